@@ -1,1 +1,28 @@
-//! Under construction.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod error;
+mod metadata;
+mod reader;
+mod tensor_type;
+pub mod ternary;
+#[cfg(test)]
+mod tests;
+mod value;
+mod writer;
+
+pub use error::Error;
+pub use metadata::Metadata;
+pub use reader::{Gguf, TensorInfo};
+pub use tensor_type::TensorType;
+pub use value::{Array, Value};
+pub use writer::Writer;
+
+/// The first four bytes of every GGUF file.
+pub const MAGIC: [u8; 4] = *b"GGUF";
+
+/// The container version that [`Writer`] writes.
+pub const VERSION: u32 = 3;
+
+/// Alignment of tensor data where `general.alignment` does not say otherwise.
+pub const DEFAULT_ALIGNMENT: u64 = 32;

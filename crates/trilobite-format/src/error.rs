@@ -1,0 +1,177 @@
+//! Everything that can be wrong with a GGUF file, or with the use of the writer.
+
+use crate::TensorType;
+
+/// Why a file could not be read or written. Names that come from a file are quoted and escaped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The output could not be written.
+    #[error("cannot write GGUF: {0}")]
+    Io(#[from] std::io::Error),
+    /// The first four bytes are not `GGUF`.
+    #[error("not a GGUF file: it starts with {found:02x?}, expected 47 47 55 46 (\"GGUF\")")]
+    Magic {
+        /// The bytes at the start of the file (fewer than four when it is shorter).
+        found: Vec<u8>,
+    },
+    /// The file is in big-endian byte order.
+    #[error("big-endian GGUF files are not supported; convert it to little-endian")]
+    BigEndian,
+    /// A container version other than 2 and 3.
+    #[error("GGUF version {0} is not supported (2 and 3 are)")]
+    Version(u32),
+    /// The file ends inside its header.
+    #[error("truncated GGUF: {what} at byte {offset} needs {needed} bytes, {available} are left")]
+    Truncated {
+        /// What was being read.
+        what: String,
+        /// Where it starts.
+        offset: u64,
+        /// Bytes that it needs at least.
+        needed: u64,
+        /// Bytes that are left in the file.
+        available: u64,
+    },
+    /// A key or tensor name longer than 65,535 bytes, or empty.
+    #[error("{what} at byte {offset} has a length of {found}, expected 1 to 65535")]
+    NameLength {
+        /// What was being read.
+        what: String,
+        /// Where it starts.
+        offset: u64,
+        /// Its length in bytes.
+        found: u64,
+    },
+    /// Text that is not UTF-8.
+    #[error("{what} at byte {offset} is not UTF-8")]
+    Utf8 {
+        /// What was being read.
+        what: String,
+        /// Where the text starts.
+        offset: u64,
+    },
+    /// Two metadata entries of one key.
+    #[error("metadata key {0:?} occurs twice")]
+    DuplicateKey(String),
+    /// A metadata type number that GGUF does not define.
+    #[error("metadata key {key:?} has the unknown value type {id}")]
+    ValueType {
+        /// The metadata key.
+        key: String,
+        /// The type number in the file.
+        id: u32,
+    },
+    /// An array of arrays.
+    #[error("metadata key {0:?} is an array of arrays, which is not supported")]
+    NestedArray(String),
+    /// A boolean byte other than 0 and 1.
+    #[error("metadata key {key:?} holds the byte {found} where a boolean must be 0 or 1")]
+    Bool {
+        /// The metadata key.
+        key: String,
+        /// The byte in the file.
+        found: u8,
+    },
+    /// A metadata value of another type than the one asked for.
+    #[error("metadata key {key:?} is {found}, expected {expected}")]
+    MetadataType {
+        /// The metadata key.
+        key: String,
+        /// What was asked for.
+        expected: &'static str,
+        /// What the file has.
+        found: String,
+    },
+    /// A metadata integer that does not fit the type asked for.
+    #[error("metadata key {key:?} is {found}, which does not fit {expected}")]
+    MetadataRange {
+        /// The metadata key.
+        key: String,
+        /// What was asked for.
+        expected: &'static str,
+        /// The value in the file.
+        found: String,
+    },
+    /// `general.alignment` is not a power of two of at least 8.
+    #[error("general.alignment is {0}, expected a power of two from 8 to 1048576")]
+    Alignment(u64),
+    /// Two tensors of one name.
+    #[error("tensor {0:?} occurs twice")]
+    DuplicateTensor(String),
+    /// A tensor without dimensions, or with more than four.
+    #[error("tensor {tensor:?} has {found} dimensions, expected 1 to 4")]
+    Dimensions {
+        /// The tensor name.
+        tensor: String,
+        /// The number of dimensions in the file.
+        found: u64,
+    },
+    /// A tensor type that this crate does not know.
+    #[error("tensor {tensor:?} has the unsupported type {id}{}",
+        TensorType::foreign_name(*.id).map(|n| format!(" ({n})")).unwrap_or_default())]
+    UnknownType {
+        /// The tensor name.
+        tensor: String,
+        /// The type number in the file.
+        id: u32,
+    },
+    /// A shape that the tensor's type cannot hold: an empty dimension, a size that overflows, or
+    /// rows that are no multiple of the type's block.
+    #[error("tensor {tensor:?} of type {ty} cannot have the shape {shape:?}")]
+    Shape {
+        /// The tensor name.
+        tensor: String,
+        /// The tensor type.
+        ty: TensorType,
+        /// The shape, outermost dimension first.
+        shape: Vec<u64>,
+    },
+    /// A tensor whose data does not start at a multiple of the alignment.
+    #[error("tensor {tensor:?} starts at offset {offset}, no multiple of {alignment}")]
+    Misaligned {
+        /// The tensor name.
+        tensor: String,
+        /// Its offset in the data section.
+        offset: u64,
+        /// The alignment of the file.
+        alignment: u64,
+    },
+    /// A tensor that ends behind the end of the file.
+    #[error("tensor {tensor:?} needs {needed} bytes at byte {start}, the file has {file} bytes")]
+    OutOfFile {
+        /// The tensor name.
+        tensor: String,
+        /// First byte of its data.
+        start: u64,
+        /// Length of its data.
+        needed: u64,
+        /// Length of the file.
+        file: u64,
+    },
+    /// Two tensors that share bytes.
+    #[error("tensors {first:?} and {second:?} overlap")]
+    Overlap {
+        /// The tensor that starts first.
+        first: String,
+        /// The tensor that starts inside it.
+        second: String,
+    },
+    /// A tensor was written out of order, or after the last one.
+    #[error("tensor {found:?} was written, expected {expected:?}")]
+    Order {
+        /// The tensor that must come next; empty when all are written.
+        expected: String,
+        /// The tensor that was given.
+        found: String,
+    },
+    /// A tensor was given too many or too few bytes.
+    #[error("tensor {tensor:?} was given {found} bytes, expected {expected}")]
+    Length {
+        /// The tensor name.
+        tensor: String,
+        /// Bytes that it must have.
+        expected: u64,
+        /// Bytes that it was given.
+        found: u64,
+    },
+}

@@ -1,0 +1,340 @@
+//! Parsing and validation of a file's header.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::{Array, DEFAULT_ALIGNMENT, Error, MAGIC, Metadata, TensorType, VERSION, Value};
+
+/// The index of a GGUF file: its metadata and where its tensors lie.
+///
+/// [`Gguf::parse`] checks everything, so that what the index says about the file's bytes holds as
+/// long as those bytes do not change. The index does not borrow the file.
+#[derive(Clone, Debug)]
+pub struct Gguf {
+    version: u32,
+    metadata: Metadata,
+    tensors: Vec<TensorInfo>,
+    index: HashMap<String, usize>,
+}
+
+/// Name, type, shape and place of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// The name, for example `blk.0.attn_q.weight`.
+    pub name: String,
+    /// How the elements are stored.
+    pub ty: TensorType,
+    /// The dimensions, outermost first (the file has them innermost first): `[rows, cols]`.
+    pub shape: Vec<u64>,
+    /// The bytes of the tensor within the file.
+    pub range: Range<usize>,
+}
+
+impl TensorInfo {
+    /// The bytes of the tensor. `file` must be the file that was parsed; of a shorter slice the
+    /// part that is there is returned, which is empty at worst.
+    pub fn bytes<'a>(&self, file: &'a [u8]) -> &'a [u8] {
+        let end = self.range.end.min(file.len());
+        file.get(self.range.start.min(end)..end).unwrap_or_default()
+    }
+
+    /// Number of elements.
+    pub fn count(&self) -> u64 {
+        self.shape.iter().product()
+    }
+}
+
+impl Gguf {
+    /// Reads and validates the header of a whole file.
+    ///
+    /// # Errors
+    /// Every deviation from the format is an error; see [`Error`].
+    pub fn parse(file: &[u8]) -> Result<Gguf, Error> {
+        let magic = file.get(..MAGIC.len()).unwrap_or(file);
+        if magic != MAGIC {
+            return Err(Error::Magic { found: magic.to_vec() });
+        }
+        let mut cursor = Cursor { file, at: MAGIC.len() };
+        let version = cursor.u32("the version")?;
+        match version {
+            2 | VERSION => {}
+            v if matches!(v.swap_bytes(), 1..=VERSION) => return Err(Error::BigEndian),
+            v => return Err(Error::Version(v)),
+        }
+        // The smallest tensor and the smallest entry take this many bytes, so that a count which
+        // the file cannot hold is refused before anything is allocated for it.
+        let tensor_count = cursor.count("the number of tensors", 8 + 1 + 4 + 8 + 4 + 8)?;
+        let entry_count = cursor.count("the number of metadata entries", 8 + 1 + 4 + 1)?;
+
+        let mut metadata = Metadata::new();
+        for _ in 0..entry_count {
+            let key = cursor.name("a metadata key")?;
+            let value = cursor.value(&key)?;
+            if metadata.get(&key).is_some() {
+                return Err(Error::DuplicateKey(key));
+            }
+            metadata.insert(key, value);
+        }
+        let alignment = alignment(&metadata)?;
+
+        let mut headers = Vec::with_capacity(tensor_count);
+        for _ in 0..tensor_count {
+            headers.push(cursor.tensor(alignment)?);
+        }
+        let data = cursor.at as u64;
+        let data = data.next_multiple_of(alignment);
+
+        let mut tensors = Vec::with_capacity(headers.len());
+        let mut index = HashMap::with_capacity(headers.len());
+        for header in headers {
+            let info = header.place(data, file.len())?;
+            if index.insert(info.name.clone(), tensors.len()).is_some() {
+                return Err(Error::DuplicateTensor(info.name));
+            }
+            tensors.push(info);
+        }
+        refuse_overlaps(&tensors)?;
+        Ok(Gguf { version, metadata, tensors, index })
+    }
+
+    /// The container version: 2 or 3 (they differ only in what big-endian files mean).
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The metadata.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The tensors in file order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor of a name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.index.get(name).and_then(|&i| self.tensors.get(i))
+    }
+}
+
+/// The alignment that `general.alignment` states, or the default.
+pub(crate) fn alignment(metadata: &Metadata) -> Result<u64, Error> {
+    let alignment = metadata.u64("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
+    if alignment.is_power_of_two() && (8..=1 << 20).contains(&alignment) {
+        Ok(alignment)
+    } else {
+        Err(Error::Alignment(alignment))
+    }
+}
+
+fn refuse_overlaps(tensors: &[TensorInfo]) -> Result<(), Error> {
+    let mut by_start: Vec<&TensorInfo> = tensors.iter().collect();
+    by_start.sort_by_key(|info| info.range.start);
+    for pair in by_start.windows(2) {
+        if let [first, second] = pair
+            && second.range.start < first.range.end
+        {
+            return Err(Error::Overlap {
+                first: first.name.clone(),
+                second: second.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A tensor as its header states it, with the offset still relative to the data section.
+struct TensorHeader {
+    name: String,
+    ty: TensorType,
+    shape: Vec<u64>,
+    offset: u64,
+    len: u64,
+}
+
+impl TensorHeader {
+    fn place(self, data: u64, file: usize) -> Result<TensorInfo, Error> {
+        let start = data.saturating_add(self.offset);
+        let end = start.saturating_add(self.len);
+        match (usize::try_from(start), usize::try_from(end)) {
+            (Ok(first), Ok(last)) if last <= file => Ok(TensorInfo {
+                name: self.name,
+                ty: self.ty,
+                shape: self.shape,
+                range: first..last,
+            }),
+            _ => Err(Error::OutOfFile {
+                tensor: self.name,
+                start,
+                needed: self.len,
+                file: file as u64,
+            }),
+        }
+    }
+}
+
+/// Reads little-endian values from the front of a file.
+struct Cursor<'a> {
+    file: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, n: u64, what: &str) -> Result<&'a [u8], Error> {
+        let rest = self.file.get(self.at..).unwrap_or_default();
+        match usize::try_from(n).ok().and_then(|n| rest.get(..n)) {
+            Some(bytes) => {
+                self.at += bytes.len();
+                Ok(bytes)
+            }
+            None => Err(Error::Truncated {
+                what: what.to_owned(),
+                offset: self.at as u64,
+                needed: n,
+                available: rest.len() as u64,
+            }),
+        }
+    }
+
+    fn chunk<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Error> {
+        let mut chunk = [0; N];
+        chunk.copy_from_slice(self.take(N as u64, what)?);
+        Ok(chunk)
+    }
+
+    fn u32(&mut self, what: &str) -> Result<u32, Error> {
+        self.chunk(what).map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self, what: &str) -> Result<u64, Error> {
+        self.chunk(what).map(u64::from_le_bytes)
+    }
+
+    /// A number of items that take at least `size` bytes each, all still to come.
+    fn count(&mut self, what: &str, size: u64) -> Result<usize, Error> {
+        let count = self.u64(what)?;
+        let available = (self.file.len() - self.at) as u64;
+        let needed = count.saturating_mul(size);
+        match usize::try_from(count) {
+            Ok(count) if needed <= available => Ok(count),
+            _ => Err(Error::Truncated {
+                what: format!("{what} ({count})"),
+                offset: self.at as u64,
+                needed,
+                available,
+            }),
+        }
+    }
+
+    fn string(&mut self, what: &str) -> Result<String, Error> {
+        let len = self.u64(what)?;
+        let offset = self.at as u64;
+        let bytes = self.take(len, what)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(Error::Utf8 { what: what.to_owned(), offset }),
+        }
+    }
+
+    /// A key or a tensor name: neither empty nor longer than GGUF allows for keys.
+    fn name(&mut self, what: &str) -> Result<String, Error> {
+        let offset = self.at as u64;
+        let text = self.string(what)?;
+        if (1..=65_535).contains(&text.len()) {
+            Ok(text)
+        } else {
+            Err(Error::NameLength { what: what.to_owned(), offset, found: text.len() as u64 })
+        }
+    }
+
+    fn bool(&mut self, key: &str) -> Result<bool, Error> {
+        match self.chunk(key)? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [found] => Err(Error::Bool { key: key.to_owned(), found }),
+        }
+    }
+
+    fn value(&mut self, key: &str) -> Result<Value, Error> {
+        let id = self.u32(key)?;
+        Ok(match id {
+            0 => Value::U8(u8::from_le_bytes(self.chunk(key)?)),
+            1 => Value::I8(i8::from_le_bytes(self.chunk(key)?)),
+            2 => Value::U16(u16::from_le_bytes(self.chunk(key)?)),
+            3 => Value::I16(i16::from_le_bytes(self.chunk(key)?)),
+            4 => Value::U32(u32::from_le_bytes(self.chunk(key)?)),
+            5 => Value::I32(i32::from_le_bytes(self.chunk(key)?)),
+            6 => Value::F32(f32::from_le_bytes(self.chunk(key)?)),
+            7 => Value::Bool(self.bool(key)?),
+            8 => Value::String(self.string(key)?),
+            9 => Value::Array(self.array(key)?),
+            10 => Value::U64(u64::from_le_bytes(self.chunk(key)?)),
+            11 => Value::I64(i64::from_le_bytes(self.chunk(key)?)),
+            12 => Value::F64(f64::from_le_bytes(self.chunk(key)?)),
+            _ => return Err(Error::ValueType { key: key.to_owned(), id }),
+        })
+    }
+
+    fn array(&mut self, key: &str) -> Result<Array, Error> {
+        let id = self.u32(key)?;
+        Ok(match id {
+            0 => Array::U8(self.elements(key, u8::from_le_bytes)?),
+            1 => Array::I8(self.elements(key, i8::from_le_bytes)?),
+            2 => Array::U16(self.elements(key, u16::from_le_bytes)?),
+            3 => Array::I16(self.elements(key, i16::from_le_bytes)?),
+            4 => Array::U32(self.elements(key, u32::from_le_bytes)?),
+            5 => Array::I32(self.elements(key, i32::from_le_bytes)?),
+            6 => Array::F32(self.elements(key, f32::from_le_bytes)?),
+            7 => {
+                let count = self.count(key, 1)?;
+                Array::Bool((0..count).map(|_| self.bool(key)).collect::<Result<_, _>>()?)
+            }
+            8 => {
+                let count = self.count(key, 8)?;
+                Array::String((0..count).map(|_| self.string(key)).collect::<Result<_, _>>()?)
+            }
+            9 => return Err(Error::NestedArray(key.to_owned())),
+            10 => Array::U64(self.elements(key, u64::from_le_bytes)?),
+            11 => Array::I64(self.elements(key, i64::from_le_bytes)?),
+            12 => Array::F64(self.elements(key, f64::from_le_bytes)?),
+            _ => return Err(Error::ValueType { key: key.to_owned(), id }),
+        })
+    }
+
+    fn elements<T, const N: usize>(
+        &mut self,
+        key: &str,
+        decode: impl Fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, Error> {
+        let count = self.count(key, N as u64)?;
+        let bytes = self.take(count as u64 * N as u64, key)?;
+        let (chunks, _) = bytes.as_chunks::<N>();
+        Ok(chunks.iter().map(|&chunk| decode(chunk)).collect())
+    }
+
+    fn tensor(&mut self, alignment: u64) -> Result<TensorHeader, Error> {
+        let name = self.name("a tensor name")?;
+        let dimensions = self.u32(&name)?;
+        if !(1..=4).contains(&dimensions) {
+            return Err(Error::Dimensions { tensor: name, found: dimensions.into() });
+        }
+        let mut shape = Vec::with_capacity(4);
+        for _ in 0..dimensions {
+            shape.push(self.u64(&name)?);
+        }
+        shape.reverse();
+        let id = self.u32(&name)?;
+        let offset = self.u64(&name)?;
+        let Some(ty) = TensorType::from_id(id) else {
+            return Err(Error::UnknownType { tensor: name, id });
+        };
+        let Some(len) = ty.byte_len(&shape) else {
+            return Err(Error::Shape { tensor: name, ty, shape });
+        };
+        if !offset.is_multiple_of(alignment) {
+            return Err(Error::Misaligned { tensor: name, offset, alignment });
+        }
+        Ok(TensorHeader { name, ty, shape, offset, len })
+    }
+}

@@ -1,0 +1,136 @@
+//! The element types of tensors, their numbers in the file and their sizes.
+
+use std::fmt;
+
+use crate::ternary::{BLOCK, BLOCK_BYTES, TAIL};
+
+/// How the elements of a tensor are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum TensorType {
+    /// 32-bit IEEE 754, little-endian.
+    F32,
+    /// 16-bit IEEE 754, little-endian.
+    F16,
+    /// Blocks of 32: an F16 scale, then 32 signed bytes. Rows are whole blocks.
+    Q8_0,
+    /// The upper 16 bits of an F32, little-endian.
+    Bf16,
+    /// Ternary, llama.cpp: blocks of 256, five weights a byte (48 + 4 bytes), then an F16 scale.
+    Tq1_0,
+    /// Ternary, llama.cpp: blocks of 256, four weights a byte (64 bytes), then an F16 scale.
+    Tq2_0,
+    /// Ternary, bitnet.cpp on x86: see [`crate::ternary`].
+    I2S,
+    /// Ternary, Trilobite's own: I2_S with every row padded to whole blocks.
+    I2R,
+}
+
+impl TensorType {
+    /// Every type, in the order of the type numbers.
+    pub const ALL: [TensorType; 8] = [
+        TensorType::F32,
+        TensorType::F16,
+        TensorType::Q8_0,
+        TensorType::Bf16,
+        TensorType::Tq1_0,
+        TensorType::Tq2_0,
+        TensorType::I2S,
+        TensorType::I2R,
+    ];
+
+    /// The type number in the file.
+    pub const fn id(self) -> u32 {
+        match self {
+            TensorType::F32 => 0,
+            TensorType::F16 => 1,
+            TensorType::Q8_0 => 8,
+            TensorType::Bf16 => 30,
+            TensorType::Tq1_0 => 34,
+            TensorType::Tq2_0 => 35,
+            TensorType::I2S => 36,
+            TensorType::I2R => 7401,
+        }
+    }
+
+    /// The type of a type number, where this crate knows it.
+    pub fn from_id(id: u32) -> Option<TensorType> {
+        TensorType::ALL.into_iter().find(|ty| ty.id() == id)
+    }
+
+    /// The name that ggml prints, in upper case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TensorType::F32 => "F32",
+            TensorType::F16 => "F16",
+            TensorType::Q8_0 => "Q8_0",
+            TensorType::Bf16 => "BF16",
+            TensorType::Tq1_0 => "TQ1_0",
+            TensorType::Tq2_0 => "TQ2_0",
+            TensorType::I2S => "I2_S",
+            TensorType::I2R => "I2_R",
+        }
+    }
+
+    /// Whether the weights are -1, 0 and 1 times a scale.
+    pub const fn is_ternary(self) -> bool {
+        matches!(self, TensorType::Tq1_0 | TensorType::Tq2_0 | TensorType::I2S | TensorType::I2R)
+    }
+
+    /// Bytes of a tensor of this type and `shape` (outermost dimension first, so that the last is
+    /// the row length). `None` where the type cannot hold the shape: no dimension, an empty
+    /// dimension, a size beyond `u64`, or rows (for I2_S: a total) that are no whole blocks.
+    pub fn byte_len(self, shape: &[u64]) -> Option<u64> {
+        let cols = *shape.last()?;
+        if shape.contains(&0) {
+            return None;
+        }
+        let count = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(n))?;
+        let blocks = |size: u64, bytes: u64| {
+            (cols.is_multiple_of(size)).then(|| (count / size).checked_mul(bytes)).flatten()
+        };
+        match self {
+            TensorType::F32 => count.checked_mul(4),
+            TensorType::F16 | TensorType::Bf16 => count.checked_mul(2),
+            TensorType::Q8_0 => blocks(32, 34),
+            TensorType::Tq1_0 => blocks(256, 54),
+            TensorType::Tq2_0 => blocks(256, 66),
+            TensorType::I2S => {
+                let whole = count.is_multiple_of(BLOCK as u64);
+                whole.then(|| (count / 4).checked_add(TAIL as u64)).flatten()
+            }
+            TensorType::I2R => (count / cols)
+                .checked_mul(cols.div_ceil(BLOCK as u64))?
+                .checked_mul(BLOCK_BYTES as u64)?
+                .checked_add(TAIL as u64),
+        }
+    }
+
+    /// The name of a type number that other programs write and this crate does not read, for
+    /// error messages.
+    pub(crate) fn foreign_name(id: u32) -> Option<&'static str> {
+        Some(match id {
+            2 => "Q4_0",
+            3 => "Q4_1",
+            6 => "Q5_0",
+            7 => "Q5_1",
+            10 => "Q2_K",
+            11 => "Q3_K",
+            12 => "Q4_K",
+            13 => "Q5_K",
+            14 => "Q6_K",
+            38 => "TL1, a table layout for one shape and machine",
+            39 => "TL2 of bitnet.cpp or MXFP4 of llama.cpp",
+            134 => "IQ1_BN of ik_llama.cpp",
+            135 => "IQ2_BN of ik_llama.cpp",
+            335 => "IQ2_BN_R4 of ik_llama.cpp",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,26 @@
+//! The frame around the 2-bit codes of I2_S and I2_R tensors: code bytes, then the scale.
+
+/// Weights in a block of codes.
+pub const BLOCK: usize = 128;
+
+/// Bytes of a block of codes.
+pub const BLOCK_BYTES: usize = BLOCK / 4;
+
+/// Bytes behind the codes: the scale as F32, then 28 zero bytes.
+pub const TAIL: usize = 32;
+
+/// The bytes that follow the codes: `scale`, then zeros.
+pub fn tail(scale: f32) -> [u8; TAIL] {
+    let mut bytes = [0; TAIL];
+    bytes[..4].copy_from_slice(&scale.to_le_bytes());
+    bytes
+}
+
+/// Splits the bytes of an I2_S or I2_R tensor into its code bytes and its scale. `None` when
+/// there are too few bytes for a tail. Only the first four bytes of the tail count: some writers
+/// repeat the scale behind them.
+pub fn split(bytes: &[u8]) -> Option<(&[u8], f32)> {
+    let (codes, tail) = bytes.split_last_chunk::<TAIL>()?;
+    let [a, b, c, d, ..] = *tail;
+    Some((codes, f32::from_le_bytes([a, b, c, d])))
+}
