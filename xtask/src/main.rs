@@ -1,1 +1,52 @@
-fn main() {}
+//! Repository chores: `cargo xtask --help` lists them. Nothing here computes what the engine computes.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout)]
+
+mod ci;
+mod golden;
+mod models;
+mod synth;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+/// Repository chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    Synth(synth::Args),
+    Golden(golden::Args),
+    Ci(ci::Args),
+}
+
+fn main() -> Result<()> {
+    match Task::parse() {
+        Task::Synth(args) => synth::run(&args),
+        Task::Golden(args) => golden::run(&args),
+        Task::Ci(args) => ci::run(&args),
+    }
+}
+
+/// The root of the repository, wherever the command was started.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Runs a command in the repository's root, its output passed through; a bad exit status is an error.
+fn shell(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Result<()> {
+    let program = program.as_ref();
+    let shown = format!("{} {}", program.display(), args.join(" "));
+    println!("$ {shown}");
+    let status = Command::new(program)
+        .args(args)
+        .current_dir(root())
+        .status()
+        .with_context(|| format!("`{shown}` did not start"))?;
+    if !status.success() {
+        bail!("`{shown}` failed: {status}");
+    }
+    Ok(())
+}

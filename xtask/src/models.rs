@@ -1,0 +1,126 @@
+//! `models/models.toml`: the models that Trilobite is made for.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Models {
+    model: Vec<Model>,
+    shape: BTreeMap<String, Shape>,
+}
+
+/// One published repository.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Model {
+    pub(crate) name: String,
+    pub(crate) repository: String,
+    #[serde(rename = "license")]
+    _license: String,
+    pub(crate) weights: Weights,
+    shape: Option<String>,
+    #[serde(default, rename = "files")]
+    _files: Vec<String>,
+}
+
+/// How a repository stores its projections.
+#[derive(Deserialize, Clone, Copy, PartialEq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Weights {
+    /// 2-bit codes in U8, one scale a tensor.
+    Packed,
+    /// bfloat16 master weights, quantised on load.
+    Bf16,
+    /// float32 master weights, quantised on load.
+    F32,
+    /// A converted file instead of a checkpoint.
+    Gguf,
+}
+
+/// Which graph a model computes, and how its checkpoint names the tensors.
+#[derive(Deserialize, Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Family {
+    /// `BitNetForCausalLM`: sub-norms, squared ReLU.
+    #[serde(rename = "bitnet")]
+    BitNet,
+    /// `BitnetForCausalLM` of 1bitLLM: sub-norms, SiLU.
+    #[serde(rename = "1bitllm")]
+    OneBitLlm,
+    /// `LlamaForCausalLM`: no sub-norms, SiLU.
+    #[serde(rename = "llama")]
+    Llama,
+}
+
+/// The values of config.json.
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Shape {
+    pub(crate) family: Family,
+    pub(crate) hidden_size: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) num_hidden_layers: usize,
+    pub(crate) num_attention_heads: usize,
+    pub(crate) num_key_value_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) vocab_size: usize,
+    /// Ids from here up are special tokens.
+    pub(crate) base_vocab_size: usize,
+    pub(crate) max_position_embeddings: usize,
+    pub(crate) rms_norm_eps: f64,
+    pub(crate) rope_theta: f64,
+    pub(crate) tie_word_embeddings: bool,
+    pub(crate) bos_token_id: Option<u32>,
+    pub(crate) eos_token_id: Vec<u32>,
+    special_tokens: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) generation: BTreeMap<String, serde_json::Value>,
+    pub(crate) chat_template: Option<String>,
+}
+
+impl Models {
+    /// The file as it was when xtask was built.
+    pub(crate) fn load() -> Result<Models> {
+        toml::from_str(include_str!("../../models/models.toml")).context("models/models.toml")
+    }
+
+    /// The model of that name.
+    pub(crate) fn find(&self, name: &str) -> Result<&Model> {
+        self.model.iter().find(|model| model.name == name).with_context(|| {
+            let names: Vec<_> = self.model.iter().map(|model| model.name.as_str()).collect();
+            format!("models/models.toml has no model {name:?}; it has {}", names.join(", "))
+        })
+    }
+
+    /// The shape of a model.
+    pub(crate) fn shape(&self, model: &Model) -> Result<&Shape> {
+        let Some(name) = &model.shape else {
+            bail!("models/models.toml does not know the shape of {}", model.name);
+        };
+        self.shape
+            .get(name)
+            .with_context(|| format!("models/models.toml has no [shape.{name}] for {}", model.name))
+    }
+}
+
+impl Shape {
+    /// The special tokens by id: the named ones and, from `base_vocab_size` up, the reserved ones.
+    pub(crate) fn special_tokens(&self) -> Result<BTreeMap<u32, String>> {
+        let mut tokens = BTreeMap::new();
+        for (id, content) in &self.special_tokens {
+            let id: u32 = id.parse().with_context(|| format!("special token id {id:?}"))?;
+            tokens.insert(id, content.clone());
+        }
+        let mut reserved = 0;
+        for id in self.base_vocab_size as u32..self.vocab_size as u32 {
+            tokens.entry(id).or_insert_with(|| {
+                reserved += 1;
+                format!("<|reserved_special_token_{}|>", reserved - 1)
+            });
+        }
+        Ok(tokens)
+    }
+}

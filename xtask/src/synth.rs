@@ -1,0 +1,113 @@
+//! `cargo xtask synth`: a full-size checkpoint of a listed model with random weights, for speed and
+//! memory work where the real weights cannot be had.
+
+mod config;
+mod random;
+mod tensors;
+#[cfg(test)]
+mod tests;
+mod tokenizer;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+
+use crate::models::{Models, Weights};
+use tensors::Tensor;
+
+/// Writes a random checkpoint of a listed model, in the Hugging Face layout and at its full size.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Name of a model in models/models.toml
+    name: String,
+    /// Folder to write
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// The same seed gives the same bytes
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write this many layers instead of the model's own number
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let models = Models::load()?;
+    let model = models.find(&args.name)?;
+    let mut shape = models.shape(model)?.clone();
+    if model.weights == Weights::Gguf {
+        bail!("{} is a GGUF file: synth the checkpoint that it was made from", model.name);
+    }
+    if let Some(layers) = args.layers {
+        shape.num_hidden_layers = layers;
+    }
+    let weights = args.out.join("model.safetensors");
+    if weights.exists() {
+        bail!("{} exists already", weights.display());
+    }
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+
+    for (name, value) in [
+        ("config.json", config::config(&shape, model.weights)),
+        ("generation_config.json", config::generation_config(&shape)),
+        ("tokenizer_config.json", config::tokenizer_config(&shape)?),
+        ("tokenizer.json", tokenizer::tokenizer(&shape)?),
+    ] {
+        write(&args.out.join(name), |out| Ok(serde_json::to_writer_pretty(out, &value)?))?;
+    }
+    let tensors = tensors::tensors(&shape, model.weights);
+    write(&weights, |out| write_safetensors(out, &tensors, args.seed))?;
+
+    let bytes: usize = tensors.iter().map(Tensor::bytes).sum();
+    println!(
+        "{}: {} with random weights, {} tensors, {:.2} GB in {:.1} s",
+        args.out.display(),
+        model.repository,
+        tensors.len(),
+        bytes as f64 / 1e9,
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Writes a file beside its final name and renames it, so that an interrupted run leaves none.
+fn write(path: &Path, body: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let parent = path.parent().context("a file has a folder")?;
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let temporary = builder.tempfile_in(parent).with_context(|| parent.display().to_string())?;
+    let mut out = BufWriter::with_capacity(1 << 20, temporary.reopen()?);
+    body(&mut out).and_then(|()| Ok(out.flush()?)).with_context(|| path.display().to_string())?;
+    temporary.persist(path).with_context(|| path.display().to_string())?;
+    Ok(())
+}
+
+/// The safetensors format: the length of the header, the header (JSON, padded to 8 bytes), the data.
+fn write_safetensors(out: &mut impl Write, tensors: &[Tensor], seed: u64) -> Result<()> {
+    let mut header = Map::new();
+    header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
+    let mut offset = 0;
+    for tensor in tensors {
+        let end = offset + tensor.bytes();
+        let entry: Value = json!({
+            "dtype": tensor.dtype.name(), "shape": tensor.shape, "data_offsets": [offset, end],
+        });
+        header.insert(tensor.name.clone(), entry);
+        offset = end;
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    for (index, tensor) in tensors.iter().enumerate() {
+        random::write(out, tensor, seed, index as u64)
+            .with_context(|| format!("tensor {}", tensor.name))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! config.json, generation_config.json and tokenizer_config.json of a listed model.
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use crate::models::{Family, Shape, Weights};
+
+/// config.json as the repository has it, for the shape given.
+pub(crate) fn config(shape: &Shape, weights: Weights) -> Value {
+    let (architecture, model_type, activation) = match shape.family {
+        Family::BitNet => ("BitNetForCausalLM", "bitnet", "relu2"),
+        Family::OneBitLlm => ("BitnetForCausalLM", "llama", "silu"),
+        Family::Llama => ("LlamaForCausalLM", "llama", "silu"),
+    };
+    let mut config = json!({
+        "architectures": [architecture],
+        "model_type": model_type,
+        "hidden_act": activation,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.num_hidden_layers,
+        "num_attention_heads": shape.num_attention_heads,
+        "num_key_value_heads": shape.num_key_value_heads,
+        "vocab_size": shape.vocab_size,
+        "max_position_embeddings": shape.max_position_embeddings,
+        "rms_norm_eps": shape.rms_norm_eps,
+        "rope_theta": shape.rope_theta,
+        "tie_word_embeddings": shape.tie_word_embeddings,
+        "torch_dtype": if weights == Weights::F32 { "float32" } else { "bfloat16" },
+        "bos_token_id": shape.bos_token_id,
+        "eos_token_id": shape.eos_token_id.first(),
+    });
+    if shape.head_dim * shape.num_attention_heads != shape.hidden_size {
+        config["head_dim"] = json!(shape.head_dim);
+    }
+    let mode = if weights == Weights::Packed { "offline" } else { "online" };
+    match shape.family {
+        Family::BitNet => {
+            config["quantization_config"] = json!({
+                "quant_method": "bitnet",
+                "linear_class": "autobitlinear",
+                "quantization_mode": mode,
+            });
+        }
+        Family::OneBitLlm => {
+            config["weight_bits"] = json!(1);
+            config["input_bits"] = json!(8);
+        }
+        Family::Llama => {
+            config["quantization_config"] =
+                json!({ "quant_method": "bitnet", "modules_to_not_convert": null });
+        }
+    }
+    config
+}
+
+/// generation_config.json: the ids that begin and end a text, and the sampling defaults.
+pub(crate) fn generation_config(shape: &Shape) -> Value {
+    let mut config: Map<String, Value> = shape.generation.clone().into_iter().collect();
+    if let Some(bos) = shape.bos_token_id {
+        config.insert("bos_token_id".to_owned(), json!(bos));
+    }
+    config.insert("eos_token_id".to_owned(), json!(shape.eos_token_id));
+    Value::Object(config)
+}
+
+/// tokenizer_config.json: the names of the special tokens and the chat template.
+pub(crate) fn tokenizer_config(shape: &Shape) -> Result<Value> {
+    let special = shape.special_tokens()?;
+    let name =
+        |id: &u32| special.get(id).with_context(|| format!("special token {id} has no name"));
+    let mut config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": false,
+        "model_max_length": shape.max_position_embeddings,
+    });
+    if let Some(bos) = &shape.bos_token_id {
+        config["bos_token"] = json!(name(bos)?);
+    }
+    if let Some(eos) = shape.eos_token_id.first() {
+        config["eos_token"] = json!(name(eos)?);
+    }
+    if let Some(template) = &shape.chat_template {
+        config["chat_template"] = json!(template);
+    }
+    Ok(config)
+}
