@@ -1,0 +1,109 @@
+//! Activations as int8 codes.
+
+use crate::i2_s::BLOCK;
+
+/// Bytes that a row's first code is aligned to: a cache line.
+const ALIGN: usize = 64;
+
+/// The int8 codes of some tokens' activations, with each token's multiplier and sum of codes.
+///
+/// A row lies between at least [`BLOCK`] zeros on either side, so that a kernel may multiply whole
+/// weight blocks that begin before or end after the row.
+#[derive(Clone, Debug, Default)]
+pub struct Codes {
+    data: Vec<i8>,
+    /// Index of the first padded row in `data`, chosen for alignment.
+    start: usize,
+    stride: usize,
+    cols: usize,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+/// The parts of [`Codes`] that belong to one token, to be filled together.
+#[derive(Debug)]
+pub struct CodesRow<'a> {
+    /// The token's codes, `[cols]`.
+    pub codes: &'a mut [i8],
+    /// The multiplier that turned activations into codes.
+    pub scale: &'a mut f32,
+    /// The sum of the codes.
+    pub sum: &'a mut i32,
+}
+
+fn stride(cols: usize) -> usize {
+    BLOCK + cols.next_multiple_of(ALIGN) + BLOCK
+}
+
+impl Codes {
+    /// No tokens, with room for `max_tokens` of `max_cols` activations each.
+    pub fn new(max_tokens: usize, max_cols: usize) -> Codes {
+        let mut codes = Codes::default();
+        codes.reset(max_tokens, max_cols);
+        codes.reset(0, 0);
+        codes
+    }
+
+    /// Makes these the codes of `tokens` rows of `cols` activations, to be filled through
+    /// [`rows_mut`](Codes::rows_mut). Allocates only beyond the largest size seen so far.
+    ///
+    /// Codes, scales and sums are unspecified until filled; the zeros around the rows are there.
+    pub fn reset(&mut self, tokens: usize, cols: usize) {
+        (self.stride, self.cols) = (stride(cols), cols);
+        let len = tokens * self.stride + ALIGN;
+        if self.data.len() < len {
+            self.data = vec![0; len];
+            self.start = self.data.as_ptr().align_offset(ALIGN).min(ALIGN);
+        }
+        self.scales.resize(tokens, 0.0);
+        self.sums.resize(tokens, 0);
+        for row in self.data[self.start..].chunks_exact_mut(self.stride).take(tokens) {
+            row[..BLOCK].fill(0);
+            row[BLOCK + cols..].fill(0);
+        }
+    }
+
+    /// Number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Activations of a token.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The multiplier of each token, `[tokens]`: code = rint(activation * scale).
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// The sum of each token's codes, `[tokens]`.
+    pub fn sums(&self) -> &[i32] {
+        &self.sums
+    }
+
+    /// The codes of one token, `[cols]`.
+    pub fn row(&self, token: usize) -> &[i8] {
+        &self.padded(token)[BLOCK..BLOCK + self.cols]
+    }
+
+    /// The codes of one token with the zeros around them, beginning [`BLOCK`] zeros before the
+    /// first code.
+    pub(crate) fn padded(&self, token: usize) -> &[i8] {
+        assert!(token < self.tokens(), "token {token} of {}", self.tokens());
+        &self.data[self.start + token * self.stride..][..self.stride]
+    }
+
+    /// Every token's parts, in order. The items are independent and may be filled in parallel.
+    pub fn rows_mut(&mut self) -> impl ExactSizeIterator<Item = CodesRow<'_>> + Send {
+        let cols = self.cols;
+        let rows = self.data[self.start..].chunks_exact_mut(self.stride);
+        let parts = rows.zip(&mut self.scales).zip(&mut self.sums);
+        parts.map(move |((row, scale), sum)| CodesRow {
+            codes: &mut row[BLOCK..BLOCK + cols],
+            scale,
+            sum,
+        })
+    }
+}

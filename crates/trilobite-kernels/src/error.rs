@@ -1,0 +1,21 @@
+/// Why no kernels can be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `TRILOBITE_ISA` names no instruction set.
+    #[error("TRILOBITE_ISA is {value:?}, which is not one of: {known}")]
+    UnknownIsa {
+        /// The variable's value.
+        value: String,
+        /// The accepted values, separated by commas.
+        known: String,
+    },
+    /// `TRILOBITE_ISA` names an instruction set that this machine lacks.
+    #[error("TRILOBITE_ISA asks for {asked}, but this processor has only: {available}")]
+    MissingIsa {
+        /// The instruction set asked for.
+        asked: &'static str,
+        /// The instruction sets that would do, separated by commas.
+        available: String,
+    },
+}

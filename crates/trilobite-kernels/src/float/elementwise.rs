@@ -1,0 +1,104 @@
+//! Norms, activations, softmax, rotary embedding and int8 quantisation of one row.
+
+use super::exp::exp;
+use super::half::Half;
+use super::lanes::{LANES, dot, pad, total};
+
+/// See [`Kernels::quantize_row`](crate::Kernels::quantize_row).
+#[inline(always)]
+pub(crate) fn quantize_row(x: &[f32], codes: &mut [i8]) -> (f32, i32) {
+    // Comparisons with NaN are false, so a NaN never becomes the maximum.
+    let max = largest(x, 0.0, f32::abs);
+    let scale = 127.0 / if max > 1e-5 { max } else { 1e-5 };
+    let mut sum = 0;
+    for (code, x) in codes.iter_mut().zip(x) {
+        let scaled = x * scale;
+        let scaled = if scaled.is_nan() { 0.0 } else { scaled };
+        // Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits.
+        // |scaled| exceeds 127 by rounding at most, so no clamp can be needed after it.
+        let rounded = (scaled + 12_582_912.0).to_bits() as i32 - 12_582_912_f32.to_bits() as i32;
+        *code = rounded as i8;
+        sum += rounded;
+    }
+    (scale, sum)
+}
+
+/// The largest of `floor` and `f(x)`, ignoring NaN.
+#[inline(always)]
+fn largest(x: &[f32], floor: f32, f: impl Fn(f32) -> f32) -> f32 {
+    let mut max = [floor; LANES];
+    let (x, tail) = x.as_chunks::<LANES>();
+    for x in x {
+        for i in 0..LANES {
+            let y = f(x[i]);
+            max[i] = if y > max[i] { y } else { max[i] };
+        }
+    }
+    tail.iter().map(|x| f(*x)).chain(max).fold(floor, |max, y| if y > max { y } else { max })
+}
+
+/// See [`Kernels::rms_norm`](crate::Kernels::rms_norm).
+#[inline(always)]
+pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * weight;
+    }
+}
+
+/// See [`Kernels::relu2_mul`](crate::Kernels::relu2_mul).
+#[inline(always)]
+pub(crate) fn relu2_mul(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        let relu = if *gate < 0.0 { 0.0 } else { *gate };
+        *gate = relu * relu * up;
+    }
+}
+
+/// See [`Kernels::silu_mul`](crate::Kernels::silu_mul).
+#[inline(always)]
+pub(crate) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = *gate / (1.0 + exp(-*gate)) * up;
+    }
+}
+
+/// See [`Kernels::softmax`](crate::Kernels::softmax).
+#[inline(always)]
+pub(crate) fn softmax(x: &mut [f32]) {
+    let max = largest(x, f32::NEG_INFINITY, |x| x);
+    for x in x.iter_mut() {
+        *x = exp(*x - max);
+    }
+    let sum = total(x);
+    for x in x.iter_mut() {
+        *x /= sum;
+    }
+}
+
+/// See [`Kernels::rope_neox`](crate::Kernels::rope_neox).
+#[inline(always)]
+pub(crate) fn rope_neox(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (first, second) = head.split_at_mut(cos.len());
+    for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+    }
+}
+
+/// See [`Kernels::rope_adjacent`](crate::Kernels::rope_adjacent).
+#[inline(always)]
+pub(crate) fn rope_adjacent(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    for (([a, b], cos), sin) in head.as_chunks_mut().0.iter_mut().zip(cos).zip(sin) {
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+    }
+}
+
+/// See [`Kernels::to_f16`](crate::Kernels::to_f16).
+#[inline(always)]
+pub(crate) fn to_f16(half: impl Half, x: &[f32], out: &mut [u16]) {
+    let ((x, x_tail), (out, out_tail)) = (x.as_chunks(), out.as_chunks_mut());
+    for (x, out) in x.iter().zip(out) {
+        *out = half.narrow(*x);
+    }
+    out_tail.copy_from_slice(&half.narrow(pad(x_tail))[..x_tail.len()]);
+}

@@ -1,0 +1,101 @@
+//! Float kernels: each body is written once, over 32 lanes, and compiled for every instruction set.
+
+mod attend;
+mod dense;
+mod elementwise;
+mod exp;
+mod half;
+mod lanes;
+#[cfg(test)]
+mod tests;
+
+pub use dense::DenseType;
+
+/// Compiles every float kernel with the given attributes; `$half` converts f16.
+macro_rules! compile {
+    ([$($target:tt)*] $half:expr) => {
+        use super::{DenseType, attend as attention, dense, elementwise, lanes};
+
+        $($target)*
+        pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+            lanes::dot(a, b)
+        }
+
+        $($target)*
+        pub(crate) fn quantize_row(x: &[f32], codes: &mut [i8]) -> (f32, i32) {
+            elementwise::quantize_row(x, codes)
+        }
+
+        $($target)*
+        pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+            elementwise::rms_norm(x, weight, eps, out)
+        }
+
+        $($target)*
+        pub(crate) fn relu2_mul(gate: &mut [f32], up: &[f32]) {
+            elementwise::relu2_mul(gate, up)
+        }
+
+        $($target)*
+        pub(crate) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+            elementwise::silu_mul(gate, up)
+        }
+
+        $($target)*
+        pub(crate) fn softmax(x: &mut [f32]) {
+            elementwise::softmax(x)
+        }
+
+        $($target)*
+        pub(crate) fn rope_neox(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+            elementwise::rope_neox(head, cos, sin)
+        }
+
+        $($target)*
+        pub(crate) fn rope_adjacent(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+            elementwise::rope_adjacent(head, cos, sin)
+        }
+
+        $($target)*
+        pub(crate) fn to_f16(x: &[f32], out: &mut [u16]) {
+            elementwise::to_f16($half, x, out)
+        }
+
+        $($target)*
+        pub(crate) fn attend(
+            q: &[f32], k: &[u16], v: &[u16], scale: f32, scores: &mut [f32], out: &mut [f32],
+        ) {
+            attention::attend($half, q, k, v, scale, scores, out)
+        }
+
+        $($target)*
+        pub(crate) fn attend_f32(
+            q: &[f32], k: &[f32], v: &[f32], scale: f32, scores: &mut [f32], out: &mut [f32],
+        ) {
+            attention::attend($half, q, k, v, scale, scores, out)
+        }
+
+        $($target)*
+        pub(crate) fn dense_gemm(
+            ty: DenseType, w: &[u8], cols: usize, x: &[f32], out: &mut [f32],
+        ) {
+            dense::gemm($half, ty, w, cols, x, out)
+        }
+
+        $($target)*
+        pub(crate) fn dense_row(ty: DenseType, w: &[u8], out: &mut [f32]) {
+            dense::row($half, ty, w, out)
+        }
+    };
+}
+
+/// For any processor.
+pub(crate) mod scalar {
+    compile! { [] super::half::Software }
+}
+
+/// For x86-64 processors with AVX2, FMA and F16C.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2 {
+    compile! { [#[target_feature(enable = "avx2,fma,f16c")]] super::half::F16c::new() }
+}

@@ -1,0 +1,116 @@
+//! I2_S: two bits a weight in blocks of 128, the layout of bitnet.cpp's x86 builds.
+//!
+//! Element `e` of a block lies in byte `e % 32` at shift `6 - 2 * (e / 32)`, as the code `trit + 1`.
+//! A block is thus one 32-byte vector, and each of its four bit planes holds 32 consecutive weights.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+pub(crate) mod scalar;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+/// Weights in a block.
+pub const BLOCK: usize = 128;
+/// Bytes in a block.
+pub(crate) const BLOCK_BYTES: usize = BLOCK / 4;
+/// A block of zero trits.
+const ZERO_BLOCK: [u8; BLOCK_BYTES] = [0b01_01_01_01; BLOCK_BYTES];
+
+/// How the rows of a matrix share the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// Blocks run over the flattened matrix, so rows may begin inside a block (GGUF type I2_S).
+    Flat,
+    /// Every row is padded with zero trits to whole blocks (GGUF type I2_R).
+    Padded,
+}
+
+impl Rows {
+    /// Where row `row` begins: its first block, and the row's first element within that block.
+    fn start(self, row: usize, cols: usize) -> (usize, usize) {
+        match self {
+            Rows::Flat => (row * cols / BLOCK, row * cols % BLOCK),
+            Rows::Padded => (row * cols.div_ceil(BLOCK), 0),
+        }
+    }
+
+    /// The blocks that row `row` touches, and the row's first element within the first of them.
+    pub(crate) fn blocks(self, row: usize, cols: usize) -> (Range<usize>, usize) {
+        let (first, offset) = self.start(row, cols);
+        (first..first + (offset + cols).div_ceil(BLOCK), offset)
+    }
+}
+
+/// Code bytes of a `rows` x `cols` matrix, without the scale that follows them in a file.
+///
+/// `None` when the matrix cannot be stored this way: [`Rows::Flat`] needs a multiple of [`BLOCK`]
+/// weights, and the size must fit in `usize`.
+pub fn packed_len(rows: usize, cols: usize, layout: Rows) -> Option<usize> {
+    let weights = match layout {
+        Rows::Flat => rows.checked_mul(cols).filter(|n| n.is_multiple_of(BLOCK))?,
+        Rows::Padded => rows.checked_mul(cols.checked_next_multiple_of(BLOCK)?)?,
+    };
+    Some(weights / 4)
+}
+
+/// Packs row-major trits (-1, 0 or 1) of rows of `cols` weights.
+///
+/// # Panics
+/// If `trits` is not a whole number of rows, holds any other value, or `out` is not
+/// [`packed_len`] bytes.
+pub fn pack(trits: &[i8], cols: usize, layout: Rows, out: &mut [u8]) {
+    let rows = row_count(trits.len(), cols);
+    assert_eq!(Some(out.len()), packed_len(rows, cols, layout), "packed length of {rows}x{cols}");
+    out.as_chunks_mut().0.fill(ZERO_BLOCK);
+    // A flat matrix packs like one long row.
+    let run = if layout == Rows::Flat { trits.len() } else { cols };
+    let run_bytes = run.div_ceil(BLOCK) * BLOCK_BYTES;
+    let mut largest = 0;
+    for (trits, out) in trits.chunks(run.max(1)).zip(out.chunks_mut(run_bytes.max(1))) {
+        for (trits, block) in trits.chunks(BLOCK).zip(out.as_chunks_mut::<BLOCK_BYTES>().0) {
+            let mut codes = [1; BLOCK];
+            for (code, trit) in codes.iter_mut().zip(trits) {
+                *code = trit.wrapping_add(1) as u8;
+                largest = largest.max(*code);
+            }
+            for (m, byte) in block.iter_mut().enumerate() {
+                *byte = codes[m] << 6 | codes[m + 32] << 4 | codes[m + 64] << 2 | codes[m + 96];
+            }
+        }
+    }
+    assert!(largest <= 2, "a weight is not -1, 0 or 1");
+}
+
+/// Unpacks into row-major trits of rows of `cols` weights: the inverse of [`pack`].
+///
+/// The code 3, which [`pack`] never writes, becomes 2.
+///
+/// # Panics
+/// If `trits` is not a whole number of rows or `packed` is not [`packed_len`] bytes.
+pub fn unpack(packed: &[u8], cols: usize, layout: Rows, trits: &mut [i8]) {
+    let rows = row_count(trits.len(), cols);
+    assert_eq!(
+        Some(packed.len()),
+        packed_len(rows, cols, layout),
+        "packed length of {rows}x{cols}"
+    );
+    let run = if layout == Rows::Flat { trits.len() } else { cols };
+    let run_bytes = run.div_ceil(BLOCK) * BLOCK_BYTES;
+    for (trits, packed) in trits.chunks_mut(run.max(1)).zip(packed.chunks(run_bytes.max(1))) {
+        for (trits, block) in trits.chunks_mut(BLOCK).zip(packed.as_chunks::<BLOCK_BYTES>().0) {
+            for (plane, trits) in trits.chunks_mut(BLOCK_BYTES).enumerate() {
+                for (trit, byte) in trits.iter_mut().zip(block) {
+                    *trit = (byte >> (6 - 2 * plane) & 3) as i8 - 1;
+                }
+            }
+        }
+    }
+}
+
+fn row_count(weights: usize, cols: usize) -> usize {
+    let rows = weights.checked_div(cols).unwrap_or(0);
+    assert_eq!(rows * cols, weights, "weights are whole rows of {cols}");
+    rows
+}

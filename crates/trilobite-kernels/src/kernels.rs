@@ -1,0 +1,344 @@
+//! The table of kernels and the choice of its instruction set.
+
+use crate::{Codes, DenseType, Error, float, i2_s};
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// The environment variable that can lower the instruction set.
+const ISA_VARIABLE: &str = "TRILOBITE_ISA";
+
+/// An instruction set that kernels are written for, lowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Any processor.
+    Scalar,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+}
+
+impl Isa {
+    /// Every instruction set, on whatever machine.
+    pub const ALL: [Isa; 2] = [Isa::Scalar, Isa::Avx2];
+
+    /// The name that `TRILOBITE_ISA` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+        }
+    }
+}
+
+/// The layout of a packed ternary matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Layout {
+    /// Two bits a weight: see [`i2_s`].
+    I2S(i2_s::Rows),
+}
+
+impl Layout {
+    /// Bytes of a `rows` x `cols` matrix; `None` if this layout cannot hold it.
+    pub fn packed_len(self, rows: usize, cols: usize) -> Option<usize> {
+        match self {
+            Layout::I2S(layout) => i2_s::packed_len(rows, cols, layout),
+        }
+    }
+}
+
+/// The kernels for one instruction set. All of them give the same bits on every instruction set.
+///
+/// Float sums have one order: element `i` goes to lane `i % 32` by fused multiply-add, then the
+/// lanes are added pairwise, 16 + 16, 8 + 8, and so on.
+///
+/// # Panics
+/// Every method panics if the lengths of its slices contradict the shapes that it states.
+pub struct Kernels {
+    /// The instruction set.
+    pub isa: Isa,
+    i2_s_gemm: TernaryGemm<i2_s::Rows>,
+    quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
+    dense_gemm: unsafe fn(DenseType, &[u8], usize, &[f32], &mut [f32]),
+    dense_row: unsafe fn(DenseType, &[u8], &mut [f32]),
+    dot: unsafe fn(&[f32], &[f32]) -> f32,
+    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    relu2_mul: unsafe fn(&mut [f32], &[f32]),
+    silu_mul: unsafe fn(&mut [f32], &[f32]),
+    softmax: unsafe fn(&mut [f32]),
+    rope_neox: unsafe fn(&mut [f32], &[f32], &[f32]),
+    rope_adjacent: unsafe fn(&mut [f32], &[f32], &[f32]),
+    to_f16: unsafe fn(&[f32], &mut [u16]),
+    attend: Attend<u16>,
+    attend_f32: Attend<f32>,
+}
+
+type TernaryGemm<L> = unsafe fn(L, &[u8], usize, Range<usize>, &Codes, Range<usize>, &mut [i32]);
+type Attend<T> = unsafe fn(&[f32], &[T], &[T], f32, &mut [f32], &mut [f32]);
+
+/// The table that takes every kernel from the modules of one instruction set.
+macro_rules! table {
+    ($isa:expr, $module:ident) => {
+        Kernels {
+            isa: $isa,
+            i2_s_gemm: i2_s::$module::gemm,
+            quantize_row: float::$module::quantize_row,
+            dense_gemm: float::$module::dense_gemm,
+            dense_row: float::$module::dense_row,
+            dot: float::$module::dot,
+            rms_norm: float::$module::rms_norm,
+            relu2_mul: float::$module::relu2_mul,
+            silu_mul: float::$module::silu_mul,
+            softmax: float::$module::softmax,
+            rope_neox: float::$module::rope_neox,
+            rope_adjacent: float::$module::rope_adjacent,
+            to_f16: float::$module::to_f16,
+            attend: float::$module::attend,
+            attend_f32: float::$module::attend_f32,
+        }
+    };
+}
+
+/// Calls a kernel of the table.
+macro_rules! call {
+    ($self:ident.$kernel:ident($($arg:expr),*)) => {
+        // SAFETY: the only requirement of a kernel is the instruction set it is compiled for, and
+        // `tables`, the one place that makes a `Kernels`, has detected it.
+        unsafe { ($self.$kernel)($($arg),*) }
+    };
+}
+
+/// A table for each instruction set of this machine, lowest first.
+fn tables() -> &'static [Kernels] {
+    static TABLES: OnceLock<Vec<Kernels>> = OnceLock::new();
+    TABLES.get_or_init(|| {
+        #[allow(unused_mut, reason = "some architectures have only the scalar table")]
+        let mut tables = vec![table!(Isa::Scalar, scalar)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            if !avx2 {
+                return tables;
+            }
+            tables.push(table!(Isa::Avx2, avx2));
+        }
+        tables
+    })
+}
+
+/// The highest table, or the one that `cap` names.
+fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
+    let list = |isas: &[Isa]| isas.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
+    let tables = tables();
+    let Some(cap) = cap else {
+        return Ok(&tables[tables.len() - 1]);
+    };
+    let Some(asked) = Isa::ALL.into_iter().find(|isa| isa.name() == cap) else {
+        return Err(Error::UnknownIsa { value: cap.to_owned(), known: list(&Isa::ALL) });
+    };
+    tables.iter().find(|table| table.isa == asked).ok_or_else(|| {
+        let available = tables.iter().map(|table| table.isa).collect::<Vec<_>>();
+        Error::MissingIsa { asked: asked.name(), available: list(&available) }
+    })
+}
+
+impl Kernels {
+    /// The kernels for the best instruction set of this machine, or for the lower one that the
+    /// environment variable `TRILOBITE_ISA` names. The first call decides for the whole process.
+    ///
+    /// # Errors
+    /// If the variable names no instruction set, or one that this machine lacks.
+    pub fn detect() -> Result<&'static Kernels, Error> {
+        static CHOSEN: OnceLock<Result<&'static Kernels, Error>> = OnceLock::new();
+        CHOSEN
+            .get_or_init(|| {
+                let cap = std::env::var_os(ISA_VARIABLE);
+                choose(cap.as_ref().map(|cap| cap.to_string_lossy()).as_deref())
+            })
+            .clone()
+    }
+
+    /// The kernels for every instruction set of this machine, scalar first.
+    pub fn available() -> Vec<&'static Kernels> {
+        tables().iter().collect()
+    }
+
+    /// Quantises one token's activations to int8 by their absolute maximum.
+    ///
+    /// scale = 127 / max(absmax, 1e-5) and code = rint(x * scale), ties to even, all in f32.
+    /// Returns the scale and the sum of the codes. `codes` is as long as `x`.
+    ///
+    /// NaN counts as 0. With an infinity in `x`, the scale is 0 and so are all codes.
+    pub fn quantize_row(&self, x: &[f32], codes: &mut [i8]) -> (f32, i32) {
+        assert_eq!(x.len(), codes.len(), "codes");
+        call!(self.quantize_row(x, codes))
+    }
+
+    /// Multiplies rows of a ternary matrix with int8 activations, exactly.
+    ///
+    /// `out[(t - tokens.start) * rows.len() + (r - rows.start)] = sum_k trit[r][k] * code[t][k]`.
+    ///
+    /// `packed` is a whole matrix of rows of `cols` weights in the given layout, and `x` holds
+    /// `cols` codes a token.
+    pub fn ternary_gemm(
+        &self,
+        layout: Layout,
+        packed: &[u8],
+        cols: usize,
+        rows: Range<usize>,
+        x: &Codes,
+        tokens: Range<usize>,
+        out: &mut [i32],
+    ) {
+        assert_eq!(x.cols(), cols, "codes of a token");
+        assert!(tokens.end <= x.tokens(), "tokens {tokens:?} of {}", x.tokens());
+        assert_eq!(out.len(), rows.len() * tokens.len(), "outputs");
+        if out.is_empty() {
+            return;
+        }
+        match layout {
+            Layout::I2S(layout) => {
+                let blocks = layout.blocks(rows.end - 1, cols).0;
+                assert!(blocks.end <= packed.len() / i2_s::BLOCK_BYTES, "rows {rows:?} of {cols}");
+                call!(self.i2_s_gemm(layout, packed, cols, rows, x, tokens, out))
+            }
+        }
+    }
+
+    /// Multiplies rows of a dense matrix with float activations.
+    ///
+    /// `out[t * rows.len() + (r - rows.start)] = sum_k w[r][k] * x[t][k]` in the order of
+    /// [`dot`](Kernels::dot), so a token's results do not depend on the tokens beside it.
+    ///
+    /// `w` is a whole matrix of rows of `cols` weights, and `x` is `[tokens][cols]`.
+    pub fn dense_gemm(
+        &self,
+        ty: DenseType,
+        w: &[u8],
+        cols: usize,
+        rows: Range<usize>,
+        x: &[f32],
+        tokens: usize,
+        out: &mut [f32],
+    ) {
+        assert_eq!(x.len(), tokens * cols, "activations");
+        assert_eq!(out.len(), tokens * rows.len(), "outputs");
+        let row_len = row_len(ty, cols);
+        let w = &w[rows.start * row_len..rows.end * row_len];
+        if cols == 0 {
+            out.fill(0.0);
+        } else if !out.is_empty() {
+            call!(self.dense_gemm(ty, w, cols, x, out))
+        }
+    }
+
+    /// Widens one row of a dense matrix of rows of `cols` weights to `out`, `[cols]`.
+    pub fn dense_row(&self, ty: DenseType, w: &[u8], cols: usize, row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), cols, "outputs");
+        let row_len = row_len(ty, cols);
+        call!(self.dense_row(ty, &w[row * row_len..(row + 1) * row_len], out))
+    }
+
+    /// The dot product of two equally long vectors.
+    pub fn dot(&self, a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len(), "factors");
+        call!(self.dot(a, b))
+    }
+
+    /// `out = x / sqrt(mean(x^2) + eps) * weight`, all of one length.
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        assert_eq!(x.len(), weight.len(), "weights");
+        assert_eq!(x.len(), out.len(), "outputs");
+        call!(self.rms_norm(x, weight, eps, out))
+    }
+
+    /// `gate = relu(gate)^2 * up`, element by element.
+    pub fn relu2_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "factors");
+        call!(self.relu2_mul(gate, up))
+    }
+
+    /// `gate = gate / (1 + exp(-gate)) * up`, element by element.
+    pub fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "factors");
+        call!(self.silu_mul(gate, up))
+    }
+
+    /// `x = exp(x - max(x)) / sum(exp(x - max(x)))`, with exp within 2 ulp.
+    ///
+    /// Entries of negative infinity become 0; if there is nothing else, all become NaN.
+    pub fn softmax(&self, x: &mut [f32]) {
+        call!(self.softmax(x))
+    }
+
+    /// Rotary embedding of one head in place, pairs `(i, i + n)` where `n` is the length of `cos`
+    /// and `sin`. Elements from `2 n` on stay as they are.
+    pub fn rope_neox(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        assert_eq!(cos.len(), sin.len(), "sines");
+        assert!(head.len() >= 2 * cos.len(), "{} of {} elements", 2 * cos.len(), head.len());
+        call!(self.rope_neox(head, cos, sin))
+    }
+
+    /// Rotary embedding of one head in place, pairs `(2 i, 2 i + 1)` for each of `cos` and `sin`.
+    pub fn rope_adjacent(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        assert_eq!(cos.len(), sin.len(), "sines");
+        assert!(head.len() >= 2 * cos.len(), "{} of {} elements", 2 * cos.len(), head.len());
+        call!(self.rope_adjacent(head, cos, sin))
+    }
+
+    /// Rounds to f16, given as bits: to nearest, ties to even, infinity beyond the range.
+    pub fn to_f16(&self, x: &[f32], out: &mut [u16]) {
+        assert_eq!(x.len(), out.len(), "outputs");
+        call!(self.to_f16(x, out))
+    }
+
+    /// Attention of one query head over the first `n` cached positions.
+    ///
+    /// `q` and `out` are `[head_dim]`, `k` and `v` at least `[n][head_dim]` in f16 bits, and
+    /// `scores`, at least `[n]`, receives softmax(scale * k q). `out` is the sum of the values
+    /// weighted with it, in the order of the positions, by fused multiply-add.
+    pub fn attend(
+        &self,
+        q: &[f32],
+        k: &[u16],
+        v: &[u16],
+        n: usize,
+        scale: f32,
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) {
+        assert_eq!(q.len(), out.len(), "outputs");
+        let (k, v) = (&k[..n * q.len()], &v[..n * q.len()]);
+        call!(self.attend(q, k, v, scale, &mut scores[..n], out))
+    }
+
+    /// [`attend`](Kernels::attend) over a cache of f32.
+    pub fn attend_f32(
+        &self,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        n: usize,
+        scale: f32,
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) {
+        assert_eq!(q.len(), out.len(), "outputs");
+        let (k, v) = (&k[..n * q.len()], &v[..n * q.len()]);
+        call!(self.attend_f32(q, k, v, scale, &mut scores[..n], out))
+    }
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernels").field("isa", &self.isa).finish_non_exhaustive()
+    }
+}
+
+fn row_len(ty: DenseType, cols: usize) -> usize {
+    let len = ty.row_len(cols);
+    assert!(len.is_some(), "a row of {cols} weights in {ty:?}");
+    len.unwrap_or_default()
+}
