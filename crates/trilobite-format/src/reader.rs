@@ -135,10 +135,7 @@ fn refuse_overlaps(tensors: &[TensorInfo]) -> Result<(), Error> {
         if let [first, second] = pair
             && second.range.start < first.range.end
         {
-            return Err(Error::Overlap {
-                first: first.name.clone(),
-                second: second.name.clone(),
-            });
+            return Err(Error::Overlap { first: first.name.clone(), second: second.name.clone() });
         }
     }
     Ok(())

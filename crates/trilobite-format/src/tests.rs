@@ -1,1 +1,300 @@
+use crate::*;
 
+/// A file with every metadata type and tensors of several types.
+fn small_file() -> Vec<u8> {
+    let mut metadata = Metadata::new();
+    metadata.insert("general.architecture", "bitnet-b1.58");
+    metadata.insert("u8", 1u8);
+    metadata.insert("i8", -1i8);
+    metadata.insert("u16", 2u16);
+    metadata.insert("i16", -2i16);
+    metadata.insert("u32", 3u32);
+    metadata.insert("i32", -3i32);
+    metadata.insert("f32", 0.5f32);
+    metadata.insert("bool", true);
+    metadata.insert("u64", u64::MAX);
+    metadata.insert("i64", i64::MIN);
+    metadata.insert("f64", 0.25f64);
+    metadata.insert("strings", vec!["<s>".to_owned(), String::new(), "é".to_owned()]);
+    metadata.insert("u8s", vec![1u8, 2]);
+    metadata.insert("i8s", vec![-1i8, 2]);
+    metadata.insert("u16s", vec![1u16, 2]);
+    metadata.insert("i16s", vec![-1i16, 2]);
+    metadata.insert("u32s", vec![1u32, 2]);
+    metadata.insert("i32s", vec![-1i32, 2]);
+    metadata.insert("u64s", vec![1u64, 2]);
+    metadata.insert("i64s", vec![-1i64, 2]);
+    metadata.insert("f32s", vec![1f32, 2.0]);
+    metadata.insert("f64s", vec![1f64, 2.0]);
+    metadata.insert("bools", vec![true, false]);
+    metadata.insert("none", Vec::<u32>::new());
+    let tensors = vec![
+        ("a".to_owned(), TensorType::F32, vec![3]),
+        ("b".to_owned(), TensorType::I2S, vec![2, 64]),
+        ("c".to_owned(), TensorType::I2R, vec![2, 3]),
+    ];
+    let mut writer = Writer::new(Vec::new(), &metadata, tensors).unwrap();
+    writer.tensor("a", &[1; 12]).unwrap();
+    writer.tensor("b", &[2; 64]).unwrap();
+    writer.piece("c", &[3; 64]).unwrap();
+    writer.piece("c", &[4; 32]).unwrap();
+    writer.finish().unwrap()
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let file = small_file();
+    assert!(file.len().is_multiple_of(32));
+    let gguf = Gguf::parse(&file).unwrap();
+    assert_eq!(gguf.version(), 3);
+    let metadata = gguf.metadata();
+    assert_eq!(metadata.len(), 25);
+    assert_eq!(metadata.str("general.architecture").unwrap(), Some("bitnet-b1.58"));
+    assert_eq!(metadata.get("i64"), Some(&Value::I64(i64::MIN)));
+    assert_eq!(metadata.f32("f64").unwrap(), Some(0.25));
+    assert_eq!(metadata.bool("bool").unwrap(), Some(true));
+    assert_eq!(metadata.strings("strings").unwrap().unwrap(), ["<s>", "", "é"]);
+    assert_eq!(metadata.get("bools"), Some(&Value::Array(Array::Bool(vec![true, false]))));
+    assert_eq!(metadata.f32s("f32s").unwrap(), Some(&[1.0, 2.0][..]));
+
+    let names: Vec<_> = gguf.tensors().iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    let b = gguf.tensor("b").unwrap();
+    assert_eq!((b.ty, b.shape.as_slice(), b.count()), (TensorType::I2S, &[2, 64][..], 128));
+    assert_eq!(b.bytes(&file), [2; 64]);
+    assert_eq!(gguf.tensor("c").unwrap().bytes(&file)[63..65], [3, 4]);
+    assert!(gguf.tensor("d").is_none());
+    assert!(gguf.tensors().iter().all(|t| t.range.start.is_multiple_of(32)));
+}
+
+#[test]
+fn integers_of_any_width_are_read_where_they_fit() {
+    let file = small_file();
+    let gguf = Gguf::parse(&file).unwrap();
+    let metadata = gguf.metadata();
+    for (key, value) in [("u8", 1), ("u16", 2), ("u32", 3)] {
+        assert_eq!(metadata.u32(key).unwrap(), Some(value));
+    }
+    for key in ["u8s", "u16s", "u32s", "u64s"] {
+        assert_eq!(metadata.u32s(key).unwrap(), Some(vec![1, 2]));
+    }
+    for key in ["i8s", "i16s", "i32s", "i64s"] {
+        assert_eq!(metadata.i32s(key).unwrap(), Some(vec![-1, 2]));
+    }
+    assert_eq!(metadata.u64("u64").unwrap(), Some(u64::MAX));
+    assert_eq!(metadata.u32("absent").unwrap(), None);
+    let message = metadata.u32("i32").unwrap_err().to_string();
+    assert_eq!(message, "metadata key \"i32\" is -3, which does not fit a u32");
+    let message = metadata.u32("strings").unwrap_err().to_string();
+    assert_eq!(message, "metadata key \"strings\" is array of 3 string, expected a u32");
+}
+
+#[test]
+fn metadata_inserted_twice_keeps_its_place() {
+    let mut metadata = Metadata::new();
+    metadata.insert("a", 1u32);
+    metadata.insert("b", 2u32);
+    metadata.insert("a", "new");
+    let entries: Vec<_> = metadata.iter().collect();
+    assert_eq!(entries, [("a", &Value::from("new")), ("b", &Value::U32(2))]);
+}
+
+#[test]
+fn a_file_cut_anywhere_or_with_any_byte_changed_never_panics() {
+    let file = small_file();
+    let data = Gguf::parse(&file).unwrap().tensors()[0].range.start;
+    for len in 0..file.len() {
+        assert!(Gguf::parse(&file[..len]).is_err(), "cut at {len}");
+    }
+    for at in 0..data {
+        for byte in [0, 1, 3, 0x7f, 0x80, 0xff] {
+            let mut changed = file.clone();
+            changed[at] = byte;
+            if let Ok(gguf) = Gguf::parse(&changed) {
+                for tensor in gguf.tensors() {
+                    assert!(tensor.range.end <= changed.len());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_of_types() {
+    let sizes = |ty: TensorType, shape: &[u64]| ty.byte_len(shape);
+    assert_eq!(sizes(TensorType::F32, &[2, 3]), Some(24));
+    assert_eq!(sizes(TensorType::Bf16, &[2, 3]), Some(12));
+    assert_eq!(sizes(TensorType::Q8_0, &[2, 64]), Some(136));
+    assert_eq!(sizes(TensorType::Q8_0, &[64, 2]), None);
+    assert_eq!(sizes(TensorType::Tq1_0, &[2, 512]), Some(216));
+    assert_eq!(sizes(TensorType::Tq2_0, &[1, 256]), Some(66));
+    assert_eq!(sizes(TensorType::Tq2_0, &[2, 128]), None);
+    assert_eq!(sizes(TensorType::I2S, &[6, 64]), Some(96 + 32));
+    assert_eq!(sizes(TensorType::I2S, &[5, 64]), None);
+    assert_eq!(sizes(TensorType::I2R, &[5, 129]), Some(5 * 64 + 32));
+    for ty in TensorType::ALL {
+        assert_eq!(TensorType::from_id(ty.id()), Some(ty));
+        assert_eq!(ty.byte_len(&[]), None);
+        assert_eq!(ty.byte_len(&[4, 0, 256]), None);
+        assert_eq!(ty.byte_len(&[u64::MAX, 256]), None);
+        assert_eq!(ty.byte_len(&[1 << 62, 1, 128]), None);
+    }
+    assert_eq!(TensorType::F32.byte_len(&[u64::MAX / 2]), None);
+}
+
+#[test]
+fn ternary_tail_keeps_the_first_float_only() {
+    let mut bytes = vec![0x55; 32];
+    bytes.extend(ternary::tail(0.75));
+    assert_eq!(bytes.len(), 64);
+    assert!(bytes[36..].iter().all(|&b| b == 0));
+    bytes[36..].fill(0xff);
+    assert_eq!(ternary::split(&bytes), Some((&[0x55; 32][..], 0.75)));
+    assert_eq!(ternary::split(&[0; 31]), None);
+}
+
+#[test]
+fn the_writer_insists_on_order_and_length() {
+    let tensors = || ["a", "b"].map(|name| (name.to_owned(), TensorType::F32, vec![2])).to_vec();
+    let writer = || Writer::new(Vec::new(), &Metadata::new(), tensors()).unwrap();
+    assert!(matches!(writer().tensor("b", &[0; 8]), Err(Error::Order { .. })));
+    assert!(matches!(writer().tensor("a", &[0; 7]), Err(Error::Length { .. })));
+    assert!(matches!(writer().piece("a", &[0; 9]), Err(Error::Length { .. })));
+    assert!(matches!(writer().finish(), Err(Error::Length { .. })));
+    let mut half = writer();
+    half.piece("a", &[0; 4]).unwrap();
+    assert!(matches!(half.tensor("a", &[0; 8]), Err(Error::Length { found: 12, .. })));
+    assert!(matches!(half.piece("b", &[0; 4]), Err(Error::Order { .. })));
+    half.piece("a", &[0; 4]).unwrap();
+    half.tensor("b", &[0; 8]).unwrap();
+    assert!(matches!(half.tensor("b", &[0; 8]), Err(Error::Order { .. })));
+    half.finish().unwrap();
+
+    let new = |tensors| Writer::new(Vec::new(), &Metadata::new(), tensors).map(|_| ());
+    let mut twice = tensors();
+    twice[1].0 = "a".to_owned();
+    assert!(matches!(new(twice), Err(Error::DuplicateTensor(_))));
+    let odd = vec![("a".to_owned(), TensorType::I2S, vec![3, 3])];
+    assert!(matches!(new(odd), Err(Error::Shape { .. })));
+    let scalar = vec![("a".to_owned(), TensorType::F32, vec![])];
+    assert!(matches!(new(scalar), Err(Error::Dimensions { .. })));
+    let nameless = vec![(String::new(), TensorType::F32, vec![1])];
+    assert!(matches!(new(nameless), Err(Error::NameLength { .. })));
+}
+
+/// A header in the making, for files that the writer refuses to write.
+struct Raw(Vec<u8>);
+
+impl Raw {
+    fn new(tensors: u64, entries: u64) -> Raw {
+        let mut raw = Raw(MAGIC.to_vec());
+        raw.u32(3).u64(tensors).u64(entries);
+        raw
+    }
+    fn u32(&mut self, v: u32) -> &mut Raw {
+        self.0.extend(v.to_le_bytes());
+        self
+    }
+    fn u64(&mut self, v: u64) -> &mut Raw {
+        self.0.extend(v.to_le_bytes());
+        self
+    }
+    fn text(&mut self, v: &str) -> &mut Raw {
+        self.u64(v.len() as u64);
+        self.0.extend(v.as_bytes());
+        self
+    }
+    /// A tensor with the dimensions as the file has them, innermost first.
+    fn tensor(&mut self, name: &str, dimensions: &[u64], ty: u32, offset: u64) -> &mut Raw {
+        self.text(name).u32(dimensions.len() as u32);
+        for &d in dimensions {
+            self.u64(d);
+        }
+        self.u32(ty).u64(offset)
+    }
+    fn error(&mut self) -> String {
+        self.0.resize(self.0.len().next_multiple_of(32) + 256, 0);
+        Gguf::parse(&self.0).unwrap_err().to_string()
+    }
+}
+
+#[track_caller]
+fn contains(message: String, part: &str) {
+    assert!(message.contains(part), "{message:?} lacks {part:?}");
+}
+
+#[test]
+fn other_files_and_byte_orders_are_named() {
+    let parse = |bytes: &[u8]| Gguf::parse(bytes).unwrap_err().to_string();
+    contains(parse(b"PK\x03\x04abc"), "not a GGUF file: it starts with [50, 4b, 03, 04]");
+    contains(parse(b""), "not a GGUF file");
+    contains(parse(b"GGUF\0\0\0\x03\0\0"), "big-endian");
+    contains(parse(b"GGUF\x01\0\0\0"), "version 1 is not supported");
+    contains(parse(b"GGUF\xff\xff\xff\xff"), "version 4294967295 is not supported");
+    contains(parse(b"GGUF\x03\0\0\0\0"), "truncated GGUF: the number of tensors at byte 8");
+}
+
+#[test]
+fn counts_beyond_the_file_are_refused_before_allocation() {
+    contains(Raw::new(u64::MAX, 0).error(), "the number of tensors (18446744073709551615)");
+    contains(Raw::new(0, 1 << 40).error(), "the number of metadata entries");
+    contains(Raw::new(0, 1).u64(u64::MAX).error(), "a metadata key at byte 32");
+    contains(Raw::new(0, 1).text("k").u32(8).u64(1 << 60).error(), "truncated GGUF: k at");
+    contains(Raw::new(0, 1).text("k").u32(9).u32(6).u64(1 << 62).error(), "truncated GGUF: k");
+    contains(Raw::new(0, 1).text("k").u32(9).u32(8).u64(1 << 62).error(), "truncated GGUF: k");
+    contains(Raw::new(0, 1).text("k").u32(9).u32(7).u64(1 << 62).error(), "truncated GGUF: k");
+}
+
+#[test]
+fn malformed_metadata_is_refused() {
+    contains(Raw::new(0, 1).text("").error(), "length of 0");
+    contains(Raw::new(0, 1).text("k").u32(13).error(), "unknown value type 13");
+    contains(Raw::new(0, 1).text("k").u32(9).u32(9).u64(0).error(), "array of arrays");
+    contains(Raw::new(0, 1).text("k").u32(9).u32(77).u64(0).error(), "unknown value type 77");
+    contains(Raw::new(0, 1).text("k").u32(7).u32(2).error(), "the byte 2 where a boolean");
+    contains(Raw::new(0, 2).text("k").u32(4).u32(1).text("k").u32(4).u32(1).error(), "twice");
+    let mut latin = Raw::new(0, 1);
+    latin.text("k").u32(8).u64(1).0.push(0xe9);
+    contains(latin.error(), "k at byte 45 is not UTF-8");
+    for alignment in [0, 4, 24, 1 << 21] {
+        let mut raw = Raw::new(0, 1);
+        raw.text("general.alignment").u32(4).u32(alignment);
+        contains(raw.error(), "general.alignment is");
+    }
+}
+
+#[test]
+fn malformed_tensors_are_refused() {
+    contains(Raw::new(1, 0).tensor("t", &[], 0, 0).error(), "has 0 dimensions");
+    contains(Raw::new(1, 0).tensor("t", &[1; 5], 0, 0).error(), "has 5 dimensions");
+    contains(Raw::new(1, 0).tensor("t", &[0], 0, 0).error(), "cannot have the shape [0]");
+    contains(
+        Raw::new(1, 0).tensor("t", &[1 << 33, 1 << 33], 0, 0).error(),
+        "cannot have the shape",
+    );
+    contains(
+        Raw::new(1, 0).tensor("t", &[63, 2], 36, 0).error(),
+        "I2_S cannot have the shape [2, 63]",
+    );
+    contains(Raw::new(1, 0).tensor("t", &[256], 14, 0).error(), "unsupported type 14 (Q6_K)");
+    contains(Raw::new(1, 0).tensor("t", &[256], 99, 0).error(), "unsupported type 99");
+    contains(Raw::new(1, 0).tensor("t", &[4], 0, 16).error(), "no multiple of 32");
+    contains(Raw::new(1, 0).tensor("t", &[4], 0, 1 << 40).error(), "the file has");
+    contains(Raw::new(1, 0).tensor("t", &[4], 0, u64::MAX - 31).error(), "the file has");
+    contains(Raw::new(1, 0).tensor("t", &[1 << 20], 0, 0).error(), "needs 4194304 bytes");
+    let mut raw = Raw::new(2, 0);
+    contains(
+        raw.tensor("a", &[9], 0, 0).tensor("b", &[4], 0, 32).error(),
+        "\"a\" and \"b\" overlap",
+    );
+    let mut raw = Raw::new(2, 0);
+    contains(raw.tensor("a", &[4], 0, 0).tensor("a", &[4], 0, 32).error(), "\"a\" occurs twice");
+    contains(Raw::new(1, 0).tensor("\x1b[2J", &[4], 99, 0).error(), "\\u{1b}[2J");
+}
+
+#[test]
+fn version_2_is_read() {
+    let mut file = small_file();
+    file[4] = 2;
+    assert_eq!(Gguf::parse(&file).unwrap().version(), 2);
+}

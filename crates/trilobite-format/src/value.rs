@@ -95,9 +95,8 @@ impl Value {
 }
 
 /// Names of the metadata types by their number in the file.
-const TYPE_NAMES: [&str; 13] = [
-    "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64",
-];
+const TYPE_NAMES: [&str; 13] =
+    ["u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64"];
 
 impl Array {
     /// Number of elements.
