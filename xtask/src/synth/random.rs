@@ -59,9 +59,9 @@ fn table(fill: Fill, dtype: Dtype, rng: &mut ChaCha8Rng) -> Vec<u8> {
         Fill::TernaryCodes => return (0..TABLE).map(four_codes).collect(),
         // The sum of twelve uniform numbers has variance 1 and needs no transcendental function,
         // which would differ between systems.
-        Fill::Normal(std) => (0..TABLE)
-            .map(|_| std * ((0..12).map(|_| uniform()).sum::<f32>() - 6.0))
-            .collect(),
+        Fill::Normal(std) => {
+            (0..TABLE).map(|_| std * ((0..12).map(|_| uniform()).sum::<f32>() - 6.0)).collect()
+        }
         Fill::NearOne => (0..TABLE).map(|i| 0.75 + 0.5 * i as f32 / TABLE as f32).collect(),
         Fill::Around(value) => vec![value * (0.8 + 0.4 * uniform()); TABLE],
     };

@@ -1,0 +1,101 @@
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::tensors::{Dtype, Fill, Tensor, ZEROS, tensors};
+use super::*;
+use crate::models::{Family, Models};
+
+#[test]
+fn bitnet_2b4t_has_the_published_tensors() {
+    let models = Models::load().unwrap();
+    let model = models.find("bitnet-b1.58-2b-4t").unwrap();
+    let list = tensors(models.shape(model).unwrap(), model.weights);
+
+    let codes: Vec<_> = list.iter().filter(|t| t.fill == Fill::TernaryCodes).collect();
+    assert_eq!(codes.len(), 210);
+    let weights: usize = codes.iter().map(|t| 4 * t.bytes()).sum();
+    assert_eq!(weights, 2_084_044_800);
+    // The published GGUF keeps each scale inside its matrix.
+    let scales = list.iter().filter(|t| t.name.ends_with(".weight_scale")).count();
+    assert_eq!(list.len() - scales, 332);
+
+    let down = list.iter().find(|t| t.name == "model.layers.29.mlp.down_proj.weight").unwrap();
+    assert_eq!((down.dtype, down.shape.as_slice()), (Dtype::U8, &[640, 6912][..]));
+    assert!(list.iter().all(|t| t.name != "lm_head.weight"));
+}
+
+#[test]
+fn every_listed_shape_has_tensors_and_a_whole_vocabulary() {
+    let models = Models::load().unwrap();
+    for name in [
+        "bitnet-b1.58-2b-4t-bf16",
+        "1bitllm-large",
+        "1bitllm-3b",
+        "llama3-8b-1.58-100b-tokens",
+        "falcon3-1b-instruct-1.58bit",
+        "falcon3-3b-instruct-1.58bit",
+        "falcon3-7b-instruct-1.58bit",
+        "falcon3-10b-instruct-1.58bit",
+    ] {
+        let model = models.find(name).unwrap();
+        let shape = models.shape(model).unwrap();
+        let sub_norms = if shape.family == Family::Llama { 0 } else { 2 };
+        let scales = if model.weights == Weights::Packed { 7 } else { 0 };
+        let head = usize::from(!shape.tie_word_embeddings);
+        assert_eq!(
+            tensors(shape, model.weights).len(),
+            2 + head + shape.num_hidden_layers * (9 + sub_norms + scales),
+            "{name}"
+        );
+
+        let tokenizer = tokenizer::tokenizer(shape).unwrap();
+        let vocab = tokenizer["model"]["vocab"].as_object().unwrap();
+        let added = tokenizer["added_tokens"].as_array().unwrap();
+        let ids: HashSet<u64> = vocab
+            .values()
+            .chain(added.iter().map(|token| &token["id"]))
+            .map(|id| id.as_u64().unwrap())
+            .collect();
+        assert_eq!(ids, (0..shape.vocab_size as u64).collect(), "{name}");
+        for merge in tokenizer["model"]["merges"].as_array().unwrap() {
+            let (left, right) = (merge[0].as_str().unwrap(), merge[1].as_str().unwrap());
+            for token in [left, right, &format!("{left}{right}")] {
+                assert!(vocab.contains_key(token), "{name}: {token}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_file() {
+    let list = [
+        Tensor { name: "a".into(), dtype: Dtype::F32, shape: vec![3], fill: Fill::NearOne },
+        Tensor {
+            name: "b".into(),
+            dtype: Dtype::U8,
+            shape: vec![700, 600],
+            fill: Fill::TernaryCodes,
+        },
+    ];
+    let file = |seed| {
+        let mut bytes = Vec::new();
+        write_safetensors(&mut bytes, &list, seed).unwrap();
+        bytes
+    };
+    assert_eq!(file(1), file(1));
+    assert_ne!(file(1), file(2));
+
+    let bytes = file(1);
+    let (length, rest) = bytes.split_at(8);
+    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+    let header: Value = serde_json::from_slice(header).unwrap();
+    assert_eq!(header["b"]["data_offsets"], json!([12, 420_012]));
+    assert_eq!(data.len(), 420_012);
+
+    let codes = || data[12..].iter().flat_map(|byte| (0..4).map(move |i| byte >> (2 * i) & 3));
+    let share = |code| codes().filter(|c| *c == code).count() as f32 / codes().count() as f32;
+    assert_eq!(share(3), 0.0);
+    assert!((share(1) - ZEROS).abs() < 0.001);
+    assert!((share(0) - share(2)).abs() < 0.001);
+}

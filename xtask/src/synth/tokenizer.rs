@@ -112,8 +112,7 @@ fn byte_alphabet() -> Vec<char> {
 fn merges(count: usize) -> Vec<(String, String)> {
     let mut merges = Vec::with_capacity(count);
     // `Ġ` is the space.
-    let mut shorter: Vec<String> =
-        ['Ġ'].into_iter().chain('a'..='z').map(String::from).collect();
+    let mut shorter: Vec<String> = ['Ġ'].into_iter().chain('a'..='z').map(String::from).collect();
     while merges.len() < count {
         let mut longer = Vec::new();
         for token in &shorter {
