@@ -45,10 +45,10 @@ pub(crate) fn gemm(
         }
     } else {
         match tokens.len() {
-            1 => gemm_few::<1>(&weights, x, tokens.start, out),
-            2 => gemm_few::<2>(&weights, x, tokens.start, out),
-            3 => gemm_few::<3>(&weights, x, tokens.start, out),
-            _ => gemm_few::<4>(&weights, x, tokens.start, out),
+            1 => gemm_few::<4, 1>(&weights, x, tokens.start, out),
+            2 => gemm_few::<2, 2>(&weights, x, tokens.start, out),
+            3 => gemm_few::<1, 3>(&weights, x, tokens.start, out),
+            _ => gemm_few::<1, 4>(&weights, x, tokens.start, out),
         }
     }
     for (out, t) in out.chunks_exact_mut(stride).zip(tokens) {
@@ -76,20 +76,25 @@ impl Weights<'_> {
 
 /// Sums of codes times activations for `T` tokens from `t` on, decoding in registers.
 #[target_feature(enable = "avx2")]
-fn gemm_few<const T: usize>(weights: &Weights<'_>, x: &Codes, t: usize, out: &mut [i32]) {
+fn gemm_few<const R: usize, const T: usize>(
+    weights: &Weights<'_>,
+    x: &Codes,
+    t: usize,
+    out: &mut [i32],
+) {
     let rows = weights.rows.len();
     let x: [&[i8]; T] = from_fn(|i| x.padded(t + i));
     let mut r = 0;
     // Rows that begin at the same place within a block can share activations.
     if weights.layout == Rows::Padded || weights.cols.is_multiple_of(BLOCK) {
-        while r + 4 <= rows {
-            let sums = tile::<4, T>(from_fn(|i| weights.row(r + i).0), 0, x);
+        while r + R <= rows {
+            let sums = tile::<R, T>(from_fn(|i| weights.row(r + i).0), 0, x);
             for (i, sums) in sums.iter().enumerate() {
                 for (t, sum) in sums.iter().enumerate() {
                     out[t * rows + r + i] = *sum;
                 }
             }
-            r += 4;
+            r += R;
         }
     }
     for r in r..rows {
@@ -106,13 +111,21 @@ fn gemm_few<const T: usize>(weights: &Weights<'_>, x: &Codes, t: usize, out: &mu
 #[target_feature(enable = "avx2")]
 #[inline]
 fn tile<const R: usize, const T: usize>(
-    w: [&[[u8; BLOCK_BYTES]]; R],
+    mut w: [&[[u8; BLOCK_BYTES]]; R],
     offset: usize,
     x: [&[i8]; T],
 ) -> [[i32; T]; R] {
     let blocks = w[0].len();
-    let w = w.map(|w| &w[..blocks]);
-    let x = x.map(|x| &x[BLOCK - offset..].as_chunks::<BLOCK>().0[..blocks]);
+    // Loops and not closures, because closures here are not always inlined, and then the compiler
+    // does not see that the slices are equally long.
+    for w in &mut w {
+        *w = &w[..blocks];
+    }
+    let mut x_blocks = [[].as_slice(); T];
+    for (blocks_of, x) in x_blocks.iter_mut().zip(x) {
+        *blocks_of = &x[BLOCK - offset..].as_chunks::<BLOCK>().0[..blocks];
+    }
+    let x = x_blocks;
     let mut sums = [[_mm256_setzero_si256(); T]; R];
     for start in (0..blocks).step_by(CHUNK_BLOCKS) {
         let mut chunk = [[_mm256_setzero_si256(); T]; R];
@@ -135,7 +148,7 @@ fn tile<const R: usize, const T: usize>(
             }
         }
     }
-    sums.map(|sums| sums.map(|sums| sum_lanes(sums)))
+    sum_tile(sums)
 }
 
 /// Sums of codes times activations for any number of tokens, decoding a panel of rows into the
@@ -215,22 +228,33 @@ fn multiply_panel<const T: usize>(
 #[target_feature(enable = "avx2")]
 #[inline]
 fn panel_tile<const R: usize, const T: usize>(
-    w: [&[[u8; VECTOR]]; R],
-    x: [&[[i8; VECTOR]]; T],
+    mut w: [&[[u8; VECTOR]]; R],
+    mut x: [&[[i8; VECTOR]]; T],
 ) -> [[i32; T]; R] {
     let len = w[0].len().min(CHUNK / VECTOR);
-    let (w, x) = (w.map(|w| &w[..len]), x.map(|x| &x[..len]));
+    for w in &mut w {
+        *w = &w[..len];
+    }
+    for x in &mut x {
+        *x = &x[..len];
+    }
     let mut sums = [[_mm256_setzero_si256(); T]; R];
     for i in 0..len {
-        let w: [__m256i; R] = from_fn(|r| load(&w[r][i]));
+        let mut codes = [_mm256_setzero_si256(); R];
+        for r in 0..R {
+            codes[r] = load(&w[r][i]);
+        }
         for t in 0..T {
             let x = load(&x[t][i]);
             for r in 0..R {
-                sums[r][t] = _mm256_add_epi16(sums[r][t], _mm256_maddubs_epi16(w[r], x));
+                sums[r][t] = _mm256_add_epi16(sums[r][t], _mm256_maddubs_epi16(codes[r], x));
             }
         }
     }
-    sums.map(|sums| sums.map(|sums| sum_lanes(widen(sums))))
+    for sums in sums.as_flattened_mut() {
+        *sums = widen(*sums);
+    }
+    sum_tile(sums)
 }
 
 /// The four bit planes of a block, one code a byte.
@@ -252,6 +276,17 @@ fn unpack(block: &[u8; BLOCK_BYTES]) -> [__m256i; 4] {
 #[inline]
 fn widen(sums: __m256i) -> __m256i {
     _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
+}
+
+/// The sum of eight i32, for each in a tile.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sum_tile<const R: usize, const T: usize>(tile: [[__m256i; T]; R]) -> [[i32; T]; R] {
+    let mut sums = [[0; T]; R];
+    for (sum, v) in sums.as_flattened_mut().iter_mut().zip(tile.as_flattened()) {
+        *sum = sum_lanes(*v);
+    }
+    sums
 }
 
 /// The sum of eight i32.
