@@ -1,1 +1,41 @@
-//! Under construction.
+//! Runs 1.58-bit language models: a GGUF file and tokens in, logits, tokens and text out.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use trilobite_runtime::{Model, Session, SessionOptions};
+//!
+//! let model = Arc::new(Model::open("model.gguf".as_ref())?);
+//! let prompt = model.tokenizer()?.encode("Once upon a time", true, false)?;
+//! let options = SessionOptions { threads: 2, context: 512, batch: 256 };
+//! let mut session = Session::new(Arc::clone(&model), options)?;
+//! let logits = session.next_logits(&prompt)?;
+//! # Ok::<(), trilobite_runtime::Error>(())
+//! ```
+//!
+//! Logits are a function of the model and the tokens alone, to the last bit: they do not depend on
+//! the number of threads, on the instruction set, or on how the tokens were divided among calls.
+
+mod chat;
+mod config;
+mod error;
+mod generate;
+mod model;
+mod rope;
+mod sampler;
+mod score;
+mod session;
+mod team;
+mod tokenizer;
+mod weights;
+
+pub use chat::{ChatTemplate, Message};
+pub use config::{Activation, Config, RopePairs};
+pub use error::{Error, Result};
+pub use generate::{Finish, Generation, Limits, generate};
+pub use model::{Model, map};
+pub use sampler::{Sampler, Sampling, argmax};
+pub use score::{Perplexity, Score, Scorer};
+pub use session::{MAX_BATCH, Session, SessionOptions, cache_bytes};
+pub use team::{Strip, Team};
+pub use tokenizer::{Tokenizer, end_ids};
+pub use weights::{Kind, Layer, Matrix, Weights};

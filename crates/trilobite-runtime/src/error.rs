@@ -1,0 +1,123 @@
+use std::path::PathBuf;
+
+/// Everything that can go wrong between a model file and its tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be opened or mapped.
+    #[error("cannot read {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not a valid GGUF file.
+    #[error(transparent)]
+    Format(#[from] trilobite_format::Error),
+    /// `TRILOBITE_ISA` asks for what this machine or this build does not have.
+    #[error(transparent)]
+    Isa(#[from] trilobite_kernels::Error),
+    /// A metadata key that this architecture needs is absent.
+    #[error("metadata key {0} is missing")]
+    MissingKey(String),
+    /// A metadata value is outside what the engine can run.
+    #[error("metadata key {key} is {found}, expected {expected}")]
+    BadValue {
+        /// The metadata key.
+        key: String,
+        /// What would be accepted.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// The architecture is not one that the engine runs.
+    #[error("architecture {found:?} is not supported (supported: {supported})")]
+    Architecture {
+        /// The value of `general.architecture`.
+        found: String,
+        /// The names that are supported.
+        supported: String,
+    },
+    /// A tensor that the architecture needs is absent.
+    #[error("tensor {0} is missing")]
+    MissingTensor(String),
+    /// A tensor that the architecture does not know: it would be silently ignored.
+    #[error("tensor {0} is not part of this architecture")]
+    UnexpectedTensor(String),
+    /// A tensor has the wrong shape.
+    #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// The shape in the file.
+        found: Vec<u64>,
+        /// The shape that the metadata implies.
+        expected: Vec<u64>,
+    },
+    /// A tensor has a type that cannot be used in its place.
+    #[error("tensor {name} has type {found}, which cannot be used as {role}")]
+    TensorType {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: String,
+        /// What the tensor is for.
+        role: &'static str,
+    },
+    /// A ternary tensor's scale is not a positive finite number.
+    #[error("tensor {name} has the scale {scale}, expected a positive finite number")]
+    Scale {
+        /// The tensor.
+        name: String,
+        /// Its scale.
+        scale: f32,
+    },
+    /// The tokenizer in the file cannot be used.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// The file carries no tokenizer but text was given or asked for.
+    #[error("the model file carries no tokenizer; give token ids with --tokens")]
+    NoTokenizer,
+    /// The chat template could not be rendered.
+    #[error("chat template: {0}")]
+    Template(String),
+    /// The file carries no chat template.
+    #[error("the model file carries no chat template")]
+    NoTemplate,
+    /// A token id outside the vocabulary.
+    #[error("token id {id} is outside the vocabulary of {vocab}")]
+    TokenId {
+        /// The id.
+        id: u32,
+        /// Number of ids in the vocabulary.
+        vocab: usize,
+    },
+    /// The tokens do not fit in the context.
+    #[error("{needed} tokens do not fit in the context of {context}")]
+    Context {
+        /// Tokens that would have to be held.
+        needed: usize,
+        /// Tokens that the context holds.
+        context: usize,
+    },
+    /// Nothing to compute from.
+    #[error("the prompt is empty: at least one token is needed")]
+    EmptyPrompt,
+    /// The model computed no usable logits.
+    #[error("the largest logit is not a finite number: the weights cannot be sound")]
+    NotFinite,
+    /// A sampling parameter is out of range.
+    #[error("{name} is {value}, expected {expected}")]
+    Sampling {
+        /// The parameter.
+        name: &'static str,
+        /// Its value.
+        value: f32,
+        /// What is accepted.
+        expected: &'static str,
+    },
+}
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,271 @@
+//! Generation: tokens one after another, their text as it becomes certain.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::sampler::Sampler;
+use crate::session::Session;
+use crate::tokenizer::Tokenizer;
+
+/// When a generation ends.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Most tokens to generate; the context is the limit without it.
+    pub max_tokens: Option<usize>,
+    /// Ids that end the generation; they are not part of its text.
+    pub end_ids: Vec<u32>,
+    /// Texts that end the generation; neither they nor what follows is part of its text.
+    pub stop: Vec<String>,
+}
+
+/// Why a generation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended its text.
+    EndOfText,
+    /// A stop text appeared.
+    Stop(String),
+    /// The wished number of tokens was reached.
+    Length,
+    /// The context is full.
+    ContextFull,
+    /// The listener asked to stop.
+    Interrupted,
+}
+
+/// A finished generation.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The generated ids, the one that ended the text included.
+    pub ids: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Number of prompt tokens that were read.
+    pub prompt_tokens: usize,
+    /// Time to read the prompt, up to its logits.
+    pub prompt_time: Duration,
+    /// Time for the tokens after the first.
+    pub decode_time: Duration,
+}
+
+impl Generation {
+    /// Prompt tokens read per second.
+    pub fn prompt_speed(&self) -> f64 {
+        self.prompt_tokens as f64 / self.prompt_time.as_secs_f64()
+    }
+
+    /// Tokens decoded per second: the forward passes after the prompt's.
+    pub fn decode_speed(&self) -> Option<f64> {
+        let passes = self.ids.len().checked_sub(1).filter(|&passes| passes > 0)?;
+        Some(passes as f64 / self.decode_time.as_secs_f64())
+    }
+}
+
+/// Reads `prompt` and generates. `listen(id, text)` gets every generated id with the text that it
+/// makes certain (often empty: a character can span tokens) and may break off.
+///
+/// `context` holds all tokens read so far and grows by the prompt and what is generated; the last
+/// generated token is in it but has not been read by the session.
+///
+/// # Errors
+/// The prompt is empty, does not fit, or holds unknown ids.
+pub fn generate(
+    session: &mut Session,
+    tokenizer: Option<&Tokenizer>,
+    sampler: &mut Sampler,
+    context: &mut Vec<u32>,
+    prompt: &[u32],
+    limits: &Limits,
+    mut listen: impl FnMut(u32, &str) -> ControlFlow<()>,
+) -> Result<Generation> {
+    let start = Instant::now();
+    let mut text = TextStream::new(tokenizer, &limits.stop);
+    let mut ids = Vec::new();
+    let mut next = prompt.to_vec();
+    context.extend_from_slice(prompt);
+    let mut prompt_time = Duration::ZERO;
+    let finish = loop {
+        if limits.max_tokens.is_some_and(|max| ids.len() >= max) {
+            break Finish::Length;
+        }
+        // The prompt must fit; after it a full context ends the generation.
+        if !ids.is_empty() && session.position() >= session.context() {
+            break Finish::ContextFull;
+        }
+        let logits = session.next_logits(&next)?;
+        let id = sampler.sample(logits, context)?;
+        if ids.is_empty() {
+            prompt_time = start.elapsed();
+        }
+        ids.push(id);
+        context.push(id);
+        if limits.end_ids.contains(&id) {
+            let _ = listen(id, &text.finish()?);
+            break Finish::EndOfText;
+        }
+        let (piece, stop) = text.push(id)?;
+        let flow = listen(id, &piece);
+        if let Some(stop) = stop {
+            break Finish::Stop(stop);
+        }
+        if flow.is_break() {
+            break Finish::Interrupted;
+        }
+        next.clear();
+        next.push(id);
+    };
+    if let (Some(&last), Finish::Length | Finish::ContextFull | Finish::Interrupted) =
+        (ids.last(), &finish)
+    {
+        let rest = text.finish()?;
+        if !rest.is_empty() {
+            let _ = listen(last, &rest);
+        }
+    }
+    let decode_time = start.elapsed() - prompt_time;
+    Ok(Generation { ids, finish, prompt_tokens: prompt.len(), prompt_time, decode_time })
+}
+
+/// Ids to text, piece by piece: holds back incomplete characters and possible stop texts.
+struct TextStream<'a> {
+    tokenizer: Option<&'a Tokenizer>,
+    stop: &'a [String],
+    ids: Vec<u32>,
+    /// `ids[..shown]` have been turned into text; decoding starts at `from`, a little before, since
+    /// a token's text can depend on the one before it.
+    from: usize,
+    shown: usize,
+    /// Text that may turn out to be the beginning of a stop text.
+    held: String,
+}
+
+impl<'a> TextStream<'a> {
+    fn new(tokenizer: Option<&'a Tokenizer>, stop: &'a [String]) -> Self {
+        Self { tokenizer, stop, ids: Vec::new(), from: 0, shown: 0, held: String::new() }
+    }
+
+    /// The text that `id` makes certain, and the stop text that it completes.
+    fn push(&mut self, id: u32) -> Result<(String, Option<String>)> {
+        self.ids.push(id);
+        let piece = self.decode(false)?;
+        self.held.push_str(&piece);
+        let found = self
+            .stop
+            .iter()
+            .filter(|stop| !stop.is_empty())
+            .filter_map(|stop| Some((self.held.find(stop.as_str())?, stop)))
+            .min();
+        if let Some((at, stop)) = found {
+            self.held.truncate(at);
+            return Ok((std::mem::take(&mut self.held), Some(stop.clone())));
+        }
+        let keep = self.stop.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        let held = self.held.split_off(self.held.len() - keep);
+        Ok((std::mem::replace(&mut self.held, held), None))
+    }
+
+    /// All text that was held back.
+    fn finish(&mut self) -> Result<String> {
+        let piece = self.decode(true)?;
+        Ok(std::mem::take(&mut self.held) + &piece)
+    }
+
+    /// The new text of the ids so far; an unfinished character waits unless `all`.
+    fn decode(&mut self, all: bool) -> Result<String> {
+        let Some(tokenizer) = self.tokenizer else { return Ok(String::new()) };
+        let before = tokenizer.decode(&self.ids[self.from..self.shown], false)?;
+        let now = tokenizer.decode(&self.ids[self.from..], false)?;
+        if now.len() <= before.len() || (now.ends_with('\u{fffd}') && !all) {
+            return Ok(String::new());
+        }
+        // Equal by construction but for a replacement character that has become a real one.
+        let piece = now.get(before.len()..).unwrap_or(&now).to_owned();
+        self.from = self.shown;
+        self.shown = self.ids.len();
+        Ok(piece)
+    }
+}
+
+/// Length of the longest end of `text` that is a beginning of `stop`.
+fn overlap(text: &str, stop: &str) -> usize {
+    let starts = stop.char_indices().map(|(at, _)| at).filter(|&at| at > 0);
+    starts.rev().find(|&at| text.ends_with(&stop[..at])).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One token a byte, as byte-level BPE without merges.
+    fn bytes_tokenizer() -> Tokenizer {
+        let mut chars: Vec<char> = ('!'..='~').chain('¡'..='¬').chain('®'..='ÿ').collect();
+        let mut bytes: Vec<u32> = chars.iter().map(|&c| c as u32).collect();
+        for byte in 0..256 {
+            if !bytes.contains(&byte) {
+                chars.extend(char::from_u32(256 + (bytes.len() as u32 - 188)));
+                bytes.push(byte);
+            }
+        }
+        let vocab: serde_json::Map<_, _> = chars
+            .iter()
+            .zip(&bytes)
+            .map(|(c, &byte)| (c.to_string(), serde_json::Value::from(byte)))
+            .collect();
+        let json = serde_json::json!({
+            "version": "1.0", "added_tokens": [],
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false,
+                "trim_offsets": true, "use_regex": false},
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                "use_regex": false},
+            "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        });
+        Tokenizer::from_json(json.to_string().as_bytes()).unwrap()
+    }
+
+    fn stream(text: &str, stop: &[&str]) -> (Vec<String>, Option<String>, String) {
+        let tokenizer = bytes_tokenizer();
+        let stop: Vec<String> = stop.iter().map(|&s| s.to_owned()).collect();
+        let mut stream = TextStream::new(Some(&tokenizer), &stop);
+        let mut pieces = Vec::new();
+        for id in tokenizer.encode(text, false, false).unwrap() {
+            let (piece, stop) = stream.push(id).unwrap();
+            pieces.push(piece);
+            if stop.is_some() {
+                return (pieces, stop, String::new());
+            }
+        }
+        let rest = stream.finish().unwrap();
+        (pieces, None, rest)
+    }
+
+    #[test]
+    fn characters_are_never_split() {
+        let text = "aé日本🦀 z";
+        let (pieces, _, rest) = stream(text, &[]);
+        assert_eq!(pieces.concat() + &rest, text);
+        assert!(
+            pieces.iter().all(|piece| piece.chars().count() <= 1 && !piece.contains('\u{fffd}'))
+        );
+    }
+
+    #[test]
+    fn stop_texts_are_held_back_and_cut() {
+        let (pieces, stop, _) = stream("one\nQuestion: two", &["\nQ", "zzz"]);
+        assert_eq!(pieces.concat(), "one");
+        assert_eq!(stop.as_deref(), Some("\nQ"));
+        let (pieces, stop, rest) = stream("abab", &["abac"]);
+        assert_eq!((pieces.concat() + &rest).as_str(), "abab");
+        assert_eq!(stop, None);
+        let (pieces, stop, _) = stream("aXbYc", &["Yc", "bY"]);
+        assert_eq!((pieces.concat().as_str(), stop.as_deref()), ("aX", Some("bY")));
+    }
+
+    #[test]
+    fn an_unfinished_character_appears_at_the_end() {
+        let tokenizer = bytes_tokenizer();
+        let mut stream = TextStream::new(Some(&tokenizer), &[]);
+        assert_eq!(stream.push(0xe6).unwrap().0, "");
+        assert_eq!(stream.finish().unwrap(), "\u{fffd}");
+    }
+}

@@ -1,0 +1,485 @@
+//! One context: the state of a model that has read some tokens, and the forward pass.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use trilobite_kernels::{Codes, CodesRow, Kernels};
+
+use crate::config::{Activation, Config, RopePairs};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::rope::RopeTable;
+use crate::team::Team;
+use crate::weights::{Kind, Layer, Matrix};
+
+/// Most tokens that go through the layers at once; more only cost memory.
+pub const MAX_BATCH: usize = 256;
+/// Tokens whose logits are computed at once when every position is wanted.
+const HEAD_BATCH: usize = 16;
+/// Rows of a weight matrix that one thread multiplies at a time with a batch of tokens.
+const ROW_CHUNK: usize = 64;
+/// Columns of an output that one thread takes are a multiple of this: a cache line of f32.
+const ALIGN: usize = 16;
+
+/// Settings of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOptions {
+    /// Threads, the caller's own among them. Results do not depend on it.
+    pub threads: usize,
+    /// Tokens that the context can hold.
+    pub context: usize,
+    /// Most tokens that go through the layers at once, at most [`MAX_BATCH`]. Results do not
+    /// depend on it.
+    pub batch: usize,
+}
+
+/// A model's reading of some tokens. Logits depend on the tokens alone: not on the threads, the
+/// instruction set, or how the tokens were divided among calls.
+pub struct Session {
+    model: Arc<Model>,
+    kernels: &'static Kernels,
+    team: Team,
+    options: SessionOptions,
+    cache: Cache,
+    rope: RopeTable,
+    buffers: Buffers,
+    scratch: Vec<Mutex<Scratch>>,
+    position: usize,
+}
+
+/// Keys and values of the tokens read so far.
+struct Cache {
+    /// `[layers][kv_heads][context][head_dim]`
+    keys: Vec<CacheElement>,
+    /// As `keys`.
+    values: Vec<CacheElement>,
+}
+
+type CacheElement = u16;
+
+/// Activations of a batch; `T` is its number of tokens.
+struct Buffers {
+    /// The residual stream, `[T][hidden]`.
+    x: Vec<f32>,
+    /// A normed input, `[T][hidden]`.
+    h: Vec<f32>,
+    /// Queries, then the attention's output, `[T][heads * head_dim]`.
+    q: Vec<f32>,
+    /// Keys, `[T][kv_heads * head_dim]`.
+    k: Vec<f32>,
+    /// Values, `[T][kv_heads * head_dim]`.
+    v: Vec<f32>,
+    /// The attention's output, `[T][heads * head_dim]`.
+    attended: Vec<f32>,
+    /// The gate projection, then the gated product, `[T][intermediate]`.
+    gate: Vec<f32>,
+    /// The up projection, `[T][intermediate]`.
+    up: Vec<f32>,
+    /// The output of a projection back to the residual stream, `[T][hidden]`.
+    y: Vec<f32>,
+    /// int8 codes of a projection's input.
+    codes: Codes,
+    /// `[HEAD_BATCH][vocab]`, grown on demand.
+    logits: Vec<f32>,
+}
+
+/// What a thread needs for itself.
+#[derive(Default)]
+struct Scratch {
+    sums: Vec<i32>,
+    floats: Vec<f32>,
+}
+
+/// Which positions' logits a caller wants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    Nothing,
+    Last,
+    All,
+}
+
+impl Session {
+    /// An empty context.
+    ///
+    /// # Errors
+    /// `TRILOBITE_ISA` names an instruction set that cannot be used.
+    pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
+        let kernels = Kernels::detect()?;
+        let options = SessionOptions {
+            threads: options.threads.max(1),
+            context: options.context.max(1),
+            batch: options.batch.clamp(1, MAX_BATCH),
+        };
+        let config = model.config();
+        let cells = config.layers * config.kv_width() * options.context;
+        let batch = options.batch.min(options.context);
+        let widest = config.hidden.max(config.intermediate).max(config.q_width());
+        let buffer = |width: usize| vec![0.0; batch * width];
+        let buffers = Buffers {
+            x: buffer(config.hidden),
+            h: buffer(config.hidden),
+            q: buffer(config.q_width()),
+            k: buffer(config.kv_width()),
+            v: buffer(config.kv_width()),
+            attended: buffer(config.q_width()),
+            gate: buffer(config.intermediate),
+            up: buffer(config.intermediate),
+            y: buffer(config.hidden),
+            codes: Codes::new(batch, widest),
+            logits: Vec::new(),
+        };
+        Ok(Self {
+            kernels,
+            team: Team::new(options.threads),
+            cache: Cache { keys: vec![0; cells], values: vec![0; cells] },
+            rope: RopeTable::new(config, model.weights().rope_divisors.as_deref()),
+            buffers,
+            scratch: (0..options.threads).map(|_| Mutex::default()).collect(),
+            position: 0,
+            options,
+            model,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Number of tokens read.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Number of tokens that fit.
+    pub fn context(&self) -> usize {
+        self.options.context
+    }
+
+    /// Forgets all tokens from `position` on.
+    pub fn truncate(&mut self, position: usize) {
+        self.position = self.position.min(position);
+    }
+
+    /// Reads tokens.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, or more tokens than the context holds; nothing is read then.
+    pub fn read(&mut self, tokens: &[u32]) -> Result<()> {
+        self.feed(tokens, Want::Nothing, |_, _| {})
+    }
+
+    /// Reads tokens and gives the logits after the last, `[vocab]`.
+    ///
+    /// # Errors
+    /// No token, a token outside the vocabulary, or more tokens than the context holds.
+    pub fn next_logits(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        self.feed(tokens, Want::Last, |_, _| {})?;
+        Ok(&self.buffers.logits[..self.model.config().vocab])
+    }
+
+    /// Reads tokens and shows the logits after each: `sink(index in tokens, logits)`.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, or more tokens than the context holds.
+    pub fn each_logits(
+        &mut self,
+        tokens: &[u32],
+        sink: impl FnMut(usize, &mut [f32]),
+    ) -> Result<()> {
+        self.feed(tokens, Want::All, sink)
+    }
+
+    fn feed(
+        &mut self,
+        tokens: &[u32],
+        want: Want,
+        mut sink: impl FnMut(usize, &mut [f32]),
+    ) -> Result<()> {
+        let vocab = self.model.config().vocab;
+        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab) {
+            return Err(Error::TokenId { id, vocab });
+        }
+        let needed = self.position + tokens.len();
+        if needed > self.options.context {
+            return Err(Error::Context { needed, context: self.options.context });
+        }
+        let mut done = 0;
+        for batch in tokens.chunks(self.options.batch) {
+            self.layers(batch);
+            done += batch.len();
+            match want {
+                Want::All => self.head(0..batch.len(), |index, logits| {
+                    sink(done - batch.len() + index, logits);
+                }),
+                Want::Last if done == tokens.len() => {
+                    self.head(batch.len() - 1..batch.len(), |_, _| {});
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The forward pass up to the last layer: leaves the residual stream of the batch in `x`.
+    fn layers(&mut self, tokens: &[u32]) {
+        let model = Arc::clone(&self.model);
+        let (config, weights) = (model.config(), model.weights());
+        let count = tokens.len();
+
+        // x = embedding of each token                                  [T][hidden]
+        let Kind::Dense(ty) = weights.embedding.kind else { return };
+        let table = model.packed(&weights.embedding);
+        let x = self.buffers.x[..count * config.hidden].chunks_exact_mut(config.hidden);
+        for (x, &token) in x.zip(tokens) {
+            self.kernels.dense_row(ty, table, config.hidden, token as usize, x);
+        }
+        self.rope.extend(self.position + count);
+
+        for (index, layer) in weights.layers.iter().enumerate() {
+            self.attention(&model, index, layer, count);
+            self.feed_forward(&model, layer, count);
+        }
+        self.position += count;
+    }
+
+    /// `x += o(sub_norm(attention(q, k, v of norm(x))))`
+    fn attention(&mut self, model: &Model, index: usize, layer: &Layer, count: usize) {
+        let config = model.config();
+        let (head_dim, kv_heads) = (config.head_dim, config.kv_heads);
+        let (q_width, kv_width) = (config.q_width(), config.kv_width());
+        let b = &mut self.buffers;
+        let mut ops = Ops { kernels: self.kernels, team: &mut self.team, scratch: &self.scratch };
+
+        // h = norm(x); q, k, v of h                                    [T][.. * head_dim]
+        ops.norm(&layer.attn_norm, config.norm_eps, &b.x, &mut b.h, count);
+        ops.quantize(&b.h, config.hidden, &mut b.codes, count);
+        ops.linear(model, &layer.q, &b.h, &b.codes, &mut b.q, count);
+        ops.linear(model, &layer.k, &b.h, &b.codes, &mut b.k, count);
+        ops.linear(model, &layer.v, &b.h, &b.codes, &mut b.v, count);
+
+        // Rotary position embedding of every head of q and k.
+        let (kernels, rope, position) = (self.kernels, &self.rope, self.position);
+        let q = &mut b.q[..count * q_width];
+        let k = &mut b.k[..count * kv_width];
+        ops.team.rows3((q, q_width), (k, kv_width), nothing(), |_, t, q, k, _: &mut [()]| {
+            let (cos, sin) = rope.at(position + t);
+            for head in q.chunks_exact_mut(head_dim).chain(k.chunks_exact_mut(head_dim)) {
+                match config.rope_pairs {
+                    RopePairs::Halves => kernels.rope_neox(head, cos, sin),
+                    RopePairs::Adjacent => kernels.rope_adjacent(head, cos, sin),
+                }
+            }
+        });
+
+        // Keys and values join the cache, [kv_heads][context][head_dim] of this layer.
+        let context = self.options.context;
+        let cells = kv_heads * context * head_dim;
+        let layer_cells = index * cells..(index + 1) * cells;
+        let keys = &mut self.cache.keys[layer_cells.clone()];
+        let values = &mut self.cache.values[layer_cells];
+        let (k, v) = (&b.k, &b.v);
+        let head_cells = context * head_dim;
+        let store = |_, head: usize, keys: &mut [_], values: &mut [_], _: &mut [()]| {
+            for t in 0..count {
+                let from = t * kv_width + head * head_dim;
+                let to = (position + t) * head_dim;
+                kernels.to_f16(&k[from..from + head_dim], &mut keys[to..to + head_dim]);
+                kernels.to_f16(&v[from..from + head_dim], &mut values[to..to + head_dim]);
+            }
+        };
+        ops.team.rows3((keys, head_cells), (values, head_cells), nothing(), store);
+
+        // Causal attention: every query head over the keys of its group.
+        let (keys, values) = (&*keys, &*values);
+        let (q, scratch, heads) = (&b.q, ops.scratch, config.heads);
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let attended = &mut b.attended[..count * q_width];
+        ops.team.rows(attended, head_dim, |member, row, out| {
+            let (t, head) = (row / heads, row % heads);
+            let n = position + t + 1;
+            let from = head / (heads / kv_heads) * head_cells;
+            let cached = from..from + n * head_dim;
+            let query = &q[row * head_dim..(row + 1) * head_dim];
+            let mut scratch = lock(&scratch[member]);
+            let scores = grown(&mut scratch.floats, n);
+            let (keys, values) = (&keys[cached.clone()], &values[cached]);
+            kernels.attend(query, keys, values, n, scale, scores, out);
+        });
+
+        let input = match &layer.attn_sub_norm {
+            Some(norm) => {
+                ops.norm(norm, config.norm_eps, &b.attended, &mut b.q, count);
+                &b.q
+            }
+            None => &b.attended,
+        };
+        ops.quantize(input, q_width, &mut b.codes, count);
+        ops.linear(model, &layer.o, input, &b.codes, &mut b.y, count);
+        ops.add(&b.y, &mut b.x, config.hidden, count);
+    }
+
+    /// `x += down(sub_norm(act(gate(norm(x))) * up(norm(x))))`
+    fn feed_forward(&mut self, model: &Model, layer: &Layer, count: usize) {
+        let config = model.config();
+        let width = config.intermediate;
+        let b = &mut self.buffers;
+        let mut ops = Ops { kernels: self.kernels, team: &mut self.team, scratch: &self.scratch };
+
+        ops.norm(&layer.ffn_norm, config.norm_eps, &b.x, &mut b.h, count);
+        ops.quantize(&b.h, config.hidden, &mut b.codes, count);
+        ops.linear(model, &layer.gate, &b.h, &b.codes, &mut b.gate, count);
+        ops.linear(model, &layer.up, &b.h, &b.codes, &mut b.up, count);
+        let (kernels, activation, up) = (self.kernels, config.activation, &b.up);
+        ops.team.rows(&mut b.gate[..count * width], width, |_, t, gate| {
+            let up = &up[t * width..(t + 1) * width];
+            match activation {
+                Activation::Relu2 => kernels.relu2_mul(gate, up),
+                Activation::Silu => kernels.silu_mul(gate, up),
+            }
+        });
+        let input = match &layer.ffn_sub_norm {
+            Some(norm) => {
+                ops.norm(norm, config.norm_eps, &b.gate, &mut b.up, count);
+                &b.up
+            }
+            None => &b.gate,
+        };
+        ops.quantize(input, width, &mut b.codes, count);
+        ops.linear(model, &layer.down, input, &b.codes, &mut b.y, count);
+        ops.add(&b.y, &mut b.x, config.hidden, count);
+    }
+
+    /// Logits of some tokens of the batch, a few at a time: `sink(index in the batch, logits)`.
+    fn head(&mut self, tokens: std::ops::Range<usize>, mut sink: impl FnMut(usize, &mut [f32])) {
+        let model = Arc::clone(&self.model);
+        let config = model.config();
+        let weights = model.weights();
+        let hidden = config.hidden;
+        let b = &mut self.buffers;
+        let mut ops = Ops { kernels: self.kernels, team: &mut self.team, scratch: &self.scratch };
+        let first = tokens.start;
+        for start in tokens.clone().step_by(HEAD_BATCH) {
+            let count = HEAD_BATCH.min(tokens.end - start);
+            let x = &b.x[start * hidden..(start + count) * hidden];
+            ops.norm(&weights.output_norm, config.norm_eps, x, &mut b.h, count);
+            if let Kind::Ternary { .. } = weights.head.kind {
+                ops.quantize(&b.h, hidden, &mut b.codes, count);
+            }
+            let logits = grown(&mut b.logits, count * config.vocab);
+            ops.linear(&model, &weights.head, &b.h, &b.codes, logits, count);
+            for (index, logits) in logits.chunks_exact_mut(config.vocab).enumerate() {
+                sink(start - first + index, logits);
+            }
+        }
+    }
+}
+
+/// No third matrix.
+fn nothing<'a>() -> (&'a mut [()], usize) {
+    (&mut [], 0)
+}
+
+/// The steps of the forward pass, each divided among the team.
+struct Ops<'a> {
+    kernels: &'static Kernels,
+    team: &'a mut Team,
+    scratch: &'a [Mutex<Scratch>],
+}
+
+impl Ops<'_> {
+    /// RMS norm of every token: `[T][width]` to `[T][width]`.
+    fn norm(&mut self, weight: &[f32], eps: f32, x: &[f32], out: &mut [f32], count: usize) {
+        let (kernels, width) = (self.kernels, weight.len());
+        self.team.rows(&mut out[..count * width], width, |_, t, out| {
+            kernels.rms_norm(&x[t * width..(t + 1) * width], weight, eps, out);
+        });
+    }
+
+    /// int8 codes of every token of `[T][width]`.
+    fn quantize(&mut self, x: &[f32], width: usize, codes: &mut Codes, count: usize) {
+        let kernels = self.kernels;
+        codes.reset(count, width);
+        let mut rows: Vec<CodesRow<'_>> = codes.rows_mut().collect();
+        self.team.rows(&mut rows, 1, |_, t, rows| {
+            for row in rows {
+                let x = &x[t * width..(t + 1) * width];
+                (*row.scale, *row.sum) = kernels.quantize_row(x, row.codes);
+            }
+        });
+    }
+
+    /// `out[T][rows] = input[T][cols] * matrix^T`; a ternary matrix takes the input as `codes`.
+    fn linear(
+        &mut self,
+        model: &Model,
+        matrix: &Matrix,
+        input: &[f32],
+        codes: &Codes,
+        out: &mut [f32],
+        count: usize,
+    ) {
+        let (kernels, scratch) = (self.kernels, self.scratch);
+        let (packed, cols) = (model.packed(matrix), matrix.cols);
+        let input = &input[..count * cols];
+        let out = &mut out[..count * matrix.rows];
+        self.team.columns(out, matrix.rows, ALIGN, |member, range, strip| {
+            let mut scratch = lock(&scratch[member]);
+            let step = if count == 1 { range.len() } else { ROW_CHUNK };
+            for start in range.clone().step_by(step) {
+                let rows = start..range.end.min(start + step);
+                let part = start - range.start..rows.end - range.start;
+                let len = rows.len();
+                match matrix.kind {
+                    Kind::Ternary { layout, scale } => {
+                        let sums = grown(&mut scratch.sums, count * len);
+                        kernels.ternary_gemm(layout, packed, cols, rows, codes, 0..count, sums);
+                        for (t, sums) in sums.chunks_exact(len).enumerate() {
+                            let scale = scale / codes.scales()[t];
+                            let out = &mut strip.row(t)[part.clone()];
+                            for (out, &sum) in out.iter_mut().zip(sums) {
+                                *out = sum as f32 * scale;
+                            }
+                        }
+                    }
+                    Kind::Dense(ty) => {
+                        let sums = grown(&mut scratch.floats, count * len);
+                        kernels.dense_gemm(ty, packed, cols, rows, input, count, sums);
+                        for (t, sums) in sums.chunks_exact(len).enumerate() {
+                            strip.row(t)[part.clone()].copy_from_slice(sums);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// `x += y`, both `[T][width]`.
+    fn add(&mut self, y: &[f32], x: &mut [f32], width: usize, count: usize) {
+        self.team.rows(&mut x[..count * width], width, |_, t, x| {
+            for (x, y) in x.iter_mut().zip(&y[t * width..(t + 1) * width]) {
+                *x += y;
+            }
+        });
+    }
+}
+
+/// The first `len` elements of a buffer that grows when it must.
+fn grown<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+    &mut buffer[..len]
+}
+
+/// Scratch of one thread: never contended, and valid whatever a panicking step left in it.
+fn lock(scratch: &Mutex<Scratch>) -> std::sync::MutexGuard<'_, Scratch> {
+    scratch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The size of the key-value cache of a context in bytes.
+pub fn cache_bytes(config: &Config, context: usize) -> usize {
+    2 * config.layers * config.kv_width() * context * size_of::<CacheElement>()
+}
