@@ -1,1 +1,20 @@
-//! Under construction.
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+
+mod dense;
+mod error;
+mod file;
+mod gguf;
+mod hf;
+mod model;
+mod options;
+mod plan;
+mod source;
+mod trits;
+mod write;
+
+pub use error::Error;
+pub use file::convert_file;
+pub use options::{Head, Layout, Options, Progress, Quantize, Report, Stage, TypeTotal};
+pub use source::Checkpoint;
+pub use write::convert;

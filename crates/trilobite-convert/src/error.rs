@@ -1,0 +1,271 @@
+//! Everything that can stop a conversion.
+
+use std::io;
+use std::path::PathBuf;
+
+use trilobite_format::TensorType;
+
+/// Why a checkpoint could not be converted. Each message names the file and the tensor or key,
+/// with what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A source file or folder cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The source is neither a checkpoint folder nor a GGUF file.
+    #[error("{path} is not a checkpoint: {why}")]
+    NotACheckpoint {
+        /// The source.
+        path: String,
+        /// What is missing.
+        why: String,
+    },
+    /// A JSON file that does not parse.
+    #[error("{file}: {source}")]
+    Json {
+        /// The file.
+        file: String,
+        /// The cause, with line and column.
+        source: serde_json::Error,
+    },
+    /// A key of a JSON or GGUF file has a value that does not fit.
+    #[error("{file}: `{key}` is {found}, expected {expected}")]
+    Value {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// What would do.
+        expected: String,
+        /// The value, or `missing`.
+        found: String,
+    },
+    /// The configuration asks for something that Trilobite does not compute.
+    #[error("{file}: {what} is not supported")]
+    Unsupported {
+        /// The file.
+        file: String,
+        /// Key and value.
+        what: String,
+    },
+    /// A dense projection in a checkpoint that does not say that it is a BitNet model.
+    #[error(
+        "{file}: nothing says that the dense tensor {tensor} ({dtype}) holds BitNet weights; if it \
+         holds master weights, or ternary weights written out as dense numbers, convert with \
+         `--quantize absmean`"
+    )]
+    Dense {
+        /// The configuration file.
+        file: String,
+        /// The first dense projection.
+        tensor: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// A GGUF file that does not parse.
+    #[error("{file}: {source}")]
+    Gguf {
+        /// The file.
+        file: String,
+        /// The cause.
+        source: trilobite_format::Error,
+    },
+    /// A safetensors file whose header is malformed.
+    #[error("{file} is not a valid safetensors file: {why}")]
+    Safetensors {
+        /// The file.
+        file: String,
+        /// The cause.
+        why: String,
+    },
+    /// A file that is shorter than its header says.
+    #[error("{file} is truncated: tensor {tensor} ends at byte {needed}, the file has {found}")]
+    Truncated {
+        /// The file.
+        file: String,
+        /// The first tensor that is not complete.
+        tensor: String,
+        /// Where it ends.
+        needed: u64,
+        /// Length of the file.
+        found: u64,
+    },
+    /// The shards and the index that lists them disagree.
+    #[error("{index}: tensor {tensor} {why}")]
+    Index {
+        /// The index file.
+        index: String,
+        /// The tensor.
+        tensor: String,
+        /// How they disagree, naming the shard.
+        why: String,
+    },
+    /// A tensor that the configuration asks for is not there.
+    #[error("{file}: tensor {tensor} is missing")]
+    Missing {
+        /// The file, or the index.
+        file: String,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor that the architecture has no use for.
+    #[error("{file}: unexpected tensor {tensor}")]
+    Unexpected {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor of another shape than the configuration asks for.
+    #[error("{file}: tensor {tensor} has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// The shape that the configuration implies.
+        expected: Vec<u64>,
+        /// The shape in the file.
+        found: Vec<u64>,
+    },
+    /// A tensor of another type than its role asks for.
+    #[error("{file}: tensor {tensor} has type {found}, expected {expected}")]
+    Dtype {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// What would do.
+        expected: String,
+        /// The type in the file.
+        found: String,
+    },
+    /// A scale that is not a positive finite number.
+    #[error("{file}: scale {tensor} is {found}, expected a positive finite number")]
+    Scale {
+        /// The file.
+        file: String,
+        /// The tensor that holds the scale.
+        tensor: String,
+        /// The value.
+        found: f32,
+    },
+    /// A weight that is NaN or infinite.
+    #[error("{file}: tensor {tensor} holds {found} at element {element}")]
+    NotFinite {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Flat index of the weight.
+        element: u64,
+        /// The weight.
+        found: f32,
+    },
+    /// A weight of a ternary tensor that is not -1, 0 or 1.
+    #[error(
+        "{file}: tensor {tensor} is said to be ternary, but holds {found} at row {row}, column {col}"
+    )]
+    NotTernary {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Row of the weight.
+        row: u64,
+        /// Column of the weight.
+        col: u64,
+        /// The weight, or the code that stands for none.
+        found: String,
+    },
+    /// A block-quantised ternary tensor whose blocks have different scales.
+    #[error(
+        "{file}: tensor {tensor} has the scale {found} in block {block} and {expected} before it; \
+         a ternary tensor has one"
+    )]
+    BlockScale {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// The block.
+        block: u64,
+        /// The scale of the earlier blocks.
+        expected: f32,
+        /// The scale of this block.
+        found: f32,
+    },
+    /// A tied head that differs from the embedding.
+    #[error("{file}: {tensor} differs from the embedding, but the model says that they are tied")]
+    Untied {
+        /// The file.
+        file: String,
+        /// The head.
+        tensor: String,
+    },
+    /// A weight that the chosen type of the head cannot hold.
+    #[error("tensor {tensor} cannot be stored as {ty}: {why}")]
+    Head {
+        /// The tensor.
+        tensor: String,
+        /// The chosen type.
+        ty: TensorType,
+        /// The cause.
+        why: String,
+    },
+    /// A shape that the chosen layout cannot hold.
+    #[error(
+        "tensor {tensor} of shape {shape:?} cannot be stored as I2_S, whose weights come in blocks \
+         of 128; use the layout `auto`"
+    )]
+    Layout {
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<u64>,
+    },
+    /// The output exists.
+    #[error("{} exists; --force overwrites it", .0.display())]
+    Exists(PathBuf),
+    /// The output path cannot be written to.
+    #[error("cannot write to {}: {why}", path.display())]
+    OutputPath {
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        why: &'static str,
+    },
+    /// The output could not be written, by [`convert_file`](crate::convert_file).
+    #[error("cannot write {}: {source}", path.display())]
+    Output {
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The output could not be written, by [`convert`](crate::convert).
+    #[error("cannot write the output: {0}")]
+    Write(trilobite_format::Error),
+    /// Packed trits that do not unpack to themselves: a defect of this program or of the machine.
+    #[error("{file}: tensor {tensor} changed when it was packed")]
+    Changed {
+        /// The source file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+    },
+    /// The written file is not what was meant to be written.
+    #[error("verification failed: {what} of {} differs from the source", path.display())]
+    Verify {
+        /// The output path.
+        path: PathBuf,
+        /// The tensor, or the file's hash.
+        what: String,
+    },
+}

@@ -1,0 +1,130 @@
+//! Reading typed values out of configuration files.
+
+use std::ops::RangeInclusive;
+
+use serde_json::Value;
+
+use crate::Error;
+
+/// An object of a JSON file. A key whose value is `null` counts as absent, as in Python.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Object<'a> {
+    pub(crate) file: &'a str,
+    /// Path of the object within the file, with a dot behind it; empty for the file itself.
+    pub(crate) path: &'a str,
+    pub(crate) value: &'a Value,
+}
+
+impl<'a> Object<'a> {
+    pub(crate) fn new(file: &'a str, value: &'a Value) -> Self {
+        Object { file, path: "", value }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.value.get(key).filter(|value| !value.is_null())
+    }
+
+    /// An object within this one; `path` is its key with a dot behind it.
+    pub(crate) fn object(&self, path: &'a str) -> Result<Option<Object<'a>>, Error> {
+        let key = path.trim_end_matches('.');
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) if value.is_object() => Ok(Some(Object { path, value, ..*self })),
+            Some(_) => Err(self.bad(key, "an object")),
+        }
+    }
+
+    pub(crate) fn str(&self, key: &str) -> Result<Option<&'a str>, Error> {
+        self.typed(key, "a string", Value::as_str)
+    }
+
+    pub(crate) fn bool(&self, key: &str) -> Result<Option<bool>, Error> {
+        self.typed(key, "true or false", Value::as_bool)
+    }
+
+    /// A finite number.
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>, Error> {
+        self.typed(key, "a number", |value| value.as_f64().filter(|n| n.is_finite()))
+    }
+
+    /// A positive finite number that is one as an f32 too.
+    pub(crate) fn positive(&self, key: &str) -> Result<Option<f32>, Error> {
+        self.typed(key, "a positive number", |value| {
+            value.as_f64().map(|n| n as f32).filter(|n| n.is_finite() && *n > 0.0)
+        })
+    }
+
+    /// An integer within a range. A float without fraction counts as an integer.
+    pub(crate) fn integer(
+        &self,
+        key: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, Error> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let whole = |n: f64| (n.fract() == 0.0 && (0.0..1e15).contains(&n)).then_some(n as u64);
+        match value.as_u64().or_else(|| value.as_f64().and_then(whole)) {
+            Some(n) if range.contains(&n) => Ok(Some(n)),
+            _ => {
+                Err(self.bad(key, &format!("an integer from {} to {}", range.start(), range.end())))
+            }
+        }
+    }
+
+    /// One integer or a list of them.
+    pub(crate) fn integers(&self, key: &str, max: u64) -> Result<Vec<u64>, Error> {
+        let list = match self.get(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(list)) => list.as_slice(),
+            Some(one) => std::slice::from_ref(one),
+        };
+        list.iter()
+            .map(|value| value.as_u64().filter(|n| *n <= max))
+            .collect::<Option<_>>()
+            .ok_or_else(|| self.bad(key, &format!("a token id, or a list of them, up to {max}")))
+    }
+
+    /// A value that must be there.
+    pub(crate) fn require<T>(&self, key: &str, value: Option<T>) -> Result<T, Error> {
+        value.ok_or_else(|| self.bad(key, "a value"))
+    }
+
+    /// An error about a key, with the value that it has.
+    pub(crate) fn bad(&self, key: &str, expected: &str) -> Error {
+        Error::Value {
+            file: self.file.to_owned(),
+            key: format!("{}{key}", self.path),
+            expected: expected.to_owned(),
+            found: self.get(key).map_or_else(|| "missing".to_owned(), brief),
+        }
+    }
+
+    pub(crate) fn unsupported(&self, key: &str) -> Error {
+        let value = self.get(key).map_or_else(|| "null".to_owned(), brief);
+        Error::Unsupported {
+            file: self.file.to_owned(),
+            what: format!("`{}{key}`: {value}", self.path),
+        }
+    }
+
+    fn typed<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        take: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => take(value).map(Some).ok_or_else(|| self.bad(key, expected)),
+        }
+    }
+}
+
+/// A value as JSON, cut off where it gets long.
+fn brief(value: &Value) -> String {
+    const LONGEST: usize = 80;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        None => text,
+        Some((at, _)) => format!("{}...", text.get(..at).unwrap_or_default()),
+    }
+}

@@ -1,0 +1,252 @@
+//! Hugging Face checkpoints: which tensor of the output comes from which of the source.
+
+mod config;
+mod json;
+#[cfg(test)]
+mod tests;
+mod tokenizer;
+mod vocabulary;
+
+use trilobite_format::{Metadata, TensorType};
+
+use crate::model::{Arch, Data, Dense, Plan, Planned};
+use crate::options::Options;
+use crate::source::{Checkpoint, Dtype, Shards, View};
+use crate::trits::{Encoding, Ternary, check_scale};
+use crate::{Error, plan};
+use config::{HfConfig, Quantization};
+use json::Object;
+pub(crate) use tokenizer::END_OF_TURN;
+
+const CONFIG: &str = "config.json";
+
+/// Plans the conversion of a Hugging Face checkpoint.
+pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {
+    let json = checkpoint.json(CONFIG)?.unwrap_or_default();
+    let object = Object::new(CONFIG, &json);
+    let source = config::read(object)?;
+    let mut builder = Builder {
+        shards: checkpoint.shards()?,
+        options,
+        tensors: Vec::new(),
+        notes: Vec::new(),
+        source,
+    };
+    builder.embedding_and_blocks()?;
+    builder.head()?;
+    builder.shards.require_empty()?;
+    let Builder { source, tensors, mut notes, .. } = builder;
+
+    let mut metadata = Metadata::new();
+    plan::general(&mut metadata, source.config.arch, &checkpoint.name);
+    source.config.describe(&mut metadata);
+    tokenizer::describe(checkpoint, object, source.config.vocab, &mut metadata, &mut notes)?;
+    Ok(Plan { metadata, tensors, notes })
+}
+
+struct Builder<'a, 'o> {
+    source: HfConfig,
+    shards: Shards<'a>,
+    options: &'o Options,
+    tensors: Vec<Planned<'a>>,
+    notes: Vec<String>,
+}
+
+impl<'a> Builder<'a, '_> {
+    fn embedding_and_blocks(&mut self) -> Result<(), Error> {
+        let config = &self.source.config;
+        let (vocab, hidden, layers) = (config.vocab, config.hidden, config.layers);
+        let slots = config.block();
+        let embedding = self.shards.require_shape("model.embed_tokens.weight", &[vocab, hidden])?;
+        self.dense("token_embd.weight".to_owned(), embedding, None)?;
+        if let Some(divisors) = self.source.rope_divisors.take() {
+            self.tensors.push(Planned {
+                name: "rope_freqs.weight".to_owned(),
+                ty: TensorType::F32,
+                shape: vec![divisors.len() as u64],
+                data: Data::Values(divisors),
+            });
+        }
+        for layer in 0..layers {
+            for slot in &slots {
+                let name = format!("blk.{layer}.{}.weight", slot.gguf);
+                let module = format!("model.layers.{layer}.{}", slot.hf);
+                if slot.is_norm() {
+                    self.norm(name, &module, &slot.shape)?;
+                } else {
+                    let turned = slot.rotated && self.source.config.arch == Arch::Llama;
+                    let head_dim = turned.then_some(self.source.config.head_dim as usize);
+                    self.projection(name, &module, &slot.shape, head_dim)?;
+                }
+            }
+            // Old checkpoints carry the RoPE frequencies, which follow from rope_theta.
+            self.shards.take(&format!("model.layers.{layer}.self_attn.rotary_emb.inv_freq"));
+        }
+        self.norm("output_norm.weight".to_owned(), "model.norm", &[hidden])
+    }
+
+    /// The head, unless it is the embedding.
+    fn head(&mut self) -> Result<(), Error> {
+        const HEAD: &str = "lm_head.weight";
+        let shape = [self.source.config.vocab, self.source.config.hidden];
+        let tied = self.source.tied.unwrap_or(self.shards.get(HEAD).is_none());
+        if !tied {
+            self.projection("output.weight".to_owned(), "lm_head", &shape, None)?;
+        } else if self.shards.get(HEAD).is_some() {
+            let head = self.shards.require_shape(HEAD, &shape)?;
+            match self.tensors.first().map(|embedding| &embedding.data) {
+                Some(Data::Dense(embedding)) if plan::same_values(&embedding.view, &head) => {}
+                _ => return Err(Error::Untied { file: head.file.to_owned(), tensor: head.name }),
+            }
+            self.notes.push(format!("{HEAD} repeats the embedding and was left out"));
+        }
+        if tied
+            && self.source.quantization == Quantization::Online
+            && !self.source.is_excluded("lm_head")
+        {
+            return Err(Error::Unsupported {
+                file: CONFIG.to_owned(),
+                what:
+                    "a ternary head that is tied to the embedding (`modules_to_not_convert` does \
+                       not list lm_head)"
+                        .to_owned(),
+            });
+        }
+        plan::choose_head(&mut self.tensors, self.options.head, &mut self.notes)
+    }
+
+    fn norm(&mut self, name: String, module: &str, shape: &[u64]) -> Result<(), Error> {
+        let view = self.shards.require_shape(&format!("{module}.weight"), shape)?;
+        if view.dtype.float_type().is_none() {
+            return Err(view.dtype_error("BF16, F16 or F32"));
+        }
+        self.tensors.push(Planned {
+            name,
+            ty: TensorType::F32,
+            shape: shape.to_vec(),
+            data: Data::Dense(Dense { view, head_dim: None }),
+        });
+        Ok(())
+    }
+
+    /// A dense matrix, in its own type.
+    fn dense(
+        &mut self,
+        name: String,
+        view: View<'a>,
+        head_dim: Option<usize>,
+    ) -> Result<(), Error> {
+        let Some(ty) = view.dtype.float_type() else {
+            return Err(view.dtype_error("BF16, F16 or F32"));
+        };
+        let shape = view.shape.clone();
+        self.tensors.push(Planned { name, ty, shape, data: Data::Dense(Dense { view, head_dim }) });
+        Ok(())
+    }
+
+    /// A projection: ternary unless it is listed in `modules_to_not_convert`. What it is must
+    /// agree with how it is stored.
+    fn projection(
+        &mut self,
+        name: String,
+        module: &str,
+        shape: &[u64],
+        head_dim: Option<usize>,
+    ) -> Result<(), Error> {
+        let weight = format!("{module}.weight");
+        let excluded = self.source.is_excluded(module);
+        let stored = self.shards.get(&weight).ok_or_else(|| self.shards.missing(&weight))?;
+        let packed = stored.dtype == Dtype::U8;
+        if packed && excluded {
+            return Err(
+                stored.dtype_error("BF16, F16 or F32, for modules_to_not_convert covers it")
+            );
+        }
+        let view = self.require_matrix(&weight, shape, packed)?;
+        if excluded {
+            if name != "output.weight" {
+                self.notes.push(format!("{weight} is not converted, as the checkpoint asks"));
+            }
+            return self.dense(name, view, head_dim);
+        }
+        let encoding = match self.source.quantization {
+            Quantization::Offline { divide } => {
+                let scale = self.scale(&format!("{module}.weight_scale"), divide)?;
+                match packed {
+                    true => Encoding::Packed { view: view.clone(), scale },
+                    false => Encoding::Plain { view: view.clone(), scale },
+                }
+            }
+            _ if packed => {
+                return Err(view.dtype_error(
+                    "BF16, F16 or F32, for config.json has no quantization_config with packed weights",
+                ));
+            }
+            Quantization::Online => Encoding::Master { view: view.clone() },
+            Quantization::Stated => Encoding::Dense { view: view.clone() },
+            Quantization::Unstated if self.options.quantize.is_some() => {
+                Encoding::Dense { view: view.clone() }
+            }
+            Quantization::Unstated => {
+                return Err(Error::Dense {
+                    file: CONFIG.to_owned(),
+                    tensor: weight,
+                    dtype: view.dtype.to_string(),
+                });
+            }
+        };
+        let ternary = Ternary {
+            file: view.file,
+            name: weight,
+            rows: shape.first().map_or(0, |&n| n as usize),
+            cols: view.cols(),
+            encoding,
+            head_dim,
+        };
+        let ty = plan::ternary_type(self.options.layout, &name, shape)?;
+        self.tensors.push(Planned {
+            name,
+            ty,
+            shape: shape.to_vec(),
+            data: Data::Ternary(ternary),
+        });
+        Ok(())
+    }
+
+    /// A matrix; packed ones hold four rows in one.
+    fn require_matrix(
+        &mut self,
+        name: &str,
+        shape: &[u64],
+        packed: bool,
+    ) -> Result<View<'a>, Error> {
+        match *shape {
+            [rows, cols] if packed && rows.is_multiple_of(4) => {
+                self.shards.require_shape(name, &[rows / 4, cols])
+            }
+            [rows, _] if packed => Err(Error::Unsupported {
+                file: CONFIG.to_owned(),
+                what: format!("packed tensor {name} of {rows} rows, no multiple of four,"),
+            }),
+            _ => self.shards.require_shape(name, shape),
+        }
+    }
+
+    /// The number that a trit is multiplied by, from a `weight_scale` tensor.
+    fn scale(&mut self, name: &str, divide: bool) -> Result<f32, Error> {
+        let view = self.shards.require(name)?;
+        let (1, Some(_)) = (view.count(), view.dtype.float_type()) else {
+            return Err(Error::Shape {
+                file: view.file.to_owned(),
+                tensor: view.name,
+                expected: vec![1],
+                found: view.shape,
+            });
+        };
+        let stored = view.to_f32().first().copied().unwrap_or(f32::NAN);
+        let scale = if divide { 1.0 / stored } else { stored };
+        check_scale(view.file, name, stored)?;
+        check_scale(view.file, name, scale)?;
+        Ok(scale)
+    }
+}

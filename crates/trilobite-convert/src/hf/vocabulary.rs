@@ -1,0 +1,196 @@
+//! The vocabulary of a tokenizer.json, and its form in GGUF files.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use trilobite_format::Metadata;
+
+use super::json::Object;
+use crate::Error;
+
+/// The tokens of a tokenizer.json.
+pub(crate) struct Vocabulary {
+    /// Text to id.
+    pub(crate) ids: HashMap<String, u64>,
+    /// The arrays that llama.cpp reads, for tokenizers that it has a form for.
+    pub(crate) ggml: Option<Ggml>,
+}
+
+/// A BPE vocabulary as llama.cpp has it.
+pub(crate) struct Ggml {
+    model: &'static str,
+    pre: &'static str,
+    tokens: Vec<String>,
+    types: Vec<i32>,
+    merges: Vec<String>,
+    scores: Vec<f32>,
+}
+
+/// Token types of llama.cpp.
+mod kind {
+    pub(super) const NORMAL: i32 = 1;
+    pub(super) const UNKNOWN: i32 = 2;
+    pub(super) const CONTROL: i32 = 3;
+    pub(super) const USER_DEFINED: i32 = 4;
+    pub(super) const UNUSED: i32 = 5;
+    pub(super) const BYTE: i32 = 6;
+}
+
+/// Reads a tokenizer.json whose ids must be below `vocab`.
+pub(crate) fn read(tokenizer: Object<'_>, vocab: u64) -> Result<Vocabulary, Error> {
+    let model = tokenizer.object("model.")?;
+    let model = tokenizer.require("model", model)?;
+    let check = |id: Option<u64>, text: &str, key: &str| match id {
+        Some(id) if id < vocab => Ok(id),
+        found => Err(Error::Value {
+            file: tokenizer.file.to_owned(),
+            key: format!("{key}: {text:?}"),
+            expected: format!("an id below the vocab_size of config.json, {vocab}"),
+            found: found.map_or_else(|| "no id".to_owned(), |id| id.to_string()),
+        }),
+    };
+
+    let mut ids = HashMap::new();
+    for (text, id) in model.get("vocab").and_then(Value::as_object).into_iter().flatten() {
+        ids.insert(text.clone(), check(id.as_u64(), text, "model.vocab")?);
+    }
+    // Unigram tokenizers have a list of pairs instead.
+    let pairs = model.get("vocab").and_then(Value::as_array);
+    for (id, pair) in pairs.into_iter().flatten().enumerate() {
+        if let Some(text) = pair.get(0).and_then(Value::as_str) {
+            ids.insert(text.to_owned(), check(Some(id as u64), text, "model.vocab")?);
+        }
+    }
+    let added = tokenizer.get("added_tokens").and_then(Value::as_array);
+    let mut specials = Vec::new();
+    for token in added.into_iter().flatten() {
+        let text = token.get("content").and_then(Value::as_str).unwrap_or_default();
+        let id = check(token.get("id").and_then(Value::as_u64), text, "added_tokens")?;
+        let special = token.get("special").and_then(Value::as_bool) == Some(true);
+        specials.push((id, if special { kind::CONTROL } else { kind::USER_DEFINED }));
+        ids.insert(text.to_owned(), id);
+    }
+    let ggml = match model.str("type")? {
+        // Files of old versions have no type; only BPE has merges.
+        Some("BPE") | None if model.get("merges").is_some() => {
+            Some(ggml(&tokenizer, &model, &ids, &specials, vocab)?)
+        }
+        _ => None,
+    };
+    Ok(Vocabulary { ids, ggml })
+}
+
+fn ggml(
+    tokenizer: &Object<'_>,
+    model: &Object<'_>,
+    ids: &HashMap<String, u64>,
+    specials: &[(u64, i32)],
+    vocab: u64,
+) -> Result<Ggml, Error> {
+    let bytes = model.bool("byte_fallback")? == Some(true);
+    let mut tokens: Vec<String> = (0..vocab).map(|id| format!("[PAD{id}]")).collect();
+    let mut types = vec![kind::UNUSED; tokens.len()];
+    let mut set = |id: u64, text: Option<&String>, kind: i32| {
+        if let (Some(token), Some(ty)) = (tokens.get_mut(id as usize), types.get_mut(id as usize)) {
+            if let Some(text) = text {
+                token.clone_from(text);
+            }
+            *ty = kind;
+        }
+    };
+    for (text, &id) in ids {
+        let byte = bytes && text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');
+        set(id, Some(text), if byte { kind::BYTE } else { kind::NORMAL });
+    }
+    for &(id, kind) in specials {
+        set(id, None, kind);
+    }
+    if let Some(&id) = model.str("unk_token")?.and_then(|text| ids.get(text)) {
+        set(id, None, kind::UNKNOWN);
+    }
+
+    let mut merges = Vec::new();
+    let mut scores = vec![0.0; tokens.len()];
+    for (rank, merge) in
+        model.get("merges").and_then(Value::as_array).into_iter().flatten().enumerate()
+    {
+        // Old files have "a b", new ones ["a", "b"].
+        let pair = match merge {
+            Value::String(text) => text.split_once(' '),
+            _ => merge.get(0).and_then(Value::as_str).zip(merge.get(1).and_then(Value::as_str)),
+        };
+        let Some((left, right)) = pair else {
+            return Err(model.bad("merges", "a list of pairs of tokens"));
+        };
+        merges.push(format!("{left} {right}"));
+        let merged = ids.get(&format!("{left}{right}"));
+        if let Some(score) = merged.and_then(|&id| scores.get_mut(id as usize)) {
+            // The first merge that makes a token is the one that counts.
+            if *score == 0.0 {
+                *score = -(rank as f32 + 1.0);
+            }
+        }
+    }
+    Ok(Ggml {
+        model: if bytes { "llama" } else { "gpt2" },
+        pre: if bytes { "default" } else { pre(tokenizer.value) },
+        tokens,
+        types,
+        merges,
+        scores: if bytes { scores } else { Vec::new() },
+    })
+}
+
+impl Ggml {
+    /// Adds the arrays. The two kinds of tokenizer need different ones: byte-level BPE has merges,
+    /// SentencePiece has scores.
+    pub(crate) fn describe(&self, metadata: &mut Metadata) {
+        metadata.insert("tokenizer.ggml.model", self.model);
+        metadata.insert("tokenizer.ggml.pre", self.pre);
+        metadata.insert("tokenizer.ggml.tokens", self.tokens.clone());
+        metadata.insert("tokenizer.ggml.token_type", self.types.clone());
+        if self.scores.is_empty() {
+            metadata.insert("tokenizer.ggml.merges", self.merges.clone());
+        } else {
+            metadata.insert("tokenizer.ggml.scores", self.scores.clone());
+        }
+    }
+}
+
+/// llama.cpp's name for the way in which text is split before BPE.
+fn pre(tokenizer: &Value) -> &'static str {
+    const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+    let steps = tokenizer.get("pre_tokenizer").map(|step| flatten(step, "pretokenizers"));
+    let steps = steps.unwrap_or_default();
+    let regex = |step: &&Value| step.get("pattern")?.get("Regex")?.as_str().map(str::to_owned);
+    match steps.iter().find_map(regex).as_deref() {
+        Some(LLAMA_3) => "llama-bpe",
+        Some(QWEN_2) => "qwen2",
+        Some(_) => "default",
+        // ByteLevel splits by GPT-2's expression unless it is told not to.
+        None if steps.iter().any(|step| step.get("use_regex") == Some(&Value::Bool(true))) => {
+            "gpt-2"
+        }
+        None => "default",
+    }
+}
+
+/// Whether the template of the post-processor begins with the token `bos`.
+pub(crate) fn template_adds(tokenizer: &Value, bos: Option<&str>) -> bool {
+    let steps = tokenizer.get("post_processor").map(|step| flatten(step, "processors"));
+    steps.unwrap_or_default().iter().any(|step| {
+        let first = step.get("single").and_then(|single| single.get(0));
+        let token = first.and_then(|first| first.get("SpecialToken")?.get("id")?.as_str());
+        token.is_some() && token == bos
+    })
+}
+
+/// The steps of a `Sequence`, or the step itself.
+fn flatten<'a>(step: &'a Value, key: &str) -> Vec<&'a Value> {
+    match step.get(key).and_then(Value::as_array) {
+        Some(steps) => steps.iter().collect(),
+        None => vec![step],
+    }
+}

@@ -1,0 +1,126 @@
+//! What can be chosen, and what is reported.
+
+use std::fmt;
+
+use trilobite_format::TensorType;
+
+/// How to convert. The default keeps every weight exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The layout of ternary tensors.
+    pub layout: Layout,
+    /// The type of the language model head: of `output.weight`, or of `token_embd.weight` where
+    /// that is the head too.
+    pub head: Head,
+    /// What to do with dense projections of a checkpoint that does not say that it is a BitNet
+    /// model. `None` refuses them.
+    pub quantize: Option<Quantize>,
+}
+
+/// The layout of ternary tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// I2_S where the shape allows it, I2_R otherwise.
+    #[default]
+    Auto,
+    /// I2_S only, so that bitnet.cpp can read the file; other shapes are an error.
+    I2S,
+}
+
+/// The type of the language model head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Head {
+    /// As the checkpoint has it.
+    #[default]
+    Source,
+    /// 32-bit floats: exact.
+    F32,
+    /// 16-bit floats: rounds BF16 and F32; a weight beyond the range is an error.
+    F16,
+    /// BF16: rounds F16 and F32.
+    Bf16,
+    /// 8-bit integers in blocks of 32: rounds.
+    Q8_0,
+}
+
+impl Head {
+    pub(crate) fn tensor_type(self) -> Option<TensorType> {
+        match self {
+            Head::Source => None,
+            Head::F32 => Some(TensorType::F32),
+            Head::F16 => Some(TensorType::F16),
+            Head::Bf16 => Some(TensorType::Bf16),
+            Head::Q8_0 => Some(TensorType::Q8_0),
+        }
+    }
+}
+
+/// How to make dense projections ternary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantize {
+    /// BitNet b1.58's rule: divide by the mean magnitude of the tensor, round, clamp to -1..1. A
+    /// tensor whose values are all -a, 0 or a for one number a is already ternary; it keeps
+    /// exactly these values.
+    Absmean,
+}
+
+/// How far a conversion is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// What is being done.
+    pub stage: Stage,
+    /// The tensor that was just worked on, by its name in the output.
+    pub tensor: &'a str,
+    /// Bytes of the output's tensors that are done in this stage.
+    pub done: u64,
+    /// Bytes of the output's tensors.
+    pub total: u64,
+}
+
+/// The stages of a conversion, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Tensors are converted and written.
+    Write,
+    /// The written file is read back and compared with the source.
+    Verify,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// `general.architecture` of the output.
+    pub architecture: String,
+    /// Totals by tensor type, in the order of the type numbers.
+    pub types: Vec<TypeTotal>,
+    /// Bits that a ternary weight takes, scales and padding included; `None` without any.
+    pub ternary_bits_per_weight: Option<f64>,
+    /// Bits that a weight of any kind takes.
+    pub bits_per_weight: f64,
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// What a user should know: what was dropped, rounded or filled in.
+    pub notes: Vec<String>,
+}
+
+/// The tensors of one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeTotal {
+    /// The type.
+    pub ty: TensorType,
+    /// Number of tensors.
+    pub tensors: u64,
+    /// Number of weights in them.
+    pub weights: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+}
+
+impl fmt::Display for TypeTotal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TypeTotal { ty, tensors, weights, bytes } = self;
+        write!(f, "{ty}: {tensors} tensors, {weights} weights, {bytes} bytes")
+    }
+}

@@ -1,0 +1,84 @@
+//! Decisions that do not depend on the kind of source.
+
+use trilobite_format::{Metadata, TensorType};
+
+use crate::Error;
+use crate::model::{Arch, Data, Planned};
+use crate::options::{Head, Layout};
+use crate::source::View;
+
+/// The version that is stated in written files.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The metadata keys that say what the file is.
+pub(crate) fn general(metadata: &mut Metadata, arch: Arch, name: &str) {
+    metadata.insert("general.architecture", arch.name());
+    metadata.insert("general.name", name);
+    metadata.insert("general.alignment", trilobite_format::DEFAULT_ALIGNMENT as u32);
+    // llama.cpp's number for "mostly I2_S", and the version of its block formats.
+    metadata.insert("general.file_type", 40u32);
+    metadata.insert("general.quantization_version", 2u32);
+    metadata.insert("trilobite.version", VERSION);
+}
+
+/// The type in which a ternary matrix is stored.
+pub(crate) fn ternary_type(layout: Layout, name: &str, shape: &[u64]) -> Result<TensorType, Error> {
+    if TensorType::I2S.byte_len(shape).is_some() {
+        return Ok(TensorType::I2S);
+    }
+    match layout {
+        Layout::Auto => Ok(TensorType::I2R),
+        Layout::I2S => Err(Error::Layout { tensor: name.to_owned(), shape: shape.to_vec() }),
+    }
+}
+
+/// Gives the head the type that was asked for. The head is `output.weight`, which comes last, or
+/// else the embedding, which comes first.
+pub(crate) fn choose_head(
+    tensors: &mut [Planned<'_>],
+    head: Head,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
+    let Some(ty) = head.tensor_type() else { return Ok(()) };
+    let untied = tensors.iter().position(|tensor| tensor.name == "output.weight");
+    let Some(tensor) = tensors.get_mut(untied.unwrap_or(0)) else { return Ok(()) };
+    if matches!(tensor.data, Data::Ternary(_)) {
+        notes.push(format!("{} is ternary and stays so", tensor.name));
+        return Ok(());
+    }
+    if ty.byte_len(&tensor.shape).is_none() {
+        return Err(Error::Head {
+            tensor: tensor.name.clone(),
+            ty,
+            why: format!("its shape is {:?}", tensor.shape),
+        });
+    }
+    if matches!(tensor.data, Data::Blocks(_)) && ty != tensor.ty {
+        let why = "the source has it as Q8_0".to_owned();
+        return Err(Error::Head { tensor: tensor.name.clone(), ty, why });
+    }
+    if ty != tensor.ty {
+        let rounds = if ty == TensorType::F32 { "exactly" } else { "with rounding" };
+        notes.push(format!("{} was stored as {ty} {rounds}; it was {}", tensor.name, tensor.ty));
+    }
+    tensor.ty = ty;
+    Ok(())
+}
+
+/// Whether two tensors hold the same numbers, whatever their types.
+pub(crate) fn same_values(a: &View<'_>, b: &View<'_>) -> bool {
+    const PIECE: usize = 1 << 16;
+    if a.shape != b.shape {
+        return false;
+    }
+    if a.dtype == b.dtype {
+        return a.bytes == b.bytes;
+    }
+    let (mut wide_a, mut wide_b) = (Vec::new(), Vec::new());
+    (0..a.count()).step_by(PIECE).all(|start| {
+        let piece = start..(start + PIECE).min(a.count());
+        a.widen(piece.clone(), &mut wide_a);
+        b.widen(piece, &mut wide_b);
+        wide_a == wide_b
+    })
+}

@@ -1,0 +1,245 @@
+//! What is converted: the files of a checkpoint and the tensors in them.
+
+mod safetensors;
+mod shards;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::Error;
+pub(crate) use shards::Shards;
+pub(crate) use view::{Dtype, View};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+/// Files beside the weights that are read when they are there.
+const SIDE_FILES: [&str; 6] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+];
+
+/// An opened source: a Hugging Face checkpoint or a GGUF file.
+///
+/// Weights are mapped, not read. Whoever truncates a mapped file while it is converted makes the
+/// operating system end this process, as with every program that maps files.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What to call the model when it has no name of its own.
+    pub(crate) name: String,
+    pub(crate) files: Vec<SourceFile>,
+    pub(crate) kind: Kind,
+}
+
+/// How a checkpoint's weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    HuggingFace,
+    Gguf,
+}
+
+/// A file of a checkpoint.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    /// The name within the checkpoint, and for the only file of a GGUF source its path.
+    pub(crate) name: String,
+    /// Where it lies; `None` for a file in memory.
+    path: Option<PathBuf>,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    Memory(Cow<'static, [u8]>),
+}
+
+impl Deref for SourceFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Mapped(map) => map,
+            Bytes::Memory(bytes) => bytes,
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint folder, a `.safetensors` file with its config.json beside it, or a GGUF
+    /// file.
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::NotACheckpoint`]. What is in the files is looked at by
+    /// [`convert`](crate::convert).
+    pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
+        let path = path.as_ref();
+        let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
+        if metadata.is_dir() {
+            return Self::open_folder(path, None);
+        }
+        let file = map_file(path, path.display().to_string())?;
+        let name = stem(path);
+        if file.starts_with(&trilobite_format::MAGIC) {
+            return Ok(Checkpoint { name, files: vec![file], kind: Kind::Gguf });
+        }
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+            return Self::open_folder(folder.unwrap_or(Path::new(".")), path.file_name());
+        }
+        Err(Error::NotACheckpoint {
+            path: path.display().to_string(),
+            why: "expected a Hugging Face folder, a .safetensors file or a GGUF file".to_owned(),
+        })
+    }
+
+    /// A checkpoint of files in memory, under the names that they have in a Hugging Face folder
+    /// (or of one GGUF file).
+    ///
+    /// # Errors
+    /// [`Error::NotACheckpoint`] when the files are no checkpoint.
+    pub fn from_files(files: Vec<(String, Cow<'static, [u8]>)>) -> Result<Checkpoint, Error> {
+        let files: Vec<SourceFile> = files
+            .into_iter()
+            .map(|(name, bytes)| SourceFile { name, path: None, bytes: Bytes::Memory(bytes) })
+            .collect();
+        let kind = match files.as_slice() {
+            [only] if only.starts_with(&trilobite_format::MAGIC) => Kind::Gguf,
+            _ => Kind::HuggingFace,
+        };
+        let checkpoint = Checkpoint { name: "model".to_owned(), files, kind };
+        if kind == Kind::HuggingFace {
+            checkpoint.require_weights("the set of files in memory")?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// The size of all files in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.len() as u64).sum()
+    }
+
+    /// Opens a folder, with `weights` as the only weights where given.
+    fn open_folder(folder: &Path, weights: Option<&std::ffi::OsStr>) -> Result<Self, Error> {
+        let resolved = folder.canonicalize().map_err(|source| read_error(folder, source))?;
+        let mut checkpoint =
+            Checkpoint { name: stem(&resolved), files: Vec::new(), kind: Kind::HuggingFace };
+        for name in SIDE_FILES {
+            checkpoint.add(folder, name)?;
+        }
+        if let Some(weights) = weights {
+            let path = folder.join(weights);
+            checkpoint.files.push(map_file(&path, SINGLE.to_owned())?);
+        } else if !checkpoint.add(folder, SINGLE)? && checkpoint.add(folder, INDEX)? {
+            for shard in checkpoint.shard_names()? {
+                checkpoint.add(folder, &shard)?;
+            }
+        }
+        checkpoint.require_weights(&folder.display().to_string())?;
+        Ok(checkpoint)
+    }
+
+    fn require_weights(&self, path: &str) -> Result<(), Error> {
+        let why = if self.file("config.json").is_none() {
+            "it has no config.json"
+        } else if self.file(SINGLE).is_none() && self.file(INDEX).is_none() {
+            "it has neither model.safetensors nor model.safetensors.index.json (weights in \
+             PyTorch's .bin files are not read)"
+        } else {
+            return Ok(());
+        };
+        Err(Error::NotACheckpoint { path: path.to_owned(), why: why.to_owned() })
+    }
+
+    /// Maps a file of the folder where it is there, and says whether it is.
+    fn add(&mut self, folder: &Path, name: &str) -> Result<bool, Error> {
+        let path = folder.join(name);
+        match map_file(&path, name.to_owned()) {
+            Ok(file) => {
+                self.files.push(file);
+                Ok(true)
+            }
+            Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A file by its name within the checkpoint.
+    pub(crate) fn file(&self, name: &str) -> Option<&SourceFile> {
+        self.files.iter().find(|file| file.name == name)
+    }
+
+    /// A JSON file, where it is there.
+    pub(crate) fn json(&self, name: &str) -> Result<Option<Value>, Error> {
+        let Some(file) = self.file(name) else { return Ok(None) };
+        // Some tools write a byte-order mark.
+        let bytes = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
+        let parsed = serde_json::from_slice(bytes);
+        parsed.map(Some).map_err(|source| Error::Json { file: name.to_owned(), source })
+    }
+
+    /// A text file, where it is there.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Error> {
+        let Some(file) = self.file(name) else { return Ok(None) };
+        std::str::from_utf8(file).map(Some).map_err(|_| Error::Value {
+            file: name.to_owned(),
+            key: "content".to_owned(),
+            expected: "UTF-8".to_owned(),
+            found: "not UTF-8".to_owned(),
+        })
+    }
+
+    /// Whether `path` is one of the source's files.
+    pub(crate) fn contains(&self, path: &Path) -> bool {
+        let Ok(path) = path.canonicalize() else { return false };
+        self.files
+            .iter()
+            .filter_map(|file| file.path.as_ref()?.canonicalize().ok())
+            .any(|file| file == path)
+    }
+}
+
+fn stem(path: &Path) -> String {
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    stem.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn read_error(path: &Path, source: io::Error) -> Error {
+    Error::Read { path: path.to_owned(), source }
+}
+
+fn map_file(path: &Path, name: String) -> Result<SourceFile, Error> {
+    let map = File::open(path).and_then(|file| {
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        map(&file)
+    });
+    let map = map.map_err(|source| read_error(path, source))?;
+    Ok(SourceFile { name, path: Some(path.to_owned()), bytes: Bytes::Mapped(map) })
+}
+
+/// Maps a file for reading.
+pub(crate) fn map(file: &File) -> io::Result<memmap2::Mmap> {
+    // SAFETY: `Mmap::map` asks that the file is not changed while it is mapped. Sources are only
+    // read, and the output is mapped after the last write to it, under a name that no other
+    // process is told. Changes by others cannot be ruled out; every slice is only ever read as
+    // plain bytes, which have no invalid values.
+    #[allow(unsafe_code)]
+    unsafe {
+        memmap2::Mmap::map(file)
+    }
+}

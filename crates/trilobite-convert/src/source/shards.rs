@@ -1,0 +1,143 @@
+//! The tensors of a Hugging Face checkpoint, over all its files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{Checkpoint, INDEX, SINGLE, safetensors};
+use crate::Error;
+use crate::source::View;
+
+/// All tensors of a checkpoint by name. Tensors are taken out as they are used, so that what is
+/// left at the end was not expected.
+#[derive(Debug)]
+pub(crate) struct Shards<'a> {
+    tensors: BTreeMap<String, View<'a>>,
+    /// The file to name for a tensor that is not there.
+    list: &'static str,
+}
+
+impl Checkpoint {
+    /// The files that the index names, checked to be plain file names.
+    pub(crate) fn shard_names(&self) -> Result<BTreeSet<String>, Error> {
+        self.weight_map()?.into_iter().map(|(tensor, shard)| plain(tensor, shard)).collect()
+    }
+
+    /// Reads the headers of all shards and checks them against the index.
+    pub(crate) fn shards(&self) -> Result<Shards<'_>, Error> {
+        if let Some(file) = self.file(SINGLE) {
+            let views = safetensors::parse(&file.name, file)?;
+            let tensors = views.into_iter().map(|view| (view.name.clone(), view)).collect();
+            return Ok(Shards { tensors, list: SINGLE });
+        }
+        let map = self.weight_map()?;
+        let disagree = |tensor: &str, why| Error::Index {
+            index: INDEX.to_owned(),
+            tensor: tensor.to_owned(),
+            why,
+        };
+        for (tensor, shard) in &map {
+            if self.file(shard).is_none() {
+                return Err(disagree(tensor, format!("is in {shard}, which does not exist")));
+            }
+        }
+        let mut tensors: BTreeMap<String, View<'_>> = BTreeMap::new();
+        for name in self.shard_names()? {
+            let Some(file) = self.file(&name) else { continue };
+            for view in safetensors::parse(&file.name, file)? {
+                if let Some(other) = tensors.get(&view.name) {
+                    let why = format!("is in both {} and {name}", other.file);
+                    return Err(disagree(&view.name, why));
+                }
+                match map.get(&view.name) {
+                    Some(shard) if *shard == name => {}
+                    Some(shard) => {
+                        let why = format!("is listed in {shard}, but found in {name}");
+                        return Err(disagree(&view.name, why));
+                    }
+                    None => {
+                        let why = format!("is not listed, but found in {name}");
+                        return Err(disagree(&view.name, why));
+                    }
+                }
+                tensors.insert(view.name.clone(), view);
+            }
+        }
+        if let Some((tensor, shard)) = map.iter().find(|(name, _)| !tensors.contains_key(*name)) {
+            return Err(disagree(tensor, format!("is not in {shard}")));
+        }
+        Ok(Shards { tensors, list: INDEX })
+    }
+
+    /// Tensor name to shard, from the index.
+    fn weight_map(&self) -> Result<BTreeMap<String, String>, Error> {
+        let index = self.json(INDEX)?.unwrap_or_default();
+        let map = index.get("weight_map").and_then(Value::as_object);
+        let bad = |key: &str, expected: &str| Error::Value {
+            file: INDEX.to_owned(),
+            key: key.to_owned(),
+            expected: expected.to_owned(),
+            found: index.get(key).map_or("missing".to_owned(), |_| "something else".to_owned()),
+        };
+        let map = map.ok_or_else(|| bad("weight_map", "an object of tensor and file names"))?;
+        map.iter()
+            .map(|(tensor, shard)| match shard.as_str() {
+                Some(shard) => Ok((tensor.clone(), shard.to_owned())),
+                None => Err(bad("weight_map", "an object of tensor and file names")),
+            })
+            .collect()
+    }
+}
+
+/// A shard is a file of the checkpoint's folder; an index must not lead out of it.
+fn plain(tensor: String, shard: String) -> Result<String, Error> {
+    if shard.ends_with(".safetensors") && !shard.contains(['/', '\\', ':']) {
+        return Ok(shard);
+    }
+    let why = format!("is in {shard:?}, which is no plain name of a .safetensors file");
+    Err(Error::Index { index: INDEX.to_owned(), tensor, why })
+}
+
+impl<'a> Shards<'a> {
+    pub(crate) fn get(&self, name: &str) -> Option<&View<'a>> {
+        self.tensors.get(name)
+    }
+
+    /// Takes a tensor out, where it is there.
+    pub(crate) fn take(&mut self, name: &str) -> Option<View<'a>> {
+        self.tensors.remove(name)
+    }
+
+    /// Takes a tensor out, which must be there.
+    pub(crate) fn require(&mut self, name: &str) -> Result<View<'a>, Error> {
+        self.take(name).ok_or_else(|| self.missing(name))
+    }
+
+    /// Takes a tensor out, which must have this shape.
+    pub(crate) fn require_shape(&mut self, name: &str, shape: &[u64]) -> Result<View<'a>, Error> {
+        let view = self.require(name)?;
+        if view.shape == shape {
+            return Ok(view);
+        }
+        Err(Error::Shape {
+            file: view.file.to_owned(),
+            tensor: view.name,
+            expected: shape.to_vec(),
+            found: view.shape,
+        })
+    }
+
+    pub(crate) fn missing(&self, name: &str) -> Error {
+        Error::Missing { file: self.list.to_owned(), tensor: name.to_owned() }
+    }
+
+    /// Refuses tensors that nothing has taken out.
+    pub(crate) fn require_empty(&self) -> Result<(), Error> {
+        match self.tensors.values().next() {
+            None => Ok(()),
+            Some(view) => {
+                Err(Error::Unexpected { file: view.file.to_owned(), tensor: view.name.clone() })
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A dense tensor within a source file.
+
+use std::fmt;
+use std::ops::Range;
+
+use half::f16;
+use rayon::prelude::*;
+use trilobite_format::TensorType;
+
+use crate::Error;
+
+/// Element type of a stored tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dtype {
+    F32,
+    F16,
+    Bf16,
+    U8,
+    I8,
+}
+
+impl Dtype {
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::U8 | Dtype::I8 => 1,
+        }
+    }
+
+    /// The GGUF type of the same elements, for floats.
+    pub(crate) fn float_type(self) -> Option<TensorType> {
+        match self {
+            Dtype::F32 => Some(TensorType::F32),
+            Dtype::F16 => Some(TensorType::F16),
+            Dtype::Bf16 => Some(TensorType::Bf16),
+            Dtype::U8 | Dtype::I8 => None,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dtype::F32 => "F32",
+            Dtype::F16 => "F16",
+            Dtype::Bf16 => "BF16",
+            Dtype::U8 => "U8",
+            Dtype::I8 => "I8",
+        })
+    }
+}
+
+/// A tensor as it lies in its file. `bytes` is exactly `shape` elements of `dtype`.
+#[derive(Clone, Debug)]
+pub(crate) struct View<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) name: String,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl View<'_> {
+    pub(crate) fn count(&self) -> usize {
+        self.bytes.len() / self.dtype.size()
+    }
+
+    /// Row length: the last dimension.
+    pub(crate) fn cols(&self) -> usize {
+        self.shape.last().map_or(1, |&n| n as usize)
+    }
+
+    /// Widens the elements of `range` into `out`, exactly.
+    pub(crate) fn widen(&self, range: Range<usize>, out: &mut Vec<f32>) {
+        let size = self.dtype.size();
+        let bytes = self.bytes.get(range.start * size..range.end * size).unwrap_or_default();
+        out.clear();
+        match self.dtype {
+            Dtype::F32 => out.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+            Dtype::Bf16 => {
+                out.extend(bytes.as_chunks().0.iter().map(|&b| bf16_to_f32(u16::from_le_bytes(b))))
+            }
+            Dtype::F16 => {
+                out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()));
+            }
+            Dtype::U8 => out.extend(bytes.iter().map(|&b| f32::from(b))),
+            Dtype::I8 => out.extend(bytes.iter().map(|&b| f32::from(b as i8))),
+        }
+    }
+
+    /// All elements, widened.
+    pub(crate) fn to_f32(&self) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.count());
+        self.widen(0..self.count(), &mut values);
+        values
+    }
+
+    /// Refuses NaN and infinities.
+    pub(crate) fn require_finite(&self) -> Result<(), Error> {
+        const PIECE: usize = 1 << 20;
+        let bad = self.bytes.par_chunks(PIECE).enumerate().find_map_first(|(i, piece)| {
+            let at = first_not_finite(self.dtype, piece)?;
+            Some(i * (PIECE / self.dtype.size()) + at)
+        });
+        match bad {
+            None => Ok(()),
+            Some(element) => {
+                let mut found = Vec::new();
+                self.widen(element..element + 1, &mut found);
+                Err(Error::NotFinite {
+                    file: self.file.to_owned(),
+                    tensor: self.name.clone(),
+                    element: element as u64,
+                    found: found.first().copied().unwrap_or(f32::NAN),
+                })
+            }
+        }
+    }
+
+    pub(crate) fn dtype_error(&self, expected: &str) -> Error {
+        Error::Dtype {
+            file: self.file.to_owned(),
+            tensor: self.name.clone(),
+            expected: expected.to_owned(),
+            found: self.dtype.to_string(),
+        }
+    }
+}
+
+pub(crate) fn bf16_to_f32(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// Index of the first element whose exponent is all ones. The test of a whole piece is one
+/// reduction, which the compiler vectorises; the search runs only when it fails.
+fn first_not_finite(dtype: Dtype, bytes: &[u8]) -> Option<usize> {
+    fn search<const N: usize>(bytes: &[u8], bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
+        let elements = bytes.as_chunks::<N>().0;
+        let any = elements.iter().fold(false, |any, &b| any | bad(b));
+        if any { elements.iter().position(|&b| bad(b)) } else { None }
+    }
+    match dtype {
+        Dtype::F32 => search(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
+        Dtype::Bf16 => search(bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
+        Dtype::F16 => search(bytes, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
+        Dtype::U8 | Dtype::I8 => None,
+    }
+}

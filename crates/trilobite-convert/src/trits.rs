@@ -1,0 +1,347 @@
+//! Ternary tensors in every encoding that is read: decoding to trits and one scale.
+
+use std::ops::Range;
+
+use half::f16;
+use rayon::prelude::*;
+use trilobite_format::{TensorType, ternary};
+use trilobite_kernels::i2_s;
+
+use crate::Error;
+use crate::model::source_row;
+use crate::source::View;
+
+/// Rows that are decoded and packed together: their weights are whole blocks of I2_S, whatever
+/// the row length.
+pub(crate) const GROUP: usize = i2_s::BLOCK;
+
+/// A ternary tensor of a source. Nothing but its scale has been looked at.
+pub(crate) struct Ternary<'a> {
+    pub(crate) file: &'a str,
+    /// The name in the source.
+    pub(crate) name: String,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) encoding: Encoding<'a>,
+    /// Head length by which rows are reordered; see [`source_row`].
+    pub(crate) head_dim: Option<usize>,
+}
+
+/// How the trits of a tensor are stored.
+pub(crate) enum Encoding<'a> {
+    /// U8 `[rows / 4, cols]`: bits `2i` and `2i + 1` of row `r` are row `r + i * rows / 4`, as the
+    /// code trit + 1.
+    Packed { view: View<'a>, scale: f32 },
+    /// Numbers that are -1, 0 or 1.
+    Plain { view: View<'a>, scale: f32 },
+    /// Master weights, to be quantised by their mean magnitude.
+    Master { view: View<'a> },
+    /// Dense weights that are taken as they are when they are -a, 0 and a, and as masters
+    /// otherwise.
+    Dense { view: View<'a> },
+    /// One of GGUF's ternary types, with a factor on its own scale.
+    Gguf { ty: TensorType, bytes: &'a [u8], factor: f32 },
+}
+
+/// A ternary tensor whose scale is known and which can be decoded in groups of rows. A weight is
+/// trit times scale.
+pub(crate) struct Trits<'t> {
+    tensor: &'t Ternary<'t>,
+    pub(crate) scale: f32,
+    decode: Decode<'t>,
+}
+
+enum Decode<'t> {
+    Packed(&'t [u8]),
+    Plain(&'t View<'t>),
+    /// The sign of each weight whose product with the factor rounds away from zero. Rounding half
+    /// to even and clamping to -1..1 is the same as comparing with one half.
+    Threshold(&'t View<'t>, f32),
+    /// The sign of each weight.
+    Sign(&'t View<'t>),
+    I2(&'t [u8], i2_s::Rows),
+    Tq1(&'t [[u8; 54]]),
+    Tq2(&'t [[u8; 66]]),
+}
+
+/// Buffers that are reused from group to group.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    wide: Vec<f32>,
+}
+
+impl Ternary<'_> {
+    /// Finds the scale. Reads the whole tensor where the scale follows from the weights.
+    pub(crate) fn open(&self) -> Result<Trits<'_>, Error> {
+        let (scale, decode) = match &self.encoding {
+            Encoding::Packed { view, scale } => (*scale, Decode::Packed(view.bytes)),
+            Encoding::Plain { view, scale } => (*scale, Decode::Plain(view)),
+            Encoding::Master { view } => absmean(view)?,
+            Encoding::Dense { view } => match single_magnitude(view)? {
+                Some(scale) => (scale, Decode::Sign(view)),
+                None => absmean(view)?,
+            },
+            Encoding::Gguf { ty, bytes, factor } => {
+                let (scale, decode) = self.open_gguf(*ty, bytes)?;
+                (scale * factor, decode)
+            }
+        };
+        check_scale(self.file, &self.name, scale)?;
+        Ok(Trits { tensor: self, scale, decode })
+    }
+
+    fn open_gguf<'t>(&self, ty: TensorType, bytes: &'t [u8]) -> Result<(f32, Decode<'t>), Error> {
+        match ty {
+            TensorType::Tq1_0 => {
+                let blocks = bytes.as_chunks().0;
+                let scale = self.block_scale(blocks, |b: &[u8; 54]| [b[52], b[53]], tq1_0)?;
+                Ok((scale, Decode::Tq1(blocks)))
+            }
+            TensorType::Tq2_0 => {
+                let blocks = bytes.as_chunks().0;
+                let scale = self.block_scale(blocks, |b: &[u8; 66]| [b[64], b[65]], tq2_0)?;
+                Ok((scale, Decode::Tq2(blocks)))
+            }
+            _ => {
+                let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
+                let rows =
+                    if ty == TensorType::I2S { i2_s::Rows::Flat } else { i2_s::Rows::Padded };
+                Ok((scale, Decode::I2(codes, rows)))
+            }
+        }
+    }
+
+    /// The one scale of a tensor whose blocks each have their own. Blocks of zeros may have any.
+    fn block_scale<const N: usize>(
+        &self,
+        blocks: &[[u8; N]],
+        scale_bytes: impl Fn(&[u8; N]) -> [u8; 2],
+        decode: impl Fn(&[u8; N], &mut [i8]),
+    ) -> Result<f32, Error> {
+        let scale = |block| f16::from_le_bytes(scale_bytes(block));
+        let Some(expected) = blocks.iter().map(scale).find(|s| s.to_bits() != 0) else {
+            // Nothing but zeros, for which any scale will do.
+            return Ok(1.0);
+        };
+        for (i, block) in blocks.iter().enumerate() {
+            let found = scale(block);
+            if found.to_bits() == expected.to_bits() {
+                continue;
+            }
+            let mut trits = [0; 256];
+            decode(block, &mut trits);
+            if trits != [0; 256] {
+                return Err(Error::BlockScale {
+                    file: self.file.to_owned(),
+                    tensor: self.name.clone(),
+                    block: i as u64,
+                    expected: expected.to_f32(),
+                    found: found.to_f32(),
+                });
+            }
+        }
+        Ok(expected.to_f32())
+    }
+}
+
+impl Trits<'_> {
+    /// Decodes the trits of `rows` into `out`, row-major. `rows` must start at a multiple of
+    /// [`GROUP`] and `out` have room for exactly these rows.
+    pub(crate) fn decode(
+        &self,
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+        out: &mut [i8],
+    ) -> Result<(), Error> {
+        let cols = self.tensor.cols;
+        if let Decode::I2(codes, layout) = &self.decode {
+            let bytes = |row| i2_s::packed_len(row, cols, *layout).unwrap_or(codes.len());
+            let group = codes.get(bytes(rows.start)..bytes(rows.end)).unwrap_or_default();
+            i2_s::unpack(group, cols, *layout, out);
+        }
+        for (row, out) in rows.zip(out.chunks_exact_mut(cols)) {
+            let source = source_row(row, self.tensor.head_dim);
+            self.decode_row(source, scratch, out);
+            // One reduction over the row, and a search only when it fails.
+            if out.iter().fold(0, |worst, &t| t.max(worst)) > 1 {
+                return Err(self.not_ternary(source, out));
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes one row of the source. A weight that is not ternary becomes 2.
+    fn decode_row(&self, row: usize, scratch: &mut Scratch, out: &mut [i8]) {
+        let cols = self.tensor.cols;
+        let elements = row * cols..(row + 1) * cols;
+        let wide = &mut scratch.wide;
+        match &self.decode {
+            Decode::I2(..) => {}
+            Decode::Packed(bytes) => {
+                let plane_rows = self.tensor.rows / 4;
+                let (plane, start) = (row / plane_rows, row % plane_rows * cols);
+                let packed = bytes.get(start..start + cols).unwrap_or_default();
+                for (trit, byte) in out.iter_mut().zip(packed) {
+                    *trit = (byte >> (2 * plane) & 3) as i8 - 1;
+                }
+            }
+            Decode::Plain(view) => convert(view, elements, wide, out, |w| {
+                let trit = sign(w);
+                if f32::from(trit) == w { trit } else { 2 }
+            }),
+            Decode::Threshold(view, factor) => convert(view, elements, wide, out, |w| {
+                i8::from(w * factor > 0.5) - i8::from(w * factor < -0.5)
+            }),
+            Decode::Sign(view) => convert(view, elements, wide, out, sign),
+            Decode::Tq1(blocks) => decode_blocks(blocks, row, tq1_0, out),
+            Decode::Tq2(blocks) => decode_blocks(blocks, row, tq2_0, out),
+        }
+    }
+
+    fn not_ternary(&self, row: usize, trits: &[i8]) -> Error {
+        let col = trits.iter().position(|&t| t > 1).unwrap_or(0);
+        let found = match &self.decode {
+            Decode::Plain(view) => {
+                let mut weight = Vec::new();
+                let at = row * self.tensor.cols + col;
+                view.widen(at..at + 1, &mut weight);
+                weight.first().map_or_else(String::new, f32::to_string)
+            }
+            _ => "the code 3".to_owned(),
+        };
+        Error::NotTernary {
+            file: self.tensor.file.to_owned(),
+            tensor: self.tensor.name.clone(),
+            row: row as u64,
+            col: col as u64,
+            found,
+        }
+    }
+}
+
+fn sign(w: f32) -> i8 {
+    i8::from(w > 0.0) - i8::from(w < 0.0)
+}
+
+/// Turns the elements of a view into trits, one by one.
+fn convert(
+    view: &View<'_>,
+    elements: Range<usize>,
+    wide: &mut Vec<f32>,
+    out: &mut [i8],
+    trit: impl Fn(f32) -> i8,
+) {
+    view.widen(elements, wide);
+    for (out, &w) in out.iter_mut().zip(wide.iter()) {
+        *out = trit(w);
+    }
+}
+
+/// Refuses a scale that is not a positive finite number.
+pub(crate) fn check_scale(file: &str, tensor: &str, scale: f32) -> Result<(), Error> {
+    if scale.is_finite() && scale > 0.0 {
+        Ok(())
+    } else {
+        Err(Error::Scale { file: file.to_owned(), tensor: tensor.to_owned(), found: scale })
+    }
+}
+
+/// Scale and decoder of master weights: `t = 1 / max(mean |w|, 1e-5)` and `scale = 1 / t` in f32,
+/// with the mean in f64. The sum is taken over pieces of a fixed length, so that it does not
+/// depend on the number of threads.
+fn absmean<'t>(view: &'t View<'_>) -> Result<(f32, Decode<'t>), Error> {
+    const PIECE: usize = 1 << 16;
+    let sums: Vec<f64> = pieces(view, PIECE)
+        .map_init(Vec::new, |wide, piece| {
+            view.widen(piece, wide);
+            // Sixteen running sums, which the compiler turns into vectors.
+            let mut lanes = [0.0f64; 16];
+            let (chunks, rest) = wide.as_chunks::<16>();
+            for chunk in chunks {
+                for (lane, w) in lanes.iter_mut().zip(chunk) {
+                    *lane += f64::from(w.abs());
+                }
+            }
+            lanes.iter().sum::<f64>() + rest.iter().map(|w| f64::from(w.abs())).sum::<f64>()
+        })
+        .collect();
+    let sum: f64 = sums.iter().sum();
+    if !sum.is_finite() {
+        view.require_finite()?;
+    }
+    let mean = ((sum / view.count() as f64) as f32).max(1e-5);
+    let factor = 1.0 / mean;
+    Ok((1.0 / factor, Decode::Threshold(view, factor)))
+}
+
+/// The number a for which every weight is -a, 0 or a, if there is one.
+fn single_magnitude(view: &View<'_>) -> Result<Option<f32>, Error> {
+    view.require_finite()?;
+    const PIECE: usize = 1 << 16;
+    let largest = pieces(view, PIECE)
+        .map_init(Vec::new, |wide, piece| {
+            view.widen(piece, wide);
+            wide.iter().fold(0f32, |max, w| max.max(w.abs()))
+        })
+        .reduce(|| 0.0, f32::max);
+    let single = pieces(view, PIECE)
+        .map_init(Vec::new, |wide, piece| {
+            view.widen(piece, wide);
+            wide.iter().all(|w| *w == 0.0 || w.abs() == largest)
+        })
+        .all(|single| single);
+    Ok((single && largest > 0.0).then_some(largest))
+}
+
+/// The elements of a view in ranges of at most `len`.
+fn pieces(
+    view: &View<'_>,
+    len: usize,
+) -> impl IndexedParallelIterator<Item = Range<usize>> + use<> {
+    let count = view.count();
+    (0..count.div_ceil(len)).into_par_iter().map(move |i| i * len..((i + 1) * len).min(count))
+}
+
+/// Decodes one row of blocks of 256 weights.
+fn decode_blocks<const N: usize>(
+    blocks: &[[u8; N]],
+    row: usize,
+    decode: impl Fn(&[u8; N], &mut [i8]),
+    out: &mut [i8],
+) {
+    let per_row = out.len() / 256;
+    let blocks = blocks.get(row * per_row..(row + 1) * per_row).unwrap_or_default();
+    for (block, out) in blocks.iter().zip(out.chunks_exact_mut(256)) {
+        decode(block, out);
+    }
+}
+
+/// A TQ1_0 block: base 3, five trits a byte (four in the last four bytes), the first trit most
+/// significant, a byte being `ceil(value * 256 / 243)`. The bytes come in runs of 32, 16 and 4,
+/// and each run stores all its first trits, then all its second ones, and so on.
+fn tq1_0(block: &[u8; 54], out: &mut [i8]) {
+    let runs = [(0..32, 5), (32..48, 5), (48..52, 4)];
+    let mut out = out.iter_mut();
+    for (run, trits) in runs {
+        let bytes = block.get(run).unwrap_or_default();
+        let mut power = 1u8;
+        for _ in 0..trits {
+            for (byte, trit) in bytes.iter().zip(&mut out) {
+                let digit = u16::from(byte.wrapping_mul(power)) * 3 >> 8;
+                *trit = digit as i8 - 1;
+            }
+            power = power.wrapping_mul(3);
+        }
+    }
+}
+
+/// A TQ2_0 block: two halves of 32 bytes, each with four planes of 32 trits, lowest bits first.
+fn tq2_0(block: &[u8; 66], out: &mut [i8]) {
+    for (half, out) in block.chunks_exact(32).zip(out.chunks_exact_mut(128)) {
+        for (plane, out) in out.chunks_exact_mut(32).enumerate() {
+            for (trit, byte) in out.iter_mut().zip(half) {
+                *trit = (byte >> (2 * plane) & 3) as i8 - 1;
+            }
+        }
+    }
+}
