@@ -195,8 +195,8 @@ impl Kernels {
         assert_eq!(x.cols(), cols, "codes of a token");
         assert!(tokens.end <= x.tokens(), "tokens {tokens:?} of {}", x.tokens());
         assert_eq!(out.len(), rows.len() * tokens.len(), "outputs");
-        if out.is_empty() {
-            return;
+        if out.is_empty() || cols == 0 {
+            return out.fill(0);
         }
         match layout {
             Layout::I2S(layout) => {
@@ -227,11 +227,10 @@ impl Kernels {
         assert_eq!(out.len(), tokens * rows.len(), "outputs");
         let row_len = row_len(ty, cols);
         let w = &w[rows.start * row_len..rows.end * row_len];
-        if cols == 0 {
-            out.fill(0.0);
-        } else if !out.is_empty() {
-            call!(self.dense_gemm(ty, w, cols, x, out))
+        if out.is_empty() || cols == 0 {
+            return out.fill(0.0);
         }
+        call!(self.dense_gemm(ty, w, cols, x, out))
     }
 
     /// Widens one row of a dense matrix of rows of `cols` weights to `out`, `[cols]`.
