@@ -2,11 +2,11 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use trilobite_runtime::{Model, Session, SessionOptions};
+//! use trilobite_runtime::{CacheType, Model, Session, SessionOptions};
 //!
 //! let model = Arc::new(Model::open("model.gguf".as_ref())?);
 //! let prompt = model.tokenizer()?.encode("Once upon a time", true, false)?;
-//! let options = SessionOptions { threads: 2, context: 512, batch: 256 };
+//! let options = SessionOptions { threads: 2, context: 512, batch: 256, cache: CacheType::F32 };
 //! let mut session = Session::new(Arc::clone(&model), options)?;
 //! let logits = session.next_logits(&prompt)?;
 //! # Ok::<(), trilobite_runtime::Error>(())
@@ -15,6 +15,7 @@
 //! Logits are a function of the model and the tokens alone, to the last bit: they do not depend on
 //! the number of threads, on the instruction set, or on how the tokens were divided among calls.
 
+mod cache;
 mod chat;
 mod config;
 mod error;
@@ -28,6 +29,7 @@ mod team;
 mod tokenizer;
 mod weights;
 
+pub use cache::CacheType;
 pub use chat::{ChatTemplate, Message};
 pub use config::{Activation, Config, RopePairs};
 pub use error::{Error, Result};
@@ -35,7 +37,7 @@ pub use generate::{Finish, Generation, Limits, generate};
 pub use model::{Model, map};
 pub use sampler::{Sampler, Sampling, argmax};
 pub use score::{Perplexity, Score, Scorer};
-pub use session::{MAX_BATCH, Session, SessionOptions, cache_bytes};
+pub use session::{MAX_BATCH, Session, SessionOptions};
 pub use team::{Strip, Team};
 pub use tokenizer::{Tokenizer, end_ids};
 pub use weights::{Kind, Layer, Matrix, Weights};

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use trilobite_kernels::{Codes, CodesRow, Kernels};
 
-use crate::config::{Activation, Config, RopePairs};
+use crate::cache::{Cache, CacheType};
+use crate::config::{Activation, RopePairs};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::rope::RopeTable;
@@ -30,6 +31,8 @@ pub struct SessionOptions {
     /// Most tokens that go through the layers at once, at most [`MAX_BATCH`]. Results do not
     /// depend on it.
     pub batch: usize,
+    /// How keys and values are kept: results do depend on it.
+    pub cache: CacheType,
 }
 
 /// A model's reading of some tokens. Logits depend on the tokens alone: not on the threads, the
@@ -45,16 +48,6 @@ pub struct Session {
     scratch: Vec<Mutex<Scratch>>,
     position: usize,
 }
-
-/// Keys and values of the tokens read so far.
-struct Cache {
-    /// `[layers][kv_heads][context][head_dim]`
-    keys: Vec<CacheElement>,
-    /// As `keys`.
-    values: Vec<CacheElement>,
-}
-
-type CacheElement = u16;
 
 /// Activations of a batch; `T` is its number of tokens.
 struct Buffers {
@@ -108,9 +101,9 @@ impl Session {
             threads: options.threads.max(1),
             context: options.context.max(1),
             batch: options.batch.clamp(1, MAX_BATCH),
+            ..options
         };
         let config = model.config();
-        let cells = config.layers * config.kv_width() * options.context;
         let batch = options.batch.min(options.context);
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
         let buffer = |width: usize| vec![0.0; batch * width];
@@ -130,7 +123,7 @@ impl Session {
         Ok(Self {
             kernels,
             team: Team::new(options.threads),
-            cache: Cache { keys: vec![0; cells], values: vec![0; cells] },
+            cache: Cache::new(config, options.context, options.cache),
             rope: RopeTable::new(config, model.weights().rope_divisors.as_deref()),
             buffers,
             scratch: (0..options.threads).map(|_| Mutex::default()).collect(),
@@ -274,39 +267,20 @@ impl Session {
             }
         });
 
-        // Keys and values join the cache, [kv_heads][context][head_dim] of this layer.
-        let context = self.options.context;
-        let cells = kv_heads * context * head_dim;
-        let layer_cells = index * cells..(index + 1) * cells;
-        let keys = &mut self.cache.keys[layer_cells.clone()];
-        let values = &mut self.cache.values[layer_cells];
-        let (k, v) = (&b.k, &b.v);
-        let head_cells = context * head_dim;
-        let store = |_, head: usize, keys: &mut [_], values: &mut [_], _: &mut [()]| {
-            for t in 0..count {
-                let from = t * kv_width + head * head_dim;
-                let to = (position + t) * head_dim;
-                kernels.to_f16(&k[from..from + head_dim], &mut keys[to..to + head_dim]);
-                kernels.to_f16(&v[from..from + head_dim], &mut values[to..to + head_dim]);
-            }
-        };
-        ops.team.rows3((keys, head_cells), (values, head_cells), nothing(), store);
+        let (k, v) = (&b.k[..count * kv_width], &b.v[..count * kv_width]);
+        self.cache.store((kernels, &mut *ops.team), index, position, k, v);
 
         // Causal attention: every query head over the keys of its group.
-        let (keys, values) = (&*keys, &*values);
-        let (q, scratch, heads) = (&b.q, ops.scratch, config.heads);
-        let scale = 1.0 / (head_dim as f32).sqrt();
+        let (cache, q, scratch, heads) = (&self.cache, &b.q, ops.scratch, config.heads);
         let attended = &mut b.attended[..count * q_width];
         ops.team.rows(attended, head_dim, |member, row, out| {
             let (t, head) = (row / heads, row % heads);
             let n = position + t + 1;
-            let from = head / (heads / kv_heads) * head_cells;
-            let cached = from..from + n * head_dim;
-            let query = &q[row * head_dim..(row + 1) * head_dim];
             let mut scratch = lock(&scratch[member]);
             let scores = grown(&mut scratch.floats, n);
-            let (keys, values) = (&keys[cached.clone()], &values[cached]);
-            kernels.attend(query, keys, values, n, scale, scores, out);
+            let query = &q[row * head_dim..(row + 1) * head_dim];
+            let kv_head = head / (heads / kv_heads);
+            cache.attend(kernels, (index, kv_head), n, query, scores, out);
         });
 
         let input = match &layer.attn_sub_norm {
@@ -477,9 +451,4 @@ fn grown<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
 /// Scratch of one thread: never contended, and valid whatever a panicking step left in it.
 fn lock(scratch: &Mutex<Scratch>) -> std::sync::MutexGuard<'_, Scratch> {
     scratch.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The size of the key-value cache of a context in bytes.
-pub fn cache_bytes(config: &Config, context: usize) -> usize {
-    2 * config.layers * config.kv_width() * context * size_of::<CacheElement>()
 }
