@@ -1,5 +1,8 @@
 //! The table of kernels and the choice of its instruction set.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{Codes, DenseType, Error, float, i2_s};
 use std::ops::Range;
 use std::sync::OnceLock;

@@ -29,6 +29,8 @@ mod float;
 pub mod i2_s;
 mod kernels;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod reference;
 
 pub use codes::{Codes, CodesRow};

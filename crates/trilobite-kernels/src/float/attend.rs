@@ -1,37 +1,32 @@
 //! Attention of one query head over the cached keys and values.
 
 use super::elementwise::softmax;
-use super::half::Half;
-use super::lanes::{LANES, Lanes, fma, pad, sum};
+use super::simd::{LANES, Simd, pad};
 
 /// An element of the KV cache.
 pub(crate) trait Cell: Copy + Default {
-    fn widen(half: impl Half, cells: &[Self; LANES]) -> Lanes;
+    fn load<S: Simd>(simd: S, cells: &[Self; LANES]) -> S::Lanes;
 }
 
 /// f16, as bits.
 impl Cell for u16 {
     #[inline(always)]
-    fn widen(half: impl Half, cells: &[u16; LANES]) -> Lanes {
-        let mut lanes = [0.0; LANES];
-        for (lanes, cells) in lanes.as_chunks_mut().0.iter_mut().zip(cells.as_chunks().0) {
-            *lanes = half.widen(*cells);
-        }
-        lanes
+    fn load<S: Simd>(simd: S, cells: &[u16; LANES]) -> S::Lanes {
+        simd.load_f16(cells)
     }
 }
 
 impl Cell for f32 {
     #[inline(always)]
-    fn widen(_: impl Half, cells: &[f32; LANES]) -> Lanes {
-        *cells
+    fn load<S: Simd>(simd: S, cells: &[f32; LANES]) -> S::Lanes {
+        simd.load(cells)
     }
 }
 
 /// See [`Kernels::attend`](crate::Kernels::attend); `scores` has one entry for each position.
 #[inline(always)]
 pub(crate) fn attend<T: Cell>(
-    half: impl Half,
+    simd: impl Simd,
     q: &[f32],
     k: &[T],
     v: &[T],
@@ -41,29 +36,39 @@ pub(crate) fn attend<T: Cell>(
 ) {
     let width = q.len();
     for (score, k) in scores.iter_mut().zip(k.chunks_exact(width)) {
-        *score = dot(half, q, k) * scale;
+        *score = dot(simd, q, k) * scale;
     }
-    softmax(scores);
-    for (i, out) in out.chunks_mut(LANES).enumerate() {
-        let mut acc = [0.0; LANES];
+    softmax(simd, scores);
+    let (out, tail) = out.as_chunks_mut();
+    for (i, out) in out.iter_mut().enumerate() {
+        let mut acc = simd.splat(0.0);
         for (score, v) in scores.iter().zip(v.chunks_exact(width)) {
-            let v = &v[i * LANES..][..out.len()];
-            let v = T::widen(half, &pad(v));
-            fma(&mut acc, &v, &[*score; LANES]);
+            let v = &v.as_chunks().0[i];
+            acc = simd.mul_add(T::load(simd, v), simd.splat(*score), acc);
         }
-        out.copy_from_slice(&acc[..out.len()]);
+        simd.store(acc, out);
+    }
+    if !tail.is_empty() {
+        let mut acc = simd.splat(0.0);
+        for (score, v) in scores.iter().zip(v.chunks_exact(width)) {
+            let v = pad(v.as_chunks::<LANES>().1);
+            acc = simd.mul_add(T::load(simd, &v), simd.splat(*score), acc);
+        }
+        let mut padded = [0.0; LANES];
+        simd.store(acc, &mut padded);
+        tail.copy_from_slice(&padded[..tail.len()]);
     }
 }
 
 #[inline(always)]
-fn dot<T: Cell>(half: impl Half, q: &[f32], k: &[T]) -> f32 {
-    let mut acc = [0.0; LANES];
+fn dot<T: Cell>(simd: impl Simd, q: &[f32], k: &[T]) -> f32 {
+    let mut acc = simd.splat(0.0);
     let ((q, q_tail), (k, k_tail)) = (q.as_chunks(), k.as_chunks());
     for (q, k) in q.iter().zip(k) {
-        fma(&mut acc, q, &T::widen(half, k));
+        acc = simd.mul_add(simd.load(q), T::load(simd, k), acc);
     }
     if !q_tail.is_empty() {
-        fma(&mut acc, &pad(q_tail), &T::widen(half, &pad(k_tail)));
+        acc = simd.mul_add(simd.load(&pad(q_tail)), T::load(simd, &pad(k_tail)), acc);
     }
-    sum(acc)
+    simd.sum(acc)
 }

@@ -1,7 +1,6 @@
 //! Dense matrices in the types that checkpoints store them in.
 
-use super::half::Half;
-use super::lanes::{LANES, Lanes, fma, pad, sum};
+use super::simd::{LANES, Simd, pad};
 
 /// How the weights of a dense matrix are stored, little-endian and row after row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,68 +28,65 @@ impl DenseType {
 
 /// One dense type; `N` is the bytes of 32 weights.
 trait Format<const N: usize> {
-    fn widen(half: impl Half, bytes: &[u8; N]) -> Lanes;
+    fn load<S: Simd>(simd: S, bytes: &[u8; N]) -> S::Lanes;
 }
 
 struct F32;
 impl Format<128> for F32 {
     #[inline(always)]
-    fn widen(_: impl Half, bytes: &[u8; 128]) -> Lanes {
-        let mut lanes = [0.0; LANES];
-        for (lane, bytes) in lanes.iter_mut().zip(bytes.as_chunks().0) {
-            *lane = f32::from_le_bytes(*bytes);
+    fn load<S: Simd>(simd: S, bytes: &[u8; 128]) -> S::Lanes {
+        let mut values = [0.0; LANES];
+        for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+            *value = f32::from_le_bytes(*bytes);
         }
-        lanes
+        simd.load(&values)
     }
 }
 
 struct F16;
 impl Format<64> for F16 {
     #[inline(always)]
-    fn widen(half: impl Half, bytes: &[u8; 64]) -> Lanes {
-        let mut lanes = [0.0; LANES];
-        for (lanes, bytes) in lanes.as_chunks_mut().0.iter_mut().zip(bytes.as_chunks::<16>().0) {
-            let mut bits = [0; 8];
-            for (bits, bytes) in bits.iter_mut().zip(bytes.as_chunks().0) {
-                *bits = u16::from_le_bytes(*bytes);
-            }
-            *lanes = half.widen(bits);
-        }
-        lanes
+    fn load<S: Simd>(simd: S, bytes: &[u8; 64]) -> S::Lanes {
+        simd.load_f16(&halves(bytes))
     }
 }
 
 struct Bf16;
 impl Format<64> for Bf16 {
     #[inline(always)]
-    fn widen(_: impl Half, bytes: &[u8; 64]) -> Lanes {
-        let mut lanes = [0.0; LANES];
-        for (lane, bytes) in lanes.iter_mut().zip(bytes.as_chunks().0) {
-            *lane = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
-        }
-        lanes
+    fn load<S: Simd>(simd: S, bytes: &[u8; 64]) -> S::Lanes {
+        simd.load_bf16(&halves(bytes))
     }
 }
 
 struct Q8;
 impl Format<34> for Q8 {
     #[inline(always)]
-    fn widen(half: impl Half, bytes: &[u8; 34]) -> Lanes {
+    fn load<S: Simd>(simd: S, bytes: &[u8; 34]) -> S::Lanes {
         let [low, high, codes @ ..] = bytes;
-        let scale = half.widen([u16::from_le_bytes([*low, *high]), 0, 0, 0, 0, 0, 0, 0])[0];
-        let mut lanes = [0.0; LANES];
-        for (lane, code) in lanes.iter_mut().zip(codes) {
-            *lane = f32::from(*code as i8) * scale;
+        let scale = simd.load_f16(&[u16::from_le_bytes([*low, *high]); LANES]);
+        let mut signed = [0; LANES];
+        for (signed, code) in signed.iter_mut().zip(codes) {
+            *signed = *code as i8;
         }
-        lanes
+        simd.mul(simd.load_i8(&signed), scale)
     }
+}
+
+#[inline(always)]
+fn halves(bytes: &[u8; 64]) -> [u16; LANES] {
+    let mut values = [0; LANES];
+    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+        *value = u16::from_le_bytes(*bytes);
+    }
+    values
 }
 
 /// See [`Kernels::dense_gemm`](crate::Kernels::dense_gemm), which checks the lengths. `w` holds
 /// exactly the rows wanted, and `out` is `[tokens][rows]` for at least one token.
 #[inline(always)]
 pub(crate) fn gemm(
-    half: impl Half,
+    simd: impl Simd,
     ty: DenseType,
     w: &[u8],
     cols: usize,
@@ -98,16 +94,16 @@ pub(crate) fn gemm(
     out: &mut [f32],
 ) {
     match ty {
-        DenseType::F32 => gemm_as::<F32, 128>(half, w, cols, x, out),
-        DenseType::F16 => gemm_as::<F16, 64>(half, w, cols, x, out),
-        DenseType::BF16 => gemm_as::<Bf16, 64>(half, w, cols, x, out),
-        DenseType::Q8_0 => gemm_as::<Q8, 34>(half, w, cols, x, out),
+        DenseType::F32 => gemm_as::<F32, 128>(simd, w, cols, x, out),
+        DenseType::F16 => gemm_as::<F16, 64>(simd, w, cols, x, out),
+        DenseType::BF16 => gemm_as::<Bf16, 64>(simd, w, cols, x, out),
+        DenseType::Q8_0 => gemm_as::<Q8, 34>(simd, w, cols, x, out),
     }
 }
 
 #[inline(always)]
 fn gemm_as<F: Format<N>, const N: usize>(
-    half: impl Half,
+    simd: impl Simd,
     w: &[u8],
     cols: usize,
     x: &[f32],
@@ -117,55 +113,75 @@ fn gemm_as<F: Format<N>, const N: usize>(
     let rows = out.len() / tokens;
     let row_len = w.len() / rows;
     for (r, w) in w.chunks_exact(row_len).enumerate() {
-        for (t, x) in x.chunks_exact(cols).enumerate() {
-            [out[t * rows + r]] = dots::<F, N, 1>(half, w, [x]);
+        let mut t = 0;
+        while t < tokens {
+            let x = &x[t * cols..];
+            let out = &mut out[t * rows + r..];
+            t += match tokens - t {
+                1 => dots::<F, N, 1>(simd, w, x, cols, out, rows),
+                2 => dots::<F, N, 2>(simd, w, x, cols, out, rows),
+                _ => dots::<F, N, 3>(simd, w, x, cols, out, rows),
+            };
         }
     }
 }
 
-/// The dot products of one row with `T` tokens.
+/// The dot products of one row with `T` tokens; returns `T`.
 #[inline(always)]
 fn dots<F: Format<N>, const N: usize, const T: usize>(
-    half: impl Half,
+    simd: impl Simd,
     w: &[u8],
-    x: [&[f32]; T],
-) -> [f32; T] {
-    let mut acc = [[0.0; LANES]; T];
+    x: &[f32],
+    cols: usize,
+    out: &mut [f32],
+    stride: usize,
+) -> usize {
+    let mut acc = [simd.splat(0.0); T];
     let (w, w_tail) = w.as_chunks();
-    let split = x.map(|x| x.as_chunks());
+    let mut x_chunks = [[].as_slice(); T];
+    let mut x_tails = [[].as_slice(); T];
+    for t in 0..T {
+        (x_chunks[t], x_tails[t]) = x[t * cols..][..cols].as_chunks();
+        x_chunks[t] = &x_chunks[t][..w.len()];
+    }
     for (i, w) in w.iter().enumerate() {
-        let w = F::widen(half, w);
-        for (acc, (x, _)) in acc.iter_mut().zip(split) {
-            fma(acc, &w, &x[i]);
+        let w = F::load(simd, w);
+        for t in 0..T {
+            acc[t] = simd.mul_add(w, simd.load(&x_chunks[t][i]), acc[t]);
         }
     }
     if !w_tail.is_empty() {
-        let w = F::widen(half, &pad(w_tail));
-        for (acc, (_, x)) in acc.iter_mut().zip(split) {
-            fma(acc, &w, &pad(x));
+        let w = F::load(simd, &pad(w_tail));
+        for t in 0..T {
+            acc[t] = simd.mul_add(w, simd.load(&pad(x_tails[t])), acc[t]);
         }
     }
-    acc.map(sum)
+    for (t, acc) in acc.into_iter().enumerate() {
+        out[t * stride] = simd.sum(acc);
+    }
+    T
 }
 
 /// See [`Kernels::dense_row`](crate::Kernels::dense_row); `w` is the row.
 #[inline(always)]
-pub(crate) fn row(half: impl Half, ty: DenseType, w: &[u8], out: &mut [f32]) {
+pub(crate) fn row(simd: impl Simd, ty: DenseType, w: &[u8], out: &mut [f32]) {
     match ty {
-        DenseType::F32 => row_as::<F32, 128>(half, w, out),
-        DenseType::F16 => row_as::<F16, 64>(half, w, out),
-        DenseType::BF16 => row_as::<Bf16, 64>(half, w, out),
-        DenseType::Q8_0 => row_as::<Q8, 34>(half, w, out),
+        DenseType::F32 => row_as::<F32, 128>(simd, w, out),
+        DenseType::F16 => row_as::<F16, 64>(simd, w, out),
+        DenseType::BF16 => row_as::<Bf16, 64>(simd, w, out),
+        DenseType::Q8_0 => row_as::<Q8, 34>(simd, w, out),
     }
 }
 
 #[inline(always)]
-fn row_as<F: Format<N>, const N: usize>(half: impl Half, w: &[u8], out: &mut [f32]) {
+fn row_as<F: Format<N>, const N: usize>(simd: impl Simd, w: &[u8], out: &mut [f32]) {
     let ((w, w_tail), (out, out_tail)) = (w.as_chunks(), out.as_chunks_mut());
     for (w, out) in w.iter().zip(out) {
-        *out = F::widen(half, w);
+        simd.store(F::load(simd, w), out);
     }
     if !w_tail.is_empty() {
-        out_tail.copy_from_slice(&F::widen(half, &pad(w_tail))[..out_tail.len()]);
+        let mut padded = [0.0; LANES];
+        simd.store(F::load(simd, &pad(w_tail)), &mut padded);
+        out_tail.copy_from_slice(&padded[..out_tail.len()]);
     }
 }

@@ -1,8 +1,7 @@
 //! Norms, activations, softmax, rotary embedding and int8 quantisation of one row.
 
 use super::exp::exp;
-use super::half::Half;
-use super::lanes::{LANES, dot, pad, total};
+use super::simd::{LANES, Simd, dot, pad, total};
 
 /// See [`Kernels::quantize_row`](crate::Kernels::quantize_row).
 #[inline(always)]
@@ -39,8 +38,8 @@ fn largest(x: &[f32], floor: f32, f: impl Fn(f32) -> f32) -> f32 {
 
 /// See [`Kernels::rms_norm`](crate::Kernels::rms_norm).
 #[inline(always)]
-pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
+pub(crate) fn rms_norm(simd: impl Simd, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let scale = 1.0 / (dot(simd, x, x) / x.len() as f32 + eps).sqrt();
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * scale * weight;
     }
@@ -65,12 +64,12 @@ pub(crate) fn silu_mul(gate: &mut [f32], up: &[f32]) {
 
 /// See [`Kernels::softmax`](crate::Kernels::softmax).
 #[inline(always)]
-pub(crate) fn softmax(x: &mut [f32]) {
+pub(crate) fn softmax(simd: impl Simd, x: &mut [f32]) {
     let max = largest(x, f32::NEG_INFINITY, |x| x);
     for x in x.iter_mut() {
         *x = exp(*x - max);
     }
-    let sum = total(x);
+    let sum = total(simd, x);
     for x in x.iter_mut() {
         *x /= sum;
     }
@@ -95,10 +94,12 @@ pub(crate) fn rope_adjacent(head: &mut [f32], cos: &[f32], sin: &[f32]) {
 
 /// See [`Kernels::to_f16`](crate::Kernels::to_f16).
 #[inline(always)]
-pub(crate) fn to_f16(half: impl Half, x: &[f32], out: &mut [u16]) {
+pub(crate) fn to_f16(simd: impl Simd, x: &[f32], out: &mut [u16]) {
     let ((x, x_tail), (out, out_tail)) = (x.as_chunks(), out.as_chunks_mut());
     for (x, out) in x.iter().zip(out) {
-        *out = half.narrow(*x);
+        simd.store_f16(simd.load(x), out);
     }
-    out_tail.copy_from_slice(&half.narrow(pad(x_tail))[..x_tail.len()]);
+    let mut padded = [0; LANES];
+    simd.store_f16(simd.load(&pad(x_tail)), &mut padded);
+    out_tail.copy_from_slice(&padded[..x_tail.len()]);
 }

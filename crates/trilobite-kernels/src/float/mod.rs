@@ -4,21 +4,20 @@ mod attend;
 mod dense;
 mod elementwise;
 mod exp;
-mod half;
-mod lanes;
+mod simd;
 #[cfg(test)]
 mod tests;
 
 pub use dense::DenseType;
 
-/// Compiles every float kernel with the given attributes; `$half` converts f16.
+/// Compiles every float kernel with the given attributes; `$simd` proves the instruction set.
 macro_rules! compile {
-    ([$($target:tt)*] $half:expr) => {
-        use super::{DenseType, attend as attention, dense, elementwise, lanes};
+    ([$($target:tt)*] $simd:expr) => {
+        use super::{DenseType, attend as attention, dense, elementwise, simd};
 
         $($target)*
         pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-            lanes::dot(a, b)
+            simd::dot($simd, a, b)
         }
 
         $($target)*
@@ -28,7 +27,7 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-            elementwise::rms_norm(x, weight, eps, out)
+            elementwise::rms_norm($simd, x, weight, eps, out)
         }
 
         $($target)*
@@ -43,7 +42,7 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn softmax(x: &mut [f32]) {
-            elementwise::softmax(x)
+            elementwise::softmax($simd, x)
         }
 
         $($target)*
@@ -58,44 +57,37 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn to_f16(x: &[f32], out: &mut [u16]) {
-            elementwise::to_f16($half, x, out)
+            elementwise::to_f16($simd, x, out)
         }
 
         $($target)*
         pub(crate) fn attend(
             q: &[f32], k: &[u16], v: &[u16], scale: f32, scores: &mut [f32], out: &mut [f32],
         ) {
-            attention::attend($half, q, k, v, scale, scores, out)
+            attention::attend($simd, q, k, v, scale, scores, out)
         }
 
         $($target)*
         pub(crate) fn attend_f32(
             q: &[f32], k: &[f32], v: &[f32], scale: f32, scores: &mut [f32], out: &mut [f32],
         ) {
-            attention::attend($half, q, k, v, scale, scores, out)
+            attention::attend($simd, q, k, v, scale, scores, out)
         }
 
         $($target)*
         pub(crate) fn dense_gemm(
             ty: DenseType, w: &[u8], cols: usize, x: &[f32], out: &mut [f32],
         ) {
-            dense::gemm($half, ty, w, cols, x, out)
+            dense::gemm($simd, ty, w, cols, x, out)
         }
 
         $($target)*
         pub(crate) fn dense_row(ty: DenseType, w: &[u8], out: &mut [f32]) {
-            dense::row($half, ty, w, out)
+            dense::row($simd, ty, w, out)
         }
     };
 }
 
-/// For any processor.
-pub(crate) mod scalar {
-    compile! { [] super::half::Software }
-}
-
-/// For x86-64 processors with AVX2, FMA and F16C.
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod avx2 {
-    compile! { [#[target_feature(enable = "avx2,fma,f16c")]] super::half::F16c::new() }
-}
+pub(crate) mod avx2;
+pub(crate) mod scalar;

@@ -1,27 +1,8 @@
 use super::*;
+use crate::random::Random;
 use crate::{Codes, Kernels, Layout, reference};
 
 const LAYOUTS: [Rows; 2] = [Rows::Flat, Rows::Padded];
-
-/// A fixed stream of pseudorandom numbers (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) % n
-    }
-
-    fn trits(&mut self, n: usize) -> Vec<i8> {
-        (0..n).map(|_| self.below(3) as i8 - 1).collect()
-    }
-
-    fn codes(&mut self, n: usize) -> Vec<i8> {
-        (0..n).map(|_| self.below(256) as u8 as i8).collect()
-    }
-}
 
 /// The shapes worth trying, `(rows, cols)`: below, at and above blocks, tiles and chunks.
 fn shapes() -> impl Iterator<Item = (usize, usize)> {

@@ -1,0 +1,115 @@
+//! For x86-64 processors with AVX2, FMA and F16C: the 32 lanes are four registers of eight.
+
+use super::simd::{LANES, Simd};
+use std::arch::x86_64::*;
+
+compile! { [#[target_feature(enable = "avx2,fma,f16c")]] Avx2::new() }
+
+/// The proof that the processor has AVX2, FMA and F16C: only code compiled for them can safely make
+/// one.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn new() -> Avx2 {
+        Avx2(())
+    }
+}
+
+/// Evaluates an expression for each of the four registers.
+macro_rules! each {
+    ($i:ident => $register:expr) => {
+        // SAFETY: `self` proves that the processor has the instructions. Pointers come from array
+        // references of 32 elements, of which a register covers the eight from `8 * $i` on.
+        unsafe {
+            [
+                {
+                    const $i: usize = 0;
+                    $register
+                },
+                {
+                    const $i: usize = 1;
+                    $register
+                },
+                {
+                    const $i: usize = 2;
+                    $register
+                },
+                {
+                    const $i: usize = 3;
+                    $register
+                },
+            ]
+        }
+    };
+}
+
+impl Simd for Avx2 {
+    type Lanes = [__m256; 4];
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::Lanes {
+        each!(I => { let _ = I; _mm256_set1_ps(x) })
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Self::Lanes {
+        each!(I => _mm256_loadu_ps(x.as_ptr().add(8 * I)))
+    }
+
+    #[inline(always)]
+    fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes {
+        each!(I => _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().add(8 * I).cast())))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, x: &[u16; LANES]) -> Self::Lanes {
+        each!(I => {
+            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(x.as_ptr().add(8 * I).cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+        })
+    }
+
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::Lanes {
+        each!(I => {
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.as_ptr().add(8 * I).cast())))
+        })
+    }
+
+    #[inline(always)]
+    fn store(self, x: Self::Lanes, out: &mut [f32; LANES]) {
+        each!(I => _mm256_storeu_ps(out.as_mut_ptr().add(8 * I), x[I]));
+    }
+
+    #[inline(always)]
+    fn store_f16(self, x: Self::Lanes, out: &mut [u16; LANES]) {
+        each!(I => {
+            let bits = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x[I]);
+            _mm_storeu_si128(out.as_mut_ptr().add(8 * I).cast(), bits)
+        });
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        each!(I => _mm256_mul_ps(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
+        each!(I => _mm256_fmadd_ps(a[I], b[I], c[I]))
+    }
+
+    #[inline(always)]
+    fn sum(self, [a, b, c, d]: Self::Lanes) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let x = _mm256_add_ps(_mm256_add_ps(a, c), _mm256_add_ps(b, d));
+            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            let x = _mm_add_ss(x, _mm_movehdup_ps(x));
+            _mm_cvtss_f32(x)
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! For any processor.
+
+use super::simd::{LANES, Simd};
+use half::f16;
+
+compile! { [] Scalar }
+
+#[derive(Clone, Copy)]
+pub(crate) struct Scalar;
+
+impl Simd for Scalar {
+    type Lanes = [f32; LANES];
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::Lanes {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Self::Lanes {
+        *x
+    }
+
+    #[inline(always)]
+    fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes {
+        // The const functions are those of `half` that never look for an instruction.
+        x.map(|x| f16::from_bits(x).to_f32_const())
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, x: &[u16; LANES]) -> Self::Lanes {
+        x.map(|x| f32::from_bits(u32::from(x) << 16))
+    }
+
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; LANES]) -> Self::Lanes {
+        x.map(f32::from)
+    }
+
+    #[inline(always)]
+    fn store(self, x: Self::Lanes, out: &mut [f32; LANES]) {
+        *out = x;
+    }
+
+    #[inline(always)]
+    fn store_f16(self, x: Self::Lanes, out: &mut [u16; LANES]) {
+        *out = x.map(|x| f16::from_f32_const(x).to_bits());
+    }
+
+    #[inline(always)]
+    fn mul(self, mut a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        for i in 0..LANES {
+            a[i] *= b[i];
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Lanes, b: Self::Lanes, mut c: Self::Lanes) -> Self::Lanes {
+        for i in 0..LANES {
+            c[i] = a[i].mul_add(b[i], c[i]);
+        }
+        c
+    }
+
+    #[inline(always)]
+    fn sum(self, mut x: Self::Lanes) -> f32 {
+        let mut width = LANES;
+        while width > 1 {
+            width /= 2;
+            for i in 0..width {
+                x[i] += x[i + width];
+            }
+        }
+        x[0]
+    }
+}

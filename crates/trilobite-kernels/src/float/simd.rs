@@ -1,0 +1,67 @@
+//! Thirty-two floats at a time, and the one order in which every float is summed.
+//!
+//! Element `i` goes to lane `i % 32` with a fused multiply-add, the tail is padded with zeros, and
+//! the lanes are added pairwise: 16 + 16, 8 + 8, 4 + 4, 2 + 2, 1 + 1. Thirty-two lanes fill whole
+//! registers of every instruction set, so each can keep this order without losing speed, and the
+//! result has the same bits on all of them.
+
+/// Lanes of a sum.
+pub(crate) const LANES: usize = 32;
+
+/// An instruction set's way to handle 32 floats. A value of the type proves that the processor has
+/// the instructions.
+///
+/// All implementations give the same bits. Conversions to f16 round to nearest, ties to even.
+pub(crate) trait Simd: Copy {
+    type Lanes: Copy;
+
+    fn splat(self, x: f32) -> Self::Lanes;
+    fn load(self, x: &[f32; LANES]) -> Self::Lanes;
+    fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes;
+    fn load_bf16(self, x: &[u16; LANES]) -> Self::Lanes;
+    fn load_i8(self, x: &[i8; LANES]) -> Self::Lanes;
+    fn store(self, x: Self::Lanes, out: &mut [f32; LANES]);
+    fn store_f16(self, x: Self::Lanes, out: &mut [u16; LANES]);
+    fn mul(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+    /// `a * b + c`, rounded once.
+    fn mul_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
+    /// The pairwise sum of the lanes.
+    fn sum(self, x: Self::Lanes) -> f32;
+}
+
+/// The values with zeros after them.
+#[inline(always)]
+pub(crate) fn pad<T: Copy + Default, const N: usize>(x: &[T]) -> [T; N] {
+    let mut padded = [T::default(); N];
+    padded[..x.len()].copy_from_slice(x);
+    padded
+}
+
+/// The dot product of two equally long vectors.
+#[inline(always)]
+pub(crate) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let mut acc = simd.splat(0.0);
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks(), b.as_chunks());
+    for (a, b) in a.iter().zip(b) {
+        acc = simd.mul_add(simd.load(a), simd.load(b), acc);
+    }
+    if !a_tail.is_empty() {
+        acc = simd.mul_add(simd.load(&pad(a_tail)), simd.load(&pad(b_tail)), acc);
+    }
+    simd.sum(acc)
+}
+
+/// The sum of a vector.
+#[inline(always)]
+pub(crate) fn total<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    let one = simd.splat(1.0);
+    let mut acc = simd.splat(0.0);
+    let (x, tail) = x.as_chunks();
+    for x in x {
+        acc = simd.mul_add(simd.load(x), one, acc);
+    }
+    if !tail.is_empty() {
+        acc = simd.mul_add(simd.load(&pad(tail)), one, acc);
+    }
+    simd.sum(acc)
+}
