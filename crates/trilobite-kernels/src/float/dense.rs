@@ -2,6 +2,9 @@
 
 use super::simd::{LANES, Simd, pad};
 
+/// Rows that one batch of tokens after another is multiplied with, for the second-level cache.
+const ROWS: usize = 32;
+
 /// How the weights of a dense matrix are stored, little-endian and row after row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DenseType {
@@ -112,30 +115,49 @@ fn gemm_as<F: Format<N>, const N: usize>(
     let tokens = x.len() / cols;
     let rows = out.len() / tokens;
     let row_len = w.len() / rows;
-    for (r, w) in w.chunks_exact(row_len).enumerate() {
+    for first in (0..rows).step_by(ROWS) {
+        let w = &w[first * row_len..rows.min(first + ROWS) * row_len];
         let mut t = 0;
         while t < tokens {
             let x = &x[t * cols..];
-            let out = &mut out[t * rows + r..];
+            let out = &mut out[t * rows + first..];
             t += match tokens - t {
-                1 => dots::<F, N, 1>(simd, w, x, cols, out, rows),
-                2 => dots::<F, N, 2>(simd, w, x, cols, out, rows),
-                _ => dots::<F, N, 3>(simd, w, x, cols, out, rows),
+                1 => gemm_tokens::<F, N, 1>(simd, w, row_len, x, cols, out, rows),
+                2 => gemm_tokens::<F, N, 2>(simd, w, row_len, x, cols, out, rows),
+                _ => gemm_tokens::<F, N, 3>(simd, w, row_len, x, cols, out, rows),
             };
         }
     }
 }
 
-/// The dot products of one row with `T` tokens; returns `T`.
+/// The products of some rows with the first `T` tokens of `x`; returns `T`.
+#[inline(always)]
+fn gemm_tokens<F: Format<N>, const N: usize, const T: usize>(
+    simd: impl Simd,
+    w: &[u8],
+    row_len: usize,
+    x: &[f32],
+    cols: usize,
+    out: &mut [f32],
+    stride: usize,
+) -> usize {
+    for (r, w) in w.chunks_exact(row_len).enumerate() {
+        let dots = dots::<F, N, T>(simd, w, x, cols);
+        for (t, dot) in dots.into_iter().enumerate() {
+            out[t * stride + r] = dot;
+        }
+    }
+    T
+}
+
+/// The dot products of one row with the first `T` tokens of `x`.
 #[inline(always)]
 fn dots<F: Format<N>, const N: usize, const T: usize>(
     simd: impl Simd,
     w: &[u8],
     x: &[f32],
     cols: usize,
-    out: &mut [f32],
-    stride: usize,
-) -> usize {
+) -> [f32; T] {
     let mut acc = [simd.splat(0.0); T];
     let (w, w_tail) = w.as_chunks();
     let mut x_chunks = [[].as_slice(); T];
@@ -156,10 +178,11 @@ fn dots<F: Format<N>, const N: usize, const T: usize>(
             acc[t] = simd.mul_add(w, simd.load(&pad(x_tails[t])), acc[t]);
         }
     }
-    for (t, acc) in acc.into_iter().enumerate() {
-        out[t * stride] = simd.sum(acc);
+    let mut dots = [0.0; T];
+    for t in 0..T {
+        dots[t] = simd.sum(acc[t]);
     }
-    T
+    dots
 }
 
 /// See [`Kernels::dense_row`](crate::Kernels::dense_row); `w` is the row.
