@@ -49,6 +49,14 @@ impl Simd for Avx2 {
     type Lanes = [__m256; 4];
 
     #[inline(always)]
+    fn prefetch(self, bytes: &[u8]) {
+        // The distance that measured fastest when the weights come from memory.
+        let ahead = bytes.as_ptr().wrapping_add(8192);
+        // SAFETY: `self` proves that the processor has the instruction, a hint that never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) }
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> Self::Lanes {
         each!(I => { let _ = I; _mm256_set1_ps(x) })
     }

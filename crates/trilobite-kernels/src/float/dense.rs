@@ -167,6 +167,7 @@ fn dots<F: Format<N>, const N: usize, const T: usize>(
         x_chunks[t] = &x_chunks[t][..w.len()];
     }
     for (i, w) in w.iter().enumerate() {
+        simd.prefetch(w);
         let w = F::load(simd, w);
         for t in 0..T {
             acc[t] = simd.mul_add(w, simd.load(&x_chunks[t][i]), acc[t]);

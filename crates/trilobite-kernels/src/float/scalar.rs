@@ -12,6 +12,9 @@ impl Simd for Scalar {
     type Lanes = [f32; LANES];
 
     #[inline(always)]
+    fn prefetch(self, _: &[u8]) {}
+
+    #[inline(always)]
     fn splat(self, x: f32) -> Self::Lanes {
         [x; LANES]
     }

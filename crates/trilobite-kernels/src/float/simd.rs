@@ -15,6 +15,8 @@ pub(crate) const LANES: usize = 32;
 pub(crate) trait Simd: Copy {
     type Lanes: Copy;
 
+    /// Asks for the memory that a matrix read in order needs some time after these bytes.
+    fn prefetch(self, bytes: &[u8]);
     fn splat(self, x: f32) -> Self::Lanes;
     fn load(self, x: &[f32; LANES]) -> Self::Lanes;
     fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes;
