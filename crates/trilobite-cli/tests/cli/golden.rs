@@ -1,0 +1,127 @@
+//! Logits and greedy tokens against the reference.
+//!
+//! The int8 codes that enter a ternary product are rounded, so a sum in another order now and then
+//! moves one by 1; from there on the logits differ by about a percent. A position is either right to
+//! float precision or off by that noise. The limits tell noise from mistakes: SiLU for squared ReLU,
+//! a wrong epsilon, truncated codes, codes per block or a scale the wrong way round are all outside.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use serde::Deserialize;
+
+use crate::fixture::{Fixture, PROMPTS, for_each};
+use crate::npy::Array;
+use crate::trilobite;
+
+/// Float precision of a logit.
+const EXACT: f64 = 1e-4;
+/// RMS error over the standard deviation of the logits, for a prompt of some twenty tokens.
+const SHORT_RMS: f64 = 0.01;
+/// Share of positions of that prompt without any moved code upstream.
+const SHORT_EXACT: f64 = 0.6;
+/// The same for longer prompts, where attention gathers the noise of more positions.
+const LONG_RMS: f64 = 0.035;
+/// Share of positions of those whose likeliest token is the reference's.
+const LONG_ARGMAX: f64 = 0.94;
+/// A greedy step is decided when its margin is above so many times the noise measured there ...
+const DECIDED_SPREADS: f64 = 4.0;
+/// ... and above this share of the standard deviation of the logits.
+const DECIDED_STD: f64 = 0.1;
+
+#[test]
+fn logits_agree_with_the_reference() {
+    for_each(|fixture| {
+        let folder = tempfile::tempdir()?;
+        for source in fixture.sources()? {
+            let converted = folder.path().join("converted.gguf");
+            trilobite::convert(&source, &converted)?;
+            for prompt in PROMPTS {
+                let tokens = fixture.prompt(prompt)?;
+                let file = trilobite::logits(&converted, &tokens, &[], &[])?;
+                compare(prompt, &Array::parse(&file)?, &fixture.logits(prompt)?)?;
+                let direct = trilobite::logits(&source, &tokens, &[], &[])?;
+                ensure!(direct == file, "{}: unlike its conversion: {prompt}", source.display());
+            }
+            std::fs::remove_file(&converted)?;
+        }
+        Ok(())
+    });
+}
+
+fn compare(prompt: &str, found: &Array, reference: &Array) -> Result<()> {
+    ensure!(found.cols == reference.cols, "{} columns, not {}", found.cols, reference.cols);
+    ensure!(found.values.len() == reference.values.len(), "{prompt}: another number of rows");
+    let errors: Vec<f64> = found
+        .values
+        .iter()
+        .zip(&reference.values)
+        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs())
+        .collect();
+    ensure!(errors.iter().all(|e| e.is_finite()), "{prompt}: not finite");
+    let squares: f64 = errors.iter().map(|e| e * e).sum();
+    let rms = (squares / errors.len() as f64).sqrt() / reference.std();
+    let largest: Vec<f64> =
+        errors.chunks(found.cols).map(|row| row.iter().copied().fold(0.0, f64::max)).collect();
+    let rows = largest.len() as f64;
+    let exact = largest.iter().filter(|e| **e <= EXACT).count() as f64 / rows;
+    let agreeing = found.rows().zip(reference.rows()).filter(|(a, b)| argmax(a) == argmax(b));
+    let agreement = agreeing.count() as f64 / rows;
+    let right = match prompt {
+        "one" => exact == 1.0,
+        "short" => rms <= SHORT_RMS && exact >= SHORT_EXACT,
+        _ => rms <= LONG_RMS && agreement >= LONG_ARGMAX,
+    };
+    ensure!(
+        right,
+        "{prompt}: RMS error / std {rms:.5}, {:.0} % of positions exact, argmax agrees on {:.0} %",
+        100.0 * exact,
+        100.0 * agreement
+    );
+    Ok(())
+}
+
+fn argmax(row: &[f32]) -> usize {
+    (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
+/// The reference's greedy continuation of a prompt.
+#[derive(Deserialize)]
+struct Greedy {
+    ids: Vec<u32>,
+    top1_minus_top2: Vec<f64>,
+    spread: Vec<f64>,
+}
+
+#[test]
+fn greedy_tokens_agree_with_the_reference() {
+    for_each(|fixture| {
+        let greedy: BTreeMap<String, Greedy> = fixture.json("golden/greedy.json")?;
+        let least = DECIDED_STD * fixture.logits("long")?.std();
+        for (prompt, reference) in greedy {
+            let found = generate(&fixture.folder, fixture, &prompt, reference.ids.len())?;
+            ensure!(found.len() == reference.ids.len(), "{prompt}: {} tokens", found.len());
+            let decided = reference
+                .top1_minus_top2
+                .iter()
+                .zip(&reference.spread)
+                .take_while(|(margin, spread)| **margin >= least.max(DECIDED_SPREADS * **spread))
+                .count();
+            ensure!(
+                found[..decided] == reference.ids[..decided],
+                "{prompt}: {found:?}, not {:?} (first {decided})",
+                reference.ids
+            );
+        }
+        Ok(())
+    });
+}
+
+fn generate(model: &Path, fixture: &Fixture, prompt: &str, n: usize) -> Result<Vec<u32>> {
+    let tokens = trilobite::comma_separated(&fixture.prompt(prompt)?);
+    let n = n.to_string();
+    let args = ["run", "--tokens", &tokens, "-n", &n, "--temp", "0", "--ignore-eos", "--ids"];
+    let ids = trilobite::stdout(trilobite::command(args).arg(model))?;
+    Ok(ids.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+}

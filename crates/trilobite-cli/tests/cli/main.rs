@@ -1,0 +1,12 @@
+//! The built binary against reference outputs, and against sources that it has to refuse.
+//!
+//! The checkpoints are those of `models/golden` and, when the environment variable `TRILOBITE_GOLDEN`
+//! names one, of another folder of the same layout.
+
+mod failures;
+mod fixture;
+mod golden;
+mod identity;
+mod npy;
+mod tokenizer;
+mod trilobite;

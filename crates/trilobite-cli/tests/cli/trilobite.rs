@@ -1,0 +1,48 @@
+//! Running the binary.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Result, ensure};
+
+/// The binary with these arguments, set up so that the machine's environment does not matter.
+pub(crate) fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trilobite"));
+    command.args(args).stdin(Stdio::null()).env_remove("TRILOBITE_ISA");
+    command
+}
+
+/// What the command prints; a bad exit status is an error with what it said.
+pub(crate) fn stdout(command: &mut Command) -> Result<String> {
+    let Output { status, stdout, stderr } = command.output()?;
+    let said = String::from_utf8_lossy(&stderr);
+    ensure!(status.success(), "{command:?}: {status}: {said}");
+    Ok(String::from_utf8(stdout)?)
+}
+
+/// Converts a source.
+pub(crate) fn convert(source: &Path, out: &Path) -> Result<()> {
+    stdout(command(["convert"]).arg(source).arg("-o").arg(out))?;
+    Ok(())
+}
+
+/// Token ids as a flag's value.
+pub(crate) fn comma_separated(ids: &[u32]) -> String {
+    ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The bytes of the .npy file that `logits` writes, with extra arguments and environment variables.
+pub(crate) fn logits(
+    model: &Path,
+    tokens: &[u32],
+    args: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("logits.npy");
+    let mut command = command(["logits", "--tokens", &comma_separated(tokens)]);
+    command.args(args).envs(environment.iter().copied()).arg("-o").arg(&out).arg(model);
+    stdout(&mut command)?;
+    Ok(std::fs::read(out)?)
+}
