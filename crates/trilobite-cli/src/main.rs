@@ -1,1 +1,43 @@
-fn main() {}
+//! The command line of Trilobite: parse, run one command, report one error.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod interrupt;
+mod machine;
+mod model;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => commands::run::run(&args, &cli.global),
+        Command::Convert(args) => commands::convert::run(&args, &cli.global),
+        Command::Inspect(args) => commands::inspect::run(&args, &cli.global),
+        Command::Logits(args) => commands::logits::run(&args, &cli.global),
+        Command::Tokenize(args) => commands::tokenize::run(&args),
+        Command::Score(args) => commands::score::run(&args, &cli.global),
+        Command::Perplexity(args) => commands::perplexity::run(&args, &cli.global),
+        Command::Bench(args) => commands::bench::run(&args, &cli.global),
+        Command::Completions { shell } => commands::manual::completions(shell),
+        Command::Man { dir } => commands::manual::man(&dir),
+    };
+    match result {
+        Ok(code) => code,
+        // Whoever reads our output has seen enough: not an error.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, whatever a library put into its message.
+            let message = format!("{error:#}");
+            eprintln!("error: {}", message.split_whitespace().collect::<Vec<_>>().join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}

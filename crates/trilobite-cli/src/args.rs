@@ -1,0 +1,362 @@
+//! The command line's grammar.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use trilobite_runtime::CacheType;
+
+/// Run, convert and measure 1.58-bit language models on ordinary CPUs.
+#[derive(Parser)]
+#[command(
+    name = "trilobite",
+    version,
+    propagate_version = true,
+    after_help = "\
+Examples:
+  trilobite run -p \"Once upon a time\"               the built-in model continues a story
+  trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf  a Hugging Face folder to one packed file
+  trilobite run 2b.gguf                             a chat on the terminal
+
+MODEL is a GGUF file, a Hugging Face checkpoint folder, or nothing: the built-in model.
+The environment variable TRILOBITE_ISA (scalar, avx2) lowers the instruction set."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+#[derive(Args)]
+pub(crate) struct Global {
+    /// Say only what went wrong
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Generate text, or chat on a terminal
+    Run(Run),
+    /// Convert a Hugging Face checkpoint or a foreign GGUF file to a packed GGUF file
+    Convert(Convert),
+    /// Show what a model file holds
+    Inspect(Inspect),
+    /// Write the logits after every token to a .npy file
+    Logits(Logits),
+    /// Text to token ids and back
+    Tokenize(Tokenize),
+    /// Log-likelihoods of continuations, line by line of a JSON Lines file
+    Score(Score),
+    /// Perplexity of a text
+    Perplexity(Perplexity),
+    /// Measure speed, memory and the fraction of the memory bandwidth reached
+    Bench(Bench),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    Man {
+        /// Folder to write them to
+        #[arg(short = 'o', long = "output", value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Model {
+    /// GGUF file or Hugging Face folder [default: the built-in model]
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Compute {
+    /// Threads [default: all cores]
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Most tokens that go through the layers at once; no result depends on it
+    #[arg(long, value_name = "N", hide = true, default_value_t = trilobite_runtime::MAX_BATCH)]
+    pub(crate) batch: usize,
+    /// Type of the key-value cache; f16 takes half the memory and rounds
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t = Kv::F32)]
+    pub(crate) kv: Kv,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Kv {
+    F32,
+    F16,
+}
+
+impl From<Kv> for CacheType {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::F32 => CacheType::F32,
+            Kv::F16 => CacheType::F16,
+        }
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trilobite run -p \"Once upon a time\" -n 120
+  trilobite run model.gguf --chat -p \"Why is the sky blue?\" --temp 0
+  trilobite run model.gguf --tokens 1,2,3 -n 16 --ids")]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// The prompt [default: a chat on a terminal, else standard input]
+    #[arg(short, long, value_name = "TEXT", group = "source")]
+    pub(crate) prompt: Option<String>,
+    /// A file that holds the prompt
+    #[arg(long, value_name = "F", group = "source")]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// The prompt as token ids, used literally
+    #[arg(long, value_name = "IDS", value_delimiter = ',', group = "source")]
+    pub(crate) tokens: Option<Vec<u32>>,
+    /// Most tokens to generate [default: until the text ends or the context is full]
+    #[arg(short, long = "n-predict", value_name = "N")]
+    pub(crate) n: Option<usize>,
+    /// Temperature; 0 is greedy [default: the model's, else 0]
+    #[arg(long)]
+    pub(crate) temp: Option<f32>,
+    /// Only the K likeliest tokens; 0 is all [default: the model's, else 0]
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<usize>,
+    /// Only the likeliest tokens that together reach this probability [default: the model's, else 1]
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f32>,
+    /// Only tokens of at least this fraction of the likeliest one's probability
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub(crate) min_p: f32,
+    /// Penalty for tokens that are in the context already [default: the model's, else 1]
+    #[arg(long, value_name = "X")]
+    pub(crate) repeat_penalty: Option<f32>,
+    /// Seed of the random numbers [default: a new one each time, printed]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Tokens that the context holds [default: the model's, at most 4096]
+    #[arg(long, value_name = "N")]
+    pub(crate) ctx: Option<usize>,
+    /// Put the prompt into the model's chat template
+    #[arg(long, overrides_with = "no_chat")]
+    pub(crate) chat: bool,
+    /// Continue the prompt as it is, on a terminal too
+    #[arg(long)]
+    pub(crate) no_chat: bool,
+    /// System message of the chat
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Stop before this text (may be repeated)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// Print the prompt too
+    #[arg(long)]
+    pub(crate) echo: bool,
+    /// Do not stop at end-of-text tokens
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+    /// Print the generated token ids instead of their text
+    #[arg(long)]
+    pub(crate) ids: bool,
+    /// Names of special tokens in the prompt stand for these tokens
+    #[arg(long)]
+    pub(crate) parse_special: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf
+  trilobite convert Falcon-E-1B-prequantized/ --quantize absmean")]
+pub(crate) struct Convert {
+    /// Hugging Face folder or GGUF file
+    #[arg(value_name = "SRC")]
+    pub(crate) source: PathBuf,
+    /// File to write [default: the source's name with .gguf]
+    #[arg(short, long, value_name = "OUT.gguf")]
+    pub(crate) output: Option<PathBuf>,
+    /// Layout of the ternary weights
+    #[arg(long, value_enum, default_value_t = Layout::Auto)]
+    pub(crate) layout: Layout,
+    /// Type of the embedding and the head; all but `source` can lose precision
+    #[arg(long, value_enum, default_value_t = Head::Source)]
+    pub(crate) head: Head,
+    /// Treat a checkpoint that does not say that it is ternary as master weights
+    #[arg(long, value_enum)]
+    pub(crate) quantize: Option<Quantize>,
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Layout {
+    /// I2_S where the shape allows it, else I2_R
+    Auto,
+    /// Two bits a weight, the layout of bitnet.cpp
+    #[value(name = "i2_s")]
+    I2S,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Head {
+    /// As the checkpoint has it
+    Source,
+    F32,
+    F16,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Quantize {
+    /// Round each matrix to its mean absolute value, as BitNet b1.58 does
+    Absmean,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  trilobite inspect model.gguf --json")]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  trilobite logits model.gguf --tokens 1,2,3 -o logits.npy")]
+pub(crate) struct Logits {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// Token ids, used literally
+    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
+    pub(crate) tokens: Vec<u32>,
+    /// File for the f32 array [tokens, vocab]
+    #[arg(short, long, value_name = "FILE.npy")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trilobite tokenize model.gguf -p \"Hello, world\"
+  trilobite tokenize tokenizer.json --decode 9906,11,1917")]
+pub(crate) struct Tokenize {
+    /// GGUF file, Hugging Face folder or tokenizer.json [default: the built-in model]
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: Option<PathBuf>,
+    /// A prompt (may be repeated)
+    #[arg(short, long, value_name = "TEXT", group = "source")]
+    pub(crate) prompt: Vec<String>,
+    /// A file with one prompt a line
+    #[arg(long, value_name = "F", group = "source")]
+    pub(crate) file: Option<PathBuf>,
+    /// Token ids to turn into text
+    #[arg(long, value_name = "IDS", value_delimiter = ',', group = "source")]
+    pub(crate) decode: Option<Vec<u32>>,
+    /// Add no special tokens; leave them out of decoded text
+    #[arg(long)]
+    pub(crate) no_special: bool,
+    /// Names of special tokens in the text stand for these tokens
+    #[arg(long)]
+    pub(crate) parse_special: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  echo '{\"context\":\"The sky is\",\"continuation\":\" blue\"}' | trilobite score model.gguf
+
+A line holds \"context\" and \"continuation\", or \"context_ids\" and \"continuation_ids\". Text is
+tokenized together and split by the number of the context's tokens; an empty context is the
+beginning-of-text token. The line comes back with \"logprob\" (natural), \"greedy\", \"tokens\" and
+\"bytes\" added.")]
+pub(crate) struct Score {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// File to read [default: standard input]
+    #[arg(short, long, value_name = "F.jsonl")]
+    pub(crate) input: Option<PathBuf>,
+    /// File to write [default: standard output]
+    #[arg(short, long, value_name = "F.jsonl")]
+    pub(crate) output: Option<PathBuf>,
+    /// Add no beginning-of-text token, whatever the tokenizer does by itself
+    #[arg(long)]
+    pub(crate) no_bos: bool,
+    /// Tokens that the context holds [default: the model's, at most 4096]
+    #[arg(long, value_name = "N")]
+    pub(crate) ctx: Option<usize>,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  trilobite perplexity model.gguf --file wiki.test.raw --ctx 2048
+
+The text is tokenized as one stream, special tokens taken as text, and cut into windows of N
+tokens; where the tokenizer adds a beginning-of-text token, every window begins with one (and
+holds N - 1 tokens of the text). Every token with something before it in its window is scored, or
+with --stride only those that no earlier window has scored.")]
+pub(crate) struct Perplexity {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// The text
+    #[arg(long, value_name = "F")]
+    pub(crate) file: PathBuf,
+    /// Tokens a window [default: the model's context, at most 2048]
+    #[arg(long, value_name = "N")]
+    pub(crate) ctx: Option<usize>,
+    /// Tokens from one window's beginning to the next [default: a whole window]
+    #[arg(long, value_name = "N")]
+    pub(crate) stride: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  trilobite bench model.gguf -p 512 -n 128 -t 1,2 -r 5")]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// Prompt lengths to read; 0 for none
+    #[arg(short, long, value_name = "N", value_delimiter = ',', default_value = "512")]
+    pub(crate) prompt: Vec<usize>,
+    /// Tokens to decode
+    #[arg(short, long = "n-predict", value_name = "N", default_value_t = 128)]
+    pub(crate) n: usize,
+    /// Thread counts [default: all cores]
+    #[arg(short, long, value_delimiter = ',',
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Vec<u16>,
+    /// Type of the key-value cache
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t = Kv::F32)]
+    pub(crate) kv: Kv,
+    /// Runs of each measurement
+    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    pub(crate) runs: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,249 @@
+//! `trilobite bench`: speed of the whole engine beside what the memory allows.
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use trilobite_kernels::Kernels;
+use trilobite_runtime::{CacheType, MAX_BATCH, Model, Session, SessionOptions, Team, argmax};
+
+use crate::args::{Bench, Global};
+use crate::{machine, model, output};
+
+/// Bytes read to measure the memory bandwidth: larger than any cache.
+const STREAM_BYTES: usize = 512 << 20;
+/// Passes over them; the median counts.
+const STREAM_RUNS: usize = 5;
+
+/// Median, minimum and maximum of several runs.
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_unstable_by(f64::total_cmp);
+        let mid = values.len() / 2;
+        let median =
+            if values.len() % 2 == 1 { values[mid] } else { (values[mid - 1] + values[mid]) / 2.0 };
+        Self { median, min: values[0], max: values[values.len() - 1] }
+    }
+
+    fn json(&self) -> Value {
+        json!({"median": self.median, "min": self.min, "max": self.max})
+    }
+}
+
+/// What one thread count gave.
+struct Measured {
+    threads: usize,
+    prefill: Vec<(usize, Spread)>,
+    decode: Option<Spread>,
+    bandwidth: f64,
+}
+
+pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
+    ensure!(args.runs > 0, "-r is 0, expected at least 1");
+    let model = model::load(&args.model)?;
+    let context = args.n + 1;
+    let longest = args.prompt.iter().copied().max().unwrap_or(0).max(context);
+    ensure!(
+        longest <= model.config().context,
+        "{longest} tokens were asked for, but the model was made for at most {}",
+        model.config().context
+    );
+    let threads: Vec<usize> = match args.threads.is_empty() {
+        true => vec![machine::cores()],
+        false => args.threads.iter().map(|&n| n.into()).collect(),
+    };
+
+    // Thread counts are interleaved, so that a slow moment of the machine falls on all of them.
+    let mut prefill = vec![vec![Vec::new(); args.prompt.len()]; threads.len()];
+    let mut decode = vec![Vec::new(); threads.len()];
+    let mut sessions = Vec::new();
+    for &threads in &threads {
+        let cache = args.kv.into();
+        let options = SessionOptions { threads, context: longest, batch: MAX_BATCH, cache };
+        sessions.push(Session::new(Arc::clone(&model), options)?);
+    }
+    for round in 0..=args.runs {
+        for (slot, session) in sessions.iter_mut().enumerate() {
+            if !global.quiet {
+                let threads = threads[slot];
+                match round {
+                    0 => eprintln!("warming up, {threads} threads"),
+                    _ => eprintln!("run {round} of {}, {threads} threads", args.runs),
+                }
+            }
+            for (index, &tokens) in args.prompt.iter().enumerate().filter(|(_, n)| **n > 0) {
+                let speed = prefill_speed(session, tokens)?;
+                if round > 0 {
+                    prefill[slot][index].push(speed);
+                }
+            }
+            if args.n > 0 {
+                let speed = decode_speed(session, args.n)?;
+                if round > 0 {
+                    decode[slot].push(speed);
+                }
+            }
+        }
+    }
+    drop(sessions);
+    let peak = machine::peak_resident_bytes();
+    let stream: Vec<u64> = (0..STREAM_BYTES as u64 / 8).collect();
+    let results: Vec<Measured> = threads
+        .iter()
+        .zip(prefill.into_iter().zip(decode))
+        .map(|(&threads, (prefill, decode))| Measured {
+            threads,
+            prefill: args
+                .prompt
+                .iter()
+                .zip(prefill)
+                .filter(|(_, speeds)| !speeds.is_empty())
+                .map(|(&tokens, speeds)| (tokens, Spread::of(speeds)))
+                .collect(),
+            decode: (!decode.is_empty()).then(|| Spread::of(decode)),
+            bandwidth: bandwidth(&stream, threads),
+        })
+        .collect();
+
+    let bytes = bytes_per_token(&model, args.n, args.kv.into());
+    let name = model::name(&args.model);
+    if args.json {
+        let objects = results.iter().map(|result| {
+            Ok(json!({
+                "model": name,
+                "isa": Kernels::detect()?.isa.name(),
+                "layout": layout(&model),
+                "threads": result.threads,
+                "runs": args.runs,
+                "prefill": result.prefill.iter().map(|(tokens, speed)| {
+                    json!({"tokens": tokens, "tokens_per_s": speed.json()})
+                }).collect::<Vec<_>>(),
+                "decode": result.decode.as_ref().map(|speed| json!({
+                    "tokens": args.n,
+                    "tokens_per_s": speed.json(),
+                    "bytes_per_token": bytes,
+                    "bandwidth_bytes_per_s": result.bandwidth,
+                    "fraction_of_limit": bytes as f64 * speed.median / result.bandwidth,
+                })),
+                "peak_resident_bytes": peak,
+                "non_embedding_bytes": model.weights().non_embedding_bytes(),
+                "machine": machine::describe(),
+            }))
+        });
+        output::print_json(&Value::Array(objects.collect::<Result<_>>()?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = format!(
+        "{name}: {}, {}, {}\n",
+        layout(&model),
+        Kernels::detect()?.isa.name(),
+        machine::cpu_name().unwrap_or_else(|| std::env::consts::ARCH.into()),
+    );
+    for result in &results {
+        for (tokens, speed) in &result.prefill {
+            text += &row(result.threads, &format!("prefill {tokens}"), speed);
+        }
+        if let Some(speed) = &result.decode {
+            text += &row(result.threads, &format!("decode {}", args.n), speed);
+            text += &format!(
+                "  {} read per token at {:.1} GB/s: {:.0} % of the limit\n",
+                output::bytes(bytes),
+                result.bandwidth / 1e9,
+                100.0 * bytes as f64 * speed.median / result.bandwidth,
+            );
+        }
+    }
+    text += &format!(
+        "weights without the embedding {}",
+        output::bytes(model.weights().non_embedding_bytes() as u64)
+    );
+    if let Some(peak) = peak {
+        text += &format!(", peak resident {}", output::bytes(peak));
+    }
+    output::print(&(text + "\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(threads: usize, what: &str, speed: &Spread) -> String {
+    let Spread { median, min, max } = speed;
+    format!("{threads:3} threads  {what:14} {median:9.2} tokens/s  ({min:.2} to {max:.2})\n")
+}
+
+/// Tokens per second of reading a prompt, up to the logits of its last token.
+fn prefill_speed(session: &mut Session, tokens: usize) -> Result<f64> {
+    let prompt = prompt(session.model(), tokens);
+    session.truncate(0);
+    let start = Instant::now();
+    session.next_logits(&prompt)?;
+    Ok(tokens as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Tokens per second of greedy generation after a prompt of one token.
+fn decode_speed(session: &mut Session, tokens: usize) -> Result<f64> {
+    let mut next = prompt(session.model(), 1);
+    session.truncate(0);
+    let start = Instant::now();
+    for _ in 0..tokens {
+        next[0] = argmax(session.next_logits(&next)?).unwrap_or(0);
+    }
+    Ok(tokens as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Token ids spread over the vocabulary.
+fn prompt(model: &Model, tokens: usize) -> Vec<u32> {
+    (0..tokens).map(|i| (i * 7919 % model.config().vocab) as u32).collect()
+}
+
+/// Weights that every token reads, and the keys and values of half the tokens on average.
+fn bytes_per_token(model: &Model, tokens: usize, cache: CacheType) -> u64 {
+    let weights = model.weights();
+    let cache = cache.bytes_for(model.config(), tokens.div_ceil(2));
+    (weights.non_embedding_bytes() + weights.head.range.len() + cache) as u64
+}
+
+/// The types of the layers' matrices.
+fn layout(model: &Model) -> String {
+    let matrices = model.gguf().tensors().iter().filter(|t| t.shape.len() == 2);
+    let mut names: Vec<&str> =
+        matrices.filter(|t| t.name.starts_with("blk.")).map(|t| t.ty.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(" + ")
+}
+
+/// Bytes per second that all threads together read from memory.
+fn bandwidth(stream: &[u64], threads: usize) -> f64 {
+    let mut team = Team::new(threads);
+    let sums = Mutex::new(0u64);
+    let share = stream.len().div_ceil(threads);
+    let mut pass = || {
+        let start = Instant::now();
+        team.run(&|member| {
+            let part = stream.chunks(share).nth(member).unwrap_or_default();
+            // Independent sums, so that the additions are not what is measured.
+            let mut lanes = [0u64; 32];
+            for chunk in part.as_chunks::<32>().0 {
+                for (lane, value) in lanes.iter_mut().zip(chunk) {
+                    *lane = lane.wrapping_add(*value);
+                }
+            }
+            if let Ok(mut sum) = sums.lock() {
+                *sum = lanes.iter().fold(*sum, |sum, lane| sum.wrapping_add(*lane));
+            }
+        });
+        size_of_val(stream) as f64 / start.elapsed().as_secs_f64()
+    };
+    pass();
+    let speeds = (0..STREAM_RUNS).map(|_| pass()).collect();
+    black_box(sums.lock().map_or(0, |sum| *sum));
+    Spread::of(speeds).median
+}

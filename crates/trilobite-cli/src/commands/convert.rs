@@ -1,0 +1,91 @@
+//! `trilobite convert`: a checkpoint becomes a packed file.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use trilobite_convert as engine;
+
+use crate::args::{Convert, Global, Head, Layout, Quantize};
+use crate::output;
+
+pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
+    let start = Instant::now();
+    let out = match &args.output {
+        Some(path) => path.clone(),
+        None => default_output(&args.source)?,
+    };
+    let options = engine::Options {
+        layout: match args.layout {
+            Layout::Auto => engine::Layout::Auto,
+            Layout::I2S => engine::Layout::I2S,
+        },
+        head: match args.head {
+            Head::Source => engine::Head::Source,
+            Head::F32 => engine::Head::F32,
+            Head::F16 => engine::Head::F16,
+            Head::Bf16 => engine::Head::Bf16,
+            Head::Q8_0 => engine::Head::Q8_0,
+        },
+        quantize: args.quantize.map(|Quantize::Absmean| engine::Quantize::Absmean),
+    };
+    let checkpoint = engine::Checkpoint::open(&args.source)?;
+    let bar = output::progress_bar(0, output::Unit::Bytes, global)?;
+    let report = engine::convert_file(&checkpoint, &options, &out, args.force, &mut |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        bar.set_message(progress.tensor.to_owned());
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    let seconds = start.elapsed().as_secs_f64();
+    if args.json {
+        let types = report.types.iter().map(|t| {
+            json!({"type": t.ty.name(), "tensors": t.tensors, "weights": t.weights,
+                   "bytes": t.bytes})
+        });
+        output::print_json(&json!({
+            "output": out.display().to_string(),
+            "file_bytes": report.file_bytes,
+            "sha256": report.sha256,
+            "types": types.collect::<Vec<_>>(),
+            "ternary_bits_per_weight": report.ternary_bits_per_weight,
+            "bits_per_weight": report.bits_per_weight,
+            "notes": report.notes,
+            "seconds": seconds,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if global.quiet {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = format!("{}: {}\n", out.display(), output::bytes(report.file_bytes));
+    for t in &report.types {
+        let (name, bytes) = (t.ty.name(), output::bytes(t.bytes));
+        text +=
+            &format!("  {name:6} {:5} tensors {:>13} weights {bytes:>10}\n", t.tensors, t.weights);
+    }
+    if let Some(bits) = report.ternary_bits_per_weight {
+        text += &format!("  {bits:.4} bits per ternary weight, ");
+    }
+    text += &format!("{:.4} bits per weight overall\n", report.bits_per_weight);
+    text += &format!("  sha256 {}\n", report.sha256);
+    text += "  every ternary tensor read back and equal to its source\n";
+    for note in &report.notes {
+        text += &format!("  note: {note}\n");
+    }
+    output::print(&text)?;
+    eprintln!("converted in {seconds:.1} s");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The source's name with `.gguf`, in the current folder.
+fn default_output(source: &Path) -> Result<PathBuf> {
+    let real = source.canonicalize().with_context(|| source.display().to_string())?;
+    let stem = if real.is_dir() { real.file_name() } else { real.file_stem() };
+    let mut name = stem.context("the source has no name; give -o")?.to_owned();
+    name.push(".gguf");
+    Ok(name.into())
+}

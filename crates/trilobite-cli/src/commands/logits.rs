@@ -1,0 +1,44 @@
+//! `trilobite logits`: the logits after every token, as a NumPy file.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+
+use crate::args::{Global, Logits};
+use crate::{model, output};
+
+pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
+    let model = model::load(&args.model)?;
+    let vocab = model.config().vocab;
+    ensure!(!args.tokens.is_empty(), "--tokens is empty, expected at least one id");
+    let mut session = model::session(&model, &args.compute, Some(model.config().context))?;
+    output::write_file(&args.output, |out| {
+        out.write_all(&npy_header(args.tokens.len(), vocab))?;
+        let mut written = Ok(());
+        session.each_logits(&args.tokens, |_, logits| {
+            if written.is_ok() {
+                let bytes = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect::<Vec<_>>();
+                written = out.write_all(&bytes);
+            }
+        })?;
+        Ok(written?)
+    })?;
+    if !global.quiet {
+        eprintln!("{}: f32 [{}, {vocab}]", args.output.display(), args.tokens.len());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Version 1.0 of NumPy's format: magic, version, length, a Python dictionary padded to 64 bytes.
+fn npy_header(rows: usize, cols: usize) -> Vec<u8> {
+    let mut dictionary =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
+    while (10 + dictionary.len() + 1) % 64 != 0 {
+        dictionary.push(' ');
+    }
+    dictionary.push('\n');
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend((dictionary.len() as u16).to_le_bytes());
+    header.extend(dictionary.as_bytes());
+    header
+}

@@ -1,0 +1,12 @@
+//! One module a command.
+
+pub(crate) mod bench;
+mod chat;
+pub(crate) mod convert;
+pub(crate) mod inspect;
+pub(crate) mod logits;
+pub(crate) mod manual;
+pub(crate) mod perplexity;
+pub(crate) mod run;
+pub(crate) mod score;
+pub(crate) mod tokenize;

@@ -1,0 +1,116 @@
+//! `trilobite score`: log-likelihoods of continuations.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
+use trilobite_runtime::{Model, Scorer, Tokenizer};
+
+use crate::args::{Global, Score};
+use crate::{model, output};
+
+pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
+    let model = model::load(&args.model)?;
+    let source = args.input.as_ref().map_or_else(|| "stdin".into(), |f| f.display().to_string());
+    let input: Box<dyn BufRead> = match &args.input {
+        Some(path) => Box::new(BufReader::new(File::open(path).with_context(|| source.clone())?)),
+        None => Box::new(BufReader::new(std::io::stdin())),
+    };
+    let lines: Vec<String> =
+        input.lines().collect::<std::io::Result<_>>().with_context(|| source.clone())?;
+    let mut scorer = Scorer::new(model::session(&model, &args.compute, args.ctx)?);
+    let bar = output::progress_bar(lines.len() as u64, output::Unit::Items, global)?;
+    let mut score_all = |out: &mut dyn Write| -> Result<()> {
+        for (index, line) in lines.iter().enumerate() {
+            bar.inc(1);
+            if line.trim().is_empty() {
+                continue;
+            }
+            let scored = score(&model, &mut scorer, line, !args.no_bos)
+                .with_context(|| format!("{source} line {}", index + 1))?;
+            writeln!(out, "{scored}")?;
+        }
+        bar.finish_and_clear();
+        Ok(())
+    };
+    match &args.output {
+        Some(path) => output::write_file(path, score_all)?,
+        None => score_all(&mut std::io::stdout())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn score(model: &Model, scorer: &mut Scorer, line: &str, bos: bool) -> Result<Value> {
+    let mut item: Map<String, Value> = serde_json::from_str(line)?;
+    let request = if item.contains_key("context_ids") || item.contains_key("continuation_ids") {
+        let continuation = ids(&item, "continuation_ids")?;
+        // The text of literal ids is only known where there is a tokenizer.
+        let bytes = match model.tokenizer() {
+            Ok(tokenizer) => Some(tokenizer.decode(&continuation, true)?.len()),
+            Err(_) => None,
+        };
+        Request { context: ids(&item, "context_ids")?, continuation, bytes }
+    } else {
+        let (context, continuation) = (text(&item, "context")?, text(&item, "continuation")?);
+        encode(model, model.tokenizer()?, context, continuation, bos)?
+    };
+    let score = scorer.score(&request.context, &request.continuation)?;
+    item.insert("logprob".into(), score.logprob.into());
+    item.insert("greedy".into(), score.greedy.into());
+    item.insert("tokens".into(), request.continuation.len().into());
+    item.insert("bytes".into(), request.bytes.into());
+    Ok(Value::Object(item))
+}
+
+struct Request {
+    context: Vec<u32>,
+    continuation: Vec<u32>,
+    bytes: Option<usize>,
+}
+
+/// Tokenizes context and continuation together and splits by the number of the context's tokens,
+/// blanks at the context's end counted to the continuation, as lm-evaluation-harness does.
+fn encode(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    context: &str,
+    continuation: &str,
+    bos: bool,
+) -> Result<Request> {
+    let bytes = Some(continuation.len());
+    let head = context.trim_end();
+    let moved = format!("{}{continuation}", &context[head.len()..]);
+    let mut context = tokenizer.encode(head, bos, false)?;
+    let mut whole = tokenizer.encode(&format!("{head}{moved}"), bos, false)?;
+    if context.is_empty() {
+        let metadata = model.metadata();
+        let mut prefix = metadata.u32("tokenizer.ggml.bos_token_id")?;
+        if prefix.is_none() {
+            prefix = metadata.u32("tokenizer.ggml.eos_token_id")?;
+        }
+        let prefix = prefix.context("an empty context needs a beginning-of-text token")?;
+        context.push(prefix);
+        whole.insert(0, prefix);
+    }
+    ensure!(
+        whole.len() > context.len(),
+        "the continuation adds no token to the context's {}",
+        context.len()
+    );
+    let continuation = whole.split_off(context.len());
+    Ok(Request { context: whole, continuation, bytes })
+}
+
+fn text<'a>(item: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
+    item.get(key).and_then(Value::as_str).with_context(|| format!("{key:?} is not a string"))
+}
+
+fn ids(item: &Map<String, Value>, key: &str) -> Result<Vec<u32>> {
+    let Some(array) = item.get(key).and_then(Value::as_array) else {
+        bail!("{key:?} is not an array of token ids");
+    };
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    array.iter().map(id).collect::<Option<_>>().with_context(|| format!("{key:?}: not a token id"))
+}

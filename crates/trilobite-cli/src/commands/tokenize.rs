@@ -1,0 +1,31 @@
+//! `trilobite tokenize`: text to token ids and back.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::args::Tokenize;
+use crate::{model, output};
+
+pub(crate) fn run(args: &Tokenize) -> Result<ExitCode> {
+    let tokenizer = model::load_tokenizer(args.model.as_deref())?;
+    if let Some(ids) = &args.decode {
+        output::print(&format!("{}\n", tokenizer.decode(ids, !args.no_special)?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text;
+    let prompts: Vec<&str> = match &args.file {
+        Some(path) => {
+            text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            text.lines().collect()
+        }
+        None if args.prompt.is_empty() => bail!("nothing to do: give -p, --file or --decode"),
+        None => args.prompt.iter().map(String::as_str).collect(),
+    };
+    for prompt in prompts {
+        let ids = tokenizer.encode(prompt, !args.no_special, args.parse_special)?;
+        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+        output::print(&format!("{}\n", ids.join(",")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,125 @@
+//! Which model a command means.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use trilobite_convert::{Checkpoint, Options, convert};
+use trilobite_format::{Gguf, TensorType};
+use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
+
+use crate::args;
+use crate::machine;
+
+/// The checkpoint in `models/tinystories`, as it is.
+const BUILT_IN: [(&str, &[u8]); 5] = {
+    macro_rules! file {
+        ($name:literal) => {
+            ($name, include_bytes!(concat!("../../../models/tinystories/", $name)))
+        };
+    }
+    [
+        file!("config.json"),
+        file!("generation_config.json"),
+        file!("model.safetensors"),
+        file!("tokenizer.json"),
+        file!("tokenizer_config.json"),
+    ]
+};
+
+/// The name of the built-in model in reports.
+const BUILT_IN_NAME: &str = "tinystories (built in)";
+
+/// Longest context that a command takes by itself; a longer one must be asked for.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// The model that the arguments name, ready to run.
+pub(crate) fn load(args: &args::Model) -> Result<Arc<Model>> {
+    let model = match &args.model {
+        None => from_checkpoint(&built_in()?)?,
+        Some(path) => open(path).with_context(|| path.display().to_string())?,
+    };
+    Ok(Arc::new(model))
+}
+
+/// The name of that model in reports.
+pub(crate) fn name(args: &args::Model) -> String {
+    args.model.as_ref().map_or_else(|| BUILT_IN_NAME.into(), |path| path.display().to_string())
+}
+
+/// The tokenizer of a model file, a checkpoint folder or a lone tokenizer.json; nothing else of
+/// the model is needed.
+pub(crate) fn load_tokenizer(path: Option<&Path>) -> Result<Tokenizer> {
+    let Some(path) = path else {
+        let json = BUILT_IN.iter().find(|(name, _)| *name == "tokenizer.json");
+        let (_, json) = json.context("the built-in model has no tokenizer")?;
+        return Ok(Tokenizer::from_json(json)?);
+    };
+    let read = || -> Result<Tokenizer> {
+        let json = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        if json.extension().is_some_and(|extension| extension == "json") {
+            let bytes = std::fs::read(&json).with_context(|| json.display().to_string())?;
+            return Ok(Tokenizer::from_json(&bytes)?);
+        }
+        let map = trilobite_runtime::map(path)?;
+        Ok(Tokenizer::from_metadata(Gguf::parse(&map)?.metadata())?)
+    };
+    read().with_context(|| path.display().to_string())
+}
+
+fn built_in() -> Result<Checkpoint> {
+    let files = BUILT_IN.map(|(name, bytes)| (name.to_owned(), Cow::Borrowed(bytes)));
+    Ok(Checkpoint::from_files(files.into())?)
+}
+
+fn open(path: &Path) -> Result<Model> {
+    if !path.try_exists()? {
+        bail!("there is no such file or folder");
+    }
+    if !path.is_dir() && !needs_conversion(path)? {
+        return Ok(Model::open(path)?);
+    }
+    from_checkpoint(&Checkpoint::open(path)?)
+}
+
+/// Whether a GGUF file holds ternary tensors in a layout that is converted before it runs.
+fn needs_conversion(path: &Path) -> Result<bool> {
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        return Ok(true);
+    }
+    let gguf = Gguf::parse(&trilobite_runtime::map(path)?)?;
+    let packed_otherwise = |ty| matches!(ty, TensorType::Tq1_0 | TensorType::Tq2_0);
+    Ok(gguf.tensors().iter().any(|tensor| packed_otherwise(tensor.ty)))
+}
+
+/// Converts in memory.
+fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Model> {
+    let mut gguf = Vec::new();
+    convert(checkpoint, &Options::default(), &mut gguf, &mut |_| {})?;
+    Ok(Model::from_bytes(gguf)?)
+}
+
+/// A session with the context that was asked for, or as much of the model's as is usual.
+pub(crate) fn session(
+    model: &Arc<Model>,
+    compute: &args::Compute,
+    context: Option<usize>,
+) -> Result<Session> {
+    let most = model.config().context;
+    let context = match context {
+        Some(0) => bail!("--ctx is 0, expected at least 1"),
+        Some(asked) if asked > most => {
+            bail!("--ctx is {asked}, but the model was made for at most {most} tokens")
+        }
+        Some(asked) => asked,
+        None => most.min(DEFAULT_CONTEXT),
+    };
+    if compute.batch == 0 {
+        bail!("--batch is 0, expected at least 1");
+    }
+    let threads = compute.threads.map_or_else(machine::cores, usize::from);
+    let options =
+        SessionOptions { threads, context, batch: compute.batch, cache: compute.kv.into() };
+    Ok(Session::new(Arc::clone(model), options)?)
+}
