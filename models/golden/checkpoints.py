@@ -20,7 +20,11 @@ def config(family, vocab):
     """config.json in the dialect of the family."""
     sub_norms = family["graph"] != "llama"
     out = {
-        "architectures": {"bitnet": ["BitNetForCausalLM"], "1bitllm": ["BitnetForCausalLM"], "llama": ["LlamaForCausalLM"]}[family["graph"]],
+        "architectures": {
+            "bitnet": ["BitNetForCausalLM"],
+            "1bitllm": ["BitnetForCausalLM"],
+            "llama": ["LlamaForCausalLM"],
+        }[family["graph"]],
         "model_type": "bitnet" if family["graph"] == "bitnet" else "llama",
         "hidden_act": "relu2" if family["graph"] == "bitnet" else "silu",
         "hidden_size": family["hidden"],
@@ -38,7 +42,10 @@ def config(family, vocab):
     dtype = str(family["dtype"]).removeprefix("torch.")
     if family.get("dialect") == "transformers5":
         out["dtype"] = dtype
-        out["rope_parameters"] = {"rope_theta": family["theta"], **family.get("rope", {"rope_type": "default"})}
+        out["rope_parameters"] = {
+            "rope_theta": family["theta"],
+            **family.get("rope", {"rope_type": "default"}),
+        }
     else:
         out["torch_dtype"] = dtype
         out["rope_theta"] = family["theta"]
@@ -131,17 +138,29 @@ def write(folder, family, config, tensors, vocab):
     """Writes the folder as a repository has it, all but tokenizer.json."""
     dump(folder / "config.json", config, indent=2)
     ends = [vocab["eos"][1]] + ([vocab["end_of_turn"]] if "end_of_turn" in vocab else [])
-    dump(folder / "generation_config.json", {
-        "bos_token_id": vocab["bos"][1], "eos_token_id": ends, "do_sample": True, "temperature": 0.6, "top_p": 0.9,
-    }, indent=2)
-    dump(folder / "tokenizer_config.json", {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": vocab["bos"][0],
-        "eos_token": vocab["eos"][0],
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": 512,
-        "chat_template": CHAT_TEMPLATE,
-    }, indent=2)
+    dump(
+        folder / "generation_config.json",
+        {
+            "bos_token_id": vocab["bos"][1],
+            "eos_token_id": ends,
+            "do_sample": True,
+            "temperature": 0.6,
+            "top_p": 0.9,
+        },
+        indent=2,
+    )
+    dump(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": vocab["bos"][0],
+            "eos_token": vocab["eos"][0],
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": 512,
+            "chat_template": CHAT_TEMPLATE,
+        },
+        indent=2,
+    )
     shards = family.get("shards", 1)
     if shards == 1:
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -154,9 +173,14 @@ def write(folder, family, config, tensors, vocab):
         save_file(part, folder / file, {"format": "pt"})
         weight_map.update({name: file for name in part})
     total = sum(t.numel() * t.element_size() for t in tensors.values())
-    dump(folder / "model.safetensors.index.json", {
-        "metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items())),
-    }, indent=2)
+    dump(
+        folder / "model.safetensors.index.json",
+        {
+            "metadata": {"total_size": total},
+            "weight_map": dict(sorted(weight_map.items())),
+        },
+        indent=2,
+    )
 
 
 def dump(path, value, indent=None):
@@ -166,10 +190,17 @@ def dump(path, value, indent=None):
 # ---------------------------------------------------------------------------------------------------
 
 GGUF_NAMES = {
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-    "self_attn.attn_sub_norm": "attn_sub_norm", "mlp.ffn_sub_norm": "ffn_sub_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.attn_sub_norm": "attn_sub_norm",
+    "mlp.ffn_sub_norm": "ffn_sub_norm",
 }
 I2_S = 36
 

@@ -26,38 +26,119 @@ BF16, F16 = torch.bfloat16, torch.float16
 # 2-bit codes or as master weights that are quantised on load.
 FAMILIES = {
     "bitnet_offline": dict(
-        graph="bitnet", linear="AutoBitLinear", packed=True, dtype=BF16, vocabulary=vocabularies.llama3, vocab_size=304,
-        hidden=128, inter=160, layers=2, heads=4, kv_heads=2, theta=500000.0,
+        graph="bitnet",
+        linear="AutoBitLinear",
+        packed=True,
+        dtype=BF16,
+        vocabulary=vocabularies.llama3,
+        vocab_size=304,
+        hidden=128,
+        inter=160,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        theta=500000.0,
     ),
     "bitnet_online": dict(
-        graph="bitnet", linear="AutoBitLinear", packed=False, dtype=BF16, vocabulary=vocabularies.gpt2, vocab_size=280,
-        hidden=64, inter=88, layers=2, heads=4, kv_heads=1, theta=10000.0,
+        graph="bitnet",
+        linear="AutoBitLinear",
+        packed=False,
+        dtype=BF16,
+        vocabulary=vocabularies.gpt2,
+        vocab_size=280,
+        hidden=64,
+        inter=88,
+        layers=2,
+        heads=4,
+        kv_heads=1,
+        theta=10000.0,
     ),
     # Columns that are no multiple of 32, a head of 20.
     "bitnet_1bitllm": dict(
-        graph="1bitllm", linear="AutoBitLinear", packed=False, dtype=F16, vocabulary=vocabularies.llama2, vocab_size=336,
-        hidden=60, inter=84, layers=2, heads=3, kv_heads=3, theta=10000.0,
+        graph="1bitllm",
+        linear="AutoBitLinear",
+        packed=False,
+        dtype=F16,
+        vocabulary=vocabularies.llama2,
+        vocab_size=336,
+        hidden=60,
+        inter=84,
+        layers=2,
+        heads=3,
+        kv_heads=3,
+        theta=10000.0,
     ),
     # Heads that are wider than hidden / heads, two shards, a scale that divides.
     "llama_bitnet": dict(
-        graph="llama", linear="BitLinear", packed=True, dtype=BF16, vocabulary=vocabularies.llama3, vocab_size=288,
-        hidden=96, inter=128, layers=2, heads=4, kv_heads=2, head_dim=32, theta=1000042.0, eps=1e-6, shards=2,
+        graph="llama",
+        linear="BitLinear",
+        packed=True,
+        dtype=BF16,
+        vocabulary=vocabularies.llama3,
+        vocab_size=288,
+        hidden=96,
+        inter=128,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=32,
+        theta=1000042.0,
+        eps=1e-6,
+        shards=2,
     ),
     # The config dialect of transformers 5 with Llama 3's scaled RoPE.
     "llama_bitnet_online": dict(
-        graph="llama", linear="AutoBitLinear", packed=False, dtype=BF16, vocabulary=vocabularies.llama2, vocab_size=320,
-        hidden=64, inter=80, layers=2, heads=4, kv_heads=2, theta=10000.0, dialect="transformers5",
-        rope=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64),
+        graph="llama",
+        linear="AutoBitLinear",
+        packed=False,
+        dtype=BF16,
+        vocabulary=vocabularies.llama2,
+        vocab_size=320,
+        hidden=64,
+        inter=80,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        theta=10000.0,
+        dialect="transformers5",
+        rope=dict(
+            rope_type="llama3",
+            factor=8.0,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=64,
+        ),
     ),
     # Also written as GGUF, whose TQ types need columns in multiples of 256.
     "bitnet_gguf": dict(
-        graph="bitnet", linear="AutoBitLinear", packed=True, dtype=BF16, vocabulary=vocabularies.llama3, vocab_size=264,
-        hidden=256, inter=256, layers=1, heads=4, kv_heads=1, theta=500000.0, gguf=True,
+        graph="bitnet",
+        linear="AutoBitLinear",
+        packed=True,
+        dtype=BF16,
+        vocabulary=vocabularies.llama3,
+        vocab_size=264,
+        hidden=256,
+        inter=256,
+        layers=1,
+        heads=4,
+        kv_heads=1,
+        theta=500000.0,
+        gguf=True,
     ),
     # No matrix has a multiple of 128 weights, so rows begin anywhere in a block.
     "bitnet_odd_shape": dict(
-        graph="bitnet", linear="AutoBitLinear", packed=True, dtype=BF16, vocabulary=vocabularies.llama3, vocab_size=280,
-        hidden=72, inter=100, layers=2, heads=6, kv_heads=2, theta=500000.0,
+        graph="bitnet",
+        linear="AutoBitLinear",
+        packed=True,
+        dtype=BF16,
+        vocabulary=vocabularies.llama3,
+        vocab_size=280,
+        hidden=72,
+        inter=100,
+        layers=2,
+        heads=6,
+        kv_heads=2,
+        theta=500000.0,
     ),
 }
 
@@ -129,16 +210,22 @@ def generate(folder, family, first_seed):
         np.save(golden / f"logits_{name}.npy", result["logits"])
         np.save(golden / f"spread_{name}.npy", result["spread"])
     checkpoints.dump(golden / "greedy.json", {name: result["greedy"] for name, result in results.items()})
-    checkpoints.dump(golden / "meta.json", {
-        "seed": seed,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "reference": "transformers, weights upcast to float32, eager attention, no KV cache",
-        "spread": f"largest logit difference of {NOISY_RUNS} runs with relative noise {NOISE} before every quantisation",
-    }, indent=2)
+    checkpoints.dump(
+        golden / "meta.json",
+        {
+            "seed": seed,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "reference": "transformers, weights upcast to float32, eager attention, no KV cache",
+            "spread": f"largest logit difference of {NOISY_RUNS} runs with relative noise {NOISE} before every quantisation",
+        },
+        indent=2,
+    )
     if family.get("gguf"):
         checkpoints.write_gguf(folder, config, tensors, tokenizer, vocab)
-    print(f"{folder.name}: seed {seed}, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())} bytes")
+    print(
+        f"{folder.name}: seed {seed}, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())} bytes"
+    )
 
 
 def write_tokenizer(folder, tokenizer, texts):
@@ -164,16 +251,27 @@ def load(folder, family, config, tensors):
 
 def write_as_bitnet(folder, config, tensors):
     """1bitLLM's model code is not in transformers; its graph is BitNetForCausalLM with SiLU."""
-    checkpoints.dump(folder / "config.json", {
-        **config,
-        "architectures": ["BitNetForCausalLM"],
-        "model_type": "bitnet",
-        "quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online"},
-    })
-    checkpoints.save_file({
-        name.replace("inner_attn_ln", "attn_sub_norm").replace("ffn_layernorm", "ffn_sub_norm"): tensor
-        for name, tensor in tensors.items()
-    }, folder / "model.safetensors", {"format": "pt"})
+    checkpoints.dump(
+        folder / "config.json",
+        {
+            **config,
+            "architectures": ["BitNetForCausalLM"],
+            "model_type": "bitnet",
+            "quantization_config": {
+                "quant_method": "bitnet",
+                "linear_class": "autobitlinear",
+                "quantization_mode": "online",
+            },
+        },
+    )
+    checkpoints.save_file(
+        {
+            name.replace("inner_attn_ln", "attn_sub_norm").replace("ffn_layernorm", "ffn_sub_norm"): tensor
+            for name, tensor in tensors.items()
+        },
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
 
 
 def make_prompts(tokenizer, vocab, vocab_size, generator):
@@ -193,10 +291,13 @@ def logits(model, ids):
 
 def noisy_logits(model, ids, generator):
     """`logits` with a little noise on the input of every projection."""
+
     def disturb(_, inputs):
         return inputs[0] * (1 + NOISE * torch.randn(inputs[0].shape, generator=generator))
 
-    hooks = [m.register_forward_pre_hook(disturb) for name, m in model.named_modules() if name.endswith("_proj")]
+    hooks = [
+        m.register_forward_pre_hook(disturb) for name, m in model.named_modules() if name.endswith("_proj")
+    ]
     try:
         return logits(model, ids)
     finally:
@@ -221,8 +322,8 @@ def evaluate(model, prompt, generator):
         "spread": spread[:n],
         "greedy": {
             "ids": ids[n:],
-            "top1_minus_top2": [round(float(value), 6) for value in margin[n - 1:]],
-            "spread": [round(float(value), 6) for value in spread[n - 1:]],
+            "top1_minus_top2": [round(float(value), 6) for value in margin[n - 1 :]],
+            "spread": [round(float(value), 6) for value in spread[n - 1 :]],
         },
     }
 
@@ -249,7 +350,9 @@ def well_conditioned(results):
 def decisive_steps(result):
     """Greedy tokens before the first whose margin is within the reach of rounding."""
     close = 0.1 * result["logits"].std()
-    for step, (margin, spread) in enumerate(zip(result["greedy"]["top1_minus_top2"], result["greedy"]["spread"])):
+    for step, (margin, spread) in enumerate(
+        zip(result["greedy"]["top1_minus_top2"], result["greedy"]["spread"])
+    ):
         if margin < max(4 * spread, close):
             return step
     return GREEDY_TOKENS

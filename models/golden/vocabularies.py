@@ -77,19 +77,30 @@ def prepend(bos, bos_id):
 
 def llama3(vocab_size):
     """Byte-level BPE with Llama 3's split, `ignore_merges`, and BOS before every text."""
-    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    special = [
+        "<|begin_of_text|>",
+        "<|end_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+    ]
     tokenizer = Tokenizer(models.BPE(ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(LLAMA3_SPLIT), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LLAMA3_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     train_byte_level(tokenizer, vocab_size - len(special))
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     first = vocab_size - len(special)
-    tokenizer.post_processor = processors.Sequence([
-        processors.ByteLevel(trim_offsets=False), prepend(special[0], first),
-    ])
+    tokenizer.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=False),
+            prepend(special[0], first),
+        ]
+    )
     return tokenizer, {"bos": (special[0], first), "eos": (special[1], first + 1), "end_of_turn": first + 4}
 
 
@@ -122,23 +133,32 @@ def llama2(vocab_size):
     vocab.update({token: len(first) + id for token, id in learnt})
     assert len(vocab) == vocab_size, len(vocab)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    tokenizer = Tokenizer(models.BPE(
-        vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True
-    ))
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence([
-        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0),
-    ])
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in first[:3]])
     tokenizer.post_processor = prepend("<s>", 1)
     return tokenizer, {"bos": ("<s>", 1), "eos": ("</s>", 2)}
 
 
 def train_byte_level(tokenizer, vocab_size):
-    tokenizer.train_from_iterator(TRAINING_TEXT, trainers.BpeTrainer(
-        vocab_size=vocab_size, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    ))
+    tokenizer.train_from_iterator(
+        TRAINING_TEXT,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
+    )
     assert tokenizer.get_vocab_size() == vocab_size, tokenizer.get_vocab_size()
 
 
@@ -148,11 +168,13 @@ def cases(tokenizer, texts):
     for text in texts:
         with_special = tokenizer.encode(text).ids
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        out.append({
-            "text": text,
-            "ids_with_special": with_special,
-            "ids": ids,
-            "decode_ids_skip_special": tokenizer.decode(ids, skip_special_tokens=True),
-            "decode_ids_keep_special": tokenizer.decode(ids, skip_special_tokens=False),
-        })
+        out.append(
+            {
+                "text": text,
+                "ids_with_special": with_special,
+                "ids": ids,
+                "decode_ids_skip_special": tokenizer.decode(ids, skip_special_tokens=True),
+                "decode_ids_keep_special": tokenizer.decode(ids, skip_special_tokens=False),
+            }
+        )
     return out
