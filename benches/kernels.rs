@@ -1,0 +1,80 @@
+//! The matrix kernels on the shapes of BitNet b1.58 2B4T, on one thread.
+//!
+//! `cargo bench -p benches` measures the best instruction set of the machine, and
+//! `TRILOBITE_ISA=scalar cargo bench -p benches` a lower one. Elements are multiply-adds, bytes are
+//! weights.
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use std::hint::black_box;
+use trilobite_kernels::{Codes, DenseType, Error, Kernels, Layout, i2_s};
+
+/// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
+const PROJECTIONS: [(usize, usize); 4] = [(2560, 2560), (6912, 2560), (2560, 6912), (640, 2560)];
+/// `(rows, cols)` of the head.
+const HEAD: (usize, usize) = (128_256, 2560);
+
+fn main() -> Result<(), Error> {
+    let kernels = Kernels::detect()?;
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group(format!("ternary/{}", kernels.isa.name()));
+    for (rows, cols) in PROJECTIONS {
+        for tokens in [1, 4, 16, 64] {
+            ternary(&mut group, kernels, rows, cols, tokens);
+        }
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group(format!("head/{}", kernels.isa.name()));
+    head(&mut group, kernels);
+    group.finish();
+    criterion.final_summary();
+    Ok(())
+}
+
+fn ternary(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    kernels: &Kernels,
+    rows: usize,
+    cols: usize,
+    tokens: usize,
+) {
+    let layout = i2_s::Rows::Flat;
+    let trits = (0..rows * cols).map(|i| (i * i % 3) as i8 - 1).collect::<Vec<_>>();
+    let mut packed = vec![0; trits.len() / 4];
+    i2_s::pack(&trits, cols, layout, &mut packed);
+
+    let row = (0..cols).map(|i| (i * 37 % 101) as f32 - 50.0).collect::<Vec<_>>();
+    let mut x = Codes::new(tokens, cols);
+    x.reset(tokens, cols);
+    for token in x.rows_mut() {
+        (*token.scale, *token.sum) = kernels.quantize_row(&row, token.codes);
+    }
+
+    let mut out = vec![0; rows * tokens];
+    group.throughput(throughput(rows * cols * tokens, packed.len()));
+    group.bench_function(BenchmarkId::new(format!("{rows}x{cols}"), tokens), |bencher| {
+        bencher.iter(|| {
+            let (packed, out) = (black_box(&packed), black_box(&mut out));
+            kernels.ternary_gemm(Layout::I2S(layout), packed, cols, 0..rows, &x, 0..tokens, out);
+        });
+    });
+}
+
+fn head(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
+    let (rows, cols) = HEAD;
+    // Not zeros, which the system would map to one page.
+    let weights = [0x80, 0x3f].repeat(rows * cols);
+    let x = vec![0.5; cols];
+    let mut out = vec![0.0; rows];
+    group.throughput(throughput(rows * cols, weights.len()));
+    group.bench_function(BenchmarkId::new(format!("bf16 {rows}x{cols}"), 1), |bencher| {
+        bencher.iter(|| {
+            let (weights, out) = (black_box(&weights), black_box(&mut out));
+            kernels.dense_gemm(DenseType::BF16, weights, cols, 0..rows, &x, 1, out);
+        });
+    });
+}
+
+fn throughput(multiply_adds: usize, bytes: usize) -> Throughput {
+    Throughput::ElementsAndBytes { elements: multiply_adds as u64, bytes: bytes as u64 }
+}
