@@ -7,8 +7,8 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use crate::options::{Options, Progress, Report};
-use crate::source::{self, Checkpoint};
-use crate::{Error, write};
+use crate::source::Checkpoint;
+use crate::{Error, verify, write};
 
 /// Converts a checkpoint into the file `out`.
 ///
@@ -58,18 +58,16 @@ pub fn convert_file(
     buffered.into_inner().map_err(|error| failed(error.into_error()))?;
     temporary.as_file().sync_all().map_err(failed)?;
 
-    let written =
-        File::open(temporary.path()).and_then(|file| source::map(&file)).map_err(failed)?;
+    let open = || File::open(temporary.path());
     let (hash, differs) = std::thread::scope(|scope| {
-        let hash = scope.spawn(|| write::sha256(&written));
-        let differs = write::verify(&plan, &written, progress);
+        let hash = scope.spawn(|| open().and_then(verify::sha256));
+        let differs = open().map_err(failed).and_then(|file| verify::verify(&plan, file, progress));
         (hash.join(), differs)
     });
-    let changed = hash.map_or(true, |hash| hash != report.sha256);
-    if let Some(what) = differs?.or_else(|| changed.then(|| "the hash".to_owned())) {
+    let same_hash = hash.is_ok_and(|hash| hash.is_ok_and(|hash| hash == report.sha256));
+    if let Some(what) = differs?.or_else(|| (!same_hash).then(|| "the hash".to_owned())) {
         return Err(Error::Verify { path: out.to_owned(), what });
     }
-    drop(written);
 
     if force {
         temporary.persist(out).map_err(|error| failed(error.error))?;

@@ -10,7 +10,10 @@ mod model;
 mod options;
 mod plan;
 mod source;
+#[cfg(test)]
+mod testing;
 mod trits;
+mod verify;
 mod write;
 
 pub use error::Error;

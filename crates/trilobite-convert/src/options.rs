@@ -1,7 +1,5 @@
 //! What can be chosen, and what is reported.
 
-use std::fmt;
-
 use trilobite_format::TensorType;
 
 /// How to convert. The default keeps every weight exactly.
@@ -116,11 +114,4 @@ pub struct TypeTotal {
     pub weights: u64,
     /// Bytes that they take.
     pub bytes: u64,
-}
-
-impl fmt::Display for TypeTotal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TypeTotal { ty, tensors, weights, bytes } = self;
-        write!(f, "{ty}: {tensors} tensors, {weights} weights, {bytes} bytes")
-    }
 }

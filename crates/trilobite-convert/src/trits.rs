@@ -1,5 +1,8 @@
 //! Ternary tensors in every encoding that is read: decoding to trits and one scale.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use half::f16;
@@ -46,9 +49,21 @@ pub(crate) enum Encoding<'a> {
 /// A ternary tensor whose scale is known and which can be decoded in groups of rows. A weight is
 /// trit times scale.
 pub(crate) struct Trits<'t> {
-    tensor: &'t Ternary<'t>,
+    pub(crate) tensor: &'t Ternary<'t>,
     pub(crate) scale: f32,
+    /// How dense weights were taken; `None` for weights that are ternary or masters by what the
+    /// checkpoint says.
+    pub(crate) taken: Option<Taken>,
     decode: Decode<'t>,
+}
+
+/// How dense weights became ternary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// They were ternary.
+    Exactly,
+    /// By their mean magnitude.
+    ByAbsmean,
 }
 
 enum Decode<'t> {
@@ -73,13 +88,20 @@ pub(crate) struct Scratch {
 impl Ternary<'_> {
     /// Finds the scale. Reads the whole tensor where the scale follows from the weights.
     pub(crate) fn open(&self) -> Result<Trits<'_>, Error> {
+        let mut taken = None;
         let (scale, decode) = match &self.encoding {
             Encoding::Packed { view, scale } => (*scale, Decode::Packed(view.bytes)),
             Encoding::Plain { view, scale } => (*scale, Decode::Plain(view)),
             Encoding::Master { view } => absmean(view)?,
             Encoding::Dense { view } => match single_magnitude(view)? {
-                Some(scale) => (scale, Decode::Sign(view)),
-                None => absmean(view)?,
+                Some(scale) => {
+                    taken = Some(Taken::Exactly);
+                    (scale, Decode::Sign(view))
+                }
+                None => {
+                    taken = Some(Taken::ByAbsmean);
+                    absmean(view)?
+                }
             },
             Encoding::Gguf { ty, bytes, factor } => {
                 let (scale, decode) = self.open_gguf(*ty, bytes)?;
@@ -87,7 +109,7 @@ impl Ternary<'_> {
             }
         };
         check_scale(self.file, &self.name, scale)?;
-        Ok(Trits { tensor: self, scale, decode })
+        Ok(Trits { tensor: self, scale, taken, decode })
     }
 
     fn open_gguf<'t>(&self, ty: TensorType, bytes: &'t [u8]) -> Result<(f32, Decode<'t>), Error> {
@@ -327,7 +349,7 @@ fn tq1_0(block: &[u8; 54], out: &mut [i8]) {
         let mut power = 1u8;
         for _ in 0..trits {
             for (byte, trit) in bytes.iter().zip(&mut out) {
-                let digit = u16::from(byte.wrapping_mul(power)) * 3 >> 8;
+                let digit = (u16::from(byte.wrapping_mul(power)) * 3) >> 8;
                 *trit = digit as i8 - 1;
             }
             power = power.wrapping_mul(3);

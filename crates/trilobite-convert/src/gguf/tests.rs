@@ -1,1 +1,256 @@
+use trilobite_format::{Gguf, Metadata, TensorType, Value, Writer, ternary as tail};
 
+use crate::testing::*;
+use crate::{Checkpoint, Error, Head, Layout, Options, Quantize, Report};
+
+/// A GGUF file in parts, to be changed and written again.
+struct Parts {
+    metadata: Metadata,
+    tensors: Vec<(String, TensorType, Vec<u64>, Vec<u8>)>,
+}
+
+impl Parts {
+    fn of(file: &[u8]) -> Parts {
+        let gguf = Gguf::parse(file).unwrap();
+        let tensor = |info: &trilobite_format::TensorInfo| {
+            (info.name.clone(), info.ty, info.shape.clone(), info.bytes(file).to_vec())
+        };
+        Parts {
+            metadata: gguf.metadata().clone(),
+            tensors: gguf.tensors().iter().map(tensor).collect(),
+        }
+    }
+
+    /// The file that another program would have written: without our keys.
+    fn foreign(file: &[u8]) -> Parts {
+        let mut parts = Parts::of(file);
+        parts.retain(|key| !key.starts_with("trilobite.") && !key.contains("attention.key_length"));
+        parts
+    }
+
+    fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        let mut kept = Metadata::new();
+        for (key, value) in self.metadata.iter().filter(|(key, _)| keep(key)) {
+            kept.insert(key, value.clone());
+        }
+        self.metadata = kept;
+    }
+
+    fn get(&mut self, name: &str) -> &mut (String, TensorType, Vec<u64>, Vec<u8>) {
+        self.tensors.iter_mut().find(|tensor| tensor.0 == name).unwrap()
+    }
+
+    fn push(&mut self, name: &str, shape: &[u64], values: &[f32]) {
+        self.tensors.push((name.to_owned(), TensorType::F32, shape.to_vec(), f32s(values)));
+    }
+
+    fn file(&self) -> Vec<u8> {
+        let index = self.tensors.iter().map(|(n, ty, shape, _)| (n.clone(), *ty, shape.clone()));
+        let mut writer = Writer::new(Vec::new(), &self.metadata, index.collect()).unwrap();
+        for (name, _, _, bytes) in &self.tensors {
+            writer.tensor(name, bytes).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    fn convert(&self, options: &Options) -> Result<(Vec<u8>, Report), Error> {
+        run(&Checkpoint::from_files(vec![("m.gguf".to_owned(), self.file().into())])?, options)
+    }
+
+    fn converted(&self) -> (Vec<u8>, Report) {
+        self.convert(&Options::default()).unwrap()
+    }
+
+    fn error(&self) -> String {
+        self.convert(&Options::default()).unwrap_err().to_string()
+    }
+}
+
+#[test]
+fn our_own_files_are_copied_byte_by_byte() {
+    let mut mixed = Tiny::llama();
+    mixed.config["quantization_config"]["modules_to_not_convert"] =
+        serde_json::json!(["v_proj", "lm_head"]);
+    mixed.set(block("self_attn.v_proj.weight"), "BF16", &[8, 16], bf16s(&[0.5; 128]));
+    mixed.tensors.retain(|(name, _)| !name.ends_with("v_proj.weight_scale"));
+    for tiny in [Tiny::bitnet(), Tiny::llama(), mixed] {
+        let file = tiny.converted();
+        assert!(Parts::of(&file).converted().0 == file);
+    }
+}
+
+#[test]
+fn foreign_files_keep_their_metadata_and_get_what_is_missing() {
+    let ours = Tiny::bitnet().converted();
+    let mut parts = Parts::foreign(&ours);
+    let mut metadata = Metadata::new();
+    for (key, value) in parts.metadata.iter() {
+        metadata.insert(key.replace("bitnet-b1.58.", "bitnet-25."), value.clone());
+    }
+    metadata.insert("general.architecture", "bitnet-25");
+    metadata.insert("general.author", "someone");
+    let tokens = (0..VOCAB).map(|i| format!("t{i}")).chain(["<|eot_id|>".to_owned()]);
+    metadata.insert("tokenizer.ggml.tokens", tokens.skip(1).collect::<Vec<_>>());
+    metadata.insert("tokenizer.ggml.model", "gpt2");
+    metadata.insert("tokenizer.ggml.bos_token_id", 0u32);
+    metadata.insert("tokenizer.ggml.eos_token_id", 1u32);
+    metadata.insert("tokenizer.chat_template", "Human: ... BITNETAssistant: <eos>");
+    parts.metadata = metadata;
+    parts.tensors.reverse();
+    let (file, report) = parts.converted();
+    assert_eq!(report.architecture, "bitnet-b1.58");
+    assert_eq!(report.notes.len(), 2);
+    assert_eq!(ternary(&file, "blk.0.ffn_down.weight"), ternary(&ours, "blk.0.ffn_down.weight"));
+    let gguf = Gguf::parse(&file).unwrap();
+    let metadata = gguf.metadata();
+    assert_eq!(gguf.tensors()[0].name, "token_embd.weight");
+    assert_eq!(metadata.u32("bitnet-b1.58.attention.key_length").unwrap(), Some(8));
+    assert!(metadata.iter().all(|(key, _)| !key.starts_with("bitnet-25")));
+    assert_eq!(metadata.str("general.author").unwrap(), Some("someone"));
+    assert_eq!(metadata.str("tokenizer.ggml.pre").unwrap(), Some("llama-bpe"));
+    assert_eq!(metadata.u32s("trilobite.eos_token_ids").unwrap(), Some(vec![1, 19]));
+    assert_eq!(metadata.str("trilobite.bos_token").unwrap(), Some("t1"));
+    contains(metadata.str("tokenizer.chat_template").unwrap().unwrap(), "capitalize");
+}
+
+#[test]
+fn scales_of_their_own_are_factors() {
+    let mut parts = Parts::foreign(&Tiny::bitnet().converted());
+    parts.push("blk.0.attn_q.scale", &[1], &[3.0]);
+    assert_eq!(ternary(&parts.converted().0, "blk.0.attn_q.weight").1, 1.5);
+    // Beside plain numbers they say that these are ternary.
+    let weights: Vec<f32> = trits(0, 256).into_iter().map(f32::from).collect();
+    let q = parts.get("blk.0.attn_q.weight");
+    (q.1, q.3) = (TensorType::F32, f32s(&weights));
+    assert_eq!(ternary(&parts.converted().0, "blk.0.attn_q.weight"), (trits(0, 256), 3.0));
+    parts.get("blk.0.attn_q.scale").3 = f32s(&[f32::NAN]);
+    contains(&parts.error(), "m.gguf: scale blk.0.attn_q.scale is NaN");
+}
+
+#[test]
+fn dense_projections_need_to_be_told_about() {
+    let mut parts = Parts::foreign(&Tiny::bitnet().converted());
+    let weights: Vec<f32> = trits(0, 256).into_iter().map(|t| f32::from(t) * 0.7).collect();
+    let q = parts.get("blk.0.attn_q.weight");
+    (q.1, q.3) = (TensorType::F32, f32s(&weights));
+    contains(&parts.error(), "dense tensor blk.0.attn_q.weight (F32) holds BitNet weights");
+    let absmean = Options { quantize: Some(Quantize::Absmean), ..Options::default() };
+    let (file, _) = parts.convert(&absmean).unwrap();
+    assert_eq!(ternary(&file, "blk.0.attn_q.weight"), (trits(0, 256), 0.7));
+}
+
+#[test]
+fn a_repeated_head_is_left_out() {
+    let plain = Tiny::bitnet().converted();
+    let mut parts = Parts::of(&plain);
+    let embedding = parts.get("token_embd.weight").clone();
+    parts.tensors.push(("output.weight".to_owned(), embedding.1, embedding.2, embedding.3));
+    let (file, report) = parts.converted();
+    assert!(file == plain);
+    contains(&report.notes[0], "output.weight repeats the embedding");
+    parts.get("output.weight").3[0] ^= 1;
+    assert!(Gguf::parse(&parts.converted().0).unwrap().tensor("output.weight").is_some());
+}
+
+#[test]
+fn a_q8_0_head_stays_one() {
+    let mut tiny = Tiny::bitnet();
+    // Rows of 32, which are whole blocks.
+    tiny.config["hidden_size"] = serde_json::json!(32);
+    for (i, (name, rows, cols)) in PROJECTIONS.into_iter().enumerate() {
+        let (rows, cols) = if matches!(i, 3 | 6) { (32, cols) } else { (rows, 32) };
+        *tiny.get(&(block(name) + ".weight")) = pack(&trits(1, rows * cols), rows, cols);
+    }
+    tiny.config["head_dim"] = serde_json::json!(8);
+    for norm in ["input_layernorm", "post_attention_layernorm"] {
+        tiny.set(block(norm) + ".weight", "F32", &[32], f32s(&[1.0; 32]));
+    }
+    tiny.set("model.norm.weight", "F32", &[32], f32s(&[1.0; 32]));
+    let values: Vec<f32> = (0..VOCAB * 32).map(|i| (i as f32 - 320.0) / 64.0).collect();
+    tiny.set("model.embed_tokens.weight", "F32", &[VOCAB, 32], f32s(&values));
+    let q8 = Options { head: Head::Q8_0, ..Options::default() };
+    let (file, report) = tiny.convert(&q8).unwrap();
+    contains(&report.notes[0], "token_embd.weight was stored as Q8_0 with rounding; it was F32");
+    let gguf = Gguf::parse(&file).unwrap();
+    let info = gguf.tensor("token_embd.weight").unwrap();
+    for (block, values) in info.bytes(&file).chunks(34).zip(values.chunks(32)) {
+        let scale = half::f16::from_le_bytes([block[0], block[1]]).to_f32();
+        for (&code, value) in block[2..].iter().zip(values) {
+            assert!((f32::from(code as i8) * scale - value).abs() <= 0.51 * scale);
+        }
+    }
+    assert!(Parts::of(&file).converted().0 == file);
+    assert!(Parts::of(&file).convert(&q8).unwrap().0 == file);
+    let f16 = Options { head: Head::F16, ..Options::default() };
+    contains(&Parts::of(&file).convert(&f16).unwrap_err().to_string(), "the source has it as Q8_0");
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    type Change = fn(&mut Parts);
+    let set = |key: &'static str, value: Value| {
+        move |parts: &mut Parts| parts.metadata.insert(key, value.clone())
+    };
+    let ours = Tiny::bitnet().converted();
+    let error = |change: &dyn Fn(&mut Parts)| {
+        let mut parts = Parts::foreign(&ours);
+        change(&mut parts);
+        parts.error()
+    };
+    let metadata: [(&str, Value, &str); 9] = [
+        ("general.architecture", "qwen2".into(), "`general.architecture` is \"qwen2\", expected"),
+        ("general.architecture", 5u32.into(), "key \"general.architecture\" is u32"),
+        ("split.count", 2u16.into(), "`split.count` is 2"),
+        ("bitnet-b1.58.rope.scaling.type", "yarn".into(), "rope.scaling.type` is \"yarn\""),
+        ("bitnet-b1.58.embedding_length", 0u32.into(), "embedding_length` is 0"),
+        ("bitnet-b1.58.attention.head_count_kv", 3u32.into(), "head_count_kv` is 3"),
+        ("bitnet-b1.58.rope.dimension_count", 4u32.into(), "value_length` is 8"),
+        (
+            "bitnet-b1.58.rope.freq_base",
+            f32::NAN.into(),
+            "rope.freq_base` is f32, expected positive",
+        ),
+        (
+            "tokenizer.ggml.eos_token_id",
+            20u32.into(),
+            "eos_token_id` is 20, expected an id below 20",
+        ),
+    ];
+    for (key, value, expected) in metadata {
+        contains(&error(&set(key, value)), expected);
+    }
+    let tensors: [(Change, &str); 7] = [
+        (
+            |p| p.get("output_norm.weight").0 = "output_nrm.weight".to_owned(),
+            "tensor output_norm.weight is missing",
+        ),
+        (|p| p.push("blk.0.attn_q.bias", &[1], &[0.0]), "unexpected tensor blk.0.attn_q.bias"),
+        (|p| p.get("output_norm.weight").2 = vec![1, 16], "has shape [1, 16], expected [16]"),
+        (
+            |p| p.get("blk.0.attn_q.weight").3[7] |= 0b11,
+            "m.gguf: tensor blk.0.attn_q.weight is said to be ternary",
+        ),
+        (
+            |p| p.get("blk.0.attn_q.weight").3[64..].copy_from_slice(&tail::tail(f32::INFINITY)),
+            "scale blk.0.attn_q.weight is inf",
+        ),
+        (
+            |p| p.get("blk.0.attn_norm.weight").3[..4].copy_from_slice(&f32s(&[f32::NAN])),
+            "attn_norm.weight holds NaN at element 0",
+        ),
+        (|p| p.get("token_embd.weight").1 = TensorType::I2R, "token_embd.weight has type I2_R"),
+    ];
+    for (change, expected) in tensors {
+        let message = error(&|parts: &mut Parts| {
+            change(parts);
+            let embedding = parts.get("token_embd.weight");
+            let len = embedding.1.byte_len(&embedding.2).unwrap_or(0);
+            embedding.3.resize(len as usize, 0);
+        });
+        contains(&message, expected);
+    }
+    let strict = Options { layout: Layout::I2S, ..Options::default() };
+    assert!(Parts::of(&ours).convert(&strict).is_ok());
+    let cut = Checkpoint::from_files(vec![("m.gguf".to_owned(), ours[..900].to_vec().into())]);
+    contains(&run(&cut.unwrap(), &strict).unwrap_err().to_string(), "m.gguf: ");
+}

@@ -35,6 +35,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     builder.embedding_and_blocks()?;
     builder.head()?;
     builder.shards.require_empty()?;
+    builder.note_unused_options();
     let Builder { source, tensors, mut notes, .. } = builder;
 
     let mut metadata = Metadata::new();
@@ -115,6 +116,15 @@ impl<'a> Builder<'a, '_> {
         plan::choose_head(&mut self.tensors, self.options.head, &mut self.notes)
     }
 
+    fn note_unused_options(&mut self) {
+        let stated = !matches!(self.source.quantization, Quantization::Unstated);
+        if stated && self.options.quantize.is_some() {
+            self.notes.push(
+                "--quantize has no effect: the checkpoint says how it is quantised".to_owned(),
+            );
+        }
+    }
+
     fn norm(&mut self, name: String, module: &str, shape: &[u64]) -> Result<(), Error> {
         let view = self.shards.require_shape(&format!("{module}.weight"), shape)?;
         if view.dtype.float_type().is_none() {
@@ -179,7 +189,7 @@ impl<'a> Builder<'a, '_> {
             }
             _ if packed => {
                 return Err(view.dtype_error(
-                    "BF16, F16 or F32, for config.json has no quantization_config with packed weights",
+                    "BF16, F16 or F32, for config.json does not say how packed weights are scaled",
                 ));
             }
             Quantization::Online => Encoding::Master { view: view.clone() },

@@ -1,1 +1,368 @@
+use serde_json::json;
+use trilobite_format::{Gguf, Metadata, TensorType};
 
+use crate::testing::*;
+use crate::{Head, Layout, Options, Quantize};
+
+const ABSMEAN: Options =
+    Options { layout: Layout::Auto, head: Head::Source, quantize: Some(Quantize::Absmean) };
+
+/// The names in the output, in the order of `PROJECTIONS`.
+const OUTPUT: [&str; 7] =
+    ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+
+fn output(i: usize) -> String {
+    format!("blk.0.{}.weight", OUTPUT[i])
+}
+
+fn metadata(file: &[u8]) -> Metadata {
+    Gguf::parse(file).unwrap().metadata().clone()
+}
+
+/// `heads x 2 x half` rows as `heads x half x 2`.
+fn permuted(trits: &[i8], cols: usize, heads: usize) -> Vec<i8> {
+    let rows: Vec<&[i8]> = trits.chunks(cols).collect();
+    let half = rows.len() / heads / 2;
+    let mut out = Vec::new();
+    for head in 0..heads {
+        for pair in 0..half {
+            for member in 0..2 {
+                out.extend(rows[head * 2 * half + member * half + pair]);
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn packed_weights_are_multiplied_by_their_scale() {
+    let file = Tiny::bitnet().converted();
+    for (i, (_, rows, cols)) in PROJECTIONS.into_iter().enumerate() {
+        let expected = (trits(i as u64, rows * cols), 0.5 + i as f32 / 8.0);
+        assert_eq!(ternary(&file, &output(i)), expected, "{}", output(i));
+    }
+    let gguf = Gguf::parse(&file).unwrap();
+    assert_eq!(gguf.tensors().len(), 13);
+    assert_eq!(gguf.tensor("token_embd.weight").unwrap().ty, TensorType::Bf16);
+    assert_eq!(dense(&file, "output_norm.weight"), [2.0; HIDDEN as usize]);
+    assert_eq!(dense(&file, "blk.0.ffn_sub_norm.weight"), [1.0; FFN as usize]);
+    let metadata = gguf.metadata();
+    assert_eq!(metadata.str("general.architecture").unwrap(), Some("bitnet-b1.58"));
+    for (key, value) in [("embedding_length", 16), ("attention.key_length", 8), ("vocab_size", 20)]
+    {
+        assert_eq!(metadata.u32(&format!("bitnet-b1.58.{key}")).unwrap(), Some(value));
+    }
+}
+
+#[test]
+fn the_old_linear_class_divides_and_llama_permutes() {
+    let file = Tiny::llama().converted();
+    for (i, (_, rows, cols)) in PROJECTIONS.into_iter().enumerate() {
+        let mut expected = trits(i as u64, rows * cols);
+        if i < 2 {
+            expected = permuted(&expected, cols as usize, 2 - i);
+        }
+        let scale = 1.0 / (0.5 + i as f32 / 8.0);
+        assert_eq!(ternary(&file, &output(i)), (expected, scale), "{}", output(i));
+    }
+    assert_eq!(dense(&file, "output.weight")[1], 3.0 - 1.0 / 16.0);
+}
+
+#[test]
+fn ternary_weights_may_be_stored_as_numbers() {
+    let mut tiny = Tiny::bitnet();
+    let weights: Vec<f32> = trits(0, 256).into_iter().map(f32::from).collect();
+    tiny.set(block("self_attn.q_proj.weight"), "BF16", &[16, 16], bf16s(&weights));
+    let bytes = trits(1, 128).into_iter().map(|t| t as u8).collect();
+    tiny.set(block("self_attn.k_proj.weight"), "I8", &[8, 16], bytes);
+    assert_eq!(tiny.converted(), Tiny::bitnet().converted());
+
+    tiny.get(&block("self_attn.q_proj.weight")).2[2 * 35 + 1] = 0x40;
+    contains(
+        &tiny.error(),
+        "model.safetensors: tensor model.layers.0.self_attn.q_proj.weight is said to be ternary, \
+         but holds",
+    );
+    contains(&tiny.error(), "at row 2, column 3");
+}
+
+#[test]
+fn masters_are_quantised_by_their_mean_magnitude() {
+    let mut tiny = Tiny::bitnet().with_dense(|i, e| (e as f32 - 100.0) * 0.01 * (i + 1) as f32);
+    tiny.config["quantization_config"]["quantization_mode"] = json!("online");
+    let file = tiny.converted();
+    let mean = (0..256).map(|e| ((e as f32 - 100.0) * 0.01).abs() as f64).sum::<f64>() / 256.0;
+    let (trits, scale) = ternary(&file, "blk.0.attn_q.weight");
+    assert!((f64::from(scale) - mean).abs() < 1e-6);
+    for (e, trit) in trits.into_iter().enumerate() {
+        let ratio = (e as f32 - 100.0) * 0.01 / scale;
+        assert_eq!(f32::from(trit), ratio.round_ties_even().clamp(-1.0, 1.0), "{e}");
+    }
+}
+
+#[test]
+fn checkpoints_of_1bitllm_are_known_by_their_class() {
+    let mut tiny = Tiny::bitnet().with_dense(|_, e| e as f32 - 50.0);
+    tiny.config["architectures"] = json!(["BitnetForCausalLM"]);
+    tiny.config["model_type"] = json!("llama");
+    tiny.config["hidden_act"] = json!("silu");
+    tiny.config.as_object_mut().unwrap().remove("quantization_config");
+    tiny.rename(&block("self_attn.attn_sub_norm.weight"), &block("self_attn.inner_attn_ln.weight"));
+    tiny.rename(&block("mlp.ffn_sub_norm.weight"), &block("mlp.ffn_layernorm.weight"));
+    let file = tiny.converted();
+    assert_eq!(metadata(&file).str("general.architecture").unwrap(), Some("bitnet"));
+    assert_eq!(ternary(&file, "blk.0.attn_q.weight").0[0], -1);
+    // As a Llama it would lose its norms and its quantisation.
+    tiny.config["architectures"] = json!(["LlamaForCausalLM"]);
+    contains(&tiny.error(), "nothing says that the dense tensor");
+}
+
+#[test]
+fn dense_llamas_are_quantised_only_when_told() {
+    let mut tiny = Tiny::llama();
+    tiny.config.as_object_mut().unwrap().remove("quantization_config");
+    let mut ternary_dense =
+        tiny.clone().with_dense(|i, e| f32::from(trits(i as u64, 400)[e]) * 0.3125);
+    let masters = tiny.with_dense(|_, e| e as f32 - 50.0);
+    let message = ternary_dense.error();
+    contains(&message, "config.json: nothing says that the dense tensor");
+    contains(&message, "model.layers.0.self_attn.q_proj.weight (F32)");
+    contains(&message, "--quantize absmean");
+
+    let (file, report) = ternary_dense.convert(&ABSMEAN).unwrap();
+    assert_eq!(ternary(&file, "blk.0.ffn_up.weight"), (trits(5, 400)[..384].to_vec(), 0.3125));
+    assert_eq!(report.notes.last().unwrap(), "7 dense projections were ternary and kept exactly");
+    let (_, report) = masters.convert(&ABSMEAN).unwrap();
+    assert_eq!(report.notes.last().unwrap(), "7 dense projections were quantised by absmean");
+
+    ternary_dense.config["is_bitnet_config"] = json!(true);
+    let (stated, report) = ternary_dense.convert(&Options::default()).unwrap();
+    assert_eq!(ternary(&stated, "blk.0.ffn_up.weight"), ternary(&file, "blk.0.ffn_up.weight"));
+    assert_eq!(report.notes.last().unwrap(), "7 dense projections were ternary and kept exactly");
+}
+
+#[test]
+fn modules_that_are_not_to_be_converted_stay_dense() {
+    let mut tiny = Tiny::llama();
+    tiny.config["quantization_config"]["modules_to_not_convert"] = json!(["q_proj", "lm_head"]);
+    contains(&tiny.error(), "q_proj.weight has type U8, expected BF16, F16 or F32");
+    let weights: Vec<f32> = (0..256).map(|e| (e / 16) as f32).collect();
+    tiny.set(block("self_attn.q_proj.weight"), "BF16", &[16, 16], bf16s(&weights));
+    contains(&tiny.error(), "unexpected tensor model.layers.0.self_attn.q_proj.weight_scale");
+    tiny.tensors.retain(|(name, _)| !name.ends_with("q_proj.weight_scale"));
+    let (file, report) = tiny.convert(&Options::default()).unwrap();
+    let first: Vec<f32> = dense(&file, "blk.0.attn_q.weight").into_iter().step_by(16).collect();
+    let heads = [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15];
+    assert_eq!(first, heads.map(|row| row as f32));
+    contains(&report.notes[0], "q_proj.weight is not converted");
+}
+
+#[test]
+fn a_head_that_is_not_excluded_is_ternary() {
+    let mut tiny = Tiny::llama();
+    tiny.config["quantization_config"]["modules_to_not_convert"] = json!([]);
+    contains(&tiny.error(), "tensor lm_head.weight_scale is missing");
+    tiny.rename("lm_head.weight", "old");
+    tiny.tensors.retain(|(name, _)| name != "old");
+    tiny.tensors.push(("lm_head.weight".to_owned(), pack(&trits(9, 320), 20, 16)));
+    tiny.set("lm_head.weight_scale", "F32", &[1], f32s(&[4.0]));
+    let file = tiny.converted();
+    assert_eq!(ternary(&file, "output.weight"), (trits(9, 320), 0.25));
+    let q8 = Options { head: Head::Q8_0, ..Options::default() };
+    let (_, report) = tiny.convert(&q8).unwrap();
+    contains(&report.notes[0], "output.weight is ternary and stays so");
+}
+
+#[test]
+fn a_tied_head_may_be_repeated_but_not_differ() {
+    let mut tiny = Tiny::bitnet();
+    let plain = tiny.converted();
+    let mut head = tiny.get("model.embed_tokens.weight").clone();
+    tiny.set("lm_head.weight", "BF16", &head.1, head.2.clone());
+    let (file, report) = tiny.convert(&Options::default()).unwrap();
+    assert_eq!(file, plain);
+    contains(&report.notes[0], "lm_head.weight repeats the embedding");
+    head.2[7] ^= 1;
+    tiny.set("lm_head.weight", "BF16", &head.1, head.2);
+    contains(&tiny.error(), "lm_head.weight differs from the embedding");
+    // Where the file does not say, the tensors do.
+    tiny.config.as_object_mut().unwrap().remove("tie_word_embeddings");
+    assert!(Gguf::parse(&tiny.converted()).unwrap().tensor("output.weight").is_some());
+    tiny.tensors.retain(|(name, _)| name != "lm_head.weight");
+    assert_eq!(tiny.converted(), plain);
+}
+
+#[test]
+fn heads_are_stored_in_the_type_asked_for() {
+    let tiny = Tiny::bitnet();
+    let with = |head| tiny.convert(&Options { head, ..Options::default() });
+    let ty = |file: &[u8]| Gguf::parse(file).unwrap().tensor("token_embd.weight").unwrap().ty;
+    let source = dense(&tiny.converted(), "token_embd.weight");
+    let (file, report) = with(Head::F32).unwrap();
+    assert_eq!((ty(&file), dense(&file, "token_embd.weight")), (TensorType::F32, source));
+    contains(&report.notes[0], "token_embd.weight was stored as F32 exactly; it was BF16");
+    let (file, report) = with(Head::F16).unwrap();
+    assert_eq!(ty(&file), TensorType::F16);
+    contains(&report.notes[0], "with rounding");
+    // Rows of 16 are no whole blocks of Q8_0.
+    contains(&with(Head::Q8_0).unwrap_err().to_string(), "cannot be stored as Q8_0");
+
+    let mut large = Tiny::bitnet();
+    large.get("model.embed_tokens.weight").2[..2].copy_from_slice(&bf16s(&[1e5]));
+    let f16 = Options { head: Head::F16, ..Options::default() };
+    let message = large.convert(&f16).unwrap_err().to_string();
+    contains(&message, "token_embd.weight cannot be stored as F16: it holds 99840, beyond");
+}
+
+#[test]
+fn shapes_that_i2_s_cannot_hold_are_padded_or_refused() {
+    let mut tiny = Tiny::bitnet();
+    tiny.config["num_attention_heads"] = json!(1);
+    tiny.config["head_dim"] = json!(4);
+    for (name, rows, cols) in
+        [("q_proj", 4, 16), ("k_proj", 4, 16), ("v_proj", 4, 16), ("o_proj", 16, 4)]
+    {
+        let name = block(&format!("self_attn.{name}.weight"));
+        *tiny.get(&name) = pack(&trits(3, rows * cols), rows, cols);
+    }
+    tiny.set(block("self_attn.attn_sub_norm.weight"), "F32", &[4], f32s(&[1.0; 4]));
+    let file = tiny.converted();
+    let info = Gguf::parse(&file).unwrap().tensor("blk.0.attn_output.weight").unwrap().clone();
+    assert_eq!((info.ty, info.range.len()), (TensorType::I2R, 16 * 32 + 32));
+    assert_eq!(ternary(&file, "blk.0.attn_output.weight").0, trits(3, 64));
+    let strict = Options { layout: Layout::I2S, ..Options::default() };
+    contains(
+        &tiny.convert(&strict).unwrap_err().to_string(),
+        "blk.0.attn_q.weight of shape [4, 16] cannot be stored as I2_S",
+    );
+}
+
+#[test]
+fn both_dialects_of_rope_are_read() {
+    let mut tiny = Tiny::llama();
+    let plain = tiny.converted();
+    tiny.config["rope_scaling"] = json!(null);
+    assert_eq!(tiny.converted(), plain);
+    tiny.config.as_object_mut().unwrap().remove("rope_theta");
+    tiny.config["rope_parameters"] = json!({"rope_theta": 10000, "rope_type": "default"});
+    assert_eq!(tiny.converted(), plain);
+
+    tiny.config["rope_parameters"] = json!({"rope_theta": 10000.0, "rope_type": "llama3",
+        "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 1024});
+    let file = tiny.converted();
+    // Wavelengths of 2 pi * 10000^(i / 4): 6.3 and 62.8 are kept (below 256), 628 lies between,
+    // 6283 is divided by the factor.
+    let smooth = (1024.0 / 628.3185 - 1.0) / 3.0;
+    let expected = [1.0, 1.0, 1.0 / ((1.0 - smooth) / 8.0 + smooth), 8.0];
+    for (found, expected) in dense(&file, "rope_freqs.weight").into_iter().zip(expected) {
+        assert!((found - expected as f32).abs() < 1e-5, "{found} {expected}");
+    }
+    tiny.config["rope_scaling"] = json!({"type": "yarn", "factor": 4.0});
+    contains(&tiny.error(), "config.json: `rope_scaling.type`: \"yarn\" is not supported");
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    type Change = fn(&mut Tiny);
+    let cases: [(Change, &str); 30] = [
+        (
+            |t| t.config["hidden_act"] = json!("silu"),
+            "`hidden_act` is \"silu\", expected \"relu2\"",
+        ),
+        (|t| t.config["hidden_act"] = json!("gelu"), "`hidden_act` is \"gelu\""),
+        (|t| t.config["architectures"] = json!(["Qwen2ForCausalLM"]), "Qwen2ForCausalLM"),
+        (|t| t.config["hidden_size"] = json!(null), "`hidden_size` is missing"),
+        (|t| t.config["hidden_size"] = json!(-16), "`hidden_size` is -16"),
+        (|t| t.config["hidden_size"] = json!(1u64 << 40), "`hidden_size` is 1099511627776"),
+        (|t| t.config["vocab_size"] = json!("many"), "`vocab_size` is \"many\""),
+        (
+            |t| t.config["vocab_size"] = json!(24),
+            "embed_tokens.weight has shape [20, 16], expected [24, 16]",
+        ),
+        (
+            |t| t.config["num_hidden_layers"] = json!(2),
+            "model.layers.1.input_layernorm.weight is missing",
+        ),
+        (
+            |t| t.config["num_key_value_heads"] = json!(3),
+            "`num_key_value_heads` is 3, expected a divisor",
+        ),
+        (|t| t.config["head_dim"] = json!(7), "`head_dim` is 7"),
+        (|t| t.config["rms_norm_eps"] = json!(0), "`rms_norm_eps` is 0"),
+        (|t| t.config["attention_bias"] = json!(true), "`attention_bias`: true is not supported"),
+        (
+            |t| t.config["quantization_config"]["quant_method"] = json!("gptq"),
+            "quant_method` is \"gptq\"",
+        ),
+        (|t| t.config["quantization_config"]["use_rms_norm"] = json!(true), "use_rms_norm`: true"),
+        (
+            |t| t.config["quantization_config"]["linear_class"] = json!("x"),
+            "linear_class` is \"x\"",
+        ),
+        (
+            |t| t.config["quantization_config"]["quantization_mode"] = json!("x"),
+            "quantization_mode` is \"x\"",
+        ),
+        (
+            |t| t.config["quantization_config"]["quantization_mode"] = json!("online"),
+            "q_proj.weight has type U8",
+        ),
+        (
+            |t| t.config["quantization_config"]["modules_to_not_convert"] = json!([".*"]),
+            "plain module names",
+        ),
+        (
+            |t| t.config["quantization_config"] = json!(null),
+            "does not say how packed weights are scaled",
+        ),
+        (|t| t.config["eos_token_id"] = json!(20), "`eos_token_id` is 20"),
+        (
+            |t| t.rename("model.norm.weight", "model.final_norm.weight"),
+            "tensor model.norm.weight is missing",
+        ),
+        (
+            |t| t.set("model.extra.weight", "F32", &[1], f32s(&[0.0])),
+            "unexpected tensor model.extra.weight",
+        ),
+        (
+            |t| t.tensors.retain(|(n, _)| !n.ends_with("k_proj.weight_scale")),
+            "k_proj.weight_scale is missing",
+        ),
+        (
+            |t| t.get(&block("mlp.up_proj.weight_scale")).2 = bf16s(&[f32::NAN]),
+            "up_proj.weight_scale is NaN",
+        ),
+        (
+            |t| t.get(&block("mlp.up_proj.weight_scale")).2 = bf16s(&[-1.0]),
+            "up_proj.weight_scale is -1",
+        ),
+        (
+            |t| t.get(&block("mlp.up_proj.weight_scale")).2 = bf16s(&[f32::INFINITY]),
+            "weight_scale is inf",
+        ),
+        (
+            |t| t.get(&block("mlp.up_proj.weight")).2[5] |= 0b1100,
+            "holds the code 3 at row 6, column 5",
+        ),
+        (
+            |t| t.get("model.norm.weight").2[12..16].copy_from_slice(&f32s(&[f32::NAN])),
+            "model.norm.weight holds NaN at element 3",
+        ),
+        (
+            |t| {
+                t.get("model.embed_tokens.weight").2[6..8].copy_from_slice(&bf16s(&[f32::INFINITY]))
+            },
+            "embed_tokens.weight holds inf at element 3",
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut tiny = Tiny::bitnet();
+        change(&mut tiny);
+        contains(&tiny.error(), expected);
+    }
+    let mut masters =
+        Tiny::bitnet().with_dense(|i, e| if (i, e) == (4, 33) { f32::NAN } else { 1.0 });
+    masters.config["quantization_config"]["quantization_mode"] = json!("online");
+    contains(&masters.error(), "mlp.gate_proj.weight holds NaN at element 33");
+}

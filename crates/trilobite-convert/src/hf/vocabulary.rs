@@ -1,5 +1,8 @@
 //! The vocabulary of a tokenizer.json, and its form in GGUF files.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use serde_json::Value;

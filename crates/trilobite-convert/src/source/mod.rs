@@ -40,6 +40,8 @@ pub struct Checkpoint {
     pub(crate) name: String,
     pub(crate) files: Vec<SourceFile>,
     pub(crate) kind: Kind,
+    /// The file that holds the weights where there is no index.
+    weights: String,
 }
 
 /// How a checkpoint's weights are stored.
@@ -92,7 +94,12 @@ impl Checkpoint {
         let file = map_file(path, path.display().to_string())?;
         let name = stem(path);
         if file.starts_with(&trilobite_format::MAGIC) {
-            return Ok(Checkpoint { name, files: vec![file], kind: Kind::Gguf });
+            return Ok(Checkpoint {
+                name,
+                files: vec![file],
+                kind: Kind::Gguf,
+                weights: String::new(),
+            });
         }
         if path.extension().is_some_and(|extension| extension == "safetensors") {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
@@ -118,7 +125,8 @@ impl Checkpoint {
             [only] if only.starts_with(&trilobite_format::MAGIC) => Kind::Gguf,
             _ => Kind::HuggingFace,
         };
-        let checkpoint = Checkpoint { name: "model".to_owned(), files, kind };
+        let checkpoint =
+            Checkpoint { name: "model".to_owned(), files, kind, weights: SINGLE.to_owned() };
         if kind == Kind::HuggingFace {
             checkpoint.require_weights("the set of files in memory")?;
         }
@@ -133,14 +141,18 @@ impl Checkpoint {
     /// Opens a folder, with `weights` as the only weights where given.
     fn open_folder(folder: &Path, weights: Option<&std::ffi::OsStr>) -> Result<Self, Error> {
         let resolved = folder.canonicalize().map_err(|source| read_error(folder, source))?;
-        let mut checkpoint =
-            Checkpoint { name: stem(&resolved), files: Vec::new(), kind: Kind::HuggingFace };
+        let mut checkpoint = Checkpoint {
+            name: stem(&resolved),
+            files: Vec::new(),
+            kind: Kind::HuggingFace,
+            weights: weights.map_or(SINGLE.into(), |name| name.to_string_lossy()).into_owned(),
+        };
         for name in SIDE_FILES {
             checkpoint.add(folder, name)?;
         }
         if let Some(weights) = weights {
-            let path = folder.join(weights);
-            checkpoint.files.push(map_file(&path, SINGLE.to_owned())?);
+            let map = map_file(&folder.join(weights), checkpoint.weights.clone())?;
+            checkpoint.files.push(map);
         } else if !checkpoint.add(folder, SINGLE)? && checkpoint.add(folder, INDEX)? {
             for shard in checkpoint.shard_names()? {
                 checkpoint.add(folder, &shard)?;
@@ -153,7 +165,7 @@ impl Checkpoint {
     fn require_weights(&self, path: &str) -> Result<(), Error> {
         let why = if self.file("config.json").is_none() {
             "it has no config.json"
-        } else if self.file(SINGLE).is_none() && self.file(INDEX).is_none() {
+        } else if self.file(&self.weights).is_none() && self.file(INDEX).is_none() {
             "it has neither model.safetensors nor model.safetensors.index.json (weights in \
              PyTorch's .bin files are not read)"
         } else {

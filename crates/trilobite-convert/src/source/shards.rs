@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Checkpoint, INDEX, SINGLE, safetensors};
+use super::{Checkpoint, INDEX, safetensors};
 use crate::Error;
 use crate::source::View;
 
@@ -14,7 +14,7 @@ use crate::source::View;
 pub(crate) struct Shards<'a> {
     tensors: BTreeMap<String, View<'a>>,
     /// The file to name for a tensor that is not there.
-    list: &'static str,
+    list: &'a str,
 }
 
 impl Checkpoint {
@@ -25,12 +25,12 @@ impl Checkpoint {
 
     /// Reads the headers of all shards and checks them against the index.
     pub(crate) fn shards(&self) -> Result<Shards<'_>, Error> {
-        if let Some(file) = self.file(SINGLE) {
+        if let Some(file) = self.file(&self.weights) {
             let views = safetensors::parse(&file.name, file)?;
             let tensors = views.into_iter().map(|view| (view.name.clone(), view)).collect();
-            return Ok(Shards { tensors, list: SINGLE });
+            return Ok(Shards { tensors, list: &file.name });
         }
-        let map = self.weight_map()?;
+        let (map, names) = (self.weight_map()?, self.shard_names()?);
         let disagree = |tensor: &str, why| Error::Index {
             index: INDEX.to_owned(),
             tensor: tensor.to_owned(),
@@ -42,7 +42,7 @@ impl Checkpoint {
             }
         }
         let mut tensors: BTreeMap<String, View<'_>> = BTreeMap::new();
-        for name in self.shard_names()? {
+        for name in names {
             let Some(file) = self.file(&name) else { continue };
             for view in safetensors::parse(&file.name, file)? {
                 if let Some(other) = tensors.get(&view.name) {

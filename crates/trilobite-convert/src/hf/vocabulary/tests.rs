@@ -1,0 +1,153 @@
+use serde_json::{Value, json};
+use trilobite_format::Gguf;
+
+use super::*;
+use crate::testing::*;
+use crate::{Options, Report};
+
+const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// A byte-level tokenizer of 17 tokens for the vocabulary of 20.
+fn byte_level() -> Value {
+    let mut vocab: serde_json::Map<_, _> =
+        (0..12u8).map(|i| (char::from(b'a' + i).to_string(), json!(i))).collect();
+    vocab.insert("ab".to_owned(), json!(12));
+    vocab.insert("abc".to_owned(), json!(13));
+    let added =
+        |id, content: &str, special| json!({"id": id, "content": content, "special": special});
+    json!({
+        "added_tokens": [added(14, "<s>", true), added(15, "</s>", true),
+            added(16, "<|eot_id|>", true), added(17, "<tool>", false)],
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": LLAMA_3}}, {"type": "ByteLevel", "use_regex": false}]},
+        "post_processor": {"type": "TemplateProcessing", "single": [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A"}}]},
+        "model": {"type": "BPE", "vocab": vocab, "merges": [["a", "b"], "ab c"]},
+    })
+}
+
+fn convert(change: impl FnOnce(&mut Tiny)) -> (Metadata, Report) {
+    let mut tiny = Tiny::bitnet();
+    change(&mut tiny);
+    let (file, report) = tiny.convert(&Options::default()).unwrap();
+    (Gguf::parse(&file).unwrap().metadata().clone(), report)
+}
+
+#[test]
+fn a_byte_level_tokenizer_travels_whole_and_as_arrays() {
+    let (metadata, report) = convert(|tiny| tiny.file("tokenizer.json", byte_level()));
+    let text = metadata.str("tokenizer.huggingface.json").unwrap().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(text).unwrap(), byte_level());
+    let str = |key: &str| metadata.str(&format!("tokenizer.ggml.{key}")).unwrap();
+    assert_eq!((str("model"), str("pre")), (Some("gpt2"), Some("llama-bpe")));
+    let tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap();
+    assert_eq!(tokens[..2], ["a", "b"]);
+    assert_eq!(tokens[13..], ["abc", "<s>", "</s>", "<|eot_id|>", "<tool>", "[PAD18]", "[PAD19]"]);
+    let types = metadata.i32s("tokenizer.ggml.token_type").unwrap().unwrap();
+    assert_eq!(types[13..], [1, 3, 3, 3, 4, 5, 5]);
+    assert_eq!(metadata.strings("tokenizer.ggml.merges").unwrap().unwrap(), ["a b", "ab c"]);
+    assert!(metadata.get("tokenizer.ggml.scores").is_none());
+    assert_eq!(report.notes, ["no end-of-text token is known: generation stops at its limit only"]);
+}
+
+#[test]
+fn a_tokenizer_with_byte_fallback_has_scores() {
+    let mut tokenizer = byte_level();
+    tokenizer["model"]["byte_fallback"] = json!(true);
+    tokenizer["model"]["unk_token"] = json!("a");
+    tokenizer["model"]["vocab"]["<0x0A>"] = json!(18);
+    let (metadata, _) = convert(|tiny| tiny.file("tokenizer.json", tokenizer));
+    assert_eq!(metadata.str("tokenizer.ggml.model").unwrap(), Some("llama"));
+    let scores = metadata.f32s("tokenizer.ggml.scores").unwrap().unwrap();
+    assert_eq!(scores[11..15], [0.0, -1.0, -2.0, 0.0]);
+    let types = metadata.i32s("tokenizer.ggml.token_type").unwrap().unwrap();
+    assert_eq!((types[0], types[1], types[18]), (2, 1, 6));
+}
+
+#[test]
+fn special_tokens_are_gathered_from_all_files() {
+    let (metadata, report) = convert(|tiny| {
+        tiny.config["eos_token_id"] = json!(3);
+        tiny.config["pad_token_id"] = json!(-1);
+        tiny.file("tokenizer.json", byte_level());
+        tiny.file(
+            "tokenizer_config.json",
+            json!({
+            "bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": "</s>",
+            "chat_template": [{"name": "tools", "template": "no"},
+                {"name": "default", "template": "{{ content }}<|eot_id|>"}]}),
+        );
+        tiny.file(
+            "generation_config.json",
+            json!({"eos_token_id": [4, 3], "do_sample": true,
+            "temperature": 0.5, "top_k": 40, "top_p": 0.75, "repetition_penalty": 1.25}),
+        );
+    });
+    assert!(report.notes.is_empty(), "{:?}", report.notes);
+    assert_eq!(metadata.u32s("trilobite.eos_token_ids").unwrap(), Some(vec![3, 4, 15, 16]));
+    for (key, id) in [("bos", 14), ("eos", 3), ("padding", 15)] {
+        assert_eq!(metadata.u32(&format!("tokenizer.ggml.{key}_token_id")).unwrap(), Some(id));
+    }
+    assert_eq!(metadata.bool("tokenizer.ggml.add_bos_token").unwrap(), Some(true));
+    assert_eq!(metadata.str("trilobite.bos_token").unwrap(), Some("<s>"));
+    assert_eq!(metadata.str("trilobite.eos_token").unwrap(), Some("</s>"));
+    let template = metadata.str("tokenizer.chat_template").unwrap();
+    assert_eq!(template, Some("{{ content }}<|eot_id|>"));
+    let number = |key: &str| metadata.f32(&format!("trilobite.generation.{key}")).unwrap();
+    assert_eq!(
+        ["temperature", "top_p", "repetition_penalty"].map(number),
+        [0.5, 0.75, 1.25].map(Some)
+    );
+    assert_eq!(metadata.u32("trilobite.generation.top_k").unwrap(), Some(40));
+    assert_eq!(metadata.bool("trilobite.generation.do_sample").unwrap(), Some(true));
+}
+
+#[test]
+fn a_template_of_its_own_file_comes_first() {
+    let (metadata, _) = convert(|tiny| {
+        tiny.file("tokenizer_config.json", json!({"chat_template": "old", "add_bos_token": false}));
+        tiny.files.push(("chat_template.jinja".to_owned(), b"new".to_vec()));
+        tiny.file("tokenizer.json", byte_level());
+    });
+    assert_eq!(metadata.str("tokenizer.chat_template").unwrap(), Some("new"));
+    assert_eq!(metadata.bool("tokenizer.ggml.add_bos_token").unwrap(), Some(false));
+}
+
+#[test]
+fn a_checkpoint_without_tokenizer_is_converted_with_a_note() {
+    let (metadata, report) = convert(|_| {});
+    assert!(metadata.get("tokenizer.huggingface.json").is_none());
+    assert_eq!(report.notes[0], "no tokenizer.json: the file runs with --tokens only");
+}
+
+#[test]
+fn other_kinds_of_tokenizer_travel_without_arrays() {
+    let mut tokenizer = byte_level();
+    tokenizer["model"] = json!({"type": "Unigram", "vocab": [["x", -1.0], ["y", -2.0]]});
+    let (metadata, report) = convert(|tiny| {
+        tiny.config["eos_token_id"] = json!(1);
+        tiny.file("tokenizer.json", tokenizer);
+    });
+    assert!(metadata.get("tokenizer.huggingface.json").is_some());
+    assert!(metadata.get("tokenizer.ggml.tokens").is_none());
+    contains(&report.notes[0], "no GGUF form");
+}
+
+#[test]
+fn a_tokenizer_that_does_not_fit_is_refused() {
+    let error = |change: &dyn Fn(&mut Value)| {
+        let mut tokenizer = byte_level();
+        change(&mut tokenizer);
+        let mut tiny = Tiny::bitnet();
+        tiny.file("tokenizer.json", tokenizer);
+        tiny.error()
+    };
+    contains(
+        &error(&|t| t["model"]["vocab"]["z"] = json!(20)),
+        "tokenizer.json: `model.vocab: \"z\"` is 20, expected an id below the vocab_size of \
+         config.json, 20",
+    );
+    contains(&error(&|t| t["added_tokens"][0]["id"] = json!(99)), "`added_tokens: \"<s>\"` is 99");
+    contains(&error(&|t| t["model"]["merges"][0] = json!(["a"])), "expected a list of pairs");
+    contains(&error(&|t| t["model"] = json!(null)), "`model` is missing");
+}

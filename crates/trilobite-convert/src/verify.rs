@@ -1,0 +1,100 @@
+//! Reading a written file back and comparing it with its source.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
+use trilobite_kernels::i2_s;
+
+use crate::model::{Data, Plan, Planned};
+use crate::options::{Progress, Stage};
+use crate::trits::{GROUP, Ternary};
+use crate::write::{Buffers, group_bytes, hex, layout};
+use crate::{Error, source};
+
+/// Compares a written file with the plan: every name, type, shape and metadata entry, and every
+/// ternary weight with the source, decoded once more. Returns what differs.
+pub(crate) fn verify(
+    plan: &Plan<'_>,
+    mut file: File,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Option<String>, Error> {
+    // Only the header's pages of the map are touched; tensors are read one at a time.
+    let header = source::map(&file).ok().and_then(|bytes| Gguf::parse(&bytes).ok());
+    let same = |gguf: &Gguf| {
+        *gguf.metadata() == plan.metadata && gguf.tensors().len() == plan.tensors.len()
+    };
+    let Some(gguf) = header.filter(same) else { return Ok(Some("the header".to_owned())) };
+
+    let total = plan.tensors.iter().map(Planned::byte_len).sum();
+    let mut done = 0;
+    let mut bytes = Vec::new();
+    for (tensor, info) in plan.tensors.iter().zip(gguf.tensors()) {
+        let described = (&info.name, info.ty, &info.shape);
+        let same = described == (&tensor.name, tensor.ty, &tensor.shape)
+            && match &tensor.data {
+                Data::Ternary(source) => {
+                    read(&mut file, info, &mut bytes).is_ok() && source.matches(info.ty, &bytes)?
+                }
+                // The hash of the whole file vouches for these.
+                Data::Dense(_) | Data::Blocks(_) | Data::Values(_) => true,
+            };
+        if !same {
+            return Ok(Some(format!("tensor {}", tensor.name)));
+        }
+        done += tensor.byte_len();
+        progress(Progress { stage: Stage::Verify, tensor: &tensor.name, done, total });
+    }
+    Ok(None)
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub(crate) fn sha256(mut file: File) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hash.finalize())),
+            n => hash.update(buffer.get(..n).unwrap_or_default()),
+        }
+    }
+}
+
+fn read(file: &mut File, info: &TensorInfo, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.resize(info.range.len(), 0);
+    file.seek(SeekFrom::Start(info.range.start as u64))?;
+    file.read_exact(bytes)
+}
+
+impl Ternary<'_> {
+    /// Whether the bytes of a written tensor hold exactly this tensor's trits and scale.
+    fn matches(&self, ty: TensorType, written: &[u8]) -> Result<bool, Error> {
+        let trits = self.open()?;
+        let layout = layout(ty);
+        let (rows, cols) = (self.rows, self.cols);
+        let Some((codes, scale)) = ternary::split(written) else { return Ok(false) };
+        let len = i2_s::packed_len(rows, cols, layout);
+        if len != Some(codes.len()) || scale.to_bits() != trits.scale.to_bits() {
+            return Ok(false);
+        }
+        let differs = codes
+            .par_chunks(group_bytes(cols, layout))
+            .enumerate()
+            .map_init(Default::default, |buffers: &mut Buffers, (i, codes)| {
+                let group = i * GROUP..((i + 1) * GROUP).min(rows);
+                let weights = group.len() * cols;
+                buffers.source.resize(weights, 0);
+                buffers.packed.resize(weights, 0);
+                trits.decode(group, &mut buffers.scratch, &mut buffers.source)?;
+                i2_s::unpack(codes, cols, layout, &mut buffers.packed);
+                Ok(buffers.packed != buffers.source)
+            })
+            .find_map_first(|result: Result<bool, Error>| match result {
+                Ok(false) => None,
+                other => Some(other),
+            });
+        differs.map_or(Ok(true), |result| result.map(|differs| !differs))
+    }
+}
