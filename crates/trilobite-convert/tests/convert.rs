@@ -11,9 +11,9 @@ fn golden(path: &str) -> PathBuf {
 
 fn in_memory(path: &Path) -> (Vec<u8>, Report) {
     let mut file = Vec::new();
-    let checkpoint = Checkpoint::open(path).unwrap();
-    let report = convert(&checkpoint, &Options::default(), &mut file, &mut |_| {}).unwrap();
-    (file, report)
+    let report = Checkpoint::open(path)
+        .and_then(|source| convert(&source, &Options::default(), &mut file, &mut |_| {}));
+    (file, report.expect("a good checkpoint converts"))
 }
 
 #[test]

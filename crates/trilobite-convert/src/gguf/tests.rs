@@ -254,3 +254,17 @@ fn what_does_not_fit_is_named() {
     let cut = Checkpoint::from_files(vec![("m.gguf".to_owned(), ours[..900].to_vec().into())]);
     contains(&run(&cut.unwrap(), &strict).unwrap_err().to_string(), "m.gguf: ");
 }
+
+#[test]
+fn a_header_with_any_byte_changed_never_panics() {
+    let ours = Tiny::bitnet().converted();
+    let data = Gguf::parse(&ours).unwrap().tensors()[0].range.start;
+    for at in 0..data {
+        for byte in [0, 2, 0x7f, 0xff] {
+            let mut file = ours.clone();
+            file[at] = byte;
+            let files = vec![("m.gguf".to_owned(), file.into())];
+            let _ = Checkpoint::from_files(files).and_then(|c| run(&c, &Options::default()));
+        }
+    }
+}

@@ -192,3 +192,26 @@ fn a_writer_that_fails_is_reported() {
     let error = crate::convert(&checkpoint, &Options::default(), Full, &mut |_| {}).unwrap_err();
     contains(&error.to_string(), "cannot write the output");
 }
+
+#[test]
+fn a_file_with_any_byte_changed_never_panics() {
+    let mut tiny = Tiny::llama();
+    tiny.file("tokenizer_config.json", json!({"chat_template": "x", "bos_token": "<s>"}));
+    tiny.file(
+        "tokenizer.json",
+        json!({"model": {"type": "BPE", "merges": [["a", "b"]],
+        "vocab": {"a": 0, "b": 1, "ab": 2}}, "added_tokens": [{"id": 3, "content": "<s>"}]}),
+    );
+    let files = tiny.all_files();
+    for changed in 0..files.len() {
+        // Of the weights only the header, which is as long as its first eight bytes say.
+        let len = files[changed].1.len().min(8 + 2048);
+        for at in 0..len {
+            for byte in [b'0', b'"', b']', 0xff] {
+                let mut files = files.clone();
+                files[changed].1.to_mut()[at] = byte;
+                let _ = Checkpoint::from_files(files).and_then(|c| run(&c, &Options::default()));
+            }
+        }
+    }
+}
