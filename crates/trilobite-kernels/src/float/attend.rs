@@ -3,6 +3,9 @@
 use super::elementwise::softmax;
 use super::simd::{LANES, Simd, pad};
 
+/// Elements of the output that are summed together, so that one's additions overlap the other's.
+const WIDE: usize = 2 * LANES;
+
 /// An element of the KV cache.
 pub(crate) trait Cell: Copy + Default {
     fn load<S: Simd>(simd: S, cells: &[Self; LANES]) -> S::Lanes;
@@ -39,24 +42,28 @@ pub(crate) fn attend<T: Cell>(
         *score = dot(simd, q, k) * scale;
     }
     softmax(simd, scores);
-    let (out, tail) = out.as_chunks_mut();
-    for (i, out) in out.iter_mut().enumerate() {
-        let mut acc = simd.splat(0.0);
+    for (i, out) in out.chunks_mut(WIDE).enumerate() {
+        let mut acc = [simd.splat(0.0); WIDE / LANES];
         for (score, v) in scores.iter().zip(v.chunks_exact(width)) {
-            let v = &v.as_chunks().0[i];
-            acc = simd.mul_add(T::load(simd, v), simd.splat(*score), acc);
+            let score = simd.splat(*score);
+            let v = &v[i * WIDE..][..out.len()];
+            let padded: [T; WIDE];
+            let v = match v.as_chunks().0 {
+                [v] => v,
+                _ => {
+                    padded = pad(v);
+                    &padded
+                }
+            };
+            for (acc, v) in acc.iter_mut().zip(v.as_chunks().0) {
+                *acc = simd.mul_add(T::load(simd, v), score, *acc);
+            }
         }
-        simd.store(acc, out);
-    }
-    if !tail.is_empty() {
-        let mut acc = simd.splat(0.0);
-        for (score, v) in scores.iter().zip(v.chunks_exact(width)) {
-            let v = pad(v.as_chunks::<LANES>().1);
-            acc = simd.mul_add(T::load(simd, &v), simd.splat(*score), acc);
+        for (acc, out) in acc.into_iter().zip(out.chunks_mut(LANES)) {
+            let mut values = [0.0; LANES];
+            simd.store(acc, &mut values);
+            out.copy_from_slice(&values[..out.len()]);
         }
-        let mut padded = [0.0; LANES];
-        simd.store(acc, &mut padded);
-        tail.copy_from_slice(&padded[..tail.len()]);
     }
 }
 
