@@ -7,11 +7,7 @@ use anyhow::Result;
 pub(crate) struct Args {}
 
 pub(crate) fn run(_: &Args) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    crate::shell(&cargo, &["fmt", "--all", "--check"])?;
-    crate::shell(
-        &cargo,
-        &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
-    )?;
-    crate::shell(&cargo, &["test", "--workspace"])
+    crate::shell("cargo", &["fmt", "--all", "--check"])?;
+    crate::shell("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    crate::shell("cargo", &["test", "--workspace"])
 }
