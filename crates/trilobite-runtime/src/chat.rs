@@ -18,7 +18,7 @@ const BITNET_2B_TEMPLATE: &str = "{% for message in messages %}{% if loop.first 
 const OUTDATED_BITNET_MARK: &str = "BITNETAssistant";
 
 /// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
@@ -133,5 +133,50 @@ impl serde_json::ser::Formatter for PythonJson {
 
     fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
         out.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Conversations as transformers renders them, by `models/golden/chat_templates.py`.
+    const CASES: &str = include_str!("../../../models/golden/chat_templates.json");
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        name: String,
+        template: String,
+        messages: Vec<Message>,
+        add_generation_prompt: bool,
+        rendered: Option<String>,
+    }
+
+    #[test]
+    fn templates_render_as_in_transformers() {
+        let cases: Vec<Case> = serde_json::from_str(CASES).unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let template = ChatTemplate {
+                source: case.template,
+                bos_token: "<s>".into(),
+                eos_token: "</s>".into(),
+                replaced: false,
+            };
+            let rendered = template.render(&case.messages, case.add_generation_prompt).ok();
+            assert_eq!(rendered, case.rendered, "{} {:?}", case.name, case.messages);
+        }
+    }
+
+    #[test]
+    fn refusals_carry_the_template_s_words() {
+        let template = ChatTemplate {
+            source: "{{ raise_exception('no system role') }}".into(),
+            bos_token: String::new(),
+            eos_token: String::new(),
+            replaced: false,
+        };
+        let error = template.render(&[], true).unwrap_err().to_string();
+        assert!(error.contains("no system role"), "{error}");
     }
 }
