@@ -9,7 +9,7 @@ const ALIGN: usize = 64;
 ///
 /// A row lies between at least [`BLOCK`] zeros on either side, so that a kernel may multiply whole
 /// weight blocks that begin before or end after the row.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Codes {
     data: Vec<i8>,
     /// Index of the first padded row in `data`, chosen for alignment.
@@ -31,14 +31,17 @@ pub struct CodesRow<'a> {
     pub sum: &'a mut i32,
 }
 
-fn stride(cols: usize) -> usize {
-    BLOCK + cols.next_multiple_of(ALIGN) + BLOCK
-}
-
 impl Codes {
     /// No tokens, with room for `max_tokens` of `max_cols` activations each.
     pub fn new(max_tokens: usize, max_cols: usize) -> Codes {
-        let mut codes = Codes::default();
+        let mut codes = Codes {
+            data: Vec::new(),
+            start: 0,
+            stride: 0,
+            cols: 0,
+            scales: Vec::new(),
+            sums: Vec::new(),
+        };
         codes.reset(max_tokens, max_cols);
         codes.reset(0, 0);
         codes
@@ -49,7 +52,8 @@ impl Codes {
     ///
     /// Codes, scales and sums are unspecified until filled; the zeros around the rows are there.
     pub fn reset(&mut self, tokens: usize, cols: usize) {
-        (self.stride, self.cols) = (stride(cols), cols);
+        self.cols = cols;
+        self.stride = BLOCK + cols.next_multiple_of(ALIGN) + BLOCK;
         let len = tokens * self.stride + ALIGN;
         if self.data.len() < len {
             self.data = vec![0; len];

@@ -50,7 +50,7 @@ impl Layout {
     }
 }
 
-/// The kernels for one instruction set. All of them give the same bits on every instruction set.
+/// The kernels for one instruction set. Each gives the same bits on every instruction set.
 ///
 /// Float sums have one order: element `i` goes to lane `i % 32` by fused multiply-add, then the
 /// lanes are added pairwise, 16 + 16, 8 + 8, and so on.
@@ -184,7 +184,8 @@ impl Kernels {
     /// `out[(t - tokens.start) * rows.len() + (r - rows.start)] = sum_k trit[r][k] * code[t][k]`.
     ///
     /// `packed` is a whole matrix of rows of `cols` weights in the given layout, and `x` holds
-    /// `cols` codes a token.
+    /// `cols` codes a token, fewer than 2^23. If `packed` holds codes that its layout does not use,
+    /// the sums are unspecified.
     pub fn ternary_gemm(
         &self,
         layout: Layout,

@@ -66,11 +66,13 @@ fn gemm_tokens<const R: usize, const T: usize>(
     stride: usize,
 ) -> usize {
     let Weights { layout, packed, cols, ref rows } = *weights;
-    let parts = (T * cols).div_ceil(ACTIVATIONS);
-    let step = cols.div_ceil(parts).div_ceil(BLOCK);
-    // Rows that begin at the same place within a block can share activations.
+    // Rows that begin at the same place within a block can share activations; others may touch
+    // one block more.
     let aligned = layout == Rows::Padded || cols.is_multiple_of(BLOCK);
-    for start in (0..cols.div_ceil(BLOCK) + usize::from(!aligned)).step_by(step) {
+    let blocks = cols.div_ceil(BLOCK) + usize::from(!aligned);
+    let parts = (T * blocks * BLOCK).div_ceil(ACTIVATIONS);
+    let step = blocks.div_ceil(parts);
+    for start in (0..blocks).step_by(step) {
         let mut r = rows.start;
         while r < rows.end {
             let (blocks, offset) = layout.blocks(r, cols);

@@ -28,17 +28,12 @@ pub enum Rows {
 }
 
 impl Rows {
-    /// Where row `row` begins: its first block, and the row's first element within that block.
-    fn start(self, row: usize, cols: usize) -> (usize, usize) {
-        match self {
-            Rows::Flat => (row * cols / BLOCK, row * cols % BLOCK),
-            Rows::Padded => (row * cols.div_ceil(BLOCK), 0),
-        }
-    }
-
     /// The blocks that row `row` touches, and the row's first element within the first of them.
     pub(crate) fn blocks(self, row: usize, cols: usize) -> (Range<usize>, usize) {
-        let (first, offset) = self.start(row, cols);
+        let (first, offset) = match self {
+            Rows::Flat => (row * cols / BLOCK, row * cols % BLOCK),
+            Rows::Padded => (row * cols.div_ceil(BLOCK), 0),
+        };
         (first..first + (offset + cols).div_ceil(BLOCK), offset)
     }
 }
