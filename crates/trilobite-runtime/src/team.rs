@@ -64,7 +64,7 @@ impl Team {
     }
 
     /// Number of threads.
-    pub fn len(&self) -> usize {
+    pub fn threads(&self) -> usize {
         self.members.len() + 1
     }
 
@@ -102,7 +102,7 @@ impl Team {
         fill: impl Fn(usize, Range<usize>, &mut Strip<'_, T>) + Sync,
     ) {
         assert!(width > 0 && out.len().is_multiple_of(width), "the matrix has whole rows");
-        let members = self.len();
+        let members = self.threads();
         let base = SendPtr(out.as_mut_ptr());
         let rows = out.len() / width;
         self.run(&|member| {
