@@ -2,6 +2,7 @@
 //!
 //! The checkpoints are those of `models/golden` and, when the environment variable `TRILOBITE_GOLDEN`
 //! names one, of another folder of the same layout.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod failures;
 mod fixture;
