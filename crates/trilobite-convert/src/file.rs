@@ -27,9 +27,11 @@ pub fn convert_file(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Report, Error> {
     let refuse = |why| Err(Error::OutputPath { path: out.to_owned(), why });
-    let Some(name) = out.file_name() else { return refuse("it names no file") };
-    if out.is_dir() {
-        return refuse("it is a folder");
+    if out.file_name().is_none() {
+        return refuse("it names no file");
+    }
+    if out.exists() && !out.is_file() {
+        return refuse("it is a folder or a device");
     }
     if checkpoint.contains(out) {
         return refuse("it is the source");
@@ -48,7 +50,7 @@ pub fn convert_file(
     // Before the file is made, so that a bad checkpoint costs nothing.
     let plan = write::plan(checkpoint, options)?;
     let failed = |source: io::Error| Error::Output { path: out.to_owned(), source };
-    let temporary = temporary(folder, name).map_err(failed)?;
+    let temporary = temporary(folder).map_err(failed)?;
     let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file());
     let (plan, report) =
         write::write(plan, &mut buffered, progress).map_err(|error| match error {
@@ -83,15 +85,12 @@ pub fn convert_file(
     Ok(report)
 }
 
-/// A hidden file beside the target, removed when it is dropped. It gets the permissions of an
+/// A hidden file in the target's folder, removed when it is dropped. It gets the permissions of an
 /// ordinary new file, not the private ones of temporary files.
-fn temporary(folder: &Path, name: &std::ffi::OsStr) -> io::Result<NamedTempFile> {
-    let prefix = format!(".{}.", name.to_string_lossy());
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".partial");
+    builder.prefix(".trilobite-").suffix(".partial");
     #[cfg(unix)]
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    #[cfg(unix)]
-    builder.permissions(permissions);
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)
 }

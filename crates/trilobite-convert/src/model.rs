@@ -128,6 +128,7 @@ impl Config {
 
 /// A file that is to be written: everything but the weights themselves.
 pub(crate) struct Plan<'a> {
+    pub(crate) arch: Arch,
     pub(crate) metadata: Metadata,
     pub(crate) tensors: Vec<Planned<'a>>,
     pub(crate) notes: Vec<String>,

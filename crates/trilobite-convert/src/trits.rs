@@ -126,9 +126,7 @@ impl Ternary<'_> {
             }
             _ => {
                 let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
-                let rows =
-                    if ty == TensorType::I2S { i2_s::Rows::Flat } else { i2_s::Rows::Padded };
-                Ok((scale, Decode::I2(codes, rows)))
+                Ok((scale, Decode::I2(codes, layout(ty))))
             }
         }
     }
@@ -257,6 +255,11 @@ fn convert(
     for (out, &w) in out.iter_mut().zip(wide.iter()) {
         *out = trit(w);
     }
+}
+
+/// How the kernels call a ternary type.
+pub(crate) fn layout(ty: TensorType) -> i2_s::Rows {
+    if ty == TensorType::I2S { i2_s::Rows::Flat } else { i2_s::Rows::Padded }
 }
 
 /// Refuses a scale that is not a positive finite number.

@@ -10,8 +10,8 @@ use trilobite_kernels::i2_s;
 
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Progress, Stage};
-use crate::trits::{GROUP, Ternary};
-use crate::write::{Buffers, group_bytes, hex, layout};
+use crate::trits::{GROUP, Ternary, layout};
+use crate::write::{Buffers, group_bytes, hex};
 use crate::{Error, source};
 
 /// Compares a written file with the plan: every name, type, shape and metadata entry, and every

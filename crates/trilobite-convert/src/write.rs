@@ -11,7 +11,7 @@ use trilobite_kernels::i2_s;
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Options, Progress, Report, Stage, TypeTotal};
 use crate::source::{Checkpoint, Kind};
-use crate::trits::{GROUP, Scratch, Taken, Trits};
+use crate::trits::{GROUP, Scratch, Taken, Trits, layout};
 use crate::{Error, gguf, hf};
 
 /// Converts a checkpoint and writes the GGUF file to `out`.
@@ -141,11 +141,6 @@ pub(crate) struct Buffers {
     pub(crate) packed: Vec<i8>,
 }
 
-/// How the kernels call a ternary type.
-pub(crate) fn layout(ty: TensorType) -> i2_s::Rows {
-    if ty == TensorType::I2S { i2_s::Rows::Flat } else { i2_s::Rows::Padded }
-}
-
 /// Code bytes of a group of rows, which are whole blocks in both layouts.
 pub(crate) fn group_bytes(cols: usize, layout: i2_s::Rows) -> usize {
     i2_s::packed_len(GROUP, cols, layout).unwrap_or(1)
@@ -172,13 +167,7 @@ fn report(plan: &Plan<'_>, file_bytes: u64, hash: &[u8]) -> Report {
         (weights > 0).then(|| bytes as f64 * 8.0 / weights as f64)
     };
     Report {
-        architecture: plan
-            .metadata
-            .str("general.architecture")
-            .ok()
-            .flatten()
-            .unwrap_or_default()
-            .to_owned(),
+        architecture: plan.arch.name().to_owned(),
         ternary_bits_per_weight: bits(true),
         bits_per_weight: bits(false).unwrap_or(0.0),
         types,

@@ -6,6 +6,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use half::f16;
 use trilobite_format::{Gguf, TensorInfo, TensorType};
 
 use crate::model::{Config, Data, Dense, Plan, Planned};
@@ -42,7 +43,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     }
     plan::choose_head(&mut tensors, options.head, &mut notes)?;
     let metadata = metadata::translate(&file.name, source, &config, &checkpoint.name, &mut notes)?;
-    Ok(Plan { metadata, tensors, notes })
+    Ok(Plan { arch: config.arch, metadata, tensors, notes })
 }
 
 struct Builder<'a, 'o> {
@@ -143,12 +144,27 @@ impl<'a> Builder<'a, '_> {
     fn dense(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
         let info = self.take(name, shape)?;
         let data = match info.ty {
-            TensorType::Q8_0 => Data::Blocks(info.bytes(self.bytes)),
+            TensorType::Q8_0 => Data::Blocks(self.q8_0(&info)?),
             _ => Data::Dense(Dense { view: self.view(&info)?, head_dim: None }),
         };
         let ty = info.ty;
         self.push(info, ty, data);
         Ok(())
+    }
+
+    /// The blocks of a Q8_0 tensor, whose scales must be finite.
+    fn q8_0(&self, info: &TensorInfo) -> Result<&'a [u8], Error> {
+        let bytes = info.bytes(self.bytes);
+        let scales = bytes.as_chunks::<34>().0.iter().map(|b| f16::from_le_bytes([b[0], b[1]]));
+        match scales.enumerate().find(|(_, scale)| !scale.is_finite()) {
+            None => Ok(bytes),
+            Some((block, scale)) => Err(Error::NotFinite {
+                file: self.file.to_owned(),
+                tensor: info.name.clone(),
+                element: 32 * block as u64,
+                found: scale.to_f32(),
+            }),
+        }
     }
 
     /// A projection, by its name without `.weight`. Rows are in the order that the file's

@@ -214,11 +214,9 @@ fn rope_scaling(object: &Object<'_>, config: &Config) -> Result<Option<Vec<f32>>
     if low >= high {
         return Err(scaling.bad("low_freq_factor", &format!("less than high_freq_factor ({high})")));
     }
-    let old = match scaling.positive("original_max_position_embeddings")? {
-        Some(old) => old,
-        None => positive("original_max_position_embeddings")
-            .or_else(|error| object.positive("original_max_position_embeddings")?.ok_or(error))?,
-    };
+    const OLD: &str = "original_max_position_embeddings";
+    let old = scaling.positive(OLD)?.or(object.positive(OLD)?);
+    let old = scaling.require(OLD, old)?;
     let divisors = (0..config.head_dim / 2).map(|i| {
         let exponent = (2 * i) as f32 / config.head_dim as f32;
         let wavelength = 2.0 * std::f32::consts::PI * config.rope_theta.powf(exponent);

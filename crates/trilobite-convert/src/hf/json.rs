@@ -42,16 +42,14 @@ impl<'a> Object<'a> {
         self.typed(key, "true or false", Value::as_bool)
     }
 
-    /// A finite number.
-    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>, Error> {
-        self.typed(key, "a number", |value| value.as_f64().filter(|n| n.is_finite()))
+    /// A number that is finite as an f32.
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f32>, Error> {
+        self.typed(key, "a number", finite)
     }
 
-    /// A positive finite number that is one as an f32 too.
+    /// A number that is positive and finite as an f32.
     pub(crate) fn positive(&self, key: &str) -> Result<Option<f32>, Error> {
-        self.typed(key, "a positive number", |value| {
-            value.as_f64().map(|n| n as f32).filter(|n| n.is_finite() && *n > 0.0)
-        })
+        self.typed(key, "a positive number", |value| finite(value).filter(|n| *n > 0.0))
     }
 
     /// An integer within a range. A float without fraction counts as an integer.
@@ -117,6 +115,10 @@ impl<'a> Object<'a> {
             Some(value) => take(value).map(Some).ok_or_else(|| self.bad(key, expected)),
         }
     }
+}
+
+fn finite(value: &Value) -> Option<f32> {
+    value.as_f64().map(|n| n as f32).filter(|n| n.is_finite())
 }
 
 /// A value as JSON, cut off where it gets long.

@@ -19,6 +19,8 @@ use json::Object;
 pub(crate) use tokenizer::END_OF_TURN;
 
 const CONFIG: &str = "config.json";
+/// The module of the language model head.
+const HEAD: &str = "lm_head";
 
 /// Plans the conversion of a Hugging Face checkpoint.
 pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {
@@ -30,19 +32,20 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         options,
         tensors: Vec::new(),
         notes: Vec::new(),
+        excluded: 0,
         source,
     };
     builder.embedding_and_blocks()?;
     builder.head()?;
     builder.shards.require_empty()?;
-    builder.note_unused_options();
+    builder.note();
     let Builder { source, tensors, mut notes, .. } = builder;
 
     let mut metadata = Metadata::new();
     plan::general(&mut metadata, source.config.arch, &checkpoint.name);
     source.config.describe(&mut metadata);
     tokenizer::describe(checkpoint, object, source.config.vocab, &mut metadata, &mut notes)?;
-    Ok(Plan { metadata, tensors, notes })
+    Ok(Plan { arch: source.config.arch, metadata, tensors, notes })
 }
 
 struct Builder<'a, 'o> {
@@ -51,6 +54,8 @@ struct Builder<'a, 'o> {
     options: &'o Options,
     tensors: Vec<Planned<'a>>,
     notes: Vec<String>,
+    /// Projections that `modules_to_not_convert` keeps dense.
+    excluded: usize,
 }
 
 impl<'a> Builder<'a, '_> {
@@ -88,22 +93,22 @@ impl<'a> Builder<'a, '_> {
 
     /// The head, unless it is the embedding.
     fn head(&mut self) -> Result<(), Error> {
-        const HEAD: &str = "lm_head.weight";
+        let weight = format!("{HEAD}.weight");
         let shape = [self.source.config.vocab, self.source.config.hidden];
-        let tied = self.source.tied.unwrap_or(self.shards.get(HEAD).is_none());
+        let tied = self.source.tied.unwrap_or(self.shards.get(&weight).is_none());
         if !tied {
-            self.projection("output.weight".to_owned(), "lm_head", &shape, None)?;
-        } else if self.shards.get(HEAD).is_some() {
-            let head = self.shards.require_shape(HEAD, &shape)?;
+            self.projection("output.weight".to_owned(), HEAD, &shape, None)?;
+        } else if self.shards.get(&weight).is_some() {
+            let head = self.shards.require_shape(&weight, &shape)?;
             match self.tensors.first().map(|embedding| &embedding.data) {
                 Some(Data::Dense(embedding)) if plan::same_values(&embedding.view, &head) => {}
                 _ => return Err(Error::Untied { file: head.file.to_owned(), tensor: head.name }),
             }
-            self.notes.push(format!("{HEAD} repeats the embedding and was left out"));
+            self.notes.push(format!("{weight} repeats the embedding and was left out"));
         }
         if tied
             && self.source.quantization == Quantization::Online
-            && !self.source.is_excluded("lm_head")
+            && !self.source.is_excluded(HEAD)
         {
             return Err(Error::Unsupported {
                 file: CONFIG.to_owned(),
@@ -116,8 +121,12 @@ impl<'a> Builder<'a, '_> {
         plan::choose_head(&mut self.tensors, self.options.head, &mut self.notes)
     }
 
-    fn note_unused_options(&mut self) {
-        let stated = !matches!(self.source.quantization, Quantization::Unstated);
+    fn note(&mut self) {
+        if self.excluded > 0 {
+            let count = self.excluded;
+            self.notes.push(format!("modules_to_not_convert keeps {count} projections dense"));
+        }
+        let stated = self.source.quantization != Quantization::Unstated;
         if stated && self.options.quantize.is_some() {
             self.notes.push(
                 "--quantize has no effect: the checkpoint says how it is quantised".to_owned(),
@@ -172,19 +181,28 @@ impl<'a> Builder<'a, '_> {
                 stored.dtype_error("BF16, F16 or F32, for modules_to_not_convert covers it")
             );
         }
+        let scale = format!("{module}.weight_scale");
         let view = self.require_matrix(&weight, shape, packed)?;
         if excluded {
-            if name != "output.weight" {
-                self.notes.push(format!("{weight} is not converted, as the checkpoint asks"));
-            }
+            self.excluded += usize::from(module != HEAD);
             return self.dense(name, view, head_dim);
         }
+        if module == HEAD
+            && matches!(self.source.quantization, Quantization::Offline { .. })
+            && !packed
+            && self.shards.get(&scale).is_none()
+        {
+            self.notes.push(format!("{weight} is dense, though modules_to_not_convert lacks it"));
+            return self.dense(name, view, head_dim);
+        }
+        let (file, cols) = (view.file, view.cols());
         let encoding = match self.source.quantization {
             Quantization::Offline { divide } => {
-                let scale = self.scale(&format!("{module}.weight_scale"), divide)?;
-                match packed {
-                    true => Encoding::Packed { view: view.clone(), scale },
-                    false => Encoding::Plain { view: view.clone(), scale },
+                let scale = self.scale(&scale, divide)?;
+                if packed {
+                    Encoding::Packed { view, scale }
+                } else {
+                    Encoding::Plain { view, scale }
                 }
             }
             _ if packed => {
@@ -192,11 +210,9 @@ impl<'a> Builder<'a, '_> {
                     "BF16, F16 or F32, for config.json does not say how packed weights are scaled",
                 ));
             }
-            Quantization::Online => Encoding::Master { view: view.clone() },
-            Quantization::Stated => Encoding::Dense { view: view.clone() },
-            Quantization::Unstated if self.options.quantize.is_some() => {
-                Encoding::Dense { view: view.clone() }
-            }
+            Quantization::Online => Encoding::Master { view },
+            Quantization::Stated => Encoding::Dense { view },
+            Quantization::Unstated if self.options.quantize.is_some() => Encoding::Dense { view },
             Quantization::Unstated => {
                 return Err(Error::Dense {
                     file: CONFIG.to_owned(),
@@ -205,14 +221,8 @@ impl<'a> Builder<'a, '_> {
                 });
             }
         };
-        let ternary = Ternary {
-            file: view.file,
-            name: weight,
-            rows: shape.first().map_or(0, |&n| n as usize),
-            cols: view.cols(),
-            encoding,
-            head_dim,
-        };
+        let rows = shape.first().map_or(0, |&n| n as usize);
+        let ternary = Ternary { file, name: weight, rows, cols, encoding, head_dim };
         let ty = plan::ternary_type(self.options.layout, &name, shape)?;
         self.tensors.push(Planned {
             name,

@@ -51,7 +51,7 @@ pub(crate) fn describe(
             Some(vocabulary)
         }
         _ => {
-            notes.push("no tokenizer.json: the file runs with --tokens only".to_owned());
+            notes.push("no tokenizer.json (a tokenizer.model is not read): the file runs with --tokens only".to_owned());
             None
         }
     };
@@ -142,7 +142,7 @@ fn generation_defaults(generation: &Object<'_>, metadata: &mut Metadata) -> Resu
     }
     for key in ["temperature", "top_p", "repetition_penalty"] {
         if let Some(number) = generation.number(key)? {
-            metadata.insert(format!("trilobite.generation.{key}"), number as f32);
+            metadata.insert(format!("trilobite.generation.{key}"), number);
         }
     }
     if let Some(k) = generation.integer("top_k", 0..=u32::MAX.into())? {

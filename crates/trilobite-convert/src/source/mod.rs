@@ -133,11 +133,6 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The size of all files in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.len() as u64).sum()
-    }
-
     /// Opens a folder, with `weights` as the only weights where given.
     fn open_folder(folder: &Path, weights: Option<&std::ffi::OsStr>) -> Result<Self, Error> {
         let resolved = folder.canonicalize().map_err(|source| read_error(folder, source))?;

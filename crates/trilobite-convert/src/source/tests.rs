@@ -166,7 +166,9 @@ fn the_output_is_complete_or_absent() {
     let report = write(&tiny, &out).unwrap();
     assert_eq!(report.file_bytes, fs::metadata(&out).unwrap().len());
 
-    for (out, why) in [(path.to_owned(), "it is a folder"), (path.join("no/x"), "does not exist")] {
+    for (out, why) in
+        [(path.to_owned(), "it is a folder or a device"), (path.join("no/x"), "does not exist")]
+    {
         contains(&write(&tiny, &out).unwrap_err().to_string(), why);
     }
     let source = path.join("model.safetensors");
