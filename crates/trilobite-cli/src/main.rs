@@ -33,6 +33,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         // Whoever reads our output has seen enough: not an error.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // Whoever pressed Ctrl-C knows why.
+        Err(_) if interrupt::seen() => interrupt::EXIT_STATUS.into(),
         Err(error) => {
             // One line, whatever a library put into its message.
             let message = format!("{error:#}");

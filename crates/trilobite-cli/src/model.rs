@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use trilobite_convert::{Checkpoint, Options, convert};
+use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
 use trilobite_format::{Gguf, TensorType};
 use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
 
@@ -96,7 +96,7 @@ fn needs_conversion(path: &Path) -> Result<bool> {
 /// Converts in memory.
 fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Model> {
     let mut gguf = Vec::new();
-    convert(checkpoint, &Options::default(), &mut gguf, &mut |_| {})?;
+    convert(checkpoint, &Options::default(), &mut gguf, &mut ignore_progress)?;
     Ok(Model::from_bytes(gguf)?)
 }
 

@@ -10,6 +10,10 @@ use trilobite_format::TensorType;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The listener asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+
     /// A source file or folder cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -24,7 +25,7 @@ pub fn convert_file(
     options: &Options,
     out: &Path,
     force: bool,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
     let refuse = |why| Err(Error::OutputPath { path: out.to_owned(), why });
     if out.file_name().is_none() {

@@ -18,6 +18,8 @@ mod write;
 
 pub use error::Error;
 pub use file::convert_file;
-pub use options::{Head, Layout, Options, Progress, Quantize, Report, Stage, TypeTotal};
+pub use options::{
+    Head, Layout, Options, Progress, Quantize, Report, Stage, TypeTotal, ignore_progress,
+};
 pub use source::Checkpoint;
 pub use write::convert;

@@ -1,5 +1,7 @@
 //! What can be chosen, and what is reported.
 
+use std::ops::ControlFlow;
+
 use trilobite_format::TensorType;
 
 /// How to convert. The default keeps every weight exactly.
@@ -73,6 +75,11 @@ pub struct Progress<'a> {
     pub done: u64,
     /// Bytes of the output's tensors.
     pub total: u64,
+}
+
+/// The listener that hears nothing and lets the conversion go on.
+pub fn ignore_progress(_: Progress<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 /// The stages of a conversion, in order.

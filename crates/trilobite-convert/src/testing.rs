@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 use trilobite_format::{Gguf, TensorType, ternary};
 
-use crate::{Checkpoint, Error, Options, Report, convert};
+use crate::{Checkpoint, Error, Options, Report, convert, ignore_progress};
 
 /// A tensor of a safetensors file: type, shape, bytes.
 #[derive(Clone)]
@@ -185,7 +185,7 @@ impl Tiny {
 
 pub(crate) fn run(checkpoint: &Checkpoint, options: &Options) -> Result<(Vec<u8>, Report), Error> {
     let mut out = Vec::new();
-    let report = convert(checkpoint, options, &mut out, &mut |_| {})?;
+    let report = convert(checkpoint, options, &mut out, &mut ignore_progress)?;
     Ok((out, report))
 }
 

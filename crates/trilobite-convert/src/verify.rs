@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -19,7 +20,7 @@ use crate::{Error, source};
 pub(crate) fn verify(
     plan: &Plan<'_>,
     mut file: File,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Option<String>, Error> {
     // Only the header's pages of the map are touched; tensors are read one at a time.
     let header = source::map(&file).ok().and_then(|bytes| Gguf::parse(&bytes).ok());
@@ -45,7 +46,10 @@ pub(crate) fn verify(
             return Ok(Some(format!("tensor {}", tensor.name)));
         }
         done += tensor.byte_len();
-        progress(Progress { stage: Stage::Verify, tensor: &tensor.name, done, total });
+        let flow = progress(Progress { stage: Stage::Verify, tensor: &tensor.name, done, total });
+        if flow.is_break() {
+            return Err(Error::Interrupted);
+        }
     }
     Ok(None)
 }

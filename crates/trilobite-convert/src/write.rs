@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -26,7 +27,7 @@ pub fn convert<W: Write>(
     checkpoint: &Checkpoint,
     options: &Options,
     out: W,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
     write(plan(checkpoint, options)?, out, progress).map(|(_, report)| report)
 }
@@ -41,7 +42,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
 pub(crate) fn write<'a, W: Write>(
     mut plan: Plan<'a>,
     out: W,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<(Plan<'a>, Report), Error> {
     let out = Hashing { out, hash: Sha256::new(), bytes: 0 };
     let index = plan.tensors.iter().map(|t| (t.name.clone(), t.ty, t.shape.clone())).collect();
@@ -53,7 +54,11 @@ pub(crate) fn write<'a, W: Write>(
         let taken = tensor.stream(&mut |piece| {
             writer.piece(&tensor.name, piece).map_err(Error::Write)?;
             done += piece.len() as u64;
-            progress(Progress { stage: Stage::Write, tensor: &tensor.name, done, total });
+            let flow =
+                progress(Progress { stage: Stage::Write, tensor: &tensor.name, done, total });
+            if flow.is_break() {
+                return Err(Error::Interrupted);
+            }
             Ok(())
         })?;
         match taken {

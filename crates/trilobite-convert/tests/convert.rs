@@ -1,8 +1,11 @@
 //! Converts the checkpoints of `models/golden`, which `trilobite-cli`'s tests also run.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use trilobite_convert::{Checkpoint, Options, Report, Stage, convert, convert_file};
+use trilobite_convert::{
+    Checkpoint, Options, Report, Stage, convert, convert_file, ignore_progress,
+};
 use trilobite_format::{Gguf, TensorType, ternary};
 
 fn golden(path: &str) -> PathBuf {
@@ -12,7 +15,7 @@ fn golden(path: &str) -> PathBuf {
 fn in_memory(path: &Path) -> (Vec<u8>, Report) {
     let mut file = Vec::new();
     let report = Checkpoint::open(path)
-        .and_then(|source| convert(&source, &Options::default(), &mut file, &mut |_| {}));
+        .and_then(|source| convert(&source, &Options::default(), &mut file, &mut ignore_progress));
     (file, report.expect("a good checkpoint converts"))
 }
 
@@ -37,6 +40,7 @@ fn every_family_converts_and_is_verified() {
             let done = &mut last[usize::from(progress.stage == Stage::Verify)];
             assert!(*done <= progress.done && progress.done <= progress.total);
             *done = progress.done;
+            ControlFlow::Continue(())
         });
         let report = report.unwrap();
         assert_eq!(report.architecture, architecture, "{family}");

@@ -1,5 +1,6 @@
 //! `trilobite convert`: a checkpoint becomes a packed file.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use serde_json::json;
 use trilobite_convert as engine;
 
 use crate::args::{Convert, Global, Head, Layout, Quantize};
-use crate::output;
+use crate::{interrupt, output};
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
@@ -31,12 +32,15 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
         },
         quantize: args.quantize.map(|Quantize::Absmean| engine::Quantize::Absmean),
     };
+    // An interrupted conversion takes its temporary file with it.
+    interrupt::listen()?;
     let checkpoint = engine::Checkpoint::open(&args.source)?;
     let bar = output::progress_bar(0, output::Unit::Bytes, global)?;
     let report = engine::convert_file(&checkpoint, &options, &out, args.force, &mut |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
         bar.set_message(progress.tensor.to_owned());
+        if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
     let report = report?;

@@ -116,12 +116,13 @@ impl Generator {
         let end_ids =
             if args.ignore_eos { Vec::new() } else { end_ids(model.metadata(), tokenizer)? };
         let sampling = sampling(model, args)?;
+        let sampler = Sampler::new(sampling)?;
         if sampling.temperature > 0.0 && args.seed.is_none() && talk {
             eprintln!("seed {}", sampling.seed);
         }
         Ok(Self {
             session: model::session(model, &args.compute, args.ctx)?,
-            sampler: Sampler::new(sampling)?,
+            sampler,
             limits: Limits { max_tokens: args.n, end_ids, stop: args.stop.clone() },
             context: Vec::new(),
             model: Arc::clone(model),

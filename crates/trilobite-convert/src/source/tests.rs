@@ -1,11 +1,12 @@
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde_json::json;
 
 use super::safetensors::parse;
 use crate::testing::*;
-use crate::{Checkpoint, Error, Options, convert_file};
+use crate::{Checkpoint, Error, Options, Stage, convert_file, ignore_progress};
 
 fn to_file(tiny: &Tiny, folder: &Path) -> Result<(), Error> {
     for (name, bytes) in tiny.all_files() {
@@ -13,7 +14,7 @@ fn to_file(tiny: &Tiny, folder: &Path) -> Result<(), Error> {
     }
     let checkpoint = Checkpoint::open(folder)?;
     let out = folder.join("out.gguf");
-    convert_file(&checkpoint, &Options::default(), &out, false, &mut |_| {}).map(|_| ())
+    convert_file(&checkpoint, &Options::default(), &out, false, &mut ignore_progress).map(|_| ())
 }
 
 /// Names of the files in a folder.
@@ -159,7 +160,7 @@ fn the_output_is_complete_or_absent() {
     contains(&to_file(&tiny, path).unwrap_err().to_string(), "out.gguf exists; --force overwrites");
     let write = |tiny: &Tiny, out: &Path| {
         let options = Options::default();
-        convert_file(&tiny.checkpoint(), &options, out, true, &mut |_| {})
+        convert_file(&tiny.checkpoint(), &options, out, true, &mut ignore_progress)
     };
     assert!(write(&bad, &out).is_err());
     assert_eq!(fs::read(&out).unwrap(), b"precious");
@@ -173,8 +174,22 @@ fn the_output_is_complete_or_absent() {
     }
     let source = path.join("model.safetensors");
     let opened = Checkpoint::open(path).unwrap();
-    let error = convert_file(&opened, &Options::default(), &source, true, &mut |_| {});
+    let error = convert_file(&opened, &Options::default(), &source, true, &mut ignore_progress);
     contains(&error.unwrap_err().to_string(), "it is the source");
+}
+
+#[test]
+fn an_interrupted_conversion_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.gguf");
+    for stage in [Stage::Write, Stage::Verify] {
+        let checkpoint = Tiny::bitnet().checkpoint();
+        let error = convert_file(&checkpoint, &Options::default(), &out, false, &mut |progress| {
+            if progress.stage == stage { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(error, Err(Error::Interrupted)), "{stage:?}");
+        assert!(names(folder.path()).is_empty(), "{stage:?}");
+    }
 }
 
 #[test]
@@ -191,7 +206,8 @@ fn a_writer_that_fails_is_reported() {
     }
 
     let checkpoint = Tiny::bitnet().checkpoint();
-    let error = crate::convert(&checkpoint, &Options::default(), Full, &mut |_| {}).unwrap_err();
+    let error =
+        crate::convert(&checkpoint, &Options::default(), Full, &mut ignore_progress).unwrap_err();
     contains(&error.to_string(), "cannot write the output");
 }
 
