@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Models {
-    model: Vec<Model>,
+    pub(crate) model: Vec<Model>,
     shape: BTreeMap<String, Shape>,
 }
 
