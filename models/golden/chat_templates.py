@@ -1,4 +1,4 @@
-"""Writes chat_templates.json: conversations as transformers renders them.
+"""Writes chat_templates.json into the folder given: conversations as transformers renders them.
 
 The templates are written here in the manner of released models, with the constructs that those use:
 loops with `loop.first` and `loop.last`, namespaces, filters, method calls, whitespace control,
@@ -7,6 +7,7 @@ loops with `loop.first` and `loop.last`, namespaces, filters, method calls, whit
 
 import json
 import pathlib
+import sys
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -104,6 +105,6 @@ cases = [
     for messages in CONVERSATIONS
     for prompt in (False, True)
 ]
-out = pathlib.Path(__file__).with_name("chat_templates.json")
+out = pathlib.Path(sys.argv[1]) / "chat_templates.json"
 out.write_text(json.dumps(cases, ensure_ascii=False, indent=1) + "\n")
 print(len(cases), "cases,", sum(case["rendered"] is None for case in cases), "refused")
