@@ -56,11 +56,15 @@ pub(crate) enum Command {
     /// Measure speed, memory and the fraction of the memory bandwidth reached
     Bench(Bench),
     /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  trilobite completions bash > /etc/bash_completion.d/trilobite"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Write the manual pages
+    #[command(after_help = "Example:\n  trilobite man -o /usr/local/share/man/man1")]
     Man {
         /// Folder to write them to
         #[arg(short = 'o', long = "output", value_name = "DIR")]

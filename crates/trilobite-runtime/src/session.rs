@@ -223,8 +223,7 @@ impl Session {
         let count = tokens.len();
 
         // x = embedding of each token                                  [T][hidden]
-        let Kind::Dense(ty) = weights.embedding.kind else { return };
-        let table = model.packed(&weights.embedding);
+        let (ty, table) = (weights.embedding_type, model.packed(&weights.embedding));
         let x = self.buffers.x[..count * config.hidden].chunks_exact_mut(config.hidden);
         for (x, &token) in x.zip(tokens) {
             self.kernels.dense_row(ty, table, config.hidden, token as usize, x);

@@ -68,6 +68,8 @@ pub struct Layer {
 pub struct Weights {
     /// Token embedding, `[vocab][hidden]`.
     pub embedding: Matrix,
+    /// Type of the embedding, which is never ternary.
+    pub embedding_type: DenseType,
     /// The layers, first to last.
     pub layers: Vec<Layer>,
     /// Norm before the head, `[hidden]`.
@@ -89,9 +91,9 @@ impl Weights {
         let mut tensors = Tensors { gguf, file, used: HashSet::new() };
         let Config { hidden, intermediate, .. } = *config;
         let embedding = tensors.matrix("token_embd.weight", config.vocab, hidden)?;
-        if let Kind::Ternary { .. } = embedding.kind {
+        let Kind::Dense(embedding_type) = embedding.kind else {
             return Err(tensors.type_error("token_embd.weight", "a token embedding"));
-        }
+        };
         let mut layers = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
             let name = |part: &str| format!("blk.{index}.{part}.weight");
@@ -127,7 +129,7 @@ impl Weights {
             None => None,
         };
         tensors.all_used()?;
-        Ok(Self { embedding, layers, output_norm, head, tied, rope_divisors })
+        Ok(Self { embedding, embedding_type, layers, output_norm, head, tied, rope_divisors })
     }
 
     /// Bytes of all tensors but the embedding and the head.
