@@ -117,7 +117,7 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) model: Model,
     /// The prompt [default: a chat on a terminal, else standard input]
-    #[arg(short, long, value_name = "TEXT", group = "source")]
+    #[arg(short, long, value_name = "TEXT", group = "source", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
     /// A file that holds the prompt
     #[arg(long, value_name = "F", group = "source")]
@@ -129,7 +129,7 @@ pub(crate) struct Run {
     #[arg(short, long = "n-predict", value_name = "N")]
     pub(crate) n: Option<usize>,
     /// Temperature; 0 is greedy [default: the model's, else 0]
-    #[arg(long)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temp: Option<f32>,
     /// Only the K likeliest tokens; 0 is all [default: the model's, else 0]
     #[arg(long, value_name = "K")]
@@ -156,10 +156,10 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) no_chat: bool,
     /// System message of the chat
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
     /// Stop before this text (may be repeated)
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) stop: Vec<String>,
     /// Print the prompt too
     #[arg(long)]
@@ -267,7 +267,7 @@ pub(crate) struct Tokenize {
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
     /// A prompt (may be repeated)
-    #[arg(short, long, value_name = "TEXT", group = "source")]
+    #[arg(short, long, value_name = "TEXT", group = "source", allow_hyphen_values = true)]
     pub(crate) prompt: Vec<String>,
     /// A file with one prompt a line
     #[arg(long, value_name = "F", group = "source")]

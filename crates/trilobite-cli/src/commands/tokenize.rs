@@ -17,7 +17,7 @@ pub(crate) fn run(args: &Tokenize) -> Result<ExitCode> {
     let prompts: Vec<&str> = match &args.file {
         Some(path) => {
             text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            text.lines().collect()
+            text.split_terminator('\n').collect()
         }
         None if args.prompt.is_empty() => bail!("nothing to do: give -p, --file or --decode"),
         None => args.prompt.iter().map(String::as_str).collect(),
