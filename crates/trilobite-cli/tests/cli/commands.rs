@@ -1,0 +1,241 @@
+//! What the other commands print, and that it is right.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::fixture::Fixture;
+use crate::trilobite::{comma_separated, command, stdout};
+
+/// Distance of a log-likelihood from the reference's: some twenty tokens, each with the float noise
+/// of its logits.
+const LOGPROB: f64 = 1e-3;
+/// Relative distance of a perplexity from PyTorch's.
+const PERPLEXITY: f64 = 1e-3;
+
+/// The built-in model's folder.
+fn built_in() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tinystories")
+}
+
+/// Runs `score` with these lines on standard input.
+fn score(model: &Path, lines: &[Value]) -> Vec<Value> {
+    let mut child = command(["score", "--quiet"])
+        .arg(model)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for line in lines {
+        writeln!(stdin, "{line}").unwrap();
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn log_likelihoods_agree_with_the_reference() {
+    let fixture = Fixture::named("bitnet_offline");
+    let ids = fixture.prompt("short").unwrap();
+    let reference = fixture.logits("short").unwrap();
+    let rows: Vec<&[f32]> = reference.rows().collect();
+    let expected = |from: usize| -> f64 {
+        let logprob = |row: &[f32], id: u32| {
+            let top = row.iter().copied().fold(f32::MIN, f32::max);
+            let sum: f64 = row.iter().map(|&logit| f64::from(logit - top).exp()).sum();
+            f64::from(row[id as usize] - top) - sum.ln()
+        };
+        (from..ids.len()).map(|at| logprob(rows[at - 1], ids[at])).sum()
+    };
+    let line = |from: usize| json!({"context_ids": ids[..from], "continuation_ids": ids[from..]});
+    let froms = [1, 5, 12, ids.len() - 1, 5, 1];
+    let scored = score(&fixture.folder, &froms.map(line));
+    for (scored, from) in scored.iter().zip(froms) {
+        let logprob = scored["logprob"].as_f64().unwrap();
+        assert!((logprob - expected(from)).abs() < LOGPROB, "{from}: {logprob}");
+        assert_eq!(scored["tokens"], ids.len() - from);
+        assert_eq!(scored["context_ids"], json!(ids[..from]), "the line itself comes back");
+    }
+    // What was read for a line before changes nothing.
+    assert_eq!(scored[1], scored[4]);
+    assert_eq!(scored[0], scored[5]);
+}
+
+#[test]
+fn text_is_scored_as_its_tokens() {
+    let context = "Once upon a time, there was a little ";
+    let continuation = "girl named Lily.";
+    let tokens = |text: &str| -> Vec<u32> {
+        let printed = stdout(&mut command(["tokenize", "-p", text])).unwrap();
+        printed.trim_end().split(',').map(|id| id.parse().unwrap()).collect()
+    };
+    // The blank at the context's end belongs to the continuation.
+    let head = tokens(context.trim_end());
+    let whole = tokens(&format!("{context}{continuation}"));
+    let text = json!({"context": context, "continuation": continuation});
+    let ids = json!({"context_ids": head, "continuation_ids": whole[head.len()..]});
+    let empty = json!({"context": "", "continuation": "Once"});
+    let scored = score(&built_in(), &[text, ids, empty]);
+    assert_eq!(scored[0]["logprob"], scored[1]["logprob"]);
+    assert_eq!(scored[0]["tokens"], whole.len() - head.len());
+    assert_eq!(scored[0]["bytes"], continuation.len());
+    assert!(scored[2]["logprob"].as_f64().unwrap() < 0.0);
+}
+
+#[test]
+fn a_bad_line_is_named_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    std::fs::write(&input, "{\"context\":\"a\",\"continuation\":\" b\"}\n{\"context\":1}\n")
+        .unwrap();
+    let output = command(["score", "-i"]).arg(&input).arg("-o").arg(&out).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("line 2") && said.contains("context"), "{said}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn perplexity_of_the_built_in_model_is_pytorch_s() {
+    let expected: Value =
+        serde_json::from_slice(&std::fs::read(built_in().join("perplexity.json")).unwrap())
+            .unwrap();
+    let file = built_in().join(expected["file"].as_str().unwrap());
+    let ctx = expected["ctx"].to_string();
+    let mut command = command(["perplexity", "--json", "--quiet", "--ctx", &ctx, "--file"]);
+    let found: Value = serde_json::from_str(&stdout(command.arg(file)).unwrap()).unwrap();
+    assert_eq!(found["tokens"], expected["tokens"]);
+    let (found, expected) = (&found["perplexity"], &expected["perplexity"]);
+    let ratio = found.as_f64().unwrap() / expected.as_f64().unwrap();
+    assert!((ratio - 1.0).abs() < PERPLEXITY, "{found}, expected {expected}");
+}
+
+#[test]
+fn overlapping_windows_score_every_token_once() {
+    let expected: Value =
+        serde_json::from_slice(&std::fs::read(built_in().join("perplexity.json")).unwrap())
+            .unwrap();
+    let file = built_in().join(expected["file"].as_str().unwrap());
+    let run = |args: &[&str]| -> Value {
+        let mut command = command(["perplexity", "--json", "--quiet", "--file"]);
+        serde_json::from_str(&stdout(command.arg(&file).args(args)).unwrap()).unwrap()
+    };
+    let disjoint = run(&["--ctx", "64"]);
+    let overlapping = run(&["--ctx", "64", "--stride", "16"]);
+    assert_eq!(disjoint["tokens"], overlapping["tokens"]);
+    // More context can only be of use, on a text that the model knows the language of.
+    let value = |result: &Value| result["perplexity"].as_f64().unwrap();
+    assert!(value(&overlapping) < value(&disjoint), "{overlapping} {disjoint}");
+}
+
+#[test]
+fn a_seed_gives_the_same_story_with_any_threads() {
+    let story = |args: &[&str]| {
+        let mut command = command(["run", "-p", "Once upon a time", "-n", "40", "--temp", "0.8"]);
+        stdout(command.args(args)).unwrap()
+    };
+    let one = story(&["--seed", "1", "-t", "1"]);
+    assert_eq!(one, story(&["--seed", "1", "-t", "2"]));
+    assert_ne!(one, story(&["--seed", "2", "-t", "2"]));
+    assert!(one.split_whitespace().count() > 10, "{one}");
+}
+
+#[test]
+fn prompts_come_from_flags_files_and_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompt.txt");
+    std::fs::write(&file, "The cat").unwrap();
+    let run = |args: &[&str]| {
+        let mut command = command(["run", "-n", "8", "--temp", "0", "--quiet"]);
+        stdout(command.args(args)).unwrap()
+    };
+    let text = run(&["-p", "The cat"]);
+    assert_eq!(text, run(&["--prompt-file", file.to_str().unwrap()]));
+    assert_eq!(run(&["-p", "The cat", "--echo"]), format!("The cat{text}"));
+
+    let mut command = command(["run", "-n", "8", "--temp", "0", "--quiet"]);
+    let stdin = std::fs::File::open(&file).unwrap();
+    assert_eq!(text, stdout(command.stdin(stdin)).unwrap());
+
+    let ids = stdout(&mut crate::trilobite::command(["tokenize", "-p", "The cat"])).unwrap();
+    assert_eq!(text, run(&["--tokens", ids.trim_end()]));
+    let generated = run(&["-p", "The cat", "--ids", "--ignore-eos"]);
+    assert_eq!(generated.split_whitespace().count(), 8);
+    let (before, _) = text.trim_end().split_at(text.trim_end().len() / 2);
+    let stop = &text[before.len()..before.len() + 3];
+    assert!(!run(&["-p", "The cat", "--stop", stop]).contains(stop));
+}
+
+#[test]
+fn a_full_context_ends_a_generation_and_refuses_a_prompt() {
+    let fixture = Fixture::named("bitnet_offline");
+    let ids = comma_separated(&fixture.prompt("short").unwrap());
+    let run = |ctx: &str| {
+        command(["run", "--tokens", &ids, "--ids", "--ignore-eos", "--temp", "0", "--ctx", ctx])
+            .arg(&fixture.folder)
+            .output()
+            .unwrap()
+    };
+    let output = run("24");
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("context of 24 full"));
+    let output = run("4");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("do not fit in the context of 4"), "{said}");
+}
+
+#[test]
+fn inspect_counts_what_is_there() {
+    let model = Fixture::named("bitnet_offline").folder;
+    let text = stdout(command(["inspect", "--json"]).arg(&model)).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["architecture"], "bitnet-b1.58");
+    let tensors = report["tensors"].as_array().unwrap();
+    let weights = |tensor: &Value| -> u64 {
+        tensor["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).product()
+    };
+    assert_eq!(report["parameters"], tensors.iter().map(weights).sum::<u64>());
+    let embedding = tensors.iter().find(|tensor| tensor["name"] == "token_embd.weight").unwrap();
+    let bytes: u64 = tensors.iter().map(|tensor| tensor["bytes"].as_u64().unwrap()).sum();
+    let without = bytes - embedding["bytes"].as_u64().unwrap();
+    // The tail of each ternary tensor holds its scale, and is not counted as weights.
+    let tails = 32 * tensors.iter().filter(|tensor| tensor["type"] == "I2_S").count() as u64;
+    assert_eq!(report["non_embedding_bytes"], without - tails);
+    assert!(tensors.iter().all(|tensor| tensor["sha256"].as_str().unwrap().len() == 64));
+}
+
+#[test]
+fn bench_reports_every_thread_count() {
+    let text =
+        stdout(&mut command(["bench", "-p", "8,16", "-n", "4", "-t", "1,2", "-r", "1", "--json"]));
+    let report: Value = serde_json::from_str(&text.unwrap()).unwrap();
+    let report = report.as_array().unwrap();
+    assert_eq!(report.len(), 2);
+    for (result, threads) in report.iter().zip([1, 2]) {
+        assert_eq!(result["threads"], threads);
+        assert_eq!(result["prefill"][1]["tokens"], 16);
+        assert!(result["prefill"][0]["tokens_per_s"]["median"].as_f64().unwrap() > 0.0);
+        let decode = &result["decode"];
+        assert!(decode["bytes_per_token"].as_u64() > result["non_embedding_bytes"].as_u64());
+        let fraction = decode["bytes_per_token"].as_f64().unwrap()
+            * decode["tokens_per_s"]["median"].as_f64().unwrap()
+            / decode["bandwidth_bytes_per_s"].as_f64().unwrap();
+        assert!((decode["fraction_of_limit"].as_f64().unwrap() - fraction).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn completions_and_manual_are_written() {
+    let script = stdout(&mut command(["completions", "bash"])).unwrap();
+    assert!(script.contains("perplexity"));
+    let folder = tempfile::tempdir().unwrap();
+    stdout(command(["man", "-o"]).arg(folder.path())).unwrap();
+    assert!(folder.path().join("trilobite-convert.1").exists());
+}
