@@ -8,6 +8,10 @@ use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::tokenizer::Tokenizer;
 
+/// Tokens of the prompt that the text is decoded after: a SentencePiece tokenizer takes a blank off
+/// the beginning of what it decodes, which a continuation does not have there.
+const PROMPT_TAIL: usize = 4;
+
 /// When a generation ends.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
@@ -50,9 +54,10 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Prompt tokens read per second.
-    pub fn prompt_speed(&self) -> f64 {
-        self.prompt_tokens as f64 / self.prompt_time.as_secs_f64()
+    /// Prompt tokens read per second, where there was a reason to read them.
+    pub fn prompt_speed(&self) -> Option<f64> {
+        let seconds = self.prompt_time.as_secs_f64();
+        (seconds > 0.0).then(|| self.prompt_tokens as f64 / seconds)
     }
 
     /// Tokens decoded per second: the forward passes after the prompt's.
@@ -80,7 +85,8 @@ pub fn generate(
     mut listen: impl FnMut(u32, &str) -> ControlFlow<()>,
 ) -> Result<Generation> {
     let start = Instant::now();
-    let mut text = TextStream::new(tokenizer, &limits.stop);
+    let tail = prompt.len().saturating_sub(PROMPT_TAIL);
+    let mut text = TextStream::new(tokenizer, &limits.stop, &prompt[tail..]);
     let mut ids = Vec::new();
     let mut next = prompt.to_vec();
     context.extend_from_slice(prompt);
@@ -141,8 +147,10 @@ struct TextStream<'a> {
 }
 
 impl<'a> TextStream<'a> {
-    fn new(tokenizer: Option<&'a Tokenizer>, stop: &'a [String]) -> Self {
-        Self { tokenizer, stop, ids: Vec::new(), from: 0, shown: 0, held: String::new() }
+    /// The text that continues `before`.
+    fn new(tokenizer: Option<&'a Tokenizer>, stop: &'a [String], before: &[u32]) -> Self {
+        let held = String::new();
+        Self { tokenizer, stop, ids: before.to_vec(), from: 0, shown: before.len(), held }
     }
 
     /// The text that `id` makes certain, and the stop text that it completes.
@@ -226,7 +234,7 @@ mod tests {
     fn stream(text: &str, stop: &[&str]) -> (Vec<String>, Option<String>, String) {
         let tokenizer = bytes_tokenizer();
         let stop: Vec<String> = stop.iter().map(|&s| s.to_owned()).collect();
-        let mut stream = TextStream::new(Some(&tokenizer), &stop);
+        let mut stream = TextStream::new(Some(&tokenizer), &stop, &[]);
         let mut pieces = Vec::new();
         for id in tokenizer.encode(text, false, false).unwrap() {
             let (piece, stop) = stream.push(id).unwrap();
@@ -249,6 +257,26 @@ mod tests {
         );
     }
 
+    /// As Llama 2's: a blank is part of the word that follows it, and the first is dropped.
+    #[test]
+    fn a_continuation_keeps_its_first_blank() {
+        let json = serde_json::json!({
+            "version": "1.0", "added_tokens": [],
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ]},
+            "model": {"type": "BPE", "vocab": {"\u{2581}one": 0, "\u{2581}two": 1}, "merges": []},
+        });
+        let tokenizer = Tokenizer::from_json(json.to_string().as_bytes()).unwrap();
+        let mut alone = TextStream::new(Some(&tokenizer), &[], &[]);
+        assert_eq!(alone.push(1).unwrap().0, "two");
+        let mut after = TextStream::new(Some(&tokenizer), &[], &[0]);
+        assert_eq!(after.push(1).unwrap().0, " two");
+        assert_eq!(after.push(0).unwrap().0, " one");
+    }
+
     #[test]
     fn stop_texts_are_held_back_and_cut() {
         let (pieces, stop, _) = stream("one\nQuestion: two", &["\nQ", "zzz"]);
@@ -264,7 +292,7 @@ mod tests {
     #[test]
     fn an_unfinished_character_appears_at_the_end() {
         let tokenizer = bytes_tokenizer();
-        let mut stream = TextStream::new(Some(&tokenizer), &[]);
+        let mut stream = TextStream::new(Some(&tokenizer), &[], &[]);
         assert_eq!(stream.push(0xe6).unwrap().0, "");
         assert_eq!(stream.finish().unwrap(), "\u{fffd}");
     }

@@ -94,7 +94,8 @@ impl Weights {
         let Kind::Dense(embedding_type) = embedding.kind else {
             return Err(tensors.type_error("token_embd.weight", "a token embedding"));
         };
-        let mut layers = Vec::with_capacity(config.layers);
+        // Not allocated ahead: the number of layers is only what the metadata says.
+        let mut layers = Vec::new();
         for index in 0..config.layers {
             let name = |part: &str| format!("blk.{index}.{part}.weight");
             let (q_width, kv_width) = (config.q_width(), config.kv_width());

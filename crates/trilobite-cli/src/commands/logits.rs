@@ -10,10 +10,11 @@ use crate::{model, output};
 pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
     let model = model::load(&args.model)?;
     let vocab = model.config().vocab;
-    ensure!(!args.tokens.is_empty(), "--tokens is empty, expected at least one id");
-    let mut session = model::session(&model, &args.compute, Some(model.config().context))?;
+    let (count, most) = (args.tokens.len(), model.config().context);
+    ensure!(count <= most, "--tokens are {count}, but the model was made for at most {most}");
+    let mut session = model::session(&model, &args.compute, Some(count))?;
     output::write_file(&args.output, |out| {
-        out.write_all(&npy_header(args.tokens.len(), vocab))?;
+        out.write_all(&npy_header(count, vocab))?;
         let mut written = Ok(());
         session.each_logits(&args.tokens, |_, logits| {
             if written.is_ok() {
@@ -24,7 +25,7 @@ pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
         Ok(written?)
     })?;
     if !global.quiet {
-        eprintln!("{}: f32 [{}, {vocab}]", args.output.display(), args.tokens.len());
+        eprintln!("{}: f32 [{count}, {vocab}]", args.output.display());
     }
     Ok(ExitCode::SUCCESS)
 }

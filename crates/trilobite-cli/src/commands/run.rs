@@ -163,9 +163,9 @@ impl Generator {
         if !self.talk {
             return;
         }
-        let decoded = generation
-            .decode_speed()
-            .map_or(String::new(), |speed| format!(" ({speed:.1} tokens/s)"));
+        let speed = |speed: Option<f64>| {
+            speed.map_or(String::new(), |speed| format!(" ({speed:.1} tokens/s)"))
+        };
         let finish = match &generation.finish {
             Finish::EndOfText => "end of text".into(),
             Finish::Stop(text) => format!("stopped at {text:?}"),
@@ -174,10 +174,11 @@ impl Generator {
             Finish::Interrupted => "interrupted".into(),
         };
         eprintln!(
-            "prompt {} tokens ({:.1} tokens/s), generated {}{decoded}, {finish}",
+            "prompt {} tokens{}, generated {}{}, {finish}",
             generation.prompt_tokens,
-            generation.prompt_speed(),
+            speed(generation.prompt_speed()),
             generation.ids.len(),
+            speed(generation.decode_speed()),
         );
     }
 }
