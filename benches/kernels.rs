@@ -7,7 +7,7 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
-use trilobite_kernels::{Codes, DenseType, Error, Kernels, Layout, i2_s};
+use trilobite_kernels::{Codes, DenseType, Error, Kernels, Layout, Method, i2_s};
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
 const PROJECTIONS: [(usize, usize); 4] = [(2560, 2560), (6912, 2560), (2560, 6912), (640, 2560)];
@@ -19,7 +19,7 @@ fn main() -> Result<(), Error> {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group(format!("ternary/{}", kernels.isa.name()));
     for (rows, cols) in PROJECTIONS {
-        for tokens in [1, 4, 16, 64] {
+        for tokens in [1, 4, 16, 64, 512] {
             ternary(&mut group, kernels, rows, cols, tokens);
         }
     }
@@ -52,12 +52,17 @@ fn ternary(
 
     let mut out = vec![0; rows * tokens];
     group.throughput(throughput(rows * cols * tokens, packed.len()));
-    group.bench_function(BenchmarkId::new(format!("{rows}x{cols}"), tokens), |bencher| {
-        bencher.iter(|| {
-            let (packed, out) = (black_box(&packed), black_box(&mut out));
-            kernels.ternary_gemm(Layout::I2S(layout), packed, cols, 0..rows, &x, 0..tokens, out);
+    // Look-up takes sixteen tokens at a time.
+    for method in if tokens < 16 { &Method::ALL[..1] } else { &Method::ALL } {
+        let id = BenchmarkId::new(format!("{method:?} {rows}x{cols}"), tokens);
+        group.bench_function(id, |bencher| {
+            bencher.iter(|| {
+                let (packed, out) = (black_box(&packed), black_box(&mut out));
+                let layout = Layout::I2S(layout);
+                kernels.ternary_gemm_by(*method, layout, packed, cols, 0..rows, &x, 0..tokens, out);
+            });
         });
-    });
+    }
 }
 
 fn head(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {

@@ -36,4 +36,4 @@ mod reference;
 pub use codes::{Codes, CodesRow};
 pub use error::Error;
 pub use float::DenseType;
-pub use kernels::{Isa, Kernels, Layout};
+pub use kernels::{Isa, Kernels, Layout, Method};

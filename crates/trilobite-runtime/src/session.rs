@@ -16,8 +16,10 @@ use crate::weights::{Kind, Layer, Matrix};
 pub const MAX_BATCH: usize = 256;
 /// Tokens whose logits are computed at once when every position is wanted.
 const HEAD_BATCH: usize = 16;
-/// Rows of a weight matrix that one thread multiplies at a time with a batch of tokens.
+/// Rows of a dense matrix that one thread multiplies at a time with a batch of tokens.
 const ROW_CHUNK: usize = 64;
+/// Rows of a ternary matrix; more are faster, and need space for their sums.
+const TERNARY_CHUNK: usize = 1280;
 /// Columns of an output that one thread takes are a multiple of this: a cache line of f32.
 const ALIGN: usize = 16;
 
@@ -400,7 +402,11 @@ impl Ops<'_> {
         let out = &mut out[..count * matrix.rows];
         self.team.columns(out, matrix.rows, ALIGN, |member, range, strip| {
             let mut scratch = lock(&scratch[member]);
-            let step = if count == 1 { range.len() } else { ROW_CHUNK };
+            let step = match matrix.kind {
+                _ if count == 1 => range.len(),
+                Kind::Ternary { .. } => TERNARY_CHUNK,
+                Kind::Dense(_) => ROW_CHUNK,
+            };
             for start in range.clone().step_by(step) {
                 let rows = start..range.end.min(start + step);
                 let part = start - range.start..rows.end - range.start;

@@ -5,6 +5,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod lookup;
 pub(crate) mod scalar;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::random::Random;
-use crate::{Codes, Kernels, Layout, reference};
+use crate::{Codes, Kernels, Layout, Method, reference};
 
 const LAYOUTS: [Rows; 2] = [Rows::Flat, Rows::Padded];
 
@@ -44,10 +44,25 @@ fn check(trits: &[i8], values: &[i8], cols: usize) {
     for layout in LAYOUTS {
         let Some(packed) = packed(trits, cols, layout) else { continue };
         for kernels in Kernels::available() {
-            let mut out = vec![i32::MIN; rows * tokens];
-            let layout = Layout::I2S(layout);
-            kernels.ternary_gemm(layout, &packed, cols, 0..rows, &x, 0..tokens, &mut out);
-            assert_eq!(out, expected, "{kernels:?} {layout:?} {rows}x{cols}, {tokens} tokens");
+            for method in Method::ALL {
+                let mut out = vec![i32::MIN; rows * tokens];
+                let layout = Layout::I2S(layout);
+                let (rows, tokens) = (0..rows, 0..tokens);
+                kernels.ternary_gemm_by(
+                    method,
+                    layout,
+                    &packed,
+                    cols,
+                    rows.clone(),
+                    &x,
+                    tokens.clone(),
+                    &mut out,
+                );
+                assert!(
+                    out == expected,
+                    "{kernels:?} {method:?} {layout:?} {rows:?}x{cols}, {tokens:?}"
+                );
+            }
         }
     }
 }
@@ -112,7 +127,7 @@ fn every_kernel_agrees_with_the_reference_on_every_shape() {
     let mut random = Random(2);
     for (rows, cols) in shapes() {
         let trits = random.trits(rows * cols);
-        for tokens in [0, 1, 2, 3, 5, 9] {
+        for tokens in [0, 1, 2, 3, 5, 9, 16] {
             check(&trits, &random.codes(tokens * cols), cols);
         }
     }
@@ -123,8 +138,30 @@ fn every_kernel_agrees_with_the_reference_for_every_number_of_tokens() {
     let mut random = Random(3);
     for cols in [128, 192, 300] {
         let trits = random.trits(20 * cols);
-        for tokens in (0..=17).chain([63, 64, 65, 130]) {
+        for tokens in (0..=40).chain([63, 64, 65, 130]) {
             check(&trits, &random.codes(tokens * cols), cols);
+        }
+    }
+}
+
+#[test]
+fn every_kernel_agrees_with_the_reference_for_many_rows() {
+    let mut random = Random(5);
+    for (rows, cols) in [(192, 1000), (1281, 128), (2569, 256)] {
+        check(&random.trits(rows * cols), &random.codes(33 * cols), cols);
+    }
+}
+
+#[test]
+fn codes_that_are_not_used_do_no_harm() {
+    let (rows, cols, tokens) = (200, 256, 40);
+    let x = filled(&vec![-128; tokens * cols], cols);
+    for kernels in Kernels::available() {
+        for method in Method::ALL {
+            let (layout, packed) = (Layout::I2S(Rows::Flat), vec![0xff; rows * cols / 4]);
+            let (rows, tokens) = (0..rows, 0..tokens);
+            let mut out = vec![0; rows.len() * tokens.len()];
+            kernels.ternary_gemm_by(method, layout, &packed, cols, rows, &x, tokens, &mut out);
         }
     }
 }
@@ -134,7 +171,7 @@ fn every_kernel_is_exact_at_the_extremes() {
     for cols in [127, 2048, 2049, 4096, 8640] {
         for weight in [-1, 0, 1] {
             for code in [-128, -127, 127] {
-                check(&vec![weight; 5 * cols], &vec![code; 5 * cols], cols);
+                check(&vec![weight; 5 * cols], &vec![code; 21 * cols], cols);
             }
         }
     }
@@ -142,18 +179,21 @@ fn every_kernel_is_exact_at_the_extremes() {
 
 #[test]
 fn a_part_of_the_rows_and_tokens_is_that_part_of_the_whole() {
-    let (rows, cols, tokens) = (16, 200, 7);
+    let (rows, cols, tokens) = (16, 200, 37);
     let mut random = Random(4);
     let (trits, values) = (random.trits(rows * cols), random.codes(tokens * cols));
     let whole = reference::gemm(&trits, &values, cols, rows, tokens);
     let x = filled(&values, cols);
     for layout in LAYOUTS {
         let packed = packed(&trits, cols, layout).unwrap();
-        for (part, batch) in [(3..12, 1..6), (15..16, 6..7), (0..1, 0..7), (4..4, 0..7)] {
-            for kernels in Kernels::available() {
+        for (part, batch) in [(3..12, 1..36), (15..16, 6..7), (0..1, 0..37), (4..4, 0..7)] {
+            let each = Method::ALL
+                .map(|method| Kernels::available().into_iter().map(move |k| (k, method)));
+            for (kernels, method) in each.into_iter().flatten() {
                 let mut out = vec![0; part.len() * batch.len()];
                 let (part, batch) = (part.clone(), batch.clone());
-                kernels.ternary_gemm(
+                kernels.ternary_gemm_by(
+                    method,
                     Layout::I2S(layout),
                     &packed,
                     cols,
@@ -163,7 +203,7 @@ fn a_part_of_the_rows_and_tokens_is_that_part_of_the_whole() {
                     &mut out,
                 );
                 let expected = batch.flat_map(|t| &whole[t * rows..][part.clone()]);
-                assert!(out.iter().eq(expected), "{kernels:?} {layout:?} {part:?}");
+                assert!(out.iter().eq(expected), "{kernels:?} {method:?} {layout:?} {part:?}");
             }
         }
     }

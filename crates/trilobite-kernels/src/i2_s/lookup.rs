@@ -1,0 +1,285 @@
+//! AVX2, many tokens: sums of activations by look-up (Vec-LUT, arXiv 2512.06443).
+//!
+//! Tokens lie in the lanes. For the four weights of a packed byte all 81 signed sums of their rows
+//! of activations are tabulated; each row of the matrix then costs one addition per byte, which is
+//! 64 multiply-adds, and nothing is decoded. Sums are exact, as everywhere.
+
+use super::{BLOCK, BLOCK_BYTES, Rows};
+use crate::Codes;
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Tokens in a vector: [`gemm`] takes multiples of it.
+pub(crate) const LANES: usize = 16;
+/// Packed bytes whose tables are in use at a time: 20 KiB in the first-level cache.
+const GROUP: usize = 8;
+/// Groups in a block.
+const GROUPS: usize = BLOCK_BYTES / GROUP;
+/// Values of a packed byte, that is, sums of four activations with a sign or without.
+const SUMS: usize = 81;
+/// Tables that share 256 entries, so that a byte always points at an entry.
+const SHARING: usize = 256 / SUMS;
+/// Rows that look up in tables once they are built. Fewer build more often, and more read and write
+/// more sums beyond the first-level cache.
+const ROWS: usize = 1280;
+/// Groups that can be summed in i16: 255 + 7 * 8 bytes * 4 activations * 128 = 28927.
+const NARROW: usize = 7;
+/// Columns whose sums fit in the 24 bits that are kept of a sum.
+const MAX_COLS: usize = 1 << 16;
+/// Rows that are written together.
+const TILE: usize = 8;
+
+/// One number for each token.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Lanes([i16; LANES]);
+
+const ZERO: Lanes = Lanes([0; LANES]);
+
+/// The table of byte `i` of a group is `[i / SHARING]` from `SUMS * (i % SHARING)` on.
+struct Tables([[Lanes; 256]; GROUP.div_ceil(SHARING)]);
+
+impl Default for Tables {
+    fn default() -> Tables {
+        Tables([[ZERO; 256]; GROUP.div_ceil(SHARING)])
+    }
+}
+
+/// The four activations of each byte of a group.
+type Activations = [[Lanes; 4]; GROUP];
+
+/// Buffers, kept because fresh pages for every matrix would cost a few per cent of the time.
+#[derive(Default)]
+struct Scratch {
+    /// For each group of bytes and each row, the entries that the bytes point at.
+    entries: Vec<[u8; GROUP]>,
+    /// For each group of bytes.
+    activations: Vec<Activations>,
+    tables: Box<Tables>,
+    /// For each row, the sum is `256 * high + low`.
+    low: Vec<Lanes>,
+    high: Vec<Lanes>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Whether rows all begin at the beginning of a block, and are short enough.
+pub(crate) fn applies(layout: Rows, cols: usize) -> bool {
+    (layout == Rows::Padded || cols.is_multiple_of(BLOCK)) && cols < MAX_COLS
+}
+
+/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths, for
+/// matrices that this [`applies`] to and a multiple of [`LANES`] tokens.
+#[target_feature(enable = "avx2")]
+pub(crate) fn gemm(
+    layout: Rows,
+    packed: &[u8],
+    cols: usize,
+    rows: Range<usize>,
+    x: &Codes,
+    tokens: Range<usize>,
+    out: &mut [i32],
+) {
+    debug_assert!(applies(layout, cols) && tokens.len().is_multiple_of(LANES));
+    let packed = packed.as_chunks().0;
+    let blocks = cols.div_ceil(BLOCK);
+    let stride = rows.len();
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { entries, activations, tables, low, high } = scratch;
+        activations.resize(blocks * GROUPS, [[ZERO; 4]; GROUP]);
+        for first in rows.clone().step_by(ROWS) {
+            let count = ROWS.min(rows.end - first);
+            entries.resize(blocks * GROUPS * count, [0; GROUP]);
+            find_entries(&packed[first * blocks..][..count * blocks], blocks, entries);
+            for (t, out) in tokens.clone().step_by(LANES).zip(out.chunks_mut(LANES * stride)) {
+                transpose(x, t, activations);
+                for sums in [&mut *low, &mut *high] {
+                    sums.clear();
+                    sums.resize(count.next_multiple_of(TILE), ZERO);
+                }
+                let groups = activations.iter().zip(entries.chunks(count));
+                for (g, (activations, entries)) in groups.enumerate() {
+                    build(activations, tables);
+                    if g % NARROW == NARROW - 1 {
+                        add::<true>(entries, tables, low, high);
+                    } else {
+                        add::<false>(entries, tables, low, high);
+                    }
+                }
+                write(low, high, count, &mut out[first - rows.start..], stride);
+            }
+        }
+    });
+}
+
+/// Finds the entries that the bytes of rows of `blocks` blocks point at.
+#[target_feature(enable = "avx2")]
+fn find_entries(packed: &[[u8; BLOCK_BYTES]], blocks: usize, entries: &mut [[u8; GROUP]]) {
+    let rows = packed.len() / blocks;
+    let mut starts = [0; BLOCK_BYTES];
+    for (i, start) in starts.iter_mut().enumerate() {
+        *start = (i % GROUP % SHARING * SUMS) as u8;
+    }
+    // The loop over rows is the inner one: it then writes a few streams instead of hundreds.
+    for (b, entries) in entries.chunks_mut(GROUPS * rows).enumerate() {
+        for (r, block) in packed.iter().skip(b).step_by(blocks).enumerate() {
+            let mut bytes = [0; BLOCK_BYTES];
+            for ((byte, block), start) in bytes.iter_mut().zip(block).zip(starts) {
+                let next = |sum: u8, shift: u8| sum + sum + sum + (block >> shift & 3);
+                // Codes that the layout does not use may lead anywhere in the table.
+                *byte = [6, 4, 2, 0].into_iter().fold(0, next).wrapping_add(start);
+            }
+            for (g, bytes) in bytes.as_chunks().0.iter().enumerate() {
+                entries[g * rows + r] = *bytes;
+            }
+        }
+    }
+}
+
+/// Widens the activations of [`LANES`] tokens from `t` on, in the order of the packed bytes.
+#[target_feature(enable = "avx2")]
+fn transpose(x: &Codes, t: usize, activations: &mut [Activations]) {
+    const SIDE: usize = LANES;
+    let tokens: [_; SIDE] = std::array::from_fn(|i| x.padded(t + i)[BLOCK..].as_chunks().0);
+    let bytes = activations.as_flattened_mut();
+    for (i, bytes) in bytes.as_chunks_mut::<SIDE>().0.iter_mut().enumerate() {
+        let (block, half) = (i / 2, i % 2);
+        for plane in 0..4 {
+            let column = block * (BLOCK / SIDE) + plane * 2 + half;
+            let mut square = [_mm_setzero_si128(); SIDE];
+            for (line, token) in square.iter_mut().zip(tokens) {
+                *line = load_16(&token[column]);
+            }
+            // A round interleaves the lines of the upper half with those of the lower half.
+            for _ in 0..SIDE.ilog2() {
+                let lines = square;
+                for (i, pair) in square.as_chunks_mut().0.iter_mut().enumerate() {
+                    let (a, b) = (lines[i], lines[i + SIDE / 2]);
+                    *pair = [_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b)];
+                }
+            }
+            for (byte, line) in bytes.iter_mut().zip(square) {
+                store(&mut byte[plane], _mm256_cvtepi8_epi16(line));
+            }
+        }
+    }
+}
+
+/// Tabulates the signed sums of the activations of each byte, in the order of the byte's codes.
+#[target_feature(enable = "avx2")]
+fn build(activations: &Activations, tables: &mut Tables) {
+    let signed = |sum, x| [_mm256_sub_epi16(sum, x), sum, _mm256_add_epi16(sum, x)];
+    for (i, x) in activations.iter().enumerate() {
+        let table = &mut tables.0[i / SHARING][i % SHARING * SUMS..][..SUMS];
+        let [a, b, c, d] = [load(&x[0]), load(&x[1]), load(&x[2]), load(&x[3])];
+        let zero = _mm256_setzero_si256();
+        let upper = signed(zero, a).map(|sum| signed(sum, b));
+        let lower = signed(zero, c).map(|sum| signed(sum, d));
+        for (nine, upper) in table.as_chunks_mut::<9>().0.iter_mut().zip(upper.as_flattened()) {
+            for (entry, lower) in nine.iter_mut().zip(lower.as_flattened()) {
+                store(entry, _mm256_add_epi16(*upper, *lower));
+            }
+        }
+    }
+}
+
+/// Adds the entries of a group to each row's sum, and carries from low to high if asked.
+#[target_feature(enable = "avx2")]
+fn add<const CARRY: bool>(
+    entries: &[[u8; GROUP]],
+    tables: &Tables,
+    low: &mut [Lanes],
+    high: &mut [Lanes],
+) {
+    for ((entries, low), high) in entries.iter().zip(low).zip(high) {
+        let mut sum = load(low);
+        for (i, entry) in entries.iter().enumerate() {
+            sum = _mm256_add_epi16(sum, load(&tables.0[i / SHARING][usize::from(*entry)]));
+        }
+        if CARRY {
+            let carried = _mm256_add_epi16(load(high), _mm256_srai_epi16::<8>(sum));
+            store(high, carried);
+            sum = _mm256_and_si256(sum, _mm256_set1_epi16(0xff));
+        }
+        store(low, sum);
+    }
+}
+
+/// Writes the sums of `rows` rows, each token's rows in succession, tokens `stride` apart.
+#[target_feature(enable = "avx2")]
+fn write(low: &[Lanes], high: &[Lanes], rows: usize, out: &mut [i32], stride: usize) {
+    let tiles = low.as_chunks::<TILE>().0.iter().zip(high.as_chunks::<TILE>().0);
+    for (i, (low, high)) in tiles.enumerate() {
+        let (low, high) = (tokens_by_rows(low), tokens_by_rows(high));
+        let row = i * TILE;
+        for t in 0..LANES / 2 {
+            // Rows 0..4 of tokens t and t + 8, then rows 4..8.
+            let factors = _mm256_set1_epi32(256 << 16 | 1);
+            let front = _mm256_madd_epi16(_mm256_unpacklo_epi16(low[t], high[t]), factors);
+            let back = _mm256_madd_epi16(_mm256_unpackhi_epi16(low[t], high[t]), factors);
+            let sums = [
+                (t, _mm256_permute2x128_si256::<0x20>(front, back)),
+                (t + LANES / 2, _mm256_permute2x128_si256::<0x31>(front, back)),
+            ];
+            for (t, sums) in sums {
+                let out = &mut out[t * stride + row..];
+                match out.first_chunk_mut() {
+                    Some(out) if row + TILE <= rows => store_i32(out, sums),
+                    _ => {
+                        let mut tile = [0; TILE];
+                        store_i32(&mut tile, sums);
+                        out[..rows - row].copy_from_slice(&tile[..rows - row]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Transposes the sums of [`TILE`] rows: vector `t` holds those of token `t`, then of `t + 8`.
+#[target_feature(enable = "avx2")]
+fn tokens_by_rows(rows: &[Lanes; TILE]) -> [__m256i; TILE] {
+    let mut square = [_mm256_setzero_si256(); TILE];
+    for (line, row) in square.iter_mut().zip(rows) {
+        *line = load(row);
+    }
+    for _ in 0..TILE.ilog2() {
+        let lines = square;
+        for (i, pair) in square.as_chunks_mut().0.iter_mut().enumerate() {
+            let (a, b) = (lines[i], lines[i + TILE / 2]);
+            *pair = [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)];
+        }
+    }
+    square
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load(lanes: &Lanes) -> __m256i {
+    // SAFETY: the reference is valid for reading the 32 bytes that an unaligned load reads.
+    unsafe { _mm256_loadu_si256(lanes.0.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_16(codes: &[i8; 16]) -> __m128i {
+    // SAFETY: the reference is valid for reading the 16 bytes that an unaligned load reads.
+    unsafe { _mm_loadu_si128(codes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store(lanes: &mut Lanes, v: __m256i) {
+    // SAFETY: the reference is valid for writing the 32 bytes that an unaligned store writes.
+    unsafe { _mm256_storeu_si256(lanes.0.as_mut_ptr().cast(), v) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store_i32(sums: &mut [i32; TILE], v: __m256i) {
+    // SAFETY: the reference is valid for writing the 32 bytes that an unaligned store writes.
+    unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), v) }
+}
