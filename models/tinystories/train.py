@@ -39,10 +39,10 @@ END_ID = 0
 @dataclass
 class Config:
     vocab_size: int = 2048
-    hidden_size: int = 256
-    intermediate_size: int = 768
+    hidden_size: int = 384
+    intermediate_size: int = 1024
     num_hidden_layers: int = 6
-    num_attention_heads: int = 4
+    num_attention_heads: int = 6
     num_key_value_heads: int = 2
     max_position_embeddings: int = 512
     rms_norm_eps: float = 1e-5
@@ -438,10 +438,10 @@ def main():
     parser.add_argument("--hours", type=float, help="wall-clock budget; the learning rate reaches 0 at its end")
     parser.add_argument("--deadline", help="local HH:MM at which the learning rate reaches 0, instead of --hours")
     parser.add_argument("--steps", type=int, help="fixed number of steps instead of a time budget")
-    parser.add_argument("--batch", type=int, default=16, help="rows per step")
+    parser.add_argument("--batch", type=int, default=8, help="rows per step")
     parser.add_argument("--length", type=int, default=512, help="tokens per row")
-    parser.add_argument("--lr", type=float, default=0.02, help="Muon, weight matrices")
-    parser.add_argument("--lr-embed", type=float, default=4e-3, help="Adam, embeddings and norms")
+    parser.add_argument("--lr", type=float, default=0.016, help="Muon, weight matrices")
+    parser.add_argument("--lr-embed", type=float, default=3e-3, help="Adam, embeddings and norms")
     parser.add_argument("--weight-decay", type=float, default=0.1, help="of the matrices, first half only")
     parser.add_argument("--decay-from", type=float, default=0.3, help="progress at which the linear decay starts")
     parser.add_argument("--warmup", type=int, default=50)
