@@ -531,7 +531,7 @@ def main():
         say("  " + generate(exported, tokenizer, "Once upon a time", 120, 0.7, 0.9).replace("\n", "\n  "))
 
     compiled = loss_of if args.no_compile else torch.compile(loss_of, dynamic=False)
-    rows, at, window, average = None, 0, [], None
+    rows, at, window, average, rows_seen = None, 0, [], None, 0
     last_save = began = time.time()
     while progress < 1:
         clock = time.time()
@@ -554,10 +554,12 @@ def main():
         average = value if average is None else average + 0.05 * (value - average)
         elapsed = time.time() - clock
         spent += elapsed
-        window = (window + [elapsed])[-20:]
+        # The first step's duration is mostly compilation and says nothing about the rest.
+        window = [] if rows_seen == 0 else (window + [elapsed])[-20:]
+        rows_seen += args.batch
         if args.steps:
             progress = step / args.steps
-        else:
+        elif window:
             # The rest of the schedule is spread over the time that is left, at the usual duration
             # of a step: after a pause of the process the decay is steeper but still complete.
             usual = sorted(window)[len(window) // 2]
@@ -566,7 +568,8 @@ def main():
         if step % 20 == 0 or step <= 3:
             say(
                 f"step {step} epoch {epoch} tokens {tokens / 1e6:.2f}M loss {value:.4f} average {average:.4f} "
-                f"progress {progress:.3f} lr {args.lr * decay:.5f} {args.batch * args.length / np.mean(window[-10:]):.0f} tokens/s "
+                f"progress {progress:.3f} lr {args.lr * decay:.5f} "
+                f"{args.batch * args.length / np.mean(window[-10:] or [elapsed]):.0f} tokens/s "
                 f"{time.strftime('%H:%M:%S')}"
             )
         if time.time() - last_save > 60 * args.save_minutes:
