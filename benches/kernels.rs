@@ -26,6 +26,7 @@ fn main() -> Result<(), Error> {
     group.finish();
     let mut group = criterion.benchmark_group(format!("head/{}", kernels.isa.name()));
     head(&mut group, kernels);
+    scan(&mut group, kernels);
     group.finish();
     criterion.final_summary();
     Ok(())
@@ -77,6 +78,17 @@ fn head(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
             let (weights, out) = (black_box(&weights), black_box(&mut out));
             kernels.dense_gemm(DenseType::BF16, weights, cols, 0..rows, &x, 1, out);
         });
+    });
+}
+
+fn scan(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
+    let (rows, cols) = HEAD;
+    let codes = [1, 255, 100].repeat(rows * cols / 3);
+    let x = vec![1_000; cols];
+    let mut out = vec![0; rows];
+    group.throughput(throughput(rows * cols, codes.len()));
+    group.bench_function(BenchmarkId::new(format!("scan {rows}x{cols}"), 1), |bencher| {
+        bencher.iter(|| kernels.scan(black_box(&codes), &x, black_box(&mut out)));
     });
 }
 

@@ -195,6 +195,10 @@ pub(crate) struct Convert {
     /// Type of the embedding and the head; all but `source` can lose precision
     #[arg(long, value_enum, default_value_t = Head::Source)]
     pub(crate) head: Head,
+    /// An int8 copy of the head for faster greedy and top-k decoding, with the same results; files
+    /// with one cannot be read by bitnet.cpp
+    #[arg(long, value_enum, value_name = "SCAN", default_value_t = HeadScan::Auto)]
+    pub(crate) head_scan: HeadScan,
     /// Treat a checkpoint that does not say that it is ternary as master weights
     #[arg(long, value_enum)]
     pub(crate) quantize: Option<Quantize>,
@@ -224,6 +228,16 @@ pub(crate) enum Head {
     Bf16,
     #[value(name = "q8_0")]
     Q8_0,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum HeadScan {
+    /// For 32,768 tokens and more, but not with --layout i2_s
+    Auto,
+    /// Always
+    Int8,
+    /// Never
+    None,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -357,6 +371,9 @@ pub(crate) struct Bench {
     /// Type of the key-value cache
     #[arg(long, value_enum, value_name = "TYPE", default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
+    /// Compute every logit of every token
+    #[arg(long)]
+    pub(crate) plain: bool,
     /// Runs of each measurement
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     pub(crate) runs: usize,

@@ -8,7 +8,7 @@ use crate::Error;
 use crate::model::{Dense, source_row};
 
 /// Bytes that are passed on at once.
-const PIECE: usize = 4 << 20;
+pub(crate) const PIECE: usize = 4 << 20;
 
 impl Dense<'_> {
     /// Passes the bytes of the tensor as type `ty` to `sink`, in order.
@@ -42,8 +42,7 @@ impl Dense<'_> {
                 })
                 .find_map_first(Result::err);
             if let Some(value) = failed {
-                let why = format!("it holds {value}, beyond the range");
-                return Err(Error::Head { tensor: name.to_owned(), ty, why });
+                return Err(beyond_range(name, ty, value));
             }
             sink(piece)?;
         }
@@ -51,8 +50,14 @@ impl Dense<'_> {
     }
 }
 
+/// A weight cannot be stored in a type.
+pub(crate) fn beyond_range(name: &str, ty: TensorType, value: f32) -> Error {
+    let why = format!("it holds {value}, beyond the range");
+    Error::Head { tensor: name.to_owned(), ty, why }
+}
+
 /// Encodes a row, or returns a value that the type cannot hold.
-fn encode(ty: TensorType, row: &[f32], out: &mut [u8]) -> Result<(), f32> {
+pub(crate) fn encode(ty: TensorType, row: &[f32], out: &mut [u8]) -> Result<(), f32> {
     match ty {
         TensorType::F16 => {
             for (out, &x) in out.as_chunks_mut().0.iter_mut().zip(row) {

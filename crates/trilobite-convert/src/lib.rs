@@ -9,6 +9,7 @@ mod hf;
 mod model;
 mod options;
 mod plan;
+mod scan;
 mod source;
 #[cfg(test)]
 mod testing;
@@ -19,7 +20,7 @@ mod write;
 pub use error::Error;
 pub use file::convert_file;
 pub use options::{
-    Head, Layout, Options, Progress, Quantize, Report, Stage, TypeTotal, ignore_progress,
+    Head, HeadScan, Layout, Options, Progress, Quantize, Report, Stage, TypeTotal, ignore_progress,
 };
 pub use source::Checkpoint;
 pub use write::convert;

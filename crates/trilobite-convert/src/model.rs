@@ -2,6 +2,7 @@
 
 use trilobite_format::{Metadata, TensorType};
 
+use crate::scan::Scan;
 use crate::source::View;
 use crate::trits::Ternary;
 
@@ -151,6 +152,8 @@ pub(crate) enum Data<'a> {
     Blocks(&'a [u8]),
     /// Computed values, as F32.
     Values(Vec<f32>),
+    /// A part of the coarse copy of the head.
+    Scan(Scan<'a>),
 }
 
 /// Dense weights, rows reordered where `head_dim` is given: see [`source_row`].

@@ -12,6 +12,8 @@ pub struct Options {
     /// The type of the language model head: of `output.weight`, or of `token_embd.weight` where
     /// that is the head too.
     pub head: Head,
+    /// Whether a coarse copy of the head is added.
+    pub head_scan: HeadScan,
     /// What to do with dense projections of a checkpoint that does not say that it is a BitNet
     /// model. `None` refuses them.
     pub quantize: Option<Quantize>,
@@ -53,6 +55,20 @@ impl Head {
             Head::Q8_0 => Some(TensorType::Q8_0),
         }
     }
+}
+
+/// Whether the file gets an int8 copy of the head, from which greedy decoding and top-k sampling find
+/// the rows that matter. bitnet.cpp refuses a file with one. A head that is ternary or Q8_0 never
+/// has one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeadScan {
+    /// For a head of at least 32,768 rows, unless the layout is [`Layout::I2S`].
+    #[default]
+    Auto,
+    /// For a head of any size.
+    Int8,
+    /// No copy.
+    None,
 }
 
 /// How to make dense projections ternary.

@@ -3,8 +3,9 @@
 use trilobite_format::{Metadata, TensorType};
 
 use crate::Error;
-use crate::model::{Arch, Data, Planned};
-use crate::options::{Head, Layout};
+use crate::model::{Arch, Data, Dense, Planned};
+use crate::options::{Head, HeadScan, Layout, Options};
+use crate::scan::{Part, Scan};
 use crate::source::View;
 
 /// The version that is stated in written files.
@@ -64,6 +65,38 @@ pub(crate) fn choose_head(
     tensor.ty = ty;
     Ok(())
 }
+
+/// Fewest rows of a head that is worth a coarse copy.
+const SCAN_ROWS: u64 = 32_768;
+
+/// Adds the coarse copy of the head, once the head's type is chosen, where there is to be one.
+pub(crate) fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options) {
+    let untied = tensors.iter().position(|tensor| tensor.name == "output.weight");
+    let Some(head) = tensors.get(untied.unwrap_or(0)) else { return };
+    let (Data::Dense(Dense { view, head_dim: None }), &[rows, cols]) =
+        (&head.data, head.shape.as_slice())
+    else {
+        return;
+    };
+    let wanted = match options.head_scan {
+        HeadScan::Auto => rows >= SCAN_ROWS && options.layout != Layout::I2S,
+        HeadScan::Int8 => true,
+        HeadScan::None => false,
+    };
+    let float = matches!(head.ty, TensorType::F32 | TensorType::F16 | TensorType::Bf16);
+    if wanted && float {
+        let (view, head) = (view.clone(), head.ty);
+        let scan = |part| Data::Scan(Scan { view: view.clone(), head, part });
+        let codes = (SCAN[0], TensorType::I8, vec![rows, cols], scan(Part::Codes));
+        let bounds = (SCAN[1], TensorType::F32, vec![rows, 3], scan(Part::Bounds));
+        for (name, ty, shape, data) in [codes, bounds] {
+            tensors.push(Planned { name: name.to_owned(), ty, shape, data });
+        }
+    }
+}
+
+/// The tensors of the coarse copy of a head.
+pub(crate) const SCAN: [&str; 2] = ["output_scan.weight", "output_scan.bounds"];
 
 /// Whether two tensors hold the same numbers, whatever their types.
 pub(crate) fn same_values(a: &View<'_>, b: &View<'_>) -> bool {

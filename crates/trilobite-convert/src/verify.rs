@@ -40,7 +40,7 @@ pub(crate) fn verify(
                     read(&mut file, info, &mut bytes).is_ok() && source.matches(info.ty, &bytes)?
                 }
                 // The hash of the whole file vouches for these.
-                Data::Dense(_) | Data::Blocks(_) | Data::Values(_) => true,
+                Data::Dense(_) | Data::Blocks(_) | Data::Values(_) | Data::Scan(_) => true,
             };
         if !same {
             return Ok(Some(format!("tensor {}", tensor.name)));

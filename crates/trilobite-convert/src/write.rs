@@ -96,6 +96,7 @@ impl Planned<'_> {
             }
             Data::Dense(dense) => dense.stream(&self.name, self.ty, sink)?,
             Data::Blocks(bytes) => sink(bytes)?,
+            Data::Scan(scan) => scan.stream(sink)?,
             Data::Values(values) => {
                 let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
                 sink(&bytes)?;
@@ -161,7 +162,10 @@ fn report(plan: &Plan<'_>, file_bytes: u64, hash: &[u8]) -> Report {
             bytes: 0,
         });
         total.tensors += 1;
-        total.weights += tensor.shape.iter().product::<u64>();
+        // What repeats weights counts as bytes alone.
+        if !matches!(tensor.data, Data::Scan(_)) {
+            total.weights += tensor.shape.iter().product::<u64>();
+        }
         total.bytes += tensor.byte_len();
     }
     let types: Vec<TypeTotal> = types.into_values().collect();

@@ -14,6 +14,8 @@ pub enum TensorType {
     F16,
     /// Blocks of 32: an F16 scale, then 32 signed bytes. Rows are whole blocks.
     Q8_0,
+    /// Signed bytes.
+    I8,
     /// The upper 16 bits of an F32, little-endian.
     Bf16,
     /// Ternary, llama.cpp: blocks of 256, five weights a byte (48 + 4 bytes), then an F16 scale.
@@ -28,10 +30,11 @@ pub enum TensorType {
 
 impl TensorType {
     /// Every type, in the order of the type numbers.
-    pub const ALL: [TensorType; 8] = [
+    pub const ALL: [TensorType; 9] = [
         TensorType::F32,
         TensorType::F16,
         TensorType::Q8_0,
+        TensorType::I8,
         TensorType::Bf16,
         TensorType::Tq1_0,
         TensorType::Tq2_0,
@@ -45,6 +48,7 @@ impl TensorType {
             TensorType::F32 => 0,
             TensorType::F16 => 1,
             TensorType::Q8_0 => 8,
+            TensorType::I8 => 24,
             TensorType::Bf16 => 30,
             TensorType::Tq1_0 => 34,
             TensorType::Tq2_0 => 35,
@@ -64,6 +68,7 @@ impl TensorType {
             TensorType::F32 => "F32",
             TensorType::F16 => "F16",
             TensorType::Q8_0 => "Q8_0",
+            TensorType::I8 => "I8",
             TensorType::Bf16 => "BF16",
             TensorType::Tq1_0 => "TQ1_0",
             TensorType::Tq2_0 => "TQ2_0",
@@ -93,6 +98,7 @@ impl TensorType {
             TensorType::F32 => count.checked_mul(4),
             TensorType::F16 | TensorType::Bf16 => count.checked_mul(2),
             TensorType::Q8_0 => blocks(32, 34),
+            TensorType::I8 => Some(count),
             TensorType::Tq1_0 => blocks(256, 54),
             TensorType::Tq2_0 => blocks(256, 66),
             TensorType::I2S => {

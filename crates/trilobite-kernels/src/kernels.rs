@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{Codes, DenseType, Error, float, i2_s};
+use crate::{Codes, DenseType, Error, float, i2_s, scan};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -103,6 +103,7 @@ pub struct Kernels {
     to_f16: unsafe fn(&[f32], &mut [u16]),
     attend: Attend<u16>,
     attend_f32: Attend<f32>,
+    scan: unsafe fn(&[u8], &[i16], &mut [i32]),
 }
 
 type TernaryGemm<L> = unsafe fn(L, &[u8], usize, Range<usize>, &Codes, Range<usize>, &mut [i32]);
@@ -135,6 +136,7 @@ macro_rules! table {
             to_f16: float::$module::to_f16,
             attend: float::$module::attend,
             attend_f32: float::$module::attend_f32,
+            scan: scan::$module::gemv,
         }
     };
 }
@@ -401,6 +403,18 @@ impl Kernels {
         assert_eq!(q.len(), out.len(), "outputs");
         let (k, v) = (&k[..n * q.len()], &v[..n * q.len()]);
         call!(self.attend_f32(q, k, v, scale, &mut scores[..n], out))
+    }
+
+    /// Multiplies the int8 codes of rows with those of a vector, exactly: see [`scan`](mod@scan).
+    ///
+    /// `out[r] = sum_k codes[r][k] * x[k]`. `codes` holds rows as long as `x`, one for each output.
+    /// Sums that do not fit in an i32 are unspecified; those of a [`Query`](scan::Query) fit.
+    pub fn scan(&self, codes: &[u8], x: &[i16], out: &mut [i32]) {
+        assert_eq!(codes.len(), out.len() * x.len(), "codes");
+        if out.is_empty() || x.is_empty() {
+            return out.fill(0);
+        }
+        call!(self.scan(codes, x, out))
     }
 }
 

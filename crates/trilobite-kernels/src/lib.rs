@@ -32,6 +32,7 @@ mod kernels;
 mod random;
 #[cfg(test)]
 mod reference;
+pub mod scan;
 
 pub use codes::{Codes, CodesRow};
 pub use error::Error;

@@ -73,6 +73,12 @@ pub enum Error {
         /// Its scale.
         scale: f32,
     },
+    /// The coarse copy of the head has bounds that no row can have.
+    #[error("tensor output_scan.bounds is not usable: row {row} is not a scale and two norms")]
+    HeadScan {
+        /// The row.
+        row: usize,
+    },
     /// The tokenizer in the file cannot be used.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

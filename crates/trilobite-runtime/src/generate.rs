@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::head::Logits;
 use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::tokenizer::Tokenizer;
@@ -99,7 +100,10 @@ pub fn generate(
         if !ids.is_empty() && session.position() >= session.context() {
             break Finish::ContextFull;
         }
-        let logits = session.next_logits(&next)?;
+        let logits = match sampler.needs() {
+            Some(k) => session.next_largest(&next, k)?,
+            None => Logits::all(session.next_logits(&next)?),
+        };
         let id = sampler.sample(logits, context)?;
         if ids.is_empty() {
             prompt_time = start.elapsed();

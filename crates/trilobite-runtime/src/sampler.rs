@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::error::{Error, Result};
+use crate::head::Logits;
 
 /// How the next token is chosen. The filters apply in the order of transformers: repetition
 /// penalty, temperature, top-k, top-p, min-p.
@@ -80,33 +81,38 @@ impl Sampler {
         Ok(Self { sampling, rng, candidates: Vec::new() })
     }
 
-    /// The next token after `context`, given its logits.
+    /// How many of the largest logits decide what is chosen; `None` if all of them do.
+    pub fn needs(&self) -> Option<usize> {
+        let Sampling { temperature, top_k, repeat_penalty, .. } = self.sampling;
+        let few = if temperature == 0.0 { 1 } else { top_k };
+        (few > 0 && repeat_penalty == 1.0).then_some(few)
+    }
+
+    /// The next token after `context`, given its logits: all, or at least as many of the largest as
+    /// it [`needs`](Self::needs).
     ///
     /// # Errors
     /// No logit is a number, which no sound model gives.
-    pub fn sample(&mut self, logits: &[f32], context: &[u32]) -> Result<u32> {
+    pub fn sample(&mut self, logits: Logits<'_>, context: &[u32]) -> Result<u32> {
         let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, .. } = self.sampling;
         let penalized;
-        let logits = if repeat_penalty == 1.0 {
-            logits
+        let values = if repeat_penalty == 1.0 {
+            logits.values()
         } else {
-            penalized = penalize(logits, context, repeat_penalty);
+            penalized = penalize(logits.values(), context, repeat_penalty);
             &penalized
         };
-        let best = argmax(logits).ok_or(Error::NotFinite)?;
+        let first = argmax(values).ok_or(Error::NotFinite)? as usize;
+        let best = logits.id(first);
         if temperature == 0.0 {
             return Ok(best);
         }
-        let top = logits[best as usize];
+        let top = values[first];
         let weight = |logit: f32| libm::exp(f64::from(logit - top) / f64::from(temperature));
         self.candidates.clear();
-        self.candidates.extend(
-            logits
-                .iter()
-                .enumerate()
-                .filter(|(_, logit)| !logit.is_nan())
-                .map(|(id, &logit)| Candidate { id: id as u32, logit, weight: weight(logit) }),
-        );
+        self.candidates.extend(values.iter().enumerate().filter(|(_, logit)| !logit.is_nan()).map(
+            |(index, &logit)| Candidate { id: logits.id(index), logit, weight: weight(logit) },
+        ));
         if top_k > 0 && top_k < self.candidates.len() {
             self.candidates.select_nth_unstable_by(top_k - 1, Candidate::order);
             self.candidates.truncate(top_k);
@@ -192,15 +198,15 @@ mod tests {
 
     fn draws(sampling: Sampling, logits: &[f32], n: usize) -> Vec<u32> {
         let mut sampler = sampler(sampling);
-        (0..n).map(|_| sampler.sample(logits, &[]).unwrap()).collect()
+        (0..n).map(|_| sampler.sample(Logits::all(logits), &[]).unwrap()).collect()
     }
 
     #[test]
     fn greedy_takes_the_first_of_equals() {
         let mut sampler = sampler(Sampling::default());
-        assert_eq!(sampler.sample(&[1.0, 3.0, 3.0, -1.0], &[]).unwrap(), 1);
-        assert!(sampler.sample(&[f32::NAN, f32::NAN], &[]).is_err());
-        assert!(sampler.sample(&[f32::INFINITY, 0.0], &[]).is_err());
+        assert_eq!(sampler.sample(Logits::all(&[1.0, 3.0, 3.0, -1.0]), &[]).unwrap(), 1);
+        assert!(sampler.sample(Logits::all(&[f32::NAN, f32::NAN]), &[]).is_err());
+        assert!(sampler.sample(Logits::all(&[f32::INFINITY, 0.0]), &[]).is_err());
     }
 
     #[test]
@@ -257,8 +263,18 @@ mod tests {
     fn penalty_counts_a_token_once() {
         let sampling = Sampling { repeat_penalty: 2.0, ..Default::default() };
         let mut sampler = sampler(sampling);
-        assert_eq!(sampler.sample(&[4.0, 3.0, 1.9], &[0, 0]).unwrap(), 1);
-        assert_eq!(sampler.sample(&[-1.0, -1.5], &[0]).unwrap(), 1);
+        assert_eq!(sampler.sample(Logits::all(&[4.0, 3.0, 1.9]), &[0, 0]).unwrap(), 1);
+        assert_eq!(sampler.sample(Logits::all(&[-1.0, -1.5]), &[0]).unwrap(), 1);
+    }
+
+    #[test]
+    fn few_logits_are_needed_where_few_can_be_chosen() {
+        let base = Sampling { temperature: 1.0, top_k: 40, ..Default::default() };
+        assert_eq!(sampler(Sampling::default()).needs(), Some(1));
+        assert_eq!(sampler(base).needs(), Some(40));
+        assert_eq!(sampler(Sampling { top_p: 0.5, min_p: 0.1, ..base }).needs(), Some(40));
+        assert_eq!(sampler(Sampling { top_k: 0, top_p: 0.5, ..base }).needs(), None);
+        assert_eq!(sampler(Sampling { repeat_penalty: 1.1, ..base }).needs(), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use trilobite_kernels::{Codes, CodesRow, Kernels};
 use crate::cache::{Cache, CacheType};
 use crate::config::{Activation, RopePairs};
 use crate::error::{Error, Result};
+use crate::head::{Head, Logits, Search};
 use crate::model::Model;
 use crate::rope::RopeTable;
 use crate::team::Team;
@@ -47,6 +48,7 @@ pub struct Session {
     cache: Cache,
     rope: RopeTable,
     buffers: Buffers,
+    search: Search,
     scratch: Vec<Mutex<Scratch>>,
     position: usize,
 }
@@ -128,6 +130,7 @@ impl Session {
             cache: Cache::new(config, options.context, options.cache),
             rope: RopeTable::new(config, model.weights().rope_divisors.as_deref()),
             buffers,
+            search: Search::default(),
             scratch: (0..options.threads).map(|_| Mutex::default()).collect(),
             position: 0,
             options,
@@ -173,6 +176,25 @@ impl Session {
         }
         self.feed(tokens, Want::Last, |_, _| {})?;
         Ok(&self.buffers.logits[..self.model.config().vocab])
+    }
+
+    /// Reads tokens and gives the `k` largest logits after the last, those equal to one of them, and
+    /// as many others as happens. With a coarse copy of the head in the model's file this reads less
+    /// than [`next_logits`](Self::next_logits), whose values it gives to the last bit.
+    ///
+    /// # Errors
+    /// No token, a token outside the vocabulary, or more tokens than the context holds.
+    pub fn next_largest(&mut self, tokens: &[u32], k: usize) -> Result<Logits<'_>> {
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        self.feed(tokens, Want::Nothing, |_, _| {})?;
+        let last = (tokens.len() - 1) % self.options.batch;
+        if self.search(last, k) {
+            return Ok(self.search.found());
+        }
+        self.head(last..last + 1, |_, _| {});
+        Ok(Logits::all(&self.buffers.logits[..self.model.config().vocab]))
     }
 
     /// Reads tokens and shows the logits after each: `sink(index in tokens, logits)`.
@@ -325,6 +347,27 @@ impl Session {
         ops.quantize(input, width, &mut b.codes, count);
         ops.linear(model, &layer.down, input, &b.codes, &mut b.y, count);
         ops.add(&b.y, &mut b.x, config.hidden, count);
+    }
+
+    /// Searches for the `k` largest logits of a token of the batch; `false` if the whole head has to
+    /// be computed.
+    fn search(&mut self, token: usize, k: usize) -> bool {
+        let (config, weights) = (self.model.config(), self.model.weights());
+        let (Some(scan), Kind::Dense(ty)) = (&weights.head_scan, weights.head.kind) else {
+            return false;
+        };
+        let file = self.model.file();
+        let head = Head {
+            ty,
+            weights: &file[weights.head.range.clone()],
+            cols: weights.head.cols,
+            codes: &file[scan.codes.clone()],
+            bounds: file[scan.bounds.clone()].as_chunks().0,
+        };
+        let x = &self.buffers.x[token * config.hidden..(token + 1) * config.hidden];
+        let h = &mut self.buffers.h[..config.hidden];
+        self.kernels.rms_norm(x, &weights.output_norm, config.norm_eps, h);
+        self.search.run(self.kernels, &mut self.team, head, h, k)
     }
 
     /// Logits of some tokens of the batch, a few at a time: `sink(index in the batch, logits)`.

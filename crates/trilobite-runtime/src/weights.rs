@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
+use trilobite_kernels::scan::Bounds;
 use trilobite_kernels::{DenseType, Kernels, Layout, i2_s};
 
 use crate::config::Config;
@@ -20,6 +21,15 @@ pub struct Matrix {
     pub range: Range<usize>,
     /// How the weights are stored.
     pub kind: Kind,
+}
+
+/// A coarse copy of the head: see [`trilobite_kernels::scan`].
+#[derive(Clone, Debug)]
+pub struct HeadScan {
+    /// The codes within the file, `[vocab][hidden]`.
+    pub codes: Range<usize>,
+    /// The rows' bounds within the file, `[vocab]`.
+    pub bounds: Range<usize>,
 }
 
 /// How a matrix is stored and therefore multiplied.
@@ -76,6 +86,8 @@ pub struct Weights {
     pub output_norm: Vec<f32>,
     /// Output head, `[vocab][hidden]`; the embedding itself when tied.
     pub head: Matrix,
+    /// A coarse copy of the head, where the file has one.
+    pub head_scan: Option<HeadScan>,
     /// Whether the head is the embedding.
     pub tied: bool,
     /// Divisors of the rotary frequencies, `[head_dim / 2]` (RoPE scaling `llama3`).
@@ -125,12 +137,25 @@ impl Weights {
         } else {
             tensors.matrix("output.weight", config.vocab, hidden)?
         };
+        let head_scan = match (gguf.tensor("output_scan.weight"), head.kind) {
+            (Some(_), Kind::Dense(_)) => Some(tensors.head_scan(config.vocab, hidden)?),
+            _ => None,
+        };
         let rope_divisors = match gguf.tensor("rope_freqs.weight") {
             Some(_) => Some(tensors.vector("rope_freqs.weight", config.head_dim / 2)?),
             None => None,
         };
         tensors.all_used()?;
-        Ok(Self { embedding, embedding_type, layers, output_norm, head, tied, rope_divisors })
+        Ok(Self {
+            embedding,
+            embedding_type,
+            layers,
+            output_norm,
+            head,
+            head_scan,
+            tied,
+            rope_divisors,
+        })
     }
 
     /// Bytes of all tensors but the embedding and the head.
@@ -203,6 +228,21 @@ impl<'a> Tensors<'a> {
         }
         let range = info.range.start..info.range.start + codes.len();
         Ok(Matrix { rows, cols, range, kind: Kind::Ternary { layout, scale } })
+    }
+
+    fn head_scan(&mut self, rows: usize, cols: usize) -> Result<HeadScan> {
+        let (codes, bounds) = ("output_scan.weight", "output_scan.bounds");
+        let mut take = |name, cols, ty| {
+            let info = self.take(name, &[rows, cols])?;
+            if info.ty == ty { Ok(info) } else { Err(self.type_error(name, "a coarse head")) }
+        };
+        let (codes, bounds) =
+            (take(codes, cols, TensorType::I8)?, take(bounds, 3, TensorType::F32)?);
+        let rows = bounds.bytes(self.file).as_chunks().0;
+        match rows.iter().position(|row| !Bounds::from_bytes(row).is_valid()) {
+            None => Ok(HeadScan { codes: codes.range.clone(), bounds: bounds.range.clone() }),
+            Some(row) => Err(Error::HeadScan { row }),
+        }
     }
 
     fn type_error(&self, name: &str, role: &'static str) -> Error {

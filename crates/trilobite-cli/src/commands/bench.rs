@@ -8,7 +8,9 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use trilobite_kernels::Kernels;
-use trilobite_runtime::{CacheType, MAX_BATCH, Model, Session, SessionOptions, Team, argmax};
+use trilobite_runtime::{
+    CacheType, Logits, MAX_BATCH, Model, Session, SessionOptions, Team, argmax,
+};
 
 use crate::args::{Bench, Global};
 use crate::{machine, model, output};
@@ -36,6 +38,37 @@ impl Spread {
 
     fn json(&self) -> Value {
         json!({"median": self.median, "min": self.min, "max": self.max})
+    }
+}
+
+/// What decoded tokens took of the head.
+#[derive(Default)]
+struct HeadWork {
+    tokens: u64,
+    /// Rows that were multiplied exactly.
+    rows: u64,
+    /// Bytes that were read, those of the coarse copy among them.
+    bytes: u64,
+}
+
+impl HeadWork {
+    fn count(&mut self, model: &Model, found: Logits<'_>) {
+        let weights = model.weights();
+        let (rows, whole) = (found.values().len(), weights.head.range.len());
+        self.tokens += 1;
+        self.rows += rows as u64;
+        self.bytes += match &weights.head_scan {
+            Some(scan) if !found.is_all() => {
+                let part = whole / weights.head.rows * rows;
+                scan.codes.len() + scan.bounds.len() + part
+            }
+            _ => whole,
+        } as u64;
+    }
+
+    /// Rows for each token.
+    fn mean_rows(&self) -> f64 {
+        self.rows as f64 / self.tokens.max(1) as f64
     }
 }
 
@@ -71,6 +104,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         let options = SessionOptions { threads, context: longest, batch: MAX_BATCH, cache };
         sessions.push(Session::new(Arc::clone(&model), options)?);
     }
+    let mut head = HeadWork::default();
     for round in 0..=args.runs {
         for (slot, session) in sessions.iter_mut().enumerate() {
             if !global.quiet {
@@ -87,7 +121,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 }
             }
             if args.n > 0 {
-                let speed = decode_speed(session, args.n)?;
+                let speed = decode_speed(session, args, &mut head)?;
                 if round > 0 {
                     decode[slot].push(speed);
                 }
@@ -114,7 +148,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         })
         .collect();
 
-    let bytes = bytes_per_token(&model, args.n, args.kv.into());
+    let bytes = bytes_per_token(&model, &head, args.n, args.kv.into());
     let name = model::name(&args.model);
     if args.json {
         let objects = results.iter().map(|result| {
@@ -131,6 +165,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     "tokens": args.n,
                     "tokens_per_s": speed.json(),
                     "bytes_per_token": bytes,
+                    "head_rows_per_token": head.mean_rows(),
                     "bandwidth_bytes_per_s": result.bandwidth,
                     "fraction_of_limit": bytes as f64 * speed.median / result.bandwidth,
                 })),
@@ -160,6 +195,11 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 result.bandwidth / 1e9,
                 100.0 * bytes as f64 * speed.median / result.bandwidth,
             );
+            text += &format!(
+                "  {:.1} of the {} rows of the head computed per token\n",
+                head.mean_rows(),
+                model.weights().head.rows
+            );
         }
     }
     text += &format!(
@@ -188,14 +228,20 @@ fn prefill_speed(session: &mut Session, tokens: usize) -> Result<f64> {
 }
 
 /// Tokens per second of greedy generation after a prompt of one token.
-fn decode_speed(session: &mut Session, tokens: usize) -> Result<f64> {
-    let mut next = prompt(session.model(), 1);
+fn decode_speed(session: &mut Session, args: &Bench, head: &mut HeadWork) -> Result<f64> {
+    let model = Arc::clone(session.model());
+    let mut next = prompt(&model, 1);
     session.truncate(0);
     let start = Instant::now();
-    for _ in 0..tokens {
-        next[0] = argmax(session.next_logits(&next)?).unwrap_or(0);
+    for _ in 0..args.n {
+        let logits = match args.plain {
+            true => Logits::all(session.next_logits(&next)?),
+            false => session.next_largest(&next, 1)?,
+        };
+        head.count(&model, logits);
+        next[0] = argmax(logits.values()).map_or(0, |best| logits.id(best as usize));
     }
-    Ok(tokens as f64 / start.elapsed().as_secs_f64())
+    Ok(args.n as f64 / start.elapsed().as_secs_f64())
 }
 
 /// Token ids spread over the vocabulary.
@@ -204,10 +250,10 @@ fn prompt(model: &Model, tokens: usize) -> Vec<u32> {
 }
 
 /// Weights that every token reads, and the keys and values of half the tokens on average.
-fn bytes_per_token(model: &Model, tokens: usize, cache: CacheType) -> u64 {
-    let weights = model.weights();
+fn bytes_per_token(model: &Model, head: &HeadWork, tokens: usize, cache: CacheType) -> u64 {
+    let head = head.bytes / head.tokens.max(1);
     let cache = cache.bytes_for(model.config(), tokens.div_ceil(2));
-    (weights.non_embedding_bytes() + weights.head.range.len() + cache) as u64
+    (model.weights().non_embedding_bytes() + cache) as u64 + head
 }
 
 /// The types of the layers' matrices.

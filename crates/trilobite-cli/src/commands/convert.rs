@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use trilobite_convert as engine;
 
-use crate::args::{Convert, Global, Head, Layout, Quantize};
+use crate::args::{Convert, Global, Head, HeadScan, Layout, Quantize};
 use crate::{interrupt, output};
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
@@ -29,6 +29,11 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
             Head::F16 => engine::Head::F16,
             Head::Bf16 => engine::Head::Bf16,
             Head::Q8_0 => engine::Head::Q8_0,
+        },
+        head_scan: match args.head_scan {
+            HeadScan::Auto => engine::HeadScan::Auto,
+            HeadScan::Int8 => engine::HeadScan::Int8,
+            HeadScan::None => engine::HeadScan::None,
         },
         quantize: args.quantize.map(|Quantize::Absmean| engine::Quantize::Absmean),
     };

@@ -25,7 +25,9 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
 
 /// Weights of all tensors.
 fn parameters(model: &Model) -> u64 {
-    model.gguf().tensors().iter().map(TensorInfo::count).sum()
+    // The coarse copy of the head repeats weights.
+    let scan = |tensor: &&TensorInfo| tensor.name.starts_with("output_scan.");
+    model.gguf().tensors().iter().filter(|t| !scan(t)).map(TensorInfo::count).sum()
 }
 
 fn bits_per_weight(model: &Model) -> f64 {

@@ -29,3 +29,37 @@ fn logits_do_not_depend_on_threads_batches_or_instructions() {
         Ok(())
     });
 }
+
+#[test]
+fn tokens_do_not_depend_on_the_coarse_head() {
+    for_each(|fixture| {
+        let folder = tempfile::tempdir()?;
+        let tokens = trilobite::comma_separated(&fixture.prompt("short")?);
+        let run = |scan: &str, args: &[&str], environment: &[(&str, &str)]| {
+            let model = folder.path().join(scan).with_extension("gguf");
+            if !model.exists() {
+                let mut convert = trilobite::command(["convert", "--head-scan", scan, "-o"]);
+                trilobite::stdout(convert.arg(&model).arg(&fixture.folder))?;
+            }
+            let fixed =
+                ["run", "--tokens", &tokens, "-n", "48", "--ignore-eos", "--ids", "--seed=3"];
+            let mut command = trilobite::command(fixed.iter().chain(args));
+            trilobite::stdout(command.envs(environment.iter().copied()).arg(&model))
+        };
+        for args in [
+            &["--temp=0"][..],
+            &["--temp=0", "-t", "3"],
+            &["--temp=1", "--top-k=5"],
+            &["--temp=1", "--top-k=5", "--top-p=0.8", "--min-p=0.05", "-t", "1"],
+            &["--temp=1"],
+            &["--temp=0", "--repeat-penalty=1.3"],
+        ] {
+            let whole = run("none", args, &[])?;
+            for environment in [&[][..], &[("TRILOBITE_ISA", "scalar")]] {
+                let found = run("int8", args, environment)?;
+                ensure!(found == whole, "differs with {args:?} {environment:?}");
+            }
+        }
+        Ok(())
+    });
+}

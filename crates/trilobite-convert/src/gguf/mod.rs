@@ -42,6 +42,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         return Err(Error::Unexpected { file: file.name.clone(), tensor: name });
     }
     plan::choose_head(&mut tensors, options.head, &mut notes)?;
+    plan::add_scan(&mut tensors, options);
     let metadata = metadata::translate(&file.name, source, &config, &checkpoint.name, &mut notes)?;
     Ok(Plan { arch: config.arch, metadata, tensors, notes })
 }
@@ -59,6 +60,10 @@ struct Builder<'a, 'o> {
 impl<'a> Builder<'a, '_> {
     fn tensors(&mut self, config: &Config, notes: &mut Vec<String>) -> Result<(), Error> {
         let table = [config.vocab, config.hidden];
+        // Made anew, in case the head changes its type.
+        for name in plan::SCAN {
+            self.left.remove(name);
+        }
         self.dense("token_embd.weight", &table)?;
         if self.left.contains_key("rope_freqs.weight") {
             self.norm("rope_freqs.weight", &[config.head_dim / 2])?;

@@ -118,7 +118,9 @@ impl<'a> Builder<'a, '_> {
                         .to_owned(),
             });
         }
-        plan::choose_head(&mut self.tensors, self.options.head, &mut self.notes)
+        plan::choose_head(&mut self.tensors, self.options.head, &mut self.notes)?;
+        plan::add_scan(&mut self.tensors, self.options);
+        Ok(())
     }
 
     fn note(&mut self) {

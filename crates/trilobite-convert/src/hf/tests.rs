@@ -2,10 +2,14 @@ use serde_json::json;
 use trilobite_format::{Gguf, Metadata, TensorType};
 
 use crate::testing::*;
-use crate::{Head, Layout, Options, Quantize};
+use crate::{Head, HeadScan, Layout, Options, Quantize};
 
-const ABSMEAN: Options =
-    Options { layout: Layout::Auto, head: Head::Source, quantize: Some(Quantize::Absmean) };
+const ABSMEAN: Options = Options {
+    layout: Layout::Auto,
+    head: Head::Source,
+    head_scan: HeadScan::Auto,
+    quantize: Some(Quantize::Absmean),
+};
 
 /// The names in the output, in the order of `PROJECTIONS`.
 const OUTPUT: [&str; 7] =
@@ -366,4 +370,49 @@ fn what_does_not_fit_is_named() {
         Tiny::bitnet().with_dense(|i, e| if (i, e) == (4, 33) { f32::NAN } else { 1.0 });
     masters.config["quantization_config"]["quantization_mode"] = json!("online");
     contains(&masters.error(), "mlp.gate_proj.weight holds NaN at element 33");
+}
+
+#[test]
+fn a_coarse_head_is_a_copy_of_the_stored_head() {
+    let with = |tiny: &Tiny, options: &Options| tiny.convert(options).unwrap();
+    let scan = Options { head_scan: HeadScan::Int8, ..Options::default() };
+    for (tiny, head) in [(Tiny::bitnet(), "token_embd.weight"), (Tiny::llama(), "output.weight")] {
+        let (plain, plain_report) = with(&tiny, &Options::default());
+        for options in
+            [scan, Options { head: Head::F32, ..scan }, Options { head: Head::F16, ..scan }]
+        {
+            let (file, report) = with(&tiny, &options);
+            let gguf = Gguf::parse(&file).unwrap();
+            let codes = gguf.tensor("output_scan.weight").unwrap();
+            assert_eq!((codes.ty, &codes.shape[..]), (TensorType::I8, &[VOCAB, HIDDEN][..]));
+            let bounds = dense(&file, "output_scan.bounds");
+            let stored = gguf.tensor(head).unwrap();
+            let stored: Vec<f32> = match options.head {
+                Head::F16 => {
+                    let halves = stored.bytes(&file).as_chunks().0.iter();
+                    halves.map(|&b| half::f16::from_le_bytes(b).to_f32()).collect()
+                }
+                _ => dense(&file, head),
+            };
+            let cols = HIDDEN as usize;
+            let rows = stored.chunks(cols).zip(codes.bytes(&file).chunks(cols));
+            for ((row, codes), bounds) in rows.zip(bounds.chunks(3)) {
+                let norm = |v: Vec<f32>| v.iter().map(|v| v * v).sum::<f32>().sqrt();
+                let missed =
+                    row.iter().zip(codes).map(|(w, &c)| w - bounds[0] * f32::from(c as i8));
+                let (norm, missed) = (norm(row.to_vec()), norm(missed.collect()));
+                assert!(norm <= bounds[1] * 1.0001 && bounds[1] <= norm * 1.0001 + 1e-30);
+                assert!((missed - bounds[2]).abs() <= norm * 1e-4);
+            }
+            let weights =
+                |report: &crate::Report| report.types.iter().map(|t| t.weights).sum::<u64>();
+            assert_eq!(weights(&report), weights(&plain_report));
+        }
+        // It is made anew, or left out, when the file is converted again.
+        let (file, _) = with(&tiny, &scan);
+        let files = vec![("model.gguf".to_owned(), file.clone().into())];
+        let again = crate::Checkpoint::from_files(files).unwrap();
+        assert!(run(&again, &scan).unwrap().0 == file);
+        assert!(run(&again, &Options::default()).unwrap().0 == plain);
+    }
 }

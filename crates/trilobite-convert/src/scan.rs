@@ -1,0 +1,96 @@
+//! The coarse copy of the head, as `trilobite_kernels::scan` defines it.
+
+use rayon::prelude::*;
+use trilobite_format::TensorType;
+use trilobite_kernels::scan::{Bounds, pack};
+
+use crate::Error;
+use crate::dense::{PIECE, beyond_range, encode};
+use crate::source::{Dtype, View};
+
+/// One of the two tensors of the copy.
+pub(crate) struct Scan<'a> {
+    /// The head in the source.
+    pub(crate) view: View<'a>,
+    /// The type in which the head is stored: the copy is one of what is stored.
+    pub(crate) head: TensorType,
+    pub(crate) part: Part,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Codes,
+    Bounds,
+}
+
+impl Scan<'_> {
+    /// Passes the bytes of the tensor to `sink`, in order.
+    pub(crate) fn stream(
+        &self,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let cols = self.view.cols();
+        let rows = self.view.count() / cols;
+        let row_bytes = match self.part {
+            Part::Codes => cols,
+            Part::Bounds => Bounds::BYTES,
+        };
+        let group = (PIECE / cols.max(1)).clamp(1, rows.max(1));
+        let mut out = vec![0; group * row_bytes];
+        for first in (0..rows).step_by(group) {
+            let last = (first + group).min(rows);
+            let piece = out.get_mut(..(last - first) * row_bytes).unwrap_or_default();
+            let failed = piece
+                .par_chunks_mut(row_bytes)
+                .enumerate()
+                .map_init(Buffers::default, |buffers, (i, out)| self.row(first + i, buffers, out))
+                .find_map_first(Result::err);
+            if let Some(value) = failed {
+                return Err(beyond_range(&self.view.name, self.head, value));
+            }
+            sink(piece)?;
+        }
+        Ok(())
+    }
+
+    /// One row of the tensor, or a weight that the head's type cannot hold.
+    fn row(&self, row: usize, buffers: &mut Buffers, out: &mut [u8]) -> Result<(), f32> {
+        let cols = self.view.cols();
+        let Buffers { wide, stored, codes } = buffers;
+        self.view.widen(row * cols..(row + 1) * cols, wide);
+        if self.view.dtype.float_type() != Some(self.head) {
+            stored.resize(self.head.byte_len(&[cols as u64]).unwrap_or(0) as usize, 0);
+            encode(self.head, wide, stored)?;
+            View {
+                file: self.view.file,
+                name: String::new(),
+                dtype: match self.head {
+                    TensorType::F16 => Dtype::F16,
+                    TensorType::Bf16 => Dtype::Bf16,
+                    _ => Dtype::F32,
+                },
+                shape: vec![cols as u64],
+                bytes: stored,
+            }
+            .widen(0..cols, wide);
+        }
+        match self.part {
+            Part::Codes => {
+                pack(wide, out);
+            }
+            Part::Bounds => {
+                codes.resize(cols, 0);
+                out.copy_from_slice(&pack(wide, codes).to_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Buffers {
+    wide: Vec<f32>,
+    stored: Vec<u8>,
+    codes: Vec<u8>,
+}

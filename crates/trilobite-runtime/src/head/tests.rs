@@ -1,0 +1,226 @@
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use trilobite_kernels::scan::pack;
+
+use super::*;
+use crate::{Sampler, Sampling, argmax};
+
+/// A BF16 head with its coarse copy.
+struct Copied {
+    cols: usize,
+    weights: Vec<u8>,
+    codes: Vec<u8>,
+    bounds: Vec<[u8; Bounds::BYTES]>,
+}
+
+impl Copied {
+    fn new(rows: &[Vec<f32>]) -> Self {
+        let cols = rows[0].len();
+        let mut head = Self {
+            cols,
+            weights: Vec::new(),
+            codes: vec![0; rows.len() * cols],
+            bounds: Vec::new(),
+        };
+        for (row, codes) in rows.iter().zip(head.codes.chunks_exact_mut(cols)) {
+            let bits: Vec<u16> = row.iter().map(|w| (w.to_bits() >> 16) as u16).collect();
+            head.weights.extend(bits.iter().flat_map(|bits| bits.to_le_bytes()));
+            let stored: Vec<f32> =
+                bits.iter().map(|&bits| f32::from_bits(u32::from(bits) << 16)).collect();
+            head.bounds.push(pack(&stored, codes).to_bytes());
+        }
+        head
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head {
+            ty: DenseType::BF16,
+            weights: &self.weights,
+            cols: self.cols,
+            codes: &self.codes,
+            bounds: &self.bounds,
+        }
+    }
+
+    fn all(&self, x: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; self.bounds.len()];
+        let kernels = Kernels::detect().unwrap();
+        let rows = 0..out.len();
+        kernels.dense_gemm(DenseType::BF16, &self.weights, self.cols, rows, x, 1, &mut out);
+        out
+    }
+
+    /// Searches, and checks what was found against all logits. Returns the number of logits found.
+    fn check(&self, team: &mut Team, x: &[f32], k: usize) -> Option<usize> {
+        let kernels = Kernels::detect().unwrap();
+        let mut search = Search::default();
+        if !search.run(kernels, team, self.head(), x, k) {
+            return None;
+        }
+        let (all, found) = (self.all(x), search.found());
+        for (index, value) in found.values().iter().enumerate() {
+            assert_eq!(value.to_bits(), all[found.id(index) as usize].to_bits());
+        }
+        let mut largest = all.clone();
+        largest.sort_by(|a, b| b.total_cmp(a));
+        let wanted: Vec<u32> =
+            (0u32..).zip(&all).filter(|(_, v)| **v >= largest[k - 1]).map(|(id, _)| id).collect();
+        assert!(wanted.iter().all(|id| search.ids.contains(id)), "{k}: {wanted:?}");
+        assert!(search.ids.is_sorted());
+        assert_eq!(argmax(&all), argmax(found.values()).map(|best| found.id(best as usize)));
+        Some(found.values().len())
+    }
+}
+
+struct Random(ChaCha8Rng);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        (self.0.next_u64() % n as u64) as usize
+    }
+
+    /// About normal: the sum of twelve uniform numbers.
+    fn normal(&mut self) -> f32 {
+        (0..12).map(|_| (self.0.next_u64() >> 40) as f32 / 16_777_216.0).sum::<f32>() - 6.0
+    }
+
+    fn vector(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.normal()).collect()
+    }
+
+    fn rows(&mut self, rows: usize, cols: usize) -> Vec<Vec<f32>> {
+        (0..rows).map(|_| self.vector(cols)).collect()
+    }
+}
+
+fn random(seed: u64) -> Random {
+    Random(ChaCha8Rng::seed_from_u64(seed))
+}
+
+#[test]
+fn searches_find_the_largest_logits_of_random_heads() {
+    let mut random = random(1);
+    let mut team = Team::new(3);
+    let (mut searches, mut found) = (0, 0);
+    for round in 0..60 {
+        let (rows, cols) = (200 + random.below(300), [8, 33, 64, 100][round % 4]);
+        let mut weights = random.rows(rows, cols);
+        match round % 6 {
+            // Norms between tiny and huge.
+            1 => {
+                for row in &mut weights {
+                    let size = 2f32.powi(random.below(60) as i32 - 30);
+                    row.iter_mut().for_each(|w| *w *= size);
+                }
+            }
+            // Equal rows.
+            2 => {
+                for row in 0..rows {
+                    weights[row] = weights[row % 40].clone();
+                }
+            }
+            // Rows that differ in the last bit of a weight.
+            3 => {
+                let first = weights[0].clone();
+                for row in &mut weights {
+                    row.clone_from(&first);
+                    let at = random.below(cols);
+                    row[at] = f32::from_bits(row[at].to_bits() ^ 1 << 16);
+                }
+            }
+            // Outliers in a few columns.
+            4 => {
+                for row in &mut weights {
+                    row[0] *= 100.0;
+                }
+            }
+            // Zero rows.
+            5 => {
+                for _ in 0..rows / 2 {
+                    let at = random.below(rows);
+                    weights[at].fill(0.0);
+                }
+            }
+            _ => {}
+        }
+        let head = Copied::new(&weights);
+        for _ in 0..15 {
+            let mut x = random.vector(cols);
+            match random.below(4) {
+                // Along a row, whose logit is then far above the others.
+                0 => x.clone_from(&weights[random.below(rows)]),
+                1 => x.iter_mut().for_each(|x| *x *= 1e-20),
+                _ => {}
+            }
+            for k in [1, 2, rows / MOST] {
+                if let Some(n) = head.check(&mut team, &x, k) {
+                    searches += 1;
+                    found += n;
+                }
+            }
+        }
+    }
+    assert!(searches > 2_000, "{searches} searches");
+    assert!(found < 60 * searches, "{found} logits");
+}
+
+#[test]
+fn what_is_found_does_not_depend_on_the_threads() {
+    let mut random = random(2);
+    let (head, x) = (Copied::new(&random.rows(500, 64)), random.vector(64));
+    let kernels = Kernels::detect().unwrap();
+    let found = |threads| {
+        let mut search = Search::default();
+        assert!(search.run(kernels, &mut Team::new(threads), head.head(), &x, 5));
+        (search.ids, search.values)
+    };
+    let one = found(1);
+    for threads in [2, 3, 7] {
+        assert_eq!(found(threads), one);
+    }
+}
+
+#[test]
+fn there_is_no_search_without_bounds_or_gain() {
+    let mut random = random(3);
+    let mut rows = random.rows(64, 16);
+    let mut team = Team::new(2);
+    let x = random.vector(16);
+    let head = Copied::new(&rows);
+    assert!(head.check(&mut team, &x, 1).is_some());
+    // A zero vector makes all logits equal.
+    assert_eq!(head.check(&mut team, &[0.0; 16], 1), None);
+    assert_eq!(head.check(&mut team, &x, 0), None);
+    assert_eq!(head.check(&mut team, &x, 5), None);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut x = x.clone();
+        x[7] = bad;
+        assert_eq!(head.check(&mut team, &x, 1), None);
+        rows[20][3] = bad;
+        assert_eq!(Copied::new(&rows).check(&mut team, &x, 1), None);
+    }
+    // A product that may overflow.
+    rows[20] = vec![1e30; 16];
+    assert_eq!(Copied::new(&rows).check(&mut team, &[1e20; 16], 1), None);
+}
+
+#[test]
+fn samplers_choose_from_what_is_found_as_from_all() {
+    let mut random = random(4);
+    let kernels = Kernels::detect().unwrap();
+    let mut team = Team::new(2);
+    let head = Copied::new(&random.rows(1_000, 32));
+    let greedy = Sampling::default();
+    let some = Sampling { temperature: 1.0, top_k: 20, seed: 5, ..greedy };
+    for sampling in [greedy, some, Sampling { top_p: 0.7, min_p: 0.01, ..some }] {
+        let (mut a, mut b) = (Sampler::new(sampling).unwrap(), Sampler::new(sampling).unwrap());
+        for _ in 0..200 {
+            let x = random.vector(32);
+            let mut search = Search::default();
+            assert!(search.run(kernels, &mut team, head.head(), &x, a.needs().unwrap()));
+            let all = head.all(&x);
+            let expected = a.sample(Logits::all(&all), &[]).unwrap();
+            assert_eq!(b.sample(search.found(), &[]).unwrap(), expected);
+        }
+    }
+}
