@@ -18,7 +18,8 @@ Examples:
   trilobite run 2b.gguf                             a chat on the terminal
 
 MODEL is a GGUF file, a Hugging Face checkpoint folder, or nothing: the built-in model.
-The environment variable TRILOBITE_ISA (scalar, avx2) lowers the instruction set."
+The environment variable TRILOBITE_ISA (scalar, avx2, avxvnni, avx512vnni, neon, dotprod) lowers the
+instruction set."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

@@ -1,5 +1,6 @@
 //! The table of kernels and the choice of its instruction set.
 
+mod self_test;
 #[cfg(test)]
 mod tests;
 
@@ -18,17 +19,30 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// The same with AVX-VNNI.
+    AvxVnni,
+    /// The same with AVX-512 F, BW and VNNI.
+    Avx512Vnni,
+    /// Any 64-bit ARM.
+    Neon,
+    /// 64-bit ARM with the dot product extension.
+    DotProd,
 }
 
 impl Isa {
     /// Every instruction set, on whatever machine.
-    pub const ALL: [Isa; 2] = [Isa::Scalar, Isa::Avx2];
+    pub const ALL: [Isa; 6] =
+        [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Neon, Isa::DotProd];
 
     /// The name that `TRILOBITE_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
+            Isa::Avx512Vnni => "avx512vnni",
+            Isa::Neon => "neon",
+            Isa::DotProd => "dotprod",
         }
     }
 }
@@ -116,27 +130,27 @@ struct LookUp<L> {
 
 type Attend<T> = unsafe fn(&[f32], &[T], &[T], f32, &mut [f32], &mut [f32]);
 
-/// The table that takes every kernel from the modules of one instruction set.
+/// The table that takes the kernels from these modules of `i2_s`, `float` and `scan`.
 macro_rules! table {
-    ($isa:expr, $module:ident) => {
+    ($isa:expr, $i2_s:ident, $float:ident, $scan:ident) => {
         Kernels {
             isa: $isa,
-            i2_s_gemm: i2_s::$module::gemm,
+            i2_s_gemm: i2_s::$i2_s::gemm,
             i2_s_lookup: None,
-            quantize_row: float::$module::quantize_row,
-            dense_gemm: float::$module::dense_gemm,
-            dense_row: float::$module::dense_row,
-            dot: float::$module::dot,
-            rms_norm: float::$module::rms_norm,
-            relu2_mul: float::$module::relu2_mul,
-            silu_mul: float::$module::silu_mul,
-            softmax: float::$module::softmax,
-            rope_neox: float::$module::rope_neox,
-            rope_adjacent: float::$module::rope_adjacent,
-            to_f16: float::$module::to_f16,
-            attend: float::$module::attend,
-            attend_f32: float::$module::attend_f32,
-            scan: scan::$module::gemv,
+            quantize_row: float::$float::quantize_row,
+            dense_gemm: float::$float::dense_gemm,
+            dense_row: float::$float::dense_row,
+            dot: float::$float::dot,
+            rms_norm: float::$float::rms_norm,
+            relu2_mul: float::$float::relu2_mul,
+            silu_mul: float::$float::silu_mul,
+            softmax: float::$float::softmax,
+            rope_neox: float::$float::rope_neox,
+            rope_adjacent: float::$float::rope_adjacent,
+            to_f16: float::$float::to_f16,
+            attend: float::$float::attend,
+            attend_f32: float::$float::attend_f32,
+            scan: scan::$scan::gemv,
         }
     };
 }
@@ -145,34 +159,76 @@ macro_rules! table {
 macro_rules! call {
     ($self:ident.$kernel:ident($($arg:expr),*)) => {
         // SAFETY: the only requirement of a kernel is the instruction set it is compiled for, and
-        // `tables`, the one place that makes a `Kernels`, has detected it.
+        // `detected`, the one place that makes such a `Kernels`, has detected it.
         unsafe { ($self.$kernel)($($arg),*) }
     };
 }
 
-/// A table for each instruction set of this machine, lowest first.
+/// A table for each instruction set of this machine that computes what the scalar one does, lowest
+/// first.
 fn tables() -> &'static [Kernels] {
     static TABLES: OnceLock<Vec<Kernels>> = OnceLock::new();
     TABLES.get_or_init(|| {
-        #[allow(unused_mut, reason = "some architectures have only the scalar table")]
-        let mut tables = vec![table!(Isa::Scalar, scalar)];
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c");
-            if !avx2 {
-                return tables;
-            }
-            let lookup = LookUp {
-                lanes: i2_s::lookup::LANES,
-                applies: i2_s::lookup::applies,
-                gemm: i2_s::lookup::gemm,
-            };
-            tables.push(Kernels { i2_s_lookup: Some(lookup), ..table!(Isa::Avx2, avx2) });
-        }
-        tables
+        let scalar = scalar();
+        let expected = self_test::results(&scalar);
+        let passing = detected().into_iter().filter(|table| self_test::results(table) == expected);
+        std::iter::once(scalar).chain(passing).collect()
     })
+}
+
+/// The table for any processor.
+fn scalar() -> Kernels {
+    table!(Isa::Scalar, scalar, scalar, scalar)
+}
+
+/// A table for each instruction set of this machine above the scalar one, lowest first.
+#[cfg(target_arch = "x86_64")]
+fn detected() -> Vec<Kernels> {
+    let mut tables = Vec::new();
+    let avx2 = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
+    if !avx2 {
+        return tables;
+    }
+    let lookup = || {
+        let gemm = i2_s::lookup::gemm;
+        Some(LookUp { lanes: i2_s::lookup::LANES, applies: i2_s::lookup::applies, gemm })
+    };
+    tables.push(Kernels { i2_s_lookup: lookup(), ..table!(Isa::Avx2, avx2, avx2, avx2) });
+    if is_x86_feature_detected!("avxvnni") {
+        tables
+            .push(Kernels { i2_s_lookup: lookup(), ..table!(Isa::AvxVnni, avx_vnni, avx2, avx2) });
+    }
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vnni");
+    if avx512 {
+        // Its multiply-add is faster than the look-up of AVX2.
+        tables.push(table!(Isa::Avx512Vnni, avx512_vnni, avx512, avx2));
+    }
+    tables
+}
+
+/// A table for each instruction set of this machine above the scalar one, lowest first.
+#[cfg(target_arch = "aarch64")]
+fn detected() -> Vec<Kernels> {
+    use std::arch::is_aarch64_feature_detected;
+    let mut tables = Vec::new();
+    if !is_aarch64_feature_detected!("neon") {
+        return tables;
+    }
+    tables.push(table!(Isa::Neon, neon, neon, scalar));
+    if is_aarch64_feature_detected!("dotprod") {
+        tables.push(table!(Isa::DotProd, dotprod, neon, scalar));
+    }
+    tables
+}
+
+/// There is none for other processors.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn detected() -> Vec<Kernels> {
+    Vec::new()
 }
 
 /// The highest table, or the one that `cap` names.

@@ -1,6 +1,7 @@
 //! The same bits, however the work is divided.
 
 use anyhow::ensure;
+use trilobite_kernels::Kernels;
 
 use crate::fixture::for_each;
 use crate::trilobite;
@@ -21,8 +22,9 @@ fn logits_do_not_depend_on_threads_batches_or_instructions() {
             &["--batch", "7"],
             &["--batch", "7", "-t", "3"],
         ] {
-            for environment in [&[][..], &[("TRILOBITE_ISA", "scalar")]] {
-                let found = trilobite::logits(&model, &tokens, args, environment)?;
+            for kernels in Kernels::available() {
+                let environment = [("TRILOBITE_ISA", kernels.isa.name())];
+                let found = trilobite::logits(&model, &tokens, args, &environment)?;
                 ensure!(found == whole, "differs with {args:?} {environment:?}");
             }
         }

@@ -24,6 +24,32 @@ fn an_instruction_set_that_is_unknown_or_missing_is_an_error() {
 }
 
 #[test]
+fn every_instruction_set_of_the_machine_passes_its_self_test() {
+    let expected = self_test::results(&scalar());
+    let detected = detected();
+    for kernels in &detected {
+        assert_eq!(self_test::results(kernels), expected, "{kernels:?}");
+    }
+    assert_eq!(Kernels::available().len(), 1 + detected.len());
+    for isa in Isa::ALL {
+        if isa != Isa::Scalar && !detected.iter().any(|kernels| kernels.isa == isa) {
+            eprintln!("not tested, because this machine lacks it: {}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn an_instruction_set_that_computes_something_else_fails_its_self_test() {
+    let expected = self_test::results(&scalar());
+    let mut wrong = scalar();
+    wrong.dot = |_, _| 0.0;
+    assert_ne!(self_test::results(&wrong), expected);
+    let mut wrong = scalar();
+    wrong.i2_s_gemm = |_, _, _, _, _, _, out| out.fill(1);
+    assert_ne!(self_test::results(&wrong), expected);
+}
+
+#[test]
 fn products_over_no_columns_are_zero() {
     for kernels in Kernels::available() {
         let mut codes = Codes::new(0, 0);

@@ -1,0 +1,60 @@
+//! AVX-512 VNNI: 64 codes times 64 activations, added up in i32, by one `vpdpbusd`.
+
+use super::avx2::{load, prefetch};
+use super::tiles::spread;
+use super::{BLOCK, BLOCK_BYTES};
+use std::arch::x86_64::*;
+
+super::tiles::compile! { "avx2,avx512f,avx512bw,avx512vnni", wide: true }
+
+/// Sums of codes times activations over equally many blocks of `R` rows and `T` tokens.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn tile<const R: usize, const T: usize>(
+    mut w: [&[[u8; BLOCK_BYTES]]; R],
+    mut x: [&[[i8; BLOCK]]; T],
+) -> [[i32; T]; R] {
+    let blocks = w[0].len();
+    w.iter_mut().for_each(|w| *w = &w[..blocks]);
+    x.iter_mut().for_each(|x| *x = &x[..blocks]);
+    let mask = _mm512_set1_epi8(3);
+    // With a block in both halves of a register, two planes come out of it side by side, as their
+    // activations lie.
+    let halves = |low, high| {
+        _mm512_inserti64x4::<1>(
+            _mm512_castsi256_si512(_mm256_set1_epi16(low)),
+            _mm256_set1_epi16(high),
+        )
+    };
+    let shifts = [halves(6, 4), halves(2, 0)];
+    let mut sums = [[[_mm512_setzero_si512(); 2]; T]; R];
+    for b in 0..blocks {
+        for r in 0..R {
+            prefetch(&w[r][b]);
+            let block = _mm512_broadcast_i64x4(load(&w[r][b]));
+            let planes =
+                shifts.map(|shift| _mm512_and_si512(_mm512_srlv_epi16(block, shift), mask));
+            for t in 0..T {
+                for (p, x) in x[t][b].as_chunks().0.iter().enumerate() {
+                    let sum = &mut sums[r][t][p % const { spread(R * T, 2) }];
+                    *sum = _mm512_dpbusd_epi32(*sum, planes[p], load_wide(x));
+                }
+            }
+        }
+    }
+    sums.map(|sums| {
+        let mut totals = [0; T];
+        for t in 0..T {
+            let [a, b] = sums[t];
+            totals[t] = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+        }
+        totals
+    })
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_wide(codes: &[i8; 64]) -> __m512i {
+    // SAFETY: the reference is valid for reading the 64 bytes that an unaligned load reads.
+    unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) }
+}

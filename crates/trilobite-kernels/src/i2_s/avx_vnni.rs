@@ -1,0 +1,49 @@
+//! AVX-VNNI: 32 codes times 32 activations, added up in i32, by one `vpdpbusd`.
+
+use super::avx2::{load, prefetch, sum_lanes};
+use super::tiles::spread;
+use super::{BLOCK, BLOCK_BYTES};
+use std::arch::x86_64::*;
+
+super::tiles::compile! { "avx2,avxvnni", wide: false }
+
+/// Sums of codes times activations over equally many blocks of `R` rows and `T` tokens.
+#[target_feature(enable = "avx2,avxvnni")]
+#[inline]
+fn tile<const R: usize, const T: usize>(
+    mut w: [&[[u8; BLOCK_BYTES]]; R],
+    mut x: [&[[i8; BLOCK]]; T],
+) -> [[i32; T]; R] {
+    let blocks = w[0].len();
+    w.iter_mut().for_each(|w| *w = &w[..blocks]);
+    x.iter_mut().for_each(|x| *x = &x[..blocks]);
+    let mask = _mm256_set1_epi8(3);
+    let mut sums = [[[_mm256_setzero_si256(); 4]; T]; R];
+    for b in 0..blocks {
+        for r in 0..R {
+            prefetch(&w[r][b]);
+            let block = load(&w[r][b]);
+            let planes = [
+                _mm256_and_si256(_mm256_srli_epi16::<6>(block), mask),
+                _mm256_and_si256(_mm256_srli_epi16::<4>(block), mask),
+                _mm256_and_si256(_mm256_srli_epi16::<2>(block), mask),
+                _mm256_and_si256(block, mask),
+            ];
+            for t in 0..T {
+                for (p, x) in x[t][b].as_chunks().0.iter().enumerate() {
+                    let sum = &mut sums[r][t][p % const { spread(R * T, 4) }];
+                    *sum = _mm256_dpbusd_avx_epi32(*sum, planes[p], load(x));
+                }
+            }
+        }
+    }
+    sums.map(|sums| {
+        let mut totals = [0; T];
+        for t in 0..T {
+            let [a, b, c, d] = sums[t];
+            let sum = _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d));
+            totals[t] = sum_lanes(sum);
+        }
+        totals
+    })
+}

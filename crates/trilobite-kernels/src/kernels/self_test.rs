@@ -1,0 +1,100 @@
+//! A short comparison that an instruction set must pass before it is used.
+
+use super::{Kernels, Layout, Method};
+use crate::{Codes, DenseType, i2_s};
+
+/// The `(rows, columns, tokens)` of ternary products: every tile, a row beyond the tile, columns that
+/// leave a tail, and more of them than sums of i16 can take.
+const SHAPES: [(usize, usize, usize); 6] =
+    [(5, 2180, 1), (5, 300, 2), (3, 300, 3), (3, 300, 4), (3, 2180, 8), (3, 300, 17)];
+
+/// The bits of every kernel's results on a few shapes.
+pub(super) fn results(kernels: &Kernels) -> Vec<u32> {
+    let mut results = Vec::new();
+    for (rows, cols, tokens) in SHAPES {
+        let sums = sums(kernels, rows, cols, tokens);
+        results.extend(sums.iter().map(|sum| *sum as u32));
+    }
+    for cols in [64, 300] {
+        floats(kernels, cols, &mut results);
+    }
+    results
+}
+
+/// Numbers in -1..1 with many different bits.
+fn sample(n: usize) -> Vec<f32> {
+    (0..n as u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
+}
+
+fn sums(kernels: &Kernels, rows: usize, cols: usize, tokens: usize) -> Vec<i32> {
+    // The first row and token are extreme, the others mixed.
+    let trits = (0..rows * cols).map(|i| if i < cols { 1 } else { (i * i % 7 % 3) as i8 - 1 });
+    let trits = trits.collect::<Vec<_>>();
+    let mut x = Codes::new(tokens, cols);
+    x.reset(tokens, cols);
+    for (t, row) in x.rows_mut().enumerate() {
+        for (i, code) in row.codes.iter_mut().enumerate() {
+            *code = if t == 0 { -128 } else { (i * 37 + t * 11) as i8 };
+        }
+        *row.sum = row.codes.iter().map(|code| i32::from(*code)).sum();
+    }
+    let layout = i2_s::Rows::Padded;
+    let mut packed = vec![0; i2_s::packed_len(rows, cols, layout).unwrap_or_default()];
+    i2_s::pack(&trits, cols, layout, &mut packed);
+    let mut out = vec![0; rows * tokens * Method::ALL.len()];
+    for (method, out) in Method::ALL.into_iter().zip(out.chunks_mut(rows * tokens)) {
+        let (layout, rows, tokens) = (Layout::I2S(layout), 0..rows, 0..tokens);
+        kernels.ternary_gemm_by(method, layout, &packed, cols, rows, &x, tokens, out);
+    }
+    out
+}
+
+fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
+    let x = sample(cols);
+    let mut in_place = |f: &dyn Fn(&mut [f32])| {
+        let mut values = x.clone();
+        f(&mut values);
+        results.extend(values.iter().map(|value| value.to_bits()));
+    };
+    in_place(&|out| kernels.rms_norm(&x, &x, 1e-5, out));
+    in_place(&|gate| kernels.relu2_mul(gate, &x));
+    in_place(&|gate| kernels.silu_mul(gate, &x));
+    in_place(&|x| kernels.softmax(x));
+    let (cos, sin) = x[..cols / 2].split_at(cols / 4);
+    in_place(&|head| kernels.rope_neox(head, cos, sin));
+    in_place(&|head| kernels.rope_adjacent(head, cos, sin));
+    let scores = &mut [0.0; 3][..];
+    in_place(&|out| out[0] = kernels.dot(&x, &x));
+
+    let mut f16 = vec![0; cols];
+    kernels.to_f16(&x, &mut f16);
+    let mut codes = vec![0; cols];
+    let (scale, sum) = kernels.quantize_row(&x, &mut codes);
+    results.extend([scale.to_bits(), sum as u32]);
+
+    let width = cols / 4;
+    let mut out = vec![0.0; width];
+    kernels.attend(&x[..width], &f16, &f16, 3, 0.5, scores, &mut out);
+    results.extend(out.iter().map(|value| value.to_bits()));
+    kernels.attend_f32(&x[..width], &x, &x, 3, 0.5, scores, &mut out);
+    results.extend(out.iter().map(|value| value.to_bits()));
+
+    let bytes = f16.iter().flat_map(|bits| bits.to_le_bytes()).collect::<Vec<_>>();
+    for (ty, cols) in [
+        (DenseType::F32, cols / 2),
+        (DenseType::F16, cols),
+        (DenseType::BF16, cols),
+        (DenseType::Q8_0, cols / 32 * 32),
+    ] {
+        let mut row = vec![0.0; cols];
+        kernels.dense_row(ty, &bytes, cols, 0, &mut row);
+        let mut out = [0.0; 2];
+        kernels.dense_gemm(ty, &bytes, cols, 0..1, &[&x[..cols], &x[..cols]].concat(), 2, &mut out);
+        results.extend(row.iter().chain(&out).map(|value| value.to_bits()));
+    }
+    let (query, mut sums) = ((0..cols).map(|i| (i * 37) as i16).collect::<Vec<_>>(), [0; 2]);
+    kernels.scan(&bytes[..2 * cols], &query, &mut sums);
+    results.extend(sums.iter().map(|sum| *sum as u32));
+    results.extend(f16.iter().map(|bits| u32::from(*bits)));
+    results.extend(codes.iter().map(|code| *code as u32));
+}
