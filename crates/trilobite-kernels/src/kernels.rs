@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{Codes, DenseType, Error, float, i2_s, scan};
+use crate::{Codes, DenseType, Error, float, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -39,6 +39,8 @@ impl Isa {
 pub enum Layout {
     /// Two bits a weight: see [`i2_s`].
     I2S(i2_s::Rows),
+    /// Five bits for three weights: see [`t5_3`].
+    T5_3,
 }
 
 impl Layout {
@@ -46,6 +48,32 @@ impl Layout {
     pub fn packed_len(self, rows: usize, cols: usize) -> Option<usize> {
         match self {
             Layout::I2S(layout) => i2_s::packed_len(rows, cols, layout),
+            Layout::T5_3 => t5_3::packed_len(rows, cols),
+        }
+    }
+
+    /// Packs row-major trits (-1, 0 or 1) of rows of `cols` weights.
+    ///
+    /// # Panics
+    /// If `trits` is not a whole number of rows, holds any other value, or `out` is not
+    /// [`packed_len`](Layout::packed_len) bytes.
+    pub fn pack(self, trits: &[i8], cols: usize, out: &mut [u8]) {
+        match self {
+            Layout::I2S(layout) => i2_s::pack(trits, cols, layout, out),
+            Layout::T5_3 => t5_3::pack(trits, cols, out),
+        }
+    }
+
+    /// Unpacks into row-major trits of rows of `cols` weights. Where `packed` holds codes that the
+    /// layout does not use, they become 2.
+    ///
+    /// # Panics
+    /// If `trits` is not a whole number of rows or `packed` is not
+    /// [`packed_len`](Layout::packed_len) bytes.
+    pub fn unpack(self, packed: &[u8], cols: usize, trits: &mut [i8]) {
+        match self {
+            Layout::I2S(layout) => i2_s::unpack(packed, cols, layout, trits),
+            Layout::T5_3 => t5_3::unpack(packed, cols, trits),
         }
     }
 }
@@ -90,6 +118,8 @@ pub struct Kernels {
     pub isa: Isa,
     i2_s_gemm: TernaryGemm<i2_s::Rows>,
     i2_s_lookup: Option<LookUp<i2_s::Rows>>,
+    t5_3_gemm: TernaryGemm<()>,
+    t5_3_repack: Option<Repack>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseType, &[u8], usize, &[f32], &mut [f32]),
     dense_row: unsafe fn(DenseType, &[u8], &mut [f32]),
@@ -107,6 +137,8 @@ pub struct Kernels {
 }
 
 type TernaryGemm<L> = unsafe fn(L, &[u8], usize, Range<usize>, &Codes, Range<usize>, &mut [i32]);
+/// What [`t5_3::avx2::repack`] does.
+type Repack = unsafe fn(&[u8], usize, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// The multiplication by look-up of some matrices with a multiple of `lanes` tokens.
 struct LookUp<L> {
     lanes: usize,
@@ -123,6 +155,8 @@ macro_rules! table {
             isa: $isa,
             i2_s_gemm: i2_s::$module::gemm,
             i2_s_lookup: None,
+            t5_3_gemm: t5_3::$module::gemm,
+            t5_3_repack: None,
             quantize_row: float::$module::quantize_row,
             dense_gemm: float::$module::dense_gemm,
             dense_row: float::$module::dense_row,
@@ -169,7 +203,11 @@ fn tables() -> &'static [Kernels] {
                 applies: i2_s::lookup::applies,
                 gemm: i2_s::lookup::gemm,
             };
-            tables.push(Kernels { i2_s_lookup: Some(lookup), ..table!(Isa::Avx2, avx2) });
+            tables.push(Kernels {
+                i2_s_lookup: Some(lookup),
+                t5_3_repack: Some(t5_3::avx2::repack),
+                ..table!(Isa::Avx2, avx2)
+            });
         }
         tables
     })
@@ -279,6 +317,19 @@ impl Kernels {
                     (tokens, out) = (tokens.start + count..rest, left);
                 }
                 call!(self.i2_s_gemm(layout, packed, cols, rows, x, tokens, out))
+            }
+            Layout::T5_3 => {
+                let len = t5_3::packed_len(rows.end, cols);
+                assert!(len.is_some_and(|len| len <= packed.len()), "rows {rows:?} of {cols}");
+                match self.t5_3_repack.filter(|_| tokens.len() >= t5_3::MANY) {
+                    Some(repack) => t5_3::REPACKED.with_borrow_mut(|repacked| {
+                        // SAFETY: as in `call`.
+                        let rows = unsafe { repack(packed, cols, rows, repacked) };
+                        let layout = Layout::I2S(i2_s::Rows::Padded);
+                        self.ternary_gemm_by(method, layout, repacked, cols, rows, x, tokens, out);
+                    }),
+                    None => call!(self.t5_3_gemm((), packed, cols, rows, x, tokens, out)),
+                }
             }
         }
     }
