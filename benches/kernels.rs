@@ -11,19 +11,24 @@ use trilobite_kernels::{Codes, DenseType, Error, Kernels, Layout, Method, i2_s};
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
 const PROJECTIONS: [(usize, usize); 4] = [(2560, 2560), (6912, 2560), (2560, 6912), (640, 2560)];
+/// The layouts that every projection can have.
+const LAYOUTS: [(&str, Layout); 2] =
+    [("i2_s", Layout::I2S(i2_s::Rows::Flat)), ("t5_3", Layout::T5_3)];
 /// `(rows, cols)` of the head.
 const HEAD: (usize, usize) = (128_256, 2560);
 
 fn main() -> Result<(), Error> {
     let kernels = Kernels::detect()?;
     let mut criterion = Criterion::default().configure_from_args();
-    let mut group = criterion.benchmark_group(format!("ternary/{}", kernels.isa.name()));
-    for (rows, cols) in PROJECTIONS {
-        for tokens in [1, 4, 16, 64, 512] {
-            ternary(&mut group, kernels, rows, cols, tokens);
+    for (name, layout) in LAYOUTS {
+        let mut group = criterion.benchmark_group(format!("{name}/{}", kernels.isa.name()));
+        for (rows, cols) in PROJECTIONS {
+            for tokens in [1, 4, 16, 64, 512] {
+                ternary(&mut group, kernels, layout, rows, cols, tokens);
+            }
         }
+        group.finish();
     }
-    group.finish();
     let mut group = criterion.benchmark_group(format!("head/{}", kernels.isa.name()));
     head(&mut group, kernels);
     scan(&mut group, kernels);
@@ -35,14 +40,15 @@ fn main() -> Result<(), Error> {
 fn ternary(
     group: &mut BenchmarkGroup<'_, WallTime>,
     kernels: &Kernels,
+    layout: Layout,
     rows: usize,
     cols: usize,
     tokens: usize,
 ) {
-    let layout = i2_s::Rows::Flat;
     let trits = (0..rows * cols).map(|i| (i * i % 3) as i8 - 1).collect::<Vec<_>>();
-    let mut packed = vec![0; trits.len() / 4];
-    i2_s::pack(&trits, cols, layout, &mut packed);
+    let len = layout.packed_len(rows, cols).expect("a projection can be packed");
+    let mut packed = vec![0; len];
+    layout.pack(&trits, cols, &mut packed);
 
     let row = (0..cols).map(|i| (i * 37 % 101) as f32 - 50.0).collect::<Vec<_>>();
     let mut x = Codes::new(tokens, cols);
@@ -59,7 +65,6 @@ fn ternary(
         group.bench_function(id, |bencher| {
             bencher.iter(|| {
                 let (packed, out) = (black_box(&packed), black_box(&mut out));
-                let layout = Layout::I2S(layout);
                 kernels.ternary_gemm_by(*method, layout, packed, cols, 0..rows, &x, 0..tokens, out);
             });
         });

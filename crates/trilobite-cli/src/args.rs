@@ -218,6 +218,9 @@ pub(crate) enum Layout {
     /// Two bits a weight, the layout of bitnet.cpp
     #[value(name = "i2_s")]
     I2S,
+    /// Five bits for three weights, whatever the shape: a sixth smaller
+    #[value(name = "t5_3")]
+    T5_3,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -27,6 +27,8 @@ pub enum Layout {
     Auto,
     /// I2_S only, so that bitnet.cpp can read the file; other shapes are an error.
     I2S,
+    /// T5_3 for every shape: 1.67 bits a weight.
+    T5_3,
 }
 
 /// The type of the language model head.

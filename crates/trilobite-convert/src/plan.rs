@@ -24,10 +24,9 @@ pub(crate) fn general(metadata: &mut Metadata, arch: Arch, name: &str) {
 
 /// The type in which a ternary matrix is stored.
 pub(crate) fn ternary_type(layout: Layout, name: &str, shape: &[u64]) -> Result<TensorType, Error> {
-    if TensorType::I2S.byte_len(shape).is_some() {
-        return Ok(TensorType::I2S);
-    }
     match layout {
+        Layout::T5_3 => Ok(TensorType::T5_3),
+        _ if TensorType::I2S.byte_len(shape).is_some() => Ok(TensorType::I2S),
         Layout::Auto => Ok(TensorType::I2R),
         Layout::I2S => Err(Error::Layout { tensor: name.to_owned(), shape: shape.to_vec() }),
     }

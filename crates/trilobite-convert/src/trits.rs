@@ -8,14 +8,14 @@ use std::ops::Range;
 use half::f16;
 use rayon::prelude::*;
 use trilobite_format::{TensorType, ternary};
-use trilobite_kernels::i2_s;
+use trilobite_kernels::{Layout, i2_s};
 
 use crate::Error;
 use crate::model::source_row;
 use crate::source::View;
 
-/// Rows that are decoded and packed together: their weights are whole blocks of I2_S, whatever
-/// the row length.
+/// Rows that are decoded and packed together: whole blocks or tiles of every layout, whatever the
+/// row length.
 pub(crate) const GROUP: usize = i2_s::BLOCK;
 
 /// A ternary tensor of a source. Nothing but its scale has been looked at.
@@ -74,7 +74,7 @@ enum Decode<'t> {
     Threshold(&'t View<'t>, f32),
     /// The sign of each weight.
     Sign(&'t View<'t>),
-    I2(&'t [u8], i2_s::Rows),
+    Codes(&'t [u8], Layout),
     Tq1(&'t [[u8; 54]]),
     Tq2(&'t [[u8; 66]]),
 }
@@ -126,7 +126,7 @@ impl Ternary<'_> {
             }
             _ => {
                 let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
-                Ok((scale, Decode::I2(codes, layout(ty))))
+                Ok((scale, Decode::Codes(codes, layout(ty))))
             }
         }
     }
@@ -174,10 +174,10 @@ impl Trits<'_> {
         out: &mut [i8],
     ) -> Result<(), Error> {
         let cols = self.tensor.cols;
-        if let Decode::I2(codes, layout) = &self.decode {
-            let bytes = |row| i2_s::packed_len(row, cols, *layout).unwrap_or(codes.len());
+        if let Decode::Codes(codes, layout) = &self.decode {
+            let bytes = |row| layout.packed_len(row, cols).unwrap_or(codes.len());
             let group = codes.get(bytes(rows.start)..bytes(rows.end)).unwrap_or_default();
-            i2_s::unpack(group, cols, *layout, out);
+            layout.unpack(group, cols, out);
         }
         for (row, out) in rows.zip(out.chunks_exact_mut(cols)) {
             let source = source_row(row, self.tensor.head_dim);
@@ -196,7 +196,7 @@ impl Trits<'_> {
         let elements = row * cols..(row + 1) * cols;
         let wide = &mut scratch.wide;
         match &self.decode {
-            Decode::I2(..) => {}
+            Decode::Codes(..) => {}
             Decode::Packed(bytes) => {
                 let plane_rows = self.tensor.rows / 4;
                 let (plane, start) = (row / plane_rows, row % plane_rows * cols);
@@ -227,6 +227,7 @@ impl Trits<'_> {
                 view.widen(at..at + 1, &mut weight);
                 weight.first().map_or_else(String::new, f32::to_string)
             }
+            Decode::Codes(_, Layout::T5_3) => "an index that stands for nothing".to_owned(),
             _ => "the code 3".to_owned(),
         };
         Error::NotTernary {
@@ -258,8 +259,12 @@ fn convert(
 }
 
 /// How the kernels call a ternary type.
-pub(crate) fn layout(ty: TensorType) -> i2_s::Rows {
-    if ty == TensorType::I2S { i2_s::Rows::Flat } else { i2_s::Rows::Padded }
+pub(crate) fn layout(ty: TensorType) -> Layout {
+    match ty {
+        TensorType::T5_3 => Layout::T5_3,
+        TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),
+        _ => Layout::I2S(i2_s::Rows::Padded),
+    }
 }
 
 /// Refuses a scale that is not a positive finite number.

@@ -7,7 +7,6 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
-use trilobite_kernels::i2_s;
 
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Progress, Stage};
@@ -79,7 +78,7 @@ impl Ternary<'_> {
         let layout = layout(ty);
         let (rows, cols) = (self.rows, self.cols);
         let Some((codes, scale)) = ternary::split(written) else { return Ok(false) };
-        let len = i2_s::packed_len(rows, cols, layout);
+        let len = layout.packed_len(rows, cols);
         if len != Some(codes.len()) || scale.to_bits() != trits.scale.to_bits() {
             return Ok(false);
         }
@@ -92,7 +91,7 @@ impl Ternary<'_> {
                 buffers.source.resize(weights, 0);
                 buffers.packed.resize(weights, 0);
                 trits.decode(group, &mut buffers.scratch, &mut buffers.source)?;
-                i2_s::unpack(codes, cols, layout, &mut buffers.packed);
+                layout.unpack(codes, cols, &mut buffers.packed);
                 Ok(buffers.packed != buffers.source)
             })
             .find_map_first(|result: Result<bool, Error>| match result {

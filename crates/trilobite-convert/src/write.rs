@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use trilobite_format::{TensorType, Writer, ternary};
-use trilobite_kernels::i2_s;
+use trilobite_kernels::Layout;
 
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Options, Progress, Report, Stage, TypeTotal};
@@ -107,11 +107,11 @@ impl Planned<'_> {
 }
 
 impl Trits<'_> {
-    /// The bytes of the tensor as I2_S or I2_R.
+    /// The bytes of the tensor in a layout of ours.
     fn pack(&self, ty: TensorType) -> Result<Vec<u8>, Error> {
         let layout = layout(ty);
         let (rows, cols) = (self.tensor.rows, self.tensor.cols);
-        let len = i2_s::packed_len(rows, cols, layout).unwrap_or(0);
+        let len = layout.packed_len(rows, cols).unwrap_or(0);
         let mut out = vec![0; len + ternary::TAIL];
         let (codes, tail) = out.split_at_mut(len);
         tail.copy_from_slice(&ternary::tail(self.scale));
@@ -123,9 +123,9 @@ impl Trits<'_> {
                 let weights = group.len() * cols;
                 buffers.source.resize(weights, 0);
                 self.decode(group, &mut buffers.scratch, &mut buffers.source)?;
-                i2_s::pack(&buffers.source, cols, layout, codes);
+                layout.pack(&buffers.source, cols, codes);
                 buffers.packed.resize(weights, 0);
-                i2_s::unpack(codes, cols, layout, &mut buffers.packed);
+                layout.unpack(codes, cols, &mut buffers.packed);
                 if buffers.packed == buffers.source { Ok(()) } else { Err(self.changed()) }
             })
             .find_map_first(Result::err);
@@ -147,9 +147,9 @@ pub(crate) struct Buffers {
     pub(crate) packed: Vec<i8>,
 }
 
-/// Code bytes of a group of rows, which are whole blocks in both layouts.
-pub(crate) fn group_bytes(cols: usize, layout: i2_s::Rows) -> usize {
-    i2_s::packed_len(GROUP, cols, layout).unwrap_or(1)
+/// Code bytes of a group of rows, which are whole blocks in every layout.
+pub(crate) fn group_bytes(cols: usize, layout: Layout) -> usize {
+    layout.packed_len(GROUP, cols).unwrap_or(1)
 }
 
 fn report(plan: &Plan<'_>, file_bytes: u64, hash: &[u8]) -> Report {

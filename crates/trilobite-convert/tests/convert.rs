@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use trilobite_convert::{
-    Checkpoint, Options, Report, Stage, convert, convert_file, ignore_progress,
+    Checkpoint, Layout, Options, Report, Stage, convert, convert_file, ignore_progress,
 };
 use trilobite_format::{Gguf, TensorType, ternary};
 
@@ -76,6 +76,23 @@ fn the_same_model_has_the_same_weights_from_every_source() {
             }
             assert_eq!(info.bytes(&file), expected.bytes(&reference), "{}", info.name);
         }
+    }
+}
+
+#[test]
+fn every_layout_holds_the_same_weights() {
+    let out = tempfile::tempdir().unwrap();
+    let dense = Options { layout: Layout::T5_3, ..Options::default() };
+    for family in
+        ["bitnet_offline", "bitnet_odd_shape", "bitnet_1bitllm", "bitnet_gguf/model-tq.gguf"]
+    {
+        let path = out.path().join("t5_3.gguf");
+        let source = Checkpoint::open(golden(family)).unwrap();
+        let report = convert_file(&source, &dense, &path, true, &mut ignore_progress).unwrap();
+        let ternary = report.types.iter().filter(|total| total.ty.is_ternary());
+        assert!(ternary.map(|total| total.ty).eq([TensorType::T5_3]), "{family}");
+        // Back in the other layout it is what the source becomes at once.
+        assert!(in_memory(&path).0 == in_memory(&golden(family)).0, "{family}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ternary::{BLOCK, BLOCK_BYTES, TAIL};
+use crate::ternary::{BLOCK, BLOCK_BYTES, TAIL, TILE};
 
 /// How the elements of a tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,11 +26,13 @@ pub enum TensorType {
     I2S,
     /// Ternary, Trilobite's own: I2_S with every row padded to whole blocks.
     I2R,
+    /// Ternary, Trilobite's own: three weights in five bits, 32 rows side by side.
+    T5_3,
 }
 
 impl TensorType {
     /// Every type, in the order of the type numbers.
-    pub const ALL: [TensorType; 9] = [
+    pub const ALL: [TensorType; 10] = [
         TensorType::F32,
         TensorType::F16,
         TensorType::Q8_0,
@@ -40,6 +42,7 @@ impl TensorType {
         TensorType::Tq2_0,
         TensorType::I2S,
         TensorType::I2R,
+        TensorType::T5_3,
     ];
 
     /// The type number in the file.
@@ -54,6 +57,7 @@ impl TensorType {
             TensorType::Tq2_0 => 35,
             TensorType::I2S => 36,
             TensorType::I2R => 7401,
+            TensorType::T5_3 => 7402,
         }
     }
 
@@ -74,12 +78,18 @@ impl TensorType {
             TensorType::Tq2_0 => "TQ2_0",
             TensorType::I2S => "I2_S",
             TensorType::I2R => "I2_R",
+            TensorType::T5_3 => "T5_3",
         }
     }
 
     /// Whether the weights are -1, 0 and 1 times a scale.
     pub const fn is_ternary(self) -> bool {
-        matches!(self, TensorType::Tq1_0 | TensorType::Tq2_0 | TensorType::I2S | TensorType::I2R)
+        match self {
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 => false,
+            TensorType::Q8_0 | TensorType::I8 => false,
+            TensorType::Tq1_0 | TensorType::Tq2_0 => true,
+            TensorType::I2S | TensorType::I2R | TensorType::T5_3 => true,
+        }
     }
 
     /// Bytes of a tensor of this type and `shape` (outermost dimension first, so that the last is
@@ -109,6 +119,15 @@ impl TensorType {
                 .checked_mul(cols.div_ceil(BLOCK as u64))?
                 .checked_mul(BLOCK_BYTES as u64)?
                 .checked_add(TAIL as u64),
+            TensorType::T5_3 => {
+                // Five bits a triple in whole bytes, for every row of whole tiles.
+                let triples = cols.div_ceil(3);
+                let row = triples / 8 * 5 + (triples % 8 * 5).div_ceil(8);
+                (count / cols)
+                    .checked_next_multiple_of(TILE as u64)?
+                    .checked_mul(row)?
+                    .checked_add(TAIL as u64)
+            }
         }
     }
 

@@ -1,10 +1,13 @@
-//! The frame around the 2-bit codes of I2_S and I2_R tensors: code bytes, then the scale.
+//! The frame around the codes of I2_S, I2_R and T5_3 tensors: code bytes, then the scale.
 
-/// Weights in a block of codes.
+/// Weights in a block of 2-bit codes.
 pub const BLOCK: usize = 128;
 
-/// Bytes of a block of codes.
+/// Bytes of a block of 2-bit codes.
 pub const BLOCK_BYTES: usize = BLOCK / 4;
+
+/// Rows that T5_3 lays side by side.
+pub const TILE: usize = 32;
 
 /// Bytes behind the codes: the scale as F32, then 28 zero bytes.
 pub const TAIL: usize = 32;
@@ -16,7 +19,7 @@ pub fn tail(scale: f32) -> [u8; TAIL] {
     bytes
 }
 
-/// Splits the bytes of an I2_S or I2_R tensor into its code bytes and its scale. `None` when
+/// Splits the bytes of an I2_S, I2_R or T5_3 tensor into its code bytes and its scale. `None` when
 /// there are too few bytes for a tail. Only the first four bytes of the tail count: some writers
 /// repeat the scale behind them.
 pub fn split(bytes: &[u8]) -> Option<(&[u8], f32)> {

@@ -132,6 +132,9 @@ fn sizes_of_types() {
     assert_eq!(sizes(TensorType::I2S, &[6, 64]), Some(96 + 32));
     assert_eq!(sizes(TensorType::I2S, &[5, 64]), None);
     assert_eq!(sizes(TensorType::I2R, &[5, 129]), Some(5 * 64 + 32));
+    assert_eq!(sizes(TensorType::T5_3, &[32, 24]), Some(32 * 5 + 32));
+    assert_eq!(sizes(TensorType::T5_3, &[33, 25]), Some(64 * 6 + 32));
+    assert_eq!(sizes(TensorType::T5_3, &[640, 2560]), Some(640 * 534 + 32));
     for ty in TensorType::ALL {
         assert_eq!(TensorType::from_id(ty.id()), Some(ty));
         assert_eq!(ty.byte_len(&[]), None);

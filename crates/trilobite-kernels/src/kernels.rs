@@ -4,7 +4,7 @@ mod self_test;
 #[cfg(test)]
 mod tests;
 
-use crate::{Codes, DenseType, Error, float, i2_s, scan};
+use crate::{Codes, DenseType, Error, float, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -53,6 +53,8 @@ impl Isa {
 pub enum Layout {
     /// Two bits a weight: see [`i2_s`].
     I2S(i2_s::Rows),
+    /// Five bits for three weights: see [`t5_3`].
+    T5_3,
 }
 
 impl Layout {
@@ -60,6 +62,32 @@ impl Layout {
     pub fn packed_len(self, rows: usize, cols: usize) -> Option<usize> {
         match self {
             Layout::I2S(layout) => i2_s::packed_len(rows, cols, layout),
+            Layout::T5_3 => t5_3::packed_len(rows, cols),
+        }
+    }
+
+    /// Packs row-major trits (-1, 0 or 1) of rows of `cols` weights.
+    ///
+    /// # Panics
+    /// If `trits` is not a whole number of rows, holds any other value, or `out` is not
+    /// [`packed_len`](Layout::packed_len) bytes.
+    pub fn pack(self, trits: &[i8], cols: usize, out: &mut [u8]) {
+        match self {
+            Layout::I2S(layout) => i2_s::pack(trits, cols, layout, out),
+            Layout::T5_3 => t5_3::pack(trits, cols, out),
+        }
+    }
+
+    /// Unpacks into row-major trits of rows of `cols` weights. Where `packed` holds codes that the
+    /// layout does not use, they become 2.
+    ///
+    /// # Panics
+    /// If `trits` is not a whole number of rows or `packed` is not
+    /// [`packed_len`](Layout::packed_len) bytes.
+    pub fn unpack(self, packed: &[u8], cols: usize, trits: &mut [i8]) {
+        match self {
+            Layout::I2S(layout) => i2_s::unpack(packed, cols, layout, trits),
+            Layout::T5_3 => t5_3::unpack(packed, cols, trits),
         }
     }
 }
@@ -104,6 +132,8 @@ pub struct Kernels {
     pub isa: Isa,
     i2_s_gemm: TernaryGemm<i2_s::Rows>,
     i2_s_lookup: Option<LookUp<i2_s::Rows>>,
+    t5_3_gemm: TernaryGemm<()>,
+    t5_3_repack: Option<Repack>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseType, &[u8], usize, &[f32], &mut [f32]),
     dense_row: unsafe fn(DenseType, &[u8], &mut [f32]),
@@ -121,6 +151,8 @@ pub struct Kernels {
 }
 
 type TernaryGemm<L> = unsafe fn(L, &[u8], usize, Range<usize>, &Codes, Range<usize>, &mut [i32]);
+/// What [`t5_3::avx2::repack`] does.
+type Repack = unsafe fn(&[u8], usize, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// The multiplication by look-up of some matrices with a multiple of `lanes` tokens.
 struct LookUp<L> {
     lanes: usize,
@@ -130,13 +162,15 @@ struct LookUp<L> {
 
 type Attend<T> = unsafe fn(&[f32], &[T], &[T], f32, &mut [f32], &mut [f32]);
 
-/// The table that takes the kernels from these modules of `i2_s`, `float` and `scan`.
+/// The table that takes the kernels from these modules of `i2_s`, `t5_3`, `float` and `scan`.
 macro_rules! table {
-    ($isa:expr, $i2_s:ident, $float:ident, $scan:ident) => {
+    ($isa:expr, $i2_s:ident, $t5_3:ident, $float:ident, $scan:ident) => {
         Kernels {
             isa: $isa,
             i2_s_gemm: i2_s::$i2_s::gemm,
             i2_s_lookup: None,
+            t5_3_gemm: t5_3::$t5_3::gemm,
+            t5_3_repack: None,
             quantize_row: float::$float::quantize_row,
             dense_gemm: float::$float::dense_gemm,
             dense_row: float::$float::dense_row,
@@ -178,7 +212,7 @@ fn tables() -> &'static [Kernels] {
 
 /// The table for any processor.
 fn scalar() -> Kernels {
-    table!(Isa::Scalar, scalar, scalar, scalar)
+    table!(Isa::Scalar, scalar, scalar, scalar, scalar)
 }
 
 /// A table for each instruction set of this machine above the scalar one, lowest first.
@@ -195,17 +229,28 @@ fn detected() -> Vec<Kernels> {
         let gemm = i2_s::lookup::gemm;
         Some(LookUp { lanes: i2_s::lookup::LANES, applies: i2_s::lookup::applies, gemm })
     };
-    tables.push(Kernels { i2_s_lookup: lookup(), ..table!(Isa::Avx2, avx2, avx2, avx2) });
+    let t5_3_repack: Option<Repack> = Some(t5_3::avx2::repack);
+    tables.push(Kernels {
+        i2_s_lookup: lookup(),
+        t5_3_repack,
+        ..table!(Isa::Avx2, avx2, avx2, avx2, avx2)
+    });
     if is_x86_feature_detected!("avxvnni") {
-        tables
-            .push(Kernels { i2_s_lookup: lookup(), ..table!(Isa::AvxVnni, avx_vnni, avx2, avx2) });
+        tables.push(Kernels {
+            i2_s_lookup: lookup(),
+            t5_3_repack,
+            ..table!(Isa::AvxVnni, avx_vnni, avx2, avx2, avx2)
+        });
     }
     let avx512 = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni");
     if avx512 {
         // Its multiply-add is faster than the look-up of AVX2.
-        tables.push(table!(Isa::Avx512Vnni, avx512_vnni, avx512, avx2));
+        tables.push(Kernels {
+            t5_3_repack,
+            ..table!(Isa::Avx512Vnni, avx512_vnni, avx2, avx512, avx2)
+        });
     }
     tables
 }
@@ -218,9 +263,9 @@ fn detected() -> Vec<Kernels> {
     if !is_aarch64_feature_detected!("neon") {
         return tables;
     }
-    tables.push(table!(Isa::Neon, neon, neon, scalar));
+    tables.push(table!(Isa::Neon, neon, scalar, neon, scalar));
     if is_aarch64_feature_detected!("dotprod") {
-        tables.push(table!(Isa::DotProd, dotprod, neon, scalar));
+        tables.push(table!(Isa::DotProd, dotprod, scalar, neon, scalar));
     }
     tables
 }
@@ -335,6 +380,19 @@ impl Kernels {
                     (tokens, out) = (tokens.start + count..rest, left);
                 }
                 call!(self.i2_s_gemm(layout, packed, cols, rows, x, tokens, out))
+            }
+            Layout::T5_3 => {
+                let len = t5_3::packed_len(rows.end, cols);
+                assert!(len.is_some_and(|len| len <= packed.len()), "rows {rows:?} of {cols}");
+                match self.t5_3_repack.filter(|_| tokens.len() >= t5_3::MANY) {
+                    Some(repack) => t5_3::REPACKED.with_borrow_mut(|repacked| {
+                        // SAFETY: as in `call`.
+                        let rows = unsafe { repack(packed, cols, rows, repacked) };
+                        let layout = Layout::I2S(i2_s::Rows::Padded);
+                        self.ternary_gemm_by(method, layout, repacked, cols, rows, x, tokens, out);
+                    }),
+                    None => call!(self.t5_3_gemm((), packed, cols, rows, x, tokens, out)),
+                }
             }
         }
     }

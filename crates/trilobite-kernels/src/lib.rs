@@ -33,6 +33,7 @@ mod random;
 #[cfg(test)]
 mod reference;
 pub mod scan;
+pub mod t5_3;
 
 pub use codes::{Codes, CodesRow};
 pub use error::Error;

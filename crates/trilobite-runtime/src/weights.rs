@@ -218,6 +218,7 @@ impl<'a> Tensors<'a> {
         let layout = match info.ty {
             TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),
             TensorType::I2R => Layout::I2S(i2_s::Rows::Padded),
+            TensorType::T5_3 => Layout::T5_3,
             _ => return Err(self.type_error(name, "a weight matrix")),
         };
         let (codes, scale) = ternary::split(info.bytes(self.file))

@@ -22,6 +22,7 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
         layout: match args.layout {
             Layout::Auto => engine::Layout::Auto,
             Layout::I2S => engine::Layout::I2S,
+            Layout::T5_3 => engine::Layout::T5_3,
         },
         head: match args.head {
             Head::Source => engine::Head::Source,

@@ -45,6 +45,14 @@ fn logits_agree_with_the_reference() {
                 ensure!(direct == file, "{}: unlike its conversion: {prompt}", source.display());
             }
             std::fs::remove_file(&converted)?;
+            trilobite::convert_to("t5_3", &source, &converted)?;
+            for prompt in PROMPTS {
+                let tokens = fixture.prompt(prompt)?;
+                let file = trilobite::logits(&converted, &tokens, &[], &[])?;
+                let direct = trilobite::logits(&source, &tokens, &[], &[])?;
+                ensure!(direct == file, "{}: unlike its T5_3: {prompt}", source.display());
+            }
+            std::fs::remove_file(&converted)?;
         }
         Ok(())
     });

@@ -1,4 +1,4 @@
-//! The same bits, however the work is divided.
+//! The same bits, however the work is divided and the weights are stored.
 
 use anyhow::ensure;
 use trilobite_kernels::Kernels;
@@ -7,11 +7,13 @@ use crate::fixture::for_each;
 use crate::trilobite;
 
 #[test]
-fn logits_do_not_depend_on_threads_batches_or_instructions() {
+fn logits_do_not_depend_on_layouts_threads_batches_or_instructions() {
     for_each(|fixture| {
         let folder = tempfile::tempdir()?;
         let model = folder.path().join("model.gguf");
         trilobite::convert(&fixture.folder, &model)?;
+        let dense = folder.path().join("dense.gguf");
+        trilobite::convert_to("t5_3", &model, &dense)?;
         let tokens = fixture.prompt("mid")?;
         let whole = trilobite::logits(&model, &tokens, &["-t", "1"], &[])?;
         for args in [
@@ -24,8 +26,11 @@ fn logits_do_not_depend_on_threads_batches_or_instructions() {
         ] {
             for kernels in Kernels::available() {
                 let environment = [("TRILOBITE_ISA", kernels.isa.name())];
-                let found = trilobite::logits(&model, &tokens, args, &environment)?;
-                ensure!(found == whole, "differs with {args:?} {environment:?}");
+                for model in [&model, &dense] {
+                    let found = trilobite::logits(model, &tokens, args, &environment)?;
+                    let name = model.display();
+                    ensure!(found == whole, "{name} differs with {args:?} {environment:?}");
+                }
             }
         }
         Ok(())

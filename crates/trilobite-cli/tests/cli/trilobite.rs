@@ -23,7 +23,12 @@ pub(crate) fn stdout(command: &mut Command) -> Result<String> {
 
 /// Converts a source.
 pub(crate) fn convert(source: &Path, out: &Path) -> Result<()> {
-    stdout(command(["convert"]).arg(source).arg("-o").arg(out))?;
+    convert_to("auto", source, out)
+}
+
+/// Converts a source to a layout.
+pub(crate) fn convert_to(layout: &str, source: &Path, out: &Path) -> Result<()> {
+    stdout(command(["convert", "--layout", layout]).arg(source).arg("-o").arg(out))?;
     Ok(())
 }
 

@@ -123,6 +123,24 @@ fn blocks_must_agree_on_the_scale_unless_they_are_zero() {
 }
 
 #[test]
+fn what_t5_3_never_holds_is_refused() {
+    let run = |codes: &[u8]| {
+        let bytes = [codes, &ternary::tail(0.5)].concat().leak();
+        let encoding = Encoding::Gguf { ty: TensorType::T5_3, bytes, factor: 1.0 };
+        decode(&tensor(&serde_json::json!([2, 3]), encoding))
+    };
+    let mut codes = [1; 32];
+    codes[1] = 0x82;
+    assert_eq!(run(&codes).unwrap(), (vec![0, 0, 0, -1, 0, 0], 0.5));
+    for bad in [0x00, 0x80, 0x0f, 0x8f] {
+        codes[1] = bad;
+        let message = run(&codes).unwrap_err().to_string();
+        let expected = "holds an index that stands for nothing at row 1, column 0";
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
 fn one_magnitude_is_kept_exactly() {
     let run = |weights: &[f32]| {
         let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();

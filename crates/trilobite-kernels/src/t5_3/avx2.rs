@@ -1,0 +1,272 @@
+//! AVX2: the index of a triple looked up in a table of sums of activations by `vpshufb`, for 32 rows
+//! at once, and the sign applied by `vpsignb`.
+//!
+//! A sum of three int8 is beyond int8, so it is kept as `STEP * high + low`, each small enough that
+//! the eight triples of a block can be added in int8.
+
+mod repack;
+
+pub(crate) use repack::repack;
+
+use super::{BLOCK_COLS, PLANES, Plane, TILE, TRIPLES, UNUSED, WEIGHTS, planes, tile};
+use crate::Codes;
+use crate::i2_s::BLOCK;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// What a high part counts. Sums lie in -384..=384, so high parts in -15..=15 and low parts in
+/// -13..=13, and eight of either in -120..=120.
+const STEP: i16 = 26;
+/// 2^15 / `STEP`, for a rounding division.
+const RECIPROCAL: i16 = (32768 / STEP as i32) as i16;
+/// Added to the sums of a block, which makes them positive.
+const BIAS: i32 = 128;
+/// Blocks that tables are held for: 32 KB, and 128 sums of at most 248 fit in 16 bits.
+const BLOCKS: usize = 128;
+
+/// Low and high parts of the sum of three activations for every index.
+type Table = [[i8; 16]; 2];
+
+/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths.
+#[target_feature(enable = "avx2")]
+pub(crate) fn gemm(
+    (): (),
+    packed: &[u8],
+    cols: usize,
+    rows: Range<usize>,
+    x: &Codes,
+    tokens: Range<usize>,
+    out: &mut [i32],
+) {
+    out.fill(0);
+    let mut tables = [[[0; 16]; 2]; BLOCKS * TRIPLES];
+    let stride = rows.len();
+    let mut t = tokens.start;
+    while t < tokens.end {
+        let out = &mut out[(t - tokens.start) * stride..];
+        t += match tokens.end - t {
+            1 => gemm_tokens::<1>(packed, cols, rows.clone(), x, t, &mut tables, out),
+            2 | 3 => gemm_tokens::<2>(packed, cols, rows.clone(), x, t, &mut tables, out),
+            _ => gemm_tokens::<4>(packed, cols, rows.clone(), x, t, &mut tables, out),
+        };
+    }
+}
+
+/// Adds the sums of weights times activations of `T` tokens from `t` on; returns `T`.
+#[target_feature(enable = "avx2")]
+fn gemm_tokens<const T: usize>(
+    packed: &[u8],
+    cols: usize,
+    rows: Range<usize>,
+    x: &Codes,
+    t: usize,
+    tables: &mut [Table],
+    out: &mut [i32],
+) -> usize {
+    let blocks = planes(cols).div_ceil(PLANES);
+    let parts = (T * blocks).div_ceil(BLOCKS);
+    let step = blocks.div_ceil(parts);
+    for start in (0..blocks).step_by(step) {
+        let end = blocks.min(start + step);
+        let tables = &mut tables.as_chunks_mut().0[..(end - start) * TRIPLES];
+        for i in 0..T {
+            let x = &x.padded(t + i)[BLOCK..][start * BLOCK_COLS..end * BLOCK_COLS];
+            for (tables, x) in tables.iter_mut().zip(x.as_chunks().0) {
+                tables[i] = table(x);
+            }
+        }
+        let tables = tables.as_chunks().0;
+        for index in rows.start / TILE..rows.end.div_ceil(TILE) {
+            let weights = tile(packed, cols, index);
+            let weights = &weights[start * PLANES..weights.len().min(end * PLANES)];
+            let sums = tile_sums::<T>(weights, tables);
+            let first = index * TILE;
+            let wanted = rows.start.max(first)..rows.end.min(first + TILE);
+            for (sums, out) in sums.iter().zip(out.chunks_mut(rows.len())) {
+                let out = &mut out[wanted.start - rows.start..wanted.end - rows.start];
+                for (out, sum) in out.iter_mut().zip(&sums[wanted.start - first..]) {
+                    *out += sum;
+                }
+            }
+        }
+    }
+    T
+}
+
+/// The table of three activations.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn table(x: &[i8; 3]) -> Table {
+    /// The sign of each activation in the sum of each index.
+    const SIGNS: [[i16; 16]; 3] = {
+        let mut signs = [[0; 16]; 3];
+        let mut i = 0;
+        while i < 3 * 16 {
+            // Indices that are not used stand for 0.
+            if WEIGHTS[i / 3][0] != UNUSED {
+                signs[i % 3][i / 3] = WEIGHTS[i / 3][i % 3] as i16;
+            }
+            i += 1;
+        }
+        signs
+    };
+    let mut sums = _mm256_setzero_si256();
+    for (x, signs) in x.iter().zip(&SIGNS) {
+        let product = _mm256_sign_epi16(_mm256_set1_epi16(i16::from(*x)), load(signs));
+        sums = _mm256_add_epi16(sums, product);
+    }
+    let high = _mm256_mulhrs_epi16(sums, _mm256_set1_epi16(RECIPROCAL));
+    let low = _mm256_sub_epi16(sums, _mm256_mullo_epi16(high, _mm256_set1_epi16(STEP)));
+    let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(low, high));
+    let mut table = [[0; 16]; 2];
+    store(both, &mut table);
+    table
+}
+
+/// Running sums of 32 rows for one token: `words` are the sums of pairs of neighbouring rows' bytes
+/// read as 16-bit numbers, wrapping, and `odd` those of the odd rows alone.
+#[derive(Clone, Copy)]
+struct Sums {
+    words: __m256i,
+    odd: __m256i,
+}
+
+impl Sums {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn add(&mut self, bytes: __m256i) {
+        self.words = _mm256_add_epi16(self.words, bytes);
+        self.odd = _mm256_add_epi16(self.odd, _mm256_srli_epi16::<8>(bytes));
+    }
+
+    /// The sums of all rows, in order.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn rows(self) -> [i32; TILE] {
+        let even = _mm256_sub_epi16(self.words, _mm256_slli_epi16::<8>(self.odd));
+        let (mut evens, mut odds) = ([0u16; TILE / 2], [0u16; TILE / 2]);
+        store(even, &mut evens);
+        store(self.odd, &mut odds);
+        std::array::from_fn(|r| i32::from(if r % 2 == 0 { evens[r / 2] } else { odds[r / 2] }))
+    }
+}
+
+/// Sums of weights times activations of a tile over some blocks.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn tile_sums<const T: usize>(
+    weights: &[Plane],
+    tables: &[[[Table; T]; TRIPLES]],
+) -> [[i32; TILE]; T] {
+    let zero = Sums { words: _mm256_setzero_si256(), odd: _mm256_setzero_si256() };
+    let mut sums = [[zero; 2]; T];
+    let (whole, rest) = weights.as_chunks();
+    for (block, tables) in whole.iter().zip(tables) {
+        prefetch(block);
+        add_block(block, tables, &mut sums);
+    }
+    if !rest.is_empty() {
+        let mut block = [[0; TILE]; PLANES];
+        block[..rest.len()].copy_from_slice(rest);
+        add_block(&block, &tables[whole.len()], &mut sums);
+    }
+    let bias = BIAS * tables.len() as i32;
+    sums.map(|[low, high]| {
+        let (low, high) = (low.rows(), high.rows());
+        std::array::from_fn(|r| (low[r] - bias) + (high[r] - bias) * i32::from(STEP))
+    })
+}
+
+/// Adds the sums over one block.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_block<const T: usize>(
+    block: &[Plane; PLANES],
+    tables: &[[Table; T]; TRIPLES],
+    sums: &mut [[Sums; 2]; T],
+) {
+    let bias = _mm256_set1_epi8(BIAS as i8);
+    let mut bytes = [[bias; 2]; T];
+    for ((index, sign), tables) in triples(block).into_iter().zip(tables) {
+        for (bytes, table) in bytes.iter_mut().zip(tables) {
+            for (bytes, table) in bytes.iter_mut().zip(table) {
+                let part = _mm256_shuffle_epi8(broadcast(table), index);
+                *bytes = _mm256_add_epi8(*bytes, _mm256_sign_epi8(part, sign));
+            }
+        }
+    }
+    for (sums, bytes) in sums.iter_mut().zip(bytes) {
+        for (sums, bytes) in sums.iter_mut().zip(bytes) {
+            sums.add(bytes);
+        }
+    }
+}
+
+/// The index of each triple of a block, for `vpshufb`, and a factor with its sign for `vpsignb`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn triples(block: &[Plane; PLANES]) -> [(__m256i, __m256i); TRIPLES] {
+    let nibble = _mm256_set1_epi8(15);
+    let low = |plane| _mm256_and_si256(plane, nibble);
+    let high = |plane| _mm256_and_si256(_mm256_srli_epi16::<4>(plane), nibble);
+    let [a, b, c, d, e] =
+        [load(&block[0]), load(&block[1]), load(&block[2]), load(&block[3]), load(&block[4])];
+    // A sign is moved to bit 7. The bits below it are never all 0, which would be a factor of 0:
+    // an index is at least 1, and the one in bits 0 to 3 stays in its byte.
+    [
+        (low(a), a),
+        (low(b), _mm256_slli_epi16::<1>(a)),
+        (high(b), _mm256_slli_epi16::<2>(a)),
+        (low(c), _mm256_slli_epi16::<3>(a)),
+        (high(c), d),
+        (low(d), _mm256_slli_epi16::<1>(d)),
+        (low(e), _mm256_slli_epi16::<2>(d)),
+        (high(e), _mm256_slli_epi16::<3>(d)),
+    ]
+}
+
+/// A value without padding, of which every bit pattern is one.
+trait Bytes {}
+impl Bytes for Plane {}
+impl Bytes for [i8; TILE] {}
+impl Bytes for [i16; 16] {}
+impl Bytes for [u16; 16] {}
+impl Bytes for Table {}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load<T: Bytes>(bytes: &T) -> __m256i {
+    const { assert!(size_of::<T>() == TILE) };
+    // SAFETY: the reference is valid for reading the 32 bytes that an unaligned load reads.
+    unsafe { _mm256_loadu_si256(std::ptr::from_ref(bytes).cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store<T: Bytes>(v: __m256i, bytes: &mut T) {
+    const { assert!(size_of::<T>() == TILE) };
+    // SAFETY: the reference is valid for writing the 32 bytes that an unaligned store writes, and
+    // every value of them is a `T`.
+    unsafe { _mm256_storeu_si256(std::ptr::from_mut(bytes).cast(), v) }
+}
+
+/// Half a table in both halves of a vector.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn broadcast(half: &[i8; 16]) -> __m256i {
+    // SAFETY: the reference is valid for reading the 16 bytes that an unaligned load reads.
+    let half = unsafe { _mm_loadu_si128(half.as_ptr().cast()) };
+    _mm256_broadcastsi128_si256(half)
+}
+
+/// Asks for the weights some way behind a block.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn prefetch(block: &[Plane; PLANES]) {
+    /// The distance that measured fastest when the weights come from memory.
+    const AHEAD: usize = 8192;
+    for line in 0..3 {
+        let ahead = block.as_ptr().cast::<u8>().wrapping_add(AHEAD + 64 * line);
+        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+    }
+}
