@@ -79,7 +79,7 @@ fn gemm_tokens<const T: usize>(
         for index in rows.start / TILE..rows.end.div_ceil(TILE) {
             let weights = tile(packed, cols, index);
             let weights = &weights[start * PLANES..weights.len().min(end * PLANES)];
-            let sums = tile_sums::<T>(weights, tables);
+            let sums = tile_sums::<T>(weights, planes(cols), tables);
             let first = index * TILE;
             let wanted = rows.start.max(first)..rows.end.min(first + TILE);
             for (sums, out) in sums.iter().zip(out.chunks_mut(rows.len())) {
@@ -151,18 +151,20 @@ impl Sums {
     }
 }
 
-/// Sums of weights times activations of a tile over some blocks.
+/// Sums of weights times activations of a tile over some blocks. The next tile lies `stride` planes
+/// behind.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn tile_sums<const T: usize>(
     weights: &[Plane],
+    stride: usize,
     tables: &[[[Table; T]; TRIPLES]],
 ) -> [[i32; TILE]; T] {
     let zero = Sums { words: _mm256_setzero_si256(), odd: _mm256_setzero_si256() };
     let mut sums = [[zero; 2]; T];
     let (whole, rest) = weights.as_chunks();
     for (block, tables) in whole.iter().zip(tables) {
-        prefetch(block);
+        prefetch(block, stride);
         add_block(block, tables, &mut sums);
     }
     if !rest.is_empty() {
@@ -259,14 +261,13 @@ fn broadcast(half: &[i8; 16]) -> __m256i {
     _mm256_broadcastsi128_si256(half)
 }
 
-/// Asks for the weights some way behind a block.
+/// Asks for the same block of the next tile, `stride` planes behind. What follows the block itself
+/// may belong to columns whose turn is much later.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn prefetch(block: &[Plane; PLANES]) {
-    /// The distance that measured fastest when the weights come from memory.
-    const AHEAD: usize = 8192;
+fn prefetch(block: &[Plane; PLANES], stride: usize) {
     for line in 0..3 {
-        let ahead = block.as_ptr().cast::<u8>().wrapping_add(AHEAD + 64 * line);
+        let ahead = block.as_ptr().cast::<u8>().wrapping_add(stride * TILE + 64 * line);
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
     }
 }
