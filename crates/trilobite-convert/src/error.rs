@@ -15,7 +15,7 @@ pub enum Error {
     Interrupted,
 
     /// A source file or folder cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file or folder.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum Error {
         why: String,
     },
     /// A JSON file that does not parse.
-    #[error("{file}: {source}")]
+    #[error("{file}")]
     Json {
         /// The file.
         file: String,
@@ -73,7 +73,7 @@ pub enum Error {
         dtype: String,
     },
     /// A GGUF file that does not parse.
-    #[error("{file}: {source}")]
+    #[error("{file}")]
     Gguf {
         /// The file.
         file: String,
@@ -246,7 +246,7 @@ pub enum Error {
         why: &'static str,
     },
     /// The output could not be written, by [`convert_file`](crate::convert_file).
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}", path.display())]
     Output {
         /// The path.
         path: PathBuf,

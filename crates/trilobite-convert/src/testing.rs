@@ -245,3 +245,9 @@ pub(crate) fn dense(file: &[u8], name: &str) -> Vec<f32> {
 pub(crate) fn contains(message: &str, part: &str) {
     assert!(message.contains(part), "{message:?} lacks {part:?}");
 }
+
+/// An error and its causes, as the command line prints them.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(|cause| format!(": {}", chain(cause)));
+    format!("{error}{}", cause.unwrap_or_default())
+}

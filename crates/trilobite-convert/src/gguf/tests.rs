@@ -62,7 +62,7 @@ impl Parts {
     }
 
     fn error(&self) -> String {
-        self.convert(&Options::default()).unwrap_err().to_string()
+        chain(&self.convert(&Options::default()).unwrap_err())
     }
 }
 
@@ -252,7 +252,7 @@ fn what_does_not_fit_is_named() {
     let strict = Options { layout: Layout::I2S, ..Options::default() };
     assert!(Parts::of(&ours).convert(&strict).is_ok());
     let cut = Checkpoint::from_files(vec![("m.gguf".to_owned(), ours[..900].to_vec().into())]);
-    contains(&run(&cut.unwrap(), &strict).unwrap_err().to_string(), "m.gguf: ");
+    contains(&chain(&run(&cut.unwrap(), &strict).unwrap_err()), "m.gguf: ");
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn what_is_no_checkpoint_is_refused() {
     contains(&error(&folder.path().join("pytorch_model.bin")), "expected a Hugging Face folder");
     fs::write(folder.path().join("model.safetensors"), "").unwrap();
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
-    contains(&run(&checkpoint, &Options::default()).unwrap_err().to_string(), "config.json: EOF");
+    contains(&chain(&run(&checkpoint, &Options::default()).unwrap_err()), "config.json: EOF");
 }
 
 #[test]
