@@ -86,19 +86,27 @@ impl Cache {
         }
     }
 
-    /// Attention of one query over the first `n` positions of a head.
+    pub(crate) fn kv_heads(&self) -> usize {
+        self.kv_heads
+    }
+
+    pub(crate) fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Attention of one query over the `visible` positions of a head.
     pub(crate) fn attend(
         &self,
         kernels: &Kernels,
         (layer, head): (usize, usize),
-        n: usize,
-        query: &[f32],
+        visible: Range<usize>,
+        (query, scale): (&[f32], f32),
         scores: &mut [f32],
         out: &mut [f32],
     ) {
         let start = (layer * self.kv_heads + head) * self.context * self.head_dim;
-        let range = start..start + n * self.head_dim;
-        let scale = 1.0 / (self.head_dim as f32).sqrt();
+        let range = start + visible.start * self.head_dim..start + visible.end * self.head_dim;
+        let n = visible.len();
         match &self.cells {
             Cells::F32(Pair { keys, values }) => {
                 let (k, v) = (&keys[range.clone()], &values[range]);

@@ -1,11 +1,13 @@
 //! One context: the state of a model that has read some tokens, and the forward pass.
 
+mod attention;
 mod feed_forward;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trilobite_kernels::{Codes, CodesRow, Kernels};
 
+use self::attention::Attention;
 use crate::cache::{Cache, CacheType};
 use crate::config::RopePairs;
 use crate::error::{Error, Result};
@@ -266,7 +268,7 @@ impl Session {
     /// `x += o(sub_norm(attention(q, k, v of norm(x))))`
     fn attention(&mut self, model: &Model, index: usize, layer: &Layer, count: usize) {
         let config = model.config();
-        let (head_dim, kv_heads) = (config.head_dim, config.kv_heads);
+        let head_dim = config.head_dim;
         let (q_width, kv_width) = (config.q_width(), config.kv_width());
         let b = &mut self.buffers;
         let mut ops = Ops { kernels: self.kernels, team: &mut self.team, scratch: &self.scratch };
@@ -296,17 +298,17 @@ impl Session {
         self.cache.store((kernels, &mut *ops.team), index, position, k, v);
 
         // Causal attention: every query head over the keys of its group.
-        let (cache, q, scratch, heads) = (&self.cache, &b.q, ops.scratch, config.heads);
-        let attended = &mut b.attended[..count * q_width];
-        ops.team.rows(attended, head_dim, |member, row, out| {
-            let (t, head) = (row / heads, row % heads);
-            let n = position + t + 1;
-            let mut scratch = lock(&scratch[member]);
-            let scores = grown(&mut scratch.floats, n);
-            let query = &q[row * head_dim..(row + 1) * head_dim];
-            let kv_head = head / (heads / kv_heads);
-            cache.attend(kernels, (index, kv_head), n, query, scores, out);
-        });
+        let attention = Attention {
+            kernels,
+            cache: &self.cache,
+            scratch: ops.scratch,
+            layer: index,
+            heads: config.heads,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            window: usize::MAX,
+        };
+        let (q, attended) = (&b.q[..count * q_width], &mut b.attended[..count * q_width]);
+        attention.run(ops.team, position, q, attended);
 
         let input = match &layer.attn_sub_norm {
             Some(norm) => {
