@@ -4,6 +4,7 @@ mod self_test;
 #[cfg(test)]
 mod tests;
 
+use crate::i2_s::transposed;
 use crate::{Codes, DenseType, Error, float, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -53,6 +54,8 @@ impl Isa {
 pub enum Layout {
     /// Two bits a weight: see [`i2_s`].
     I2S(i2_s::Rows),
+    /// Two bits a weight, transposed: see [`i2_s::transposed`].
+    I2T,
     /// Five bits for three weights: see [`t5_3`].
     T5_3,
 }
@@ -62,6 +65,7 @@ impl Layout {
     pub fn packed_len(self, rows: usize, cols: usize) -> Option<usize> {
         match self {
             Layout::I2S(layout) => i2_s::packed_len(rows, cols, layout),
+            Layout::I2T => i2_s::packed_len(cols, rows, i2_s::Rows::Padded),
             Layout::T5_3 => t5_3::packed_len(rows, cols),
         }
     }
@@ -74,6 +78,7 @@ impl Layout {
     pub fn pack(self, trits: &[i8], cols: usize, out: &mut [u8]) {
         match self {
             Layout::I2S(layout) => i2_s::pack(trits, cols, layout, out),
+            Layout::I2T => i2_s::transposed::pack(trits, cols, out),
             Layout::T5_3 => t5_3::pack(trits, cols, out),
         }
     }
@@ -87,6 +92,7 @@ impl Layout {
     pub fn unpack(self, packed: &[u8], cols: usize, trits: &mut [i8]) {
         match self {
             Layout::I2S(layout) => i2_s::unpack(packed, cols, layout, trits),
+            Layout::I2T => i2_s::transposed::unpack(packed, cols, trits),
             Layout::T5_3 => t5_3::unpack(packed, cols, trits),
         }
     }
@@ -131,7 +137,10 @@ pub struct Kernels {
     /// The instruction set.
     pub isa: Isa,
     i2_s_gemm: TernaryGemm<i2_s::Rows>,
+    i2_s_rows: TernaryRows,
     i2_s_lookup: Option<LookUp<i2_s::Rows>>,
+    i2_t_add: transposed::Add,
+    i2_t_repack: transposed::Repack,
     t5_3_gemm: TernaryGemm<()>,
     t5_3_repack: Option<Repack>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
@@ -151,6 +160,8 @@ pub struct Kernels {
 }
 
 type TernaryGemm<L> = unsafe fn(L, &[u8], usize, Range<usize>, &Codes, Range<usize>, &mut [i32]);
+/// The same for a list of rows.
+type TernaryRows = unsafe fn(i2_s::Rows, &[u8], usize, &[u32], &Codes, Range<usize>, &mut [i32]);
 /// What [`t5_3::avx2::repack`] does.
 type Repack = unsafe fn(&[u8], usize, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// The multiplication by look-up of some matrices with a multiple of `lanes` tokens.
@@ -168,7 +179,10 @@ macro_rules! table {
         Kernels {
             isa: $isa,
             i2_s_gemm: i2_s::$i2_s::gemm,
+            i2_s_rows: i2_s::$i2_s::rows,
             i2_s_lookup: None,
+            i2_t_add: transposed::scalar::add,
+            i2_t_repack: transposed::portable,
             t5_3_gemm: t5_3::$t5_3::gemm,
             t5_3_repack: None,
             quantize_row: float::$float::quantize_row,
@@ -230,14 +244,19 @@ fn detected() -> Vec<Kernels> {
         Some(LookUp { lanes: i2_s::lookup::LANES, applies: i2_s::lookup::applies, gemm })
     };
     let t5_3_repack: Option<Repack> = Some(t5_3::avx2::repack);
+    let i2_t_repack = transposed::avx2_repack;
     tables.push(Kernels {
         i2_s_lookup: lookup(),
+        i2_t_add: transposed::avx2::add,
+        i2_t_repack,
         t5_3_repack,
         ..table!(Isa::Avx2, avx2, avx2, avx2, avx2)
     });
     if is_x86_feature_detected!("avxvnni") {
         tables.push(Kernels {
             i2_s_lookup: lookup(),
+            i2_t_add: transposed::avx2::add,
+            i2_t_repack,
             t5_3_repack,
             ..table!(Isa::AvxVnni, avx_vnni, avx2, avx2, avx2)
         });
@@ -248,6 +267,8 @@ fn detected() -> Vec<Kernels> {
     if avx512 {
         // Its multiply-add is faster than the look-up of AVX2.
         tables.push(Kernels {
+            i2_t_add: transposed::avx512_vnni::add,
+            i2_t_repack,
             t5_3_repack,
             ..table!(Isa::Avx512Vnni, avx512_vnni, avx2, avx512, avx2)
         });
@@ -381,6 +402,31 @@ impl Kernels {
                 }
                 call!(self.i2_s_gemm(layout, packed, cols, rows, x, tokens, out))
             }
+            Layout::I2T => {
+                assert!(rows.end <= transposed::columns(packed, cols), "rows {rows:?} of {cols}");
+                if tokens.len() < transposed::MANY {
+                    // SAFETY: as in `call`.
+                    return unsafe {
+                        let (part, every) = (0..cols, transposed::Skip::Nothing);
+                        transposed::gemm(
+                            self.i2_t_add,
+                            packed,
+                            cols,
+                            rows,
+                            part,
+                            every,
+                            x,
+                            tokens,
+                            out,
+                        )
+                    };
+                }
+                t5_3::REPACKED.with_borrow_mut(|repacked| {
+                    let rows = call!(self.i2_t_repack(packed, cols, rows, repacked));
+                    let layout = Layout::I2S(i2_s::Rows::Padded);
+                    self.ternary_gemm_by(method, layout, repacked, cols, rows, x, tokens, out);
+                })
+            }
             Layout::T5_3 => {
                 let len = t5_3::packed_len(rows.end, cols);
                 assert!(len.is_some_and(|len| len <= packed.len()), "rows {rows:?} of {cols}");
@@ -394,6 +440,60 @@ impl Kernels {
                     None => call!(self.t5_3_gemm((), packed, cols, rows, x, tokens, out)),
                 }
             }
+        }
+    }
+
+    /// Multiplies some rows of a two-bit ternary matrix with int8 activations, exactly. Other rows
+    /// are not read.
+    ///
+    /// `out[(t - tokens.start) * rows.len() + i] = sum_k trit[rows[i]][k] * code[t][k]`; see
+    /// [`ternary_gemm`](Kernels::ternary_gemm) for the rest. `rows` rise.
+    pub fn ternary_rows(
+        &self,
+        layout: i2_s::Rows,
+        packed: &[u8],
+        cols: usize,
+        rows: &[u32],
+        x: &Codes,
+        tokens: Range<usize>,
+        out: &mut [i32],
+    ) {
+        assert_eq!(x.cols(), cols, "codes of a token");
+        assert!(tokens.end <= x.tokens(), "tokens {tokens:?} of {}", x.tokens());
+        assert_eq!(out.len(), rows.len() * tokens.len(), "outputs");
+        if out.is_empty() || cols == 0 {
+            return out.fill(0);
+        }
+        assert!(rows.is_sorted(), "rows rise");
+        let blocks = layout.blocks(rows[rows.len() - 1] as usize, cols).0;
+        assert!(blocks.end <= packed.len() / i2_s::BLOCK_BYTES, "rows of {cols}");
+        call!(self.i2_s_rows(layout, packed, cols, rows, x, tokens, out))
+    }
+
+    /// Multiplies a part of the columns of a matrix of [`Layout::I2T`] with int8 activations, exactly.
+    /// Columns whose activations are all 0 are not read.
+    ///
+    /// `out[(t - tokens.start) * rows + r] = sum of trit[r][k] * code[t][k]` over the columns `k` of
+    /// `part`: over all parts, the sums are those of [`ternary_gemm`](Kernels::ternary_gemm).
+    ///
+    /// `packed` is the whole matrix of `rows` rows.
+    pub fn ternary_part(
+        &self,
+        packed: &[u8],
+        rows: usize,
+        part: Range<usize>,
+        x: &Codes,
+        tokens: Range<usize>,
+        out: &mut [i32],
+    ) {
+        assert!(part.end <= x.cols(), "columns {part:?} of {}", x.cols());
+        assert!(tokens.end <= x.tokens(), "tokens {tokens:?} of {}", x.tokens());
+        assert_eq!(out.len(), rows * tokens.len(), "outputs");
+        assert!(rows <= transposed::columns(packed, x.cols()), "{rows} rows of {}", x.cols());
+        let (cols, skip) = (x.cols(), transposed::Skip::Zeros);
+        // SAFETY: as in `call`.
+        unsafe {
+            transposed::gemm(self.i2_t_add, packed, cols, 0..rows, part, skip, x, tokens, out)
         }
     }
 

@@ -1,5 +1,6 @@
 //! AVX2: 32 codes times 32 activations by one `vpmaddubsw`.
 
+use super::tiles::Ahead;
 use super::{BLOCK, BLOCK_BYTES};
 use std::arch::x86_64::*;
 
@@ -10,6 +11,7 @@ super::tiles::compile! { "avx2", wide: false }
 #[inline]
 fn tile<const R: usize, const T: usize>(
     mut w: [&[[u8; BLOCK_BYTES]]; R],
+    ahead: [Ahead; R],
     mut x: [&[[i8; BLOCK]]; T],
 ) -> [[i32; T]; R] {
     // Blocks that can be summed in i16. A lane then holds 64 sums of two products of a code in
@@ -25,7 +27,7 @@ fn tile<const R: usize, const T: usize>(
         let mut narrow = [[_mm256_setzero_si256(); T]; R];
         for b in start..blocks.min(start + NARROW) {
             for r in 0..R {
-                prefetch(&w[r][b]);
+                prefetch(ahead[r].block(b));
                 let block = load(&w[r][b]);
                 let planes = [
                     _mm256_and_si256(_mm256_srli_epi16::<6>(block), mask),
@@ -79,12 +81,16 @@ pub(super) fn load<T: Byte>(bytes: &[T; BLOCK_BYTES]) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
-/// Asks for the weights some way behind a block.
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(super) fn prefetch(block: &[u8; BLOCK_BYTES]) {
-    /// The distance that measured fastest when the weights come from memory.
-    const AHEAD: usize = 8192;
-    let ahead = block.as_ptr().wrapping_add(AHEAD);
-    _mm_prefetch::<_MM_HINT_T0>(ahead.cast())
+pub(crate) fn store(v: __m256i, bytes: &mut [u8; BLOCK_BYTES]) {
+    // SAFETY: the reference is valid for writing the 32 bytes that an unaligned store writes.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), v) }
+}
+
+/// Asks for the cache line at an address, which need not be one of the program's.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn prefetch(address: *const i8) {
+    _mm_prefetch::<_MM_HINT_T0>(address)
 }

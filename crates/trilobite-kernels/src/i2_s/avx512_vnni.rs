@@ -1,7 +1,7 @@
 //! AVX-512 VNNI: 64 codes times 64 activations, added up in i32, by one `vpdpbusd`.
 
 use super::avx2::{load, prefetch};
-use super::tiles::spread;
+use super::tiles::{Ahead, spread};
 use super::{BLOCK, BLOCK_BYTES};
 use std::arch::x86_64::*;
 
@@ -12,6 +12,7 @@ super::tiles::compile! { "avx2,avx512f,avx512bw,avx512vnni", wide: true }
 #[inline]
 fn tile<const R: usize, const T: usize>(
     mut w: [&[[u8; BLOCK_BYTES]]; R],
+    ahead: [Ahead; R],
     mut x: [&[[i8; BLOCK]]; T],
 ) -> [[i32; T]; R] {
     let blocks = w[0].len();
@@ -30,7 +31,7 @@ fn tile<const R: usize, const T: usize>(
     let mut sums = [[[_mm512_setzero_si512(); 2]; T]; R];
     for b in 0..blocks {
         for r in 0..R {
-            prefetch(&w[r][b]);
+            prefetch(ahead[r].block(b));
             let block = _mm512_broadcast_i64x4(load(&w[r][b]));
             let planes =
                 shifts.map(|shift| _mm512_and_si512(_mm512_srlv_epi16(block, shift), mask));

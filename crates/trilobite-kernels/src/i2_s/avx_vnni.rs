@@ -1,7 +1,7 @@
 //! AVX-VNNI: 32 codes times 32 activations, added up in i32, by one `vpdpbusd`.
 
 use super::avx2::{load, prefetch, sum_lanes};
-use super::tiles::spread;
+use super::tiles::{Ahead, spread};
 use super::{BLOCK, BLOCK_BYTES};
 use std::arch::x86_64::*;
 
@@ -12,6 +12,7 @@ super::tiles::compile! { "avx2,avxvnni", wide: false }
 #[inline]
 fn tile<const R: usize, const T: usize>(
     mut w: [&[[u8; BLOCK_BYTES]]; R],
+    ahead: [Ahead; R],
     mut x: [&[[i8; BLOCK]]; T],
 ) -> [[i32; T]; R] {
     let blocks = w[0].len();
@@ -21,7 +22,7 @@ fn tile<const R: usize, const T: usize>(
     let mut sums = [[[_mm256_setzero_si256(); 4]; T]; R];
     for b in 0..blocks {
         for r in 0..R {
-            prefetch(&w[r][b]);
+            prefetch(ahead[r].block(b));
             let block = load(&w[r][b]);
             let planes = [
                 _mm256_and_si256(_mm256_srli_epi16::<6>(block), mask),

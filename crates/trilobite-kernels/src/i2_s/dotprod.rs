@@ -1,7 +1,7 @@
 //! NEON with dotprod: 16 codes times 16 activations, added up in i32, by one `sdot`.
 
 use super::neon::{load, planes, prefetch};
-use super::tiles::spread;
+use super::tiles::{Ahead, spread};
 use super::{BLOCK, BLOCK_BYTES};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -13,6 +13,7 @@ super::tiles::compile! { "neon,dotprod", wide: false }
 #[inline]
 fn tile<const R: usize, const T: usize>(
     mut w: [&[[u8; BLOCK_BYTES]]; R],
+    ahead: [Ahead; R],
     mut x: [&[[i8; BLOCK]]; T],
 ) -> [[i32; T]; R] {
     let blocks = w[0].len();
@@ -21,7 +22,7 @@ fn tile<const R: usize, const T: usize>(
     let mut sums = [[[vdupq_n_s32(0); 4]; T]; R];
     for b in 0..blocks {
         for r in 0..R {
-            prefetch(&w[r][b]);
+            prefetch(ahead[r].block(b));
             let planes = planes(&w[r][b]);
             for t in 0..T {
                 for (p, x) in x[t][b].as_chunks().0.iter().enumerate() {

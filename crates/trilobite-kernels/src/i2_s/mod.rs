@@ -20,6 +20,7 @@ pub(crate) mod scalar;
 mod tests;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tiles;
+pub mod transposed;
 
 use std::ops::Range;
 

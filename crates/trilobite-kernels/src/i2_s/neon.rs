@@ -1,5 +1,6 @@
 //! NEON: 8 codes times 8 activations by one `smlal`.
 
+use super::tiles::Ahead;
 use super::{BLOCK, BLOCK_BYTES};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -14,6 +15,7 @@ pub(super) const VECTOR: usize = 16;
 #[inline]
 fn tile<const R: usize, const T: usize>(
     mut w: [&[[u8; BLOCK_BYTES]]; R],
+    ahead: [Ahead; R],
     mut x: [&[[i8; BLOCK]]; T],
 ) -> [[i32; T]; R] {
     // Blocks that can be summed in i16. A lane then holds 128 products of a code in 0..=2 and an
@@ -28,7 +30,7 @@ fn tile<const R: usize, const T: usize>(
         let mut narrow = [[vdupq_n_s16(0); T]; R];
         for b in start..blocks.min(start + NARROW) {
             for r in 0..R {
-                prefetch(&w[r][b]);
+                prefetch(ahead[r].block(b));
                 let planes = planes(&w[r][b]);
                 for t in 0..T {
                     for (plane, x) in planes.iter().zip(x[t][b].as_chunks().0) {
@@ -85,12 +87,11 @@ pub(super) fn load(codes: &[i8; VECTOR]) -> int8x16_t {
     unsafe { vld1q_s8(codes.as_ptr()) }
 }
 
-/// Asks for the weights some way behind a block.
+/// Asks for the cache line at an address, which need not be one of the program's.
 #[inline(always)]
-pub(super) fn prefetch(block: &[u8; BLOCK_BYTES]) {
-    let ahead = block.as_ptr().wrapping_add(8192);
+pub(super) fn prefetch(address: *const i8) {
     // SAFETY: the instruction is a hint that never faults and changes no register.
     unsafe {
-        asm!("prfm pldl1keep, [{}]", in(reg) ahead, options(nostack, readonly, preserves_flags));
+        asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
     }
 }

@@ -14,6 +14,32 @@ pub(crate) fn gemm(
     tokens: Range<usize>,
     out: &mut [i32],
 ) {
+    multiply(layout, packed, cols, rows, x, tokens, out);
+}
+
+/// See [`Kernels::ternary_rows`](crate::Kernels::ternary_rows), which checks the lengths.
+pub(crate) fn rows(
+    layout: Rows,
+    packed: &[u8],
+    cols: usize,
+    rows: &[u32],
+    x: &Codes,
+    tokens: Range<usize>,
+    out: &mut [i32],
+) {
+    let rows = rows.iter().map(|row| *row as usize);
+    multiply(layout, packed, cols, rows, x, tokens, out);
+}
+
+fn multiply(
+    layout: Rows,
+    packed: &[u8],
+    cols: usize,
+    rows: impl Iterator<Item = usize> + Clone,
+    x: &Codes,
+    tokens: Range<usize>,
+    out: &mut [i32],
+) {
     let packed = packed.as_chunks::<BLOCK_BYTES>().0;
     let mut out = out.iter_mut();
     for t in tokens {

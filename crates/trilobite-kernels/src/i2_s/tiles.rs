@@ -22,10 +22,11 @@ macro_rules! compile {
             fn tile<const R: usize, const T: usize>(
                 self,
                 w: [&[[u8; BLOCK_BYTES]]; R],
+                ahead: [Ahead; R],
                 x: [&[[i8; BLOCK]]; T],
             ) -> [[i32; T]; R] {
                 // SAFETY: `self` proves that the processor has the features.
-                unsafe { tile(w, x) }
+                unsafe { tile(w, ahead, x) }
             }
         }
 
@@ -36,6 +37,20 @@ macro_rules! compile {
             packed: &[u8],
             cols: usize,
             rows: std::ops::Range<usize>,
+            x: &crate::Codes,
+            tokens: std::ops::Range<usize>,
+            out: &mut [i32],
+        ) {
+            super::tiles::gemm(Features::new(), layout, packed, cols, rows, x, tokens, out)
+        }
+
+        /// See [`Kernels::ternary_rows`](crate::Kernels::ternary_rows), which checks the lengths.
+        #[target_feature(enable = $features)]
+        pub(crate) fn rows(
+            layout: super::Rows,
+            packed: &[u8],
+            cols: usize,
+            rows: &[u32],
             x: &crate::Codes,
             tokens: std::ops::Range<usize>,
             out: &mut [i32],
@@ -55,6 +70,64 @@ const ROWS: usize = 64;
 /// Bytes of activations that rows are multiplied with in turn, for the first-level cache.
 const ACTIVATIONS: usize = 32 * 1024;
 
+/// Bytes between the weights that are multiplied and those that are asked for: the distance that
+/// measured fastest when they come from memory.
+const AHEAD: usize = 8192;
+
+/// Some rows of a matrix, in any order.
+pub(crate) trait Select: Clone {
+    fn count(&self) -> usize;
+
+    /// The `i`th of them.
+    fn row(&self, i: usize) -> usize;
+
+    /// The block that will be wanted [`AHEAD`] bytes after `block`, the first one of the `i`th row
+    /// or a later one.
+    fn ahead(&self, i: usize, block: usize, layout: Rows, cols: usize) -> usize;
+}
+
+impl Select for Range<usize> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn row(&self, i: usize) -> usize {
+        self.start + i
+    }
+
+    fn ahead(&self, _: usize, block: usize, _: Rows, _: usize) -> usize {
+        block + AHEAD / BLOCK_BYTES
+    }
+}
+
+impl Select for &[u32] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn row(&self, i: usize) -> usize {
+        self[i] as usize
+    }
+
+    /// Only rows of the selection are asked for.
+    fn ahead(&self, i: usize, block: usize, layout: Rows, cols: usize) -> usize {
+        let rows = (AHEAD * 4).div_ceil(cols);
+        let later = self.get(i + rows).map_or(self.row(i), |row| *row as usize);
+        block - layout.blocks(self.row(i), cols).0.start + layout.blocks(later, cols).0.start
+    }
+}
+
+/// Where the weights lie that will be wanted some time after those of a row.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead(*const [u8; BLOCK_BYTES]);
+
+impl Ahead {
+    /// The address for block `b` of the row. It may lie behind the matrix.
+    pub(super) fn block(self, b: usize) -> *const i8 {
+        self.0.wrapping_add(b).cast()
+    }
+}
+
 /// An instruction set's inner loop. A value of the type proves that the processor has the
 /// instructions.
 pub(crate) trait Tile: Copy {
@@ -65,6 +138,7 @@ pub(crate) trait Tile: Copy {
     fn tile<const R: usize, const T: usize>(
         self,
         w: [&[[u8; BLOCK_BYTES]]; R],
+        ahead: [Ahead; R],
         x: [&[[i8; BLOCK]]; T],
     ) -> [[i32; T]; R];
 }
@@ -82,22 +156,23 @@ pub(crate) fn gemm<S: Tile>(
     layout: Rows,
     packed: &[u8],
     cols: usize,
-    rows: Range<usize>,
+    rows: impl Select,
     x: &Codes,
     tokens: Range<usize>,
     out: &mut [i32],
 ) {
-    let stride = rows.len();
+    let stride = rows.count();
     for (out, t) in out.chunks_exact_mut(stride).zip(tokens.clone()) {
         // sum(trit * x) = sum(code * x) - sum(x), because a code is a trit + 1.
         out.fill(-x.sums()[t]);
     }
     let packed = packed.as_chunks().0;
-    for first in rows.clone().step_by(ROWS) {
-        let weights = Weights { layout, packed, cols, rows: first..rows.end.min(first + ROWS) };
+    for first in (0..stride).step_by(ROWS) {
+        let part = first..stride.min(first + ROWS);
+        let weights = Weights { layout, packed, cols, rows: rows.clone(), part };
         let mut t = tokens.start;
         while t < tokens.end {
-            let out = &mut out[(t - tokens.start) * stride + first - rows.start..];
+            let out = &mut out[(t - tokens.start) * stride + first..];
             // The tiles that measured fastest: more sums spill out of registers, and few tokens
             // leave the decoding of several rows to overlap.
             t += match (tokens.end - t, S::WIDE) {
@@ -116,11 +191,13 @@ pub(crate) fn gemm<S: Tile>(
 }
 
 /// Some rows of a packed matrix.
-struct Weights<'a> {
+struct Weights<'a, S> {
     layout: Rows,
     packed: &'a [[u8; BLOCK_BYTES]],
     cols: usize,
-    rows: Range<usize>,
+    rows: S,
+    /// Which of the rows.
+    part: Range<usize>,
 }
 
 /// Adds the sums of codes times activations of `T` tokens from `t` on, taking rows in tiles of `R`
@@ -128,13 +205,13 @@ struct Weights<'a> {
 #[inline(always)]
 fn gemm_tokens<const R: usize, const T: usize>(
     simd: impl Tile,
-    weights: &Weights<'_>,
+    weights: &Weights<'_, impl Select>,
     x: &Codes,
     t: usize,
     out: &mut [i32],
     stride: usize,
 ) -> usize {
-    let Weights { layout, packed, cols, ref rows } = *weights;
+    let Weights { layout, packed, cols, ref rows, ref part } = *weights;
     // Rows that begin at the same place within a block can share activations; others may touch
     // one block more.
     let aligned = layout == Rows::Padded || cols.is_multiple_of(BLOCK);
@@ -142,26 +219,30 @@ fn gemm_tokens<const R: usize, const T: usize>(
     let parts = (T * blocks * BLOCK).div_ceil(ACTIVATIONS);
     let step = blocks.div_ceil(parts);
     for start in (0..blocks).step_by(step) {
-        let mut r = rows.start;
-        while r < rows.end {
-            let (blocks, offset) = layout.blocks(r, cols);
-            let from = blocks.end.min(blocks.start + start);
-            let to = blocks.end.min(from + step);
+        let mut r = part.start;
+        while r < part.end {
+            // The first row's first block, and what of it belongs to this part of the columns.
+            let (first, offset) = layout.blocks(rows.row(r), cols);
+            let len = first.len().min(start + step).saturating_sub(start);
             let mut x_blocks = [[].as_slice(); T];
             for (i, x_blocks) in x_blocks.iter_mut().enumerate() {
                 let x = &x.padded(t + i)[BLOCK - offset + start * BLOCK..];
-                *x_blocks = &x.as_chunks().0[..to - from];
+                *x_blocks = &x.as_chunks().0[..len];
             }
-            let out = &mut out[r - rows.start..];
-            if aligned && r + R <= rows.end {
-                let mut w = [[].as_slice(); R];
-                for (i, w) in w.iter_mut().enumerate() {
-                    *w = &packed[from + i * blocks.len()..to + i * blocks.len()];
-                }
-                add(simd.tile::<R, T>(w, x_blocks), out, stride);
+            let blocks = |i| {
+                let all = layout.blocks(rows.row(i), cols).0;
+                let from = all.end.min(all.start + start);
+                let ahead = packed.as_ptr().wrapping_add(rows.ahead(i, from, layout, cols));
+                (&packed[from..from + len], Ahead(ahead))
+            };
+            let out = &mut out[r - part.start..];
+            if aligned && r + R <= part.end {
+                let w = std::array::from_fn(|i| blocks(r + i));
+                add(simd.tile::<R, T>(w.map(|w| w.0), w.map(|w| w.1), x_blocks), out, stride);
                 r += R;
             } else {
-                add(simd.tile::<1, T>([&packed[from..to]], x_blocks), out, stride);
+                let (w, ahead) = blocks(r);
+                add(simd.tile::<1, T>([w], [ahead], x_blocks), out, stride);
                 r += 1;
             }
         }

@@ -6,7 +6,7 @@
 
 mod repack;
 
-pub(crate) use repack::repack;
+pub(crate) use repack::{repack, transpose};
 
 use super::{BLOCK_COLS, PLANES, Plane, TILE, TRIPLES, UNUSED, WEIGHTS, planes, tile};
 use crate::Codes;

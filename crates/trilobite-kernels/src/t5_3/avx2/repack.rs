@@ -100,7 +100,7 @@ fn codes(columns: &[[i8; TILE]; i2_s::BLOCK]) -> [__m256i; TILE] {
 /// Transposes 32 x 32 bytes.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn transpose(v: [__m256i; TILE]) -> [__m256i; TILE] {
+pub(crate) fn transpose(v: [__m256i; TILE]) -> [__m256i; TILE] {
     let mut halves = [[v[0]; TILE / 2]; 2];
     halves.as_flattened_mut().copy_from_slice(&v);
     for half in &mut halves {

@@ -1,0 +1,110 @@
+//! AVX2: bytes of two rows interleaved, so that `vpmaddubsw` adds up their products.
+
+use super::{Part, Simd, Weights};
+use crate::i2_s::BLOCK_BYTES;
+use crate::i2_s::avx2::{load, prefetch};
+use std::arch::x86_64::*;
+
+/// See [`Add`](super::Add).
+#[target_feature(enable = "avx2")]
+pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut [i32]) {
+    super::add(Avx2(()), weights, rows, codes, sums);
+}
+
+/// The proof that the processor has AVX2.
+#[derive(Clone, Copy)]
+struct Avx2(());
+
+impl Simd for Avx2 {
+    const BLOCKS: usize = 1;
+
+    #[inline(always)]
+    fn add<const T: usize>(self, part: &Part<'_>, codes: [&[i8]; T], sums: [&mut [i32]; T]) {
+        // SAFETY: `self` proves that the processor has AVX2.
+        unsafe { block(part, codes, sums) }
+    }
+
+    fn finish(self, _: &mut [i32]) {}
+
+    #[inline(always)]
+    fn prefetch(self, address: *const i8) {
+        // SAFETY: `self` proves that the processor has AVX2.
+        unsafe { prefetch(address) }
+    }
+}
+
+/// Adds the products of `T` tokens with one block of every row.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn block<const T: usize>(part: &Part<'_>, codes: [&[i8]; T], mut sums: [&mut [i32]; T]) {
+    // Eight registers of sums at a time.
+    match T {
+        1 => planes::<T, 4, 0>(part, codes, &mut sums),
+        2 => {
+            planes::<T, 2, 0>(part, codes, &mut sums);
+            planes::<T, 2, 2>(part, codes, &mut sums);
+        }
+        _ => {
+            planes::<T, 1, 0>(part, codes, &mut sums);
+            planes::<T, 1, 1>(part, codes, &mut sums);
+            planes::<T, 1, 2>(part, codes, &mut sums);
+            planes::<T, 1, 3>(part, codes, &mut sums);
+        }
+    }
+}
+
+/// The same for `P` bit planes from `FIRST` on.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn planes<const T: usize, const P: usize, const FIRST: usize>(
+    part: &Part<'_>,
+    codes: [&[i8]; T],
+    sums: &mut [&mut [i32]; T],
+) {
+    let codes = codes.map(|codes| &codes.as_chunks::<2>().0[..part.starts.len() / 2]);
+    let mask = _mm256_set1_epi8(3);
+    let mut narrow = [[[_mm256_setzero_si256(); 2]; P]; T];
+    for (i, [a, b]) in part.starts.as_chunks().0.iter().enumerate() {
+        let (a, b) = (load(&part.packed[*a]), load(&part.packed[*b]));
+        let halves = [_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)];
+        for p in 0..P {
+            let weights = halves.map(|half| match FIRST + p {
+                0 => _mm256_and_si256(_mm256_srli_epi16::<6>(half), mask),
+                1 => _mm256_and_si256(_mm256_srli_epi16::<4>(half), mask),
+                2 => _mm256_and_si256(_mm256_srli_epi16::<2>(half), mask),
+                _ => _mm256_and_si256(half, mask),
+            });
+            for t in 0..T {
+                let x = _mm256_set1_epi16(i16::from_le_bytes(codes[t][i].map(|x| x as u8)));
+                for (sum, weights) in narrow[t][p].iter_mut().zip(weights) {
+                    *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(weights, x));
+                }
+            }
+        }
+    }
+    for (narrow, sums) in narrow.into_iter().zip(sums) {
+        let sums = &mut sums.as_chunks_mut::<BLOCK_BYTES>().0[FIRST..FIRST + P];
+        for ([low, high], sums) in narrow.into_iter().zip(sums) {
+            // The interleaved halves hold columns 0 to 7 and 16 to 23, and the others.
+            let first = _mm256_permute2x128_si256::<0x20>(low, high);
+            let second = _mm256_permute2x128_si256::<0x31>(low, high);
+            let (eights, _) = sums.as_chunks_mut();
+            for (sixteen, eights) in [first, second].into_iter().zip(eights.as_chunks_mut::<2>().0)
+            {
+                accumulate(_mm256_castsi256_si128(sixteen), &mut eights[0]);
+                accumulate(_mm256_extracti128_si256::<1>(sixteen), &mut eights[1]);
+            }
+        }
+    }
+}
+
+/// Adds eight i16 to eight sums.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn accumulate(narrow: __m128i, sums: &mut [i32; 8]) {
+    let wide = _mm256_cvtepi16_epi32(narrow);
+    let address = sums.as_mut_ptr().cast();
+    // SAFETY: the reference is valid for reading and writing the 32 bytes that an unaligned load
+    // and store take.
+    unsafe { _mm256_storeu_si256(address, _mm256_add_epi32(_mm256_loadu_si256(address), wide)) }
+}

@@ -1,0 +1,150 @@
+//! AVX-512 VNNI: bytes of four rows interleaved, so that `vpdpbusd` adds up their products.
+
+use super::{PAIR, Part, Simd, Weights};
+use crate::i2_s::avx2::prefetch;
+use crate::i2_s::{BLOCK, BLOCK_BYTES};
+use std::arch::x86_64::*;
+
+/// See [`Add`](super::Add).
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
+pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut [i32]) {
+    super::add(Avx512(()), weights, rows, codes, sums);
+}
+
+/// The proof that the processor has AVX-512 VNNI.
+#[derive(Clone, Copy)]
+struct Avx512(());
+
+impl Simd for Avx512 {
+    const BLOCKS: usize = PAIR;
+
+    #[inline(always)]
+    fn add<const T: usize>(self, part: &Part<'_>, codes: [&[i8]; T], sums: [&mut [i32]; T]) {
+        // SAFETY: `self` proves that the processor has AVX-512 VNNI.
+        unsafe { pair(part, codes, sums) }
+    }
+
+    /// Until here, a pair has sixteen sums for each quarter of the 16-byte lanes of each bit plane,
+    /// multiplied by what the plane's place is worth.
+    fn finish(self, sums: &mut [i32]) {
+        for sums in sums.as_chunks_mut::<{ PAIR * BLOCK }>().0 {
+            let planes = *sums;
+            let (planes, _) = planes.as_chunks::<16>();
+            let (sums, _) = sums.as_chunks_mut::<4>();
+            for (i, quarter) in planes.iter().enumerate() {
+                let (plane, quarter_index) = (i / 4, i % 4);
+                for (lane, four) in quarter.as_chunks::<4>().0.iter().enumerate() {
+                    // Lanes 0 and 1 are the first block of the pair.
+                    let place = lane / 2 * 32 + plane * 8 + lane % 2 * 4 + quarter_index;
+                    sums[place] = four.map(|sum| sum >> (6 - 2 * plane));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const i8) {
+        // SAFETY: `self` proves that the processor has AVX2.
+        unsafe { prefetch(address) }
+    }
+}
+
+/// Adds the products of `T` tokens with a pair of blocks of every row, or the last block.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn pair<const T: usize>(part: &Part<'_>, codes: [&[i8]; T], mut sums: [&mut [i32]; T]) {
+    // Sixteen registers of sums at a time.
+    match T {
+        1 => planes::<T, 4, 0>(part, codes, &mut sums),
+        2 => {
+            planes::<T, 2, 0>(part, codes, &mut sums);
+            planes::<T, 2, 2>(part, codes, &mut sums);
+        }
+        _ => {
+            planes::<T, 1, 0>(part, codes, &mut sums);
+            planes::<T, 1, 1>(part, codes, &mut sums);
+            planes::<T, 1, 2>(part, codes, &mut sums);
+            planes::<T, 1, 3>(part, codes, &mut sums);
+        }
+    }
+}
+
+/// The same for `P` bit planes from `FIRST` on.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn planes<const T: usize, const P: usize, const FIRST: usize>(
+    part: &Part<'_>,
+    codes: [&[i8]; T],
+    sums: &mut [&mut [i32]; T],
+) {
+    let codes = codes.map(|codes| &codes.as_chunks::<4>().0[..part.starts.len() / 4]);
+    let mut wide = [[[_mm512_setzero_si512(); 4]; P]; T];
+    each_sum(sums, &mut wide, FIRST, |memory, wide| *wide = load_sums(memory));
+    for (i, starts) in part.starts.as_chunks::<4>().0.iter().enumerate() {
+        let [a, b, c, d] =
+            starts.map(|start| load_blocks(&part.packed[start..start + part.blocks]));
+        let (low, high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
+        let (low2, high2) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
+        let quarters = [
+            _mm512_unpacklo_epi16(low, low2),
+            _mm512_unpackhi_epi16(low, low2),
+            _mm512_unpacklo_epi16(high, high2),
+            _mm512_unpackhi_epi16(high, high2),
+        ];
+        for p in 0..P {
+            // The codes stay in their place, which multiplies their sums: shifts are for the end.
+            let mask = _mm512_set1_epi8((3u8 << (6 - 2 * (FIRST + p))) as i8);
+            let weights = quarters.map(|quarter| _mm512_and_si512(quarter, mask));
+            for t in 0..T {
+                let x = _mm512_set1_epi32(i32::from_le_bytes(codes[t][i].map(|x| x as u8)));
+                for (sum, weights) in wide[t][p].iter_mut().zip(weights) {
+                    *sum = _mm512_dpbusd_epi32(*sum, weights, x);
+                }
+            }
+        }
+    }
+    each_sum(sums, &mut wide, FIRST, |memory, wide| store_sums(*wide, memory));
+}
+
+/// Brings the sums in memory and in registers together.
+#[inline(always)]
+fn each_sum<const T: usize, const P: usize>(
+    sums: &mut [&mut [i32]; T],
+    wide: &mut [[[__m512i; 4]; P]; T],
+    first: usize,
+    f: impl Fn(&mut [i32; 16], &mut __m512i),
+) {
+    for (sums, wide) in sums.iter_mut().zip(wide) {
+        let memory = &mut sums.as_chunks_mut::<16>().0[4 * first..4 * (first + P)];
+        for (memory, wide) in memory.iter_mut().zip(wide.as_flattened_mut()) {
+            f(memory, wide);
+        }
+    }
+}
+
+/// A pair of blocks, or one followed by zeros.
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+#[inline]
+fn load_blocks(blocks: &[[u8; BLOCK_BYTES]]) -> __m512i {
+    let address = blocks.as_ptr().cast();
+    match blocks.len() {
+        // SAFETY: the reference is valid for reading the 64 bytes that an unaligned load reads.
+        PAIR => unsafe { _mm512_loadu_si512(address) },
+        // SAFETY: a masked load reads only the 32 bytes of the block, if there is one.
+        len => unsafe { _mm512_maskz_loadu_epi8((1 << (len * BLOCK_BYTES)) - 1, address.cast()) },
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_sums(sums: &[i32; 16]) -> __m512i {
+    // SAFETY: the reference is valid for reading the 64 bytes that an unaligned load reads.
+    unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store_sums(wide: __m512i, sums: &mut [i32; 16]) {
+    // SAFETY: the reference is valid for writing the 64 bytes that an unaligned store writes.
+    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), wide) }
+}
