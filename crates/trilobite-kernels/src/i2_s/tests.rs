@@ -210,6 +210,53 @@ fn a_part_of_the_rows_and_tokens_is_that_part_of_the_whole() {
 }
 
 #[test]
+fn chosen_rows_are_those_of_the_whole() {
+    let mut random = Random(6);
+    for (rows, cols) in [(1, 5), (9, 127), (64, 100), (150, 640), (70, 4160)] {
+        let trits = random.trits(rows * cols);
+        for tokens in [1, 2, 3, 4, 5, 9] {
+            let values = random.codes(tokens * cols);
+            let whole = reference::gemm(&trits, &values, cols, rows, tokens);
+            let x = filled(&values, cols);
+            for layout in LAYOUTS {
+                let Some(packed) = packed(&trits, cols, layout) else { continue };
+                for one_in in [1, 2, 5, 1000] {
+                    let chosen = (0..rows as u32).filter(|_| random.bits().is_multiple_of(one_in));
+                    let chosen = chosen.collect::<Vec<_>>();
+                    let expected = whole
+                        .chunks(rows)
+                        .flat_map(|sums| chosen.iter().map(|row| &sums[*row as usize]));
+                    for kernels in Kernels::available() {
+                        let mut out = vec![i32::MIN; chosen.len() * tokens];
+                        kernels.ternary_rows(
+                            layout,
+                            &packed,
+                            cols,
+                            &chosen,
+                            &x,
+                            0..tokens,
+                            &mut out,
+                        );
+                        assert!(
+                            out.iter().eq(expected.clone()),
+                            "{kernels:?} {layout:?} {rows}x{cols} {chosen:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic = "rows of 128"]
+fn a_chosen_row_beyond_the_last_is_refused() {
+    let kernels = Kernels::detect().unwrap();
+    let x = filled(&[1; 128], 128);
+    kernels.ternary_rows(Rows::Flat, &[0; 64], 128, &[0, 2], &x, 0..1, &mut [0; 2]);
+}
+
+#[test]
 fn codes_keep_their_zeros_when_the_shape_changes() {
     let mut codes = Codes::new(3, 300);
     for (tokens, cols) in [(3, 300), (2, 7), (3, 129), (1, 300), (4, 300)] {

@@ -1,8 +1,7 @@
 //! I2_S of a transposed matrix: a padded row holds what one activation is multiplied with.
 //!
-//! Where most activations are zero, most rows of such a matrix need not be read. Rows are not
-//! reduced to a number but added up, each times its activation, so all that a kernel needs is a list
-//! of the rows that count.
+//! Where many activations are zero, as many rows of such a matrix need not be read. Rows are not
+//! reduced to a number but added up, each times its activation, so a kernel takes a list of rows.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -10,6 +9,8 @@ pub(crate) mod avx2;
 pub(crate) mod avx512_vnni;
 mod repack;
 pub(crate) mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +30,6 @@ pub(crate) const MANY: usize = 12;
 const MOST: usize = 1 << 15;
 /// The number of rows in a list is a multiple of this.
 const GROUP: usize = 4;
-/// Rows that are added up in registers. A lane of 16 bits then holds so many products of a code in
-/// 0..=3 and an activation in -128..=127, and fits.
-const ROWS: usize = 64;
 /// The number of blocks that sums are kept for is a multiple of this.
 const PAIR: usize = 2;
 
@@ -62,8 +60,8 @@ pub(crate) struct Weights<'a> {
 }
 
 /// Fills `sums` with the sums of activations times codes over the listed rows. The activations are
-/// `[tokens][rows]`, the sums those of whole [`PAIR`]s of blocks for each token. What they are beyond the
-/// last block is unspecified.
+/// `[tokens][rows]`, the sums those of whole [`PAIR`]s of blocks for each token. What they are
+/// beyond the last block is unspecified.
 pub(crate) type Add = unsafe fn(&Weights<'_>, &[u32], &[i8], &mut [i32]);
 
 /// Whether rows that are multiplied with zeros alone are read.
@@ -99,8 +97,8 @@ pub(crate) fn unpack(packed: &[u8], cols: usize, trits: &mut [i8]) {
 }
 
 /// Multiplies a part of the rows of a transposed matrix, exactly:
-/// `out[t - tokens.start][c - columns.start] = sum of code[t][r] * trit[r][c]` over the rows `r` of the
-/// part; the matrix has `rows` rows.
+/// `out[t - tokens.start][c - columns.start] = sum of code[t][r] * trit[r][c]` over the rows `r` of
+/// the part; the matrix has `rows` rows.
 ///
 /// # Safety
 /// The machine has the instruction set of `add`.
@@ -186,89 +184,6 @@ impl List {
         // Without rows there are no chunks of codes.
         self.totals.resize(tokens.len(), 0);
     }
-}
-
-/// Some blocks of some rows.
-pub(crate) struct Part<'a> {
-    packed: &'a [[u8; BLOCK_BYTES]],
-    /// Blocks of each row, at most [`Simd::BLOCKS`].
-    blocks: usize,
-    /// Where they begin in each of up to [`ROWS`] rows, in whole [`GROUP`]s.
-    starts: &'a [usize],
-}
-
-/// An instruction set's inner loop. A value of the type proves that the processor has the
-/// instructions.
-pub(crate) trait Simd: Copy {
-    /// Blocks that it takes at a time: 1 or [`PAIR`].
-    const BLOCKS: usize;
-
-    /// Adds the products of `T` tokens with `codes`, `[rows]`, to `sums`, `[blocks * BLOCK]`, in an
-    /// order of its own.
-    fn add<const T: usize>(self, part: &Part<'_>, codes: [&[i8]; T], sums: [&mut [i32]; T]);
-
-    /// Brings sums to the order of the columns.
-    fn finish(self, sums: &mut [i32]);
-
-    /// Asks for the cache line at an address, which need not be one of the program's.
-    fn prefetch(self, address: *const i8);
-}
-
-/// The body of an [`Add`].
-#[inline(always)]
-fn add<S: Simd>(simd: S, weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut [i32]) {
-    sums.fill(0);
-    let (packed, width, count) = (weights.packed, weights.width(), rows.len());
-    let mut next = [0; ROWS];
-    let fill = |starts: &mut [usize; ROWS], first: usize| {
-        let rows = &rows[count.min(first)..count.min(first + ROWS)];
-        for (start, row) in starts.iter_mut().zip(rows) {
-            *start = weights.start(*row);
-        }
-        rows.len()
-    };
-    let mut wanted = fill(&mut next, 0);
-    for first in (0..count).step_by(ROWS) {
-        let chunk = first..first + wanted;
-        let starts = next;
-        wanted = fill(&mut next, chunk.end);
-        for b in (0..weights.blocks.len()).step_by(S::BLOCKS) {
-            // A pair of blocks is a cache line.
-            if b % PAIR == 0 {
-                for start in &next[..wanted] {
-                    simd.prefetch(packed.as_ptr().wrapping_add(start + b).cast());
-                }
-            }
-            let blocks = S::BLOCKS.min(weights.blocks.len() - b);
-            let part = Part { packed: &packed[b..], blocks, starts: &starts[..chunk.len()] };
-            let tokens = sums.len() / width;
-            let mut t = 0;
-            while t < tokens {
-                let sums = sums[t * width + b * BLOCK..].chunks_mut(width);
-                let codes = codes[t * count..].chunks_exact(count).map(|row| &row[chunk.clone()]);
-                t += match tokens - t {
-                    1 => add_tokens::<S, 1>(simd, &part, codes, sums),
-                    2 | 3 => add_tokens::<S, 2>(simd, &part, codes, sums),
-                    _ => add_tokens::<S, 4>(simd, &part, codes, sums),
-                };
-            }
-        }
-    }
-    simd.finish(sums);
-}
-
-/// Adds the products of `T` tokens; returns `T`.
-#[inline(always)]
-fn add_tokens<'a, S: Simd, const T: usize>(
-    simd: S,
-    part: &Part<'_>,
-    mut codes: impl Iterator<Item = &'a [i8]>,
-    mut sums: impl Iterator<Item = &'a mut [i32]>,
-) -> usize {
-    let codes = std::array::from_fn(|_| codes.next().unwrap_or_default());
-    let sums = std::array::from_fn(|_| sums.next().unwrap_or_default());
-    simd.add::<T>(part, codes, sums);
-    T
 }
 
 impl Weights<'_> {

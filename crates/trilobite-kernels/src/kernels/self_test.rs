@@ -1,6 +1,6 @@
 //! A short comparison that an instruction set must pass before it is used.
 
-use super::{Kernels, Layout, Method};
+use super::{Kernels, Layout, Method, transposed};
 use crate::{Codes, DenseType, i2_s};
 
 /// The `(rows, columns, tokens)` of ternary products: every tile, a row beyond the tile, columns that
@@ -13,6 +13,10 @@ pub(super) fn results(kernels: &Kernels) -> Vec<u32> {
     let mut results = Vec::new();
     for (rows, cols, tokens) in SHAPES {
         let sums = sums(kernels, rows, cols, tokens);
+        results.extend(sums.iter().map(|sum| *sum as u32));
+    }
+    for tokens in [1, 2, 4, transposed::MANY] {
+        let sums = products_transposed(kernels, tokens);
         results.extend(sums.iter().map(|sum| *sum as u32));
     }
     for cols in [64, 300] {
@@ -30,14 +34,7 @@ fn sums(kernels: &Kernels, rows: usize, cols: usize, tokens: usize) -> Vec<i32> 
     // The first row and token are extreme, the others mixed.
     let trits = (0..rows * cols).map(|i| if i < cols { 1 } else { (i * i % 7 % 3) as i8 - 1 });
     let trits = trits.collect::<Vec<_>>();
-    let mut x = Codes::new(tokens, cols);
-    x.reset(tokens, cols);
-    for (t, row) in x.rows_mut().enumerate() {
-        for (i, code) in row.codes.iter_mut().enumerate() {
-            *code = if t == 0 { -128 } else { (i * 37 + t * 11) as i8 };
-        }
-        *row.sum = row.codes.iter().map(|code| i32::from(*code)).sum();
-    }
+    let x = codes(tokens, cols, |t, i| if t == 0 { -128 } else { (i * 37 + t * 11) as i8 });
     let layout = i2_s::Rows::Padded;
     let mut packed = vec![0; i2_s::packed_len(rows, cols, layout).unwrap_or_default()];
     i2_s::pack(&trits, cols, layout, &mut packed);
@@ -46,7 +43,36 @@ fn sums(kernels: &Kernels, rows: usize, cols: usize, tokens: usize) -> Vec<i32> 
         let (layout, rows, tokens) = (Layout::I2S(layout), 0..rows, 0..tokens);
         kernels.ternary_gemm_by(method, layout, &packed, cols, rows, &x, tokens, out);
     }
+    // Every second row.
+    let chosen = (0..rows as u32).step_by(2).collect::<Vec<_>>();
+    let mut some = vec![0; chosen.len() * tokens];
+    kernels.ternary_rows(layout, &packed, cols, &chosen, &x, 0..tokens, &mut some);
+    out.extend(some);
     out
+}
+
+/// Products with a transposed matrix of several blocks, of which every second row counts.
+fn products_transposed(kernels: &Kernels, tokens: usize) -> Vec<i32> {
+    let (rows, cols, layout) = (300, 150, Layout::I2T);
+    let x = codes(tokens, cols, |t, i| if i % 2 == 0 { 0 } else { (i * 37 + t * 11) as i8 });
+    let trits = (0..rows * cols).map(|i| (i * i % 7 % 3) as i8 - 1).collect::<Vec<_>>();
+    let mut packed = vec![0; layout.packed_len(rows, cols).unwrap_or_default()];
+    layout.pack(&trits, cols, &mut packed);
+    let mut out = vec![0; 2 * rows * tokens];
+    let (all, live) = out.split_at_mut(rows * tokens);
+    kernels.ternary_gemm(layout, &packed, cols, 0..rows, &x, 0..tokens, all);
+    kernels.ternary_part(&packed, rows, 0..cols, &x, 0..tokens, live);
+    out
+}
+
+fn codes(tokens: usize, cols: usize, code: impl Fn(usize, usize) -> i8) -> Codes {
+    let mut x = Codes::new(tokens, cols);
+    x.reset(tokens, cols);
+    for (t, row) in x.rows_mut().enumerate() {
+        row.codes.iter_mut().enumerate().for_each(|(i, out)| *out = code(t, i));
+        *row.sum = row.codes.iter().map(|code| i32::from(*code)).sum();
+    }
+    x
 }
 
 fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {

@@ -47,6 +47,18 @@ fn an_instruction_set_that_computes_something_else_fails_its_self_test() {
     let mut wrong = scalar();
     wrong.i2_s_gemm = |_, _, _, _, _, _, out| out.fill(1);
     assert_ne!(self_test::results(&wrong), expected);
+    let mut wrong = scalar();
+    wrong.i2_s_rows = |_, _, _, _, _, _, out| out.fill(1);
+    assert_ne!(self_test::results(&wrong), expected);
+    let mut wrong = scalar();
+    wrong.i2_t_add = |_, _, _, sums| sums.fill(1);
+    assert_ne!(self_test::results(&wrong), expected);
+    let mut wrong = scalar();
+    wrong.i2_t_repack = |_, _, columns, out| {
+        *out = vec![0; 1 << 20];
+        columns
+    };
+    assert_ne!(self_test::results(&wrong), expected);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! AVX2: bytes of two rows interleaved, so that `vpmaddubsw` adds up their products.
 
-use super::{Part, Simd, Weights};
+use super::Weights;
+use super::simd::{Part, Simd};
 use crate::i2_s::BLOCK_BYTES;
 use crate::i2_s::avx2::{load, prefetch};
 use std::arch::x86_64::*;
@@ -8,7 +9,7 @@ use std::arch::x86_64::*;
 /// See [`Add`](super::Add).
 #[target_feature(enable = "avx2")]
 pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut [i32]) {
-    super::add(Avx2(()), weights, rows, codes, sums);
+    super::simd::add(Avx2(()), weights, rows, codes, sums);
 }
 
 /// The proof that the processor has AVX2.
@@ -63,34 +64,33 @@ fn planes<const T: usize, const P: usize, const FIRST: usize>(
 ) {
     let codes = codes.map(|codes| &codes.as_chunks::<2>().0[..part.starts.len() / 2]);
     let mask = _mm256_set1_epi8(3);
-    let mut narrow = [[[_mm256_setzero_si256(); 2]; P]; T];
+    let mut narrow = [[[_mm256_setzero_si256(); 2]; T]; P];
     for (i, [a, b]) in part.starts.as_chunks().0.iter().enumerate() {
         let (a, b) = (load(&part.packed[*a]), load(&part.packed[*b]));
         let halves = [_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)];
-        for p in 0..P {
+        for (p, narrow) in narrow.iter_mut().enumerate() {
             let weights = halves.map(|half| match FIRST + p {
                 0 => _mm256_and_si256(_mm256_srli_epi16::<6>(half), mask),
                 1 => _mm256_and_si256(_mm256_srli_epi16::<4>(half), mask),
                 2 => _mm256_and_si256(_mm256_srli_epi16::<2>(half), mask),
                 _ => _mm256_and_si256(half, mask),
             });
-            for t in 0..T {
-                let x = _mm256_set1_epi16(i16::from_le_bytes(codes[t][i].map(|x| x as u8)));
-                for (sum, weights) in narrow[t][p].iter_mut().zip(weights) {
+            for (narrow, codes) in narrow.iter_mut().zip(codes) {
+                let x = _mm256_set1_epi16(i16::from_le_bytes(codes[i].map(|x| x as u8)));
+                for (sum, weights) in narrow.iter_mut().zip(weights) {
                     *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(weights, x));
                 }
             }
         }
     }
-    for (narrow, sums) in narrow.into_iter().zip(sums) {
-        let sums = &mut sums.as_chunks_mut::<BLOCK_BYTES>().0[FIRST..FIRST + P];
-        for ([low, high], sums) in narrow.into_iter().zip(sums) {
+    for (p, narrow) in narrow.into_iter().enumerate() {
+        for ([low, high], sums) in narrow.into_iter().zip(sums.iter_mut()) {
+            let sums = &mut sums.as_chunks_mut::<BLOCK_BYTES>().0[FIRST + p];
             // The interleaved halves hold columns 0 to 7 and 16 to 23, and the others.
             let first = _mm256_permute2x128_si256::<0x20>(low, high);
             let second = _mm256_permute2x128_si256::<0x31>(low, high);
-            let (eights, _) = sums.as_chunks_mut();
-            for (sixteen, eights) in [first, second].into_iter().zip(eights.as_chunks_mut::<2>().0)
-            {
+            let eights = sums.as_chunks_mut().0.as_chunks_mut::<2>().0;
+            for (sixteen, eights) in [first, second].into_iter().zip(eights) {
                 accumulate(_mm256_castsi256_si128(sixteen), &mut eights[0]);
                 accumulate(_mm256_extracti128_si256::<1>(sixteen), &mut eights[1]);
             }

@@ -1,6 +1,7 @@
 //! AVX-512 VNNI: bytes of four rows interleaved, so that `vpdpbusd` adds up their products.
 
-use super::{PAIR, Part, Simd, Weights};
+use super::simd::{Part, Simd};
+use super::{PAIR, Weights};
 use crate::i2_s::avx2::prefetch;
 use crate::i2_s::{BLOCK, BLOCK_BYTES};
 use std::arch::x86_64::*;
@@ -8,7 +9,7 @@ use std::arch::x86_64::*;
 /// See [`Add`](super::Add).
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
 pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut [i32]) {
-    super::add(Avx512(()), weights, rows, codes, sums);
+    super::simd::add(Avx512(()), weights, rows, codes, sums);
 }
 
 /// The proof that the processor has AVX-512 VNNI.
@@ -78,7 +79,7 @@ fn planes<const T: usize, const P: usize, const FIRST: usize>(
     sums: &mut [&mut [i32]; T],
 ) {
     let codes = codes.map(|codes| &codes.as_chunks::<4>().0[..part.starts.len() / 4]);
-    let mut wide = [[[_mm512_setzero_si512(); 4]; P]; T];
+    let mut wide = [[[_mm512_setzero_si512(); 4]; T]; P];
     each_sum(sums, &mut wide, FIRST, |memory, wide| *wide = load_sums(memory));
     for (i, starts) in part.starts.as_chunks::<4>().0.iter().enumerate() {
         let [a, b, c, d] =
@@ -91,13 +92,13 @@ fn planes<const T: usize, const P: usize, const FIRST: usize>(
             _mm512_unpacklo_epi16(high, high2),
             _mm512_unpackhi_epi16(high, high2),
         ];
-        for p in 0..P {
+        for (p, wide) in wide.iter_mut().enumerate() {
             // The codes stay in their place, which multiplies their sums: shifts are for the end.
             let mask = _mm512_set1_epi8((3u8 << (6 - 2 * (FIRST + p))) as i8);
             let weights = quarters.map(|quarter| _mm512_and_si512(quarter, mask));
-            for t in 0..T {
-                let x = _mm512_set1_epi32(i32::from_le_bytes(codes[t][i].map(|x| x as u8)));
-                for (sum, weights) in wide[t][p].iter_mut().zip(weights) {
+            for (wide, codes) in wide.iter_mut().zip(codes) {
+                let x = _mm512_set1_epi32(i32::from_le_bytes(codes[i].map(|x| x as u8)));
+                for (sum, weights) in wide.iter_mut().zip(weights) {
                     *sum = _mm512_dpbusd_epi32(*sum, weights, x);
                 }
             }
@@ -110,14 +111,16 @@ fn planes<const T: usize, const P: usize, const FIRST: usize>(
 #[inline(always)]
 fn each_sum<const T: usize, const P: usize>(
     sums: &mut [&mut [i32]; T],
-    wide: &mut [[[__m512i; 4]; P]; T],
+    wide: &mut [[[__m512i; 4]; T]; P],
     first: usize,
     f: impl Fn(&mut [i32; 16], &mut __m512i),
 ) {
-    for (sums, wide) in sums.iter_mut().zip(wide) {
-        let memory = &mut sums.as_chunks_mut::<16>().0[4 * first..4 * (first + P)];
-        for (memory, wide) in memory.iter_mut().zip(wide.as_flattened_mut()) {
-            f(memory, wide);
+    for (p, wide) in wide.iter_mut().enumerate() {
+        for (sums, wide) in sums.iter_mut().zip(wide) {
+            let memory = &mut sums.as_chunks_mut::<16>().0[4 * (first + p)..][..4];
+            for (memory, wide) in memory.iter_mut().zip(wide) {
+                f(memory, wide);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@ use crate::random::Random;
 use crate::{Codes, Kernels, Layout, Method, reference};
 use std::ops::Range;
 
-/// Rows and columns below, at and above blocks, pairs of them and the rows that are added in registers.
+/// Rows and columns below, at and above blocks, pairs of them and the rows added in registers.
 const SHAPES: [(usize, usize); 9] = [
     (1, 1),
     (5, 3),

@@ -1,0 +1,97 @@
+//! The order in which rows are added up, one for all instruction sets with vectors.
+
+use super::{PAIR, Weights};
+use crate::i2_s::{BLOCK, BLOCK_BYTES};
+
+/// Rows that are added up in registers. A lane of 16 bits then holds so many products of a code in
+/// 0..=3 and an activation in -128..=127, and fits.
+const ROWS: usize = 64;
+
+/// Some blocks of some rows.
+pub(crate) struct Part<'a> {
+    pub(super) packed: &'a [[u8; BLOCK_BYTES]],
+    /// Blocks of each row, at most [`Simd::BLOCKS`].
+    pub(super) blocks: usize,
+    /// Where they begin in each of up to [`ROWS`] rows, in whole [`GROUP`](super::GROUP)s.
+    pub(super) starts: &'a [usize],
+}
+
+/// An instruction set's inner loop. A value of the type proves that the processor has the
+/// instructions.
+pub(crate) trait Simd: Copy {
+    /// Blocks that it takes at a time: 1 or [`PAIR`].
+    const BLOCKS: usize;
+
+    /// Adds the products of `T` tokens with `codes`, `[rows]`, to `sums`, `[blocks * BLOCK]`, in an
+    /// order of its own.
+    fn add<const T: usize>(self, part: &Part<'_>, codes: [&[i8]; T], sums: [&mut [i32]; T]);
+
+    /// Brings sums to the order of the columns.
+    fn finish(self, sums: &mut [i32]);
+
+    /// Asks for the cache line at an address, which need not be one of the program's.
+    fn prefetch(self, address: *const i8);
+}
+
+/// The body of an [`Add`](super::Add).
+#[inline(always)]
+pub(super) fn add<S: Simd>(
+    simd: S,
+    weights: &Weights<'_>,
+    rows: &[u32],
+    codes: &[i8],
+    sums: &mut [i32],
+) {
+    sums.fill(0);
+    let (packed, width, count) = (weights.packed, weights.width(), rows.len());
+    let mut next = [0; ROWS];
+    let fill = |starts: &mut [usize; ROWS], first: usize| {
+        let rows = &rows[count.min(first)..count.min(first + ROWS)];
+        for (start, row) in starts.iter_mut().zip(rows) {
+            *start = weights.start(*row);
+        }
+        rows.len()
+    };
+    let mut wanted = fill(&mut next, 0);
+    for first in (0..count).step_by(ROWS) {
+        let chunk = first..first + wanted;
+        let starts = next;
+        wanted = fill(&mut next, chunk.end);
+        for b in (0..weights.blocks.len()).step_by(S::BLOCKS) {
+            // A pair of blocks is a cache line.
+            if b % PAIR == 0 {
+                for start in &next[..wanted] {
+                    simd.prefetch(packed.as_ptr().wrapping_add(start + b).cast());
+                }
+            }
+            let blocks = S::BLOCKS.min(weights.blocks.len() - b);
+            let part = Part { packed: &packed[b..], blocks, starts: &starts[..chunk.len()] };
+            let tokens = sums.len() / width;
+            let mut t = 0;
+            while t < tokens {
+                let sums = sums[t * width + b * BLOCK..].chunks_mut(width);
+                let codes = codes[t * count..].chunks_exact(count).map(|row| &row[chunk.clone()]);
+                t += match tokens - t {
+                    1 => add_tokens::<S, 1>(simd, &part, codes, sums),
+                    2 | 3 => add_tokens::<S, 2>(simd, &part, codes, sums),
+                    _ => add_tokens::<S, 4>(simd, &part, codes, sums),
+                };
+            }
+        }
+    }
+    simd.finish(sums);
+}
+
+/// Adds the products of `T` tokens; returns `T`.
+#[inline(always)]
+fn add_tokens<'a, S: Simd, const T: usize>(
+    simd: S,
+    part: &Part<'_>,
+    mut codes: impl Iterator<Item = &'a [i8]>,
+    mut sums: impl Iterator<Item = &'a mut [i32]>,
+) -> usize {
+    let codes = std::array::from_fn(|_| codes.next().unwrap_or_default());
+    let sums = std::array::from_fn(|_| sums.next().unwrap_or_default());
+    simd.add::<T>(part, codes, sums);
+    T
+}
