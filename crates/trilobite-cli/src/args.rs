@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Perplexity(Perplexity),
     /// Measure speed, memory and the fraction of the memory bandwidth reached
     Bench(Bench),
+    /// Run benchmark tasks
+    Eval(Eval),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  trilobite completions bash > /etc/bash_completion.d/trilobite"
@@ -325,6 +327,60 @@ pub(crate) struct Score {
     /// Tokens that the context holds [default: the model's, at most 4096]
     #[arg(long, value_name = "N")]
     pub(crate) ctx: Option<usize>,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+#[derive(Args)]
+#[command(after_help = format!("\
+Examples:
+  trilobite eval model.gguf --tasks arc_easy,piqa --data evaldata
+  trilobite eval --tasks hellaswag --data evaldata --limit 100 --json
+  trilobite eval model.gguf --tasks mmlu --data evaldata --shard 1/4 -o part1
+  trilobite eval --tasks mmlu --merge part1 part2 part3 part4 -o whole
+
+Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped.
+
+Tasks: {}", trilobite_eval::Task::names().join(", ")))]
+pub(crate) struct Eval {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// The tasks
+    #[arg(long, value_name = "TASK,TASK", required = true, value_delimiter = ',')]
+    pub(crate) tasks: Vec<String>,
+    /// Folder of the data sets
+    #[arg(long, value_name = "DIR", required_unless_present = "merge")]
+    pub(crate) data: Option<PathBuf>,
+    /// Folder of the results [default: eval-MODEL]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Only the first N items of each task
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Only the I-th of N parts of each task
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<trilobite_eval::Shard>,
+    /// Put the results in these folders together, without a model
+    #[arg(
+        long, value_name = "DIR", num_args = 1..,
+        conflicts_with_all = ["model", "data", "limit", "shard"]
+    )]
+    pub(crate) merge: Vec<PathBuf>,
+    /// Tokens that the context can hold
+    #[arg(long, value_name = "N")]
+    pub(crate) ctx: Option<usize>,
+    /// Do not put the beginning-of-text token before prompts
+    #[arg(long)]
+    pub(crate) no_bos: bool,
+    /// Do not put prompts of generation tasks through the chat template
+    #[arg(long)]
+    pub(crate) no_chat: bool,
+    /// Take data files whose SHA-256 is not that of the original
+    #[arg(long)]
+    pub(crate) any_data: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) compute: Compute,
 }

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Score(args) => commands::score::run(&args, &cli.global),
         Command::Perplexity(args) => commands::perplexity::run(&args, &cli.global),
         Command::Bench(args) => commands::bench::run(&args, &cli.global),
+        Command::Eval(args) => commands::eval::run(&args, &cli.global),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man { dir } => commands::manual::man(&dir),
     };

@@ -110,6 +110,15 @@ pub enum Error {
     /// Nothing to compute from.
     #[error("the prompt is empty: at least one token is needed")]
     EmptyPrompt,
+    /// Nothing to be scored.
+    #[error("the continuation adds no token to the context's {context}")]
+    EmptyContinuation {
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// Nothing to predict a first token from.
+    #[error("an empty context needs a beginning-of-text or end-of-text token, and there is none")]
+    NoPrefix,
     /// The model computed no usable logits.
     #[error("the largest logit is not a finite number: the weights cannot be sound")]
     NotFinite,

@@ -38,7 +38,7 @@ pub use generate::{Finish, Generation, Limits, generate};
 pub use head::Logits;
 pub use model::{Model, map};
 pub use sampler::{Sampler, Sampling, argmax};
-pub use score::{Perplexity, Score, Scorer};
+pub use score::{Perplexity, Request, Score, Scorer, prefix_token};
 pub use session::{MAX_BATCH, Session, SessionOptions};
 pub use team::{Strip, Team};
 pub use tokenizer::{Tokenizer, end_ids};

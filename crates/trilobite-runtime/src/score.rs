@@ -3,6 +3,7 @@
 use trilobite_kernels::Kernels;
 
 use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::sampler::argmax;
 use crate::session::Session;
 
@@ -15,26 +16,87 @@ pub struct Score {
     pub greedy: bool,
 }
 
+/// A continuation to be scored after a context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Tokens of the context.
+    pub context: Vec<u32>,
+    /// Tokens of the continuation.
+    pub continuation: Vec<u32>,
+}
+
+impl Request {
+    /// Tokenizes context and continuation together and splits by the number of the context's
+    /// tokens, blanks at the context's end counted to the continuation, as lm-evaluation-harness
+    /// does. With `bos`, whatever the tokenizer puts before a text comes first; an empty context
+    /// becomes the beginning-of-text token in any case, or else the end-of-text token.
+    ///
+    /// # Errors
+    /// The model has no tokenizer or no token for an empty context, or the continuation adds no
+    /// token.
+    pub fn encode(model: &Model, context: &str, continuation: &str, bos: bool) -> Result<Self> {
+        let tokenizer = model.tokenizer()?;
+        let head = context.trim_end();
+        let moved = format!("{}{continuation}", &context[head.len()..]);
+        let mut context = tokenizer.encode(head, bos, false)?;
+        let mut whole = tokenizer.encode(&format!("{head}{moved}"), bos, false)?;
+        if context.is_empty() {
+            let prefix = prefix_token(model)?.ok_or(Error::NoPrefix)?;
+            context.push(prefix);
+            whole.insert(0, prefix);
+        }
+        if whole.len() <= context.len() {
+            return Err(Error::EmptyContinuation { context: context.len() });
+        }
+        let continuation = whole.split_off(context.len());
+        Ok(Self { context: whole, continuation })
+    }
+}
+
+/// The token that stands before a text's first: beginning of text, or else end of text.
+///
+/// # Errors
+/// The metadata hold something else than an id.
+pub fn prefix_token(model: &Model) -> Result<Option<u32>> {
+    let metadata = model.metadata();
+    match metadata.u32("tokenizer.ggml.bos_token_id")? {
+        Some(bos) => Ok(Some(bos)),
+        None => Ok(metadata.u32("tokenizer.ggml.eos_token_id")?),
+    }
+}
+
 /// Scores continuations after contexts. Tokens that a request shares with the one before it are
 /// not read again, which changes no result.
 pub struct Scorer {
     session: Session,
-    read: Vec<u32>,
 }
 
 impl Scorer {
-    /// A scorer on an empty session.
+    /// A scorer on a session.
     pub fn new(session: Session) -> Self {
-        Self { session, read: Vec::new() }
+        Self { session }
     }
 
-    /// Scores `continuation` after `context`. Of tokens that do not fit, the earliest are dropped,
-    /// as lm-evaluation-harness does; every continuation token is scored.
+    /// The session, to be used between requests.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Scores some continuations, in their order.
+    ///
+    /// # Errors
+    /// As for [`score`](Scorer::score).
+    pub fn score_all(&mut self, requests: &[Request]) -> Result<Vec<Score>> {
+        requests.iter().map(|request| self.score(request)).collect()
+    }
+
+    /// Scores a continuation after its context. Of tokens that do not fit, the earliest are
+    /// dropped, as lm-evaluation-harness does; every continuation token is scored.
     ///
     /// # Errors
     /// An empty context or continuation, a continuation longer than the session's context, or an
     /// unknown id.
-    pub fn score(&mut self, context: &[u32], continuation: &[u32]) -> Result<Score> {
+    pub fn score(&mut self, Request { context, continuation }: &Request) -> Result<Score> {
         if context.is_empty() || continuation.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -47,9 +109,7 @@ impl Scorer {
         let whole = &whole[whole.len().saturating_sub(limit)..];
         // Logits are needed from the token before the continuation on.
         let first = whole.len() - continuation.len();
-        let shared = whole.iter().zip(&self.read).take_while(|(a, b)| a == b).count().min(first);
-        self.session.truncate(shared);
-        self.read.truncate(shared);
+        let shared = self.session.rewind(whole, first);
         self.session.read(&whole[shared..first])?;
         let mut score = Score { logprob: 0.0, greedy: true };
         let mut finite = true;
@@ -60,7 +120,6 @@ impl Scorer {
             finite &= best.is_some();
             score.logprob += log_probability(logits, target);
         })?;
-        self.read.extend_from_slice(&whole[shared..]);
         if finite { Ok(score) } else { Err(Error::NotFinite) }
     }
 }

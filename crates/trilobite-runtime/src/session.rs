@@ -55,6 +55,8 @@ pub struct Session {
     search: Search,
     scratch: Vec<Mutex<Scratch>>,
     position: usize,
+    /// The tokens read so far, `[position]`.
+    tokens: Vec<u32>,
 }
 
 /// Activations of a batch; `T` is its number of tokens.
@@ -137,6 +139,7 @@ impl Session {
             search: Search::default(),
             scratch: (0..options.threads).map(|_| Mutex::default()).collect(),
             position: 0,
+            tokens: Vec::new(),
             options,
             model,
         })
@@ -160,6 +163,14 @@ impl Session {
     /// Forgets all tokens from `position` on.
     pub fn truncate(&mut self, position: usize) {
         self.position = self.position.min(position);
+        self.tokens.truncate(position);
+    }
+
+    /// Forgets what does not begin `tokens` and says how many of them are still read, at most `most`.
+    pub fn rewind(&mut self, tokens: &[u32], most: usize) -> usize {
+        let shared = tokens.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count().min(most);
+        self.truncate(shared);
+        shared
     }
 
     /// Reads tokens.
@@ -263,6 +274,7 @@ impl Session {
             self.feed_forward(&model, layer, count);
         }
         self.position += count;
+        self.tokens.extend_from_slice(tokens);
     }
 
     /// `x += o(sub_norm(attention(q, k, v of norm(x))))`

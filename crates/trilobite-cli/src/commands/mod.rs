@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 mod chat;
 pub(crate) mod convert;
+pub(crate) mod eval;
 pub(crate) mod inspect;
 pub(crate) mod logits;
 pub(crate) mod manual;

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use trilobite_runtime::{Model, Scorer, Tokenizer};
+use trilobite_runtime::{Model, Request, Scorer};
 
 use crate::args::{Global, Score};
 use crate::{model, output};
@@ -44,63 +44,26 @@ pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
 
 fn score(model: &Model, scorer: &mut Scorer, line: &str, bos: bool) -> Result<Value> {
     let mut item: Map<String, Value> = serde_json::from_str(line)?;
-    let request = if item.contains_key("context_ids") || item.contains_key("continuation_ids") {
-        let continuation = ids(&item, "continuation_ids")?;
-        // The text of literal ids is only known where there is a tokenizer.
-        let bytes = match model.tokenizer() {
-            Ok(tokenizer) => Some(tokenizer.decode(&continuation, true)?.len()),
-            Err(_) => None,
+    let (request, bytes) =
+        if item.contains_key("context_ids") || item.contains_key("continuation_ids") {
+            let continuation = ids(&item, "continuation_ids")?;
+            // The text of literal ids is only known where there is a tokenizer.
+            let bytes = match model.tokenizer() {
+                Ok(tokenizer) => Some(tokenizer.decode(&continuation, true)?.len()),
+                Err(_) => None,
+            };
+            (Request { context: ids(&item, "context_ids")?, continuation }, bytes)
+        } else {
+            let (context, continuation) = (text(&item, "context")?, text(&item, "continuation")?);
+            let bytes = Some(continuation.len());
+            (Request::encode(model, context, continuation, bos)?, bytes)
         };
-        Request { context: ids(&item, "context_ids")?, continuation, bytes }
-    } else {
-        let (context, continuation) = (text(&item, "context")?, text(&item, "continuation")?);
-        encode(model, model.tokenizer()?, context, continuation, bos)?
-    };
-    let score = scorer.score(&request.context, &request.continuation)?;
+    let score = scorer.score(&request)?;
     item.insert("logprob".into(), score.logprob.into());
     item.insert("greedy".into(), score.greedy.into());
     item.insert("tokens".into(), request.continuation.len().into());
-    item.insert("bytes".into(), request.bytes.into());
+    item.insert("bytes".into(), bytes.into());
     Ok(Value::Object(item))
-}
-
-struct Request {
-    context: Vec<u32>,
-    continuation: Vec<u32>,
-    bytes: Option<usize>,
-}
-
-/// Tokenizes context and continuation together and splits by the number of the context's tokens,
-/// blanks at the context's end counted to the continuation, as lm-evaluation-harness does.
-fn encode(
-    model: &Model,
-    tokenizer: &Tokenizer,
-    context: &str,
-    continuation: &str,
-    bos: bool,
-) -> Result<Request> {
-    let bytes = Some(continuation.len());
-    let head = context.trim_end();
-    let moved = format!("{}{continuation}", &context[head.len()..]);
-    let mut context = tokenizer.encode(head, bos, false)?;
-    let mut whole = tokenizer.encode(&format!("{head}{moved}"), bos, false)?;
-    if context.is_empty() {
-        let metadata = model.metadata();
-        let mut prefix = metadata.u32("tokenizer.ggml.bos_token_id")?;
-        if prefix.is_none() {
-            prefix = metadata.u32("tokenizer.ggml.eos_token_id")?;
-        }
-        let prefix = prefix.context("an empty context needs a beginning-of-text token")?;
-        context.push(prefix);
-        whole.insert(0, prefix);
-    }
-    ensure!(
-        whole.len() > context.len(),
-        "the continuation adds no token to the context's {}",
-        context.len()
-    );
-    let continuation = whole.split_off(context.len());
-    Ok(Request { context: whole, continuation, bytes })
 }
 
 fn text<'a>(item: &'a Map<String, Value>, key: &str) -> Result<&'a str> {

@@ -1,0 +1,96 @@
+//! `trilobite eval`: benchmark tasks.
+
+use std::fmt::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+use trilobite_eval::{Engine, Outcome, Place, Task};
+
+use crate::args::{Eval, Global};
+use crate::{interrupt, machine, model, output};
+
+pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
+    let tasks: Vec<Task> =
+        args.tasks.iter().map(|name| Task::named(name)).collect::<Result<_, _>>()?;
+    let folder = args.output.clone().unwrap_or_else(|| default_output(args));
+    let mut report = Map::new();
+    let mut outcomes = Vec::new();
+    if args.merge.is_empty() {
+        interrupt::listen()?;
+        let model = model::load(&args.model)?;
+        let session = model::session(&model, &args.compute, args.ctx)?;
+        let mut engine = Engine::new(session, !args.no_bos, !args.no_chat);
+        let data = args.data.as_deref().context("--data is missing")?;
+        let place = Place { data, any_data: args.any_data, output: &folder };
+        for task in &tasks {
+            outcomes.push(one(&mut engine, task, place, args, global)?);
+        }
+        report.insert("model".into(), model::name(&args.model).into());
+        report.insert("model_sha256".into(), engine.model_sha256().into());
+        report.insert("settings".into(), json!(engine.settings()));
+    } else {
+        for task in &tasks {
+            outcomes.push(trilobite_eval::merge(task, &args.merge, &folder)?);
+        }
+    }
+    if args.json {
+        report.insert("engine".into(), concat!("trilobite ", env!("CARGO_PKG_VERSION")).into());
+        report.insert("machine".into(), machine::describe());
+        let results = tasks.iter().zip(&outcomes).map(|(task, outcome)| {
+            let result = json!({
+                "n": outcome.n,
+                "metrics": outcome.metrics,
+                "items": outcome.items.display().to_string(),
+            });
+            (task.name.clone(), result)
+        });
+        report.insert("tasks".into(), Value::Object(results.collect()));
+        output::print_json(&Value::Object(report))?;
+    } else {
+        output::print(&table(&tasks, &outcomes))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn one(
+    engine: &mut Engine,
+    task: &Task,
+    place: Place<'_>,
+    args: &Eval,
+    global: &Global,
+) -> Result<Outcome> {
+    let bar = output::progress_bar(0, output::Unit::Items, global)?;
+    bar.set_message(task.title.clone());
+    let outcome = trilobite_eval::run(engine, task, place, args.limit, args.shard, &mut |at| {
+        bar.set_length(at.total as u64);
+        bar.set_position(at.done as u64);
+        if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    Ok(outcome?)
+}
+
+/// `eval-` and the model's name, in the current folder.
+fn default_output(args: &Eval) -> PathBuf {
+    let name = args.model.model.as_deref().and_then(Path::file_stem);
+    let name = name.map_or_else(|| "tinystories".into(), |name| name.to_string_lossy());
+    PathBuf::from(format!("eval-{name}"))
+}
+
+/// A line for each metric of each task.
+fn table(tasks: &[Task], outcomes: &[Outcome]) -> String {
+    let mut text =
+        format!("{:22} {:>6}  {:24} {:>9}  {:>7}\n", "task", "n", "metric", "value", "stderr");
+    for (task, outcome) in tasks.iter().zip(outcomes) {
+        for (name, metric) in &outcome.metrics {
+            let error = metric.stderr.map_or_else(String::new, |error| format!("{error:7.4}"));
+            let (task, n, value) = (&task.name, outcome.n, metric.value);
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{task:22} {n:6}  {name:24} {value:9.4}  {error}");
+        }
+    }
+    text
+}

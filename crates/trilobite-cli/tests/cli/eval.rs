@@ -1,0 +1,120 @@
+//! Benchmark tasks on the built-in model, with data written for these tests.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::trilobite::{command, stdout};
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../trilobite-eval/tests/data")
+}
+
+/// `eval --json` with these arguments.
+fn eval(output: &Path, args: &[&str]) -> Value {
+    let mut command = command(["eval", "--any-data", "--json", "--quiet", "--data"]);
+    command.arg(data()).arg("-o").arg(output).args(args);
+    serde_json::from_str(&stdout(&mut command).unwrap()).unwrap()
+}
+
+fn items(output: &Path, task: &str) -> String {
+    std::fs::read_to_string(output.join(format!("{task}.jsonl"))).unwrap()
+}
+
+#[test]
+fn choices_are_scored_as_score_scores_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = eval(folder.path(), &["--tasks", "arc_easy,truthfulqa_mc2"]);
+    assert_eq!(report["tasks"]["arc_easy"]["n"], 3);
+    let acc = report["tasks"]["arc_easy"]["metrics"]["acc"]["value"].as_f64().unwrap();
+    let lines: Vec<Value> = items(folder.path(), "arc_easy")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let correct = lines.iter().filter(|line| line["correct"] == true).count();
+    assert!((acc - correct as f64 / 3.0).abs() < 1e-12);
+
+    // The first item, scored by another command.
+    let input = folder.path().join("in.jsonl");
+    let texts = [" an oven", " a refrigerator", " a lamp"];
+    let request = |text: &str| {
+        let context = "Question: Which of these keeps milk cold?\nAnswer:";
+        serde_json::json!({"context": context, "continuation": text}).to_string()
+    };
+    std::fs::write(&input, texts.map(request).join("\n")).unwrap();
+    let mut score = command(["score", "--quiet", "--input"]);
+    let scored = stdout(score.arg(&input)).unwrap();
+    for (index, line) in scored.lines().enumerate() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let choice = &lines[0]["choices"][index];
+        assert_eq!(choice["logprob"], line["logprob"]);
+        assert_eq!(choice["tokens"], line["tokens"]);
+        assert_eq!(choice["chars"], texts[index].chars().count() - 1);
+    }
+
+    // The probability of the true answers among all.
+    let truth: Value = serde_json::from_str(&items(folder.path(), "truthfulqa_mc2")).unwrap();
+    let p = |index: usize| truth["choices"][index]["logprob"].as_f64().unwrap().exp();
+    let expected = (p(0) + p(2)) / (p(0) + p(1) + p(2));
+    let mc2 = report["tasks"]["truthfulqa_mc2"]["metrics"]["mc2"]["value"].as_f64().unwrap();
+    assert!((mc2 - expected).abs() < 1e-9, "{mc2} {expected}");
+}
+
+#[test]
+fn a_run_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = eval(&folder.path().join("whole"), &["--tasks", "arc_easy,wikitext"]);
+    let part = folder.path().join("part");
+    eval(&part, &["--tasks", "arc_easy", "--limit", "2"]);
+    let path = part.join("arc_easy.jsonl");
+    let mut two = items(&part, "arc_easy");
+    assert_eq!(two.lines().count(), 2);
+    // As a killed run leaves it.
+    two.truncate(two.len() - 10);
+    std::fs::write(&path, &two).unwrap();
+    let report = eval(&part, &["--tasks", "arc_easy,wikitext"]);
+    for task in ["arc_easy", "wikitext"] {
+        assert_eq!(report["tasks"][task]["metrics"], whole["tasks"][task]["metrics"]);
+        assert_eq!(items(&part, task), items(&folder.path().join("whole"), task));
+    }
+
+    // Results of other settings are neither used nor lost.
+    let mut other = command(["eval", "--any-data", "--tasks", "arc_easy", "--no-bos", "--data"]);
+    let output = other.arg(data()).arg("-o").arg(&part).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("arc_easy.settings.json: results of another run (settings"), "{said}");
+    assert_eq!(items(&part, "arc_easy"), items(&folder.path().join("whole"), "arc_easy"));
+}
+
+#[test]
+fn parts_make_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let whole = eval(&at("whole"), &["--tasks", "arc_easy"]);
+    eval(&at("one"), &["--tasks", "arc_easy", "--shard", "1/2"]);
+    eval(&at("two"), &["--tasks", "arc_easy", "--shard", "2/2"]);
+    assert_eq!(items(&at("two"), "arc_easy").lines().count(), 1);
+    let mut merge = command(["eval", "--tasks", "arc_easy", "--json", "-o"]);
+    merge.arg(at("merged")).arg("--merge").arg(at("one")).arg(at("two"));
+    let merged: Value = serde_json::from_str(&stdout(&mut merge).unwrap()).unwrap();
+    assert_eq!(merged["tasks"]["arc_easy"]["n"], 3);
+    let metrics = |report: &Value| report["tasks"]["arc_easy"]["metrics"].clone();
+    assert_eq!(metrics(&merged), metrics(&whole));
+}
+
+#[test]
+fn unknown_tasks_and_foreign_data_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let fail = |task: &str| {
+        let mut command = command(["eval", "--tasks", task, "--data"]);
+        let output = command.arg(data()).arg("-o").arg(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = fail("arc_hard");
+    assert!(said.contains("no task \"arc_hard\"; there are arc_challenge,"), "{said}");
+    let said = fail("piqa");
+    assert!(said.contains("valid.jsonl: its SHA-256 is") && said.contains("93503cc9"), "{said}");
+    assert!(!folder.path().join("piqa.jsonl").exists());
+}

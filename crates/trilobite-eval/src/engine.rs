@@ -1,0 +1,71 @@
+//! A model that answers a task's requests.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use trilobite_runtime::{Model, Request, Score, Scorer, Session};
+
+use crate::data::sha256;
+
+/// What results depend on besides the model and the task.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Settings {
+    /// Whether prompts begin with what the tokenizer puts before a text.
+    pub bos: bool,
+    /// Whether prompts of generation tasks go through the chat template.
+    pub chat: bool,
+    /// Tokens of the context.
+    pub context: usize,
+}
+
+/// A model, a session and the settings of a run.
+pub struct Engine {
+    model: Arc<Model>,
+    scorer: Scorer,
+    settings: Settings,
+    sha256: String,
+}
+
+impl Engine {
+    /// An engine on a session, whose context becomes that of the settings.
+    pub fn new(session: Session, bos: bool, chat: bool) -> Self {
+        let model = Arc::clone(session.model());
+        let settings = Settings { bos, chat, context: session.context() };
+        let sha256 = sha256(model.file());
+        Self { model, scorer: Scorer::new(session), settings, sha256 }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// SHA-256 of the model's file.
+    pub fn model_sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The session.
+    pub(crate) fn session(&mut self) -> &mut Session {
+        self.scorer.session()
+    }
+
+    /// The score of each continuation after its context, with its number of tokens.
+    pub(crate) fn score(
+        &mut self,
+        requests: &[(String, String)],
+    ) -> trilobite_runtime::Result<Vec<(Score, usize)>> {
+        let encode = |(context, continuation): &(String, String)| {
+            Request::encode(&self.model, context, continuation, self.settings.bos)
+        };
+        let requests: Vec<Request> =
+            requests.iter().map(encode).collect::<trilobite_runtime::Result<_>>()?;
+        let scores = self.scorer.score_all(&requests)?;
+        Ok(scores.into_iter().zip(&requests).map(|(s, r)| (s, r.continuation.len())).collect())
+    }
+}

@@ -1,0 +1,115 @@
+//! What can go wrong.
+
+use std::path::PathBuf;
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An evaluation that cannot be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error("{}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A record is not what the task expects.
+    #[error("{} line {line}: {message}", .path.display())]
+    Record {
+        /// The data file.
+        path: PathBuf,
+        /// The record's first line, from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A data file is not the one that the task is defined on.
+    #[error(
+        "{}: its SHA-256 is {found}, expected {expected}; --any-data takes it as it is",
+        .path.display()
+    )]
+    Hash {
+        /// The data file.
+        path: PathBuf,
+        /// The hash of the original.
+        expected: String,
+        /// The hash of the file.
+        found: String,
+    },
+    /// A data file is not there.
+    #[error("{}: there is no such data file; {task} needs it", .path.display())]
+    MissingData {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The task.
+        task: String,
+    },
+    /// No task has this name.
+    #[error("there is no task {name:?}; there are {known}")]
+    UnknownTask {
+        /// The name.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// A task's own definition is at fault.
+    #[error("task {task}: {message}")]
+    Definition {
+        /// The task.
+        task: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A results file belongs to another run.
+    #[error(
+        "{}: results of another run ({field} is {found}, this run's is {expected}); \
+         choose another --output or delete them",
+        .path.display()
+    )]
+    OtherRun {
+        /// The settings file.
+        path: PathBuf,
+        /// The setting that differs.
+        field: String,
+        /// What the file says.
+        found: String,
+        /// What it would have to say.
+        expected: String,
+    },
+    /// Parts of a task do not make a whole.
+    #[error("{task}: {message}")]
+    Merge {
+        /// The task.
+        task: String,
+        /// What does not fit.
+        message: String,
+    },
+    /// An item cannot be run.
+    #[error("{task}, item {id}")]
+    Item {
+        /// The task.
+        task: String,
+        /// The item.
+        id: String,
+        /// Why.
+        source: trilobite_runtime::Error,
+    },
+    /// The model cannot be used.
+    #[error(transparent)]
+    Model(#[from] trilobite_runtime::Error),
+    /// The run was broken off.
+    #[error("interrupted; the same command goes on where it stopped")]
+    Interrupted,
+}
+
+impl Error {
+    /// For `map_err`: the error of a file.
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Error::Io { path, source }
+    }
+}

@@ -1,0 +1,25 @@
+//! Benchmark tasks: their data, prompts, graders and metrics, and a resumable run over a model.
+//!
+//! A task is a file in `tasks/`: where its data come from (repository, revision, SHA-256, licence),
+//! how a record becomes a prompt, and what is measured. [`run`] goes through its items one by one
+//! and appends a line for each to a file, so that a run that was broken off goes on where it
+//! stopped, and runs over parts of a task can be merged.
+
+mod choice;
+mod data;
+mod engine;
+mod error;
+mod metrics;
+mod rolling;
+mod run;
+mod task;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use data::sha256;
+pub use engine::{Engine, Settings};
+pub use error::{Error, Result};
+pub use metrics::Metric;
+pub use run::{Outcome, Place, Progress, Shard, merge, run};
+pub use task::{DataFile, Format, Group, Kind, Role, Task};

@@ -1,0 +1,217 @@
+//! The likelihood of whole texts: WikiText-2 as lm-evaluation-harness measures it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use trilobite_runtime::{Perplexity, prefix_token};
+
+use crate::data::{self, sha256};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::metrics::Metric;
+use crate::task::Task;
+
+/// A page that is ready to be scored.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    /// Its number, from 0.
+    pub(crate) id: String,
+    text: String,
+    words: usize,
+    bytes: usize,
+}
+
+/// A scored page: a line of the results.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Scored {
+    id: String,
+    prompt_sha256: String,
+    /// `ln p` of the detokenised page.
+    logprob: f64,
+    tokens: usize,
+    /// Words of the original page.
+    words: usize,
+    /// UTF-8 bytes of the original page.
+    bytes: usize,
+}
+
+/// The pages of a task's text.
+pub(crate) fn pages(task: &Task, folder: &Path, any: bool) -> Result<Vec<Page>> {
+    let detokenizer = Detokenizer::new(task)?;
+    let mut pages = Vec::new();
+    for records in data::records(task, folder, any)? {
+        for record in &records.items {
+            for page in split(record.text("text")?) {
+                pages.push(Page {
+                    id: pages.len().to_string(),
+                    text: detokenizer.apply(page),
+                    words: detokenizer.words(page),
+                    bytes: page.len(),
+                });
+            }
+        }
+    }
+    Ok(pages)
+}
+
+/// The pages of a text: each begins with a title, ` = Title = ` alone on a line. As in the data set
+/// that the harness loads, the end of line before a title belongs to no page.
+fn split(text: &str) -> Vec<&str> {
+    let mut pages = Vec::new();
+    let (mut start, mut at) = (0usize, 0usize);
+    for line in text.split('\n') {
+        let title = line.replace("= = =", "===").replace("= =", "==");
+        let title = title.trim();
+        if title.starts_with("= ") && title.ends_with(" =") {
+            pages.push(&text[start..at.saturating_sub(1).max(start)]);
+            start = at;
+        }
+        at += line.len() + 1;
+    }
+    pages.push(&text[start..]);
+    pages.retain(|page| !page.trim().is_empty());
+    pages
+}
+
+/// Undoes the tokenisation of WikiText, as the harness does.
+struct Detokenizer {
+    brackets: Vec<(Regex, &'static str)>,
+    spaces: Regex,
+}
+
+impl Detokenizer {
+    fn new(task: &Task) -> Result<Self> {
+        let regex = |pattern: &str| {
+            Regex::new(pattern).map_err(|error| Error::Definition {
+                task: task.name.clone(),
+                message: error.to_string(),
+            })
+        };
+        let brackets = vec![
+            (regex(r"\(\s*([^\)]*?)\s*\)")?, "($1)"),
+            (regex(r"\[\s*([^\]]*?)\s*\]")?, "[$1]"),
+            (regex(r"\{\s*([^\}]*?)\s*\}")?, "{$1}"),
+            (regex(r#""\s*([^"]*?)\s*""#)?, "\"$1\""),
+            (regex(r"'\s*([^']*?)\s*'")?, "'$1'"),
+        ];
+        Ok(Self { brackets, spaces: regex(r"\s+")? })
+    }
+
+    fn apply(&self, page: &str) -> String {
+        let mut text = page.replace("s '", "s'");
+        // Python: re.sub(r"/' [0-9]/", r"/'[0-9]/", ...), which matches nothing that is there.
+        for (from, to) in [
+            (" @-@ ", "-"),
+            (" @,@ ", ","),
+            (" @.@ ", "."),
+            (" : ", ": "),
+            (" ; ", "; "),
+            (" . ", ". "),
+            (" ! ", "! "),
+            (" ? ", "? "),
+            (" , ", ", "),
+        ] {
+            text = text.replace(from, to);
+        }
+        for (pattern, replacement) in &self.brackets {
+            text = pattern.replace_all(&text, *replacement).into_owned();
+        }
+        for (from, to) in [
+            ("= = = =", "===="),
+            ("= = =", "==="),
+            ("= =", "=="),
+            (" \u{b0} ", "\u{b0}"),
+            (" \n", "\n"),
+            ("\n ", "\n"),
+            (" N ", " 1 "),
+            (" 's", "'s"),
+        ] {
+            text = text.replace(from, to);
+        }
+        text
+    }
+
+    /// `len(re.split(r"\s+", page))`: blank ends count.
+    fn words(&self, page: &str) -> usize {
+        self.spaces.split(page).count()
+    }
+}
+
+/// Scores a page in disjoint windows: the first after the prefix token, each later one after the
+/// last token of the one before.
+pub(crate) fn score(engine: &mut Engine, page: &Page) -> trilobite_runtime::Result<Scored> {
+    let model = engine.model();
+    let prefix = prefix_token(model)?.ok_or(trilobite_runtime::Error::NoPrefix)?;
+    let tokens = model.tokenizer()?.encode(&page.text, false, false)?;
+    let span = engine.settings().context;
+    let session = engine.session();
+    let mut sum = Perplexity::default();
+    let mut before = prefix;
+    for part in tokens.chunks(span) {
+        let window: Vec<u32> = std::iter::once(before).chain(part.iter().copied()).collect();
+        sum.add_window(session, &window, 1)?;
+        before = window[window.len() - 1];
+    }
+    Ok(Scored {
+        id: page.id.clone(),
+        prompt_sha256: sha256(page.text.as_bytes()),
+        logprob: -sum.negative_log_likelihood,
+        tokens: sum.tokens,
+        words: page.words,
+        bytes: page.bytes,
+    })
+}
+
+/// The metrics of scored pages.
+pub(crate) fn metrics(pages: &[Scored]) -> BTreeMap<String, Metric> {
+    let total = |f: fn(&Scored) -> f64| pages.iter().map(f).sum::<f64>();
+    let nats = -total(|page| page.logprob);
+    let (words, bytes) = (total(|page| page.words as f64), total(|page| page.bytes as f64));
+    [
+        ("word_perplexity", (nats / words).exp()),
+        ("byte_perplexity", (nats / bytes).exp()),
+        ("bits_per_byte", nats / bytes / std::f64::consts::LN_2),
+        ("token_perplexity", (nats / total(|page| page.tokens as f64)).exp()),
+    ]
+    .map(|(name, value)| (name.to_owned(), Metric::plain(value)))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Expected values: the harness's Python on the same text.
+    #[test]
+    fn pages_are_split_and_detokenised() {
+        let task = Task::named("wikitext").unwrap();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let pages = pages(&task, &folder, true).unwrap();
+        let river = " = Small River =\n\nThe river's length is 1,200 metres (about 4.5 \"miles\"), and \
+                     it's cold.\n\n== Course ==\n\nIt flows north; then west!\n";
+        let bridge =
+            " = Old Bridge =\n\nA bridge of stone-built arches: three of them at 5\u{b0}N.\n";
+        assert_eq!(pages.len(), 2);
+        assert_eq!((pages[0].text.as_str(), pages[0].words, pages[0].bytes), (river, 42, 162));
+        assert_eq!((pages[1].text.as_str(), pages[1].words, pages[1].bytes), (bridge, 22, 84));
+    }
+
+    /// With the original data in `TRILOBITE_EVALDATA`: the harness's counts and its text.
+    #[test]
+    fn the_whole_file_is_that_of_the_harness() {
+        let Ok(folder) = std::env::var("TRILOBITE_EVALDATA") else {
+            println!("skipped: TRILOBITE_EVALDATA names no folder of data sets");
+            return;
+        };
+        let task = Task::named("wikitext").unwrap();
+        let pages = pages(&task, Path::new(&folder), false).unwrap();
+        let total = |f: fn(&Page) -> usize| pages.iter().map(f).sum::<usize>();
+        assert_eq!((pages.len(), total(|page| page.words)), (62, 241_335));
+        assert_eq!(total(|page| page.bytes), 1_290_527);
+        let texts: Vec<&str> = pages.iter().map(|page| page.text.as_str()).collect();
+        let hash = "b0ae50e166add20959a5406d9b3c99fe1f23819ec0a10149047149434fb85d81";
+        assert_eq!(sha256(texts.join("\0").as_bytes()), hash);
+    }
+}

@@ -1,0 +1,276 @@
+//! A task's run over a model: item by item into a file, so that it can be broken off.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::choice::{self, Question};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::metrics::Metric;
+use crate::rolling::{self, Page};
+use crate::task::{Kind, Task};
+
+/// Where a run reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The folder of the data sets.
+    pub data: &'a Path,
+    /// Whether data are taken whatever their hash.
+    pub any_data: bool,
+    /// The folder of the results: `NAME.jsonl` and `NAME.settings.json` for each task.
+    pub output: &'a Path,
+}
+
+/// Every `count`-th item, from item `index` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part, from 0.
+    pub index: usize,
+    /// The number of parts.
+    pub count: usize,
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    /// `i/n`, `i` from 1.
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(index, count)| {
+            Some((index.parse::<usize>().ok()?, count.parse::<usize>().ok()?))
+        });
+        match parts {
+            Some((index, count)) if (1..=count).contains(&index) => {
+                Ok(Shard { index: index - 1, count })
+            }
+            _ => Err(format!("{text:?} is not a part such as 1/4")),
+        }
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Items done, those of earlier runs included.
+    pub done: usize,
+    /// Items to do.
+    pub total: usize,
+}
+
+/// What a run measured.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Number of items.
+    pub n: usize,
+    /// The metrics.
+    pub metrics: BTreeMap<String, Metric>,
+    /// The items' file.
+    pub items: PathBuf,
+}
+
+/// The items of a task.
+enum Items {
+    Choice(Vec<Question>),
+    Rolling(Vec<Page>),
+}
+
+impl Items {
+    fn read(task: &Task, place: Place<'_>) -> Result<Self> {
+        Ok(match &task.kind {
+            Kind::Choice(choice) => {
+                Items::Choice(choice::questions(task, choice, place.data, place.any_data)?)
+            }
+            Kind::Rolling {} => Items::Rolling(rolling::pages(task, place.data, place.any_data)?),
+        })
+    }
+
+    fn ids(&self) -> Vec<&str> {
+        match self {
+            Items::Choice(items) => items.iter().map(|item| item.id.as_str()).collect(),
+            Items::Rolling(items) => items.iter().map(|item| item.id.as_str()).collect(),
+        }
+    }
+
+    fn run(&self, engine: &mut Engine, index: usize) -> trilobite_runtime::Result<Value> {
+        Ok(match self {
+            Items::Choice(items) => json!(choice::answer(engine, &items[index])?),
+            Items::Rolling(items) => json!(rolling::score(engine, &items[index])?),
+        })
+    }
+}
+
+/// The metrics of a task's result lines, given with their line numbers in `path`.
+fn metrics(task: &Task, path: &Path, lines: &[Line]) -> Result<BTreeMap<String, Metric>> {
+    Ok(match &task.kind {
+        Kind::Choice(_) => choice::metrics(task, &typed(path, lines)?),
+        Kind::Rolling {} => rolling::metrics(&typed(path, lines)?),
+    })
+}
+
+fn typed<T: serde::de::DeserializeOwned>(path: &Path, lines: &[Line]) -> Result<Vec<T>> {
+    let parse = |line: &Line| {
+        serde_json::from_value(line.value.clone()).map_err(|error| Error::Record {
+            path: path.to_owned(),
+            line: line.number,
+            message: error.to_string(),
+        })
+    };
+    lines.iter().map(parse).collect()
+}
+
+/// A line of results.
+#[derive(Clone)]
+struct Line {
+    number: usize,
+    id: String,
+    value: Value,
+}
+
+/// Runs a task, or what an earlier run of the same settings left of it.
+///
+/// # Errors
+/// Data, results of another run in the way, an item that the model cannot do, or the listener broke
+/// off; what was done is kept.
+pub fn run(
+    engine: &mut Engine,
+    task: &Task,
+    place: Place<'_>,
+    limit: Option<usize>,
+    shard: Option<Shard>,
+    listen: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Outcome> {
+    let items = Items::read(task, place)?;
+    let ids = items.ids();
+    let mut chosen: Vec<usize> = (0..ids.len()).take(limit.unwrap_or(usize::MAX)).collect();
+    if let Some(shard) = shard {
+        chosen.retain(|index| index % shard.count == shard.index);
+    }
+
+    std::fs::create_dir_all(place.output).map_err(Error::io(place.output))?;
+    check_settings(place.output, task, &identity(engine, task))?;
+    let path = place.output.join(format!("{}.jsonl", task.name));
+    let mut done: HashMap<String, Line> = HashMap::new();
+    for line in finished(&path)? {
+        done.insert(line.id.clone(), line);
+    }
+    let mut file =
+        OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+    let mut lines = Vec::new();
+    for (count, &index) in chosen.iter().enumerate() {
+        if listen(Progress { done: count, total: chosen.len() }).is_break() {
+            return Err(Error::Interrupted);
+        }
+        let line = match done.remove(ids[index]) {
+            Some(line) => line,
+            None => {
+                let value = items.run(engine, index).map_err(|source| Error::Item {
+                    task: task.name.clone(),
+                    id: ids[index].to_owned(),
+                    source,
+                })?;
+                // One write a line: a run that is killed leaves at most the last one torn.
+                file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&path))?;
+                Line { number: 0, id: ids[index].to_owned(), value }
+            }
+        };
+        lines.push(line);
+    }
+    file.sync_all().map_err(Error::io(&path))?;
+    let _ = listen(Progress { done: chosen.len(), total: chosen.len() });
+    Ok(Outcome { n: lines.len(), metrics: metrics(task, &path, &lines)?, items: path })
+}
+
+/// Puts the results of a task's parts together.
+///
+/// # Errors
+/// A part cannot be read, the parts were run with different settings, or an item is in two of them
+/// with different results.
+pub fn merge(task: &Task, parts: &[PathBuf], output: &Path) -> Result<Outcome> {
+    std::fs::create_dir_all(output).map_err(Error::io(output))?;
+    let target = output.join(format!("{}.jsonl", task.name));
+    let mut all: BTreeMap<String, Line> = BTreeMap::new();
+    for part in parts {
+        let settings = part.join(format!("{}.settings.json", task.name));
+        let text = std::fs::read_to_string(&settings).map_err(Error::io(&settings))?;
+        let settings = serde_json::from_str(&text).map_err(|error| Error::Record {
+            path: settings,
+            line: error.line(),
+            message: error.to_string(),
+        })?;
+        check_settings(output, task, &settings)?;
+        for line in finished(&part.join(format!("{}.jsonl", task.name)))? {
+            if let Some(other) = all.get(&line.id).filter(|other| other.value != line.value) {
+                let message = format!("item {} has two results", other.id);
+                return Err(Error::Merge { task: task.name.clone(), message });
+            }
+            all.insert(line.id.clone(), line);
+        }
+    }
+    let lines: Vec<Line> = all.into_values().collect();
+    let mut file = File::create(&target).map_err(Error::io(&target))?;
+    for line in &lines {
+        writeln!(file, "{}", line.value).map_err(Error::io(&target))?;
+    }
+    Ok(Outcome { n: lines.len(), metrics: metrics(task, &target, &lines)?, items: target })
+}
+
+/// What the results of a run depend on.
+fn identity(engine: &Engine, task: &Task) -> Value {
+    json!({
+        "task": task.name,
+        "model_sha256": engine.model_sha256(),
+        "engine": concat!("trilobite ", env!("CARGO_PKG_VERSION")),
+        "shots": task.shots,
+        "settings": engine.settings(),
+    })
+}
+
+/// Writes the settings of a run, or compares them with those that are there.
+fn check_settings(folder: &Path, task: &Task, expected: &Value) -> Result<()> {
+    let path = folder.join(format!("{}.settings.json", task.name));
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        return std::fs::write(&path, format!("{expected:#}\n")).map_err(Error::io(&path));
+    };
+    let found: Value = serde_json::from_str(&text).unwrap_or_default();
+    let fields = expected.as_object().into_iter().flatten();
+    for (field, value) in fields {
+        if found.get(field) != Some(value) {
+            let found = found.get(field).map_or("missing".into(), Value::to_string);
+            let (field, expected) = (field.clone(), value.to_string());
+            return Err(Error::OtherRun { path, field, found, expected });
+        }
+    }
+    Ok(())
+}
+
+/// The finished lines of a results file; a torn last line is cut off.
+fn finished(path: &Path) -> Result<Vec<Line>> {
+    let mut text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(path)(error)),
+    };
+    let whole = text.rfind('\n').map_or(0, |at| at + 1);
+    if whole < text.len() {
+        text.truncate(whole);
+        let file = OpenOptions::new().write(true).open(path).map_err(Error::io(path))?;
+        file.set_len(whole as u64).map_err(Error::io(path))?;
+    }
+    let parse = |(index, line): (usize, &str)| {
+        let value: Option<Value> = serde_json::from_str(line).ok();
+        let id = value.as_ref().and_then(|value| Some(value.get("id")?.as_str()?.to_owned()));
+        match (value, id) {
+            (Some(value), Some(id)) => Ok(Line { number: index + 1, id, value }),
+            _ => Err(Error::Record {
+                path: path.to_owned(),
+                line: index + 1,
+                message: "not a result".to_owned(),
+            }),
+        }
+    };
+    text.lines().enumerate().map(parse).collect()
+}

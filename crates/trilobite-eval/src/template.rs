@@ -1,0 +1,78 @@
+//! Templates and expressions over a record.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
+
+use crate::data::Record;
+
+/// The environment that tasks' templates and expressions are evaluated in: a field that is missing
+/// is an error.
+pub(crate) fn environment() -> std::result::Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_filter("position", position);
+    environment.add_filter("lettered", lettered);
+    environment.add_filter("hellaswag_context", hellaswag_context);
+    Ok(environment)
+}
+
+/// What a template sees: the record's fields, and more.
+pub(crate) fn context(record: &Record, group: Option<&str>, choice: Option<&str>) -> Value {
+    let this = Value::from_pairs(record.fields.clone());
+    let more = [
+        ("this".to_owned(), this),
+        ("index".to_owned(), record.index.into()),
+        ("group".to_owned(), group.into()),
+        ("choice".to_owned(), choice.into()),
+    ];
+    Value::from_pairs(record.fields.clone().into_iter().chain(more))
+}
+
+/// The place of a value in a list.
+fn position(list: Value, wanted: Value) -> Result<usize, Error> {
+    list.try_iter()?.position(|value| value == wanted).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidOperation, format!("{wanted:?} is none of {list}"))
+    })
+}
+
+/// The choices of `(A) one (B) two`.
+fn lettered(text: &str) -> Vec<String> {
+    let mut rest = text;
+    let mut choices = Vec::new();
+    for letter in 'A'..='Z' {
+        let mark = format!("({letter}) ");
+        let next = if letter == 'A' { rest.find(&mark) } else { rest.find(&format!(" {mark}")) };
+        let Some(at) = next else { break };
+        if letter != 'A' {
+            choices.push(rest[..at].to_owned());
+        }
+        rest = &rest[at + mark.len() + usize::from(letter != 'A')..];
+    }
+    choices.push(rest.to_owned());
+    choices
+}
+
+/// The harness capitalises the fragment that an ActivityNet context ends with (first letter upper,
+/// the rest lower case). The text form of the data has lost where it begins: after the last end of a
+/// sentence. WikiHow contexts, which begin with "How to", have no such fragment.
+fn hellaswag_context(text: &str) -> String {
+    let from = text.find(": ").map_or(0, |at| at + 2);
+    if text[from..].starts_with("How to ") {
+        return text.to_owned();
+    }
+    let ends = text.char_indices().filter(|&(_, c)| matches!(c, '.' | '!' | '?'));
+    let after = |(at, _): (usize, char)| {
+        let rest = text[at + 1..].trim_start_matches(['"', '\'', ')']);
+        let start = rest.trim_start();
+        (start.len() < rest.len()).then(|| text.len() - start.len())
+    };
+    let start = ends.filter_map(after).last().unwrap_or(from).max(from);
+    let (before, fragment) = text.split_at(start);
+    let mut chars = fragment.chars();
+    let first: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
+    format!("{before}{first}{}", chars.as_str().to_lowercase())
+}
