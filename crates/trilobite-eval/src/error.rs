@@ -96,7 +96,7 @@ pub enum Error {
         /// The item.
         id: String,
         /// Why.
-        source: trilobite_runtime::Error,
+        source: Box<trilobite_runtime::Error>,
     },
     /// The model cannot be used.
     #[error(transparent)]

@@ -170,7 +170,7 @@ pub fn run(
                 let value = items.run(engine, index).map_err(|source| Error::Item {
                     task: task.name.clone(),
                     id: ids[index].to_owned(),
-                    source,
+                    source: Box::new(source),
                 })?;
                 // One write a line: a run that is killed leaves at most the last one torn.
                 file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&path))?;

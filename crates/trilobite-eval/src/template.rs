@@ -70,7 +70,7 @@ fn hellaswag_context(text: &str) -> String {
         let start = rest.trim_start();
         (start.len() < rest.len()).then(|| text.len() - start.len())
     };
-    let start = ends.filter_map(after).last().unwrap_or(from).max(from);
+    let start = ends.rev().find_map(after).unwrap_or(from).max(from);
     let (before, fragment) = text.split_at(start);
     let mut chars = fragment.chars();
     let first: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
