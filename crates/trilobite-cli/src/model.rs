@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
-use trilobite_format::{Gguf, TensorType};
+use trilobite_format::{Gguf, ternary};
 use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
 
 use crate::args;
@@ -88,9 +88,9 @@ fn needs_conversion(path: &Path) -> Result<bool> {
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         return Ok(true);
     }
-    let gguf = Gguf::parse(&trilobite_runtime::map(path)?)?;
-    let packed_otherwise = |ty| matches!(ty, TensorType::Tq1_0 | TensorType::Tq2_0);
-    Ok(gguf.tensors().iter().any(|tensor| packed_otherwise(tensor.ty)))
+    let file = trilobite_runtime::map(path)?;
+    let gguf = Gguf::parse(&file)?;
+    Ok(gguf.tensors().iter().any(|info| ternary::has_one_scale(info.ty, info.bytes(&file))))
 }
 
 /// Converts in memory.

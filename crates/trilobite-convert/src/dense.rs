@@ -1,8 +1,8 @@
 //! Dense tensors: checked, converted where their type changes, passed on in pieces.
 
-use half::{bf16, f16};
 use rayon::prelude::*;
 use trilobite_format::TensorType;
+use trilobite_kernels::DenseType;
 
 use crate::Error;
 use crate::model::{Dense, source_row};
@@ -58,54 +58,12 @@ pub(crate) fn beyond_range(name: &str, ty: TensorType, value: f32) -> Error {
 
 /// Encodes a row, or returns a value that the type cannot hold.
 pub(crate) fn encode(ty: TensorType, row: &[f32], out: &mut [u8]) -> Result<(), f32> {
-    match ty {
-        TensorType::F16 => {
-            for (out, &x) in out.as_chunks_mut().0.iter_mut().zip(row) {
-                let rounded = f16::from_f32(x);
-                if rounded.is_infinite() {
-                    return Err(x);
-                }
-                *out = rounded.to_le_bytes();
-            }
-        }
-        TensorType::Bf16 => {
-            for (out, &x) in out.as_chunks_mut().0.iter_mut().zip(row) {
-                let rounded = bf16::from_f32(x);
-                if rounded.is_infinite() {
-                    return Err(x);
-                }
-                *out = rounded.to_le_bytes();
-            }
-        }
-        TensorType::Q8_0 => {
-            for (out, block) in out.as_chunks_mut::<34>().0.iter_mut().zip(row.as_chunks::<32>().0)
-            {
-                q8_0(block, out)?;
-            }
-        }
-        _ => {
-            for (out, &x) in out.as_chunks_mut().0.iter_mut().zip(row) {
-                *out = x.to_le_bytes();
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A Q8_0 block as ggml's reference writes it: the scale is the largest magnitude divided by 127,
-/// stored as F16, while the codes are rounded with the scale before that.
-fn q8_0(block: &[f32; 32], out: &mut [u8; 34]) -> Result<(), f32> {
-    let largest = block.iter().fold(0f32, |max, x| max.max(x.abs()));
-    let scale = largest / 127.0;
-    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    let stored = f16::from_f32(scale);
-    if stored.is_infinite() {
-        return Err(largest);
-    }
-    let (head, codes) = out.split_at_mut(2);
-    head.copy_from_slice(&stored.to_le_bytes());
-    for (code, x) in codes.iter_mut().zip(block) {
-        *code = (x * inverse).round() as i8 as u8;
-    }
-    Ok(())
+    let ty = match ty {
+        TensorType::F16 => DenseType::F16,
+        TensorType::Bf16 => DenseType::BF16,
+        TensorType::Q8_0 => DenseType::Q8_0,
+        TensorType::Q4_0 => DenseType::Q4_0,
+        _ => DenseType::F32,
+    };
+    ty.pack_row(row, out)
 }

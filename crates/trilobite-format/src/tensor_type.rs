@@ -12,8 +12,23 @@ pub enum TensorType {
     F32,
     /// 16-bit IEEE 754, little-endian.
     F16,
-    /// Blocks of 32: an F16 scale, then 32 signed bytes. Rows are whole blocks.
+    /// Blocks of 32, 4 bits: an F16 scale, then 16 bytes. Rows are whole blocks, as in every type of
+    /// blocks.
+    Q4_0,
+    /// Blocks of 32, 4 bits: an F16 scale and an F16 minimum, then 16 bytes.
+    Q4_1,
+    /// Blocks of 32, 5 bits: an F16 scale, 4 bytes of upper bits, then 16 bytes.
+    Q5_0,
+    /// Blocks of 32, 5 bits: an F16 scale and an F16 minimum, 4 bytes of upper bits, then 16 bytes.
+    Q5_1,
+    /// Blocks of 32: an F16 scale, then 32 signed bytes.
     Q8_0,
+    /// Blocks of 256, 4 bits, with a scale and a minimum of 6 bits for every 32: 144 bytes.
+    Q4K,
+    /// Blocks of 256, 5 bits, with a scale and a minimum of 6 bits for every 32: 176 bytes.
+    Q5K,
+    /// Blocks of 256, 6 bits, with a scale of 8 bits for every 16: 210 bytes.
+    Q6K,
     /// Signed bytes.
     I8,
     /// The upper 16 bits of an F32, little-endian.
@@ -32,10 +47,17 @@ pub enum TensorType {
 
 impl TensorType {
     /// Every type, in the order of the type numbers.
-    pub const ALL: [TensorType; 10] = [
+    pub const ALL: [TensorType; 17] = [
         TensorType::F32,
         TensorType::F16,
+        TensorType::Q4_0,
+        TensorType::Q4_1,
+        TensorType::Q5_0,
+        TensorType::Q5_1,
         TensorType::Q8_0,
+        TensorType::Q4K,
+        TensorType::Q5K,
+        TensorType::Q6K,
         TensorType::I8,
         TensorType::Bf16,
         TensorType::Tq1_0,
@@ -50,7 +72,14 @@ impl TensorType {
         match self {
             TensorType::F32 => 0,
             TensorType::F16 => 1,
+            TensorType::Q4_0 => 2,
+            TensorType::Q4_1 => 3,
+            TensorType::Q5_0 => 6,
+            TensorType::Q5_1 => 7,
             TensorType::Q8_0 => 8,
+            TensorType::Q4K => 12,
+            TensorType::Q5K => 13,
+            TensorType::Q6K => 14,
             TensorType::I8 => 24,
             TensorType::Bf16 => 30,
             TensorType::Tq1_0 => 34,
@@ -71,7 +100,14 @@ impl TensorType {
         match self {
             TensorType::F32 => "F32",
             TensorType::F16 => "F16",
+            TensorType::Q4_0 => "Q4_0",
+            TensorType::Q4_1 => "Q4_1",
+            TensorType::Q5_0 => "Q5_0",
+            TensorType::Q5_1 => "Q5_1",
             TensorType::Q8_0 => "Q8_0",
+            TensorType::Q4K => "Q4_K",
+            TensorType::Q5K => "Q5_K",
+            TensorType::Q6K => "Q6_K",
             TensorType::I8 => "I8",
             TensorType::Bf16 => "BF16",
             TensorType::Tq1_0 => "TQ1_0",
@@ -86,7 +122,9 @@ impl TensorType {
     pub const fn is_ternary(self) -> bool {
         match self {
             TensorType::F32 | TensorType::F16 | TensorType::Bf16 => false,
+            TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q5_0 | TensorType::Q5_1 => false,
             TensorType::Q8_0 | TensorType::I8 => false,
+            TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => false,
             TensorType::Tq1_0 | TensorType::Tq2_0 => true,
             TensorType::I2S | TensorType::I2R | TensorType::T5_3 => true,
         }
@@ -107,7 +145,14 @@ impl TensorType {
         match self {
             TensorType::F32 => count.checked_mul(4),
             TensorType::F16 | TensorType::Bf16 => count.checked_mul(2),
+            TensorType::Q4_0 => blocks(32, 18),
+            TensorType::Q4_1 => blocks(32, 20),
+            TensorType::Q5_0 => blocks(32, 22),
+            TensorType::Q5_1 => blocks(32, 24),
             TensorType::Q8_0 => blocks(32, 34),
+            TensorType::Q4K => blocks(256, 144),
+            TensorType::Q5K => blocks(256, 176),
+            TensorType::Q6K => blocks(256, 210),
             TensorType::I8 => Some(count),
             TensorType::Tq1_0 => blocks(256, 54),
             TensorType::Tq2_0 => blocks(256, 66),
@@ -135,15 +180,23 @@ impl TensorType {
     /// error messages.
     pub(crate) fn foreign_name(id: u32) -> Option<&'static str> {
         Some(match id {
-            2 => "Q4_0",
-            3 => "Q4_1",
-            6 => "Q5_0",
-            7 => "Q5_1",
+            9 => "Q8_1",
             10 => "Q2_K",
             11 => "Q3_K",
-            12 => "Q4_K",
-            13 => "Q5_K",
-            14 => "Q6_K",
+            15 => "Q8_K",
+            16 => "IQ2_XXS",
+            17 => "IQ2_XS",
+            18 => "IQ3_XXS",
+            19 => "IQ1_S",
+            20 => "IQ4_NL",
+            21 => "IQ3_S",
+            22 => "IQ2_S",
+            23 => "IQ4_XS",
+            25 => "I16",
+            26 => "I32",
+            27 => "I64",
+            28 => "F64",
+            29 => "IQ1_M",
             38 => "TL1, a table layout for one shape and machine",
             39 => "TL2 of bitnet.cpp or MXFP4 of llama.cpp",
             134 => "IQ1_BN of ik_llama.cpp",

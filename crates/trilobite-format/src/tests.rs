@@ -126,6 +126,18 @@ fn sizes_of_types() {
     assert_eq!(sizes(TensorType::Bf16, &[2, 3]), Some(12));
     assert_eq!(sizes(TensorType::Q8_0, &[2, 64]), Some(136));
     assert_eq!(sizes(TensorType::Q8_0, &[64, 2]), None);
+    for (ty, block, bytes) in [
+        (TensorType::Q4_0, 32, 18),
+        (TensorType::Q4_1, 32, 20),
+        (TensorType::Q5_0, 32, 22),
+        (TensorType::Q5_1, 32, 24),
+        (TensorType::Q4K, 256, 144),
+        (TensorType::Q5K, 256, 176),
+        (TensorType::Q6K, 256, 210),
+    ] {
+        assert_eq!(sizes(ty, &[5, 3 * block]), Some(15 * bytes), "{ty}");
+        assert_eq!(sizes(ty, &[block, block / 2]), None, "{ty}");
+    }
     assert_eq!(sizes(TensorType::Tq1_0, &[2, 512]), Some(216));
     assert_eq!(sizes(TensorType::Tq2_0, &[1, 256]), Some(66));
     assert_eq!(sizes(TensorType::Tq2_0, &[2, 128]), None);
@@ -154,6 +166,19 @@ fn ternary_tail_keeps_the_first_float_only() {
     bytes[36..].fill(0xff);
     assert_eq!(ternary::split(&bytes), Some((&[0x55; 32][..], 0.75)));
     assert_eq!(ternary::split(&[0; 31]), None);
+}
+
+#[test]
+fn a_ternary_matrix_has_one_scale() {
+    let tensor = |scales: [u8; 3]| {
+        let block = |scale| [&[7; 64][..], &[scale, 0]].concat();
+        scales.into_iter().flat_map(block).collect::<Vec<_>>()
+    };
+    for (scales, one) in [([1, 1, 1], true), ([0, 5, 0], true), ([0; 3], true), ([1, 0, 2], false)]
+    {
+        assert_eq!(ternary::has_one_scale(TensorType::Tq2_0, &tensor(scales)), one, "{scales:?}");
+        assert!(!ternary::has_one_scale(TensorType::Q8_0, &tensor(scales)));
+    }
 }
 
 #[test]
@@ -279,7 +304,7 @@ fn malformed_tensors_are_refused() {
         Raw::new(1, 0).tensor("t", &[63, 2], 36, 0).error(),
         "I2_S cannot have the shape [2, 63]",
     );
-    contains(Raw::new(1, 0).tensor("t", &[256], 14, 0).error(), "unsupported type 14 (Q6_K)");
+    contains(Raw::new(1, 0).tensor("t", &[256], 10, 0).error(), "unsupported type 10 (Q2_K)");
     contains(Raw::new(1, 0).tensor("t", &[256], 99, 0).error(), "unsupported type 99");
     contains(Raw::new(1, 0).tensor("t", &[4], 0, 16).error(), "no multiple of 32");
     contains(Raw::new(1, 0).tensor("t", &[4], 0, 1 << 40).error(), "the file has");

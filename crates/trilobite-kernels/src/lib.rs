@@ -24,6 +24,7 @@
 #![allow(clippy::too_many_arguments, reason = "shapes and slices are plainer than structs of them")]
 
 mod codes;
+mod dense;
 mod error;
 mod float;
 pub mod i2_s;
@@ -36,6 +37,6 @@ pub mod scan;
 pub mod t5_3;
 
 pub use codes::{Codes, CodesRow};
+pub use dense::DenseType;
 pub use error::Error;
-pub use float::DenseType;
 pub use kernels::{Isa, Kernels, Layout, Method};

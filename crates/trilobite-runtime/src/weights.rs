@@ -42,7 +42,7 @@ pub enum Kind {
         /// The value of a trit of 1.
         scale: f32,
     },
-    /// Floats (or Q8_0 blocks), multiplied with f32 activations.
+    /// Floats or blocks that stand for them, multiplied with f32 activations.
     Dense(DenseType),
 }
 
@@ -211,7 +211,9 @@ impl<'a> Tensors<'a> {
 
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
         let info = self.take(name, &[rows, cols])?;
-        if let Some(ty) = dense_type(info.ty) {
+        // Trits in llama.cpp's blocks are multiplied with int8 activations once converted.
+        let ternary = ternary::has_one_scale(info.ty, info.bytes(self.file));
+        if let Some(ty) = dense_type(info.ty).filter(|_| !ternary) {
             let (range, kind) = (info.range.clone(), Kind::Dense(ty));
             return Ok(Matrix { rows, cols, range, kind });
         }
@@ -264,7 +266,16 @@ fn dense_type(ty: TensorType) -> Option<DenseType> {
         TensorType::F32 => Some(DenseType::F32),
         TensorType::F16 => Some(DenseType::F16),
         TensorType::Bf16 => Some(DenseType::BF16),
+        TensorType::Q4_0 => Some(DenseType::Q4_0),
+        TensorType::Q4_1 => Some(DenseType::Q4_1),
+        TensorType::Q5_0 => Some(DenseType::Q5_0),
+        TensorType::Q5_1 => Some(DenseType::Q5_1),
         TensorType::Q8_0 => Some(DenseType::Q8_0),
+        TensorType::Q4K => Some(DenseType::Q4K),
+        TensorType::Q5K => Some(DenseType::Q5K),
+        TensorType::Q6K => Some(DenseType::Q6K),
+        TensorType::Tq1_0 => Some(DenseType::TQ1_0),
+        TensorType::Tq2_0 => Some(DenseType::TQ2_0),
         _ => None,
     }
 }

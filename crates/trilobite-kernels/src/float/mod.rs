@@ -1,19 +1,17 @@
 //! Float kernels: each body is written once, over 32 lanes, and compiled for every instruction set.
 
 mod attend;
-mod dense;
 mod elementwise;
 mod exp;
-mod simd;
+pub(crate) mod simd;
 #[cfg(test)]
 mod tests;
-
-pub use dense::DenseType;
 
 /// Compiles every float kernel with the given attributes; `$simd` proves the instruction set.
 macro_rules! compile {
     ([$($target:tt)*] $simd:expr) => {
-        use super::{DenseType, attend as attention, dense, elementwise, simd};
+        use super::{attend as attention, elementwise, simd};
+        use crate::dense::{self, DenseType};
 
         $($target)*
         pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -1,10 +1,9 @@
-use super::DenseType;
 use super::exp::exp;
+use crate::DenseType;
 use crate::Kernels;
 use crate::random::Random;
 
 const LENGTHS: [usize; 15] = [0, 1, 7, 8, 31, 32, 33, 63, 64, 65, 100, 128, 1000, 2560, 6912];
-const TYPES: [DenseType; 4] = [DenseType::F32, DenseType::F16, DenseType::BF16, DenseType::Q8_0];
 
 /// Asserts that `f` gives the same bits with the kernels of every instruction set.
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, f: impl Fn(&Kernels) -> T) -> T {
@@ -226,52 +225,6 @@ fn f16_rounds_to_nearest_even() {
     }
 }
 
-/// Random bytes of `rows` rows, without the NaN and infinities that random bits would hold.
-fn dense(random: &mut Random, ty: DenseType, rows: usize, cols: usize) -> Vec<u8> {
-    let values = random.floats(rows * cols);
-    let narrow = |x: &f32| half::f16::from_f32(*x).to_le_bytes();
-    match ty {
-        DenseType::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        DenseType::F16 => values.iter().flat_map(narrow).collect(),
-        DenseType::BF16 => {
-            values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect()
-        }
-        DenseType::Q8_0 => values
-            .chunks(32)
-            .flat_map(|x| {
-                narrow(&x[0]).into_iter().chain(x.iter().map(|x| (x * 127.0) as i8 as u8))
-            })
-            .collect(),
-    }
-}
-
-#[test]
-fn dense_products_are_dot_products_with_widened_rows() {
-    let mut random = Random(5);
-    for ty in TYPES {
-        for cols in LENGTHS.into_iter().filter(|cols| ty.row_len(*cols).is_some()) {
-            let w = dense(&mut random, ty, 7, cols);
-            for (rows, tokens) in [(0..7, 1), (2..7, 2), (3..4, 3), (1..6, 4), (0..5, 9), (5..5, 2)]
-            {
-                let x = random.floats(tokens * cols);
-                let out = in_place("dense_gemm", &vec![9.0; tokens * rows.len()], |k, out| {
-                    k.dense_gemm(ty, &w, cols, rows.clone(), &x, tokens, out);
-                });
-                for t in 0..tokens {
-                    for (i, r) in rows.clone().enumerate() {
-                        let row = in_place("dense_row", &vec![0.0; cols], |k, out| {
-                            k.dense_row(ty, &w, cols, r, out);
-                        });
-                        let expected = dot_in_order(&row, &x[t * cols..][..cols]);
-                        let actual = out[t * rows.len() + i];
-                        assert_eq!(actual.to_bits(), expected.to_bits(), "{ty:?} {cols} columns");
-                    }
-                }
-            }
-        }
-    }
-}
-
 #[test]
 fn dense_rows_hold_the_stored_values() {
     let row = |ty, bytes: &[u8], cols| {
@@ -283,13 +236,6 @@ fn dense_rows_hold_the_stored_values() {
     let mut blocks = [0; 68];
     blocks[34..38].copy_from_slice(&[0x00, 0x38, 3, 0xfe]); // scale 0.5, codes 3 and -2
     assert_eq!(row(DenseType::Q8_0, &blocks, 32)[..3], [1.5, -1.0, 0.0]);
-}
-
-#[test]
-fn rows_of_whole_blocks_only() {
-    assert_eq!(DenseType::Q8_0.row_len(64), Some(68));
-    assert_eq!(DenseType::Q8_0.row_len(40), None);
-    assert_eq!(DenseType::F32.row_len(usize::MAX), None);
 }
 
 #[test]

@@ -106,12 +106,14 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     results.extend(out.iter().map(|value| value.to_bits()));
 
     let bytes = f16.iter().flat_map(|bits| bits.to_le_bytes()).collect::<Vec<_>>();
-    for (ty, cols) in [
-        (DenseType::F32, cols / 2),
-        (DenseType::F16, cols),
-        (DenseType::BF16, cols),
-        (DenseType::Q8_0, cols / 32 * 32),
-    ] {
+    // The same bytes as weights of every type.
+    let bytes = bytes.repeat(4);
+    for ty in DenseType::ALL {
+        // As many as make whole blocks: none, one or more.
+        let blocks = [cols, cols / 32 * 32, cols / 256 * 256];
+        let Some(cols) = blocks.into_iter().find(|cols| ty.row_len(*cols).is_some()) else {
+            continue;
+        };
         let mut row = vec![0.0; cols];
         kernels.dense_row(ty, &bytes, cols, 0, &mut row);
         let mut out = [0.0; 2];

@@ -1,0 +1,124 @@
+//! What the blocks of every type mean: the specification, and slow.
+
+use half::f16;
+
+/// Weights of a group, each of which goes to a lane of its own.
+const GROUP: usize = 32;
+
+/// `G` groups of weights.
+pub(super) type Weights<const G: usize> = [[f32; GROUP]; G];
+
+/// The f16 at byte `at`.
+fn half(block: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32_const()
+}
+
+/// The code of 4 bits at place `i` of 32, of which the first 16 are the lower halves of the bytes.
+fn nibble(codes: &[u8], i: usize) -> u8 {
+    codes[i % 16] >> (i / 16 * 4) & 15
+}
+
+/// The fifth bit of the code at place `i`, where bits lie side by side.
+fn fifth_bit(bits: &[u8], i: usize) -> u8 {
+    (bits[i / 8] >> (i % 8) & 1) << 4
+}
+
+pub(super) fn q4_0(block: &[u8; 18]) -> Weights<1> {
+    let d = half(block, 0);
+    [std::array::from_fn(|i| d * (f32::from(nibble(&block[2..], i)) - 8.0))]
+}
+
+pub(super) fn q4_1(block: &[u8; 20]) -> Weights<1> {
+    let (d, m) = (half(block, 0), half(block, 2));
+    [std::array::from_fn(|i| d * f32::from(nibble(&block[4..], i)) + m)]
+}
+
+pub(super) fn q5_0(block: &[u8; 22]) -> Weights<1> {
+    let (d, bits) = (half(block, 0), &block[2..6]);
+    let code = |i| nibble(&block[6..], i) | fifth_bit(bits, i);
+    [std::array::from_fn(|i| d * (f32::from(code(i)) - 16.0))]
+}
+
+pub(super) fn q5_1(block: &[u8; 24]) -> Weights<1> {
+    let (d, m, bits) = (half(block, 0), half(block, 2), &block[4..8]);
+    let code = |i| nibble(&block[8..], i) | fifth_bit(bits, i);
+    [std::array::from_fn(|i| d * f32::from(code(i)) + m)]
+}
+
+#[cfg(test)]
+pub(super) fn q8_0(block: &[u8; 34]) -> Weights<1> {
+    let d = half(block, 0);
+    [std::array::from_fn(|i| d * f32::from(block[2 + i] as i8))]
+}
+
+/// The factors of 6 bits for the scales and the minimums of eight groups. Of the 12 bytes, the
+/// first four begin with those of scales 0 to 3, the next four with those of minimums 0 to 3, and
+/// the last four hold the lower bits of the others, whose upper two bits end the first eight bytes.
+pub(super) fn factors(bytes: &[u8]) -> ([u8; 8], [u8; 8]) {
+    let lower = |i: usize| bytes[i] & 63;
+    let upper = |i: usize| bytes[i] >> 6 << 4;
+    let scales = |i| if i < 4 { lower(i) } else { bytes[i + 4] & 15 | upper(i - 4) };
+    let minimums = |i| if i < 4 { lower(i + 4) } else { bytes[i + 4] >> 4 | upper(i) };
+    (std::array::from_fn(scales), std::array::from_fn(minimums))
+}
+
+pub(super) fn q4_k(block: &[u8; 144]) -> Weights<8> {
+    let (d, m) = (half(block, 0), half(block, 2));
+    let (scales, minimums) = factors(&block[4..16]);
+    std::array::from_fn(|group| {
+        let (d, m) = (d * f32::from(scales[group]), m * f32::from(minimums[group]));
+        // Two groups share 32 bytes.
+        let codes = &block[16 + group / 2 * 32..];
+        std::array::from_fn(|i| d * f32::from(codes[i] >> (group % 2 * 4) & 15) - m)
+    })
+}
+
+pub(super) fn q5_k(block: &[u8; 176]) -> Weights<8> {
+    let (d, m) = (half(block, 0), half(block, 2));
+    let (scales, minimums) = factors(&block[4..16]);
+    let bits = &block[16..48];
+    std::array::from_fn(|group| {
+        let (d, m) = (d * f32::from(scales[group]), m * f32::from(minimums[group]));
+        let codes = &block[48 + group / 2 * 32..];
+        let code = |i| codes[i] >> (group % 2 * 4) & 15 | (bits[i] >> group & 1) << 4;
+        std::array::from_fn(|i| d * f32::from(code(i)) - m)
+    })
+}
+
+pub(super) fn q6_k(block: &[u8; 210]) -> Weights<8> {
+    let d = half(block, 208);
+    std::array::from_fn(|group| {
+        // Each half of the block has 64 bytes of lower and 32 of upper bits for its four groups.
+        let (part, group) = (group / 4, group % 4);
+        let lower = &block[part * 64 + group % 2 * 32..];
+        let upper = &block[128 + part * 32..];
+        let scales = &block[192 + part * 8 + group * 2..];
+        std::array::from_fn(|i| {
+            let code = lower[i] >> (group / 2 * 4) & 15 | (upper[i] >> (group * 2) & 3) << 4;
+            d * f32::from(scales[i / 16] as i8) * (f32::from(code) - 32.0)
+        })
+    })
+}
+
+pub(super) fn tq1_0(block: &[u8; 54]) -> Weights<8> {
+    let d = half(block, 52);
+    // A byte is a number of five trits in base 3 as a fraction of 256, rounded up. Bytes come in
+    // runs, each of which has all its first trits, then all its second ones, and so on.
+    let weight = |i: usize| {
+        let (first, len, i) = match i {
+            0..160 => (0, 32, i),
+            160..240 => (32, 16, i - 160),
+            _ => (48, 4, i - 240),
+        };
+        let fraction = block[first + i % len].wrapping_mul(3_u8.pow((i / len) as u32));
+        d * (f32::from(((u16::from(fraction) * 3) >> 8) as u8) - 1.0)
+    };
+    std::array::from_fn(|group| std::array::from_fn(|i| weight(GROUP * group + i)))
+}
+
+pub(super) fn tq2_0(block: &[u8; 66]) -> Weights<8> {
+    let d = half(block, 64);
+    // Four groups share 32 bytes.
+    let code = |group: usize, i| block[group / 4 * 32 + i] >> (group % 4 * 2) & 3;
+    std::array::from_fn(|group| std::array::from_fn(|i| d * (f32::from(code(group, i)) - 1.0)))
+}

@@ -1,0 +1,90 @@
+//! Dense matrices in the types that checkpoints and GGUF files store them in.
+//!
+//! A row is a whole number of blocks; a weight is what ggml's reference dequantises it to. Those
+//! values, computed in f32, are exact products of the stored integers and scales, plus one rounded
+//! addition in the types that have minimums, so that there is one right value for each weight.
+
+mod blocks;
+mod gemm;
+mod pack;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use gemm::{gemm, row};
+
+/// How the weights of a dense matrix are stored, little-endian and row after row.
+///
+/// Blocks are ggml's. `d` and `m` are a scale and a minimum in f16, `q` a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DenseType {
+    /// IEEE 754 single precision.
+    F32,
+    /// IEEE 754 half precision.
+    F16,
+    /// The upper half of an f32.
+    BF16,
+    /// 32 codes of 4 bits: `d (q - 8)`.
+    Q4_0,
+    /// 32 codes of 4 bits: `d q + m`.
+    Q4_1,
+    /// 32 codes of 5 bits: `d (q - 16)`.
+    Q5_0,
+    /// 32 codes of 5 bits: `d q + m`.
+    Q5_1,
+    /// 32 codes of 8 bits, signed: `d q`.
+    Q8_0,
+    /// 256 codes of 4 bits and, for every 32, factors `s` and `t` of 6 bits: `d s q - m t`.
+    Q4K,
+    /// 256 codes of 5 bits and, for every 32, factors `s` and `t` of 6 bits: `d s q - m t`.
+    Q5K,
+    /// 256 codes of 6 bits and, for every 16, a factor `s` of 8 bits, signed: `d s (q - 32)`.
+    Q6K,
+    /// 256 trits, five a byte: `d q`.
+    TQ1_0,
+    /// 256 trits, four a byte: `d q`.
+    TQ2_0,
+}
+
+impl DenseType {
+    /// Every type.
+    pub const ALL: [DenseType; 13] = [
+        DenseType::F32,
+        DenseType::F16,
+        DenseType::BF16,
+        DenseType::Q4_0,
+        DenseType::Q4_1,
+        DenseType::Q5_0,
+        DenseType::Q5_1,
+        DenseType::Q8_0,
+        DenseType::Q4K,
+        DenseType::Q5K,
+        DenseType::Q6K,
+        DenseType::TQ1_0,
+        DenseType::TQ2_0,
+    ];
+
+    /// Weights and bytes of a block.
+    const fn block(self) -> (usize, usize) {
+        match self {
+            DenseType::F32 => (1, 4),
+            DenseType::F16 | DenseType::BF16 => (1, 2),
+            DenseType::Q4_0 => (32, 18),
+            DenseType::Q4_1 => (32, 20),
+            DenseType::Q5_0 => (32, 22),
+            DenseType::Q5_1 => (32, 24),
+            DenseType::Q8_0 => (32, 34),
+            DenseType::Q4K => (256, 144),
+            DenseType::Q5K => (256, 176),
+            DenseType::Q6K => (256, 210),
+            DenseType::TQ1_0 => (256, 54),
+            DenseType::TQ2_0 => (256, 66),
+        }
+    }
+
+    /// Bytes of a row of `cols` weights; `None` if rows of this type cannot have that length.
+    pub fn row_len(self, cols: usize) -> Option<usize> {
+        let (weights, bytes) = self.block();
+        (cols / weights).checked_mul(bytes).filter(|_| cols.is_multiple_of(weights))
+    }
+}

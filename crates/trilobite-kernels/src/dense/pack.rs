@@ -1,0 +1,92 @@
+//! Floats to the bytes of a dense type.
+
+use super::DenseType;
+use half::{bf16, f16};
+
+impl DenseType {
+    /// Whether [`pack_row`](DenseType::pack_row) knows the type.
+    pub const fn packs(self) -> bool {
+        use DenseType::{BF16, F16, F32, Q4_0, Q8_0};
+        matches!(self, F32 | F16 | BF16 | Q8_0 | Q4_0)
+    }
+
+    /// Packs a row as ggml's reference quantisation does: F16 and BF16 to nearest, ties to even;
+    /// Q8_0 and Q4_0 with the scale that takes the largest magnitude of a block to 127 or -8, codes
+    /// being rounded with that scale before it is itself rounded to f16.
+    ///
+    /// # Errors
+    /// A value that the type cannot hold: it is not finite or becomes an infinity. `out` is
+    /// unspecified then.
+    ///
+    /// # Panics
+    /// If `out` is not [`row_len`](DenseType::row_len) bytes, or the type one that is only read.
+    pub fn pack_row(self, row: &[f32], out: &mut [u8]) -> Result<(), f32> {
+        assert_eq!(Some(out.len()), self.row_len(row.len()), "bytes of {} weights", row.len());
+        assert!(self.packs(), "{self:?} is only read");
+        match self {
+            DenseType::F16 => pack(row, out, |&[x]: &[f32; 1]| {
+                Ok(finite(f16::from_f32(x), f16::is_finite, x)?.to_le_bytes())
+            }),
+            DenseType::BF16 => pack(row, out, |&[x]: &[f32; 1]| {
+                Ok(finite(bf16::from_f32(x), bf16::is_finite, x)?.to_le_bytes())
+            }),
+            DenseType::Q8_0 => pack(row, out, q8_0),
+            DenseType::Q4_0 => pack(row, out, q4_0),
+            _ => pack(row, out, |&[x]: &[f32; 1]| Ok(finite(x, f32::is_finite, x)?.to_le_bytes())),
+        }
+    }
+}
+
+/// Packs a row block by block.
+fn pack<const W: usize, const N: usize>(
+    row: &[f32],
+    out: &mut [u8],
+    block: impl Fn(&[f32; W]) -> Result<[u8; N], f32>,
+) -> Result<(), f32> {
+    for (row, out) in row.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        *out = block(row)?;
+    }
+    Ok(())
+}
+
+/// The rounded form of `x`, unless it is not finite.
+fn finite<T: Copy>(rounded: T, is_finite: impl Fn(T) -> bool, x: f32) -> Result<T, f32> {
+    if is_finite(rounded) { Ok(rounded) } else { Err(x) }
+}
+
+/// The value of the largest magnitude, the first of several; a NaN or infinity where there is one.
+fn largest(block: &[f32; 32]) -> f32 {
+    let of = |max: f32, &x: &f32| if x.abs() > max.abs() || x.is_nan() { x } else { max };
+    block.iter().fold(0.0, of)
+}
+
+fn scale_bytes(scale: f32, largest: f32) -> Result<[u8; 2], f32> {
+    Ok(finite(f16::from_f32(scale), f16::is_finite, largest)?.to_le_bytes())
+}
+
+fn inverse(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+}
+
+fn q8_0(block: &[f32; 32]) -> Result<[u8; 34], f32> {
+    let largest = largest(block);
+    let scale = largest.abs() / 127.0;
+    let mut out = [0; 34];
+    out[..2].copy_from_slice(&scale_bytes(scale, largest)?);
+    for (code, x) in out[2..].iter_mut().zip(block) {
+        *code = (x * inverse(scale)).round() as i8 as u8;
+    }
+    Ok(out)
+}
+
+fn q4_0(block: &[f32; 32]) -> Result<[u8; 18], f32> {
+    let largest = largest(block);
+    let scale = largest / -8.0;
+    let mut out = [0; 18];
+    out[..2].copy_from_slice(&scale_bytes(scale, largest)?);
+    let code = |x: f32| ((x * inverse(scale) + 8.5) as u8).min(15);
+    for (i, byte) in out[2..].iter_mut().enumerate() {
+        *byte = code(block[i]) | code(block[i + 16]) << 4;
+    }
+    Ok(out)
+}
