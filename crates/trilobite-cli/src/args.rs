@@ -375,6 +375,9 @@ pub(crate) struct Eval {
     /// Do not put prompts of generation tasks through the chat template
     #[arg(long)]
     pub(crate) no_chat: bool,
+    /// Make each example of a generation task a turn of the conversation
+    #[arg(long, conflicts_with = "no_chat")]
+    pub(crate) turns: bool,
     /// Take data files whose SHA-256 is not that of the original
     #[arg(long)]
     pub(crate) any_data: bool,

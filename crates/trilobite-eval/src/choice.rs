@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::Metric;
 use crate::task::{Choice, Task};
-use crate::template;
+use crate::template::{self, Templates};
 
 /// An item that is ready to be scored.
 #[derive(Clone, Debug)]
@@ -95,13 +95,13 @@ pub(crate) fn questions(
     folder: &Path,
     any: bool,
 ) -> Result<Vec<Question>> {
-    let environment = template::environment().map_err(definition(task))?;
+    let environment = template::environment().map_err(template::definition(task))?;
     let prompts = Prompts::new(&environment, task, choice)?;
     let mut questions = Vec::new();
     for records in data::records(task, folder, any)? {
         let group = records.group.as_deref();
         let mut before = match records.items.first() {
-            Some(first) => prompts.render(&task.description, first, group, None)?,
+            Some(first) => prompts.templates.render(&task.description, first, group, None)?,
             None => String::new(),
         };
         if records.shots.len() < task.shots {
@@ -127,7 +127,7 @@ pub(crate) fn questions(
 
 /// The compiled expressions of a task.
 struct Prompts<'a> {
-    environment: &'a Environment<'a>,
+    templates: Templates<'a>,
     choice: &'a Choice,
     choices: minijinja::Expression<'a, 'a>,
     gold: minijinja::Expression<'a, 'a>,
@@ -135,29 +135,21 @@ struct Prompts<'a> {
 
 impl<'a> Prompts<'a> {
     fn new(environment: &'a Environment<'a>, task: &Task, choice: &'a Choice) -> Result<Self> {
-        let compile =
-            |source: &'a str| environment.compile_expression(source).map_err(definition(task));
+        let compile = |source: &'a str| {
+            environment.compile_expression(source).map_err(template::definition(task))
+        };
         let (choices, gold) = (compile(&choice.choices)?, compile(&choice.gold)?);
-        Ok(Self { environment, choice, choices, gold })
-    }
-
-    fn render(
-        &self,
-        template: &str,
-        record: &Record,
-        group: Option<&str>,
-        choice: Option<&str>,
-    ) -> Result<String> {
-        let context = template::context(record, group, choice);
-        self.environment.render_str(template, context).map_err(|error| record.error(reason(&error)))
+        Ok(Self { templates: Templates::new(environment), choice, choices, gold })
     }
 
     fn question(&self, record: &Record, group: Option<&str>, before: &str) -> Result<Question> {
         let context = template::context(record, group, None);
-        let value = self.choices.eval(&context).map_err(|error| record.error(reason(&error)))?;
+        let value =
+            self.choices.eval(&context).map_err(|error| record.error(template::reason(&error)))?;
         let choices: Vec<String> = Vec::deserialize(value)
             .map_err(|_| record.error("the choices are not a list of strings"))?;
-        let value = self.gold.eval(&context).map_err(|error| record.error(reason(&error)))?;
+        let value =
+            self.gold.eval(&context).map_err(|error| record.error(template::reason(&error)))?;
         let gold = Gold::of(&value)
             .ok_or_else(|| record.error("the right choice is not a number or a list of 0 and 1"))?;
         let fits = match &gold {
@@ -175,25 +167,15 @@ impl<'a> Prompts<'a> {
         let mut requests = Vec::new();
         for choice in &choices {
             let choice = Some(choice.as_str());
-            let context = self.render(&self.choice.context, record, group, choice)?;
-            let continuation = self.render(&self.choice.continuation, record, group, choice)?;
+            let context = self.templates.render(&self.choice.context, record, group, choice)?;
+            let continuation =
+                self.templates.render(&self.choice.continuation, record, group, choice)?;
             requests.push((format!("{before}{context}"), continuation));
         }
         let chars = choices.iter().map(|choice| choice.chars().count()).collect();
-        let id = self.render(&self.choice.id, record, group, None)?;
+        let id = self.templates.render(&self.choice.id, record, group, None)?;
         Ok(Question { id, group: group.map(str::to_owned), requests, chars, gold })
     }
-}
-
-/// For `map_err`: the error of a task's own template.
-fn definition(task: &Task) -> impl Fn(minijinja::Error) -> Error + use<> {
-    let task = task.name.clone();
-    move |error| Error::Definition { task: task.clone(), message: error.to_string() }
-}
-
-/// The message of a template's error.
-fn reason(error: &minijinja::Error) -> String {
-    error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }
 
 /// Scores an item.

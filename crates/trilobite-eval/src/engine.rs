@@ -14,6 +14,8 @@ pub struct Settings {
     pub bos: bool,
     /// Whether prompts of generation tasks go through the chat template.
     pub chat: bool,
+    /// Whether examples become turns of the conversation instead of parts of its only question.
+    pub turns: bool,
     /// Tokens of the context.
     pub context: usize,
 }
@@ -27,10 +29,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine on a session, whose context becomes that of the settings.
-    pub fn new(session: Session, bos: bool, chat: bool) -> Self {
+    /// An engine on a session.
+    pub fn new(session: Session, bos: bool, chat: bool, turns: bool) -> Self {
         let model = Arc::clone(session.model());
-        let settings = Settings { bos, chat, context: session.context() };
+        let settings = Settings { bos, chat, turns, context: session.context() };
         let sha256 = sha256(model.file());
         Self { model, scorer: Scorer::new(session), settings, sha256 }
     }
@@ -48,6 +50,11 @@ impl Engine {
     /// The model.
     pub(crate) fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The model, to be held while the session is used.
+    pub(crate) fn shared_model(&self) -> Arc<Model> {
+        Arc::clone(&self.model)
     }
 
     /// The session.

@@ -9,6 +9,8 @@ mod choice;
 mod data;
 mod engine;
 mod error;
+mod generation;
+mod grade;
 mod metrics;
 mod rolling;
 mod run;

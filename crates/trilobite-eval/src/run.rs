@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::choice::{self, Question};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::generation::{self, Prompt};
 use crate::metrics::Metric;
 use crate::rolling::{self, Page};
 use crate::task::{Kind, Task};
@@ -76,6 +77,7 @@ pub struct Outcome {
 enum Items {
     Choice(Vec<Question>),
     Rolling(Vec<Page>),
+    Generation(Vec<Prompt>),
 }
 
 impl Items {
@@ -85,6 +87,10 @@ impl Items {
                 Items::Choice(choice::questions(task, choice, place.data, place.any_data)?)
             }
             Kind::Rolling {} => Items::Rolling(rolling::pages(task, place.data, place.any_data)?),
+            Kind::Generation(generation) => {
+                let prompts = generation::prompts(task, generation, place.data, place.any_data)?;
+                Items::Generation(prompts)
+            }
         })
     }
 
@@ -92,13 +98,19 @@ impl Items {
         match self {
             Items::Choice(items) => items.iter().map(|item| item.id.as_str()).collect(),
             Items::Rolling(items) => items.iter().map(|item| item.id.as_str()).collect(),
+            Items::Generation(items) => items.iter().map(|item| item.id.as_str()).collect(),
         }
     }
 
-    fn run(&self, engine: &mut Engine, index: usize) -> trilobite_runtime::Result<Value> {
-        Ok(match self {
-            Items::Choice(items) => json!(choice::answer(engine, &items[index])?),
-            Items::Rolling(items) => json!(rolling::score(engine, &items[index])?),
+    fn run(&self, engine: &mut Engine, task: &Task, index: usize) -> Result<Value> {
+        Ok(match (self, &task.kind) {
+            (Items::Choice(items), _) => json!(choice::answer(engine, &items[index])?),
+            (Items::Rolling(items), _) => json!(rolling::score(engine, &items[index])?),
+            (Items::Generation(items), Kind::Generation(generation)) => {
+                json!(generation::answer(engine, generation, &items[index])?)
+            }
+            // `read` makes the items of the task's own kind.
+            (Items::Generation(_), _) => Value::Null,
         })
     }
 }
@@ -108,6 +120,7 @@ fn metrics(task: &Task, path: &Path, lines: &[Line]) -> Result<BTreeMap<String, 
     Ok(match &task.kind {
         Kind::Choice(_) => choice::metrics(task, &typed(path, lines)?),
         Kind::Rolling {} => rolling::metrics(&typed(path, lines)?),
+        Kind::Generation(_) => generation::metrics(task, &typed(path, lines)?),
     })
 }
 
@@ -167,10 +180,13 @@ pub fn run(
         let line = match done.remove(ids[index]) {
             Some(line) => line,
             None => {
-                let value = items.run(engine, index).map_err(|source| Error::Item {
-                    task: task.name.clone(),
-                    id: ids[index].to_owned(),
-                    source: Box::new(source),
+                let value = items.run(engine, task, index).map_err(|error| match error {
+                    Error::Model(source) => Error::Item {
+                        task: task.name.clone(),
+                        id: ids[index].to_owned(),
+                        source: Box::new(source),
+                    },
+                    error => error,
                 })?;
                 // One write a line: a run that is killed leaves at most the last one torn.
                 file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&path))?;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 
 /// The definitions in `tasks/`, by name.
-const TASKS: [(&str, &str); 12] = {
+const TASKS: [(&str, &str); 14] = {
     macro_rules! task {
         ($name:literal) => {
             ($name, include_str!(concat!("../tasks/", $name, ".toml")))
@@ -26,6 +26,8 @@ const TASKS: [(&str, &str); 12] = {
         task!("truthfulqa_mc2"),
         task!("mmlu"),
         task!("wikitext"),
+        task!("triviaqa"),
+        task!("gsm8k"),
     ]
 };
 
@@ -143,6 +145,39 @@ pub enum Kind {
     Choice(Choice),
     /// The likelihood of whole texts.
     Rolling {},
+    /// A generated answer is graded.
+    Generation(Generation),
+}
+
+/// Templates over a record's fields, as in [`Choice`], and what ends an answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// Template of the item's id.
+    #[serde(default = "index")]
+    pub id: String,
+    /// Template of the question.
+    pub prompt: String,
+    /// Template of the answer to an example.
+    #[serde(default)]
+    pub target: String,
+    /// Texts that end the answer.
+    #[serde(default)]
+    pub stop: Vec<String>,
+    /// Most tokens of an answer.
+    pub max_tokens: usize,
+    /// How an answer is judged.
+    pub grader: Grader,
+}
+
+/// How an answer is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grader {
+    /// Any alias, without case and punctuation.
+    Triviaqa,
+    /// The number after `####`, or the last number.
+    Gsm8k,
 }
 
 /// Templates and expressions (Jinja) over a record's fields, the record itself as `this`, its number

@@ -2,13 +2,16 @@
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
 use crate::data::Record;
+use crate::error::{Error, Result};
+use crate::grade;
+use crate::task::Task;
 
 /// The environment that tasks' templates and expressions are evaluated in: a field that is missing
 /// is an error.
-pub(crate) fn environment() -> std::result::Result<Environment<'static>, Error> {
+pub(crate) fn environment() -> std::result::Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -17,6 +20,7 @@ pub(crate) fn environment() -> std::result::Result<Environment<'static>, Error> 
     environment.add_filter("position", position);
     environment.add_filter("lettered", lettered);
     environment.add_filter("hellaswag_context", hellaswag_context);
+    environment.add_filter("triviaqa_question", grade::triviaqa_question);
     Ok(environment)
 }
 
@@ -32,10 +36,45 @@ pub(crate) fn context(record: &Record, group: Option<&str>, choice: Option<&str>
     Value::from_pairs(record.fields.clone().into_iter().chain(more))
 }
 
+/// Templates rendered over records.
+pub(crate) struct Templates<'a> {
+    environment: &'a Environment<'a>,
+}
+
+impl<'a> Templates<'a> {
+    /// Templates of an environment.
+    pub(crate) fn new(environment: &'a Environment<'a>) -> Self {
+        Self { environment }
+    }
+
+    /// A template over a record.
+    pub(crate) fn render(
+        &self,
+        template: &str,
+        record: &Record,
+        group: Option<&str>,
+        choice: Option<&str>,
+    ) -> Result<String> {
+        let context = context(record, group, choice);
+        self.environment.render_str(template, context).map_err(|error| record.error(reason(&error)))
+    }
+}
+
+/// For `map_err`: the error of a task's own template.
+pub(crate) fn definition(task: &Task) -> impl Fn(minijinja::Error) -> Error + use<> {
+    let task = task.name.clone();
+    move |error| Error::Definition { task: task.clone(), message: error.to_string() }
+}
+
+/// The message of a template's error.
+pub(crate) fn reason(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
+}
+
 /// The place of a value in a list.
-fn position(list: Value, wanted: Value) -> Result<usize, Error> {
+fn position(list: Value, wanted: Value) -> std::result::Result<usize, minijinja::Error> {
     list.try_iter()?.position(|value| value == wanted).ok_or_else(|| {
-        Error::new(ErrorKind::InvalidOperation, format!("{wanted:?} is none of {list}"))
+        minijinja::Error::new(ErrorKind::InvalidOperation, format!("{wanted:?} is none of {list}"))
     })
 }
 

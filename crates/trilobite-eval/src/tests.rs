@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::choice::{self, Question};
 use crate::error::Error;
-use crate::task::{Kind, Task};
+use crate::task::{DataFile, Kind, Task};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
@@ -237,4 +237,24 @@ fn faulty_data_are_named() {
     std::fs::write(labels.join("valid-labels.lst"), "0\n1\n").unwrap();
     let error = questions_in("piqa", folder.path()).unwrap_err().to_string();
     assert!(error.contains("valid-labels.lst line 2: 2 labels for 1 records"), "{error}");
+}
+
+/// With the original data in `TRILOBITE_EVALDATA`: the examples that the harness draws.
+#[test]
+fn gsm8k_examples_are_those_of_the_harness() {
+    let Ok(folder) = std::env::var("TRILOBITE_EVALDATA") else {
+        println!("skipped: TRILOBITE_EVALDATA names no folder of data sets");
+        return;
+    };
+    let folder = Path::new(&folder);
+    let task = Task::named("gsm8k").unwrap();
+    let Kind::Generation(generation) = &task.kind else { panic!() };
+    let prompts = crate::generation::prompts(&task, generation, folder, false).unwrap();
+    assert_eq!(prompts.len(), task.items);
+    let file = DataFile { file: "gsm8k/fewshot_prompts.jsonl".into(), ..task.data[0].clone() };
+    let expected = crate::data::read_file(&task, &file, 0, folder, None, true).unwrap();
+    assert_eq!(expected.len(), prompts.len());
+    for (prompt, expected) in prompts.iter().zip(&expected) {
+        assert_eq!(prompt.text(), expected.text("prompt").unwrap(), "{}", prompt.id);
+    }
 }

@@ -70,7 +70,20 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::render`].
     pub fn encode(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-        let prompt = self.render(messages, true)?;
+        self.encode_begun(messages, "", tokenizer)
+    }
+
+    /// [`encode`](Self::encode) with the beginning of the answer, which the model continues.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn encode_begun(
+        &self,
+        messages: &[Message],
+        answer: &str,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<u32>> {
+        let prompt = self.render(messages, true)? + answer;
         let begun = !self.bos_token.is_empty() && prompt.starts_with(&self.bos_token);
         tokenizer.encode(&prompt, !begun, true)
     }

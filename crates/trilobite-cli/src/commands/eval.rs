@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         interrupt::listen()?;
         let model = model::load(&args.model)?;
         let session = model::session(&model, &args.compute, args.ctx)?;
-        let mut engine = Engine::new(session, !args.no_bos, !args.no_chat);
+        let mut engine = Engine::new(session, !args.no_bos, !args.no_chat, args.turns);
         let data = args.data.as_deref().context("--data is missing")?;
         let place = Place { data, any_data: args.any_data, output: &folder };
         for task in &tasks {

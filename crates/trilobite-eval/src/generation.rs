@@ -1,0 +1,255 @@
+//! Generation: the model's answer is graded.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use rand_mt::Mt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use trilobite_runtime::{
+    ChatTemplate, Limits, Message, Sampler, Sampling, end_ids, generate as generate_tokens,
+};
+
+use crate::data::{self, Record, sha256};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::grade;
+use crate::metrics::Metric;
+use crate::task::{Generation, Task};
+use crate::template::{self, Templates};
+
+/// The seed with which the harness draws examples.
+const SHOT_SEED: u32 = 1234;
+
+/// An item that is ready to be answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Prompt {
+    /// Its id, unique in the task.
+    pub(crate) id: String,
+    /// Examples: question and answer.
+    pub(crate) shots: Vec<(String, String)>,
+    /// The question.
+    pub(crate) question: String,
+    /// What the grader compares the answer with.
+    record: Record,
+}
+
+/// A graded item: a line of the results.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    id: String,
+    prompt_sha256: String,
+    output: String,
+    extracted: Value,
+    gold: Value,
+    correct: bool,
+    /// What else the grader found.
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+/// What a grader finds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Grade {
+    /// The answer as it was found in the output.
+    pub(crate) extracted: Value,
+    /// What it was compared with.
+    pub(crate) gold: Value,
+    /// Whether they agree.
+    pub(crate) correct: bool,
+    /// Further findings: `correct_NAME` counts for the metric `METRIC_NAME`.
+    pub(crate) more: Map<String, Value>,
+}
+
+/// The items of a task.
+pub(crate) fn prompts(
+    task: &Task,
+    generation: &Generation,
+    folder: &Path,
+    any: bool,
+) -> Result<Vec<Prompt>> {
+    let environment = template::environment().map_err(template::definition(task))?;
+    let templates = Templates::new(&environment);
+    let mut prompts = Vec::new();
+    for records in data::records(task, folder, any)? {
+        let mut draw = Draw::new(SHOT_SEED);
+        for record in &records.items {
+            let render =
+                |template: &str, record: &Record| templates.render(template, record, None, None);
+            let mut shots = Vec::new();
+            for index in draw.sample(records.shots.len(), task.shots) {
+                let shot = &records.shots[index];
+                let question = render(&generation.prompt, shot)?;
+                shots.push((question, render(&generation.target, shot)?));
+            }
+            prompts.push(Prompt {
+                id: render(&generation.id, record)?,
+                shots,
+                question: render(&generation.prompt, record)?,
+                record: record.clone(),
+            });
+        }
+    }
+    Ok(prompts)
+}
+
+/// Python's `random.Random(seed).sample`.
+struct Draw(Mt);
+
+impl Draw {
+    fn new(seed: u32) -> Self {
+        Self(Mt::new_with_key([seed]))
+    }
+
+    /// A number below `n`, by rejection.
+    fn below(&mut self, n: usize) -> usize {
+        let bits = (usize::BITS - n.leading_zeros()).clamp(1, 32);
+        loop {
+            let value = (self.0.next_u32() >> (32 - bits)) as usize;
+            if value < n {
+                return value;
+            }
+        }
+    }
+
+    /// `count` different numbers below `n`, all of them if there are no more.
+    fn sample(&mut self, n: usize, count: usize) -> Vec<usize> {
+        let count = count.min(n);
+        // Python picks from a list where that is smaller than a set of the numbers drawn.
+        let set = 21
+            + if count > 5 { 4usize.pow(((count * 3) as f64).log(4.0).ceil() as u32) } else { 0 };
+        if n <= set {
+            let mut pool: Vec<usize> = (0..n).collect();
+            return (0..count)
+                .map(|done| {
+                    let at = self.below(n - done);
+                    let value = pool[at];
+                    pool[at] = pool[n - done - 1];
+                    value
+                })
+                .collect();
+        }
+        let mut drawn = Vec::new();
+        while drawn.len() < count {
+            let value = self.below(n);
+            if !drawn.contains(&value) {
+                drawn.push(value);
+            }
+        }
+        drawn
+    }
+}
+
+impl Prompt {
+    /// The prompt as one text.
+    pub(crate) fn text(&self) -> String {
+        let shots = self.shots.iter().map(|(question, answer)| format!("{question}{answer}\n\n"));
+        shots.chain([self.question.clone()]).collect()
+    }
+
+    /// The prompt as a conversation: one turn with all examples in it, or a turn for each.
+    fn messages(&self, turns: bool) -> Vec<Message> {
+        if !turns {
+            return vec![Message::new("user", self.text())];
+        }
+        let mut messages = Vec::new();
+        for (question, answer) in &self.shots {
+            messages.push(Message::new("user", question));
+            messages.push(Message::new("assistant", answer.trim_start()));
+        }
+        messages.push(Message::new("user", &self.question));
+        messages
+    }
+}
+
+/// Answers an item and grades the answer.
+pub(crate) fn answer(
+    engine: &mut Engine,
+    generation: &Generation,
+    prompt: &Prompt,
+) -> Result<Answer> {
+    let messages = prompt.messages(engine.settings().turns);
+    let asked = Asked { text: &prompt.text(), messages: &messages, begun: "" };
+    let greedy = Sampling::default();
+    let output = generate(engine, &asked, greedy, generation.max_tokens, &generation.stop)?;
+    graded(generation, prompt, output)
+}
+
+/// An answer that came from elsewhere, graded.
+pub(crate) fn graded(generation: &Generation, prompt: &Prompt, output: String) -> Result<Answer> {
+    let grade = grade::grade(generation.grader, &output, &prompt.record)?;
+    Ok(Answer {
+        id: prompt.id.clone(),
+        prompt_sha256: sha256(prompt.text().as_bytes()),
+        output,
+        extracted: grade.extracted,
+        gold: grade.gold,
+        correct: grade.correct,
+        more: grade.more,
+    })
+}
+
+/// What a model is asked: as plain text, or as a conversation where it has a chat template.
+pub(crate) struct Asked<'a> {
+    /// The plain text.
+    pub(crate) text: &'a str,
+    /// The conversation.
+    pub(crate) messages: &'a [Message],
+    /// The beginning of the answer in the conversation.
+    pub(crate) begun: &'a str,
+}
+
+/// Generates an answer. Of a prompt that leaves no room for it, the earliest tokens are dropped, as
+/// lm-evaluation-harness does.
+pub(crate) fn generate(
+    engine: &mut Engine,
+    asked: &Asked<'_>,
+    sampling: Sampling,
+    max_tokens: usize,
+    stop: &[String],
+) -> trilobite_runtime::Result<String> {
+    let model = engine.shared_model();
+    let tokenizer = model.tokenizer()?;
+    let template = ChatTemplate::from_metadata(model.metadata(), tokenizer)?;
+    let tokens = match template.filter(|_| engine.settings().chat) {
+        Some(template) => template.encode_begun(asked.messages, asked.begun, tokenizer)?,
+        None => tokenizer.encode(asked.text, engine.settings().bos, false)?,
+    };
+    let room = engine.settings().context.saturating_sub(max_tokens).max(1);
+    let tokens = &tokens[tokens.len().saturating_sub(room)..];
+    let limits = Limits {
+        max_tokens: Some(max_tokens),
+        end_ids: end_ids(model.metadata(), Some(tokenizer))?,
+        stop: stop.to_vec(),
+    };
+    let mut sampler = Sampler::new(sampling)?;
+    let session = engine.session();
+    // The last token is read again: its logits begin the answer.
+    let kept = session.rewind(tokens, tokens.len().saturating_sub(1));
+    let mut context = tokens[..kept].to_vec();
+    let mut output = String::new();
+    let listen = |_: u32, text: &str| {
+        output += text;
+        ControlFlow::Continue(())
+    };
+    let rest = &tokens[kept..];
+    generate_tokens(session, Some(tokenizer), &mut sampler, &mut context, rest, &limits, listen)?;
+    Ok(output)
+}
+
+/// The metrics of graded items.
+pub(crate) fn metrics(task: &Task, answers: &[Answer]) -> BTreeMap<String, Metric> {
+    let mut metrics = BTreeMap::new();
+    let first = task.metrics.first().map_or("exact_match", String::as_str);
+    for name in &task.metrics {
+        let field = name.strip_prefix(first).map(|rest| format!("correct{rest}"));
+        let value = |answer: &Answer| match field.as_deref() {
+            Some("correct") | None => f64::from(answer.correct),
+            Some(field) => f64::from(answer.more.get(field).and_then(Value::as_bool) == Some(true)),
+        };
+        let values: Vec<f64> = answers.iter().map(value).collect();
+        metrics.insert(name.clone(), Metric::mean(&values));
+    }
+    metrics
+}
