@@ -1,5 +1,7 @@
 //! Activations as int8 codes.
 
+use std::ops::Range;
+
 use crate::i2_s::BLOCK;
 
 /// Bytes that a row's first code is aligned to: a cache line.
@@ -29,6 +31,21 @@ pub struct CodesRow<'a> {
     pub scale: &'a mut f32,
     /// The sum of the codes.
     pub sum: &'a mut i32,
+}
+
+/// All rows of [`Codes`], to be filled in parallel.
+#[derive(Debug)]
+pub struct CodesParts<'a> {
+    /// Every token's row with the zeros around its codes, `[tokens][stride]`.
+    pub rows: &'a mut [i8],
+    /// Elements from one row to the next.
+    pub stride: usize,
+    /// Where the codes lie within a row; what is around them has to stay zero.
+    pub codes: Range<usize>,
+    /// The multiplier of each token.
+    pub scales: &'a mut [f32],
+    /// The sum of each token's codes.
+    pub sums: &'a mut [i32],
 }
 
 impl Codes {
@@ -101,13 +118,24 @@ impl Codes {
 
     /// Every token's parts, in order. The items are independent and may be filled in parallel.
     pub fn rows_mut(&mut self) -> impl ExactSizeIterator<Item = CodesRow<'_>> + Send {
-        let cols = self.cols;
-        let rows = self.data[self.start..].chunks_exact_mut(self.stride);
-        let parts = rows.zip(&mut self.scales).zip(&mut self.sums);
-        parts.map(move |((row, scale), sum)| CodesRow {
-            codes: &mut row[BLOCK..BLOCK + cols],
+        let parts = self.parts_mut();
+        let rows = parts.rows.chunks_exact_mut(parts.stride.max(1));
+        rows.zip(parts.scales).zip(parts.sums).map(move |((row, scale), sum)| CodesRow {
+            codes: &mut row[parts.codes.clone()],
             scale,
             sum,
         })
+    }
+
+    /// The same as whole arrays.
+    pub fn parts_mut(&mut self) -> CodesParts<'_> {
+        let len = self.tokens() * self.stride;
+        CodesParts {
+            rows: &mut self.data[self.start..][..len],
+            stride: self.stride,
+            codes: BLOCK..BLOCK + self.cols,
+            scales: &mut self.scales,
+            sums: &mut self.sums,
+        }
     }
 }

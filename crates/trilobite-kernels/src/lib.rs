@@ -36,7 +36,7 @@ mod reference;
 pub mod scan;
 pub mod t5_3;
 
-pub use codes::{Codes, CodesRow};
+pub use codes::{Codes, CodesParts, CodesRow};
 pub use dense::DenseType;
 pub use error::Error;
 pub use kernels::{Isa, Kernels, Layout, Method};

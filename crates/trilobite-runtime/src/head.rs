@@ -92,7 +92,7 @@ impl Search {
         }
         self.ends.resize(2 * rows, 0.0);
         let query = &self.query;
-        team.columns(&mut self.ends, rows, ALIGN, |_, range, strip| {
+        team.columns([(&mut self.ends, rows)], ALIGN, |_, _, range, strip| {
             for start in range.clone().step_by(ROWS) {
                 let rows = start..range.end.min(start + ROWS);
                 let (lower, upper) = head.enclose(kernels, query, rows.clone());
@@ -121,7 +121,7 @@ impl Search {
         }
         let ids = &self.ids;
         self.values.resize(ids.len(), 0.0);
-        team.columns(&mut self.values, ids.len(), 1, |_, range, strip| {
+        team.columns([(&mut self.values, ids.len())], 1, |_, _, range, strip| {
             let values = strip.row(0).chunks_exact_mut(1);
             for (value, &row) in values.zip(&ids[range]) {
                 let row = row as usize;

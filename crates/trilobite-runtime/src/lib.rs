@@ -22,6 +22,7 @@ mod error;
 mod generate;
 mod head;
 mod model;
+mod ops;
 mod rope;
 mod sampler;
 mod score;

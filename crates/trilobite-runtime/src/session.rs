@@ -3,9 +3,9 @@
 mod attention;
 mod feed_forward;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use trilobite_kernels::{Codes, CodesRow, Kernels};
+use trilobite_kernels::Kernels;
 
 use self::attention::Attention;
 use crate::cache::{Cache, CacheType};
@@ -13,20 +13,15 @@ use crate::config::RopePairs;
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
+use crate::ops::{Ops, Prepared, Scratch, grown, lock};
 use crate::rope::RopeTable;
 use crate::team::Team;
-use crate::weights::{Kind, Layer, Matrix};
+use crate::weights::{Kind, Layer};
 
 /// Most tokens that go through the layers at once; more only cost memory.
 pub const MAX_BATCH: usize = 256;
 /// Tokens whose logits are computed at once when every position is wanted.
 const HEAD_BATCH: usize = 16;
-/// Rows of a dense matrix that one thread multiplies at a time with a batch of tokens.
-const ROW_CHUNK: usize = 64;
-/// Rows of a ternary matrix; more are faster, and need space for their sums.
-const TERNARY_CHUNK: usize = 1280;
-/// Columns of an output that one thread takes are a multiple of this: a cache line of f32.
-const ALIGN: usize = 16;
 
 /// Settings of a session.
 #[derive(Clone, Copy, Debug)]
@@ -63,9 +58,7 @@ pub struct Session {
 struct Buffers {
     /// The residual stream, `[T][hidden]`.
     x: Vec<f32>,
-    /// A normed input, `[T][hidden]`.
-    h: Vec<f32>,
-    /// Queries, then the attention's output, `[T][heads * head_dim]`.
+    /// Queries, `[T][heads * head_dim]`.
     q: Vec<f32>,
     /// Keys, `[T][kv_heads * head_dim]`.
     k: Vec<f32>,
@@ -73,23 +66,14 @@ struct Buffers {
     v: Vec<f32>,
     /// The attention's output, `[T][heads * head_dim]`.
     attended: Vec<f32>,
-    /// The gate projection, then the gated product, `[T][intermediate]`.
-    gate: Vec<f32>,
-    /// The up projection, `[T][intermediate]`.
-    up: Vec<f32>,
-    /// The output of a projection back to the residual stream, `[T][hidden]`.
-    y: Vec<f32>,
-    /// int8 codes of a projection's input.
-    codes: Codes,
+    /// The gated product, `[T][intermediate]`.
+    gated: Vec<f32>,
+    /// The input of a projection.
+    input: Prepared,
+    /// The input of the head, `[hidden]`.
+    normed: Vec<f32>,
     /// `[HEAD_BATCH][vocab]`, grown on demand.
     logits: Vec<f32>,
-}
-
-/// What a thread needs for itself.
-#[derive(Default)]
-struct Scratch {
-    sums: Vec<i32>,
-    floats: Vec<f32>,
 }
 
 /// Which positions' logits a caller wants.
@@ -119,15 +103,13 @@ impl Session {
         let buffer = |width: usize| vec![0.0; batch * width];
         let buffers = Buffers {
             x: buffer(config.hidden),
-            h: buffer(config.hidden),
             q: buffer(config.q_width()),
             k: buffer(config.kv_width()),
             v: buffer(config.kv_width()),
             attended: buffer(config.q_width()),
-            gate: buffer(config.intermediate),
-            up: buffer(config.intermediate),
-            y: buffer(config.hidden),
-            codes: Codes::new(batch, widest),
+            gated: buffer(config.intermediate),
+            input: Prepared::new(batch, widest),
+            normed: vec![0.0; config.hidden],
             logits: Vec::new(),
         };
         Ok(Self {
@@ -283,17 +265,18 @@ impl Session {
         let head_dim = config.head_dim;
         let (q_width, kv_width) = (config.q_width(), config.kv_width());
         let b = &mut self.buffers;
-        let mut ops = Ops { kernels: self.kernels, team: &mut self.team, scratch: &self.scratch };
+        let (kernels, scratch) = (self.kernels, &self.scratch[..]);
+        let mut ops = Ops { kernels, model, team: &mut self.team, scratch };
 
-        // h = norm(x); q, k, v of h                                    [T][.. * head_dim]
-        ops.norm(&layer.attn_norm, config.norm_eps, &b.x, &mut b.h, count);
-        ops.quantize(&b.h, config.hidden, &mut b.codes, count);
-        ops.linear(model, &layer.q, &b.h, &b.codes, &mut b.q, count);
-        ops.linear(model, &layer.k, &b.h, &b.codes, &mut b.k, count);
-        ops.linear(model, &layer.v, &b.h, &b.codes, &mut b.v, count);
+        // q, k, v of norm(x)                                           [T][.. * head_dim]
+        let x = &mut b.x[..count * config.hidden];
+        let matrices = [&layer.q, &layer.k, &layer.v];
+        let input = ops.prepare(x, Some(&layer.attn_norm), count, &matrices, &mut b.input);
+        let products = [(&layer.q, &mut b.q[..]), (&layer.k, &mut b.k), (&layer.v, &mut b.v)];
+        ops.linear(input, products);
 
         // Rotary position embedding of every head of q and k.
-        let (kernels, rope, position) = (self.kernels, &self.rope, self.position);
+        let (rope, position) = (&self.rope, self.position);
         let q = &mut b.q[..count * q_width];
         let k = &mut b.k[..count * kv_width];
         ops.team.rows3((q, q_width), (k, kv_width), nothing(), |_, t, q, k, _: &mut [()]| {
@@ -322,16 +305,9 @@ impl Session {
         let (q, attended) = (&b.q[..count * q_width], &mut b.attended[..count * q_width]);
         attention.run(ops.team, position, q, attended);
 
-        let input = match &layer.attn_sub_norm {
-            Some(norm) => {
-                ops.norm(norm, config.norm_eps, &b.attended, &mut b.q, count);
-                &b.q
-            }
-            None => &b.attended,
-        };
-        ops.quantize(input, q_width, &mut b.codes, count);
-        ops.linear(model, &layer.o, input, &b.codes, &mut b.y, count);
-        ops.add(&b.y, &mut b.x, config.hidden, count);
+        let (attended, norm) = (&b.attended[..count * q_width], layer.attn_sub_norm.as_deref());
+        let input = ops.prepare(attended, norm, count, &[&layer.o], &mut b.input);
+        ops.linear_add(input, &layer.o, x);
     }
 
     /// Searches for the `k` largest logits of a token of the batch; `false` if the whole head has to
@@ -350,7 +326,7 @@ impl Session {
             bounds: file[scan.bounds.clone()].as_chunks().0,
         };
         let x = &self.buffers.x[token * config.hidden..(token + 1) * config.hidden];
-        let h = &mut self.buffers.h[..config.hidden];
+        let h = &mut self.buffers.normed[..];
         self.kernels.rms_norm(x, &weights.output_norm, config.norm_eps, h);
         self.search.run(self.kernels, &mut self.team, head, h, k)
     }
@@ -362,17 +338,16 @@ impl Session {
         let weights = model.weights();
         let hidden = config.hidden;
         let b = &mut self.buffers;
-        let mut ops = Ops { kernels: self.kernels, team: &mut self.team, scratch: &self.scratch };
+        let (kernels, scratch) = (self.kernels, &self.scratch[..]);
+        let mut ops = Ops { kernels, model: &model, team: &mut self.team, scratch };
         let first = tokens.start;
         for start in tokens.clone().step_by(HEAD_BATCH) {
             let count = HEAD_BATCH.min(tokens.end - start);
             let x = &b.x[start * hidden..(start + count) * hidden];
-            ops.norm(&weights.output_norm, config.norm_eps, x, &mut b.h, count);
-            if let Kind::Ternary { .. } = weights.head.kind {
-                ops.quantize(&b.h, hidden, &mut b.codes, count);
-            }
+            let (norm, head) = (Some(&weights.output_norm[..]), &weights.head);
+            let input = ops.prepare(x, norm, count, &[head], &mut b.input);
             let logits = grown(&mut b.logits, count * config.vocab);
-            ops.linear(&model, &weights.head, &b.h, &b.codes, logits, count);
+            ops.linear(input, [(head, &mut *logits)]);
             for (index, logits) in logits.chunks_exact_mut(config.vocab).enumerate() {
                 sink(start - first + index, logits);
             }
@@ -383,105 +358,4 @@ impl Session {
 /// No third matrix.
 fn nothing<'a>() -> (&'a mut [()], usize) {
     (&mut [], 0)
-}
-
-/// The steps of the forward pass, each divided among the team.
-struct Ops<'a> {
-    kernels: &'static Kernels,
-    team: &'a mut Team,
-    scratch: &'a [Mutex<Scratch>],
-}
-
-impl Ops<'_> {
-    /// RMS norm of every token: `[T][width]` to `[T][width]`.
-    fn norm(&mut self, weight: &[f32], eps: f32, x: &[f32], out: &mut [f32], count: usize) {
-        let (kernels, width) = (self.kernels, weight.len());
-        self.team.rows(&mut out[..count * width], width, |_, t, out| {
-            kernels.rms_norm(&x[t * width..(t + 1) * width], weight, eps, out);
-        });
-    }
-
-    /// int8 codes of every token of `[T][width]`.
-    fn quantize(&mut self, x: &[f32], width: usize, codes: &mut Codes, count: usize) {
-        let kernels = self.kernels;
-        codes.reset(count, width);
-        let mut rows: Vec<CodesRow<'_>> = codes.rows_mut().collect();
-        self.team.rows(&mut rows, 1, |_, t, rows| {
-            for row in rows {
-                let x = &x[t * width..(t + 1) * width];
-                (*row.scale, *row.sum) = kernels.quantize_row(x, row.codes);
-            }
-        });
-    }
-
-    /// `out[T][rows] = input[T][cols] * matrix^T`; a ternary matrix takes the input as `codes`.
-    fn linear(
-        &mut self,
-        model: &Model,
-        matrix: &Matrix,
-        input: &[f32],
-        codes: &Codes,
-        out: &mut [f32],
-        count: usize,
-    ) {
-        let (kernels, scratch) = (self.kernels, self.scratch);
-        let (packed, cols) = (model.packed(matrix), matrix.cols);
-        let input = &input[..count * cols];
-        let out = &mut out[..count * matrix.rows];
-        self.team.columns(out, matrix.rows, ALIGN, |member, range, strip| {
-            let mut scratch = lock(&scratch[member]);
-            let step = match matrix.kind {
-                _ if count == 1 => range.len(),
-                Kind::Ternary { .. } => TERNARY_CHUNK,
-                Kind::Dense(_) => ROW_CHUNK,
-            };
-            for start in range.clone().step_by(step) {
-                let rows = start..range.end.min(start + step);
-                let part = start - range.start..rows.end - range.start;
-                let len = rows.len();
-                match matrix.kind {
-                    Kind::Ternary { layout, scale } => {
-                        let sums = grown(&mut scratch.sums, count * len);
-                        kernels.ternary_gemm(layout, packed, cols, rows, codes, 0..count, sums);
-                        for (t, sums) in sums.chunks_exact(len).enumerate() {
-                            let scale = scale / codes.scales()[t];
-                            let out = &mut strip.row(t)[part.clone()];
-                            for (out, &sum) in out.iter_mut().zip(sums) {
-                                *out = sum as f32 * scale;
-                            }
-                        }
-                    }
-                    Kind::Dense(ty) => {
-                        let sums = grown(&mut scratch.floats, count * len);
-                        kernels.dense_gemm(ty, packed, cols, rows, input, count, sums);
-                        for (t, sums) in sums.chunks_exact(len).enumerate() {
-                            strip.row(t)[part.clone()].copy_from_slice(sums);
-                        }
-                    }
-                }
-            }
-        });
-    }
-
-    /// `x += y`, both `[T][width]`.
-    fn add(&mut self, y: &[f32], x: &mut [f32], width: usize, count: usize) {
-        self.team.rows(&mut x[..count * width], width, |_, t, x| {
-            for (x, y) in x.iter_mut().zip(&y[t * width..(t + 1) * width]) {
-                *x += y;
-            }
-        });
-    }
-}
-
-/// The first `len` elements of a buffer that grows when it must.
-fn grown<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
-    }
-    &mut buffer[..len]
-}
-
-/// Scratch of one thread: never contended, and valid whatever a panicking step left in it.
-fn lock(scratch: &Mutex<Scratch>) -> std::sync::MutexGuard<'_, Scratch> {
-    scratch.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -92,26 +92,38 @@ impl Team {
         }
     }
 
-    /// Fills a matrix `[rows][width]` by column ranges: every member gets one range, a multiple of
-    /// `align` columns where that is possible, and writes it in every row.
-    pub fn columns<T: Send>(
+    /// Fills some matrices `[rows][width]` by column ranges: every member gets an equal share of all
+    /// columns, in multiples of `align` columns where that is possible, and writes them in every
+    /// row: `fill(member, index of the matrix, columns, strip)`.
+    pub fn columns<T: Send, const N: usize>(
         &mut self,
-        out: &mut [T],
-        width: usize,
+        matrices: [(&mut [T], usize); N],
         align: usize,
-        fill: impl Fn(usize, Range<usize>, &mut Strip<'_, T>) + Sync,
+        fill: impl Fn(usize, usize, Range<usize>, &mut Strip<'_, T>) + Sync,
     ) {
-        assert!(width > 0 && out.len().is_multiple_of(width), "the matrix has whole rows");
         let members = self.threads();
-        let base = SendPtr(out.as_mut_ptr());
-        let rows = out.len() / width;
+        let matrices = matrices.map(|(cells, width)| {
+            assert!(width > 0 && cells.len().is_multiple_of(width), "a matrix has whole rows");
+            let rows = cells.len() / width;
+            (SendPtr(cells.as_mut_ptr()), rows, width)
+        });
+        let units = matrices.iter().map(|(_, _, width)| width.div_ceil(align)).sum();
+        let matrices = &matrices;
         self.run(&|member| {
-            let range = share(width, align, member, members);
-            if !range.is_empty() {
-                let base = base.get();
-                let columns = range.clone();
-                let mut strip = Strip { base, width, rows, columns, matrix: PhantomData };
-                fill(member, range, &mut strip);
+            let share = share(units, member, members);
+            let mut first = 0;
+            for (index, &(ref base, rows, width)) in matrices.iter().enumerate() {
+                let units = width.div_ceil(align);
+                let start = share.start.clamp(first, first + units) - first;
+                let end = share.end.clamp(first, first + units) - first;
+                let columns = start * align..width.min(end * align);
+                if start < end {
+                    let range = columns.clone();
+                    let base = base.get();
+                    let mut strip = Strip { base, width, rows, columns, matrix: PhantomData };
+                    fill(member, index, range, &mut strip);
+                }
+                first += units;
             }
         });
     }
@@ -227,12 +239,9 @@ fn work(shared: &Shared, member: usize) {
     }
 }
 
-/// The columns of `width` that `member` of `members` takes.
-fn share(width: usize, align: usize, member: usize, members: usize) -> Range<usize> {
-    let units = width.div_ceil(align);
-    let start = units * member / members * align;
-    let end = units * (member + 1) / members * align;
-    start.min(width)..end.min(width)
+/// The part of `units` that `member` of `members` takes.
+fn share(units: usize, member: usize, members: usize) -> Range<usize> {
+    units * member / members..units * (member + 1) / members
 }
 
 /// A pointer that may cross threads; whoever uses it answers for the disjointness.
@@ -261,8 +270,8 @@ impl<T> Strip<'_, T> {
     /// The strip's part of `row`: its index 0 is the strip's first column.
     pub fn row(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        // SAFETY: `columns` lies within `width` (`share`), `row` within the matrix, the strips of
-        // different members are disjoint, and `&mut self` allows one slice of a strip at a time.
+        // SAFETY: `columns` lies within `width`, `row` within the matrix, the shares of different
+        // members and so their strips are disjoint, and `&mut self` allows one slice of a strip at a time.
         unsafe {
             std::slice::from_raw_parts_mut(
                 self.base.add(row * self.width + self.columns.start),
@@ -278,17 +287,10 @@ mod tests {
 
     #[test]
     fn shares_cover_everything_once() {
-        for width in [1, 7, 64, 100] {
-            for align in [1, 8, 64] {
-                for members in 1..9 {
-                    let mut next = 0;
-                    for member in 0..members {
-                        let range = share(width, align, member, members);
-                        assert_eq!(range.start.min(width), next);
-                        next = range.end;
-                    }
-                    assert_eq!(next, width);
-                }
+        for units in [0, 1, 7, 64, 100] {
+            for members in 1..9 {
+                let shares = (0..members).flat_map(|member| share(units, member, members));
+                assert!(shares.eq(0..units));
             }
         }
     }
@@ -297,16 +299,18 @@ mod tests {
     fn every_cell_is_written_once() {
         for threads in [1, 2, 7] {
             let mut team = Team::new(threads);
-            for _ in 0..200 {
-                let mut out = vec![0u32; 3 * 50];
-                team.columns(&mut out, 50, 8, |_, range, strip| {
-                    for row in 0..3 {
+            for align in [1, 8, 64].repeat(70) {
+                let (mut a, mut b) = (vec![0u32; 3 * 50], vec![0u32; 7]);
+                team.columns([(&mut a, 50), (&mut b, 7)], align, |_, index, range, strip| {
+                    let (rows, width) = [(3, 50), (1, 7)][index];
+                    for row in 0..rows {
                         for (cell, column) in strip.row(row).iter_mut().zip(range.clone()) {
-                            *cell += (row * 50 + column) as u32 + 1;
+                            *cell += (row * width + column) as u32 + 1;
                         }
                     }
                 });
-                assert!(out.iter().enumerate().all(|(i, &v)| v == i as u32 + 1));
+                assert!(a.iter().enumerate().all(|(i, &v)| v == i as u32 + 1));
+                assert!(b.iter().enumerate().all(|(i, &v)| v == i as u32 + 1));
                 let mut out = vec![0u32; 40];
                 team.rows(&mut out, 2, |_, row, cells| cells.fill(row as u32));
                 assert!(out.iter().enumerate().all(|(i, &v)| v == i as u32 / 2));

@@ -1,0 +1,285 @@
+//! The steps of the forward pass, each divided among a team.
+//!
+//! A step is one fork and join, which costs a decoded token about as much as reading a few dozen
+//! kilobytes; so products of the same input share a step, and what follows a product element by
+//! element is done where the product was computed.
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use trilobite_kernels::{Codes, Kernels};
+
+use crate::config::Activation;
+use crate::model::Model;
+use crate::team::Team;
+use crate::weights::{Kind, Matrix};
+
+/// Rows of a dense matrix that one thread multiplies at a time with a batch of tokens.
+const ROW_CHUNK: usize = 64;
+/// Rows of a ternary matrix; more are faster, and need space for their sums.
+const TERNARY_CHUNK: usize = 1280;
+/// Columns of an output that one thread takes are a multiple of this: two cache lines of f32, and
+/// the rows that some layouts keep side by side.
+const ALIGN: usize = 32;
+
+/// The steps, with what they run on.
+pub(crate) struct Ops<'a> {
+    pub(crate) kernels: &'static Kernels,
+    pub(crate) model: &'a Model,
+    pub(crate) team: &'a mut Team,
+    pub(crate) scratch: &'a [Mutex<Scratch>],
+}
+
+/// What a thread needs for itself.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    sums: Vec<i32>,
+    pub(crate) floats: Vec<f32>,
+    /// The floats of one token.
+    row: Vec<f32>,
+}
+
+/// Room for the input of products.
+pub(crate) struct Prepared {
+    /// `[T][cols]`
+    floats: Vec<f32>,
+    codes: Codes,
+}
+
+/// The input of products, `[T][cols]`: floats for dense matrices, int8 codes for ternary ones.
+#[derive(Clone, Copy)]
+pub(crate) struct Input<'a> {
+    count: usize,
+    floats: &'a [f32],
+    codes: &'a Codes,
+}
+
+impl Prepared {
+    /// Room for `count` tokens of up to `cols` activations.
+    pub(crate) fn new(count: usize, cols: usize) -> Self {
+        Self { floats: vec![0.0; count * cols], codes: Codes::new(count, cols) }
+    }
+}
+
+impl Ops<'_> {
+    /// The input of some matrices: `x`, `[count][cols]`, through an RMS norm if there is one.
+    pub(crate) fn prepare<'b>(
+        &mut self,
+        x: &'b [f32],
+        norm: Option<&[f32]>,
+        count: usize,
+        matrices: &[&Matrix],
+        prepared: &'b mut Prepared,
+    ) -> Input<'b> {
+        let (kernels, scratch) = (self.kernels, self.scratch);
+        let (width, eps) = (x.len() / count, self.model.config().norm_eps);
+        let ternary = matrices.iter().filter(|m| matches!(m.kind, Kind::Ternary { .. })).count();
+        let Prepared { floats, codes } = prepared;
+
+        let (mut x, mut norm) = (x, norm);
+        if let Some(weight) = norm.filter(|_| ternary < matrices.len()) {
+            let normed = &mut floats[..x.len()];
+            self.team.rows(normed, width, |_, t, out| {
+                kernels.rms_norm(&x[t * width..(t + 1) * width], weight, eps, out);
+            });
+            (x, norm) = (normed, None);
+        }
+        if ternary > 0 {
+            codes.reset(count, width);
+            let parts = codes.parts_mut();
+            let rows = (parts.rows, parts.stride);
+            self.team.rows3(rows, (parts.scales, 1), (parts.sums, 1), |member, t, row, s, sum| {
+                let x = &x[t * width..(t + 1) * width];
+                let codes = &mut row[parts.codes.clone()];
+                (s[0], sum[0]) = match norm {
+                    None => kernels.quantize_row(x, codes),
+                    Some(weight) => {
+                        let mut scratch = lock(&scratch[member]);
+                        let normed = grown(&mut scratch.floats, width);
+                        kernels.rms_norm(x, weight, eps, normed);
+                        kernels.quantize_row(normed, codes)
+                    }
+                };
+            });
+        }
+        Input { count, floats: x, codes }
+    }
+
+    /// `out[T][rows] = input[T][cols] * matrix^T` for each of some matrices.
+    pub(crate) fn linear<const N: usize>(
+        &mut self,
+        input: Input<'_>,
+        products: [(&Matrix, &mut [f32]); N],
+    ) {
+        let (kernels, model, scratch) = (self.kernels, self.model, self.scratch);
+        let matrices = products.each_ref().map(|(matrix, _)| *matrix);
+        let outs =
+            products.map(|(matrix, out)| (&mut out[..input.count * matrix.rows], matrix.rows));
+        self.team.columns(outs, ALIGN, |member, index, rows, strip| {
+            let scratch = &mut *lock(&scratch[member]);
+            let product = Product { kernels, model, matrix: matrices[index], input };
+            product.each(rows, scratch, |t, part, values| values.write(&mut strip.row(t)[part]));
+        });
+    }
+
+    /// `x[T][rows] += input[T][cols] * matrix^T`.
+    pub(crate) fn linear_add(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) {
+        let (kernels, model, scratch) = (self.kernels, self.model, self.scratch);
+        let x = (&mut x[..input.count * matrix.rows], matrix.rows);
+        self.team.columns([x], ALIGN, |member, _, rows, strip| {
+            let scratch = &mut *lock(&scratch[member]);
+            let product = Product { kernels, model, matrix, input };
+            product.each(rows, scratch, |t, part, values| values.add(&mut strip.row(t)[part]));
+        });
+    }
+
+    /// `out[T][rows] = activation(input * gate^T) * (input * up^T)`.
+    pub(crate) fn gated(
+        &mut self,
+        input: Input<'_>,
+        (gate, up): (&Matrix, &Matrix),
+        activation: Activation,
+        out: &mut [f32],
+    ) {
+        let (kernels, model, scratch) = (self.kernels, self.model, self.scratch);
+        let out = (&mut out[..input.count * gate.rows], gate.rows);
+        self.team.columns([out], ALIGN, |member, _, rows, strip| {
+            let scratch = &mut *lock(&scratch[member]);
+            let product = |matrix| Product { kernels, model, matrix, input };
+            let mut up_row = std::mem::take(&mut scratch.row);
+            for (start, rows) in pieces(rows, product(gate).step().min(product(up).step())) {
+                let part = start..start + rows.len();
+                product(gate).piece(rows.clone(), scratch, |t, values| {
+                    values.write(&mut strip.row(t)[part.clone()]);
+                });
+                let up_row = grown(&mut up_row, rows.len());
+                product(up).piece(rows, scratch, |t, values| {
+                    values.write(up_row);
+                    let gate = &mut strip.row(t)[part.clone()];
+                    match activation {
+                        Activation::Relu2 => kernels.relu2_mul(gate, up_row),
+                        Activation::Silu => kernels.silu_mul(gate, up_row),
+                    }
+                });
+            }
+            scratch.row = up_row;
+        });
+    }
+}
+
+/// The product of a matrix with an input.
+#[derive(Clone, Copy)]
+struct Product<'a> {
+    kernels: &'static Kernels,
+    model: &'a Model,
+    matrix: &'a Matrix,
+    input: Input<'a>,
+}
+
+/// Some outputs of one token.
+enum Values<'a> {
+    /// Sums and what to multiply them with.
+    Ternary(&'a [i32], f32),
+    Dense(&'a [f32]),
+}
+
+impl Values<'_> {
+    fn write(self, out: &mut [f32]) {
+        match self {
+            Values::Ternary(sums, scale) => {
+                for (out, &sum) in out.iter_mut().zip(sums) {
+                    *out = sum as f32 * scale;
+                }
+            }
+            Values::Dense(values) => out.copy_from_slice(values),
+        }
+    }
+
+    fn add(self, out: &mut [f32]) {
+        match self {
+            Values::Ternary(sums, scale) => {
+                for (out, &sum) in out.iter_mut().zip(sums) {
+                    *out += sum as f32 * scale;
+                }
+            }
+            Values::Dense(values) => {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out += value;
+                }
+            }
+        }
+    }
+}
+
+impl Product<'_> {
+    /// Computes some rows, a few at a time: `put(token, place within rows, values)`.
+    fn each(
+        self,
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+        mut put: impl FnMut(usize, Range<usize>, Values<'_>),
+    ) {
+        for (start, rows) in pieces(rows, self.step()) {
+            let part = start..start + rows.len();
+            self.piece(rows, scratch, |t, values| put(t, part.clone(), values));
+        }
+    }
+
+    /// Rows that are computed at a time.
+    fn step(self) -> usize {
+        match self.matrix.kind {
+            _ if self.input.count == 1 => usize::MAX,
+            Kind::Ternary { .. } => TERNARY_CHUNK,
+            Kind::Dense(_) => ROW_CHUNK,
+        }
+    }
+
+    /// Computes some rows for every token: `put(token, values)`.
+    fn piece(
+        self,
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+        mut put: impl FnMut(usize, Values<'_>),
+    ) {
+        let Input { count, floats, codes } = self.input;
+        let (packed, cols, len) = (self.model.packed(self.matrix), self.matrix.cols, rows.len());
+        match self.matrix.kind {
+            Kind::Ternary { layout, scale } => {
+                let sums = grown(&mut scratch.sums, count * len);
+                self.kernels.ternary_gemm(layout, packed, cols, rows, codes, 0..count, sums);
+                for (t, sums) in sums.chunks_exact(len).enumerate() {
+                    put(t, Values::Ternary(sums, scale / codes.scales()[t]));
+                }
+            }
+            Kind::Dense(ty) => {
+                let values = grown(&mut scratch.floats, count * len);
+                self.kernels.dense_gemm(ty, packed, cols, rows, floats, count, values);
+                for (t, values) in values.chunks_exact(len).enumerate() {
+                    put(t, Values::Dense(values));
+                }
+            }
+        }
+    }
+}
+
+/// A range in pieces of at most `step`, each with its distance from the beginning.
+fn pieces(range: Range<usize>, step: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let first = range.start;
+    range.clone().step_by(step).map(move |start| {
+        let end = range.end.min(start.saturating_add(step));
+        (start - first, start..end)
+    })
+}
+
+/// The first `len` elements of a buffer that grows when it must.
+pub(crate) fn grown<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+    &mut buffer[..len]
+}
+
+/// Scratch of one thread: never contended, and valid whatever a panicking step left in it.
+pub(crate) fn lock(scratch: &Mutex<Scratch>) -> MutexGuard<'_, Scratch> {
+    scratch.lock().unwrap_or_else(PoisonError::into_inner)
+}
