@@ -437,6 +437,9 @@ pub(crate) struct Bench {
     /// Compute every logit of every token
     #[arg(long)]
     pub(crate) plain: bool,
+    /// Show where the time of a token goes
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// Runs of each measurement
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     pub(crate) runs: usize,

@@ -12,12 +12,17 @@ use std::ops::Range;
 use trilobite_kernels::scan::{Bounds, Query};
 use trilobite_kernels::{DenseType, Kernels};
 
-use crate::team::Team;
+use crate::profile::Stage;
+use crate::team::{Pieces, Team};
 
 /// Rows that one thread scans at a time.
 const ROWS: usize = 64;
 /// Columns of an output that one thread takes are a multiple of this: a cache line of f32.
 const ALIGN: usize = 16;
+/// How the rows of the coarse copy are divided among threads.
+const SCAN: Pieces = Pieces { least: ROWS, size: 4 * ROWS };
+/// How rows that are computed exactly are divided among threads.
+const EXACT: Pieces = Pieces { least: 4, size: 8 };
 /// A search for more than this fraction of the rows is not begun.
 const MOST: usize = 16;
 
@@ -92,7 +97,7 @@ impl Search {
         }
         self.ends.resize(2 * rows, 0.0);
         let query = &self.query;
-        team.columns([(&mut self.ends, rows)], ALIGN, |_, _, range, strip| {
+        team.columns([(&mut self.ends, rows)], ALIGN, SCAN, |_, _, range, strip| {
             for start in range.clone().step_by(ROWS) {
                 let rows = start..range.end.min(start + ROWS);
                 let (lower, upper) = head.enclose(kernels, query, rows.clone());
@@ -103,31 +108,34 @@ impl Search {
         });
         let (lower, upper) = self.ends.split_at(rows);
         // No telling about one row is no telling about any.
-        if lower.contains(&f32::NEG_INFINITY) {
+        if lower.iter().fold(false, |any, end| any | (*end == f32::NEG_INFINITY)) {
             return false;
         }
-        let threshold = if k == 1 {
-            lower.iter().copied().fold(f32::NEG_INFINITY, f32::max)
-        } else {
-            self.sorted.clear();
-            self.sorted.extend_from_slice(lower);
-            *self.sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
-        };
+        let threshold = nth_largest(lower, k, &mut self.sorted);
         self.ids.clear();
-        self.ids
-            .extend((0u32..).zip(upper).filter(|(_, end)| **end >= threshold).map(|(id, _)| id));
+        self.ids.reserve(rows);
+        for (block, upper) in upper.chunks(ROWS).enumerate() {
+            if largest(upper) >= threshold {
+                let ids = ((block * ROWS) as u32..).zip(upper);
+                self.ids.extend(ids.filter(|(_, end)| **end >= threshold).map(|(id, _)| id));
+            }
+        }
+        team.lap(Stage::Scan);
         if self.ids.len() > rows / 2 {
             return false;
         }
         let ids = &self.ids;
+        self.values.clear();
+        self.values.reserve(rows / 2);
         self.values.resize(ids.len(), 0.0);
-        team.columns([(&mut self.values, ids.len())], 1, |_, _, range, strip| {
+        team.columns([(&mut self.values, ids.len())], 1, EXACT, |_, _, range, strip| {
             let values = strip.row(0).chunks_exact_mut(1);
             for (value, &row) in values.zip(&ids[range]) {
                 let row = row as usize;
                 kernels.dense_gemm(head.ty, head.weights, head.cols, row..row + 1, x, 1, value);
             }
         });
+        team.lap(Stage::Head);
         true
     }
 
@@ -135,6 +143,33 @@ impl Search {
     pub(crate) fn found(&self) -> Logits<'_> {
         Logits { ids: Some(&self.ids), values: &self.values }
     }
+}
+
+/// The `k`-th largest of some numbers that are at least `k`; `sorted` is room for a copy of some.
+fn nth_largest(values: &[f32], k: usize, sorted: &mut Vec<f32>) -> f32 {
+    let nth = |sorted: &mut [f32]| *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+    sorted.clear();
+    sorted.reserve(values.len());
+    sorted.extend(values.chunks(ROWS).map(largest));
+    // k blocks whose largest reaches `floor` have k values that do.
+    let floor = if k <= sorted.len() { nth(sorted) } else { f32::NEG_INFINITY };
+    sorted.clear();
+    for block in values.chunks(ROWS).filter(|block| largest(block) >= floor) {
+        sorted.extend(block.iter().filter(|value| **value >= floor));
+    }
+    nth(sorted)
+}
+
+/// The largest of some numbers, several at a time.
+fn largest(values: &[f32]) -> f32 {
+    let (chunks, rest) = values.as_chunks::<16>();
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = if *value > *lane { *value } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 impl Head<'_> {

@@ -7,11 +7,12 @@
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use trilobite_kernels::{Codes, Kernels};
+use trilobite_kernels::{Codes, Kernels, Layout};
 
 use crate::config::Activation;
 use crate::model::Model;
-use crate::team::Team;
+use crate::profile::Stage;
+use crate::team::{Pieces, Team};
 use crate::weights::{Kind, Matrix};
 
 /// Rows of a dense matrix that one thread multiplies at a time with a batch of tokens.
@@ -21,6 +22,11 @@ const TERNARY_CHUNK: usize = 1280;
 /// Columns of an output that one thread takes are a multiple of this: two cache lines of f32, and
 /// the rows that some layouts keep side by side.
 const ALIGN: usize = 32;
+/// Multiply-adds of a product that repay waking a thread: about a microsecond of one.
+const LEAST: usize = 1 << 16;
+/// Bytes of weights in a piece of a product with one token: small beside a share, so that threads
+/// end together, and large beside what a piece costs to begin.
+const PIECE: usize = 64 * 1024;
 
 /// The steps, with what they run on.
 pub(crate) struct Ops<'a> {
@@ -31,12 +37,23 @@ pub(crate) struct Ops<'a> {
 }
 
 /// What a thread needs for itself.
-#[derive(Default)]
 pub(crate) struct Scratch {
     sums: Vec<i32>,
     pub(crate) floats: Vec<f32>,
     /// The floats of one token.
     row: Vec<f32>,
+}
+
+impl Scratch {
+    /// Room for what decoding needs: so many outputs of a product, or scores of attention. Pages
+    /// that are not written to take no memory.
+    pub(crate) fn new(len: usize) -> Self {
+        Self {
+            sums: Vec::with_capacity(len),
+            floats: Vec::with_capacity(len),
+            row: Vec::with_capacity(len),
+        }
+    }
 }
 
 /// Room for the input of products.
@@ -102,6 +119,7 @@ impl Ops<'_> {
                 };
             });
         }
+        self.team.lap(Stage::Normalise);
         Input { count, floats: x, codes }
     }
 
@@ -115,10 +133,12 @@ impl Ops<'_> {
         let matrices = products.each_ref().map(|(matrix, _)| *matrix);
         let outs =
             products.map(|(matrix, out)| (&mut out[..input.count * matrix.rows], matrix.rows));
-        self.team.columns(outs, ALIGN, |member, index, rows, strip| {
-            let scratch = &mut *lock(&scratch[member]);
-            let product = Product { kernels, model, matrix: matrices[index], input };
-            product.each(rows, scratch, |t, part, values| values.write(&mut strip.row(t)[part]));
+        let product = |index| Product { kernels, model, matrix: matrices[index], input };
+        let split = product(0).split();
+        self.team.columns(outs, ALIGN, split, |thread, index, rows, strip| {
+            let scratch = &mut *lock(&scratch[thread]);
+            product(index)
+                .each(rows, scratch, |t, part, values| values.write(&mut strip.row(t)[part]));
         });
     }
 
@@ -126,9 +146,9 @@ impl Ops<'_> {
     pub(crate) fn linear_add(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) {
         let (kernels, model, scratch) = (self.kernels, self.model, self.scratch);
         let x = (&mut x[..input.count * matrix.rows], matrix.rows);
-        self.team.columns([x], ALIGN, |member, _, rows, strip| {
-            let scratch = &mut *lock(&scratch[member]);
-            let product = Product { kernels, model, matrix, input };
+        let product = Product { kernels, model, matrix, input };
+        self.team.columns([x], ALIGN, product.split(), |thread, _, rows, strip| {
+            let scratch = &mut *lock(&scratch[thread]);
             product.each(rows, scratch, |t, part, values| values.add(&mut strip.row(t)[part]));
         });
     }
@@ -143,9 +163,9 @@ impl Ops<'_> {
     ) {
         let (kernels, model, scratch) = (self.kernels, self.model, self.scratch);
         let out = (&mut out[..input.count * gate.rows], gate.rows);
-        self.team.columns([out], ALIGN, |member, _, rows, strip| {
-            let scratch = &mut *lock(&scratch[member]);
-            let product = |matrix| Product { kernels, model, matrix, input };
+        let product = |matrix| Product { kernels, model, matrix, input };
+        self.team.columns([out], ALIGN, product(gate).split(), |thread, _, rows, strip| {
+            let scratch = &mut *lock(&scratch[thread]);
             let mut up_row = std::mem::take(&mut scratch.row);
             for (start, rows) in pieces(rows, product(gate).step().min(product(up).step())) {
                 let part = start..start + rows.len();
@@ -223,6 +243,19 @@ impl Product<'_> {
             let part = start..start + rows.len();
             self.piece(rows, scratch, |t, values| put(t, part.clone(), values));
         }
+    }
+
+    /// How its rows are divided among threads.
+    fn split(self) -> Pieces {
+        let Matrix { rows, cols, kind, ref range } = *self.matrix;
+        let size = match kind {
+            // Every piece makes tables of the input.
+            Kind::Ternary { layout: Layout::T5_3, .. } if self.input.count == 1 => usize::MAX,
+            _ if self.input.count == 1 => PIECE / (range.len() / rows.max(1)).max(1),
+            Kind::Ternary { .. } => TERNARY_CHUNK,
+            Kind::Dense(_) => ROW_CHUNK,
+        };
+        Pieces { least: LEAST / (cols * self.input.count).max(1), size }
     }
 
     /// Rows that are computed at a time.

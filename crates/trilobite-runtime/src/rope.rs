@@ -16,7 +16,8 @@ pub(crate) struct RopeTable {
 }
 
 impl RopeTable {
-    pub(crate) fn new(config: &Config, divisors: Option<&[f32]>) -> Self {
+    /// An empty table with room for `positions` positions.
+    pub(crate) fn new(config: &Config, divisors: Option<&[f32]>, positions: usize) -> Self {
         let pairs = config.head_dim / 2;
         let frequencies = (0..pairs)
             .map(|i| {
@@ -25,7 +26,9 @@ impl RopeTable {
                 (1.0 / base) / divisors.map_or(1.0, |divisors| divisors[i])
             })
             .collect();
-        Self { frequencies, cos: Vec::new(), sin: Vec::new() }
+        // Pages that are not written to take no memory.
+        let room = || Vec::with_capacity(positions * pairs);
+        Self { frequencies, cos: room(), sin: room() }
     }
 
     /// Makes the table reach `positions` positions.

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
 use crate::ops::{Ops, Prepared, Scratch, grown, lock};
+use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::team::Team;
 use crate::weights::{Kind, Layer};
@@ -100,6 +101,7 @@ impl Session {
         let config = model.config();
         let batch = options.batch.min(options.context);
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
+        let most = widest.max(config.vocab).max(options.context);
         let buffer = |width: usize| vec![0.0; batch * width];
         let buffers = Buffers {
             x: buffer(config.hidden),
@@ -116,10 +118,10 @@ impl Session {
             kernels,
             team: Team::new(options.threads),
             cache: Cache::new(config, options.context, options.cache),
-            rope: RopeTable::new(config, model.weights().rope_divisors.as_deref()),
+            rope: RopeTable::new(config, model.weights().rope_divisors.as_deref(), options.context),
             buffers,
             search: Search::default(),
-            scratch: (0..options.threads).map(|_| Mutex::default()).collect(),
+            scratch: (0..options.threads).map(|_| Mutex::new(Scratch::new(most))).collect(),
             position: 0,
             tokens: Vec::new(),
             options,
@@ -153,6 +155,11 @@ impl Session {
         let shared = tokens.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count().min(most);
         self.truncate(shared);
         shared
+    }
+
+    /// Begins to measure where the time goes, or ends it and gives what was measured.
+    pub fn measure(&mut self, on: bool) -> Option<Profile> {
+        self.team.measure(on)
     }
 
     /// Reads tokens.
@@ -221,6 +228,7 @@ impl Session {
             return Err(Error::Context { needed, context: self.options.context });
         }
         let mut done = 0;
+        self.team.start();
         for batch in tokens.chunks(self.options.batch) {
             self.layers(batch);
             done += batch.len();
@@ -250,6 +258,7 @@ impl Session {
             self.kernels.dense_row(ty, table, config.hidden, token as usize, x);
         }
         self.rope.extend(self.position + count);
+        self.team.lap(Stage::Embedding);
 
         for (index, layer) in weights.layers.iter().enumerate() {
             self.attention(&model, index, layer, count);
@@ -274,6 +283,7 @@ impl Session {
         let input = ops.prepare(x, Some(&layer.attn_norm), count, &matrices, &mut b.input);
         let products = [(&layer.q, &mut b.q[..]), (&layer.k, &mut b.k), (&layer.v, &mut b.v)];
         ops.linear(input, products);
+        ops.team.lap(Stage::QueryKeyValue);
 
         // Rotary position embedding of every head of q and k.
         let (rope, position) = (&self.rope, self.position);
@@ -290,7 +300,9 @@ impl Session {
         });
 
         let (k, v) = (&b.k[..count * kv_width], &b.v[..count * kv_width]);
-        self.cache.store((kernels, &mut *ops.team), index, position, k, v);
+        let cache = &mut self.cache;
+        ops.team.alone_if(count == 1, |team| cache.store((kernels, team), index, position, k, v));
+        ops.team.lap(Stage::Store);
 
         // Causal attention: every query head over the keys of its group.
         let attention = Attention {
@@ -304,10 +316,12 @@ impl Session {
         };
         let (q, attended) = (&b.q[..count * q_width], &mut b.attended[..count * q_width]);
         attention.run(ops.team, position, q, attended);
+        ops.team.lap(Stage::Attention);
 
         let (attended, norm) = (&b.attended[..count * q_width], layer.attn_sub_norm.as_deref());
         let input = ops.prepare(attended, norm, count, &[&layer.o], &mut b.input);
         ops.linear_add(input, &layer.o, x);
+        ops.team.lap(Stage::Output);
     }
 
     /// Searches for the `k` largest logits of a token of the batch; `false` if the whole head has to
@@ -325,6 +339,7 @@ impl Session {
             codes: &file[scan.codes.clone()],
             bounds: file[scan.bounds.clone()].as_chunks().0,
         };
+        self.team.start();
         let x = &self.buffers.x[token * config.hidden..(token + 1) * config.hidden];
         let h = &mut self.buffers.normed[..];
         self.kernels.rms_norm(x, &weights.output_norm, config.norm_eps, h);
@@ -348,6 +363,7 @@ impl Session {
             let input = ops.prepare(x, norm, count, &[head], &mut b.input);
             let logits = grown(&mut b.logits, count * config.vocab);
             ops.linear(input, [(head, &mut *logits)]);
+            ops.team.lap(Stage::Head);
             for (index, logits) in logits.chunks_exact_mut(config.vocab).enumerate() {
                 sink(start - first + index, logits);
             }

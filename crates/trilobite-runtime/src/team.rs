@@ -1,66 +1,94 @@
 //! A team of threads for fork-join steps of a few microseconds.
 //!
-//! A decoded token has some two hundred steps; a general work-stealing pool spends longer on waking
-//! its threads than a step takes. Here the leader publishes a step, every member runs it once, and
-//! members spin (then yield, then sleep) between steps. How the work is divided never changes what
-//! is computed: steps write disjoint outputs and every output is computed by one member alone.
+//! A decoded token has some hundred and fifty steps; a general work-stealing pool spends longer on
+//! waking its threads than a step takes. Here the leader publishes a step of numbered items, and
+//! members spin (then yield, then sleep) between steps. Every thread has a share of the items, begins
+//! them in order, and then takes what others have not begun: a step waits for nobody who has no core
+//! to run on, only for items that were begun. How the work is divided never changes what is computed:
+//! items write disjoint outputs.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-/// Spins before a waiting thread starts to give its core away.
+use crate::profile::{Clock, Profile, Stage};
+
+/// Spins before a waiting thread starts to give its core away, if every thread can have one.
 const SPINS: u32 = 4_000;
 /// Yields before a waiting member goes to sleep.
 const YIELDS: u32 = 2_000;
+/// Bits of a ticket that count items.
+const ITEM_BITS: u32 = 24;
 
-/// What a member runs, given its index.
-type Step = dyn Fn(usize) + Sync;
+/// What is run for every item: `step(thread, item)`.
+type Step = dyn Fn(usize, usize) + Sync;
+
+/// On cache lines of its own, so that waiting for one value does not slow down writing another.
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
 
 struct Shared {
-    /// Number of steps published so far; a member runs a step when this grows.
-    epoch: AtomicU64,
-    /// The step of the current epoch, valid until `pending` is zero again.
-    step: Mutex<Option<StepPtr>>,
-    /// Members that have not finished the current step.
-    pending: AtomicUsize,
-    /// A member panicked in the current step.
+    /// The step that is being run.
+    step: Apart<Published>,
+    /// For each thread, the epoch and how many items of its share nobody has begun.
+    tickets: Box<[Apart<AtomicU64>]>,
+    /// Items of the step that are done.
+    done: Apart<AtomicUsize>,
+    /// Members that are asleep or about to be.
+    sleeping: Apart<AtomicUsize>,
+    /// An item of the step panicked.
     panicked: AtomicBool,
     stop: AtomicBool,
+    /// Spins of a waiting thread.
+    spins: u32,
 }
 
-#[derive(Clone, Copy)]
-struct StepPtr(*const Step);
-
-// SAFETY: the pointee is `Sync`, and `Team::run` does not return before every member is done with it.
-unsafe impl Send for StepPtr {}
+#[derive(Default)]
+struct Published {
+    /// Number of steps so far; members look for work when it grows.
+    epoch: AtomicU64,
+    /// Items of the step.
+    items: AtomicUsize,
+    /// Where the leader keeps the pointer to the step.
+    step: AtomicPtr<*const Step>,
+}
 
 /// A fixed number of threads, the caller's own among them.
 pub struct Team {
     shared: Arc<Shared>,
     members: Vec<JoinHandle<()>>,
+    epoch: u64,
+    /// Whether the caller's thread does everything.
+    alone: bool,
+    clock: Option<Box<Clock>>,
 }
 
 impl Team {
     /// A team of `threads` threads (at least one: the caller).
     pub fn new(threads: usize) -> Self {
+        let threads = threads.max(1);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
-            epoch: AtomicU64::new(0),
-            step: Mutex::new(None),
-            pending: AtomicUsize::new(0),
+            step: Apart::default(),
+            tickets: (0..threads).map(|_| Apart::default()).collect(),
+            done: Apart::default(),
+            sleeping: Apart::default(),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            spins: if threads > cores { 0 } else { SPINS },
         });
-        let members = (1..threads.max(1))
+        let members = (1..threads)
             .map(|member| {
                 let shared = Arc::clone(&shared);
-                std::thread::spawn(move || work(&shared, member))
+                std::thread::spawn(move || shared.serve(member))
             })
             .collect();
-        Self { shared, members }
+        Self { shared, members, epoch: 0, alone: false, clock: None }
     }
 
     /// Number of threads.
@@ -68,49 +96,98 @@ impl Team {
         self.members.len() + 1
     }
 
-    /// Runs `step(member)` once on every member and returns when all are done.
+    /// Runs `step(index)` once for as many indices as there are threads, and returns when all are
+    /// done.
     pub fn run(&mut self, step: &(dyn Fn(usize) + Sync)) {
-        if self.members.is_empty() {
-            return step(0);
+        self.items(self.threads(), &|_, index| step(index));
+    }
+
+    /// Runs `step(thread, item)` once for every item, and returns when all are done. No two items
+    /// run with the same `thread` at the same time.
+    pub fn items(&mut self, items: usize, step: &(dyn Fn(usize, usize) + Sync)) {
+        if self.members.is_empty() || items <= 1 || self.alone {
+            return (0..items).for_each(|item| step(0, item));
         }
+        assert!(items < 1 << ITEM_BITS, "{items} items");
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is erased. The pointer is used by members within this call
-        // alone: `Join::drop` below waits for all of them, also when `step(0)` panics.
-        let step_ptr: *const Step =
-            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Step>(step) };
-        *shared.step.lock().unwrap_or_else(PoisonError::into_inner) = Some(StepPtr(step_ptr));
-        shared.pending.store(self.members.len(), Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::Release);
-        for member in &self.members {
-            member.thread().unpark();
+        // SAFETY: only the lifetime is erased. The pointer is used for items of this call alone,
+        // and nothing between here and the wait for the last of them can panic.
+        let step: *const Step =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static Step>(step) };
+        self.epoch += 1;
+        shared.step.0.step.store((&raw const step).cast_mut(), Ordering::Relaxed);
+        shared.step.0.items.store(items, Ordering::Relaxed);
+        shared.done.0.store(0, Ordering::Relaxed);
+        for (thread, ticket) in shared.tickets.iter().enumerate() {
+            let left = share(items, thread, shared.tickets.len()).len() as u64;
+            ticket.0.store(self.epoch << ITEM_BITS | left, Ordering::Release);
         }
-        let join = Join(shared);
-        step(0);
-        drop(join);
+        // In one order with `sleeping`: a member that this does not find there finds the new epoch.
+        shared.step.0.epoch.store(self.epoch, Ordering::SeqCst);
+        if shared.sleeping.0.load(Ordering::SeqCst) > 0 {
+            self.members.iter().for_each(|member| member.thread().unpark());
+        }
+        shared.work(self.epoch, 0);
+        let start = self.clock.is_some().then(Instant::now);
+        let mut waited = 0;
+        while shared.done.0.load(Ordering::Acquire) != items {
+            shared.relax(&mut waited);
+        }
+        if let (Some(clock), Some(start)) = (&mut self.clock, start) {
+            clock.waited(start);
+        }
         if shared.panicked.swap(false, Ordering::Relaxed) {
             resume_unwind(Box::new("a thread of the team panicked"));
         }
     }
 
-    /// Fills some matrices `[rows][width]` by column ranges: every member gets an equal share of all
-    /// columns, in multiples of `align` columns where that is possible, and writes them in every
-    /// row: `fill(member, index of the matrix, columns, strip)`.
+    /// Does some work on the caller's thread alone if it is too `little` to wake others for.
+    pub(crate) fn alone_if(&mut self, little: bool, work: impl FnOnce(&mut Self)) {
+        let before = std::mem::replace(&mut self.alone, little);
+        work(self);
+        self.alone = before;
+    }
+
+    /// Begins to measure where the time goes, or ends it and gives what was measured.
+    pub(crate) fn measure(&mut self, on: bool) -> Option<Profile> {
+        let clock = std::mem::replace(&mut self.clock, on.then(Box::default));
+        clock.map(|clock| clock.profile)
+    }
+
+    /// What came since the last lap is not counted.
+    pub(crate) fn start(&mut self) {
+        if let Some(clock) = &mut self.clock {
+            clock.start();
+        }
+    }
+
+    /// What came since the last lap was this stage.
+    pub(crate) fn lap(&mut self, stage: Stage) {
+        if let Some(clock) = &mut self.clock {
+            clock.lap(stage);
+        }
+    }
+
+    /// Fills some matrices `[rows][width]` by column ranges. All columns are cut into pieces, in
+    /// multiples of `align` columns where that is possible, and a piece is filled in every row:
+    /// `fill(thread, index of the matrix, columns, strip)`.
     pub fn columns<T: Send, const N: usize>(
         &mut self,
         matrices: [(&mut [T], usize); N],
         align: usize,
+        pieces: Pieces,
         fill: impl Fn(usize, usize, Range<usize>, &mut Strip<'_, T>) + Sync,
     ) {
-        let members = self.threads();
         let matrices = matrices.map(|(cells, width)| {
             assert!(width > 0 && cells.len().is_multiple_of(width), "a matrix has whole rows");
             let rows = cells.len() / width;
             (SendPtr(cells.as_mut_ptr()), rows, width)
         });
         let units = matrices.iter().map(|(_, _, width)| width.div_ceil(align)).sum();
+        let count = pieces.count(units * align, self.threads()).min(units);
         let matrices = &matrices;
-        self.run(&|member| {
-            let share = share(units, member, members);
+        self.items(count, &|thread, piece| {
+            let share = share(units, piece, count);
             let mut first = 0;
             for (index, &(ref base, rows, width)) in matrices.iter().enumerate() {
                 let units = width.div_ceil(align);
@@ -121,7 +198,7 @@ impl Team {
                     let range = columns.clone();
                     let base = base.get();
                     let mut strip = Strip { base, width, rows, columns, matrix: PhantomData };
-                    fill(member, index, range, &mut strip);
+                    fill(thread, index, range, &mut strip);
                 }
                 first += units;
             }
@@ -184,62 +261,110 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.shared.epoch.fetch_add(1, Ordering::Release);
+        self.shared.step.0.epoch.store(self.epoch + 1, Ordering::SeqCst);
         for member in self.members.drain(..) {
             member.thread().unpark();
-            // A member that panicked has reported it already.
+            // Members catch the panics of steps, and have no others.
             let _ = member.join();
         }
     }
 }
 
-/// Waits for the members when it goes out of scope, however that happens.
-struct Join<'a>(&'a Shared);
+/// How many pieces work is cut into.
+#[derive(Clone, Copy, Debug)]
+pub struct Pieces {
+    /// Columns that are worth a thread of their own.
+    pub least: usize,
+    /// Columns of a piece, if that gives every thread as many.
+    pub size: usize,
+}
 
-impl Drop for Join<'_> {
-    fn drop(&mut self) {
-        let mut waited = 0;
-        while self.0.pending.load(Ordering::Acquire) != 0 {
-            relax(&mut waited);
+impl Pieces {
+    /// The number of pieces of so many columns.
+    fn count(self, columns: usize, threads: usize) -> usize {
+        let most = (columns / self.least.max(1)).max(1);
+        (columns / self.size.max(1)).max(1).next_multiple_of(threads).min(most)
+    }
+}
+
+impl Shared {
+    /// One more wait of a spin-then-yield loop.
+    fn relax(&self, waited: &mut u32) {
+        *waited = waited.saturating_add(1);
+        if *waited < self.spins { std::hint::spin_loop() } else { std::thread::yield_now() }
+    }
+
+    /// What a member does until the team is dropped.
+    fn serve(&self, member: usize) {
+        let epoch = &self.step.0.epoch;
+        let mut seen = 0;
+        loop {
+            let mut waited = 0;
+            while epoch.load(Ordering::Acquire) == seen {
+                self.relax(&mut waited);
+                if waited > self.spins + YIELDS {
+                    self.sleeping.0.fetch_add(1, Ordering::SeqCst);
+                    if epoch.load(Ordering::SeqCst) == seen {
+                        std::thread::park();
+                    }
+                    self.sleeping.0.fetch_sub(1, Ordering::SeqCst);
+                }
+            }
+            seen = epoch.load(Ordering::Acquire);
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            self.work(seen, member);
+        }
+    }
+
+    /// Runs items until all of the epoch are begun: first those of the thread's own share.
+    fn work(&self, epoch: u64, thread: usize) {
+        let threads = self.tickets.len();
+        let mut done = 0;
+        for owner in (thread..threads).chain(0..thread) {
+            while let Some((step, item)) = self.begin(epoch, owner) {
+                // SAFETY: an item of the step was begun and is not counted as done, so the leader
+                // is still in `items`, where both the pointer and the step live.
+                let run = || unsafe { (**step)(thread, item) };
+                if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                }
+                done += 1;
+            }
+        }
+        if done > 0 {
+            self.done.0.fetch_add(done, Ordering::Release);
+        }
+    }
+
+    /// Takes an item from the share of `owner`, if the epoch still has one there that nobody has
+    /// begun.
+    fn begin(&self, epoch: u64, owner: usize) -> Option<(*const *const Step, usize)> {
+        let ticket = &self.tickets[owner].0;
+        let mut value = ticket.load(Ordering::Acquire);
+        loop {
+            let left = (value & ((1 << ITEM_BITS) - 1)) as usize;
+            if value >> ITEM_BITS != epoch || left == 0 {
+                return None;
+            }
+            // These may belong to a later step. Then the ticket has changed: the leader publishes
+            // no step before all items of the last are done, and this item is not begun.
+            let items = self.step.0.items.load(Ordering::Relaxed);
+            let step = self.step.0.step.load(Ordering::Relaxed);
+            let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+            match ticket.compare_exchange_weak(value, value - 1, success, failure) {
+                Ok(_) => {
+                    let end = share(items, owner, self.tickets.len()).end;
+                    return Some((step, end - left));
+                }
+                Err(now) => value = now,
+            }
         }
     }
 }
 
-/// One more wait of a spin-then-yield loop.
-fn relax(waited: &mut u32) {
-    *waited = waited.saturating_add(1);
-    if *waited < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
-}
-
-fn work(shared: &Shared, member: usize) {
-    let mut seen = 0;
-    loop {
-        let mut waited = 0;
-        while shared.epoch.load(Ordering::Acquire) == seen {
-            relax(&mut waited);
-            if waited > SPINS + YIELDS {
-                // `unpark` after the epoch has changed makes this return at once.
-                std::thread::park();
-            }
-        }
-        seen += 1;
-        if shared.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let step = *shared.step.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(step) = step {
-            // SAFETY: the leader published this pointer before it raised the epoch and keeps the
-            // closure alive until `pending` is zero, which needs the decrement below.
-            let run = || unsafe { (*step.0)(member) };
-            if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                shared.panicked.store(true, Ordering::Relaxed);
-            }
-        }
-        shared.pending.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// The part of `units` that `member` of `members` takes.
+/// The part of `units` that `member` of `members` has.
 fn share(units: usize, member: usize, members: usize) -> Range<usize> {
     units * member / members..units * (member + 1) / members
 }
@@ -270,8 +395,8 @@ impl<T> Strip<'_, T> {
     /// The strip's part of `row`: its index 0 is the strip's first column.
     pub fn row(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        // SAFETY: `columns` lies within `width`, `row` within the matrix, the shares of different
-        // members and so their strips are disjoint, and `&mut self` allows one slice of a strip at a time.
+        // SAFETY: `columns` lies within `width`, `row` within the matrix, pieces and so
+        // strips are disjoint, and `&mut self` allows one slice of a strip at a time.
         unsafe {
             std::slice::from_raw_parts_mut(
                 self.base.add(row * self.width + self.columns.start),
@@ -301,14 +426,20 @@ mod tests {
             let mut team = Team::new(threads);
             for align in [1, 8, 64].repeat(70) {
                 let (mut a, mut b) = (vec![0u32; 3 * 50], vec![0u32; 7]);
-                team.columns([(&mut a, 50), (&mut b, 7)], align, |_, index, range, strip| {
-                    let (rows, width) = [(3, 50), (1, 7)][index];
-                    for row in 0..rows {
-                        for (cell, column) in strip.row(row).iter_mut().zip(range.clone()) {
-                            *cell += (row * width + column) as u32 + 1;
+                let pieces = Pieces { least: 1, size: 10 };
+                team.columns(
+                    [(&mut a, 50), (&mut b, 7)],
+                    align,
+                    pieces,
+                    |_, index, range, strip| {
+                        let (rows, width) = [(3, 50), (1, 7)][index];
+                        for row in 0..rows {
+                            for (cell, column) in strip.row(row).iter_mut().zip(range.clone()) {
+                                *cell += (row * width + column) as u32 + 1;
+                            }
                         }
-                    }
-                });
+                    },
+                );
                 assert!(a.iter().enumerate().all(|(i, &v)| v == i as u32 + 1));
                 assert!(b.iter().enumerate().all(|(i, &v)| v == i as u32 + 1));
                 let mut out = vec![0u32; 40];
@@ -316,6 +447,47 @@ mod tests {
                 assert!(out.iter().enumerate().all(|(i, &v)| v == i as u32 / 2));
             }
         }
+    }
+
+    #[test]
+    fn every_item_runs_once_however_many_there_are() {
+        for threads in 1..8 {
+            let mut team = Team::new(threads);
+            for items in (0..40).chain([1000]).cycle().take(400) {
+                let runs: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+                let busy: Vec<AtomicBool> = (0..threads).map(|_| AtomicBool::new(false)).collect();
+                team.items(items, &|thread, item| {
+                    assert!(!busy[thread].swap(true, Ordering::Relaxed), "thread {thread} is busy");
+                    runs[item].fetch_add(1, Ordering::Relaxed);
+                    busy[thread].store(false, Ordering::Relaxed);
+                });
+                assert!(runs.iter().all(|runs| runs.load(Ordering::Relaxed) == 1), "{items} items");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_has_begun_nothing() {
+        let mut team = Team::new(2);
+        // The first item returns only when all others have run, whoever has to run them.
+        let left = AtomicUsize::new(9);
+        team.items(10, &|_, item| match item {
+            0 => while left.load(Ordering::Relaxed) > 0 {},
+            _ => {
+                left.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+        assert_eq!(left.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn pieces_are_as_many_as_the_work_is_worth() {
+        let pieces = Pieces { least: 64, size: 256 };
+        assert_eq!(pieces.count(2560, 2), 10);
+        assert_eq!(pieces.count(2560, 3), 12);
+        assert_eq!(pieces.count(512, 4), 4);
+        assert_eq!(pieces.count(128, 4), 2);
+        assert_eq!(pieces.count(10, 4), 1);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `trilobite bench`: speed of the whole engine beside what the memory allows.
 
+mod profile;
+
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -128,6 +130,10 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             }
         }
     }
+    let profiles = match args.profile {
+        true => profiles(&mut sessions, &threads, args)?,
+        false => Vec::new(),
+    };
     drop(sessions);
     let peak = machine::peak_resident_bytes();
     let stream: Vec<u64> = (0..STREAM_BYTES as u64 / 8).collect();
@@ -152,7 +158,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     let name = model::name(&args.model);
     if args.json {
         let objects = results.iter().map(|result| {
-            Ok(json!({
+            let mut object = json!({
                 "model": name,
                 "isa": Kernels::detect()?.isa.name(),
                 "layout": layout(&model),
@@ -172,7 +178,12 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 "peak_resident_bytes": peak,
                 "non_embedding_bytes": model.weights().non_embedding_bytes(),
                 "machine": machine::describe(),
-            }))
+            });
+            if args.profile {
+                let own = profiles.iter().filter(|part| part.threads() == result.threads);
+                object["profile"] = own.map(profile::Measured::json).collect();
+            }
+            Ok(object)
         });
         output::print_json(&Value::Array(objects.collect::<Result<_>>()?))?;
         return Ok(ExitCode::SUCCESS);
@@ -209,13 +220,45 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     if let Some(peak) = peak {
         text += &format!(", peak resident {}", output::bytes(peak));
     }
-    output::print(&(text + "\n"))?;
+    text += "\n";
+    if args.profile {
+        text += &format!("\n{}", profile::table(&profiles));
+    }
+    output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn row(threads: usize, what: &str, speed: &Spread) -> String {
     let Spread { median, min, max } = speed;
     format!("{threads:3} threads  {what:14} {median:9.2} tokens/s  ({min:.2} to {max:.2})\n")
+}
+
+/// Where the time of a token goes, for each thread count, in runs of their own.
+fn profiles(
+    sessions: &mut [Session],
+    threads: &[usize],
+    args: &Bench,
+) -> Result<Vec<profile::Measured>> {
+    let mut profiles = Vec::new();
+    for (session, &threads) in sessions.iter_mut().zip(threads) {
+        if args.n > 0 {
+            profiles.push(profile::Measured::new(
+                session,
+                threads,
+                ("decode", args.n),
+                |session| decode_speed(session, args, &mut HeadWork::default()).map(|_| ()),
+            )?);
+        }
+        for &tokens in args.prompt.iter().filter(|tokens| **tokens > 0) {
+            profiles.push(profile::Measured::new(
+                session,
+                threads,
+                ("prefill", tokens),
+                |session| prefill_speed(session, tokens).map(|_| ()),
+            )?);
+        }
+    }
+    Ok(profiles)
 }
 
 /// Tokens per second of reading a prompt, up to the logits of its last token.

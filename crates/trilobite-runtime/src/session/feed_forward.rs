@@ -2,6 +2,7 @@
 
 use super::{Ops, Session};
 use crate::model::Model;
+use crate::profile::Stage;
 use crate::weights::Layer;
 
 impl Session {
@@ -17,9 +18,11 @@ impl Session {
         let (gate, up) = (&layer.gate, &layer.up);
         let input = ops.prepare(x, Some(&layer.ffn_norm), count, &[gate, up], &mut b.input);
         ops.gated(input, (gate, up), config.activation, gated);
+        ops.team.lap(Stage::GateUp);
 
         let norm = layer.ffn_sub_norm.as_deref();
         let input = ops.prepare(gated, norm, count, &[&layer.down], &mut b.input);
         ops.linear_add(input, &layer.down, x);
+        ops.team.lap(Stage::Down);
     }
 }

@@ -1,0 +1,88 @@
+//! Where the time of a token goes: the profile of `trilobite bench`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use trilobite_runtime::{Profile, Session, Stage};
+
+/// Where the time of some tokens went.
+pub(super) struct Measured {
+    threads: usize,
+    what: &'static str,
+    tokens: usize,
+    profile: Profile,
+    /// From beginning to end, what is outside the forward pass included.
+    total: Duration,
+}
+
+impl Measured {
+    /// Measures `work` on `tokens` tokens.
+    pub(super) fn new(
+        session: &mut Session,
+        threads: usize,
+        (what, tokens): (&'static str, usize),
+        work: impl FnOnce(&mut Session) -> Result<()>,
+    ) -> Result<Self> {
+        session.measure(true);
+        let start = Instant::now();
+        let result = work(session);
+        let total = start.elapsed();
+        let profile = session.measure(false).unwrap_or_default();
+        result.map(|()| Self { threads, what, tokens, profile, total })
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn micros(&self, time: Duration) -> f64 {
+        time.as_secs_f64() * 1e6 / self.tokens as f64
+    }
+
+    fn sum(&self, part: impl Fn(Stage) -> Duration) -> Duration {
+        Stage::ALL.into_iter().map(part).sum()
+    }
+
+    fn outside(&self) -> Duration {
+        self.total.saturating_sub(self.sum(|stage| self.profile.spent(stage).time))
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let stages = Stage::ALL.map(|stage| {
+            let spent = self.profile.spent(stage);
+            json!({
+                "stage": stage.name(),
+                "us_per_token": self.micros(spent.time),
+                "waiting_us_per_token": self.micros(spent.waiting),
+            })
+        });
+        json!({
+            "work": self.what,
+            "tokens": self.tokens,
+            "us_per_token": self.micros(self.total),
+            "outside_us_per_token": self.micros(self.outside()),
+            "stages": stages,
+        })
+    }
+}
+
+/// A table of microseconds for each token, with a column for each measurement.
+pub(super) fn table(columns: &[Measured]) -> String {
+    let line = |name: &str, cell: &dyn Fn(&Measured) -> String| {
+        let cells: String = columns.iter().map(|column| format!("{:>16}", cell(column))).collect();
+        format!("{name:24}{cells}\n")
+    };
+    let micros = |time: &dyn Fn(&Measured) -> Duration| {
+        move |column: &Measured| format!("{:.1}", column.micros(time(column)))
+    };
+    let mut text = line("us a token", &|column| format!("{} {}", column.what, column.tokens));
+    text += &line("", &|column| format!("{} threads", column.threads));
+    for stage in Stage::ALL {
+        text += &line(stage.name(), &micros(&|column| column.profile.spent(stage).time));
+    }
+    text += &line("outside the pass", &micros(&Measured::outside));
+    text += &line("all", &micros(&|column| column.total));
+    let waiting = |column: &Measured| column.sum(|stage| column.profile.spent(stage).waiting);
+    text + &line("of it waiting", &micros(&waiting))
+}
