@@ -73,16 +73,16 @@ pub(super) fn table(columns: &[Measured]) -> String {
         let cells: String = columns.iter().map(|column| format!("{:>16}", cell(column))).collect();
         format!("{name:24}{cells}\n")
     };
-    let micros = |time: &dyn Fn(&Measured) -> Duration| {
-        move |column: &Measured| format!("{:.1}", column.micros(time(column)))
-    };
     let mut text = line("us a token", &|column| format!("{} {}", column.what, column.tokens));
     text += &line("", &|column| format!("{} threads", column.threads));
+    let mut row = |name: &str, time: &dyn Fn(&Measured) -> Duration| {
+        text += &line(name, &|column| format!("{:.1}", column.micros(time(column))));
+    };
     for stage in Stage::ALL {
-        text += &line(stage.name(), &micros(&|column| column.profile.spent(stage).time));
+        row(stage.name(), &|column| column.profile.spent(stage).time);
     }
-    text += &line("outside the pass", &micros(&Measured::outside));
-    text += &line("all", &micros(&|column| column.total));
-    let waiting = |column: &Measured| column.sum(|stage| column.profile.spent(stage).waiting);
-    text + &line("of it waiting", &micros(&waiting))
+    row("outside the pass", &Measured::outside);
+    row("all", &|column| column.total);
+    row("of it waiting", &|column| column.sum(|stage| column.profile.spent(stage).waiting));
+    text
 }
