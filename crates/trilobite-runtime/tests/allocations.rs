@@ -22,7 +22,7 @@ fn decoding_allocates_nothing() -> Result<(), Box<dyn Error>> {
         {
             let mut file = Vec::new();
             let options = Options { layout, head_scan, ..Options::default() };
-            let checkpoint = Checkpoint::open(&folder.join(name))?;
+            let checkpoint = Checkpoint::open(folder.join(name))?;
             convert(&checkpoint, &options, &mut file, &mut ignore_progress)?;
             let model = Arc::new(Model::from_bytes(file)?);
             for (threads, cache) in [(1, CacheType::F32), (2, CacheType::F16), (4, CacheType::F32)]
