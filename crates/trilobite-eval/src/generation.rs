@@ -14,7 +14,7 @@ use trilobite_runtime::{
 use crate::data::{self, Record, sha256};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::grade;
+use crate::grade::Judge;
 use crate::metrics::Metric;
 use crate::task::{Generation, Task};
 use crate::template::{self, Templates};
@@ -58,7 +58,7 @@ pub(crate) struct Grade {
     pub(crate) gold: Value,
     /// Whether they agree.
     pub(crate) correct: bool,
-    /// Further findings: `correct_NAME` counts for the metric `METRIC_NAME`.
+    /// Further findings: `correct_WAY` counts for the metrics that end in `_WAY`.
     pub(crate) more: Map<String, Value>,
 }
 
@@ -167,18 +167,19 @@ impl Prompt {
 pub(crate) fn answer(
     engine: &mut Engine,
     generation: &Generation,
+    judge: &dyn Judge,
     prompt: &Prompt,
 ) -> Result<Answer> {
     let messages = prompt.messages(engine.settings().turns);
     let asked = Asked { text: &prompt.text(), messages: &messages, begun: "" };
     let greedy = Sampling::default();
     let output = generate(engine, &asked, greedy, generation.max_tokens, &generation.stop)?;
-    graded(generation, prompt, output)
+    graded(judge, prompt, output)
 }
 
 /// An answer that came from elsewhere, graded.
-pub(crate) fn graded(generation: &Generation, prompt: &Prompt, output: String) -> Result<Answer> {
-    let grade = grade::grade(generation.grader, &output, &prompt.record)?;
+pub(crate) fn graded(judge: &dyn Judge, prompt: &Prompt, output: String) -> Result<Answer> {
+    let grade = judge.grade(&output, &prompt.record)?;
     Ok(Answer {
         id: prompt.id.clone(),
         prompt_sha256: sha256(prompt.text().as_bytes()),
@@ -241,14 +242,24 @@ pub(crate) fn generate(
 /// The metrics of graded items.
 pub(crate) fn metrics(task: &Task, answers: &[Answer]) -> BTreeMap<String, Metric> {
     let mut metrics = BTreeMap::new();
-    let first = task.metrics.first().map_or("exact_match", String::as_str);
     for name in &task.metrics {
-        let field = name.strip_prefix(first).map(|rest| format!("correct{rest}"));
+        let field = name.rsplit_once('_').map(|(_, way)| format!("correct_{way}"));
         let value = |answer: &Answer| match field.as_deref() {
-            Some("correct") | None => f64::from(answer.correct),
-            Some(field) => f64::from(answer.more.get(field).and_then(Value::as_bool) == Some(true)),
+            Some(field) if answer.more.contains_key(field) => {
+                f64::from(answer.more.get(field).and_then(Value::as_bool) == Some(true))
+            }
+            _ => f64::from(answer.correct),
         };
-        let values: Vec<f64> = answers.iter().map(value).collect();
+        // Each instruction of IFEval counts by itself in the metrics named after it.
+        let list = name.strip_prefix("inst_level_").map(|way| format!("instructions_{way}"));
+        let values: Vec<f64> = match list {
+            Some(list) => {
+                let verdicts =
+                    answers.iter().filter_map(|answer| answer.more.get(&list)?.as_array());
+                verdicts.flatten().map(|verdict| f64::from(verdict == &Value::Bool(true))).collect()
+            }
+            None => answers.iter().map(value).collect(),
+        };
         metrics.insert(name.clone(), Metric::mean(&values));
     }
     metrics

@@ -12,6 +12,7 @@ use crate::choice::{self, Question};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::generation::{self, Prompt};
+use crate::grade::{self, Judge};
 use crate::metrics::Metric;
 use crate::rolling::{self, Page};
 use crate::task::{Kind, Task};
@@ -77,7 +78,7 @@ pub struct Outcome {
 enum Items {
     Choice(Vec<Question>),
     Rolling(Vec<Page>),
-    Generation(Vec<Prompt>),
+    Generation(Vec<Prompt>, Box<dyn Judge>),
 }
 
 impl Items {
@@ -89,7 +90,7 @@ impl Items {
             Kind::Rolling {} => Items::Rolling(rolling::pages(task, place.data, place.any_data)?),
             Kind::Generation(generation) => {
                 let prompts = generation::prompts(task, generation, place.data, place.any_data)?;
-                Items::Generation(prompts)
+                Items::Generation(prompts, grade::judge(generation.grader)?)
             }
         })
     }
@@ -98,7 +99,7 @@ impl Items {
         match self {
             Items::Choice(items) => items.iter().map(|item| item.id.as_str()).collect(),
             Items::Rolling(items) => items.iter().map(|item| item.id.as_str()).collect(),
-            Items::Generation(items) => items.iter().map(|item| item.id.as_str()).collect(),
+            Items::Generation(items, _) => items.iter().map(|item| item.id.as_str()).collect(),
         }
     }
 
@@ -106,11 +107,11 @@ impl Items {
         Ok(match (self, &task.kind) {
             (Items::Choice(items), _) => json!(choice::answer(engine, &items[index])?),
             (Items::Rolling(items), _) => json!(rolling::score(engine, &items[index])?),
-            (Items::Generation(items), Kind::Generation(generation)) => {
-                json!(generation::answer(engine, generation, &items[index])?)
+            (Items::Generation(items, judge), Kind::Generation(generation)) => {
+                json!(generation::answer(engine, generation, judge.as_ref(), &items[index])?)
             }
             // `read` makes the items of the task's own kind.
-            (Items::Generation(_), _) => Value::Null,
+            (Items::Generation(..), _) => Value::Null,
         })
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 
 /// The definitions in `tasks/`, by name.
-const TASKS: [(&str, &str); 14] = {
+const TASKS: [(&str, &str); 15] = {
     macro_rules! task {
         ($name:literal) => {
             ($name, include_str!(concat!("../tasks/", $name, ".toml")))
@@ -28,6 +28,7 @@ const TASKS: [(&str, &str); 14] = {
         task!("wikitext"),
         task!("triviaqa"),
         task!("gsm8k"),
+        task!("ifeval"),
     ]
 };
 
@@ -178,6 +179,8 @@ pub enum Grader {
     Triviaqa,
     /// The number after `####`, or the last number.
     Gsm8k,
+    /// Instructions that can be checked.
+    Ifeval,
 }
 
 /// Templates and expressions (Jinja) over a record's fields, the record itself as `this`, its number

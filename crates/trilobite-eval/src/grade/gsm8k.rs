@@ -1,40 +1,59 @@
 //! GSM8K: the number after `####`, or the last number.
 
+use regex::Regex;
 use serde_json::{Map, json};
 
 use crate::data::Record;
 use crate::error::Result;
 use crate::generation::Grade;
-use crate::grade::regex;
+use crate::grade::{Judge, regex};
 
 /// What stands for an answer in which no number was found.
 const INVALID: &str = "[invalid]";
 
 /// Grades as lm-evaluation-harness: `strict-match`, and `flexible-extract` as `flexible`.
-pub(crate) fn grade(output: &str, record: &Record) -> Result<Grade> {
-    let strict = regex(r"#### (\-?[0-9\.\,]+)")?;
-    let flexible = regex(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")?;
-    let gold = normalised(record.text("answer")?)?;
-    let strict = strict.captures(output).and_then(|found| found.get(1));
-    let strict = strict.map_or(INVALID, |found| found.as_str());
-    let flexible = flexible.find_iter(output).last().map_or(INVALID, |found| found.as_str());
-    let more = [
-        ("extracted_flexible".to_owned(), flexible.into()),
-        ("correct_flexible".to_owned(), (normalised(flexible)? == gold).into()),
-    ];
-    Ok(Grade {
-        extracted: strict.into(),
-        correct: normalised(strict)? == gold,
-        gold: json!(gold),
-        more: Map::from_iter(more),
-    })
+pub(crate) struct Gsm8k {
+    strict: Regex,
+    flexible: Regex,
+    before: Regex,
 }
 
-/// Without commas, dollar signs, what stands before `#### `, and a full stop at the end.
-fn normalised(text: &str) -> Result<String> {
-    let text = text.replace([',', '$'], "");
-    let text = regex(r"(?s).*#### ")?.replace_all(&text, "");
-    Ok(text.strip_suffix('.').unwrap_or(&text).to_lowercase())
+impl Gsm8k {
+    /// The grader.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            strict: regex(r"#### (\-?[0-9\.\,]+)")?,
+            flexible: regex(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")?,
+            before: regex(r"(?s).*#### ")?,
+        })
+    }
+
+    /// Without commas, dollar signs, what stands before `#### `, and a full stop at the end.
+    fn normalised(&self, text: &str) -> String {
+        let text = text.replace([',', '$'], "");
+        let text = self.before.replace_all(&text, "");
+        text.strip_suffix('.').unwrap_or(&text).to_lowercase()
+    }
+}
+
+impl Judge for Gsm8k {
+    fn grade(&self, output: &str, record: &Record) -> Result<Grade> {
+        let gold = self.normalised(record.text("answer")?);
+        let strict = self.strict.captures(output).and_then(|found| found.get(1));
+        let strict = strict.map_or(INVALID, |found| found.as_str());
+        let flexible = self.flexible.find_iter(output).last();
+        let flexible = flexible.map_or(INVALID, |found| found.as_str());
+        let more = [
+            ("extracted_flexible".to_owned(), flexible.into()),
+            ("correct_flexible".to_owned(), (self.normalised(flexible) == gold).into()),
+        ];
+        Ok(Grade {
+            extracted: strict.into(),
+            correct: self.normalised(strict) == gold,
+            gold: json!(gold),
+            more: Map::from_iter(more),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +71,7 @@ mod tests {
             ("The answer is 1018.", false, true),
             ("none", false, false),
         ] {
-            let grade = grade(output, &record).unwrap();
+            let grade = Gsm8k::new().unwrap().grade(output, &record).unwrap();
             assert_eq!(grade.correct, strict, "{output}");
             assert_eq!(grade.more["correct_flexible"], flexible, "{output}");
         }

@@ -1,27 +1,41 @@
 //! Graders: what counts as a right answer.
 
 mod gsm8k;
+mod ifeval;
 mod triviaqa;
 
 pub(crate) use triviaqa::question as triviaqa_question;
 
 use crate::data::Record;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generation::Grade;
 use crate::task::Grader;
 
-/// Grades an answer to a record's question.
-pub(crate) fn grade(grader: Grader, output: &str, record: &Record) -> Result<Grade> {
-    match grader {
-        Grader::Triviaqa => triviaqa::grade(output, record),
-        Grader::Gsm8k => gsm8k::grade(output, record),
-    }
+/// Grades answers.
+pub(crate) trait Judge {
+    /// Grades an answer to a record's question.
+    fn grade(&self, output: &str, record: &Record) -> Result<Grade>;
 }
 
-/// The regular expressions of this crate are constants, checked by tests.
-pub(crate) fn regex(pattern: &str) -> Result<regex::Regex> {
-    regex::Regex::new(pattern).map_err(|error| crate::Error::Definition {
-        task: "grader".to_owned(),
-        message: error.to_string(),
+/// The judge of a task.
+pub(crate) fn judge(grader: Grader) -> Result<Box<dyn Judge>> {
+    Ok(match grader {
+        Grader::Triviaqa => Box::new(triviaqa::TriviaQa),
+        Grader::Gsm8k => Box::new(gsm8k::Gsm8k::new()?),
+        Grader::Ifeval => Box::new(ifeval::IfEval::new()?),
     })
+}
+
+/// A regular expression of this crate: a constant, checked by tests.
+pub(crate) fn regex(pattern: &str) -> Result<regex::Regex> {
+    regex::Regex::new(pattern).map_err(|error| faulty(&error))
+}
+
+/// One with look-around.
+pub(crate) fn fancy(pattern: &str) -> Result<fancy_regex::Regex> {
+    fancy_regex::Regex::new(pattern).map_err(|error| faulty(&error))
+}
+
+fn faulty(error: &dyn std::fmt::Display) -> Error {
+    Error::Definition { task: "grader".to_owned(), message: error.to_string() }
 }

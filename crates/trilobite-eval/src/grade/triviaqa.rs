@@ -1,25 +1,30 @@
 //! TriviaQA: any alias, without case and punctuation.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::data::Record;
 use crate::error::Result;
 use crate::generation::Grade;
+use crate::grade::Judge;
 
 /// Grades as lm-evaluation-harness: no articles are removed, no inner blanks touched.
-pub(crate) fn grade(output: &str, record: &Record) -> Result<Grade> {
-    let aliases = record.fields.get("aliases").and_then(|aliases| aliases.try_iter().ok());
-    let aliases: Vec<String> = aliases
-        .and_then(|aliases| aliases.map(|alias| alias.as_str().map(unquoted)).collect())
-        .ok_or_else(|| record.error("\"aliases\" is not a list of strings"))?;
-    let extracted = output.trim();
-    let answer = normalised(extracted);
-    Ok(Grade {
-        extracted: extracted.into(),
-        correct: aliases.iter().any(|alias| normalised(alias) == answer),
-        gold: json!(aliases),
-        more: Map::<String, Value>::new(),
-    })
+pub(crate) struct TriviaQa;
+
+impl Judge for TriviaQa {
+    fn grade(&self, output: &str, record: &Record) -> Result<Grade> {
+        let aliases = record.fields.get("aliases").and_then(|aliases| aliases.try_iter().ok());
+        let aliases: Vec<String> = aliases
+            .and_then(|aliases| aliases.map(|alias| alias.as_str().map(unquoted)).collect())
+            .ok_or_else(|| record.error("\"aliases\" is not a list of strings"))?;
+        let extracted = output.trim();
+        let answer = normalised(extracted);
+        Ok(Grade {
+            extracted: extracted.into(),
+            correct: aliases.iter().any(|alias| normalised(alias) == answer),
+            gold: json!(aliases),
+            more: Map::new(),
+        })
+    }
 }
 
 fn normalised(text: &str) -> String {
@@ -53,10 +58,10 @@ mod tests {
         for (output, correct) in
             [(" hey", true), ("ST JOHNS", true), ("the hey", false), ("St  Johns", false)]
         {
-            assert_eq!(grade(output, &record).unwrap().correct, correct, "{output}");
+            assert_eq!(TriviaQa.grade(output, &record).unwrap().correct, correct, "{output}");
         }
         let record = Record { fields: Default::default(), ..record };
-        assert!(grade("x", &record).is_err());
+        assert!(TriviaQa.grade("x", &record).is_err());
     }
 
     #[test]
