@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 
 /// The definitions in `tasks/`, by name.
-const TASKS: [(&str, &str); 15] = {
+const TASKS: [(&str, &str); 16] = {
     macro_rules! task {
         ($name:literal) => {
             ($name, include_str!(concat!("../tasks/", $name, ".toml")))
@@ -29,6 +29,7 @@ const TASKS: [(&str, &str); 15] = {
         task!("triviaqa"),
         task!("gsm8k"),
         task!("ifeval"),
+        task!("math500"),
     ]
 };
 
@@ -181,6 +182,8 @@ pub enum Grader {
     Gsm8k,
     /// Instructions that can be checked.
     Ifeval,
+    /// The final answer of a solution.
+    Math,
 }
 
 /// Templates and expressions (Jinja) over a record's fields, the record itself as `this`, its number

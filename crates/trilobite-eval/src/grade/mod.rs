@@ -2,6 +2,7 @@
 
 mod gsm8k;
 mod ifeval;
+mod math;
 mod triviaqa;
 
 pub(crate) use triviaqa::question as triviaqa_question;
@@ -22,6 +23,7 @@ pub(crate) fn judge(grader: Grader) -> Result<Box<dyn Judge>> {
     Ok(match grader {
         Grader::Triviaqa => Box::new(triviaqa::TriviaQa),
         Grader::Gsm8k => Box::new(gsm8k::Gsm8k::new()?),
+        Grader::Math => Box::new(math::Math::new()?),
         Grader::Ifeval => Box::new(ifeval::IfEval::new()?),
     })
 }

@@ -1,0 +1,150 @@
+//! MATH: the final answer of a solution, compared with the reference's. Without a computer algebra
+//! system this is a lower bound: what it calls equal is equal.
+
+mod equal;
+mod expression;
+mod extract;
+
+use serde_json::{Map, json};
+
+use crate::data::Record;
+use crate::error::Result;
+use crate::generation::Grade;
+use crate::grade::Judge;
+use extract::Extractor;
+
+/// Grades solutions.
+pub(crate) struct Math {
+    extractor: Extractor,
+}
+
+impl Math {
+    /// The grader.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { extractor: Extractor::new()? })
+    }
+}
+
+impl Judge for Math {
+    fn grade(&self, output: &str, record: &Record) -> Result<Grade> {
+        // The reference too is taken from its solution.
+        let gold = self.extractor.answer(record.text("solution")?);
+        let answer = self.extractor.answer(output);
+        Ok(Grade {
+            correct: equal::equal(&answer, &gold),
+            extracted: json!(answer),
+            gold: json!(gold),
+            more: Map::new(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::read_file;
+    use crate::task::{DataFile, Task};
+    use std::path::Path;
+
+    fn record(solution: &str) -> Record {
+        let fields = serde_json::json!({"solution": solution}).to_string();
+        Record {
+            path: "t".into(),
+            line: 1,
+            index: 0,
+            fields: serde_json::from_str(&fields).unwrap(),
+        }
+    }
+
+    #[test]
+    fn answers_are_found_and_compared() {
+        let math = Math::new().unwrap();
+        for (output, gold, correct) in [
+            ("so the answer is \\boxed{\\dfrac{1}{2}}.", "\\boxed{\\frac12}", true),
+            (
+                "The final answer is $\\frac{14}{3}$. I hope it is correct.",
+                "\\boxed{\\frac{14}{3}}",
+                true,
+            ),
+            ("Hence, the answer is 3 inches.", "\\boxed{3}", true),
+            ("First 12, then 1,075", "\\boxed{1075}", true),
+            ("\\boxed{0.5}", "\\boxed{\\frac{1}{2}}", true),
+            ("\\boxed{(3,\\tfrac{\\pi}{2})}", "\\boxed{\\left( 3, \\frac{\\pi}{2} \\right)}", true),
+            ("\\boxed{y-x+0}", "\\boxed{-x+y}", true),
+            ("\\boxed{(x+1)^2}", "\\boxed{x^2+2x+1}", true),
+            ("\\boxed{x = 3}", "\\boxed{3}", true),
+            ("\\boxed{2\\sqrt{2}}", "\\boxed{\\sqrt{8}}", true),
+            ("\\boxed{2u+3v=6}", "\\boxed{6-3v=2u}", true),
+            ("\\boxed{1200}", "\\boxed{12}", true),
+            (
+                "\\boxed{\\begin{pmatrix} 1/2 \\\\ 3 \\end{pmatrix}}",
+                "\\boxed{\\begin{pmatrix} 0.5 \\\\ 3 \\end{pmatrix}}",
+                true,
+            ),
+            ("\\boxed{x-y}", "\\boxed{y-x}", false),
+            ("\\boxed{(1,2)}", "\\boxed{(2,1)}", false),
+            ("\\boxed{[1,2]}", "\\boxed{[1,2)}", false),
+            ("\\boxed{4}", "\\boxed{5}", false),
+            ("nothing", "\\boxed{5}", false),
+            ("", "\\boxed{5}", false),
+        ] {
+            assert_eq!(
+                math.grade(output, &record(gold)).unwrap().correct,
+                correct,
+                "{output} | {gold}"
+            );
+        }
+    }
+
+    /// Verdicts that may differ from the reference's, which has a computer algebra system.
+    const DISAGREEMENT: f64 = 0.03;
+    /// Verdicts that may call equal what the reference does not.
+    const FALSELY_EQUAL: f64 = 0.005;
+
+    /// With the original data in `TRILOBITE_EVALDATA`: the verdicts of the real grader.
+    #[test]
+    fn verdicts_agree_with_the_reference() {
+        let Ok(folder) = std::env::var("TRILOBITE_EVALDATA") else {
+            println!("skipped: TRILOBITE_EVALDATA names no folder of data sets");
+            return;
+        };
+        let task = Task::named("math500").unwrap();
+        let read = |name: &str| {
+            let file = DataFile { file: name.into(), ..task.data[0].clone() };
+            read_file(&task, &file, 0, Path::new(&folder), None, true).unwrap()
+        };
+        let math = Math::new().unwrap();
+        for problem in read("math500/math500_test.jsonl") {
+            let solution = problem.text("solution").unwrap();
+            assert!(
+                math.grade(solution, &problem).unwrap().correct,
+                "line {} {:?}",
+                problem.line,
+                math.extractor.answer(solution)
+            );
+        }
+        let golden = read("golden/math500_golden.jsonl");
+        let (mut extracted, mut missed, mut falsely) = (Vec::new(), Vec::new(), Vec::new());
+        for row in &golden {
+            let (pred, gold) = (row.text("pred").unwrap(), row.text("gt").unwrap());
+            let found = math.extractor.answer(row.text("response").unwrap());
+            if found != pred {
+                extracted.push(format!("line {}: {found:?} not {pred:?}", row.line));
+            }
+            let note = format!("line {}: {found:?} | {gold:?}", row.line);
+            match (equal::equal(&found, gold), row.fields["equal"].is_true()) {
+                (false, true) => missed.push(note),
+                (true, false) => falsely.push(note),
+                _ => {}
+            }
+        }
+        println!(
+            "of {}: extracted otherwise {extracted:#?}, missed {missed:#?}, falsely equal {falsely:#?}",
+            golden.len()
+        );
+        let most = |share: f64| (share * golden.len() as f64) as usize;
+        assert!(missed.len() + falsely.len() <= most(DISAGREEMENT));
+        assert!(falsely.len() <= most(FALSELY_EQUAL));
+        assert!(extracted.len() <= most(FALSELY_EQUAL));
+    }
+}
