@@ -118,7 +118,7 @@ impl Expression {
                     Function::Logarithm => a.ln(),
                     Function::Exponential => a.exp(),
                     Function::Factorial => {
-                        if a >= 0.0 && a <= 170.0 && a.fract() == 0.0 {
+                        if (0.0..=170.0).contains(&a) && a.fract() == 0.0 {
                             (1..=a as u32).map(f64::from).product()
                         } else {
                             f64::NAN
