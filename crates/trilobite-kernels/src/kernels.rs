@@ -195,7 +195,7 @@ fn detected() -> Vec<Kernels> {
             i2_t_add: transposed::avx512_vnni::add,
             i2_t_repack,
             t5_3_repack,
-            ..table!(Isa::Avx512Vnni, avx512_vnni, avx2, avx512, avx2)
+            ..table!(Isa::Avx512Vnni, avx512_vnni, avx512, avx512, avx2)
         });
     }
     tables

@@ -1,0 +1,250 @@
+//! AVX-512: the sums of three activations, all 27 of them, in the 32 lanes of i16 of a register, and
+//! 32 rows at once look theirs up by `vpermw`.
+//!
+//! Unlike multiply-add, where an instruction does 64 products, this is 96 with an instruction to
+//! look up and one to add.
+
+use super::{BLOCK_COLS, PLANES, Plane, TILE, TRIPLES, UNUSED, WEIGHTS, planes, tile};
+use crate::Codes;
+use crate::i2_s::BLOCK;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Most tokens at a time, whose sums stay in registers.
+const TOKENS: usize = 8;
+/// Tables of all tokens that are held at a time: 32 KB.
+const TABLES: usize = 512;
+/// Blocks that can be summed in i16: 10 * 8 sums of at most 384.
+const NARROW: usize = 10;
+
+/// The sum of three activations for every index, then for every index with a sign.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Table([i16; TILE]);
+
+/// The sums of a tile in i32.
+type Sums = [__m512i; 2];
+
+/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) fn gemm(
+    (): (),
+    packed: &[u8],
+    cols: usize,
+    rows: Range<usize>,
+    x: &Codes,
+    tokens: Range<usize>,
+    out: &mut [i32],
+) {
+    out.fill(0);
+    let mut tables = [Table([0; TILE]); TABLES];
+    let (stride, blocks) = (rows.len(), planes(cols).div_ceil(PLANES));
+    // As many passes as needed, of as equal a number of tokens as possible.
+    let most = tokens.len().div_ceil(tokens.len().div_ceil(TOKENS).max(1)).max(1);
+    // All tokens go through some columns before the next, whose weights come from memory.
+    let parts = blocks.div_ceil(TABLES / (most * TRIPLES));
+    let step = blocks.div_ceil(parts);
+    for start in (0..blocks).step_by(step) {
+        let part =
+            Part { packed, cols, rows: rows.clone(), blocks: start..blocks.min(start + step) };
+        for t in tokens.clone().step_by(most) {
+            let out = &mut out[(t - tokens.start) * stride..];
+            let tables = &mut tables;
+            match most.min(tokens.end - t) {
+                1 => add_tokens::<1>(&part, x, t, tables, out),
+                2 => add_tokens::<2>(&part, x, t, tables, out),
+                3 => add_tokens::<3>(&part, x, t, tables, out),
+                4 => add_tokens::<4>(&part, x, t, tables, out),
+                5 => add_tokens::<5>(&part, x, t, tables, out),
+                6 => add_tokens::<6>(&part, x, t, tables, out),
+                7 => add_tokens::<7>(&part, x, t, tables, out),
+                _ => add_tokens::<TOKENS>(&part, x, t, tables, out),
+            }
+        }
+    }
+}
+
+/// Some rows and blocks of columns of a packed matrix.
+struct Part<'a> {
+    packed: &'a [u8],
+    cols: usize,
+    rows: Range<usize>,
+    blocks: Range<usize>,
+}
+
+/// Adds the sums of weights times activations of `T` tokens from `t` on.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_tokens<const T: usize>(
+    part: &Part<'_>,
+    x: &Codes,
+    t: usize,
+    tables: &mut [Table; TABLES],
+    out: &mut [i32],
+) {
+    let Part { packed, cols, ref rows, ref blocks } = *part;
+    let tables = &mut tables.as_chunks_mut().0[..blocks.len() * TRIPLES];
+    for i in 0..T {
+        let x = &x.padded(t + i)[BLOCK..][blocks.start * BLOCK_COLS..blocks.end * BLOCK_COLS];
+        for (tables, x) in tables.iter_mut().zip(x.as_chunks().0) {
+            tables[i] = table(x);
+        }
+    }
+    let tables = tables.as_chunks().0;
+    for index in rows.start / TILE..rows.end.div_ceil(TILE) {
+        let weights = tile(packed, cols, index);
+        let end = weights.len().min(blocks.end * PLANES);
+        let sums = tile_sums::<T>(&weights[blocks.start * PLANES..end], weights.len(), tables);
+        let first = index * TILE;
+        let wanted = rows.start.max(first)..rows.end.min(first + TILE);
+        for (sums, out) in sums.iter().zip(out.chunks_mut(rows.len())) {
+            let out = &mut out[wanted.start - rows.start..wanted.end - rows.start];
+            if let Some(out) = out.first_chunk_mut() {
+                add(*sums, out);
+            } else {
+                let mut tile = [0; TILE];
+                add(*sums, &mut tile);
+                for (out, sum) in out.iter_mut().zip(&tile[wanted.start - first..]) {
+                    *out += sum;
+                }
+            }
+        }
+    }
+}
+
+/// The table of three activations.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn table(x: &[i8; 3]) -> Table {
+    /// The sign of each activation in the sum of each index.
+    const SIGNS: [Table; 3] = {
+        let mut signs = [Table([0; TILE]); 3];
+        let mut i = 0;
+        while i < 3 * 16 {
+            // Indices that are not used stand for 0.
+            if WEIGHTS[i / 3][0] != UNUSED {
+                let sign = WEIGHTS[i / 3][i % 3] as i16;
+                signs[i % 3].0[i / 3] = sign;
+                signs[i % 3].0[16 + i / 3] = -sign;
+            }
+            i += 1;
+        }
+        signs
+    };
+    let mut sums = _mm512_setzero_si512();
+    for (x, signs) in x.iter().zip(&SIGNS) {
+        let product = _mm512_mullo_epi16(_mm512_set1_epi16(i16::from(*x)), load(signs));
+        sums = _mm512_add_epi16(sums, product);
+    }
+    let mut table = Table([0; TILE]);
+    // SAFETY: the reference is valid for writing the 64 bytes of an unaligned store.
+    unsafe { _mm512_storeu_si512(table.0.as_mut_ptr().cast(), sums) };
+    table
+}
+
+/// Sums of weights times activations of a tile over some blocks. The next tile lies `stride` planes
+/// behind.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn tile_sums<const T: usize>(
+    weights: &[Plane],
+    stride: usize,
+    tables: &[[[Table; T]; TRIPLES]],
+) -> [Sums; T] {
+    let mut sums = [[_mm512_setzero_si512(); 2]; T];
+    let runs = weights.chunks(NARROW * PLANES).zip(tables.chunks(NARROW));
+    for (weights, tables) in runs {
+        let mut narrow = [_mm512_setzero_si512(); T];
+        let (whole, rest) = weights.as_chunks();
+        for (block, tables) in whole.iter().zip(tables) {
+            prefetch(block, stride);
+            add_block(block, tables, &mut narrow);
+        }
+        if let (false, Some(tables)) = (rest.is_empty(), tables.last()) {
+            let mut block = [[0; TILE]; PLANES];
+            block[..rest.len()].copy_from_slice(rest);
+            add_block(&block, tables, &mut narrow);
+        }
+        for (sums, narrow) in sums.iter_mut().zip(narrow) {
+            let halves = [_mm512_castsi512_si256(narrow), _mm512_extracti64x4_epi64::<1>(narrow)];
+            for (sum, half) in sums.iter_mut().zip(halves) {
+                *sum = _mm512_add_epi32(*sum, _mm512_cvtepi16_epi32(half));
+            }
+        }
+    }
+    sums
+}
+
+/// Adds the sums of a tile to what is there.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add(sums: Sums, out: &mut [i32; TILE]) {
+    for (sums, out) in sums.into_iter().zip(out.as_chunks_mut::<{ TILE / 2 }>().0) {
+        let out = out.as_mut_ptr().cast();
+        // SAFETY: the reference is valid for reading and writing the 64 bytes that an unaligned
+        // load reads and a store writes.
+        unsafe { _mm512_storeu_si512(out, _mm512_add_epi32(_mm512_loadu_si512(out), sums)) };
+    }
+}
+
+/// Adds the sums over one block.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn add_block<const T: usize>(
+    block: &[Plane; PLANES],
+    tables: &[[Table; T]; TRIPLES],
+    sums: &mut [__m512i; T],
+) {
+    for (index, tables) in indices(block).into_iter().zip(tables) {
+        for (sum, table) in sums.iter_mut().zip(tables) {
+            *sum = _mm512_add_epi16(*sum, _mm512_permutexvar_epi16(index, load(table)));
+        }
+    }
+}
+
+/// For each triple of a block, the index of every row with its sign above it; of the bits above that
+/// `vpermw` takes no notice.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn indices(block: &[Plane; PLANES]) -> [__m512i; TRIPLES] {
+    let [a, b, c, d, e] =
+        [widen(&block[0]), widen(&block[1]), widen(&block[2]), widen(&block[3]), widen(&block[4])];
+    let nibble = _mm512_set1_epi16(15);
+    // The lower four bits of one and what the other has above them.
+    let join = |index, sign| _mm512_ternarylogic_epi32::<0xCA>(nibble, index, sign);
+    [
+        join(a, _mm512_srli_epi16::<3>(a)),
+        join(b, _mm512_srli_epi16::<2>(a)),
+        join(_mm512_srli_epi16::<4>(b), _mm512_srli_epi16::<1>(a)),
+        join(c, a),
+        join(_mm512_srli_epi16::<4>(c), _mm512_srli_epi16::<3>(d)),
+        join(d, _mm512_srli_epi16::<2>(d)),
+        join(e, _mm512_srli_epi16::<1>(d)),
+        join(_mm512_srli_epi16::<4>(e), d),
+    ]
+}
+
+/// The bytes of a plane in lanes of i16.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn widen(plane: &Plane) -> __m512i {
+    // SAFETY: the reference is valid for reading the 32 bytes that an unaligned load reads.
+    _mm512_cvtepu8_epi16(unsafe { _mm256_loadu_si256(plane.as_ptr().cast()) })
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load(table: &Table) -> __m512i {
+    // SAFETY: the reference is valid for reading the 64 bytes that an unaligned load reads.
+    unsafe { _mm512_loadu_si512(table.0.as_ptr().cast()) }
+}
+
+/// Asks for the same block of the next tile, `stride` planes behind. What follows the block itself
+/// may belong to columns whose turn is much later.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn prefetch(block: &[Plane; PLANES], stride: usize) {
+    for line in 0..3 {
+        let ahead = block.as_ptr().cast::<u8>().wrapping_add(stride * TILE + 64 * line);
+        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+    }
+}
