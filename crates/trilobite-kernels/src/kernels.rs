@@ -67,7 +67,8 @@ pub struct Kernels {
     i2_t_add: transposed::Add,
     i2_t_repack: transposed::Repack,
     t5_3_gemm: TernaryGemm<()>,
-    t5_3_repack: Option<Repack>,
+    /// With the tokens from which on it is faster.
+    t5_3_repack: Option<(usize, Repack)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseType, &[u8], usize, &[f32], &mut [f32]),
     dense_row: unsafe fn(DenseType, &[u8], &mut [f32]),
@@ -168,13 +169,13 @@ fn detected() -> Vec<Kernels> {
         let gemm = i2_s::lookup::gemm;
         Some(LookUp { lanes: i2_s::lookup::LANES, applies: i2_s::lookup::applies, gemm })
     };
-    let t5_3_repack: Option<Repack> = Some(t5_3::avx2::repack);
+    let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as Repack));
     let i2_t_repack = transposed::avx2_repack;
     tables.push(Kernels {
         i2_s_lookup: lookup(),
         i2_t_add: transposed::avx2::add,
         i2_t_repack,
-        t5_3_repack,
+        t5_3_repack: t5_3_repack(16),
         ..table!(Isa::Avx2, avx2, avx2, avx2, avx2)
     });
     if is_x86_feature_detected!("avxvnni") {
@@ -182,7 +183,7 @@ fn detected() -> Vec<Kernels> {
             i2_s_lookup: lookup(),
             i2_t_add: transposed::avx2::add,
             i2_t_repack,
-            t5_3_repack,
+            t5_3_repack: t5_3_repack(16),
             ..table!(Isa::AvxVnni, avx_vnni, avx2, avx2, avx2)
         });
     }
@@ -194,7 +195,7 @@ fn detected() -> Vec<Kernels> {
         tables.push(Kernels {
             i2_t_add: transposed::avx512_vnni::add,
             i2_t_repack,
-            t5_3_repack,
+            t5_3_repack: t5_3_repack(64),
             ..table!(Isa::Avx512Vnni, avx512_vnni, avx512, avx512, avx2)
         });
     }
@@ -355,8 +356,8 @@ impl Kernels {
             Layout::T5_3 => {
                 let len = t5_3::packed_len(rows.end, cols);
                 assert!(len.is_some_and(|len| len <= packed.len()), "rows {rows:?} of {cols}");
-                match self.t5_3_repack.filter(|_| tokens.len() >= t5_3::MANY) {
-                    Some(repack) => t5_3::REPACKED.with_borrow_mut(|repacked| {
+                match self.t5_3_repack.filter(|(many, _)| tokens.len() >= *many) {
+                    Some((_, repack)) => t5_3::REPACKED.with_borrow_mut(|repacked| {
                         // SAFETY: as in `call`.
                         let rows = unsafe { repack(packed, cols, rows, repacked) };
                         let layout = Layout::I2S(i2_s::Rows::Padded);

@@ -5,8 +5,8 @@ use crate::{Codes, DenseType, i2_s};
 
 /// The `(rows, columns, tokens)` of ternary products: every tile, a row beyond the tile, columns that
 /// leave a tail, and more of them than sums of i16 can take.
-const SHAPES: [(usize, usize, usize); 6] =
-    [(5, 2180, 1), (5, 300, 2), (3, 300, 3), (3, 300, 4), (3, 2180, 8), (3, 300, 17)];
+const SHAPES: [(usize, usize, usize); 7] =
+    [(5, 2180, 1), (5, 300, 2), (3, 300, 3), (3, 300, 4), (3, 2180, 8), (3, 300, 17), (3, 150, 64)];
 
 /// The bits of every kernel's results on a few shapes.
 pub(super) fn results(kernels: &Kernels) -> Vec<u32> {
@@ -35,20 +35,25 @@ fn sums(kernels: &Kernels, rows: usize, cols: usize, tokens: usize) -> Vec<i32> 
     let trits = (0..rows * cols).map(|i| if i < cols { 1 } else { (i * i % 7 % 3) as i8 - 1 });
     let trits = trits.collect::<Vec<_>>();
     let x = codes(tokens, cols, |t, i| if t == 0 { -128 } else { (i * 37 + t * 11) as i8 });
-    let layout = i2_s::Rows::Padded;
-    let mut packed = vec![0; i2_s::packed_len(rows, cols, layout).unwrap_or_default()];
-    i2_s::pack(&trits, cols, layout, &mut packed);
-    let mut out = vec![0; rows * tokens * Method::ALL.len()];
-    for (method, out) in Method::ALL.into_iter().zip(out.chunks_mut(rows * tokens)) {
-        let (layout, rows, tokens) = (Layout::I2S(layout), 0..rows, 0..tokens);
-        kernels.ternary_gemm_by(method, layout, &packed, cols, rows, &x, tokens, out);
+    let mut sums = Vec::new();
+    for layout in [Layout::I2S(i2_s::Rows::Padded), Layout::T5_3] {
+        let mut packed = vec![0; layout.packed_len(rows, cols).unwrap_or_default()];
+        layout.pack(&trits, cols, &mut packed);
+        for method in Method::ALL {
+            let mut out = vec![0; rows * tokens];
+            let (rows, tokens) = (0..rows, 0..tokens);
+            kernels.ternary_gemm_by(method, layout, &packed, cols, rows, &x, tokens, &mut out);
+            sums.extend(out);
+        }
+        if let Layout::I2S(layout) = layout {
+            // Every second row.
+            let chosen = (0..rows as u32).step_by(2).collect::<Vec<_>>();
+            let mut some = vec![0; chosen.len() * tokens];
+            kernels.ternary_rows(layout, &packed, cols, &chosen, &x, 0..tokens, &mut some);
+            sums.extend(some);
+        }
     }
-    // Every second row.
-    let chosen = (0..rows as u32).step_by(2).collect::<Vec<_>>();
-    let mut some = vec![0; chosen.len() * tokens];
-    kernels.ternary_rows(layout, &packed, cols, &chosen, &x, 0..tokens, &mut some);
-    out.extend(some);
-    out
+    sums
 }
 
 /// Products with a transposed matrix of several blocks, of which every second row counts.

@@ -59,6 +59,9 @@ fn an_instruction_set_that_computes_something_else_fails_its_self_test() {
         columns
     };
     assert_ne!(self_test::results(&wrong), expected);
+    let mut wrong = scalar();
+    wrong.t5_3_gemm = |_, _, _, _, _, _, out| out.fill(1);
+    assert_ne!(self_test::results(&wrong), expected);
 }
 
 #[test]

@@ -20,8 +20,6 @@ use std::cell::RefCell;
 
 /// Rows in a tile: the lanes of a plane.
 pub const TILE: usize = 32;
-/// Tokens from which on rows are faster repacked as I2_S, where an instruction set can do that.
-pub(crate) const MANY: usize = 16;
 
 thread_local! {
     /// Repacked rows of this thread, kept so that a multiplication does not allocate.
