@@ -366,6 +366,12 @@ pub(crate) struct Eval {
         conflicts_with_all = ["model", "data", "limit", "shard"]
     )]
     pub(crate) merge: Vec<PathBuf>,
+    /// Grade the answers in this file, lines of {"id", "output"}, without a model
+    #[arg(
+        long, value_name = "F.jsonl",
+        conflicts_with_all = ["model", "limit", "shard", "merge"]
+    )]
+    pub(crate) answers: Option<PathBuf>,
     /// Tokens that the context can hold
     #[arg(long, value_name = "N")]
     pub(crate) ctx: Option<usize>,
@@ -378,6 +384,9 @@ pub(crate) struct Eval {
     /// Make each example of a generation task a turn of the conversation
     #[arg(long, conflicts_with = "no_chat")]
     pub(crate) turns: bool,
+    /// Run Python that the model writes, in a sandbox (HumanEval+)
+    #[arg(long)]
+    pub(crate) run_untrusted_code: bool,
     /// Take data files whose SHA-256 is not that of the original
     #[arg(long)]
     pub(crate) any_data: bool,

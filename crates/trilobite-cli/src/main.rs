@@ -16,6 +16,11 @@ use clap::Parser;
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
+    // Started by an evaluation to run untrusted code: confined, this process becomes Python.
+    if let Some(confinement) = trilobite_eval::confinement() {
+        eprintln!("{}", trilobite_eval::confine_and_run(&confinement));
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => commands::run::run(&args, &cli.global),

@@ -57,6 +57,11 @@ impl Engine {
         Arc::clone(&self.model)
     }
 
+    /// Whether prompts become conversations: that is wished, and the model has a chat template.
+    pub(crate) fn chats(&self) -> trilobite_runtime::Result<bool> {
+        Ok(self.settings.chat && self.model.metadata().str("tokenizer.chat_template")?.is_some())
+    }
+
     /// The session.
     pub(crate) fn session(&mut self) -> &mut Session {
         self.scorer.session()

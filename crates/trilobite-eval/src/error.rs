@@ -101,6 +101,15 @@ pub enum Error {
     /// The model cannot be used.
     #[error(transparent)]
     Model(#[from] trilobite_runtime::Error),
+    /// Generated code cannot be run safely here.
+    #[error("sandbox: {0}")]
+    Sandbox(String),
+    /// Generated code would be run without leave.
+    #[error("{task} runs code that the model writes; --run-untrusted-code allows it")]
+    Untrusted {
+        /// The task.
+        task: String,
+    },
     /// The run was broken off.
     #[error("interrupted; the same command goes on where it stopped")]
     Interrupted,

@@ -31,6 +31,8 @@ pub(crate) struct Prompt {
     pub(crate) shots: Vec<(String, String)>,
     /// The question.
     pub(crate) question: String,
+    /// The prompt for a model without a chat template, where it is not the question.
+    plain: Option<String>,
     /// What the grader compares the answer with.
     record: Record,
 }
@@ -87,6 +89,7 @@ pub(crate) fn prompts(
                 id: render(&generation.id, record)?,
                 shots,
                 question: render(&generation.prompt, record)?,
+                plain: generation.plain.as_ref().map(|plain| render(plain, record)).transpose()?,
                 record: record.clone(),
             });
         }
@@ -171,9 +174,11 @@ pub(crate) fn answer(
     prompt: &Prompt,
 ) -> Result<Answer> {
     let messages = prompt.messages(engine.settings().turns);
-    let asked = Asked { text: &prompt.text(), messages: &messages, begun: "" };
-    let greedy = Sampling::default();
-    let output = generate(engine, &asked, greedy, generation.max_tokens, &generation.stop)?;
+    let text = prompt.plain.clone().unwrap_or_else(|| prompt.text());
+    let asked = Asked { text: &text, messages: &messages, begun: &generation.begun };
+    let more = if engine.chats()? { &generation.chat_stop } else { &generation.plain_stop };
+    let stop = [generation.stop.as_slice(), more].concat();
+    let output = generate(engine, &asked, Sampling::default(), generation.max_tokens, &stop)?;
     graded(judge, prompt, output)
 }
 

@@ -22,6 +22,7 @@ mod tests;
 pub use data::sha256;
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
+pub use grade::{Confinement, confine_and_run, confinement};
 pub use metrics::Metric;
-pub use run::{Outcome, Place, Progress, Shard, merge, run};
+pub use run::{Outcome, Place, Progress, Shard, grade as grade_answers, merge, run};
 pub use task::{DataFile, Format, Group, Kind, Role, Task};

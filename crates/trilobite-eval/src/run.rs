@@ -1,7 +1,7 @@
 //! A task's run over a model: item by item into a file, so that it can be broken off.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::generation::{self, Prompt};
 use crate::grade::{self, Judge};
 use crate::metrics::Metric;
 use crate::rolling::{self, Page};
-use crate::task::{Kind, Task};
+use crate::task::{Grader, Kind, Task};
 
 /// Where a run reads and writes.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub struct Place<'a> {
     pub data: &'a Path,
     /// Whether data are taken whatever their hash.
     pub any_data: bool,
+    /// Whether code that a model writes may be run, in a sandbox.
+    pub untrusted_code: bool,
     /// The folder of the results: `NAME.jsonl` and `NAME.settings.json` for each task.
     pub output: &'a Path,
 }
@@ -89,6 +91,9 @@ impl Items {
             }
             Kind::Rolling {} => Items::Rolling(rolling::pages(task, place.data, place.any_data)?),
             Kind::Generation(generation) => {
+                if generation.grader == Grader::HumanevalPlus && !place.untrusted_code {
+                    return Err(Error::Untrusted { task: task.name.clone() });
+                }
                 let prompts = generation::prompts(task, generation, place.data, place.any_data)?;
                 Items::Generation(prompts, grade::judge(generation.grader)?)
             }
@@ -201,6 +206,49 @@ pub fn run(
     Ok(Outcome { n: lines.len(), metrics: metrics(task, &path, &lines)?, items: path })
 }
 
+/// Grades answers that were given elsewhere: a file of lines `{"id", "output"}`.
+///
+/// # Errors
+/// The task is not graded, data or answers cannot be read, or an answer has an unknown id.
+pub fn grade(task: &Task, place: Place<'_>, answers: &Path) -> Result<Outcome> {
+    let Items::Generation(prompts, judge) = Items::read(task, place)? else {
+        let message = "its answers are not graded, there is nothing to compare".to_owned();
+        return Err(Error::Definition { task: task.name.clone(), message });
+    };
+    let text = std::fs::read_to_string(answers).map_err(Error::io(answers))?;
+    let fault = |line: usize, message: String| Error::Record {
+        path: answers.to_owned(),
+        line: line + 1,
+        message,
+    };
+    let mut lines = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let answer: Answer =
+            serde_json::from_str(line).map_err(|error| fault(number, error.to_string()))?;
+        let prompt = prompts.iter().find(|prompt| prompt.id == answer.id);
+        let prompt = prompt.ok_or_else(|| fault(number, format!("no item {:?}", answer.id)))?;
+        let value = json!(generation::graded(judge.as_ref(), prompt, answer.output)?);
+        lines.push(Line { number, id: answer.id, value });
+    }
+    finish(task, place.output, &lines)
+}
+
+/// An answer that was given elsewhere.
+#[derive(serde::Deserialize)]
+struct Answer {
+    id: String,
+    output: String,
+}
+
+/// Writes all lines of a task's results and measures them.
+fn finish(task: &Task, output: &Path, lines: &[Line]) -> Result<Outcome> {
+    std::fs::create_dir_all(output).map_err(Error::io(output))?;
+    let items = output.join(format!("{}.jsonl", task.name));
+    let text: String = lines.iter().map(|line| format!("{}\n", line.value)).collect();
+    std::fs::write(&items, text).map_err(Error::io(&items))?;
+    Ok(Outcome { n: lines.len(), metrics: metrics(task, &items, lines)?, items })
+}
+
 /// Puts the results of a task's parts together.
 ///
 /// # Errors
@@ -208,7 +256,6 @@ pub fn run(
 /// with different results.
 pub fn merge(task: &Task, parts: &[PathBuf], output: &Path) -> Result<Outcome> {
     std::fs::create_dir_all(output).map_err(Error::io(output))?;
-    let target = output.join(format!("{}.jsonl", task.name));
     let mut all: BTreeMap<String, Line> = BTreeMap::new();
     for part in parts {
         let settings = part.join(format!("{}.settings.json", task.name));
@@ -227,12 +274,7 @@ pub fn merge(task: &Task, parts: &[PathBuf], output: &Path) -> Result<Outcome> {
             all.insert(line.id.clone(), line);
         }
     }
-    let lines: Vec<Line> = all.into_values().collect();
-    let mut file = File::create(&target).map_err(Error::io(&target))?;
-    for line in &lines {
-        writeln!(file, "{}", line.value).map_err(Error::io(&target))?;
-    }
-    Ok(Outcome { n: lines.len(), metrics: metrics(task, &target, &lines)?, items: target })
+    finish(task, output, &all.into_values().collect::<Vec<_>>())
 }
 
 /// What the results of a run depend on.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 
 /// The definitions in `tasks/`, by name.
-const TASKS: [(&str, &str); 16] = {
+const TASKS: [(&str, &str); 17] = {
     macro_rules! task {
         ($name:literal) => {
             ($name, include_str!(concat!("../tasks/", $name, ".toml")))
@@ -30,6 +30,7 @@ const TASKS: [(&str, &str); 16] = {
         task!("gsm8k"),
         task!("ifeval"),
         task!("math500"),
+        task!("humaneval_plus"),
     ]
 };
 
@@ -163,9 +164,21 @@ pub struct Generation {
     /// Template of the answer to an example.
     #[serde(default)]
     pub target: String,
+    /// Template of the prompt for a model without a chat template; the question without it.
+    #[serde(default)]
+    pub plain: Option<String>,
+    /// The beginning of the answer in a chat.
+    #[serde(default)]
+    pub begun: String,
     /// Texts that end the answer.
     #[serde(default)]
     pub stop: Vec<String>,
+    /// Further ones in a chat.
+    #[serde(default)]
+    pub chat_stop: Vec<String>,
+    /// Further ones without a chat template.
+    #[serde(default)]
+    pub plain_stop: Vec<String>,
     /// Most tokens of an answer.
     pub max_tokens: usize,
     /// How an answer is judged.
@@ -184,6 +197,8 @@ pub enum Grader {
     Ifeval,
     /// The final answer of a solution.
     Math,
+    /// Python, run against tests in a sandbox.
+    HumanevalPlus,
 }
 
 /// Templates and expressions (Jinja) over a record's fields, the record itself as `this`, its number

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use trilobite_eval::{Engine, Outcome, Place, Task};
 
@@ -18,23 +18,32 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     let folder = args.output.clone().unwrap_or_else(|| default_output(args));
     let mut report = Map::new();
     let mut outcomes = Vec::new();
-    if args.merge.is_empty() {
+    let place = |data| Place {
+        data,
+        any_data: args.any_data,
+        untrusted_code: args.run_untrusted_code,
+        output: &folder,
+    };
+    if !args.merge.is_empty() {
+        for task in &tasks {
+            outcomes.push(trilobite_eval::merge(task, &args.merge, &folder)?);
+        }
+    } else if let Some(answers) = &args.answers {
+        let [task] = &tasks[..] else { bail!("--answers belongs to one task") };
+        let data = args.data.as_deref().context("--data is missing")?;
+        outcomes.push(trilobite_eval::grade_answers(task, place(data), answers)?);
+    } else {
         interrupt::listen()?;
         let model = model::load(&args.model)?;
         let session = model::session(&model, &args.compute, args.ctx)?;
         let mut engine = Engine::new(session, !args.no_bos, !args.no_chat, args.turns);
         let data = args.data.as_deref().context("--data is missing")?;
-        let place = Place { data, any_data: args.any_data, output: &folder };
         for task in &tasks {
-            outcomes.push(one(&mut engine, task, place, args, global)?);
+            outcomes.push(one(&mut engine, task, place(data), args, global)?);
         }
         report.insert("model".into(), model::name(&args.model).into());
         report.insert("model_sha256".into(), engine.model_sha256().into());
         report.insert("settings".into(), json!(engine.settings()));
-    } else {
-        for task in &tasks {
-            outcomes.push(trilobite_eval::merge(task, &args.merge, &folder)?);
-        }
     }
     if args.json {
         report.insert("engine".into(), concat!("trilobite ", env!("CARGO_PKG_VERSION")).into());

@@ -1,10 +1,12 @@
 //! Graders: what counts as a right answer.
 
+mod code;
 mod gsm8k;
 mod ifeval;
 mod math;
 mod triviaqa;
 
+pub use code::{Confinement, confine_and_run, confinement};
 pub(crate) use triviaqa::question as triviaqa_question;
 
 use crate::data::Record;
@@ -23,6 +25,7 @@ pub(crate) fn judge(grader: Grader) -> Result<Box<dyn Judge>> {
     Ok(match grader {
         Grader::Triviaqa => Box::new(triviaqa::TriviaQa),
         Grader::Gsm8k => Box::new(gsm8k::Gsm8k::new()?),
+        Grader::HumanevalPlus => Box::new(code::HumanEvalPlus::new()?),
         Grader::Math => Box::new(math::Math::new()?),
         Grader::Ifeval => Box::new(ifeval::IfEval::new()?),
     })
