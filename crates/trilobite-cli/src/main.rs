@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => commands::convert::run(&args, &cli.global),
         Command::Inspect(args) => commands::inspect::run(&args, &cli.global),
         Command::Logits(args) => commands::logits::run(&args, &cli.global),
-        Command::Tokenize(args) => commands::tokenize::run(&args),
+        Command::Tokenize(args) => commands::tokenize::run(&args, &cli.global),
         Command::Score(args) => commands::score::run(&args, &cli.global),
         Command::Perplexity(args) => commands::perplexity::run(&args, &cli.global),
         Command::Bench(args) => commands::bench::run(&args, &cli.global),

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
 use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
-use trilobite_format::{Gguf, ternary};
+use trilobite_format::{Gguf, Metadata, ternary};
 use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
 
 use crate::args;
@@ -48,9 +48,23 @@ pub(crate) fn name(args: &args::Model) -> String {
     args.model.as_ref().map_or_else(|| BUILT_IN_NAME.into(), |path| path.display().to_string())
 }
 
+/// The tokenizer of a model. What it rests on beyond what the file says is told once.
+pub(crate) fn tokenizer<'a>(model: &'a Model, global: &args::Global) -> Result<&'a Tokenizer> {
+    static TOLD: Once = Once::new();
+    let tokenizer = model.tokenizer()?;
+    TOLD.call_once(|| tell_assumption(tokenizer, global));
+    Ok(tokenizer)
+}
+
+fn tell_assumption(tokenizer: &Tokenizer, global: &args::Global) {
+    if let Some(assumption) = tokenizer.assumption().filter(|_| !global.quiet) {
+        eprintln!("{assumption}");
+    }
+}
+
 /// The tokenizer of a model file, a checkpoint folder or a lone tokenizer.json; nothing else of
 /// the model is needed.
-pub(crate) fn load_tokenizer(path: Option<&Path>) -> Result<Tokenizer> {
+pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Result<Tokenizer> {
     let Some(path) = path else {
         let json = BUILT_IN.iter().find(|(name, _)| *name == "tokenizer.json");
         let (_, json) = json.context("the built-in model has no tokenizer")?;
@@ -63,9 +77,11 @@ pub(crate) fn load_tokenizer(path: Option<&Path>) -> Result<Tokenizer> {
             return Ok(Tokenizer::from_json(&bytes)?);
         }
         let map = trilobite_runtime::map(path)?;
-        Ok(Tokenizer::from_metadata(Gguf::parse(&map)?.metadata())?)
+        Ok(Tokenizer::from_metadata(&Metadata::parse(&map)?)?)
     };
-    read().with_context(|| path.display().to_string())
+    let tokenizer = read().with_context(|| path.display().to_string())?;
+    tell_assumption(&tokenizer, global);
+    Ok(tokenizer)
 }
 
 fn built_in() -> Result<Checkpoint> {

@@ -44,12 +44,17 @@ impl TensorInfo {
     }
 }
 
-impl Gguf {
-    /// Reads and validates the header of a whole file.
-    ///
-    /// # Errors
-    /// Every deviation from the format is an error; see [`Error`].
-    pub fn parse(file: &[u8]) -> Result<Gguf, Error> {
+/// The beginning of a file, up to its metadata.
+struct Head<'a> {
+    /// Where the tensors are described.
+    cursor: Cursor<'a>,
+    version: u32,
+    tensor_count: usize,
+    metadata: Metadata,
+}
+
+impl<'a> Head<'a> {
+    fn parse(file: &'a [u8]) -> Result<Self, Error> {
         let magic = file.get(..MAGIC.len()).unwrap_or(file);
         if magic != MAGIC {
             return Err(Error::Magic { found: magic.to_vec() });
@@ -75,6 +80,28 @@ impl Gguf {
             }
             metadata.insert(key, value);
         }
+        Ok(Self { cursor, version, tensor_count, metadata })
+    }
+}
+
+impl Metadata {
+    /// Reads and validates the metadata at the beginning of a file; what follows them may be
+    /// anything, or missing.
+    ///
+    /// # Errors
+    /// Every deviation from the format is an error; see [`Error`].
+    pub fn parse(file: &[u8]) -> Result<Metadata, Error> {
+        Ok(Head::parse(file)?.metadata)
+    }
+}
+
+impl Gguf {
+    /// Reads and validates the header of a whole file.
+    ///
+    /// # Errors
+    /// Every deviation from the format is an error; see [`Error`].
+    pub fn parse(file: &[u8]) -> Result<Gguf, Error> {
+        let Head { mut cursor, version, tensor_count, metadata } = Head::parse(file)?;
         let alignment = alignment(&metadata)?;
 
         let mut headers = Vec::with_capacity(tensor_count);

@@ -94,7 +94,9 @@ impl Model {
         }
         let tokenizer = Tokenizer::from_metadata(self.metadata())?;
         if let Some(id) = tokenizer.max_id().filter(|&id| id as usize >= self.config.vocab) {
-            return Err(Error::TokenId { id, vocab: self.config.vocab });
+            let rows = self.config.vocab;
+            let fault = format!("token {id} has no row in the embedding, which has {rows}");
+            return Err(Error::Tokenizer(fault));
         }
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use trilobite_format::TensorInfo;
 use trilobite_kernels::Kernels;
-use trilobite_runtime::{Model, end_ids};
+use trilobite_runtime::{Error, Model, end_ids};
 
 use crate::args::{Global, Inspect};
 use crate::{model, output};
@@ -44,7 +44,11 @@ fn hash(bytes: &[u8]) -> String {
 }
 
 fn tokenizer(model: &Model) -> Result<Value> {
-    let Ok(tokenizer) = model.tokenizer() else { return Ok(Value::Null) };
+    let tokenizer = match model.tokenizer() {
+        Ok(tokenizer) => tokenizer,
+        Err(Error::NoTokenizer) => return Ok(Value::Null),
+        Err(error) => return Ok(json!({"error": error.to_string()})),
+    };
     let metadata = model.metadata();
     let ends = end_ids(metadata, Some(tokenizer))?;
     Ok(json!({
@@ -107,6 +111,9 @@ fn text(model: &Model, name: &str, verbose: bool) -> Result<String> {
     line("bits per weight", format!("{:.3}", bits_per_weight(model)));
     match tokenizer(model)? {
         Value::Null => line("tokenizer", "none".into()),
+        tokenizer if tokenizer["error"].is_string() => {
+            line("tokenizer", format!("not usable: {}", tokenizer["error"]));
+        }
         tokenizer => {
             line("tokenizer", format!("{} tokens", tokenizer["tokens"]));
             line("ends at", tokenizer["end_token_ids"].to_string());

@@ -16,7 +16,7 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
     let model = model::load(&args.model)?;
     let text =
         std::fs::read_to_string(&args.file).with_context(|| args.file.display().to_string())?;
-    let tokenizer = model.tokenizer()?;
+    let tokenizer = model::tokenizer(&model, global)?;
     let bos = tokenizer.encode("", true, false)?;
     let tokens = tokenizer.encode(&text, false, false)?;
     let context = args.ctx.unwrap_or_else(|| model.config().context.min(DEFAULT_WINDOW));

@@ -106,13 +106,11 @@ impl Generator {
     fn new(model: &Arc<Model>, args: &Run, global: &Global) -> Result<Self> {
         let talk = !global.quiet;
         // Literal tokens in, ids out: runs without a tokenizer.
-        let tokenizer =
-            if args.tokens.is_some() && args.ids { None } else { Some(model.tokenizer()?) };
-        if let Some(assumption) = tokenizer.and_then(Tokenizer::assumption)
-            && talk
-        {
-            eprintln!("{assumption}");
-        }
+        let tokenizer = if args.tokens.is_some() && args.ids {
+            None
+        } else {
+            Some(model::tokenizer(model, global)?)
+        };
         let end_ids =
             if args.ignore_eos { Vec::new() } else { end_ids(model.metadata(), tokenizer)? };
         let sampling = sampling(model, args)?;

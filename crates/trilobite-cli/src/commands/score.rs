@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
             if line.trim().is_empty() {
                 continue;
             }
-            let scored = score(&model, &mut scorer, line, !args.no_bos)
+            let scored = score(&model, &mut scorer, line, args, global)
                 .with_context(|| format!("{source} line {}", index + 1))?;
             writeln!(out, "{scored}")?;
         }
@@ -42,7 +42,13 @@ pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn score(model: &Model, scorer: &mut Scorer, line: &str, bos: bool) -> Result<Value> {
+fn score(
+    model: &Model,
+    scorer: &mut Scorer,
+    line: &str,
+    args: &Score,
+    global: &Global,
+) -> Result<Value> {
     let mut item: Map<String, Value> = serde_json::from_str(line)?;
     let (request, bytes) =
         if item.contains_key("context_ids") || item.contains_key("continuation_ids") {
@@ -56,7 +62,9 @@ fn score(model: &Model, scorer: &mut Scorer, line: &str, bos: bool) -> Result<Va
         } else {
             let (context, continuation) = (text(&item, "context")?, text(&item, "continuation")?);
             let bytes = Some(continuation.len());
-            (Request::encode(model, context, continuation, bos)?, bytes)
+            // Says what the tokenizer rests on.
+            model::tokenizer(model, global)?;
+            (Request::encode(model, context, continuation, !args.no_bos)?, bytes)
         };
     let score = scorer.score(&request)?;
     item.insert("logprob".into(), score.logprob.into());

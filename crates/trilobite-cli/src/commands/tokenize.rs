@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::args::Tokenize;
+use crate::args::{Global, Tokenize};
 use crate::{model, output};
 
-pub(crate) fn run(args: &Tokenize) -> Result<ExitCode> {
-    let tokenizer = model::load_tokenizer(args.model.as_deref())?;
+pub(crate) fn run(args: &Tokenize, global: &Global) -> Result<ExitCode> {
+    let tokenizer = model::load_tokenizer(args.model.as_deref(), global)?;
     if let Some(ids) = &args.decode {
         output::print(&format!("{}\n", tokenizer.decode(ids, !args.no_special)?))?;
         return Ok(ExitCode::SUCCESS);

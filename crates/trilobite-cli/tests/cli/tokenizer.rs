@@ -14,6 +14,8 @@ struct Case {
     text: String,
     ids_with_special: Vec<u32>,
     ids: Vec<u32>,
+    /// With names of special tokens as text.
+    ids_as_text: Option<Vec<u32>>,
     decode_ids_skip_special: String,
     decode_ids_keep_special: String,
 }
@@ -36,17 +38,28 @@ fn token_ids_and_text_agree_with_the_reference() {
 
 #[test]
 fn tokenizers_without_a_model_agree_with_the_reference() {
+    assert!(check_all("tokenizers", "tokenizer.json") >= 3);
+}
+
+#[test]
+fn vocabularies_of_gguf_files_agree_with_the_reference() {
+    assert!(check_all("vocabularies", "vocabulary.gguf") >= 7);
+}
+
+/// Checks `file` in every folder of `parent`; returns how many.
+fn check_all(parent: &str, file: &str) -> usize {
     let mut checked = 0;
     for root in roots() {
-        let Ok(folders) = std::fs::read_dir(root.join("tokenizers")) else { continue };
+        let Ok(folders) = std::fs::read_dir(root.join(parent)) else { continue };
         for entry in folders {
             let fixture = Fixture { folder: entry.unwrap().path() };
-            let model = fixture.folder.join("tokenizer.json");
-            cases(&fixture).and_then(|cases| check(&model, &cases)).unwrap();
+            let model = fixture.folder.join(file);
+            let checks = cases(&fixture).and_then(|cases| check(&model, &cases));
+            checks.with_context(|| model.display().to_string()).unwrap();
             checked += 1;
         }
     }
-    assert!(checked >= 3);
+    checked
 }
 
 /// The cases of a folder; a process cannot be given a text with a NUL as an argument.
@@ -58,11 +71,16 @@ fn cases(fixture: &Fixture) -> Result<Vec<Case>> {
 
 fn check(model: &Path, cases: &[Case]) -> Result<()> {
     let texts: Vec<&str> = cases.iter().map(|case| case.text.as_str()).collect();
-    for (flag, expected) in [
-        (None, cases.iter().map(|case| &case.ids_with_special).collect::<Vec<_>>()),
-        (Some("--no-special"), cases.iter().map(|case| &case.ids).collect()),
+    const PARSE: &str = "--parse-special";
+    let all = |ids: fn(&Case) -> Option<&Vec<u32>>| cases.iter().map(ids).collect();
+    for (flags, expected) in [
+        (&[PARSE][..], all(|case| Some(&case.ids_with_special))),
+        (&[PARSE, "--no-special"], all(|case| Some(&case.ids))),
+        (&["--no-special"], all(|case| case.ids_as_text.as_ref())),
     ] {
-        let lines = encode(model, &texts, flag)?;
+        let expected: Option<Vec<&Vec<u32>>> = expected;
+        let Some(expected) = expected else { continue };
+        let lines = encode(model, &texts, flags)?;
         ensure!(lines.len() == cases.len(), "{} lines for {} texts", lines.len(), cases.len());
         for ((text, found), expected) in texts.iter().zip(&lines).zip(expected) {
             ensure!(*found == comma_separated(expected), "{text:?}: {found}, not {expected:?}");
@@ -80,9 +98,9 @@ fn check(model: &Path, cases: &[Case]) -> Result<()> {
     Ok(())
 }
 
-fn encode(model: &Path, texts: &[&str], flag: Option<&str>) -> Result<Vec<String>> {
+fn encode(model: &Path, texts: &[&str], flags: &[&str]) -> Result<Vec<String>> {
     let prompts = texts.iter().map(|text| format!("--prompt={text}"));
-    let out = stdout(command(["tokenize", "--parse-special"]).args(prompts).args(flag).arg(model))?;
+    let out = stdout(command(["tokenize"]).args(prompts).args(flags).arg(model))?;
     Ok(out.lines().map(str::to_owned).collect())
 }
 

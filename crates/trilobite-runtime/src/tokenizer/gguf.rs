@@ -1,0 +1,267 @@
+//! Tokenizers from the `tokenizer.ggml` arrays of a GGUF file.
+
+use serde_json::json;
+use tokenizers::decoders::DecoderWrapper;
+use tokenizers::decoders::byte_fallback::ByteFallback;
+use tokenizers::decoders::byte_level::ByteLevel;
+use tokenizers::decoders::fuse::Fuse;
+use tokenizers::decoders::strip::Strip;
+use tokenizers::normalizers::{self, NFC, NormalizerWrapper, Prepend, Replace};
+use tokenizers::processors::PostProcessorWrapper;
+use tokenizers::{AddedToken, TokenizerBuilder};
+use trilobite_format::Metadata;
+
+use super::model::Model;
+use super::ranked::{BadMerge, Ranked, Settings};
+use super::scored::Scored;
+use super::split::{DEFAULT, LLAMA_BPE, PreTokenizer};
+use super::vocabulary::Vocabulary;
+use super::{Inner, error};
+use crate::error::{Error, Result};
+
+const MODEL: &str = "tokenizer.ggml.model";
+const PRE: &str = "tokenizer.ggml.pre";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const SCORES: &str = "tokenizer.ggml.scores";
+const MERGES: &str = "tokenizer.ggml.merges";
+
+/// Values of `tokenizer.ggml.token_type`.
+mod kind {
+    pub(super) const NORMAL: i32 = 1;
+    pub(super) const UNKNOWN: i32 = 2;
+    pub(super) const CONTROL: i32 = 3;
+    pub(super) const USER_DEFINED: i32 = 4;
+    pub(super) const UNUSED: i32 = 5;
+}
+
+/// Special tokens of Llama 3's vocabulary, which BitNet b1.58 2B4T has too. The GGUF file
+/// published of the latter does not say how it splits words.
+const LLAMA_3_MARKS: [&str; 2] = ["<|begin_of_text|>", "<|eot_id|>"];
+
+/// How SentencePiece writes a blank.
+const BLANK: &str = "\u{2581}";
+
+/// The tokenizer, and what had to be assumed to build it.
+pub(super) fn read(metadata: &Metadata) -> Result<(Inner, Option<String>)> {
+    let arrays = Arrays::read(metadata)?;
+    match metadata.str(MODEL)? {
+        Some("gpt2") => byte_level(&arrays),
+        Some("llama") => Ok((sentence_piece(&arrays)?, None)),
+        Some(other) => {
+            Err(bad(MODEL, "gpt2 (byte-level BPE) or llama (SentencePiece)", format!("{other:?}")))
+        }
+        None => Err(Error::MissingKey(MODEL.to_owned())),
+    }
+}
+
+fn bad(key: &str, expected: impl Into<String>, found: impl Into<String>) -> Error {
+    Error::BadValue { key: key.to_owned(), expected: expected.into(), found: found.into() }
+}
+
+/// What both kinds of vocabulary have.
+struct Arrays<'a> {
+    metadata: &'a Metadata,
+    tokens: &'a [String],
+    types: Vec<i32>,
+}
+
+impl<'a> Arrays<'a> {
+    fn read(metadata: &'a Metadata) -> Result<Self> {
+        let missing = || Error::MissingKey(TOKENS.to_owned());
+        let tokens = metadata.strings(TOKENS)?.ok_or_else(missing)?;
+        if tokens.is_empty() {
+            return Err(bad(TOKENS, "at least one token", "empty"));
+        }
+        let types = metadata.i32s(TYPES)?.unwrap_or_else(|| vec![kind::NORMAL; tokens.len()]);
+        let arrays = Self { metadata, tokens, types };
+        arrays.same_length(TYPES, arrays.types.len())?;
+        Ok(arrays)
+    }
+
+    /// Every array describes every token.
+    fn same_length(&self, key: &str, found: usize) -> Result<()> {
+        if found == self.tokens.len() {
+            return Ok(());
+        }
+        let expected = format!("an entry for each of the {} tokens", self.tokens.len());
+        Err(bad(key, expected, format!("{found} entries")))
+    }
+
+    /// The vocabulary.
+    fn vocabulary(&self) -> Vocabulary {
+        let mut vocabulary = Vocabulary::with_capacity(self.tokens.len());
+        for (token, &kind) in self.tokens.iter().zip(&self.types) {
+            // Fillers of ids that nothing has trained.
+            if kind == kind::UNUSED {
+                vocabulary.push_silent(token)
+            } else {
+                vocabulary.push(token)
+            }
+        }
+        vocabulary
+    }
+
+    /// An id under a key, which must be that of a token.
+    fn id(&self, name: &str) -> Result<Option<u32>> {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        match self.metadata.u32(&key)? {
+            Some(id) if id as usize >= self.tokens.len() => {
+                let expected = format!("an id of the {} tokens", self.tokens.len());
+                Err(bad(&key, expected, id.to_string()))
+            }
+            id => Ok(id),
+        }
+    }
+
+    /// What is added around every text. Files may leave the ids to the kind of the vocabulary.
+    fn surroundings(
+        &self,
+        add_bos: bool,
+        bos: Option<u32>,
+        eos: Option<u32>,
+    ) -> Result<Option<PostProcessorWrapper>> {
+        let mut template = vec![json!({"Sequence": {"id": "A", "type_id": 0}})];
+        let mut special = serde_json::Map::new();
+        let wanted = [
+            ("bos", add_bos, self.id("bos")?.or(bos), 0),
+            ("eos", false, self.id("eos")?.or(eos), usize::MAX),
+        ];
+        for (name, default, id, at) in wanted {
+            let add = self.metadata.bool(&format!("tokenizer.ggml.add_{name}_token"))?;
+            let Some((id, token)) = id.and_then(|id| Some((id, self.tokens.get(id as usize)?)))
+            else {
+                continue;
+            };
+            if add.unwrap_or(default) {
+                let piece = json!({"SpecialToken": {"id": name, "type_id": 0}});
+                template.insert(at.min(template.len()), piece);
+                special
+                    .insert(name.to_owned(), json!({"id": name, "ids": [id], "tokens": [token]}));
+            }
+        }
+        if special.is_empty() {
+            return Ok(None);
+        }
+        let pair = [&template[..], &template[..]].concat();
+        let processor = json!({"type": "TemplateProcessing", "single": template, "pair": pair,
+            "special_tokens": special});
+        Ok(Some(serde_json::from_value(processor).map_err(|source| error(source.into()))?))
+    }
+
+    /// The tokens that are recognised by their name before anything else: control tokens where
+    /// special tokens are wanted, those that a user defined always, in the text as it is or as the
+    /// normalizer makes it.
+    fn added(&self, normalized: bool) -> impl Iterator<Item = AddedToken> {
+        self.tokens.iter().zip(&self.types).filter_map(move |(token, &kind)| {
+            let special = match kind {
+                kind::CONTROL | kind::UNKNOWN => true,
+                kind::USER_DEFINED => false,
+                _ => return None,
+            };
+            Some(AddedToken::from(token.clone(), special).normalized(normalized && !special))
+        })
+    }
+}
+
+/// GPT-2's kind: words, bytes written as characters, a list of merges.
+fn byte_level(arrays: &Arrays<'_>) -> Result<(Inner, Option<String>)> {
+    let vocabulary = arrays.vocabulary();
+    let (pre, assumption) = pre_tokenizer(arrays.metadata, &vocabulary)?;
+    let merges = arrays.metadata.strings(MERGES)?;
+    let merges = merges.ok_or_else(|| Error::MissingKey(MERGES.to_owned()))?;
+    let mut pairs = Vec::with_capacity(merges.len());
+    for (rank, merge) in merges.iter().enumerate() {
+        // A blank can be the first character of a token, never a later one.
+        let middle = merge.char_indices().skip(1).find(|&(_, c)| c == ' ').map(|(at, _)| at);
+        let pair = middle.and_then(|at| Some((merge.get(..at)?, merge.get(at + 1..)?)));
+        pairs.push(pair.ok_or_else(|| {
+            bad(MERGES, "two tokens and a blank in each", format!("{merge:?} (number {rank})"))
+        })?);
+    }
+    let settings = Settings { ignore_merges: pre.ignore_merges, ..Settings::default() };
+    let model = Ranked::new(vocabulary, pairs.into_iter(), settings);
+    let model = model.map_err(|BadMerge { rank, text }| {
+        let merge = merges.get(rank).map_or("", String::as_str);
+        let found = format!("{merge:?} (number {rank}), where {text:?} is no token");
+        bad(MERGES, "pairs of tokens that make a token", found)
+    })?;
+    let processor = arrays.surroundings(pre.add_bos, None, None)?;
+    let mut tokenizer = TokenizerBuilder::new()
+        .with_model(Model::Ranked(model))
+        .with_normalizer(pre.compose.then_some(NormalizerWrapper::NFC(NFC)))
+        .with_pre_tokenizer(Some(pre.build()?))
+        .with_post_processor(processor)
+        .with_decoder(Some(DecoderWrapper::ByteLevel(ByteLevel::new(true, true, true))))
+        .build()
+        .map_err(error)?;
+    tokenizer.add_tokens(arrays.added(false)).map_err(error)?;
+    Ok((tokenizer, assumption))
+}
+
+/// The way to split words that the file names, or the likeliest one.
+fn pre_tokenizer(
+    metadata: &Metadata,
+    vocabulary: &Vocabulary,
+) -> Result<(&'static PreTokenizer, Option<String>)> {
+    let name = metadata.str(PRE)?;
+    if let Some(pre) = name.and_then(PreTokenizer::named) {
+        return Ok((pre, None));
+    }
+    let llama_3 = LLAMA_3_MARKS.iter().any(|mark| vocabulary.id(mark).is_some());
+    let pre = if llama_3 { &LLAMA_BPE } else { &DEFAULT };
+    let fault = match name {
+        None => format!("{PRE} is missing"),
+        Some(name) => format!("{PRE} is {name:?}, which is not known"),
+    };
+    Ok((pre, Some(format!("{fault}: assuming {}, token ids may differ", pre.name()))))
+}
+
+/// Llama 2's and Gemma's kind: no words, blanks written as U+2581, scores in place of merges, bytes
+/// for what is not in the vocabulary.
+fn sentence_piece(arrays: &Arrays<'_>) -> Result<Inner> {
+    let scores = arrays.metadata.f32s(SCORES)?;
+    let scores = scores.ok_or_else(|| Error::MissingKey(SCORES.to_owned()))?;
+    arrays.same_length(SCORES, scores.len())?;
+    if let Some(id) = scores.iter().position(|score| score.is_nan()) {
+        return Err(bad(SCORES, "numbers", format!("NaN for token {id}")));
+    }
+    let of_type = |wanted: i32| arrays.types.iter().position(|&kind| kind == wanted);
+    let unknown = arrays.id("unknown")?.or(of_type(kind::UNKNOWN).map(|id| id as u32));
+    let spells = |kind: &i32| !matches!(*kind, kind::CONTROL | kind::UNKNOWN);
+    let pieces = arrays.types.iter().map(spells);
+    let model = Scored::new(arrays.vocabulary(), scores, pieces, unknown);
+    if let Some(byte) = model.unspellable() {
+        let expected = "a token for every byte, or an unknown token";
+        return Err(bad(TOKENS, expected, format!("no <0x{byte:02X}> and no unknown token")));
+    }
+    let blank = Replace::new(" ", BLANK).map_err(error)?;
+    let mut normalizer = vec![NormalizerWrapper::Replace(blank)];
+    let text = Replace::new(BLANK, " ").map_err(error)?;
+    let mut decoder = vec![
+        DecoderWrapper::Replace(text),
+        DecoderWrapper::ByteFallback(ByteFallback::new()),
+        DecoderWrapper::Fuse(Fuse::new()),
+    ];
+    // Every text, and every stretch between special tokens, begins with a blank as words do.
+    let prefix = arrays.metadata.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    if prefix {
+        normalizer.insert(0, NormalizerWrapper::Prepend(Prepend::new(BLANK.to_owned())));
+        decoder.push(DecoderWrapper::Strip(Strip::new(' ', 1, 0)));
+    }
+    let normalizer = normalizers::Sequence::new(normalizer);
+    let decoder = tokenizers::decoders::sequence::Sequence::new(decoder);
+    let processor = arrays.surroundings(true, Some(1), Some(2))?;
+    let mut tokenizer = TokenizerBuilder::new()
+        .with_model(Model::Scored(model))
+        .with_normalizer(Some(NormalizerWrapper::Sequence(normalizer)))
+        .with_pre_tokenizer(None)
+        .with_post_processor(processor)
+        .with_decoder(Some(DecoderWrapper::Sequence(decoder)))
+        .build()
+        .map_err(error)?;
+    // Tokens such as two blanks are found where blanks have become U+2581. With a prefix that is
+    // not possible: the crate would give the tokens themselves the prefix too.
+    tokenizer.add_tokens(arrays.added(!prefix)).map_err(error)?;
+    Ok(tokenizer)
+}

@@ -1,0 +1,252 @@
+use trilobite_format::Metadata;
+
+use super::merge::{Symbol, merge};
+use super::scored::Scored;
+use super::vocabulary::Vocabulary;
+use super::*;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/golden");
+
+fn metadata(vocabulary: &str) -> Metadata {
+    let path = format!("{FIXTURES}/vocabularies/{vocabulary}/vocabulary.gguf");
+    Metadata::parse(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The metadata with one key changed, or removed.
+fn changed(vocabulary: &str, key: &str, value: Option<trilobite_format::Value>) -> Metadata {
+    let old = metadata(vocabulary);
+    let mut new = Metadata::new();
+    for (other, value) in old.iter().filter(|(other, _)| *other != key) {
+        new.insert(other, value.clone());
+    }
+    if let Some(value) = value {
+        new.insert(key, value);
+    }
+    new
+}
+
+/// Numbers that look random.
+fn random(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) as usize
+}
+
+/// Texts of a few characters each, so that there is much to merge, and of the cases' characters.
+fn texts(count: usize) -> Vec<String> {
+    const PARTS: [&str; 24] = [
+        "a", "aa", "the", " ", "  ", "   ", "\n", "e", "r", "t", "h", " river", "12", "3", "ß",
+        "é", "川", "子", "🦀", "<s>", "</s>", "\u{2581}", ",", "'s",
+    ];
+    let mut state = 1;
+    let text = |_| (0..random(&mut state) % 20).map(|_| PARTS[random(&mut state) % 24]).collect();
+    (0..count).map(text).collect()
+}
+
+#[test]
+fn our_byte_pair_encoding_is_the_crate_s() {
+    for name in ["gpt2", "llama2", "llama3"] {
+        let json = std::fs::read(format!("{FIXTURES}/tokenizers/{name}/tokenizer.json")).unwrap();
+        let ours = Tokenizer::from_json(&json).unwrap();
+        assert!(matches!(ours.inner.lock().unwrap().get_model(), Model::Ranked(_)));
+        let mut theirs = tokenizers::Tokenizer::from_bytes(&json).unwrap();
+        for text in texts(2000) {
+            for parse_special in [false, true] {
+                theirs.set_encode_special_tokens(!parse_special);
+                let expected = theirs.encode(text.as_str(), true).unwrap().get_ids().to_vec();
+                assert_eq!(ours.encode(&text, true, parse_special).unwrap(), expected, "{text:?}");
+                for keep in [false, true] {
+                    let expected = theirs.decode(&expected, !keep).unwrap();
+                    let ids = ours.encode(&text, true, parse_special).unwrap();
+                    assert_eq!(ours.decode(&ids, keep).unwrap(), expected, "{text:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn other_models_are_read_by_the_crate() {
+    let json = serde_json::json!({"version": "1.0", "added_tokens": [],
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]]}});
+    let tokenizer = Tokenizer::from_json(json.to_string().as_bytes()).unwrap();
+    assert_eq!(tokenizer.encode("aab", true, true).unwrap(), [1, 1, 0]);
+    assert_eq!(tokenizer.max_id(), Some(1));
+}
+
+/// The definition: look at all neighbours, join the best, begin again.
+fn joined_one_by_one(
+    symbols: &mut Vec<Symbol>,
+    join: impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>,
+) {
+    loop {
+        let pairs = symbols.windows(2).enumerate();
+        let best = pairs
+            .filter_map(|(at, pair)| Some((join(&pair[0], &pair[1])?, at)))
+            .min_by_key(|&((priority, _), at)| (priority, at));
+        let Some(((_, id), at)) = best else { return };
+        symbols[at] = Symbol { id, end: symbols[at + 1].end, ..symbols[at] };
+        symbols.remove(at + 1);
+    }
+}
+
+#[test]
+fn the_queue_joins_in_the_order_of_the_definition() {
+    let mut state = 7;
+    for round in 0..2000 {
+        let count = random(&mut state) % 24;
+        let kinds = 2 + random(&mut state) as u32 % 3;
+        let mut expected: Vec<Symbol> = (0..count)
+            .map(|at| Symbol { id: random(&mut state) as u32 % kinds, start: at, end: at + 1 })
+            .collect();
+        let mut found = expected.clone();
+        // Any function of the two ids will do; ties are common.
+        let salt = random(&mut state) as u32 | 1;
+        let join = |a: &Symbol, b: &Symbol| {
+            let hash = (a.id * 31 + b.id + 1).wrapping_mul(salt) >> 7;
+            (hash % 3 != 0 && a.id < 40 && b.id < 40).then_some((hash % 5, hash % 50))
+        };
+        joined_one_by_one(&mut expected, join);
+        merge(&mut found, join);
+        assert_eq!(found, expected, "round {round}");
+    }
+}
+
+#[test]
+fn equal_scores_join_from_the_left() {
+    let mut vocabulary = Vocabulary::default();
+    for token in ["a", "aa", "aaa", "b", "<c>", "<", "c", ">", "<c"] {
+        vocabulary.push(token);
+    }
+    let scores = [-9.0, -1.0, -1.0, -9.0, 0.0, -9.0, -9.0, -9.0, -1.0];
+    let pieces = (0..9).map(|id| id != 4);
+    let scored = Scored::new(vocabulary, &scores, pieces, Some(3));
+    let ids = |text: &str| scored.tokenize(text).iter().map(|token| token.id).collect::<Vec<_>>();
+    assert_eq!(ids("aaaaa"), [2, 1]);
+    // A control token is never made of text, and without byte tokens bytes are unknown.
+    assert_eq!(ids("<c>"), [8, 7]);
+    assert_eq!(ids("é"), [3, 3]);
+    assert_eq!(scored.unspellable(), None);
+}
+
+#[test]
+fn a_missing_or_unknown_pre_tokenizer_is_said() {
+    let said = |vocabulary, value| {
+        let metadata = changed(vocabulary, "tokenizer.ggml.pre", value);
+        let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+        tokenizer.assumption().unwrap_or_default().to_owned()
+    };
+    assert_eq!(said("llama-bpe", Some("llama-v3".into())), "");
+    let missing = said("llama-bpe", None);
+    assert!(missing.contains("tokenizer.ggml.pre is missing") && missing.contains("llama-bpe"));
+    let missing = said("gpt-2", None);
+    assert!(missing.contains("tokenizer.ggml.pre is missing") && missing.contains("default"));
+    let unknown = said("gpt-2", Some("no-such".into()));
+    assert!(unknown.contains("\"no-such\"") && unknown.contains("default"), "{unknown}");
+}
+
+#[test]
+fn every_known_pre_tokenizer_can_be_built() {
+    for name in [
+        "llama-bpe",
+        "default",
+        "qwen2",
+        "stablelm2",
+        "gpt-2",
+        "smollm",
+        "dbrx",
+        "gpt-4o",
+        "tekken",
+    ] {
+        let pre = split::PreTokenizer::named(name).unwrap();
+        pre.build().unwrap();
+        assert_eq!(pre.name(), name);
+    }
+}
+
+#[test]
+fn contradictions_are_one_error_that_names_the_key() {
+    let numbers = |count: usize| Some(vec![0f32; count].into());
+    for (vocabulary, key, value, words) in [
+        ("gpt-2", "model", Some("bert".into()), "\"bert\""),
+        ("gpt-2", "tokens", None, "missing"),
+        ("gpt-2", "tokens", Some(Vec::<String>::new().into()), "empty"),
+        ("gpt-2", "tokens", Some(7u32.into()), "u32"),
+        ("gpt-2", "token_type", Some(vec![1i32].into()), "1 entries, expected an entry for each"),
+        ("gpt-2", "token_type", Some("1".into()), "string"),
+        ("gpt-2", "merges", None, "missing"),
+        ("gpt-2", "merges", Some(vec!["ab".to_owned()].into()), "\"ab\""),
+        ("gpt-2", "merges", Some(vec!["a zq".to_owned()].into()), "\"zq\" is no token"),
+        ("gpt-2", "merges", Some(vec!["z q".to_owned()].into()), "\"zq\" is no token"),
+        ("gpt-2", "eos_token_id", Some(9999u32.into()), "9999"),
+        ("llama-bpe", "bos_token_id", Some(9999u32.into()), "9999"),
+        ("llama", "scores", None, "missing"),
+        ("llama", "scores", numbers(3), "3 entries"),
+        ("llama", "scores", Some(vec![f32::NAN; 641].into()), "NaN for token 0"),
+        ("llama", "add_space_prefix", Some(1u32.into()), "u32"),
+        ("llama", "unknown_token_id", Some((-1i32).into()), "-1"),
+    ] {
+        let key = format!("tokenizer.ggml.{key}");
+        let result = Tokenizer::from_metadata(&changed(vocabulary, &key, value));
+        let message = result.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(message.contains(&key) && message.contains(words), "{key}: {message:?}");
+    }
+}
+
+#[test]
+fn added_end_and_beginning_come_when_the_file_asks() {
+    let mut metadata = metadata("llama");
+    let ids = |metadata: &Metadata| {
+        let tokenizer = Tokenizer::from_metadata(metadata).unwrap();
+        tokenizer.encode("the", true, false).unwrap()
+    };
+    let plain = Tokenizer::from_metadata(&metadata).unwrap().encode("the", false, false).unwrap();
+    // SentencePiece vocabularies have BOS by themselves.
+    assert_eq!(ids(&metadata), [&[1], &plain[..]].concat());
+    metadata.insert("tokenizer.ggml.add_eos_token", true);
+    assert_eq!(ids(&metadata), [&[1], &plain[..], &[2]].concat());
+    metadata.insert("tokenizer.ggml.add_bos_token", false);
+    assert_eq!(ids(&metadata), [&plain[..], &[2]].concat());
+}
+
+#[test]
+fn end_ids_are_those_of_the_file_and_of_known_names() {
+    let mut metadata = metadata("gemma");
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    let end_of_turn = tokenizer.id("<end_of_turn>").unwrap();
+    assert_eq!(end_ids(&metadata, Some(&tokenizer)).unwrap(), [2, end_of_turn]);
+    metadata.insert("tokenizer.ggml.eot_token_id", 5u32);
+    metadata.insert("tokenizer.ggml.eom_token_id", 6u32);
+    assert_eq!(end_ids(&metadata, Some(&tokenizer)).unwrap(), [2, 5, 6, end_of_turn]);
+}
+
+/// What the reference library makes of a line.
+#[derive(serde::Deserialize)]
+struct Line {
+    text: String,
+    reference_ids: Vec<u32>,
+    reference_ids_text: Vec<u32>,
+}
+
+/// In `TRILOBITE_MODELS`: the real files, and in `ref` the ids of 2,000 lines of mixed text, by the
+/// `tokenizers` library for SmolLM2 and by `sentencepiece` for Gemma.
+#[test]
+fn vocabularies_of_real_models_agree_with_the_reference() {
+    let Ok(folder) = std::env::var("TRILOBITE_MODELS") else {
+        println!("skipped: TRILOBITE_MODELS names no folder of models");
+        return;
+    };
+    for (model, reference) in [("smollm2-135m", "smollm2"), ("gemma3-270m", "gemma3")] {
+        let map = crate::map(format!("{folder}/{model}.gguf").as_ref()).unwrap();
+        let tokenizer = Tokenizer::from_metadata(&Metadata::parse(&map).unwrap()).unwrap();
+        let lines = std::fs::read_to_string(format!("{folder}/ref/{reference}.tokens.jsonl"));
+        let lines = lines.unwrap();
+        assert!(lines.lines().count() >= 2000);
+        for line in lines.lines() {
+            let line: Line = serde_json::from_str(line).unwrap();
+            let ids = tokenizer.encode(&line.text, false, true).unwrap();
+            assert_eq!(ids, line.reference_ids, "{model}: {:?}", line.text);
+            let ids = tokenizer.encode(&line.text, false, false).unwrap();
+            assert_eq!(ids, line.reference_ids_text, "{model}: {:?}", line.text);
+        }
+    }
+}

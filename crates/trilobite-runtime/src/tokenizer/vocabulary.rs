@@ -1,0 +1,86 @@
+//! Token texts and ids, compactly.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+/// The texts of the ids 0, 1, 2, ... and the way back.
+///
+/// Large vocabularies are read at every start: all texts share one allocation, and the table holds
+/// ids instead of texts.
+#[derive(Default)]
+pub(super) struct Vocabulary {
+    text: String,
+    /// Where the text of each id ends; it begins where the one before it ends.
+    ends: Vec<usize>,
+    ids: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Vocabulary {
+    pub(super) fn with_capacity(tokens: usize) -> Self {
+        Self {
+            text: String::with_capacity(8 * tokens),
+            ends: Vec::with_capacity(tokens),
+            ids: HashTable::with_capacity(tokens),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    /// Gives the next id a text. Of several ids with the same text the last is the one that the
+    /// text stands for.
+    pub(super) fn push(&mut self, text: &str) {
+        let id = self.ends.len() as u32;
+        self.push_silent(text);
+        let Self { text: all, ends, ids, hasher } = self;
+        let entry = ids.entry(
+            hasher.hash_one(text),
+            |&other| slice(all, ends, other) == Some(text),
+            |&other| hasher.hash_one(slice(all, ends, other).unwrap_or_default()),
+        );
+        entry.and_modify(|other| *other = id).or_insert(id);
+    }
+
+    /// Gives the next id a text that does not stand for it.
+    pub(super) fn push_silent(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.ends.push(self.text.len());
+    }
+
+    /// Number of texts that stand for an id.
+    pub(super) fn texts(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Number of ids.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The text of an id.
+    pub(super) fn text(&self, id: u32) -> Option<&str> {
+        slice(&self.text, &self.ends, id)
+    }
+
+    /// The id of a text.
+    pub(super) fn id(&self, text: &str) -> Option<u32> {
+        self.ids.find(self.hasher.hash_one(text), |&id| self.text(id) == Some(text)).copied()
+    }
+
+    /// The ids of the tokens `<0x00>` to `<0xFF>`, which stand for single bytes.
+    pub(super) fn bytes(&self) -> Vec<Option<u32>> {
+        (0..=u8::MAX).map(|byte| self.id(&format!("<0x{byte:02X}>"))).collect()
+    }
+
+    /// Every text that stands for an id, with the id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.ids.iter().filter_map(|&id| Some((self.text(id)?, id)))
+    }
+}
+
+fn slice<'a>(text: &'a str, ends: &[usize], id: u32) -> Option<&'a str> {
+    let id = id as usize;
+    let end = *ends.get(id)?;
+    let start = id.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+    text.get(start..end)
+}
