@@ -124,8 +124,8 @@ def write(name, writer, tokenizer, differs):
             }
         )
     (folder / "golden").mkdir(exist_ok=True)
-    text = json.dumps(cases, ensure_ascii=False, indent=0)
-    (folder / "golden" / "tokenizer_cases.json").write_text(text + "\n", encoding="utf-8")
+    text = "[\n" + ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases) + "\n]\n"
+    (folder / "golden" / "tokenizer_cases.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

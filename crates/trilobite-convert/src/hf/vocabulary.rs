@@ -27,6 +27,8 @@ pub(crate) struct Ggml {
     types: Vec<i32>,
     merges: Vec<String>,
     scores: Vec<f32>,
+    /// Whether a text begins with a blank that is not in it.
+    prefix: bool,
 }
 
 /// Token types of llama.cpp.
@@ -141,6 +143,7 @@ fn ggml(
         types,
         merges,
         scores: if bytes { scores } else { Vec::new() },
+        prefix: adds_blank(tokenizer.value),
     })
 }
 
@@ -156,6 +159,7 @@ impl Ggml {
             metadata.insert("tokenizer.ggml.merges", self.merges.clone());
         } else {
             metadata.insert("tokenizer.ggml.scores", self.scores.clone());
+            metadata.insert("tokenizer.ggml.add_space_prefix", self.prefix);
         }
     }
 }
@@ -172,12 +176,32 @@ fn pre(tokenizer: &Value) -> &'static str {
         Some(LLAMA_3) => "llama-bpe",
         Some(QWEN_2) => "qwen2",
         Some(_) => "default",
+        // Digits one by one, then as below.
+        None if steps
+            .iter()
+            .any(|step| step.get("individual_digits") == Some(&Value::Bool(true))) =>
+        {
+            "smollm"
+        }
         // ByteLevel splits by GPT-2's expression unless it is told not to.
         None if steps.iter().any(|step| step.get("use_regex") == Some(&Value::Bool(true))) => {
             "gpt-2"
         }
         None => "default",
     }
+}
+
+/// Whether a tokenizer that writes blanks as U+2581 puts one before every text.
+fn adds_blank(tokenizer: &Value) -> bool {
+    let steps = |key: &str, list| tokenizer.get(key).map(|step| flatten(step, list));
+    let is = |step: &&Value, kind: &str| step.get("type").and_then(Value::as_str) == Some(kind);
+    let normalizers = steps("normalizer", "normalizers").unwrap_or_default();
+    let cuts = steps("pre_tokenizer", "pretokenizers").unwrap_or_default();
+    normalizers.iter().any(|step| is(step, "Prepend"))
+        || cuts.iter().filter(|step| is(step, "Metaspace")).any(|step| {
+            step.get("prepend_scheme").and_then(Value::as_str) != Some("never")
+                && step.get("add_prefix_space") != Some(&Value::Bool(false))
+        })
 }
 
 /// Whether the template of the post-processor begins with the token `bos`.

@@ -12,8 +12,8 @@ use super::vocabulary::Vocabulary;
 
 /// How the pieces of a text become tokens.
 pub(super) enum Model {
-    /// Byte-pair encoding by a list of merges. The crate has this too, but takes three times as
-    /// long to build it and four times the memory.
+    /// Byte-pair encoding by a list of merges. The crate has this too, but for 128,000 tokens takes
+    /// 0.2 s and 100 MB more.
     Ranked(Ranked),
     /// Byte-pair encoding by scores.
     Scored(Scored),

@@ -56,12 +56,31 @@ fn a_tokenizer_with_byte_fallback_has_scores() {
     tokenizer["model"]["byte_fallback"] = json!(true);
     tokenizer["model"]["unk_token"] = json!("a");
     tokenizer["model"]["vocab"]["<0x0A>"] = json!(18);
-    let (metadata, _) = convert(|tiny| tiny.file("tokenizer.json", tokenizer));
+    let (metadata, _) = convert(|tiny| tiny.file("tokenizer.json", tokenizer.clone()));
     assert_eq!(metadata.str("tokenizer.ggml.model").unwrap(), Some("llama"));
+    assert_eq!(metadata.bool("tokenizer.ggml.add_space_prefix").unwrap(), Some(false));
     let scores = metadata.f32s("tokenizer.ggml.scores").unwrap().unwrap();
     assert_eq!(scores[11..15], [0.0, -1.0, -2.0, 0.0]);
     let types = metadata.i32s("tokenizer.ggml.token_type").unwrap().unwrap();
     assert_eq!((types[0], types[1], types[18]), (2, 1, 6));
+    for prefix in [
+        json!({"normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend"}]}}),
+        json!({"pre_tokenizer": {"type": "Metaspace", "prepend_scheme": "first"}}),
+    ] {
+        let mut tokenizer = tokenizer.clone();
+        tokenizer.as_object_mut().unwrap().extend(prefix.as_object().unwrap().clone());
+        let (metadata, _) = convert(|tiny| tiny.file("tokenizer.json", tokenizer));
+        assert_eq!(metadata.bool("tokenizer.ggml.add_space_prefix").unwrap(), Some(true));
+    }
+}
+
+#[test]
+fn digits_one_by_one_are_named() {
+    let mut tokenizer = byte_level();
+    tokenizer["pre_tokenizer"]["pretokenizers"] = json!([
+        {"type": "Digits", "individual_digits": true}, {"type": "ByteLevel", "use_regex": true}]);
+    let (metadata, _) = convert(|tiny| tiny.file("tokenizer.json", tokenizer));
+    assert_eq!(metadata.str("tokenizer.ggml.pre").unwrap(), Some("smollm"));
 }
 
 #[test]
