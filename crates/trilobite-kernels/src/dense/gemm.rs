@@ -1,155 +1,103 @@
 //! Dense matrices times float activations.
+//!
+//! With one token, weights live in registers only. With several, a panel of rows is widened to f32
+//! once, and tiles of some rows and tokens are multiplied one register's width of lanes at a time,
+//! which lets a tile be larger; the lanes' sums wait in memory meanwhile.
 
 use super::DenseType;
-use super::blocks::{self, Weights};
+use super::format::{self, Format, dispatch, unroll};
 use crate::float::simd::{LANES, Simd, pad};
+use std::cell::RefCell;
 
-/// Rows that one batch of tokens after another is multiplied with, for the second-level cache.
-const ROWS: usize = 32;
+/// Rows of narrow weights that are multiplied with one token side by side.
+const ROWS: usize = 4;
+/// Groups of columns of such a row before it is the next row's turn.
+const GROUPS: usize = 8;
+/// Groups of columns that a panel has at most, so that one part of it fits in the first-level cache.
+const DEPTH: usize = 32;
+/// Tokens that are multiplied with one panel after another, for the second-level cache.
+const TOKENS: usize = 96;
 
-/// One dense type; `N` is the bytes of a block, in which every 32 weights are a group. The types
-/// without blocks have one of a single group, and their last may be shorter.
-trait Format<const N: usize> {
-    /// Groups of a block.
-    const GROUPS: usize;
-    /// What the groups of a block share.
-    type Shared;
-    fn shared<S: Simd>(simd: S, block: &[u8; N]) -> Self::Shared;
-    /// The weights of group `G`.
-    fn load<S: Simd, const G: usize>(simd: S, block: &[u8; N], shared: &Self::Shared) -> S::Lanes;
+/// Thirty-two lanes in memory, as aligned as the widest registers.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Lanes([f32; LANES]);
+
+impl Lanes {
+    const ZERO: Lanes = Lanes([0.0; LANES]);
 }
 
-/// A type whose groups share nothing.
-macro_rules! plain {
-    ($name:ident, $bytes:literal, |$simd:ident, $block:ident| $load:expr) => {
-        struct $name;
-        impl Format<$bytes> for $name {
-            const GROUPS: usize = 1;
-            type Shared = ();
-            #[inline(always)]
-            fn shared<S: Simd>(_: S, _: &[u8; $bytes]) {}
-            #[inline(always)]
-            fn load<S: Simd, const G: usize>($simd: S, $block: &[u8; $bytes], _: &()) -> S::Lanes {
-                $load
-            }
-        }
-    };
-}
-
-plain!(F32, 128, |simd, block| {
-    let mut values = [0.0; LANES];
-    for (value, bytes) in values.iter_mut().zip(block.as_chunks().0) {
-        *value = f32::from_le_bytes(*bytes);
-    }
-    simd.load(&values)
-});
-plain!(F16, 64, |simd, block| simd.load_f16(&halves(block)));
-plain!(Bf16, 64, |simd, block| simd.load_bf16(&halves(block)));
-plain!(Q8, 34, |simd, block| {
-    let [low, high, codes @ ..] = block;
-    let scale = simd.load_f16(&[u16::from_le_bytes([*low, *high]); LANES]);
-    let mut signed = [0; LANES];
-    for (signed, code) in signed.iter_mut().zip(codes) {
-        *signed = *code as i8;
-    }
-    simd.mul(simd.load_i8(&signed), scale)
-});
-
-/// A type that is decoded as the specification says.
-macro_rules! specified {
-    ($name:ident, $bytes:literal, $groups:literal, $decode:path) => {
-        struct $name;
-        impl Format<$bytes> for $name {
-            const GROUPS: usize = $groups;
-            type Shared = Weights<$groups>;
-            #[inline(always)]
-            fn shared<S: Simd>(_: S, block: &[u8; $bytes]) -> Self::Shared {
-                $decode(block)
-            }
-            #[inline(always)]
-            fn load<S: Simd, const G: usize>(
-                simd: S,
-                _: &[u8; $bytes],
-                weights: &Self::Shared,
-            ) -> S::Lanes {
-                simd.load(&weights[G])
-            }
-        }
-    };
-}
-
-specified!(Q4_0, 18, 1, blocks::q4_0);
-specified!(Q4_1, 20, 1, blocks::q4_1);
-specified!(Q5_0, 22, 1, blocks::q5_0);
-specified!(Q5_1, 24, 1, blocks::q5_1);
-specified!(Q4K, 144, 8, blocks::q4_k);
-specified!(Q5K, 176, 8, blocks::q5_k);
-specified!(Q6K, 210, 8, blocks::q6_k);
-specified!(Tq1, 54, 8, blocks::tq1_0);
-specified!(Tq2, 66, 8, blocks::tq2_0);
-
-/// Evaluates an expression for each group of a block of format `$format`.
-macro_rules! groups {
-    ($format:ident, $group:ident => $body:expr) => {
-        groups! { $format, $group => $body; 0 1 2 3 4 5 6 7 }
-    };
-    ($format:ident, $group:ident => $body:expr; $($value:literal)*) => {
-        $({
-            const $group: usize = $value;
-            if $group < $format::GROUPS {
-                $body
-            }
-        })*
-    };
-}
-
-#[inline(always)]
-fn halves(bytes: &[u8; 64]) -> [u16; LANES] {
-    let mut values = [0; LANES];
-    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-        *value = u16::from_le_bytes(*bytes);
-    }
-    values
-}
-
-/// Calls a function for the format of a type.
-macro_rules! dispatch {
-    ($ty:expr, $f:ident($($arg:expr),*)) => {
-        match $ty {
-            DenseType::F32 => $f::<F32, 128>($($arg),*),
-            DenseType::F16 => $f::<F16, 64>($($arg),*),
-            DenseType::BF16 => $f::<Bf16, 64>($($arg),*),
-            DenseType::Q4_0 => $f::<Q4_0, 18>($($arg),*),
-            DenseType::Q4_1 => $f::<Q4_1, 20>($($arg),*),
-            DenseType::Q5_0 => $f::<Q5_0, 22>($($arg),*),
-            DenseType::Q5_1 => $f::<Q5_1, 24>($($arg),*),
-            DenseType::Q8_0 => $f::<Q8, 34>($($arg),*),
-            DenseType::Q4K => $f::<Q4K, 144>($($arg),*),
-            DenseType::Q5K => $f::<Q5K, 176>($($arg),*),
-            DenseType::Q6K => $f::<Q6K, 210>($($arg),*),
-            DenseType::TQ1_0 => $f::<Tq1, 54>($($arg),*),
-            DenseType::TQ2_0 => $f::<Tq2, 66>($($arg),*),
-        }
-    };
+thread_local! {
+    /// The sums of a panel's rows for some tokens.
+    static SUMS: RefCell<Vec<Lanes>> = const { RefCell::new(Vec::new()) };
 }
 
 /// See [`Kernels::dense_gemm`](crate::Kernels::dense_gemm), which checks the lengths. `w` holds
 /// exactly the rows wanted, and `out` is `[tokens][rows]` for at least one token.
 #[inline(always)]
-pub(crate) fn gemm(
-    simd: impl Simd,
+pub(crate) fn gemm<S: Simd>(
+    simd: S,
     ty: DenseType,
     w: &[u8],
     cols: usize,
     x: &[f32],
     out: &mut [f32],
 ) {
-    dispatch!(ty, gemm_as(simd, w, cols, x, out))
+    match (x.len() == cols, S::REGISTERS) {
+        (true, _) => dispatch!(ty, gemv(simd, w, x, out)),
+        (false, 32..) => panels::<S, 6, 4>(simd, ty, w, cols, x, out),
+        (false, _) => panels::<S, 4, 3>(simd, ty, w, cols, x, out),
+    }
 }
 
+/// The products of rows with one token.
+///
+/// A sum waits for the one before, which takes longer than to unpack narrow weights. So some rows
+/// go side by side, a few columns of one and then of the next.
 #[inline(always)]
-fn gemm_as<F: Format<N>, const N: usize>(
-    simd: impl Simd,
+fn gemv<F: Format<N>, const N: usize>(simd: impl Simd, w: &[u8], x: &[f32], out: &mut [f32]) {
+    let row_len = w.len() / out.len();
+    let (abreast, groups) = if N < 34 * F::GROUPS { (ROWS, GROUPS) } else { (1, usize::MAX) };
+    let (x, x_tail) = x.as_chunks();
+    for (out, w) in out.chunks_mut(abreast).zip(w.chunks(abreast * row_len)) {
+        let mut sums = [Lanes::ZERO; ROWS];
+        let mut start = 0;
+        for x in x.chunks(groups) {
+            let len = x.len() / F::GROUPS * N;
+            for (sum, row) in sums.iter_mut().zip(w.chunks_exact(row_len)) {
+                let blocks = row[start..start + len].as_chunks().0;
+                let mut acc = simd.load(&sum.0);
+                for (block, x) in blocks.iter().zip(x.chunks_exact(F::GROUPS)) {
+                    for line in block.chunks(64) {
+                        simd.prefetch(line);
+                    }
+                    let shared = F::shared(simd, block);
+                    unroll!(GROUP < F::GROUPS => {
+                        let weights = F::load::<_, GROUP>(simd, block, &shared);
+                        acc = simd.mul_add(weights, simd.load(&x[GROUP]), acc);
+                    });
+                }
+                simd.store(acc, &mut sum.0);
+            }
+            start += len;
+        }
+        for ((out, sum), row) in out.iter_mut().zip(&sums).zip(w.chunks_exact(row_len)) {
+            let mut acc = simd.load(&sum.0);
+            if F::TAILS && !x_tail.is_empty() {
+                let block = pad(&row[start..]);
+                let weights = F::load::<_, 0>(simd, &block, &F::shared(simd, &block));
+                acc = simd.mul_add(weights, simd.load(&pad(x_tail)), acc);
+            }
+            *out = simd.sum(acc);
+        }
+    }
+}
+
+/// The products of rows with several tokens, in tiles of `R` rows and `T` tokens.
+#[inline(always)]
+fn panels<S: Simd, const R: usize, const T: usize>(
+    simd: S,
+    ty: DenseType,
     w: &[u8],
     cols: usize,
     x: &[f32],
@@ -158,98 +106,158 @@ fn gemm_as<F: Format<N>, const N: usize>(
     let tokens = x.len() / cols;
     let rows = out.len() / tokens;
     let row_len = w.len() / rows;
-    for first in (0..rows).step_by(ROWS) {
-        let w = &w[first * row_len..rows.min(first + ROWS) * row_len];
-        let mut t = 0;
-        while t < tokens {
-            let x = &x[t * cols..];
-            let out = &mut out[t * rows + first..];
-            t += match tokens - t {
-                1 => gemm_tokens::<F, N, 1>(simd, w, row_len, x, cols, out, rows),
-                2 => gemm_tokens::<F, N, 2>(simd, w, row_len, x, cols, out, rows),
-                _ => gemm_tokens::<F, N, 3>(simd, w, row_len, x, cols, out, rows),
-            };
-        }
-    }
-}
-
-/// The products of some rows with the first `T` tokens of `x`; returns `T`.
-#[inline(always)]
-fn gemm_tokens<F: Format<N>, const N: usize, const T: usize>(
-    simd: impl Simd,
-    w: &[u8],
-    row_len: usize,
-    x: &[f32],
-    cols: usize,
-    out: &mut [f32],
-    stride: usize,
-) -> usize {
-    for (r, w) in w.chunks_exact(row_len).enumerate() {
-        let dots = dots::<F, N, T>(simd, w, x, cols);
-        for (t, dot) in dots.into_iter().enumerate() {
-            out[t * stride + r] = dot;
-        }
-    }
-    T
-}
-
-/// The dot products of one row with the first `T` tokens of `x`.
-#[inline(always)]
-fn dots<F: Format<N>, const N: usize, const T: usize>(
-    simd: impl Simd,
-    w: &[u8],
-    x: &[f32],
-    cols: usize,
-) -> [f32; T] {
-    let mut acc = [simd.splat(0.0); T];
-    let (w, w_tail) = w.as_chunks();
-    let mut x_chunks = [[].as_slice(); T];
-    let mut x_tails = [[].as_slice(); T];
-    for t in 0..T {
-        (x_chunks[t], x_tails[t]) = x[t * cols..][..cols].as_chunks();
-        x_chunks[t] = &x_chunks[t][..w.len() * F::GROUPS];
-    }
-    for (i, w) in w.iter().enumerate() {
-        simd.prefetch(w);
-        let shared = F::shared(simd, w);
-        groups!(F, G => {
-            let w = F::load::<_, G>(simd, w, &shared);
-            for t in 0..T {
-                acc[t] = simd.mul_add(w, simd.load(&x_chunks[t][F::GROUPS * i + G]), acc[t]);
+    let (block, block_len) = ty.block();
+    let mut panel = [[Lanes::ZERO; R]; DEPTH];
+    // Not by a closure, which would be compiled without the instruction set.
+    let mut sums = SUMS.take();
+    {
+        for first_token in (0..tokens).step_by(TOKENS) {
+            let count = TOKENS.min(tokens - first_token);
+            for first_row in (0..rows).step_by(R) {
+                sums.clear();
+                sums.resize(count * R, Lanes::ZERO);
+                for col in (0..cols).step_by(DEPTH * LANES) {
+                    let depth = (DEPTH * LANES).min(cols - col);
+                    for r in 0..R.min(rows - first_row) {
+                        let start = (first_row + r) * row_len + col / block * block_len;
+                        let w = &w[start..start + depth / block * block_len];
+                        dispatch!(ty, widen(simd, w, &mut panel.as_flattened_mut()[r..], R));
+                    }
+                    let panel = &panel[..depth.div_ceil(LANES)];
+                    for t in (0..count).step_by(T) {
+                        let x = &x[(first_token + t) * cols + col..];
+                        let sums = &mut sums[t * R..];
+                        match count - t {
+                            1 => tiles::<S, R, 1>(simd, panel, x, cols, depth, sums),
+                            2 => tiles::<S, R, 2>(simd, panel, x, cols, depth, sums),
+                            3 if T > 3 => tiles::<S, R, 3>(simd, panel, x, cols, depth, sums),
+                            _ => tiles::<S, R, T>(simd, panel, x, cols, depth, sums),
+                        }
+                    }
+                }
+                for (t, sums) in sums.chunks_exact(R).enumerate() {
+                    let out =
+                        &mut out[(first_token + t) * rows + first_row..][..R.min(rows - first_row)];
+                    for (out, sum) in out.iter_mut().zip(sums) {
+                        *out = simd.sum(simd.load(&sum.0));
+                    }
+                }
             }
+        }
+    }
+    SUMS.set(sums);
+}
+
+/// Widens some columns of one row of a panel to every `step`th of `out`.
+#[inline(always)]
+fn widen<F: Format<N>, const N: usize>(simd: impl Simd, w: &[u8], out: &mut [Lanes], step: usize) {
+    let (blocks, tail) = w.as_chunks();
+    for (block, out) in blocks.iter().zip(out.chunks_mut(F::GROUPS * step)) {
+        let shared = F::shared(simd, block);
+        unroll!(GROUP < F::GROUPS => {
+            simd.store(F::load::<_, GROUP>(simd, block, &shared), &mut out[GROUP * step].0);
         });
     }
-    if !w_tail.is_empty() {
-        let w = pad(w_tail);
-        let w = F::load::<_, 0>(simd, &w, &F::shared(simd, &w));
-        for t in 0..T {
-            acc[t] = simd.mul_add(w, simd.load(&pad(x_tails[t])), acc[t]);
+    if F::TAILS && !tail.is_empty() {
+        let block = pad(tail);
+        let shared = F::shared(simd, &block);
+        simd.store(F::load::<_, 0>(simd, &block, &shared), &mut out[blocks.len() * step].0);
+    }
+}
+
+/// Adds the products of a panel with the first `depth` columns of `T` tokens, part by part.
+#[inline(always)]
+fn tiles<S: Simd, const R: usize, const T: usize>(
+    simd: S,
+    panel: &[[Lanes; R]],
+    x: &[f32],
+    cols: usize,
+    depth: usize,
+    sums: &mut [Lanes],
+) {
+    let mut chunks = [[].as_slice(); T];
+    let mut tails = [[0.0; LANES]; T];
+    for t in 0..T {
+        let (whole, tail) = x[t * cols..][..depth].as_chunks();
+        (chunks[t], tails[t]) = (whole, pad(tail));
+    }
+    if let Some(sums) = sums.as_chunks_mut::<R>().0.first_chunk_mut::<T>() {
+        unroll!(PART < LANES / S::WIDTH => {
+            tile::<S, R, T, PART>(simd, panel, &chunks, &tails, sums);
+        });
+    }
+}
+
+/// Adds the products of part `P` of a panel with `T` tokens.
+#[inline(always)]
+fn tile<S: Simd, const R: usize, const T: usize, const P: usize>(
+    simd: S,
+    panel: &[[Lanes; R]],
+    x: &[&[[f32; LANES]]; T],
+    tails: &[[f32; LANES]; T],
+    sums: &mut [[Lanes; R]; T],
+) {
+    let mut acc = [[simd.load_part::<P>(&[0.0; LANES]); R]; T];
+    for t in 0..T {
+        for r in 0..R {
+            acc[t][r] = simd.load_part::<P>(&sums[t][r].0);
         }
     }
-    let mut dots = [0.0; T];
+    let (panel, last) = panel.split_at(x[0].len());
+    let mut chunks = [[].as_slice(); T];
     for t in 0..T {
-        dots[t] = simd.sum(acc[t]);
+        chunks[t] = &x[t][..panel.len()];
     }
-    dots
+    for (i, w) in panel.iter().enumerate() {
+        let mut x = [&[0.0; LANES]; T];
+        for t in 0..T {
+            x[t] = &chunks[t][i];
+        }
+        multiply::<S, R, T, P>(simd, w, x, &mut acc);
+    }
+    if let Some(w) = last.first() {
+        let mut x = [&[0.0; LANES]; T];
+        for t in 0..T {
+            x[t] = &tails[t];
+        }
+        multiply::<S, R, T, P>(simd, w, x, &mut acc);
+    }
+    for t in 0..T {
+        for r in 0..R {
+            simd.store_part::<P>(acc[t][r], &mut sums[t][r].0);
+        }
+    }
+}
+
+/// Adds the products of part `P` of one group of columns.
+#[inline(always)]
+fn multiply<S: Simd, const R: usize, const T: usize, const P: usize>(
+    simd: S,
+    w: &[Lanes; R],
+    x: [&[f32; LANES]; T],
+    acc: &mut [[S::Part; R]; T],
+) {
+    let mut weights = [acc[0][0]; R];
+    for r in 0..R {
+        weights[r] = simd.load_part::<P>(&w[r].0);
+    }
+    for t in 0..T {
+        let x = simd.load_part::<P>(x[t]);
+        for r in 0..R {
+            acc[t][r] = simd.mul_add_part(weights[r], x, acc[t][r]);
+        }
+    }
 }
 
 /// See [`Kernels::dense_row`](crate::Kernels::dense_row); `w` is the row.
 #[inline(always)]
 pub(crate) fn row(simd: impl Simd, ty: DenseType, w: &[u8], out: &mut [f32]) {
-    dispatch!(ty, row_as(simd, w, out))
-}
-
-#[inline(always)]
-fn row_as<F: Format<N>, const N: usize>(simd: impl Simd, w: &[u8], out: &mut [f32]) {
-    let ((w, w_tail), (out, out_tail)) = (w.as_chunks(), out.as_chunks_mut());
-    for (w, out) in w.iter().zip(out.chunks_exact_mut(F::GROUPS)) {
-        let shared = F::shared(simd, w);
-        groups!(F, G => simd.store(F::load::<_, G>(simd, w, &shared), &mut out[G]));
-    }
-    if !w_tail.is_empty() {
-        let mut padded = [0.0; LANES];
-        let w = pad(w_tail);
-        simd.store(F::load::<_, 0>(simd, &w, &F::shared(simd, &w)), &mut padded);
-        out_tail.copy_from_slice(&padded[..out_tail.len()]);
+    let mut panel = [Lanes::ZERO; DEPTH];
+    let (block, block_len) = ty.block();
+    for (out, w) in out.chunks_mut(DEPTH * LANES).zip(w.chunks(DEPTH * LANES / block * block_len)) {
+        dispatch!(ty, widen(simd, w, &mut panel, 1));
+        for (out, lanes) in out.chunks_mut(LANES).zip(&panel) {
+            out.copy_from_slice(&lanes.0[..out.len()]);
+        }
     }
 }

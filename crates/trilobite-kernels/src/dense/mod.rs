@@ -4,9 +4,11 @@
 //! values, computed in f32, are exact products of the stored integers and scales, plus one rounded
 //! addition in the types that have minimums, so that there is one right value for each weight.
 
-mod blocks;
+mod format;
 mod gemm;
 mod pack;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;
 

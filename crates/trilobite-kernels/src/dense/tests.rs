@@ -1,4 +1,4 @@
-use super::{DenseType, blocks};
+use super::{DenseType, reference};
 use crate::Kernels;
 use crate::random::Random;
 
@@ -28,7 +28,7 @@ fn bits(x: &[f32]) -> Vec<u32> {
 fn specified(ty: DenseType, row: &[u8]) -> Vec<f32> {
     fn decode<const N: usize, const G: usize>(
         row: &[u8],
-        block: impl Fn(&[u8; N]) -> blocks::Weights<G>,
+        block: impl Fn(&[u8; N]) -> reference::Weights<G>,
     ) -> Vec<f32> {
         row.as_chunks().0.iter().flat_map(block).flatten().collect()
     }
@@ -40,16 +40,16 @@ fn specified(ty: DenseType, row: &[u8]) -> Vec<f32> {
         DenseType::BF16 => {
             row.as_chunks().0.iter().map(|x| half::bf16::from_le_bytes(*x).to_f32()).collect()
         }
-        DenseType::Q4_0 => decode(row, blocks::q4_0),
-        DenseType::Q4_1 => decode(row, blocks::q4_1),
-        DenseType::Q5_0 => decode(row, blocks::q5_0),
-        DenseType::Q5_1 => decode(row, blocks::q5_1),
-        DenseType::Q8_0 => decode(row, blocks::q8_0),
-        DenseType::Q4K => decode(row, blocks::q4_k),
-        DenseType::Q5K => decode(row, blocks::q5_k),
-        DenseType::Q6K => decode(row, blocks::q6_k),
-        DenseType::TQ1_0 => decode(row, blocks::tq1_0),
-        DenseType::TQ2_0 => decode(row, blocks::tq2_0),
+        DenseType::Q4_0 => decode(row, reference::q4_0),
+        DenseType::Q4_1 => decode(row, reference::q4_1),
+        DenseType::Q5_0 => decode(row, reference::q5_0),
+        DenseType::Q5_1 => decode(row, reference::q5_1),
+        DenseType::Q8_0 => decode(row, reference::q8_0),
+        DenseType::Q4K => decode(row, reference::q4_k),
+        DenseType::Q5K => decode(row, reference::q5_k),
+        DenseType::Q6K => decode(row, reference::q6_k),
+        DenseType::TQ1_0 => decode(row, reference::tq1_0),
+        DenseType::TQ2_0 => decode(row, reference::tq2_0),
     }
 }
 

@@ -45,7 +45,6 @@ pub(super) fn q5_1(block: &[u8; 24]) -> Weights<1> {
     [std::array::from_fn(|i| d * f32::from(code(i)) + m)]
 }
 
-#[cfg(test)]
 pub(super) fn q8_0(block: &[u8; 34]) -> Weights<1> {
     let d = half(block, 0);
     [std::array::from_fn(|i| d * f32::from(block[2 + i] as i8))]
