@@ -12,21 +12,26 @@ CHAT_TEMPLATE = (
     " + eos_token }}{% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
 )
 
+# Attention projections with a bias, where the architecture decides it.
+BIASED = {"qwen2": ["q_proj", "k_proj", "v_proj"]}
+
 # Share of zeros among the weights of a packed checkpoint.
 ZEROS = 0.375
 
 
 def config(family, vocab):
     """config.json in the dialect of the family."""
-    sub_norms = family["graph"] != "llama"
+    activation = {"bitnet": "relu2", "gemma3": "gelu_pytorch_tanh"}.get(family["graph"], "silu")
     out = {
         "architectures": {
             "bitnet": ["BitNetForCausalLM"],
             "1bitllm": ["BitnetForCausalLM"],
             "llama": ["LlamaForCausalLM"],
+            "qwen2": ["Qwen2ForCausalLM"],
+            "gemma3": ["Gemma3ForCausalLM"],
         }[family["graph"]],
-        "model_type": "bitnet" if family["graph"] == "bitnet" else "llama",
-        "hidden_act": "relu2" if family["graph"] == "bitnet" else "silu",
+        "model_type": {"1bitllm": "llama", "gemma3": "gemma3_text"}.get(family["graph"], family["graph"]),
+        "hidden_activation" if family["graph"] == "gemma3" else "hidden_act": activation,
         "hidden_size": family["hidden"],
         "intermediate_size": family["inter"],
         "num_hidden_layers": family["layers"],
@@ -35,24 +40,28 @@ def config(family, vocab):
         "vocab_size": family["vocab_size"],
         "max_position_embeddings": 512,
         "rms_norm_eps": family.get("eps", 1e-5),
-        "tie_word_embeddings": sub_norms,
+        "tie_word_embeddings": family["graph"] != "llama",
         "bos_token_id": vocab["bos"][1],
         "eos_token_id": vocab["eos"][1],
     }
     dtype = str(family["dtype"]).removeprefix("torch.")
     if family.get("dialect") == "transformers5":
         out["dtype"] = dtype
-        out["rope_parameters"] = {
-            "rope_theta": family["theta"],
-            **family.get("rope", {"rope_type": "default"}),
-        }
+        rope = family.get("rope", {"rope_type": "default"})
+        # Gemma 3 has the parameters once for each kind of layer.
+        out["rope_parameters"] = rope if family["graph"] == "gemma3" else {"rope_theta": family["theta"], **rope}
     else:
         out["torch_dtype"] = dtype
         out["rope_theta"] = family["theta"]
     if "head_dim" in family:
         out["head_dim"] = family["head_dim"]
+    if family.get("attention_bias"):
+        out["attention_bias"] = True
+    out.update(family.get("extra", {}))
     if family["graph"] == "1bitllm":
         out.update(weight_bits=1, input_bits=8)
+    elif family["linear"] == "Linear":
+        pass
     elif family["linear"] == "BitLinear":
         out["quantization_config"] = {"quant_method": "bitnet", "modules_to_not_convert": None}
     else:
@@ -78,7 +87,9 @@ def tensors(family, generator):
         return torch.rand(*shape, generator=generator)
 
     def norm(name, width):
-        out[name + ".weight"] = (0.75 + 0.5 * uniform(width)).to(dtype)
+        # Gemma's are stored as what they differ from 1 by.
+        low = -0.25 if family["graph"] == "gemma3" else 0.75
+        out[name + ".weight"] = (low + 0.5 * uniform(width)).to(dtype)
 
     def rows(name):
         # Logits get a standard deviation of about 3. Values below 2^-9 are left out so that f16,
@@ -95,6 +106,8 @@ def tensors(family, generator):
             out[name + ".weight"] = pack(codes)
             stored = scale if family["linear"] == "AutoBitLinear" else 1 / scale
             out[name + ".weight_scale"] = stored.to(dtype)
+        elif family["linear"] == "Linear":
+            out[name + ".weight"] = (normal(n, k) / k**0.5).to(dtype)
         else:
             # The mean of |x| is 0.798 for normal x.
             out[name + ".weight"] = (normal(n, k) * scale / 0.798).to(dtype)
@@ -113,6 +126,14 @@ def tensors(family, generator):
         elif family["graph"] == "1bitllm":
             norm(prefix + "self_attn.inner_attn_ln", queries)
             norm(prefix + "mlp.ffn_layernorm", inter)
+        if family["graph"] == "gemma3":
+            norm(prefix + "pre_feedforward_layernorm", hidden)
+            norm(prefix + "post_feedforward_layernorm", hidden)
+            norm(prefix + "self_attn.q_norm", head_dim)
+            norm(prefix + "self_attn.k_norm", head_dim)
+        biased = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": hidden}
+        for name in BIASED.get(family["graph"], list(biased) if family.get("attention_bias") else []):
+            out[f"{prefix}self_attn.{name}.bias"] = (0.5 * normal(biased[name])).to(dtype)
         projection(prefix + "self_attn.q_proj", queries, hidden)
         projection(prefix + "self_attn.k_proj", keys, hidden)
         projection(prefix + "self_attn.v_proj", keys, hidden)

@@ -20,10 +20,10 @@ from transformers import AutoModelForCausalLM
 import checkpoints
 import vocabularies
 
-BF16, F16 = torch.bfloat16, torch.float16
+BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 
 # `linear` is the transformers class of the projections; `packed` says whether they are stored as
-# 2-bit codes or as master weights that are quantised on load.
+# 2-bit codes or as master weights that are quantised on load. Models of the class `Linear` are dense.
 FAMILIES = {
     "bitnet_offline": dict(
         graph="bitnet",
@@ -139,6 +139,79 @@ FAMILIES = {
         heads=6,
         kv_heads=2,
         theta=500000.0,
+    ),
+    # Llama 3's scaled RoPE, biases of q, k, v and o, two shards, a head of its own.
+    "llama": dict(
+        graph="llama",
+        linear="Linear",
+        packed=False,
+        dtype=F16,
+        vocabulary=vocabularies.llama3,
+        vocab_size=296,
+        hidden=64,
+        inter=96,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=24,
+        theta=10000.0,
+        attention_bias=True,
+        shards=2,
+        dialect="transformers5",
+        rope=dict(
+            rope_type="llama3",
+            factor=8.0,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=64,
+        ),
+    ),
+    # Biases of q, k and v; the last layer slides.
+    "qwen2": dict(
+        graph="qwen2",
+        linear="Linear",
+        packed=False,
+        dtype=BF16,
+        vocabulary=vocabularies.gpt2,
+        vocab_size=288,
+        hidden=64,
+        inter=80,
+        layers=2,
+        heads=4,
+        kv_heads=1,
+        theta=1000000.0,
+        eps=1e-6,
+        extra=dict(use_sliding_window=True, sliding_window=9, max_window_layers=1),
+    ),
+    # Two layers of three slide, with another RoPE base; the third has scaled RoPE. Scores are not
+    # scaled by the width of a head, and logits are capped.
+    "gemma3": dict(
+        graph="gemma3",
+        linear="Linear",
+        packed=False,
+        dtype=F32,
+        vocabulary=vocabularies.llama2,
+        vocab_size=320,
+        hidden=48,
+        inter=64,
+        layers=3,
+        heads=4,
+        kv_heads=2,
+        head_dim=20,
+        theta=1000000.0,
+        eps=1e-6,
+        dialect="transformers5",
+        rope=dict(
+            full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1000000.0),
+            sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+        ),
+        extra=dict(
+            layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+            sliding_window=8,
+            query_pre_attn_scalar=24,
+            final_logit_softcapping=12.0,
+            attn_logit_softcapping=None,
+        ),
     ),
 }
 

@@ -25,6 +25,25 @@ pub(crate) struct Model {
     shape: Option<String>,
     #[serde(default, rename = "files")]
     _files: Vec<String>,
+    #[serde(rename = "package")]
+    _package: Option<String>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "kept for readers of the file"))]
+    pub(crate) published: Option<Published>,
+}
+
+/// A model's column of the table in the technical report of BitNet b1.58 2B4T (arXiv 2504.12285).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Published {
+    #[serde(rename = "non_embedding_gb")]
+    _non_embedding_gb: f64,
+    #[serde(rename = "cpu_decoding_ms")]
+    _cpu_decoding_ms: f64,
+    #[serde(rename = "training_tokens")]
+    _training_tokens: f64,
+    /// By task, in percent; MT-bench from 1 to 10.
+    #[cfg_attr(not(test), expect(dead_code, reason = "kept for readers of the file"))]
+    pub(crate) scores: BTreeMap<String, f64>,
 }
 
 /// How a repository stores its projections.
@@ -37,6 +56,8 @@ pub(crate) enum Weights {
     Bf16,
     /// float32 master weights, quantised on load.
     F32,
+    /// bfloat16 weights that are used as they are.
+    Dense,
     /// A converted file instead of a checkpoint.
     Gguf,
 }
@@ -53,6 +74,12 @@ pub(crate) enum Family {
     /// `LlamaForCausalLM`: no sub-norms, SiLU.
     #[serde(rename = "llama")]
     Llama,
+    /// `Qwen2ForCausalLM`: like Llama, with biases of q, k and v.
+    #[serde(rename = "qwen2")]
+    Qwen2,
+    /// `Gemma3ForCausalLM`: norms before and after each part and of q and k.
+    #[serde(rename = "gemma3")]
+    Gemma3,
 }
 
 /// The values of config.json.
@@ -79,6 +106,9 @@ pub(crate) struct Shape {
     #[serde(default)]
     pub(crate) generation: BTreeMap<String, serde_json::Value>,
     pub(crate) chat_template: Option<String>,
+    /// What config.json has beside these.
+    #[serde(default)]
+    pub(crate) config: BTreeMap<String, serde_json::Value>,
 }
 
 impl Models {

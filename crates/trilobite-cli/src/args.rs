@@ -184,6 +184,7 @@ pub(crate) struct Run {
 #[command(after_help = "\
 Examples:
   trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf
+  trilobite convert Llama-3.2-1B/ --type q8_0
   trilobite convert Falcon-E-1B-prequantized/ --quantize absmean")]
 pub(crate) struct Convert {
     /// Hugging Face folder or GGUF file
@@ -195,6 +196,9 @@ pub(crate) struct Convert {
     /// Layout of the ternary weights
     #[arg(long, value_enum, default_value_t = Layout::Auto)]
     pub(crate) layout: Layout,
+    /// Type of a dense model's matrices [default: as they are]; norms and biases are F32
+    #[arg(long = "type", value_enum)]
+    pub(crate) ty: Option<Type>,
     /// Type of the embedding and the head; all but `source` can lose precision
     #[arg(long, value_enum, default_value_t = Head::Source)]
     pub(crate) head: Head,
@@ -202,7 +206,8 @@ pub(crate) struct Convert {
     /// with one cannot be read by bitnet.cpp
     #[arg(long, value_enum, value_name = "SCAN", default_value_t = HeadScan::Auto)]
     pub(crate) head_scan: HeadScan,
-    /// Treat a checkpoint that does not say that it is ternary as master weights
+    /// Make a dense model ternary, which destroys it unless its weights are master weights of a
+    /// BitNet model, or ternary weights written out
     #[arg(long, value_enum)]
     pub(crate) quantize: Option<Quantize>,
     /// Replace an existing file
@@ -244,6 +249,20 @@ pub(crate) enum HeadScan {
     Int8,
     /// Never
     None,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Type {
+    /// 16-bit floats
+    F16,
+    /// 16-bit floats with 8 significant bits
+    Bf16,
+    /// 8-bit integers in blocks of 32
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 4-bit integers in blocks of 32, the head Q8_0
+    #[value(name = "q4_0")]
+    Q4_0,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -76,8 +76,15 @@ pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Resu
             let bytes = std::fs::read(&json).with_context(|| json.display().to_string())?;
             return Ok(Tokenizer::from_json(&bytes)?);
         }
-        let map = trilobite_runtime::map(path)?;
-        Ok(Tokenizer::from_metadata(&Metadata::parse(&map)?)?)
+        let metadata = Metadata::parse(&trilobite_runtime::map(path)?)?;
+        // Of a model in several files the first has the tokenizer.
+        match trilobite_runtime::parts(path, &metadata)?.first() {
+            Some(first) if first != path => {
+                let metadata = Metadata::parse(&trilobite_runtime::map(first)?)?;
+                Ok(Tokenizer::from_metadata(&metadata)?)
+            }
+            _ => Ok(Tokenizer::from_metadata(&metadata)?),
+        }
     };
     let tokenizer = read().with_context(|| path.display().to_string())?;
     tell_assumption(&tokenizer, global);
@@ -105,8 +112,20 @@ fn needs_conversion(path: &Path) -> Result<bool> {
         return Ok(true);
     }
     let file = trilobite_runtime::map(path)?;
+    let ternary = |file: &[u8], gguf: &Gguf| {
+        gguf.tensors().iter().any(|info| ternary::has_one_scale(info.ty, info.bytes(file)))
+    };
     let gguf = Gguf::parse(&file)?;
-    Ok(gguf.tensors().iter().any(|info| ternary::has_one_scale(info.ty, info.bytes(&file))))
+    if ternary(&file, &gguf) {
+        return Ok(true);
+    }
+    for part in trilobite_runtime::parts(path, gguf.metadata())? {
+        let file = trilobite_runtime::map(&part)?;
+        if part != path && ternary(&file, &Gguf::parse(&file)?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Converts in memory.

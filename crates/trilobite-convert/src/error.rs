@@ -234,6 +234,25 @@ pub enum Error {
         /// Its shape.
         shape: Vec<u64>,
     },
+    /// A type of dense matrices for a ternary model.
+    #[error("--type {0} is for dense models; this one is ternary and is stored with --layout")]
+    TypeOfTernary(&'static str),
+    /// A layout of ternary matrices for a dense model.
+    #[error(
+        "--layout {0} is for ternary models; this one is dense and is stored with --type \
+         (--quantize absmean makes it ternary and destroys what was not)"
+    )]
+    LayoutOfDense(&'static str),
+    /// A matrix whose weights are blocks of a type already.
+    #[error("tensor {tensor} is {found}; only F32, F16 and BF16 are stored as {asked}")]
+    Quantised {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        found: TensorType,
+        /// The type that was asked for.
+        asked: TensorType,
+    },
     /// The output exists.
     #[error("{} exists; --force overwrites it", .0.display())]
     Exists(PathBuf),

@@ -20,7 +20,8 @@ mod write;
 pub use error::Error;
 pub use file::convert_file;
 pub use options::{
-    Head, HeadScan, Layout, Options, Progress, Quantize, Report, Stage, TypeTotal, ignore_progress,
+    Head, HeadScan, Layout, Options, Progress, Quantize, Report, Stage, Type, TypeTotal,
+    ignore_progress,
 };
 pub use source::Checkpoint;
 pub use write::convert;

@@ -7,8 +7,11 @@ use trilobite_format::TensorType;
 /// How to convert. The default keeps every weight exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The layout of ternary tensors.
+    /// The layout of ternary tensors. Other than `Auto` it is an error for a dense model.
     pub layout: Layout,
+    /// The type of a dense model's matrices: that of the source without it. It is an error for a
+    /// ternary model.
+    pub ty: Option<Type>,
     /// The type of the language model head: of `output.weight`, or of `token_embd.weight` where
     /// that is the head too.
     pub head: Head,
@@ -17,6 +20,50 @@ pub struct Options {
     /// What to do with dense projections of a checkpoint that does not say that it is a BitNet
     /// model. `None` refuses them.
     pub quantize: Option<Quantize>,
+}
+
+/// The type of a dense model's matrices; norms and biases are F32 in any case. Rows that are no whole
+/// blocks of the type are stored as F16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// 16-bit floats: rounds BF16 and F32; a weight beyond the range is an error.
+    F16,
+    /// BF16: rounds F16 and F32.
+    Bf16,
+    /// 8-bit integers in blocks of 32: rounds.
+    Q8_0,
+    /// 4-bit integers in blocks of 32: rounds a lot. The head, and the embedding where that is the
+    /// head, are Q8_0; llama.cpp gives them more than four bits too (Q6_K).
+    Q4_0,
+}
+
+impl Type {
+    pub(crate) fn tensor_type(self) -> TensorType {
+        match self {
+            Type::F16 => TensorType::F16,
+            Type::Bf16 => TensorType::Bf16,
+            Type::Q8_0 => TensorType::Q8_0,
+            Type::Q4_0 => TensorType::Q4_0,
+        }
+    }
+
+    /// The type of the head, and of the embedding where that is the head.
+    pub(crate) fn of_head(self) -> TensorType {
+        match self {
+            Type::Q4_0 => TensorType::Q8_0,
+            _ => self.tensor_type(),
+        }
+    }
+
+    /// The name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Type::F16 => "f16",
+            Type::Bf16 => "bf16",
+            Type::Q8_0 => "q8_0",
+            Type::Q4_0 => "q4_0",
+        }
+    }
 }
 
 /// The layout of ternary tensors.
@@ -29,6 +76,17 @@ pub enum Layout {
     I2S,
     /// T5_3 for every shape: 1.67 bits a weight.
     T5_3,
+}
+
+impl Layout {
+    /// The name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Layout::Auto => "auto",
+            Layout::I2S => "i2_s",
+            Layout::T5_3 => "t5_3",
+        }
+    }
 }
 
 /// The type of the language model head.
@@ -64,7 +122,7 @@ impl Head {
 /// has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeadScan {
-    /// For a head of at least 32,768 rows, unless the layout is [`Layout::I2S`].
+    /// For a ternary model's head of at least 32,768 rows, unless the layout is [`Layout::I2S`].
     #[default]
     Auto,
     /// For a head of any size.

@@ -4,7 +4,7 @@ use trilobite_format::{Metadata, TensorType};
 
 use crate::Error;
 use crate::model::{Arch, Data, Dense, Planned};
-use crate::options::{Head, HeadScan, Layout, Options};
+use crate::options::{Head, HeadScan, Layout, Options, Type};
 use crate::scan::{Part, Scan};
 use crate::source::View;
 
@@ -12,12 +12,14 @@ use crate::source::View;
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The metadata keys that say what the file is.
-pub(crate) fn general(metadata: &mut Metadata, arch: Arch, name: &str) {
+pub(crate) fn general(metadata: &mut Metadata, arch: Arch, name: &str, file_type: Option<u32>) {
     metadata.insert("general.architecture", arch.name());
     metadata.insert("general.name", name);
     metadata.insert("general.alignment", trilobite_format::DEFAULT_ALIGNMENT as u32);
-    // llama.cpp's number for "mostly I2_S", and the version of its block formats.
-    metadata.insert("general.file_type", 40u32);
+    if let Some(file_type) = file_type {
+        metadata.insert("general.file_type", file_type);
+    }
+    // The version of ggml's block formats.
     metadata.insert("general.quantization_version", 2u32);
     metadata.insert("trilobite.version", VERSION);
 }
@@ -32,16 +34,91 @@ pub(crate) fn ternary_type(layout: Layout, name: &str, shape: &[u64]) -> Result<
     }
 }
 
-/// Gives the head the type that was asked for. The head is `output.weight`, which comes last, or
-/// else the embedding, which comes first.
-pub(crate) fn choose_head(
+/// llama.cpp's number for what most of a file is stored as, which is what its first projection is
+/// stored as. `None` for types whose mixtures have several numbers.
+pub(crate) fn file_type(tensors: &[Planned<'_>]) -> Option<u32> {
+    let first = tensors.iter().find(|tensor| is_projection(tensor))?;
+    match first.ty {
+        TensorType::F32 => Some(0),
+        TensorType::F16 => Some(1),
+        TensorType::Q4_0 => Some(2),
+        TensorType::Q8_0 => Some(7),
+        TensorType::Bf16 => Some(32),
+        ty if ty.is_ternary() => Some(40),
+        _ => None,
+    }
+}
+
+fn is_projection(tensor: &Planned<'_>) -> bool {
+    tensor.name.starts_with("blk.") && tensor.shape.len() == 2
+}
+
+/// Gives every tensor the type that was asked for, and adds the coarse copy of the head.
+pub(crate) fn choose_types(
+    tensors: &mut Vec<Planned<'_>>,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
+    let ternary = tensors.iter().any(|tensor| matches!(tensor.data, Data::Ternary(_)));
+    match options.ty {
+        Some(ty) if ternary => return Err(Error::TypeOfTernary(ty.name())),
+        Some(ty) => choose_dense(tensors, ty, notes)?,
+        None if !ternary && options.layout != Layout::Auto => {
+            return Err(Error::LayoutOfDense(options.layout.name()));
+        }
+        None => {}
+    }
+    choose_head(tensors, options.head, notes)?;
+    add_scan(tensors, options, ternary);
+    Ok(())
+}
+
+/// Gives the matrices of a dense model a type. Norms and biases stay F32.
+fn choose_dense(
+    tensors: &mut [Planned<'_>],
+    ty: Type,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
+    let head = head_index(tensors);
+    let mut wider = 0;
+    for (i, tensor) in tensors.iter_mut().enumerate().filter(|(_, t)| t.shape.len() == 2) {
+        let mut chosen = if i == head { ty.of_head() } else { ty.tensor_type() };
+        if chosen.byte_len(&tensor.shape).is_none() {
+            // As llama.cpp does with rows that are no whole blocks.
+            chosen = TensorType::F16;
+            wider += 1;
+        }
+        if chosen != tensor.ty && !matches!(tensor.data, Data::Dense(_)) {
+            return Err(Error::Quantised {
+                tensor: tensor.name.clone(),
+                found: tensor.ty,
+                asked: chosen,
+            });
+        }
+        tensor.ty = chosen;
+    }
+    if wider > 0 {
+        notes.push(format!(
+            "{wider} matrices whose rows are no whole blocks of {ty} are F16",
+            ty = ty.name()
+        ));
+    }
+    Ok(())
+}
+
+/// Where the head is: `output.weight`, which comes last, or else the embedding, which comes first.
+fn head_index(tensors: &[Planned<'_>]) -> usize {
+    tensors.iter().position(|tensor| tensor.name == "output.weight").unwrap_or(0)
+}
+
+/// Gives the head the type that was asked for.
+fn choose_head(
     tensors: &mut [Planned<'_>],
     head: Head,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
     let Some(ty) = head.tensor_type() else { return Ok(()) };
-    let untied = tensors.iter().position(|tensor| tensor.name == "output.weight");
-    let Some(tensor) = tensors.get_mut(untied.unwrap_or(0)) else { return Ok(()) };
+    let Some(tensor) = tensors.get_mut(head_index(tensors)) else { return Ok(()) };
     if matches!(tensor.data, Data::Ternary(_)) {
         notes.push(format!("{} is ternary and stays so", tensor.name));
         return Ok(());
@@ -54,7 +131,7 @@ pub(crate) fn choose_head(
         });
     }
     if matches!(tensor.data, Data::Blocks(_)) && ty != tensor.ty {
-        let why = "the source has it as Q8_0".to_owned();
+        let why = format!("the source has it as {}", tensor.ty);
         return Err(Error::Head { tensor: tensor.name.clone(), ty, why });
     }
     if ty != tensor.ty {
@@ -69,16 +146,16 @@ pub(crate) fn choose_head(
 const SCAN_ROWS: u64 = 32_768;
 
 /// Adds the coarse copy of the head, once the head's type is chosen, where there is to be one.
-pub(crate) fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options) {
-    let untied = tensors.iter().position(|tensor| tensor.name == "output.weight");
-    let Some(head) = tensors.get(untied.unwrap_or(0)) else { return };
+fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options, ternary: bool) {
+    let Some(head) = tensors.get(head_index(tensors)) else { return };
     let (Data::Dense(Dense { view, head_dim: None }), &[rows, cols]) =
         (&head.data, head.shape.as_slice())
     else {
         return;
     };
     let wanted = match options.head_scan {
-        HeadScan::Auto => rows >= SCAN_ROWS && options.layout != Layout::I2S,
+        // Files of dense models are for other programs too.
+        HeadScan::Auto => ternary && rows >= SCAN_ROWS && options.layout != Layout::I2S,
         HeadScan::Int8 => true,
         HeadScan::None => false,
     };

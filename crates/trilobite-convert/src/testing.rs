@@ -120,6 +120,44 @@ impl Tiny {
         tiny
     }
 
+    /// `Qwen2ForCausalLM`: dense, with biases that count up by 1/8 from the number of the projection.
+    pub(crate) fn qwen2() -> Tiny {
+        let mut tiny = Tiny::llama().with_dense(|i, e| (i * 100 + e) as f32 / 64.0);
+        tiny.config["architectures"] = json!(["Qwen2ForCausalLM"]);
+        tiny.config["model_type"] = json!("qwen2");
+        tiny.config["quantization_config"] = json!(null);
+        for (i, (name, rows, _)) in PROJECTIONS.into_iter().take(3).enumerate() {
+            let bias: Vec<f32> = (0..rows).map(|r| i as f32 + r as f32 / 8.0).collect();
+            tiny.set(block(name) + ".bias", "BF16", &[rows], bf16s(&bias));
+        }
+        tiny
+    }
+
+    /// `Gemma3ForCausalLM`: dense, every norm stored as 0.25.
+    pub(crate) fn gemma3() -> Tiny {
+        let mut tiny = Tiny::llama().with_dense(|i, e| (i * 100 + e) as f32 / 64.0);
+        tiny.config = json!({
+            "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text",
+            "hidden_activation": "gelu_pytorch_tanh", "hidden_size": HIDDEN,
+            "intermediate_size": FFN, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 8, "vocab_size": VOCAB, "sliding_window": 32,
+            "query_pre_attn_scalar": 8, "tie_word_embeddings": true,
+        });
+        tiny.tensors.retain(|(name, _)| name != "lm_head.weight");
+        for (name, len) in [
+            ("input_layernorm", HIDDEN),
+            ("post_attention_layernorm", HIDDEN),
+            ("pre_feedforward_layernorm", HIDDEN),
+            ("post_feedforward_layernorm", HIDDEN),
+            ("self_attn.q_norm", 8),
+            ("self_attn.k_norm", 8),
+        ] {
+            tiny.set(block(name) + ".weight", "BF16", &[len], bf16s(&vec![0.25; len as usize]));
+        }
+        tiny.set("model.norm.weight", "BF16", &[HIDDEN], bf16s(&[0.25; HIDDEN as usize]));
+        tiny
+    }
+
     /// Replaces the projections by dense F32 weights: `weight(projection, element)`.
     pub(crate) fn with_dense(mut self, weight: impl Fn(usize, usize) -> f32) -> Tiny {
         self.tensors.retain(|(name, _)| !name.ends_with("weight_scale"));

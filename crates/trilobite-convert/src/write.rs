@@ -61,6 +61,7 @@ pub(crate) fn write<'a, W: Write>(
             }
             Ok(())
         })?;
+        plan.files.iter().for_each(|file| file.release(tensor.data.source()));
         match taken {
             Some(Taken::Exactly) => exactly += 1,
             Some(Taken::ByAbsmean) => by_absmean += 1,

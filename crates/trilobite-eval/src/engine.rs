@@ -33,7 +33,8 @@ impl Engine {
     pub fn new(session: Session, bos: bool, chat: bool, turns: bool) -> Self {
         let model = Arc::clone(session.model());
         let settings = Settings { bos, chat, turns, context: session.context() };
-        let sha256 = sha256(model.file());
+        // Of a model in several files, one for each.
+        let sha256 = model.files().map(sha256).collect::<Vec<_>>().join(" ");
         Self { model, scorer: Scorer::new(session), settings, sha256 }
     }
 
@@ -42,7 +43,7 @@ impl Engine {
         &self.settings
     }
 
-    /// SHA-256 of the model's file.
+    /// SHA-256 of the model's file, or of its files with spaces between.
     pub fn model_sha256(&self) -> &str {
         &self.sha256
     }

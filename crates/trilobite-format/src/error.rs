@@ -156,6 +156,36 @@ pub enum Error {
         /// The tensor that starts inside it.
         second: String,
     },
+    /// The name of a file that is a part of a model does not say which.
+    #[error(
+        "{name:?} is part {part} of {count} of a model, but is not called NAME-{part:05}-of-{count:05}.gguf"
+    )]
+    PartName {
+        /// The file name.
+        name: String,
+        /// The part, from 1.
+        part: u64,
+        /// Number of parts.
+        count: u64,
+    },
+    /// A file that is not the part of a model that its name says.
+    #[error("part {part} of {count} says of itself that it is {found}")]
+    Part {
+        /// The part by the file's name, from 1.
+        part: u64,
+        /// Number of parts by the first file.
+        count: u64,
+        /// What the file says.
+        found: String,
+    },
+    /// The parts of a model have more or fewer tensors than the first part says.
+    #[error("the parts have {found} tensors, the first part says {expected}")]
+    PartTensors {
+        /// Tensors by `split.tensors.count`.
+        expected: u64,
+        /// Tensors in all parts.
+        found: u64,
+    },
     /// A tensor was written out of order, or after the last one.
     #[error("tensor {found:?} was written, expected {expected:?}")]
     Order {

@@ -4,6 +4,7 @@
 mod error;
 mod metadata;
 mod reader;
+mod split;
 mod tensor_type;
 pub mod ternary;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod writer;
 pub use error::Error;
 pub use metadata::Metadata;
 pub use reader::{Gguf, TensorInfo};
+pub use split::Split;
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};
 pub use writer::Writer;

@@ -33,6 +33,14 @@ impl Metadata {
         }
     }
 
+    /// Removes an entry, where it is there.
+    pub fn remove(&mut self, key: &str) {
+        if let Some(at) = self.index.remove(key) {
+            self.entries.remove(at);
+            self.index.values_mut().filter(|i| **i > at).for_each(|i| *i -= 1);
+        }
+    }
+
     /// The entries in file order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(key, value)| (key.as_str(), value))
@@ -100,6 +108,14 @@ impl Metadata {
     pub fn f32s(&self, key: &str) -> Result<Option<&[f32]>, Error> {
         self.read(key, "an array of f32", |value| match value {
             Value::Array(Array::F32(v)) => Some(v.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// An array of booleans.
+    pub fn bools(&self, key: &str) -> Result<Option<&[bool]>, Error> {
+        self.read(key, "an array of bool", |value| match value {
+            Value::Array(Array::Bool(v)) => Some(v.as_slice()),
             _ => None,
         })
     }

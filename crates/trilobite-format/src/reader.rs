@@ -11,10 +11,10 @@ use crate::{Array, DEFAULT_ALIGNMENT, Error, MAGIC, Metadata, TensorType, VERSIO
 /// long as those bytes do not change. The index does not borrow the file.
 #[derive(Clone, Debug)]
 pub struct Gguf {
-    version: u32,
-    metadata: Metadata,
-    tensors: Vec<TensorInfo>,
-    index: HashMap<String, usize>,
+    pub(crate) version: u32,
+    pub(crate) metadata: Metadata,
+    pub(crate) tensors: Vec<TensorInfo>,
+    pub(crate) index: HashMap<String, usize>,
 }
 
 /// Name, type, shape and place of a tensor.
@@ -26,6 +26,8 @@ pub struct TensorInfo {
     pub ty: TensorType,
     /// The dimensions, outermost first (the file has them innermost first): `[rows, cols]`.
     pub shape: Vec<u64>,
+    /// The file that holds the tensor: 0, but of a model in several files its index among them.
+    pub part: usize,
     /// The bytes of the tensor within the file.
     pub range: Range<usize>,
 }
@@ -186,6 +188,7 @@ impl TensorHeader {
                 name: self.name,
                 ty: self.ty,
                 shape: self.shape,
+                part: 0,
                 range: first..last,
             }),
             _ => Err(Error::OutOfFile {

@@ -76,6 +76,7 @@ pub struct Kernels {
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     relu2_mul: unsafe fn(&mut [f32], &[f32]),
     silu_mul: unsafe fn(&mut [f32], &[f32]),
+    gelu_mul: unsafe fn(&mut [f32], &[f32]),
     softmax: unsafe fn(&mut [f32]),
     rope_neox: unsafe fn(&mut [f32], &[f32], &[f32]),
     rope_adjacent: unsafe fn(&mut [f32], &[f32], &[f32]),
@@ -118,6 +119,7 @@ macro_rules! table {
             rms_norm: float::$float::rms_norm,
             relu2_mul: float::$float::relu2_mul,
             silu_mul: float::$float::silu_mul,
+            gelu_mul: float::$float::gelu_mul,
             softmax: float::$float::softmax,
             rope_neox: float::$float::rope_neox,
             rope_adjacent: float::$float::rope_adjacent,
@@ -479,6 +481,13 @@ impl Kernels {
     pub fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "factors");
         call!(self.silu_mul(gate, up))
+    }
+
+    /// `gate = gelu(gate) * up`, element by element, with the approximation of GELU by
+    /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`.
+    pub fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "factors");
+        call!(self.gelu_mul(gate, up))
     }
 
     /// `x = exp(x - max(x)) / sum(exp(x - max(x)))`, with exp within 2 ulp.

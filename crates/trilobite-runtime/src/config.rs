@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use trilobite_format::Metadata;
+use trilobite_format::{Metadata, Value};
 
 use crate::error::{Error, Result};
 
@@ -11,8 +11,10 @@ use crate::error::{Error, Result};
 pub enum Activation {
     /// `max(x, 0)^2` (BitNet b1.58 2B4T).
     Relu2,
-    /// `x * sigmoid(x)` (Llama, 1bitLLM).
+    /// `x * sigmoid(x)` (Llama, Qwen 2, 1bitLLM).
     Silu,
+    /// GELU by its approximation with tanh (Gemma).
+    Gelu,
 }
 
 /// Which pairs of a head's elements a rotary position embedding rotates.
@@ -25,41 +27,70 @@ pub enum RopePairs {
 }
 
 /// What distinguishes one architecture from another, as data.
+#[derive(Clone, Copy)]
 struct Architecture {
     name: &'static str,
     activation: Activation,
     rope_pairs: RopePairs,
     sub_norms: bool,
+    post_norms: bool,
+    qk_norms: bool,
+    qkv_biases: bool,
+    scaled_embedding: bool,
+    /// Every layer but each sixth slides where the metadata has a window but says no more.
+    windows: bool,
 }
+
+/// Llama: the others are this with something changed.
+const LLAMA: Architecture = Architecture {
+    name: "llama",
+    activation: Activation::Silu,
+    rope_pairs: RopePairs::Adjacent,
+    sub_norms: false,
+    post_norms: false,
+    qk_norms: false,
+    qkv_biases: false,
+    scaled_embedding: false,
+    windows: false,
+};
+
+/// Like Llama, but for the order of the rows of q and k.
+const QWEN2: Architecture =
+    Architecture { name: "qwen2", rope_pairs: RopePairs::Halves, qkv_biases: true, ..LLAMA };
+
+const BITNET: Architecture =
+    Architecture { name: "bitnet", rope_pairs: RopePairs::Halves, sub_norms: true, ..LLAMA };
 
 /// The architectures, by their name in `general.architecture`. The activation is implied by the
 /// name: GGUF has no key for it.
-const ARCHITECTURES: [Architecture; 4] = [
+const ARCHITECTURES: [Architecture; 6] = [
+    Architecture { name: "bitnet-b1.58", activation: Activation::Relu2, ..BITNET },
+    Architecture { name: "bitnet-25", activation: Activation::Relu2, ..BITNET },
+    BITNET,
+    LLAMA,
+    QWEN2,
     Architecture {
-        name: "bitnet-b1.58",
-        activation: Activation::Relu2,
+        name: "gemma3",
+        activation: Activation::Gelu,
         rope_pairs: RopePairs::Halves,
-        sub_norms: true,
-    },
-    Architecture {
-        name: "bitnet-25",
-        activation: Activation::Relu2,
-        rope_pairs: RopePairs::Halves,
-        sub_norms: true,
-    },
-    Architecture {
-        name: "bitnet",
-        activation: Activation::Silu,
-        rope_pairs: RopePairs::Halves,
-        sub_norms: true,
-    },
-    Architecture {
-        name: "llama",
-        activation: Activation::Silu,
-        rope_pairs: RopePairs::Adjacent,
-        sub_norms: false,
+        post_norms: true,
+        qk_norms: true,
+        scaled_embedding: true,
+        windows: true,
+        ..LLAMA
     },
 ];
+
+/// Layers whose tokens see only the last tokens.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// Tokens that a token sees, itself included.
+    pub tokens: usize,
+    /// Which layers those are.
+    pub layers: Vec<bool>,
+    /// The base of their rotary frequencies, which are never scaled.
+    pub rope_theta: f32,
+}
 
 /// Hyperparameters of a decoder-only transformer.
 #[derive(Clone, Debug)]
@@ -90,8 +121,25 @@ pub struct Config {
     pub rope_pairs: RopePairs,
     /// Nonlinearity of the feed-forward network.
     pub activation: Activation,
+    /// What every rotary frequency is divided by, those of sliding layers excepted; 1 without
+    /// linear scaling.
+    pub rope_factor: f32,
+    /// What attention scores are multiplied by: `1 / sqrt(head_dim)` in most models.
+    pub attention_scale: f32,
+    /// Sliding-window attention, where some layers have it.
+    pub window: Option<Window>,
     /// A norm before the attention's output projection and before the down projection (BitNet).
     pub sub_norms: bool,
+    /// A norm of what each part adds to the residual stream (Gemma).
+    pub post_norms: bool,
+    /// A norm of every head of q and k before the rotary embedding (Gemma).
+    pub qk_norms: bool,
+    /// Biases of the q, k and v projections without which the model is not complete (Qwen 2).
+    pub qkv_biases: bool,
+    /// What embeddings are multiplied by: `sqrt(hidden)` in Gemma, otherwise 1.
+    pub embedding_scale: f32,
+    /// `c` of logits that are `c tanh(x / c)`.
+    pub logit_cap: Option<f32>,
 }
 
 impl Config {
@@ -148,23 +196,24 @@ impl Config {
             (0.0..1.0).contains(&norm_eps),
             || "a number in 0..1".into(),
         )?;
-        let rope_theta = keys.float("rope.freq_base")?;
+        let rope_theta = keys.optional_float("rope.freq_base")?.unwrap_or(10_000.0);
         keys.check(
             "rope.freq_base",
             rope_theta,
             rope_theta >= 1.0 && rope_theta.is_finite(),
             || "a finite number of at least 1".into(),
         )?;
-        if let Some(scaling) = metadata.str(&format!("{name}.rope.scaling.type"))? {
-            keys.check("rope.scaling.type", scaling, scaling == "none", || {
-                "none (frequency divisors come as the tensor rope_freqs.weight)".into()
-            })?;
-        }
+        let layers = keys.size("block_count")?;
+        let positive = |key: &str| -> Result<Option<f32>> {
+            let Some(found) = metadata.f32(&keys.key(key))? else { return Ok(None) };
+            keys.check(key, found, found > 0.0 && found.is_finite(), || "positive".into())?;
+            Ok(Some(found))
+        };
         Ok(Self {
             vocab,
             hidden,
             intermediate: keys.size("feed_forward_length")?,
-            layers: keys.size("block_count")?,
+            layers,
             heads,
             kv_heads,
             head_dim,
@@ -173,9 +222,33 @@ impl Config {
             rope_theta,
             rope_pairs: architecture.rope_pairs,
             activation: architecture.activation,
+            rope_factor: keys.rope_factor()?,
+            attention_scale: match positive("attention.scale")? {
+                Some(scale) => scale,
+                // Gemma 3 27B, whose files do not say so.
+                None if architecture.windows && layers == 62 => {
+                    1.0 / ((hidden / heads) as f32).sqrt()
+                }
+                None => 1.0 / (head_dim as f32).sqrt(),
+            },
+            window: keys.window(architecture, layers, rope_theta)?,
             sub_norms: architecture.sub_norms,
+            post_norms: architecture.post_norms,
+            qk_norms: architecture.qk_norms,
+            qkv_biases: architecture.qkv_biases,
+            embedding_scale: if architecture.scaled_embedding {
+                (hidden as f32).sqrt()
+            } else {
+                1.0
+            },
+            logit_cap: positive("final_logit_softcapping")?,
             architecture: name.to_owned(),
         })
+    }
+
+    /// The window of a layer, where it slides.
+    pub fn window(&self, layer: usize) -> Option<&Window> {
+        self.window.as_ref().filter(|window| window.layers.get(layer) == Some(&true))
     }
 
     /// Width of all query heads together.
@@ -216,9 +289,61 @@ impl Keys<'_> {
         self.optional_size(key)?.ok_or_else(|| Error::MissingKey(self.key(key)))
     }
 
+    fn optional_float(&self, key: &str) -> Result<Option<f32>> {
+        Ok(self.metadata.f32(&self.key(key))?)
+    }
+
     fn float(&self, key: &str) -> Result<f32> {
-        let name = self.key(key);
-        self.metadata.f32(&name)?.ok_or(Error::MissingKey(name))
+        self.optional_float(key)?.ok_or_else(|| Error::MissingKey(self.key(key)))
+    }
+
+    /// What rotary frequencies are divided by. (Divisors that differ come as the tensor
+    /// `rope_freqs.weight`.)
+    fn rope_factor(&self) -> Result<f32> {
+        const TYPE: &str = "rope.scaling.type";
+        let kind = self.metadata.str(&self.key(TYPE))?.unwrap_or("linear");
+        self.check(TYPE, kind, matches!(kind, "none" | "linear"), || "none or linear".into())?;
+        // Old files have the second key.
+        for key in ["rope.scaling.factor", "rope.scale_linear"] {
+            if let Some(factor) = self.optional_float(key)?.filter(|_| kind == "linear") {
+                self.check(key, factor, factor > 0.0 && factor.is_finite(), || "positive".into())?;
+                return Ok(factor);
+            }
+        }
+        Ok(1.0)
+    }
+
+    /// Sliding windows. llama.cpp's defaults for Gemma 3 are five layers in six, and a base of
+    /// 10,000; in other architectures a window without a pattern has no effect.
+    fn window(
+        &self,
+        architecture: &Architecture,
+        layers: usize,
+        rope_theta: f32,
+    ) -> Result<Option<Window>> {
+        const PATTERN: &str = "attention.sliding_window_pattern";
+        const BASE: &str = "rope.freq_base_swa";
+        let Some(tokens) = self.optional_size("attention.sliding_window")? else {
+            return Ok(None);
+        };
+        let pattern = self.metadata.get(&self.key(PATTERN));
+        let listed = if let Some(Value::Array(_)) = pattern {
+            let listed = self.metadata.bools(&self.key(PATTERN))?.unwrap_or_default();
+            self.check(PATTERN, listed.len(), listed.len() == layers, || {
+                format!("an entry for each of {layers} layers")
+            })?;
+            listed.to_vec()
+        } else {
+            let default = if architecture.windows { 6 } else { 1 };
+            let period = self.optional_size(PATTERN)?.unwrap_or(default);
+            (1..=layers).map(|layer| !layer.is_multiple_of(period)).collect()
+        };
+        let base = if architecture.windows { 10_000.0 } else { rope_theta };
+        let rope_theta = self.optional_float(BASE)?.unwrap_or(base);
+        self.check(BASE, rope_theta, rope_theta >= 1.0 && rope_theta.is_finite(), || {
+            "a finite number of at least 1".into()
+        })?;
+        Ok(listed.contains(&true).then_some(Window { tokens, layers: listed, rope_theta }))
     }
 
     fn check(

@@ -38,7 +38,7 @@ pub use config::{Activation, Config, RopePairs};
 pub use error::{Error, Result};
 pub use generate::{Finish, Generation, Limits, generate};
 pub use head::Logits;
-pub use model::{Model, map};
+pub use model::{Model, map, parts};
 pub use profile::{Profile, Spent, Stage};
 pub use sampler::{Sampler, Sampling, argmax};
 pub use score::{Perplexity, Request, Score, Scorer, prefix_token};

@@ -1,25 +1,27 @@
 //! A model file, opened.
 
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use memmap2::Mmap;
-use trilobite_format::{Gguf, Metadata};
+use trilobite_format::{Gguf, Metadata, Split, TensorInfo};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Matrix, Weights};
 
-/// The bytes of a model file.
+/// The bytes of a file.
 enum Bytes {
     Mapped(Mmap),
     Owned(Vec<u8>),
 }
 
-/// A model: its file (mapped, not copied), what it says about itself, and where its tensors lie.
+/// A model: its files (mapped, not copied), what they say about themselves, and where their tensors
+/// lie. Most models are in one file.
 pub struct Model {
-    bytes: Bytes,
+    files: Vec<Bytes>,
     gguf: Gguf,
     config: Config,
     weights: Weights,
@@ -27,7 +29,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Maps and validates a GGUF file.
+    /// Maps and validates a GGUF file. Of a model in several files any one will do, if all of them
+    /// are in its folder under the names that llama.cpp gives them.
     ///
     /// The file must not be changed or truncated while the model is in use: the operating system
     /// answers reads of pages that have gone with SIGBUS.
@@ -35,7 +38,19 @@ impl Model {
     /// # Errors
     /// The file cannot be read, is no valid GGUF file, or holds something that cannot be run.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::new(Bytes::Mapped(map(path)?))
+        let first = map(path)?;
+        let gguf = Gguf::parse(&first)?;
+        let paths = parts(path, gguf.metadata())?;
+        if paths.len() == 1 {
+            return Self::new(vec![Bytes::Mapped(first)], gguf);
+        }
+        let (mut files, mut parts) = (Vec::new(), Vec::new());
+        for path in paths {
+            let file = map(&path)?;
+            parts.push(Gguf::parse(&file)?);
+            files.push(Bytes::Mapped(file));
+        }
+        Self::new(files, Gguf::join(parts)?)
     }
 
     /// A model from a GGUF file in memory.
@@ -43,15 +58,15 @@ impl Model {
     /// # Errors
     /// The bytes are no valid GGUF file or hold something that cannot be run.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
-        Self::new(Bytes::Owned(bytes))
+        let gguf = Gguf::parse(&bytes)?;
+        Self::new(vec![Bytes::Owned(bytes)], gguf)
     }
 
-    fn new(bytes: Bytes) -> Result<Self> {
-        let file = bytes.as_slice();
-        let gguf = Gguf::parse(file)?;
+    fn new(files: Vec<Bytes>, gguf: Gguf) -> Result<Self> {
         let config = Config::from_metadata(gguf.metadata())?;
-        let weights = Weights::from_gguf(&gguf, file, &config)?;
-        Ok(Self { bytes, gguf, config, weights, tokenizer: OnceLock::new() })
+        let slices: Vec<&[u8]> = files.iter().map(Bytes::as_slice).collect();
+        let weights = Weights::from_gguf(&gguf, &slices, &config)?;
+        Ok(Self { files, gguf, config, weights, tokenizer: OnceLock::new() })
     }
 
     /// The hyperparameters.
@@ -74,14 +89,24 @@ impl Model {
         self.gguf.metadata()
     }
 
-    /// The whole file.
-    pub fn file(&self) -> &[u8] {
-        self.bytes.as_slice()
+    /// The whole files.
+    pub fn files(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.iter().map(Bytes::as_slice)
+    }
+
+    /// The bytes of a tensor of this model.
+    pub fn tensor(&self, info: &TensorInfo) -> &[u8] {
+        info.bytes(self.files.get(info.part).map_or(&[], Bytes::as_slice))
+    }
+
+    /// The bytes of a place in this model's files.
+    pub(crate) fn bytes(&self, part: usize, range: &Range<usize>) -> &[u8] {
+        &self.files[part].as_slice()[range.clone()]
     }
 
     /// The packed weights of a matrix of this model.
     pub(crate) fn packed(&self, matrix: &Matrix) -> &[u8] {
-        &self.file()[matrix.range.clone()]
+        self.bytes(matrix.part, &matrix.range)
     }
 
     /// The tokenizer, built on first use: a vocabulary of 128,256 entries takes a moment.
@@ -109,6 +134,17 @@ impl Bytes {
             Bytes::Owned(bytes) => bytes,
         }
     }
+}
+
+/// All files of the model that a GGUF file holds or is a part of; `metadata` is the file's. They need
+/// not be there.
+///
+/// # Errors
+/// A part whose name does not say which it is.
+pub fn parts(path: &Path, metadata: &Metadata) -> Result<Vec<PathBuf>> {
+    let Some(split) = Split::of(metadata)? else { return Ok(vec![path.to_owned()]) };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(split.names(&name)?.map(|name| path.with_file_name(name)).collect())
 }
 
 /// Maps a file for reading.

@@ -142,8 +142,31 @@ impl Ops<'_> {
         });
     }
 
+    /// `x[T][rows] += norm(input[T][cols] * matrix^T)`, with `added` as room for what is normed.
+    pub(crate) fn residual(
+        &mut self,
+        input: Input<'_>,
+        matrix: &Matrix,
+        norm: Option<&[f32]>,
+        added: &mut [f32],
+        x: &mut [f32],
+    ) {
+        let Some(norm) = norm else { return self.linear_add(input, matrix, x) };
+        self.linear(input, [(matrix, &mut *added)]);
+        let (kernels, scratch) = (self.kernels, self.scratch);
+        let (width, eps) = (matrix.rows, self.model.config().norm_eps);
+        self.team.rows(&mut x[..input.count * width], width, |member, t, x| {
+            let scratch = &mut *lock(&scratch[member]);
+            let normed = grown(&mut scratch.floats, width);
+            kernels.rms_norm(&added[t * width..(t + 1) * width], norm, eps, normed);
+            for (x, normed) in x.iter_mut().zip(normed) {
+                *x += *normed;
+            }
+        });
+    }
+
     /// `x[T][rows] += input[T][cols] * matrix^T`.
-    pub(crate) fn linear_add(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) {
+    fn linear_add(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) {
         let (kernels, model, scratch) = (self.kernels, self.model, self.scratch);
         let x = (&mut x[..input.count * matrix.rows], matrix.rows);
         let product = Product { kernels, model, matrix, input };
@@ -179,6 +202,7 @@ impl Ops<'_> {
                     match activation {
                         Activation::Relu2 => kernels.relu2_mul(gate, up_row),
                         Activation::Silu => kernels.silu_mul(gate, up_row),
+                        Activation::Gelu => kernels.gelu_mul(gate, up_row),
                     }
                 });
             }
@@ -196,8 +220,14 @@ struct Product<'a> {
     input: Input<'a>,
 }
 
-/// Some outputs of one token.
-enum Values<'a> {
+/// Some outputs of one token, with what is added to them.
+struct Values<'a> {
+    products: Products<'a>,
+    /// Empty where the matrix has no bias.
+    bias: &'a [f32],
+}
+
+enum Products<'a> {
     /// Sums and what to multiply them with.
     Ternary(&'a [i32], f32),
     Dense(&'a [f32]),
@@ -205,28 +235,34 @@ enum Values<'a> {
 
 impl Values<'_> {
     fn write(self, out: &mut [f32]) {
-        match self {
-            Values::Ternary(sums, scale) => {
+        match self.products {
+            Products::Ternary(sums, scale) => {
                 for (out, &sum) in out.iter_mut().zip(sums) {
                     *out = sum as f32 * scale;
                 }
             }
-            Values::Dense(values) => out.copy_from_slice(values),
+            Products::Dense(values) => out.copy_from_slice(values),
+        }
+        for (out, bias) in out.iter_mut().zip(self.bias) {
+            *out += bias;
         }
     }
 
     fn add(self, out: &mut [f32]) {
-        match self {
-            Values::Ternary(sums, scale) => {
+        match self.products {
+            Products::Ternary(sums, scale) => {
                 for (out, &sum) in out.iter_mut().zip(sums) {
                     *out += sum as f32 * scale;
                 }
             }
-            Values::Dense(values) => {
+            Products::Dense(values) => {
                 for (out, value) in out.iter_mut().zip(values) {
                     *out += value;
                 }
             }
+        }
+        for (out, bias) in out.iter_mut().zip(self.bias) {
+            *out += bias;
         }
     }
 }
@@ -247,7 +283,7 @@ impl Product<'_> {
 
     /// How its rows are divided among threads.
     fn split(self) -> Pieces {
-        let Matrix { rows, cols, kind, ref range } = *self.matrix;
+        let Matrix { rows, cols, kind, ref range, .. } = *self.matrix;
         let size = match kind {
             // Every piece makes tables of the input.
             Kind::Ternary { layout: Layout::T5_3, .. } if self.input.count == 1 => usize::MAX,
@@ -276,19 +312,21 @@ impl Product<'_> {
     ) {
         let Input { count, floats, codes } = self.input;
         let (packed, cols, len) = (self.model.packed(self.matrix), self.matrix.cols, rows.len());
+        let bias = self.matrix.bias.as_ref().map_or(&[][..], |bias| &bias[rows.clone()]);
         match self.matrix.kind {
             Kind::Ternary { layout, scale } => {
                 let sums = grown(&mut scratch.sums, count * len);
                 self.kernels.ternary_gemm(layout, packed, cols, rows, codes, 0..count, sums);
                 for (t, sums) in sums.chunks_exact(len).enumerate() {
-                    put(t, Values::Ternary(sums, scale / codes.scales()[t]));
+                    let products = Products::Ternary(sums, scale / codes.scales()[t]);
+                    put(t, Values { products, bias });
                 }
             }
             Kind::Dense(ty) => {
                 let values = grown(&mut scratch.floats, count * len);
                 self.kernels.dense_gemm(ty, packed, cols, rows, floats, count, values);
                 for (t, values) in values.chunks_exact(len).enumerate() {
-                    put(t, Values::Dense(values));
+                    put(t, Values { products: Products::Dense(values), bias });
                 }
             }
         }

@@ -1,13 +1,13 @@
 //! Rotary position embedding tables (arXiv 2104.09864).
 
-use crate::config::Config;
+use crate::config::{Config, Window};
 
 /// Cosines and sines of every position so far.
 ///
 /// As in transformers, the frequencies and the angles are rounded to f32; sine and cosine come from
 /// a portable implementation, so that every machine computes with the same table.
 pub(crate) struct RopeTable {
-    /// `1 / theta^(2 i / head_dim)`, divided by the model's divisors, `[head_dim / 2]`.
+    /// `1 / theta^(2 i / head_dim)`, divided by what the model's scaling says, `[head_dim / 2]`.
     frequencies: Vec<f32>,
     /// `[positions][head_dim / 2]`
     cos: Vec<f32>,
@@ -16,14 +16,30 @@ pub(crate) struct RopeTable {
 }
 
 impl RopeTable {
-    /// An empty table with room for `positions` positions.
+    /// The table of the layers that see all positions: empty, with room for `positions` positions.
     pub(crate) fn new(config: &Config, divisors: Option<&[f32]>, positions: usize) -> Self {
-        let pairs = config.head_dim / 2;
+        Self::scaled(config.head_dim, config.rope_theta, positions, |i| {
+            divisors.map_or(1.0, |divisors| divisors[i]) * config.rope_factor
+        })
+    }
+
+    /// The table of sliding layers.
+    pub(crate) fn local(config: &Config, window: &Window, positions: usize) -> Self {
+        Self::scaled(config.head_dim, window.rope_theta, positions, |_| 1.0)
+    }
+
+    fn scaled(
+        head_dim: usize,
+        theta: f32,
+        positions: usize,
+        divisor: impl Fn(usize) -> f32,
+    ) -> Self {
+        let pairs = head_dim / 2;
         let frequencies = (0..pairs)
             .map(|i| {
-                let exponent = (2 * i) as f32 / config.head_dim as f32;
-                let base = libm::pow(f64::from(config.rope_theta), f64::from(exponent)) as f32;
-                (1.0 / base) / divisors.map_or(1.0, |divisors| divisors[i])
+                let exponent = (2 * i) as f32 / head_dim as f32;
+                let base = libm::pow(f64::from(theta), f64::from(exponent)) as f32;
+                (1.0 / base) / divisor(i)
             })
             .collect();
         // Pages that are not written to take no memory.

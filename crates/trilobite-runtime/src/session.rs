@@ -47,6 +47,8 @@ pub struct Session {
     options: SessionOptions,
     cache: Cache,
     rope: RopeTable,
+    /// That of sliding layers, where there are any.
+    local_rope: Option<RopeTable>,
     buffers: Buffers,
     search: Search,
     scratch: Vec<Mutex<Scratch>>,
@@ -69,6 +71,8 @@ struct Buffers {
     attended: Vec<f32>,
     /// The gated product, `[T][intermediate]`.
     gated: Vec<f32>,
+    /// What a part adds to the residual stream, where it is normed first, `[T][hidden]`.
+    added: Vec<f32>,
     /// The input of a projection.
     input: Prepared,
     /// The input of the head, `[hidden]`.
@@ -110,6 +114,7 @@ impl Session {
             v: buffer(config.kv_width()),
             attended: buffer(config.q_width()),
             gated: buffer(config.intermediate),
+            added: buffer(if config.post_norms { config.hidden } else { 0 }),
             input: Prepared::new(batch, widest),
             normed: vec![0.0; config.hidden],
             logits: Vec::new(),
@@ -119,6 +124,10 @@ impl Session {
             team: Team::new(options.threads),
             cache: Cache::new(config, options.context, options.cache),
             rope: RopeTable::new(config, model.weights().rope_divisors.as_deref(), options.context),
+            local_rope: config
+                .window
+                .as_ref()
+                .map(|window| RopeTable::local(config, window, options.context)),
             buffers,
             search: Search::default(),
             scratch: (0..options.threads).map(|_| Mutex::new(Scratch::new(most))).collect(),
@@ -256,8 +265,13 @@ impl Session {
         let x = self.buffers.x[..count * config.hidden].chunks_exact_mut(config.hidden);
         for (x, &token) in x.zip(tokens) {
             self.kernels.dense_row(ty, table, config.hidden, token as usize, x);
+            if config.embedding_scale != 1.0 {
+                x.iter_mut().for_each(|x| *x *= config.embedding_scale);
+            }
         }
-        self.rope.extend(self.position + count);
+        for rope in [&mut self.rope].into_iter().chain(&mut self.local_rope) {
+            rope.extend(self.position + count);
+        }
         self.team.lap(Stage::Embedding);
 
         for (index, layer) in weights.layers.iter().enumerate() {
@@ -268,7 +282,7 @@ impl Session {
         self.tokens.extend_from_slice(tokens);
     }
 
-    /// `x += o(sub_norm(attention(q, k, v of norm(x))))`
+    /// `x += post_norm(o(sub_norm(attention(q, k, v of norm(x)))))`
     fn attention(&mut self, model: &Model, index: usize, layer: &Layer, count: usize) {
         let config = model.config();
         let head_dim = config.head_dim;
@@ -285,16 +299,25 @@ impl Session {
         ops.linear(input, products);
         ops.team.lap(Stage::QueryKeyValue);
 
-        // Rotary position embedding of every head of q and k.
-        let (rope, position) = (&self.rope, self.position);
+        // Norm and rotary position embedding of every head of q and k.
+        let (window, position) = (config.window(index), self.position);
+        let rope = self.local_rope.as_ref().filter(|_| window.is_some()).unwrap_or(&self.rope);
         let q = &mut b.q[..count * q_width];
         let k = &mut b.k[..count * kv_width];
-        ops.team.rows3((q, q_width), (k, kv_width), nothing(), |_, t, q, k, _: &mut [()]| {
+        ops.team.rows3((q, q_width), (k, kv_width), nothing(), |member, t, q, k, _: &mut [()]| {
             let (cos, sin) = rope.at(position + t);
-            for head in q.chunks_exact_mut(head_dim).chain(k.chunks_exact_mut(head_dim)) {
-                match config.rope_pairs {
-                    RopePairs::Halves => kernels.rope_neox(head, cos, sin),
-                    RopePairs::Adjacent => kernels.rope_adjacent(head, cos, sin),
+            for (heads, norm) in [(q, &layer.q_norm), (k, &layer.k_norm)] {
+                for head in heads.chunks_exact_mut(head_dim) {
+                    if let Some(norm) = norm {
+                        let mut scratch = lock(&scratch[member]);
+                        let normed = grown(&mut scratch.floats, head_dim);
+                        kernels.rms_norm(head, norm, config.norm_eps, normed);
+                        head.copy_from_slice(normed);
+                    }
+                    match config.rope_pairs {
+                        RopePairs::Halves => kernels.rope_neox(head, cos, sin),
+                        RopePairs::Adjacent => kernels.rope_adjacent(head, cos, sin),
+                    }
                 }
             }
         });
@@ -311,8 +334,8 @@ impl Session {
             scratch: ops.scratch,
             layer: index,
             heads: config.heads,
-            scale: 1.0 / (head_dim as f32).sqrt(),
-            window: usize::MAX,
+            scale: config.attention_scale,
+            window: window.map_or(usize::MAX, |window| window.tokens),
         };
         let (q, attended) = (&b.q[..count * q_width], &mut b.attended[..count * q_width]);
         attention.run(ops.team, position, q, attended);
@@ -320,7 +343,7 @@ impl Session {
 
         let (attended, norm) = (&b.attended[..count * q_width], layer.attn_sub_norm.as_deref());
         let input = ops.prepare(attended, norm, count, &[&layer.o], &mut b.input);
-        ops.linear_add(input, &layer.o, x);
+        ops.residual(input, &layer.o, layer.attn_post_norm.as_deref(), &mut b.added, x);
         ops.team.lap(Stage::Output);
     }
 
@@ -331,13 +354,17 @@ impl Session {
         let (Some(scan), Kind::Dense(ty)) = (&weights.head_scan, weights.head.kind) else {
             return false;
         };
-        let file = self.model.file();
+        // Two logits that a cap makes equal are not found as equals.
+        if config.logit_cap.is_some() {
+            return false;
+        }
+        let model = &self.model;
         let head = Head {
             ty,
-            weights: &file[weights.head.range.clone()],
+            weights: model.packed(&weights.head),
             cols: weights.head.cols,
-            codes: &file[scan.codes.clone()],
-            bounds: file[scan.bounds.clone()].as_chunks().0,
+            codes: model.bytes(scan.codes.0, &scan.codes.1),
+            bounds: model.bytes(scan.bounds.0, &scan.bounds.1).as_chunks().0,
         };
         self.team.start();
         let x = &self.buffers.x[token * config.hidden..(token + 1) * config.hidden];
@@ -363,6 +390,9 @@ impl Session {
             let input = ops.prepare(x, norm, count, &[head], &mut b.input);
             let logits = grown(&mut b.logits, count * config.vocab);
             ops.linear(input, [(head, &mut *logits)]);
+            if let Some(cap) = config.logit_cap {
+                logits.iter_mut().for_each(|logit| *logit = cap * libm::tanhf(*logit / cap));
+            }
             ops.team.lap(Stage::Head);
             for (index, logits) in logits.chunks_exact_mut(config.vocab).enumerate() {
                 sink(start - first + index, logits);

@@ -17,19 +17,23 @@ pub struct Matrix {
     pub rows: usize,
     /// Columns: width of the input.
     pub cols: usize,
+    /// Which of the model's files holds it.
+    pub part: usize,
     /// Bytes of the packed weights within the file.
     pub range: Range<usize>,
     /// How the weights are stored.
     pub kind: Kind,
+    /// What is added to the product, `[rows]`.
+    pub bias: Option<Vec<f32>>,
 }
 
 /// A coarse copy of the head: see [`trilobite_kernels::scan`].
 #[derive(Clone, Debug)]
 pub struct HeadScan {
-    /// The codes within the file, `[vocab][hidden]`.
-    pub codes: Range<usize>,
-    /// The rows' bounds within the file, `[vocab]`.
-    pub bounds: Range<usize>,
+    /// The file of the codes, and where they are in it, `[vocab][hidden]`.
+    pub codes: (usize, Range<usize>),
+    /// The file of the rows' bounds, and where they are in it, `[vocab]`.
+    pub bounds: (usize, Range<usize>),
 }
 
 /// How a matrix is stored and therefore multiplied.
@@ -57,10 +61,16 @@ pub struct Layer {
     pub k: Matrix,
     /// Value projection, `[kv_heads * head_dim][hidden]`.
     pub v: Matrix,
+    /// Norm of every head of the queries, `[head_dim]` (Gemma).
+    pub q_norm: Option<Vec<f32>>,
+    /// Norm of every head of the keys, `[head_dim]` (Gemma).
+    pub k_norm: Option<Vec<f32>>,
     /// Norm over all heads before the output projection, `[heads * head_dim]` (BitNet).
     pub attn_sub_norm: Option<Vec<f32>>,
     /// Output projection, `[hidden][heads * head_dim]`.
     pub o: Matrix,
+    /// Norm of what attention adds to the residual stream, `[hidden]` (Gemma).
+    pub attn_post_norm: Option<Vec<f32>>,
     /// Norm before the feed-forward network, `[hidden]`.
     pub ffn_norm: Vec<f32>,
     /// Gate projection, `[intermediate][hidden]`.
@@ -71,6 +81,8 @@ pub struct Layer {
     pub ffn_sub_norm: Option<Vec<f32>>,
     /// Down projection, `[hidden][intermediate]`.
     pub down: Matrix,
+    /// Norm of what the feed-forward network adds to the residual stream, `[hidden]` (Gemma).
+    pub ffn_post_norm: Option<Vec<f32>>,
 }
 
 /// All tensors of a model.
@@ -99,9 +111,9 @@ impl Weights {
     ///
     /// # Errors
     /// A tensor that is missing, unknown, misshapen, of an unusable type, or has a bad scale.
-    pub fn from_gguf(gguf: &Gguf, file: &[u8], config: &Config) -> Result<Self> {
-        let mut tensors = Tensors { gguf, file, used: HashSet::new() };
-        let Config { hidden, intermediate, .. } = *config;
+    pub fn from_gguf(gguf: &Gguf, files: &[&[u8]], config: &Config) -> Result<Self> {
+        let mut tensors = Tensors { gguf, files, used: HashSet::new() };
+        let Config { hidden, .. } = *config;
         let embedding = tensors.matrix("token_embd.weight", config.vocab, hidden)?;
         let Kind::Dense(embedding_type) = embedding.kind else {
             return Err(tensors.type_error("token_embd.weight", "a token embedding"));
@@ -109,26 +121,7 @@ impl Weights {
         // Not allocated ahead: the number of layers is only what the metadata says.
         let mut layers = Vec::new();
         for index in 0..config.layers {
-            let name = |part: &str| format!("blk.{index}.{part}.weight");
-            let (q_width, kv_width) = (config.q_width(), config.kv_width());
-            let mut sub_norm = |part: &str, width| {
-                config.sub_norms.then(|| tensors.vector(&name(part), width)).transpose()
-            };
-            let attn_sub_norm = sub_norm("attn_sub_norm", q_width)?;
-            let ffn_sub_norm = sub_norm("ffn_sub_norm", intermediate)?;
-            layers.push(Layer {
-                attn_norm: tensors.vector(&name("attn_norm"), hidden)?,
-                q: tensors.matrix(&name("attn_q"), q_width, hidden)?,
-                k: tensors.matrix(&name("attn_k"), kv_width, hidden)?,
-                v: tensors.matrix(&name("attn_v"), kv_width, hidden)?,
-                attn_sub_norm,
-                o: tensors.matrix(&name("attn_output"), hidden, q_width)?,
-                ffn_norm: tensors.vector(&name("ffn_norm"), hidden)?,
-                gate: tensors.matrix(&name("ffn_gate"), intermediate, hidden)?,
-                up: tensors.matrix(&name("ffn_up"), intermediate, hidden)?,
-                ffn_sub_norm,
-                down: tensors.matrix(&name("ffn_down"), hidden, intermediate)?,
-            });
+            layers.push(tensors.layer(index, config)?);
         }
         let output_norm = tensors.vector("output_norm.weight", hidden)?;
         let tied = gguf.tensor("output.weight").is_none();
@@ -162,13 +155,21 @@ impl Weights {
     pub fn non_embedding_bytes(&self) -> usize {
         let matrices = self.layers.iter().flat_map(Layer::matrices).map(|m| m.range.len());
         let vector = |v: &Vec<f32>| 4 * v.len();
-        let norms = self.layers.iter().map(|layer| {
-            vector(&layer.attn_norm)
-                + vector(&layer.ffn_norm)
-                + layer.attn_sub_norm.as_ref().map_or(0, vector)
-                + layer.ffn_sub_norm.as_ref().map_or(0, vector)
+        let vectors = self.layers.iter().map(|layer| {
+            let biases = layer.matrices().into_iter().filter_map(|m| m.bias.as_ref());
+            let norms = [
+                &layer.q_norm,
+                &layer.k_norm,
+                &layer.attn_sub_norm,
+                &layer.attn_post_norm,
+                &layer.ffn_sub_norm,
+                &layer.ffn_post_norm,
+            ];
+            let norms = norms.into_iter().flatten();
+            let always = [&layer.attn_norm, &layer.ffn_norm].into_iter();
+            biases.chain(norms).chain(always).map(vector).sum::<usize>()
         });
-        matrices.sum::<usize>() + norms.sum::<usize>() + vector(&self.output_norm)
+        matrices.sum::<usize>() + vectors.sum::<usize>() + vector(&self.output_norm)
     }
 }
 
@@ -182,11 +183,60 @@ impl Layer {
 /// Hands out tensors and remembers which, so that none is silently ignored.
 struct Tensors<'a> {
     gguf: &'a Gguf,
-    file: &'a [u8],
+    files: &'a [&'a [u8]],
     used: HashSet<String>,
 }
 
 impl<'a> Tensors<'a> {
+    fn layer(&mut self, index: usize, config: &Config) -> Result<Layer> {
+        let Config { hidden, intermediate, head_dim, sub_norms, post_norms, qk_norms, .. } =
+            *config;
+        let (q_width, kv_width) = (config.q_width(), config.kv_width());
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let weight = |part: &str| name(part) + ".weight";
+        let mut norm = |there: bool, part: &str, width| {
+            there.then(|| self.vector(&weight(part), width)).transpose()
+        };
+        let q_norm = norm(qk_norms, "attn_q_norm", head_dim)?;
+        let k_norm = norm(qk_norms, "attn_k_norm", head_dim)?;
+        let attn_sub_norm = norm(sub_norms, "attn_sub_norm", q_width)?;
+        let attn_post_norm = norm(post_norms, "post_attention_norm", hidden)?;
+        let ffn_sub_norm = norm(sub_norms, "ffn_sub_norm", intermediate)?;
+        let ffn_post_norm = norm(post_norms, "post_ffw_norm", hidden)?;
+        let biases = config.qkv_biases;
+        Ok(Layer {
+            attn_norm: self.vector(&weight("attn_norm"), hidden)?,
+            q: self.projection(&name("attn_q"), q_width, hidden, biases)?,
+            k: self.projection(&name("attn_k"), kv_width, hidden, biases)?,
+            v: self.projection(&name("attn_v"), kv_width, hidden, biases)?,
+            q_norm,
+            k_norm,
+            attn_sub_norm,
+            o: self.projection(&name("attn_output"), hidden, q_width, false)?,
+            attn_post_norm,
+            ffn_norm: self.vector(&weight("ffn_norm"), hidden)?,
+            gate: self.matrix(&weight("ffn_gate"), intermediate, hidden)?,
+            up: self.matrix(&weight("ffn_up"), intermediate, hidden)?,
+            ffn_sub_norm,
+            down: self.matrix(&weight("ffn_down"), hidden, intermediate)?,
+            ffn_post_norm,
+        })
+    }
+
+    /// A matrix of the attention with its bias, which must be there where `biased` says so.
+    fn projection(&mut self, name: &str, rows: usize, cols: usize, biased: bool) -> Result<Matrix> {
+        let mut matrix = self.matrix(&format!("{name}.weight"), rows, cols)?;
+        let bias = format!("{name}.bias");
+        if biased || self.gguf.tensor(&bias).is_some() {
+            matrix.bias = Some(self.vector(&bias, rows)?);
+        }
+        Ok(matrix)
+    }
+
+    fn bytes(&self, info: &'a TensorInfo) -> &'a [u8] {
+        info.bytes(self.files.get(info.part).copied().unwrap_or_default())
+    }
+
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo> {
         let info = self.gguf.tensor(name).ok_or_else(|| Error::MissingTensor(name.to_owned()))?;
         if !info.shape.iter().copied().eq(shape.iter().map(|&n| n as u64)) {
@@ -205,17 +255,17 @@ impl<'a> Tensors<'a> {
         let info = self.take(name, &[len])?;
         let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, "a vector"))?;
         let mut out = vec![0.0; len];
-        Kernels::detect()?.dense_row(ty, info.bytes(self.file), len, 0, &mut out);
+        Kernels::detect()?.dense_row(ty, self.bytes(info), len, 0, &mut out);
         Ok(out)
     }
 
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
         let info = self.take(name, &[rows, cols])?;
         // Trits in llama.cpp's blocks are multiplied with int8 activations once converted.
-        let ternary = ternary::has_one_scale(info.ty, info.bytes(self.file));
+        let ternary = ternary::has_one_scale(info.ty, self.bytes(info));
         if let Some(ty) = dense_type(info.ty).filter(|_| !ternary) {
-            let (range, kind) = (info.range.clone(), Kind::Dense(ty));
-            return Ok(Matrix { rows, cols, range, kind });
+            let (part, range, kind) = (info.part, info.range.clone(), Kind::Dense(ty));
+            return Ok(Matrix { rows, cols, part, range, kind, bias: None });
         }
         let layout = match info.ty {
             TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),
@@ -223,14 +273,15 @@ impl<'a> Tensors<'a> {
             TensorType::T5_3 => Layout::T5_3,
             _ => return Err(self.type_error(name, "a weight matrix")),
         };
-        let (codes, scale) = ternary::split(info.bytes(self.file))
+        let (codes, scale) = ternary::split(self.bytes(info))
             .filter(|(codes, _)| Some(codes.len()) == layout.packed_len(rows, cols))
             .ok_or_else(|| self.type_error(name, "a weight matrix"))?;
         if !(scale > 0.0 && scale.is_finite()) {
             return Err(Error::Scale { name: name.to_owned(), scale });
         }
         let range = info.range.start..info.range.start + codes.len();
-        Ok(Matrix { rows, cols, range, kind: Kind::Ternary { layout, scale } })
+        let kind = Kind::Ternary { layout, scale };
+        Ok(Matrix { rows, cols, part: info.part, range, kind, bias: None })
     }
 
     fn head_scan(&mut self, rows: usize, cols: usize) -> Result<HeadScan> {
@@ -241,9 +292,12 @@ impl<'a> Tensors<'a> {
         };
         let (codes, bounds) =
             (take(codes, cols, TensorType::I8)?, take(bounds, 3, TensorType::F32)?);
-        let rows = bounds.bytes(self.file).as_chunks().0;
+        let rows = self.bytes(bounds).as_chunks().0;
         match rows.iter().position(|row| !Bounds::from_bytes(row).is_valid()) {
-            None => Ok(HeadScan { codes: codes.range.clone(), bounds: bounds.range.clone() }),
+            None => {
+                let place = |info: &TensorInfo| (info.part, info.range.clone());
+                Ok(HeadScan { codes: place(codes), bounds: place(bounds) })
+            }
             Some(row) => Err(Error::HeadScan { row }),
         }
     }

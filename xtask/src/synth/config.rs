@@ -11,11 +11,14 @@ pub(crate) fn config(shape: &Shape, weights: Weights) -> Value {
         Family::BitNet => ("BitNetForCausalLM", "bitnet", "relu2"),
         Family::OneBitLlm => ("BitnetForCausalLM", "llama", "silu"),
         Family::Llama => ("LlamaForCausalLM", "llama", "silu"),
+        Family::Qwen2 => ("Qwen2ForCausalLM", "qwen2", "silu"),
+        Family::Gemma3 => ("Gemma3ForCausalLM", "gemma3_text", "gelu_pytorch_tanh"),
     };
+    let gemma = shape.family == Family::Gemma3;
     let mut config = json!({
         "architectures": [architecture],
         "model_type": model_type,
-        "hidden_act": activation,
+        (if gemma { "hidden_activation" } else { "hidden_act" }): activation,
         "hidden_size": shape.hidden_size,
         "intermediate_size": shape.intermediate_size,
         "num_hidden_layers": shape.num_hidden_layers,
@@ -34,7 +37,12 @@ pub(crate) fn config(shape: &Shape, weights: Weights) -> Value {
         config["head_dim"] = json!(shape.head_dim);
     }
     let mode = if weights == Weights::Packed { "offline" } else { "online" };
+    for (key, value) in &shape.config {
+        config[key] = value.clone();
+    }
     match shape.family {
+        _ if weights == Weights::Dense => {}
+        Family::Qwen2 | Family::Gemma3 => {}
         Family::BitNet => {
             config["quantization_config"] = json!({
                 "quant_method": "bitnet",

@@ -63,6 +63,7 @@ fn table(fill: Fill, dtype: Dtype, rng: &mut ChaCha8Rng) -> Vec<u8> {
             (0..TABLE).map(|_| std * ((0..12).map(|_| uniform()).sum::<f32>() - 6.0)).collect()
         }
         Fill::NearOne => (0..TABLE).map(|i| 0.75 + 0.5 * i as f32 / TABLE as f32).collect(),
+        Fill::NearZero => (0..TABLE).map(|i| 0.5 * i as f32 / TABLE as f32 - 0.25).collect(),
         Fill::Around(value) => vec![value * (0.8 + 0.4 * uniform()); TABLE],
     };
     match dtype {

@@ -19,6 +19,8 @@ pub(crate) enum Fill {
     Normal(f32),
     /// Uniform between 0.75 and 1.25: the weights of a norm.
     NearOne,
+    /// Uniform between -0.25 and 0.25: the weights of a norm that are stored less 1.
+    NearZero,
     /// One value, this one times a random factor between 0.8 and 1.2.
     Around(f32),
 }
@@ -64,13 +66,22 @@ pub(crate) const ZEROS: f32 = 6.0 / 16.0;
 /// of the output matrix need `LOGITS / sqrt(hidden_size)`.
 const LOGITS: f32 = 3.0;
 
+/// Standard deviation of biases.
+const BIAS: f32 = 0.1;
+
 /// Mean absolute value of the standard normal distribution.
 const NORMAL_ABSMEAN: f32 = 0.797_884_6;
 
 /// Every tensor of the checkpoint, in the order of the safetensors library: wide types first, then
 /// by name.
 pub(crate) fn tensors(shape: &Shape, weights: Weights) -> Vec<Tensor> {
-    let mut list = List { weights, inverse_scale: shape.family == Family::Llama, out: Vec::new() };
+    let gemma = shape.family == Family::Gemma3;
+    let mut list = List {
+        weights,
+        inverse_scale: shape.family == Family::Llama,
+        norms: if gemma { Fill::NearZero } else { Fill::NearOne },
+        out: Vec::new(),
+    };
     let hidden = shape.hidden_size;
     let queries = shape.num_attention_heads * shape.head_dim;
     let keys = shape.num_key_value_heads * shape.head_dim;
@@ -85,7 +96,7 @@ pub(crate) fn tensors(shape: &Shape, weights: Weights) -> Vec<Tensor> {
     let sub_norms = match shape.family {
         Family::BitNet => Some(["self_attn.attn_sub_norm", "mlp.ffn_sub_norm"]),
         Family::OneBitLlm => Some(["self_attn.inner_attn_ln", "mlp.ffn_layernorm"]),
-        Family::Llama => None,
+        Family::Llama | Family::Qwen2 | Family::Gemma3 => None,
     };
     for layer in 0..shape.num_hidden_layers {
         let name = |part: &str| format!("model.layers.{layer}.{part}");
@@ -94,6 +105,17 @@ pub(crate) fn tensors(shape: &Shape, weights: Weights) -> Vec<Tensor> {
         if let Some([attention, feed_forward]) = sub_norms {
             list.norm(name(attention), queries);
             list.norm(name(feed_forward), inter);
+        }
+        if gemma {
+            list.norm(name("pre_feedforward_layernorm"), hidden);
+            list.norm(name("post_feedforward_layernorm"), hidden);
+            list.norm(name("self_attn.q_norm"), shape.head_dim);
+            list.norm(name("self_attn.k_norm"), shape.head_dim);
+        }
+        if shape.family == Family::Qwen2 {
+            for (part, width) in [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)] {
+                list.dense(name(&format!("self_attn.{part}.bias")), &[width], Fill::Normal(BIAS));
+            }
         }
         list.projection(name("self_attn.q_proj"), queries, hidden);
         list.projection(name("self_attn.k_proj"), keys, hidden);
@@ -109,6 +131,8 @@ pub(crate) fn tensors(shape: &Shape, weights: Weights) -> Vec<Tensor> {
 
 struct List {
     weights: Weights,
+    /// How the weights of norms are drawn.
+    norms: Fill,
     /// `weight_scale` divides, as in `BitLinear`, instead of multiplying, as in `AutoBitLinear`.
     inverse_scale: bool,
     out: Vec<Tensor>,
@@ -125,13 +149,17 @@ impl List {
     }
 
     fn norm(&mut self, name: String, width: usize) {
-        self.dense(name + ".weight", &[width], Fill::NearOne);
+        self.dense(name + ".weight", &[width], self.norms);
     }
 
-    /// A ternary matrix `[rows, cols]`, scaled so that an input of RMS 1 gives an output of RMS
+    /// A matrix `[rows, cols]`, ternary unless the model is dense, scaled so that an input of RMS 1 gives an output of RMS
     /// about 1: activations then stay of order 1 through any number of layers, and gates are
     /// negative half of the time.
     fn projection(&mut self, name: String, rows: usize, cols: usize) {
+        if self.weights == Weights::Dense {
+            let fill = Fill::Normal(1.0 / (cols as f32).sqrt());
+            return self.dense(name + ".weight", &[rows, cols], fill);
+        }
         let scale = 1.0 / (cols as f32 * (1.0 - ZEROS)).sqrt();
         if self.weights == Weights::Packed {
             let stored = if self.inverse_scale { 1.0 / scale } else { scale };

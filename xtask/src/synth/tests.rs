@@ -31,12 +31,17 @@ fn every_listed_shape_has_tensors_and_a_whole_vocabulary() {
     for model in models.model.iter().filter(|model| model.weights != Weights::Gguf) {
         let name = &model.name;
         let Ok(shape) = models.shape(model) else { continue };
-        let sub_norms = if shape.family == Family::Llama { 0 } else { 2 };
+        let more = match shape.family {
+            Family::Llama => 0,
+            Family::BitNet | Family::OneBitLlm => 2,
+            Family::Qwen2 => 3,
+            Family::Gemma3 => 4,
+        };
         let scales = if model.weights == Weights::Packed { 7 } else { 0 };
         let head = usize::from(!shape.tie_word_embeddings);
         assert_eq!(
             tensors(shape, model.weights).len(),
-            2 + head + shape.num_hidden_layers * (9 + sub_norms + scales),
+            2 + head + shape.num_hidden_layers * (9 + more + scales),
             "{name}"
         );
 
@@ -55,6 +60,33 @@ fn every_listed_shape_has_tensors_and_a_whole_vocabulary() {
                 assert!(vocab.contains_key(token), "{name}: {token}");
             }
         }
+    }
+}
+
+#[test]
+fn the_dense_models_have_their_published_sizes() {
+    let models = Models::load().unwrap();
+    for (name, parameters) in [
+        ("llama-3.2-1b-instruct", 1_235_814_400),
+        ("qwen2.5-1.5b-instruct", 1_543_714_304),
+        ("gemma-3-1b-it", 999_885_952),
+        ("smollm2-135m-instruct", 134_515_008),
+        ("gemma-3-270m-it", 268_098_176),
+    ] {
+        let model = models.find(name).unwrap();
+        let list = tensors(models.shape(model).unwrap(), model.weights);
+        assert_eq!(list.iter().map(|t| t.bytes() / 2).sum::<usize>(), parameters, "{name}");
+    }
+}
+
+#[test]
+fn the_table_of_the_report_is_whole() {
+    let models = Models::load().unwrap();
+    let columns: Vec<_> = models.model.iter().filter_map(|m| m.published.as_ref()).collect();
+    assert_eq!(columns.len(), 4);
+    for column in columns {
+        assert!(column.scores.keys().eq(models.model[0].published.as_ref().unwrap().scores.keys()));
+        assert_eq!(column.scores.len(), 16);
     }
 }
 

@@ -62,7 +62,7 @@ impl HeadWork {
         self.bytes += match &weights.head_scan {
             Some(scan) if !found.is_all() => {
                 let part = whole / weights.head.rows * rows;
-                scan.codes.len() + scan.bounds.len() + part
+                scan.codes.1.len() + scan.bounds.1.len() + part
             }
             _ => whole,
         } as u64;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use trilobite_convert as engine;
 
-use crate::args::{Convert, Global, Head, HeadScan, Layout, Quantize};
+use crate::args::{Convert, Global, Head, HeadScan, Layout, Quantize, Type};
 use crate::{interrupt, output};
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
@@ -24,6 +24,12 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
             Layout::I2S => engine::Layout::I2S,
             Layout::T5_3 => engine::Layout::T5_3,
         },
+        ty: args.ty.map(|ty| match ty {
+            Type::F16 => engine::Type::F16,
+            Type::Bf16 => engine::Type::Bf16,
+            Type::Q8_0 => engine::Type::Q8_0,
+            Type::Q4_0 => engine::Type::Q4_0,
+        }),
         head: match args.head {
             Head::Source => engine::Head::Source,
             Head::F32 => engine::Head::F32,
@@ -82,7 +88,9 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     }
     text += &format!("{:.4} bits per weight overall\n", report.bits_per_weight);
     text += &format!("  sha256 {}\n", report.sha256);
-    text += "  every ternary tensor read back and equal to its source\n";
+    if report.ternary_bits_per_weight.is_some() {
+        text += "  every ternary tensor read back and equal to its source\n";
+    }
     for note in &report.notes {
         text += &format!("  note: {note}\n");
     }

@@ -30,13 +30,19 @@ fn parameters(model: &Model) -> u64 {
     model.gguf().tensors().iter().filter(|t| !scan(t)).map(TensorInfo::count).sum()
 }
 
+fn file_bytes(model: &Model) -> u64 {
+    model.files().map(|file| file.len() as u64).sum()
+}
+
 fn bits_per_weight(model: &Model) -> f64 {
     let bytes: usize = model.gguf().tensors().iter().map(|tensor| tensor.range.len()).sum();
     8.0 * bytes as f64 / parameters(model) as f64
 }
 
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+fn hash<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    pieces.into_iter().for_each(|piece| hash.update(piece));
+    hash.finalize().iter().fold(String::new(), |mut hex, byte| {
         // Writing to a string cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex
@@ -70,14 +76,14 @@ fn json(model: &Model) -> Result<Value> {
             "type": tensor.ty.name(),
             "shape": tensor.shape,
             "bytes": tensor.range.len(),
-            "sha256": hash(tensor.bytes(model.file())),
+            "sha256": hash([model.tensor(tensor)]),
         })
     });
     Ok(json!({
         "architecture": model.config().architecture,
         "parameters": parameters(model),
-        "file_bytes": model.file().len(),
-        "sha256": hash(model.file()),
+        "file_bytes": file_bytes(model),
+        "sha256": hash(model.files()),
         "non_embedding_bytes": model.weights().non_embedding_bytes(),
         "bits_per_weight": bits_per_weight(model),
         "tensors": tensors.collect::<Vec<_>>(),
@@ -106,7 +112,7 @@ fn text(model: &Model, name: &str, verbose: bool) -> Result<String> {
         "vocabulary",
         format!("{} (head {})", c.vocab, if model.weights().tied { "tied" } else { "untied" }),
     );
-    line("file", output::bytes(model.file().len() as u64));
+    line("file", output::bytes(file_bytes(model)));
     line("without embedding", output::bytes(model.weights().non_embedding_bytes() as u64));
     line("bits per weight", format!("{:.3}", bits_per_weight(model)));
     match tokenizer(model)? {
@@ -125,7 +131,7 @@ fn text(model: &Model, name: &str, verbose: bool) -> Result<String> {
         }
     }
     line("instruction set", Kernels::detect()?.isa.name().into());
-    line("sha256", hash(model.file()));
+    line("sha256", hash(model.files()));
     for tensor in model.gguf().tensors() {
         let shape: Vec<String> = tensor.shape.iter().map(u64::to_string).collect();
         let bits = 8.0 * tensor.range.len() as f64 / tensor.count() as f64;
@@ -133,7 +139,7 @@ fn text(model: &Model, name: &str, verbose: bool) -> Result<String> {
         let (name, ty, shape) = (&tensor.name, tensor.ty.name(), shape.join(" x "));
         out += &format!("  {name:28} {ty:5} {shape:>15} {bytes:>10} {bits:7.3} bits");
         if verbose {
-            out += &format!("  {}", hash(tensor.bytes(model.file())));
+            out += &format!("  {}", hash([model.tensor(tensor)]));
         }
         out.push('\n');
     }

@@ -5,11 +5,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod commands;
+mod dense;
 mod eval;
 mod failures;
 mod fixture;
 mod golden;
 mod identity;
 mod npy;
+mod real;
 mod tokenizer;
 mod trilobite;

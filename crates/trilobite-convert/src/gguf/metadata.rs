@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use trilobite_format::{Gguf, Metadata, Value};
 
 use crate::hf::END_OF_TURN;
-use crate::model::{Arch, Config, limits};
+use crate::model::{Arch, BIASED, Config, Window, limits};
 use crate::{Error, plan};
 
 const ARCHITECTURE: &str = "general.architecture";
@@ -23,18 +23,13 @@ pub(crate) fn config(file: &str, gguf: &Gguf) -> Result<Config, Error> {
         "bitnet-b1.58" | "bitnet-25" => Arch::BitNetB158,
         "bitnet" => Arch::BitNet,
         "llama" => Arch::Llama,
+        "qwen2" => Arch::Qwen2,
+        "gemma3" => Arch::Gemma3,
         _ => {
-            let expected = "bitnet-b1.58, bitnet-25, bitnet or llama";
+            let expected = "bitnet-b1.58, bitnet-25, bitnet, llama, qwen2 or gemma3";
             return Err(bad(file, keys.metadata, ARCHITECTURE, expected));
         }
     };
-    if keys.metadata.u64("split.count").map_err(keys.error())?.unwrap_or(1) > 1 {
-        return Err(bad(file, keys.metadata, "split.count", "1 (join the parts first)"));
-    }
-    match keys.string("rope.scaling.type")? {
-        None | Some("none") => {}
-        Some(_) => return Err(keys.bad("rope.scaling.type", "\"none\"")),
-    }
     let hidden = keys.require("embedding_length", 1..=limits::WIDTH)?;
     let heads = keys.require("attention.head_count", 1..=limits::HEADS)?;
     let kv_heads = keys.size("attention.head_count_kv", 1..=limits::HEADS)?.unwrap_or(heads);
@@ -61,18 +56,29 @@ pub(crate) fn config(file: &str, gguf: &Gguf) -> Result<Config, Error> {
         Some(vocab) if vocab <= limits::VOCAB => vocab,
         _ => return Err(keys.bad("vocab_size", "a value")),
     };
+    let layers = keys.require("block_count", 1..=limits::LAYERS)?;
+    let rope_theta = keys.positive("rope.freq_base", Some(10_000.0))?;
+    let biased = |part: &&&str| gguf.tensor(&format!("blk.0.{part}.bias")).is_some();
     Ok(Config {
         arch,
         vocab,
         context: keys.require("context_length", 1..=limits::CONTEXT)?,
         hidden,
         ffn: keys.require("feed_forward_length", 1..=limits::WIDTH)?,
-        layers: keys.require("block_count", 1..=limits::LAYERS)?,
+        layers,
         heads,
         kv_heads,
         head_dim,
         norm_eps: keys.positive("attention.layer_norm_rms_epsilon", None)?,
-        rope_theta: keys.positive("rope.freq_base", Some(10_000.0))?,
+        rope_theta,
+        rope_factor: keys.rope_factor()?,
+        biases: match arch {
+            Arch::Qwen2 => BIASED[..3].to_vec(),
+            _ => BIASED.iter().filter(biased).copied().collect(),
+        },
+        window: keys.window(arch, layers, rope_theta)?,
+        attention_scale: keys.optional_positive("attention.scale")?,
+        softcap: keys.optional_positive("final_logit_softcapping")?,
     })
 }
 
@@ -96,7 +102,7 @@ pub(crate) fn translate(
     }
     let error = |source| Error::Gguf { file: file.to_owned(), source };
     let name = source.str("general.name").map_err(error)?.unwrap_or(name);
-    plan::general(&mut metadata, config.arch, name);
+    plan::general(&mut metadata, config.arch, name, None);
     config.describe(&mut metadata);
     tokenizer(file, config.vocab, &mut metadata, notes)?;
     Ok(metadata)
@@ -209,6 +215,54 @@ impl<'a> Keys<'a> {
     fn positive(&self, key: &str, default: Option<f32>) -> Result<f32, Error> {
         let found = self.metadata.f32(&self.key(key)).map_err(self.error())?.or(default);
         found.filter(|n| n.is_finite() && *n > 0.0).ok_or_else(|| self.bad(key, "positive"))
+    }
+
+    fn optional_positive(&self, key: &str) -> Result<Option<f32>, Error> {
+        match self.metadata.f32(&self.key(key)).map_err(self.error())? {
+            None => Ok(None),
+            Some(_) => self.positive(key, None).map(Some),
+        }
+    }
+
+    /// What RoPE frequencies are divided by, where they are all divided by the same.
+    fn rope_factor(&self) -> Result<f32, Error> {
+        match self.string("rope.scaling.type")? {
+            Some("none") => return Ok(1.0),
+            None | Some("linear") => {}
+            Some(_) => return Err(self.bad("rope.scaling.type", "\"none\" or \"linear\"")),
+        }
+        match self.optional_positive("rope.scaling.factor")? {
+            Some(factor) => Ok(factor),
+            // Old files have this key.
+            None => Ok(self.optional_positive("rope.scale_linear")?.unwrap_or(1.0)),
+        }
+    }
+
+    /// Sliding windows, with llama.cpp's defaults for Gemma 3; in other architectures a window
+    /// without a pattern has no effect.
+    fn window(&self, arch: Arch, layers: u64, rope_theta: f32) -> Result<Option<Window>, Error> {
+        const PATTERN: &str = "attention.sliding_window_pattern";
+        let Some(tokens) = self.size("attention.sliding_window", 1..=limits::CONTEXT)? else {
+            return Ok(None);
+        };
+        let gemma = arch == Arch::Gemma3;
+        let listed = if let Some(Value::Array(_)) = self.metadata.get(&self.key(PATTERN)) {
+            self.metadata
+                .bools(&self.key(PATTERN))
+                .map_err(self.error())?
+                .unwrap_or_default()
+                .to_vec()
+        } else {
+            let period = self.size(PATTERN, 1..=limits::LAYERS)?;
+            let period = period.unwrap_or(if gemma { 6 } else { 1 });
+            (1..=layers).map(|layer| !layer.is_multiple_of(period)).collect()
+        };
+        if listed.len() as u64 != layers {
+            return Err(self.bad(PATTERN, &format!("an entry for each of {layers} layers")));
+        }
+        let base = if gemma { 10_000.0 } else { rope_theta };
+        let rope_theta = self.positive("rope.freq_base_swa", Some(base))?;
+        Ok(listed.contains(&true).then_some(Window { tokens, layers: listed, rope_theta }))
     }
 
     fn string(&self, key: &str) -> Result<Option<&'a str>, Error> {

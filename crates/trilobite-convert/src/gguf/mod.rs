@@ -6,12 +6,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use half::f16;
-use trilobite_format::{Gguf, TensorInfo, TensorType};
+use rayon::prelude::*;
+use trilobite_format::{Gguf, Split, TensorInfo, TensorType, ternary};
+use trilobite_kernels::{DenseType, Kernels};
 
-use crate::model::{Config, Data, Dense, Plan, Planned};
+use crate::model::{Arch, Config, Data, Dense, Plan, Planned};
 use crate::options::Options;
-use crate::source::{Checkpoint, Dtype, View};
+use crate::source::{Checkpoint, Dtype, SourceFile, View};
 use crate::trits::{Encoding, Ternary, check_scale};
 use crate::{Error, plan};
 
@@ -21,15 +22,21 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         let why = "there is no file".to_owned();
         return Err(Error::NotACheckpoint { path: checkpoint.name.clone(), why });
     };
-    let gguf =
-        Gguf::parse(file).map_err(|source| Error::Gguf { file: file.name.clone(), source })?;
+    let parts = checkpoint.files.iter().map(|file| {
+        Gguf::parse(file).map_err(|source| Error::Gguf { file: file.name.clone(), source })
+    });
+    let mut parts = parts.collect::<Result<Vec<Gguf>, Error>>()?;
+    let gguf = match (parts.len(), parts.pop()) {
+        (1, Some(only)) if !is_part(&only) => only,
+        (_, last) => Gguf::join(parts.into_iter().chain(last).collect())
+            .map_err(|source| Error::Gguf { file: file.name.clone(), source })?,
+    };
     let source = gguf.metadata();
     let config = metadata::config(&file.name, &gguf)?;
 
     let mut notes = Vec::new();
     let mut builder = Builder {
-        file: &file.name,
-        bytes: file,
+        files: &checkpoint.files,
         left: gguf.tensors().iter().map(|info| (info.name.clone(), info.clone())).collect(),
         // A file of ours says which projections its checkpoint keeps dense, by having them dense.
         ours: source.get("trilobite.version").is_some(),
@@ -38,18 +45,43 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     };
     builder.tensors(&config, &mut notes)?;
     let Builder { left, mut tensors, .. } = builder;
-    if let Some(name) = left.into_keys().next() {
-        return Err(Error::Unexpected { file: file.name.clone(), tensor: name });
+    if let Some((name, info)) = left.into_iter().next() {
+        let file = checkpoint.files.get(info.part).map_or_else(String::new, |f| f.name.clone());
+        return Err(Error::Unexpected { file, tensor: name });
     }
-    plan::choose_head(&mut tensors, options.head, &mut notes)?;
-    plan::add_scan(&mut tensors, options);
-    let metadata = metadata::translate(&file.name, source, &config, &checkpoint.name, &mut notes)?;
-    Ok(Plan { arch: config.arch, metadata, tensors, notes })
+    plan::choose_types(&mut tensors, options, &mut notes)?;
+    let mut metadata =
+        metadata::translate(&file.name, source, &config, &checkpoint.name, &mut notes)?;
+    if let Some(file_type) = plan::file_type(&tensors) {
+        metadata.insert("general.file_type", file_type);
+    }
+    Ok(Plan { arch: config.arch, files: &checkpoint.files, metadata, tensors, notes })
+}
+
+/// The types of blocks that are passed on as they are.
+fn blocks(ty: TensorType) -> Option<DenseType> {
+    match ty {
+        TensorType::Q4_0 => Some(DenseType::Q4_0),
+        TensorType::Q4_1 => Some(DenseType::Q4_1),
+        TensorType::Q5_0 => Some(DenseType::Q5_0),
+        TensorType::Q5_1 => Some(DenseType::Q5_1),
+        TensorType::Q8_0 => Some(DenseType::Q8_0),
+        TensorType::Q4K => Some(DenseType::Q4K),
+        TensorType::Q5K => Some(DenseType::Q5K),
+        TensorType::Q6K => Some(DenseType::Q6K),
+        TensorType::Tq1_0 => Some(DenseType::TQ1_0),
+        TensorType::Tq2_0 => Some(DenseType::TQ2_0),
+        _ => None,
+    }
+}
+
+/// Whether a file says that it is one of several.
+fn is_part(gguf: &Gguf) -> bool {
+    !matches!(Split::of(gguf.metadata()), Ok(None))
 }
 
 struct Builder<'a, 'o> {
-    file: &'a str,
-    bytes: &'a [u8],
+    files: &'a [SourceFile],
     /// Tensors that nothing has asked for yet.
     left: BTreeMap<String, TensorInfo>,
     ours: bool,
@@ -58,6 +90,15 @@ struct Builder<'a, 'o> {
 }
 
 impl<'a> Builder<'a, '_> {
+    /// The name of the file that holds a tensor.
+    fn file(&self, info: &TensorInfo) -> &'a str {
+        self.files.get(info.part).map_or("", |file| &file.name)
+    }
+
+    fn bytes(&self, info: &TensorInfo) -> &'a [u8] {
+        info.bytes(self.files.get(info.part).map_or(&[], |file| file))
+    }
+
     fn tensors(&mut self, config: &Config, notes: &mut Vec<String>) -> Result<(), Error> {
         let table = [config.vocab, config.hidden];
         // Made anew, in case the head changes its type.
@@ -66,23 +107,23 @@ impl<'a> Builder<'a, '_> {
         }
         self.dense("token_embd.weight", &table)?;
         if self.left.contains_key("rope_freqs.weight") {
-            self.norm("rope_freqs.weight", &[config.head_dim / 2])?;
+            self.vector("rope_freqs.weight", &[config.head_dim / 2])?;
         }
         let slots = config.block();
         for layer in 0..config.layers {
             for slot in &slots {
                 let name = format!("blk.{layer}.{}", slot.gguf);
-                if slot.is_norm() {
-                    self.norm(&format!("{name}.weight"), &slot.shape)?;
+                if slot.is_vector() {
+                    self.vector(&format!("{name}.{}", slot.suffix), &slot.shape)?;
                 } else {
-                    self.projection(&name, &slot.shape)?;
+                    self.projection(&name, &slot.shape, config.arch)?;
                 }
             }
         }
-        self.norm("output_norm.weight", &[config.hidden])?;
+        self.vector("output_norm.weight", &[config.hidden])?;
         match self.left.get("output.weight") {
             None => Ok(()),
-            Some(info) if info.ty.is_ternary() => self.projection("output", &table),
+            Some(info) if info.ty.is_ternary() => self.projection("output", &table, config.arch),
             Some(_) => {
                 self.dense("output.weight", &table)?;
                 self.drop_repeated_head(notes);
@@ -103,13 +144,14 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn take(&mut self, name: &str, shape: &[u64]) -> Result<TensorInfo, Error> {
-        let file = self.file.to_owned();
         let Some(info) = self.left.remove(name) else {
+            let file = self.files.first().map_or_else(String::new, |file| file.name.clone());
             return Err(Error::Missing { file, tensor: name.to_owned() });
         };
         if info.shape == shape {
             return Ok(info);
         }
+        let file = self.file(&info).to_owned();
         Err(Error::Shape { file, tensor: info.name, expected: shape.to_vec(), found: info.shape })
     }
 
@@ -121,24 +163,25 @@ impl<'a> Builder<'a, '_> {
             _ => return Err(self.type_error(info, "BF16, F16 or F32")),
         };
         Ok(View {
-            file: self.file,
+            file: self.file(info),
             name: info.name.clone(),
             dtype,
             shape: info.shape.clone(),
-            bytes: info.bytes(self.bytes),
+            bytes: self.bytes(info),
         })
     }
 
     fn type_error(&self, info: &TensorInfo, expected: &str) -> Error {
         Error::Dtype {
-            file: self.file.to_owned(),
+            file: self.file(info).to_owned(),
             tensor: info.name.clone(),
             expected: expected.to_owned(),
             found: info.ty.to_string(),
         }
     }
 
-    fn norm(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
+    /// A norm or a bias.
+    fn vector(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
         let info = self.take(name, shape)?;
         let data = Data::Dense(Dense { view: self.view(&info)?, head_dim: None });
         self.push(info, TensorType::F32, data);
@@ -148,56 +191,68 @@ impl<'a> Builder<'a, '_> {
     /// An embedding or head in its own type.
     fn dense(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
         let info = self.take(name, shape)?;
-        let data = match info.ty {
-            TensorType::Q8_0 => Data::Blocks(self.q8_0(&info)?),
-            _ => Data::Dense(Dense { view: self.view(&info)?, head_dim: None }),
+        self.push_dense(info)
+    }
+
+    fn push_dense(&mut self, info: TensorInfo) -> Result<(), Error> {
+        let data = match blocks(info.ty) {
+            Some(ty) => Data::Blocks(self.finite_blocks(&info, ty)?),
+            None => Data::Dense(Dense { view: self.view(&info)?, head_dim: None }),
         };
         let ty = info.ty;
         self.push(info, ty, data);
         Ok(())
     }
 
-    /// The blocks of a Q8_0 tensor, whose scales must be finite.
-    fn q8_0(&self, info: &TensorInfo) -> Result<&'a [u8], Error> {
-        let bytes = info.bytes(self.bytes);
-        let scales = bytes.as_chunks::<34>().0.iter().map(|b| f16::from_le_bytes([b[0], b[1]]));
-        match scales.enumerate().find(|(_, scale)| !scale.is_finite()) {
+    /// The bytes of a tensor of blocks, whose weights must be finite.
+    fn finite_blocks(&self, info: &TensorInfo, ty: DenseType) -> Result<&'a [u8], Error> {
+        let bytes = self.bytes(info);
+        let cols = info.shape.last().map_or(1, |&n| n as usize);
+        let row_bytes = ty.row_len(cols).unwrap_or(1);
+        // Any kernels will do, for all give the same weights.
+        let Some(kernels) = Kernels::available().into_iter().next_back() else { return Ok(bytes) };
+        let bad =
+            bytes.par_chunks(row_bytes).enumerate().map_init(Vec::new, |wide, (row, bytes)| {
+                wide.resize(cols, 0.0);
+                kernels.dense_row(ty, bytes, cols, 0, wide);
+                let col = wide.iter().position(|w| !w.is_finite())?;
+                Some((row * cols + col, wide.get(col).copied().unwrap_or(f32::NAN)))
+            });
+        match bad.find_map_first(|bad| bad) {
             None => Ok(bytes),
-            Some((block, scale)) => Err(Error::NotFinite {
-                file: self.file.to_owned(),
+            Some((element, found)) => Err(Error::NotFinite {
+                file: self.file(info).to_owned(),
                 tensor: info.name.clone(),
-                element: 32 * block as u64,
-                found: scale.to_f32(),
+                element: element as u64,
+                found,
             }),
         }
     }
 
     /// A projection, by its name without `.weight`. Rows are in the order that the file's
     /// architecture has, which is that of the output.
-    fn projection(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
+    fn projection(&mut self, name: &str, shape: &[u64], arch: Arch) -> Result<(), Error> {
         let info = self.take(&format!("{name}.weight"), shape)?;
         let factor = self.factor(name)?;
-        let encoding = if info.ty.is_ternary() {
+        // Trits in llama.cpp's blocks with several scales are a dense matrix.
+        let blocks = matches!(info.ty, TensorType::Tq1_0 | TensorType::Tq2_0)
+            && arch.may_be_dense()
+            && !ternary::has_one_scale(info.ty, self.bytes(&info));
+        let encoding = if info.ty.is_ternary() && !blocks {
             let factor = factor.unwrap_or(1.0);
-            Encoding::Gguf { ty: info.ty, bytes: info.bytes(self.bytes), factor }
+            Encoding::Gguf { ty: info.ty, bytes: self.bytes(&info), factor }
+        } else if let Some(scale) = factor {
+            Encoding::Plain { view: self.view(&info)?, scale }
+        } else if self.options.quantize.is_some() && !self.ours {
+            Encoding::Dense { view: self.view(&info)? }
+        } else if self.ours || arch.may_be_dense() {
+            return self.push_dense(info);
         } else {
-            let view = self.view(&info)?;
-            match factor {
-                Some(scale) => Encoding::Plain { view, scale },
-                None if self.ours => {
-                    let ty = info.ty;
-                    self.push(info, ty, Data::Dense(Dense { view, head_dim: None }));
-                    return Ok(());
-                }
-                None if self.options.quantize.is_some() => Encoding::Dense { view },
-                None => {
-                    return Err(Error::Dense {
-                        file: self.file.to_owned(),
-                        dtype: info.ty.to_string(),
-                        tensor: info.name,
-                    });
-                }
-            }
+            return Err(Error::Dense {
+                file: self.file(&info).to_owned(),
+                dtype: info.ty.to_string(),
+                tensor: info.name,
+            });
         };
         let (&[rows, cols], ty) =
             (shape, plan::ternary_type(self.options.layout, &info.name, shape)?)
@@ -205,7 +260,7 @@ impl<'a> Builder<'a, '_> {
             return Err(self.type_error(&info, "a matrix"));
         };
         let ternary = Ternary {
-            file: self.file,
+            file: self.file(&info),
             name: info.name.clone(),
             rows: rows as usize,
             cols: cols as usize,
@@ -224,7 +279,7 @@ impl<'a> Builder<'a, '_> {
         }
         let info = self.take(&name, &[1])?;
         let factor = self.view(&info)?.to_f32().first().copied().unwrap_or(f32::NAN);
-        check_scale(self.file, &name, factor)?;
+        check_scale(self.file(&info), &name, factor)?;
         Ok(Some(factor))
     }
 

@@ -195,12 +195,12 @@ fn what_does_not_fit_is_named() {
     let error = |change: &dyn Fn(&mut Parts)| {
         let mut parts = Parts::foreign(&ours);
         change(&mut parts);
-        parts.error()
+        chain(&parts.convert(&Options::default()).unwrap_err())
     };
     let metadata: [(&str, Value, &str); 9] = [
-        ("general.architecture", "qwen2".into(), "`general.architecture` is \"qwen2\", expected"),
+        ("general.architecture", "qwen3".into(), "`general.architecture` is \"qwen3\", expected"),
         ("general.architecture", 5u32.into(), "key \"general.architecture\" is u32"),
-        ("split.count", 2u16.into(), "`split.count` is 2"),
+        ("split.count", 2u16.into(), "part 1 of 1 says of itself that it is part 1 of 2"),
         ("bitnet-b1.58.rope.scaling.type", "yarn".into(), "rope.scaling.type` is \"yarn\""),
         ("bitnet-b1.58.embedding_length", 0u32.into(), "embedding_length` is 0"),
         ("bitnet-b1.58.attention.head_count_kv", 3u32.into(), "head_count_kv` is 3"),
@@ -219,12 +219,13 @@ fn what_does_not_fit_is_named() {
     for (key, value, expected) in metadata {
         contains(&error(&set(key, value)), expected);
     }
-    let tensors: [(Change, &str); 7] = [
+    let tensors: [(Change, &str); 8] = [
         (
             |p| p.get("output_norm.weight").0 = "output_nrm.weight".to_owned(),
             "tensor output_norm.weight is missing",
         ),
-        (|p| p.push("blk.0.attn_q.bias", &[1], &[0.0]), "unexpected tensor blk.0.attn_q.bias"),
+        (|p| p.push("blk.0.attn_q.bias", &[1], &[0.0]), "attn_q.bias has shape [1], expected [16]"),
+        (|p| p.push("blk.0.ffn_up.bias", &[1], &[0.0]), "unexpected tensor blk.0.ffn_up.bias"),
         (|p| p.get("output_norm.weight").2 = vec![1, 16], "has shape [1, 16], expected [16]"),
         (
             |p| p.get("blk.0.attn_q.weight").3[7] |= 0b11,

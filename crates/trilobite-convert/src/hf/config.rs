@@ -1,8 +1,10 @@
 //! config.json: sizes, and how the weights are to be understood.
 
+mod rope;
+
 use crate::Error;
 use crate::hf::json::Object;
-use crate::model::{Arch, Config, limits};
+use crate::model::{Arch, BIASED, Config, Window, limits};
 
 /// What config.json says.
 #[derive(Debug)]
@@ -35,16 +37,19 @@ pub(crate) enum Quantization {
 /// Reads config.json.
 pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     let (arch, old) = architecture(&object)?;
-    let config = sizes(&object, arch)?;
-    for key in ["attention_bias", "mlp_bias", "use_bias"] {
+    let mut config = sizes(&object, arch)?;
+    for key in ["mlp_bias", "use_bias", "use_bidirectional_attention"] {
         if object.bool(key)? == Some(true) {
             return Err(object.unsupported(key));
         }
     }
+    let rope = rope::read(&object, &config)?;
+    (config.rope_theta, config.rope_factor) = (rope.theta, rope.factor);
+    config.window = window(&object, &config, rope.local_theta)?;
     let (quantization, excluded) = quantization(&object, old)?;
     Ok(HfConfig {
         tied: object.bool("tie_word_embeddings")?,
-        rope_divisors: rope_scaling(&object, &config)?,
+        rope_divisors: rope.divisors,
         quantization,
         excluded,
         config,
@@ -63,21 +68,30 @@ fn architecture(object: &Object<'_>) -> Result<(Arch, bool), Error> {
         }
         (Some("BitnetForCausalLM"), _) => (Arch::BitNet, true, "silu"),
         (Some("LlamaForCausalLM"), _) | (None, Some("llama")) => (Arch::Llama, false, "silu"),
+        (Some("Qwen2ForCausalLM"), _) | (None, Some("qwen2")) => (Arch::Qwen2, false, "silu"),
+        (Some("Gemma3ForCausalLM"), _) | (None, Some("gemma3_text")) => {
+            (Arch::Gemma3, false, "gelu_pytorch_tanh")
+        }
         _ => {
-            return Err(object
-                .bad("architectures", "BitNetForCausalLM, BitnetForCausalLM or LlamaForCausalLM"));
+            let known = "BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, \
+                         Qwen2ForCausalLM or Gemma3ForCausalLM";
+            return Err(object.bad("architectures", known));
         }
     };
-    match object.str("hidden_act")? {
+    let key = if arch == Arch::Gemma3 { "hidden_activation" } else { "hidden_act" };
+    match object.str(key)? {
         Some(found) if found != act => {
-            Err(object.bad("hidden_act", &format!("\"{act}\" for this architecture")))
+            Err(object.bad(key, &format!("\"{act}\" for this architecture")))
         }
         _ => Ok((arch, old)),
     }
 }
 
+/// The sizes. What Gemma's configuration leaves out has the value that transformers gives it; RoPE
+/// and the window are still to be read.
 fn sizes(object: &Object<'_>, arch: Arch) -> Result<Config, Error> {
     let size = |key: &str, max: u64| object.require(key, object.integer(key, 1..=max)?);
+    let gemma = arch == Arch::Gemma3;
     let hidden = size("hidden_size", limits::WIDTH)?;
     let heads = size("num_attention_heads", limits::HEADS)?;
     let kv_heads = object.integer("num_key_value_heads", 1..=limits::HEADS)?.unwrap_or(heads);
@@ -87,6 +101,7 @@ fn sizes(object: &Object<'_>, arch: Arch) -> Result<Config, Error> {
     }
     let head_dim = match object.integer("head_dim", 2..=limits::WIDTH)? {
         Some(head_dim) => head_dim,
+        None if gemma => 256,
         None if hidden.is_multiple_of(heads) => hidden / heads,
         None => {
             let expected = format!("a value, for {heads} heads do not divide {hidden}");
@@ -100,16 +115,17 @@ fn sizes(object: &Object<'_>, arch: Arch) -> Result<Config, Error> {
         );
         return Err(object.bad("head_dim", &expected));
     }
-    let rope = object.object("rope_parameters.")?;
-    let theta = match rope {
-        Some(rope) if rope.get("rope_theta").is_some() => rope.positive("rope_theta")?,
-        _ => object.positive("rope_theta")?,
+    let eps = object.positive("rms_norm_eps")?.or(gemma.then_some(1e-6));
+    let context = object.integer("max_position_embeddings", 1..=limits::CONTEXT)?;
+    let biases = match arch {
+        Arch::Qwen2 => &BIASED[..3],
+        _ if object.bool("attention_bias")? == Some(true) => &BIASED,
+        _ => &[],
     };
-    let eps = object.positive("rms_norm_eps")?;
     Ok(Config {
         arch,
         vocab: size("vocab_size", limits::VOCAB)?,
-        context: size("max_position_embeddings", limits::CONTEXT)?,
+        context: object.require("max_position_embeddings", context.or(gemma.then_some(131_072)))?,
         hidden,
         ffn: size("intermediate_size", limits::WIDTH)?,
         layers: size("num_hidden_layers", limits::LAYERS)?,
@@ -117,8 +133,78 @@ fn sizes(object: &Object<'_>, arch: Arch) -> Result<Config, Error> {
         kv_heads,
         head_dim,
         norm_eps: object.require("rms_norm_eps", eps)?,
-        rope_theta: object.require("rope_theta", theta)?,
+        rope_theta: 0.0,
+        rope_factor: 1.0,
+        biases: biases.to_vec(),
+        window: None,
+        attention_scale: if gemma { attention_scale(object, head_dim)? } else { None },
+        softcap: if gemma { softcap(object)? } else { None },
     })
+}
+
+/// What scores are multiplied by, where it is not the usual `1 / sqrt(head_dim)`.
+fn attention_scale(object: &Object<'_>, head_dim: u64) -> Result<Option<f32>, Error> {
+    let scalar = object.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
+    Ok((scalar != head_dim as f32).then(|| (1.0 / f64::from(scalar).sqrt()) as f32))
+}
+
+/// The cap of the logits. That of the scores is a remnant of Gemma 2, which no Gemma 3 has.
+fn softcap(object: &Object<'_>) -> Result<Option<f32>, Error> {
+    if object.get("attn_logit_softcapping").is_some() {
+        return Err(object.unsupported("attn_logit_softcapping"));
+    }
+    object.positive("final_logit_softcapping")
+}
+
+/// Sliding windows: of the layers that `layer_types` names, or else of those that the older keys
+/// imply.
+fn window(object: &Object<'_>, config: &Config, rope_theta: f32) -> Result<Option<Window>, Error> {
+    let uses = match config.arch {
+        Arch::Gemma3 => true,
+        Arch::Qwen2 => object.bool("use_sliding_window")? == Some(true),
+        _ => return Ok(None),
+    };
+    let count = config.layers as usize;
+    let layers = match layer_types(object, count)? {
+        Some(layers) => layers,
+        None if !uses => return Ok(None),
+        None if config.arch == Arch::Gemma3 => {
+            const PERIOD: &str = "sliding_window_pattern";
+            let period = object.integer(PERIOD, 1..=limits::LAYERS)?.unwrap_or(6) as usize;
+            (1..=count).map(|layer| !layer.is_multiple_of(period)).collect()
+        }
+        None => {
+            let full = object.integer("max_window_layers", 0..=limits::LAYERS)?.unwrap_or(28);
+            (0..count).map(|layer| layer as u64 >= full).collect()
+        }
+    };
+    if !layers.contains(&true) {
+        return Ok(None);
+    }
+    let default = uses.then_some(4096);
+    let tokens = object.integer("sliding_window", 1..=limits::CONTEXT)?.or(default);
+    let tokens = object.require("sliding_window", tokens)?;
+    Ok(Some(Window { tokens, layers, rope_theta }))
+}
+
+/// Which layers slide, where the configuration lists it.
+fn layer_types(object: &Object<'_>, count: usize) -> Result<Option<Vec<bool>>, Error> {
+    const KEY: &str = "layer_types";
+    let Some(list) = object.get(KEY) else { return Ok(None) };
+    let slides = |ty: &serde_json::Value| match ty.as_str() {
+        Some("sliding_attention") => Some(true),
+        Some("full_attention") => Some(false),
+        _ => None,
+    };
+    let layers: Option<Vec<bool>> =
+        list.as_array().and_then(|list| list.iter().map(slides).collect());
+    match layers {
+        Some(layers) if layers.len() == count => Ok(Some(layers)),
+        _ => Err(object.bad(
+            KEY,
+            &format!("\"full_attention\" or \"sliding_attention\" for each of {count} layers"),
+        )),
+    }
 }
 
 /// The `quantization_config`. Missing keys have transformers' defaults.
@@ -185,49 +271,4 @@ impl HfConfig {
             }),
         }
     }
-}
-
-/// RoPE scaling: none, or Llama 3's, which is a divisor of each frequency.
-fn rope_scaling(object: &Object<'_>, config: &Config) -> Result<Option<Vec<f32>>, Error> {
-    let scaling = match object.object("rope_scaling.")? {
-        Some(scaling) => scaling,
-        None => match object.object("rope_parameters.")? {
-            Some(parameters) => parameters,
-            None => return Ok(None),
-        },
-    };
-    for partial in [object, &scaling] {
-        if partial.number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
-            return Err(partial.unsupported("partial_rotary_factor"));
-        }
-    }
-    let key = if scaling.get("rope_type").is_some() { "rope_type" } else { "type" };
-    match scaling.str(key)? {
-        None if scaling.get("factor").is_some() => return Err(scaling.unsupported("factor")),
-        None | Some("default") => return Ok(None),
-        Some("llama3") => {}
-        Some(_) => return Err(scaling.unsupported(key)),
-    }
-    let positive = |key: &str| scaling.require(key, scaling.positive(key)?);
-    let factor = positive("factor")?;
-    let (low, high) = (positive("low_freq_factor")?, positive("high_freq_factor")?);
-    if low >= high {
-        return Err(scaling.bad("low_freq_factor", &format!("less than high_freq_factor ({high})")));
-    }
-    const OLD: &str = "original_max_position_embeddings";
-    let old = scaling.positive(OLD)?.or(object.positive(OLD)?);
-    let old = scaling.require(OLD, old)?;
-    let divisors = (0..config.head_dim / 2).map(|i| {
-        let exponent = (2 * i) as f32 / config.head_dim as f32;
-        let wavelength = 2.0 * std::f32::consts::PI * config.rope_theta.powf(exponent);
-        if wavelength < old / high {
-            1.0
-        } else if wavelength > old / low {
-            factor
-        } else {
-            let smooth = (old / wavelength - low) / (high - low);
-            1.0 / ((1.0 - smooth) / factor + smooth)
-        }
-    });
-    Ok(Some(divisors.collect()))
 }

@@ -1,6 +1,8 @@
 //! Hugging Face checkpoints: which tensor of the output comes from which of the source.
 
 mod config;
+#[cfg(test)]
+mod dense_tests;
 mod json;
 #[cfg(test)]
 mod tests;
@@ -9,7 +11,7 @@ mod vocabulary;
 
 use trilobite_format::{Metadata, TensorType};
 
-use crate::model::{Arch, Data, Dense, Plan, Planned};
+use crate::model::{Arch, Data, Dense, Plan, Planned, Slot, source_row};
 use crate::options::Options;
 use crate::source::{Checkpoint, Dtype, Shards, View};
 use crate::trits::{Encoding, Ternary, check_scale};
@@ -42,10 +44,10 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     let Builder { source, tensors, mut notes, .. } = builder;
 
     let mut metadata = Metadata::new();
-    plan::general(&mut metadata, source.config.arch, &checkpoint.name);
+    plan::general(&mut metadata, source.config.arch, &checkpoint.name, plan::file_type(&tensors));
     source.config.describe(&mut metadata);
     tokenizer::describe(checkpoint, object, source.config.vocab, &mut metadata, &mut notes)?;
-    Ok(Plan { arch: source.config.arch, metadata, tensors, notes })
+    Ok(Plan { arch: source.config.arch, files: &checkpoint.files, metadata, tensors, notes })
 }
 
 struct Builder<'a, 'o> {
@@ -75,20 +77,26 @@ impl<'a> Builder<'a, '_> {
         }
         for layer in 0..layers {
             for slot in &slots {
-                let name = format!("blk.{layer}.{}.weight", slot.gguf);
+                let name = format!("blk.{layer}.{}.{}", slot.gguf, slot.suffix);
                 let module = format!("model.layers.{layer}.{}", slot.hf);
-                if slot.is_norm() {
-                    self.norm(name, &module, &slot.shape)?;
+                let head_dim = self.source.config.reordering(slot);
+                if slot.is_vector() {
+                    self.vector(name, &module, slot)?;
                 } else {
-                    let turned = slot.rotated && self.source.config.arch == Arch::Llama;
-                    let head_dim = turned.then_some(self.source.config.head_dim as usize);
                     self.projection(name, &module, &slot.shape, head_dim)?;
                 }
             }
             // Old checkpoints carry the RoPE frequencies, which follow from rope_theta.
             self.shards.take(&format!("model.layers.{layer}.self_attn.rotary_emb.inv_freq"));
         }
-        self.norm("output_norm.weight".to_owned(), "model.norm", &[hidden])
+        let slot = Slot {
+            gguf: "output_norm",
+            hf: "model.norm",
+            suffix: "weight",
+            shape: vec![hidden],
+            rotated: false,
+        };
+        self.vector("output_norm.weight".to_owned(), slot.hf, &slot)
     }
 
     /// The head, unless it is the embedding.
@@ -118,9 +126,7 @@ impl<'a> Builder<'a, '_> {
                         .to_owned(),
             });
         }
-        plan::choose_head(&mut self.tensors, self.options.head, &mut self.notes)?;
-        plan::add_scan(&mut self.tensors, self.options);
-        Ok(())
+        plan::choose_types(&mut self.tensors, self.options, &mut self.notes)
     }
 
     fn note(&mut self) {
@@ -136,17 +142,27 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    fn norm(&mut self, name: String, module: &str, shape: &[u64]) -> Result<(), Error> {
-        let view = self.shards.require_shape(&format!("{module}.weight"), shape)?;
+    /// A norm or a bias, as F32. Gemma's norms are stored as what they differ from 1 by.
+    fn vector(&mut self, name: String, module: &str, slot: &Slot) -> Result<(), Error> {
+        let view = self.shards.require_shape(&format!("{module}.{}", slot.suffix), &slot.shape)?;
         if view.dtype.float_type().is_none() {
             return Err(view.dtype_error("BF16, F16 or F32"));
         }
-        self.tensors.push(Planned {
-            name,
-            ty: TensorType::F32,
-            shape: shape.to_vec(),
-            data: Data::Dense(Dense { view, head_dim: None }),
-        });
+        let config = &self.source.config;
+        let reordering = config.reordering(slot);
+        let offset = config.arch == Arch::Gemma3 && slot.suffix == "weight";
+        let data = if offset || reordering.is_some() {
+            view.require_finite()?;
+            let values = view.to_f32();
+            let value = |i| {
+                let value = values.get(source_row(i, reordering)).copied().unwrap_or(f32::NAN);
+                if offset { 1.0 + value } else { value }
+            };
+            Data::Values((0..values.len()).map(value).collect())
+        } else {
+            Data::Dense(Dense { view, head_dim: None })
+        };
+        self.tensors.push(Planned { name, ty: TensorType::F32, shape: slot.shape.clone(), data });
         Ok(())
     }
 
@@ -215,6 +231,9 @@ impl<'a> Builder<'a, '_> {
             Quantization::Online => Encoding::Master { view },
             Quantization::Stated => Encoding::Dense { view },
             Quantization::Unstated if self.options.quantize.is_some() => Encoding::Dense { view },
+            Quantization::Unstated if self.source.config.arch.may_be_dense() => {
+                return self.dense(name, view, head_dim);
+            }
             Quantization::Unstated => {
                 return Err(Error::Dense {
                     file: CONFIG.to_owned(),

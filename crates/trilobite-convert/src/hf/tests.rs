@@ -6,6 +6,7 @@ use crate::{Head, HeadScan, Layout, Options, Quantize};
 
 const ABSMEAN: Options = Options {
     layout: Layout::Auto,
+    ty: None,
     head: Head::Source,
     head_scan: HeadScan::Auto,
     quantize: Some(Quantize::Absmean),
@@ -118,7 +119,7 @@ fn checkpoints_of_1bitllm_are_known_by_their_class() {
     assert_eq!(ternary(&file, "blk.0.attn_q.weight").0[0], -1);
     // As a Llama it would lose its norms and its quantisation.
     tiny.config["architectures"] = json!(["LlamaForCausalLM"]);
-    contains(&tiny.error(), "nothing says that the dense tensor");
+    contains(&tiny.error(), "unexpected tensor model.layers.0.mlp.ffn_layernorm.weight");
 }
 
 #[test]
@@ -128,7 +129,12 @@ fn dense_llamas_are_quantised_only_when_told() {
     let mut ternary_dense =
         tiny.clone().with_dense(|i, e| f32::from(trits(i as u64, 400)[e]) * 0.3125);
     let masters = tiny.with_dense(|_, e| e as f32 - 50.0);
-    let message = ternary_dense.error();
+    let untouched = dense(&ternary_dense.converted(), "blk.0.ffn_up.weight");
+    let weights: Vec<f32> = trits(5, 384).iter().map(|&t| f32::from(t) * 0.3125).collect();
+    assert_eq!(untouched, weights);
+    let mut bitnet = Tiny::bitnet().with_dense(|_, _| 1.0);
+    bitnet.config.as_object_mut().unwrap().remove("quantization_config");
+    let message = bitnet.error();
     contains(&message, "config.json: nothing says that the dense tensor");
     contains(&message, "model.layers.0.self_attn.q_proj.weight (F32)");
     contains(&message, "--quantize absmean");
@@ -270,13 +276,13 @@ fn both_dialects_of_rope_are_read() {
 #[test]
 fn what_does_not_fit_is_named() {
     type Change = fn(&mut Tiny);
-    let cases: [(Change, &str); 30] = [
+    let cases: [(Change, &str); 31] = [
         (
             |t| t.config["hidden_act"] = json!("silu"),
             "`hidden_act` is \"silu\", expected \"relu2\"",
         ),
         (|t| t.config["hidden_act"] = json!("gelu"), "`hidden_act` is \"gelu\""),
-        (|t| t.config["architectures"] = json!(["Qwen2ForCausalLM"]), "Qwen2ForCausalLM"),
+        (|t| t.config["architectures"] = json!(["Qwen3ForCausalLM"]), "Qwen3ForCausalLM"),
         (|t| t.config["hidden_size"] = json!(null), "`hidden_size` is missing"),
         (|t| t.config["hidden_size"] = json!(-16), "`hidden_size` is -16"),
         (|t| t.config["hidden_size"] = json!(1u64 << 40), "`hidden_size` is 1099511627776"),
@@ -295,7 +301,8 @@ fn what_does_not_fit_is_named() {
         ),
         (|t| t.config["head_dim"] = json!(7), "`head_dim` is 7"),
         (|t| t.config["rms_norm_eps"] = json!(0), "`rms_norm_eps` is 0"),
-        (|t| t.config["attention_bias"] = json!(true), "`attention_bias`: true is not supported"),
+        (|t| t.config["mlp_bias"] = json!(true), "`mlp_bias`: true is not supported"),
+        (|t| t.config["attention_bias"] = json!(true), "q_proj.bias is missing"),
         (
             |t| t.config["quantization_config"]["quant_method"] = json!("gptq"),
             "quant_method` is \"gptq\"",

@@ -32,8 +32,17 @@ pub(crate) fn describe(
     let text_of =
         |key: &str| content(tokenizer_config.get(key)).or_else(|| content(special.get(key)));
     let vocabulary = match (checkpoint.text(TOKENIZER)?, checkpoint.json(TOKENIZER)?) {
-        (Some(text), Some(tokenizer)) => {
-            metadata.insert("tokenizer.huggingface.json", text);
+        (Some(text), Some(mut tokenizer)) => {
+            let dropped = vocabulary::drop_beyond(&mut tokenizer, vocab);
+            if dropped.is_empty() {
+                metadata.insert("tokenizer.huggingface.json", text);
+            } else {
+                metadata.insert("tokenizer.huggingface.json", tokenizer.to_string());
+                notes.push(format!(
+                    "the embedding has no rows for the added tokens {}, which were left out",
+                    dropped.join(", ")
+                ));
+            }
             let vocabulary = vocabulary::read(Object::new(TOKENIZER, &tokenizer), vocab)?;
             let add_bos = match tokenizer_config.bool("add_bos_token")? {
                 Some(add) => add,

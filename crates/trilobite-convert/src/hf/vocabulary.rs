@@ -85,6 +85,24 @@ pub(crate) fn read(tokenizer: Object<'_>, vocab: u64) -> Result<Vocabulary, Erro
     Ok(Vocabulary { ids, ggml })
 }
 
+/// Removes the added tokens that follow the last row of the embedding, and names them. The tokenizer of
+/// Gemma 3 has one for images, which the models without vision do not know.
+pub(crate) fn drop_beyond(tokenizer: &mut Value, vocab: u64) -> Vec<String> {
+    let beyond = |token: &Value| token.get("id").and_then(Value::as_u64).filter(|&id| id >= vocab);
+    let Some(added) = tokenizer.get_mut("added_tokens").and_then(Value::as_array_mut) else {
+        return Vec::new();
+    };
+    let mut ids: Vec<u64> = added.iter().filter_map(beyond).collect();
+    ids.sort_unstable();
+    if !(vocab..).zip(&ids).all(|(next, id)| next == *id) {
+        return Vec::new();
+    }
+    let (kept, dropped) = std::mem::take(added).into_iter().partition(|t| beyond(t).is_none());
+    *added = kept;
+    let name = |token: Value| token.get("content").unwrap_or(&Value::Null).to_string();
+    Vec::into_iter(dropped).map(name).collect()
+}
+
 fn ggml(
     tokenizer: &Object<'_>,
     model: &Object<'_>,

@@ -13,6 +13,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use trilobite_format::{Gguf, Split};
 
 use crate::Error;
 pub(crate) use shards::Shards;
@@ -67,6 +68,27 @@ enum Bytes {
     Memory(Cow<'static, [u8]>),
 }
 
+impl SourceFile {
+    /// Lets the system take back the memory of a part of the file, if it is mapped: what has been
+    /// converted is not needed a second time beside the copy.
+    pub(crate) fn release(&self, part: &[u8]) {
+        let Bytes::Mapped(map) = &self.bytes else { return };
+        let Some(offset) = (part.as_ptr() as usize).checked_sub(map.as_ptr() as usize) else {
+            return;
+        };
+        if offset + part.len() <= map.len() {
+            // SAFETY: the pages of a map of a file that is only read are never dirty; when one is
+            // wanted again, the same bytes are read again.
+            #[cfg(unix)]
+            #[allow(unsafe_code)]
+            let _ = unsafe {
+                // Advice may be ignored, and so may its failure.
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len())
+            };
+        }
+    }
+}
+
 impl Deref for SourceFile {
     type Target = [u8];
 
@@ -80,7 +102,7 @@ impl Deref for SourceFile {
 
 impl Checkpoint {
     /// Opens a checkpoint folder, a `.safetensors` file with its config.json beside it, or a GGUF
-    /// file.
+    /// file, with the other parts beside it where it is one of several.
     ///
     /// # Errors
     /// [`Error::Read`] and [`Error::NotACheckpoint`]. What is in the files is looked at by
@@ -94,12 +116,8 @@ impl Checkpoint {
         let file = map_file(path, path.display().to_string())?;
         let name = stem(path);
         if file.starts_with(&trilobite_format::MAGIC) {
-            return Ok(Checkpoint {
-                name,
-                files: vec![file],
-                kind: Kind::Gguf,
-                weights: String::new(),
-            });
+            let files = parts(path, file)?;
+            return Ok(Checkpoint { name, files, kind: Kind::Gguf, weights: String::new() });
         }
         if path.extension().is_some_and(|extension| extension == "safetensors") {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
@@ -217,6 +235,22 @@ impl Checkpoint {
             .filter_map(|file| file.path.as_ref()?.canonicalize().ok())
             .any(|file| file == path)
     }
+}
+
+/// The parts of a GGUF model of which one has been opened; for most models that is all.
+fn parts(path: &Path, file: SourceFile) -> Result<Vec<SourceFile>, Error> {
+    let error = |source| Error::Gguf { file: path.display().to_string(), source };
+    // What is wrong with the header is said when it is converted.
+    let Ok(gguf) = Gguf::parse(&file) else { return Ok(vec![file]) };
+    let Some(split) = Split::of(gguf.metadata()).map_err(error)? else { return Ok(vec![file]) };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let names = split.names(&name).map_err(error)?;
+    names
+        .map(|name| {
+            let path = path.with_file_name(name);
+            map_file(&path, path.display().to_string())
+        })
+        .collect()
 }
 
 fn stem(path: &Path) -> String {

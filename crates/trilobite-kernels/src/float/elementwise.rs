@@ -62,6 +62,18 @@ pub(crate) fn silu_mul(gate: &mut [f32], up: &[f32]) {
     }
 }
 
+/// See [`Kernels::gelu_mul`](crate::Kernels::gelu_mul).
+#[inline(always)]
+pub(crate) fn gelu_mul(gate: &mut [f32], up: &[f32]) {
+    // (1 + tanh(y)) / 2 is 1 / (1 + exp(-2 y)), here with -2 y = -2 sqrt(2 / pi) (x + ..).
+    const SCALE: f32 = -1.595_769;
+    for (gate, up) in gate.iter_mut().zip(up) {
+        let x = *gate;
+        let y = (x * x).mul_add(0.044_715 * x, x);
+        *gate = x / (1.0 + exp(SCALE * y)) * up;
+    }
+}
+
 /// See [`Kernels::softmax`](crate::Kernels::softmax).
 #[inline(always)]
 pub(crate) fn softmax(simd: impl Simd, x: &mut [f32]) {

@@ -39,6 +39,11 @@ macro_rules! compile {
         }
 
         $($target)*
+        pub(crate) fn gelu_mul(gate: &mut [f32], up: &[f32]) {
+            elementwise::gelu_mul(gate, up)
+        }
+
+        $($target)*
         pub(crate) fn softmax(x: &mut [f32]) {
             elementwise::softmax($simd, x)
         }

@@ -147,6 +147,11 @@ fn norm_and_activations_agree_with_double_precision() {
         let silu = in_place("silu_mul", &x, |k, gate| k.silu_mul(gate, &y));
         assert_close(&silu, wide().map(|(x, up)| x / (1.0 + (-x).exp()) * up), 1e-6);
 
+        let gelu = in_place("gelu_mul", &x, |k, gate| k.gelu_mul(gate, &y));
+        let tanh =
+            |x: f64| ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh();
+        assert_close(&gelu, wide().map(|(x, up)| x / 2.0 * (1.0 + tanh(x)) * up), 1e-6);
+
         let max = wide().fold(f64::MIN, |max, (x, _)| max.max(x));
         let sum = wide().map(|(x, _)| (x - max).exp()).sum::<f64>();
         let softmax = in_place("softmax", &x, |k, x| k.softmax(x));
@@ -170,6 +175,8 @@ fn activations_far_from_zero_saturate() {
     let gate = [-1e30, -200.0, 0.0, 200.0];
     let silu = in_place("silu_mul", &gate, |k, gate| k.silu_mul(gate, &[1.0; 4]));
     assert_eq!(silu, [0.0, 0.0, 0.0, 200.0]);
+    let gelu = in_place("gelu_mul", &gate, |k, gate| k.gelu_mul(gate, &[1.0; 4]));
+    assert_eq!(gelu, [0.0, 0.0, 0.0, 200.0]);
 }
 
 #[test]

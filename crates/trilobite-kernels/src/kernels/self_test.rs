@@ -90,6 +90,7 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     in_place(&|out| kernels.rms_norm(&x, &x, 1e-5, out));
     in_place(&|gate| kernels.relu2_mul(gate, &x));
     in_place(&|gate| kernels.silu_mul(gate, &x));
+    in_place(&|gate| kernels.gelu_mul(gate, &x));
     in_place(&|x| kernels.softmax(x));
     let (cos, sin) = x[..cols / 2].split_at(cols / 4);
     in_place(&|head| kernels.rope_neox(head, cos, sin));

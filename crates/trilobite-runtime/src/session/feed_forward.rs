@@ -6,7 +6,7 @@ use crate::profile::Stage;
 use crate::weights::Layer;
 
 impl Session {
-    /// `x += down(sub_norm(act(gate(norm(x))) * up(norm(x))))`
+    /// `x += post_norm(down(sub_norm(act(gate(norm(x))) * up(norm(x)))))`
     pub(super) fn feed_forward(&mut self, model: &Model, layer: &Layer, count: usize) {
         let config = model.config();
         let b = &mut self.buffers;
@@ -22,7 +22,7 @@ impl Session {
 
         let norm = layer.ffn_sub_norm.as_deref();
         let input = ops.prepare(gated, norm, count, &[&layer.down], &mut b.input);
-        ops.linear_add(input, &layer.down, x);
+        ops.residual(input, &layer.down, layer.ffn_post_norm.as_deref(), &mut b.added, x);
         ops.team.lap(Stage::Down);
     }
 }

@@ -1,0 +1,142 @@
+//! Dense models in every form: number types, files, parts of files, and what must not be done to them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use trilobite_format::{Gguf, TensorInfo, Writer};
+
+use crate::fixture::Fixture;
+use crate::npy::Array;
+use crate::trilobite;
+
+/// The fixtures that are dense.
+const DENSE: [&str; 3] = ["llama", "qwen2", "gemma3"];
+
+fn logits(model: &Path, fixture: &Fixture) -> Array {
+    let tokens = fixture.prompt("mid").unwrap();
+    Array::parse(&trilobite::logits(model, &tokens, &[], &[]).unwrap()).unwrap()
+}
+
+/// The RMS of a difference, over the standard deviation of the second.
+fn distance(found: &Array, reference: &Array) -> f64 {
+    let squares = found.values.iter().zip(&reference.values);
+    let sum: f64 = squares.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    (sum / found.values.len() as f64).sqrt() / reference.std()
+}
+
+fn convert(source: &Path, out: &Path, args: &[&str]) -> String {
+    let mut command = trilobite::command(["convert", "--force"]);
+    trilobite::stdout(command.args(args).arg(source).arg("-o").arg(out)).unwrap()
+}
+
+#[test]
+fn types_round_by_as_much_as_they_have_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.gguf");
+    for name in DENSE {
+        let fixture = Fixture::named(name);
+        let source = logits(&fixture.folder, &fixture);
+        for (ty, least, most) in
+            [("f16", 0.0, 2e-3), ("bf16", 0.0, 2e-2), ("q8_0", 1e-4, 5e-2), ("q4_0", 1e-2, 0.6)]
+        {
+            convert(&fixture.folder, &out, &["--type", ty]);
+            let found = distance(&logits(&out, &fixture), &source);
+            assert!((least..=most).contains(&found), "{name} as {ty}: {found}");
+            // A file is converted as the folder is.
+            let plain = folder.path().join("plain.gguf");
+            let again = folder.path().join("again.gguf");
+            convert(&fixture.folder, &plain, &[]);
+            convert(&plain, &again, &["--type", ty]);
+            assert_eq!(logits(&again, &fixture).values, logits(&out, &fixture).values);
+        }
+    }
+}
+
+/// Writes a file as parts, each with every `parts`-th tensor.
+fn split(source: &Path, folder: &Path, parts: usize) -> Vec<PathBuf> {
+    let bytes = fs::read(source).unwrap();
+    let gguf = Gguf::parse(&bytes).unwrap();
+    let path = |part: usize| folder.join(format!("model-{:05}-of-{parts:05}.gguf", part + 1));
+    (0..parts)
+        .map(|part| {
+            let mut metadata = trilobite_format::Metadata::new();
+            if part == 0 {
+                metadata = gguf.metadata().clone();
+                metadata.insert("split.tensors.count", gguf.tensors().len() as i32);
+            }
+            metadata.insert("split.no", part as u16);
+            metadata.insert("split.count", parts as u16);
+            let tensors: Vec<&TensorInfo> =
+                gguf.tensors().iter().skip(part).step_by(parts).collect();
+            let index = tensors.iter().map(|t| (t.name.clone(), t.ty, t.shape.clone())).collect();
+            let mut writer = Writer::new(Vec::new(), &metadata, index).unwrap();
+            for tensor in tensors {
+                writer.tensor(&tensor.name, tensor.bytes(&bytes)).unwrap();
+            }
+            fs::write(path(part), writer.finish().unwrap()).unwrap();
+            path(part)
+        })
+        .collect()
+}
+
+#[test]
+fn a_model_in_parts_is_opened_by_any_of_them() {
+    for name in ["gemma3", "bitnet_gguf"] {
+        let fixture = Fixture::named(name);
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().join("whole.gguf");
+        convert(&fixture.folder, &whole, &[]);
+        let expected = logits(&whole, &fixture).values;
+        let parts = split(&whole, folder.path(), 3);
+        for part in &parts {
+            assert_eq!(logits(part, &fixture).values, expected);
+        }
+        let ids = |model: &Path| {
+            trilobite::stdout(trilobite::command(["tokenize", "-p", "The river"]).arg(model))
+                .unwrap()
+        };
+        assert_eq!(ids(&parts[2]), ids(&whole));
+        let joined = folder.path().join("joined.gguf");
+        convert(&parts[1], &joined, &[]);
+        assert_eq!(logits(&joined, &fixture).values, expected);
+
+        fs::remove_file(&parts[1]).unwrap();
+        for args in [&["logits", "--tokens=1", "-o", "x.npy"][..], &["convert"]] {
+            let output = trilobite::command(args).arg(&parts[0]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+            assert!(said.contains("model-00002-of-00003.gguf"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn dense_models_stay_dense_unless_told_otherwise() {
+    let fixture = Fixture::named("llama");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.gguf");
+    let fails = |args: &[&str], source: &Fixture, named: &str| {
+        let mut command = trilobite::command(["convert"]);
+        let output = command.args(args).arg(&source.folder).arg("-o").arg(&out).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains(named) && !out.exists(), "{said}");
+    };
+    fails(&["--layout", "t5_3"], &fixture, "--layout t5_3 is for ternary models");
+    fails(
+        &["--type", "q8_0"],
+        &Fixture::named("bitnet_offline"),
+        "--type q8_0 is for dense models",
+    );
+    let help = trilobite::stdout(&mut trilobite::command(["convert", "--help"])).unwrap();
+    assert!(help.contains("destroys"), "{help}");
+
+    convert(&fixture.folder, &out, &[]);
+    let bytes = fs::read(&out).unwrap();
+    let gguf = Gguf::parse(&bytes).unwrap();
+    assert!(gguf.tensors().iter().all(|tensor| !tensor.ty.is_ternary()));
+    convert(&fixture.folder, &out, &["--quantize", "absmean"]);
+    let bytes = fs::read(&out).unwrap();
+    let gguf = Gguf::parse(&bytes).unwrap();
+    assert_eq!(gguf.tensors().iter().filter(|tensor| tensor.ty.is_ternary()).count(), 14);
+}

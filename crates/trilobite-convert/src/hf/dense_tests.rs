@@ -1,0 +1,205 @@
+use serde_json::json;
+use trilobite_format::{Array, Gguf, Metadata, TensorType, Value};
+
+use crate::testing::*;
+use crate::{Head, HeadScan, Layout, Options, Type};
+
+fn metadata(file: &[u8]) -> Metadata {
+    Gguf::parse(file).unwrap().metadata().clone()
+}
+
+fn types(file: &[u8]) -> Vec<(String, TensorType)> {
+    let gguf = Gguf::parse(file).unwrap();
+    gguf.tensors().iter().map(|info| (info.name.clone(), info.ty)).collect()
+}
+
+#[test]
+fn biases_are_kept_and_permuted_like_the_rows_that_they_belong_to() {
+    let count_from = |start: f32, n: usize| (0..n).map(move |r| start + r as f32 / 8.0);
+    let qwen2 = Tiny::qwen2();
+    let file = qwen2.converted();
+    assert_eq!(metadata(&file).str("general.architecture").unwrap(), Some("qwen2"));
+    for (i, name, len) in [(0, "attn_q", 16), (1, "attn_k", 8), (2, "attn_v", 8)] {
+        let bias = dense(&file, &format!("blk.0.{name}.bias"));
+        assert_eq!(bias, count_from(i as f32, len).collect::<Vec<_>>());
+    }
+    assert_eq!(dense(&file, "blk.0.attn_q.weight")[17], 17.0 / 64.0);
+
+    let mut llama = qwen2;
+    llama.config["architectures"] = json!(["LlamaForCausalLM"]);
+    contains(&llama.error(), "unexpected tensor model.layers.0.self_attn.k_proj.bias");
+    llama.config["attention_bias"] = json!(true);
+    contains(&llama.error(), "o_proj.bias is missing");
+    llama.set(block("self_attn.o_proj.bias"), "F32", &[HIDDEN], f32s(&[3.5; 16]));
+    let file = llama.converted();
+    let q: Vec<f32> = [0, 4, 1, 5, 2, 6, 3, 7].map(|r| r as f32 / 8.0).into();
+    assert_eq!(dense(&file, "blk.0.attn_q.bias")[..8], q);
+    assert_eq!(dense(&file, "blk.0.attn_v.bias"), count_from(2.0, 8).collect::<Vec<_>>());
+    assert_eq!(dense(&file, "blk.0.attn_output.bias"), [3.5; 16]);
+}
+
+#[test]
+fn gemmas_norms_are_stored_as_what_they_multiply_by() {
+    let file = Tiny::gemma3().converted();
+    let metadata = metadata(&file);
+    assert_eq!(metadata.str("general.architecture").unwrap(), Some("gemma3"));
+    for name in ["output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"] {
+        assert_eq!(dense(&file, &format!("{name}.weight")), [1.25; 16]);
+    }
+    for name in ["attn_q_norm", "attn_k_norm"] {
+        assert_eq!(dense(&file, &format!("blk.0.{name}.weight")), [1.25; 8]);
+    }
+    for name in ["post_attention_norm", "post_ffw_norm"] {
+        assert_eq!(dense(&file, &format!("blk.0.{name}.weight")), [1.25; 16]);
+    }
+    // What the configuration left out has transformers' defaults; llama.cpp has the same ones for
+    // what is left out here.
+    assert_eq!(metadata.f32("gemma3.rope.freq_base").unwrap(), Some(1e6));
+    assert_eq!(metadata.f32("gemma3.rope.freq_base_swa").unwrap(), Some(1e4));
+    assert_eq!(metadata.f32("gemma3.attention.layer_norm_rms_epsilon").unwrap(), Some(1e-6));
+    assert_eq!(metadata.u32("gemma3.context_length").unwrap(), Some(131_072));
+    assert_eq!(metadata.u32("gemma3.attention.sliding_window").unwrap(), Some(32));
+    assert!(metadata.get("gemma3.attention.sliding_window_pattern").is_none());
+    assert!(metadata.get("gemma3.attention.scale").is_none());
+}
+
+#[test]
+fn windows_are_read_in_every_dialect() {
+    let window = |change: &dyn Fn(&mut Tiny)| {
+        let mut tiny = Tiny::gemma3();
+        change(&mut tiny);
+        let metadata = metadata(&tiny.converted());
+        let pattern = metadata.get("gemma3.attention.sliding_window_pattern").cloned();
+        (pattern, metadata.f32("gemma3.rope.freq_base_swa").unwrap())
+    };
+    let sliding = |types: &[&str]| {
+        let types = json!(types);
+        move |tiny: &mut Tiny| tiny.config["layer_types"] = types.clone()
+    };
+    assert_eq!(window(&|tiny| tiny.config["sliding_window_pattern"] = json!(1)), (None, None));
+    assert_eq!(window(&sliding(&["full_attention"])), (None, None));
+    assert_eq!(window(&sliding(&["sliding_attention"])), (None, Some(1e4)));
+    let both = json!({
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 2e4},
+    });
+    assert_eq!(window(&|tiny| tiny.config["rope_parameters"] = both.clone()), (None, Some(2e4)));
+    let mut tiny = Tiny::gemma3();
+    tiny.config["rope_parameters"] = both.clone();
+    let file = metadata(&tiny.converted());
+    assert_eq!(file.f32("gemma3.rope.freq_base").unwrap(), Some(5e5));
+    assert_eq!(file.str("gemma3.rope.scaling.type").unwrap(), Some("linear"));
+    assert_eq!(file.f32("gemma3.rope.scaling.factor").unwrap(), Some(8.0));
+
+    let mut qwen2 = Tiny::qwen2();
+    qwen2.config["sliding_window"] = json!(4);
+    qwen2.config["max_window_layers"] = json!(0);
+    qwen2.config["use_sliding_window"] = json!(false);
+    assert!(metadata(&qwen2.converted()).get("qwen2.attention.sliding_window").is_none());
+    qwen2.config["use_sliding_window"] = json!(true);
+    let file = metadata(&qwen2.converted());
+    let pattern = Value::Array(Array::Bool(vec![true]));
+    assert_eq!(file.get("qwen2.attention.sliding_window_pattern"), Some(&pattern));
+    assert_eq!(file.f32("qwen2.rope.freq_base_swa").unwrap(), Some(1e4));
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    type Change = fn(&mut Tiny);
+    let cases: [(Change, &str); 8] = [
+        (|t| t.config["hidden_activation"] = json!("gelu"), "`hidden_activation` is \"gelu\""),
+        (
+            |t| t.config["attn_logit_softcapping"] = json!(50.0),
+            "`attn_logit_softcapping`: 50.0 is not supported",
+        ),
+        (
+            |t| t.config["use_bidirectional_attention"] = json!(true),
+            "`use_bidirectional_attention`: true is not supported",
+        ),
+        (|t| t.config["sliding_window"] = json!(0), "`sliding_window` is 0"),
+        (|t| t.config["layer_types"] = json!(["full"]), "`layer_types` is [\"full\"]"),
+        (|t| t.config["layer_types"] = json!([]), "for each of 1 layers"),
+        (
+            |t| t.config["rope_scaling"] = json!({"rope_type": "yarn", "factor": 2.0}),
+            "`rope_scaling.rope_type`: \"yarn\" is not supported",
+        ),
+        (
+            |t| t.config["query_pre_attn_scalar"] = json!(0),
+            "`query_pre_attn_scalar` is 0, expected a positive number",
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut tiny = Tiny::gemma3();
+        change(&mut tiny);
+        contains(&tiny.error(), expected);
+    }
+}
+
+#[test]
+fn softcaps_and_scales_are_written_down() {
+    let mut tiny = Tiny::gemma3();
+    tiny.config["final_logit_softcapping"] = json!(30.0);
+    tiny.config["query_pre_attn_scalar"] = json!(16);
+    let file = metadata(&tiny.converted());
+    assert_eq!(file.f32("gemma3.final_logit_softcapping").unwrap(), Some(30.0));
+    assert_eq!(file.f32("gemma3.attention.scale").unwrap(), Some(0.25));
+}
+
+#[test]
+fn matrices_are_stored_in_the_type_asked_for() {
+    let tiny = Tiny::qwen2();
+    let source = types(&tiny.converted());
+    for (ty, chosen) in [
+        (Type::F16, TensorType::F16),
+        (Type::Bf16, TensorType::Bf16),
+        // Rows of 16 and 24 are no whole blocks of 32.
+        (Type::Q8_0, TensorType::F16),
+        (Type::Q4_0, TensorType::F16),
+    ] {
+        let options = Options { ty: Some(ty), ..Options::default() };
+        let (file, report) = tiny.convert(&options).unwrap();
+        for ((name, ty), (_, before)) in types(&file).into_iter().zip(&source) {
+            let matrix = !name.ends_with("bias") && !name.contains("norm");
+            assert_eq!(ty, if matrix { chosen } else { *before }, "{name}");
+        }
+        let fell_back = report.notes.iter().any(|note| note.contains("no whole blocks of q"));
+        assert_eq!(fell_back, matches!(ty, Type::Q8_0 | Type::Q4_0));
+        let head = Options { head: Head::F32, ..options };
+        let (file, _) = tiny.convert(&head).unwrap();
+        let head = types(&file).into_iter().find(|(name, _)| name == "output.weight");
+        assert_eq!(head.unwrap().1, TensorType::F32);
+    }
+}
+
+#[test]
+fn dense_and_ternary_models_have_their_own_options() {
+    let ty = Options { ty: Some(Type::F16), ..Options::default() };
+    let message = Tiny::bitnet().convert(&ty).unwrap_err().to_string();
+    contains(&message, "--type f16 is for dense models");
+    for layout in [Layout::I2S, Layout::T5_3] {
+        let layout = Options { layout, ..Options::default() };
+        let message = Tiny::gemma3().convert(&layout).unwrap_err().to_string();
+        contains(&message, "is for ternary models; this one is dense");
+    }
+    let scan = Options { head_scan: HeadScan::Int8, ..Options::default() };
+    let (file, _) = Tiny::gemma3().convert(&scan).unwrap();
+    assert!(Gguf::parse(&file).unwrap().tensor("output_scan.weight").is_some());
+}
+
+#[test]
+fn added_tokens_without_a_row_are_left_out() {
+    let mut tiny = Tiny::gemma3();
+    let added = |id: u64, text: &str| json!({"id": id, "content": text, "special": true});
+    tiny.file(
+        "tokenizer.json",
+        json!({
+            "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
+            "added_tokens": [added(1, "<bos>"), added(VOCAB, "<image>")],
+        }),
+    );
+    let (file, report) = tiny.convert(&Options::default()).unwrap();
+    let metadata = metadata(&file);
+    let tokenizer = metadata.str("tokenizer.huggingface.json").unwrap().unwrap();
+    assert!(tokenizer.contains("<bos>") && !tokenizer.contains("<image>"));
+    contains(&report.notes.join("\n"), "no rows for the added tokens \"<image>\"");
+}
