@@ -93,6 +93,9 @@ pub(crate) struct Compute {
     /// Type of the key-value cache; f16 takes half the memory and rounds
     #[arg(long, value_enum, value_name = "TYPE", default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
+    /// Read every weight and compute every logit, by multiply-add: the same results, slower
+    #[arg(long)]
+    pub(crate) plain: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -220,8 +223,11 @@ pub(crate) struct Convert {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Layout {
-    /// I2_S where the shape allows it, else I2_R
+    /// From 64 MiB of I2_S on `sparse` with squared ReLU, else `t5_3`; below I2_S or I2_R by shape
     Auto,
+    /// For squared ReLU: up as I2_S, down transposed as I2_R, so that decoding reads only the
+    /// neurons that count, and everything else as T5_3
+    Sparse,
     /// Two bits a weight, the layout of bitnet.cpp
     #[value(name = "i2_s")]
     I2S,
@@ -462,7 +468,7 @@ pub(crate) struct Bench {
     /// Type of the key-value cache
     #[arg(long, value_enum, value_name = "TYPE", default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
-    /// Compute every logit of every token
+    /// Read every weight and compute every logit, by multiply-add
     #[arg(long)]
     pub(crate) plain: bool,
     /// Show where the time of a token goes

@@ -154,7 +154,12 @@ pub(crate) fn session(
         bail!("--batch is 0, expected at least 1");
     }
     let threads = compute.threads.map_or_else(machine::cores, usize::from);
-    let options =
-        SessionOptions { threads, context, batch: compute.batch, cache: compute.kv.into() };
+    let options = SessionOptions {
+        threads,
+        context,
+        batch: compute.batch,
+        cache: compute.kv.into(),
+        plain: compute.plain,
+    };
     Ok(Session::new(Arc::clone(model), options)?)
 }

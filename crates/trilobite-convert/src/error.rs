@@ -253,6 +253,12 @@ pub enum Error {
         /// The type that was asked for.
         asked: TensorType,
     },
+    /// The layout for squared ReLU, for another model.
+    #[error("the layout `sparse` is for squared ReLU, which the architecture {architecture} lacks")]
+    Sparse {
+        /// The architecture.
+        architecture: &'static str,
+    },
     /// The output exists.
     #[error("{} exists; --force overwrites it", .0.display())]
     Exists(PathBuf),

@@ -40,6 +40,11 @@ impl Arch {
             Arch::Llama | Arch::Qwen2 | Arch::Gemma3 => true,
         }
     }
+
+    /// Whether squared ReLU makes many activations of the feed-forward network zero.
+    pub(crate) fn squared_relu(self) -> bool {
+        self == Arch::BitNetB158
+    }
 }
 
 /// The sizes of a model. All are within [`limits`], so that products of two fit in `u64`.
@@ -244,9 +249,27 @@ pub(crate) struct Planned<'a> {
     pub(crate) data: Data<'a>,
 }
 
+impl Planned<'_> {
+    /// Makes the columns of a ternary matrix the rows of a tensor of this name.
+    pub(crate) fn transpose(&mut self, name: String) {
+        let data = std::mem::replace(&mut self.data, Data::Values(Vec::new()));
+        self.data = match data {
+            Data::Ternary(ternary) => {
+                self.name = name;
+                self.ty = TensorType::I2R;
+                self.shape.reverse();
+                Data::Transposed(ternary)
+            }
+            other => other,
+        };
+    }
+}
+
 /// Where a tensor's weights come from.
 pub(crate) enum Data<'a> {
     Ternary(Ternary<'a>),
+    /// A ternary matrix whose columns are stored as rows.
+    Transposed(Ternary<'a>),
     Dense(Dense<'a>),
     /// Blocks of a quantised type, passed on as they are.
     Blocks(&'a [u8]),
@@ -260,10 +283,10 @@ impl<'a> Data<'a> {
     /// The bytes of the source.
     pub(crate) fn source(&self) -> &'a [u8] {
         match self {
-            Data::Ternary(ternary) => match &ternary.encoding {
+            Data::Ternary(ternary) | Data::Transposed(ternary) => match &ternary.encoding {
                 Encoding::Packed { view, .. } | Encoding::Plain { view, .. } => view.bytes,
                 Encoding::Master { view } | Encoding::Dense { view } => view.bytes,
-                Encoding::Gguf { bytes, .. } => bytes,
+                Encoding::Gguf { bytes, .. } | Encoding::Transposed { bytes, .. } => bytes,
             },
             Data::Dense(dense) => dense.view.bytes,
             Data::Blocks(bytes) => bytes,

@@ -69,9 +69,16 @@ impl Type {
 /// The layout of ternary tensors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
-    /// I2_S where the shape allows it, I2_R otherwise.
+    /// What decodes fastest. If the ternary matrices take at least 64 MiB at two bits a weight, so
+    /// that no cache holds them: [`Sparse`](Layout::Sparse) for a model with squared ReLU and T5_3 for
+    /// another. Below: I2_S where the shape allows it and I2_R where not.
     #[default]
     Auto,
+    /// For models with squared ReLU, which makes many activations of the feed-forward network zero:
+    /// up projections as I2_S or I2_R and down projections transposed as I2_R, so that the rows
+    /// and columns that count can be read alone, and everything else as T5_3. Other models are an
+    /// error.
+    Sparse,
     /// I2_S only, so that bitnet.cpp can read the file; other shapes are an error.
     I2S,
     /// T5_3 for every shape: 1.67 bits a weight.
@@ -83,6 +90,7 @@ impl Layout {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Layout::Auto => "auto",
+            Layout::Sparse => "sparse",
             Layout::I2S => "i2_s",
             Layout::T5_3 => "t5_3",
         }

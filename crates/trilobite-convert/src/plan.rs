@@ -29,9 +29,39 @@ pub(crate) fn ternary_type(layout: Layout, name: &str, shape: &[u64]) -> Result<
     match layout {
         Layout::T5_3 => Ok(TensorType::T5_3),
         _ if TensorType::I2S.byte_len(shape).is_some() => Ok(TensorType::I2S),
-        Layout::Auto => Ok(TensorType::I2R),
+        Layout::Auto | Layout::Sparse => Ok(TensorType::I2R),
         Layout::I2S => Err(Error::Layout { tensor: name.to_owned(), shape: shape.to_vec() }),
     }
+}
+
+/// Bytes of ternary matrices, at two bits a weight, that no cache holds: from there on decoding
+/// waits for memory, and fewer bytes are faster.
+const LARGE: u64 = 64 << 20;
+
+/// The end of the name of a down projection that is stored transposed.
+const TRANSPOSED: &str = "ffn_down_t.weight";
+
+/// Gives every ternary matrix the type that suits its use, where the layout leaves a choice.
+fn arrange(tensors: &mut [Planned<'_>], arch: Arch, layout: Layout) -> Result<(), Error> {
+    let ternary = |tensor: &&mut Planned<'_>| matches!(tensor.data, Data::Ternary(_));
+    let bytes: u64 = tensors.iter_mut().filter(ternary).map(|tensor| tensor.byte_len()).sum();
+    let sparse = match layout {
+        Layout::I2S | Layout::T5_3 => return Ok(()),
+        Layout::Auto if bytes < LARGE => return Ok(()),
+        Layout::Auto => arch.squared_relu(),
+        Layout::Sparse if arch.squared_relu() => true,
+        Layout::Sparse => return Err(Error::Sparse { architecture: arch.name() }),
+    };
+    for tensor in tensors.iter_mut().filter(ternary) {
+        let block = tensor.name.strip_suffix("ffn_down.weight").map(str::to_owned);
+        match block.filter(|_| sparse) {
+            Some(block) => tensor.transpose(format!("{block}{TRANSPOSED}")),
+            // Its rows are chosen one by one.
+            None if sparse && tensor.name.ends_with("ffn_up.weight") => {}
+            None => tensor.ty = TensorType::T5_3,
+        }
+    }
+    Ok(())
 }
 
 /// llama.cpp's number for what most of a file is stored as, which is what its first projection is
@@ -56,6 +86,7 @@ fn is_projection(tensor: &Planned<'_>) -> bool {
 /// Gives every tensor the type that was asked for, and adds the coarse copy of the head.
 pub(crate) fn choose_types(
     tensors: &mut Vec<Planned<'_>>,
+    arch: Arch,
     options: &Options,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
@@ -68,6 +99,7 @@ pub(crate) fn choose_types(
         }
         None => {}
     }
+    arrange(tensors, arch, options.layout)?;
     choose_head(tensors, options.head, notes)?;
     add_scan(tensors, options, ternary);
     Ok(())
@@ -119,7 +151,7 @@ fn choose_head(
 ) -> Result<(), Error> {
     let Some(ty) = head.tensor_type() else { return Ok(()) };
     let Some(tensor) = tensors.get_mut(head_index(tensors)) else { return Ok(()) };
-    if matches!(tensor.data, Data::Ternary(_)) {
+    if matches!(tensor.data, Data::Ternary(_) | Data::Transposed(_)) {
         notes.push(format!("{} is ternary and stays so", tensor.name));
         return Ok(());
     }

@@ -44,6 +44,8 @@ pub(crate) enum Encoding<'a> {
     Dense { view: View<'a> },
     /// One of GGUF's ternary types, with a factor on its own scale.
     Gguf { ty: TensorType, bytes: &'a [u8], factor: f32 },
+    /// I2_R whose rows are the columns, with a factor on its own scale.
+    Transposed { bytes: &'a [u8], factor: f32 },
 }
 
 /// A ternary tensor whose scale is known and which can be decoded in groups of rows. A weight is
@@ -75,6 +77,7 @@ enum Decode<'t> {
     /// The sign of each weight.
     Sign(&'t View<'t>),
     Codes(&'t [u8], Layout),
+    Transposed(&'t [u8]),
     Tq1(&'t [[u8; 54]]),
     Tq2(&'t [[u8; 66]]),
 }
@@ -106,6 +109,10 @@ impl Ternary<'_> {
             Encoding::Gguf { ty, bytes, factor } => {
                 let (scale, decode) = self.open_gguf(*ty, bytes)?;
                 (scale * factor, decode)
+            }
+            Encoding::Transposed { bytes, factor } => {
+                let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
+                (scale * factor, Decode::Transposed(codes))
             }
         };
         check_scale(self.file, &self.name, scale)?;
@@ -179,6 +186,9 @@ impl Trits<'_> {
             let group = codes.get(bytes(rows.start)..bytes(rows.end)).unwrap_or_default();
             layout.unpack(group, cols, out);
         }
+        if let Decode::Transposed(codes) = &self.decode {
+            self.decode_columns(codes, rows.clone(), out);
+        }
         for (row, out) in rows.zip(out.chunks_exact_mut(cols)) {
             let source = source_row(row, self.tensor.head_dim);
             self.decode_row(source, scratch, out);
@@ -190,13 +200,29 @@ impl Trits<'_> {
         Ok(())
     }
 
+    /// Decodes `rows`, at most [`GROUP`] from a multiple of it on, from what is stored as columns.
+    fn decode_columns(&self, codes: &[u8], rows: Range<usize>, out: &mut [i8]) {
+        let cols = self.tensor.cols;
+        let stride = codes.len().checked_div(cols).unwrap_or(0);
+        // A group of rows is a block of every column.
+        let (from, len) = (rows.start / 4, i2_s::BLOCK / 4);
+        for (col, column) in codes.chunks_exact(stride.max(1)).enumerate() {
+            let mut trits = [0; i2_s::BLOCK];
+            let Some(block) = column.get(from..from + len) else { continue };
+            i2_s::unpack(block, i2_s::BLOCK, i2_s::Rows::Padded, &mut trits);
+            for (out, trit) in out.iter_mut().skip(col).step_by(cols).zip(trits) {
+                *out = trit;
+            }
+        }
+    }
+
     /// Decodes one row of the source. A weight that is not ternary becomes 2.
     fn decode_row(&self, row: usize, scratch: &mut Scratch, out: &mut [i8]) {
         let cols = self.tensor.cols;
         let elements = row * cols..(row + 1) * cols;
         let wide = &mut scratch.wide;
         match &self.decode {
-            Decode::Codes(..) => {}
+            Decode::Codes(..) | Decode::Transposed(_) => {}
             Decode::Packed(bytes) => {
                 let plane_rows = self.tensor.rows / 4;
                 let (plane, start) = (row / plane_rows, row % plane_rows * cols);

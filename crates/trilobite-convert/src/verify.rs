@@ -7,11 +7,12 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
+use trilobite_kernels::Layout;
 
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Progress, Stage};
 use crate::trits::{GROUP, Ternary, layout};
-use crate::write::{Buffers, group_bytes, hex};
+use crate::write::{Buffers, group_bytes, hex, transposed_equals};
 use crate::{Error, source};
 
 /// Compares a written file with the plan: every name, type, shape and metadata entry, and every
@@ -37,6 +38,10 @@ pub(crate) fn verify(
             && match &tensor.data {
                 Data::Ternary(source) => {
                     read(&mut file, info, &mut bytes).is_ok() && source.matches(info.ty, &bytes)?
+                }
+                Data::Transposed(source) => {
+                    read(&mut file, info, &mut bytes).is_ok()
+                        && source.matches_transposed(&bytes)?
                 }
                 // The hash of the whole file vouches for these.
                 Data::Dense(_) | Data::Blocks(_) | Data::Values(_) | Data::Scan(_) => true,
@@ -72,6 +77,17 @@ fn read(file: &mut File, info: &TensorInfo, bytes: &mut Vec<u8>) -> io::Result<(
 }
 
 impl Ternary<'_> {
+    /// Whether the bytes of a written tensor hold this tensor's trits, transposed, and scale.
+    fn matches_transposed(&self, written: &[u8]) -> Result<bool, Error> {
+        let trits = self.open()?;
+        let Some((codes, scale)) = ternary::split(written) else { return Ok(false) };
+        let len = Layout::I2T.packed_len(self.rows, self.cols);
+        if len != Some(codes.len()) || scale.to_bits() != trits.scale.to_bits() {
+            return Ok(false);
+        }
+        Ok(transposed_equals(codes, &trits.decode_all()?, self.cols))
+    }
+
     /// Whether the bytes of a written tensor hold exactly this tensor's trits and scale.
     fn matches(&self, ty: TensorType, written: &[u8]) -> Result<bool, Error> {
         let trits = self.open()?;

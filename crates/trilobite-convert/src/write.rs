@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use trilobite_format::{TensorType, Writer, ternary};
-use trilobite_kernels::Layout;
+use trilobite_kernels::{Layout, i2_s};
 
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Options, Progress, Report, Stage, TypeTotal};
@@ -95,6 +95,11 @@ impl Planned<'_> {
                 sink(&trits.pack(self.ty)?)?;
                 return Ok(trits.taken);
             }
+            Data::Transposed(ternary) => {
+                let trits = ternary.open()?;
+                sink(&trits.pack_transposed()?)?;
+                return Ok(trits.taken);
+            }
             Data::Dense(dense) => dense.stream(&self.name, self.ty, sink)?,
             Data::Blocks(bytes) => sink(bytes)?,
             Data::Scan(scan) => scan.stream(sink)?,
@@ -133,9 +138,63 @@ impl Trits<'_> {
         failed.map_or(Ok(out), Err)
     }
 
+    /// The bytes of the tensor as I2_R with columns for rows.
+    fn pack_transposed(&self) -> Result<Vec<u8>, Error> {
+        let (rows, cols) = (self.tensor.rows, self.tensor.cols);
+        let source = self.decode_all()?;
+        let len = Layout::I2T.packed_len(rows, cols).unwrap_or(0);
+        let mut out = vec![0; len + ternary::TAIL];
+        let (codes, tail) = out.split_at_mut(len);
+        tail.copy_from_slice(&ternary::tail(self.scale));
+        let group = len.checked_div(cols).unwrap_or(0) * GROUP;
+        codes.par_chunks_mut(group.max(1)).enumerate().for_each_init(
+            Vec::new,
+            |columns: &mut Vec<i8>, (i, codes)| {
+                // Some columns, one after the other.
+                let first = i * GROUP;
+                columns.clear();
+                for col in first..cols.min(first + GROUP) {
+                    columns.extend(source.iter().skip(col).step_by(cols));
+                }
+                i2_s::pack(columns, rows, i2_s::Rows::Padded, codes);
+            },
+        );
+        match transposed_equals(codes, &source, cols) {
+            true => Ok(out),
+            false => Err(self.changed()),
+        }
+    }
+
+    /// The trits of the whole tensor, row-major.
+    pub(crate) fn decode_all(&self) -> Result<Vec<i8>, Error> {
+        let (rows, cols) = (self.tensor.rows, self.tensor.cols);
+        let mut trits = vec![0; rows * cols];
+        let failed = trits
+            .par_chunks_mut((GROUP * cols).max(1))
+            .enumerate()
+            .map_init(Scratch::default, |scratch, (i, out)| {
+                self.decode(i * GROUP..((i + 1) * GROUP).min(rows), scratch, out)
+            })
+            .find_map_first(Result::err);
+        failed.map_or(Ok(trits), Err)
+    }
+
     fn changed(&self) -> Error {
         Error::Changed { file: self.tensor.file.to_owned(), tensor: self.tensor.name.clone() }
     }
+}
+
+/// Whether the codes of a transposed matrix are those of row-major trits of rows of `cols`.
+pub(crate) fn transposed_equals(codes: &[u8], trits: &[i8], cols: usize) -> bool {
+    let rows = trits.len().checked_div(cols).unwrap_or(0);
+    let Some(width) = codes.len().checked_div(cols).filter(|width| *width > 0) else {
+        return false;
+    };
+    codes.par_chunks(width).enumerate().all(|(col, codes)| {
+        let mut column = vec![0; rows];
+        i2_s::unpack(codes, rows, i2_s::Rows::Padded, &mut column);
+        column.iter().eq(trits.iter().skip(col).step_by(cols))
+    })
 }
 
 /// Buffers of one thread.

@@ -82,17 +82,37 @@ fn the_same_model_has_the_same_weights_from_every_source() {
 #[test]
 fn every_layout_holds_the_same_weights() {
     let out = tempfile::tempdir().unwrap();
-    let dense = Options { layout: Layout::T5_3, ..Options::default() };
+    let path = out.path().join("other.gguf");
     for family in
         ["bitnet_offline", "bitnet_odd_shape", "bitnet_1bitllm", "bitnet_gguf/model-tq.gguf"]
     {
-        let path = out.path().join("t5_3.gguf");
-        let source = Checkpoint::open(golden(family)).unwrap();
-        let report = convert_file(&source, &dense, &path, true, &mut ignore_progress).unwrap();
-        let ternary = report.types.iter().filter(|total| total.ty.is_ternary());
-        assert!(ternary.map(|total| total.ty).eq([TensorType::T5_3]), "{family}");
-        // Back in the other layout it is what the source becomes at once.
-        assert!(in_memory(&path).0 == in_memory(&golden(family)).0, "{family}");
+        for layout in [Layout::T5_3, Layout::Sparse] {
+            let options = Options { layout, ..Options::default() };
+            let source = Checkpoint::open(golden(family)).unwrap();
+            let report = convert_file(&source, &options, &path, true, &mut ignore_progress);
+            if layout == Layout::Sparse && family == "bitnet_1bitllm" {
+                let error = report.unwrap_err().to_string();
+                assert!(error.contains("squared ReLU, which the architecture bitnet"), "{error}");
+                continue;
+            }
+            let report = report.unwrap();
+            let ternary = report.types.iter().filter(|total| total.ty.is_ternary());
+            let ternary = ternary.map(|total| total.ty).collect::<Vec<_>>();
+            match layout {
+                Layout::T5_3 => assert_eq!(ternary, [TensorType::T5_3], "{family}"),
+                _ => {
+                    assert!(ternary.contains(&TensorType::T5_3), "{family}");
+                    let file = std::fs::read(&path).unwrap();
+                    let gguf = Gguf::parse(&file).unwrap();
+                    let down = gguf.tensor("blk.0.ffn_down_t.weight").unwrap();
+                    let up = gguf.tensor("blk.0.ffn_up.weight").unwrap();
+                    assert_eq!((down.ty, &down.shape), (TensorType::I2R, &up.shape), "{family}");
+                    assert_ne!(up.ty, TensorType::T5_3, "{family}");
+                }
+            }
+            // Back in the other layout it is what the source becomes at once.
+            assert!(in_memory(&path).0 == in_memory(&golden(family)).0, "{family} {layout:?}");
+        }
     }
 }
 

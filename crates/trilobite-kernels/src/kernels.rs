@@ -7,7 +7,7 @@ mod tests;
 
 pub use layout::{Layout, Method};
 
-use crate::i2_s::transposed;
+use crate::i2_s::transposed::{self, ColumnList};
 use crate::{Codes, DenseType, Error, float, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -333,21 +333,15 @@ impl Kernels {
             Layout::I2T => {
                 assert!(rows.end <= transposed::columns(packed, cols), "rows {rows:?} of {cols}");
                 if tokens.len() < transposed::MANY {
-                    // SAFETY: as in `call`.
-                    return unsafe {
-                        let (part, every) = (0..cols, transposed::Skip::Nothing);
-                        transposed::gemm(
-                            self.i2_t_add,
-                            packed,
-                            cols,
-                            rows,
-                            part,
-                            every,
-                            x,
-                            tokens,
-                            out,
-                        )
-                    };
+                    let (add, part, skip) = (self.i2_t_add, 0..cols, transposed::Skip::Nothing);
+                    return transposed::with_list(|list| {
+                        // SAFETY: as in `call`.
+                        unsafe {
+                            transposed::gemm(
+                                add, packed, cols, rows, part, skip, x, tokens, list, out,
+                            );
+                        }
+                    });
                 }
                 t5_3::REPACKED.with_borrow_mut(|repacked| {
                     let rows = call!(self.i2_t_repack(packed, cols, rows, repacked));
@@ -404,7 +398,7 @@ impl Kernels {
     /// `out[(t - tokens.start) * rows + r] = sum of trit[r][k] * code[t][k]` over the columns `k`
     /// of `part`; over all parts, the sums are those of [`ternary_gemm`](Kernels::ternary_gemm).
     ///
-    /// `packed` is the whole matrix of `rows` rows.
+    /// `packed` is the whole matrix of `rows` rows. Returns how many columns were read.
     pub fn ternary_part(
         &self,
         packed: &[u8],
@@ -412,8 +406,9 @@ impl Kernels {
         part: Range<usize>,
         x: &Codes,
         tokens: Range<usize>,
+        list: &mut ColumnList,
         out: &mut [i32],
-    ) {
+    ) -> usize {
         assert!(part.end <= x.cols(), "columns {part:?} of {}", x.cols());
         assert!(tokens.end <= x.tokens(), "tokens {tokens:?} of {}", x.tokens());
         assert_eq!(out.len(), rows * tokens.len(), "outputs");
@@ -421,7 +416,7 @@ impl Kernels {
         let (cols, skip) = (x.cols(), transposed::Skip::Zeros);
         // SAFETY: as in `call`.
         unsafe {
-            transposed::gemm(self.i2_t_add, packed, cols, 0..rows, part, skip, x, tokens, out)
+            transposed::gemm(self.i2_t_add, packed, cols, 0..rows, part, skip, x, tokens, list, out)
         }
     }
 

@@ -39,4 +39,5 @@ pub mod t5_3;
 pub use codes::{Codes, CodesParts, CodesRow};
 pub use dense::DenseType;
 pub use error::Error;
+pub use i2_s::transposed::ColumnList;
 pub use kernels::{Isa, Kernels, Layout, Method};

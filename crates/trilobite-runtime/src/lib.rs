@@ -6,7 +6,8 @@
 //!
 //! let model = Arc::new(Model::open("model.gguf".as_ref())?);
 //! let prompt = model.tokenizer()?.encode("Once upon a time", true, false)?;
-//! let options = SessionOptions { threads: 2, context: 512, batch: 256, cache: CacheType::F32 };
+//! let (threads, context, batch, cache) = (2, 512, 256, CacheType::F32);
+//! let options = SessionOptions { threads, context, batch, cache, plain: false };
 //! let mut session = Session::new(Arc::clone(&model), options)?;
 //! let logits = session.next_logits(&prompt)?;
 //! # Ok::<(), trilobite_runtime::Error>(())
@@ -39,6 +40,7 @@ pub use error::{Error, Result};
 pub use generate::{Finish, Generation, Limits, generate};
 pub use head::Logits;
 pub use model::{Model, map, parts};
+pub use ops::Live;
 pub use profile::{Profile, Spent, Stage};
 pub use sampler::{Sampler, Sampling, argmax};
 pub use score::{Perplexity, Request, Score, Scorer, prefix_token};

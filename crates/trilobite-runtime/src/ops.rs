@@ -4,10 +4,15 @@
 //! kilobytes; so products of the same input share a step, and what follows a product element by
 //! element is done where the product was computed.
 
+mod sparse;
+
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use trilobite_kernels::{Codes, Kernels, Layout};
+use trilobite_kernels::{Codes, ColumnList, Kernels, Layout, Method};
+
+pub(crate) use self::sparse::FEW;
+pub use self::sparse::Live;
 
 use crate::config::Activation;
 use crate::model::Model;
@@ -34,6 +39,10 @@ pub(crate) struct Ops<'a> {
     pub(crate) model: &'a Model,
     pub(crate) team: &'a mut Team,
     pub(crate) scratch: &'a [Mutex<Scratch>],
+    /// Room for parts of sums, `[threads][T][hidden]` for fewer than [`FEW`] tokens.
+    pub(crate) parts: &'a mut [i32],
+    /// Whether every weight is read, and multiplied.
+    pub(crate) plain: bool,
 }
 
 /// What a thread needs for itself.
@@ -42,6 +51,11 @@ pub(crate) struct Scratch {
     pub(crate) floats: Vec<f32>,
     /// The floats of one token.
     row: Vec<f32>,
+    /// Rows that are not skipped.
+    rows: Vec<u32>,
+    /// Columns that are not skipped.
+    columns: ColumnList,
+    live: Live,
 }
 
 impl Scratch {
@@ -52,6 +66,9 @@ impl Scratch {
             sums: Vec::with_capacity(len),
             floats: Vec::with_capacity(len),
             row: Vec::with_capacity(len),
+            rows: Vec::with_capacity(len),
+            columns: ColumnList::with_capacity(1, len),
+            live: Live::default(),
         }
     }
 }
@@ -129,11 +146,11 @@ impl Ops<'_> {
         input: Input<'_>,
         products: [(&Matrix, &mut [f32]); N],
     ) {
-        let (kernels, model, scratch) = (self.kernels, self.model, self.scratch);
+        let (kernels, model, scratch, plain) = (self.kernels, self.model, self.scratch, self.plain);
         let matrices = products.each_ref().map(|(matrix, _)| *matrix);
         let outs =
             products.map(|(matrix, out)| (&mut out[..input.count * matrix.rows], matrix.rows));
-        let product = |index| Product { kernels, model, matrix: matrices[index], input };
+        let product = |index| Product { kernels, model, matrix: matrices[index], input, plain };
         let split = product(0).split();
         self.team.columns(outs, ALIGN, split, |thread, index, rows, strip| {
             let scratch = &mut *lock(&scratch[thread]);
@@ -167,9 +184,12 @@ impl Ops<'_> {
 
     /// `x[T][rows] += input[T][cols] * matrix^T`.
     fn linear_add(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) {
-        let (kernels, model, scratch) = (self.kernels, self.model, self.scratch);
+        if self.add_columns(input, matrix, x) {
+            return;
+        }
+        let (kernels, model, scratch, plain) = (self.kernels, self.model, self.scratch, self.plain);
         let x = (&mut x[..input.count * matrix.rows], matrix.rows);
-        let product = Product { kernels, model, matrix, input };
+        let product = Product { kernels, model, matrix, input, plain };
         self.team.columns([x], ALIGN, product.split(), |thread, _, rows, strip| {
             let scratch = &mut *lock(&scratch[thread]);
             product.each(rows, scratch, |t, part, values| values.add(&mut strip.row(t)[part]));
@@ -184,10 +204,15 @@ impl Ops<'_> {
         activation: Activation,
         out: &mut [f32],
     ) {
-        let (kernels, model, scratch) = (self.kernels, self.model, self.scratch);
+        let (kernels, model, scratch, plain) = (self.kernels, self.model, self.scratch, self.plain);
         let out = (&mut out[..input.count * gate.rows], gate.rows);
-        let product = |matrix| Product { kernels, model, matrix, input };
-        self.team.columns([out], ALIGN, product(gate).split(), |thread, _, rows, strip| {
+        let product = |matrix| Product { kernels, model, matrix, input, plain };
+        let mut split = product(gate).split();
+        if product(up).sparse(activation).is_some() {
+            // Chosen rows are asked for ahead within a piece only.
+            split.size = split.size.saturating_mul(8);
+        }
+        self.team.columns([out], ALIGN, split, |thread, _, rows, strip| {
             let scratch = &mut *lock(&scratch[thread]);
             let mut up_row = std::mem::take(&mut scratch.row);
             for (start, rows) in pieces(rows, product(gate).step().min(product(up).step())) {
@@ -195,6 +220,10 @@ impl Ops<'_> {
                 product(gate).piece(rows.clone(), scratch, |t, values| {
                     values.write(&mut strip.row(t)[part.clone()]);
                 });
+                if let Some(up) = product(up).sparse(activation) {
+                    up.gate(rows, scratch, strip, part);
+                    continue;
+                }
                 let up_row = grown(&mut up_row, rows.len());
                 product(up).piece(rows, scratch, |t, values| {
                     values.write(up_row);
@@ -218,6 +247,7 @@ struct Product<'a> {
     model: &'a Model,
     matrix: &'a Matrix,
     input: Input<'a>,
+    plain: bool,
 }
 
 /// Some outputs of one token, with what is added to them.
@@ -285,8 +315,10 @@ impl Product<'_> {
     fn split(self) -> Pieces {
         let Matrix { rows, cols, kind, ref range, .. } = *self.matrix;
         let size = match kind {
-            // Every piece makes tables of the input.
-            Kind::Ternary { layout: Layout::T5_3, .. } if self.input.count == 1 => usize::MAX,
+            // Every piece makes tables or a list of the input.
+            Kind::Ternary { layout: Layout::T5_3 | Layout::I2T, .. } if self.input.count == 1 => {
+                usize::MAX
+            }
             _ if self.input.count == 1 => PIECE / (range.len() / rows.max(1)).max(1),
             Kind::Ternary { .. } => TERNARY_CHUNK,
             Kind::Dense(_) => ROW_CHUNK,
@@ -316,7 +348,20 @@ impl Product<'_> {
         match self.matrix.kind {
             Kind::Ternary { layout, scale } => {
                 let sums = grown(&mut scratch.sums, count * len);
-                self.kernels.ternary_gemm(layout, packed, cols, rows, codes, 0..count, sums);
+                let (kernels, tokens) = (self.kernels, 0..count);
+                match self.plain {
+                    true => kernels.ternary_gemm_by(
+                        Method::MultiplyAdd,
+                        layout,
+                        packed,
+                        cols,
+                        rows,
+                        codes,
+                        tokens,
+                        sums,
+                    ),
+                    false => kernels.ternary_gemm(layout, packed, cols, rows, codes, tokens, sums),
+                }
                 for (t, sums) in sums.chunks_exact(len).enumerate() {
                     let products = Products::Ternary(sums, scale / codes.scales()[t]);
                     put(t, Values { products, bias });

@@ -13,7 +13,7 @@ use crate::config::RopePairs;
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
-use crate::ops::{Ops, Prepared, Scratch, grown, lock};
+use crate::ops::{FEW, Live, Ops, Prepared, Scratch, grown, lock};
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::team::Team;
@@ -36,6 +36,9 @@ pub struct SessionOptions {
     pub batch: usize,
     /// How keys and values are kept: results do depend on it.
     pub cache: CacheType,
+    /// Reads every weight and computes every logit, by multiply-add: what the faster ways, which
+    /// give the same results, are compared with.
+    pub plain: bool,
 }
 
 /// A model's reading of some tokens. Logits depend on the tokens alone: not on the threads, the
@@ -75,6 +78,8 @@ struct Buffers {
     added: Vec<f32>,
     /// The input of a projection.
     input: Prepared,
+    /// Parts of the sums of a down projection, `[threads][T][hidden]` for few tokens.
+    parts: Vec<i32>,
     /// The input of the head, `[hidden]`.
     normed: Vec<f32>,
     /// `[HEAD_BATCH][vocab]`, grown on demand.
@@ -116,6 +121,7 @@ impl Session {
             gated: buffer(config.intermediate),
             added: buffer(if config.post_norms { config.hidden } else { 0 }),
             input: Prepared::new(batch, widest),
+            parts: vec![0; options.threads * batch.min(FEW) * config.hidden],
             normed: vec![0.0; config.hidden],
             logits: Vec::new(),
         };
@@ -146,6 +152,13 @@ impl Session {
     /// Number of tokens read.
     pub fn position(&self) -> usize {
         self.position
+    }
+
+    /// What was read of the feed-forward networks since the last call.
+    pub fn take_live(&mut self) -> Live {
+        let mut live = Live::default();
+        self.scratch.iter().for_each(|scratch| live += lock(scratch).take_live());
+        live
     }
 
     /// Number of tokens that fit.
@@ -289,7 +302,8 @@ impl Session {
         let (q_width, kv_width) = (config.q_width(), config.kv_width());
         let b = &mut self.buffers;
         let (kernels, scratch) = (self.kernels, &self.scratch[..]);
-        let mut ops = Ops { kernels, model, team: &mut self.team, scratch };
+        let (parts, plain) = (&mut b.parts[..], self.options.plain);
+        let mut ops = Ops { kernels, model, team: &mut self.team, scratch, parts, plain };
 
         // q, k, v of norm(x)                                           [T][.. * head_dim]
         let x = &mut b.x[..count * config.hidden];
@@ -351,7 +365,9 @@ impl Session {
     /// be computed.
     fn search(&mut self, token: usize, k: usize) -> bool {
         let (config, weights) = (self.model.config(), self.model.weights());
-        let (Some(scan), Kind::Dense(ty)) = (&weights.head_scan, weights.head.kind) else {
+        let (Some(scan), Kind::Dense(ty), false) =
+            (&weights.head_scan, weights.head.kind, self.options.plain)
+        else {
             return false;
         };
         // Two logits that a cap makes equal are not found as equals.
@@ -381,7 +397,8 @@ impl Session {
         let hidden = config.hidden;
         let b = &mut self.buffers;
         let (kernels, scratch) = (self.kernels, &self.scratch[..]);
-        let mut ops = Ops { kernels, model: &model, team: &mut self.team, scratch };
+        let (parts, plain) = (&mut b.parts[..], self.options.plain);
+        let mut ops = Ops { kernels, model: &model, team: &mut self.team, scratch, parts, plain };
         let first = tokens.start;
         for start in tokens.clone().step_by(HEAD_BATCH) {
             let count = HEAD_BATCH.min(tokens.end - start);

@@ -218,7 +218,10 @@ impl<'a> Tensors<'a> {
             gate: self.matrix(&weight("ffn_gate"), intermediate, hidden)?,
             up: self.matrix(&weight("ffn_up"), intermediate, hidden)?,
             ffn_sub_norm,
-            down: self.matrix(&weight("ffn_down"), hidden, intermediate)?,
+            down: match self.gguf.tensor(&weight("ffn_down_t")) {
+                Some(_) => self.transposed(&weight("ffn_down_t"), hidden, intermediate)?,
+                None => self.matrix(&weight("ffn_down"), hidden, intermediate)?,
+            },
             ffn_post_norm,
         })
     }
@@ -282,6 +285,18 @@ impl<'a> Tensors<'a> {
         let range = info.range.start..info.range.start + codes.len();
         let kind = Kind::Ternary { layout, scale };
         Ok(Matrix { rows, cols, part: info.part, range, kind, bias: None })
+    }
+
+    /// A ternary matrix whose columns are the rows of a tensor.
+    fn transposed(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
+        let mut matrix = self.matrix(name, cols, rows)?;
+        match &mut matrix.kind {
+            Kind::Ternary { layout, .. } if *layout == Layout::I2S(i2_s::Rows::Padded) => {
+                *layout = Layout::I2T;
+                Ok(Matrix { rows, cols, ..matrix })
+            }
+            _ => Err(self.type_error(name, "a transposed matrix")),
+        }
     }
 
     fn head_scan(&mut self, rows: usize, cols: usize) -> Result<HeadScan> {

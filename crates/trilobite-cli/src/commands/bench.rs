@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{
-    CacheType, Logits, MAX_BATCH, Model, Session, SessionOptions, Team, argmax,
+    CacheType, Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions, Team, argmax,
 };
 
 use crate::args::{Bench, Global};
@@ -43,17 +43,18 @@ impl Spread {
     }
 }
 
-/// What decoded tokens took of the head.
+/// What decoded tokens took of the weights that need not all be read.
 #[derive(Default)]
-struct HeadWork {
+struct Work {
     tokens: u64,
+    live: Live,
     /// Rows that were multiplied exactly.
     rows: u64,
     /// Bytes that were read, those of the coarse copy among them.
     bytes: u64,
 }
 
-impl HeadWork {
+impl Work {
     fn count(&mut self, model: &Model, found: Logits<'_>) {
         let weights = model.weights();
         let (rows, whole) = (found.values().len(), weights.head.range.len());
@@ -66,6 +67,23 @@ impl HeadWork {
             }
             _ => whole,
         } as u64;
+    }
+
+    /// Bytes of the head for each token.
+    fn head_bytes(&self) -> u64 {
+        self.bytes / self.tokens.max(1)
+    }
+
+    /// Bytes of the feed-forward networks that a token does not read, on average.
+    fn skipped_bytes(&self, model: &Model) -> u64 {
+        let layers = &model.weights().layers;
+        let skipped = |fraction: Option<f64>, matrix: fn(&Layer) -> &Matrix| {
+            let bytes: usize = layers.iter().map(|layer| matrix(layer).range.len()).sum();
+            bytes as f64 * (1.0 - fraction.unwrap_or(1.0))
+        };
+        let rows = skipped(self.live.row_fraction(), |layer| &layer.up);
+        let columns = skipped(self.live.column_fraction(), |layer| &layer.down);
+        (rows + columns) as u64
     }
 
     /// Rows for each token.
@@ -103,10 +121,11 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     let mut sessions = Vec::new();
     for &threads in &threads {
         let cache = args.kv.into();
-        let options = SessionOptions { threads, context: longest, batch: MAX_BATCH, cache };
+        let (context, batch, plain) = (longest, MAX_BATCH, args.plain);
+        let options = SessionOptions { threads, context, batch, cache, plain };
         sessions.push(Session::new(Arc::clone(&model), options)?);
     }
-    let mut head = HeadWork::default();
+    let mut work = Work::default();
     for round in 0..=args.runs {
         for (slot, session) in sessions.iter_mut().enumerate() {
             if !global.quiet {
@@ -123,7 +142,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 }
             }
             if args.n > 0 {
-                let speed = decode_speed(session, args, &mut head)?;
+                let speed = decode_speed(session, args, &mut work)?;
                 if round > 0 {
                     decode[slot].push(speed);
                 }
@@ -154,7 +173,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         })
         .collect();
 
-    let bytes = bytes_per_token(&model, &head, args.n, args.kv.into());
+    let bytes = bytes_per_token(&model, &work, args.n, args.kv.into());
     let name = model::name(&args.model);
     if args.json {
         let objects = results.iter().map(|result| {
@@ -171,7 +190,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     "tokens": args.n,
                     "tokens_per_s": speed.json(),
                     "bytes_per_token": bytes,
-                    "head_rows_per_token": head.mean_rows(),
+                    "head_rows_per_token": work.mean_rows(),
+                    "live_fraction": work.live.row_fraction(),
+                    "live_code_fraction": work.live.column_fraction(),
                     "bandwidth_bytes_per_s": result.bandwidth,
                     "fraction_of_limit": bytes as f64 * speed.median / result.bandwidth,
                 })),
@@ -208,9 +229,16 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             );
             text += &format!(
                 "  {:.1} of the {} rows of the head computed per token\n",
-                head.mean_rows(),
+                work.mean_rows(),
                 model.weights().head.rows
             );
+            if let Some(rows) = work.live.row_fraction() {
+                text += &format!("  {:.1} % of the neurons live", 100.0 * rows);
+                text += &match work.live.column_fraction() {
+                    Some(columns) => format!(", {:.1} % after quantisation\n", 100.0 * columns),
+                    None => "\n".to_owned(),
+                };
+            }
         }
     }
     text += &format!(
@@ -246,7 +274,7 @@ fn profiles(
                 session,
                 threads,
                 ("decode", args.n),
-                |session| decode_speed(session, args, &mut HeadWork::default()).map(|_| ()),
+                |session| decode_speed(session, args, &mut Work::default()).map(|_| ()),
             )?);
         }
         for &tokens in args.prompt.iter().filter(|tokens| **tokens > 0) {
@@ -271,20 +299,20 @@ fn prefill_speed(session: &mut Session, tokens: usize) -> Result<f64> {
 }
 
 /// Tokens per second of greedy generation after a prompt of one token.
-fn decode_speed(session: &mut Session, args: &Bench, head: &mut HeadWork) -> Result<f64> {
+fn decode_speed(session: &mut Session, args: &Bench, work: &mut Work) -> Result<f64> {
     let model = Arc::clone(session.model());
     let mut next = prompt(&model, 1);
     session.truncate(0);
+    session.take_live();
     let start = Instant::now();
     for _ in 0..args.n {
-        let logits = match args.plain {
-            true => Logits::all(session.next_logits(&next)?),
-            false => session.next_largest(&next, 1)?,
-        };
-        head.count(&model, logits);
+        let logits = session.next_largest(&next, 1)?;
+        work.count(&model, logits);
         next[0] = argmax(logits.values()).map_or(0, |best| logits.id(best as usize));
     }
-    Ok(args.n as f64 / start.elapsed().as_secs_f64())
+    let seconds = start.elapsed().as_secs_f64();
+    work.live += session.take_live();
+    Ok(args.n as f64 / seconds)
 }
 
 /// Token ids spread over the vocabulary.
@@ -293,10 +321,10 @@ fn prompt(model: &Model, tokens: usize) -> Vec<u32> {
 }
 
 /// Weights that every token reads, and the keys and values of half the tokens on average.
-fn bytes_per_token(model: &Model, head: &HeadWork, tokens: usize, cache: CacheType) -> u64 {
-    let head = head.bytes / head.tokens.max(1);
+fn bytes_per_token(model: &Model, work: &Work, tokens: usize, cache: CacheType) -> u64 {
     let cache = cache.bytes_for(model.config(), tokens.div_ceil(2));
-    (model.weights().non_embedding_bytes() + cache) as u64 + head
+    let all = (model.weights().non_embedding_bytes() + cache) as u64;
+    all - work.skipped_bytes(model) + work.head_bytes()
 }
 
 /// The types of the layers' matrices.

@@ -21,6 +21,7 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let options = engine::Options {
         layout: match args.layout {
             Layout::Auto => engine::Layout::Auto,
+            Layout::Sparse => engine::Layout::Sparse,
             Layout::I2S => engine::Layout::I2S,
             Layout::T5_3 => engine::Layout::T5_3,
         },

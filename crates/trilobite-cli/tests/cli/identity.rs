@@ -12,14 +12,19 @@ fn logits_do_not_depend_on_layouts_threads_batches_or_instructions() {
         let folder = tempfile::tempdir()?;
         let model = folder.path().join("model.gguf");
         trilobite::convert(&fixture.folder, &model)?;
-        let mut models = vec![model.clone()];
+        let mut models = vec![model];
         if fixture.is_ternary()? {
-            let smaller = folder.path().join("t5_3.gguf");
-            trilobite::convert_to("t5_3", &model, &smaller)?;
-            models.push(smaller);
+            for layout in ["i2_s", "t5_3", "sparse"] {
+                let other = folder.path().join(layout).with_extension("gguf");
+                // Not every layout is for every model.
+                if trilobite::convert_to(layout, &models[0], &other).is_ok() {
+                    models.push(other);
+                }
+            }
+            ensure!(models.len() > 1, "no other layout");
         }
         let tokens = fixture.prompt("mid")?;
-        let whole = trilobite::logits(&model, &tokens, &["-t", "1"], &[])?;
+        let whole = trilobite::logits(&models[0], &tokens, &["-t", "1"], &[])?;
         for args in [
             &[][..],
             &["-t", "2"],
@@ -31,6 +36,9 @@ fn logits_do_not_depend_on_layouts_threads_batches_or_instructions() {
             &["--batch", "1"],
             &["--batch", "7"],
             &["--batch", "7", "-t", "3"],
+            &["--batch", "4", "-t", "7"],
+            &["--plain"],
+            &["--plain", "--batch", "5", "-t", "3"],
         ] {
             for kernels in Kernels::available() {
                 let environment = [("TRILOBITE_ISA", kernels.isa.name())];

@@ -49,7 +49,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         let file = checkpoint.files.get(info.part).map_or_else(String::new, |f| f.name.clone());
         return Err(Error::Unexpected { file, tensor: name });
     }
-    plan::choose_types(&mut tensors, options, &mut notes)?;
+    plan::choose_types(&mut tensors, config.arch, options, &mut notes)?;
     let mut metadata =
         metadata::translate(&file.name, source, &config, &checkpoint.name, &mut notes)?;
     if let Some(file_type) = plan::file_type(&tensors) {
@@ -155,6 +155,15 @@ impl<'a> Builder<'a, '_> {
         Err(Error::Shape { file, tensor: info.name, expected: shape.to_vec(), found: info.shape })
     }
 
+    /// A matrix whose columns are stored as rows.
+    fn take_transposed(&mut self, name: &str, shape: &[u64]) -> Result<TensorInfo, Error> {
+        let info = self.take(name, &shape.iter().rev().copied().collect::<Vec<_>>())?;
+        match info.ty {
+            TensorType::I2R => Ok(info),
+            _ => Err(self.type_error(&info, "I2_R")),
+        }
+    }
+
     fn view(&self, info: &TensorInfo) -> Result<View<'a>, Error> {
         let dtype = match info.ty {
             TensorType::F32 => Dtype::F32,
@@ -232,7 +241,17 @@ impl<'a> Builder<'a, '_> {
     /// A projection, by its name without `.weight`. Rows are in the order that the file's
     /// architecture has, which is that of the output.
     fn projection(&mut self, name: &str, shape: &[u64], arch: Arch) -> Result<(), Error> {
-        let info = self.take(&format!("{name}.weight"), shape)?;
+        // A file of ours may have it transposed.
+        let transposed = format!("{name}_t.weight");
+        let is_transposed = name.ends_with("ffn_down") && self.left.contains_key(&transposed);
+        let info = match is_transposed {
+            true => TensorInfo {
+                name: format!("{name}.weight"),
+                shape: shape.to_vec(),
+                ..self.take_transposed(&transposed, shape)?
+            },
+            false => self.take(&format!("{name}.weight"), shape)?,
+        };
         let factor = self.factor(name)?;
         // Trits in llama.cpp's blocks with several scales are a dense matrix.
         let blocks = matches!(info.ty, TensorType::Tq1_0 | TensorType::Tq2_0)
@@ -240,7 +259,11 @@ impl<'a> Builder<'a, '_> {
             && !ternary::has_one_scale(info.ty, self.bytes(&info));
         let encoding = if info.ty.is_ternary() && !blocks {
             let factor = factor.unwrap_or(1.0);
-            Encoding::Gguf { ty: info.ty, bytes: self.bytes(&info), factor }
+            let (ty, bytes) = (info.ty, self.bytes(&info));
+            match is_transposed {
+                true => Encoding::Transposed { bytes, factor },
+                false => Encoding::Gguf { ty, bytes, factor },
+            }
         } else if let Some(scale) = factor {
             Encoding::Plain { view: self.view(&info)?, scale }
         } else if self.options.quantize.is_some() && !self.ours {

@@ -126,7 +126,8 @@ impl<'a> Builder<'a, '_> {
                         .to_owned(),
             });
         }
-        plan::choose_types(&mut self.tensors, self.options, &mut self.notes)
+        let arch = self.source.config.arch;
+        plan::choose_types(&mut self.tensors, arch, self.options, &mut self.notes)
     }
 
     fn note(&mut self) {

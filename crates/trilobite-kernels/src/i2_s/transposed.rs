@@ -35,12 +35,14 @@ const PAIR: usize = 2;
 
 thread_local! {
     /// The list of this thread, kept so that a multiplication does not allocate.
-    static LIST: RefCell<List> = const { RefCell::new(List::new()) };
+    static LIST: RefCell<ColumnList> = const { RefCell::new(ColumnList::new()) };
 }
 
-/// Rows of a transposed matrix and what they are multiplied with.
-pub(crate) struct List {
-    /// Rows, a multiple of [`GROUP`] of them.
+/// Columns of a matrix that is stored transposed, and what they are multiplied with: room that a
+/// multiplication needs.
+#[derive(Debug)]
+pub struct ColumnList {
+    /// Rows of the transposed matrix, a multiple of [`GROUP`] of them.
     rows: Vec<u32>,
     /// The activations of each token, `[tokens][rows]`.
     codes: Vec<i8>,
@@ -100,6 +102,8 @@ pub(crate) fn unpack(packed: &[u8], cols: usize, trits: &mut [i8]) {
 /// `out[t - tokens.start][c - columns.start] = sum of code[t][r] * trit[r][c]` over the rows `r` of
 /// the part; the matrix has `rows` rows.
 ///
+/// Returns how many rows are read.
+///
 /// # Safety
 /// The machine has the instruction set of `add`.
 pub(crate) unsafe fn gemm(
@@ -111,42 +115,60 @@ pub(crate) unsafe fn gemm(
     skip: Skip,
     x: &Codes,
     tokens: Range<usize>,
+    list: &mut ColumnList,
     out: &mut [i32],
-) {
+) -> usize {
     out.fill(0);
     if columns.is_empty() || tokens.is_empty() || rows == 0 {
-        return;
+        return 0;
     }
     let stride = packed.len() / BLOCK_BYTES / rows;
     let blocks = columns.start / BLOCK..columns.end.div_ceil(BLOCK);
     let first = columns.start - blocks.start * BLOCK;
     let weights = Weights { packed: packed.as_chunks().0, stride, blocks };
     let width = weights.width();
-    LIST.with_borrow_mut(|list| {
-        for start in part.clone().step_by(MOST) {
-            list.fill(start..part.end.min(start + MOST), skip, x, tokens.clone());
-            let List { rows, codes, totals, sums } = list;
-            sums.resize(tokens.len() * width, 0);
-            // SAFETY: as this function requires.
-            unsafe { add(&weights, rows, codes, sums) };
-            let outs = out.chunks_exact_mut(columns.len());
-            for ((out, sums), total) in outs.zip(sums.chunks_exact(width)).zip(totals) {
-                // sum(trit * x) = sum(code * x) - sum(x), because a code is a trit + 1.
-                for (out, sum) in out.iter_mut().zip(&sums[first..]) {
-                    *out += sum - *total;
-                }
+    let mut read = 0;
+    for start in part.clone().step_by(MOST) {
+        read += list.fill(start..part.end.min(start + MOST), skip, x, tokens.clone());
+        let ColumnList { rows, codes, totals, sums } = list;
+        sums.resize(tokens.len() * width, 0);
+        // SAFETY: as this function requires.
+        unsafe { add(&weights, rows, codes, sums) };
+        let outs = out.chunks_exact_mut(columns.len());
+        for ((out, sums), total) in outs.zip(sums.chunks_exact(width)).zip(totals) {
+            // sum(trit * x) = sum(code * x) - sum(x), because a code is a trit + 1.
+            for (out, sum) in out.iter_mut().zip(&sums[first..]) {
+                *out += sum - *total;
             }
         }
-    });
+    }
+    read
 }
 
-impl List {
-    const fn new() -> List {
-        List { rows: Vec::new(), codes: Vec::new(), totals: Vec::new(), sums: Vec::new() }
+/// Does something with a list of this thread.
+pub(crate) fn with_list<T>(f: impl FnOnce(&mut ColumnList) -> T) -> T {
+    LIST.with_borrow_mut(f)
+}
+
+impl ColumnList {
+    const fn new() -> ColumnList {
+        ColumnList { rows: Vec::new(), codes: Vec::new(), totals: Vec::new(), sums: Vec::new() }
     }
 
-    /// Lists the rows of `part` with the codes of these tokens.
-    fn fill(&mut self, part: Range<usize>, skip: Skip, x: &Codes, tokens: Range<usize>) {
+    /// Room for up to `tokens` of up to `width` activations and outputs each. Pages that are not
+    /// written to take no memory.
+    pub fn with_capacity(tokens: usize, width: usize) -> ColumnList {
+        let room = width.next_multiple_of(PAIR * BLOCK) + GROUP;
+        ColumnList {
+            rows: Vec::with_capacity(room),
+            codes: Vec::with_capacity(tokens * room),
+            totals: Vec::with_capacity(tokens),
+            sums: Vec::with_capacity(tokens * room),
+        }
+    }
+
+    /// Lists the rows of `part` with the codes of these tokens; returns how many.
+    fn fill(&mut self, part: Range<usize>, skip: Skip, x: &Codes, tokens: Range<usize>) -> usize {
         let row = |t: usize| &x.row(t)[part.clone()];
         // Every row is written behind the last one that stays.
         self.rows.resize(part.len() + GROUP, 0);
@@ -183,6 +205,7 @@ impl List {
         }
         // Without rows there are no chunks of codes.
         self.totals.resize(tokens.len(), 0);
+        count
     }
 }
 

@@ -1,7 +1,7 @@
 //! A short comparison that an instruction set must pass before it is used.
 
 use super::{Kernels, Layout, Method, transposed};
-use crate::{Codes, DenseType, i2_s};
+use crate::{Codes, ColumnList, DenseType, i2_s};
 
 /// The `(rows, columns, tokens)` of ternary products: every tile, a row beyond the tile, columns that
 /// leave a tail, and more of them than sums of i16 can take.
@@ -66,7 +66,8 @@ fn products_transposed(kernels: &Kernels, tokens: usize) -> Vec<i32> {
     let mut out = vec![0; 2 * rows * tokens];
     let (all, live) = out.split_at_mut(rows * tokens);
     kernels.ternary_gemm(layout, &packed, cols, 0..rows, &x, 0..tokens, all);
-    kernels.ternary_part(&packed, rows, 0..cols, &x, 0..tokens, live);
+    let list = &mut ColumnList::with_capacity(tokens, rows);
+    kernels.ternary_part(&packed, rows, 0..cols, &x, 0..tokens, list, live);
     out
 }
 

@@ -11,7 +11,8 @@ impl Session {
         let config = model.config();
         let b = &mut self.buffers;
         let (kernels, scratch) = (self.kernels, &self.scratch[..]);
-        let mut ops = Ops { kernels, model, team: &mut self.team, scratch };
+        let (parts, plain) = (&mut b.parts[..], self.options.plain);
+        let mut ops = Ops { kernels, model, team: &mut self.team, scratch, parts, plain };
 
         let x = &mut b.x[..count * config.hidden];
         let gated = &mut b.gated[..count * config.intermediate];

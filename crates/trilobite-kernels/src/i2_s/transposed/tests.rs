@@ -1,5 +1,5 @@
 use crate::random::Random;
-use crate::{Codes, Kernels, Layout, Method, reference};
+use crate::{Codes, ColumnList, Kernels, Layout, Method, reference};
 use std::ops::Range;
 
 /// Rows and columns below, at and above blocks, pairs of them and the rows added in registers.
@@ -43,7 +43,10 @@ fn check(trits: &[i8], values: &[i8], cols: usize) {
     let (packed, x) = (packed(trits, cols), filled(values, cols));
     let part = |kernels: &Kernels, part: Range<usize>| {
         let mut out = vec![i32::MIN; rows * tokens];
-        kernels.ternary_part(&packed, rows, part, &x, 0..tokens, &mut out);
+        let list = &mut ColumnList::with_capacity(0, 0);
+        let count = part.clone().filter(|i| (0..tokens).any(|t| x.row(t)[*i] != 0)).count();
+        let read = kernels.ternary_part(&packed, rows, part, &x, 0..tokens, list, &mut out);
+        assert_eq!(read, count, "columns read");
         out
     };
     for kernels in Kernels::available() {
@@ -126,6 +129,7 @@ fn codes_that_are_not_used_do_no_harm() {
     let x = filled(&vec![-128; cols], cols);
     for kernels in Kernels::available() {
         let mut out = vec![0; rows];
-        kernels.ternary_part(&vec![0xff; rows * cols / 4], rows, 0..cols, &x, 0..1, &mut out);
+        let (packed, list) = (vec![0xff; rows * cols / 4], &mut ColumnList::with_capacity(1, cols));
+        kernels.ternary_part(&packed, rows, 0..cols, &x, 0..1, list, &mut out);
     }
 }

@@ -1,0 +1,180 @@
+//! Products that leave out what zeros make needless.
+//!
+//! Squared ReLU makes about half of the gate's outputs, or more, exactly zero. The up projection then
+//! counts for nothing there, and neither does the down projection's column, for zeros stay zeros
+//! through norm and quantisation. What is left out changes no bit of what follows.
+
+use std::ops::Range;
+
+use trilobite_kernels::{Layout, i2_s};
+
+use super::{ALIGN, Input, LEAST, Ops, Product, Scratch, grown, lock};
+use crate::config::Activation;
+use crate::team::{Pieces, Strip};
+use crate::weights::{Kind, Matrix};
+
+/// From so many tokens on nearly everything counts for one of them, and batches are faster.
+pub(crate) const FEW: usize = 12;
+
+/// How much of the projections of which parts can be left out was read, for few tokens at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Rows of up projections that were read.
+    pub rows: u64,
+    /// Rows that they have.
+    pub of_rows: u64,
+    /// Columns of down projections that were read.
+    pub columns: u64,
+    /// Columns that they have.
+    pub of_columns: u64,
+}
+
+impl std::ops::AddAssign for Live {
+    fn add_assign(&mut self, other: Live) {
+        self.rows += other.rows;
+        self.of_rows += other.of_rows;
+        self.columns += other.columns;
+        self.of_columns += other.of_columns;
+    }
+}
+
+impl Live {
+    /// The share of the rows that was read, if there are any.
+    pub fn row_fraction(&self) -> Option<f64> {
+        (self.of_rows > 0).then(|| self.rows as f64 / self.of_rows as f64)
+    }
+
+    /// The share of the columns that was read, if there are any.
+    pub fn column_fraction(&self) -> Option<f64> {
+        (self.of_columns > 0).then(|| self.columns as f64 / self.of_columns as f64)
+    }
+}
+
+impl Scratch {
+    /// What was read since the last call.
+    pub(crate) fn take_live(&mut self) -> Live {
+        std::mem::take(&mut self.live)
+    }
+}
+
+/// An up projection of which only some rows count.
+pub(super) struct UpRows<'a> {
+    product: Product<'a>,
+    layout: i2_s::Rows,
+    scale: f32,
+}
+
+impl<'a> Product<'a> {
+    /// This as an up projection of which only some rows count.
+    pub(super) fn sparse(self, activation: Activation) -> Option<UpRows<'a>> {
+        let Kind::Ternary { layout: Layout::I2S(layout), scale } = self.matrix.kind else {
+            return None;
+        };
+        let Input { count, codes, .. } = self.input;
+        // Zero times an output is zero unless the output is infinite: it lies within 128 a column.
+        let most = 128.0 * self.matrix.cols as f32 * scale;
+        let finite = codes.scales().iter().all(|x_scale| (most / x_scale).is_finite());
+        let few = !self.plain && count < FEW && activation == Activation::Relu2;
+        (few && finite).then_some(UpRows { product: self, layout, scale })
+    }
+}
+
+/// Whether the squared ReLU of a gate can be anything but zero.
+fn counts(gate: f32) -> bool {
+    gate > 0.0 || gate.is_nan()
+}
+
+impl UpRows<'_> {
+    /// Multiplies the squared ReLU of gates, the columns `part` of the strip, with the outputs `rows`.
+    pub(super) fn gate(
+        self,
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+        strip: &mut Strip<'_, f32>,
+        part: Range<usize>,
+    ) {
+        let Product { kernels, model, matrix, input: Input { count, codes, .. }, .. } =
+            self.product;
+        let Scratch { sums, floats, rows: live, live: counted, .. } = scratch;
+        live.clear();
+        live.resize(rows.len(), 0);
+        let mut len = 0;
+        if count == 1 {
+            for (row, gate) in (rows.start as u32..).zip(&strip.row(0)[part.clone()]) {
+                live[len] = row;
+                len += usize::from(counts(*gate));
+            }
+        } else {
+            for (row, i) in (rows.start as u32..).zip(part.clone()) {
+                live[len] = row;
+                len += usize::from((0..count).any(|t| counts(strip.row(t)[i])));
+            }
+        }
+        let live = &live[..len];
+        counted.rows += len as u64;
+        counted.of_rows += rows.len() as u64;
+
+        let sums = grown(sums, count * len);
+        let packed = model.packed(matrix);
+        kernels.ternary_rows(self.layout, packed, matrix.cols, live, codes, 0..count, sums);
+        let (gates, ups) = grown(floats, 2 * len).split_at_mut(len);
+        for t in 0..count {
+            let scale = self.scale / codes.scales()[t];
+            let out = &mut strip.row(t)[part.clone()];
+            let place = |row: u32| row as usize - rows.start;
+            for ((gate, up), (row, sum)) in
+                gates.iter_mut().zip(&mut *ups).zip(live.iter().zip(&sums[t * len..]))
+            {
+                (*gate, *up) = (out[place(*row)], *sum as f32 * scale);
+            }
+            kernels.relu2_mul(gates, ups);
+            out.fill(0.0);
+            for (row, gated) in live.iter().zip(&*gates) {
+                out[place(*row)] = *gated;
+            }
+        }
+    }
+}
+
+impl Ops<'_> {
+    /// `x[T][rows] += input[T][cols] * matrix^T` by the columns that count, if that is possible.
+    ///
+    /// Threads divide the columns: so each reads whole rows of what is stored. Their sums are
+    /// integers, which can be added in any order.
+    pub(super) fn add_columns(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) -> bool {
+        let Kind::Ternary { layout: Layout::I2T, scale } = matrix.kind else { return false };
+        let Input { count, codes, .. } = input;
+        if self.plain || count >= FEW {
+            return false;
+        }
+        let (kernels, packed, scratch) = (self.kernels, self.model.packed(matrix), self.scratch);
+        let (rows, cols, width) = (matrix.rows, matrix.cols, count * matrix.rows);
+        let count_parts = (cols * width / LEAST).clamp(1, self.team.threads());
+        let parts = &mut self.parts[..count_parts * width];
+        self.team.rows(parts, width, |thread, i, out| {
+            let Scratch { columns, live, .. } = &mut *lock(&scratch[thread]);
+            let part = cols * i / count_parts..cols * (i + 1) / count_parts;
+            live.of_columns += part.len() as u64;
+            live.columns +=
+                kernels.ternary_part(packed, rows, part, codes, 0..count, columns, out) as u64;
+        });
+        let (parts, x) = (&*parts, (&mut x[..width], rows));
+        let pieces = Pieces { least: LEAST / (4 * count_parts * count), size: usize::MAX };
+        self.team.columns([x], ALIGN, pieces, |thread, _, range, strip| {
+            let Scratch { sums, .. } = &mut *lock(&scratch[thread]);
+            let sums = grown(sums, range.len());
+            for t in 0..count {
+                sums.fill(0);
+                for part in parts.chunks_exact(width) {
+                    let part = &part[t * rows..][range.clone()];
+                    sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+                }
+                let scale = scale / codes.scales()[t];
+                for (x, sum) in strip.row(t).iter_mut().zip(&*sums) {
+                    *x += *sum as f32 * scale;
+                }
+            }
+        });
+        true
+    }
+}
