@@ -3,9 +3,11 @@
 #![allow(clippy::print_stdout)]
 
 mod ci;
+mod fetch;
 mod golden;
 mod models;
 mod synth;
+mod trilobite;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -18,6 +20,7 @@ use clap::Parser;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
     Synth(synth::Args),
+    Fetch(fetch::Args),
     Golden(golden::Args),
     Ci(ci::Args),
 }
@@ -25,6 +28,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Synth(args) => synth::run(&args),
+        Task::Fetch(args) => fetch::run(&args),
         Task::Golden(args) => golden::run(&args),
         Task::Ci(args) => ci::run(&args),
     };

@@ -25,6 +25,10 @@ pub(crate) struct Model {
     shape: Option<String>,
     #[serde(default, rename = "files")]
     _files: Vec<String>,
+    #[serde(rename = "revision")]
+    _revision: Option<String>,
+    #[serde(default, rename = "sha256")]
+    _sha256: BTreeMap<String, String>,
     #[serde(rename = "package")]
     _package: Option<String>,
     #[cfg_attr(not(test), expect(dead_code, reason = "kept for readers of the file"))]

@@ -17,8 +17,8 @@ Examples:
   trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf  a Hugging Face folder to one packed file
   trilobite run 2b.gguf                             a chat on the terminal
 
-MODEL is a GGUF file, a Hugging Face checkpoint folder, or nothing: the built-in model.
-The environment variable TRILOBITE_ISA (scalar, avx2, avxvnni, avx512vnni, neon, dotprod) lowers the
+MODEL is a GGUF file, a Hugging Face checkpoint folder, the name of a model that `trilobite pull` has
+fetched, or nothing: the built-in model. The environment variable TRILOBITE_ISA (scalar, avx2, avxvnni, avx512vnni, neon, dotprod) lowers the
 instruction set."
 )]
 pub(crate) struct Cli {
@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Run benchmark tasks
     Eval(Eval),
+    /// Fetch models and data sets, verified and resumable
+    Pull(Pull),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  trilobite completions bash > /etc/bash_completion.d/trilobite"
@@ -77,7 +79,7 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct Model {
-    /// GGUF file or Hugging Face folder [default: the built-in model]
+    /// GGUF file, Hugging Face folder or name of a pulled model [default: the built-in model]
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
 }
@@ -190,7 +192,7 @@ Examples:
   trilobite convert Llama-3.2-1B/ --type q8_0
   trilobite convert Falcon-E-1B-prequantized/ --quantize absmean")]
 pub(crate) struct Convert {
-    /// Hugging Face folder or GGUF file
+    /// Hugging Face folder, GGUF file or name of a pulled model
     #[arg(value_name = "SRC")]
     pub(crate) source: PathBuf,
     /// File to write [default: the source's name with .gguf]
@@ -373,8 +375,8 @@ pub(crate) struct Eval {
     /// The tasks
     #[arg(long, value_name = "TASK,TASK", required = true, value_delimiter = ',')]
     pub(crate) tasks: Vec<String>,
-    /// Folder of the data sets
-    #[arg(long, value_name = "DIR", required_unless_present = "merge")]
+    /// Folder of the data sets [default: where `trilobite pull --data` puts them]
+    #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Folder of the results [default: eval-MODEL]
     #[arg(short, long, value_name = "DIR")]
@@ -448,6 +450,33 @@ pub(crate) struct Perplexity {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) compute: Compute,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trilobite pull                                    what there is
+  trilobite pull bitnet-b1.58-2b-4t                 then: trilobite run bitnet-b1.58-2b-4t
+  trilobite pull llama-3.2-1b-instruct --from /mnt/mirror
+  trilobite pull --data arc_easy,piqa
+
+A download that breaks off goes on where it stopped. Every file is compared with the SHA-256 of the
+list or the task, else with the one that the server states, and its own is shown and recorded.
+Everything goes to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder.
+HF_ENDPOINT names a mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com;
+HF_TOKEN is shown to the hub only. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]
+pub(crate) struct Pull {
+    /// Models of models/models.toml
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// Data sets of these tasks, or of all
+    #[arg(long, value_name = "TASK,TASK", value_delimiter = ',', num_args = 0..=1,
+          default_missing_value = "all")]
+    pub(crate) data: Vec<String>,
+    /// Copy from this folder instead: NAME/FILE, OWNER/REPOSITORY/FILE, REPOSITORY/FILE or FILE;
+    /// data sets as the tasks lay them out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: Option<PathBuf>,
 }
 
 #[derive(Args)]

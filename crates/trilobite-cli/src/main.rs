@@ -4,7 +4,10 @@
 
 mod args;
 mod commands;
+mod download;
+mod home;
 mod interrupt;
+mod listed;
 mod machine;
 mod model;
 mod output;
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Command::Perplexity(args) => commands::perplexity::run(&args, &cli.global),
         Command::Bench(args) => commands::bench::run(&args, &cli.global),
         Command::Eval(args) => commands::eval::run(&args, &cli.global),
+        Command::Pull(args) => commands::pull::run(&args, &cli.global),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man { dir } => commands::manual::man(&dir),
     };

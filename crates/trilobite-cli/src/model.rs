@@ -10,6 +10,7 @@ use trilobite_format::{Gguf, Metadata, ternary};
 use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
 
 use crate::args;
+use crate::listed;
 use crate::machine;
 
 /// The checkpoint in `models/tinystories`, as it is.
@@ -71,6 +72,7 @@ pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Resu
         return Ok(Tokenizer::from_json(json)?);
     };
     let read = || -> Result<Tokenizer> {
+        let path = &*listed::resolve(path)?;
         let json = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
         if json.extension().is_some_and(|extension| extension == "json") {
             let bytes = std::fs::read(&json).with_context(|| json.display().to_string())?;
@@ -97,6 +99,7 @@ fn built_in() -> Result<Checkpoint> {
 }
 
 fn open(path: &Path) -> Result<Model> {
+    let path = &*listed::resolve(path)?;
     if !path.try_exists()? {
         bail!("there is no such file or folder");
     }

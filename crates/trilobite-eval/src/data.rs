@@ -115,30 +115,38 @@ pub(crate) fn read_file(
         .find(|path| path.exists())
         .ok_or_else(|| Error::MissingData { path: plain, task: task.name.clone() })?;
     let packed = std::fs::read(&path).map_err(Error::io(&path))?;
-    let mut unpacked = Vec::new();
-    let bytes = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => {
-            let mut decoder = flate2::read::MultiGzDecoder::new(packed.as_slice());
-            decoder.read_to_end(&mut unpacked).map_err(Error::io(&path))?;
-            &unpacked
-        }
-        Some("bz2") => {
-            let mut decoder = bzip2::read::MultiBzDecoder::new(packed.as_slice());
-            decoder.read_to_end(&mut unpacked).map_err(Error::io(&path))?;
-            &unpacked
-        }
-        _ => &packed,
-    };
+    let packed_sha256 = sha256(&packed);
+    let bytes = unpack(&path, packed)?;
     // Malformed data is better named by its line than by its hash.
-    let records = parse(&path, file.format, bytes)?;
+    let records = parse(&path, file.format, &bytes)?;
     let hash = group.and_then(|group| task.groups.get(group)?.sha256.get(number));
     if let (Some(expected), false) = (hash.or(file.sha256.as_ref()), any) {
-        let found = sha256(bytes);
-        if found != *expected && sha256(&packed) != *expected {
+        let found = sha256(&bytes);
+        if found != *expected && packed_sha256 != *expected {
             return Err(Error::Hash { path, expected: expected.clone(), found });
         }
     }
     Ok(records)
+}
+
+/// What a file holds: unpacked where its name ends in `.gz` or `.bz2`.
+///
+/// # Errors
+/// It is not packed that way, or damaged.
+pub fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => {
+            let mut decoder = flate2::read::MultiGzDecoder::new(bytes.as_slice());
+            decoder.read_to_end(&mut unpacked).map_err(Error::io(path))?;
+        }
+        Some("bz2") => {
+            let mut decoder = bzip2::read::MultiBzDecoder::new(bytes.as_slice());
+            decoder.read_to_end(&mut unpacked).map_err(Error::io(path))?;
+        }
+        _ => return Ok(bytes),
+    }
+    Ok(unpacked)
 }
 
 /// SHA-256 in hexadecimal.

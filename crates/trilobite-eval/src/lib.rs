@@ -12,6 +12,7 @@ mod error;
 mod generation;
 mod grade;
 mod metrics;
+mod origin;
 mod rolling;
 mod run;
 mod task;
@@ -19,10 +20,11 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use data::sha256;
+pub use data::{sha256, unpack};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
 pub use grade::{Confinement, confine_and_run, confinement};
 pub use metrics::Metric;
+pub use origin::Origin;
 pub use run::{Outcome, Place, Progress, Shard, grade as grade_answers, merge, run};
 pub use task::{DataFile, Format, Group, Kind, Role, Task};

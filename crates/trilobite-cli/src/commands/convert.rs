@@ -10,13 +10,15 @@ use serde_json::json;
 use trilobite_convert as engine;
 
 use crate::args::{Convert, Global, Head, HeadScan, Layout, Quantize, Type};
-use crate::{interrupt, output};
+use crate::{interrupt, listed, output};
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
+    let source =
+        listed::resolve(&args.source).with_context(|| args.source.display().to_string())?;
     let out = match &args.output {
         Some(path) => path.clone(),
-        None => default_output(&args.source)?,
+        None => default_output(&source)?,
     };
     let options = engine::Options {
         layout: match args.layout {
@@ -47,7 +49,7 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     };
     // An interrupted conversion takes its temporary file with it.
     interrupt::listen()?;
-    let checkpoint = engine::Checkpoint::open(&args.source)?;
+    let checkpoint = engine::Checkpoint::open(&source)?;
     let bar = output::progress_bar(0, output::Unit::Bytes, global)?;
     let report = engine::convert_file(&checkpoint, &options, &out, args.force, &mut |progress| {
         bar.set_length(progress.total);

@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 use trilobite_eval::{Engine, Outcome, Place, Task};
 
 use crate::args::{Eval, Global};
-use crate::{interrupt, machine, model, output};
+use crate::{home, interrupt, machine, model, output};
 
 pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     let tasks: Vec<Task> =
@@ -30,14 +30,14 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         }
     } else if let Some(answers) = &args.answers {
         let [task] = &tasks[..] else { bail!("--answers belongs to one task") };
-        let data = args.data.as_deref().context("--data is missing")?;
+        let data = &data(args)?;
         outcomes.push(trilobite_eval::grade_answers(task, place(data), answers)?);
     } else {
+        let data = &data(args)?;
         interrupt::listen()?;
         let model = model::load(&args.model)?;
         let session = model::session(&model, &args.compute, args.ctx)?;
         let mut engine = Engine::new(session, !args.no_bos, !args.no_chat, args.turns);
-        let data = args.data.as_deref().context("--data is missing")?;
         for task in &tasks {
             outcomes.push(one(&mut engine, task, place(data), args, global)?);
         }
@@ -80,6 +80,22 @@ fn one(
     });
     bar.finish_and_clear();
     Ok(outcome?)
+}
+
+/// The folder of the data sets.
+fn data(args: &Eval) -> Result<PathBuf> {
+    if let Some(data) = &args.data {
+        return Ok(data.clone());
+    }
+    let folder = home::data()?;
+    if !folder.exists() {
+        let tasks = args.tasks.join(",");
+        bail!(
+            "--data is missing and there is no {}; `trilobite pull --data {tasks}` fetches it",
+            folder.display()
+        );
+    }
+    Ok(folder)
 }
 
 /// `eval-` and the model's name, in the current folder.

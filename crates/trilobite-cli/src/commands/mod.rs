@@ -8,6 +8,7 @@ pub(crate) mod inspect;
 pub(crate) mod logits;
 pub(crate) mod manual;
 pub(crate) mod perplexity;
+pub(crate) mod pull;
 pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod tokenize;

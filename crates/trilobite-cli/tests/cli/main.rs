@@ -12,6 +12,8 @@ mod fixture;
 mod golden;
 mod identity;
 mod npy;
+mod pull;
 mod real;
+mod server;
 mod tokenizer;
 mod trilobite;

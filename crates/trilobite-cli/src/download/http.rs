@@ -1,0 +1,215 @@
+//! One request: redirects, the token, and which failures pass.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::anyhow;
+use ureq::http::{HeaderMap, StatusCode, header};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+use super::Failure;
+
+/// Redirects that are followed for one file.
+const REDIRECTS: usize = 10;
+
+/// A secret that one server, and no other, is told.
+pub(crate) struct Token {
+    /// Scheme, host and port of the server.
+    origin: String,
+    secret: String,
+}
+
+impl Token {
+    /// The secret for the server of an address.
+    pub(crate) fn new(url: &str, secret: &str) -> Self {
+        Token { origin: origin(url), secret: secret.to_owned() }
+    }
+}
+
+/// Requests files.
+pub(crate) struct Client {
+    agent: Agent,
+    token: Option<Token>,
+}
+
+/// An answer with a body.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    /// The commit that the first server to name one says the file is from.
+    pub(super) revision: Option<String>,
+    /// The SHA-256 that the hub says the file has.
+    pub(super) sha256: Option<String>,
+}
+
+impl Client {
+    /// Proxies are those of the environment: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.
+    pub(crate) fn new(token: Option<Token>) -> Self {
+        let roots = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+        let agent = Agent::config_builder()
+            .user_agent(concat!("trilobite/", env!("CARGO_PKG_VERSION")))
+            .tls_config(roots)
+            // The token goes to its own server only, whatever redirects say: they are followed here.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(30)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .timeout_per_read(Some(Duration::from_secs(60)))
+            .build();
+        Client { agent: agent.into(), token }
+    }
+
+    /// The answer to a request for a file; statuses other than 200, 206 and 416 are failures.
+    pub(super) fn get(&self, url: &str, headers: &[(&str, String)]) -> Result<Reply, Failure> {
+        let mut url = url.to_owned();
+        let mut revision = None;
+        let mut sha256 = None;
+        for _ in 0..=REDIRECTS {
+            let mut request = self.agent.get(&url);
+            for (name, value) in headers {
+                request = request.header(*name, value);
+            }
+            if let Some(token) = self.token.as_ref().filter(|t| origin(&url) == t.origin) {
+                request = request.header("Authorization", format!("Bearer {}", token.secret));
+            }
+            let response = request.call().map_err(|error| connection(&url, error))?;
+            let (parts, body) = response.into_parts();
+            let text = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.trim().to_owned());
+            revision = revision.or(text("x-repo-commit"));
+            sha256 = sha256.or(text("x-linked-etag").map(|tag| tag.trim_matches('"').to_owned()));
+            let status = parts.status;
+            match status.as_u16() {
+                200 | 206 | 416 => {
+                    let is_hash = |tag: &String| {
+                        tag.len() == 64 && tag.bytes().all(|byte| byte.is_ascii_hexdigit())
+                    };
+                    let sha256 = sha256.filter(is_hash).map(|hash| hash.to_ascii_lowercase());
+                    return Ok(Reply { status, headers: parts.headers, body, revision, sha256 });
+                }
+                301 | 302 | 303 | 307 | 308 => {
+                    let to = text(header::LOCATION.as_str()).unwrap_or_default();
+                    url = join(&url, &to).ok_or_else(|| {
+                        Failure::Final(anyhow!("{url} redirects to {to:?}, no address"))
+                    })?;
+                }
+                _ => return Err(self.refusal(&url, status, &parts.headers)),
+            }
+        }
+        Err(Failure::Final(anyhow!("more than {REDIRECTS} redirects, the last to {url}")))
+    }
+
+    fn refusal(&self, url: &str, status: StatusCode, headers: &HeaderMap) -> Failure {
+        let reason = anyhow!("{} answers {status}", host(url));
+        match status.as_u16() {
+            401 | 403 if self.token.is_none() => Failure::Final(reason.context(
+                "the server wants to know who asks: accept the model's licence on its page and \
+                 set HF_TOKEN to an access token",
+            )),
+            401 | 403 => Failure::Final(reason.context(
+                "the server does not let the owner of HF_TOKEN have it; accept the model's licence \
+                 on its page",
+            )),
+            408 | 429 | 500 | 502 | 503 | 504 => {
+                Failure::Passing { reason, after: retry_after(headers) }
+            }
+            _ => Failure::Final(reason),
+        }
+    }
+}
+
+/// Why there was no answer.
+fn connection(url: &str, error: ureq::Error) -> Failure {
+    let passing = match &error {
+        ureq::Error::Io(io) => io.kind() != std::io::ErrorKind::ConnectionRefused,
+        ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
+        _ => false,
+    };
+    let reason = anyhow!(error).context(format!("no answer from {}", host(url)));
+    match passing {
+        true => Failure::passing(reason),
+        false => Failure::Final(reason),
+    }
+}
+
+/// How long the server asks to wait: in seconds, or until a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// Scheme, host and port of an address.
+fn origin(url: &str) -> String {
+    let scheme = url.find("://").map_or(0, |at| at + 3);
+    let end = url[scheme..].find(['/', '?', '#']).map_or(url.len(), |at| scheme + at);
+    url[..end].to_ascii_lowercase()
+}
+
+/// Host and port of an address.
+fn host(url: &str) -> String {
+    let origin = origin(url);
+    origin.split_once("://").map_or(origin.clone(), |(_, host)| host.to_owned())
+}
+
+/// The address that a redirect from `url` names.
+fn join(url: &str, location: &str) -> Option<String> {
+    let origin = origin(url);
+    let scheme = origin.split_once("://")?.0;
+    let path = url[origin.len()..].split(['?', '#']).next().unwrap_or_default();
+    let location = location.split('#').next().unwrap_or_default();
+    Some(match location {
+        "" => return None,
+        _ if location.starts_with("https://") => location.to_owned(),
+        // Nobody gets from https to http.
+        _ if location.starts_with("http://") && scheme == "http" => location.to_owned(),
+        _ if location.contains("://") => return None,
+        _ if location.starts_with("//") => format!("{scheme}:{location}"),
+        _ if location.starts_with('/') => format!("{origin}{location}"),
+        _ => {
+            format!("{origin}{}/{location}", path.rsplit_once('/').map_or("", |(folder, _)| folder))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_joined_as_addresses() {
+        let from = "https://Hub.example:8443/a/b?x=/c";
+        for (location, expected) in [
+            ("https://cdn.example/f?sig=1", Some("https://cdn.example/f?sig=1")),
+            ("/api/f", Some("https://hub.example:8443/api/f")),
+            ("g", Some("https://hub.example:8443/a/g")),
+            ("//cdn.example/f#part", Some("https://cdn.example/f")),
+            ("http://cdn.example/f", None),
+            ("ftp://cdn.example/f", None),
+            ("", None),
+        ] {
+            assert_eq!(join(from, location).as_deref(), expected, "{location}");
+        }
+        assert_eq!(origin("http://127.0.0.1:1?x"), "http://127.0.0.1:1");
+        assert_eq!(host(from), "hub.example:8443");
+    }
+
+    #[test]
+    fn waits_are_seconds_or_a_date() {
+        let wait = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(90));
+        let seconds = wait(&date).unwrap().as_secs();
+        assert!((80..=90).contains(&seconds), "{seconds}");
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+    }
+}

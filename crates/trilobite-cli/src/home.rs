@@ -1,0 +1,29 @@
+//! Where what was fetched lies.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use etcetera::BaseStrategy;
+
+/// The folder of everything that was fetched: the environment's TRILOBITE_HOME, or `trilobite` in
+/// the user's cache folder.
+pub(crate) fn folder() -> Result<PathBuf> {
+    match std::env::var_os("TRILOBITE_HOME").filter(|home| !home.is_empty()) {
+        Some(home) => Ok(home.into()),
+        None => {
+            let base = etcetera::choose_base_strategy()
+                .context("there is no home folder; TRILOBITE_HOME names another")?;
+            Ok(base.cache_dir().join("trilobite"))
+        }
+    }
+}
+
+/// The folder of a model.
+pub(crate) fn model(name: &str) -> Result<PathBuf> {
+    Ok(folder()?.join("models").join(name))
+}
+
+/// The folder of the data sets, laid out as the tasks expect.
+pub(crate) fn data() -> Result<PathBuf> {
+    Ok(folder()?.join("data"))
+}
