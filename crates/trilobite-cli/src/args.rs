@@ -92,7 +92,7 @@ pub(crate) struct Compute {
     /// Most tokens that go through the layers at once; no result depends on it
     #[arg(long, value_name = "N", hide = true, default_value_t = trilobite_runtime::MAX_BATCH)]
     pub(crate) batch: usize,
-    /// Type of the key-value cache; f16 takes half the memory and rounds
+    /// Type of the key-value cache; f16 takes half the memory of f32, q8 a good quarter, and both round
     #[arg(long, value_enum, value_name = "TYPE", default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
     /// Read every weight and compute every logit, by multiply-add: the same results, slower
@@ -104,6 +104,7 @@ pub(crate) struct Compute {
 pub(crate) enum Kv {
     F32,
     F16,
+    Q8,
 }
 
 impl From<Kv> for CacheType {
@@ -111,6 +112,7 @@ impl From<Kv> for CacheType {
         match kv {
             Kv::F32 => CacheType::F32,
             Kv::F16 => CacheType::F16,
+            Kv::Q8 => CacheType::Q8,
         }
     }
 }
@@ -490,6 +492,9 @@ pub(crate) struct Bench {
     /// Tokens to decode
     #[arg(short, long = "n-predict", value_name = "N", default_value_t = 128)]
     pub(crate) n: usize,
+    /// Tokens in the context before those that are decoded
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    pub(crate) depth: usize,
     /// Thread counts [default: all cores]
     #[arg(short, long, value_delimiter = ',',
           value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -8,7 +8,8 @@ mod tests;
 pub use layout::{Layout, Method};
 
 use crate::i2_s::transposed::{self, ColumnList};
-use crate::{Codes, DenseType, Error, float, i2_s, scan, t5_3};
+use crate::kv::{Cells, Visible};
+use crate::{Codes, DenseType, Error, float, i2_s, kv, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -81,8 +82,8 @@ pub struct Kernels {
     rope_neox: unsafe fn(&mut [f32], &[f32], &[f32]),
     rope_adjacent: unsafe fn(&mut [f32], &[f32], &[f32]),
     to_f16: unsafe fn(&[f32], &mut [u16]),
-    attend: Attend<u16>,
-    attend_f32: Attend<f32>,
+    attend_scores: unsafe fn(&[f32], Cells<'_>, Visible, f32, &mut [f32]),
+    attend_values: unsafe fn(&[f32], Cells<'_>, Range<usize>, Visible, &mut [f32]),
     scan: unsafe fn(&[u8], &[i16], &mut [i32]),
 }
 
@@ -97,8 +98,6 @@ struct LookUp<L> {
     applies: fn(L, usize) -> bool,
     gemm: TernaryGemm<L>,
 }
-
-type Attend<T> = unsafe fn(&[f32], &[T], &[T], f32, &mut [f32], &mut [f32]);
 
 /// The table that takes the kernels from these modules of `i2_s`, `t5_3`, `float` and `scan`.
 macro_rules! table {
@@ -124,8 +123,8 @@ macro_rules! table {
             rope_neox: float::$float::rope_neox,
             rope_adjacent: float::$float::rope_adjacent,
             to_f16: float::$float::to_f16,
-            attend: float::$float::attend,
-            attend_f32: float::$float::attend_f32,
+            attend_scores: float::$float::attend_scores,
+            attend_values: float::$float::attend_values,
             scan: scan::$scan::gemv,
         }
     };
@@ -513,40 +512,65 @@ impl Kernels {
         call!(self.to_f16(x, out))
     }
 
-    /// Attention of one query head over the first `n` cached positions.
-    ///
-    /// `q` and `out` are `[head_dim]`, `k` and `v` at least `[n][head_dim]` in f16 bits, and
-    /// `scores`, at least `[n]`, receives softmax(scale * k q). `out` is the sum of the values
-    /// weighted with it, in the order of the positions, by fused multiply-add.
+    /// The scores of some query rows, `[rows][head_dim]` with zeros up to whole panels, at the
+    /// positions of `keys`: `out[r][p] = scale * (q[r] keys[p])` for every `p` that row `r` sees, the
+    /// product in the order of [`dot`](Kernels::dot). Other outputs are unspecified.
+    pub fn attend_scores(
+        &self,
+        q: &[f32],
+        keys: Cells<'_>,
+        visible: Visible,
+        scale: f32,
+        out: &mut [f32],
+    ) {
+        let (width, positions) = (q.len() / visible.rows, out.len() / visible.rows);
+        assert!(width.is_multiple_of(kv::BLOCK) && q.len() == width * visible.rows, "queries");
+        assert!(positions.is_multiple_of(kv::BLOCK), "{positions} positions");
+        assert_eq!(out.len(), positions * visible.rows, "outputs");
+        assert_eq!(keys.count(), width * positions, "keys");
+        call!(self.attend_scores(q, keys, visible, scale, out))
+    }
+
+    /// The sums of `values` for some query rows, each weighted with the row's `weights`, `[rows]
+    /// [positions]`: for every row and element, by fused multiply-add from 0 on, those that the row
+    /// sees in the order of the positions. `out` receives the given panels, `[rows][32 panels]`.
+    pub fn attend_values(
+        &self,
+        weights: &[f32],
+        values: Cells<'_>,
+        panels: Range<usize>,
+        visible: Visible,
+        out: &mut [f32],
+    ) {
+        let positions = weights.len() / visible.rows;
+        assert!(positions > 0 && positions.is_multiple_of(kv::BLOCK), "{positions} positions");
+        assert_eq!(weights.len(), positions * visible.rows, "weights");
+        let width = values.count() / positions;
+        assert!(width.is_multiple_of(kv::BLOCK) && values.count() == width * positions, "values");
+        assert!(panels.end * kv::BLOCK <= width, "panels {panels:?} of {width} elements");
+        assert_eq!(out.len(), visible.rows * panels.len() * kv::BLOCK, "outputs");
+        call!(self.attend_values(weights, values, panels, visible, out))
+    }
+
+    /// Attention of some query rows: [`attend_scores`](Kernels::attend_scores), the
+    /// [`softmax`](Kernels::softmax) of what each row sees, and all panels of
+    /// [`attend_values`](Kernels::attend_values). `scores` is `[rows][positions]`.
     pub fn attend(
         &self,
         q: &[f32],
-        k: &[u16],
-        v: &[u16],
-        n: usize,
+        (keys, values): (Cells<'_>, Cells<'_>),
+        visible: Visible,
         scale: f32,
         scores: &mut [f32],
         out: &mut [f32],
     ) {
-        assert_eq!(q.len(), out.len(), "outputs");
-        let (k, v) = (&k[..n * q.len()], &v[..n * q.len()]);
-        call!(self.attend(q, k, v, scale, &mut scores[..n], out))
-    }
-
-    /// [`attend`](Kernels::attend) over a cache of f32.
-    pub fn attend_f32(
-        &self,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        n: usize,
-        scale: f32,
-        scores: &mut [f32],
-        out: &mut [f32],
-    ) {
-        assert_eq!(q.len(), out.len(), "outputs");
-        let (k, v) = (&k[..n * q.len()], &v[..n * q.len()]);
-        call!(self.attend_f32(q, k, v, scale, &mut scores[..n], out))
+        self.attend_scores(q, keys, visible, scale, scores);
+        let positions = scores.len() / visible.rows;
+        for (row, scores) in scores.chunks_exact_mut(positions).enumerate() {
+            self.softmax(&mut scores[visible.of(row)]);
+        }
+        let panels = q.len() / visible.rows / kv::BLOCK;
+        self.attend_values(scores, values, 0..panels, visible, out);
     }
 
     /// Multiplies the int8 codes of rows with those of a vector, exactly: see [`scan`](mod@scan).

@@ -29,6 +29,7 @@ mod error;
 mod float;
 pub mod i2_s;
 mod kernels;
+pub mod kv;
 #[cfg(test)]
 mod random;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use trilobite_kernels::Kernels;
+use trilobite_kernels::kv::{self, Cells, CellsMut};
 
 use crate::config::Config;
 use crate::team::Team;
@@ -16,74 +17,69 @@ pub enum CacheType {
     /// Rounded to 11 significant bits: half the memory. The rounding moves some int8 codes of the
     /// layers that follow, which changes logits by about as much as the quantisation itself does.
     F16,
+    /// int8 with an f32 step for every 32 elements of a head: 9 bits an element.
+    Q8,
 }
 
 impl CacheType {
-    fn bytes(self) -> usize {
+    /// The name that the command line takes.
+    pub fn name(self) -> &'static str {
         match self {
-            CacheType::F32 => 4,
-            CacheType::F16 => 2,
+            CacheType::F32 => "f32",
+            CacheType::F16 => "f16",
+            CacheType::Q8 => "q8",
         }
     }
 
     /// The size of the cache of a context of `tokens` tokens in bytes.
     pub fn bytes_for(self, config: &Config, tokens: usize) -> usize {
-        2 * config.layers * config.kv_width() * tokens * self.bytes()
+        let cells = 2 * config.layers * config.kv_heads * kv::padded(config.head_dim) * tokens;
+        match self {
+            CacheType::F32 => 4 * cells,
+            CacheType::F16 => 2 * cells,
+            CacheType::Q8 => cells + cells / kv::BLOCK * size_of::<f32>(),
+        }
     }
 }
 
-/// A cache, `[layers][kv_heads][context][head_dim]` for keys and the same for values.
+/// A cache, `[layers][kv_heads]` of the keys and then the values of a head, each as [`kv`] says.
 pub(crate) struct Cache {
-    cells: Cells,
+    store: Store,
     kv_heads: usize,
     head_dim: usize,
-    context: usize,
+    /// Cells of the keys of a head, and of its values.
+    head_cells: usize,
 }
 
-enum Cells {
-    F32(Pair<f32>),
+/// Zeroed pages come from the system on first use: a context costs what it holds.
+enum Store {
+    F32(Vec<f32>),
     /// f16 as bits.
-    F16(Pair<u16>),
-}
-
-struct Pair<T> {
-    keys: Vec<T>,
-    values: Vec<T>,
-}
-
-impl<T: Clone + Default> Pair<T> {
-    /// Zeroed pages come from the system on first use: a context costs what it holds.
-    fn new(len: usize) -> Self {
-        Self { keys: vec![T::default(); len], values: vec![T::default(); len] }
-    }
+    F16(Vec<u16>),
+    Q8 {
+        codes: Vec<i8>,
+        steps: Vec<f32>,
+    },
 }
 
 impl Cache {
     pub(crate) fn new(config: &Config, context: usize, ty: CacheType) -> Self {
-        let len = config.layers * config.kv_width() * context;
-        let cells = match ty {
-            CacheType::F32 => Cells::F32(Pair::new(len)),
-            CacheType::F16 => Cells::F16(Pair::new(len)),
-        };
-        Self { cells, kv_heads: config.kv_heads, head_dim: config.head_dim, context }
+        Self::of_shape([config.layers, config.kv_heads, config.head_dim], context, ty)
     }
 
-    /// Appends keys and values, `[T][kv_heads * head_dim]`, of the tokens from `position` on.
-    pub(crate) fn store(
-        &mut self,
-        (kernels, team): (&'static Kernels, &mut Team),
-        layer: usize,
-        position: usize,
-        k: &[f32],
-        v: &[f32],
-    ) {
-        let head_cells = self.context * self.head_dim;
-        let layer = layer * self.kv_heads * head_cells..(layer + 1) * self.kv_heads * head_cells;
-        let target = Target { layer, head_cells, head_dim: self.head_dim, position };
-        match &mut self.cells {
-            Cells::F32(pair) => target.store(team, pair, k, v, |x, out| out.copy_from_slice(x)),
-            Cells::F16(pair) => target.store(team, pair, k, v, |x, out| kernels.to_f16(x, out)),
-        }
+    pub(crate) fn of_shape(
+        [layers, kv_heads, head_dim]: [usize; 3],
+        context: usize,
+        ty: CacheType,
+    ) -> Self {
+        let head_cells = context.next_multiple_of(kv::BLOCK) * kv::padded(head_dim);
+        let len = 2 * layers * kv_heads * head_cells;
+        let store = match ty {
+            CacheType::F32 => Store::F32(vec![0.0; len]),
+            CacheType::F16 => Store::F16(vec![0; len]),
+            CacheType::Q8 => Store::Q8 { codes: vec![0; len], steps: vec![0.0; len / kv::BLOCK] },
+        };
+        Self { store, kv_heads, head_dim, head_cells }
     }
 
     pub(crate) fn kv_heads(&self) -> usize {
@@ -94,63 +90,73 @@ impl Cache {
         self.head_dim
     }
 
-    /// Attention of one query over the `visible` positions of a head.
-    pub(crate) fn attend(
-        &self,
-        kernels: &Kernels,
-        (layer, head): (usize, usize),
-        visible: Range<usize>,
-        (query, scale): (&[f32], f32),
-        scores: &mut [f32],
-        out: &mut [f32],
+    /// Appends keys and values, `[T][kv_heads * head_dim]`, of the tokens from `position` on. The
+    /// heads are divided among the team.
+    pub(crate) fn store(
+        &mut self,
+        (kernels, team): (&'static Kernels, &mut Team),
+        layer: usize,
+        position: usize,
+        k: &[f32],
+        v: &[f32],
     ) {
-        let start = (layer * self.kv_heads + head) * self.context * self.head_dim;
-        let range = start + visible.start * self.head_dim..start + visible.end * self.head_dim;
-        let n = visible.len();
-        match &self.cells {
-            Cells::F32(Pair { keys, values }) => {
-                let (k, v) = (&keys[range.clone()], &values[range]);
-                kernels.attend_f32(query, k, v, n, scale, scores, out);
+        let (head_dim, half) = (self.head_dim, self.head_cells);
+        let width = self.kv_heads * head_dim;
+        let put = |head: usize, mut keys: CellsMut<'_>, mut values: CellsMut<'_>| {
+            let tokens = k.chunks_exact(width).zip(v.chunks_exact(width));
+            for (position, (k, v)) in (position..).zip(tokens) {
+                let head = head * head_dim..(head + 1) * head_dim;
+                kernels.store_key(&k[head.clone()], &mut keys, position);
+                kernels.store_value(&v[head], &mut values, position);
             }
-            Cells::F16(Pair { keys, values }) => {
-                let (k, v) = (&keys[range.clone()], &values[range]);
-                kernels.attend(query, k, v, n, scale, scores, out);
+        };
+        let heads = layer * self.kv_heads..(layer + 1) * self.kv_heads;
+        let cells = heads.start * 2 * half..heads.end * 2 * half;
+        match &mut self.store {
+            Store::F32(all) => team.rows(&mut all[cells], 2 * half, |_, head, cells| {
+                let (keys, values) = cells.split_at_mut(half);
+                put(head, CellsMut::F32(keys), CellsMut::F32(values));
+            }),
+            Store::F16(all) => team.rows(&mut all[cells], 2 * half, |_, head, cells| {
+                let (keys, values) = cells.split_at_mut(half);
+                put(head, CellsMut::F16(keys), CellsMut::F16(values));
+            }),
+            Store::Q8 { codes, steps } => {
+                let few = half / kv::BLOCK;
+                let steps = &mut steps[cells.start / kv::BLOCK..cells.end / kv::BLOCK];
+                let none: (&mut [()], usize) = (&mut [], 0);
+                let codes = (&mut codes[cells], 2 * half);
+                team.rows3(codes, (steps, 2 * few), none, |_, head, codes, steps, _| {
+                    let (keys, values) = codes.split_at_mut(half);
+                    let (key_steps, value_steps) = steps.split_at_mut(few);
+                    let keys = CellsMut::Q8 { codes: keys, steps: key_steps };
+                    put(head, keys, CellsMut::Q8 { codes: values, steps: value_steps });
+                });
             }
         }
     }
-}
 
-/// Where the keys and values of some tokens go.
-struct Target {
-    layer: Range<usize>,
-    head_cells: usize,
-    head_dim: usize,
-    position: usize,
-}
+    /// The keys and values of a head at some positions, whole blocks.
+    pub(crate) fn head(
+        &self,
+        (layer, head): (usize, usize),
+        positions: Range<usize>,
+    ) -> (Cells<'_>, Cells<'_>) {
+        let start = (layer * self.kv_heads + head) * 2 * self.head_cells;
+        let width = kv::padded(self.head_dim);
+        let keys = start + positions.start * width..start + positions.end * width;
+        let values = keys.start + self.head_cells..keys.end + self.head_cells;
+        (self.cells(keys), self.cells(values))
+    }
 
-impl Target {
-    /// Divides the heads among the team.
-    fn store<T: Send>(
-        self,
-        team: &mut Team,
-        pair: &mut Pair<T>,
-        k: &[f32],
-        v: &[f32],
-        write: impl Fn(&[f32], &mut [T]) + Sync,
-    ) {
-        let Self { layer, head_cells, head_dim, position } = self;
-        let width = layer.len() / head_cells * head_dim;
-        let keys = (&mut pair.keys[layer.clone()], head_cells);
-        let values = (&mut pair.values[layer], head_cells);
-        let none: (&mut [()], usize) = (&mut [], 0);
-        team.rows3(keys, values, none, |_, head, keys, values, _| {
-            let tokens = k.chunks_exact(width).zip(v.chunks_exact(width));
-            for (t, (k, v)) in tokens.enumerate() {
-                let from = head * head_dim..(head + 1) * head_dim;
-                let to = (position + t) * head_dim..(position + t + 1) * head_dim;
-                write(&k[from.clone()], &mut keys[to.clone()]);
-                write(&v[from], &mut values[to]);
+    fn cells(&self, cells: Range<usize>) -> Cells<'_> {
+        match &self.store {
+            Store::F32(all) => Cells::F32(&all[cells]),
+            Store::F16(all) => Cells::F16(&all[cells]),
+            Store::Q8 { codes, steps } => {
+                let steps = &steps[cells.start / kv::BLOCK..cells.end / kv::BLOCK];
+                Cells::Q8 { codes: &codes[cells], steps }
             }
-        });
+        }
     }
 }

@@ -59,7 +59,8 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Room for what decoding needs: so many outputs of a product, or scores of attention. Pages
+    /// Room for what decoding needs: so many outputs of a product, or what attention
+    /// takes. Pages
     /// that are not written to take no memory.
     pub(crate) fn new(len: usize) -> Self {
         Self {

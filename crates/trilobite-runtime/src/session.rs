@@ -6,6 +6,7 @@ mod feed_forward;
 use std::sync::{Arc, Mutex};
 
 use trilobite_kernels::Kernels;
+use trilobite_kernels::kv::BLOCK;
 
 use self::attention::Attention;
 use crate::cache::{Cache, CacheType};
@@ -72,6 +73,9 @@ struct Buffers {
     v: Vec<f32>,
     /// The attention's output, `[T][heads * head_dim]`.
     attended: Vec<f32>,
+    /// The attention's scores of a few tokens, `[kv_heads][rows][positions]`: room for one token's,
+    /// grown on demand.
+    scores: Vec<f32>,
     /// The gated product, `[T][intermediate]`.
     gated: Vec<f32>,
     /// What a part adds to the residual stream, where it is normed first, `[T][hidden]`.
@@ -110,7 +114,7 @@ impl Session {
         let config = model.config();
         let batch = options.batch.min(options.context);
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
-        let most = widest.max(config.vocab).max(options.context);
+        let most = widest.max(config.vocab).max(attention::room(config));
         let buffer = |width: usize| vec![0.0; batch * width];
         let buffers = Buffers {
             x: buffer(config.hidden),
@@ -118,6 +122,7 @@ impl Session {
             k: buffer(config.kv_width()),
             v: buffer(config.kv_width()),
             attended: buffer(config.q_width()),
+            scores: Vec::with_capacity(config.heads * options.context.next_multiple_of(BLOCK)),
             gated: buffer(config.intermediate),
             added: buffer(if config.post_norms { config.hidden } else { 0 }),
             input: Prepared::new(batch, widest),
@@ -352,7 +357,7 @@ impl Session {
             window: window.map_or(usize::MAX, |window| window.tokens),
         };
         let (q, attended) = (&b.q[..count * q_width], &mut b.attended[..count * q_width]);
-        attention.run(ops.team, position, q, attended);
+        attention.run(ops.team, position, q, &mut b.scores, attended);
         ops.team.lap(Stage::Attention);
 
         let (attended, norm) = (&b.attended[..count * q_width], layer.attn_sub_norm.as_deref());

@@ -7,6 +7,8 @@
 //! to run on, only for items that were begun. How the work is divided never changes what is computed:
 //! items write disjoint outputs.
 
+mod blocks;
+
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

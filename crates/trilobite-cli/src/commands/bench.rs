@@ -103,7 +103,7 @@ struct Measured {
 pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     ensure!(args.runs > 0, "-r is 0, expected at least 1");
     let model = model::load(&args.model)?;
-    let context = args.n + 1;
+    let context = args.depth + args.n + 1;
     let longest = args.prompt.iter().copied().max().unwrap_or(0).max(context);
     ensure!(
         longest <= model.config().context,
@@ -173,7 +173,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         })
         .collect();
 
-    let bytes = bytes_per_token(&model, &work, args.n, args.kv.into());
+    let bytes = bytes_per_token(&model, &work, args);
+    let cache_bytes = CacheType::from(args.kv).bytes_for(model.config(), 1);
     let name = model::name(&args.model);
     if args.json {
         let objects = results.iter().map(|result| {
@@ -188,6 +189,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 }).collect::<Vec<_>>(),
                 "decode": result.decode.as_ref().map(|speed| json!({
                     "tokens": args.n,
+                    "depth": args.depth,
                     "tokens_per_s": speed.json(),
                     "bytes_per_token": bytes,
                     "head_rows_per_token": work.mean_rows(),
@@ -196,6 +198,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     "bandwidth_bytes_per_s": result.bandwidth,
                     "fraction_of_limit": bytes as f64 * speed.median / result.bandwidth,
                 })),
+                "cache": CacheType::from(args.kv).name(),
+                "cache_bytes_per_token": cache_bytes,
                 "peak_resident_bytes": peak,
                 "non_embedding_bytes": model.weights().non_embedding_bytes(),
                 "machine": machine::describe(),
@@ -220,7 +224,11 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             text += &row(result.threads, &format!("prefill {tokens}"), speed);
         }
         if let Some(speed) = &result.decode {
-            text += &row(result.threads, &format!("decode {}", args.n), speed);
+            let what = match args.depth {
+                0 => format!("decode {}", args.n),
+                depth => format!("decode {}@{depth}", args.n),
+            };
+            text += &row(result.threads, &what, speed);
             text += &format!(
                 "  {} read per token at {:.1} GB/s: {:.0} % of the limit\n",
                 output::bytes(bytes),
@@ -245,6 +253,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         "weights without the embedding {}",
         output::bytes(model.weights().non_embedding_bytes() as u64)
     );
+    let cache = CacheType::from(args.kv).name();
+    text += &format!(", {cache} cache {} a token", output::bytes(cache_bytes as u64));
     if let Some(peak) = peak {
         text += &format!(", peak resident {}", output::bytes(peak));
     }
@@ -298,11 +308,13 @@ fn prefill_speed(session: &mut Session, tokens: usize) -> Result<f64> {
     Ok(tokens as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Tokens per second of greedy generation after a prompt of one token.
+/// Tokens per second of greedy generation in a context that holds `depth` tokens and one more.
 fn decode_speed(session: &mut Session, args: &Bench, work: &mut Work) -> Result<f64> {
     let model = Arc::clone(session.model());
     let mut next = prompt(&model, 1);
-    session.truncate(0);
+    // What the session still holds of its first tokens is a prompt's: nothing else is read there.
+    session.truncate(args.depth);
+    session.read(&prompt(&model, args.depth)[session.position()..])?;
     session.take_live();
     let start = Instant::now();
     for _ in 0..args.n {
@@ -320,9 +332,11 @@ fn prompt(model: &Model, tokens: usize) -> Vec<u32> {
     (0..tokens).map(|i| (i * 7919 % model.config().vocab) as u32).collect()
 }
 
-/// Weights that every token reads, and the keys and values of half the tokens on average.
-fn bytes_per_token(model: &Model, work: &Work, tokens: usize, cache: CacheType) -> u64 {
-    let cache = cache.bytes_for(model.config(), tokens.div_ceil(2));
+/// Weights that every token reads, and the keys and values of the tokens before the decoded ones and
+/// of half of those on average.
+fn bytes_per_token(model: &Model, work: &Work, args: &Bench) -> u64 {
+    let tokens = args.depth + args.n.div_ceil(2);
+    let cache = CacheType::from(args.kv).bytes_for(model.config(), tokens);
     let all = (model.weights().non_embedding_bytes() + cache) as u64;
     all - work.skipped_bytes(model) + work.head_bytes()
 }

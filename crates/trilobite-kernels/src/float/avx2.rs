@@ -183,6 +183,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        each!(I => _mm256_add_ps(a[I], b[I]))
+    }
+
+    #[inline(always)]
     fn mul(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         each!(I => _mm256_mul_ps(a[I], b[I]))
     }

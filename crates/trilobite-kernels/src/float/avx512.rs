@@ -97,6 +97,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        each!(I => _mm512_add_ps(a[I], b[I]))
+    }
+
+    #[inline(always)]
     fn mul(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         each!(I => _mm512_mul_ps(a[I], b[I]))
     }

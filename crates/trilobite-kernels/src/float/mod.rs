@@ -12,6 +12,8 @@ macro_rules! compile {
     ([$($target:tt)*] $simd:expr) => {
         use super::{attend as attention, elementwise, simd};
         use crate::dense::{self, DenseType};
+        use crate::kv::{Cells, Visible};
+        use std::ops::Range;
 
         $($target)*
         pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -64,17 +66,18 @@ macro_rules! compile {
         }
 
         $($target)*
-        pub(crate) fn attend(
-            q: &[f32], k: &[u16], v: &[u16], scale: f32, scores: &mut [f32], out: &mut [f32],
+        pub(crate) fn attend_scores(
+            q: &[f32], keys: Cells<'_>, visible: Visible, scale: f32, out: &mut [f32],
         ) {
-            attention::attend($simd, q, k, v, scale, scores, out)
+            attention::scores($simd, q, keys, visible, scale, out)
         }
 
         $($target)*
-        pub(crate) fn attend_f32(
-            q: &[f32], k: &[f32], v: &[f32], scale: f32, scores: &mut [f32], out: &mut [f32],
+        pub(crate) fn attend_values(
+            weights: &[f32], values: Cells<'_>, panels: Range<usize>, visible: Visible,
+            out: &mut [f32],
         ) {
-            attention::attend($simd, q, k, v, scale, scores, out)
+            attention::values($simd, weights, values, panels, visible, out)
         }
 
         $($target)*

@@ -111,6 +111,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        each!(I => vaddq_f32(a[I], b[I]))
+    }
+
+    #[inline(always)]
     fn mul(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         each!(I => vmulq_f32(a[I], b[I]))
     }

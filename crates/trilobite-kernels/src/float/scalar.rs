@@ -56,6 +56,14 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn add(self, mut a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        for i in 0..LANES {
+            a[i] += b[i];
+        }
+        a
+    }
+
+    #[inline(always)]
     fn mul(self, mut a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         for i in 0..LANES {
             a[i] *= b[i];

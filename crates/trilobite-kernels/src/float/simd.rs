@@ -33,6 +33,7 @@ pub(crate) trait Simd: Copy {
     fn load_i8(self, x: &[i8; LANES]) -> Self::Lanes;
     fn store(self, x: Self::Lanes, out: &mut [f32; LANES]);
     fn store_f16(self, x: Self::Lanes, out: &mut [u16; LANES]);
+    fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     fn mul(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     /// `a * b + c`, rounded once.
     fn mul_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;

@@ -1,3 +1,5 @@
+mod attend;
+
 use super::exp::exp;
 use crate::DenseType;
 use crate::Kernels;
@@ -243,42 +245,4 @@ fn dense_rows_hold_the_stored_values() {
     let mut blocks = [0; 68];
     blocks[34..38].copy_from_slice(&[0x00, 0x38, 3, 0xfe]); // scale 0.5, codes 3 and -2
     assert_eq!(row(DenseType::Q8_0, &blocks, 32)[..3], [1.5, -1.0, 0.0]);
-}
-
-#[test]
-fn attention_agrees_with_double_precision() {
-    let mut random = Random(6);
-    for width in [1, 8, 32, 64, 96, 100, 128, 256] {
-        for n in [1, 2, 3, 17, 300] {
-            let (q, k) = (random.floats(width), random.floats(n * width + 5));
-            let v = random.floats(n * width + 5);
-            let out = in_place("attend_f32", &q, |kernels, out| {
-                kernels.attend_f32(&q, &k, &v, n, 0.5, &mut vec![0.0; n + 2], out);
-            });
-            assert_close(&out, attend(&q, &k, &v, n), 2e-5);
-
-            let narrow = |x: &[f32]| x.iter().map(|x| half::f16::from_f32(*x)).collect::<Vec<_>>();
-            let (k, v) = (narrow(&k), narrow(&v));
-            let bits = |x: &[half::f16]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-            let out = in_place("attend", &q, |kernels, out| {
-                kernels.attend(&q, &bits(&k), &bits(&v), n, 0.5, &mut vec![0.0; n], out);
-            });
-            let wide = |x: &[half::f16]| x.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
-            assert_close(&out, attend(&q, &wide(&k), &wide(&v), n), 2e-5);
-        }
-    }
-}
-
-fn attend(q: &[f32], k: &[f32], v: &[f32], n: usize) -> Vec<f64> {
-    let rows = |x: &'_ [f32]| x.chunks(q.len()).take(n).map(<[f32]>::to_vec).collect::<Vec<_>>();
-    let product = |(a, b): (&f32, &f32)| f64::from(*a) * f64::from(*b);
-    let dots = rows(k).into_iter().map(|k| q.iter().zip(&k).map(product).sum::<f64>());
-    let weights = dots.map(|dot| (0.5 * dot).exp()).collect::<Vec<_>>();
-    let mut out = vec![0.0; q.len()];
-    for (v, weight) in rows(v).iter().zip(&weights) {
-        for (out, v) in out.iter_mut().zip(v) {
-            *out += f64::from(*v) * weight / weights.iter().sum::<f64>();
-        }
-    }
-    out
 }

@@ -1,6 +1,7 @@
 //! A short comparison that an instruction set must pass before it is used.
 
 use super::{Kernels, Layout, Method, transposed};
+use crate::kv::{self, Cells, CellsMut, Visible};
 use crate::{Codes, ColumnList, DenseType, i2_s};
 
 /// The `(rows, columns, tokens)` of ternary products: every tile, a row beyond the tile, columns that
@@ -96,7 +97,6 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     let (cos, sin) = x[..cols / 2].split_at(cols / 4);
     in_place(&|head| kernels.rope_neox(head, cos, sin));
     in_place(&|head| kernels.rope_adjacent(head, cos, sin));
-    let scores = &mut [0.0; 3][..];
     in_place(&|out| out[0] = kernels.dot(&x, &x));
 
     let mut f16 = vec![0; cols];
@@ -105,12 +105,7 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     let (scale, sum) = kernels.quantize_row(&x, &mut codes);
     results.extend([scale.to_bits(), sum as u32]);
 
-    let width = cols / 4;
-    let mut out = vec![0.0; width];
-    kernels.attend(&x[..width], &f16, &f16, 3, 0.5, scores, &mut out);
-    results.extend(out.iter().map(|value| value.to_bits()));
-    kernels.attend_f32(&x[..width], &x, &x, 3, 0.5, scores, &mut out);
-    results.extend(out.iter().map(|value| value.to_bits()));
+    attend(kernels, &x, results);
 
     let bytes = f16.iter().flat_map(|bits| bits.to_le_bytes()).collect::<Vec<_>>();
     // The same bytes as weights of every type.
@@ -132,4 +127,27 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     results.extend(sums.iter().map(|sum| *sum as u32));
     results.extend(f16.iter().map(|bits| u32::from(*bits)));
     results.extend(codes.iter().map(|code| *code as u32));
+}
+
+/// Attention of two tokens of three heads over 40 positions, with each type of cell.
+fn attend(kernels: &Kernels, x: &[f32], results: &mut Vec<u32>) {
+    let (width, positions) = (kv::padded(x.len() / 4), 64);
+    let cells = width * positions;
+    let visible = Visible { rows: 6, group: 3, first: 0, end: 39, window: 38 };
+    let (mut f32, mut f16) = (vec![0.0; cells], vec![0; cells]);
+    let (mut codes, mut steps) = (vec![0; cells], vec![0.0; cells / kv::BLOCK]);
+    for position in 0..40 {
+        let x = x.iter().cycle().skip(position).take(width).copied().collect::<Vec<_>>();
+        kernels.store_key(&x, &mut CellsMut::F32(&mut f32), position);
+        kernels.store_key(&x, &mut CellsMut::F16(&mut f16), position);
+        let (codes, steps) = (&mut codes, &mut steps);
+        kernels.store_key(&x, &mut CellsMut::Q8 { codes, steps }, position);
+    }
+    let q = x.iter().cycle().take(visible.rows * width).copied().collect::<Vec<_>>();
+    let mut scores = vec![0.0; visible.rows * positions];
+    let mut out = vec![0.0; visible.rows * width];
+    for cells in [Cells::F32(&f32), Cells::F16(&f16), Cells::Q8 { codes: &codes, steps: &steps }] {
+        kernels.attend(&q, (cells, cells), visible, 0.5, &mut scores, &mut out);
+        results.extend(out.iter().map(|value| value.to_bits()));
+    }
 }
