@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use trilobite_format::{Gguf, TensorInfo, Writer};
+use trilobite_format::{Gguf, Metadata, TensorInfo, Value, Writer};
 
 use crate::fixture::Fixture;
 use crate::npy::Array;
@@ -59,7 +59,7 @@ fn split(source: &Path, folder: &Path, parts: usize) -> Vec<PathBuf> {
     let path = |part: usize| folder.join(format!("model-{:05}-of-{parts:05}.gguf", part + 1));
     (0..parts)
         .map(|part| {
-            let mut metadata = trilobite_format::Metadata::new();
+            let mut metadata = Metadata::new();
             if part == 0 {
                 metadata = gguf.metadata().clone();
                 metadata.insert("split.tensors.count", gguf.tensors().len() as i32);
@@ -108,6 +108,69 @@ fn a_model_in_parts_is_opened_by_any_of_them() {
             assert!(said.contains("model-00002-of-00003.gguf"), "{said}");
         }
     }
+}
+
+/// Writes a file with its metadata changed and without some tensors.
+fn rewrite(
+    source: &Path,
+    out: &Path,
+    change: impl FnOnce(&mut Metadata),
+    keep: impl Fn(&str) -> bool,
+) {
+    let bytes = fs::read(source).unwrap();
+    let gguf = Gguf::parse(&bytes).unwrap();
+    let mut metadata = gguf.metadata().clone();
+    change(&mut metadata);
+    let tensors: Vec<&TensorInfo> = gguf.tensors().iter().filter(|t| keep(&t.name)).collect();
+    let index = tensors.iter().map(|t| (t.name.clone(), t.ty, t.shape.clone())).collect();
+    let mut writer = Writer::new(Vec::new(), &metadata, index).unwrap();
+    for tensor in tensors {
+        writer.tensor(&tensor.name, tensor.bytes(&bytes)).unwrap();
+    }
+    fs::write(out, writer.finish().unwrap()).unwrap();
+}
+
+#[test]
+fn files_that_contradict_themselves_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("file.gguf"), folder.path().join("out.gguf"));
+    let refused = |named: &str| {
+        let npy = folder.path().join("x.npy");
+        for args in [&["logits", "--tokens=1", "-o"][..], &["convert", "--force", "-o"]] {
+            let output = trilobite::command(args).arg(&npy).arg(&out).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+            assert!(said.contains("out.gguf") && said.contains(named), "{named} is not in: {said}");
+            assert!(!npy.exists());
+        }
+    };
+    convert(&Fixture::named("gemma3").folder, &file, &[]);
+    let cases: [(&str, Value, &str); 7] = [
+        ("general.architecture", "phi3".into(), "phi3"),
+        ("general.architecture", "llama".into(), "llama.embedding_length"),
+        ("gemma3.embedding_length", 50u32.into(), "token_embd.weight has shape [320, 48]"),
+        ("gemma3.block_count", 4u32.into(), "each of 4 layers"),
+        ("gemma3.attention.sliding_window_pattern", vec![true].into(), "each of 3 layers"),
+        ("gemma3.rope.scaling.type", "yarn".into(), "yarn"),
+        ("gemma3.final_logit_softcapping", (-1f32).into(), "final_logit_softcapping"),
+    ];
+    for (key, value, named) in cases {
+        let change = |metadata: &mut Metadata| {
+            // So that a number of layers that is too large is about the pattern.
+            let pattern = vec![true, true, false];
+            metadata.insert("gemma3.attention.sliding_window_pattern", pattern);
+            metadata.insert(key, value);
+        };
+        rewrite(&file, &out, change, |_| true);
+        refused(named);
+    }
+    for lacking in ["blk.1.attn_q_norm.weight", "blk.2.post_ffw_norm.weight"] {
+        rewrite(&file, &out, |_| {}, |name| name != lacking);
+        refused(&format!("tensor {lacking} is missing"));
+    }
+    convert(&Fixture::named("qwen2").folder, &file, &[]);
+    rewrite(&file, &out, |_| {}, |name| name != "blk.1.attn_k.bias");
+    refused("tensor blk.1.attn_k.bias is missing");
 }
 
 #[test]

@@ -135,6 +135,14 @@ impl<'a> Builder<'a, '_> {
             let count = self.excluded;
             self.notes.push(format!("modules_to_not_convert keeps {count} projections dense"));
         }
+        let dense = !self.tensors.iter().any(|tensor| matches!(tensor.data, Data::Ternary(_)));
+        if dense && self.source.config.arch == Arch::Llama {
+            self.notes.push(
+                "the model is dense: config.json does not say that it is BitNet's, whose masters \
+                 `--quantize absmean` makes ternary"
+                    .to_owned(),
+            );
+        }
         let stated = self.source.quantization != Quantization::Unstated;
         if stated && self.options.quantize.is_some() {
             self.notes.push(
