@@ -37,11 +37,19 @@ const DEFAULT_CONTEXT: usize = 4096;
 
 /// The model that the arguments name, ready to run.
 pub(crate) fn load(args: &args::Model) -> Result<Arc<Model>> {
-    let model = match &args.model {
-        None => from_checkpoint(&built_in()?)?,
-        Some(path) => open(path).with_context(|| path.display().to_string())?,
-    };
-    Ok(Arc::new(model))
+    Ok(Arc::new(read(args)?))
+}
+
+/// The same with its weights where tokens are decoded fastest.
+pub(crate) fn load_to_decode(args: &args::Model) -> Result<Arc<Model>> {
+    Ok(Arc::new(read(args)?.into_large_pages(machine::cores())))
+}
+
+fn read(args: &args::Model) -> Result<Model> {
+    match &args.model {
+        None => from_checkpoint(&built_in()?),
+        Some(path) => open(path).with_context(|| path.display().to_string()),
+    }
 }
 
 /// The name of that model in reports.

@@ -1,5 +1,9 @@
 //! A model file, opened.
 
+#[cfg(target_os = "linux")]
+mod large_pages;
+
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -14,7 +18,7 @@ use crate::weights::{Matrix, Weights};
 
 /// The bytes of a file.
 enum Bytes {
-    Mapped(Mmap),
+    Mapped(File, Mmap),
     Owned(Vec<u8>),
 }
 
@@ -22,6 +26,8 @@ enum Bytes {
 /// lie. Most models are in one file.
 pub struct Model {
     files: Vec<Bytes>,
+    /// See [`into_large_pages`](Model::into_large_pages); counts as the file after the last.
+    copy: Option<Mmap>,
     gguf: Gguf,
     config: Config,
     weights: Weights,
@@ -38,17 +44,17 @@ impl Model {
     /// # Errors
     /// The file cannot be read, is no valid GGUF file, or holds something that cannot be run.
     pub fn open(path: &Path) -> Result<Self> {
-        let first = map(path)?;
+        let (file, first) = open(path)?;
         let gguf = Gguf::parse(&first)?;
         let paths = parts(path, gguf.metadata())?;
         if paths.len() == 1 {
-            return Self::new(vec![Bytes::Mapped(first)], gguf);
+            return Self::new(vec![Bytes::Mapped(file, first)], gguf);
         }
         let (mut files, mut parts) = (Vec::new(), Vec::new());
         for path in paths {
-            let file = map(&path)?;
-            parts.push(Gguf::parse(&file)?);
-            files.push(Bytes::Mapped(file));
+            let (file, map) = open(&path)?;
+            parts.push(Gguf::parse(&map)?);
+            files.push(Bytes::Mapped(file, map));
         }
         Self::new(files, Gguf::join(parts)?)
     }
@@ -66,7 +72,33 @@ impl Model {
         let config = Config::from_metadata(gguf.metadata())?;
         let slices: Vec<&[u8]> = files.iter().map(Bytes::as_slice).collect();
         let weights = Weights::from_gguf(&gguf, &slices, &config)?;
-        Ok(Self { files, gguf, config, weights, tokenizer: OnceLock::new() })
+        Ok(Self { files, copy: None, gguf, config, weights, tokenizer: OnceLock::new() })
+    }
+
+    /// Copies the weights that every decoded token reads from the files to memory in large pages,
+    /// which makes decoding faster, if there are enough of them, if the system has such pages, and if
+    /// memory is plentiful; otherwise the files serve as before. No result depends on it.
+    pub fn into_large_pages(mut self, threads: usize) -> Self {
+        #[cfg(target_os = "linux")]
+        {
+            let part = self.files.len();
+            let places = self.weights.places_mut().map(|(part, range)| (*part, range.clone()));
+            let places: Option<Vec<_>> = places
+                .map(|(part, range)| match self.files.get(part)? {
+                    Bytes::Mapped(file, _) => Some((file, range)),
+                    Bytes::Owned(_) => None,
+                })
+                .collect();
+            let places = places.filter(|places| large_pages::pay(places));
+            let copied = places.and_then(|places| large_pages::copy(&places, threads));
+            if let Some((copy, ranges)) = copied {
+                for (place, range) in self.weights.places_mut().zip(ranges) {
+                    (*place.0, *place.1) = (part, range);
+                }
+                self.copy = Some(copy);
+            }
+        }
+        self
     }
 
     /// The hyperparameters.
@@ -99,9 +131,10 @@ impl Model {
         info.bytes(self.files.get(info.part).map_or(&[], Bytes::as_slice))
     }
 
-    /// The bytes of a place in this model's files.
+    /// The bytes of a place in this model's files, or in what was copied of them.
     pub(crate) fn bytes(&self, part: usize, range: &Range<usize>) -> &[u8] {
-        &self.files[part].as_slice()[range.clone()]
+        let copy = self.copy.as_deref().unwrap_or_default();
+        &self.files.get(part).map_or(copy, Bytes::as_slice)[range.clone()]
     }
 
     /// The packed weights of a matrix of this model.
@@ -130,7 +163,7 @@ impl Model {
 impl Bytes {
     fn as_slice(&self) -> &[u8] {
         match self {
-            Bytes::Mapped(map) => map,
+            Bytes::Mapped(_, map) => map,
             Bytes::Owned(bytes) => bytes,
         }
     }
@@ -152,13 +185,19 @@ pub fn parts(path: &Path, metadata: &Metadata) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// The file cannot be opened or mapped.
 pub fn map(path: &Path) -> Result<Mmap> {
+    Ok(open(path)?.1)
+}
+
+/// Opens and maps a file for reading.
+fn open(path: &Path) -> Result<(File, Mmap)> {
     let error = |source| Error::Io { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(error)?;
+    let file = File::open(path).map_err(error)?;
     if file.metadata().map_err(error)?.is_dir() {
         return Err(error(std::io::ErrorKind::IsADirectory.into()));
     }
     // SAFETY: the map is read-only and private to this process; that nobody else changes the file
     // while it is mapped is what `Model::open` asks of its caller. Every byte pattern is a valid
     // `u8`, so a change could yield wrong numbers or SIGBUS but no invalid value.
-    unsafe { Mmap::map(&file) }.map_err(error)
+    let map = unsafe { Mmap::map(&file) }.map_err(error)?;
+    Ok((file, map))
 }

@@ -151,6 +151,18 @@ impl Weights {
         })
     }
 
+    /// Where the weights lie that every decoded token reads: the file and the place in it.
+    pub(crate) fn places_mut(&mut self) -> impl Iterator<Item = (&mut usize, &mut Range<usize>)> {
+        let head = match &mut self.head_scan {
+            Some(HeadScan { codes, bounds }) => {
+                vec![(&mut codes.0, &mut codes.1), (&mut bounds.0, &mut bounds.1)]
+            }
+            None => vec![(&mut self.head.part, &mut self.head.range)],
+        };
+        let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
+        layers.map(|matrix| (&mut matrix.part, &mut matrix.range)).chain(head)
+    }
+
     /// Bytes of all tensors but the embedding and the head.
     pub fn non_embedding_bytes(&self) -> usize {
         let matrices = self.layers.iter().flat_map(Layer::matrices).map(|m| m.range.len());
@@ -177,6 +189,11 @@ impl Layer {
     /// The layer's matrices in the order of their use.
     pub fn matrices(&self) -> [&Matrix; 7] {
         [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
+    }
+
+    fn matrices_mut(&mut self) -> [&mut Matrix; 7] {
+        let Layer { q, k, v, o, gate, up, down, .. } = self;
+        [q, k, v, o, gate, up, down]
     }
 }
 

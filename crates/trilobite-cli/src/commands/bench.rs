@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use memmap2::MmapMut;
 use serde_json::{Value, json};
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{
@@ -102,7 +103,7 @@ struct Measured {
 
 pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     ensure!(args.runs > 0, "-r is 0, expected at least 1");
-    let model = model::load(&args.model)?;
+    let model = model::load_to_decode(&args.model)?;
     let context = args.depth + args.n + 1;
     let longest = args.prompt.iter().copied().max().unwrap_or(0).max(context);
     ensure!(
@@ -155,7 +156,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     };
     drop(sessions);
     let peak = machine::peak_resident_bytes();
-    let stream: Vec<u64> = (0..STREAM_BYTES as u64 / 8).collect();
+    let stream = stream()?;
     let results: Vec<Measured> = threads
         .iter()
         .zip(prefill.into_iter().zip(decode))
@@ -351,8 +352,23 @@ fn layout(model: &Model) -> String {
     names.join(" + ")
 }
 
+/// Memory to be read, in large pages where the system has them, as the weights are.
+fn stream() -> Result<MmapMut> {
+    let mut stream = MmapMut::map_anon(STREAM_BYTES)?;
+    #[cfg(target_os = "linux")]
+    if let Err(error) = stream.advise(memmap2::Advice::HugePage) {
+        // The kernel was built without them.
+        ensure!(error.kind() == std::io::ErrorKind::InvalidInput, error);
+    }
+    for (i, value) in (0u64..).zip(stream.as_chunks_mut().0) {
+        *value = i.to_le_bytes();
+    }
+    Ok(stream)
+}
+
 /// Bytes per second that all threads together read from memory.
-fn bandwidth(stream: &[u64], threads: usize) -> f64 {
+fn bandwidth(stream: &[u8], threads: usize) -> f64 {
+    let stream: &[[u8; 8]] = stream.as_chunks().0;
     let mut team = Team::new(threads);
     let sums = Mutex::new(0u64);
     let share = stream.len().div_ceil(threads);
@@ -364,7 +380,7 @@ fn bandwidth(stream: &[u64], threads: usize) -> f64 {
             let mut lanes = [0u64; 32];
             for chunk in part.as_chunks::<32>().0 {
                 for (lane, value) in lanes.iter_mut().zip(chunk) {
-                    *lane = lane.wrapping_add(*value);
+                    *lane = lane.wrapping_add(u64::from_le_bytes(*value));
                 }
             }
             if let Ok(mut sum) = sums.lock() {

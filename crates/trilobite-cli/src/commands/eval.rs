@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     } else {
         let data = &data(args)?;
         interrupt::listen()?;
-        let model = model::load(&args.model)?;
+        let model = model::load_to_decode(&args.model)?;
         let session = model::session(&model, &args.compute, args.ctx)?;
         let mut engine = Engine::new(session, !args.no_bos, !args.no_chat, args.turns);
         for task in &tasks {

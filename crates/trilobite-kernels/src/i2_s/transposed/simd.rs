@@ -3,9 +3,10 @@
 use super::{PAIR, Weights};
 use crate::i2_s::{BLOCK, BLOCK_BYTES};
 
-/// Rows that are added up in registers. A lane of 16 bits then holds so many products of a code in
-/// 0..=3 and an activation in -128..=127, and fits.
-const ROWS: usize = 64;
+/// Rows that are added up in registers, while as many are on their way from memory: both fit in the
+/// first cache. A lane of 16 bits holds so many products of a code in 0..=3 and an activation in
+/// -128..=127.
+const ROWS: usize = 32;
 
 /// Some blocks of some rows.
 pub(crate) struct Part<'a> {
