@@ -44,7 +44,7 @@ pub use ops::Live;
 pub use profile::{Profile, Spent, Stage};
 pub use sampler::{Sampler, Sampling, argmax};
 pub use score::{Perplexity, Request, Score, Scorer, prefix_token};
-pub use session::{MAX_BATCH, Session, SessionOptions};
+pub use session::{Branch, MAX_BATCH, Session, SessionOptions};
 pub use team::{Pieces, Strip, Team};
 pub use tokenizer::{Tokenizer, end_ids};
 pub use weights::{HeadScan, Kind, Layer, Matrix, Weights};

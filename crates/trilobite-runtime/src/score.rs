@@ -5,7 +5,7 @@ use trilobite_kernels::Kernels;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampler::argmax;
-use crate::session::Session;
+use crate::session::{Branch, Session};
 
 /// How likely a model finds a continuation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,12 +82,52 @@ impl Scorer {
         &mut self.session
     }
 
-    /// Scores some continuations, in their order.
+    /// Scores some continuations, in their order. What all of them begin with is read once, the
+    /// rest of them as one batch.
     ///
     /// # Errors
     /// As for [`score`](Scorer::score).
     pub fn score_all(&mut self, requests: &[Request]) -> Result<Vec<Score>> {
-        requests.iter().map(|request| self.score(request)).collect()
+        let texts: Vec<Text<'_>> = requests
+            .iter()
+            .map(|request| Text::new(request, &self.session))
+            .collect::<Result<_>>()?;
+        let Some(first) = texts.first() else { return Ok(Vec::new()) };
+        let common =
+            |tokens: &[u32]| first.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let trunk = texts.iter().map(|text| common(&text.tokens)).min().unwrap_or(0);
+        let wanted = texts.iter().map(|text| text.first).min().unwrap_or(0);
+        let kept = self.session.rewind(&first.tokens[..trunk], trunk.min(wanted));
+        let branches: Vec<Branch<'_>> =
+            texts.iter().map(|text| Branch::of(&text.tokens, trunk, text.first)).collect();
+
+        let mut scores = vec![Score { logprob: 0.0, greedy: true }; texts.len()];
+        let mut finite = true;
+        let from_trunk = Branch::of(&first.tokens[..trunk], kept, wanted);
+        self.session.branch_logits(from_trunk, &branches, |branch, index, logits| {
+            // The trunk's logits are those of every branch.
+            let (range, at) = match branch {
+                Some(branch) => (branch..branch + 1, trunk + index),
+                None => (0..texts.len(), kept + index),
+            };
+            let target = |index: usize| {
+                let text = &texts[index];
+                Some((index, *text.continuation.get(at.checked_sub(text.first)?)?))
+            };
+            let targets: Vec<(usize, u32, f32)> = range
+                .filter_map(target)
+                .map(|(index, target)| (index, target, logits[target as usize]))
+                .collect();
+            let Some(peak) = Peak::take(logits) else {
+                finite = false;
+                return;
+            };
+            for (index, target, logit) in targets {
+                scores[index].greedy &= peak.id == target;
+                scores[index].logprob += peak.log_probability(logit);
+            }
+        })?;
+        if finite { Ok(scores) } else { Err(Error::NotFinite) }
     }
 
     /// Scores a continuation after its context. Of tokens that do not fit, the earliest are
@@ -96,42 +136,83 @@ impl Scorer {
     /// # Errors
     /// An empty context or continuation, a continuation longer than the session's context, or an
     /// unknown id.
-    pub fn score(&mut self, Request { context, continuation }: &Request) -> Result<Score> {
-        if context.is_empty() || continuation.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        // The last token is predicted and never read.
-        let whole: Vec<u32> = [context, &continuation[..continuation.len() - 1]].concat();
-        let limit = self.session.context();
-        if continuation.len() > limit {
-            return Err(Error::Context { needed: continuation.len(), context: limit });
-        }
-        let whole = &whole[whole.len().saturating_sub(limit)..];
-        // Logits are needed from the token before the continuation on.
-        let first = whole.len() - continuation.len();
-        let shared = self.session.rewind(whole, first);
-        self.session.read(&whole[shared..first])?;
-        let mut score = Score { logprob: 0.0, greedy: true };
-        let mut finite = true;
-        self.session.each_logits(&whole[first..], |index, logits| {
-            let target = continuation[index];
-            let best = argmax(logits);
-            score.greedy &= best == Some(target);
-            finite &= best.is_some();
-            score.logprob += log_probability(logits, target);
-        })?;
-        if finite { Ok(score) } else { Err(Error::NotFinite) }
+    pub fn score(&mut self, request: &Request) -> Result<Score> {
+        self.score_all(std::slice::from_ref(request))?.pop().ok_or(Error::EmptyPrompt)
+    }
+
+    /// Scores each continuation from the first token of its context on, one after another: what
+    /// the faster ways, which give the same results, are compared with.
+    ///
+    /// # Errors
+    /// As for [`score`](Scorer::score).
+    pub fn score_whole(&mut self, requests: &[Request]) -> Result<Vec<Score>> {
+        let score = |request| {
+            self.session.truncate(0);
+            self.score(request)
+        };
+        requests.iter().map(score).collect()
     }
 }
 
-/// `ln softmax(logits)[target]`; overwrites the logits.
-fn log_probability(logits: &mut [f32], target: u32) -> f64 {
-    let Some(best) = argmax(logits) else { return f64::NAN };
-    let distance = f64::from(logits[target as usize]) - f64::from(logits[best as usize]);
-    let Ok(kernels) = Kernels::detect() else { return f64::NAN };
-    kernels.softmax(logits);
-    // softmax(best) = 1 / sum(exp(logit - best logit))
-    distance + libm::log(f64::from(logits[best as usize]))
+/// The tokens that a request has the model read.
+struct Text<'a> {
+    /// Context and continuation but for its last token, which is predicted and never read.
+    tokens: Vec<u32>,
+    /// The place of the last context token: logits are needed from it on.
+    first: usize,
+    continuation: &'a [u32],
+}
+
+impl<'a> Text<'a> {
+    fn new(request: &'a Request, session: &Session) -> Result<Self> {
+        let Request { context, continuation } = request;
+        let (limit, vocab) = (session.context(), session.model().config().vocab);
+        if context.is_empty() || continuation.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if continuation.len() > limit {
+            return Err(Error::Context { needed: continuation.len(), context: limit });
+        }
+        if let Some(&id) = continuation.last().filter(|&&id| id as usize >= vocab) {
+            return Err(Error::TokenId { id, vocab });
+        }
+        let mut tokens = [context, &continuation[..continuation.len() - 1]].concat();
+        tokens.drain(..tokens.len().saturating_sub(limit));
+        let first = tokens.len() - continuation.len();
+        Ok(Self { tokens, first, continuation })
+    }
+}
+
+impl<'a> Branch<'a> {
+    /// The tokens of a text from `start` on, with the logits after those from `first` on.
+    fn of(text: &'a [u32], start: usize, first: usize) -> Self {
+        Self { tokens: &text[start..], from: first.saturating_sub(start) }
+    }
+}
+
+/// The likeliest token of a position.
+struct Peak {
+    id: u32,
+    logit: f32,
+    /// `ln` of its probability.
+    log_probability: f64,
+}
+
+impl Peak {
+    /// The peak of some logits, which are overwritten; `None` if one is not a number.
+    fn take(logits: &mut [f32]) -> Option<Self> {
+        let id = argmax(logits)?;
+        let logit = logits[id as usize];
+        Kernels::detect().ok()?.softmax(logits);
+        // softmax(best) = 1 / sum(exp(logit - best logit))
+        let log_probability = libm::log(f64::from(logits[id as usize]));
+        Some(Self { id, logit, log_probability })
+    }
+
+    /// `ln softmax(logits)` of the token of a logit.
+    fn log_probability(&self, logit: f32) -> f64 {
+        f64::from(logit) - f64::from(self.logit) + self.log_probability
+    }
 }
 
 /// A perplexity in the making: windows of a long text.
@@ -162,7 +243,9 @@ impl Perplexity {
         session.read(&window[..from - 1])?;
         let mut sum = 0.0;
         session.each_logits(&window[from - 1..window.len() - 1], |index, logits| {
-            sum -= log_probability(logits, window[from + index]);
+            // The window's last token was not read, and may be none.
+            let logit = logits.get(window[from + index] as usize).copied().unwrap_or(f32::NAN);
+            sum -= Peak::take(logits).map_or(f64::NAN, |peak| peak.log_probability(logit));
         })?;
         if !sum.is_finite() {
             return Err(Error::NotFinite);
@@ -172,3 +255,6 @@ impl Perplexity {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! One context: the state of a model that has read some tokens, and the forward pass.
 
 mod attention;
+mod branches;
 mod feed_forward;
 
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,7 @@ use trilobite_kernels::Kernels;
 use trilobite_kernels::kv::BLOCK;
 
 use self::attention::Attention;
+pub use self::branches::Branch;
 use crate::cache::{Cache, CacheType};
 use crate::config::RopePairs;
 use crate::error::{Error, Result};
@@ -63,6 +65,8 @@ pub struct Session {
 
 /// Activations of a batch; `T` is its number of tokens.
 struct Buffers {
+    /// Where each token stands, `[T]`: one after another, or at the first position of a branch.
+    positions: Vec<usize>,
     /// The residual stream, `[T][hidden]`.
     x: Vec<f32>,
     /// Queries, `[T][heads * head_dim]`.
@@ -105,18 +109,20 @@ impl Session {
     /// `TRILOBITE_ISA` names an instruction set that cannot be used.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let kernels = Kernels::detect()?;
+        let context = options.context.max(1);
         let options = SessionOptions {
             threads: options.threads.max(1),
-            context: options.context.max(1),
-            batch: options.batch.clamp(1, MAX_BATCH),
+            context,
+            batch: options.batch.clamp(1, MAX_BATCH.min(context)),
             ..options
         };
         let config = model.config();
-        let batch = options.batch.min(options.context);
+        let batch = options.batch;
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
         let most = widest.max(config.vocab).max(attention::room(config));
         let buffer = |width: usize| vec![0.0; batch * width];
         let buffers = Buffers {
+            positions: Vec::with_capacity(batch),
             x: buffer(config.hidden),
             q: buffer(config.q_width()),
             k: buffer(config.kv_width()),
@@ -246,18 +252,16 @@ impl Session {
         want: Want,
         mut sink: impl FnMut(usize, &mut [f32]),
     ) -> Result<()> {
-        let vocab = self.model.config().vocab;
-        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab) {
-            return Err(Error::TokenId { id, vocab });
-        }
-        let needed = self.position + tokens.len();
-        if needed > self.options.context {
-            return Err(Error::Context { needed, context: self.options.context });
-        }
+        self.check(tokens, self.position)?;
         let mut done = 0;
         self.team.start();
         for batch in tokens.chunks(self.options.batch) {
+            let end = self.position + batch.len();
+            self.buffers.positions.clear();
+            self.buffers.positions.extend(self.position..end);
             self.layers(batch);
+            self.position = end;
+            self.tokens.extend_from_slice(batch);
             done += batch.len();
             match want {
                 Want::All => self.head(0..batch.len(), |index, logits| {
@@ -272,7 +276,21 @@ impl Session {
         Ok(())
     }
 
-    /// The forward pass up to the last layer: leaves the residual stream of the batch in `x`.
+    /// Whether tokens can be read from a position on.
+    fn check(&self, tokens: &[u32], position: usize) -> Result<()> {
+        let vocab = self.model.config().vocab;
+        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab) {
+            return Err(Error::TokenId { id, vocab });
+        }
+        let needed = position + tokens.len();
+        if needed > self.options.context {
+            return Err(Error::Context { needed, context: self.options.context });
+        }
+        Ok(())
+    }
+
+    /// The forward pass up to the last layer, of tokens at `positions`: leaves the residual stream
+    /// of the batch in `x`.
     fn layers(&mut self, tokens: &[u32]) {
         let model = Arc::clone(&self.model);
         let (config, weights) = (model.config(), model.weights());
@@ -288,7 +306,7 @@ impl Session {
             }
         }
         for rope in [&mut self.rope].into_iter().chain(&mut self.local_rope) {
-            rope.extend(self.position + count);
+            rope.extend(self.buffers.positions.iter().max().map_or(0, |last| last + 1));
         }
         self.team.lap(Stage::Embedding);
 
@@ -296,8 +314,6 @@ impl Session {
             self.attention(&model, index, layer, count);
             self.feed_forward(&model, layer, count);
         }
-        self.position += count;
-        self.tokens.extend_from_slice(tokens);
     }
 
     /// `x += post_norm(o(sub_norm(attention(q, k, v of norm(x)))))`
@@ -319,12 +335,12 @@ impl Session {
         ops.team.lap(Stage::QueryKeyValue);
 
         // Norm and rotary position embedding of every head of q and k.
-        let (window, position) = (config.window(index), self.position);
+        let (window, positions) = (config.window(index), &b.positions[..]);
         let rope = self.local_rope.as_ref().filter(|_| window.is_some()).unwrap_or(&self.rope);
         let q = &mut b.q[..count * q_width];
         let k = &mut b.k[..count * kv_width];
         ops.team.rows3((q, q_width), (k, kv_width), nothing(), |member, t, q, k, _: &mut [()]| {
-            let (cos, sin) = rope.at(position + t);
+            let (cos, sin) = rope.at(positions[t]);
             for (heads, norm) in [(q, &layer.q_norm), (k, &layer.k_norm)] {
                 for head in heads.chunks_exact_mut(head_dim) {
                     if let Some(norm) = norm {
@@ -341,24 +357,33 @@ impl Session {
             }
         });
 
-        let (k, v) = (&b.k[..count * kv_width], &b.v[..count * kv_width]);
-        let cache = &mut self.cache;
-        ops.team.alone_if(count == 1, |team| cache.store((kernels, team), index, position, k, v));
-        ops.team.lap(Stage::Store);
+        // Causal attention: every query head over the keys of its group. A branch takes the place
+        // of the one before it.
+        let mut start = 0;
+        for run in positions.chunk_by(|position, next| position + 1 == *next) {
+            let (position, tokens) = (run[0], start..start + run.len());
+            start = tokens.end;
+            let kv = tokens.start * kv_width..tokens.end * kv_width;
+            let (k, v, cache) = (&b.k[kv.clone()], &b.v[kv], &mut self.cache);
+            ops.team.alone_if(run.len() == 1, |team| {
+                cache.store((kernels, team), index, position, k, v);
+            });
+            ops.team.lap(Stage::Store);
 
-        // Causal attention: every query head over the keys of its group.
-        let attention = Attention {
-            kernels,
-            cache: &self.cache,
-            scratch: ops.scratch,
-            layer: index,
-            heads: config.heads,
-            scale: config.attention_scale,
-            window: window.map_or(usize::MAX, |window| window.tokens),
-        };
-        let (q, attended) = (&b.q[..count * q_width], &mut b.attended[..count * q_width]);
-        attention.run(ops.team, position, q, &mut b.scores, attended);
-        ops.team.lap(Stage::Attention);
+            let attention = Attention {
+                kernels,
+                cache: &self.cache,
+                scratch: ops.scratch,
+                layer: index,
+                heads: config.heads,
+                scale: config.attention_scale,
+                window: window.map_or(usize::MAX, |window| window.tokens),
+            };
+            let heads = tokens.start * q_width..tokens.end * q_width;
+            let (q, attended) = (&b.q[heads.clone()], &mut b.attended[heads]);
+            attention.run(ops.team, position, q, &mut b.scores, attended);
+            ops.team.lap(Stage::Attention);
+        }
 
         let (attended, norm) = (&b.attended[..count * q_width], layer.attn_sub_norm.as_deref());
         let input = ops.prepare(attended, norm, count, &[&layer.o], &mut b.input);

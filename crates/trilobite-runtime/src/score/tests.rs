@@ -1,0 +1,135 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use trilobite_convert::{Checkpoint, Layout, Options, convert, ignore_progress};
+
+use super::*;
+use crate::cache::CacheType;
+use crate::session::SessionOptions;
+
+/// Ternary and dense models, two of them with sliding windows shorter than the texts.
+const MODELS: [&str; 5] = ["bitnet_online", "llama_bitnet", "llama", "gemma3", "qwen2"];
+
+/// Tokens that the sessions hold: enough for a few tokens' attention to be divided by positions.
+const CONTEXT: usize = 320;
+
+fn model(name: &str) -> Arc<Model> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden").join(name);
+    let options = Options { layout: Layout::Auto, ..Options::default() };
+    let mut file = Vec::new();
+    let checkpoint = Checkpoint::open(folder).unwrap();
+    convert(&checkpoint, &options, &mut file, &mut ignore_progress).unwrap();
+    Arc::new(Model::from_bytes(file).unwrap())
+}
+
+fn scorer(model: &Arc<Model>, (threads, batch): (usize, usize), cache: CacheType) -> Scorer {
+    let options = SessionOptions { threads, context: CONTEXT, batch, cache, plain: false };
+    Scorer::new(Session::new(Arc::clone(model), options).unwrap())
+}
+
+/// Ids that differ from each other, by a linear congruence.
+fn ids(model: &Model, seed: usize, count: usize) -> Vec<u32> {
+    let vocab = model.config().vocab;
+    (0..count).map(|i| ((seed * 7919 + i * 104_729 + 17) % vocab) as u32).collect()
+}
+
+/// Questions, each a list of requests: continuations of one context, alternative contexts of one
+/// continuation, neither, and texts that do not fit.
+fn questions(model: &Model) -> Vec<Vec<Request>> {
+    let ids = |seed, count| ids(model, seed, count);
+    let after = |context: &[u32], continuations: &[Vec<u32>]| {
+        let request = |c: &Vec<u32>| Request { context: context.to_vec(), continuation: c.clone() };
+        continuations.iter().map(request).collect::<Vec<_>>()
+    };
+    let header = ids(1, 19);
+    let context = [&header[..], &ids(2, 6)].concat();
+    let single = [ids(3, 1), ids(4, 1), ids(5, 1), ids(6, 1)];
+    let several = [ids(3, 5), ids(4, 11), [ids(4, 2), ids(5, 3)].concat(), ids(6, 1), ids(4, 11)];
+    let option = |seed: usize, len: usize| Request {
+        context: [&header[..], &ids(seed, len)].concat(),
+        continuation: ids(9, 7),
+    };
+    let foreign = |seed: usize| Request { context: ids(seed, 3), continuation: ids(seed + 1, 4) };
+    vec![
+        after(&context, &single),
+        after(&context, &several),
+        after(&[&header[..], &ids(7, 9)].concat(), &several),
+        vec![option(10, 2), option(11, 4)],
+        vec![foreign(20), foreign(30)],
+        after(&ids(12, 290), &several),
+        after(&ids(12, CONTEXT + 20), &several),
+        after(&context[..1], &single),
+        vec![option(10, 2)],
+    ]
+}
+
+#[test]
+fn branches_score_as_if_alone() {
+    for name in MODELS {
+        let model = model(name);
+        let questions = questions(&model);
+        let whole: Vec<Vec<Score>> = questions
+            .iter()
+            .map(|requests| scorer(&model, (1, 256), CacheType::F32).score_whole(requests).unwrap())
+            .collect();
+        // No two continuations are equally likely: a mix-up would show.
+        assert!(whole[1][0].logprob != whole[1][1].logprob && whole[1][1] == whole[1][4]);
+        for setting in [(1, 256), (2, 16), (3, 7), (2, 1)] {
+            let mut scorer = scorer(&model, setting, CacheType::F32);
+            for (requests, whole) in questions.iter().zip(&whole) {
+                assert_eq!(scorer.score_all(requests).unwrap(), *whole, "{name} {setting:?}");
+            }
+        }
+        for cache in [CacheType::F16, CacheType::Q8] {
+            for requests in [&questions[1], &questions[5]] {
+                let whole = scorer(&model, (1, 256), cache).score_whole(requests).unwrap();
+                let found = scorer(&model, (2, 256), cache).score_all(requests).unwrap();
+                assert_eq!(found, whole, "{name} {cache:?}");
+            }
+        }
+    }
+}
+
+/// What a trunk and its branches read is what was asked for, and only the trunk stays read.
+#[test]
+fn a_session_keeps_the_trunk() {
+    let model = model("gemma3");
+    let mut scorer = scorer(&model, (2, 8), CacheType::F32);
+    let questions = questions(&model);
+    scorer.score_all(&questions[1]).unwrap();
+    assert_eq!(scorer.session().position(), 25);
+    let tokens = [&questions[1][0].context[..], &[5, 6]].concat();
+    let mut shown = Vec::new();
+    scorer.session().rewind(&tokens, 20);
+    let trunk = Branch { tokens: &tokens[20..25], from: 3 };
+    let branches = [Branch { tokens: &[], from: 0 }, Branch { tokens: &tokens[25..], from: 1 }];
+    let sink = |branch, index, logits: &mut [f32]| shown.push((branch, index, logits.to_vec()));
+    scorer.session().branch_logits(trunk, &branches, sink).unwrap();
+    let mut expected = Vec::new();
+    scorer.session().truncate(0);
+    scorer.session().each_logits(&tokens, |_, logits| expected.push(logits.to_vec())).unwrap();
+    let places: Vec<_> = shown.iter().map(|(branch, index, _)| (*branch, *index)).collect();
+    assert_eq!(places, [(None, 3), (None, 4), (Some(1), 1)]);
+    for ((.., logits), at) in shown.iter().zip([23, 24, 26]) {
+        assert_eq!(*logits, expected[at]);
+    }
+}
+
+#[test]
+fn faulty_requests_are_refused() {
+    let model = model("bitnet_online");
+    let mut scorer = scorer(&model, (1, 8), CacheType::F32);
+    let vocab = model.config().vocab as u32;
+    let mut fail = |context: &[u32], continuation: &[u32]| {
+        let good = Request { context: vec![1, 2], continuation: vec![3, 4] };
+        let bad = Request { context: context.to_vec(), continuation: continuation.to_vec() };
+        scorer.score_all(&[good, bad]).unwrap_err()
+    };
+    assert!(matches!(fail(&[], &[1]), Error::EmptyPrompt));
+    assert!(matches!(fail(&[1], &[]), Error::EmptyPrompt));
+    assert!(matches!(fail(&[1], &[1; CONTEXT + 1]), Error::Context { needed: 321, context: 320 }));
+    assert!(matches!(fail(&[vocab], &[1]), Error::TokenId { id, .. } if id == vocab));
+    // The last one is predicted and never read.
+    assert!(matches!(fail(&[1], &[vocab]), Error::TokenId { id, .. } if id == vocab));
+    assert!(scorer.score_all(&[]).unwrap().is_empty());
+}
