@@ -360,6 +360,9 @@ pub(crate) struct Score {
     pub(crate) compute: Compute,
 }
 
+/// Where clients of OpenAI look for a key.
+pub(crate) const DEFAULT_KEY: &str = "OPENAI_API_KEY";
+
 #[derive(Args)]
 #[command(after_help = format!("\
 Examples:
@@ -368,7 +371,10 @@ Examples:
   trilobite eval model.gguf --tasks mmlu --data evaldata --shard 1/4 -o part1
   trilobite eval --tasks mmlu --merge part1 part2 part3 part4 -o whole
 
-Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped.
+  trilobite eval model.gguf --tasks mt_bench --data evaldata --judge-url https://api.openai.com/v1
+
+Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped; with
+--judge-url it has the answers of MT-bench rated that it finds there.
 
 Tasks: {}", trilobite_eval::Task::names().join(", ")))]
 pub(crate) struct Eval {
@@ -416,6 +422,24 @@ pub(crate) struct Eval {
     /// Run Python that the model writes, in a sandbox (HumanEval+)
     #[arg(long)]
     pub(crate) run_untrusted_code: bool,
+    /// Have SymPy say whether answers to MATH-500 are equal, in this Python [default: python3]
+    #[arg(
+        long, value_name = "PYTHON", num_args = 0..=1, require_equals = true,
+        default_missing_value = "python3"
+    )]
+    pub(crate) python: Option<PathBuf>,
+    /// Score every prompt by itself, from its first token on: slower, with the same results
+    #[arg(long)]
+    pub(crate) whole: bool,
+    /// Have the answers of MT-bench rated by a model behind this OpenAI-compatible endpoint
+    #[arg(long, value_name = "URL")]
+    pub(crate) judge_url: Option<String>,
+    /// That model's name there
+    #[arg(long, value_name = "NAME", default_value = "gpt-4", requires = "judge_url")]
+    pub(crate) judge_model: String,
+    /// Environment variable that holds the key for it
+    #[arg(long, value_name = "VAR", default_value = DEFAULT_KEY, requires = "judge_url")]
+    pub(crate) judge_key_env: String,
     /// Take data files whose SHA-256 is not that of the original
     #[arg(long)]
     pub(crate) any_data: bool,

@@ -149,6 +149,22 @@ pub fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
     Ok(unpacked)
 }
 
+/// The lines of a file that a run appends to: none if there is no file; a torn last line is cut off.
+pub(crate) fn whole_lines(path: &Path) -> Result<String> {
+    let mut text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(Error::io(path)(error)),
+    };
+    let whole = text.rfind('\n').map_or(0, |at| at + 1);
+    if whole < text.len() {
+        text.truncate(whole);
+        let file = std::fs::OpenOptions::new().write(true).open(path).map_err(Error::io(path))?;
+        file.set_len(whole as u64).map_err(Error::io(path))?;
+    }
+    Ok(text)
+}
+
 /// SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {

@@ -26,16 +26,30 @@ pub struct Engine {
     scorer: Scorer,
     settings: Settings,
     sha256: String,
+    name: String,
+    whole: bool,
 }
 
 impl Engine {
-    /// An engine on a session.
-    pub fn new(session: Session, bos: bool, chat: bool, turns: bool) -> Self {
+    /// An engine on a session of the model that results call `name`.
+    pub fn new(session: Session, name: &str, bos: bool, chat: bool, turns: bool) -> Self {
         let model = Arc::clone(session.model());
         let settings = Settings { bos, chat, turns, context: session.context() };
         // Of a model in several files, one for each.
         let sha256 = model.files().map(sha256).collect::<Vec<_>>().join(" ");
-        Self { model, scorer: Scorer::new(session), settings, sha256 }
+        Self {
+            model,
+            scorer: Scorer::new(session),
+            settings,
+            sha256,
+            name: name.into(),
+            whole: false,
+        }
+    }
+
+    /// Whether every prompt is scored by itself, which changes no result.
+    pub fn score_whole(&mut self, whole: bool) {
+        self.whole = whole;
     }
 
     /// The settings.
@@ -46,6 +60,11 @@ impl Engine {
     /// SHA-256 of the model's file, or of its files with spaces between.
     pub fn model_sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// What results call the model.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The model.
@@ -78,7 +97,10 @@ impl Engine {
         };
         let requests: Vec<Request> =
             requests.iter().map(encode).collect::<trilobite_runtime::Result<_>>()?;
-        let scores = self.scorer.score_all(&requests)?;
+        let scores = match self.whole {
+            true => self.scorer.score_whole(&requests)?,
+            false => self.scorer.score_all(&requests)?,
+        };
         Ok(scores.into_iter().zip(&requests).map(|(s, r)| (s, r.continuation.len())).collect())
     }
 }

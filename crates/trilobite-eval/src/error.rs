@@ -110,6 +110,26 @@ pub enum Error {
         /// The task.
         task: String,
     },
+    /// Answers cannot be compared by SymPy.
+    #[error(
+        "--python: {}: {message}; it takes a Python 3 with SymPy and what that reads LaTeX with \
+         (pip install sympy antlr4-python3-runtime==4.11)",
+        .program.display()
+    )]
+    Python {
+        /// The interpreter.
+        program: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A judge's server does not answer as it should.
+    #[error("{url}: {message}")]
+    JudgeServer {
+        /// The endpoint.
+        url: String,
+        /// What it said, or what became of the connection.
+        message: String,
+    },
     /// The run was broken off.
     #[error("interrupted; the same command goes on where it stopped")]
     Interrupted,

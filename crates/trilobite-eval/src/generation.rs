@@ -178,7 +178,8 @@ pub(crate) fn answer(
     let asked = Asked { text: &text, messages: &messages, begun: &generation.begun };
     let more = if engine.chats()? { &generation.chat_stop } else { &generation.plain_stop };
     let stop = [generation.stop.as_slice(), more].concat();
-    let output = generate(engine, &asked, Sampling::default(), generation.max_tokens, &stop)?;
+    let mut sampler = Sampler::new(Sampling::default())?;
+    let output = generate(engine, &asked, &mut sampler, generation.max_tokens, &stop)?;
     graded(judge, prompt, output)
 }
 
@@ -211,7 +212,7 @@ pub(crate) struct Asked<'a> {
 pub(crate) fn generate(
     engine: &mut Engine,
     asked: &Asked<'_>,
-    sampling: Sampling,
+    sampler: &mut Sampler,
     max_tokens: usize,
     stop: &[String],
 ) -> trilobite_runtime::Result<String> {
@@ -229,7 +230,6 @@ pub(crate) fn generate(
         end_ids: end_ids(model.metadata(), Some(tokenizer))?,
         stop: stop.to_vec(),
     };
-    let mut sampler = Sampler::new(sampling)?;
     let session = engine.session();
     // The last token is read again: its logits begin the answer.
     let kept = session.rewind(tokens, tokens.len().saturating_sub(1));
@@ -240,7 +240,7 @@ pub(crate) fn generate(
         ControlFlow::Continue(())
     };
     let rest = &tokens[kept..];
-    generate_tokens(session, Some(tokenizer), &mut sampler, &mut context, rest, &limits, listen)?;
+    generate_tokens(session, Some(tokenizer), sampler, &mut context, rest, &limits, listen)?;
     Ok(output)
 }
 

@@ -6,6 +6,7 @@
 //! stopped, and runs over parts of a task can be merged.
 
 mod choice;
+mod conversation;
 mod data;
 mod engine;
 mod error;
@@ -20,6 +21,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use conversation::JudgeServer;
 pub use data::{sha256, unpack};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
@@ -27,4 +29,4 @@ pub use grade::{Confinement, confine_and_run, confinement};
 pub use metrics::Metric;
 pub use origin::Origin;
 pub use run::{Outcome, Place, Progress, Shard, grade as grade_answers, merge, run};
-pub use task::{DataFile, Format, Group, Kind, Role, Task};
+pub use task::{Conversation, DataFile, Format, Group, Kind, Role, Task};

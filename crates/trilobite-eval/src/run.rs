@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::choice::{self, Question};
+use crate::conversation::{self, Conversation, JudgeServer, Ratings};
+use crate::data;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::generation::{self, Prompt};
@@ -26,6 +28,10 @@ pub struct Place<'a> {
     pub any_data: bool,
     /// Whether code that a model writes may be run, in a sandbox.
     pub untrusted_code: bool,
+    /// The Python whose SymPy compares answers to MATH-500.
+    pub python: Option<&'a Path>,
+    /// Who rates the answers of MT-bench.
+    pub judge: Option<&'a JudgeServer>,
     /// The folder of the results: `NAME.jsonl` and `NAME.settings.json` for each task.
     pub output: &'a Path,
 }
@@ -70,10 +76,12 @@ pub struct Progress {
 pub struct Outcome {
     /// Number of items.
     pub n: usize,
-    /// The metrics.
+    /// The metrics; none where the answers were not judged.
     pub metrics: BTreeMap<String, Metric>,
     /// The items' file.
     pub items: PathBuf,
+    /// Why nothing was measured.
+    pub not_run: Option<&'static str>,
 }
 
 /// The items of a task.
@@ -81,7 +89,13 @@ enum Items {
     Choice(Vec<Question>),
     Rolling(Vec<Page>),
     Generation(Vec<Prompt>, Box<dyn Judge>),
+    Conversation(Vec<Conversation>, Option<Box<Ratings>>),
 }
+
+/// Why answers that only another model can rate have no score.
+const NO_JUDGE: &str = "no judge was given (--judge-url)";
+/// What follows a task's name in the name of the file of its judgments.
+const JUDGMENTS: &str = ".judgments.jsonl";
 
 impl Items {
     fn read(task: &Task, place: Place<'_>) -> Result<Self> {
@@ -95,7 +109,13 @@ impl Items {
                     return Err(Error::Untrusted { task: task.name.clone() });
                 }
                 let prompts = generation::prompts(task, generation, place.data, place.any_data)?;
-                Items::Generation(prompts, grade::judge(generation.grader)?)
+                Items::Generation(prompts, grade::judge(generation.grader, place.python)?)
+            }
+            Kind::Conversation(definition) => {
+                let (data, any) = (place.data, place.any_data);
+                let ratings = place.judge.map(|_| Ratings::new(task, data, any)).transpose()?;
+                let items = conversation::conversations(task, definition, data, any)?;
+                Items::Conversation(items, ratings.map(Box::new))
             }
         })
     }
@@ -105,6 +125,7 @@ impl Items {
             Items::Choice(items) => items.iter().map(|item| item.id.as_str()).collect(),
             Items::Rolling(items) => items.iter().map(|item| item.id.as_str()).collect(),
             Items::Generation(items, _) => items.iter().map(|item| item.id.as_str()).collect(),
+            Items::Conversation(items, _) => items.iter().map(|item| item.id.as_str()).collect(),
         }
     }
 
@@ -115,8 +136,11 @@ impl Items {
             (Items::Generation(items, judge), Kind::Generation(generation)) => {
                 json!(generation::answer(engine, generation, judge.as_ref(), &items[index])?)
             }
+            (Items::Conversation(items, _), Kind::Conversation(definition)) => {
+                json!(conversation::answer(engine, definition, &items[index])?)
+            }
             // `read` makes the items of the task's own kind.
-            (Items::Generation(..), _) => Value::Null,
+            (Items::Generation(..) | Items::Conversation(..), _) => Value::Null,
         })
     }
 }
@@ -127,6 +151,7 @@ fn metrics(task: &Task, path: &Path, lines: &[Line]) -> Result<BTreeMap<String, 
         Kind::Choice(_) => choice::metrics(task, &typed(path, lines)?),
         Kind::Rolling {} => rolling::metrics(&typed(path, lines)?),
         Kind::Generation(_) => generation::metrics(task, &typed(path, lines)?),
+        Kind::Conversation(_) => BTreeMap::new(),
     })
 }
 
@@ -170,7 +195,7 @@ pub fn run(
     }
 
     std::fs::create_dir_all(place.output).map_err(Error::io(place.output))?;
-    check_settings(place.output, task, &identity(engine, task))?;
+    check_settings(place.output, task, &identity(engine, task, place))?;
     let path = place.output.join(format!("{}.jsonl", task.name));
     let mut done: HashMap<String, Line> = HashMap::new();
     for line in finished(&path)? {
@@ -203,7 +228,26 @@ pub fn run(
     }
     file.sync_all().map_err(Error::io(&path))?;
     let _ = listen(Progress { done: chosen.len(), total: chosen.len() });
-    Ok(Outcome { n: lines.len(), metrics: metrics(task, &path, &lines)?, items: path })
+    let mut outcome = outcome(task, path, &lines)?;
+    if let (Items::Conversation(items, Some(ratings)), Kind::Conversation(definition)) =
+        (&items, &task.kind)
+        && let Some(server) = place.judge
+    {
+        let answers = typed(&outcome.items, &lines)?;
+        let held: Vec<_> = chosen.iter().map(|&index| &items[index]).zip(answers).collect();
+        let path = place.output.join(format!("{}{JUDGMENTS}", task.name));
+        let mut proceed = |done, total| listen(Progress { done, total }).is_continue();
+        outcome.metrics =
+            conversation::judged(ratings, definition, &held, server, &path, &mut proceed)?;
+        outcome.not_run = None;
+    }
+    Ok(outcome)
+}
+
+/// What the result lines of a task say.
+fn outcome(task: &Task, items: PathBuf, lines: &[Line]) -> Result<Outcome> {
+    let not_run = matches!(task.kind, Kind::Conversation(_)).then_some(NO_JUDGE);
+    Ok(Outcome { n: lines.len(), metrics: metrics(task, &items, lines)?, items, not_run })
 }
 
 /// Grades answers that were given elsewhere: a file of lines `{"id", "output"}`.
@@ -246,7 +290,7 @@ fn finish(task: &Task, output: &Path, lines: &[Line]) -> Result<Outcome> {
     let items = output.join(format!("{}.jsonl", task.name));
     let text: String = lines.iter().map(|line| format!("{}\n", line.value)).collect();
     std::fs::write(&items, text).map_err(Error::io(&items))?;
-    Ok(Outcome { n: lines.len(), metrics: metrics(task, &items, lines)?, items })
+    outcome(task, items, lines)
 }
 
 /// Puts the results of a task's parts together.
@@ -278,14 +322,18 @@ pub fn merge(task: &Task, parts: &[PathBuf], output: &Path) -> Result<Outcome> {
 }
 
 /// What the results of a run depend on.
-fn identity(engine: &Engine, task: &Task) -> Value {
-    json!({
+fn identity(engine: &Engine, task: &Task, place: Place<'_>) -> Value {
+    let mut identity = json!({
         "task": task.name,
         "model_sha256": engine.model_sha256(),
         "engine": concat!("trilobite ", env!("CARGO_PKG_VERSION")),
         "shots": task.shots,
         "settings": engine.settings(),
-    })
+    });
+    if matches!(&task.kind, Kind::Generation(kind) if kind.grader == Grader::Math) {
+        identity["equality"] = if place.python.is_some() { "sympy" } else { "own" }.into();
+    }
+    identity
 }
 
 /// Writes the settings of a run, or compares them with those that are there.
@@ -306,19 +354,9 @@ fn check_settings(folder: &Path, task: &Task, expected: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The finished lines of a results file; a torn last line is cut off.
+/// The finished lines of a results file.
 fn finished(path: &Path) -> Result<Vec<Line>> {
-    let mut text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io(path)(error)),
-    };
-    let whole = text.rfind('\n').map_or(0, |at| at + 1);
-    if whole < text.len() {
-        text.truncate(whole);
-        let file = OpenOptions::new().write(true).open(path).map_err(Error::io(path))?;
-        file.set_len(whole as u64).map_err(Error::io(path))?;
-    }
+    let text = data::whole_lines(path)?;
     let parse = |(index, line): (usize, &str)| {
         let value: Option<Value> = serde_json::from_str(line).ok();
         let id = value.as_ref().and_then(|value| Some(value.get("id")?.as_str()?.to_owned()));

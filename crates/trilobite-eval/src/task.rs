@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 
 /// The definitions in `tasks/`, by name.
-const TASKS: [(&str, &str); 17] = {
+const TASKS: [(&str, &str); 18] = {
     macro_rules! task {
         ($name:literal) => {
             ($name, include_str!(concat!("../tasks/", $name, ".toml")))
@@ -31,6 +31,7 @@ const TASKS: [(&str, &str); 17] = {
         task!("ifeval"),
         task!("math500"),
         task!("humaneval_plus"),
+        task!("mt_bench"),
     ]
 };
 
@@ -150,6 +151,21 @@ pub enum Kind {
     Rolling {},
     /// A generated answer is graded.
     Generation(Generation),
+    /// Another model rates the answers to two questions in a row.
+    Conversation(Conversation),
+}
+
+/// Records have a `question_id`, a `category` and two `turns`. The second data file holds the judge's
+/// prompts, the third the reference answers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conversation {
+    /// Most tokens of an answer.
+    pub max_tokens: usize,
+    /// The sampling temperature of each category.
+    pub temperatures: BTreeMap<String, f32>,
+    /// Categories whose answers are rated beside a reference answer.
+    pub referenced: Vec<String>,
 }
 
 /// Templates over a record's fields, as in [`Choice`], and what ends an answer.

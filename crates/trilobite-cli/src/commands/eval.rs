@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
-use trilobite_eval::{Engine, Outcome, Place, Task};
+use trilobite_eval::{Engine, JudgeServer, Outcome, Place, Task};
 
-use crate::args::{Eval, Global};
+use crate::args::{DEFAULT_KEY, Eval, Global};
 use crate::{home, interrupt, machine, model, output};
 
 pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
@@ -18,10 +18,13 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     let folder = args.output.clone().unwrap_or_else(|| default_output(args));
     let mut report = Map::new();
     let mut outcomes = Vec::new();
+    let judge = judge(args)?;
     let place = |data| Place {
         data,
         any_data: args.any_data,
         untrusted_code: args.run_untrusted_code,
+        python: args.python.as_deref(),
+        judge: judge.as_ref(),
         output: &folder,
     };
     if !args.merge.is_empty() {
@@ -37,7 +40,8 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         interrupt::listen()?;
         let model = model::load_to_decode(&args.model)?;
         let session = model::session(&model, &args.compute, args.ctx)?;
-        let mut engine = Engine::new(session, !args.no_bos, !args.no_chat, args.turns);
+        let mut engine = Engine::new(session, &name(args), !args.no_bos, !args.no_chat, args.turns);
+        engine.score_whole(args.whole);
         for task in &tasks {
             outcomes.push(one(&mut engine, task, place(data), args, global)?);
         }
@@ -49,11 +53,14 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         report.insert("engine".into(), concat!("trilobite ", env!("CARGO_PKG_VERSION")).into());
         report.insert("machine".into(), machine::describe());
         let results = tasks.iter().zip(&outcomes).map(|(task, outcome)| {
-            let result = json!({
+            let mut result = json!({
                 "n": outcome.n,
                 "metrics": outcome.metrics,
                 "items": outcome.items.display().to_string(),
             });
+            if let Some(reason) = outcome.not_run {
+                result["not_run"] = reason.into();
+            }
             (task.name.clone(), result)
         });
         report.insert("tasks".into(), Value::Object(results.collect()));
@@ -100,9 +107,25 @@ fn data(args: &Eval) -> Result<PathBuf> {
 
 /// `eval-` and the model's name, in the current folder.
 fn default_output(args: &Eval) -> PathBuf {
+    PathBuf::from(format!("eval-{}", name(args)))
+}
+
+/// The model's name: that of its file.
+fn name(args: &Eval) -> String {
     let name = args.model.model.as_deref().and_then(Path::file_stem);
-    let name = name.map_or_else(|| "tinystories".into(), |name| name.to_string_lossy());
-    PathBuf::from(format!("eval-{name}"))
+    name.map_or_else(|| "tinystories".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Who rates the answers of MT-bench.
+fn judge(args: &Eval) -> Result<Option<JudgeServer>> {
+    let Some(url) = args.judge_url.clone() else { return Ok(None) };
+    let key = match (std::env::var(&args.judge_key_env), args.judge_key_env == DEFAULT_KEY) {
+        (Ok(key), _) => Some(key),
+        // A judge of one's own may want none.
+        (Err(std::env::VarError::NotPresent), true) => None,
+        (Err(error), _) => bail!("--judge-key-env {}: {error}", args.judge_key_env),
+    };
+    Ok(Some(JudgeServer { url, model: args.judge_model.clone(), key }))
 }
 
 /// A line for each metric of each task.
@@ -110,6 +133,10 @@ fn table(tasks: &[Task], outcomes: &[Outcome]) -> String {
     let mut text =
         format!("{:22} {:>6}  {:24} {:>9}  {:>7}\n", "task", "n", "metric", "value", "stderr");
     for (task, outcome) in tasks.iter().zip(outcomes) {
+        if let Some(reason) = outcome.not_run {
+            let (name, n, metric) = (&task.name, outcome.n, &task.metrics[0]);
+            let _ = writeln!(text, "{name:22} {n:6}  {metric:24}   not run  {reason}");
+        }
         for (name, metric) in &outcome.metrics {
             let error = metric.stderr.map_or_else(String::new, |error| format!("{error:7.4}"));
             let (task, n, value) = (&task.name, outcome.n, metric.value);

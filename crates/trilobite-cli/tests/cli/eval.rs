@@ -1,5 +1,7 @@
 //! Benchmark tasks on the built-in model, with data written for these tests.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -209,4 +211,89 @@ fn code_is_not_run_without_leave() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("--run-untrusted-code allows it"), "{said}");
     assert!(!folder.path().join("humaneval_plus.jsonl").exists());
+}
+
+/// `eval --tasks mt_bench` with these arguments, and the requests of which it makes the server.
+fn mt_bench(output: &Path, args: &[&str], ratings: &[&str]) -> (Value, Vec<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let replies: Vec<String> = ratings.iter().map(|&rating| rating.to_owned()).collect();
+    let server = std::thread::spawn(move || {
+        let answer = |rating: &String| {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                reader.read_line(&mut head).unwrap();
+            }
+            let head = head.to_lowercase();
+            assert!(head.contains("authorization: bearer secret\r\n"), "{head}");
+            let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
+            let mut body = vec![0; length.parse().unwrap()];
+            reader.read_exact(&mut body).unwrap();
+            let reply = serde_json::json!({"choices": [{"message": {"content": rating}}]});
+            let reply = reply.to_string();
+            let head = format!("connection: close\r\ncontent-length: {}", reply.len());
+            let mut stream = reader.into_inner();
+            stream
+                .write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{reply}").as_bytes())
+                .unwrap();
+            serde_json::from_slice(&body).unwrap()
+        };
+        replies.iter().map(answer).collect()
+    });
+    let mut command = command(["eval", "--any-data", "--quiet", "--tasks", "mt_bench", "--data"]);
+    command.arg(data()).arg("-o").arg(output).args(args).env("JUDGE_KEY", "secret");
+    if !ratings.is_empty() {
+        command.args(["--judge-model", "j", "--judge-key-env", "JUDGE_KEY", "--judge-url", &url]);
+    }
+    let report = stdout(&mut command).unwrap();
+    (serde_json::from_str(&report).unwrap_or(Value::String(report)), server.join().unwrap())
+}
+
+#[test]
+fn conversations_are_rated_by_a_judge_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let (table, _) = mt_bench(folder.path(), &[], &[]);
+    let table = table.as_str().unwrap();
+    assert!(table.contains("not run  no judge was given (--judge-url)"), "{table}");
+    let (report, _) = mt_bench(folder.path(), &["--json"], &[]);
+    let task = &report["tasks"]["mt_bench"];
+    assert_eq!((task["n"].as_u64(), task["metrics"].to_string().as_str()), (Some(2), "{}"));
+    assert!(task["not_run"].as_str().unwrap().contains("no judge"));
+    let answers = items(folder.path(), "mt_bench");
+    let first: Value = serde_json::from_str(answers.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["question_id"], &first["model_id"]), (&901.into(), &"tinystories".into()));
+    assert_eq!(first["answer_id"].as_str().unwrap().len(), 22);
+    let turns = first["choices"][0]["turns"].as_array().unwrap();
+    assert!(turns.len() == 2 && first["choices"][0]["index"] == 0 && first["tstamp"].is_f64());
+
+    // The answers that are there are rated, in their order.
+    let ratings = ["Rating: [[3]]", "[[4]]", "Hm.", "[8]"];
+    let (report, requests) = mt_bench(folder.path(), &["--json"], &ratings);
+    assert_eq!(items(folder.path(), "mt_bench"), answers);
+    let metrics = &report["tasks"]["mt_bench"]["metrics"];
+    assert_eq!(
+        (&metrics["rating"]["value"], &metrics["unrated"]["value"]),
+        (&5.0.into(), &1.0.into())
+    );
+    assert!(report["tasks"]["mt_bench"].get("not_run").is_none());
+    assert!(requests.iter().all(|request| request["model"] == "j" && request["temperature"] == 0));
+    let prompt = requests[1]["messages"][1]["content"].as_str().unwrap();
+    let said = |turn: usize| turns[turn].as_str().unwrap();
+    let question = "Write a line about {answer} in a garden.";
+    assert_eq!(prompt, format!("{question}|{}|Make it shorter.|{}", said(0), said(1)));
+    assert!(requests[2]["messages"][1]["content"].as_str().unwrap().contains("[R] It is 12."));
+}
+
+#[test]
+fn sharing_what_prompts_begin_with_changes_no_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let (shared, whole) = (folder.path().join("shared"), folder.path().join("whole"));
+    let tasks = "arc_easy,openbookqa,boolq,piqa,winogrande,commonsense_qa,truthfulqa_mc2";
+    eval(&shared, &["--tasks", tasks, "-t", "2"]);
+    eval(&whole, &["--tasks", tasks, "--whole"]);
+    for task in tasks.split(',') {
+        assert_eq!(items(&shared, task), items(&whole, task), "{task}");
+    }
 }

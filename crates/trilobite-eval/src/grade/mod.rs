@@ -9,6 +9,8 @@ mod triviaqa;
 pub use code::{Confinement, confine_and_run, confinement};
 pub(crate) use triviaqa::question as triviaqa_question;
 
+use std::path::Path;
+
 use crate::data::Record;
 use crate::error::{Error, Result};
 use crate::generation::Grade;
@@ -20,13 +22,13 @@ pub(crate) trait Judge {
     fn grade(&self, output: &str, record: &Record) -> Result<Grade>;
 }
 
-/// The judge of a task.
-pub(crate) fn judge(grader: Grader) -> Result<Box<dyn Judge>> {
+/// The judge of a task; one with use for SymPy has that of `python`.
+pub(crate) fn judge(grader: Grader, python: Option<&Path>) -> Result<Box<dyn Judge>> {
     Ok(match grader {
         Grader::Triviaqa => Box::new(triviaqa::TriviaQa),
         Grader::Gsm8k => Box::new(gsm8k::Gsm8k::new()?),
         Grader::HumanevalPlus => Box::new(code::HumanEvalPlus::new()?),
-        Grader::Math => Box::new(math::Math::new()?),
+        Grader::Math => Box::new(math::Math::new(python)?),
         Grader::Ifeval => Box::new(ifeval::IfEval::new()?),
     })
 }

@@ -1,55 +1,73 @@
 //! Whether two answers in normal form are equal.
 
+use crate::error::Result;
 use crate::grade::math::expression::Expression;
+use crate::grade::math::symbolic::Symbolic;
 
 /// Relative distance of numbers that count as equal: that of the reference grader.
 const TOLERANCE: f64 = 1e-4;
 
 /// Whether an answer equals the reference: as text, as numbers (also as percentages), element by
-/// element, or as expressions.
-pub(crate) fn equal(answer: &str, reference: &str) -> bool {
+/// element, or as expressions, which SymPy compares where it is given.
+pub(crate) fn equal(answer: &str, reference: &str, symbolic: Option<&Symbolic>) -> Result<bool> {
     // Also where nothing is left of both, a unit for example.
     if answer.trim().to_lowercase() == reference.trim().to_lowercase() {
-        return true;
+        return Ok(true);
     }
     if let (Some(a), Some(b)) = (number(answer), number(reference)) {
-        return [b / 100.0, b, b * 100.0].iter().any(|&b| close(a, b));
+        return Ok([b / 100.0, b, b * 100.0].iter().any(|&b| close(a, b)));
     }
     let (answer, reference) = (answer.trim(), reference.trim());
     if answer.is_empty() {
-        return false;
+        return Ok(false);
     }
     // Brackets do not matter, unless one answer is a closed interval and the other is not.
     if interval_kind(answer) == interval_kind(reference) {
         let plain = |text: &str| text.replace(['{', '}', '(', ')', '[', ']'], "").to_lowercase();
         if plain(answer) == plain(reference) {
-            return true;
+            return Ok(true);
         }
         if let (Some(a), Some(b)) = (inner(answer), inner(reference))
             && let (Some(a), Some(b)) = (elements(a), elements(b))
             && a.len() == b.len()
             && a.len() > 1
         {
-            return a.iter().zip(b).all(|(a, b)| equal(a, b));
+            return all(a.into_iter().zip(b), symbolic);
         }
     }
     if let (Some(a), Some(b)) = (matrix(answer), matrix(reference)) {
-        return a.len() == b.len()
-            && a.iter()
-                .zip(&b)
-                .all(|(a, b)| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)));
+        let fits = a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.len() == b.len());
+        return Ok(fits && all(a.into_iter().flatten().zip(b.into_iter().flatten()), symbolic)?);
     }
     if let (Some((al, ar)), Some((bl, br))) = (answer.split_once('='), reference.split_once('=')) {
-        let side = |left: &str, right: &str| Expression::parse(&format!("({left})-({right})"));
-        return match (side(al, ar), side(bl, br)) {
-            (Some(a), Some(b)) => a.same(&b, TOLERANCE) || a.negated().same(&b, TOLERANCE),
-            _ => false,
-        };
+        let (a, b) = (format!("({al})-({ar})"), format!("({bl})-({br})"));
+        return Ok(same(&a, &b, symbolic)? || same(&format!("-({a})"), &b, symbolic)?);
     }
-    match (Expression::parse(answer), Expression::parse(reference)) {
+    same(answer, reference, symbolic)
+}
+
+/// Whether all of some pairs are equal.
+fn all<'a>(
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    symbolic: Option<&Symbolic>,
+) -> Result<bool> {
+    for (a, b) in pairs {
+        if !equal(a, b, symbolic)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether two expressions are equal.
+fn same(a: &str, b: &str, symbolic: Option<&Symbolic>) -> Result<bool> {
+    if let Some(symbolic) = symbolic {
+        return symbolic.equal(a, b);
+    }
+    Ok(match (Expression::parse(a), Expression::parse(b)) {
         (Some(a), Some(b)) => a.same(&b, TOLERANCE),
         _ => false,
-    }
+    })
 }
 
 fn number(text: &str) -> Option<f64> {

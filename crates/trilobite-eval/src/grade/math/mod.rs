@@ -1,9 +1,12 @@
 //! MATH: the final answer of a solution, compared with the reference's. Without a computer algebra
-//! system this is a lower bound: what it calls equal is equal.
+//! system this is a lower bound: what it calls equal is equal. With Python, SymPy decides.
 
 mod equal;
 mod expression;
 mod extract;
+mod symbolic;
+
+use std::path::Path;
 
 use serde_json::{Map, json};
 
@@ -12,16 +15,19 @@ use crate::error::Result;
 use crate::generation::Grade;
 use crate::grade::Judge;
 use extract::Extractor;
+use symbolic::Symbolic;
 
 /// Grades solutions.
 pub(crate) struct Math {
     extractor: Extractor,
+    symbolic: Option<Symbolic>,
 }
 
 impl Math {
-    /// The grader.
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self { extractor: Extractor::new()? })
+    /// The grader, with SymPy in this Python.
+    pub(crate) fn new(python: Option<&Path>) -> Result<Self> {
+        let symbolic = python.map(Symbolic::new).transpose()?;
+        Ok(Self { extractor: Extractor::new()?, symbolic })
     }
 }
 
@@ -31,7 +37,7 @@ impl Judge for Math {
         let gold = self.extractor.answer(record.text("solution")?);
         let answer = self.extractor.answer(output);
         Ok(Grade {
-            correct: equal::equal(&answer, &gold),
+            correct: equal::equal(&answer, &gold, self.symbolic.as_ref())?,
             extracted: json!(answer),
             gold: json!(gold),
             more: Map::new(),
@@ -56,9 +62,19 @@ mod tests {
         }
     }
 
+    /// The Python in `TRILOBITE_PYTHON`, if it is set; it must have SymPy.
+    fn python() -> Option<Math> {
+        let Ok(python) = std::env::var("TRILOBITE_PYTHON") else {
+            println!("skipped: TRILOBITE_PYTHON names no Python with SymPy");
+            return None;
+        };
+        Some(Math::new(Some(Path::new(&python))).unwrap())
+    }
+
     #[test]
     fn answers_are_found_and_compared() {
-        let math = Math::new().unwrap();
+        let own = Math::new(None).unwrap();
+        let python = python();
         for (output, gold, correct) in [
             ("so the answer is \\boxed{\\dfrac{1}{2}}.", "\\boxed{\\frac12}", true),
             (
@@ -88,11 +104,47 @@ mod tests {
             ("nothing", "\\boxed{5}", false),
             ("", "\\boxed{5}", false),
         ] {
-            assert_eq!(
-                math.grade(output, &record(gold)).unwrap().correct,
-                correct,
-                "{output} | {gold}"
-            );
+            for math in [Some(&own), python.as_ref()].into_iter().flatten() {
+                let found = math.grade(output, &record(gold)).unwrap().correct;
+                assert_eq!(found, correct, "{output} | {gold}");
+            }
+        }
+    }
+
+    /// What only a computer algebra system knows, and what is no expression but Python.
+    #[test]
+    fn python_compares_expressions_and_runs_no_answer() {
+        let Some(math) = python() else { return };
+        let symbolic = math.symbolic.as_ref().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("trace");
+        let code = format!("__import__('os').mkdir('{}')", trace.display());
+        assert!(symbolic.equal("\\sin^2(x)+\\cos^2(x)", "1").unwrap());
+        assert!(!symbolic.equal(&code, "1").unwrap());
+        assert!(!symbolic.equal("1", &format!("x+{code}")).unwrap());
+        assert!(!symbolic.equal("exit()", "1").unwrap());
+        assert!(!trace.exists());
+        // Takes forever, and the next is compared nevertheless.
+        assert!(!symbolic.equal("9**9**9**9", "1").unwrap());
+        assert!(symbolic.equal("\\frac{x^2-1}{x-1}", "x+1").unwrap());
+    }
+
+    #[test]
+    fn without_python_or_sympy_there_is_an_error() {
+        let error = |path: &Path| Math::new(Some(path)).err().unwrap().to_string();
+        let nothing = error(Path::new("/nonexistent/python3"));
+        assert!(nothing.starts_with("--python: /nonexistent/python3: No such file"), "{nothing}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("python3");
+            let script = "#!/bin/sh\necho 'Traceback' >&2\n\
+                          echo \"ModuleNotFoundError: No module named 'sympy'\" >&2\nexit 1\n";
+            std::fs::write(&path, script).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let error = error(&path);
+            assert!(error.contains("No module named 'sympy'") && error.contains("pip install"));
         }
     }
 
@@ -113,7 +165,12 @@ mod tests {
             let file = DataFile { file: name.into(), ..task.data[0].clone() };
             read_file(&task, &file, 0, Path::new(&folder), None, true).unwrap()
         };
-        let math = Math::new().unwrap();
+        for math in [Math::new(None).ok(), python()].into_iter().flatten() {
+            agree(&math, read);
+        }
+    }
+
+    fn agree(math: &Math, read: impl Fn(&str) -> Vec<Record>) {
         for problem in read("math500/math500_test.jsonl") {
             let solution = problem.text("solution").unwrap();
             assert!(
@@ -132,14 +189,16 @@ mod tests {
                 extracted.push(format!("line {}: {found:?} not {pred:?}", row.line));
             }
             let note = format!("line {}: {found:?} | {gold:?}", row.line);
-            match (equal::equal(&found, gold), row.fields["equal"].is_true()) {
+            let equal = equal::equal(&found, gold, math.symbolic.as_ref()).unwrap();
+            match (equal, row.fields["equal"].is_true()) {
                 (false, true) => missed.push(note),
                 (true, false) => falsely.push(note),
                 _ => {}
             }
         }
         println!(
-            "of {}: extracted otherwise {extracted:#?}, missed {missed:#?}, falsely equal {falsely:#?}",
+            "SymPy {}, of {}: extracted otherwise {extracted:#?}, missed {missed:#?}, falsely equal {falsely:#?}",
+            math.symbolic.is_some(),
             golden.len()
         );
         let most = |share: f64| (share * golden.len() as f64) as usize;

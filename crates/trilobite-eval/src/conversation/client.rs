@@ -1,0 +1,136 @@
+//! Chat completions over HTTP, as OpenAI and many others serve them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+
+/// Most requests for one answer.
+const TRIES: u32 = 8;
+/// The pause after a first failure; each further one is twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause that a server may ask for.
+const LONGEST: Duration = Duration::from_secs(120);
+/// What one answer may take.
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// Most tokens of a judgment.
+const MAX_TOKENS: usize = 2048;
+/// Characters of a server's error that are quoted.
+const QUOTED: usize = 300;
+
+/// A model behind an OpenAI-compatible server that rates answers.
+#[derive(Clone)]
+pub struct JudgeServer {
+    /// The endpoint, `.../chat/completions`; without that ending it is added.
+    pub url: String,
+    /// The model's name there.
+    pub model: String,
+    /// What authorises the requests, where the server wants it.
+    pub key: Option<String>,
+}
+
+impl std::fmt::Debug for JudgeServer {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (url, model) = (&self.url, &self.model);
+        f.debug_struct("JudgeServer")
+            .field("url", url)
+            .field("model", model)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a request.
+enum Reply {
+    Text(String),
+    /// Another try may succeed, after what the server asks to wait.
+    Later(String, Option<Duration>),
+    Refused(String),
+}
+
+/// A connection to a judge.
+pub(super) struct Client<'a> {
+    server: &'a JudgeServer,
+    url: String,
+    agent: ureq::Agent,
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn new(server: &'a JudgeServer) -> Self {
+        let base = server.url.trim_end_matches('/');
+        let ending = "/chat/completions";
+        let url = if base.ends_with(ending) { base.into() } else { format!("{base}{ending}") };
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(TIMEOUT))
+            .build();
+        Self { server, url, agent: config.into() }
+    }
+
+    /// The model's answer to a prompt, at temperature 0. Overload, faults of the server and broken
+    /// connections are tried again.
+    pub(super) fn ask(&self, system: &str, prompt: &str) -> Result<String> {
+        let body = json!({
+            "model": self.server.model,
+            "messages": [
+                {"role": "system", "content": system},
+                {"role": "user", "content": prompt},
+            ],
+            "n": 1,
+            "temperature": 0,
+            "max_tokens": MAX_TOKENS,
+        })
+        .to_string();
+        let fail = |message| Error::JudgeServer { url: self.url.clone(), message };
+        let mut pause = PAUSE;
+        for _ in 1..TRIES {
+            match self.once(&body) {
+                Reply::Text(text) => return Ok(text),
+                Reply::Refused(message) => return Err(fail(message)),
+                Reply::Later(_, wished) => std::thread::sleep(wished.unwrap_or(pause).min(LONGEST)),
+            }
+            pause *= 2;
+        }
+        match self.once(&body) {
+            Reply::Text(text) => Ok(text),
+            Reply::Refused(message) => Err(fail(message)),
+            Reply::Later(message, _) => Err(fail(format!("{message}, {TRIES} times"))),
+        }
+    }
+
+    fn once(&self, body: &str) -> Reply {
+        let mut request = self.agent.post(&self.url).header("content-type", "application/json");
+        if let Some(key) = &self.server.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let mut response = match request.send(body) {
+            Ok(response) => response,
+            Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {
+                return Reply::Refused(error.to_string());
+            }
+            Err(error) => return Reply::Later(error.to_string(), None),
+        };
+        let status = response.status().as_u16();
+        let wished = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let wished = wished.and_then(|seconds| seconds.trim().parse().ok());
+        let text = match response.body_mut().read_to_string() {
+            Ok(text) => text,
+            Err(error) => return Reply::Later(error.to_string(), None),
+        };
+        let quoted: String = text.chars().take(QUOTED).collect();
+        match status {
+            200 => {}
+            408 | 429 | 500.. => {
+                let message = format!("status {status}: {quoted}");
+                return Reply::Later(message, wished.map(Duration::from_secs));
+            }
+            _ => return Reply::Refused(format!("status {status}: {quoted}")),
+        }
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        match answer.pointer("/choices/0/message/content").and_then(Value::as_str) {
+            Some(content) => Reply::Text(content.to_owned()),
+            None => Reply::Refused(format!("no choices[0].message.content in {quoted}")),
+        }
+    }
+}

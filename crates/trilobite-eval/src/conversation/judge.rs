@@ -1,0 +1,229 @@
+//! Ratings of conversations: prompts, what is read from judgments, and what is kept of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::client::Client;
+use super::{Answer, Conversation, JudgeServer, TURNS, question_id, turns};
+use crate::data::{self, Record};
+use crate::error::{Error, Result};
+use crate::grade::regex;
+use crate::metrics::Metric;
+use crate::task::{Conversation as Definition, Task};
+
+/// The number of the judge's prompts and of the reference answers among a task's files.
+const PROMPTS: usize = 1;
+const REFERENCES: usize = 2;
+/// The score of a judgment without a rating; it counts nowhere.
+const UNRATED: f64 = -1.0;
+
+/// A judgment, in FastChat's format.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Judgment {
+    pub(super) question_id: u64,
+    pub(super) model: String,
+    /// The judge's model, and the name of the prompt.
+    pub(super) judge: (String, String),
+    pub(super) user_prompt: String,
+    pub(super) judgment: String,
+    pub(super) score: f64,
+    /// From 1.
+    pub(super) turn: usize,
+    pub(super) tstamp: f64,
+}
+
+/// What a judge is told, and where its ratings are.
+pub(crate) struct Ratings {
+    prompts: HashMap<String, (String, String)>,
+    references: HashMap<u64, Vec<String>>,
+    rating: Regex,
+    lone: Regex,
+}
+
+impl Ratings {
+    /// Reads the prompts and the reference answers.
+    pub(crate) fn new(task: &Task, folder: &Path, any: bool) -> Result<Self> {
+        let read = |number: usize| {
+            let file = task.data.get(number).ok_or_else(|| Error::Definition {
+                task: task.name.clone(),
+                message: format!("data file {} is missing", number + 1),
+            })?;
+            data::read_file(task, file, number, folder, None, any)
+        };
+        let mut prompts = HashMap::new();
+        for record in read(PROMPTS)? {
+            let texts = (record.text("system_prompt")?, record.text("prompt_template")?);
+            let texts = (texts.0.to_owned(), texts.1.to_owned());
+            prompts.insert(record.text("name")?.to_owned(), texts);
+        }
+        let mut references = HashMap::new();
+        for record in read(REFERENCES)? {
+            references.insert(question_id(&record)?, reference(&record)?);
+        }
+        let (rating, lone) = (regex(r"\[\[(\d+\.?\d*)\]\]")?, regex(r"\[(\d+\.?\d*)\]")?);
+        Ok(Self { prompts, references, rating, lone })
+    }
+
+    /// The name of the prompt for a turn, the system's message and the user's.
+    pub(super) fn prompt(
+        &self,
+        definition: &Definition,
+        item: &Conversation,
+        answer: &Answer,
+        turn: usize,
+    ) -> Result<(String, String, String)> {
+        let fail = |message: String| Error::Definition { task: "mt_bench".to_owned(), message };
+        let referenced = definition.referenced.contains(&item.category);
+        let kind = if referenced { "single-math-v1" } else { "single-v1" };
+        let name = format!("{kind}{}", if turn == 0 { "" } else { "-multi-turn" });
+        let (system, template) = self
+            .prompts
+            .get(&name)
+            .ok_or_else(|| fail(format!("the judge's prompts hold no {name:?}")))?;
+        let mut fields = vec![
+            ("question", item.turns[0].as_str()),
+            ("answer", answer.turn(0)),
+            ("question_1", item.turns[0].as_str()),
+            ("question_2", item.turns[1].as_str()),
+            ("answer_1", answer.turn(0)),
+            ("answer_2", answer.turn(1)),
+        ];
+        if referenced {
+            let references = self
+                .references
+                .get(&item.question_id)
+                .ok_or_else(|| fail(format!("question {} has no reference answer", item.id)))?;
+            fields.push(("ref_answer_1", &references[0]));
+            fields.push(("ref_answer_2", &references[1]));
+        }
+        let prompt = format(template, &fields)
+            .ok_or_else(|| fail(format!("the judge's prompt {name:?} has an unknown field")))?;
+        Ok((name, system.clone(), prompt))
+    }
+
+    /// The rating in a judgment.
+    pub(super) fn rating(&self, judgment: &str) -> Option<f64> {
+        let found = self.rating.captures(judgment).or_else(|| self.lone.captures(judgment))?;
+        found[1].parse().ok()
+    }
+}
+
+/// The reference answers of a record in FastChat's format for answers.
+fn reference(record: &Record) -> Result<Vec<String>> {
+    let choice = record.fields.get("choices").and_then(|choices| choices.get_item_by_index(0).ok());
+    let fields = [("turns".to_owned(), choice.and_then(|c| c.get_attr("turns").ok()))];
+    let fields = fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    turns(&Record { fields, ..record.clone() }, "turns")
+}
+
+/// Python's `str.format` with names in braces; `None` where there is no such name.
+fn format(template: &str, fields: &[(&str, &str)]) -> Option<String> {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}')?;
+        let (_, value) = fields.iter().find(|(field, _)| *field == name)?;
+        text += before;
+        text += value;
+        rest = after;
+    }
+    Some(text + rest)
+}
+
+/// Has every answer of a run rated and measures the ratings. Judgments are lines of `path`; those of
+/// the same judge on the same prompts are not asked for again. `proceed` says whether to go on.
+pub(crate) fn judged(
+    ratings: &Ratings,
+    definition: &Definition,
+    items: &[(&Conversation, Answer)],
+    server: &JudgeServer,
+    path: &Path,
+    proceed: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<BTreeMap<String, Metric>> {
+    let mut known = HashMap::new();
+    for judgment in stored(path)? {
+        let Judgment { question_id, turn, judge, user_prompt, .. } = judgment.clone();
+        known.insert((question_id, turn, judge, user_prompt), judgment);
+    }
+    let client = Client::new(server);
+    let mut file =
+        OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path))?;
+    let mut scores = Vec::new();
+    for (count, (item, answer)) in items.iter().enumerate() {
+        for turn in 0..TURNS {
+            if !proceed(count * TURNS + turn, items.len() * TURNS) {
+                return Err(Error::Interrupted);
+            }
+            let (name, system, user_prompt) = ratings.prompt(definition, item, answer, turn)?;
+            let judge = (server.model.clone(), name);
+            let key = (item.question_id, turn + 1, judge.clone(), user_prompt.clone());
+            let score = match known.get(&key) {
+                Some(judgment) => judgment.score,
+                None => {
+                    let judgment = client.ask(&system, &user_prompt)?;
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                    let judgment = Judgment {
+                        question_id: item.question_id,
+                        model: answer.model_id.clone(),
+                        judge,
+                        score: ratings.rating(&judgment).unwrap_or(UNRATED),
+                        user_prompt,
+                        judgment,
+                        turn: turn + 1,
+                        tstamp: now.as_secs_f64(),
+                    };
+                    let line = format!("{}\n", json!(judgment));
+                    file.write_all(line.as_bytes()).map_err(Error::io(path))?;
+                    judgment.score
+                }
+            };
+            scores.push((item.category.as_str(), turn, score));
+        }
+    }
+    file.sync_all().map_err(Error::io(path))?;
+    Ok(metrics(&scores))
+}
+
+/// The judgments of earlier runs; a torn last line is cut off.
+fn stored(path: &Path) -> Result<Vec<Judgment>> {
+    let text = data::whole_lines(path)?;
+    let parse = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| Error::Record {
+            path: path.to_owned(),
+            line: index + 1,
+            message: format!("not a judgment: {error}"),
+        })
+    };
+    text.lines().enumerate().map(parse).collect()
+}
+
+/// Means over what was rated: of all, of each turn and of each category.
+fn metrics(scores: &[(&str, usize, f64)]) -> BTreeMap<String, Metric> {
+    let mut metrics = BTreeMap::new();
+    let mut add = |name: String, fits: &dyn Fn(&str, usize) -> bool| {
+        let rated = scores
+            .iter()
+            .filter(|(category, turn, score)| *score != UNRATED && fits(category, *turn));
+        let values: Vec<f64> = rated.map(|(.., score)| *score).collect();
+        if !values.is_empty() {
+            metrics.insert(name, Metric::mean(&values));
+        }
+    };
+    add("rating".to_owned(), &|_, _| true);
+    for turn in 0..TURNS {
+        add(format!("rating_turn_{}", turn + 1), &|_, of| of == turn);
+    }
+    for (category, ..) in scores {
+        add(format!("rating_{category}"), &|of, _| of == *category);
+    }
+    let unrated = scores.iter().filter(|(.., score)| *score == UNRATED).count();
+    metrics.insert("unrated".to_owned(), Metric::plain(unrated as f64));
+    metrics
+}

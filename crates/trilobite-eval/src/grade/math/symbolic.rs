@@ -1,0 +1,108 @@
+//! Equality by SymPy, in a Python process.
+
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+
+/// What compares.
+const SCRIPT: &str = include_str!("symbolic.py");
+/// What a comparison may take, as in math-evaluation-harness: what takes longer is not equal.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// What the start may take.
+const START: Duration = Duration::from_secs(120);
+
+/// Compares expressions.
+pub(crate) struct Symbolic {
+    python: PathBuf,
+    process: RefCell<Option<Process>>,
+}
+
+impl Symbolic {
+    /// Starts Python.
+    ///
+    /// # Errors
+    /// It, SymPy or what SymPy reads LaTeX with is not there.
+    pub(crate) fn new(python: &Path) -> Result<Self> {
+        let process = RefCell::new(Some(Process::start(python)?));
+        Ok(Self { python: python.to_owned(), process })
+    }
+
+    /// Whether two expressions are equal.
+    ///
+    /// # Errors
+    /// Python was killed for taking too long and cannot be started again.
+    pub(crate) fn equal(&self, a: &str, b: &str) -> Result<bool> {
+        let mut slot = self.process.borrow_mut();
+        let mut process = match slot.take() {
+            Some(process) => process,
+            None => Process::start(&self.python)?,
+        };
+        let verdict = process.ask(a, b);
+        // Without a verdict the process hangs or is gone; dropping it ends it.
+        if verdict.is_some() {
+            *slot = Some(process);
+        }
+        Ok(verdict == Some(true))
+    }
+}
+
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: Receiver<String>,
+}
+
+impl Process {
+    fn start(python: &Path) -> Result<Self> {
+        let fail = |message| Error::Python { program: python.to_owned(), message };
+        let mut child = Command::new(python)
+            .args(["-c", SCRIPT])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| fail(error.to_string()))?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(input), Some(stdout), Some(mut stderr)) = pipes else {
+            return Err(fail("no pipes".to_owned()));
+        };
+        let (sender, output) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let process = Self { child, input, output };
+        if process.output.recv_timeout(START).is_err() {
+            drop(process);
+            let mut said = String::new();
+            let _ = stderr.read_to_string(&mut said);
+            let last = said.trim().lines().last().unwrap_or("no answer").to_owned();
+            return Err(fail(last));
+        }
+        Ok(process)
+    }
+
+    /// The verdict, if there is one in time.
+    fn ask(&mut self, a: &str, b: &str) -> Option<bool> {
+        writeln!(self.input, "{}", json!([a, b])).ok()?;
+        let line = self.output.recv_timeout(TIMEOUT).ok()?;
+        serde_json::from_str::<Value>(&line).ok()?.as_bool()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
