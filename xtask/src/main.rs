@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 mod ci;
+mod compare;
 mod fetch;
 mod golden;
 mod models;
@@ -20,6 +21,7 @@ use clap::Parser;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
     Synth(synth::Args),
+    Compare(Box<compare::Args>),
     Fetch(fetch::Args),
     Golden(golden::Args),
     Ci(ci::Args),
@@ -28,6 +30,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Synth(args) => synth::run(&args),
+        Task::Compare(args) => compare::run(&args),
         Task::Fetch(args) => fetch::run(&args),
         Task::Golden(args) => golden::run(&args),
         Task::Ci(args) => ci::run(&args),

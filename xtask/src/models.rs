@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The whole file.
 #[derive(Deserialize)]
@@ -31,22 +31,20 @@ pub(crate) struct Model {
     _sha256: BTreeMap<String, String>,
     #[serde(rename = "package")]
     _package: Option<String>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "kept for readers of the file"))]
     pub(crate) published: Option<Published>,
 }
 
 /// A model's column of the table in the technical report of BitNet b1.58 2B4T (arXiv 2504.12285).
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Published {
-    #[serde(rename = "non_embedding_gb")]
-    _non_embedding_gb: f64,
-    #[serde(rename = "cpu_decoding_ms")]
-    _cpu_decoding_ms: f64,
-    #[serde(rename = "training_tokens")]
-    _training_tokens: f64,
+    /// Memory of the weights without the embedding.
+    pub(crate) non_embedding_gb: f64,
+    /// A decoded token.
+    pub(crate) cpu_decoding_ms: f64,
+    /// In trillions.
+    pub(crate) training_tokens: f64,
     /// By task, in percent; MT-bench from 1 to 10.
-    #[cfg_attr(not(test), expect(dead_code, reason = "kept for readers of the file"))]
     pub(crate) scores: BTreeMap<String, f64>,
 }
 

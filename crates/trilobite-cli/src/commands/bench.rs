@@ -98,6 +98,8 @@ struct Measured {
     threads: usize,
     prefill: Vec<(usize, Spread)>,
     decode: Option<Spread>,
+    /// Energy of a decoded token, where it can be read.
+    joules: Option<Spread>,
     bandwidth: f64,
 }
 
@@ -127,6 +129,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         sessions.push(Session::new(Arc::clone(&model), options)?);
     }
     let mut work = Work::default();
+    let energy = machine::Energy::counters();
+    let mut joules = vec![Vec::new(); threads.len()];
     for round in 0..=args.runs {
         for (slot, session) in sessions.iter_mut().enumerate() {
             if !global.quiet {
@@ -143,9 +147,16 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 }
             }
             if args.n > 0 {
+                let read = || energy.as_ref().and_then(machine::Energy::read);
+                let before = read();
                 let speed = decode_speed(session, args, &mut work)?;
+                let taken = match (&energy, before, read()) {
+                    (Some(energy), Some(before), Some(after)) => energy.joules(&before, &after),
+                    _ => None,
+                };
                 if round > 0 {
                     decode[slot].push(speed);
+                    joules[slot].extend(taken.map(|taken| taken / args.n as f64));
                 }
             }
         }
@@ -159,8 +170,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     let stream = stream()?;
     let results: Vec<Measured> = threads
         .iter()
-        .zip(prefill.into_iter().zip(decode))
-        .map(|(&threads, (prefill, decode))| Measured {
+        .zip(prefill.into_iter().zip(decode).zip(joules))
+        .map(|(&threads, ((prefill, decode), joules))| Measured {
             threads,
             prefill: args
                 .prompt
@@ -170,6 +181,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 .map(|(&tokens, speeds)| (tokens, Spread::of(speeds)))
                 .collect(),
             decode: (!decode.is_empty()).then(|| Spread::of(decode)),
+            joules: (!joules.is_empty()).then(|| Spread::of(joules)),
             bandwidth: bandwidth(&stream, threads),
         })
         .collect();
@@ -192,6 +204,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     "tokens": args.n,
                     "depth": args.depth,
                     "tokens_per_s": speed.json(),
+                    "joules_per_token": result.joules.as_ref().map(Spread::json),
                     "bytes_per_token": bytes,
                     "head_rows_per_token": work.mean_rows(),
                     "live_fraction": work.live.row_fraction(),
@@ -236,6 +249,10 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 result.bandwidth / 1e9,
                 100.0 * bytes as f64 * speed.median / result.bandwidth,
             );
+            if let Some(joules) = &result.joules {
+                text +=
+                    &format!("  {:.3} J per token by the processor's counters\n", joules.median);
+            }
             text += &format!(
                 "  {:.1} of the {} rows of the head computed per token\n",
                 work.mean_rows(),

@@ -1,0 +1,187 @@
+//! The plots of a report.
+
+use super::measure::Spread;
+use super::score::Task;
+use super::svg::{self, Bar, Group, Point};
+use super::{Cell, Row};
+use crate::models::{Model, Published};
+
+/// A picture and the name of its file.
+#[derive(serde::Serialize)]
+pub(super) struct Plot {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    pub(super) svg: String,
+}
+
+/// What is drawn: measured rows and published models, in the order of their colours.
+pub(super) struct Picture<'a> {
+    pub(super) rows: &'a [Row],
+    pub(super) published: &'a [(&'a Model, &'a Published)],
+    pub(super) tasks: &'a [Task],
+    /// The tasks that every scored row was scored on.
+    pub(super) common: &'a [&'a Task],
+}
+
+/// The mean of a row's scores over some tasks, if it has them all.
+pub(super) fn mean(tasks: &[&Task], score: impl Fn(&Task) -> Option<f64>) -> Option<f64> {
+    let scores: Option<Vec<f64>> = tasks.iter().map(|task| score(task)).collect();
+    let scores = scores.filter(|scores| !scores.is_empty())?;
+    Some(scores.iter().sum::<f64>() / scores.len() as f64)
+}
+
+pub(super) fn measured(row: &Row, task: &Task) -> Option<f64> {
+    Some(row.scores.get(&task.key)?.value()?.value)
+}
+
+/// Milliseconds of a decoded token.
+pub(super) fn latency(row: &Row) -> Option<f64> {
+    Some(1e3 / row.decode.value()?.median)
+}
+
+impl Picture<'_> {
+    pub(super) fn plots(&self) -> Vec<Plot> {
+        let mut plots = Vec::new();
+        let memory = self.scatter(
+            "Score against memory",
+            "weights without the embedding, MB (log scale)",
+            &|row| Some(*row.non_embedding_bytes.value()? as f64 / 1e6),
+            &|published| published.non_embedding_gb * 1e3,
+        );
+        let speed = self.scatter(
+            "Score against latency",
+            "milliseconds for a decoded token (log scale)",
+            &latency,
+            &|published| published.cpu_decoding_ms,
+        );
+        plots.extend(memory.map(|svg| Plot {
+            name: "score-memory",
+            title: "Score against memory",
+            svg,
+        }));
+        plots.extend(speed.map(|svg| Plot {
+            name: "score-latency",
+            title: "Score against latency",
+            svg,
+        }));
+        plots.extend(self.speeds("decode", "Decoding", |row| &row.decode));
+        plots.extend(self.speeds("prefill", "Reading a prompt", |row| &row.prefill));
+        plots.extend(self.tasks());
+        plots
+    }
+
+    /// Points of everything that has a mean score and a value on the x axis.
+    fn scatter(
+        &self,
+        title: &str,
+        axis: &str,
+        of_row: &dyn Fn(&Row) -> Option<f64>,
+        of_published: &dyn Fn(&Published) -> f64,
+    ) -> Option<String> {
+        let all: Vec<&Task> = self.tasks.iter().take(16).collect();
+        let (tasks, of) = match self.common.len() {
+            0 => (&all[..], "the 16 published scores".to_owned()),
+            n => (self.common, format!("the {n} tasks that were run here")),
+        };
+        let mut points = Vec::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            let y = mean(self.common, |task| measured(row, task));
+            if let (Some(x), Some(y)) = (of_row(row), y) {
+                let (label, colour) = (row.name.clone(), svg::colour(index));
+                points.push(Point { label, x, y, colour, hollow: false });
+            }
+        }
+        for (index, (model, published)) in self.published.iter().enumerate() {
+            if let Some(y) = mean(tasks, |task| published.scores.get(&task.key).copied()) {
+                let label = format!("{} (published)", model.name);
+                let colour = svg::colour(self.rows.len() + index);
+                points.push(Point { label, x: of_published(published), y, colour, hollow: true });
+            }
+        }
+        let y_label = format!("mean of {of}, %");
+        (!points.is_empty()).then(|| svg::scatter(title, axis, &y_label, &points))
+    }
+
+    /// Bars of tokens a second, from the least to the largest run.
+    fn speeds(
+        &self,
+        name: &'static str,
+        what: &'static str,
+        of: impl Fn(&Row) -> &Cell<Spread>,
+    ) -> Option<Plot> {
+        let mut bars = Vec::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            if let Cell::Value(spread) = of(row) {
+                bars.push(Bar {
+                    label: row.name.clone(),
+                    value: spread.median,
+                    low: spread.min,
+                    high: spread.max,
+                    text: short(spread.median),
+                    colour: svg::colour(index),
+                    hollow: false,
+                });
+            }
+        }
+        if bars.is_empty() {
+            return None;
+        }
+        let groups = [Group { name: String::new(), bars }];
+        let svg = svg::bars(what, "tokens a second: median, least and largest run", &groups);
+        Some(Plot { name, title: what, svg })
+    }
+
+    /// The scores of each task that was run, published ones below.
+    fn tasks(&self) -> Option<Plot> {
+        let mut groups = Vec::new();
+        for task in self.tasks {
+            let mut bars = Vec::new();
+            for (index, row) in self.rows.iter().enumerate() {
+                if let Some(Cell::Value(score)) = row.scores.get(&task.key) {
+                    let error = score.stderr.unwrap_or(0.0);
+                    bars.push(Bar {
+                        label: row.name.clone(),
+                        value: score.value,
+                        low: score.value - error,
+                        high: score.value + error,
+                        text: format!("{:.1}", score.value),
+                        colour: svg::colour(index),
+                        hollow: false,
+                    });
+                }
+            }
+            if bars.is_empty() {
+                continue;
+            }
+            for (index, (model, published)) in self.published.iter().enumerate() {
+                if let Some(&value) = published.scores.get(&task.key) {
+                    bars.push(Bar {
+                        label: format!("{} (published)", model.name),
+                        value,
+                        low: value,
+                        high: value,
+                        text: format!("{value:.1}"),
+                        colour: svg::colour(self.rows.len() + index),
+                        hollow: true,
+                    });
+                }
+            }
+            groups.push(Group { name: format!("{} ({})", task.title, task.metric), bars });
+        }
+        if groups.is_empty() {
+            return None;
+        }
+        let title = "Scores by task";
+        let svg = svg::bars(title, "score, % (whiskers: one standard error)", &groups);
+        Some(Plot { name: "tasks", title, svg })
+    }
+}
+
+/// Three digits or all before the point.
+fn short(value: f64) -> String {
+    match value {
+        0.0..10.0 => format!("{value:.2}"),
+        10.0..100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}

@@ -1,0 +1,127 @@
+//! Other programs, run and watched.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Processor time that other processes may take during a measured run, as a share of the machine.
+pub(super) const OTHERS: f64 = 0.06;
+
+/// What a program gave.
+pub(super) struct Output {
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+    /// The largest resident size that was seen, where the system shows it.
+    pub(super) peak_resident_bytes: Option<u64>,
+    /// The share of all processors' time that others took meanwhile, where the system shows it.
+    pub(super) others: Option<f64>,
+}
+
+/// Runs a program to its end. A bad exit status is an error with the last line that it said.
+pub(super) fn run(command: &mut Command) -> Result<Output> {
+    let shown = command.get_program().to_string_lossy().into_owned();
+    let mut work = || -> Result<Output> {
+        let before = Work::now();
+        let start = Instant::now();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let stdout = read_aside(child.stdout.take());
+        let stderr = read_aside(child.stderr.take());
+        let (status, peak_resident_bytes) = wait(&mut child)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let join = |thread: std::thread::JoinHandle<Vec<u8>>| {
+            String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned()
+        };
+        let (stdout, stderr) = (join(stdout), join(stderr));
+        if !status.success() {
+            let said = stderr.lines().rev().find(|line| !line.trim().is_empty());
+            let said = said.unwrap_or("it said nothing").trim();
+            bail!("{status}: {}", said.strip_prefix("error: ").unwrap_or(said));
+        }
+        let others = before.zip(Work::now()).map(|(before, after)| after.others(&before, seconds));
+        Ok(Output { stdout, stderr, peak_resident_bytes, others })
+    };
+    work().with_context(|| shown)
+}
+
+/// Reads a pipe on a thread, so that no program waits for its reader.
+fn read_aside(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What came before an error is what there is.
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}
+
+/// Waits for a program and notes its largest resident size.
+fn wait(child: &mut Child) -> Result<(std::process::ExitStatus, Option<u64>)> {
+    let path = format!("/proc/{}/status", child.id());
+    let mut peak = None;
+    loop {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: Option<u64> = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        peak = peak.max(kib.map(|kib| kib * 1024));
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, peak));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Processor time in clock ticks since the machine started.
+struct Work {
+    all: f64,
+    children: f64,
+    processors: f64,
+}
+
+/// Clock ticks a second; Linux shows these files in hundredths on every architecture.
+const TICKS: f64 = 100.0;
+
+impl Work {
+    fn now() -> Option<Self> {
+        let stat = std::fs::read_to_string("/proc/stat").ok()?;
+        let mut numbers = stat.lines().next()?.split_whitespace().skip(1);
+        let mut all = 0.0;
+        for (index, number) in numbers.by_ref().take(8).enumerate() {
+            // Neither idle nor waiting for a disk.
+            if index != 3 && index != 4 {
+                all += number.parse::<f64>().ok()?;
+            }
+        }
+        let processors = stat.lines().filter(|line| line.starts_with("cpu")).count() - 1;
+        let own = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // After the name, which may hold anything but a closing parenthesis at its end.
+        let (_, fields) = own.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
+        Some(Work { all, children: ticks(13)? + ticks(14)?, processors: processors as f64 })
+    }
+
+    fn others(&self, before: &Work, seconds: f64) -> f64 {
+        let others = (self.all - before.all) - (self.children - before.children);
+        (others / TICKS / seconds / self.processors).max(0.0)
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_says_is_kept_and_its_last_words_are_the_error() {
+        let shell = |script: &str| run(Command::new("sh").args(["-c", script]));
+        let output = shell("echo out; echo err >&2; head -c 300000 /dev/zero | wc -c").unwrap();
+        assert!(output.stdout.starts_with("out\n") && output.stdout.contains("300000"));
+        assert_eq!(output.stderr, "err\n");
+        let error = shell("echo first >&2; echo 'error: no model' >&2; exit 3").err().unwrap();
+        assert_eq!(format!("{error:#}"), "sh: exit status: 3: no model");
+    }
+}
