@@ -77,7 +77,12 @@ pub(super) fn fingerprint(binary: &Path, args: &Args, measured: &Machine) -> Res
         kernel: said(Path::new("uname"), &["-sr"]).unwrap_or_else(unknown),
         trilobite: said(binary, &["--version"]).unwrap_or_else(unknown),
         rustc: said(Path::new("rustc"), &["--version"]).unwrap_or_else(unknown),
-        revision: revision.unwrap_or_else(unknown),
+        revision: match (revision, &args.trilobite) {
+            (None, _) => unknown(),
+            // It may be of any revision.
+            (Some(revision), Some(_)) => format!("{revision} (but --trilobite named the binary)"),
+            (Some(revision), None) => revision,
+        },
         command: format!("cargo xtask {}", words.collect::<Vec<_>>().join(" ")),
     })
 }

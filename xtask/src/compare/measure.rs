@@ -180,7 +180,8 @@ fn one_run(
     }
     let Output { stdout, peak_resident_bytes, others, .. } =
         process::run(Command::new(&words[0]).args(&words[1..]))?;
-    let others = others.unwrap_or(0.0);
+    // While a command that keeps the machine quiet waits for its turn, others work.
+    let others = others.filter(|_| args.wrap.is_none()).unwrap_or(0.0);
     let run = match &subject.kind {
         Kind::Model(_) => of_trilobite(&stdout, machine)?,
         Kind::Peer(_) => of_peer(&stdout, peak_resident_bytes.filter(|_| args.wrap.is_none()))?,

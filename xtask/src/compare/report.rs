@@ -33,7 +33,8 @@ struct Settings<'a> {
     decode: usize,
     rounds: usize,
     limit: usize,
-    text: &'a Path,
+    /// The name of the file whose perplexity was measured.
+    text: String,
     context: usize,
     wrap: Option<&'a str>,
 }
@@ -148,7 +149,7 @@ pub(super) fn write(
         decode: args.decode,
         rounds: args.rounds,
         limit: args.limit,
-        text: &text.file,
+        text: text.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         context: text.context,
         wrap: args.wrap.as_deref(),
     };
@@ -175,7 +176,6 @@ pub(super) fn write(
         "sections": sections,
         "reasons": table.reasons,
         "settings": report.settings,
-        "text": text.file.file_name().map(|name| name.to_string_lossy()),
         "bandwidth": bandwidth.map(|speed| range(speed, 1e-9, 1)),
         "plots": plots,
     });
