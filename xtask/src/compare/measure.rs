@@ -123,6 +123,9 @@ fn fill(row: &mut Row, runs: &Runs, subject: &Subject, args: &Args) {
     row.peak_resident_bytes = match (why, peak) {
         (Some(why), _) => Cell::NotRun(why),
         (None, Some(peak)) => Cell::Value(peak),
+        (None, None) if args.wrap.is_some() => {
+            Cell::NotRun("the command of --wrap stands before the peer's process".to_owned())
+        }
         (None, None) => Cell::NotRun("the system does not show it".to_owned()),
     };
     if runs.others > OTHERS && args.rounds > 0 {
