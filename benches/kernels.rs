@@ -7,13 +7,15 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
-use trilobite_kernels::{Codes, DenseType, Error, Kernels, Layout, Method, i2_s};
+use trilobite_kernels::{Codes, ColumnList, DenseType, Error, Kernels, Layout, Method, i2_s};
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
 const PROJECTIONS: [(usize, usize); 4] = [(2560, 2560), (6912, 2560), (2560, 6912), (640, 2560)];
 /// The layouts that every projection can have.
 const LAYOUTS: [(&str, Layout); 2] =
     [("i2_s", Layout::I2S(i2_s::Rows::Flat)), ("t5_3", Layout::T5_3)];
+/// `(rows, cols)` of the down projection, which alone is stored transposed.
+const DOWN: (usize, usize) = PROJECTIONS[2];
 /// `(rows, cols)` of the head.
 const HEAD: (usize, usize) = (128_256, 2560);
 
@@ -29,6 +31,14 @@ fn main() -> Result<(), Error> {
         }
         group.finish();
     }
+    let mut group = criterion.benchmark_group(format!("i2_t/{}", kernels.isa.name()));
+    for tokens in [1, 4, 16, 64, 512] {
+        ternary(&mut group, kernels, Layout::I2T, DOWN.0, DOWN.1, tokens);
+    }
+    for (tokens, zeros) in [(1, 50), (1, 90), (4, 50)] {
+        columns(&mut group, kernels, tokens, zeros);
+    }
+    group.finish();
     let mut group = criterion.benchmark_group(format!("head/{}", kernels.isa.name()));
     head(&mut group, kernels);
     scan(&mut group, kernels);
@@ -45,18 +55,8 @@ fn ternary(
     cols: usize,
     tokens: usize,
 ) {
-    let trits = (0..rows * cols).map(|i| (i * i % 3) as i8 - 1).collect::<Vec<_>>();
-    let len = layout.packed_len(rows, cols).expect("a projection can be packed");
-    let mut packed = vec![0; len];
-    layout.pack(&trits, cols, &mut packed);
-
-    let row = (0..cols).map(|i| (i * 37 % 101) as f32 - 50.0).collect::<Vec<_>>();
-    let mut x = Codes::new(tokens, cols);
-    x.reset(tokens, cols);
-    for token in x.rows_mut() {
-        (*token.scale, *token.sum) = kernels.quantize_row(&row, token.codes);
-    }
-
+    let packed = pack(layout, rows, cols);
+    let x = activations(tokens, cols, 0);
     let mut out = vec![0; rows * tokens];
     group.throughput(throughput(rows * cols * tokens, packed.len()));
     // Look-up takes sixteen tokens at a time.
@@ -69,6 +69,52 @@ fn ternary(
             });
         });
     }
+}
+
+/// Multiplies the columns whose activations are not all zero; `zeros` is their share of each token's in
+/// percent. Elements and bytes are those of the whole matrix.
+fn columns(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    kernels: &Kernels,
+    tokens: usize,
+    zeros: usize,
+) {
+    let (rows, cols) = DOWN;
+    let packed = pack(Layout::I2T, rows, cols);
+    let x = activations(tokens, cols, zeros);
+    let mut list = ColumnList::with_capacity(tokens, cols);
+    let mut out = vec![0; rows * tokens];
+    group.throughput(throughput(rows * cols * tokens, packed.len()));
+    let id = BenchmarkId::new(format!("{zeros} % zeros {rows}x{cols}"), tokens);
+    group.bench_function(id, |bencher| {
+        bencher.iter(|| {
+            let (packed, out) = (black_box(&packed), black_box(&mut out));
+            kernels.ternary_part(packed, rows, 0..cols, &x, 0..tokens, &mut list, out)
+        });
+    });
+}
+
+fn pack(layout: Layout, rows: usize, cols: usize) -> Vec<u8> {
+    let trits = (0..rows * cols).map(|i| (i * i % 3) as i8 - 1).collect::<Vec<_>>();
+    let len = layout.packed_len(rows, cols).expect("a projection can be packed");
+    let mut packed = vec![0; len];
+    layout.pack(&trits, cols, &mut packed);
+    packed
+}
+
+/// Codes of which each token has so many zeros in a hundred, scattered, and others elsewhere.
+fn activations(tokens: usize, cols: usize, zeros: usize) -> Codes {
+    let mut x = Codes::new(tokens, cols);
+    x.reset(tokens, cols);
+    for (t, token) in x.rows_mut().enumerate() {
+        *token.sum = 0;
+        for (i, code) in token.codes.iter_mut().enumerate() {
+            let hash = (t * cols + i + 1).wrapping_mul(0x9e37_79b9) >> 16;
+            *code = if hash % 100 < zeros { 0 } else { (hash % 127) as i8 + 1 };
+            *token.sum += i32::from(*code);
+        }
+    }
+    x
 }
 
 fn head(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {

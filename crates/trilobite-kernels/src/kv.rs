@@ -1,21 +1,27 @@
 //! How the keys and values of one head are cached.
 //!
 //! Positions come in blocks of 32 and the elements of a head in panels of 32, the last filled up with
-//! zeros. Where a block and a panel meet is a tile of 32 x 32 cells; a block is its panels, one after
-//! the other. A tile of keys is `[element][position]`, so that the 32 lanes of a vector are positions
-//! and a score needs no sum across lanes; a tile of values is `[position][element]`.
+//! zeros. Where a block and a panel meet is a tile of 32 x 32 cells. A block of values is
+//! `[panel][position][element]`. A block of keys is `[element][panel][position]`, so that the 32 lanes
+//! of a vector are positions and a score needs no sum across lanes; the elements lie in the order in
+//! which their products are added up, [`rank`], so that a block is read from end to end.
 
 use crate::Kernels;
 use std::ops::Range;
 
 /// Positions of a block, and elements of a panel.
 pub const BLOCK: usize = 32;
-/// Cells of a tile.
-const TILE: usize = BLOCK * BLOCK;
 
 /// The width of a head of `head_dim` elements in whole panels.
 pub fn padded(head_dim: usize) -> usize {
     head_dim.next_multiple_of(BLOCK)
+}
+
+/// The place of element `l` of every panel in a block of keys: pairs, pairs of pairs and so on follow
+/// each other as they are added.
+#[inline(always)]
+pub(crate) const fn rank(l: usize) -> usize {
+    (l as u8).reverse_bits() as usize >> 3
 }
 
 /// Keys or values of one head in whole blocks.
@@ -99,49 +105,51 @@ impl Kernels {
     ///
     /// Q8 takes 32 elements at a time as [`quantize_row`](Kernels::quantize_row) does.
     pub fn store_key(&self, key: &[f32], cells: &mut CellsMut<'_>, position: usize) {
-        let tile = position / BLOCK * key.len().div_ceil(BLOCK);
-        for (tile, key) in (tile..).zip(key.chunks(BLOCK)) {
-            self.store(key, cells, tile, position % BLOCK, (position % BLOCK, BLOCK));
+        let panels = key.len().div_ceil(BLOCK);
+        let (block, position) = (position / BLOCK * panels, position % BLOCK);
+        for (panel, key) in key.chunks(BLOCK).enumerate() {
+            let place = |l| (block * BLOCK + rank(l) * panels + panel) * BLOCK + position;
+            self.store(key, cells, (block + panel) * BLOCK + position, place);
         }
     }
 
     /// Stores the value of a position of one head: see [`store_key`](Kernels::store_key).
     pub fn store_value(&self, value: &[f32], cells: &mut CellsMut<'_>, position: usize) {
-        let tile = position / BLOCK * value.len().div_ceil(BLOCK);
+        let (block, position) = (position / BLOCK, position % BLOCK);
+        let tile = block * value.len().div_ceil(BLOCK);
         for (tile, value) in (tile..).zip(value.chunks(BLOCK)) {
-            self.store(value, cells, tile, position % BLOCK, (position % BLOCK * BLOCK, 1));
+            let row = tile * BLOCK + position;
+            self.store(value, cells, row, |l| row * BLOCK + l);
         }
     }
 
-    /// Stores at most 32 elements in the cells of a tile that begin at `from`, `stride` apart.
+    /// Stores at most 32 elements, each in its place, and their step.
     fn store(
         &self,
         x: &[f32],
         cells: &mut CellsMut<'_>,
-        tile: usize,
-        position: usize,
-        (from, stride): (usize, usize),
+        step: usize,
+        place: impl Fn(usize) -> usize,
     ) {
-        let tile_cells = tile * TILE..(tile + 1) * TILE;
         match cells {
-            CellsMut::F32(cells) => spread(x, &mut cells[tile_cells][from..], stride),
+            CellsMut::F32(cells) => spread(x, cells, place),
             CellsMut::F16(cells) => {
                 let mut bits = [0; BLOCK];
                 self.to_f16(x, &mut bits[..x.len()]);
-                spread(&bits[..x.len()], &mut cells[tile_cells][from..], stride);
+                spread(&bits[..x.len()], cells, place);
             }
             CellsMut::Q8 { codes, steps } => {
                 let mut row = [0; BLOCK];
                 let (scale, _) = self.quantize_row(x, &mut row[..x.len()]);
-                steps[tile * BLOCK + position] = 1.0 / scale;
-                spread(&row[..x.len()], &mut codes[tile_cells][from..], stride);
+                steps[step] = 1.0 / scale;
+                spread(&row[..x.len()], codes, place);
             }
         }
     }
 }
 
-fn spread<T: Copy>(x: &[T], cells: &mut [T], stride: usize) {
-    for (cell, x) in cells.iter_mut().step_by(stride).zip(x) {
-        *cell = *x;
+fn spread<T: Copy>(x: &[T], cells: &mut [T], place: impl Fn(usize) -> usize) {
+    for (l, x) in x.iter().enumerate() {
+        cells[place(l)] = *x;
     }
 }

@@ -232,6 +232,24 @@ fn bench_reports_every_thread_count() {
 }
 
 #[test]
+fn bench_counts_the_cache_of_a_deep_context() {
+    let report = |args: &[&str]| -> Value {
+        // Plain, so that no weight is left out.
+        let fixed = ["bench", "--plain", "-p", "8", "-n", "4", "-t", "2", "-r", "1", "--json"];
+        let text = stdout(&mut command(fixed.iter().chain(args)));
+        serde_json::from_str::<Value>(&text.unwrap()).unwrap()[0].take()
+    };
+    let [shallow, deep] = [&["--kv=q8"][..], &["--kv=q8", "--depth=100"]].map(report);
+    assert_eq!(deep["decode"]["depth"], 100);
+    assert_eq!(deep["cache"], "q8");
+    let cache = 100 * deep["cache_bytes_per_token"].as_u64().unwrap();
+    let [shallow, deep] = [shallow, deep].map(|r| r["decode"]["bytes_per_token"].as_u64().unwrap());
+    assert_eq!(deep, shallow + cache);
+    let refused = stdout(&mut command(["bench", "--depth=100000", "-n", "4"]));
+    assert!(refused.unwrap_err().to_string().contains("100005"));
+}
+
+#[test]
 fn completions_and_manual_are_written() {
     let script = stdout(&mut command(["completions", "bash"])).unwrap();
     assert!(script.contains("perplexity"));

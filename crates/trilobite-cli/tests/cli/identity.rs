@@ -86,3 +86,25 @@ fn tokens_do_not_depend_on_the_coarse_head() {
         Ok(())
     });
 }
+
+#[test]
+fn logits_of_rounded_caches_do_not_depend_on_threads_batches_or_instructions() {
+    for_each(|fixture| {
+        let folder = tempfile::tempdir()?;
+        let model = folder.path().join("model.gguf");
+        trilobite::convert(&fixture.folder, &model)?;
+        let tokens = fixture.prompt("mid")?;
+        let exact = trilobite::logits(&model, &tokens, &[], &[])?;
+        for kv in ["f16", "q8"] {
+            let whole = trilobite::logits(&model, &tokens, &["--kv", kv, "-t", "1"], &[])?;
+            ensure!(whole != exact, "{kv} rounds nothing");
+            for kernels in Kernels::available() {
+                let environment = [("TRILOBITE_ISA", kernels.isa.name())];
+                let args = ["--kv", kv, "-t", "3", "--batch", "7"];
+                let found = trilobite::logits(&model, &tokens, &args, &environment)?;
+                ensure!(found == whole, "{kv} differs with {environment:?}");
+            }
+        }
+        Ok(())
+    });
+}

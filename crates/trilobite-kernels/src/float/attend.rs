@@ -1,108 +1,136 @@
 //! Attention of query rows over the cached keys and values of one head: see [`kv`](crate::kv) for how
 //! they are stored.
 //!
-//! A key's tile has one element of 32 positions in its lanes, so the 32 sums of a dot product lie in 32
+//! A row of keys has one element of 32 positions in its lanes, so the 32 sums of a dot product lie in 32
 //! vectors, and adding them pairwise gives the scores of 32 positions at once. Some rows share every
 //! load, and the tiles of 32 positions stay in cache while all rows pass.
 
 use super::simd::{LANES, Simd};
-use crate::kv::{Cells, Visible};
+use crate::kv::{self, Cells, Visible};
 use std::ops::Range;
 
-/// 32 rows of 32 cells.
-type Tile<T> = [[T; LANES]; LANES];
+/// Rows of keys that are asked for ahead of their use, and blocks of values: the distances that measured
+/// fastest when they come from memory.
+const KEYS_AHEAD: usize = 64;
+const VALUES_AHEAD: usize = 1;
 
-/// Tiles of one type of cell.
-trait Tiles: Copy {
-    /// These tiles alone.
-    fn part(self, tiles: Range<usize>) -> Self;
-    /// Row `row` of a tile, an element of 32 keys.
-    fn key<S: Simd>(self, simd: S, tile: usize, row: usize) -> S::Lanes;
+/// Rows of 32 cells of one type, 32 to a tile.
+trait Rows: Copy {
+    /// The rows of these tiles alone.
+    fn tiles(self, tiles: Range<usize>) -> Self;
+    /// Asks for the cells some rows after `row`, which may lie beyond the last.
+    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize);
+    /// Row `row`, an element of panel `panel` of 32 keys.
+    fn key<S: Simd>(self, simd: S, row: usize, panel: usize) -> S::Lanes;
     /// Row `row` of a tile, 32 elements of a value.
-    fn value<S: Simd>(self, simd: S, tile: usize, row: usize) -> S::Lanes;
+    fn value<S: Simd>(self, simd: S, row: usize) -> S::Lanes;
 }
 
-impl Tiles for &[Tile<f32>] {
+/// Asks for the line at the start of a row some rows later, and for the next if a row takes two.
+#[inline(always)]
+fn prefetch<S: Simd, T>(simd: S, rows: &[[T; LANES]], row: usize, ahead: usize) {
+    let row = rows[row].as_ptr_range();
+    let start = row.start.wrapping_add(ahead * LANES).cast::<u8>();
+    for line in (0..size_of::<[T; LANES]>()).step_by(64) {
+        simd.prefetch(start.wrapping_add(line));
+    }
+}
+
+impl Rows for &[[f32; LANES]] {
     #[inline(always)]
-    fn part(self, tiles: Range<usize>) -> Self {
-        &self[tiles]
+    fn tiles(self, tiles: Range<usize>) -> Self {
+        &self[tiles.start * LANES..tiles.end * LANES]
     }
 
     #[inline(always)]
-    fn key<S: Simd>(self, simd: S, tile: usize, row: usize) -> S::Lanes {
-        simd.load(&self[tile][row])
+    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize) {
+        prefetch(simd, self, row, ahead);
     }
 
     #[inline(always)]
-    fn value<S: Simd>(self, simd: S, tile: usize, row: usize) -> S::Lanes {
-        simd.load(&self[tile][row])
+    fn key<S: Simd>(self, simd: S, row: usize, _: usize) -> S::Lanes {
+        simd.load(&self[row])
+    }
+
+    #[inline(always)]
+    fn value<S: Simd>(self, simd: S, row: usize) -> S::Lanes {
+        simd.load(&self[row])
     }
 }
 
 /// f16, as bits.
-impl Tiles for &[Tile<u16>] {
+impl Rows for &[[u16; LANES]] {
     #[inline(always)]
-    fn part(self, tiles: Range<usize>) -> Self {
-        &self[tiles]
+    fn tiles(self, tiles: Range<usize>) -> Self {
+        &self[tiles.start * LANES..tiles.end * LANES]
     }
 
     #[inline(always)]
-    fn key<S: Simd>(self, simd: S, tile: usize, row: usize) -> S::Lanes {
-        simd.load_f16(&self[tile][row])
+    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize) {
+        prefetch(simd, self, row, ahead);
     }
 
     #[inline(always)]
-    fn value<S: Simd>(self, simd: S, tile: usize, row: usize) -> S::Lanes {
-        simd.load_f16(&self[tile][row])
+    fn key<S: Simd>(self, simd: S, row: usize, _: usize) -> S::Lanes {
+        simd.load_f16(&self[row])
+    }
+
+    #[inline(always)]
+    fn value<S: Simd>(self, simd: S, row: usize) -> S::Lanes {
+        simd.load_f16(&self[row])
     }
 }
 
 /// int8 codes and, for every tile, the steps of its 32 positions.
 #[derive(Clone, Copy)]
 struct Q8<'a> {
-    codes: &'a [Tile<i8>],
+    codes: &'a [[i8; LANES]],
     steps: &'a [[f32; LANES]],
 }
 
-impl Tiles for Q8<'_> {
+impl Rows for Q8<'_> {
     #[inline(always)]
-    fn part(self, tiles: Range<usize>) -> Self {
-        Self { codes: &self.codes[tiles.clone()], steps: &self.steps[tiles] }
+    fn tiles(self, tiles: Range<usize>) -> Self {
+        Self {
+            codes: &self.codes[tiles.start * LANES..tiles.end * LANES],
+            steps: &self.steps[tiles],
+        }
     }
 
     #[inline(always)]
-    fn key<S: Simd>(self, simd: S, tile: usize, row: usize) -> S::Lanes {
-        simd.mul(simd.load_i8(&self.codes[tile][row]), simd.load(&self.steps[tile]))
+    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize) {
+        prefetch(simd, self.codes, row, ahead);
     }
 
     #[inline(always)]
-    fn value<S: Simd>(self, simd: S, tile: usize, row: usize) -> S::Lanes {
-        simd.mul(simd.load_i8(&self.codes[tile][row]), simd.splat(self.steps[tile][row]))
+    fn key<S: Simd>(self, simd: S, row: usize, panel: usize) -> S::Lanes {
+        simd.mul(simd.load_i8(&self.codes[row]), simd.load(&self.steps[panel]))
+    }
+
+    #[inline(always)]
+    fn value<S: Simd>(self, simd: S, row: usize) -> S::Lanes {
+        simd.mul(simd.load_i8(&self.codes[row]), simd.splat(self.steps[0][row]))
     }
 }
 
-/// Calls a function with the tiles of some cells.
-macro_rules! with_tiles {
-    ($cells:expr, $tiles:ident => $call:expr) => {
+/// Calls a function with the rows of some cells.
+macro_rules! with_rows {
+    ($cells:expr, $rows:ident => $call:expr) => {
         match $cells {
             Cells::F32(cells) => {
-                let $tiles = tiles(cells);
+                let $rows: &[[f32; LANES]] = cells.as_chunks().0;
                 $call
             }
             Cells::F16(cells) => {
-                let $tiles = tiles(cells);
+                let $rows: &[[u16; LANES]] = cells.as_chunks().0;
                 $call
             }
             Cells::Q8 { codes, steps } => {
-                let $tiles = Q8 { codes: tiles(codes), steps: steps.as_chunks().0 };
+                let $rows = Q8 { codes: codes.as_chunks().0, steps: steps.as_chunks().0 };
                 $call
             }
         }
     };
-}
-
-fn tiles<T>(cells: &[T]) -> &[Tile<T>] {
-    cells.as_chunks().0.as_chunks().0
 }
 
 /// See [`Kernels::attend_scores`](crate::Kernels::attend_scores), which checks the lengths.
@@ -115,14 +143,14 @@ pub(crate) fn scores(
     scale: f32,
     out: &mut [f32],
 ) {
-    with_tiles!(keys, keys => scores_of(simd, q, keys, visible, scale, out));
+    with_rows!(keys, keys => scores_of(simd, q, keys, visible, scale, out));
 }
 
 #[inline(always)]
 fn scores_of<S: Simd>(
     simd: S,
     q: &[f32],
-    keys: impl Tiles,
+    keys: impl Rows,
     visible: Visible,
     scale: f32,
     out: &mut [f32],
@@ -132,7 +160,7 @@ fn scores_of<S: Simd>(
     let q: &[[f32; LANES]] = q.as_chunks().0;
     let out: &mut [[f32; LANES]] = out.as_chunks_mut().0;
     for block in 0..positions / LANES {
-        let keys = keys.part(block * panels..(block + 1) * panels);
+        let keys = keys.tiles(block * panels..(block + 1) * panels);
         let mut out = Columns { chunks: &mut *out, stride: positions / LANES, column: block };
         let mut row = 0;
         while row < rows {
@@ -181,7 +209,7 @@ fn score_rows<S: Simd, const N: usize>(
     simd: S,
     q: &[[f32; LANES]],
     panels: usize,
-    keys: impl Tiles,
+    keys: impl Rows,
     scale: f32,
     row: usize,
     out: &mut Columns<'_>,
@@ -191,30 +219,37 @@ fn score_rows<S: Simd, const N: usize>(
         rows[n] = &q[n * panels..(n + 1) * panels];
     }
     let q = rows;
+    let ahead = if row == 0 { KEYS_AHEAD } else { 0 };
     let mut eights = [[simd.splat(0.0); N]; 4];
-    for (l, eight) in eights.iter_mut().enumerate() {
-        let a = four(simd, q, keys, panels, l);
-        *eight = add(simd, a, four(simd, q, keys, panels, l + 4));
+    for (l, eight) in [0, 2, 1, 3].into_iter().zip(&mut eights) {
+        let a = four(simd, q, keys, panels, l, ahead);
+        *eight = add(simd, a, four(simd, q, keys, panels, l + 4, ahead));
     }
     let [a, b, c, d] = eights;
-    let dots = add(simd, add(simd, a, c), add(simd, b, d));
+    let dots = add(simd, add(simd, a, b), add(simd, c, d));
     for (n, dots) in dots.into_iter().enumerate() {
         simd.store(simd.mul(dots, simd.splat(scale)), out.row(row + n));
     }
 }
 
-/// Lane `l` of the dot products: the sum over the elements `l`, `l + 32`, and so on.
+/// Lane `l` of the dot products: the sum over the elements `l`, `l + 32`, and so on, whose keys follow
+/// each other.
 #[inline(always)]
 fn lane<S: Simd, const N: usize>(
     simd: S,
     q: [&[[f32; LANES]]; N],
-    keys: impl Tiles,
+    keys: impl Rows,
     panels: usize,
     l: usize,
+    ahead: usize,
 ) -> [S::Lanes; N] {
     let mut acc = [simd.splat(0.0); N];
+    let first = kv::rank(l) * panels;
     for panel in 0..panels {
-        let key = keys.key(simd, panel, l);
+        if ahead > 0 {
+            keys.prefetch(simd, first + panel, ahead);
+        }
+        let key = keys.key(simd, first + panel, panel);
         for (acc, q) in acc.iter_mut().zip(q) {
             *acc = simd.mul_add(simd.splat(q[panel][l]), key, *acc);
         }
@@ -227,14 +262,15 @@ fn lane<S: Simd, const N: usize>(
 fn four<S: Simd, const N: usize>(
     simd: S,
     q: [&[[f32; LANES]]; N],
-    keys: impl Tiles,
+    keys: impl Rows,
     panels: usize,
     l: usize,
+    ahead: usize,
 ) -> [S::Lanes; N] {
-    let a = lane(simd, q, keys, panels, l);
-    let a = add(simd, a, lane(simd, q, keys, panels, l + 16));
-    let b = lane(simd, q, keys, panels, l + 8);
-    add(simd, a, add(simd, b, lane(simd, q, keys, panels, l + 24)))
+    let a = lane(simd, q, keys, panels, l, ahead);
+    let a = add(simd, a, lane(simd, q, keys, panels, l + 16, ahead));
+    let b = lane(simd, q, keys, panels, l + 8, ahead);
+    add(simd, a, add(simd, b, lane(simd, q, keys, panels, l + 24, ahead)))
 }
 
 #[inline(always)]
@@ -256,14 +292,14 @@ pub(crate) fn values(
     out: &mut [f32],
 ) {
     let all = values.count() / (weights.len() / visible.rows) / LANES;
-    with_tiles!(values, values => values_of(simd, weights, values, all, panels, visible, out));
+    with_rows!(values, values => values_of(simd, weights, values, all, panels, visible, out));
 }
 
 #[inline(always)]
 fn values_of<S: Simd>(
     simd: S,
     weights: &[f32],
-    values: impl Tiles,
+    values: impl Rows,
     all: usize,
     panels: Range<usize>,
     visible: Visible,
@@ -276,21 +312,22 @@ fn values_of<S: Simd>(
     out.fill([0.0; LANES]);
     for block in 0..blocks {
         for (column, panel) in panels.clone().enumerate() {
-            let tile = values.part(block * all + panel..block * all + panel + 1);
+            let tile = values.tiles(block * all + panel..block * all + panel + 1);
             let mut out = Columns { chunks: &mut *out, stride: panels.len(), column };
             let mut row = 0;
             while row < rows {
                 let weights = &weights[row * blocks + block..];
                 let n = take::<S>(rows - row);
+                let ahead = if row == 0 { VALUES_AHEAD * all * LANES } else { 0 };
                 match n {
                     4 => weigh_rows::<S, 4>(
-                        simd, weights, blocks, tile, visible, block, row, &mut out,
+                        simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
                     ),
                     2 => weigh_rows::<S, 2>(
-                        simd, weights, blocks, tile, visible, block, row, &mut out,
+                        simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
                     ),
                     _ => weigh_rows::<S, 1>(
-                        simd, weights, blocks, tile, visible, block, row, &mut out,
+                        simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
                     ),
                 }
                 row += n;
@@ -305,10 +342,11 @@ fn weigh_rows<S: Simd, const N: usize>(
     simd: S,
     weights: &[[f32; LANES]],
     stride: usize,
-    tile: impl Tiles,
+    tile: impl Rows,
     visible: Visible,
     block: usize,
     row: usize,
+    ahead: usize,
     out: &mut Columns<'_>,
 ) {
     // What all rows see is added to all at once, what comes before and after it to one at a time.
@@ -325,12 +363,12 @@ fn weigh_rows<S: Simd, const N: usize>(
     let (end, weights) = (end.max(start), rows);
     for n in 0..N {
         let before = seen[n].start..seen[n].end.min(start);
-        [acc[n]] = weigh(simd, [acc[n]], [weights[n]], tile, before);
+        [acc[n]] = weigh(simd, [acc[n]], [weights[n]], tile, before, 0);
     }
-    acc = weigh(simd, acc, weights, tile, start..end);
+    acc = weigh(simd, acc, weights, tile, start..end, ahead);
     for n in 0..N {
         let after = seen[n].start.max(end)..seen[n].end;
-        [acc[n]] = weigh(simd, [acc[n]], [weights[n]], tile, after);
+        [acc[n]] = weigh(simd, [acc[n]], [weights[n]], tile, after, 0);
         simd.store(acc[n], out.row(row + n));
     }
 }
@@ -341,11 +379,15 @@ fn weigh<S: Simd, const N: usize>(
     simd: S,
     mut acc: [S::Lanes; N],
     weights: [&[f32; LANES]; N],
-    tile: impl Tiles,
+    tile: impl Rows,
     positions: Range<usize>,
+    ahead: usize,
 ) -> [S::Lanes; N] {
     for position in positions.start..positions.end.min(LANES) {
-        let value = tile.value(simd, 0, position);
+        if ahead > 0 {
+            tile.prefetch(simd, position, ahead);
+        }
+        let value = tile.value(simd, position);
         for (acc, weights) in acc.iter_mut().zip(weights) {
             *acc = simd.mul_add(value, simd.splat(weights[position]), *acc);
         }

@@ -132,11 +132,9 @@ impl Simd for Avx2 {
     const REGISTERS: usize = 16;
 
     #[inline(always)]
-    fn prefetch(self, bytes: &[u8]) {
-        // The distance that measured fastest when the weights come from memory.
-        let ahead = bytes.as_ptr().wrapping_add(8192);
+    fn prefetch(self, address: *const u8) {
         // SAFETY: `self` proves that the processor has the instruction, a hint that never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 
     #[inline(always)]

@@ -43,11 +43,10 @@ impl Simd for Neon {
     const REGISTERS: usize = 32;
 
     #[inline(always)]
-    fn prefetch(self, bytes: &[u8]) {
-        let ahead = bytes.as_ptr().wrapping_add(8192);
+    fn prefetch(self, address: *const u8) {
         // SAFETY: the instruction is a hint that never faults and changes no register.
         unsafe {
-            asm!("prfm pldl1keep, [{}]", in(reg) ahead, options(nostack, readonly, preserves_flags));
+            asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
         }
     }
 

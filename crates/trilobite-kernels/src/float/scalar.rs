@@ -17,7 +17,7 @@ impl Simd for Scalar {
     const REGISTERS: usize = 16;
 
     #[inline(always)]
-    fn prefetch(self, _: &[u8]) {}
+    fn prefetch(self, _: *const u8) {}
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::Lanes {

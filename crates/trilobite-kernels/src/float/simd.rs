@@ -24,8 +24,8 @@ pub(crate) trait Simd: Copy {
     /// Vector registers.
     const REGISTERS: usize;
 
-    /// Asks for the memory that a matrix read in order needs some time after these bytes.
-    fn prefetch(self, bytes: &[u8]);
+    /// Asks for the memory at an address, which need not be one.
+    fn prefetch(self, address: *const u8);
     fn splat(self, x: f32) -> Self::Lanes;
     fn load(self, x: &[f32; LANES]) -> Self::Lanes;
     fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes;
