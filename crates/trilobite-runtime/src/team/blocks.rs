@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::{SendPtr, Team};
 
 impl Team {
-    /// Fills an array `[a][b][c]` in blocks of `size`, smaller ones at the ends, the last first:
-    /// `fill(thread, block)`.
+    /// Fills an array `[a][b][c]` in blocks of `size`, smaller ones at the ends: `fill(thread, block)`.
+    /// The last blocks of `a`, which of tokens have the most to do, come first.
     pub(crate) fn blocks<T: Send>(
         &mut self,
         out: &mut [T],
@@ -20,9 +20,8 @@ impl Team {
         let count = counts.iter().product::<usize>();
         let base = SendPtr(out.as_mut_ptr());
         self.items(count, &|thread, item| {
-            let index = count - 1 - item;
-            let at =
-                [index / counts[2] / counts[1], index / counts[2] % counts[1], index % counts[2]];
+            let (rows, c) = (item / counts[2], item % counts[2]);
+            let at = [counts[0] - 1 - rows / counts[1], rows % counts[1], c];
             let ranges =
                 std::array::from_fn(|i| at[i] * size[i]..shape[i].min((at[i] + 1) * size[i]));
             // Every item runs once, so no two blocks overlap.
