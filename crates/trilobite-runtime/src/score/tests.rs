@@ -133,3 +133,55 @@ fn faulty_requests_are_refused() {
     assert!(matches!(fail(&[1], &[vocab]), Error::TokenId { id, .. } if id == vocab));
     assert!(scorer.score_all(&[]).unwrap().is_empty());
 }
+
+/// Context and continuation are tokenized together and split by the number of the context's tokens;
+/// blanks at the context's end belong to the continuation.
+#[test]
+fn texts_are_tokenized_together() {
+    for name in MODELS {
+        let model = model(name);
+        let tokenizer = model.tokenizer().unwrap();
+        let first = tokenizer.encode("", true, false).unwrap();
+        for bos in [true, false] {
+            let ids = |text: &str| tokenizer.encode(text, bos, false).unwrap();
+            let encode = |context, continuation| {
+                Request::encode(&model, context, continuation, bos).unwrap()
+            };
+            for (context, continuation, head) in [
+                ("The cat sat", " on the mat", "The cat sat"),
+                ("The cat sat  ", "on the mat", "The cat sat"),
+                ("Question: why?\nAnswer:", " Because", "Question: why?\nAnswer:"),
+            ] {
+                let request = encode(context, continuation);
+                let whole = ids(&format!("{context}{continuation}"));
+                assert_eq!(request.context, whole[..ids(head).len()], "{name}");
+                assert_eq!(request.continuation, whole[ids(head).len()..], "{name}");
+                // Once, and only where it is wished.
+                let begins = !first.is_empty() && request.context.starts_with(&first);
+                assert_eq!(begins, bos && !first.is_empty(), "{name}");
+                assert!(!begins || !request.context[first.len()..].starts_with(&first));
+            }
+            let prefix = prefix_token(&model).unwrap();
+            let empty = encode("", "The cat");
+            assert_eq!(empty.context, [prefix.unwrap()], "{name}");
+            assert_eq!(empty.continuation, tokenizer.encode("The cat", false, false).unwrap());
+        }
+        let nothing = Request::encode(&model, "The cat", "", true);
+        assert!(matches!(nothing, Err(Error::EmptyContinuation { .. })), "{name}");
+    }
+}
+
+/// Of what does not fit, the earliest tokens are dropped.
+#[test]
+fn long_contexts_lose_their_beginning() {
+    let model = model("bitnet_online");
+    let continuation = ids(&model, 2, 4);
+    let long = ids(&model, 1, CONTEXT + 30);
+    // The last token is predicted and not read, so one more fits.
+    let kept = long[long.len() - (CONTEXT - 3)..].to_vec();
+    let score = |context: Vec<u32>| {
+        let request = Request { context, continuation: continuation.clone() };
+        scorer(&model, (2, 64), CacheType::F32).score(&request).unwrap()
+    };
+    assert_eq!(score(long), score(kept));
+}
