@@ -266,3 +266,16 @@ fn mc2(answer: &Answer) -> f64 {
     }
     sums[1] / (sums[0] + sums[1])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As numpy's argmax.
+    #[test]
+    fn the_first_of_equals_is_the_answer() {
+        assert_eq!(largest([-3.0, -1.0, -1.0].into_iter()), 1);
+        assert_eq!(largest([-1.0, -1.0].into_iter()), 0);
+        assert_eq!(largest([f64::NEG_INFINITY; 2].into_iter()), 0);
+    }
+}

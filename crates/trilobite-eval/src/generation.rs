@@ -32,7 +32,7 @@ pub(crate) struct Prompt {
     /// The question.
     pub(crate) question: String,
     /// The prompt for a model without a chat template, where it is not the question.
-    plain: Option<String>,
+    pub(crate) plain: Option<String>,
     /// What the grader compares the answer with.
     record: Record,
 }
@@ -98,10 +98,10 @@ pub(crate) fn prompts(
 }
 
 /// Python's `random.Random(seed).sample`.
-struct Draw(Mt);
+pub(crate) struct Draw(Mt);
 
 impl Draw {
-    fn new(seed: u32) -> Self {
+    pub(crate) fn new(seed: u32) -> Self {
         Self(Mt::new_with_key([seed]))
     }
 
@@ -117,7 +117,7 @@ impl Draw {
     }
 
     /// `count` different numbers below `n`, all of them if there are no more.
-    fn sample(&mut self, n: usize, count: usize) -> Vec<usize> {
+    pub(crate) fn sample(&mut self, n: usize, count: usize) -> Vec<usize> {
         let count = count.min(n);
         // Python picks from a list where that is smaller than a set of the numbers drawn.
         let set = 21
@@ -152,7 +152,7 @@ impl Prompt {
     }
 
     /// The prompt as a conversation: one turn with all examples in it, or a turn for each.
-    fn messages(&self, turns: bool) -> Vec<Message> {
+    pub(crate) fn messages(&self, turns: bool) -> Vec<Message> {
         if !turns {
             return vec![Message::new("user", self.text())];
         }

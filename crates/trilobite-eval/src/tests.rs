@@ -1,6 +1,8 @@
 //! Prompts of every task on records in the shape of the originals, written for these tests, and a
 //! run that is broken off, continued, divided and merged.
 
+mod protocol;
+
 use std::path::{Path, PathBuf};
 
 use crate::choice::{self, Question};
