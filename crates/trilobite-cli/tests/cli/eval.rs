@@ -121,13 +121,12 @@ fn unknown_tasks_and_foreign_data_are_refused() {
     assert!(!folder.path().join("piqa.jsonl").exists());
 }
 
-/// The verdicts on answers to the first problem of HumanEval+, `double`.
+/// The verdicts on answers to a problem of HumanEval+.
 #[cfg(target_os = "linux")]
-fn run_code(answers: &[&str]) -> Vec<Value> {
+fn run_code(id: &str, answers: &[&str]) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("answers.jsonl");
-    let line =
-        |output: &&str| serde_json::json!({"id": "HumanEval/900", "output": output}).to_string();
+    let line = |output: &&str| serde_json::json!({"id": id, "output": output}).to_string();
     std::fs::write(&file, answers.iter().map(line).collect::<Vec<_>>().join("\n")).unwrap();
     let mut command = command(["eval", "--any-data", "--tasks", "humaneval_plus", "--data"]);
     command.arg(data()).arg("--run-untrusted-code").arg("--answers").arg(&file);
@@ -149,11 +148,67 @@ fn solutions_are_run_against_their_tests() {
         "    return (\n",
         "    raise SystemExit\n",
     ];
-    let verdicts = run_code(&answers);
+    let verdicts = run_code("HumanEval/900", &answers);
     let correct: Vec<_> = verdicts.iter().map(|line| line["correct"] == true).collect();
     assert_eq!(correct, [true, true, false, false, false, false], "{verdicts:#?}");
     assert_eq!(verdicts[2]["correct_base"], true);
     assert_eq!(verdicts[3]["correct_base"], false);
+}
+
+/// Floats need not be equal to the last bit, and of a polynomial any zero will do.
+#[test]
+#[cfg(target_os = "linux")]
+fn results_are_compared_as_evalplus_compares() {
+    let correct = |id: &str, answers: &[&str]| -> Vec<bool> {
+        run_code(id, answers).iter().map(|line| line["correct"] == true).collect()
+    };
+    let answers = [
+        "    return x / 2 + 1e-8\n",
+        "    return x / 2 + 1e-5\n",
+        "    return str(x / 2)\n",
+        "    return float('nan')\n",
+    ];
+    assert_eq!(correct("HumanEval/901", &answers), [true, false, false, false]);
+    // x^2 - 4 and 2x + 1
+    let answers = [
+        "    return -0.5 if len(xs) == 2 else -2\n",
+        "    return -0.50001 if len(xs) == 2 else 2\n",
+        "    return -0.6 if len(xs) == 2 else 2\n",
+    ];
+    assert_eq!(correct("HumanEval/902", &answers), [true, true, false]);
+}
+
+/// A page's tokens are scored in disjoint windows: the first after the beginning-of-text token, each
+/// later one after the last token of the one before it.
+#[test]
+fn pages_are_scored_in_disjoint_windows() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = eval(folder.path(), &["--tasks", "wikitext", "--ctx", "16"]);
+    let page: Value =
+        serde_json::from_str(items(folder.path(), "wikitext").lines().next().unwrap()).unwrap();
+    let text = " = Small River =\n\nThe river's length is 1,200 metres (about 4.5 \"miles\"), and \
+                it's cold.\n\n== Course ==\n\nIt flows north; then west!\n";
+    let ids = stdout(&mut command(["tokenize", "--no-special", "-p", text])).unwrap();
+    let ids: Vec<u32> = ids.trim().split(',').map(|id| id.parse().unwrap()).collect();
+    assert_eq!(page["tokens"], ids.len());
+    let with_first = stdout(&mut command(["tokenize", "-p", text])).unwrap();
+    let first: u32 = with_first.split(',').next().unwrap().parse().unwrap();
+    assert_ne!(first, ids[0]);
+    let before = std::iter::once(first).chain(ids.chunks(16).map(|part| *part.last().unwrap()));
+    let windows = before.zip(ids.chunks(16)).map(|(before, part)| {
+        serde_json::json!({"context_ids": [before], "continuation_ids": part}).to_string()
+    });
+    let windows: Vec<String> = windows.collect();
+    assert!(windows.len() > 2);
+    let input = folder.path().join("windows.jsonl");
+    std::fs::write(&input, windows.join("\n")).unwrap();
+    let scored = stdout(command(["score", "--quiet", "--input"]).arg(&input)).unwrap();
+    let logprob =
+        |line: &str| serde_json::from_str::<Value>(line).unwrap()["logprob"].as_f64().unwrap();
+    let sum: f64 = scored.lines().map(logprob).sum();
+    let found = page["logprob"].as_f64().unwrap();
+    assert!((found - sum).abs() < 1e-9 * sum.abs(), "{found} {sum}");
+    assert_eq!(report["tasks"]["wikitext"]["n"], 2);
 }
 
 /// Code that would do harm does none and counts as wrong; what it leaves behind is looked for.
@@ -177,7 +232,8 @@ fn harmful_code_does_no_harm() {
         "    import os\n    os._exit(0)\n    return 2 * x\n".to_owned(),
         "    import resource\n    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))\n    return 2 * x\n".to_owned(),
     ];
-    let verdicts = run_code(&answers.iter().map(String::as_str).collect::<Vec<_>>());
+    let verdicts =
+        run_code("HumanEval/900", &answers.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(verdicts.len(), answers.len());
     for (verdict, answer) in verdicts.iter().zip(&answers) {
         assert_eq!(verdict["correct"], false, "{answer}: {verdict}");
