@@ -7,6 +7,7 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
+use trilobite_kernels::scan::{Query, code_bytes};
 use trilobite_kernels::{Codes, ColumnList, DenseType, Error, Kernels, Layout, Method, i2_s};
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
@@ -134,12 +135,13 @@ fn head(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
 
 fn scan(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
     let (rows, cols) = HEAD;
-    let codes = [1, 255, 100].repeat(rows * cols / 3);
-    let x = vec![1_000; cols];
+    let codes = [1, 255, 100, 33].repeat(rows * code_bytes(cols) / 4);
+    let mut query = Query::default();
+    assert!(query.set(&vec![1.0; cols]), "ones have bounds");
     let mut out = vec![0; rows];
     group.throughput(throughput(rows * cols, codes.len()));
     group.bench_function(BenchmarkId::new(format!("scan {rows}x{cols}"), 1), |bencher| {
-        bencher.iter(|| kernels.scan(black_box(&codes), &x, black_box(&mut out)));
+        bencher.iter(|| kernels.scan(black_box(&codes), &query, black_box(&mut out)));
     });
 }
 

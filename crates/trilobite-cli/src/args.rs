@@ -209,7 +209,7 @@ pub(crate) struct Convert {
     /// Type of the embedding and the head; all but `source` can lose precision
     #[arg(long, value_enum, default_value_t = Head::Source)]
     pub(crate) head: Head,
-    /// An int8 copy of the head for faster greedy and top-k decoding, with the same results; files
+    /// A coarse copy of the head for faster greedy and top-k decoding, with the same results; files
     /// with one cannot be read by bitnet.cpp
     #[arg(long, value_enum, value_name = "SCAN", default_value_t = HeadScan::Auto)]
     pub(crate) head_scan: HeadScan,
@@ -256,7 +256,7 @@ pub(crate) enum HeadScan {
     /// For 32,768 tokens and more, but not with --layout i2_s
     Auto,
     /// Always
-    Int8,
+    Always,
     /// Never
     None,
 }

@@ -125,7 +125,7 @@ impl Head {
     }
 }
 
-/// Whether the file gets an int8 copy of the head, from which greedy decoding and top-k sampling find
+/// Whether the file gets a coarse copy of the head, from which greedy decoding and top-k sampling find
 /// the rows that matter. bitnet.cpp refuses a file with one. A head that is ternary or Q8_0 never
 /// has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,7 +134,7 @@ pub enum HeadScan {
     #[default]
     Auto,
     /// For a head of any size.
-    Int8,
+    Always,
     /// No copy.
     None,
 }

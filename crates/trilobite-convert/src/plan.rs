@@ -188,23 +188,20 @@ fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options, ternary: bool) {
     let wanted = match options.head_scan {
         // Files of dense models are for other programs too.
         HeadScan::Auto => ternary && rows >= SCAN_ROWS && options.layout != Layout::I2S,
-        HeadScan::Int8 => true,
+        HeadScan::Always => true,
         HeadScan::None => false,
     };
     let float = matches!(head.ty, TensorType::F32 | TensorType::F16 | TensorType::Bf16);
     if wanted && float {
         let (view, head) = (view.clone(), head.ty);
-        let scan = |part| Data::Scan(Scan { view: view.clone(), head, part });
-        let codes = (SCAN[0], TensorType::I8, vec![rows, cols], scan(Part::Codes));
-        let bounds = (SCAN[1], TensorType::F32, vec![rows, 3], scan(Part::Bounds));
-        for (name, ty, shape, data) in [codes, bounds] {
-            tensors.push(Planned { name: name.to_owned(), ty, shape, data });
+        for part in Part::ALL {
+            let (ty, columns) = part.columns(cols as usize);
+            let shape = vec![rows, columns as u64];
+            let data = Data::Scan(Scan { view: view.clone(), head, part });
+            tensors.push(Planned { name: part.name().to_owned(), ty, shape, data });
         }
     }
 }
-
-/// The tensors of the coarse copy of a head.
-pub(crate) const SCAN: [&str; 2] = ["output_scan.weight", "output_scan.bounds"];
 
 /// Whether two tensors hold the same numbers, whatever their types.
 pub(crate) fn same_values(a: &View<'_>, b: &View<'_>) -> bool {

@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 use trilobite_format::TensorType;
-use trilobite_kernels::scan::{Bounds, pack};
+use trilobite_kernels::scan::{Bounds, code_bytes, pack, refinement_bytes};
 
 use crate::Error;
 use crate::dense::{PIECE, beyond_range, encode};
 use crate::source::{Dtype, View};
 
-/// One of the two tensors of the copy.
+/// One of the tensors of the copy.
 pub(crate) struct Scan<'a> {
     /// The head in the source.
     pub(crate) view: View<'a>,
@@ -20,7 +20,31 @@ pub(crate) struct Scan<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Codes,
+    Refinements,
     Bounds,
+}
+
+impl Part {
+    /// All, as they lie in the file.
+    pub(crate) const ALL: [Part; 3] = [Part::Codes, Part::Refinements, Part::Bounds];
+
+    /// The name of the tensor.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Part::Codes => "output_scan.weight",
+            Part::Refinements => "output_scan.refine",
+            Part::Bounds => "output_scan.bounds",
+        }
+    }
+
+    /// The type of the tensor and its columns, for a head of so many.
+    pub(crate) fn columns(self, cols: usize) -> (TensorType, usize) {
+        match self {
+            Part::Codes => (TensorType::I8, code_bytes(cols)),
+            Part::Refinements => (TensorType::I8, refinement_bytes(cols)),
+            Part::Bounds => (TensorType::F32, Bounds::COUNT),
+        }
+    }
 }
 
 impl Scan<'_> {
@@ -31,9 +55,9 @@ impl Scan<'_> {
     ) -> Result<(), Error> {
         let cols = self.view.cols();
         let rows = self.view.count() / cols;
-        let row_bytes = match self.part {
-            Part::Codes => cols,
-            Part::Bounds => Bounds::BYTES,
+        let row_bytes = match self.part.columns(cols) {
+            (TensorType::F32, columns) => 4 * columns,
+            (_, columns) => columns,
         };
         let group = (PIECE / cols.max(1)).clamp(1, rows.max(1));
         let mut out = vec![0; group * row_bytes];
@@ -56,7 +80,7 @@ impl Scan<'_> {
     /// One row of the tensor, or a weight that the head's type cannot hold.
     fn row(&self, row: usize, buffers: &mut Buffers, out: &mut [u8]) -> Result<(), f32> {
         let cols = self.view.cols();
-        let Buffers { wide, stored, codes } = buffers;
+        let Buffers { wide, stored, codes, refinements } = buffers;
         self.view.widen(row * cols..(row + 1) * cols, wide);
         if self.view.dtype.float_type() != Some(self.head) {
             stored.resize(self.head.byte_len(&[cols as u64]).unwrap_or(0) as usize, 0);
@@ -74,14 +98,13 @@ impl Scan<'_> {
             }
             .widen(0..cols, wide);
         }
+        codes.resize(code_bytes(cols), 0);
+        refinements.resize(refinement_bytes(cols), 0);
+        let bounds = pack(wide, codes, refinements);
         match self.part {
-            Part::Codes => {
-                pack(wide, out);
-            }
-            Part::Bounds => {
-                codes.resize(cols, 0);
-                out.copy_from_slice(&pack(wide, codes).to_bytes());
-            }
+            Part::Codes => out.copy_from_slice(codes),
+            Part::Refinements => out.copy_from_slice(refinements),
+            Part::Bounds => out.copy_from_slice(&bounds.to_bytes()),
         }
         Ok(())
     }
@@ -93,4 +116,5 @@ struct Buffers {
     wide: Vec<f32>,
     stored: Vec<u8>,
     codes: Vec<u8>,
+    refinements: Vec<u8>,
 }

@@ -84,12 +84,15 @@ pub struct Kernels {
     to_f16: unsafe fn(&[f32], &mut [u16]),
     attend_scores: unsafe fn(&[f32], Cells<'_>, Visible, f32, &mut [f32]),
     attend_values: unsafe fn(&[f32], Cells<'_>, Range<usize>, Visible, &mut [f32]),
-    scan: unsafe fn(&[u8], &[i16], &mut [i32]),
+    scan: unsafe fn(&[[u8; scan::CODES]], scan::Halves<'_>, &mut [i32]),
+    refine_scan: RefineScan,
 }
 
 type TernaryGemm<L> = unsafe fn(L, &[u8], usize, Range<usize>, &Codes, Range<usize>, &mut [i32]);
 /// The same for a list of rows.
 type TernaryRows = unsafe fn(i2_s::Rows, &[u8], usize, &[u32], &Codes, Range<usize>, &mut [i32]);
+/// What [`scan::scalar::refine`] does.
+type RefineScan = unsafe fn(&[[u8; scan::BITS]], usize, &[u32], scan::Halves<'_>, &mut [i32]);
 /// What [`t5_3::avx2::repack`] does.
 type Repack = unsafe fn(&[u8], usize, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// The multiplication by look-up of some matrices with a multiple of `lanes` tokens.
@@ -125,7 +128,8 @@ macro_rules! table {
             to_f16: float::$float::to_f16,
             attend_scores: float::$float::attend_scores,
             attend_values: float::$float::attend_values,
-            scan: scan::$scan::gemv,
+            scan: scan::$scan::scan,
+            refine_scan: scan::$scan::refine,
         }
     };
 }
@@ -197,7 +201,7 @@ fn detected() -> Vec<Kernels> {
             i2_t_add: transposed::avx512_vnni::add,
             i2_t_repack,
             t5_3_repack: t5_3_repack(64),
-            ..table!(Isa::Avx512Vnni, avx512_vnni, avx512, avx512, avx2)
+            ..table!(Isa::Avx512Vnni, avx512_vnni, avx512, avx512, avx512)
         });
     }
     tables
@@ -573,16 +577,34 @@ impl Kernels {
         self.attend_values(scores, values, 0..panels, visible, out);
     }
 
-    /// Multiplies the int8 codes of rows with those of a vector, exactly: see [`scan`](mod@scan).
+    /// Multiplies the codes of rows with those of a vector, exactly: see [`scan`](mod@scan).
     ///
-    /// `out[r] = sum_k codes[r][k] * x[k]`. `codes` holds rows as long as `x`, one for each output.
-    /// Sums that do not fit in an i32 are unspecified; those of a [`Query`](scan::Query) fit.
-    pub fn scan(&self, codes: &[u8], x: &[i16], out: &mut [i32]) {
-        assert_eq!(codes.len(), out.len() * x.len(), "codes");
-        if out.is_empty() || x.is_empty() {
+    /// `out[r] = sum_k codes[r][k] * x[k]`, for the five-bit codes of as many rows as outputs.
+    pub fn scan(&self, codes: &[u8], x: &scan::Query, out: &mut [i32]) {
+        let (codes, x) = (codes.as_chunks().0, x.halves());
+        assert_eq!(codes.len(), out.len() * x[0].len(), "codes");
+        if out.is_empty() || x[0].is_empty() {
             return out.fill(0);
         }
         call!(self.scan(codes, x, out))
+    }
+
+    /// Makes the sums of some `rows` for codes those for codes with one more bit.
+    ///
+    /// `sums[i]` becomes `2 * sums[i] + sum_k bit[rows[i]][k] * x[k]`. `refinements` holds the
+    /// refinements of all rows, and `refinement` says which is the one to add.
+    pub fn refine_scan(
+        &self,
+        refinements: &[u8],
+        refinement: usize,
+        rows: &[u32],
+        x: &scan::Query,
+        sums: &mut [i32],
+    ) {
+        let (bits, x) = (refinements.as_chunks().0, x.halves());
+        assert!(refinement < scan::REFINEMENTS, "refinements");
+        assert_eq!(rows.len(), sums.len(), "sums");
+        call!(self.refine_scan(bits, refinement, rows, x, sums))
     }
 }
 

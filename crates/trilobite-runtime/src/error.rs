@@ -74,10 +74,19 @@ pub enum Error {
         scale: f32,
     },
     /// The coarse copy of the head has bounds that no row can have.
-    #[error("tensor output_scan.bounds is not usable: row {row} is not a scale and two norms")]
+    #[error("tensor output_scan.bounds is not usable: row {row} is not a scale and norms")]
     HeadScan {
         /// The row.
         row: usize,
+    },
+    /// The coarse copy of the head is not of the form that this version writes.
+    #[error(
+        "tensor {name} is missing or has another shape than this version gives it: the coarse copy of \
+         the head is of another version's form, convert the model again"
+    )]
+    HeadScanForm {
+        /// The tensor.
+        name: &'static str,
     },
     /// The tokenizer in the file cannot be used.
     #[error("tokenizer: {0}")]

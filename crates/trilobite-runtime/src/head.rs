@@ -2,14 +2,17 @@
 //!
 //! Greedy decoding needs the largest logit and top-k sampling the k largest, but in most models the
 //! head is more than half of what a decoded token reads. A coarse copy of it encloses every logit
-//! between two floats ([`scan`]). Let `t` be the k-th largest of the lower ends: then k logits are at
-//! least `t`, and a row whose upper end is below `t` is neither among the k largest nor equal to one
-//! of them. The logits of all other rows, a few dozen, are computed from the head itself, by the
-//! kernel that computes the whole head and therefore to the same bit.
+//! between two floats ([`scan`]). The `k` rows whose coarse logits are largest are computed from the
+//! head itself; let `t` be the least of them. Then k logits are at least `t`, and a row whose upper end
+//! is below `t` is neither among the k largest nor equal to one of them. About a row that may be,
+//! the next bit of its codes is read, and then the next. The logits of all rows that remain, a few
+//! dozen, are computed by the kernel that computes the whole head and therefore to the same bit.
+//!
+//! [`scan`]: trilobite_kernels::scan
 
-use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use trilobite_kernels::scan::{Bounds, Query};
+use trilobite_kernels::scan::{Bounds, Query, REFINEMENTS, code_bytes};
 use trilobite_kernels::{DenseType, Kernels};
 
 use crate::profile::Stage;
@@ -17,10 +20,14 @@ use crate::team::{Pieces, Team};
 
 /// Rows that one thread scans at a time.
 const ROWS: usize = 64;
+/// Rows from which one thread selects those to refine.
+const GROUP: usize = 512;
 /// Columns of an output that one thread takes are a multiple of this: a cache line of f32.
 const ALIGN: usize = 16;
 /// How the rows of the coarse copy are divided among threads.
 const SCAN: Pieces = Pieces { least: ROWS, size: 4 * ROWS };
+/// How the rows to refine are divided among threads.
+const REFINE: Pieces = Pieces { least: GROUP, size: GROUP };
 /// How rows that are computed exactly are divided among threads.
 const EXACT: Pieces = Pieces { least: 4, size: 8 };
 /// A search for more than this fraction of the rows is not begun.
@@ -31,12 +38,13 @@ const MOST: usize = 16;
 pub struct Logits<'a> {
     ids: Option<&'a [u32]>,
     values: &'a [f32],
+    refined: [usize; REFINEMENTS],
 }
 
 impl<'a> Logits<'a> {
     /// The logits of all tokens.
     pub fn all(values: &'a [f32]) -> Self {
-        Self { ids: None, values }
+        Self { ids: None, values, refined: [0; _] }
     }
 
     /// The logits, in the order of the ids.
@@ -47,6 +55,11 @@ impl<'a> Logits<'a> {
     /// The token of a logit, by its index in [`values`](Self::values).
     pub fn id(&self, index: usize) -> u32 {
         self.ids.map_or(index as u32, |ids| ids[index])
+    }
+
+    /// The rows of the coarse copy of the head of which one more bit was read, and of which two were.
+    pub fn refined(&self) -> [usize; REFINEMENTS] {
+        self.refined
     }
 
     /// Whether these are the logits of all tokens.
@@ -62,8 +75,10 @@ pub(crate) struct Head<'a> {
     /// The weights, `[rows][cols]`.
     pub(crate) weights: &'a [u8],
     pub(crate) cols: usize,
-    /// Codes of the coarse copy, `[rows][cols]`.
+    /// Codes of the coarse copy, rows of [`code_bytes`].
     pub(crate) codes: &'a [u8],
+    /// Further bits of the codes.
+    pub(crate) refinements: &'a [u8],
     /// Bounds of the coarse copy, `[rows]`.
     pub(crate) bounds: &'a [[u8; Bounds::BYTES]],
 }
@@ -72,12 +87,23 @@ pub(crate) struct Head<'a> {
 #[derive(Default)]
 pub(crate) struct Search {
     query: Query,
-    /// The lower ends of all logits, then the upper ends, `[2][rows]`.
-    ends: Vec<f32>,
-    /// The lower ends once more, to be sorted.
-    sorted: Vec<f32>,
+    /// The sums of all rows, their coarse logits and the upper ends of their logits, `[3][rows]`;
+    /// the latter two as [`ordered`] integers.
+    seen: Vec<i32>,
+    /// Coarse logits to be sorted.
+    sorted: Vec<i32>,
     ids: Vec<u32>,
     values: Vec<f32>,
+    refined: [usize; REFINEMENTS],
+}
+
+/// The coarse logit of a row of which there is no telling.
+const LOWEST: i32 = i32::MIN;
+
+/// An integer that compares with others as the float does; both zeros are the same.
+fn ordered(value: f32) -> i32 {
+    let bits = (value + 0.0).to_bits() as i32;
+    bits ^ ((bits >> 31) as u32 >> 1) as i32
 }
 
 impl Search {
@@ -95,38 +121,73 @@ impl Search {
         if k == 0 || k > rows / MOST || !self.query.set(x) {
             return false;
         }
-        self.ends.resize(2 * rows, 0.0);
+        self.seen.resize(3 * rows, 0);
         let query = &self.query;
-        team.columns([(&mut self.ends, rows)], ALIGN, SCAN, |_, _, range, strip| {
+        team.columns([(&mut self.seen, rows)], ALIGN, SCAN, |_, _, range, strip| {
             for start in range.clone().step_by(ROWS) {
                 let rows = start..range.end.min(start + ROWS);
-                let (lower, upper) = head.enclose(kernels, query, rows.clone());
                 let part = start - range.start..rows.end - range.start;
-                strip.row(0)[part.clone()].copy_from_slice(&lower[..rows.len()]);
-                strip.row(1)[part].copy_from_slice(&upper[..rows.len()]);
+                let (mut sums, mut coarse, mut upper) = ([0; ROWS], [0; ROWS], [0; ROWS]);
+                let sums = &mut sums[..rows.len()];
+                let bytes = code_bytes(head.cols);
+                kernels.scan(&head.codes[rows.start * bytes..rows.end * bytes], query, sums);
+                for (i, (&sum, bounds)) in sums.iter().zip(&head.bounds[rows.clone()]).enumerate() {
+                    let (low, high) = query.enclose(sum, 0, &Bounds::from_bytes(bounds));
+                    let known = low > f32::NEG_INFINITY;
+                    coarse[i] = if known { ordered(low / 2.0 + high / 2.0) } else { LOWEST };
+                    upper[i] = ordered(high);
+                }
+                strip.row(0)[part.clone()].copy_from_slice(sums);
+                strip.row(1)[part.clone()].copy_from_slice(&coarse[..rows.len()]);
+                strip.row(2)[part].copy_from_slice(&upper[..rows.len()]);
             }
         });
-        let (lower, upper) = self.ends.split_at(rows);
+        let coarse = &self.seen[rows..2 * rows];
         // No telling about one row is no telling about any.
-        if lower.iter().fold(false, |any, end| any | (*end == f32::NEG_INFINITY)) {
+        if coarse.iter().fold(false, |any, coarse| any | (*coarse == LOWEST)) {
             return false;
         }
-        let threshold = nth_largest(lower, k, &mut self.sorted);
+        let least = nth_largest(coarse, k, &mut self.sorted);
         self.ids.clear();
-        self.ids.reserve(rows);
-        for (block, upper) in upper.chunks(ROWS).enumerate() {
-            if largest(upper) >= threshold {
-                let ids = ((block * ROWS) as u32..).zip(upper);
-                self.ids.extend(ids.filter(|(_, end)| **end >= threshold).map(|(id, _)| id));
-            }
-        }
-        team.lap(Stage::Scan);
-        if self.ids.len() > rows / 2 {
-            return false;
-        }
-        let ids = &self.ids;
+        self.ids.reserve(rows / 2);
         self.values.clear();
         self.values.reserve(rows / 2);
+        self.ids.extend((0..).zip(coarse).filter(|(_, c)| **c >= least).map(|(id, _)| id).take(k));
+        team.lap(Stage::Scan);
+        self.compute(kernels, team, head, x);
+        let threshold = self.values.iter().copied().map(ordered).fold(i32::MAX, i32::min);
+
+        let refined = [const { AtomicUsize::new(0) }; REFINEMENTS];
+        let query = &self.query;
+        team.columns([(&mut self.seen, rows)], ALIGN, REFINE, |_, _, range, strip| {
+            for start in range.clone().step_by(GROUP) {
+                let end = range.end.min(start + GROUP);
+                let part = start - range.start..end - range.start;
+                let mut sums = [0; GROUP];
+                sums[..part.len()].copy_from_slice(&strip.row(0)[part.clone()]);
+                let upper = &mut strip.row(2)[part];
+                let looked = head.refine(kernels, query, threshold, start, &mut sums, upper);
+                for (sum, looked) in refined.iter().zip(looked) {
+                    sum.fetch_add(looked, Ordering::Relaxed);
+                }
+            }
+        });
+        self.refined = refined.map(AtomicUsize::into_inner);
+        let upper = &self.seen[2 * rows..];
+        if upper.iter().map(|end| usize::from(*end >= threshold)).sum::<usize>() > rows / 2 {
+            return false;
+        }
+        self.ids.clear();
+        self.ids.extend((0..).zip(upper).filter(|(_, end)| **end >= threshold).map(|(id, _)| id));
+        team.lap(Stage::Scan);
+        self.compute(kernels, team, head, x);
+        true
+    }
+
+    /// Computes the products of the rows `ids`.
+    fn compute(&mut self, kernels: &Kernels, team: &mut Team, head: Head<'_>, x: &[f32]) {
+        let ids = &self.ids;
+        self.values.clear();
         self.values.resize(ids.len(), 0.0);
         team.columns([(&mut self.values, ids.len())], 1, EXACT, |_, _, range, strip| {
             let values = strip.row(0).chunks_exact_mut(1);
@@ -136,23 +197,22 @@ impl Search {
             }
         });
         team.lap(Stage::Head);
-        true
     }
 
     /// What the last search found.
     pub(crate) fn found(&self) -> Logits<'_> {
-        Logits { ids: Some(&self.ids), values: &self.values }
+        Logits { ids: Some(&self.ids), values: &self.values, refined: self.refined }
     }
 }
 
 /// The `k`-th largest of some numbers that are at least `k`; `sorted` is room for a copy of some.
-fn nth_largest(values: &[f32], k: usize, sorted: &mut Vec<f32>) -> f32 {
-    let nth = |sorted: &mut [f32]| *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+fn nth_largest(values: &[i32], k: usize, sorted: &mut Vec<i32>) -> i32 {
+    let nth = |sorted: &mut [i32]| *sorted.select_nth_unstable_by(k - 1, |a, b| b.cmp(a)).1;
     sorted.clear();
     sorted.reserve(values.len());
     sorted.extend(values.chunks(ROWS).map(largest));
     // k blocks whose largest reaches `floor` have k values that do.
-    let floor = if k <= sorted.len() { nth(sorted) } else { f32::NEG_INFINITY };
+    let floor = if k <= sorted.len() { nth(sorted) } else { LOWEST };
     sorted.clear();
     for block in values.chunks(ROWS).filter(|block| largest(block) >= floor) {
         sorted.extend(block.iter().filter(|value| **value >= floor));
@@ -160,37 +220,45 @@ fn nth_largest(values: &[f32], k: usize, sorted: &mut Vec<f32>) -> f32 {
     nth(sorted)
 }
 
-/// The largest of some numbers, several at a time.
-fn largest(values: &[f32]) -> f32 {
-    let (chunks, rest) = values.as_chunks::<16>();
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane = if *value > *lane { *value } else { *lane };
-        }
-    }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+/// The largest of some numbers.
+fn largest(values: &[i32]) -> i32 {
+    values.iter().copied().fold(LOWEST, i32::max)
 }
 
 impl Head<'_> {
-    /// The ends between which the products of some rows lie; infinite where there is no telling.
-    fn enclose(
+    /// Looks closer at the rows from `first` on that may reach the threshold, and excludes those that
+    /// do not, by their upper ends. Returns at how many it looked.
+    fn refine(
         &self,
         kernels: &Kernels,
         query: &Query,
-        rows: Range<usize>,
-    ) -> ([f32; ROWS], [f32; ROWS]) {
-        let mut sums = [0; ROWS];
-        let sums = &mut sums[..rows.len()];
-        let codes = &self.codes[rows.start * self.cols..rows.end * self.cols];
-        kernels.scan(codes, query.codes(), sums);
-        let (mut lower, mut upper) = ([0.0; ROWS], [0.0; ROWS]);
-        for (i, (&sum, bounds)) in sums.iter().zip(&self.bounds[rows]).enumerate() {
-            (lower[i], upper[i]) = query
-                .enclose(sum, &Bounds::from_bytes(bounds))
-                .unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        threshold: i32,
+        first: usize,
+        sums: &mut [i32; GROUP],
+        upper: &mut [i32],
+    ) -> [usize; REFINEMENTS] {
+        let (mut ids, mut len) = ([0; GROUP], 0);
+        for (i, &end) in upper.iter().enumerate() {
+            (ids[len], sums[len]) = ((first + i) as u32, sums[i]);
+            len += usize::from(end >= threshold);
         }
-        (lower, upper)
+        let mut looked = [0; REFINEMENTS];
+        for (refinement, looked) in looked.iter_mut().enumerate() {
+            *looked = len;
+            let (some, bits) = (&ids[..len], self.refinements);
+            kernels.refine_scan(bits, refinement, some, query, &mut sums[..len]);
+            let mut left = 0;
+            for i in 0..len {
+                let row = ids[i] as usize;
+                let bounds = Bounds::from_bytes(&self.bounds[row]);
+                let end = ordered(query.enclose(sums[i], refinement + 1, &bounds).1);
+                upper[row - first] = end;
+                (ids[left], sums[left]) = (ids[i], sums[i]);
+                left += usize::from(end >= threshold);
+            }
+            len = left;
+        }
+        looked
     }
 }
 

@@ -410,6 +410,7 @@ impl Session {
             weights: model.packed(&weights.head),
             cols: weights.head.cols,
             codes: model.bytes(scan.codes.0, &scan.codes.1),
+            refinements: model.bytes(scan.refinements.0, &scan.refinements.1),
             bounds: model.bytes(scan.bounds.0, &scan.bounds.1).as_chunks().0,
         };
         self.team.start();

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
-use trilobite_kernels::scan::Bounds;
+use trilobite_kernels::scan::{self, Bounds};
 use trilobite_kernels::{DenseType, Kernels, Layout, i2_s};
 
 use crate::config::Config;
@@ -30,8 +30,10 @@ pub struct Matrix {
 /// A coarse copy of the head: see [`trilobite_kernels::scan`].
 #[derive(Clone, Debug)]
 pub struct HeadScan {
-    /// The file of the codes, and where they are in it, `[vocab][hidden]`.
+    /// The file of the codes, and where they are in it, `[vocab]`.
     pub codes: (usize, Range<usize>),
+    /// The file of their further bits, and where they are in it, `[vocab]`.
+    pub refinements: (usize, Range<usize>),
     /// The file of the rows' bounds, and where they are in it, `[vocab]`.
     pub bounds: (usize, Range<usize>),
 }
@@ -154,9 +156,10 @@ impl Weights {
     /// Where the weights lie that every decoded token reads: the file and the place in it.
     pub(crate) fn places_mut(&mut self) -> impl Iterator<Item = (&mut usize, &mut Range<usize>)> {
         let head = match &mut self.head_scan {
-            Some(HeadScan { codes, bounds }) => {
-                vec![(&mut codes.0, &mut codes.1), (&mut bounds.0, &mut bounds.1)]
-            }
+            Some(HeadScan { codes, refinements, bounds }) => [codes, refinements, bounds]
+                .into_iter()
+                .map(|(part, range)| (part, range))
+                .collect(),
             None => vec![(&mut self.head.part, &mut self.head.range)],
         };
         let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
@@ -317,18 +320,24 @@ impl<'a> Tensors<'a> {
     }
 
     fn head_scan(&mut self, rows: usize, cols: usize) -> Result<HeadScan> {
-        let (codes, bounds) = ("output_scan.weight", "output_scan.bounds");
         let mut take = |name, cols, ty| {
+            let info =
+                self.gguf.tensor(name).filter(|info| info.shape == [rows, cols].map(|n| n as u64));
+            if info.is_none() {
+                return Err(Error::HeadScanForm { name });
+            }
             let info = self.take(name, &[rows, cols])?;
             if info.ty == ty { Ok(info) } else { Err(self.type_error(name, "a coarse head")) }
         };
-        let (codes, bounds) =
-            (take(codes, cols, TensorType::I8)?, take(bounds, 3, TensorType::F32)?);
+        let codes = take("output_scan.weight", scan::code_bytes(cols), TensorType::I8)?;
+        let refinements = take("output_scan.refine", scan::refinement_bytes(cols), TensorType::I8)?;
+        let bounds = take("output_scan.bounds", Bounds::COUNT, TensorType::F32)?;
         let rows = self.bytes(bounds).as_chunks().0;
         match rows.iter().position(|row| !Bounds::from_bytes(row).is_valid()) {
             None => {
                 let place = |info: &TensorInfo| (info.part, info.range.clone());
-                Ok(HeadScan { codes: place(codes), bounds: place(bounds) })
+                let (codes, refinements) = (place(codes), place(refinements));
+                Ok(HeadScan { codes, refinements, bounds: place(bounds) })
             }
             Some(row) => Err(Error::HeadScan { row }),
         }

@@ -21,7 +21,7 @@ fn decoding_allocates_nothing() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden");
     for name in ["bitnet_online", "bitnet_odd_shape", "llama_bitnet"] {
         let layouts = [
-            (Layout::Auto, HeadScan::Int8),
+            (Layout::Auto, HeadScan::Always),
             (Layout::T5_3, HeadScan::None),
             (Layout::Sparse, HeadScan::None),
         ];

@@ -51,6 +51,8 @@ struct Work {
     live: Live,
     /// Rows that were multiplied exactly.
     rows: u64,
+    /// Rows of the coarse copy of which one more bit was read, and two.
+    refined: [u64; 2],
     /// Bytes that were read, those of the coarse copy among them.
     bytes: u64,
 }
@@ -63,8 +65,13 @@ impl Work {
         self.rows += rows as u64;
         self.bytes += match &weights.head_scan {
             Some(scan) if !found.is_all() => {
-                let part = whole / weights.head.rows * rows;
-                scan.codes.1.len() + scan.bounds.1.len() + part
+                let refined = found.refined();
+                for (sum, refined) in self.refined.iter_mut().zip(refined) {
+                    *sum += refined as u64;
+                }
+                let bits = scan.refinements.1.len() / refined.len() * refined.iter().sum::<usize>();
+                let some = (whole * rows + bits) / weights.head.rows;
+                scan.codes.1.len() + scan.bounds.1.len() + some
             }
             _ => whole,
         } as u64;
@@ -90,6 +97,11 @@ impl Work {
     /// Rows for each token.
     fn mean_rows(&self) -> f64 {
         self.rows as f64 / self.tokens.max(1) as f64
+    }
+
+    /// Refined rows for each token.
+    fn mean_refined(&self) -> [f64; 2] {
+        self.refined.map(|rows| rows as f64 / self.tokens.max(1) as f64)
     }
 }
 
@@ -207,6 +219,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     "joules_per_token": result.joules.as_ref().map(Spread::json),
                     "bytes_per_token": bytes,
                     "head_rows_per_token": work.mean_rows(),
+                    "refined_rows_per_token": work.mean_refined(),
                     "live_fraction": work.live.row_fraction(),
                     "live_code_fraction": work.live.column_fraction(),
                     "bandwidth_bytes_per_s": result.bandwidth,
@@ -254,10 +267,17 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     &format!("  {:.3} J per token by the processor's counters\n", joules.median);
             }
             text += &format!(
-                "  {:.1} of the {} rows of the head computed per token\n",
+                "  {:.1} of the {} rows of the head computed per token",
                 work.mean_rows(),
                 model.weights().head.rows
             );
+            let [sixth, seventh] = work.mean_refined();
+            text += &match sixth > 0.0 {
+                true => {
+                    format!(", {sixth:.0} read with a sixth bit, {seventh:.0} with a seventh\n")
+                }
+                false => "\n".to_owned(),
+            };
             if let Some(rows) = work.live.row_fraction() {
                 text += &format!("  {:.1} % of the neurons live", 100.0 * rows);
                 text += &match work.live.column_fraction() {

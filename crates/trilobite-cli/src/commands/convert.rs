@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
         },
         head_scan: match args.head_scan {
             HeadScan::Auto => engine::HeadScan::Auto,
-            HeadScan::Int8 => engine::HeadScan::Int8,
+            HeadScan::Always => engine::HeadScan::Always,
             HeadScan::None => engine::HeadScan::None,
         },
         quantize: args.quantize.map(|Quantize::Absmean| engine::Quantize::Absmean),

@@ -12,6 +12,7 @@ use trilobite_kernels::{DenseType, Kernels};
 
 use crate::model::{Arch, Config, Data, Dense, Plan, Planned};
 use crate::options::Options;
+use crate::scan::Part;
 use crate::source::{Checkpoint, Dtype, SourceFile, View};
 use crate::trits::{Encoding, Ternary, check_scale};
 use crate::{Error, plan};
@@ -102,7 +103,7 @@ impl<'a> Builder<'a, '_> {
     fn tensors(&mut self, config: &Config, notes: &mut Vec<String>) -> Result<(), Error> {
         let table = [config.vocab, config.hidden];
         // Made anew, in case the head changes its type.
-        for name in plan::SCAN {
+        for name in Part::ALL.map(Part::name) {
             self.left.remove(name);
         }
         self.dense("token_embd.weight", &table)?;

@@ -1,5 +1,6 @@
 use serde_json::json;
 use trilobite_format::{Gguf, Metadata, TensorType};
+use trilobite_kernels::scan;
 
 use crate::testing::*;
 use crate::{Head, HeadScan, Layout, Options, Quantize};
@@ -382,17 +383,14 @@ fn what_does_not_fit_is_named() {
 #[test]
 fn a_coarse_head_is_a_copy_of_the_stored_head() {
     let with = |tiny: &Tiny, options: &Options| tiny.convert(options).unwrap();
-    let scan = Options { head_scan: HeadScan::Int8, ..Options::default() };
+    let always = Options { head_scan: HeadScan::Always, ..Options::default() };
     for (tiny, head) in [(Tiny::bitnet(), "token_embd.weight"), (Tiny::llama(), "output.weight")] {
         let (plain, plain_report) = with(&tiny, &Options::default());
         for options in
-            [scan, Options { head: Head::F32, ..scan }, Options { head: Head::F16, ..scan }]
+            [always, Options { head: Head::F32, ..always }, Options { head: Head::F16, ..always }]
         {
             let (file, report) = with(&tiny, &options);
             let gguf = Gguf::parse(&file).unwrap();
-            let codes = gguf.tensor("output_scan.weight").unwrap();
-            assert_eq!((codes.ty, &codes.shape[..]), (TensorType::I8, &[VOCAB, HIDDEN][..]));
-            let bounds = dense(&file, "output_scan.bounds");
             let stored = gguf.tensor(head).unwrap();
             let stored: Vec<f32> = match options.head {
                 Head::F16 => {
@@ -402,24 +400,30 @@ fn a_coarse_head_is_a_copy_of_the_stored_head() {
                 _ => dense(&file, head),
             };
             let cols = HIDDEN as usize;
-            let rows = stored.chunks(cols).zip(codes.bytes(&file).chunks(cols));
-            for ((row, codes), bounds) in rows.zip(bounds.chunks(3)) {
-                let norm = |v: Vec<f32>| v.iter().map(|v| v * v).sum::<f32>().sqrt();
-                let missed =
-                    row.iter().zip(codes).map(|(w, &c)| w - bounds[0] * f32::from(c as i8));
-                let (norm, missed) = (norm(row.to_vec()), norm(missed.collect()));
-                assert!(norm <= bounds[1] * 1.0001 && bounds[1] <= norm * 1.0001 + 1e-30);
-                assert!((missed - bounds[2]).abs() <= norm * 1e-4);
+            let parts = ["weight", "refine", "bounds"].map(|part| {
+                let tensor = gguf.tensor(&format!("output_scan.{part}")).unwrap();
+                assert_eq!(tensor.shape[0], VOCAB);
+                tensor.bytes(&file)
+            });
+            let bytes = parts.map(|part| part.len() / VOCAB as usize);
+            for (r, row) in stored.chunks(cols).enumerate() {
+                let (mut codes, mut refinements) =
+                    (vec![0; scan::code_bytes(cols)], vec![0; scan::refinement_bytes(cols)]);
+                let bounds = scan::pack(row, &mut codes, &mut refinements);
+                let expected = [&codes[..], &refinements, &bounds.to_bytes()];
+                for ((part, bytes), expected) in parts.iter().zip(bytes).zip(expected) {
+                    assert_eq!(&part[r * bytes..][..bytes], expected);
+                }
             }
             let weights =
                 |report: &crate::Report| report.types.iter().map(|t| t.weights).sum::<u64>();
             assert_eq!(weights(&report), weights(&plain_report));
         }
         // It is made anew, or left out, when the file is converted again.
-        let (file, _) = with(&tiny, &scan);
+        let (file, _) = with(&tiny, &always);
         let files = vec![("model.gguf".to_owned(), file.clone().into())];
         let again = crate::Checkpoint::from_files(files).unwrap();
-        assert!(run(&again, &scan).unwrap().0 == file);
+        assert!(run(&again, &always).unwrap().0 == file);
         assert!(run(&again, &Options::default()).unwrap().0 == plain);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Kernels, Layout, Method, transposed};
 use crate::kv::{self, Cells, CellsMut, Visible};
+use crate::scan::{Query, code_bytes, refinement_bytes};
 use crate::{Codes, ColumnList, DenseType, i2_s};
 
 /// The `(rows, columns, tokens)` of ternary products: every tile, a row beyond the tile, columns that
@@ -122,8 +123,13 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
         kernels.dense_gemm(ty, &bytes, cols, 0..1, &[&x[..cols], &x[..cols]].concat(), 2, &mut out);
         results.extend(row.iter().chain(&out).map(|value| value.to_bits()));
     }
-    let (query, mut sums) = ((0..cols).map(|i| (i * 37) as i16).collect::<Vec<_>>(), [0; 2]);
-    kernels.scan(&bytes[..2 * cols], &query, &mut sums);
+    let mut query = Query::default();
+    query.set(&x);
+    let mut sums = [0; 2];
+    let scanned = bytes.repeat(2);
+    kernels.scan(&scanned[..2 * code_bytes(cols)], &query, &mut sums);
+    let refinements = &scanned[..2 * refinement_bytes(cols)];
+    kernels.refine_scan(refinements, 1, &[1, 0], &query, &mut sums);
     results.extend(sums.iter().map(|sum| *sum as u32));
     results.extend(f16.iter().map(|bits| u32::from(*bits)));
     results.extend(codes.iter().map(|code| *code as u32));

@@ -1,38 +1,122 @@
-//! AVX2: 16 codes, widened to i16, times 16 codes of the vector by one `vpmaddwd`.
+//! AVX2: 32 codes times both halves of 32 codes of the vector by two `vpmaddubsw`.
 
 use std::arch::x86_64::*;
 
-/// Codes that are multiplied at once.
-const VECTOR: usize = 16;
-/// Codes in a cache line.
-const LINE: usize = 64;
+use super::{BITS, BLOCK, CODES, Halves, PART, REFINEMENTS};
+
+/// Rows of a list that are asked for ahead.
+pub(super) const AHEAD: usize = 4;
+/// Codes in half a block.
+const HALF: usize = BLOCK / 2;
 
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
 ///
 /// One row at a time: rows in tiles share the codes of the vector, but from memory their several
-/// streams measured a third slower.
+/// streams measured slower.
 #[target_feature(enable = "avx2")]
-pub(crate) fn gemv(codes: &[u8], x: &[i16], out: &mut [i32]) {
-    let (x_lines, x_tail) = x.as_chunks::<LINE>();
-    for (row, out) in codes.chunks_exact(x.len()).zip(out) {
-        let (lines, tail) = row.as_chunks::<LINE>();
+pub(crate) fn scan(codes: &[[u8; CODES]], x: Halves<'_>, out: &mut [i32]) {
+    let blocks = x[0].len();
+    let (half, fifth) = (_mm256_set1_epi8(15), _mm256_set1_epi8(16));
+    for (row, out) in codes.chunks_exact(blocks).zip(out) {
         let mut sums = [_mm256_setzero_si256(); 2];
-        for (line, x) in lines.iter().zip(x_lines) {
-            prefetch(line);
-            for (i, (codes, x)) in line.as_chunks().0.iter().zip(x.as_chunks().0).enumerate() {
-                let products = _mm256_madd_epi16(widen(codes), load(x));
-                sums[i % 2] = _mm256_add_epi32(sums[i % 2], products);
+        for ((block, high), low) in row.iter().zip(x[0]).zip(x[1]) {
+            prefetch(block);
+            let (halves, bits) = block.as_chunks::<PART>().0.split_at(HALF / PART);
+            let bits = load(&bits[0]);
+            let [mut a, mut b]: [[__m256i; 4]; 2] = [[bits; 4]; 2];
+            // Brings the bit of each part to its place.
+            let fifths = [
+                _mm256_slli_epi16::<4>(bits),
+                _mm256_slli_epi16::<3>(bits),
+                _mm256_slli_epi16::<2>(bits),
+                _mm256_slli_epi16::<1>(bits),
+                bits,
+                _mm256_srli_epi16::<1>(bits),
+                _mm256_srli_epi16::<2>(bits),
+                _mm256_srli_epi16::<3>(bits),
+            ]
+            .map(|bits| _mm256_and_si256(bits, fifth));
+            for p in 0..4 {
+                let both = load(&halves[p]);
+                a[p] = _mm256_or_si256(_mm256_and_si256(both, half), fifths[p]);
+                let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(both), half);
+                b[p] = _mm256_or_si256(upper, fifths[p + 4]);
+            }
+            for (sum, x) in sums.iter_mut().zip([high, low]) {
+                let (x, _) = x.as_chunks::<PART>();
+                // Products are at most 31 * 128, and eight of them fit in an i16.
+                for (codes, x) in [a, b].iter().zip(x.chunks_exact(4)) {
+                    *sum = _mm256_add_epi32(*sum, widen(products(codes, x)));
+                }
             }
         }
-        let tail = tail.iter().zip(x_tail).map(|(&c, &x)| i32::from(c as i8) * i32::from(x));
-        *out = sum_lanes(_mm256_add_epi32(sums[0], sums[1])) + tail.sum::<i32>();
+        *out = total(sums);
     }
 }
 
-/// The sum of eight i32.
+/// See [`Kernels::refine_scan`](crate::Kernels::refine_scan), which checks the lengths.
+#[target_feature(enable = "avx2")]
+pub(crate) fn refine(
+    bits: &[[u8; BITS]],
+    refinement: usize,
+    rows: &[u32],
+    x: Halves<'_>,
+    sums: &mut [i32],
+) {
+    let blocks = x[0].len();
+    let row = |row: u32| (row as usize * REFINEMENTS + refinement) * blocks;
+    let one = _mm256_set1_epi8(1);
+    for (i, out) in sums.iter_mut().enumerate() {
+        let start = row(rows[i]);
+        if let Some(&next) = rows.get(i + AHEAD) {
+            prefetch_row(&bits[row(next)..][..blocks]);
+        }
+        let mut sums = [_mm256_setzero_si256(); 2];
+        for ((bits, high), low) in bits[start..start + blocks].iter().zip(x[0]).zip(x[1]) {
+            let bits = load(bits);
+            let parts = [
+                bits,
+                _mm256_srli_epi16::<1>(bits),
+                _mm256_srli_epi16::<2>(bits),
+                _mm256_srli_epi16::<3>(bits),
+                _mm256_srli_epi16::<4>(bits),
+                _mm256_srli_epi16::<5>(bits),
+                _mm256_srli_epi16::<6>(bits),
+                _mm256_srli_epi16::<7>(bits),
+            ]
+            .map(|bits| _mm256_and_si256(bits, one));
+            for (sum, x) in sums.iter_mut().zip([high, low]) {
+                let (x, _) = x.as_chunks::<PART>();
+                *sum = _mm256_add_epi32(*sum, widen(products(&parts, x)));
+            }
+        }
+        *out = 2 * *out + total(sums);
+    }
+}
+
+/// The sums of codes times codes of the vector, of so few that they fit.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn sum_lanes(v: __m256i) -> i32 {
+fn products(codes: &[__m256i], x: &[[i8; PART]]) -> __m256i {
+    let mut sum = _mm256_setzero_si256();
+    for (codes, x) in codes.iter().zip(x) {
+        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(*codes, load_signed(x)));
+    }
+    sum
+}
+
+/// Sums of two as i32.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn widen(sums: __m256i) -> __m256i {
+    _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
+}
+
+/// The sum of the products with both halves.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn total([high, low]: [__m256i; 2]) -> i32 {
+    let v = _mm256_add_epi32(_mm256_slli_epi32::<8>(high), low);
     let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
     let v = _mm_add_epi32(v, _mm_unpackhi_epi64(v, v));
     let v = _mm_add_epi32(v, _mm_shuffle_epi32::<1>(v));
@@ -41,25 +125,35 @@ fn sum_lanes(v: __m256i) -> i32 {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load(x: &[i16; VECTOR]) -> __m256i {
+fn load(bytes: &[u8; PART]) -> __m256i {
+    // SAFETY: the reference is valid for reading the 32 bytes that an unaligned load reads.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_signed(x: &[i8; PART]) -> __m256i {
     // SAFETY: the reference is valid for reading the 32 bytes that an unaligned load reads.
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
 
-/// 16 codes as i16.
-#[target_feature(enable = "avx2")]
+/// Asks for the codes some way behind a block.
 #[inline]
-fn widen(codes: &[u8; VECTOR]) -> __m256i {
-    // SAFETY: the reference is valid for reading the 16 bytes that an unaligned load reads.
-    _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(codes.as_ptr().cast()) })
+pub(super) fn prefetch(block: &[u8; CODES]) {
+    /// The distance that measured fastest when the codes come from memory.
+    const DISTANCE: usize = 16384;
+    for line in 0..3 {
+        let ahead = block.as_ptr().wrapping_add(DISTANCE + 64 * line);
+        // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) }
+    }
 }
 
-/// Asks for the codes some way behind a line.
-#[target_feature(enable = "avx2")]
+/// Asks for the bits of a row.
 #[inline]
-fn prefetch(line: &[u8; LINE]) {
-    /// The distance that measured fastest when the codes come from memory.
-    const AHEAD: usize = 16384;
-    let ahead = line.as_ptr().wrapping_add(AHEAD);
-    _mm_prefetch::<_MM_HINT_T0>(ahead.cast())
+pub(super) fn prefetch_row(bits: &[[u8; BITS]]) {
+    for line in bits.chunks(2) {
+        // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    }
 }

@@ -10,43 +10,133 @@ fn product(kernels: &Kernels, row: &[f32], x: &[f32]) -> f32 {
     out[0]
 }
 
-/// The enclosure of a product. `None` if there is none.
-fn enclosed(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<(f32, f32)> {
+/// A packed row.
+struct Row {
+    codes: Vec<u8>,
+    refinements: Vec<u8>,
+    bounds: Bounds,
+}
+
+fn packed(row: &[f32]) -> Row {
+    let mut codes = vec![1; code_bytes(row.len())];
+    let mut refinements = vec![1; refinement_bytes(row.len())];
+    let bounds = pack(row, &mut codes, &mut refinements);
+    Row { codes, refinements, bounds }
+}
+
+/// The enclosures of a product, each of one bit more. `None` if there is no telling.
+fn enclosures(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<[(f32, f32); 1 + REFINEMENTS]> {
     let mut query = Query::default();
-    let mut codes = vec![0; row.len()];
-    let bounds = pack(row, &mut codes);
+    let row = packed(row);
     if !query.set(x) {
         return None;
     }
     let mut sum = [0];
-    kernels.scan(&codes, query.codes(), &mut sum);
-    query.enclose(sum[0], &bounds)
+    kernels.scan(&row.codes, &query, &mut sum);
+    let ends = std::array::from_fn(|level| {
+        if level > 0 {
+            kernels.refine_scan(&row.refinements, level - 1, &[0], &query, &mut sum);
+        }
+        query.enclose(sum[0], level, &row.bounds)
+    });
+    let infinite = |(low, high)| (low, high) == (f32::NEG_INFINITY, f32::INFINITY);
+    (!ends.iter().copied().any(infinite)).then_some(ends)
+}
+
+/// The best enclosure of a product.
+fn enclosed(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<(f32, f32)> {
+    enclosures(kernels, row, x).map(|ends| ends[REFINEMENTS])
+}
+
+/// A query with these codes.
+fn query(codes: &[i16]) -> Query {
+    let len = codes.len().next_multiple_of(BLOCK);
+    let low: Vec<i8> = codes.iter().map(|&code| code as i8).collect();
+    let high = codes.iter().zip(&low).map(|(code, low)| ((code - i16::from(*low)) >> 8) as i8);
+    let mut halves = [high.collect::<Vec<_>>(), low];
+    halves.iter_mut().for_each(|half| half.resize(len, 0));
+    let total = codes.iter().map(|&code| i64::from(code)).sum();
+    Query { halves, total, ..Query::default() }
+}
+
+#[test]
+fn packed_codes_are_the_nearest() {
+    let mut random = Random(5);
+    for cols in [1, 31, 256, 300, 1000] {
+        let mut row = random.floats(cols);
+        row[cols / 2] *= 30.0;
+        let Row { codes, refinements, bounds } = packed(&row);
+        let (scale, blocks) = (f64::from(bounds.scale), cols.div_ceil(BLOCK));
+        for (column, &w) in row.iter().enumerate() {
+            // The layout, as the documentation has it.
+            let (block, part, i) = (column / BLOCK, column % BLOCK / PART, column % PART);
+            let codes = &codes[block * CODES..][..CODES];
+            let low = codes[part % 4 * PART + i] >> if part < 4 { 0 } else { 4 } & 15;
+            let mut code = i32::from(low) + 16 * i32::from(codes[128 + i] >> part & 1);
+            for level in 0..=REFINEMENTS {
+                if level > 0 {
+                    let bits = &refinements[((level - 1) * blocks + block) * BITS..][..BITS];
+                    let bit = bits[i] >> part & 1;
+                    code = 2 * code + i32::from(bit);
+                }
+                let step = f64::from(1 << (REFINEMENTS - level)) * scale;
+                let value = f64::from(2 * code + 1) * step - 128.0 * scale;
+                // What is beyond the range has the outermost code.
+                let w = f64::from(w).clamp(-128.0 * scale, 128.0 * scale);
+                assert!((w - value).abs() <= step * 1.000_001, "{cols}: {w} is {value}");
+            }
+        }
+    }
 }
 
 #[test]
 fn every_instruction_set_computes_the_exact_sums() {
     let mut random = Random(1);
-    for cols in [1, 2, 15, 16, 17, 31, 33, 100, 256, 2560, 2563] {
-        for rows in [1, 3, 4, 5, 11] {
-            let most = (i32::MAX as usize / (128 * cols)).min(i16::MAX as usize) as i16;
-            for extreme in [false, true] {
-                let codes: Vec<i8> =
-                    if extreme { vec![-128; rows * cols] } else { random.codes(rows * cols) };
-                let bytes: Vec<u8> = codes.iter().map(|&c| c as u8).collect();
+    for cols in [1, 2, 31, 33, 100, 256, 257, 576, 2560, 2563, 9000] {
+        for rows in [1, 3, 4, 11] {
+            let most = (i32::MAX as usize / (128 * cols)).min(127 * 256 + 127) as i16;
+            for extreme in [None, Some(most), Some(-most)] {
+                let mut bytes = |n: usize| match extreme {
+                    None => random.codes(n).into_iter().map(|code| code as u8).collect(),
+                    Some(_) => vec![255; n],
+                };
+                let codes: Vec<u8> = bytes(rows * code_bytes(cols));
+                let refinements: Vec<u8> = bytes(rows * refinement_bytes(cols));
                 let x: Vec<i16> = (0..cols)
-                    .map(|_| if extreme { -most } else { random.bits() as i16 % most })
+                    .map(|_| extreme.unwrap_or_else(|| random.bits() as i16 % most))
                     .collect();
-                let expected: Vec<i32> = codes
-                    .chunks(cols)
-                    .map(|row| {
-                        let terms = row.iter().zip(&x).map(|(&c, &x)| i64::from(c) * i64::from(x));
-                        terms.sum::<i64>().try_into().unwrap()
-                    })
-                    .collect();
+                let blocks = cols.div_ceil(BLOCK);
+                let expected = |row: usize, level: usize| -> i32 {
+                    let terms = x.iter().enumerate().map(|(column, x)| {
+                        let (block, part) = (column / BLOCK, column % BLOCK / PART);
+                        let i = column % PART;
+                        let codes = &codes[(row * blocks + block) * CODES..][..CODES];
+                        let mut code = i64::from(codes[part % 4 * PART + i] >> (part / 4 * 4) & 15);
+                        code += i64::from(codes[128 + i] >> part & 1) << 4;
+                        for refinement in 0..level {
+                            let plane = (row * REFINEMENTS + refinement) * blocks + block;
+                            code = 2 * code + i64::from(refinements[plane * BITS + i] >> part & 1);
+                        }
+                        code * i64::from(*x)
+                    });
+                    terms.sum::<i64>().try_into().unwrap()
+                };
+                let query = query(&x);
+                let ids: Vec<u32> = (0..rows as u32).rev().collect();
                 for kernels in Kernels::available() {
-                    let mut out = vec![7; rows];
-                    kernels.scan(&bytes, &x, &mut out);
-                    assert_eq!(out, expected, "{kernels:?} {rows}x{cols}");
+                    let mut sums = vec![7; rows];
+                    kernels.scan(&codes, &query, &mut sums);
+                    for (row, sum) in sums.iter().enumerate() {
+                        assert_eq!(*sum, expected(row, 0), "{kernels:?} {rows}x{cols}");
+                    }
+                    sums.reverse();
+                    for level in 1..=REFINEMENTS {
+                        kernels.refine_scan(&refinements, level - 1, &ids, &query, &mut sums);
+                        for (&row, sum) in ids.iter().zip(&sums) {
+                            let expected = expected(row as usize, level);
+                            assert_eq!(*sum, expected, "{kernels:?} {rows}x{cols} {level}");
+                        }
+                    }
                 }
             }
         }
@@ -70,10 +160,10 @@ fn products_lie_within_their_bounds() {
             2 => x[n / 3] *= 1000.0,
             // What the codes miss points along the vector, and so does all rounding.
             3 => {
-                let mut codes = vec![0; n];
-                let scale = pack(&row, &mut codes).scale;
-                for ((x, w), code) in x.iter_mut().zip(&row).zip(codes) {
-                    *x = (w - f32::from(code as i8) * scale).clamp(-1e30, 1e30);
+                let scale = packed(&row).bounds.scale;
+                for (x, w) in x.iter_mut().zip(&row) {
+                    let value = value(code(f64::from(*w), inverse(scale)), round % 3);
+                    *x = (w - value as f32 * scale).clamp(-1e30, 1e30);
                 }
             }
             // Everything cancels.
@@ -85,9 +175,11 @@ fn products_lie_within_their_bounds() {
             _ => {}
         }
         let exact = product(kernels, &row, &x);
-        match enclosed(kernels, &row, &x) {
-            Some((low, high)) => {
-                assert!(low <= exact && exact <= high, "{round}: {low} {exact} {high}");
+        match enclosures(kernels, &row, &x) {
+            Some(ends) => {
+                for (low, high) in ends {
+                    assert!(low <= exact && exact <= high, "{round}: {low} {exact} {high}");
+                }
             }
             None => {
                 let norm = |v: &[f32]| v.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
@@ -99,16 +191,29 @@ fn products_lie_within_their_bounds() {
 
 #[test]
 fn bounds_are_tight_enough_to_be_of_use() {
-    // The residual of n codes is that of a uniform rounding error, largest / 127 / sqrt(12) each.
+    let kernels = Kernels::detect().unwrap();
+    // Uniform weights are not clipped, and what each misses is uniform within a step.
     let row = Random(3).floats(2560);
-    let bounds = pack(&row, &mut [0; 2560]);
-    let expected = f64::from(bounds.scale) * (2560.0f64 / 12.0).sqrt();
-    let ratio = f64::from(bounds.residual) / expected;
-    assert!((0.95..1.05).contains(&ratio), "{ratio}");
+    let bounds = packed(&row).bounds;
     let x = Random(4).floats(2560);
-    let (low, high) = enclosed(Kernels::detect().unwrap(), &row, &x).unwrap();
-    let norm = f64::from(bounds.norm) * (2560.0f64 / 3.0).sqrt();
-    assert!(f64::from(high - low) / 2.0 < 0.006 * norm, "{low}..{high} of {norm}");
+    let ends = enclosures(kernels, &row, &x).unwrap();
+    for (level, ((low, high), residual)) in ends.into_iter().zip(bounds.residuals).enumerate() {
+        let step = f64::from(bounds.scale) * f64::from(8 >> level);
+        let ratio = f64::from(residual) / (step * (2560.0f64 / 12.0).sqrt());
+        assert!((0.95..1.05).contains(&ratio), "{level}: {ratio}");
+        let norms = f64::from(residual) * (2560.0f64 / 3.0).sqrt();
+        let ratio = f64::from(high - low) / 2.0 / norms;
+        assert!((0.95..1.1).contains(&ratio), "{level}: {low}..{high} of {norms}");
+    }
+    // Normal weights are clipped.
+    let mut random = Random(6);
+    let normal = |_| random.floats(12).iter().sum::<f32>() / 2.0;
+    let row: Vec<f32> = (0..2560).map(normal).collect();
+    let Bounds { scale, norm, residuals } = packed(&row).bounds;
+    assert!(scale * 128.0 < 3.5, "{scale}");
+    for (residual, most) in residuals.iter().zip([0.065, 0.032, 0.020]) {
+        assert!(residual / norm < most, "{}", residual / norm);
+    }
 }
 
 #[test]
@@ -131,10 +236,10 @@ fn what_is_not_finite_has_no_bounds() {
     assert_eq!(enclosed(kernels, &[3e38; 4], &one), None);
     assert_eq!(enclosed(kernels, &[1e25; 4], &[1e25; 4]), None);
     assert!(!Query::default().set(&[]));
-    let valid = Bounds { scale: 1.0, norm: 2.0, residual: 0.1 };
+    let valid = Bounds { scale: 1.0, norm: 2.0, residuals: [0.3, 0.2, 0.1] };
     assert!(valid.is_valid());
     assert_eq!(Bounds::from_bytes(&valid.to_bytes()), valid);
     assert!(!Bounds { scale: f32::NAN, ..valid }.is_valid());
     assert!(!Bounds { norm: f32::NAN, ..valid }.is_valid());
-    assert!(!Bounds { residual: -1.0, ..valid }.is_valid());
+    assert!(!Bounds { residuals: [0.3, -1.0, 0.1], ..valid }.is_valid());
 }

@@ -1,6 +1,6 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use trilobite_kernels::scan::pack;
+use trilobite_kernels::scan::{pack, refinement_bytes};
 
 use super::*;
 use crate::{Sampler, Sampling, argmax};
@@ -10,24 +10,25 @@ struct Copied {
     cols: usize,
     weights: Vec<u8>,
     codes: Vec<u8>,
+    refinements: Vec<u8>,
     bounds: Vec<[u8; Bounds::BYTES]>,
 }
 
 impl Copied {
     fn new(rows: &[Vec<f32>]) -> Self {
         let cols = rows[0].len();
-        let mut head = Self {
-            cols,
-            weights: Vec::new(),
-            codes: vec![0; rows.len() * cols],
-            bounds: Vec::new(),
-        };
-        for (row, codes) in rows.iter().zip(head.codes.chunks_exact_mut(cols)) {
+        let (weights, bounds) = (Vec::new(), Vec::new());
+        let codes = vec![0; rows.len() * code_bytes(cols)];
+        let refinements = vec![0; rows.len() * refinement_bytes(cols)];
+        let mut head = Self { cols, weights, codes, refinements, bounds };
+        let codes = head.codes.chunks_exact_mut(code_bytes(cols));
+        let refinements = head.refinements.chunks_exact_mut(refinement_bytes(cols));
+        for ((row, codes), refinements) in rows.iter().zip(codes).zip(refinements) {
             let bits: Vec<u16> = row.iter().map(|w| (w.to_bits() >> 16) as u16).collect();
             head.weights.extend(bits.iter().flat_map(|bits| bits.to_le_bytes()));
             let stored: Vec<f32> =
                 bits.iter().map(|&bits| f32::from_bits(u32::from(bits) << 16)).collect();
-            head.bounds.push(pack(&stored, codes).to_bytes());
+            head.bounds.push(pack(&stored, codes, refinements).to_bytes());
         }
         head
     }
@@ -38,6 +39,7 @@ impl Copied {
             weights: &self.weights,
             cols: self.cols,
             codes: &self.codes,
+            refinements: &self.refinements,
             bounds: &self.bounds,
         }
     }
@@ -172,7 +174,7 @@ fn what_is_found_does_not_depend_on_the_threads() {
     let found = |threads| {
         let mut search = Search::default();
         assert!(search.run(kernels, &mut Team::new(threads), head.head(), &x, 5));
-        (search.ids, search.values)
+        (search.ids, search.values, search.refined)
     };
     let one = found(1);
     for threads in [2, 3, 7] {
