@@ -59,9 +59,8 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Room for what decoding needs: so many outputs of a product, or what attention
-    /// takes. Pages
-    /// that are not written to take no memory.
+    /// Room for what decoding needs: so many outputs of a product, or what attention takes. Pages that
+    /// are not written to take no memory.
     pub(crate) fn new(len: usize) -> Self {
         Self {
             sums: Vec::with_capacity(len),
@@ -349,20 +348,12 @@ impl Product<'_> {
         match self.matrix.kind {
             Kind::Ternary { layout, scale } => {
                 let sums = grown(&mut scratch.sums, count * len);
-                let (kernels, tokens) = (self.kernels, 0..count);
-                match self.plain {
-                    true => kernels.ternary_gemm_by(
-                        Method::MultiplyAdd,
-                        layout,
-                        packed,
-                        cols,
-                        rows,
-                        codes,
-                        tokens,
-                        sums,
-                    ),
-                    false => kernels.ternary_gemm(layout, packed, cols, rows, codes, tokens, sums),
-                }
+                let method = match self.plain {
+                    true => Method::MultiplyAdd,
+                    false => Method::fastest(len, count),
+                };
+                self.kernels
+                    .ternary_gemm_by(method, layout, packed, cols, rows, codes, 0..count, sums);
                 for (t, sums) in sums.chunks_exact(len).enumerate() {
                     let products = Products::Ternary(sums, scale / codes.scales()[t]);
                     put(t, Values { products, bias });

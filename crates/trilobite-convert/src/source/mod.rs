@@ -77,12 +77,12 @@ impl SourceFile {
             return;
         };
         if offset + part.len() <= map.len() {
-            // SAFETY: the pages of a map of a file that is only read are never dirty; when one is
-            // wanted again, the same bytes are read again.
+            // Advice may be ignored, and so may its failure.
             #[cfg(unix)]
             #[allow(unsafe_code)]
+            // SAFETY: the pages of a map of a file that is only read are never dirty; when one is
+            // wanted again, the same bytes are read again.
             let _ = unsafe {
-                // Advice may be ignored, and so may its failure.
                 map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len())
             };
         }
@@ -275,11 +275,11 @@ fn map_file(path: &Path, name: String) -> Result<SourceFile, Error> {
 
 /// Maps a file for reading.
 pub(crate) fn map(file: &File) -> io::Result<memmap2::Mmap> {
+    #[allow(unsafe_code)]
     // SAFETY: `Mmap::map` asks that the file is not changed while it is mapped. Sources are only
     // read, and the output is mapped after the last write to it, under a name that no other
     // process is told. Changes by others cannot be ruled out; every slice is only ever read as
     // plain bytes, which have no invalid values.
-    #[allow(unsafe_code)]
     unsafe {
         memmap2::Mmap::map(file)
     }

@@ -113,37 +113,35 @@ fn panels<S: Simd, const R: usize, const T: usize>(
     let mut panel = [[Lanes::ZERO; R]; DEPTH];
     // Not by a closure, which would be compiled without the instruction set.
     let mut sums = SUMS.take();
-    {
-        for first_token in (0..tokens).step_by(TOKENS) {
-            let count = TOKENS.min(tokens - first_token);
-            for first_row in (0..rows).step_by(R) {
-                sums.clear();
-                sums.resize(count * R, Lanes::ZERO);
-                for col in (0..cols).step_by(DEPTH * LANES) {
-                    let depth = (DEPTH * LANES).min(cols - col);
-                    for r in 0..R.min(rows - first_row) {
-                        let start = (first_row + r) * row_len + col / block * block_len;
-                        let w = &w[start..start + depth / block * block_len];
-                        dispatch!(ty, widen(simd, w, &mut panel.as_flattened_mut()[r..], R));
-                    }
-                    let panel = &panel[..depth.div_ceil(LANES)];
-                    for t in (0..count).step_by(T) {
-                        let x = &x[(first_token + t) * cols + col..];
-                        let sums = &mut sums[t * R..];
-                        match count - t {
-                            1 => tiles::<S, R, 1>(simd, panel, x, cols, depth, sums),
-                            2 => tiles::<S, R, 2>(simd, panel, x, cols, depth, sums),
-                            3 if T > 3 => tiles::<S, R, 3>(simd, panel, x, cols, depth, sums),
-                            _ => tiles::<S, R, T>(simd, panel, x, cols, depth, sums),
-                        }
+    for first_token in (0..tokens).step_by(TOKENS) {
+        let count = TOKENS.min(tokens - first_token);
+        for first_row in (0..rows).step_by(R) {
+            sums.clear();
+            sums.resize(count * R, Lanes::ZERO);
+            for col in (0..cols).step_by(DEPTH * LANES) {
+                let depth = (DEPTH * LANES).min(cols - col);
+                for r in 0..R.min(rows - first_row) {
+                    let start = (first_row + r) * row_len + col / block * block_len;
+                    let w = &w[start..start + depth / block * block_len];
+                    dispatch!(ty, widen(simd, w, &mut panel.as_flattened_mut()[r..], R));
+                }
+                let panel = &panel[..depth.div_ceil(LANES)];
+                for t in (0..count).step_by(T) {
+                    let x = &x[(first_token + t) * cols + col..];
+                    let sums = &mut sums[t * R..];
+                    match count - t {
+                        1 => tiles::<S, R, 1>(simd, panel, x, cols, depth, sums),
+                        2 => tiles::<S, R, 2>(simd, panel, x, cols, depth, sums),
+                        3 if T > 3 => tiles::<S, R, 3>(simd, panel, x, cols, depth, sums),
+                        _ => tiles::<S, R, T>(simd, panel, x, cols, depth, sums),
                     }
                 }
-                for (t, sums) in sums.chunks_exact(R).enumerate() {
-                    let out =
-                        &mut out[(first_token + t) * rows + first_row..][..R.min(rows - first_row)];
-                    for (out, sum) in out.iter_mut().zip(sums) {
-                        *out = simd.sum(simd.load(&sum.0));
-                    }
+            }
+            for (t, sums) in sums.chunks_exact(R).enumerate() {
+                let out =
+                    &mut out[(first_token + t) * rows + first_row..][..R.min(rows - first_row)];
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = simd.sum(simd.load(&sum.0));
                 }
             }
         }

@@ -36,30 +36,27 @@ fn prefetch<S: Simd, T>(simd: S, rows: &[[T; LANES]], row: usize, ahead: usize) 
     }
 }
 
-impl Rows for &[[f32; LANES]] {
-    #[inline(always)]
-    fn tiles(self, tiles: Range<usize>) -> Self {
-        &self[tiles.start * LANES..tiles.end * LANES]
-    }
+/// A cell that is a number by itself.
+trait Cell: Copy {
+    fn load<S: Simd>(simd: S, cells: &[Self; LANES]) -> S::Lanes;
+}
 
+impl Cell for f32 {
     #[inline(always)]
-    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize) {
-        prefetch(simd, self, row, ahead);
-    }
-
-    #[inline(always)]
-    fn key<S: Simd>(self, simd: S, row: usize, _: usize) -> S::Lanes {
-        simd.load(&self[row])
-    }
-
-    #[inline(always)]
-    fn value<S: Simd>(self, simd: S, row: usize) -> S::Lanes {
-        simd.load(&self[row])
+    fn load<S: Simd>(simd: S, cells: &[f32; LANES]) -> S::Lanes {
+        simd.load(cells)
     }
 }
 
 /// f16, as bits.
-impl Rows for &[[u16; LANES]] {
+impl Cell for u16 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, cells: &[u16; LANES]) -> S::Lanes {
+        simd.load_f16(cells)
+    }
+}
+
+impl<T: Cell> Rows for &[[T; LANES]] {
     #[inline(always)]
     fn tiles(self, tiles: Range<usize>) -> Self {
         &self[tiles.start * LANES..tiles.end * LANES]
@@ -72,12 +69,12 @@ impl Rows for &[[u16; LANES]] {
 
     #[inline(always)]
     fn key<S: Simd>(self, simd: S, row: usize, _: usize) -> S::Lanes {
-        simd.load_f16(&self[row])
+        T::load(simd, &self[row])
     }
 
     #[inline(always)]
     fn value<S: Simd>(self, simd: S, row: usize) -> S::Lanes {
-        simd.load_f16(&self[row])
+        T::load(simd, &self[row])
     }
 }
 

@@ -70,7 +70,7 @@ impl Method {
     const LOOK_UP: (usize, usize) = (192, 32);
 
     /// The faster one for this many rows and tokens at a time.
-    pub(super) fn fastest(rows: usize, tokens: usize) -> Method {
+    pub fn fastest(rows: usize, tokens: usize) -> Method {
         let (least_rows, least_tokens) = Method::LOOK_UP;
         if rows >= least_rows && tokens >= least_tokens {
             Method::LookUp

@@ -1,0 +1,198 @@
+//! Everything in floats: dense matrices, norms, activations, attention; and the scan of a coarse head.
+
+use super::{Kernels, call};
+use crate::kv::{self, Cells, Visible};
+use crate::{DenseType, scan};
+use std::ops::Range;
+
+impl Kernels {
+    /// Multiplies rows of a dense matrix with float activations.
+    ///
+    /// `out[t * rows.len() + (r - rows.start)] = sum_k w[r][k] * x[t][k]` in the order of
+    /// [`dot`](Kernels::dot), so a token's results do not depend on the tokens beside it.
+    ///
+    /// `w` is a whole matrix of rows of `cols` weights, and `x` is `[tokens][cols]`.
+    pub fn dense_gemm(
+        &self,
+        ty: DenseType,
+        w: &[u8],
+        cols: usize,
+        rows: Range<usize>,
+        x: &[f32],
+        tokens: usize,
+        out: &mut [f32],
+    ) {
+        assert_eq!(x.len(), tokens * cols, "activations");
+        assert_eq!(out.len(), tokens * rows.len(), "outputs");
+        let row_len = row_len(ty, cols);
+        let w = &w[rows.start * row_len..rows.end * row_len];
+        if out.is_empty() || cols == 0 {
+            return out.fill(0.0);
+        }
+        call!(self.dense_gemm(ty, w, cols, x, out))
+    }
+
+    /// Widens one row of a dense matrix of rows of `cols` weights to `out`, `[cols]`.
+    pub fn dense_row(&self, ty: DenseType, w: &[u8], cols: usize, row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), cols, "outputs");
+        let row_len = row_len(ty, cols);
+        call!(self.dense_row(ty, &w[row * row_len..(row + 1) * row_len], out))
+    }
+
+    /// The dot product of two equally long vectors.
+    pub fn dot(&self, a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len(), "factors");
+        call!(self.dot(a, b))
+    }
+
+    /// `out = x / sqrt(mean(x^2) + eps) * weight`, all of one length.
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        assert_eq!(x.len(), weight.len(), "weights");
+        assert_eq!(x.len(), out.len(), "outputs");
+        call!(self.rms_norm(x, weight, eps, out))
+    }
+
+    /// `gate = relu(gate)^2 * up`, element by element.
+    pub fn relu2_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "factors");
+        call!(self.relu2_mul(gate, up))
+    }
+
+    /// `gate = gate / (1 + exp(-gate)) * up`, element by element.
+    pub fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "factors");
+        call!(self.silu_mul(gate, up))
+    }
+
+    /// `gate = gelu(gate) * up`, element by element, with the approximation of GELU by
+    /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`.
+    pub fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "factors");
+        call!(self.gelu_mul(gate, up))
+    }
+
+    /// `x = exp(x - max(x)) / sum(exp(x - max(x)))`, with exp within 2 ulp.
+    ///
+    /// Entries of negative infinity become 0; if there is nothing else, all become NaN.
+    pub fn softmax(&self, x: &mut [f32]) {
+        call!(self.softmax(x))
+    }
+
+    /// Rotary embedding of one head in place, pairs `(i, i + n)` where `n` is the length of `cos`
+    /// and `sin`. Elements from `2 n` on stay as they are.
+    pub fn rope_neox(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        assert_eq!(cos.len(), sin.len(), "sines");
+        assert!(head.len() >= 2 * cos.len(), "{} of {} elements", 2 * cos.len(), head.len());
+        call!(self.rope_neox(head, cos, sin))
+    }
+
+    /// Rotary embedding of one head in place, pairs `(2 i, 2 i + 1)` for each of `cos` and `sin`.
+    pub fn rope_adjacent(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        assert_eq!(cos.len(), sin.len(), "sines");
+        assert!(head.len() >= 2 * cos.len(), "{} of {} elements", 2 * cos.len(), head.len());
+        call!(self.rope_adjacent(head, cos, sin))
+    }
+
+    /// Rounds to f16, given as bits: to nearest, ties to even, infinity beyond the range.
+    pub fn to_f16(&self, x: &[f32], out: &mut [u16]) {
+        assert_eq!(x.len(), out.len(), "outputs");
+        call!(self.to_f16(x, out))
+    }
+
+    /// The scores of some query rows, `[rows][head_dim]` with zeros up to whole panels, at the
+    /// positions of `keys`: `out[r][p] = scale * (q[r] keys[p])` for every `p` that row `r` sees, the
+    /// product in the order of [`dot`](Kernels::dot). Other outputs are unspecified.
+    pub fn attend_scores(
+        &self,
+        q: &[f32],
+        keys: Cells<'_>,
+        visible: Visible,
+        scale: f32,
+        out: &mut [f32],
+    ) {
+        let (width, positions) = (q.len() / visible.rows, out.len() / visible.rows);
+        assert!(width.is_multiple_of(kv::BLOCK) && q.len() == width * visible.rows, "queries");
+        assert!(positions.is_multiple_of(kv::BLOCK), "{positions} positions");
+        assert_eq!(out.len(), positions * visible.rows, "outputs");
+        assert_eq!(keys.count(), width * positions, "keys");
+        call!(self.attend_scores(q, keys, visible, scale, out))
+    }
+
+    /// The sums of `values` for some query rows, each weighted with the row's `weights`, `[rows]
+    /// [positions]`: for every row and element, by fused multiply-add from 0 on, those that the row
+    /// sees in the order of the positions. `out` receives the given panels, `[rows][32 panels]`.
+    pub fn attend_values(
+        &self,
+        weights: &[f32],
+        values: Cells<'_>,
+        panels: Range<usize>,
+        visible: Visible,
+        out: &mut [f32],
+    ) {
+        let positions = weights.len() / visible.rows;
+        assert!(positions > 0 && positions.is_multiple_of(kv::BLOCK), "{positions} positions");
+        assert_eq!(weights.len(), positions * visible.rows, "weights");
+        let width = values.count() / positions;
+        assert!(width.is_multiple_of(kv::BLOCK) && values.count() == width * positions, "values");
+        assert!(panels.end * kv::BLOCK <= width, "panels {panels:?} of {width} elements");
+        assert_eq!(out.len(), visible.rows * panels.len() * kv::BLOCK, "outputs");
+        call!(self.attend_values(weights, values, panels, visible, out))
+    }
+
+    /// Attention of some query rows: [`attend_scores`](Kernels::attend_scores), the
+    /// [`softmax`](Kernels::softmax) of what each row sees, and all panels of
+    /// [`attend_values`](Kernels::attend_values). `scores` is `[rows][positions]`.
+    pub fn attend(
+        &self,
+        q: &[f32],
+        (keys, values): (Cells<'_>, Cells<'_>),
+        visible: Visible,
+        scale: f32,
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) {
+        self.attend_scores(q, keys, visible, scale, scores);
+        let positions = scores.len() / visible.rows;
+        for (row, scores) in scores.chunks_exact_mut(positions).enumerate() {
+            self.softmax(&mut scores[visible.of(row)]);
+        }
+        let panels = q.len() / visible.rows / kv::BLOCK;
+        self.attend_values(scores, values, 0..panels, visible, out);
+    }
+
+    /// Multiplies the codes of rows with those of a vector, exactly: see [`scan`](mod@scan).
+    ///
+    /// `out[r] = sum_k codes[r][k] * x[k]`, for the five-bit codes of as many rows as outputs.
+    pub fn scan(&self, codes: &[u8], x: &scan::Query, out: &mut [i32]) {
+        let (codes, x) = (codes.as_chunks().0, x.halves());
+        assert_eq!(codes.len(), out.len() * x[0].len(), "codes");
+        if out.is_empty() || x[0].is_empty() {
+            return out.fill(0);
+        }
+        call!(self.scan(codes, x, out))
+    }
+
+    /// Makes the sums of some `rows` for codes those for codes with one more bit.
+    ///
+    /// `sums[i]` becomes `2 * sums[i] + sum_k bit[rows[i]][k] * x[k]`. `refinements` holds the
+    /// refinements of all rows, and `refinement` says which is the one to add.
+    pub fn refine_scan(
+        &self,
+        refinements: &[u8],
+        refinement: usize,
+        rows: &[u32],
+        x: &scan::Query,
+        sums: &mut [i32],
+    ) {
+        let (bits, x) = (refinements.as_chunks().0, x.halves());
+        assert!(refinement < scan::REFINEMENTS, "refinements");
+        assert_eq!(rows.len(), sums.len(), "sums");
+        call!(self.refine_scan(bits, refinement, rows, x, sums))
+    }
+}
+
+fn row_len(ty: DenseType, cols: usize) -> usize {
+    let len = ty.row_len(cols);
+    assert!(len.is_some(), "a row of {cols} weights in {ty:?}");
+    len.unwrap_or_default()
+}
