@@ -17,6 +17,18 @@ const LAYOUTS: [(&str, Layout); 2] =
     [("i2_s", Layout::I2S(i2_s::Rows::Flat)), ("t5_3", Layout::T5_3)];
 /// `(rows, cols)` of the down projection, which alone is stored transposed.
 const DOWN: (usize, usize) = PROJECTIONS[2];
+/// The types of dense matrices that published models come in.
+const DENSE: [(&str, DenseType); 7] = [
+    ("f32", DenseType::F32),
+    ("bf16", DenseType::BF16),
+    ("q8_0", DenseType::Q8_0),
+    ("q4_0", DenseType::Q4_0),
+    ("q4_1", DenseType::Q4_1),
+    ("q4_k", DenseType::Q4K),
+    ("q6_k", DenseType::Q6K),
+];
+/// `(rows, cols)` of the gate projection of Llama 3.2 1B.
+const GATE: (usize, usize) = (8192, 2048);
 /// `(rows, cols)` of the head.
 const HEAD: (usize, usize) = (128_256, 2560);
 
@@ -38,6 +50,13 @@ fn main() -> Result<(), Error> {
     }
     for (tokens, zeros) in [(1, 50), (1, 90), (4, 50)] {
         columns(&mut group, kernels, tokens, zeros);
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group(format!("dense/{}", kernels.isa.name()));
+    for (name, ty) in DENSE {
+        for tokens in [1, 4, 16, 128, 512] {
+            dense(&mut group, kernels, name, ty, tokens);
+        }
     }
     group.finish();
     let mut group = criterion.benchmark_group(format!("head/{}", kernels.isa.name()));
@@ -91,6 +110,33 @@ fn columns(
         bencher.iter(|| {
             let (packed, out) = (black_box(&packed), black_box(&mut out));
             kernels.ternary_part(packed, rows, 0..cols, &x, 0..tokens, &mut list, out)
+        });
+    });
+}
+
+/// Multiplies a part of the gate's rows, which come from memory again for one token.
+fn dense(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    kernels: &Kernels,
+    name: &str,
+    ty: DenseType,
+    tokens: usize,
+) {
+    let (rows, cols) = GATE;
+    let row_len = ty.row_len(cols).expect("the columns are whole blocks");
+    // Bits that are no infinity as a float of any type.
+    let weights: Vec<u8> =
+        (0..rows * row_len).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 & 0x3b).collect();
+    let x: Vec<f32> = (0..tokens * cols).map(|i| (i % 15) as f32 - 7.0).collect();
+    let chunk = if tokens == 1 { rows } else { 512 };
+    let mut out = vec![0.0; chunk * tokens];
+    group.throughput(throughput(chunk * cols * tokens, chunk * row_len));
+    group.bench_function(BenchmarkId::new(format!("{name} {chunk}x{cols}"), tokens), |bencher| {
+        let mut chunks = (0..rows / chunk).cycle();
+        bencher.iter(|| {
+            let first = chunks.next().unwrap_or(0) * chunk;
+            let (weights, out) = (black_box(&weights), black_box(&mut out));
+            kernels.dense_gemm(ty, weights, cols, first..first + chunk, &x, tokens, out);
         });
     });
 }

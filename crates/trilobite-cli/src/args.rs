@@ -18,8 +18,8 @@ Examples:
   trilobite run 2b.gguf                             a chat on the terminal
 
 MODEL is a GGUF file, a Hugging Face checkpoint folder, the name of a model that `trilobite pull` has
-fetched, or nothing: the built-in model. The environment variable TRILOBITE_ISA (scalar, avx2, avxvnni, avx512vnni, neon, dotprod) lowers the
-instruction set."
+fetched, or nothing: the built-in model. The environment variable TRILOBITE_ISA (scalar, avx2,
+avxvnni, avx512vnni, neon, dotprod) lowers the instruction set."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use trilobite_convert::Checkpoint;
 
 use crate::home;
 
@@ -75,18 +76,9 @@ impl Listed {
 
     /// Whether a file of the repository, where its list is not known, belongs to the model.
     pub(crate) fn needs(&self, file: &str) -> bool {
-        const NAMES: [&str; 7] = [
-            "config.json",
-            "generation_config.json",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "chat_template.jinja",
-            "model.safetensors.index.json",
-        ];
         match self.weights.as_str() {
             "gguf" => file.ends_with(".gguf"),
-            _ => NAMES.contains(&file) || file.ends_with(".safetensors"),
+            _ => Checkpoint::may_hold(file),
         }
     }
 

@@ -2,9 +2,19 @@
 
 #[cfg(target_os = "linux")]
 mod large_pages;
+#[cfg(not(target_os = "linux"))]
+mod large_pages {
+    //! Elsewhere memory does not get large pages by asking.
+
+    pub(super) fn copy(
+        _: &[(&std::fs::File, std::ops::Range<usize>)],
+        _: usize,
+    ) -> Option<(memmap2::Mmap, Vec<std::ops::Range<usize>>)> {
+        None
+    }
+}
 
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -14,7 +24,7 @@ use trilobite_format::{Gguf, Metadata, Split, TensorInfo};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
-use crate::weights::{Matrix, Weights};
+use crate::weights::{Matrix, Place, Weights};
 
 /// The bytes of a file.
 enum Bytes {
@@ -79,24 +89,19 @@ impl Model {
     /// which makes decoding faster, if there are enough of them, if the system has such pages, and if
     /// memory is plentiful; otherwise the files serve as before. No result depends on it.
     pub fn into_large_pages(mut self, threads: usize) -> Self {
-        #[cfg(target_os = "linux")]
-        {
-            let part = self.files.len();
-            let places = self.weights.places_mut().map(|(part, range)| (*part, range.clone()));
-            let places: Option<Vec<_>> = places
-                .map(|(part, range)| match self.files.get(part)? {
-                    Bytes::Mapped(file, _) => Some((file, range)),
-                    Bytes::Owned(_) => None,
-                })
-                .collect();
-            let places = places.filter(|places| large_pages::pay(places));
-            let copied = places.and_then(|places| large_pages::copy(&places, threads));
-            if let Some((copy, ranges)) = copied {
-                for (place, range) in self.weights.places_mut().zip(ranges) {
-                    (*place.0, *place.1) = (part, range);
-                }
-                self.copy = Some(copy);
+        let places = self.weights.places_mut();
+        let places: Option<Vec<_>> = places
+            .map(|place| match self.files.get(place.part)? {
+                Bytes::Mapped(file, _) => Some((file, place.range.clone())),
+                Bytes::Owned(_) => None,
+            })
+            .collect();
+        let copied = places.and_then(|places| large_pages::copy(&places, threads));
+        if let Some((copy, ranges)) = copied {
+            for (place, range) in self.weights.places_mut().zip(ranges) {
+                *place = Place { part: self.files.len(), range };
             }
+            self.copy = Some(copy);
         }
         self
     }
@@ -132,14 +137,14 @@ impl Model {
     }
 
     /// The bytes of a place in this model's files, or in what was copied of them.
-    pub(crate) fn bytes(&self, part: usize, range: &Range<usize>) -> &[u8] {
+    pub(crate) fn bytes(&self, place: &Place) -> &[u8] {
         let copy = self.copy.as_deref().unwrap_or_default();
-        &self.files.get(part).map_or(copy, Bytes::as_slice)[range.clone()]
+        &self.files.get(place.part).map_or(copy, Bytes::as_slice)[place.range.clone()]
     }
 
     /// The packed weights of a matrix of this model.
     pub(crate) fn packed(&self, matrix: &Matrix) -> &[u8] {
-        self.bytes(matrix.part, &matrix.range)
+        self.bytes(&matrix.place)
     }
 
     /// The tokenizer, built on first use: a vocabulary of 128,256 entries takes a moment.

@@ -313,13 +313,13 @@ impl Product<'_> {
 
     /// How its rows are divided among threads.
     fn split(self) -> Pieces {
-        let Matrix { rows, cols, kind, ref range, .. } = *self.matrix;
+        let Matrix { rows, cols, kind, ref place, .. } = *self.matrix;
         let size = match kind {
             // Every piece makes tables or a list of the input.
             Kind::Ternary { layout: Layout::T5_3 | Layout::I2T, .. } if self.input.count == 1 => {
                 usize::MAX
             }
-            _ if self.input.count == 1 => PIECE / (range.len() / rows.max(1)).max(1),
+            _ if self.input.count == 1 => PIECE / (place.range.len() / rows.max(1)).max(1),
             Kind::Ternary { .. } => TERNARY_CHUNK,
             Kind::Dense(_) => ROW_CHUNK,
         };
@@ -352,8 +352,8 @@ impl Product<'_> {
                     true => Method::MultiplyAdd,
                     false => Method::fastest(len, count),
                 };
-                self.kernels
-                    .ternary_gemm_by(method, layout, packed, cols, rows, codes, 0..count, sums);
+                let kernels = self.kernels;
+                kernels.ternary_gemm_by(method, layout, packed, cols, rows, codes, 0..count, sums);
                 for (t, sums) in sums.chunks_exact(len).enumerate() {
                     let products = Products::Ternary(sums, scale / codes.scales()[t]);
                     put(t, Values { products, bias });

@@ -409,9 +409,9 @@ impl Session {
             ty,
             weights: model.packed(&weights.head),
             cols: weights.head.cols,
-            codes: model.bytes(scan.codes.0, &scan.codes.1),
-            refinements: model.bytes(scan.refinements.0, &scan.refinements.1),
-            bounds: model.bytes(scan.bounds.0, &scan.bounds.1).as_chunks().0,
+            codes: model.bytes(&scan.codes),
+            refinements: model.bytes(&scan.refinements),
+            bounds: model.bytes(&scan.bounds).as_chunks().0,
         };
         self.team.start();
         let x = &self.buffers.x[token * config.hidden..(token + 1) * config.hidden];

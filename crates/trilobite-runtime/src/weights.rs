@@ -17,25 +17,32 @@ pub struct Matrix {
     pub rows: usize,
     /// Columns: width of the input.
     pub cols: usize,
-    /// Which of the model's files holds it.
-    pub part: usize,
-    /// Bytes of the packed weights within the file.
-    pub range: Range<usize>,
+    /// Where its packed weights are.
+    pub place: Place,
     /// How the weights are stored.
     pub kind: Kind,
     /// What is added to the product, `[rows]`.
     pub bias: Option<Vec<f32>>,
 }
 
+/// Where something lies in a model.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Which of the model's files holds it.
+    pub part: usize,
+    /// Its bytes within the file.
+    pub range: Range<usize>,
+}
+
 /// A coarse copy of the head: see [`trilobite_kernels::scan`].
 #[derive(Clone, Debug)]
 pub struct HeadScan {
-    /// The file of the codes, and where they are in it, `[vocab]`.
-    pub codes: (usize, Range<usize>),
-    /// The file of their further bits, and where they are in it, `[vocab]`.
-    pub refinements: (usize, Range<usize>),
-    /// The file of the rows' bounds, and where they are in it, `[vocab]`.
-    pub bounds: (usize, Range<usize>),
+    /// The codes, `[vocab]`.
+    pub codes: Place,
+    /// Their further bits, `[vocab]`.
+    pub refinements: Place,
+    /// The rows' bounds, `[vocab]`.
+    pub bounds: Place,
 }
 
 /// How a matrix is stored and therefore multiplied.
@@ -153,22 +160,19 @@ impl Weights {
         })
     }
 
-    /// Where the weights lie that every decoded token reads: the file and the place in it.
-    pub(crate) fn places_mut(&mut self) -> impl Iterator<Item = (&mut usize, &mut Range<usize>)> {
+    /// Where the weights lie that every decoded token reads.
+    pub(crate) fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {
         let head = match &mut self.head_scan {
-            Some(HeadScan { codes, refinements, bounds }) => [codes, refinements, bounds]
-                .into_iter()
-                .map(|(part, range)| (part, range))
-                .collect(),
-            None => vec![(&mut self.head.part, &mut self.head.range)],
+            Some(HeadScan { codes, refinements, bounds }) => vec![codes, refinements, bounds],
+            None => vec![&mut self.head.place],
         };
         let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
-        layers.map(|matrix| (&mut matrix.part, &mut matrix.range)).chain(head)
+        layers.map(|matrix| &mut matrix.place).chain(head)
     }
 
     /// Bytes of all tensors but the embedding and the head.
     pub fn non_embedding_bytes(&self) -> usize {
-        let matrices = self.layers.iter().flat_map(Layer::matrices).map(|m| m.range.len());
+        let matrices = self.layers.iter().flat_map(Layer::matrices).map(|m| m.place.range.len());
         let vector = |v: &Vec<f32>| 4 * v.len();
         let vectors = self.layers.iter().map(|layer| {
             let biases = layer.matrices().into_iter().filter_map(|m| m.bias.as_ref());
@@ -197,6 +201,12 @@ impl Layer {
     fn matrices_mut(&mut self) -> [&mut Matrix; 7] {
         let Layer { q, k, v, o, gate, up, down, .. } = self;
         [q, k, v, o, gate, up, down]
+    }
+}
+
+impl Place {
+    fn of(info: &TensorInfo) -> Self {
+        Self { part: info.part, range: info.range.clone() }
     }
 }
 
@@ -287,8 +297,8 @@ impl<'a> Tensors<'a> {
         // Trits in llama.cpp's blocks are multiplied with int8 activations once converted.
         let ternary = ternary::has_one_scale(info.ty, self.bytes(info));
         if let Some(ty) = dense_type(info.ty).filter(|_| !ternary) {
-            let (part, range, kind) = (info.part, info.range.clone(), Kind::Dense(ty));
-            return Ok(Matrix { rows, cols, part, range, kind, bias: None });
+            let kind = Kind::Dense(ty);
+            return Ok(Matrix { rows, cols, place: Place::of(info), kind, bias: None });
         }
         let layout = match info.ty {
             TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),
@@ -302,9 +312,10 @@ impl<'a> Tensors<'a> {
         if !(scale > 0.0 && scale.is_finite()) {
             return Err(Error::Scale { name: name.to_owned(), scale });
         }
-        let range = info.range.start..info.range.start + codes.len();
+        let mut place = Place::of(info);
+        place.range.end = place.range.start + codes.len();
         let kind = Kind::Ternary { layout, scale };
-        Ok(Matrix { rows, cols, part: info.part, range, kind, bias: None })
+        Ok(Matrix { rows, cols, place, kind, bias: None })
     }
 
     /// A ternary matrix whose columns are the rows of a tensor.
@@ -334,11 +345,11 @@ impl<'a> Tensors<'a> {
         let bounds = take("output_scan.bounds", Bounds::COUNT, TensorType::F32)?;
         let rows = self.bytes(bounds).as_chunks().0;
         match rows.iter().position(|row| !Bounds::from_bytes(row).is_valid()) {
-            None => {
-                let place = |info: &TensorInfo| (info.part, info.range.clone());
-                let (codes, refinements) = (place(codes), place(refinements));
-                Ok(HeadScan { codes, refinements, bounds: place(bounds) })
-            }
+            None => Ok(HeadScan {
+                codes: Place::of(codes),
+                refinements: Place::of(refinements),
+                bounds: Place::of(bounds),
+            }),
             Some(row) => Err(Error::HeadScan { row }),
         }
     }

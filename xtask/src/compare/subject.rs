@@ -73,17 +73,8 @@ fn short(text: &str) -> String {
 
 /// What is there without asking: the built-in model, its dense twin, and what was pulled.
 fn present(binary: &Path) -> Result<Vec<String>> {
-    let mut names = vec![BUILT_IN.to_owned()];
-    let folder = crate::root().join("models");
-    let mut twins = Vec::new();
-    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        if short(&path.to_string_lossy()).starts_with("tinystories-dense") {
-            twins.push(path.to_string_lossy().into_owned());
-        }
-    }
-    twins.sort();
-    names.extend(twins);
+    let twin = crate::root().join("models/tinystories-dense.gguf");
+    let mut names = vec![BUILT_IN.to_owned(), twin.to_string_lossy().into_owned()];
     let Output { stdout, .. } = process::run(Command::new(binary).arg("pull"))?;
     let pulled = stdout.lines().filter_map(|line| {
         let mut words = line.split_whitespace();

@@ -60,7 +60,7 @@ struct Work {
 impl Work {
     fn count(&mut self, model: &Model, found: Logits<'_>) {
         let weights = model.weights();
-        let (rows, whole) = (found.values().len(), weights.head.range.len());
+        let (rows, whole) = (found.values().len(), weights.head.place.range.len());
         self.tokens += 1;
         self.rows += rows as u64;
         self.bytes += match &weights.head_scan {
@@ -69,9 +69,10 @@ impl Work {
                 for (sum, refined) in self.refined.iter_mut().zip(refined) {
                     *sum += refined as u64;
                 }
-                let bits = scan.refinements.1.len() / refined.len() * refined.iter().sum::<usize>();
+                let bits =
+                    scan.refinements.range.len() / refined.len() * refined.iter().sum::<usize>();
                 let some = (whole * rows + bits) / weights.head.rows;
-                scan.codes.1.len() + scan.bounds.1.len() + some
+                scan.codes.range.len() + scan.bounds.range.len() + some
             }
             _ => whole,
         } as u64;
@@ -86,7 +87,7 @@ impl Work {
     fn skipped_bytes(&self, model: &Model) -> u64 {
         let layers = &model.weights().layers;
         let skipped = |fraction: Option<f64>, matrix: fn(&Layer) -> &Matrix| {
-            let bytes: usize = layers.iter().map(|layer| matrix(layer).range.len()).sum();
+            let bytes: usize = layers.iter().map(|layer| matrix(layer).place.range.len()).sum();
             bytes as f64 * (1.0 - fraction.unwrap_or(1.0))
         };
         let rows = skipped(self.live.row_fraction(), |layer| &layer.up);

@@ -101,6 +101,11 @@ impl Deref for SourceFile {
 }
 
 impl Checkpoint {
+    /// Whether a file of this name in a checkpoint's folder can be one that is read.
+    pub fn may_hold(name: &str) -> bool {
+        SIDE_FILES.contains(&name) || name == INDEX || name.ends_with(".safetensors")
+    }
+
     /// Opens a checkpoint folder, a `.safetensors` file with its config.json beside it, or a GGUF
     /// file, with the other parts beside it where it is one of several.
     ///

@@ -2,7 +2,7 @@
 //!
 //! A decoded token reads nearly all weights once. In pages of 4 KB, as files are cached as a rule, the
 //! processor looks up an address every 4 KB and foresees nothing beyond; in pages of 2 MB the same
-//! reads are faster by a fifth. Linux gives such pages to anonymous memory that asks for them.
+//! reads are faster by up to a fifth. Linux gives such pages to anonymous memory that asks for them.
 
 use std::fs::{File, read_to_string};
 use std::ops::Range;
@@ -21,7 +21,7 @@ const ALIGN: usize = 64;
 const PIECE: usize = 4 << 20;
 
 /// Whether a copy of places is worth its memory.
-pub(super) fn pay(places: &[(&File, Range<usize>)]) -> bool {
+fn pays(places: &[(&File, Range<usize>)]) -> bool {
     let bytes = places.iter().map(|(_, place)| place.len()).sum();
     let offered = || {
         read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -31,11 +31,15 @@ pub(super) fn pay(places: &[(&File, Range<usize>)]) -> bool {
 }
 
 /// Copies places of files one behind the other; returns the copy and where it has each of them.
-/// `None` if that fails.
+/// `None` if it is not worth its memory, or fails.
 pub(super) fn copy(
     places: &[(&File, Range<usize>)],
     threads: usize,
 ) -> Option<(Mmap, Vec<Range<usize>>)> {
+    if pays(places) { copy_all(places, threads) } else { None }
+}
+
+fn copy_all(places: &[(&File, Range<usize>)], threads: usize) -> Option<(Mmap, Vec<Range<usize>>)> {
     let mut end = 0usize;
     let mut ranges = Vec::with_capacity(places.len());
     for (_, place) in places {
@@ -95,7 +99,7 @@ mod tests {
         let places = [5..7, 100..2 * PIECE + 900, 40..40, 0..1000];
         let of_file = places.clone().map(|place| (&file, place));
         for threads in [1, 3] {
-            let (copy, ranges) = copy(&of_file, threads).unwrap();
+            let (copy, ranges) = copy_all(&of_file, threads).unwrap();
             assert_eq!(ranges.len(), places.len());
             for (range, place) in ranges.iter().zip(&places) {
                 assert_eq!(range.start % ALIGN, 0);
@@ -108,12 +112,12 @@ mod tests {
     fn a_file_that_ends_too_early_is_not_copied() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[1; 100]).unwrap();
-        assert!(copy(&[(&file, 0..101)], 2).is_none());
+        assert!(copy_all(&[(&file, 0..101)], 2).is_none());
     }
 
     #[test]
     fn small_weights_stay_where_they_are() {
         let file = tempfile::tempfile().unwrap();
-        assert!(!pay(&[(&file, 0..LEAST - 1)]));
+        assert!(!pays(&[(&file, 0..LEAST - 1)]));
     }
 }
