@@ -55,7 +55,9 @@ fn main() -> Result<(), Error> {
     let mut group = criterion.benchmark_group(format!("dense/{}", kernels.isa.name()));
     for (name, ty) in DENSE {
         for tokens in [1, 4, 16, 128, 512] {
-            dense(&mut group, kernels, name, ty, tokens);
+            for shape in [GATE, (GATE.1, GATE.0)] {
+                dense(&mut group, kernels, name, ty, shape, tokens);
+            }
         }
     }
     group.finish();
@@ -120,14 +122,15 @@ fn dense(
     kernels: &Kernels,
     name: &str,
     ty: DenseType,
+    (rows, cols): (usize, usize),
     tokens: usize,
 ) {
-    let (rows, cols) = GATE;
     let row_len = ty.row_len(cols).expect("the columns are whole blocks");
     // Bits that are no infinity as a float of any type.
     let weights: Vec<u8> =
         (0..rows * row_len).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 & 0x3b).collect();
-    let x: Vec<f32> = (0..tokens * cols).map(|i| (i % 15) as f32 - 7.0).collect();
+    let x: Vec<f32> = (0..tokens * cols + 16).map(|i| (i % 15) as f32 - 7.0).collect();
+    let x = &x[x.as_ptr().align_offset(64)..][..tokens * cols];
     let chunk = if tokens == 1 { rows } else { 512 };
     let mut out = vec![0.0; chunk * tokens];
     group.throughput(throughput(chunk * cols * tokens, chunk * row_len));
@@ -136,7 +139,7 @@ fn dense(
         bencher.iter(|| {
             let first = chunks.next().unwrap_or(0) * chunk;
             let (weights, out) = (black_box(&weights), black_box(&mut out));
-            kernels.dense_gemm(ty, weights, cols, first..first + chunk, &x, tokens, out);
+            kernels.dense_gemm(ty, weights, cols, first..first + chunk, x, tokens, out);
         });
     });
 }

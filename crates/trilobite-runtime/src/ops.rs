@@ -21,7 +21,7 @@ use crate::team::{Pieces, Team};
 use crate::weights::{Kind, Matrix};
 
 /// Rows of a dense matrix that one thread multiplies at a time with a batch of tokens.
-const ROW_CHUNK: usize = 64;
+const ROW_CHUNK: usize = 96;
 /// Rows of a ternary matrix; more are faster, and need space for their sums.
 const TERNARY_CHUNK: usize = 1280;
 /// Columns of an output that one thread takes are a multiple of this: two cache lines of f32, and

@@ -1,22 +1,28 @@
 //! Dense matrices times float activations.
 //!
-//! With one token, weights live in registers only. With several, a panel of rows is widened to f32
-//! once, and tiles of some rows and tokens are multiplied one register's width of lanes at a time,
-//! which lets a tile be larger; the lanes' sums wait in memory meanwhile.
+//! With one token, weights live in registers only. With several, a block of rows is widened to f32
+//! once, and tiles of some rows and tokens are multiplied one register's width of lanes at a time: a
+//! part, which lets a tile be larger. Weights and activations lie in the order of their use, so that
+//! they stream from the second-level cache and fill whole cache lines.
 
 use super::DenseType;
 use super::format::{self, Format, dispatch, unroll};
 use crate::float::simd::{LANES, Simd, pad};
-use std::cell::RefCell;
+use std::cell::Cell;
 
 /// Rows of narrow weights that are multiplied with one token side by side.
 const ROWS: usize = 4;
 /// Groups of columns of such a row before it is the next row's turn.
 const GROUPS: usize = 8;
-/// Groups of columns that a panel has at most, so that one part of it fits in the first-level cache.
-const DEPTH: usize = 32;
-/// Tokens that are multiplied with one panel after another, for the second-level cache.
-const TOKENS: usize = 96;
+/// Columns of a block, so that a part of a panel's weights and of a tile's activations, 40 KB, stays in
+/// the first-level cache.
+const DEPTH: usize = 64 * LANES;
+/// Rows of a block, so that its weights, 384 KB, stay in the second-level cache.
+const BLOCK: usize = 48;
+/// Tokens of a tile.
+const TOKENS: usize = 4;
+/// Floats of a cache line, to which buffers are aligned.
+const LINE: usize = 16;
 /// Bytes that weights are asked for before their use: the distance that measured fastest when they come
 /// from memory.
 const AHEAD: usize = 8192;
@@ -31,8 +37,8 @@ impl Lanes {
 }
 
 thread_local! {
-    /// The sums of a panel's rows for some tokens.
-    static SUMS: RefCell<Vec<Lanes>> = const { RefCell::new(Vec::new()) };
+    /// Weights of a block, activations of a tile, and sums.
+    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// See [`Kernels::dense_gemm`](crate::Kernels::dense_gemm), which checks the lengths. `w` holds
@@ -48,8 +54,8 @@ pub(crate) fn gemm<S: Simd>(
 ) {
     match (x.len() == cols, S::REGISTERS) {
         (true, _) => dispatch!(ty, gemv(simd, w, x, out)),
-        (false, 32..) => panels::<S, 6, 4>(simd, ty, w, cols, x, out),
-        (false, _) => panels::<S, 4, 3>(simd, ty, w, cols, x, out),
+        (false, 32..) => blocks::<S, 6>(simd, ty, w, cols, x, out),
+        (false, _) => blocks::<S, 3>(simd, ty, w, cols, x, out),
     }
 }
 
@@ -96,9 +102,9 @@ fn gemv<F: Format<N>, const N: usize>(simd: impl Simd, w: &[u8], x: &[f32], out:
     }
 }
 
-/// The products of rows with several tokens, in tiles of `R` rows and `T` tokens.
+/// The products of rows with several tokens, in tiles of `R` rows and [`TOKENS`] tokens.
 #[inline(always)]
-fn panels<S: Simd, const R: usize, const T: usize>(
+fn blocks<S: Simd, const R: usize>(
     simd: S,
     ty: DenseType,
     w: &[u8],
@@ -109,143 +115,185 @@ fn panels<S: Simd, const R: usize, const T: usize>(
     let tokens = x.len() / cols;
     let rows = out.len() / tokens;
     let row_len = w.len() / rows;
-    let (block, block_len) = ty.block();
-    let mut panel = [[Lanes::ZERO; R]; DEPTH];
-    // Not by a closure, which would be compiled without the instruction set.
-    let mut sums = SUMS.take();
-    for first_token in (0..tokens).step_by(TOKENS) {
-        let count = TOKENS.min(tokens - first_token);
-        for first_row in (0..rows).step_by(R) {
-            sums.clear();
-            sums.resize(count * R, Lanes::ZERO);
-            for col in (0..cols).step_by(DEPTH * LANES) {
-                let depth = (DEPTH * LANES).min(cols - col);
-                for r in 0..R.min(rows - first_row) {
-                    let start = (first_row + r) * row_len + col / block * block_len;
-                    let w = &w[start..start + depth / block * block_len];
-                    dispatch!(ty, widen(simd, w, &mut panel.as_flattened_mut()[r..], R));
-                }
-                let panel = &panel[..depth.div_ceil(LANES)];
-                for t in (0..count).step_by(T) {
-                    let x = &x[(first_token + t) * cols + col..];
-                    let sums = &mut sums[t * R..];
-                    match count - t {
-                        1 => tiles::<S, R, 1>(simd, panel, x, cols, depth, sums),
-                        2 => tiles::<S, R, 2>(simd, panel, x, cols, depth, sums),
-                        3 if T > 3 => tiles::<S, R, 3>(simd, panel, x, cols, depth, sums),
-                        _ => tiles::<S, R, T>(simd, panel, x, cols, depth, sums),
-                    }
-                }
+    let (weights, bytes) = ty.block();
+    // A single tile takes one panel after another from the first-level cache.
+    let size = if tokens > TOKENS { BLOCK } else { R };
+    let padded = cols.next_multiple_of(LANES);
+    // Sums wait for the columns of the next block where there is one.
+    let kept = if cols > DEPTH { tokens } else { TOKENS };
+    let lens = [size * padded.min(DEPTH), TOKENS * padded, kept * size * LANES];
+
+    let mut buffer = BUFFER.take();
+    buffer.resize(buffer.len().max(lens.iter().sum::<usize>() + LINE), 0.0);
+    let start = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    let (wide, rest) = buffer[start..].split_at_mut(lens[0]);
+    let (packed, sums) = rest.split_at_mut(lens[1]);
+
+    for first_row in (0..rows).step_by(size) {
+        let count = size.min(rows - first_row);
+        for col in (0..cols).step_by(DEPTH) {
+            let depth = DEPTH.min(cols - col);
+            let groups = depth.div_ceil(LANES);
+            for r in 0..count {
+                let start = (first_row + r) * row_len + col / weights * bytes;
+                let w = &w[start..start + depth / weights * bytes];
+                // Panels of R rows follow each other within a part.
+                let place = Place {
+                    start: r / R * groups * R + r % R,
+                    group: R,
+                    part: count.div_ceil(R) * groups * R,
+                    width: S::WIDTH,
+                };
+                dispatch!(ty, widen(simd, w, place, wide));
             }
-            for (t, sums) in sums.chunks_exact(R).enumerate() {
-                let out =
-                    &mut out[(first_token + t) * rows + first_row..][..R.min(rows - first_row)];
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = simd.sum(simd.load(&sum.0));
+            for first in (0..tokens).step_by(TOKENS) {
+                let n = TOKENS.min(tokens - first);
+                let packed = &mut packed[TOKENS * col..][..n * groups * LANES];
+                if tokens > TOKENS || first_row == 0 {
+                    let x = &x[first * cols + col..];
+                    let place = Place { start: 0, group: n, part: groups * n, width: S::WIDTH };
+                    pack(simd, x, cols, depth, place, packed);
+                }
+                let sums = &mut sums[if cols > DEPTH { first * size * LANES } else { 0 }..];
+                let new = col == 0;
+                let panels = Panels { weights: &*wide, rows: count, size, groups, new };
+                match n {
+                    1 => panels.multiply::<S, R, 1>(simd, packed, sums),
+                    2 => panels.multiply::<S, R, 2>(simd, packed, sums),
+                    3 => panels.multiply::<S, R, 3>(simd, packed, sums),
+                    _ => panels.multiply::<S, R, TOKENS>(simd, packed, sums),
+                }
+                if col + depth == cols {
+                    for t in 0..n {
+                        let out = &mut out[(first + t) * rows + first_row..][..count];
+                        let sums = &sums[t * size * LANES..][..count * LANES];
+                        simd.sums(sums.as_chunks().0, out);
+                    }
                 }
             }
         }
     }
-    SUMS.set(sums);
+    BUFFER.set(buffer);
 }
 
-/// Widens some columns of one row of a panel to every `step`th of `out`.
+/// Where the groups of a row go, counted in registers: beside those of the other rows of a panel or
+/// tile, and part after part.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The first group's first part.
+    start: usize,
+    /// From group to group.
+    group: usize,
+    /// From part to part.
+    part: usize,
+    /// Lanes of a register.
+    width: usize,
+}
+
+impl Place {
+    #[inline(always)]
+    fn put(self, index: usize, lanes: &[f32; LANES], out: &mut [f32]) {
+        for (part, lanes) in lanes.chunks_exact(self.width).enumerate() {
+            let at = self.start + index * self.group + part * self.part;
+            out[at * self.width..][..self.width].copy_from_slice(lanes);
+        }
+    }
+}
+
+/// Widens some columns of a row.
 #[inline(always)]
-fn widen<F: Format<N>, const N: usize>(simd: impl Simd, w: &[u8], out: &mut [Lanes], step: usize) {
+fn widen<F: Format<N>, const N: usize>(simd: impl Simd, w: &[u8], place: Place, out: &mut [f32]) {
+    let mut lanes = [0.0; LANES];
     let (blocks, tail) = w.as_chunks();
-    for (block, out) in blocks.iter().zip(out.chunks_mut(F::GROUPS * step)) {
+    for (i, block) in blocks.iter().enumerate() {
+        for line in block.chunks(64) {
+            simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+        }
         let shared = F::shared(simd, block);
         unroll!(GROUP < F::GROUPS => {
-            simd.store(F::load::<_, GROUP>(simd, block, &shared), &mut out[GROUP * step].0);
+            simd.store(F::load::<_, GROUP>(simd, block, &shared), &mut lanes);
+            place.put(i * F::GROUPS + GROUP, &lanes, out);
         });
     }
     if F::TAILS && !tail.is_empty() {
         let block = pad(tail);
         let shared = F::shared(simd, &block);
-        simd.store(F::load::<_, 0>(simd, &block, &shared), &mut out[blocks.len() * step].0);
+        simd.store(F::load::<_, 0>(simd, &block, &shared), &mut lanes);
+        place.put(blocks.len(), &lanes, out);
     }
 }
 
-/// Adds the products of a panel with the first `depth` columns of `T` tokens, part by part.
+/// Copies the first `depth` columns of as many tokens as a place has from group to group.
 #[inline(always)]
-fn tiles<S: Simd, const R: usize, const T: usize>(
-    simd: S,
-    panel: &[[Lanes; R]],
-    x: &[f32],
-    cols: usize,
-    depth: usize,
-    sums: &mut [Lanes],
-) {
-    let mut chunks = [[].as_slice(); T];
-    let mut tails = [[0.0; LANES]; T];
-    for t in 0..T {
-        let (whole, tail) = x[t * cols..][..depth].as_chunks();
-        (chunks[t], tails[t]) = (whole, pad(tail));
-    }
-    if let Some(sums) = sums.as_chunks_mut::<R>().0.first_chunk_mut::<T>() {
-        unroll!(PART < LANES / S::WIDTH => {
-            tile::<S, R, T, PART>(simd, panel, &chunks, &tails, sums);
-        });
-    }
-}
-
-/// Adds the products of part `P` of a panel with `T` tokens.
-#[inline(always)]
-fn tile<S: Simd, const R: usize, const T: usize, const P: usize>(
-    simd: S,
-    panel: &[[Lanes; R]],
-    x: &[&[[f32; LANES]]; T],
-    tails: &[[f32; LANES]; T],
-    sums: &mut [[Lanes; R]; T],
-) {
-    let mut acc = [[simd.load_part::<P>(&[0.0; LANES]); R]; T];
-    for t in 0..T {
-        for r in 0..R {
-            acc[t][r] = simd.load_part::<P>(&sums[t][r].0);
-        }
-    }
-    let (panel, last) = panel.split_at(x[0].len());
-    let mut chunks = [[].as_slice(); T];
-    for t in 0..T {
-        chunks[t] = &x[t][..panel.len()];
-    }
-    for (i, w) in panel.iter().enumerate() {
-        let mut x = [&[0.0; LANES]; T];
-        for t in 0..T {
-            x[t] = &chunks[t][i];
-        }
-        multiply::<S, R, T, P>(simd, w, x, &mut acc);
-    }
-    if let Some(w) = last.first() {
-        let mut x = [&[0.0; LANES]; T];
-        for t in 0..T {
-            x[t] = &tails[t];
-        }
-        multiply::<S, R, T, P>(simd, w, x, &mut acc);
-    }
-    for t in 0..T {
-        for r in 0..R {
-            simd.store_part::<P>(acc[t][r], &mut sums[t][r].0);
+fn pack(_: impl Simd, x: &[f32], cols: usize, depth: usize, place: Place, out: &mut [f32]) {
+    for (i, col) in (0..depth).step_by(LANES).enumerate() {
+        for t in 0..place.group {
+            let place = Place { start: t, ..place };
+            let x = &x[t * cols + col..][..LANES.min(depth - col)];
+            match x.as_array() {
+                Some(x) => place.put(i, x, out),
+                None => place.put(i, &pad(x), out),
+            }
         }
     }
 }
 
-/// Adds the products of part `P` of one group of columns.
-#[inline(always)]
-fn multiply<S: Simd, const R: usize, const T: usize, const P: usize>(
-    simd: S,
-    w: &[Lanes; R],
-    x: [&[f32; LANES]; T],
-    acc: &mut [[S::Part; R]; T],
-) {
-    let mut weights = [acc[0][0]; R];
-    for r in 0..R {
-        weights[r] = simd.load_part::<P>(&w[r].0);
-    }
-    for t in 0..T {
-        let x = simd.load_part::<P>(x[t]);
-        for r in 0..R {
-            acc[t][r] = simd.mul_add_part(weights[r], x, acc[t][r]);
+/// A block of widened weights.
+struct Panels<'a> {
+    /// `[part][panel][group][R]` registers.
+    weights: &'a [f32],
+    /// Rows in use.
+    rows: usize,
+    /// Rows there is room for.
+    size: usize,
+    /// Groups of columns.
+    groups: usize,
+    /// Whether these are the first columns.
+    new: bool,
+}
+
+impl Panels<'_> {
+    /// Adds the products with `T` tokens to `sums`, `[T][size][LANES]`, or makes them if they are new.
+    /// `x` is `[part][group][T]` registers.
+    #[inline(always)]
+    fn multiply<S: Simd, const R: usize, const T: usize>(
+        &self,
+        simd: S,
+        x: &[f32],
+        sums: &mut [f32],
+    ) {
+        let mut panels = self.weights.chunks_exact(self.groups * R * S::WIDTH);
+        for (part, x) in x.chunks_exact(self.groups * T * S::WIDTH).enumerate() {
+            for row in (0..self.rows).step_by(R) {
+                let Some(w) = panels.next() else { return };
+                let at = row * LANES + part * S::WIDTH;
+                let mut acc = [[simd.load_part(&[0.0; LANES]); R]; T];
+                if !self.new {
+                    for t in 0..T {
+                        for r in 0..R {
+                            let at = at + (t * self.size + r) * LANES;
+                            acc[t][r] = simd.load_part(&sums[at..]);
+                        }
+                    }
+                }
+                for (w, x) in w.chunks_exact(R * S::WIDTH).zip(x.chunks_exact(T * S::WIDTH)) {
+                    let mut weights = [acc[0][0]; R];
+                    for r in 0..R {
+                        weights[r] = simd.load_part(&w[r * S::WIDTH..]);
+                    }
+                    for t in 0..T {
+                        let x = simd.load_part(&x[t * S::WIDTH..]);
+                        for r in 0..R {
+                            acc[t][r] = simd.mul_add_part(weights[r], x, acc[t][r]);
+                        }
+                    }
+                }
+                for t in 0..T {
+                    for r in 0..R {
+                        simd.store_part(acc[t][r], &mut sums[at + (t * self.size + r) * LANES..]);
+                    }
+                }
+            }
         }
     }
 }
@@ -253,12 +301,12 @@ fn multiply<S: Simd, const R: usize, const T: usize, const P: usize>(
 /// See [`Kernels::dense_row`](crate::Kernels::dense_row); `w` is the row.
 #[inline(always)]
 pub(crate) fn row(simd: impl Simd, ty: DenseType, w: &[u8], out: &mut [f32]) {
-    let mut panel = [Lanes::ZERO; DEPTH];
+    // All parts of a group side by side: the row as it is.
+    let place = Place { start: 0, group: 1, part: 0, width: LANES };
+    let mut wide = [0.0; DEPTH];
     let (block, block_len) = ty.block();
-    for (out, w) in out.chunks_mut(DEPTH * LANES).zip(w.chunks(DEPTH * LANES / block * block_len)) {
-        dispatch!(ty, widen(simd, w, &mut panel, 1));
-        for (out, lanes) in out.chunks_mut(LANES).zip(&panel) {
-            out.copy_from_slice(&lanes.0[..out.len()]);
-        }
+    for (out, w) in out.chunks_mut(DEPTH).zip(w.chunks(DEPTH / block * block_len)) {
+        dispatch!(ty, widen(simd, w, place, &mut wide));
+        out.copy_from_slice(&wide[..out.len()]);
     }
 }

@@ -208,15 +208,15 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn load_part<const P: usize>(self, x: &[f32; LANES]) -> Self::Part {
+    fn load_part(self, x: &[f32]) -> Self::Part {
         // SAFETY: `self` proves that the processor has the instructions; the slice has eight floats.
-        unsafe { _mm256_loadu_ps(x[8 * P..8 * P + 8].as_ptr()) }
+        unsafe { _mm256_loadu_ps(x[..8].as_ptr()) }
     }
 
     #[inline(always)]
-    fn store_part<const P: usize>(self, x: Self::Part, out: &mut [f32; LANES]) {
+    fn store_part(self, x: Self::Part, out: &mut [f32]) {
         // SAFETY: `self` proves that the processor has the instructions; the slice has eight floats.
-        unsafe { _mm256_storeu_ps(out[8 * P..8 * P + 8].as_mut_ptr(), x) }
+        unsafe { _mm256_storeu_ps(out[..8].as_mut_ptr(), x) }
     }
 
     #[inline(always)]

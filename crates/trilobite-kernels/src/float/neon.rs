@@ -139,15 +139,15 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn load_part<const P: usize>(self, x: &[f32; LANES]) -> Self::Part {
+    fn load_part(self, x: &[f32]) -> Self::Part {
         // SAFETY: `self` proves that the processor has the instructions; the slice has four floats.
-        unsafe { vld1q_f32(x[4 * P..4 * P + 4].as_ptr()) }
+        unsafe { vld1q_f32(x[..4].as_ptr()) }
     }
 
     #[inline(always)]
-    fn store_part<const P: usize>(self, x: Self::Part, out: &mut [f32; LANES]) {
+    fn store_part(self, x: Self::Part, out: &mut [f32]) {
         // SAFETY: `self` proves that the processor has the instructions; the slice has four floats.
-        unsafe { vst1q_f32(out[4 * P..4 * P + 4].as_mut_ptr(), x) }
+        unsafe { vst1q_f32(out[..4].as_mut_ptr(), x) }
     }
 
     #[inline(always)]

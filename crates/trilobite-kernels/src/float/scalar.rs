@@ -92,13 +92,15 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn load_part<const P: usize>(self, x: &[f32; LANES]) -> Self::Part {
-        *x
+    fn load_part(self, x: &[f32]) -> Self::Part {
+        let mut part = [0.0; LANES];
+        part.copy_from_slice(&x[..LANES]);
+        part
     }
 
     #[inline(always)]
-    fn store_part<const P: usize>(self, x: Self::Part, out: &mut [f32; LANES]) {
-        *out = x;
+    fn store_part(self, x: Self::Part, out: &mut [f32]) {
+        out[..LANES].copy_from_slice(&x);
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ pub(crate) const LANES: usize = 32;
 /// All implementations give the same bits. Conversions to f16 round to nearest, ties to even.
 pub(crate) trait Simd: Copy {
     type Lanes: Copy;
-    /// Lanes `P * WIDTH..(P + 1) * WIDTH` of 32, in one register: part `P`.
+    /// As many of the lanes as one register has: a part.
     type Part: Copy;
     /// Thirty-two bytes.
     type Bytes: Copy;
@@ -39,9 +39,18 @@ pub(crate) trait Simd: Copy {
     fn mul_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
     /// The pairwise sum of the lanes.
     fn sum(self, x: Self::Lanes) -> f32;
+    /// The pairwise sums of the lanes of each.
+    #[inline(always)]
+    fn sums(self, x: &[[f32; LANES]], out: &mut [f32]) {
+        for (x, out) in x.iter().zip(out) {
+            *out = self.sum(self.load(x));
+        }
+    }
 
-    fn load_part<const P: usize>(self, x: &[f32; LANES]) -> Self::Part;
-    fn store_part<const P: usize>(self, x: Self::Part, out: &mut [f32; LANES]);
+    /// The first `WIDTH` floats.
+    fn load_part(self, x: &[f32]) -> Self::Part;
+    /// To the first `WIDTH` floats.
+    fn store_part(self, x: Self::Part, out: &mut [f32]);
     /// `a * b + c`, rounded once.
     fn mul_add_part(self, a: Self::Part, b: Self::Part, c: Self::Part) -> Self::Part;
 
