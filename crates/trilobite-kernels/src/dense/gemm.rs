@@ -230,7 +230,7 @@ fn pack(_: impl Simd, x: &[f32], cols: usize, depth: usize, place: Place, out: &
         for t in 0..place.group {
             let place = Place { start: t, ..place };
             let x = &x[t * cols + col..][..LANES.min(depth - col)];
-            match x.as_array() {
+            match x.first_chunk() {
                 Some(x) => place.put(i, x, out),
                 None => place.put(i, &pad(x), out),
             }
@@ -269,10 +269,10 @@ impl Panels<'_> {
                 let at = row * LANES + part * S::WIDTH;
                 let mut acc = [[simd.load_part(&[0.0; LANES]); R]; T];
                 if !self.new {
-                    for t in 0..T {
-                        for r in 0..R {
+                    for (t, acc) in acc.iter_mut().enumerate() {
+                        for (r, acc) in acc.iter_mut().enumerate() {
                             let at = at + (t * self.size + r) * LANES;
-                            acc[t][r] = simd.load_part(&sums[at..]);
+                            *acc = simd.load_part(&sums[at..]);
                         }
                     }
                 }
@@ -288,9 +288,9 @@ impl Panels<'_> {
                         }
                     }
                 }
-                for t in 0..T {
-                    for r in 0..R {
-                        simd.store_part(acc[t][r], &mut sums[at + (t * self.size + r) * LANES..]);
+                for (t, acc) in acc.into_iter().enumerate() {
+                    for (r, acc) in acc.into_iter().enumerate() {
+                        simd.store_part(acc, &mut sums[at + (t * self.size + r) * LANES..]);
                     }
                 }
             }
