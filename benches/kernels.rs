@@ -127,8 +127,9 @@ fn dense(
 ) {
     let row_len = ty.row_len(cols).expect("the columns are whole blocks");
     // Bits that are no infinity as a float of any type.
-    let weights: Vec<u8> =
-        (0..rows * row_len).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 & 0x3b).collect();
+    let weights: Vec<u8> = (0..rows * row_len)
+        .map(|i| (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 & 0x3b | 0x20)
+        .collect();
     let x: Vec<f32> = (0..tokens * cols + 16).map(|i| (i % 15) as f32 - 7.0).collect();
     let x = &x[x.as_ptr().align_offset(64)..][..tokens * cols];
     let chunk = if tokens == 1 { rows } else { 512 };

@@ -2,6 +2,9 @@
 
 use crate::float::simd::{LANES, Simd};
 
+/// Rows of narrow weights that are multiplied with one token side by side.
+pub(super) const ROWS: usize = 4;
+
 /// One dense type; `N` is the bytes of a block, in which every 32 weights are a group. The types
 /// without blocks have one of a single group, and their last may be shorter.
 pub(super) trait Format<const N: usize> {
@@ -12,6 +15,12 @@ pub(super) trait Format<const N: usize> {
     /// What the groups of a block share.
     type Shared;
     fn shared<S: Simd>(simd: S, block: &[u8; N]) -> Self::Shared;
+    /// What the groups of each of some rows' blocks share.
+    #[inline(always)]
+    fn shared_abreast<S: Simd>(simd: S, blocks: [&[u8; N]; ROWS]) -> [Self::Shared; ROWS] {
+        let [a, b, c, d] = blocks;
+        [Self::shared(simd, a), Self::shared(simd, b), Self::shared(simd, c), Self::shared(simd, d)]
+    }
     /// The weights of group `G`.
     fn load<S: Simd, const G: usize>(simd: S, block: &[u8; N], shared: &Self::Shared) -> S::Lanes;
 }
@@ -81,27 +90,65 @@ single!(F32, 128, true, |simd, block| {
 });
 single!(F16, 64, true, |simd, block| simd.load_f16(&halves(block)));
 single!(BF16, 64, true, |simd, block| simd.load_bf16(&halves(block)));
-single!(Q4_0, 18, false, |simd, block| {
-    let scale = simd.f16(part(block, 0));
-    simd.nibbles(part(block, 2), 8, scale, simd.splat(-0.0))
-});
-single!(Q4_1, 20, false, |simd, block| {
-    let (scale, minimum) = (simd.f16(part(block, 0)), simd.f16(part(block, 2)));
-    simd.nibbles(part(block, 4), 0, scale, minimum)
-});
-single!(Q5_0, 22, false, |simd, block| {
-    let scale = simd.f16(part(block, 0));
-    let codes = simd.sub(five_bits(simd, part(block, 2), part(block, 6)), 16);
-    simd.mul(simd.widen(codes), scale)
-});
-single!(Q5_1, 24, false, |simd, block| {
-    let (scale, minimum) = (simd.f16(part(block, 0)), simd.f16(part(block, 2)));
-    let codes = five_bits(simd, part(block, 4), part(block, 8));
-    simd.mul_add(simd.widen(codes), scale, minimum)
-});
 single!(Q8_0, 34, false, |simd, block| {
     let codes = simd.bytes(part(block, 2));
     simd.mul(simd.widen(codes), simd.f16(part(block, 0)))
+});
+
+/// A type of one group a block, which begins with a scale, or a scale and a minimum, in f16.
+macro_rules! scaled {
+    ($name:ident, $bytes:literal, $count:literal, |$simd:ident, $block:ident, $factors:ident| $load:expr) => {
+        pub(super) struct $name;
+        impl Format<$bytes> for $name {
+            type Shared = [f32; $count];
+            #[inline(always)]
+            fn shared<S: Simd>(simd: S, block: &[u8; $bytes]) -> [f32; $count] {
+                let factors = simd.f16x4(part(block, 0));
+                *part(&factors, 0)
+            }
+            #[inline(always)]
+            fn shared_abreast<S: Simd>(
+                simd: S,
+                [a, b, c, d]: [&[u8; $bytes]; ROWS],
+            ) -> [[f32; $count]; ROWS] {
+                let mut factors = [[0.0; $count]; ROWS];
+                for i in 0..$count {
+                    let bits = |block| u64::from(u16::from_le_bytes(*part(block, 2 * i)));
+                    let bits = bits(a) | bits(b) << 16 | bits(c) << 32 | bits(d) << 48;
+                    let values = simd.f16x4(&bits.to_le_bytes());
+                    for (factors, value) in factors.iter_mut().zip(values) {
+                        factors[i] = value;
+                    }
+                }
+                factors
+            }
+            #[inline(always)]
+            fn load<S: Simd, const G: usize>(
+                $simd: S,
+                $block: &[u8; $bytes],
+                $factors: &[f32; $count],
+            ) -> S::Lanes {
+                $load
+            }
+        }
+    };
+}
+
+scaled!(Q4_0, 18, 1, |simd, block, scale| {
+    simd.nibbles(part(block, 2), 8, simd.splat(scale[0]), simd.splat(-0.0))
+});
+scaled!(Q4_1, 20, 2, |simd, block, factors| {
+    let [scale, minimum] = *factors;
+    simd.nibbles(part(block, 4), 0, simd.splat(scale), simd.splat(minimum))
+});
+scaled!(Q5_0, 22, 1, |simd, block, scale| {
+    let codes = simd.sub(five_bits(simd, part(block, 2), part(block, 6)), 16);
+    simd.mul(simd.widen(codes), simd.splat(scale[0]))
+});
+scaled!(Q5_1, 24, 2, |simd, block, factors| {
+    let [scale, minimum] = *factors;
+    let codes = five_bits(simd, part(block, 4), part(block, 8));
+    simd.mul_add(simd.widen(codes), simd.splat(scale), simd.splat(minimum))
 });
 
 pub(super) struct Q4K;
@@ -145,7 +192,7 @@ impl Format<210> for Q6K {
     #[inline(always)]
     fn shared<S: Simd>(simd: S, block: &[u8; 210]) -> [f32; 16] {
         let [.., scale] = simd.f16x4(part(block, 202));
-        in_memory(simd.scaled(part(block, 192), scale, scale))
+        simd.scaled(part(block, 192), scale, scale)
     }
     #[inline(always)]
     fn load<S: Simd, const G: usize>(simd: S, block: &[u8; 210], scales: &[f32; 16]) -> S::Lanes {
@@ -220,15 +267,8 @@ impl Factors {
             c >> 4 & 0x0f0f_0f0f | upper(b),
         ];
         let factors = factors.map(u32::to_le_bytes);
-        Factors(in_memory(simd.scaled(part(factors.as_flattened(), 0), scale, -minimum)))
+        Factors(simd.scaled(part(factors.as_flattened(), 0), scale, -minimum))
     }
-}
-
-/// Factors that are taken from memory one by one, into every lane, which costs no more than a load.
-/// Taken from a register, each would cost one or two shuffles.
-#[inline(always)]
-fn in_memory(factors: [f32; 16]) -> [f32; 16] {
-    std::hint::black_box(factors)
 }
 
 #[inline(always)]
@@ -245,10 +285,10 @@ fn halves(bytes: &[u8; 64]) -> [u16; LANES] {
     values
 }
 
-/// The `M` bytes from `at` on, which every caller states as constants.
+/// The `M` items from `at` on, which every caller states as constants.
 #[inline(always)]
-fn part<const M: usize>(bytes: &[u8], at: usize) -> &[u8; M] {
-    match bytes[at..].first_chunk() {
+fn part<T, const M: usize>(items: &[T], at: usize) -> &[T; M] {
+    match items[at..].first_chunk() {
         Some(part) => part,
         None => unreachable!("a part of a block lies within it"),
     }

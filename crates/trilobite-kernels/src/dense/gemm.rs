@@ -6,12 +6,10 @@
 //! they stream from the second-level cache and fill whole cache lines.
 
 use super::DenseType;
-use super::format::{self, Format, dispatch, unroll};
+use super::format::{self, Format, ROWS, dispatch, unroll};
 use crate::float::simd::{LANES, Simd, pad};
 use std::cell::Cell;
 
-/// Rows of narrow weights that are multiplied with one token side by side.
-const ROWS: usize = 4;
 /// Groups of columns of such a row before it is the next row's turn.
 const GROUPS: usize = 8;
 /// Columns of a block, so that a part of a panel's weights and of a tile's activations, 40 KB, stays in
@@ -52,8 +50,9 @@ pub(crate) fn gemm<S: Simd>(
     x: &[f32],
     out: &mut [f32],
 ) {
+    let room = S::REGISTERS * S::WIDTH >= 2 * ROWS * LANES;
     match (x.len() == cols, S::REGISTERS) {
-        (true, _) => dispatch!(ty, gemv(simd, w, x, out)),
+        (true, _) => dispatch!(ty, gemv(simd, w, x, out, room)),
         (false, 32..) => blocks::<S, 6>(simd, ty, w, cols, x, out),
         (false, _) => blocks::<S, 3>(simd, ty, w, cols, x, out),
     }
@@ -61,45 +60,114 @@ pub(crate) fn gemm<S: Simd>(
 
 /// The products of rows with one token.
 ///
-/// A sum waits for the one before, which takes longer than to unpack narrow weights. So some rows
-/// go side by side, a few columns of one and then of the next.
+/// A sum waits for the one before, which takes longer than to unpack narrow weights. So rows of them go
+/// side by side: block by block if there are registers for all sums, and otherwise in turns.
 #[inline(always)]
-fn gemv<F: Format<N>, const N: usize>(simd: impl Simd, w: &[u8], x: &[f32], out: &mut [f32]) {
+fn gemv<F: Format<N>, const N: usize>(
+    simd: impl Simd,
+    w: &[u8],
+    x: &[f32],
+    out: &mut [f32],
+    room: bool,
+) {
     let row_len = w.len() / out.len();
-    let (abreast, groups) = if N < 34 * F::GROUPS { (ROWS, GROUPS) } else { (1, usize::MAX) };
-    let (x, x_tail) = x.as_chunks();
-    for (out, w) in out.chunks_mut(abreast).zip(w.chunks(abreast * row_len)) {
-        let mut sums = [Lanes::ZERO; ROWS];
-        let mut start = 0;
-        for x in x.chunks(groups) {
-            let len = x.len() / F::GROUPS * N;
-            for (sum, row) in sums.iter_mut().zip(w.chunks_exact(row_len)) {
-                let blocks = row[start..start + len].as_chunks().0;
-                let mut acc = simd.load(&sum.0);
-                for (block, x) in blocks.iter().zip(x.chunks_exact(F::GROUPS)) {
-                    for line in block.chunks(64) {
-                        simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
-                    }
-                    let shared = F::shared(simd, block);
-                    unroll!(GROUP < F::GROUPS => {
-                        let weights = F::load::<_, GROUP>(simd, block, &shared);
-                        acc = simd.mul_add(weights, simd.load(&x[GROUP]), acc);
-                    });
-                }
-                simd.store(acc, &mut sum.0);
-            }
-            start += len;
-        }
-        for ((out, sum), row) in out.iter_mut().zip(&sums).zip(w.chunks_exact(row_len)) {
-            let mut acc = simd.load(&sum.0);
-            if F::TAILS && !x_tail.is_empty() {
-                let block = pad(&row[start..]);
-                let weights = F::load::<_, 0>(simd, &block, &F::shared(simd, &block));
-                acc = simd.mul_add(weights, simd.load(&pad(x_tail)), acc);
-            }
-            *out = simd.sum(acc);
-        }
+    let narrow = N < 34 * F::GROUPS;
+    let abreast = if narrow && room { out.len() / ROWS * ROWS } else { 0 };
+    let (w, others) = w.split_at(abreast * row_len);
+    let (out, out_others) = out.split_at_mut(abreast);
+    for (out, w) in out.as_chunks_mut().0.iter_mut().zip(w.chunks_exact(ROWS * row_len)) {
+        *out = rows_abreast::<F, N>(simd, w, x.as_chunks().0);
     }
+    let (rows, groups) = if narrow { (ROWS, GROUPS) } else { (1, usize::MAX) };
+    for (out, w) in out_others.chunks_mut(rows).zip(others.chunks(rows * row_len)) {
+        rows_in_turns::<F, N>(simd, w, x, groups, out);
+    }
+}
+
+/// The products of whole blocks of [`ROWS`] rows.
+#[inline(always)]
+fn rows_abreast<F: Format<N>, const N: usize>(
+    simd: impl Simd,
+    w: &[u8],
+    x: &[[f32; LANES]],
+) -> [f32; ROWS] {
+    let row_len = w.len() / ROWS;
+    let mut rows: [&[[u8; N]]; ROWS] = [&[]; ROWS];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = w[r * row_len..(r + 1) * row_len].as_chunks().0;
+    }
+    let mut acc = [simd.splat(0.0); ROWS];
+    for (i, x) in x.chunks_exact(F::GROUPS).enumerate() {
+        let blocks = [&rows[0][i], &rows[1][i], &rows[2][i], &rows[3][i]];
+        for line in blocks.iter().flat_map(|block| block.chunks(64)) {
+            simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+        }
+        let shared = F::shared_abreast(simd, blocks);
+        let shared = in_memory(&shared);
+        unroll!(GROUP < F::GROUPS => {
+            let x = simd.load(&x[GROUP]);
+            for r in 0..ROWS {
+                let weights = F::load::<_, GROUP>(simd, blocks[r], &shared[r]);
+                acc[r] = simd.mul_add(weights, x, acc[r]);
+            }
+        });
+    }
+    let mut out = [0.0; ROWS];
+    for (out, acc) in out.iter_mut().zip(acc) {
+        *out = simd.sum(acc);
+    }
+    out
+}
+
+/// The products of up to [`ROWS`] rows, some groups of columns of one and then of the next.
+#[inline(always)]
+fn rows_in_turns<F: Format<N>, const N: usize>(
+    simd: impl Simd,
+    w: &[u8],
+    x: &[f32],
+    groups: usize,
+    out: &mut [f32],
+) {
+    let row_len = w.len() / out.len();
+    let (x, x_tail) = x.as_chunks();
+    let mut sums = [Lanes::ZERO; ROWS];
+    let mut start = 0;
+    for x in x.chunks(groups) {
+        let len = x.len() / F::GROUPS * N;
+        for (sum, row) in sums.iter_mut().zip(w.chunks_exact(row_len)) {
+            let blocks = row[start..start + len].as_chunks().0;
+            let mut acc = simd.load(&sum.0);
+            for (block, x) in blocks.iter().zip(x.chunks_exact(F::GROUPS)) {
+                for line in block.chunks(64) {
+                    simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+                }
+                let shared = F::shared(simd, block);
+                let shared = in_memory(&shared);
+                unroll!(GROUP < F::GROUPS => {
+                    let weights = F::load::<_, GROUP>(simd, block, shared);
+                    acc = simd.mul_add(weights, simd.load(&x[GROUP]), acc);
+                });
+            }
+            simd.store(acc, &mut sum.0);
+        }
+        start += len;
+    }
+    for ((out, sum), row) in out.iter_mut().zip(&sums).zip(w.chunks_exact(row_len)) {
+        let mut acc = simd.load(&sum.0);
+        if F::TAILS && !x_tail.is_empty() {
+            let block = pad(&row[start..]);
+            let weights = F::load::<_, 0>(simd, &block, &F::shared(simd, &block));
+            acc = simd.mul_add(weights, simd.load(&pad(x_tail)), acc);
+        }
+        *out = simd.sum(acc);
+    }
+}
+
+/// Factors that are taken from memory one by one, into every lane, which costs no more than a load.
+/// Taken from a register, each would cost one or two shuffles.
+#[inline(always)]
+fn in_memory<T>(factors: &T) -> &T {
+    if size_of::<T>() > 0 { std::hint::black_box(factors) } else { factors }
 }
 
 /// The products of rows with several tokens, in tiles of `R` rows and [`TOKENS`] tokens.
