@@ -134,16 +134,18 @@ macro_rules! scaled {
     };
 }
 
-scaled!(Q4_0, 18, 1, |simd, block, scale| {
-    simd.nibbles(part(block, 2), 8, simd.splat(scale[0]), simd.splat(-0.0))
+scaled!(Q4_0, 18, 1, |simd, block, factors| {
+    let [scale] = *factors;
+    simd.nibbles(part(block, 2), 8, simd.splat(scale), simd.splat(-0.0))
 });
 scaled!(Q4_1, 20, 2, |simd, block, factors| {
     let [scale, minimum] = *factors;
     simd.nibbles(part(block, 4), 0, simd.splat(scale), simd.splat(minimum))
 });
-scaled!(Q5_0, 22, 1, |simd, block, scale| {
+scaled!(Q5_0, 22, 1, |simd, block, factors| {
+    let [scale] = *factors;
     let codes = simd.sub(five_bits(simd, part(block, 2), part(block, 6)), 16);
-    simd.mul(simd.widen(codes), simd.splat(scale[0]))
+    simd.mul(simd.widen(codes), simd.splat(scale))
 });
 scaled!(Q5_1, 24, 2, |simd, block, factors| {
     let [scale, minimum] = *factors;

@@ -99,8 +99,9 @@ fn rows_abreast<F: Format<N>, const N: usize>(
     let mut acc = [simd.splat(0.0); ROWS];
     for (i, x) in x.chunks_exact(F::GROUPS).enumerate() {
         let blocks = [&rows[0][i], &rows[1][i], &rows[2][i], &rows[3][i]];
+        let ahead = bytes_ahead(i * N, row_len, ROWS);
         for line in blocks.iter().flat_map(|block| block.chunks(64)) {
-            simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+            simd.prefetch(line.as_ptr().wrapping_add(ahead));
         }
         let shared = F::shared_abreast(simd, blocks);
         let shared = in_memory(&shared);
@@ -134,12 +135,13 @@ fn rows_in_turns<F: Format<N>, const N: usize>(
     let mut start = 0;
     for x in x.chunks(groups) {
         let len = x.len() / F::GROUPS * N;
+        let ahead = bytes_ahead(start, row_len, out.len());
         for (sum, row) in sums.iter_mut().zip(w.chunks_exact(row_len)) {
             let blocks = row[start..start + len].as_chunks().0;
             let mut acc = simd.load(&sum.0);
             for (block, x) in blocks.iter().zip(x.chunks_exact(F::GROUPS)) {
                 for line in block.chunks(64) {
-                    simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+                    simd.prefetch(line.as_ptr().wrapping_add(ahead));
                 }
                 let shared = F::shared(simd, block);
                 let shared = in_memory(&shared);
@@ -161,6 +163,14 @@ fn rows_in_turns<F: Format<N>, const N: usize>(
         }
         *out = simd.sum(acc);
     }
+}
+
+/// Bytes from a place in one of some rows that are read side by side to what is read of that row, or of
+/// the one that follows in its stead, [`AHEAD`] bytes later.
+#[inline(always)]
+fn bytes_ahead(start: usize, row_len: usize, rows: usize) -> usize {
+    let ahead = AHEAD / rows;
+    if start + ahead < row_len { ahead } else { (rows - 1) * row_len + ahead }
 }
 
 /// Factors that are taken from memory one by one, into every lane, which costs no more than a load.
