@@ -39,6 +39,8 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         let data = &data(args)?;
         interrupt::listen()?;
         let model = model::load_to_decode(&args.model)?;
+        // What the token ids rest on is told before anything is scored.
+        model::tokenizer(&model, global)?;
         let session = model::session(&model, &args.compute, args.ctx)?;
         let mut engine = Engine::new(session, &name(args), !args.no_bos, !args.no_chat, args.turns);
         engine.score_whole(args.whole);
