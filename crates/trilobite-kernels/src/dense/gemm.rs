@@ -10,7 +10,7 @@ use super::format::{self, Format, ROWS, dispatch, unroll};
 use crate::float::simd::{LANES, Simd, pad};
 use std::cell::Cell;
 
-/// Groups of columns of such a row before it is the next row's turn.
+/// Groups of columns of a row of narrow weights before it is the next row's turn.
 const GROUPS: usize = 8;
 /// Columns of a block, so that a part of a panel's weights and of a tile's activations, 40 KB, stays in
 /// the first-level cache.
@@ -50,6 +50,7 @@ pub(crate) fn gemm<S: Simd>(
     x: &[f32],
     out: &mut [f32],
 ) {
+    // Whether the sums of some rows leave half of the registers free.
     let room = S::REGISTERS * S::WIDTH >= 2 * ROWS * LANES;
     match (x.len() == cols, S::REGISTERS) {
         (true, _) => dispatch!(ty, gemv(simd, w, x, out, room)),
