@@ -281,10 +281,9 @@ fn map_file(path: &Path, name: String) -> Result<SourceFile, Error> {
 /// Maps a file for reading.
 pub(crate) fn map(file: &File) -> io::Result<memmap2::Mmap> {
     #[allow(unsafe_code)]
-    // SAFETY: `Mmap::map` asks that the file is not changed while it is mapped. Sources are only
-    // read, and the output is mapped after the last write to it, under a name that no other
-    // process is told. Changes by others cannot be ruled out; every slice is only ever read as
-    // plain bytes, which have no invalid values.
+    // SAFETY: sources are only read, and the output is mapped after the last write to it, under a name
+    // that no other process is told. If others change the file all the same, its bytes, which are
+    // read as nothing but bytes, have no invalid values.
     unsafe {
         memmap2::Mmap::map(file)
     }

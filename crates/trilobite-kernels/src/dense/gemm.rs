@@ -12,8 +12,8 @@ use std::cell::Cell;
 
 /// Groups of columns of a row of narrow weights before it is the next row's turn.
 const GROUPS: usize = 8;
-/// Columns of a block, so that a part of a panel's weights and of a tile's activations, 40 KB, stays in
-/// the first-level cache.
+/// Columns of a block, so that a part of a panel's weights and of a tile's activations, at most 40 KB,
+/// stays in the first-level cache.
 const DEPTH: usize = 64 * LANES;
 /// Rows of a block, so that its weights, 384 KB, stay in the second-level cache.
 const BLOCK: usize = 48;
@@ -175,7 +175,7 @@ fn bytes_ahead(start: usize, row_len: usize, rows: usize) -> usize {
 }
 
 /// Factors that are taken from memory one by one, into every lane, which costs no more than a load.
-/// Taken from a register, each would cost one or two shuffles.
+/// If the compiler saw where they are, it would load some at once, and each would cost a shuffle.
 #[inline(always)]
 fn in_memory<T>(factors: &T) -> &T {
     if size_of::<T>() > 0 { std::hint::black_box(factors) } else { factors }
@@ -225,6 +225,7 @@ fn blocks<S: Simd, const R: usize>(
                 };
                 dispatch!(ty, widen(simd, w, place, wide));
             }
+            let panels = Panels { weights: &*wide, rows: count, size, groups, new: col == 0 };
             for first in (0..tokens).step_by(TOKENS) {
                 let n = TOKENS.min(tokens - first);
                 let packed = &mut packed[TOKENS * col..][..n * groups * LANES];
@@ -233,9 +234,7 @@ fn blocks<S: Simd, const R: usize>(
                     let place = Place { start: 0, group: n, part: groups * n, width: S::WIDTH };
                     pack(simd, x, cols, depth, place, packed);
                 }
-                let sums = &mut sums[if cols > DEPTH { first * size * LANES } else { 0 }..];
-                let new = col == 0;
-                let panels = Panels { weights: &*wide, rows: count, size, groups, new };
+                let sums = &mut sums[first % kept * size * LANES..];
                 match n {
                     1 => panels.multiply::<S, R, 1>(simd, packed, sums),
                     2 => panels.multiply::<S, R, 2>(simd, packed, sums),

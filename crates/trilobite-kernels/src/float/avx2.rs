@@ -275,9 +275,8 @@ impl Simd for Avx2 {
         scale: Self::Lanes,
         offset: Self::Lanes,
     ) -> Self::Lanes {
-        let x = self.spread(x);
         each!(I => {
-            let x = x[I % 2];
+            let x = self.spread(_mm_loadu_si128(x.as_ptr().cast()))[I % 2];
             let x = if I < 2 { x } else { _mm256_srli_epi32::<4>(x) };
             let x = _mm256_and_si256(x, _mm256_set1_epi32(15));
             let x = _mm256_sub_epi32(x, _mm256_set1_epi32(i32::from(bias)));
@@ -288,11 +287,9 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn half_bytes(self, x: &[u8; LANES], upper: bool, scale: f32, offset: f32) -> Self::Lanes {
         let (scale, offset) = (self.splat(scale), self.splat(offset));
-        let [low, high] = x.as_chunks().0 else { unreachable!("32 bytes are twice 16") };
-        let ([a, b], [c, d]) = (self.spread(low), self.spread(high));
-        let x = [a, b, c, d];
         each!(I => {
-            let x = if upper { _mm256_srli_epi32::<4>(x[I]) } else { x[I] };
+            let x = self.spread(_mm_loadu_si128(x.as_ptr().add(I / 2 * 16).cast()))[I % 2];
+            let x = if upper { _mm256_srli_epi32::<4>(x) } else { x };
             let x = _mm256_and_si256(x, _mm256_set1_epi32(15));
             _mm256_fmadd_ps(_mm256_cvtepi32_ps(x), scale[I], offset[I])
         })
@@ -302,10 +299,10 @@ impl Simd for Avx2 {
 impl Avx2 {
     /// Sixteen bytes as integers of 32 bits.
     #[inline(always)]
-    fn spread(self, x: &[u8; LANES / 2]) -> [__m256i; 2] {
-        // SAFETY: `self` proves that the processor has the instructions; there are 16 bytes.
+    fn spread(self, x: __m128i) -> [__m256i; 2] {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
-            let x = _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast()));
+            let x = _mm256_broadcastsi128_si256(x);
             let others = _mm256_set1_epi32(0x8080_8000_u32 as i32);
             let first = _mm256_or_si256(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), others);
             let last = _mm256_or_si256(_mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15), others);

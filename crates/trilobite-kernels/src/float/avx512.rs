@@ -17,41 +17,6 @@ impl Avx512 {
     }
 }
 
-impl Avx512 {
-    /// What `sum` gives for each, whose halves share registers from the second addition on.
-    #[inline(always)]
-    fn eight_sums(self, x: &[[f32; LANES]; 8]) -> [f32; 8] {
-        // SAFETY: `self` proves that the processor has the instructions; eight floats are stored.
-        unsafe {
-            let mut sums = [_mm512_setzero_ps(); 8];
-            for i in 0..8 {
-                let [a, b] = self.load(&x[i]);
-                sums[i] = _mm512_add_ps(a, b);
-            }
-            for i in 0..4 {
-                let (a, b) = (sums[2 * i], sums[2 * i + 1]);
-                let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
-                sums[i] = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b));
-            }
-            for i in 0..2 {
-                let (a, b) = (sums[2 * i], sums[2 * i + 1]);
-                let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
-                sums[i] = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b));
-            }
-            let (a, b) = (sums[0], sums[1]);
-            let low = _mm512_shuffle_ps::<0b01_00_01_00>(a, b);
-            let two = _mm512_add_ps(low, _mm512_shuffle_ps::<0b11_10_11_10>(a, b));
-            let one = _mm512_add_ps(two, _mm512_movehdup_ps(two));
-            // The first four are where the quarters begin, the others two further on.
-            let order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
-            let one = _mm512_castps512_ps256(_mm512_permutexvar_ps(order, one));
-            let mut out = [0.0; 8];
-            _mm256_storeu_ps(out.as_mut_ptr(), one);
-            out
-        }
-    }
-}
-
 /// Evaluates an expression for each of the two registers.
 macro_rules! each {
     ($i:ident => $register:expr) => {
@@ -259,6 +224,39 @@ impl Simd for Avx512 {
 }
 
 impl Avx512 {
+    /// What `sum` gives for each, whose halves share registers from the second addition on.
+    #[inline(always)]
+    fn eight_sums(self, x: &[[f32; LANES]; 8]) -> [f32; 8] {
+        // SAFETY: `self` proves that the processor has the instructions; eight floats are stored.
+        unsafe {
+            let mut sums = [_mm512_setzero_ps(); 8];
+            for i in 0..8 {
+                let [a, b] = self.load(&x[i]);
+                sums[i] = _mm512_add_ps(a, b);
+            }
+            for i in 0..4 {
+                let (a, b) = (sums[2 * i], sums[2 * i + 1]);
+                let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+                sums[i] = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b));
+            }
+            for i in 0..2 {
+                let (a, b) = (sums[2 * i], sums[2 * i + 1]);
+                let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+                sums[i] = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b));
+            }
+            let (a, b) = (sums[0], sums[1]);
+            let low = _mm512_shuffle_ps::<0b01_00_01_00>(a, b);
+            let two = _mm512_add_ps(low, _mm512_shuffle_ps::<0b11_10_11_10>(a, b));
+            let one = _mm512_add_ps(two, _mm512_movehdup_ps(two));
+            // The first four are where the quarters begin, the others two further on.
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+            let one = _mm512_castps512_ps256(_mm512_permutexvar_ps(order, one));
+            let mut out = [0.0; 8];
+            _mm256_storeu_ps(out.as_mut_ptr(), one);
+            out
+        }
+    }
+
     /// Sixteen bytes as integers of 32 bits. By a shuffle: behind a conversion, shifts would be
     /// moved before it, and two shifted forms could not share it.
     #[inline(always)]
