@@ -8,7 +8,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use trilobite_kernels::scan::{Query, code_bytes};
-use trilobite_kernels::{Codes, ColumnList, DenseType, Error, Kernels, Layout, Method, i2_s};
+use trilobite_kernels::{Codes, ColumnList, DenseType, Error, Kernels, Layout, Method, WideCodes, i2_s};
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
 const PROJECTIONS: [(usize, usize); 4] = [(2560, 2560), (6912, 2560), (2560, 6912), (640, 2560)];
@@ -18,13 +18,17 @@ const LAYOUTS: [(&str, Layout); 2] =
 /// `(rows, cols)` of the down projection, which alone is stored transposed.
 const DOWN: (usize, usize) = PROJECTIONS[2];
 /// The types of dense matrices that published models come in.
-const DENSE: [(&str, DenseType); 7] = [
+const DENSE: [(&str, DenseType); 11] = [
     ("f32", DenseType::F32),
+    ("f16", DenseType::F16),
     ("bf16", DenseType::BF16),
     ("q8_0", DenseType::Q8_0),
     ("q4_0", DenseType::Q4_0),
     ("q4_1", DenseType::Q4_1),
+    ("q5_0", DenseType::Q5_0),
+    ("q5_1", DenseType::Q5_1),
     ("q4_k", DenseType::Q4K),
+    ("q5_k", DenseType::Q5K),
     ("q6_k", DenseType::Q6K),
 ];
 /// `(rows, cols)` of the gate projection of Llama 3.2 1B, and the other way round of the down projection.
@@ -132,14 +136,22 @@ fn dense(
         .collect();
     let x: Vec<f32> = (0..tokens * cols).map(|i| (i % 15) as f32 - 7.0).collect();
     let chunk = if tokens == 1 { rows } else { 512 };
+    let mut codes = WideCodes::default();
+    codes.reset(tokens, cols);
+    kernels.wide_codes(&x, cols, codes.parts_mut());
     let mut out = vec![0.0; chunk * tokens];
     group.throughput(throughput(chunk * cols * tokens, chunk * row_len));
     group.bench_function(BenchmarkId::new(format!("{name} {chunk}x{cols}"), tokens), |bencher| {
         let mut chunks = (0..rows / chunk).cycle();
         bencher.iter(|| {
             let first = chunks.next().unwrap_or(0) * chunk;
-            let (weights, out) = (black_box(&weights), black_box(&mut out));
-            kernels.dense_gemm(ty, weights, cols, first..first + chunk, &x, tokens, out);
+            let (rows, out) = (first..first + chunk, black_box(&mut out));
+            let weights = black_box(&weights);
+            if ty.has_blocks() {
+                kernels.block_gemm(ty, weights, rows, &codes, out);
+            } else {
+                kernels.dense_gemm(ty, weights, cols, rows, &x, tokens, out);
+            }
         });
     });
 }

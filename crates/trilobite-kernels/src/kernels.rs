@@ -11,7 +11,8 @@ pub use layout::{Layout, Method};
 
 use crate::i2_s::transposed;
 use crate::kv::{Cells, Visible};
-use crate::{Codes, DenseType, Error, float, i2_s, scan, t5_3};
+use crate::dense::Group;
+use crate::{Codes, DenseType, Error, WideCodes, float, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -74,6 +75,8 @@ pub struct Kernels {
     t5_3_repack: Option<(usize, Repack)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseType, &[u8], usize, &[f32], &mut [f32]),
+    wide_codes: unsafe fn(&[f32], &mut [Group], &mut [f32], &mut [[f32; 8]]),
+    block_gemm: unsafe fn(DenseType, &[u8], &WideCodes, &mut [f32]),
     dense_row: unsafe fn(DenseType, &[u8], &mut [f32]),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
@@ -118,6 +121,8 @@ macro_rules! table {
             t5_3_repack: None,
             quantize_row: float::$float::quantize_row,
             dense_gemm: float::$float::dense_gemm,
+            wide_codes: float::$float::wide_codes,
+            block_gemm: float::$float::block_gemm,
             dense_row: float::$float::dense_row,
             dot: float::$float::dot,
             rms_norm: float::$float::rms_norm,

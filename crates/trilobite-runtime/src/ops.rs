@@ -9,7 +9,7 @@ mod sparse;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use trilobite_kernels::{Codes, ColumnList, Kernels, Layout, Method};
+use trilobite_kernels::{Codes, ColumnList, Kernels, Layout, Method, WideCodes, WideParts};
 
 pub(crate) use self::sparse::FEW;
 pub use self::sparse::Live;
@@ -78,21 +78,25 @@ impl Scratch {
 pub(crate) struct Prepared {
     /// `[T][cols]`
     floats: Vec<f32>,
+    wide: WideCodes,
     codes: Codes,
 }
 
-/// The input of products, `[T][cols]`: floats for dense matrices, int8 codes for ternary ones.
+/// The input of products, `[T][cols]`: floats for matrices of floats, codes of 16 bits for those in
+/// blocks, and of 8 bits for ternary ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'a> {
     count: usize,
     floats: &'a [f32],
+    wide: &'a WideCodes,
     codes: &'a Codes,
 }
 
 impl Prepared {
     /// Room for `count` tokens of up to `cols` activations.
     pub(crate) fn new(count: usize, cols: usize) -> Self {
-        Self { floats: vec![0.0; count * cols], codes: Codes::new(count, cols) }
+        let codes = Codes::new(count, cols);
+        Self { floats: vec![0.0; count * cols], wide: WideCodes::default(), codes }
     }
 }
 
@@ -109,7 +113,8 @@ impl Ops<'_> {
         let (kernels, scratch) = (self.kernels, self.scratch);
         let (width, eps) = (x.len() / count, self.model.config().norm_eps);
         let ternary = matrices.iter().filter(|m| matches!(m.kind, Kind::Ternary { .. })).count();
-        let Prepared { floats, codes } = prepared;
+        let blocks = matrices.iter().any(|m| matches!(m.kind, Kind::Dense(ty) if ty.has_blocks()));
+        let Prepared { floats, wide, codes } = prepared;
 
         let (mut x, mut norm) = (x, norm);
         if let Some(weight) = norm.filter(|_| ternary < matrices.len()) {
@@ -137,8 +142,18 @@ impl Ops<'_> {
                 };
             });
         }
+        if blocks {
+            wide.reset(count, width);
+            let WideParts { n, codes, steps, sums } = wide.parts_mut();
+            let groups = codes.len() / count;
+            let rows = (codes, groups);
+            self.team.rows3(rows, (steps, n), (sums, n), |_, t, codes, steps, sums| {
+                let codes = WideParts { n, codes, steps, sums };
+                kernels.wide_codes(&x[t * width..(t + 1) * width], width, codes);
+            });
+        }
         self.team.lap(Stage::Normalise);
-        Input { count, floats: x, codes }
+        Input { count, floats: x, wide, codes }
     }
 
     /// `out[T][rows] = input[T][cols] * matrix^T` for each of some matrices.
@@ -343,7 +358,7 @@ impl Product<'_> {
         scratch: &mut Scratch,
         mut put: impl FnMut(usize, Values<'_>),
     ) {
-        let Input { count, floats, codes } = self.input;
+        let Input { count, floats, wide, codes } = self.input;
         let (packed, cols, len) = (self.model.packed(self.matrix), self.matrix.cols, rows.len());
         let bias = self.matrix.bias.as_ref().map_or(&[][..], |bias| &bias[rows.clone()]);
         match self.matrix.kind {
@@ -362,7 +377,10 @@ impl Product<'_> {
             }
             Kind::Dense(ty) => {
                 let values = grown(&mut scratch.floats, count * len);
-                self.kernels.dense_gemm(ty, packed, cols, rows, floats, count, values);
+                match ty.has_blocks() {
+                    true => self.kernels.block_gemm(ty, packed, rows, wide, values),
+                    false => self.kernels.dense_gemm(ty, packed, cols, rows, floats, count, values),
+                }
                 for (t, values) in values.chunks_exact(len).enumerate() {
                     put(t, Values { products: Products::Dense(values), bias });
                 }

@@ -400,8 +400,9 @@ impl Session {
         else {
             return false;
         };
-        // Two logits that a cap makes equal are not found as equals.
-        if config.logit_cap.is_some() {
+        // Two logits that a cap makes equal are not found as equals, and bounds hold for products of
+        // floats.
+        if config.logit_cap.is_some() || ty.has_blocks() {
             return false;
         }
         let model = &self.model;

@@ -4,15 +4,48 @@
 //! values, computed in f32, are exact products of the stored integers and scales, plus one rounded
 //! addition in the types that have minimums, so that there is one right value for each weight.
 
-mod format;
-mod gemm;
+pub(crate) mod blocks;
+mod floats;
 mod pack;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use gemm::{gemm, row};
+pub use blocks::{Group, WideCodes, WideParts};
+pub(crate) use floats::gemm;
+
+use blocks::simd::Integers;
+
+/// Bytes that weights are asked for before their use: the distance that measured fastest when they come
+/// from memory.
+const AHEAD: usize = 8192;
+
+/// Evaluates an expression for each constant below `$end`, at most 8, in straight code: a loop that
+/// is left a loop would keep the registers of its arrays in memory.
+macro_rules! unroll {
+    ($i:ident < $end:expr => $body:expr) => {
+        unroll! { $i < $end => $body; 0 1 2 3 4 5 6 7 }
+    };
+    ($i:ident < $end:expr => $body:expr; $($value:literal)*) => {
+        $({
+            const $i: usize = $value;
+            if $i < $end {
+                $body
+            }
+        })*
+    };
+}
+use unroll;
+
+/// See [`Kernels::dense_row`](crate::Kernels::dense_row); `w` is the row.
+#[inline(always)]
+pub(crate) fn row(simd: impl Integers, ty: DenseType, w: &[u8], out: &mut [f32]) {
+    match ty {
+        DenseType::F32 | DenseType::F16 | DenseType::BF16 => floats::row(simd, ty, w, out),
+        _ => blocks::row(simd, ty, w, out),
+    }
+}
 
 /// How the weights of a dense matrix are stored, little-endian and row after row.
 ///
@@ -65,6 +98,11 @@ impl DenseType {
         DenseType::TQ1_0,
         DenseType::TQ2_0,
     ];
+
+    /// Whether weights come in blocks, whose products are those of integers, and not as floats.
+    pub fn has_blocks(self) -> bool {
+        self.block().0 > 1
+    }
 
     /// Weights and bytes of a block.
     const fn block(self) -> (usize, usize) {

@@ -2,11 +2,30 @@
 
 use half::f16;
 
-/// Weights of a group, each of which goes to a lane of its own.
+/// Weights of a group.
 const GROUP: usize = 32;
 
-/// `G` groups of weights.
-pub(super) type Weights<const G: usize> = [[f32; GROUP]; G];
+/// Weights of `step * code`, plus the minimum if there is one.
+pub(super) struct Group {
+    pub(super) step: f32,
+    /// With integer scales, where there are such.
+    pub(super) codes: [i32; GROUP],
+    pub(super) minimum: Option<f32>,
+}
+
+impl Group {
+    fn new(step: f32, minimum: Option<f32>, code: impl FnMut(usize) -> i32) -> Group {
+        Group { step, codes: std::array::from_fn(code), minimum }
+    }
+
+    /// Exact products, and one rounded addition.
+    pub(super) fn weights(&self) -> [f32; GROUP] {
+        self.codes.map(|code| {
+            let product = self.step * code as f32;
+            self.minimum.map_or(product, |minimum| product + minimum)
+        })
+    }
+}
 
 /// The f16 at byte `at`.
 fn half(block: &[u8], at: usize) -> f32 {
@@ -23,31 +42,27 @@ fn fifth_bit(bits: &[u8], i: usize) -> u8 {
     (bits[i / 8] >> (i % 8) & 1) << 4
 }
 
-pub(super) fn q4_0(block: &[u8; 18]) -> Weights<1> {
-    let d = half(block, 0);
-    [std::array::from_fn(|i| d * (f32::from(nibble(&block[2..], i)) - 8.0))]
+pub(super) fn q4_0(block: &[u8; 18]) -> [Group; 1] {
+    [Group::new(half(block, 0), None, |i| i32::from(nibble(&block[2..], i)) - 8)]
 }
 
-pub(super) fn q4_1(block: &[u8; 20]) -> Weights<1> {
+pub(super) fn q4_1(block: &[u8; 20]) -> [Group; 1] {
     let (d, m) = (half(block, 0), half(block, 2));
-    [std::array::from_fn(|i| d * f32::from(nibble(&block[4..], i)) + m)]
+    [Group::new(d, Some(m), |i| i32::from(nibble(&block[4..], i)))]
 }
 
-pub(super) fn q5_0(block: &[u8; 22]) -> Weights<1> {
-    let (d, bits) = (half(block, 0), &block[2..6]);
-    let code = |i| nibble(&block[6..], i) | fifth_bit(bits, i);
-    [std::array::from_fn(|i| d * (f32::from(code(i)) - 16.0))]
+pub(super) fn q5_0(block: &[u8; 22]) -> [Group; 1] {
+    let code = |i| nibble(&block[6..], i) | fifth_bit(&block[2..], i);
+    [Group::new(half(block, 0), None, |i| i32::from(code(i)) - 16)]
 }
 
-pub(super) fn q5_1(block: &[u8; 24]) -> Weights<1> {
-    let (d, m, bits) = (half(block, 0), half(block, 2), &block[4..8]);
-    let code = |i| nibble(&block[8..], i) | fifth_bit(bits, i);
-    [std::array::from_fn(|i| d * f32::from(code(i)) + m)]
+pub(super) fn q5_1(block: &[u8; 24]) -> [Group; 1] {
+    let code = |i| nibble(&block[8..], i) | fifth_bit(&block[4..], i);
+    [Group::new(half(block, 0), Some(half(block, 2)), |i| i32::from(code(i)))]
 }
 
-pub(super) fn q8_0(block: &[u8; 34]) -> Weights<1> {
-    let d = half(block, 0);
-    [std::array::from_fn(|i| d * f32::from(block[2 + i] as i8))]
+pub(super) fn q8_0(block: &[u8; 34]) -> [Group; 1] {
+    [Group::new(half(block, 0), None, |i| i32::from(block[2 + i] as i8))]
 }
 
 /// The factors of 6 bits for the scales and the minimums of eight groups. Of the 12 bytes, the
@@ -61,30 +76,32 @@ pub(super) fn factors(bytes: &[u8]) -> ([u8; 8], [u8; 8]) {
     (std::array::from_fn(scales), std::array::from_fn(minimums))
 }
 
-pub(super) fn q4_k(block: &[u8; 144]) -> Weights<8> {
+pub(super) fn q4_k(block: &[u8; 144]) -> [Group; 8] {
     let (d, m) = (half(block, 0), half(block, 2));
     let (scales, minimums) = factors(&block[4..16]);
     std::array::from_fn(|group| {
-        let (d, m) = (d * f32::from(scales[group]), m * f32::from(minimums[group]));
         // Two groups share 32 bytes.
         let codes = &block[16 + group / 2 * 32..];
-        std::array::from_fn(|i| d * f32::from(codes[i] >> (group % 2 * 4) & 15) - m)
+        Group::new(d, Some(-m * f32::from(minimums[group])), |i| {
+            i32::from(scales[group]) * i32::from(codes[i] >> (group % 2 * 4) & 15)
+        })
     })
 }
 
-pub(super) fn q5_k(block: &[u8; 176]) -> Weights<8> {
+pub(super) fn q5_k(block: &[u8; 176]) -> [Group; 8] {
     let (d, m) = (half(block, 0), half(block, 2));
     let (scales, minimums) = factors(&block[4..16]);
     let bits = &block[16..48];
     std::array::from_fn(|group| {
-        let (d, m) = (d * f32::from(scales[group]), m * f32::from(minimums[group]));
         let codes = &block[48 + group / 2 * 32..];
-        let code = |i| codes[i] >> (group % 2 * 4) & 15 | (bits[i] >> group & 1) << 4;
-        std::array::from_fn(|i| d * f32::from(code(i)) - m)
+        Group::new(d, Some(-m * f32::from(minimums[group])), |i| {
+            let code = codes[i] >> (group % 2 * 4) & 15 | (bits[i] >> group & 1) << 4;
+            i32::from(scales[group]) * i32::from(code)
+        })
     })
 }
 
-pub(super) fn q6_k(block: &[u8; 210]) -> Weights<8> {
+pub(super) fn q6_k(block: &[u8; 210]) -> [Group; 8] {
     let d = half(block, 208);
     std::array::from_fn(|group| {
         // Each half of the block has 64 bytes of lower and 32 of upper bits for its four groups.
@@ -92,32 +109,33 @@ pub(super) fn q6_k(block: &[u8; 210]) -> Weights<8> {
         let lower = &block[part * 64 + group % 2 * 32..];
         let upper = &block[128 + part * 32..];
         let scales = &block[192 + part * 8 + group * 2..];
-        std::array::from_fn(|i| {
+        Group::new(d, None, |i| {
             let code = lower[i] >> (group / 2 * 4) & 15 | (upper[i] >> (group * 2) & 3) << 4;
-            d * f32::from(scales[i / 16] as i8) * (f32::from(code) - 32.0)
+            i32::from(scales[i / 16] as i8) * (i32::from(code) - 32)
         })
     })
 }
 
-pub(super) fn tq1_0(block: &[u8; 54]) -> Weights<8> {
+pub(super) fn tq1_0(block: &[u8; 54]) -> [Group; 8] {
     let d = half(block, 52);
     // A byte is a number of five trits in base 3 as a fraction of 256, rounded up. Bytes come in
     // runs, each of which has all its first trits, then all its second ones, and so on.
-    let weight = |i: usize| {
+    let trit = |i: usize| {
         let (first, len, i) = match i {
             0..160 => (0, 32, i),
             160..240 => (32, 16, i - 160),
             _ => (48, 4, i - 240),
         };
         let fraction = block[first + i % len].wrapping_mul(3_u8.pow((i / len) as u32));
-        d * (f32::from(((u16::from(fraction) * 3) >> 8) as u8) - 1.0)
+        i32::from(((u16::from(fraction) * 3) >> 8) as u8) - 1
     };
-    std::array::from_fn(|group| std::array::from_fn(|i| weight(GROUP * group + i)))
+    std::array::from_fn(|group| Group::new(d, None, |i| trit(GROUP * group + i)))
 }
 
-pub(super) fn tq2_0(block: &[u8; 66]) -> Weights<8> {
-    let d = half(block, 64);
+pub(super) fn tq2_0(block: &[u8; 66]) -> [Group; 8] {
     // Four groups share 32 bytes.
     let code = |group: usize, i| block[group / 4 * 32 + i] >> (group % 4 * 2) & 3;
-    std::array::from_fn(|group| std::array::from_fn(|i| d * (f32::from(code(group, i)) - 1.0)))
+    std::array::from_fn(|group| {
+        Group::new(half(block, 64), None, |i| i32::from(code(group, i)) - 1)
+    })
 }

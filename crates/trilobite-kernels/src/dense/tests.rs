@@ -1,4 +1,4 @@
-use super::{DenseType, reference};
+use super::{DenseType, WideCodes, reference};
 use crate::Kernels;
 use crate::random::Random;
 
@@ -24,22 +24,21 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
-/// A row as the specification decodes it.
-fn specified(ty: DenseType, row: &[u8]) -> Vec<f32> {
+/// The bits of numbers whose zeros have lost their sign: scales are integers here, floats in ggml.
+fn unsigned(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| (x + 0.0).to_bits()).collect()
+}
+
+/// A row of blocks as specified: eight groups of a block of 256, or one of a block of 32.
+fn groups(ty: DenseType, row: &[u8]) -> Vec<reference::Group> {
     fn decode<const N: usize, const G: usize>(
         row: &[u8],
-        block: impl Fn(&[u8; N]) -> reference::Weights<G>,
-    ) -> Vec<f32> {
-        row.as_chunks().0.iter().flat_map(block).flatten().collect()
+        block: impl Fn(&[u8; N]) -> [reference::Group; G],
+    ) -> Vec<reference::Group> {
+        row.as_chunks().0.iter().flat_map(block).collect()
     }
     match ty {
-        DenseType::F32 => row.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect(),
-        DenseType::F16 => {
-            row.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x).to_f32_const()).collect()
-        }
-        DenseType::BF16 => {
-            row.as_chunks().0.iter().map(|x| half::bf16::from_le_bytes(*x).to_f32()).collect()
-        }
+        DenseType::F32 | DenseType::F16 | DenseType::BF16 => panic!("{ty:?} has no blocks"),
         DenseType::Q4_0 => decode(row, reference::q4_0),
         DenseType::Q4_1 => decode(row, reference::q4_1),
         DenseType::Q5_0 => decode(row, reference::q5_0),
@@ -51,6 +50,88 @@ fn specified(ty: DenseType, row: &[u8]) -> Vec<f32> {
         DenseType::TQ1_0 => decode(row, reference::tq1_0),
         DenseType::TQ2_0 => decode(row, reference::tq2_0),
     }
+}
+
+/// A row as the specification decodes it.
+fn specified(ty: DenseType, row: &[u8]) -> Vec<f32> {
+    match ty {
+        DenseType::F32 => row.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect(),
+        DenseType::F16 => {
+            row.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x).to_f32_const()).collect()
+        }
+        DenseType::BF16 => {
+            row.as_chunks().0.iter().map(|x| half::bf16::from_le_bytes(*x).to_f32()).collect()
+        }
+        _ => groups(ty, row).iter().flat_map(reference::Group::weights).collect(),
+    }
+}
+
+/// Activations as the documentation of [`Kernels::wide_codes`] states: the codes of each 256 columns,
+/// and their step.
+fn rounded(x: &[f32]) -> Vec<(Vec<i64>, f32)> {
+    let chunks = x.chunks(256).map(|x| {
+        let step = x.iter().fold(0.0_f32, |max, x| max.max(x.abs())) / 32767.0;
+        let inverse = if step == 0.0 { 0.0 } else { 1.0 / step };
+        (x.iter().map(|x| (x * inverse).round_ties_even() as i64).collect(), step)
+    });
+    chunks.collect()
+}
+
+/// The product of a row of blocks with rounded activations in the order that `blocks` states.
+fn blocks_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
+    let mut sums = [0.0_f32; 16];
+    for (groups, (x, step)) in groups(ty, row).chunks(8).zip(x) {
+        let scaled = ty.block().0 == 256;
+        let mut chunk = [0.0_f32; 16];
+        let mut all = [0_i64; 16];
+        for (group, x) in groups.iter().zip(x.chunks(32)) {
+            let mut lanes = [0_i64; 16];
+            for (i, (code, x)) in group.codes.iter().zip(x).enumerate() {
+                lanes[i / 2] += i64::from(*code) * x;
+            }
+            for i in 0..16 {
+                all[i] += lanes[i];
+                if !scaled {
+                    chunk[i] = (lanes[i] as f32).mul_add(group.step, chunk[i]);
+                }
+            }
+        }
+        for i in 0..16 {
+            assert!(i32::try_from(all[i]).is_ok(), "a sum overflows");
+            if scaled {
+                chunk[i] = (all[i] as f32).mul_add(groups[0].step, 0.0);
+            }
+        }
+        for (g, (group, x)) in groups.iter().zip(x.chunks(32)).enumerate() {
+            if let Some(minimum) = group.minimum {
+                chunk[g] = minimum.mul_add(x.iter().sum::<i64>() as f32, chunk[g]);
+            }
+        }
+        for i in 0..16 {
+            sums[i] = chunk[i].mul_add(*step, sums[i]);
+        }
+    }
+    pairwise(&mut sums)
+}
+
+/// The sum of lanes, pairwise.
+fn pairwise(lanes: &mut [f32]) -> f32 {
+    let mut width = lanes.len();
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+    }
+    lanes[0]
+}
+
+/// The codes of some tokens.
+fn wide_codes(kernels: &Kernels, x: &[f32], cols: usize) -> WideCodes {
+    let mut codes = WideCodes::default();
+    codes.reset(x.len() / cols, cols);
+    kernels.wide_codes(x, cols, codes.parts_mut());
+    codes
 }
 
 /// A matrix of random bits, but with finite scales.
@@ -85,23 +166,18 @@ fn dot_in_order(a: &[f32], b: &[f32]) -> f32 {
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
         lanes[i % 32] = a.mul_add(*b, lanes[i % 32]);
     }
-    for width in [16, 8, 4, 2, 1] {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-    }
-    lanes[0]
+    pairwise(&mut lanes)
 }
 
 #[test]
 fn weights_are_those_of_ggml() {
     let mut types = Vec::new();
     for (ty, bytes, weights) in ggml("unpack") {
-        assert_eq!(bits(&specified(ty, &bytes)), bits(&weights), "{ty:?} as specified");
+        assert_eq!(unsigned(&specified(ty, &bytes)), unsigned(&weights), "{ty:?} as specified");
         for kernels in Kernels::available() {
             let mut row = vec![0.0; weights.len()];
             kernels.dense_row(ty, &bytes, weights.len(), 0, &mut row);
-            assert_eq!(bits(&row), bits(&weights), "{ty:?}: {kernels:?}");
+            assert_eq!(unsigned(&row), unsigned(&weights), "{ty:?}: {kernels:?}");
         }
         types.push(ty);
     }
@@ -129,7 +205,7 @@ fn weights_are_those_of_the_specification() {
 #[test]
 fn products_have_the_stated_order() {
     let mut numbers = Random(5);
-    let lengths = [1, 7, 31, 32, 33, 64, 100, 256, 512, 1000, 1280, 2081, 2304];
+    let lengths = [1, 7, 31, 32, 33, 64, 100, 256, 512, 576, 1000, 1280, 2081, 2304, 4352];
     for ty in DenseType::ALL {
         for cols in lengths.into_iter().filter(|cols| ty.row_len(*cols).is_some()) {
             let row_len = ty.row_len(cols).unwrap();
@@ -140,14 +216,23 @@ fn products_have_the_stated_order() {
                 let x = numbers.floats(tokens * cols);
                 let mut expected = Vec::new();
                 for x in x.chunks(cols) {
+                    let codes = rounded(x);
                     expected.extend(rows.clone().map(|r| {
-                        let row = specified(ty, &w[r * row_len..(r + 1) * row_len]);
-                        dot_in_order(&row, x)
+                        let row = &w[r * row_len..(r + 1) * row_len];
+                        match ty.has_blocks() {
+                            true => blocks_in_order(ty, row, &codes),
+                            false => dot_in_order(&specified(ty, row), x),
+                        }
                     }));
                 }
                 for kernels in Kernels::available() {
                     let mut out = vec![9.0; expected.len()];
-                    kernels.dense_gemm(ty, &w, cols, rows.clone(), &x, tokens, &mut out);
+                    if ty.has_blocks() {
+                        let codes = wide_codes(kernels, &x, cols);
+                        kernels.block_gemm(ty, &w, rows.clone(), &codes, &mut out);
+                    } else {
+                        kernels.dense_gemm(ty, &w, cols, rows.clone(), &x, tokens, &mut out);
+                    }
                     assert_eq!(
                         bits(&out),
                         bits(&expected),
@@ -155,6 +240,80 @@ fn products_have_the_stated_order() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// The largest codes and factors: no sum may overflow.
+#[test]
+fn extreme_blocks_are_exact() {
+    let x = (0..512).map(|i| if i % 64 < 32 { 1.0 } else { -1.0 }).collect::<Vec<_>>();
+    for ty in DenseType::ALL.into_iter().filter(|ty| ty.has_blocks()) {
+        for byte in [0, 0x80, 0xff] {
+            let mut row = vec![byte; ty.row_len(512).unwrap()];
+            let random = random(&mut Random(3), ty, 1, 512);
+            let (weights, block) = ty.block();
+            for (row, random) in row.chunks_mut(block).zip(random.chunks(block)) {
+                // The floats of the blocks, but of Q6_K the scales stay extreme.
+                let floats = if weights == 32 { 0..4.min(block - 32 / 2) } else { 0..4 };
+                match ty {
+                    DenseType::Q6K => row[208..].copy_from_slice(&random[208..]),
+                    DenseType::TQ1_0 | DenseType::TQ2_0 => {
+                        row[block - 2..].copy_from_slice(&random[block - 2..]);
+                    }
+                    _ => row[floats.clone()].copy_from_slice(&random[floats]),
+                }
+            }
+            for x in [&x[..], &[1.0; 512], &[-1.0; 512]] {
+                let expected = blocks_in_order(ty, &row, &rounded(x));
+                for kernels in Kernels::available() {
+                    for tokens in [1, 2, 4] {
+                        let codes = wide_codes(kernels, &x.repeat(tokens), 512);
+                        let mut out = vec![0.0; tokens];
+                        kernels.block_gemm(ty, &row, 0..1, &codes, &mut out);
+                        assert_eq!(bits(&out), bits(&vec![expected; tokens]), "{ty:?}: {kernels:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rounding to 16 bits moves a product by no more than half a step for every weight.
+#[test]
+fn rounded_activations_are_close() {
+    let mut numbers = Random(8);
+    let x = numbers.floats(512);
+    for ty in DenseType::ALL.into_iter().filter(|ty| ty.has_blocks()) {
+        let row = random(&mut numbers, ty, 1, 512);
+        let weights = specified(ty, &row);
+        let product = |w: &[f32], x: &[f32]| -> f64 {
+            w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum()
+        };
+        let steps = rounded(&x).iter().map(|(_, step)| *step).fold(0.0, f32::max);
+        let total = weights.iter().map(|w| f64::from(w.abs())).sum::<f64>();
+        let largest = groups(ty, &row).iter().filter_map(|g| g.minimum).fold(0.0, |m, x| x.abs().max(m));
+        // What is lost beside it: the rounding of 16 lanes of f32, minimums apart.
+        let float = 1e-5 * (total + 512.0 * f64::from(largest));
+        for kernels in Kernels::available() {
+            let mut out = [0.0];
+            kernels.block_gemm(ty, &row, 0..1, &wide_codes(kernels, &x, 512), &mut out);
+            let error = (f64::from(out[0]) - product(&weights, &x)).abs();
+            assert!(error <= 0.5 * f64::from(steps) * total + float, "{ty:?}: {error}, {kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_so() {
+    let row = random(&mut Random(4), DenseType::Q8_0, 1, 512);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut x = [0.5; 512];
+        x[300] = bad;
+        for kernels in Kernels::available() {
+            let mut out = [0.0];
+            kernels.block_gemm(DenseType::Q8_0, &row, 0..1, &wide_codes(kernels, &x, 512), &mut out);
+            assert!(!out[0].is_finite(), "{bad}: {kernels:?}");
         }
     }
 }

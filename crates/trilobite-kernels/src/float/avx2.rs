@@ -17,84 +17,6 @@ impl Avx2 {
     }
 }
 
-/// The operations on bytes that AVX2 is enough for.
-macro_rules! x86_bytes {
-    () => {
-        #[inline(always)]
-        fn f16x4(self, bytes: &[u8; 8]) -> [f32; 4] {
-            let mut out = [0.0; 4];
-            // SAFETY: `self` proves that the processor has the instructions; there are eight bytes
-            // and four floats.
-            unsafe {
-                let wide = _mm_cvtph_ps(_mm_loadl_epi64(bytes.as_ptr().cast()));
-                _mm_storeu_ps(out.as_mut_ptr(), wide);
-            }
-            out
-        }
-
-        #[inline(always)]
-        fn bytes(self, x: &[u8; LANES]) -> Self::Bytes {
-            // SAFETY: `self` proves that the processor has the instructions; there are 32 bytes.
-            unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-        }
-
-        #[inline(always)]
-        fn split(self, x: &[u8; LANES / 2]) -> Self::Bytes {
-            // SAFETY: `self` proves that the processor has the instructions; there are 16 bytes.
-            unsafe {
-                let x = _mm_loadu_si128(x.as_ptr().cast());
-                let x = _mm256_set_m128i(_mm_srli_epi16::<4>(x), x);
-                _mm256_and_si256(x, _mm256_set1_epi8(15))
-            }
-        }
-
-        #[inline(always)]
-        fn bits(self, bits: u32, value: u8) -> Self::Bytes {
-            // SAFETY: `self` proves that the processor has the instructions.
-            unsafe {
-                // The byte of each bit, then the bit.
-                let places = _mm256_set_epi64x(
-                    0x0303_0303_0303_0303,
-                    0x0202_0202_0202_0202,
-                    0x0101_0101_0101_0101,
-                    0,
-                );
-                let x = _mm256_shuffle_epi8(_mm256_set1_epi32(bits as i32), places);
-                let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-                let set = _mm256_cmpeq_epi8(_mm256_and_si256(x, bit), bit);
-                _mm256_and_si256(set, _mm256_set1_epi8(value as i8))
-            }
-        }
-
-        #[inline(always)]
-        fn shift(self, x: Self::Bytes, by: i32, mask: u8) -> Self::Bytes {
-            // SAFETY: `self` proves that the processor has the instructions.
-            unsafe {
-                let count = _mm_cvtsi32_si128(by.abs());
-                let x = match by {
-                    0 => x,
-                    1.. => _mm256_sll_epi16(x, count),
-                    _ => _mm256_srl_epi16(x, count),
-                };
-                _mm256_and_si256(x, _mm256_set1_epi8(mask as i8))
-            }
-        }
-
-        #[inline(always)]
-        fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
-            // SAFETY: `self` proves that the processor has the instructions.
-            unsafe { _mm256_or_si256(a, b) }
-        }
-
-        #[inline(always)]
-        fn sub(self, a: Self::Bytes, b: u8) -> Self::Bytes {
-            // SAFETY: `self` proves that the processor has the instructions.
-            unsafe { _mm256_sub_epi8(a, _mm256_set1_epi8(b as i8)) }
-        }
-    };
-}
-pub(super) use x86_bytes;
-
 /// Evaluates an expression for each of the four registers.
 macro_rules! each {
     ($i:ident => $register:expr) => {
@@ -126,7 +48,6 @@ macro_rules! each {
 impl Simd for Avx2 {
     type Lanes = [__m256; 4];
     type Part = __m256;
-    type Bytes = __m256i;
 
     const WIDTH: usize = 8;
     const REGISTERS: usize = 16;
@@ -223,90 +144,5 @@ impl Simd for Avx2 {
     fn mul_add_part(self, a: Self::Part, b: Self::Part, c: Self::Part) -> Self::Part {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
-    fn f16(self, bytes: &[u8; 2]) -> Self::Lanes {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let bits = _mm_set1_epi16(i16::from_le_bytes(*bytes));
-            [_mm256_cvtph_ps(bits); 4]
-        }
-    }
-
-    #[inline(always)]
-    fn scaled(self, x: &[u8; 16], a: f32, b: f32) -> [f32; 16] {
-        let mut out = [0.0; 16];
-        // SAFETY: `self` proves that the processor has the instructions; each half has eight bytes
-        // and as many floats.
-        unsafe {
-            for (i, factor) in [a, b].into_iter().enumerate() {
-                let x = _mm256_cvtepi8_epi32(_mm_loadl_epi64(x[8 * i..8 * i + 8].as_ptr().cast()));
-                let x = _mm256_mul_ps(_mm256_cvtepi32_ps(x), _mm256_set1_ps(factor));
-                _mm256_storeu_ps(out[8 * i..8 * i + 8].as_mut_ptr(), x);
-            }
-        }
-        out
-    }
-
-    #[inline(always)]
-    fn pair(self, low: f32, high: f32) -> Self::Lanes {
-        each!(I => _mm256_set1_ps(if I < 2 { low } else { high }))
-    }
-
-    #[inline(always)]
-    fn widen(self, x: Self::Bytes) -> Self::Lanes {
-        each!(I => {
-            let x = if I < 2 { _mm256_castsi256_si128(x) } else { _mm256_extracti128_si256::<1>(x) };
-            let x = if I % 2 == 1 { _mm_srli_si128::<8>(x) } else { x };
-            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x))
-        })
-    }
-
-    x86_bytes!();
-
-    // Bytes that are spread to whole integers before they are split take half the shuffles.
-
-    #[inline(always)]
-    fn nibbles(
-        self,
-        x: &[u8; LANES / 2],
-        bias: u8,
-        scale: Self::Lanes,
-        offset: Self::Lanes,
-    ) -> Self::Lanes {
-        each!(I => {
-            let x = self.spread(_mm_loadu_si128(x.as_ptr().cast()))[I % 2];
-            let x = if I < 2 { x } else { _mm256_srli_epi32::<4>(x) };
-            let x = _mm256_and_si256(x, _mm256_set1_epi32(15));
-            let x = _mm256_sub_epi32(x, _mm256_set1_epi32(i32::from(bias)));
-            _mm256_fmadd_ps(_mm256_cvtepi32_ps(x), scale[I], offset[I])
-        })
-    }
-
-    #[inline(always)]
-    fn half_bytes(self, x: &[u8; LANES], upper: bool, scale: f32, offset: f32) -> Self::Lanes {
-        let (scale, offset) = (self.splat(scale), self.splat(offset));
-        each!(I => {
-            let x = self.spread(_mm_loadu_si128(x.as_ptr().add(I / 2 * 16).cast()))[I % 2];
-            let x = if upper { _mm256_srli_epi32::<4>(x) } else { x };
-            let x = _mm256_and_si256(x, _mm256_set1_epi32(15));
-            _mm256_fmadd_ps(_mm256_cvtepi32_ps(x), scale[I], offset[I])
-        })
-    }
-}
-
-impl Avx2 {
-    /// Sixteen bytes as integers of 32 bits.
-    #[inline(always)]
-    fn spread(self, x: __m128i) -> [__m256i; 2] {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let x = _mm256_broadcastsi128_si256(x);
-            let others = _mm256_set1_epi32(0x8080_8000_u32 as i32);
-            let first = _mm256_or_si256(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), others);
-            let last = _mm256_or_si256(_mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15), others);
-            [_mm256_shuffle_epi8(x, first), _mm256_shuffle_epi8(x, last)]
-        }
     }
 }

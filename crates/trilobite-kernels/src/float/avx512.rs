@@ -1,17 +1,16 @@
 //! For x86-64 processors with AVX-512: the 32 lanes are two registers of sixteen.
 
-use super::avx2::x86_bytes;
 use super::simd::{LANES, Simd};
 use std::arch::x86_64::*;
 
-compile! { [#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw")]] Avx512::new() }
+compile! { [#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vnni")]] Avx512::new() }
 
 /// The proof that the processor has the features: only code compiled for them can safely make one.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
 impl Avx512 {
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw")]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vnni")]
     fn new() -> Avx512 {
         Avx512(())
     }
@@ -40,7 +39,6 @@ macro_rules! each {
 impl Simd for Avx512 {
     type Lanes = [__m512; 2];
     type Part = __m512;
-    type Bytes = __m256i;
 
     const WIDTH: usize = 16;
     const REGISTERS: usize = 32;
@@ -151,76 +149,6 @@ impl Simd for Avx512 {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
-
-    #[inline(always)]
-    fn f16(self, bytes: &[u8; 2]) -> Self::Lanes {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let bits = _mm256_set1_epi16(i16::from_le_bytes(*bytes));
-            [_mm512_cvtph_ps(bits); 2]
-        }
-    }
-
-    #[inline(always)]
-    fn scaled(self, x: &[u8; 16], a: f32, b: f32) -> [f32; 16] {
-        let mut out = [0.0; 16];
-        // SAFETY: `self` proves that the processor has the instructions; there are sixteen bytes and
-        // as many floats.
-        unsafe {
-            let x = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast())));
-            let factors = _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(a), _mm512_set1_ps(b));
-            _mm512_storeu_ps(out.as_mut_ptr(), _mm512_mul_ps(x, factors));
-        }
-        out
-    }
-
-    #[inline(always)]
-    fn pair(self, low: f32, high: f32) -> Self::Lanes {
-        each!(I => _mm512_set1_ps(if I == 0 { low } else { high }))
-    }
-
-    #[inline(always)]
-    fn widen(self, x: Self::Bytes) -> Self::Lanes {
-        each!(I => {
-            let x = if I == 0 { _mm256_castsi256_si128(x) } else { _mm256_extracti128_si256::<1>(x) };
-            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x))
-        })
-    }
-
-    x86_bytes!();
-
-    // A table of the sixteen values takes fewer instructions than conversions, and its index is the
-    // lower half of a byte, whatever stands above.
-
-    #[inline(always)]
-    fn nibbles(
-        self,
-        x: &[u8; LANES / 2],
-        bias: u8,
-        [scale, _]: Self::Lanes,
-        [offset, _]: Self::Lanes,
-    ) -> Self::Lanes {
-        let table = self.table(bias, scale, offset);
-        // SAFETY: `self` proves that the processor has the instructions; there are 16 bytes.
-        unsafe {
-            let x = self.spread(_mm_loadu_si128(x.as_ptr().cast()));
-            [
-                _mm512_permutexvar_ps(x, table),
-                _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(x), table),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    fn half_bytes(self, x: &[u8; LANES], upper: bool, scale: f32, offset: f32) -> Self::Lanes {
-        let ([scale, _], [offset, _]) = (self.splat(scale), self.splat(offset));
-        let table = self.table(0, scale, offset);
-        each!(I => {
-            let x = self.spread(_mm_loadu_si128(x.as_ptr().add(16 * I).cast()));
-            let x = if upper { _mm512_srli_epi32::<4>(x) } else { x };
-            _mm512_permutexvar_ps(x, table)
-        })
-    }
 }
 
 impl Avx512 {
@@ -255,28 +183,5 @@ impl Avx512 {
             _mm256_storeu_ps(out.as_mut_ptr(), one);
             out
         }
-    }
-
-    /// Sixteen bytes as integers of 32 bits. By a shuffle: behind a conversion, shifts would be
-    /// moved before it, and two shifted forms could not share it.
-    #[inline(always)]
-    fn spread(self, x: __m128i) -> __m512i {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-            let others = _mm512_set1_epi32(0x8080_8000_u32 as i32);
-            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(x), _mm512_or_si512(places, others))
-        }
-    }
-
-    /// `(q - bias) * scale + offset` for `q` from 0 to 15.
-    #[inline(always)]
-    fn table(self, bias: u8, scale: __m512, offset: __m512) -> __m512 {
-        let mut codes = [0.0; 16];
-        for (q, code) in codes.iter_mut().enumerate() {
-            *code = q as f32 - f32::from(bias);
-        }
-        // SAFETY: `self` proves that the processor has the instructions; there are 16 floats.
-        unsafe { _mm512_fmadd_ps(_mm512_loadu_ps(codes.as_ptr()), scale, offset) }
     }
 }

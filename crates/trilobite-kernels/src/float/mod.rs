@@ -11,7 +11,7 @@ mod tests;
 macro_rules! compile {
     ([$($target:tt)*] $simd:expr) => {
         use super::{attend as attention, elementwise, simd};
-        use crate::dense::{self, DenseType};
+        use crate::dense::{self, DenseType, Group, WideCodes, blocks};
         use crate::kv::{Cells, Visible};
         use std::ops::Range;
 
@@ -85,6 +85,18 @@ macro_rules! compile {
             ty: DenseType, w: &[u8], cols: usize, x: &[f32], out: &mut [f32],
         ) {
             dense::gemm($simd, ty, w, cols, x, out)
+        }
+
+        $($target)*
+        pub(crate) fn wide_codes(
+            x: &[f32], codes: &mut [Group], steps: &mut [f32], sums: &mut [[f32; blocks::GROUPS]],
+        ) {
+            blocks::wide_codes($simd, x, codes, steps, sums)
+        }
+
+        $($target)*
+        pub(crate) fn block_gemm(ty: DenseType, w: &[u8], x: &WideCodes, out: &mut [f32]) {
+            blocks::gemm($simd, ty, w, x, out)
         }
 
         $($target)*

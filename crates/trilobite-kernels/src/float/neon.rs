@@ -1,6 +1,6 @@
 //! For aarch64 processors: the 32 lanes are eight registers of four.
 
-use super::simd::{LANES, Simd, plain_bytes};
+use super::simd::{LANES, Simd};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -37,7 +37,6 @@ macro_rules! each {
 impl Simd for Neon {
     type Lanes = [float32x4_t; 8];
     type Part = float32x4_t;
-    type Bytes = [u8; LANES];
 
     const WIDTH: usize = 4;
     const REGISTERS: usize = 32;
@@ -155,34 +154,4 @@ impl Simd for Neon {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { vfmaq_f32(c, a, b) }
     }
-
-    #[inline(always)]
-    fn f16(self, bytes: &[u8; 2]) -> Self::Lanes {
-        self.load_f16(&[u16::from_le_bytes(*bytes); LANES])
-    }
-
-    #[inline(always)]
-    fn f16x4(self, bytes: &[u8; 8]) -> [f32; 4] {
-        let mut out = [0.0; 4];
-        // SAFETY: `self` proves that the processor has the instructions; there are eight bytes and
-        // four floats.
-        unsafe {
-            let wide: float32x4_t;
-            asm!(
-                "fcvtl {wide:v}.4s, {bits:v}.4h",
-                wide = lateout(vreg) wide,
-                bits = in(vreg) vld1_u8(bytes.as_ptr()),
-                options(pure, nomem, nostack, preserves_flags),
-            );
-            vst1q_f32(out.as_mut_ptr(), wide);
-        }
-        out
-    }
-
-    #[inline(always)]
-    fn pair(self, low: f32, high: f32) -> Self::Lanes {
-        each!(I => vdupq_n_f32(if I < 4 { low } else { high }))
-    }
-
-    plain_bytes!();
 }

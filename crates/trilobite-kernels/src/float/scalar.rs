@@ -1,6 +1,6 @@
 //! For any processor.
 
-use super::simd::{LANES, Simd, plain_bytes};
+use super::simd::{LANES, Simd};
 use half::f16;
 
 compile! { [] Scalar }
@@ -11,7 +11,6 @@ pub(crate) struct Scalar;
 impl Simd for Scalar {
     type Lanes = [f32; LANES];
     type Part = [f32; LANES];
-    type Bytes = [u8; LANES];
 
     const WIDTH: usize = LANES;
     const REGISTERS: usize = 16;
@@ -107,27 +106,4 @@ impl Simd for Scalar {
     fn mul_add_part(self, a: Self::Part, b: Self::Part, c: Self::Part) -> Self::Part {
         self.mul_add(a, b, c)
     }
-
-    #[inline(always)]
-    fn f16(self, bytes: &[u8; 2]) -> Self::Lanes {
-        [f16::from_le_bytes(*bytes).to_f32_const(); LANES]
-    }
-
-    #[inline(always)]
-    fn f16x4(self, bytes: &[u8; 8]) -> [f32; 4] {
-        let mut out = [0.0; 4];
-        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-            *out = f16::from_le_bytes(*bytes).to_f32_const();
-        }
-        out
-    }
-
-    #[inline(always)]
-    fn pair(self, low: f32, high: f32) -> Self::Lanes {
-        let mut lanes = [low; LANES];
-        lanes[LANES / 2..].fill(high);
-        lanes
-    }
-
-    plain_bytes!();
 }

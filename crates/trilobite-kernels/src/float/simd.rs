@@ -16,8 +16,6 @@ pub(crate) trait Simd: Copy {
     type Lanes: Copy;
     /// As many of the lanes as one register has: a part.
     type Part: Copy;
-    /// Thirty-two bytes.
-    type Bytes: Copy;
 
     /// Lanes of a part.
     const WIDTH: usize;
@@ -53,106 +51,7 @@ pub(crate) trait Simd: Copy {
     fn store_part(self, x: Self::Part, out: &mut [f32]);
     /// `a * b + c`, rounded once.
     fn mul_add_part(self, a: Self::Part, b: Self::Part, c: Self::Part) -> Self::Part;
-
-    /// The f16 in two bytes, in every lane.
-    fn f16(self, bytes: &[u8; 2]) -> Self::Lanes;
-    /// Four f16.
-    fn f16x4(self, bytes: &[u8; 8]) -> [f32; 4];
-    /// Signed bytes, the first eight times `a`, the others times `b`.
-    fn scaled(self, x: &[u8; 16], a: f32, b: f32) -> [f32; 16];
-    /// `low` in the lower sixteen lanes, `high` in the others.
-    fn pair(self, low: f32, high: f32) -> Self::Lanes;
-    fn bytes(self, x: &[u8; LANES]) -> Self::Bytes;
-    /// The lower halves of the bytes, then the upper ones.
-    fn split(self, x: &[u8; LANES / 2]) -> Self::Bytes;
-    /// `value` where the bits, lowest first, are set, and 0 elsewhere.
-    fn bits(self, bits: u32, value: u8) -> Self::Bytes;
-    /// Each byte shifted to the left, or to the right if `by` is negative, by a constant, and masked.
-    fn shift(self, x: Self::Bytes, by: i32, mask: u8) -> Self::Bytes;
-    fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
-    fn sub(self, a: Self::Bytes, b: u8) -> Self::Bytes;
-    /// The bytes as signed integers.
-    fn widen(self, x: Self::Bytes) -> Self::Lanes;
-
-    /// `(q - bias) * scale + offset` for the lower halves `q` of the bytes, then for the upper ones.
-    #[inline(always)]
-    fn nibbles(
-        self,
-        x: &[u8; LANES / 2],
-        bias: u8,
-        scale: Self::Lanes,
-        offset: Self::Lanes,
-    ) -> Self::Lanes {
-        self.mul_add(self.widen(self.sub(self.split(x), bias)), scale, offset)
-    }
-    /// `q * scale + offset` for the lower or the upper halves `q` of the bytes.
-    #[inline(always)]
-    fn half_bytes(self, x: &[u8; LANES], upper: bool, scale: f32, offset: f32) -> Self::Lanes {
-        let codes = self.shift(self.bytes(x), if upper { -4 } else { 0 }, 15);
-        self.mul_add(self.widen(codes), self.splat(scale), self.splat(offset))
-    }
 }
-
-/// The operations on bytes in plain Rust, for a `Simd` whose `Bytes` are an array.
-macro_rules! plain_bytes {
-    () => {
-        #[inline(always)]
-        fn scaled(self, x: &[u8; 16], a: f32, b: f32) -> [f32; 16] {
-            let mut out = [0.0; 16];
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = f32::from(x[i] as i8) * if i < 8 { a } else { b };
-            }
-            out
-        }
-
-        #[inline(always)]
-        fn bytes(self, x: &[u8; LANES]) -> Self::Bytes {
-            *x
-        }
-
-        #[inline(always)]
-        fn split(self, x: &[u8; LANES / 2]) -> Self::Bytes {
-            let mut out = [0; LANES];
-            for (i, byte) in x.iter().enumerate() {
-                (out[i], out[i + LANES / 2]) = (byte & 15, byte >> 4);
-            }
-            out
-        }
-
-        #[inline(always)]
-        fn bits(self, bits: u32, value: u8) -> Self::Bytes {
-            let mut out = [0; LANES];
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = (bits >> i & 1) as u8 * value;
-            }
-            out
-        }
-
-        #[inline(always)]
-        fn shift(self, x: Self::Bytes, by: i32, mask: u8) -> Self::Bytes {
-            x.map(|x| if by < 0 { x >> -by & mask } else { x << by & mask })
-        }
-
-        #[inline(always)]
-        fn or(self, mut a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
-            for i in 0..LANES {
-                a[i] |= b[i];
-            }
-            a
-        }
-
-        #[inline(always)]
-        fn sub(self, a: Self::Bytes, b: u8) -> Self::Bytes {
-            a.map(|a| a.wrapping_sub(b))
-        }
-
-        #[inline(always)]
-        fn widen(self, x: Self::Bytes) -> Self::Lanes {
-            self.load_i8(&x.map(|x| x as i8))
-        }
-    };
-}
-pub(crate) use plain_bytes;
 
 /// The values with zeros after them.
 #[inline(always)]

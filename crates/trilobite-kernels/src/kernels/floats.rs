@@ -2,11 +2,12 @@
 
 use super::{Kernels, call};
 use crate::kv::{self, Cells, Visible};
-use crate::{DenseType, scan};
+use crate::dense::blocks;
+use crate::{DenseType, WideCodes, WideParts, scan};
 use std::ops::Range;
 
 impl Kernels {
-    /// Multiplies rows of a dense matrix with float activations.
+    /// Multiplies rows of a dense matrix of floats with activations.
     ///
     /// `out[t * rows.len() + (r - rows.start)] = sum_k w[r][k] * x[t][k]` in the order of
     /// [`dot`](Kernels::dot), so a token's results do not depend on the tokens beside it.
@@ -22,6 +23,7 @@ impl Kernels {
         tokens: usize,
         out: &mut [f32],
     ) {
+        assert!(!ty.has_blocks(), "a product of floats in {ty:?}");
         assert_eq!(x.len(), tokens * cols, "activations");
         assert_eq!(out.len(), tokens * rows.len(), "outputs");
         let row_len = row_len(ty, cols);
@@ -30,6 +32,48 @@ impl Kernels {
             return out.fill(0.0);
         }
         call!(self.dense_gemm(ty, w, cols, x, out))
+    }
+
+    /// Rounds rows of activations to codes of 16 bits: `x` is `[tokens][cols]`, or one row of `codes`
+    /// after another.
+    ///
+    /// Every 256 columns have a step, the largest magnitude divided by 32,767, and a code is the
+    /// activation divided by it, rounded to nearest, ties to even. What is not finite makes the step so,
+    /// and the products NaN or infinite.
+    pub fn wide_codes(&self, x: &[f32], cols: usize, codes: WideParts<'_>) {
+        let WideParts { n, codes, steps, sums } = codes;
+        assert_eq!(n, cols.div_ceil(blocks::CHUNK), "chunks");
+        let rows = codes.chunks_exact_mut((n * blocks::GROUPS).max(1));
+        let rows = rows.zip(steps.chunks_exact_mut(n.max(1)));
+        let rows = rows.zip(sums.chunks_exact_mut(n.max(1)));
+        assert_eq!(x.len(), rows.len() * cols, "activations");
+        for (((codes, steps), sums), x) in rows.zip(x.chunks_exact(cols.max(1))) {
+            call!(self.wide_codes(x, codes, steps, sums))
+        }
+    }
+
+    /// Multiplies rows of a dense matrix of a type with blocks with the codes of activations.
+    ///
+    /// `out[t * rows.len() + (r - rows.start)]` is the product of row `r` and token `t`, in integers as
+    /// far as the factors of blocks allow: a token's results do not depend on the tokens beside it.
+    ///
+    /// `w` is a whole matrix of rows of as many weights as `x` has columns.
+    pub fn block_gemm(
+        &self,
+        ty: DenseType,
+        w: &[u8],
+        rows: Range<usize>,
+        x: &WideCodes,
+        out: &mut [f32],
+    ) {
+        assert!(ty.has_blocks(), "a product of blocks in {ty:?}");
+        assert_eq!(out.len(), x.tokens() * rows.len(), "outputs");
+        let row_len = row_len(ty, x.cols());
+        let w = &w[rows.start * row_len..rows.end * row_len];
+        if out.is_empty() || x.cols() == 0 {
+            return out.fill(0.0);
+        }
+        call!(self.block_gemm(ty, w, x, out))
     }
 
     /// Widens one row of a dense matrix of rows of `cols` weights to `out`, `[cols]`.

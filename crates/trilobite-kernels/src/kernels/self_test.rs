@@ -3,7 +3,7 @@
 use super::{Kernels, Layout, Method, transposed};
 use crate::kv::{self, Cells, CellsMut, Visible};
 use crate::scan::{Query, code_bytes, refinement_bytes};
-use crate::{Codes, ColumnList, DenseType, i2_s};
+use crate::{Codes, ColumnList, DenseType, WideCodes, i2_s};
 
 /// The `(rows, columns, tokens)` of ternary products: every tile, a row beyond the tile, columns that
 /// leave a tail, and more of them than sums of i16 can take.
@@ -120,7 +120,18 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
         let mut row = vec![0.0; cols];
         kernels.dense_row(ty, &bytes, cols, 0, &mut row);
         let mut out = [0.0; 2];
-        kernels.dense_gemm(ty, &bytes, cols, 0..1, &[&x[..cols], &x[..cols]].concat(), 2, &mut out);
+        let two = [&x[..cols], &x[..cols]].concat();
+        if ty.has_blocks() {
+            let mut codes = WideCodes::default();
+            for tokens in [1, 2] {
+                codes.reset(tokens, cols);
+                kernels.wide_codes(&two[..tokens * cols], cols, codes.parts_mut());
+                kernels.block_gemm(ty, &bytes, 0..1, &codes, &mut out[..tokens]);
+                results.push(out[0].to_bits());
+            }
+        } else {
+            kernels.dense_gemm(ty, &bytes, cols, 0..1, &two, 2, &mut out);
+        }
         results.extend(row.iter().chain(&out).map(|value| value.to_bits()));
     }
     let mut query = Query::default();

@@ -1,17 +1,14 @@
-//! Dense matrices times float activations.
+//! Weights in floats times float activations.
 //!
 //! With one token, weights live in registers only. With several, a block of rows is widened to f32
 //! once, and tiles of some rows and tokens are multiplied one register's width of lanes at a time: a
 //! part, which lets a tile be larger. Weights and activations lie in the order of their use, so that
 //! they stream from the second-level cache and fill whole cache lines.
 
-use super::DenseType;
-use super::format::{self, Format, ROWS, dispatch, unroll};
+use super::{AHEAD, DenseType};
 use crate::float::simd::{LANES, Simd, pad};
 use std::cell::Cell;
 
-/// Groups of columns of a row of narrow weights before it is the next row's turn.
-const GROUPS: usize = 8;
 /// Columns of a block, so that a part of a panel's weights and of a tile's activations, at most 40 KB,
 /// stays in the first-level cache.
 const DEPTH: usize = 64 * LANES;
@@ -21,22 +18,64 @@ const BLOCK: usize = 48;
 const TOKENS: usize = 4;
 /// Floats of a cache line, to which buffers are aligned.
 const LINE: usize = 16;
-/// Bytes that weights are asked for before their use: the distance that measured fastest when they come
-/// from memory.
-const AHEAD: usize = 8192;
-
-/// Thirty-two lanes in memory, as aligned as the widest registers.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Lanes([f32; LANES]);
-
-impl Lanes {
-    const ZERO: Lanes = Lanes([0.0; LANES]);
-}
 
 thread_local! {
     /// Weights of a block, activations of a tile, and sums.
     static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// A type of `N` bytes for 32 weights.
+trait Format<const N: usize> {
+    fn load<S: Simd>(simd: S, bytes: &[u8; N]) -> S::Lanes;
+}
+
+struct F32;
+impl Format<128> for F32 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, bytes: &[u8; 128]) -> S::Lanes {
+        let mut values = [0.0; LANES];
+        for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+            *value = f32::from_le_bytes(*bytes);
+        }
+        simd.load(&values)
+    }
+}
+
+struct F16;
+impl Format<64> for F16 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, bytes: &[u8; 64]) -> S::Lanes {
+        simd.load_f16(&halves(bytes))
+    }
+}
+
+struct BF16;
+impl Format<64> for BF16 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, bytes: &[u8; 64]) -> S::Lanes {
+        simd.load_bf16(&halves(bytes))
+    }
+}
+
+#[inline(always)]
+fn halves(bytes: &[u8; 64]) -> [u16; LANES] {
+    let mut values = [0; LANES];
+    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+        *value = u16::from_le_bytes(*bytes);
+    }
+    values
+}
+
+/// Calls a function for the format of a type.
+macro_rules! dispatch {
+    ($ty:expr, $f:ident($($arg:expr),*)) => {
+        match $ty {
+            DenseType::F32 => $f::<_, F32, 128>($($arg),*),
+            DenseType::F16 => $f::<_, F16, 64>($($arg),*),
+            DenseType::BF16 => $f::<_, BF16, 64>($($arg),*),
+            _ => unreachable!("a type of floats"),
+        }
+    };
 }
 
 /// See [`Kernels::dense_gemm`](crate::Kernels::dense_gemm), which checks the lengths. `w` holds
@@ -50,135 +89,32 @@ pub(crate) fn gemm<S: Simd>(
     x: &[f32],
     out: &mut [f32],
 ) {
-    // Whether the sums of some rows leave half of the registers free.
-    let room = S::REGISTERS * S::WIDTH >= 2 * ROWS * LANES;
     match (x.len() == cols, S::REGISTERS) {
-        (true, _) => dispatch!(ty, gemv(simd, w, x, out, room)),
+        (true, _) => dispatch!(ty, gemv(simd, w, x, out)),
         (false, 32..) => blocks::<S, 6>(simd, ty, w, cols, x, out),
         (false, _) => blocks::<S, 3>(simd, ty, w, cols, x, out),
     }
 }
 
 /// The products of rows with one token.
-///
-/// A sum waits for the one before, which takes longer than to unpack narrow weights. So rows of them go
-/// side by side: block by block if there are registers for all sums, and otherwise in turns.
 #[inline(always)]
-fn gemv<F: Format<N>, const N: usize>(
-    simd: impl Simd,
-    w: &[u8],
-    x: &[f32],
-    out: &mut [f32],
-    room: bool,
-) {
-    let row_len = w.len() / out.len();
-    let narrow = N < 34 * F::GROUPS;
-    let abreast = if narrow && room { out.len() / ROWS * ROWS } else { 0 };
-    let (w, others) = w.split_at(abreast * row_len);
-    let (out, out_others) = out.split_at_mut(abreast);
-    for (out, w) in out.as_chunks_mut().0.iter_mut().zip(w.chunks_exact(ROWS * row_len)) {
-        *out = rows_abreast::<F, N>(simd, w, x.as_chunks().0);
-    }
-    let (rows, groups) = if narrow { (ROWS, GROUPS) } else { (1, usize::MAX) };
-    for (out, w) in out_others.chunks_mut(rows).zip(others.chunks(rows * row_len)) {
-        rows_in_turns::<F, N>(simd, w, x, groups, out);
-    }
-}
-
-/// The products of whole blocks of [`ROWS`] rows.
-#[inline(always)]
-fn rows_abreast<F: Format<N>, const N: usize>(
-    simd: impl Simd,
-    w: &[u8],
-    x: &[[f32; LANES]],
-) -> [f32; ROWS] {
-    let row_len = w.len() / ROWS;
-    let mut rows: [&[[u8; N]]; ROWS] = [&[]; ROWS];
-    for (r, row) in rows.iter_mut().enumerate() {
-        *row = w[r * row_len..(r + 1) * row_len].as_chunks().0;
-    }
-    let mut acc = [simd.splat(0.0); ROWS];
-    for (i, x) in x.chunks_exact(F::GROUPS).enumerate() {
-        let blocks = [&rows[0][i], &rows[1][i], &rows[2][i], &rows[3][i]];
-        let ahead = bytes_ahead(i * N, row_len, ROWS);
-        for line in blocks.iter().flat_map(|block| block.chunks(64)) {
-            simd.prefetch(line.as_ptr().wrapping_add(ahead));
-        }
-        let shared = F::shared_abreast(simd, blocks);
-        let shared = in_memory(&shared);
-        unroll!(GROUP < F::GROUPS => {
-            let x = simd.load(&x[GROUP]);
-            for r in 0..ROWS {
-                let weights = F::load::<_, GROUP>(simd, blocks[r], &shared[r]);
-                acc[r] = simd.mul_add(weights, x, acc[r]);
-            }
-        });
-    }
-    let mut out = [0.0; ROWS];
-    for (out, acc) in out.iter_mut().zip(acc) {
-        *out = simd.sum(acc);
-    }
-    out
-}
-
-/// The products of up to [`ROWS`] rows, some groups of columns of one and then of the next.
-#[inline(always)]
-fn rows_in_turns<F: Format<N>, const N: usize>(
-    simd: impl Simd,
-    w: &[u8],
-    x: &[f32],
-    groups: usize,
-    out: &mut [f32],
-) {
+fn gemv<S: Simd, F: Format<N>, const N: usize>(simd: S, w: &[u8], x: &[f32], out: &mut [f32]) {
     let row_len = w.len() / out.len();
     let (x, x_tail) = x.as_chunks();
-    let mut sums = [Lanes::ZERO; ROWS];
-    let mut start = 0;
-    for x in x.chunks(groups) {
-        let len = x.len() / F::GROUPS * N;
-        let ahead = bytes_ahead(start, row_len, out.len());
-        for (sum, row) in sums.iter_mut().zip(w.chunks_exact(row_len)) {
-            let blocks = row[start..start + len].as_chunks().0;
-            let mut acc = simd.load(&sum.0);
-            for (block, x) in blocks.iter().zip(x.chunks_exact(F::GROUPS)) {
-                for line in block.chunks(64) {
-                    simd.prefetch(line.as_ptr().wrapping_add(ahead));
-                }
-                let shared = F::shared(simd, block);
-                let shared = in_memory(&shared);
-                unroll!(GROUP < F::GROUPS => {
-                    let weights = F::load::<_, GROUP>(simd, block, shared);
-                    acc = simd.mul_add(weights, simd.load(&x[GROUP]), acc);
-                });
+    for (out, row) in out.iter_mut().zip(w.chunks_exact(row_len)) {
+        let (blocks, tail) = row.as_chunks();
+        let mut acc = simd.splat(0.0);
+        for (block, x) in blocks.iter().zip(x) {
+            for line in block.chunks(64) {
+                simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
             }
-            simd.store(acc, &mut sum.0);
+            acc = simd.mul_add(F::load(simd, block), simd.load(x), acc);
         }
-        start += len;
-    }
-    for ((out, sum), row) in out.iter_mut().zip(&sums).zip(w.chunks_exact(row_len)) {
-        let mut acc = simd.load(&sum.0);
-        if F::TAILS && !x_tail.is_empty() {
-            let block = pad(&row[start..]);
-            let weights = F::load::<_, 0>(simd, &block, &F::shared(simd, &block));
-            acc = simd.mul_add(weights, simd.load(&pad(x_tail)), acc);
+        if !tail.is_empty() {
+            acc = simd.mul_add(F::load(simd, &pad(tail)), simd.load(&pad(x_tail)), acc);
         }
         *out = simd.sum(acc);
     }
-}
-
-/// Bytes from a place in one of some rows that are read side by side to what is read of that row, or of
-/// the one that follows in its stead, [`AHEAD`] bytes later.
-#[inline(always)]
-fn bytes_ahead(start: usize, row_len: usize, rows: usize) -> usize {
-    let ahead = AHEAD / rows;
-    if start + ahead < row_len { ahead } else { (rows - 1) * row_len + ahead }
-}
-
-/// Factors that are taken from memory one by one, into every lane, which costs no more than a load.
-/// If the compiler saw where they are, it would load some at once, and each would cost a shuffle.
-#[inline(always)]
-fn in_memory<T>(factors: &T) -> &T {
-    if size_of::<T>() > 0 { std::hint::black_box(factors) } else { factors }
 }
 
 /// The products of rows with several tokens, in tiles of `R` rows and [`TOKENS`] tokens.
@@ -194,7 +130,7 @@ fn blocks<S: Simd, const R: usize>(
     let tokens = x.len() / cols;
     let rows = out.len() / tokens;
     let row_len = w.len() / rows;
-    let (weights, bytes) = ty.block();
+    let bytes = row_len / cols;
     // A single tile takes one panel after another from the first-level cache.
     let size = if tokens > TOKENS { BLOCK } else { R };
     let padded = cols.next_multiple_of(LANES);
@@ -214,8 +150,8 @@ fn blocks<S: Simd, const R: usize>(
             let depth = DEPTH.min(cols - col);
             let groups = depth.div_ceil(LANES);
             for r in 0..count {
-                let start = (first_row + r) * row_len + col / weights * bytes;
-                let w = &w[start..start + depth / weights * bytes];
+                let start = (first_row + r) * row_len + col * bytes;
+                let w = &w[start..start + depth * bytes];
                 // Panels of R rows follow each other within a part.
                 let place = Place {
                     start: r / R * groups * R + r % R,
@@ -280,23 +216,18 @@ impl Place {
 
 /// Widens some columns of a row.
 #[inline(always)]
-fn widen<F: Format<N>, const N: usize>(simd: impl Simd, w: &[u8], place: Place, out: &mut [f32]) {
+fn widen<S: Simd, F: Format<N>, const N: usize>(simd: S, w: &[u8], place: Place, out: &mut [f32]) {
     let mut lanes = [0.0; LANES];
     let (blocks, tail) = w.as_chunks();
     for (i, block) in blocks.iter().enumerate() {
         for line in block.chunks(64) {
             simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
         }
-        let shared = F::shared(simd, block);
-        unroll!(GROUP < F::GROUPS => {
-            simd.store(F::load::<_, GROUP>(simd, block, &shared), &mut lanes);
-            place.put(i * F::GROUPS + GROUP, &lanes, out);
-        });
+        simd.store(F::load(simd, block), &mut lanes);
+        place.put(i, &lanes, out);
     }
-    if F::TAILS && !tail.is_empty() {
-        let block = pad(tail);
-        let shared = F::shared(simd, &block);
-        simd.store(F::load::<_, 0>(simd, &block, &shared), &mut lanes);
+    if !tail.is_empty() {
+        simd.store(F::load(simd, &pad(tail)), &mut lanes);
         place.put(blocks.len(), &lanes, out);
     }
 }
@@ -382,8 +313,8 @@ pub(crate) fn row(simd: impl Simd, ty: DenseType, w: &[u8], out: &mut [f32]) {
     // All parts of a group side by side: the row as it is.
     let place = Place { start: 0, group: 1, part: 0, width: LANES };
     let mut wide = [0.0; DEPTH];
-    let (block, block_len) = ty.block();
-    for (out, w) in out.chunks_mut(DEPTH).zip(w.chunks(DEPTH / block * block_len)) {
+    let bytes = w.len() / out.len();
+    for (out, w) in out.chunks_mut(DEPTH).zip(w.chunks(DEPTH * bytes)) {
         dispatch!(ty, widen(simd, w, place, &mut wide));
         out.copy_from_slice(&wide[..out.len()]);
     }

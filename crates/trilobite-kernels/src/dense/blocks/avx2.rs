@@ -1,0 +1,286 @@
+//! For x86-64 processors with AVX2, FMA and F16C: 32 words are two registers, and so are 16 sums.
+
+use super::GROUP;
+use super::codes::Group;
+use super::simd::{Half, Integers};
+use crate::float::avx2::Avx2;
+use std::arch::x86_64::*;
+
+/// The operations that AVX2 is enough for.
+macro_rules! x86_bytes {
+    () => {
+        type Bytes = __m256i;
+
+        #[inline(always)]
+        fn bytes(self, x: &[u8; GROUP]) -> Self::Bytes {
+            // SAFETY: `self` proves that the processor has the instructions; there are 32 bytes.
+            unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+        }
+
+        #[inline(always)]
+        fn split(self, x: &[u8; GROUP / 2]) -> Self::Bytes {
+            // SAFETY: `self` proves that the processor has the instructions; there are 16 bytes.
+            unsafe {
+                let x = _mm_loadu_si128(x.as_ptr().cast());
+                let x = _mm256_set_m128i(_mm_srli_epi16::<4>(x), x);
+                _mm256_and_si256(x, _mm256_set1_epi8(15))
+            }
+        }
+
+        #[inline(always)]
+        fn bits(self, bits: u32, value: u8) -> Self::Bytes {
+            // SAFETY: `self` proves that the processor has the instructions.
+            unsafe {
+                // The byte of each bit, then the bit.
+                let places = _mm256_set_epi64x(
+                    0x0303_0303_0303_0303,
+                    0x0202_0202_0202_0202,
+                    0x0101_0101_0101_0101,
+                    0,
+                );
+                let x = _mm256_shuffle_epi8(_mm256_set1_epi32(bits as i32), places);
+                let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+                let set = _mm256_cmpeq_epi8(_mm256_and_si256(x, bit), bit);
+                _mm256_and_si256(set, _mm256_set1_epi8(value as i8))
+            }
+        }
+
+        #[inline(always)]
+        fn shift(self, x: Self::Bytes, by: i32, mask: u8) -> Self::Bytes {
+            // SAFETY: `self` proves that the processor has the instructions.
+            unsafe {
+                let count = _mm_cvtsi32_si128(by.abs());
+                let x = match by {
+                    0 => x,
+                    1.. => _mm256_sll_epi16(x, count),
+                    _ => _mm256_srl_epi16(x, count),
+                };
+                _mm256_and_si256(x, _mm256_set1_epi8(mask as i8))
+            }
+        }
+
+        #[inline(always)]
+        fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
+            // SAFETY: `self` proves that the processor has the instructions.
+            unsafe { _mm256_or_si256(a, b) }
+        }
+
+        #[inline(always)]
+        fn sub(self, a: Self::Bytes, b: u8) -> Self::Bytes {
+            // SAFETY: `self` proves that the processor has the instructions.
+            unsafe { _mm256_sub_epi8(a, _mm256_set1_epi8(b as i8)) }
+        }
+
+        #[inline(always)]
+        fn f16x2(self, bytes: &[u8; 4]) -> [f32; 2] {
+            let mut out = [0.0; 4];
+            // SAFETY: `self` proves that the processor has the instructions; four floats are stored.
+            unsafe {
+                let bits = _mm_cvtsi32_si128(i32::from_le_bytes(*bytes));
+                _mm_storeu_ps(out.as_mut_ptr(), _mm_cvtph_ps(bits));
+            }
+            [out[0], out[1]]
+        }
+
+        #[inline(always)]
+        fn f16x16(self, bytes: [&[u8; 4]; 8]) -> [[f32; 8]; 2] {
+            let mut out = [[0.0; 8]; 2];
+            // SAFETY: `self` proves that the processor has the instructions; eight floats are stored
+            // twice.
+            unsafe {
+                // From here on every step brings together what belongs side by side.
+                let [a, b, c, d, e, f, g, h] =
+                    bytes.map(|bytes| _mm_cvtsi32_si128(i32::from_le_bytes(*bytes)));
+                let [a, c] = [_mm_unpacklo_epi16(a, b), _mm_unpacklo_epi16(c, d)];
+                let [e, g] = [_mm_unpacklo_epi16(e, f), _mm_unpacklo_epi16(g, h)];
+                let [a, e] = [_mm_unpacklo_epi32(a, c), _mm_unpacklo_epi32(e, g)];
+                let [first, second] = [_mm_unpacklo_epi64(a, e), _mm_unpackhi_epi64(a, e)];
+                _mm256_storeu_ps(out[0].as_mut_ptr(), _mm256_cvtph_ps(first));
+                _mm256_storeu_ps(out[1].as_mut_ptr(), _mm256_cvtph_ps(second));
+            }
+            out
+        }
+    };
+}
+pub(super) use x86_bytes;
+
+/// Evaluates an expression for both registers.
+macro_rules! both {
+    ($i:ident => $register:expr) => {
+        // SAFETY: `self` proves that the processor has the instructions. Pointers come from references
+        // to whole groups or halves, of which a register covers one half.
+        unsafe {
+            [
+                {
+                    const $i: usize = 0;
+                    $register
+                },
+                {
+                    const $i: usize = 1;
+                    $register
+                },
+            ]
+        }
+    };
+}
+
+impl Integers for Avx2 {
+    type Words = [__m256i; 2];
+    type Sums = [__m256i; 2];
+    type Half = [__m256; 2];
+
+    x86_bytes!();
+
+    #[inline(always)]
+    fn load_words(self, x: &Group) -> Self::Words {
+        both!(I => _mm256_load_si256(x.0.as_ptr().add(16 * I).cast()))
+    }
+
+    #[inline(always)]
+    fn store_words(self, x: Self::Words, out: &mut Group) {
+        both!(I => _mm256_store_si256(out.0.as_mut_ptr().add(16 * I).cast(), x[I]));
+    }
+
+    #[inline(always)]
+    fn words(self, x: Self::Bytes) -> Self::Words {
+        both!(I => {
+            let x = if I == 0 { _mm256_castsi256_si128(x) } else { _mm256_extracti128_si256::<1>(x) };
+            _mm256_cvtepi8_epi16(x)
+        })
+    }
+
+    #[inline(always)]
+    fn nibbles(self, x: &[u8; GROUP / 2], bias: u8) -> Self::Words {
+        both!(I => {
+            let x = self.spread(_mm_loadu_si128(x.as_ptr().cast()));
+            let x = if I == 0 {
+                _mm256_and_si256(x, _mm256_set1_epi16(15))
+            } else {
+                _mm256_srli_epi16::<4>(x)
+            };
+            _mm256_sub_epi16(x, _mm256_set1_epi16(i16::from(bias)))
+        })
+    }
+
+    #[inline(always)]
+    fn half_bytes(self, x: &[u8; GROUP], upper: bool) -> Self::Words {
+        both!(I => {
+            let x = self.spread(_mm_loadu_si128(x.as_ptr().add(16 * I).cast()));
+            if upper { _mm256_srli_epi16::<4>(x) } else { _mm256_and_si256(x, _mm256_set1_epi16(15)) }
+        })
+    }
+
+    #[inline(always)]
+    fn mul_words(self, x: Self::Words, low: i16, high: i16) -> Self::Words {
+        both!(I => _mm256_mullo_epi16(x[I], _mm256_set1_epi16([low, high][I])))
+    }
+
+    #[inline(always)]
+    fn zero_sums(self) -> Self::Sums {
+        both!(I => { let _ = I; _mm256_setzero_si256() })
+    }
+
+    #[inline(always)]
+    fn products(self, a: Self::Words, b: Self::Words) -> Self::Sums {
+        both!(I => _mm256_madd_epi16(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums {
+        both!(I => _mm256_add_epi32(_mm256_madd_epi16(a[I], b[I]), c[I]))
+    }
+
+    #[inline(always)]
+    fn scale(self, a: Self::Sums, factor: &i32, c: Self::Sums) -> Self::Sums {
+        both!(I => _mm256_add_epi32(_mm256_mullo_epi32(a[I], _mm256_set1_epi32(*factor)), c[I]))
+    }
+
+    #[inline(always)]
+    fn scale_halves(self, a: Self::Sums, factors: &[i32; 2], c: Self::Sums) -> Self::Sums {
+        both!(I => _mm256_add_epi32(_mm256_mullo_epi32(a[I], _mm256_set1_epi32(factors[I])), c[I]))
+    }
+
+    #[inline(always)]
+    fn floats(self, x: Self::Sums) -> Self::Half {
+        both!(I => _mm256_cvtepi32_ps(x[I]))
+    }
+
+    #[inline(always)]
+    fn splat_half(self, x: f32) -> Self::Half {
+        both!(I => { let _ = I; _mm256_set1_ps(x) })
+    }
+
+    #[inline(always)]
+    fn load_half(self, x: &Half) -> Self::Half {
+        both!(I => _mm256_load_ps(x.0.as_ptr().add(8 * I)))
+    }
+
+    #[inline(always)]
+    fn store_half(self, x: Self::Half, out: &mut Half) {
+        both!(I => _mm256_store_ps(out.0.as_mut_ptr().add(8 * I), x[I]));
+    }
+
+    #[inline(always)]
+    fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half {
+        both!(I => _mm256_fmadd_ps(a[I], b[I], c[I]))
+    }
+
+    #[inline(always)]
+    fn mul_add_lower(self, a: &[f32; 8], b: &[f32; 8], [lower, upper]: Self::Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions; there are eight floats each.
+        unsafe {
+            let (a, b) = (_mm256_loadu_ps(a.as_ptr()), _mm256_loadu_ps(b.as_ptr()));
+            [_mm256_fmadd_ps(a, b, lower), upper]
+        }
+    }
+
+    #[inline(always)]
+    fn sum_half(self, [a, b]: Self::Half) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let x = _mm256_add_ps(a, b);
+            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+        }
+    }
+
+    #[inline(always)]
+    fn widen_bytes(self, x: &[u8; 16]) -> [i32; 16] {
+        let mut out = [0; 16];
+        // SAFETY: `self` proves that the processor has the instructions; each half has eight bytes
+        // and as many integers.
+        unsafe {
+            for half in 0..2 {
+                let x = _mm_loadl_epi64(x[8 * half..8 * half + 8].as_ptr().cast());
+                let out = out[8 * half..8 * half + 8].as_mut_ptr();
+                _mm256_storeu_si256(out.cast(), _mm256_cvtepu8_epi32(x));
+            }
+        }
+        out
+    }
+}
+
+impl Avx2 {
+    /// Sixteen unsigned bytes as words. By a shuffle: conversions would be moved behind the shifts, and
+    /// two shifted forms could not share one.
+    #[inline(always)]
+    fn spread(self, x: __m128i) -> __m256i {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            // Where a register's words come from: a byte and a zero.
+            let places = _mm256_setr_epi64x(
+                pairs([0, 1, 2, 3]),
+                pairs([4, 5, 6, 7]),
+                pairs([8, 9, 10, 11]),
+                pairs([12, 13, 14, 15]),
+            );
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(x), places)
+        }
+    }
+}
+
+/// The places of four bytes, each with that of a zero above.
+pub(super) const fn pairs([a, b, c, d]: [i64; 4]) -> i64 {
+    0x8000_8000_8000_8000_u64 as i64 | a | b << 16 | c << 32 | d << 48
+}

@@ -1,0 +1,178 @@
+//! For x86-64 processors with AVX-512 and its VNNI: 32 words are a register, and so are 16 sums.
+
+use super::GROUP;
+use super::avx2::{pairs, x86_bytes};
+use super::codes::Group;
+use super::simd::{Half, Integers};
+use crate::float::avx512::Avx512;
+use std::arch::x86_64::*;
+
+impl Integers for Avx512 {
+    type Words = __m512i;
+    type Sums = __m512i;
+    type Half = __m512;
+
+    x86_bytes!();
+
+    #[inline(always)]
+    fn load_words(self, x: &Group) -> Self::Words {
+        // SAFETY: `self` proves that the processor has the instructions; a group is aligned.
+        unsafe { _mm512_load_si512(x.0.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_words(self, x: Self::Words, out: &mut Group) {
+        // SAFETY: `self` proves that the processor has the instructions; a group is aligned.
+        unsafe { _mm512_store_si512(out.0.as_mut_ptr().cast(), x) }
+    }
+
+    #[inline(always)]
+    fn words(self, x: Self::Bytes) -> Self::Words {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_cvtepi8_epi16(x) }
+    }
+
+    #[inline(always)]
+    fn nibbles(self, x: &[u8; GROUP / 2], bias: u8) -> Self::Words {
+        // SAFETY: `self` proves that the processor has the instructions; there are 16 bytes.
+        unsafe {
+            let x = self.spread(_mm512_broadcast_i32x4(_mm_loadu_si128(x.as_ptr().cast())));
+            let counts = _mm512_inserti64x4::<1>(_mm512_setzero_si512(), _mm256_set1_epi16(4));
+            let x = _mm512_and_si512(_mm512_srlv_epi16(x, counts), _mm512_set1_epi16(15));
+            _mm512_sub_epi16(x, _mm512_set1_epi16(i16::from(bias)))
+        }
+    }
+
+    #[inline(always)]
+    fn half_bytes(self, x: &[u8; GROUP], upper: bool) -> Self::Words {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let x = _mm512_castsi256_si512(self.bytes(x));
+            let x = self.spread(_mm512_shuffle_i32x4::<0b01_01_00_00>(x, x));
+            if upper { _mm512_srli_epi16::<4>(x) } else { _mm512_and_si512(x, _mm512_set1_epi16(15)) }
+        }
+    }
+
+    #[inline(always)]
+    fn mul_words(self, x: Self::Words, low: i16, high: i16) -> Self::Words {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let factors = _mm512_castsi256_si512(_mm256_set1_epi16(low));
+            let factors = _mm512_inserti64x4::<1>(factors, _mm256_set1_epi16(high));
+            _mm512_mullo_epi16(x, factors)
+        }
+    }
+
+    #[inline(always)]
+    fn zero_sums(self) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn products(self, a: Self::Words, b: Self::Words) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_madd_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_dpwssd_epi32(c, a, b) }
+    }
+
+    #[inline(always)]
+    fn scale(self, a: Self::Sums, factor: &i32, c: Self::Sums) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_add_epi32(_mm512_mullo_epi32(a, _mm512_set1_epi32(*factor)), c) }
+    }
+
+    #[inline(always)]
+    fn scale_halves(self, a: Self::Sums, factors: &[i32; 2], c: Self::Sums) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let high = _mm512_set1_epi32(factors[1]);
+            let factors = _mm512_mask_blend_epi32(0xff00, _mm512_set1_epi32(factors[0]), high);
+            _mm512_add_epi32(_mm512_mullo_epi32(a, factors), c)
+        }
+    }
+
+    #[inline(always)]
+    fn floats(self, x: Self::Sums) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_cvtepi32_ps(x) }
+    }
+
+    #[inline(always)]
+    fn splat_half(self, x: f32) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load_half(self, x: &Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions; a half is aligned.
+        unsafe { _mm512_load_ps(x.0.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store_half(self, x: Self::Half, out: &mut Half) {
+        // SAFETY: `self` proves that the processor has the instructions; a half is aligned.
+        unsafe { _mm512_store_ps(out.0.as_mut_ptr(), x) }
+    }
+
+    #[inline(always)]
+    fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn mul_add_lower(self, a: &[f32; 8], b: &[f32; 8], c: Self::Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions; there are eight floats each.
+        unsafe {
+            let a = _mm512_castps256_ps512(_mm256_loadu_ps(a.as_ptr()));
+            let b = _mm512_castps256_ps512(_mm256_loadu_ps(b.as_ptr()));
+            _mm512_mask3_fmadd_ps(a, b, c, 0xff)
+        }
+    }
+
+    #[inline(always)]
+    fn sum_half(self, x: Self::Half) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x)));
+            let x = _mm256_add_ps(_mm512_castps512_ps256(x), high);
+            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+        }
+    }
+
+    #[inline(always)]
+    fn widen_bytes(self, x: &[u8; 16]) -> [i32; 16] {
+        let mut out = [0; 16];
+        // SAFETY: `self` proves that the processor has the instructions; there are sixteen bytes and
+        // as many integers.
+        unsafe {
+            let x = _mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast()));
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), x);
+        }
+        out
+    }
+}
+
+impl Avx512 {
+    /// Unsigned bytes of the first eight places of each quarter, or the last, as words. By a shuffle:
+    /// conversions would be moved behind the shifts, and two shifted forms could not share one.
+    #[inline(always)]
+    fn spread(self, x: __m512i) -> __m512i {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            // Where words come from: a byte and a zero.
+            let (a, b) = (pairs([0, 1, 2, 3]), pairs([4, 5, 6, 7]));
+            let (c, d) = (pairs([8, 9, 10, 11]), pairs([12, 13, 14, 15]));
+            _mm512_shuffle_epi8(x, _mm512_setr_epi64(a, b, c, d, a, b, c, d))
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Blocks of weights to integers and factors: what `reference` specifies.
+
+use super::simd::Integers;
+use super::{GROUP, GROUPS};
+
+/// A type whose blocks have `N` bytes, `B` of them in a chunk of 256 columns.
+pub(super) trait Format<const N: usize, const B: usize> {
+    /// Whether groups of a block have integer scales, one float step together.
+    const SCALES: bool = false;
+    /// Whether half groups have scales of their own.
+    const HALVES: bool = false;
+    /// Whether weights have minimums.
+    const MINIMUMS: bool = false;
+    fn factors<S: Integers>(simd: S, chunk: &[[u8; N]; B]) -> Factors;
+    /// The codes of group `G`, without scale and minimum.
+    fn codes<S: Integers, const G: usize>(simd: S, chunk: &[[u8; N]; B]) -> S::Words;
+}
+
+/// The factors of a chunk: of those that its type does not have, nothing is computed.
+pub(super) struct Factors {
+    /// One a group; or a single one where there are scales.
+    pub(super) steps: [f32; GROUPS],
+    /// One a group, or a half group.
+    pub(super) scales: [i32; 2 * GROUPS],
+    /// One a group, to be added to its weights.
+    pub(super) minimums: [f32; GROUPS],
+}
+
+const NO_SCALES: [i32; 2 * GROUPS] = [0; 2 * GROUPS];
+const NO_MINIMUMS: [f32; GROUPS] = [0.0; GROUPS];
+
+/// Calls a function for the format of a type.
+macro_rules! dispatch {
+    ($ty:expr, $f:ident($($arg:expr),*)) => {
+        match $ty {
+            DenseType::F32 | DenseType::F16 | DenseType::BF16 => {
+                unreachable!("a type with blocks")
+            }
+            DenseType::Q4_0 => $f::<format::Q4_0, 18, 8>($($arg),*),
+            DenseType::Q4_1 => $f::<format::Q4_1, 20, 8>($($arg),*),
+            DenseType::Q5_0 => $f::<format::Q5_0, 22, 8>($($arg),*),
+            DenseType::Q5_1 => $f::<format::Q5_1, 24, 8>($($arg),*),
+            DenseType::Q8_0 => $f::<format::Q8_0, 34, 8>($($arg),*),
+            DenseType::Q4K => $f::<format::Q4K, 144, 1>($($arg),*),
+            DenseType::Q5K => $f::<format::Q5K, 176, 1>($($arg),*),
+            DenseType::Q6K => $f::<format::Q6K, 210, 1>($($arg),*),
+            DenseType::TQ1_0 => $f::<format::TQ1_0, 54, 1>($($arg),*),
+            DenseType::TQ2_0 => $f::<format::TQ2_0, 66, 1>($($arg),*),
+        }
+    };
+}
+pub(super) use dispatch;
+
+/// A type of blocks of one group, which begin with a step, and perhaps a minimum, in f16.
+macro_rules! grouped {
+    ($name:ident, $bytes:literal, $minimums:literal, |$simd:ident, $block:ident| $codes:expr) => {
+        pub(super) struct $name;
+        impl Format<$bytes, GROUPS> for $name {
+            const MINIMUMS: bool = $minimums;
+            #[inline(always)]
+            fn factors<S: Integers>(simd: S, chunk: &[[u8; $bytes]; GROUPS]) -> Factors {
+                let firsts = chunk.each_ref().map(|block| part(block, 0));
+                let [steps, minimums] = simd.f16x16(firsts);
+                Factors { steps, scales: NO_SCALES, minimums }
+            }
+            #[inline(always)]
+            fn codes<S: Integers, const G: usize>(
+                $simd: S,
+                chunk: &[[u8; $bytes]; GROUPS],
+            ) -> S::Words {
+                let $block = &chunk[G];
+                $codes
+            }
+        }
+    };
+}
+
+grouped!(Q4_0, 18, false, |simd, block| simd.nibbles(part(block, 2), 8));
+grouped!(Q4_1, 20, true, |simd, block| simd.nibbles(part(block, 4), 0));
+grouped!(Q5_0, 22, false, |simd, block| {
+    simd.words(simd.sub(five_bits(simd, part(block, 2), part(block, 6)), 16))
+});
+grouped!(Q5_1, 24, true, |simd, block| {
+    simd.words(five_bits(simd, part(block, 4), part(block, 8)))
+});
+grouped!(Q8_0, 34, false, |simd, block| simd.words(simd.bytes(part(block, 2))));
+
+/// A type whose blocks are chunks.
+macro_rules! chunked {
+    (
+        $name:ident, $bytes:literal, $halves:literal, $minimums:literal,
+        |$simd:ident, $block:ident, $group:ident| $codes:expr, $factors:expr
+    ) => {
+        pub(super) struct $name;
+        impl Format<$bytes, 1> for $name {
+            const SCALES: bool = true;
+            const HALVES: bool = $halves;
+            const MINIMUMS: bool = $minimums;
+            #[inline(always)]
+            fn factors<S: Integers>($simd: S, [$block]: &[[u8; $bytes]; 1]) -> Factors {
+                $factors
+            }
+            #[inline(always)]
+            fn codes<S: Integers, const G: usize>(
+                $simd: S,
+                [$block]: &[[u8; $bytes]; 1],
+            ) -> S::Words {
+                let $group = const { G as i32 };
+                $codes
+            }
+        }
+    };
+}
+
+chunked!(
+    Q4K, 144, false, true,
+    |simd, block, group| {
+        simd.half_bytes(part(block, 16 + group as usize / 2 * 32), group % 2 == 1)
+    },
+    six_bits(simd, part(block, 0))
+);
+chunked!(
+    Q5K, 176, false, true,
+    |simd, block, group| {
+        let (upper, lower) = (part(block, 16), part(block, 48 + group as usize / 2 * 32));
+        let upper = simd.shift(simd.bytes(upper), 4 - group, 16);
+        simd.words(simd.or(simd.shift(simd.bytes(lower), -4 * (group % 2), 15), upper))
+    },
+    six_bits(simd, part(block, 0))
+);
+chunked!(
+    Q6K, 210, true, false,
+    |simd, block, group| {
+        let place = group as usize;
+        let lower = part(block, place / 4 * 64 + place % 2 * 32);
+        let upper = part(block, 128 + place / 4 * 32);
+        let upper = simd.shift(simd.bytes(upper), 4 - 2 * (group % 4), 48);
+        let lower = simd.shift(simd.bytes(lower), -4 * (group / 2 % 2), 15);
+        simd.words(simd.sub(simd.or(lower, upper), 32))
+    },
+    Factors {
+        steps: step(simd, part(block, 206)),
+        scales: simd.widen_bytes(part(block, 192)).map(|scale| i32::from(scale as i8)),
+        minimums: NO_MINIMUMS,
+    }
+);
+chunked!(
+    TQ1_0, 54, false, false,
+    |simd, block, group| {
+        // Bytes come in runs, each of which has all its first trits, then all its second ones.
+        let mut trits = [0; GROUP];
+        for (i, trit) in trits.iter_mut().enumerate() {
+            let (byte, place) = match GROUP * group as usize + i {
+                i @ 0..160 => (i % 32, i / 32),
+                i @ 160..240 => (32 + i % 16, (i - 160) / 16),
+                i => (48 + i % 4, (i - 240) / 4),
+            };
+            let fraction = block[byte].wrapping_mul([1, 3, 9, 27, 81][place]);
+            *trit = ((u16::from(fraction) * 3) >> 8) as u8;
+        }
+        simd.words(simd.sub(simd.bytes(&trits), 1))
+    },
+    Factors { steps: step(simd, part(block, 50)), scales: [1; 2 * GROUPS], minimums: NO_MINIMUMS }
+);
+chunked!(
+    TQ2_0, 66, false, false,
+    |simd, block, group| {
+        let codes = simd.bytes(part(block, group as usize / 4 * 32));
+        simd.words(simd.sub(simd.shift(codes, -2 * (group % 4), 3), 1))
+    },
+    Factors { steps: step(simd, part(block, 62)), scales: [1; 2 * GROUPS], minimums: NO_MINIMUMS }
+);
+
+/// The step of a chunk: the second of two f16.
+#[inline(always)]
+fn step(simd: impl Integers, bytes: &[u8; 4]) -> [f32; GROUPS] {
+    [simd.f16x2(bytes)[1]; GROUPS]
+}
+
+/// A step, that of the minimums, and factors of six bits for both: see `reference::factors`.
+#[inline(always)]
+fn six_bits(simd: impl Integers, bytes: &[u8; 16]) -> Factors {
+    let word = |at| u32::from_le_bytes(*part(bytes, at));
+    let [a, b, c] = [word(4), word(8), word(12)];
+    let upper = |first: u32| first >> 2 & 0x3030_3030;
+    let factors = [
+        a & 0x3f3f_3f3f,
+        c & 0x0f0f_0f0f | upper(a),
+        b & 0x3f3f_3f3f,
+        c >> 4 & 0x0f0f_0f0f | upper(b),
+    ];
+    let factors = factors.map(u32::to_le_bytes);
+    let factors = simd.widen_bytes(part(factors.as_flattened(), 0));
+    let [step, minimum] = simd.f16x2(part(bytes, 0));
+    let mut minimums = [0.0; GROUPS];
+    for (i, out) in minimums.iter_mut().enumerate() {
+        *out = factors[GROUPS + i] as f32 * -minimum;
+    }
+    Factors { steps: [step; GROUPS], scales: factors, minimums }
+}
+
+#[inline(always)]
+fn five_bits<S: Integers>(simd: S, upper: &[u8; 4], lower: &[u8; 16]) -> S::Bytes {
+    simd.or(simd.split(lower), simd.bits(u32::from_le_bytes(*upper), 16))
+}
+
+/// The `M` bytes from `at` on, which every caller states as constants.
+#[inline(always)]
+fn part<const M: usize>(items: &[u8], at: usize) -> &[u8; M] {
+    match items[at..].first_chunk() {
+        Some(part) => part,
+        None => unreachable!("a part of a block lies within it"),
+    }
+}

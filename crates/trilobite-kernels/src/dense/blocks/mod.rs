@@ -1,0 +1,473 @@
+//! Weights in blocks of small integers times activations of 16 bits.
+//!
+//! Columns come in chunks of 256, and those in eight groups of 32. A row of activations is rounded to
+//! integers of 16 bits with a step for every chunk, the largest magnitude divided by 32,767: an
+//! error 258 times smaller than that of the 8 bits that other engines round to. Then, for each chunk,
+//!
+//! - lane `i` of 16 takes the products of the columns `2 i` and `2 i + 1` of a group, an exact integer;
+//! - where a block is a group, `chunk[i] = fma(lane[i], d, chunk[i])` group after group; where a block
+//!   is a chunk, the sum over groups of `lane[i] s` is an exact integer still, and
+//!   `chunk[i] = fma(sum, d, 0)`;
+//! - where weights have minimums, `chunk[g] = fma(m[g], a[g], chunk[g])` for the minimum of each group
+//!   and the sum of its activations' integers;
+//! - `row[i] = fma(chunk[i], step, row[i])`.
+//!
+//! At the end the 16 lanes are added pairwise: 8 + 8, 4 + 4, 2 + 2, 1 + 1. Columns beyond a row's last
+//! are zeros. Nothing overflows: |q s| is at most 4,096 and a lane sums 16 products, of less than 2^31
+//! together.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod codes;
+mod format;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+pub(crate) mod simd;
+
+pub use codes::{Group, WideCodes, WideParts};
+
+use self::codes::WideRow;
+use self::format::{Factors, Format, dispatch};
+use self::simd::{Half, Integers};
+use super::{AHEAD, DenseType, unroll};
+use std::cell::Cell;
+
+/// Columns of a group.
+pub(crate) const GROUP: usize = 32;
+/// Groups of a chunk.
+pub(crate) const GROUPS: usize = 8;
+/// Columns that share a step.
+pub(crate) const CHUNK: usize = GROUPS * GROUP;
+/// The largest code.
+const LARGEST: f32 = 32_767.0;
+
+/// Chunks of a block of widened weights, so that a tile's activations stay in the first-level cache.
+const DEPTH: usize = 16;
+/// Rows of a block, so that its weights, 384 KB, stay in the second-level cache.
+const ROWS: usize = 48;
+
+thread_local! {
+    static BUFFERS: Cell<Buffers> = Cell::default();
+}
+
+/// See [`Kernels::wide_codes`](crate::Kernels::wide_codes); `codes`, `steps` and `sums` are those of a
+/// row.
+#[inline(always)]
+pub(crate) fn wide_codes(
+    simd: impl Integers,
+    x: &[f32],
+    codes: &mut [Group],
+    steps: &mut [f32],
+    sums: &mut [[f32; GROUPS]],
+) {
+    let chunks = codes.as_chunks_mut::<GROUPS>().0.iter_mut().zip(x.chunks(CHUNK));
+    for (((codes, x), step), sums) in chunks.zip(steps).zip(sums) {
+        // As integers, so that infinities and NaN count as the largest.
+        let largest = x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
+        *step = f32::from_bits(largest) / LARGEST;
+        let inverse = if *step >= f32::MIN_POSITIVE { 1.0 / *step } else { 0.0 };
+        for (i, codes) in codes.iter_mut().enumerate() {
+            let x = x.get(i * GROUP..).unwrap_or_default();
+            let mut values = [0.0; GROUP];
+            let len = x.len().min(GROUP);
+            values[..len].copy_from_slice(&x[..len]);
+            let mut sum = 0;
+            for (code, x) in codes.0.iter_mut().zip(values) {
+                // Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits.
+                *code = (x * inverse + 12_582_912.0).to_bits() as i16;
+                sum += i32::from(*code);
+            }
+            sums[i] = sum as f32;
+            simd.arrange(codes);
+        }
+    }
+}
+
+/// See [`Kernels::block_gemm`](crate::Kernels::block_gemm), which checks the lengths. `w` holds exactly
+/// the rows wanted, and `out` is `[tokens][rows]` for at least one token.
+#[inline(always)]
+pub(crate) fn gemm<S: Integers>(simd: S, ty: DenseType, w: &[u8], x: &WideCodes, out: &mut [f32]) {
+    if x.tokens() == 1 {
+        return dispatch!(ty, gemv(simd, w, x.row(0), out));
+    }
+    // Tiles of as many sums as there are registers for.
+    match S::WIDTH {
+        16.. => tiles::<S, 6, 4>(simd, ty, w, x, out),
+        8 => tiles::<S, 3, 2>(simd, ty, w, x, out),
+        _ => tiles::<S, 2, 2>(simd, ty, w, x, out),
+    }
+}
+
+/// The products of rows with several tokens, in tiles of `R` rows and `T` tokens.
+#[inline(always)]
+fn tiles<S: Integers, const R: usize, const T: usize>(
+    simd: S,
+    ty: DenseType,
+    w: &[u8],
+    x: &WideCodes,
+    out: &mut [f32],
+) {
+    match dispatch!(ty, form()) {
+        (false, false) => blocks::<S, false, false, R, T>(simd, ty, w, x, out),
+        (false, true) => blocks::<S, false, true, R, T>(simd, ty, w, x, out),
+        (true, false) => blocks::<S, true, false, R, T>(simd, ty, w, x, out),
+        (true, true) => blocks::<S, true, true, R, T>(simd, ty, w, x, out),
+    }
+}
+
+/// Whether a type has scales, and minimums.
+fn form<F: Format<N, B>, const N: usize, const B: usize>() -> (bool, bool) {
+    (F::SCALES, F::MINIMUMS)
+}
+
+/// The products of rows with one token.
+#[inline(always)]
+fn gemv<F: Format<N, B>, const N: usize, const B: usize>(
+    simd: impl Integers,
+    w: &[u8],
+    x: WideRow<'_>,
+    out: &mut [f32],
+) {
+    let row_len = w.len() / out.len();
+    for (out, row) in out.iter_mut().zip(w.chunks_exact(row_len)) {
+        let (chunks, tail) = row.as_chunks::<N>().0.as_chunks::<B>();
+        let mut acc = simd.splat_half(0.0);
+        for (i, chunk) in chunks.iter().enumerate() {
+            for line in chunk.as_flattened().chunks(64) {
+                simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+            }
+            let sums = product::<_, F, N, B>(simd, chunk, &x.codes[i], &x.sums[i]);
+            acc = simd.mul_add_half(sums, simd.splat_half(x.steps[i]), acc);
+        }
+        if !tail.is_empty() {
+            let i = chunks.len();
+            let sums = product::<_, F, N, B>(simd, &padded(tail), &x.codes[i], &x.sums[i]);
+            acc = simd.mul_add_half(sums, simd.splat_half(x.steps[i]), acc);
+        }
+        *out = simd.sum_half(acc);
+    }
+}
+
+/// The products of a chunk, still without the step of the activations.
+#[inline(always)]
+fn product<S: Integers, F: Format<N, B>, const N: usize, const B: usize>(
+    simd: S,
+    chunk: &[[u8; N]; B],
+    x: &[Group; GROUPS],
+    x_sums: &[f32; GROUPS],
+) -> S::Half {
+    let Factors { steps, scales, minimums } = F::factors(simd, chunk);
+    let mut out = simd.splat_half(0.0);
+    if F::SCALES {
+        let scales = in_memory(&scales);
+        let mut sums = simd.zero_sums();
+        unroll!(G < GROUPS => {
+            let codes = F::codes::<_, G>(simd, chunk);
+            let dot = simd.products(codes, simd.load_words(&x[G]));
+            sums = if F::HALVES {
+                simd.scale_halves(dot, &[scales[2 * G], scales[2 * G + 1]], sums)
+            } else {
+                simd.scale(dot, &scales[G], sums)
+            };
+        });
+        out = simd.mul_add_half(simd.floats(sums), simd.splat_half(steps[0]), out);
+    } else {
+        let steps = in_memory(&steps);
+        unroll!(G < GROUPS => {
+            let codes = F::codes::<_, G>(simd, chunk);
+            let dot = simd.products(codes, simd.load_words(&x[G]));
+            out = simd.mul_add_half(simd.floats(dot), simd.splat_half(steps[G]), out);
+        });
+    }
+    if F::MINIMUMS { simd.mul_add_lower(&minimums, x_sums, out) } else { out }
+}
+
+/// The blocks with zeros after them.
+fn padded<const N: usize, const B: usize>(blocks: &[[u8; N]]) -> [[u8; N]; B] {
+    let mut chunk = [[0; N]; B];
+    chunk[..blocks.len()].copy_from_slice(blocks);
+    chunk
+}
+
+/// Factors that are taken from memory one by one, into every lane, which costs no more than a load.
+/// If the compiler saw where they are, it would load some at once, and each would cost a shuffle.
+#[inline(always)]
+fn in_memory<T>(factors: &T) -> &T {
+    std::hint::black_box(factors)
+}
+
+/// A block of widened weights, in panels of as many rows as a tile has, and sums.
+#[derive(Default)]
+struct Buffers {
+    /// Codes times scales, `[panel][group][R]`.
+    words: Vec<Group>,
+    /// `[panel][chunk][GROUPS][R]`, or `[panel][chunk][R]` where there are scales.
+    steps: Vec<f32>,
+    /// `[panel][chunk][R]`
+    minimums: Vec<[f32; GROUPS]>,
+    /// `[tokens][ROWS]`
+    sums: Vec<Half>,
+}
+
+/// The same, for types with `SCALES` and `MINIMUMS`.
+#[inline(always)]
+fn blocks<
+    S: Integers,
+    const SCALES: bool,
+    const MINIMUMS: bool,
+    const R: usize,
+    const T: usize,
+>(
+    simd: S,
+    ty: DenseType,
+    w: &[u8],
+    x: &WideCodes,
+    out: &mut [f32],
+) {
+    let tokens = x.tokens();
+    let rows = out.len() / tokens;
+    let row_len = w.len() / rows;
+    let (weights, bytes) = ty.block();
+    let chunk_len = CHUNK / weights * bytes;
+    let chunks = x.row(0).steps.len();
+    // Sums wait for the columns of the next block where there is one.
+    let kept = if chunks > DEPTH { tokens } else { T };
+    // A single tile takes one panel after another from the first-level cache.
+    let size = if tokens > T { ROWS } else { R };
+
+    let mut buffers = BUFFERS.take();
+    buffers.sums.resize(kept * size, Half::ZERO);
+    for first_row in (0..rows).step_by(size) {
+        let count = size.min(rows - first_row);
+        for chunk in (0..chunks).step_by(DEPTH) {
+            let depth = DEPTH.min(chunks - chunk);
+            buffers.reset::<R>(size, depth);
+            for r in 0..count {
+                let row = &w[(first_row + r) * row_len..][..row_len];
+                let row = &row[chunk * chunk_len..row_len.min((chunk + depth) * chunk_len)];
+                // Panels of R rows follow each other.
+                let place = Place { first: r / R * depth * R + r % R, rows: R };
+                dispatch!(ty, widen(simd, row, place, &mut buffers));
+            }
+            for first in (0..tokens).step_by(T) {
+                let n = T.min(tokens - first);
+                let sums = first % kept * size;
+                let x = Columns { x, first, chunk, depth };
+                match n {
+                    1 => buffers.multiply::<S, SCALES, MINIMUMS, R, 1>(simd, x, count, size, sums),
+                    2 => buffers.multiply::<S, SCALES, MINIMUMS, R, 2>(simd, x, count, size, sums),
+                    3 => buffers.multiply::<S, SCALES, MINIMUMS, R, 3>(simd, x, count, size, sums),
+                    _ => buffers.multiply::<S, SCALES, MINIMUMS, R, T>(simd, x, count, size, sums),
+                }
+                if chunk + depth == chunks {
+                    for t in 0..n {
+                        let out = &mut out[(first + t) * rows + first_row..][..count];
+                        for (out, sum) in out.iter_mut().zip(&buffers.sums[sums + t * size..]) {
+                            *out = simd.sum_half(simd.load_half(sum));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    BUFFERS.set(buffers);
+}
+
+/// Where a row goes in a panel: the place of its first chunk, and the rows of the panel.
+#[derive(Clone, Copy)]
+struct Place {
+    first: usize,
+    rows: usize,
+}
+
+/// Widens some chunks of a row, of which the last may lack blocks.
+#[inline(always)]
+fn widen<F: Format<N, B>, const N: usize, const B: usize>(
+    simd: impl Integers,
+    row: &[u8],
+    place: Place,
+    out: &mut Buffers,
+) {
+    let (chunks, tail) = row.as_chunks::<N>().0.as_chunks::<B>();
+    let last = padded(tail);
+    let last = if tail.is_empty() { None } else { Some(&last) };
+    let Place { first, rows } = place;
+    let r = first % rows;
+    for (i, chunk) in chunks.iter().chain(last).enumerate() {
+        for line in chunk.as_flattened().chunks(64) {
+            simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+        }
+        let Factors { steps, scales, minimums } = F::factors(simd, chunk);
+        let place = first + i * rows;
+        // The groups of a chunk follow each other as its rows do.
+        let groups = (place - r) * GROUPS + r;
+        unroll!(G < GROUPS => {
+            let mut codes = F::codes::<_, G>(simd, chunk);
+            if F::SCALES {
+                let (a, b) = if F::HALVES { (2 * G, 2 * G + 1) } else { (G, G) };
+                codes = simd.mul_words(codes, scales[a] as i16, scales[b] as i16);
+            }
+            simd.store_words(codes, &mut out.words[groups + G * rows]);
+        });
+        if F::SCALES {
+            out.steps[place] = steps[0];
+        } else {
+            for (g, step) in steps.into_iter().enumerate() {
+                out.steps[groups + g * rows] = step;
+            }
+        }
+        if F::MINIMUMS {
+            out.minimums[place] = minimums;
+        }
+    }
+}
+
+/// Some chunks of some tokens.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    x: &'a WideCodes,
+    /// The first token.
+    first: usize,
+    /// The first chunk.
+    chunk: usize,
+    /// Chunks.
+    depth: usize,
+}
+
+impl Buffers {
+    /// Makes room for so many rows of so many chunks.
+    fn reset<const R: usize>(&mut self, rows: usize, depth: usize) {
+        let chunks = rows.next_multiple_of(R) * depth;
+        self.words.resize(self.words.len().max(chunks * GROUPS), Group::ZERO);
+        self.steps.resize(self.steps.len().max(chunks * GROUPS), 0.0);
+        self.minimums.resize(self.minimums.len().max(chunks), [0.0; GROUPS]);
+    }
+
+    /// Adds the products of `count` rows with `T` tokens to sums from `first` on, of which each token
+    /// has `size`, or makes them if these are the first columns.
+    #[inline(always)]
+    fn multiply<
+        S: Integers,
+        const SCALES: bool,
+        const MINIMUMS: bool,
+        const R: usize,
+        const T: usize,
+    >(
+        &mut self,
+        simd: S,
+        x: Columns<'_>,
+        count: usize,
+        size: usize,
+        first: usize,
+    ) {
+        let mut tokens = [x.x.row(x.first); T];
+        for (t, token) in tokens.iter_mut().enumerate() {
+            let row = x.x.row(x.first + t);
+            let range = x.chunk..x.chunk + x.depth;
+            *token = WideRow {
+                codes: &row.codes[range.clone()],
+                steps: &row.steps[range.clone()],
+                sums: &row.sums[range],
+            };
+        }
+        let groups = if SCALES { 1 } else { GROUPS };
+        let panels = self.words.chunks_exact(x.depth * GROUPS * R);
+        let panels = panels.zip(self.steps.chunks_exact(x.depth * groups * R));
+        let panels = panels.zip(self.minimums.chunks_exact(x.depth * R));
+        for (panel, ((words, steps), minimums)) in panels.take(count.div_ceil(R)).enumerate() {
+            let chunks = words.chunks_exact(GROUPS * R).zip(steps.chunks_exact(groups * R));
+            let chunks = chunks.zip(minimums.as_chunks::<R>().0);
+            for (i, ((words, steps), minimums)) in chunks.enumerate() {
+                let codes = tokens.each_ref().map(|token| &token.codes[i]);
+                let tile = tile::<S, SCALES, R, T>(simd, words, steps, codes);
+                unroll!(TOKEN < T => {
+                    let token = &tokens[TOKEN];
+                    let step = simd.splat_half(token.steps[i]);
+                    let sums = &mut self.sums[first + TOKEN * size + panel * R..][..R];
+                    unroll!(ROW < R => {
+                        let mut acc = tile[TOKEN][ROW];
+                        if MINIMUMS {
+                            acc = simd.mul_add_lower(&minimums[ROW], &token.sums[i], acc);
+                        }
+                        let sum = match x.chunk + i {
+                            0 => simd.splat_half(0.0),
+                            _ => simd.load_half(&sums[ROW]),
+                        };
+                        simd.store_half(simd.mul_add_half(acc, step, sum), &mut sums[ROW]);
+                    });
+                });
+            }
+        }
+    }
+}
+
+/// The products of a chunk of `R` rows and `T` tokens, without minimums and steps of activations.
+#[inline(always)]
+fn tile<S: Integers, const SCALES: bool, const R: usize, const T: usize>(
+    simd: S,
+    words: &[Group],
+    steps: &[f32],
+    x: [&[Group; GROUPS]; T],
+) -> [[S::Half; R]; T] {
+    let words = words.as_chunks::<R>().0;
+    let steps = steps.as_chunks::<R>().0;
+    // Were the number known, the loop would be unrolled, and loads moved up until registers run out.
+    let groups = std::hint::black_box(GROUPS);
+    let mut out = [[simd.splat_half(0.0); R]; T];
+    if SCALES {
+        let mut sums = [[simd.zero_sums(); R]; T];
+        for (g, words) in words.iter().enumerate().take(groups) {
+            unroll!(TOKEN < T => {
+                let x = simd.load_words(&x[TOKEN][g]);
+                unroll!(ROW < R => {
+                    let words = simd.load_words(&words[ROW]);
+                    sums[TOKEN][ROW] = simd.dot(words, x, sums[TOKEN][ROW]);
+                });
+            });
+        }
+        unroll!(TOKEN < T => {
+            unroll!(ROW < R => {
+                let step = simd.splat_half(steps[0][ROW]);
+                let sums = simd.floats(sums[TOKEN][ROW]);
+                out[TOKEN][ROW] = simd.mul_add_half(sums, step, out[TOKEN][ROW]);
+            });
+        });
+    } else {
+        for (g, (words, steps)) in words.iter().zip(steps).enumerate().take(groups) {
+            unroll!(TOKEN < T => {
+                let x = simd.load_words(&x[TOKEN][g]);
+                unroll!(ROW < R => {
+                    let sums = simd.products(simd.load_words(&words[ROW]), x);
+                    let step = simd.splat_half(steps[ROW]);
+                    out[TOKEN][ROW] = simd.mul_add_half(simd.floats(sums), step, out[TOKEN][ROW]);
+                });
+            });
+        }
+    }
+    out
+}
+
+/// See [`Kernels::dense_row`](crate::Kernels::dense_row); `w` is the row.
+#[inline(always)]
+pub(crate) fn row<S: Integers>(simd: S, ty: DenseType, w: &[u8], out: &mut [f32]) {
+    let (weights, bytes) = ty.block();
+    let (scales, minimums) = dispatch!(ty, form());
+    let mut wide = Buffers::default();
+    wide.reset::<1>(1, 1);
+    for (out, w) in out.chunks_mut(CHUNK).zip(w.chunks(CHUNK / weights * bytes)) {
+        dispatch!(ty, widen(simd, w, Place { first: 0, rows: 1 }, &mut wide));
+        for (g, out) in out.chunks_exact_mut(GROUP).enumerate() {
+            let step = wide.steps[if scales { 0 } else { g }];
+            simd.restore(&mut wide.words[g]);
+            for (out, word) in out.iter_mut().zip(wide.words[g].0) {
+                *out = f32::from(word) * step;
+                if minimums {
+                    *out += wide.minimums[0][g];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! For aarch64 processors: 32 words are four registers, and so are 16 sums.
+
+use super::GROUP;
+use super::codes::Group;
+use super::simd::{Half, Integers, plain_bytes};
+use crate::float::neon::Neon;
+use crate::float::simd::{LANES, Simd, pad};
+use std::arch::aarch64::*;
+
+/// Evaluates an expression for each of the four registers.
+macro_rules! each {
+    ($i:ident => $register:expr) => {
+        each! { $i => $register; 0 1 2 3 }
+    };
+    ($i:ident => $register:expr; $($value:literal)*) => {
+        // SAFETY: `self` proves that the processor has the instructions. Pointers come from references
+        // to whole groups or halves, of which a register covers one quarter.
+        unsafe {
+            [$({
+                const $i: usize = $value;
+                $register
+            }),*]
+        }
+    };
+}
+
+/// Of eight columns, those that come first in each lane of four, then the others, so that a
+/// multiplication of four neighbours adds to the four lanes.
+const ORDER: [u8; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
+
+impl Integers for Neon {
+    type Bytes = [u8; GROUP];
+    type Words = [int16x8_t; 4];
+    type Sums = [int32x4_t; 4];
+    type Half = [float32x4_t; 4];
+
+    plain_bytes!();
+
+    #[inline(always)]
+    fn arrange(self, x: &mut Group) {
+        let columns = x.0;
+        for (i, word) in x.0.iter_mut().enumerate() {
+            *word = columns[i / 8 * 8 + usize::from(ORDER[i % 8])];
+        }
+    }
+
+    #[inline(always)]
+    fn restore(self, x: &mut Group) {
+        let words = x.0;
+        for (i, word) in words.into_iter().enumerate() {
+            x.0[i / 8 * 8 + usize::from(ORDER[i % 8])] = word;
+        }
+    }
+
+    #[inline(always)]
+    fn load_words(self, x: &Group) -> Self::Words {
+        each!(I => vld1q_s16(x.0.as_ptr().add(8 * I)))
+    }
+
+    #[inline(always)]
+    fn store_words(self, x: Self::Words, out: &mut Group) {
+        each!(I => vst1q_s16(out.0.as_mut_ptr().add(8 * I), x[I]));
+    }
+
+    #[inline(always)]
+    fn words(self, x: Self::Bytes) -> Self::Words {
+        each!(I => {
+            let order = vld1_u8(ORDER.as_ptr());
+            vmovl_s8(vreinterpret_s8_u8(vtbl1_u8(vld1_u8(x.as_ptr().add(8 * I)), order)))
+        })
+    }
+
+    #[inline(always)]
+    fn mul_words(self, x: Self::Words, low: i16, high: i16) -> Self::Words {
+        each!(I => vmulq_n_s16(x[I], if I < 2 { low } else { high }))
+    }
+
+    #[inline(always)]
+    fn zero_sums(self) -> Self::Sums {
+        each!(I => { let _ = I; vdupq_n_s32(0) })
+    }
+
+    #[inline(always)]
+    fn products(self, a: Self::Words, b: Self::Words) -> Self::Sums {
+        each!(I => {
+            let c = vmull_s16(vget_low_s16(a[I]), vget_low_s16(b[I]));
+            vmlal_high_s16(c, a[I], b[I])
+        })
+    }
+
+    #[inline(always)]
+    fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums {
+        each!(I => {
+            let c = vmlal_s16(c[I], vget_low_s16(a[I]), vget_low_s16(b[I]));
+            vmlal_high_s16(c, a[I], b[I])
+        })
+    }
+
+    #[inline(always)]
+    fn scale(self, a: Self::Sums, factor: &i32, c: Self::Sums) -> Self::Sums {
+        each!(I => vmlaq_n_s32(c[I], a[I], *factor))
+    }
+
+    #[inline(always)]
+    fn scale_halves(self, a: Self::Sums, factors: &[i32; 2], c: Self::Sums) -> Self::Sums {
+        each!(I => vmlaq_n_s32(c[I], a[I], factors[I / 2]))
+    }
+
+    #[inline(always)]
+    fn floats(self, x: Self::Sums) -> Self::Half {
+        each!(I => vcvtq_f32_s32(x[I]))
+    }
+
+    #[inline(always)]
+    fn splat_half(self, x: f32) -> Self::Half {
+        each!(I => { let _ = I; vdupq_n_f32(x) })
+    }
+
+    #[inline(always)]
+    fn load_half(self, x: &Half) -> Self::Half {
+        each!(I => vld1q_f32(x.0.as_ptr().add(4 * I)))
+    }
+
+    #[inline(always)]
+    fn store_half(self, x: Self::Half, out: &mut Half) {
+        each!(I => vst1q_f32(out.0.as_mut_ptr().add(4 * I), x[I]));
+    }
+
+    #[inline(always)]
+    fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half {
+        each!(I => vfmaq_f32(c[I], a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn mul_add_lower(self, a: &[f32; 8], b: &[f32; 8], mut c: Self::Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions; there are eight floats each.
+        unsafe {
+            for i in 0..2 {
+                let (a, b) = (vld1q_f32(a.as_ptr().add(4 * i)), vld1q_f32(b.as_ptr().add(4 * i)));
+                c[i] = vfmaq_f32(c[i], a, b);
+            }
+        }
+        c
+    }
+
+    #[inline(always)]
+    fn sum_half(self, [a, b, c, d]: Self::Half) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let x = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
+            let x = vadd_f32(vget_low_f32(x), vget_high_f32(x));
+            vget_lane_f32::<0>(x) + vget_lane_f32::<1>(x)
+        }
+    }
+
+    #[inline(always)]
+    fn f16x2(self, &[a, b, c, d]: &[u8; 4]) -> [f32; 2] {
+        let [x, y, ..] = self.f16(&[[a, b], [c, d]].map(u16::from_le_bytes));
+        [x, y]
+    }
+
+    #[inline(always)]
+    fn f16x16(self, bytes: [&[u8; 4]; 8]) -> [[f32; 8]; 2] {
+        [0, 2].map(|at| {
+            self.f16(&bytes.map(|bytes| u16::from_le_bytes([bytes[at], bytes[at + 1]])))
+        })
+    }
+}
+
+impl Neon {
+    /// Up to eight f16.
+    #[inline(always)]
+    fn f16(self, bits: &[u16]) -> [f32; 8] {
+        let mut out = [0.0; LANES];
+        self.store(self.load_f16(&pad(bits)), &mut out);
+        let [a, b, c, d, e, f, g, h, ..] = out;
+        [a, b, c, d, e, f, g, h]
+    }
+}

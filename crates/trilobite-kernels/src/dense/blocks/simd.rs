@@ -1,0 +1,142 @@
+//! What an instruction set does with the integers of 32 columns.
+
+use super::codes::Group;
+use super::GROUP;
+use crate::float::simd::Simd;
+
+/// Lanes of a sum of 32 columns: every lane takes two neighbours.
+pub(crate) const LANES: usize = GROUP / 2;
+
+/// Sixteen floats in memory, as aligned as the widest registers.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Half(pub(crate) [f32; LANES]);
+
+impl Half {
+    pub(crate) const ZERO: Half = Half([0.0; LANES]);
+}
+
+/// An instruction set's way to multiply integers. All implementations give the same results.
+pub(crate) trait Integers: Simd {
+    /// Thirty-two bytes.
+    type Bytes: Copy;
+    /// Thirty-two i16, in an order of the instruction set's own.
+    type Words: Copy;
+    /// Sixteen i32: lane `i` belongs to columns `2 i` and `2 i + 1`.
+    type Sums: Copy;
+    /// Sixteen floats.
+    type Half: Copy;
+
+    fn bytes(self, x: &[u8; GROUP]) -> Self::Bytes;
+    /// The lower halves of the bytes, then the upper ones.
+    fn split(self, x: &[u8; GROUP / 2]) -> Self::Bytes;
+    /// `value` where the bits, lowest first, are set, and 0 elsewhere.
+    fn bits(self, bits: u32, value: u8) -> Self::Bytes;
+    /// Each byte shifted to the left, or to the right if `by` is negative, by a constant, and masked.
+    fn shift(self, x: Self::Bytes, by: i32, mask: u8) -> Self::Bytes;
+    fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    fn sub(self, a: Self::Bytes, b: u8) -> Self::Bytes;
+
+    /// Puts words in the instruction set's order, or back in that of the columns.
+    #[inline(always)]
+    fn arrange(self, _: &mut Group) {}
+    /// See [`arrange`](Integers::arrange).
+    #[inline(always)]
+    fn restore(self, _: &mut Group) {}
+    fn load_words(self, x: &Group) -> Self::Words;
+    fn store_words(self, x: Self::Words, out: &mut Group);
+    /// The bytes as signed integers.
+    fn words(self, x: Self::Bytes) -> Self::Words;
+    /// `q - bias` for the lower halves `q` of the bytes, then for the upper ones.
+    #[inline(always)]
+    fn nibbles(self, x: &[u8; GROUP / 2], bias: u8) -> Self::Words {
+        self.words(self.sub(self.split(x), bias))
+    }
+    /// The lower or the upper halves of the bytes.
+    #[inline(always)]
+    fn half_bytes(self, x: &[u8; GROUP], upper: bool) -> Self::Words {
+        self.words(self.shift(self.bytes(x), if upper { -4 } else { 0 }, 15))
+    }
+    /// Each word of the lower sixteen columns times `low`, of the others times `high`; the products fit.
+    fn mul_words(self, x: Self::Words, low: i16, high: i16) -> Self::Words;
+
+    fn zero_sums(self) -> Self::Sums;
+    /// Each lane's two products.
+    fn products(self, a: Self::Words, b: Self::Words) -> Self::Sums;
+    /// Each lane's two products, added to `c`.
+    fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums;
+    /// `a * factor + c`
+    fn scale(self, a: Self::Sums, factor: &i32, c: Self::Sums) -> Self::Sums;
+    /// The same with one factor for the lower eight lanes and one for the others.
+    fn scale_halves(self, a: Self::Sums, factors: &[i32; 2], c: Self::Sums) -> Self::Sums;
+    fn floats(self, x: Self::Sums) -> Self::Half;
+
+    fn splat_half(self, x: f32) -> Self::Half;
+    fn load_half(self, x: &Half) -> Self::Half;
+    fn store_half(self, x: Self::Half, out: &mut Half);
+    /// `a * b + c`, rounded once.
+    fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half;
+    /// `a * b + c`, rounded once, in the lower eight lanes, and `c` in the others.
+    fn mul_add_lower(self, a: &[f32; 8], b: &[f32; 8], c: Self::Half) -> Self::Half;
+    /// The pairwise sum of the lanes.
+    fn sum_half(self, x: Self::Half) -> f32;
+
+    /// Two f16.
+    fn f16x2(self, bytes: &[u8; 4]) -> [f32; 2];
+    /// The same for eight places: all the first ones, and all the second ones.
+    fn f16x16(self, bytes: [&[u8; 4]; 8]) -> [[f32; 8]; 2];
+    /// Unsigned bytes as integers.
+    fn widen_bytes(self, x: &[u8; 16]) -> [i32; 16];
+}
+
+/// The operations on bytes in plain Rust, for a type whose `Bytes` are an array.
+macro_rules! plain_bytes {
+    () => {
+        #[inline(always)]
+        fn bytes(self, x: &[u8; GROUP]) -> Self::Bytes {
+            *x
+        }
+
+        #[inline(always)]
+        fn split(self, x: &[u8; GROUP / 2]) -> Self::Bytes {
+            let mut out = [0; GROUP];
+            for (i, byte) in x.iter().enumerate() {
+                (out[i], out[i + GROUP / 2]) = (byte & 15, byte >> 4);
+            }
+            out
+        }
+
+        #[inline(always)]
+        fn bits(self, bits: u32, value: u8) -> Self::Bytes {
+            let mut out = [0; GROUP];
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = (bits >> i & 1) as u8 * value;
+            }
+            out
+        }
+
+        #[inline(always)]
+        fn shift(self, x: Self::Bytes, by: i32, mask: u8) -> Self::Bytes {
+            x.map(|x| if by < 0 { x >> -by & mask } else { x << by & mask })
+        }
+
+        #[inline(always)]
+        fn or(self, mut a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
+            for i in 0..GROUP {
+                a[i] |= b[i];
+            }
+            a
+        }
+
+        #[inline(always)]
+        fn sub(self, a: Self::Bytes, b: u8) -> Self::Bytes {
+            a.map(|a| a.wrapping_sub(b))
+        }
+
+        #[inline(always)]
+        fn widen_bytes(self, x: &[u8; 16]) -> [i32; 16] {
+            x.map(i32::from)
+        }
+    };
+}
+pub(super) use plain_bytes;
