@@ -8,7 +8,9 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use trilobite_kernels::scan::{Query, code_bytes};
-use trilobite_kernels::{Codes, ColumnList, DenseType, Error, Kernels, Layout, Method, WideCodes, i2_s};
+use trilobite_kernels::{
+    Codes, ColumnList, DenseType, Error, Kernels, Layout, Method, WideCodes, i2_s,
+};
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
 const PROJECTIONS: [(usize, usize); 4] = [(2560, 2560), (6912, 2560), (2560, 6912), (640, 2560)];

@@ -9,9 +9,10 @@ mod tests;
 
 pub use layout::{Layout, Method};
 
+use crate::dense::Group;
+use crate::dense::blocks::GROUPS;
 use crate::i2_s::transposed;
 use crate::kv::{Cells, Visible};
-use crate::dense::Group;
 use crate::{Codes, DenseType, Error, WideCodes, float, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -75,7 +76,7 @@ pub struct Kernels {
     t5_3_repack: Option<(usize, Repack)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseType, &[u8], usize, &[f32], &mut [f32]),
-    wide_codes: unsafe fn(&[f32], &mut [Group], &mut [f32], &mut [[f32; 8]]),
+    wide_codes: RoundRow,
     block_gemm: unsafe fn(DenseType, &[u8], &WideCodes, &mut [f32]),
     dense_row: unsafe fn(DenseType, &[u8], &mut [f32]),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
@@ -98,6 +99,8 @@ type TernaryGemm<L> = unsafe fn(L, &[u8], usize, Range<usize>, &Codes, Range<usi
 type TernaryRows = unsafe fn(i2_s::Rows, &[u8], usize, &[u32], &Codes, Range<usize>, &mut [i32]);
 /// What [`scan::scalar::refine`] does.
 type RefineScan = unsafe fn(&[[u8; scan::BITS]], usize, &[u32], scan::Halves<'_>, &mut [i32]);
+/// What [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes) does.
+type RoundRow = unsafe fn(&[f32], &mut [Group], &mut [f32], &mut [[f32; GROUPS]]);
 /// What [`t5_3::avx2::repack`] does.
 type Repack = unsafe fn(&[u8], usize, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// The multiplication by look-up of some matrices with a multiple of `lanes` tokens.

@@ -11,9 +11,9 @@ use std::cell::Cell;
 
 /// Columns of a block, so that a part of a panel's weights and of a tile's activations, at most 40 KB,
 /// stays in the first-level cache.
-const DEPTH: usize = 64 * LANES;
+const DEPTH: usize = 32 * LANES;
 /// Rows of a block, so that its weights, 384 KB, stay in the second-level cache.
-const BLOCK: usize = 48;
+const BLOCK: usize = 96;
 /// Tokens of a tile.
 const TOKENS: usize = 4;
 /// Floats of a cache line, to which buffers are aligned.

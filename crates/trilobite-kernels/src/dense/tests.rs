@@ -271,7 +271,11 @@ fn extreme_blocks_are_exact() {
                         let codes = wide_codes(kernels, &x.repeat(tokens), 512);
                         let mut out = vec![0.0; tokens];
                         kernels.block_gemm(ty, &row, 0..1, &codes, &mut out);
-                        assert_eq!(bits(&out), bits(&vec![expected; tokens]), "{ty:?}: {kernels:?}");
+                        assert_eq!(
+                            bits(&out),
+                            bits(&vec![expected; tokens]),
+                            "{ty:?}: {kernels:?}"
+                        );
                     }
                 }
             }
@@ -292,14 +296,18 @@ fn rounded_activations_are_close() {
         };
         let steps = rounded(&x).iter().map(|(_, step)| *step).fold(0.0, f32::max);
         let total = weights.iter().map(|w| f64::from(w.abs())).sum::<f64>();
-        let largest = groups(ty, &row).iter().filter_map(|g| g.minimum).fold(0.0, |m, x| x.abs().max(m));
+        let largest =
+            groups(ty, &row).iter().filter_map(|g| g.minimum).fold(0.0, |m, x| x.abs().max(m));
         // What is lost beside it: the rounding of 16 lanes of f32, minimums apart.
         let float = 1e-5 * (total + 512.0 * f64::from(largest));
         for kernels in Kernels::available() {
             let mut out = [0.0];
             kernels.block_gemm(ty, &row, 0..1, &wide_codes(kernels, &x, 512), &mut out);
             let error = (f64::from(out[0]) - product(&weights, &x)).abs();
-            assert!(error <= 0.5 * f64::from(steps) * total + float, "{ty:?}: {error}, {kernels:?}");
+            assert!(
+                error <= 0.5 * f64::from(steps) * total + float,
+                "{ty:?}: {error}, {kernels:?}"
+            );
         }
     }
 }
@@ -312,7 +320,13 @@ fn what_is_not_finite_stays_so() {
         x[300] = bad;
         for kernels in Kernels::available() {
             let mut out = [0.0];
-            kernels.block_gemm(DenseType::Q8_0, &row, 0..1, &wide_codes(kernels, &x, 512), &mut out);
+            kernels.block_gemm(
+                DenseType::Q8_0,
+                &row,
+                0..1,
+                &wide_codes(kernels, &x, 512),
+                &mut out,
+            );
             assert!(!out[0].is_finite(), "{bad}: {kernels:?}");
         }
     }

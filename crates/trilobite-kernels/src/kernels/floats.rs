@@ -1,8 +1,8 @@
 //! Everything in floats: dense matrices, norms, activations, attention; and the scan of a coarse head.
 
 use super::{Kernels, call};
-use crate::kv::{self, Cells, Visible};
 use crate::dense::blocks;
+use crate::kv::{self, Cells, Visible};
 use crate::{DenseType, WideCodes, WideParts, scan};
 use std::ops::Range;
 

@@ -49,7 +49,11 @@ impl Integers for Avx512 {
         unsafe {
             let x = _mm512_castsi256_si512(self.bytes(x));
             let x = self.spread(_mm512_shuffle_i32x4::<0b01_01_00_00>(x, x));
-            if upper { _mm512_srli_epi16::<4>(x) } else { _mm512_and_si512(x, _mm512_set1_epi16(15)) }
+            if upper {
+                _mm512_srli_epi16::<4>(x)
+            } else {
+                _mm512_and_si512(x, _mm512_set1_epi16(15))
+            }
         }
     }
 

@@ -113,14 +113,20 @@ macro_rules! chunked {
 }
 
 chunked!(
-    Q4K, 144, false, true,
+    Q4K,
+    144,
+    false,
+    true,
     |simd, block, group| {
         simd.half_bytes(part(block, 16 + group as usize / 2 * 32), group % 2 == 1)
     },
     six_bits(simd, part(block, 0))
 );
 chunked!(
-    Q5K, 176, false, true,
+    Q5K,
+    176,
+    false,
+    true,
     |simd, block, group| {
         let (upper, lower) = (part(block, 16), part(block, 48 + group as usize / 2 * 32));
         let upper = simd.shift(simd.bytes(upper), 4 - group, 16);
@@ -129,7 +135,10 @@ chunked!(
     six_bits(simd, part(block, 0))
 );
 chunked!(
-    Q6K, 210, true, false,
+    Q6K,
+    210,
+    true,
+    false,
     |simd, block, group| {
         let place = group as usize;
         let lower = part(block, place / 4 * 64 + place % 2 * 32);
@@ -145,7 +154,10 @@ chunked!(
     }
 );
 chunked!(
-    TQ1_0, 54, false, false,
+    TQ1_0,
+    54,
+    false,
+    false,
     |simd, block, group| {
         // Bytes come in runs, each of which has all its first trits, then all its second ones.
         let mut trits = [0; GROUP];
@@ -163,7 +175,10 @@ chunked!(
     Factors { steps: step(simd, part(block, 50)), scales: [1; 2 * GROUPS], minimums: NO_MINIMUMS }
 );
 chunked!(
-    TQ2_0, 66, false, false,
+    TQ2_0,
+    66,
+    false,
+    false,
     |simd, block, group| {
         let codes = simd.bytes(part(block, group as usize / 4 * 32));
         simd.words(simd.sub(simd.shift(codes, -2 * (group % 4), 3), 1))

@@ -45,9 +45,9 @@ pub(crate) const CHUNK: usize = GROUPS * GROUP;
 const LARGEST: f32 = 32_767.0;
 
 /// Chunks of a block of widened weights, so that a tile's activations stay in the first-level cache.
-const DEPTH: usize = 16;
+const DEPTH: usize = 8;
 /// Rows of a block, so that its weights, 384 KB, stay in the second-level cache.
-const ROWS: usize = 48;
+const ROWS: usize = 96;
 
 thread_local! {
     static BUFFERS: Cell<Buffers> = Cell::default();
@@ -96,7 +96,6 @@ pub(crate) fn gemm<S: Integers>(simd: S, ty: DenseType, w: &[u8], x: &WideCodes,
     // Tiles of as many sums as there are registers for.
     match S::WIDTH {
         16.. => tiles::<S, 6, 4>(simd, ty, w, x, out),
-        8 => tiles::<S, 3, 2>(simd, ty, w, x, out),
         _ => tiles::<S, 2, 2>(simd, ty, w, x, out),
     }
 }
@@ -214,13 +213,7 @@ struct Buffers {
 
 /// The same, for types with `SCALES` and `MINIMUMS`.
 #[inline(always)]
-fn blocks<
-    S: Integers,
-    const SCALES: bool,
-    const MINIMUMS: bool,
-    const R: usize,
-    const T: usize,
->(
+fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize, const T: usize>(
     simd: S,
     ty: DenseType,
     w: &[u8],
@@ -258,8 +251,12 @@ fn blocks<
                 let x = Columns { x, first, chunk, depth };
                 match n {
                     1 => buffers.multiply::<S, SCALES, MINIMUMS, R, 1>(simd, x, count, size, sums),
-                    2 => buffers.multiply::<S, SCALES, MINIMUMS, R, 2>(simd, x, count, size, sums),
-                    3 => buffers.multiply::<S, SCALES, MINIMUMS, R, 3>(simd, x, count, size, sums),
+                    2 if T > 2 => {
+                        buffers.multiply::<S, SCALES, MINIMUMS, R, 2>(simd, x, count, size, sums)
+                    }
+                    3 if T > 3 => {
+                        buffers.multiply::<S, SCALES, MINIMUMS, R, 3>(simd, x, count, size, sums)
+                    }
                     _ => buffers.multiply::<S, SCALES, MINIMUMS, R, T>(simd, x, count, size, sums),
                 }
                 if chunk + depth == chunks {
@@ -412,14 +409,15 @@ fn tile<S: Integers, const SCALES: bool, const R: usize, const T: usize>(
     steps: &[f32],
     x: [&[Group; GROUPS]; T],
 ) -> [[S::Half; R]; T] {
-    let words = words.as_chunks::<R>().0;
+    // Were the number of groups known, loops would be unrolled, and loads moved up until registers run
+    // out.
+    let words = std::hint::black_box(words).as_chunks::<R>().0;
+    let x = x.map(|x| std::hint::black_box(&x[..]));
     let steps = steps.as_chunks::<R>().0;
-    // Were the number known, the loop would be unrolled, and loads moved up until registers run out.
-    let groups = std::hint::black_box(GROUPS);
     let mut out = [[simd.splat_half(0.0); R]; T];
     if SCALES {
         let mut sums = [[simd.zero_sums(); R]; T];
-        for (g, words) in words.iter().enumerate().take(groups) {
+        for (g, words) in words.iter().enumerate() {
             unroll!(TOKEN < T => {
                 let x = simd.load_words(&x[TOKEN][g]);
                 unroll!(ROW < R => {
@@ -436,7 +434,8 @@ fn tile<S: Integers, const SCALES: bool, const R: usize, const T: usize>(
             });
         });
     } else {
-        for (g, (words, steps)) in words.iter().zip(steps).enumerate().take(groups) {
+        for (g, words) in words.iter().enumerate() {
+            let steps = &steps[g];
             unroll!(TOKEN < T => {
                 let x = simd.load_words(&x[TOKEN][g]);
                 unroll!(ROW < R => {

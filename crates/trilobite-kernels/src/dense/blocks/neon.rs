@@ -161,9 +161,8 @@ impl Integers for Neon {
 
     #[inline(always)]
     fn f16x16(self, bytes: [&[u8; 4]; 8]) -> [[f32; 8]; 2] {
-        [0, 2].map(|at| {
-            self.f16(&bytes.map(|bytes| u16::from_le_bytes([bytes[at], bytes[at + 1]])))
-        })
+        [0, 2]
+            .map(|at| self.f16(&bytes.map(|bytes| u16::from_le_bytes([bytes[at], bytes[at + 1]]))))
     }
 }
 

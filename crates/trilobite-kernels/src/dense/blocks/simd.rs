@@ -1,7 +1,7 @@
 //! What an instruction set does with the integers of 32 columns.
 
-use super::codes::Group;
 use super::GROUP;
+use super::codes::Group;
 use crate::float::simd::Simd;
 
 /// Lanes of a sum of 32 columns: every lane takes two neighbours.
