@@ -163,6 +163,22 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
+    fn five_bits(self, x: &[u8; GROUP / 2], bits: &[u8; 4], bias: u8) -> Self::Words {
+        let codes = self.nibbles(x, bias);
+        // The bit that each of sixteen words tells.
+        let mut places = [0; GROUP / 2];
+        for (i, place) in places.iter_mut().enumerate() {
+            *place = (1_u16 << i) as i16;
+        }
+        both!(I => {
+            let places = _mm256_loadu_si256(places.as_ptr().cast());
+            let bits = _mm256_set1_epi16(i16::from_le_bytes([bits[2 * I], bits[2 * I + 1]]));
+            let set = _mm256_cmpeq_epi16(_mm256_and_si256(bits, places), places);
+            _mm256_add_epi16(codes[I], _mm256_and_si256(set, _mm256_set1_epi16(16)))
+        })
+    }
+
+    #[inline(always)]
     fn half_bytes(self, x: &[u8; GROUP], upper: bool) -> Self::Words {
         both!(I => {
             let x = self.spread(_mm_loadu_si128(x.as_ptr().add(16 * I).cast()));

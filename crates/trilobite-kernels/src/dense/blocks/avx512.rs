@@ -44,6 +44,14 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
+    fn five_bits(self, x: &[u8; GROUP / 2], bits: &[u8; 4], bias: u8) -> Self::Words {
+        let codes = self.nibbles(x, bias);
+        let bits = u32::from_le_bytes(*bits);
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_mask_add_epi16(codes, bits, codes, _mm512_set1_epi16(16)) }
+    }
+
+    #[inline(always)]
     fn half_bytes(self, x: &[u8; GROUP], upper: bool) -> Self::Words {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe {

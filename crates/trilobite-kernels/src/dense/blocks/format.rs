@@ -77,12 +77,8 @@ macro_rules! grouped {
 
 grouped!(Q4_0, 18, false, |simd, block| simd.nibbles(part(block, 2), 8));
 grouped!(Q4_1, 20, true, |simd, block| simd.nibbles(part(block, 4), 0));
-grouped!(Q5_0, 22, false, |simd, block| {
-    simd.words(simd.sub(five_bits(simd, part(block, 2), part(block, 6)), 16))
-});
-grouped!(Q5_1, 24, true, |simd, block| {
-    simd.words(five_bits(simd, part(block, 4), part(block, 8)))
-});
+grouped!(Q5_0, 22, false, |simd, block| simd.five_bits(part(block, 6), part(block, 2), 16));
+grouped!(Q5_1, 24, true, |simd, block| simd.five_bits(part(block, 8), part(block, 4), 0));
 grouped!(Q8_0, 34, false, |simd, block| simd.words(simd.bytes(part(block, 2))));
 
 /// A type whose blocks are chunks.
@@ -212,11 +208,6 @@ fn six_bits(simd: impl Integers, bytes: &[u8; 16]) -> Factors {
         *out = factors[GROUPS + i] as f32 * -minimum;
     }
     Factors { steps: [step; GROUPS], scales: factors, minimums }
-}
-
-#[inline(always)]
-fn five_bits<S: Integers>(simd: S, upper: &[u8; 4], lower: &[u8; 16]) -> S::Bytes {
-    simd.or(simd.split(lower), simd.bits(u32::from_le_bytes(*upper), 16))
 }
 
 /// The `M` bytes from `at` on, which every caller states as constants.

@@ -52,6 +52,12 @@ pub(crate) trait Integers: Simd {
     fn nibbles(self, x: &[u8; GROUP / 2], bias: u8) -> Self::Words {
         self.words(self.sub(self.split(x), bias))
     }
+    /// What `nibbles` gives for codes with a fifth bit, lowest first.
+    #[inline(always)]
+    fn five_bits(self, x: &[u8; GROUP / 2], bits: &[u8; 4], bias: u8) -> Self::Words {
+        let bits = self.bits(u32::from_le_bytes(*bits), 16);
+        self.words(self.sub(self.or(self.split(x), bits), bias))
+    }
     /// The lower or the upper halves of the bytes.
     #[inline(always)]
     fn half_bytes(self, x: &[u8; GROUP], upper: bool) -> Self::Words {
