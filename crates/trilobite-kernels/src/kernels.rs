@@ -9,7 +9,7 @@ mod tests;
 
 pub use layout::{Layout, Method};
 
-use crate::dense::Group;
+use crate::dense::WideGroup;
 use crate::dense::blocks::GROUPS;
 use crate::i2_s::transposed;
 use crate::kv::{Cells, Visible};
@@ -59,7 +59,8 @@ impl Isa {
 /// The kernels for one instruction set. Each gives the same bits on every instruction set.
 ///
 /// Float sums have one order: element `i` goes to lane `i % 32` by fused multiply-add, then the
-/// lanes are added pairwise, 16 + 16, 8 + 8, and so on.
+/// lanes are added pairwise, 16 + 16, 8 + 8, and so on. Products of weights in blocks are sums of
+/// integers as far as the factors of the blocks allow.
 ///
 /// # Panics
 /// Every method panics if the lengths of its slices contradict the shapes that it states.
@@ -100,7 +101,7 @@ type TernaryRows = unsafe fn(i2_s::Rows, &[u8], usize, &[u32], &Codes, Range<usi
 /// What [`scan::scalar::refine`] does.
 type RefineScan = unsafe fn(&[[u8; scan::BITS]], usize, &[u32], scan::Halves<'_>, &mut [i32]);
 /// What [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes) does.
-type RoundRow = unsafe fn(&[f32], &mut [Group], &mut [f32], &mut [[f32; GROUPS]]);
+type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
 /// What [`t5_3::avx2::repack`] does.
 type Repack = unsafe fn(&[u8], usize, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// The multiplication by look-up of some matrices with a multiple of `lanes` tokens.

@@ -38,7 +38,7 @@ pub mod scan;
 pub mod t5_3;
 
 pub use codes::{Codes, CodesParts, CodesRow};
-pub use dense::{DenseType, Group, WideCodes, WideParts};
+pub use dense::{DenseType, WideCodes, WideGroup, WideParts};
 pub use error::Error;
 pub use i2_s::transposed::ColumnList;
 pub use kernels::{Isa, Kernels, Layout, Method};

@@ -20,8 +20,8 @@ use crate::profile::Stage;
 use crate::team::{Pieces, Team};
 use crate::weights::{Kind, Matrix};
 
-/// Rows of a dense matrix that one thread multiplies at a time with a batch of tokens: two of the blocks
-/// that their kernel widens.
+/// Rows of a dense matrix that one thread multiplies at a time with a batch of tokens: as many as its
+/// kernel widens.
 const ROW_CHUNK: usize = 96;
 /// Rows of a ternary matrix; more are faster, and need space for their sums.
 const TERNARY_CHUNK: usize = 1280;

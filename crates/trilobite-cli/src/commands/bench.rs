@@ -110,10 +110,10 @@ impl Work {
 struct Measured {
     threads: usize,
     prefill: Vec<(usize, Spread)>,
-    decode: Option<Spread>,
+    /// With the bandwidth of the memory.
+    decode: Option<(Spread, f64)>,
     /// Energy of a decoded token, where it can be read.
     joules: Option<Spread>,
-    bandwidth: f64,
 }
 
 pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
@@ -144,7 +144,14 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     let mut work = Work::default();
     let energy = machine::Energy::counters();
     let mut joules = vec![Vec::new(); threads.len()];
+    let mut bandwidths = vec![Vec::new(); threads.len()];
+    let (mut peak, mut stream) = (None, None);
     for round in 0..=args.runs {
+        if round == 1 {
+            // Later runs need no more memory than the first; the stream is not the model's.
+            peak = machine::peak_resident_bytes();
+            stream = Some(self::stream()?);
+        }
         for (slot, session) in sessions.iter_mut().enumerate() {
             if !global.quiet {
                 let threads = threads[slot];
@@ -167,7 +174,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     (Some(energy), Some(before), Some(after)) => energy.joules(&before, &after),
                     _ => None,
                 };
-                if round > 0 {
+                if let Some(stream) = &stream {
+                    // Beside the speed, because it changes from one moment to the next.
+                    bandwidths[slot].push(bandwidth(stream, threads[slot]));
                     decode[slot].push(speed);
                     joules[slot].extend(taken.map(|taken| taken / args.n as f64));
                 }
@@ -179,12 +188,10 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         false => Vec::new(),
     };
     drop(sessions);
-    let peak = machine::peak_resident_bytes();
-    let stream = stream()?;
     let results: Vec<Measured> = threads
         .iter()
-        .zip(prefill.into_iter().zip(decode).zip(joules))
-        .map(|(&threads, ((prefill, decode), joules))| Measured {
+        .zip(prefill.into_iter().zip(decode).zip(joules.into_iter().zip(bandwidths)))
+        .map(|(&threads, ((prefill, decode), (joules, bandwidths)))| Measured {
             threads,
             prefill: args
                 .prompt
@@ -193,9 +200,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 .filter(|(_, speeds)| !speeds.is_empty())
                 .map(|(&tokens, speeds)| (tokens, Spread::of(speeds)))
                 .collect(),
-            decode: (!decode.is_empty()).then(|| Spread::of(decode)),
+            decode: (!decode.is_empty())
+                .then(|| (Spread::of(decode), Spread::of(bandwidths).median)),
             joules: (!joules.is_empty()).then(|| Spread::of(joules)),
-            bandwidth: bandwidth(&stream, threads),
         })
         .collect();
 
@@ -213,7 +220,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 "prefill": result.prefill.iter().map(|(tokens, speed)| {
                     json!({"tokens": tokens, "tokens_per_s": speed.json()})
                 }).collect::<Vec<_>>(),
-                "decode": result.decode.as_ref().map(|speed| json!({
+                "decode": result.decode.as_ref().map(|(speed, bandwidth)| json!({
                     "tokens": args.n,
                     "depth": args.depth,
                     "tokens_per_s": speed.json(),
@@ -223,8 +230,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     "refined_rows_per_token": work.mean_refined(),
                     "live_fraction": work.live.row_fraction(),
                     "live_code_fraction": work.live.column_fraction(),
-                    "bandwidth_bytes_per_s": result.bandwidth,
-                    "fraction_of_limit": bytes as f64 * speed.median / result.bandwidth,
+                    "bandwidth_bytes_per_s": bandwidth,
+                    "fraction_of_limit": bytes as f64 * speed.median / bandwidth,
                 })),
                 "cache": CacheType::from(args.kv).name(),
                 "cache_bytes_per_token": cache_bytes,
@@ -251,7 +258,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         for (tokens, speed) in &result.prefill {
             text += &row(result.threads, &format!("prefill {tokens}"), speed);
         }
-        if let Some(speed) = &result.decode {
+        if let Some((speed, bandwidth)) = &result.decode {
             let what = match args.depth {
                 0 => format!("decode {}", args.n),
                 depth => format!("decode {}@{depth}", args.n),
@@ -260,8 +267,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             text += &format!(
                 "  {} read per token at {:.1} GB/s: {:.0} % of the limit\n",
                 output::bytes(bytes),
-                result.bandwidth / 1e9,
-                100.0 * bytes as f64 * speed.median / result.bandwidth,
+                bandwidth / 1e9,
+                100.0 * bytes as f64 * speed.median / bandwidth,
             );
             if let Some(joules) = &result.joules {
                 text +=

@@ -174,6 +174,44 @@ fn files_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn what_a_tokenizer_assumes_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("file.gguf"), folder.path().join("out.gguf"));
+    convert(&Fixture::named("llama").folder, &file, &[]);
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../trilobite-eval/tests/data");
+    let results = folder.path().join("results");
+    let text = folder.path().join("text");
+    fs::write(&text, "The river was wide.").unwrap();
+    for (name, fault) in [(None, "is missing"), (Some("novel"), "is \"novel\", which is not known")]
+    {
+        let change = |metadata: &mut Metadata| {
+            metadata.remove("tokenizer.huggingface.json");
+            metadata.remove("tokenizer.ggml.pre");
+            if let Some(name) = name {
+                metadata.insert("tokenizer.ggml.pre", name);
+            }
+        };
+        rewrite(&file, &out, change, |_| true);
+        let mut eval = trilobite::command(["eval", "--any-data", "--tasks=arc_easy", "--limit=1"]);
+        eval.args(["--data", data, "-o"]).arg(&results);
+        let mut perplexity = trilobite::command(["perplexity", "--file"]);
+        perplexity.arg(&text);
+        let tokenize = trilobite::command(["tokenize", "-p", "The"]);
+        let run = trilobite::command(["run", "-p", "The", "-n", "1"]);
+        for mut command in [tokenize, run, perplexity, eval] {
+            let output = command.arg(&out).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{command:?}: {said}");
+            let told = format!("tokenizer.ggml.pre {fault}: assuming");
+            assert_eq!(said.matches(&told).count(), 1, "{command:?}: {said}");
+            let output = command.arg("--quiet").output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command:?}");
+        }
+        fs::remove_dir_all(&results).unwrap();
+    }
+}
+
+#[test]
 fn dense_models_stay_dense_unless_told_otherwise() {
     let fixture = Fixture::named("llama");
     let folder = tempfile::tempdir().unwrap();

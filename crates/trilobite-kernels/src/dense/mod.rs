@@ -3,6 +3,9 @@
 //! A row is a whole number of blocks; a weight is what ggml's reference dequantises it to. Those
 //! values, computed in f32, are exact products of the stored integers and scales, plus one rounded
 //! addition in the types that have minimums, so that there is one right value for each weight.
+//!
+//! Weights in floats are multiplied with float activations (`floats`), and weights in blocks, which are
+//! small integers, with activations of 16 bits (`blocks`).
 
 pub(crate) mod blocks;
 mod floats;
@@ -12,7 +15,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use blocks::{Group, WideCodes, WideParts};
+pub use blocks::{WideCodes, WideGroup, WideParts};
 pub(crate) use floats::gemm;
 
 use blocks::simd::Integers;

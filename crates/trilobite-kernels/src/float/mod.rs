@@ -11,7 +11,7 @@ mod tests;
 macro_rules! compile {
     ([$($target:tt)*] $simd:expr) => {
         use super::{attend as attention, elementwise, simd};
-        use crate::dense::{self, DenseType, Group, WideCodes, blocks};
+        use crate::dense::{self, DenseType, WideCodes, WideGroup, blocks};
         use crate::kv::{Cells, Visible};
         use std::ops::Range;
 
@@ -89,7 +89,7 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn wide_codes(
-            x: &[f32], codes: &mut [Group], steps: &mut [f32], sums: &mut [[f32; blocks::GROUPS]],
+            x: &[f32], codes: &mut [WideGroup], steps: &mut [f32], sums: &mut [[f32; blocks::GROUPS]],
         ) {
             blocks::wide_codes($simd, x, codes, steps, sums)
         }

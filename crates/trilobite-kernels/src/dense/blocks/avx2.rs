@@ -1,7 +1,7 @@
 //! For x86-64 processors with AVX2, FMA and F16C: 32 words are two registers, and so are 16 sums.
 
 use super::GROUP;
-use super::codes::Group;
+use super::codes::WideGroup;
 use super::simd::{Half, Integers};
 use crate::float::avx2::Avx2;
 use std::arch::x86_64::*;
@@ -108,7 +108,7 @@ pub(super) use x86_bytes;
 macro_rules! both {
     ($i:ident => $register:expr) => {
         // SAFETY: `self` proves that the processor has the instructions. Pointers come from references
-        // to whole groups or halves, of which a register covers one half.
+        // to arrays, of which both registers together, or each, cover no more than all.
         unsafe {
             [
                 {
@@ -132,12 +132,12 @@ impl Integers for Avx2 {
     x86_bytes!();
 
     #[inline(always)]
-    fn load_words(self, x: &Group) -> Self::Words {
+    fn load_words(self, x: &WideGroup) -> Self::Words {
         both!(I => _mm256_load_si256(x.0.as_ptr().add(16 * I).cast()))
     }
 
     #[inline(always)]
-    fn store_words(self, x: Self::Words, out: &mut Group) {
+    fn store_words(self, x: Self::Words, out: &mut WideGroup) {
         both!(I => _mm256_store_si256(out.0.as_mut_ptr().add(16 * I).cast(), x[I]));
     }
 

@@ -2,7 +2,7 @@
 
 use super::GROUP;
 use super::avx2::{pairs, x86_bytes};
-use super::codes::Group;
+use super::codes::WideGroup;
 use super::simd::{Half, Integers};
 use crate::float::avx512::Avx512;
 use std::arch::x86_64::*;
@@ -15,13 +15,13 @@ impl Integers for Avx512 {
     x86_bytes!();
 
     #[inline(always)]
-    fn load_words(self, x: &Group) -> Self::Words {
+    fn load_words(self, x: &WideGroup) -> Self::Words {
         // SAFETY: `self` proves that the processor has the instructions; a group is aligned.
         unsafe { _mm512_load_si512(x.0.as_ptr().cast()) }
     }
 
     #[inline(always)]
-    fn store_words(self, x: Self::Words, out: &mut Group) {
+    fn store_words(self, x: Self::Words, out: &mut WideGroup) {
         // SAFETY: `self` proves that the processor has the instructions; a group is aligned.
         unsafe { _mm512_store_si512(out.0.as_mut_ptr().cast(), x) }
     }

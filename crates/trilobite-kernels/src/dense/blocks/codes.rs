@@ -1,14 +1,15 @@
 //! Activations as codes of 16 bits.
 
 use super::{CHUNK, GROUP, GROUPS};
+use std::ops::Range;
 
 /// Codes of 32 columns, as aligned as the widest registers.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-pub struct Group(pub(crate) [i16; GROUP]);
+pub struct WideGroup(pub(crate) [i16; GROUP]);
 
-impl Group {
-    pub(crate) const ZERO: Group = Group([0; GROUP]);
+impl WideGroup {
+    pub(crate) const ZERO: WideGroup = WideGroup([0; GROUP]);
 }
 
 /// The 16-bit codes of some tokens' activations, with a step and sums of codes for every 256 columns.
@@ -16,7 +17,7 @@ impl Group {
 /// The columns beyond a row's last are zeros up to a whole number of 256.
 #[derive(Clone, Debug, Default)]
 pub struct WideCodes {
-    codes: Vec<Group>,
+    codes: Vec<WideGroup>,
     steps: Vec<f32>,
     sums: Vec<[f32; GROUPS]>,
     tokens: usize,
@@ -29,7 +30,7 @@ pub struct WideParts<'a> {
     /// Elements of a row of `steps` and of `sums`.
     pub n: usize,
     /// The codes, `[tokens][8 n]`, in an order of the instruction set's own.
-    pub codes: &'a mut [Group],
+    pub codes: &'a mut [WideGroup],
     /// What a code of one stands for, `[tokens][n]`.
     pub steps: &'a mut [f32],
     /// The sum of the codes of every 32 columns, `[tokens][n]` times eight.
@@ -39,7 +40,7 @@ pub struct WideParts<'a> {
 /// One row of [`WideCodes`].
 #[derive(Clone, Copy)]
 pub(crate) struct WideRow<'a> {
-    pub(crate) codes: &'a [[Group; GROUPS]],
+    pub(crate) codes: &'a [[WideGroup; GROUPS]],
     pub(crate) steps: &'a [f32],
     pub(crate) sums: &'a [[f32; GROUPS]],
 }
@@ -51,7 +52,7 @@ impl WideCodes {
         (self.tokens, self.cols) = (tokens, cols);
         let chunks = tokens * cols.div_ceil(CHUNK);
         if self.steps.len() < chunks {
-            self.codes.resize(chunks * GROUPS, Group::ZERO);
+            self.codes.resize(chunks * GROUPS, WideGroup::ZERO);
             self.steps.resize(chunks, 0.0);
             self.sums.resize(chunks, [0.0; GROUPS]);
         }
@@ -81,9 +82,16 @@ impl WideCodes {
 
     pub(crate) fn row(&self, token: usize) -> WideRow<'_> {
         let n = self.cols.div_ceil(CHUNK);
-        let range = token * n..(token + 1) * n;
+        let (codes, steps, sums) = (self.codes.as_chunks().0, &self.steps[..], &self.sums[..]);
+        WideRow { codes, steps, sums }.chunks(token * n..(token + 1) * n)
+    }
+}
+
+impl WideRow<'_> {
+    /// Some of its chunks.
+    pub(crate) fn chunks(self, range: Range<usize>) -> Self {
         WideRow {
-            codes: &self.codes.as_chunks().0[range.clone()],
+            codes: &self.codes[range.clone()],
             steps: &self.steps[range.clone()],
             sums: &self.sums[range],
         }

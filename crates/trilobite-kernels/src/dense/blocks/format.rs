@@ -155,16 +155,22 @@ chunked!(
     false,
     false,
     |simd, block, group| {
-        // Bytes come in runs, each of which has all its first trits, then all its second ones.
         let mut trits = [0; GROUP];
-        for (i, trit) in trits.iter_mut().enumerate() {
-            let (byte, place) = match GROUP * group as usize + i {
-                i @ 0..160 => (i % 32, i / 32),
-                i @ 160..240 => (32 + i % 16, (i - 160) / 16),
-                i => (48 + i % 4, (i - 240) / 4),
-            };
-            let fraction = block[byte].wrapping_mul([1, 3, 9, 27, 81][place]);
-            *trit = ((u16::from(fraction) * 3) >> 8) as u8;
+        let mut run = |place: usize, bytes: &[u8], power: usize| {
+            for (trit, byte) in trits[place..].iter_mut().zip(bytes) {
+                let fraction = byte.wrapping_mul([1, 3, 9, 27, 81][power]);
+                *trit = ((u16::from(fraction) * 3) >> 8) as u8;
+            }
+        };
+        // Bytes come in runs, each of which has all its first trits, then all its second ones.
+        let (first, second, last) = (&block[..32], &block[32..48], &block[48..52]);
+        match group as usize {
+            group @ 0..5 => run(0, first, group),
+            group @ 5..7 => (0..2).for_each(|i| run(16 * i, second, 2 * (group - 5) + i)),
+            _ => {
+                run(0, second, 4);
+                (0..4).for_each(|i| run(16 + 4 * i, last, i));
+            }
         }
         simd.words(simd.sub(simd.bytes(&trits), 1))
     },

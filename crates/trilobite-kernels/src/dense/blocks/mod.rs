@@ -27,12 +27,13 @@ mod neon;
 mod scalar;
 pub(crate) mod simd;
 
-pub use codes::{Group, WideCodes, WideParts};
+pub use codes::{WideCodes, WideGroup, WideParts};
 
 use self::codes::WideRow;
 use self::format::{Factors, Format, dispatch};
 use self::simd::{Half, Integers};
 use super::{AHEAD, DenseType, unroll};
+use crate::float::simd::pad;
 use std::cell::Cell;
 
 /// Columns of a group.
@@ -59,28 +60,32 @@ thread_local! {
 pub(crate) fn wide_codes(
     simd: impl Integers,
     x: &[f32],
-    codes: &mut [Group],
+    codes: &mut [WideGroup],
     steps: &mut [f32],
     sums: &mut [[f32; GROUPS]],
 ) {
     let chunks = codes.as_chunks_mut::<GROUPS>().0.iter_mut().zip(x.chunks(CHUNK));
     for (((codes, x), step), sums) in chunks.zip(steps).zip(sums) {
+        let whole;
+        let x: &[f32; CHUNK] = match x.first_chunk() {
+            Some(x) => x,
+            None => {
+                whole = pad(x);
+                &whole
+            }
+        };
         // As integers, so that infinities and NaN count as the largest.
         let largest = x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
         *step = f32::from_bits(largest) / LARGEST;
         let inverse = if *step >= f32::MIN_POSITIVE { 1.0 / *step } else { 0.0 };
-        for (i, codes) in codes.iter_mut().enumerate() {
-            let x = x.get(i * GROUP..).unwrap_or_default();
-            let mut values = [0.0; GROUP];
-            let len = x.len().min(GROUP);
-            values[..len].copy_from_slice(&x[..len]);
-            let mut sum = 0;
-            for (code, x) in codes.0.iter_mut().zip(values) {
+        for ((codes, x), sum) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
+            let mut total = 0;
+            for (code, x) in codes.0.iter_mut().zip(x) {
                 // Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits.
                 *code = (x * inverse + 12_582_912.0).to_bits() as i16;
-                sum += i32::from(*code);
+                total += i32::from(*code);
             }
-            sums[i] = sum as f32;
+            *sum = total as f32;
             simd.arrange(codes);
         }
     }
@@ -155,7 +160,7 @@ fn gemv<F: Format<N, B>, const N: usize, const B: usize>(
 fn product<S: Integers, F: Format<N, B>, const N: usize, const B: usize>(
     simd: S,
     chunk: &[[u8; N]; B],
-    x: &[Group; GROUPS],
+    x: &[WideGroup; GROUPS],
     x_sums: &[f32; GROUPS],
 ) -> S::Half {
     let Factors { steps, scales, minimums } = F::factors(simd, chunk);
@@ -202,7 +207,7 @@ fn in_memory<T>(factors: &T) -> &T {
 #[derive(Default)]
 struct Buffers {
     /// Codes times scales, `[panel][group][R]`.
-    words: Vec<Group>,
+    words: Vec<WideGroup>,
     /// `[panel][chunk][GROUPS][R]`, or `[panel][chunk][R]` where there are scales.
     steps: Vec<f32>,
     /// `[panel][chunk][R]`
@@ -338,7 +343,7 @@ impl Buffers {
     /// Makes room for so many rows of so many chunks.
     fn reset<const R: usize>(&mut self, rows: usize, depth: usize) {
         let chunks = rows.next_multiple_of(R) * depth;
-        self.words.resize(self.words.len().max(chunks * GROUPS), Group::ZERO);
+        self.words.resize(self.words.len().max(chunks * GROUPS), WideGroup::ZERO);
         self.steps.resize(self.steps.len().max(chunks * GROUPS), 0.0);
         self.minimums.resize(self.minimums.len().max(chunks), [0.0; GROUPS]);
     }
@@ -360,16 +365,8 @@ impl Buffers {
         size: usize,
         first: usize,
     ) {
-        let mut tokens = [x.x.row(x.first); T];
-        for (t, token) in tokens.iter_mut().enumerate() {
-            let row = x.x.row(x.first + t);
-            let range = x.chunk..x.chunk + x.depth;
-            *token = WideRow {
-                codes: &row.codes[range.clone()],
-                steps: &row.steps[range.clone()],
-                sums: &row.sums[range],
-            };
-        }
+        let tokens: [WideRow<'_>; T] =
+            std::array::from_fn(|t| x.x.row(x.first + t).chunks(x.chunk..x.chunk + x.depth));
         let groups = if SCALES { 1 } else { GROUPS };
         let panels = self.words.chunks_exact(x.depth * GROUPS * R);
         let panels = panels.zip(self.steps.chunks_exact(x.depth * groups * R));
@@ -405,9 +402,9 @@ impl Buffers {
 #[inline(always)]
 fn tile<S: Integers, const SCALES: bool, const R: usize, const T: usize>(
     simd: S,
-    words: &[Group],
+    words: &[WideGroup],
     steps: &[f32],
-    x: [&[Group; GROUPS]; T],
+    x: [&[WideGroup; GROUPS]; T],
 ) -> [[S::Half; R]; T] {
     // Were the number of groups known, loops would be unrolled, and loads moved up until registers run
     // out.

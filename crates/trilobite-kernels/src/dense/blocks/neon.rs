@@ -1,7 +1,7 @@
 //! For aarch64 processors: 32 words are four registers, and so are 16 sums.
 
 use super::GROUP;
-use super::codes::Group;
+use super::codes::WideGroup;
 use super::simd::{Half, Integers, plain_bytes};
 use crate::float::neon::Neon;
 use crate::float::simd::{LANES, Simd, pad};
@@ -37,7 +37,7 @@ impl Integers for Neon {
     plain_bytes!();
 
     #[inline(always)]
-    fn arrange(self, x: &mut Group) {
+    fn arrange(self, x: &mut WideGroup) {
         let columns = x.0;
         for (i, word) in x.0.iter_mut().enumerate() {
             *word = columns[i / 8 * 8 + usize::from(ORDER[i % 8])];
@@ -45,7 +45,7 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
-    fn restore(self, x: &mut Group) {
+    fn restore(self, x: &mut WideGroup) {
         let words = x.0;
         for (i, word) in words.into_iter().enumerate() {
             x.0[i / 8 * 8 + usize::from(ORDER[i % 8])] = word;
@@ -53,12 +53,12 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
-    fn load_words(self, x: &Group) -> Self::Words {
+    fn load_words(self, x: &WideGroup) -> Self::Words {
         each!(I => vld1q_s16(x.0.as_ptr().add(8 * I)))
     }
 
     #[inline(always)]
-    fn store_words(self, x: Self::Words, out: &mut Group) {
+    fn store_words(self, x: Self::Words, out: &mut WideGroup) {
         each!(I => vst1q_s16(out.0.as_mut_ptr().add(8 * I), x[I]));
     }
 

@@ -1,7 +1,7 @@
 //! For any processor.
 
 use super::GROUP;
-use super::codes::Group;
+use super::codes::WideGroup;
 use super::simd::{Half, Integers, LANES, plain_bytes};
 use crate::float::scalar::Scalar;
 use half::f16;
@@ -15,12 +15,12 @@ impl Integers for Scalar {
     plain_bytes!();
 
     #[inline(always)]
-    fn load_words(self, x: &Group) -> Self::Words {
+    fn load_words(self, x: &WideGroup) -> Self::Words {
         x.0
     }
 
     #[inline(always)]
-    fn store_words(self, x: Self::Words, out: &mut Group) {
+    fn store_words(self, x: Self::Words, out: &mut WideGroup) {
         out.0 = x;
     }
 

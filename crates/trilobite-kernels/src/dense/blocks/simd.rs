@@ -1,7 +1,7 @@
 //! What an instruction set does with the integers of 32 columns.
 
 use super::GROUP;
-use super::codes::Group;
+use super::codes::WideGroup;
 use crate::float::simd::Simd;
 
 /// Lanes of a sum of 32 columns: every lane takes two neighbours.
@@ -39,12 +39,12 @@ pub(crate) trait Integers: Simd {
 
     /// Puts words in the instruction set's order, or back in that of the columns.
     #[inline(always)]
-    fn arrange(self, _: &mut Group) {}
+    fn arrange(self, _: &mut WideGroup) {}
     /// See [`arrange`](Integers::arrange).
     #[inline(always)]
-    fn restore(self, _: &mut Group) {}
-    fn load_words(self, x: &Group) -> Self::Words;
-    fn store_words(self, x: Self::Words, out: &mut Group);
+    fn restore(self, _: &mut WideGroup) {}
+    fn load_words(self, x: &WideGroup) -> Self::Words;
+    fn store_words(self, x: Self::Words, out: &mut WideGroup);
     /// The bytes as signed integers.
     fn words(self, x: Self::Bytes) -> Self::Words;
     /// `q - bias` for the lower halves `q` of the bytes, then for the upper ones.
