@@ -230,18 +230,9 @@ pub(crate) fn generate(
         end_ids: end_ids(model.metadata(), Some(tokenizer))?,
         stop: stop.to_vec(),
     };
+    let go_on = |_: u32, _: &str| ControlFlow::Continue(());
     let session = engine.session();
-    // The last token is read again: its logits begin the answer.
-    let kept = session.rewind(tokens, tokens.len().saturating_sub(1));
-    let mut context = tokens[..kept].to_vec();
-    let mut output = String::new();
-    let listen = |_: u32, text: &str| {
-        output += text;
-        ControlFlow::Continue(())
-    };
-    let rest = &tokens[kept..];
-    generate_tokens(session, Some(tokenizer), sampler, &mut context, rest, &limits, listen)?;
-    Ok(output)
+    Ok(generate_tokens(session, Some(tokenizer), sampler, tokens, &limits, go_on)?.text)
 }
 
 /// The metrics of graded items.

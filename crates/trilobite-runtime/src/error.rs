@@ -119,6 +119,9 @@ pub enum Error {
     /// Nothing to compute from.
     #[error("the prompt is empty: at least one token is needed")]
     EmptyPrompt,
+    /// A sequence that another model, or a cache of another type, was made for.
+    #[error("the sequence was made for another model or another type of cache")]
+    ForeignSequence,
     /// Nothing to be scored.
     #[error("the continuation adds no token to the context's {context}")]
     EmptyContinuation {

@@ -1,11 +1,14 @@
 //! Log-likelihoods of given tokens, and perplexity.
 
+use std::ops::Range;
+
 use trilobite_kernels::Kernels;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampler::argmax;
-use crate::session::{Branch, Session};
+use crate::sequence::{Part, Want};
+use crate::session::Session;
 
 /// How likely a model finds a continuation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,12 +72,14 @@ pub fn prefix_token(model: &Model) -> Result<Option<u32>> {
 /// not read again, which changes no result.
 pub struct Scorer {
     session: Session,
+    /// Room for probabilities, `[vocab]`.
+    room: Vec<f32>,
 }
 
 impl Scorer {
     /// A scorer on a session.
     pub fn new(session: Session) -> Self {
-        Self { session }
+        Self { session, room: Vec::new() }
     }
 
     /// The session, to be used between requests.
@@ -98,34 +103,40 @@ impl Scorer {
         let trunk = texts.iter().map(|text| common(&text.tokens)).min().unwrap_or(0);
         let wanted = texts.iter().map(|text| text.first).min().unwrap_or(0);
         let kept = self.session.rewind(&first.tokens[..trunk], trunk.min(wanted));
-        let branches: Vec<Branch<'_>> =
-            texts.iter().map(|text| Branch::of(&text.tokens, trunk, text.first)).collect();
 
         let mut scores = vec![Score { logprob: 0.0, greedy: true }; texts.len()];
         let mut finite = true;
-        let from_trunk = Branch::of(&first.tokens[..trunk], kept, wanted);
-        self.session.branch_logits(from_trunk, &branches, |branch, index, logits| {
-            // The trunk's logits are those of every branch.
-            let (range, at) = match branch {
-                Some(branch) => (branch..branch + 1, trunk + index),
-                None => (0..texts.len(), kept + index),
-            };
-            let target = |index: usize| {
+        let room = &mut self.room;
+        let mut add = |range: Range<usize>, at: usize, logits: &[f32]| {
+            let targets = range.filter_map(|index| {
                 let text = &texts[index];
                 Some((index, *text.continuation.get(at.checked_sub(text.first)?)?))
-            };
-            let targets: Vec<(usize, u32, f32)> = range
-                .filter_map(target)
-                .map(|(index, target)| (index, target, logits[target as usize]))
-                .collect();
-            let Some(peak) = Peak::take(logits) else {
-                finite = false;
-                return;
-            };
-            for (index, target, logit) in targets {
+            });
+            let mut peak = None;
+            for (index, target) in targets {
+                if peak.is_none() {
+                    peak = Peak::find(logits, room);
+                }
+                let Some(peak) = &peak else { return finite = false };
                 scores[index].greedy &= peak.id == target;
-                scores[index].logprob += peak.log_probability(logit);
+                scores[index].logprob += peak.log_probability(logits[target as usize]);
             }
+        };
+        let part = |tokens, start, first: usize| (tokens, Want::From(first.saturating_sub(start)));
+        let (forward, sequence) = self.session.parts();
+        // The trunk's logits are those of every text.
+        let (tokens, want) = part(&first.tokens[kept..trunk], kept, wanted);
+        forward.read(&mut [Part { sequence, tokens, want }], |_, index, logits| {
+            add(0..texts.len(), kept + index, logits.values());
+        })?;
+        let mut forks: Vec<_> = texts.iter().map(|_| sequence.fork()).collect();
+        let mut parts = Vec::new();
+        for (sequence, text) in forks.iter_mut().zip(&texts) {
+            let (tokens, want) = part(&text.tokens[trunk..], trunk, text.first);
+            parts.push(Part { sequence, tokens, want });
+        }
+        forward.read(&mut parts, |text, index, logits| {
+            add(text..text + 1, trunk + index, logits.values());
         })?;
         if finite { Ok(scores) } else { Err(Error::NotFinite) }
     }
@@ -183,13 +194,6 @@ impl<'a> Text<'a> {
     }
 }
 
-impl<'a> Branch<'a> {
-    /// The tokens of a text from `start` on, with the logits after those from `first` on.
-    fn of(text: &'a [u32], start: usize, first: usize) -> Self {
-        Self { tokens: &text[start..], from: first.saturating_sub(start) }
-    }
-}
-
 /// The likeliest token of a position.
 struct Peak {
     id: u32,
@@ -199,14 +203,15 @@ struct Peak {
 }
 
 impl Peak {
-    /// The peak of some logits, which are overwritten; `None` if one is not a number.
-    fn take(logits: &mut [f32]) -> Option<Self> {
+    /// The peak of some logits; `None` if one is not a number.
+    fn find(logits: &[f32], room: &mut Vec<f32>) -> Option<Self> {
         let id = argmax(logits)?;
-        let logit = logits[id as usize];
-        Kernels::detect().ok()?.softmax(logits);
+        room.clear();
+        room.extend_from_slice(logits);
+        Kernels::detect().ok()?.softmax(room);
         // softmax(best) = 1 / sum(exp(logit - best logit))
-        let log_probability = libm::log(f64::from(logits[id as usize]));
-        Some(Self { id, logit, log_probability })
+        let log_probability = libm::log(f64::from(room[id as usize]));
+        Some(Self { id, logit: logits[id as usize], log_probability })
     }
 
     /// `ln softmax(logits)` of the token of a logit.
@@ -241,11 +246,12 @@ impl Perplexity {
             return Ok(());
         }
         session.read(&window[..from - 1])?;
-        let mut sum = 0.0;
+        let (mut sum, mut room) = (0.0, Vec::new());
         session.each_logits(&window[from - 1..window.len() - 1], |index, logits| {
             // The window's last token was not read, and may be none.
             let logit = logits.get(window[from + index] as usize).copied().unwrap_or(f32::NAN);
-            sum -= Peak::take(logits).map_or(f64::NAN, |peak| peak.log_probability(logit));
+            let peak = Peak::find(logits, &mut room);
+            sum -= peak.map_or(f64::NAN, |peak| peak.log_probability(logit));
         })?;
         if !sum.is_finite() {
             return Err(Error::NotFinite);

@@ -414,7 +414,7 @@ fn stream() -> Result<MmapMut> {
 /// Bytes per second that all threads together read from memory.
 fn bandwidth(stream: &[u8], threads: usize) -> f64 {
     let stream: &[[u8; 8]] = stream.as_chunks().0;
-    let mut team = Team::new(threads);
+    let mut team = Team::new(threads, || ());
     let sums = Mutex::new(0u64);
     let share = stream.len().div_ceil(threads);
     let mut pass = || {

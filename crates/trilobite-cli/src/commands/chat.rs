@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
-use trilobite_runtime::{ChatTemplate, Finish, Message, Model, Tokenizer};
+use trilobite_runtime::{ChatTemplate, Message, Model, Tokenizer};
 
 use super::run::{Generator, system_message, template};
 use crate::args::Run;
@@ -55,7 +55,7 @@ pub(crate) fn run(generator: &mut Generator, model: &Model, args: &Run) -> Resul
             None => {
                 output::print(&line)?;
                 let prompt = tokenizer.encode(&line, true, args.parse_special)?;
-                let generation = continue_from(generator, &prompt)?;
+                let generation = generator.print(&prompt)?;
                 output::print("\n")?;
                 generator.report(&generation);
             }
@@ -71,27 +71,9 @@ fn answer(
     messages: &mut Vec<Message>,
 ) -> Result<()> {
     let prompt = template.encode(messages, tokenizer)?;
-    let generation = continue_from(generator, &prompt)?;
+    let generation = generator.print(&prompt)?;
     output::print("\n")?;
     generator.report(&generation);
-    let mut ids = generation.ids;
-    if generation.finish == Finish::EndOfText {
-        ids.pop();
-    }
-    messages.push(Message::new("assistant", tokenizer.decode(&ids, false)?));
+    messages.push(Message::new("assistant", generation.text));
     Ok(())
-}
-
-/// Generates after `prompt`, reading only what the session has not read before.
-fn continue_from(
-    generator: &mut Generator,
-    prompt: &[u32],
-) -> Result<trilobite_runtime::Generation> {
-    let read = &generator.context[..generator.session.position().min(generator.context.len())];
-    let shared = read.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-    // The last token is read again: its logits are what comes next.
-    let shared = shared.min(prompt.len().saturating_sub(1));
-    generator.session.truncate(shared);
-    generator.context.truncate(shared);
-    generator.print(&prompt[shared..])
 }

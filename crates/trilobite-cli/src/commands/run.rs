@@ -21,8 +21,6 @@ pub(crate) struct Generator {
     pub(crate) session: Session,
     pub(crate) sampler: Sampler,
     pub(crate) limits: Limits,
-    /// All tokens so far, for the repetition penalty.
-    pub(crate) context: Vec<u32>,
     model: Arc<Model>,
     ids: bool,
     talk: bool,
@@ -122,14 +120,13 @@ impl Generator {
             session: model::session(model, &args.compute, args.ctx)?,
             sampler,
             limits: Limits { max_tokens: args.n, end_ids, stop: args.stop.clone() },
-            context: Vec::new(),
             model: Arc::clone(model),
             ids: args.ids,
             talk,
         })
     }
 
-    /// Generates after `prompt` and prints the text as it comes, unless only ids are wanted.
+    /// Generates after `prompt`, the whole context, and prints the text as it comes, unless only ids are wanted.
     pub(crate) fn print(&mut self, prompt: &[u32]) -> Result<Generation> {
         let tokenizer = if self.ids { None } else { Some(self.model.tokenizer()?) };
         let mut printed = Ok(());
@@ -138,7 +135,6 @@ impl Generator {
             &mut self.session,
             tokenizer,
             &mut self.sampler,
-            &mut self.context,
             prompt,
             &self.limits,
             |_, text| {

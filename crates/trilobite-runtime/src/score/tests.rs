@@ -5,7 +5,7 @@ use trilobite_convert::{Checkpoint, Layout, Options, convert, ignore_progress};
 
 use super::*;
 use crate::cache::CacheType;
-use crate::session::SessionOptions;
+use crate::forward::SessionOptions;
 
 /// Ternary and dense models, two of them with sliding windows shorter than the texts.
 const MODELS: [&str; 5] = ["bitnet_online", "llama_bitnet", "llama", "gemma3", "qwen2"];
@@ -90,29 +90,14 @@ fn branches_score_as_if_alone() {
     }
 }
 
-/// What a trunk and its branches read is what was asked for, and only the trunk stays read.
+/// What all texts begin with stays read.
 #[test]
 fn a_session_keeps_the_trunk() {
     let model = model("gemma3");
     let mut scorer = scorer(&model, (2, 8), CacheType::F32);
     let questions = questions(&model);
     scorer.score_all(&questions[1]).unwrap();
-    assert_eq!(scorer.session().position(), 25);
-    let tokens = [&questions[1][0].context[..], &[5, 6]].concat();
-    let mut shown = Vec::new();
-    scorer.session().rewind(&tokens, 20);
-    let trunk = Branch { tokens: &tokens[20..25], from: 3 };
-    let branches = [Branch { tokens: &[], from: 0 }, Branch { tokens: &tokens[25..], from: 1 }];
-    let sink = |branch, index, logits: &mut [f32]| shown.push((branch, index, logits.to_vec()));
-    scorer.session().branch_logits(trunk, &branches, sink).unwrap();
-    let mut expected = Vec::new();
-    scorer.session().truncate(0);
-    scorer.session().each_logits(&tokens, |_, logits| expected.push(logits.to_vec())).unwrap();
-    let places: Vec<_> = shown.iter().map(|(branch, index, _)| (*branch, *index)).collect();
-    assert_eq!(places, [(None, 3), (None, 4), (Some(1), 1)]);
-    for ((.., logits), at) in shown.iter().zip([23, 24, 26]) {
-        assert_eq!(*logits, expected[at]);
-    }
+    assert_eq!(scorer.session().tokens(), questions[1][0].context);
 }
 
 #[test]

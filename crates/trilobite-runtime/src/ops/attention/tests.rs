@@ -1,10 +1,9 @@
 use super::*;
-use crate::cache::CacheType;
+use crate::cache::{CacheType, Shape};
+use crate::sequence::{Sequence, Want};
 
-/// Layers, key and value heads, width of a head: a width that fills no panel.
-const SHAPE: [usize; 3] = [2, 3, 40];
-/// Query heads.
-const HEADS: usize = 6;
+/// A width of heads that fills no panel.
+const HEADS: Heads = Heads { query: 6, kv: 3, dim: 40 };
 const CONTEXT: usize = 330;
 
 /// Numbers in -1..1 that differ by `salt`.
@@ -16,23 +15,26 @@ fn numbers(len: usize, salt: u32) -> Vec<f32> {
 
 /// The output for every token of a context, read in batches of some size.
 fn attend(ty: CacheType, window: usize, threads: usize, batch: usize) -> Vec<u32> {
-    let [_, kv_heads, head_dim] = SHAPE;
-    let kernels = Kernels::detect().unwrap();
-    let (mut team, mut cache) = (Team::new(threads), Cache::of_shape(SHAPE, CONTEXT, ty));
-    let scratch = (0..threads).map(|_| Mutex::new(Scratch::new(0))).collect::<Vec<_>>();
-    let q = numbers(CONTEXT * HEADS * head_dim, 1);
-    let k = numbers(CONTEXT * kv_heads * head_dim, 2);
-    let v = numbers(CONTEXT * kv_heads * head_dim, 3);
-    let (mut scores, mut out) = (Vec::new(), vec![0.0; q.len()]);
+    let Heads { query, kv, dim } = HEADS;
+    let mut workers = Workers::new(threads, 0).unwrap();
+    let mut sequence = Sequence::new(Shape { layers: 2, kv_heads: kv, head_dim: dim, ty });
+    let q = numbers(CONTEXT * query * dim, 1);
+    let k = numbers(CONTEXT * kv * dim, 2);
+    let v = numbers(CONTEXT * kv * dim, 3);
+    let (mut room, mut out) = (Room::default(), vec![0.0; q.len()]);
     for start in (0..CONTEXT).step_by(batch) {
         let tokens = start..CONTEXT.min(start + batch);
         let part = |width: usize| tokens.start * width..tokens.end * width;
-        let (queries, keys) = (part(HEADS * head_dim), part(kv_heads * head_dim));
-        cache.store((kernels, &mut team), 1, start, &k[keys.clone()], &v[keys]);
-        let (cache, scratch) = (&cache, &scratch[..]);
-        let attention =
-            Attention { kernels, cache, scratch, layer: 1, heads: HEADS, scale: 0.3, window };
-        attention.run(&mut team, start, &q[queries.clone()], &mut scores, &mut out[queries]);
+        let (queries, keys) = (part(query * dim), part(kv * dim));
+        sequence.reserve(tokens.len());
+        let ids = vec![0; tokens.len()];
+        let input = Part { sequence: &mut sequence, tokens: &ids, want: Want::Nothing };
+        let runs = [Run { part: 0, index: 0, position: start, rows: 0..tokens.len() }];
+        let attention = Attention { heads: HEADS, layer: 1, scale: 0.3, window, runs: &runs };
+        let parts = &mut [input];
+        attention.store(&mut workers, parts, &k[keys.clone()], &v[keys]);
+        attention.run(&mut workers, parts, &q[queries.clone()], &mut room, &mut out[queries]);
+        sequence.push(&ids);
     }
     out.iter().map(|x| x.to_bits()).collect()
 }
@@ -55,13 +57,13 @@ fn attention_does_not_depend_on_batches_and_threads() {
 
 #[test]
 fn a_token_sees_its_window_alone() {
-    let [_, kv_heads, head_dim] = SHAPE;
+    let Heads { query, kv, dim } = HEADS;
     let out = attend(CacheType::F32, 1, 2, 64);
-    let v = numbers(CONTEXT * kv_heads * head_dim, 3);
-    for (row, out) in out.chunks(head_dim).enumerate() {
+    let v = numbers(CONTEXT * kv * dim, 3);
+    for (row, out) in out.chunks(dim).enumerate() {
         // Of one position, the weight is 1.
-        let (t, head) = (row / HEADS, row % HEADS);
-        let value = &v[(t * kv_heads + head / (HEADS / kv_heads)) * head_dim..][..head_dim];
+        let (t, head) = (row / query, row % query);
+        let value = &v[(t * kv + head / (query / kv)) * dim..][..dim];
         assert!(
             value.iter().map(|x| x.to_bits()).eq(out.iter().copied()),
             "token {t}, head {head}"
