@@ -74,7 +74,7 @@ mod tests {
         for threads in [1, 2, 7] {
             let mut team = Team::new(threads, || ());
             for (parts, size) in [
-                (&[0..5][..], [1, 1]),
+                (std::slice::from_ref(&(0..5)), [1, 1]),
                 (&[0..2, 2..4, 4..5], [3, 4]),
                 (&[0..1, 1..5], [1, 7]),
                 (&[0..0, 0..5, 5..5], [9, 9]),
