@@ -289,6 +289,14 @@ pub enum Error {
         /// The tensor.
         tensor: String,
     },
+    /// The written file cannot be read back, for want of memory for example.
+    #[error("{} cannot be verified: it cannot be read back", path.display())]
+    ReadBack {
+        /// The output path.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// The written file is not what was meant to be written.
     #[error("verification failed: {what} of {} differs from the source", path.display())]
     Verify {

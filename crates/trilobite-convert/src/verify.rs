@@ -16,14 +16,16 @@ use crate::write::{Buffers, group_bytes, hex, transposed_equals};
 use crate::{Error, source};
 
 /// Compares a written file with the plan: every name, type, shape and metadata entry, and every
-/// ternary weight with the source, decoded once more. Returns what differs.
+/// ternary weight with the source, decoded once more. Returns what differs. A file that cannot be
+/// read is `unread`, not different.
 pub(crate) fn verify(
     plan: &Plan<'_>,
     mut file: File,
+    unread: &dyn Fn(io::Error) -> Error,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Option<String>, Error> {
     // Only the header's pages of the map are touched; tensors are read one at a time.
-    let header = source::map(&file).ok().and_then(|bytes| Gguf::parse(&bytes).ok());
+    let header = Gguf::parse(&source::map(&file).map_err(unread)?).ok();
     let same = |gguf: &Gguf| {
         *gguf.metadata() == plan.metadata && gguf.tensors().len() == plan.tensors.len()
     };
@@ -37,11 +39,12 @@ pub(crate) fn verify(
         let same = described == (&tensor.name, tensor.ty, &tensor.shape)
             && match &tensor.data {
                 Data::Ternary(source) => {
-                    read(&mut file, info, &mut bytes).is_ok() && source.matches(info.ty, &bytes)?
+                    read(&mut file, info, &mut bytes).map_err(unread)?;
+                    source.matches(info.ty, &bytes)?
                 }
                 Data::Transposed(source) => {
-                    read(&mut file, info, &mut bytes).is_ok()
-                        && source.matches_transposed(&bytes)?
+                    read(&mut file, info, &mut bytes).map_err(unread)?;
+                    source.matches_transposed(&bytes)?
                 }
                 // The hash of the whole file vouches for these.
                 Data::Dense(_) | Data::Blocks(_) | Data::Values(_) | Data::Scan(_) => true,
