@@ -52,9 +52,8 @@ pub fn convert_file(
     let (hash, differs) = std::thread::scope(|scope| {
         let hash = || open().and_then(verify::sha256);
         let aside = std::thread::Builder::new().spawn_scoped(scope, hash);
-        let differs = open()
-            .map_err(unread)
-            .and_then(|file| verify::verify(&plan, file, &unread, progress));
+        let differs =
+            open().map_err(unread).and_then(|file| verify::verify(&plan, file, &unread, progress));
         // Without a second thread it takes longer.
         let hash = match aside {
             Ok(aside) => aside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),

@@ -142,9 +142,7 @@ fn remove_abandoned(folder: &Path, prefix: &str) -> Found {
     // A folder may be written to and not listed.
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let random = name.to_str().and_then(|name| {
-            name.strip_prefix(prefix)?.strip_suffix(SUFFIX)
-        });
+        let random = name.to_str().and_then(|name| name.strip_prefix(prefix)?.strip_suffix(SUFFIX));
         if random.is_none_or(|random| random.len() != RANDOM) {
             continue;
         }

@@ -156,8 +156,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             if !global.quiet {
                 let threads = threads[slot];
                 match round {
-                    0 => eprintln!("warming up, {threads} threads"),
-                    _ => eprintln!("run {round} of {}, {threads} threads", args.runs),
+                    0 => output::say(&format!("warming up, {threads} threads")),
+                    _ => output::say(&format!("run {round} of {}, {threads} threads", args.runs)),
                 }
             }
             for (index, &tokens) in args.prompt.iter().enumerate().filter(|(_, n)| **n > 0) {
@@ -308,7 +308,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     if args.profile {
         text += &format!("\n{}", profile::table(&profiles));
     }
-    output::print(&text)?;
+    output::print_text(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     }
     let model = model::load_to_decode(&args.model)?;
     let mut generator = Generator::new(&model, args, global)?;
-    interrupt::listen()?;
+    interrupt::listen_to_ctrl_c()?;
     if !has_prompt && terminal {
         return chat::run(&mut generator, &model, args);
     }
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
             (false, Some(text)) if !args.chat => text.clone(),
             (false, _) => model.tokenizer()?.decode(&prompt, true)?,
         };
-        output::print(&echo)?;
+        output::print_text(&echo)?;
     }
     let generation = generator.print(&prompt)?;
     if args.ids {
@@ -59,8 +59,10 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     }
     output::print("\n")?;
     generator.report(&generation);
-    let interrupted = generation.finish == Finish::Interrupted;
-    Ok(if interrupted { interrupt::EXIT_STATUS.into() } else { ExitCode::SUCCESS })
+    Ok(match (generation.finish, interrupt::exit_status()) {
+        (Finish::Interrupted, Some(status)) => status.into(),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 fn join(ids: &[u32]) -> String {
@@ -116,7 +118,7 @@ impl Generator {
         let sampling = sampling(model, args)?;
         let sampler = Sampler::new(sampling)?;
         if sampling.temperature > 0.0 && args.seed.is_none() && talk {
-            eprintln!("seed {}", sampling.seed);
+            output::say(&format!("seed {}", sampling.seed));
         }
         Ok(Self {
             session: model::session(model, &args.compute, args.ctx)?,
@@ -133,7 +135,6 @@ impl Generator {
     pub(crate) fn print(&mut self, prompt: &[u32]) -> Result<Generation> {
         let tokenizer = if self.ids { None } else { Some(self.model.tokenizer()?) };
         let mut printed = Ok(());
-        interrupt::clear();
         let generation = generate(
             &mut self.session,
             tokenizer,
@@ -143,7 +144,7 @@ impl Generator {
             &self.limits,
             |_, text| {
                 if printed.is_ok() && !text.is_empty() {
-                    printed = output::print(text);
+                    printed = output::print_text(text);
                 }
                 if printed.is_err() || interrupt::seen() {
                     ControlFlow::Break(())
@@ -171,13 +172,13 @@ impl Generator {
             Finish::ContextFull => format!("context of {} full", self.session.context()),
             Finish::Interrupted => "interrupted".into(),
         };
-        eprintln!(
+        output::say(&format!(
             "prompt {} tokens{}, generated {}{}, {finish}",
             generation.prompt_tokens,
             speed(generation.prompt_speed()),
             generation.ids.len(),
             speed(generation.decode_speed()),
-        );
+        ));
     }
 }
 
