@@ -14,6 +14,9 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
 
+    /// The threads that convert could not be started.
+    #[error("cannot start threads")]
+    Threads(#[source] io::Error),
     /// A source file or folder cannot be read.
     #[error("cannot read {}", path.display())]
     Read {

@@ -34,6 +34,7 @@ pub fn convert_file(
         return Err(Error::Exists(out.to_owned()));
     }
 
+    write::start_threads()?;
     // Before the file is made, so that a bad checkpoint costs nothing.
     let plan = write::plan(checkpoint, options)?;
     let failed = |source: io::Error| Error::Output { path: out.to_owned(), source };
