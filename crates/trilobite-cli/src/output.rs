@@ -143,8 +143,9 @@ pub(crate) enum Unit {
     Items,
 }
 
-/// Writes a file whole or not at all. A device or a FIFO is written to as it is.
-pub(crate) fn write_file(
+/// Writes a command's result to what `-o` names: a file, whole or not at all even if a signal asks the
+/// command to end, or a device or a FIFO.
+pub(crate) fn write_result(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
@@ -156,6 +157,15 @@ pub(crate) fn write_file(
         let device = device.with_context(|| path.display().to_string())?;
         return fill_buffered(&device, path, fill);
     }
+    interrupt::listen()?;
+    write_file(path, fill)
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write_file(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
     let new = NewFile::create(path)?;
     fill_buffered(new.file(), path, fill)?;
     Ok(new.finish(true)?)
@@ -176,7 +186,7 @@ struct Interruptible<W>(W);
 impl<W: Write> Write for Interruptible<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match interrupt::seen() {
-            true => Err(io::Error::other("interrupted; nothing was kept")),
+            true => Err(io::Error::other("interrupted before it was complete")),
             false => self.0.write(bytes),
         }
     }

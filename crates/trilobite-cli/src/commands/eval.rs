@@ -84,19 +84,18 @@ fn one(
 ) -> Result<Outcome> {
     let bar = Progress::new(0, Unit::Items, global)?;
     bar.set_message(&task.title);
-    let (mut done, mut total) = (0, 0);
     let outcome = trilobite_eval::run(engine, task, place, args.limit, args.shard, &mut |at| {
         bar.set(at.done as u64, at.total as u64);
-        (done, total) = (at.done, at.total);
         if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish();
     match outcome {
         Err(trilobite_eval::Error::Interrupted) => {
             let items = place.output.join(format!("{}.jsonl", task.name));
+            let kept = std::fs::read(&items).unwrap_or_default();
+            let kept = kept.iter().filter(|&&byte| byte == b'\n').count();
             bail!(
-                "interrupted; {done} of {total} items are kept in {}, and the same command goes on \
-                 after them",
+                "interrupted; {kept} items are kept in {}, and the same command goes on after them",
                 items.display()
             )
         }

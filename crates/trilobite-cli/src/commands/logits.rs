@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use trilobite_runtime::MAX_BATCH;
 
 use crate::args::{Global, Logits};
-use crate::{interrupt, model, output};
+use crate::{model, output};
 
 pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
     let model = model::load(&args.model)?;
@@ -14,8 +14,7 @@ pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
     let (count, most) = (args.tokens.len(), model.config().context);
     ensure!(count <= most, "--tokens are {count}, but the model was made for at most {most}");
     let mut session = model::session(&model, &args.compute, Some(count))?;
-    interrupt::listen()?;
-    output::write_file(&args.output, |out| {
+    output::write_result(&args.output, |out| {
         out.write_all(&npy_header(count, vocab))?;
         // A failure or a signal is noticed between two batches.
         for batch in args.tokens.chunks(MAX_BATCH) {

@@ -16,6 +16,9 @@ use super::chat;
 use crate::args::{Global, Run};
 use crate::{interrupt, model, output};
 
+/// Bytes of a prompt: more than any context holds.
+const LONGEST_PROMPT: u64 = 256 << 20;
+
 /// A model with everything that a generation needs.
 pub(crate) struct Generator {
     pub(crate) session: Session,
@@ -23,6 +26,8 @@ pub(crate) struct Generator {
     pub(crate) limits: Limits,
     /// All tokens so far, for the repetition penalty.
     pub(crate) context: Vec<u32>,
+    /// The seed that nobody gave, until it is told.
+    chosen_seed: Option<u64>,
     model: Arc<Model>,
     ids: bool,
     talk: bool,
@@ -74,13 +79,10 @@ fn prompt_ids(model: &Model, args: &Run) -> Result<Vec<u32>> {
     let text = match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => text.clone(),
         (None, Some(path)) => {
-            std::fs::read_to_string(path).with_context(|| path.display().to_string())?
+            let file = std::fs::File::open(path).map_err(anyhow::Error::from);
+            file.and_then(read_prompt).with_context(|| path.display().to_string())?
         }
-        (None, None) => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("stdin")?;
-            text
-        }
+        (None, None) => read_prompt(std::io::stdin()).context("stdin")?,
     };
     let tokenizer = model.tokenizer()?;
     if !args.chat {
@@ -91,6 +93,14 @@ fn prompt_ids(model: &Model, args: &Run) -> Result<Vec<u32>> {
     let mut messages = system_message(args);
     messages.push(Message::new("user", text));
     Ok(template.encode(&messages, tokenizer)?)
+}
+
+/// A prompt from a file or a pipe, which may be endless.
+fn read_prompt(from: impl Read) -> Result<String> {
+    let mut text = String::new();
+    from.take(LONGEST_PROMPT + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= LONGEST_PROMPT, "it is longer than {LONGEST_PROMPT} bytes");
+    Ok(text)
 }
 
 /// The model's chat template.
@@ -117,14 +127,13 @@ impl Generator {
             if args.ignore_eos { Vec::new() } else { end_ids(model.metadata(), tokenizer)? };
         let sampling = sampling(model, args)?;
         let sampler = Sampler::new(sampling)?;
-        if sampling.temperature > 0.0 && args.seed.is_none() && talk {
-            output::say(&format!("seed {}", sampling.seed));
-        }
+        let chosen = sampling.temperature > 0.0 && args.seed.is_none() && talk;
         Ok(Self {
             session: model::session(model, &args.compute, args.ctx)?,
             sampler,
             limits: Limits { max_tokens: args.n, end_ids, stop: args.stop.clone() },
             context: Vec::new(),
+            chosen_seed: chosen.then_some(sampling.seed),
             model: Arc::clone(model),
             ids: args.ids,
             talk,
@@ -135,6 +144,9 @@ impl Generator {
     pub(crate) fn print(&mut self, prompt: &[u32]) -> Result<Generation> {
         let tokenizer = if self.ids { None } else { Some(self.model.tokenizer()?) };
         let mut printed = Ok(());
+        if let Some(seed) = self.chosen_seed.take() {
+            output::say(&format!("seed {seed}"));
+        }
         let generation = generate(
             &mut self.session,
             tokenizer,

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use trilobite_runtime::{Model, Request, Scorer};
 
 use crate::args::{Global, Score};
+use crate::model;
 use crate::output::{self, Progress, Unit};
-use crate::{interrupt, model};
 
 pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
     let model = model::load(&args.model)?;
@@ -38,8 +38,7 @@ pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
     };
     match &args.output {
         Some(path) => {
-            interrupt::listen()?;
-            output::write_file(path, |out| {
+            output::write_result(path, |out| {
                 score_all(&mut |line| Ok(out.write_all(line.as_bytes())?))
             })?;
         }
