@@ -81,3 +81,19 @@ fn run(command: &mut Command, args: &[&str]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cargo says to a test what it says to a program that it runs.
+    #[test]
+    fn cargo_does_not_hear_of_this_package() {
+        let cargo = cargo();
+        let removed: Vec<_> = cargo.get_envs().filter(|(_, value)| value.is_none()).collect();
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION_MAJOR"] {
+            assert!(std::env::var_os(name).is_some(), "{name}");
+            assert!(removed.iter().any(|(removed, _)| *removed == name), "{name}");
+        }
+    }
+}

@@ -120,3 +120,34 @@ impl Ternary<'_> {
         differs.map_or(Ok(true), |result| result.map(|differs| !differs))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::testing::Tiny;
+    use crate::write::{plan, write};
+    use crate::{Options, ignore_progress};
+
+    #[test]
+    fn a_file_that_cannot_be_read_back_is_not_said_to_differ() {
+        let checkpoint = Tiny::bitnet().checkpoint();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.gguf");
+        let plan = plan(&checkpoint, &Options::default()).unwrap();
+        let out = File::create(&path).unwrap();
+        let (plan, _) = write(plan, out, &mut ignore_progress).unwrap();
+        let unread = |source| Error::ReadBack { path: PathBuf::new(), source };
+        let mut found = |file| verify(&plan, file, &unread, &mut ignore_progress);
+        assert!(matches!(found(File::open(&path).unwrap()), Ok(None)));
+        // What was opened for writing alone can be neither mapped nor read.
+        let write_only = File::options().write(true).open(&path).unwrap();
+        assert!(matches!(found(write_only), Err(Error::ReadBack { .. })));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() / 2);
+        std::fs::write(&path, bytes).unwrap();
+        let differs = found(File::open(&path).unwrap()).unwrap();
+        assert_eq!(differs.as_deref(), Some("the header"));
+    }
+}
