@@ -139,7 +139,7 @@ mod tests {
         let out = File::create(&path).unwrap();
         let (plan, _) = write(plan, out, &mut ignore_progress).unwrap();
         let unread = |source| Error::ReadBack { path: PathBuf::new(), source };
-        let mut found = |file| verify(&plan, file, &unread, &mut ignore_progress);
+        let found = |file| verify(&plan, file, &unread, &mut ignore_progress);
         assert!(matches!(found(File::open(&path).unwrap()), Ok(None)));
         // What was opened for writing alone can be neither mapped nor read.
         let write_only = File::options().write(true).open(&path).unwrap();
