@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{conversion, line_of};
+use super::{conversion, line_of, names};
 use crate::fixture::Fixture;
 use crate::trilobite::command;
 
@@ -80,40 +80,43 @@ fn a_result_that_cannot_be_printed_is_an_error_unless_its_reader_has_left() {
     }
 }
 
-/// The command with a limit on its address space.
-fn within(kilobytes: u32, inner: &Command) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -v {kilobytes}; exec \"$0\" \"$@\"")]);
-    command.arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
-    command
-}
+/// No thread has so large a stack.
+const STACK: (&str, &str) = ("RUST_MIN_STACK", "1125899906842624");
 
 #[test]
-fn threads_and_memory_that_are_not_to_be_had_are_named() {
+fn threads_that_do_not_start_are_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let small = Fixture::named("bitnet_offline").folder;
     let model = folder.path().join("model.gguf");
-    assert!(conversion(&small, &model).output().unwrap().status.success());
-    let mut run = command(["run", "--tokens", "1", "-n", "1", "--quiet", "-t", "1000"]);
-    let output = within(1_000_000, run.arg(&model)).output().unwrap();
-    let (status, said) = line_of(&output);
-    assert_eq!(status, Some(1));
-    assert!(said.starts_with("error: cannot start 1000 threads: "), "{said}");
-
-    let mut convert = within(1_000_000, &conversion(&small, &model));
-    let (status, said) = line_of(&convert.env("RAYON_NUM_THREADS", "1000").output().unwrap());
+    let (status, said) =
+        line_of(&conversion(&small, &model).env(STACK.0, STACK.1).output().unwrap());
     assert_eq!(status, Some(1));
     assert!(said.starts_with("error: cannot start threads: "), "{said}");
+    assert!(names(folder.path()).is_empty());
 
-    let long = folder.path().join("long");
-    fs::create_dir(&long).unwrap();
-    fs::copy(small.join("model.safetensors"), long.join("model.safetensors")).unwrap();
+    assert!(conversion(&small, &model).output().unwrap().status.success());
+    let mut run = command(["run", "--tokens", "1", "-n", "1", "--quiet", "-t", "3"]);
+    let (status, said) = line_of(&run.arg(&model).env(STACK.0, STACK.1).output().unwrap());
+    assert_eq!(status, Some(1));
+    assert!(said.starts_with("error: cannot start 3 threads: "), "{said}");
+}
+
+#[test]
+fn a_context_without_memory_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = Fixture::named("bitnet_offline").folder;
+    let weights = "model.safetensors";
+    fs::copy(small.join(weights), folder.path().join(weights)).unwrap();
     let mut config: Value =
         serde_json::from_slice(&fs::read(small.join("config.json")).unwrap()).unwrap();
     config["max_position_embeddings"] = 16_000_000.into();
-    fs::write(long.join("config.json"), config.to_string()).unwrap();
-    let args = ["run", "--tokens", "1", "--ids", "-n", "1", "-q", "-t", "1", "--ctx", "16000000"];
-    let (status, said) = line_of(&within(4_000_000, command(args).arg(&long)).output().unwrap());
+    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    // Keys and values take 16 GB.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 8000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_trilobite")]);
+    command.args(["run", "--tokens", "1", "--ids", "-n", "1", "-q", "-t", "1"]);
+    let output = command.args(["--ctx", "16000000"]).arg(folder.path()).output().unwrap();
+    let (status, said) = line_of(&output);
     assert_eq!(status, Some(1));
     assert!(said.contains("a context of 16000000 tokens takes"), "{said}");
 }
