@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trilobite_runtime::CacheType;
 
@@ -13,7 +14,7 @@ use trilobite_runtime::CacheType;
     propagate_version = true,
     after_help = "\
 Examples:
-  trilobite run -p \"Once upon a time\"               the built-in model continues a story
+  trilobite run -p \"Once upon a time\" --echo        the built-in model continues a story
   trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf  a Hugging Face folder to one packed file
   trilobite run 2b.gguf                             a chat on the terminal
 
@@ -120,7 +121,7 @@ impl From<Kv> for CacheType {
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  trilobite run -p \"Once upon a time\" -n 120
+  trilobite run -p \"Once upon a time\" -n 120 --echo
   trilobite run model.gguf --chat -p \"Why is the sky blue?\" --temp 0
   trilobite run model.gguf --tokens 1,2,3 -n 16 --ids")]
 pub(crate) struct Run {
@@ -282,10 +283,17 @@ pub(crate) enum Quantize {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  trilobite inspect model.gguf --json")]
+#[command(after_help = "\
+Examples:
+  trilobite inspect model.gguf
+  trilobite inspect model.gguf --tensors -v         with the SHA-256 of each
+  trilobite inspect model.gguf --json")]
 pub(crate) struct Inspect {
     #[command(flatten)]
     pub(crate) model: Model,
+    /// List the tensors too
+    #[arg(long)]
+    pub(crate) tensors: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -390,7 +398,7 @@ pub(crate) struct Eval {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     /// Only the first N items of each task
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) limit: Option<usize>,
     /// Only the I-th of N parts of each task
     #[arg(long, value_name = "I/N")]

@@ -6,12 +6,13 @@ use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
 use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
-use trilobite_format::{Gguf, Metadata, ternary};
+use trilobite_format::{Gguf, Metadata, read_regular, ternary};
 use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
 
 use crate::args;
 use crate::listed;
 use crate::machine;
+use crate::output;
 
 /// The checkpoint in `models/tinystories`, as it is.
 const BUILT_IN: [(&str, &[u8]); 5] = {
@@ -67,7 +68,7 @@ pub(crate) fn tokenizer<'a>(model: &'a Model, global: &args::Global) -> Result<&
 
 fn tell_assumption(tokenizer: &Tokenizer, global: &args::Global) {
     if let Some(assumption) = tokenizer.assumption().filter(|_| !global.quiet) {
-        eprintln!("{assumption}");
+        output::say(assumption);
     }
 }
 
@@ -83,7 +84,7 @@ pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Resu
         let path = &*listed::resolve(path)?;
         let json = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
         if json.extension().is_some_and(|extension| extension == "json") {
-            let bytes = std::fs::read(&json).with_context(|| json.display().to_string())?;
+            let bytes = read_regular(&json).with_context(|| json.display().to_string())?;
             return Ok(Tokenizer::from_json(&bytes)?);
         }
         let metadata = Metadata::parse(&trilobite_runtime::map(path)?)?;

@@ -14,6 +14,9 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
 
+    /// The threads that convert could not be started.
+    #[error("cannot start threads")]
+    Threads(#[source] io::Error),
     /// A source file or folder cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -288,6 +291,14 @@ pub enum Error {
         file: String,
         /// The tensor.
         tensor: String,
+    },
+    /// The written file cannot be read back, for want of memory for example.
+    #[error("{} cannot be verified: it cannot be read back", path.display())]
+    ReadBack {
+        /// The output path.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
     },
     /// The written file is not what was meant to be written.
     #[error("verification failed: {what} of {} differs from the source", path.display())]

@@ -7,6 +7,7 @@ mod file;
 mod gguf;
 mod hf;
 mod model;
+mod new_file;
 mod options;
 mod plan;
 mod scan;
@@ -19,6 +20,7 @@ mod write;
 
 pub use error::Error;
 pub use file::convert_file;
+pub use new_file::NewFile;
 pub use options::{
     Head, HeadScan, Layout, Options, Progress, Quantize, Report, Stage, Type, TypeTotal,
     ignore_progress,

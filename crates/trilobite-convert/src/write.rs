@@ -1,8 +1,10 @@
 //! Writing a planned file.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -29,7 +31,22 @@ pub fn convert<W: Write>(
     out: W,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
+    start_threads()?;
     write(plan(checkpoint, options)?, out, progress).map(|(_, report)| report)
+}
+
+/// Starts the threads that conversions share. Rayon starts them by itself, but panics if it cannot.
+pub(crate) fn start_threads() -> Result<(), Error> {
+    static FAILED: OnceLock<Option<io::ErrorKind>> = OnceLock::new();
+    let failed = FAILED.get_or_init(|| {
+        let error = rayon::ThreadPoolBuilder::new().build_global().err()?;
+        // Without a cause, another part of the program has started them.
+        Some(error.source()?.downcast_ref::<io::Error>()?.kind())
+    });
+    match failed {
+        Some(kind) => Err(Error::Threads((*kind).into())),
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {

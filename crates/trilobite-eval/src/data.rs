@@ -114,7 +114,7 @@ pub(crate) fn read_file(
         .map(|ending| folder.join(format!("{name}{ending}")))
         .find(|path| path.exists())
         .ok_or_else(|| Error::MissingData { path: plain, task: task.name.clone() })?;
-    let packed = std::fs::read(&path).map_err(Error::io(&path))?;
+    let packed = trilobite_format::read_regular(&path).map_err(Error::io(&path))?;
     let packed_sha256 = sha256(&packed);
     let bytes = unpack(&path, packed)?;
     // Malformed data is better named by its line than by its hash.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod file;
 mod metadata;
 mod reader;
 mod split;
@@ -13,6 +14,7 @@ mod value;
 mod writer;
 
 pub use error::Error;
+pub use file::{open_regular, read_regular};
 pub use metadata::Metadata;
 pub use reader::{Gguf, TensorInfo};
 pub use split::Split;

@@ -6,6 +6,7 @@ use trilobite_kernels::Kernels;
 use trilobite_kernels::kv::{self, Cells, CellsMut};
 
 use crate::config::Config;
+use crate::error::{Error, Result};
 use crate::team::Team;
 
 /// How keys and values are kept.
@@ -65,6 +66,14 @@ enum Store {
 impl Cache {
     pub(crate) fn new(config: &Config, context: usize, ty: CacheType) -> Self {
         Self::of_shape([config.layers, config.kv_heads, config.head_dim], context, ty)
+    }
+
+    /// Whether there is memory for a cache: to ask for more than there is ends the process.
+    pub(crate) fn check_room(config: &Config, context: usize, ty: CacheType) -> Result<()> {
+        let positions = context.saturating_add(kv::BLOCK - 1);
+        let bytes = ty.bytes_for(config, 1).saturating_mul(positions);
+        let reserved = Vec::<u8>::new().try_reserve_exact(bytes);
+        reserved.map_err(|_| Error::Memory { context, bytes })
     }
 
     pub(crate) fn of_shape(

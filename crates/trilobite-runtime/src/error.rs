@@ -116,6 +116,22 @@ pub enum Error {
         /// Tokens that the context holds.
         context: usize,
     },
+    /// There is no memory for the keys and values of the context.
+    #[error("a context of {context} tokens takes {bytes} bytes, more memory than there is")]
+    Memory {
+        /// Tokens that the context would hold.
+        context: usize,
+        /// Bytes of its keys and values.
+        bytes: usize,
+    },
+    /// The threads could not be started.
+    #[error("cannot start {threads} threads")]
+    Threads {
+        /// The number of threads.
+        threads: usize,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
     /// Nothing to compute from.
     #[error("the prompt is empty: at least one token is needed")]
     EmptyPrompt,

@@ -196,10 +196,7 @@ pub fn map(path: &Path) -> Result<Mmap> {
 /// Opens and maps a file for reading.
 fn open(path: &Path) -> Result<(File, Mmap)> {
     let error = |source| Error::Io { path: path.to_owned(), source };
-    let file = File::open(path).map_err(error)?;
-    if file.metadata().map_err(error)?.is_dir() {
-        return Err(error(std::io::ErrorKind::IsADirectory.into()));
-    }
+    let file = trilobite_format::open_regular(path).map_err(error)?;
     // SAFETY: the map is read-only and private to this process; that nobody else changes the file
     // while it is mapped is what `Model::open` asks of its caller. Every byte pattern is a valid
     // `u8`, so a change could yield wrong numbers or SIGBUS but no invalid value.

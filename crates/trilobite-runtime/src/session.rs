@@ -106,7 +106,8 @@ impl Session {
     /// An empty context.
     ///
     /// # Errors
-    /// `TRILOBITE_ISA` names an instruction set that cannot be used.
+    /// `TRILOBITE_ISA` names an instruction set that cannot be used, or the system has too few threads
+    /// or too little memory.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let kernels = Kernels::detect()?;
         let context = options.context.max(1);
@@ -116,7 +117,9 @@ impl Session {
             batch: options.batch.clamp(1, MAX_BATCH.min(context)),
             ..options
         };
+        let threads = |source| Error::Threads { threads: options.threads, source };
         let config = model.config();
+        Cache::check_room(config, context, options.cache)?;
         let batch = options.batch;
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
         let most = widest.max(config.vocab).max(attention::room(config));
@@ -138,7 +141,7 @@ impl Session {
         };
         Ok(Self {
             kernels,
-            team: Team::new(options.threads),
+            team: Team::new(options.threads).map_err(threads)?,
             cache: Cache::new(config, options.context, options.cache),
             rope: RopeTable::new(config, model.weights().rope_divisors.as_deref(), options.context),
             local_rope: config

@@ -9,6 +9,7 @@
 
 mod blocks;
 
+use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -72,7 +73,10 @@ pub struct Team {
 
 impl Team {
     /// A team of `threads` threads (at least one: the caller).
-    pub fn new(threads: usize) -> Self {
+    ///
+    /// # Errors
+    /// The system starts no more threads.
+    pub fn new(threads: usize) -> io::Result<Self> {
         let threads = threads.max(1);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
@@ -84,13 +88,14 @@ impl Team {
             stop: AtomicBool::new(false),
             spins: if threads > cores { 0 } else { SPINS },
         });
-        let members = (1..threads)
-            .map(|member| {
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || shared.serve(member))
-            })
-            .collect();
-        Self { shared, members, epoch: 0, alone: false, clock: None }
+        // Dropped, and so ended, if one of them does not start.
+        let mut team = Self { shared, members: Vec::new(), epoch: 0, alone: false, clock: None };
+        for member in 1..threads {
+            let shared = Arc::clone(&team.shared);
+            let thread = std::thread::Builder::new().spawn(move || shared.serve(member))?;
+            team.members.push(thread);
+        }
+        Ok(team)
     }
 
     /// Number of threads.
@@ -425,7 +430,7 @@ mod tests {
     #[test]
     fn every_cell_is_written_once() {
         for threads in [1, 2, 7] {
-            let mut team = Team::new(threads);
+            let mut team = Team::new(threads).unwrap();
             for align in [1, 8, 64].repeat(70) {
                 let (mut a, mut b) = (vec![0u32; 3 * 50], vec![0u32; 7]);
                 let pieces = Pieces { least: 1, size: 10 };
@@ -454,7 +459,7 @@ mod tests {
     #[test]
     fn every_item_runs_once_however_many_there_are() {
         for threads in 1..8 {
-            let mut team = Team::new(threads);
+            let mut team = Team::new(threads).unwrap();
             for items in (0..40).chain([1000]).cycle().take(400) {
                 let runs: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
                 let busy: Vec<AtomicBool> = (0..threads).map(|_| AtomicBool::new(false)).collect();
@@ -470,7 +475,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_thread_that_has_begun_nothing() {
-        let mut team = Team::new(2);
+        let mut team = Team::new(2).unwrap();
         // The first item returns only when all others have run, whoever has to run them.
         let left = AtomicUsize::new(9);
         team.items(10, &|_, item| match item {
@@ -494,7 +499,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_leader_and_the_team_survives() {
-        let mut team = Team::new(3);
+        let mut team = Team::new(3).unwrap();
         for panicking in 0..3 {
             let result = catch_unwind(AssertUnwindSafe(|| {
                 team.run(&|member| assert_ne!(member, panicking));

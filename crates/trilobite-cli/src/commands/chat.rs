@@ -9,7 +9,7 @@ use trilobite_runtime::{ChatTemplate, Finish, Message, Model, Tokenizer};
 
 use super::run::{Generator, system_message, template};
 use crate::args::Run;
-use crate::output;
+use crate::{interrupt, output};
 
 const PROMPT: &str = "> ";
 
@@ -23,9 +23,9 @@ pub(crate) fn run(generator: &mut Generator, model: &Model, args: &Run) -> Resul
         false => ChatTemplate::from_metadata(model.metadata(), tokenizer)?,
     };
     if chat.is_none() {
-        eprintln!("No chat template: the model continues what you type. Ctrl-D ends.");
+        output::say("No chat template: the model continues what you type. Ctrl-D ends.");
     } else {
-        eprintln!("Ctrl-C stops an answer, Ctrl-D ends, /clear forgets the conversation.");
+        output::say("Ctrl-C stops an answer, Ctrl-D ends, /clear forgets the conversation.");
     }
     let mut editor = DefaultEditor::new()?;
     let mut messages = system_message(args);
@@ -48,12 +48,12 @@ pub(crate) fn run(generator: &mut Generator, model: &Model, args: &Run) -> Resul
                 messages.push(Message::new("user", line));
                 if let Err(error) = answer(generator, template, tokenizer, &mut messages) {
                     // A conversation that has outgrown its context can be cleared and go on.
-                    eprintln!("error: {error:#}");
+                    output::say(&format!("error: {error:#}"));
                     messages.pop();
                 }
             }
             None => {
-                output::print(&line)?;
+                output::print_text(&line)?;
                 let prompt = tokenizer.encode(&line, true, args.parse_special)?;
                 let generation = continue_from(generator, &prompt)?;
                 output::print("\n")?;
@@ -93,5 +93,6 @@ fn continue_from(
     let shared = shared.min(prompt.len().saturating_sub(1));
     generator.session.truncate(shared);
     generator.context.truncate(shared);
+    interrupt::clear();
     generator.print(&prompt[shared..])
 }

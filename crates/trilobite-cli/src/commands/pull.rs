@@ -10,8 +10,9 @@ use trilobite_eval::{Origin, Task};
 
 use crate::args::{Global, Pull};
 use crate::download::{self, Client, Event, Got, Token, Wanted};
+use crate::home;
 use crate::listed::{self, Fetched, Listed, Record};
-use crate::{home, output};
+use crate::output::{self, Progress, Unit};
 
 /// The hub, unless HF_ENDPOINT names a mirror of it.
 const HUB: &str = "https://huggingface.co";
@@ -85,7 +86,7 @@ impl<'a> Puller<'a> {
 
     fn say(&self, text: &str) {
         if !self.global.quiet {
-            eprintln!("{text}");
+            output::say(text);
         }
     }
 
@@ -242,23 +243,24 @@ impl<'a> Puller<'a> {
 
     /// One file, from the mirror or over the network.
     fn file(&self, name: &str, wanted: Wanted<'_>, source: &Source) -> Result<Got> {
-        let bar = output::progress_bar(0, output::Unit::Bytes, self.global)?;
-        bar.set_message(name.to_owned());
+        let bar = Progress::new(0, Unit::Bytes, self.global)?;
+        bar.set_message(name);
         let mut listen = |event: Event<'_>| match event {
             Event::Progress { done, total } => {
-                bar.set_length(total.unwrap_or(done));
-                bar.set_position(done);
+                bar.set(done, total.unwrap_or(done));
             }
             Event::Waiting { reason, delay } => {
                 let text = format!("  {name}: {reason:#}; again in {:.1} s", delay.as_secs_f64());
-                bar.suspend(|| self.say(&text));
+                if !self.global.quiet {
+                    bar.say(&text);
+                }
             }
         };
         let got = match source {
             Source::Url(url) => download::download(&self.client, url, wanted, &mut listen),
             Source::File(path) => download::copy(path, wanted, &mut listen),
         };
-        bar.finish_and_clear();
+        bar.finish();
         let got = got?;
         let against = match got.verified {
             Some("pinned") => ", as pinned",

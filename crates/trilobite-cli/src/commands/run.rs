@@ -16,6 +16,9 @@ use super::chat;
 use crate::args::{Global, Run};
 use crate::{interrupt, model, output};
 
+/// Bytes of a prompt: more than any context holds.
+const LONGEST_PROMPT: u64 = 256 << 20;
+
 /// A model with everything that a generation needs.
 pub(crate) struct Generator {
     pub(crate) session: Session,
@@ -23,6 +26,8 @@ pub(crate) struct Generator {
     pub(crate) limits: Limits,
     /// All tokens so far, for the repetition penalty.
     pub(crate) context: Vec<u32>,
+    /// The seed that nobody gave, until it is told.
+    chosen_seed: Option<u64>,
     model: Arc<Model>,
     ids: bool,
     talk: bool,
@@ -36,7 +41,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     }
     let model = model::load_to_decode(&args.model)?;
     let mut generator = Generator::new(&model, args, global)?;
-    interrupt::listen()?;
+    interrupt::listen_to_ctrl_c()?;
     if !has_prompt && terminal {
         return chat::run(&mut generator, &model, args);
     }
@@ -51,7 +56,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
             (false, Some(text)) if !args.chat => text.clone(),
             (false, _) => model.tokenizer()?.decode(&prompt, true)?,
         };
-        output::print(&echo)?;
+        output::print_text(&echo)?;
     }
     let generation = generator.print(&prompt)?;
     if args.ids {
@@ -59,8 +64,10 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     }
     output::print("\n")?;
     generator.report(&generation);
-    let interrupted = generation.finish == Finish::Interrupted;
-    Ok(if interrupted { interrupt::EXIT_STATUS.into() } else { ExitCode::SUCCESS })
+    Ok(match (generation.finish, interrupt::exit_status()) {
+        (Finish::Interrupted, Some(status)) => status.into(),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 fn join(ids: &[u32]) -> String {
@@ -72,13 +79,10 @@ fn prompt_ids(model: &Model, args: &Run) -> Result<Vec<u32>> {
     let text = match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => text.clone(),
         (None, Some(path)) => {
-            std::fs::read_to_string(path).with_context(|| path.display().to_string())?
+            let file = std::fs::File::open(path).map_err(anyhow::Error::from);
+            file.and_then(read_prompt).with_context(|| path.display().to_string())?
         }
-        (None, None) => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("stdin")?;
-            text
-        }
+        (None, None) => read_prompt(std::io::stdin()).context("stdin")?,
     };
     let tokenizer = model.tokenizer()?;
     if !args.chat {
@@ -89,6 +93,14 @@ fn prompt_ids(model: &Model, args: &Run) -> Result<Vec<u32>> {
     let mut messages = system_message(args);
     messages.push(Message::new("user", text));
     Ok(template.encode(&messages, tokenizer)?)
+}
+
+/// A prompt from a file or a pipe, which may be endless.
+fn read_prompt(from: impl Read) -> Result<String> {
+    let mut text = String::new();
+    from.take(LONGEST_PROMPT + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= LONGEST_PROMPT, "it is longer than {LONGEST_PROMPT} bytes");
+    Ok(text)
 }
 
 /// The model's chat template.
@@ -115,14 +127,13 @@ impl Generator {
             if args.ignore_eos { Vec::new() } else { end_ids(model.metadata(), tokenizer)? };
         let sampling = sampling(model, args)?;
         let sampler = Sampler::new(sampling)?;
-        if sampling.temperature > 0.0 && args.seed.is_none() && talk {
-            eprintln!("seed {}", sampling.seed);
-        }
+        let chosen = sampling.temperature > 0.0 && args.seed.is_none() && talk;
         Ok(Self {
             session: model::session(model, &args.compute, args.ctx)?,
             sampler,
             limits: Limits { max_tokens: args.n, end_ids, stop: args.stop.clone() },
             context: Vec::new(),
+            chosen_seed: chosen.then_some(sampling.seed),
             model: Arc::clone(model),
             ids: args.ids,
             talk,
@@ -133,7 +144,9 @@ impl Generator {
     pub(crate) fn print(&mut self, prompt: &[u32]) -> Result<Generation> {
         let tokenizer = if self.ids { None } else { Some(self.model.tokenizer()?) };
         let mut printed = Ok(());
-        interrupt::clear();
+        if let Some(seed) = self.chosen_seed.take() {
+            output::say(&format!("seed {seed}"));
+        }
         let generation = generate(
             &mut self.session,
             tokenizer,
@@ -143,7 +156,7 @@ impl Generator {
             &self.limits,
             |_, text| {
                 if printed.is_ok() && !text.is_empty() {
-                    printed = output::print(text);
+                    printed = output::print_text(text);
                 }
                 if printed.is_err() || interrupt::seen() {
                     ControlFlow::Break(())
@@ -171,13 +184,13 @@ impl Generator {
             Finish::ContextFull => format!("context of {} full", self.session.context()),
             Finish::Interrupted => "interrupted".into(),
         };
-        eprintln!(
+        output::say(&format!(
             "prompt {} tokens{}, generated {}{}, {finish}",
             generation.prompt_tokens,
             speed(generation.prompt_speed()),
             generation.ids.len(),
             speed(generation.decode_speed()),
-        );
+        ));
     }
 }
 

@@ -133,7 +133,7 @@ pub(crate) fn copy(
     listen: &mut dyn FnMut(Event<'_>),
 ) -> Result<Got> {
     let mut work = || -> Result<Got> {
-        let mut file = std::fs::File::open(source)?;
+        let mut file = trilobite_format::open_regular(source)?;
         let total = file.metadata()?.len();
         let mut partial = Partial::open(wanted.target)?;
         partial.start_over()?;

@@ -8,6 +8,8 @@ mod commands;
 mod dense;
 mod eval;
 mod failures;
+#[cfg(target_os = "linux")]
+mod faults;
 mod fixture;
 mod golden;
 mod identity;

@@ -13,7 +13,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use trilobite_format::{Gguf, Split};
+use trilobite_format::{Gguf, Split, open_regular};
 
 use crate::Error;
 pub(crate) use shards::Shards;
@@ -268,12 +268,7 @@ fn read_error(path: &Path, source: io::Error) -> Error {
 }
 
 fn map_file(path: &Path, name: String) -> Result<SourceFile, Error> {
-    let map = File::open(path).and_then(|file| {
-        if file.metadata()?.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        map(&file)
-    });
+    let map = open_regular(path).and_then(|file| map(&file));
     let map = map.map_err(|source| read_error(path, source))?;
     Ok(SourceFile { name, path: Some(path.to_owned()), bytes: Bytes::Mapped(map) })
 }

@@ -102,7 +102,7 @@ fn random(seed: u64) -> Random {
 #[test]
 fn searches_find_the_largest_logits_of_random_heads() {
     let mut random = random(1);
-    let mut team = Team::new(3);
+    let mut team = Team::new(3).unwrap();
     let (mut searches, mut found) = (0, 0);
     for round in 0..60 {
         let (rows, cols) = (200 + random.below(300), [8, 33, 64, 100][round % 4]);
@@ -173,7 +173,7 @@ fn what_is_found_does_not_depend_on_the_threads() {
     let kernels = Kernels::detect().unwrap();
     let found = |threads| {
         let mut search = Search::default();
-        assert!(search.run(kernels, &mut Team::new(threads), head.head(), &x, 5));
+        assert!(search.run(kernels, &mut Team::new(threads).unwrap(), head.head(), &x, 5));
         (search.ids, search.values, search.refined)
     };
     let one = found(1);
@@ -186,7 +186,7 @@ fn what_is_found_does_not_depend_on_the_threads() {
 fn there_is_no_search_without_bounds_or_gain() {
     let mut random = random(3);
     let mut rows = random.rows(64, 16);
-    let mut team = Team::new(2);
+    let mut team = Team::new(2).unwrap();
     let x = random.vector(16);
     let head = Copied::new(&rows);
     assert!(head.check(&mut team, &x, 1).is_some());
@@ -210,7 +210,7 @@ fn there_is_no_search_without_bounds_or_gain() {
 fn samplers_choose_from_what_is_found_as_from_all() {
     let mut random = random(4);
     let kernels = Kernels::detect().unwrap();
-    let mut team = Team::new(2);
+    let mut team = Team::new(2).unwrap();
     let head = Copied::new(&random.rows(1_000, 32));
     let greedy = Sampling::default();
     let some = Sampling { temperature: 1.0, top_k: 20, seed: 5, ..greedy };

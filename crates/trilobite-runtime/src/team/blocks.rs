@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn blocks_cover_an_array_once() {
         for threads in [1, 2, 7] {
-            let mut team = Team::new(threads);
+            let mut team = Team::new(threads).unwrap();
             for size in [[1, 1, 1], [2, 3, 4], [5, 1, 7], [9, 9, 9]] {
                 let shape = [5, 6, 7];
                 let mut out = vec![0; 5 * 6 * 7];

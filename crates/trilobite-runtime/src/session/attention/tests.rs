@@ -18,7 +18,7 @@ fn numbers(len: usize, salt: u32) -> Vec<f32> {
 fn attend(ty: CacheType, window: usize, threads: usize, batch: usize) -> Vec<u32> {
     let [_, kv_heads, head_dim] = SHAPE;
     let kernels = Kernels::detect().unwrap();
-    let (mut team, mut cache) = (Team::new(threads), Cache::of_shape(SHAPE, CONTEXT, ty));
+    let (mut team, mut cache) = (Team::new(threads).unwrap(), Cache::of_shape(SHAPE, CONTEXT, ty));
     let scratch = (0..threads).map(|_| Mutex::new(Scratch::new(0))).collect::<Vec<_>>();
     let q = numbers(CONTEXT * HEADS * head_dim, 1);
     let k = numbers(CONTEXT * kv_heads * head_dim, 2);
