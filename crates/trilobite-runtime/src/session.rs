@@ -6,6 +6,7 @@ mod feed_forward;
 
 use std::sync::{Arc, Mutex};
 
+use trilobite_format::model::Rope;
 use trilobite_kernels::Kernels;
 use trilobite_kernels::kv::BLOCK;
 
@@ -20,7 +21,7 @@ use crate::ops::{FEW, Live, Ops, Prepared, Scratch, grown, lock};
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::team::Team;
-use crate::weights::{Kind, Layer};
+use crate::weights::{Kind, Layer, RopeDivisors};
 
 /// Most tokens that go through the layers at once; more only cost memory.
 pub const MAX_BATCH: usize = 256;
@@ -32,7 +33,8 @@ const HEAD_BATCH: usize = 16;
 pub struct SessionOptions {
     /// Threads, the caller's own among them. Results do not depend on it.
     pub threads: usize,
-    /// Tokens that the context can hold.
+    /// Tokens that the context can hold. Results depend on it in models with LongRoPE alone, which has
+    /// other frequencies for contexts beyond the original one.
     pub context: usize,
     /// Most tokens that go through the layers at once, at most [`MAX_BATCH`]. Results do not
     /// depend on it.
@@ -136,15 +138,19 @@ impl Session {
             normed: vec![0.0; config.hidden],
             logits: Vec::new(),
         };
+        let divisors = &model.weights().rope_divisors;
+        let table = |rope: &Rope, divisors: &RopeDivisors| {
+            RopeTable::new(rope, divisors, config.head_dim, options.context)
+        };
         Ok(Self {
             kernels,
             team: Team::new(options.threads),
             cache: Cache::new(config, options.context, options.cache),
-            rope: RopeTable::new(config, model.weights().rope_divisors.as_deref(), options.context),
-            local_rope: config
-                .window
-                .as_ref()
-                .map(|window| RopeTable::local(config, window, options.context)),
+            rope: table(&config.rope, divisors),
+            local_rope: config.window.as_ref().map(|window| match window.scaled {
+                true => table(&Rope { theta: window.rope_theta, ..config.rope.clone() }, divisors),
+                false => table(&Rope::unscaled(window.rope_theta), &RopeDivisors::None),
+            }),
             buffers,
             search: Search::default(),
             scratch: (0..options.threads).map(|_| Mutex::new(Scratch::new(most))).collect(),
