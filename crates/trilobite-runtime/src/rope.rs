@@ -103,3 +103,47 @@ fn ramp(yarn: &Yarn, theta: f32, head_dim: usize) -> impl Iterator<Item = f32> {
     let width = (high - low) as f32;
     (0..head_dim / 2).map(move |i| 1.0 - ((i as f32 - low as f32) / width).clamp(0.0, 1.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIM: usize = 4;
+
+    fn table(scaling: Scaling, divisors: &RopeDivisors, context: usize) -> RopeTable {
+        let rope = Rope { theta: 100.0, scaling, attention_factor: 1.0 };
+        let mut table = RopeTable::new(&rope, divisors, DIM, context);
+        table.extend(context);
+        table
+    }
+
+    #[test]
+    fn longrope_follows_the_length_of_the_context() {
+        let divisors = RopeDivisors::ByContext { short: vec![1.0, 2.0], long: vec![4.0, 8.0] };
+        for (context, expected) in [(15, [1.0, 0.05]), (16, [1.0, 0.05]), (17, [0.25, 0.0125])] {
+            let table = table(Scaling::LongRope { original: 16 }, &divisors, context);
+            for (found, expected) in table.frequencies.iter().zip(expected) {
+                assert!((found / expected - 1.0f32).abs() < 1e-6, "{context}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn attention_factors_multiply_cosines_and_sines() {
+        let plain = table(Scaling::None, &RopeDivisors::None, 8);
+        let yarn =
+            Yarn { factor: 1.0, original: 8, beta_fast: 32.0, beta_slow: 1.0, truncate: true };
+        // A factor of 1 stretches nothing.
+        let same = table(Scaling::Yarn(yarn.clone()), &RopeDivisors::None, 8);
+        assert_eq!((&same.cos, &same.sin), (&plain.cos, &plain.sin));
+        let rope = Rope {
+            theta: 100.0,
+            scaling: Scaling::Yarn(Yarn { factor: std::f32::consts::E, ..yarn }),
+            attention_factor: 2.0,
+        };
+        let mut stretched = RopeTable::new(&rope, &RopeDivisors::None, DIM, 1);
+        stretched.extend(1);
+        // 2 (1 + 0.1 ln e)
+        assert!(stretched.at(0).0.iter().all(|cos| (cos - 2.2).abs() < 1e-6));
+    }
+}

@@ -2,6 +2,8 @@
 
 mod defaults;
 mod rope;
+#[cfg(test)]
+mod tests;
 
 use trilobite_format::model::{Architecture, Fault, Hyperparameters, Rope, Window, limits};
 
@@ -55,12 +57,15 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
             return Err(object.unsupported(key));
         }
     }
+    let unfit = |fault| unfit(&object, fault);
     let sizes = sizes(&object, arch, defaults)?;
+    // Windows are listed by layer and divisors by pair, of which there must not be any number.
+    sizes.check().map_err(unfit)?;
     let Rotary { rope, local_theta, divisors, notes } =
         rope::read(&object, &sizes, defaults.rope_theta)?;
     let window = window(&object, &sizes, local_theta)?;
     let model = Hyperparameters { rope, window, ..sizes };
-    model.check().map_err(|fault| unfit(&object, fault))?;
+    model.check().map_err(unfit)?;
     let (quantization, excluded) = quantization(&object, old)?;
     Ok(HfConfig {
         model,

@@ -4,7 +4,11 @@ mod buffers;
 mod config;
 #[cfg(test)]
 mod dense_tests;
+#[cfg(test)]
+mod grid_tests;
 mod json;
+#[cfg(test)]
+mod names_tests;
 #[cfg(test)]
 mod tests;
 mod tokenizer;

@@ -248,29 +248,6 @@ fn shapes_that_i2_s_cannot_hold_are_padded_or_refused() {
 }
 
 #[test]
-fn both_dialects_of_rope_are_read() {
-    let mut tiny = Tiny::llama();
-    let plain = tiny.converted();
-    tiny.config["rope_scaling"] = json!(null);
-    assert_eq!(tiny.converted(), plain);
-    tiny.config.as_object_mut().unwrap().remove("rope_theta");
-    tiny.config["rope_parameters"] = json!({"rope_theta": 10000, "rope_type": "default"});
-    assert_eq!(tiny.converted(), plain);
-
-    tiny.config["rope_parameters"] = json!({"rope_theta": 10000.0, "rope_type": "llama3",
-        "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 1024});
-    let file = tiny.converted();
-    // Wavelengths of 2 pi * 10000^(i / 4): 6.3 and 62.8 are kept (below 256), 628 lies between,
-    // 6283 is divided by the factor.
-    let smooth = (1024.0 / 628.3185 - 1.0) / 3.0;
-    let expected = [1.0, 1.0, 1.0 / ((1.0 - smooth) / 8.0 + smooth), 8.0];
-    for (found, expected) in dense(&file, "rope_freqs.weight").into_iter().zip(expected) {
-        assert!((found - expected as f32).abs() < 1e-5, "{found} {expected}");
-    }
-}
-
-#[test]
 fn what_does_not_fit_is_named() {
     type Change = fn(&mut Tiny);
     let cases: [(Change, &str); 30] = [

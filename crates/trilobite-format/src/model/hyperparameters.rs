@@ -125,7 +125,7 @@ impl Hyperparameters {
         };
         let context = keys.require_size(CONTEXT)?;
         let rope = Rope::read(&keys, context)?;
-        let read = Self {
+        let mut read = Self {
             arch,
             vocab,
             context,
@@ -136,12 +136,15 @@ impl Hyperparameters {
             kv_heads: keys.layer_size(KV_HEADS, layers)?.unwrap_or(heads),
             head_dim,
             norm_eps: keys.float(NORM_EPS)?.ok_or_else(|| keys.missing(NORM_EPS))?,
-            window: Window::read(&keys, arch, layers, rope.theta)?,
             rope,
+            window: None,
             attention_scale: keys.float(SCALE)?,
             softcap: keys.float(SOFTCAP)?,
         };
         let bad = |Fault { key, expected, found }| keys.bad(key, expected, found);
+        // Windows are listed by layer, of which there must not be any number.
+        read.check().map_err(bad)?;
+        read.window = Window::read(&keys, arch, layers, read.rope.theta)?;
         read.check().map_err(bad)?;
         Ok(read)
     }
