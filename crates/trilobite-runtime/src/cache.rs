@@ -31,13 +31,15 @@ impl CacheType {
         }
     }
 
-    /// The size of the cache of a context of `tokens` tokens in bytes.
+    /// The size of the cache of a context of `tokens` tokens in bytes; `usize::MAX` where it is larger
+    /// than any memory.
     pub fn bytes_for(self, config: &Config, tokens: usize) -> usize {
-        let cells = 2 * config.layers * config.kv_heads * kv::padded(config.head_dim) * tokens;
+        let heads = 2 * config.layers * config.kv_heads;
+        let cells = (heads * kv::padded(config.head_dim)).saturating_mul(tokens);
         match self {
-            CacheType::F32 => 4 * cells,
-            CacheType::F16 => 2 * cells,
-            CacheType::Q8 => cells + cells / kv::BLOCK * size_of::<f32>(),
+            CacheType::F32 => cells.saturating_mul(4),
+            CacheType::F16 => cells.saturating_mul(2),
+            CacheType::Q8 => cells.saturating_add(cells / kv::BLOCK * size_of::<f32>()),
         }
     }
 }

@@ -108,6 +108,14 @@ pub enum Error {
         /// Tokens that the context holds.
         context: usize,
     },
+    /// A context for which there is no memory.
+    #[error("a context of {context} tokens takes {bytes} bytes of memory, more than there is")]
+    ContextMemory {
+        /// Tokens that the context is to hold.
+        context: usize,
+        /// Bytes for them.
+        bytes: usize,
+    },
     /// Nothing to compute from.
     #[error("the prompt is empty: at least one token is needed")]
     EmptyPrompt,

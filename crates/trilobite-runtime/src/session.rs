@@ -13,7 +13,7 @@ use trilobite_kernels::kv::BLOCK;
 use self::attention::Attention;
 pub use self::branches::Branch;
 use crate::cache::{Cache, CacheType};
-use crate::config::RopePairs;
+use crate::config::{Config, RopePairs};
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
@@ -108,10 +108,12 @@ impl Session {
     /// An empty context.
     ///
     /// # Errors
-    /// `TRILOBITE_ISA` names an instruction set that cannot be used.
+    /// `TRILOBITE_ISA` names an instruction set that cannot be used, or there is no memory for the
+    /// context.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let kernels = Kernels::detect()?;
         let context = options.context.max(1);
+        require_room(model.config(), context, options.cache)?;
         let options = SessionOptions {
             threads: options.threads.max(1),
             context,
@@ -453,6 +455,20 @@ impl Session {
                 sink(start - first + index, logits);
             }
         }
+    }
+}
+
+/// Refuses a context that no memory holds: its keys and values, the tables of RoPE, and the scores of
+/// a token.
+fn require_room(config: &Config, context: usize, cache: CacheType) -> Result<()> {
+    let whole_blocks = context.saturating_add(BLOCK);
+    let numbers = whole_blocks.saturating_mul(2 * config.head_dim + config.heads);
+    let cache = cache.bytes_for(config, whole_blocks);
+    let bytes = numbers.saturating_mul(size_of::<f32>()).saturating_add(cache);
+    // Asking takes nothing: pages come on first use.
+    match Vec::<u8>::new().try_reserve_exact(bytes) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(Error::ContextMemory { context, bytes }),
     }
 }
 
