@@ -61,10 +61,10 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     let sizes = sizes(&object, arch, defaults)?;
     // Windows are listed by layer and divisors by pair, of which there must not be any number.
     sizes.check().map_err(unfit)?;
-    let Rotary { rope, local_theta, divisors, notes } =
+    let Rotary { rope, context, local_theta, divisors, notes } =
         rope::read(&object, &sizes, defaults.rope_theta)?;
     let window = window(&object, &sizes, local_theta)?;
-    let model = Hyperparameters { rope, window, ..sizes };
+    let model = Hyperparameters { rope, context, window, ..sizes };
     model.check().map_err(unfit)?;
     let (quantization, excluded) = quantization(&object, old)?;
     Ok(HfConfig {
@@ -256,8 +256,11 @@ fn window(
     if !layers.contains(&true) {
         return Ok(None);
     }
-    if object.is_null(KEY) || !uses {
-        return Err(object.bad(KEY, "a number of tokens and its use, for some layers slide"));
+    if object.is_null(KEY) {
+        return Err(object.bad(KEY, "a number of tokens, for some layers slide"));
+    }
+    if !uses {
+        return Err(object.bad("use_sliding_window", "true, for some layers slide"));
     }
     let tokens = object.integer(KEY, 0..=u32::MAX.into())?.unwrap_or(4096);
     Ok(Some(Window { tokens, layers, rope_theta }))

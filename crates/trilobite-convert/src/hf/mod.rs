@@ -174,8 +174,8 @@ impl<'a> Builder<'a, '_> {
 
     /// Leaves out what follows from the configuration; nothing else may be left.
     fn buffers(&mut self) -> Result<(), Error> {
-        let hidden = self.source.model.hidden;
-        let count = self.shards.leave_out(|name, view| buffers::follows(name, view, hidden));
+        let model = &self.source.model;
+        let count = self.shards.leave_out(|name, view| buffers::follows(name, view, model));
         if count > 0 {
             let what = "that follow from the configuration were left out";
             self.notes.push(format!("{count} buffers {what}"));

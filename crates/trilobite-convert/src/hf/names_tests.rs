@@ -75,11 +75,10 @@ fn buffers_that_follow_from_the_configuration_are_left_out() {
         ("model.layers.0.self_attn.masked_bias", "F32", vec![], vec![0; 4]),
         ("model.layers.0.attn.masked_bias", "F32", vec![1], vec![0; 4]),
         ("model.layers.0.self_attn.bias", "BOOL", vec![1, 1, 4, 4], bits.clone()),
+        ("model.causal_mask", "BOOL", vec![4, 4], bits.clone()),
         ("model.layers.0.attention.bias", "U8", vec![1, 1, 4, 4], bits),
         ("model.layers.0.attn.bias", "F32", vec![1, 1, 4, 4], f32s(&mask)),
         ("model.position_ids", "I64", vec![1, 2], vec![0; 16]),
-        // The square root of 16, rounded or not.
-        ("model.embed_tokens.embed_scale", "BF16", vec![], bf16s(&[4.0])),
     ];
     for (name, dtype, shape, bytes) in &cases {
         let mut tiny = Tiny::llama();
@@ -88,6 +87,12 @@ fn buffers_that_follow_from_the_configuration_are_left_out() {
         assert!(file == plain, "{name}");
         contains(&report.notes.join("\n"), "1 buffers that follow from the configuration");
     }
+    // What Gemma multiplies embeddings by: the square root of 16, rounded or not.
+    let mut gemma3 = Tiny::gemma3();
+    gemma3.set("model.embed_tokens.embed_scale", "F32", &[], f32s(&[4.01]));
+    assert!(gemma3.converted() == Tiny::gemma3().converted());
+    gemma3.set("model.embed_tokens.embed_scale", "F32", &[], f32s(&[5.0]));
+    contains(&gemma3.error(), "unexpected tensor model.embed_tokens.embed_scale");
 }
 
 #[test]
@@ -100,7 +105,8 @@ fn what_could_change_the_computation_is_never_left_out() {
         ("model.layers.0.self_attn.rotary_emb.scale", "F32", vec![4], f32s(&[1.0; 4])),
         ("model.layers.0.self_attn.inv_freq", "F32", vec![4], f32s(&[1.0; 4])),
         ("model.layers.0.self_attn.rotary_emb.cosine", "F32", vec![4], f32s(&[1.0; 4])),
-        ("model.embed_tokens.embed_scale", "F32", vec![], f32s(&[5.0])),
+        ("model.embed_tokens.embed_scale", "F32", vec![], f32s(&[4.0])),
+        ("model.layers.0.self_attn.bias", "F32", vec![2, 2], f32s(&[1.0; 4])),
         ("model.position_ids", "F32", vec![1], f32s(&[1.0])),
         ("model.layers.0.self_attn.sinks", "F32", vec![2], f32s(&[1.0; 2])),
     ] {
@@ -152,5 +158,5 @@ fn settings_of_sampling_that_nothing_can_use_are_said_and_left_out() {
         "repetition_penalty": 0, "top_k": -1}));
     assert_eq!((floats, top_k, notes.len()), ([None; 4], None, 5));
     contains(&notes[3], "generation_config.json: `repetition_penalty` is 0 and was left out");
-    assert_eq!(settings(json!({"top_k": 1e12})).1, Some(0));
+    assert_eq!(settings(json!({"top_k": 1e12})).1, Some(u32::MAX));
 }

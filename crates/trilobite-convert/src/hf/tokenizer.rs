@@ -166,23 +166,22 @@ fn generation_defaults(
     if let Some(sample) = generation.bool("do_sample")? {
         metadata.insert("trilobite.generation.do_sample", sample);
     }
-    let usable: [(&str, fn(f32) -> bool); 5] = [
-        ("temperature", |t| t >= 0.0),
-        ("top_p", |p| p >= 0.0),
-        ("min_p", |p| (0.0..=1.0).contains(&p)),
-        ("repetition_penalty", |penalty| penalty > 0.0),
-        ("top_k", |k| k >= 0.0 && k.fract() == 0.0),
-    ];
-    for (key, usable) in usable {
+    for (key, usable) in [
+        ("temperature", 0.0..=f32::MAX),
+        ("top_p", 0.0..=f32::MAX),
+        ("min_p", 0.0..=1.0),
+        ("repetition_penalty", f32::MIN_POSITIVE..=f32::MAX),
+        ("top_k", 0.0..=f32::MAX),
+    ] {
         let Some(number) = generation.number(key)? else { continue };
         let name = format!("trilobite.generation.{key}");
-        if !usable(number) {
-            notes.push(format!("{}: `{key}` is {number} and was left out", generation.file));
-        } else if key == "top_k" {
-            // More than any vocabulary has is all, which is 0.
-            metadata.insert(name, if number < u32::MAX as f32 { number as u32 } else { 0 });
-        } else {
-            metadata.insert(name, number);
+        match key {
+            _ if !usable.contains(&number) => {
+                notes.push(format!("{}: `{key}` is {number} and was left out", generation.file));
+            }
+            // More than any vocabulary has is all.
+            "top_k" => metadata.insert(name, number as u32),
+            _ => metadata.insert(name, number),
         }
     }
     Ok(())

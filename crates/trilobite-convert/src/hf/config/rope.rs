@@ -2,7 +2,7 @@
 //!
 //! What a key means is what `modeling_rope_utils.py` of transformers 5.23 makes of it.
 
-use trilobite_format::model::{Architecture, Hyperparameters, Rope, Scaling, Yarn};
+use trilobite_format::model::{Architecture, Hyperparameters, Rope, Scaling, Yarn, limits};
 
 use crate::Error;
 use crate::hf::json::Object;
@@ -16,6 +16,8 @@ const ATTENTION: &str = "attention_factor";
 /// What config.json says about RoPE.
 pub(super) struct Rotary {
     pub(super) rope: Rope,
+    /// The context, which YaRN may stretch beyond `max_position_embeddings`.
+    pub(super) context: u64,
     /// The base of sliding layers.
     pub(super) local_theta: f32,
     /// Tensors of what each frequency is divided by.
@@ -71,7 +73,8 @@ pub(super) fn read(
         }
     }
     let rope = Rope::unscaled(theta);
-    let mut rotary = Rotary { rope, local_theta, divisors: Vec::new(), notes: Vec::new() };
+    let context = sizes.context;
+    let mut rotary = Rotary { rope, context, local_theta, divisors: Vec::new(), notes: Vec::new() };
     rotary.scale(&keys, sizes)?;
     Ok(rotary)
 }
@@ -252,6 +255,12 @@ impl Rotary {
             let number = keys.of(key).number(key)?;
             Ok::<_, Error>(number.filter(|number| *number != 0.0))
         };
+        // Qwen's models are published with the original context as theirs, and YaRN is added to the
+        // configuration by who wants a longer one.
+        if keys.of(ORIGINAL).get(ORIGINAL).is_some() {
+            let stretched = (original as f64 * f64::from(factor)) as u64;
+            self.context = self.context.max(stretched.min(limits::CONTEXT));
+        }
         let truncate = keys.of(TRUNCATE).bool(TRUNCATE)?.unwrap_or(true);
         if !truncate && sizes.arch == Architecture::Gemma3 {
             return Err(keys.of(TRUNCATE).unsupported(TRUNCATE));

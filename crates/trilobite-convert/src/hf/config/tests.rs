@@ -128,6 +128,8 @@ fn null_is_none_where_that_is_something_else_than_the_default() {
     assert_eq!(read(&qwen2).window, None);
     qwen2.config["layer_types"] = json!(["sliding_attention"]);
     contains(&qwen2.error(), "`sliding_window` is missing, expected a number of tokens");
+    set(&mut qwen2, json!({"use_sliding_window": false, "sliding_window": 8}));
+    contains(&qwen2.error(), "`use_sliding_window` is false, expected true");
     let mut gemma3 = Tiny::gemma3();
     gemma3.config["sliding_window"] = json!(null);
     contains(&gemma3.error(), "`sliding_window` is missing, expected a number of tokens");
@@ -188,6 +190,12 @@ fn yarn_is_written_as_llama_cpp_reads_it() {
     let (beta_fast, beta_slow, truncate) = (16.0, 1.0, false);
     let yarn = Yarn { factor: 4.0, original: 16, beta_fast, beta_slow, truncate };
     assert_eq!(rope.scaling, Scaling::Yarn(yarn));
+    // A context that is stated before it is stretched.
+    assert_eq!(read(&tiny).context, 64);
+    tiny.config["max_position_embeddings"] = json!(16);
+    assert_eq!(read(&tiny).context, 64);
+    set(&mut tiny, json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}));
+    assert_eq!(read(&tiny).context, 16);
 }
 
 #[test]
