@@ -267,7 +267,7 @@ pub enum Error {
     },
     /// Metadata that do not say what was meant: a defect of this program.
     #[error("the metadata of the output do not describe the model")]
-    Described,
+    Undescribed,
     /// The head is neither there nor the embedding.
     #[error(
         "{file}: tensor {tensor} is missing, and config.json does not say that the head is the \

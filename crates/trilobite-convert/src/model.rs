@@ -7,11 +7,6 @@ use crate::scan::Scan;
 use crate::source::{SourceFile, View};
 use crate::trits::{Encoding, Ternary};
 
-/// The tensors of numbers that RoPE frequencies are divided by: the same for every context, or others
-/// for short and for long ones.
-pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";
-pub(crate) const LONGROPE: [&str; 2] = ["rope_factors_short.weight", "rope_factors_long.weight"];
-
 /// The projections with a bias where attention has biases.
 pub(crate) const BIASED: [&str; 4] = ["attn_q", "attn_k", "attn_v", "attn_output"];
 

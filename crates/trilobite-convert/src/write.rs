@@ -41,7 +41,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     // By the rule that opening the file will apply.
     match Hyperparameters::read(&plan.metadata, None) {
         Ok(read) if read == plan.model => Ok(plan),
-        Ok(_) => Err(Error::Described),
+        Ok(_) => Err(Error::Undescribed),
         Err(source) => Err(Error::Unrunnable { source }),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use trilobite_format::model::{Scaling, check_divisors};
+use trilobite_format::model::{ROPE_FACTORS, ROPE_FREQS, Scaling, check_divisors};
 use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
 use trilobite_kernels::scan::{self, Bounds};
 use trilobite_kernels::{DenseType, Kernels, Layout, i2_s};
@@ -345,19 +345,18 @@ impl<'a> Tensors<'a> {
     }
 
     fn rope_divisors(&mut self, config: &Config) -> Result<RopeDivisors> {
-        const FIXED: &str = "rope_freqs.weight";
-        let fixed = self.gguf.tensor(FIXED).is_some();
+        let fixed = self.gguf.tensor(ROPE_FREQS).is_some();
+        let [short, long] = ROPE_FACTORS;
         let mut divisors = |name: &str| -> Result<Vec<f32>> {
             let divisors = self.vector(name, config.head_dim / 2)?;
             check_divisors(name, &divisors)?;
             Ok(divisors)
         };
         match config.rope.scaling {
-            Scaling::LongRope { .. } => Ok(RopeDivisors::ByContext {
-                short: divisors("rope_factors_short.weight")?,
-                long: divisors("rope_factors_long.weight")?,
-            }),
-            _ if fixed => Ok(RopeDivisors::Fixed(divisors(FIXED)?)),
+            Scaling::LongRope { .. } => {
+                Ok(RopeDivisors::ByContext { short: divisors(short)?, long: divisors(long)? })
+            }
+            _ if fixed => Ok(RopeDivisors::Fixed(divisors(ROPE_FREQS)?)),
             _ => Ok(RopeDivisors::None),
         }
     }

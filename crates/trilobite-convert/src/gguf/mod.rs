@@ -7,11 +7,13 @@ mod tests;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use trilobite_format::model::{Architecture, Hyperparameters, Scaling, check_divisors};
+use trilobite_format::model::{
+    Architecture, Hyperparameters, ROPE_FACTORS, ROPE_FREQS, Scaling, check_divisors,
+};
 use trilobite_format::{Gguf, Split, TensorInfo, TensorType, ternary};
 use trilobite_kernels::{DenseType, Kernels};
 
-use crate::model::{BIASED, Data, Dense, LONGROPE, Plan, Planned, ROPE_FREQS, block};
+use crate::model::{BIASED, Data, Dense, Plan, Planned, block};
 use crate::options::Options;
 use crate::scan::Part;
 use crate::source::{Checkpoint, Dtype, SourceFile, View};
@@ -111,7 +113,7 @@ impl<'a> Builder<'a, '_> {
         }
         self.dense("token_embd.weight", &table)?;
         let divisors: &[&str] = match model.rope.scaling {
-            Scaling::LongRope { .. } => &LONGROPE,
+            Scaling::LongRope { .. } => &ROPE_FACTORS,
             _ if self.left.contains_key(ROPE_FREQS) => &[ROPE_FREQS],
             _ => &[],
         };
@@ -213,12 +215,12 @@ impl<'a> Builder<'a, '_> {
 
     /// What rotary frequencies are divided by.
     fn divisors(&mut self, name: &str, pairs: u64) -> Result<(), Error> {
-        self.vector(name, &[pairs])?;
-        let Some(Data::Dense(dense)) = self.tensors.last().map(|tensor| &tensor.data) else {
-            return Ok(());
-        };
-        let file = dense.view.file.to_owned();
-        check_divisors(name, &dense.view.to_f32()).map_err(|source| Error::Gguf { file, source })
+        let info = self.take(name, &[pairs])?;
+        let view = self.view(&info)?;
+        let error = |source| Error::Gguf { file: view.file.to_owned(), source };
+        check_divisors(name, &view.to_f32()).map_err(error)?;
+        self.push(info, TensorType::F32, Data::Dense(Dense { view, head_dim: None }));
+        Ok(())
     }
 
     /// An embedding or head in its own type.

@@ -11,6 +11,6 @@ mod window;
 
 pub use architecture::Architecture;
 pub use hyperparameters::{Fault, Hyperparameters, limits};
-pub use rope::{Rope, Scaling, Yarn, check_divisors};
+pub use rope::{ROPE_FACTORS, ROPE_FREQS, Rope, Scaling, Yarn, check_divisors};
 pub use special::{special_id, stray_ids};
 pub use window::Window;

@@ -44,6 +44,13 @@ const KNOWN: [&str; 16] = [
     "rope.scaling.finetuned",
 ];
 
+/// The tensor of what every frequency is divided by, in contexts of any length.
+pub const ROPE_FREQS: &str = "rope_freqs.weight";
+
+/// The tensors of what every frequency is divided by with [`Scaling::LongRope`]: in short contexts, and
+/// in long ones.
+pub const ROPE_FACTORS: [&str; 2] = ["rope_factors_short.weight", "rope_factors_long.weight"];
+
 /// RoPE of the layers that see all positions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
@@ -58,7 +65,7 @@ pub struct Rope {
 /// How rotary frequencies are scaled.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
-    /// Not at all, or by the tensor `rope_freqs.weight` alone.
+    /// Not at all, or by [`ROPE_FREQS`] alone.
     None,
     /// All divided by one number.
     Linear {
@@ -67,9 +74,8 @@ pub enum Scaling {
     },
     /// YaRN (arXiv 2309.00071).
     Yarn(Yarn),
-    /// LongRoPE (arXiv 2402.13753): each divided by a number, in the tensor
-    /// `rope_factors_short.weight` for contexts of at most `original` tokens and in
-    /// `rope_factors_long.weight` for longer ones.
+    /// LongRoPE (arXiv 2402.13753): each divided by a number of its own, from the first of
+    /// [`ROPE_FACTORS`] in contexts of at most `original` tokens and from the second in longer ones.
     LongRope {
         /// The context of the model before it was stretched.
         original: u64,

@@ -2,11 +2,12 @@
 //!
 //! What a key means is what `modeling_rope_utils.py` of transformers 5.23 makes of it.
 
-use trilobite_format::model::{Architecture, Hyperparameters, Rope, Scaling, Yarn, limits};
+use trilobite_format::model::{
+    Architecture, Hyperparameters, ROPE_FACTORS, ROPE_FREQS, Rope, Scaling, Yarn, limits,
+};
 
 use crate::Error;
 use crate::hf::json::Object;
-use crate::model::{LONGROPE, ROPE_FREQS};
 
 const THETA: &str = "rope_theta";
 const FACTOR: &str = "factor";
@@ -46,12 +47,8 @@ pub(super) fn read(
         (false, scaling) => [scaling, None],
     };
     let keys = Parameters { object, sources };
-    let local_theta = match local.as_ref().map(|local| local.positive(THETA)) {
-        Some(theta) => theta?,
-        None => None,
-    };
-    let theta = keys.of(THETA).positive(THETA)?.or(object.positive(THETA)?);
-    let theta = theta.unwrap_or(default_theta);
+    let theta = keys.positive(THETA)?.or(object.positive(THETA)?).unwrap_or(default_theta);
+    let local_theta = local.as_ref().map(|local| local.positive(THETA)).transpose()?.flatten();
     let local_theta = match local_theta {
         Some(theta) => theta,
         None if gemma => object.positive("rope_local_base_freq")?.unwrap_or(10_000.0),
@@ -75,6 +72,10 @@ pub(super) fn read(
     let rope = Rope::unscaled(theta);
     let context = sizes.context;
     let mut rotary = Rotary { rope, context, local_theta, divisors: Vec::new(), notes: Vec::new() };
+    if !gemma && scaling.is_some() && parameters.is_some() {
+        let file = object.file;
+        rotary.notes.push(format!("{file}: `rope_parameters` has no effect beside `rope_scaling`"));
+    }
     rotary.scale(&keys, sizes)?;
     Ok(rotary)
 }
@@ -140,19 +141,15 @@ impl<'a> Parameters<'a, '_> {
         }
     }
 
-    /// The context before it was stretched. Outside the parameters it counts for more than within, and
-    /// in Gemma not at all.
-    fn original(&self, sizes: &Hyperparameters) -> Result<u64, Error> {
+    /// The context before it was stretched, where it is stated. Outside the parameters it counts for
+    /// more than within, and in Gemma not at all.
+    fn original(&self, sizes: &Hyperparameters) -> Result<Option<u64>, Error> {
         let tokens = 1..=u32::MAX.into();
         let outside = match sizes.arch {
             Architecture::Gemma3 => None,
             _ => self.object.integer(ORIGINAL, tokens.clone())?,
         };
-        match outside {
-            Some(original) => Ok(original),
-            None if self.sources.iter().all(Option::is_none) => Ok(sizes.context),
-            None => Ok(self.of(ORIGINAL).integer(ORIGINAL, tokens)?.unwrap_or(sizes.context)),
-        }
+        Ok(outside.or(self.of(ORIGINAL).integer(ORIGINAL, tokens)?))
     }
 
     /// Remarks on keys that have no effect.
@@ -231,7 +228,7 @@ impl Rotary {
             let expected = format!("less than {HIGH} ({high})");
             return Err(keys.of(LOW).bad(LOW, &expected));
         }
-        let old = keys.original(sizes)? as f32;
+        let old = keys.original(sizes)?.unwrap_or(sizes.context) as f32;
         let divisors = (0..sizes.head_dim / 2).map(|i| {
             let exponent = (2 * i) as f32 / sizes.head_dim as f32;
             let wavelength = 2.0 * std::f32::consts::PI * self.rope.theta.powf(exponent);
@@ -248,7 +245,8 @@ impl Rotary {
     }
 
     fn yarn(&mut self, keys: &Parameters<'_, '_>, sizes: &Hyperparameters) -> Result<(), Error> {
-        let original = keys.original(sizes)?;
+        let stated = keys.original(sizes)?;
+        let original = stated.unwrap_or(sizes.context);
         let factor = keys.factor(sizes, original)?;
         // 0 counts as absent, as in Python.
         let number = |key: &str| {
@@ -257,7 +255,7 @@ impl Rotary {
         };
         // Qwen's models are published with the original context as theirs, and YaRN is added to the
         // configuration by who wants a longer one.
-        if keys.of(ORIGINAL).get(ORIGINAL).is_some() {
+        if stated.is_some() {
             let stretched = (original as f64 * f64::from(factor)) as u64;
             self.context = self.context.max(stretched.min(limits::CONTEXT));
         }
@@ -293,7 +291,7 @@ impl Rotary {
         keys: &Parameters<'_, '_>,
         sizes: &Hyperparameters,
     ) -> Result<(), Error> {
-        let original = keys.original(sizes)?;
+        let original = keys.original(sizes)?.unwrap_or(sizes.context);
         let factor = match keys.positive(FACTOR)? {
             Some(factor) => f64::from(factor),
             None => sizes.context as f64 / original as f64,
@@ -306,7 +304,7 @@ impl Rotary {
             }
             None => libm::sqrt(1.0 + libm::log(factor) / libm::log(original as f64)),
         };
-        for (list, tensor) in LISTS.into_iter().zip(LONGROPE) {
+        for (list, tensor) in LISTS.into_iter().zip(ROPE_FACTORS) {
             let place = keys.of(list);
             self.divisors.push((tensor, place.positives(list, sizes.head_dim / 2)?));
         }

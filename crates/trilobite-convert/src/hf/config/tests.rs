@@ -222,6 +222,9 @@ fn what_has_no_effect_is_said() {
     contains(&said, "config.json: `rope_scaling.alpha` has no effect on RoPE of type dynamic");
     tiny.config["rope_scaling"] = json!({"rope_type": "default", "factor": 4.0});
     contains(&notes(&tiny), "`rope_scaling.factor` has no effect on RoPE of type default");
+    tiny.config["rope_parameters"] = json!({"rope_theta": 5e5});
+    contains(&notes(&tiny), "config.json: `rope_parameters` has no effect beside `rope_scaling`");
+    assert_eq!(read(&tiny).rope.theta, 10_000.0);
 }
 
 #[test]
