@@ -148,9 +148,10 @@ pub(crate) struct Run {
     /// Only the likeliest tokens that together reach this probability [default: the model's, else 1]
     #[arg(long, value_name = "P")]
     pub(crate) top_p: Option<f32>,
-    /// Only tokens of at least this fraction of the likeliest one's probability
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
-    pub(crate) min_p: f32,
+    /// Only tokens of at least this fraction of the likeliest one's probability [default: the
+    /// model's, else 0]
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<f32>,
     /// Penalty for tokens that are in the context already [default: the model's, else 1]
     #[arg(long, value_name = "X")]
     pub(crate) repeat_penalty: Option<f32>,

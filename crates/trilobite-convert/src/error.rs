@@ -262,6 +262,26 @@ pub enum Error {
         /// The architecture.
         architecture: &'static str,
     },
+    /// Metadata that a file cannot be run with.
+    #[error("the model cannot be run")]
+    Unrunnable {
+        /// The cause.
+        source: trilobite_format::Error,
+    },
+    /// Metadata that do not say what was meant: a defect of this program.
+    #[error("the metadata of the output do not describe the model")]
+    Undescribed,
+    /// The head is neither there nor the embedding.
+    #[error(
+        "{file}: tensor {tensor} is missing, and config.json does not say that the head is the \
+         embedding (`tie_word_embeddings`)"
+    )]
+    NoHead {
+        /// The file, or the index.
+        file: String,
+        /// The head.
+        tensor: String,
+    },
     /// The output exists.
     #[error("{} exists; --force overwrites it", .0.display())]
     Exists(PathBuf),

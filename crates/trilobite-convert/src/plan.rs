@@ -1,9 +1,10 @@
 //! Decisions that do not depend on the kind of source.
 
+use trilobite_format::model::Architecture;
 use trilobite_format::{Metadata, TensorType};
 
 use crate::Error;
-use crate::model::{Arch, Data, Dense, Planned};
+use crate::model::{Data, Dense, Planned};
 use crate::options::{Head, HeadScan, Layout, Options, Type};
 use crate::scan::{Part, Scan};
 use crate::source::View;
@@ -12,7 +13,12 @@ use crate::source::View;
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The metadata keys that say what the file is.
-pub(crate) fn general(metadata: &mut Metadata, arch: Arch, name: &str, file_type: Option<u32>) {
+pub(crate) fn general(
+    metadata: &mut Metadata,
+    arch: Architecture,
+    name: &str,
+    file_type: Option<u32>,
+) {
     metadata.insert("general.architecture", arch.name());
     metadata.insert("general.name", name);
     metadata.insert("general.alignment", trilobite_format::DEFAULT_ALIGNMENT as u32);
@@ -42,7 +48,7 @@ const LARGE: u64 = 64 << 20;
 const TRANSPOSED: &str = "ffn_down_t.weight";
 
 /// Gives every ternary matrix the type that suits its use, where the layout leaves a choice.
-fn arrange(tensors: &mut [Planned<'_>], arch: Arch, layout: Layout) -> Result<(), Error> {
+fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> Result<(), Error> {
     let ternary = |tensor: &&mut Planned<'_>| matches!(tensor.data, Data::Ternary(_));
     let bytes: u64 = tensors.iter_mut().filter(ternary).map(|tensor| tensor.byte_len()).sum();
     let sparse = match layout {
@@ -86,7 +92,7 @@ fn is_projection(tensor: &Planned<'_>) -> bool {
 /// Gives every tensor the type that was asked for, and adds the coarse copy of the head.
 pub(crate) fn choose_types(
     tensors: &mut Vec<Planned<'_>>,
-    arch: Arch,
+    arch: Architecture,
     options: &Options,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {

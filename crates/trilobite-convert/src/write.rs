@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use trilobite_format::model::Hyperparameters;
 use trilobite_format::{TensorType, Writer, ternary};
 use trilobite_kernels::{Layout, i2_s};
 
@@ -50,9 +51,15 @@ pub(crate) fn start_threads() -> Result<(), Error> {
 }
 
 pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {
-    match checkpoint.kind {
+    let plan = match checkpoint.kind {
         Kind::HuggingFace => hf::plan(checkpoint, options),
         Kind::Gguf => gguf::plan(checkpoint, options),
+    }?;
+    // By the rule that opening the file will apply.
+    match Hyperparameters::read(&plan.metadata, None) {
+        Ok(read) if read == plan.model => Ok(plan),
+        Ok(_) => Err(Error::Undescribed),
+        Err(source) => Err(Error::Unrunnable { source }),
     }
 }
 
@@ -253,7 +260,7 @@ fn report(plan: &Plan<'_>, file_bytes: u64, hash: &[u8]) -> Report {
         (weights > 0).then(|| bytes as f64 * 8.0 / weights as f64)
     };
     Report {
-        architecture: plan.arch.name().to_owned(),
+        architecture: plan.model.arch.name().to_owned(),
         ternary_bits_per_weight: bits(true),
         bits_per_weight: bits(false).unwrap_or(0.0),
         types,

@@ -92,6 +92,40 @@ pub enum Error {
         /// The value in the file.
         found: String,
     },
+    /// A metadata key that every model of the architecture has is absent.
+    #[error("metadata key {0} is missing")]
+    MissingKey(String),
+    /// A metadata value with which no model can be run.
+    #[error("metadata key {key} is {found}, expected {expected}")]
+    BadValue {
+        /// The metadata key.
+        key: String,
+        /// What would do.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// A metadata key that could change what a model computes, in a way that is not known.
+    #[error("metadata key {0} is not supported")]
+    UnknownKey(String),
+    /// The architecture is not one that is known.
+    #[error("architecture {found:?} is not supported (supported: {supported})")]
+    Architecture {
+        /// The value of `general.architecture`.
+        found: String,
+        /// The names that are known.
+        supported: String,
+    },
+    /// A divisor of a rotary frequency that is not a positive number.
+    #[error("tensor {tensor:?} holds {found} at element {element}, expected a positive number")]
+    Divisor {
+        /// The tensor.
+        tensor: String,
+        /// Index of the divisor.
+        element: usize,
+        /// The divisor.
+        found: f32,
+    },
     /// `general.alignment` is not a power of two of at least 8.
     #[error("general.alignment is {0}, expected a power of two from 8 to 1048576")]
     Alignment(u64),

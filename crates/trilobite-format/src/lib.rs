@@ -4,6 +4,7 @@
 mod error;
 mod file;
 mod metadata;
+pub mod model;
 mod reader;
 mod split;
 mod tensor_type;

@@ -6,7 +6,6 @@ use trilobite_kernels::Kernels;
 use trilobite_kernels::kv::{self, Cells, CellsMut};
 
 use crate::config::Config;
-use crate::error::{Error, Result};
 use crate::team::Team;
 
 /// How keys and values are kept.
@@ -32,13 +31,15 @@ impl CacheType {
         }
     }
 
-    /// The size of the cache of a context of `tokens` tokens in bytes.
+    /// The size of the cache of a context of `tokens` tokens in bytes; `usize::MAX` where it is larger
+    /// than any memory.
     pub fn bytes_for(self, config: &Config, tokens: usize) -> usize {
-        let cells = 2 * config.layers * config.kv_heads * kv::padded(config.head_dim) * tokens;
+        let heads = 2 * config.layers * config.kv_heads;
+        let cells = (heads * kv::padded(config.head_dim)).saturating_mul(tokens);
         match self {
-            CacheType::F32 => 4 * cells,
-            CacheType::F16 => 2 * cells,
-            CacheType::Q8 => cells + cells / kv::BLOCK * size_of::<f32>(),
+            CacheType::F32 => cells.saturating_mul(4),
+            CacheType::F16 => cells.saturating_mul(2),
+            CacheType::Q8 => cells.saturating_add(cells / kv::BLOCK * size_of::<f32>()),
         }
     }
 }
@@ -66,14 +67,6 @@ enum Store {
 impl Cache {
     pub(crate) fn new(config: &Config, context: usize, ty: CacheType) -> Self {
         Self::of_shape([config.layers, config.kv_heads, config.head_dim], context, ty)
-    }
-
-    /// Whether there is memory for a cache: to ask for more than there is ends the process.
-    pub(crate) fn check_room(config: &Config, context: usize, ty: CacheType) -> Result<()> {
-        let positions = context.saturating_add(kv::BLOCK - 1);
-        let bytes = ty.bytes_for(config, 1).saturating_mul(positions);
-        let reserved = Vec::<u8>::new().try_reserve_exact(bytes);
-        reserved.map_err(|_| Error::Memory { context, bytes })
     }
 
     pub(crate) fn of_shape(

@@ -7,6 +7,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error as JinjaError, ErrorKind, Value, context};
 use serde::Serialize;
 use trilobite_format::Metadata;
+use trilobite_format::model::special_id;
 
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
@@ -52,7 +53,7 @@ impl ChatTemplate {
             if let Some(token) = metadata.str(&format!("trilobite.{name}_token"))? {
                 return Ok(token.to_owned());
             }
-            let id = metadata.u32(&format!("tokenizer.ggml.{name}_token_id"))?;
+            let id = special_id(metadata, name)?;
             Ok(id.and_then(|id| tokenizer.token(id)).unwrap_or_default())
         };
         let replaced = source.contains(OUTDATED_BITNET_MARK);

@@ -18,7 +18,7 @@ pub enum Error {
     /// `TRILOBITE_ISA` asks for what this machine or this build does not have.
     #[error(transparent)]
     Isa(#[from] trilobite_kernels::Error),
-    /// A metadata key that this architecture needs is absent.
+    /// A metadata key that is needed is absent.
     #[error("metadata key {0} is missing")]
     MissingKey(String),
     /// A metadata value is outside what the engine can run.
@@ -30,14 +30,6 @@ pub enum Error {
         expected: String,
         /// What the file says.
         found: String,
-    },
-    /// The architecture is not one that the engine runs.
-    #[error("architecture {found:?} is not supported (supported: {supported})")]
-    Architecture {
-        /// The value of `general.architecture`.
-        found: String,
-        /// The names that are supported.
-        supported: String,
     },
     /// A tensor that the architecture needs is absent.
     #[error("tensor {0} is missing")]

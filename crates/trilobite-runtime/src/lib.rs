@@ -47,4 +47,4 @@ pub use score::{Perplexity, Request, Score, Scorer, prefix_token};
 pub use session::{Branch, MAX_BATCH, Session, SessionOptions};
 pub use team::{Pieces, Strip, Team};
 pub use tokenizer::{Tokenizer, end_ids};
-pub use weights::{HeadScan, Kind, Layer, Matrix, Weights};
+pub use weights::{HeadScan, Kind, Layer, Matrix, RopeDivisors, Weights};

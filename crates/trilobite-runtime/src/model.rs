@@ -79,7 +79,7 @@ impl Model {
     }
 
     fn new(files: Vec<Bytes>, gguf: Gguf) -> Result<Self> {
-        let config = Config::from_metadata(gguf.metadata())?;
+        let config = Config::read(&gguf)?;
         let slices: Vec<&[u8]> = files.iter().map(Bytes::as_slice).collect();
         let weights = Weights::from_gguf(&gguf, &slices, &config)?;
         Ok(Self { files, copy: None, gguf, config, weights, tokenizer: OnceLock::new() })

@@ -16,7 +16,8 @@ pub struct Sampling {
     pub temperature: f32,
     /// Only the k likeliest tokens; 0 keeps all.
     pub top_k: usize,
-    /// Only the likeliest tokens that together reach this probability; 1 keeps all.
+    /// Only the likeliest tokens that together reach this probability: 0 keeps the likeliest alone, 1
+    /// or more all.
     pub top_p: f32,
     /// Only tokens of at least this fraction of the likeliest one's probability; 0 keeps all.
     pub min_p: f32,
@@ -41,7 +42,7 @@ impl Sampling {
         let Self { temperature, top_p, min_p, repeat_penalty, .. } = *self;
         let finite = |value: f32| value.is_finite();
         check("temperature", temperature, finite(temperature) && temperature >= 0.0, "0 or more")?;
-        check("top-p", top_p, top_p > 0.0 && top_p <= 1.0, "above 0 and at most 1")?;
+        check("top-p", top_p, finite(top_p) && top_p >= 0.0, "0 or more")?;
         check("min-p", min_p, (0.0..=1.0).contains(&min_p), "0 to 1")?;
         let penalty = finite(repeat_penalty) && repeat_penalty > 0.0;
         check("repeat-penalty", repeat_penalty, penalty, "above 0")
@@ -248,6 +249,9 @@ mod tests {
         assert_eq!(kept(Sampling { top_p: 0.75, ..base }), [1, 3]);
         assert_eq!(kept(Sampling { top_p: 0.85, ..base }), [0, 1, 3]);
         assert_eq!(kept(Sampling { top_p: 0.01, ..base }), [1]);
+        assert_eq!(kept(Sampling { top_p: 0.0, ..base }), [1]);
+        assert_eq!(kept(Sampling { top_p: 1.5, ..base }), [0, 1, 2, 3]);
+        assert_eq!(kept(Sampling { top_k: 9, ..base }), [0, 1, 2, 3]);
         assert_eq!(kept(Sampling { min_p: 0.2, ..base }), [0, 1, 3]);
         assert_eq!(kept(Sampling { min_p: 1.0, ..base }), [1]);
     }
@@ -283,7 +287,7 @@ mod tests {
         for bad in [
             Sampling { temperature: -1.0, ..base },
             Sampling { temperature: f32::NAN, ..base },
-            Sampling { top_p: 0.0, ..base },
+            Sampling { top_p: -0.1, ..base },
             Sampling { min_p: 1.5, ..base },
             Sampling { repeat_penalty: 0.0, ..base },
         ] {

@@ -6,13 +6,14 @@ mod feed_forward;
 
 use std::sync::{Arc, Mutex};
 
+use trilobite_format::model::Rope;
 use trilobite_kernels::Kernels;
 use trilobite_kernels::kv::BLOCK;
 
 use self::attention::Attention;
 pub use self::branches::Branch;
 use crate::cache::{Cache, CacheType};
-use crate::config::RopePairs;
+use crate::config::{Config, RopePairs};
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
@@ -20,7 +21,7 @@ use crate::ops::{FEW, Live, Ops, Prepared, Scratch, grown, lock};
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::team::Team;
-use crate::weights::{Kind, Layer};
+use crate::weights::{Kind, Layer, RopeDivisors};
 
 /// Most tokens that go through the layers at once; more only cost memory.
 pub const MAX_BATCH: usize = 256;
@@ -32,7 +33,8 @@ const HEAD_BATCH: usize = 16;
 pub struct SessionOptions {
     /// Threads, the caller's own among them. Results do not depend on it.
     pub threads: usize,
-    /// Tokens that the context can hold.
+    /// Tokens that the context can hold. Results depend on it in models with LongRoPE alone, which has
+    /// other frequencies for contexts beyond the original one.
     pub context: usize,
     /// Most tokens that go through the layers at once, at most [`MAX_BATCH`]. Results do not
     /// depend on it.
@@ -111,6 +113,7 @@ impl Session {
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let kernels = Kernels::detect()?;
         let context = options.context.max(1);
+        require_room(model.config(), context, options.cache)?;
         let options = SessionOptions {
             threads: options.threads.max(1),
             context,
@@ -119,7 +122,6 @@ impl Session {
         };
         let threads = |source| Error::Threads { threads: options.threads, source };
         let config = model.config();
-        Cache::check_room(config, context, options.cache)?;
         let batch = options.batch;
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
         let most = widest.max(config.vocab).max(attention::room(config));
@@ -139,15 +141,19 @@ impl Session {
             normed: vec![0.0; config.hidden],
             logits: Vec::new(),
         };
+        let divisors = &model.weights().rope_divisors;
+        let table = |rope: &Rope, divisors: &RopeDivisors| {
+            RopeTable::new(rope, divisors, config.head_dim, options.context)
+        };
         Ok(Self {
             kernels,
             team: Team::new(options.threads).map_err(threads)?,
             cache: Cache::new(config, options.context, options.cache),
-            rope: RopeTable::new(config, model.weights().rope_divisors.as_deref(), options.context),
-            local_rope: config
-                .window
-                .as_ref()
-                .map(|window| RopeTable::local(config, window, options.context)),
+            rope: table(&config.rope, divisors),
+            local_rope: config.window.as_ref().map(|window| match window.scaled {
+                true => table(&Rope { theta: window.rope_theta, ..config.rope.clone() }, divisors),
+                false => table(&Rope::unscaled(window.rope_theta), &RopeDivisors::None),
+            }),
             buffers,
             search: Search::default(),
             scratch: (0..options.threads).map(|_| Mutex::new(Scratch::new(most))).collect(),
@@ -450,6 +456,20 @@ impl Session {
                 sink(start - first + index, logits);
             }
         }
+    }
+}
+
+/// Refuses a context that no memory holds: its keys and values, the tables of RoPE, and the scores of
+/// a token.
+fn require_room(config: &Config, context: usize, cache: CacheType) -> Result<()> {
+    let whole_blocks = context.saturating_add(BLOCK);
+    let numbers = whole_blocks.saturating_mul(2 * config.head_dim + config.heads);
+    let cache = cache.bytes_for(config, whole_blocks);
+    let bytes = numbers.saturating_mul(size_of::<f32>()).saturating_add(cache);
+    // Asking takes nothing: pages come on first use.
+    match Vec::<u8>::new().try_reserve_exact(bytes) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(Error::Memory { context, bytes }),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use trilobite_format::model::{ROPE_FACTORS, ROPE_FREQS, Scaling, check_divisors};
 use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
 use trilobite_kernels::scan::{self, Bounds};
 use trilobite_kernels::{DenseType, Kernels, Layout, i2_s};
@@ -111,8 +112,24 @@ pub struct Weights {
     pub head_scan: Option<HeadScan>,
     /// Whether the head is the embedding.
     pub tied: bool,
-    /// Divisors of the rotary frequencies, `[head_dim / 2]` (RoPE scaling `llama3`).
-    pub rope_divisors: Option<Vec<f32>>,
+    /// What the rotary frequencies are divided by.
+    pub rope_divisors: RopeDivisors,
+}
+
+/// What the rotary frequencies are divided by, each by its own number, `[head_dim / 2]`.
+#[derive(Clone, Debug)]
+pub enum RopeDivisors {
+    /// Nothing.
+    None,
+    /// The same for every context (RoPE scaling `llama3`).
+    Fixed(Vec<f32>),
+    /// Others for a context that is longer than the original one (`longrope`).
+    ByContext {
+        /// For a context of at most the original one.
+        short: Vec<f32>,
+        /// For a longer one.
+        long: Vec<f32>,
+    },
 }
 
 impl Weights {
@@ -143,10 +160,7 @@ impl Weights {
             (Some(_), Kind::Dense(_)) => Some(tensors.head_scan(config.vocab, hidden)?),
             _ => None,
         };
-        let rope_divisors = match gguf.tensor("rope_freqs.weight") {
-            Some(_) => Some(tensors.vector("rope_freqs.weight", config.head_dim / 2)?),
-            None => None,
-        };
+        let rope_divisors = tensors.rope_divisors(config)?;
         tensors.all_used()?;
         Ok(Self {
             embedding,
@@ -327,6 +341,23 @@ impl<'a> Tensors<'a> {
                 Ok(Matrix { rows, cols, ..matrix })
             }
             _ => Err(self.type_error(name, "a transposed matrix")),
+        }
+    }
+
+    fn rope_divisors(&mut self, config: &Config) -> Result<RopeDivisors> {
+        let fixed = self.gguf.tensor(ROPE_FREQS).is_some();
+        let [short, long] = ROPE_FACTORS;
+        let mut divisors = |name: &str| -> Result<Vec<f32>> {
+            let divisors = self.vector(name, config.head_dim / 2)?;
+            check_divisors(name, &divisors)?;
+            Ok(divisors)
+        };
+        match config.rope.scaling {
+            Scaling::LongRope { .. } => {
+                Ok(RopeDivisors::ByContext { short: divisors(short)?, long: divisors(long)? })
+            }
+            _ if fixed => Ok(RopeDivisors::Fixed(divisors(ROPE_FREQS)?)),
+            _ => Ok(RopeDivisors::None),
         }
     }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use trilobite_format::model::special_id;
 use trilobite_format::{Array, TensorInfo, Value as MetadataValue};
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{Error, Model, end_ids};
@@ -75,7 +76,7 @@ fn tokenizer(model: &Model) -> Result<Value> {
         "model": metadata.str("tokenizer.ggml.model")?,
         "pre": metadata.str("tokenizer.ggml.pre")?,
         "tokens": tokenizer.max_id().map(|id| u64::from(id) + 1),
-        "bos_token_id": metadata.u32("tokenizer.ggml.bos_token_id")?,
+        "bos_token_id": special_id(metadata, "bos")?,
         "end_token_ids": ends,
         "adds": tokenizer.encode("", true, false)?,
         "chat_template": metadata.str("tokenizer.chat_template")?,

@@ -209,7 +209,7 @@ fn sampling(model: &Model, args: &Run) -> Result<Sampling> {
         temperature: args.temp.unwrap_or(if sample { default_temperature } else { 0.0 }),
         top_k: args.top_k.unwrap_or(top_k),
         top_p: args.top_p.unwrap_or(top_p),
-        min_p: args.min_p,
+        min_p: args.min_p.unwrap_or(float("min_p")?.unwrap_or(greedy.min_p)),
         repeat_penalty: args.repeat_penalty.unwrap_or(penalty),
         seed: args.seed.unwrap_or_else(random_seed),
     })

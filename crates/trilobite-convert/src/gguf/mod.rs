@@ -7,10 +7,13 @@ mod tests;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
+use trilobite_format::model::{
+    Architecture, Hyperparameters, ROPE_FACTORS, ROPE_FREQS, Scaling, check_divisors,
+};
 use trilobite_format::{Gguf, Split, TensorInfo, TensorType, ternary};
 use trilobite_kernels::{DenseType, Kernels};
 
-use crate::model::{Arch, Config, Data, Dense, Plan, Planned};
+use crate::model::{BIASED, Data, Dense, Plan, Planned, block};
 use crate::options::Options;
 use crate::scan::Part;
 use crate::source::{Checkpoint, Dtype, SourceFile, View};
@@ -33,7 +36,9 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
             .map_err(|source| Error::Gguf { file: file.name.clone(), source })?,
     };
     let source = gguf.metadata();
-    let config = metadata::config(&file.name, &gguf)?;
+    let rows = gguf.tensor("token_embd.weight").and_then(|info| info.shape.first().copied());
+    let model = Hyperparameters::read(source, rows)
+        .map_err(|source| Error::Gguf { file: file.name.clone(), source })?;
 
     let mut notes = Vec::new();
     let mut builder = Builder {
@@ -44,19 +49,19 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         options,
         tensors: Vec::new(),
     };
-    builder.tensors(&config, &mut notes)?;
+    builder.tensors(&model, &mut notes)?;
     let Builder { left, mut tensors, .. } = builder;
     if let Some((name, info)) = left.into_iter().next() {
         let file = checkpoint.files.get(info.part).map_or_else(String::new, |f| f.name.clone());
         return Err(Error::Unexpected { file, tensor: name });
     }
-    plan::choose_types(&mut tensors, config.arch, options, &mut notes)?;
+    plan::choose_types(&mut tensors, model.arch, options, &mut notes)?;
     let mut metadata =
-        metadata::translate(&file.name, source, &config, &checkpoint.name, &mut notes)?;
+        metadata::translate(&file.name, source, &model, &checkpoint.name, &mut notes)?;
     if let Some(file_type) = plan::file_type(&tensors) {
         metadata.insert("general.file_type", file_type);
     }
-    Ok(Plan { arch: config.arch, files: &checkpoint.files, metadata, tensors, notes })
+    Ok(Plan { model, files: &checkpoint.files, metadata, tensors, notes })
 }
 
 /// The types of blocks that are passed on as they are.
@@ -100,31 +105,41 @@ impl<'a> Builder<'a, '_> {
         info.bytes(self.files.get(info.part).map_or(&[], |file| file))
     }
 
-    fn tensors(&mut self, config: &Config, notes: &mut Vec<String>) -> Result<(), Error> {
-        let table = [config.vocab, config.hidden];
+    fn tensors(&mut self, model: &Hyperparameters, notes: &mut Vec<String>) -> Result<(), Error> {
+        let table = [model.vocab, model.hidden];
         // Made anew, in case the head changes its type.
         for name in Part::ALL.map(Part::name) {
             self.left.remove(name);
         }
         self.dense("token_embd.weight", &table)?;
-        if self.left.contains_key("rope_freqs.weight") {
-            self.vector("rope_freqs.weight", &[config.head_dim / 2])?;
+        let divisors: &[&str] = match model.rope.scaling {
+            Scaling::LongRope { .. } => &ROPE_FACTORS,
+            _ if self.left.contains_key(ROPE_FREQS) => &[ROPE_FREQS],
+            _ => &[],
+        };
+        for name in divisors {
+            self.divisors(name, model.head_dim / 2)?;
         }
-        let slots = config.block();
-        for layer in 0..config.layers {
+        let biased = |part: &&str| self.left.contains_key(&format!("blk.0.{part}.bias"));
+        let biases: Vec<&str> = match model.arch {
+            Architecture::Qwen2 => BIASED[..3].to_vec(),
+            _ => BIASED.into_iter().filter(biased).collect(),
+        };
+        let slots = block(model, &biases);
+        for layer in 0..model.layers {
             for slot in &slots {
                 let name = format!("blk.{layer}.{}", slot.gguf);
                 if slot.is_vector() {
                     self.vector(&format!("{name}.{}", slot.suffix), &slot.shape)?;
                 } else {
-                    self.projection(&name, &slot.shape, config.arch)?;
+                    self.projection(&name, &slot.shape, model.arch)?;
                 }
             }
         }
-        self.vector("output_norm.weight", &[config.hidden])?;
+        self.vector("output_norm.weight", &[model.hidden])?;
         match self.left.get("output.weight") {
             None => Ok(()),
-            Some(info) if info.ty.is_ternary() => self.projection("output", &table, config.arch),
+            Some(info) if info.ty.is_ternary() => self.projection("output", &table, model.arch),
             Some(_) => {
                 self.dense("output.weight", &table)?;
                 self.drop_repeated_head(notes);
@@ -198,6 +213,16 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
+    /// What rotary frequencies are divided by.
+    fn divisors(&mut self, name: &str, pairs: u64) -> Result<(), Error> {
+        let info = self.take(name, &[pairs])?;
+        let view = self.view(&info)?;
+        let error = |source| Error::Gguf { file: view.file.to_owned(), source };
+        check_divisors(name, &view.to_f32()).map_err(error)?;
+        self.push(info, TensorType::F32, Data::Dense(Dense { view, head_dim: None }));
+        Ok(())
+    }
+
     /// An embedding or head in its own type.
     fn dense(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
         let info = self.take(name, shape)?;
@@ -241,7 +266,7 @@ impl<'a> Builder<'a, '_> {
 
     /// A projection, by its name without `.weight`. Rows are in the order that the file's
     /// architecture has, which is that of the output.
-    fn projection(&mut self, name: &str, shape: &[u64], arch: Arch) -> Result<(), Error> {
+    fn projection(&mut self, name: &str, shape: &[u64], arch: Architecture) -> Result<(), Error> {
         // A file of ours may have it transposed.
         let transposed = format!("{name}_t.weight");
         let is_transposed = name.ends_with("ffn_down") && self.left.contains_key(&transposed);

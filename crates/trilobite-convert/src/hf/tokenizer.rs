@@ -66,10 +66,21 @@ pub(crate) fn describe(
     };
 
     let id_of = |text: Option<&str>| vocabulary.as_ref()?.id(text?);
-    let ids = |object: &Object<'_>, key: &str| object.integers(key, vocab - 1);
+    // An id that is no token's, such as -1 for none, never comes up: transformers warns of it.
+    let mut ids = |object: &Object<'_>, key: &str| {
+        let mut ids = Vec::new();
+        for id in object.integers(key)? {
+            match u64::try_from(id).ok().filter(|id| *id < vocab) {
+                Some(id) => ids.push(id),
+                None => notes.push(format!("{}: `{key}` is {id}, which is no token", object.file)),
+            }
+        }
+        Ok::<_, Error>(ids)
+    };
     let (bos, eos) = (text_of("bos_token"), text_of("eos_token"));
     let first = |ids: Vec<u64>, text: Option<&str>| ids.first().copied().or_else(|| id_of(text));
 
+    let begins = ids(&config, "bos_token_id")?;
     let mut ends = ids(&config, "eos_token_id")?;
     ends.extend(ids(&generation, "eos_token_id")?);
     ends.extend(id_of(eos.as_deref()));
@@ -90,7 +101,7 @@ pub(crate) fn describe(
             metadata.insert(format!("tokenizer.ggml.{key}"), id as u32);
         }
     };
-    id("bos_token_id", first(ids(&config, "bos_token_id")?, bos.as_deref()));
+    id("bos_token_id", first(begins, bos.as_deref()));
     id("eos_token_id", unique.first().copied().map(u64::from));
     // Llama's configurations write -1 for none.
     let pad = config.get("pad_token_id").and_then(Value::as_u64).filter(|&id| id < vocab);
@@ -111,7 +122,7 @@ pub(crate) fn describe(
     if let Some(template) = template {
         metadata.insert("tokenizer.chat_template", template);
     }
-    generation_defaults(&generation, metadata)
+    generation_defaults(&generation, metadata, notes)
 }
 
 /// The token that ends a turn of Llama 3's vocabulary.
@@ -145,17 +156,33 @@ fn chat_template(
     }
 }
 
-fn generation_defaults(generation: &Object<'_>, metadata: &mut Metadata) -> Result<(), Error> {
+/// The settings of sampling. One that no sampler can use matters only to who samples: the model is
+/// converted without it.
+fn generation_defaults(
+    generation: &Object<'_>,
+    metadata: &mut Metadata,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
     if let Some(sample) = generation.bool("do_sample")? {
         metadata.insert("trilobite.generation.do_sample", sample);
     }
-    for key in ["temperature", "top_p", "repetition_penalty"] {
-        if let Some(number) = generation.number(key)? {
-            metadata.insert(format!("trilobite.generation.{key}"), number);
+    for (key, usable) in [
+        ("temperature", 0.0..=f32::MAX),
+        ("top_p", 0.0..=f32::MAX),
+        ("min_p", 0.0..=1.0),
+        ("repetition_penalty", f32::MIN_POSITIVE..=f32::MAX),
+        ("top_k", 0.0..=f32::MAX),
+    ] {
+        let Some(number) = generation.number(key)? else { continue };
+        let name = format!("trilobite.generation.{key}");
+        match key {
+            _ if !usable.contains(&number) => {
+                notes.push(format!("{}: `{key}` is {number} and was left out", generation.file));
+            }
+            // More than any vocabulary has is all.
+            "top_k" => metadata.insert(name, number as u32),
+            _ => metadata.insert(name, number),
         }
-    }
-    if let Some(k) = generation.integer("top_k", 0..=u32::MAX.into())? {
-        metadata.insert("trilobite.generation.top_k", k as u32);
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ fn malformed_headers_are_named() {
     };
     contains(&error("[]", 0), "f is not a valid safetensors file: ");
     contains(&error(r#"{"t":1}"#, 0), "tensor t has no `dtype`");
-    contains(&error(&format!(r#"{{"t":{}}}"#, entry("F64", "[1]", 0, 8)), 8), "type F64");
+    contains(&error(&format!(r#"{{"t":{}}}"#, entry("F4", "[2]", 0, 1)), 1), "type F4");
     contains(&error(&format!(r#"{{"t":{}}}"#, entry("F32", "[2]", 0, 4)), 4), "F32 [2] is 8 bytes");
     contains(&error(&format!(r#"{{"t":{}}}"#, entry("F32", "[1]", 4, 0)), 4), "byte range 4..0");
     let huge = format!("[{0},{0}]", u64::MAX);

@@ -10,6 +10,7 @@ use tokenizers::normalizers::{self, NFC, NormalizerWrapper, Prepend, Replace};
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{AddedToken, TokenizerBuilder};
 use trilobite_format::Metadata;
+use trilobite_format::model::special_id;
 
 use super::model::Model;
 use super::ranked::{BadMerge, Ranked, Settings};
@@ -92,26 +93,10 @@ impl<'a> Arrays<'a> {
     fn vocabulary(&self) -> Vocabulary {
         let mut vocabulary = Vocabulary::with_capacity(self.tokens.len());
         for (token, &kind) in self.tokens.iter().zip(&self.types) {
-            // Fillers of ids that nothing has trained.
-            if kind == kind::UNUSED {
-                vocabulary.push_silent(token)
-            } else {
-                vocabulary.push(token)
-            }
+            // Fillers of ids that nothing has trained: no text has them, and they print as nothing.
+            if kind == kind::UNUSED { vocabulary.push_silent("") } else { vocabulary.push(token) }
         }
         vocabulary
-    }
-
-    /// An id under a key, which must be that of a token.
-    fn id(&self, name: &str) -> Result<Option<u32>> {
-        let key = format!("tokenizer.ggml.{name}_token_id");
-        match self.metadata.u32(&key)? {
-            Some(id) if id as usize >= self.tokens.len() => {
-                let expected = format!("an id of the {} tokens", self.tokens.len());
-                Err(bad(&key, expected, id.to_string()))
-            }
-            id => Ok(id),
-        }
     }
 
     /// What is added around every text. Files may leave the ids to the kind of the vocabulary.
@@ -124,8 +109,8 @@ impl<'a> Arrays<'a> {
         let mut template = vec![json!({"Sequence": {"id": "A", "type_id": 0}})];
         let mut special = serde_json::Map::new();
         let wanted = [
-            ("bos", add_bos, self.id("bos")?.or(bos), 0),
-            ("eos", false, self.id("eos")?.or(eos), usize::MAX),
+            ("bos", add_bos, special_id(self.metadata, "bos")?.or(bos), 0),
+            ("eos", false, special_id(self.metadata, "eos")?.or(eos), usize::MAX),
         ];
         for (name, default, id, at) in wanted {
             let add = self.metadata.bool(&format!("tokenizer.ggml.add_{name}_token"))?;
@@ -227,7 +212,8 @@ fn sentence_piece(arrays: &Arrays<'_>) -> Result<Inner> {
         return Err(bad(SCORES, "numbers", format!("NaN for token {id}")));
     }
     let of_type = |wanted: i32| arrays.types.iter().position(|&kind| kind == wanted);
-    let unknown = arrays.id("unknown")?.or(of_type(kind::UNKNOWN).map(|id| id as u32));
+    let unknown =
+        special_id(arrays.metadata, "unknown")?.or(of_type(kind::UNKNOWN).map(|id| id as u32));
     let spells = |kind: &i32| !matches!(*kind, kind::CONTROL | kind::UNKNOWN);
     let pieces = arrays.types.iter().map(spells);
     let model = Scored::new(arrays.vocabulary(), scores, pieces, unknown);

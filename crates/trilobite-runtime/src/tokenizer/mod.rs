@@ -19,6 +19,7 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::tokenizer::TokenizerImpl;
 use trilobite_format::Metadata;
+use trilobite_format::model::{special_id, stray_ids};
 
 use crate::error::{Error, Result};
 use model::Model;
@@ -71,14 +72,20 @@ impl Tokenizer {
     /// # Errors
     /// There is none, or one of a kind that is not supported, or one that contradicts itself.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
-        if let Some(json) = metadata.str(HUGGING_FACE_KEY)? {
-            return Self::from_json(json.as_bytes());
-        }
-        if metadata.get("tokenizer.ggml.model").is_none() {
+        let mut tokenizer = if let Some(json) = metadata.str(HUGGING_FACE_KEY)? {
+            Self::from_json(json.as_bytes())?
+        } else if metadata.get("tokenizer.ggml.model").is_none() {
             return Err(Error::NoTokenizer);
-        }
-        let (inner, assumption) = gguf::read(metadata)?;
-        Ok(Self::new(inner, assumption))
+        } else {
+            let (inner, assumption) = gguf::read(metadata)?;
+            Self::new(inner, assumption)
+        };
+        let stray = stray_ids(metadata).map(|(key, id)| {
+            format!("{key} is {id}, which is no token: assuming that there is none")
+        });
+        let assumptions: Vec<String> = tokenizer.assumption.into_iter().chain(stray).collect();
+        tokenizer.assumption = (!assumptions.is_empty()).then(|| assumptions.join("; "));
+        Ok(tokenizer)
     }
 
     fn new(inner: Inner, assumption: Option<String>) -> Self {
@@ -143,7 +150,7 @@ impl Tokenizer {
 pub fn end_ids(metadata: &Metadata, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
     let mut ids = metadata.u32s("trilobite.eos_token_ids")?.unwrap_or_default();
     for key in ["eos", "eot", "eom"] {
-        ids.extend(metadata.u32(&format!("tokenizer.ggml.{key}_token_id"))?);
+        ids.extend(special_id(metadata, key)?);
     }
     if let Some(tokenizer) = tokenizer {
         let known = END_TOKENS.iter().filter_map(|name| tokenizer.id(name));
