@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 use trilobite_eval::{Engine, JudgeServer, Outcome, Place, Task};
 
 use crate::args::{DEFAULT_KEY, Eval, Global};
-use crate::{home, interrupt, machine, model, output};
+use crate::{home, interrupt, machine, model, output, suggest};
 
 pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     let tasks: Vec<Task> =
-        args.tasks.iter().map(|name| Task::named(name)).collect::<Result<_, _>>()?;
+        args.tasks.iter().map(|name| suggest::task(name)).collect::<Result<_>>()?;
     let folder = args.output.clone().unwrap_or_else(|| default_output(args));
     let mut report = Map::new();
     let mut outcomes = Vec::new();

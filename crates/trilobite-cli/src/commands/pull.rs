@@ -11,7 +11,7 @@ use trilobite_eval::{Origin, Task};
 use crate::args::{Global, Pull};
 use crate::download::{self, Client, Event, Got, Token, Wanted};
 use crate::listed::{self, Fetched, Listed, Record};
-use crate::{home, output};
+use crate::{home, output, suggest};
 
 /// The hub, unless HF_ENDPOINT names a mirror of it.
 const HUB: &str = "https://huggingface.co";
@@ -57,7 +57,7 @@ fn list() -> Result<String> {
 fn tasks(names: &[String]) -> Result<Vec<Task>> {
     let all = names.iter().any(|name| name == "all");
     let names = if all { Task::names() } else { names.to_vec() };
-    Ok(names.iter().map(|name| Task::named(name)).collect::<Result<_, _>>()?)
+    names.iter().map(|name| suggest::task(name)).collect()
 }
 
 /// Where files come from, and who is told of it.
