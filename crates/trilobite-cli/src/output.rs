@@ -58,7 +58,11 @@ pub(crate) fn write_file(
 
 fn write_temporary(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut temporary = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    let mut builder = tempfile::Builder::new();
+    // The permissions of an ordinary new file, not the private ones of temporary files.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temporary = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
     let mut out = BufWriter::new(temporary.as_file_mut());
     fill(&mut out)?;
     out.flush()?;
