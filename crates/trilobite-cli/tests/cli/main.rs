@@ -11,6 +11,7 @@ mod failures;
 mod fixture;
 mod golden;
 mod identity;
+mod lies;
 mod npy;
 mod pull;
 mod real;

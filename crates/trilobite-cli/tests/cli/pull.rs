@@ -13,8 +13,8 @@ use crate::server::{Answer, Request, Server};
 use crate::trilobite::{command, stdout};
 
 /// A listed model of one file.
-const MODEL: &str = "bitnet-b1.58-2b-4t-gguf";
-const FILE: &str = "ggml-model-i2_s.gguf";
+pub(crate) const MODEL: &str = "bitnet-b1.58-2b-4t-gguf";
+pub(crate) const FILE: &str = "ggml-model-i2_s.gguf";
 const AT_MAIN: &str = "/microsoft/bitnet-b1.58-2B-4T-gguf/resolve/main/ggml-model-i2_s.gguf";
 
 /// A GGUF file of one tensor, whose bytes repeat nowhere near a buffer's size.
@@ -32,15 +32,15 @@ fn gguf(mut seed: u64) -> Vec<u8> {
 /// Elements of the tensor.
 const SIZE: u64 = 700_000;
 
-fn content() -> Vec<u8> {
+pub(crate) fn content() -> Vec<u8> {
     gguf(0)
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub(crate) fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn pull(server: &Server, home: &Path, args: &[&str]) -> Command {
+pub(crate) fn pull(server: &Server, home: &Path, args: &[&str]) -> Command {
     let mut command = command(["pull"]);
     command.args(args).env("HF_ENDPOINT", &server.url).env("TRILOBITE_HOME", home);
     command.env("TRILOBITE_DATA_ENDPOINT", &server.url).env_remove("HF_TOKEN");
@@ -50,19 +50,19 @@ fn pull(server: &Server, home: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn fails(command: &mut Command) -> String {
+pub(crate) fn fails(command: &mut Command) -> String {
     let Output { status, stderr, .. } = command.output().unwrap();
     assert_eq!(status.code(), Some(1), "{}", String::from_utf8_lossy(&stderr));
     let said = String::from_utf8(stderr).unwrap();
     said.lines().last().unwrap().to_owned()
 }
 
-fn fetched(home: &Path) -> Vec<u8> {
+pub(crate) fn fetched(home: &Path) -> Vec<u8> {
     std::fs::read(home.join("models").join(MODEL).join(FILE)).unwrap()
 }
 
 /// The names in the model's folder.
-fn left(home: &Path) -> Vec<String> {
+pub(crate) fn left(home: &Path) -> Vec<String> {
     let Ok(folder) = std::fs::read_dir(home.join("models").join(MODEL)) else { return Vec::new() };
     let mut names: Vec<_> =
         folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
