@@ -82,6 +82,9 @@ pub(crate) struct Model {
     /// GGUF file, Hugging Face folder or name of a pulled model [default: the built-in model]
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
+    /// Convert a checkpoint in memory instead of once into the cache
+    #[arg(long)]
+    pub(crate) no_cache: bool,
 }
 
 #[derive(Args)]

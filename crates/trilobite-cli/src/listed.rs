@@ -182,7 +182,8 @@ mod tests {
     fn a_path_that_is_absent_is_no_name() {
         for path in ["./llama-3.2-1b", "/m/llama-3.2-1b", "llama-3.2-1b.gguf", "a/b/llama-3.2-1b"] {
             let said = resolve(Path::new(path)).unwrap_err().to_string();
-            let near = "no such file or folder, and no model of that name; did you mean llama-3.2-1b";
+            let near =
+                "no such file or folder, and no model of that name; did you mean llama-3.2-1b";
             assert!(said.contains(near), "{path}: {said}");
         }
         let said = resolve(Path::new("mistral-7b")).unwrap_err().to_string();

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod converted;
 mod download;
 mod home;
 mod interrupt;

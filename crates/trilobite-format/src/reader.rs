@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::{Array, DEFAULT_ALIGNMENT, Error, LFS_POINTER, MAGIC, Metadata, TensorType, VERSION, Value};
+use crate::{
+    Array, DEFAULT_ALIGNMENT, Error, LFS_POINTER, MAGIC, Metadata, TensorType, VERSION, Value,
+};
 
 /// The index of a GGUF file: its metadata and where its tensors lie.
 ///

@@ -14,7 +14,7 @@ use crate::args::{Global, Inspect};
 use crate::{model, output};
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model)?;
+    let model = model::load(&args.model, global)?;
     if args.json {
         output::print_json(&json(&model)?)?;
     } else {

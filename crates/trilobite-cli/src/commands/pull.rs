@@ -90,7 +90,13 @@ impl<'a> Puller<'a> {
         let endpoint = endpoint.unwrap_or_else(|| default.into()).trim_end_matches('/').to_owned();
         let token = token.filter(|token| !token.trim().is_empty());
         let token = token.map(|token| Token::new(&endpoint, token.trim()));
-        Puller { client: Client::new(token), endpoint, from: args.from.as_deref(), global, title: RefCell::default() }
+        Puller {
+            client: Client::new(token),
+            endpoint,
+            from: args.from.as_deref(),
+            global,
+            title: RefCell::default(),
+        }
     }
 
     fn say(&self, text: &str) {
@@ -176,11 +182,7 @@ impl<'a> Puller<'a> {
     }
 
     /// A model's files, and what the hub says of them.
-    fn files(
-        &self,
-        model: &Listed,
-        record: &mut Record,
-    ) -> Result<BTreeMap<String, Known>> {
+    fn files(&self, model: &Listed, record: &mut Record) -> Result<BTreeMap<String, Known>> {
         if !model.files.is_empty() {
             let unknown = |name: &String| (name.clone(), Known::default());
             return Ok(model.files.iter().map(unknown).collect());

@@ -263,7 +263,8 @@ fn json(bytes: &[u8]) -> Beginning {
 /// What is often sent instead of a file.
 fn impostor(bytes: &[u8]) -> Option<String> {
     let text = bytes.trim_ascii_start();
-    let begins = |tag: &str| text.get(..tag.len()).is_some_and(|t| t.eq_ignore_ascii_case(tag.as_bytes()));
+    let begins =
+        |tag: &str| text.get(..tag.len()).is_some_and(|t| t.eq_ignore_ascii_case(tag.as_bytes()));
     if ["<!doctype", "<html", "<head", "<body"].into_iter().any(begins) {
         return Some("it is a web page".to_owned());
     }

@@ -29,7 +29,8 @@ struct Version {
 impl Version {
     /// Whether a later answer states another size without being of another version.
     fn contradicts(&self, later: &Version) -> bool {
-        let differ = |sizes: (Option<u64>, Option<u64>)| matches!(sizes, (Some(a), Some(b)) if a != b);
+        let differ =
+            |sizes: (Option<u64>, Option<u64>)| matches!(sizes, (Some(a), Some(b)) if a != b);
         differ((self.total, later.total)) && !self.precedes(later)
     }
 
@@ -357,9 +358,8 @@ fn lock(path: &Path) -> Result<File> {
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let opened = file.metadata()?;
-    Ok(std::fs::metadata(path).is_ok_and(|found| {
-        (found.dev(), found.ino()) == (opened.dev(), opened.ino())
-    }))
+    Ok(std::fs::metadata(path)
+        .is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino())))
 }
 
 /// Elsewhere open files are not renamed.

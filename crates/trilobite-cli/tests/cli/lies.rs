@@ -5,14 +5,18 @@ use std::path::Path;
 use crate::fixture::Fixture;
 use crate::pull::{FILE, MODEL, content, fails, fetched, hash, left, pull};
 use crate::server::{Answer, Request, Server};
+#[cfg(unix)]
+use crate::trilobite::after;
 use crate::trilobite::{command, stdout};
 
 /// Git's text in place of a large file.
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
                        oid sha256:0000000000000000000000000000000000000000000000000000000000000000\n\
                        size 1180000000\n";
-const PAGE: &str = "\n<!DOCTYPE html>\n<html><body>Please log in to the hotel's network</body></html>";
-const GZIP: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+const PAGE: &str =
+    "\n<!DOCTYPE html>\n<html><body>Please log in to the hotel's network</body></html>";
+const GZIP: &[u8] =
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00";
 
 /// A listed model whose files are those of the checkpoint `qwen2`.
 const CHECKPOINT: &str = "qwen2.5-1.5b-instruct";
@@ -79,10 +83,7 @@ fn a_wrong_part_is_not_added() {
                 part("206 Partial Content", &all[start..]).header("Content-Range", &range)
             }),
         ),
-        (
-            "no range",
-            Box::new(move |start, all| part("206 Partial Content", &all[start..])),
-        ),
+        ("no range", Box::new(move |start, all| part("206 Partial Content", &all[start..]))),
         (
             "nothing left",
             Box::new(move |_, all| {
@@ -371,24 +372,14 @@ fn what_was_pulled_without_a_look_is_fetched_again() {
 #[cfg(unix)]
 fn files_have_the_permissions_of_new_ones() {
     use std::os::unix::fs::PermissionsExt;
-    use std::process::Command;
     let server = Server::new(|request| Answer::range(request, &content()));
     for (umask, expected) in [("022", 0o644), ("027", 0o640)] {
         let home = tempfile::tempdir().unwrap();
         let out = home.path().join("out.npy");
         let mut logits = command(["logits", "--tokens", "1", "-o"]);
         logits.arg(&out);
-        for limited in [pull(&server, home.path(), &[MODEL]), logits] {
-            let mut command = Command::new("sh");
-            command.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"]);
-            command.arg(limited.get_program()).args(limited.get_args());
-            for (name, value) in limited.get_envs() {
-                match value {
-                    Some(value) => command.env(name, value),
-                    None => command.env_remove(name),
-                };
-            }
-            stdout(&mut command).unwrap();
+        for ordinary in [pull(&server, home.path(), &[MODEL]), logits] {
+            stdout(&mut after(&format!("umask {umask}"), &ordinary)).unwrap();
         }
         let folder = home.path().join("models").join(MODEL);
         for file in [out, folder.join(FILE), folder.join("pulled.json")] {

@@ -10,6 +10,8 @@ use trilobite_format::{Metadata, TensorType, Writer};
 
 use crate::fixture::own_folder;
 use crate::server::{Answer, Request, Server};
+#[cfg(unix)]
+use crate::trilobite::after;
 use crate::trilobite::{command, stdout};
 
 /// A listed model of one file.
@@ -257,17 +259,8 @@ fn wrong_bytes_are_removed() {
 fn a_full_disk_leaves_what_came() {
     let server = Server::new(|request| Answer::range(request, &content()).header("ETag", "\"v1\""));
     let home = tempfile::tempdir().unwrap();
-    let limited = pull(&server, home.path(), &[MODEL]);
     // A process that may write no file beyond 300 KiB, without dying of it.
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -f 600; exec \"$@\"", "sh"]);
-    command.arg(limited.get_program()).args(limited.get_args());
-    for (name, value) in limited.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let mut command = after("trap '' XFSZ; ulimit -f 600", &pull(&server, home.path(), &[MODEL]));
     let said = fails(&mut command);
     assert!(said.contains("bytes came and are kept") && said.contains("File too large"), "{said}");
     let kept =
