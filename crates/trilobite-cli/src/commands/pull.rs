@@ -123,10 +123,10 @@ impl<'a> Puller<'a> {
             let repository = model.repository.clone();
             record = Record { repository, revision: asked, ..Record::default() };
         }
-        record.complete = false;
         let Listed { name, repository, license, .. } = model;
         self.title.replace(Some(format!("{name}: {repository}, licence: {license}")));
         let mut files = self.files(model, &mut record)?;
+        record.complete = false;
         for (name, known) in &mut files {
             let pinned = model.sha256.get(name).cloned();
             known.sha256 = pinned.or(known.sha256.take());
@@ -183,9 +183,13 @@ impl<'a> Puller<'a> {
 
     /// A model's files, and what the hub says of them.
     fn files(&self, model: &Listed, record: &mut Record) -> Result<BTreeMap<String, Known>> {
+        let unknown = |name: &String| (name.clone(), Known::default());
         if !model.files.is_empty() {
-            let unknown = |name: &String| (name.clone(), Known::default());
             return Ok(model.files.iter().map(unknown).collect());
+        }
+        // The files of a commit do not change: what is complete is there without a network.
+        if record.complete && download::is_hex(&record.revision, 40) && self.from.is_none() {
+            return Ok(record.files.keys().map(unknown).collect());
         }
         let mut found: Vec<Sibling> = Vec::new();
         if let Some(from) = self.from {

@@ -308,6 +308,14 @@ fn the_hub_lists_files() {
     assert!(said.contains("`trilobite pull smollm2-135m-instruct` fetches it"), "{said}");
     stdout(&mut pull(&server, home.path(), &[name])).unwrap();
 
+    // It is complete: nobody is asked again, and a file that is lost is fetched by itself.
+    let asked = server.requests().len();
+    stdout(&mut pull(&server, home.path(), &[name])).unwrap();
+    assert_eq!(server.requests().len(), asked);
+    std::fs::remove_file(home.path().join("models").join(name).join("config.json")).unwrap();
+    stdout(&mut pull(&server, home.path(), &[name])).unwrap();
+    assert_eq!(server.requests().len(), asked + 1);
+
     // The name is a model now, wherever one is meant.
     let with_home = |args: &[&str]| {
         let mut command = command(args);
