@@ -1,8 +1,8 @@
 //! Checkpoints that were converted to be run, kept from one run to the next.
 //!
-//! A checkpoint has a folder below `converted` in the cache. In it are the converted file, a record of
-//! what it was made from, and a lock for whoever makes it. The file is used as long as the sources and
-//! the converter are those of the record and nobody has written to it since.
+//! A checkpoint has a folder below `converted` in the cache. In it are the converted file, a receipt
+//! for what it was made from, and a lock for whoever makes it. The file is used as long as the sources
+//! and the converter are those of the receipt and nobody has written to it since.
 
 use std::fs::{self, File, TryLockError};
 use std::ops::ControlFlow;
@@ -19,10 +19,11 @@ use crate::output;
 
 /// Time between two looks at a lock that another process holds.
 const PAUSE: Duration = Duration::from_millis(100);
-const RECORD: &str = "converted.json";
+/// Name of the receipt in a checkpoint's folder.
+const RECEIPT: &str = "converted.json";
 
-/// What happens meanwhile.
-pub(crate) enum Event<'a> {
+/// What happens while a checkpoint is opened.
+pub(crate) enum Conversion<'a> {
     /// A conversion into this file begins.
     Begun(&'a Path),
     Progress(Progress<'a>),
@@ -35,7 +36,7 @@ pub(crate) enum Event<'a> {
 }
 
 /// Hears of events and says whether to go on.
-pub(crate) type Listener<'a> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'a;
+pub(crate) type Listener<'a> = dyn FnMut(Conversion<'_>) -> ControlFlow<()> + 'a;
 
 /// The converted model of a checkpoint, made now or kept in the folder `cache`; `None` where it
 /// cannot be kept.
@@ -48,18 +49,18 @@ pub(crate) fn open(
     cache: Result<PathBuf>,
     listen: &mut Listener<'_>,
 ) -> Result<Option<Model>> {
-    let made = cache.and_then(|cache| Entry::of(checkpoint, source, &cache)).map_err(Failure::Keep);
+    let made = cache.and_then(|cache| Entry::of(checkpoint, source, &cache)).map_err(Fault::Keep);
     match made.and_then(|entry| entry.open(checkpoint, listen)) {
         Ok(model) => Ok(Some(model)),
-        Err(Failure::Convert(error)) => Err(error),
-        Err(Failure::Keep(error)) => {
-            let _ = listen(Event::NotKept(&error));
+        Err(Fault::Convert(error)) => Err(error),
+        Err(Fault::Keep(error)) => {
+            let _ = listen(Conversion::NotKept(&error));
             Ok(None)
         }
     }
 }
 
-enum Failure {
+enum Fault {
     /// The checkpoint is at fault.
     Convert(anyhow::Error),
     /// The cache is.
@@ -96,8 +97,8 @@ fn changed(path: &Path) -> Result<(i64, i64)> {
 }
 
 /// What a converted file was made from, and what it was then.
-#[derive(PartialEq, Serialize, Deserialize)]
-struct Record {
+#[derive(Serialize, Deserialize)]
+struct Receipt {
     /// For people who look into the cache.
     source: String,
     fingerprint: String,
@@ -121,29 +122,31 @@ impl Entry {
             sources.push((path.canonicalize()?, Stamp::of(path)?, changed(path)?));
         }
         let fingerprint = hash(&format!("{} {source:?} {sources:?}", trilobite_convert::VERSION));
-        let stem = source.file_stem().unwrap_or_default().to_string_lossy();
-        let stem = stem.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c), "_");
+        let name = source.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c), "_");
         let place = hash(&format!("{source:?}"));
-        let folder = cache.join(format!("{stem:.64}-{place}"));
+        let folder = cache.join(format!("{name:.64}-{place}"));
         let file = folder.join(format!("{fingerprint}.gguf"));
         Ok(Entry { source, fingerprint, folder, file })
     }
 
-    fn open(&self, checkpoint: &Checkpoint, listen: &mut Listener<'_>) -> Result<Model, Failure> {
-        if let Some(model) = self.kept_or_told(listen) {
-            return Ok(model);
+    fn open(&self, checkpoint: &Checkpoint, listen: &mut Listener<'_>) -> Result<Model, Fault> {
+        match self.kept() {
+            Ok(Some(model)) => return Ok(model),
+            Ok(None) => {}
+            Err(error) => drop(listen(Conversion::Damaged(&error))),
         }
         fs::create_dir_all(&self.folder)
             .with_context(|| self.folder.display().to_string())
-            .map_err(Failure::Keep)?;
+            .map_err(Fault::Keep)?;
         let _lock = self.lock(listen)?;
         // Made by another process meanwhile.
         if let Ok(Some(model)) = self.kept() {
             return Ok(model);
         }
-        self.clear().map_err(Failure::Keep)?;
-        let _ = listen(Event::Begun(&self.file));
-        let mut progress = |progress: Progress<'_>| listen(Event::Progress(progress));
+        self.clear().map_err(Fault::Keep)?;
+        let _ = listen(Conversion::Begun(&self.file));
+        let mut progress = |progress: Progress<'_>| listen(Conversion::Progress(progress));
         let done = convert_file(checkpoint, &Options::default(), &self.file, true, &mut progress);
         match done {
             Ok(_) => {}
@@ -152,52 +155,45 @@ impl Entry {
                 | Error::OutputPath { .. }
                 | Error::Write(_)
                 | Error::Verify { .. }),
-            ) => return Err(Failure::Keep(error.into())),
-            Err(error) => return Err(Failure::Convert(error.into())),
+            ) => return Err(Fault::Keep(error.into())),
+            Err(error) => return Err(Fault::Convert(error.into())),
         }
-        self.record().map_err(Failure::Keep)?;
-        Model::open(&self.file).map_err(|error| Failure::Convert(error.into()))
-    }
-
-    fn kept_or_told(&self, listen: &mut Listener<'_>) -> Option<Model> {
-        self.kept().unwrap_or_else(|error| {
-            let _ = listen(Event::Damaged(&error));
-            None
-        })
+        self.write_receipt().map_err(Fault::Keep)?;
+        Model::open(&self.file).map_err(|error| Fault::Convert(error.into()))
     }
 
     /// The model that is kept, if it was made from these sources.
     fn kept(&self) -> Result<Option<Model>> {
-        let Ok(record) = fs::read(self.folder.join(RECORD)) else { return Ok(None) };
-        let record: Record = serde_json::from_slice(&record).context(RECORD)?;
-        if record.fingerprint != self.fingerprint || !self.file.exists() {
+        let Ok(receipt) = fs::read(self.folder.join(RECEIPT)) else { return Ok(None) };
+        let receipt: Receipt = serde_json::from_slice(&receipt).context(RECEIPT)?;
+        if receipt.fingerprint != self.fingerprint || !self.file.exists() {
             return Ok(None);
         }
-        if record.file != Stamp::of(&self.file)? {
+        if receipt.file != Stamp::of(&self.file)? {
             bail!("{}: it was changed after it was written", self.file.display());
         }
         let model = Model::open(&self.file);
         Ok(Some(model.with_context(|| self.file.display().to_string())?))
     }
 
-    fn record(&self) -> Result<()> {
-        let record = Record {
+    fn write_receipt(&self) -> Result<()> {
+        let receipt = Receipt {
             source: self.source.display().to_string(),
             fingerprint: self.fingerprint.clone(),
             file: Stamp::of(&self.file)?,
         };
-        let json = serde_json::to_string_pretty(&record)?;
-        output::write_file(&self.folder.join(RECORD), |out| Ok(writeln!(out, "{json}")?))
+        let json = serde_json::to_string_pretty(&receipt)?;
+        output::write_file(&self.folder.join(RECEIPT), |out| Ok(writeln!(out, "{json}")?))
     }
 
     /// Waits until no other process converts this checkpoint.
-    fn lock(&self, listen: &mut Listener<'_>) -> Result<File, Failure> {
+    fn lock(&self, listen: &mut Listener<'_>) -> Result<File, Fault> {
         let path = self.folder.join("lock");
         let file = File::create(&path).with_context(|| path.display().to_string());
-        let file = file.map_err(Failure::Keep)?;
+        let file = file.map_err(Fault::Keep)?;
         while let Err(TryLockError::WouldBlock) = file.try_lock() {
-            if listen(Event::Waiting).is_break() {
-                return Err(Failure::Convert(Error::Interrupted.into()));
+            if listen(Conversion::Waiting).is_break() {
+                return Err(Fault::Convert(Error::Interrupted.into()));
             }
             std::thread::sleep(PAUSE);
         }
@@ -210,7 +206,7 @@ impl Entry {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name == RECORD || name.ends_with(".gguf") || name.ends_with(".partial") {
+            if name == RECEIPT || name.ends_with(".gguf") || name.ends_with(".partial") {
                 // A system that keeps open files from being removed has them removed next time.
                 let _ = fs::remove_file(&path);
             }

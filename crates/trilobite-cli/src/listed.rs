@@ -66,11 +66,9 @@ impl Listed {
 
     /// The model of a name, or of its repository's name on the hub.
     pub(crate) fn named(name: &str) -> Result<Listed> {
-        let all = Listed::all()?;
-        let names: Vec<_> = all.iter().map(|model| model.name.clone()).collect();
-        find(all, name).with_context(|| {
-            let hint = suggest::hint(name, names.iter().map(String::as_str));
-            format!("there is no model {name:?}; {hint}")
+        let mut all = Listed::all()?;
+        find(&mut all, name).with_context(|| {
+            format!("there is no model {name:?}; {}", suggest::hint(name, names(&all)))
         })
     }
 
@@ -116,16 +114,17 @@ pub(crate) fn resolve(argument: &Path) -> Result<Cow<'_, Path>> {
         return Ok(Cow::Borrowed(argument));
     }
     let name = argument.to_string_lossy();
-    let all = Listed::all()?;
-    let names: Vec<_> = all.iter().map(|model| model.name.clone()).collect();
-    if let Some(listed) = find(all, &name).filter(|_| !is_path(&name)) {
+    let mut all = Listed::all()?;
+    if !is_path(&name)
+        && let Some(listed) = find(&mut all, &name)
+    {
         return match listed.pulled()? {
             Some(path) => Ok(Cow::Owned(path)),
             None => bail!("it has not been pulled; `trilobite pull {}` fetches it", listed.name),
         };
     }
     let stem = argument.file_name().unwrap_or_default().to_string_lossy();
-    match suggest::nearest(&stem, names.iter().map(String::as_str)) {
+    match suggest::nearest(&stem, names(&all)) {
         Some(near) => bail!(
             "there is no such file or folder, and no model of that name; did you mean {near}? \
              `trilobite pull {near}` fetches it"
@@ -137,8 +136,14 @@ pub(crate) fn resolve(argument: &Path) -> Result<Cow<'_, Path>> {
     }
 }
 
-fn find(models: Vec<Listed>, name: &str) -> Option<Listed> {
-    models.into_iter().find(|model| model.is_called(name))
+fn names(models: &[Listed]) -> impl Iterator<Item = &str> + Clone {
+    models.iter().map(|model| model.name.as_str())
+}
+
+/// Takes the model of a name out of the list.
+fn find(models: &mut Vec<Listed>, name: &str) -> Option<Listed> {
+    let at = models.iter().position(|model| model.is_called(name))?;
+    Some(models.swap_remove(at))
 }
 
 /// Whether a text can mean nothing but a file or a folder.
@@ -156,7 +161,7 @@ mod tests {
 
     #[test]
     fn models_are_found_under_every_spelling_of_their_names() {
-        let named = |name: &str| Some(find(Listed::all().unwrap(), name)?.name);
+        let named = |name: &str| Some(find(&mut Listed::all().unwrap(), name)?.name);
         for spelling in [
             "bitnet-b1.58-2b-4t",
             "bitnet-b1.58-2B-4T",

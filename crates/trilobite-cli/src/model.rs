@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
 use trilobite_convert::{Checkpoint, Options, Progress, convert, ignore_progress};
 use trilobite_format::{Gguf, LFS_POINTER, Metadata, ternary};
 use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
 
-use crate::converted::{self, Event};
+use crate::converted::{self, Conversion};
 use crate::{args, home, interrupt, listed, machine, output};
 
 /// The checkpoint in `models/tinystories`, as it is.
@@ -124,6 +125,24 @@ fn open(path: &Path, no_cache: bool, global: &args::Global) -> Result<Model> {
         return in_memory(&checkpoint, &mut ignore_progress);
     }
     let bar = output::progress_bar(0, output::Unit::Bytes, global)?;
+    let model = convert_once(&checkpoint, path, no_cache, &bar, global);
+    bar.finish_and_clear();
+    model
+}
+
+/// The converted model that is kept in the cache; where there can be none, one in memory.
+fn convert_once(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    no_cache: bool,
+    bar: &ProgressBar,
+    global: &args::Global,
+) -> Result<Model> {
+    let say = |text: String| {
+        if !global.quiet {
+            bar.suspend(|| eprintln!("{}: {text}", path.display()));
+        }
+    };
     let go_on =
         || if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let mut progress = |progress: Progress<'_>| {
@@ -132,34 +151,25 @@ fn open(path: &Path, no_cache: bool, global: &args::Global) -> Result<Model> {
         bar.set_message(progress.tensor.to_owned());
         go_on()
     };
-    let say = |text: String| {
-        if !global.quiet {
-            bar.suspend(|| eprintln!("{}: {text}", path.display()));
-        }
-    };
-    let (mut model, mut waiting) = (None, false);
-    if !no_cache {
-        model = converted::open(&checkpoint, path, home::converted(), &mut |event| {
-            match event {
-                Event::Progress(at) => return progress(at),
-                Event::Begun(file) => say(format!("converting it once, into {}", file.display())),
-                Event::Waiting if waiting => {}
-                Event::Waiting => {
-                    waiting = true;
-                    say("waiting for another process that converts it".to_owned());
-                }
-                Event::Damaged(why) => say(format!("the converted file is damaged: {why:#}")),
-                Event::NotKept(why) => say(format!("converting it in memory: {why:#}")),
-            }
-            go_on()
-        })?;
+    if no_cache {
+        return in_memory(checkpoint, &mut progress);
     }
-    let model = match model {
-        Some(model) => model,
-        None => in_memory(&checkpoint, &mut progress)?,
-    };
-    bar.finish_and_clear();
-    Ok(model)
+    let mut waiting = false;
+    let kept = converted::open(checkpoint, path, home::converted(), &mut |event| {
+        match event {
+            Conversion::Progress(at) => return progress(at),
+            Conversion::Begun(file) => say(format!("converting it once, into {}", file.display())),
+            Conversion::Waiting if waiting => {}
+            Conversion::Waiting => {
+                waiting = true;
+                say("waiting for another process that converts it".to_owned());
+            }
+            Conversion::Damaged(why) => say(format!("the converted file is damaged: {why:#}")),
+            Conversion::NotKept(why) => say(format!("converting it in memory: {why:#}")),
+        }
+        go_on()
+    })?;
+    kept.map_or_else(|| in_memory(checkpoint, &mut progress), Ok)
 }
 
 /// Whether a GGUF file holds ternary tensors in a layout that is converted before it runs.

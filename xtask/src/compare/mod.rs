@@ -215,9 +215,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
             Err(error) => {
                 let why = format!("{error:#}");
-                // Without a network every model that is to be fetched has the same fate.
+                // Without a network every model that is to be fetched has the same fate: told once.
                 let said = rows.iter().any(|row: &Row| row.measure.as_ref() == Err(&why));
-                eprintln!("{name}: {}", if said { "not fetched either" } else { &why });
+                eprintln!("{name}: {}", if said { "the same" } else { &why });
                 rows.push(Row::new(&name, listed.clone(), &why));
                 // Never run: its row says why.
                 subjects.push(Subject { name, listed, kind: Kind::Model(None) });

@@ -203,8 +203,7 @@ impl<'a> Puller<'a> {
             let Record { repository, revision, .. } = &*record;
             let endpoint = &self.endpoint;
             let url = format!("{endpoint}/api/models/{repository}/revision/{revision}?blobs=true");
-            let answer = download::json(&self.client, &url)?;
-            let answer: Answer = serde_json::from_str(&answer).with_context(|| url)?;
+            let answer: Answer = download::json(&self.client, &url)?;
             let commit = answer.sha.filter(|sha| download::is_hex(sha, 40));
             record.revision = commit.unwrap_or_else(|| record.revision.clone());
             found = answer.siblings;

@@ -296,3 +296,93 @@ fn read_beginning(file: &mut File, len: u64) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::End(0))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use trilobite_format::{Metadata, TensorType, Writer};
+
+    use super::*;
+
+    fn fault_of(name: &str, bytes: &[u8]) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        fault(&path).unwrap()
+    }
+
+    /// A safetensors file with a header of this length.
+    fn safetensors(length: usize, data: usize) -> Vec<u8> {
+        let tensor =
+            format!(r#"{{"t":{{"dtype":"U8","shape":[{data}],"data_offsets":[0,{data}]}}}}"#);
+        let mut file = (length as u64).to_le_bytes().to_vec();
+        file.extend(tensor.bytes());
+        file.resize(8 + length, b' ');
+        file.resize(8 + length + data, 7);
+        file
+    }
+
+    fn gguf() -> Vec<u8> {
+        let tensors = vec![("t".to_owned(), TensorType::I8, vec![320])];
+        let mut metadata = Metadata::new();
+        // A header of several looks.
+        metadata.insert("words", vec!["word".to_owned(); 1000]);
+        let mut writer = Writer::new(Vec::new(), &metadata, tensors).unwrap();
+        writer.tensor("t", &[1; 320]).unwrap();
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn files_as_they_are_published_have_no_fault() {
+        let mut other = gguf();
+        let at = other.windows(5).position(|bytes| bytes == [b't', 1, 0, 0, 0]).unwrap();
+        // A type that only other programs know.
+        other[at + 13] = 99;
+        for (name, bytes) in [
+            ("config.json", b"{\"a\": 1}\n".to_vec()),
+            ("config.json", b"\xef\xbb\xbf{\"a\": 1}".to_vec()),
+            ("config.json", [&[b' '; 300][..], b"[1]"].concat()),
+            ("model.safetensors", safetensors(80, 100)),
+            // Its length has the bytes of gzip's mark.
+            ("model.safetensors", safetensors(0x08_8b1f, 100)),
+            ("model.safetensors", safetensors(0x3c, 0)),
+            ("model.gguf", gguf()),
+            ("model.gguf", [gguf(), vec![0; 1000]].concat()),
+            ("model.gguf", other),
+            ("tokenizer.model", b"\n\x0e\n\x05<unk>".to_vec()),
+            ("chat_template.jinja", b"<|im_start|>{{ x }}".to_vec()),
+            ("data.jsonl.gz", b"\x1f\x8b\x08".to_vec()),
+            ("data.txt", b"BZ".to_vec()),
+        ] {
+            assert_eq!(fault_of(name, &bytes), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_instead_of_a_file_has_a_fault() {
+        let page = b"<HTML><head>";
+        for (name, bytes, expected) in [
+            ("tokenizer.model", &page[..], "a web page"),
+            ("tokenizer.model", b"tokens", "does not begin as its name says"),
+            ("data.parquet", b"{\"error\": \"no\"}", "does not begin as its name says"),
+            ("chat_template.jinja", b"\r\n <!doctype HTML>", "a web page"),
+            ("data.txt", b"\x28\xb5\x2f\xfd\x00", "compressed (zst)"),
+            ("data.jsonl.gz", b"{\"a\": 1}", "does not begin as its name says"),
+            ("data.jsonl", b"", "empty"),
+            ("config.json", b"   ", "it ends at byte 3"),
+            ("config.json", b"\xef\xbb", "it ends at byte 2"),
+            ("config.json", b"null", "no JSON object"),
+            ("model.safetensors", b"\x02\0\0\0\0\0\0\0{]", "its header: "),
+            ("model.safetensors", b"\x02\0\0\0\0\0\0\0[]", "its header is no JSON object"),
+            ("model.safetensors", b"\x0a\0\0\0\0\0\0\0{\"t\": 123}", "has no `data_offsets`"),
+            ("model.gguf", b"GGUF\x03\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", "its header would"),
+            ("model.gguf", b"GGUF\x00\x09\0\0\0\0\0\0\0\0\0\0", "version"),
+        ] {
+            let fault = fault_of(name, bytes).unwrap_or_default();
+            assert!(fault.contains(expected), "{name}: {fault}, expected {expected}");
+        }
+        let whole = gguf();
+        for len in (0..whole.len() - 1).step_by(211) {
+            assert!(fault_of("model.gguf", &whole[..len]).is_some(), "cut at {len}");
+        }
+    }
+}

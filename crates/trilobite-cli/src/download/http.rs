@@ -14,7 +14,7 @@ use super::Failure;
 const REDIRECTS: usize = 10;
 /// Bytes in the header of an answer.
 const MAX_HEADER: usize = 64 << 10;
-/// The longest wait for a connection.
+/// The longest wait for the address of a server, and for a connection.
 const CONNECT: Duration = Duration::from_secs(15);
 /// The longest wait for the header of an answer, and for the next bytes of its body.
 const STALL: Duration = Duration::from_secs(30);
@@ -68,6 +68,7 @@ impl Client {
             // Bytes are wanted as they are stored: hashes and sizes are those of the file.
             .accept_encoding("identity")
             .max_response_header_size(MAX_HEADER)
+            .timeout_resolve(Some(CONNECT))
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(STALL))
             .timeout_per_read(Some(STALL))

@@ -12,7 +12,8 @@ mod partial;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 
 pub(crate) use self::content::fault;
 pub(crate) use self::http::{Client, Token, is_hex};
@@ -88,22 +89,29 @@ pub(crate) fn download(
     wanted: Wanted<'_>,
     listen: &mut dyn FnMut(Event<'_>),
 ) -> Result<Got> {
-    let mut work = || -> Result<Got> {
-        let mut partial = Partial::open(wanted.target)?;
-        let mut said = Said { bytes: wanted.bytes, ..Said::default() };
-        if let Err(error) = attempts(client, url, &mut partial, &mut said, listen) {
-            partial.abandon()?;
-            return Err(error);
-        }
-        let (expected, by) = match (wanted.sha256, &said.sha256) {
-            (Some(pinned), _) => (Some(pinned), "pinned"),
-            (None, said) => (said.as_deref(), "server"),
-        };
-        let (bytes, sha256) = partial.finish(wanted.target, expected)?;
-        let verified = expected.map(|_| by);
-        Ok(Got { bytes, sha256, verified, revision: said.revision.take() })
+    let got = fetch(client, url, wanted, listen);
+    got.with_context(|| format!("{url} to {}", wanted.target.display()))
+}
+
+fn fetch(
+    client: &Client,
+    url: &str,
+    wanted: Wanted<'_>,
+    listen: &mut dyn FnMut(Event<'_>),
+) -> Result<Got> {
+    let mut partial = Partial::open(wanted.target)?;
+    let mut said = Said { bytes: wanted.bytes, ..Said::default() };
+    if let Err(error) = attempts(client, url, &mut partial, &mut said, listen) {
+        partial.abandon()?;
+        return Err(error);
+    }
+    let (expected, by) = match (wanted.sha256, &said.sha256) {
+        (Some(pinned), _) => (Some(pinned), "pinned"),
+        (None, said) => (said.as_deref(), "server"),
     };
-    work().with_context(|| format!("{url} to {}", wanted.target.display()))
+    let (bytes, sha256) = partial.finish(wanted.target, expected)?;
+    let verified = expected.map(|_| by);
+    Ok(Got { bytes, sha256, verified, revision: said.revision.take() })
 }
 
 /// Requests what is missing of a file until it is there, as often as that makes sense.
@@ -166,10 +174,14 @@ pub(crate) fn copy(
     work().with_context(|| format!("{} to {}", source.display(), wanted.target.display()))
 }
 
-/// The answer of an interface.
-pub(crate) fn json(client: &Client, url: &str) -> Result<String> {
-    let folder = tempfile::tempdir()?;
-    let target = folder.path().join("answer.json");
-    download(client, url, Wanted { target: &target, sha256: None, bytes: None }, &mut |_| ())?;
-    std::fs::read_to_string(&target).map_err(|error| anyhow!(error).context(url.to_owned()))
+/// The answer of an interface, JSON.
+pub(crate) fn json<T: DeserializeOwned>(client: &Client, url: &str) -> Result<T> {
+    let work = || -> Result<T> {
+        let folder = tempfile::tempdir()?;
+        let target = folder.path().join("answer.json");
+        let wanted = Wanted { target: &target, sha256: None, bytes: None };
+        fetch(client, url, wanted, &mut |_| ())?;
+        Ok(serde_json::from_slice(&std::fs::read(&target)?)?)
+    };
+    work().with_context(|| url.to_owned())
 }

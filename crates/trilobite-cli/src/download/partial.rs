@@ -29,9 +29,8 @@ struct Version {
 impl Version {
     /// Whether a later answer states another size without being of another version.
     fn contradicts(&self, later: &Version) -> bool {
-        let differ =
-            |sizes: (Option<u64>, Option<u64>)| matches!(sizes, (Some(a), Some(b)) if a != b);
-        differ((self.total, later.total)) && !self.precedes(later)
+        let differ = matches!((self.total, later.total), (Some(a), Some(b)) if a != b);
+        differ && !self.precedes(later)
     }
 
     /// Whether a later answer is of another version.
@@ -117,7 +116,7 @@ impl Partial {
         said.bytes = said.bytes.or(bytes);
         self.refuse_coding(&headers)?;
         let announced = body.content_length();
-        let range = Range::of(&headers);
+        let range = ContentRange::of(&headers);
         match status {
             StatusCode::PARTIAL_CONTENT if have > 0 => {
                 self.check_part(have, range, announced, tag(&headers))?;
@@ -162,7 +161,7 @@ impl Partial {
     fn check_part(
         &mut self,
         have: u64,
-        range: Option<Range>,
+        range: Option<ContentRange>,
         announced: Option<u64>,
         tag: Option<String>,
     ) -> Result<(), Failure> {
@@ -188,13 +187,12 @@ impl Partial {
         version: &Version,
         stated: Option<u64>,
     ) -> Result<(), Failure> {
-        let fault = match (self.version.total, version.total) {
+        let fault = match (version.total, self.version.total, stated) {
             _ if !whole => Some("it sends a part as the whole".to_owned()),
-            (Some(first), Some(now)) if self.version.contradicts(version) => {
+            (Some(now), Some(first), _) if self.version.contradicts(version) => {
                 Some(format!("it announces {now} bytes, {first} at first"))
             }
-            (_, Some(now)) if stated.is_some_and(|stated| stated != now) => {
-                let stated = stated.unwrap_or_default();
+            (Some(now), _, Some(stated)) if stated != now => {
                 Some(format!("it announces {now} bytes of a file of {stated}"))
             }
             _ => None,
@@ -375,19 +373,19 @@ fn tag(headers: &HeaderMap) -> Option<String> {
 
 /// `Content-Range: bytes START-END/TOTAL`.
 #[derive(Clone, Copy)]
-struct Range {
+struct ContentRange {
     start: u64,
     end: u64,
     total: Option<u64>,
 }
 
-impl Range {
+impl ContentRange {
     fn of(headers: &HeaderMap) -> Option<Self> {
         let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
         let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
         let (start, end) = range.split_once('-')?;
         let number = |text: &str| text.trim().parse::<u64>().ok();
-        Some(Range { start: number(start)?, end: number(end)?, total: number(total) })
+        Some(ContentRange { start: number(start)?, end: number(end)?, total: number(total) })
     }
 
     /// Whether it begins at `have`, is as long as the body and ends within the file.
