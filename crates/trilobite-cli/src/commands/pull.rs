@@ -144,6 +144,8 @@ impl<'a> Puller<'a> {
                     continue;
                 }
                 self.say(&format!("  {name} is not what was fetched; it is fetched again"));
+                record.files.remove(name);
+                write(folder, &record)?;
             }
             let Known { sha256, bytes } = known;
             let wanted = Wanted { target: &target, sha256: sha256.as_deref(), bytes: *bytes };

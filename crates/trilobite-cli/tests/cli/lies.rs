@@ -364,6 +364,11 @@ fn what_was_pulled_without_a_look_is_fetched_again() {
     let text = std::fs::read_to_string(&record).unwrap();
     std::fs::write(&record, text.replace(&hash(&content()), &hash(b""))).unwrap();
     std::fs::write(folder.join(FILE), b"").unwrap();
+    // As long as it cannot be fetched it is no model.
+    let other = Server::new(|_| Answer::status("404 Not Found"));
+    fails(&mut pull(&other, home.path(), &[MODEL]));
+    let said = fails(command(["inspect", MODEL]).env("TRILOBITE_HOME", home.path()));
+    assert!(said.contains("it has not been pulled"), "{said}");
     stdout(&mut pull(&server, home.path(), &[MODEL])).unwrap();
     assert!(fetched(home.path()) == content());
 }
