@@ -19,7 +19,7 @@ Examples:
   trilobite run 2b.gguf                             a chat on the terminal
 
 MODEL is a GGUF file, a Hugging Face checkpoint folder, the name of a model that `trilobite pull` has
-fetched, or nothing: the built-in model. The environment variable TRILOBITE_ISA (scalar, avx2,
+fetched, or nothing: the built-in model. A folder is converted once, into the cache. The environment variable TRILOBITE_ISA (scalar, avx2,
 avxvnni, avx512vnni, neon, dotprod) lowers the instruction set."
 )]
 pub(crate) struct Cli {
@@ -83,6 +83,9 @@ pub(crate) struct Model {
     /// GGUF file, Hugging Face folder or name of a pulled model [default: the built-in model]
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
+    /// Convert a checkpoint in memory instead of once into the cache
+    #[arg(long)]
+    pub(crate) no_cache: bool,
 }
 
 #[derive(Args)]
@@ -495,8 +498,10 @@ Examples:
   trilobite pull llama-3.2-1b-instruct --from /mnt/mirror
   trilobite pull --data arc_easy,piqa
 
-A download that breaks off goes on where it stopped. Every file is compared with the SHA-256 of the
-list or the task, else with the one that the server states, and its own is shown and recorded.
+A NAME is one of the list or the hub's, such as microsoft/bitnet-b1.58-2B-4T, in any case. A download
+that breaks off goes on where it stopped. Every file is compared with the SHA-256 of the list or the
+task, else with the one that the server states, and its own is shown and recorded; what its size or
+its structure shows to be something else, such as a login page, is removed.
 Everything goes to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder.
 HF_ENDPOINT names a mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com;
 HF_TOKEN is shown to the hub only. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]

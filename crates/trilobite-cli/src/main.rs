@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod converted;
 mod download;
 mod home;
 mod interrupt;
@@ -11,6 +12,7 @@ mod listed;
 mod machine;
 mod model;
 mod output;
+mod suggest;
 
 use std::borrow::Cow;
 use std::process::ExitCode;

@@ -25,6 +25,9 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// A source file is the text that stands for it in a Git repository.
+    #[error("{} is a Git LFS pointer, not the file itself; `git lfs pull` fetches that", .0.display())]
+    LfsPointer(PathBuf),
     /// The source is neither a checkpoint folder nor a GGUF file.
     #[error("{path} is not a checkpoint: {why}")]
     NotACheckpoint {

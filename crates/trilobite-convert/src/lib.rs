@@ -27,3 +27,7 @@ pub use options::{
 };
 pub use source::Checkpoint;
 pub use write::convert;
+
+/// Changes whenever the same checkpoint might be converted to another file.
+pub const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("TRILOBITE_CONVERT_SOURCES"));

@@ -129,22 +129,28 @@ pub(crate) fn read_file(
     Ok(records)
 }
 
+/// Most bytes that a data file unpacks to: a small file can unpack to any number.
+const MAX_UNPACKED: u64 = 512 << 20;
+
 /// What a file holds: unpacked where its name ends in `.gz` or `.bz2`.
 ///
 /// # Errors
-/// It is not packed that way, or damaged.
+/// It is not packed that way, damaged, or longer than any data file.
 pub fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
-    let mut unpacked = Vec::new();
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => {
-            let mut decoder = flate2::read::MultiGzDecoder::new(bytes.as_slice());
-            decoder.read_to_end(&mut unpacked).map_err(Error::io(path))?;
-        }
-        Some("bz2") => {
-            let mut decoder = bzip2::read::MultiBzDecoder::new(bytes.as_slice());
-            decoder.read_to_end(&mut unpacked).map_err(Error::io(path))?;
-        }
+    unpack_within(path, bytes, MAX_UNPACKED)
+}
+
+fn unpack_within(path: &Path, bytes: Vec<u8>, most: u64) -> Result<Vec<u8>> {
+    let decoder: &mut dyn Read = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => &mut flate2::read::MultiGzDecoder::new(bytes.as_slice()),
+        Some("bz2") => &mut bzip2::read::MultiBzDecoder::new(bytes.as_slice()),
         _ => return Ok(bytes),
+    };
+    let mut unpacked = Vec::new();
+    let read = decoder.take(most + 1).read_to_end(&mut unpacked);
+    if read.map_err(Error::io(path))? as u64 > most {
+        let message = format!("it unpacks to more than {most} bytes");
+        return Err(Error::io(path)(std::io::Error::other(message)));
     }
     Ok(unpacked)
 }
@@ -254,4 +260,27 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
 
 fn fields<'a>(header: impl Iterator<Item = &'a str>, row: impl Iterator<Item = &'a str>) -> Fields {
     header.zip(row).map(|(name, value)| (name.to_owned(), value.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_unpacks_to_too_much_is_refused() {
+        let zeros = vec![0; 100_000];
+        let mut gz = flate2::read::GzEncoder::new(zeros.as_slice(), flate2::Compression::fast());
+        let mut bz2 = bzip2::read::BzEncoder::new(zeros.as_slice(), bzip2::Compression::fast());
+        let packers: [(&str, &mut dyn Read); 2] = [("a.gz", &mut gz), ("a.bz2", &mut bz2)];
+        for (name, packer) in packers {
+            let mut packed = Vec::new();
+            packer.read_to_end(&mut packed).unwrap();
+            assert!(packed.len() < 1000);
+            let unpack = |most| unpack_within(Path::new(name), packed.clone(), most);
+            assert_eq!(unpack(100_000).unwrap(), zeros);
+            let error =
+                std::error::Error::source(&unpack(99_999).unwrap_err()).unwrap().to_string();
+            assert_eq!(error, "it unpacks to more than 99999 bytes");
+        }
+    }
 }

@@ -14,6 +14,9 @@ pub enum Error {
         /// The bytes at the start of the file (fewer than four when it is shorter).
         found: Vec<u8>,
     },
+    /// The file is the text that stands for a file in a Git repository.
+    #[error("it is a Git LFS pointer, not the file itself; `git lfs pull` fetches that")]
+    LfsPointer,
     /// The file is in big-endian byte order.
     #[error("big-endian GGUF files are not supported; convert it to little-endian")]
     BigEndian,

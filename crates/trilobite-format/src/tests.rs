@@ -103,9 +103,20 @@ fn metadata_inserted_twice_keeps_its_place() {
 fn a_file_cut_anywhere_or_with_any_byte_changed_never_panics() {
     let file = small_file();
     let data = Gguf::parse(&file).unwrap().tensors()[0].range.start;
+    let end = Gguf::parse(&file).unwrap().tensors().iter().map(|tensor| tensor.range.end).max();
+    let mut header = 0;
     for len in 0..file.len() {
         assert!(Gguf::parse(&file[..len]).is_err(), "cut at {len}");
+        // The header alone tells where the file ends.
+        match Gguf::least_len(&file[..len]) {
+            Ok(least) => assert_eq!(Some(least as usize), end, "cut at {len}"),
+            Err(error) => {
+                assert!(len < 4 || matches!(error, Error::Truncated { .. }), "{len}: {error}");
+                header = len + 1;
+            }
+        }
     }
+    assert_eq!(header.next_multiple_of(32), data);
     for at in 0..data {
         for byte in [0, 1, 3, 0x7f, 0x80, 0xff] {
             let mut changed = file.clone();
@@ -117,6 +128,13 @@ fn a_file_cut_anywhere_or_with_any_byte_changed_never_panics() {
             }
         }
     }
+}
+
+#[test]
+fn a_pointer_is_told_from_damage() {
+    let pointer = [LFS_POINTER, b"v1\noid sha256:00\nsize 1\n"].concat();
+    assert!(matches!(Gguf::parse(&pointer), Err(Error::LfsPointer)));
+    assert!(matches!(Metadata::parse(&pointer), Err(Error::LfsPointer)));
 }
 
 #[test]

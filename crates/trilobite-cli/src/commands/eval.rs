@@ -11,11 +11,11 @@ use trilobite_eval::{Engine, JudgeServer, Outcome, Place, Task};
 
 use crate::args::{DEFAULT_KEY, Eval, Global};
 use crate::output::{self, Progress, Unit};
-use crate::{home, interrupt, machine, model};
+use crate::{home, interrupt, machine, model, suggest};
 
 pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     let tasks: Vec<Task> =
-        args.tasks.iter().map(|name| Task::named(name)).collect::<Result<_, _>>()?;
+        args.tasks.iter().map(|name| suggest::task(name)).collect::<Result<_>>()?;
     let folder = args.output.clone().unwrap_or_else(|| default_output(args));
     let mut report = Map::new();
     let mut outcomes = Vec::new();
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         outcomes.push(trilobite_eval::grade_answers(task, place(data), answers)?);
     } else {
         let data = &data(args)?;
-        let model = model::load_to_decode(&args.model)?;
+        let model = model::load_to_decode(&args.model, global)?;
         // What the token ids rest on is told before anything is scored.
         model::tokenizer(&model, global)?;
         let session = model::session(&model, &args.compute, args.ctx)?;

@@ -23,7 +23,7 @@ const LONGEST: usize = 72;
 const LONG: usize = 65_536;
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model)?;
+    let model = model::load(&args.model, global)?;
     if args.json {
         output::print_json(&json(&model)?)?;
     } else {

@@ -6,6 +6,7 @@
 
 mod commands;
 mod configs;
+mod converted;
 mod dense;
 mod eval;
 mod failures;
@@ -14,6 +15,7 @@ mod faults;
 mod fixture;
 mod golden;
 mod identity;
+mod lies;
 mod npy;
 mod pull;
 mod real;

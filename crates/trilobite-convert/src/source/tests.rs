@@ -126,6 +126,14 @@ fn what_is_no_checkpoint_is_refused() {
     fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
     contains(&error(folder.path()), "PyTorch's .bin files are not read");
     contains(&error(&folder.path().join("pytorch_model.bin")), "expected a Hugging Face folder");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1180000000\n";
+    for name in ["model.safetensors", "tokenizer.json", "m.gguf"] {
+        let file = folder.path().join(name);
+        fs::write(&file, pointer).unwrap();
+        let opened = if name == "m.gguf" { &file } else { folder.path() };
+        contains(&error(opened), &format!("{} is a Git LFS pointer", file.display()));
+        fs::remove_file(&file).unwrap();
+    }
     fs::write(folder.path().join("model.safetensors"), "").unwrap();
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     contains(&chain(&run(&checkpoint, &Options::default()).unwrap_err()), "config.json: EOF");
