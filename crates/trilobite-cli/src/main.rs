@@ -11,6 +11,7 @@ mod listed;
 mod machine;
 mod model;
 mod output;
+mod suggest;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! Hugging Face checkpoints: which tensor of the output comes from which of the source.
 
+mod chat;
 mod config;
 #[cfg(test)]
 mod dense_tests;
