@@ -125,8 +125,17 @@ impl From<Kv> for CacheType {
 #[command(after_help = "\
 Examples:
   trilobite run -p \"Once upon a time\" -n 120 --echo
-  trilobite run model.gguf --chat -p \"Why is the sky blue?\" --temp 0
-  trilobite run model.gguf --tokens 1,2,3 -n 16 --ids")]
+  trilobite run model.gguf -p \"Why is the sky blue?\" --temp 0
+  trilobite run base.gguf --chat-template chatml --system \"Be brief.\"
+  trilobite run model.gguf --no-chat -p \"The sky is\" -n 16
+  trilobite run model.gguf --tokens 1,2,3 -n 16 --ids
+
+A model with a chat template is chatted with: the prompt is a message, and the model answers it. From
+a file or standard input, one line end at the end is not part of the prompt. A chat with a model that
+brings no sampling settings has a temperature of 0.7, top-k 40, top-p 0.95, min-p 0.05 and a loop
+penalty of 0.8: a token that would go on with a repetition of eight tokens within the answer loses
+that much of its logit, and 1.75 times as much for each token more. --temp 0 turns these defaults
+off; -v says what is used.")]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) model: Model,
@@ -142,37 +151,46 @@ pub(crate) struct Run {
     /// Most tokens to generate [default: until the text ends or the context is full]
     #[arg(short, long = "n-predict", value_name = "N")]
     pub(crate) n: Option<usize>,
-    /// Temperature; 0 is greedy [default: the model's, else 0]
+    /// Temperature; 0 is greedy [default: the model's, else 0.7 in a chat and 0 without]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temp: Option<f32>,
-    /// Only the K likeliest tokens; 0 is all [default: the model's, else 0]
+    /// Only the K likeliest tokens; 0 is all [default: the model's, else 40 in a chat, 0 without]
     #[arg(long, value_name = "K")]
     pub(crate) top_k: Option<usize>,
-    /// Only the likeliest tokens that together reach this probability [default: the model's, else 1]
+    /// Only the likeliest tokens that together reach this probability [default: the model's, else
+    /// 0.95 in a chat and 1 without]
     #[arg(long, value_name = "P")]
     pub(crate) top_p: Option<f32>,
     /// Only tokens of at least this fraction of the likeliest one's probability [default: the
-    /// model's, else 0]
+    /// model's, else 0.05 in a chat and 0 without]
     #[arg(long, value_name = "P")]
     pub(crate) min_p: Option<f32>,
     /// Penalty for tokens that are in the context already [default: the model's, else 1]
     #[arg(long, value_name = "X")]
     pub(crate) repeat_penalty: Option<f32>,
+    /// Penalty for going on with a repetition within the answer; 0 is none [default: 0.8 in a chat
+    /// with a model without settings of its own, else 0]
+    #[arg(long, value_name = "X")]
+    pub(crate) loop_penalty: Option<f32>,
     /// Seed of the random numbers [default: a new one each time, printed]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Tokens that the context holds [default: the model's, at most 4096]
     #[arg(long, value_name = "N")]
     pub(crate) ctx: Option<usize>,
-    /// Put the prompt into the model's chat template
+    /// Put the prompt into a chat template [default: if the model brings one]
     #[arg(long, overrides_with = "no_chat")]
     pub(crate) chat: bool,
-    /// Continue the prompt as it is, on a terminal too
-    #[arg(long)]
+    /// Continue the prompt as it is
+    #[arg(long, visible_alias = "raw", overrides_with = "chat")]
     pub(crate) no_chat: bool,
     /// System message of the chat
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "no_chat")]
     pub(crate) system: Option<String>,
+    /// Jinja file of a chat template, or the name of a standard one: alpaca, bitnet, chatml, gemma,
+    /// llama2, llama3, mistral, phi3, vicuna or zephyr [default: the model's]
+    #[arg(long, value_name = "FILE|NAME", conflicts_with = "no_chat")]
+    pub(crate) chat_template: Option<PathBuf>,
     /// Stop before this text (may be repeated)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) stop: Vec<String>,

@@ -12,13 +12,8 @@ static SEEN: AtomicBool = AtomicBool::new(false);
 /// The last one.
 static SIGNAL: AtomicUsize = AtomicUsize::new(0);
 
-/// From now on Ctrl-C is noted: for a command that has something to say when it is broken off.
-pub(crate) fn listen_to_ctrl_c() -> Result<()> {
-    listen_to(SIGINT)
-}
-
-/// From now on Ctrl-C, the end of the terminal, and the wish of a service or a batch system that
-/// the process should end are noted: for a command that writes files.
+/// From now on Ctrl-C, the end of the terminal, and the request of a service or a batch system to end
+/// are noted: for a command that cleans up, or has something to say, when it is broken off.
 pub(crate) fn listen() -> Result<()> {
     listen_to(SIGINT)?;
     listen_to(SIGTERM)?;

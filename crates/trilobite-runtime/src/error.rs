@@ -89,9 +89,6 @@ pub enum Error {
     /// The chat template could not be rendered.
     #[error("chat template: {0}")]
     Template(String),
-    /// The file carries no chat template.
-    #[error("the model file carries no chat template")]
-    NoTemplate,
     /// A token id outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {vocab}")]
     TokenId {

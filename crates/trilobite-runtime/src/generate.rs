@@ -91,6 +91,7 @@ pub fn generate(
     let mut ids = Vec::new();
     let mut next = prompt.to_vec();
     context.extend_from_slice(prompt);
+    let answer = context.len();
     let mut prompt_time = Duration::ZERO;
     let finish = loop {
         if limits.max_tokens.is_some_and(|max| ids.len() >= max) {
@@ -100,6 +101,7 @@ pub fn generate(
         if !ids.is_empty() && session.position() >= session.context() {
             break Finish::ContextFull;
         }
+        sampler.watch(&context[answer..]);
         let logits = match sampler.needs() {
             Some(k) => session.next_largest(&next, k)?,
             None => Logits::all(session.next_logits(&next)?),

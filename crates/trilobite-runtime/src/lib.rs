@@ -22,6 +22,7 @@ mod config;
 mod error;
 mod generate;
 mod head;
+mod jinja;
 mod model;
 mod ops;
 mod profile;
@@ -34,7 +35,7 @@ mod tokenizer;
 mod weights;
 
 pub use cache::CacheType;
-pub use chat::{ChatTemplate, Message};
+pub use chat::{ChatTemplate, Conversation, Ending, Message, StandardTemplate};
 pub use config::{Activation, Config, RopePairs};
 pub use error::{Error, Result};
 pub use generate::{Finish, Generation, Limits, generate};

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
-use trilobite_runtime::{ChatTemplate, Finish, Message, Model, Tokenizer};
+use trilobite_runtime::{Finish, Message, Model, Tokenizer};
 
-use super::run::{Generator, system_message, template};
+use super::run::{Generator, system_message};
+use super::template::Template;
 use crate::args::Run;
 use crate::{interrupt, output};
 
@@ -15,14 +16,14 @@ const PROMPT: &str = "> ";
 
 /// Reads a line, answers it, until end of file. A model without a chat template continues every
 /// line by itself.
-pub(crate) fn run(generator: &mut Generator, model: &Model, args: &Run) -> Result<ExitCode> {
+pub(crate) fn run(
+    generator: &mut Generator,
+    model: &Model,
+    args: &Run,
+    template: Option<&Template>,
+) -> Result<ExitCode> {
     let tokenizer = model.tokenizer()?;
-    let chat = match args.no_chat {
-        true => None,
-        false if args.chat || args.system.is_some() => Some(template(model, tokenizer)?),
-        false => ChatTemplate::from_metadata(model.metadata(), tokenizer)?,
-    };
-    if chat.is_none() {
+    if template.is_none() {
         output::say("No chat template: the model continues what you type. Ctrl-D ends.");
     } else {
         output::say("Ctrl-C stops an answer, Ctrl-D ends, /clear forgets the conversation.");
@@ -43,7 +44,7 @@ pub(crate) fn run(generator: &mut Generator, model: &Model, args: &Run) -> Resul
             messages = system_message(args);
             continue;
         }
-        match &chat {
+        match template {
             Some(template) => {
                 messages.push(Message::new("user", line));
                 if let Err(error) = answer(generator, template, tokenizer, &mut messages) {
@@ -66,7 +67,7 @@ pub(crate) fn run(generator: &mut Generator, model: &Model, args: &Run) -> Resul
 /// Answers the last message and appends the answer.
 fn answer(
     generator: &mut Generator,
-    template: &ChatTemplate,
+    template: &Template,
     tokenizer: &Tokenizer,
     messages: &mut Vec<Message>,
 ) -> Result<()> {

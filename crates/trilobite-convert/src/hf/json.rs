@@ -29,6 +29,12 @@ impl<'a> Object<'a> {
         self.value.get(key).is_some_and(Value::is_null)
     }
 
+    /// All keys and their values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+        let pairs = self.value.as_object().into_iter().flatten();
+        pairs.map(|(key, value)| (key.as_str(), value))
+    }
+
     /// An object within this one; `path` is its key with a dot behind it.
     pub(crate) fn object(&self, path: &'a str) -> Result<Option<Object<'a>>, Error> {
         let key = path.trim_end_matches('.');

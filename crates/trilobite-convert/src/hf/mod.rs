@@ -1,6 +1,7 @@
 //! Hugging Face checkpoints: which tensor of the output comes from which of the source.
 
 mod buffers;
+mod chat;
 mod config;
 #[cfg(test)]
 mod dense_tests;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use trilobite_format::Metadata;
 
+use super::chat;
 use super::json::Object;
 use super::vocabulary::{self, Vocabulary};
 use crate::Error;
@@ -28,9 +29,10 @@ pub(crate) fn describe(
     let tokenizer_config = Object::new("tokenizer_config.json", &tokenizer_config);
     let special = Object::new("special_tokens_map.json", &special);
 
-    let template = chat_template(checkpoint, &tokenizer_config)?;
-    let text_of =
-        |key: &str| content(tokenizer_config.get(key)).or_else(|| content(special.get(key)));
+    let template = chat::template(checkpoint, &tokenizer_config, metadata)?;
+    let text_of = |key: &str| {
+        chat::token(tokenizer_config.get(key)).or_else(|| chat::token(special.get(key)))
+    };
     let vocabulary = match (checkpoint.text(TOKENIZER)?, checkpoint.json(TOKENIZER)?) {
         (Some(text), Some(mut tokenizer)) => {
             let dropped = vocabulary::drop_beyond(&mut tokenizer, vocab);
@@ -119,6 +121,7 @@ pub(crate) fn describe(
     if let Some(eos) = eos {
         metadata.insert("trilobite.eos_token", eos);
     }
+    chat::special_tokens(&tokenizer_config, &special, metadata);
     if let Some(template) = template {
         metadata.insert("tokenizer.chat_template", template);
     }
@@ -127,34 +130,6 @@ pub(crate) fn describe(
 
 /// The token that ends a turn of Llama 3's vocabulary.
 pub(crate) const END_OF_TURN: &str = "<|eot_id|>";
-
-/// A token as text: a string, or an object that holds it.
-fn content(value: Option<&Value>) -> Option<String> {
-    let value = value?;
-    value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
-}
-
-/// The chat template: a file of its own, or a string, or the one called "default" of a list.
-fn chat_template(
-    checkpoint: &Checkpoint,
-    tokenizer_config: &Object<'_>,
-) -> Result<Option<String>, Error> {
-    const KEY: &str = "chat_template";
-    if let Some(text) = checkpoint.text("chat_template.jinja")? {
-        return Ok(Some(text.to_owned()));
-    }
-    match tokenizer_config.get(KEY) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(Value::Array(list)) => {
-            let named =
-                |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some("default");
-            let template = list.iter().find(named).and_then(|entry| entry.get("template"));
-            Ok(template.and_then(Value::as_str).map(str::to_owned))
-        }
-        Some(_) => Err(tokenizer_config.bad(KEY, "a string, or a list of named templates")),
-    }
-}
 
 /// The settings of sampling. One that no sampler can use matters only to who samples: the model is
 /// converted without it.

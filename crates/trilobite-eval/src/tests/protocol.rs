@@ -24,7 +24,9 @@ fn generated(name: &str, files: &[(&str, &str)]) -> (Generation, Vec<Prompt>) {
 }
 
 fn turns(prompt: &Prompt, turns: bool) -> Vec<(String, String)> {
-    let message = |message: trilobite_runtime::Message| (message.role, message.content);
+    let message = |message: trilobite_runtime::Message| {
+        (message.role().to_owned(), message.text().to_owned())
+    };
     prompt.messages(turns).into_iter().map(message).collect()
 }
 
