@@ -7,7 +7,7 @@ mod tests;
 
 use serde_json::{Map, Value as Json};
 use trilobite_format::model::special_id;
-use trilobite_format::{Metadata, Value};
+use trilobite_format::Metadata;
 
 use crate::error::{Error, Result};
 use crate::jinja::{self, Clock};
