@@ -154,6 +154,7 @@ impl Entry {
                 error @ (Error::Output { .. }
                 | Error::OutputPath { .. }
                 | Error::Write(_)
+                | Error::ReadBack { .. }
                 | Error::Verify { .. }),
             ) => return Err(Fault::Keep(error.into())),
             Err(error) => return Err(Fault::Convert(error.into())),
