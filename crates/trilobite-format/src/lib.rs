@@ -3,6 +3,7 @@
 
 mod error;
 mod metadata;
+pub mod model;
 mod reader;
 mod split;
 mod tensor_type;
