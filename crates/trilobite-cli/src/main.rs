@@ -47,7 +47,8 @@ fn main() -> ExitCode {
         Err(_) if interrupt::seen() => interrupt::EXIT_STATUS.into(),
         Err(error) => {
             // One line, whatever a library put into its message.
-            let message = format!("{error:#}");
+            let advice = model::advice(&error).map(|advice| format!("; {advice}"));
+            let message = format!("{error:#}{}", advice.unwrap_or_default());
             eprintln!("error: {}", message.split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::FAILURE
         }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
 use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
-use trilobite_format::{Gguf, Metadata, ternary};
-use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
+use trilobite_format::Metadata;
+use trilobite_runtime::{Error, Model, Session, SessionOptions, Tokenizer};
 
 use crate::args;
 use crate::listed;
@@ -35,17 +35,26 @@ const BUILT_IN_NAME: &str = "tinystories (built in)";
 /// Longest context that a command takes by itself; a longer one must be asked for.
 const DEFAULT_CONTEXT: usize = 4096;
 
-/// The model that the arguments name, ready to run.
-pub(crate) fn load(args: &args::Model) -> Result<Arc<Model>> {
-    Ok(Arc::new(read(args)?))
+/// The model that the arguments name, ready to run. What a user should know of it is told.
+pub(crate) fn load(args: &args::Model, global: &args::Global) -> Result<Arc<Model>> {
+    Ok(Arc::new(read_and_tell(args, global)?))
 }
 
 /// The same with its weights where tokens are decoded fastest.
-pub(crate) fn load_to_decode(args: &args::Model) -> Result<Arc<Model>> {
-    Ok(Arc::new(read(args)?.into_large_pages(machine::cores())))
+pub(crate) fn load_to_decode(args: &args::Model, global: &args::Global) -> Result<Arc<Model>> {
+    Ok(Arc::new(read_and_tell(args, global)?.into_large_pages(machine::cores())))
 }
 
-fn read(args: &args::Model) -> Result<Model> {
+fn read_and_tell(args: &args::Model, global: &args::Global) -> Result<Model> {
+    let model = read(args)?;
+    for note in model.notes().iter().filter(|_| !global.quiet) {
+        eprintln!("note: {note}");
+    }
+    Ok(model)
+}
+
+/// The model that the arguments name.
+pub(crate) fn read(args: &args::Model) -> Result<Model> {
     match &args.model {
         None => from_checkpoint(&built_in()?),
         Some(path) => open(path).with_context(|| path.display().to_string()),
@@ -111,32 +120,31 @@ fn open(path: &Path) -> Result<Model> {
     if !path.try_exists()? {
         bail!("there is no such file or folder");
     }
-    if !path.is_dir() && !needs_conversion(path)? {
-        return Ok(Model::open(path)?);
+    let weights = path.extension().is_some_and(|extension| extension == "safetensors");
+    if !path.is_dir() && !weights {
+        match Model::open(path) {
+            Err(Error::Unpacked { .. }) => {}
+            opened => return Ok(opened?),
+        }
     }
     from_checkpoint(&Checkpoint::open(path)?)
 }
 
-/// Whether a GGUF file holds ternary tensors in a layout that is converted before it runs.
-fn needs_conversion(path: &Path) -> Result<bool> {
-    if path.extension().is_some_and(|extension| extension == "safetensors") {
-        return Ok(true);
-    }
-    let file = trilobite_runtime::map(path)?;
-    let ternary = |file: &[u8], gguf: &Gguf| {
-        gguf.tensors().iter().any(|info| ternary::has_one_scale(info.ty, info.bytes(file)))
+/// What makes a model run that is refused, where there is something.
+pub(crate) fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    let format = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(Error::Format(format)), _) => format,
+        (_, Some(trilobite_convert::Error::Gguf { source, .. })) => source,
+        _ => return None,
     };
-    let gguf = Gguf::parse(&file)?;
-    if ternary(&file, &gguf) {
-        return Ok(true);
+    match format {
+        // Blocks of trits were rounded once and are not rounded again.
+        trilobite_format::Error::NotTernary { ty, .. } if !ty.is_ternary() => Some(
+            "`trilobite convert --quantize absmean` packs master weights, and trits written as \
+             numbers",
+        ),
+        _ => None,
     }
-    for part in trilobite_runtime::parts(path, gguf.metadata())? {
-        let file = trilobite_runtime::map(&part)?;
-        if part != path && ternary(&file, &Gguf::parse(&file)?) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Converts in memory.

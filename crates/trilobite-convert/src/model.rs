@@ -1,51 +1,11 @@
 //! What a model is made of, whatever its source: sizes, and the tensors that follow from them.
 
+pub(crate) use trilobite_format::model::Arch;
 use trilobite_format::{Metadata, TensorType};
 
 use crate::scan::Scan;
 use crate::source::{SourceFile, View};
 use crate::trits::{Encoding, Ternary};
-
-/// The architectures that Trilobite runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Arch {
-    /// Sub-norms, squared ReLU.
-    BitNetB158,
-    /// Sub-norms, SiLU.
-    BitNet,
-    /// No sub-norms, SiLU, q and k permuted for RoPE on adjacent pairs.
-    Llama,
-    /// Biases of q, k and v, SiLU.
-    Qwen2,
-    /// Norms before and after each part and of q and k, GELU, sliding windows.
-    Gemma3,
-}
-
-impl Arch {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Arch::BitNetB158 => "bitnet-b1.58",
-            Arch::BitNet => "bitnet",
-            Arch::Llama => "llama",
-            Arch::Qwen2 => "qwen2",
-            Arch::Gemma3 => "gemma3",
-        }
-    }
-
-    /// Whether the file of a dense model of this architecture is one that other programs run too, and
-    /// dense weights are therefore what they seem.
-    pub(crate) fn may_be_dense(self) -> bool {
-        match self {
-            Arch::BitNetB158 | Arch::BitNet => false,
-            Arch::Llama | Arch::Qwen2 | Arch::Gemma3 => true,
-        }
-    }
-
-    /// Whether squared ReLU makes many activations of the feed-forward network zero.
-    pub(crate) fn squared_relu(self) -> bool {
-        self == Arch::BitNetB158
-    }
-}
 
 /// The sizes of a model. All are within [`limits`], so that products of two fit in `u64`.
 #[derive(Clone, Debug)]
@@ -280,6 +240,11 @@ pub(crate) enum Data<'a> {
 }
 
 impl<'a> Data<'a> {
+    /// Whether these are trits, and not what is multiplied as a dense matrix.
+    pub(crate) fn is_ternary(&self) -> bool {
+        matches!(self, Data::Ternary(_) | Data::Transposed(_))
+    }
+
     /// The bytes of the source.
     pub(crate) fn source(&self) -> &'a [u8] {
         match self {

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use trilobite_format::model::Arch;
 use trilobite_format::{Metadata, Value};
 
 use crate::error::{Error, Result};
@@ -29,7 +30,6 @@ pub enum RopePairs {
 /// What distinguishes one architecture from another, as data.
 #[derive(Clone, Copy)]
 struct Architecture {
-    name: &'static str,
     activation: Activation,
     rope_pairs: RopePairs,
     sub_norms: bool,
@@ -43,7 +43,6 @@ struct Architecture {
 
 /// Llama: the others are this with something changed.
 const LLAMA: Architecture = Architecture {
-    name: "llama",
     activation: Activation::Silu,
     rope_pairs: RopePairs::Adjacent,
     sub_norms: false,
@@ -54,32 +53,40 @@ const LLAMA: Architecture = Architecture {
     windows: false,
 };
 
-/// Like Llama, but for the order of the rows of q and k.
-const QWEN2: Architecture =
-    Architecture { name: "qwen2", rope_pairs: RopePairs::Halves, qkv_biases: true, ..LLAMA };
+/// The activation is implied by the architecture: GGUF has no key for it.
+const fn architecture(arch: Arch) -> Architecture {
+    match arch {
+        Arch::BitNetB158 => {
+            Architecture { activation: Activation::Relu2, ..architecture(Arch::BitNet) }
+        }
+        Arch::BitNet => Architecture { rope_pairs: RopePairs::Halves, sub_norms: true, ..LLAMA },
+        Arch::Llama => LLAMA,
+        Arch::Qwen2 => Architecture { rope_pairs: RopePairs::Halves, qkv_biases: true, ..LLAMA },
+        Arch::Gemma3 => Architecture {
+            activation: Activation::Gelu,
+            rope_pairs: RopePairs::Halves,
+            post_norms: true,
+            qk_norms: true,
+            scaled_embedding: true,
+            windows: true,
+            ..LLAMA
+        },
+    }
+}
 
-const BITNET: Architecture =
-    Architecture { name: "bitnet", rope_pairs: RopePairs::Halves, sub_norms: true, ..LLAMA };
-
-/// The architectures, by their name in `general.architecture`. The activation is implied by the
-/// name: GGUF has no key for it.
-const ARCHITECTURES: [Architecture; 6] = [
-    Architecture { name: "bitnet-b1.58", activation: Activation::Relu2, ..BITNET },
-    Architecture { name: "bitnet-25", activation: Activation::Relu2, ..BITNET },
-    BITNET,
-    LLAMA,
-    QWEN2,
-    Architecture {
-        name: "gemma3",
-        activation: Activation::Gelu,
-        rope_pairs: RopePairs::Halves,
-        post_norms: true,
-        qk_norms: true,
-        scaled_embedding: true,
-        windows: true,
-        ..LLAMA
-    },
-];
+/// The architecture that `general.architecture` names, and the name.
+///
+/// # Errors
+/// It is missing or not known.
+pub(crate) fn arch(metadata: &Metadata) -> Result<(Arch, &str)> {
+    const KEY: &str = "general.architecture";
+    let name = metadata.str(KEY)?.ok_or_else(|| Error::MissingKey(KEY.to_owned()))?;
+    let arch = Arch::from_name(name).ok_or_else(|| Error::Architecture {
+        found: name.to_owned(),
+        supported: Arch::ALL.map(Arch::name).join(", "),
+    })?;
+    Ok((arch, name))
+}
 
 /// Layers whose tokens see only the last tokens.
 #[derive(Clone, Debug)]
@@ -148,16 +155,8 @@ impl Config {
     /// # Errors
     /// An architecture that is not supported, a missing key, or values that contradict each other.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
-        let name = metadata
-            .str("general.architecture")?
-            .ok_or_else(|| Error::MissingKey("general.architecture".into()))?;
-        let architecture =
-            ARCHITECTURES.iter().find(|known| known.name == name).ok_or_else(|| {
-                Error::Architecture {
-                    found: name.to_owned(),
-                    supported: ARCHITECTURES.map(|known| known.name).join(", "),
-                }
-            })?;
+        let (arch, name) = arch(metadata)?;
+        let architecture = architecture(arch);
         let keys = Keys { metadata, prefix: name };
 
         let hidden = keys.size("embedding_length")?;
@@ -231,7 +230,7 @@ impl Config {
                 }
                 None => 1.0 / (head_dim as f32).sqrt(),
             },
-            window: keys.window(architecture, layers, rope_theta)?,
+            window: keys.window(&architecture, layers, rope_theta)?,
             sub_norms: architecture.sub_norms,
             post_norms: architecture.post_norms,
             qk_norms: architecture.qk_norms,

@@ -118,7 +118,7 @@ struct Measured {
 
 pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     ensure!(args.runs > 0, "-r is 0, expected at least 1");
-    let model = model::load_to_decode(&args.model)?;
+    let model = model::load_to_decode(&args.model, global)?;
     let context = args.depth.saturating_add(args.n).saturating_add(1);
     let longest = args.prompt.iter().copied().max().unwrap_or(0).max(context);
     ensure!(

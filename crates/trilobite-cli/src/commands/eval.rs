@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     } else {
         let data = &data(args)?;
         interrupt::listen()?;
-        let model = model::load_to_decode(&args.model)?;
+        let model = model::load_to_decode(&args.model, global)?;
         // What the token ids rest on is told before anything is scored.
         model::tokenizer(&model, global)?;
         let session = model::session(&model, &args.compute, args.ctx)?;

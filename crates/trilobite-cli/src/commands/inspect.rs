@@ -14,7 +14,7 @@ use crate::args::{Global, Inspect};
 use crate::{model, output};
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model)?;
+    let model = model::read(&args.model)?;
     if args.json {
         output::print_json(&json(&model)?)?;
     } else {
@@ -88,6 +88,7 @@ fn json(model: &Model) -> Result<Value> {
         "bits_per_weight": bits_per_weight(model),
         "tensors": tensors.collect::<Vec<_>>(),
         "tokenizer": tokenizer(model)?,
+        "notes": model.notes(),
         "isa": Kernels::detect()?.isa.name(),
     }))
 }
@@ -129,6 +130,9 @@ fn text(model: &Model, name: &str, verbose: bool) -> Result<String> {
                 line("assumed", assumption.into());
             }
         }
+    }
+    for note in model.notes() {
+        line("note", note.clone());
     }
     line("instruction set", Kernels::detect()?.isa.name().into());
     line("sha256", hash(model.files()));

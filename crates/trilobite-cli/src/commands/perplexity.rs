@@ -13,7 +13,7 @@ use crate::{model, output};
 const DEFAULT_WINDOW: usize = 2048;
 
 pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model)?;
+    let model = model::load(&args.model, global)?;
     let text =
         std::fs::read_to_string(&args.file).with_context(|| args.file.display().to_string())?;
     let tokenizer = model::tokenizer(&model, global)?;

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     if args.tokens.is_some() && (args.chat || args.system.is_some()) {
         bail!("--tokens are used literally and cannot be put into a chat template");
     }
-    let model = model::load_to_decode(&args.model)?;
+    let model = model::load_to_decode(&args.model, global)?;
     let mut generator = Generator::new(&model, args, global)?;
     interrupt::listen()?;
     if !has_prompt && terminal {

@@ -12,7 +12,7 @@ use crate::args::{Global, Score};
 use crate::{model, output};
 
 pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model)?;
+    let model = model::load(&args.model, global)?;
     let source = args.input.as_ref().map_or_else(|| "stdin".into(), |f| f.display().to_string());
     let input: Box<dyn BufRead> = match &args.input {
         Some(path) => Box::new(BufReader::new(File::open(path).with_context(|| source.clone())?)),

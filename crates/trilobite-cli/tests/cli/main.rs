@@ -12,6 +12,7 @@ mod fixture;
 mod golden;
 mod identity;
 mod npy;
+mod projections;
 mod pull;
 mod real;
 mod server;

@@ -19,17 +19,10 @@ const BITNET_TEMPLATE: &str = "{% for message in messages %}{{ message['role'] |
 /// Reads the sizes, under the name that the file's own architecture has.
 pub(crate) fn config(file: &str, gguf: &Gguf) -> Result<Config, Error> {
     let keys = Keys { file, metadata: gguf.metadata(), prefix: prefix(file, gguf.metadata())? };
-    let arch = match keys.prefix {
-        "bitnet-b1.58" | "bitnet-25" => Arch::BitNetB158,
-        "bitnet" => Arch::BitNet,
-        "llama" => Arch::Llama,
-        "qwen2" => Arch::Qwen2,
-        "gemma3" => Arch::Gemma3,
-        _ => {
-            let expected = "bitnet-b1.58, bitnet-25, bitnet, llama, qwen2 or gemma3";
-            return Err(bad(file, keys.metadata, ARCHITECTURE, expected));
-        }
-    };
+    let arch = Arch::from_name(keys.prefix).ok_or_else(|| {
+        let names = Arch::ALL.map(Arch::name).join(", ");
+        bad(file, keys.metadata, ARCHITECTURE, &format!("one of {names}"))
+    })?;
     let hidden = keys.require("embedding_length", 1..=limits::WIDTH)?;
     let heads = keys.require("attention.head_count", 1..=limits::HEADS)?;
     let kv_heads = keys.size("attention.head_count_kv", 1..=limits::HEADS)?.unwrap_or(heads);

@@ -24,11 +24,15 @@ pub fn mixture_note<'a>(projections: impl IntoIterator<Item = (&'a str, bool)>) 
     ))
 }
 
+/// The projections of some tensors, whose names may say more than that.
 fn list(tensors: &[&str]) -> Option<String> {
     let told = tensors.get(..TOLD).unwrap_or(tensors);
-    let names: Vec<&str> =
-        told.iter().map(|name| name.strip_suffix(".weight").unwrap_or(name)).collect();
-    let names = names.join(", ");
+    let projection = |tensor: &&str| {
+        let name = tensor.strip_suffix(".weight").unwrap_or(tensor);
+        // With columns for rows.
+        name.strip_suffix("_t").unwrap_or(name).to_owned()
+    };
+    let names = told.iter().map(projection).collect::<Vec<_>>().join(", ");
     match tensors.len() - told.len() {
         _ if tensors.is_empty() => None,
         0 => Some(names),

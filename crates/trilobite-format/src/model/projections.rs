@@ -113,10 +113,10 @@ fn has_scale(gguf: &Gguf, info: &TensorInfo) -> bool {
 
 fn storage(ty: TensorType, bytes: &[u8], has_scale: bool) -> Storage {
     match ty {
-        TensorType::Tq1_0 | TensorType::Tq2_0 if !ternary::has_one_scale(ty, bytes) => {
-            Storage::Dense
-        }
-        TensorType::Tq1_0 | TensorType::Tq2_0 => Storage::Unpacked,
+        TensorType::Tq1_0 | TensorType::Tq2_0 => match ternary::one_scale(ty, bytes) {
+            Some(_) => Storage::Unpacked,
+            None => Storage::Dense,
+        },
         _ if has_scale => Storage::Unpacked,
         ty if is_bitnet_type(ty) => Storage::Packed,
         _ => Storage::Dense,

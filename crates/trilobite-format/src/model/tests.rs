@@ -1,14 +1,19 @@
 use super::*;
 use crate::{Error, Gguf, Metadata, TensorType, Writer};
 
-/// Bytes of a matrix of two blocks of 256 weights, each block with a scale of its own where there is
-/// one.
+/// Bytes of a matrix of two blocks of 256 weights. Where blocks have scales, one of 0 is that of zeros.
 fn bytes(ty: TensorType, scales: [u8; 2]) -> Vec<u8> {
     let len = ty.byte_len(&[2, 256]).unwrap() as usize;
     let mut bytes = vec![0; len];
     if matches!(ty, TensorType::Tq1_0 | TensorType::Tq2_0) {
         for (block, scale) in bytes.chunks_mut(len / 2).zip(scales) {
-            block[len / 2 - 1] = scale;
+            let (codes, [_, high]) = block.split_last_chunk_mut().unwrap();
+            *high = scale;
+            match (scale, ty) {
+                (0, TensorType::Tq2_0) => codes.fill(0x55),
+                (0, _) => (codes[..48].fill(128), codes[48..].fill(127)).0,
+                _ => codes.fill(0x15),
+            }
         }
     }
     bytes
