@@ -6,7 +6,7 @@ use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
 use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
-use trilobite_format::Metadata;
+use trilobite_format::{Metadata, TensorType};
 use trilobite_runtime::{Error, Model, Session, SessionOptions, Tokenizer};
 
 use crate::args;
@@ -138,8 +138,10 @@ pub(crate) fn advice(error: &anyhow::Error) -> Option<&'static str> {
         _ => return None,
     };
     match format {
-        // Blocks of trits were rounded once and are not rounded again.
-        trilobite_format::Error::NotTernary { ty, .. } if !ty.is_ternary() => Some(
+        trilobite_format::Error::NotTernary {
+            ty: TensorType::F32 | TensorType::F16 | TensorType::Bf16,
+            ..
+        } => Some(
             "`trilobite convert --quantize absmean` packs master weights, and trits written as \
              numbers",
         ),

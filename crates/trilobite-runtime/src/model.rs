@@ -205,7 +205,7 @@ pub fn parts(path: &Path, metadata: &Metadata) -> Result<Vec<PathBuf>> {
     Ok(split.names(&name)?.map(|name| path.with_file_name(name)).collect())
 }
 
-/// Maps a file for reading.
+/// Maps a file for reading. As with [`Model::open`], it must not be changed while it is mapped.
 ///
 /// # Errors
 /// The file cannot be opened or mapped.

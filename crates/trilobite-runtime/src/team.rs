@@ -553,7 +553,11 @@ mod tests {
                     begun.store(true, Ordering::Relaxed);
                     std::panic::panic_any(Panicking);
                 }
-                _ => while !begun.load(Ordering::Relaxed) {},
+                _ => {
+                    while !begun.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                }
             });
         });
         assert_eq!(said, "a thread of the team panicked");

@@ -319,7 +319,7 @@ impl<'a> Tensors<'a> {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
         let matrix = match self.projections.storage(name) {
             Some(Storage::Packed) => self.ternary(name, rows, cols)?,
-            Some(Storage::Unpacked) => return Err(self.unpacked(name)),
+            Some(Storage::Unpacked) => return Err(self.type_error(name, "it is, unconverted")),
             Some(Storage::Dense) | None => self.dense(name, rows, cols, "a weight matrix")?.0,
         };
         if self.is_zero(&matrix)? {
@@ -382,11 +382,6 @@ impl<'a> Tensors<'a> {
                 }))
             }
         }
-    }
-
-    fn unpacked(&self, name: &str) -> Error {
-        let found = self.gguf.tensor(name).map_or("nothing", |info| info.ty.name());
-        Error::Unpacked { name: name.to_owned(), found: found.to_owned() }
     }
 
     /// A ternary matrix whose columns are the rows of a tensor.

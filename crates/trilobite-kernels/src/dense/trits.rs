@@ -5,13 +5,14 @@ use super::DenseType;
 /// Weights of a block.
 const BLOCK: usize = 256;
 
-/// How many trits a byte of TQ1_0 stands for: 5, 4 if its last one is zero too, or none. Its value is
-/// `ceil(n * 256 / 243)` for the number `n` that has the trits for digits.
+/// Whether a byte of TQ1_0 stands for five trits (5), for four too (4), or for none. It is
+/// `ceil(n * 256 / 243)` for a number `n` of five digits in base 3, the last of which is 0 where a byte
+/// has four trits.
 const TRITS: [u8; 256] = {
     let mut trits = [0; 256];
-    let mut n = 0;
+    let mut n: usize = 0;
     while n < 243 {
-        trits[(n * 256 + 242) / 243] = if n % 3 == 0 { 4 } else { 5 };
+        trits[(n * 256).div_ceil(243)] = if n.is_multiple_of(3) { 4 } else { 5 };
         n += 1;
     }
     trits

@@ -17,13 +17,14 @@ const INDICES: [u8; PLANES] = {
 pub(crate) fn find_unused(packed: &[u8], cols: usize) -> Option<(usize, usize)> {
     let width = planes(cols).max(1);
     let any = |planes: &[Plane]| {
-        let mut found = [0; TILE];
+        let mut found = [0; TILE / 8];
         for (i, plane) in planes.iter().enumerate() {
-            for (found, byte) in found.iter_mut().zip(plane) {
-                *found |= unused(*byte) & INDICES[i % PLANES];
+            let indices = u64::from_ne_bytes([INDICES[i % PLANES]; 8]);
+            for (found, bytes) in found.iter_mut().zip(plane.as_chunks().0) {
+                *found |= unused(u64::from_ne_bytes(*bytes)) & indices;
             }
         }
-        found != [0; TILE]
+        found != [0; _]
     };
     let (tile, planes) =
         packed.as_chunks().0.chunks(width).enumerate().find(|(_, planes)| any(planes))?;
@@ -32,19 +33,18 @@ pub(crate) fn find_unused(packed: &[u8], cols: usize) -> Option<(usize, usize)> 
         of_plane.map(move |t| (i / PLANES * BLOCK_COLS + t * TRIPLE, INDEX[t].1, plane))
     });
     for (col, shift, plane) in triples {
-        if let Some(row) = plane.iter().position(|byte| unused(*byte) >> shift & 15 != 0) {
+        let at = plane.iter().position(|byte| unused(u64::from(*byte)) >> shift & 1 == 1);
+        if let Some(row) = at {
             return Some((tile * TILE + row, col));
         }
     }
     None
 }
 
-/// Bit 0 or bit 4 where the lower or the upper half of a byte is 0 or 15.
-fn unused(byte: u8) -> u8 {
-    let (lower, upper) = (byte & 15, byte >> 4);
-    // The sum reaches 16 but for 0, and for 15 alone.
-    let outside = |half: u8| (!(half + 15) | (half + 1)) >> 4 & 1;
-    outside(lower) | outside(upper) << 4
+/// The lowest bit of every half byte that is 0 or 15: whose bits are all the same.
+fn unused(bytes: u64) -> u64 {
+    let differ = bytes ^ bytes >> 1;
+    !(differ | differ >> 1 | differ >> 2) & 0x1111_1111_1111_1111
 }
 
 /// Whether all trits are zeros, those of the padding included.
