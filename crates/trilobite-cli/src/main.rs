@@ -44,7 +44,8 @@ fn main() -> ExitCode {
                 status.into()
             }
             None => {
-                output::say(&format!("error: {error:#}"));
+                let advice = model::advice(&error).map(|advice| format!("; {advice}"));
+                output::say(&format!("error: {error:#}{}", advice.unwrap_or_default()));
                 ExitCode::FAILURE
             }
         },

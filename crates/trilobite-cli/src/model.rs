@@ -7,8 +7,8 @@ use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
 use trilobite_convert::{Checkpoint, Options, Progress, convert, ignore_progress};
-use trilobite_format::{Gguf, LFS_POINTER, Metadata, read_regular, ternary};
-use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
+use trilobite_format::{LFS_POINTER, Metadata, TensorType, read_regular};
+use trilobite_runtime::{Error, Model, Session, SessionOptions, Tokenizer};
 
 use crate::converted::{self, Conversion};
 use crate::{args, home, interrupt, listed, machine, output};
@@ -39,17 +39,26 @@ const DEFAULT_CONTEXT: usize = 4096;
 /// no file is worth.
 const WORTH_KEEPING: u64 = 16 << 20;
 
-/// The model that the arguments name, ready to run.
+/// The model that the arguments name, ready to run. What a user should know of it is told.
 pub(crate) fn load(args: &args::Model, global: &args::Global) -> Result<Arc<Model>> {
-    Ok(Arc::new(read(args, global)?))
+    Ok(Arc::new(read_and_tell(args, global)?))
 }
 
 /// The same with its weights where tokens are decoded fastest.
 pub(crate) fn load_to_decode(args: &args::Model, global: &args::Global) -> Result<Arc<Model>> {
-    Ok(Arc::new(read(args, global)?.into_large_pages(machine::cores())))
+    Ok(Arc::new(read_and_tell(args, global)?.into_large_pages(machine::cores())))
 }
 
-fn read(args: &args::Model, global: &args::Global) -> Result<Model> {
+fn read_and_tell(args: &args::Model, global: &args::Global) -> Result<Model> {
+    let model = read(args, global)?;
+    for note in model.notes().iter().filter(|_| !global.quiet) {
+        output::say(&format!("note: {note}"));
+    }
+    Ok(model)
+}
+
+/// The model that the arguments name.
+pub(crate) fn read(args: &args::Model, global: &args::Global) -> Result<Model> {
     match &args.model {
         None => in_memory(&built_in()?, &mut ignore_progress),
         Some(path) => open(path, args.no_cache, global).with_context(|| path.display().to_string()),
@@ -116,8 +125,12 @@ fn built_in() -> Result<Checkpoint> {
 
 fn open(path: &Path, no_cache: bool, global: &args::Global) -> Result<Model> {
     let path = &*listed::resolve(path)?;
-    if !path.is_dir() && !needs_conversion(path)? {
-        return Ok(Model::open(path)?);
+    let weights = path.extension().is_some_and(|extension| extension == "safetensors");
+    if !path.is_dir() && !weights {
+        match Model::open(path) {
+            Err(Error::Unpacked { .. }) => {}
+            opened => return Ok(opened?),
+        }
     }
     let checkpoint = Checkpoint::open(path)?;
     if checkpoint.bytes() < WORTH_KEEPING {
@@ -170,26 +183,23 @@ fn convert_once(
     kept.map_or_else(|| in_memory(checkpoint, &mut progress), Ok)
 }
 
-/// Whether a GGUF file holds ternary tensors in a layout that is converted before it runs.
-fn needs_conversion(path: &Path) -> Result<bool> {
-    if path.extension().is_some_and(|extension| extension == "safetensors") {
-        return Ok(true);
-    }
-    let file = trilobite_runtime::map(path)?;
-    let ternary = |file: &[u8], gguf: &Gguf| {
-        gguf.tensors().iter().any(|info| ternary::has_one_scale(info.ty, info.bytes(file)))
+/// What makes a model run that is refused, where there is something.
+pub(crate) fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    let format = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(Error::Format(format)), _) => format,
+        (_, Some(trilobite_convert::Error::Gguf { source, .. })) => source,
+        _ => return None,
     };
-    let gguf = Gguf::parse(&file)?;
-    if ternary(&file, &gguf) {
-        return Ok(true);
+    match format {
+        trilobite_format::Error::NotTernary {
+            ty: TensorType::F32 | TensorType::F16 | TensorType::Bf16,
+            ..
+        } => Some(
+            "`trilobite convert --quantize absmean` packs master weights, and trits written as \
+             numbers",
+        ),
+        _ => None,
     }
-    for part in trilobite_runtime::parts(path, gguf.metadata())? {
-        let file = trilobite_runtime::map(&part)?;
-        if part != path && ternary(&file, &Gguf::parse(&file)?) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn in_memory(

@@ -156,7 +156,7 @@ pub enum Error {
         /// The type in the file.
         found: String,
     },
-    /// A scale that is not a positive finite number.
+    /// A scale that is not a positive finite number, of a tensor whose weights are not all zero.
     #[error("{file}: scale {tensor} is {found}, expected a positive finite number")]
     Scale {
         /// The file.
@@ -193,23 +193,6 @@ pub enum Error {
         col: u64,
         /// The weight, or the code that stands for none.
         found: String,
-    },
-    /// A block-quantised ternary tensor whose blocks have different scales.
-    #[error(
-        "{file}: tensor {tensor} has the scale {found} in block {block} and {expected} before it; \
-         a ternary tensor has one"
-    )]
-    BlockScale {
-        /// The file.
-        file: String,
-        /// The tensor.
-        tensor: String,
-        /// The block.
-        block: u64,
-        /// The scale of the earlier blocks.
-        expected: f32,
-        /// The scale of this block.
-        found: f32,
     },
     /// A tied head that differs from the embedding.
     #[error("{file}: {tensor} differs from the embedding, but the model says that they are tied")]

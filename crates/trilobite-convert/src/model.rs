@@ -129,6 +129,11 @@ pub(crate) enum Data<'a> {
 }
 
 impl<'a> Data<'a> {
+    /// Whether these are trits, and not what is multiplied as a dense matrix.
+    pub(crate) fn is_ternary(&self) -> bool {
+        matches!(self, Data::Ternary(_) | Data::Transposed(_))
+    }
+
     /// The bytes of the source.
     pub(crate) fn source(&self) -> &'a [u8] {
         match self {

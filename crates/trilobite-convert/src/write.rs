@@ -8,11 +8,12 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use trilobite_format::model::Hyperparameters;
+use trilobite_format::model::{Hyperparameters, is_projection, zeros_note};
 use trilobite_format::{TensorType, Writer, ternary};
-use trilobite_kernels::{Layout, i2_s};
+use trilobite_kernels::{Kernels, Layout, i2_s};
 
-use crate::model::{Data, Plan, Planned};
+use crate::gguf::blocks;
+use crate::model::{Data, Dense, Plan, Planned};
 use crate::options::{Options, Progress, Report, Stage, TypeTotal};
 use crate::source::{Checkpoint, Kind};
 use crate::trits::{GROUP, Scratch, Taken, Trits, layout};
@@ -74,8 +75,9 @@ pub(crate) fn write<'a, W: Write>(
     let total = plan.tensors.iter().map(Planned::byte_len).sum();
     let mut done = 0;
     let (mut exactly, mut by_absmean) = (0, 0);
+    let mut zeros = Vec::new();
     for tensor in &plan.tensors {
-        let taken = tensor.stream(&mut |piece| {
+        let Streamed { taken, zero } = tensor.stream(&mut |piece| {
             writer.piece(&tensor.name, piece).map_err(Error::Write)?;
             done += piece.len() as u64;
             let flow =
@@ -91,7 +93,11 @@ pub(crate) fn write<'a, W: Write>(
             Some(Taken::ByAbsmean) => by_absmean += 1,
             None => {}
         }
+        if zero {
+            zeros.push(&tensor.name[..]);
+        }
     }
+    plan.notes.extend(zeros_note(&zeros));
     if exactly > 0 {
         plan.notes.push(format!("{exactly} dense projections were ternary and kept exactly"));
     }
@@ -108,21 +114,22 @@ impl Planned<'_> {
         self.ty.byte_len(&self.shape).unwrap_or(0)
     }
 
-    /// Passes the tensor's bytes on, in order. Says how dense weights became ternary.
-    fn stream(
-        &self,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<Option<Taken>, Error> {
+    /// Passes the tensor's bytes on, in order.
+    fn stream(&self, sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<Streamed, Error> {
         match &self.data {
             Data::Ternary(ternary) => {
                 let trits = ternary.open()?;
-                sink(&trits.pack(self.ty)?)?;
-                return Ok(trits.taken);
+                let bytes = trits.pack(self.ty)?;
+                let zero = trits.is_zero(&bytes, layout(self.ty))?;
+                sink(&bytes)?;
+                return Ok(Streamed { taken: trits.taken, zero });
             }
             Data::Transposed(ternary) => {
                 let trits = ternary.open()?;
-                sink(&trits.pack_transposed()?)?;
-                return Ok(trits.taken);
+                let bytes = trits.pack_transposed()?;
+                let zero = trits.is_zero(&bytes, Layout::I2T)?;
+                sink(&bytes)?;
+                return Ok(Streamed { taken: trits.taken, zero });
             }
             Data::Dense(dense) => dense.stream(&self.name, self.ty, sink)?,
             Data::Blocks(bytes) => sink(bytes)?,
@@ -132,11 +139,53 @@ impl Planned<'_> {
                 sink(&bytes)?;
             }
         }
-        Ok(None)
+        Ok(Streamed { taken: None, zero: is_projection(&self.name) && self.is_zero() })
+    }
+
+    /// Whether a dense matrix holds nothing but zeros.
+    fn is_zero(&self) -> bool {
+        let cols = self.shape.last().map_or(1, |&cols| cols as usize).max(1);
+        let mut row = vec![0.0; cols];
+        match &self.data {
+            Data::Dense(Dense { view, .. }) => (0..view.count()).step_by(cols).all(|start| {
+                view.widen(start..start + cols, &mut row);
+                row.iter().all(|weight| *weight == 0.0)
+            }),
+            Data::Blocks(bytes) => {
+                let kernels = Kernels::available().into_iter().next_back();
+                let (Some(ty), Some(kernels)) = (blocks(self.ty), kernels) else { return false };
+                let rows = self.shape.first().map_or(0, |&rows| rows as usize);
+                (0..rows).all(|r| {
+                    kernels.dense_row(ty, bytes, cols, r, &mut row);
+                    row.iter().all(|weight| *weight == 0.0)
+                })
+            }
+            _ => false,
+        }
     }
 }
 
+/// What passing a tensor on has shown.
+struct Streamed {
+    /// How dense weights became ternary.
+    taken: Option<Taken>,
+    /// Whether it is a projection that holds nothing but zeros.
+    zero: bool,
+}
+
 impl Trits<'_> {
+    /// Whether the bytes of the tensor in a layout hold nothing but zeros. If they do not, their scale
+    /// must not be 0.
+    fn is_zero(&self, bytes: &[u8], layout: Layout) -> Result<bool, Error> {
+        let codes = bytes.get(..bytes.len() - ternary::TAIL).unwrap_or_default();
+        let zero = layout.is_zero(codes, self.tensor.cols);
+        if self.scale == 0.0 && !zero {
+            let (file, tensor) = (self.tensor.file.to_owned(), self.tensor.name.clone());
+            return Err(Error::Scale { file, tensor, found: self.scale });
+        }
+        Ok(zero)
+    }
+
     /// The bytes of the tensor in a layout of ours.
     fn pack(&self, ty: TensorType) -> Result<Vec<u8>, Error> {
         let layout = layout(ty);

@@ -163,6 +163,18 @@ pub enum Error {
         /// The shape, outermost dimension first.
         shape: Vec<u64>,
     },
+    /// A projection of a BitNet model that is not ternary: see [`crate::model::Projections`].
+    #[error(
+        "tensor {tensor:?} is {ty}{}, but the projections of a BitNet model are ternary with one \
+         scale, unless `{}` names them",
+        if ty.is_ternary() { " with several scales" } else { "" }, crate::model::DENSE_PROJECTIONS
+    )]
+    NotTernary {
+        /// The tensor name.
+        tensor: String,
+        /// The tensor type.
+        ty: TensorType,
+    },
     /// A tensor whose data does not start at a multiple of the alignment.
     #[error("tensor {tensor:?} starts at offset {offset}, no multiple of {alignment}")]
     Misaligned {

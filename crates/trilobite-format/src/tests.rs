@@ -188,14 +188,31 @@ fn ternary_tail_keeps_the_first_float_only() {
 
 #[test]
 fn a_ternary_matrix_has_one_scale() {
-    let tensor = |scales: [u8; 3]| {
-        let block = |scale| [&[7; 64][..], &[scale, 0]].concat();
-        scales.into_iter().flat_map(block).collect::<Vec<_>>()
+    // Blocks of ones and blocks of zeros, each with a scale.
+    let blocks = |blocks: [(bool, u8); 3]| {
+        let tq1_0 = |zero| if zero { [[128; 48], [127; 48]].concat() } else { vec![255; 96] };
+        let block = |code: &[u8], scale| [code, &[scale, 0]].concat();
+        let of = |codes: &dyn Fn(bool) -> Vec<u8>| -> Vec<u8> {
+            blocks.iter().flat_map(|(zero, scale)| block(&codes(*zero), *scale)).collect()
+        };
+        let tq1_0 = of(&|zero| tq1_0(zero)[..52].to_vec());
+        let tq2_0 = of(&|zero| vec![if zero { 0x55 } else { 0xaa }; 64]);
+        [(TensorType::Tq1_0, tq1_0), (TensorType::Tq2_0, tq2_0)]
     };
-    for (scales, one) in [([1, 1, 1], true), ([0, 5, 0], true), ([0; 3], true), ([1, 0, 2], false)]
-    {
-        assert_eq!(ternary::has_one_scale(TensorType::Tq2_0, &tensor(scales)), one, "{scales:?}");
-        assert!(!ternary::has_one_scale(TensorType::Q8_0, &tensor(scales)));
+    for (scales, one) in [
+        ([(false, 1), (false, 1), (false, 1)], Some(1)),
+        ([(true, 0), (false, 5), (true, 7)], Some(5)),
+        ([(true, 9), (false, 5), (false, 5)], Some(5)),
+        ([(true, 0), (true, 0), (true, 3)], Some(0)),
+        ([(false, 1), (true, 0), (false, 2)], None),
+        ([(false, 1), (false, 0), (false, 1)], None),
+        ([(false, 0), (false, 0), (false, 0)], Some(0)),
+    ] {
+        for (ty, bytes) in blocks(scales) {
+            let expected = one.map(|scale| [scale, 0]);
+            assert_eq!(ternary::one_scale(ty, &bytes), expected, "{ty} {scales:?}");
+            assert_eq!(ternary::one_scale(TensorType::Q8_0, &bytes), None);
+        }
     }
 }
 

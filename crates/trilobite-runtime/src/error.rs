@@ -57,7 +57,25 @@ pub enum Error {
         /// What the tensor is for.
         role: &'static str,
     },
-    /// A ternary tensor's scale is not a positive finite number.
+    /// A ternary tensor that is converted before it is run.
+    #[error("tensor {name} is {found}, which is converted before it is run")]
+    Unpacked {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// A code of a ternary tensor that stands for no weight.
+    #[error("tensor {name} has a code that stands for no weight at row {row}, column {col}")]
+    UnusedCode {
+        /// The tensor.
+        name: String,
+        /// Row of the code.
+        row: usize,
+        /// Its column.
+        col: usize,
+    },
+    /// A ternary tensor's scale is not a positive finite number, and its weights are not all zero.
     #[error("tensor {name} has the scale {scale}, expected a positive finite number")]
     Scale {
         /// The tensor.

@@ -23,7 +23,7 @@ const LONGEST: usize = 72;
 const LONG: usize = 65_536;
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model, global)?;
+    let model = model::read(&args.model, global)?;
     if args.json {
         output::print_json(&json(&model)?)?;
     } else {
@@ -106,6 +106,7 @@ fn json(model: &Model) -> Result<Value> {
         "tensors": tensors.collect::<Vec<_>>(),
         "tokenizer": tokenizer(model)?,
         "metadata": metadata.collect::<Map<_, _>>(),
+        "notes": model.notes(),
         "isa": Kernels::detect()?.isa.name(),
     }))
 }
@@ -149,6 +150,9 @@ fn summary(model: &Model) -> Result<String> {
                 line("assumed", assumption.into());
             }
         }
+    }
+    for note in model.notes() {
+        line("note", note.clone());
     }
     line("instruction set", Kernels::detect()?.isa.name().into());
     line("sha256", hash(model.files()));

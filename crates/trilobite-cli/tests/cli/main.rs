@@ -17,6 +17,7 @@ mod golden;
 mod identity;
 mod lies;
 mod npy;
+mod projections;
 mod pull;
 mod real;
 mod server;

@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use trilobite_format::model::{
-    Architecture, Hyperparameters, ROPE_FACTORS, ROPE_FREQS, Scaling, check_divisors,
+    Architecture, Hyperparameters, Projections, ROPE_FACTORS, ROPE_FREQS, Scaling, Storage,
+    check_divisors, is_projection, mixture_note,
 };
-use trilobite_format::{Gguf, Split, TensorInfo, TensorType, ternary};
+use trilobite_format::{Gguf, Split, TensorInfo, TensorType};
 use trilobite_kernels::{DenseType, Kernels};
 
 use crate::model::{BIASED, Data, Dense, Plan, Planned, block};
-use crate::options::Options;
+use crate::options::{Options, Quantize};
 use crate::scan::Part;
 use crate::source::{Checkpoint, Dtype, SourceFile, View};
-use crate::trits::{Encoding, Ternary, check_scale};
+use crate::trits::{Encoding, Ternary, check_scale, unused_code};
 use crate::{Error, plan};
 
 /// Plans the conversion of a GGUF file.
@@ -36,16 +37,21 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
             .map_err(|source| Error::Gguf { file: file.name.clone(), source })?,
     };
     let source = gguf.metadata();
+    let in_file = |source| Error::Gguf { file: file.name.clone(), source };
     let rows = gguf.tensor("token_embd.weight").and_then(|info| info.shape.first().copied());
-    let model = Hyperparameters::read(source, rows)
-        .map_err(|source| Error::Gguf { file: file.name.clone(), source })?;
+    let model = Hyperparameters::read(source, rows).map_err(in_file)?;
+    let files: Vec<&[u8]> = checkpoint.files.iter().map(|file| &**file).collect();
+    let projections = match options.quantize {
+        None => Projections::of(model.arch, &gguf, &files),
+        Some(Quantize::Absmean) => Projections::to_quantise(&gguf, &files),
+    };
+    let projections = projections.map_err(in_file)?;
 
     let mut notes = Vec::new();
     let mut builder = Builder {
         files: &checkpoint.files,
         left: gguf.tensors().iter().map(|info| (info.name.clone(), info.clone())).collect(),
-        // A file of ours says which projections its checkpoint keeps dense, by having them dense.
-        ours: source.get("trilobite.version").is_some(),
+        projections,
         options,
         tensors: Vec::new(),
     };
@@ -61,11 +67,15 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     if let Some(file_type) = plan::file_type(&tensors) {
         metadata.insert("general.file_type", file_type);
     }
+    plan::name_dense(&tensors, model.arch, &mut metadata);
+    let projections = tensors.iter().filter(|tensor| is_projection(&tensor.name));
+    let mixture = projections.map(|tensor| (&tensor.name[..], !tensor.data.is_ternary()));
+    notes.extend(mixture_note(mixture));
     Ok(Plan { model, files: &checkpoint.files, metadata, tensors, notes })
 }
 
 /// The types of blocks that are passed on as they are.
-fn blocks(ty: TensorType) -> Option<DenseType> {
+pub(crate) fn blocks(ty: TensorType) -> Option<DenseType> {
     match ty {
         TensorType::Q4_0 => Some(DenseType::Q4_0),
         TensorType::Q4_1 => Some(DenseType::Q4_1),
@@ -90,7 +100,7 @@ struct Builder<'a, 'o> {
     files: &'a [SourceFile],
     /// Tensors that nothing has asked for yet.
     left: BTreeMap<String, TensorInfo>,
-    ours: bool,
+    projections: Projections,
     options: &'o Options,
     tensors: Vec<Planned<'a>>,
 }
@@ -132,15 +142,15 @@ impl<'a> Builder<'a, '_> {
                 if slot.is_vector() {
                     self.vector(&format!("{name}.{}", slot.suffix), &slot.shape)?;
                 } else {
-                    self.projection(&name, &slot.shape, model.arch)?;
+                    self.projection(&name, &slot.shape)?;
                 }
             }
         }
         self.vector("output_norm.weight", &[model.hidden])?;
-        match self.left.get("output.weight") {
+        match self.projections.storage("output.weight") {
             None => Ok(()),
-            Some(info) if info.ty.is_ternary() => self.projection("output", &table, model.arch),
-            Some(_) => {
+            Some(Storage::Packed | Storage::Unpacked) => self.projection("output", &table),
+            Some(Storage::Dense) => {
                 self.dense("output.weight", &table)?;
                 self.drop_repeated_head(notes);
                 Ok(())
@@ -239,11 +249,20 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// The bytes of a tensor of blocks, whose weights must be finite.
+    /// The bytes of a tensor of blocks, whose codes must be those of weights, and these finite.
     fn finite_blocks(&self, info: &TensorInfo, ty: DenseType) -> Result<&'a [u8], Error> {
         let bytes = self.bytes(info);
         let cols = info.shape.last().map_or(1, |&n| n as usize);
         let row_bytes = ty.row_len(cols).unwrap_or(1);
+        if let Some((row, col)) = ty.find_unused(bytes, cols) {
+            return Err(Error::NotTernary {
+                file: self.file(info).to_owned(),
+                tensor: info.name.clone(),
+                row: row as u64,
+                col: col as u64,
+                found: unused_code(info.ty).to_owned(),
+            });
+        }
         // Any kernels will do, for all give the same weights.
         let Some(kernels) = Kernels::available().into_iter().next_back() else { return Ok(bytes) };
         let bad =
@@ -266,42 +285,35 @@ impl<'a> Builder<'a, '_> {
 
     /// A projection, by its name without `.weight`. Rows are in the order that the file's
     /// architecture has, which is that of the output.
-    fn projection(&mut self, name: &str, shape: &[u64], arch: Architecture) -> Result<(), Error> {
+    fn projection(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
         // A file of ours may have it transposed.
-        let transposed = format!("{name}_t.weight");
-        let is_transposed = name.ends_with("ffn_down") && self.left.contains_key(&transposed);
+        let transposed = format!("{name}_t");
+        let is_transposed =
+            name.ends_with("ffn_down") && self.left.contains_key(&format!("{transposed}.weight"));
+        let stored = if is_transposed { &transposed[..] } else { name };
+        let tensor = format!("{stored}.weight");
         let info = match is_transposed {
             true => TensorInfo {
                 name: format!("{name}.weight"),
                 shape: shape.to_vec(),
-                ..self.take_transposed(&transposed, shape)?
+                ..self.take_transposed(&tensor, shape)?
             },
-            false => self.take(&format!("{name}.weight"), shape)?,
+            false => self.take(&tensor, shape)?,
         };
-        let factor = self.factor(name)?;
-        // Trits in llama.cpp's blocks with several scales are a dense matrix.
-        let blocks = matches!(info.ty, TensorType::Tq1_0 | TensorType::Tq2_0)
-            && arch.may_be_dense()
-            && !ternary::has_one_scale(info.ty, self.bytes(&info));
-        let encoding = if info.ty.is_ternary() && !blocks {
-            let factor = factor.unwrap_or(1.0);
-            let (ty, bytes) = (info.ty, self.bytes(&info));
-            match is_transposed {
-                true => Encoding::Transposed { bytes, factor },
-                false => Encoding::Gguf { ty, bytes, factor },
+        let (ty, bytes) = (info.ty, self.bytes(&info));
+        let encoding = match self.projections.storage(&tensor) {
+            Some(Storage::Packed | Storage::Unpacked) => {
+                let factor = self.factor(stored)?;
+                match ty.is_ternary() {
+                    true if is_transposed => Encoding::Transposed { bytes, factor },
+                    true => Encoding::Gguf { ty, bytes, factor },
+                    false => Encoding::Plain { view: self.view(&info)?, scale: factor },
+                }
             }
-        } else if let Some(scale) = factor {
-            Encoding::Plain { view: self.view(&info)?, scale }
-        } else if self.options.quantize.is_some() && !self.ours {
-            Encoding::Dense { view: self.view(&info)? }
-        } else if self.ours || arch.may_be_dense() {
-            return self.push_dense(info);
-        } else {
-            return Err(Error::Dense {
-                file: self.file(&info).to_owned(),
-                dtype: info.ty.to_string(),
-                tensor: info.name,
-            });
+            _ if self.options.quantize.is_some() && !self.projections.keeps_dense(&tensor) => {
+                Encoding::Dense { view: self.view(&info)? }
+            }
+            _ => return self.push_dense(info),
         };
         let (&[rows, cols], ty) =
             (shape, plan::ternary_type(self.options.layout, &info.name, shape)?)
@@ -320,16 +332,17 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// The scale that some writers store as a tensor of its own, beside weights of -1, 0 and 1.
-    fn factor(&mut self, name: &str) -> Result<Option<f32>, Error> {
+    /// The scale that some writers store as a tensor of its own, beside weights of -1, 0 and 1; 1
+    /// without one.
+    fn factor(&mut self, name: &str) -> Result<f32, Error> {
         let name = format!("{name}.scale");
         if !self.left.contains_key(&name) {
-            return Ok(None);
+            return Ok(1.0);
         }
         let info = self.take(&name, &[1])?;
         let factor = self.view(&info)?.to_f32().first().copied().unwrap_or(f32::NAN);
         check_scale(self.file(&info), &name, factor)?;
-        Ok(Some(factor))
+        Ok(factor)
     }
 
     fn push(&mut self, info: TensorInfo, ty: TensorType, data: Data<'a>) {

@@ -80,6 +80,84 @@ fn our_own_files_are_copied_byte_by_byte() {
 }
 
 #[test]
+fn projections_that_a_checkpoint_keeps_dense_are_named_in_the_file() {
+    for mut mixed in [Tiny::bitnet(), Tiny::llama()] {
+        mixed.config["quantization_config"]["modules_to_not_convert"] =
+            serde_json::json!(["v_proj", "lm_head"]);
+        mixed.set(block("self_attn.v_proj.weight"), "BF16", &[8, 16], bf16s(&[0.5; 128]));
+        mixed.tensors.retain(|(name, _)| !name.ends_with("v_proj.weight_scale"));
+        let mut parts = Parts::of(&mixed.converted());
+        let names = parts.metadata.strings("trilobite.dense_projections").unwrap().unwrap();
+        assert_eq!(names, ["blk.0.attn_v.weight"]);
+        // They stay what they are.
+        let absmean = Options { quantize: Some(Quantize::Absmean), ..Options::default() };
+        let (file, report) = parts.convert(&absmean).unwrap();
+        assert!(file == parts.file());
+        contains(&report.notes[0], "1 of 7 projections are dense");
+        // Others are not excused by them, nor by the program that wrote the file.
+        let q = parts.get("blk.0.attn_q.weight");
+        (q.1, q.3) = (TensorType::F32, f32s(&[0.7; 256]));
+        contains(&parts.error(), "tensor \"blk.0.attn_q.weight\" is F32");
+        let (file, _) = parts.convert(&absmean).unwrap();
+        assert_eq!(ternary(&file, "blk.0.attn_q.weight"), (vec![1; 256], 0.7));
+        parts.metadata.remove("trilobite.dense_projections");
+        contains(&parts.error(), "is F32");
+    }
+    // A model without ternary projections needs no list.
+    let file = Tiny::qwen2().converted();
+    assert!(Parts::of(&file).metadata.get("trilobite.dense_projections").is_none());
+}
+
+#[test]
+fn zeros_are_kept_and_named() {
+    let mut parts = Parts::foreign(&Tiny::bitnet().converted());
+    let mut zero = |name: &str, scale: f32| {
+        let tensor = parts.get(name);
+        let codes = tensor.3.len() - tail::TAIL;
+        tensor.3[..codes].fill(0x55);
+        tensor.3[codes..].copy_from_slice(&tail::tail(scale));
+    };
+    zero("blk.0.ffn_gate.weight", 0.0);
+    zero("blk.0.ffn_up.weight", 2.0);
+    let (file, report) = parts.converted();
+    contains(&report.notes[0], "nothing but zeros in blk.0.ffn_gate, blk.0.ffn_up: training");
+    assert_eq!(ternary(&file, "blk.0.ffn_gate.weight"), (vec![0; 384], 0.0));
+    assert_eq!(ternary(&file, "blk.0.ffn_up.weight"), (vec![0; 384], 2.0));
+    for layout in [Layout::T5_3, Layout::Sparse] {
+        let options = Options { layout, ..Options::default() };
+        let (packed, report) = parts.convert(&options).unwrap();
+        contains(&report.notes[0], "nothing but zeros in blk.0.ffn_gate, blk.0.ffn_up: training");
+        assert!(Parts::of(&packed).converted().0 == file);
+    }
+    // What is not zero needs a scale.
+    parts.get("blk.0.ffn_gate.weight").3[0] = 0x95;
+    contains(&parts.error(), "scale blk.0.ffn_gate.weight is 0, expected a positive");
+    // Dense weights are looked at too.
+    let mut tiny = Tiny::llama().with_dense(|i, _| if i == 5 { -0.0 } else { 1.0 });
+    tiny.config["quantization_config"] = serde_json::json!(null);
+    let mut parts = Parts::of(&tiny.converted());
+    contains(&parts.converted().1.notes[0], "nothing but zeros in blk.0.ffn_up:");
+    let up = parts.get("blk.0.ffn_up.weight");
+    up.3[..4].copy_from_slice(&f32s(&[1.0]));
+    assert_eq!(parts.converted().1.notes, Vec::<String>::new());
+}
+
+#[test]
+fn codes_that_stand_for_nothing_are_refused_in_padding_too() {
+    let index = "an index that stands for nothing at row 20, column 0";
+    for (layout, name, (at, code), found) in [
+        (Layout::Auto, "blk.0.ffn_down.weight", (0, 0x57), "the code 3 at row 4, column 0"),
+        (Layout::T5_3, "blk.0.ffn_down.weight", (20, 0x00), index),
+        (Layout::Sparse, "blk.0.ffn_down_t.weight", (32, 0x57), "the code 3 at row 96, column 1"),
+    ] {
+        let options = Options { layout, ..Options::default() };
+        let mut parts = Parts::of(&Tiny::bitnet().convert(&options).unwrap().0);
+        parts.get(name).3[at] = code;
+        contains(&parts.error(), &format!("is said to be ternary, but holds {found}"));
+    }
+}
+
+#[test]
 fn foreign_files_keep_their_metadata_and_get_what_is_missing() {
     let ours = Tiny::bitnet().converted();
     let mut parts = Parts::foreign(&ours);
@@ -133,7 +211,7 @@ fn dense_projections_need_to_be_told_about() {
     let weights: Vec<f32> = trits(0, 256).into_iter().map(|t| f32::from(t) * 0.7).collect();
     let q = parts.get("blk.0.attn_q.weight");
     (q.1, q.3) = (TensorType::F32, f32s(&weights));
-    contains(&parts.error(), "dense tensor blk.0.attn_q.weight (F32) holds BitNet weights");
+    contains(&parts.error(), "m.gguf: tensor \"blk.0.attn_q.weight\" is F32, but the projections");
     let absmean = Options { quantize: Some(Quantize::Absmean), ..Options::default() };
     let (file, _) = parts.convert(&absmean).unwrap();
     assert_eq!(ternary(&file, "blk.0.attn_q.weight"), (trits(0, 256), 0.7));

@@ -59,6 +59,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     plan::general(&mut metadata, model.arch, &checkpoint.name, plan::file_type(&tensors));
     model.describe(&mut metadata);
     tokenizer::describe(checkpoint, object, model.vocab, &mut metadata, &mut notes)?;
+    plan::name_dense(&tensors, model.arch, &mut metadata);
     Ok(Plan { model, files: &checkpoint.files, metadata, tensors, notes })
 }
 
@@ -189,7 +190,7 @@ impl<'a> Builder<'a, '_> {
             let count = self.excluded;
             self.notes.push(format!("modules_to_not_convert keeps {count} projections dense"));
         }
-        let dense = !self.tensors.iter().any(|tensor| matches!(tensor.data, Data::Ternary(_)));
+        let dense = !self.tensors.iter().any(|tensor| tensor.data.is_ternary());
         if dense && self.source.model.arch == Architecture::Llama {
             self.notes.push(
                 "the model is dense: config.json does not say that it is BitNet's, whose masters \
@@ -297,7 +298,7 @@ impl<'a> Builder<'a, '_> {
             Quantization::Online => Encoding::Master { view },
             Quantization::Stated => Encoding::Dense { view },
             Quantization::Unstated if self.options.quantize.is_some() => Encoding::Dense { view },
-            Quantization::Unstated if self.source.model.arch.may_be_dense() => {
+            Quantization::Unstated if !self.source.model.arch.is_bitnet() => {
                 return self.dense(name, view, head_dim);
             }
             Quantization::Unstated => {

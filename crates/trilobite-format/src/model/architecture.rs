@@ -1,5 +1,9 @@
 //! The architectures, by their name in `general.architecture`.
 
+use crate::{Error, Metadata};
+
+const KEY: &str = "general.architecture";
+
 /// An architecture that Trilobite runs. The name implies what GGUF has no key for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
@@ -31,9 +35,15 @@ impl Architecture {
         NAMES.iter().find(|(known, _)| *known == name).map(|&(_, architecture)| architecture)
     }
 
-    /// All names, for messages.
-    pub(crate) fn names() -> String {
-        NAMES.map(|(name, _)| name).join(", ")
+    /// The architecture of a file, and the name that it has there.
+    ///
+    /// # Errors
+    /// The name is missing or not known.
+    pub fn of(metadata: &Metadata) -> Result<(Self, &str), Error> {
+        let name = metadata.str(KEY)?.ok_or_else(|| Error::MissingKey(KEY.to_owned()))?;
+        let supported = || NAMES.map(|(name, _)| name).join(", ");
+        let unknown = || Error::Architecture { found: name.to_owned(), supported: supported() };
+        Ok((Self::named(name).ok_or_else(unknown)?, name))
     }
 
     /// The name that is written.
@@ -47,12 +57,12 @@ impl Architecture {
         }
     }
 
-    /// Whether the file of a dense model of this architecture is one that other programs run too, and
-    /// dense weights are therefore what they seem.
-    pub fn may_be_dense(self) -> bool {
+    /// Whether models of this architecture are ternary by definition. Weights of others are what they
+    /// seem.
+    pub fn is_bitnet(self) -> bool {
         match self {
-            Architecture::BitNetB158 | Architecture::BitNet => false,
-            Architecture::Llama | Architecture::Qwen2 | Architecture::Gemma3 => true,
+            Architecture::BitNetB158 | Architecture::BitNet => true,
+            Architecture::Llama | Architecture::Qwen2 | Architecture::Gemma3 => false,
         }
     }
 

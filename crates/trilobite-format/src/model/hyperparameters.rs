@@ -7,8 +7,6 @@ use super::rope::check_base;
 use super::{Architecture, Rope, Window};
 use crate::{Error, Metadata, Value};
 
-const ARCHITECTURE: &str = "general.architecture";
-
 const VOCAB: &str = "vocab_size";
 const CONTEXT: &str = "context_length";
 const HIDDEN: &str = "embedding_length";
@@ -91,11 +89,7 @@ impl Hyperparameters {
     /// # Errors
     /// A key that is missing or of the wrong type, or values with which no model can be run.
     pub fn read(metadata: &Metadata, rows: Option<u64>) -> Result<Self, Error> {
-        let missing = || Error::MissingKey(ARCHITECTURE.to_owned());
-        let prefix = metadata.str(ARCHITECTURE)?.ok_or_else(missing)?;
-        let unknown =
-            || Error::Architecture { found: prefix.to_owned(), supported: Architecture::names() };
-        let arch = Architecture::named(prefix).ok_or_else(unknown)?;
+        let (arch, prefix) = Architecture::of(metadata)?;
         let keys = Keys { metadata, prefix };
 
         let layers = keys.require_size(LAYERS)?;

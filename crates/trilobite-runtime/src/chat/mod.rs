@@ -6,8 +6,8 @@ mod standard;
 mod tests;
 
 use serde_json::{Map, Value as Json};
-use trilobite_format::model::special_id;
 use trilobite_format::Metadata;
+use trilobite_format::model::special_id;
 
 use crate::error::{Error, Result};
 use crate::jinja::{self, Clock};

@@ -15,15 +15,18 @@ impl Team {
         size: [usize; 3],
         fill: impl Fn(usize, Block<'_, T>) + Sync,
     ) {
-        assert_eq!(out.len(), shape.iter().product::<usize>(), "an array of {shape:?}");
+        let len = shape.iter().try_fold(1usize, |len, &n| len.checked_mul(n));
+        assert_eq!(Some(out.len()), len, "an array of {shape:?}");
         let counts: [usize; 3] = std::array::from_fn(|i| shape[i].div_ceil(size[i]));
         let count = counts.iter().product::<usize>();
         let base = SendPtr(out.as_mut_ptr());
         self.items(count, &|thread, item| {
             let (rows, c) = (item / counts[2], item % counts[2]);
             let at = [counts[0] - 1 - rows / counts[1], rows % counts[1], c];
-            let ranges =
-                std::array::from_fn(|i| at[i] * size[i]..shape[i].min((at[i] + 1) * size[i]));
+            let ranges = std::array::from_fn(|i| {
+                let start = at[i] * size[i];
+                start..shape[i].min(start.saturating_add(size[i]))
+            });
             // Every item runs once, so no two blocks overlap.
             fill(thread, Block { base: base.get(), shape, ranges, array: PhantomData });
         });
@@ -62,6 +65,16 @@ impl<T> Block<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[should_panic = "an array of"]
+    fn an_array_of_more_cells_than_there_are_numbers_is_refused() {
+        let huge = 1 << (usize::BITS - 1);
+        Team::new(1).unwrap().blocks(&mut [0u8; 0], [huge, 2, 1], [huge, 1, 1], |_, mut block| {
+            let [a, b, _] = block.ranges();
+            block.row(a.start, b.start).fill(0);
+        });
+    }
 
     #[test]
     fn blocks_cover_an_array_once() {

@@ -136,7 +136,10 @@ impl Parser {
                 }
                 _ if ends.is_empty() => return Ok(body),
                 _ => {
-                    return fail(format!("the template ends without {{% {} %}}", ends.join(" or ")));
+                    return fail(format!(
+                        "the template ends without {{% {} %}}",
+                        ends.join(" or ")
+                    ));
                 }
             };
             body.push(Statement { line, kind });
