@@ -423,7 +423,12 @@ pub(crate) struct Eval {
     #[arg(long)]
     pub(crate) run_untrusted_code: bool,
     /// Run it even where the system does not give these layers of the sandbox
-    #[arg(long, value_name = "LAYER,LAYER", value_delimiter = ',', requires = "run_untrusted_code")]
+    #[arg(
+        long,
+        value_name = "LAYER,LAYER",
+        value_delimiter = ',',
+        requires = "run_untrusted_code"
+    )]
     pub(crate) sandbox_allow_missing: Vec<trilobite_eval::Layer>,
     /// Have SymPy say whether answers to MATH-500 are equal, in this Python [default: python3]
     #[arg(

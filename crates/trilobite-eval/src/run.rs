@@ -111,7 +111,10 @@ impl Items {
                     return Err(Error::Untrusted { task: task.name.clone() });
                 }
                 let prompts = generation::prompts(task, generation, place.data, place.any_data)?;
-                Items::Generation(prompts, grade::judge(generation.grader, place.python, place.allow_missing)?)
+                Items::Generation(
+                    prompts,
+                    grade::judge(generation.grader, place.python, place.allow_missing)?,
+                )
             }
             Kind::Conversation(definition) => {
                 let (data, any) = (place.data, place.any_data);

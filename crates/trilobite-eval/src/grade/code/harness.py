@@ -71,17 +71,24 @@ def main():
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
+    os.close(null)
 
     def answer(value):
         answers.write(json.dumps(value).encode() + b"\n")
         answers.flush()
 
+    answer("ready")
+    request = json.loads(lines.readline())
+    if "numpy" in request["code"]:
+        # evalplus has it loaded before it takes away what it needs to load.
+        try:
+            import numpy
+        except ImportError:
+            pass
     for module, names in GONE.items():
         for name in names.split():
             setattr(__import__(module), name, None)
     sys.modules.update(dict.fromkeys(GONE_MODULES.split()))
-    answer("ready")
-    request = json.loads(lines.readline())
     solution = {}
     try:
         exec(request["code"], solution)

@@ -42,24 +42,28 @@ def extract(text):
                 break
             if parses("\n".join(lines[start:end])):
                 most = filled[end] - filled[start]
-                while filled[end - 1] == filled[end] and parses("\n".join(lines[start : end - 1])):
-                    end -= 1
-                best = start, end
+                best = start, next(
+                    shorter
+                    for shorter in range(start + 2, end + 1)
+                    if filled[shorter] == filled[end] and parses("\n".join(lines[start:shorter]))
+                )
                 break
     return "\n".join(lines[best[0] : best[1]])
 
 
 def name_of(node):
     """The name under which evalplus knows a statement: the first identifier right below it in its
-    syntax tree."""
+    syntax tree, where one in parentheses is not right below."""
     if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         return node.name
-    if isinstance(node, ast.Assign):
-        # `a = b = 1` holds another assignment on its right.
-        sides = [node.targets[0]] + ([node.value] if len(node.targets) == 1 else [])
-    else:
-        sides = [node.target] + ([node.value] if node.value else [])
-    return next((side.id for side in sides if isinstance(side, ast.Name)), None)
+    left = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    if isinstance(left, ast.Name) and left.col_offset == node.col_offset:
+        return left.id
+    # `a = b = c` holds another assignment on its right.
+    right = node.value if len(getattr(node, "targets", [left])) == 1 else None
+    if isinstance(right, ast.Name) and right.end_col_offset == node.end_col_offset:
+        return right.id
+    return None
 
 
 def is_definition(node):
@@ -86,7 +90,11 @@ def sanitise(text, entry_point):
     """Imports, and the first definitions of the names that the entry point reaches."""
     code = extract(text)
     if not parses(code):
-        return code
+        # A line in which its parser still makes out a function.
+        function = re.search(r"\b(async\s+)?def\s.*", code)
+        if not function or not parses(function[0]):
+            return code
+        code = function[0]
     imports, definitions = [], {}
     for node in ast.parse(code).body:
         if isinstance(node, ast.Import):
@@ -193,9 +201,9 @@ def main():
         if "output" in request:
             answer(solution(request))
             continue
-        expected, found = decode(lines.readline()), lines.readline()
+        expected, found = lines.readline(), lines.readline()
         try:
-            answer(right(**request, expected=expected, found=decode(found)))
+            answer(right(**request, expected=decode(expected), found=decode(found)))
         except Exception:
             # Nothing that the harness writes, or nothing that can be compared.
             answer((False, request["atol"]))

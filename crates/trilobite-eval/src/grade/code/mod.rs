@@ -5,6 +5,8 @@
 //! and runs neither. Time is measured here.
 
 mod sandbox;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -34,6 +36,9 @@ const MOST: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(2);
 /// Time for the reference to do one test, and for the judge to answer.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Most characters of an exception's name that are shown.
+const MAX_NAME: usize = 80;
 
 /// Runs solutions against their tests.
 pub(crate) struct HumanEvalPlus {
@@ -128,9 +133,8 @@ impl HumanEvalPlus {
             };
             // As they are written: a number in a `Value` has at most 64 bits.
             let entry_point = json!(problem.entry_point);
-            let question = format!(
-                r#"{{"entry_point":{entry_point},"atol":{atol},"arguments":{arguments}}}"#
-            );
+            let question =
+                format!(r#"{{"entry_point":{entry_point},"atol":{atol},"arguments":{arguments}}}"#);
             judge.send(question.as_bytes());
             judge.send(&expected.line);
             judge.send(&found);
@@ -224,13 +228,17 @@ fn test(
 /// What a harness says, unless it says that an exception was raised.
 fn result(answer: Answer) -> std::result::Result<Vec<u8>, String> {
     #[derive(Deserialize)]
-    struct Raised<'a> {
-        raised: &'a str,
+    struct Raised {
+        raised: String,
     }
     match answer {
-        Answer::Line(line) => match serde_json::from_slice::<Raised<'_>>(&line) {
+        // A list of one string would be taken for this object, too.
+        Answer::Line(line) if !line.starts_with(b"{") => Ok(line),
+        Answer::Line(line) => match serde_json::from_slice::<Raised>(&line) {
             // The name is the code's own choice.
-            Ok(Raised { raised }) => Err(raised.escape_debug().take(80).collect()),
+            Ok(Raised { raised }) => {
+                Err(raised.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect())
+            }
             Err(_) => Ok(line),
         },
         Answer::Late => Err("out of time".to_owned()),

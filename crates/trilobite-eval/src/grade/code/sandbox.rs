@@ -214,9 +214,8 @@ impl Sandbox {
 
     /// Starts a script.
     pub(super) fn start(&self, script: Script) -> Result<Session> {
-        let failed = |what: &str, error: &dyn fmt::Display| {
-            Error::Sandbox(format!("{what}: {error}"))
-        };
+        let failed =
+            |what: &str, error: &dyn fmt::Display| Error::Sandbox(format!("{what}: {error}"));
         let folder = match self.allow_missing.contains(&Layer::Mount) {
             true => Some(tempfile::tempdir().map_err(|error| failed("no folder", &error))?),
             false => None,

@@ -30,8 +30,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{
-    ForkResult, Gid, Pid, Uid, chdir, chown, fork, geteuid, getegid, getpid, getppid, pipe2,
-    pivot_root, setgroups, setresgid, setresuid, setsid,
+    ForkResult, Gid, Pid, Uid, chdir, chown, fork, getegid, geteuid, getpid, getppid, pipe2,
+    pivot_root, setgroups, sethostname, setresgid, setresuid, setsid,
 };
 
 use super::{Confinement, Layer, Python, calls};
@@ -82,17 +82,19 @@ fn launch(confinement: &Confinement) -> Result<Infallible, Fault> {
     let readable = confinement.python.readable();
     let root = geteuid().is_root();
     if let (Some(folder), true) = (&confinement.folder, root) {
-        chown(folder, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY)))?;
+        // Where that user is unknown, this one remains the user, or there is no sandbox.
+        let _ = chown(folder, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY)));
     }
     let user = given(Layer::User, user_namespace());
     for (layer, flag) in [
         (Layer::Pid, CloneFlags::CLONE_NEWPID),
         (Layer::Ipc, CloneFlags::CLONE_NEWIPC),
-        (Layer::Uts, CloneFlags::CLONE_NEWUTS),
         (Layer::Network, CloneFlags::CLONE_NEWNET),
     ] {
         given(layer, unshare(flag).map_err(Fault::from));
     }
+    let name = || Ok(sethostname("sandbox")?);
+    given(Layer::Uts, unshare(CloneFlags::CLONE_NEWUTS).map_err(Fault::from).and_then(|()| name()));
     let mounted = given(Layer::Mount, own_root(&readable, user));
     let folder = match &confinement.folder {
         Some(folder) if !mounted => folder.as_path(),
@@ -101,8 +103,8 @@ fn launch(confinement: &Confinement) -> Result<Infallible, Fault> {
     if user {
         become_user(INNER_ID)?;
     } else if root {
-        setgroups(&[])?;
-        become_user(NOBODY)?;
+        let nobody = setgroups(&[]).map_err(Fault::from).and_then(|()| become_user(NOBODY));
+        nobody.map_err(|fault| format!("root cannot become another user: {fault}"))?;
     }
     given(Layer::Landlock, landlock(&readable, folder));
     refuse(&missing, &confinement.allow_missing)?;
@@ -166,7 +168,8 @@ fn source(path: &Path) -> Result<(&Path, File), Fault> {
 fn user_namespace() -> Result<(), Fault> {
     let (user, group) = (geteuid(), getegid());
     // Root gives up to be root. Only a process that stays outside may say so.
-    let helper = if user.is_root() { Some(Helper::start()?) } else { None };
+    let helper =
+        if user.is_root() && setgroups(&[]).is_ok() { Some(Helper::start()?) } else { None };
     unshare(CloneFlags::CLONE_NEWUSER)?;
     if helper.is_some_and(Helper::map) {
         return Ok(());
@@ -185,7 +188,6 @@ struct Helper {
 impl Helper {
     fn start() -> Result<Self, Fault> {
         let (wait, begin) = pipe2(OFlag::O_CLOEXEC)?;
-        setgroups(&[])?;
         // SAFETY: this process has no other thread.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => Ok(Self { process: child, begin: begin.into() }),
@@ -330,8 +332,8 @@ fn first_process(alive: OwnedFd, confinement: &Confinement) -> Result<Infallible
         ForkResult::Parent { child } => wait_for(child),
         ForkResult::Child => {
             end_with(first)?;
-            limit()?;
-            calls::forbid_others()?;
+            limit().map_err(|fault| format!("limits: {fault}"))?;
+            calls::forbid_others().map_err(|fault| format!("seccomp: {fault}"))?;
             Err(become_python(confinement).into())
         }
     }
