@@ -452,6 +452,14 @@ pub(crate) struct Eval {
     /// Run Python that the model writes, in a sandbox (HumanEval+)
     #[arg(long)]
     pub(crate) run_untrusted_code: bool,
+    /// Run it even where the system does not give these layers of the sandbox
+    #[arg(
+        long,
+        value_name = "LAYER,LAYER",
+        value_delimiter = ',',
+        requires = "run_untrusted_code"
+    )]
+    pub(crate) sandbox_allow_missing: Vec<trilobite_eval::Layer>,
     /// Have SymPy say whether answers to MATH-500 are equal, in this Python [default: python3]
     #[arg(
         long, value_name = "PYTHON", num_args = 0..=1, require_equals = true,

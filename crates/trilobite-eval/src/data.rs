@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use minijinja::Value;
 use sha2::{Digest, Sha256};
@@ -25,6 +26,9 @@ pub(crate) struct Record {
     pub(crate) index: usize,
     /// Its fields.
     pub(crate) fields: Fields,
+    /// The JSON text that it was read from, where it has a line of its own: numbers in `fields` have
+    /// at most 64 bits.
+    pub(crate) json: Option<Arc<str>>,
 }
 
 impl Record {
@@ -187,9 +191,9 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut records = Vec::new();
-    let mut add = |line: usize, fields: Fields| {
+    let mut add = |line: usize, fields: Fields, json: Option<Arc<str>>| {
         let index = records.len();
-        records.push(Record { path: path.to_owned(), line, index, fields });
+        records.push(Record { path: path.to_owned(), line, index, fields, json });
     };
     let one = |name: &str, value: Value| Fields::from([(name.to_owned(), value)]);
     let lines = || text.lines().enumerate().map(|(index, line)| (index + 1, line));
@@ -198,14 +202,14 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
             for (number, line) in lines().filter(|(_, line)| !line.trim().is_empty()) {
                 let fields = serde_json::from_str(line)
                     .map_err(|error| fail(number, format!("not a JSON object: {error}")))?;
-                add(number, fields);
+                add(number, fields, Some(line.into()));
             }
         }
         Format::Json => {
             let values: Vec<Fields> = serde_json::from_str(text)
                 .map_err(|error| fail(error.line(), format!("not an array of objects: {error}")))?;
             for fields in values {
-                add(1, fields);
+                add(1, fields, None);
             }
         }
         Format::Csv => {
@@ -217,7 +221,7 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
                     fail(line as usize, error.to_string())
                 })?;
                 let line = row.position().map_or(1, csv::Position::line) as usize;
-                add(line, fields(header.iter(), row.iter()));
+                add(line, fields(header.iter(), row.iter()), None);
             }
         }
         Format::Tsv => {
@@ -229,12 +233,12 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
                 if found != columns {
                     return Err(fail(number, format!("{found} columns, expected {columns}")));
                 }
-                add(number, fields(header.split('\t'), row.split('\t')));
+                add(number, fields(header.split('\t'), row.split('\t')), None);
             }
         }
         Format::Lines => {
             for (number, line) in lines() {
-                add(number, one("label", line.into()));
+                add(number, one("label", line.into()), None);
             }
         }
         Format::Lines6 => {
@@ -247,10 +251,10 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
                 if six.len() < 6 {
                     return Err(fail(number, format!("{} lines left, expected 6", six.len())));
                 }
-                add(number, one("lines", six.iter().copied().map(Value::from).collect()));
+                add(number, one("lines", six.iter().copied().map(Value::from).collect()), None);
             }
         }
-        Format::Text => add(1, one("text", text.into())),
+        Format::Text => add(1, one("text", text.into()), None),
     }
     if records.is_empty() {
         return Err(fail(1, "no records".to_owned()));

@@ -4,6 +4,8 @@
 //! names one, of another folder of the same layout.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod code;
 mod commands;
 mod configs;
 mod converted;

@@ -108,7 +108,7 @@ fn code_is_asked_for_as_evalplus_asks() {
     );
     assert_eq!(turns(&prompts[0], false), [("user".to_owned(), text)]);
     // A model without a chat template continues the problem itself.
-    assert_eq!(prompts[0].plain.as_deref(), Some(problem));
+    assert_eq!(prompts[0].plain.as_deref(), Some(format!("{}\n", problem.trim()).as_str()));
     assert_eq!(
         definition.begun,
         "Below is a Python script with a self-contained function that solves the problem and passes \

@@ -59,6 +59,7 @@ mod tests {
             line: 1,
             index: 0,
             fields: serde_json::from_str(&fields).unwrap(),
+            json: None,
         }
     }
 
