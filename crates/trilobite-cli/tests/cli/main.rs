@@ -4,6 +4,7 @@
 //! names one, of another folder of the same layout.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod chat;
 mod commands;
 mod dense;
 mod eval;
