@@ -4,6 +4,7 @@
 //! names one, of another folder of the same layout.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod chat;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod code;
 mod commands;

@@ -1,12 +1,14 @@
 //! The `%` operator on strings.
 
 use super::error::{Error, Result, fail};
+use super::escape;
 use super::format::{Cursor, Field, character};
 use super::machine::Machine;
 use super::value::{Key, Value};
 
 /// `format % values`
-pub(super) fn format(format: &str, values: &Value, machine: &mut Machine) -> Result<String> {
+pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Result<Value> {
+    let markup = matches!(format, Value::Markup(_));
     let mut given = match values {
         Value::Tuple(items) => items.values.clone(),
         _ => vec![values.clone()],
@@ -16,7 +18,7 @@ pub(super) fn format(format: &str, values: &Value, machine: &mut Machine) -> Res
         || given.next().ok_or_else(|| Error::new("not enough arguments for format string"));
     let mut named = false;
     let mut out = String::new();
-    let mut rest = format;
+    let mut rest = format.as_str().unwrap_or_default();
     while let Some(at) = rest.find('%') {
         machine.budget.bytes(at)?;
         out.push_str(&rest[..at]);
@@ -74,7 +76,14 @@ pub(super) fn format(format: &str, values: &Value, machine: &mut Machine) -> Res
             Some(value) => value,
             None => next()?,
         };
-        out += &written(kind, &field, &value, machine)?;
+        match kind {
+            // What goes into HTML is escaped.
+            's' if markup && !matches!(value, Value::Markup(_)) => {
+                let text = escape(&value.to_text(machine)?);
+                out += &field.text(&text, &machine.budget)?;
+            }
+            _ => out += &written(kind, &field, &value, machine)?,
+        }
     }
     machine.budget.bytes(rest.len())?;
     out.push_str(rest);
@@ -82,7 +91,7 @@ pub(super) fn format(format: &str, values: &Value, machine: &mut Machine) -> Res
     if !named && !mapping && given.next().is_some() {
         return fail("not all arguments converted during string formatting");
     }
-    Ok(out)
+    Ok(format.same_kind(out))
 }
 
 fn written(kind: char, field: &Field, value: &Value, machine: &Machine) -> Result<String> {

@@ -26,7 +26,7 @@ fn said(source: &str) -> String {
 fn work_and_memory_have_a_bound() {
     let grow = |what: &str, then: &str| {
         format!(
-            "{{% set ns = namespace(a='x', l=[1], t=(1,), d={{}}) %}}{{% for i in range(100) %}}\
+            "{{% set ns = namespace(a='x', l=[1], m=[1], t=(1,)) %}}{{% for i in range(100) %}}\
              {what}{{% endfor %}}{then}"
         )
     };
@@ -47,10 +47,10 @@ fn work_and_memory_have_a_bound() {
             "{% set ns.l = [ns.l, ns.l] %}",
             "{{ ns.l == [ns.l[0], ns.l[1]] }}{{ ns.l | string }}",
         ),
-        grow("{% set ns.l = [ns.l, ns.l] %}{% set ns.t = [ns.t, ns.t] %}", "{{ ns.l == ns.t }}"),
+        grow("{% set ns.l = [ns.l, ns.l] %}{% set ns.m = [ns.m, ns.m] %}", "{{ ns.l == ns.m }}"),
         grow(
-            "{% set ns.l = [ns.l, ns.l] %}{% set ns.t = [ns.t, ns.t] %}",
-            "{{ [ns.l, ns.t] | sort }}",
+            "{% set ns.l = [ns.l, ns.l] %}{% set ns.m = [ns.m, ns.m] %}",
+            "{{ [ns.l, ns.m] | sort }}",
         ),
         grow("{% set ns.t = (ns.t, ns.t) %}", "{{ {ns.t: 1} }}"),
         grow("{% set ns.t = (ns.t, ns.t) %}", "{{ [ns.t] | unique | list }}"),

@@ -109,8 +109,7 @@ pub(super) fn format(machine: &mut Machine, value: Value, args: Args) -> Result<
         }
         _ => return fail("can't handle positional and keyword arguments at the same time"),
     };
-    let text = percent::format(value.as_str().unwrap_or_default(), &values, machine)?;
-    Ok(value.same_kind(text))
+    percent::format(&value, &values, machine)
 }
 
 pub(super) fn indent(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {

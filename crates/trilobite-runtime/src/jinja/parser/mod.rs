@@ -200,7 +200,13 @@ impl Parser {
                 self.expect(&Token::BlockEnd)?;
                 return Ok(Kind::Filter { filters, body: self.own_block("endfilter")? });
             }
-            "print" => Kind::Output(self.tuple(&[])?),
+            "print" => {
+                let mut parts = vec![self.expression()?];
+                while self.skip_operator(",") {
+                    parts.push(self.expression()?);
+                }
+                Kind::Output(Expr::Concat(parts))
+            }
             "break" | "continue" if self.loops == 0 => {
                 return fail(format!("{{% {tag} %}} outside of a loop"));
             }

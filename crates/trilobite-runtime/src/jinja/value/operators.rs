@@ -195,8 +195,8 @@ pub(in crate::jinja) fn arithmetic(
     machine: &mut Machine,
 ) -> Result<Value> {
     a.defined()?;
-    if let (Operator::Remainder, Some(format)) = (operator, a.as_str()) {
-        return Ok(a.same_kind(percent::format(format, b, machine)?));
+    if let (Operator::Remainder, Some(_)) = (operator, a.as_str()) {
+        return percent::format(a, b, machine);
     }
     b.defined()?;
     if let (Some(x), Some(y)) = (a.as_int(), b.as_int()) {
