@@ -98,7 +98,15 @@ pub enum Error {
         /// The tensor.
         name: &'static str,
     },
-    /// The tokenizer in the file cannot be used.
+    /// A tokenizer.json, or the tokenizer in a model file, cannot be used.
+    #[error("{place}: {fault}")]
+    TokenizerFile {
+        /// The file, or the metadata key.
+        place: String,
+        /// What is wrong, with the key.
+        fault: String,
+    },
+    /// A text cannot be tokenized, or tokens are no text.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
     /// The file carries no tokenizer but text was given or asked for.
