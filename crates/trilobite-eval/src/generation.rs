@@ -176,16 +176,22 @@ pub(crate) fn answer(
     let messages = prompt.messages(engine.settings().turns);
     let text = prompt.plain.clone().unwrap_or_else(|| prompt.text());
     let asked = Asked { text: &text, messages: &messages, begun: &generation.begun };
-    let more = if engine.chats()? { &generation.chat_stop } else { &generation.plain_stop };
+    let chats = engine.chats()?;
+    let more = if chats { &generation.chat_stop } else { &generation.plain_stop };
     let stop = [generation.stop.as_slice(), more].concat();
     let mut sampler = Sampler::new(Sampling::default())?;
     let output = generate(engine, &asked, &mut sampler, generation.max_tokens, &stop)?;
-    graded(judge, prompt, output)
+    graded(judge, prompt, output, Some(chats))
 }
 
 /// An answer that came from elsewhere, graded.
-pub(crate) fn graded(judge: &dyn Judge, prompt: &Prompt, output: String) -> Result<Answer> {
-    let grade = judge.grade(&output, &prompt.record)?;
+pub(crate) fn graded(
+    judge: &dyn Judge,
+    prompt: &Prompt,
+    output: String,
+    chat: Option<bool>,
+) -> Result<Answer> {
+    let grade = judge.grade_in(&output, &prompt.record, chat)?;
     Ok(Answer {
         id: prompt.id.clone(),
         prompt_sha256: sha256(prompt.text().as_bytes()),

@@ -14,7 +14,7 @@ use crate::data;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::generation::{self, Prompt};
-use crate::grade::{self, Judge};
+use crate::grade::{self, Judge, Layer};
 use crate::metrics::Metric;
 use crate::rolling::{self, Page};
 use crate::task::{Grader, Kind, Task};
@@ -28,6 +28,8 @@ pub struct Place<'a> {
     pub any_data: bool,
     /// Whether code that a model writes may be run, in a sandbox.
     pub untrusted_code: bool,
+    /// Layers of that sandbox that may be missing.
+    pub allow_missing: &'a [Layer],
     /// The Python whose SymPy compares answers to MATH-500.
     pub python: Option<&'a Path>,
     /// Who rates the answers of MT-bench.
@@ -109,7 +111,10 @@ impl Items {
                     return Err(Error::Untrusted { task: task.name.clone() });
                 }
                 let prompts = generation::prompts(task, generation, place.data, place.any_data)?;
-                Items::Generation(prompts, grade::judge(generation.grader, place.python)?)
+                Items::Generation(
+                    prompts,
+                    grade::judge(generation.grader, place.python, place.allow_missing)?,
+                )
             }
             Kind::Conversation(definition) => {
                 let (data, any) = (place.data, place.any_data);
@@ -271,7 +276,7 @@ pub fn grade(task: &Task, place: Place<'_>, answers: &Path) -> Result<Outcome> {
             serde_json::from_str(line).map_err(|error| fault(number, error.to_string()))?;
         let prompt = prompts.iter().find(|prompt| prompt.id == answer.id);
         let prompt = prompt.ok_or_else(|| fault(number, format!("no item {:?}", answer.id)))?;
-        let value = json!(generation::graded(judge.as_ref(), prompt, answer.output)?);
+        let value = json!(generation::graded(judge.as_ref(), prompt, answer.output, answer.chat)?);
         lines.push(Line { number, id: answer.id, value });
     }
     finish(task, place.output, &lines)
@@ -282,6 +287,8 @@ pub fn grade(task: &Task, place: Place<'_>, answers: &Path) -> Result<Outcome> {
 struct Answer {
     id: String,
     output: String,
+    /// Whether it was given in a chat, or continues the prompt.
+    chat: Option<bool>,
 }
 
 /// Writes all lines of a task's results and measures them.

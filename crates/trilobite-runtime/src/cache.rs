@@ -3,6 +3,7 @@
 use trilobite_kernels::kv::{self, Cells, CellsMut};
 
 use crate::config::Config;
+use crate::error::{Error, Result};
 
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,13 +28,15 @@ impl CacheType {
         }
     }
 
-    /// The size of the cache of a context of `tokens` tokens in bytes.
+    /// The size of the cache of a context of `tokens` tokens in bytes; `usize::MAX` where it is larger
+    /// than any memory.
     pub fn bytes_for(self, config: &Config, tokens: usize) -> usize {
-        let cells = 2 * config.layers * config.kv_heads * kv::padded(config.head_dim) * tokens;
+        let heads = 2 * config.layers * config.kv_heads;
+        let cells = (heads * kv::padded(config.head_dim)).saturating_mul(tokens);
         match self {
-            CacheType::F32 => 4 * cells,
-            CacheType::F16 => 2 * cells,
-            CacheType::Q8 => cells + cells / kv::BLOCK * size_of::<f32>(),
+            CacheType::F32 => cells.saturating_mul(4),
+            CacheType::F16 => cells.saturating_mul(2),
+            CacheType::Q8 => cells.saturating_add(cells / kv::BLOCK * size_of::<f32>()),
         }
     }
 }
@@ -65,13 +68,11 @@ impl Shape {
 
 /// The keys and values of [`PAGE`] positions, `[layers][kv_heads]` of the keys and then the values of
 /// a head, each a block as [`kv`] says.
-#[derive(Clone)]
 pub(crate) struct Page {
     shape: Shape,
     store: Store,
 }
 
-#[derive(Clone)]
 enum Store {
     F32(Vec<f32>),
     /// f16 as bits.
@@ -84,14 +85,35 @@ enum Store {
 
 impl Page {
     /// A page of zeros.
-    pub(crate) fn new(shape: Shape) -> Self {
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn new(shape: Shape) -> Result<Self> {
         let len = shape.layers * shape.kv_heads * 2 * shape.head_cells();
         let store = match shape.ty {
-            CacheType::F32 => Store::F32(vec![0.0; len]),
-            CacheType::F16 => Store::F16(vec![0; len]),
-            CacheType::Q8 => Store::Q8 { codes: vec![0; len], steps: vec![0.0; len / kv::BLOCK] },
+            CacheType::F32 => Store::F32(zeros(len)?),
+            CacheType::F16 => Store::F16(zeros(len)?),
+            CacheType::Q8 => Store::Q8 { codes: zeros(len)?, steps: zeros(len / kv::BLOCK)? },
         };
-        Self { shape, store }
+        Ok(Self { shape, store })
+    }
+
+    /// Another page that holds the same.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn copy(&self) -> Result<Self> {
+        let mut page = Self::new(self.shape)?;
+        match (&mut page.store, &self.store) {
+            (Store::F32(to), Store::F32(from)) => to.copy_from_slice(from),
+            (Store::F16(to), Store::F16(from)) => to.copy_from_slice(from),
+            (Store::Q8 { codes, steps }, Store::Q8 { codes: from, steps: steps_from }) => {
+                codes.copy_from_slice(from);
+                steps.copy_from_slice(steps_from);
+            }
+            _ => {}
+        }
+        Ok(page)
     }
 
     /// The keys and values of a head.
@@ -123,4 +145,13 @@ impl Page {
         };
         (0..heads).map(move |_| (rest.take(half), rest.take(half)))
     }
+}
+
+/// Zeros, if there is memory for so many.
+fn zeros<T: Copy + Default>(len: usize) -> Result<Vec<T>> {
+    let mut zeros = Vec::new();
+    let bytes = len.saturating_mul(size_of::<T>());
+    zeros.try_reserve_exact(len).map_err(|_| Error::Memory { bytes })?;
+    zeros.resize(len, T::default());
+    Ok(zeros)
 }

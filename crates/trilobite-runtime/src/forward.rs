@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use trilobite_format::model::Rope;
+
 use crate::cache::{CacheType, Shape};
 use crate::config::RopePairs;
 use crate::error::{Error, Result};
@@ -11,7 +13,7 @@ use crate::ops::{self, Attention, FEW, Heads, Live, Ops, Prepared, Room, Run, gr
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::sequence::{Part, Sequence, Want};
-use crate::weights::{Kind, Layer};
+use crate::weights::{Kind, Layer, RopeDivisors};
 use crate::workers::Workers;
 
 /// Most tokens that go through the layers at once; more only cost memory.
@@ -21,12 +23,13 @@ const HEAD_BATCH: usize = 16;
 /// Tokens that a sequence can hold by default.
 const DEFAULT_CONTEXT: usize = 4096;
 
-/// Settings of a forward pass. Results depend on the type of the cache alone.
+/// Settings of a forward pass. Results depend on none but the type of the cache, if not stated.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
     /// Threads, the caller's own among them.
     pub threads: usize,
-    /// Most tokens of a sequence. Memory is used for those that are there.
+    /// Most tokens of a sequence. Memory is used for those that are there. Results depend on it in
+    /// models with LongRoPE alone, which has other frequencies for contexts beyond the original one.
     pub context: usize,
     /// Most tokens that go through the layers at once, at most [`MAX_BATCH`].
     pub batch: usize,
@@ -103,7 +106,7 @@ impl Forward {
     /// The forward pass of a model.
     ///
     /// # Errors
-    /// `TRILOBITE_ISA` names an instruction set that cannot be used.
+    /// `TRILOBITE_ISA` names an instruction set that cannot be used, or the system has too few threads.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let context = options.context.max(1);
         let options = SessionOptions {
@@ -134,12 +137,17 @@ impl Forward {
             normed: vec![0.0; config.hidden],
             logits: Vec::new(),
         };
-        let divisors = model.weights().rope_divisors.as_deref();
-        let local = config.window.as_ref();
+        let divisors = &model.weights().rope_divisors;
+        let table = |rope: &Rope, divisors: &RopeDivisors| {
+            RopeTable::new(rope, divisors, config.head_dim, context)
+        };
         Ok(Self {
             workers: Workers::new(options.threads, most)?,
-            rope: RopeTable::new(config, divisors, context),
-            local_rope: local.map(|window| RopeTable::local(config, window, context)),
+            rope: table(&config.rope, divisors),
+            local_rope: config.window.as_ref().map(|window| match window.scaled {
+                true => table(&Rope { theta: window.rope_theta, ..config.rope.clone() }, divisors),
+                false => table(&Rope::unscaled(window.rope_theta), &RopeDivisors::None),
+            }),
             buffers,
             search: Search::default(),
             options,
@@ -177,7 +185,8 @@ impl Forward {
     ///
     /// # Errors
     /// A token outside the vocabulary, more tokens than a sequence can hold, a sequence of another
-    /// model or cache type, or [`Want::Largest`] without a token; nothing is read then.
+    /// model or cache type, or [`Want::Largest`] without a token; nothing is read then. No memory for
+    /// keys and values; then some tokens may have been read.
     pub fn read(
         &mut self,
         parts: &mut [Part<'_>],
@@ -187,7 +196,7 @@ impl Forward {
         self.workers.start();
         let mut next = (0, 0);
         loop {
-            next = self.gather(parts, next);
+            next = self.gather(parts, next)?;
             if self.buffers.positions.is_empty() {
                 return Ok(());
             }
@@ -220,11 +229,14 @@ impl Forward {
 
     /// Gathers a batch: the tokens from token `index` of part `part` on, as many as fit, with pages for
     /// their keys and values. Returns where the next batch begins.
+    ///
+    /// # Errors
+    /// There is no memory for them.
     fn gather(
         &mut self,
         parts: &mut [Part<'_>],
         (mut part, mut index): (usize, usize),
-    ) -> (usize, usize) {
+    ) -> Result<(usize, usize)> {
         let Buffers { runs, positions, .. } = &mut self.buffers;
         runs.clear();
         positions.clear();
@@ -233,7 +245,7 @@ impl Forward {
             let count = (tokens.len() - index).min(self.options.batch - positions.len());
             if count > 0 {
                 let (position, row) = (sequence.len(), positions.len());
-                sequence.reserve(count);
+                sequence.reserve(count)?;
                 positions.extend(position..position + count);
                 runs.push(Run { part, index, position, rows: row..row + count });
             }
@@ -245,7 +257,7 @@ impl Forward {
         for rope in [&mut self.rope].into_iter().chain(&mut self.local_rope) {
             rope.extend(positions.iter().max().map_or(0, |last| last + 1));
         }
-        (part, index)
+        Ok((part, index))
     }
 
     /// The pass up to the last layer: leaves the residual stream of the batch in `x`.

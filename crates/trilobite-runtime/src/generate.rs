@@ -99,6 +99,7 @@ pub fn generate(
         if !continuation.ids.is_empty() && session.position() >= session.context() {
             break Finish::ContextFull;
         }
+        sampler.watch(&continuation.ids);
         let (logits, context) = session.next(&next, sampler.needs())?;
         let id = sampler.sample(logits, context)?;
         if continuation.ids.is_empty() {

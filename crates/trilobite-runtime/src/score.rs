@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use trilobite_format::model::special_id;
 use trilobite_kernels::Kernels;
 
 use crate::error::{Error, Result};
@@ -62,9 +63,9 @@ impl Request {
 /// The metadata hold something else than an id.
 pub fn prefix_token(model: &Model) -> Result<Option<u32>> {
     let metadata = model.metadata();
-    match metadata.u32("tokenizer.ggml.bos_token_id")? {
+    match special_id(metadata, "bos")? {
         Some(bos) => Ok(Some(bos)),
-        None => Ok(metadata.u32("tokenizer.ggml.eos_token_id")?),
+        None => Ok(special_id(metadata, "eos")?),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cache::{PAGE, Page, Shape};
+use crate::error::Result;
 
 /// Tokens that a model has read one after another, and their keys and values in pages.
 ///
@@ -66,23 +67,28 @@ impl Sequence {
     }
 
     /// Makes room for `count` tokens in pages that no other sequence has.
-    pub(crate) fn reserve(&mut self, count: usize) {
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
         let (start, end) = (self.tokens.len(), self.tokens.len() + count);
         for index in start / PAGE..end.div_ceil(PAGE) {
             match self.pages.get_mut(index) {
-                Some(page) => _ = Arc::make_mut(page),
-                None => self.pages.push(Arc::new(Page::new(self.shape))),
+                Some(page) if Arc::strong_count(page) == 1 => {}
+                Some(page) => *page = Arc::new(page.copy()?),
+                None => self.pages.push(Arc::new(Page::new(self.shape)?)),
             }
         }
+        Ok(())
     }
 
     /// The pages of the positions from the end on, which [`reserve`](Self::reserve) has made room
     /// for, each with its first position.
     pub(crate) fn tail_mut(&mut self) -> impl Iterator<Item = (usize, &mut Page)> {
         let first = self.tokens.len() / PAGE;
-        // Pages that `reserve` made are shared with nobody, so none is left out or copied.
+        // Pages that `reserve` made are shared with nobody, so none is left out.
         let pages = self.pages.iter_mut().enumerate().skip(first);
-        pages.map(|(index, page)| (index * PAGE, Arc::make_mut(page)))
+        pages.filter_map(|(index, page)| Some((index * PAGE, Arc::get_mut(page)?)))
     }
 
     /// Appends tokens whose keys and values have been written.

@@ -11,6 +11,7 @@ mod blocks;
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -25,6 +26,10 @@ const SPINS: u32 = 4_000;
 const YIELDS: u32 = 2_000;
 /// Bits of a ticket that count items.
 const ITEM_BITS: u32 = 24;
+/// Most items of a step.
+const MAX_ITEMS: usize = (1 << ITEM_BITS) - 1;
+/// Epochs are counted up to here, in the other bits of a ticket, and then from 0 again.
+const MAX_EPOCH: u64 = u64::MAX >> ITEM_BITS;
 
 /// What is run for every item: `step(scratch of the thread, item)`.
 type Step<S> = dyn Fn(&mut S, usize) + Sync;
@@ -81,7 +86,10 @@ pub struct Team<S = ()> {
 
 impl<S: Send + 'static> Team<S> {
     /// A team of `threads` threads (at least one: the caller), each with a scratch.
-    pub fn new(threads: usize, mut scratch: impl FnMut() -> S) -> Self {
+    ///
+    /// # Errors
+    /// The system starts no more threads.
+    pub fn new(threads: usize, mut scratch: impl FnMut() -> S) -> io::Result<Self> {
         let threads = threads.max(1);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let published = Published {
@@ -99,13 +107,14 @@ impl<S: Send + 'static> Team<S> {
             stop: AtomicBool::new(false),
             spins: if threads > cores { 0 } else { SPINS },
         });
-        let members = (1..threads)
-            .map(|member| {
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || shared.serve(member))
-            })
-            .collect();
-        Self { shared, members, epoch: 0, waited: None }
+        // Dropped, and so ended, if one of them does not start.
+        let mut team = Self { shared, members: Vec::new(), epoch: 0, waited: None };
+        for member in 1..threads {
+            let shared = Arc::clone(&team.shared);
+            let thread = std::thread::Builder::new().spawn(move || shared.serve(member))?;
+            team.members.push(thread);
+        }
+        Ok(team)
     }
 
     /// Number of threads.
@@ -137,14 +146,14 @@ impl<S: Send + 'static> Team<S> {
             let Some(scratch) = self.scratch().next() else { return };
             return (0..items).for_each(|item| step(scratch, item));
         }
-        assert!(items < 1 << ITEM_BITS, "{items} items");
+        assert!(items <= MAX_ITEMS, "{items} items");
         let shared = &*self.shared;
         // SAFETY: only the lifetime is erased. The pointer is used for items of this call alone,
         // and nothing between here and the wait for the last of them can panic.
         let step: *const Step<S> = unsafe {
             std::mem::transmute::<&(dyn Fn(&mut S, usize) + Sync), &'static Step<S>>(step)
         };
-        self.epoch += 1;
+        self.epoch = (self.epoch + 1) & MAX_EPOCH;
         shared.step.0.step.store((&raw const step).cast_mut(), Ordering::Relaxed);
         shared.step.0.items.store(items, Ordering::Relaxed);
         shared.done.0.store(0, Ordering::Relaxed);
@@ -195,10 +204,16 @@ impl<S: Send + 'static> Team<S> {
         let matrices = matrices.map(|(cells, width)| {
             assert!(width > 0 && cells.len().is_multiple_of(width), "a matrix has whole rows");
             let rows = cells.len() / width;
-            (SendPtr(cells.as_mut_ptr()), rows, width)
+            // Without rows there is nothing to fill, however wide they would be.
+            (SendPtr(cells.as_mut_ptr()), rows, if rows == 0 { 0 } else { width })
         });
-        let units = matrices.iter().map(|(_, _, width)| width.div_ceil(align)).sum();
-        let count = pieces.count(units * align, self.threads()).min(units);
+        let units = matrices
+            .iter()
+            .try_fold(0usize, |units, (_, _, width)| units.checked_add(width.div_ceil(align)));
+        assert!(units.is_some(), "the columns of all matrices can be counted");
+        let units = units.unwrap_or_default();
+        let count = pieces.count(units.saturating_mul(align), self.threads());
+        let count = count.min(units).min(MAX_ITEMS);
         let matrices = &matrices;
         self.items(count, &|scratch, piece| {
             let share = share(units, piece, count);
@@ -207,8 +222,9 @@ impl<S: Send + 'static> Team<S> {
                 let units = width.div_ceil(align);
                 let start = share.start.clamp(first, first + units) - first;
                 let end = share.end.clamp(first, first + units) - first;
-                let columns = start * align..width.min(end * align);
                 if start < end {
+                    // Units begin within the matrix, and the last may end beyond it.
+                    let columns = start * align..width.min(end.saturating_mul(align));
                     let range = columns.clone();
                     let base = base.get();
                     let mut strip = Strip { base, width, rows, columns, matrix: PhantomData };
@@ -229,10 +245,9 @@ impl<S: Send + 'static> Team<S> {
         fill: impl Fn(&mut S, usize, &mut [A], &mut [B], &mut [C]) + Sync,
     ) {
         let rows = a.len() / wa.max(1);
+        let has_rows = |len: usize, width: usize| rows.checked_mul(width) == Some(len);
         assert!(
-            Some(a.len()) == rows.checked_mul(wa)
-                && Some(b.len()) == rows.checked_mul(wb)
-                && Some(c.len()) == rows.checked_mul(wc),
+            has_rows(a.len(), wa) && has_rows(b.len(), wb) && has_rows(c.len(), wc),
             "the matrices have the same number of whole rows"
         );
         let (a, b, c) = (SendPtr(a.as_mut_ptr()), SendPtr(b.as_mut_ptr()), SendPtr(c.as_mut_ptr()));
@@ -296,7 +311,8 @@ impl Pieces {
     /// The number of pieces of so many columns.
     fn count(self, columns: usize, threads: usize) -> usize {
         let most = (columns / self.least.max(1)).max(1);
-        (columns / self.size.max(1)).max(1).next_multiple_of(threads).min(most)
+        let count = (columns / self.size.max(1)).max(1).checked_next_multiple_of(threads);
+        count.unwrap_or(usize::MAX).min(most)
     }
 }
 
@@ -345,7 +361,11 @@ impl<S> Shared<S> {
                 let run = || unsafe { (**step)(scratch, item) };
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
                     let mut panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
-                    panic.get_or_insert(payload);
+                    match &*panic {
+                        None => *panic = Some(payload),
+                        // Dropping it could panic again, which nothing here would catch.
+                        Some(_) => std::mem::forget(payload),
+                    }
                 }
                 done += 1;
             }
@@ -381,9 +401,12 @@ impl<S> Shared<S> {
     }
 }
 
-/// The part of `units` that `member` of `members` has.
+/// The part of `units` that `member` of `members` has: from `units * member / members` on.
 fn share(units: usize, member: usize, members: usize) -> Range<usize> {
-    units * member / members..units * (member + 1) / members
+    // Products of all units would overflow; those of members, far below 2^32, do not.
+    let (each, rest) = (units / members, units % members);
+    let start = |member| each * member + rest * member / members;
+    start(member)..start(member + 1)
 }
 
 /// A pointer that may cross threads; whoever uses it answers for the disjointness.
@@ -435,12 +458,19 @@ mod tests {
                 assert!(shares.eq(0..units));
             }
         }
+        for (units, members) in [(usize::MAX, 3), (usize::MAX - 1, 1 << 24), (1 << 60, 48)] {
+            let start = |member| (units as u128 * member as u128 / members as u128) as usize;
+            for member in [0, 1, members / 2, members - 1] {
+                let expected = start(member)..start(member + 1);
+                assert_eq!(share(units, member, members), expected);
+            }
+        }
     }
 
     #[test]
     fn every_cell_is_written_once() {
         for threads in [1, 2, 7] {
-            let mut team = Team::new(threads, || ());
+            let mut team = Team::new(threads, || ()).unwrap();
             for align in [1, 8, 64].repeat(70) {
                 let (mut a, mut b) = (vec![0u32; 3 * 50], vec![0u32; 7]);
                 let pieces = Pieces { least: 1, size: 10 };
@@ -466,11 +496,89 @@ mod tests {
         }
     }
 
+    /// What a panic said.
+    fn message(work: impl FnOnce()) -> String {
+        let payload = catch_unwind(AssertUnwindSafe(work)).unwrap_err();
+        match payload.downcast_ref::<&str>() {
+            Some(text) => (*text).to_owned(),
+            None => payload.downcast_ref::<String>().unwrap().clone(),
+        }
+    }
+
+    #[test]
+    fn matrices_of_more_cells_than_there_are_numbers_are_refused() {
+        // Each of these has as many cells as a product that overflows leaves: none.
+        let huge = 1 << (usize::BITS - 2);
+        let (mut four, mut none, mut none2) = ([0u8; 4], [0u8; 0], [0u8; 0]);
+        for threads in [1, 3] {
+            let mut team = Team::new(threads, || ()).unwrap();
+            for (wb, wc) in [(huge, 0), (0, huge), (2 * huge, 3 * huge)] {
+                let said = message(|| {
+                    let (b, c) = ((&mut none[..], wb), (&mut none2[..], wc));
+                    team.rows3((&mut four[..], 1), b, c, |_, _, _, b, c| {
+                        assert!(b.len() + c.len() == 0, "{} and {}", b.len(), c.len());
+                    });
+                });
+                assert_eq!(said, "the matrices have the same number of whole rows");
+            }
+            // Widths alone are no cells.
+            let pieces = Pieces { least: 1, size: 1 };
+            let matrices =
+                [(&mut none[..], usize::MAX), (&mut four[..], 4), (&mut none2[..], usize::MAX)];
+            team.columns(matrices, 1, pieces, |_, index, columns, strip| {
+                assert_eq!(index, 1);
+                strip.row(0).fill(columns.start as u8 + 1);
+            });
+            assert_eq!(four, [1, 2, 3, 4]);
+            team.columns([(&mut four[..], 2)], usize::MAX, pieces, |_, _, columns, strip| {
+                assert_eq!((columns, strip.row(1).len()), (0..2, 2));
+            });
+            let said = message(|| {
+                let (mut a, mut b) = (vec![(); usize::MAX], vec![(); usize::MAX]);
+                let matrices = [(&mut a[..], usize::MAX), (&mut b[..], usize::MAX)];
+                team.columns(matrices, 1, pieces, |_, _, _, _| {});
+            });
+            assert_eq!(said, "the columns of all matrices can be counted");
+        }
+    }
+
+    #[test]
+    fn a_team_works_on_when_its_steps_can_no_longer_be_counted() {
+        let mut team = Team::new(3, || ()).unwrap();
+        team.epoch = MAX_EPOCH - 3;
+        for _ in 0..8 {
+            let done = AtomicUsize::new(0);
+            team.items(20, &|_, _| {
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(done.load(Ordering::Relaxed), 20);
+        }
+    }
+
+    /// Panics when it is dropped.
+    struct Panicking;
+    impl Drop for Panicking {
+        fn drop(&mut self) {
+            panic!("a payload is dropped");
+        }
+    }
+
+    #[test]
+    fn what_a_panic_leaves_is_not_dropped_before_the_step_ends() {
+        let mut team = Team::new(2, || ()).unwrap();
+        // Of two payloads the first is handed on, and neither is dropped.
+        let work = || team.items(2, &|(), _| std::panic::panic_any(Panicking));
+        let payload = catch_unwind(AssertUnwindSafe(work)).unwrap_err();
+        assert!(payload.is::<Panicking>());
+        std::mem::forget(payload);
+        team.run(&|_| {});
+    }
+
     #[test]
     fn every_item_runs_once_and_every_scratch_is_exclusive() {
         for threads in 1..8 {
             // The first number is changed and changed back by every item, the second counts them.
-            let mut team = Team::new(threads, || (0, 0));
+            let mut team = Team::new(threads, || (0, 0)).unwrap();
             let mut expected = 0;
             for items in (0..40).chain([1000]).cycle().take(400) {
                 let runs: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
@@ -490,7 +598,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_thread_that_has_begun_nothing() {
-        let mut team = Team::new(2, || ());
+        let mut team = Team::new(2, || ()).unwrap();
         // The first item returns only when all others have run, whoever has to run them.
         let left = AtomicUsize::new(9);
         team.items(10, &|_, item| match item {
@@ -514,7 +622,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_leader_and_the_team_survives() {
-        let mut team = Team::new(3, || ());
+        let mut team = Team::new(3, || ()).unwrap();
         for panicking in 0..3 {
             let result = catch_unwind(AssertUnwindSafe(|| {
                 team.run(&|member| assert_ne!(member, panicking));

@@ -2,7 +2,7 @@
 
 use trilobite_kernels::Kernels;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::{Live, Scratch};
 use crate::profile::{Clock, Profile, Stage};
 use crate::team::Team;
@@ -18,10 +18,12 @@ impl Workers {
     /// `threads` threads, with room for `len` outputs of a product in the scratch of each.
     ///
     /// # Errors
-    /// `TRILOBITE_ISA` names an instruction set that cannot be used.
+    /// `TRILOBITE_ISA` names an instruction set that cannot be used, or the system has too few threads.
     pub(crate) fn new(threads: usize, len: usize) -> Result<Self> {
         let kernels = Kernels::detect()?;
-        Ok(Self { kernels, team: Team::new(threads, || Scratch::new(len)), clock: None })
+        let team = Team::new(threads, || Scratch::new(len));
+        let team = team.map_err(|source| Error::Threads { threads, source })?;
+        Ok(Self { kernels, team, clock: None })
     }
 
     /// Starts to measure where the time goes, or stops and returns what was measured.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::trilobite::{command, stdout};
 
-fn data() -> PathBuf {
+pub(crate) fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../trilobite-eval/tests/data")
 }
 
@@ -19,7 +19,7 @@ fn eval(output: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&stdout(&mut command).unwrap()).unwrap()
 }
 
-fn items(output: &Path, task: &str) -> String {
+pub(crate) fn items(output: &Path, task: &str) -> String {
     std::fs::read_to_string(output.join(format!("{task}.jsonl"))).unwrap()
 }
 
@@ -121,63 +121,6 @@ fn unknown_tasks_and_foreign_data_are_refused() {
     assert!(!folder.path().join("piqa.jsonl").exists());
 }
 
-/// The verdicts on answers to a problem of HumanEval+.
-#[cfg(target_os = "linux")]
-fn run_code(id: &str, answers: &[&str]) -> Vec<Value> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("answers.jsonl");
-    let line = |output: &&str| serde_json::json!({"id": id, "output": output}).to_string();
-    std::fs::write(&file, answers.iter().map(line).collect::<Vec<_>>().join("\n")).unwrap();
-    let mut command = command(["eval", "--any-data", "--tasks", "humaneval_plus", "--data"]);
-    command.arg(data()).arg("--run-untrusted-code").arg("--answers").arg(&file);
-    stdout(command.arg("-o").arg(folder.path().join("out"))).unwrap();
-    let items = items(&folder.path().join("out"), "humaneval_plus");
-    items.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn solutions_are_run_against_their_tests() {
-    let answers = [
-        // What a model without a chat template adds to the prompt.
-        "    return x + x\n",
-        "Sure:\nimport math\n\ndef helper(x):\n    return x\n\ndef double(x):\n    return helper(x) * 2\n",
-        // Right on the base tests only.
-        "    return 2 * abs(x)\n",
-        "    return x\n",
-        "    return (\n",
-        "    raise SystemExit\n",
-    ];
-    let verdicts = run_code("HumanEval/900", &answers);
-    let correct: Vec<_> = verdicts.iter().map(|line| line["correct"] == true).collect();
-    assert_eq!(correct, [true, true, false, false, false, false], "{verdicts:#?}");
-    assert_eq!(verdicts[2]["correct_base"], true);
-    assert_eq!(verdicts[3]["correct_base"], false);
-}
-
-/// Floats need not be equal to the last bit, and of a polynomial any zero will do.
-#[test]
-#[cfg(target_os = "linux")]
-fn results_are_compared_as_evalplus_compares() {
-    let correct = |id: &str, answers: &[&str]| -> Vec<bool> {
-        run_code(id, answers).iter().map(|line| line["correct"] == true).collect()
-    };
-    let answers = [
-        "    return x / 2 + 1e-8\n",
-        "    return x / 2 + 1e-5\n",
-        "    return str(x / 2)\n",
-        "    return float('nan')\n",
-    ];
-    assert_eq!(correct("HumanEval/901", &answers), [true, false, false, false]);
-    // x^2 - 4 and 2x + 1
-    let answers = [
-        "    return -0.5 if len(xs) == 2 else -2\n",
-        "    return -0.50001 if len(xs) == 2 else 2\n",
-        "    return -0.6 if len(xs) == 2 else 2\n",
-    ];
-    assert_eq!(correct("HumanEval/902", &answers), [true, true, false]);
-}
-
 /// A page's tokens are scored in disjoint windows: the first after the beginning-of-text token, each
 /// later one after the last token of the one before it.
 #[test]
@@ -209,64 +152,6 @@ fn pages_are_scored_in_disjoint_windows() {
     let found = page["logprob"].as_f64().unwrap();
     assert!((found - sum).abs() < 1e-9 * sum.abs(), "{found} {sum}");
     assert_eq!(report["tasks"]["wikitext"]["n"], 2);
-}
-
-/// Code that would do harm does none and counts as wrong; what it leaves behind is looked for.
-#[test]
-#[cfg(target_os = "linux")]
-fn harmful_code_does_no_harm() {
-    let outside = tempfile::tempdir().unwrap();
-    let victim = outside.path().join("victim");
-    std::fs::write(&victim, "whole").unwrap();
-    let path = victim.display();
-    let answers = [
-        "    import os\n    while True:\n        os.fork()\n    return 2 * x\n".to_owned(),
-        "    b = bytearray(64 << 30)\n    return 2 * x\n".to_owned(),
-        "    import socket\n    socket.socket()\n    return 2 * x\n".to_owned(),
-        format!("    open({path:?}, 'w').write('x')\n    return 2 * x\n", path = path.to_string()),
-        format!("    import os\n    os.remove({path:?})\n    return 2 * x\n", path = path.to_string()),
-        format!("    import os\n    os.chmod({path:?}, 0)\n    return 2 * x\n", path = path.to_string()),
-        "    while True:\n        pass\n    return 2 * x\n".to_owned(),
-        "    import os, signal\n    os.kill(os.getppid(), signal.SIGKILL)\n    return 2 * x\n".to_owned(),
-        "    import subprocess\n    subprocess.run(['true'])\n    return 2 * x\n".to_owned(),
-        "    import os\n    os._exit(0)\n    return 2 * x\n".to_owned(),
-        "    import resource\n    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))\n    return 2 * x\n".to_owned(),
-    ];
-    let verdicts =
-        run_code("HumanEval/900", &answers.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(verdicts.len(), answers.len());
-    for (verdict, answer) in verdicts.iter().zip(&answers) {
-        assert_eq!(verdict["correct"], false, "{answer}: {verdict}");
-    }
-    // Each was stopped by the sandbox, not by a mistake in it.
-    let reasons: Vec<_> = verdicts.iter().map(|verdict| verdict["extracted"].clone()).collect();
-    let expected = [
-        "test 0: PermissionError",
-        "test 0: MemoryError",
-        "test 0: PermissionError",
-        "test 0: PermissionError",
-        "test 0: PermissionError",
-        "test 0: PermissionError",
-        "test 0: TooSlow",
-        "test 0: PermissionError",
-        "test 0: PermissionError",
-        "no verdict: exit status: 0",
-        "test 0: ValueError",
-    ];
-    assert_eq!(reasons, expected);
-    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "whole");
-    assert!(!std::fs::metadata(&victim).unwrap().permissions().readonly());
-}
-
-#[test]
-fn code_is_not_run_without_leave() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = command(["eval", "--any-data", "--tasks", "humaneval_plus", "--data"]);
-    let output = command.arg(data()).arg("-o").arg(folder.path()).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("--run-untrusted-code allows it"), "{said}");
-    assert!(!folder.path().join("humaneval_plus.jsonl").exists());
 }
 
 /// `eval --tasks mt_bench` with these arguments, and the requests of which it makes the server.

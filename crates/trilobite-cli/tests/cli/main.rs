@@ -4,14 +4,23 @@
 //! names one, of another folder of the same layout.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod chat;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod code;
 mod commands;
+mod configs;
+mod converted;
 mod dense;
 mod eval;
 mod failures;
+#[cfg(target_os = "linux")]
+mod faults;
 mod fixture;
 mod golden;
 mod identity;
+mod lies;
 mod npy;
+mod projections;
 mod pull;
 mod real;
 mod server;

@@ -120,8 +120,8 @@ fn what_does_not_fit_is_named() {
         (|t| t.config["layer_types"] = json!(["full"]), "`layer_types` is [\"full\"]"),
         (|t| t.config["layer_types"] = json!([]), "for each of 1 layers"),
         (
-            |t| t.config["rope_scaling"] = json!({"rope_type": "yarn", "factor": 2.0}),
-            "`rope_scaling.rope_type`: \"yarn\" is not supported",
+            |t| t.config["rope_scaling"] = json!({"rope_type": "su", "factor": 2.0}),
+            "`rope_scaling.rope_type`: \"su\" is not supported",
         ),
         (
             |t| t.config["query_pre_attn_scalar"] = json!(0),

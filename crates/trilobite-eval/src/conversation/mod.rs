@@ -138,5 +138,5 @@ pub(crate) fn answer(
 
 /// A conversation for a model without a chat template: its messages with blank lines between.
 fn plain(messages: &[Message]) -> String {
-    messages.iter().map(|message| format!("{}\n\n", message.content)).collect()
+    messages.iter().map(|message| format!("{}\n\n", message.text())).collect()
 }

@@ -6,7 +6,7 @@ mod ifeval;
 mod math;
 mod triviaqa;
 
-pub use code::{Confinement, confine_and_run, confinement};
+pub use code::{Confinement, Layer, confine_and_run, confinement};
 pub(crate) use triviaqa::question as triviaqa_question;
 
 use std::path::Path;
@@ -20,14 +20,25 @@ use crate::task::Grader;
 pub(crate) trait Judge {
     /// Grades an answer to a record's question.
     fn grade(&self, output: &str, record: &Record) -> Result<Grade>;
+
+    /// Grades an answer that was given in a chat, that continues the prompt, or of which neither is
+    /// known.
+    fn grade_in(&self, output: &str, record: &Record, _chat: Option<bool>) -> Result<Grade> {
+        self.grade(output, record)
+    }
 }
 
-/// The judge of a task; one with use for SymPy has that of `python`.
-pub(crate) fn judge(grader: Grader, python: Option<&Path>) -> Result<Box<dyn Judge>> {
+/// The judge of a task; one with use for SymPy has that of `python`, and one that runs code may miss
+/// `layers` of its sandbox.
+pub(crate) fn judge(
+    grader: Grader,
+    python: Option<&Path>,
+    layers: &[Layer],
+) -> Result<Box<dyn Judge>> {
     Ok(match grader {
         Grader::Triviaqa => Box::new(triviaqa::TriviaQa),
         Grader::Gsm8k => Box::new(gsm8k::Gsm8k::new()?),
-        Grader::HumanevalPlus => Box::new(code::HumanEvalPlus::new()?),
+        Grader::HumanevalPlus => Box::new(code::HumanEvalPlus::new(layers)?),
         Grader::Math => Box::new(math::Math::new(python)?),
         Grader::Ifeval => Box::new(ifeval::IfEval::new()?),
     })

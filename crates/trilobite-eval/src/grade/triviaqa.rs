@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn aliases_match_without_case_and_punctuation() {
         let fields = serde_json::from_str(r#"{"aliases": ["\"\"\"Hey!\"\"\"", "St. John's"]}"#);
-        let record = Record { path: "t".into(), line: 1, index: 0, fields: fields.unwrap() };
+        let record =
+            Record { path: "t".into(), line: 1, index: 0, fields: fields.unwrap(), json: None };
         for (output, correct) in
             [(" hey", true), ("ST JOHNS", true), ("the hey", false), ("St  Johns", false)]
         {

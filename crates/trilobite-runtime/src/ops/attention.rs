@@ -25,6 +25,9 @@ const SCORES: usize = 1 << 17;
 /// Most tokens that a thread takes at a time, so that there is work for all.
 const TOKENS: usize = 32;
 
+/// Positions for whose scores there is room from the beginning; beyond them it grows.
+const ROOM: usize = 1 << 15;
+
 /// Floats that a thread needs to attend for one token.
 pub(crate) fn room(config: &Config) -> usize {
     config.heads / config.kv_heads * (2 * kv::padded(config.head_dim) + MANY_POSITIONS)
@@ -66,9 +69,10 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Room for the scores of one token of `heads` query heads that sees `positions` positions.
+    /// Room for the scores of one token of `heads` query heads that sees `positions` positions, if
+    /// they are not very many.
     pub(crate) fn new(heads: usize, positions: usize) -> Self {
-        let scores = Vec::with_capacity(heads * positions.next_multiple_of(kv::BLOCK));
+        let scores = Vec::with_capacity(heads * positions.min(ROOM).next_multiple_of(kv::BLOCK));
         Self { scores, ..Self::default() }
     }
 }

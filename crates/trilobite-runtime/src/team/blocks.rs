@@ -19,7 +19,8 @@ impl<S: Send + 'static> Team<S> {
         size: [usize; 2],
         fill: impl Fn(&mut S, usize, Block<'_, T>) + Sync,
     ) {
-        assert_eq!(out.len(), shape.iter().product::<usize>(), "an array of {shape:?}");
+        let len = shape.iter().try_fold(1usize, |len, &n| len.checked_mul(n));
+        assert_eq!(Some(out.len()), len, "an array of {shape:?}");
         let apart = parts.windows(2).all(|pair| pair[0].end <= pair[1].start);
         let within = parts.iter().all(|part| part.start <= part.end && part.end <= shape[0]);
         assert!(apart && within, "parts {parts:?} of {shape:?}");
@@ -28,7 +29,10 @@ impl<S: Send + 'static> Team<S> {
         self.items(parts.len() * counts[0] * counts[1], &|scratch, item| {
             let (rows, c) = (item / counts[1], item % counts[1]);
             let (part, b) = (parts.len() - 1 - rows / counts[0], rows % counts[0]);
-            let range = |at: usize, i: usize| at * size[i]..shape[i + 1].min((at + 1) * size[i]);
+            let range = |at: usize, i: usize| {
+                let start = at * size[i];
+                start..shape[i + 1].min(start.saturating_add(size[i]))
+            };
             let ranges = [parts[part].clone(), range(b, 0), range(c, 1)];
             // Every item runs once, so no two blocks overlap.
             fill(scratch, part, Block { base: base.get(), shape, ranges, array: PhantomData });
@@ -70,9 +74,22 @@ mod tests {
     use super::*;
 
     #[test]
+    #[should_panic = "an array of"]
+    fn an_array_of_more_cells_than_there_are_numbers_is_refused() {
+        let huge = 1 << (usize::BITS - 1);
+        let all = 0..huge;
+        let all = std::slice::from_ref(&all);
+        let mut team = Team::new(1, || ()).unwrap();
+        team.blocks(&mut [0u8; 0], [huge, 2, 1], all, [1, 1], |(), _, mut block| {
+            let [a, b, _] = block.ranges();
+            block.row(a.start, b.start).fill(0);
+        });
+    }
+
+    #[test]
     fn blocks_cover_an_array_once() {
         for threads in [1, 2, 7] {
-            let mut team = Team::new(threads, || ());
+            let mut team = Team::new(threads, || ()).unwrap();
             for (parts, size) in [
                 (std::slice::from_ref(&(0..5)), [1, 1]),
                 (&[0..2, 2..4, 4..5], [3, 4]),

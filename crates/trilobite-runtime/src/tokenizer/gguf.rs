@@ -1,22 +1,22 @@
 //! Tokenizers from the `tokenizer.ggml` arrays of a GGUF file.
 
-use serde_json::json;
-use tokenizers::decoders::DecoderWrapper;
-use tokenizers::decoders::byte_fallback::ByteFallback;
-use tokenizers::decoders::byte_level::ByteLevel;
-use tokenizers::decoders::fuse::Fuse;
-use tokenizers::decoders::strip::Strip;
-use tokenizers::normalizers::{self, NFC, NormalizerWrapper, Prepend, Replace};
-use tokenizers::processors::PostProcessorWrapper;
-use tokenizers::{AddedToken, TokenizerBuilder};
 use trilobite_format::Metadata;
+use trilobite_format::model::special_id;
 
+use super::Parts;
+use super::added::{AddedToken, AddedTokens};
+use super::decoder::{self, Decoder};
 use super::model::Model;
+use super::node::Fault;
+use super::normalizer::{self, Form, Normalizer};
+use super::pattern::Pattern;
+use super::pre_tokenizer::PreTokenizer;
 use super::ranked::{BadMerge, Ranked, Settings};
+use super::replace::Replace;
 use super::scored::Scored;
-use super::split::{DEFAULT, LLAMA_BPE, PreTokenizer};
+use super::split::{DEFAULT, LLAMA_BPE, Words};
+use super::template::Template;
 use super::vocabulary::Vocabulary;
-use super::{Inner, error};
 use crate::error::{Error, Result};
 
 const MODEL: &str = "tokenizer.ggml.model";
@@ -43,7 +43,7 @@ const LLAMA_3_MARKS: [&str; 2] = ["<|begin_of_text|>", "<|eot_id|>"];
 const BLANK: &str = "\u{2581}";
 
 /// The tokenizer, and what had to be assumed to build it.
-pub(super) fn read(metadata: &Metadata) -> Result<(Inner, Option<String>)> {
+pub(super) fn read(metadata: &Metadata) -> Result<(Parts, Option<String>)> {
     let arrays = Arrays::read(metadata)?;
     match metadata.str(MODEL)? {
         Some("gpt2") => byte_level(&arrays),
@@ -92,80 +92,62 @@ impl<'a> Arrays<'a> {
     fn vocabulary(&self) -> Vocabulary {
         let mut vocabulary = Vocabulary::with_capacity(self.tokens.len());
         for (token, &kind) in self.tokens.iter().zip(&self.types) {
-            // Fillers of ids that nothing has trained.
+            // Fillers of ids that nothing has trained: no text has them, and they print as nothing.
             if kind == kind::UNUSED {
-                vocabulary.push_silent(token)
+                vocabulary.push_silent("");
             } else {
-                vocabulary.push(token)
+                vocabulary.push(token);
             }
         }
         vocabulary
     }
 
-    /// An id under a key, which must be that of a token.
-    fn id(&self, name: &str) -> Result<Option<u32>> {
-        let key = format!("tokenizer.ggml.{name}_token_id");
-        match self.metadata.u32(&key)? {
-            Some(id) if id as usize >= self.tokens.len() => {
-                let expected = format!("an id of the {} tokens", self.tokens.len());
-                Err(bad(&key, expected, id.to_string()))
-            }
-            id => Ok(id),
-        }
-    }
-
     /// What is added around every text. Files may leave the ids to the kind of the vocabulary.
-    fn surroundings(
-        &self,
-        add_bos: bool,
-        bos: Option<u32>,
-        eos: Option<u32>,
-    ) -> Result<Option<PostProcessorWrapper>> {
-        let mut template = vec![json!({"Sequence": {"id": "A", "type_id": 0}})];
-        let mut special = serde_json::Map::new();
+    fn surroundings(&self, add_bos: bool, bos: Option<u32>, eos: Option<u32>) -> Result<Template> {
+        let mut template = Template::default();
         let wanted = [
-            ("bos", add_bos, self.id("bos")?.or(bos), 0),
-            ("eos", false, self.id("eos")?.or(eos), usize::MAX),
+            ("bos", add_bos, special_id(self.metadata, "bos")?.or(bos), &mut template.before),
+            ("eos", false, special_id(self.metadata, "eos")?.or(eos), &mut template.after),
         ];
-        for (name, default, id, at) in wanted {
+        for (name, default, id, ids) in wanted {
             let add = self.metadata.bool(&format!("tokenizer.ggml.add_{name}_token"))?;
-            let Some((id, token)) = id.and_then(|id| Some((id, self.tokens.get(id as usize)?)))
-            else {
-                continue;
-            };
+            let id = id.filter(|&id| (id as usize) < self.tokens.len());
             if add.unwrap_or(default) {
-                let piece = json!({"SpecialToken": {"id": name, "type_id": 0}});
-                template.insert(at.min(template.len()), piece);
-                special
-                    .insert(name.to_owned(), json!({"id": name, "ids": [id], "tokens": [token]}));
+                ids.extend(id);
             }
         }
-        if special.is_empty() {
-            return Ok(None);
-        }
-        let pair = [&template[..], &template[..]].concat();
-        let processor = json!({"type": "TemplateProcessing", "single": template, "pair": pair,
-            "special_tokens": special});
-        Ok(Some(serde_json::from_value(processor).map_err(|source| error(source.into()))?))
+        Ok(template)
     }
 
     /// The tokens that are recognised by their name before anything else: control tokens where
     /// special tokens are wanted, those that a user defined always, in the text as it is or as the
     /// normalizer makes it.
-    fn added(&self, normalized: bool) -> impl Iterator<Item = AddedToken> {
-        self.tokens.iter().zip(&self.types).filter_map(move |(token, &kind)| {
+    fn added(
+        &self,
+        normalized: bool,
+        model: &Model,
+        normalizer: &Normalizer,
+    ) -> Result<AddedTokens> {
+        let added = self.tokens.iter().zip(&self.types).filter_map(|(token, &kind)| {
             let special = match kind {
                 kind::CONTROL | kind::UNKNOWN => true,
                 kind::USER_DEFINED => false,
                 _ => return None,
             };
-            Some(AddedToken::from(token.clone(), special).normalized(normalized && !special))
+            let normalized = normalized && !special;
+            Some(AddedToken { normalized, ..AddedToken::new(token, special) })
+        });
+        AddedTokens::new(added.collect(), model, normalizer).map_err(|fault: Fault| {
+            Error::TokenizerFile {
+                place: format!("metadata key {TOKENS}"),
+                fault: fault.to_string(),
+            }
         })
     }
 }
 
 /// GPT-2's kind: words, bytes written as characters, a list of merges.
-fn byte_level(arrays: &Arrays<'_>) -> Result<(Inner, Option<String>)> {
+fn byte_level(arrays: &Arrays<'_>) -> Result<(Parts, Option<String>)> {
     let vocabulary = arrays.vocabulary();
     let (pre, assumption) = pre_tokenizer(arrays.metadata, &vocabulary)?;
     let merges = arrays.metadata.strings(MERGES)?;
@@ -186,26 +168,27 @@ fn byte_level(arrays: &Arrays<'_>) -> Result<(Inner, Option<String>)> {
         let found = format!("{merge:?} (number {rank}), where {text:?} is no token");
         bad(MERGES, "pairs of tokens that make a token", found)
     })?;
-    let processor = arrays.surroundings(pre.add_bos, None, None)?;
-    let mut tokenizer = TokenizerBuilder::new()
-        .with_model(Model::Ranked(model))
-        .with_normalizer(pre.compose.then_some(NormalizerWrapper::NFC(NFC)))
-        .with_pre_tokenizer(Some(pre.build()?))
-        .with_post_processor(processor)
-        .with_decoder(Some(DecoderWrapper::ByteLevel(ByteLevel::new(true, true, true))))
-        .build()
-        .map_err(error)?;
-    tokenizer.add_tokens(arrays.added(false)).map_err(error)?;
-    Ok((tokenizer, assumption))
+    let model = Model::Ranked(model);
+    let compose = normalizer::Step::Form(Form::Nfc);
+    let normalizer = Normalizer(pre.compose.then_some(compose).into_iter().collect());
+    let parts = Parts {
+        added: arrays.added(false, &model, &normalizer)?,
+        normalizer,
+        pre_tokenizer: PreTokenizer(pre.steps().map_err(Error::Tokenizer)?),
+        model,
+        template: arrays.surroundings(pre.add_bos, None, None)?,
+        decoder: Some(Decoder(vec![decoder::Step::ByteLevel])),
+    };
+    Ok((parts, assumption))
 }
 
 /// The way to split words that the file names, or the likeliest one.
 fn pre_tokenizer(
     metadata: &Metadata,
     vocabulary: &Vocabulary,
-) -> Result<(&'static PreTokenizer, Option<String>)> {
+) -> Result<(&'static Words, Option<String>)> {
     let name = metadata.str(PRE)?;
-    if let Some(pre) = name.and_then(PreTokenizer::named) {
+    if let Some(pre) = name.and_then(Words::named) {
         return Ok((pre, None));
     }
     let llama_3 = LLAMA_3_MARKS.iter().any(|mark| vocabulary.id(mark).is_some());
@@ -219,7 +202,7 @@ fn pre_tokenizer(
 
 /// Llama 2's and Gemma's kind: no words, blanks written as U+2581, scores in place of merges, bytes
 /// for what is not in the vocabulary.
-fn sentence_piece(arrays: &Arrays<'_>) -> Result<Inner> {
+fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
     let scores = arrays.metadata.f32s(SCORES)?;
     let scores = scores.ok_or_else(|| Error::MissingKey(SCORES.to_owned()))?;
     arrays.same_length(SCORES, scores.len())?;
@@ -227,7 +210,8 @@ fn sentence_piece(arrays: &Arrays<'_>) -> Result<Inner> {
         return Err(bad(SCORES, "numbers", format!("NaN for token {id}")));
     }
     let of_type = |wanted: i32| arrays.types.iter().position(|&kind| kind == wanted);
-    let unknown = arrays.id("unknown")?.or(of_type(kind::UNKNOWN).map(|id| id as u32));
+    let unknown =
+        special_id(arrays.metadata, "unknown")?.or(of_type(kind::UNKNOWN).map(|id| id as u32));
     let spells = |kind: &i32| !matches!(*kind, kind::CONTROL | kind::UNKNOWN);
     let pieces = arrays.types.iter().map(spells);
     let model = Scored::new(arrays.vocabulary(), scores, pieces, unknown);
@@ -235,33 +219,31 @@ fn sentence_piece(arrays: &Arrays<'_>) -> Result<Inner> {
         let expected = "a token for every byte, or an unknown token";
         return Err(bad(TOKENS, expected, format!("no <0x{byte:02X}> and no unknown token")));
     }
-    let blank = Replace::new(" ", BLANK).map_err(error)?;
-    let mut normalizer = vec![NormalizerWrapper::Replace(blank)];
-    let text = Replace::new(BLANK, " ").map_err(error)?;
+    let model = Model::Scored(model);
+    let replace = |from: &str, to: &str| -> Result<Replace> {
+        Ok(Replace::new(Pattern::text(from).map_err(Error::Tokenizer)?, to))
+    };
+    let mut normalizer = vec![normalizer::Step::Replace(replace(" ", BLANK)?)];
     let mut decoder = vec![
-        DecoderWrapper::Replace(text),
-        DecoderWrapper::ByteFallback(ByteFallback::new()),
-        DecoderWrapper::Fuse(Fuse::new()),
+        decoder::Step::Replace(replace(BLANK, " ")?),
+        decoder::Step::ByteFallback,
+        decoder::Step::Fuse,
     ];
     // Every text, and every stretch between special tokens, begins with a blank as words do.
     let prefix = arrays.metadata.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     if prefix {
-        normalizer.insert(0, NormalizerWrapper::Prepend(Prepend::new(BLANK.to_owned())));
-        decoder.push(DecoderWrapper::Strip(Strip::new(' ', 1, 0)));
+        normalizer.insert(0, normalizer::Step::Prepend(BLANK.to_owned()));
+        decoder.push(decoder::Step::Strip { content: ' ', start: 1, stop: 0 });
     }
-    let normalizer = normalizers::Sequence::new(normalizer);
-    let decoder = tokenizers::decoders::sequence::Sequence::new(decoder);
-    let processor = arrays.surroundings(true, Some(1), Some(2))?;
-    let mut tokenizer = TokenizerBuilder::new()
-        .with_model(Model::Scored(model))
-        .with_normalizer(Some(NormalizerWrapper::Sequence(normalizer)))
-        .with_pre_tokenizer(None)
-        .with_post_processor(processor)
-        .with_decoder(Some(DecoderWrapper::Sequence(decoder)))
-        .build()
-        .map_err(error)?;
-    // Tokens such as two blanks are found where blanks have become U+2581. With a prefix that is
-    // not possible: the crate would give the tokens themselves the prefix too.
-    tokenizer.add_tokens(arrays.added(!prefix)).map_err(error)?;
-    Ok(tokenizer)
+    let normalizer = Normalizer(normalizer);
+    Ok(Parts {
+        // Tokens such as two blanks are found where blanks have become U+2581. With a prefix that
+        // is not possible: the tokens themselves would get the prefix too.
+        added: arrays.added(!prefix, &model, &normalizer)?,
+        normalizer,
+        pre_tokenizer: PreTokenizer::default(),
+        model,
+        template: arrays.surroundings(true, Some(1), Some(2))?,
+        decoder: Some(Decoder(decoder)),
+    })
 }

@@ -1,54 +1,63 @@
-//! Byte-pair encoding from a tokenizer.json.
+//! Tokenizers from a tokenizer.json.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
+use super::added::{AddedToken, AddedTokens};
+use super::decoder::Decoder;
 use super::model::Model;
+use super::node::{Fault, Node};
+use super::normalizer::Normalizer;
+use super::pre_tokenizer::PreTokenizer;
 use super::ranked::{BadMerge, Ranked, Settings};
+use super::template::Template;
+use super::unigram::Unigram;
 use super::vocabulary::Vocabulary;
+use super::words::{MAX_TOKEN, WordLevel, WordPiece};
+use super::{MAX_ID, Parts};
 
-/// Ids above are taken for damage: nothing has so many tokens, and a list by id is made of them.
-const MAX_ID: u32 = 1 << 24;
+/// Bytes of a file. The largest published ones have 40 million.
+const MAX_BYTES: usize = 1 << 27;
 
-impl<'de> Deserialize<'de> for Model {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = <&RawValue>::deserialize(deserializer)?.get();
-        match serde_json::from_str::<Bpe<'_>>(json) {
-            Ok(bpe) if bpe.is_plain() => bpe.build().map(Model::Ranked).map_err(D::Error::custom),
-            // The crate reads all others, and says what is wrong with them.
-            _ => serde_json::from_str(json).map(Model::Other).map_err(D::Error::custom),
-        }
-    }
+/// Bytes of what is put before or behind the characters of a word.
+const MAX_AFFIX: usize = 64;
+
+/// A tokenizer.json. How it truncates and pads is no part of the tokenizer: the reference does
+/// neither unless it is asked to.
+#[derive(Deserialize)]
+struct File<'a> {
+    version: Option<Value>,
+    added_tokens: Option<Value>,
+    normalizer: Option<Value>,
+    pre_tokenizer: Option<Value>,
+    post_processor: Option<Value>,
+    decoder: Option<Value>,
+    #[serde(borrow)]
+    model: Option<ModelFile<'a>>,
 }
 
-/// `model` of a tokenizer.json, of type BPE.
-#[derive(Deserialize)]
-struct Bpe<'a> {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    dropout: Option<f32>,
-    unk_token: Option<String>,
-    continuing_subword_prefix: Option<String>,
-    end_of_word_suffix: Option<String>,
-    fuse_unk: Option<bool>,
-    byte_fallback: Option<bool>,
-    ignore_merges: Option<bool>,
-    #[serde(borrow)]
-    vocab: Entries<'a>,
-    #[serde(borrow)]
-    merges: Vec<Merge<'a>>,
+/// `model`: what is large in it, and the rest.
+struct ModelFile<'a> {
+    vocab: Option<Entries<'a>>,
+    merges: Option<Vec<Merge<'a>>>,
+    settings: Value,
 }
 
 /// A text that is part of the file where it has no escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The entries of an object of texts and ids.
-struct Entries<'a>(Vec<(Text<'a>, u32)>);
+/// The tokens of a vocabulary.
+enum Entries<'a> {
+    /// With their ids.
+    Ids(Vec<(Text<'a>, u32)>),
+    /// With their scores, by id.
+    Scores(Vec<(Text<'a>, f64)>),
+}
 
 /// Two tokens: `["a", "b"]`, or `"a b"` in old files.
 enum Merge<'a> {
@@ -56,25 +65,67 @@ enum Merge<'a> {
     Line(Text<'a>),
 }
 
+impl<'de: 'a, 'a> Deserialize<'de> for ModelFile<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = ModelFile<'de>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a model")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut vocab, mut merges, mut settings) = (None, None, Map::new());
+                while let Some(Text(key)) = map.next_key()? {
+                    let in_key =
+                        |error: A::Error| A::Error::custom(format!("`model.{key}`: {error}"));
+                    match &*key {
+                        "vocab" => vocab = map.next_value().map_err(in_key)?,
+                        "merges" => merges = map.next_value().map_err(in_key)?,
+                        _ => {
+                            let value = map.next_value().map_err(in_key)?;
+                            settings.insert(key.into_owned(), value);
+                        }
+                    }
+                }
+                Ok(ModelFile { vocab, merges, settings: Value::Object(settings) })
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
             type Value = Entries<'de>;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("an object of tokens and their ids")
+                out.write_str("tokens with their ids, or with their scores")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
+                while let Some(Text(text)) = map.next_key()? {
+                    let id = map.next_value().map_err(|error: A::Error| {
+                        A::Error::custom(format!("the id of {text:?}: {error}"))
+                    })?;
+                    entries.push((Text(text), id));
+                }
+                Ok(Entries::Ids(entries))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = list.next_element()? {
                     entries.push(entry);
                 }
-                Ok(Entries(entries))
+                Ok(Entries::Scores(entries))
             }
         }
-        deserializer.deserialize_map(Map)
+        deserializer.deserialize_any(Either)
     }
 }
 
@@ -98,7 +149,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Self::Value, A::Error> {
                 match (pair.next_element()?, pair.next_element()?, pair.next_element()?) {
-                    (Some(left), Some(right), None::<Text<'_>>) => Ok(Merge::Pair(left, right)),
+                    (Some(left), Some(right), None::<IgnoredAny>) => Ok(Merge::Pair(left, right)),
                     _ => Err(A::Error::custom("a merge is no pair")),
                 }
             }
@@ -107,61 +158,203 @@ impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
     }
 }
 
-impl Entries<'_> {
-    fn contains(&self, wanted: &str) -> bool {
-        self.0.iter().any(|(Text(text), _)| text == wanted)
+/// The tokenizer of a file, and what it says that does not hold.
+pub(super) fn read(json: &[u8]) -> Result<(Parts, Option<String>), Fault> {
+    if json.len() > MAX_BYTES {
+        return Err(Fault::new("", format!("{} bytes, expected at most {MAX_BYTES}", json.len())));
+    }
+    let file: File<'_> =
+        serde_json::from_slice(json).map_err(|error| Fault::new("", error.to_string()))?;
+    if let Some(version) = file.version.filter(|version| version != "1.0") {
+        return Err(Fault::new("version", format!("is {version}, expected \"1.0\"")));
+    }
+    let model = file.model.ok_or_else(|| Fault::new("model", "is missing"))?.build()?;
+    let normalizer = part("normalizer", file.normalizer.as_ref(), Normalizer::read)?;
+    let normalizer = normalizer.unwrap_or_default();
+    let list = file.added_tokens.unwrap_or(Value::Array(Vec::new()));
+    let list = Node::new("added_tokens", &list).list()?;
+    let tokens = list.iter().map(AddedToken::read).collect::<Result<_, _>>()?;
+    let parts = Parts {
+        added: AddedTokens::new(tokens, &model, &normalizer)?,
+        normalizer,
+        pre_tokenizer: part("pre_tokenizer", file.pre_tokenizer.as_ref(), PreTokenizer::read)?
+            .unwrap_or_default(),
+        template: part("post_processor", file.post_processor.as_ref(), Template::read)?
+            .unwrap_or_default(),
+        decoder: part("decoder", file.decoder.as_ref(), Decoder::read)?,
+        model,
+    };
+    let contradiction = other_ids(&list, &parts)?;
+    Ok((parts, contradiction))
+}
+
+/// Reads the value under a key of the file, if there is one.
+fn part<T>(
+    key: &str,
+    value: Option<&Value>,
+    read: impl Fn(&Node<'_>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    value.filter(|value| !value.is_null()).map(|value| read(&Node::new(key, value))).transpose()
+}
+
+/// The first added token that has another id than the file says.
+fn other_ids(list: &[Node<'_>], parts: &Parts) -> Result<Option<String>, Fault> {
+    for token in list {
+        let Some(stated) = token.get("id") else { continue };
+        let (stated, content) = (stated.id()?, token.need("content")?.string()?);
+        if let Some(id) = parts.added.id(content).filter(|&id| id != stated) {
+            return Ok(Some(format!(
+                "the added token {content:?} has the id {id}, not {stated} as the tokenizer says: \
+                 ids of added tokens follow the vocabulary"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+impl ModelFile<'_> {
+    fn build(self) -> Result<Model, Fault> {
+        let settings = Node::new("model", &self.settings);
+        let kind = match settings.get("type") {
+            Some(kind) => kind.string()?,
+            // Old files have no type.
+            None if self.merges.is_some() => "BPE",
+            None if matches!(self.vocab, Some(Entries::Scores(_))) => "Unigram",
+            None if settings.get("continuing_subword_prefix").is_some() => "WordPiece",
+            None => "WordLevel",
+        };
+        let vocab = self.vocab.ok_or_else(|| Fault::new("model.vocab", "is missing"))?;
+        let unknown = || Ok(settings.need("unk_token")?.string()?.to_owned());
+        match kind {
+            "BPE" => {
+                let merges = self.merges.ok_or_else(|| Fault::new("model.merges", "is missing"))?;
+                byte_pairs(&settings, vocab.with_ids()?, &merges).map(Model::Ranked)
+            }
+            "WordLevel" => {
+                let model = WordLevel { vocabulary: vocab.with_ids()?, unknown: unknown()? };
+                Ok(Model::WordLevel(model))
+            }
+            "WordPiece" => {
+                let vocabulary = vocab.with_ids()?;
+                let longest = vocabulary.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
+                if longest > MAX_TOKEN {
+                    let what = format!("has a token of {longest} bytes, expected {MAX_TOKEN}");
+                    return Err(Fault::new("model.vocab", what));
+                }
+                Ok(Model::WordPiece(WordPiece {
+                    vocabulary,
+                    unknown: unknown()?,
+                    prefix: settings.need("continuing_subword_prefix")?.string()?.to_owned(),
+                    max_characters: settings.need("max_input_chars_per_word")?.count()?,
+                    longest,
+                }))
+            }
+            "Unigram" => unigram(&settings, vocab).map(Model::Unigram),
+            _ => Err(settings.unknown_kind()),
+        }
     }
 }
 
-impl Bpe<'_> {
-    /// Whether it is a kind that `Ranked` is.
-    fn is_plain(&self) -> bool {
-        let empty = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
-        self.kind.as_ref().is_none_or(|kind| kind == "BPE")
-            && self.dropout.is_none_or(|dropout| dropout == 0.0)
-            && empty(&self.continuing_subword_prefix)
-            && empty(&self.end_of_word_suffix)
-            // The crate accepts an unknown token that is none, and fails when it needs it.
-            && self.unk_token.as_ref().is_none_or(|unknown| self.vocab.contains(unknown))
-    }
-
-    fn build(self) -> Result<Ranked, String> {
-        let Entries(mut entries) = self.vocab;
+impl Entries<'_> {
+    /// The vocabulary of tokens with ids: no two have the same.
+    fn with_ids(self) -> Result<Vocabulary, Fault> {
+        let fault = |what: String| Fault::new("model.vocab", what);
+        let Self::Ids(mut entries) = self else {
+            return Err(fault(
+                "is an array, expected an object of tokens and their ids".to_owned(),
+            ));
+        };
         entries.sort_by_key(|&(_, id)| id);
         let mut vocabulary = Vocabulary::with_capacity(entries.len());
         for (Text(text), id) in &entries {
             if *id > MAX_ID {
-                return Err(format!("token {text:?} has the id {id}, expected at most {MAX_ID}"));
+                return Err(fault(format!(
+                    "has the id {id} for {text:?}, expected up to {MAX_ID}"
+                )));
             }
             if (*id as usize) < vocabulary.len() {
                 let other = vocabulary.text(*id).unwrap_or_default();
-                return Err(format!("the tokens {other:?} and {text:?} both have the id {id}"));
+                return Err(fault(format!("has the id {id} for both {other:?} and {text:?}")));
             }
             while vocabulary.len() < *id as usize {
                 vocabulary.push_silent("");
             }
-            vocabulary.push(text);
+            if let Some(other) = vocabulary.push(text) {
+                return Err(fault(format!("has the token {text:?} twice, as {other} and {id}")));
+            }
         }
-        let mut pairs = Vec::with_capacity(self.merges.len());
-        for merge in &self.merges {
-            let pair = match merge {
-                Merge::Pair(Text(left), Text(right)) => Some((&**left, &**right)),
-                Merge::Line(Text(line)) => line.split_once(' '),
-            };
-            pairs.push(pair.ok_or_else(|| format!("merge {} is no pair", pairs.len()))?);
-        }
-        let unknown = match &self.unk_token {
-            None => None,
-            Some(text) => vocabulary.id(text),
-        };
-        let settings = Settings {
-            ignore_merges: self.ignore_merges.unwrap_or(false),
-            byte_fallback: self.byte_fallback.unwrap_or(false),
-            unknown,
-            fuse_unknown: self.fuse_unk.unwrap_or(false),
-        };
-        Ranked::new(vocabulary, pairs.into_iter(), settings).map_err(|BadMerge { rank, text }| {
-            format!("merge {rank} names or makes {text:?}, which is no token")
-        })
+        Ok(vocabulary)
     }
+}
+
+fn byte_pairs(
+    settings: &Node<'_>,
+    vocabulary: Vocabulary,
+    merges: &[Merge<'_>],
+) -> Result<Ranked, Fault> {
+    // Leaving merges out at random is for training: a text has one right tokenization.
+    if let Some(dropout) = settings.get("dropout") {
+        dropout.fraction()?;
+    }
+    let affix = |key: &str| match settings.get(key) {
+        None => Ok(String::new()),
+        Some(node) => match node.string()? {
+            text if text.len() > MAX_AFFIX => {
+                Err(node.fault(format!("has {} bytes, expected up to {MAX_AFFIX}", text.len())))
+            }
+            text => Ok(text.to_owned()),
+        },
+    };
+    let unknown = settings.get("unk_token").map(|token| token.string().map(str::to_owned));
+    let details = Settings {
+        ignore_merges: settings.flag("ignore_merges", false)?,
+        byte_fallback: settings.flag("byte_fallback", false)?,
+        unknown: unknown.transpose()?,
+        fuse_unknown: settings.flag("fuse_unk", false)?,
+        prefix: affix("continuing_subword_prefix")?,
+        suffix: affix("end_of_word_suffix")?,
+    };
+    let mut pairs = Vec::with_capacity(merges.len());
+    for merge in merges {
+        let pair = match merge {
+            Merge::Pair(Text(left), Text(right)) => Some((&**left, &**right)),
+            // The files that such lists were made from begin with a line like this.
+            Merge::Line(Text(line)) if line.starts_with("#version") => continue,
+            Merge::Line(Text(line)) => {
+                line.split_once(' ').filter(|(_, right)| !right.contains(' '))
+            }
+        };
+        pairs.push(pair.ok_or_else(|| {
+            Fault::new(format!("model.merges[{}]", pairs.len()), "is no pair of tokens")
+        })?);
+    }
+    Ranked::new(vocabulary, pairs.into_iter(), details).map_err(|BadMerge { rank, text }| {
+        let key = format!("model.merges[{rank}]");
+        Fault::new(key, format!("names or makes {text:?}, which is no token"))
+    })
+}
+
+fn unigram(settings: &Node<'_>, vocab: Entries<'_>) -> Result<Unigram, Fault> {
+    let fault = |what: String| Fault::new("model.vocab", what);
+    let Entries::Scores(entries) = vocab else {
+        return Err(fault("is an object, expected an array of tokens and their scores".to_owned()));
+    };
+    if entries.len() > MAX_ID as usize {
+        return Err(fault(format!("has {} tokens, expected up to {MAX_ID}", entries.len())));
+    }
+    let mut vocabulary = Vocabulary::with_capacity(entries.len());
+    let mut scores = Vec::with_capacity(entries.len());
+    for (Text(text), score) in &entries {
+        vocabulary.push(text);
+        scores.push(*score);
+    }
+    let unknown = match settings.get("unk_id") {
+        None => None,
+        Some(node) => match node.id()? {
+            id if (id as usize) < entries.len() => Some(id),
+            id => return Err(node.fault(format!("is {id}, expected a token of the vocabulary"))),
+        },
+    };
+    let byte_fallback = settings.flag("byte_fallback", false)?;
+    Unigram::new(vocabulary, scores, unknown, byte_fallback).map_err(fault)
 }

@@ -4,26 +4,33 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// A stretch of text, to be joined with its neighbours.
+/// A stretch of text, to be joined with its neighbours. Its places are 32 bits wide: a word of ten
+/// megabytes has ten million symbols and twice as many candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Symbol {
     /// Its token; what the caller makes of it where there is none.
     pub(super) id: u32,
     /// The first byte of its text.
-    pub(super) start: usize,
+    pub(super) start: u32,
     /// The byte after its text.
-    pub(super) end: usize,
+    pub(super) end: u32,
 }
 
 /// A neighbourhood worth joining. The lowest priority comes first, then the leftmost.
-type Candidate = Reverse<(u32, usize, Joint)>;
+type Candidate = Reverse<(u32, u32, Joint)>;
 
 /// The two stretches that the left and the right symbol had when the candidate was found.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Joint {
-    middle: usize,
-    end: usize,
+    middle: u32,
+    end: u32,
     id: u32,
+}
+
+/// The length of a word, if it is one that can be merged.
+pub(super) fn word_length(word: &str) -> Result<u32, String> {
+    let length = u32::try_from(word.len()).ok().filter(|&length| length < u32::MAX);
+    length.ok_or_else(|| format!("a word has {} bytes, expected less than 4 GiB", word.len()))
 }
 
 /// Joins neighbours until none is left that `join` has a token for. `join` gives the priority, the
@@ -33,38 +40,36 @@ pub(super) fn merge(
     symbols: &mut Vec<Symbol>,
     join: impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>,
 ) {
-    let count = symbols.len();
+    // Symbols are not empty, and their ends fit.
+    let count = symbols.len() as u32;
     // The neighbours of each symbol; `count` for none.
-    let mut left: Vec<usize> = (0..count).map(|i| i.checked_sub(1).unwrap_or(count)).collect();
-    let mut right: Vec<usize> = (1..=count).collect();
-    let mut queue: BinaryHeap<Candidate> = BinaryHeap::new();
-    let offer = |queue: &mut BinaryHeap<Candidate>, symbols: &[Symbol], at: usize, next: usize| {
-        if let (Some(a), Some(b)) = (symbols.get(at), symbols.get(next))
-            && let Some((priority, id)) = join(a, b)
-        {
-            queue.push(Reverse((priority, at, Joint { middle: a.end, end: b.end, id })));
-        }
+    let mut left: Vec<u32> = (0..count).map(|i| i.checked_sub(1).unwrap_or(count)).collect();
+    let mut right: Vec<u32> = (1..=count).collect();
+    let candidate = |symbols: &[Symbol], at: u32, next: u32| -> Option<Candidate> {
+        let (a, b) = (symbols.get(at as usize)?, symbols.get(next as usize)?);
+        let (priority, id) = join(a, b)?;
+        Some(Reverse((priority, at, Joint { middle: a.end, end: b.end, id })))
     };
-    for at in 1..count {
-        offer(&mut queue, symbols, at - 1, at);
-    }
+    let all = (1..count).filter_map(|at| candidate(symbols, at - 1, at));
+    let mut queue = BinaryHeap::from(all.collect::<Vec<_>>());
     while let Some(Reverse((_, at, joint))) = queue.pop() {
-        let next = right[at];
+        let here = at as usize;
+        let next = right[here] as usize;
         // A symbol that has been swallowed is empty; one that has grown ends elsewhere.
-        let current = symbols[at].start < symbols[at].end
-            && symbols[at].end == joint.middle
+        let current = symbols[here].start < symbols[here].end
+            && symbols[here].end == joint.middle
             && symbols.get(next).is_some_and(|next| next.end == joint.end);
         if !current {
             continue;
         }
-        symbols[at] = Symbol { id: joint.id, start: symbols[at].start, end: joint.end };
+        symbols[here] = Symbol { id: joint.id, start: symbols[here].start, end: joint.end };
         symbols[next].start = symbols[next].end;
-        right[at] = right[next];
-        if let Some(after) = left.get_mut(right[at]) {
+        right[here] = right[next];
+        if let Some(after) = left.get_mut(right[here] as usize) {
             *after = at;
         }
-        offer(&mut queue, symbols, left[at], at);
-        offer(&mut queue, symbols, at, right[at]);
+        queue.extend(candidate(symbols, left[here], at));
+        queue.extend(candidate(symbols, at, right[here]));
     }
     symbols.retain(|symbol| symbol.start < symbol.end);
 }

@@ -1,39 +1,51 @@
-//! Text to token ids and back, by the `tokenizers` crate.
+//! Text to token ids and back, as Hugging Face's `tokenizers` library does it.
+//!
+//! A text is divided at added tokens ([`added`]), normalized ([`normalizer`]), cut into words
+//! ([`pre_tokenizer`]), whose tokens a [`model`] knows, and gets its beginning and end
+//! ([`template`]). Tokens become text again by a [`decoder`]. A file can hold anything: each part
+//! is read with its limits, and its work is bounded by the length of the text.
 
+mod added;
+mod bytes;
+mod charsmap;
+mod decoder;
 mod gguf;
 mod json;
 mod merge;
 mod model;
+mod node;
+mod normalizer;
+mod oniguruma;
+mod pattern;
+mod pre_tokenizer;
 mod ranked;
+mod replace;
 mod scored;
 mod split;
+mod template;
 #[cfg(test)]
 mod tests;
+mod unigram;
 mod vocabulary;
+mod words;
 
-use std::sync::{Mutex, PoisonError};
-
-use tokenizers::decoders::DecoderWrapper;
-use tokenizers::normalizers::NormalizerWrapper;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::processors::PostProcessorWrapper;
-use tokenizers::tokenizer::TokenizerImpl;
 use trilobite_format::Metadata;
+use trilobite_format::model::{special_id, stray_ids};
 
 use crate::error::{Error, Result};
+use added::{AddedTokens, Part};
+use decoder::Decoder;
 use model::Model;
+use normalizer::Normalizer;
+use pattern::Deadline;
+use pre_tokenizer::{Piece, PreTokenizer};
+use template::Template;
 
 /// The whole tokenizer.json, as `trilobite convert` stores it.
 const HUGGING_FACE_KEY: &str = "tokenizer.huggingface.json";
 
-/// A tokenizer of the crate around one of our models.
-type Inner = TokenizerImpl<
-    Model,
-    NormalizerWrapper,
-    PreTokenizerWrapper,
-    PostProcessorWrapper,
-    DecoderWrapper,
->;
+/// Ids above are taken for damage: nothing has so many tokens, and lists by id are made of them.
+const MAX_ID: u32 = 1 << 24;
 
 /// Special tokens that end a turn or a text, under the names that model families give them. A file
 /// may name only one of them as its end although the model also uses another.
@@ -49,10 +61,18 @@ const END_TOKENS: [&str; 7] = [
 
 /// A tokenizer with its special tokens.
 pub struct Tokenizer {
-    /// Behind a lock because whether special tokens in a text count is a setting of the tokenizer.
-    inner: Mutex<Inner>,
-    max_id: Option<u32>,
+    parts: Parts,
     assumption: Option<String>,
+}
+
+/// What a tokenizer consists of.
+struct Parts {
+    added: AddedTokens,
+    normalizer: Normalizer,
+    pre_tokenizer: PreTokenizer,
+    model: Model,
+    template: Template,
+    decoder: Option<Decoder>,
 }
 
 impl Tokenizer {
@@ -61,8 +81,7 @@ impl Tokenizer {
     /// # Errors
     /// The text is no valid tokenizer.json.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let inner = serde_json::from_slice(json);
-        Ok(Self::new(inner.map_err(|source| Error::Tokenizer(source.to_string()))?, None))
+        Self::read(json, "tokenizer.json".to_owned())
     }
 
     /// The tokenizer that a GGUF file carries: its tokenizer.json, or one built from the
@@ -71,30 +90,37 @@ impl Tokenizer {
     /// # Errors
     /// There is none, or one of a kind that is not supported, or one that contradicts itself.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
-        if let Some(json) = metadata.str(HUGGING_FACE_KEY)? {
-            return Self::from_json(json.as_bytes());
-        }
-        if metadata.get("tokenizer.ggml.model").is_none() {
+        let mut tokenizer = if let Some(json) = metadata.str(HUGGING_FACE_KEY)? {
+            Self::read(json.as_bytes(), format!("metadata key {HUGGING_FACE_KEY}"))?
+        } else if metadata.get("tokenizer.ggml.model").is_none() {
             return Err(Error::NoTokenizer);
+        } else {
+            let (parts, assumption) = gguf::read(metadata)?;
+            Self { parts, assumption }
+        };
+        let stray = stray_ids(metadata).map(|(key, id)| {
+            format!("{key} is {id}, which is no token: assuming that there is none")
+        });
+        let assumptions: Vec<String> = tokenizer.assumption.into_iter().chain(stray).collect();
+        tokenizer.assumption = (!assumptions.is_empty()).then(|| assumptions.join("; "));
+        Ok(tokenizer)
+    }
+
+    fn read(json: &[u8], place: String) -> Result<Self> {
+        match json::read(json) {
+            Ok((parts, assumption)) => Ok(Self { parts, assumption }),
+            Err(fault) => Err(Error::TokenizerFile { place, fault: fault.to_string() }),
         }
-        let (inner, assumption) = gguf::read(metadata)?;
-        Ok(Self::new(inner, assumption))
     }
 
-    fn new(inner: Inner, assumption: Option<String>) -> Self {
-        let added = inner.get_added_vocabulary().get_added_tokens_decoder().keys().copied();
-        let max_id = added.max().max(inner.get_model().max_id());
-        Self { inner: Mutex::new(inner), max_id, assumption }
-    }
-
-    /// What had to be assumed because the file does not say it.
+    /// What had to be assumed because the file does not say it, or contradicts itself.
     pub fn assumption(&self) -> Option<&str> {
         self.assumption.as_deref()
     }
 
     /// The highest token id.
     pub fn max_id(&self) -> Option<u32> {
-        self.max_id
+        self.parts.added.max_id().max(self.parts.model.max_id())
     }
 
     /// Token ids of a text. With `special` the tokenizer adds what it adds by itself, such as a
@@ -104,34 +130,82 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer cannot encode the text.
     pub fn encode(&self, text: &str, special: bool, parse_special: bool) -> Result<Vec<u32>> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.set_encode_special_tokens(!parse_special);
-        Ok(inner.encode_fast(text, special).map_err(error)?.get_ids().to_vec())
+        let Template { before, after } = &self.parts.template;
+        let mut ids = if special { before.clone() } else { Vec::new() };
+        self.parts.encode(text, parse_special, &mut ids).map_err(Error::Tokenizer)?;
+        if special {
+            ids.extend(after);
+        }
+        Ok(ids)
     }
 
-    /// The text of token ids, special tokens included or left out.
+    /// The text of token ids, special tokens included or left out. Ids that are no token are
+    /// nothing.
     ///
     /// # Errors
     /// The tokenizer cannot decode the ids.
     pub fn decode(&self, ids: &[u32], keep_special: bool) -> Result<String> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.decode(ids, !keep_special).map_err(error)
+        let Parts { added, decoder, .. } = &self.parts;
+        let texts = ids.iter().filter_map(|&id| self.parts.text(id));
+        let kept = texts.filter(|text| keep_special || !added.is_special_text(text));
+        let tokens: Vec<String> = kept.map(str::to_owned).collect();
+        match decoder {
+            Some(decoder) => decoder.decode(tokens).map_err(Error::Tokenizer),
+            None => Ok(tokens.join(" ")),
+        }
     }
 
     /// The id of a token by its exact text.
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).token_to_id(token)
+        self.parts.added.id(token).or_else(|| self.parts.model.id(token))
     }
 
     /// The text of one token.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).id_to_token(id)
+        self.parts.text(id).map(str::to_owned)
     }
 
     /// Whether an id is a special token.
     pub fn is_special(&self, id: u32) -> bool {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+        self.parts.added.is_special(id)
+    }
+}
+
+impl Parts {
+    fn encode(
+        &self,
+        text: &str,
+        parse_special: bool,
+        ids: &mut Vec<u32>,
+    ) -> std::result::Result<(), String> {
+        let deadline = Deadline::for_text(text);
+        self.added.find(text, false, parse_special, &mut |part| {
+            let (stretch, at) = match part {
+                Part::Text(stretch, at) => (stretch, at),
+                Part::Token(id) => {
+                    ids.push(id);
+                    return Ok(());
+                }
+            };
+            let (stretch, first_kept) = self.normalizer.apply(stretch, &deadline)?;
+            let first = at == 0 && first_kept;
+            self.added.find(&stretch, true, parse_special, &mut |part| match part {
+                Part::Token(id) => {
+                    ids.push(id);
+                    Ok(())
+                }
+                Part::Text(text, at) => {
+                    let piece = Piece { text, first: first && at == 0 };
+                    let mut word = |word: &str| self.model.tokenize(word, ids);
+                    self.pre_tokenizer.cut(piece, &deadline, &mut word)
+                }
+            })
+        })
+    }
+
+    /// The text of a token as it is decoded.
+    fn text(&self, id: u32) -> Option<&str> {
+        self.added.text(id).or_else(|| self.model.text(id))
     }
 }
 
@@ -143,7 +217,7 @@ impl Tokenizer {
 pub fn end_ids(metadata: &Metadata, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
     let mut ids = metadata.u32s("trilobite.eos_token_ids")?.unwrap_or_default();
     for key in ["eos", "eot", "eom"] {
-        ids.extend(metadata.u32(&format!("tokenizer.ggml.{key}_token_id"))?);
+        ids.extend(special_id(metadata, key)?);
     }
     if let Some(tokenizer) = tokenizer {
         let known = END_TOKENS.iter().filter_map(|name| tokenizer.id(name));
@@ -152,9 +226,4 @@ pub fn end_ids(metadata: &Metadata, tokenizer: Option<&Tokenizer>) -> Result<Vec
     ids.sort_unstable();
     ids.dedup();
     Ok(ids)
-}
-
-/// An error of the crate.
-fn error(source: tokenizers::Error) -> Error {
-    Error::Tokenizer(source.to_string())
 }

@@ -1,98 +1,66 @@
-//! The models that a tokenizer of the `tokenizers` crate is built around here.
-
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-
-use tokenizers::models::{ModelWrapper, TrainerWrapper};
-use tokenizers::{Model as _, Token};
+//! How a word becomes tokens.
 
 use super::ranked::Ranked;
 use super::scored::Scored;
+use super::unigram::Unigram;
 use super::vocabulary::Vocabulary;
+use super::words::{WordLevel, WordPiece};
 
-/// How the pieces of a text become tokens.
+/// A vocabulary with a way to write words in it.
 pub(super) enum Model {
-    /// Byte-pair encoding by a list of merges. The crate has this too, but for 128,000 tokens takes
-    /// 0.2 s and 100 MB more.
+    /// Byte-pair encoding by a list of merges.
     Ranked(Ranked),
     /// Byte-pair encoding by scores.
     Scored(Scored),
-    /// What the crate has and files seldom need.
-    Other(Box<ModelWrapper>),
+    /// The likeliest tokens.
+    Unigram(Unigram),
+    WordLevel(WordLevel),
+    WordPiece(WordPiece),
 }
 
 impl Model {
-    fn vocabulary(&self) -> Result<&Vocabulary, &ModelWrapper> {
+    fn vocabulary(&self) -> &Vocabulary {
         match self {
-            Model::Ranked(model) => Ok(&model.vocabulary),
-            Model::Scored(model) => Ok(&model.vocabulary),
-            Model::Other(model) => Err(model),
+            Self::Ranked(model) => &model.vocabulary,
+            Self::Scored(model) => &model.vocabulary,
+            Self::Unigram(model) => &model.vocabulary,
+            Self::WordLevel(model) => &model.vocabulary,
+            Self::WordPiece(model) => &model.vocabulary,
+        }
+    }
+
+    /// Adds the tokens of a word.
+    pub(super) fn tokenize(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+        match self {
+            Self::Ranked(model) => model.tokenize(word, ids),
+            Self::Scored(model) => model.tokenize(word, ids),
+            Self::Unigram(model) => model.tokenize(word, ids),
+            Self::WordLevel(model) => model.tokenize(word, ids),
+            Self::WordPiece(model) => model.tokenize(word, ids),
+        }
+    }
+
+    /// The id of a token by its exact text.
+    pub(super) fn id(&self, token: &str) -> Option<u32> {
+        self.vocabulary().id(token)
+    }
+
+    /// The text of a token.
+    pub(super) fn text(&self, id: u32) -> Option<&str> {
+        self.vocabulary().text(id).filter(|text| !text.is_empty())
+    }
+
+    /// Number of tokens. Of several with the same text one counts, but for unigram models, as in
+    /// the reference.
+    pub(super) fn tokens(&self) -> u32 {
+        match self {
+            Self::Unigram(model) => model.vocabulary.len() as u32,
+            _ => self.vocabulary().texts() as u32,
         }
     }
 
     /// The highest id.
     pub(super) fn max_id(&self) -> Option<u32> {
-        match self.vocabulary() {
-            Ok(vocabulary) => vocabulary.len().checked_sub(1).map(|id| id as u32),
-            Err(other) => other.get_vocab().into_values().max(),
-        }
-    }
-}
-
-impl tokenizers::Model for Model {
-    type Trainer = TrainerWrapper;
-
-    fn tokenize(&self, sequence: &str) -> tokenizers::Result<Vec<Token>> {
-        match self {
-            Model::Ranked(model) => Ok(model.tokenize(sequence)),
-            Model::Scored(model) => Ok(model.tokenize(sequence)),
-            Model::Other(model) => model.tokenize(sequence),
-        }
-    }
-
-    fn token_to_id(&self, token: &str) -> Option<u32> {
-        match self.vocabulary() {
-            Ok(vocabulary) => vocabulary.id(token),
-            Err(other) => other.token_to_id(token),
-        }
-    }
-
-    fn id_to_token(&self, id: u32) -> Option<String> {
-        match self.vocabulary() {
-            Ok(vocabulary) => {
-                vocabulary.text(id).filter(|text| !text.is_empty()).map(str::to_owned)
-            }
-            Err(other) => other.id_to_token(id),
-        }
-    }
-
-    fn get_vocab(&self) -> HashMap<String, u32> {
-        match self.vocabulary() {
-            Ok(vocabulary) => vocabulary.iter().map(|(text, id)| (text.to_owned(), id)).collect(),
-            Err(other) => other.get_vocab(),
-        }
-    }
-
-    fn get_vocab_size(&self) -> usize {
-        match self.vocabulary() {
-            Ok(vocabulary) => vocabulary.texts(),
-            Err(other) => other.get_vocab_size(),
-        }
-    }
-
-    fn save(&self, folder: &Path, prefix: Option<&str>) -> tokenizers::Result<Vec<PathBuf>> {
-        match self {
-            Model::Other(model) => model.save(folder, prefix),
-            Model::Ranked(_) | Model::Scored(_) => Err("only reading is supported".into()),
-        }
-    }
-
-    fn get_trainer(&self) -> TrainerWrapper {
-        match self {
-            Model::Other(model) => model.get_trainer(),
-            Model::Ranked(_) | Model::Scored(_) => {
-                TrainerWrapper::BpeTrainer(tokenizers::models::bpe::BpeTrainer::default())
-            }
-        }
+        self.vocabulary().len().checked_sub(1).map(|id| id as u32)
     }
 }

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use hashbrown::DefaultHashBuilder;
-use tokenizers::Token;
 
-use super::merge::{Symbol, merge};
+use super::merge::{Symbol, merge, word_length};
 use super::vocabulary::Vocabulary;
 
 /// What joins two tokens: the rank of the merge, the lowest first, and the token that it makes.
@@ -21,16 +20,20 @@ pub(super) struct Ranked {
 }
 
 /// Details in which such vocabularies differ.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Settings {
     /// A word that is a token is that token, even if merges lead elsewhere.
     pub(super) ignore_merges: bool,
     /// Characters that are no token become their bytes' tokens.
     pub(super) byte_fallback: bool,
     /// The token for what can be expressed in no other way; without one it is dropped.
-    pub(super) unknown: Option<u32>,
+    pub(super) unknown: Option<String>,
     /// Several unknown characters become one unknown token.
     pub(super) fuse_unknown: bool,
+    /// Before the text of tokens that do not begin a word.
+    pub(super) prefix: String,
+    /// Behind the text of tokens that end a word.
+    pub(super) suffix: String,
 }
 
 /// A merge that cannot be: its number, and the text that is no token.
@@ -49,12 +52,11 @@ impl Ranked {
         let mut table = Merges::with_capacity_and_hasher(merges.len(), Default::default());
         let mut joined = String::new();
         for (rank, (left, right)) in merges.enumerate() {
+            let bad = |text: &str| BadMerge { rank, text: text.to_owned() };
+            let id = |text: &str| vocabulary.id(text).ok_or_else(|| bad(text));
             joined.clear();
             joined.push_str(left);
-            joined.push_str(right);
-            let id = |text: &str| {
-                vocabulary.id(text).ok_or_else(|| BadMerge { rank, text: text.to_owned() })
-            };
+            joined.push_str(right.get(settings.prefix.len()..).ok_or_else(|| bad(right))?);
             // A merge that comes twice counts where it comes last, as in the reference.
             table.insert((id(left)?, id(right)?), (rank as u32, id(&joined)?));
         }
@@ -62,56 +64,84 @@ impl Ranked {
         Ok(Self { vocabulary, merges: table, settings, bytes })
     }
 
-    /// The tokens of a word, with their places in it.
-    pub(super) fn tokenize(&self, word: &str) -> Vec<Token> {
+    /// Adds the tokens of a word.
+    pub(super) fn tokenize(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), String> {
         if self.settings.ignore_merges
             && let Some(id) = self.vocabulary.id(word)
         {
-            return vec![Token::new(id, word.to_owned(), (0, word.len()))];
+            ids.push(id);
+            return Ok(());
         }
-        let mut symbols = self.characters(word);
+        let mut symbols = self.characters(word)?;
         merge(&mut symbols, |left, right| self.merges.get(&(left.id, right.id)).copied());
-        let token = |symbol: &Symbol| {
-            let text = self.vocabulary.text(symbol.id).unwrap_or_default();
-            Token::new(symbol.id, text.to_owned(), (symbol.start, symbol.end))
-        };
-        symbols.iter().map(token).collect()
+        ids.extend(symbols.iter().map(|symbol| symbol.id));
+        Ok(())
     }
 
     /// The tokens that merging begins with: characters, or bytes, or the unknown token.
-    fn characters(&self, word: &str) -> Vec<Symbol> {
-        let mut symbols: Vec<Symbol> = Vec::with_capacity(word.len());
-        let mut at = 0;
-        // Whether the last symbol stands for unknown characters that more can be added to.
-        let mut open = false;
-        let mut buffer = [0; 4];
-        for character in word.chars() {
-            let text: &str = character.encode_utf8(&mut buffer);
-            let mut push = |id: u32, length: usize| {
-                symbols.push(Symbol { id, start: at, end: at + length });
-                at += length;
-            };
+    fn characters(&self, word: &str) -> Result<Vec<Symbol>, String> {
+        let Settings { prefix, suffix, .. } = &self.settings;
+        word_length(word)?;
+        let mut symbols = Symbols(Vec::with_capacity(word.len()));
+        // The length of the unknown characters that no token has been added for. The reference adds
+        // it before the next character that is a token, behind the bytes of others.
+        let mut pending: Option<u32> = None;
+        let mut longer = String::new();
+        for (at, character) in word.char_indices() {
+            let end = at + character.len_utf8();
+            let mut text = word.get(at..end).unwrap_or_default();
+            let length = text.len() as u32;
+            let (before, behind) = (
+                if at > 0 { prefix.as_str() } else { "" },
+                if end == word.len() { suffix.as_str() } else { "" },
+            );
+            if !before.is_empty() || !behind.is_empty() {
+                longer.clear();
+                longer.extend([before, text, behind]);
+                text = &longer;
+            }
             let bytes = || -> Option<Vec<u32>> {
                 text.bytes().map(|byte| *self.bytes.get(usize::from(byte))?).collect()
             };
             if let Some(id) = self.vocabulary.id(text) {
-                push(id, text.len());
-                open = false;
-            } else if let Some(bytes) = bytes() {
-                bytes.into_iter().for_each(|id| push(id, 1));
-                open = false;
-            } else if let Some(unknown) = self.settings.unknown {
-                if open && self.settings.fuse_unknown {
-                    at += text.len();
-                    if let Some(last) = symbols.last_mut() {
-                        last.end = at;
-                    }
-                } else {
-                    push(unknown, text.len());
+                if let Some(length) = pending.take() {
+                    symbols.push(self.unknown()?, length);
                 }
-                open = true;
+                symbols.push(id, length);
+            } else if let Some(bytes) = bytes() {
+                bytes.into_iter().for_each(|id| symbols.push(id, 1));
+            } else if self.settings.unknown.is_some() {
+                match pending {
+                    Some(before) if self.settings.fuse_unknown => pending = Some(before + length),
+                    Some(before) => {
+                        symbols.push(self.unknown()?, before);
+                        pending = Some(length);
+                    }
+                    None => pending = Some(length),
+                }
             }
         }
-        symbols
+        if let Some(length) = pending {
+            symbols.push(self.unknown()?, length);
+        }
+        Ok(symbols.0)
+    }
+
+    /// The unknown token, which has to be one where it is needed.
+    fn unknown(&self) -> Result<u32, String> {
+        let token = self.settings.unknown.as_deref().unwrap_or_default();
+        self.vocabulary.id(token).ok_or_else(|| {
+            format!("a character is unknown, and the unknown token {token:?} is no token")
+        })
+    }
+}
+
+/// Symbols, one behind the other.
+struct Symbols(Vec<Symbol>);
+
+impl Symbols {
+    fn push(&mut self, id: u32, length: u32) {
+        let start = self.0.last().map_or(0, |last| last.end);
+        self.0.push(Symbol { id, start, end: start + length });
     }
 }

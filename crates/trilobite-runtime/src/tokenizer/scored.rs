@@ -2,9 +2,7 @@
 
 use std::cmp::Ordering;
 
-use tokenizers::Token;
-
-use super::merge::{Symbol, merge};
+use super::merge::{Symbol, merge, word_length};
 use super::vocabulary::Vocabulary;
 
 /// A vocabulary in which of all neighbours whose texts together are a token, those with the highest
@@ -56,28 +54,26 @@ impl Scored {
         (priority != NO_PIECE).then_some((priority, id))
     }
 
-    /// The tokens of a text, with their places in it.
-    pub(super) fn tokenize(&self, text: &str) -> Vec<Token> {
+    /// Adds the tokens of a text.
+    pub(super) fn tokenize(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+        word_length(text)?;
         // Neighbours are looked up by their text, so a character needs no token of its own.
-        let ends = text.char_indices().map(|(start, c)| (start, start + c.len_utf8()));
-        let mut symbols: Vec<Symbol> =
-            ends.map(|(start, end)| Symbol { id: 0, start, end }).collect();
-        merge(&mut symbols, |left, right| self.piece(text.get(left.start..right.end)?));
-        let mut tokens = Vec::with_capacity(symbols.len());
+        let symbol = |(start, c): (usize, char)| {
+            let (start, length) = (start as u32, c.len_utf8() as u32);
+            Symbol { id: 0, start, end: start + length }
+        };
+        let mut symbols: Vec<Symbol> = text.char_indices().map(symbol).collect();
+        let between = |start: u32, end: u32| text.get(start as usize..end as usize);
+        merge(&mut symbols, |left, right| self.piece(between(left.start, right.end)?));
         for Symbol { start, end, .. } in symbols {
-            let piece = text.get(start..end).unwrap_or_default();
-            if let Some((_, id)) = self.piece(piece) {
-                tokens.push(Token::new(id, piece.to_owned(), (start, end)));
-                continue;
-            }
-            for (at, byte) in (start..).zip(piece.bytes()) {
-                let id = self.bytes.get(usize::from(byte)).copied().flatten().or(self.unknown);
-                if let Some(id) = id {
-                    let text = self.vocabulary.text(id).unwrap_or_default();
-                    tokens.push(Token::new(id, text.to_owned(), (at, at + 1)));
-                }
+            let piece = between(start, end).unwrap_or_default();
+            match self.piece(piece) {
+                Some((_, id)) => ids.push(id),
+                None => ids.extend(piece.bytes().filter_map(|byte| {
+                    self.bytes.get(usize::from(byte)).copied().flatten().or(self.unknown)
+                })),
             }
         }
-        tokens
+        Ok(())
     }
 }

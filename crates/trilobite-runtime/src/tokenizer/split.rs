@@ -1,16 +1,11 @@
 //! How byte-level tokenizers cut a text into words before any merge: the pre-tokenizers that
 //! `tokenizer.ggml.pre` names.
 
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::tokenizer::SplitDelimiterBehavior;
-
-use crate::error::Result;
+use super::pattern::Pattern;
+use super::pre_tokenizer::{Behavior, Step};
 
 /// A way to cut, with what goes along with it in the models that use it.
-pub(super) struct PreTokenizer {
+pub(super) struct Words {
     /// Its values of `tokenizer.ggml.pre`, the usual one first.
     names: &'static [&'static str],
     /// Regular expressions, one after another. Each cuts the pieces that the one before it left
@@ -26,20 +21,16 @@ pub(super) struct PreTokenizer {
 
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(super) const GPT_2: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const GPT_4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-const PLAIN: PreTokenizer = PreTokenizer {
-    names: &[],
-    expressions: &[],
-    ignore_merges: false,
-    add_bos: false,
-    compose: false,
-};
+const PLAIN: Words =
+    Words { names: &[], expressions: &[], ignore_merges: false, add_bos: false, compose: false };
 
 /// What Llama 3 and BitNet b1.58 2B4T use.
-pub(super) static LLAMA_BPE: PreTokenizer = PreTokenizer {
+pub(super) static LLAMA_BPE: Words = Words {
     names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2"],
     expressions: &[LLAMA_3],
     ignore_merges: true,
@@ -48,35 +39,30 @@ pub(super) static LLAMA_BPE: PreTokenizer = PreTokenizer {
 };
 
 /// What llama.cpp takes for files that name none.
-pub(super) static DEFAULT: PreTokenizer = PreTokenizer {
+pub(super) static DEFAULT: Words = Words {
     names: &["default"],
     expressions: &[r"[\p{P}\$\+<=>\^~\|]+", GPT_2, r"\p{N}+", r"[0-9][0-9][0-9]"],
     ..PLAIN
 };
 
-static OTHERS: [PreTokenizer; 7] = [
+static OTHERS: [Words; 7] = [
     // Alone in composing: the published tokenizers of Qwen 2 and 2.5 do, llama.cpp does not.
-    PreTokenizer {
-        names: &["qwen2", "deepseek-r1-qwen"],
-        expressions: &[QWEN_2],
-        compose: true,
-        ..PLAIN
-    },
-    PreTokenizer { names: &["stablelm2", "megrez"], expressions: &[QWEN_2], ..PLAIN },
-    PreTokenizer {
+    Words { names: &["qwen2", "deepseek-r1-qwen"], expressions: &[QWEN_2], compose: true, ..PLAIN },
+    Words { names: &["stablelm2", "megrez"], expressions: &[QWEN_2], ..PLAIN },
+    Words {
         names: &["gpt-2", "phi-2", "olmo", "mpt", "jais", "gigachat", "exaone4"],
         expressions: &[GPT_2],
         ..PLAIN
     },
     // Digits one by one.
-    PreTokenizer {
+    Words {
         names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "minerva-7b"],
         expressions: &[r"\p{N}", GPT_2],
         ..PLAIN
     },
-    PreTokenizer { names: &["dbrx", "smaug-bpe"], expressions: &[LLAMA_3], ..PLAIN },
-    PreTokenizer { names: &["gpt-4o", "llama4"], expressions: &[GPT_4O], ..PLAIN },
-    PreTokenizer {
+    Words { names: &["dbrx", "smaug-bpe"], expressions: &[LLAMA_3], ..PLAIN },
+    Words { names: &["gpt-4o", "llama4"], expressions: &[GPT_4O], ..PLAIN },
+    Words {
         names: &["tekken"],
         expressions: &[TEKKEN],
         ignore_merges: true,
@@ -85,11 +71,20 @@ static OTHERS: [PreTokenizer; 7] = [
     },
 ];
 
-impl PreTokenizer {
+/// All that have a name.
+pub(super) fn all() -> impl Iterator<Item = &'static Words> {
+    [&LLAMA_BPE, &DEFAULT].into_iter().chain(&OTHERS)
+}
+
+impl Words {
     /// The one that a file names.
     pub(super) fn named(name: &str) -> Option<&'static Self> {
-        let mut all = [&LLAMA_BPE, &DEFAULT].into_iter().chain(&OTHERS);
-        all.find(|candidate| candidate.names.contains(&name))
+        all().find(|candidate| candidate.names.contains(&name))
+    }
+
+    #[cfg(test)]
+    pub(super) fn expressions(&self) -> &'static [&'static str] {
+        self.expressions
     }
 
     /// Its usual name.
@@ -97,16 +92,14 @@ impl PreTokenizer {
         self.names.first().copied().unwrap_or_default()
     }
 
-    /// The steps for the `tokenizers` crate: cutting, then bytes as the characters that stand for
-    /// them in the vocabulary.
-    pub(super) fn build(&self) -> Result<PreTokenizerWrapper> {
+    /// The steps: cutting, then bytes as the characters that stand for them in the vocabulary.
+    pub(super) fn steps(&self) -> Result<Vec<Step>, String> {
         let mut steps = Vec::with_capacity(self.expressions.len() + 1);
         for &expression in self.expressions {
-            let pattern = SplitPattern::Regex(expression.to_owned());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
-            steps.push(PreTokenizerWrapper::Split(split.map_err(super::error)?));
+            let pattern = Pattern::expression(expression)?;
+            steps.push(Step::Split { pattern, behavior: Behavior::Isolated, invert: false });
         }
-        steps.push(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, false)));
-        Ok(PreTokenizerWrapper::Sequence(Sequence::new(steps)))
+        steps.push(Step::ByteLevel { prefix: false, words: None });
+        Ok(steps)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 
+use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// The texts of the ids 0, 1, 2, ... and the way back.
@@ -27,9 +28,9 @@ impl Vocabulary {
         }
     }
 
-    /// Gives the next id a text. Of several ids with the same text the last is the one that the
-    /// text stands for.
-    pub(super) fn push(&mut self, text: &str) {
+    /// Gives the next id a text, and returns the id that the text stood for before. Of several ids
+    /// with the same text the last is the one that the text stands for.
+    pub(super) fn push(&mut self, text: &str) -> Option<u32> {
         let id = self.ends.len() as u32;
         self.push_silent(text);
         let Self { text: all, ends, ids, hasher } = self;
@@ -38,7 +39,13 @@ impl Vocabulary {
             |&other| slice(all, ends, other) == Some(text),
             |&other| hasher.hash_one(slice(all, ends, other).unwrap_or_default()),
         );
-        entry.and_modify(|other| *other = id).or_insert(id);
+        match entry {
+            Entry::Occupied(mut other) => Some(std::mem::replace(other.get_mut(), id)),
+            Entry::Vacant(vacant) => {
+                vacant.insert(id);
+                None
+            }
+        }
     }
 
     /// Gives the next id a text that does not stand for it.

@@ -26,7 +26,7 @@ fn attend(ty: CacheType, window: usize, threads: usize, batch: usize) -> Vec<u32
         let tokens = start..CONTEXT.min(start + batch);
         let part = |width: usize| tokens.start * width..tokens.end * width;
         let (queries, keys) = (part(query * dim), part(kv * dim));
-        sequence.reserve(tokens.len());
+        sequence.reserve(tokens.len()).unwrap();
         let ids = vec![0; tokens.len()];
         let input = Part { sequence: &mut sequence, tokens: &ids, want: Want::Nothing };
         let runs = [Run { part: 0, index: 0, position: start, rows: 0..tokens.len() }];

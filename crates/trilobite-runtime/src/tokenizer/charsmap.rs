@@ -1,0 +1,93 @@
+//! SentencePiece's precompiled map of characters.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use unicode_segmentation::UnicodeSegmentation;
+
+/// Longest sequence of characters that is looked up as one.
+const MAX_CLUSTER: usize = 6;
+
+/// A double-array trie of bytes, whose values are places in a text where replacements begin; a NUL
+/// ends each.
+pub(super) struct Charsmap {
+    units: Vec<u32>,
+    texts: String,
+}
+
+impl Charsmap {
+    /// The map from its Base64 form: the size of the trie, the trie, the replacements.
+    pub(super) fn decode(text: &str) -> Result<Self, String> {
+        let bytes = STANDARD.decode(text).map_err(|error| format!("is no Base64: {error}"))?;
+        let parts = bytes.split_first_chunk::<4>().and_then(|(size, rest)| {
+            let size = usize::try_from(u32::from_le_bytes(*size)).ok()?;
+            rest.split_at_checked(size / 4 * 4)
+        });
+        let Some((trie, texts)) = parts else {
+            return Err(format!("ends before its trie does ({} bytes)", bytes.len()));
+        };
+        let (units, _) = trie.as_chunks::<4>();
+        let texts = String::from_utf8(texts.to_vec());
+        Ok(Self {
+            units: units.iter().map(|unit| u32::from_le_bytes(*unit)).collect(),
+            texts: texts.map_err(|_| "has replacements that are no UTF-8".to_owned())?,
+        })
+    }
+
+    /// The text with everything replaced that the map knows.
+    pub(super) fn apply(&self, text: &str) -> Result<String, String> {
+        let mut out = String::with_capacity(text.len());
+        for cluster in text.graphemes(true) {
+            if cluster.len() < MAX_CLUSTER
+                && let Some(replacement) = self.find(cluster)?
+            {
+                out.push_str(replacement);
+                continue;
+            }
+            let mut buffer = [0; 4];
+            for c in cluster.chars() {
+                let character: &str = c.encode_utf8(&mut buffer);
+                match self.find(character)? {
+                    Some(replacement) => out.push_str(replacement),
+                    None => out.push(c),
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// The replacement of the shortest beginning of a text that has one, which is what the
+    /// reference takes for that of the whole text.
+    fn find(&self, text: &str) -> Result<Option<&str>, String> {
+        let mut at = 0;
+        let mut node = self.unit(at)?;
+        at ^= offset(node);
+        for byte in text.bytes().take_while(|&byte| byte != 0) {
+            at ^= usize::from(byte);
+            node = self.unit(at)?;
+            if node & (1 << 31 | 0xFF) != u32::from(byte) {
+                return Ok(None);
+            }
+            at ^= offset(node);
+            // Whether the node has a value.
+            if node >> 8 & 1 == 1 {
+                let start = self.unit(at)? & !(1 << 31);
+                let rest = self.texts.get(start as usize..).ok_or_else(outside)?;
+                return Ok(rest.split('\0').next());
+            }
+        }
+        Ok(None)
+    }
+
+    fn unit(&self, at: usize) -> Result<u32, String> {
+        self.units.get(at).copied().ok_or_else(outside)
+    }
+}
+
+/// Where the children of a node are, relative to it.
+fn offset(node: u32) -> usize {
+    ((node >> 10) << ((node & (1 << 9)) >> 6)) as usize
+}
+
+fn outside() -> String {
+    "its precompiled_charsmap points outside itself".to_owned()
+}

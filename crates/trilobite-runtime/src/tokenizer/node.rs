@@ -1,0 +1,156 @@
+//! Values of a tokenizer.json with their place in the file.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// Steps of a normalizer, a pre-tokenizer or a decoder. Published ones have up to ten.
+const MAX_STEPS: usize = 64;
+
+/// What is wrong with a tokenizer.json, and where.
+#[derive(Debug)]
+pub(super) struct Fault {
+    key: String,
+    what: String,
+}
+
+impl Fault {
+    /// A fault of the value under `key`, or of the whole file if that is empty.
+    pub(super) fn new(key: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { key: key.into(), what: what.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            return out.write_str(&self.what);
+        }
+        write!(out, "`{}` {}", self.key, self.what)
+    }
+}
+
+/// A value and the keys that lead to it.
+#[derive(Clone)]
+pub(super) struct Node<'a> {
+    path: String,
+    value: &'a Value,
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn new(key: &str, value: &'a Value) -> Self {
+        Self { path: key.to_owned(), value }
+    }
+
+    /// An error about this value: what follows its key.
+    pub(super) fn fault(&self, what: impl Into<String>) -> Fault {
+        Fault::new(&self.path, what)
+    }
+
+    fn expected(&self, what: &str) -> Fault {
+        self.fault(format!("is {}, expected {what}", brief(self.value)))
+    }
+
+    /// The value under a key; `null` counts as absent.
+    pub(super) fn get(&self, key: &str) -> Option<Node<'a>> {
+        let value = self.value.get(key).filter(|value| !value.is_null())?;
+        Some(Self { path: format!("{}.{key}", self.path), value })
+    }
+
+    /// The value under a key that must be there.
+    pub(super) fn need(&self, key: &str) -> Result<Node<'a>, Fault> {
+        if !self.value.is_object() {
+            return Err(self.expected("an object"));
+        }
+        self.get(key).ok_or_else(|| Fault::new(format!("{}.{key}", self.path), "is missing"))
+    }
+
+    /// The elements of an array.
+    pub(super) fn list(&self) -> Result<Vec<Node<'a>>, Fault> {
+        let list = self.value.as_array().ok_or_else(|| self.expected("an array"))?;
+        let node = |(at, value)| Self { path: format!("{}[{at}]", self.path), value };
+        Ok(list.iter().enumerate().map(node).collect())
+    }
+
+    pub(super) fn string(&self) -> Result<&'a str, Fault> {
+        self.value.as_str().ok_or_else(|| self.expected("a string"))
+    }
+
+    pub(super) fn character(&self) -> Result<char, Fault> {
+        let mut characters = self.string()?.chars();
+        match (characters.next(), characters.next()) {
+            (Some(character), None) => Ok(character),
+            _ => Err(self.expected("one character")),
+        }
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool, Fault> {
+        self.value.as_bool().ok_or_else(|| self.expected("true or false"))
+    }
+
+    pub(super) fn id(&self) -> Result<u32, Fault> {
+        let id = self.value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.filter(|&id| id <= super::MAX_ID)
+            .ok_or_else(|| self.expected(&format!("an id from 0 to {}", super::MAX_ID)))
+    }
+
+    pub(super) fn count(&self) -> Result<usize, Fault> {
+        let count = self.value.as_u64().and_then(|count| usize::try_from(count).ok());
+        count.ok_or_else(|| self.expected("a whole number"))
+    }
+
+    /// A number from 0 to 1.
+    pub(super) fn fraction(&self) -> Result<f64, Fault> {
+        let number = self.value.as_f64().filter(|number| (0.0..=1.0).contains(number));
+        number.ok_or_else(|| self.expected("a number from 0 to 1"))
+    }
+
+    /// The boolean under a key, or what is meant without it.
+    pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool, Fault> {
+        self.get(key).map_or(Ok(default), |node| node.boolean())
+    }
+
+    /// The name under `type`.
+    pub(super) fn kind(&self) -> Result<&'a str, Fault> {
+        self.need("type")?.string()
+    }
+
+    /// An error about a `type` that is not known.
+    pub(super) fn unknown_kind(&self) -> Fault {
+        let kind = self.value.get("type").map_or_else(|| "null".to_owned(), brief);
+        Fault::new(format!("{}.type", self.path), format!("is {kind}, which is not known"))
+    }
+
+    /// The steps of a `Sequence`, of those within it too, or the one step that this is.
+    pub(super) fn steps(&self, list: &str) -> Result<Vec<Node<'a>>, Fault> {
+        let mut steps = Vec::new();
+        let mut open = vec![self.clone()];
+        while let Some(node) = open.pop() {
+            if node.kind()? == "Sequence" {
+                open.extend(node.need(list)?.list()?.into_iter().rev());
+            } else {
+                steps.push(node);
+            }
+            if steps.len() + open.len() > MAX_STEPS {
+                return Err(self.fault(format!("has more than {MAX_STEPS} steps")));
+            }
+        }
+        Ok(steps)
+    }
+}
+
+/// A value as JSON, cut off where it gets long.
+fn brief(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    match value {
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        _ => {
+            let text = value.to_string();
+            match text.char_indices().nth(LONGEST) {
+                None => text,
+                Some((at, _)) => format!("{}...", text.get(..at).unwrap_or_default()),
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What a tokenizer cuts a text by, or replaces in it: a text or a regular expression.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use fancy_regex::RegexBuilder as FancyRegexBuilder;
+use regex::Regex;
+
+use super::node::{Fault, Node};
+use super::oniguruma;
+
+/// The last alternatives of nearly all published expressions: of several spaces before a word, all
+/// but the last, which belongs to the word.
+const SPACES_BEFORE_A_WORD: &str = r"\s+(?!\S)";
+const SPACES: [&str; 2] = [r"\s+", r"\s"];
+
+/// Steps back of the backtracking engine in search of one match.
+const MAX_BACKTRACKS: usize = 1_000_000;
+
+/// Time for a text, and more of it for a long one. Expressions that have to look at the whole text
+/// for every match would take days for some megabytes.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_FOR_A_BYTE: Duration = Duration::from_micros(10);
+
+/// A limit of the time that a text may take.
+pub(super) struct Deadline {
+    end: Option<Instant>,
+    /// Calls until the clock is looked at again.
+    countdown: Cell<u32>,
+}
+
+impl Deadline {
+    const INTERVAL: u32 = 64;
+
+    pub(super) fn for_text(text: &str) -> Self {
+        let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let patience = PATIENCE + PATIENCE_FOR_A_BYTE * bytes;
+        Self { end: Instant::now().checked_add(patience), countdown: Cell::new(Self::INTERVAL) }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let left = self.countdown.get();
+        if left > 0 {
+            self.countdown.set(left - 1);
+            return Ok(());
+        }
+        self.countdown.set(Self::INTERVAL);
+        if self.end.is_some_and(|end| Instant::now() > end) {
+            return Err("its regular expressions take too long for this text".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A compiled pattern.
+pub(super) struct Pattern(Engine);
+
+enum Engine {
+    /// In time that grows with the text, whatever it holds.
+    Linear(Regex),
+    /// The same for expressions that end in `SPACES_BEFORE_A_WORD` and `SPACES`.
+    Words {
+        /// All alternatives, with `\s+` for the last two.
+        all: Regex,
+        /// The alternatives before these, at the beginning of a text. They match no empty text.
+        first: Regex,
+    },
+    /// Everything else, with a limit of the steps.
+    Backtracking(fancy_regex::Regex),
+}
+
+impl Pattern {
+    /// The pattern that is a text.
+    pub(super) fn text(text: &str) -> Result<Self, String> {
+        Ok(Self(Engine::Linear(compile(&regex::escape(text))?)))
+    }
+
+    /// Words, and what is neither word nor space: the reference has Rust's expression for it.
+    pub(super) fn words() -> Result<Self, String> {
+        Ok(Self(Engine::Linear(compile(r"\w+|[^\w\s]+")?)))
+    }
+
+    /// The pattern that is a regular expression.
+    pub(super) fn expression(expression: &str) -> Result<Self, String> {
+        let alternatives = oniguruma::translate(expression)?;
+        let join = |alternatives: &[oniguruma::Alternative]| {
+            let texts: Vec<_> = alternatives.iter().map(|one| one.text.as_str()).collect();
+            texts.join("|")
+        };
+        if alternatives.iter().all(|alternative| !alternative.backtracks) {
+            return Ok(Self(Engine::Linear(compile(&join(&alternatives))?)));
+        }
+        if let [before @ .., spaces, last] = &alternatives[..]
+            && spaces.text == SPACES_BEFORE_A_WORD
+            && SPACES.contains(&last.text.as_str())
+            && !before.iter().any(|one| one.backtracks || one.looks_behind)
+            && !before.is_empty()
+        {
+            let before = join(before);
+            let all = compile(&format!(r"{before}|\s+"))?;
+            let first = compile(&format!(r"\A(?:{before})"))?;
+            if !first.is_match("") {
+                return Ok(Self(Engine::Words { all, first }));
+            }
+        }
+        let regex = FancyRegexBuilder::new(&format!("(?m){}", join(&alternatives)))
+            .backtrack_limit(MAX_BACKTRACKS)
+            .build();
+        Ok(Self(Engine::Backtracking(regex.map_err(|error| one_line(&error.to_string()))?)))
+    }
+
+    /// The pattern of a node: `{"String": ...}` or `{"Regex": ...}`.
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
+        if let Some(text) = node.get("String") {
+            return Self::text(text.string()?).map_err(|what| text.fault(what));
+        }
+        let expression = node
+            .get("Regex")
+            .ok_or_else(|| node.fault("has neither a String nor a Regex, expected one of them"))?;
+        Self::expression(expression.string()?).map_err(|what| expression.fault(what))
+    }
+
+    /// Calls `found` with the beginning and the end of every match, in order.
+    pub(super) fn each_match(
+        &self,
+        text: &str,
+        deadline: &Deadline,
+        found: &mut dyn FnMut(usize, usize) -> Result<(), String>,
+    ) -> Result<(), String> {
+        match &self.0 {
+            Engine::Linear(regex) => {
+                for matched in regex.find_iter(text) {
+                    deadline.check()?;
+                    found(matched.start(), matched.end())?;
+                }
+            }
+            Engine::Words { all, first } => {
+                let mut at = 0;
+                while let Some(matched) = all.find_at(text, at) {
+                    deadline.check()?;
+                    at = words_end(matched, first, text);
+                    found(matched.start(), at)?;
+                }
+            }
+            Engine::Backtracking(regex) => {
+                for matched in regex.find_iter(text) {
+                    deadline.check()?;
+                    let matched = matched.map_err(|error| one_line(&error.to_string()))?;
+                    found(matched.start(), matched.end())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a match of all alternatives ends: if it is one of `\s+`, before the last space when a word
+/// follows.
+fn words_end(matched: regex::Match<'_>, first: &Regex, text: &str) -> usize {
+    let (start, end) = (matched.start(), matched.end());
+    let last = matched.as_str().chars().next_back();
+    let (Some(last), true) = (last.filter(|c| c.is_whitespace()), end < text.len()) else {
+        return end;
+    };
+    let spaces = matched.as_str();
+    if last.len_utf8() == spaces.len() || !spaces.starts_with(char::is_whitespace) {
+        return end;
+    }
+    match first.find(text.get(start..).unwrap_or_default()) {
+        Some(_) => end,
+        None => end - last.len_utf8(),
+    }
+}
+
+fn compile(expression: &str) -> Result<Regex, String> {
+    // Ruby's `^` and `$` are the ends of every line.
+    Regex::new(&format!("(?m){expression}")).map_err(|error| one_line(&error.to_string()))
+}
+
+/// The last line of an error message that draws the expression.
+fn one_line(message: &str) -> String {
+    let last = message.lines().last().unwrap_or_default();
+    format!("is no usable regular expression: {}", last.strip_prefix("error: ").unwrap_or(last))
+}

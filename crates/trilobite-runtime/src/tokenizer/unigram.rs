@@ -1,0 +1,134 @@
+//! The likeliest tokens of a text, as SentencePiece's unigram models have them.
+
+use aho_corasick::AhoCorasick;
+
+use super::merge::word_length;
+use super::vocabulary::Vocabulary;
+
+/// An unknown character counts for the worst token and this.
+const UNKNOWN_PENALTY: f64 = 10.0;
+
+/// Bytes of all tokens together. Published vocabularies have up to five million.
+const MAX_BYTES: usize = 1 << 24;
+
+/// A vocabulary whose tokens have the logarithms of their probabilities.
+pub(super) struct Unigram {
+    pub(super) vocabulary: Vocabulary,
+    scores: Vec<f64>,
+    lowest: f64,
+    unknown: Option<u32>,
+    /// The tokens of single bytes; empty without byte fallback.
+    bytes: Vec<Option<u32>>,
+    /// Finds every token at every place.
+    automaton: AhoCorasick,
+    /// Ids of the texts that it finds.
+    ids: Vec<u32>,
+}
+
+/// The best way to a place in a text: its last token.
+#[derive(Clone, Copy)]
+struct Step {
+    score: f64,
+    id: u32,
+    start: u32,
+}
+
+impl Step {
+    const NONE: Self = Self { score: 0.0, id: 0, start: u32::MAX };
+
+    /// Whether another last token is better. Of equally good ones the first stays.
+    fn is_worse_than(&self, score: f64) -> bool {
+        self.start == u32::MAX || score > self.score
+    }
+}
+
+impl Unigram {
+    pub(super) fn new(
+        vocabulary: Vocabulary,
+        scores: Vec<f64>,
+        unknown: Option<u32>,
+        byte_fallback: bool,
+    ) -> Result<Self, String> {
+        let (mut texts, mut ids) = (Vec::new(), Vec::new());
+        for (text, id) in vocabulary.iter().filter(|(text, _)| !text.is_empty()) {
+            texts.push(text);
+            ids.push(id);
+        }
+        let bytes: usize = texts.iter().map(|text| text.len()).sum();
+        if bytes > MAX_BYTES {
+            return Err(format!("has {bytes} bytes, expected at most {MAX_BYTES}"));
+        }
+        let automaton = AhoCorasick::new(texts).map_err(|error| error.to_string())?;
+        let bytes = if byte_fallback { vocabulary.bytes() } else { Vec::new() };
+        let lowest = scores.iter().copied().fold(f64::INFINITY, f64::min);
+        Ok(Self { vocabulary, scores, lowest, unknown, bytes, automaton, ids })
+    }
+
+    /// Adds the tokens of a text. Neighbours that are unknown are one unknown token.
+    pub(super) fn tokenize(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+        let best = self.best(text)?;
+        let mut stretches: Vec<(usize, usize, bool)> = Vec::new();
+        let mut end = text.len();
+        while let Some(&Step { id, start, .. }) = best.get(end).filter(|_| end > 0) {
+            let start = start as usize;
+            let is_unknown = self.unknown == Some(id);
+            match stretches.last_mut() {
+                Some((first, _, true)) if is_unknown => *first = start,
+                _ => stretches.push((start, end, is_unknown)),
+            }
+            end = start;
+        }
+        for &(start, end, _) in stretches.iter().rev() {
+            self.push(text.get(start..end).unwrap_or_default(), ids)?;
+        }
+        Ok(())
+    }
+
+    /// By the end of every character, the best way there.
+    fn best(&self, text: &str) -> Result<Vec<Step>, String> {
+        word_length(text)?;
+        let mut best = vec![Step::NONE; text.len() + 1];
+        let found = self.automaton.try_find_overlapping_iter(text);
+        // Tokens that end at one place come with the longest first.
+        let mut found = found.map_err(|error| error.to_string())?.peekable();
+        for (start, c) in text.char_indices() {
+            let end = start + c.len_utf8();
+            let mut last = Step::NONE;
+            let mut known = false;
+            while let Some(token) = found.next_if(|token| token.end() == end) {
+                let id = self.ids.get(token.pattern().as_usize()).copied().unwrap_or_default();
+                let own = self.scores.get(id as usize).copied().unwrap_or_default();
+                let score = own + best[token.start()].score;
+                if last.is_worse_than(score) {
+                    last = Step { score, id, start: token.start() as u32 };
+                }
+                known |= token.start() == start;
+            }
+            let score = self.lowest - UNKNOWN_PENALTY + best[start].score;
+            if !known && last.is_worse_than(score) {
+                let id = self.unknown.ok_or_else(no_unknown)?;
+                last = Step { score, id, start: start as u32 };
+            }
+            best[end] = last;
+        }
+        Ok(best)
+    }
+
+    /// Adds the token of a stretch, or its bytes, or the unknown token.
+    fn push(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+        if let Some(id) = self.vocabulary.id(text) {
+            ids.push(id);
+            return Ok(());
+        }
+        let bytes = text.bytes().map(|byte| self.bytes.get(usize::from(byte)).copied().flatten());
+        match bytes.collect::<Option<Vec<u32>>>() {
+            Some(bytes) => ids.extend(bytes),
+            None => ids.push(self.unknown.ok_or_else(no_unknown)?),
+        }
+        Ok(())
+    }
+}
+
+fn no_unknown() -> String {
+    "a character is unknown, and there is no unknown token".to_owned()
+}
