@@ -1,5 +1,6 @@
 //! The command line's grammar.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -391,7 +392,7 @@ pub(crate) struct Eval {
     pub(crate) output: Option<PathBuf>,
     /// Only the first N items of each task
     #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<usize>,
+    pub(crate) limit: Option<NonZeroUsize>,
     /// Only the I-th of N parts of each task
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<trilobite_eval::Shard>,
@@ -401,6 +402,9 @@ pub(crate) struct Eval {
         conflicts_with_all = ["model", "data", "limit", "shard"]
     )]
     pub(crate) merge: Vec<PathBuf>,
+    /// Merge parts although items are missing
+    #[arg(long, requires = "merge")]
+    pub(crate) partial: bool,
     /// Grade the answers in this file, lines of {"id", "output"}, without a model
     #[arg(
         long, value_name = "F.jsonl",

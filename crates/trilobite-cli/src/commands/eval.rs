@@ -1,6 +1,7 @@
 //! `trilobite eval`: benchmark tasks.
 
 use std::fmt::Write;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,7 +30,11 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     };
     if !args.merge.is_empty() {
         for task in &tasks {
-            outcomes.push(trilobite_eval::merge(task, &args.merge, &folder)?);
+            let outcome = trilobite_eval::merge(task, &args.merge, &folder, args.partial)?;
+            if let Some(missing) = outcome.missing.as_ref().filter(|_| !global.quiet) {
+                eprintln!("{}: {missing}", task.name);
+            }
+            outcomes.push(outcome);
         }
     } else if let Some(answers) = &args.answers {
         let [task] = &tasks[..] else { bail!("--answers belongs to one task") };
@@ -82,12 +87,17 @@ fn one(
 ) -> Result<Outcome> {
     let bar = output::progress_bar(0, output::Unit::Items, global)?;
     bar.set_message(task.title.clone());
-    let outcome = trilobite_eval::run(engine, task, place, args.limit, args.shard, &mut |at| {
+    let limit = args.limit.map(NonZeroUsize::get);
+    let outcome = trilobite_eval::run(engine, task, place, limit, args.shard, &mut |at| {
         bar.set_length(at.total as u64);
         bar.set_position(at.done as u64);
         if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
+    if let Err(error @ trilobite_eval::Error::Interrupted { .. }) = &outcome {
+        // Whoever pressed Ctrl-C does not know what is kept.
+        eprintln!("{error}");
+    }
     Ok(outcome?)
 }
 
