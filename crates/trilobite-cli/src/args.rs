@@ -431,6 +431,9 @@ pub(crate) struct Eval {
         conflicts_with_all = ["model", "data", "limit", "shard"]
     )]
     pub(crate) merge: Vec<PathBuf>,
+    /// Merge parts although items are missing
+    #[arg(long, requires = "merge")]
+    pub(crate) partial: bool,
     /// Grade the answers in this file, lines of {"id", "output"}, without a model
     #[arg(
         long, value_name = "F.jsonl",

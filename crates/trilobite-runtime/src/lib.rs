@@ -44,7 +44,7 @@ pub use model::{Model, map, parts};
 pub use ops::Live;
 pub use profile::{Profile, Spent, Stage};
 pub use sampler::{Sampler, Sampling, argmax};
-pub use score::{Perplexity, Request, Score, Scorer, prefix_token};
+pub use score::{Perplexity, Request, Score, Scorer, encode, prefix_token};
 pub use session::{Branch, MAX_BATCH, Session, SessionOptions};
 pub use team::{Pieces, Strip, Team};
 pub use tokenizer::{Tokenizer, end_ids};

@@ -186,6 +186,11 @@ impl Session {
         self.options.context
     }
 
+    /// How keys and values are kept.
+    pub fn cache_type(&self) -> CacheType {
+        self.options.cache
+    }
+
     /// Forgets all tokens from `position` on.
     pub fn truncate(&mut self, position: usize) {
         self.position = self.position.min(position);

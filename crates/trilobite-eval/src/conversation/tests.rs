@@ -198,7 +198,7 @@ fn a_refusal_is_an_error() {
 /// Judgments are kept; what has no rating counts nowhere; another answer is judged anew.
 #[test]
 fn judgments_are_kept() {
-    let (_, definition, items, ratings) = task();
+    let (task, definition, items, ratings) = task();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("judgments.jsonl");
     let judge = |second: &str, replies: &[&str]| {
@@ -206,7 +206,8 @@ fn judgments_are_kept() {
         let held: Vec<_> = items.iter().map(|item| (item, answered(item, ["A", second]))).collect();
         let server = server(&url, None);
         let mut proceed = |_, _| true;
-        let metrics = judged(&ratings, &definition, &held, &server, &path, &mut proceed).unwrap();
+        let metrics =
+            judged(&ratings, (&task, &definition), &held, &server, &path, &mut proceed).unwrap();
         (metrics, requests.iter().count())
     };
     let (metrics, asked) = judge("B", &["[[4]]", "[[6]]", "none", "[[9]]"]);
@@ -231,7 +232,8 @@ fn judgments_are_kept() {
 
     std::fs::write(&path, "{}\n").unwrap();
     let (held, server) = ([(&items[0], answered(&items[0], ["", ""]))], server("http://x", None));
-    let error = judged(&ratings, &definition, &held, &server, &path, &mut |_, _| true).unwrap_err();
+    let error = judged(&ratings, (&task, &definition), &held, &server, &path, &mut |_, _| true)
+        .unwrap_err();
     assert!(error.to_string().contains("judgments.jsonl line 1: not a judgment"), "{error}");
 }
 

@@ -13,6 +13,7 @@ use crate::data::Record;
 use crate::error::Result;
 use crate::generation::Grade;
 use crate::grade::Judge;
+use crate::grade::python::strip;
 use checks::{Arguments, Checks};
 
 /// Checks the instructions of a prompt.
@@ -44,13 +45,14 @@ impl IfEval {
             let id = id.as_str().ok_or_else(|| record.error("an instruction is not a string"))?;
             let arguments = Arguments { values: kwargs, record };
             let follows = |text: &str| -> Result<bool> {
-                Ok(!text.trim().is_empty() && self.checks.follows(id, &arguments, text)?)
+                Ok(!strip(text).is_empty() && self.checks.follows(id, &arguments, text)?)
             };
-            let mut loose = false;
+            let strict = follows(output)?;
+            let mut loose = strict;
             for variant in &variants {
                 loose = loose || follows(variant)?;
             }
-            verdicts.push([follows(output)?, loose]);
+            verdicts.push([strict, loose]);
         }
         Ok(verdicts)
     }
@@ -76,21 +78,23 @@ impl Judge for IfEval {
     }
 }
 
-/// The eight readings of an output of which one must follow an instruction for the lenient verdict.
+/// The readings of an output, besides itself, of which one must follow an instruction for the
+/// lenient verdict: different ones of seven.
 fn variants(output: &str) -> Vec<String> {
     let lines: Vec<&str> = output.split('\n').collect();
     let part = |from: usize, to: usize| {
-        lines.get(from..to.max(from)).unwrap_or_default().join("\n").trim().to_owned()
+        strip(&lines.get(from..to.max(from)).unwrap_or_default().join("\n")).to_owned()
     };
     let n = lines.len();
-    let mut variants = vec![
-        output.to_owned(),
-        part(1, n),
-        part(0, n.saturating_sub(1)),
-        part(1, n.saturating_sub(1)),
-    ];
-    let plain: Vec<String> = variants.iter().map(|text| text.replace('*', "")).collect();
-    variants.extend(plain);
+    let parts = [part(1, n), part(0, n.saturating_sub(1)), part(1, n.saturating_sub(1))];
+    let mut variants: Vec<String> = Vec::new();
+    let plain = [output].into_iter().chain(parts.iter().map(String::as_str));
+    let plain: Vec<String> = plain.map(|text| text.replace('*', "")).collect();
+    for variant in parts.into_iter().chain(plain) {
+        if variant != output && !variants.contains(&variant) {
+            variants.push(variant);
+        }
+    }
     variants
 }
 
