@@ -166,16 +166,16 @@ mod tests {
     /// `tests/data/math500/verdicts.py`.
     #[test]
     fn verdicts_are_those_of_the_reference() {
-        agree(&Math::new(None).unwrap());
+        agree_as_recorded(&Math::new(None).unwrap());
     }
 
     #[test]
-    #[ignore = "needs Python with SymPy"]
+    #[ignore = "needs TRILOBITE_PYTHON, a Python with SymPy"]
     fn verdicts_with_sympy_are_those_of_the_reference() {
-        agree(&python());
+        agree_as_recorded(&python());
     }
 
-    fn agree(math: &Math) {
+    fn agree_as_recorded(math: &Math) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/math500/verdicts.jsonl");
         let text = std::fs::read_to_string(path).unwrap();
         let (mut extracted, mut missed, mut falsely) = (Vec::new(), Vec::new(), Vec::new());
