@@ -25,7 +25,7 @@ pub use conversation::JudgeServer;
 pub use data::{sha256, unpack};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
-pub use grade::{Confinement, Layer, confine_and_run, confinement};
+pub use grade::{Confinement, SandboxLayer, confine_and_run, confinement};
 pub use metrics::Metric;
 pub use origin::Origin;
 pub use run::{Outcome, Place, Progress, Shard, grade as grade_answers, merge, run};
