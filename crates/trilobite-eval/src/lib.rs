@@ -27,7 +27,7 @@ pub use conversation::JudgeServer;
 pub use data::{sha256, unpack};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
-pub use grade::{Confinement, Layer, confine_and_run, confinement};
+pub use grade::{Confinement, SandboxLayer, confine_and_run, confinement};
 pub use merge::merge;
 pub use metrics::Metric;
 pub use origin::Origin;

@@ -12,7 +12,7 @@ use crate::data;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::generation::{self, Prompt};
-use crate::grade::{self, Judge, Layer};
+use crate::grade::{self, Judge, SandboxLayer};
 use crate::metrics::Metric;
 use crate::results::{self, Appended, Line, RunSettings};
 use crate::rolling::{self, Page};
@@ -28,7 +28,7 @@ pub struct Place<'a> {
     /// Whether code that a model writes may be run, in a sandbox.
     pub untrusted_code: bool,
     /// Layers of that sandbox that may be missing.
-    pub allow_missing: &'a [Layer],
+    pub sandbox_allow_missing: &'a [SandboxLayer],
     /// The Python whose SymPy compares answers to MATH-500.
     pub python: Option<&'a Path>,
     /// Who rates the answers of MT-bench.
@@ -138,7 +138,7 @@ impl Items {
                 let prompts = generation::prompts(task, generation, place.data, place.any_data)?;
                 Items::Generation(
                     prompts,
-                    grade::judge(generation.grader, place.python, place.allow_missing)?,
+                    grade::judge(generation.grader, place.python, place.sandbox_allow_missing)?,
                 )
             }
             Kind::Conversation(definition) => {

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         data,
         any_data: args.any_data,
         untrusted_code: args.run_untrusted_code,
-        allow_missing: &args.sandbox_allow_missing,
+        sandbox_allow_missing: &args.sandbox_allow_missing,
         python: args.python.as_deref(),
         judge: judge.as_ref(),
         output: &folder,

@@ -7,7 +7,7 @@ mod math;
 mod python;
 mod triviaqa;
 
-pub use code::{Confinement, Layer, confine_and_run, confinement};
+pub use code::{Confinement, SandboxLayer, confine_and_run, confinement};
 pub(crate) use triviaqa::question as triviaqa_question;
 
 use std::path::Path;
@@ -39,7 +39,7 @@ pub(crate) trait Judge {
 pub(crate) fn judge(
     grader: Grader,
     python: Option<&Path>,
-    layers: &[Layer],
+    layers: &[SandboxLayer],
 ) -> Result<Box<dyn Judge>> {
     Ok(match grader {
         Grader::Triviaqa => Box::new(triviaqa::TriviaQa),
