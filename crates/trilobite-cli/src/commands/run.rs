@@ -10,9 +10,9 @@ use trilobite_runtime::{
     Finish, Generation, Limits, Message, Model, Sampler, Session, end_ids, generate,
 };
 
+use super::chat;
 use super::sampling::{self, sampling};
 use super::template::Template;
-use super::chat;
 use crate::args::{Global, Run};
 use crate::{interrupt, model, output};
 

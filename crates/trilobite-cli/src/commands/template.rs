@@ -28,9 +28,12 @@ impl Template {
         }
         let template = ChatTemplate::from_metadata(metadata, tokenizer)?;
         if template.is_none() && (args.chat || args.system.is_some()) {
-            let names: Vec<&str> = ChatTemplate::standard().iter().map(|known| known.name).collect();
+            let names: Vec<&str> =
+                ChatTemplate::standard().iter().map(|known| known.name).collect();
             let names = names.join(", ");
-            bail!("the model brings no chat template; give one with --chat-template: {names} or a file");
+            bail!(
+                "the model brings no chat template; give one with --chat-template: {names} or a file"
+            );
         }
         Ok(template.map(|template| Self { template, stop: &[] }))
     }

@@ -66,7 +66,10 @@ fn a_model_with_a_template_is_chatted_with_unless_told_otherwise() {
     for raw in ["--no-chat", "--raw"] {
         assert_eq!(echo(&folder, &["-p", "hi", raw]), "hi\n");
         assert_eq!(run(&folder, &["-p", "hi", raw, "--system", "be"]).status.code(), Some(2));
-        assert_eq!(run(&folder, &["-p", "hi", raw, "--chat-template=chatml"]).status.code(), Some(2));
+        assert_eq!(
+            run(&folder, &["-p", "hi", raw, "--chat-template=chatml"]).status.code(),
+            Some(2)
+        );
     }
     assert_eq!(echo(&folder, &["--tokens", "65,66", "--ids"]), "65 66 \n");
     let refused = run(&folder, &["--tokens", "65", "--system", "be"]);
@@ -88,7 +91,8 @@ fn a_model_without_a_template_takes_one() {
         assert!(said.contains("no chat template") && said.contains("chatml, gemma,"), "{said}");
     }
     let file = parent.path().join("own.jinja");
-    fs::write(&file, "{{ bos_token }}{% for m in messages %}({{ m.content }}){% endfor %}\r\n").unwrap();
+    fs::write(&file, "{{ bos_token }}{% for m in messages %}({{ m.content }}){% endfor %}\r\n")
+        .unwrap();
     let text = echo(&folder, &["-p", "hi", "--chat-template", file.to_str().unwrap()]);
     assert_eq!(text, "<|begin_of_text|>(hi)\n");
     let text = echo(&folder, &["-p", "hi", "--system", "be", "--chat-template", "chatml"]);
@@ -156,8 +160,7 @@ fn special_tokens_are_variables_in_a_folder_and_in_its_conversion() {
             .to_string(),
     )
     .unwrap();
-    let expected =
-        "<|begin_of_text|>['<pad>', '<unk>', '<image>', '<mask>']<one><two>False\n";
+    let expected = "<|begin_of_text|>['<pad>', '<unk>', '<image>', '<mask>']<one><two>False\n";
     let file = parent.path().join("model.gguf");
     convert(&folder, &file).unwrap();
     let again = parent.path().join("again.gguf");

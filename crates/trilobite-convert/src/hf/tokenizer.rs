@@ -30,8 +30,9 @@ pub(crate) fn describe(
     let special = Object::new("special_tokens_map.json", &special);
 
     let template = chat::template(checkpoint, &tokenizer_config, metadata)?;
-    let text_of =
-        |key: &str| chat::token(tokenizer_config.get(key)).or_else(|| chat::token(special.get(key)));
+    let text_of = |key: &str| {
+        chat::token(tokenizer_config.get(key)).or_else(|| chat::token(special.get(key)))
+    };
     let vocabulary = match (checkpoint.text(TOKENIZER)?, checkpoint.json(TOKENIZER)?) {
         (Some(text), Some(mut tokenizer)) => {
             let dropped = vocabulary::drop_beyond(&mut tokenizer, vocab);

@@ -46,7 +46,8 @@ impl Message {
     /// under the names that templates know.
     pub(super) fn normalized(&self) -> Map<String, Json> {
         let set = self.0.iter().filter(|(_, value)| !value.is_null());
-        let set: Map<String, Json> = set.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let set: Map<String, Json> =
+            set.map(|(name, value)| (name.clone(), value.clone())).collect();
         let Some(reasoning) = REASONING.iter().find_map(|name| set.get(*name)).cloned() else {
             return set;
         };

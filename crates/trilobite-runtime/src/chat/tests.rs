@@ -116,7 +116,8 @@ fn expressions_are_those_of_transformers() {
 
 #[test]
 fn refusals_carry_the_template_s_words_and_the_line() {
-    let template = template("\n{% if true %}\n{{ raise_exception('no system role') }}\n{% endif %}");
+    let template =
+        template("\n{% if true %}\n{{ raise_exception('no system role') }}\n{% endif %}");
     let error = template.render(&Conversation::default()).unwrap_err().to_string();
     assert_eq!(error, "chat template: line 3: no system role");
 }
@@ -154,7 +155,8 @@ fn special_tokens_come_from_their_keys_or_from_ids() {
     });
     let tokenizer = Tokenizer::from_json(tokenizer.to_string().as_bytes()).unwrap();
     let mut metadata = Metadata::new();
-    for (name, id) in [("unknown", 0u32), ("bos", 1), ("eos", 2), ("padding", 3), ("mask", u32::MAX)]
+    for (name, id) in
+        [("unknown", 0u32), ("bos", 1), ("eos", 2), ("padding", 3), ("mask", u32::MAX)]
     {
         metadata.insert(format!("tokenizer.ggml.{name}_token_id"), id);
     }
@@ -173,8 +175,10 @@ fn special_tokens_come_from_their_keys_or_from_ids() {
 
 #[test]
 fn reasoning_has_the_names_that_templates_know() {
-    let message = Message::new("assistant", "b").with("reasoning", "a").with("tool_calls", Json::Null);
-    let source = "{{ messages[0].reasoning_content ~ messages[0].thinking ~ messages[0].tool_calls }}";
+    let message =
+        Message::new("assistant", "b").with("reasoning", "a").with("tool_calls", Json::Null);
+    let source =
+        "{{ messages[0].reasoning_content ~ messages[0].thinking ~ messages[0].tool_calls }}";
     assert_eq!(said(&[message], source), "aa");
 }
 

@@ -16,15 +16,34 @@ pub(super) type Body = Vec<Statement>;
 pub(super) enum Kind {
     Text(String),
     Output(Expr),
-    If { branches: Vec<(Expr, Body)>, otherwise: Body },
+    If {
+        branches: Vec<(Expr, Body)>,
+        otherwise: Body,
+    },
     For(Rc<For>),
-    Set { target: Target, value: Expr },
-    SetBlock { target: Target, filters: Vec<Step>, body: Body },
-    With { bindings: Vec<(Target, Expr)>, body: Body },
-    Filter { filters: Vec<Step>, body: Body },
+    Set {
+        target: Target,
+        value: Expr,
+    },
+    SetBlock {
+        target: Target,
+        filters: Vec<Step>,
+        body: Body,
+    },
+    With {
+        bindings: Vec<(Target, Expr)>,
+        body: Body,
+    },
+    Filter {
+        filters: Vec<Step>,
+        body: Body,
+    },
     Macro(Rc<Macro>),
     /// `{% call(arguments) callee(...) %}`: the body is a macro called `caller`.
-    Call { call: Expr, caller: Rc<Macro> },
+    Call {
+        call: Expr,
+        caller: Rc<Macro>,
+    },
     Break,
     Continue,
     /// A tag that needs other templates.

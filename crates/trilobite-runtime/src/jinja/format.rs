@@ -64,7 +64,9 @@ impl Field {
         }
         let magnitude = number.abs();
         let digits = match self.kind.map(|kind| kind.to_ascii_lowercase()) {
-            _ if !magnitude.is_finite() => if magnitude.is_nan() { "nan" } else { "inf" }.to_owned(),
+            _ if !magnitude.is_finite() => {
+                if magnitude.is_nan() { "nan" } else { "inf" }.to_owned()
+            }
             Some('e') => scientific(magnitude, precision),
             Some('f') => format!("{magnitude:.precision$}"),
             Some('%') => format!("{:.precision$}%", magnitude * 100.0),
@@ -278,7 +280,9 @@ fn written(value: &Value, form: &str, machine: &mut Machine) -> Result<String> {
             Some(kind) => unknown(kind),
         },
         Value::Float(number) => match kind {
-            None | Some('e' | 'E' | 'f' | 'F' | 'g' | 'G' | 'n' | '%') => field.float(*number, budget),
+            None | Some('e' | 'E' | 'f' | 'F' | 'g' | 'G' | 'n' | '%') => {
+                field.float(*number, budget)
+            }
             Some(kind) => unknown(kind),
         },
         Value::Int(_) | Value::Bool(_) => {

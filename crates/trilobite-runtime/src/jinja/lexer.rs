@@ -150,7 +150,7 @@ impl<'a> Lexer<'a> {
     fn comment(&mut self) -> Result<()> {
         let rest = self.rest();
         let end = rest.find("#}").ok_or_else(|| Error::new("a comment has no end"))?;
-        let sign = match rest[..end].as_bytes().last() {
+        let sign = match rest.as_bytes()[..end].last() {
             Some(b'-') => "-",
             Some(b'+') => "+",
             _ => "",
@@ -183,9 +183,9 @@ impl<'a> Lexer<'a> {
             let Some(inner) = inner.strip_prefix("endraw") else { continue };
             let inner = inner.trim_start_matches(unicode::is_space);
             let marks = ["-", "+", ""];
-            let end = marks.iter().find_map(|mark| {
-                Some((*mark, inner.strip_prefix(mark)?.strip_prefix("%}")?))
-            });
+            let end = marks
+                .iter()
+                .find_map(|mark| Some((*mark, inner.strip_prefix(mark)?.strip_prefix("%}")?)));
             let Some((mark, after)) = end else { continue };
             self.text(&all[..begin], sign, true);
             self.skip(all.len() - after.len());

@@ -40,8 +40,8 @@ use error::{Result, fail};
 use machine::Machine;
 use value::Value;
 
-/// Largest source of a template. Published ones have some 20 kB.
-const MAX_SOURCE: usize = 1 << 20;
+/// Largest source of a template. Published ones have up to 20 kB.
+const MAX_SOURCE: usize = 1 << 18;
 /// Stack of the thread that a template runs on.
 const STACK: usize = 64 << 20;
 /// Steps that any template has.
@@ -77,7 +77,8 @@ pub(crate) fn render(source: &str, variables: &Map<String, Json>, clock: Clock) 
     };
     thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run);
-        let thread = thread.map_err(|error| Error::new(format!("no thread to run it on: {error}")))?;
+        let thread =
+            thread.map_err(|error| Error::new(format!("no thread to run it on: {error}")))?;
         thread.join().unwrap_or_else(|_| fail("it makes the template engine panic"))
     })
 }
@@ -87,7 +88,9 @@ fn weight(value: &Json) -> usize {
     match value {
         Json::String(text) => 2 + text.len(),
         Json::Array(items) => 2 + items.iter().map(weight).sum::<usize>(),
-        Json::Object(pairs) => 2 + pairs.iter().map(|(k, v)| 4 + k.len() + weight(v)).sum::<usize>(),
+        Json::Object(pairs) => {
+            2 + pairs.iter().map(|(k, v)| 4 + k.len() + weight(v)).sum::<usize>()
+        }
         _ => 5,
     }
 }

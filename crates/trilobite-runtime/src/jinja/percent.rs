@@ -10,11 +10,15 @@ use super::value::{Key, Value};
 pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Result<Value> {
     let markup = matches!(format, Value::Markup(_));
     let mut given = match values {
-        Value::Tuple(items) => items.values.clone(),
+        Value::Tuple(items) => {
+            machine.budget.spend(items.values.len())?;
+            items.values.clone()
+        }
         _ => vec![values.clone()],
     }
     .into_iter();
-    let mut next = || given.next().ok_or_else(|| Error::new("not enough arguments for format string"));
+    let mut next =
+        || given.next().ok_or_else(|| Error::new("not enough arguments for format string"));
     let mut named = false;
     let mut out = String::new();
     let mut rest = format.as_str().unwrap_or_default();
@@ -86,7 +90,7 @@ pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Resul
     }
     machine.budget.bytes(rest.len())?;
     out.push_str(rest);
-    let mapping = matches!(values, Value::Dict(_) | Value::List(_));
+    let mapping = matches!(values, Value::Dict(_) | Value::List(_) | Value::Undefined(_));
     if !named && !mapping && given.next().is_some() {
         return fail("not all arguments converted during string formatting");
     }

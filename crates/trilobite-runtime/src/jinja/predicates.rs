@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::ast::{Comparison, Operator};
-use super::error::{Error, Result, fail};
+use super::error::{Error, Result};
 use super::filters;
 use super::machine::{Args, Machine, required};
 use super::methods::{is_lower, is_upper};
@@ -15,10 +15,12 @@ type Test = fn(&mut Machine, &Value, Args) -> Result<bool>;
 fn test(name: &str) -> Option<Test> {
     Some(match name {
         "boolean" => |m, v, a| kind(m, v, a, |v| matches!(v, Value::Bool(_))),
-        "callable" => |m, v, a| kind(m, v, a, |v| {
-            // An undefined value can be called too, which is an error.
-            matches!(v, Value::Function(_) | Value::Loop(_) | Value::Undefined(_))
-        }),
+        "callable" => |m, v, a| {
+            kind(m, v, a, |v| {
+                // An undefined value can be called too, which is an error.
+                matches!(v, Value::Function(_) | Value::Loop(_) | Value::Undefined(_))
+            })
+        },
         "defined" => |m, v, a| kind(m, v, a, |v| !v.is_undefined()),
         "divisibleby" => |m, v, a| {
             let [divisor] = a.bind("it", ["num"])?;
@@ -53,9 +55,9 @@ fn test(name: &str) -> Option<Test> {
             let [other] = a.bind("it", ["other"])?;
             same(m, v, &required(other, "it")?)
         },
-        "sequence" => |m, v, a| kind(m, v, a, |v| {
-            v.is_iterable() && !matches!(v, Value::Iterator(_) | Value::View(..) | Value::Undefined(_))
-        }),
+        "sequence" => |m, v, a| {
+            kind(m, v, a, |v| v.is_iterable() && !matches!(v, Value::Iterator(_) | Value::View(..)))
+        },
         "string" => |m, v, a| kind(m, v, a, |v| v.as_str().is_some()),
         "test" => |m, v, a| kind(m, v, a, |v| v.as_str().is_some_and(exists)),
         "true" => |m, v, a| kind(m, v, a, |v| matches!(v, Value::Bool(true))),
@@ -77,7 +79,7 @@ pub(super) fn unknown(name: &str) -> Error {
 /// `value is name(args)`
 pub(super) fn passes(machine: &mut Machine, name: &str, value: &Value, args: Args) -> Result<bool> {
     let test = test(name).ok_or_else(|| unknown(name))?;
-    test(machine, value, args).map_err(|error| error.within(name))
+    test(machine, value, args).map_err(|error| error.within(|| name.to_owned()))
 }
 
 fn kind(_: &mut Machine, value: &Value, args: Args, fits: fn(&Value) -> bool) -> Result<bool> {
@@ -102,9 +104,6 @@ fn cased(machine: &mut Machine, value: &Value, args: Args, fits: fn(&str) -> boo
 
 /// Whether the remainder of a division is so much.
 fn divides(machine: &mut Machine, value: &Value, divisor: &Value, rest: i128) -> Result<bool> {
-    if value.as_str().is_some() {
-        return fail("a number is needed");
-    }
     let remainder = arithmetic(value, Operator::Remainder, divisor, machine)?;
     equal(&remainder, &Value::Int(rest), &machine.budget)
 }

@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Map, Value as Json, json};
 
-use super::{BASE_OUTPUT, Clock, render};
+use super::{Clock, render};
 
 fn variables() -> Map<String, Json> {
     let variables = json!({
@@ -43,9 +43,15 @@ fn work_and_memory_have_a_bound() {
         grow("{% set ns.l = ns.l + ns.l %}", ""),
         grow("{% set ns.l = [ns.l, ns.l] %}", "{{ ns.l }}"),
         grow("{% set ns.l = [ns.l, ns.l] %}", "{{ ns.l | tojson }}"),
-        grow("{% set ns.l = [ns.l, ns.l] %}", "{{ ns.l == [ns.l[0], ns.l[1]] }}{{ ns.l | string }}"),
+        grow(
+            "{% set ns.l = [ns.l, ns.l] %}",
+            "{{ ns.l == [ns.l[0], ns.l[1]] }}{{ ns.l | string }}",
+        ),
         grow("{% set ns.l = [ns.l, ns.l] %}{% set ns.m = [ns.m, ns.m] %}", "{{ ns.l == ns.m }}"),
-        grow("{% set ns.l = [ns.l, ns.l] %}{% set ns.m = [ns.m, ns.m] %}", "{{ [ns.l, ns.m] | sort }}"),
+        grow(
+            "{% set ns.l = [ns.l, ns.l] %}{% set ns.m = [ns.m, ns.m] %}",
+            "{{ [ns.l, ns.m] | sort }}",
+        ),
         grow("{% set ns.t = (ns.t, ns.t) %}", "{{ {ns.t: 1} }}"),
         grow("{% set ns.t = (ns.t, ns.t) %}", "{{ [ns.t] | unique | list }}"),
         // Single steps.
@@ -69,11 +75,18 @@ fn work_and_memory_have_a_bound() {
         "{{ ('x' * 1000000).replace('', 'y' * 1000) }}".into(),
         "{{ ('x,' * 1000000).split(',') }}".into(),
         "{{ strftime_now('%Y' * 1000000) }}".into(),
+        format!("{{% macro m({0}) %}}{{% endmacro %}}{{{{ m({0}) }}}}", parameters(8_000)),
         // Cheap to write, dear to do.
-        format!("{{% set s = 'x' * 1000000 %}}{forever}{{% if s[i] == s %}}{{% endif %}}{{% endfor %}}"),
-        format!("{{% set d = {{'x' * 1000000: 1}} %}}{forever}{{% set e = dict(d) %}}{{% endfor %}}"),
+        format!(
+            "{{% set s = 'x' * 1000000 %}}{forever}{{% if s[i] == s %}}{{% endif %}}{{% endfor %}}"
+        ),
+        format!(
+            "{{% set d = {{'x' * 1000000: 1}} %}}{forever}{{% set e = dict(d) %}}{{% endfor %}}"
+        ),
         format!("{{% set l = range(100000) | list %}}{forever}{{% set m = l[1:] %}}{{% endfor %}}"),
-        format!("{{% set l = range(100000) | list %}}{forever}{{% if -1 in l %}}{{% endif %}}{{% endfor %}}"),
+        format!(
+            "{{% set l = range(100000) | list %}}{forever}{{% if -1 in l %}}{{% endif %}}{{% endfor %}}"
+        ),
         format!("{forever}{{% set x = namespace(a=1, b=2, c=3, d=4, e=5) %}}{{% endfor %}}"),
         format!("{forever}{{% macro m() %}}{{% endmacro %}}{forever}{{% endfor %}}{{% endfor %}}"),
     ] {
@@ -89,13 +102,15 @@ fn work_and_memory_have_a_bound() {
         let said = said(source);
         assert!(said.contains(reason), "{source}: {said}");
     }
-    assert_eq!(render("{{ 'x' * 1000000 }}", &variables(), Clock::System).unwrap().len(), 1_000_000);
-    assert!(1_000_000 < BASE_OUTPUT);
+    assert_eq!(
+        render("{{ 'x' * 1000000 }}", &variables(), Clock::System).unwrap().len(),
+        1_000_000
+    );
 }
 
 #[test]
 fn nesting_has_a_bound() {
-    let many = 20_000;
+    let many = 6_000;
     for source in [
         format!("{{{{ {}1 }}}}", "-".repeat(many)),
         format!("{{{{ {}1 }}}}", "not ".repeat(many)),
@@ -113,6 +128,7 @@ fn nesting_has_a_bound() {
         "{% macro m(x) %}{{ m([x]) }}{% endmacro %}{{ m(1) }}".into(),
         "{% macro m() %}{% call m() %}{{ caller() }}{% endcall %}{% endmacro %}{{ m() }}".into(),
         "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}".into(),
+        format!("{{{{ 'a' | map({}) | list }}}}", vec!["'map'"; 1_600].join(", ")),
         // Values that hold the value before them.
         nest("[ns.v]"),
         nest("{'a': ns.v}"),
@@ -133,8 +149,15 @@ fn nesting_has_a_bound() {
     }
 }
 
+/// `p0=0, p1=0, ...`
+fn parameters(count: usize) -> String {
+    (0..count).map(|index| format!("p{index}=0")).collect::<Vec<_>>().join(", ")
+}
+
 fn nest(value: &str) -> String {
-    format!("{{% set ns = namespace(v=[]) %}}{{% for i in range(100000) %}}{{% set ns.v = {value} %}}{{% endfor %}}")
+    format!(
+        "{{% set ns = namespace(v=[]) %}}{{% for i in range(100000) %}}{{% set ns.v = {value} %}}{{% endfor %}}"
+    )
 }
 
 /// What is long and not deep needs no stack.
@@ -152,13 +175,14 @@ fn long_chains_are_rendered() {
     ] {
         assert_eq!(render(&source, &variables(), Clock::System).unwrap(), text);
     }
-    let long = " ".repeat(2 << 20);
+    let long = " ".repeat(1 << 20);
     assert!(said(&long).contains("expected at most"));
 }
 
 #[test]
 fn a_namespace_that_contains_itself_is_printed() {
-    let source = "{% set a = namespace() %}{% set a.x = [a] %}{{ a }}{{ a ~ '' == a | string }}{{ a == a }}";
+    let source =
+        "{% set a = namespace() %}{% set a.x = [a] %}{{ a }}{{ a ~ '' == a | string }}{{ a == a }}";
     let text = render(source, &variables(), Clock::System).unwrap();
     assert_eq!(text, "<Namespace {'x': [<Namespace {...}>]}>TrueTrue");
     let json = "{% set a = namespace() %}{% set a.x = a %}{{ a | tojson }}";
@@ -169,11 +193,68 @@ fn a_namespace_that_contains_itself_is_printed() {
 #[test]
 fn nothing_panics() {
     const PIECES: [&str; 62] = [
-        "{{", "}}", "{%", "%}", "{#", "#}", "{%-", "-%}", "{%+", "+%}", "-}}", " ", "\n", "x", "messages",
-        "tools", "ns", "1", "-1", "0", "2.5", "'a'", "\"é🦀\"", "'\\x4", "(", ")", "[", "]", "{", "}", ",", ":",
-        ".", "|", "~", "+", "-", "*", "%", "**", "//", "<", "==", "=", "if ", "else ", "endif ", "for ", " in ",
-        "endfor ", "set ", "macro m(a, b=1)", "endmacro ", "call m(1)", "endcall ", "is ", "not ", "tojson",
-        "items()", "split", "loop.", "[::-1]",
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{#",
+        "#}",
+        "{%-",
+        "-%}",
+        "{%+",
+        "+%}",
+        "-}}",
+        " ",
+        "\n",
+        "x",
+        "messages",
+        "tools",
+        "ns",
+        "1",
+        "-1",
+        "0",
+        "2.5",
+        "'a'",
+        "\"é🦀\"",
+        "'\\x4",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        ".",
+        "|",
+        "~",
+        "+",
+        "-",
+        "*",
+        "%",
+        "**",
+        "//",
+        "<",
+        "==",
+        "=",
+        "if ",
+        "else ",
+        "endif ",
+        "for ",
+        " in ",
+        "endfor ",
+        "set ",
+        "macro m(a, b=1)",
+        "endmacro ",
+        "call m(1)",
+        "endcall ",
+        "is ",
+        "not ",
+        "tojson",
+        "items()",
+        "split",
+        "loop.",
+        "[::-1]",
     ];
     const WHOLE: [&str; 16] = [
         "{{ messages[X].content.Y }}",
@@ -194,9 +275,30 @@ fn nothing_panics() {
         "{{ tools | tojson(indent=X, separators=Y) }}",
     ];
     const VALUES: [&str; 24] = [
-        "0", "1", "-1", "2", "99999999999", "-99999999999", "170141183460469231731687303715884105727", "1e308",
-        "0.0", "''", "'role'", "'é🦀'", "none", "true", "[]", "{}", "()", "messages", "undefinedname", "range(3)",
-        "(1, 2)", "'%'", "{'a': 1}", "loop",
+        "0",
+        "1",
+        "-1",
+        "2",
+        "99999999999",
+        "-99999999999",
+        "170141183460469231731687303715884105727",
+        "1e308",
+        "0.0",
+        "''",
+        "'role'",
+        "'é🦀'",
+        "none",
+        "true",
+        "[]",
+        "{}",
+        "()",
+        "messages",
+        "undefinedname",
+        "range(3)",
+        "(1, 2)",
+        "'%'",
+        "{'a': 1}",
+        "loop",
     ];
     let mut random = ChaCha8Rng::seed_from_u64(5);
     let mut pick = |pieces: &[&'static str]| pieces[random.next_u32() as usize % pieces.len()];

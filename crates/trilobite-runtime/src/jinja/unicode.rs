@@ -12,7 +12,10 @@ pub(super) fn is_word(c: char) -> bool {
 
 /// `str.splitlines`: what ends a line.
 pub(super) fn is_line_end(c: char) -> bool {
-    matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    matches!(
+        c,
+        '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
 }
 
 /// `str.isprintable`.
@@ -30,7 +33,9 @@ pub(super) fn is_printable(c: char) -> bool {
 /// and Georgian.
 pub(super) fn push_title(c: char, out: &mut String) {
     match c {
-        '\u{1c4}'..='\u{1cc}' => out.push(['\u{1c5}', '\u{1c8}', '\u{1cb}'][(c as usize - 0x1c4) / 3]),
+        '\u{1c4}'..='\u{1cc}' => {
+            out.push(['\u{1c5}', '\u{1c8}', '\u{1cb}'][(c as usize - 0x1c4) / 3])
+        }
         '\u{1f1}'..='\u{1f3}' => out.push('\u{1f2}'),
         '\u{10d0}'..='\u{10ff}' => out.push(c),
         _ => {
@@ -71,5 +76,7 @@ pub(super) fn title(text: &str) -> String {
 
 /// Whether a character has a case.
 pub(super) fn is_cased(c: char) -> bool {
-    c.is_lowercase() || c.is_uppercase() || matches!(c, '\u{1c5}' | '\u{1c8}' | '\u{1cb}' | '\u{1f2}')
+    c.is_lowercase()
+        || c.is_uppercase()
+        || matches!(c, '\u{1c5}' | '\u{1c8}' | '\u{1cb}' | '\u{1f2}')
 }

@@ -69,8 +69,8 @@ pub(super) fn exists(name: &str) -> bool {
 /// The error that an unknown filter is.
 pub(super) fn unknown(name: &str) -> Error {
     Error::new(match name {
-        "filesizeformat" | "pprint" | "random" | "striptags" | "urlencode" | "urlize" | "wordwrap"
-        | "xmlattr" => {
+        "filesizeformat" | "pprint" | "random" | "striptags" | "urlencode" | "urlize"
+        | "wordwrap" | "xmlattr" => {
             format!("the filter {name} is not supported")
         }
         _ => format!("there is no filter {name}"),
@@ -80,5 +80,5 @@ pub(super) fn unknown(name: &str) -> Error {
 /// `value|name(args)`
 pub(super) fn apply(machine: &mut Machine, name: &str, value: Value, args: Args) -> Result<Value> {
     let filter = filter(name).ok_or_else(|| unknown(name))?;
-    filter(machine, value, args).map_err(|error| error.within(name))
+    filter(machine, value, args).map_err(|error| error.within(|| name.to_owned()))
 }

@@ -28,9 +28,9 @@ fn parse_int(text: &str, base: u32) -> Option<i128> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(&text);
     let prefixes = [("0x", 16), ("0o", 8), ("0b", 2)];
     let lower = unsigned.to_ascii_lowercase();
-    let prefixed = prefixes.iter().find(|(prefix, radix)| {
-        lower.starts_with(prefix) && (base == *radix || base == 0)
-    });
+    let prefixed = prefixes
+        .iter()
+        .find(|(prefix, radix)| lower.starts_with(prefix) && (base == *radix || base == 0));
     let (digits, radix) = match prefixed {
         Some((prefix, radix)) => (&lower[prefix.len()..], *radix),
         None => (&*lower, if base == 0 { 10 } else { base }),

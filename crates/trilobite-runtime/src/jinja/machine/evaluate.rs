@@ -181,7 +181,8 @@ impl Machine {
         match key.as_str() {
             Some(name) => methods::attribute_only(self, value, name),
             None => {
-                let reason = format!("{} object has no element {}", value.type_name(), key.repr(self)?);
+                let reason =
+                    format!("{} object has no element {}", value.type_name(), key.repr(self)?);
                 Ok(Value::Undefined(reason.into()))
             }
         }

@@ -32,9 +32,9 @@ impl Function {
 pub(in crate::jinja) fn global(name: &str) -> Option<Value> {
     let function = match name {
         "range" => Function::Global("range", range),
-        "dict" => Function::Global("dict", |machine, args| {
-            Ok(Value::Dict(Rc::new(dict(machine, args)?)))
-        }),
+        "dict" => {
+            Function::Global("dict", |machine, args| Ok(Value::Dict(Rc::new(dict(machine, args)?))))
+        }
         "namespace" => Function::Global("namespace", |machine, args| {
             let pairs = dict(machine, args)?;
             machine.new_namespace(pairs)
@@ -131,6 +131,7 @@ impl Machine {
 
     fn call_macro(&mut self, definition: &Macro, scope: usize, mut args: Args) -> Result<Value> {
         let Macro { name, parameters, body, uses } = definition;
+        self.budget.spend(parameters.len().saturating_mul(1 + args.named.len()))?;
         let more = args.positional.split_off(parameters.len().min(args.positional.len()));
         if !more.is_empty() && !uses.varargs {
             let most = parameters.len();
@@ -167,9 +168,8 @@ impl Machine {
                 machine.set("varargs", Value::tuple(more)?);
             }
             if uses.kwargs {
-                let pairs = named.named.iter().map(|(name, value)| {
-                    Ok(((&**name).into(), value.clone()))
-                });
+                let pairs =
+                    named.named.iter().map(|(name, value)| Ok(((&**name).into(), value.clone())));
                 machine.set("kwargs", Value::Dict(Rc::new(Dict::new(pairs, &machine.budget)?)));
             }
             machine.run(body, &mut out)

@@ -202,7 +202,6 @@ impl Parser {
     }
 
     fn primary(&mut self) -> Result<Expr> {
-        let expected = self.unexpected("an expression");
         Ok(match self.next() {
             Token::Name(name) => match &*name {
                 "true" | "True" => Expr::Bool(true),
@@ -269,7 +268,7 @@ impl Parser {
             }
             _ => {
                 self.at -= 1;
-                return Err(expected);
+                return Err(self.unexpected("an expression"));
             }
         })
     }
@@ -422,4 +421,3 @@ fn with_steps(value: Expr, steps: Vec<Step>) -> Expr {
         _ => Expr::Postfix(Box::new(value), steps),
     }
 }
-

@@ -135,7 +135,12 @@ impl Parser {
                     kind.map_err(|error| error.at(line))?
                 }
                 _ if ends.is_empty() => return Ok(body),
-                _ => return fail(format!("the template ends without {{% {} %}}", ends.join(" or "))),
+                _ => {
+                    return fail(format!(
+                        "the template ends without {{% {} %}}",
+                        ends.join(" or ")
+                    ));
+                }
             };
             body.push(Statement { line, kind });
         }
