@@ -4,7 +4,7 @@ use super::error::{Error, Result, fail};
 use super::escape;
 use super::format::{Cursor, Field, character};
 use super::machine::Machine;
-use super::value::{Key, Value};
+use super::value::{Key, Value, truncated};
 
 /// `format % values`
 pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Result<Value> {
@@ -108,7 +108,7 @@ fn written(kind: char, field: &Field, value: &Value, machine: &Machine) -> Resul
         'r' | 'a' => field.text(&value.repr(machine)?, budget),
         'd' | 'i' | 'u' => {
             let number = match value {
-                Value::Float(float) if float.is_finite() => float.trunc() as i128,
+                Value::Float(float) => truncated(*float)?,
                 _ => value.as_int().ok_or_else(number)?,
             };
             field.integer(number, budget)

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 pub(super) use dict::{Dict, Key};
-pub(super) use operators::{arithmetic, compare, equal, ordering};
+pub(super) use operators::{arithmetic, compare, equal, ordering, truncated};
 pub(super) use sort::sorted;
 pub(super) use text::{float, quote};
 
