@@ -213,3 +213,109 @@ impl RunSettings {
 fn settings_path(folder: &Path, task: &Task) -> PathBuf {
     folder.join(format!("{}.settings.json", task.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(model: &str, items: usize, part: &str) -> RunSettings {
+        let identity = json!({"task": "gsm8k", "model_sha256": model});
+        RunSettings { identity, items, parts: vec![part.parse().unwrap()] }
+    }
+
+    /// A run may be killed, or meet a full disk, anywhere in a line: within a character too.
+    #[test]
+    fn torn_lines_are_cut_off_and_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gsm8k.jsonl");
+        let whole = json!({"id": "1", "output": "café"});
+        let line = format!("{whole}\n").into_bytes();
+        for torn in 0..line.len() {
+            let first = b"{\"id\":\"0\"}\n";
+            std::fs::write(&path, [&first[..], &line[..torn]].concat()).unwrap();
+            assert_eq!(read(&path).unwrap().len(), 1, "{torn}");
+            let mut file = Appended::open(&path).unwrap();
+            assert_eq!(file.lines().unwrap().as_bytes(), first, "{torn}");
+            file.append(&whole).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), [&first[..], &line].concat(), "{torn}");
+        }
+        std::fs::write(&path, b"{\"id\":\"caf\xc3\"}\n").unwrap();
+        let error = Appended::open(&path).unwrap().lines().unwrap_err().to_string();
+        assert!(error.contains("gsm8k.jsonl line 1: not UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn only_one_run_at_a_time_has_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gsm8k.jsonl");
+        let held = Appended::open(&path).unwrap();
+        let error = Appended::open(&path).err().unwrap().to_string();
+        assert!(error.contains("gsm8k.jsonl: another run is at work on it"), "{error}");
+        assert!(replace(&path, &[json!({"id": "0"})]).is_err());
+        drop(held);
+        replace(&path, &[json!({"id": "0"})]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"id\":\"0\"}\n");
+    }
+
+    #[test]
+    fn an_item_has_one_result() {
+        let path = Path::new("r.jsonl");
+        let same = "{\"id\":\"a\",\"x\":1}\n{\"id\":\"b\",\"x\":1}\n{\"x\":1,\"id\":\"a\"}\n";
+        assert_eq!(parse(path, same).unwrap().len(), 2);
+        let error = parse(path, &same.replace("{\"x\":1,", "{\"x\":2,")).err().unwrap().to_string();
+        assert_eq!(error, "r.jsonl line 3: another result of item a than in line 1");
+        let error = parse(path, "{\"id\":\"a\"}\nnull\n").err().unwrap().to_string();
+        assert_eq!(error, "r.jsonl line 2: not a result");
+    }
+
+    /// Settings that could not be written as a whole were never used.
+    #[test]
+    fn half_written_settings_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, task) = (folder.path(), Task::named("gsm8k").unwrap());
+        let path = settings_path(folder, &task);
+        assert!(RunSettings::read(folder, &task).unwrap().is_none());
+        settings("a", 4, "1/1").note(folder, &task).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for torn in 0..whole.len() - 2 {
+            std::fs::write(&path, &whole[..torn]).unwrap();
+            assert!(RunSettings::read(folder, &task).unwrap().is_none(), "{torn}");
+            settings("a", 4, "1/1").note(folder, &task).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+        for other in ["{]", "[]", "null"] {
+            std::fs::write(&path, other).unwrap();
+            let error = settings("a", 4, "1/1").note(folder, &task).unwrap_err().to_string();
+            assert!(error.contains("gsm8k.settings.json line 1: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_gather_what_was_asked_for_and_are_compared() {
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, task) = (folder.path(), Task::named("gsm8k").unwrap());
+        settings("a", 4, "2/2").note(folder, &task).unwrap();
+        settings("a", 8, "1/2").note(folder, &task).unwrap();
+        settings("a", 2, "1/2").note(folder, &task).unwrap();
+        let found = RunSettings::read(folder, &task).unwrap().unwrap();
+        let parts: Vec<String> = found.parts.iter().map(Shard::to_string).collect();
+        assert_eq!((found.items, parts.join(" ").as_str()), (8, "1/2 2/2"));
+        let error = settings("b", 4, "1/2").note(folder, &task).unwrap_err().to_string();
+        let expected = "results of another run (model_sha256 is \"a\", this run's is \"b\")";
+        assert!(error.contains(expected), "{error}");
+    }
+
+    /// Among these are floats that serde_json without `float_roundtrip` changes.
+    #[test]
+    fn floats_are_read_as_they_were_written() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..20_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Log-likelihoods: from -1 to -1024.
+            let float = -f64::from_bits((bits >> 12) | (1023 + (bits & 7)) << 52);
+            let text = json!({"logprob": float}).to_string();
+            let read: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(read["logprob"].as_f64().map(f64::to_bits), Some(float.to_bits()), "{text}");
+        }
+    }
+}

@@ -204,6 +204,8 @@ mod tests {
                 "Part 1 a",
             ),
             ("detectable_format:json_format", "{}", "```json\n{\"a\": [1]}\n```", "{a}"),
+            ("detectable_format:json_format", "{}", "[NaN, -Infinity, \"NaN\"]", "[-NaN]"),
+            ("detectable_format:json_format", "{}", r#"{"a\\": "NaN"}"#, "[aNaN]"),
             ("detectable_format:title", "{}", "<<a>> b", "<< >>"),
             ("combination:two_responses", "{}", "a ****** b", "a ****** a"),
             (
@@ -261,6 +263,40 @@ mod tests {
         let record = Record { path: "t".into(), line: 7, index: 0, fields, json: None };
         let error = IfEval::new().unwrap().verdicts("x", &record).unwrap_err().to_string();
         assert_eq!(error, "t line 7: unknown instruction a:b");
+    }
+
+    /// Whatever is repeated in an answer, no check fails on its length.
+    #[test]
+    fn long_answers_are_checked() {
+        const TIMES: usize = 30_000;
+        let judge = IfEval::new().unwrap();
+        let fields = r#"{"instruction_id_list": ["change_case:capital_word_frequency",
+            "length_constraints:number_sentences", "detectable_format:json_format"], "kwargs": [
+            {"capital_frequency": 1, "capital_relation": "at least"},
+            {"num_sentences": 1, "relation": "at least"}, {}]}"#;
+        let fields = serde_json::from_str(fields).unwrap();
+        let record = Record { path: "t".into(), line: 1, index: 0, fields };
+        for (piece, capital, json) in [
+            (".", false, false),
+            ("a.", false, false),
+            ("A. ", true, false),
+            ("!", false, false),
+            (". ", false, false),
+            ("-", false, false),
+            ("\"", false, false),
+            ("'", false, false),
+            ("cannot ", false, false),
+            ("A ", true, false),
+            (".)", false, false),
+            ("[", false, false),
+            (" ", false, false),
+        ] {
+            let found = judge.verdicts(&format!("x\n{}y", piece.repeat(TIMES)), &record).unwrap();
+            let expected = [[capital, capital], [true, true], [json, json]];
+            assert_eq!(found, expected, "{piece}");
+        }
+        let nested = format!("{}{}", "[".repeat(TIMES), "]".repeat(TIMES));
+        assert_eq!(judge.verdicts(&nested, &record).unwrap()[2], [true, true]);
     }
 
     /// Instructions on which the verdicts may differ from the reference's.

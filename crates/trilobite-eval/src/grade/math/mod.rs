@@ -124,6 +124,63 @@ mod tests {
         }
     }
 
+    /// Whatever is repeated in an answer: no depth of calls, no time beyond its length.
+    #[test]
+    fn long_answers_end() {
+        const TIMES: usize = 30_000;
+        let math = Math::new(None).unwrap();
+        let pieces = [
+            "\\frac",
+            "\\sqrt ",
+            "-",
+            "(",
+            ")",
+            "[",
+            "{",
+            "}",
+            "|",
+            "(1,",
+            "x_",
+            "x_{",
+            "x^",
+            "x^{",
+            "f(",
+            "\\sin ",
+            "\\sin(",
+            "\\sin_",
+            "\\log_2",
+            "\\frac{1}{",
+            "\\sqrt{",
+            "\\sqrt[",
+            "1+",
+            "2*",
+            "xy",
+            "!",
+            "x=",
+            "9",
+            "1/",
+            "1,",
+            "\\text{",
+            "boxed{",
+            "\\begin{pmatrix}",
+            "1&",
+            "1\\\\",
+            "'",
+            ".",
+            "one ",
+            "\\left(",
+            "\\binom{",
+        ];
+        for piece in pieces {
+            for end in ["", "1", "12}"] {
+                let answer = format!("\\boxed{{{}{end}}}", piece.repeat(TIMES));
+                let grade = math.grade(&answer, &record("\\boxed{\\frac{1}{2}}")).unwrap();
+                assert!(!grade.correct, "{piece}");
+                assert!(math.grade(&answer, &record(&answer)).unwrap().correct, "{piece}");
+            }
+        }
+    }
+
     /// What only a computer algebra system knows, and what is no expression but Python.
     #[test]
     #[ignore = "needs TRILOBITE_PYTHON, a Python with SymPy"]
