@@ -275,7 +275,7 @@ mod tests {
             {"capital_frequency": 1, "capital_relation": "at least"},
             {"num_sentences": 1, "relation": "at least"}, {}]}"#;
         let fields = serde_json::from_str(fields).unwrap();
-        let record = Record { path: "t".into(), line: 1, index: 0, fields };
+        let record = Record { path: "t".into(), line: 1, index: 0, fields, json: None };
         for (piece, capital, json) in [
             (".", false, false),
             ("a.", false, false),
