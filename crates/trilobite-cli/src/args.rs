@@ -431,7 +431,12 @@ pub(crate) struct Eval {
         conflicts_with_all = ["model", "data", "limit", "shard"]
     )]
     pub(crate) merge: Vec<PathBuf>,
-    /// Grade the answers in this file, lines of {"id", "output"}, without a model
+    /// Merge parts although items are missing
+    #[arg(long, requires = "merge")]
+    pub(crate) partial: bool,
+    /// Grade the answers in this file, lines of {"id", "output"}, without a model. One to HumanEval+
+    /// may say "chat": false, if it continues the prompt, or true, if it does not; else it does
+    /// unless it defines the function
     #[arg(
         long, value_name = "F.jsonl",
         conflicts_with_all = ["model", "limit", "shard", "merge"]
@@ -452,14 +457,15 @@ pub(crate) struct Eval {
     /// Run Python that the model writes, in a sandbox (HumanEval+)
     #[arg(long)]
     pub(crate) run_untrusted_code: bool,
-    /// Run it even where the system does not give these layers of the sandbox
+    /// Run it even where the system does not give these layers of the sandbox: user, mount, pid, ipc,
+    /// uts, network, landlock
     #[arg(
         long,
         value_name = "LAYER,LAYER",
         value_delimiter = ',',
         requires = "run_untrusted_code"
     )]
-    pub(crate) sandbox_allow_missing: Vec<trilobite_eval::Layer>,
+    pub(crate) sandbox_allow_missing: Vec<trilobite_eval::SandboxLayer>,
     /// Have SymPy say whether answers to MATH-500 are equal, in this Python [default: python3]
     #[arg(
         long, value_name = "PYTHON", num_args = 0..=1, require_equals = true,

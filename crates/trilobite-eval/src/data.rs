@@ -63,15 +63,7 @@ pub(crate) fn records(task: &Task, folder: &Path, any: bool) -> Result<Vec<Recor
         let mut records =
             Records { group: group.map(str::to_owned), items: Vec::new(), shots: Vec::new() };
         let mut labels = None;
-        for (number, file) in task.data.iter().enumerate() {
-            let wanted = match file.role {
-                Role::Items | Role::Labels => true,
-                Role::Shots => task.shots > 0,
-                Role::Other => false,
-            };
-            if !wanted {
-                continue;
-            }
+        for (number, file) in task.data.iter().enumerate().filter(|(_, file)| wanted(task, file)) {
             let found = read_file(task, file, number, folder, group, any)?;
             match file.role {
                 Role::Items => records.items.extend(found),
@@ -111,14 +103,7 @@ pub(crate) fn read_file(
     group: Option<&str>,
     any: bool,
 ) -> Result<Vec<Record>> {
-    let name = file.file.replace("{group}", group.unwrap_or_default());
-    let plain = folder.join(&name);
-    let path = ["", ".gz", ".bz2"]
-        .iter()
-        .map(|ending| folder.join(format!("{name}{ending}")))
-        .find(|path| path.exists())
-        .ok_or_else(|| Error::MissingData { path: plain, task: task.name.clone() })?;
-    let packed = trilobite_format::read_regular(&path).map_err(Error::io(&path))?;
+    let (path, packed) = find(task, file, folder, group)?;
     let packed_sha256 = sha256(&packed);
     let bytes = unpack(&path, packed)?;
     // Malformed data is better named by its line than by its hash.
@@ -159,20 +144,59 @@ fn unpack_within(path: &Path, bytes: Vec<u8>, most: u64) -> Result<Vec<u8>> {
     Ok(unpacked)
 }
 
-/// The lines of a file that a run appends to: none if there is no file; a torn last line is cut off.
-pub(crate) fn whole_lines(path: &Path) -> Result<String> {
-    let mut text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(Error::io(path)(error)),
-    };
-    let whole = text.rfind('\n').map_or(0, |at| at + 1);
-    if whole < text.len() {
-        text.truncate(whole);
-        let file = std::fs::OpenOptions::new().write(true).open(path).map_err(Error::io(path))?;
-        file.set_len(whole as u64).map_err(Error::io(path))?;
+/// Bytes of a file as text.
+pub(crate) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        Error::Record { path: path.to_owned(), line, message: "not UTF-8".to_owned() }
+    })
+}
+
+/// SHA-256 of the files that a task's records are read from, unpacked: that of the file, or of the
+/// hashes of several.
+pub(crate) fn fingerprint(task: &Task, folder: &Path) -> Result<String> {
+    let mut hashes = Vec::new();
+    for file in task.data.iter().filter(|file| wanted(task, file)) {
+        let groups: Vec<Option<&str>> = match file.file.contains("{group}") {
+            true => task.groups.keys().map(|group| Some(group.as_str())).collect(),
+            false => vec![None],
+        };
+        for group in groups {
+            let (path, packed) = find(task, file, folder, group)?;
+            hashes.push(sha256(&unpack(&path, packed)?));
+        }
     }
-    Ok(text)
+    match &hashes[..] {
+        [one] => Ok(one.clone()),
+        all => Ok(sha256(all.join("\n").as_bytes())),
+    }
+}
+
+/// Whether the records of a file make the items of a task.
+fn wanted(task: &Task, file: &DataFile) -> bool {
+    match file.role {
+        Role::Items | Role::Labels => true,
+        Role::Shots => task.shots > 0,
+        Role::Other => false,
+    }
+}
+
+/// A data file, found under its name or packed, and its bytes.
+fn find(
+    task: &Task,
+    file: &DataFile,
+    folder: &Path,
+    group: Option<&str>,
+) -> Result<(PathBuf, Vec<u8>)> {
+    let name = file.file.replace("{group}", group.unwrap_or_default());
+    let path = ["", ".gz", ".bz2"]
+        .iter()
+        .map(|ending| folder.join(format!("{name}{ending}")))
+        .find(|path| path.exists())
+        .ok_or_else(|| Error::MissingData { path: folder.join(&name), task: task.name.clone() })?;
+    let bytes = trilobite_format::read_regular(&path).map_err(Error::io(&path))?;
+    Ok((path, bytes))
 }
 
 /// SHA-256 in hexadecimal.
@@ -185,10 +209,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
     let fail = |line: usize, message: String| Error::Record { path: path.into(), line, message };
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-        fail(line, "not UTF-8".to_owned())
-    })?;
+    let text = utf8(path, bytes)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut records = Vec::new();
     let mut add = |line: usize, fields: Fields, json: Option<Arc<str>>| {

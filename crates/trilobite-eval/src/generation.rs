@@ -8,7 +8,8 @@ use rand_mt::Mt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use trilobite_runtime::{
-    ChatTemplate, Limits, Message, Sampler, Sampling, end_ids, generate as generate_tokens,
+    ChatTemplate, Conversation, Limits, Message, Sampler, Sampling, encode, end_ids,
+    generate as generate_tokens,
 };
 
 use crate::data::{self, Record, sha256};
@@ -151,6 +152,10 @@ impl Prompt {
         shots.chain([self.question.clone()]).collect()
     }
 
+    pub(crate) fn prompt_sha256(&self) -> String {
+        sha256(self.text().as_bytes())
+    }
+
     /// The prompt as a conversation: one turn with all examples in it, or a turn for each.
     pub(crate) fn messages(&self, turns: bool) -> Vec<Message> {
         if !turns {
@@ -194,7 +199,7 @@ pub(crate) fn graded(
     let grade = judge.grade_in(&output, &prompt.record, chat)?;
     Ok(Answer {
         id: prompt.id.clone(),
-        prompt_sha256: sha256(prompt.text().as_bytes()),
+        prompt_sha256: prompt.prompt_sha256(),
         output,
         extracted: grade.extracted,
         gold: grade.gold,
@@ -224,10 +229,16 @@ pub(crate) fn generate(
 ) -> trilobite_runtime::Result<String> {
     let model = engine.shared_model();
     let tokenizer = model.tokenizer()?;
+    let (chat, bos) = (engine.settings().chat, engine.settings().bos);
     let template = ChatTemplate::from_metadata(model.metadata(), tokenizer)?;
-    let tokens = match template.filter(|_| engine.settings().chat) {
-        Some(template) => template.encode_begun(asked.messages, asked.begun, tokenizer)?,
-        None => tokenizer.encode(asked.text, engine.settings().bos, false)?,
+    let tokens = match template.filter(|_| chat) {
+        Some(template) if bos => template.encode_begun(asked.messages, asked.begun, tokenizer)?,
+        Some(template) => {
+            let conversation = Conversation { messages: asked.messages, ..Conversation::default() };
+            let prompt = template.render(&conversation)? + asked.begun;
+            tokenizer.encode(&prompt, false, true)?
+        }
+        None => encode(&model, asked.text, bos)?,
     };
     let room = engine.settings().context.saturating_sub(max_tokens).max(1);
     let tokens = &tokens[tokens.len().saturating_sub(room)..];

@@ -1,6 +1,7 @@
 //! Prompts of every task on records in the shape of the originals, written for these tests, and a
 //! run that is broken off, continued, divided and merged.
 
+mod harness;
 mod protocol;
 
 use std::path::{Path, PathBuf};
@@ -116,7 +117,6 @@ fn choices_become_prompts() {
 
     let hella = questions("hellaswag");
     assert_eq!(hella[0].requests[0].0, "Baking bread: A woman mixes flour and water. The woman");
-    assert_eq!(hella[1].requests[0].0, "Home: How to paint a wall. Buy paint. then");
     assert_eq!(hella[0].requests[1].1, " kneads the dough.");
     assert_eq!(gold(&hella), ["1", "0"]);
 

@@ -165,6 +165,11 @@ impl Forward {
         self.options.context
     }
 
+    /// How keys and values are kept.
+    pub fn cache_type(&self) -> CacheType {
+        self.options.cache
+    }
+
     /// An empty sequence.
     pub fn sequence(&self) -> Sequence {
         Sequence::new(Shape::new(self.model.config(), self.options.cache))

@@ -47,7 +47,7 @@ pub use model::{Model, map, parts};
 pub use ops::Live;
 pub use profile::{Profile, Spent, Stage};
 pub use sampler::{Sampler, Sampling, argmax};
-pub use score::{Perplexity, Request, Score, Scorer, prefix_token};
+pub use score::{Perplexity, Request, Score, Scorer, encode, prefix_token};
 pub use sequence::{Part, Sequence, Want};
 pub use session::Session;
 pub use team::{Pieces, Strip, Team};

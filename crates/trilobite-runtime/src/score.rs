@@ -31,38 +31,59 @@ pub struct Request {
 
 impl Request {
     /// Tokenizes context and continuation together and splits by the number of the context's
-    /// tokens, blanks at the context's end counted to the continuation, as lm-evaluation-harness
-    /// does. With `bos`, whatever the tokenizer puts before a text comes first; an empty context
-    /// becomes the beginning-of-text token in any case, or else the end-of-text token.
+    /// tokens, spaces at the context's end counted to the continuation, as lm-evaluation-harness
+    /// does. Both are encoded by [`encode`]. An empty context becomes the [`prefix_token`], unless
+    /// the continuation begins with it.
     ///
     /// # Errors
     /// The model has no tokenizer or no token for an empty context, or the continuation adds no
     /// token.
     pub fn encode(model: &Model, context: &str, continuation: &str, bos: bool) -> Result<Self> {
-        let tokenizer = model.tokenizer()?;
         let head = context.trim_end();
-        let moved = format!("{}{continuation}", &context[head.len()..]);
-        let mut context = tokenizer.encode(head, bos, false)?;
-        let mut whole = tokenizer.encode(&format!("{head}{moved}"), bos, false)?;
-        if context.is_empty() {
+        let bos = bos && !head.is_empty();
+        let mut whole = encode(model, &format!("{context}{continuation}"), bos)?;
+        let mut length = encode(model, head, bos)?.len();
+        if head.is_empty() {
             let prefix = prefix_token(model)?.ok_or(Error::NoPrefix)?;
-            context.push(prefix);
-            whole.insert(0, prefix);
+            if whole.first() != Some(&prefix) {
+                whole.insert(0, prefix);
+            }
+            length = 1;
         }
-        if whole.len() <= context.len() {
-            return Err(Error::EmptyContinuation { context: context.len() });
+        if whole.len() <= length {
+            return Err(Error::EmptyContinuation { context: length });
         }
-        let continuation = whole.split_off(context.len());
+        let continuation = whole.split_off(length);
         Ok(Self { context: whole, continuation })
     }
 }
 
-/// The token that stands before a text's first: beginning of text, or else end of text.
+/// Token ids of a text, as lm-evaluation-harness encodes it. The names of special tokens stand for
+/// these tokens. With `bos`, what the tokenizer puts before a text comes first, unless the text
+/// begins with the name of the [`prefix_token`].
 ///
 /// # Errors
-/// The metadata hold something else than an id.
+/// The model has no tokenizer, or it cannot encode the text.
+pub fn encode(model: &Model, text: &str, bos: bool) -> Result<Vec<u32>> {
+    let tokenizer = model.tokenizer()?;
+    let prefix = prefix_token(model)?.and_then(|id| tokenizer.token(id));
+    let begun = prefix.is_some_and(|prefix| text.starts_with(&prefix));
+    tokenizer.encode(text, bos && !begun, true)
+}
+
+/// The token that stands before a text's first: the tokenizer's beginning of text, or else its end
+/// of text. Files that do not say which tokens the tokenizer names have the model's.
+///
+/// # Errors
+/// The model has no tokenizer, or the metadata hold something else than names and ids.
 pub fn prefix_token(model: &Model) -> Result<Option<u32>> {
-    let metadata = model.metadata();
+    let (metadata, tokenizer) = (model.metadata(), model.tokenizer()?);
+    for end in ["bos", "eos"] {
+        let name = metadata.str(&format!("trilobite.{end}_token"))?;
+        if let Some(id) = name.and_then(|name| tokenizer.id(name)) {
+            return Ok(Some(id));
+        }
+    }
     match special_id(metadata, "bos")? {
         Some(bos) => Ok(Some(bos)),
         None => Ok(special_id(metadata, "eos")?),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cache::CacheType;
 use crate::error::{Error, Result};
 use crate::forward::{Forward, SessionOptions};
 use crate::head::Logits;
@@ -50,6 +51,11 @@ impl Session {
     /// The two that a session is made of, to read other sequences beside its own.
     pub fn parts(&mut self) -> (&mut Forward, &mut Sequence) {
         (&mut self.forward, &mut self.sequence)
+    }
+
+    /// How keys and values are kept.
+    pub fn cache_type(&self) -> CacheType {
+        self.forward.cache_type()
     }
 
     /// Forgets all tokens from `position` on.

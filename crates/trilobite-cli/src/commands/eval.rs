@@ -24,14 +24,18 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         data,
         any_data: args.any_data,
         untrusted_code: args.run_untrusted_code,
-        allow_missing: &args.sandbox_allow_missing,
+        sandbox_allow_missing: &args.sandbox_allow_missing,
         python: args.python.as_deref(),
         judge: judge.as_ref(),
         output: &folder,
     };
     if !args.merge.is_empty() {
         for task in &tasks {
-            outcomes.push(trilobite_eval::merge(task, &args.merge, &folder)?);
+            let outcome = trilobite_eval::merge(task, &args.merge, &folder, args.partial)?;
+            if let Some(missing) = outcome.missing.as_ref().filter(|_| !global.quiet) {
+                eprintln!("{}: {missing}", task.name);
+            }
+            outcomes.push(outcome);
         }
     } else if let Some(answers) = &args.answers {
         let [task] = &tasks[..] else { bail!("--answers belongs to one task") };
@@ -90,18 +94,7 @@ fn one(
         if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish();
-    match outcome {
-        Err(trilobite_eval::Error::Interrupted) => {
-            let items = place.output.join(format!("{}.jsonl", task.name));
-            let kept = std::fs::read(&items).unwrap_or_default();
-            let kept = kept.iter().filter(|&&byte| byte == b'\n').count();
-            bail!(
-                "interrupted; {kept} items are kept in {}, and the same command goes on after them",
-                items.display()
-            )
-        }
-        outcome => Ok(outcome?),
-    }
+    Ok(outcome?)
 }
 
 /// The folder of the data sets.

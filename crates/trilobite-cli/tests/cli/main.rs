@@ -23,6 +23,8 @@ mod npy;
 mod projections;
 mod pull;
 mod real;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod sandbox;
 mod server;
 mod tokenizer;
 mod trilobite;

@@ -4,9 +4,10 @@ mod code;
 mod gsm8k;
 mod ifeval;
 mod math;
+mod python;
 mod triviaqa;
 
-pub use code::{Confinement, Layer, confine_and_run, confinement};
+pub use code::{Confinement, SandboxLayer, confine_and_run, confinement};
 pub(crate) use triviaqa::question as triviaqa_question;
 
 use std::path::Path;
@@ -26,6 +27,11 @@ pub(crate) trait Judge {
     fn grade_in(&self, output: &str, record: &Record, _chat: Option<bool>) -> Result<Grade> {
         self.grade(output, record)
     }
+
+    /// By what answers are compared, where there is a choice.
+    fn equality(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The judge of a task; one with use for SymPy has that of `python`, and one that runs code may miss
@@ -33,7 +39,7 @@ pub(crate) trait Judge {
 pub(crate) fn judge(
     grader: Grader,
     python: Option<&Path>,
-    layers: &[Layer],
+    layers: &[SandboxLayer],
 ) -> Result<Box<dyn Judge>> {
     Ok(match grader {
         Grader::Triviaqa => Box::new(triviaqa::TriviaQa),
@@ -46,14 +52,8 @@ pub(crate) fn judge(
 
 /// A regular expression of this crate: a constant, checked by tests.
 pub(crate) fn regex(pattern: &str) -> Result<regex::Regex> {
-    regex::Regex::new(pattern).map_err(|error| faulty(&error))
-}
-
-/// One with look-around.
-pub(crate) fn fancy(pattern: &str) -> Result<fancy_regex::Regex> {
-    fancy_regex::Regex::new(pattern).map_err(|error| faulty(&error))
-}
-
-fn faulty(error: &dyn std::fmt::Display) -> Error {
-    Error::Definition { task: "grader".to_owned(), message: error.to_string() }
+    regex::Regex::new(pattern).map_err(|error| Error::Definition {
+        task: "grader".to_owned(),
+        message: error.to_string(),
+    })
 }

@@ -6,6 +6,7 @@ use crate::data::Record;
 use crate::error::Result;
 use crate::generation::Grade;
 use crate::grade::Judge;
+use crate::grade::python::strip;
 
 /// Grades as lm-evaluation-harness: no articles are removed, no inner blanks touched.
 pub(crate) struct TriviaQa;
@@ -16,7 +17,7 @@ impl Judge for TriviaQa {
         let aliases: Vec<String> = aliases
             .and_then(|aliases| aliases.map(|alias| alias.as_str().map(unquoted)).collect())
             .ok_or_else(|| record.error("\"aliases\" is not a list of strings"))?;
-        let extracted = output.trim();
+        let extracted = strip(output);
         let answer = normalised(extracted);
         Ok(Grade {
             extracted: extracted.into(),

@@ -126,10 +126,25 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
     ) -> Result<Vec<u32>> {
         let conversation = Conversation { messages, ..Conversation::default() };
-        let prompt = self.render(&conversation)? + answer;
+        self.tokens(&(self.render(&conversation)? + answer), tokenizer)
+    }
+
+    /// [`encode`](Self::encode) for all that a conversation can have.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn encode_conversation(
+        &self,
+        conversation: &Conversation<'_>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<u32>> {
+        self.tokens(&self.render(conversation)?, tokenizer)
+    }
+
+    fn tokens(&self, prompt: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let bos = self.special.get("bos_token").and_then(Json::as_str).unwrap_or_default();
         let begun = !bos.is_empty() && prompt.starts_with(bos);
-        tokenizer.encode(&prompt, !begun, true)
+        tokenizer.encode(prompt, !begun, true)
     }
 
     /// Whether the file's template is known to be wrong and was replaced by the right one.

@@ -6,6 +6,8 @@ use std::fmt;
 pub(crate) struct Error {
     /// Where in the template; 0 as long as that is not known.
     line: usize,
+    /// The innermost filter, test or method.
+    within: Option<String>,
     message: String,
 }
 
@@ -13,7 +15,7 @@ pub(super) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { line: 0, message: message.into() }
+        Self { line: 0, within: None, message: message.into() }
     }
 
     /// The same error on a line, if it has none yet.
@@ -24,9 +26,9 @@ impl Error {
         self
     }
 
-    /// The same error with what it happened in.
-    pub(super) fn within(mut self, what: &str) -> Self {
-        self.message = format!("{what}: {}", self.message);
+    /// The same error in a filter, test or method, if it is in none yet.
+    pub(super) fn within(mut self, what: impl FnOnce() -> String) -> Self {
+        self.within.get_or_insert_with(what);
         self
     }
 }
@@ -38,9 +40,12 @@ pub(super) fn fail<T>(message: impl Into<String>) -> Result<T> {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => f.write_str(&self.message),
-            line => write!(f, "line {line}: {}", self.message),
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
         }
+        if let Some(within) = &self.within {
+            write!(f, "{within}: ")?;
+        }
+        f.write_str(&self.message)
     }
 }

@@ -150,7 +150,7 @@ impl<'a> Lexer<'a> {
     fn comment(&mut self) -> Result<()> {
         let rest = self.rest();
         let end = rest.find("#}").ok_or_else(|| Error::new("a comment has no end"))?;
-        let sign = match rest[..end].as_bytes().last() {
+        let sign = match rest.as_bytes()[..end].last() {
             Some(b'-') => "-",
             Some(b'+') => "+",
             _ => "",

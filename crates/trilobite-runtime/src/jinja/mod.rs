@@ -40,8 +40,8 @@ use error::{Result, fail};
 use machine::Machine;
 use value::Value;
 
-/// Largest source of a template. Published ones have some 20 kB.
-const MAX_SOURCE: usize = 1 << 20;
+/// Largest source of a template. Published ones have up to 20 kB.
+const MAX_SOURCE: usize = 1 << 18;
 /// Stack of the thread that a template runs on.
 const STACK: usize = 64 << 20;
 /// Steps that any template has.

@@ -4,13 +4,16 @@ use super::error::{Error, Result, fail};
 use super::escape;
 use super::format::{Cursor, Field, character};
 use super::machine::Machine;
-use super::value::{Key, Value};
+use super::value::{Key, Value, truncated};
 
 /// `format % values`
 pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Result<Value> {
     let markup = matches!(format, Value::Markup(_));
     let mut given = match values {
-        Value::Tuple(items) => items.values.clone(),
+        Value::Tuple(items) => {
+            machine.budget.spend(items.values.len())?;
+            items.values.clone()
+        }
         _ => vec![values.clone()],
     }
     .into_iter();
@@ -87,7 +90,7 @@ pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Resul
     }
     machine.budget.bytes(rest.len())?;
     out.push_str(rest);
-    let mapping = matches!(values, Value::Dict(_) | Value::List(_));
+    let mapping = matches!(values, Value::Dict(_) | Value::List(_) | Value::Undefined(_));
     if !named && !mapping && given.next().is_some() {
         return fail("not all arguments converted during string formatting");
     }
@@ -105,7 +108,7 @@ fn written(kind: char, field: &Field, value: &Value, machine: &Machine) -> Resul
         'r' | 'a' => field.text(&value.repr(machine)?, budget),
         'd' | 'i' | 'u' => {
             let number = match value {
-                Value::Float(float) if float.is_finite() => float.trunc() as i128,
+                Value::Float(float) => truncated(*float)?,
                 _ => value.as_int().ok_or_else(number)?,
             };
             field.integer(number, budget)

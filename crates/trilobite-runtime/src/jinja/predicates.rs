@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::ast::{Comparison, Operator};
-use super::error::{Error, Result, fail};
+use super::error::{Error, Result};
 use super::filters;
 use super::machine::{Args, Machine, required};
 use super::methods::{is_lower, is_upper};
@@ -56,10 +56,7 @@ fn test(name: &str) -> Option<Test> {
             same(m, v, &required(other, "it")?)
         },
         "sequence" => |m, v, a| {
-            kind(m, v, a, |v| {
-                v.is_iterable()
-                    && !matches!(v, Value::Iterator(_) | Value::View(..) | Value::Undefined(_))
-            })
+            kind(m, v, a, |v| v.is_iterable() && !matches!(v, Value::Iterator(_) | Value::View(..)))
         },
         "string" => |m, v, a| kind(m, v, a, |v| v.as_str().is_some()),
         "test" => |m, v, a| kind(m, v, a, |v| v.as_str().is_some_and(exists)),
@@ -82,7 +79,7 @@ pub(super) fn unknown(name: &str) -> Error {
 /// `value is name(args)`
 pub(super) fn passes(machine: &mut Machine, name: &str, value: &Value, args: Args) -> Result<bool> {
     let test = test(name).ok_or_else(|| unknown(name))?;
-    test(machine, value, args).map_err(|error| error.within(name))
+    test(machine, value, args).map_err(|error| error.within(|| name.to_owned()))
 }
 
 fn kind(_: &mut Machine, value: &Value, args: Args, fits: fn(&Value) -> bool) -> Result<bool> {
@@ -107,9 +104,6 @@ fn cased(machine: &mut Machine, value: &Value, args: Args, fits: fn(&str) -> boo
 
 /// Whether the remainder of a division is so much.
 fn divides(machine: &mut Machine, value: &Value, divisor: &Value, rest: i128) -> Result<bool> {
-    if value.as_str().is_some() {
-        return fail("a number is needed");
-    }
     let remainder = arithmetic(value, Operator::Remainder, divisor, machine)?;
     equal(&remainder, &Value::Int(rest), &machine.budget)
 }

@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Map, Value as Json, json};
 
-use super::{BASE_OUTPUT, Clock, render};
+use super::{Clock, render};
 
 fn variables() -> Map<String, Json> {
     let variables = json!({
@@ -75,6 +75,7 @@ fn work_and_memory_have_a_bound() {
         "{{ ('x' * 1000000).replace('', 'y' * 1000) }}".into(),
         "{{ ('x,' * 1000000).split(',') }}".into(),
         "{{ strftime_now('%Y' * 1000000) }}".into(),
+        format!("{{% macro m({0}) %}}{{% endmacro %}}{{{{ m({0}) }}}}", parameters(8_000)),
         // Cheap to write, dear to do.
         format!(
             "{{% set s = 'x' * 1000000 %}}{forever}{{% if s[i] == s %}}{{% endif %}}{{% endfor %}}"
@@ -105,12 +106,11 @@ fn work_and_memory_have_a_bound() {
         render("{{ 'x' * 1000000 }}", &variables(), Clock::System).unwrap().len(),
         1_000_000
     );
-    assert!(1_000_000 < BASE_OUTPUT);
 }
 
 #[test]
 fn nesting_has_a_bound() {
-    let many = 20_000;
+    let many = 6_000;
     for source in [
         format!("{{{{ {}1 }}}}", "-".repeat(many)),
         format!("{{{{ {}1 }}}}", "not ".repeat(many)),
@@ -128,6 +128,7 @@ fn nesting_has_a_bound() {
         "{% macro m(x) %}{{ m([x]) }}{% endmacro %}{{ m(1) }}".into(),
         "{% macro m() %}{% call m() %}{{ caller() }}{% endcall %}{% endmacro %}{{ m() }}".into(),
         "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}".into(),
+        format!("{{{{ 'a' | map({}) | list }}}}", vec!["'map'"; 1_600].join(", ")),
         // Values that hold the value before them.
         nest("[ns.v]"),
         nest("{'a': ns.v}"),
@@ -146,6 +147,11 @@ fn nesting_has_a_bound() {
         let said = said(&source);
         assert!(said.contains("nested"), "{:?}: {said}", source.get(..80));
     }
+}
+
+/// `p0=0, p1=0, ...`
+fn parameters(count: usize) -> String {
+    (0..count).map(|index| format!("p{index}=0")).collect::<Vec<_>>().join(", ")
 }
 
 fn nest(value: &str) -> String {
@@ -169,7 +175,7 @@ fn long_chains_are_rendered() {
     ] {
         assert_eq!(render(&source, &variables(), Clock::System).unwrap(), text);
     }
-    let long = " ".repeat(2 << 20);
+    let long = " ".repeat(1 << 20);
     assert!(said(&long).contains("expected at most"));
 }
 

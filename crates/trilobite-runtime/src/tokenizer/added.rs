@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
 
 use super::model::Model;
@@ -243,7 +243,11 @@ impl Finder {
             }
         }
         let texts = tokens.iter().map(|(_, text)| text);
-        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts);
+        // Unlike the other kinds, it is built in time that grows with the texts, whatever they are.
+        let automaton = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(texts);
         let automaton = automaton.map_err(|error| Fault::new("added_tokens", error.to_string()))?;
         Ok(Some(Self { automaton, ids: tokens.iter().map(|&(id, _)| id).collect() }))
     }

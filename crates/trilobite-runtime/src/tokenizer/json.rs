@@ -165,8 +165,8 @@ pub(super) fn read(json: &[u8]) -> Result<(Parts, Option<String>), Fault> {
     }
     let file: File<'_> =
         serde_json::from_slice(json).map_err(|error| Fault::new("", error.to_string()))?;
-    if let Some(version) = file.version.filter(|version| version != "1.0") {
-        return Err(Fault::new("version", format!("is {version}, expected \"1.0\"")));
+    if let Some(version) = &file.version.filter(|version| version != "1.0") {
+        return Err(Node::new("version", version).expected("\"1.0\""));
     }
     let model = file.model.ok_or_else(|| Fault::new("model", "is missing"))?.build()?;
     let normalizer = part("normalizer", file.normalizer.as_ref(), Normalizer::read)?;

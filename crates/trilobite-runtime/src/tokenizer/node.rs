@@ -1,11 +1,15 @@
 //! Values of a tokenizer.json with their place in the file.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Value;
 
 /// Steps of a normalizer, a pre-tokenizer or a decoder. Published ones have up to ten.
 const MAX_STEPS: usize = 64;
+
+/// Characters of a message: what it quotes from a file can have any length.
+const MAX_MESSAGE: usize = 300;
 
 /// What is wrong with a tokenizer.json, and where.
 #[derive(Debug)]
@@ -23,10 +27,11 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = shortened(&self.what, MAX_MESSAGE);
         if self.key.is_empty() {
-            return out.write_str(&self.what);
+            return out.write_str(&what);
         }
-        write!(out, "`{}` {}", self.key, self.what)
+        write!(out, "`{}` {what}", shortened(&self.key, MAX_MESSAGE))
     }
 }
 
@@ -47,7 +52,7 @@ impl<'a> Node<'a> {
         Fault::new(&self.path, what)
     }
 
-    fn expected(&self, what: &str) -> Fault {
+    pub(super) fn expected(&self, what: &str) -> Fault {
         self.fault(format!("is {}, expected {what}", brief(self.value)))
     }
 
@@ -141,16 +146,16 @@ impl<'a> Node<'a> {
 
 /// A value as JSON, cut off where it gets long.
 fn brief(value: &Value) -> String {
-    const LONGEST: usize = 60;
     match value {
         Value::Array(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
-        _ => {
-            let text = value.to_string();
-            match text.char_indices().nth(LONGEST) {
-                None => text,
-                Some((at, _)) => format!("{}...", text.get(..at).unwrap_or_default()),
-            }
-        }
+        _ => shortened(&value.to_string(), 60).into_owned(),
+    }
+}
+
+fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        None => text.into(),
+        Some((at, _)) => format!("{}...", text.get(..at).unwrap_or_default()).into(),
     }
 }

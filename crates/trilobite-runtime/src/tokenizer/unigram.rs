@@ -1,6 +1,6 @@
 //! The likeliest tokens of a text, as SentencePiece's unigram models have them.
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::merge::word_length;
 use super::vocabulary::Vocabulary;
@@ -58,7 +58,11 @@ impl Unigram {
         if bytes > MAX_BYTES {
             return Err(format!("has {bytes} bytes, expected at most {MAX_BYTES}"));
         }
-        let automaton = AhoCorasick::new(texts).map_err(|error| error.to_string())?;
+        // Unlike the other kinds, it is built in time that grows with the texts, whatever they are.
+        let automaton = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .build(texts)
+            .map_err(|error| error.to_string())?;
         let bytes = if byte_fallback { vocabulary.bytes() } else { Vec::new() };
         let lowest = scores.iter().copied().fold(f64::INFINITY, f64::min);
         Ok(Self { vocabulary, scores, lowest, unknown, bytes, automaton, ids })

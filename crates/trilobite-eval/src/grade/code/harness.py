@@ -63,7 +63,7 @@ def encode(value):
 
 
 def main():
-    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
     resource.setrlimit(resource.RLIMIT_STACK, (hard, hard))
     sys.path += sys.argv[1:]
     lines = os.fdopen(os.dup(0), "rb")

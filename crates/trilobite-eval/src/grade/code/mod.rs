@@ -18,13 +18,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, json};
 
-pub use sandbox::{Confinement, Layer, confine_and_run, confinement};
+pub use sandbox::{Confinement, SandboxLayer, confine_and_run, confinement};
 
 use crate::data::Record;
 use crate::error::Result;
 use crate::generation::Grade;
 use crate::grade::Judge;
-use sandbox::{Answer, Sandbox, Script, Session};
+use sandbox::{Reply, Sandbox, Script, Session};
 
 /// Least time for a test.
 const LEAST: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ const MOST: Duration = Duration::from_secs(60);
 /// What evalplus waits longer.
 const GRACE: Duration = Duration::from_secs(2);
 /// Time for the reference to do one test, and for the judge to answer.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Most characters of an exception's name that are shown.
 const MAX_NAME: usize = 80;
@@ -76,7 +76,7 @@ struct Expected {
 
 impl HumanEvalPlus {
     /// The grader, in a sandbox that may lack these layers.
-    pub(crate) fn new(allow_missing: &[Layer]) -> Result<Self> {
+    pub(crate) fn new(allow_missing: &[SandboxLayer]) -> Result<Self> {
         Ok(Self { sandbox: Sandbox::new(allow_missing)?, reference: RefCell::new(None) })
     }
 
@@ -226,30 +226,30 @@ fn test(
 }
 
 /// What a harness says, unless it says that an exception was raised.
-fn result(answer: Answer) -> std::result::Result<Vec<u8>, String> {
+fn result(answer: Reply) -> std::result::Result<Vec<u8>, String> {
     #[derive(Deserialize)]
     struct Raised {
         raised: String,
     }
     match answer {
         // A list of one string would be taken for this object, too.
-        Answer::Line(line) if !line.starts_with(b"{") => Ok(line),
-        Answer::Line(line) => match serde_json::from_slice::<Raised>(&line) {
+        Reply::Line(line) if !line.starts_with(b"{") => Ok(line),
+        Reply::Line(line) => match serde_json::from_slice::<Raised>(&line) {
             // The name is the code's own choice.
             Ok(Raised { raised }) => {
                 Err(raised.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect())
             }
             Err(_) => Ok(line),
         },
-        Answer::Late => Err("out of time".to_owned()),
-        Answer::Ended => Err("no answer".to_owned()),
+        Reply::Late => Err("out of time".to_owned()),
+        Reply::Ended => Err("no answer".to_owned()),
     }
 }
 
 /// What the judge says, if it does.
 fn answer<T: serde::de::DeserializeOwned>(judge: &Session) -> Option<T> {
     match judge.receive(PATIENCE) {
-        Answer::Line(line) => serde_json::from_slice(&line).ok(),
-        Answer::Late | Answer::Ended => None,
+        Reply::Line(line) => serde_json::from_slice(&line).ok(),
+        Reply::Late | Reply::Ended => None,
     }
 }

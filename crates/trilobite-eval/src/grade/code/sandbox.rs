@@ -12,7 +12,7 @@ mod confine;
 mod session;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub use confine::confine_and_run;
-pub(super) use session::{Answer, Session};
+pub(super) use session::{Reply, Session};
 
 use crate::error::{Error, Result};
 
@@ -30,30 +30,21 @@ const LAUNCH: &str = "__sandbox";
 /// libraries from. What `.pth` files add from elsewhere is left out.
 const ABOUT: &str = r#"
 import json, os, sys
+if sys.version_info < (3, 8):
+    sys.exit("it is older than Python 3.8")
 prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
 libraries = [os.path.join(prefix, name) for prefix in prefixes for name in ("lib", "lib64")]
 own = lambda path: any(os.path.join(path, "").startswith(os.path.join(at, "")) for at in libraries)
 packages = lambda path: os.path.basename(path) in ("site-packages", "dist-packages")
 modules = [path for path in sys.path if os.path.isdir(path) and (own(path) or packages(path))]
-program = os.path.realpath(sys.executable)
+program = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 print(json.dumps({"program": program, "modules": modules, "libraries": libraries}))
 "#;
-/// What programs need of the system: its libraries, and where its packages lie.
-const SYSTEM: [&str; 8] = [
-    "/lib",
-    "/lib64",
-    "/usr/lib",
-    "/usr/lib64",
-    "/etc/ld.so.cache",
-    "/etc/alternatives",
-    "/nix/store",
-    "/gnu/store",
-];
 
 /// A layer of the sandbox that a kernel or a container may not give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Layer {
+pub enum SandboxLayer {
     /// A user namespace: no rights over anything outside.
     User,
     /// A mount namespace: no other files.
@@ -70,39 +61,39 @@ pub enum Layer {
     Landlock,
 }
 
-impl Layer {
+impl SandboxLayer {
     /// All layers.
-    pub const ALL: [Layer; 7] = [
-        Layer::User,
-        Layer::Mount,
-        Layer::Pid,
-        Layer::Ipc,
-        Layer::Uts,
-        Layer::Network,
-        Layer::Landlock,
+    pub const ALL: [SandboxLayer; 7] = [
+        SandboxLayer::User,
+        SandboxLayer::Mount,
+        SandboxLayer::Pid,
+        SandboxLayer::Ipc,
+        SandboxLayer::Uts,
+        SandboxLayer::Network,
+        SandboxLayer::Landlock,
     ];
 }
 
-impl fmt::Display for Layer {
+impl fmt::Display for SandboxLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Layer::User => "user",
-            Layer::Mount => "mount",
-            Layer::Pid => "pid",
-            Layer::Ipc => "ipc",
-            Layer::Uts => "uts",
-            Layer::Network => "network",
-            Layer::Landlock => "landlock",
+            SandboxLayer::User => "user",
+            SandboxLayer::Mount => "mount",
+            SandboxLayer::Pid => "pid",
+            SandboxLayer::Ipc => "ipc",
+            SandboxLayer::Uts => "uts",
+            SandboxLayer::Network => "network",
+            SandboxLayer::Landlock => "landlock",
         })
     }
 }
 
-impl FromStr for Layer {
+impl FromStr for SandboxLayer {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let names = || Layer::ALL.map(|layer| layer.to_string()).join(", ");
-        let found = Layer::ALL.into_iter().find(|layer| layer.to_string() == text);
+        let names = || SandboxLayer::ALL.map(|layer| layer.to_string()).join(", ");
+        let found = SandboxLayer::ALL.into_iter().find(|layer| layer.to_string() == text);
         found.ok_or_else(|| format!("{text:?} is no layer of the sandbox; there are {}", names()))
     }
 }
@@ -118,16 +109,6 @@ pub(super) enum Script {
     Judge,
 }
 
-impl Script {
-    /// Its text.
-    fn text(self) -> &'static str {
-        match self {
-            Script::Harness => include_str!("harness.py"),
-            Script::Judge => include_str!("judge.py"),
-        }
-    }
-}
-
 /// What a launcher is started for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Confinement {
@@ -135,7 +116,7 @@ pub struct Confinement {
     python: Python,
     /// The folder that takes the place of the one in memory where there is no mount namespace.
     folder: Option<PathBuf>,
-    allow_missing: Vec<Layer>,
+    allow_missing: Vec<SandboxLayer>,
     /// The process that starts it, with which it ends.
     parent: u32,
 }
@@ -171,34 +152,25 @@ impl Python {
     /// The `python3` of this user; that name may be a script, which needs more than the sandbox has.
     fn find() -> Result<Self> {
         let failed =
-            |why: String| Error::Sandbox(format!("python3 is needed and cannot be run: {why}"));
+            |why: String| Error::Sandbox(format!("python3 is needed and cannot be used: {why}"));
         let output = Command::new("python3")
             .args(["-I", "-c", ABOUT])
             .stdin(Stdio::null())
             .output()
             .map_err(|error| failed(error.to_string()))?;
         if !output.status.success() {
-            return Err(failed(output.status.to_string()));
+            let said = String::from_utf8_lossy(&output.stderr);
+            let reason = said.lines().last().unwrap_or("it fails without a message");
+            return Err(failed(reason.to_owned()));
         }
         serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))
-    }
-
-    /// All files and folders that it needs; none lies in another.
-    fn readable(&self) -> Vec<&Path> {
-        let system = SYSTEM.iter().map(Path::new);
-        let own = self.libraries.iter().chain(&self.modules).chain([&self.program]);
-        let mut all: Vec<&Path> = system.chain(own.map(PathBuf::as_path)).collect();
-        all.retain(|path| path.exists());
-        all.sort();
-        all.dedup_by(|path, before| path.starts_with(before));
-        all
     }
 }
 
 /// Starts sandboxes.
 pub(super) struct Sandbox {
     python: Python,
-    allow_missing: Vec<Layer>,
+    allow_missing: Vec<SandboxLayer>,
 }
 
 impl Sandbox {
@@ -206,7 +178,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// There is no Python, or a layer is missing that is not in `allow_missing`.
-    pub(super) fn new(allow_missing: &[Layer]) -> Result<Self> {
+    pub(super) fn new(allow_missing: &[SandboxLayer]) -> Result<Self> {
         let sandbox = Self { python: Python::find()?, allow_missing: allow_missing.to_vec() };
         sandbox.start(Script::Judge)?;
         Ok(sandbox)
@@ -216,7 +188,7 @@ impl Sandbox {
     pub(super) fn start(&self, script: Script) -> Result<Session> {
         let failed =
             |what: &str, error: &dyn fmt::Display| Error::Sandbox(format!("{what}: {error}"));
-        let folder = match self.allow_missing.contains(&Layer::Mount) {
+        let folder = match self.allow_missing.contains(&SandboxLayer::Mount) {
             true => Some(tempfile::tempdir().map_err(|error| failed("no folder", &error))?),
             false => None,
         };

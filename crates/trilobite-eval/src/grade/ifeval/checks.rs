@@ -1,13 +1,14 @@
 //! The 25 instructions.
 
 use minijinja::Value;
-use regex::{Regex, RegexBuilder};
+use regex::{Captures, Regex, RegexBuilder};
 
 use crate::data::Record;
 use crate::error::Result;
 use crate::grade::ifeval::language::detect;
 use crate::grade::ifeval::punkt::Punkt;
 use crate::grade::ifeval::words::Words;
+use crate::grade::python::WORD;
 use crate::grade::regex;
 
 /// An instruction's arguments.
@@ -73,6 +74,7 @@ pub(crate) struct Checks {
     highlight: Regex,
     strong_highlight: Regex,
     title: Regex,
+    string_or_no_number: Regex,
 }
 
 impl Checks {
@@ -81,7 +83,7 @@ impl Checks {
         Ok(Self {
             punkt: Punkt::new()?,
             words: Words::new()?,
-            word: regex(r"\w+")?,
+            word: regex(&format!("[{WORD}]+"))?,
             divider: regex(r"\s?\*\*\*\s?")?,
             placeholder: regex(r"\[.*?\]")?,
             star_bullet: regex(r"(?m)^\s*\*[^\*].*$")?,
@@ -89,6 +91,7 @@ impl Checks {
             highlight: regex(r"\*[^\n\*]*\*")?,
             strong_highlight: regex(r"\*\*[^\n\*]*\*\*")?,
             title: regex(r"<<[^\n]+>>")?,
+            string_or_no_number: regex(r#"(?s)("(?:[^"\\]|\\.)*")|(?:-?\bInfinity|\bNaN)\b"#)?,
         })
     }
 
@@ -123,7 +126,7 @@ impl Checks {
                 detect(text).is_none_or(|found| found == language)
             }
             "length_constraints:number_sentences" => {
-                let count = self.punkt.sentences(text)?.len();
+                let count = self.punkt.sentences(text).len();
                 arguments.compare(count, "relation", "num_sentences")?
             }
             "length_constraints:number_paragraphs" => {
@@ -179,7 +182,11 @@ impl Checks {
                     .iter()
                     .fold(trimmed, |text, fence| text.strip_prefix(fence).unwrap_or(text));
                 let inner = inner.strip_suffix("```").unwrap_or(inner).trim();
-                serde_json::from_str::<serde::de::IgnoredAny>(inner).is_ok()
+                // Python's JSON has numbers that are none.
+                let plain = self.string_or_no_number.replace_all(inner, |found: &Captures<'_>| {
+                    found.get(1).map_or("null", |string| string.as_str()).to_owned()
+                });
+                serde_json::from_str::<serde::de::IgnoredAny>(&plain).is_ok()
             }
             "detectable_format:title" => self.title.find_iter(text).any(|title| {
                 !title.as_str().trim_start_matches('<').trim_end_matches('>').trim().is_empty()
@@ -204,7 +211,7 @@ impl Checks {
                 is_lower(text) && detect(text).is_none_or(|found| found == "en")
             }
             "change_case:capital_word_frequency" => {
-                let words = self.words.of(text, &self.punkt)?;
+                let words = self.words.of(text, &self.punkt);
                 let count = words.iter().filter(|word| is_upper(word)).count();
                 arguments.compare(count, "capital_relation", "capital_frequency")?
             }
@@ -269,10 +276,17 @@ fn regex_of(text: &str) -> Option<Regex> {
 
 /// Python's `str.isupper`: there are letters with case, and none is lower or title case.
 fn is_upper(text: &str) -> bool {
-    text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)
+    let lower = |c: char| c.is_lowercase() || is_title(c);
+    text.chars().any(char::is_uppercase) && !text.chars().any(lower)
 }
 
 /// Python's `str.islower`.
 fn is_lower(text: &str) -> bool {
-    text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)
+    let upper = |c: char| c.is_uppercase() || is_title(c);
+    text.chars().any(char::is_lowercase) && !text.chars().any(upper)
+}
+
+/// Whether a character is neither upper nor lower case, but has a lower case.
+fn is_title(c: char) -> bool {
+    !c.is_uppercase() && !c.to_lowercase().eq([c])
 }

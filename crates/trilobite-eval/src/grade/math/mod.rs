@@ -4,7 +4,10 @@
 mod equal;
 mod expression;
 mod extract;
+mod latex;
 mod symbolic;
+mod tokens;
+mod words;
 
 use std::path::Path;
 
@@ -32,6 +35,11 @@ impl Math {
 }
 
 impl Judge for Math {
+    fn equality(&self) -> Option<String> {
+        let sympy = |symbolic: &Symbolic| format!("sympy {}", symbolic.version());
+        Some(self.symbolic.as_ref().map_or_else(|| "own".to_owned(), sympy))
+    }
+
     fn grade(&self, output: &str, record: &Record) -> Result<Grade> {
         // The reference too is taken from its solution.
         let gold = self.extractor.answer(record.text("solution")?);
@@ -105,13 +113,71 @@ mod tests {
             ),
             ("\\boxed{x-y}", "\\boxed{y-x}", false),
             ("\\boxed{(1,2)}", "\\boxed{(2,1)}", false),
-            ("\\boxed{[1,2]}", "\\boxed{[1,2)}", false),
+            // The reference looks at the elements only.
+            ("\\boxed{[1,2]}", "\\boxed{[1,2)}", true),
             ("\\boxed{4}", "\\boxed{5}", false),
             ("nothing", "\\boxed{5}", false),
             ("", "\\boxed{5}", false),
         ] {
             let found = math.grade(output, &record(gold)).unwrap().correct;
             assert_eq!(found, correct, "{output} | {gold}");
+        }
+    }
+
+    /// Whatever is repeated in an answer: no depth of calls, no time beyond its length.
+    #[test]
+    fn long_answers_end() {
+        const TIMES: usize = 30_000;
+        let math = Math::new(None).unwrap();
+        let pieces = [
+            "\\frac",
+            "\\sqrt ",
+            "-",
+            "(",
+            ")",
+            "[",
+            "{",
+            "}",
+            "|",
+            "(1,",
+            "x_",
+            "x_{",
+            "x^",
+            "x^{",
+            "f(",
+            "\\sin ",
+            "\\sin(",
+            "\\sin_",
+            "\\log_2",
+            "\\frac{1}{",
+            "\\sqrt{",
+            "\\sqrt[",
+            "1+",
+            "2*",
+            "xy",
+            "!",
+            "x=",
+            "9",
+            "1/",
+            "1,",
+            "\\text{",
+            "boxed{",
+            "\\begin{pmatrix}",
+            "1&",
+            "1\\\\",
+            "'",
+            ".",
+            "one ",
+            "\\left(",
+            "\\binom{",
+        ];
+        for piece in pieces {
+            for end in ["", "1", "12}"] {
+                let answer = format!("\\boxed{{{}{end}}}", piece.repeat(TIMES));
+                let grade = math.grade(&answer, &record("\\boxed{\\frac{1}{2}}")).unwrap();
+                assert!(!grade.correct, "{piece}");
+                assert!(math.grade(&answer, &record(&answer)).unwrap().correct, "{piece}");
+            }
         }
     }
 
@@ -151,6 +217,47 @@ mod tests {
             let error = error(&path);
             assert!(error.contains("No module named 'sympy'") && error.contains("pip install"));
         }
+    }
+
+    /// Verdicts of math-evaluation-harness on answers of many kinds, by
+    /// `tests/data/math500/verdicts.py`.
+    #[test]
+    fn verdicts_are_those_of_the_reference() {
+        agree_as_recorded(&Math::new(None).unwrap());
+    }
+
+    #[test]
+    #[ignore = "needs TRILOBITE_PYTHON, a Python with SymPy"]
+    fn verdicts_with_sympy_are_those_of_the_reference() {
+        agree_as_recorded(&python());
+    }
+
+    fn agree_as_recorded(math: &Math) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/math500/verdicts.jsonl");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (mut extracted, mut missed, mut falsely) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, line) in (1..).zip(text.lines()) {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let text = |field: &str| line[field].as_str().unwrap().to_owned();
+            let (pred, gold) = (
+                math.extractor.answer(&text("response")),
+                math.extractor.answer(&text("solution")),
+            );
+            for (found, field) in [(&pred, "pred"), (&gold, "gt")] {
+                if *found != text(field) {
+                    extracted.push(format!("line {number}: {found:?} not {:?}", text(field)));
+                }
+            }
+            let note = format!("line {number}: {} | {}", text("pred"), text("gt"));
+            let equal = equal::equal(&text("pred"), &text("gt"), math.symbolic.as_ref()).unwrap();
+            match (equal, line["equal"].as_bool().unwrap()) {
+                (false, true) => missed.push(note),
+                (true, false) => falsely.push(note),
+                _ => {}
+            }
+        }
+        println!("extracted {extracted:#?} missed {missed:#?} falsely {falsely:#?}");
+        assert!(extracted.is_empty() && missed.is_empty() && falsely.is_empty());
     }
 
     /// Verdicts that may differ from the reference's, which has a computer algebra system.

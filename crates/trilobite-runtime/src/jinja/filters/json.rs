@@ -1,10 +1,11 @@
 //! `tojson` as transformers defines it: Python's `json.dumps`.
 
+use std::cmp::Ordering;
 use std::fmt::Write;
 
 use super::super::error::{Result, fail};
 use super::super::machine::{Args, Machine, flag};
-use super::super::value::{Value, float, ordering};
+use super::super::value::{Value, float, ordering, sorted};
 
 pub(super) fn tojson(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
     let [ascii, indent, separators, sort] =
@@ -68,18 +69,9 @@ impl Writer<'_> {
                     dict.iter().map(|(key, value)| (key.value(), value)).collect();
                 self.machine.budget.spend(pairs.len())?;
                 if self.sort {
-                    let mut failure = None;
-                    pairs.sort_by(|(a, _), (b, _)| {
-                        let order = ordering(a, b, "<", &self.machine.budget);
-                        order
-                            .map_err(|error| failure = Some(error))
-                            .ok()
-                            .flatten()
-                            .unwrap_or(std::cmp::Ordering::Equal)
-                    });
-                    if let Some(error) = failure {
-                        return Err(error);
-                    }
+                    pairs = sorted(pairs, &mut |(a, _), (b, _)| {
+                        Ok(ordering(a, b, "<", &self.machine.budget)? == Some(Ordering::Less))
+                    })?;
                 }
                 self.container("{}", level, pairs.into_iter(), |writer, (key, value)| {
                     writer.key(key)?;

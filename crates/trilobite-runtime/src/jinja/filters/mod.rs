@@ -80,5 +80,5 @@ pub(super) fn unknown(name: &str) -> Error {
 /// `value|name(args)`
 pub(super) fn apply(machine: &mut Machine, name: &str, value: Value, args: Args) -> Result<Value> {
     let filter = filter(name).ok_or_else(|| unknown(name))?;
-    filter(machine, value, args).map_err(|error| error.within(name))
+    filter(machine, value, args).map_err(|error| error.within(|| name.to_owned()))
 }

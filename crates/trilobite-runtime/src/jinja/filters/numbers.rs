@@ -1,9 +1,9 @@
 //! Filters on numbers.
 
-use super::super::error::fail;
+use super::super::error::{Error, fail};
 use super::super::machine::{Args, Machine, add, integer};
 use super::super::unicode;
-use super::super::value::Value;
+use super::super::value::{Value, truncated};
 use super::Result;
 use super::select::Path;
 
@@ -39,7 +39,7 @@ fn parse_int(text: &str, base: u32) -> Option<i128> {
         return None;
     }
     let magnitude = i128::from_str_radix(digits, radix).ok()?;
-    Some(if text.starts_with('-') { -magnitude } else { magnitude })
+    if text.starts_with('-') { magnitude.checked_neg() } else { Some(magnitude) }
 }
 
 fn parse_float(text: &str) -> Option<f64> {
@@ -50,17 +50,24 @@ pub(super) fn int(machine: &mut Machine, value: Value, args: Args) -> Result<Val
     let [default, base] = args.bind("it", ["default", "base"])?;
     let base = integer(&base, "it")?.unwrap_or(10);
     let base = u32::try_from(base).unwrap_or(u32::MAX);
-    let truncated = |number: f64| number.is_finite().then(|| Value::Int(number.trunc() as i128));
-    let number = match value.defined()? {
+    let float = match value.defined()? {
         Value::Str(text) | Value::Markup(text) => {
             machine.budget.bytes(text.len())?;
-            let float = || parse_float(text).and_then(truncated);
-            parse_int(text, base).map(Value::Int).or_else(float)
+            match parse_int(text, base) {
+                Some(number) => return Ok(Value::Int(number)),
+                None => parse_float(text),
+            }
         }
-        Value::Float(number) => truncated(*number),
-        _ => value.as_int().map(Value::Int),
+        Value::Float(number) => Some(*number),
+        _ => match value.as_int() {
+            Some(number) => return Ok(Value::Int(number)),
+            None => None,
+        },
     };
-    Ok(number.or(default).unwrap_or(Value::Int(0)))
+    match float.filter(|number| number.is_finite()) {
+        Some(number) => Ok(Value::Int(truncated(number)?)),
+        None => Ok(default.unwrap_or(Value::Int(0))),
+    }
 }
 
 pub(super) fn float(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
@@ -87,15 +94,7 @@ pub(super) fn round(_: &mut Machine, value: Value, args: Args) -> Result<Value> 
         "floor" => Value::Float((number * scale).floor() / scale),
         "common" => match value.as_int() {
             Some(number) if precision >= 0 => Value::Int(number),
-            Some(number) => {
-                let Some(unit) = 10i128.checked_pow(precision.unsigned_abs()) else {
-                    return Ok(Value::Int(0));
-                };
-                // Halves go to the even neighbour.
-                let (down, rest) = (number.div_euclid(unit), number.rem_euclid(unit));
-                let up = rest * 2 > unit || (rest * 2 == unit && down % 2 != 0);
-                Value::Int((down + i128::from(up)) * unit)
-            }
+            Some(number) => Value::Int(to_a_multiple(number, precision.unsigned_abs())?),
             None if precision < 0 => Value::Float((number * scale).round_ties_even() / scale),
             // The decimal digits of the float itself decide, as in Python.
             None => {
@@ -105,6 +104,16 @@ pub(super) fn round(_: &mut Machine, value: Value, args: Args) -> Result<Value> 
         },
         _ => return fail("method must be common, ceil or floor"),
     })
+}
+
+/// An integer rounded to a multiple of a power of ten; halves go to the even neighbour.
+fn to_a_multiple(number: i128, power: u32) -> Result<i128> {
+    let Some(unit) = 10i128.checked_pow(power) else { return Ok(0) };
+    let (down, rest) = (number.div_euclid(unit), number.rem_euclid(unit));
+    let left = unit - rest;
+    let up = rest > left || (rest == left && down % 2 != 0);
+    let multiple = (down + i128::from(up)).checked_mul(unit);
+    multiple.ok_or_else(|| Error::new(format!("{number} is too large to round")))
 }
 
 pub(super) fn sum(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {

@@ -59,8 +59,11 @@ pub(super) fn map(machine: &mut Machine, value: Value, mut args: Args) -> Result
         }
     } else {
         let Some(filter) = take_first(&mut args) else { return fail("it needs a filter's name") };
+        let name = named(&filter)?;
         for item in value.iterate(&machine.budget)? {
-            mapped.push(super::apply(machine, named(&filter)?, item, args.clone())?);
+            machine.budget.spend(args.len())?;
+            let args = args.clone();
+            mapped.push(machine.nested(|machine| super::apply(machine, name, item, args))?);
         }
     }
     Value::iterator(mapped)
@@ -86,6 +89,7 @@ pub(super) fn select(
     let items = if value.is_true() { value.iterate(&machine.budget)? } else { Vec::new() };
     for item in items {
         let tested = path.of(machine, &item)?;
+        machine.budget.spend(args.len())?;
         let passes = match &test {
             Some(test) => predicates::passes(machine, named(test)?, &tested, args.clone())?,
             None => tested.is_true(),

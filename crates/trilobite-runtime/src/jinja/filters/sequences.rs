@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::super::error::{Error, fail};
 use super::super::machine::{Args, Machine, flag, integer, required};
 use super::super::methods;
-use super::super::value::{Key, Value, equal, ordering};
+use super::super::value::{Key, Value, equal, ordering, sorted};
 use super::Result;
 use super::select::Path;
 
@@ -94,23 +94,15 @@ fn folded(machine: &Machine, value: Value, case_sensitive: bool) -> Result<Value
 }
 
 /// Items with their keys in the order of these; equal ones stay in theirs.
-fn sorted(
+fn by_key(
     machine: &Machine,
-    mut keyed: Vec<(Value, Value)>,
+    keyed: Vec<(Value, Value)>,
     reverse: bool,
 ) -> Result<Vec<(Value, Value)>> {
-    let mut failure = None;
-    keyed.sort_by(|(a, _), (b, _)| {
+    sorted(keyed, &mut |(a, _), (b, _)| {
         let (a, b) = if reverse { (b, a) } else { (a, b) };
-        match ordering(a, b, "<", &machine.budget) {
-            Ok(order) => order.unwrap_or(Ordering::Equal),
-            Err(error) => {
-                failure.get_or_insert(error);
-                Ordering::Equal
-            }
-        }
-    });
-    failure.map_or(Ok(keyed), Err)
+        Ok(ordering(a, b, "<", &machine.budget)? == Some(Ordering::Less))
+    })
 }
 
 pub(super) fn sort(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
@@ -131,7 +123,7 @@ pub(super) fn sort(machine: &mut Machine, value: Value, args: Args) -> Result<Va
         }
         keyed.push((Value::list(key)?, item));
     }
-    let sorted = sorted(machine, keyed, flag(&reverse))?;
+    let sorted = by_key(machine, keyed, flag(&reverse))?;
     Value::list(sorted.into_iter().map(|(_, item)| item).collect())
 }
 
@@ -152,7 +144,7 @@ pub(super) fn dictsort(machine: &mut Machine, value: Value, args: Args) -> Resul
         machine.budget.spend(4)?;
         keyed.push((folded(machine, by.clone(), flag(&case_sensitive))?, pair));
     }
-    let sorted = sorted(machine, keyed, flag(&reverse))?;
+    let sorted = by_key(machine, keyed, flag(&reverse))?;
     Value::list(sorted.into_iter().map(|(_, pair)| pair).collect())
 }
 
@@ -170,7 +162,7 @@ pub(super) fn groupby(machine: &mut Machine, value: Value, args: Args) -> Result
         keyed.push((folded, Value::tuple(vec![key, item])?));
     }
     let mut groups: Vec<(Value, Value, Vec<Value>)> = Vec::new();
-    for (folded, pair) in sorted(machine, keyed, false)? {
+    for (folded, pair) in by_key(machine, keyed, false)? {
         let mut pair = pair.iterate(&machine.budget)?.into_iter();
         let (Some(key), Some(item)) = (pair.next(), pair.next()) else { continue };
         match groups.last_mut() {

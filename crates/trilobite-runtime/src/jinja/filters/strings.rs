@@ -125,6 +125,7 @@ pub(super) fn indent(machine: &mut Machine, value: Value, args: Args) -> Result<
     let Some(text) = value.defined()?.as_str() else {
         return fail(format!("a string is needed, not {}", value.type_name()));
     };
+    machine.budget.spend(text.len() / 2)?;
     let text = format!("{text}\n");
     let lines = lines(&text, false);
     machine.budget.bytes(text.len() + lines.len().saturating_mul(indent.len() + 1))?;

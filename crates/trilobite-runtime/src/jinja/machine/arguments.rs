@@ -36,6 +36,10 @@ impl Args {
         Ok(bound)
     }
 
+    pub(in crate::jinja) fn len(&self) -> usize {
+        self.positional.len() + self.named.len()
+    }
+
     /// Removes a named argument.
     pub(in crate::jinja) fn take(&mut self, name: &str) -> Option<Value> {
         let index = self.named.iter().position(|(known, _)| &**known == name)?;

@@ -131,6 +131,7 @@ impl Machine {
 
     fn call_macro(&mut self, definition: &Macro, scope: usize, mut args: Args) -> Result<Value> {
         let Macro { name, parameters, body, uses } = definition;
+        self.budget.spend(parameters.len().saturating_mul(1 + args.named.len()))?;
         let more = args.positional.split_off(parameters.len().min(args.positional.len()));
         if !more.is_empty() && !uses.varargs {
             let most = parameters.len();

@@ -80,7 +80,7 @@ impl Machine {
     }
 
     /// Does something one level deeper.
-    fn nested<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub(super) fn nested<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.budget.spend(1)?;
         if self.depth >= MAX_DEPTH {
             return fail(format!("calls and expressions are nested more than {MAX_DEPTH} deep"));

@@ -36,9 +36,8 @@ impl Method {
                 }
             }
         }
-        let result = (self.0)(machine, receiver, args);
-        let result =
-            result.map_err(|error| error.within(&format!("{}.{name}", receiver.type_name())))?;
+        let result = (self.0)(machine, receiver, args)
+            .map_err(|error| error.within(|| format!("{}.{name}", receiver.type_name())))?;
         if markup { as_markup(result) } else { Ok(result) }
     }
 }

@@ -191,6 +191,7 @@ fn split(machine: &mut Machine, value: &Value, args: Args, from_end: bool) -> Re
     let most = limit(&most, "split")?.map_or(usize::MAX, |most| most.saturating_add(1));
     let separator = text(&separator, "split")?;
     let whole = read(machine, value)?;
+    machine.budget.spend(whole.len() / 2)?;
     let mut parts: Vec<&str> = match separator {
         Some("") => return fail("empty separator"),
         Some(separator) if from_end => whole.rsplitn(most, separator).collect(),
@@ -228,7 +229,8 @@ fn words(text: &str, most: usize, from_end: bool) -> Vec<&str> {
 
 fn split_lines(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
     let [keep] = args.bind("splitlines", ["keepends"])?;
-    let lines = lines(read(machine, value)?, flag(&keep));
+    machine.budget.spend(receiver(value).len() / 2)?;
+    let lines = lines(receiver(value), flag(&keep));
     machine.budget.spend(2 * lines.len())?;
     Value::list(lines.into_iter().map(Value::str).collect())
 }

@@ -202,7 +202,6 @@ impl Parser {
     }
 
     fn primary(&mut self) -> Result<Expr> {
-        let expected = self.unexpected("an expression");
         Ok(match self.next() {
             Token::Name(name) => match &*name {
                 "true" | "True" => Expr::Bool(true),
@@ -269,7 +268,7 @@ impl Parser {
             }
             _ => {
                 self.at -= 1;
-                return Err(expected);
+                return Err(self.unexpected("an expression"));
             }
         })
     }

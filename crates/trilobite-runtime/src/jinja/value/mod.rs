@@ -4,6 +4,7 @@ mod convert;
 mod dict;
 mod index;
 mod operators;
+mod sort;
 mod text;
 
 use std::cell::RefCell;
@@ -11,7 +12,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 pub(super) use dict::{Dict, Key};
-pub(super) use operators::{arithmetic, compare, equal, ordering};
+pub(super) use operators::{arithmetic, compare, equal, ordering, truncated};
+pub(super) use sort::sorted;
 pub(super) use text::{float, quote};
 
 use super::budget::Budget;
@@ -225,7 +227,9 @@ impl Value {
         if !self.is_iterable() {
             return fail(format!("'{}' object is not iterable", self.type_name()));
         }
-        budget.spend(self.length(budget)?)?;
+        // A character becomes a string.
+        let cost = if self.as_str().is_some() { 3 } else { 1 };
+        budget.spend(self.length(budget)?.saturating_mul(cost))?;
         Ok(match self {
             Value::Str(text) | Value::Markup(text) => {
                 text.chars().map(|c| Value::str(c.to_string())).collect()

@@ -278,6 +278,16 @@ fn integers(a: i128, operator: Operator, b: i128) -> Result<Value> {
     result.map(Value::Int).ok_or_else(|| Error::new(format!("{a} {symbol} {b} is too large")))
 }
 
+/// The integer of a float, without its fraction.
+pub(in crate::jinja) fn truncated(number: f64) -> Result<i128> {
+    let whole = number.trunc();
+    // Floats of 128 bits and more, and those that are not finite, have no such integer.
+    match whole.abs() < i128::MAX as f64 {
+        true => Ok(whole as i128),
+        false => fail(format!("{number} is no integer of 128 bits")),
+    }
+}
+
 fn floats(a: f64, operator: Operator, b: f64) -> Result<Value> {
     // Python's floor division and remainder, which have the sign of the divisor.
     let floor = || {

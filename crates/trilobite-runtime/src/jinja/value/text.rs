@@ -62,8 +62,12 @@ impl Printer<'_> {
             Value::Bool(bit) => self.push(if *bit { "True" } else { "False" }),
             Value::Int(number) => self.push(&number.to_string()),
             Value::Float(number) => self.push(&float(*number)),
-            Value::Str(text) => self.push(&quote(text)),
-            Value::Markup(text) => self.push(&format!("Markup({})", quote(text))),
+            Value::Str(text) => self.quoted(text),
+            Value::Markup(text) => {
+                self.push("Markup(")?;
+                self.quoted(text)?;
+                self.push(")")
+            }
             Value::List(items) => self.items("[", &items.values, "]"),
             Value::Tuple(items) => {
                 let end = if items.values.len() == 1 { ",)" } else { ")" };
@@ -105,6 +109,12 @@ impl Printer<'_> {
                 Function::Global(name, _) => self.push(&format!("<function {name}>")),
             },
         }
+    }
+
+    fn quoted(&mut self, text: &str) -> Result<()> {
+        // A character can become ten.
+        self.machine.budget.spend(text.len() / 4)?;
+        self.push(&quote(text))
     }
 
     fn items(&mut self, begin: &str, items: &[Value], end: &str) -> Result<()> {

@@ -1,3 +1,4 @@
+mod hostile;
 mod reference;
 
 use trilobite_format::Metadata;

@@ -230,7 +230,7 @@ fn expressions_cut_mixed_texts_as_onigurumas_do() {
 }
 
 /// A small map of characters: a trie with `texts` under single bytes.
-fn charsmap() -> String {
+pub(super) fn charsmap() -> String {
     use base64::Engine as _;
     let mut units = vec![0u32; 512];
     // The root's children begin at 256: the offset is counted in units.

@@ -34,7 +34,19 @@ use nix::unistd::{
     pivot_root, setgroups, sethostname, setresgid, setresuid, setsid,
 };
 
-use super::{Confinement, Layer, Python, calls};
+use super::{Confinement, Python, SandboxLayer, Script, calls};
+
+/// What programs need of the system: its libraries, and where its packages lie.
+const SYSTEM: [&str; 8] = [
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/nix/store",
+    "/gnu/store",
+];
 
 /// Most memory that the code may map.
 const ADDRESS_SPACE: u64 = 4 << 30;
@@ -50,10 +62,12 @@ const THREADS: u64 = 64;
 const FOLDER_OPTIONS: &str = "size=64m,nr_inodes=1024,mode=1777";
 /// Where that folder is.
 const FOLDER: &str = "/tmp";
-/// The folder that the new root is mounted on: every system has it, and nothing needs it then.
+/// The folder that the new root is mounted on at first: every system has it, and this needs nothing
+/// in it.
 const NEW_ROOT: &str = "/dev";
-/// Users and groups in the sandbox, and those that root becomes: they own nothing.
+/// The user and the group in the sandbox.
 const INNER_ID: u32 = 1000;
+/// Who root is outside from then on: a user that owns nothing.
 const NOBODY: u32 = 65534;
 
 type Fault = Box<dyn std::error::Error>;
@@ -74,28 +88,31 @@ fn launch(confinement: &Confinement) -> Result<Infallible, Fault> {
     close_files()?;
 
     let mut missing = Vec::new();
-    let mut given = |layer: Layer, result: Result<(), Fault>| {
+    let mut given = |layer: SandboxLayer, result: Result<(), Fault>| {
         let given = result.is_ok();
         missing.extend(result.err().map(|fault| (layer, fault)));
         given
     };
-    let readable = confinement.python.readable();
+    let readable = readable(&confinement.python);
     let root = geteuid().is_root();
     if let (Some(folder), true) = (&confinement.folder, root) {
         // Where that user is unknown, this one remains the user, or there is no sandbox.
         let _ = chown(folder, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY)));
     }
-    let user = given(Layer::User, user_namespace());
+    let user = given(SandboxLayer::User, user_namespace());
     for (layer, flag) in [
-        (Layer::Pid, CloneFlags::CLONE_NEWPID),
-        (Layer::Ipc, CloneFlags::CLONE_NEWIPC),
-        (Layer::Network, CloneFlags::CLONE_NEWNET),
+        (SandboxLayer::Pid, CloneFlags::CLONE_NEWPID),
+        (SandboxLayer::Ipc, CloneFlags::CLONE_NEWIPC),
+        (SandboxLayer::Network, CloneFlags::CLONE_NEWNET),
     ] {
         given(layer, unshare(flag).map_err(Fault::from));
     }
     let name = || Ok(sethostname("sandbox")?);
-    given(Layer::Uts, unshare(CloneFlags::CLONE_NEWUTS).map_err(Fault::from).and_then(|()| name()));
-    let mounted = given(Layer::Mount, own_root(&readable, user));
+    given(
+        SandboxLayer::Uts,
+        unshare(CloneFlags::CLONE_NEWUTS).map_err(Fault::from).and_then(|()| name()),
+    );
+    let mounted = given(SandboxLayer::Mount, own_root(&readable, user));
     let folder = match &confinement.folder {
         Some(folder) if !mounted => folder.as_path(),
         _ => Path::new(FOLDER),
@@ -106,10 +123,10 @@ fn launch(confinement: &Confinement) -> Result<Infallible, Fault> {
         let nobody = setgroups(&[]).map_err(Fault::from).and_then(|()| become_user(NOBODY));
         nobody.map_err(|fault| format!("root cannot become another user: {fault}"))?;
     }
-    given(Layer::Landlock, landlock(&readable, folder));
+    given(SandboxLayer::Landlock, landlock(&readable, folder));
     refuse(&missing, &confinement.allow_missing)?;
     chdir(folder)?;
-    // Another user is another process to the kernel, which forgets what it was told.
+    // A change of the user has undone this.
     end_with(evaluation)?;
     prctl::set_dumpable(false)?;
 
@@ -127,8 +144,19 @@ fn launch(confinement: &Confinement) -> Result<Infallible, Fault> {
     }
 }
 
+/// All files and folders that Python needs; none lies in another.
+fn readable(python: &Python) -> Vec<&Path> {
+    let own = python.libraries.iter().chain(&python.modules).chain([&python.program]);
+    let mut all: Vec<&Path> =
+        SYSTEM.iter().map(Path::new).chain(own.map(PathBuf::as_path)).collect();
+    all.retain(|path| path.exists());
+    all.sort();
+    all.dedup_by(|path, before| path.starts_with(before));
+    all
+}
+
 /// The layers that are missing, unless all of them may be.
-fn refuse(missing: &[(Layer, Fault)], allowed: &[Layer]) -> Result<(), Fault> {
+fn refuse(missing: &[(SandboxLayer, Fault)], allowed: &[SandboxLayer]) -> Result<(), Fault> {
     let refused: Vec<_> = missing.iter().filter(|(layer, _)| !allowed.contains(layer)).collect();
     if refused.is_empty() {
         return Ok(());
@@ -167,7 +195,7 @@ fn source(path: &Path) -> Result<(&Path, File), Fault> {
 /// Enters a user namespace with one user.
 fn user_namespace() -> Result<(), Fault> {
     let (user, group) = (geteuid(), getegid());
-    // Root gives up to be root. Only a process that stays outside may say so.
+    // Root becomes another user, which only a process that stays outside may write.
     let helper =
         if user.is_root() && setgroups(&[]).is_ok() { Some(Helper::start()?) } else { None };
     unshare(CloneFlags::CLONE_NEWUSER)?;
@@ -363,9 +391,13 @@ fn limit() -> Result<(), Fault> {
 /// Becomes Python; the message is why it does not.
 fn become_python(confinement: &Confinement) -> String {
     let Python { program, modules, .. } = &confinement.python;
+    let script = match confinement.script {
+        Script::Harness => include_str!("../harness.py"),
+        Script::Judge => include_str!("../judge.py"),
+    };
     // Isolated, without site packages but those given, without bytecode files and warnings.
     let error = Command::new(program)
-        .args(["-I", "-S", "-B", "-Wignore", "-Xutf8", "-c", confinement.script.text()])
+        .args(["-I", "-S", "-B", "-Wignore", "-Xutf8", "-c", script])
         .args(modules)
         .env_clear()
         // A pool of threads for each process would only take time.

@@ -18,7 +18,7 @@ const MAX_MESSAGE: u64 = 1 << 12;
 
 /// A process in the sandbox. It is killed, and everything in the sandbox with it, when this is
 /// dropped.
-pub(in super::super) struct Session {
+pub(crate) struct Session {
     launcher: Child,
     input: Sender<Vec<u8>>,
     lines: Receiver<Vec<u8>>,
@@ -26,7 +26,7 @@ pub(in super::super) struct Session {
 }
 
 /// What came of waiting for a line.
-pub(in super::super) enum Answer {
+pub(crate) enum Reply {
     /// A line, without its end.
     Line(Vec<u8>),
     /// None in time.
@@ -72,7 +72,7 @@ impl Session {
         });
         let mut session = Self { launcher, input, lines, _folder: folder };
         match session.receive(START) {
-            Answer::Line(line) if line == b"\"ready\"" => Ok(session),
+            Reply::Line(line) if line == b"\"ready\"" => Ok(session),
             _ => {
                 session.kill();
                 let mut message = String::new();
@@ -87,17 +87,17 @@ impl Session {
     }
 
     /// Sends a line.
-    pub(in super::super) fn send(&self, line: &[u8]) {
+    pub(crate) fn send(&self, line: &[u8]) {
         // Whoever reads no more does not answer either, and that is what counts.
         let _ = self.input.send([line, b"\n"].concat());
     }
 
     /// Waits for a line.
-    pub(in super::super) fn receive(&self, limit: Duration) -> Answer {
+    pub(crate) fn receive(&self, limit: Duration) -> Reply {
         match self.lines.recv_timeout(limit) {
-            Ok(line) => Answer::Line(line),
-            Err(RecvTimeoutError::Timeout) => Answer::Late,
-            Err(RecvTimeoutError::Disconnected) => Answer::Ended,
+            Ok(line) => Reply::Line(line),
+            Err(RecvTimeoutError::Timeout) => Reply::Late,
+            Err(RecvTimeoutError::Disconnected) => Reply::Ended,
         }
     }
 
