@@ -10,7 +10,7 @@ use serde_json::json;
 use trilobite_convert as engine;
 
 use crate::args::{Convert, Global, Head, HeadScan, Layout, Quantize, Type};
-use crate::{interrupt, listed, output};
+use crate::{interrupt, listed, model, output};
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
@@ -50,6 +50,8 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     // An interrupted conversion takes its temporary file with it.
     interrupt::listen()?;
     let checkpoint = engine::Checkpoint::open(&source)?;
+    // A tokenizer that cannot be used is found now, not when the file is run.
+    model::of_checkpoint(&checkpoint)?;
     let bar = output::progress_bar(0, output::Unit::Bytes, global)?;
     let report = engine::convert_file(&checkpoint, &options, &out, args.force, &mut |progress| {
         bar.set_length(progress.total);
