@@ -94,12 +94,14 @@ pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Resu
     };
     let read = || -> Result<Tokenizer> {
         let path = &*listed::resolve(path)?;
-        let json = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-        if json.extension().is_some_and(|extension| extension == "json") {
-            let bytes = read_regular(&json).with_context(|| json.display().to_string())?;
+        if path.is_dir() {
+            let tokenizer = of_checkpoint(&Checkpoint::open_without_weights(path)?)?;
+            return tokenizer.context("there is no tokenizer.json");
+        }
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let bytes = read_regular(path)?;
             if bytes.starts_with(LFS_POINTER) {
-                return Err(trilobite_format::Error::LfsPointer)
-                    .with_context(|| json.display().to_string());
+                return Err(trilobite_format::Error::LfsPointer.into());
             }
             return Ok(Tokenizer::from_json(&bytes)?);
         }
@@ -116,6 +118,12 @@ pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Resu
     let tokenizer = read().with_context(|| path.display().to_string())?;
     tell_assumption(&tokenizer, global);
     Ok(tokenizer)
+}
+
+/// The tokenizer of a Hugging Face checkpoint that has a tokenizer.json.
+pub(crate) fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
+    let Some((json, clean_up)) = checkpoint.tokenizer_json()? else { return Ok(None) };
+    Ok(Some(Tokenizer::from_json(json.as_bytes())?.with_clean_up(clean_up)))
 }
 
 fn built_in() -> Result<Checkpoint> {

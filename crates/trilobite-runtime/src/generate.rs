@@ -240,8 +240,8 @@ impl<'a> TextStream<'a> {
     /// The new text of the ids so far; an unfinished character waits unless `all`.
     fn decode(&mut self, all: bool) -> Result<String> {
         let Some(tokenizer) = self.tokenizer else { return Ok(String::new()) };
-        let before = tokenizer.decode(&self.ids[self.from..self.shown], false)?;
-        let now = tokenizer.decode(&self.ids[self.from..], false)?;
+        let before = tokenizer.decode_part(&self.ids[self.from..self.shown], false)?;
+        let now = tokenizer.decode_part(&self.ids[self.from..], false)?;
         if now.len() <= before.len() || (now.ends_with('\u{fffd}') && !all) {
             return Ok(String::new());
         }

@@ -11,7 +11,7 @@ use trilobite_convert as engine;
 
 use crate::args::{Convert, Global, Head, HeadScan, Layout, Quantize, Type};
 use crate::output::{self, Progress, Unit};
-use crate::{interrupt, listed};
+use crate::{interrupt, listed, model};
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
@@ -51,6 +51,8 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     // An interrupted conversion takes its temporary file with it.
     interrupt::listen()?;
     let checkpoint = engine::Checkpoint::open(&source)?;
+    // A tokenizer that cannot be used is found now, not when the file is run.
+    model::of_checkpoint(&checkpoint)?;
     let bar = Progress::new(0, Unit::Bytes, global)?;
     let report = engine::convert_file(&checkpoint, &options, &out, args.force, &mut |progress| {
         bar.set(progress.done, progress.total);

@@ -1,5 +1,6 @@
 //! Hugging Face checkpoints: which tensor of the output comes from which of the source.
 
+mod added_tokens;
 mod buffers;
 mod chat;
 mod config;
@@ -25,7 +26,7 @@ use crate::trits::{Encoding, Ternary, check_scale};
 use crate::{Error, plan};
 use config::{HfConfig, Quantization};
 use json::Object;
-pub(crate) use tokenizer::END_OF_TURN;
+pub(crate) use tokenizer::{END_OF_TURN, load as load_tokenizer};
 
 const CONFIG: &str = "config.json";
 /// The module of the language model head.

@@ -1,15 +1,21 @@
 //! Tokenizer, chat template, special tokens and generation defaults.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 use trilobite_format::Metadata;
 
-use super::chat;
 use super::json::Object;
 use super::vocabulary::{self, Vocabulary};
+use super::{added_tokens, chat};
 use crate::Error;
 use crate::source::Checkpoint;
 
 const TOKENIZER: &str = "tokenizer.json";
+const SETTINGS: &str = "tokenizer_config.json";
+/// Added tokens with their ids, in files of old versions.
+const NUMBERED: &str = "added_tokens.json";
 
 /// Adds everything that running the model as text needs.
 pub(crate) fn describe(
@@ -20,36 +26,36 @@ pub(crate) fn describe(
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
     let json = |name: &str| checkpoint.json(name).map(Option::unwrap_or_default);
-    let (generation, tokenizer_config, special) = (
-        json("generation_config.json")?,
-        json("tokenizer_config.json")?,
-        json("special_tokens_map.json")?,
-    );
+    let (generation, tokenizer_config, special) =
+        (json("generation_config.json")?, settings(checkpoint)?, json("special_tokens_map.json")?);
     let generation = Object::new("generation_config.json", &generation);
-    let tokenizer_config = Object::new("tokenizer_config.json", &tokenizer_config);
+    let tokenizer_config = Object::new(SETTINGS, &tokenizer_config);
     let special = Object::new("special_tokens_map.json", &special);
 
     let template = chat::template(checkpoint, &tokenizer_config, metadata)?;
     let text_of = |key: &str| {
         chat::token(tokenizer_config.get(key)).or_else(|| chat::token(special.get(key)))
     };
-    let vocabulary = match (checkpoint.text(TOKENIZER)?, checkpoint.json(TOKENIZER)?) {
-        (Some(text), Some(mut tokenizer)) => {
+    let vocabulary = match read(checkpoint, &tokenizer_config)? {
+        Some(File { mut tokenizer, json, cleans_up }) => {
             let dropped = vocabulary::drop_beyond(&mut tokenizer, vocab);
             if dropped.is_empty() {
-                metadata.insert("tokenizer.huggingface.json", text);
+                metadata.insert("tokenizer.huggingface.json", json);
             } else {
-                metadata.insert("tokenizer.huggingface.json", tokenizer.to_string());
+                metadata
+                    .insert("tokenizer.huggingface.json", with_added_tokens(&json, &tokenizer)?);
                 notes.push(format!(
                     "the embedding has no rows for the added tokens {}, which were left out",
                     dropped.join(", ")
                 ));
             }
+            if cleans_up {
+                metadata.insert("trilobite.clean_up_tokenization_spaces", true);
+            }
             let vocabulary = vocabulary::read(Object::new(TOKENIZER, &tokenizer), vocab)?;
-            let add_bos = match tokenizer_config.bool("add_bos_token")? {
-                Some(add) => add,
-                None => vocabulary::template_adds(&tokenizer, text_of("bos_token").as_deref()),
-            };
+            // The template decides: transformers leaves out tokenizer_config.json's add_bos_token
+            // where there is a tokenizer.json.
+            let add_bos = vocabulary::template_adds(&tokenizer, text_of("bos_token").as_deref());
             match &vocabulary.ggml {
                 Some(ggml) => {
                     ggml.describe(metadata);
@@ -61,7 +67,7 @@ pub(crate) fn describe(
             }
             Some(vocabulary)
         }
-        _ => {
+        None => {
             notes.push("no tokenizer.json (a tokenizer.model is not read): the file runs with --tokens only".to_owned());
             None
         }
@@ -126,6 +132,55 @@ pub(crate) fn describe(
         metadata.insert("tokenizer.chat_template", template);
     }
     generation_defaults(&generation, metadata, notes)
+}
+
+/// A tokenizer.json with the tokens that the files beside it add.
+pub(crate) struct File {
+    pub(crate) tokenizer: Value,
+    /// Its text: that of the file where nothing was added.
+    pub(crate) json: String,
+    /// Whether decoded text is rid of the spaces before its punctuation.
+    pub(crate) cleans_up: bool,
+}
+
+/// The tokenizer of a checkpoint.
+pub(crate) fn load(checkpoint: &Checkpoint) -> Result<Option<File>, Error> {
+    let settings = settings(checkpoint)?;
+    read(checkpoint, &Object::new(SETTINGS, &settings))
+}
+
+fn settings(checkpoint: &Checkpoint) -> Result<Value, Error> {
+    let mut settings = checkpoint.json(SETTINGS)?.unwrap_or_else(|| json!({}));
+    if let Some(special) = checkpoint.json("special_tokens_map.json")? {
+        added_tokens::overlay(&mut settings, &special);
+    }
+    Ok(settings)
+}
+
+fn read(checkpoint: &Checkpoint, settings: &Object<'_>) -> Result<Option<File>, Error> {
+    let (Some(mut tokenizer), Some(text)) =
+        (checkpoint.json(TOKENIZER)?, checkpoint.text(TOKENIZER)?)
+    else {
+        return Ok(None);
+    };
+    let numbered = checkpoint.json(NUMBERED)?.unwrap_or_default();
+    let changed =
+        added_tokens::complete(&mut tokenizer, settings, &Object::new(NUMBERED, &numbered))?;
+    let json = if changed { with_added_tokens(text, &tokenizer)? } else { text.to_owned() };
+    // Transformers cleans up what words were cut of, which byte-pair encodings do not do.
+    let pairs = tokenizer.pointer("/model/merges").is_some();
+    let cleans_up = settings.bool("clean_up_tokenization_spaces")? == Some(true) && !pairs;
+    Ok(Some(File { tokenizer, json, cleans_up }))
+}
+
+/// The text of a tokenizer.json with the added tokens of `tokenizer`. All else is kept to the
+/// letter: the scores of a vocabulary are floats.
+fn with_added_tokens(text: &str, tokenizer: &Value) -> Result<String, Error> {
+    let error = |source| Error::Json { file: TOKENIZER.to_owned(), source };
+    let mut parts: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(error)?;
+    let added = tokenizer.get("added_tokens").unwrap_or(&Value::Null);
+    parts.insert("added_tokens".to_owned(), to_raw_value(added).map_err(error)?);
+    serde_json::to_string(&parts).map_err(error)
 }
 
 /// The token that ends a turn of Llama 3's vocabulary.

@@ -22,14 +22,21 @@ pub(crate) use view::{Dtype, View};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// Files beside the weights that are read when they are there.
-const SIDE_FILES: [&str; 6] = [
+const SIDE_FILES: [&str; 7] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "chat_template.jinja",
 ];
+
+/// Bytes of a JSON file. The largest published tokenizer.json have 40 million.
+const MAX_JSON: usize = 1 << 27;
+
+/// The byte-order mark that some tools write.
+const MARK: &str = "\u{feff}";
 
 /// An opened source: a Hugging Face checkpoint or a GGUF file.
 ///
@@ -156,17 +163,45 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens a folder, with `weights` as the only weights where given.
-    fn open_folder(folder: &Path, weights: Option<&std::ffi::OsStr>) -> Result<Self, Error> {
+    /// The text of a checkpoint's tokenizer.json, with the tokens that the files beside it add, and
+    /// whether text that it decodes is rid of the spaces before punctuation. A GGUF file has no
+    /// such file.
+    ///
+    /// # Errors
+    /// One of these files is damaged.
+    pub fn tokenizer_json(&self) -> Result<Option<(String, bool)>, Error> {
+        match self.kind {
+            Kind::HuggingFace => {
+                Ok(crate::hf::load_tokenizer(self)?.map(|file| (file.json, file.cleans_up)))
+            }
+            Kind::Gguf => Ok(None),
+        }
+    }
+
+    /// A checkpoint folder without its weights.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn open_without_weights(folder: impl AsRef<Path>) -> Result<Checkpoint, Error> {
+        let folder = folder.as_ref();
         let resolved = folder.canonicalize().map_err(|source| read_error(folder, source))?;
         let mut checkpoint = Checkpoint {
             name: stem(&resolved),
             files: Vec::new(),
             kind: Kind::HuggingFace,
-            weights: weights.map_or(SINGLE.into(), |name| name.to_string_lossy()).into_owned(),
+            weights: SINGLE.to_owned(),
         };
         for name in SIDE_FILES {
             checkpoint.add(folder, name)?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Opens a folder, with `weights` as the only weights where given.
+    fn open_folder(folder: &Path, weights: Option<&std::ffi::OsStr>) -> Result<Self, Error> {
+        let mut checkpoint = Self::open_without_weights(folder)?;
+        if let Some(weights) = weights {
+            checkpoint.weights = weights.to_string_lossy().into_owned();
         }
         if let Some(weights) = weights {
             let map = map_file(&folder.join(weights), checkpoint.weights.clone())?;
@@ -225,8 +260,15 @@ impl Checkpoint {
     /// A JSON file, where it is there.
     pub(crate) fn json(&self, name: &str) -> Result<Option<Value>, Error> {
         let Some(file) = self.file(name) else { return Ok(None) };
-        // Some tools write a byte-order mark.
-        let bytes = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
+        if file.len() > MAX_JSON {
+            return Err(Error::Value {
+                file: name.to_owned(),
+                key: "content".to_owned(),
+                expected: format!("at most {MAX_JSON} bytes"),
+                found: format!("{} bytes long", file.len()),
+            });
+        }
+        let bytes = file.strip_prefix(MARK.as_bytes()).unwrap_or(file);
         let parsed = serde_json::from_slice(bytes);
         parsed.map(Some).map_err(|source| Error::Json { file: name.to_owned(), source })
     }
@@ -234,12 +276,13 @@ impl Checkpoint {
     /// A text file, where it is there.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Error> {
         let Some(file) = self.file(name) else { return Ok(None) };
-        std::str::from_utf8(file).map(Some).map_err(|_| Error::Value {
+        let text = std::str::from_utf8(file).map_err(|_| Error::Value {
             file: name.to_owned(),
             key: "content".to_owned(),
             expected: "UTF-8".to_owned(),
             found: "not UTF-8".to_owned(),
-        })
+        })?;
+        Ok(Some(text.strip_prefix(MARK).unwrap_or(text)))
     }
 
     /// Whether `path` is one of the source's files.

@@ -90,7 +90,7 @@ impl Step {
                 for token in &mut tokens {
                     *token = replaced(token, pad, "", most)?;
                     if *cleanup {
-                        *token = replaced(&clean_up(token), delimiter, " ", most)?;
+                        *token = replaced(&clean_up_token(token), delimiter, " ", most)?;
                     }
                 }
                 tokens.retain(|token| !token.is_empty());
@@ -125,7 +125,7 @@ impl Step {
                         };
                     }
                     if *cleanup {
-                        *token = clean_up(token);
+                        *token = clean_up_token(token);
                     }
                 }
             }
@@ -186,7 +186,7 @@ fn stripped(text: &str, content: char, start: usize, stop: usize) -> &str {
 }
 
 /// English text without the spaces that cutting into words has left.
-fn clean_up(text: &str) -> String {
+pub(super) fn clean_up(text: &str) -> String {
     text.replace(" .", ".")
         .replace(" ?", "?")
         .replace(" !", "!")
@@ -194,8 +194,12 @@ fn clean_up(text: &str) -> String {
         .replace(" ' ", "'")
         .replace(" n't", "n't")
         .replace(" 'm", "'m")
-        .replace(" do not", " don't")
         .replace(" 's", "'s")
         .replace(" 've", "'ve")
         .replace(" 're", "'re")
+}
+
+/// The same for the texts of tokens.
+fn clean_up_token(text: &str) -> String {
+    clean_up(&text.replace(" do not", " don't"))
 }

@@ -44,6 +44,9 @@ use template::Template;
 /// The whole tokenizer.json, as `trilobite convert` stores it.
 const HUGGING_FACE_KEY: &str = "tokenizer.huggingface.json";
 
+/// Whether decoded text is cleaned up.
+const CLEAN_UP_KEY: &str = "trilobite.clean_up_tokenization_spaces";
+
 /// Ids above are taken for damage: nothing has so many tokens, and lists by id are made of them.
 const MAX_ID: u32 = 1 << 24;
 
@@ -63,6 +66,7 @@ const END_TOKENS: [&str; 7] = [
 pub struct Tokenizer {
     parts: Parts,
     assumption: Option<String>,
+    clean_up: bool,
 }
 
 /// What a tokenizer consists of.
@@ -92,11 +96,12 @@ impl Tokenizer {
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
         let mut tokenizer = if let Some(json) = metadata.str(HUGGING_FACE_KEY)? {
             Self::read(json.as_bytes(), format!("metadata key {HUGGING_FACE_KEY}"))?
+                .with_clean_up(metadata.bool(CLEAN_UP_KEY)?.unwrap_or(false))
         } else if metadata.get("tokenizer.ggml.model").is_none() {
             return Err(Error::NoTokenizer);
         } else {
             let (parts, assumption) = gguf::read(metadata)?;
-            Self { parts, assumption }
+            Self { parts, assumption, clean_up: false }
         };
         let stray = stray_ids(metadata).map(|(key, id)| {
             format!("{key} is {id}, which is no token: assuming that there is none")
@@ -106,9 +111,16 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// Whether decoded text is rid of the spaces that English words and punctuation have before
+    /// them when each was a token.
+    #[must_use]
+    pub fn with_clean_up(self, clean_up: bool) -> Self {
+        Self { clean_up, ..self }
+    }
+
     fn read(json: &[u8], place: String) -> Result<Self> {
         match json::read(json) {
-            Ok((parts, assumption)) => Ok(Self { parts, assumption }),
+            Ok((parts, assumption)) => Ok(Self { parts, assumption, clean_up: false }),
             Err(fault) => Err(Error::TokenizerFile { place, fault: fault.to_string() }),
         }
     }
@@ -145,6 +157,12 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer cannot decode the ids.
     pub fn decode(&self, ids: &[u32], keep_special: bool) -> Result<String> {
+        let text = self.decode_part(ids, keep_special)?;
+        Ok(if self.clean_up { decoder::clean_up(&text) } else { text })
+    }
+
+    /// The text of a part of the tokens of a text: what is cleaned up can lie between two parts.
+    pub(crate) fn decode_part(&self, ids: &[u32], keep_special: bool) -> Result<String> {
         let Parts { added, decoder, .. } = &self.parts;
         let texts = ids.iter().filter_map(|&id| self.parts.text(id));
         let kept = texts.filter(|text| keep_special || !added.is_special_text(text));
