@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use trilobite_runtime::CacheType;
+use trilobite_runtime::{CacheType, ChatTemplate};
 
 /// Run, convert and measure 1.58-bit language models on ordinary CPUs.
 #[derive(Parser)]
@@ -187,9 +187,10 @@ pub(crate) struct Run {
     /// System message of the chat
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "no_chat")]
     pub(crate) system: Option<String>,
-    /// Jinja file of a chat template, or the name of a standard one: alpaca, bitnet, chatml, gemma,
-    /// llama2, llama3, mistral, phi3, vicuna or zephyr [default: the model's]
-    #[arg(long, value_name = "FILE|NAME", conflicts_with = "no_chat")]
+    #[arg(long, value_name = "FILE|NAME", conflicts_with = "no_chat", help = format!(
+        "Jinja file of a chat template, or the name of a standard one: {} [default: the model's]",
+        ChatTemplate::standard_names()
+    ))]
     pub(crate) chat_template: Option<PathBuf>,
     /// Stop before this text (may be repeated)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

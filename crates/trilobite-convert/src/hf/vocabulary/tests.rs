@@ -93,6 +93,7 @@ fn special_tokens_are_gathered_from_all_files() {
             "tokenizer_config.json",
             json!({
             "bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": "</s>",
+            "extra_special_tokens": {"image_token": {"content": "<image>"}},
             "chat_template": [{"name": "tools", "template": "no"},
                 {"name": "default", "template": "{{ content }}<|eot_id|>"}]}),
         );
@@ -100,6 +101,10 @@ fn special_tokens_are_gathered_from_all_files() {
             "generation_config.json",
             json!({"eos_token_id": [4, 3], "do_sample": true,
             "temperature": 0.5, "top_k": 40, "top_p": 0.75, "repetition_penalty": 1.25}),
+        );
+        tiny.file(
+            "special_tokens_map.json",
+            json!({"pad_token": "<other>", "unk_token": "<unk>", "additional_special_tokens": ["<a>"]}),
         );
     });
     assert!(report.notes.is_empty(), "{:?}", report.notes);
@@ -112,6 +117,14 @@ fn special_tokens_are_gathered_from_all_files() {
     assert_eq!(metadata.str("trilobite.eos_token").unwrap(), Some("</s>"));
     let template = metadata.str("tokenizer.chat_template").unwrap();
     assert_eq!(template, Some("{{ content }}<|eot_id|>"));
+    assert_eq!(metadata.str("tokenizer.chat_template.tools").unwrap(), Some("no"));
+    let special = |name: &str| metadata.str(&format!("trilobite.special_tokens.{name}")).unwrap();
+    assert_eq!(
+        ["pad_token", "unk_token", "image_token", "bos_token"].map(special),
+        [Some("</s>"), Some("<unk>"), Some("<image>"), None]
+    );
+    let list = metadata.strings("trilobite.special_tokens.additional_special_tokens").unwrap();
+    assert_eq!(list, Some(&["<a>".to_owned()][..]));
     let number = |key: &str| metadata.f32(&format!("trilobite.generation.{key}")).unwrap();
     assert_eq!(
         ["temperature", "top_p", "repetition_penalty"].map(number),
