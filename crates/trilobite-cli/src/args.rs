@@ -369,8 +369,8 @@ Example:
   echo '{\"context\":\"The sky is\",\"continuation\":\" blue\"}' | trilobite score model.gguf
 
 A line holds \"context\" and \"continuation\", or \"context_ids\" and \"continuation_ids\". Text is
-tokenized together and split by the number of the context's tokens; an empty context is the
-beginning-of-text token. The line comes back with \"logprob\" (natural), \"greedy\", \"tokens\" and
+tokenized together, names of special tokens standing for these, and split by the number of the
+context's tokens; an empty context is the beginning-of-text token. The line comes back with \"logprob\" (natural), \"greedy\", \"tokens\" and
 \"bytes\" added.")]
 pub(crate) struct Score {
     #[command(flatten)]
@@ -404,8 +404,9 @@ Examples:
 
   trilobite eval model.gguf --tasks mt_bench --data evaldata --judge-url https://api.openai.com/v1
 
-Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped; with
---judge-url it has the answers of MT-bench rated that it finds there.
+Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped, and
+refuses results of another model, of other data or settings; with --judge-url it has the answers of
+MT-bench rated that it finds there.
 
 Tasks: {}", trilobite_eval::Task::names().join(", ")))]
 pub(crate) struct Eval {
