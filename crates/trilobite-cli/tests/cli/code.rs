@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use crate::eval::{data, items};
-use crate::trilobite::{command, stdout};
+use crate::trilobite::command;
 
 /// `eval --answers` on lines of answers.
 pub(crate) fn eval(folder: &Path, lines: &[Value]) -> Command {
