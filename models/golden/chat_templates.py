@@ -140,11 +140,16 @@ class Clock(datetime.datetime):
         return NOW
 
 
+def normalized(messages):
+    """Without what is None, as `apply_chat_template` passes them on since transformers 5.24."""
+    return [{name: value for name, value in m.items() if value is not None} for m in messages]
+
+
 def render(template, conversation, ending):
     variables = {**SPECIAL_TOKENS, **conversation.get("variables", {}), **ENDINGS[ending]}
     try:
         rendered, _ = utils.render_jinja_template(
-            conversations=[utils._normalize_chat_messages(copy.deepcopy(conversation["messages"]))],
+            conversations=[normalized(copy.deepcopy(conversation["messages"]))],
             tools=conversation.get("tools"),
             documents=conversation.get("documents"),
             chat_template=template,

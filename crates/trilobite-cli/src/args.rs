@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use trilobite_runtime::CacheType;
+use trilobite_runtime::{CacheType, ChatTemplate};
 
 /// Run, convert and measure 1.58-bit language models on ordinary CPUs.
 #[derive(Parser)]
@@ -187,9 +187,10 @@ pub(crate) struct Run {
     /// System message of the chat
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "no_chat")]
     pub(crate) system: Option<String>,
-    /// Jinja file of a chat template, or the name of a standard one: alpaca, bitnet, chatml, gemma,
-    /// llama2, llama3, mistral, phi3, vicuna or zephyr [default: the model's]
-    #[arg(long, value_name = "FILE|NAME", conflicts_with = "no_chat")]
+    #[arg(long, value_name = "FILE|NAME", conflicts_with = "no_chat", help = format!(
+        "Jinja file of a chat template, or the name of a standard one: {} [default: the model's]",
+        ChatTemplate::standard_names()
+    ))]
     pub(crate) chat_template: Option<PathBuf>,
     /// Stop before this text (may be repeated)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -368,8 +369,8 @@ Example:
   echo '{\"context\":\"The sky is\",\"continuation\":\" blue\"}' | trilobite score model.gguf
 
 A line holds \"context\" and \"continuation\", or \"context_ids\" and \"continuation_ids\". Text is
-tokenized together and split by the number of the context's tokens; an empty context is the
-beginning-of-text token. The line comes back with \"logprob\" (natural), \"greedy\", \"tokens\" and
+tokenized together, names of special tokens standing for these, and split by the number of the
+context's tokens; an empty context is the beginning-of-text token. The line comes back with \"logprob\" (natural), \"greedy\", \"tokens\" and
 \"bytes\" added.")]
 pub(crate) struct Score {
     #[command(flatten)]
@@ -403,8 +404,9 @@ Examples:
 
   trilobite eval model.gguf --tasks mt_bench --data evaldata --judge-url https://api.openai.com/v1
 
-Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped; with
---judge-url it has the answers of MT-bench rated that it finds there.
+Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped, and
+refuses results of another model, of other data or settings; with --judge-url it has the answers of
+MT-bench rated that it finds there.
 
 Tasks: {}", trilobite_eval::Task::names().join(", ")))]
 pub(crate) struct Eval {

@@ -28,12 +28,8 @@ impl Template {
         }
         let template = ChatTemplate::from_metadata(metadata, tokenizer)?;
         if template.is_none() && (args.chat || args.system.is_some()) {
-            let names: Vec<&str> =
-                ChatTemplate::standard().iter().map(|known| known.name).collect();
-            let names = names.join(", ");
-            bail!(
-                "the model brings no chat template; give one with --chat-template: {names} or a file"
-            );
+            let names = ChatTemplate::standard_names();
+            bail!("the model brings no chat template; --chat-template takes a file or {names}");
         }
         Ok(template.map(|template| Self { template, stop: &[] }))
     }

@@ -280,7 +280,7 @@ fn pages_are_scored_in_windows() {
         serde_json::json!({"context_ids": window.0, "continuation_ids": window.1}).to_string()
     };
     let windows: Vec<String> = (1..all.len()).step_by(16).map(window).collect();
-    assert!(windows.len() > 2 && ids.len() % 16 > 0);
+    assert!(windows.len() > 2 && !ids.len().is_multiple_of(16));
     let input = folder.path().join("windows.jsonl");
     std::fs::write(&input, windows.join("\n")).unwrap();
     let scored = stdout(command(["score", "--quiet", "--input"]).arg(&input)).unwrap();

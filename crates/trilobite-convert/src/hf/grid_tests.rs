@@ -214,16 +214,3 @@ fn what_is_converted_with_any_quantisation_can_be_run() {
     }
     assert!(ran > 30, "{ran}");
 }
-
-/// config.json may allow more tokens than there is memory for.
-#[test]
-fn a_context_that_no_memory_holds_is_an_error() {
-    let tiny = with(&Tiny::bitnet(), "max_position_embeddings", json!(1u64 << 31));
-    let model = Arc::new(Model::from_bytes(tiny.converted()).unwrap());
-    for context in [1 << 50, usize::MAX] {
-        let (cache, plain) = (CacheType::Q8, false);
-        let options = SessionOptions { threads: 1, context, batch: 1, cache, plain };
-        let message = Session::new(Arc::clone(&model), options).err().unwrap().to_string();
-        contains(&message, &format!("a context of {context} tokens takes"));
-    }
-}

@@ -106,6 +106,11 @@ impl ChatTemplate {
         &standard::TEMPLATES
     }
 
+    /// Their names, with commas between them.
+    pub fn standard_names() -> String {
+        standard::TEMPLATES.map(|known| known.name).join(", ")
+    }
+
     /// The token ids of a conversation's prompt: a beginning-of-text token comes from the template
     /// or from the tokenizer, never from both.
     ///

@@ -100,6 +100,30 @@ fn prompts_are_those_of_transformers() {
     assert!(wrong.is_empty(), "{} prompts differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// The budget is for conversations of any length.
+#[test]
+fn a_long_conversation_is_rendered() {
+    let golden = golden();
+    let line = "It is a long way to the end of this talk, and nobody knows where it leads. ";
+    let messages: Vec<Message> = (0..3000)
+        .map(|i| {
+            Message::new(if i % 2 == 0 { "user" } else { "assistant" }, line.repeat(1 + i % 5))
+        })
+        .collect();
+    let conversation = Conversation { messages: &messages, ..Conversation::default() };
+    for name in ["turns", "schema", "reasoning", "alternate", "parts", "whitespace"] {
+        let template = ChatTemplate {
+            special: golden.special_tokens.clone(),
+            ..template(&golden.templates[name])
+        };
+        let prompt = template.render(&conversation);
+        assert!(
+            prompt.as_ref().is_ok_and(|prompt| prompt.contains(line)),
+            "{name}: {prompt:.200?}"
+        );
+    }
+}
+
 #[test]
 fn expressions_are_those_of_transformers() {
     let golden = golden();

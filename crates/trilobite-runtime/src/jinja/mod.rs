@@ -3,9 +3,9 @@
 //! own `tojson`, `strftime_now`, `raise_exception` and `{% generation %}`).
 //!
 //! A template comes with a model's file and is a program that nobody has looked at. Every step, item
-//! and byte is paid for from a [`Budget`], nesting is bounded in the source, in values and while the
-//! template runs, and only namespaces, which are no part of each other, can form a cycle. It runs on
-//! a thread with a stack of a known size.
+//! and byte is paid for from a [`Budget`]. Nesting is bounded in the source, in values and while the
+//! template runs, which it does on a thread with a stack of a known size. Only namespaces can form a
+//! cycle, so values hold their numbers.
 //!
 //! Not supported, and errors that say so: blocks and inheritance, `{% autoescape %}`, the filters
 //! that [`filters::unknown`] names, `\N{...}` in strings, integers beyond 128 bits.

@@ -153,7 +153,11 @@ fn an_interrupted_evaluation_says_what_it_kept() {
         running.signal(signal);
         let (code, said) = line_of(&running.end());
         assert_eq!(code, Some(status), "{said}");
-        let expected = format!("interrupted; {} items are kept in {}", kept(), items.display());
+        let expected = format!(
+            "arc_easy: interrupted after {} of 20000 items, which {} keeps",
+            kept(),
+            items.display()
+        );
         assert!(said.starts_with(&expected), "{said}, not {expected}");
     }
 }

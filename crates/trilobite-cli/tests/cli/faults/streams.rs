@@ -102,7 +102,7 @@ fn threads_that_do_not_start_are_an_error() {
 }
 
 #[test]
-fn a_context_without_memory_is_an_error() {
+fn a_context_takes_memory_for_the_tokens_that_are_there() {
     let folder = tempfile::tempdir().unwrap();
     let small = Fixture::named("bitnet_offline").folder;
     let weights = "model.safetensors";
@@ -111,12 +111,10 @@ fn a_context_without_memory_is_an_error() {
         serde_json::from_slice(&fs::read(small.join("config.json")).unwrap()).unwrap();
     config["max_position_embeddings"] = 16_000_000.into();
     fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-    // Keys and values take 16 GB.
+    // Keys and values of all these tokens would take 16 GB.
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -v 8000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_trilobite")]);
     command.args(["run", "--tokens", "1", "--ids", "-n", "1", "-q", "-t", "1"]);
     let output = command.args(["--ctx", "16000000"]).arg(folder.path()).output().unwrap();
-    let (status, said) = line_of(&output);
-    assert_eq!(status, Some(1));
-    assert!(said.contains("a context of 16000000 tokens takes"), "{said}");
+    assert!(output.status.success(), "{output:?}");
 }

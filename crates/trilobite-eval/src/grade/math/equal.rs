@@ -49,26 +49,18 @@ impl Comparison<'_> {
         {
             return Ok(true);
         }
-        match (sides(answer), sides(reference)) {
+        let equal = match (sides(answer), sides(reference)) {
             (Some((al, ar)), Some((bl, br))) => {
                 let (a, b) = (format!("{al} - ({ar})"), format!("{bl} - ({br})"));
-                if self.same(&a, &b)? || self.same(&format!("-({a})"), &b)? {
-                    return Ok(true);
-                }
+                self.same(&a, &b)? || self.same(&format!("-({a})"), &b)?
             }
             (Some((name, value)), None) if is_name(name, reference) => {
-                if self.equal(value, reference)? {
-                    return Ok(true);
-                }
+                self.equal(value, reference)?
             }
-            (None, Some((name, value))) if is_name(name, answer) => {
-                if self.equal(answer, value)? {
-                    return Ok(true);
-                }
-            }
-            _ => {}
-        }
-        self.same(answer, reference)
+            (None, Some((name, value))) if is_name(name, answer) => self.equal(answer, value)?,
+            _ => false,
+        };
+        Ok(equal || self.same(answer, reference)?)
     }
 
     /// Whether all of two lists in brackets are equal, piece by piece between commas.

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::expression::{Expression, Function, Join, Step};
-use super::tokens::{Token, tokens};
+use super::tokens::{RELATIONS, Token, function, is_function, is_no_name, tokens};
 
 /// Deepest nesting that is followed.
 const DEPTH: usize = 64;
@@ -98,14 +98,6 @@ enum Part {
     Script,
 }
 
-/// A place to go back to.
-struct Place<'a> {
-    tokens: &'a [Token],
-    steps: usize,
-    depth: usize,
-    bars: usize,
-}
-
 impl<'a> Parser<'a> {
     fn new(tokens: &'a [Token]) -> Self {
         Self {
@@ -123,14 +115,13 @@ impl<'a> Parser<'a> {
     /// Reads what may follow as a whole, or nothing of it.
     fn maybe(&mut self, read: impl FnOnce(&mut Self) -> Option<()>) -> bool {
         let Self { tokens, depth, bars, .. } = *self;
-        let place = Place { tokens, steps: self.steps.len(), depth, bars };
+        let steps = self.steps.len();
         self.optional += 1;
         let done = read(self).is_some();
         self.optional -= 1;
         if !done {
-            self.tokens = place.tokens;
-            self.steps.truncate(place.steps);
-            (self.depth, self.bars) = (place.depth, place.bars);
+            (self.tokens, self.depth, self.bars) = (tokens, depth, bars);
+            self.steps.truncate(steps);
         }
         done
     }
@@ -166,10 +157,10 @@ impl<'a> Parser<'a> {
     fn sum(&mut self) -> Option<()> {
         self.product(true)?;
         let more = |parser: &mut Self| {
-            let join = match (parser.sign('+'), parser.sign('-')) {
-                (true, _) => Join::Sum,
-                (_, true) => Join::Difference,
-                _ => return None,
+            let join = if parser.sign('+') {
+                Join::Sum
+            } else {
+                parser.sign('-').then_some(Join::Difference)?
             };
             parser.product(true)?;
             parser.join(join);
@@ -254,12 +245,11 @@ impl<'a> Parser<'a> {
 
     /// Whether the argument of a function may follow.
     fn begins_argument(&self) -> bool {
-        let sign = matches!(self.tokens.first(), Some(Token::Sign('+' | '-')));
-        let command = match self.tokens.first() {
-            Some(Token::Command(name)) => !NO_NAMES.contains(&name.as_str()),
-            _ => true,
-        };
-        sign || (command && self.begins_factor(true))
+        match self.tokens.first() {
+            Some(Token::Sign('+' | '-')) => true,
+            Some(Token::Command(name)) => !is_no_name(name),
+            _ => self.begins_factor(true),
+        }
     }
 
     fn power(&mut self) -> Option<()> {
@@ -389,10 +379,9 @@ impl<'a> Parser<'a> {
 
     /// Where nothing follows a number that is the script of a function, its last digit is the
     /// argument.
-    fn leave_a_digit(&mut self, script: &mut Vec<Step>) {
+    fn leave_a_digit(&mut self, script: &mut [Step]) {
         let left = self.tokens.len();
-        if let ([Step::Number(number)], Some(from)) =
-            (&mut script[..], self.all.len().checked_sub(left + 2))
+        if let ([Step::Number(number)], Some(from)) = (script, self.all.len().checked_sub(left + 2))
             && let [Token::Digit(_), Token::Digit(digit)] = &self.all[from..from + 2]
             && !self.begins_argument()
         {
@@ -439,7 +428,7 @@ impl<'a> Parser<'a> {
                 self.named(name.clone());
                 Some(())
             }
-            Token::Command(name) if !is_function(name) && !NO_NAMES.contains(&name.as_str()) => {
+            Token::Command(name) if !is_function(name) && !is_no_name(name) => {
                 self.tokens = rest;
                 match name.as_str() {
                     "frac" | "dfrac" | "tfrac" => {
@@ -602,71 +591,4 @@ impl<'a> Parser<'a> {
         }
         Some(())
     }
-}
-
-/// Commands between the sides of a relation.
-const RELATIONS: [&str; 9] =
-    ["leq", "le", "leqq", "leqslant", "geq", "ge", "geqq", "geqslant", "neq"];
-
-/// Commands that are neither names nor functions, or that are not followed.
-const NO_NAMES: [&str; 27] = [
-    "leq",
-    "le",
-    "leqq",
-    "leqslant",
-    "geq",
-    "ge",
-    "geqq",
-    "geqslant",
-    "neq",
-    "cdot",
-    "times",
-    "div",
-    "to",
-    "rightarrow",
-    "Rightarrow",
-    "longrightarrow",
-    "Longrightarrow",
-    "langle",
-    "rangle",
-    "rfloor",
-    "rceil",
-    "int",
-    "sum",
-    "prod",
-    "lim",
-    "limits",
-    "mathit",
-];
-
-/// Commands that apply a function.
-fn is_function(name: &str) -> bool {
-    matches!(name, "sqrt" | "overline" | "lfloor" | "lceil" | "log" | "ln" | "lg")
-        || function(name).is_some()
-}
-
-/// The function of a command.
-fn function(name: &str) -> Option<Function> {
-    Some(match name {
-        "exp" => Function::Exponential,
-        "sin" => Function::Sine,
-        "cos" => Function::Cosine,
-        "tan" => Function::Tangent,
-        "csc" => Function::Cosecant,
-        "sec" => Function::Secant,
-        "cot" => Function::Cotangent,
-        "arcsin" => Function::Arcsine,
-        "arccos" => Function::Arccosine,
-        "arctan" => Function::Arctangent,
-        "arccsc" => Function::Arccosecant,
-        "arcsec" => Function::Arcsecant,
-        "arccot" => Function::Arccotangent,
-        "sinh" => Function::HyperbolicSine,
-        "cosh" => Function::HyperbolicCosine,
-        "tanh" => Function::HyperbolicTangent,
-        "arsinh" => Function::AreaSine,
-        "arcosh" => Function::AreaCosine,
-        "artanh" => Function::AreaTangent,
-        _ => return None,
-    })
 }

@@ -1,4 +1,6 @@
-//! LaTeX in the pieces that SymPy's parser divides it into.
+//! LaTeX in the pieces that SymPy's parser divides it into, and what its commands are.
+
+use super::expression::Function;
 
 /// A piece of LaTeX.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,4 +83,65 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
         rest = &rest[taken..];
     }
     tokens
+}
+
+/// Commands between the sides of a relation.
+pub(super) const RELATIONS: [&str; 9] =
+    ["leq", "le", "leqq", "leqslant", "geq", "ge", "geqq", "geqslant", "neq"];
+
+/// Whether a command is neither a name nor a function, or is not followed.
+pub(super) fn is_no_name(name: &str) -> bool {
+    const SIGNS: [&str; 18] = [
+        "cdot",
+        "times",
+        "div",
+        "to",
+        "rightarrow",
+        "Rightarrow",
+        "longrightarrow",
+        "Longrightarrow",
+        "langle",
+        "rangle",
+        "rfloor",
+        "rceil",
+        "int",
+        "sum",
+        "prod",
+        "lim",
+        "limits",
+        "mathit",
+    ];
+    SIGNS.contains(&name) || RELATIONS.contains(&name)
+}
+
+/// Whether a command applies a function.
+pub(super) fn is_function(name: &str) -> bool {
+    matches!(name, "sqrt" | "overline" | "lfloor" | "lceil" | "log" | "ln" | "lg")
+        || function(name).is_some()
+}
+
+/// The function of a command.
+pub(super) fn function(name: &str) -> Option<Function> {
+    Some(match name {
+        "exp" => Function::Exponential,
+        "sin" => Function::Sine,
+        "cos" => Function::Cosine,
+        "tan" => Function::Tangent,
+        "csc" => Function::Cosecant,
+        "sec" => Function::Secant,
+        "cot" => Function::Cotangent,
+        "arcsin" => Function::Arcsine,
+        "arccos" => Function::Arccosine,
+        "arctan" => Function::Arctangent,
+        "arccsc" => Function::Arccosecant,
+        "arcsec" => Function::Arcsecant,
+        "arccot" => Function::Arccotangent,
+        "sinh" => Function::HyperbolicSine,
+        "cosh" => Function::HyperbolicCosine,
+        "tanh" => Function::HyperbolicTangent,
+        "arsinh" => Function::AreaSine,
+        "arcosh" => Function::AreaCosine,
+        "artanh" => Function::AreaTangent,
+        _ => return None,
+    })
 }
