@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         for task in &tasks {
             let outcome = trilobite_eval::merge(task, &args.merge, &folder, args.partial)?;
             if let Some(missing) = outcome.missing.as_ref().filter(|_| !global.quiet) {
-                eprintln!("{}: {missing}", task.name);
+                output::say(&format!("{}: {missing}", task.name));
             }
             outcomes.push(outcome);
         }

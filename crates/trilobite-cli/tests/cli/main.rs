@@ -3,6 +3,7 @@
 //! The checkpoints are those of `models/golden` and, when the environment variable `TRILOBITE_GOLDEN`
 //! names one, of another folder of the same layout.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 mod chat;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

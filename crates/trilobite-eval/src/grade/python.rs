@@ -13,6 +13,11 @@ pub(crate) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
+/// `str.split`.
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_space).filter(|word| !word.is_empty())
+}
+
 /// `float`: digits may have single underscores between them.
 pub(crate) fn float(text: &str) -> Option<f64> {
     let bytes = strip(text).as_bytes();
@@ -38,6 +43,7 @@ mod tests {
     #[test]
     fn strings_and_numbers_are_those_of_python() {
         assert_eq!(strip(" \u{a0}\u{1c}a b\u{85}\n"), "a b");
+        assert_eq!(words(" a\u{1f}b \u{3000}").collect::<Vec<_>>(), ["a", "b"]);
         for (text, number) in [
             (" 1_000 ", Some(1000.0)),
             ("4343_6", Some(43436.0)),

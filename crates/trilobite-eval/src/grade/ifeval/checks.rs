@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::grade::ifeval::language::detect;
 use crate::grade::ifeval::punkt::Punkt;
 use crate::grade::ifeval::words::Words;
-use crate::grade::python::WORD;
+use crate::grade::python::{WORD, strip, words};
 use crate::grade::regex;
 
 /// An instruction's arguments.
@@ -97,7 +97,7 @@ impl Checks {
 
     /// Whether a text follows an instruction.
     pub(crate) fn follows(&self, id: &str, arguments: &Arguments<'_>, text: &str) -> Result<bool> {
-        let trimmed = text.trim();
+        let trimmed = strip(text);
         Ok(match id {
             "keywords:existence" => {
                 let keywords = arguments.texts("keywords")?;
@@ -161,7 +161,7 @@ impl Checks {
                 answers.iter().any(|answer| trimmed.contains(answer))
             }
             "detectable_format:number_highlighted_sections" => {
-                let filled = |text: &str| !text.trim().is_empty();
+                let filled = |text: &str| !strip(text).is_empty();
                 let single = self.highlight.find_iter(text);
                 let single = single.filter(|found| filled(found.as_str().trim_matches('*')));
                 let double = self.strong_highlight.find_iter(text);
@@ -181,7 +181,7 @@ impl Checks {
                 let inner = ["```json", "```Json", "```JSON", "```"]
                     .iter()
                     .fold(trimmed, |text, fence| text.strip_prefix(fence).unwrap_or(text));
-                let inner = inner.strip_suffix("```").unwrap_or(inner).trim();
+                let inner = strip(inner.strip_suffix("```").unwrap_or(inner));
                 // Python's JSON has numbers that are none.
                 let plain = self.string_or_no_number.replace_all(inner, |found: &Captures<'_>| {
                     found.get(1).map_or("null", |string| string.as_str()).to_owned()
@@ -189,7 +189,7 @@ impl Checks {
                 serde_json::from_str::<serde::de::IgnoredAny>(&plain).is_ok()
             }
             "detectable_format:title" => self.title.find_iter(text).any(|title| {
-                !title.as_str().trim_start_matches('<').trim_end_matches('>').trim().is_empty()
+                !strip(title.as_str().trim_start_matches('<').trim_end_matches('>')).is_empty()
             }),
             "combination:two_responses" => two_responses(text),
             "combination:repeat_prompt" => {
@@ -225,7 +225,7 @@ impl Checks {
         let paragraphs: Vec<&str> = self.divider.split(text).collect();
         let mut count = paragraphs.len();
         for (index, paragraph) in paragraphs.iter().enumerate() {
-            if paragraph.trim().is_empty() {
+            if strip(paragraph).is_empty() {
                 if index != 0 && index != paragraphs.len() - 1 {
                     return None;
                 }
@@ -239,10 +239,10 @@ impl Checks {
 /// Whether the n-th of so many paragraphs begins with a word.
 fn nth_paragraph(arguments: &Arguments<'_>, text: &str) -> Result<bool> {
     let paragraphs: Vec<&str> = text.split("\n\n").collect();
-    let count = paragraphs.iter().filter(|paragraph| !paragraph.trim().is_empty()).count();
+    let count = paragraphs.iter().filter(|paragraph| !strip(paragraph).is_empty()).count();
     let nth = arguments.number("nth_paragraph")?;
     let paragraph = paragraphs.get(nth.wrapping_sub(1)).filter(|_| nth <= count);
-    let Some(word) = paragraph.and_then(|paragraph| paragraph.split_whitespace().next()) else {
+    let Some(word) = paragraph.and_then(|paragraph| words(paragraph).next()) else {
         return Ok(false);
     };
     let word = word.trim_start_matches('\'').trim_start_matches('"');
@@ -256,8 +256,8 @@ fn two_responses(text: &str) -> bool {
     let parts: Vec<&str> = text.split("******").collect();
     let mut responses = Vec::new();
     for (index, part) in parts.iter().enumerate() {
-        if !part.trim().is_empty() {
-            responses.push(part.trim());
+        if !strip(part).is_empty() {
+            responses.push(strip(part));
         } else if index != 0 && index != parts.len() - 1 {
             return false;
         }

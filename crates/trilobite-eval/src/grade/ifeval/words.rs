@@ -4,7 +4,7 @@ use regex::Regex;
 
 use crate::error::Result;
 use crate::grade::ifeval::punkt::Punkt;
-use crate::grade::regex;
+use crate::grade::{python, regex};
 
 /// Opening quotes.
 const OPENING: [(&str, &str); 4] = [
@@ -80,7 +80,7 @@ impl Words {
             let text = self.apostrophes(&replaced(sentence.to_owned(), &self.opening));
             let text = format!(" {} ", replaced(text, &self.marks));
             let text = replaced(text, &self.closing);
-            words.extend(text.split_whitespace().map(str::to_owned));
+            words.extend(python::words(&text).map(str::to_owned));
         }
         words
     }

@@ -1,6 +1,8 @@
 //! Numbers in words, as the package `word2number` reads them: `2 hundred and twelve` has the words
 //! `hundred twelve`, which are 1200.
 
+use crate::grade::python;
+
 /// Values of the words that count.
 const WORDS: [(&str, u64); 32] = [
     ("zero", 0),
@@ -50,7 +52,7 @@ pub(super) fn number(text: &str) -> Option<String> {
     }
     let mut words: Vec<u64> = Vec::new();
     let mut decimals: Option<Vec<u64>> = None;
-    for word in lower.split_whitespace() {
+    for word in python::words(&lower) {
         if word == "point" {
             if decimals.is_some() {
                 return None;
