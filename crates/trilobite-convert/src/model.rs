@@ -78,7 +78,7 @@ pub(crate) fn block(model: &Hyperparameters, biases: &[&str]) -> Vec<Slot> {
     slots
 }
 
-/// A file that is to be written: everything but the weights themselves.
+/// A file to write: everything but the weights themselves.
 pub(crate) struct Plan<'a> {
     /// What `metadata` says about the model.
     pub(crate) model: Hyperparameters,

@@ -27,7 +27,7 @@ pub(crate) struct Answer {
     status: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// What is sent after the body for as long as somebody reads.
+    /// What is sent after the body until the client stops reading.
     endless: Vec<u8>,
 }
 
@@ -97,7 +97,7 @@ impl Answer {
         self.without("Content-Length").header("Transfer-Encoding", "chunked")
     }
 
-    /// Goes on with zeros after the body, as long as somebody reads.
+    /// Sends zeros after the body until the client stops reading.
     pub(crate) fn endless(mut self) -> Self {
         self.endless = vec![0; 100_000];
         self

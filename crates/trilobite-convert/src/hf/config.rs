@@ -59,7 +59,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     }
     let unfit = |fault| unfit(&object, fault);
     let sizes = sizes(&object, arch, defaults)?;
-    // Windows are listed by layer and divisors by pair, of which there must not be any number.
+    // Windows are listed by layer and divisors by pair: their number is limited before that.
     sizes.check().map_err(unfit)?;
     let Rotary { rope, context, local_theta, divisors, notes } =
         rope::read(&object, &sizes, defaults.rope_theta)?;

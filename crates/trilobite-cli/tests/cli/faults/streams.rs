@@ -10,7 +10,7 @@ use super::{conversion, line_of, names};
 use crate::fixture::Fixture;
 use crate::trilobite::command;
 
-/// Commands that talk, with the exit status that they have when somebody listens.
+/// Commands that write to standard error, with their exit status when it is open.
 fn talking(out: &Path) -> Vec<(Command, i32)> {
     let model = Fixture::named("bitnet_offline").folder;
     let mut absent = command(["inspect"]);
