@@ -1,110 +1,202 @@
-"""Writes chat_templates.json into the folder given: conversations as transformers renders them.
+"""Writes chat_templates.json into the folder given: prompts as transformers renders them.
 
-The templates are written here in the manner of released models, with the constructs that those use:
-loops with `loop.first` and `loop.last`, namespaces, filters, method calls, whitespace control,
-`raise_exception` and `tojson`.
+The templates in chat_templates/ are written for this, in the manner of released models, and use what
+those use: README.md lists it. Each is rendered with every conversation. Those of jinja_expressions.py
+show one thing each. A template that transformers refuses to render has no text.
 """
 
+import copy
+import datetime
 import json
 import pathlib
 import sys
 
-from transformers.utils.chat_template_utils import render_jinja_template
+import transformers
+import transformers.utils.chat_template_utils as utils
 
-TEMPLATES = {
-    "bitnet": "{% for message in messages %}{% if loop.first %}{{ bos_token }}{% endif %}{% if message['role'] == 'user' %}{{ 'Human: ' + message['content'] + '\\n\\nAssistant: ' + eos_token }}{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}",
-    "bitnet-2b": "{% for message in messages %}{{ message['role'] | capitalize + ': ' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}",
-    "llama-3": "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
-    "chatml": """{%- if messages[0]['role'] == 'system' %}
-    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
-{%- else %}
-    {{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}
-{%- endif %}
-{%- for message in messages %}
-    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or message.role == "assistant" %}
-        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-{%- endif %}
-""",
-    "gemma": """{{ bos_token }}
-{%- if messages[0]['role'] == 'system' -%}
-    {%- set first_user_prefix = messages[0]['content'] + '\n\n' -%}
-    {%- set loop_messages = messages[1:] -%}
-{%- else -%}
-    {%- set first_user_prefix = "" -%}
-    {%- set loop_messages = messages -%}
-{%- endif -%}
-{%- for message in loop_messages -%}
-    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
-        {{ raise_exception("Conversation roles must alternate user/assistant/user/assistant/...") }}
-    {%- endif -%}
-    {%- if (message['role'] == 'assistant') -%}
-        {%- set role = "model" -%}
-    {%- else -%}
-        {%- set role = message['role'] -%}
-    {%- endif -%}
-    {{ '<start_of_turn>' + role + '\n' + (first_user_prefix if loop.first else "") }}
-    {%- if message['content'] is string -%}
-        {{ message['content'] | trim }}
-    {%- endif -%}
-    {{ '<end_of_turn>\n' }}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{'<start_of_turn>model\n'}}
-{%- endif -%}
-""",
-    "blocks": """{% set ns = namespace(system='none') %}
-{% for message in messages %}
-  {% if message.role == 'system' %}
-    {% set ns.system = message.content.strip() %}
-  {% endif %}
-{% endfor %}
-System is {{ ns.system }}.
-{% for message in messages %}
-  {% if message['role'] not in ['system'] %}
-{{ loop.index }}. {{ message.role.upper() }}: {{ message | tojson }}{{ eos_token if loop.last }}
-  {% endif %}
-{% endfor %}
-{{ messages | length }} {{ messages[-1].content.split(' ')[0] }} {{ messages[0].content.startswith('Be') }}
-""",
+import jinja_expressions
+
+NOW = datetime.datetime(2026, 3, 5, 14, 7, 9)
+SPECIAL_TOKENS = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "sep_token": "<sep>",
+    "pad_token": "<pad>",
+    "cls_token": "<cls>",
+    "mask_token": "<mask>",
+    "image_token": "<image>",
+    "additional_special_tokens": ["<one>", "<two>"],
 }
 
-CONVERSATIONS = [
-    [{"role": "user", "content": "Hello there"}],
-    [
-        {"role": "system", "content": "  Be brief & kind. "},
-        {"role": "user", "content": " What's \"1 < 2\"? \n"},
-        {"role": "assistant", "content": "True.\nÜber <b>所</b> 🦀 "},
-        {"role": "user", "content": "Thanks"},
-    ],
-    [{"role": "assistant", "content": "I begin"}, {"role": "user", "content": "No"}],
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather of a city, now & \"then\".\nIn <any> unit.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string", "description": "Its name, such as Zürich"},
+                    "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+                    "days": {"type": "integer", "default": 3},
+                    "options": {
+                        "type": "object",
+                        "properties": {
+                            "items": {"type": "array", "items": {"type": "string"}},
+                            "least": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+                        },
+                        "required": ["items"],
+                    },
+                },
+                "required": ["city"],
+            },
+        },
+    },
+    {
+        "type": "function",
+        "function": {"name": "stop", "description": "", "parameters": {"type": "object", "properties": {}}},
+    },
+]
+DOCUMENTS = [
+    {"title": "about zebras", "text": "They have stripes.\nAll of them.\n", "year": 1999},
+    {"title": "Übung", "text": "macht <den> Meister 🦓", "tags": ["a", None, 1.5]},
 ]
 
 
-def render(template, messages, add_generation_prompt):
+def message(role, content, **fields):
+    return {"role": role, "content": content, **fields}
+
+
+def call(name, arguments):
+    return {"id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+CONVERSATIONS = {
+    "one question": {"messages": [message("user", "Hello there")]},
+    "system message": {
+        "messages": [
+            message("system", "  Be brief & kind. "),
+            message("user", " What's \"1 < 2\"? \n"),
+            message("assistant", "True.\nÜber <b>所</b> 🦀 "),
+            message("user", "Thanks!"),
+        ]
+    },
+    "an answer last": {
+        "messages": [message("user", "Is it?"), message("assistant", "It is\n so ")],
+    },
+    "tools": {
+        "messages": [message("system", "Use tools."), message("user", "Weather?")],
+        "tools": TOOLS,
+    },
+    "tool calls": {
+        "messages": [
+            message("user", "Weather in Zürich?"),
+            message(
+                "assistant",
+                None,
+                tool_calls=[
+                    call("get_weather", {"city": "Zürich", "days": 2, "options": {"items": ["a"], "least": None}}),
+                    call("stop", "{}"),
+                ],
+            ),
+            message("tool", "{\"degrees\": 20.5}", name="get_weather", tool_call_id="call_1"),
+            message("tool", "done", name="stop", tool_call_id="call_2"),
+            message("assistant", "It has 20.5 degrees."),
+            message("user", "ok"),
+        ],
+        "tools": TOOLS,
+    },
+    "documents": {"messages": [message("user", "Tell me of zebras")], "documents": DOCUMENTS},
+    "reasoning": {
+        "messages": [
+            message("user", "a"),
+            message("assistant", "<think>\nhm\n</think>\n\nb"),
+            message("user", "c"),
+            message("assistant", "d", reasoning="because"),
+        ],
+        "variables": {"enable_thinking": False},
+    },
+    "parts": {
+        "messages": [
+            message("user", [{"type": "text", "text": "Look: "}, {"type": "image", "image": "x.png"}]),
+            message("assistant", [{"type": "text", "text": "Seen"}]),
+        ]
+    },
+    "an answer first": {"messages": [message("assistant", "I begin"), message("user", "No")]},
+    "nothing": {"messages": []},
+}
+ENDINGS = {
+    "answer": {"add_generation_prompt": True},
+    "closed": {},
+    "open": {"continue_final_message": True},
+}
+
+
+class Clock(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return NOW
+
+
+def normalized(messages):
+    """Without what is None, as `apply_chat_template` passes them on since transformers 5.24."""
+    return [{name: value for name, value in m.items() if value is not None} for m in messages]
+
+
+def render(template, conversation, ending):
+    variables = {**SPECIAL_TOKENS, **conversation.get("variables", {}), **ENDINGS[ending]}
     try:
-        rendered, _ = render_jinja_template(
-            conversations=[messages],
+        rendered, _ = utils.render_jinja_template(
+            conversations=[normalized(copy.deepcopy(conversation["messages"]))],
+            tools=conversation.get("tools"),
+            documents=conversation.get("documents"),
             chat_template=template,
-            add_generation_prompt=add_generation_prompt,
-            bos_token="<s>",
-            eos_token="</s>",
+            **variables,
         )
         return rendered[0]
     except Exception:
         return None
 
 
-cases = [
-    {"name": name, "template": template, "messages": messages, "add_generation_prompt": prompt,
-     "rendered": render(template, messages, prompt)}
-    for name, template in TEMPLATES.items()
-    for messages in CONVERSATIONS
-    for prompt in (False, True)
+def evaluate(template):
+    try:
+        # Without its cache and with variables of its own: templates can change lists.
+        compiled = utils._cached_compile_jinja_template(template)
+        return compiled.render(**copy.deepcopy(jinja_expressions.VARIABLES))
+    except Exception:
+        return None
+
+
+utils.datetime = Clock
+folder = pathlib.Path(__file__).parent / "chat_templates"
+templates = {path.stem: path.read_bytes().decode() for path in sorted(folder.glob("*.jinja"))}
+prompts = [
+    {"template": name, "conversation": talk, "ending": ending,
+     "rendered": render(template, CONVERSATIONS[talk], ending)}
+    for name, template in templates.items()
+    for talk, conversation in CONVERSATIONS.items()
+    for ending in ENDINGS
+    # Only an answer can be continued.
+    if ending != "open" or [m["role"] for m in conversation["messages"]][-1:] == ["assistant"]
 ]
+expressions = [
+    {"template": template, "rendered": evaluate(template)}
+    for topic in jinja_expressions.TEMPLATES.values()
+    for template in topic
+]
+golden = {
+    "transformers": transformers.__version__,
+    "now": NOW.isoformat(),
+    "special_tokens": SPECIAL_TOKENS,
+    "templates": templates,
+    "conversations": CONVERSATIONS,
+    "prompts": prompts,
+    "variables": jinja_expressions.VARIABLES,
+    "expressions": expressions,
+}
 out = pathlib.Path(sys.argv[1]) / "chat_templates.json"
-out.write_text(json.dumps(cases, ensure_ascii=False, indent=1) + "\n")
+out.write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n")
+cases = prompts + expressions
 print(len(cases), "cases,", sum(case["rendered"] is None for case in cases), "refused")

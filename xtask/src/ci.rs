@@ -7,7 +7,8 @@ use anyhow::Result;
 pub(crate) struct Args {}
 
 pub(crate) fn run(_: &Args) -> Result<()> {
-    crate::shell("cargo", &["fmt", "--all", "--check"])?;
-    crate::shell("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    crate::shell("cargo", &["test", "--workspace"])
+    let cargo = |args: &[&str]| crate::run(&mut crate::cargo(), args);
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    cargo(&["test", "--workspace"])
 }

@@ -1,6 +1,6 @@
 //! Repository chores: `cargo xtask --help` lists them. Nothing here computes what the engine computes.
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod ci;
 mod compare;
@@ -49,18 +49,51 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Cargo in the repository's root, as a user starts it: without what the cargo that runs this program
+/// says to it about this package, which would have other packages built anew.
+fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let about =
+            ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PRIMARY_"];
+        if about.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs a command in the repository's root, its output passed through; a bad exit status is an error.
 fn shell(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Result<()> {
-    let program = program.as_ref();
-    let shown = format!("{} {}", program.display(), args.join(" "));
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    run(&mut command, args)
+}
+
+/// Runs a command with these arguments, its output passed through; a bad exit status is an error.
+fn run(command: &mut Command, args: &[&str]) -> Result<()> {
+    let shown = format!("{} {}", command.get_program().display(), args.join(" "));
     println!("$ {shown}");
-    let status = Command::new(program)
-        .args(args)
-        .current_dir(root())
-        .status()
-        .with_context(|| format!("`{shown}` did not start"))?;
+    let status = command.args(args).status().with_context(|| format!("`{shown}` did not start"))?;
     if !status.success() {
         bail!("`{shown}` failed: {status}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cargo says to a test what it says to a program that it runs.
+    #[test]
+    fn cargo_does_not_hear_of_this_package() {
+        let cargo = cargo();
+        let removed: Vec<_> = cargo.get_envs().filter(|(_, value)| value.is_none()).collect();
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION_MAJOR"] {
+            assert!(std::env::var_os(name).is_some(), "{name}");
+            assert!(removed.iter().any(|(removed, _)| *removed == name), "{name}");
+        }
+    }
 }

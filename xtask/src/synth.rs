@@ -80,7 +80,7 @@ fn write(path: &Path, body: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> 
     let parent = path.parent().context("a file has a folder")?;
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let temporary = builder.tempfile_in(parent).with_context(|| parent.display().to_string())?;
     let mut out = BufWriter::with_capacity(1 << 20, temporary.reopen()?);
     body(&mut out).and_then(|()| Ok(out.flush()?)).with_context(|| path.display().to_string())?;

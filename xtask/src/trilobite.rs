@@ -1,7 +1,7 @@
 //! The binary whose results the chores use.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -14,9 +14,8 @@ pub(crate) fn binary(given: Option<&Path>) -> Result<PathBuf> {
     let args =
         ["build", "--release", "-p", "trilobite-cli", "--message-format=json-render-diagnostics"];
     eprintln!("$ cargo {}", args.join(" "));
-    let output = Command::new("cargo")
+    let output = crate::cargo()
         .args(args)
-        .current_dir(crate::root())
         .stderr(Stdio::inherit())
         .output()
         .context("cargo did not start")?;

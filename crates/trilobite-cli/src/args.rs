@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use trilobite_runtime::CacheType;
+use trilobite_runtime::{CacheType, ChatTemplate};
 
 /// Run, convert and measure 1.58-bit language models on ordinary CPUs.
 #[derive(Parser)]
@@ -13,12 +14,12 @@ use trilobite_runtime::CacheType;
     propagate_version = true,
     after_help = "\
 Examples:
-  trilobite run -p \"Once upon a time\"               the built-in model continues a story
+  trilobite run -p \"Once upon a time\" --echo        the built-in model continues a story
   trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf  a Hugging Face folder to one packed file
   trilobite run 2b.gguf                             a chat on the terminal
 
 MODEL is a GGUF file, a Hugging Face checkpoint folder, the name of a model that `trilobite pull` has
-fetched, or nothing: the built-in model. The environment variable TRILOBITE_ISA (scalar, avx2,
+fetched, or nothing: the built-in model. A folder is converted once, into the cache. The environment variable TRILOBITE_ISA (scalar, avx2,
 avxvnni, avx512vnni, neon, dotprod) lowers the instruction set."
 )]
 pub(crate) struct Cli {
@@ -82,6 +83,9 @@ pub(crate) struct Model {
     /// GGUF file, Hugging Face folder or name of a pulled model [default: the built-in model]
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
+    /// Convert a checkpoint in memory instead of once into the cache
+    #[arg(long)]
+    pub(crate) no_cache: bool,
 }
 
 #[derive(Args)]
@@ -120,9 +124,18 @@ impl From<Kv> for CacheType {
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  trilobite run -p \"Once upon a time\" -n 120
-  trilobite run model.gguf --chat -p \"Why is the sky blue?\" --temp 0
-  trilobite run model.gguf --tokens 1,2,3 -n 16 --ids")]
+  trilobite run -p \"Once upon a time\" -n 120 --echo
+  trilobite run model.gguf -p \"Why is the sky blue?\" --temp 0
+  trilobite run base.gguf --chat-template chatml --system \"Be brief.\"
+  trilobite run model.gguf --no-chat -p \"The sky is\" -n 16
+  trilobite run model.gguf --tokens 1,2,3 -n 16 --ids
+
+A model with a chat template is chatted with: the prompt is a message, and the model answers it. From
+a file or standard input, one line end at the end is not part of the prompt. A chat with a model that
+brings no sampling settings has a temperature of 0.7, top-k 40, top-p 0.95, min-p 0.05 and a loop
+penalty of 0.8: a token that would go on with a repetition of eight tokens within the answer loses
+that much of its logit, and 1.75 times as much for each token more. --temp 0 turns these defaults
+off; -v says what is used.")]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) model: Model,
@@ -138,36 +151,47 @@ pub(crate) struct Run {
     /// Most tokens to generate [default: until the text ends or the context is full]
     #[arg(short, long = "n-predict", value_name = "N")]
     pub(crate) n: Option<usize>,
-    /// Temperature; 0 is greedy [default: the model's, else 0]
+    /// Temperature; 0 is greedy [default: the model's, else 0.7 in a chat and 0 without]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temp: Option<f32>,
-    /// Only the K likeliest tokens; 0 is all [default: the model's, else 0]
+    /// Only the K likeliest tokens; 0 is all [default: the model's, else 40 in a chat, 0 without]
     #[arg(long, value_name = "K")]
     pub(crate) top_k: Option<usize>,
-    /// Only the likeliest tokens that together reach this probability [default: the model's, else 1]
+    /// Only the likeliest tokens that together reach this probability [default: the model's, else
+    /// 0.95 in a chat and 1 without]
     #[arg(long, value_name = "P")]
     pub(crate) top_p: Option<f32>,
-    /// Only tokens of at least this fraction of the likeliest one's probability
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
-    pub(crate) min_p: f32,
+    /// Only tokens of at least this fraction of the likeliest one's probability [default: the
+    /// model's, else 0.05 in a chat and 0 without]
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<f32>,
     /// Penalty for tokens that are in the context already [default: the model's, else 1]
     #[arg(long, value_name = "X")]
     pub(crate) repeat_penalty: Option<f32>,
+    /// Penalty for going on with a repetition within the answer; 0 is none [default: 0.8 in a chat
+    /// with a model without settings of its own, else 0]
+    #[arg(long, value_name = "X")]
+    pub(crate) loop_penalty: Option<f32>,
     /// Seed of the random numbers [default: a new one each time, printed]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Tokens that the context holds [default: the model's, at most 4096]
     #[arg(long, value_name = "N")]
     pub(crate) ctx: Option<usize>,
-    /// Put the prompt into the model's chat template
+    /// Put the prompt into a chat template [default: if the model brings one]
     #[arg(long, overrides_with = "no_chat")]
     pub(crate) chat: bool,
-    /// Continue the prompt as it is, on a terminal too
-    #[arg(long)]
+    /// Continue the prompt as it is
+    #[arg(long, visible_alias = "raw", overrides_with = "chat")]
     pub(crate) no_chat: bool,
     /// System message of the chat
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "no_chat")]
     pub(crate) system: Option<String>,
+    #[arg(long, value_name = "FILE|NAME", conflicts_with = "no_chat", help = format!(
+        "Jinja file of a chat template, or the name of a standard one: {} [default: the model's]",
+        ChatTemplate::standard_names()
+    ))]
+    pub(crate) chat_template: Option<PathBuf>,
     /// Stop before this text (may be repeated)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) stop: Vec<String>,
@@ -282,10 +306,17 @@ pub(crate) enum Quantize {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  trilobite inspect model.gguf --json")]
+#[command(after_help = "\
+Examples:
+  trilobite inspect model.gguf
+  trilobite inspect model.gguf --tensors -v         with the SHA-256 of each
+  trilobite inspect model.gguf --json")]
 pub(crate) struct Inspect {
     #[command(flatten)]
     pub(crate) model: Model,
+    /// List the tensors too
+    #[arg(long)]
+    pub(crate) tensors: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -338,8 +369,8 @@ Example:
   echo '{\"context\":\"The sky is\",\"continuation\":\" blue\"}' | trilobite score model.gguf
 
 A line holds \"context\" and \"continuation\", or \"context_ids\" and \"continuation_ids\". Text is
-tokenized together and split by the number of the context's tokens; an empty context is the
-beginning-of-text token. The line comes back with \"logprob\" (natural), \"greedy\", \"tokens\" and
+tokenized together, names of special tokens standing for these, and split by the number of the
+context's tokens; an empty context is the beginning-of-text token. The line comes back with \"logprob\" (natural), \"greedy\", \"tokens\" and
 \"bytes\" added.")]
 pub(crate) struct Score {
     #[command(flatten)]
@@ -373,8 +404,9 @@ Examples:
 
   trilobite eval model.gguf --tasks mt_bench --data evaldata --judge-url https://api.openai.com/v1
 
-Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped; with
---judge-url it has the answers of MT-bench rated that it finds there.
+Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped, and
+refuses results of another model, of other data or settings; with --judge-url it has the answers of
+MT-bench rated that it finds there.
 
 Tasks: {}", trilobite_eval::Task::names().join(", ")))]
 pub(crate) struct Eval {
@@ -390,7 +422,7 @@ pub(crate) struct Eval {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     /// Only the first N items of each task
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) limit: Option<usize>,
     /// Only the I-th of N parts of each task
     #[arg(long, value_name = "I/N")]
@@ -401,7 +433,12 @@ pub(crate) struct Eval {
         conflicts_with_all = ["model", "data", "limit", "shard"]
     )]
     pub(crate) merge: Vec<PathBuf>,
-    /// Grade the answers in this file, lines of {"id", "output"}, without a model
+    /// Merge parts although items are missing
+    #[arg(long, requires = "merge")]
+    pub(crate) partial: bool,
+    /// Grade the answers in this file, lines of {"id", "output"}, without a model. One to HumanEval+
+    /// may say "chat": false, if it continues the prompt, or true, if it does not; else it does
+    /// unless it defines the function
     #[arg(
         long, value_name = "F.jsonl",
         conflicts_with_all = ["model", "limit", "shard", "merge"]
@@ -422,6 +459,15 @@ pub(crate) struct Eval {
     /// Run Python that the model writes, in a sandbox (HumanEval+)
     #[arg(long)]
     pub(crate) run_untrusted_code: bool,
+    /// Run it even where the system does not give these layers of the sandbox: user, mount, pid, ipc,
+    /// uts, network, landlock
+    #[arg(
+        long,
+        value_name = "LAYER,LAYER",
+        value_delimiter = ',',
+        requires = "run_untrusted_code"
+    )]
+    pub(crate) sandbox_allow_missing: Vec<trilobite_eval::SandboxLayer>,
     /// Have SymPy say whether answers to MATH-500 are equal, in this Python [default: python3]
     #[arg(
         long, value_name = "PYTHON", num_args = 0..=1, require_equals = true,
@@ -486,8 +532,10 @@ Examples:
   trilobite pull llama-3.2-1b-instruct --from /mnt/mirror
   trilobite pull --data arc_easy,piqa
 
-A download that breaks off goes on where it stopped. Every file is compared with the SHA-256 of the
-list or the task, else with the one that the server states, and its own is shown and recorded.
+A NAME is one of the list or the hub's, such as microsoft/bitnet-b1.58-2B-4T, in any case. A download
+that breaks off goes on where it stopped. Every file is compared with the SHA-256 of the list or the
+task, else with the one that the server states, and its own is shown and recorded; what its size or
+its structure shows to be something else, such as a login page, is removed.
 Everything goes to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder.
 HF_ENDPOINT names a mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com;
 HF_TOKEN is shown to the hub only. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]

@@ -27,3 +27,8 @@ pub(crate) fn model(name: &str) -> Result<PathBuf> {
 pub(crate) fn data() -> Result<PathBuf> {
     Ok(folder()?.join("data"))
 }
+
+/// The folder of checkpoints that were converted to be run.
+pub(crate) fn converted() -> Result<PathBuf> {
+    Ok(folder()?.join("converted"))
+}

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use trilobite_convert::Checkpoint;
 
-use crate::home;
+use crate::{home, suggest};
 
 /// Name of the record that `pull` keeps in a model's folder.
 pub(crate) const RECORD: &str = "pulled.json";
@@ -64,14 +64,20 @@ impl Listed {
         Ok(models.model)
     }
 
-    /// The model of a name.
+    /// The model of a name, or of its repository's name on the hub.
     pub(crate) fn named(name: &str) -> Result<Listed> {
         let mut all = Listed::all()?;
-        let Some(at) = all.iter().position(|model| model.name == name) else {
-            let names: Vec<_> = all.iter().map(|model| model.name.as_str()).collect();
-            bail!("there is no model {name:?}; there are {}", names.join(", "));
-        };
-        Ok(all.swap_remove(at))
+        find(&mut all, name).with_context(|| {
+            format!("there is no model {name:?}; {}", suggest::hint(name, names(&all)))
+        })
+    }
+
+    /// Whether a name means this model: its own or its repository's, with the owner or without, in
+    /// any case and punctuation.
+    fn is_called(&self, name: &str) -> bool {
+        let last = self.repository.rsplit('/').next().unwrap_or_default();
+        let name = suggest::fold(name.trim_start_matches("https://huggingface.co/"));
+        [&self.name, &self.repository, last].iter().any(|own| suggest::fold(own) == name)
     }
 
     /// Whether a file of the repository, where its list is not known, belongs to the model.
@@ -104,13 +110,88 @@ pub(crate) fn record(folder: &Path) -> Result<Option<Record>> {
 
 /// What a MODEL argument means: the path itself, or the folder of a pulled model of that name.
 pub(crate) fn resolve(argument: &Path) -> Result<Cow<'_, Path>> {
-    if argument.exists() {
+    if argument.try_exists()? {
         return Ok(Cow::Borrowed(argument));
     }
-    let listed = argument.to_str().and_then(|name| Listed::named(name).ok());
-    let Some(listed) = listed else { return Ok(Cow::Borrowed(argument)) };
-    match listed.pulled()? {
-        Some(path) => Ok(Cow::Owned(path)),
-        None => bail!("it has not been pulled; `trilobite pull {}` fetches it", listed.name),
+    let name = argument.to_string_lossy();
+    let mut all = Listed::all()?;
+    if !is_path(&name)
+        && let Some(listed) = find(&mut all, &name)
+    {
+        return match listed.pulled()? {
+            Some(path) => Ok(Cow::Owned(path)),
+            None => bail!("it has not been pulled; `trilobite pull {}` fetches it", listed.name),
+        };
+    }
+    let stem = argument.file_name().unwrap_or_default().to_string_lossy();
+    match suggest::nearest(&stem, names(&all)) {
+        Some(near) => bail!(
+            "there is no such file or folder, and no model of that name; did you mean {near}? \
+             `trilobite pull {near}` fetches it"
+        ),
+        None => bail!(
+            "there is no such file or folder, and no model of that name; `trilobite pull` lists \
+             the models"
+        ),
+    }
+}
+
+fn names(models: &[Listed]) -> impl Iterator<Item = &str> + Clone {
+    models.iter().map(|model| model.name.as_str())
+}
+
+/// Takes the model of a name out of the list.
+fn find(models: &mut Vec<Listed>, name: &str) -> Option<Listed> {
+    let at = models.iter().position(|model| model.is_called(name))?;
+    Some(models.swap_remove(at))
+}
+
+/// Whether a text can mean nothing but a file or a folder.
+fn is_path(text: &str) -> bool {
+    let text = text.trim_start_matches("https://huggingface.co/");
+    text.starts_with(['.', '/', '~'])
+        || text.contains('\\')
+        || text.trim_end_matches('/').matches('/').count() > 1
+        || [".gguf", ".safetensors", ".json"].iter().any(|ending| text.ends_with(ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_found_under_every_spelling_of_their_names() {
+        let named = |name: &str| Some(find(&mut Listed::all().unwrap(), name)?.name);
+        for spelling in [
+            "bitnet-b1.58-2b-4t",
+            "bitnet-b1.58-2B-4T",
+            "BitNet_b1_58_2B_4T/",
+            "microsoft/bitnet-b1.58-2B-4T",
+            "Microsoft/BitNet-b1.58-2B-4T",
+            "https://huggingface.co/microsoft/bitnet-b1.58-2B-4T",
+        ] {
+            assert_eq!(named(spelling).as_deref(), Some("bitnet-b1.58-2b-4t"), "{spelling}");
+        }
+        assert_eq!(named("1bitLLM/bitnet_b1_58-large").as_deref(), Some("1bitllm-large"));
+        for other in ["someone/bitnet-b1.58-2B-4T", "bitnet-b1.58-2b", "", "/"] {
+            assert_eq!(named(other), None, "{other}");
+        }
+        // No two models share a spelling.
+        for model in Listed::all().unwrap() {
+            assert_eq!(named(&model.name).as_deref(), Some(&*model.name));
+            assert_eq!(named(&model.repository).as_deref(), Some(&*model.name));
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_absent_is_no_name() {
+        for path in ["./llama-3.2-1b", "/m/llama-3.2-1b", "llama-3.2-1b.gguf", "a/b/llama-3.2-1b"] {
+            let said = resolve(Path::new(path)).unwrap_err().to_string();
+            let near =
+                "no such file or folder, and no model of that name; did you mean llama-3.2-1b";
+            assert!(said.contains(near), "{path}: {said}");
+        }
+        let said = resolve(Path::new("mistral-7b")).unwrap_err().to_string();
+        assert!(said.ends_with("`trilobite pull` lists the models"), "{said}");
     }
 }

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod converted;
 mod download;
 mod home;
 mod interrupt;
@@ -11,21 +12,49 @@ mod listed;
 mod machine;
 mod model;
 mod output;
+mod suggest;
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
     // Started by an evaluation to run untrusted code: confined, this process becomes Python.
     if let Some(confinement) = trilobite_eval::confinement() {
-        eprintln!("{}", trilobite_eval::confine_and_run(&confinement));
+        output::say(&trilobite_eval::confine_and_run(&confinement).to_string());
         return ExitCode::FAILURE;
     }
-    let cli = Cli::parse();
-    let result = match cli.command {
+    let result = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(error) => usage(error),
+    };
+    match result {
+        Ok(code) => code,
+        // Whoever reads our output has seen enough: not an error.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => match interrupt::exit_status() {
+            // Asked for, and so no error.
+            Some(status) => {
+                output::say(&format!("{error:#}"));
+                status.into()
+            }
+            None => {
+                let advice = model::advice(&error).map(|advice| format!("; {advice}"));
+                output::say(&format!("error: {error:#}{}", advice.unwrap_or_default()));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    interrupt::outlive_file_size_limit()?;
+    match cli.command {
         Command::Run(args) => commands::run::run(&args, &cli.global),
         Command::Convert(args) => commands::convert::run(&args, &cli.global),
         Command::Inspect(args) => commands::inspect::run(&args, &cli.global),
@@ -38,18 +67,31 @@ fn main() -> ExitCode {
         Command::Pull(args) => commands::pull::run(&args, &cli.global),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man { dir } => commands::manual::man(&dir),
-    };
-    match result {
-        Ok(code) => code,
-        // Whoever reads our output has seen enough: not an error.
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        // Whoever pressed Ctrl-C knows why.
-        Err(_) if interrupt::seen() => interrupt::EXIT_STATUS.into(),
-        Err(error) => {
-            // One line, whatever a library put into its message.
-            let message = format!("{error:#}");
-            eprintln!("error: {}", message.split_whitespace().collect::<Vec<_>>().join(" "));
-            ExitCode::FAILURE
-        }
     }
+}
+
+/// Prints the help that was asked for, or what is wrong with the arguments.
+fn usage(mut error: clap::Error) -> Result<ExitCode> {
+    let argument = |(kind, value): (ContextKind, &ContextValue)| match value {
+        ContextValue::String(text) => match output::shown(text) {
+            Cow::Owned(shown) => Some((kind, shown)),
+            Cow::Borrowed(_) => None,
+        },
+        _ => None,
+    };
+    let escaped: Vec<_> = error.context().filter_map(argument).collect();
+    if !escaped.is_empty() {
+        // It repeats the argument.
+        error.remove(ContextKind::Suggested);
+    }
+    for (kind, text) in escaped {
+        error.insert(kind, ContextValue::String(text));
+    }
+    let printed = error.print();
+    if error.use_stderr() {
+        // Nobody may be listening.
+        return Ok(ExitCode::from(2));
+    }
+    printed.map_err(output::Stdout)?;
+    Ok(ExitCode::SUCCESS)
 }

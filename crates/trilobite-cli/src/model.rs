@@ -1,17 +1,17 @@
 //! Which model a command means.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
-use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
-use trilobite_format::{Gguf, Metadata, ternary};
-use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
+use trilobite_convert::{Checkpoint, Options, Progress, convert, ignore_progress};
+use trilobite_format::{LFS_POINTER, Metadata, TensorType, read_regular};
+use trilobite_runtime::{Error, Model, Session, SessionOptions, Tokenizer};
 
-use crate::args;
-use crate::listed;
-use crate::machine;
+use crate::converted::{self, Conversion};
+use crate::{args, home, interrupt, listed, machine, output};
 
 /// The checkpoint in `models/tinystories`, as it is.
 const BUILT_IN: [(&str, &[u8]); 5] = {
@@ -35,20 +35,33 @@ const BUILT_IN_NAME: &str = "tinystories (built in)";
 /// Longest context that a command takes by itself; a longer one must be asked for.
 const DEFAULT_CONTEXT: usize = 4096;
 
-/// The model that the arguments name, ready to run.
-pub(crate) fn load(args: &args::Model) -> Result<Arc<Model>> {
-    Ok(Arc::new(read(args)?))
+/// Checkpoints of fewer bytes are converted in memory every time: a fifth of a second at most, which
+/// no file is worth.
+const WORTH_KEEPING: u64 = 16 << 20;
+
+/// The model that the arguments name, ready to run. What a user should know of it is told.
+pub(crate) fn load(args: &args::Model, global: &args::Global) -> Result<Arc<Model>> {
+    Ok(Arc::new(read_and_tell(args, global)?))
 }
 
 /// The same with its weights where tokens are decoded fastest.
-pub(crate) fn load_to_decode(args: &args::Model) -> Result<Arc<Model>> {
-    Ok(Arc::new(read(args)?.into_large_pages(machine::cores())))
+pub(crate) fn load_to_decode(args: &args::Model, global: &args::Global) -> Result<Arc<Model>> {
+    Ok(Arc::new(read_and_tell(args, global)?.into_large_pages(machine::cores())))
 }
 
-fn read(args: &args::Model) -> Result<Model> {
+fn read_and_tell(args: &args::Model, global: &args::Global) -> Result<Model> {
+    let model = read(args, global)?;
+    for note in model.notes().iter().filter(|_| !global.quiet) {
+        output::say(&format!("note: {note}"));
+    }
+    Ok(model)
+}
+
+/// The model that the arguments name.
+pub(crate) fn read(args: &args::Model, global: &args::Global) -> Result<Model> {
     match &args.model {
-        None => from_checkpoint(&built_in()?),
-        Some(path) => open(path).with_context(|| path.display().to_string()),
+        None => in_memory(&built_in()?, &mut ignore_progress),
+        Some(path) => open(path, args.no_cache, global).with_context(|| path.display().to_string()),
     }
 }
 
@@ -67,7 +80,7 @@ pub(crate) fn tokenizer<'a>(model: &'a Model, global: &args::Global) -> Result<&
 
 fn tell_assumption(tokenizer: &Tokenizer, global: &args::Global) {
     if let Some(assumption) = tokenizer.assumption().filter(|_| !global.quiet) {
-        eprintln!("{assumption}");
+        output::say(assumption);
     }
 }
 
@@ -86,7 +99,11 @@ pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Resu
             return tokenizer.context("there is no tokenizer.json");
         }
         if path.extension().is_some_and(|extension| extension == "json") {
-            return Ok(Tokenizer::from_json(&std::fs::read(path)?)?);
+            let bytes = read_regular(path)?;
+            if bytes.starts_with(LFS_POINTER) {
+                return Err(trilobite_format::Error::LfsPointer.into());
+            }
+            return Ok(Tokenizer::from_json(&bytes)?);
         }
         let metadata = Metadata::parse(&trilobite_runtime::map(path)?)?;
         // Of a model in several files the first has the tokenizer.
@@ -114,43 +131,91 @@ fn built_in() -> Result<Checkpoint> {
     Ok(Checkpoint::from_files(files.into())?)
 }
 
-fn open(path: &Path) -> Result<Model> {
+fn open(path: &Path, no_cache: bool, global: &args::Global) -> Result<Model> {
     let path = &*listed::resolve(path)?;
-    if !path.try_exists()? {
-        bail!("there is no such file or folder");
-    }
-    if !path.is_dir() && !needs_conversion(path)? {
-        return Ok(Model::open(path)?);
-    }
-    from_checkpoint(&Checkpoint::open(path)?)
-}
-
-/// Whether a GGUF file holds ternary tensors in a layout that is converted before it runs.
-fn needs_conversion(path: &Path) -> Result<bool> {
-    if path.extension().is_some_and(|extension| extension == "safetensors") {
-        return Ok(true);
-    }
-    let file = trilobite_runtime::map(path)?;
-    let ternary = |file: &[u8], gguf: &Gguf| {
-        gguf.tensors().iter().any(|info| ternary::has_one_scale(info.ty, info.bytes(file)))
-    };
-    let gguf = Gguf::parse(&file)?;
-    if ternary(&file, &gguf) {
-        return Ok(true);
-    }
-    for part in trilobite_runtime::parts(path, gguf.metadata())? {
-        let file = trilobite_runtime::map(&part)?;
-        if part != path && ternary(&file, &Gguf::parse(&file)?) {
-            return Ok(true);
+    let weights = path.extension().is_some_and(|extension| extension == "safetensors");
+    if !path.is_dir() && !weights {
+        match Model::open(path) {
+            Err(Error::Unpacked { .. }) => {}
+            opened => return Ok(opened?),
         }
     }
-    Ok(false)
+    let checkpoint = Checkpoint::open(path)?;
+    if checkpoint.bytes() < WORTH_KEEPING {
+        return in_memory(&checkpoint, &mut ignore_progress);
+    }
+    let bar = output::Progress::new(0, output::Unit::Bytes, global)?;
+    let model = convert_once(&checkpoint, path, no_cache, &bar, global);
+    bar.finish();
+    model
 }
 
-/// Converts in memory.
-fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Model> {
+/// The converted model that is kept in the cache; where there can be none, one in memory.
+fn convert_once(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    no_cache: bool,
+    bar: &output::Progress,
+    global: &args::Global,
+) -> Result<Model> {
+    let say = |text: String| {
+        if !global.quiet {
+            bar.say(&format!("{}: {text}", path.display()));
+        }
+    };
+    let go_on =
+        || if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let mut progress = |progress: Progress<'_>| {
+        bar.set(progress.done, progress.total);
+        bar.set_message(progress.tensor);
+        go_on()
+    };
+    if no_cache {
+        return in_memory(checkpoint, &mut progress);
+    }
+    let mut waiting = false;
+    let kept = converted::open(checkpoint, path, home::converted(), &mut |event| {
+        match event {
+            Conversion::Progress(at) => return progress(at),
+            Conversion::Begun(file) => say(format!("converting it once, into {}", file.display())),
+            Conversion::Waiting if waiting => {}
+            Conversion::Waiting => {
+                waiting = true;
+                say("waiting for another process that converts it".to_owned());
+            }
+            Conversion::Damaged(why) => say(format!("the converted file is damaged: {why:#}")),
+            Conversion::NotKept(why) => say(format!("converting it in memory: {why:#}")),
+        }
+        go_on()
+    })?;
+    kept.map_or_else(|| in_memory(checkpoint, &mut progress), Ok)
+}
+
+/// What makes a model run that is refused, where there is something.
+pub(crate) fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    let format = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(Error::Format(format)), _) => format,
+        (_, Some(trilobite_convert::Error::Gguf { source, .. })) => source,
+        _ => return None,
+    };
+    match format {
+        trilobite_format::Error::NotTernary {
+            ty: TensorType::F32 | TensorType::F16 | TensorType::Bf16,
+            ..
+        } => Some(
+            "`trilobite convert --quantize absmean` packs master weights, and trits written as \
+             numbers",
+        ),
+        _ => None,
+    }
+}
+
+fn in_memory(
+    checkpoint: &Checkpoint,
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<Model> {
     let mut gguf = Vec::new();
-    convert(checkpoint, &Options::default(), &mut gguf, &mut ignore_progress)?;
+    convert(checkpoint, &Options::default(), &mut gguf, progress)?;
     Ok(Model::from_bytes(gguf)?)
 }
 

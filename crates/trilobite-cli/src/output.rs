@@ -1,45 +1,140 @@
-//! stdout carries the result, stderr the talk.
+//! stdout carries the result, stderr the talk. What others wrote, such as names in files and answers
+//! of servers, does not steer the terminal.
 
-use std::io::{BufWriter, Write};
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use trilobite_convert::NewFile;
 
 use crate::args::Global;
+use crate::interrupt;
+
+/// stdout could not be written to.
+#[derive(Debug)]
+pub(crate) struct Stdout(pub(crate) io::Error);
+
+impl Display for Stdout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "standard output: {}", self.0)
+    }
+}
+
+impl std::error::Error for Stdout {}
 
 /// Writes to stdout and flushes, so that a reader sees a token when it is there.
 pub(crate) fn print(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Stdout)?;
     Ok(())
+}
+
+/// Prints text as it is, but for what would steer a terminal.
+pub(crate) fn print_text(text: &str) -> Result<()> {
+    match io::stdout().is_terminal() {
+        true => print(&escaped(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))),
+        false => print(text),
+    }
 }
 
 /// Prints a JSON value, indented.
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
-    print(&format!("{value:#}\n"))
+    print(&json(&format!("{value:#}\n")))
+}
+
+/// JSON in which every character shows itself: the same value.
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
+    // Outside of strings there are no such characters but the line breaks, and all are below U+10000.
+    replaced(text, |c| hides(c) && c != '\n', |c| format!("\\u{:04x}", u32::from(c)))
+}
+
+/// Says a line on stderr. Nobody may be listening there, and that is no reason to fail.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", line(text));
+}
+
+/// Text of whatever origin as one line that shows all that it holds.
+pub(crate) fn line(text: &str) -> String {
+    let pieces: Vec<&str> =
+        text.lines().map(str::trim_ascii).filter(|piece| !piece.is_empty()).collect();
+    shown(&pieces.join(" ")).into_owned()
+}
+
+/// Text of whatever origin with escapes for characters that do not show themselves.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    escaped(text, hides)
+}
+
+fn escaped(text: &str, hides: impl Fn(char) -> bool) -> Cow<'_, str> {
+    replaced(text, hides, |c| c.escape_default().to_string())
+}
+
+fn replaced(text: &str, what: impl Fn(char) -> bool, by: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.contains(&what) {
+        return text.into();
+    }
+    let mut replaced = String::with_capacity(2 * text.len());
+    for c in text.chars() {
+        match what(c) {
+            true => replaced += &by(c),
+            false => replaced.push(c),
+        }
+    }
+    replaced.into()
+}
+
+/// Whether a character steers the terminal, or makes others appear in another order.
+fn hides(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 /// Whether an error is that stdout was closed by its reader.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
-    })
+    let stdout = error.chain().find_map(|cause| cause.downcast_ref::<Stdout>());
+    stdout.is_some_and(|Stdout(error)| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// A progress bar on stderr, only where that is a terminal.
-pub(crate) fn progress_bar(total: u64, unit: Unit, global: &Global) -> Result<ProgressBar> {
-    if global.quiet {
-        return Ok(ProgressBar::hidden());
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(crate) fn new(total: u64, unit: Unit, global: &Global) -> Result<Self> {
+        if global.quiet {
+            return Ok(Progress(ProgressBar::hidden()));
+        }
+        let template = match unit {
+            Unit::Bytes => "{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}",
+            Unit::Items => "{bar:30} {pos}/{len} {eta} {wide_msg}",
+        };
+        let style = ProgressStyle::with_template(template)?;
+        Ok(Progress(ProgressBar::new(total).with_style(style)))
     }
-    let template = match unit {
-        Unit::Bytes => "{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}",
-        Unit::Items => "{bar:30} {pos}/{len} {eta} {wide_msg}",
-    };
-    Ok(ProgressBar::new(total).with_style(ProgressStyle::with_template(template)?))
+
+    pub(crate) fn set(&self, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+
+    pub(crate) fn set_message(&self, message: &str) {
+        self.0.set_message(line(message));
+    }
+
+    /// Says a line above the bar.
+    pub(crate) fn say(&self, text: &str) {
+        self.0.suspend(|| say(text));
+    }
+
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// What a progress bar counts.
@@ -48,23 +143,57 @@ pub(crate) enum Unit {
     Items,
 }
 
+/// Writes a command's result to what `-o` names: a file, whole or not at all even if a signal asks the
+/// command to end, or a device or a FIFO.
+pub(crate) fn write_result(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    if let Ok(found) = path.metadata()
+        && !found.is_file()
+        && !found.is_dir()
+    {
+        let device = OpenOptions::new().write(true).open(path);
+        let device = device.with_context(|| path.display().to_string())?;
+        return fill_buffered(&device, path, fill);
+    }
+    interrupt::listen()?;
+    write_file(path, fill)
+}
+
 /// Writes a file whole or not at all.
 pub(crate) fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
-    write_temporary(path, fill).with_context(|| path.display().to_string())
+    let new = NewFile::create(path)?;
+    fill_buffered(new.file(), path, fill)?;
+    Ok(new.finish(true)?)
 }
 
-fn write_temporary(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut temporary = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    let mut out = BufWriter::new(temporary.as_file_mut());
-    fill(&mut out)?;
-    out.flush()?;
-    drop(out);
-    temporary.persist(path).map_err(|error| error.error)?;
-    Ok(())
+fn fill_buffered(
+    file: impl Write,
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    let mut out = Interruptible(BufWriter::new(file));
+    fill(&mut out).and_then(|()| Ok(out.flush()?)).with_context(|| path.display().to_string())
+}
+
+/// Writes until a signal asks the command to end.
+struct Interruptible<W>(W);
+
+impl<W: Write> Write for Interruptible<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match interrupt::seen() {
+            true => Err(io::Error::other("interrupted before it was complete")),
+            false => self.0.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// A number of bytes for people.

@@ -14,6 +14,9 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
 
+    /// The threads that convert could not be started.
+    #[error("cannot start threads")]
+    Threads(#[source] io::Error),
     /// A source file or folder cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -22,6 +25,9 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// A source file is the text that stands for it in a Git repository.
+    #[error("{} is a Git LFS pointer, not the file itself; `git lfs pull` fetches that", .0.display())]
+    LfsPointer(PathBuf),
     /// The source is neither a checkpoint folder nor a GGUF file.
     #[error("{path} is not a checkpoint: {why}")]
     NotACheckpoint {
@@ -150,7 +156,7 @@ pub enum Error {
         /// The type in the file.
         found: String,
     },
-    /// A scale that is not a positive finite number.
+    /// A scale that is not a positive finite number, of a tensor whose weights are not all zero.
     #[error("{file}: scale {tensor} is {found}, expected a positive finite number")]
     Scale {
         /// The file.
@@ -187,23 +193,6 @@ pub enum Error {
         col: u64,
         /// The weight, or the code that stands for none.
         found: String,
-    },
-    /// A block-quantised ternary tensor whose blocks have different scales.
-    #[error(
-        "{file}: tensor {tensor} has the scale {found} in block {block} and {expected} before it; \
-         a ternary tensor has one"
-    )]
-    BlockScale {
-        /// The file.
-        file: String,
-        /// The tensor.
-        tensor: String,
-        /// The block.
-        block: u64,
-        /// The scale of the earlier blocks.
-        expected: f32,
-        /// The scale of this block.
-        found: f32,
     },
     /// A tied head that differs from the embedding.
     #[error("{file}: {tensor} differs from the embedding, but the model says that they are tied")]
@@ -259,6 +248,26 @@ pub enum Error {
         /// The architecture.
         architecture: &'static str,
     },
+    /// Metadata that a file cannot be run with.
+    #[error("the model cannot be run")]
+    Unrunnable {
+        /// The cause.
+        source: trilobite_format::Error,
+    },
+    /// Metadata that do not say what was meant: a defect of this program.
+    #[error("the metadata of the output do not describe the model")]
+    Undescribed,
+    /// The head is neither there nor the embedding.
+    #[error(
+        "{file}: tensor {tensor} is missing, and config.json does not say that the head is the \
+         embedding (`tie_word_embeddings`)"
+    )]
+    NoHead {
+        /// The file, or the index.
+        file: String,
+        /// The head.
+        tensor: String,
+    },
     /// The output exists.
     #[error("{} exists; --force overwrites it", .0.display())]
     Exists(PathBuf),
@@ -288,6 +297,14 @@ pub enum Error {
         file: String,
         /// The tensor.
         tensor: String,
+    },
+    /// The written file cannot be read back, for want of memory for example.
+    #[error("{} cannot be verified: it cannot be read back", path.display())]
+    ReadBack {
+        /// The output path.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
     },
     /// The written file is not what was meant to be written.
     #[error("verification failed: {what} of {} differs from the source", path.display())]

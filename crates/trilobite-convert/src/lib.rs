@@ -7,6 +7,7 @@ mod file;
 mod gguf;
 mod hf;
 mod model;
+mod new_file;
 mod options;
 mod plan;
 mod scan;
@@ -19,9 +20,14 @@ mod write;
 
 pub use error::Error;
 pub use file::convert_file;
+pub use new_file::NewFile;
 pub use options::{
     Head, HeadScan, Layout, Options, Progress, Quantize, Report, Stage, Type, TypeTotal,
     ignore_progress,
 };
 pub use source::Checkpoint;
 pub use write::convert;
+
+/// Changes whenever the same checkpoint might be converted to another file.
+pub const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("TRILOBITE_CONVERT_SOURCES"));

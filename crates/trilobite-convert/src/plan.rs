@@ -1,9 +1,10 @@
 //! Decisions that do not depend on the kind of source.
 
+use trilobite_format::model::{Architecture, DENSE_PROJECTIONS, is_projection};
 use trilobite_format::{Metadata, TensorType};
 
 use crate::Error;
-use crate::model::{Arch, Data, Dense, Planned};
+use crate::model::{Data, Dense, Planned};
 use crate::options::{Head, HeadScan, Layout, Options, Type};
 use crate::scan::{Part, Scan};
 use crate::source::View;
@@ -12,7 +13,12 @@ use crate::source::View;
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The metadata keys that say what the file is.
-pub(crate) fn general(metadata: &mut Metadata, arch: Arch, name: &str, file_type: Option<u32>) {
+pub(crate) fn general(
+    metadata: &mut Metadata,
+    arch: Architecture,
+    name: &str,
+    file_type: Option<u32>,
+) {
     metadata.insert("general.architecture", arch.name());
     metadata.insert("general.name", name);
     metadata.insert("general.alignment", trilobite_format::DEFAULT_ALIGNMENT as u32);
@@ -42,7 +48,7 @@ const LARGE: u64 = 64 << 20;
 const TRANSPOSED: &str = "ffn_down_t.weight";
 
 /// Gives every ternary matrix the type that suits its use, where the layout leaves a choice.
-fn arrange(tensors: &mut [Planned<'_>], arch: Arch, layout: Layout) -> Result<(), Error> {
+fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> Result<(), Error> {
     let ternary = |tensor: &&mut Planned<'_>| matches!(tensor.data, Data::Ternary(_));
     let bytes: u64 = tensors.iter_mut().filter(ternary).map(|tensor| tensor.byte_len()).sum();
     let sparse = match layout {
@@ -64,10 +70,23 @@ fn arrange(tensors: &mut [Planned<'_>], arch: Arch, layout: Layout) -> Result<()
     Ok(())
 }
 
+/// Names the projections that a model with ternary ones keeps dense, so that a reader does not take
+/// them for a mistake.
+pub(crate) fn name_dense(tensors: &[Planned<'_>], arch: Architecture, metadata: &mut Metadata) {
+    let projections = tensors.iter().filter(|tensor| is_projection(&tensor.name));
+    let (ternary, dense): (Vec<_>, Vec<_>) =
+        projections.partition(|tensor| tensor.data.is_ternary());
+    if dense.is_empty() || ternary.is_empty() && !arch.is_bitnet() {
+        return metadata.remove(DENSE_PROJECTIONS);
+    }
+    let names: Vec<String> = dense.into_iter().map(|tensor| tensor.name.clone()).collect();
+    metadata.insert(DENSE_PROJECTIONS, names);
+}
+
 /// llama.cpp's number for what most of a file is stored as, which is what its first projection is
 /// stored as. `None` for types whose mixtures have several numbers.
 pub(crate) fn file_type(tensors: &[Planned<'_>]) -> Option<u32> {
-    let first = tensors.iter().find(|tensor| is_projection(tensor))?;
+    let first = tensors.iter().find(|tensor| is_projection(&tensor.name))?;
     match first.ty {
         TensorType::F32 => Some(0),
         TensorType::F16 => Some(1),
@@ -79,18 +98,14 @@ pub(crate) fn file_type(tensors: &[Planned<'_>]) -> Option<u32> {
     }
 }
 
-fn is_projection(tensor: &Planned<'_>) -> bool {
-    tensor.name.starts_with("blk.") && tensor.shape.len() == 2
-}
-
 /// Gives every tensor the type that was asked for, and adds the coarse copy of the head.
 pub(crate) fn choose_types(
     tensors: &mut Vec<Planned<'_>>,
-    arch: Arch,
+    arch: Architecture,
     options: &Options,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
-    let ternary = tensors.iter().any(|tensor| matches!(tensor.data, Data::Ternary(_)));
+    let ternary = tensors.iter().any(|tensor| tensor.data.is_ternary());
     match options.ty {
         Some(ty) if ternary => return Err(Error::TypeOfTernary(ty.name())),
         Some(ty) => choose_dense(tensors, ty, notes)?,
@@ -151,7 +166,7 @@ fn choose_head(
 ) -> Result<(), Error> {
     let Some(ty) = head.tensor_type() else { return Ok(()) };
     let Some(tensor) = tensors.get_mut(head_index(tensors)) else { return Ok(()) };
-    if matches!(tensor.data, Data::Ternary(_) | Data::Transposed(_)) {
+    if tensor.data.is_ternary() {
         notes.push(format!("{} is ternary and stays so", tensor.name));
         return Ok(());
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use half::f16;
 use rayon::prelude::*;
 use trilobite_format::{TensorType, ternary};
-use trilobite_kernels::{Layout, i2_s};
+use trilobite_kernels::{DenseType, Layout, i2_s};
 
 use crate::Error;
 use crate::model::source_row;
@@ -89,7 +89,8 @@ pub(crate) struct Scratch {
 }
 
 impl Ternary<'_> {
-    /// Finds the scale. Reads the whole tensor where the scale follows from the weights.
+    /// Finds the scale, which may be 0 if all weights are. Reads the whole tensor where the scale
+    /// follows from the weights, or codes may stand for none.
     pub(crate) fn open(&self) -> Result<Trits<'_>, Error> {
         let mut taken = None;
         let (scale, decode) = match &self.encoding {
@@ -112,6 +113,8 @@ impl Ternary<'_> {
             }
             Encoding::Transposed { bytes, factor } => {
                 let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
+                let unused = Layout::I2T.find_unused(codes, self.rows, self.cols);
+                self.refuse_unused(TensorType::I2R, unused)?;
                 (scale * factor, Decode::Transposed(codes))
             }
         };
@@ -120,54 +123,40 @@ impl Ternary<'_> {
     }
 
     fn open_gguf<'t>(&self, ty: TensorType, bytes: &'t [u8]) -> Result<(f32, Decode<'t>), Error> {
+        let (rows, cols) = (self.rows, self.cols);
         match ty {
             TensorType::Tq1_0 => {
-                let blocks = bytes.as_chunks().0;
-                let scale = self.block_scale(blocks, |b: &[u8; 54]| [b[52], b[53]], tq1_0)?;
-                Ok((scale, Decode::Tq1(blocks)))
+                self.refuse_unused(ty, DenseType::TQ1_0.find_unused(bytes, cols))?;
+                Ok((block_scale(ty, bytes), Decode::Tq1(bytes.as_chunks().0)))
             }
             TensorType::Tq2_0 => {
-                let blocks = bytes.as_chunks().0;
-                let scale = self.block_scale(blocks, |b: &[u8; 66]| [b[64], b[65]], tq2_0)?;
-                Ok((scale, Decode::Tq2(blocks)))
+                self.refuse_unused(ty, DenseType::TQ2_0.find_unused(bytes, cols))?;
+                Ok((block_scale(ty, bytes), Decode::Tq2(bytes.as_chunks().0)))
             }
             _ => {
                 let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
+                self.refuse_unused(ty, layout(ty).find_unused(codes, rows, cols))?;
                 Ok((scale, Decode::Codes(codes, layout(ty))))
             }
         }
     }
 
-    /// The one scale of a tensor whose blocks each have their own. Blocks of zeros may have any.
-    fn block_scale<const N: usize>(
-        &self,
-        blocks: &[[u8; N]],
-        scale_bytes: impl Fn(&[u8; N]) -> [u8; 2],
-        decode: impl Fn(&[u8; N], &mut [i8]),
-    ) -> Result<f32, Error> {
-        let scale = |block| f16::from_le_bytes(scale_bytes(block));
-        let Some(expected) = blocks.iter().map(scale).find(|s| s.to_bits() != 0) else {
-            // Nothing but zeros, for which any scale will do.
-            return Ok(1.0);
-        };
-        for (i, block) in blocks.iter().enumerate() {
-            let found = scale(block);
-            if found.to_bits() == expected.to_bits() {
-                continue;
-            }
-            let mut trits = [0; 256];
-            decode(block, &mut trits);
-            if trits != [0; 256] {
-                return Err(Error::BlockScale {
-                    file: self.file.to_owned(),
-                    tensor: self.name.clone(),
-                    block: i as u64,
-                    expected: expected.to_f32(),
-                    found: found.to_f32(),
-                });
-            }
+    /// Refuses a code that stands for no weight, if there is one.
+    fn refuse_unused(&self, ty: TensorType, at: Option<(usize, usize)>) -> Result<(), Error> {
+        match at {
+            None => Ok(()),
+            Some((row, col)) => Err(self.not_ternary(row, col, unused_code(ty).to_owned())),
         }
-        Ok(expected.to_f32())
+    }
+
+    fn not_ternary(&self, row: usize, col: usize, found: String) -> Error {
+        Error::NotTernary {
+            file: self.file.to_owned(),
+            tensor: self.name.clone(),
+            row: row as u64,
+            col: col as u64,
+            found,
+        }
     }
 }
 
@@ -194,7 +183,8 @@ impl Trits<'_> {
             self.decode_row(source, scratch, out);
             // One reduction over the row, and a search only when it fails.
             if out.iter().fold(0, |worst, &t| t.max(worst)) > 1 {
-                return Err(self.not_ternary(source, out));
+                let col = out.iter().position(|&t| t > 1).unwrap_or(0);
+                return Err(self.tensor.not_ternary(source, col, self.found(source, col)));
             }
         }
         Ok(())
@@ -244,25 +234,26 @@ impl Trits<'_> {
         }
     }
 
-    fn not_ternary(&self, row: usize, trits: &[i8]) -> Error {
-        let col = trits.iter().position(|&t| t > 1).unwrap_or(0);
-        let found = match &self.decode {
+    /// What is stored for a weight that is not ternary.
+    fn found(&self, row: usize, col: usize) -> String {
+        match &self.decode {
             Decode::Plain(view) => {
                 let mut weight = Vec::new();
                 let at = row * self.tensor.cols + col;
                 view.widen(at..at + 1, &mut weight);
                 weight.first().map_or_else(String::new, f32::to_string)
             }
-            Decode::Codes(_, Layout::T5_3) => "an index that stands for nothing".to_owned(),
-            _ => "the code 3".to_owned(),
-        };
-        Error::NotTernary {
-            file: self.tensor.file.to_owned(),
-            tensor: self.tensor.name.clone(),
-            row: row as u64,
-            col: col as u64,
-            found,
+            _ => unused_code(TensorType::I2S).to_owned(),
         }
+    }
+}
+
+/// What a code of a ternary type is that stands for no weight.
+pub(crate) fn unused_code(ty: TensorType) -> &'static str {
+    match ty {
+        TensorType::T5_3 => "an index that stands for nothing",
+        TensorType::Tq1_0 => "a byte that stands for no trits",
+        _ => "the code 3",
     }
 }
 
@@ -293,9 +284,14 @@ pub(crate) fn layout(ty: TensorType) -> Layout {
     }
 }
 
-/// Refuses a scale that is not a positive finite number.
+/// The scale of blocks, which is no number if they have several: those are no ternary tensor.
+fn block_scale(ty: TensorType, bytes: &[u8]) -> f32 {
+    ternary::one_scale(ty, bytes).map_or(f32::NAN, |scale| f16::from_le_bytes(scale).to_f32())
+}
+
+/// Refuses a scale that is not a positive finite number, or 0, which is that of a tensor of zeros.
 pub(crate) fn check_scale(file: &str, tensor: &str, scale: f32) -> Result<(), Error> {
-    if scale.is_finite() && scale > 0.0 {
+    if scale.is_finite() && scale >= 0.0 {
         Ok(())
     } else {
         Err(Error::Scale { file: file.to_owned(), tensor: tensor.to_owned(), found: scale })

@@ -16,14 +16,16 @@ use crate::write::{Buffers, group_bytes, hex, transposed_equals};
 use crate::{Error, source};
 
 /// Compares a written file with the plan: every name, type, shape and metadata entry, and every
-/// ternary weight with the source, decoded once more. Returns what differs.
+/// ternary weight with the source, decoded once more. Returns what differs. A file that cannot be
+/// read is `unread`, not different.
 pub(crate) fn verify(
     plan: &Plan<'_>,
     mut file: File,
+    unread: &dyn Fn(io::Error) -> Error,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Option<String>, Error> {
     // Only the header's pages of the map are touched; tensors are read one at a time.
-    let header = source::map(&file).ok().and_then(|bytes| Gguf::parse(&bytes).ok());
+    let header = Gguf::parse(&source::map(&file).map_err(unread)?).ok();
     let same = |gguf: &Gguf| {
         *gguf.metadata() == plan.metadata && gguf.tensors().len() == plan.tensors.len()
     };
@@ -37,11 +39,12 @@ pub(crate) fn verify(
         let same = described == (&tensor.name, tensor.ty, &tensor.shape)
             && match &tensor.data {
                 Data::Ternary(source) => {
-                    read(&mut file, info, &mut bytes).is_ok() && source.matches(info.ty, &bytes)?
+                    read(&mut file, info, &mut bytes).map_err(unread)?;
+                    source.matches(info.ty, &bytes)?
                 }
                 Data::Transposed(source) => {
-                    read(&mut file, info, &mut bytes).is_ok()
-                        && source.matches_transposed(&bytes)?
+                    read(&mut file, info, &mut bytes).map_err(unread)?;
+                    source.matches_transposed(&bytes)?
                 }
                 // The hash of the whole file vouches for these.
                 Data::Dense(_) | Data::Blocks(_) | Data::Values(_) | Data::Scan(_) => true,
@@ -115,5 +118,36 @@ impl Ternary<'_> {
                 other => Some(other),
             });
         differs.map_or(Ok(true), |result| result.map(|differs| !differs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::testing::Tiny;
+    use crate::write::{plan, write};
+    use crate::{Options, ignore_progress};
+
+    #[test]
+    fn a_file_that_cannot_be_read_back_is_not_said_to_differ() {
+        let checkpoint = Tiny::bitnet().checkpoint();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.gguf");
+        let plan = plan(&checkpoint, &Options::default()).unwrap();
+        let out = File::create(&path).unwrap();
+        let (plan, _) = write(plan, out, &mut ignore_progress).unwrap();
+        let unread = |source| Error::ReadBack { path: PathBuf::new(), source };
+        let found = |file| verify(&plan, file, &unread, &mut ignore_progress);
+        assert!(matches!(found(File::open(&path).unwrap()), Ok(None)));
+        // What was opened for writing alone can be neither mapped nor read.
+        let write_only = File::options().write(true).open(&path).unwrap();
+        assert!(matches!(found(write_only), Err(Error::ReadBack { .. })));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() / 2);
+        std::fs::write(&path, bytes).unwrap();
+        let differs = found(File::open(&path).unwrap()).unwrap();
+        assert_eq!(differs.as_deref(), Some("the header"));
     }
 }

@@ -1,15 +1,19 @@
 //! Writing a planned file.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use trilobite_format::model::{Hyperparameters, is_projection, zeros_note};
 use trilobite_format::{TensorType, Writer, ternary};
-use trilobite_kernels::{Layout, i2_s};
+use trilobite_kernels::{Kernels, Layout, i2_s};
 
-use crate::model::{Data, Plan, Planned};
+use crate::gguf::blocks;
+use crate::model::{Data, Dense, Plan, Planned};
 use crate::options::{Options, Progress, Report, Stage, TypeTotal};
 use crate::source::{Checkpoint, Kind};
 use crate::trits::{GROUP, Scratch, Taken, Trits, layout};
@@ -29,13 +33,34 @@ pub fn convert<W: Write>(
     out: W,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
+    start_threads()?;
     write(plan(checkpoint, options)?, out, progress).map(|(_, report)| report)
 }
 
+/// Starts the threads that conversions share. Rayon starts them by itself, but panics if it cannot.
+pub(crate) fn start_threads() -> Result<(), Error> {
+    static FAILED: OnceLock<Option<io::ErrorKind>> = OnceLock::new();
+    let failed = FAILED.get_or_init(|| {
+        let error = rayon::ThreadPoolBuilder::new().build_global().err()?;
+        // Without a cause, another part of the program has started them.
+        Some(error.source()?.downcast_ref::<io::Error>()?.kind())
+    });
+    match failed {
+        Some(kind) => Err(Error::Threads((*kind).into())),
+        None => Ok(()),
+    }
+}
+
 pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {
-    match checkpoint.kind {
+    let plan = match checkpoint.kind {
         Kind::HuggingFace => hf::plan(checkpoint, options),
         Kind::Gguf => gguf::plan(checkpoint, options),
+    }?;
+    // By the rule that opening the file will apply.
+    match Hyperparameters::read(&plan.metadata, None) {
+        Ok(read) if read == plan.model => Ok(plan),
+        Ok(_) => Err(Error::Undescribed),
+        Err(source) => Err(Error::Unrunnable { source }),
     }
 }
 
@@ -50,8 +75,9 @@ pub(crate) fn write<'a, W: Write>(
     let total = plan.tensors.iter().map(Planned::byte_len).sum();
     let mut done = 0;
     let (mut exactly, mut by_absmean) = (0, 0);
+    let mut zeros = Vec::new();
     for tensor in &plan.tensors {
-        let taken = tensor.stream(&mut |piece| {
+        let Streamed { taken, zero } = tensor.stream(&mut |piece| {
             writer.piece(&tensor.name, piece).map_err(Error::Write)?;
             done += piece.len() as u64;
             let flow =
@@ -67,7 +93,11 @@ pub(crate) fn write<'a, W: Write>(
             Some(Taken::ByAbsmean) => by_absmean += 1,
             None => {}
         }
+        if zero {
+            zeros.push(&tensor.name[..]);
+        }
     }
+    plan.notes.extend(zeros_note(&zeros));
     if exactly > 0 {
         plan.notes.push(format!("{exactly} dense projections were ternary and kept exactly"));
     }
@@ -84,21 +114,22 @@ impl Planned<'_> {
         self.ty.byte_len(&self.shape).unwrap_or(0)
     }
 
-    /// Passes the tensor's bytes on, in order. Says how dense weights became ternary.
-    fn stream(
-        &self,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<Option<Taken>, Error> {
+    /// Passes the tensor's bytes on, in order.
+    fn stream(&self, sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<Streamed, Error> {
         match &self.data {
             Data::Ternary(ternary) => {
                 let trits = ternary.open()?;
-                sink(&trits.pack(self.ty)?)?;
-                return Ok(trits.taken);
+                let bytes = trits.pack(self.ty)?;
+                let zero = trits.is_zero(&bytes, layout(self.ty))?;
+                sink(&bytes)?;
+                return Ok(Streamed { taken: trits.taken, zero });
             }
             Data::Transposed(ternary) => {
                 let trits = ternary.open()?;
-                sink(&trits.pack_transposed()?)?;
-                return Ok(trits.taken);
+                let bytes = trits.pack_transposed()?;
+                let zero = trits.is_zero(&bytes, Layout::I2T)?;
+                sink(&bytes)?;
+                return Ok(Streamed { taken: trits.taken, zero });
             }
             Data::Dense(dense) => dense.stream(&self.name, self.ty, sink)?,
             Data::Blocks(bytes) => sink(bytes)?,
@@ -108,11 +139,53 @@ impl Planned<'_> {
                 sink(&bytes)?;
             }
         }
-        Ok(None)
+        Ok(Streamed { taken: None, zero: is_projection(&self.name) && self.is_zero() })
+    }
+
+    /// Whether a dense matrix holds nothing but zeros.
+    fn is_zero(&self) -> bool {
+        let cols = self.shape.last().map_or(1, |&cols| cols as usize).max(1);
+        let mut row = vec![0.0; cols];
+        match &self.data {
+            Data::Dense(Dense { view, .. }) => (0..view.count()).step_by(cols).all(|start| {
+                view.widen(start..start + cols, &mut row);
+                row.iter().all(|weight| *weight == 0.0)
+            }),
+            Data::Blocks(bytes) => {
+                let kernels = Kernels::available().into_iter().next_back();
+                let (Some(ty), Some(kernels)) = (blocks(self.ty), kernels) else { return false };
+                let rows = self.shape.first().map_or(0, |&rows| rows as usize);
+                (0..rows).all(|r| {
+                    kernels.dense_row(ty, bytes, cols, r, &mut row);
+                    row.iter().all(|weight| *weight == 0.0)
+                })
+            }
+            _ => false,
+        }
     }
 }
 
+/// What passing a tensor on has shown.
+struct Streamed {
+    /// How dense weights became ternary.
+    taken: Option<Taken>,
+    /// Whether it is a projection that holds nothing but zeros.
+    zero: bool,
+}
+
 impl Trits<'_> {
+    /// Whether the bytes of the tensor in a layout hold nothing but zeros. If they do not, their scale
+    /// must not be 0.
+    fn is_zero(&self, bytes: &[u8], layout: Layout) -> Result<bool, Error> {
+        let codes = bytes.get(..bytes.len() - ternary::TAIL).unwrap_or_default();
+        let zero = layout.is_zero(codes, self.tensor.cols);
+        if self.scale == 0.0 && !zero {
+            let (file, tensor) = (self.tensor.file.to_owned(), self.tensor.name.clone());
+            return Err(Error::Scale { file, tensor, found: self.scale });
+        }
+        Ok(zero)
+    }
+
     /// The bytes of the tensor in a layout of ours.
     fn pack(&self, ty: TensorType) -> Result<Vec<u8>, Error> {
         let layout = layout(ty);
@@ -236,7 +309,7 @@ fn report(plan: &Plan<'_>, file_bytes: u64, hash: &[u8]) -> Report {
         (weights > 0).then(|| bytes as f64 * 8.0 / weights as f64)
     };
     Report {
-        architecture: plan.arch.name().to_owned(),
+        architecture: plan.model.arch.name().to_owned(),
         ternary_bits_per_weight: bits(true),
         bits_per_weight: bits(false).unwrap_or(0.0),
         types,

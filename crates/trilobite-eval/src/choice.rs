@@ -178,36 +178,46 @@ impl<'a> Prompts<'a> {
     }
 }
 
+impl Question {
+    /// The hash of its different contexts.
+    pub(crate) fn prompt_sha256(&self) -> String {
+        let mut prompt = String::new();
+        for (number, (context, _)) in self.requests.iter().enumerate() {
+            if number == 0 || *context != self.requests[number - 1].0 {
+                prompt += context;
+            }
+        }
+        sha256(prompt.as_bytes())
+    }
+
+    /// What the log-likelihood of each choice, with its number of tokens, makes of it.
+    pub(crate) fn decided(&self, scores: &[(f64, usize)]) -> Answer {
+        let scored = |(&(logprob, tokens), &chars)| Scored { logprob, tokens, chars };
+        let choices: Vec<Scored> = scores.iter().zip(&self.chars).map(scored).collect();
+        let pred = largest(choices.iter().map(|choice| choice.logprob));
+        let pred_norm = largest(choices.iter().map(|choice| choice.logprob / choice.chars as f64));
+        Answer {
+            id: self.id.clone(),
+            group: self.group.clone(),
+            prompt_sha256: self.prompt_sha256(),
+            correct: self.gold.holds(pred),
+            correct_norm: self.gold.holds(pred_norm),
+            gold: self.gold.clone(),
+            choices,
+            pred,
+            pred_norm,
+        }
+    }
+}
+
 /// Scores an item.
 pub(crate) fn answer(
     engine: &mut Engine,
     question: &Question,
 ) -> trilobite_runtime::Result<Answer> {
     let scores = engine.score(&question.requests)?;
-    let choices: Vec<Scored> = scores
-        .iter()
-        .zip(&question.chars)
-        .map(|(&(score, tokens), &chars)| Scored { logprob: score.logprob, tokens, chars })
-        .collect();
-    let pred = largest(choices.iter().map(|choice| choice.logprob));
-    let pred_norm = largest(choices.iter().map(|choice| choice.logprob / choice.chars as f64));
-    let mut prompt = String::new();
-    for (number, (context, _)) in question.requests.iter().enumerate() {
-        if number == 0 || *context != question.requests[number - 1].0 {
-            prompt += context;
-        }
-    }
-    Ok(Answer {
-        id: question.id.clone(),
-        group: question.group.clone(),
-        prompt_sha256: sha256(prompt.as_bytes()),
-        correct: question.gold.holds(pred),
-        correct_norm: question.gold.holds(pred_norm),
-        gold: question.gold.clone(),
-        choices,
-        pred,
-        pred_norm,
-    })
+    let scores: Vec<_> = scores.iter().map(|(score, tokens)| (score.logprob, *tokens)).collect();
+    Ok(question.decided(&scores))
 }
 
 /// The place of the largest value, the first of equals.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use minijinja::Value;
 use sha2::{Digest, Sha256};
@@ -25,6 +26,9 @@ pub(crate) struct Record {
     pub(crate) index: usize,
     /// Its fields.
     pub(crate) fields: Fields,
+    /// The JSON text that it was read from, where it has a line of its own: numbers in `fields` have
+    /// at most 64 bits.
+    pub(crate) json: Option<Arc<str>>,
 }
 
 impl Record {
@@ -59,15 +63,7 @@ pub(crate) fn records(task: &Task, folder: &Path, any: bool) -> Result<Vec<Recor
         let mut records =
             Records { group: group.map(str::to_owned), items: Vec::new(), shots: Vec::new() };
         let mut labels = None;
-        for (number, file) in task.data.iter().enumerate() {
-            let wanted = match file.role {
-                Role::Items | Role::Labels => true,
-                Role::Shots => task.shots > 0,
-                Role::Other => false,
-            };
-            if !wanted {
-                continue;
-            }
+        for (number, file) in task.data.iter().enumerate().filter(|(_, file)| wanted(task, file)) {
             let found = read_file(task, file, number, folder, group, any)?;
             match file.role {
                 Role::Items => records.items.extend(found),
@@ -107,14 +103,7 @@ pub(crate) fn read_file(
     group: Option<&str>,
     any: bool,
 ) -> Result<Vec<Record>> {
-    let name = file.file.replace("{group}", group.unwrap_or_default());
-    let plain = folder.join(&name);
-    let path = ["", ".gz", ".bz2"]
-        .iter()
-        .map(|ending| folder.join(format!("{name}{ending}")))
-        .find(|path| path.exists())
-        .ok_or_else(|| Error::MissingData { path: plain, task: task.name.clone() })?;
-    let packed = std::fs::read(&path).map_err(Error::io(&path))?;
+    let (path, packed) = find(task, file, folder, group)?;
     let packed_sha256 = sha256(&packed);
     let bytes = unpack(&path, packed)?;
     // Malformed data is better named by its line than by its hash.
@@ -129,40 +118,85 @@ pub(crate) fn read_file(
     Ok(records)
 }
 
+/// Most bytes that a data file unpacks to: a small file can unpack to any number.
+const MAX_UNPACKED: u64 = 512 << 20;
+
 /// What a file holds: unpacked where its name ends in `.gz` or `.bz2`.
 ///
 /// # Errors
-/// It is not packed that way, or damaged.
+/// It is not packed that way, damaged, or longer than any data file.
 pub fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
-    let mut unpacked = Vec::new();
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => {
-            let mut decoder = flate2::read::MultiGzDecoder::new(bytes.as_slice());
-            decoder.read_to_end(&mut unpacked).map_err(Error::io(path))?;
-        }
-        Some("bz2") => {
-            let mut decoder = bzip2::read::MultiBzDecoder::new(bytes.as_slice());
-            decoder.read_to_end(&mut unpacked).map_err(Error::io(path))?;
-        }
+    unpack_within(path, bytes, MAX_UNPACKED)
+}
+
+fn unpack_within(path: &Path, bytes: Vec<u8>, most: u64) -> Result<Vec<u8>> {
+    let decoder: &mut dyn Read = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => &mut flate2::read::MultiGzDecoder::new(bytes.as_slice()),
+        Some("bz2") => &mut bzip2::read::MultiBzDecoder::new(bytes.as_slice()),
         _ => return Ok(bytes),
+    };
+    let mut unpacked = Vec::new();
+    let read = decoder.take(most + 1).read_to_end(&mut unpacked);
+    if read.map_err(Error::io(path))? as u64 > most {
+        let message = format!("it unpacks to more than {most} bytes");
+        return Err(Error::io(path)(std::io::Error::other(message)));
     }
     Ok(unpacked)
 }
 
-/// The lines of a file that a run appends to: none if there is no file; a torn last line is cut off.
-pub(crate) fn whole_lines(path: &Path) -> Result<String> {
-    let mut text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(Error::io(path)(error)),
-    };
-    let whole = text.rfind('\n').map_or(0, |at| at + 1);
-    if whole < text.len() {
-        text.truncate(whole);
-        let file = std::fs::OpenOptions::new().write(true).open(path).map_err(Error::io(path))?;
-        file.set_len(whole as u64).map_err(Error::io(path))?;
+/// Bytes of a file as text.
+pub(crate) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        Error::Record { path: path.to_owned(), line, message: "not UTF-8".to_owned() }
+    })
+}
+
+/// SHA-256 of the files that a task's records are read from, unpacked: that of the file, or of the
+/// hashes of several.
+pub(crate) fn fingerprint(task: &Task, folder: &Path) -> Result<String> {
+    let mut hashes = Vec::new();
+    for file in task.data.iter().filter(|file| wanted(task, file)) {
+        let groups: Vec<Option<&str>> = match file.file.contains("{group}") {
+            true => task.groups.keys().map(|group| Some(group.as_str())).collect(),
+            false => vec![None],
+        };
+        for group in groups {
+            let (path, packed) = find(task, file, folder, group)?;
+            hashes.push(sha256(&unpack(&path, packed)?));
+        }
     }
-    Ok(text)
+    match &hashes[..] {
+        [one] => Ok(one.clone()),
+        all => Ok(sha256(all.join("\n").as_bytes())),
+    }
+}
+
+/// Whether the records of a file make the items of a task.
+fn wanted(task: &Task, file: &DataFile) -> bool {
+    match file.role {
+        Role::Items | Role::Labels => true,
+        Role::Shots => task.shots > 0,
+        Role::Other => false,
+    }
+}
+
+/// A data file, found under its name or packed, and its bytes.
+fn find(
+    task: &Task,
+    file: &DataFile,
+    folder: &Path,
+    group: Option<&str>,
+) -> Result<(PathBuf, Vec<u8>)> {
+    let name = file.file.replace("{group}", group.unwrap_or_default());
+    let path = ["", ".gz", ".bz2"]
+        .iter()
+        .map(|ending| folder.join(format!("{name}{ending}")))
+        .find(|path| path.exists())
+        .ok_or_else(|| Error::MissingData { path: folder.join(&name), task: task.name.clone() })?;
+    let bytes = trilobite_format::read_regular(&path).map_err(Error::io(&path))?;
+    Ok((path, bytes))
 }
 
 /// SHA-256 in hexadecimal.
@@ -175,15 +209,12 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
     let fail = |line: usize, message: String| Error::Record { path: path.into(), line, message };
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-        fail(line, "not UTF-8".to_owned())
-    })?;
+    let text = utf8(path, bytes)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut records = Vec::new();
-    let mut add = |line: usize, fields: Fields| {
+    let mut add = |line: usize, fields: Fields, json: Option<Arc<str>>| {
         let index = records.len();
-        records.push(Record { path: path.to_owned(), line, index, fields });
+        records.push(Record { path: path.to_owned(), line, index, fields, json });
     };
     let one = |name: &str, value: Value| Fields::from([(name.to_owned(), value)]);
     let lines = || text.lines().enumerate().map(|(index, line)| (index + 1, line));
@@ -192,14 +223,14 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
             for (number, line) in lines().filter(|(_, line)| !line.trim().is_empty()) {
                 let fields = serde_json::from_str(line)
                     .map_err(|error| fail(number, format!("not a JSON object: {error}")))?;
-                add(number, fields);
+                add(number, fields, Some(line.into()));
             }
         }
         Format::Json => {
             let values: Vec<Fields> = serde_json::from_str(text)
                 .map_err(|error| fail(error.line(), format!("not an array of objects: {error}")))?;
             for fields in values {
-                add(1, fields);
+                add(1, fields, None);
             }
         }
         Format::Csv => {
@@ -211,7 +242,7 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
                     fail(line as usize, error.to_string())
                 })?;
                 let line = row.position().map_or(1, csv::Position::line) as usize;
-                add(line, fields(header.iter(), row.iter()));
+                add(line, fields(header.iter(), row.iter()), None);
             }
         }
         Format::Tsv => {
@@ -223,12 +254,12 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
                 if found != columns {
                     return Err(fail(number, format!("{found} columns, expected {columns}")));
                 }
-                add(number, fields(header.split('\t'), row.split('\t')));
+                add(number, fields(header.split('\t'), row.split('\t')), None);
             }
         }
         Format::Lines => {
             for (number, line) in lines() {
-                add(number, one("label", line.into()));
+                add(number, one("label", line.into()), None);
             }
         }
         Format::Lines6 => {
@@ -241,10 +272,10 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
                 if six.len() < 6 {
                     return Err(fail(number, format!("{} lines left, expected 6", six.len())));
                 }
-                add(number, one("lines", six.iter().copied().map(Value::from).collect()));
+                add(number, one("lines", six.iter().copied().map(Value::from).collect()), None);
             }
         }
-        Format::Text => add(1, one("text", text.into())),
+        Format::Text => add(1, one("text", text.into()), None),
     }
     if records.is_empty() {
         return Err(fail(1, "no records".to_owned()));
@@ -254,4 +285,27 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
 
 fn fields<'a>(header: impl Iterator<Item = &'a str>, row: impl Iterator<Item = &'a str>) -> Fields {
     header.zip(row).map(|(name, value)| (name.to_owned(), value.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_unpacks_to_too_much_is_refused() {
+        let zeros = vec![0; 100_000];
+        let mut gz = flate2::read::GzEncoder::new(zeros.as_slice(), flate2::Compression::fast());
+        let mut bz2 = bzip2::read::BzEncoder::new(zeros.as_slice(), bzip2::Compression::fast());
+        let packers: [(&str, &mut dyn Read); 2] = [("a.gz", &mut gz), ("a.bz2", &mut bz2)];
+        for (name, packer) in packers {
+            let mut packed = Vec::new();
+            packer.read_to_end(&mut packed).unwrap();
+            assert!(packed.len() < 1000);
+            let unpack = |most| unpack_within(Path::new(name), packed.clone(), most);
+            assert_eq!(unpack(100_000).unwrap(), zeros);
+            let error =
+                std::error::Error::source(&unpack(99_999).unwrap_err()).unwrap().to_string();
+            assert_eq!(error, "it unpacks to more than 99999 bytes");
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub struct Settings {
     pub turns: bool,
     /// Tokens of the context.
     pub context: usize,
+    /// The type of the cache: rounded keys and values move logits.
+    pub kv: &'static str,
 }
 
 /// A model, a session and the settings of a run.
@@ -34,7 +36,8 @@ impl Engine {
     /// An engine on a session of the model that results call `name`.
     pub fn new(session: Session, name: &str, bos: bool, chat: bool, turns: bool) -> Self {
         let model = Arc::clone(session.model());
-        let settings = Settings { bos, chat, turns, context: session.context() };
+        let (context, kv) = (session.context(), session.cache_type().name());
+        let settings = Settings { bos, chat, turns, context, kv };
         // Of a model in several files, one for each.
         let sha256 = model.files().map(sha256).collect::<Vec<_>>().join(" ");
         Self {

@@ -88,6 +88,26 @@ pub enum Error {
         /// What does not fit.
         message: String,
     },
+    /// Two items of a task have one id.
+    #[error("{task}: two items have the id {id:?}")]
+    SameId {
+        /// The task.
+        task: String,
+        /// The id.
+        id: String,
+    },
+    /// Nothing is left to be run or graded.
+    #[error("{task}: there are no items in what was asked for")]
+    NoItems {
+        /// The task.
+        task: String,
+    },
+    /// Results that another run is writing.
+    #[error("{}: another run is at work on it; choose another --output or wait", .path.display())]
+    Busy {
+        /// The results.
+        path: PathBuf,
+    },
     /// An item cannot be run.
     #[error("{task}, item {id}")]
     Item {
@@ -131,8 +151,23 @@ pub enum Error {
         message: String,
     },
     /// The run was broken off.
-    #[error("interrupted; the same command goes on where it stopped")]
-    Interrupted,
+    #[error(
+        "{task}: interrupted after {done} of {total} {what}, which {} keeps; \
+         the same command goes on from there",
+        .path.display()
+    )]
+    Interrupted {
+        /// The task.
+        task: String,
+        /// How many are done, those of earlier runs included.
+        done: usize,
+        /// How many there are to do.
+        total: usize,
+        /// Items or judgments.
+        what: &'static str,
+        /// Where they are.
+        path: PathBuf,
+    },
 }
 
 impl Error {

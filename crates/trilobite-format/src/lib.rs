@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod file;
 mod metadata;
+pub mod model;
 mod reader;
 mod split;
 mod tensor_type;
@@ -13,6 +15,7 @@ mod value;
 mod writer;
 
 pub use error::Error;
+pub use file::{open_regular, read_regular};
 pub use metadata::Metadata;
 pub use reader::{Gguf, TensorInfo};
 pub use split::Split;
@@ -22,6 +25,9 @@ pub use writer::Writer;
 
 /// The first four bytes of every GGUF file.
 pub const MAGIC: [u8; 4] = *b"GGUF";
+
+/// How the text begins that a Git repository without its large files has in place of each.
+pub const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// The container version that [`Writer`] writes.
 pub const VERSION: u32 = 3;

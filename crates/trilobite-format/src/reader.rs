@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::{Array, DEFAULT_ALIGNMENT, Error, MAGIC, Metadata, TensorType, VERSION, Value};
+use crate::{
+    Array, DEFAULT_ALIGNMENT, Error, LFS_POINTER, MAGIC, Metadata, TensorType, VERSION, Value,
+};
 
 /// The index of a GGUF file: its metadata and where its tensors lie.
 ///
@@ -58,6 +60,9 @@ struct Head<'a> {
 impl<'a> Head<'a> {
     fn parse(file: &'a [u8]) -> Result<Self, Error> {
         let magic = file.get(..MAGIC.len()).unwrap_or(file);
+        if file.starts_with(LFS_POINTER) {
+            return Err(Error::LfsPointer);
+        }
         if magic != MAGIC {
             return Err(Error::Magic { found: magic.to_vec() });
         }
@@ -84,6 +89,16 @@ impl<'a> Head<'a> {
         }
         Ok(Self { cursor, version, tensor_count, metadata })
     }
+
+    /// Where the data section begins, and the tensors in it.
+    fn tensors(&mut self) -> Result<(u64, Vec<TensorHeader>), Error> {
+        let alignment = alignment(&self.metadata)?;
+        let mut headers = Vec::with_capacity(self.tensor_count);
+        for _ in 0..self.tensor_count {
+            headers.push(self.cursor.tensor(alignment)?);
+        }
+        Ok(((self.cursor.at as u64).next_multiple_of(alignment), headers))
+    }
 }
 
 impl Metadata {
@@ -98,20 +113,25 @@ impl Metadata {
 }
 
 impl Gguf {
+    /// The length that the header of a file asks for at least: where its last tensor ends. The slice
+    /// may be any part of the file that begins with the whole header.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] for less than the whole header; every deviation from the format.
+    pub fn least_len(file: &[u8]) -> Result<u64, Error> {
+        let (data, headers) = Head::parse(file)?.tensors()?;
+        let ends = headers.iter().map(|header| header.offset.saturating_add(header.len));
+        Ok(ends.max().map_or(data.min(file.len() as u64), |end| data.saturating_add(end)))
+    }
+
     /// Reads and validates the header of a whole file.
     ///
     /// # Errors
     /// Every deviation from the format is an error; see [`Error`].
     pub fn parse(file: &[u8]) -> Result<Gguf, Error> {
-        let Head { mut cursor, version, tensor_count, metadata } = Head::parse(file)?;
-        let alignment = alignment(&metadata)?;
-
-        let mut headers = Vec::with_capacity(tensor_count);
-        for _ in 0..tensor_count {
-            headers.push(cursor.tensor(alignment)?);
-        }
-        let data = cursor.at as u64;
-        let data = data.next_multiple_of(alignment);
+        let mut head = Head::parse(file)?;
+        let (data, headers) = head.tensors()?;
+        let Head { version, metadata, .. } = head;
 
         let mut tensors = Vec::with_capacity(headers.len());
         let mut index = HashMap::with_capacity(headers.len());

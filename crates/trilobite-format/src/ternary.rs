@@ -31,16 +31,24 @@ pub fn split(bytes: &[u8]) -> Option<(&[u8], f32)> {
     Some((codes, f32::from_le_bytes([a, b, c, d])))
 }
 
-/// Whether all blocks of a TQ1_0 or TQ2_0 tensor that are not zero have the same scale: then the
-/// tensor is a ternary matrix. With several scales it is a dense one, rounded block by block.
-/// False for every other type.
-pub fn has_one_scale(ty: TensorType, bytes: &[u8]) -> bool {
-    let size = match ty {
-        TensorType::Tq1_0 => 54,
-        TensorType::Tq2_0 => 66,
-        _ => return false,
+/// The one scale of a TQ1_0 or TQ2_0 tensor, an F16, if all its blocks have it that are not all zeros:
+/// then the tensor is a ternary matrix. With several scales it is a dense one, rounded block by block.
+/// 0 where there are only zeros; `None` for every other type.
+pub fn one_scale(ty: TensorType, bytes: &[u8]) -> Option<[u8; 2]> {
+    match ty {
+        TensorType::Tq1_0 => one_scale_of::<54>(bytes, |at| if at < 48 { 128 } else { 127 }),
+        TensorType::Tq2_0 => one_scale_of::<66>(bytes, |_| 0b01_01_01_01),
+        _ => None,
+    }
+}
+
+/// The same for blocks of `N` bytes, where `zero` is each byte of the codes of zeros.
+fn one_scale_of<const N: usize>(bytes: &[u8], zero: impl Fn(usize) -> u8) -> Option<[u8; 2]> {
+    let blocks = bytes.as_chunks::<N>().0.iter().filter_map(|block| block.split_last_chunk::<2>());
+    let is_zero = |codes: &[u8]| codes.iter().enumerate().all(|(at, byte)| *byte == zero(at));
+    let Some((_, first)) = blocks.clone().find(|(codes, _)| !is_zero(codes)) else {
+        return Some([0; 2]);
     };
-    let scales = bytes.chunks_exact(size).filter_map(|block| block.last_chunk::<2>());
-    let mut scales = scales.filter(|scale| **scale != [0; 2]);
-    scales.next().is_none_or(|first| scales.all(|scale| scale == first))
+    let agree = |(codes, scale): (&[u8], &[u8; 2])| scale == first || is_zero(codes);
+    blocks.clone().all(agree).then_some(*first)
 }

@@ -103,9 +103,20 @@ fn metadata_inserted_twice_keeps_its_place() {
 fn a_file_cut_anywhere_or_with_any_byte_changed_never_panics() {
     let file = small_file();
     let data = Gguf::parse(&file).unwrap().tensors()[0].range.start;
+    let end = Gguf::parse(&file).unwrap().tensors().iter().map(|tensor| tensor.range.end).max();
+    let mut header = 0;
     for len in 0..file.len() {
         assert!(Gguf::parse(&file[..len]).is_err(), "cut at {len}");
+        // The header alone tells where the file ends.
+        match Gguf::least_len(&file[..len]) {
+            Ok(least) => assert_eq!(Some(least as usize), end, "cut at {len}"),
+            Err(error) => {
+                assert!(len < 4 || matches!(error, Error::Truncated { .. }), "{len}: {error}");
+                header = len + 1;
+            }
+        }
     }
+    assert_eq!(header.next_multiple_of(32), data);
     for at in 0..data {
         for byte in [0, 1, 3, 0x7f, 0x80, 0xff] {
             let mut changed = file.clone();
@@ -117,6 +128,13 @@ fn a_file_cut_anywhere_or_with_any_byte_changed_never_panics() {
             }
         }
     }
+}
+
+#[test]
+fn a_pointer_is_told_from_damage() {
+    let pointer = [LFS_POINTER, b"v1\noid sha256:00\nsize 1\n"].concat();
+    assert!(matches!(Gguf::parse(&pointer), Err(Error::LfsPointer)));
+    assert!(matches!(Metadata::parse(&pointer), Err(Error::LfsPointer)));
 }
 
 #[test]
@@ -170,14 +188,31 @@ fn ternary_tail_keeps_the_first_float_only() {
 
 #[test]
 fn a_ternary_matrix_has_one_scale() {
-    let tensor = |scales: [u8; 3]| {
-        let block = |scale| [&[7; 64][..], &[scale, 0]].concat();
-        scales.into_iter().flat_map(block).collect::<Vec<_>>()
+    // Blocks of ones and blocks of zeros, each with a scale.
+    let blocks = |blocks: [(bool, u8); 3]| {
+        let tq1_0 = |zero| if zero { [[128; 48], [127; 48]].concat() } else { vec![255; 96] };
+        let block = |code: &[u8], scale| [code, &[scale, 0]].concat();
+        let of = |codes: &dyn Fn(bool) -> Vec<u8>| -> Vec<u8> {
+            blocks.iter().flat_map(|(zero, scale)| block(&codes(*zero), *scale)).collect()
+        };
+        let tq1_0 = of(&|zero| tq1_0(zero)[..52].to_vec());
+        let tq2_0 = of(&|zero| vec![if zero { 0x55 } else { 0xaa }; 64]);
+        [(TensorType::Tq1_0, tq1_0), (TensorType::Tq2_0, tq2_0)]
     };
-    for (scales, one) in [([1, 1, 1], true), ([0, 5, 0], true), ([0; 3], true), ([1, 0, 2], false)]
-    {
-        assert_eq!(ternary::has_one_scale(TensorType::Tq2_0, &tensor(scales)), one, "{scales:?}");
-        assert!(!ternary::has_one_scale(TensorType::Q8_0, &tensor(scales)));
+    for (scales, one) in [
+        ([(false, 1), (false, 1), (false, 1)], Some(1)),
+        ([(true, 0), (false, 5), (true, 7)], Some(5)),
+        ([(true, 9), (false, 5), (false, 5)], Some(5)),
+        ([(true, 0), (true, 0), (true, 3)], Some(0)),
+        ([(false, 1), (true, 0), (false, 2)], None),
+        ([(false, 1), (false, 0), (false, 1)], None),
+        ([(false, 0), (false, 0), (false, 0)], Some(0)),
+    ] {
+        for (ty, bytes) in blocks(scales) {
+            let expected = one.map(|scale| [scale, 0]);
+            assert_eq!(ternary::one_scale(ty, &bytes), expected, "{ty} {scales:?}");
+            assert_eq!(ternary::one_scale(TensorType::Q8_0, &bytes), None);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ pub use layout::{Layout, Method};
 use crate::dense::WideGroup;
 use crate::dense::blocks::GROUPS;
 use crate::i2_s::transposed;
-use crate::kv::{Cells, Visible};
+use crate::kv::{Block, Visible};
 use crate::{Codes, DenseType, Error, WideCodes, float, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -89,8 +89,8 @@ pub struct Kernels {
     rope_neox: unsafe fn(&mut [f32], &[f32], &[f32]),
     rope_adjacent: unsafe fn(&mut [f32], &[f32], &[f32]),
     to_f16: unsafe fn(&[f32], &mut [u16]),
-    attend_scores: unsafe fn(&[f32], Cells<'_>, Visible, f32, &mut [f32]),
-    attend_values: unsafe fn(&[f32], Cells<'_>, Range<usize>, Visible, &mut [f32]),
+    attend_scores: unsafe fn(&[f32], Block<'_>, Visible, f32, &mut [f32]),
+    attend_values: unsafe fn(&[f32], Block<'_>, Range<usize>, Visible, &mut [f32]),
     scan: unsafe fn(&[[u8; scan::CODES]], scan::Halves<'_>, &mut [i32]),
     refine_scan: RefineScan,
 }

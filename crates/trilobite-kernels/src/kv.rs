@@ -50,6 +50,39 @@ impl Cells<'_> {
             Cells::Q8 { codes, steps } => codes.len().min(steps.len() * BLOCK),
         }
     }
+
+    /// Some of the cells, whole tiles.
+    pub fn range(self, cells: Range<usize>) -> Self {
+        match self {
+            Cells::F32(all) => Cells::F32(&all[cells]),
+            Cells::F16(all) => Cells::F16(&all[cells]),
+            Cells::Q8 { codes, steps } => {
+                let steps = &steps[cells.start / BLOCK..cells.end / BLOCK];
+                Cells::Q8 { codes: &codes[cells], steps }
+            }
+        }
+    }
+
+    /// Where the cells begin.
+    pub(crate) fn address(&self) -> *const u8 {
+        match self {
+            Cells::F32(cells) => cells.as_ptr().cast(),
+            Cells::F16(cells) => cells.as_ptr().cast(),
+            Cells::Q8 { codes, .. } => codes.as_ptr().cast(),
+        }
+    }
+}
+
+/// Keys or values of one head at the 32 positions of one block.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// Which block of the attention this is: its first position is the `32 * index`th that the
+    /// attention is given.
+    pub index: usize,
+    /// The cells.
+    pub cells: Cells<'a>,
+    /// The cells of the block that is read after this one. They are prefetched and do not count.
+    pub next: Cells<'a>,
 }
 
 /// [`Cells`] that can be written.
@@ -66,6 +99,24 @@ pub enum CellsMut<'a> {
         /// A 32nd as many.
         steps: &'a mut [f32],
     },
+}
+
+impl<'a> CellsMut<'a> {
+    /// Splits off the first `count` cells, whole tiles.
+    pub fn take(&mut self, count: usize) -> CellsMut<'a> {
+        fn first<'a, T>(rest: &mut &'a mut [T], count: usize) -> &'a mut [T] {
+            let (first, others) = std::mem::take(rest).split_at_mut(count);
+            *rest = others;
+            first
+        }
+        match self {
+            CellsMut::F32(cells) => CellsMut::F32(first(cells, count)),
+            CellsMut::F16(cells) => CellsMut::F16(first(cells, count)),
+            CellsMut::Q8 { codes, steps } => {
+                CellsMut::Q8 { codes: first(codes, count), steps: first(steps, count / BLOCK) }
+            }
+        }
+    }
 }
 
 /// Which positions the query rows of an attention see: `rows / group` tokens after each other, with

@@ -1,12 +1,9 @@
-//! Keys and values of the tokens read so far.
+//! Pages of keys and values.
 
-use std::ops::Range;
-
-use trilobite_kernels::Kernels;
 use trilobite_kernels::kv::{self, Cells, CellsMut};
 
 use crate::config::Config;
-use crate::team::Team;
+use crate::error::{Error, Result};
 
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,27 +28,51 @@ impl CacheType {
         }
     }
 
-    /// The size of the cache of a context of `tokens` tokens in bytes.
+    /// The size of the cache of a context of `tokens` tokens in bytes; `usize::MAX` where it is larger
+    /// than any memory.
     pub fn bytes_for(self, config: &Config, tokens: usize) -> usize {
-        let cells = 2 * config.layers * config.kv_heads * kv::padded(config.head_dim) * tokens;
+        let heads = 2 * config.layers * config.kv_heads;
+        let cells = (heads * kv::padded(config.head_dim)).saturating_mul(tokens);
         match self {
-            CacheType::F32 => 4 * cells,
-            CacheType::F16 => 2 * cells,
-            CacheType::Q8 => cells + cells / kv::BLOCK * size_of::<f32>(),
+            CacheType::F32 => cells.saturating_mul(4),
+            CacheType::F16 => cells.saturating_mul(2),
+            CacheType::Q8 => cells.saturating_add(cells / kv::BLOCK * size_of::<f32>()),
         }
     }
 }
 
-/// A cache, `[layers][kv_heads]` of the keys and then the values of a head, each as [`kv`] says.
-pub(crate) struct Cache {
-    store: Store,
-    kv_heads: usize,
-    head_dim: usize,
-    /// Cells of the keys of a head, and of its values.
-    head_cells: usize,
+/// Positions of a page: one block of the attention.
+pub(crate) const PAGE: usize = kv::BLOCK;
+
+/// What a page holds for each position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) layers: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) ty: CacheType,
 }
 
-/// Zeroed pages come from the system on first use: a context costs what it holds.
+impl Shape {
+    /// The shape of a model's cache.
+    pub(crate) fn new(config: &Config, ty: CacheType) -> Self {
+        let Config { layers, kv_heads, head_dim, .. } = *config;
+        Self { layers, kv_heads, head_dim, ty }
+    }
+
+    /// Cells of the keys of a head in a page, and of its values.
+    fn head_cells(self) -> usize {
+        PAGE * kv::padded(self.head_dim)
+    }
+}
+
+/// The keys and values of [`PAGE`] positions, `[layers][kv_heads]` of the keys and then the values of
+/// a head, each a block as [`kv`] says.
+pub(crate) struct Page {
+    shape: Shape,
+    store: Store,
+}
+
 enum Store {
     F32(Vec<f32>),
     /// f16 as bits.
@@ -62,101 +83,75 @@ enum Store {
     },
 }
 
-impl Cache {
-    pub(crate) fn new(config: &Config, context: usize, ty: CacheType) -> Self {
-        Self::of_shape([config.layers, config.kv_heads, config.head_dim], context, ty)
-    }
-
-    pub(crate) fn of_shape(
-        [layers, kv_heads, head_dim]: [usize; 3],
-        context: usize,
-        ty: CacheType,
-    ) -> Self {
-        let head_cells = context.next_multiple_of(kv::BLOCK) * kv::padded(head_dim);
-        let len = 2 * layers * kv_heads * head_cells;
-        let store = match ty {
-            CacheType::F32 => Store::F32(vec![0.0; len]),
-            CacheType::F16 => Store::F16(vec![0; len]),
-            CacheType::Q8 => Store::Q8 { codes: vec![0; len], steps: vec![0.0; len / kv::BLOCK] },
+impl Page {
+    /// A page of zeros.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn new(shape: Shape) -> Result<Self> {
+        let len = shape.layers * shape.kv_heads * 2 * shape.head_cells();
+        let store = match shape.ty {
+            CacheType::F32 => Store::F32(zeros(len)?),
+            CacheType::F16 => Store::F16(zeros(len)?),
+            CacheType::Q8 => Store::Q8 { codes: zeros(len)?, steps: zeros(len / kv::BLOCK)? },
         };
-        Self { store, kv_heads, head_dim, head_cells }
+        Ok(Self { shape, store })
     }
 
-    pub(crate) fn kv_heads(&self) -> usize {
-        self.kv_heads
+    /// Another page that holds the same.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn copy(&self) -> Result<Self> {
+        let mut page = Self::new(self.shape)?;
+        match (&mut page.store, &self.store) {
+            (Store::F32(to), Store::F32(from)) => to.copy_from_slice(from),
+            (Store::F16(to), Store::F16(from)) => to.copy_from_slice(from),
+            (Store::Q8 { codes, steps }, Store::Q8 { codes: from, steps: steps_from }) => {
+                codes.copy_from_slice(from);
+                steps.copy_from_slice(steps_from);
+            }
+            _ => {}
+        }
+        Ok(page)
     }
 
-    pub(crate) fn head_dim(&self) -> usize {
-        self.head_dim
+    /// The keys and values of a head.
+    pub(crate) fn head(&self, layer: usize, head: usize) -> (Cells<'_>, Cells<'_>) {
+        let cells = match &self.store {
+            Store::F32(all) => Cells::F32(all),
+            Store::F16(all) => Cells::F16(all),
+            Store::Q8 { codes, steps } => Cells::Q8 { codes, steps },
+        };
+        let half = self.shape.head_cells();
+        let start = (layer * self.shape.kv_heads + head) * 2 * half;
+        (cells.range(start..start + half), cells.range(start + half..start + 2 * half))
     }
 
-    /// Appends keys and values, `[T][kv_heads * head_dim]`, of the tokens from `position` on. The
-    /// heads are divided among the team.
-    pub(crate) fn store(
+    /// The keys and values of every head of a layer, to be written.
+    pub(crate) fn heads_mut(
         &mut self,
-        (kernels, team): (&'static Kernels, &mut Team),
         layer: usize,
-        position: usize,
-        k: &[f32],
-        v: &[f32],
-    ) {
-        let (head_dim, half) = (self.head_dim, self.head_cells);
-        let width = self.kv_heads * head_dim;
-        let put = |head: usize, mut keys: CellsMut<'_>, mut values: CellsMut<'_>| {
-            let tokens = k.chunks_exact(width).zip(v.chunks_exact(width));
-            for (position, (k, v)) in (position..).zip(tokens) {
-                let head = head * head_dim..(head + 1) * head_dim;
-                kernels.store_key(&k[head.clone()], &mut keys, position);
-                kernels.store_value(&v[head], &mut values, position);
+    ) -> impl Iterator<Item = (CellsMut<'_>, CellsMut<'_>)> {
+        let (half, heads) = (self.shape.head_cells(), self.shape.kv_heads);
+        let cells = layer * heads * 2 * half..(layer + 1) * heads * 2 * half;
+        let mut rest = match &mut self.store {
+            Store::F32(all) => CellsMut::F32(&mut all[cells]),
+            Store::F16(all) => CellsMut::F16(&mut all[cells]),
+            Store::Q8 { codes, steps } => {
+                let steps = &mut steps[cells.start / kv::BLOCK..cells.end / kv::BLOCK];
+                CellsMut::Q8 { codes: &mut codes[cells], steps }
             }
         };
-        let heads = layer * self.kv_heads..(layer + 1) * self.kv_heads;
-        let cells = heads.start * 2 * half..heads.end * 2 * half;
-        match &mut self.store {
-            Store::F32(all) => team.rows(&mut all[cells], 2 * half, |_, head, cells| {
-                let (keys, values) = cells.split_at_mut(half);
-                put(head, CellsMut::F32(keys), CellsMut::F32(values));
-            }),
-            Store::F16(all) => team.rows(&mut all[cells], 2 * half, |_, head, cells| {
-                let (keys, values) = cells.split_at_mut(half);
-                put(head, CellsMut::F16(keys), CellsMut::F16(values));
-            }),
-            Store::Q8 { codes, steps } => {
-                let few = half / kv::BLOCK;
-                let steps = &mut steps[cells.start / kv::BLOCK..cells.end / kv::BLOCK];
-                let none: (&mut [()], usize) = (&mut [], 0);
-                let codes = (&mut codes[cells], 2 * half);
-                team.rows3(codes, (steps, 2 * few), none, |_, head, codes, steps, _| {
-                    let (keys, values) = codes.split_at_mut(half);
-                    let (key_steps, value_steps) = steps.split_at_mut(few);
-                    let keys = CellsMut::Q8 { codes: keys, steps: key_steps };
-                    put(head, keys, CellsMut::Q8 { codes: values, steps: value_steps });
-                });
-            }
-        }
+        (0..heads).map(move |_| (rest.take(half), rest.take(half)))
     }
+}
 
-    /// The keys and values of a head at some positions, whole blocks.
-    pub(crate) fn head(
-        &self,
-        (layer, head): (usize, usize),
-        positions: Range<usize>,
-    ) -> (Cells<'_>, Cells<'_>) {
-        let start = (layer * self.kv_heads + head) * 2 * self.head_cells;
-        let width = kv::padded(self.head_dim);
-        let keys = start + positions.start * width..start + positions.end * width;
-        let values = keys.start + self.head_cells..keys.end + self.head_cells;
-        (self.cells(keys), self.cells(values))
-    }
-
-    fn cells(&self, cells: Range<usize>) -> Cells<'_> {
-        match &self.store {
-            Store::F32(all) => Cells::F32(&all[cells]),
-            Store::F16(all) => Cells::F16(&all[cells]),
-            Store::Q8 { codes, steps } => {
-                let steps = &steps[cells.start / kv::BLOCK..cells.end / kv::BLOCK];
-                Cells::Q8 { codes: &codes[cells], steps }
-            }
-        }
-    }
+/// Zeros, if there is memory for so many.
+fn zeros<T: Copy + Default>(len: usize) -> Result<Vec<T>> {
+    let mut zeros = Vec::new();
+    let bytes = len.saturating_mul(size_of::<T>());
+    zeros.try_reserve_exact(len).map_err(|_| Error::Memory { bytes })?;
+    zeros.resize(len, T::default());
+    Ok(zeros)
 }

@@ -1,10 +1,9 @@
 //! The shape of a model, read from its metadata.
 
-use std::fmt::Display;
+use trilobite_format::Gguf;
+use trilobite_format::model::{Architecture, Hyperparameters, Rope};
 
-use trilobite_format::{Metadata, Value};
-
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The nonlinearity of the gated feed-forward network: `act(gate) * up`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +25,9 @@ pub enum RopePairs {
     Adjacent,
 }
 
-/// What distinguishes one architecture from another, as data.
+/// What distinguishes the graph of one architecture from that of another, as data.
 #[derive(Clone, Copy)]
-struct Architecture {
-    name: &'static str,
+struct Graph {
     activation: Activation,
     rope_pairs: RopePairs,
     sub_norms: bool,
@@ -37,13 +35,10 @@ struct Architecture {
     qk_norms: bool,
     qkv_biases: bool,
     scaled_embedding: bool,
-    /// Every layer but each sixth slides where the metadata has a window but says no more.
-    windows: bool,
 }
 
 /// Llama: the others are this with something changed.
-const LLAMA: Architecture = Architecture {
-    name: "llama",
+const LLAMA: Graph = Graph {
     activation: Activation::Silu,
     rope_pairs: RopePairs::Adjacent,
     sub_norms: false,
@@ -51,35 +46,28 @@ const LLAMA: Architecture = Architecture {
     qk_norms: false,
     qkv_biases: false,
     scaled_embedding: false,
-    windows: false,
 };
 
-/// Like Llama, but for the order of the rows of q and k.
-const QWEN2: Architecture =
-    Architecture { name: "qwen2", rope_pairs: RopePairs::Halves, qkv_biases: true, ..LLAMA };
+const BITNET: Graph = Graph { rope_pairs: RopePairs::Halves, sub_norms: true, ..LLAMA };
 
-const BITNET: Architecture =
-    Architecture { name: "bitnet", rope_pairs: RopePairs::Halves, sub_norms: true, ..LLAMA };
-
-/// The architectures, by their name in `general.architecture`. The activation is implied by the
-/// name: GGUF has no key for it.
-const ARCHITECTURES: [Architecture; 6] = [
-    Architecture { name: "bitnet-b1.58", activation: Activation::Relu2, ..BITNET },
-    Architecture { name: "bitnet-25", activation: Activation::Relu2, ..BITNET },
-    BITNET,
-    LLAMA,
-    QWEN2,
-    Architecture {
-        name: "gemma3",
-        activation: Activation::Gelu,
-        rope_pairs: RopePairs::Halves,
-        post_norms: true,
-        qk_norms: true,
-        scaled_embedding: true,
-        windows: true,
-        ..LLAMA
-    },
-];
+/// The graph of an architecture, which GGUF has no keys for.
+fn graph(architecture: Architecture) -> Graph {
+    match architecture {
+        Architecture::BitNetB158 => Graph { activation: Activation::Relu2, ..BITNET },
+        Architecture::BitNet => BITNET,
+        Architecture::Llama => LLAMA,
+        // Like Llama, but for the order of the rows of q and k.
+        Architecture::Qwen2 => Graph { rope_pairs: RopePairs::Halves, qkv_biases: true, ..LLAMA },
+        Architecture::Gemma3 => Graph {
+            activation: Activation::Gelu,
+            rope_pairs: RopePairs::Halves,
+            post_norms: true,
+            qk_norms: true,
+            scaled_embedding: true,
+            ..LLAMA
+        },
+    }
+}
 
 /// Layers whose tokens see only the last tokens.
 #[derive(Clone, Debug)]
@@ -88,8 +76,10 @@ pub struct Window {
     pub tokens: usize,
     /// Which layers those are.
     pub layers: Vec<bool>,
-    /// The base of their rotary frequencies, which are never scaled.
+    /// The base of their rotary frequencies.
     pub rope_theta: f32,
+    /// Whether these are scaled like those of the other layers (not in Gemma).
+    pub scaled: bool,
 }
 
 /// Hyperparameters of a decoder-only transformer.
@@ -115,15 +105,12 @@ pub struct Config {
     pub context: usize,
     /// Added to the mean square in every RMS norm.
     pub norm_eps: f32,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f32,
+    /// Rotary position embedding of the layers that do not slide.
+    pub rope: Rope,
     /// Pairs that the rotary embedding rotates.
     pub rope_pairs: RopePairs,
     /// Nonlinearity of the feed-forward network.
     pub activation: Activation,
-    /// What every rotary frequency is divided by, those of sliding layers excepted; 1 without
-    /// linear scaling.
-    pub rope_factor: f32,
     /// What attention scores are multiplied by: `1 / sqrt(head_dim)` in most models.
     pub attention_scale: f32,
     /// Sliding-window attention, where some layers have it.
@@ -143,106 +130,54 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the hyperparameters and checks that they fit together.
+    /// Reads the hyperparameters of a file, which must fit together.
     ///
     /// # Errors
     /// An architecture that is not supported, a missing key, or values that contradict each other.
-    pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
-        let name = metadata
-            .str("general.architecture")?
-            .ok_or_else(|| Error::MissingKey("general.architecture".into()))?;
-        let architecture =
-            ARCHITECTURES.iter().find(|known| known.name == name).ok_or_else(|| {
-                Error::Architecture {
-                    found: name.to_owned(),
-                    supported: ARCHITECTURES.map(|known| known.name).join(", "),
-                }
-            })?;
-        let keys = Keys { metadata, prefix: name };
-
-        let hidden = keys.size("embedding_length")?;
-        let heads = keys.size("attention.head_count")?;
-        let kv_heads = keys.optional_size("attention.head_count_kv")?.unwrap_or(heads);
-        keys.check("attention.head_count_kv", kv_heads, heads.is_multiple_of(kv_heads), || {
-            format!("a divisor of the {heads} query heads")
-        })?;
-        let head_dim = match keys.optional_size("attention.key_length")? {
-            Some(head_dim) => head_dim,
-            None => {
-                keys.check("embedding_length", hidden, hidden.is_multiple_of(heads), || {
-                    format!("a multiple of the {heads} heads")
-                })?;
-                hidden / heads
-            }
-        };
-        keys.check("attention.key_length", head_dim, head_dim.is_multiple_of(2), || {
-            "an even width, since rotary embeddings turn pairs".into()
-        })?;
-        for key in ["attention.value_length", "rope.dimension_count"] {
-            let width = keys.optional_size(key)?.unwrap_or(head_dim);
-            keys.check(key, width, width == head_dim, || format!("the head width {head_dim}"))?;
-        }
-        let vocab = match keys.optional_size("vocab_size")? {
-            Some(vocab) => vocab,
-            None => metadata
-                .strings("tokenizer.ggml.tokens")?
-                .map(|tokens| tokens.len())
-                .ok_or_else(|| Error::MissingKey(format!("{name}.vocab_size")))?,
-        };
-        let norm_eps = keys.float("attention.layer_norm_rms_epsilon")?;
-        keys.check(
-            "attention.layer_norm_rms_epsilon",
-            norm_eps,
-            (0.0..1.0).contains(&norm_eps),
-            || "a number in 0..1".into(),
-        )?;
-        let rope_theta = keys.optional_float("rope.freq_base")?.unwrap_or(10_000.0);
-        keys.check(
-            "rope.freq_base",
-            rope_theta,
-            rope_theta >= 1.0 && rope_theta.is_finite(),
-            || "a finite number of at least 1".into(),
-        )?;
-        let layers = keys.size("block_count")?;
-        let positive = |key: &str| -> Result<Option<f32>> {
-            let Some(found) = metadata.f32(&keys.key(key))? else { return Ok(None) };
-            keys.check(key, found, found > 0.0 && found.is_finite(), || "positive".into())?;
-            Ok(Some(found))
-        };
+    pub fn read(gguf: &Gguf) -> Result<Self> {
+        let embedding = gguf.tensor("token_embd.weight");
+        let rows = embedding.and_then(|info| info.shape.first().copied());
+        let model = Hyperparameters::read(gguf.metadata(), rows)?;
+        let named = gguf.metadata().str("general.architecture")?;
+        let Graph {
+            activation,
+            rope_pairs,
+            sub_norms,
+            post_norms,
+            qk_norms,
+            qkv_biases,
+            scaled_embedding,
+        } = graph(model.arch);
+        // Gemma 3 27B, whose files do not say so.
+        let spread = model.arch == Architecture::Gemma3 && model.layers == 62;
+        let scaled = if spread { model.hidden / model.heads } else { model.head_dim };
         Ok(Self {
-            vocab,
-            hidden,
-            intermediate: keys.size("feed_forward_length")?,
-            layers,
-            heads,
-            kv_heads,
-            head_dim,
-            context: keys.size("context_length")?,
-            norm_eps,
-            rope_theta,
-            rope_pairs: architecture.rope_pairs,
-            activation: architecture.activation,
-            rope_factor: keys.rope_factor()?,
-            attention_scale: match positive("attention.scale")? {
-                Some(scale) => scale,
-                // Gemma 3 27B, whose files do not say so.
-                None if architecture.windows && layers == 62 => {
-                    1.0 / ((hidden / heads) as f32).sqrt()
-                }
-                None => 1.0 / (head_dim as f32).sqrt(),
-            },
-            window: keys.window(architecture, layers, rope_theta)?,
-            sub_norms: architecture.sub_norms,
-            post_norms: architecture.post_norms,
-            qk_norms: architecture.qk_norms,
-            qkv_biases: architecture.qkv_biases,
-            embedding_scale: if architecture.scaled_embedding {
-                (hidden as f32).sqrt()
-            } else {
-                1.0
-            },
-            logit_cap: positive("final_logit_softcapping")?,
-            architecture: name.to_owned(),
+            architecture: named.unwrap_or(model.arch.name()).to_owned(),
+            vocab: model.vocab as usize,
+            hidden: model.hidden as usize,
+            intermediate: model.ffn as usize,
+            layers: model.layers as usize,
+            heads: model.heads as usize,
+            kv_heads: model.kv_heads as usize,
+            head_dim: model.head_dim as usize,
+            context: model.context as usize,
+            norm_eps: model.norm_eps,
+            rope: model.rope,
+            rope_pairs,
+            activation,
+            attention_scale: model.attention_scale.unwrap_or(1.0 / (scaled as f32).sqrt()),
+            window: model.window.map(|window| Window {
+                tokens: window.tokens as usize,
+                layers: window.layers,
+                rope_theta: window.rope_theta,
+                scaled: !model.arch.slides(),
+            }),
+            sub_norms,
+            post_norms,
+            qk_norms,
+            qkv_biases,
+            embedding_scale: if scaled_embedding { (model.hidden as f32).sqrt() } else { 1.0 },
+            logit_cap: model.softcap,
         })
     }
 
@@ -259,103 +194,5 @@ impl Config {
     /// Width of all key (or value) heads together.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
-    }
-}
-
-/// The keys of one architecture.
-struct Keys<'a> {
-    metadata: &'a Metadata,
-    prefix: &'a str,
-}
-
-impl Keys<'_> {
-    /// The largest size accepted: sizes are multiplied with each other and must not overflow.
-    const MAX: u64 = 1 << 24;
-
-    fn key(&self, key: &str) -> String {
-        format!("{}.{key}", self.prefix)
-    }
-
-    fn optional_size(&self, key: &str) -> Result<Option<usize>> {
-        let name = self.key(key);
-        let Some(value) = self.metadata.u64(&name)? else { return Ok(None) };
-        self.check(key, value, (1..=Self::MAX).contains(&value), || {
-            format!("a number in 1..={}", Self::MAX)
-        })?;
-        Ok(Some(value as usize))
-    }
-
-    fn size(&self, key: &str) -> Result<usize> {
-        self.optional_size(key)?.ok_or_else(|| Error::MissingKey(self.key(key)))
-    }
-
-    fn optional_float(&self, key: &str) -> Result<Option<f32>> {
-        Ok(self.metadata.f32(&self.key(key))?)
-    }
-
-    fn float(&self, key: &str) -> Result<f32> {
-        self.optional_float(key)?.ok_or_else(|| Error::MissingKey(self.key(key)))
-    }
-
-    /// What rotary frequencies are divided by. (Divisors that differ come as the tensor
-    /// `rope_freqs.weight`.)
-    fn rope_factor(&self) -> Result<f32> {
-        const TYPE: &str = "rope.scaling.type";
-        let kind = self.metadata.str(&self.key(TYPE))?.unwrap_or("linear");
-        self.check(TYPE, kind, matches!(kind, "none" | "linear"), || "none or linear".into())?;
-        // Old files have the second key.
-        for key in ["rope.scaling.factor", "rope.scale_linear"] {
-            if let Some(factor) = self.optional_float(key)?.filter(|_| kind == "linear") {
-                self.check(key, factor, factor > 0.0 && factor.is_finite(), || "positive".into())?;
-                return Ok(factor);
-            }
-        }
-        Ok(1.0)
-    }
-
-    /// Sliding windows. llama.cpp's defaults for Gemma 3 are five layers in six, and a base of
-    /// 10,000; in other architectures a window without a pattern has no effect.
-    fn window(
-        &self,
-        architecture: &Architecture,
-        layers: usize,
-        rope_theta: f32,
-    ) -> Result<Option<Window>> {
-        const PATTERN: &str = "attention.sliding_window_pattern";
-        const BASE: &str = "rope.freq_base_swa";
-        let Some(tokens) = self.optional_size("attention.sliding_window")? else {
-            return Ok(None);
-        };
-        let pattern = self.metadata.get(&self.key(PATTERN));
-        let listed = if let Some(Value::Array(_)) = pattern {
-            let listed = self.metadata.bools(&self.key(PATTERN))?.unwrap_or_default();
-            self.check(PATTERN, listed.len(), listed.len() == layers, || {
-                format!("an entry for each of {layers} layers")
-            })?;
-            listed.to_vec()
-        } else {
-            let default = if architecture.windows { 6 } else { 1 };
-            let period = self.optional_size(PATTERN)?.unwrap_or(default);
-            (1..=layers).map(|layer| !layer.is_multiple_of(period)).collect()
-        };
-        let base = if architecture.windows { 10_000.0 } else { rope_theta };
-        let rope_theta = self.optional_float(BASE)?.unwrap_or(base);
-        self.check(BASE, rope_theta, rope_theta >= 1.0 && rope_theta.is_finite(), || {
-            "a finite number of at least 1".into()
-        })?;
-        Ok(listed.contains(&true).then_some(Window { tokens, layers: listed, rope_theta }))
-    }
-
-    fn check(
-        &self,
-        key: &str,
-        found: impl Display,
-        fits: bool,
-        expected: impl FnOnce() -> String,
-    ) -> Result<()> {
-        if fits {
-            return Ok(());
-        }
-        Err(Error::BadValue { key: self.key(key), expected: expected(), found: found.to_string() })
     }
 }

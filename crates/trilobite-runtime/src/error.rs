@@ -18,7 +18,7 @@ pub enum Error {
     /// `TRILOBITE_ISA` asks for what this machine or this build does not have.
     #[error(transparent)]
     Isa(#[from] trilobite_kernels::Error),
-    /// A metadata key that this architecture needs is absent.
+    /// A metadata key that is needed is absent.
     #[error("metadata key {0} is missing")]
     MissingKey(String),
     /// A metadata value is outside what the engine can run.
@@ -30,14 +30,6 @@ pub enum Error {
         expected: String,
         /// What the file says.
         found: String,
-    },
-    /// The architecture is not one that the engine runs.
-    #[error("architecture {found:?} is not supported (supported: {supported})")]
-    Architecture {
-        /// The value of `general.architecture`.
-        found: String,
-        /// The names that are supported.
-        supported: String,
     },
     /// A tensor that the architecture needs is absent.
     #[error("tensor {0} is missing")]
@@ -65,7 +57,25 @@ pub enum Error {
         /// What the tensor is for.
         role: &'static str,
     },
-    /// A ternary tensor's scale is not a positive finite number.
+    /// A ternary tensor that is converted before it is run.
+    #[error("tensor {name} is {found}, which is converted before it is run")]
+    Unpacked {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// A code of a ternary tensor that stands for no weight.
+    #[error("tensor {name} has a code that stands for no weight at row {row}, column {col}")]
+    UnusedCode {
+        /// The tensor.
+        name: String,
+        /// Row of the code.
+        row: usize,
+        /// Its column.
+        col: usize,
+    },
+    /// A ternary tensor's scale is not a positive finite number, and its weights are not all zero.
     #[error("tensor {name} has the scale {scale}, expected a positive finite number")]
     Scale {
         /// The tensor.
@@ -105,9 +115,6 @@ pub enum Error {
     /// The chat template could not be rendered.
     #[error("chat template: {0}")]
     Template(String),
-    /// The file carries no chat template.
-    #[error("the model file carries no chat template")]
-    NoTemplate,
     /// A token id outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {vocab}")]
     TokenId {
@@ -124,9 +131,26 @@ pub enum Error {
         /// Tokens that the context holds.
         context: usize,
     },
+    /// There is no memory for more keys and values.
+    #[error("there is no memory for {bytes} more bytes of keys and values")]
+    Memory {
+        /// Bytes that were asked for.
+        bytes: usize,
+    },
+    /// The threads could not be started.
+    #[error("cannot start {threads} threads")]
+    Threads {
+        /// The number of threads.
+        threads: usize,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
     /// Nothing to compute from.
     #[error("the prompt is empty: at least one token is needed")]
     EmptyPrompt,
+    /// A sequence that another model, or a cache of another type, was made for.
+    #[error("the sequence was made for another model or another type of cache")]
+    ForeignSequence,
     /// Nothing to be scored.
     #[error("the continuation adds no token to the context's {context}")]
     EmptyContinuation {

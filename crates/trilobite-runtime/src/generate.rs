@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::head::Logits;
 use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::tokenizer::Tokenizer;
@@ -31,7 +30,7 @@ pub enum Finish {
     EndOfText,
     /// A stop text appeared.
     Stop(String),
-    /// The wished number of tokens was reached.
+    /// The requested number of tokens was reached.
     Length,
     /// The context is full.
     ContextFull,
@@ -44,6 +43,8 @@ pub enum Finish {
 pub struct Generation {
     /// The generated ids, the one that ended the text included.
     pub ids: Vec<u32>,
+    /// Their text, up to what ended it; empty without a tokenizer.
+    pub text: String,
     /// Why it ended.
     pub finish: Finish,
     /// Number of prompt tokens that were read.
@@ -68,11 +69,11 @@ impl Generation {
     }
 }
 
-/// Reads `prompt` and generates. `listen(id, text)` gets every generated id with the text that it
-/// makes certain (often empty: a character can span tokens) and may break off.
+/// Generates after `prompt`, the tokens of the whole context: what the session has read of it
+/// already is not read again. `listen(id, text)` gets every generated id with the text that it makes
+/// certain (often empty: a character can span tokens) and may break off.
 ///
-/// `context` holds all tokens read so far and grows by the prompt and what is generated; the last
-/// generated token is in it but has not been read by the session.
+/// The last generated token is not read by the session.
 ///
 /// # Errors
 /// The prompt is empty, does not fit, or holds unknown ids.
@@ -80,44 +81,34 @@ pub fn generate(
     session: &mut Session,
     tokenizer: Option<&Tokenizer>,
     sampler: &mut Sampler,
-    context: &mut Vec<u32>,
     prompt: &[u32],
     limits: &Limits,
     mut listen: impl FnMut(u32, &str) -> ControlFlow<()>,
 ) -> Result<Generation> {
     let start = Instant::now();
-    let tail = prompt.len().saturating_sub(PROMPT_TAIL);
-    let mut text = TextStream::new(tokenizer, &limits.stop, &prompt[tail..]);
-    let mut ids = Vec::new();
-    let mut next = prompt.to_vec();
-    context.extend_from_slice(prompt);
+    // The last token is read again: its logits are what comes next.
+    let kept = session.rewind(prompt, prompt.len().saturating_sub(1));
+    let mut continuation = Continuation::new(tokenizer, limits, prompt);
+    let mut next = prompt[kept..].to_vec();
     let mut prompt_time = Duration::ZERO;
     let finish = loop {
-        if limits.max_tokens.is_some_and(|max| ids.len() >= max) {
+        if limits.max_tokens.is_some_and(|max| continuation.ids.len() >= max) {
             break Finish::Length;
         }
         // The prompt must fit; after it a full context ends the generation.
-        if !ids.is_empty() && session.position() >= session.context() {
+        if !continuation.ids.is_empty() && session.position() >= session.context() {
             break Finish::ContextFull;
         }
-        let logits = match sampler.needs() {
-            Some(k) => session.next_largest(&next, k)?,
-            None => Logits::all(session.next_logits(&next)?),
-        };
+        sampler.watch(&continuation.ids);
+        let (logits, context) = session.next(&next, sampler.needs())?;
         let id = sampler.sample(logits, context)?;
-        if ids.is_empty() {
+        if continuation.ids.is_empty() {
             prompt_time = start.elapsed();
         }
-        ids.push(id);
-        context.push(id);
-        if limits.end_ids.contains(&id) {
-            let _ = listen(id, &text.finish()?);
-            break Finish::EndOfText;
-        }
-        let (piece, stop) = text.push(id)?;
+        let (piece, finish) = continuation.push(id)?;
         let flow = listen(id, &piece);
-        if let Some(stop) = stop {
-            break Finish::Stop(stop);
+        if let Some(finish) = finish {
+            break finish;
         }
         if flow.is_break() {
             break Finish::Interrupted;
@@ -125,16 +116,79 @@ pub fn generate(
         next.clear();
         next.push(id);
     };
-    if let (Some(&last), Finish::Length | Finish::ContextFull | Finish::Interrupted) =
-        (ids.last(), &finish)
-    {
-        let rest = text.finish()?;
-        if !rest.is_empty() {
-            let _ = listen(last, &rest);
-        }
+    let rest = continuation.finish()?;
+    if let Some(&last) = continuation.ids.last().filter(|_| !rest.is_empty()) {
+        // The generation has ended: there is nothing left to break off.
+        let _ = listen(last, &rest);
     }
-    let decode_time = start.elapsed() - prompt_time;
-    Ok(Generation { ids, finish, prompt_tokens: prompt.len(), prompt_time, decode_time })
+    Ok(Generation {
+        prompt_tokens: prompt.len() - kept,
+        prompt_time,
+        decode_time: start.elapsed() - prompt_time,
+        ids: continuation.ids,
+        text: continuation.text,
+        finish,
+    })
+}
+
+/// The tokens and the text that continue a prompt, as they are generated.
+pub struct Continuation<'a> {
+    limits: &'a Limits,
+    stream: TextStream<'a>,
+    ids: Vec<u32>,
+    text: String,
+    ended: bool,
+}
+
+impl<'a> Continuation<'a> {
+    /// Nothing after `prompt` yet.
+    pub fn new(tokenizer: Option<&'a Tokenizer>, limits: &'a Limits, prompt: &[u32]) -> Self {
+        let tail = prompt.len().saturating_sub(PROMPT_TAIL);
+        let stream = TextStream::new(tokenizer, &limits.stop, &prompt[tail..]);
+        Self { limits, stream, ids: Vec::new(), text: String::new(), ended: false }
+    }
+
+    /// Adds a token. Returns the text that it makes certain, and why the generation ends if it does
+    /// with this token.
+    ///
+    /// # Errors
+    /// The tokenizer cannot decode the token.
+    pub fn push(&mut self, id: u32) -> Result<(String, Option<Finish>)> {
+        self.ids.push(id);
+        let (piece, finish) = match self.limits.end_ids.contains(&id) {
+            true => (self.stream.finish()?, Some(Finish::EndOfText)),
+            false => {
+                let (piece, stop) = self.stream.push(id)?;
+                (piece, stop.map(Finish::Stop))
+            }
+        };
+        self.ended = finish.is_some();
+        self.text += &piece;
+        Ok((piece, finish))
+    }
+
+    /// Ends the text where it is. Returns what was held back of it.
+    ///
+    /// # Errors
+    /// The tokenizer cannot decode the tokens.
+    pub fn finish(&mut self) -> Result<String> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(String::new());
+        }
+        let rest = self.stream.finish()?;
+        self.text += &rest;
+        Ok(rest)
+    }
+
+    /// The tokens, the one that ended the text included.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Their text that is certain.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 /// Ids to text, piece by piece: holds back incomplete characters and possible stop texts.

@@ -16,7 +16,8 @@ use trilobite_kernels::scan::{Bounds, Query, REFINEMENTS, code_bytes};
 use trilobite_kernels::{DenseType, Kernels};
 
 use crate::profile::Stage;
-use crate::team::{Pieces, Team};
+use crate::team::Pieces;
+use crate::workers::Workers;
 
 /// Rows that one thread scans at a time.
 const ROWS: usize = 64;
@@ -97,7 +98,7 @@ pub(crate) struct Search {
     refined: [usize; REFINEMENTS],
 }
 
-/// The coarse logit of a row of which there is no telling.
+/// The coarse logit of a row whose logit has no bounds.
 const LOWEST: i32 = i32::MIN;
 
 /// An integer that compares with others as the float does; both zeros are the same.
@@ -111,19 +112,19 @@ impl Search {
     /// computes their products. `false` if that cannot be done with less than the whole head.
     pub(crate) fn run(
         &mut self,
-        kernels: &Kernels,
-        team: &mut Team,
+        workers: &mut Workers,
         head: Head<'_>,
         x: &[f32],
         k: usize,
     ) -> bool {
+        let kernels = workers.kernels;
         let rows = head.bounds.len();
         if k == 0 || k > rows / MOST || !self.query.set(x) {
             return false;
         }
         self.seen.resize(3 * rows, 0);
         let query = &self.query;
-        team.columns([(&mut self.seen, rows)], ALIGN, SCAN, |_, _, range, strip| {
+        workers.team.columns([(&mut self.seen, rows)], ALIGN, SCAN, |_, _, range, strip| {
             for start in range.clone().step_by(ROWS) {
                 let rows = start..range.end.min(start + ROWS);
                 let part = start - range.start..rows.end - range.start;
@@ -143,7 +144,7 @@ impl Search {
             }
         });
         let coarse = &self.seen[rows..2 * rows];
-        // No telling about one row is no telling about any.
+        // A row without bounds may be the largest.
         if coarse.iter().fold(false, |any, coarse| any | (*coarse == LOWEST)) {
             return false;
         }
@@ -153,13 +154,13 @@ impl Search {
         self.values.clear();
         self.values.reserve(rows / 2);
         self.ids.extend((0..).zip(coarse).filter(|(_, c)| **c >= least).map(|(id, _)| id).take(k));
-        team.lap(Stage::Scan);
-        self.compute(kernels, team, head, x);
+        workers.lap(Stage::Scan);
+        self.compute(workers, head, x);
         let threshold = self.values.iter().copied().map(ordered).fold(i32::MAX, i32::min);
 
         let refined = [const { AtomicUsize::new(0) }; REFINEMENTS];
         let query = &self.query;
-        team.columns([(&mut self.seen, rows)], ALIGN, REFINE, |_, _, range, strip| {
+        workers.team.columns([(&mut self.seen, rows)], ALIGN, REFINE, |_, _, range, strip| {
             for start in range.clone().step_by(GROUP) {
                 let end = range.end.min(start + GROUP);
                 let part = start - range.start..end - range.start;
@@ -179,24 +180,24 @@ impl Search {
         }
         self.ids.clear();
         self.ids.extend((0..).zip(upper).filter(|(_, end)| **end >= threshold).map(|(id, _)| id));
-        team.lap(Stage::Scan);
-        self.compute(kernels, team, head, x);
+        workers.lap(Stage::Scan);
+        self.compute(workers, head, x);
         true
     }
 
     /// Computes the products of the rows `ids`.
-    fn compute(&mut self, kernels: &Kernels, team: &mut Team, head: Head<'_>, x: &[f32]) {
-        let ids = &self.ids;
+    fn compute(&mut self, workers: &mut Workers, head: Head<'_>, x: &[f32]) {
+        let (kernels, ids) = (workers.kernels, &self.ids);
         self.values.clear();
         self.values.resize(ids.len(), 0.0);
-        team.columns([(&mut self.values, ids.len())], 1, EXACT, |_, _, range, strip| {
+        workers.team.columns([(&mut self.values, ids.len())], 1, EXACT, |_, _, range, strip| {
             let values = strip.row(0).chunks_exact_mut(1);
             for (value, &row) in values.zip(&ids[range]) {
                 let row = row as usize;
                 kernels.dense_gemm(head.ty, head.weights, head.cols, row..row + 1, x, 1, value);
             }
         });
-        team.lap(Stage::Head);
+        workers.lap(Stage::Head);
     }
 
     /// What the last search found.

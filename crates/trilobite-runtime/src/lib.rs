@@ -2,12 +2,11 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use trilobite_runtime::{CacheType, Model, Session, SessionOptions};
+//! use trilobite_runtime::{Model, Session, SessionOptions};
 //!
 //! let model = Arc::new(Model::open("model.gguf".as_ref())?);
 //! let prompt = model.tokenizer()?.encode("Once upon a time", true, false)?;
-//! let (threads, context, batch, cache) = (2, 512, 256, CacheType::F32);
-//! let options = SessionOptions { threads, context, batch, cache, plain: false };
+//! let options = SessionOptions { threads: 2, ..SessionOptions::default() };
 //! let mut session = Session::new(Arc::clone(&model), options)?;
 //! let logits = session.next_logits(&prompt)?;
 //! # Ok::<(), trilobite_runtime::Error>(())
@@ -20,31 +19,37 @@ mod cache;
 mod chat;
 mod config;
 mod error;
+mod forward;
 mod generate;
 mod head;
+mod jinja;
 mod model;
 mod ops;
 mod profile;
 mod rope;
 mod sampler;
 mod score;
+mod sequence;
 mod session;
 mod team;
 mod tokenizer;
 mod weights;
+mod workers;
 
 pub use cache::CacheType;
-pub use chat::{ChatTemplate, Message};
+pub use chat::{ChatTemplate, Conversation, Ending, Message, StandardTemplate};
 pub use config::{Activation, Config, RopePairs};
 pub use error::{Error, Result};
-pub use generate::{Finish, Generation, Limits, generate};
+pub use forward::{Forward, MAX_BATCH, SessionOptions};
+pub use generate::{Continuation, Finish, Generation, Limits, generate};
 pub use head::Logits;
 pub use model::{Model, map, parts};
 pub use ops::Live;
 pub use profile::{Profile, Spent, Stage};
 pub use sampler::{Sampler, Sampling, argmax};
-pub use score::{Perplexity, Request, Score, Scorer, prefix_token};
-pub use session::{Branch, MAX_BATCH, Session, SessionOptions};
+pub use score::{Perplexity, Request, Score, Scorer, encode, prefix_token};
+pub use sequence::{Part, Sequence, Want};
+pub use session::Session;
 pub use team::{Pieces, Strip, Team};
 pub use tokenizer::{Tokenizer, end_ids};
-pub use weights::{HeadScan, Kind, Layer, Matrix, Weights};
+pub use weights::{HeadScan, Kind, Layer, Matrix, RopeDivisors, Weights};

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use memmap2::Mmap;
+use trilobite_format::model::{
+    Architecture, Projections, Storage, is_projection, mixture_note, zeros_note,
+};
 use trilobite_format::{Gguf, Metadata, Split, TensorInfo};
 
 use crate::config::Config;
@@ -41,6 +44,7 @@ pub struct Model {
     gguf: Gguf,
     config: Config,
     weights: Weights,
+    notes: Vec<String>,
     tokenizer: OnceLock<Tokenizer>,
 }
 
@@ -79,10 +83,22 @@ impl Model {
     }
 
     fn new(files: Vec<Bytes>, gguf: Gguf) -> Result<Self> {
-        let config = Config::from_metadata(gguf.metadata())?;
         let slices: Vec<&[u8]> = files.iter().map(Bytes::as_slice).collect();
-        let weights = Weights::from_gguf(&gguf, &slices, &config)?;
-        Ok(Self { files, copy: None, gguf, config, weights, tokenizer: OnceLock::new() })
+        // First, so that what has to be converted is not refused for what conversion mends.
+        let (arch, _) = Architecture::of(gguf.metadata())?;
+        let projections = Projections::of(arch, &gguf, &slices)?;
+        if let Some(info) = projections.first(Storage::Unpacked, &gguf) {
+            return Err(Error::Unpacked { name: info.name.clone(), found: info.ty.to_string() });
+        }
+        let config = Config::read(&gguf)?;
+        let weights = Weights::from_gguf(&gguf, &slices, &config, &projections)?;
+        let zeros: Vec<&str> = weights.zeros.iter().map(String::as_str).collect();
+        let tensors = gguf.tensors().iter().map(|info| info.name.as_str());
+        let mixture = tensors
+            .filter(|name| is_projection(name))
+            .map(|name| (name, projections.storage(name) == Some(Storage::Dense)));
+        let notes = zeros_note(&zeros).into_iter().chain(mixture_note(mixture)).collect();
+        Ok(Self { files, copy: None, gguf, config, weights, notes, tokenizer: OnceLock::new() })
     }
 
     /// Copies the weights that every decoded token reads from the files to memory in large pages,
@@ -114,6 +130,12 @@ impl Model {
     /// The tensors.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// What a user should know of the model: that some of its projections are dense, or hold nothing
+    /// but zeros.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The file's header.
@@ -185,7 +207,7 @@ pub fn parts(path: &Path, metadata: &Metadata) -> Result<Vec<PathBuf>> {
     Ok(split.names(&name)?.map(|name| path.with_file_name(name)).collect())
 }
 
-/// Maps a file for reading.
+/// Maps a file for reading. As with [`Model::open`], it must not be changed while it is mapped.
 ///
 /// # Errors
 /// The file cannot be opened or mapped.
@@ -196,10 +218,7 @@ pub fn map(path: &Path) -> Result<Mmap> {
 /// Opens and maps a file for reading.
 fn open(path: &Path) -> Result<(File, Mmap)> {
     let error = |source| Error::Io { path: path.to_owned(), source };
-    let file = File::open(path).map_err(error)?;
-    if file.metadata().map_err(error)?.is_dir() {
-        return Err(error(std::io::ErrorKind::IsADirectory.into()));
-    }
+    let file = trilobite_format::open_regular(path).map_err(error)?;
     // SAFETY: the map is read-only and private to this process; that nobody else changes the file
     // while it is mapped is what `Model::open` asks of its caller. Every byte pattern is a valid
     // `u8`, so a change could yield wrong numbers or SIGBUS but no invalid value.

@@ -4,21 +4,23 @@
 //! kilobytes; so products of the same input share a step, and what follows a product element by
 //! element is done where the product was computed.
 
+mod attention;
 mod sparse;
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use trilobite_kernels::{Codes, ColumnList, Kernels, Layout, Method, WideCodes, WideParts};
 
+pub(crate) use self::attention::{Attention, Heads, Room, Run, room};
 pub(crate) use self::sparse::FEW;
 pub use self::sparse::Live;
 
 use crate::config::Activation;
 use crate::model::Model;
 use crate::profile::Stage;
-use crate::team::{Pieces, Team};
+use crate::team::Pieces;
 use crate::weights::{Kind, Matrix};
+use crate::workers::Workers;
 
 /// Rows of a dense matrix that one thread multiplies at a time with a batch of tokens: as many as its
 /// kernel widens.
@@ -36,10 +38,8 @@ const PIECE: usize = 64 * 1024;
 
 /// The steps, with what they run on.
 pub(crate) struct Ops<'a> {
-    pub(crate) kernels: &'static Kernels,
+    pub(crate) workers: &'a mut Workers,
     pub(crate) model: &'a Model,
-    pub(crate) team: &'a mut Team,
-    pub(crate) scratch: &'a [Mutex<Scratch>],
     /// Room for parts of sums, `[threads][T][hidden]` for fewer than [`FEW`] tokens.
     pub(crate) parts: &'a mut [i32],
     /// Whether every weight is read, and multiplied.
@@ -110,7 +110,7 @@ impl Ops<'_> {
         matrices: &[&Matrix],
         prepared: &'b mut Prepared,
     ) -> Input<'b> {
-        let (kernels, scratch) = (self.kernels, self.scratch);
+        let (kernels, team) = (self.workers.kernels, &mut self.workers.team);
         let (width, eps) = (x.len() / count, self.model.config().norm_eps);
         let ternary = matrices.iter().filter(|m| matches!(m.kind, Kind::Ternary { .. })).count();
         let blocks = matrices.iter().any(|m| matches!(m.kind, Kind::Dense(ty) if ty.has_blocks()));
@@ -119,7 +119,7 @@ impl Ops<'_> {
         let (mut x, mut norm) = (x, norm);
         if let Some(weight) = norm.filter(|_| ternary < matrices.len()) {
             let normed = &mut floats[..x.len()];
-            self.team.rows(normed, width, |_, t, out| {
+            team.rows(normed, width, |_, t, out| {
                 kernels.rms_norm(&x[t * width..(t + 1) * width], weight, eps, out);
             });
             (x, norm) = (normed, None);
@@ -128,13 +128,12 @@ impl Ops<'_> {
             codes.reset(count, width);
             let parts = codes.parts_mut();
             let rows = (parts.rows, parts.stride);
-            self.team.rows3(rows, (parts.scales, 1), (parts.sums, 1), |member, t, row, s, sum| {
+            team.rows3(rows, (parts.scales, 1), (parts.sums, 1), |scratch, t, row, s, sum| {
                 let x = &x[t * width..(t + 1) * width];
                 let codes = &mut row[parts.codes.clone()];
                 (s[0], sum[0]) = match norm {
                     None => kernels.quantize_row(x, codes),
                     Some(weight) => {
-                        let mut scratch = lock(&scratch[member]);
                         let normed = grown(&mut scratch.floats, width);
                         kernels.rms_norm(x, weight, eps, normed);
                         kernels.quantize_row(normed, codes)
@@ -147,12 +146,12 @@ impl Ops<'_> {
             let WideParts { n, codes, steps, sums } = wide.parts_mut();
             let groups = codes.len() / count;
             let rows = (codes, groups);
-            self.team.rows3(rows, (steps, n), (sums, n), |_, t, codes, steps, sums| {
+            team.rows3(rows, (steps, n), (sums, n), |_, t, codes, steps, sums| {
                 let codes = WideParts { n, codes, steps, sums };
                 kernels.wide_codes(&x[t * width..(t + 1) * width], width, codes);
             });
         }
-        self.team.lap(Stage::Normalise);
+        self.workers.lap(Stage::Normalise);
         Input { count, floats: x, wide, codes }
     }
 
@@ -162,14 +161,13 @@ impl Ops<'_> {
         input: Input<'_>,
         products: [(&Matrix, &mut [f32]); N],
     ) {
-        let (kernels, model, scratch, plain) = (self.kernels, self.model, self.scratch, self.plain);
+        let (kernels, model, plain) = (self.workers.kernels, self.model, self.plain);
         let matrices = products.each_ref().map(|(matrix, _)| *matrix);
         let outs =
             products.map(|(matrix, out)| (&mut out[..input.count * matrix.rows], matrix.rows));
         let product = |index| Product { kernels, model, matrix: matrices[index], input, plain };
         let split = product(0).split();
-        self.team.columns(outs, ALIGN, split, |thread, index, rows, strip| {
-            let scratch = &mut *lock(&scratch[thread]);
+        self.workers.team.columns(outs, ALIGN, split, |scratch, index, rows, strip| {
             product(index)
                 .each(rows, scratch, |t, part, values| values.write(&mut strip.row(t)[part]));
         });
@@ -186,10 +184,9 @@ impl Ops<'_> {
     ) {
         let Some(norm) = norm else { return self.linear_add(input, matrix, x) };
         self.linear(input, [(matrix, &mut *added)]);
-        let (kernels, scratch) = (self.kernels, self.scratch);
+        let kernels = self.workers.kernels;
         let (width, eps) = (matrix.rows, self.model.config().norm_eps);
-        self.team.rows(&mut x[..input.count * width], width, |member, t, x| {
-            let scratch = &mut *lock(&scratch[member]);
+        self.workers.team.rows(&mut x[..input.count * width], width, |scratch, t, x| {
             let normed = grown(&mut scratch.floats, width);
             kernels.rms_norm(&added[t * width..(t + 1) * width], norm, eps, normed);
             for (x, normed) in x.iter_mut().zip(normed) {
@@ -203,11 +200,10 @@ impl Ops<'_> {
         if self.add_columns(input, matrix, x) {
             return;
         }
-        let (kernels, model, scratch, plain) = (self.kernels, self.model, self.scratch, self.plain);
+        let (kernels, model, plain) = (self.workers.kernels, self.model, self.plain);
         let x = (&mut x[..input.count * matrix.rows], matrix.rows);
         let product = Product { kernels, model, matrix, input, plain };
-        self.team.columns([x], ALIGN, product.split(), |thread, _, rows, strip| {
-            let scratch = &mut *lock(&scratch[thread]);
+        self.workers.team.columns([x], ALIGN, product.split(), |scratch, _, rows, strip| {
             product.each(rows, scratch, |t, part, values| values.add(&mut strip.row(t)[part]));
         });
     }
@@ -220,7 +216,7 @@ impl Ops<'_> {
         activation: Activation,
         out: &mut [f32],
     ) {
-        let (kernels, model, scratch, plain) = (self.kernels, self.model, self.scratch, self.plain);
+        let (kernels, model, plain) = (self.workers.kernels, self.model, self.plain);
         let out = (&mut out[..input.count * gate.rows], gate.rows);
         let product = |matrix| Product { kernels, model, matrix, input, plain };
         let mut split = product(gate).split();
@@ -228,8 +224,7 @@ impl Ops<'_> {
             // Chosen rows are asked for ahead within a piece only.
             split.size = split.size.saturating_mul(8);
         }
-        self.team.columns([out], ALIGN, split, |thread, _, rows, strip| {
-            let scratch = &mut *lock(&scratch[thread]);
+        self.workers.team.columns([out], ALIGN, split, |scratch, _, rows, strip| {
             let mut up_row = std::mem::take(&mut scratch.row);
             for (start, rows) in pieces(rows, product(gate).step().min(product(up).step())) {
                 let part = start..start + rows.len();
@@ -404,9 +399,4 @@ pub(crate) fn grown<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut 
         buffer.resize(len, T::default());
     }
     &mut buffer[..len]
-}
-
-/// Scratch of one thread: never contended, and valid whatever a panicking step left in it.
-pub(crate) fn lock(scratch: &Mutex<Scratch>) -> MutexGuard<'_, Scratch> {
-    scratch.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -82,33 +82,28 @@ impl Profile {
 /// A clock that gives its time to one stage after another.
 pub(crate) struct Clock {
     last: Instant,
-    waiting: Duration,
     pub(crate) profile: Profile,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { last: Instant::now(), waiting: Duration::ZERO, profile: Profile::default() }
+        Self { last: Instant::now(), profile: Profile::default() }
     }
 }
 
 impl Clock {
-    /// Begins a lap.
+    /// Starts a lap.
     pub(crate) fn start(&mut self) {
-        (self.last, self.waiting) = (Instant::now(), Duration::ZERO);
+        self.last = Instant::now();
     }
 
-    /// Ends a lap, and begins the next.
-    pub(crate) fn lap(&mut self, stage: Stage) {
+    /// Ends a lap, of which the caller's thread waited for others for some time, and starts the
+    /// next.
+    pub(crate) fn lap(&mut self, stage: Stage, waiting: Duration) {
         let spent = &mut self.profile.0[stage as usize];
         let now = Instant::now();
         spent.time += now - self.last;
-        spent.waiting += self.waiting;
-        (self.last, self.waiting) = (now, Duration::ZERO);
-    }
-
-    /// Somebody had to be waited for since `start`.
-    pub(crate) fn waited(&mut self, start: Instant) {
-        self.waiting += start.elapsed();
+        spent.waiting += waiting;
+        self.last = now;
     }
 }

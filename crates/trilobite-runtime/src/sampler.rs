@@ -1,5 +1,6 @@
 //! From logits to the next token.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use rand_chacha::ChaCha8Rng;
@@ -8,28 +9,47 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::error::{Error, Result};
 use crate::head::Logits;
 
+/// Tokens that a repetition in an answer has before it counts as a loop.
+const LOOP_LENGTH: usize = 8;
+/// The longest repetition that is measured; longer ones lose no more.
+const LONGEST_LOOP: usize = 64;
+/// What the loss of a token is multiplied by for each token more that it would repeat.
+const LOOP_GROWTH: f32 = 1.75;
+
 /// How the next token is chosen. The filters apply in the order of transformers: repetition
-/// penalty, temperature, top-k, top-p, min-p.
+/// penalty, loop penalty, temperature, top-k, top-p, min-p.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// Logits are divided by this; 0 is greedy.
     pub temperature: f32,
     /// Only the k likeliest tokens; 0 keeps all.
     pub top_k: usize,
-    /// Only the likeliest tokens that together reach this probability; 1 keeps all.
+    /// Only the likeliest tokens that together reach this probability: 0 keeps the likeliest alone, 1
+    /// or more all.
     pub top_p: f32,
     /// Only tokens of at least this fraction of the likeliest one's probability; 0 keeps all.
     pub min_p: f32,
     /// Logits of tokens in the context are divided by this when positive and multiplied when
     /// negative (arXiv 1909.05858); 1 leaves them.
     pub repeat_penalty: f32,
+    /// What the logit of a token loses that would go on with a repetition of eight tokens within the
+    /// answer, and 1.75 times as much for each token more; 0 leaves repetitions alone.
+    pub loop_penalty: f32,
     /// Seed of the random numbers: the same seed gives the same text on every machine.
     pub seed: u64,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repeat_penalty: 1.0, seed: 0 }
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            loop_penalty: 0.0,
+            seed: 0,
+        }
     }
 }
 
@@ -38,19 +58,23 @@ impl Sampling {
         let check = |name, value: f32, fits: bool, expected| {
             if fits { Ok(()) } else { Err(Error::Sampling { name, value, expected }) }
         };
-        let Self { temperature, top_p, min_p, repeat_penalty, .. } = *self;
+        let Self { temperature, top_p, min_p, repeat_penalty, loop_penalty, .. } = *self;
         let finite = |value: f32| value.is_finite();
         check("temperature", temperature, finite(temperature) && temperature >= 0.0, "0 or more")?;
-        check("top-p", top_p, top_p > 0.0 && top_p <= 1.0, "above 0 and at most 1")?;
+        check("top-p", top_p, finite(top_p) && top_p >= 0.0, "0 or more")?;
         check("min-p", min_p, (0.0..=1.0).contains(&min_p), "0 to 1")?;
         let penalty = finite(repeat_penalty) && repeat_penalty > 0.0;
-        check("repeat-penalty", repeat_penalty, penalty, "above 0")
+        check("repeat-penalty", repeat_penalty, penalty, "above 0")?;
+        let penalty = finite(loop_penalty) && loop_penalty >= 0.0;
+        check("loop-penalty", loop_penalty, penalty, "0 or more")
     }
 }
 
 /// Chooses tokens.
 pub struct Sampler {
     sampling: Sampling,
+    /// Tokens that would go on with a repetition, and what their logits lose.
+    loops: Vec<(u32, f32)>,
     rng: ChaCha8Rng,
     candidates: Vec<Candidate>,
 }
@@ -78,14 +102,35 @@ impl Sampler {
     pub fn new(sampling: Sampling) -> Result<Self> {
         sampling.check()?;
         let rng = ChaCha8Rng::seed_from_u64(sampling.seed);
-        Ok(Self { sampling, rng, candidates: Vec::new() })
+        Ok(Self { sampling, loops: Vec::new(), rng, candidates: Vec::new() })
+    }
+
+    /// Looks for repetitions at the end of an answer, before its next token is sampled.
+    pub fn watch(&mut self, answer: &[u32]) {
+        self.loops.clear();
+        if self.sampling.loop_penalty == 0.0 {
+            return;
+        }
+        for end in 1..answer.len() {
+            let (earlier, last) = (answer[..end].iter().rev(), answer.iter().rev());
+            let pairs = earlier.zip(last).take(LONGEST_LOOP);
+            let repeated = pairs.take_while(|(a, b)| a == b).count();
+            let Some(excess) = repeated.checked_sub(LOOP_LENGTH) else { continue };
+            let penalty = self.sampling.loop_penalty;
+            let loss = (0..excess).fold(penalty, |loss, _| loss * LOOP_GROWTH);
+            match self.loops.iter_mut().find(|(id, _)| *id == answer[end]) {
+                Some((_, most)) => *most = most.max(loss),
+                None => self.loops.push((answer[end], loss)),
+            }
+        }
     }
 
     /// How many of the largest logits decide what is chosen; `None` if all of them do.
     pub fn needs(&self) -> Option<usize> {
         let Sampling { temperature, top_k, repeat_penalty, .. } = self.sampling;
         let few = if temperature == 0.0 { 1 } else { top_k };
-        (few > 0 && repeat_penalty == 1.0).then_some(few)
+        // Any of those that lose could have been among the largest.
+        (few > 0 && repeat_penalty == 1.0).then_some(few + self.loops.len())
     }
 
     /// The next token after `context`, given its logits: all, or at least as many of the largest as
@@ -95,13 +140,17 @@ impl Sampler {
     /// No logit is a number, which no sound model gives.
     pub fn sample(&mut self, logits: Logits<'_>, context: &[u32]) -> Result<u32> {
         let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, .. } = self.sampling;
-        let penalized;
-        let values = if repeat_penalty == 1.0 {
-            logits.values()
-        } else {
-            penalized = penalize(logits.values(), context, repeat_penalty);
-            &penalized
-        };
+        let mut values = Cow::Borrowed(logits.values());
+        if repeat_penalty != 1.0 {
+            values = penalize(&values, context, repeat_penalty).into();
+        }
+        for &(id, loss) in &self.loops {
+            let index = (0..values.len()).find(|&index| logits.id(index) == id);
+            if let Some(index) = index {
+                values.to_mut()[index] -= loss;
+            }
+        }
+        let values = &*values;
         let first = argmax(values).ok_or(Error::NotFinite)? as usize;
         let best = logits.id(first);
         if temperature == 0.0 {
@@ -248,6 +297,9 @@ mod tests {
         assert_eq!(kept(Sampling { top_p: 0.75, ..base }), [1, 3]);
         assert_eq!(kept(Sampling { top_p: 0.85, ..base }), [0, 1, 3]);
         assert_eq!(kept(Sampling { top_p: 0.01, ..base }), [1]);
+        assert_eq!(kept(Sampling { top_p: 0.0, ..base }), [1]);
+        assert_eq!(kept(Sampling { top_p: 1.5, ..base }), [0, 1, 2, 3]);
+        assert_eq!(kept(Sampling { top_k: 9, ..base }), [0, 1, 2, 3]);
         assert_eq!(kept(Sampling { min_p: 0.2, ..base }), [0, 1, 3]);
         assert_eq!(kept(Sampling { min_p: 1.0, ..base }), [1]);
     }
@@ -268,6 +320,35 @@ mod tests {
     }
 
     #[test]
+    fn a_loop_ends_and_shorter_repetitions_go_on() {
+        let sampling = Sampling { loop_penalty: 1.0, ..Default::default() };
+        let mut sampler = sampler(sampling);
+        // The model is sure of 0, 1, 2, 0, 1, 2, ... and would else say 3.
+        let logits = |next: usize| {
+            let mut logits = [0.0, 0.0, 0.0, 2.0];
+            logits[next] = 6.0;
+            logits
+        };
+        let mut answer = Vec::new();
+        for step in 0..40 {
+            sampler.watch(&answer);
+            let next = sampler.sample(Logits::all(&logits(step % 3)), &[]).unwrap();
+            answer.push(next);
+        }
+        let broken = answer.iter().position(|&id| id == 3).unwrap();
+        // After 11 tokens eight repeat what came three before, and after 14 eleven: 1.75^3 > 6 - 2.
+        assert_eq!(broken, 14);
+        sampler.watch(&answer[..11]);
+        assert_eq!(sampler.loops, [(2, 1.0)]);
+        sampler.watch(&answer[..10]);
+        assert_eq!(sampler.loops, []);
+        let few = Sampling { top_k: 4, temperature: 1.0, ..sampling };
+        let mut sampler = Sampler::new(few).unwrap();
+        sampler.watch(&answer[..11]);
+        assert_eq!(sampler.needs(), Some(5));
+    }
+
+    #[test]
     fn few_logits_are_needed_where_few_can_be_chosen() {
         let base = Sampling { temperature: 1.0, top_k: 40, ..Default::default() };
         assert_eq!(sampler(Sampling::default()).needs(), Some(1));
@@ -283,9 +364,10 @@ mod tests {
         for bad in [
             Sampling { temperature: -1.0, ..base },
             Sampling { temperature: f32::NAN, ..base },
-            Sampling { top_p: 0.0, ..base },
+            Sampling { top_p: -0.1, ..base },
             Sampling { min_p: 1.5, ..base },
             Sampling { repeat_penalty: 0.0, ..base },
+            Sampling { loop_penalty: -1.0, ..base },
         ] {
             assert!(Sampler::new(bad).is_err(), "{bad:?}");
         }

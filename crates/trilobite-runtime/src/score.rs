@@ -1,11 +1,15 @@
 //! Log-likelihoods of given tokens, and perplexity.
 
+use std::ops::Range;
+
+use trilobite_format::model::special_id;
 use trilobite_kernels::Kernels;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampler::argmax;
-use crate::session::{Branch, Session};
+use crate::sequence::{Part, Want};
+use crate::session::Session;
 
 /// How likely a model finds a continuation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,41 +31,62 @@ pub struct Request {
 
 impl Request {
     /// Tokenizes context and continuation together and splits by the number of the context's
-    /// tokens, blanks at the context's end counted to the continuation, as lm-evaluation-harness
-    /// does. With `bos`, whatever the tokenizer puts before a text comes first; an empty context
-    /// becomes the beginning-of-text token in any case, or else the end-of-text token.
+    /// tokens, spaces at the context's end counted to the continuation, as lm-evaluation-harness
+    /// does. Both are encoded by [`encode`]. An empty context becomes the [`prefix_token`], unless
+    /// the continuation begins with it.
     ///
     /// # Errors
     /// The model has no tokenizer or no token for an empty context, or the continuation adds no
     /// token.
     pub fn encode(model: &Model, context: &str, continuation: &str, bos: bool) -> Result<Self> {
-        let tokenizer = model.tokenizer()?;
         let head = context.trim_end();
-        let moved = format!("{}{continuation}", &context[head.len()..]);
-        let mut context = tokenizer.encode(head, bos, false)?;
-        let mut whole = tokenizer.encode(&format!("{head}{moved}"), bos, false)?;
-        if context.is_empty() {
+        let bos = bos && !head.is_empty();
+        let mut whole = encode(model, &format!("{context}{continuation}"), bos)?;
+        let mut length = encode(model, head, bos)?.len();
+        if head.is_empty() {
             let prefix = prefix_token(model)?.ok_or(Error::NoPrefix)?;
-            context.push(prefix);
-            whole.insert(0, prefix);
+            if whole.first() != Some(&prefix) {
+                whole.insert(0, prefix);
+            }
+            length = 1;
         }
-        if whole.len() <= context.len() {
-            return Err(Error::EmptyContinuation { context: context.len() });
+        if whole.len() <= length {
+            return Err(Error::EmptyContinuation { context: length });
         }
-        let continuation = whole.split_off(context.len());
+        let continuation = whole.split_off(length);
         Ok(Self { context: whole, continuation })
     }
 }
 
-/// The token that stands before a text's first: beginning of text, or else end of text.
+/// Token ids of a text, as lm-evaluation-harness encodes it. The names of special tokens stand for
+/// these tokens. With `bos`, what the tokenizer puts before a text comes first, unless the text
+/// begins with the name of the [`prefix_token`].
 ///
 /// # Errors
-/// The metadata hold something else than an id.
+/// The model has no tokenizer, or it cannot encode the text.
+pub fn encode(model: &Model, text: &str, bos: bool) -> Result<Vec<u32>> {
+    let tokenizer = model.tokenizer()?;
+    let prefix = prefix_token(model)?.and_then(|id| tokenizer.token(id));
+    let begun = prefix.is_some_and(|prefix| text.starts_with(&prefix));
+    tokenizer.encode(text, bos && !begun, true)
+}
+
+/// The token that stands before a text's first: the tokenizer's beginning of text, or else its end
+/// of text. Files that do not say which tokens the tokenizer names have the model's.
+///
+/// # Errors
+/// The model has no tokenizer, or the metadata hold something else than names and ids.
 pub fn prefix_token(model: &Model) -> Result<Option<u32>> {
-    let metadata = model.metadata();
-    match metadata.u32("tokenizer.ggml.bos_token_id")? {
+    let (metadata, tokenizer) = (model.metadata(), model.tokenizer()?);
+    for end in ["bos", "eos"] {
+        let name = metadata.str(&format!("trilobite.{end}_token"))?;
+        if let Some(id) = name.and_then(|name| tokenizer.id(name)) {
+            return Ok(Some(id));
+        }
+    }
+    match special_id(metadata, "bos")? {
         Some(bos) => Ok(Some(bos)),
-        None => Ok(metadata.u32("tokenizer.ggml.eos_token_id")?),
+        None => Ok(special_id(metadata, "eos")?),
     }
 }
 
@@ -69,12 +94,14 @@ pub fn prefix_token(model: &Model) -> Result<Option<u32>> {
 /// not read again, which changes no result.
 pub struct Scorer {
     session: Session,
+    /// Room for probabilities, `[vocab]`.
+    room: Vec<f32>,
 }
 
 impl Scorer {
     /// A scorer on a session.
     pub fn new(session: Session) -> Self {
-        Self { session }
+        Self { session, room: Vec::new() }
     }
 
     /// The session, to be used between requests.
@@ -98,34 +125,40 @@ impl Scorer {
         let trunk = texts.iter().map(|text| common(&text.tokens)).min().unwrap_or(0);
         let wanted = texts.iter().map(|text| text.first).min().unwrap_or(0);
         let kept = self.session.rewind(&first.tokens[..trunk], trunk.min(wanted));
-        let branches: Vec<Branch<'_>> =
-            texts.iter().map(|text| Branch::of(&text.tokens, trunk, text.first)).collect();
 
         let mut scores = vec![Score { logprob: 0.0, greedy: true }; texts.len()];
         let mut finite = true;
-        let from_trunk = Branch::of(&first.tokens[..trunk], kept, wanted);
-        self.session.branch_logits(from_trunk, &branches, |branch, index, logits| {
-            // The trunk's logits are those of every branch.
-            let (range, at) = match branch {
-                Some(branch) => (branch..branch + 1, trunk + index),
-                None => (0..texts.len(), kept + index),
-            };
-            let target = |index: usize| {
+        let room = &mut self.room;
+        let mut add = |range: Range<usize>, at: usize, logits: &[f32]| {
+            let targets = range.filter_map(|index| {
                 let text = &texts[index];
                 Some((index, *text.continuation.get(at.checked_sub(text.first)?)?))
-            };
-            let targets: Vec<(usize, u32, f32)> = range
-                .filter_map(target)
-                .map(|(index, target)| (index, target, logits[target as usize]))
-                .collect();
-            let Some(peak) = Peak::take(logits) else {
-                finite = false;
-                return;
-            };
-            for (index, target, logit) in targets {
+            });
+            let mut peak = None;
+            for (index, target) in targets {
+                if peak.is_none() {
+                    peak = Peak::find(logits, room);
+                }
+                let Some(peak) = &peak else { return finite = false };
                 scores[index].greedy &= peak.id == target;
-                scores[index].logprob += peak.log_probability(logit);
+                scores[index].logprob += peak.log_probability(logits[target as usize]);
             }
+        };
+        let part = |tokens, start, first: usize| (tokens, Want::From(first.saturating_sub(start)));
+        let (forward, sequence) = self.session.parts();
+        // The trunk's logits are those of every text.
+        let (tokens, want) = part(&first.tokens[kept..trunk], kept, wanted);
+        forward.read(&mut [Part { sequence, tokens, want }], |_, index, logits| {
+            add(0..texts.len(), kept + index, logits.values());
+        })?;
+        let mut forks: Vec<_> = texts.iter().map(|_| sequence.fork()).collect();
+        let mut parts = Vec::new();
+        for (sequence, text) in forks.iter_mut().zip(&texts) {
+            let (tokens, want) = part(&text.tokens[trunk..], trunk, text.first);
+            parts.push(Part { sequence, tokens, want });
+        }
+        forward.read(&mut parts, |text, index, logits| {
+            add(text..text + 1, trunk + index, logits.values());
         })?;
         if finite { Ok(scores) } else { Err(Error::NotFinite) }
     }
@@ -183,13 +216,6 @@ impl<'a> Text<'a> {
     }
 }
 
-impl<'a> Branch<'a> {
-    /// The tokens of a text from `start` on, with the logits after those from `first` on.
-    fn of(text: &'a [u32], start: usize, first: usize) -> Self {
-        Self { tokens: &text[start..], from: first.saturating_sub(start) }
-    }
-}
-
 /// The likeliest token of a position.
 struct Peak {
     id: u32,
@@ -199,14 +225,15 @@ struct Peak {
 }
 
 impl Peak {
-    /// The peak of some logits, which are overwritten; `None` if one is not a number.
-    fn take(logits: &mut [f32]) -> Option<Self> {
+    /// The peak of some logits; `None` if one is not a number.
+    fn find(logits: &[f32], room: &mut Vec<f32>) -> Option<Self> {
         let id = argmax(logits)?;
-        let logit = logits[id as usize];
-        Kernels::detect().ok()?.softmax(logits);
+        room.clear();
+        room.extend_from_slice(logits);
+        Kernels::detect().ok()?.softmax(room);
         // softmax(best) = 1 / sum(exp(logit - best logit))
-        let log_probability = libm::log(f64::from(logits[id as usize]));
-        Some(Self { id, logit, log_probability })
+        let log_probability = libm::log(f64::from(room[id as usize]));
+        Some(Self { id, logit: logits[id as usize], log_probability })
     }
 
     /// `ln softmax(logits)` of the token of a logit.
@@ -241,11 +268,12 @@ impl Perplexity {
             return Ok(());
         }
         session.read(&window[..from - 1])?;
-        let mut sum = 0.0;
+        let (mut sum, mut room) = (0.0, Vec::new());
         session.each_logits(&window[from - 1..window.len() - 1], |index, logits| {
             // The window's last token was not read, and may be none.
             let logit = logits.get(window[from + index] as usize).copied().unwrap_or(f32::NAN);
-            sum -= Peak::take(logits).map_or(f64::NAN, |peak| peak.log_probability(logit));
+            let peak = Peak::find(logits, &mut room);
+            sum -= peak.map_or(f64::NAN, |peak| peak.log_probability(logit));
         })?;
         if !sum.is_finite() {
             return Err(Error::NotFinite);

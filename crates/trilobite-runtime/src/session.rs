@@ -1,105 +1,20 @@
-//! One context: the state of a model that has read some tokens, and the forward pass.
+//! One context: a forward pass and the sequence that it continues.
 
-mod attention;
-mod branches;
-mod feed_forward;
+use std::sync::Arc;
 
-use std::sync::{Arc, Mutex};
-
-use trilobite_kernels::Kernels;
-use trilobite_kernels::kv::BLOCK;
-
-use self::attention::Attention;
-pub use self::branches::Branch;
-use crate::cache::{Cache, CacheType};
-use crate::config::RopePairs;
+use crate::cache::CacheType;
 use crate::error::{Error, Result};
-use crate::head::{Head, Logits, Search};
+use crate::forward::{Forward, SessionOptions};
+use crate::head::Logits;
 use crate::model::Model;
-use crate::ops::{FEW, Live, Ops, Prepared, Scratch, grown, lock};
-use crate::profile::{Profile, Stage};
-use crate::rope::RopeTable;
-use crate::team::Team;
-use crate::weights::{Kind, Layer};
+use crate::ops::Live;
+use crate::profile::Profile;
+use crate::sequence::{Part, Sequence, Want};
 
-/// Most tokens that go through the layers at once; more only cost memory.
-pub const MAX_BATCH: usize = 256;
-/// Tokens whose logits are computed at once when every position is wanted.
-const HEAD_BATCH: usize = 16;
-
-/// Settings of a session.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionOptions {
-    /// Threads, the caller's own among them. Results do not depend on it.
-    pub threads: usize,
-    /// Tokens that the context can hold.
-    pub context: usize,
-    /// Most tokens that go through the layers at once, at most [`MAX_BATCH`]. Results do not
-    /// depend on it.
-    pub batch: usize,
-    /// How keys and values are kept: results do depend on it.
-    pub cache: CacheType,
-    /// Reads every weight and computes every logit, by multiply-add: what the faster ways, which
-    /// give the same results, are compared with.
-    pub plain: bool,
-}
-
-/// A model's reading of some tokens. Logits depend on the tokens alone: not on the threads, the
-/// instruction set, or how the tokens were divided among calls.
+/// A model that reads one sequence of tokens: a [`Forward`] with its [`Sequence`].
 pub struct Session {
-    model: Arc<Model>,
-    kernels: &'static Kernels,
-    team: Team,
-    options: SessionOptions,
-    cache: Cache,
-    rope: RopeTable,
-    /// That of sliding layers, where there are any.
-    local_rope: Option<RopeTable>,
-    buffers: Buffers,
-    search: Search,
-    scratch: Vec<Mutex<Scratch>>,
-    position: usize,
-    /// The tokens read so far, `[position]`.
-    tokens: Vec<u32>,
-}
-
-/// Activations of a batch; `T` is its number of tokens.
-struct Buffers {
-    /// Where each token stands, `[T]`: one after another, or at the first position of a branch.
-    positions: Vec<usize>,
-    /// The residual stream, `[T][hidden]`.
-    x: Vec<f32>,
-    /// Queries, `[T][heads * head_dim]`.
-    q: Vec<f32>,
-    /// Keys, `[T][kv_heads * head_dim]`.
-    k: Vec<f32>,
-    /// Values, `[T][kv_heads * head_dim]`.
-    v: Vec<f32>,
-    /// The attention's output, `[T][heads * head_dim]`.
-    attended: Vec<f32>,
-    /// The attention's scores of a few tokens, `[kv_heads][rows][positions]`: room for one token's,
-    /// grown on demand.
-    scores: Vec<f32>,
-    /// The gated product, `[T][intermediate]`.
-    gated: Vec<f32>,
-    /// What a part adds to the residual stream, where it is normed first, `[T][hidden]`.
-    added: Vec<f32>,
-    /// The input of a projection.
-    input: Prepared,
-    /// Parts of the sums of a down projection, `[threads][T][hidden]` for few tokens.
-    parts: Vec<i32>,
-    /// The input of the head, `[hidden]`.
-    normed: Vec<f32>,
-    /// `[HEAD_BATCH][vocab]`, grown on demand.
-    logits: Vec<f32>,
-}
-
-/// Which positions' logits a caller wants.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
-    Nothing,
-    Last,
-    All,
+    forward: Forward,
+    sequence: Sequence,
 }
 
 impl Session {
@@ -108,91 +23,60 @@ impl Session {
     /// # Errors
     /// `TRILOBITE_ISA` names an instruction set that cannot be used.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
-        let kernels = Kernels::detect()?;
-        let context = options.context.max(1);
-        let options = SessionOptions {
-            threads: options.threads.max(1),
-            context,
-            batch: options.batch.clamp(1, MAX_BATCH.min(context)),
-            ..options
-        };
-        let config = model.config();
-        let batch = options.batch;
-        let widest = config.hidden.max(config.intermediate).max(config.q_width());
-        let most = widest.max(config.vocab).max(attention::room(config));
-        let buffer = |width: usize| vec![0.0; batch * width];
-        let buffers = Buffers {
-            positions: Vec::with_capacity(batch),
-            x: buffer(config.hidden),
-            q: buffer(config.q_width()),
-            k: buffer(config.kv_width()),
-            v: buffer(config.kv_width()),
-            attended: buffer(config.q_width()),
-            scores: Vec::with_capacity(config.heads * options.context.next_multiple_of(BLOCK)),
-            gated: buffer(config.intermediate),
-            added: buffer(if config.post_norms { config.hidden } else { 0 }),
-            input: Prepared::new(batch, widest),
-            parts: vec![0; options.threads * batch.min(FEW) * config.hidden],
-            normed: vec![0.0; config.hidden],
-            logits: Vec::new(),
-        };
-        Ok(Self {
-            kernels,
-            team: Team::new(options.threads),
-            cache: Cache::new(config, options.context, options.cache),
-            rope: RopeTable::new(config, model.weights().rope_divisors.as_deref(), options.context),
-            local_rope: config
-                .window
-                .as_ref()
-                .map(|window| RopeTable::local(config, window, options.context)),
-            buffers,
-            search: Search::default(),
-            scratch: (0..options.threads).map(|_| Mutex::new(Scratch::new(most))).collect(),
-            position: 0,
-            tokens: Vec::new(),
-            options,
-            model,
-        })
+        let forward = Forward::new(model, options)?;
+        let sequence = forward.sequence();
+        Ok(Self { forward, sequence })
     }
 
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
-        &self.model
+        self.forward.model()
     }
 
-    /// Number of tokens read.
+    /// The tokens that have been read.
+    pub fn tokens(&self) -> &[u32] {
+        self.sequence.tokens()
+    }
+
+    /// Number of tokens that have been read.
     pub fn position(&self) -> usize {
-        self.position
-    }
-
-    /// What was read of the feed-forward networks since the last call.
-    pub fn take_live(&mut self) -> Live {
-        let mut live = Live::default();
-        self.scratch.iter().for_each(|scratch| live += lock(scratch).take_live());
-        live
+        self.sequence.len()
     }
 
     /// Number of tokens that fit.
     pub fn context(&self) -> usize {
-        self.options.context
+        self.forward.context()
+    }
+
+    /// The two that a session is made of, to read other sequences beside its own.
+    pub fn parts(&mut self) -> (&mut Forward, &mut Sequence) {
+        (&mut self.forward, &mut self.sequence)
+    }
+
+    /// How keys and values are kept.
+    pub fn cache_type(&self) -> CacheType {
+        self.forward.cache_type()
     }
 
     /// Forgets all tokens from `position` on.
     pub fn truncate(&mut self, position: usize) {
-        self.position = self.position.min(position);
-        self.tokens.truncate(position);
+        self.sequence.truncate(position);
     }
 
-    /// Forgets what does not begin `tokens` and says how many of them are still read, at most `most`.
+    /// Forgets what differs from the beginning of `tokens`, and keeps at most `most` tokens. Returns
+    /// how many are left.
     pub fn rewind(&mut self, tokens: &[u32], most: usize) -> usize {
-        let shared = tokens.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count().min(most);
-        self.truncate(shared);
-        shared
+        self.sequence.rewind(tokens, most)
     }
 
-    /// Begins to measure where the time goes, or ends it and gives what was measured.
+    /// What was read of the feed-forward networks since the last call.
+    pub fn take_live(&mut self) -> Live {
+        self.forward.take_live()
+    }
+
+    /// Starts to measure where the time goes, or stops and returns what was measured.
     pub fn measure(&mut self, on: bool) -> Option<Profile> {
-        self.team.measure(on)
+        self.forward.measure(on)
     }
 
     /// Reads tokens.
@@ -203,35 +87,37 @@ impl Session {
         self.feed(tokens, Want::Nothing, |_, _| {})
     }
 
-    /// Reads tokens and gives the logits after the last, `[vocab]`.
+    /// Reads tokens and returns the logits after the last, `[vocab]`.
     ///
     /// # Errors
     /// No token, a token outside the vocabulary, or more tokens than the context holds.
-    pub fn next_logits(&mut self, tokens: &[u32]) -> Result<&[f32]> {
-        if tokens.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        self.feed(tokens, Want::Last, |_, _| {})?;
-        Ok(&self.buffers.logits[..self.model.config().vocab])
+    pub fn next_logits(&mut self, tokens: &[u32]) -> Result<Logits<'_>> {
+        Ok(self.next(tokens, None)?.0)
     }
 
-    /// Reads tokens and gives the `k` largest logits after the last, those equal to one of them, and
+    /// Reads tokens and returns the `k` largest logits after the last, those equal to one of them, and
     /// as many others as happens. With a coarse copy of the head in the model's file this reads less
-    /// than [`next_logits`](Self::next_logits), whose values it gives to the last bit.
+    /// than [`next_logits`](Self::next_logits), whose values it returns to the last bit.
     ///
     /// # Errors
     /// No token, a token outside the vocabulary, or more tokens than the context holds.
     pub fn next_largest(&mut self, tokens: &[u32], k: usize) -> Result<Logits<'_>> {
-        if tokens.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        self.feed(tokens, Want::Nothing, |_, _| {})?;
-        let last = (tokens.len() - 1) % self.options.batch;
-        if self.search(last, k) {
-            return Ok(self.search.found());
-        }
-        self.head(last..last + 1, |_, _| {});
-        Ok(Logits::all(&self.buffers.logits[..self.model.config().vocab]))
+        Ok(self.next(tokens, Some(k))?.0)
+    }
+
+    /// Reads tokens. Returns the logits after the last, the `largest` or all, and all tokens that have
+    /// been read.
+    pub(crate) fn next(
+        &mut self,
+        tokens: &[u32],
+        largest: Option<usize>,
+    ) -> Result<(Logits<'_>, &[u32])> {
+        let last = tokens.len().checked_sub(1).ok_or(Error::EmptyPrompt)?;
+        let mut found = false;
+        self.feed(tokens, largest.map_or(Want::From(last), Want::Largest), |_, logits| {
+            found = !logits.is_all();
+        })?;
+        Ok((self.forward.shown(found), self.sequence.tokens()))
     }
 
     /// Reads tokens and shows the logits after each: `sink(index in tokens, logits)`.
@@ -241,216 +127,18 @@ impl Session {
     pub fn each_logits(
         &mut self,
         tokens: &[u32],
-        sink: impl FnMut(usize, &mut [f32]),
+        mut sink: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        self.feed(tokens, Want::All, sink)
+        self.feed(tokens, Want::From(0), |index, logits| sink(index, logits.values()))
     }
 
     fn feed(
         &mut self,
         tokens: &[u32],
         want: Want,
-        mut sink: impl FnMut(usize, &mut [f32]),
+        mut sink: impl FnMut(usize, Logits<'_>),
     ) -> Result<()> {
-        self.check(tokens, self.position)?;
-        let mut done = 0;
-        self.team.start();
-        for batch in tokens.chunks(self.options.batch) {
-            let end = self.position + batch.len();
-            self.buffers.positions.clear();
-            self.buffers.positions.extend(self.position..end);
-            self.layers(batch);
-            self.position = end;
-            self.tokens.extend_from_slice(batch);
-            done += batch.len();
-            match want {
-                Want::All => self.head(0..batch.len(), |index, logits| {
-                    sink(done - batch.len() + index, logits);
-                }),
-                Want::Last if done == tokens.len() => {
-                    self.head(batch.len() - 1..batch.len(), |_, _| {});
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let part = Part { sequence: &mut self.sequence, tokens, want };
+        self.forward.read(&mut [part], |_, index, logits| sink(index, logits))
     }
-
-    /// Whether tokens can be read from a position on.
-    fn check(&self, tokens: &[u32], position: usize) -> Result<()> {
-        let vocab = self.model.config().vocab;
-        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab) {
-            return Err(Error::TokenId { id, vocab });
-        }
-        let needed = position + tokens.len();
-        if needed > self.options.context {
-            return Err(Error::Context { needed, context: self.options.context });
-        }
-        Ok(())
-    }
-
-    /// The forward pass up to the last layer, of tokens at `positions`: leaves the residual stream
-    /// of the batch in `x`.
-    fn layers(&mut self, tokens: &[u32]) {
-        let model = Arc::clone(&self.model);
-        let (config, weights) = (model.config(), model.weights());
-        let count = tokens.len();
-
-        // x = embedding of each token                                  [T][hidden]
-        let (ty, table) = (weights.embedding_type, model.packed(&weights.embedding));
-        let x = self.buffers.x[..count * config.hidden].chunks_exact_mut(config.hidden);
-        for (x, &token) in x.zip(tokens) {
-            self.kernels.dense_row(ty, table, config.hidden, token as usize, x);
-            if config.embedding_scale != 1.0 {
-                x.iter_mut().for_each(|x| *x *= config.embedding_scale);
-            }
-        }
-        for rope in [&mut self.rope].into_iter().chain(&mut self.local_rope) {
-            rope.extend(self.buffers.positions.iter().max().map_or(0, |last| last + 1));
-        }
-        self.team.lap(Stage::Embedding);
-
-        for (index, layer) in weights.layers.iter().enumerate() {
-            self.attention(&model, index, layer, count);
-            self.feed_forward(&model, layer, count);
-        }
-    }
-
-    /// `x += post_norm(o(sub_norm(attention(q, k, v of norm(x)))))`
-    fn attention(&mut self, model: &Model, index: usize, layer: &Layer, count: usize) {
-        let config = model.config();
-        let head_dim = config.head_dim;
-        let (q_width, kv_width) = (config.q_width(), config.kv_width());
-        let b = &mut self.buffers;
-        let (kernels, scratch) = (self.kernels, &self.scratch[..]);
-        let (parts, plain) = (&mut b.parts[..], self.options.plain);
-        let mut ops = Ops { kernels, model, team: &mut self.team, scratch, parts, plain };
-
-        // q, k, v of norm(x)                                           [T][.. * head_dim]
-        let x = &mut b.x[..count * config.hidden];
-        let matrices = [&layer.q, &layer.k, &layer.v];
-        let input = ops.prepare(x, Some(&layer.attn_norm), count, &matrices, &mut b.input);
-        let products = [(&layer.q, &mut b.q[..]), (&layer.k, &mut b.k), (&layer.v, &mut b.v)];
-        ops.linear(input, products);
-        ops.team.lap(Stage::QueryKeyValue);
-
-        // Norm and rotary position embedding of every head of q and k.
-        let (window, positions) = (config.window(index), &b.positions[..]);
-        let rope = self.local_rope.as_ref().filter(|_| window.is_some()).unwrap_or(&self.rope);
-        let q = &mut b.q[..count * q_width];
-        let k = &mut b.k[..count * kv_width];
-        ops.team.rows3((q, q_width), (k, kv_width), nothing(), |member, t, q, k, _: &mut [()]| {
-            let (cos, sin) = rope.at(positions[t]);
-            for (heads, norm) in [(q, &layer.q_norm), (k, &layer.k_norm)] {
-                for head in heads.chunks_exact_mut(head_dim) {
-                    if let Some(norm) = norm {
-                        let mut scratch = lock(&scratch[member]);
-                        let normed = grown(&mut scratch.floats, head_dim);
-                        kernels.rms_norm(head, norm, config.norm_eps, normed);
-                        head.copy_from_slice(normed);
-                    }
-                    match config.rope_pairs {
-                        RopePairs::Halves => kernels.rope_neox(head, cos, sin),
-                        RopePairs::Adjacent => kernels.rope_adjacent(head, cos, sin),
-                    }
-                }
-            }
-        });
-
-        // Causal attention: every query head over the keys of its group. A branch takes the place
-        // of the one before it.
-        let mut start = 0;
-        for run in positions.chunk_by(|position, next| position + 1 == *next) {
-            let (position, tokens) = (run[0], start..start + run.len());
-            start = tokens.end;
-            let kv = tokens.start * kv_width..tokens.end * kv_width;
-            let (k, v, cache) = (&b.k[kv.clone()], &b.v[kv], &mut self.cache);
-            ops.team.alone_if(run.len() == 1, |team| {
-                cache.store((kernels, team), index, position, k, v);
-            });
-            ops.team.lap(Stage::Store);
-
-            let attention = Attention {
-                kernels,
-                cache: &self.cache,
-                scratch: ops.scratch,
-                layer: index,
-                heads: config.heads,
-                scale: config.attention_scale,
-                window: window.map_or(usize::MAX, |window| window.tokens),
-            };
-            let heads = tokens.start * q_width..tokens.end * q_width;
-            let (q, attended) = (&b.q[heads.clone()], &mut b.attended[heads]);
-            attention.run(ops.team, position, q, &mut b.scores, attended);
-            ops.team.lap(Stage::Attention);
-        }
-
-        let (attended, norm) = (&b.attended[..count * q_width], layer.attn_sub_norm.as_deref());
-        let input = ops.prepare(attended, norm, count, &[&layer.o], &mut b.input);
-        ops.residual(input, &layer.o, layer.attn_post_norm.as_deref(), &mut b.added, x);
-        ops.team.lap(Stage::Output);
-    }
-
-    /// Searches for the `k` largest logits of a token of the batch; `false` if the whole head has to
-    /// be computed.
-    fn search(&mut self, token: usize, k: usize) -> bool {
-        let (config, weights) = (self.model.config(), self.model.weights());
-        let (Some(scan), Kind::Dense(ty), false) =
-            (&weights.head_scan, weights.head.kind, self.options.plain)
-        else {
-            return false;
-        };
-        // Two logits that a cap makes equal are not found as equals, and bounds hold for products of
-        // floats.
-        if config.logit_cap.is_some() || ty.has_blocks() {
-            return false;
-        }
-        let model = &self.model;
-        let head = Head {
-            ty,
-            weights: model.packed(&weights.head),
-            cols: weights.head.cols,
-            codes: model.bytes(&scan.codes),
-            refinements: model.bytes(&scan.refinements),
-            bounds: model.bytes(&scan.bounds).as_chunks().0,
-        };
-        self.team.start();
-        let x = &self.buffers.x[token * config.hidden..(token + 1) * config.hidden];
-        let h = &mut self.buffers.normed[..];
-        self.kernels.rms_norm(x, &weights.output_norm, config.norm_eps, h);
-        self.search.run(self.kernels, &mut self.team, head, h, k)
-    }
-
-    /// Logits of some tokens of the batch, a few at a time: `sink(index in the batch, logits)`.
-    fn head(&mut self, tokens: std::ops::Range<usize>, mut sink: impl FnMut(usize, &mut [f32])) {
-        let model = Arc::clone(&self.model);
-        let config = model.config();
-        let weights = model.weights();
-        let hidden = config.hidden;
-        let b = &mut self.buffers;
-        let (kernels, scratch) = (self.kernels, &self.scratch[..]);
-        let (parts, plain) = (&mut b.parts[..], self.options.plain);
-        let mut ops = Ops { kernels, model: &model, team: &mut self.team, scratch, parts, plain };
-        let first = tokens.start;
-        for start in tokens.clone().step_by(HEAD_BATCH) {
-            let count = HEAD_BATCH.min(tokens.end - start);
-            let x = &b.x[start * hidden..(start + count) * hidden];
-            let (norm, head) = (Some(&weights.output_norm[..]), &weights.head);
-            let input = ops.prepare(x, norm, count, &[head], &mut b.input);
-            let logits = grown(&mut b.logits, count * config.vocab);
-            ops.linear(input, [(head, &mut *logits)]);
-            if let Some(cap) = config.logit_cap {
-                logits.iter_mut().for_each(|logit| *logit = cap * libm::tanhf(*logit / cap));
-            }
-            ops.team.lap(Stage::Head);
-            for (index, logits) in logits.chunks_exact_mut(config.vocab).enumerate() {
-                sink(start - first + index, logits);
-            }
-        }
-    }
-}
-
-/// No third matrix.
-fn nothing<'a>() -> (&'a mut [()], usize) {
-    (&mut [], 0)
 }

@@ -1,12 +1,18 @@
 //! The tensors of a model as views into its file.
 
+mod check;
+
 use std::collections::HashSet;
 use std::ops::Range;
 
+use trilobite_format::model::{
+    Projections, ROPE_FACTORS, ROPE_FREQS, Scaling, Storage, check_divisors,
+};
 use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
 use trilobite_kernels::scan::{self, Bounds};
 use trilobite_kernels::{DenseType, Kernels, Layout, i2_s};
 
+use self::check::Coded;
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -111,22 +117,50 @@ pub struct Weights {
     pub head_scan: Option<HeadScan>,
     /// Whether the head is the embedding.
     pub tied: bool,
-    /// Divisors of the rotary frequencies, `[head_dim / 2]` (RoPE scaling `llama3`).
-    pub rope_divisors: Option<Vec<f32>>,
+    /// What the rotary frequencies are divided by.
+    pub rope_divisors: RopeDivisors,
+    /// The projections and the head, where they hold nothing but zeros, by the names of the tensors.
+    pub zeros: Vec<String>,
+}
+
+/// What the rotary frequencies are divided by, each by its own number, `[head_dim / 2]`.
+#[derive(Clone, Debug)]
+pub enum RopeDivisors {
+    /// Nothing.
+    None,
+    /// The same for every context (RoPE scaling `llama3`).
+    Fixed(Vec<f32>),
+    /// Others for a context that is longer than the original one (`longrope`).
+    ByContext {
+        /// For a context of at most the original one.
+        short: Vec<f32>,
+        /// For a longer one.
+        long: Vec<f32>,
+    },
 }
 
 impl Weights {
-    /// Finds every tensor that `config` calls for and checks shapes, types and scales.
+    /// Finds every tensor that `config` calls for and checks shapes, types, scales and codes.
     ///
     /// # Errors
-    /// A tensor that is missing, unknown, misshapen, of an unusable type, or has a bad scale.
-    pub fn from_gguf(gguf: &Gguf, files: &[&[u8]], config: &Config) -> Result<Self> {
-        let mut tensors = Tensors { gguf, files, used: HashSet::new() };
-        let Config { hidden, .. } = *config;
-        let embedding = tensors.matrix("token_embd.weight", config.vocab, hidden)?;
-        let Kind::Dense(embedding_type) = embedding.kind else {
-            return Err(tensors.type_error("token_embd.weight", "a token embedding"));
+    /// A tensor that is missing, unknown, misshapen, of an unusable type, or has a bad scale or code.
+    pub fn from_gguf(
+        gguf: &Gguf,
+        files: &[&[u8]],
+        config: &Config,
+        projections: &Projections,
+    ) -> Result<Self> {
+        let mut tensors = Tensors {
+            gguf,
+            files,
+            projections,
+            used: HashSet::new(),
+            zeros: Vec::new(),
+            coded: Vec::new(),
         };
+        let Config { hidden, .. } = *config;
+        let (embedding, embedding_type) =
+            tensors.dense("token_embd.weight", config.vocab, hidden, "a token embedding")?;
         // Not allocated ahead: the number of layers is only what the metadata says.
         let mut layers = Vec::new();
         for index in 0..config.layers {
@@ -143,11 +177,9 @@ impl Weights {
             (Some(_), Kind::Dense(_)) => Some(tensors.head_scan(config.vocab, hidden)?),
             _ => None,
         };
-        let rope_divisors = match gguf.tensor("rope_freqs.weight") {
-            Some(_) => Some(tensors.vector("rope_freqs.weight", config.head_dim / 2)?),
-            None => None,
-        };
+        let rope_divisors = tensors.rope_divisors(config)?;
         tensors.all_used()?;
+        check::codes(&tensors.coded)?;
         Ok(Self {
             embedding,
             embedding_type,
@@ -157,6 +189,7 @@ impl Weights {
             head_scan,
             tied,
             rope_divisors,
+            zeros: tensors.zeros,
         })
     }
 
@@ -214,7 +247,12 @@ impl Place {
 struct Tensors<'a> {
     gguf: &'a Gguf,
     files: &'a [&'a [u8]],
+    projections: &'a Projections,
     used: HashSet<String>,
+    /// See [`Weights::zeros`].
+    zeros: Vec<String>,
+    /// What has codes that may stand for nothing.
+    coded: Vec<Coded<'a>>,
 }
 
 impl<'a> Tensors<'a> {
@@ -292,30 +330,73 @@ impl<'a> Tensors<'a> {
         Ok(out)
     }
 
+    /// A projection or the head.
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        let info = self.take(name, &[rows, cols])?;
-        // Trits in llama.cpp's blocks are multiplied with int8 activations once converted.
-        let ternary = ternary::has_one_scale(info.ty, self.bytes(info));
-        if let Some(ty) = dense_type(info.ty).filter(|_| !ternary) {
-            let kind = Kind::Dense(ty);
-            return Ok(Matrix { rows, cols, place: Place::of(info), kind, bias: None });
+        let matrix = match self.projections.storage(name) {
+            Some(Storage::Packed) => self.ternary(name, rows, cols)?,
+            Some(Storage::Unpacked) => return Err(self.type_error(name, "it is, unconverted")),
+            Some(Storage::Dense) | None => self.dense(name, rows, cols, "a weight matrix")?.0,
+        };
+        if self.is_zero(&matrix)? {
+            self.zeros.push(name.to_owned());
         }
+        Ok(matrix)
+    }
+
+    fn dense(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        role: &'static str,
+    ) -> Result<(Matrix, DenseType)> {
+        let info = self.take(name, &[rows, cols])?;
+        let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, role))?;
+        let (place, kind) = (Place::of(info), Kind::Dense(ty));
+        if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0) {
+            self.coded.push(Coded { info, kind, codes: self.bytes(info) });
+        }
+        Ok((Matrix { rows, cols, place, kind, bias: None }, ty))
+    }
+
+    fn ternary(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
+        let info = self.take(name, &[rows, cols])?;
         let layout = match info.ty {
             TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),
             TensorType::I2R => Layout::I2S(i2_s::Rows::Padded),
             TensorType::T5_3 => Layout::T5_3,
-            _ => return Err(self.type_error(name, "a weight matrix")),
+            _ => return Err(self.type_error(name, "a ternary matrix")),
         };
         let (codes, scale) = ternary::split(self.bytes(info))
             .filter(|(codes, _)| Some(codes.len()) == layout.packed_len(rows, cols))
-            .ok_or_else(|| self.type_error(name, "a weight matrix"))?;
-        if !(scale > 0.0 && scale.is_finite()) {
+            .ok_or_else(|| self.type_error(name, "a ternary matrix"))?;
+        // Nothing but zeros may have any scale, also none.
+        let scaled = scale > 0.0 || scale == 0.0 && layout.is_zero(codes, cols);
+        if !(scaled && scale.is_finite()) {
             return Err(Error::Scale { name: name.to_owned(), scale });
         }
         let mut place = Place::of(info);
         place.range.end = place.range.start + codes.len();
         let kind = Kind::Ternary { layout, scale };
+        self.coded.push(Coded { info, kind, codes });
         Ok(Matrix { rows, cols, place, kind, bias: None })
+    }
+
+    /// Whether all weights of a matrix are zeros.
+    fn is_zero(&self, matrix: &Matrix) -> Result<bool> {
+        let Matrix { rows, cols, kind, ref place, .. } = *matrix;
+        let file = self.files.get(place.part).copied().unwrap_or_default();
+        let bytes = file.get(place.range.clone()).unwrap_or_default();
+        match kind {
+            Kind::Ternary { layout, .. } => Ok(layout.is_zero(bytes, cols)),
+            Kind::Dense(ty) => {
+                let (kernels, mut row) = (Kernels::detect()?, vec![0.0; cols]);
+                Ok((0..rows).all(|r| {
+                    kernels.dense_row(ty, bytes, cols, r, &mut row);
+                    row.iter().all(|weight| *weight == 0.0)
+                }))
+            }
+        }
     }
 
     /// A ternary matrix whose columns are the rows of a tensor.
@@ -327,6 +408,23 @@ impl<'a> Tensors<'a> {
                 Ok(Matrix { rows, cols, ..matrix })
             }
             _ => Err(self.type_error(name, "a transposed matrix")),
+        }
+    }
+
+    fn rope_divisors(&mut self, config: &Config) -> Result<RopeDivisors> {
+        let fixed = self.gguf.tensor(ROPE_FREQS).is_some();
+        let [short, long] = ROPE_FACTORS;
+        let mut divisors = |name: &str| -> Result<Vec<f32>> {
+            let divisors = self.vector(name, config.head_dim / 2)?;
+            check_divisors(name, &divisors)?;
+            Ok(divisors)
+        };
+        match config.rope.scaling {
+            Scaling::LongRope { .. } => {
+                Ok(RopeDivisors::ByContext { short: divisors(short)?, long: divisors(long)? })
+            }
+            _ if fixed => Ok(RopeDivisors::Fixed(divisors(ROPE_FREQS)?)),
+            _ => Ok(RopeDivisors::None),
         }
     }
 

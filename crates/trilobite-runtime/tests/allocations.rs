@@ -1,4 +1,4 @@
-//! A decoded token allocates nothing.
+//! A decoded token allocates nothing but pages for keys and values.
 
 use std::error::Error;
 use std::path::Path;
@@ -14,9 +14,11 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 /// divided changes in between.
 const PROMPT: [u32; 220] = [1; 220];
 const PAIRS: u32 = 40;
+/// Pages that begin among these: at 224, 256 and 288.
+const PAGES: u64 = 3;
 
 #[test]
-fn decoding_allocates_nothing() -> Result<(), Box<dyn Error>> {
+fn decoding_allocates_pages_alone() -> Result<(), Box<dyn Error>> {
     let _profiler = dhat::Profiler::builder().testing().build();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden");
     for name in ["bitnet_online", "bitnet_odd_shape", "llama_bitnet"] {
@@ -52,7 +54,9 @@ fn decoding_allocates_nothing() -> Result<(), Box<dyn Error>> {
                 let before = dhat::HeapStats::get().total_blocks;
                 decode(&mut session)?;
                 let allocated = dhat::HeapStats::get().total_blocks - before;
-                assert_eq!(allocated, 0, "{name}, {layout:?}, {threads} threads");
+                // A page, its cells, and with q8 their steps.
+                let of_page = if cache == CacheType::Q8 { 3 } else { 2 };
+                assert_eq!(allocated, PAGES * of_page, "{name}, {layout:?}, {threads} threads");
             }
         }
     }

@@ -215,7 +215,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
             Err(error) => {
                 let why = format!("{error:#}");
-                eprintln!("{name}: {why}");
+                // Without a network every model that is to be fetched has the same fate: told once.
+                let said = rows.iter().any(|row: &Row| row.measure.as_ref() == Err(&why));
+                eprintln!("{name}: {}", if said { "the same" } else { &why });
                 rows.push(Row::new(&name, listed.clone(), &why));
                 // Never run: its row says why.
                 subjects.push(Subject { name, listed, kind: Kind::Model(None) });
@@ -224,6 +226,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let measured = measure::interleaved(&binary, args, &subjects, &mut rows);
     let data = score::fetch(&binary, args, &tasks);
+    if let Err(error) = &data {
+        eprintln!("data: {error:#}");
+    }
     for (row, subject) in rows.iter_mut().zip(&subjects) {
         score::row(&binary, args, &tasks, subject, row, data.as_ref().err());
     }

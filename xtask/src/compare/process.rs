@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// Processor time that other processes may take during a measured run, as a share of the machine.
 pub(super) const OTHERS: f64 = 0.06;
@@ -44,6 +44,18 @@ pub(super) fn run(command: &mut Command) -> Result<Output> {
         Ok(Output { stdout, stderr, peak_resident_bytes, others })
     };
     work().with_context(|| shown)
+}
+
+/// Runs `trilobite pull`. What a server that does not answer is to one file it is to all: then the
+/// error names the server alone, and is the same for whatever was to be fetched.
+pub(super) fn pull(command: &mut Command) -> Result<()> {
+    run(command).map(drop).map_err(|error| {
+        let text = format!("{error:#}");
+        match text.find("no answer from ") {
+            Some(at) => anyhow!("{}", &text[at..]),
+            None => error,
+        }
+    })
 }
 
 /// Reads a pipe on a thread, so that no program waits for its reader.
@@ -123,5 +135,18 @@ mod tests {
         assert_eq!(output.stderr, "err\n");
         let error = shell("echo first >&2; echo 'error: no model' >&2; exit 3").err().unwrap();
         assert_eq!(format!("{error:#}"), "sh: exit status: 3: no model");
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_one_reason_for_all_files() {
+        let error = |said: &str| {
+            let script = format!("echo 'error: {said}' >&2; exit 1");
+            format!("{:#}", pull(Command::new("sh").args(["-c", &script])).unwrap_err())
+        };
+        let reason = "no answer from hub.example: connection refused";
+        for file in ["a: https://hub.example/a to /x/a", "b: https://hub.example/b to /x/b"] {
+            assert_eq!(error(&format!("{file}: {reason}")), reason);
+        }
+        assert_eq!(error("no such model"), "sh: exit status: 1: no such model");
     }
 }

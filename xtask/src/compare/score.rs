@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -116,8 +116,7 @@ pub(super) fn fetch(binary: &Path, args: &Args, tasks: &[Task]) -> Result<()> {
         return Ok(());
     }
     eprintln!("data of {}", names.join(", "));
-    process::run(Command::new(binary).args(["pull", "--quiet", "--data", &names.join(",")]))?;
-    Ok(())
+    process::pull(Command::new(binary).args(["pull", "--quiet", "--data", &names.join(",")]))
 }
 
 /// Scores a row on every task.
@@ -138,18 +137,21 @@ pub(super) fn row(
                 let id = row.sha256.as_deref().and_then(|hash| hash.get(..8)).unwrap_or("model");
                 let folder = args.output.join("eval").join(format!("{}-{id}", safe(&row.name)));
                 let score = one(binary, args, task, model.as_deref(), &folder);
-                score
-                    .map_err(|error| match fetched {
-                        Some(reason) => {
-                            error.context(format!("its data could not be fetched ({reason:#})"))
-                        }
-                        None => error,
-                    })
-                    .into()
+                score.map_err(|error| unfetched(error, fetched)).into()
             }
             (Ok(()), Kind::Peer(_)) => Cell::NotRun("a peer is not scored".to_owned()),
         };
         row.scores.insert(task.key.clone(), cell);
+    }
+}
+
+/// Why a task was not scored: what its data could not be fetched for, where that is the reason.
+fn unfetched(error: anyhow::Error, fetched: Option<&anyhow::Error>) -> anyhow::Error {
+    let text = format!("{error:#}");
+    let missing = ["no such data file", "--data is missing"].iter().any(|part| text.contains(part));
+    match fetched.filter(|_| missing) {
+        Some(reason) => anyhow!("its data could not be fetched: {reason:#}"),
+        None => error,
     }
 }
 
@@ -215,6 +217,20 @@ mod tests {
             }
         }
         assert!(super::tasks(&["arc_hard".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn data_that_could_not_be_fetched_are_one_reason_for_all_tasks() {
+        let reason = anyhow!("no answer from data.example");
+        let said = |text: &str, fetched| unfetched(anyhow!("{text}"), fetched).to_string();
+        let expected = "its data could not be fetched: no answer from data.example";
+        for task in ["boolq", "piqa"] {
+            let missing = format!("data/{task}: there is no such data file; {task} needs it");
+            assert_eq!(said(&missing, Some(&reason)), expected);
+            assert_eq!(said(&missing, None), missing);
+        }
+        assert_eq!(said("--data is missing and there is no /x", Some(&reason)), expected);
+        assert_eq!(said("out of memory", Some(&reason)), "out of memory");
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn model(binary: &Path, args: &Args, name: &str, source: &str, listed: bool) -> 
         if let Some(from) = &args.from {
             pull.arg("--from").arg(from);
         }
-        process::run(&mut pull)?;
+        process::pull(&mut pull)?;
     }
     if path.is_file() {
         return Ok(Kind::Model(Some(path.to_owned())));

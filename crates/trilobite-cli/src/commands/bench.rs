@@ -118,7 +118,7 @@ struct Measured {
 
 pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     ensure!(args.runs > 0, "-r is 0, expected at least 1");
-    let model = model::load_to_decode(&args.model)?;
+    let model = model::load_to_decode(&args.model, global)?;
     let context = args.depth.saturating_add(args.n).saturating_add(1);
     let longest = args.prompt.iter().copied().max().unwrap_or(0).max(context);
     ensure!(
@@ -156,8 +156,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             if !global.quiet {
                 let threads = threads[slot];
                 match round {
-                    0 => eprintln!("warming up, {threads} threads"),
-                    _ => eprintln!("run {round} of {}, {threads} threads", args.runs),
+                    0 => output::say(&format!("warming up, {threads} threads")),
+                    _ => output::say(&format!("run {round} of {}, {threads} threads", args.runs)),
                 }
             }
             for (index, &tokens) in args.prompt.iter().enumerate().filter(|(_, n)| **n > 0) {
@@ -176,7 +176,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 };
                 if let Some(stream) = &stream {
                     // Beside the speed, because it changes from one moment to the next.
-                    bandwidths[slot].push(bandwidth(stream, threads[slot]));
+                    bandwidths[slot].push(bandwidth(stream, threads[slot])?);
                     decode[slot].push(speed);
                     joules[slot].extend(taken.map(|taken| taken / args.n as f64));
                 }
@@ -308,7 +308,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     if args.profile {
         text += &format!("\n{}", profile::table(&profiles));
     }
-    output::print(&text)?;
+    output::print_text(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -412,9 +412,9 @@ fn stream() -> Result<MmapMut> {
 }
 
 /// Bytes per second that all threads together read from memory.
-fn bandwidth(stream: &[u8], threads: usize) -> f64 {
+fn bandwidth(stream: &[u8], threads: usize) -> Result<f64> {
     let stream: &[[u8; 8]] = stream.as_chunks().0;
-    let mut team = Team::new(threads);
+    let mut team = Team::new(threads, || ())?;
     let sums = Mutex::new(0u64);
     let share = stream.len().div_ceil(threads);
     let mut pass = || {
@@ -437,5 +437,5 @@ fn bandwidth(stream: &[u8], threads: usize) -> f64 {
     pass();
     let speeds = (0..STREAM_RUNS).map(|_| pass()).collect();
     black_box(sums.lock().map_or(0, |sum| *sum));
-    Spread::of(speeds).median
+    Ok(Spread::of(speeds).median)
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 use trilobite_convert as engine;
 
 use crate::args::{Convert, Global, Head, HeadScan, Layout, Quantize, Type};
-use crate::{interrupt, listed, model, output};
+use crate::output::{self, Progress, Unit};
+use crate::{interrupt, listed, model};
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
@@ -52,15 +53,20 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let checkpoint = engine::Checkpoint::open(&source)?;
     // A tokenizer that cannot be used is found now, not when the file is run.
     model::of_checkpoint(&checkpoint)?;
-    let bar = output::progress_bar(0, output::Unit::Bytes, global)?;
+    let bar = Progress::new(0, Unit::Bytes, global)?;
     let report = engine::convert_file(&checkpoint, &options, &out, args.force, &mut |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-        bar.set_message(progress.tensor.to_owned());
+        bar.set(progress.done, progress.total);
+        bar.set_message(progress.tensor);
         if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    bar.finish_and_clear();
-    let report = report?;
+    bar.finish();
+    let report = match report {
+        Err(engine::Error::Interrupted) => bail!(
+            "interrupted; nothing was written to {}, and the same command begins anew",
+            out.display()
+        ),
+        report => report?,
+    };
     let seconds = start.elapsed().as_secs_f64();
     if args.json {
         let types = report.types.iter().map(|t| {
@@ -97,10 +103,10 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
         text += "  every ternary tensor read back and equal to its source\n";
     }
     for note in &report.notes {
-        text += &format!("  note: {note}\n");
+        text += &format!("  note: {}\n", output::line(note));
     }
-    output::print(&text)?;
-    eprintln!("converted in {seconds:.1} s");
+    output::print_text(&text)?;
+    output::say(&format!("converted in {seconds:.1} s"));
     Ok(ExitCode::SUCCESS)
 }
 

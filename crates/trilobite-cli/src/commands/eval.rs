@@ -10,11 +10,12 @@ use serde_json::{Map, Value, json};
 use trilobite_eval::{Engine, JudgeServer, Outcome, Place, Task};
 
 use crate::args::{DEFAULT_KEY, Eval, Global};
-use crate::{home, interrupt, machine, model, output};
+use crate::output::{self, Progress, Unit};
+use crate::{home, interrupt, machine, model, suggest};
 
 pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     let tasks: Vec<Task> =
-        args.tasks.iter().map(|name| Task::named(name)).collect::<Result<_, _>>()?;
+        args.tasks.iter().map(|name| suggest::task(name)).collect::<Result<_>>()?;
     let folder = args.output.clone().unwrap_or_else(|| default_output(args));
     let mut report = Map::new();
     let mut outcomes = Vec::new();
@@ -23,13 +24,18 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         data,
         any_data: args.any_data,
         untrusted_code: args.run_untrusted_code,
+        sandbox_allow_missing: &args.sandbox_allow_missing,
         python: args.python.as_deref(),
         judge: judge.as_ref(),
         output: &folder,
     };
     if !args.merge.is_empty() {
         for task in &tasks {
-            outcomes.push(trilobite_eval::merge(task, &args.merge, &folder)?);
+            let outcome = trilobite_eval::merge(task, &args.merge, &folder, args.partial)?;
+            if let Some(missing) = outcome.missing.as_ref().filter(|_| !global.quiet) {
+                output::say(&format!("{}: {missing}", task.name));
+            }
+            outcomes.push(outcome);
         }
     } else if let Some(answers) = &args.answers {
         let [task] = &tasks[..] else { bail!("--answers belongs to one task") };
@@ -37,11 +43,12 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         outcomes.push(trilobite_eval::grade_answers(task, place(data), answers)?);
     } else {
         let data = &data(args)?;
-        interrupt::listen()?;
-        let model = model::load_to_decode(&args.model)?;
+        let model = model::load_to_decode(&args.model, global)?;
         // What the token ids rest on is told before anything is scored.
         model::tokenizer(&model, global)?;
         let session = model::session(&model, &args.compute, args.ctx)?;
+        // What was done is kept, and told.
+        interrupt::listen()?;
         let mut engine = Engine::new(session, &name(args), !args.no_bos, !args.no_chat, args.turns);
         engine.score_whole(args.whole);
         for task in &tasks {
@@ -68,7 +75,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         report.insert("tasks".into(), Value::Object(results.collect()));
         output::print_json(&Value::Object(report))?;
     } else {
-        output::print(&table(&tasks, &outcomes))?;
+        output::print_text(&table(&tasks, &outcomes))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -80,14 +87,13 @@ fn one(
     args: &Eval,
     global: &Global,
 ) -> Result<Outcome> {
-    let bar = output::progress_bar(0, output::Unit::Items, global)?;
-    bar.set_message(task.title.clone());
+    let bar = Progress::new(0, Unit::Items, global)?;
+    bar.set_message(&task.title);
     let outcome = trilobite_eval::run(engine, task, place, args.limit, args.shard, &mut |at| {
-        bar.set_length(at.total as u64);
-        bar.set_position(at.done as u64);
+        bar.set(at.done as u64, at.total as u64);
         if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    bar.finish_and_clear();
+    bar.finish();
     Ok(outcome?)
 }
 

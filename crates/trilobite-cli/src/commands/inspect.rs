@@ -1,24 +1,39 @@
 //! `trilobite inspect`: what a model file holds.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use trilobite_format::TensorInfo;
+use trilobite_format::model::special_id;
+use trilobite_format::{Array, TensorInfo, Value as MetadataValue};
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{Error, Model, end_ids};
 
 use crate::args::{Global, Inspect};
 use crate::{model, output};
 
+/// Elements of an array that are shown.
+const FEW: usize = 16;
+/// Characters of a text that are shown.
+const LONGEST: usize = 72;
+/// Bytes of a text that JSON has; a tokenizer is longer.
+const LONG: usize = 65_536;
+
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model)?;
+    let model = model::read(&args.model, global)?;
     if args.json {
         output::print_json(&json(&model)?)?;
     } else {
-        output::print(&text(&model, &model::name(&args.model), global.verbose)?)?;
+        let mut text = format!("{}\n", output::line(&model::name(&args.model)));
+        text += &summary(&model)?;
+        if args.tensors {
+            text += &tensors(&model, global.verbose);
+        }
+        text += &metadata(&model)?;
+        output::print_text(&text)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -61,7 +76,7 @@ fn tokenizer(model: &Model) -> Result<Value> {
         "model": metadata.str("tokenizer.ggml.model")?,
         "pre": metadata.str("tokenizer.ggml.pre")?,
         "tokens": tokenizer.max_id().map(|id| u64::from(id) + 1),
-        "bos_token_id": metadata.u32("tokenizer.ggml.bos_token_id")?,
+        "bos_token_id": special_id(metadata, "bos")?,
         "end_token_ids": ends,
         "adds": tokenizer.encode("", true, false)?,
         "chat_template": metadata.str("tokenizer.chat_template")?,
@@ -79,6 +94,8 @@ fn json(model: &Model) -> Result<Value> {
             "sha256": hash([model.tensor(tensor)]),
         })
     });
+    let metadata =
+        model.metadata().iter().map(|(key, value)| (key.to_owned(), metadata_json(value)));
     Ok(json!({
         "architecture": model.config().architecture,
         "parameters": parameters(model),
@@ -88,15 +105,18 @@ fn json(model: &Model) -> Result<Value> {
         "bits_per_weight": bits_per_weight(model),
         "tensors": tensors.collect::<Vec<_>>(),
         "tokenizer": tokenizer(model)?,
+        "metadata": metadata.collect::<Map<_, _>>(),
+        "notes": model.notes(),
         "isa": Kernels::detect()?.isa.name(),
     }))
 }
 
-fn text(model: &Model, name: &str, verbose: bool) -> Result<String> {
+/// What there is to know at a glance.
+fn summary(model: &Model) -> Result<String> {
     let c = model.config();
-    let mut out = format!("{name}\n");
+    let mut out = String::new();
     let mut line = |key: &str, value: String| {
-        out += &format!("  {key:17} {value}\n");
+        out += &format!("  {key:17} {}\n", output::line(&value));
     };
     line("architecture", c.architecture.clone());
     line("parameters", parameters(model).to_string());
@@ -113,6 +133,7 @@ fn text(model: &Model, name: &str, verbose: bool) -> Result<String> {
         format!("{} (head {})", c.vocab, if model.weights().tied { "tied" } else { "untied" }),
     );
     line("file", output::bytes(file_bytes(model)));
+    line("tensors", types(model));
     line("without embedding", output::bytes(model.weights().non_embedding_bytes() as u64));
     line("bits per weight", format!("{:.3}", bits_per_weight(model)));
     match tokenizer(model)? {
@@ -130,18 +151,97 @@ fn text(model: &Model, name: &str, verbose: bool) -> Result<String> {
             }
         }
     }
+    for note in model.notes() {
+        line("note", note.clone());
+    }
     line("instruction set", Kernels::detect()?.isa.name().into());
     line("sha256", hash(model.files()));
+    Ok(out)
+}
+
+/// How many tensors there are of each type.
+fn types(model: &Model) -> String {
+    let mut counts = BTreeMap::new();
+    for tensor in model.gguf().tensors() {
+        *counts.entry(tensor.ty.name()).or_insert(0) += 1;
+    }
+    let counts: Vec<_> = counts.iter().map(|(ty, count)| format!("{count} {ty}")).collect();
+    format!("{} ({})", model.gguf().tensors().len(), counts.join(", "))
+}
+
+/// A line for each tensor, with its hash if `verbose`.
+fn tensors(model: &Model, verbose: bool) -> String {
+    let mut out = "tensors\n".to_owned();
     for tensor in model.gguf().tensors() {
         let shape: Vec<String> = tensor.shape.iter().map(u64::to_string).collect();
         let bits = 8.0 * tensor.range.len() as f64 / tensor.count() as f64;
         let bytes = output::bytes(tensor.range.len() as u64);
-        let (name, ty, shape) = (&tensor.name, tensor.ty.name(), shape.join(" x "));
+        let name = output::shown(&tensor.name);
+        let (ty, shape) = (tensor.ty.name(), shape.join(" x "));
         out += &format!("  {name:28} {ty:5} {shape:>15} {bytes:>10} {bits:7.3} bits");
         if verbose {
             out += &format!("  {}", hash([model.tensor(tensor)]));
         }
         out.push('\n');
     }
+    out
+}
+
+/// A line for each metadata entry, and the whole chat template.
+fn metadata(model: &Model) -> Result<String> {
+    let mut out = "metadata\n".to_owned();
+    for (key, value) in model.metadata().iter() {
+        let value = match value {
+            MetadataValue::String(text) => short(text),
+            MetadataValue::Array(array) if array.len() > FEW => value.describe(),
+            value => metadata_json(value).to_string(),
+        };
+        out += &format!("  {:38} {}\n", output::shown(key), output::shown(&value));
+    }
+    if let Some(template) = model.metadata().str("tokenizer.chat_template")? {
+        out += "chat template\n";
+        for line in template.lines() {
+            out += &format!("  {}\n", output::shown(line));
+        }
+    }
     Ok(out)
+}
+
+/// A text, or its beginning and length.
+fn short(text: &str) -> String {
+    let mut chars = text.char_indices();
+    match chars.nth(LONGEST) {
+        Some((end, _)) => format!("{:?}... ({} bytes)", &text[..end], text.len()),
+        None => format!("{text:?}"),
+    }
+}
+
+/// A metadata value; of a long one its type and length.
+fn metadata_json(value: &MetadataValue) -> Value {
+    match value {
+        MetadataValue::String(text) if text.len() > LONG => {
+            json!(format!("string of {} bytes", text.len()))
+        }
+        MetadataValue::String(text) => json!(text),
+        MetadataValue::Bool(value) => json!(value),
+        // With the digits that tell it from other f32, as an f64 would not be written.
+        MetadataValue::F32(value) => json!(value.to_string().parse::<f64>().ok()),
+        MetadataValue::F64(value) => json!(value),
+        MetadataValue::Array(array) if array.len() > FEW => json!(value.describe()),
+        MetadataValue::Array(Array::String(texts)) => json!(texts),
+        MetadataValue::Array(Array::Bool(values)) => json!(values),
+        MetadataValue::Array(Array::F32(values)) => {
+            values.iter().map(|value| metadata_json(&MetadataValue::F32(*value))).collect()
+        }
+        MetadataValue::Array(Array::F64(values)) => json!(values),
+        MetadataValue::Array(array) => {
+            array.integers().into_iter().flatten().map(integer).collect()
+        }
+        value => value.as_integer().map_or(Value::Null, integer),
+    }
+}
+
+/// Integers of metadata have at most 64 bits.
+fn integer(value: i128) -> Value {
+    i64::try_from(value).map_or_else(|_| json!(value as u64), |value| json!(value))
 }

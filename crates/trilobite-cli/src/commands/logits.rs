@@ -3,29 +3,34 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
+use trilobite_runtime::MAX_BATCH;
 
 use crate::args::{Global, Logits};
 use crate::{model, output};
 
 pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model)?;
+    let model = model::load(&args.model, global)?;
     let vocab = model.config().vocab;
     let (count, most) = (args.tokens.len(), model.config().context);
     ensure!(count <= most, "--tokens are {count}, but the model was made for at most {most}");
     let mut session = model::session(&model, &args.compute, Some(count))?;
-    output::write_file(&args.output, |out| {
+    output::write_result(&args.output, |out| {
         out.write_all(&npy_header(count, vocab))?;
-        let mut written = Ok(());
-        session.each_logits(&args.tokens, |_, logits| {
-            if written.is_ok() {
-                let bytes = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect::<Vec<_>>();
-                written = out.write_all(&bytes);
-            }
-        })?;
-        Ok(written?)
+        // A failure or a signal is noticed between two batches.
+        for batch in args.tokens.chunks(MAX_BATCH) {
+            let mut written = Ok(());
+            session.each_logits(batch, |_, logits| {
+                if written.is_ok() {
+                    let bytes = logits.iter().flat_map(|logit| logit.to_le_bytes());
+                    written = out.write_all(&bytes.collect::<Vec<_>>());
+                }
+            })?;
+            written?;
+        }
+        Ok(())
     })?;
     if !global.quiet {
-        eprintln!("{}: f32 [{count}, {vocab}]", args.output.display());
+        output::say(&format!("{}: f32 [{count}, {vocab}]", args.output.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

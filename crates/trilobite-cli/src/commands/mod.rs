@@ -10,5 +10,7 @@ pub(crate) mod manual;
 pub(crate) mod perplexity;
 pub(crate) mod pull;
 pub(crate) mod run;
+mod sampling;
 pub(crate) mod score;
+mod template;
 pub(crate) mod tokenize;

@@ -7,13 +7,14 @@ use serde_json::json;
 use trilobite_runtime::Perplexity as Sum;
 
 use crate::args::{Global, Perplexity};
-use crate::{model, output};
+use crate::model;
+use crate::output::{self, Progress, Unit};
 
 /// Tokens a window unless asked otherwise.
 const DEFAULT_WINDOW: usize = 2048;
 
 pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model)?;
+    let model = model::load(&args.model, global)?;
     let text =
         std::fs::read_to_string(&args.file).with_context(|| args.file.display().to_string())?;
     let tokenizer = model::tokenizer(&model, global)?;
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
         "--stride is {stride}, expected 1..={span}: a window's tokens"
     );
 
-    let bar = output::progress_bar(tokens.len() as u64, output::Unit::Items, global)?;
+    let bar = Progress::new(tokens.len() as u64, Unit::Items, global)?;
     let mut sum = Sum::default();
     let mut scored = 0;
     for start in (0..tokens.len()).step_by(stride) {
@@ -41,13 +42,13 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
         let window = [&bos, &tokens[start..end]].concat();
         sum.add_window(&mut session, &window, bos.len() + scored - start)?;
         scored = end;
-        bar.set_position(end as u64);
-        bar.set_message(format!("perplexity {:.4}", sum.value()));
+        bar.set(end as u64, tokens.len() as u64);
+        bar.set_message(&format!("perplexity {:.4}", sum.value()));
         if end == tokens.len() {
             break;
         }
     }
-    bar.finish_and_clear();
+    bar.finish();
     ensure!(
         sum.tokens > 0,
         "{} holds {} tokens, too few to predict one",

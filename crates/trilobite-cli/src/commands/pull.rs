@@ -1,5 +1,6 @@
 //! `trilobite pull`: models and data sets, fetched and verified.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,8 +11,10 @@ use trilobite_eval::{Origin, Task};
 
 use crate::args::{Global, Pull};
 use crate::download::{self, Client, Event, Got, Token, Wanted};
+use crate::home;
 use crate::listed::{self, Fetched, Listed, Record};
-use crate::{home, output};
+use crate::output::{self, Progress, Unit};
+use crate::suggest;
 
 /// The hub, unless HF_ENDPOINT names a mirror of it.
 const HUB: &str = "https://huggingface.co";
@@ -57,7 +60,7 @@ fn list() -> Result<String> {
 fn tasks(names: &[String]) -> Result<Vec<Task>> {
     let all = names.iter().any(|name| name == "all");
     let names = if all { Task::names() } else { names.to_vec() };
-    Ok(names.iter().map(|name| Task::named(name)).collect::<Result<_, _>>()?)
+    names.iter().map(|name| suggest::task(name)).collect()
 }
 
 /// Where files come from, and who is told of it.
@@ -66,6 +69,15 @@ struct Puller<'a> {
     endpoint: String,
     from: Option<&'a Path>,
     global: &'a Global,
+    /// A line to say when there is something to say of a model: not before a server has answered.
+    title: RefCell<Option<String>>,
+}
+
+/// What is known of a file before it is fetched.
+#[derive(Default)]
+struct Known {
+    sha256: Option<String>,
+    bytes: Option<u64>,
 }
 
 impl<'a> Puller<'a> {
@@ -80,12 +92,25 @@ impl<'a> Puller<'a> {
         let endpoint = endpoint.unwrap_or_else(|| default.into()).trim_end_matches('/').to_owned();
         let token = token.filter(|token| !token.trim().is_empty());
         let token = token.map(|token| Token::new(&endpoint, token.trim()));
-        Puller { client: Client::new(token), endpoint, from: args.from.as_deref(), global }
+        Puller {
+            client: Client::new(token),
+            endpoint,
+            from: args.from.as_deref(),
+            global,
+            title: RefCell::default(),
+        }
     }
 
     fn say(&self, text: &str) {
+        self.say_title();
         if !self.global.quiet {
-            eprintln!("{text}");
+            output::say(text);
+        }
+    }
+
+    fn say_title(&self) {
+        if let Some(title) = self.title.take().filter(|_| !self.global.quiet) {
+            output::say(&title);
         }
     }
 
@@ -100,22 +125,32 @@ impl<'a> Puller<'a> {
             let repository = model.repository.clone();
             record = Record { repository, revision: asked, ..Record::default() };
         }
+        let Listed { name, repository, license, .. } = model;
+        self.title.replace(Some(format!("{name}: {repository}, licence: {license}")));
+        let mut files = self.files(model, &mut record)?;
         record.complete = false;
-        self.say(&format!("{}: {}, licence: {}", model.name, model.repository, model.license));
-        let (names, mut hashes) = self.files(model, &mut record)?;
-        hashes.extend(model.sha256.clone());
-        for name in &names {
+        for (name, known) in &mut files {
+            let pinned = model.sha256.get(name).cloned();
+            known.sha256 = pinned.or(known.sha256.take());
+        }
+        for (name, known) in &files {
             let target = folder.join(name);
             if let Some(fetched) = record.files.get(name)
                 && let Ok(mut file) = std::fs::File::open(&target)
             {
-                if download::sha256(&mut file)? == fetched.sha256 {
+                // What an earlier version took for the file is looked at again.
+                if download::sha256(&mut file)? == fetched.sha256
+                    && download::fault(&target)?.is_none()
+                {
                     self.say(&format!("  {name} is there"));
                     continue;
                 }
                 self.say(&format!("  {name} is not what was fetched; it is fetched again"));
+                record.files.remove(name);
+                write(folder, &record)?;
             }
-            let wanted = Wanted { target: &target, sha256: hashes.get(name).map(String::as_str) };
+            let Known { sha256, bytes } = known;
+            let wanted = Wanted { target: &target, sha256: sha256.as_deref(), bytes: *bytes };
             let source = match self.from {
                 Some(from) => Source::File(places(from, model).file(name)?),
                 None => {
@@ -138,7 +173,7 @@ impl<'a> Puller<'a> {
                 .insert(name.clone(), Fetched { bytes: got.bytes, sha256: got.sha256, verified });
             write(folder, &record)?;
         }
-        record.files.retain(|name, _| names.contains(name));
+        record.files.retain(|name, _| files.contains_key(name));
         record.complete = true;
         write(folder, &record)?;
         if model.revision.is_none() {
@@ -150,14 +185,15 @@ impl<'a> Puller<'a> {
         Ok(())
     }
 
-    /// The names of a model's files, and the hashes that the hub gives.
-    fn files(
-        &self,
-        model: &Listed,
-        record: &mut Record,
-    ) -> Result<(Vec<String>, BTreeMap<String, String>)> {
+    /// A model's files, and what the hub says of them.
+    fn files(&self, model: &Listed, record: &mut Record) -> Result<BTreeMap<String, Known>> {
+        let unknown = |name: &String| (name.clone(), Known::default());
         if !model.files.is_empty() {
-            return Ok((model.files.clone(), BTreeMap::new()));
+            return Ok(model.files.iter().map(unknown).collect());
+        }
+        // The files of a commit do not change: what is complete is there without a network.
+        if record.complete && download::is_hex(&record.revision, 40) && self.from.is_none() {
+            return Ok(record.files.keys().map(unknown).collect());
         }
         let mut found: Vec<Sibling> = Vec::new();
         if let Some(from) = self.from {
@@ -165,28 +201,30 @@ impl<'a> Puller<'a> {
             let folder = config.parent().unwrap_or(from);
             for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
                 let rfilename = entry?.file_name().to_string_lossy().into_owned();
-                found.push(Sibling { rfilename, lfs: None });
+                found.push(Sibling { rfilename, size: None, lfs: None });
             }
         } else {
             let Record { repository, revision, .. } = &*record;
             let endpoint = &self.endpoint;
             let url = format!("{endpoint}/api/models/{repository}/revision/{revision}?blobs=true");
-            let answer = download::text(&self.client, &url)?;
-            let answer: Answer = serde_json::from_str(&answer).with_context(|| url)?;
-            record.revision = answer.sha.unwrap_or_else(|| record.revision.clone());
+            let answer: Answer = download::json(&self.client, &url)?;
+            let commit = answer.sha.filter(|sha| download::is_hex(sha, 40));
+            record.revision = commit.unwrap_or_else(|| record.revision.clone());
             found = answer.siblings;
         }
         found.retain(|file| model.needs(&file.rfilename) && !file.rfilename.contains(['/', '\\']));
-        found.sort_by(|a, b| a.rfilename.cmp(&b.rfilename));
-        let names: Vec<String> = found.iter().map(|file| file.rfilename.clone()).collect();
         let weights = [".safetensors", ".gguf"];
         ensure!(
-            names.iter().any(|name| weights.iter().any(|ending| name.ends_with(ending))),
+            found.iter().any(|f| weights.iter().any(|ending| f.rfilename.ends_with(ending))),
             "{} holds no weights as safetensors or GGUF",
             model.repository
         );
-        let hash = |file: Sibling| Some((file.rfilename, file.lfs?.sha256?));
-        Ok((names, found.into_iter().filter_map(hash).collect()))
+        let known = found.into_iter().map(|file| {
+            let Sibling { rfilename, size, lfs } = file;
+            let lfs = lfs.unwrap_or_default();
+            (rfilename, Known { sha256: lfs.sha256, bytes: lfs.size.or(size) })
+        });
+        Ok(known.collect())
     }
 
     /// Fetches what is missing of the data of tasks.
@@ -228,7 +266,7 @@ impl<'a> Puller<'a> {
                 }
             };
             let target = folder.join(&name);
-            let wanted = Wanted { target: &target, sha256: origin.sha256.as_deref() };
+            let wanted = Wanted { target: &target, sha256: origin.sha256.as_deref(), bytes: None };
             self.file(&name, wanted, &source)?;
         }
         if !missing.is_empty() {
@@ -242,23 +280,25 @@ impl<'a> Puller<'a> {
 
     /// One file, from the mirror or over the network.
     fn file(&self, name: &str, wanted: Wanted<'_>, source: &Source) -> Result<Got> {
-        let bar = output::progress_bar(0, output::Unit::Bytes, self.global)?;
-        bar.set_message(name.to_owned());
+        let bar = Progress::new(0, Unit::Bytes, self.global)?;
+        bar.set_message(name);
         let mut listen = |event: Event<'_>| match event {
             Event::Progress { done, total } => {
-                bar.set_length(total.unwrap_or(done));
-                bar.set_position(done);
+                self.say_title();
+                bar.set(done, total.unwrap_or(done));
             }
             Event::Waiting { reason, delay } => {
                 let text = format!("  {name}: {reason:#}; again in {:.1} s", delay.as_secs_f64());
-                bar.suspend(|| self.say(&text));
+                if !self.global.quiet {
+                    bar.say(&text);
+                }
             }
         };
         let got = match source {
             Source::Url(url) => download::download(&self.client, url, wanted, &mut listen),
             Source::File(path) => download::copy(path, wanted, &mut listen),
         };
-        bar.finish_and_clear();
+        bar.finish();
         let got = got?;
         let against = match got.verified {
             Some("pinned") => ", as pinned",
@@ -281,12 +321,14 @@ enum Source {
 #[derive(Deserialize)]
 struct Sibling {
     rfilename: String,
+    size: Option<u64>,
     lfs: Option<Lfs>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Lfs {
     sha256: Option<String>,
+    size: Option<u64>,
 }
 
 /// The hub's list of a repository.

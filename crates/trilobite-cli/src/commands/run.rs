@@ -4,25 +4,28 @@ use std::io::{IsTerminal, Read};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use trilobite_runtime::{
-    ChatTemplate, Finish, Generation, Limits, Message, Model, Sampler, Sampling, Session,
-    Tokenizer, end_ids, generate,
+    Finish, Generation, Limits, Message, Model, Sampler, Session, end_ids, generate,
 };
 
 use super::chat;
+use super::sampling::{self, sampling};
+use super::template::Template;
 use crate::args::{Global, Run};
 use crate::{interrupt, model, output};
+
+/// Bytes of a prompt: more than any context holds.
+const LONGEST_PROMPT: u64 = 256 << 20;
 
 /// A model with everything that a generation needs.
 pub(crate) struct Generator {
     pub(crate) session: Session,
     pub(crate) sampler: Sampler,
     pub(crate) limits: Limits,
-    /// All tokens so far, for the repetition penalty.
-    pub(crate) context: Vec<u32>,
+    /// The seed that nobody gave, until it is told.
+    chosen_seed: Option<u64>,
     model: Arc<Model>,
     ids: bool,
     talk: bool,
@@ -31,27 +34,36 @@ pub(crate) struct Generator {
 pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     let terminal = std::io::stdin().is_terminal();
     let has_prompt = args.prompt.is_some() || args.prompt_file.is_some() || args.tokens.is_some();
-    if args.tokens.is_some() && (args.chat || args.system.is_some()) {
+    let wants_chat = args.chat || args.system.is_some() || args.chat_template.is_some();
+    if args.tokens.is_some() && wants_chat {
         bail!("--tokens are used literally and cannot be put into a chat template");
     }
-    let model = model::load_to_decode(&args.model)?;
-    let mut generator = Generator::new(&model, args, global)?;
+    // An interrupted conversion takes its temporary file with it.
     interrupt::listen()?;
+    let model = model::load_to_decode(&args.model, global)?;
+    let template = match args.tokens {
+        Some(_) => None,
+        None => Template::choose(&model, args)?,
+    };
+    let mut generator = Generator::new(&model, args, global, template.as_ref())?;
     if !has_prompt && terminal {
-        return chat::run(&mut generator, &model, args);
+        return chat::run(&mut generator, &model, args, template.as_ref());
     }
 
-    let prompt = match &args.tokens {
-        Some(ids) => ids.clone(),
-        None => prompt_ids(&model, args)?,
+    let (prompt, text) = match &args.tokens {
+        Some(ids) => (ids.clone(), None),
+        None => {
+            let text = prompt_text(args)?;
+            (prompt_ids(&text, &model, args, template.as_ref())?, Some(text))
+        }
     };
     if args.echo {
-        let echo = match (args.ids, &args.prompt) {
+        let echo = match (args.ids, text) {
             (true, _) => join(&prompt) + " ",
-            (false, Some(text)) if !args.chat => text.clone(),
+            (false, Some(text)) if template.is_none() => text,
             (false, _) => model.tokenizer()?.decode(&prompt, true)?,
         };
-        output::print(&echo)?;
+        output::print_text(&echo)?;
     }
     let generation = generator.print(&prompt)?;
     if args.ids {
@@ -59,42 +71,54 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     }
     output::print("\n")?;
     generator.report(&generation);
-    let interrupted = generation.finish == Finish::Interrupted;
-    Ok(if interrupted { interrupt::EXIT_STATUS.into() } else { ExitCode::SUCCESS })
+    Ok(match (generation.finish, interrupt::exit_status()) {
+        (Finish::Interrupted, Some(status)) => status.into(),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 fn join(ids: &[u32]) -> String {
     ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// The prompt's text as token ids, in the chat template when that was asked for.
-fn prompt_ids(model: &Model, args: &Run) -> Result<Vec<u32>> {
-    let text = match (&args.prompt, &args.prompt_file) {
-        (Some(text), _) => text.clone(),
+/// The prompt's text. Files and streams end with a line end that nobody means.
+fn prompt_text(args: &Run) -> Result<String> {
+    let mut text = match (&args.prompt, &args.prompt_file) {
+        (Some(text), _) => return Ok(text.clone()),
         (None, Some(path)) => {
-            std::fs::read_to_string(path).with_context(|| path.display().to_string())?
+            let file = std::fs::File::open(path).map_err(anyhow::Error::from);
+            file.and_then(read_prompt).with_context(|| path.display().to_string())?
         }
-        (None, None) => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("stdin")?;
-            text
-        }
+        (None, None) => read_prompt(std::io::stdin()).context("stdin")?,
     };
-    let tokenizer = model.tokenizer()?;
-    if !args.chat {
-        ensure!(args.system.is_none(), "--system needs --chat: it is a message of a chat");
-        return Ok(tokenizer.encode(&text, true, args.parse_special)?);
+    if let Some(rest) = text.strip_suffix('\n') {
+        text.truncate(rest.strip_suffix('\r').unwrap_or(rest).len());
     }
-    let template = template(model, tokenizer)?;
-    let mut messages = system_message(args);
-    messages.push(Message::new("user", text));
-    Ok(template.encode(&messages, tokenizer)?)
+    Ok(text)
 }
 
-/// The model's chat template.
-pub(crate) fn template(model: &Model, tokenizer: &Tokenizer) -> Result<ChatTemplate> {
-    ChatTemplate::from_metadata(model.metadata(), tokenizer)?
-        .ok_or_else(|| trilobite_runtime::Error::NoTemplate.into())
+/// A prompt from a file or a pipe, which may be endless.
+fn read_prompt(from: impl Read) -> Result<String> {
+    let mut text = String::new();
+    from.take(LONGEST_PROMPT + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= LONGEST_PROMPT, "it is longer than {LONGEST_PROMPT} bytes");
+    Ok(text)
+}
+
+/// The prompt's text as token ids, as a message of a chat if there is a template.
+fn prompt_ids(
+    text: &str,
+    model: &Model,
+    args: &Run,
+    template: Option<&Template>,
+) -> Result<Vec<u32>> {
+    let tokenizer = model.tokenizer()?;
+    let Some(template) = template else {
+        return Ok(tokenizer.encode(text, true, args.parse_special)?);
+    };
+    let mut messages = system_message(args);
+    messages.push(Message::new("user", text));
+    template.encode(&messages, tokenizer)
 }
 
 /// The beginning of a conversation.
@@ -103,7 +127,12 @@ pub(crate) fn system_message(args: &Run) -> Vec<Message> {
 }
 
 impl Generator {
-    fn new(model: &Arc<Model>, args: &Run, global: &Global) -> Result<Self> {
+    fn new(
+        model: &Arc<Model>,
+        args: &Run,
+        global: &Global,
+        template: Option<&Template>,
+    ) -> Result<Self> {
         let talk = !global.quiet;
         // Literal tokens in, ids out: runs without a tokenizer.
         let tokenizer = if args.tokens.is_some() && args.ids {
@@ -113,37 +142,41 @@ impl Generator {
         };
         let end_ids =
             if args.ignore_eos { Vec::new() } else { end_ids(model.metadata(), tokenizer)? };
-        let sampling = sampling(model, args)?;
+        let sampling = sampling(model, args, template.is_some())?;
         let sampler = Sampler::new(sampling)?;
-        if sampling.temperature > 0.0 && args.seed.is_none() && talk {
-            eprintln!("seed {}", sampling.seed);
+        let chosen = sampling.temperature > 0.0 && args.seed.is_none() && talk;
+        if global.verbose {
+            output::say(&sampling::describe(&sampling));
         }
+        let stop = template.map_or(&[][..], |template| template.stop);
+        let stop = args.stop.iter().cloned().chain(stop.iter().map(|&text| text.to_owned()));
         Ok(Self {
             session: model::session(model, &args.compute, args.ctx)?,
             sampler,
-            limits: Limits { max_tokens: args.n, end_ids, stop: args.stop.clone() },
-            context: Vec::new(),
+            limits: Limits { max_tokens: args.n, end_ids, stop: stop.collect() },
+            chosen_seed: chosen.then_some(sampling.seed),
             model: Arc::clone(model),
             ids: args.ids,
             talk,
         })
     }
 
-    /// Generates after `prompt` and prints the text as it comes, unless only ids are wanted.
+    /// Generates after `prompt`, the whole context, and prints the text as it comes, unless only ids are wanted.
     pub(crate) fn print(&mut self, prompt: &[u32]) -> Result<Generation> {
         let tokenizer = if self.ids { None } else { Some(self.model.tokenizer()?) };
         let mut printed = Ok(());
-        interrupt::clear();
+        if let Some(seed) = self.chosen_seed.take() {
+            output::say(&format!("seed {seed}"));
+        }
         let generation = generate(
             &mut self.session,
             tokenizer,
             &mut self.sampler,
-            &mut self.context,
             prompt,
             &self.limits,
             |_, text| {
                 if printed.is_ok() && !text.is_empty() {
-                    printed = output::print(text);
+                    printed = output::print_text(text);
                 }
                 if printed.is_err() || interrupt::seen() {
                     ControlFlow::Break(())
@@ -171,39 +204,12 @@ impl Generator {
             Finish::ContextFull => format!("context of {} full", self.session.context()),
             Finish::Interrupted => "interrupted".into(),
         };
-        eprintln!(
+        output::say(&format!(
             "prompt {} tokens{}, generated {}{}, {finish}",
             generation.prompt_tokens,
             speed(generation.prompt_speed()),
             generation.ids.len(),
             speed(generation.decode_speed()),
-        );
+        ));
     }
-}
-
-/// The flags, and where they say nothing the defaults that the model file carries. As in
-/// transformers these count only when they ask for sampling.
-fn sampling(model: &Model, args: &Run) -> Result<Sampling> {
-    let metadata = model.metadata();
-    let greedy = Sampling::default();
-    let float = |key: &str| metadata.f32(&format!("trilobite.generation.{key}"));
-    let sample = metadata.bool("trilobite.generation.do_sample")?.unwrap_or(false);
-    let default_temperature = float("temperature")?.unwrap_or(1.0);
-    let top_k = metadata.u32("trilobite.generation.top_k")?.map_or(greedy.top_k, |k| k as usize);
-    let top_p = float("top_p")?.unwrap_or(greedy.top_p);
-    let penalty = float("repetition_penalty")?.unwrap_or(greedy.repeat_penalty);
-    Ok(Sampling {
-        temperature: args.temp.unwrap_or(if sample { default_temperature } else { 0.0 }),
-        top_k: args.top_k.unwrap_or(top_k),
-        top_p: args.top_p.unwrap_or(top_p),
-        min_p: args.min_p,
-        repeat_penalty: args.repeat_penalty.unwrap_or(penalty),
-        seed: args.seed.unwrap_or_else(random_seed),
-    })
-}
-
-/// A seed that differs from run to run, short enough to type again.
-fn random_seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::from(now.subsec_nanos()) ^ now.as_secs() & 0xffff_ffff
 }

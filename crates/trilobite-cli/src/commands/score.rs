@@ -1,7 +1,7 @@
 //! `trilobite score`: log-likelihoods of continuations.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -9,10 +9,11 @@ use serde_json::{Map, Value};
 use trilobite_runtime::{Model, Request, Scorer};
 
 use crate::args::{Global, Score};
-use crate::{model, output};
+use crate::model;
+use crate::output::{self, Progress, Unit};
 
 pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model)?;
+    let model = model::load(&args.model, global)?;
     let source = args.input.as_ref().map_or_else(|| "stdin".into(), |f| f.display().to_string());
     let input: Box<dyn BufRead> = match &args.input {
         Some(path) => Box::new(BufReader::new(File::open(path).with_context(|| source.clone())?)),
@@ -21,24 +22,29 @@ pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
     let lines: Vec<String> =
         input.lines().collect::<std::io::Result<_>>().with_context(|| source.clone())?;
     let mut scorer = Scorer::new(model::session(&model, &args.compute, args.ctx)?);
-    let bar = output::progress_bar(lines.len() as u64, output::Unit::Items, global)?;
-    let mut score_all = |out: &mut dyn Write| -> Result<()> {
+    let total = lines.len() as u64;
+    let bar = Progress::new(total, Unit::Items, global)?;
+    let mut score_all = |write: &mut dyn FnMut(&str) -> Result<()>| -> Result<()> {
         for (index, line) in lines.iter().enumerate() {
-            bar.inc(1);
+            bar.set(index as u64, total);
             if line.trim().is_empty() {
                 continue;
             }
             let scored = score(&model, &mut scorer, line, args, global)
                 .with_context(|| format!("{source} line {}", index + 1))?;
-            writeln!(out, "{scored}")?;
+            write(&output::json(&format!("{scored}\n")))?;
         }
-        bar.finish_and_clear();
         Ok(())
     };
     match &args.output {
-        Some(path) => output::write_file(path, score_all)?,
-        None => score_all(&mut std::io::stdout())?,
+        Some(path) => {
+            output::write_result(path, |out| {
+                score_all(&mut |line| Ok(out.write_all(line.as_bytes())?))
+            })?;
+        }
+        None => score_all(&mut output::print)?,
     }
+    bar.finish();
     Ok(ExitCode::SUCCESS)
 }
 

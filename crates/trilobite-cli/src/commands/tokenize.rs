@@ -10,7 +10,7 @@ use crate::{model, output};
 pub(crate) fn run(args: &Tokenize, global: &Global) -> Result<ExitCode> {
     let tokenizer = model::load_tokenizer(args.model.as_deref(), global)?;
     if let Some(ids) = &args.decode {
-        output::print(&format!("{}\n", tokenizer.decode(ids, !args.no_special)?))?;
+        output::print_text(&format!("{}\n", tokenizer.decode(ids, !args.no_special)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     let text;

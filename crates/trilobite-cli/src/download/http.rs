@@ -1,16 +1,23 @@
 //! One request: redirects, the token, and which failures pass.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
 use ureq::http::{HeaderMap, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Timeout};
 
 use super::Failure;
 
 /// Redirects that are followed for one file.
 const REDIRECTS: usize = 10;
+/// Bytes in the header of an answer.
+const MAX_HEADER: usize = 64 << 10;
+/// The longest wait for the address of a server, and for a connection.
+const CONNECT: Duration = Duration::from_secs(15);
+/// The longest wait for the header of an answer, and for the next bytes of its body.
+const STALL: Duration = Duration::from_secs(30);
 
 /// A secret that one server, and no other, is told.
 pub(crate) struct Token {
@@ -30,6 +37,8 @@ impl Token {
 pub(crate) struct Client {
     agent: Agent,
     token: Option<Token>,
+    /// Whether any server has answered: then there is a network, and its failures pass.
+    answered: Cell<bool>,
 }
 
 /// An answer with a body.
@@ -41,6 +50,8 @@ pub(super) struct Reply {
     pub(super) revision: Option<String>,
     /// The SHA-256 that the hub says the file has.
     pub(super) sha256: Option<String>,
+    /// The size that the hub says it has.
+    pub(super) bytes: Option<u64>,
 }
 
 impl Client {
@@ -54,18 +65,22 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(30)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            .timeout_per_read(Some(Duration::from_secs(60)))
+            // Bytes are wanted as they are stored: hashes and sizes are those of the file.
+            .accept_encoding("identity")
+            .max_response_header_size(MAX_HEADER)
+            .timeout_resolve(Some(CONNECT))
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(STALL))
+            .timeout_per_read(Some(STALL))
             .build();
-        Client { agent: agent.into(), token }
+        Client { agent: agent.into(), token, answered: Cell::new(false) }
     }
 
     /// The answer to a request for a file; statuses other than 200, 206 and 416 are failures.
     pub(super) fn get(&self, url: &str, headers: &[(&str, String)]) -> Result<Reply, Failure> {
         let mut url = url.to_owned();
         let mut revision = None;
-        let mut sha256 = None;
+        let (mut sha256, mut bytes) = (None, None);
         for _ in 0..=REDIRECTS {
             let mut request = self.agent.get(&url);
             for (name, value) in headers {
@@ -74,30 +89,60 @@ impl Client {
             if let Some(token) = self.token.as_ref().filter(|t| origin(&url) == t.origin) {
                 request = request.header("Authorization", format!("Bearer {}", token.secret));
             }
-            let response = request.call().map_err(|error| connection(&url, error))?;
+            let response = request.call().map_err(|error| self.no_answer(&url, error))?;
+            self.answered.set(true);
             let (parts, body) = response.into_parts();
             let text = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.trim().to_owned());
-            revision = revision.or(text("x-repo-commit"));
+            revision = revision.or(text("x-repo-commit").filter(|commit| is_hex(commit, 40)));
+            bytes = bytes.or(text("x-linked-size").and_then(|size| size.parse().ok()));
             sha256 = sha256.or(text("x-linked-etag").map(|tag| tag.trim_matches('"').to_owned()));
             let status = parts.status;
             match status.as_u16() {
                 200 | 206 | 416 => {
-                    let is_hash = |tag: &String| {
-                        tag.len() == 64 && tag.bytes().all(|byte| byte.is_ascii_hexdigit())
-                    };
-                    let sha256 = sha256.filter(is_hash).map(|hash| hash.to_ascii_lowercase());
-                    return Ok(Reply { status, headers: parts.headers, body, revision, sha256 });
+                    let sha256 = sha256.filter(|tag| is_hex(tag, 64));
+                    let sha256 = sha256.map(|hash| hash.to_ascii_lowercase());
+                    let headers = parts.headers;
+                    return Ok(Reply { status, headers, body, revision, sha256, bytes });
                 }
                 301 | 302 | 303 | 307 | 308 => {
                     let to = text(header::LOCATION.as_str()).unwrap_or_default();
                     url = join(&url, &to).ok_or_else(|| {
-                        Failure::Final(anyhow!("{url} redirects to {to:?}, no address"))
+                        Failure::Final(anyhow!("{url} redirects to {to:?}, which is not followed"))
                     })?;
                 }
                 _ => return Err(self.refusal(&url, status, &parts.headers)),
             }
         }
         Err(Failure::Final(anyhow!("more than {REDIRECTS} redirects, the last to {url}")))
+    }
+
+    /// Why there was no answer. What cuts an exchange short passes. What prevents one (no such name,
+    /// no route, nobody who listens) passes only if there was a network before.
+    fn no_answer(&self, url: &str, error: ureq::Error) -> Failure {
+        use std::io::ErrorKind::*;
+        let passing = match &error {
+            ureq::Error::Io(io) => match io.kind() {
+                ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof | TimedOut
+                | WouldBlock | Interrupted => true,
+                // Certificates among others.
+                InvalidData | InvalidInput | PermissionDenied => false,
+                _ => self.answered.get(),
+            },
+            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed => self.answered.get(),
+            ureq::Error::Timeout(_) => true,
+            _ => false,
+        };
+        let reason = match error {
+            ureq::Error::Io(io) => anyhow!(io),
+            other => anyhow!(other),
+        };
+        let reason = reason.context(format!("no answer from {}", host(url)));
+        match passing {
+            true => Failure::passing(reason),
+            false => Failure::Final(reason),
+        }
     }
 
     fn refusal(&self, url: &str, status: StatusCode, headers: &HeaderMap) -> Failure {
@@ -119,18 +164,9 @@ impl Client {
     }
 }
 
-/// Why there was no answer.
-fn connection(url: &str, error: ureq::Error) -> Failure {
-    let passing = match &error {
-        ureq::Error::Io(io) => io.kind() != std::io::ErrorKind::ConnectionRefused,
-        ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
-        _ => false,
-    };
-    let reason = anyhow!(error).context(format!("no answer from {}", host(url)));
-    match passing {
-        true => Failure::passing(reason),
-        false => Failure::Final(reason),
-    }
+/// Whether a text is a hexadecimal number of this many digits.
+pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// How long the server asks to wait: in seconds, or until a date.

@@ -1,35 +1,41 @@
 //! Files fetched over HTTP or copied from a mirror: whole and verified, or not there.
 //!
-//! What has come so far lies in TARGET.partial, and in TARGET.partial.json what the server called
-//! that version of the file, so that a later attempt, in this process or another, goes on where the
-//! last one stopped and never joins the pieces of two versions.
+//! What has come so far is in TARGET.partial, and in TARGET.partial.json what the server called that
+//! version of the file and its size, so that a later attempt, in this process or another, goes on
+//! where the last one stopped and never joins the pieces of two versions. Nothing gets its name that
+//! cannot be the file: its hash, its size and its structure are compared, as far as they are known.
 
+mod content;
 mod http;
 mod partial;
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 
-pub(crate) use self::http::{Client, Token};
+pub(crate) use self::content::fault;
+pub(crate) use self::http::{Client, Token, is_hex};
 use self::partial::Partial;
 pub(crate) use self::partial::sha256;
 
-/// Failures in a row, none of which brought the file further, that are borne.
-const PATIENCE: u32 = 6;
-/// Failures of one file that are borne in all.
-const ENDURANCE: u32 = 1000;
+/// Attempts without progress before giving up.
+const MAX_STALLED: u32 = 5;
+/// Attempts before giving up on a file, with progress or without.
+const MAX_ATTEMPTS: u32 = 1000;
 /// The longest time that is waited because a server asks for it.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-/// A file that is to be.
+/// A file to fetch.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
     /// Where it will lie.
     pub(crate) target: &'a Path,
-    /// What its SHA-256 has to be; of what it unpacks to will do.
+    /// Its SHA-256, or that of what it unpacks to, where it is known.
     pub(crate) sha256: Option<&'a str>,
+    /// Its size, where it is known.
+    pub(crate) bytes: Option<u64>,
 }
 
 /// A file that is there now.
@@ -60,6 +66,12 @@ impl Failure {
     fn passing(reason: impl Into<anyhow::Error>) -> Self {
         Failure::Passing { reason: reason.into(), after: None }
     }
+
+    fn into_reason(self) -> anyhow::Error {
+        match self {
+            Failure::Passing { reason, .. } | Failure::Final(reason) => reason,
+        }
+    }
 }
 
 /// What a server said of a file beside its bytes.
@@ -67,6 +79,7 @@ impl Failure {
 struct Said {
     revision: Option<String>,
     sha256: Option<String>,
+    bytes: Option<u64>,
 }
 
 /// Fetches a file; another process's partial file is gone on with.
@@ -76,54 +89,67 @@ pub(crate) fn download(
     wanted: Wanted<'_>,
     listen: &mut dyn FnMut(Event<'_>),
 ) -> Result<Got> {
-    let mut attempts = || -> Result<Got> {
-        let mut partial = Partial::open(wanted.target)?;
-        let mut said = Said::default();
-        let mut failures = 0;
-        let mut fruitless = 0;
-        let mut furthest = partial.len()?;
-        loop {
-            let failure = match partial.go_on(client, url, &mut said, listen) {
-                Ok(()) => break,
-                Err(failure) => failure,
-            };
-            let (reason, after) = match failure {
-                Failure::Final(error) => return Err(error),
-                Failure::Passing { reason, after } => (reason, after),
-            };
-            let len = partial.len()?;
-            fruitless = if len > furthest { 0 } else { fruitless + 1 };
-            failures += 1;
-            furthest = furthest.max(len);
-            if fruitless == PATIENCE || failures == ENDURANCE {
-                return Err(reason.context(match failures {
-                    PATIENCE => format!("gave up after {PATIENCE} attempts"),
-                    _ => {
-                        format!("gave up after {failures} attempts at {len} bytes, which are kept")
-                    }
-                }));
-            }
-            let backoff = match fruitless {
-                0 => Duration::from_millis(100),
-                n => Duration::from_secs(1 << (n - 1)),
-            };
-            let delay = after.unwrap_or(backoff);
-            if delay > LONGEST_WAIT {
-                let message = format!("the server asks to come back in {} s", delay.as_secs());
-                return Err(reason.context(message));
-            }
-            listen(Event::Waiting { reason: &reason, delay });
-            std::thread::sleep(delay);
-        }
-        let (expected, by) = match (wanted.sha256, &said.sha256) {
-            (Some(pinned), _) => (Some(pinned), "pinned"),
-            (None, said) => (said.as_deref(), "server"),
-        };
-        let (bytes, sha256) = partial.finish(wanted.target, expected)?;
-        let verified = expected.map(|_| by);
-        Ok(Got { bytes, sha256, verified, revision: said.revision.take() })
+    let got = fetch(client, url, wanted, listen);
+    got.with_context(|| format!("{url} to {}", wanted.target.display()))
+}
+
+fn fetch(
+    client: &Client,
+    url: &str,
+    wanted: Wanted<'_>,
+    listen: &mut dyn FnMut(Event<'_>),
+) -> Result<Got> {
+    let mut partial = Partial::open(wanted.target)?;
+    let mut said = Said { bytes: wanted.bytes, ..Said::default() };
+    if let Err(error) = attempts(client, url, &mut partial, &mut said, listen) {
+        partial.abandon()?;
+        return Err(error);
+    }
+    let (expected, by) = match (wanted.sha256, &said.sha256) {
+        (Some(pinned), _) => (Some(pinned), "pinned"),
+        (None, said) => (said.as_deref(), "server"),
     };
-    attempts().with_context(|| format!("{url} to {}", wanted.target.display()))
+    let (bytes, sha256) = partial.finish(wanted.target, expected)?;
+    let verified = expected.map(|_| by);
+    Ok(Got { bytes, sha256, verified, revision: said.revision.take() })
+}
+
+/// Requests what is missing of a file until it is there, as often as that makes sense.
+fn attempts(
+    client: &Client,
+    url: &str,
+    partial: &mut Partial,
+    said: &mut Said,
+    listen: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let (mut failures, mut stalled) = (0, 0);
+    let mut furthest = partial.len()?;
+    loop {
+        let (reason, after) = match partial.go_on(client, url, said, listen) {
+            Ok(()) => return Ok(()),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Passing { reason, after }) => (reason, after),
+        };
+        let len = partial.len()?;
+        stalled = if len > furthest { 0 } else { stalled + 1 };
+        failures += 1;
+        furthest = furthest.max(len);
+        if stalled == MAX_STALLED || failures == MAX_ATTEMPTS {
+            let kept = if len > 0 { format!("; {len} bytes are kept") } else { String::new() };
+            return Err(reason.context(format!("gave up after {failures} attempts{kept}")));
+        }
+        let backoff = match stalled {
+            0 => Duration::from_millis(100),
+            n => Duration::from_secs(1 << (n - 1)),
+        };
+        let delay = after.unwrap_or(backoff);
+        if delay > LONGEST_WAIT {
+            let message = format!("the server asks to come back in {} s", delay.as_secs());
+            return Err(reason.context(message));
+        }
+        listen(Event::Waiting { reason: &reason, delay });
+        std::thread::sleep(delay);
+    }
 }
 
 /// Copies a file from a mirror, with the same verification.
@@ -133,13 +159,14 @@ pub(crate) fn copy(
     listen: &mut dyn FnMut(Event<'_>),
 ) -> Result<Got> {
     let mut work = || -> Result<Got> {
-        let mut file = std::fs::File::open(source)?;
+        let mut file = trilobite_format::open_regular(source)?;
         let total = file.metadata()?.len();
         let mut partial = Partial::open(wanted.target)?;
-        partial.start_over()?;
-        partial.append(&mut file, Some(total), listen).map_err(|failure| match failure {
-            Failure::Passing { reason, .. } | Failure::Final(reason) => reason,
-        })?;
+        partial.start_over(Some(total))?;
+        if let Err(failure) = partial.append(&mut file, listen) {
+            partial.abandon()?;
+            return Err(failure.into_reason());
+        }
         let (bytes, sha256) = partial.finish(wanted.target, wanted.sha256)?;
         let verified = wanted.sha256.map(|_| "pinned");
         Ok(Got { bytes, sha256, verified, revision: None })
@@ -147,10 +174,14 @@ pub(crate) fn copy(
     work().with_context(|| format!("{} to {}", source.display(), wanted.target.display()))
 }
 
-/// A small text, such as an answer of an interface.
-pub(crate) fn text(client: &Client, url: &str) -> Result<String> {
-    let folder = tempfile::tempdir()?;
-    let target = folder.path().join("answer");
-    download(client, url, Wanted { target: &target, sha256: None }, &mut |_| ())?;
-    std::fs::read_to_string(&target).map_err(|error| anyhow!(error).context(url.to_owned()))
+/// The answer of an interface, JSON.
+pub(crate) fn json<T: DeserializeOwned>(client: &Client, url: &str) -> Result<T> {
+    let work = || -> Result<T> {
+        let folder = tempfile::tempdir()?;
+        let target = folder.path().join("answer.json");
+        let wanted = Wanted { target: &target, sha256: None, bytes: None };
+        fetch(client, url, wanted, &mut |_| ())?;
+        Ok(serde_json::from_slice(&std::fs::read(&target)?)?)
+    };
+    work().with_context(|| url.to_owned())
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ureq::http::{HeaderMap, StatusCode, header};
 
+use super::content::Content;
 use super::http::Reply;
 use super::{Client, Event, Failure, Said};
 
@@ -25,12 +26,28 @@ struct Version {
     total: Option<u64>,
 }
 
+impl Version {
+    /// Whether a later answer states another size without being of another version.
+    fn contradicts(&self, later: &Version) -> bool {
+        let differ = matches!((self.total, later.total), (Some(a), Some(b)) if a != b);
+        differ && !self.precedes(later)
+    }
+
+    /// Whether a later answer is of another version.
+    fn precedes(&self, later: &Version) -> bool {
+        matches!((&self.tag, &later.tag), (Some(a), Some(b)) if a != b)
+    }
+}
+
 /// A file of which a part is there, locked against other processes.
 pub(super) struct Partial {
     path: PathBuf,
     note: PathBuf,
     file: File,
     version: Version,
+    content: Content,
+    /// Whether a part may be asked for: not of a server that once sent another one.
+    ranges: bool,
 }
 
 impl Partial {
@@ -45,19 +62,13 @@ impl Partial {
         if let Some(folder) = target.parent() {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
-        let open = || -> Result<File> {
-            let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
-            match file.try_lock() {
-                Err(TryLockError::WouldBlock) => bail!("another process is fetching this file"),
-                // Where files cannot be locked, nothing is lost but this courtesy.
-                Err(TryLockError::Error(_)) | Ok(()) => Ok(file),
-            }
-        };
-        let file = open().with_context(|| path.display().to_string())?;
+        let file = lock(&path).with_context(|| path.display().to_string())?;
         let version = std::fs::read(&note).ok();
-        let version = version.and_then(|json| serde_json::from_slice(&json).ok());
-        Ok(Partial { path, note, file, version: version.unwrap_or_default() })
+        let version = version.and_then(|json| serde_json::from_slice::<Version>(&json).ok());
+        // Without a tag nothing tells whether the server still has the same file.
+        let version = version.filter(|version| version.tag.is_some()).unwrap_or_default();
+        let content = Content::of(target);
+        Ok(Partial { path, note, file, version, content, ranges: true })
     }
 
     /// Bytes that are there.
@@ -65,9 +76,9 @@ impl Partial {
         Ok(self.file.metadata().with_context(|| self.path.display().to_string())?.len())
     }
 
-    /// Forgets what is there.
-    pub(super) fn start_over(&mut self) -> Result<()> {
-        self.begin(Version::default())
+    /// Makes this the empty beginning of a file of this size.
+    pub(super) fn start_over(&mut self, total: Option<u64>) -> Result<()> {
+        self.begin(Version { tag: None, total })
     }
 
     /// Makes this the empty beginning of a version.
@@ -87,11 +98,11 @@ impl Partial {
         said: &mut Said,
         listen: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), Failure> {
-        let mut have = self.len().map_err(Failure::Final)?;
+        let have = match self.ranges && self.version != Version::default() {
+            true => self.len().map_err(Failure::Final)?,
+            false => 0,
+        };
         let mut headers = Vec::new();
-        if self.version == Version::default() {
-            have = 0;
-        }
         if have > 0 {
             headers.push(("Range", format!("bytes={have}-")));
             // A weak tag cannot be asked about, but is compared below.
@@ -99,45 +110,141 @@ impl Partial {
                 headers.push(("If-Range", tag.clone()));
             }
         }
-        let Reply { status, headers, body, revision, sha256 } = client.get(url, &headers)?;
+        let Reply { status, headers, body, revision, sha256, bytes } = client.get(url, &headers)?;
         said.revision = revision.or(said.revision.take());
         said.sha256 = sha256.or(said.sha256.take());
-        let (start, total) = content_range(&headers);
+        said.bytes = said.bytes.or(bytes);
+        self.refuse_coding(&headers)?;
+        let announced = body.content_length();
+        let range = ContentRange::of(&headers);
         match status {
             StatusCode::PARTIAL_CONTENT if have > 0 => {
-                let now = Version { tag: tag(&headers).or(self.version.tag.clone()), total };
-                if start != Some(have) || now != self.version {
-                    self.start_over().map_err(Failure::Final)?;
-                    return Err(Failure::passing(anyhow!("the file changed on the server")));
-                }
+                self.check_part(have, range, announced, tag(&headers))?;
             }
             StatusCode::OK => {
-                let total = body.content_length();
+                let total = announced.or(said.bytes);
                 let version = Version { tag: tag(&headers), total };
+                let whole = range.is_none_or(|range| range.is_whole(announced));
+                self.check_whole(have > 0, whole, &version, said.bytes)?;
                 self.begin(version).map_err(Failure::Final)?;
             }
             // Nothing is missing.
-            StatusCode::RANGE_NOT_SATISFIABLE if have > 0 && total == Some(have) => return Ok(()),
-            _ if have > 0 => {
-                self.start_over().map_err(Failure::Final)?;
-                return Err(Failure::passing(anyhow!("the server answers {status} to a range")));
+            StatusCode::RANGE_NOT_SATISFIABLE
+                if have > 0
+                    && self.version.total == Some(have)
+                    && !self.version.precedes(&Version { tag: tag(&headers), total: None }) =>
+            {
+                return Ok(());
             }
+            _ if have > 0 => return Err(self.distrust(format!("it answers {status} to a range"))),
             _ => return Err(Failure::Final(anyhow!("the server answers {status}, unasked"))),
         }
-        self.append(
-            &mut body.into_with_config().limit(u64::MAX).reader(),
-            self.version.total,
-            listen,
-        )
+        self.append(&mut body.into_with_config().limit(u64::MAX).reader(), listen)
+    }
+
+    /// Refuses a body that is not the file's own bytes.
+    fn refuse_coding(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let coding = headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
+        let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case(b"identity")) else {
+            return Ok(());
+        };
+        // Some servers describe a compressed file in this way.
+        let packed = self.path.to_string_lossy().ends_with(".gz.partial");
+        if packed && coding.eq_ignore_ascii_case(b"gzip") {
+            return Ok(());
+        }
+        let coding = String::from_utf8_lossy(coding).into_owned();
+        Err(Failure::Final(anyhow!("the server sends it compressed ({coding:?}), unasked")))
+    }
+
+    /// Whether a part can be added to the `have` bytes that are there.
+    fn check_part(
+        &mut self,
+        have: u64,
+        range: Option<ContentRange>,
+        announced: Option<u64>,
+        tag: Option<String>,
+    ) -> Result<(), Failure> {
+        let total = range.as_ref().and_then(|range| range.total);
+        let now = Version { tag, total };
+        if self.version.precedes(&now) || self.version.tag.is_none() && now.tag.is_some() {
+            self.begin(Version::default()).map_err(Failure::Final)?;
+            return Err(Failure::passing(anyhow!("the file changed on the server")));
+        }
+        let fits = range.is_some_and(|range| range.is_rest(have, announced));
+        if !fits || self.version.contradicts(&now) {
+            return Err(self.distrust("it sends another part than it was asked for".to_owned()));
+        }
+        self.version.total = self.version.total.or(total);
+        Ok(())
+    }
+
+    /// Whether an answer with the whole file is one; `stated` is the size that the hub states.
+    fn check_whole(
+        &mut self,
+        asked_for_part: bool,
+        whole: bool,
+        version: &Version,
+        stated: Option<u64>,
+    ) -> Result<(), Failure> {
+        let fault = match (version.total, self.version.total, stated) {
+            _ if !whole => Some("it sends a part as the whole".to_owned()),
+            (Some(now), Some(first), _) if self.version.contradicts(version) => {
+                Some(format!("it announces {now} bytes, {first} at first"))
+            }
+            (Some(now), _, Some(stated)) if stated != now => {
+                Some(format!("it announces {now} bytes of a file of {stated}"))
+            }
+            _ => None,
+        };
+        match fault {
+            None => Ok(()),
+            Some(fault) if asked_for_part => Err(self.distrust(fault)),
+            Some(fault) => Err(self.discard(format!("the server is inconsistent: {fault}"))),
+        }
+    }
+
+    /// The failure of a server that does not know how to send parts: it is asked for the whole.
+    fn distrust(&mut self, fault: String) -> Failure {
+        self.ranges = false;
+        Failure::passing(anyhow!("the server is inconsistent: {fault}"))
+    }
+
+    /// Removes what came.
+    fn discard(&self, why: String) -> Failure {
+        match self.remove() {
+            Ok(()) => Failure::Final(anyhow!("{why}; it was removed")),
+            Err(error) => Failure::Final(error.context(why)),
+        }
+    }
+
+    /// Removes the file if nothing came.
+    pub(super) fn abandon(self) -> Result<()> {
+        if self.len()? == 0 {
+            self.remove()?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<()> {
+        for path in [&self.path, &self.note] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(anyhow!(error).context(path.display().to_string()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Adds what a reader gives, up to the size that the whole has.
     pub(super) fn append(
         &mut self,
         from: &mut dyn Read,
-        total: Option<u64>,
         listen: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), Failure> {
+        let total = self.version.total;
         let mut done =
             self.file.seek(SeekFrom::End(0)).map_err(|error| Failure::Final(error.into()))?;
         let mut chunk = vec![0; CHUNK];
@@ -159,37 +266,38 @@ impl Partial {
                 return Err(Failure::Final(anyhow!(error).context(message)));
             }
             done += read as u64;
+            let fault = self.content.fault(&mut self.file, done).map_err(Failure::Final)?;
+            if let Some(fault) = fault.or_else(|| self.content.fault_of_length(total?)) {
+                return Err(self.discard(fault));
+            }
+            let limit = total.unwrap_or_else(|| self.content.limit());
+            if done > limit {
+                return Err(self.discard(format!("more than {limit} bytes came")));
+            }
         }
-        match total {
+        match total.or(self.content.stated()) {
             Some(total) if done < total => {
                 Err(Failure::passing(anyhow!("the connection ended at {done} of {total} bytes")))
-            }
-            Some(total) if done > total => {
-                self.start_over().map_err(Failure::Final)?;
-                Err(Failure::passing(anyhow!("{done} bytes came, {total} were announced")))
             }
             _ => Ok(()),
         }
     }
 
-    /// Checks the hash and gives the file its name. A file with another hash is removed.
+    /// Checks content and hash, and gives the file its name. Any other file is removed.
     pub(super) fn finish(mut self, target: &Path, expected: Option<&str>) -> Result<(u64, String)> {
+        let bytes = self.len()?;
+        if let Some(fault) = self.content.fault_of_whole(&mut self.file, bytes)? {
+            return Err(self.discard(fault).into_reason());
+        }
         let sha256 = self.sha256().with_context(|| self.path.display().to_string())?;
-        let fits = match expected {
-            Some(expected) => {
-                sha256.eq_ignore_ascii_case(expected)
-                    || self.unpacked_sha256(target)?.as_deref() == Some(expected)
-            }
-            None => true,
-        };
-        if !fits {
-            std::fs::remove_file(&self.path)?;
-            std::fs::remove_file(&self.note)?;
-            let expected = expected.unwrap_or_default();
-            bail!("its SHA-256 is {sha256}, expected {expected}; it was removed");
+        if let Some(expected) = expected
+            && !sha256.eq_ignore_ascii_case(expected)
+            && self.unpacked_sha256(target)?.as_deref() != Some(expected)
+        {
+            let fault = format!("its SHA-256 is {sha256}, expected {expected}");
+            return Err(self.discard(fault).into_reason());
         }
         self.file.sync_all()?;
-        let bytes = self.len()?;
         std::fs::rename(&self.path, target)?;
         std::fs::remove_file(&self.note)?;
         Ok((bytes, sha256))
@@ -226,18 +334,71 @@ pub(crate) fn sha256(from: &mut dyn Read) -> Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Opens a file, new or not, that no other process is fetching.
+fn lock(path: &Path) -> Result<File> {
+    loop {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => bail!("another process is fetching this file"),
+            // Where files cannot be locked, nothing is lost but this courtesy.
+            Err(TryLockError::Error(_)) | Ok(()) => {}
+        }
+        // Another process may have given the file its name between the two calls.
+        if is_at(&file, path)? {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether an open file is the one at a path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let opened = file.metadata()?;
+    Ok(std::fs::metadata(path)
+        .is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino())))
+}
+
+/// Elsewhere open files are not renamed.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+    Ok(true)
+}
+
 fn tag(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(header::ETAG).or(headers.get(header::LAST_MODIFIED))?;
     Some(text.to_str().ok()?.to_owned())
 }
 
-/// Start and total of `bytes START-END/TOTAL` or `bytes */TOTAL`.
-fn content_range(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
-    let text = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    let Some((range, total)) = text.and_then(|text| text.strip_prefix("bytes ")?.split_once('/'))
-    else {
-        return (None, None);
-    };
-    let start = range.split_once('-').and_then(|(start, _)| start.trim().parse().ok());
-    (start, total.trim().parse().ok())
+/// `Content-Range: bytes START-END/TOTAL`.
+#[derive(Clone, Copy)]
+struct ContentRange {
+    start: u64,
+    end: u64,
+    total: Option<u64>,
+}
+
+impl ContentRange {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+        let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+        let (start, end) = range.split_once('-')?;
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        Some(ContentRange { start: number(start)?, end: number(end)?, total: number(total) })
+    }
+
+    /// Whether it begins at `have`, is as long as the body and ends within the file.
+    fn is_rest(self, have: u64, announced: Option<u64>) -> bool {
+        let len = self.end.checked_sub(self.start).and_then(|len| len.checked_add(1));
+        self.start == have
+            && len.is_some()
+            && (announced.is_none() || announced == len)
+            && self.total.is_none_or(|total| self.end < total)
+    }
+
+    /// Whether it is the whole file.
+    fn is_whole(self, announced: Option<u64>) -> bool {
+        self.is_rest(0, announced) && self.total.is_none_or(|total| self.end + 1 == total)
+    }
 }

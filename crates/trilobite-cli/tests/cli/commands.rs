@@ -209,6 +209,32 @@ fn inspect_counts_what_is_there() {
     let tails = 32 * tensors.iter().filter(|tensor| tensor["type"] == "I2_S").count() as u64;
     assert_eq!(report["non_embedding_bytes"], without - tails);
     assert!(tensors.iter().all(|tensor| tensor["sha256"].as_str().unwrap().len() == 64));
+    assert_eq!(report["metadata"]["bitnet-b1.58.attention.layer_norm_rms_epsilon"], 1e-5);
+    assert_eq!(report["metadata"]["bitnet-b1.58.embedding_length"], 128);
+    let tokens = &report["metadata"]["tokenizer.ggml.tokens"];
+    assert!(tokens.as_str().unwrap().starts_with("array of "), "{tokens}");
+}
+
+#[test]
+fn inspect_begins_with_a_summary() {
+    let model = Fixture::named("bitnet_offline").folder;
+    let shown = stdout(command(["inspect"]).arg(&model)).unwrap();
+    let position = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no {text}: {shown}"));
+    let order = ["  architecture      bitnet-b1.58\n", "  bits per weight ", "\nmetadata\n"];
+    let order = order.map(position);
+    assert!(order.is_sorted(), "{order:?}: {shown}");
+    position("\n  bitnet-b1.58.rope.freq_base            500000.0\n");
+    assert!(!shown.contains("blk.0.attn_q.weight"), "{shown}");
+    let listed = stdout(command(["inspect", "--tensors"]).arg(&model)).unwrap();
+    assert!(listed.contains("\n  blk.0.attn_q.weight "), "{listed}");
+}
+
+#[test]
+fn an_evaluation_of_nothing_is_refused() {
+    let output = command(["eval", "--tasks", "piqa", "--limit", "0"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--limit"), "{said}");
 }
 
 #[test]

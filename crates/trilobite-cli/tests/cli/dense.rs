@@ -147,11 +147,11 @@ fn files_that_contradict_themselves_are_refused() {
     convert(&Fixture::named("gemma3").folder, &file, &[]);
     let cases: [(&str, Value, &str); 7] = [
         ("general.architecture", "phi3".into(), "phi3"),
-        ("general.architecture", "llama".into(), "llama.embedding_length"),
+        ("general.architecture", "llama".into(), "llama.block_count"),
         ("gemma3.embedding_length", 50u32.into(), "token_embd.weight has shape [320, 48]"),
         ("gemma3.block_count", 4u32.into(), "each of 4 layers"),
         ("gemma3.attention.sliding_window_pattern", vec![true].into(), "each of 3 layers"),
-        ("gemma3.rope.scaling.type", "yarn".into(), "yarn"),
+        ("gemma3.rope.scaling.type", "ntk".into(), "ntk"),
         ("gemma3.final_logit_softcapping", (-1f32).into(), "final_logit_softcapping"),
     ];
     for (key, value, named) in cases {
@@ -171,6 +171,25 @@ fn files_that_contradict_themselves_are_refused() {
     convert(&Fixture::named("qwen2").folder, &file, &[]);
     rewrite(&file, &out, |_| {}, |name| name != "blk.1.attn_k.bias");
     refused("tensor blk.1.attn_k.bias is missing");
+}
+
+#[test]
+fn special_ids_that_are_no_tokens_are_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("file.gguf"), folder.path().join("out.gguf"));
+    convert(&Fixture::named("qwen2").folder, &file, &[]);
+    let change = |metadata: &mut Metadata| {
+        metadata.insert("tokenizer.ggml.bos_token_id", u32::MAX);
+        metadata.insert("tokenizer.ggml.padding_token_id", -1i32);
+    };
+    rewrite(&file, &out, change, |_| true);
+    let run = ["run", "-p", "The river", "-n", "2", "--temp=0"];
+    let output = trilobite::command(run).arg(&out).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for told in ["bos_token_id is 4294967295, which is no token", "padding_token_id is -1"] {
+        assert_eq!(said.matches(told).count(), 1, "{said}");
+    }
 }
 
 #[test]

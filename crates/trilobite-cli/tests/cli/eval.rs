@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::trilobite::{command, stdout};
 
-fn data() -> PathBuf {
+pub(crate) fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../trilobite-eval/tests/data")
 }
 
@@ -19,7 +19,7 @@ fn eval(output: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&stdout(&mut command).unwrap()).unwrap()
 }
 
-fn items(output: &Path, task: &str) -> String {
+pub(crate) fn items(output: &Path, task: &str) -> String {
     std::fs::read_to_string(output.join(format!("{task}.jsonl"))).unwrap()
 }
 
@@ -97,12 +97,148 @@ fn parts_make_a_whole() {
     eval(&at("one"), &["--tasks", "arc_easy", "--shard", "1/2"]);
     eval(&at("two"), &["--tasks", "arc_easy", "--shard", "2/2"]);
     assert_eq!(items(&at("two"), "arc_easy").lines().count(), 1);
-    let mut merge = command(["eval", "--tasks", "arc_easy", "--json", "-o"]);
-    merge.arg(at("merged")).arg("--merge").arg(at("one")).arg(at("two"));
-    let merged: Value = serde_json::from_str(&stdout(&mut merge).unwrap()).unwrap();
+    let merge = |output: &str, parts: &[&str], args: &[&str]| {
+        let mut merge = command(["eval", "--tasks", "arc_easy", "--json", "-o"]);
+        merge.arg(at(output)).args(args).arg("--merge").args(parts.iter().map(|part| at(part)));
+        let output = merge.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).ok(), said)
+    };
+    // To the last bit and in the order of the task, whatever the order of the parts.
+    let (_, merged, said) = merge("merged", &["two", "one"], &[]);
+    let merged = merged.unwrap_or_else(|| panic!("{said}"));
     assert_eq!(merged["tasks"]["arc_easy"]["n"], 3);
     let metrics = |report: &Value| report["tasks"]["arc_easy"]["metrics"].clone();
     assert_eq!(metrics(&merged), metrics(&whole));
+    assert_eq!(items(&at("merged"), "arc_easy"), items(&at("whole"), "arc_easy"));
+
+    let (code, _, said) = merge("part", &["one"], &[]);
+    assert_eq!(code, Some(1), "{said}");
+    let expected = "arc_easy: 1 of 3 items are missing: part 2/2; --partial merges what there is";
+    assert!(said.contains(expected), "{said}");
+    assert!(!at("part").exists());
+    let (code, merged, said) = merge("part", &["one"], &["--partial"]);
+    assert_eq!((code, &merged.unwrap()["tasks"]["arc_easy"]["n"]), (Some(0), &2.into()));
+    assert!(said.contains("1 of 3 items are missing: part 2/2"), "{said}");
+
+    eval(&at("other"), &["--tasks", "arc_easy", "--shard", "2/2", "--kv", "f16"]);
+    let (code, _, said) = merge("mixed", &["one", "other"], &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("settings is") && said.contains("\"kv\":\"f16\""), "{said}");
+}
+
+/// What `eval` says when it fails.
+fn refused(output: &Path, data: &Path, args: &[&str]) -> String {
+    let mut command = command(["eval", "--any-data", "--quiet", "--data"]);
+    let output = command.arg(data).arg("-o").arg(output).args(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Results rest on the settings, the data and the prompts; what was run with others is not gone on
+/// with.
+#[test]
+fn results_of_other_runs_are_not_taken_for_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let run =
+        |output: &Path, args: &[&str]| eval(output, &[&["--tasks", "arc_easy"], args].concat());
+    let out = folder.path().join("out");
+    run(&out, &["--limit", "1"]);
+    let before = items(&out, "arc_easy");
+    for (args, named) in [
+        (&["--kv", "f16"][..], "\"kv\":\"f32\""),
+        (&["--no-bos"], "\"bos\":true"),
+        (&["--no-chat"], "\"chat\":true"),
+        (&["--ctx", "128"], "\"context\":512"),
+    ] {
+        let said = refused(&out, &data(), &[&["--tasks", "arc_easy"], args].concat());
+        assert!(
+            said.contains("results of another run (settings is") && said.contains(named),
+            "{said}"
+        );
+    }
+    // The same items in a file of another hash.
+    let other = folder.path().join("data");
+    std::fs::create_dir_all(other.join("arc")).unwrap();
+    let file = "arc/ARC-Easy-Test.jsonl";
+    let text = std::fs::read_to_string(data().join(file)).unwrap();
+    std::fs::write(other.join(file), format!("{text}\n")).unwrap();
+    let said = refused(&out, &other, &["--tasks", "arc_easy"]);
+    assert!(said.contains("results of another run (data_sha256 is"), "{said}");
+    // Another prompt under the same id.
+    let path = out.join("arc_easy.jsonl");
+    let mut line: Value = serde_json::from_str(&before).unwrap();
+    line["prompt_sha256"] = "0".into();
+    std::fs::write(&path, format!("{line}\n")).unwrap();
+    let said = refused(&out, &data(), &["--tasks", "arc_easy"]);
+    assert!(said.contains("(prompt_sha256 of item T_1 is \"0\""), "{said}");
+    std::fs::write(&path, &before).unwrap();
+    run(&out, &["--limit", "1"]);
+    assert_eq!(items(&out, "arc_easy"), before);
+
+    // While one run is at work, another is refused.
+    let held = std::fs::File::open(&path).unwrap();
+    held.lock().unwrap();
+    let said = refused(&out, &data(), &["--tasks", "arc_easy"]);
+    assert!(said.contains("arc_easy.jsonl: another run is at work on it"), "{said}");
+    drop(held);
+    run(&out, &[]);
+
+    // Two items of one id.
+    std::fs::write(other.join(file), format!("{text}{text}")).unwrap();
+    let said = refused(&folder.path().join("twice"), &other, &["--tasks", "arc_easy"]);
+    assert!(said.contains("arc_easy: two items have the id \"T_1\""), "{said}");
+    let none = command(["eval", "--tasks", "arc_easy", "--limit", "0"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(2));
+    let said = refused(&out, &data(), &["--tasks", "arc_easy", "--limit", "1", "--shard", "2/2"]);
+    assert!(said.contains("arc_easy: there are no items in what was asked for"), "{said}");
+}
+
+/// Every answer has a verdict; a score is of one answer an item.
+#[test]
+fn answers_are_graded_once_an_item() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    std::fs::create_dir_all(data.join("gsm8k")).unwrap();
+    for name in ["test", "train"] {
+        let row = serde_json::json!({"question": "How many?", "answer": "#### 7"});
+        let rows: String = (0..6).map(|_| format!("{row}\n")).collect();
+        std::fs::write(data.join(format!("gsm8k/{name}.jsonl")), rows).unwrap();
+    }
+    let answers = folder.path().join("answers.jsonl");
+    let write = |ids: &[&str]| {
+        let line = |id: &&str| serde_json::json!({"id": id, "output": "#### 7"}).to_string();
+        std::fs::write(&answers, ids.iter().map(line).collect::<Vec<_>>().join("\n")).unwrap();
+    };
+    let args = ["--tasks", "gsm8k", "--answers", answers.to_str().unwrap()];
+    let graded = |ids: &[&str]| {
+        write(ids);
+        let mut command = command(["eval", "--any-data", "--json", "--quiet", "--data"]);
+        let report = stdout(command.arg(&data).arg("-o").arg(&out).args(args)).unwrap();
+        let report: Value = serde_json::from_str(&report).unwrap();
+        report["tasks"]["gsm8k"].clone()
+    };
+    assert_eq!(graded(&["0", "5"])["n"], 2);
+    assert_eq!(graded(&["3"])["metrics"]["exact_match"]["value"], 1.0);
+    write(&["1", "4", "1"]);
+    let said = refused(&out, &data, &args);
+    assert!(said.contains("answers.jsonl line 3: another answer to item \"1\""), "{said}");
+    assert_eq!(items(&out, "gsm8k").lines().count(), 3);
+    write(&["6"]);
+    let said = refused(&out, &data, &args);
+    assert!(said.contains("answers.jsonl line 1: no item \"6\""), "{said}");
+    write(&[]);
+    let said = refused(&out, &data, &args);
+    assert!(said.contains("gsm8k: there are no items"), "{said}");
+    // They are no results of a model.
+    let said = refused(&out, &data, &["--tasks", "gsm8k"]);
+    assert!(said.contains("results of another run (data_sha256 is missing"), "{said}");
+    let model = folder.path().join("model");
+    let mut command = command(["eval", "--any-data", "--quiet", "--tasks", "gsm8k", "--data"]);
+    stdout(command.arg(&data).arg("-o").arg(&model).args(["--limit", "1"])).unwrap();
+    write(&["1"]);
+    let said = refused(&model, &data, &args);
+    assert!(said.contains("results of another run (answers is missing"), "{said}");
 }
 
 #[test]
@@ -121,67 +257,10 @@ fn unknown_tasks_and_foreign_data_are_refused() {
     assert!(!folder.path().join("piqa.jsonl").exists());
 }
 
-/// The verdicts on answers to a problem of HumanEval+.
-#[cfg(target_os = "linux")]
-fn run_code(id: &str, answers: &[&str]) -> Vec<Value> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("answers.jsonl");
-    let line = |output: &&str| serde_json::json!({"id": id, "output": output}).to_string();
-    std::fs::write(&file, answers.iter().map(line).collect::<Vec<_>>().join("\n")).unwrap();
-    let mut command = command(["eval", "--any-data", "--tasks", "humaneval_plus", "--data"]);
-    command.arg(data()).arg("--run-untrusted-code").arg("--answers").arg(&file);
-    stdout(command.arg("-o").arg(folder.path().join("out"))).unwrap();
-    let items = items(&folder.path().join("out"), "humaneval_plus");
-    items.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
+/// A page's tokens are scored once each, in windows of 16: the first after the beginning-of-text token,
+/// each later one after the token before it, and the last after as many as fill its window.
 #[test]
-#[cfg(target_os = "linux")]
-fn solutions_are_run_against_their_tests() {
-    let answers = [
-        // What a model without a chat template adds to the prompt.
-        "    return x + x\n",
-        "Sure:\nimport math\n\ndef helper(x):\n    return x\n\ndef double(x):\n    return helper(x) * 2\n",
-        // Right on the base tests only.
-        "    return 2 * abs(x)\n",
-        "    return x\n",
-        "    return (\n",
-        "    raise SystemExit\n",
-    ];
-    let verdicts = run_code("HumanEval/900", &answers);
-    let correct: Vec<_> = verdicts.iter().map(|line| line["correct"] == true).collect();
-    assert_eq!(correct, [true, true, false, false, false, false], "{verdicts:#?}");
-    assert_eq!(verdicts[2]["correct_base"], true);
-    assert_eq!(verdicts[3]["correct_base"], false);
-}
-
-/// Floats need not be equal to the last bit, and of a polynomial any zero will do.
-#[test]
-#[cfg(target_os = "linux")]
-fn results_are_compared_as_evalplus_compares() {
-    let correct = |id: &str, answers: &[&str]| -> Vec<bool> {
-        run_code(id, answers).iter().map(|line| line["correct"] == true).collect()
-    };
-    let answers = [
-        "    return x / 2 + 1e-8\n",
-        "    return x / 2 + 1e-5\n",
-        "    return str(x / 2)\n",
-        "    return float('nan')\n",
-    ];
-    assert_eq!(correct("HumanEval/901", &answers), [true, false, false, false]);
-    // x^2 - 4 and 2x + 1
-    let answers = [
-        "    return -0.5 if len(xs) == 2 else -2\n",
-        "    return -0.50001 if len(xs) == 2 else 2\n",
-        "    return -0.6 if len(xs) == 2 else 2\n",
-    ];
-    assert_eq!(correct("HumanEval/902", &answers), [true, true, false]);
-}
-
-/// A page's tokens are scored in disjoint windows: the first after the beginning-of-text token, each
-/// later one after the last token of the one before it.
-#[test]
-fn pages_are_scored_in_disjoint_windows() {
+fn pages_are_scored_in_windows() {
     let folder = tempfile::tempdir().unwrap();
     let report = eval(folder.path(), &["--tasks", "wikitext", "--ctx", "16"]);
     let page: Value =
@@ -194,12 +273,14 @@ fn pages_are_scored_in_disjoint_windows() {
     let with_first = stdout(&mut command(["tokenize", "-p", text])).unwrap();
     let first: u32 = with_first.split(',').next().unwrap().parse().unwrap();
     assert_ne!(first, ids[0]);
-    let before = std::iter::once(first).chain(ids.chunks(16).map(|part| *part.last().unwrap()));
-    let windows = before.zip(ids.chunks(16)).map(|(before, part)| {
-        serde_json::json!({"context_ids": [before], "continuation_ids": part}).to_string()
-    });
-    let windows: Vec<String> = windows.collect();
-    assert!(windows.len() > 2);
+    let all = [&[first], &ids[..]].concat();
+    let window = |from: usize| {
+        let end = (from + 16).min(all.len());
+        let window = (&all[end.saturating_sub(17)..from], &all[from..end]);
+        serde_json::json!({"context_ids": window.0, "continuation_ids": window.1}).to_string()
+    };
+    let windows: Vec<String> = (1..all.len()).step_by(16).map(window).collect();
+    assert!(windows.len() > 2 && !ids.len().is_multiple_of(16));
     let input = folder.path().join("windows.jsonl");
     std::fs::write(&input, windows.join("\n")).unwrap();
     let scored = stdout(command(["score", "--quiet", "--input"]).arg(&input)).unwrap();
@@ -209,64 +290,6 @@ fn pages_are_scored_in_disjoint_windows() {
     let found = page["logprob"].as_f64().unwrap();
     assert!((found - sum).abs() < 1e-9 * sum.abs(), "{found} {sum}");
     assert_eq!(report["tasks"]["wikitext"]["n"], 2);
-}
-
-/// Code that would do harm does none and counts as wrong; what it leaves behind is looked for.
-#[test]
-#[cfg(target_os = "linux")]
-fn harmful_code_does_no_harm() {
-    let outside = tempfile::tempdir().unwrap();
-    let victim = outside.path().join("victim");
-    std::fs::write(&victim, "whole").unwrap();
-    let path = victim.display();
-    let answers = [
-        "    import os\n    while True:\n        os.fork()\n    return 2 * x\n".to_owned(),
-        "    b = bytearray(64 << 30)\n    return 2 * x\n".to_owned(),
-        "    import socket\n    socket.socket()\n    return 2 * x\n".to_owned(),
-        format!("    open({path:?}, 'w').write('x')\n    return 2 * x\n", path = path.to_string()),
-        format!("    import os\n    os.remove({path:?})\n    return 2 * x\n", path = path.to_string()),
-        format!("    import os\n    os.chmod({path:?}, 0)\n    return 2 * x\n", path = path.to_string()),
-        "    while True:\n        pass\n    return 2 * x\n".to_owned(),
-        "    import os, signal\n    os.kill(os.getppid(), signal.SIGKILL)\n    return 2 * x\n".to_owned(),
-        "    import subprocess\n    subprocess.run(['true'])\n    return 2 * x\n".to_owned(),
-        "    import os\n    os._exit(0)\n    return 2 * x\n".to_owned(),
-        "    import resource\n    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))\n    return 2 * x\n".to_owned(),
-    ];
-    let verdicts =
-        run_code("HumanEval/900", &answers.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(verdicts.len(), answers.len());
-    for (verdict, answer) in verdicts.iter().zip(&answers) {
-        assert_eq!(verdict["correct"], false, "{answer}: {verdict}");
-    }
-    // Each was stopped by the sandbox, not by a mistake in it.
-    let reasons: Vec<_> = verdicts.iter().map(|verdict| verdict["extracted"].clone()).collect();
-    let expected = [
-        "test 0: PermissionError",
-        "test 0: MemoryError",
-        "test 0: PermissionError",
-        "test 0: PermissionError",
-        "test 0: PermissionError",
-        "test 0: PermissionError",
-        "test 0: TooSlow",
-        "test 0: PermissionError",
-        "test 0: PermissionError",
-        "no verdict: exit status: 0",
-        "test 0: ValueError",
-    ];
-    assert_eq!(reasons, expected);
-    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "whole");
-    assert!(!std::fs::metadata(&victim).unwrap().permissions().readonly());
-}
-
-#[test]
-fn code_is_not_run_without_leave() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = command(["eval", "--any-data", "--tasks", "humaneval_plus", "--data"]);
-    let output = command.arg(data()).arg("-o").arg(folder.path()).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("--run-untrusted-code allows it"), "{said}");
-    assert!(!folder.path().join("humaneval_plus.jsonl").exists());
 }
 
 /// `eval --tasks mt_bench` with these arguments, and the requests of which it makes the server.
@@ -340,6 +363,37 @@ fn conversations_are_rated_by_a_judge_or_not_at_all() {
     let question = "Write a line about {answer} in a garden.";
     assert_eq!(prompt, format!("{question}|{}|Make it shorter.|{}", said(0), said(1)));
     assert!(requests[2]["messages"][1]["content"].as_str().unwrap().contains("[R] It is 12."));
+}
+
+/// Ctrl-C while a judge is asked: what there is is kept, and said to be.
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_says_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut command = command(["eval", "--any-data", "--quiet", "--tasks", "mt_bench", "--data"]);
+    command.arg(data()).arg("-o").arg(folder.path()).args(["--judge-url", &url]);
+    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut interrupt = std::process::Command::new("kill");
+    assert!(interrupt.args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    // Until the signal has arrived.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let reply = r#"{"choices": [{"message": {"content": "[[7]]"}}]}"#;
+    let head = format!("connection: close\r\ncontent-length: {}", reply.len());
+    stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{reply}").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let path = folder.path().join("mt_bench.judgments.jsonl");
+    let expected = format!(
+        "mt_bench: interrupted after 1 of 4 judgments, which {} keeps; \
+         the same command goes on from there",
+        path.display()
+    );
+    assert!(said.contains(&expected), "{said}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
 }
 
 #[test]

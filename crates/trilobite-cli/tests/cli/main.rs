@@ -3,17 +3,29 @@
 //! The checkpoints are those of `models/golden` and, when the environment variable `TRILOBITE_GOLDEN`
 //! names one, of another folder of the same layout.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
+mod chat;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod code;
 mod commands;
+mod configs;
+mod converted;
 mod dense;
 mod eval;
 mod failures;
+#[cfg(target_os = "linux")]
+mod faults;
 mod fixture;
 mod golden;
 mod identity;
+mod lies;
 mod npy;
+mod projections;
 mod pull;
 mod real;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod sandbox;
 mod server;
 mod tokenizer;
 mod trilobite;

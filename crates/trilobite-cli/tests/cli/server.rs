@@ -24,21 +24,33 @@ impl Request {
 
 /// What is sent before the connection is closed.
 pub(crate) struct Answer {
-    head: String,
+    status: String,
+    headers: Vec<(String, String)>,
     body: Vec<u8>,
+    /// What is sent after the body for as long as somebody reads.
+    endless: Vec<u8>,
 }
 
 impl Answer {
     /// A status without a body.
     pub(crate) fn status(status: &str) -> Self {
-        let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
-        Answer { head, body: Vec::new() }.header("Content-Length", "0")
+        Self::with(status, b"")
     }
 
     /// A whole file.
     pub(crate) fn file(bytes: &[u8]) -> Self {
-        let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n".to_owned();
-        Answer { head, body: bytes.to_vec() }.header("Content-Length", &bytes.len().to_string())
+        Self::with("200 OK", bytes)
+    }
+
+    /// A status and a body.
+    pub(crate) fn with(status: &str, body: &[u8]) -> Self {
+        let answer = Answer {
+            status: status.to_owned(),
+            headers: Vec::new(),
+            body: body.to_vec(),
+            endless: Vec::new(),
+        };
+        answer.header("Connection", "close").header("Content-Length", &body.len().to_string())
     }
 
     /// A file or the part of it that is asked for.
@@ -49,20 +61,45 @@ impl Answer {
             let none = Answer::status("416 Range Not Satisfiable");
             return none.header("Content-Range", &format!("bytes */{total}"));
         }
-        let head = "HTTP/1.1 206 Partial Content\r\nConnection: close\r\n".to_owned();
-        Answer { head, body: bytes[start..].to_vec() }
-            .header("Content-Length", &(total - start).to_string())
+        Answer::with("206 Partial Content", &bytes[start..])
             .header("Content-Range", &format!("bytes {start}-{}/{total}", total - 1))
     }
 
+    /// Adds a header or replaces it.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
-        self.head += &format!("{name}: {value}\r\n");
+        self = self.without(name);
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves a header out.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(other, _)| other != name);
         self
     }
 
     /// Closes the connection after this many bytes of the body.
     pub(crate) fn cut(mut self, bytes: usize) -> Self {
         self.body.truncate(bytes);
+        self
+    }
+
+    /// Sends the body in chunks, without stating its length.
+    pub(crate) fn chunked(mut self) -> Self {
+        let mut body = Vec::new();
+        for chunk in self.body.chunks(100_000) {
+            body.extend(format!("{:x}\r\n", chunk.len()).bytes());
+            body.extend(chunk);
+            body.extend(b"\r\n");
+        }
+        body.extend(b"0\r\n\r\n");
+        self.body = body;
+        self.without("Content-Length").header("Transfer-Encoding", "chunked")
+    }
+
+    /// Goes on with zeros after the body, as long as somebody reads.
+    pub(crate) fn endless(mut self) -> Self {
+        self.endless = vec![0; 100_000];
         self
     }
 }
@@ -113,9 +150,16 @@ fn serve(
     let number = log.lock().unwrap().len();
     let request = Request { path: path.to_owned(), headers, number };
     log.lock().unwrap().push(request.clone());
-    let Answer { head, body } = answer(&request);
+    let Answer { status, headers, body, endless } = answer(&request);
+    let mut head = format!("HTTP/1.1 {status}\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     stream.write_all(&body)?;
+    while !endless.is_empty() {
+        stream.write_all(&endless)?;
+    }
     stream.flush()?;
     stream.shutdown(Shutdown::Write)
 }

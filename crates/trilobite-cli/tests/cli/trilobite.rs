@@ -21,6 +21,21 @@ pub(crate) fn stdout(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(stdout)?)
 }
 
+/// A command run by a shell after `script`, such as a limit or a umask.
+#[cfg(unix)]
+pub(crate) fn after(script: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{script}; exec \"$@\""), "sh"]);
+    shell.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
 /// Converts a source.
 pub(crate) fn convert(source: &Path, out: &Path) -> Result<()> {
     convert_to("auto", source, out)

@@ -7,14 +7,18 @@ mod tests;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use trilobite_format::{Gguf, Split, TensorInfo, TensorType, ternary};
+use trilobite_format::model::{
+    Architecture, Hyperparameters, Projections, ROPE_FACTORS, ROPE_FREQS, Scaling, Storage,
+    check_divisors, is_projection, mixture_note,
+};
+use trilobite_format::{Gguf, Split, TensorInfo, TensorType};
 use trilobite_kernels::{DenseType, Kernels};
 
-use crate::model::{Arch, Config, Data, Dense, Plan, Planned};
-use crate::options::Options;
+use crate::model::{BIASED, Data, Dense, Plan, Planned, block};
+use crate::options::{Options, Quantize};
 use crate::scan::Part;
 use crate::source::{Checkpoint, Dtype, SourceFile, View};
-use crate::trits::{Encoding, Ternary, check_scale};
+use crate::trits::{Encoding, Ternary, check_scale, unused_code};
 use crate::{Error, plan};
 
 /// Plans the conversion of a GGUF file.
@@ -33,34 +37,45 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
             .map_err(|source| Error::Gguf { file: file.name.clone(), source })?,
     };
     let source = gguf.metadata();
-    let config = metadata::config(&file.name, &gguf)?;
+    let in_file = |source| Error::Gguf { file: file.name.clone(), source };
+    let rows = gguf.tensor("token_embd.weight").and_then(|info| info.shape.first().copied());
+    let model = Hyperparameters::read(source, rows).map_err(in_file)?;
+    let files: Vec<&[u8]> = checkpoint.files.iter().map(|file| &**file).collect();
+    let projections = match options.quantize {
+        None => Projections::of(model.arch, &gguf, &files),
+        Some(Quantize::Absmean) => Projections::to_quantise(&gguf, &files),
+    };
+    let projections = projections.map_err(in_file)?;
 
     let mut notes = Vec::new();
     let mut builder = Builder {
         files: &checkpoint.files,
         left: gguf.tensors().iter().map(|info| (info.name.clone(), info.clone())).collect(),
-        // A file of ours says which projections its checkpoint keeps dense, by having them dense.
-        ours: source.get("trilobite.version").is_some(),
+        projections,
         options,
         tensors: Vec::new(),
     };
-    builder.tensors(&config, &mut notes)?;
+    builder.tensors(&model, &mut notes)?;
     let Builder { left, mut tensors, .. } = builder;
     if let Some((name, info)) = left.into_iter().next() {
         let file = checkpoint.files.get(info.part).map_or_else(String::new, |f| f.name.clone());
         return Err(Error::Unexpected { file, tensor: name });
     }
-    plan::choose_types(&mut tensors, config.arch, options, &mut notes)?;
+    plan::choose_types(&mut tensors, model.arch, options, &mut notes)?;
     let mut metadata =
-        metadata::translate(&file.name, source, &config, &checkpoint.name, &mut notes)?;
+        metadata::translate(&file.name, source, &model, &checkpoint.name, &mut notes)?;
     if let Some(file_type) = plan::file_type(&tensors) {
         metadata.insert("general.file_type", file_type);
     }
-    Ok(Plan { arch: config.arch, files: &checkpoint.files, metadata, tensors, notes })
+    plan::name_dense(&tensors, model.arch, &mut metadata);
+    let projections = tensors.iter().filter(|tensor| is_projection(&tensor.name));
+    let mixture = projections.map(|tensor| (&tensor.name[..], !tensor.data.is_ternary()));
+    notes.extend(mixture_note(mixture));
+    Ok(Plan { model, files: &checkpoint.files, metadata, tensors, notes })
 }
 
 /// The types of blocks that are passed on as they are.
-fn blocks(ty: TensorType) -> Option<DenseType> {
+pub(crate) fn blocks(ty: TensorType) -> Option<DenseType> {
     match ty {
         TensorType::Q4_0 => Some(DenseType::Q4_0),
         TensorType::Q4_1 => Some(DenseType::Q4_1),
@@ -85,7 +100,7 @@ struct Builder<'a, 'o> {
     files: &'a [SourceFile],
     /// Tensors that nothing has asked for yet.
     left: BTreeMap<String, TensorInfo>,
-    ours: bool,
+    projections: Projections,
     options: &'o Options,
     tensors: Vec<Planned<'a>>,
 }
@@ -100,32 +115,42 @@ impl<'a> Builder<'a, '_> {
         info.bytes(self.files.get(info.part).map_or(&[], |file| file))
     }
 
-    fn tensors(&mut self, config: &Config, notes: &mut Vec<String>) -> Result<(), Error> {
-        let table = [config.vocab, config.hidden];
+    fn tensors(&mut self, model: &Hyperparameters, notes: &mut Vec<String>) -> Result<(), Error> {
+        let table = [model.vocab, model.hidden];
         // Made anew, in case the head changes its type.
         for name in Part::ALL.map(Part::name) {
             self.left.remove(name);
         }
         self.dense("token_embd.weight", &table)?;
-        if self.left.contains_key("rope_freqs.weight") {
-            self.vector("rope_freqs.weight", &[config.head_dim / 2])?;
+        let divisors: &[&str] = match model.rope.scaling {
+            Scaling::LongRope { .. } => &ROPE_FACTORS,
+            _ if self.left.contains_key(ROPE_FREQS) => &[ROPE_FREQS],
+            _ => &[],
+        };
+        for name in divisors {
+            self.divisors(name, model.head_dim / 2)?;
         }
-        let slots = config.block();
-        for layer in 0..config.layers {
+        let biased = |part: &&str| self.left.contains_key(&format!("blk.0.{part}.bias"));
+        let biases: Vec<&str> = match model.arch {
+            Architecture::Qwen2 => BIASED[..3].to_vec(),
+            _ => BIASED.into_iter().filter(biased).collect(),
+        };
+        let slots = block(model, &biases);
+        for layer in 0..model.layers {
             for slot in &slots {
                 let name = format!("blk.{layer}.{}", slot.gguf);
                 if slot.is_vector() {
                     self.vector(&format!("{name}.{}", slot.suffix), &slot.shape)?;
                 } else {
-                    self.projection(&name, &slot.shape, config.arch)?;
+                    self.projection(&name, &slot.shape)?;
                 }
             }
         }
-        self.vector("output_norm.weight", &[config.hidden])?;
-        match self.left.get("output.weight") {
+        self.vector("output_norm.weight", &[model.hidden])?;
+        match self.projections.storage("output.weight") {
             None => Ok(()),
-            Some(info) if info.ty.is_ternary() => self.projection("output", &table, config.arch),
-            Some(_) => {
+            Some(Storage::Packed | Storage::Unpacked) => self.projection("output", &table),
+            Some(Storage::Dense) => {
                 self.dense("output.weight", &table)?;
                 self.drop_repeated_head(notes);
                 Ok(())
@@ -198,6 +223,16 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
+    /// What rotary frequencies are divided by.
+    fn divisors(&mut self, name: &str, pairs: u64) -> Result<(), Error> {
+        let info = self.take(name, &[pairs])?;
+        let view = self.view(&info)?;
+        let error = |source| Error::Gguf { file: view.file.to_owned(), source };
+        check_divisors(name, &view.to_f32()).map_err(error)?;
+        self.push(info, TensorType::F32, Data::Dense(Dense { view, head_dim: None }));
+        Ok(())
+    }
+
     /// An embedding or head in its own type.
     fn dense(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
         let info = self.take(name, shape)?;
@@ -214,11 +249,20 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// The bytes of a tensor of blocks, whose weights must be finite.
+    /// The bytes of a tensor of blocks, whose codes must be those of weights, and these finite.
     fn finite_blocks(&self, info: &TensorInfo, ty: DenseType) -> Result<&'a [u8], Error> {
         let bytes = self.bytes(info);
         let cols = info.shape.last().map_or(1, |&n| n as usize);
         let row_bytes = ty.row_len(cols).unwrap_or(1);
+        if let Some((row, col)) = ty.find_unused(bytes, cols) {
+            return Err(Error::NotTernary {
+                file: self.file(info).to_owned(),
+                tensor: info.name.clone(),
+                row: row as u64,
+                col: col as u64,
+                found: unused_code(info.ty).to_owned(),
+            });
+        }
         // Any kernels will do, for all give the same weights.
         let Some(kernels) = Kernels::available().into_iter().next_back() else { return Ok(bytes) };
         let bad =
@@ -241,42 +285,35 @@ impl<'a> Builder<'a, '_> {
 
     /// A projection, by its name without `.weight`. Rows are in the order that the file's
     /// architecture has, which is that of the output.
-    fn projection(&mut self, name: &str, shape: &[u64], arch: Arch) -> Result<(), Error> {
+    fn projection(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
         // A file of ours may have it transposed.
-        let transposed = format!("{name}_t.weight");
-        let is_transposed = name.ends_with("ffn_down") && self.left.contains_key(&transposed);
+        let transposed = format!("{name}_t");
+        let is_transposed =
+            name.ends_with("ffn_down") && self.left.contains_key(&format!("{transposed}.weight"));
+        let stored = if is_transposed { &transposed[..] } else { name };
+        let tensor = format!("{stored}.weight");
         let info = match is_transposed {
             true => TensorInfo {
                 name: format!("{name}.weight"),
                 shape: shape.to_vec(),
-                ..self.take_transposed(&transposed, shape)?
+                ..self.take_transposed(&tensor, shape)?
             },
-            false => self.take(&format!("{name}.weight"), shape)?,
+            false => self.take(&tensor, shape)?,
         };
-        let factor = self.factor(name)?;
-        // Trits in llama.cpp's blocks with several scales are a dense matrix.
-        let blocks = matches!(info.ty, TensorType::Tq1_0 | TensorType::Tq2_0)
-            && arch.may_be_dense()
-            && !ternary::has_one_scale(info.ty, self.bytes(&info));
-        let encoding = if info.ty.is_ternary() && !blocks {
-            let factor = factor.unwrap_or(1.0);
-            let (ty, bytes) = (info.ty, self.bytes(&info));
-            match is_transposed {
-                true => Encoding::Transposed { bytes, factor },
-                false => Encoding::Gguf { ty, bytes, factor },
+        let (ty, bytes) = (info.ty, self.bytes(&info));
+        let encoding = match self.projections.storage(&tensor) {
+            Some(Storage::Packed | Storage::Unpacked) => {
+                let factor = self.factor(stored)?;
+                match ty.is_ternary() {
+                    true if is_transposed => Encoding::Transposed { bytes, factor },
+                    true => Encoding::Gguf { ty, bytes, factor },
+                    false => Encoding::Plain { view: self.view(&info)?, scale: factor },
+                }
             }
-        } else if let Some(scale) = factor {
-            Encoding::Plain { view: self.view(&info)?, scale }
-        } else if self.options.quantize.is_some() && !self.ours {
-            Encoding::Dense { view: self.view(&info)? }
-        } else if self.ours || arch.may_be_dense() {
-            return self.push_dense(info);
-        } else {
-            return Err(Error::Dense {
-                file: self.file(&info).to_owned(),
-                dtype: info.ty.to_string(),
-                tensor: info.name,
-            });
+            _ if self.options.quantize.is_some() && !self.projections.keeps_dense(&tensor) => {
+                Encoding::Dense { view: self.view(&info)? }
+            }
+            _ => return self.push_dense(info),
         };
         let (&[rows, cols], ty) =
             (shape, plan::ternary_type(self.options.layout, &info.name, shape)?)
@@ -295,16 +332,17 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// The scale that some writers store as a tensor of its own, beside weights of -1, 0 and 1.
-    fn factor(&mut self, name: &str) -> Result<Option<f32>, Error> {
+    /// The scale that some writers store as a tensor of its own, beside weights of -1, 0 and 1; 1
+    /// without one.
+    fn factor(&mut self, name: &str) -> Result<f32, Error> {
         let name = format!("{name}.scale");
         if !self.left.contains_key(&name) {
-            return Ok(None);
+            return Ok(1.0);
         }
         let info = self.take(&name, &[1])?;
         let factor = self.view(&info)?.to_f32().first().copied().unwrap_or(f32::NAN);
         check_scale(self.file(&info), &name, factor)?;
-        Ok(Some(factor))
+        Ok(factor)
     }
 
     fn push(&mut self, info: TensorInfo, ty: TensorType, data: Data<'a>) {

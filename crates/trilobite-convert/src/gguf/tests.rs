@@ -80,6 +80,84 @@ fn our_own_files_are_copied_byte_by_byte() {
 }
 
 #[test]
+fn projections_that_a_checkpoint_keeps_dense_are_named_in_the_file() {
+    for mut mixed in [Tiny::bitnet(), Tiny::llama()] {
+        mixed.config["quantization_config"]["modules_to_not_convert"] =
+            serde_json::json!(["v_proj", "lm_head"]);
+        mixed.set(block("self_attn.v_proj.weight"), "BF16", &[8, 16], bf16s(&[0.5; 128]));
+        mixed.tensors.retain(|(name, _)| !name.ends_with("v_proj.weight_scale"));
+        let mut parts = Parts::of(&mixed.converted());
+        let names = parts.metadata.strings("trilobite.dense_projections").unwrap().unwrap();
+        assert_eq!(names, ["blk.0.attn_v.weight"]);
+        // They stay what they are.
+        let absmean = Options { quantize: Some(Quantize::Absmean), ..Options::default() };
+        let (file, report) = parts.convert(&absmean).unwrap();
+        assert!(file == parts.file());
+        contains(&report.notes[0], "1 of 7 projections are dense");
+        // Others are not excused by them, nor by the program that wrote the file.
+        let q = parts.get("blk.0.attn_q.weight");
+        (q.1, q.3) = (TensorType::F32, f32s(&[0.7; 256]));
+        contains(&parts.error(), "tensor \"blk.0.attn_q.weight\" is F32");
+        let (file, _) = parts.convert(&absmean).unwrap();
+        assert_eq!(ternary(&file, "blk.0.attn_q.weight"), (vec![1; 256], 0.7));
+        parts.metadata.remove("trilobite.dense_projections");
+        contains(&parts.error(), "is F32");
+    }
+    // A model without ternary projections needs no list.
+    let file = Tiny::qwen2().converted();
+    assert!(Parts::of(&file).metadata.get("trilobite.dense_projections").is_none());
+}
+
+#[test]
+fn zeros_are_kept_and_named() {
+    let mut parts = Parts::foreign(&Tiny::bitnet().converted());
+    let mut zero = |name: &str, scale: f32| {
+        let tensor = parts.get(name);
+        let codes = tensor.3.len() - tail::TAIL;
+        tensor.3[..codes].fill(0x55);
+        tensor.3[codes..].copy_from_slice(&tail::tail(scale));
+    };
+    zero("blk.0.ffn_gate.weight", 0.0);
+    zero("blk.0.ffn_up.weight", 2.0);
+    let (file, report) = parts.converted();
+    contains(&report.notes[0], "nothing but zeros in blk.0.ffn_gate, blk.0.ffn_up: training");
+    assert_eq!(ternary(&file, "blk.0.ffn_gate.weight"), (vec![0; 384], 0.0));
+    assert_eq!(ternary(&file, "blk.0.ffn_up.weight"), (vec![0; 384], 2.0));
+    for layout in [Layout::T5_3, Layout::Sparse] {
+        let options = Options { layout, ..Options::default() };
+        let (packed, report) = parts.convert(&options).unwrap();
+        contains(&report.notes[0], "nothing but zeros in blk.0.ffn_gate, blk.0.ffn_up: training");
+        assert!(Parts::of(&packed).converted().0 == file);
+    }
+    // What is not zero needs a scale.
+    parts.get("blk.0.ffn_gate.weight").3[0] = 0x95;
+    contains(&parts.error(), "scale blk.0.ffn_gate.weight is 0, expected a positive");
+    // Dense weights are looked at too.
+    let mut tiny = Tiny::llama().with_dense(|i, _| if i == 5 { -0.0 } else { 1.0 });
+    tiny.config["quantization_config"] = serde_json::json!(null);
+    let mut parts = Parts::of(&tiny.converted());
+    contains(&parts.converted().1.notes[0], "nothing but zeros in blk.0.ffn_up:");
+    let up = parts.get("blk.0.ffn_up.weight");
+    up.3[..4].copy_from_slice(&f32s(&[1.0]));
+    assert_eq!(parts.converted().1.notes, Vec::<String>::new());
+}
+
+#[test]
+fn codes_that_stand_for_nothing_are_refused_in_padding_too() {
+    let index = "an index that stands for nothing at row 20, column 0";
+    for (layout, name, (at, code), found) in [
+        (Layout::Auto, "blk.0.ffn_down.weight", (0, 0x57), "the code 3 at row 4, column 0"),
+        (Layout::T5_3, "blk.0.ffn_down.weight", (20, 0x00), index),
+        (Layout::Sparse, "blk.0.ffn_down_t.weight", (32, 0x57), "the code 3 at row 96, column 1"),
+    ] {
+        let options = Options { layout, ..Options::default() };
+        let mut parts = Parts::of(&Tiny::bitnet().convert(&options).unwrap().0);
+        parts.get(name).3[at] = code;
+        contains(&parts.error(), &format!("is said to be ternary, but holds {found}"));
+    }
+}
+
+#[test]
 fn foreign_files_keep_their_metadata_and_get_what_is_missing() {
     let ours = Tiny::bitnet().converted();
     let mut parts = Parts::foreign(&ours);
@@ -133,7 +211,7 @@ fn dense_projections_need_to_be_told_about() {
     let weights: Vec<f32> = trits(0, 256).into_iter().map(|t| f32::from(t) * 0.7).collect();
     let q = parts.get("blk.0.attn_q.weight");
     (q.1, q.3) = (TensorType::F32, f32s(&weights));
-    contains(&parts.error(), "dense tensor blk.0.attn_q.weight (F32) holds BitNet weights");
+    contains(&parts.error(), "m.gguf: tensor \"blk.0.attn_q.weight\" is F32, but the projections");
     let absmean = Options { quantize: Some(Quantize::Absmean), ..Options::default() };
     let (file, _) = parts.convert(&absmean).unwrap();
     assert_eq!(ternary(&file, "blk.0.attn_q.weight"), (trits(0, 256), 0.7));
@@ -186,6 +264,84 @@ fn a_q8_0_head_stays_one() {
 }
 
 #[test]
+fn sizes_listed_for_every_layer_become_one_number() {
+    let ours = Tiny::bitnet().converted();
+    let plain = Parts::foreign(&ours).converted().0;
+    for (key, size) in
+        [("attention.head_count", 2), ("attention.head_count_kv", 1), ("feed_forward_length", 24)]
+    {
+        let mut parts = Parts::foreign(&ours);
+        parts.metadata.insert(format!("bitnet-b1.58.{key}"), vec![size; 1]);
+        assert!(trilobite_runtime::Model::from_bytes(parts.file()).is_ok());
+        assert!(parts.converted().0 == plain);
+        parts.metadata.insert(format!("bitnet-b1.58.{key}"), vec![size; 2]);
+        contains(&parts.error(), &format!("{key} is a list of 2, expected an entry for each of 1"));
+    }
+}
+
+#[test]
+fn special_ids_that_are_no_tokens_are_said_and_left_out() {
+    let mut parts = Parts::foreign(&Tiny::bitnet().converted());
+    parts.metadata.insert("tokenizer.ggml.tokens", vec!["<s>".to_owned(), "</s>".to_owned()]);
+    parts.metadata.insert("tokenizer.ggml.bos_token_id", u32::MAX);
+    parts.metadata.insert("tokenizer.ggml.eos_token_id", 2u32);
+    parts.metadata.insert("tokenizer.ggml.eot_token_id", 1u32);
+    parts.metadata.insert("tokenizer.ggml.padding_token_id", -1i32);
+    let (file, report) = parts.converted();
+    let said = report.notes.join("\n");
+    contains(&said, "tokenizer.ggml.bos_token_id is 4294967295, which is no token");
+    contains(&said, "tokenizer.ggml.eos_token_id is 2, which is no token");
+    contains(&said, "tokenizer.ggml.padding_token_id is -1, which is no token");
+    let gguf = Gguf::parse(&file).unwrap();
+    assert_eq!(gguf.metadata().u32s("trilobite.eos_token_ids").unwrap(), Some(vec![1]));
+    assert!(gguf.metadata().get("trilobite.bos_token").is_none());
+}
+
+#[test]
+fn scaled_rope_is_kept() {
+    let mut parts = Parts::foreign(&Tiny::llama().converted());
+    let set = |parts: &mut Parts, key: &str, value: Value| {
+        parts.metadata.insert(format!("llama.rope.{key}"), value);
+    };
+    // The old key becomes the new one.
+    set(&mut parts, "scale_linear", 2f32.into());
+    let gguf = Gguf::parse(&parts.converted().0).unwrap();
+    assert_eq!(gguf.metadata().f32("llama.rope.scaling.factor").unwrap(), Some(2.0));
+    assert!(gguf.metadata().get("llama.rope.scale_linear").is_none());
+    parts.retain(|key| !key.ends_with("scale_linear"));
+
+    set(&mut parts, "scaling.type", "yarn".into());
+    set(&mut parts, "scaling.factor", 4f32.into());
+    set(&mut parts, "scaling.yarn_beta_fast", 8f32.into());
+    set(&mut parts, "scaling.attn_factor", 1.5f32.into());
+    let file = parts.converted().0;
+    assert!(Parts::of(&file).converted().0 == file);
+    let gguf = Gguf::parse(&file).unwrap();
+    for (key, value) in [("factor", 4.0), ("yarn_beta_fast", 8.0), ("attn_factor", 1.5)] {
+        let key = format!("llama.rope.scaling.{key}");
+        assert_eq!(gguf.metadata().f32(&key).unwrap(), Some(value));
+    }
+
+    parts.retain(|key| !key.contains("rope.scaling"));
+    set(&mut parts, "scaling.type", "longrope".into());
+    contains(&parts.error(), "tensor rope_factors_short.weight is missing");
+    parts.push("rope_factors_long.weight", &[4], &[1.0, 2.0, 3.0, 4.0]);
+    parts.push("rope_factors_short.weight", &[4], &[1.0, 1.5, 2.0, 2.5]);
+    let file = parts.converted().0;
+    assert_eq!(dense(&file, "rope_factors_long.weight"), [1.0, 2.0, 3.0, 4.0]);
+    assert!(trilobite_runtime::Model::from_bytes(file).is_ok());
+    // Without the type nothing says what they are for.
+    let mut untold = Parts::of(&parts.file());
+    untold.retain(|key| !key.contains("rope.scaling"));
+    contains(&untold.error(), "unexpected tensor rope_factors_long.weight");
+    parts.get("rope_factors_short.weight").3 = f32s(&[1.0, 0.0, 2.0, 2.5]);
+    let message = "\"rope_factors_short.weight\" holds 0 at element 1, expected a positive number";
+    contains(&parts.error(), message);
+    let opened = trilobite_runtime::Model::from_bytes(parts.file());
+    contains(&chain(&opened.err().unwrap()), "rope_factors_short.weight");
+}
+
+#[test]
 fn what_does_not_fit_is_named() {
     type Change = fn(&mut Parts);
     let set = |key: &'static str, value: Value| {
@@ -197,24 +353,15 @@ fn what_does_not_fit_is_named() {
         change(&mut parts);
         chain(&parts.convert(&Options::default()).unwrap_err())
     };
-    let metadata: [(&str, Value, &str); 9] = [
-        ("general.architecture", "qwen3".into(), "`general.architecture` is \"qwen3\", expected"),
+    let metadata: [(&str, Value, &str); 8] = [
+        ("general.architecture", "qwen3".into(), "architecture \"qwen3\" is not supported"),
         ("general.architecture", 5u32.into(), "key \"general.architecture\" is u32"),
         ("split.count", 2u16.into(), "part 1 of 1 says of itself that it is part 1 of 2"),
-        ("bitnet-b1.58.rope.scaling.type", "yarn".into(), "rope.scaling.type` is \"yarn\""),
-        ("bitnet-b1.58.embedding_length", 0u32.into(), "embedding_length` is 0"),
-        ("bitnet-b1.58.attention.head_count_kv", 3u32.into(), "head_count_kv` is 3"),
-        ("bitnet-b1.58.rope.dimension_count", 4u32.into(), "value_length` is 8"),
-        (
-            "bitnet-b1.58.rope.freq_base",
-            f32::NAN.into(),
-            "rope.freq_base` is f32, expected positive",
-        ),
-        (
-            "tokenizer.ggml.eos_token_id",
-            20u32.into(),
-            "eos_token_id` is 20, expected an id below 20",
-        ),
+        ("bitnet-b1.58.rope.scaling.type", "ntk".into(), "rope.scaling.type is \"ntk\""),
+        ("bitnet-b1.58.embedding_length", 0u32.into(), "embedding_length is 0"),
+        ("bitnet-b1.58.attention.head_count_kv", 3u32.into(), "head_count_kv is 3"),
+        ("bitnet-b1.58.rope.dimension_count", 4u32.into(), "value_length is 8"),
+        ("bitnet-b1.58.rope.freq_base", f32::NAN.into(), "rope.freq_base is NaN, expected a"),
     ];
     for (key, value, expected) in metadata {
         contains(&error(&set(key, value)), expected);

@@ -1,22 +1,37 @@
 //! config.json: sizes, and how the weights are to be understood.
 
+mod defaults;
 mod rope;
+#[cfg(test)]
+mod tests;
+
+use trilobite_format::model::{Architecture, Fault, Hyperparameters, Rope, Window, limits};
 
 use crate::Error;
 use crate::hf::json::Object;
-use crate::model::{Arch, BIASED, Config, Window, limits};
+use crate::model::{BIASED, Slot};
+use defaults::Defaults;
+use rope::Rotary;
 
 /// What config.json says.
 #[derive(Debug)]
 pub(crate) struct HfConfig {
-    pub(crate) config: Config,
+    pub(crate) model: Hyperparameters,
+    /// Projections with a bias, by their names in the output.
+    pub(crate) biases: &'static [&'static str],
+    /// Whether the tensors have the names of 1bitLLM's checkpoints.
+    pub(crate) old: bool,
     /// Whether the embedding is the head too; `None` where the file does not say.
     pub(crate) tied: Option<bool>,
+    /// What the class of the model assumes about that.
+    pub(crate) tied_by_default: bool,
     pub(crate) quantization: Quantization,
     /// `modules_to_not_convert`; without it everything but the head is ternary.
     pub(crate) excluded: Option<Vec<String>>,
-    /// What each RoPE frequency is divided by, where it is scaled.
-    pub(crate) rope_divisors: Option<Vec<f32>>,
+    /// Tensors of what each RoPE frequency is divided by, where it is scaled.
+    pub(crate) rope_divisors: Vec<(&'static str, Vec<f32>)>,
+    /// What was read otherwise than it may look.
+    pub(crate) notes: Vec<String>,
 }
 
 /// How projections are stored, as far as the configuration knows.
@@ -36,41 +51,67 @@ pub(crate) enum Quantization {
 
 /// Reads config.json.
 pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
-    let (arch, old) = architecture(&object)?;
-    let mut config = sizes(&object, arch)?;
+    let Class { arch, old, defaults } = class(&object)?;
     for key in ["mlp_bias", "use_bias", "use_bidirectional_attention"] {
         if object.bool(key)? == Some(true) {
             return Err(object.unsupported(key));
         }
     }
-    let rope = rope::read(&object, &config)?;
-    (config.rope_theta, config.rope_factor) = (rope.theta, rope.factor);
-    config.window = window(&object, &config, rope.local_theta)?;
+    let unfit = |fault| unfit(&object, fault);
+    let sizes = sizes(&object, arch, defaults)?;
+    // Windows are listed by layer and divisors by pair, of which there must not be any number.
+    sizes.check().map_err(unfit)?;
+    let Rotary { rope, context, local_theta, divisors, notes } =
+        rope::read(&object, &sizes, defaults.rope_theta)?;
+    let window = window(&object, &sizes, local_theta)?;
+    let model = Hyperparameters { rope, context, window, ..sizes };
+    model.check().map_err(unfit)?;
     let (quantization, excluded) = quantization(&object, old)?;
     Ok(HfConfig {
+        model,
+        biases: match arch {
+            Architecture::Qwen2 => &BIASED[..3],
+            _ if object.bool("attention_bias")? == Some(true) => &BIASED,
+            _ => &[],
+        },
+        old,
         tied: object.bool("tie_word_embeddings")?,
-        rope_divisors: rope.divisors,
+        tied_by_default: defaults.tied,
         quantization,
         excluded,
-        config,
+        rope_divisors: divisors,
+        notes,
     })
 }
 
-/// The architecture, and whether it is that of 1bitLLM's checkpoints. Those call themselves
-/// `BitnetForCausalLM` with a lower-case n, and `llama` as the model type.
-fn architecture(object: &Object<'_>) -> Result<(Arch, bool), Error> {
+/// What the class of a model decides.
+struct Class {
+    arch: Architecture,
+    /// Whether it is that of 1bitLLM's checkpoints. Those call themselves `BitnetForCausalLM` with a
+    /// lower-case n, and `llama` as the model type.
+    old: bool,
+    defaults: &'static Defaults,
+}
+
+/// The class, by its name, that of its base model without a head, or the model type.
+fn class(object: &Object<'_>) -> Result<Class, Error> {
     let names = object.get("architectures").and_then(|list| list.as_array());
     let name = names.and_then(|list| list.first()).and_then(|name| name.as_str());
-    let model_type = object.str("model_type")?;
-    let (arch, old, act) = match (name, model_type) {
-        (Some("BitNetForCausalLM"), _) | (None, Some("bitnet")) => {
-            (Arch::BitNetB158, false, "relu2")
+    let (arch, old, defaults) = match (name, object.str("model_type")?) {
+        (Some("BitNetForCausalLM" | "BitNetModel"), _) | (None, Some("bitnet")) => {
+            (Architecture::BitNetB158, false, &defaults::BITNET)
         }
-        (Some("BitnetForCausalLM"), _) => (Arch::BitNet, true, "silu"),
-        (Some("LlamaForCausalLM"), _) | (None, Some("llama")) => (Arch::Llama, false, "silu"),
-        (Some("Qwen2ForCausalLM"), _) | (None, Some("qwen2")) => (Arch::Qwen2, false, "silu"),
-        (Some("Gemma3ForCausalLM"), _) | (None, Some("gemma3_text")) => {
-            (Arch::Gemma3, false, "gelu_pytorch_tanh")
+        (Some("BitnetForCausalLM" | "BitnetModel"), _) => {
+            (Architecture::BitNet, true, &defaults::LLAMA)
+        }
+        (Some("LlamaForCausalLM" | "LlamaModel"), _) | (None, Some("llama")) => {
+            (Architecture::Llama, false, &defaults::LLAMA)
+        }
+        (Some("Qwen2ForCausalLM" | "Qwen2Model"), _) | (None, Some("qwen2")) => {
+            (Architecture::Qwen2, false, &defaults::QWEN2)
+        }
+        (Some("Gemma3ForCausalLM" | "Gemma3TextModel"), _) | (None, Some("gemma3_text")) => {
+            (Architecture::Gemma3, false, &defaults::GEMMA3)
         }
         _ => {
             let known = "BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, \
@@ -78,68 +119,94 @@ fn architecture(object: &Object<'_>) -> Result<(Arch, bool), Error> {
             return Err(object.bad("architectures", known));
         }
     };
-    let key = if arch == Arch::Gemma3 { "hidden_activation" } else { "hidden_act" };
-    match object.str(key)? {
-        Some(found) if found != act => {
-            Err(object.bad(key, &format!("\"{act}\" for this architecture")))
+    let key = if arch == Architecture::Gemma3 { "hidden_activation" } else { "hidden_act" };
+    let expected = defaults.activation;
+    let activation = match object.str(key)? {
+        // Two names of one function.
+        Some("swish") => "silu",
+        found => found.unwrap_or(expected),
+    };
+    // The sub-norms of both BitNets go with either activation, whose name GGUF has in that of the
+    // architecture.
+    let arch = match (arch, activation) {
+        (Architecture::BitNetB158 | Architecture::BitNet, "relu2") => Architecture::BitNetB158,
+        (Architecture::BitNetB158 | Architecture::BitNet, "silu") => Architecture::BitNet,
+        (Architecture::BitNetB158 | Architecture::BitNet, _) => {
+            return Err(object.bad(key, "\"relu2\" or \"silu\" for this architecture"));
         }
-        _ => Ok((arch, old)),
-    }
+        (_, found) if found != expected => {
+            return Err(object.bad(key, &format!("\"{expected}\" for this architecture")));
+        }
+        _ => arch,
+    };
+    Ok(Class { arch, old, defaults })
 }
 
-/// The sizes. What Gemma's configuration leaves out has the value that transformers gives it; RoPE
-/// and the window are still to be read.
-fn sizes(object: &Object<'_>, arch: Arch) -> Result<Config, Error> {
-    let size = |key: &str, max: u64| object.require(key, object.integer(key, 1..=max)?);
-    let gemma = arch == Arch::Gemma3;
-    let hidden = size("hidden_size", limits::WIDTH)?;
-    let heads = size("num_attention_heads", limits::HEADS)?;
-    let kv_heads = object.integer("num_key_value_heads", 1..=limits::HEADS)?.unwrap_or(heads);
-    if !heads.is_multiple_of(kv_heads) {
-        let expected = format!("a divisor of the {heads} heads");
-        return Err(object.bad("num_key_value_heads", &expected));
-    }
-    let head_dim = match object.integer("head_dim", 2..=limits::WIDTH)? {
+/// The sizes; RoPE and the window are still to be read.
+fn sizes(
+    object: &Object<'_>,
+    arch: Architecture,
+    defaults: &Defaults,
+) -> Result<Hyperparameters, Error> {
+    let stated = |key: &str| object.integer(key, 0..=u32::MAX.into());
+    let size = |key: &str, default: u64| Ok::<_, Error>(stated(key)?.unwrap_or(default));
+    let gemma = arch == Architecture::Gemma3;
+    let hidden = size("hidden_size", defaults.hidden)?;
+    let heads = size("num_attention_heads", defaults.heads)?;
+    let kv_heads = match stated("num_key_value_heads")? {
+        Some(kv_heads) => kv_heads,
+        None if object.is_null("num_key_value_heads") => heads,
+        None => defaults.kv_heads.unwrap_or(heads),
+    };
+    let head_dim = match stated("head_dim")?.or(defaults.head_dim) {
         Some(head_dim) => head_dim,
-        None if gemma => 256,
-        None if hidden.is_multiple_of(heads) => hidden / heads,
+        None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
         None => {
             let expected = format!("a value, for {heads} heads do not divide {hidden}");
             return Err(object.bad("head_dim", &expected));
         }
     };
-    if !head_dim.is_multiple_of(2) || heads * head_dim > limits::WIDTH {
-        let expected = format!(
-            "an even number of at most {} (it is {head_dim}), as RoPE turns pairs",
-            limits::WIDTH / heads
-        );
-        return Err(object.bad("head_dim", &expected));
-    }
-    let eps = object.positive("rms_norm_eps")?.or(gemma.then_some(1e-6));
-    let context = object.integer("max_position_embeddings", 1..=limits::CONTEXT)?;
-    let biases = match arch {
-        Arch::Qwen2 => &BIASED[..3],
-        _ if object.bool("attention_bias")? == Some(true) => &BIASED,
-        _ => &[],
-    };
-    Ok(Config {
+    Ok(Hyperparameters {
         arch,
-        vocab: size("vocab_size", limits::VOCAB)?,
-        context: object.require("max_position_embeddings", context.or(gemma.then_some(131_072)))?,
+        vocab: size("vocab_size", defaults.vocab)?,
+        context: size("max_position_embeddings", defaults.context)?,
         hidden,
-        ffn: size("intermediate_size", limits::WIDTH)?,
-        layers: size("num_hidden_layers", limits::LAYERS)?,
+        ffn: size("intermediate_size", defaults.ffn)?,
+        layers: size("num_hidden_layers", defaults.layers)?,
         heads,
         kv_heads,
         head_dim,
-        norm_eps: object.require("rms_norm_eps", eps)?,
-        rope_theta: 0.0,
-        rope_factor: 1.0,
-        biases: biases.to_vec(),
+        norm_eps: object.number("rms_norm_eps")?.unwrap_or(defaults.norm_eps),
+        rope: Rope::unscaled(defaults.rope_theta),
         window: None,
         attention_scale: if gemma { attention_scale(object, head_dim)? } else { None },
         softcap: if gemma { softcap(object)? } else { None },
     })
+}
+
+/// A number with which the model cannot be run, under its name in config.json.
+fn unfit(object: &Object<'_>, fault: Fault) -> Error {
+    const NAMES: [(&str, &str); 12] = [
+        ("vocab_size", "vocab_size"),
+        ("context_length", "max_position_embeddings"),
+        ("embedding_length", "hidden_size"),
+        ("block_count", "num_hidden_layers"),
+        ("feed_forward_length", "intermediate_size"),
+        ("attention.head_count", "num_attention_heads"),
+        ("attention.head_count_kv", "num_key_value_heads"),
+        ("attention.key_length", "head_dim"),
+        ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
+        ("attention.sliding_window", "sliding_window"),
+        ("rope.freq_base", "rope_theta"),
+        ("rope.freq_base_swa", "rope_local_base_freq"),
+    ];
+    let Fault { key, expected, found } = fault;
+    let name = NAMES.iter().find(|(known, _)| *known == key).map_or(key, |(_, name)| name);
+    let found = match object.get(name) {
+        Some(_) => found,
+        None => format!("{found} where it is not stated"),
+    };
+    Error::Value { file: object.file.to_owned(), key: name.to_owned(), expected, found }
 }
 
 /// What scores are multiplied by, where it is not the usual `1 / sqrt(head_dim)`.
@@ -158,32 +225,44 @@ fn softcap(object: &Object<'_>) -> Result<Option<f32>, Error> {
 
 /// Sliding windows: of the layers that `layer_types` names, or else of those that the older keys
 /// imply.
-fn window(object: &Object<'_>, config: &Config, rope_theta: f32) -> Result<Option<Window>, Error> {
-    let uses = match config.arch {
-        Arch::Gemma3 => true,
-        Arch::Qwen2 => object.bool("use_sliding_window")? == Some(true),
+fn window(
+    object: &Object<'_>,
+    sizes: &Hyperparameters,
+    rope_theta: f32,
+) -> Result<Option<Window>, Error> {
+    const KEY: &str = "sliding_window";
+    let gemma = sizes.arch == Architecture::Gemma3;
+    let uses = match sizes.arch {
+        Architecture::Gemma3 => true,
+        // A window of null is none.
+        Architecture::Qwen2 => {
+            object.bool("use_sliding_window")? == Some(true) && !object.is_null(KEY)
+        }
         _ => return Ok(None),
     };
-    let count = config.layers as usize;
+    let count = sizes.layers as usize;
     let layers = match layer_types(object, count)? {
         Some(layers) => layers,
-        None if !uses => return Ok(None),
-        None if config.arch == Arch::Gemma3 => {
+        None if gemma => {
             const PERIOD: &str = "sliding_window_pattern";
             let period = object.integer(PERIOD, 1..=limits::LAYERS)?.unwrap_or(6) as usize;
             (1..=count).map(|layer| !layer.is_multiple_of(period)).collect()
         }
         None => {
-            let full = object.integer("max_window_layers", 0..=limits::LAYERS)?.unwrap_or(28);
-            (0..count).map(|layer| layer as u64 >= full).collect()
+            let full = object.integer("max_window_layers", 0..=u32::MAX.into())?.unwrap_or(28);
+            (0..count).map(|layer| uses && layer as u64 >= full).collect()
         }
     };
     if !layers.contains(&true) {
         return Ok(None);
     }
-    let default = uses.then_some(4096);
-    let tokens = object.integer("sliding_window", 1..=limits::CONTEXT)?.or(default);
-    let tokens = object.require("sliding_window", tokens)?;
+    if object.is_null(KEY) {
+        return Err(object.bad(KEY, "a number of tokens, for some layers slide"));
+    }
+    if !uses {
+        return Err(object.bad("use_sliding_window", "true, for some layers slide"));
+    }
+    let tokens = object.integer(KEY, 0..=u32::MAX.into())?.unwrap_or(4096);
     Ok(Some(Window { tokens, layers, rope_theta }))
 }
 
@@ -260,6 +339,22 @@ fn excluded(settings: &Object<'_>) -> Result<Option<Vec<String>>, Error> {
 }
 
 impl HfConfig {
+    /// The module of a block that a slot is filled from.
+    pub(crate) fn module(&self, slot: &Slot) -> &'static str {
+        match slot.gguf {
+            "attn_sub_norm" if self.old => "self_attn.inner_attn_ln",
+            "ffn_sub_norm" if self.old => "mlp.ffn_layernorm",
+            _ => slot.hf,
+        }
+    }
+
+    /// Head length by which the rows of rotated tensors are reordered; see
+    /// [`source_row`](crate::model::source_row).
+    pub(crate) fn reordering(&self, slot: &Slot) -> Option<usize> {
+        let adjacent = self.model.arch == Architecture::Llama;
+        (slot.rotated && adjacent).then_some(self.model.head_dim as usize)
+    }
+
     /// Whether a module (`model.layers.0.mlp.up_proj`, `lm_head`) is kept dense.
     pub(crate) fn is_excluded(&self, module: &str) -> bool {
         match &self.excluded {

@@ -120,8 +120,8 @@ fn what_does_not_fit_is_named() {
         (|t| t.config["layer_types"] = json!(["full"]), "`layer_types` is [\"full\"]"),
         (|t| t.config["layer_types"] = json!([]), "for each of 1 layers"),
         (
-            |t| t.config["rope_scaling"] = json!({"rope_type": "yarn", "factor": 2.0}),
-            "`rope_scaling.rope_type`: \"yarn\" is not supported",
+            |t| t.config["rope_scaling"] = json!({"rope_type": "su", "factor": 2.0}),
+            "`rope_scaling.rope_type`: \"su\" is not supported",
         ),
         (
             |t| t.config["query_pre_attn_scalar"] = json!(0),
@@ -190,11 +190,13 @@ fn dense_and_ternary_models_have_their_own_options() {
 fn added_tokens_without_a_row_are_left_out() {
     let mut tiny = Tiny::gemma3();
     let added = |id: u64, text: &str| json!({"id": id, "content": text, "special": true});
+    let vocab: serde_json::Map<_, _> =
+        (0..VOCAB - 1).map(|id| (format!("t{id}"), json!(id))).collect();
     tiny.file(
         "tokenizer.json",
         json!({
-            "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
-            "added_tokens": [added(1, "<bos>"), added(VOCAB, "<image>")],
+            "model": {"type": "BPE", "vocab": vocab, "merges": []},
+            "added_tokens": [added(VOCAB - 1, "<bos>"), added(VOCAB, "<image>")],
         }),
     );
     let (file, report) = tiny.convert(&Options::default()).unwrap();

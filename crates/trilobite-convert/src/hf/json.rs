@@ -24,6 +24,17 @@ impl<'a> Object<'a> {
         self.value.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether a key is there and says `null`.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.value.get(key).is_some_and(Value::is_null)
+    }
+
+    /// All keys and their values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+        let pairs = self.value.as_object().into_iter().flatten();
+        pairs.map(|(key, value)| (key.as_str(), value))
+    }
+
     /// An object within this one; `path` is its key with a dot behind it.
     pub(crate) fn object(&self, path: &'a str) -> Result<Option<Object<'a>>, Error> {
         let key = path.trim_end_matches('.');
@@ -68,17 +79,36 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// A list of so many positive numbers, which must be there.
+    pub(crate) fn positives(&self, key: &str, count: u64) -> Result<Vec<f32>, Error> {
+        let list = self.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let numbers = list.iter().map(|value| finite(value).filter(|n| *n > 0.0));
+        match numbers.collect::<Option<Vec<f32>>>() {
+            Some(numbers) if numbers.len() as u64 == count => Ok(numbers),
+            _ => Err(self.bad(key, &format!("a list of {count} positive numbers"))),
+        }
+    }
+
+    /// The keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.value.as_object().into_iter().flat_map(|object| object.keys()).map(String::as_str)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys().next().is_none()
+    }
+
     /// One integer or a list of them.
-    pub(crate) fn integers(&self, key: &str, max: u64) -> Result<Vec<u64>, Error> {
+    pub(crate) fn integers(&self, key: &str) -> Result<Vec<i64>, Error> {
         let list = match self.get(key) {
             None => return Ok(Vec::new()),
             Some(Value::Array(list)) => list.as_slice(),
             Some(one) => std::slice::from_ref(one),
         };
         list.iter()
-            .map(|value| value.as_u64().filter(|n| *n <= max))
+            .map(Value::as_i64)
             .collect::<Option<_>>()
-            .ok_or_else(|| self.bad(key, &format!("a token id, or a list of them, up to {max}")))
+            .ok_or_else(|| self.bad(key, "a token id, or a list of them"))
     }
 
     /// A value that must be there.

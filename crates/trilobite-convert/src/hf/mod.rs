@@ -1,18 +1,25 @@
 //! Hugging Face checkpoints: which tensor of the output comes from which of the source.
 
 mod added_tokens;
+mod buffers;
+mod chat;
 mod config;
 #[cfg(test)]
 mod dense_tests;
+#[cfg(test)]
+mod grid_tests;
 mod json;
+#[cfg(test)]
+mod names_tests;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
 mod vocabulary;
 
+use trilobite_format::model::{Architecture, check_divisors};
 use trilobite_format::{Metadata, TensorType};
 
-use crate::model::{Arch, Data, Dense, Plan, Planned, Slot, source_row};
+use crate::model::{Data, Dense, Plan, Planned, Slot, block, source_row};
 use crate::options::Options;
 use crate::source::{Checkpoint, Dtype, Shards, View};
 use crate::trits::{Encoding, Ternary, check_scale};
@@ -24,31 +31,54 @@ pub(crate) use tokenizer::{END_OF_TURN, load as load_tokenizer};
 const CONFIG: &str = "config.json";
 /// The module of the language model head.
 const HEAD: &str = "lm_head";
+/// What the names of all other modules begin with.
+const BASE: &str = "model.";
 
 /// Plans the conversion of a Hugging Face checkpoint.
 pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {
     let json = checkpoint.json(CONFIG)?.unwrap_or_default();
     let object = Object::new(CONFIG, &json);
     let source = config::read(object)?;
+    let mut shards = checkpoint.shards()?;
+    base_names(&mut shards);
     let mut builder = Builder {
-        shards: checkpoint.shards()?,
+        shards,
         options,
         tensors: Vec::new(),
-        notes: Vec::new(),
+        notes: source.notes.clone(),
         excluded: 0,
         source,
     };
     builder.embedding_and_blocks()?;
     builder.head()?;
-    builder.shards.require_empty()?;
+    builder.buffers()?;
     builder.note();
     let Builder { source, tensors, mut notes, .. } = builder;
 
+    let model = source.model;
     let mut metadata = Metadata::new();
-    plan::general(&mut metadata, source.config.arch, &checkpoint.name, plan::file_type(&tensors));
-    source.config.describe(&mut metadata);
-    tokenizer::describe(checkpoint, object, source.config.vocab, &mut metadata, &mut notes)?;
-    Ok(Plan { arch: source.config.arch, files: &checkpoint.files, metadata, tensors, notes })
+    plan::general(&mut metadata, model.arch, &checkpoint.name, plan::file_type(&tensors));
+    model.describe(&mut metadata);
+    tokenizer::describe(checkpoint, object, model.vocab, &mut metadata, &mut notes)?;
+    plan::name_dense(&tensors, model.arch, &mut metadata);
+    Ok(Plan { model, files: &checkpoint.files, metadata, tensors, notes })
+}
+
+/// Gives tensors the names that they have in a model with a head. A checkpoint saved from the base
+/// model has no `model.` before them, and one that was wrapped once more has two: transformers adds
+/// and strips one.
+fn base_names(shards: &mut Shards<'_>) {
+    let has = |prefix: &str| shards.get(&format!("{prefix}embed_tokens.weight")).is_some();
+    let (as_expected, bare, wrapped) = (has(BASE), has(""), has("model.model."));
+    if as_expected {
+        return;
+    }
+    if bare {
+        let of_base = |name: &str| !name.starts_with(BASE) && !name.starts_with(HEAD);
+        shards.rename(|name| of_base(name).then(|| format!("{BASE}{name}")));
+    } else if wrapped {
+        shards.rename(|name| name.strip_prefix(BASE).map(str::to_owned));
+    }
 }
 
 struct Builder<'a, 'o> {
@@ -63,14 +93,20 @@ struct Builder<'a, 'o> {
 
 impl<'a> Builder<'a, '_> {
     fn embedding_and_blocks(&mut self) -> Result<(), Error> {
-        let config = &self.source.config;
-        let (vocab, hidden, layers) = (config.vocab, config.hidden, config.layers);
-        let slots = config.block();
-        let embedding = self.shards.require_shape("model.embed_tokens.weight", &[vocab, hidden])?;
+        let model = &self.source.model;
+        let (vocab, hidden, layers) = (model.vocab, model.hidden, model.layers);
+        let slots = block(model, self.source.biases);
+        let mut embedding = "model.embed_tokens.weight".to_owned();
+        // Of two tied tensors a file may have the head.
+        if self.is_tied() && self.shards.get(&embedding).is_none() {
+            embedding = format!("{HEAD}.weight");
+        }
+        let embedding = self.shards.require_shape(&embedding, &[vocab, hidden])?;
         self.dense("token_embd.weight".to_owned(), embedding, None)?;
-        if let Some(divisors) = self.source.rope_divisors.take() {
+        for (name, divisors) in std::mem::take(&mut self.source.rope_divisors) {
+            check_divisors(name, &divisors).map_err(|source| Error::Unrunnable { source })?;
             self.tensors.push(Planned {
-                name: "rope_freqs.weight".to_owned(),
+                name: name.to_owned(),
                 ty: TensorType::F32,
                 shape: vec![divisors.len() as u64],
                 data: Data::Values(divisors),
@@ -79,16 +115,14 @@ impl<'a> Builder<'a, '_> {
         for layer in 0..layers {
             for slot in &slots {
                 let name = format!("blk.{layer}.{}.{}", slot.gguf, slot.suffix);
-                let module = format!("model.layers.{layer}.{}", slot.hf);
-                let head_dim = self.source.config.reordering(slot);
+                let module = format!("model.layers.{layer}.{}", self.source.module(slot));
+                let head_dim = self.source.reordering(slot);
                 if slot.is_vector() {
                     self.vector(name, &module, slot)?;
                 } else {
                     self.projection(name, &module, &slot.shape, head_dim)?;
                 }
             }
-            // Old checkpoints carry the RoPE frequencies, which follow from rope_theta.
-            self.shards.take(&format!("model.layers.{layer}.self_attn.rotary_emb.inv_freq"));
         }
         let slot = Slot {
             gguf: "output_norm",
@@ -103,9 +137,12 @@ impl<'a> Builder<'a, '_> {
     /// The head, unless it is the embedding.
     fn head(&mut self) -> Result<(), Error> {
         let weight = format!("{HEAD}.weight");
-        let shape = [self.source.config.vocab, self.source.config.hidden];
-        let tied = self.source.tied.unwrap_or(self.shards.get(&weight).is_none());
+        let shape = [self.source.model.vocab, self.source.model.hidden];
+        let tied = self.is_tied();
         if !tied {
+            if self.shards.get(&weight).is_none() {
+                return Err(self.shards.no_head(weight));
+            }
             self.projection("output.weight".to_owned(), HEAD, &shape, None)?;
         } else if self.shards.get(&weight).is_some() {
             let head = self.shards.require_shape(&weight, &shape)?;
@@ -127,8 +164,26 @@ impl<'a> Builder<'a, '_> {
                         .to_owned(),
             });
         }
-        let arch = self.source.config.arch;
+        let arch = self.source.model.arch;
         plan::choose_types(&mut self.tensors, arch, self.options, &mut self.notes)
+    }
+
+    /// Whether the embedding is the head too. A head that is there is one of its own, unless
+    /// config.json says otherwise.
+    fn is_tied(&self) -> bool {
+        let there = || self.shards.get(&format!("{HEAD}.weight")).is_some();
+        self.source.tied.unwrap_or_else(|| self.source.tied_by_default && !there())
+    }
+
+    /// Leaves out what follows from the configuration; nothing else may be left.
+    fn buffers(&mut self) -> Result<(), Error> {
+        let model = &self.source.model;
+        let count = self.shards.leave_out(|name, view| buffers::follows(name, view, model));
+        if count > 0 {
+            let what = "that follow from the configuration were left out";
+            self.notes.push(format!("{count} buffers {what}"));
+        }
+        self.shards.require_empty()
     }
 
     fn note(&mut self) {
@@ -136,8 +191,8 @@ impl<'a> Builder<'a, '_> {
             let count = self.excluded;
             self.notes.push(format!("modules_to_not_convert keeps {count} projections dense"));
         }
-        let dense = !self.tensors.iter().any(|tensor| matches!(tensor.data, Data::Ternary(_)));
-        if dense && self.source.config.arch == Arch::Llama {
+        let dense = !self.tensors.iter().any(|tensor| tensor.data.is_ternary());
+        if dense && self.source.model.arch == Architecture::Llama {
             self.notes.push(
                 "the model is dense: config.json does not say that it is BitNet's, whose masters \
                  `--quantize absmean` makes ternary"
@@ -158,9 +213,9 @@ impl<'a> Builder<'a, '_> {
         if view.dtype.float_type().is_none() {
             return Err(view.dtype_error("BF16, F16 or F32"));
         }
-        let config = &self.source.config;
-        let reordering = config.reordering(slot);
-        let offset = config.arch == Arch::Gemma3 && slot.suffix == "weight";
+        let reordering = self.source.reordering(slot);
+        let gemma = self.source.model.arch == Architecture::Gemma3;
+        let offset = gemma && slot.suffix == "weight";
         let data = if offset || reordering.is_some() {
             view.require_finite()?;
             let values = view.to_f32();
@@ -211,6 +266,9 @@ impl<'a> Builder<'a, '_> {
         }
         let scale = format!("{module}.weight_scale");
         let view = self.require_matrix(&weight, shape, packed)?;
+        if let Dtype::Other(..) = view.dtype {
+            return Err(view.dtype_error("BF16, F16, F32, I8 or U8"));
+        }
         if excluded {
             self.excluded += usize::from(module != HEAD);
             return self.dense(name, view, head_dim);
@@ -241,7 +299,7 @@ impl<'a> Builder<'a, '_> {
             Quantization::Online => Encoding::Master { view },
             Quantization::Stated => Encoding::Dense { view },
             Quantization::Unstated if self.options.quantize.is_some() => Encoding::Dense { view },
-            Quantization::Unstated if self.source.config.arch.may_be_dense() => {
+            Quantization::Unstated if !self.source.model.arch.is_bitnet() => {
                 return self.dense(name, view, head_dim);
             }
             Quantization::Unstated => {

@@ -197,11 +197,9 @@ fn a_tied_head_may_be_repeated_but_not_differ() {
     head.2[7] ^= 1;
     tiny.set("lm_head.weight", "BF16", &head.1, head.2);
     contains(&tiny.error(), "lm_head.weight differs from the embedding");
-    // Where the file does not say, the tensors do.
+    // Where the file does not say, a head that is there is one of its own.
     tiny.config.as_object_mut().unwrap().remove("tie_word_embeddings");
     assert!(Gguf::parse(&tiny.converted()).unwrap().tensor("output.weight").is_some());
-    tiny.tensors.retain(|(name, _)| name != "lm_head.weight");
-    assert_eq!(tiny.converted(), plain);
 }
 
 #[test]
@@ -250,41 +248,18 @@ fn shapes_that_i2_s_cannot_hold_are_padded_or_refused() {
 }
 
 #[test]
-fn both_dialects_of_rope_are_read() {
-    let mut tiny = Tiny::llama();
-    let plain = tiny.converted();
-    tiny.config["rope_scaling"] = json!(null);
-    assert_eq!(tiny.converted(), plain);
-    tiny.config.as_object_mut().unwrap().remove("rope_theta");
-    tiny.config["rope_parameters"] = json!({"rope_theta": 10000, "rope_type": "default"});
-    assert_eq!(tiny.converted(), plain);
-
-    tiny.config["rope_parameters"] = json!({"rope_theta": 10000.0, "rope_type": "llama3",
-        "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 1024});
-    let file = tiny.converted();
-    // Wavelengths of 2 pi * 10000^(i / 4): 6.3 and 62.8 are kept (below 256), 628 lies between,
-    // 6283 is divided by the factor.
-    let smooth = (1024.0 / 628.3185 - 1.0) / 3.0;
-    let expected = [1.0, 1.0, 1.0 / ((1.0 - smooth) / 8.0 + smooth), 8.0];
-    for (found, expected) in dense(&file, "rope_freqs.weight").into_iter().zip(expected) {
-        assert!((found - expected as f32).abs() < 1e-5, "{found} {expected}");
-    }
-    tiny.config["rope_scaling"] = json!({"type": "yarn", "factor": 4.0});
-    contains(&tiny.error(), "config.json: `rope_scaling.type`: \"yarn\" is not supported");
-}
-
-#[test]
 fn what_does_not_fit_is_named() {
     type Change = fn(&mut Tiny);
-    let cases: [(Change, &str); 31] = [
+    let cases: [(Change, &str); 30] = [
         (
-            |t| t.config["hidden_act"] = json!("silu"),
-            "`hidden_act` is \"silu\", expected \"relu2\"",
+            |t| t.config["hidden_act"] = json!("gelu"),
+            "`hidden_act` is \"gelu\", expected \"relu2\" or \"silu\"",
         ),
-        (|t| t.config["hidden_act"] = json!("gelu"), "`hidden_act` is \"gelu\""),
         (|t| t.config["architectures"] = json!(["Qwen3ForCausalLM"]), "Qwen3ForCausalLM"),
-        (|t| t.config["hidden_size"] = json!(null), "`hidden_size` is missing"),
+        (
+            |t| t.config["hidden_size"] = json!(null),
+            "embed_tokens.weight has shape [20, 16], expected [20, 2560]",
+        ),
         (|t| t.config["hidden_size"] = json!(-16), "`hidden_size` is -16"),
         (|t| t.config["hidden_size"] = json!(1u64 << 40), "`hidden_size` is 1099511627776"),
         (|t| t.config["vocab_size"] = json!("many"), "`vocab_size` is \"many\""),
@@ -301,7 +276,7 @@ fn what_does_not_fit_is_named() {
             "`num_key_value_heads` is 3, expected a divisor",
         ),
         (|t| t.config["head_dim"] = json!(7), "`head_dim` is 7"),
-        (|t| t.config["rms_norm_eps"] = json!(0), "`rms_norm_eps` is 0"),
+        (|t| t.config["rms_norm_eps"] = json!(-1), "`rms_norm_eps` is -1"),
         (|t| t.config["mlp_bias"] = json!(true), "`mlp_bias`: true is not supported"),
         (|t| t.config["attention_bias"] = json!(true), "q_proj.bias is missing"),
         (
@@ -329,7 +304,7 @@ fn what_does_not_fit_is_named() {
             |t| t.config["quantization_config"] = json!(null),
             "does not say how packed weights are scaled",
         ),
-        (|t| t.config["eos_token_id"] = json!(20), "`eos_token_id` is 20"),
+        (|t| t.config["eos_token_id"] = json!("</s>"), "`eos_token_id` is \"</s>\""),
         (
             |t| t.rename("model.norm.weight", "model.final_norm.weight"),
             "tensor model.norm.weight is missing",

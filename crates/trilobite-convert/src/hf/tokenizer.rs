@@ -6,9 +6,9 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use trilobite_format::Metadata;
 
-use super::added_tokens;
 use super::json::Object;
 use super::vocabulary::{self, Vocabulary};
+use super::{added_tokens, chat};
 use crate::Error;
 use crate::source::Checkpoint;
 
@@ -32,9 +32,10 @@ pub(crate) fn describe(
     let tokenizer_config = Object::new(SETTINGS, &tokenizer_config);
     let special = Object::new("special_tokens_map.json", &special);
 
-    let template = chat_template(checkpoint, &tokenizer_config)?;
-    let text_of =
-        |key: &str| content(tokenizer_config.get(key)).or_else(|| content(special.get(key)));
+    let template = chat::template(checkpoint, &tokenizer_config, metadata)?;
+    let text_of = |key: &str| {
+        chat::token(tokenizer_config.get(key)).or_else(|| chat::token(special.get(key)))
+    };
     let vocabulary = match read(checkpoint, &tokenizer_config)? {
         Some(File { mut tokenizer, json, cleans_up, other_id }) => {
             notes.extend(other_id);
@@ -74,10 +75,21 @@ pub(crate) fn describe(
     };
 
     let id_of = |text: Option<&str>| vocabulary.as_ref()?.id(text?);
-    let ids = |object: &Object<'_>, key: &str| object.integers(key, vocab - 1);
+    // An id that is no token's, such as -1 for none, never comes up: transformers warns of it.
+    let mut ids = |object: &Object<'_>, key: &str| {
+        let mut ids = Vec::new();
+        for id in object.integers(key)? {
+            match u64::try_from(id).ok().filter(|id| *id < vocab) {
+                Some(id) => ids.push(id),
+                None => notes.push(format!("{}: `{key}` is {id}, which is no token", object.file)),
+            }
+        }
+        Ok::<_, Error>(ids)
+    };
     let (bos, eos) = (text_of("bos_token"), text_of("eos_token"));
     let first = |ids: Vec<u64>, text: Option<&str>| ids.first().copied().or_else(|| id_of(text));
 
+    let begins = ids(&config, "bos_token_id")?;
     let mut ends = ids(&config, "eos_token_id")?;
     ends.extend(ids(&generation, "eos_token_id")?);
     ends.extend(id_of(eos.as_deref()));
@@ -98,7 +110,7 @@ pub(crate) fn describe(
             metadata.insert(format!("tokenizer.ggml.{key}"), id as u32);
         }
     };
-    id("bos_token_id", first(ids(&config, "bos_token_id")?, bos.as_deref()));
+    id("bos_token_id", first(begins, bos.as_deref()));
     id("eos_token_id", unique.first().copied().map(u64::from));
     // Llama's configurations write -1 for none.
     let pad = config.get("pad_token_id").and_then(Value::as_u64).filter(|&id| id < vocab);
@@ -116,10 +128,11 @@ pub(crate) fn describe(
     if let Some(eos) = eos {
         metadata.insert("trilobite.eos_token", eos);
     }
+    chat::special_tokens(&tokenizer_config, &special, metadata);
     if let Some(template) = template {
         metadata.insert("tokenizer.chat_template", template);
     }
-    generation_defaults(&generation, metadata)
+    generation_defaults(&generation, metadata, notes)
 }
 
 /// A tokenizer.json with the tokens that the files beside it add.
@@ -176,45 +189,33 @@ fn with_added_tokens(text: &str, tokenizer: &Value) -> Result<String, Error> {
 /// The token that ends a turn of Llama 3's vocabulary.
 pub(crate) const END_OF_TURN: &str = "<|eot_id|>";
 
-/// A token as text: a string, or an object that holds it.
-fn content(value: Option<&Value>) -> Option<String> {
-    let value = value?;
-    value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
-}
-
-/// The chat template: a file of its own, or a string, or the one called "default" of a list.
-fn chat_template(
-    checkpoint: &Checkpoint,
-    tokenizer_config: &Object<'_>,
-) -> Result<Option<String>, Error> {
-    const KEY: &str = "chat_template";
-    if let Some(text) = checkpoint.text("chat_template.jinja")? {
-        return Ok(Some(text.to_owned()));
-    }
-    match tokenizer_config.get(KEY) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(Value::Array(list)) => {
-            let named =
-                |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some("default");
-            let template = list.iter().find(named).and_then(|entry| entry.get("template"));
-            Ok(template.and_then(Value::as_str).map(str::to_owned))
-        }
-        Some(_) => Err(tokenizer_config.bad(KEY, "a string, or a list of named templates")),
-    }
-}
-
-fn generation_defaults(generation: &Object<'_>, metadata: &mut Metadata) -> Result<(), Error> {
+/// The settings of sampling. One that no sampler can use matters only to who samples: the model is
+/// converted without it.
+fn generation_defaults(
+    generation: &Object<'_>,
+    metadata: &mut Metadata,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
     if let Some(sample) = generation.bool("do_sample")? {
         metadata.insert("trilobite.generation.do_sample", sample);
     }
-    for key in ["temperature", "top_p", "repetition_penalty"] {
-        if let Some(number) = generation.number(key)? {
-            metadata.insert(format!("trilobite.generation.{key}"), number);
+    for (key, usable) in [
+        ("temperature", 0.0..=f32::MAX),
+        ("top_p", 0.0..=f32::MAX),
+        ("min_p", 0.0..=1.0),
+        ("repetition_penalty", f32::MIN_POSITIVE..=f32::MAX),
+        ("top_k", 0.0..=f32::MAX),
+    ] {
+        let Some(number) = generation.number(key)? else { continue };
+        let name = format!("trilobite.generation.{key}");
+        match key {
+            _ if !usable.contains(&number) => {
+                notes.push(format!("{}: `{key}` is {number} and was left out", generation.file));
+            }
+            // More than any vocabulary has is all.
+            "top_k" => metadata.insert(name, number as u32),
+            _ => metadata.insert(name, number),
         }
-    }
-    if let Some(k) = generation.integer("top_k", 0..=u32::MAX.into())? {
-        metadata.insert("trilobite.generation.top_k", k as u32);
     }
     Ok(())
 }

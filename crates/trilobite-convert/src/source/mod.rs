@@ -13,7 +13,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use trilobite_format::{Gguf, Split};
+use trilobite_format::{Gguf, Split, open_regular};
 
 use crate::Error;
 pub(crate) use shards::Shards;
@@ -242,6 +242,16 @@ impl Checkpoint {
         }
     }
 
+    /// The files that were opened, as far as they are not in memory.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().filter_map(|file| file.path.as_deref())
+    }
+
+    /// Bytes in all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.len() as u64).sum()
+    }
+
     /// A file by its name within the checkpoint.
     pub(crate) fn file(&self, name: &str) -> Option<&SourceFile> {
         self.files.iter().find(|file| file.name == name)
@@ -311,13 +321,11 @@ fn read_error(path: &Path, source: io::Error) -> Error {
 }
 
 fn map_file(path: &Path, name: String) -> Result<SourceFile, Error> {
-    let map = File::open(path).and_then(|file| {
-        if file.metadata()?.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        map(&file)
-    });
+    let map = open_regular(path).and_then(|file| map(&file));
     let map = map.map_err(|source| read_error(path, source))?;
+    if map.starts_with(trilobite_format::LFS_POINTER) {
+        return Err(Error::LfsPointer(path.to_owned()));
+    }
     Ok(SourceFile { name, path: Some(path.to_owned()), bytes: Bytes::Mapped(map) })
 }
 

@@ -89,6 +89,15 @@ fn read_entry(entry: &Value) -> Result<(Dtype, Vec<u64>, u64, u64), String> {
         Some("BF16") => Dtype::Bf16,
         Some("U8") => Dtype::U8,
         Some("I8") => Dtype::I8,
+        // Buffers have all kinds of types.
+        Some("F64") => Dtype::Other("F64", 8),
+        Some("I64") => Dtype::Other("I64", 8),
+        Some("U64") => Dtype::Other("U64", 8),
+        Some("I32") => Dtype::Other("I32", 4),
+        Some("U32") => Dtype::Other("U32", 4),
+        Some("I16") => Dtype::Other("I16", 2),
+        Some("U16") => Dtype::Other("U16", 2),
+        Some("BOOL") => Dtype::Other("BOOL", 1),
         Some(other) => return Err(format!("has the unsupported type {other}")),
         None => return Err("has no `dtype`".to_owned()),
     };

@@ -131,6 +131,30 @@ impl<'a> Shards<'a> {
         Error::Missing { file: self.list.to_owned(), tensor: name.to_owned() }
     }
 
+    /// An error about a head that is neither there nor the embedding.
+    pub(crate) fn no_head(&self, tensor: String) -> Error {
+        Error::NoHead { file: self.list.to_owned(), tensor }
+    }
+
+    /// Gives every tensor the name that `rename` makes of its name, where that is another and still free.
+    /// Messages keep the name that the file has.
+    pub(crate) fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
+        for name in self.tensors.keys().cloned().collect::<Vec<_>>() {
+            if let Some(new) = rename(&name).filter(|new| !self.tensors.contains_key(new))
+                && let Some(view) = self.tensors.remove(&name)
+            {
+                self.tensors.insert(new, view);
+            }
+        }
+    }
+
+    /// Takes out all tensors that `unwanted` says, and counts them.
+    pub(crate) fn leave_out(&mut self, unwanted: impl Fn(&str, &View<'a>) -> bool) -> usize {
+        let before = self.tensors.len();
+        self.tensors.retain(|name, view| !unwanted(name, view));
+        before - self.tensors.len()
+    }
+
     /// Refuses tensors that nothing has taken out.
     pub(crate) fn require_empty(&self) -> Result<(), Error> {
         match self.tensors.values().next() {

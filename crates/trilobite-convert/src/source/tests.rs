@@ -53,7 +53,7 @@ fn malformed_headers_are_named() {
     };
     contains(&error("[]", 0), "f is not a valid safetensors file: ");
     contains(&error(r#"{"t":1}"#, 0), "tensor t has no `dtype`");
-    contains(&error(&format!(r#"{{"t":{}}}"#, entry("F64", "[1]", 0, 8)), 8), "type F64");
+    contains(&error(&format!(r#"{{"t":{}}}"#, entry("F4", "[2]", 0, 1)), 1), "type F4");
     contains(&error(&format!(r#"{{"t":{}}}"#, entry("F32", "[2]", 0, 4)), 4), "F32 [2] is 8 bytes");
     contains(&error(&format!(r#"{{"t":{}}}"#, entry("F32", "[1]", 4, 0)), 4), "byte range 4..0");
     let huge = format!("[{0},{0}]", u64::MAX);
@@ -126,6 +126,14 @@ fn what_is_no_checkpoint_is_refused() {
     fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
     contains(&error(folder.path()), "PyTorch's .bin files are not read");
     contains(&error(&folder.path().join("pytorch_model.bin")), "expected a Hugging Face folder");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1180000000\n";
+    for name in ["model.safetensors", "tokenizer.json", "m.gguf"] {
+        let file = folder.path().join(name);
+        fs::write(&file, pointer).unwrap();
+        let opened = if name == "m.gguf" { &file } else { folder.path() };
+        contains(&error(opened), &format!("{} is a Git LFS pointer", file.display()));
+        fs::remove_file(&file).unwrap();
+    }
     fs::write(folder.path().join("model.safetensors"), "").unwrap();
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     contains(&chain(&run(&checkpoint, &Options::default()).unwrap_err()), "config.json: EOF");

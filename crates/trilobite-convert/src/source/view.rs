@@ -18,6 +18,8 @@ pub(crate) enum Dtype {
     Bf16,
     U8,
     I8,
+    /// A type that no weights are read from, with the size of its elements.
+    Other(&'static str, usize),
 }
 
 impl Dtype {
@@ -26,6 +28,7 @@ impl Dtype {
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::Bf16 => 2,
             Dtype::U8 | Dtype::I8 => 1,
+            Dtype::Other(_, size) => size,
         }
     }
 
@@ -35,7 +38,7 @@ impl Dtype {
             Dtype::F32 => Some(TensorType::F32),
             Dtype::F16 => Some(TensorType::F16),
             Dtype::Bf16 => Some(TensorType::Bf16),
-            Dtype::U8 | Dtype::I8 => None,
+            Dtype::U8 | Dtype::I8 | Dtype::Other(..) => None,
         }
     }
 }
@@ -48,6 +51,7 @@ impl fmt::Display for Dtype {
             Dtype::Bf16 => "BF16",
             Dtype::U8 => "U8",
             Dtype::I8 => "I8",
+            Dtype::Other(name, _) => name,
         })
     }
 }
@@ -95,6 +99,7 @@ impl View<'_> {
             }
             Dtype::U8 => out.extend(bytes.iter().map(|&b| f32::from(b))),
             Dtype::I8 => out.extend(bytes.iter().map(|&b| f32::from(b as i8))),
+            Dtype::Other(..) => {}
         }
     }
 
@@ -153,6 +158,6 @@ fn first_not_finite(dtype: Dtype, bytes: &[u8]) -> Option<usize> {
         Dtype::F32 => search(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
         Dtype::Bf16 => search(bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
         Dtype::F16 => search(bytes, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
-        Dtype::U8 | Dtype::I8 => None,
+        Dtype::U8 | Dtype::I8 | Dtype::Other(..) => None,
     }
 }

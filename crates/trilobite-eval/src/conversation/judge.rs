@@ -1,8 +1,7 @@
 //! Ratings of conversations: prompts, what is read from judgments, and what is kept of them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,6 +15,7 @@ use crate::data::{self, Record};
 use crate::error::{Error, Result};
 use crate::grade::regex;
 use crate::metrics::Metric;
+use crate::results::Appended;
 use crate::task::{Conversation as Definition, Task};
 
 /// The number of the judge's prompts and of the reference answers among a task's files.
@@ -23,6 +23,8 @@ const PROMPTS: usize = 1;
 const REFERENCES: usize = 2;
 /// The score of a judgment without a rating; it counts nowhere.
 const UNRATED: f64 = -1.0;
+/// What a rating can be.
+const SCALE: RangeInclusive<f64> = 1.0..=10.0;
 
 /// A judgment, in FastChat's format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,7 +35,8 @@ pub(super) struct Judgment {
     pub(super) judge: (String, String),
     pub(super) user_prompt: String,
     pub(super) judgment: String,
-    pub(super) score: f64,
+    /// What cannot be written as JSON is null in files.
+    pub(super) score: Option<f64>,
     /// From 1.
     pub(super) turn: usize,
     pub(super) tstamp: f64,
@@ -108,10 +111,16 @@ impl Ratings {
         Ok((name, system.clone(), prompt))
     }
 
-    /// The rating in a judgment.
+    /// The rating in a judgment: the first, if it is one on the scale that the judge was given.
     pub(super) fn rating(&self, judgment: &str) -> Option<f64> {
         let found = self.rating.captures(judgment).or_else(|| self.lone.captures(judgment))?;
-        found[1].parse().ok()
+        found[1].parse().ok().filter(|rating| SCALE.contains(rating))
+    }
+
+    /// The score of a judgment that was kept, from its text where none is kept.
+    fn score(&self, judgment: &Judgment) -> f64 {
+        let kept = judgment.score.filter(|score| *score == UNRATED || SCALE.contains(score));
+        kept.or_else(|| self.rating(&judgment.judgment)).unwrap_or(UNRATED)
     }
 }
 
@@ -141,67 +150,71 @@ fn format(template: &str, fields: &[(&str, &str)]) -> Option<String> {
 /// the same judge on the same prompts are not asked for again. `proceed` says whether to go on.
 pub(crate) fn judged(
     ratings: &Ratings,
-    definition: &Definition,
+    (task, definition): (&Task, &Definition),
     items: &[(&Conversation, Answer)],
     server: &JudgeServer,
     path: &Path,
     proceed: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<BTreeMap<String, Metric>> {
     let mut known = HashMap::new();
-    for judgment in stored(path)? {
-        let Judgment { question_id, turn, judge, user_prompt, .. } = judgment.clone();
-        known.insert((question_id, turn, judge, user_prompt), judgment);
+    let mut file = Appended::open(path)?;
+    for judgment in stored(path, &file.lines()?)? {
+        let score = ratings.score(&judgment);
+        let Judgment { question_id, turn, judge, user_prompt, .. } = judgment;
+        known.insert((question_id, turn, judge, user_prompt), score);
     }
     let client = Client::new(server);
-    let mut file =
-        OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path))?;
     let mut scores = Vec::new();
     for (count, (item, answer)) in items.iter().enumerate() {
         for turn in 0..TURNS {
-            if !proceed(count * TURNS + turn, items.len() * TURNS) {
-                return Err(Error::Interrupted);
+            let (done, total) = (count * TURNS + turn, items.len() * TURNS);
+            if !proceed(done, total) {
+                let (task, path) = (task.name.clone(), path.to_owned());
+                return Err(Error::Interrupted { task, done, total, what: "judgments", path });
             }
             let (name, system, user_prompt) = ratings.prompt(definition, item, answer, turn)?;
             let judge = (server.model.clone(), name);
             let key = (item.question_id, turn + 1, judge.clone(), user_prompt.clone());
             let score = match known.get(&key) {
-                Some(judgment) => judgment.score,
+                Some(&score) => score,
                 None => {
                     let judgment = client.ask(&system, &user_prompt)?;
+                    let score = ratings.rating(&judgment).unwrap_or(UNRATED);
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                     let judgment = Judgment {
                         question_id: item.question_id,
                         model: answer.model_id.clone(),
                         judge,
-                        score: ratings.rating(&judgment).unwrap_or(UNRATED),
+                        score: Some(score),
                         user_prompt,
                         judgment,
                         turn: turn + 1,
                         tstamp: now.as_secs_f64(),
                     };
-                    let line = format!("{}\n", json!(judgment));
-                    file.write_all(line.as_bytes()).map_err(Error::io(path))?;
-                    judgment.score
+                    file.append(&json!(judgment))?;
+                    score
                 }
             };
             scores.push((item.category.as_str(), turn, score));
         }
     }
-    file.sync_all().map_err(Error::io(path))?;
+    file.sync()?;
     Ok(metrics(&scores))
 }
 
-/// The judgments of earlier runs; a torn last line is cut off.
-fn stored(path: &Path) -> Result<Vec<Judgment>> {
-    let text = data::whole_lines(path)?;
+/// The judgments of earlier runs. A line may say `null`: there is no judgment in it.
+fn stored(path: &Path, text: &str) -> Result<Vec<Judgment>> {
     let parse = |(index, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|error| Error::Record {
-            path: path.to_owned(),
-            line: index + 1,
-            message: format!("not a judgment: {error}"),
+        let judgment = serde_json::from_str::<Option<Judgment>>(line);
+        judgment.transpose().map(|judgment| {
+            judgment.map_err(|error| Error::Record {
+                path: path.to_owned(),
+                line: index + 1,
+                message: format!("not a judgment: {error}"),
+            })
         })
     };
-    text.lines().enumerate().map(parse).collect()
+    text.lines().enumerate().filter_map(parse).collect()
 }
 
 /// Means over what was rated: of all, of each turn and of each category.

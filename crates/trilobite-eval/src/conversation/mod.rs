@@ -35,6 +35,12 @@ pub(crate) struct Conversation {
     turns: Vec<String>,
 }
 
+impl Conversation {
+    pub(crate) fn prompt_sha256(&self) -> String {
+        sha256(self.turns.join("\0").as_bytes())
+    }
+}
+
 /// A held conversation: a line of the results, in FastChat's format with two more fields.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Answer {
@@ -127,7 +133,7 @@ pub(crate) fn answer(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Answer {
         id: item.id.clone(),
-        prompt_sha256: sha256(item.turns.join("\0").as_bytes()),
+        prompt_sha256: item.prompt_sha256(),
         question_id: item.question_id,
         answer_id: sha256(identity.as_bytes())[..22].to_owned(),
         model_id: engine.name().to_owned(),
@@ -138,5 +144,5 @@ pub(crate) fn answer(
 
 /// A conversation for a model without a chat template: its messages with blank lines between.
 fn plain(messages: &[Message]) -> String {
-    messages.iter().map(|message| format!("{}\n\n", message.content)).collect()
+    messages.iter().map(|message| format!("{}\n\n", message.text())).collect()
 }

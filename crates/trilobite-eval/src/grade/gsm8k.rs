@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn numbers_are_found_strictly_and_flexibly() {
         let fields = serde_json::from_str(r#"{"answer": "so 3*6=18\n#### 1,018"}"#).unwrap();
-        let record = Record { path: "t".into(), line: 1, index: 0, fields };
+        let record = Record { path: "t".into(), line: 1, index: 0, fields, json: None };
         for (output, strict, flexible) in [
             (" It is 1018.\n#### 1018", true, true),
             ("#### $1,018", false, true),

@@ -6,6 +6,7 @@ use crate::data::Record;
 use crate::error::Result;
 use crate::generation::Grade;
 use crate::grade::Judge;
+use crate::grade::python::strip;
 
 /// Grades as lm-evaluation-harness: no articles are removed, no inner blanks touched.
 pub(crate) struct TriviaQa;
@@ -16,7 +17,7 @@ impl Judge for TriviaQa {
         let aliases: Vec<String> = aliases
             .and_then(|aliases| aliases.map(|alias| alias.as_str().map(unquoted)).collect())
             .ok_or_else(|| record.error("\"aliases\" is not a list of strings"))?;
-        let extracted = output.trim();
+        let extracted = strip(output);
         let answer = normalised(extracted);
         Ok(Grade {
             extracted: extracted.into(),
@@ -54,7 +55,8 @@ mod tests {
     #[test]
     fn aliases_match_without_case_and_punctuation() {
         let fields = serde_json::from_str(r#"{"aliases": ["\"\"\"Hey!\"\"\"", "St. John's"]}"#);
-        let record = Record { path: "t".into(), line: 1, index: 0, fields: fields.unwrap() };
+        let record =
+            Record { path: "t".into(), line: 1, index: 0, fields: fields.unwrap(), json: None };
         for (output, correct) in
             [(" hey", true), ("ST JOHNS", true), ("the hey", false), ("St  Johns", false)]
         {

@@ -24,7 +24,9 @@ fn generated(name: &str, files: &[(&str, &str)]) -> (Generation, Vec<Prompt>) {
 }
 
 fn turns(prompt: &Prompt, turns: bool) -> Vec<(String, String)> {
-    let message = |message: trilobite_runtime::Message| (message.role, message.content);
+    let message = |message: trilobite_runtime::Message| {
+        (message.role().to_owned(), message.text().to_owned())
+    };
     prompt.messages(turns).into_iter().map(message).collect()
 }
 
@@ -106,7 +108,7 @@ fn code_is_asked_for_as_evalplus_asks() {
     );
     assert_eq!(turns(&prompts[0], false), [("user".to_owned(), text)]);
     // A model without a chat template continues the problem itself.
-    assert_eq!(prompts[0].plain.as_deref(), Some(problem));
+    assert_eq!(prompts[0].plain.as_deref(), Some(format!("{}\n", problem.trim()).as_str()));
     assert_eq!(
         definition.begun,
         "Below is a Python script with a self-contained function that solves the problem and passes \

@@ -14,6 +14,7 @@ mod pack;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod trits;
 
 pub use blocks::{WideCodes, WideGroup, WideParts};
 pub(crate) use floats::gemm;
@@ -129,5 +130,12 @@ impl DenseType {
     pub fn row_len(self, cols: usize) -> Option<usize> {
         let (weights, bytes) = self.block();
         (cols / weights).checked_mul(bytes).filter(|_| cols.is_multiple_of(weights))
+    }
+
+    /// Row and column of a weight whose code stands for none, of which only types of trits have
+    /// any: the first one in the order of the bytes of `w`, rows of `cols` weights.
+    pub fn find_unused(self, w: &[u8], cols: usize) -> Option<(usize, usize)> {
+        let element = trits::find_unused(self, w)?;
+        Some((element / cols.max(1), element % cols.max(1)))
     }
 }

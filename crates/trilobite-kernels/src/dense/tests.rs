@@ -371,3 +371,40 @@ fn rows_of_whole_blocks_only() {
     assert_eq!(DenseType::Q6K.row_len(32), None);
     assert_eq!(DenseType::F32.row_len(usize::MAX), None);
 }
+
+#[test]
+fn a_code_of_trits_is_used_if_packing_its_trits_gives_it() {
+    let tq1_0 = |at: usize, byte: u8| {
+        // A byte of zeros is 121 of 242.
+        let mut block = [128; 54];
+        block[48..52].fill(127);
+        block[at] = byte;
+        let trits: Vec<i32> = reference::tq1_0(&block).iter().flat_map(|g| g.codes).collect();
+        let of_byte = |i: usize| match at {
+            0..32 => trits[32 * i + at],
+            32..48 => trits[160 + 16 * i + at - 32],
+            _ if i < 4 => trits[240 + 4 * i + at - 48],
+            _ => -1,
+        };
+        let n = (0..5).fold(0, |n, i| 3 * n + (of_byte(i) + 1) as usize);
+        ((n * 256).div_ceil(243) == usize::from(byte), block)
+    };
+    for (at, first) in [(5, 5), (31, 31), (32, 160), (47, 175), (48, 240), (51, 243)] {
+        for byte in 0..=255 {
+            let (used, block) = tq1_0(at, byte);
+            let found = DenseType::TQ1_0.find_unused(&[[128; 54], block].concat()[54..], 256);
+            assert_eq!(found, (!used).then_some((0, first)), "{byte} at {at}");
+        }
+    }
+    for element in [0, 1, 31, 32, 127, 128, 255] {
+        let (half, plane, at) = (element / 128, element / 32 % 4, element % 32);
+        let mut blocks = [0b01_10_00_01; 3 * 66];
+        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 256), None);
+        blocks[66 + 64..][..2].fill(0xff);
+        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 256), None, "a scale is no code");
+        blocks[2 * 66 + half * 32 + at] |= 3 << (2 * plane);
+        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 256), Some((2, element)));
+        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 768), Some((0, 512 + element)));
+    }
+    assert_eq!(DenseType::Q8_0.find_unused(&[0xff; 34], 32), None);
+}

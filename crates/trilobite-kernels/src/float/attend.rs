@@ -6,31 +6,34 @@
 //! load, and the tiles of 32 positions stay in cache while all rows pass.
 
 use super::simd::{LANES, Simd};
-use crate::kv::{self, Cells, Visible};
+use crate::kv::{self, Block, Cells, Visible};
 use std::ops::Range;
 
-/// Rows of keys that are asked for ahead of their use, and blocks of values: the distances that measured
-/// fastest when they come from memory.
+/// Rows of keys that are prefetched ahead of their use: the distance that measured fastest when they
+/// come from memory. Values are prefetched a whole block ahead.
 const KEYS_AHEAD: usize = 64;
-const VALUES_AHEAD: usize = 1;
 
 /// Rows of 32 cells of one type, 32 to a tile.
 trait Rows: Copy {
+    /// Bytes of a row.
+    const BYTES: usize;
     /// The rows of these tiles alone.
     fn tiles(self, tiles: Range<usize>) -> Self;
-    /// Asks for the cells some rows after `row`, which may lie beyond the last.
-    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize);
+    /// Prefetches the cells `ahead` rows after `row`; the rows at `next` follow the last.
+    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize, next: *const u8);
     /// Row `row`, an element of panel `panel` of 32 keys.
     fn key<S: Simd>(self, simd: S, row: usize, panel: usize) -> S::Lanes;
     /// Row `row` of a tile, 32 elements of a value.
     fn value<S: Simd>(self, simd: S, row: usize) -> S::Lanes;
 }
 
-/// Asks for the line at the start of a row some rows later, and for the next if a row takes two.
+/// Prefetches the cache lines of the row `ahead` rows after `row`.
 #[inline(always)]
-fn prefetch<S: Simd, T>(simd: S, rows: &[[T; LANES]], row: usize, ahead: usize) {
-    let row = rows[row].as_ptr_range();
-    let start = row.start.wrapping_add(ahead * LANES).cast::<u8>();
+fn prefetch<S: Simd, T>(simd: S, rows: &[[T; LANES]], row: usize, ahead: usize, next: *const u8) {
+    let start = match rows.get(row + ahead) {
+        Some(row) => row.as_ptr().cast(),
+        None => next.wrapping_add((row + ahead - rows.len()) * size_of::<[T; LANES]>()),
+    };
     for line in (0..size_of::<[T; LANES]>()).step_by(64) {
         simd.prefetch(start.wrapping_add(line));
     }
@@ -57,14 +60,16 @@ impl Cell for u16 {
 }
 
 impl<T: Cell> Rows for &[[T; LANES]] {
+    const BYTES: usize = size_of::<[T; LANES]>();
+
     #[inline(always)]
     fn tiles(self, tiles: Range<usize>) -> Self {
         &self[tiles.start * LANES..tiles.end * LANES]
     }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize) {
-        prefetch(simd, self, row, ahead);
+    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize, next: *const u8) {
+        prefetch(simd, self, row, ahead, next);
     }
 
     #[inline(always)]
@@ -86,6 +91,8 @@ struct Q8<'a> {
 }
 
 impl Rows for Q8<'_> {
+    const BYTES: usize = LANES;
+
     #[inline(always)]
     fn tiles(self, tiles: Range<usize>) -> Self {
         Self {
@@ -95,8 +102,8 @@ impl Rows for Q8<'_> {
     }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize) {
-        prefetch(simd, self.codes, row, ahead);
+    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize, next: *const u8) {
+        prefetch(simd, self.codes, row, ahead, next);
     }
 
     #[inline(always)]
@@ -135,12 +142,14 @@ macro_rules! with_rows {
 pub(crate) fn scores(
     simd: impl Simd,
     q: &[f32],
-    keys: Cells<'_>,
+    keys: Block<'_>,
     visible: Visible,
     scale: f32,
     out: &mut [f32],
 ) {
-    with_rows!(keys, keys => scores_of(simd, q, keys, visible, scale, out));
+    let Block { index, cells, next } = keys;
+    let next = next.address();
+    with_rows!(cells, keys => scores_of(simd, q, keys, next, index, visible, scale, out));
 }
 
 #[inline(always)]
@@ -148,6 +157,8 @@ fn scores_of<S: Simd>(
     simd: S,
     q: &[f32],
     keys: impl Rows,
+    next: *const u8,
+    block: usize,
     visible: Visible,
     scale: f32,
     out: &mut [f32],
@@ -155,23 +166,20 @@ fn scores_of<S: Simd>(
     let (rows, panels) = (visible.rows, q.len() / visible.rows / LANES);
     let positions = out.len() / rows;
     let q: &[[f32; LANES]] = q.as_chunks().0;
-    let out: &mut [[f32; LANES]] = out.as_chunks_mut().0;
-    for block in 0..positions / LANES {
-        let keys = keys.tiles(block * panels..(block + 1) * panels);
-        let mut out = Columns { chunks: &mut *out, stride: positions / LANES, column: block };
-        let mut row = 0;
-        while row < rows {
-            let n = take::<S>(rows - row);
-            if (row..row + n).any(|row| !visible.within(row, block).is_empty()) {
-                let q = &q[row * panels..];
-                match n {
-                    4 => score_rows::<S, 4>(simd, q, panels, keys, scale, row, &mut out),
-                    2 => score_rows::<S, 2>(simd, q, panels, keys, scale, row, &mut out),
-                    _ => score_rows::<S, 1>(simd, q, panels, keys, scale, row, &mut out),
-                }
+    let chunks: &mut [[f32; LANES]] = out.as_chunks_mut().0;
+    let mut out = Columns { chunks, stride: positions / LANES, column: block };
+    let mut row = 0;
+    while row < rows {
+        let n = take::<S>(rows - row);
+        if (row..row + n).any(|row| !visible.within(row, block).is_empty()) {
+            let q = &q[row * panels..];
+            match n {
+                4 => score_rows::<S, 4>(simd, q, panels, keys, next, scale, row, &mut out),
+                2 => score_rows::<S, 2>(simd, q, panels, keys, next, scale, row, &mut out),
+                _ => score_rows::<S, 1>(simd, q, panels, keys, next, scale, row, &mut out),
             }
-            row += n;
         }
+        row += n;
     }
 }
 
@@ -207,6 +215,7 @@ fn score_rows<S: Simd, const N: usize>(
     q: &[[f32; LANES]],
     panels: usize,
     keys: impl Rows,
+    next: *const u8,
     scale: f32,
     row: usize,
     out: &mut Columns<'_>,
@@ -216,7 +225,7 @@ fn score_rows<S: Simd, const N: usize>(
         rows[n] = &q[n * panels..(n + 1) * panels];
     }
     let q = rows;
-    let ahead = if row == 0 { KEYS_AHEAD } else { 0 };
+    let ahead = (row == 0).then_some(next);
     let mut eights = [[simd.splat(0.0); N]; 4];
     for (l, eight) in [0, 2, 1, 3].into_iter().zip(&mut eights) {
         let a = four(simd, q, keys, panels, l, ahead);
@@ -238,13 +247,13 @@ fn lane<S: Simd, const N: usize>(
     keys: impl Rows,
     panels: usize,
     l: usize,
-    ahead: usize,
+    ahead: Option<*const u8>,
 ) -> [S::Lanes; N] {
     let mut acc = [simd.splat(0.0); N];
     let first = kv::rank(l) * panels;
     for panel in 0..panels {
-        if ahead > 0 {
-            keys.prefetch(simd, first + panel, ahead);
+        if let Some(next) = ahead {
+            keys.prefetch(simd, first + panel, KEYS_AHEAD, next);
         }
         let key = keys.key(simd, first + panel, panel);
         for (acc, q) in acc.iter_mut().zip(q) {
@@ -262,7 +271,7 @@ fn four<S: Simd, const N: usize>(
     keys: impl Rows,
     panels: usize,
     l: usize,
-    ahead: usize,
+    ahead: Option<*const u8>,
 ) -> [S::Lanes; N] {
     let a = lane(simd, q, keys, panels, l, ahead);
     let a = add(simd, a, lane(simd, q, keys, panels, l + 16, ahead));
@@ -283,21 +292,25 @@ fn add<S: Simd, const N: usize>(simd: S, mut a: [S::Lanes; N], b: [S::Lanes; N])
 pub(crate) fn values(
     simd: impl Simd,
     weights: &[f32],
-    values: Cells<'_>,
+    values: Block<'_>,
     panels: Range<usize>,
     visible: Visible,
     out: &mut [f32],
 ) {
-    let all = values.count() / (weights.len() / visible.rows) / LANES;
-    with_rows!(values, values => values_of(simd, weights, values, all, panels, visible, out));
+    let Block { index, cells, next } = values;
+    let next = next.address();
+    with_rows!(cells, values => {
+        values_of(simd, weights, values, next, index, panels, visible, out)
+    });
 }
 
 #[inline(always)]
-fn values_of<S: Simd>(
+fn values_of<S: Simd, R: Rows>(
     simd: S,
     weights: &[f32],
-    values: impl Rows,
-    all: usize,
+    values: R,
+    next: *const u8,
+    block: usize,
     panels: Range<usize>,
     visible: Visible,
     out: &mut [f32],
@@ -306,29 +319,27 @@ fn values_of<S: Simd>(
     let weights: &[[f32; LANES]] = weights.as_chunks().0;
     let out: &mut [[f32; LANES]] = out.as_chunks_mut().0;
     let blocks = weights.len() / rows;
-    out.fill([0.0; LANES]);
-    for block in 0..blocks {
-        for (column, panel) in panels.clone().enumerate() {
-            let tile = values.tiles(block * all + panel..block * all + panel + 1);
-            let mut out = Columns { chunks: &mut *out, stride: panels.len(), column };
-            let mut row = 0;
-            while row < rows {
-                let weights = &weights[row * blocks + block..];
-                let n = take::<S>(rows - row);
-                let ahead = if row == 0 { VALUES_AHEAD * all * LANES } else { 0 };
-                match n {
-                    4 => weigh_rows::<S, 4>(
-                        simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
-                    ),
-                    2 => weigh_rows::<S, 2>(
-                        simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
-                    ),
-                    _ => weigh_rows::<S, 1>(
-                        simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
-                    ),
-                }
-                row += n;
+    for (column, panel) in panels.clone().enumerate() {
+        let tile = values.tiles(panel..panel + 1);
+        let next = next.wrapping_add(panel * LANES * R::BYTES);
+        let mut out = Columns { chunks: &mut *out, stride: panels.len(), column };
+        let mut row = 0;
+        while row < rows {
+            let weights = &weights[row * blocks + block..];
+            let n = take::<S>(rows - row);
+            let ahead = (row == 0).then_some(next);
+            match n {
+                4 => weigh_rows::<S, 4>(
+                    simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
+                ),
+                2 => weigh_rows::<S, 2>(
+                    simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
+                ),
+                _ => weigh_rows::<S, 1>(
+                    simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
+                ),
             }
+            row += n;
         }
     }
 }
@@ -343,7 +354,7 @@ fn weigh_rows<S: Simd, const N: usize>(
     visible: Visible,
     block: usize,
     row: usize,
-    ahead: usize,
+    ahead: Option<*const u8>,
     out: &mut Columns<'_>,
 ) {
     // What all rows see is added to all at once, what comes before and after it to one at a time.
@@ -360,12 +371,12 @@ fn weigh_rows<S: Simd, const N: usize>(
     let (end, weights) = (end.max(start), rows);
     for n in 0..N {
         let before = seen[n].start..seen[n].end.min(start);
-        [acc[n]] = weigh(simd, [acc[n]], [weights[n]], tile, before, 0);
+        [acc[n]] = weigh(simd, [acc[n]], [weights[n]], tile, before, None);
     }
     acc = weigh(simd, acc, weights, tile, start..end, ahead);
     for n in 0..N {
         let after = seen[n].start.max(end)..seen[n].end;
-        [acc[n]] = weigh(simd, [acc[n]], [weights[n]], tile, after, 0);
+        [acc[n]] = weigh(simd, [acc[n]], [weights[n]], tile, after, None);
         simd.store(acc[n], out.row(row + n));
     }
 }
@@ -378,11 +389,11 @@ fn weigh<S: Simd, const N: usize>(
     weights: [&[f32; LANES]; N],
     tile: impl Rows,
     positions: Range<usize>,
-    ahead: usize,
+    ahead: Option<*const u8>,
 ) -> [S::Lanes; N] {
     for position in positions.start..positions.end.min(LANES) {
-        if ahead > 0 {
-            tile.prefetch(simd, position, ahead);
+        if let Some(next) = ahead {
+            tile.prefetch(simd, position, LANES, next);
         }
         let value = tile.value(simd, position);
         for (acc, weights) in acc.iter_mut().zip(weights) {

@@ -12,7 +12,7 @@ macro_rules! compile {
     ([$($target:tt)*] $simd:expr) => {
         use super::{attend as attention, elementwise, simd};
         use crate::dense::{self, DenseType, WideCodes, WideGroup, blocks};
-        use crate::kv::{Cells, Visible};
+        use crate::kv::{Block, Visible};
         use std::ops::Range;
 
         $($target)*
@@ -67,14 +67,14 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn attend_scores(
-            q: &[f32], keys: Cells<'_>, visible: Visible, scale: f32, out: &mut [f32],
+            q: &[f32], keys: Block<'_>, visible: Visible, scale: f32, out: &mut [f32],
         ) {
             attention::scores($simd, q, keys, visible, scale, out)
         }
 
         $($target)*
         pub(crate) fn attend_values(
-            weights: &[f32], values: Cells<'_>, panels: Range<usize>, visible: Visible,
+            weights: &[f32], values: Block<'_>, panels: Range<usize>, visible: Visible,
             out: &mut [f32],
         ) {
             attention::values($simd, weights, values, panels, visible, out)

@@ -2,7 +2,7 @@
 
 use super::{Kernels, call};
 use crate::dense::blocks;
-use crate::kv::{self, Cells, Visible};
+use crate::kv::{self, Block, Cells, Visible};
 use crate::{DenseType, WideCodes, WideParts, scan};
 use std::ops::Range;
 
@@ -144,12 +144,13 @@ impl Kernels {
     }
 
     /// The scores of some query rows, `[rows][head_dim]` with zeros up to whole panels, at the
-    /// positions of `keys`: `out[r][p] = scale * (q[r] keys[p])` for every `p` that row `r` sees, the
-    /// product in the order of [`dot`](Kernels::dot). Other outputs are unspecified.
+    /// positions of one block of keys: `out[r][p] = scale * (q[r] keys[p])` for every `p` that row
+    /// `r` sees, the product in the order of [`dot`](Kernels::dot). Other outputs of the block are
+    /// unspecified. `out` is `[rows][positions]`, of which the block's 32 columns are written.
     pub fn attend_scores(
         &self,
         q: &[f32],
-        keys: Cells<'_>,
+        keys: Block<'_>,
         visible: Visible,
         scale: f32,
         out: &mut [f32],
@@ -158,50 +159,63 @@ impl Kernels {
         assert!(width.is_multiple_of(kv::BLOCK) && q.len() == width * visible.rows, "queries");
         assert!(positions.is_multiple_of(kv::BLOCK), "{positions} positions");
         assert_eq!(out.len(), positions * visible.rows, "outputs");
-        assert_eq!(keys.count(), width * positions, "keys");
+        assert!(keys.index < positions / kv::BLOCK, "block {} of {positions}", keys.index);
+        assert_eq!(keys.cells.count(), width * kv::BLOCK, "keys");
         call!(self.attend_scores(q, keys, visible, scale, out))
     }
 
-    /// The sums of `values` for some query rows, each weighted with the row's `weights`, `[rows]
-    /// [positions]`: for every row and element, by fused multiply-add from 0 on, those that the row
-    /// sees in the order of the positions. `out` receives the given panels, `[rows][32 panels]`.
+    /// Adds the values of one block to the sums of some query rows, each weighted with the row's
+    /// `weights`, `[rows][positions]`: for every row and element, by fused multiply-add, those that
+    /// the row sees in the order of the positions. `out` has the given panels, `[rows][32 panels]`.
     pub fn attend_values(
         &self,
         weights: &[f32],
-        values: Cells<'_>,
+        values: Block<'_>,
         panels: Range<usize>,
         visible: Visible,
         out: &mut [f32],
     ) {
         let positions = weights.len() / visible.rows;
-        assert!(positions > 0 && positions.is_multiple_of(kv::BLOCK), "{positions} positions");
+        assert!(positions.is_multiple_of(kv::BLOCK), "{positions} positions");
         assert_eq!(weights.len(), positions * visible.rows, "weights");
-        let width = values.count() / positions;
-        assert!(width.is_multiple_of(kv::BLOCK) && values.count() == width * positions, "values");
+        assert!(values.index < positions / kv::BLOCK, "block {} of {positions}", values.index);
+        let width = values.cells.count() / kv::BLOCK;
+        assert!(width.is_multiple_of(kv::BLOCK), "values of {width} elements");
+        assert_eq!(values.cells.count(), width * kv::BLOCK, "values");
         assert!(panels.end * kv::BLOCK <= width, "panels {panels:?} of {width} elements");
         assert_eq!(out.len(), visible.rows * panels.len() * kv::BLOCK, "outputs");
         call!(self.attend_values(weights, values, panels, visible, out))
     }
 
-    /// Attention of some query rows: [`attend_scores`](Kernels::attend_scores), the
+    /// Attention of some query rows over `blocks` blocks of one head, whose keys and values
+    /// `cells(block)` gives: [`attend_scores`](Kernels::attend_scores), the
     /// [`softmax`](Kernels::softmax) of what each row sees, and all panels of
-    /// [`attend_values`](Kernels::attend_values). `scores` is `[rows][positions]`.
-    pub fn attend(
+    /// [`attend_values`](Kernels::attend_values). `scores` is `[rows][32 blocks]`.
+    pub fn attend<'a>(
         &self,
         q: &[f32],
-        (keys, values): (Cells<'_>, Cells<'_>),
+        cells: impl Fn(usize) -> (Cells<'a>, Cells<'a>),
         visible: Visible,
         scale: f32,
         scores: &mut [f32],
         out: &mut [f32],
     ) {
-        self.attend_scores(q, keys, visible, scale, scores);
         let positions = scores.len() / visible.rows;
-        for (row, scores) in scores.chunks_exact_mut(positions).enumerate() {
+        let blocks = positions / kv::BLOCK;
+        let next = |index: usize| (index + 1).min(blocks.saturating_sub(1));
+        for index in 0..blocks {
+            let keys = Block { index, cells: cells(index).0, next: cells(next(index)).0 };
+            self.attend_scores(q, keys, visible, scale, scores);
+        }
+        for (row, scores) in scores.chunks_exact_mut(positions.max(1)).enumerate() {
             self.softmax(&mut scores[visible.of(row)]);
         }
+        out.fill(0.0);
         let panels = q.len() / visible.rows / kv::BLOCK;
-        self.attend_values(scores, values, 0..panels, visible, out);
+        for index in 0..blocks {
+            let values = Block { index, cells: cells(index).1, next: cells(next(index)).1 };
+            self.attend_values(scores, values, 0..panels, visible, out);
+        }
     }
 
     /// Multiplies the codes of rows with those of a vector, exactly: see [`scan`](mod@scan).

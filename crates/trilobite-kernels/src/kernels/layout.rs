@@ -50,6 +50,36 @@ impl Layout {
             Layout::T5_3 => t5_3::unpack(packed, cols, trits),
         }
     }
+
+    /// Row and column of a weight whose code the layout does not use: the first one in the order of
+    /// the bytes of a `rows` x `cols` matrix. A row or column beyond the matrix is its padding's.
+    ///
+    /// It takes as long as reading the codes does.
+    pub fn find_unused(self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)> {
+        match self {
+            Layout::I2S(layout) => {
+                let element = i2_s::check::find_unused(packed)?;
+                let stride = match layout {
+                    i2_s::Rows::Flat => cols.max(1),
+                    i2_s::Rows::Padded => cols.max(1).next_multiple_of(i2_s::BLOCK),
+                };
+                Some((element / stride, element % stride))
+            }
+            Layout::I2T => {
+                let rows_of = Layout::I2S(i2_s::Rows::Padded);
+                rows_of.find_unused(packed, cols, rows).map(|(col, row)| (row, col))
+            }
+            Layout::T5_3 => t5_3::check::find_unused(packed, cols),
+        }
+    }
+
+    /// Whether all weights of a packed matrix of rows of `cols` weights are zeros, and its padding.
+    pub fn is_zero(self, packed: &[u8], cols: usize) -> bool {
+        match self {
+            Layout::I2S(_) | Layout::I2T => i2_s::check::is_zero(packed),
+            Layout::T5_3 => t5_3::check::is_zero(packed, cols),
+        }
+    }
 }
 
 /// How a ternary matrix is multiplied; the products are the same.

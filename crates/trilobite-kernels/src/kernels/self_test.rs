@@ -164,7 +164,11 @@ fn attend(kernels: &Kernels, x: &[f32], results: &mut Vec<u32>) {
     let mut scores = vec![0.0; visible.rows * positions];
     let mut out = vec![0.0; visible.rows * width];
     for cells in [Cells::F32(&f32), Cells::F16(&f16), Cells::Q8 { codes: &codes, steps: &steps }] {
-        kernels.attend(&q, (cells, cells), visible, 0.5, &mut scores, &mut out);
+        let block = |index: usize| {
+            let block = cells.range(index * width * kv::BLOCK..(index + 1) * width * kv::BLOCK);
+            (block, block)
+        };
+        kernels.attend(&q, block, visible, 0.5, &mut scores, &mut out);
         results.extend(out.iter().map(|value| value.to_bits()));
     }
 }

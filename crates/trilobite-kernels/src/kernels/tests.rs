@@ -1,4 +1,5 @@
 use super::*;
+use crate::random::Random;
 
 #[test]
 fn the_highest_instruction_set_is_chosen_unless_a_lower_one_is_named() {
@@ -87,4 +88,52 @@ fn weights_that_are_too_short_are_refused() {
     let layout = Layout::I2S(i2_s::Rows::Flat);
     let kernels = Kernels::detect().unwrap();
     kernels.ternary_gemm(layout, &[0; 64], 128, 0..3, &codes, 0..1, &mut [0; 3]);
+}
+
+const LAYOUTS: [Layout; 4] =
+    [Layout::I2S(i2_s::Rows::Flat), Layout::I2S(i2_s::Rows::Padded), Layout::I2T, Layout::T5_3];
+
+/// The shapes of packed matrices, with and without padding, that codes are looked at in.
+const SHAPES: [(usize, usize); 6] = [(1, 128), (3, 300), (64, 96), (128, 3), (40, 25), (9, 6000)];
+
+#[test]
+fn unused_codes_are_where_unpacking_finds_them() {
+    let mut random = Random(7);
+    for (layout, (rows, cols)) in LAYOUTS.into_iter().flat_map(|l| SHAPES.map(|shape| (l, shape))) {
+        let Some(len) = layout.packed_len(rows, cols) else { continue };
+        let mut packed = vec![0; len];
+        layout.pack(&random.trits(rows * cols), cols, &mut packed);
+        assert_eq!(layout.find_unused(&packed, rows, cols), None, "{layout:?} {rows}x{cols}");
+        for _ in 0..200 {
+            let mut damaged = packed.clone();
+            let (at, bits) = (random.bits() as usize % len, random.bits() as u8);
+            damaged[at] = bits;
+            let mut trits = vec![0; rows * cols];
+            layout.unpack(&damaged, cols, &mut trits);
+            let found = layout.find_unused(&damaged, rows, cols);
+            let within = found.filter(|&(row, col)| row < rows && col < cols);
+            let expected = trits.contains(&2);
+            assert_eq!(within.is_some(), expected, "{layout:?} {rows}x{cols}: {bits:#x} at {at}");
+            if let Some((row, col)) = within {
+                assert_eq!(trits[row * cols + col], 2, "{layout:?} {rows}x{cols}: {row}, {col}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_zeros_are_zero() {
+    for (layout, (rows, cols)) in LAYOUTS.into_iter().flat_map(|l| SHAPES.map(|shape| (l, shape))) {
+        let Some(len) = layout.packed_len(rows, cols) else { continue };
+        let mut packed = vec![0; len];
+        for at in [None, Some(0), Some(rows * cols / 2), Some(rows * cols - 1)] {
+            for trit in [-1, 1] {
+                let mut trits = vec![0; rows * cols];
+                at.into_iter().for_each(|at: usize| trits[at] = trit);
+                layout.pack(&trits, cols, &mut packed);
+                let zero = layout.is_zero(&packed, cols);
+                assert_eq!(zero, at.is_none(), "{layout:?} {rows}x{cols}: {at:?}");
+            }
+        }
+    }
 }

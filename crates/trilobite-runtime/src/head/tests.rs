@@ -53,10 +53,9 @@ impl Copied {
     }
 
     /// Searches, and checks what was found against all logits. Returns the number of logits found.
-    fn check(&self, team: &mut Team, x: &[f32], k: usize) -> Option<usize> {
-        let kernels = Kernels::detect().unwrap();
+    fn check(&self, workers: &mut Workers, x: &[f32], k: usize) -> Option<usize> {
         let mut search = Search::default();
-        if !search.run(kernels, team, self.head(), x, k) {
+        if !search.run(workers, self.head(), x, k) {
             return None;
         }
         let (all, found) = (self.all(x), search.found());
@@ -102,7 +101,7 @@ fn random(seed: u64) -> Random {
 #[test]
 fn searches_find_the_largest_logits_of_random_heads() {
     let mut random = random(1);
-    let mut team = Team::new(3);
+    let mut workers = Workers::new(3, 0).unwrap();
     let (mut searches, mut found) = (0, 0);
     for round in 0..60 {
         let (rows, cols) = (200 + random.below(300), [8, 33, 64, 100][round % 4]);
@@ -155,7 +154,7 @@ fn searches_find_the_largest_logits_of_random_heads() {
                 _ => {}
             }
             for k in [1, 2, rows / MOST] {
-                if let Some(n) = head.check(&mut team, &x, k) {
+                if let Some(n) = head.check(&mut workers, &x, k) {
                     searches += 1;
                     found += n;
                 }
@@ -170,10 +169,9 @@ fn searches_find_the_largest_logits_of_random_heads() {
 fn what_is_found_does_not_depend_on_the_threads() {
     let mut random = random(2);
     let (head, x) = (Copied::new(&random.rows(500, 64)), random.vector(64));
-    let kernels = Kernels::detect().unwrap();
     let found = |threads| {
         let mut search = Search::default();
-        assert!(search.run(kernels, &mut Team::new(threads), head.head(), &x, 5));
+        assert!(search.run(&mut Workers::new(threads, 0).unwrap(), head.head(), &x, 5));
         (search.ids, search.values, search.refined)
     };
     let one = found(1);
@@ -186,31 +184,30 @@ fn what_is_found_does_not_depend_on_the_threads() {
 fn there_is_no_search_without_bounds_or_gain() {
     let mut random = random(3);
     let mut rows = random.rows(64, 16);
-    let mut team = Team::new(2);
+    let mut workers = Workers::new(2, 0).unwrap();
     let x = random.vector(16);
     let head = Copied::new(&rows);
-    assert!(head.check(&mut team, &x, 1).is_some());
+    assert!(head.check(&mut workers, &x, 1).is_some());
     // A zero vector makes all logits equal.
-    assert_eq!(head.check(&mut team, &[0.0; 16], 1), None);
-    assert_eq!(head.check(&mut team, &x, 0), None);
-    assert_eq!(head.check(&mut team, &x, 5), None);
+    assert_eq!(head.check(&mut workers, &[0.0; 16], 1), None);
+    assert_eq!(head.check(&mut workers, &x, 0), None);
+    assert_eq!(head.check(&mut workers, &x, 5), None);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut x = x.clone();
         x[7] = bad;
-        assert_eq!(head.check(&mut team, &x, 1), None);
+        assert_eq!(head.check(&mut workers, &x, 1), None);
         rows[20][3] = bad;
-        assert_eq!(Copied::new(&rows).check(&mut team, &x, 1), None);
+        assert_eq!(Copied::new(&rows).check(&mut workers, &x, 1), None);
     }
     // A product that may overflow.
     rows[20] = vec![1e30; 16];
-    assert_eq!(Copied::new(&rows).check(&mut team, &[1e20; 16], 1), None);
+    assert_eq!(Copied::new(&rows).check(&mut workers, &[1e20; 16], 1), None);
 }
 
 #[test]
 fn samplers_choose_from_what_is_found_as_from_all() {
     let mut random = random(4);
-    let kernels = Kernels::detect().unwrap();
-    let mut team = Team::new(2);
+    let mut workers = Workers::new(2, 0).unwrap();
     let head = Copied::new(&random.rows(1_000, 32));
     let greedy = Sampling::default();
     let some = Sampling { temperature: 1.0, top_k: 20, seed: 5, ..greedy };
@@ -219,7 +216,7 @@ fn samplers_choose_from_what_is_found_as_from_all() {
         for _ in 0..200 {
             let x = random.vector(32);
             let mut search = Search::default();
-            assert!(search.run(kernels, &mut team, head.head(), &x, a.needs().unwrap()));
+            assert!(search.run(&mut workers, head.head(), &x, a.needs().unwrap()));
             let all = head.all(&x);
             let expected = a.sample(Logits::all(&all), &[]).unwrap();
             assert_eq!(b.sample(search.found(), &[]).unwrap(), expected);

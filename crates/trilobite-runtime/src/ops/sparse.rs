@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use trilobite_kernels::{Layout, i2_s};
 
-use super::{ALIGN, Input, LEAST, Ops, Product, Scratch, grown, lock};
+use super::{ALIGN, Input, LEAST, Ops, Product, Scratch, grown};
 use crate::config::Activation;
 use crate::team::{Pieces, Strip};
 use crate::weights::{Kind, Matrix};
@@ -147,12 +147,12 @@ impl Ops<'_> {
         if self.plain || count >= FEW {
             return false;
         }
-        let (kernels, packed, scratch) = (self.kernels, self.model.packed(matrix), self.scratch);
+        let (kernels, packed) = (self.workers.kernels, self.model.packed(matrix));
+        let team = &mut self.workers.team;
         let (rows, cols, width) = (matrix.rows, matrix.cols, count * matrix.rows);
-        let count_parts = (cols * width / LEAST).clamp(1, self.team.threads());
+        let count_parts = (cols * width / LEAST).clamp(1, team.threads());
         let parts = &mut self.parts[..count_parts * width];
-        self.team.rows(parts, width, |thread, i, out| {
-            let Scratch { columns, live, .. } = &mut *lock(&scratch[thread]);
+        team.rows(parts, width, |Scratch { columns, live, .. }, i, out| {
             let part = cols * i / count_parts..cols * (i + 1) / count_parts;
             live.of_columns += part.len() as u64;
             live.columns +=
@@ -160,8 +160,7 @@ impl Ops<'_> {
         });
         let (parts, x) = (&*parts, (&mut x[..width], rows));
         let pieces = Pieces { least: LEAST / (4 * count_parts * count), size: usize::MAX };
-        self.team.columns([x], ALIGN, pieces, |thread, _, range, strip| {
-            let Scratch { sums, .. } = &mut *lock(&scratch[thread]);
+        team.columns([x], ALIGN, pieces, |Scratch { sums, .. }, _, range, strip| {
             let sums = grown(sums, range.len());
             for t in 0..count {
                 sums.fill(0);

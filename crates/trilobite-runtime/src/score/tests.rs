@@ -5,7 +5,7 @@ use trilobite_convert::{Checkpoint, Layout, Options, convert, ignore_progress};
 
 use super::*;
 use crate::cache::CacheType;
-use crate::session::SessionOptions;
+use crate::forward::SessionOptions;
 
 /// Ternary and dense models, two of them with sliding windows shorter than the texts.
 const MODELS: [&str; 5] = ["bitnet_online", "llama_bitnet", "llama", "gemma3", "qwen2"];
@@ -90,29 +90,14 @@ fn branches_score_as_if_alone() {
     }
 }
 
-/// What a trunk and its branches read is what was asked for, and only the trunk stays read.
+/// What all texts begin with stays read.
 #[test]
 fn a_session_keeps_the_trunk() {
     let model = model("gemma3");
     let mut scorer = scorer(&model, (2, 8), CacheType::F32);
     let questions = questions(&model);
     scorer.score_all(&questions[1]).unwrap();
-    assert_eq!(scorer.session().position(), 25);
-    let tokens = [&questions[1][0].context[..], &[5, 6]].concat();
-    let mut shown = Vec::new();
-    scorer.session().rewind(&tokens, 20);
-    let trunk = Branch { tokens: &tokens[20..25], from: 3 };
-    let branches = [Branch { tokens: &[], from: 0 }, Branch { tokens: &tokens[25..], from: 1 }];
-    let sink = |branch, index, logits: &mut [f32]| shown.push((branch, index, logits.to_vec()));
-    scorer.session().branch_logits(trunk, &branches, sink).unwrap();
-    let mut expected = Vec::new();
-    scorer.session().truncate(0);
-    scorer.session().each_logits(&tokens, |_, logits| expected.push(logits.to_vec())).unwrap();
-    let places: Vec<_> = shown.iter().map(|(branch, index, _)| (*branch, *index)).collect();
-    assert_eq!(places, [(None, 3), (None, 4), (Some(1), 1)]);
-    for ((.., logits), at) in shown.iter().zip([23, 24, 26]) {
-        assert_eq!(*logits, expected[at]);
-    }
+    assert_eq!(scorer.session().tokens(), questions[1][0].context);
 }
 
 #[test]
@@ -169,6 +154,71 @@ fn texts_are_tokenized_together() {
         let nothing = Request::encode(&model, "The cat", "", true);
         assert!(matches!(nothing, Err(Error::EmptyContinuation { .. })), "{name}");
     }
+}
+
+/// The names of special tokens in a text stand for them, and a text that begins with the name of the
+/// first token gets no second one. Expected: what lm-evaluation-harness's `HFLM` encodes.
+#[test]
+fn special_tokens_in_texts_are_themselves() {
+    for name in MODELS {
+        let model = model(name);
+        let tokenizer = model.tokenizer().unwrap();
+        let prefix = prefix_token(&model).unwrap().unwrap();
+        let begin = tokenizer.token(prefix).unwrap();
+        let plain = |text: &str| tokenizer.encode(text, false, false).unwrap();
+        let adds = tokenizer.encode("", true, false).unwrap();
+        for bos in [true, false] {
+            let request = |context: &str, continuation: &str| {
+                Request::encode(&model, context, continuation, bos).unwrap()
+            };
+            let begun = request(&format!("{begin}The cat"), " sat");
+            assert_eq!(begun.context[0], prefix, "{name}");
+            assert_ne!(begun.context[1], prefix, "{name}");
+            let within = request(&format!("The cat{begin}"), " sat");
+            let first = if bos { &adds[..] } else { &[] };
+            assert_eq!(within.context, [first, &plain("The cat"), &[prefix]].concat(), "{name}");
+            // An empty context becomes the first token, if that is not there already.
+            let empty = request("", &format!("{begin}The cat"));
+            assert_eq!(empty.context, [prefix], "{name}");
+            assert!(!empty.continuation.contains(&prefix), "{name}");
+        }
+    }
+}
+
+/// The first token is what the tokenizer calls beginning of text, or else end of text, whatever
+/// config.json says.
+#[test]
+fn the_prefix_is_the_tokenizers() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden/llama_bitnet");
+    let names = ["<|begin_of_text|>", "<|end_of_text|>"];
+    let prefix = |bos: Option<&str>, eos: Option<&str>| {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                continue;
+            }
+            let mut bytes = std::fs::read(&path).unwrap();
+            if path.ends_with("tokenizer_config.json") {
+                let mut config: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                config["bos_token"] = bos.into();
+                config["eos_token"] = eos.into();
+                bytes = config.to_string().into_bytes();
+            }
+            files.push((path.file_name().unwrap().to_str().unwrap().to_owned(), bytes.into()));
+        }
+        let mut file = Vec::new();
+        let checkpoint = Checkpoint::from_files(files).unwrap();
+        convert(&checkpoint, &Options::default(), &mut file, &mut ignore_progress).unwrap();
+        let model = Model::from_bytes(file).unwrap();
+        let id = prefix_token(&model).unwrap().unwrap();
+        model.tokenizer().unwrap().token(id).unwrap()
+    };
+    assert_eq!(prefix(Some(names[0]), Some(names[1])), names[0]);
+    assert_eq!(prefix(Some(names[1]), Some(names[0])), names[1]);
+    assert_eq!(prefix(None, Some(names[1])), names[1]);
+    // It names none: the model's.
+    assert_eq!(prefix(None, None), names[0]);
 }
 
 /// Of what does not fit, the earliest tokens are dropped.

@@ -5,27 +5,37 @@ use std::ops::Range;
 
 use super::{SendPtr, Team};
 
-impl Team {
-    /// Fills an array `[a][b][c]` in blocks of `size`, smaller ones at the ends: `fill(thread, block)`.
-    /// The last blocks of `a`, which of tokens have the most to do, come first.
+impl<S: Send + 'static> Team<S> {
+    /// Fills an array `[a][b][c]` block by block: `fill(scratch, index of the part, block)`.
+    ///
+    /// `parts` are ranges of `a` that rise and do not overlap; within a part, blocks have `size`,
+    /// `[b, c]`, and less at the ends. The last parts come first: of one text, they have the most
+    /// to do.
     pub(crate) fn blocks<T: Send>(
         &mut self,
         out: &mut [T],
         shape: [usize; 3],
-        size: [usize; 3],
-        fill: impl Fn(usize, Block<'_, T>) + Sync,
+        parts: &[Range<usize>],
+        size: [usize; 2],
+        fill: impl Fn(&mut S, usize, Block<'_, T>) + Sync,
     ) {
-        assert_eq!(out.len(), shape.iter().product::<usize>(), "an array of {shape:?}");
-        let counts: [usize; 3] = std::array::from_fn(|i| shape[i].div_ceil(size[i]));
-        let count = counts.iter().product::<usize>();
+        let len = shape.iter().try_fold(1usize, |len, &n| len.checked_mul(n));
+        assert_eq!(Some(out.len()), len, "an array of {shape:?}");
+        let apart = parts.windows(2).all(|pair| pair[0].end <= pair[1].start);
+        let within = parts.iter().all(|part| part.start <= part.end && part.end <= shape[0]);
+        assert!(apart && within, "parts {parts:?} of {shape:?}");
+        let counts = [shape[1].div_ceil(size[0]), shape[2].div_ceil(size[1])];
         let base = SendPtr(out.as_mut_ptr());
-        self.items(count, &|thread, item| {
-            let (rows, c) = (item / counts[2], item % counts[2]);
-            let at = [counts[0] - 1 - rows / counts[1], rows % counts[1], c];
-            let ranges =
-                std::array::from_fn(|i| at[i] * size[i]..shape[i].min((at[i] + 1) * size[i]));
+        self.items(parts.len() * counts[0] * counts[1], &|scratch, item| {
+            let (rows, c) = (item / counts[1], item % counts[1]);
+            let (part, b) = (parts.len() - 1 - rows / counts[0], rows % counts[0]);
+            let range = |at: usize, i: usize| {
+                let start = at * size[i];
+                start..shape[i + 1].min(start.saturating_add(size[i]))
+            };
+            let ranges = [parts[part].clone(), range(b, 0), range(c, 1)];
             // Every item runs once, so no two blocks overlap.
-            fill(thread, Block { base: base.get(), shape, ranges, array: PhantomData });
+            fill(scratch, part, Block { base: base.get(), shape, ranges, array: PhantomData });
         });
     }
 }
@@ -64,13 +74,31 @@ mod tests {
     use super::*;
 
     #[test]
+    #[should_panic = "an array of"]
+    fn an_array_of_more_cells_than_there_are_numbers_is_refused() {
+        let huge = 1 << (usize::BITS - 1);
+        let all = 0..huge;
+        let all = std::slice::from_ref(&all);
+        let mut team = Team::new(1, || ()).unwrap();
+        team.blocks(&mut [0u8; 0], [huge, 2, 1], all, [1, 1], |(), _, mut block| {
+            let [a, b, _] = block.ranges();
+            block.row(a.start, b.start).fill(0);
+        });
+    }
+
+    #[test]
     fn blocks_cover_an_array_once() {
         for threads in [1, 2, 7] {
-            let mut team = Team::new(threads);
-            for size in [[1, 1, 1], [2, 3, 4], [5, 1, 7], [9, 9, 9]] {
+            let mut team = Team::new(threads, || ()).unwrap();
+            for (parts, size) in [
+                (std::slice::from_ref(&(0..5)), [1, 1]),
+                (&[0..2, 2..4, 4..5], [3, 4]),
+                (&[0..1, 1..5], [1, 7]),
+                (&[0..0, 0..5, 5..5], [9, 9]),
+            ] {
                 let shape = [5, 6, 7];
                 let mut out = vec![0; 5 * 6 * 7];
-                team.blocks(&mut out, shape, size, |_, mut block| {
+                team.blocks(&mut out, shape, parts, size, |(), _, mut block| {
                     let [a, b, c] = block.ranges();
                     for (a, b) in a.flat_map(|a| b.clone().map(move |b| (a, b))) {
                         for (cell, c) in block.row(a, b).iter_mut().zip(c.clone()) {

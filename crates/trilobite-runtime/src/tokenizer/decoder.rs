@@ -187,19 +187,24 @@ fn stripped(text: &str, content: char, start: usize, stop: usize) -> &str {
 
 /// English text without the spaces that cutting into words has left.
 pub(super) fn clean_up(text: &str) -> String {
-    text.replace(" .", ".")
+    cleaned(text, false)
+}
+
+/// The same for the texts of tokens, where "do not" is contracted too.
+fn clean_up_token(text: &str) -> String {
+    cleaned(text, true)
+}
+
+/// One replacement after another, in the order of the reference.
+fn cleaned(text: &str, contracts: bool) -> String {
+    let text = text
+        .replace(" .", ".")
         .replace(" ?", "?")
         .replace(" !", "!")
         .replace(" ,", ",")
         .replace(" ' ", "'")
         .replace(" n't", "n't")
-        .replace(" 'm", "'m")
-        .replace(" 's", "'s")
-        .replace(" 've", "'ve")
-        .replace(" 're", "'re")
-}
-
-/// The same for the texts of tokens.
-fn clean_up_token(text: &str) -> String {
-    clean_up(&text.replace(" do not", " don't"))
+        .replace(" 'm", "'m");
+    let text = if contracts { text.replace(" do not", " don't") } else { text };
+    text.replace(" 's", "'s").replace(" 've", "'ve").replace(" 're", "'re")
 }

@@ -1,6 +1,7 @@
 //! Tokenizers from the `tokenizer.ggml` arrays of a GGUF file.
 
 use trilobite_format::Metadata;
+use trilobite_format::model::special_id;
 
 use super::Parts;
 use super::added::{AddedToken, AddedTokens};
@@ -91,9 +92,9 @@ impl<'a> Arrays<'a> {
     fn vocabulary(&self) -> Vocabulary {
         let mut vocabulary = Vocabulary::with_capacity(self.tokens.len());
         for (token, &kind) in self.tokens.iter().zip(&self.types) {
-            // Fillers of ids that nothing has trained.
+            // Fillers of ids that nothing has trained: no text has them, and they print as nothing.
             if kind == kind::UNUSED {
-                vocabulary.push_silent(token);
+                vocabulary.push_silent("");
             } else {
                 vocabulary.push(token);
             }
@@ -101,24 +102,12 @@ impl<'a> Arrays<'a> {
         vocabulary
     }
 
-    /// An id under a key, which must be that of a token.
-    fn id(&self, name: &str) -> Result<Option<u32>> {
-        let key = format!("tokenizer.ggml.{name}_token_id");
-        match self.metadata.u32(&key)? {
-            Some(id) if id as usize >= self.tokens.len() => {
-                let expected = format!("an id of the {} tokens", self.tokens.len());
-                Err(bad(&key, expected, id.to_string()))
-            }
-            id => Ok(id),
-        }
-    }
-
     /// What is added around every text. Files may leave the ids to the kind of the vocabulary.
     fn surroundings(&self, add_bos: bool, bos: Option<u32>, eos: Option<u32>) -> Result<Template> {
         let mut template = Template::default();
         let wanted = [
-            ("bos", add_bos, self.id("bos")?.or(bos), &mut template.before),
-            ("eos", false, self.id("eos")?.or(eos), &mut template.after),
+            ("bos", add_bos, special_id(self.metadata, "bos")?.or(bos), &mut template.before),
+            ("eos", false, special_id(self.metadata, "eos")?.or(eos), &mut template.after),
         ];
         for (name, default, id, ids) in wanted {
             let add = self.metadata.bool(&format!("tokenizer.ggml.add_{name}_token"))?;
@@ -221,7 +210,8 @@ fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
         return Err(bad(SCORES, "numbers", format!("NaN for token {id}")));
     }
     let of_type = |wanted: i32| arrays.types.iter().position(|&kind| kind == wanted);
-    let unknown = arrays.id("unknown")?.or(of_type(kind::UNKNOWN).map(|id| id as u32));
+    let unknown =
+        special_id(arrays.metadata, "unknown")?.or(of_type(kind::UNKNOWN).map(|id| id as u32));
     let spells = |kind: &i32| !matches!(*kind, kind::CONTROL | kind::UNKNOWN);
     let pieces = arrays.types.iter().map(spells);
     let model = Scored::new(arrays.vocabulary(), scores, pieces, unknown);

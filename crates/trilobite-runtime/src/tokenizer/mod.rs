@@ -31,6 +31,7 @@ mod vocabulary;
 mod words;
 
 use trilobite_format::Metadata;
+use trilobite_format::model::{special_id, stray_ids};
 
 use crate::error::{Error, Result};
 use added::{AddedTokens, Part};
@@ -94,16 +95,21 @@ impl Tokenizer {
     /// # Errors
     /// There is none, or one of a kind that is not supported, or one that contradicts itself.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
-        if let Some(json) = metadata.str(HUGGING_FACE_KEY)? {
-            let tokenizer =
-                Self::read(json.as_bytes(), format!("metadata key {HUGGING_FACE_KEY}"))?;
-            return Ok(tokenizer.with_clean_up(metadata.bool(CLEAN_UP_KEY)?.unwrap_or(false)));
-        }
-        if metadata.get("tokenizer.ggml.model").is_none() {
+        let mut tokenizer = if let Some(json) = metadata.str(HUGGING_FACE_KEY)? {
+            Self::read(json.as_bytes(), format!("metadata key {HUGGING_FACE_KEY}"))?
+                .with_clean_up(metadata.bool(CLEAN_UP_KEY)?.unwrap_or(false))
+        } else if metadata.get("tokenizer.ggml.model").is_none() {
             return Err(Error::NoTokenizer);
-        }
-        let (parts, assumption) = gguf::read(metadata)?;
-        Ok(Self { parts, assumption, clean_up: false })
+        } else {
+            let (parts, assumption) = gguf::read(metadata)?;
+            Self { parts, assumption, clean_up: false }
+        };
+        let stray = stray_ids(metadata).map(|(key, id)| {
+            format!("{key} is {id}, which is no token: assuming that there is none")
+        });
+        let assumptions: Vec<String> = tokenizer.assumption.into_iter().chain(stray).collect();
+        tokenizer.assumption = (!assumptions.is_empty()).then(|| assumptions.join("; "));
+        Ok(tokenizer)
     }
 
     /// Whether decoded text is rid of the spaces that English words and punctuation have before
@@ -230,7 +236,7 @@ impl Parts {
 pub fn end_ids(metadata: &Metadata, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
     let mut ids = metadata.u32s("trilobite.eos_token_ids")?.unwrap_or_default();
     for key in ["eos", "eot", "eom"] {
-        ids.extend(metadata.u32(&format!("tokenizer.ggml.{key}_token_id"))?);
+        ids.extend(special_id(metadata, key)?);
     }
     if let Some(tokenizer) = tokenizer {
         let known = END_TOKENS.iter().filter_map(|name| tokenizer.id(name));

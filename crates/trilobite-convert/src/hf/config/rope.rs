@@ -1,107 +1,237 @@
 //! Rotary position embedding: bases and scaling, in the dialects of transformers 4 and 5.
+//!
+//! What a key means is what `modeling_rope_utils.py` of transformers 5.23 makes of it.
+
+use trilobite_format::model::{
+    Architecture, Hyperparameters, ROPE_FACTORS, ROPE_FREQS, Rope, Scaling, Yarn, limits,
+};
 
 use crate::Error;
 use crate::hf::json::Object;
-use crate::model::{Arch, Config};
+
+const THETA: &str = "rope_theta";
+const FACTOR: &str = "factor";
+const ORIGINAL: &str = "original_max_position_embeddings";
+const ATTENTION: &str = "attention_factor";
 
 /// What config.json says about RoPE.
-pub(super) struct Rope {
-    pub(super) theta: f32,
-    /// The base of sliding layers, which are never scaled.
+pub(super) struct Rotary {
+    pub(super) rope: Rope,
+    /// The context, which YaRN may stretch beyond `max_position_embeddings`.
+    pub(super) context: u64,
+    /// The base of sliding layers.
     pub(super) local_theta: f32,
-    /// What every frequency is divided by.
-    pub(super) factor: f32,
-    /// What each frequency is divided by, where that differs.
-    pub(super) divisors: Option<Vec<f32>>,
+    /// Tensors of what each frequency is divided by.
+    pub(super) divisors: Vec<(&'static str, Vec<f32>)>,
+    pub(super) notes: Vec<String>,
 }
 
 /// Reads `rope_theta`, `rope_local_base_freq` and `rope_scaling` (transformers 4), or
 /// `rope_parameters`, which Gemma 3 has once for each kind of layer (transformers 5).
-pub(super) fn read(object: &Object<'_>, config: &Config) -> Result<Rope, Error> {
-    let parameters = object.object("rope_parameters.")?;
-    let (global, local) = match &parameters {
-        Some(both) if config.arch == Arch::Gemma3 => {
-            let local = both.object("sliding_attention.")?;
-            match (both.object("full_attention.")?, local) {
-                (None, None) => (Some(*both), None),
-                found => found,
-            }
-        }
-        found => (*found, None),
+pub(super) fn read(
+    object: &Object<'_>,
+    sizes: &Hyperparameters,
+    default_theta: f32,
+) -> Result<Rotary, Error> {
+    let scaling = object.object("rope_scaling.")?.filter(|scaling| !scaling.is_empty());
+    let parameters = object.object("rope_parameters.")?.filter(|all| !all.is_empty());
+    let gemma = sizes.arch == Architecture::Gemma3;
+    let (full, local) = match &parameters {
+        Some(all) if gemma => (all.object(FULL)?, all.object(SLIDING)?),
+        _ => (None, None),
     };
-    let stated = |found: &Option<Object<'_>>, key: &str| match found {
-        Some(object) => object.positive(key),
-        None => Ok(None),
+    // Gemma's `rope_scaling` adds to the parameters; elsewhere it replaces them.
+    let sources = match (gemma, scaling) {
+        (true, scaling) => [scaling, full],
+        (false, None) => [parameters, None],
+        (false, scaling) => [scaling, None],
     };
-    let gemma = |default: f32| (config.arch == Arch::Gemma3).then_some(default);
-    let theta = stated(&global, "rope_theta")?.or(object.positive("rope_theta")?);
-    let theta = object.require("rope_theta", theta.or(gemma(1e6)))?;
-    let local_theta = match stated(&local, "rope_theta")? {
+    let keys = Parameters { object, sources };
+    let theta = keys.positive(THETA)?.or(object.positive(THETA)?).unwrap_or(default_theta);
+    let local_theta = local.as_ref().map(|local| local.positive(THETA)).transpose()?.flatten();
+    let local_theta = match local_theta {
         Some(theta) => theta,
-        None => object.positive("rope_local_base_freq")?.or(gemma(1e4)).unwrap_or(theta),
+        None if gemma => object.positive("rope_local_base_freq")?.unwrap_or(10_000.0),
+        None => theta,
     };
+    if let Some(all) = parameters.as_ref() {
+        refuse_other_dialect(all, gemma, theta)?;
+    }
     if let Some(local) = &local
-        && !matches!(local.str("rope_type")?, None | Some("default"))
+        && let Some(key) = kind(local)
+        && local.str(key)? != Some("default")
     {
-        return Err(local.unsupported("rope_type"));
+        return Err(local.unsupported(key));
     }
-    let scaling = object.object("rope_scaling.")?.or(global);
-    let mut rope = Rope { theta, local_theta, factor: 1.0, divisors: None };
-    if let Some(scaling) = scaling {
-        rope.scale(object, &scaling, config)?;
+    let partial = "partial_rotary_factor";
+    for place in keys.sources.iter().chain([&local, &Some(*object)]).flatten() {
+        if place.number(partial)?.is_some_and(|factor| factor != 1.0) {
+            return Err(place.unsupported(partial));
+        }
     }
-    Ok(rope)
+    let rope = Rope::unscaled(theta);
+    let context = sizes.context;
+    let mut rotary = Rotary { rope, context, local_theta, divisors: Vec::new(), notes: Vec::new() };
+    if !gemma && scaling.is_some() && parameters.is_some() {
+        let file = object.file;
+        rotary.notes.push(format!("{file}: `rope_parameters` has no effect beside `rope_scaling`"));
+    }
+    rotary.scale(&keys, sizes)?;
+    Ok(rotary)
 }
 
-impl Rope {
-    /// Applies scaling: by one number, or Llama 3's, which is a divisor of each frequency.
-    fn scale(
-        &mut self,
-        object: &Object<'_>,
-        scaling: &Object<'_>,
-        config: &Config,
-    ) -> Result<(), Error> {
-        for partial in [object, scaling] {
-            if partial.number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
-                return Err(partial.unsupported("partial_rotary_factor"));
+/// The kinds of layers that parameters can be for.
+const FULL: &str = "full_attention.";
+const SLIDING: &str = "sliding_attention.";
+
+/// Refuses parameters by kind of layer where there is one kind, and others where there are two.
+fn refuse_other_dialect(all: &Object<'_>, gemma: bool, theta: f32) -> Result<(), Error> {
+    let kinds = [FULL, SLIDING].map(|kind| kind.trim_end_matches('.'));
+    let by_kind = kinds.into_iter().find(|kind| all.get(kind).is_some());
+    match by_kind {
+        Some(kind) if !gemma => Err(all.unsupported(kind)),
+        None if gemma => {
+            // transformers takes no notice of them, which is right only where they say nothing new.
+            let expected = "parameters within full_attention and sliding_attention";
+            if all.positive(THETA)?.is_some_and(|other| other != theta) {
+                return Err(all.bad(THETA, expected));
+            }
+            match kind(all) {
+                Some(key) if all.str(key)? != Some("default") => Err(all.bad(key, expected)),
+                _ => Ok(()),
             }
         }
-        let key = if scaling.get("rope_type").is_some() { "rope_type" } else { "type" };
-        let positive = |key: &str| scaling.require(key, scaling.positive(key)?);
-        match scaling.str(key)? {
-            None if scaling.get("factor").is_some() => Err(scaling.unsupported("factor")),
-            None | Some("default") => Ok(()),
-            Some("linear") => {
-                self.factor = positive("factor")?;
-                Ok(())
-            }
-            Some("llama3") if config.arch != Arch::Gemma3 => {
-                self.divisors = Some(self.llama3(object, scaling, config.head_dim)?);
-                Ok(())
-            }
-            Some(_) => Err(scaling.unsupported(key)),
+        _ => Ok(()),
+    }
+}
+
+/// The key that says the type of RoPE, if any does.
+fn kind(parameters: &Object<'_>) -> Option<&'static str> {
+    ["rope_type", "type"].into_iter().find(|key| parameters.get(key).is_some())
+}
+
+/// Where the parameters of layers that see all positions are.
+struct Parameters<'a, 'o> {
+    object: &'o Object<'a>,
+    /// What the first has counts.
+    sources: [Option<Object<'a>>; 2],
+}
+
+impl<'a> Parameters<'a, '_> {
+    /// The place that has a key, or else the one that could.
+    fn of(&self, key: &str) -> Object<'a> {
+        let mut places = self.sources.iter().flatten();
+        let place = places.clone().find(|place| place.value.get(key).is_some());
+        *place.or(places.next()).unwrap_or(self.object)
+    }
+
+    fn positive(&self, key: &str) -> Result<Option<f32>, Error> {
+        self.of(key).positive(key)
+    }
+
+    fn require(&self, key: &str) -> Result<f32, Error> {
+        self.of(key).require(key, self.positive(key)?)
+    }
+
+    /// The factor; null means the ratio of the two contexts.
+    fn factor(&self, sizes: &Hyperparameters, original: u64) -> Result<f32, Error> {
+        match self.of(FACTOR).is_null(FACTOR) {
+            true => Ok((sizes.context as f64 / original as f64) as f32),
+            false => self.require(FACTOR),
         }
+    }
+
+    /// The context before it was stretched, where it is stated. Outside the parameters it counts for
+    /// more than within, and in Gemma not at all.
+    fn original(&self, sizes: &Hyperparameters) -> Result<Option<u64>, Error> {
+        let tokens = 1..=u32::MAX.into();
+        let outside = match sizes.arch {
+            Architecture::Gemma3 => None,
+            _ => self.object.integer(ORIGINAL, tokens.clone())?,
+        };
+        Ok(outside.or(self.of(ORIGINAL).integer(ORIGINAL, tokens)?))
+    }
+
+    /// Remarks on keys that have no effect.
+    fn without_effect(&self, kind: &str, known: &[&str]) -> Vec<String> {
+        const ALWAYS: [&str; 4] = ["rope_type", "type", THETA, "partial_rotary_factor"];
+        let places = self.sources.iter().flatten();
+        let keys = places.flat_map(|place| place.keys().map(move |key| (place, key)));
+        keys.filter(|(_, key)| !ALWAYS.contains(key) && !known.contains(key))
+            .map(|(place, key)| {
+                let (file, path) = (place.file, place.path);
+                format!("{file}: `{path}{key}` has no effect on RoPE of type {kind}")
+            })
+            .collect()
+    }
+}
+
+impl Rotary {
+    /// Applies the scaling.
+    fn scale(&mut self, keys: &Parameters<'_, '_>, sizes: &Hyperparameters) -> Result<(), Error> {
+        let place = keys.sources.iter().flatten().find(|place| kind(place).is_some());
+        let key = place.and_then(kind);
+        let name = match (place, key) {
+            (Some(place), Some(key)) => place.str(key)?.unwrap_or("default"),
+            _ if keys.sources.iter().flatten().any(|place| place.get(FACTOR).is_some()) => {
+                return Err(keys.of(FACTOR).unsupported(FACTOR));
+            }
+            _ => "default",
+        };
+        let known: &[&str] = match name {
+            "default" => &[],
+            "linear" => {
+                let factor = keys.require(FACTOR)?;
+                if factor != 1.0 {
+                    self.rope.scaling = Scaling::Linear { factor };
+                }
+                &[FACTOR]
+            }
+            "dynamic" => {
+                // The base grows with what is read beyond the context; within, it is as it was.
+                keys.require(FACTOR)?;
+                let context = sizes.context;
+                self.notes.push(format!(
+                    "dynamic RoPE scaling begins beyond {context} tokens, where the context ends"
+                ));
+                &[FACTOR]
+            }
+            "llama3" => {
+                self.divisors.push((ROPE_FREQS, self.llama3(keys, sizes)?));
+                &[FACTOR, LOW, HIGH, ORIGINAL]
+            }
+            "yarn" => {
+                self.yarn(keys, sizes)?;
+                &[FACTOR, ORIGINAL, ATTENTION, MSCALE[0], MSCALE[1], BETAS[0], BETAS[1], TRUNCATE]
+            }
+            "longrope" => {
+                self.longrope(keys, sizes)?;
+                &[FACTOR, ORIGINAL, ATTENTION, LISTS[0], LISTS[1]]
+            }
+            _ => {
+                let (place, key) = (place.unwrap_or(keys.object), key.unwrap_or("rope_type"));
+                return Err(place.unsupported(key));
+            }
+        };
+        self.notes.extend(keys.without_effect(name, known));
+        Ok(())
     }
 
     fn llama3(
         &self,
-        object: &Object<'_>,
-        scaling: &Object<'_>,
-        head_dim: u64,
+        keys: &Parameters<'_, '_>,
+        sizes: &Hyperparameters,
     ) -> Result<Vec<f32>, Error> {
-        let positive = |key: &str| scaling.require(key, scaling.positive(key)?);
-        let factor = positive("factor")?;
-        let (low, high) = (positive("low_freq_factor")?, positive("high_freq_factor")?);
+        let factor = keys.require(FACTOR)?;
+        let (low, high) = (keys.require(LOW)?, keys.require(HIGH)?);
         if low >= high {
-            let expected = format!("less than high_freq_factor ({high})");
-            return Err(scaling.bad("low_freq_factor", &expected));
+            let expected = format!("less than {HIGH} ({high})");
+            return Err(keys.of(LOW).bad(LOW, &expected));
         }
-        const OLD: &str = "original_max_position_embeddings";
-        let old = scaling.positive(OLD)?.or(object.positive(OLD)?);
-        let old = scaling.require(OLD, old)?;
-        let divisors = (0..head_dim / 2).map(|i| {
-            let exponent = (2 * i) as f32 / head_dim as f32;
-            let wavelength = 2.0 * std::f32::consts::PI * self.theta.powf(exponent);
+        let old = keys.original(sizes)?.unwrap_or(sizes.context) as f32;
+        let divisors = (0..sizes.head_dim / 2).map(|i| {
+            let exponent = (2 * i) as f32 / sizes.head_dim as f32;
+            let wavelength = 2.0 * std::f32::consts::PI * self.rope.theta.powf(exponent);
             if wavelength < old / high {
                 1.0
             } else if wavelength > old / low {
@@ -113,4 +243,81 @@ impl Rope {
         });
         Ok(divisors.collect())
     }
+
+    fn yarn(&mut self, keys: &Parameters<'_, '_>, sizes: &Hyperparameters) -> Result<(), Error> {
+        let stated = keys.original(sizes)?;
+        let original = stated.unwrap_or(sizes.context);
+        let factor = keys.factor(sizes, original)?;
+        // 0 counts as absent, as in Python.
+        let number = |key: &str| {
+            let number = keys.of(key).number(key)?;
+            Ok::<_, Error>(number.filter(|number| *number != 0.0))
+        };
+        // Qwen's models are published with the original context as theirs, and YaRN is added to the
+        // configuration by who wants a longer one.
+        if stated.is_some() {
+            let stretched = (original as f64 * f64::from(factor)) as u64;
+            self.context = self.context.max(stretched.min(limits::CONTEXT));
+        }
+        let truncate = keys.of(TRUNCATE).bool(TRUNCATE)?.unwrap_or(true);
+        if !truncate && sizes.arch == Architecture::Gemma3 {
+            return Err(keys.of(TRUNCATE).unsupported(TRUNCATE));
+        }
+        let magnitude = |scale: f32| {
+            let log = libm::log(f64::from(factor).max(1.0));
+            0.1 * f64::from(scale) * log + 1.0
+        };
+        let stated = match (keys.positive(ATTENTION)?, number(MSCALE[0])?, number(MSCALE[1])?) {
+            (Some(factor), ..) => Some(f64::from(factor)),
+            (None, Some(scale), Some(all)) => Some(magnitude(scale) / magnitude(all)),
+            _ => None,
+        };
+        // What the file says is beyond the usual factor.
+        if let Some(stated) = stated {
+            self.rope.attention_factor = (stated / magnitude(1.0)) as f32;
+        }
+        self.rope.scaling = Scaling::Yarn(Yarn {
+            factor,
+            original,
+            beta_fast: number(BETAS[0])?.unwrap_or(Yarn::BETAS.0),
+            beta_slow: number(BETAS[1])?.unwrap_or(Yarn::BETAS.1),
+            truncate,
+        });
+        Ok(())
+    }
+
+    fn longrope(
+        &mut self,
+        keys: &Parameters<'_, '_>,
+        sizes: &Hyperparameters,
+    ) -> Result<(), Error> {
+        let original = keys.original(sizes)?.unwrap_or(sizes.context);
+        let factor = match keys.positive(FACTOR)? {
+            Some(factor) => f64::from(factor),
+            None => sizes.context as f64 / original as f64,
+        };
+        let attention = match keys.positive(ATTENTION)? {
+            Some(factor) => f64::from(factor),
+            None if factor <= 1.0 => 1.0,
+            None if original == 1 => {
+                return Err(keys.of(ORIGINAL).bad(ORIGINAL, "more than 1 token"));
+            }
+            None => libm::sqrt(1.0 + libm::log(factor) / libm::log(original as f64)),
+        };
+        for (list, tensor) in LISTS.into_iter().zip(ROPE_FACTORS) {
+            let place = keys.of(list);
+            self.divisors.push((tensor, place.positives(list, sizes.head_dim / 2)?));
+        }
+        self.rope.attention_factor = attention as f32;
+        self.rope.scaling = Scaling::LongRope { original };
+        Ok(())
+    }
 }
+
+const LOW: &str = "low_freq_factor";
+const HIGH: &str = "high_freq_factor";
+const MSCALE: [&str; 2] = ["mscale", "mscale_all_dim"];
+const BETAS: [&str; 2] = ["beta_fast", "beta_slow"];
+const TRUNCATE: &str = "truncate";
+/// The divisors of short and long contexts, in the order of their tensors.
+const LISTS: [&str; 2] = ["short_factor", "long_factor"];

@@ -55,15 +55,14 @@ fn a_tokenizer_with_byte_fallback_has_scores() {
     let mut tokenizer = byte_level();
     tokenizer["model"]["byte_fallback"] = json!(true);
     tokenizer["model"]["unk_token"] = json!("a");
-    tokenizer["model"]["vocab"].as_object_mut().unwrap().remove("l");
-    tokenizer["model"]["vocab"]["<0x0A>"] = json!(11);
+    tokenizer["model"]["vocab"]["<0x0A>"] = json!(14);
     let (metadata, _) = convert(|tiny| tiny.file("tokenizer.json", tokenizer.clone()));
     assert_eq!(metadata.str("tokenizer.ggml.model").unwrap(), Some("llama"));
     assert_eq!(metadata.bool("tokenizer.ggml.add_space_prefix").unwrap(), Some(false));
     let scores = metadata.f32s("tokenizer.ggml.scores").unwrap().unwrap();
     assert_eq!(scores[11..15], [0.0, -1.0, -2.0, 0.0]);
     let types = metadata.i32s("tokenizer.ggml.token_type").unwrap().unwrap();
-    assert_eq!((types[0], types[1], types[11]), (2, 1, 6));
+    assert_eq!((types[0], types[1], types[14]), (2, 1, 6));
     for prefix in [
         json!({"normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend"}]}}),
         json!({"pre_tokenizer": {"type": "Metaspace", "prepend_scheme": "first"}}),
@@ -94,6 +93,7 @@ fn special_tokens_are_gathered_from_all_files() {
             "tokenizer_config.json",
             json!({
             "bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": "</s>",
+            "extra_special_tokens": {"image_token": {"content": "<image>"}},
             "chat_template": [{"name": "tools", "template": "no"},
                 {"name": "default", "template": "{{ content }}<|eot_id|>"}]}),
         );
@@ -102,10 +102,16 @@ fn special_tokens_are_gathered_from_all_files() {
             json!({"eos_token_id": [4, 3], "do_sample": true,
             "temperature": 0.5, "top_k": 40, "top_p": 0.75, "repetition_penalty": 1.25}),
         );
+        tiny.file(
+            "special_tokens_map.json",
+            json!({"pad_token": "<other>", "unk_token": "<unk>", "additional_special_tokens": ["<a>"]}),
+        );
     });
-    assert!(report.notes.is_empty(), "{:?}", report.notes);
+    // The named tokens that the vocabulary lacks are added, as far as the embedding has rows.
+    let left_out = "no rows for the added tokens";
+    assert!(report.notes.len() == 1 && report.notes[0].contains(left_out), "{:?}", report.notes);
     assert_eq!(metadata.u32s("trilobite.eos_token_ids").unwrap(), Some(vec![3, 4, 15, 16]));
-    for (key, id) in [("bos", 14), ("eos", 3), ("padding", 15)] {
+    for (key, id) in [("bos", 14), ("eos", 3), ("padding", 19)] {
         assert_eq!(metadata.u32(&format!("tokenizer.ggml.{key}_token_id")).unwrap(), Some(id));
     }
     assert_eq!(metadata.bool("tokenizer.ggml.add_bos_token").unwrap(), Some(true));
@@ -113,6 +119,14 @@ fn special_tokens_are_gathered_from_all_files() {
     assert_eq!(metadata.str("trilobite.eos_token").unwrap(), Some("</s>"));
     let template = metadata.str("tokenizer.chat_template").unwrap();
     assert_eq!(template, Some("{{ content }}<|eot_id|>"));
+    assert_eq!(metadata.str("tokenizer.chat_template.tools").unwrap(), Some("no"));
+    let special = |name: &str| metadata.str(&format!("trilobite.special_tokens.{name}")).unwrap();
+    assert_eq!(
+        ["pad_token", "unk_token", "image_token", "bos_token"].map(special),
+        [Some("<other>"), Some("<unk>"), Some("<image>"), None]
+    );
+    let list = metadata.strings("trilobite.special_tokens.additional_special_tokens").unwrap();
+    assert_eq!(list, Some(&["<a>".to_owned()][..]));
     let number = |key: &str| metadata.f32(&format!("trilobite.generation.{key}")).unwrap();
     assert_eq!(
         ["temperature", "top_p", "repetition_penalty"].map(number),

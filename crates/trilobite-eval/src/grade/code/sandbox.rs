@@ -1,311 +1,210 @@
-//! A sandbox for untrusted Python: a process of its own that can read, compute, and write into a
-//! temporary folder, and nothing else.
+//! A sandbox for untrusted Python: processes that can read Python's own files, compute, write into
+//! a small folder in memory and answer their starter, and nothing else.
 //!
-//! The engine's own binary is started again as a launcher ([`confinement`] are its arguments). It
-//! limits itself and then becomes Python ([`confine_and_run`]):
-//!
-//! - resource limits: address space, CPU time, file size, open files, no core dumps;
-//! - Landlock: writing only beneath the temporary folder; no signals or abstract sockets beyond it;
-//! - seccomp: no sockets, no new processes (threads only), no signals, no tracing, no changes of
-//!   modes, owners, limits, namespaces or mounts, no io_uring, no System V memory;
-//! - a wall-clock limit, after which the parent kills it.
-//!
-//! Where the kernel has no Landlock or seccomp, nothing is run.
+//! The engine's own binary is started again as a launcher ([`confinement`] is its argument), which
+//! confines itself and then becomes Python ([`confine_and_run`]). A [`Session`] talks to it in lines.
+//! `SECURITY.md` says what this is good against.
 
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod calls;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod confine;
+mod session;
+
+use std::fmt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::str::FromStr;
 
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub use confine::confine_and_run;
+pub(super) use session::{Reply, Session};
 
 use crate::error::{Error, Result};
 
 /// The argument that makes the binary a launcher.
-const LAUNCH: &str = "__confined_python";
-/// Most memory that the code may map.
-#[cfg(target_os = "linux")]
-const ADDRESS_SPACE: u64 = 4 << 30;
-/// Most CPU time.
-#[cfg(target_os = "linux")]
-const CPU_SECONDS: u64 = 120;
-/// Largest file.
-#[cfg(target_os = "linux")]
-const FILE_BYTES: u64 = 16 << 20;
-/// Most open files.
-#[cfg(target_os = "linux")]
-const FILES: u64 = 64;
-/// Time after which the process is killed: that of the reference solution and the tests.
-const WALL_CLOCK: Duration = Duration::from_secs(150);
-/// Most of its output that is read.
-const OUTPUT_BYTES: u64 = 1 << 16;
+const LAUNCH: &str = "__sandbox";
+/// What Python prints about itself: its program, the folders of its modules, and those that it reads
+/// libraries from. What `.pth` files add from elsewhere is left out.
+const ABOUT: &str = r#"
+import json, os, sys
+if sys.version_info < (3, 8):
+    sys.exit("it is older than Python 3.8")
+prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
+libraries = [os.path.join(prefix, name) for prefix in prefixes for name in ("lib", "lib64")]
+own = lambda path: any(os.path.join(path, "").startswith(os.path.join(at, "")) for at in libraries)
+packages = lambda path: os.path.basename(path) in ("site-packages", "dist-packages")
+modules = [path for path in sys.path if os.path.isdir(path) and (own(path) or packages(path))]
+program = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+print(json.dumps({"program": program, "modules": modules, "libraries": libraries}))
+"#;
+
+/// A layer of the sandbox that a kernel or a container may not give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxLayer {
+    /// A user namespace: no rights over anything outside.
+    User,
+    /// A mount namespace: no other files.
+    Mount,
+    /// A PID namespace: no other processes, and none that outlives the evaluation.
+    Pid,
+    /// An IPC namespace: no shared memory or queues of others.
+    Ipc,
+    /// A UTS namespace: a host name of its own.
+    Uts,
+    /// A network namespace: no network.
+    Network,
+    /// Landlock: files are refused a second time.
+    Landlock,
+}
+
+impl SandboxLayer {
+    /// All layers.
+    pub const ALL: [SandboxLayer; 7] = [
+        SandboxLayer::User,
+        SandboxLayer::Mount,
+        SandboxLayer::Pid,
+        SandboxLayer::Ipc,
+        SandboxLayer::Uts,
+        SandboxLayer::Network,
+        SandboxLayer::Landlock,
+    ];
+}
+
+impl fmt::Display for SandboxLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SandboxLayer::User => "user",
+            SandboxLayer::Mount => "mount",
+            SandboxLayer::Pid => "pid",
+            SandboxLayer::Ipc => "ipc",
+            SandboxLayer::Uts => "uts",
+            SandboxLayer::Network => "network",
+            SandboxLayer::Landlock => "landlock",
+        })
+    }
+}
+
+impl FromStr for SandboxLayer {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let names = || SandboxLayer::ALL.map(|layer| layer.to_string()).join(", ");
+        let found = SandboxLayer::ALL.into_iter().find(|layer| layer.to_string() == text);
+        found.ok_or_else(|| format!("{text:?} is no layer of the sandbox; there are {}", names()))
+    }
+}
+
+/// A script that runs in the sandbox.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum Script {
+    /// Runs a solution.
+    #[serde(rename = "harness.py")]
+    Harness,
+    /// Reads answers and compares results.
+    #[serde(rename = "judge.py")]
+    Judge,
+}
 
 /// What a launcher is started for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Confinement {
-    /// The Python interpreter.
-    python: PathBuf,
-    /// The folder with the harness, the only one that can be written to.
-    folder: PathBuf,
+    script: Script,
+    python: Python,
+    /// The folder that takes the place of the one in memory where there is no mount namespace.
+    folder: Option<PathBuf>,
+    allow_missing: Vec<SandboxLayer>,
+    /// The process that starts it, with which it ends.
+    parent: u32,
 }
 
 /// What this process was started for, if it is a launcher: the binary must then call
 /// [`confine_and_run`] and nothing else.
 pub fn confinement() -> Option<Confinement> {
-    let mut args = std::env::args_os().skip(1);
+    let mut args = std::env::args().skip(1);
     if args.next()? != LAUNCH {
         return None;
     }
-    Some(Confinement { python: args.next()?.into(), folder: args.next()?.into() })
-}
-
-/// The interpreter itself: `python3` may be a script that chooses one, which needs more than the
-/// sandbox allows.
-pub(crate) fn python() -> Result<PathBuf> {
-    let failed =
-        |why: String| Error::Sandbox(format!("python3 is needed and cannot be run: {why}"));
-    let output = Command::new("python3")
-        .args(["-I", "-c", "import sys; print(sys.executable)"])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(output.status.to_string()));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().into())
-}
-
-/// Runs a script with a problem on its standard input and gives what it said after the token.
-pub(crate) fn run(python: &Path, script: &str, mut problem: Map<String, Value>) -> Result<String> {
-    let failed =
-        |what: &str, error: &dyn std::fmt::Display| Error::Sandbox(format!("{what}: {error}"));
-    let folder = tempfile::tempdir().map_err(|error| failed("no temporary folder", &error))?;
-    let path = folder.path().join("harness.py");
-    std::fs::write(&path, script).map_err(Error::io(&path))?;
-    let token = crate::data::sha256(folder.path().as_os_str().as_encoded_bytes());
-    problem.insert("token".to_owned(), token.as_str().into());
-
-    let binary =
-        std::env::current_exe().map_err(|error| failed("no path of this program", &error))?;
-    let mut child = Command::new(binary)
-        .arg(LAUNCH)
-        .arg(python)
-        .arg(folder.path())
-        .current_dir(folder.path())
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed("the sandbox does not start", &error))?;
-    // Pipes are served by threads, so that neither side waits for the other.
-    let stdin = child.stdin.take();
-    let input = Value::Object(problem).to_string();
-    let writer = std::thread::spawn(move || {
-        // A launcher that fails reads nothing; its message says why.
-        if let Some(mut stdin) = stdin {
-            let _ = stdin.write_all(input.as_bytes());
-        }
-    });
-    let reader = |pipe: Option<Box<dyn Read + Send>>| {
-        std::thread::spawn(move || {
-            let mut text = Vec::new();
-            if let Some(mut pipe) = pipe {
-                let _ = pipe.by_ref().take(OUTPUT_BYTES).read_to_end(&mut text);
-                let _ = std::io::copy(&mut pipe, &mut std::io::sink());
-            }
-            String::from_utf8_lossy(&text).into_owned()
-        })
-    };
-    let stdout = reader(child.stdout.take().map(|pipe| Box::new(pipe) as _));
-    let stderr = reader(child.stderr.take().map(|pipe| Box::new(pipe) as _));
-    let start = Instant::now();
-    let status = loop {
-        match child.try_wait().map_err(|error| failed("the sandbox is lost", &error))? {
-            Some(status) => break Some(status),
-            None if start.elapsed() > WALL_CLOCK => {
-                let _ = child.kill();
-                let _ = child.wait();
-                break None;
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
-    let _ = writer.join();
-    if let Some(message) = stderr.strip_prefix("sandbox: ") {
-        return Err(Error::Sandbox(message.trim().to_owned()));
-    }
-    let verdict = stdout.lines().find_map(|line| line.strip_prefix(&format!("{token} ")));
-    Ok(match (verdict, status) {
-        (Some(verdict), _) => verdict.to_owned(),
-        (None, None) => "ff out of time".to_owned(),
-        (None, Some(status)) => format!("ff no verdict: {status}"),
-    })
-}
-
-/// Confines this process to a folder and becomes Python running its harness. Returns only if that
-/// fails, with the message for standard error.
-#[cfg(target_os = "linux")]
-pub fn confine_and_run(confinement: &Confinement) -> String {
-    use std::os::unix::process::CommandExt;
-    let Confinement { python, folder } = confinement;
-    if let Err(error) = confine(folder) {
-        return format!("sandbox: {error}");
-    }
-    let error = Command::new(python).args(["-I", "-B"]).arg(folder.join("harness.py")).exec();
-    format!("sandbox: {} does not start: {error}", python.display())
+    serde_json::from_str(&args.next()?).ok()
 }
 
 /// There is no sandbox for other systems.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub fn confine_and_run(_: &Confinement) -> String {
-    "sandbox: untrusted code is only run on Linux".to_owned()
+    "sandbox: untrusted code is run on Linux on x86-64 and ARM64 alone".to_owned()
 }
 
-#[cfg(target_os = "linux")]
-fn confine(folder: &Path) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    use landlock::{
-        ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-        RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
-    };
-    use rlimit::Resource;
-
-    for (resource, limit) in [
-        (Resource::AS, ADDRESS_SPACE),
-        (Resource::CPU, CPU_SECONDS),
-        (Resource::FSIZE, FILE_BYTES),
-        (Resource::NOFILE, FILES),
-        (Resource::CORE, 0),
-    ] {
-        resource.set(limit, limit)?;
-    }
-
-    // Signals stay inside from ABI 6 on; seccomp forbids them in any case.
-    let abi = ABI::V6;
-    let writing = AccessFs::from_write(ABI::V3);
-    let null: BitFlags<AccessFs> = AccessFs::WriteFile.into();
-    let status = Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(writing)?
-        .set_compatibility(CompatLevel::BestEffort)
-        .scope(Scope::from_all(abi))?
-        .create()?
-        .add_rule(PathBeneath::new(PathFd::new(folder)?, writing))?
-        .add_rule(PathBeneath::new(PathFd::new("/dev/null")?, null))?
-        .restrict_self()?;
-    if status.ruleset == RulesetStatus::NotEnforced {
-        return Err("this kernel has no Landlock".into());
-    }
-    forbid_system_calls()
+/// A Python interpreter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Python {
+    /// The program.
+    program: PathBuf,
+    /// The folders of its modules.
+    modules: Vec<PathBuf>,
+    /// Further folders that it reads.
+    libraries: Vec<PathBuf>,
 }
 
-/// Installs the seccomp filter: what it names fails with an error, the rest is allowed.
-#[cfg(target_os = "linux")]
-fn forbid_system_calls() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    use seccompiler::{
-        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-        SeccompRule,
-    };
-
-    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> = [
-        // Networks, and other processes.
-        libc::SYS_socket,
-        libc::SYS_socketpair,
-        libc::SYS_connect,
-        libc::SYS_bind,
-        libc::SYS_io_uring_setup,
-        libc::SYS_kill,
-        libc::SYS_tkill,
-        libc::SYS_rt_sigqueueinfo,
-        libc::SYS_rt_tgsigqueueinfo,
-        libc::SYS_pidfd_open,
-        libc::SYS_pidfd_send_signal,
-        libc::SYS_pidfd_getfd,
-        libc::SYS_ptrace,
-        libc::SYS_process_vm_readv,
-        libc::SYS_process_vm_writev,
-        // What Landlock leaves open: modes, owners, attributes, times.
-        libc::SYS_fchmod,
-        libc::SYS_fchmodat,
-        libc::SYS_fchown,
-        libc::SYS_fchownat,
-        libc::SYS_utimensat,
-        libc::SYS_setxattr,
-        libc::SYS_lsetxattr,
-        libc::SYS_fsetxattr,
-        libc::SYS_removexattr,
-        libc::SYS_lremovexattr,
-        libc::SYS_fremovexattr,
-        // The system itself.
-        libc::SYS_mount,
-        libc::SYS_umount2,
-        libc::SYS_pivot_root,
-        libc::SYS_chroot,
-        libc::SYS_unshare,
-        libc::SYS_setns,
-        libc::SYS_bpf,
-        libc::SYS_perf_event_open,
-        libc::SYS_init_module,
-        libc::SYS_finit_module,
-        libc::SYS_delete_module,
-        libc::SYS_kexec_load,
-        libc::SYS_reboot,
-        libc::SYS_swapon,
-        libc::SYS_swapoff,
-        libc::SYS_sethostname,
-        libc::SYS_setdomainname,
-        libc::SYS_settimeofday,
-        libc::SYS_clock_settime,
-        libc::SYS_adjtimex,
-        libc::SYS_clock_adjtime,
-        libc::SYS_setpriority,
-        libc::SYS_acct,
-        libc::SYS_quotactl,
-        libc::SYS_add_key,
-        libc::SYS_request_key,
-        libc::SYS_keyctl,
-        libc::SYS_shmget,
-        libc::SYS_msgget,
-        libc::SYS_semget,
-        libc::SYS_mknodat,
-        libc::SYS_open_by_handle_at,
-        libc::SYS_userfaultfd,
-    ]
-    .map(|call| (call, Vec::new()))
-    .into();
-    #[cfg(target_arch = "x86_64")]
-    for call in [
-        libc::SYS_fork,
-        libc::SYS_vfork,
-        libc::SYS_chmod,
-        libc::SYS_chown,
-        libc::SYS_lchown,
-        libc::SYS_utime,
-        libc::SYS_utimes,
-        libc::SYS_futimesat,
-        libc::SYS_mknod,
-        libc::SYS_iopl,
-        libc::SYS_ioperm,
-    ] {
-        rules.insert(call, Vec::new());
+impl Python {
+    /// The `python3` of this user; that name may be a script, which needs more than the sandbox has.
+    fn find() -> Result<Self> {
+        let failed =
+            |why: String| Error::Sandbox(format!("python3 is needed and cannot be used: {why}"));
+        let output = Command::new("python3")
+            .args(["-I", "-c", ABOUT])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| failed(error.to_string()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let reason = said.lines().last().unwrap_or("it fails without a message");
+            return Err(failed(reason.to_owned()));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))
     }
-    let when = |argument, operation, value| {
-        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operation, value)?;
-        SeccompRule::new(vec![condition])
-    };
-    // A clone that is no thread, and limits that are set rather than read.
-    let thread = libc::CLONE_THREAD as u64;
-    rules.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::MaskedEq(thread), 0)?]);
-    rules.insert(libc::SYS_prlimit64, vec![when(2, SeccompCmpOp::Ne, 0)?]);
-    let filter = |rules, errno: i32| -> std::result::Result<BpfProgram, seccompiler::Error> {
-        let action = SeccompAction::Errno(errno as u32);
-        let arch = std::env::consts::ARCH.try_into()?;
-        Ok(SeccompFilter::new(rules, SeccompAction::Allow, action, arch)?.try_into()?)
-    };
-    // The arguments of clone3 lie in memory: without it the C library falls back to clone.
-    let clone3 = [(libc::SYS_clone3, Vec::new())].into();
-    seccompiler::apply_filter(&filter(clone3, libc::ENOSYS)?)?;
-    seccompiler::apply_filter(&filter(rules, libc::EPERM)?)?;
-    Ok(())
+}
+
+/// Starts sandboxes.
+pub(super) struct Sandbox {
+    python: Python,
+    allow_missing: Vec<SandboxLayer>,
+}
+
+impl Sandbox {
+    /// The sandbox of this machine.
+    ///
+    /// # Errors
+    /// There is no Python, or a layer is missing that is not in `allow_missing`.
+    pub(super) fn new(allow_missing: &[SandboxLayer]) -> Result<Self> {
+        let sandbox = Self { python: Python::find()?, allow_missing: allow_missing.to_vec() };
+        sandbox.start(Script::Judge)?;
+        Ok(sandbox)
+    }
+
+    /// Starts a script.
+    pub(super) fn start(&self, script: Script) -> Result<Session> {
+        let failed =
+            |what: &str, error: &dyn fmt::Display| Error::Sandbox(format!("{what}: {error}"));
+        let folder = match self.allow_missing.contains(&SandboxLayer::Mount) {
+            true => Some(tempfile::tempdir().map_err(|error| failed("no folder", &error))?),
+            false => None,
+        };
+        let confinement = Confinement {
+            script,
+            python: self.python.clone(),
+            folder: folder.as_ref().map(|folder| folder.path().to_owned()),
+            allow_missing: self.allow_missing.clone(),
+            parent: std::process::id(),
+        };
+        let argument = serde_json::to_string(&confinement)
+            .map_err(|error| failed("a path that is not text", &error))?;
+        let binary =
+            std::env::current_exe().map_err(|error| failed("no path of this program", &error))?;
+        let mut command = Command::new(binary);
+        command.arg(LAUNCH).arg(argument).current_dir("/").env_clear();
+        Session::start(command, folder)
+    }
 }

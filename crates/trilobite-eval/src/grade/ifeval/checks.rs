@@ -1,13 +1,14 @@
 //! The 25 instructions.
 
 use minijinja::Value;
-use regex::{Regex, RegexBuilder};
+use regex::{Captures, Regex, RegexBuilder};
 
 use crate::data::Record;
 use crate::error::Result;
 use crate::grade::ifeval::language::detect;
 use crate::grade::ifeval::punkt::Punkt;
 use crate::grade::ifeval::words::Words;
+use crate::grade::python::{WORD, strip, words};
 use crate::grade::regex;
 
 /// An instruction's arguments.
@@ -73,6 +74,7 @@ pub(crate) struct Checks {
     highlight: Regex,
     strong_highlight: Regex,
     title: Regex,
+    string_or_no_number: Regex,
 }
 
 impl Checks {
@@ -81,7 +83,7 @@ impl Checks {
         Ok(Self {
             punkt: Punkt::new()?,
             words: Words::new()?,
-            word: regex(r"\w+")?,
+            word: regex(&format!("[{WORD}]+"))?,
             divider: regex(r"\s?\*\*\*\s?")?,
             placeholder: regex(r"\[.*?\]")?,
             star_bullet: regex(r"(?m)^\s*\*[^\*].*$")?,
@@ -89,12 +91,13 @@ impl Checks {
             highlight: regex(r"\*[^\n\*]*\*")?,
             strong_highlight: regex(r"\*\*[^\n\*]*\*\*")?,
             title: regex(r"<<[^\n]+>>")?,
+            string_or_no_number: regex(r#"(?s)("(?:[^"\\]|\\.)*")|(?:-?\bInfinity|\bNaN)\b"#)?,
         })
     }
 
     /// Whether a text follows an instruction.
     pub(crate) fn follows(&self, id: &str, arguments: &Arguments<'_>, text: &str) -> Result<bool> {
-        let trimmed = text.trim();
+        let trimmed = strip(text);
         Ok(match id {
             "keywords:existence" => {
                 let keywords = arguments.texts("keywords")?;
@@ -123,7 +126,7 @@ impl Checks {
                 detect(text).is_none_or(|found| found == language)
             }
             "length_constraints:number_sentences" => {
-                let count = self.punkt.sentences(text)?.len();
+                let count = self.punkt.sentences(text).len();
                 arguments.compare(count, "relation", "num_sentences")?
             }
             "length_constraints:number_paragraphs" => {
@@ -158,7 +161,7 @@ impl Checks {
                 answers.iter().any(|answer| trimmed.contains(answer))
             }
             "detectable_format:number_highlighted_sections" => {
-                let filled = |text: &str| !text.trim().is_empty();
+                let filled = |text: &str| !strip(text).is_empty();
                 let single = self.highlight.find_iter(text);
                 let single = single.filter(|found| filled(found.as_str().trim_matches('*')));
                 let double = self.strong_highlight.find_iter(text);
@@ -178,11 +181,15 @@ impl Checks {
                 let inner = ["```json", "```Json", "```JSON", "```"]
                     .iter()
                     .fold(trimmed, |text, fence| text.strip_prefix(fence).unwrap_or(text));
-                let inner = inner.strip_suffix("```").unwrap_or(inner).trim();
-                serde_json::from_str::<serde::de::IgnoredAny>(inner).is_ok()
+                let inner = strip(inner.strip_suffix("```").unwrap_or(inner));
+                // Python's JSON has numbers that are none.
+                let plain = self.string_or_no_number.replace_all(inner, |found: &Captures<'_>| {
+                    found.get(1).map_or("null", |string| string.as_str()).to_owned()
+                });
+                serde_json::from_str::<serde::de::IgnoredAny>(&plain).is_ok()
             }
             "detectable_format:title" => self.title.find_iter(text).any(|title| {
-                !title.as_str().trim_start_matches('<').trim_end_matches('>').trim().is_empty()
+                !strip(title.as_str().trim_start_matches('<').trim_end_matches('>')).is_empty()
             }),
             "combination:two_responses" => two_responses(text),
             "combination:repeat_prompt" => {
@@ -204,7 +211,7 @@ impl Checks {
                 is_lower(text) && detect(text).is_none_or(|found| found == "en")
             }
             "change_case:capital_word_frequency" => {
-                let words = self.words.of(text, &self.punkt)?;
+                let words = self.words.of(text, &self.punkt);
                 let count = words.iter().filter(|word| is_upper(word)).count();
                 arguments.compare(count, "capital_relation", "capital_frequency")?
             }
@@ -218,7 +225,7 @@ impl Checks {
         let paragraphs: Vec<&str> = self.divider.split(text).collect();
         let mut count = paragraphs.len();
         for (index, paragraph) in paragraphs.iter().enumerate() {
-            if paragraph.trim().is_empty() {
+            if strip(paragraph).is_empty() {
                 if index != 0 && index != paragraphs.len() - 1 {
                     return None;
                 }
@@ -232,10 +239,10 @@ impl Checks {
 /// Whether the n-th of so many paragraphs begins with a word.
 fn nth_paragraph(arguments: &Arguments<'_>, text: &str) -> Result<bool> {
     let paragraphs: Vec<&str> = text.split("\n\n").collect();
-    let count = paragraphs.iter().filter(|paragraph| !paragraph.trim().is_empty()).count();
+    let count = paragraphs.iter().filter(|paragraph| !strip(paragraph).is_empty()).count();
     let nth = arguments.number("nth_paragraph")?;
     let paragraph = paragraphs.get(nth.wrapping_sub(1)).filter(|_| nth <= count);
-    let Some(word) = paragraph.and_then(|paragraph| paragraph.split_whitespace().next()) else {
+    let Some(word) = paragraph.and_then(|paragraph| words(paragraph).next()) else {
         return Ok(false);
     };
     let word = word.trim_start_matches('\'').trim_start_matches('"');
@@ -249,8 +256,8 @@ fn two_responses(text: &str) -> bool {
     let parts: Vec<&str> = text.split("******").collect();
     let mut responses = Vec::new();
     for (index, part) in parts.iter().enumerate() {
-        if !part.trim().is_empty() {
-            responses.push(part.trim());
+        if !strip(part).is_empty() {
+            responses.push(strip(part));
         } else if index != 0 && index != parts.len() - 1 {
             return false;
         }
@@ -269,10 +276,17 @@ fn regex_of(text: &str) -> Option<Regex> {
 
 /// Python's `str.isupper`: there are letters with case, and none is lower or title case.
 fn is_upper(text: &str) -> bool {
-    text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)
+    let lower = |c: char| c.is_lowercase() || is_title(c);
+    text.chars().any(char::is_uppercase) && !text.chars().any(lower)
 }
 
 /// Python's `str.islower`.
 fn is_lower(text: &str) -> bool {
-    text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)
+    let upper = |c: char| c.is_uppercase() || is_title(c);
+    text.chars().any(char::is_lowercase) && !text.chars().any(upper)
+}
+
+/// Whether a character is neither upper nor lower case, but has a lower case.
+fn is_title(c: char) -> bool {
+    !c.is_uppercase() && !c.to_lowercase().eq([c])
 }

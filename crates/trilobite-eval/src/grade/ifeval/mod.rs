@@ -13,6 +13,7 @@ use crate::data::Record;
 use crate::error::Result;
 use crate::generation::Grade;
 use crate::grade::Judge;
+use crate::grade::python::strip;
 use checks::{Arguments, Checks};
 
 /// Checks the instructions of a prompt.
@@ -44,13 +45,14 @@ impl IfEval {
             let id = id.as_str().ok_or_else(|| record.error("an instruction is not a string"))?;
             let arguments = Arguments { values: kwargs, record };
             let follows = |text: &str| -> Result<bool> {
-                Ok(!text.trim().is_empty() && self.checks.follows(id, &arguments, text)?)
+                Ok(!strip(text).is_empty() && self.checks.follows(id, &arguments, text)?)
             };
-            let mut loose = false;
+            let strict = follows(output)?;
+            let mut loose = strict;
             for variant in &variants {
                 loose = loose || follows(variant)?;
             }
-            verdicts.push([follows(output)?, loose]);
+            verdicts.push([strict, loose]);
         }
         Ok(verdicts)
     }
@@ -76,21 +78,23 @@ impl Judge for IfEval {
     }
 }
 
-/// The eight readings of an output of which one must follow an instruction for the lenient verdict.
+/// The readings of an output, besides itself, of which one must follow an instruction for the
+/// lenient verdict: different ones of seven.
 fn variants(output: &str) -> Vec<String> {
     let lines: Vec<&str> = output.split('\n').collect();
     let part = |from: usize, to: usize| {
-        lines.get(from..to.max(from)).unwrap_or_default().join("\n").trim().to_owned()
+        strip(&lines.get(from..to.max(from)).unwrap_or_default().join("\n")).to_owned()
     };
     let n = lines.len();
-    let mut variants = vec![
-        output.to_owned(),
-        part(1, n),
-        part(0, n.saturating_sub(1)),
-        part(1, n.saturating_sub(1)),
-    ];
-    let plain: Vec<String> = variants.iter().map(|text| text.replace('*', "")).collect();
-    variants.extend(plain);
+    let parts = [part(1, n), part(0, n.saturating_sub(1)), part(1, n.saturating_sub(1))];
+    let mut variants: Vec<String> = Vec::new();
+    let plain = [output].into_iter().chain(parts.iter().map(String::as_str));
+    let plain: Vec<String> = plain.map(|text| text.replace('*', "")).collect();
+    for variant in parts.into_iter().chain(plain) {
+        if variant != output && !variants.contains(&variant) {
+            variants.push(variant);
+        }
+    }
     variants
 }
 
@@ -104,7 +108,7 @@ mod tests {
     fn verdict(id: &str, arguments: &str, output: &str) -> [bool; 2] {
         let fields = format!(r#"{{"instruction_id_list": ["{id}"], "kwargs": [{arguments}]}}"#);
         let fields = serde_json::from_str(&fields).unwrap();
-        let record = Record { path: "t".into(), line: 1, index: 0, fields };
+        let record = Record { path: "t".into(), line: 1, index: 0, fields, json: None };
         IfEval::new().unwrap().verdicts(output, &record).unwrap()[0]
     }
 
@@ -200,6 +204,8 @@ mod tests {
                 "Part 1 a",
             ),
             ("detectable_format:json_format", "{}", "```json\n{\"a\": [1]}\n```", "{a}"),
+            ("detectable_format:json_format", "{}", "[NaN, -Infinity, \"NaN\"]", "[-NaN]"),
+            ("detectable_format:json_format", "{}", r#"{"a\\": "NaN"}"#, "[aNaN]"),
             ("detectable_format:title", "{}", "<<a>> b", "<< >>"),
             ("combination:two_responses", "{}", "a ****** b", "a ****** a"),
             (
@@ -254,9 +260,43 @@ mod tests {
     fn unknown_instructions_are_refused() {
         let fields = r#"{"instruction_id_list": ["a:b"], "kwargs": [{}]}"#;
         let fields = serde_json::from_str(fields).unwrap();
-        let record = Record { path: "t".into(), line: 7, index: 0, fields };
+        let record = Record { path: "t".into(), line: 7, index: 0, fields, json: None };
         let error = IfEval::new().unwrap().verdicts("x", &record).unwrap_err().to_string();
         assert_eq!(error, "t line 7: unknown instruction a:b");
+    }
+
+    /// Whatever is repeated in an answer, no check fails on its length.
+    #[test]
+    fn long_answers_are_checked() {
+        const TIMES: usize = 30_000;
+        let judge = IfEval::new().unwrap();
+        let fields = r#"{"instruction_id_list": ["change_case:capital_word_frequency",
+            "length_constraints:number_sentences", "detectable_format:json_format"], "kwargs": [
+            {"capital_frequency": 1, "capital_relation": "at least"},
+            {"num_sentences": 1, "relation": "at least"}, {}]}"#;
+        let fields = serde_json::from_str(fields).unwrap();
+        let record = Record { path: "t".into(), line: 1, index: 0, fields, json: None };
+        for (piece, capital, json) in [
+            (".", false, false),
+            ("a.", false, false),
+            ("A. ", true, false),
+            ("!", false, false),
+            (". ", false, false),
+            ("-", false, false),
+            ("\"", false, false),
+            ("'", false, false),
+            ("cannot ", false, false),
+            ("A ", true, false),
+            (".)", false, false),
+            ("[", false, false),
+            (" ", false, false),
+        ] {
+            let found = judge.verdicts(&format!("x\n{}y", piece.repeat(TIMES)), &record).unwrap();
+            let expected = [[capital, capital], [true, true], [json, json]];
+            assert_eq!(found, expected, "{piece}");
+        }
+        let nested = format!("{}{}", "[".repeat(TIMES), "]".repeat(TIMES));
+        assert_eq!(judge.verdicts(&nested, &record).unwrap()[2], [true, true]);
     }
 
     /// Instructions on which the verdicts may differ from the reference's.
@@ -264,11 +304,9 @@ mod tests {
 
     /// With the original data in `TRILOBITE_EVALDATA`: the verdicts of the real checkers.
     #[test]
+    #[ignore = "needs TRILOBITE_EVALDATA, a folder of the original data sets"]
     fn verdicts_agree_with_the_reference() {
-        let Ok(folder) = std::env::var("TRILOBITE_EVALDATA") else {
-            println!("skipped: TRILOBITE_EVALDATA names no folder of data sets");
-            return;
-        };
+        let folder = std::env::var("TRILOBITE_EVALDATA").expect("TRILOBITE_EVALDATA");
         let task = Task::named("ifeval").unwrap();
         let read = |name: &str| {
             let file = DataFile { file: name.into(), ..task.data[0].clone() };

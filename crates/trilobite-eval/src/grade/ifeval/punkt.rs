@@ -2,11 +2,13 @@
 //! multilingual sentence boundary detection").
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
-use fancy_regex::Regex;
+use regex::Regex;
 
 use crate::error::Result;
-use crate::grade::fancy;
+use crate::grade::python::is_space;
+use crate::grade::regex;
 
 /// How a word was seen in the training text of the model: bits of its orthographic context.
 const MIDDLE_UPPER: u32 = 1 << 2;
@@ -16,6 +18,10 @@ const LOWER: u32 = BEGINNING_LOWER | 1 << 5 | 1 << 6;
 
 /// Characters that no word holds, besides the ends of sentences.
 const NON_WORD: &str = r#")";}]*:@'({[‘’“”«»?!"#;
+/// Characters with which no word of several begins.
+const NO_START: &str = "(\"`{[:;&#*@)}]-,";
+/// Characters that belong to the sentence that they follow.
+const CLOSING: &str = "\"')]}‘’“”«»";
 /// Blanks as Python's `string.whitespace` has them.
 const BLANKS: [char; 6] = [' ', '\t', '\n', '\r', '\u{b}', '\u{c}'];
 
@@ -25,8 +31,6 @@ pub(crate) struct Punkt {
     collocations: HashSet<(&'static str, &'static str)>,
     starters: HashSet<&'static str>,
     contexts: HashMap<&'static str, u32>,
-    words: Regex,
-    closing: Regex,
     number: Regex,
 }
 
@@ -73,10 +77,6 @@ impl Punkt {
     pub(crate) fn new() -> Result<Self> {
         let lines = |text: &'static str| text.lines().filter(|line| !line.is_empty());
         let pairs = |text| lines(text).filter_map(|line| line.split_once('\t'));
-        let non_word = format!("[{}]", NON_WORD.replace(']', r"\]").replace('[', r"\["));
-        let multi = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)";
-        let start = r#"[^\("`{\[:;&\#\*@\)}\]\-,]"#;
-        let end = format!(r"\s|$|{non_word}|{multi}|,(?=$|\s|{non_word}|{multi})");
         Ok(Self {
             abbreviations: lines(include_str!("../../../data/punkt/abbrev_types.txt")).collect(),
             collocations: pairs(include_str!("../../../data/punkt/collocations.tab")).collect(),
@@ -84,71 +84,41 @@ impl Punkt {
             contexts: pairs(include_str!("../../../data/punkt/ortho_context.tab"))
                 .filter_map(|(word, bits)| Some((word, bits.parse().ok()?)))
                 .collect(),
-            words: fancy(&format!(r"{multi}|(?={start})\S+?(?={end})|\S"))?,
-            closing: fancy(r#"(?m)\A["')\]}‘’“”«»]+?(?:\s+|(?=--)|$)"#)?,
-            number: fancy(r"^-?[\.,]?\d[\d,\.-]*\.?$")?,
+            number: regex(r"^-?[\.,]?\d[\d,\.-]*\.?$")?,
         })
     }
 
     /// The sentences of a text.
-    pub(crate) fn sentences<'a>(&self, text: &'a str) -> Result<Vec<&'a str>> {
+    pub(crate) fn sentences<'a>(&self, text: &'a str) -> Vec<&'a str> {
         let mut slices = Vec::new();
         let mut start = 0;
         for end in ends(text) {
-            if self.breaks(&end.context)? {
+            if self.breaks(&text[end.context.clone()]) {
                 slices.push((start, end.at + 1));
                 start = end.next.unwrap_or(end.at + 1);
             }
         }
-        slices.push((start, text.trim_end().len()));
-        self.realigned(text, &slices)
-    }
-
-    /// Closing punctuation moved to the sentence that it closes.
-    fn realigned<'a>(&self, text: &'a str, slices: &[(usize, usize)]) -> Result<Vec<&'a str>> {
-        let mut sentences = Vec::new();
-        let mut skip = 0;
-        for (number, &(start, end)) in slices.iter().enumerate() {
-            let start = start + skip;
-            let sentence = text.get(start..end).unwrap_or_default();
-            let Some(&(next, next_end)) = slices.get(number + 1) else {
-                sentences.extend(Some(sentence).filter(|sentence| !sentence.is_empty()));
-                break;
-            };
-            let following = text.get(next..next_end).unwrap_or_default();
-            skip = 0;
-            if let Ok(Some(closing)) = self.closing.find(following) {
-                let end = next + closing.as_str().trim_end().len();
-                sentences.push(text.get(start..end).unwrap_or_default());
-                skip = closing.end();
-            } else if !sentence.is_empty() {
-                sentences.push(sentence);
-            }
-        }
-        Ok(sentences)
+        slices.push((start, text.trim_end_matches(is_space).len()));
+        realigned(text, &slices)
     }
 
     /// Whether a sentence ends within a context, before its last token.
-    fn breaks(&self, context: &str) -> Result<bool> {
-        let mut tokens = Vec::new();
-        for line in context.split('\n') {
-            for word in self.words.find_iter(line).flatten() {
-                tokens.push(self.token(word.as_str()));
-            }
-        }
+    fn breaks(&self, context: &str) -> bool {
+        let words = context.split('\n').flat_map(words);
+        let mut tokens: Vec<Token<'_>> = words.map(|word| self.token(word)).collect();
         for index in 1..tokens.len() {
             let (before, after) = tokens.split_at_mut(index);
             if let (Some(first), Some(second)) = (before.last_mut(), after.first()) {
                 self.reconsider(first, second);
             }
         }
-        Ok(tokens.iter().rev().skip(1).any(|token| token.ends_sentence))
+        tokens.iter().rev().skip(1).any(|token| token.ends_sentence)
     }
 
     /// A token with the annotation that depends on it alone.
     fn token<'a>(&self, text: &'a str) -> Token<'a> {
         let lower = text.to_lowercase();
-        let is_number = self.number.is_match(&lower).unwrap_or(false);
+        let is_number = self.number.is_match(&lower);
         let kind = if is_number { "##number##".to_owned() } else { lower.clone() };
         let mut token =
             Token { text, kind, ends_sentence: false, abbreviation: false, ellipsis: false };
@@ -211,12 +181,96 @@ impl Punkt {
     }
 }
 
+/// Closing punctuation moved to the sentence that it closes.
+fn realigned<'a>(text: &'a str, slices: &[(usize, usize)]) -> Vec<&'a str> {
+    let mut sentences = Vec::new();
+    let mut skip = 0;
+    for (number, &(start, end)) in slices.iter().enumerate() {
+        let start = start + skip;
+        let sentence = text.get(start..end).unwrap_or_default();
+        let Some(&(next, next_end)) = slices.get(number + 1) else {
+            sentences.extend(Some(sentence).filter(|sentence| !sentence.is_empty()));
+            break;
+        };
+        let following = text.get(next..next_end).unwrap_or_default();
+        skip = 0;
+        if let Some((closing, all)) = closing(following) {
+            sentences.push(text.get(start..next + closing).unwrap_or_default());
+            skip = all;
+        } else if !sentence.is_empty() {
+            sentences.push(sentence);
+        }
+    }
+    sentences
+}
+
+/// The length of the closing punctuation that a text begins with, alone and with the blanks after
+/// it; none where a word follows.
+fn closing(text: &str) -> Option<(usize, usize)> {
+    let run = text.len() - text.trim_start_matches(|c| CLOSING.contains(c)).len();
+    let rest = &text[run..];
+    let blank = rest.len() - rest.trim_start_matches(is_space).len();
+    let ends = rest.is_empty() || blank > 0 || rest.starts_with("--");
+    (run > 0 && ends).then_some((run, run + blank))
+}
+
+/// The words of a line.
+fn words(line: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_start_matches(is_space);
+    while let Some(first) = rest.chars().next() {
+        let mut length = multiple(rest);
+        if length == 0 {
+            length = first.len_utf8();
+            if !NO_START.contains(first) {
+                let mut after = rest[length..].char_indices().map(|(at, _)| length + at);
+                length = after.find(|&at| ends_word(&rest[at..])).unwrap_or(rest.len());
+            }
+        }
+        words.push(&rest[..length]);
+        rest = rest[length..].trim_start_matches(is_space);
+    }
+    words
+}
+
+/// The length of the dashes, the dots, or the dots with a space between that a text begins with, if
+/// there are several.
+fn multiple(text: &str) -> usize {
+    let run = |c: char| text.len() - text.trim_start_matches(c).len();
+    if let Some(run) = ['-', '.'].map(run).into_iter().find(|run| *run > 1) {
+        return run;
+    }
+    let (mut dots, mut end, mut rest) = (0, 0, text);
+    while let Some(after) = rest.strip_prefix('.') {
+        (dots, end) = (dots + 1, text.len() - after.len());
+        let mut chars = after.chars();
+        if !chars.next().is_some_and(is_space) {
+            break;
+        }
+        rest = chars.as_str();
+    }
+    if dots > 2 { end } else { 0 }
+}
+
+/// Whether a word is over where this text begins.
+fn ends_word(text: &str) -> bool {
+    let mark = |text: &str| {
+        let first = text.chars().next();
+        let stops = |c: char| is_space(c) || NON_WORD.contains(c);
+        first.is_none_or(stops)
+            || text.starts_with("--")
+            || text.starts_with("..")
+            || (text.starts_with('.') && multiple(text) > 0)
+    };
+    mark(text) || text.strip_prefix(',').is_some_and(mark)
+}
+
 /// A character that may end a sentence.
 struct End {
     /// Where it is.
     at: usize,
     /// The word before it, itself, and what follows.
-    context: String,
+    context: Range<usize>,
     /// Where the word after the blanks begins, if blanks follow.
     next: Option<usize>,
 }
@@ -231,12 +285,12 @@ fn ends(text: &str) -> Vec<End> {
         let (after, next) = if NON_WORD.contains(first) {
             (first.len_utf8(), None)
         } else {
-            let token = rest.trim_start();
+            let token = rest.trim_start_matches(is_space);
             let blank = rest.len() - token.len();
-            let length = token.find(char::is_whitespace).unwrap_or(token.len());
-            if blank == 0 || length == 0 {
+            if blank == 0 || token.is_empty() {
                 continue;
             }
+            let length = token.find(is_space).unwrap_or(token.len());
             (blank + length, Some(at + 1 + blank))
         };
         let between = &text[word.1..at];
@@ -248,7 +302,7 @@ fn ends(text: &str) -> Vec<End> {
             found.pop();
         }
         word = (start, at);
-        found.push(End { at, context: text[start..at + 1 + after].to_owned(), next });
+        found.push(End { at, context: start..at + 1 + after, next });
     }
     found
 }
@@ -271,10 +325,10 @@ mod tests {
             ("no end", 1),
             ("", 0),
         ] {
-            let found = punkt.sentences(text).unwrap();
+            let found = punkt.sentences(text);
             assert_eq!(found.len(), sentences, "{found:?}");
         }
-        let found = punkt.sentences("He said \"Go.\" She went.").unwrap();
+        let found = punkt.sentences("He said \"Go.\" She went.");
         assert_eq!(found, ["He said \"Go.\"", "She went."]);
     }
 }

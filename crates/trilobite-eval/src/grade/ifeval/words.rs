@@ -1,20 +1,20 @@
 //! Words as NLTK's `word_tokenize` finds them (the rules of the Penn Treebank).
 
-use fancy_regex::Regex;
+use regex::Regex;
 
 use crate::error::Result;
-use crate::grade::fancy;
 use crate::grade::ifeval::punkt::Punkt;
+use crate::grade::{python, regex};
 
-/// What is replaced before brackets and dashes are padded.
-const BEFORE: [(&str, &str); 18] = [
-    // Opening quotes.
+/// Opening quotes.
+const OPENING: [(&str, &str); 4] = [
     (r"([«“‘„]|[`]+)", " $1 "),
     (r#"^""#, "``"),
     (r"(``)", " $1 "),
     (r#"([ \(\[{<])("|'{2})"#, "$1 `` "),
-    (r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", "$1 "),
-    // Punctuation.
+];
+/// Punctuation, brackets and dashes.
+const MARKS: [(&str, &str); 12] = [
     (r#"([^\.])(\.)([\]\)}>"'»”’ ]*)\s*$"#, "$1 $2 $3 "),
     (r"([:,])([^\d])", " $1 $2"),
     (r"([:,])$", " $1 "),
@@ -25,13 +25,11 @@ const BEFORE: [(&str, &str); 18] = [
     (r"([?!])", " $1 "),
     (r"([^'])' ", "$1 ' "),
     (r"([*])", " $1 "),
-    // Brackets and dashes.
     (r"([\]\[\(\)\{\}<>])", " $1 "),
     (r"(--)", " $1 "),
-    (r"\A([\s\S]*)\z", " $1 "),
 ];
 /// Closing quotes and contractions.
-const AFTER: [(&str, &str); 16] = [
+const CLOSING: [(&str, &str); 16] = [
     (r"([»”’])", " $1 "),
     (r"''", " '' "),
     (r#"""#, " '' "),
@@ -45,37 +43,70 @@ const AFTER: [(&str, &str); 16] = [
     (r"(?i)\b(got)(ta)\b", " $1 $2 "),
     (r"(?i)\b(lem)(me)\b", " $1 $2 "),
     (r"(?i)\b(more)('n)\b", " $1 $2 "),
-    (r"(?i)\b(wan)(na)(?=\s)", " $1 $2 "),
+    (r"(?i)\b(wan)(na)(\s)", " $1 $2 $3"),
     (r"(?i) ('t)(is)\b", " $1 $2 "),
     (r"(?i) ('t)(was)\b", " $1 $2 "),
 ];
 
 /// The tokenizer.
 pub(crate) struct Words {
-    rules: Vec<(Regex, &'static str)>,
+    opening: Vec<Rule>,
+    marks: Vec<Rule>,
+    closing: Vec<Rule>,
+    /// What an apostrophe is not an opening quote before.
+    contraction: Regex,
 }
+
+/// A pattern and what replaces it.
+type Rule = (Regex, &'static str);
 
 impl Words {
     /// The tokenizer.
     pub(crate) fn new() -> Result<Self> {
-        let rule =
-            |&(pattern, replacement): &(&str, &'static str)| Ok((fancy(pattern)?, replacement));
-        let rules = BEFORE.iter().chain(&AFTER).map(rule).collect::<Result<_>>()?;
-        Ok(Self { rules })
+        let rule = |&(pattern, by): &(&str, &'static str)| Ok((regex(pattern)?, by));
+        let rules = |rules: &[(&str, &'static str)]| rules.iter().map(rule).collect::<Result<_>>();
+        Ok(Self {
+            opening: rules(&OPENING)?,
+            marks: rules(&MARKS)?,
+            closing: rules(&CLOSING)?,
+            contraction: regex(r"^(?i:re|ve|ll|m|t|s|d|n)\b")?,
+        })
     }
 
     /// The words of a text.
-    pub(crate) fn of(&self, text: &str, punkt: &Punkt) -> Result<Vec<String>> {
+    pub(crate) fn of(&self, text: &str, punkt: &Punkt) -> Vec<String> {
         let mut words = Vec::new();
-        for sentence in punkt.sentences(text)? {
-            let mut text = sentence.to_owned();
-            for (pattern, replacement) in &self.rules {
-                text = pattern.replace_all(&text, *replacement).into_owned();
-            }
-            words.extend(text.split_whitespace().map(str::to_owned));
+        for sentence in punkt.sentences(text) {
+            let text = self.apostrophes(&replaced(sentence.to_owned(), &self.opening));
+            let text = format!(" {} ", replaced(text, &self.marks));
+            let text = replaced(text, &self.closing);
+            words.extend(python::words(&text).map(str::to_owned));
         }
-        Ok(words)
+        words
     }
+
+    /// A text with a space after every apostrophe that opens a quotation.
+    fn apostrophes(&self, text: &str) -> String {
+        let mut out = String::new();
+        let word = |c: char| c == '_' || c.is_alphanumeric();
+        let (mut before, mut rest) = (None, text);
+        while let Some(c) = rest.chars().next() {
+            rest = &rest[c.len_utf8()..];
+            out.push(c);
+            let opens = c == '\'' && !before.is_some_and(word) && rest.starts_with(word);
+            if opens && !self.contraction.is_match(rest) {
+                out.push(' ');
+            }
+            before = Some(c);
+        }
+        out
+    }
+}
+
+/// A text after some rules, one after the other.
+fn replaced(text: String, rules: &[Rule]) -> String {
+    let replace = |text: String, (pattern, by): &Rule| pattern.replace_all(&text, *by).into_owned();
+    rules.iter().fold(text, replace)
 }
 
 #[cfg(test)]
@@ -92,7 +123,7 @@ mod tests {
             "'ll", "go", "(", "NOW", ")", "...", "COST", "$", "3.88", ",", "50", "%", "--", "OK.",
             "''", "THE", "'", "END", "'",
         ];
-        let words = Words::new().unwrap().of(text, &Punkt::new().unwrap()).unwrap();
+        let words = Words::new().unwrap().of(text, &Punkt::new().unwrap());
         assert_eq!(words, expected);
     }
 }

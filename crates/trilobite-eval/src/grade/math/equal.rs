@@ -1,122 +1,194 @@
 //! Whether two answers in normal form are equal.
 
 use crate::error::Result;
-use crate::grade::math::expression::Expression;
+use crate::grade::math::latex::Statement;
 use crate::grade::math::symbolic::Symbolic;
+use crate::grade::python::{float, is_close, strip};
 
 /// Relative distance of numbers that count as equal: that of the reference grader.
 const TOLERANCE: f64 = 1e-4;
+/// Deepest nesting of answers in brackets that is followed.
+const DEPTH: usize = 64;
 
-/// Whether an answer equals the reference: as text, as numbers (also as percentages), element by
-/// element, or as expressions, which SymPy compares where it is given.
+/// Whether an answer equals the reference in the eyes of math-evaluation-harness: as text, as
+/// numbers (also as percentages), element by element, or as expressions, which SymPy compares where
+/// it is given.
 pub(crate) fn equal(answer: &str, reference: &str, symbolic: Option<&Symbolic>) -> Result<bool> {
-    // Also where nothing is left of both, a unit for example.
-    if answer.trim().to_lowercase() == reference.trim().to_lowercase() {
-        return Ok(true);
+    Comparison { symbolic, depth: 0 }.equal(answer, reference)
+}
+
+struct Comparison<'a> {
+    symbolic: Option<&'a Symbolic>,
+    depth: usize,
+}
+
+impl Comparison<'_> {
+    fn equal(&mut self, answer: &str, reference: &str) -> Result<bool> {
+        self.depth += 1;
+        let equal = self.depth <= DEPTH && self.compared(answer, reference)?;
+        self.depth -= 1;
+        Ok(equal)
     }
-    if let (Some(a), Some(b)) = (number(answer), number(reference)) {
-        return Ok([b / 100.0, b, b * 100.0].iter().any(|&b| close(a, b)));
-    }
-    let (answer, reference) = (answer.trim(), reference.trim());
-    if answer.is_empty() {
-        return Ok(false);
-    }
-    // Brackets do not matter, unless one answer is a closed interval and the other is not.
-    if interval_kind(answer) == interval_kind(reference) {
-        let plain = |text: &str| text.replace(['{', '}', '(', ')', '[', ']'], "").to_lowercase();
-        if plain(answer) == plain(reference) {
+
+    fn compared(&mut self, answer: &str, reference: &str) -> Result<bool> {
+        if answer == reference {
             return Ok(true);
         }
-        if let (Some(a), Some(b)) = (inner(answer), inner(reference))
-            && let (Some(a), Some(b)) = (elements(a), elements(b))
-            && a.len() == b.len()
-            && a.len() > 1
-        {
-            return all(a.into_iter().zip(b), symbolic);
+        if let (Some(a), Some(b)) = (number(answer), number(reference)) {
+            return Ok([b / 100.0, b, b * 100.0].iter().any(|&b| is_close(a, b, TOLERANCE)));
         }
-    }
-    if let (Some(a), Some(b)) = (matrix(answer), matrix(reference)) {
-        let fits = a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.len() == b.len());
-        return Ok(fits && all(a.into_iter().flatten().zip(b.into_iter().flatten()), symbolic)?);
-    }
-    if let (Some((al, ar)), Some((bl, br))) = (answer.split_once('='), reference.split_once('=')) {
-        let (a, b) = (format!("({al})-({ar})"), format!("({bl})-({br})"));
-        return Ok(same(&a, &b, symbolic)? || same(&format!("-({a})"), &b, symbolic)?);
-    }
-    same(answer, reference, symbolic)
-}
-
-/// Whether all of some pairs are equal.
-fn all<'a>(
-    pairs: impl Iterator<Item = (&'a str, &'a str)>,
-    symbolic: Option<&Symbolic>,
-) -> Result<bool> {
-    for (a, b) in pairs {
-        if !equal(a, b, symbolic)? {
+        if answer.is_empty() {
             return Ok(false);
         }
+        let answer = strip(answer);
+        let vectors = vectors(answer, reference);
+        let reference = strip(vectors.as_deref().unwrap_or(reference));
+        if without_brackets(answer, reference)
+            || self.elements(answer, reference)?
+            || self.matrices(answer, reference)?
+        {
+            return Ok(true);
+        }
+        let equal = match (sides(answer), sides(reference)) {
+            (Some((al, ar)), Some((bl, br))) => {
+                let (a, b) = (format!("{al} - ({ar})"), format!("{bl} - ({br})"));
+                self.same(&a, &b)? || self.same(&format!("-({a})"), &b)?
+            }
+            (Some((name, value)), None) if is_name(name, reference) => {
+                self.equal(value, reference)?
+            }
+            (None, Some((name, value))) if is_name(name, answer) => self.equal(answer, value)?,
+            _ => false,
+        };
+        Ok(equal || self.same(answer, reference)?)
     }
-    Ok(true)
-}
 
-/// Whether two expressions are equal.
-fn same(a: &str, b: &str, symbolic: Option<&Symbolic>) -> Result<bool> {
-    if let Some(symbolic) = symbolic {
-        return symbolic.equal(a, b);
+    /// Whether all of two lists in brackets are equal, piece by piece between commas.
+    fn elements(&mut self, answer: &str, reference: &str) -> Result<bool> {
+        match (inner(answer), inner(reference)) {
+            (Some(a), Some(b)) => self.all(&split(a, ","), &split(b, ",")),
+            _ => Ok(false),
+        }
     }
-    Ok(match (Expression::parse(a), Expression::parse(b)) {
-        (Some(a), Some(b)) => a.same(&b, TOLERANCE),
-        _ => false,
-    })
+
+    /// Whether two matrices, with nothing before or after them, are equal entry by entry.
+    fn matrices(&mut self, answer: &str, reference: &str) -> Result<bool> {
+        let (Some(a), Some(b)) = (rows(answer), rows(reference)) else { return Ok(false) };
+        if a.len() != b.len() {
+            return Ok(false);
+        }
+        for (a, b) in a.iter().zip(&b) {
+            if !self.all(&split(a, "&"), &split(b, "&"))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn all(&mut self, answers: &[&str], references: &[&str]) -> Result<bool> {
+        if answers.len() != references.len() {
+            return Ok(false);
+        }
+        for (a, b) in answers.iter().zip(references) {
+            if !self.equal(a, b)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether two expressions, equations or sets are equal.
+    fn same(&self, a: &str, b: &str) -> Result<bool> {
+        if let Some(symbolic) = self.symbolic {
+            return symbolic.equal(a, b);
+        }
+        Ok(match (Statement::parse(a), Statement::parse(b)) {
+            (Some(a), Some(b)) => a.same(&b),
+            (None, None) => same_sets(a, b),
+            _ => false,
+        })
+    }
 }
 
 fn number(text: &str) -> Option<f64> {
-    let text = text.replace(',', "");
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
-    text.trim().parse().ok().filter(|_| plain)
+    float(&text.replace(',', ""))
 }
 
-fn close(a: f64, b: f64) -> bool {
-    (a - b).abs() <= TOLERANCE * a.abs().max(b.abs())
+fn split<'a>(text: &'a str, at: &str) -> Vec<&'a str> {
+    text.split(at).collect()
 }
 
-/// The brackets around an answer, if they are an interval's or a tuple's.
-fn interval_kind(text: &str) -> Option<(char, char)> {
-    let first = text.chars().next().filter(|c| "([".contains(*c))?;
-    let last = text.chars().last().filter(|c| ")]".contains(*c))?;
-    Some((first, last))
-}
-
-/// What is inside the brackets around an answer.
-fn inner(text: &str) -> Option<&str> {
-    interval_kind(text).map(|_| &text[1..text.len() - 1])
-}
-
-/// The elements between commas outside brackets; `None` if brackets do not match.
-fn elements(text: &str) -> Option<Vec<&str>> {
-    let (mut depth, mut start, mut parts) = (0i32, 0, Vec::new());
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-        if depth < 0 {
-            return None;
-        }
+/// Where the answer is a matrix and the reference is none: what the reference has in braces, as the
+/// reference grader makes matrices of it.
+fn vectors(answer: &str, reference: &str) -> Option<String> {
+    if !answer.contains("pmatrix") || reference.contains("pmatrix") {
+        return None;
     }
-    parts.push(&text[start..]);
-    (depth == 0).then_some(parts)
+    let (start, end) = (reference.find('{'), reference.rfind('}'));
+    let found = start.zip(end).and_then(|(start, end)| reference.get(start..=end));
+    let found = found.filter(|found| found.contains(',')).unwrap_or_default();
+    if found.is_empty() {
+        return Some(String::new());
+    }
+    let entries = found.trim_matches(['{', '}']).replace(',', "\\");
+    Some(format!("\\begin{{pmatrix}}{entries}\\end{{pmatrix}}"))
 }
 
-/// The rows of a matrix.
-fn matrix(text: &str) -> Option<Vec<Vec<&str>>> {
-    let (_, rest) = text.split_once("\\begin{pmatrix}")?;
-    let (body, _) = rest.split_once("\\end{pmatrix}")?;
-    let body = body.strip_suffix("\\\\").unwrap_or(body);
-    Some(body.split("\\\\").map(|row| row.split('&').collect()).collect())
+/// Whether two answers are the same text but for case and brackets.
+fn without_brackets(answer: &str, reference: &str) -> bool {
+    let within = |open: char, close: char| answer.starts_with(open) && answer.ends_with(close);
+    let square = within('[', ']') && !reference.starts_with('(');
+    let round = within('(', ')') && !reference.starts_with('[');
+    let plain = |text: &str| {
+        let text = if square || round { text.trim_matches(['[', ']', '(', ')']) } else { text };
+        text.replace(['{', '}', '(', ')'], "").to_lowercase()
+    };
+    plain(answer) == plain(reference)
+}
+
+/// What is between the first and the last character, if the first opens a bracket and there is
+/// something in it before one is closed.
+fn inner(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix(['(', '['])?;
+    let second = rest.chars().next()?;
+    rest.get(second.len_utf8()..)?.contains([')', ']']).then_some(())?;
+    let mut inner = rest.chars();
+    inner.next_back();
+    Some(inner.as_str())
+}
+
+/// The rows of a matrix that is the whole text.
+fn rows(text: &str) -> Option<Vec<&str>> {
+    let text =
+        ["\\begin{pmatrix}", "\\begin{bmatrix}"].iter().find_map(|b| text.strip_prefix(b))?;
+    let text = ["\\end{pmatrix}", "\\end{bmatrix}"].iter().find_map(|e| text.strip_suffix(e))?;
+    Some(text.split("\\\\").map(strip).filter(|row| !row.is_empty()).collect())
+}
+
+/// The sides of a single equality sign.
+fn sides(text: &str) -> Option<(&str, &str)> {
+    let (left, right) = text.split_once('=')?;
+    (!right.contains('=')).then(|| (strip(left), strip(right)))
+}
+
+/// Whether the left side of one answer is a name that the other leaves out.
+fn is_name(left: &str, other: &str) -> bool {
+    left.chars().count() <= 2 && !other.contains('=')
+}
+
+/// Whether two sets of numbers and names in braces have the same elements.
+fn same_sets(a: &str, b: &str) -> bool {
+    let elements = |text: &str| -> Option<Vec<String>> {
+        let inner = text.strip_prefix('{')?.strip_suffix('}')?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "+-*/().".contains(c);
+        let element = |text: &str| {
+            let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+            (!text.is_empty() && text.chars().all(fits)).then_some(text)
+        };
+        let mut elements: Vec<String> = inner.split(',').map(element).collect::<Option<_>>()?;
+        elements.sort_unstable();
+        elements.dedup();
+        Some(elements)
+    };
+    elements(a).is_some_and(|a| elements(b) == Some(a))
 }

@@ -1,76 +1,135 @@
-//! Expressions in LaTeX, compared by their values at a few points.
+//! Expressions, compared by their values at a few points.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Where expressions are compared: values of the variables without a pattern, positive so that roots
-/// and logarithms are real.
-const POINTS: [f64; 5] = [0.7391, 1.3247, 2.2360, 3.1473, 0.2913];
+use num_complex::Complex64;
+
+use crate::grade::python::is_close;
+
+/// Where expressions are compared: values of the variables without a pattern. They are complex, for
+/// variables stand for any number: the root of x^2 is not x.
+const POINTS: [Complex64; 5] = [
+    Complex64::new(0.7391, 0.4142),
+    Complex64::new(-1.3247, 0.8731),
+    Complex64::new(1.2360, -1.0713),
+    Complex64::new(-0.6473, -0.5591),
+    Complex64::new(1.9137, 0.2913),
+];
+/// Relative distance of numbers that count as equal: that of the reference grader.
+const TOLERANCE: f64 = 1e-4;
 /// Relative distance of values of expressions in variables that count as equal: rounding only.
 const ROUNDING: f64 = 1e-9;
-/// Deepest nesting that is followed.
-const DEPTH: usize = 64;
 
-/// An expression.
-#[derive(Clone, Debug)]
-pub(crate) enum Expression {
+/// A step of the evaluation on a stack of values.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Pushes a number.
     Number(f64),
+    /// Pushes a variable.
     Variable(String),
-    Sum(Box<Expression>, Box<Expression>),
-    Product(Box<Expression>, Box<Expression>),
-    Quotient(Box<Expression>, Box<Expression>),
-    Power(Box<Expression>, Box<Expression>),
-    Function(Function, Box<Expression>),
+    /// Replaces two values by one.
+    Join(Join),
+    /// Replaces a value.
+    Apply(Function),
+    /// Replaces a value by that of a function of which only the name is known.
+    Unknown(String),
+}
+
+/// What two values become.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Join {
+    Sum,
+    Difference,
+    Product,
+    Quotient,
+    Power,
+    /// The logarithm of the first to the base of the second.
+    Logarithm,
+    Binomial,
+    /// A value that stands for both.
+    Pair,
 }
 
 /// A function of one number.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Function {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Function {
     Negation,
     Absolute,
+    Conjugate,
+    Factorial,
+    Floor,
+    Ceiling,
+    Exponential,
     Sine,
     Cosine,
     Tangent,
-    Logarithm,
-    Exponential,
-    Factorial,
+    Cosecant,
+    Secant,
+    Cotangent,
+    Arcsine,
+    Arccosine,
+    Arctangent,
+    Arccosecant,
+    Arcsecant,
+    Arccotangent,
+    HyperbolicSine,
+    HyperbolicCosine,
+    HyperbolicTangent,
+    AreaSine,
+    AreaCosine,
+    AreaTangent,
+}
+
+/// An expression: steps that leave one value. A list instead of a tree, so that no depth of an
+/// answer is a depth of calls.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Expression {
+    pub(super) steps: Vec<Step>,
 }
 
 impl Expression {
-    /// An expression that is understood as a whole.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let tokens = tokens(text)?;
-        let mut parser = Parser { tokens: &tokens, depth: 0 };
-        let expression = parser.sum()?;
-        parser.tokens.is_empty().then_some(expression)
+    /// Whether both have the same value, as numbers or whatever their variables are.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.agrees(other, |a, b| {
+            let distance = (a - b).norm();
+            let near = distance <= ROUNDING * a.norm().max(b.norm());
+            a == b || (near && distance.is_finite())
+        })
     }
 
-    /// The same with the other sign.
-    pub(crate) fn negated(&self) -> Self {
-        Expression::Function(Function::Negation, Box::new(self.clone()))
+    /// Whether the absolute values are the same.
+    pub(super) fn same_size(&self, other: &Self) -> bool {
+        self.agrees(other, |a, b| is_close(a.norm(), b.norm(), ROUNDING))
     }
 
-    /// Whether both have the same variables and values; `tolerance` is for numbers.
-    pub(crate) fn same(&self, other: &Self, tolerance: f64) -> bool {
-        let (mut mine, mut others) = (BTreeSet::new(), BTreeSet::new());
-        self.variables(&mut mine);
-        other.variables(&mut others);
-        // Variables may cancel.
-        let names: Vec<&String> = mine.union(&others).copied().collect();
-        let tolerance = if names.is_empty() { tolerance } else { ROUNDING };
+    fn agrees(&self, other: &Self, same: fn(Complex64, Complex64) -> bool) -> bool {
+        // Also where there is no value.
+        if self.steps == other.steps {
+            return true;
+        }
+        // Variables may cancel, so those of both have values in both.
+        let names: BTreeSet<&str> = self.variables().chain(other.variables()).collect();
+        if names.is_empty() {
+            let value = |expression: &Self| expression.value(&BTreeMap::new());
+            let (Some(a), Some(b)) = (value(self), value(other)) else { return false };
+            return same(a, b) || (real(a) && real(b) && is_close(a.re, b.re, TOLERANCE));
+        }
         let mut compared = 0;
         for shift in 0..POINTS.len() {
-            let value = |name: &str| {
-                let place = names.iter().position(|other| *other == name).unwrap_or(0);
-                POINTS[(place + shift) % POINTS.len()] + place as f64
+            let point = |(place, name): (usize, &&str)| {
+                let far = (place / POINTS.len()) as f64;
+                ((*name).to_owned(), POINTS[(place + shift) % POINTS.len()] + far)
             };
-            let (a, b) = (self.value(&value), other.value(&value));
+            let values = names.iter().enumerate().map(point).collect();
+            let (Some(a), Some(b)) = (self.value(&values), other.value(&values)) else {
+                return false;
+            };
             if a.is_nan() && b.is_nan() {
                 continue;
             }
-            let near = (a - b).abs() <= tolerance * a.abs().max(b.abs()).max(f64::MIN_POSITIVE);
             // Different sums of the same terms leave a rounding error of their size.
-            let zero = !names.is_empty() && a.abs().max(b.abs()) < ROUNDING;
-            if !(near || zero || a == b) {
+            let zero = a.norm().max(b.norm()) < ROUNDING;
+            if !(same(a, b) || zero) {
                 return false;
             }
             compared += 1;
@@ -78,289 +137,126 @@ impl Expression {
         compared > 0
     }
 
-    fn variables<'a>(&'a self, names: &mut BTreeSet<&'a String>) {
-        match self {
-            Expression::Number(_) => {}
-            Expression::Variable(name) => {
-                names.insert(name);
-            }
-            Expression::Sum(a, b)
-            | Expression::Product(a, b)
-            | Expression::Quotient(a, b)
-            | Expression::Power(a, b) => {
-                a.variables(names);
-                b.variables(names);
-            }
-            Expression::Function(_, a) => a.variables(names),
-        }
-    }
-
-    fn value(&self, variable: &dyn Fn(&str) -> f64) -> f64 {
-        match self {
-            Expression::Number(number) => *number,
-            Expression::Variable(name) => variable(name),
-            Expression::Sum(a, b) => a.value(variable) + b.value(variable),
-            Expression::Product(a, b) => a.value(variable) * b.value(variable),
-            Expression::Quotient(a, b) => a.value(variable) / b.value(variable),
-            Expression::Power(a, b) => {
-                let (base, exponent) = (a.value(variable), b.value(variable));
-                // Odd roots of negative numbers are not taken: the reference's are complex.
-                base.powf(exponent)
-            }
-            Expression::Function(function, a) => {
-                let a = a.value(variable);
-                match function {
-                    Function::Negation => -a,
-                    Function::Absolute => a.abs(),
-                    Function::Sine => a.sin(),
-                    Function::Cosine => a.cos(),
-                    Function::Tangent => a.tan(),
-                    Function::Logarithm => a.ln(),
-                    Function::Exponential => a.exp(),
-                    Function::Factorial => {
-                        if (0.0..=170.0).contains(&a) && a.fract() == 0.0 {
-                            (1..=a as u32).map(f64::from).product()
-                        } else {
-                            f64::NAN
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A piece of LaTeX.
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Number(f64),
-    Letter(char),
-    Command(String),
-    Sign(char),
-}
-
-fn tokens(text: &str) -> Option<Vec<Token>> {
-    let mut tokens = Vec::new();
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let length =
-            |fits: fn(char) -> bool| rest[1..].find(|c| !fits(c)).map_or(rest.len(), |at| at + 1);
-        let taken = match c {
-            '0'..='9' | '.' => {
-                let end = length(|c| c.is_ascii_digit() || c == '.');
-                tokens.push(Token::Number(rest[..end].parse().ok()?));
-                end
-            }
-            'a'..='z' | 'A'..='Z' => {
-                tokens.push(Token::Letter(c));
-                1
-            }
-            '\\' => {
-                let end = length(|c| c.is_ascii_alphabetic());
-                match &rest[1..end] {
-                    // A thin blank, or a blank.
-                    "" => match rest[1..].chars().next()? {
-                        ',' | ';' | ':' | ' ' => 2,
-                        _ => return None,
-                    },
-                    command => {
-                        tokens.push(Token::Command(command.to_owned()));
-                        end
-                    }
-                }
-            }
-            '+' | '-' | '*' | '/' | '^' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '!' | '_' => {
-                tokens.push(Token::Sign(c));
-                1
-            }
-            ' ' | '~' => 1,
-            'π' => {
-                tokens.push(Token::Command("pi".to_owned()));
-                c.len_utf8()
-            }
-            _ => return None,
-        };
-        rest = &rest[taken..];
-    }
-    Some(tokens)
-}
-
-/// Recursive descent; `None` wherever something is not understood.
-struct Parser<'a> {
-    tokens: &'a [Token],
-    depth: usize,
-}
-
-impl Parser<'_> {
-    fn sign(&mut self, sign: char) -> bool {
-        match self.tokens.split_first() {
-            Some((Token::Sign(found), rest)) if *found == sign => {
-                self.tokens = rest;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn command(&mut self, names: &[&str]) -> bool {
-        match self.tokens.split_first() {
-            Some((Token::Command(found), rest)) if names.contains(&found.as_str()) => {
-                self.tokens = rest;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn sum(&mut self) -> Option<Expression> {
-        self.depth += 1;
-        if self.depth > DEPTH {
-            return None;
-        }
-        let mut left = self.product()?;
-        loop {
-            if self.sign('+') {
-                left = Expression::Sum(Box::new(left), Box::new(self.product()?));
-            } else if self.sign('-') {
-                let right = self.product()?.negated();
-                left = Expression::Sum(Box::new(left), Box::new(right));
-            } else {
-                self.depth -= 1;
-                return Some(left);
-            }
-        }
-    }
-
-    fn product(&mut self) -> Option<Expression> {
-        let mut left = self.signed()?;
-        loop {
-            if self.sign('*') || self.command(&["cdot", "times"]) {
-                left = Expression::Product(Box::new(left), Box::new(self.signed()?));
-            } else if self.sign('/') || self.command(&["div"]) {
-                left = Expression::Quotient(Box::new(left), Box::new(self.signed()?));
-            } else if self.begins_factor() {
-                left = Expression::Product(Box::new(left), Box::new(self.power()?));
-            } else {
-                return Some(left);
-            }
-        }
-    }
-
-    /// Whether a factor follows without a sign between.
-    fn begins_factor(&self) -> bool {
-        match self.tokens.first() {
-            // Two numbers side by side mean something else.
-            Some(Token::Letter(_)) => true,
-            Some(Token::Command(name)) => !matches!(name.as_str(), "cdot" | "times" | "div" | "pm"),
-            Some(Token::Sign(sign)) => matches!(sign, '(' | '{'),
-            _ => false,
-        }
-    }
-
-    fn signed(&mut self) -> Option<Expression> {
-        if self.sign('-') {
-            return Some(self.signed()?.negated());
-        }
-        if self.sign('+') {
-            return self.signed();
-        }
-        self.power()
-    }
-
-    fn power(&mut self) -> Option<Expression> {
-        let mut base = self.atom()?;
-        while self.sign('!') {
-            base = Expression::Function(Function::Factorial, Box::new(base));
-        }
-        if self.sign('^') {
-            let exponent = if self.sign('{') { self.until('}')? } else { self.signed_atom()? };
-            return Some(Expression::Power(Box::new(base), Box::new(exponent)));
-        }
-        Some(base)
-    }
-
-    fn signed_atom(&mut self) -> Option<Expression> {
-        if self.sign('-') { Some(self.atom()?.negated()) } else { self.atom() }
-    }
-
-    /// A sum and the bracket that closes it.
-    fn until(&mut self, close: char) -> Option<Expression> {
-        let inner = self.sum()?;
-        self.sign(close).then_some(inner)
-    }
-
-    /// What stands in braces, or one atom.
-    fn argument(&mut self) -> Option<Expression> {
-        if self.sign('{') { self.until('}') } else { self.atom() }
-    }
-
-    fn atom(&mut self) -> Option<Expression> {
-        let (token, rest) = self.tokens.split_first()?;
-        self.tokens = rest;
-        match token {
-            Token::Number(number) => {
-                // A subscript is a base: another number.
-                (!matches!(rest.first(), Some(Token::Sign('_'))))
-                    .then_some(Expression::Number(*number))
-            }
-            Token::Letter('e') => Some(Expression::Number(std::f64::consts::E)),
-            // The imaginary unit is compared as a variable: linear in it, both sides agree or not.
-            Token::Letter(letter) => self.named(letter.to_string()),
-            Token::Sign('(') => self.until(')'),
-            Token::Sign('[') => self.until(']'),
-            Token::Sign('{') => self.until('}'),
-            Token::Sign('|') => {
-                Some(Expression::Function(Function::Absolute, Box::new(self.until('|')?)))
-            }
-            Token::Sign(_) => None,
-            Token::Command(name) => self.applied(name),
-        }
-    }
-
-    fn named(&mut self, mut name: String) -> Option<Expression> {
-        if self.sign('_') {
-            let braced = self.sign('{');
-            let (token, rest) = self.tokens.split_first()?;
-            self.tokens = rest;
-            name += &format!("_{token:?}");
-            if braced && !self.sign('}') {
-                return None;
-            }
-        }
-        Some(Expression::Variable(name))
-    }
-
-    fn applied(&mut self, name: &str) -> Option<Expression> {
-        let function = match name {
-            "frac" => {
-                let (a, b) = (self.argument()?, self.argument()?);
-                return Some(Expression::Quotient(Box::new(a), Box::new(b)));
-            }
-            "sqrt" => {
-                let root = if self.sign('[') { self.until(']')? } else { Expression::Number(2.0) };
-                let exponent =
-                    Expression::Quotient(Box::new(Expression::Number(1.0)), Box::new(root));
-                return Some(Expression::Power(Box::new(self.argument()?), Box::new(exponent)));
-            }
-            "pi" => return Some(Expression::Number(std::f64::consts::PI)),
-            "alpha" | "beta" | "gamma" | "delta" | "theta" | "lambda" | "mu" | "phi" | "omega" => {
-                return self.named(format!("\\{name}"));
-            }
-            "sin" => Function::Sine,
-            "cos" => Function::Cosine,
-            "tan" => Function::Tangent,
-            "ln" | "log" => Function::Logarithm,
-            "exp" => Function::Exponential,
-            _ => return None,
-        };
-        if name == "log" && matches!(self.tokens.first(), Some(Token::Sign('_'))) {
-            return None;
-        }
-        let exponent = if self.sign('^') { Some(self.argument()?) } else { None };
-        let value = Expression::Function(function, Box::new(self.power()?));
-        Some(match exponent {
-            Some(exponent) => Expression::Power(Box::new(value), Box::new(exponent)),
-            None => value,
+    fn variables(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Variable(name) => Some(name.as_str()),
+            _ => None,
         })
+    }
+
+    /// Whether there are no variables.
+    pub(super) fn is_constant(&self) -> bool {
+        self.variables().next().is_none()
+    }
+
+    fn value(&self, variables: &BTreeMap<String, Complex64>) -> Option<Complex64> {
+        let mut stack: Vec<Complex64> = Vec::new();
+        for step in &self.steps {
+            let value = match step {
+                Step::Number(number) => Complex64::from(*number),
+                Step::Variable(name) => *variables.get(name)?,
+                Step::Join(join) => {
+                    let b = stack.pop()?;
+                    join.of(stack.pop()?, b)
+                }
+                Step::Apply(function) => function.of(stack.pop()?),
+                Step::Unknown(name) => unknown(name, stack.pop()?),
+            };
+            stack.push(value);
+        }
+        stack.pop().filter(|_| stack.is_empty())
+    }
+}
+
+/// A number but for what rounding left of an imaginary part.
+fn real(value: Complex64) -> bool {
+    value.im.abs() <= ROUNDING * value.re.abs()
+}
+
+/// A value that depends on a function's name and argument, and on nothing else.
+fn unknown(name: &str, argument: Complex64) -> Complex64 {
+    let mix = |seed: f64, c: char| (seed * 1.618 + f64::from(u32::from(c))) % 97.0;
+    let seed = Complex64::new(name.chars().fold(0.0, mix) / 97.0, 0.5);
+    (seed * 1.3 + argument).sin() + seed * argument
+}
+
+impl Join {
+    fn of(self, a: Complex64, b: Complex64) -> Complex64 {
+        match self {
+            Join::Sum => a + b,
+            Join::Difference => a - b,
+            Join::Product => a * b,
+            Join::Quotient => a / b,
+            Join::Power if a.im == 0.0 && b.im == 0.0 && (a.re >= 0.0 || b.re.fract() == 0.0) => {
+                a.re.powf(b.re).into()
+            }
+            Join::Power => a.powc(b),
+            Join::Logarithm => a.ln() / b.ln(),
+            Join::Binomial => binomial(a, b),
+            Join::Pair => unknown("pair", a + unknown("second", b)),
+        }
+    }
+}
+
+/// The binomial coefficient of a small number of factors.
+fn binomial(n: Complex64, k: Complex64) -> Complex64 {
+    if k.im != 0.0 || k.re.fract() != 0.0 || !(0.0..=1000.0).contains(&k.re) {
+        return unknown("binomial", Join::Pair.of(n, k));
+    }
+    (0..k.re as u32).map(f64::from).fold(1.0.into(), |c, i| c * (n - i) / (i + 1.0))
+}
+
+impl Function {
+    /// What the exponent -1 makes of it.
+    pub(super) fn inverse(self) -> Option<Self> {
+        Some(match self {
+            Function::Sine => Function::Arcsine,
+            Function::Cosine => Function::Arccosine,
+            Function::Tangent => Function::Arctangent,
+            Function::Cosecant => Function::Arccosecant,
+            Function::Secant => Function::Arcsecant,
+            Function::Cotangent => Function::Arccotangent,
+            Function::HyperbolicSine => Function::AreaSine,
+            Function::HyperbolicCosine => Function::AreaCosine,
+            Function::HyperbolicTangent => Function::AreaTangent,
+            _ => return None,
+        })
+    }
+
+    fn of(self, a: Complex64) -> Complex64 {
+        let whole = |round: fn(f64) -> f64| Complex64::new(round(a.re), round(a.im));
+        match self {
+            Function::Negation => -a,
+            Function::Absolute => a.norm().into(),
+            Function::Conjugate => a.conj(),
+            Function::Factorial => {
+                if a.im == 0.0 && (0.0..=170.0).contains(&a.re) && a.re.fract() == 0.0 {
+                    (1..=a.re as u32).map(f64::from).product::<f64>().into()
+                } else {
+                    unknown("factorial", a)
+                }
+            }
+            Function::Floor => whole(f64::floor),
+            Function::Ceiling => whole(f64::ceil),
+            Function::Exponential => a.exp(),
+            Function::Sine => a.sin(),
+            Function::Cosine => a.cos(),
+            Function::Tangent => a.tan(),
+            Function::Cosecant => a.sin().inv(),
+            Function::Secant => a.cos().inv(),
+            Function::Cotangent => a.tan().inv(),
+            Function::Arcsine => a.asin(),
+            Function::Arccosine => a.acos(),
+            Function::Arctangent => a.atan(),
+            Function::Arccosecant => a.inv().asin(),
+            Function::Arcsecant => a.inv().acos(),
+            Function::Arccotangent => a.inv().atan(),
+            Function::HyperbolicSine => a.sinh(),
+            Function::HyperbolicCosine => a.cosh(),
+            Function::HyperbolicTangent => a.tanh(),
+            Function::AreaSine => a.asinh(),
+            Function::AreaCosine => a.acosh(),
+            Function::AreaTangent => a.atanh(),
+        }
     }
 }

@@ -4,6 +4,8 @@
 use regex::Regex;
 
 use crate::error::Result;
+use crate::grade::math::words;
+use crate::grade::python::{WORD, strip};
 use crate::grade::regex;
 
 /// Units that are dropped where they stand alone, and their plurals; a dot is any character.
@@ -36,17 +38,17 @@ impl Extractor {
         let units = UNITS.split('|').map(str::to_owned).chain(plurals);
         Ok(Self {
             number: regex(r"-?\d*\.?\d+")?,
-            line_end: regex(r"\n\s*")?,
+            line_end: regex(r"\n[\s\x1c-\x1f]*")?,
             array: regex(r"\\begin\{array\}\{.*?\}")?,
             text_at_end: regex(r"\\text\{.*?\}$")?,
             units: units
-                .map(|unit| regex(&format!(r"(^|\W){unit}($|\W)")))
+                .map(|unit| regex(&format!("(^|[^{WORD}]){unit}($|[^{WORD}])")))
                 .collect::<Result<_>>()?,
             text: regex(r"\\text\{(.*?)\}")?,
             mbox: regex(r"\\mbox\{.*?\}")?,
             zeros_inside: regex(r"(\d+)\.0*([^\d])")?,
             zeros_at_end: regex(r"(\d+)\.0*$")?,
-            sqrt: regex(r"\\sqrt(\w+)")?,
+            sqrt: regex(&format!(r"\\sqrt([{WORD}]+)"))?,
         })
     }
 
@@ -54,16 +56,16 @@ impl Extractor {
     pub(crate) fn answer(&self, solution: &str) -> String {
         let after = |mark: &str| solution.rsplit_once(mark).map(|(_, rest)| rest);
         let found = if let Some((_, rest)) = solution.split_once("final answer is $")
-            && let Some((answer, _)) = rest.split_once("$. I hope")
+            && solution.contains("$. I hope")
         {
-            answer.trim().to_owned()
+            strip(rest.split("$. I hope").next().unwrap_or_default()).to_owned()
         } else if let Some(rest) = after("boxed") {
             match rest.strip_prefix('{') {
                 Some(rest) => balanced(rest).to_owned(),
-                None => rest.split('$').next().unwrap_or_default().trim().to_owned(),
+                None => strip(rest.split('$').next().unwrap_or_default()).to_owned(),
             }
         } else if let Some(rest) = after("he answer is").or_else(|| after("final answer is")) {
-            rest.trim().to_owned()
+            strip(rest).to_owned()
         } else {
             let plain = solution.replace(',', "");
             self.number.find_iter(&plain).last().map_or_else(String::new, |n| n.as_str().to_owned())
@@ -71,12 +73,13 @@ impl Extractor {
         let found = self.line_end.replace_all(&found, "");
         let found = found.strip_prefix(':').unwrap_or(&found);
         let found = found.strip_suffix('.').unwrap_or(found);
-        self.normalised(found.strip_suffix('/').unwrap_or(found))
+        // As the harness does: what a first pass brings together is normalised by a second.
+        self.normalised(&self.normalised(found.strip_suffix('/').unwrap_or(found)))
     }
 
     /// The normal form of an answer.
     fn normalised(&self, answer: &str) -> String {
-        let mut text = answer.trim().replace('\n', "");
+        let mut text = strip(answer).replace('\n', "");
         text.truncate(text.trim_end_matches('.').len());
         text = text.replace("\\!", "");
         text = self.array.replace_all(&text, "\\begin{pmatrix}").into_owned();
@@ -92,7 +95,7 @@ impl Extractor {
         ] {
             text = text.replace(from, to);
         }
-        let bare = self.text_at_end.replace(&text, "").trim().to_owned();
+        let bare = strip(&self.text_at_end.replace(&text, "")).to_owned();
         if !bare.is_empty() {
             text = bare;
         }
@@ -105,9 +108,7 @@ impl Extractor {
         for gone in ["^{\\circ}", "^\\circ", "\\$", "$"] {
             text = text.replace(gone, "");
         }
-        if let Some(number) = number_of_words(&text) {
-            text = number.to_string();
-        }
+        text = words::number(&text).unwrap_or(text);
         text = self.text.replace_all(&text, "$1").into_owned();
         for gone in ["x=", "y=", "z=", "x\\in", "y\\in", "z\\in", "x\\to", "y\\to", "z\\to"] {
             text = text.replace(gone, "");
@@ -126,7 +127,7 @@ impl Extractor {
         if !text.contains("\\infty") {
             text = text.replace("inf", "\\infty");
         }
-        text = text.replace("and", "").replace("\\mathbf", "");
+        text = text.replace("+\\inity", "\\infty").replace("and", "").replace("\\mathbf", "");
         text = self.mbox.replace_all(&text, "").into_owned();
         if text.contains('j') && !text.contains('i') {
             text = text.replace('j', "i");
@@ -173,10 +174,10 @@ fn fractions(text: &str) -> String {
         out += "\\frac";
         let mut chars = part.chars();
         match (chars.next(), chars.next()) {
-            (Some('{') | None, _) => out += part,
-            (Some(_), None) => return text.to_owned(),
+            (Some('{'), _) => out += part,
             (Some(a), Some('{')) => out += &format!("{{{a}}}{{{}", chars.as_str()),
             (Some(a), Some(b)) => out += &format!("{{{a}}}{{{b}}}{}", chars.as_str()),
+            _ => return text.to_owned(),
         }
     }
     out
@@ -184,58 +185,14 @@ fn fractions(text: &str) -> String {
 
 /// `1/2` as `\frac{1}{2}`.
 fn slash(text: String) -> String {
-    let fits = |part: &str| {
-        part.contains("sqrt") || part.parse::<i64>().is_ok_and(|number| number.to_string() == part)
+    let whole = |part: &str| {
+        let digits = part.strip_prefix('-').unwrap_or(part);
+        let first = digits.bytes().next().is_some_and(|digit| digit != b'0' || part == "0");
+        first && digits.bytes().all(|digit| digit.is_ascii_digit())
     };
+    let fits = |part: &str| part.contains("sqrt") || whole(part);
     match text.split_once('/') {
         Some((a, b)) if fits(a) && fits(b) && !b.contains('/') => format!("\\frac{{{a}}}{{{b}}}"),
         _ => text,
     }
-}
-
-/// The number that a text spells out.
-fn number_of_words(text: &str) -> Option<u64> {
-    const SMALL: [&str; 20] = [
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-    ];
-    const TENS: [&str; 8] =
-        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
-    let (mut total, mut part, mut seen) = (0u64, 0u64, false);
-    let lower = text.replace('-', " ").to_lowercase();
-    for word in lower.split_whitespace() {
-        let place = |list: &[&str]| list.iter().position(|name| *name == word);
-        if let Some(small) = place(&SMALL) {
-            part += small as u64;
-        } else if let Some(ten) = place(&TENS) {
-            part += 10 * (ten as u64 + 2);
-        } else if word == "hundred" {
-            part = part.max(1) * 100;
-        } else if let Some(power) = place(&["thousand", "million", "billion"]) {
-            total += part.max(1) * 1000u64.pow(power as u32 + 1);
-            part = 0;
-        } else {
-            continue;
-        }
-        seen = true;
-    }
-    seen.then_some(total + part)
 }

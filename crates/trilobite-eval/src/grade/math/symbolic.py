@@ -22,7 +22,8 @@ MEMORY = 4 << 30
 TOLERANCE = 1e-4
 # parse_expr evaluates Python, so only what cannot be anything but arithmetic gets there.
 FUNCTIONS = "sqrt|cbrt|pi|oo|exp|log|ln|sin|cos|tan|cot|sec|csc|asin|acos|atan|sinh|cosh|tanh|abs"
-ARITHMETIC = re.compile(rf"(?:\s|\d+\.?\d*|\.\d+|[-+*/^(),=]|\b(?:[A-Za-z]|{FUNCTIONS})\b)+")
+NUMBER = r"\d[\d_]*\.?\d*|\.\d+"
+ARITHMETIC = re.compile(rf"(?:\s|{NUMBER}|[-+*/^(),={{}}\[\]]|\b(?:[A-Za-z]|{FUNCTIONS})\b)+")
 
 
 def parse(text):

@@ -21,6 +21,7 @@ const START: Duration = Duration::from_secs(120);
 /// Compares expressions.
 pub(crate) struct Symbolic {
     python: PathBuf,
+    version: String,
     process: RefCell<Option<Process>>,
 }
 
@@ -30,8 +31,13 @@ impl Symbolic {
     /// # Errors
     /// It, SymPy or what SymPy reads LaTeX with is not there.
     pub(crate) fn new(python: &Path) -> Result<Self> {
-        let process = RefCell::new(Some(Process::start(python)?));
-        Ok(Self { python: python.to_owned(), process })
+        let (process, version) = Process::start(python)?;
+        Ok(Self { python: python.to_owned(), version, process: RefCell::new(Some(process)) })
+    }
+
+    /// The version of SymPy.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
     }
 
     /// Whether two expressions are equal.
@@ -42,7 +48,7 @@ impl Symbolic {
         let mut slot = self.process.borrow_mut();
         let mut process = match slot.take() {
             Some(process) => process,
-            None => Process::start(&self.python)?,
+            None => Process::start(&self.python)?.0,
         };
         let verdict = process.ask(a, b);
         // Without a verdict the process hangs or is gone; dropping it ends it.
@@ -60,7 +66,8 @@ struct Process {
 }
 
 impl Process {
-    fn start(python: &Path) -> Result<Self> {
+    /// The process and the version of its SymPy.
+    fn start(python: &Path) -> Result<(Self, String)> {
         let fail = |message| Error::Python { program: python.to_owned(), message };
         let mut child = Command::new(python)
             .args(["-c", SCRIPT])
@@ -82,14 +89,16 @@ impl Process {
             }
         });
         let process = Self { child, input, output };
-        if process.output.recv_timeout(START).is_err() {
+        let version = process.output.recv_timeout(START).ok();
+        let version = version.and_then(|line| serde_json::from_str(&line).ok());
+        let Some(version) = version else {
             drop(process);
             let mut said = String::new();
             let _ = stderr.read_to_string(&mut said);
             let last = said.trim().lines().last().unwrap_or("no answer").to_owned();
             return Err(fail(last));
-        }
-        Ok(process)
+        };
+        Ok((process, version))
     }
 
     /// The verdict, if there is one in time.

@@ -2,7 +2,7 @@
 
 use super::{dot_in_order, in_place, same};
 use crate::Kernels;
-use crate::kv::{self, Cells, CellsMut, Visible};
+use crate::kv::{self, Block, Cells, CellsMut, Visible};
 use crate::random::Random;
 
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,11 @@ impl Store {
         }
     }
 
+    /// One block of a head of `width` elements.
+    fn block(&self, ty: Type, width: usize, block: usize) -> Cells<'_> {
+        self.cells(ty).range(block * 32 * width..(block + 1) * 32 * width)
+    }
+
     fn cells_mut(&mut self, ty: Type) -> CellsMut<'_> {
         match ty {
             Type::F32 => CellsMut::F32(&mut self.f32),
@@ -113,7 +118,8 @@ impl Case {
         let positions = keys.cells(self.ty).count() / padded;
         let mut scores = vec![9.0; self.visible.rows * positions];
         let mut out = vec![9.0; self.visible.rows * padded];
-        let cells = (keys.cells(self.ty), values.cells(self.ty));
+        let cells =
+            |block| (keys.block(self.ty, padded, block), values.block(self.ty, padded, block));
         kernels.attend(&self.queries(), cells, self.visible, self.scale, &mut scores, &mut out);
         out.chunks(padded).flat_map(|out| out[..self.width].to_vec()).collect()
     }
@@ -205,24 +211,12 @@ fn parts_of_an_attention_are_those_of_the_whole() {
         let parts = same("attend in parts", |kernels| {
             let (q, [keys, values]) = (case.queries(), case.stores(kernels));
             let Visible { rows, .. } = case.visible;
-            // Scores of one block at a time, and one panel of the values at a time.
+            // Blocks of scores in any order, and one panel of the values at a time.
             let mut scores = vec![0.0; rows * 96];
-            for block in 0..3 {
-                let part = block * 32 * 96..(block + 1) * 32 * 96;
-                let cells = match keys.cells(ty) {
-                    Cells::F32(cells) => Cells::F32(&cells[part]),
-                    Cells::F16(cells) => Cells::F16(&cells[part]),
-                    Cells::Q8 { codes, steps } => {
-                        let steps = &steps[part.start / 32..part.end / 32];
-                        Cells::Q8 { codes: &codes[part], steps }
-                    }
-                };
-                let mut out = vec![0.0; rows * 32];
-                let visible = Visible { first: block * 32, ..case.visible };
-                kernels.attend_scores(&q, cells, visible, case.scale, &mut out);
-                for (scores, out) in scores.chunks_mut(96).zip(out.chunks(32)) {
-                    scores[block * 32..][..32].copy_from_slice(out);
-                }
+            for index in [2, 0, 1] {
+                let cells = keys.block(ty, 96, index);
+                let keys = Block { index, cells, next: cells };
+                kernels.attend_scores(&q, keys, case.visible, case.scale, &mut scores);
             }
             for (row, scores) in scores.chunks_mut(96).enumerate() {
                 kernels.softmax(&mut scores[case.visible.of(row)]);
@@ -230,8 +224,12 @@ fn parts_of_an_attention_are_those_of_the_whole() {
             let mut out = vec![0.0; rows * 96];
             for panel in 0..3 {
                 let mut part = vec![0.0; rows * 32];
-                let (values, panels) = (values.cells(ty), panel..panel + 1);
-                kernels.attend_values(&scores, values, panels, case.visible, &mut part);
+                for index in 0..3 {
+                    let cells = values.block(ty, 96, index);
+                    let values = Block { index, cells, next: cells };
+                    let panels = panel..panel + 1;
+                    kernels.attend_values(&scores, values, panels, case.visible, &mut part);
+                }
                 for (out, part) in out.chunks_mut(96).zip(part.chunks(32)) {
                     out[panel * 32..][..32].copy_from_slice(part);
                 }

@@ -103,7 +103,7 @@ fn harmful(state: &mut u64) -> Value {
 fn place<'v>(value: &'v mut Value, state: &mut u64) -> &'v mut Value {
     let count = value.as_array().map(Vec::len).or(value.as_object().map(serde_json::Map::len));
     let count = count.unwrap_or(0);
-    if count == 0 || random(state) % 8 == 0 {
+    if count == 0 || random(state).is_multiple_of(8) {
         return value;
     }
     let at = random(state) % count;

@@ -399,7 +399,7 @@ fn models_are_those_of_the_reference() {
     let letters = ["a", "b", "c", "é", "川", " ", "▁"];
     for round in 0..400 {
         let mut tokens: Vec<String> = letters.iter().map(|&letter| letter.to_owned()).collect();
-        tokens.retain(|_| random(&mut state) % 6 > 0);
+        tokens.retain(|_| !random(&mut state).is_multiple_of(6));
         tokens.extend(
             ["<unk>", "##a", "##ab", "a</w>", "b</w>", "<0x61>", "<0xC3>", "<0xA9>"]
                 .map(str::to_owned),
@@ -416,7 +416,7 @@ fn models_are_those_of_the_reference() {
         }
         let vocab: serde_json::Map<_, _> =
             tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
-        let mut chance = |of: usize| random(&mut state) % of == 0;
+        let mut chance = |of: usize| random(&mut state).is_multiple_of(of);
         let unknown = if chance(3) {
             json!(null)
         } else if chance(5) {

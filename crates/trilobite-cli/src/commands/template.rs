@@ -1,0 +1,61 @@
+//! Which chat template a run uses.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use trilobite_runtime::{ChatTemplate, Error, Message, Model, Tokenizer};
+
+use crate::args::Run;
+use crate::suggest;
+
+/// A chat template, with texts that end an answer besides the model's own tokens.
+pub(crate) struct Template {
+    template: ChatTemplate,
+    pub(crate) stop: &'static [&'static str],
+}
+
+impl Template {
+    /// The template that the flags name or that the model brings, unless no chat is wanted.
+    pub(crate) fn choose(model: &Model, args: &Run) -> Result<Option<Self>> {
+        if args.no_chat {
+            return Ok(None);
+        }
+        let (metadata, tokenizer) = (model.metadata(), model.tokenizer()?);
+        if let Some(name) = &args.chat_template {
+            let (source, stop) = source(name)?;
+            let template = ChatTemplate::new(source, metadata, tokenizer)?;
+            return Ok(Some(Self { template, stop }));
+        }
+        let template = ChatTemplate::from_metadata(metadata, tokenizer)?;
+        if template.is_none() && (args.chat || args.system.is_some()) {
+            let names = ChatTemplate::standard_names();
+            bail!("the model brings no chat template; --chat-template takes a file or {names}");
+        }
+        Ok(template.map(|template| Self { template, stop: &[] }))
+    }
+
+    /// The token ids of a conversation's prompt.
+    pub(crate) fn encode(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        self.template.encode(messages, tokenizer).map_err(|error| match error {
+            Error::Template(_) => anyhow!(
+                "{error} (--no-chat leaves the template out, --chat-template takes another)"
+            ),
+            error => error.into(),
+        })
+    }
+}
+
+/// The source of a standard template or of a file, with the texts that end its answers.
+fn source(name: &Path) -> Result<(String, &'static [&'static str])> {
+    let text = name.to_string_lossy();
+    let standard = ChatTemplate::standard();
+    if let Some(known) = standard.iter().find(|known| known.name == text) {
+        return Ok((known.source.to_owned(), known.stop));
+    }
+    if !name.exists() && name.components().count() == 1 && name.extension().is_none() {
+        let hint = suggest::hint(&text, standard.iter().map(|known| known.name));
+        bail!("--chat-template: there is no file and no standard template {text:?}; {hint}");
+    }
+    let read = std::fs::read_to_string(name);
+    Ok((read.with_context(|| format!("--chat-template: {}", name.display()))?, &[]))
+}

@@ -1,0 +1,75 @@
+//! What transformers assumes where config.json is silent, by class of configuration.
+//!
+//! The numbers are those of `configuration_llama.py`, `configuration_bitnet.py`,
+//! `configuration_qwen2.py` and `configuration_gemma3.py` of transformers 5.23, which
+//! `models/golden/defaults.py` records for the tests. No key is required there; sizes that do not fit
+//! the tensors are found by the tensors' shapes.
+
+/// The fields of a class of configuration that have a default.
+pub(super) struct Defaults {
+    pub(super) vocab: u64,
+    pub(super) hidden: u64,
+    pub(super) ffn: u64,
+    pub(super) layers: u64,
+    pub(super) heads: u64,
+    /// As many as `heads` where there is no number.
+    pub(super) kv_heads: Option<u64>,
+    /// `hidden / heads` where there is no number.
+    pub(super) head_dim: Option<u64>,
+    pub(super) context: u64,
+    pub(super) norm_eps: f32,
+    pub(super) rope_theta: f32,
+    pub(super) activation: &'static str,
+    /// Whether the head is the embedding.
+    pub(super) tied: bool,
+}
+
+/// `LlamaConfig`, which the configuration of 1bitLLM's checkpoints repeats.
+pub(super) const LLAMA: Defaults = Defaults {
+    vocab: 32_000,
+    hidden: 4096,
+    ffn: 11_008,
+    layers: 32,
+    heads: 32,
+    kv_heads: None,
+    head_dim: None,
+    context: 2048,
+    norm_eps: 1e-6,
+    rope_theta: 10_000.0,
+    activation: "silu",
+    tied: false,
+};
+
+/// `BitNetConfig`.
+pub(super) const BITNET: Defaults = Defaults {
+    vocab: 128_256,
+    hidden: 2560,
+    ffn: 6912,
+    layers: 30,
+    heads: 20,
+    kv_heads: Some(5),
+    norm_eps: 1e-5,
+    rope_theta: 500_000.0,
+    activation: "relu2",
+    ..LLAMA
+};
+
+/// `Qwen2Config`.
+pub(super) const QWEN2: Defaults =
+    Defaults { vocab: 151_936, ffn: 22_016, kv_heads: Some(32), context: 32_768, ..LLAMA };
+
+/// `Gemma3TextConfig`; its activation has a key of its own.
+pub(super) const GEMMA3: Defaults = Defaults {
+    vocab: 262_208,
+    hidden: 2304,
+    ffn: 9216,
+    layers: 26,
+    heads: 8,
+    kv_heads: Some(4),
+    head_dim: Some(256),
+    context: 131_072,
+    rope_theta: 1_000_000.0,
+    activation: "gelu_pytorch_tanh",
+    tied: true,
+    ..LLAMA
+};

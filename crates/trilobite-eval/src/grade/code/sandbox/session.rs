@@ -1,0 +1,114 @@
+//! A conversation in lines with a process in the sandbox, which may not answer, or endlessly.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::error::{Error, Result};
+
+/// Longest line that is taken from the sandbox.
+const MAX_LINE: u64 = 64 << 20;
+/// Time for Python to start.
+const START: Duration = Duration::from_secs(60);
+/// Most of an error message that is read.
+const MAX_MESSAGE: u64 = 1 << 12;
+
+/// A process in the sandbox. It is killed, and everything in the sandbox with it, when this is
+/// dropped.
+pub(crate) struct Session {
+    launcher: Child,
+    input: Sender<Vec<u8>>,
+    lines: Receiver<Vec<u8>>,
+    _folder: Option<TempDir>,
+}
+
+/// What came of waiting for a line.
+pub(crate) enum Reply {
+    /// A line, without its end.
+    Line(Vec<u8>),
+    /// None in time.
+    Late,
+    /// The process has ended, or its line does not.
+    Ended,
+}
+
+impl Session {
+    /// Starts a launcher and waits until its script is ready.
+    pub(super) fn start(mut command: Command, folder: Option<TempDir>) -> Result<Self> {
+        let failed = |message: String| Error::Sandbox(message);
+        let mut launcher = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(format!("it does not start: {error}")))?;
+        let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
+            (launcher.stdin.take(), launcher.stdout.take(), launcher.stderr.take())
+        else {
+            return Err(failed("it has no pipes".to_owned()));
+        };
+        // Threads serve the pipes, so that a process that neither reads nor writes stops nobody.
+        let (input, waiting) = channel::<Vec<u8>>();
+        std::thread::spawn(move || {
+            for line in waiting {
+                if stdin.write_all(&line).is_err() {
+                    return;
+                }
+            }
+        });
+        let (found, lines) = sync_channel(1);
+        std::thread::spawn(move || {
+            let mut stdout = BufReader::new(stdout);
+            loop {
+                let mut line = Vec::new();
+                let read = stdout.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
+                if read.is_err() || line.pop() != Some(b'\n') || found.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut session = Self { launcher, input, lines, _folder: folder };
+        match session.receive(START) {
+            Reply::Line(line) if line == b"\"ready\"" => Ok(session),
+            _ => {
+                session.kill();
+                let mut message = String::new();
+                let _ = stderr.by_ref().take(MAX_MESSAGE).read_to_string(&mut message);
+                let message = message.trim();
+                Err(failed(match message.strip_prefix("sandbox: ") {
+                    Some(message) => message.to_owned(),
+                    None => format!("Python does not start: {message}"),
+                }))
+            }
+        }
+    }
+
+    /// Sends a line.
+    pub(crate) fn send(&self, line: &[u8]) {
+        // Whoever reads no more does not answer either, and that is what counts.
+        let _ = self.input.send([line, b"\n"].concat());
+    }
+
+    /// Waits for a line.
+    pub(crate) fn receive(&self, limit: Duration) -> Reply {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => Reply::Line(line),
+            Err(RecvTimeoutError::Timeout) => Reply::Late,
+            Err(RecvTimeoutError::Disconnected) => Reply::Ended,
+        }
+    }
+
+    fn kill(&mut self) {
+        let _ = self.launcher.kill();
+        let _ = self.launcher.wait();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

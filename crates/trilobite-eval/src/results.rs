@@ -1,0 +1,321 @@
+//! The files of a task's results in a folder: `NAME.jsonl`, a line for each finished item, and
+//! `NAME.settings.json`, what they depend on.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::data;
+use crate::error::{Error, Result};
+use crate::run::Shard;
+use crate::task::Task;
+
+/// A line of results.
+#[derive(Clone)]
+pub(crate) struct Line {
+    /// Its number in the file, from 1.
+    pub(crate) number: usize,
+    /// The item's id.
+    pub(crate) id: String,
+    /// All of it.
+    pub(crate) value: Value,
+}
+
+/// A file of lines that runs append to, in the hands of one run at a time.
+pub(crate) struct Appended {
+    path: PathBuf,
+    file: File,
+}
+
+impl Appended {
+    /// Opens or creates a file, and locks it for as long as the process lives and holds it.
+    ///
+    /// # Errors
+    /// It cannot be opened, or another run has it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(path).map_err(Error::io(path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: path.to_owned() }),
+            // A file system without locks.
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(Error::io(path)(error)),
+        }
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// The whole lines. What follows the last of them is the beginning of one that could not be
+    /// finished, and is cut off.
+    ///
+    /// # Errors
+    /// The file cannot be read or cut, or is not UTF-8.
+    pub(crate) fn lines(&mut self) -> Result<String> {
+        let mut bytes = Vec::new();
+        self.file.rewind().map_err(Error::io(&self.path))?;
+        self.file.read_to_end(&mut bytes).map_err(Error::io(&self.path))?;
+        let read = bytes.len();
+        let text = whole_lines(&self.path, bytes)?;
+        if text.len() < read {
+            self.file.set_len(text.len() as u64).map_err(Error::io(&self.path))?;
+        }
+        Ok(text)
+    }
+
+    /// Appends a line, in one write: a run that is killed leaves at most the last line torn.
+    ///
+    /// # Errors
+    /// The line cannot be written as a whole.
+    pub(crate) fn append(&mut self, line: &Value) -> Result<()> {
+        self.file.seek(SeekFrom::End(0)).map_err(Error::io(&self.path))?;
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))
+    }
+
+    /// Waits until everything is on the disk.
+    ///
+    /// # Errors
+    /// It cannot get there.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(Error::io(&self.path))
+    }
+}
+
+/// The lines of a file, without the beginning of one that ends it.
+fn whole_lines(path: &Path, mut bytes: Vec<u8>) -> Result<String> {
+    bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1));
+    data::utf8(path, &bytes).map(str::to_owned)
+}
+
+/// The file of a task's results.
+pub(crate) fn items_path(folder: &Path, task: &Task) -> PathBuf {
+    folder.join(format!("{}.jsonl", task.name))
+}
+
+/// The results in a file.
+pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    parse(path, &whole_lines(path, bytes)?)
+}
+
+/// The results in the text of a file. An item has one result, which may stand there more than once.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Line>> {
+    let mut lines: Vec<Line> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let fail = |message: String| Error::Record { path: path.to_owned(), line: number, message };
+        let value: Option<Value> = serde_json::from_str(line).ok();
+        let id = value.as_ref().and_then(|value| Some(value.get("id")?.as_str()?.to_owned()));
+        let (Some(value), Some(id)) = (value, id) else { return Err(fail("not a result".into())) };
+        let place = *places.entry(id.clone()).or_insert(lines.len());
+        match lines.get(place) {
+            Some(other) if other.value != value => {
+                let message = format!("another result of item {id} than in line {}", other.number);
+                return Err(fail(message));
+            }
+            Some(_) => {}
+            None => lines.push(Line { number, id, value }),
+        }
+    }
+    Ok(lines)
+}
+
+/// Replaces all results of a task. Until the new ones are on the disk, the old ones stay.
+///
+/// # Errors
+/// They cannot be written, or a run is at work on them.
+pub(crate) fn replace<'a>(path: &Path, lines: impl IntoIterator<Item = &'a Value>) -> Result<()> {
+    let held = Appended::open(path)?;
+    let text: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
+    let partial = path.with_extension("jsonl.partial");
+    let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&partial);
+        Error::io(path)(error)
+    })?;
+    drop(held);
+    Ok(())
+}
+
+/// The settings of a run: what its results depend on, and what was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct RunSettings {
+    /// What results depend on: an object.
+    pub(crate) identity: Value,
+    /// Items of the task, as far as they were asked for.
+    pub(crate) items: usize,
+    /// The parts of the task that were asked for.
+    pub(crate) parts: Vec<Shard>,
+}
+
+/// The fields of the settings file that results do not depend on.
+const ITEMS: &str = "items";
+const PARTS: &str = "parts";
+
+impl RunSettings {
+    /// The settings in a folder: none if there is no file, or only the beginning of one, as a run
+    /// leaves it that is killed or meets a full disk.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds something else.
+    pub(crate) fn read(folder: &Path, task: &Task) -> Result<Option<Self>> {
+        let path = settings_path(folder, task);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(&path)(error)),
+        };
+        let fail = |line, message| Error::Record { path: path.clone(), line, message };
+        let mut identity: Value = match serde_json::from_slice(&bytes) {
+            Ok(value) => value,
+            Err(error) if error.is_eof() => return Ok(None),
+            Err(error) => return Err(fail(error.line(), error.to_string())),
+        };
+        let object = identity.as_object_mut();
+        let object = object.ok_or_else(|| fail(1, "not the settings of a run".to_owned()))?;
+        let items = object.remove(ITEMS).and_then(|items| items.as_u64()).unwrap_or(0);
+        let parts = object.remove(PARTS).unwrap_or_default();
+        let part = |part: &Value| part.as_str()?.parse().ok();
+        let parts = parts.as_array().into_iter().flatten().filter_map(part).collect();
+        Ok(Some(Self { items: usize::try_from(items).unwrap_or(usize::MAX), parts, identity }))
+    }
+
+    /// Writes the settings, or adds what was asked for to those that are there.
+    ///
+    /// # Errors
+    /// The settings that are there are those of other results.
+    pub(crate) fn note(mut self, folder: &Path, task: &Task) -> Result<()> {
+        let path = settings_path(folder, task);
+        if let Some(found) = Self::read(folder, task)? {
+            for (field, value) in self.identity.as_object().into_iter().flatten() {
+                if found.identity.get(field) != Some(value) {
+                    let found =
+                        found.identity.get(field).map_or("missing".into(), Value::to_string);
+                    let (field, expected) = (field.clone(), value.to_string());
+                    return Err(Error::OtherRun { path, field, found, expected });
+                }
+            }
+            self.items = self.items.max(found.items);
+            self.parts.extend(found.parts);
+        }
+        self.parts.sort_unstable();
+        self.parts.dedup();
+        let parts: Vec<String> = self.parts.iter().map(Shard::to_string).collect();
+        let mut all = self.identity;
+        all[ITEMS] = self.items.into();
+        all[PARTS] = json!(parts);
+        std::fs::write(&path, format!("{all:#}\n")).map_err(Error::io(&path))
+    }
+}
+
+fn settings_path(folder: &Path, task: &Task) -> PathBuf {
+    folder.join(format!("{}.settings.json", task.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(model: &str, items: usize, part: &str) -> RunSettings {
+        let identity = json!({"task": "gsm8k", "model_sha256": model});
+        RunSettings { identity, items, parts: vec![part.parse().unwrap()] }
+    }
+
+    /// A run may be killed, or meet a full disk, anywhere in a line: within a character too.
+    #[test]
+    fn torn_lines_are_cut_off_and_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gsm8k.jsonl");
+        let whole = json!({"id": "1", "output": "café"});
+        let line = format!("{whole}\n").into_bytes();
+        for torn in 0..line.len() {
+            let first = b"{\"id\":\"0\"}\n";
+            std::fs::write(&path, [&first[..], &line[..torn]].concat()).unwrap();
+            assert_eq!(read(&path).unwrap().len(), 1, "{torn}");
+            let mut file = Appended::open(&path).unwrap();
+            assert_eq!(file.lines().unwrap().as_bytes(), first, "{torn}");
+            file.append(&whole).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), [&first[..], &line].concat(), "{torn}");
+        }
+        std::fs::write(&path, b"{\"id\":\"caf\xc3\"}\n").unwrap();
+        let error = Appended::open(&path).unwrap().lines().unwrap_err().to_string();
+        assert!(error.contains("gsm8k.jsonl line 1: not UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn only_one_run_at_a_time_has_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gsm8k.jsonl");
+        let held = Appended::open(&path).unwrap();
+        let error = Appended::open(&path).err().unwrap().to_string();
+        assert!(error.contains("gsm8k.jsonl: another run is at work on it"), "{error}");
+        assert!(replace(&path, &[json!({"id": "0"})]).is_err());
+        drop(held);
+        replace(&path, &[json!({"id": "0"})]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"id\":\"0\"}\n");
+    }
+
+    #[test]
+    fn an_item_has_one_result() {
+        let path = Path::new("r.jsonl");
+        let same = "{\"id\":\"a\",\"x\":1}\n{\"id\":\"b\",\"x\":1}\n{\"x\":1,\"id\":\"a\"}\n";
+        assert_eq!(parse(path, same).unwrap().len(), 2);
+        let error = parse(path, &same.replace("{\"x\":1,", "{\"x\":2,")).err().unwrap().to_string();
+        assert_eq!(error, "r.jsonl line 3: another result of item a than in line 1");
+        let error = parse(path, "{\"id\":\"a\"}\nnull\n").err().unwrap().to_string();
+        assert_eq!(error, "r.jsonl line 2: not a result");
+    }
+
+    /// Settings that could not be written as a whole were never used.
+    #[test]
+    fn half_written_settings_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, task) = (folder.path(), Task::named("gsm8k").unwrap());
+        let path = settings_path(folder, &task);
+        assert!(RunSettings::read(folder, &task).unwrap().is_none());
+        settings("a", 4, "1/1").note(folder, &task).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for torn in 0..whole.len() - 2 {
+            std::fs::write(&path, &whole[..torn]).unwrap();
+            assert!(RunSettings::read(folder, &task).unwrap().is_none(), "{torn}");
+            settings("a", 4, "1/1").note(folder, &task).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+        for other in ["{]", "[]", "null"] {
+            std::fs::write(&path, other).unwrap();
+            let error = settings("a", 4, "1/1").note(folder, &task).unwrap_err().to_string();
+            assert!(error.contains("gsm8k.settings.json line 1: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_gather_what_was_asked_for_and_are_compared() {
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, task) = (folder.path(), Task::named("gsm8k").unwrap());
+        settings("a", 4, "2/2").note(folder, &task).unwrap();
+        settings("a", 8, "1/2").note(folder, &task).unwrap();
+        settings("a", 2, "1/2").note(folder, &task).unwrap();
+        let found = RunSettings::read(folder, &task).unwrap().unwrap();
+        let parts: Vec<String> = found.parts.iter().map(Shard::to_string).collect();
+        assert_eq!((found.items, parts.join(" ").as_str()), (8, "1/2 2/2"));
+        let error = settings("b", 4, "1/2").note(folder, &task).unwrap_err().to_string();
+        let expected = "results of another run (model_sha256 is \"a\", this run's is \"b\")";
+        assert!(error.contains(expected), "{error}");
+    }
+
+    /// Among these are floats that serde_json without `float_roundtrip` changes.
+    #[test]
+    fn floats_are_read_as_they_were_written() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..20_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Log-likelihoods: from -1 to -1024.
+            let float = -f64::from_bits((bits >> 12) | (1023 + (bits & 7)) << 52);
+            let text = json!({"logprob": float}).to_string();
+            let read: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(read["logprob"].as_f64().map(f64::to_bits), Some(float.to_bits()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The sizes of a model and the other numbers that its metadata hold.
+
+use std::fmt::Display;
+
+use super::keys::Keys;
+use super::rope::check_base;
+use super::{Architecture, Rope, Window};
+use crate::{Error, Metadata, Value};
+
+const VOCAB: &str = "vocab_size";
+const CONTEXT: &str = "context_length";
+const HIDDEN: &str = "embedding_length";
+const LAYERS: &str = "block_count";
+const FFN: &str = "feed_forward_length";
+const HEADS: &str = "attention.head_count";
+const KV_HEADS: &str = "attention.head_count_kv";
+const HEAD_DIM: &str = "attention.key_length";
+const NORM_EPS: &str = "attention.layer_norm_rms_epsilon";
+const SCALE: &str = "attention.scale";
+const SOFTCAP: &str = "final_logit_softcapping";
+
+/// Widths that must be the head's: a part of a head is never left unturned, and values are as wide as
+/// keys. The first two are written.
+const HEAD_WIDTHS: [&str; 3] =
+    ["attention.value_length", "rope.dimension_count", "rope.dimension_count_swa"];
+
+/// Largest sizes that are taken for sizes, far above those of any model. Rows of at most 2^22
+/// weights also keep the integer sums of the kernels within 32 bits.
+#[allow(missing_docs, reason = "the names say what they limit")]
+pub mod limits {
+    pub const VOCAB: u64 = 1 << 24;
+    pub const CONTEXT: u64 = 1 << 31;
+    pub const WIDTH: u64 = 1 << 22;
+    pub const LAYERS: u64 = 1 << 12;
+    pub const HEADS: u64 = 1 << 16;
+}
+
+/// The numbers that make a model of an architecture, as its metadata hold them.
+///
+/// What [`read`](Self::read) gives has passed [`check`](Self::check), so that it can be run;
+/// [`describe`](Self::describe) is its inverse.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hyperparameters {
+    /// The architecture.
+    pub arch: Architecture,
+    /// Size of the vocabulary: rows of the embedding.
+    pub vocab: u64,
+    /// Longest context that the model was made for.
+    pub context: u64,
+    /// Width of the residual stream.
+    pub hidden: u64,
+    /// Width of the feed-forward network.
+    pub ffn: u64,
+    /// Number of layers.
+    pub layers: u64,
+    /// Number of query heads.
+    pub heads: u64,
+    /// Number of key and value heads, a divisor of `heads`.
+    pub kv_heads: u64,
+    /// Width of a head, an even number.
+    pub head_dim: u64,
+    /// Added to the mean square in every RMS norm.
+    pub norm_eps: f32,
+    /// RoPE of the layers that do not slide.
+    pub rope: Rope,
+    /// Sliding-window attention, where some layers have it.
+    pub window: Option<Window>,
+    /// What scores are multiplied by, where it is not `1 / sqrt(head_dim)`.
+    pub attention_scale: Option<f32>,
+    /// `c` of logits that are `c tanh(x / c)`.
+    pub softcap: Option<f32>,
+}
+
+/// A number with which a model cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The metadata key without the name of the architecture.
+    pub key: &'static str,
+    /// What would do.
+    pub expected: String,
+    /// The number.
+    pub found: String,
+}
+
+impl Hyperparameters {
+    /// Reads metadata. Where they do not say the size of the vocabulary it is `rows`, the number of
+    /// rows of the embedding, or else the number of tokens.
+    ///
+    /// # Errors
+    /// A key that is missing or of the wrong type, or values with which no model can be run.
+    pub fn read(metadata: &Metadata, rows: Option<u64>) -> Result<Self, Error> {
+        let (arch, prefix) = Architecture::of(metadata)?;
+        let keys = Keys { metadata, prefix };
+
+        let layers = keys.require_size(LAYERS)?;
+        let hidden = keys.require_size(HIDDEN)?;
+        let heads = keys.layer_size(HEADS, layers)?.ok_or_else(|| keys.missing(HEADS))?;
+        let width = match keys.size(HEAD_DIM)? {
+            Some(width) => Some(width),
+            None => keys.size("rope.dimension_count")?,
+        };
+        let head_dim = match width {
+            Some(width) => width,
+            None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+            None => {
+                let expected = format!("a multiple of the {heads} heads without {HEAD_DIM}");
+                return Err(keys.bad(HIDDEN, expected, hidden));
+            }
+        };
+        for key in HEAD_WIDTHS {
+            if let Some(width) = keys.size(key)?.filter(|width| *width != head_dim) {
+                return Err(keys.bad(key, format!("the head width {head_dim}"), width));
+            }
+        }
+        let tokens = || metadata.strings("tokenizer.ggml.tokens");
+        let vocab = match (keys.size(VOCAB)?, rows) {
+            (Some(vocab), _) | (None, Some(vocab)) => vocab,
+            (None, None) => tokens()?.ok_or_else(|| keys.missing(VOCAB))?.len() as u64,
+        };
+        let context = keys.require_size(CONTEXT)?;
+        let rope = Rope::read(&keys, context)?;
+        let mut read = Self {
+            arch,
+            vocab,
+            context,
+            hidden,
+            ffn: keys.layer_size(FFN, layers)?.ok_or_else(|| keys.missing(FFN))?,
+            layers,
+            heads,
+            kv_heads: keys.layer_size(KV_HEADS, layers)?.unwrap_or(heads),
+            head_dim,
+            norm_eps: keys.float(NORM_EPS)?.ok_or_else(|| keys.missing(NORM_EPS))?,
+            rope,
+            window: None,
+            attention_scale: keys.float(SCALE)?,
+            softcap: keys.float(SOFTCAP)?,
+        };
+        let bad = |Fault { key, expected, found }| keys.bad(key, expected, found);
+        // Windows are listed by layer, of which there must not be any number.
+        read.check().map_err(bad)?;
+        read.window = Window::read(&keys, arch, layers, read.rope.theta)?;
+        read.check().map_err(bad)?;
+        Ok(read)
+    }
+
+    /// Writes the keys, and removes those that say otherwise.
+    pub fn describe(&self, metadata: &mut Metadata) {
+        let mut set = |key: &str, value: Option<Value>| {
+            let key = format!("{}.{key}", self.arch.name());
+            match value {
+                Some(value) => metadata.insert(key, value),
+                None => metadata.remove(&key),
+            }
+        };
+        for (key, size) in [
+            (VOCAB, self.vocab),
+            (CONTEXT, self.context),
+            (HIDDEN, self.hidden),
+            (LAYERS, self.layers),
+            (FFN, self.ffn),
+            (HEADS, self.heads),
+            (KV_HEADS, self.kv_heads),
+            (HEAD_DIM, self.head_dim),
+            (HEAD_WIDTHS[0], self.head_dim),
+            (HEAD_WIDTHS[1], self.head_dim),
+        ] {
+            set(key, Some((size as u32).into()));
+        }
+        set(NORM_EPS, Some(self.norm_eps.into()));
+        self.rope.describe(&mut set);
+        Window::describe(self.window.as_ref(), self.arch, &mut set);
+        set(SCALE, self.attention_scale.map(Value::from));
+        set(SOFTCAP, self.softcap.map(Value::from));
+    }
+
+    /// Whether a model with these numbers can be run: the one rule for what is written and for what
+    /// is read.
+    ///
+    /// # Errors
+    /// The first number that does not fit.
+    pub fn check(&self) -> Result<(), Fault> {
+        Fault::range(LAYERS, self.layers, 1, limits::LAYERS)?;
+        Fault::range(VOCAB, self.vocab, 1, limits::VOCAB)?;
+        Fault::range(CONTEXT, self.context, 1, limits::CONTEXT)?;
+        Fault::range(HIDDEN, self.hidden, 1, limits::WIDTH)?;
+        Fault::range(FFN, self.ffn, 1, limits::WIDTH)?;
+        Fault::range(HEADS, self.heads, 1, limits::HEADS)?;
+        Fault::range(KV_HEADS, self.kv_heads, 1, limits::HEADS)?;
+        let divides = self.heads.is_multiple_of(self.kv_heads);
+        Fault::unless(divides, KV_HEADS, self.kv_heads, || {
+            format!("a divisor of the {} query heads", self.heads)
+        })?;
+        let widest = limits::WIDTH / self.heads;
+        let width = self.head_dim.is_multiple_of(2) && (2..=widest).contains(&self.head_dim);
+        Fault::unless(width, HEAD_DIM, self.head_dim, || {
+            format!("an even number from 2 to {widest}, as RoPE turns pairs")
+        })?;
+        let eps = self.norm_eps >= 0.0 && self.norm_eps.is_finite();
+        Fault::unless(eps, NORM_EPS, self.norm_eps, || "a finite number of at least 0".into())?;
+        self.rope.check(self.context)?;
+        if let Some(window) = &self.window {
+            Fault::range("attention.sliding_window", window.tokens, 1, limits::CONTEXT)?;
+            check_base("rope.freq_base_swa", window.rope_theta, 1.0, self.context)?;
+        }
+        self.attention_scale.map_or(Ok(()), |scale| Fault::positive(SCALE, scale))?;
+        self.softcap.map_or(Ok(()), |cap| Fault::positive(SOFTCAP, cap))
+    }
+}
+
+impl Fault {
+    pub(super) fn unless(
+        fits: bool,
+        key: &'static str,
+        found: impl Display,
+        expected: impl FnOnce() -> String,
+    ) -> Result<(), Self> {
+        if fits {
+            return Ok(());
+        }
+        Err(Self { key, expected: expected(), found: found.to_string() })
+    }
+
+    pub(super) fn range(key: &'static str, found: u64, least: u64, most: u64) -> Result<(), Self> {
+        Self::unless((least..=most).contains(&found), key, found, || {
+            format!("an integer from {least} to {most}")
+        })
+    }
+
+    pub(super) fn positive(key: &'static str, found: f32) -> Result<(), Self> {
+        Self::unless(found > 0.0 && found.is_finite(), key, found, || "a positive number".into())
+    }
+}

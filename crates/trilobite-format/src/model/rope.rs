@@ -1,0 +1,245 @@
+//! Rotary position embedding: its base, and how it is stretched to longer contexts.
+
+use super::keys::Keys;
+use super::{Fault, limits};
+use crate::{Error, Value};
+
+const BASE: &str = "rope.freq_base";
+const TYPE: &str = "rope.scaling.type";
+const FACTOR: &str = "rope.scaling.factor";
+/// What old files have for the factor.
+const OLD_FACTOR: &str = "rope.scale_linear";
+const ATTENTION: &str = "rope.scaling.attn_factor";
+const ORIGINAL: &str = "rope.scaling.original_context_length";
+const BETA_FAST: &str = "rope.scaling.yarn_beta_fast";
+const BETA_SLOW: &str = "rope.scaling.yarn_beta_slow";
+const TRUNCATE: &str = "rope.scaling.yarn_truncate";
+
+/// Keys that llama.cpp reads for architectures other than these, with the values that change nothing.
+/// What others mean is not the same for all.
+const NEUTRAL: [(&str, &[f32]); 3] = [
+    ("rope.scaling.yarn_ext_factor", &[-1.0, 1.0]),
+    ("rope.scaling.yarn_attn_factor", &[1.0]),
+    ("rope.scaling.yarn_log_multiplier", &[0.0]),
+];
+
+/// Every key that may begin with `rope.`: another could change the computation.
+const KNOWN: [&str; 16] = [
+    "rope.dimension_count",
+    "rope.dimension_count_swa",
+    BASE,
+    "rope.freq_base_swa",
+    TYPE,
+    FACTOR,
+    OLD_FACTOR,
+    ATTENTION,
+    ORIGINAL,
+    BETA_FAST,
+    BETA_SLOW,
+    TRUNCATE,
+    NEUTRAL[0].0,
+    NEUTRAL[1].0,
+    NEUTRAL[2].0,
+    // Says where the model comes from.
+    "rope.scaling.finetuned",
+];
+
+/// The tensor of what every frequency is divided by, in contexts of any length.
+pub const ROPE_FREQS: &str = "rope_freqs.weight";
+
+/// The tensors of what every frequency is divided by with [`Scaling::LongRope`]: in short contexts, and
+/// in long ones.
+pub const ROPE_FACTORS: [&str; 2] = ["rope_factors_short.weight", "rope_factors_long.weight"];
+
+/// RoPE of the layers that see all positions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// The base of the frequencies.
+    pub theta: f32,
+    /// How they are scaled.
+    pub scaling: Scaling,
+    /// What cosines and sines are multiplied by, beyond what [`Yarn`] multiplies them by.
+    pub attention_factor: f32,
+}
+
+/// How rotary frequencies are scaled.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scaling {
+    /// Not at all, or by [`ROPE_FREQS`] alone.
+    None,
+    /// All divided by one number.
+    Linear {
+        /// The number.
+        factor: f32,
+    },
+    /// YaRN (arXiv 2309.00071).
+    Yarn(Yarn),
+    /// LongRoPE (arXiv 2402.13753): each divided by a number of its own, from the first of
+    /// [`ROPE_FACTORS`] in contexts of at most `original` tokens and from the second in longer ones.
+    LongRope {
+        /// The context of the model before it was stretched.
+        original: u64,
+    },
+}
+
+/// YaRN: frequencies that turn often within the original context are kept, those that turn seldom are
+/// divided by `factor`, and a ramp lies between. Cosines and sines are multiplied by
+/// `1 + 0.1 ln(factor)`, if that is more than 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Yarn {
+    /// What the context is stretched by.
+    pub factor: f32,
+    /// The context of the model before it was stretched.
+    pub original: u64,
+    /// Turns from which on a frequency is kept.
+    pub beta_fast: f32,
+    /// Turns up to which a frequency is divided.
+    pub beta_slow: f32,
+    /// Whether the ends of the ramp are rounded to whole pairs.
+    pub truncate: bool,
+}
+
+impl Yarn {
+    /// The usual turns between which the ramp lies: fast and slow.
+    pub const BETAS: (f32, f32) = (32.0, 1.0);
+}
+
+impl Rope {
+    /// RoPE that is not scaled.
+    pub fn unscaled(theta: f32) -> Self {
+        Self { theta, scaling: Scaling::None, attention_factor: 1.0 }
+    }
+
+    /// Reads the keys. A factor of 0 is none, the original context is the whole one without its key,
+    /// and the attention factor counts for every type, as in llama.cpp. Unlike there, the betas of
+    /// YaRN count for every architecture: llama.cpp reads them for few and takes 32 and 1 for the
+    /// others, though its converter writes what the checkpoint says.
+    pub(super) fn read(keys: &Keys<'_>, context: u64) -> Result<Self, Error> {
+        let rope = format!("{}.rope.", keys.prefix);
+        for (key, _) in keys.metadata.iter().filter(|(key, _)| key.starts_with(&rope)) {
+            if !KNOWN.iter().any(|known| keys.name(known) == key) {
+                return Err(Error::UnknownKey(key.to_owned()));
+            }
+        }
+        for (key, neutral) in NEUTRAL {
+            if let Some(found) = keys.float(key)?.filter(|found| !neutral.contains(found)) {
+                let expected = neutral.iter().map(f32::to_string).collect::<Vec<_>>().join(" or ");
+                return Err(keys.bad(key, expected, found));
+            }
+        }
+        let kind = keys.metadata.str(&keys.name(TYPE))?.unwrap_or("linear");
+        let factor = match keys.float(FACTOR)? {
+            Some(factor) => Some(factor),
+            None => keys.float(OLD_FACTOR)?,
+        };
+        let factor = factor.filter(|factor| *factor != 0.0).unwrap_or(1.0);
+        let original = || Ok::<_, Error>(keys.size(ORIGINAL)?.unwrap_or(context));
+        let (fast, slow) = Yarn::BETAS;
+        let scaling = match kind {
+            "none" => Scaling::None,
+            "linear" if factor == 1.0 => Scaling::None,
+            "linear" => Scaling::Linear { factor },
+            "yarn" => Scaling::Yarn(Yarn {
+                factor,
+                original: original()?,
+                beta_fast: keys.float(BETA_FAST)?.unwrap_or(fast),
+                beta_slow: keys.float(BETA_SLOW)?.unwrap_or(slow),
+                truncate: keys.metadata.bool(&keys.name(TRUNCATE))?.unwrap_or(true),
+            }),
+            "longrope" if factor == 1.0 => Scaling::LongRope { original: original()? },
+            // llama.cpp divides once more, transformers never does.
+            "longrope" => return Err(keys.bad(FACTOR, "1 for longrope", factor)),
+            other => {
+                let expected = "none, linear, yarn or longrope";
+                return Err(keys.bad(TYPE, expected, format_args!("{other:?}")));
+            }
+        };
+        Ok(Self {
+            theta: keys.float(BASE)?.unwrap_or(10_000.0),
+            scaling,
+            attention_factor: keys.float(ATTENTION)?.unwrap_or(1.0),
+        })
+    }
+
+    /// The keys that say so; `None` for those that must not be there.
+    pub(super) fn describe(&self, mut set: impl FnMut(&str, Option<Value>)) {
+        let number = |number: f32, usual: f32| (number != usual).then(|| number.into());
+        set(BASE, Some(self.theta.into()));
+        let (kind, factor, original) = match &self.scaling {
+            Scaling::None => (None, None, None),
+            Scaling::Linear { factor } => (Some("linear"), Some(*factor), None),
+            Scaling::Yarn(yarn) => (Some("yarn"), Some(yarn.factor), Some(yarn.original)),
+            Scaling::LongRope { original } => (Some("longrope"), None, Some(*original)),
+        };
+        set(TYPE, kind.map(Value::from));
+        set(FACTOR, factor.map(Value::from));
+        set(OLD_FACTOR, None);
+        set(ORIGINAL, original.map(|tokens| (tokens as u32).into()));
+        set(ATTENTION, number(self.attention_factor, 1.0));
+        let yarn = match &self.scaling {
+            Scaling::Yarn(yarn) => Some(yarn),
+            _ => None,
+        };
+        let (fast, slow) = Yarn::BETAS;
+        set(BETA_FAST, yarn.and_then(|yarn| number(yarn.beta_fast, fast)));
+        set(BETA_SLOW, yarn.and_then(|yarn| number(yarn.beta_slow, slow)));
+        set(TRUNCATE, yarn.filter(|yarn| !yarn.truncate).map(|_| false.into()));
+        NEUTRAL.iter().for_each(|(key, _)| set(key, None));
+    }
+
+    /// Whether the angles of all positions of a context are finite numbers.
+    pub(super) fn check(&self, context: u64) -> Result<(), Fault> {
+        let factor = match &self.scaling {
+            Scaling::Linear { factor } | Scaling::Yarn(Yarn { factor, .. }) => *factor,
+            Scaling::None | Scaling::LongRope { .. } => 1.0,
+        };
+        Fault::positive(FACTOR, factor)?;
+        check_base(BASE, self.theta, factor, context)?;
+        Fault::positive(ATTENTION, self.attention_factor)?;
+        match &self.scaling {
+            Scaling::None | Scaling::Linear { .. } => Ok(()),
+            Scaling::LongRope { original } => Fault::range(ORIGINAL, *original, 1, u32::MAX.into()),
+            Scaling::Yarn(yarn) => {
+                Fault::range(ORIGINAL, yarn.original, 1, u32::MAX.into())?;
+                Fault::positive(BETA_FAST, yarn.beta_fast)?;
+                Fault::positive(BETA_SLOW, yarn.beta_slow)?;
+                // The ramp lies where a logarithm to this base says.
+                Fault::unless(self.theta > 1.0, BASE, self.theta, || "above 1 for yarn".into())
+            }
+        }
+    }
+}
+
+/// Refuses a base whose largest frequency makes the angle of a position of the context infinite. That
+/// frequency is 1 or `1 / theta`, divided by `factor` if that is less than 1.
+pub(super) fn check_base(
+    key: &'static str,
+    theta: f32,
+    factor: f32,
+    context: u64,
+) -> Result<(), Fault> {
+    Fault::positive(key, theta)?;
+    let angle = context as f32 / theta.min(1.0) / factor.min(1.0);
+    Fault::unless(angle.is_finite(), key, theta, || {
+        format!("a base whose angles are finite in a context of {context}")
+    })
+}
+
+/// Refuses divisors of rotary frequencies that are not positive numbers, or so small that an angle
+/// could be infinite.
+///
+/// # Errors
+/// The first of them, with the name of the tensor that holds it.
+pub fn check_divisors(tensor: &str, divisors: &[f32]) -> Result<(), Error> {
+    let angle = |divisor: &f32| limits::CONTEXT as f32 / divisor;
+    let usable =
+        |divisor: &f32| *divisor > 0.0 && divisor.is_finite() && angle(divisor).is_finite();
+    match divisors.iter().position(|divisor| !usable(divisor)) {
+        None => Ok(()),
+        Some(element) => Err(Error::Divisor {
+            tensor: tensor.to_owned(),
+            element,
+            found: divisors.get(element).copied().unwrap_or(f32::NAN),
+        }),
+    }
+}

@@ -1,0 +1,211 @@
+use super::*;
+use crate::{Metadata, Value};
+
+fn llama() -> Hyperparameters {
+    Hyperparameters {
+        arch: Architecture::Llama,
+        vocab: 20,
+        context: 64,
+        hidden: 16,
+        ffn: 24,
+        layers: 3,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        norm_eps: 1e-5,
+        rope: Rope::unscaled(10_000.0),
+        window: None,
+        attention_scale: None,
+        softcap: None,
+    }
+}
+
+fn yarn() -> Yarn {
+    Yarn { factor: 4.0, original: 16, beta_fast: 32.0, beta_slow: 1.0, truncate: true }
+}
+
+/// The metadata of a file of the model.
+fn metadata(model: &Hyperparameters) -> Metadata {
+    let mut metadata = Metadata::new();
+    metadata.insert("general.architecture", model.arch.name());
+    model.describe(&mut metadata);
+    metadata
+}
+
+/// What is read where a key of the model above has another value, or none.
+fn read(key: &str, value: Option<Value>) -> Result<Hyperparameters, String> {
+    let mut metadata = metadata(&llama());
+    match value {
+        Some(value) => metadata.insert(format!("llama.{key}"), value),
+        None => metadata.remove(&format!("llama.{key}")),
+    }
+    Hyperparameters::read(&metadata, None).map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn refuses(key: &str, value: impl Into<Value>, part: &str) {
+    let message = read(key, Some(value.into())).unwrap_err();
+    assert!(message.contains(part), "{message:?} lacks {part:?}");
+}
+
+#[test]
+fn what_is_described_is_read() {
+    let scaled = |scaling, attention_factor| {
+        let rope = Rope { theta: 5e5, scaling, attention_factor };
+        Hyperparameters { rope, ..llama() }
+    };
+    let window = |layers: [bool; 3]| Window { tokens: 9, layers: layers.into(), rope_theta: 1e4 };
+    let gemma = |layers| Hyperparameters {
+        arch: Architecture::Gemma3,
+        window: Some(window(layers)),
+        attention_scale: Some(0.25),
+        softcap: Some(30.0),
+        ..llama()
+    };
+    let models = [
+        llama(),
+        Hyperparameters { arch: Architecture::BitNetB158, norm_eps: 0.0, ..llama() },
+        scaled(Scaling::Linear { factor: 8.0 }, 1.0),
+        scaled(Scaling::Yarn(yarn()), 1.25),
+        scaled(Scaling::Yarn(Yarn { beta_fast: 8.0, truncate: false, ..yarn() }), 1.0),
+        scaled(Scaling::LongRope { original: 16 }, 1.1),
+        Hyperparameters { arch: Architecture::Qwen2, window: Some(window([true; 3])), ..llama() },
+        gemma([true, true, false]),
+        gemma([true, false, true]),
+        gemma([true; 3]),
+    ];
+    // Nothing of another model is left.
+    let mut file = Metadata::new();
+    for model in models {
+        file.insert("general.architecture", model.arch.name());
+        model.describe(&mut file);
+        assert_eq!(Hyperparameters::read(&file, None).unwrap(), model);
+    }
+}
+
+#[test]
+fn defaults_are_llama_cpp_s() {
+    assert_eq!(read("rope.freq_base", None).unwrap().rope.theta, 10_000.0);
+    assert_eq!(read("attention.head_count_kv", None).unwrap().kv_heads, 4);
+    // The head's width is that of RoPE, or follows from the number of heads.
+    assert_eq!(read("attention.key_length", None).unwrap().head_dim, 8);
+    let mut narrow = metadata(&llama());
+    for key in ["attention.key_length", "attention.value_length", "rope.dimension_count"] {
+        narrow.remove(&format!("llama.{key}"));
+    }
+    assert_eq!(Hyperparameters::read(&narrow, None).unwrap().head_dim, 4);
+    narrow.remove("llama.vocab_size");
+    assert_eq!(Hyperparameters::read(&narrow, Some(7)).unwrap().vocab, 7);
+    assert!(Hyperparameters::read(&narrow, None).is_err());
+    narrow.insert("tokenizer.ggml.tokens", vec!["a".to_owned(), "b".to_owned()]);
+    assert_eq!(Hyperparameters::read(&narrow, None).unwrap().vocab, 2);
+
+    assert_eq!(read("attention.sliding_window", Some(0u32.into())).unwrap().window, None);
+    assert_eq!(read("attention.sliding_window", Some(4u32.into())).unwrap().window, None);
+    for key in ["rope.scaling.factor", "rope.scale_linear"] {
+        assert_eq!(read(key, Some(0f32.into())).unwrap(), llama());
+        let scaling = read(key, Some(2f32.into())).unwrap().rope.scaling;
+        assert_eq!(scaling, Scaling::Linear { factor: 2.0 });
+    }
+    let mut unscaled = metadata(&llama());
+    unscaled.insert("llama.rope.scaling.type", "none");
+    unscaled.insert("llama.rope.scaling.factor", 2f32);
+    assert_eq!(Hyperparameters::read(&unscaled, None).unwrap(), llama());
+    // The original context is the whole one where nothing else is said.
+    unscaled.insert("llama.rope.scaling.type", "yarn");
+    let yarn = Yarn { factor: 2.0, original: 64, ..yarn() };
+    let read = Hyperparameters::read(&unscaled, None).unwrap();
+    assert_eq!(read.rope.scaling, Scaling::Yarn(yarn));
+}
+
+#[test]
+fn a_size_may_be_listed_for_every_layer() {
+    for (key, size) in
+        [("attention.head_count", 4), ("attention.head_count_kv", 2), ("feed_forward_length", 24)]
+    {
+        assert_eq!(read(key, Some(vec![size; 3].into())).unwrap(), llama());
+        assert_eq!(read(key, Some(vec![size as u64; 3].into())).unwrap(), llama());
+        refuses(key, vec![size, size, 2 * size], "in layer 2, expected the same for all layers");
+        refuses(key, vec![size; 2], "is a list of 2, expected an entry for each of 3 layers");
+        refuses(key, vec![1.0f32; 3], "is array of 3 f32");
+    }
+    refuses("embedding_length", vec![16; 3], "is array of 3 i32");
+    let mut windows = metadata(&llama());
+    windows.insert("llama.attention.sliding_window", 4u32);
+    windows.insert("llama.attention.sliding_window_pattern", vec![1u32, 0, 1]);
+    let window = Hyperparameters::read(&windows, None).unwrap().window.unwrap();
+    assert_eq!((window.tokens, window.layers), (4, vec![true, false, true]));
+    windows.insert("llama.attention.sliding_window_pattern", 0u32);
+    assert_eq!(Hyperparameters::read(&windows, None).unwrap().window.unwrap().layers, [true; 3]);
+}
+
+#[test]
+fn numbers_that_cannot_be_run_are_refused() {
+    for key in ["block_count", "embedding_length", "attention.head_count", "context_length"] {
+        refuses(key, 0u32, "is 0, expected an integer from 1");
+        refuses(key, u32::MAX, "is 4294967295, expected an integer from 1");
+    }
+    refuses("attention.head_count_kv", 3u32, "is 3, expected a divisor of the 4 query heads");
+    for head_dim in [0, 7, 1 << 21] {
+        let fault = Hyperparameters { head_dim, ..llama() }.check().unwrap_err();
+        assert_eq!((fault.key, fault.found), ("attention.key_length", head_dim.to_string()));
+    }
+    refuses("attention.value_length", 4u32, "is 4, expected the head width 8");
+    refuses("rope.dimension_count", 4u32, "is 4, expected the head width 8");
+    refuses("attention.layer_norm_rms_epsilon", -1f32, "is -1, expected a finite number");
+    refuses("attention.layer_norm_rms_epsilon", f32::NAN, "is NaN, expected a finite number");
+    refuses("rope.freq_base", 0f32, "is 0, expected a positive number");
+    refuses("rope.freq_base", 1e-38f32, "expected a base whose angles are finite");
+    refuses("rope.scaling.factor", -1f32, "is -1, expected a positive number");
+    refuses("attention.scale", f32::INFINITY, "is inf, expected a positive number");
+    let message = read("context_length", None).unwrap_err();
+    assert_eq!(message, "metadata key llama.context_length is missing");
+}
+
+#[test]
+fn no_key_of_rope_is_ignored() {
+    refuses("rope.scaling.type", "dynamic", "is \"dynamic\", expected none, linear, yarn or");
+    refuses("rope.scaling.alpha", 2f32, "metadata key llama.rope.scaling.alpha is not supported");
+    refuses("rope.dimension_sections", vec![1u32], "dimension_sections is not supported");
+    refuses("rope.scaling.yarn_ext_factor", 0.5f32, "is 0.5, expected -1 or 1");
+    refuses("rope.scaling.yarn_attn_factor", 2f32, "is 2, expected 1");
+    refuses("rope.scaling.yarn_log_multiplier", 0.1f32, "is 0.1, expected 0");
+    assert_eq!(read("rope.scaling.finetuned", Some(true.into())).unwrap(), llama());
+    assert_eq!(read("rope.scaling.yarn_ext_factor", Some(1f32.into())).unwrap(), llama());
+    let longrope = Rope { scaling: Scaling::LongRope { original: 16 }, ..llama().rope };
+    let mut longrope = metadata(&Hyperparameters { rope: longrope, ..llama() });
+    longrope.insert("llama.rope.scaling.factor", 4f32);
+    let message = Hyperparameters::read(&longrope, None).unwrap_err().to_string();
+    assert_eq!(message, "metadata key llama.rope.scaling.factor is 4, expected 1 for longrope");
+    let yarn = Rope { theta: 1.0, scaling: Scaling::Yarn(yarn()), attention_factor: 1.0 };
+    let fault = Hyperparameters { rope: yarn, ..llama() }.check().unwrap_err();
+    assert_eq!((fault.key, fault.expected.as_str()), ("rope.freq_base", "above 1 for yarn"));
+    let message = check_divisors("rope_freqs.weight", &[1.0, 0.0]).unwrap_err().to_string();
+    assert!(message.contains("\"rope_freqs.weight\" holds 0 at element 1"), "{message}");
+}
+
+#[test]
+fn special_ids_that_are_no_tokens_count_as_absent() {
+    let mut metadata = Metadata::new();
+    metadata.insert("tokenizer.ggml.bos_token_id", 1u32);
+    metadata.insert("tokenizer.ggml.eos_token_id", u32::MAX);
+    metadata.insert("tokenizer.ggml.padding_token_id", -1i32);
+    metadata.insert("tokenizer.ggml.eot_token_id", 2u32);
+    let ids = |metadata: &Metadata| {
+        ["bos", "eos", "padding", "eot", "unknown"].map(|name| special_id(metadata, name).unwrap())
+    };
+    assert_eq!(ids(&metadata), [Some(1), None, None, Some(2), None]);
+    metadata.insert("tokenizer.ggml.tokens", vec!["a".to_owned(), "b".to_owned()]);
+    assert_eq!(ids(&metadata), [Some(1), None, None, None, None]);
+    let stray: Vec<_> = stray_ids(&metadata).collect();
+    assert_eq!(
+        stray,
+        [
+            ("tokenizer.ggml.eos_token_id", 4_294_967_295),
+            ("tokenizer.ggml.padding_token_id", -1),
+            ("tokenizer.ggml.eot_token_id", 2),
+        ]
+    );
+    metadata.insert("tokenizer.ggml.bos_token_id", "a");
+    assert!(special_id(&metadata, "bos").is_err());
+}

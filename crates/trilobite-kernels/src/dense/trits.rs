@@ -1,0 +1,58 @@
+//! Codes of trits in blocks that stand for none.
+
+use super::DenseType;
+
+/// Weights of a block.
+const BLOCK: usize = 256;
+
+/// Whether a byte of TQ1_0 stands for five trits (5), for four too (4), or for none. It is
+/// `ceil(n * 256 / 243)` for a number `n` of five digits in base 3, the last of which is 0 where a byte
+/// has four trits.
+const TRITS: [u8; 256] = {
+    let mut trits = [0; 256];
+    let mut n: usize = 0;
+    while n < 243 {
+        trits[(n * 256).div_ceil(243)] = if n.is_multiple_of(3) { 4 } else { 5 };
+        n += 1;
+    }
+    trits
+};
+
+/// See [`DenseType::find_unused`].
+pub(super) fn find_unused(ty: DenseType, w: &[u8]) -> Option<usize> {
+    let (block, element) = match ty {
+        DenseType::TQ1_0 => first(w, tq1_0),
+        DenseType::TQ2_0 => first(w, tq2_0),
+        _ => None,
+    }?;
+    Some(block * BLOCK + element)
+}
+
+/// The first block in which `find` finds something.
+fn first<const N: usize>(
+    w: &[u8],
+    find: impl Fn(&[u8; N]) -> Option<usize>,
+) -> Option<(usize, usize)> {
+    let mut blocks = w.as_chunks().0.iter().enumerate();
+    blocks.find_map(|(i, block)| Some((i, find(block)?)))
+}
+
+/// The first element of a byte that no five digits give, or no four.
+fn tq1_0(block: &[u8; 54]) -> Option<usize> {
+    let at = block[..48].iter().position(|byte| TRITS[usize::from(*byte)] == 0);
+    let of_five = at.map(|at| if at < 32 { at } else { 160 + at - 32 });
+    let of_four = || block[48..52].iter().position(|byte| TRITS[usize::from(*byte)] != 4);
+    of_five.or_else(|| of_four().map(|at| 240 + at))
+}
+
+/// The first element whose code is 3.
+fn tq2_0(block: &[u8; 66]) -> Option<usize> {
+    let codes = &block[..64];
+    let unused = |byte: u8| byte & byte >> 1 & 0b01_01_01_01;
+    if codes.iter().fold(0, |found, byte| found | unused(*byte)) == 0 {
+        return None;
+    }
+    let at = codes.iter().position(|byte| unused(*byte) != 0)?;
+    let plane = (0..4).find(|plane| codes[at] >> (2 * plane) & 3 == 3)?;
+    Some(at / 32 * 128 + plane * 32 + at % 32)
+}

@@ -1,0 +1,252 @@
+//! Chat templates: from a conversation to a prompt, as transformers makes it.
+
+mod message;
+mod standard;
+#[cfg(test)]
+mod tests;
+
+use serde_json::{Map, Value as Json};
+use trilobite_format::Metadata;
+use trilobite_format::model::special_id;
+
+use crate::error::{Error, Result};
+use crate::jinja::{self, Clock};
+use crate::tokenizer::Tokenizer;
+pub use message::Message;
+pub use standard::StandardTemplate;
+
+/// The template of microsoft/bitnet-b1.58-2B-4T's tokenizer. The GGUF file published beside it
+/// carries an older one, which the model was not trained with.
+const BITNET_2B_TEMPLATE: &str = "{% for message in messages %}{% if loop.first %}{{ bos_token }}{% endif %}{{ message['role'] | capitalize + ': ' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}";
+/// What only the outdated template contains.
+const OUTDATED_BITNET_MARK: &str = "BITNETAssistant";
+/// Keys of special tokens that are variables of the template, but for their names.
+const SPECIAL_TOKENS: &str = "trilobite.special_tokens.";
+/// Special tokens by the names of their variables and of their ids in GGUF files.
+const TOKEN_IDS: [(&str, &str); 7] = [
+    ("bos_token", "bos"),
+    ("eos_token", "eos"),
+    ("unk_token", "unknown"),
+    ("sep_token", "seperator"),
+    ("pad_token", "padding"),
+    ("cls_token", "cls"),
+    ("mask_token", "mask"),
+];
+/// Marks where a message that is to be continued ends.
+const CONTINUE_MARK: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+/// What a prompt is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Conversation<'a> {
+    /// What was said.
+    pub messages: &'a [Message],
+    /// JSON schemas of the functions that the model may call.
+    pub tools: Option<&'a [Json]>,
+    /// Objects with `title` and `text` that an answer can rest on.
+    pub documents: Option<&'a [Json]>,
+    /// What follows the messages.
+    pub ending: Ending,
+    /// Other variables of the template, such as `enable_thinking`.
+    pub variables: Map<String, Json>,
+}
+
+/// What follows the messages of a prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// The beginning of an answer (`add_generation_prompt`).
+    #[default]
+    Answer,
+    /// Nothing.
+    Closed,
+    /// Nothing, and the last message is open, for the model to go on with
+    /// (`continue_final_message`).
+    Open,
+}
+
+/// A model's chat template.
+pub struct ChatTemplate {
+    source: String,
+    /// The template for conversations with tools, where that is another one.
+    with_tools: Option<String>,
+    /// Special tokens by their names.
+    special: Map<String, Json>,
+    replaced: bool,
+    clock: Clock,
+}
+
+impl ChatTemplate {
+    /// A template with the special tokens of a model.
+    ///
+    /// # Errors
+    /// A metadata value of the wrong type.
+    pub fn new(
+        source: impl Into<String>,
+        metadata: &Metadata,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self> {
+        let (source, special) = (source.into(), special_tokens(metadata, tokenizer)?);
+        Ok(Self { source, with_tools: None, special, replaced: false, clock: Clock::System })
+    }
+
+    /// The template that the file carries, if it carries one.
+    ///
+    /// # Errors
+    /// A metadata value of the wrong type.
+    pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Option<Self>> {
+        let Some(source) = metadata.str("tokenizer.chat_template")? else { return Ok(None) };
+        let replaced = source.contains(OUTDATED_BITNET_MARK);
+        let source = if replaced { BITNET_2B_TEMPLATE } else { source };
+        let with_tools = metadata.str("tokenizer.chat_template.tool_use")?.map(str::to_owned);
+        let template = Self::new(source, metadata, tokenizer)?;
+        Ok(Some(Self { with_tools, replaced, ..template }))
+    }
+
+    /// Templates of common forms, for models that bring none.
+    pub fn standard() -> &'static [StandardTemplate] {
+        &standard::TEMPLATES
+    }
+
+    /// Their names, with commas between them.
+    pub fn standard_names() -> String {
+        standard::TEMPLATES.map(|known| known.name).join(", ")
+    }
+
+    /// The token ids of a conversation's prompt: a beginning-of-text token comes from the template
+    /// or from the tokenizer, never from both.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn encode(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        self.encode_begun(messages, "", tokenizer)
+    }
+
+    /// [`encode`](Self::encode) with the beginning of the answer, which the model continues.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn encode_begun(
+        &self,
+        messages: &[Message],
+        answer: &str,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<u32>> {
+        let conversation = Conversation { messages, ..Conversation::default() };
+        self.tokens(&(self.render(&conversation)? + answer), tokenizer)
+    }
+
+    /// [`encode`](Self::encode) for all that a conversation can have.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn encode_conversation(
+        &self,
+        conversation: &Conversation<'_>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<u32>> {
+        self.tokens(&self.render(conversation)?, tokenizer)
+    }
+
+    fn tokens(&self, prompt: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        let bos = self.special.get("bos_token").and_then(Json::as_str).unwrap_or_default();
+        let begun = !bos.is_empty() && prompt.starts_with(bos);
+        tokenizer.encode(prompt, !begun, true)
+    }
+
+    /// Whether the file's template is known to be wrong and was replaced by the right one.
+    pub fn replaced(&self) -> bool {
+        self.replaced
+    }
+
+    /// The prompt of a conversation. Its special tokens are written out, so it must be tokenized
+    /// with special tokens parsed and none added.
+    ///
+    /// # Errors
+    /// The template is malformed, takes too long or too much memory, or refuses this conversation.
+    pub fn render(&self, conversation: &Conversation<'_>) -> Result<String> {
+        let source = match (&self.with_tools, conversation.tools) {
+            (Some(source), Some(_)) => source,
+            _ => &self.source,
+        };
+        let mut messages: Vec<Json> =
+            conversation.messages.iter().map(|message| message.normalized().into()).collect();
+        let open = conversation.ending == Ending::Open;
+        let last = match open {
+            true if !source.contains("content") => return Err(left_out()),
+            true => Some(mark_end(messages.last_mut())?),
+            false => None,
+        };
+        let list = |list: Option<&[Json]>| list.map_or(Json::Null, |list| list.to_vec().into());
+        let mut variables = self.special.clone();
+        variables.extend(conversation.variables.clone());
+        variables.extend([
+            ("messages".to_owned(), messages.into()),
+            ("tools".to_owned(), list(conversation.tools)),
+            ("documents".to_owned(), list(conversation.documents)),
+            ("add_generation_prompt".to_owned(), (conversation.ending == Ending::Answer).into()),
+        ]);
+        let prompt = jinja::render(source, &variables, self.clock)
+            .map_err(|error| Error::Template(error.to_string()))?;
+        match last {
+            Some(last) => cut_after(prompt, &last),
+            None => Ok(prompt),
+        }
+    }
+}
+
+fn left_out() -> Error {
+    Error::Template("it leaves out the message that is to be continued".to_owned())
+}
+
+/// Appends the mark to the text of the last message, and returns that text.
+fn mark_end(message: Option<&mut Json>) -> Result<String> {
+    let nothing = || Error::Template("the last message has no text to continue".to_owned());
+    let mut content = message.and_then(|message| message.get_mut("content"));
+    if let Some(Json::Array(parts)) = content {
+        content = parts.iter_mut().rev().find_map(|part| part.get_mut("text"));
+    }
+    match content {
+        Some(Json::String(text)) => {
+            let before = text.clone();
+            text.push_str(CONTINUE_MARK);
+            Ok(before)
+        }
+        _ => Err(nothing()),
+    }
+}
+
+/// The prompt up to the mark. Where the template took the mark's space away, it would have taken
+/// the spaces before it.
+fn cut_after(mut prompt: String, last: &str) -> Result<String> {
+    let found = prompt.rfind(CONTINUE_MARK.trim_end()).filter(|_| prompt.contains(last.trim()));
+    let at = found.ok_or_else(left_out)?;
+    let whole = prompt[at..].starts_with(CONTINUE_MARK);
+    prompt.truncate(at);
+    if !whole {
+        prompt.truncate(prompt.trim_end().len());
+    }
+    Ok(prompt)
+}
+
+/// The special tokens that a file names, as variables.
+fn special_tokens(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Map<String, Json>> {
+    let mut special = Map::new();
+    for (key, _) in metadata.iter() {
+        let Some(name) = key.strip_prefix(SPECIAL_TOKENS) else { continue };
+        let value = match metadata.str(key) {
+            Ok(text) => Json::from(text),
+            Err(_) => Json::from(metadata.strings(key)?),
+        };
+        special.insert(name.to_owned(), value);
+    }
+    for (name, short) in TOKEN_IDS {
+        if special.contains_key(name) {
+            continue;
+        }
+        let text = match metadata.str(&format!("trilobite.{name}"))? {
+            Some(text) => Some(text.to_owned()),
+            None => special_id(metadata, short)?.and_then(|id| tokenizer.token(id)),
+        };
+        special.extend(text.map(|text| (name.to_owned(), text.into())));
+    }
+    Ok(special)
+}

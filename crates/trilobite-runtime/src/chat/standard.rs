@@ -1,0 +1,36 @@
+//! Templates of common forms, for models that bring none.
+
+/// A template of a common form.
+#[derive(Clone, Copy, Debug)]
+pub struct StandardTemplate {
+    /// Its name.
+    pub name: &'static str,
+    /// Its source.
+    pub source: &'static str,
+    /// Texts that end an answer where the vocabulary has no such token.
+    pub stop: &'static [&'static str],
+}
+
+macro_rules! template {
+    ($name:literal, $($stop:literal),*) => {
+        StandardTemplate {
+            name: $name,
+            source: include_str!(concat!("standard/", $name, ".jinja")),
+            stop: &[$($stop),*],
+        }
+    };
+}
+
+/// All of them, in alphabetical order.
+pub(super) const TEMPLATES: [StandardTemplate; 10] = [
+    template!("alpaca", "### Instruction:"),
+    template!("bitnet", "<|eot_id|>"),
+    template!("chatml", "<|im_end|>", "<|im_start|>"),
+    template!("gemma", "<end_of_turn>", "<start_of_turn>"),
+    template!("llama2", "[INST]"),
+    template!("llama3", "<|eot_id|>", "<|start_header_id|>"),
+    template!("mistral", "[INST]"),
+    template!("phi3", "<|end|>", "<|user|>"),
+    template!("vicuna", "USER:"),
+    template!("zephyr", "<|user|>", "<|system|>"),
+];

@@ -1,0 +1,474 @@
+//! The forward pass of a batch of tokens, each of which continues some sequence.
+
+use std::sync::Arc;
+
+use trilobite_format::model::Rope;
+
+use crate::cache::{CacheType, Shape};
+use crate::config::RopePairs;
+use crate::error::{Error, Result};
+use crate::head::{Head, Logits, Search};
+use crate::model::Model;
+use crate::ops::{self, Attention, FEW, Heads, Live, Ops, Prepared, Room, Run, grown};
+use crate::profile::{Profile, Stage};
+use crate::rope::RopeTable;
+use crate::sequence::{Part, Sequence, Want};
+use crate::weights::{Kind, Layer, RopeDivisors};
+use crate::workers::Workers;
+
+/// Most tokens that go through the layers at once; more only cost memory.
+pub const MAX_BATCH: usize = 256;
+/// Tokens whose logits are computed at once.
+const HEAD_BATCH: usize = 16;
+/// Tokens that a sequence can hold by default.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// Settings of a forward pass. Results depend on none but the type of the cache, if not stated.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOptions {
+    /// Threads, the caller's own among them.
+    pub threads: usize,
+    /// Most tokens of a sequence. Memory is used for those that are there. Results depend on it in
+    /// models with LongRoPE alone, which has other frequencies for contexts beyond the original one.
+    pub context: usize,
+    /// Most tokens that go through the layers at once, at most [`MAX_BATCH`].
+    pub batch: usize,
+    /// How keys and values are kept.
+    pub cache: CacheType,
+    /// Reads every weight and computes every logit, by multiply-add: what the faster ways, which
+    /// give the same results, are compared with.
+    pub plain: bool,
+}
+
+impl Default for SessionOptions {
+    /// A thread for every core, a context of 4,096 tokens, a cache of f32.
+    fn default() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            context: DEFAULT_CONTEXT,
+            batch: MAX_BATCH,
+            cache: CacheType::default(),
+            plain: false,
+        }
+    }
+}
+
+/// A model that reads tokens: the pass through its layers, with what it runs on.
+///
+/// The tokens of a sequence are its whole state: logits depend on them alone, to the last bit. They
+/// do not depend on the threads, the instruction set, how the tokens were divided among passes, or
+/// which other sequences shared them.
+pub struct Forward {
+    model: Arc<Model>,
+    workers: Workers,
+    options: SessionOptions,
+    rope: RopeTable,
+    /// That of sliding layers, where there are any.
+    local_rope: Option<RopeTable>,
+    buffers: Buffers,
+    search: Search,
+}
+
+/// Activations of a batch; `T` is its number of tokens.
+struct Buffers {
+    /// The runs of tokens that continue a sequence each.
+    runs: Vec<Run>,
+    /// The position of each token, `[T]`.
+    positions: Vec<usize>,
+    /// The rows whose logits are wanted, each with its part and its index there.
+    wanted: Vec<(usize, usize, usize)>,
+    /// The residual stream, `[T][hidden]`.
+    x: Vec<f32>,
+    /// Queries, `[T][heads * head_dim]`.
+    q: Vec<f32>,
+    /// Keys, `[T][kv_heads * head_dim]`.
+    k: Vec<f32>,
+    /// Values, `[T][kv_heads * head_dim]`.
+    v: Vec<f32>,
+    /// The attention's output, `[T][heads * head_dim]`.
+    attended: Vec<f32>,
+    attention: Room,
+    /// The gated product, `[T][intermediate]`.
+    gated: Vec<f32>,
+    /// What a part adds to the residual stream, where it is normed first, `[T][hidden]`.
+    added: Vec<f32>,
+    /// The input of a projection.
+    input: Prepared,
+    /// Parts of the sums of a down projection, `[threads][T][hidden]` for few tokens.
+    parts: Vec<i32>,
+    /// The input of the head, `[hidden]`.
+    normed: Vec<f32>,
+    /// `[HEAD_BATCH][vocab]`, grown on demand.
+    logits: Vec<f32>,
+}
+
+impl Forward {
+    /// The forward pass of a model.
+    ///
+    /// # Errors
+    /// `TRILOBITE_ISA` names an instruction set that cannot be used, or the system has too few threads.
+    pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
+        let context = options.context.max(1);
+        let options = SessionOptions {
+            threads: options.threads.max(1),
+            context,
+            batch: options.batch.clamp(1, MAX_BATCH.min(context)),
+            ..options
+        };
+        let config = model.config();
+        let batch = options.batch;
+        let widest = config.hidden.max(config.intermediate).max(config.q_width());
+        let most = widest.max(config.vocab).max(ops::room(config));
+        let buffer = |width: usize| vec![0.0; batch * width];
+        let buffers = Buffers {
+            runs: Vec::new(),
+            positions: Vec::with_capacity(batch),
+            wanted: Vec::with_capacity(batch),
+            x: buffer(config.hidden),
+            q: buffer(config.q_width()),
+            k: buffer(config.kv_width()),
+            v: buffer(config.kv_width()),
+            attended: buffer(config.q_width()),
+            attention: Room::new(config.heads, context),
+            gated: buffer(config.intermediate),
+            added: buffer(if config.post_norms { config.hidden } else { 0 }),
+            input: Prepared::new(batch, widest),
+            parts: vec![0; options.threads * batch.min(FEW) * config.hidden],
+            normed: vec![0.0; config.hidden],
+            logits: Vec::new(),
+        };
+        let divisors = &model.weights().rope_divisors;
+        let table = |rope: &Rope, divisors: &RopeDivisors| {
+            RopeTable::new(rope, divisors, config.head_dim, context)
+        };
+        Ok(Self {
+            workers: Workers::new(options.threads, most)?,
+            rope: table(&config.rope, divisors),
+            local_rope: config.window.as_ref().map(|window| match window.scaled {
+                true => table(&Rope { theta: window.rope_theta, ..config.rope.clone() }, divisors),
+                false => table(&Rope::unscaled(window.rope_theta), &RopeDivisors::None),
+            }),
+            buffers,
+            search: Search::default(),
+            options,
+            model,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Most tokens of a sequence.
+    pub fn context(&self) -> usize {
+        self.options.context
+    }
+
+    /// How keys and values are kept.
+    pub fn cache_type(&self) -> CacheType {
+        self.options.cache
+    }
+
+    /// An empty sequence.
+    pub fn sequence(&self) -> Sequence {
+        Sequence::new(Shape::new(self.model.config(), self.options.cache))
+    }
+
+    /// What was read of the feed-forward networks since the last call.
+    pub fn take_live(&mut self) -> Live {
+        self.workers.take_live()
+    }
+
+    /// Starts to measure where the time goes, or stops and returns what was measured.
+    pub fn measure(&mut self, on: bool) -> Option<Profile> {
+        self.workers.measure(on)
+    }
+
+    /// Reads the tokens of all parts, each after those of its sequence, and shows the logits that are
+    /// wanted: `sink(part, index of the token, logits)`, token after token for each part.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, more tokens than a sequence can hold, a sequence of another
+    /// model or cache type, or [`Want::Largest`] without a token; nothing is read then. No memory for
+    /// keys and values; then some tokens may have been read.
+    pub fn read(
+        &mut self,
+        parts: &mut [Part<'_>],
+        mut sink: impl FnMut(usize, usize, Logits<'_>),
+    ) -> Result<()> {
+        parts.iter().try_for_each(|part| self.check(part))?;
+        self.workers.start();
+        let mut next = (0, 0);
+        loop {
+            next = self.gather(parts, next)?;
+            if self.buffers.positions.is_empty() {
+                return Ok(());
+            }
+            self.layers(parts);
+            self.outputs(parts, &mut sink);
+            for run in &self.buffers.runs {
+                let Part { sequence, tokens, .. } = &mut parts[run.part];
+                sequence.push(&tokens[run.index..run.index + run.rows.len()]);
+            }
+        }
+    }
+
+    fn check(&self, part: &Part<'_>) -> Result<()> {
+        let vocab = self.model.config().vocab;
+        if let Some(&id) = part.tokens.iter().find(|&&id| id as usize >= vocab) {
+            return Err(Error::TokenId { id, vocab });
+        }
+        let (needed, context) = (part.sequence.len() + part.tokens.len(), self.options.context);
+        if needed > context {
+            return Err(Error::Context { needed, context });
+        }
+        if part.tokens.is_empty() && matches!(part.want, Want::Largest(_)) {
+            return Err(Error::EmptyPrompt);
+        }
+        match part.sequence.shape() == Shape::new(self.model.config(), self.options.cache) {
+            true => Ok(()),
+            false => Err(Error::ForeignSequence),
+        }
+    }
+
+    /// Gathers a batch: the tokens from token `index` of part `part` on, as many as fit, with pages for
+    /// their keys and values. Returns where the next batch begins.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    fn gather(
+        &mut self,
+        parts: &mut [Part<'_>],
+        (mut part, mut index): (usize, usize),
+    ) -> Result<(usize, usize)> {
+        let Buffers { runs, positions, .. } = &mut self.buffers;
+        runs.clear();
+        positions.clear();
+        while part < parts.len() && positions.len() < self.options.batch {
+            let Part { sequence, tokens, .. } = &mut parts[part];
+            let count = (tokens.len() - index).min(self.options.batch - positions.len());
+            if count > 0 {
+                let (position, row) = (sequence.len(), positions.len());
+                sequence.reserve(count)?;
+                positions.extend(position..position + count);
+                runs.push(Run { part, index, position, rows: row..row + count });
+            }
+            (part, index) = match index + count == tokens.len() {
+                true => (part + 1, 0),
+                false => (part, index + count),
+            };
+        }
+        for rope in [&mut self.rope].into_iter().chain(&mut self.local_rope) {
+            rope.extend(positions.iter().max().map_or(0, |last| last + 1));
+        }
+        Ok((part, index))
+    }
+
+    /// The pass up to the last layer: leaves the residual stream of the batch in `x`.
+    fn layers(&mut self, parts: &mut [Part<'_>]) {
+        let model = Arc::clone(&self.model);
+        let (config, weights) = (model.config(), model.weights());
+        let count = self.buffers.positions.len();
+
+        // x = embedding of each token                                  [T][hidden]
+        let (ty, table) = (weights.embedding_type, model.packed(&weights.embedding));
+        for run in &self.buffers.runs {
+            let rows = run.rows.start * config.hidden..run.rows.end * config.hidden;
+            let x = self.buffers.x[rows].chunks_exact_mut(config.hidden);
+            for (x, &token) in x.zip(&parts[run.part].tokens[run.index..]) {
+                self.workers.kernels.dense_row(ty, table, config.hidden, token as usize, x);
+                if config.embedding_scale != 1.0 {
+                    x.iter_mut().for_each(|x| *x *= config.embedding_scale);
+                }
+            }
+        }
+        self.workers.lap(Stage::Embedding);
+
+        for (index, layer) in weights.layers.iter().enumerate() {
+            self.attention(&model, index, layer, parts, count);
+            self.feed_forward(&model, layer, count);
+        }
+    }
+
+    /// `x += post_norm(o(sub_norm(attention(q, k, v of norm(x)))))`
+    fn attention(
+        &mut self,
+        model: &Model,
+        index: usize,
+        layer: &Layer,
+        parts: &mut [Part<'_>],
+        count: usize,
+    ) {
+        let config = model.config();
+        let head_dim = config.head_dim;
+        let (q_width, kv_width) = (config.q_width(), config.kv_width());
+        let b = &mut self.buffers;
+        let plain = self.options.plain;
+        let mut ops = Ops { workers: &mut self.workers, model, parts: &mut b.parts, plain };
+
+        // q, k, v of norm(x)                                           [T][.. * head_dim]
+        let x = &mut b.x[..count * config.hidden];
+        let matrices = [&layer.q, &layer.k, &layer.v];
+        let input = ops.prepare(x, Some(&layer.attn_norm), count, &matrices, &mut b.input);
+        let products = [(&layer.q, &mut b.q[..]), (&layer.k, &mut b.k), (&layer.v, &mut b.v)];
+        ops.linear(input, products);
+        ops.workers.lap(Stage::QueryKeyValue);
+
+        // Norm and rotary position embedding of every head of q and k.
+        let (window, positions) = (config.window(index), &b.positions[..]);
+        let rope = self.local_rope.as_ref().filter(|_| window.is_some()).unwrap_or(&self.rope);
+        let q = &mut b.q[..count * q_width];
+        let k = &mut b.k[..count * kv_width];
+        let (kernels, none) = (ops.workers.kernels, (&mut [(); 0][..], 0));
+        ops.workers.team.rows3((q, q_width), (k, kv_width), none, |scratch, t, q, k, _| {
+            let (cos, sin) = rope.at(positions[t]);
+            for (heads, norm) in [(q, &layer.q_norm), (k, &layer.k_norm)] {
+                for head in heads.chunks_exact_mut(head_dim) {
+                    if let Some(norm) = norm {
+                        let normed = grown(&mut scratch.floats, head_dim);
+                        kernels.rms_norm(head, norm, config.norm_eps, normed);
+                        head.copy_from_slice(normed);
+                    }
+                    match config.rope_pairs {
+                        RopePairs::Halves => kernels.rope_neox(head, cos, sin),
+                        RopePairs::Adjacent => kernels.rope_adjacent(head, cos, sin),
+                    }
+                }
+            }
+        });
+
+        // Causal attention: every query head over the keys of its group, in its own sequence.
+        let attention = Attention {
+            heads: Heads { query: config.heads, kv: config.kv_heads, dim: head_dim },
+            layer: index,
+            scale: config.attention_scale,
+            window: window.map_or(usize::MAX, |window| window.tokens),
+            runs: &b.runs,
+        };
+        attention.store(ops.workers, parts, &b.k, &b.v);
+        ops.workers.lap(Stage::Store);
+        let attended = &mut b.attended[..count * q_width];
+        attention.run(ops.workers, parts, &b.q, &mut b.attention, attended);
+        ops.workers.lap(Stage::Attention);
+
+        let norm = layer.attn_sub_norm.as_deref();
+        let input = ops.prepare(attended, norm, count, &[&layer.o], &mut b.input);
+        ops.residual(input, &layer.o, layer.attn_post_norm.as_deref(), &mut b.added, x);
+        ops.workers.lap(Stage::Output);
+    }
+
+    /// `x += post_norm(down(sub_norm(act(gate(norm(x))) * up(norm(x)))))`
+    fn feed_forward(&mut self, model: &Model, layer: &Layer, count: usize) {
+        let config = model.config();
+        let b = &mut self.buffers;
+        let plain = self.options.plain;
+        let mut ops = Ops { workers: &mut self.workers, model, parts: &mut b.parts, plain };
+
+        let x = &mut b.x[..count * config.hidden];
+        let gated = &mut b.gated[..count * config.intermediate];
+        let (gate, up) = (&layer.gate, &layer.up);
+        let input = ops.prepare(x, Some(&layer.ffn_norm), count, &[gate, up], &mut b.input);
+        ops.gated(input, (gate, up), config.activation, gated);
+        ops.workers.lap(Stage::GateUp);
+
+        let norm = layer.ffn_sub_norm.as_deref();
+        let input = ops.prepare(gated, norm, count, &[&layer.down], &mut b.input);
+        ops.residual(input, &layer.down, layer.ffn_post_norm.as_deref(), &mut b.added, x);
+        ops.workers.lap(Stage::Down);
+    }
+
+    /// The logits of the batch that are wanted.
+    fn outputs(&mut self, parts: &[Part<'_>], sink: &mut impl FnMut(usize, usize, Logits<'_>)) {
+        let mut wanted = std::mem::take(&mut self.buffers.wanted);
+        wanted.clear();
+        for run in 0..self.buffers.runs.len() {
+            let Run { part, index, ref rows, .. } = self.buffers.runs[run];
+            let (first, last) = (rows.start, rows.end - 1);
+            let end = index + rows.len();
+            match parts[part].want {
+                Want::Nothing => {}
+                Want::From(from) => {
+                    wanted.extend((from.max(index)..end).map(|at| (first + at - index, part, at)));
+                }
+                Want::Largest(_) if end < parts[part].tokens.len() => {}
+                Want::Largest(k) if self.search(last, k) => {
+                    sink(part, end - 1, self.search.found());
+                }
+                Want::Largest(_) => wanted.push((last, part, end - 1)),
+            }
+        }
+        // Rows move together, so that the head is read as few times as possible.
+        let hidden = self.model.config().hidden;
+        for (to, &(row, ..)) in wanted.iter().enumerate() {
+            self.buffers.x.copy_within(row * hidden..(row + 1) * hidden, to * hidden);
+        }
+        for (chunk, places) in wanted.chunks(HEAD_BATCH).enumerate() {
+            let logits = self.head(chunk * HEAD_BATCH, places.len());
+            for (logits, &(_, part, index)) in logits.zip(places) {
+                sink(part, index, Logits::all(logits));
+            }
+        }
+        self.buffers.wanted = wanted;
+    }
+
+    /// The logits of `count` rows of the batch from `start` on.
+    fn head(&mut self, start: usize, count: usize) -> impl Iterator<Item = &[f32]> {
+        let model = Arc::clone(&self.model);
+        let (config, weights) = (model.config(), model.weights());
+        let b = &mut self.buffers;
+        let plain = self.options.plain;
+        let mut ops = Ops { workers: &mut self.workers, model: &model, parts: &mut b.parts, plain };
+        let x = &b.x[start * config.hidden..(start + count) * config.hidden];
+        let (norm, head) = (Some(&weights.output_norm[..]), &weights.head);
+        let input = ops.prepare(x, norm, count, &[head], &mut b.input);
+        let logits = grown(&mut b.logits, count * config.vocab);
+        ops.linear(input, [(head, &mut *logits)]);
+        if let Some(cap) = config.logit_cap {
+            logits.iter_mut().for_each(|logit| *logit = cap * libm::tanhf(*logit / cap));
+        }
+        ops.workers.lap(Stage::Head);
+        logits.chunks_exact(config.vocab)
+    }
+
+    /// Searches for the `k` largest logits of a row of the batch; `false` if the whole head has to be
+    /// computed.
+    fn search(&mut self, row: usize, k: usize) -> bool {
+        let (config, weights) = (self.model.config(), self.model.weights());
+        let (Some(scan), Kind::Dense(ty), false) =
+            (&weights.head_scan, weights.head.kind, self.options.plain)
+        else {
+            return false;
+        };
+        // Two logits that a cap makes equal are not found as equals, and bounds hold for products of
+        // floats.
+        if config.logit_cap.is_some() || ty.has_blocks() {
+            return false;
+        }
+        let model = &self.model;
+        let head = Head {
+            ty,
+            weights: model.packed(&weights.head),
+            cols: weights.head.cols,
+            codes: model.bytes(&scan.codes),
+            refinements: model.bytes(&scan.refinements),
+            bounds: model.bytes(&scan.bounds).as_chunks().0,
+        };
+        let x = &self.buffers.x[row * config.hidden..(row + 1) * config.hidden];
+        let h = &mut self.buffers.normed[..];
+        self.workers.kernels.rms_norm(x, &weights.output_norm, config.norm_eps, h);
+        self.search.run(&mut self.workers, head, h, k)
+    }
+
+    /// The logits that the last [`read`](Self::read) showed, which were one token's: what a search
+    /// `found`, or all.
+    pub(crate) fn shown(&self, found: bool) -> Logits<'_> {
+        match found {
+            true => self.search.found(),
+            false => Logits::all(&self.buffers.logits[..self.model.config().vocab]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

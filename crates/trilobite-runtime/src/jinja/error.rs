@@ -1,0 +1,51 @@
+//! Why a template cannot be rendered.
+
+use std::fmt;
+
+#[derive(Debug)]
+pub(crate) struct Error {
+    /// Where in the template; 0 as long as that is not known.
+    line: usize,
+    /// The innermost filter, test or method.
+    within: Option<String>,
+    message: String,
+}
+
+pub(super) type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { line: 0, within: None, message: message.into() }
+    }
+
+    /// The same error on a line, if it has none yet.
+    pub(super) fn at(mut self, line: usize) -> Self {
+        if self.line == 0 {
+            self.line = line;
+        }
+        self
+    }
+
+    /// The same error in a filter, test or method, if it is in none yet.
+    pub(super) fn within(mut self, what: impl FnOnce() -> String) -> Self {
+        self.within.get_or_insert_with(what);
+        self
+    }
+}
+
+/// An error as a result.
+pub(super) fn fail<T>(message: impl Into<String>) -> Result<T> {
+    Err(Error::new(message))
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        if let Some(within) = &self.within {
+            write!(f, "{within}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}

@@ -1,0 +1,83 @@
+//! The arguments of a call.
+
+use std::rc::Rc;
+
+use super::super::error::{Error, Result, fail};
+use super::super::value::Value;
+
+#[derive(Clone, Default)]
+pub(in crate::jinja) struct Args {
+    pub(in crate::jinja) positional: Vec<Value>,
+    pub(in crate::jinja) named: Vec<(Rc<str>, Value)>,
+}
+
+impl Args {
+    /// The arguments of these names, each given by position or by name or not at all.
+    pub(in crate::jinja) fn bind<const N: usize>(
+        self,
+        function: &str,
+        names: [&str; N],
+    ) -> Result<[Option<Value>; N]> {
+        if self.positional.len() > N {
+            let found = self.positional.len();
+            return fail(format!("{function} takes at most {N} arguments, not {found}"));
+        }
+        let mut bound = [const { None }; N];
+        for (place, value) in bound.iter_mut().zip(self.positional) {
+            *place = Some(value);
+        }
+        for (name, value) in self.named {
+            match names.iter().position(|known| *known == &*name) {
+                Some(index) if bound[index].is_none() => bound[index] = Some(value),
+                Some(_) => return fail(format!("{function} got {name} twice")),
+                None => return fail(format!("{function} takes no argument {name:?}")),
+            }
+        }
+        Ok(bound)
+    }
+
+    pub(in crate::jinja) fn len(&self) -> usize {
+        self.positional.len() + self.named.len()
+    }
+
+    /// Removes a named argument.
+    pub(in crate::jinja) fn take(&mut self, name: &str) -> Option<Value> {
+        let index = self.named.iter().position(|(known, _)| &**known == name)?;
+        Some(self.named.remove(index).1)
+    }
+}
+
+/// A value that must be given.
+pub(in crate::jinja) fn required(value: Option<Value>, function: &str) -> Result<Value> {
+    value.ok_or_else(|| Error::new(format!("{function} needs another argument")))
+}
+
+/// An integer, if one is given; `None` counts as none.
+pub(in crate::jinja) fn integer(value: &Option<Value>, function: &str) -> Result<Option<i128>> {
+    match value {
+        None | Some(Value::None) => Ok(None),
+        Some(value) => match value.as_int() {
+            Some(number) => Ok(Some(number)),
+            None => fail(format!("{function} takes an integer, not {}", value.type_name())),
+        },
+    }
+}
+
+/// A text, if one is given; `None` counts as none.
+pub(in crate::jinja) fn text<'a>(
+    value: &'a Option<Value>,
+    function: &str,
+) -> Result<Option<&'a str>> {
+    match value {
+        None | Some(Value::None) => Ok(None),
+        Some(value) => match value.as_str() {
+            Some(text) => Ok(Some(text)),
+            None => fail(format!("{function} takes a string, not {}", value.type_name())),
+        },
+    }
+}
+
+/// Whether a value is given that counts as true.
+pub(in crate::jinja) fn flag(value: &Option<Value>) -> bool {
+    value.as_ref().is_some_and(Value::is_true)
+}

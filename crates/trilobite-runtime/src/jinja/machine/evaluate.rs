@@ -1,0 +1,210 @@
+//! The value of an expression.
+
+use std::rc::Rc;
+
+use super::super::ast::{Arguments, Expr, Operator, Step};
+use super::super::error::{Result, fail};
+use super::super::value::{Dict, Key, Value, arithmetic, compare};
+use super::super::{filters, methods, predicates};
+use super::{Args, Machine};
+
+impl Machine {
+    pub(super) fn evaluate(&mut self, expression: &Expr) -> Result<Value> {
+        self.nested(|machine| machine.value_of(expression))
+    }
+
+    fn all(&mut self, expressions: &[Expr]) -> Result<Vec<Value>> {
+        self.budget.spend(expressions.len())?;
+        expressions.iter().map(|expression| self.evaluate(expression)).collect()
+    }
+
+    fn value_of(&mut self, expression: &Expr) -> Result<Value> {
+        Ok(match expression {
+            Expr::None => Value::None,
+            Expr::Bool(bit) => Value::Bool(*bit),
+            Expr::Int(number) => Value::Int(*number),
+            Expr::Float(number) => Value::Float(*number),
+            Expr::Str(text) => Value::Str(Rc::clone(text)),
+            Expr::Name(name) => self.lookup(name)?,
+            Expr::List(items) => Value::list(self.all(items)?)?,
+            Expr::Tuple(items) => Value::tuple(self.all(items)?)?,
+            Expr::Dict(pairs) => {
+                let mut all = Vec::with_capacity(pairs.len());
+                for (key, value) in pairs {
+                    let key = Key::new(self.evaluate(key)?, &self.budget)?;
+                    all.push(Ok((key, self.evaluate(value)?)));
+                }
+                Value::Dict(Rc::new(Dict::new(all, &self.budget)?))
+            }
+            Expr::Not(operand) => Value::Bool(!self.evaluate(operand)?.is_true()),
+            Expr::Negative(operand) => {
+                let value = self.evaluate(operand)?;
+                match value.defined()?.as_int() {
+                    Some(_) => arithmetic(&Value::Int(0), Operator::Subtract, &value, self)?,
+                    None => match value.as_float() {
+                        Some(number) => Value::Float(-number),
+                        None => return fail(format!("bad operand for -: '{}'", value.type_name())),
+                    },
+                }
+            }
+            Expr::Positive(operand) => {
+                let value = self.evaluate(operand)?;
+                match (value.defined()?.as_int(), value.as_float()) {
+                    (Some(number), _) => Value::Int(number),
+                    (None, Some(_)) => value,
+                    _ => return fail(format!("bad operand for +: '{}'", value.type_name())),
+                }
+            }
+            Expr::Arithmetic(first, rest) => {
+                let mut value = self.evaluate(first)?;
+                for (operator, operand) in rest {
+                    let operand = self.evaluate(operand)?;
+                    value = arithmetic(&value, *operator, &operand, self)?;
+                }
+                value
+            }
+            Expr::Concat(parts) => {
+                let mut text = String::new();
+                for part in parts {
+                    text += &self.evaluate(part)?.to_text(self)?;
+                }
+                Value::str(text)
+            }
+            Expr::Compare(first, rest) => {
+                let mut left = self.evaluate(first)?;
+                for (comparison, right) in rest {
+                    let right = self.evaluate(right)?;
+                    if !compare(&left, *comparison, &right, &self.budget)? {
+                        return Ok(Value::Bool(false));
+                    }
+                    left = right;
+                }
+                Value::Bool(true)
+            }
+            Expr::And(operands) => self.first(operands, |value| !value.is_true())?,
+            Expr::Or(operands) => self.first(operands, Value::is_true)?,
+            Expr::Conditional(branches, otherwise) => {
+                for (condition, value) in branches {
+                    if self.evaluate(condition)?.is_true() {
+                        return self.evaluate(value);
+                    }
+                }
+                match otherwise {
+                    Some(otherwise) => self.evaluate(otherwise)?,
+                    None => Value::Undefined("the inline if-expression has no else section".into()),
+                }
+            }
+            Expr::Postfix(base, steps) => {
+                let mut value = self.evaluate(base)?;
+                for step in steps {
+                    value = self.step(value, step)?;
+                }
+                value
+            }
+        })
+    }
+
+    /// The first operand that decides, or the last.
+    fn first(&mut self, operands: &[Expr], decides: fn(&Value) -> bool) -> Result<Value> {
+        let mut value = Value::None;
+        for operand in operands {
+            value = self.evaluate(operand)?;
+            if decides(&value) {
+                break;
+            }
+        }
+        Ok(value)
+    }
+
+    fn arguments(&mut self, arguments: &Arguments) -> Result<Args> {
+        let mut args = Args { positional: self.all(&arguments.positional)?, named: Vec::new() };
+        for (name, value) in &arguments.named {
+            args.named.push((Rc::clone(name), self.evaluate(value)?));
+        }
+        if let Some(more) = &arguments.more_positional {
+            let more = self.evaluate(more)?.iterate(&self.budget)?;
+            args.positional.extend(more);
+        }
+        if let Some(more) = &arguments.more_named {
+            let Value::Dict(more) = self.evaluate(more)? else {
+                return fail("the argument after ** must be a dict");
+            };
+            for (name, value) in more.iter() {
+                let Some(name) = name.value().as_str() else {
+                    return fail("names of arguments must be strings");
+                };
+                self.budget.spend(1)?;
+                args.named.push((name.into(), value.clone()));
+            }
+        }
+        Ok(args)
+    }
+
+    /// Applies a postfix operator.
+    pub(super) fn step(&mut self, value: Value, step: &Step) -> Result<Value> {
+        self.budget.spend(1)?;
+        match step {
+            Step::Attribute(name) => methods::attribute(self, &value, name),
+            Step::Item(key) => {
+                let key = self.evaluate(key)?;
+                self.subscript(&value, &key)
+            }
+            Step::Slice(bounds) => {
+                let mut values = [Value::None, Value::None, Value::None];
+                for (value, bound) in values.iter_mut().zip(bounds) {
+                    if let Some(bound) = bound {
+                        *value = self.evaluate(bound)?;
+                    }
+                }
+                value.slice(values, &self.budget)
+            }
+            Step::Call(arguments) => {
+                let args = self.arguments(arguments)?;
+                self.call(&value, args)
+            }
+            Step::Filter(name, arguments) => {
+                let args = self.arguments(arguments)?;
+                filters::apply(self, name, value, args)
+            }
+            Step::Test { name, arguments, negated } => {
+                let args = self.arguments(arguments)?;
+                Ok(Value::Bool(predicates::passes(self, name, &value, args)? != *negated))
+            }
+        }
+    }
+
+    /// `value[key]`: an item, or else an attribute.
+    pub(in crate::jinja) fn subscript(&mut self, value: &Value, key: &Value) -> Result<Value> {
+        if let Some(item) = value.item(key, &self.budget)? {
+            return Ok(item);
+        }
+        match key.as_str() {
+            Some(name) => methods::attribute_only(self, value, name),
+            None => {
+                let reason =
+                    format!("{} object has no element {}", value.type_name(), key.repr(self)?);
+                Ok(Value::Undefined(reason.into()))
+            }
+        }
+    }
+
+    /// Calls what `{% call %}` names with `caller` as one more argument.
+    pub(super) fn evaluate_call(&mut self, call: &Expr, caller: Value) -> Result<Value> {
+        let Expr::Postfix(base, steps) = call else { return fail("{% call %} needs a call") };
+        let Some((Step::Call(arguments), steps)) = steps.split_last() else {
+            return fail("{% call %} needs a call");
+        };
+        let mut callee = self.evaluate(base)?;
+        for step in steps {
+            callee = self.step(callee, step)?;
+        }
+        let mut args = self.arguments(arguments)?;
+        args.named.push(("caller".into(), caller));
+        self.call(&callee, args)
+    }
+}
+
+/// An operator as a function, for filters.
+pub(in crate::jinja) fn add(a: &Value, b: &Value, machine: &mut Machine) -> Result<Value> {
+    arithmetic(a, Operator::Add, b, machine)
+}

@@ -1,0 +1,324 @@
+//! Runs a template.
+
+mod arguments;
+mod evaluate;
+mod functions;
+mod scopes;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+pub(super) use arguments::{Args, flag, integer, required, text};
+pub(super) use evaluate::add;
+pub(super) use functions::{Function, global};
+use scopes::Scope;
+
+use super::ast::{Body, For, Kind, Macro, Statement, Step, Target};
+use super::budget::Budget;
+use super::clock::Clock;
+use super::error::{Error, Result, fail};
+use super::value::{Dict, Items, Value};
+
+/// Deepest nesting of statements, expressions and calls while a template runs.
+const MAX_DEPTH: usize = 1500;
+
+pub(super) struct Machine {
+    pub(super) budget: Budget,
+    pub(super) clock: Clock,
+    scopes: Vec<Scope>,
+    /// The innermost scope.
+    scope: usize,
+    namespaces: RefCell<Vec<Rc<Dict>>>,
+    loops: usize,
+    /// The arguments of the last call of a loop's `changed`.
+    pub(super) changed: HashMap<usize, Value>,
+    depth: usize,
+}
+
+/// A loop that is running, or was.
+pub(super) struct Loop {
+    definition: Rc<For>,
+    /// The scope around the loop.
+    scope: usize,
+    pub(super) items: Rc<Items>,
+    pub(super) index: Cell<usize>,
+    /// How many calls of `loop` it is within.
+    pub(super) depth: usize,
+    /// Its number among the loops of the rendering.
+    pub(super) id: usize,
+}
+
+/// Where to go on after a statement.
+#[derive(PartialEq)]
+enum Flow {
+    Next,
+    Break,
+    Continue,
+}
+
+impl Machine {
+    pub(super) fn new(variables: HashMap<Rc<str>, Value>, budget: Budget, clock: Clock) -> Self {
+        let scopes = vec![Scope::outermost(variables), Scope::within(0)];
+        Self {
+            budget,
+            clock,
+            scopes,
+            scope: 1,
+            namespaces: RefCell::default(),
+            loops: 0,
+            changed: HashMap::new(),
+            depth: 0,
+        }
+    }
+
+    /// The text that a template makes.
+    pub(super) fn render(&mut self, template: &Body) -> Result<String> {
+        let mut out = String::new();
+        self.run(template, &mut out)?;
+        Ok(out)
+    }
+
+    /// Does something one level deeper.
+    pub(super) fn nested<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.budget.spend(1)?;
+        if self.depth >= MAX_DEPTH {
+            return fail(format!("calls and expressions are nested more than {MAX_DEPTH} deep"));
+        }
+        self.depth += 1;
+        let result = run(self);
+        self.depth -= 1;
+        result
+    }
+
+    fn write(&self, out: &mut String, text: &str) -> Result<()> {
+        self.budget.bytes(text.len())?;
+        out.push_str(text);
+        Ok(())
+    }
+
+    fn run(&mut self, body: &Body, out: &mut String) -> Result<Flow> {
+        self.nested(|machine| {
+            for statement in body {
+                let flow = machine.statement(statement, out);
+                match flow.map_err(|error| error.at(statement.line))? {
+                    Flow::Next => {}
+                    flow => return Ok(flow),
+                }
+            }
+            Ok(Flow::Next)
+        })
+    }
+
+    /// The text that a body makes in a scope of its own.
+    fn capture(&mut self, body: &Body) -> Result<String> {
+        let mut out = String::new();
+        self.scoped(self.scope, |machine| machine.run(body, &mut out))?;
+        Ok(out)
+    }
+
+    fn statement(&mut self, statement: &Statement, out: &mut String) -> Result<Flow> {
+        self.budget.spend(1)?;
+        match &statement.kind {
+            Kind::Text(text) => self.write(out, text)?,
+            Kind::Output(value) => {
+                let value = self.evaluate(value)?;
+                match value.as_str() {
+                    Some(text) => self.write(out, text)?,
+                    None => out.push_str(&value.to_text(self)?),
+                }
+            }
+            Kind::If { branches, otherwise } => {
+                for (condition, body) in branches {
+                    if self.evaluate(condition)?.is_true() {
+                        return self.run(body, out);
+                    }
+                }
+                return self.run(otherwise, out);
+            }
+            Kind::For(definition) => {
+                let values = self.evaluate(&definition.iterable)?.iterate(&self.budget)?;
+                self.repeat(definition, self.scope, values, 0, out)?;
+            }
+            Kind::Set { target, value } => {
+                let value = self.evaluate(value)?;
+                self.assign(target, value)?;
+            }
+            Kind::SetBlock { target, filters, body } => {
+                let text = Value::str(self.capture(body)?);
+                let value = self.filtered(text, filters)?;
+                self.assign(target, value)?;
+            }
+            Kind::With { bindings, body } => {
+                let mut values = Vec::with_capacity(bindings.len());
+                for (_, value) in bindings {
+                    values.push(self.evaluate(value)?);
+                }
+                return self.scoped(self.scope, |machine| {
+                    for ((target, _), value) in bindings.iter().zip(values) {
+                        machine.assign(target, value)?;
+                    }
+                    machine.run(body, out)
+                });
+            }
+            Kind::Filter { filters, body } => {
+                let text = Value::str(self.capture(body)?);
+                let text = self.filtered(text, filters)?.to_text(self)?;
+                self.write(out, &text)?;
+            }
+            Kind::Macro(definition) => {
+                let function = self.close_over(definition);
+                self.assign(&Target::Name(Rc::clone(&definition.name)), function)?;
+            }
+            Kind::Call { call, caller } => {
+                let caller = self.close_over(caller);
+                let text = self.evaluate_call(call, caller)?.to_text(self)?;
+                self.write(out, &text)?;
+            }
+            Kind::Break => return Ok(Flow::Break),
+            Kind::Continue => return Ok(Flow::Continue),
+            Kind::Unsupported(tag) => {
+                return fail(format!("{{% {tag} %}} is not supported: there is no other template"));
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn filtered(&mut self, mut value: Value, filters: &[Step]) -> Result<Value> {
+        for filter in filters {
+            value = self.step(value, filter)?;
+        }
+        Ok(value)
+    }
+
+    /// A macro as a value. It sees the variables of the place where it is defined.
+    fn close_over(&mut self, definition: &Rc<Macro>) -> Value {
+        self.keep_scopes();
+        let definition = Rc::clone(definition);
+        Value::Function(Rc::new(Function::Macro { definition, scope: self.scope }))
+    }
+
+    /// Runs the body of a loop for each of these values.
+    fn repeat(
+        &mut self,
+        definition: &Rc<For>,
+        scope: usize,
+        mut values: Vec<Value>,
+        depth: usize,
+        out: &mut String,
+    ) -> Result<()> {
+        if let Some(condition) = &definition.condition {
+            let mut kept = Vec::new();
+            for value in values {
+                let fits = self.scoped(scope, |machine| {
+                    machine.assign(&definition.target, value.clone())?;
+                    Ok(machine.evaluate(condition)?.is_true())
+                })?;
+                if fits {
+                    kept.push(value);
+                }
+            }
+            values = kept;
+        }
+        let state = Rc::new(Loop {
+            definition: Rc::clone(definition),
+            scope,
+            items: Items::new(values, false)?,
+            index: Cell::new(0),
+            depth,
+            id: self.loops,
+        });
+        self.loops += 1;
+        // As in Jinja2, an iteration that `break` or `continue` ends counts for nothing here.
+        let mut completed = false;
+        for (index, item) in state.items.values.iter().enumerate() {
+            state.index.set(index);
+            let flow = self.scoped(scope, |machine| {
+                machine.set("loop", Value::Loop(Rc::clone(&state)));
+                machine.assign(&definition.target, item.clone())?;
+                machine.run(&definition.body, out)
+            })?;
+            completed |= flow == Flow::Next;
+            if flow == Flow::Break {
+                break;
+            }
+        }
+        if !completed {
+            self.scoped(scope, |machine| machine.run(&definition.otherwise, out))?;
+        }
+        Ok(())
+    }
+
+    /// Calls `loop`: its body for other values.
+    fn recurse(&mut self, state: &Loop, values: &Value) -> Result<Value> {
+        if !state.definition.recursive {
+            return fail("only a loop that is marked recursive can be called");
+        }
+        let values = values.iterate(&self.budget)?;
+        let mut out = String::new();
+        self.nested(|machine| {
+            machine.repeat(&state.definition, state.scope, values, state.depth + 1, &mut out)
+        })?;
+        Ok(Value::str(out))
+    }
+
+    fn assign(&mut self, target: &Target, value: Value) -> Result<()> {
+        match target {
+            Target::Name(name) => {
+                self.set(name, value);
+                Ok(())
+            }
+            Target::Attribute(name, attribute) => match self.lookup(name)? {
+                Value::Namespace(id) => self.set_attribute(id, attribute, value),
+                _ => fail(format!("cannot set {name}.{attribute}: {name} is no namespace")),
+            },
+            Target::Tuple(targets) => {
+                let values = value.iterate(&self.budget)?;
+                if values.len() != targets.len() {
+                    let (found, expected) = (values.len(), targets.len());
+                    return fail(format!("{found} values cannot be unpacked to {expected} names"));
+                }
+                targets
+                    .iter()
+                    .zip(values)
+                    .try_for_each(|(target, value)| self.assign(target, value))
+            }
+        }
+    }
+
+    /// A new namespace.
+    pub(super) fn new_namespace(&mut self, pairs: Dict) -> Result<Value> {
+        for (name, _) in pairs.iter() {
+            check_attribute(name.value().as_str().unwrap_or_default())?;
+        }
+        self.budget.spend(2 + 4 * pairs.len())?;
+        let mut namespaces = self.namespaces.borrow_mut();
+        namespaces.push(Rc::new(pairs));
+        Ok(Value::Namespace(namespaces.len() - 1))
+    }
+
+    /// What a namespace holds.
+    pub(super) fn namespace(&self, id: usize) -> Rc<Dict> {
+        self.namespaces.borrow().get(id).map_or_else(Rc::default, Rc::clone)
+    }
+
+    fn set_attribute(&mut self, id: usize, name: &str, value: Value) -> Result<()> {
+        check_attribute(name)?;
+        self.budget.spend(1)?;
+        if let Some(namespace) = self.namespaces.borrow_mut().get_mut(id) {
+            if Rc::strong_count(namespace) > 1 {
+                self.budget.spend(4 * namespace.len())?;
+            }
+            Rc::make_mut(namespace).set(name, value);
+        }
+        Ok(())
+    }
+}
+
+/// Names that begin with an underscore are Python's own.
+fn check_attribute(name: &str) -> Result<()> {
+    match name.starts_with('_') {
+        true => Err(Error::new(format!("a namespace cannot have an attribute {name:?}"))),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,34 @@
+//! From JSON to values.
+
+use std::rc::Rc;
+
+use serde_json::Value as Json;
+
+use super::{Dict, Value};
+use crate::jinja::budget::Budget;
+use crate::jinja::error::Result;
+
+impl Value {
+    /// The value that Python's `json` module reads.
+    pub(in crate::jinja) fn from_json(json: &Json, budget: &Budget) -> Result<Self> {
+        Ok(match json {
+            Json::Null => Value::None,
+            Json::Bool(bit) => Value::Bool(*bit),
+            Json::Number(number) => match number.as_i128() {
+                Some(integer) => Value::Int(integer),
+                None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => Value::str(&**text),
+            Json::Array(items) => {
+                let items = items.iter().map(|item| Value::from_json(item, budget));
+                Value::list(items.collect::<Result<_>>()?)?
+            }
+            Json::Object(pairs) => {
+                let pair = |(key, value): (&String, &Json)| {
+                    Ok((key.as_str().into(), Value::from_json(value, budget)?))
+                };
+                Value::Dict(Rc::new(Dict::new(pairs.iter().map(pair), budget)?))
+            }
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! Python's dict: pairs in the order of their insertion, keys that are equal across types.
+
+use std::hash::{Hash, Hasher};
+
+use indexmap::IndexMap;
+
+use super::{Value, nested};
+use crate::jinja::budget::Budget;
+use crate::jinja::error::{Result, fail};
+
+/// What a pair costs besides its key.
+const PAIR: usize = 3;
+
+#[derive(Clone, Default)]
+pub(in crate::jinja) struct Dict {
+    pairs: IndexMap<Key, Value>,
+    depth: u16,
+}
+
+/// A value that can be a key: `1`, `1.0` and `True` are the same one.
+#[derive(Clone)]
+pub(in crate::jinja) struct Key {
+    value: Value,
+    weight: usize,
+}
+
+impl Key {
+    pub(in crate::jinja) fn new(value: Value, budget: &Budget) -> Result<Self> {
+        let weight = weigh(&value, budget)?;
+        Ok(Self { value, weight })
+    }
+
+    pub(in crate::jinja) fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// What finding it costs.
+    pub(in crate::jinja) fn weight(&self) -> usize {
+        self.weight
+    }
+}
+
+/// What hashing or comparing a value costs, if that is possible.
+fn weigh(value: &Value, budget: &Budget) -> Result<usize> {
+    let own = 1 + value.as_str().map_or(0, str::len) / 32;
+    budget.spend(own)?;
+    match value {
+        Value::List(_) | Value::Dict(_) | Value::View(..) => {
+            fail(format!("unhashable type: '{}'", value.type_name()))
+        }
+        Value::Tuple(items) => {
+            items.values.iter().try_fold(own, |sum, item| Ok(sum + weigh(item, budget)?))
+        }
+        _ => Ok(own),
+    }
+}
+
+impl From<&str> for Key {
+    fn from(text: &str) -> Self {
+        Self { value: Value::str(text), weight: 1 + text.len() / 32 }
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        same(&self.value, &other.value)
+    }
+}
+
+impl Eq for Key {}
+
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Tuple(a), Value::Tuple(b)) => {
+            a.values.len() == b.values.len()
+                && a.values.iter().zip(&b.values).all(|(a, b)| same(a, b))
+        }
+        (Value::None, Value::None) | (Value::Undefined(_), Value::Undefined(_)) => true,
+        (Value::Namespace(a), Value::Namespace(b)) => a == b,
+        _ => match (a.as_str(), b.as_str()) {
+            (Some(a), Some(b)) => a == b,
+            (None, None) => match (a.as_int(), b.as_int()) {
+                (Some(a), Some(b)) => a == b,
+                _ => a.as_float().is_some() && a.as_float() == b.as_float(),
+            },
+            _ => false,
+        },
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash(&self.value, state);
+    }
+}
+
+fn hash(value: &Value, state: &mut impl Hasher) {
+    if let Some(text) = value.as_str() {
+        text.hash(state);
+    } else if let Some(number) = value.as_float() {
+        // Equal numbers of all types have the same float.
+        (number + 0.0).to_bits().hash(state);
+    } else if let Value::Tuple(items) = value {
+        items.values.iter().for_each(|item| hash(item, state));
+    }
+}
+
+impl Dict {
+    pub(in crate::jinja) fn new(
+        pairs: impl IntoIterator<Item = Result<(Key, Value)>>,
+        budget: &Budget,
+    ) -> Result<Self> {
+        let mut dict = Self::default();
+        for pair in pairs {
+            let (key, value) = pair?;
+            budget.spend(PAIR + key.weight)?;
+            dict.pairs.insert(key, value);
+        }
+        dict.depth = nested(dict.pairs.keys().map(Key::value).chain(dict.pairs.values()))?;
+        Ok(dict)
+    }
+
+    pub(super) fn depth(&self) -> u16 {
+        self.depth
+    }
+
+    pub(in crate::jinja) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    pub(in crate::jinja) fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    pub(in crate::jinja) fn get(&self, key: &Key) -> Option<&Value> {
+        self.pairs.get(key)
+    }
+
+    /// Sets a name of a namespace, whose depth does not count: no value contains it.
+    pub(in crate::jinja) fn set(&mut self, name: &str, value: Value) {
+        self.pairs.insert(name.into(), value);
+    }
+
+    pub(in crate::jinja) fn iter(&self) -> impl DoubleEndedIterator<Item = (&Key, &Value)> {
+        self.pairs.iter()
+    }
+
+    pub(in crate::jinja) fn keys(&self) -> impl DoubleEndedIterator<Item = Value> {
+        self.pairs.keys().map(|key| key.value().clone())
+    }
+
+    pub(in crate::jinja) fn values(&self) -> impl DoubleEndedIterator<Item = &Value> {
+        self.pairs.values()
+    }
+}

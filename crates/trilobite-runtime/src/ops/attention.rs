@@ -1,0 +1,294 @@
+//! Causal attention of the tokens of some sequences over their pages.
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use trilobite_kernels::kv::{self, Block, Cells, CellsMut, Visible};
+
+use super::grown;
+use crate::cache::{PAGE, Page};
+use crate::config::Config;
+use crate::sequence::Part;
+use crate::workers::Workers;
+
+/// Most tokens of a sequence, and fewest positions, whose attention is divided by positions and
+/// elements: the heads of one token alone would leave threads without work.
+const FEW_TOKENS: usize = 8;
+const MANY_POSITIONS: usize = 256;
+/// Positions whose scores a thread computes at a time then.
+const POSITIONS: usize = 128;
+/// Scores that a thread holds at a time: they stay in the second-level cache.
+const SCORES: usize = 1 << 17;
+/// Most tokens that a thread takes at a time, so that there is work for all.
+const TOKENS: usize = 32;
+
+/// Positions for whose scores there is room from the beginning; beyond them it grows.
+const ROOM: usize = 1 << 15;
+
+/// Floats that a thread needs to attend for one token.
+pub(crate) fn room(config: &Config) -> usize {
+    config.heads / config.kv_heads * (2 * kv::padded(config.head_dim) + MANY_POSITIONS)
+}
+
+/// Tokens of a batch that continue one sequence.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// The part of the batch's input that it comes from, by its index; it has one run at most.
+    pub(crate) part: usize,
+    /// The index of the first token in its part.
+    pub(crate) index: usize,
+    /// The position of the first token.
+    pub(crate) position: usize,
+    /// The tokens, by their rows in the batch.
+    pub(crate) rows: Range<usize>,
+}
+
+/// The shape of an attention: query heads read the keys and values of their group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heads {
+    /// Query heads.
+    pub(crate) query: usize,
+    /// Heads of keys and values.
+    pub(crate) kv: usize,
+    /// Width of a head.
+    pub(crate) dim: usize,
+}
+
+/// Room for an attention.
+#[derive(Default)]
+pub(crate) struct Room {
+    /// Scores of a few tokens, `[kv heads][rows][positions]`.
+    scores: Vec<f32>,
+    /// The rows of the batch that a thread takes at a time.
+    parts: Vec<Range<usize>>,
+    /// For each of these, its run by its index.
+    run_of: Vec<usize>,
+}
+
+impl Room {
+    /// Room for the scores of one token of `heads` query heads that sees `positions` positions, if
+    /// they are not very many.
+    pub(crate) fn new(heads: usize, positions: usize) -> Self {
+        let scores = Vec::with_capacity(heads * positions.min(ROOM).next_multiple_of(kv::BLOCK));
+        Self { scores, ..Self::default() }
+    }
+}
+
+/// The attention of one layer.
+#[derive(Clone, Copy)]
+pub(crate) struct Attention<'a> {
+    pub(crate) heads: Heads,
+    pub(crate) layer: usize,
+    /// What the products of queries and keys are multiplied with.
+    pub(crate) scale: f32,
+    /// Positions that a token sees, its own the last of them; `usize::MAX` is all.
+    pub(crate) window: usize,
+    /// The runs of the batch, in the order of its rows.
+    pub(crate) runs: &'a [Run],
+}
+
+/// Keys and values of a head in one page, to be written.
+struct Target<'a> {
+    keys: CellsMut<'a>,
+    values: CellsMut<'a>,
+    head: usize,
+    /// The rows of the batch that go to the page.
+    rows: Range<usize>,
+    /// Where the first of them goes within the page.
+    offset: usize,
+}
+
+impl Attention<'_> {
+    /// Stores the keys and values of the batch, `[T][kv heads * dim]`.
+    pub(crate) fn store(self, workers: &mut Workers, parts: &mut [Part<'_>], k: &[f32], v: &[f32]) {
+        let (kernels, dim, width) =
+            (workers.kernels, self.heads.dim, self.heads.kv * self.heads.dim);
+        let put = |target: &mut Target<'_>| {
+            for (position, row) in (target.offset..).zip(target.rows.clone()) {
+                let head = row * width + target.head * dim..row * width + (target.head + 1) * dim;
+                kernels.store_key(&k[head.clone()], &mut target.keys, position);
+                kernels.store_value(&v[head], &mut target.values, position);
+            }
+        };
+        // One token alone is not worth waking a thread for.
+        let few = self.runs.last().is_none_or(|run| run.rows.end == 1);
+        let mut targets = Vec::new();
+        let mut runs = self.runs.iter().peekable();
+        for (index, part) in parts.iter_mut().enumerate() {
+            let Some(run) = runs.next_if(|run| run.part == index) else { continue };
+            let end = run.position + run.rows.len();
+            for (first, page) in part.sequence.tail_mut().take_while(|(first, _)| *first < end) {
+                let start = run.position.max(first);
+                let row = |position: usize| run.rows.start + position - run.position;
+                let rows = row(start)..row(end.min(first + PAGE));
+                for (head, (keys, values)) in page.heads_mut(self.layer).enumerate() {
+                    let offset = start - first;
+                    let mut target = Target { keys, values, head, rows: rows.clone(), offset };
+                    match few {
+                        true => put(&mut target),
+                        false => targets.push(target),
+                    }
+                }
+            }
+        }
+        workers.team.rows(&mut targets, 1, |_, _, targets| targets.iter_mut().for_each(&put));
+    }
+
+    /// Attends for the tokens of all runs, whose keys and values are stored already: `q` and `out`
+    /// are `[T][query heads * dim]`. How the work is divided changes no sum.
+    pub(crate) fn run(
+        self,
+        workers: &mut Workers,
+        parts: &[Part<'_>],
+        q: &[f32],
+        room: &mut Room,
+        out: &mut [f32],
+    ) {
+        if let [run] = self.runs {
+            let (_, positions) = self.visible(run, run.rows.clone());
+            if run.rows.len() <= FEW_TOKENS && positions.len() >= MANY_POSITIONS {
+                let pages = parts[run.part].sequence.pages();
+                return self.by_positions(workers, run, pages, q, &mut room.scores, out);
+            }
+        }
+        self.by_tokens(workers, parts, q, room, out);
+    }
+
+    /// Query heads that share keys and values.
+    fn group(self) -> usize {
+        self.heads.query / self.heads.kv
+    }
+
+    /// What some rows of a run see of one head, and the blocks of positions that this takes.
+    fn visible(self, run: &Run, rows: Range<usize>) -> (Visible, Range<usize>) {
+        let (group, window) = (self.group(), self.window);
+        let position = |row: usize| run.position + row - run.rows.start;
+        let end = position(rows.start) + 1;
+        let first = end.saturating_sub(window) / kv::BLOCK * kv::BLOCK;
+        let visible = Visible { rows: rows.len() * group, group, first, end, window };
+        (visible, first..position(rows.end).next_multiple_of(kv::BLOCK))
+    }
+
+    /// The queries of some tokens to one head, `[rows][dim]` with zeros up to whole panels.
+    fn gather(self, q: &[f32], kv_head: usize, tokens: Range<usize>, rows: &mut [f32]) {
+        let (Heads { query, dim, .. }, group) = (self.heads, self.group());
+        let tokens = tokens.flat_map(|t| (0..group).map(move |i| (t, kv_head * group + i)));
+        for (row, (t, head)) in rows.chunks_exact_mut(kv::padded(dim)).zip(tokens) {
+            row[..dim].copy_from_slice(&q[(t * query + head) * dim..][..dim]);
+            row[dim..].fill(0.0);
+        }
+    }
+
+    /// Many tokens, or several sequences: a thread takes some tokens of one sequence with all query
+    /// heads of a group.
+    fn by_tokens(
+        self,
+        workers: &mut Workers,
+        parts: &[Part<'_>],
+        q: &[f32],
+        room: &mut Room,
+        out: &mut [f32],
+    ) {
+        let (Heads { query, kv: kv_heads, dim }, group) = (self.heads, self.group());
+        let (kernels, width) = (workers.kernels, kv::padded(dim));
+        let tokens = out.len() / (query * dim);
+        let fair = (tokens * kv_heads).div_ceil(4 * workers.team.threads());
+        let Room { parts: pieces, run_of, .. } = room;
+        pieces.clear();
+        run_of.clear();
+        for (index, run) in self.runs.iter().enumerate() {
+            let (_, positions) = self.visible(run, run.rows.clone());
+            let piece = (SCORES / (positions.len() * group)).clamp(1, TOKENS).min(fair);
+            for start in run.rows.clone().step_by(piece) {
+                pieces.push(start..run.rows.end.min(start + piece));
+                run_of.push(index);
+            }
+        }
+        let shape = [tokens, query, dim];
+        workers.team.blocks(out, shape, pieces, [group, dim], |scratch, piece, mut block| {
+            let [tokens, heads, _] = block.ranges();
+            let (run, kv_head) = (&self.runs[run_of[piece]], heads.start / group);
+            let (visible, positions) = self.visible(run, tokens.clone());
+            let pages = &parts[run.part].sequence.pages()[positions.start / PAGE..];
+
+            let rows = visible.rows;
+            let floats = grown(&mut scratch.floats, rows * (2 * width + positions.len()));
+            let (q_rows, floats) = floats.split_at_mut(rows * width);
+            let (out_rows, scores) = floats.split_at_mut(rows * width);
+            self.gather(q, kv_head, tokens.clone(), q_rows);
+            let cells = |block: usize| pages[block].head(self.layer, kv_head);
+            kernels.attend(q_rows, cells, visible, self.scale, scores, out_rows);
+            let places = tokens.flat_map(|t| heads.clone().map(move |head| (t, head)));
+            for (row, (t, head)) in out_rows.chunks_exact(width).zip(places) {
+                block.row(t, head).copy_from_slice(&row[..dim]);
+            }
+        });
+    }
+
+    /// A few tokens of one sequence: the scores are divided by positions, the sums of values by
+    /// elements.
+    fn by_positions(
+        self,
+        workers: &mut Workers,
+        run: &Run,
+        pages: &[Arc<Page>],
+        q: &[f32],
+        scores: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        let (Heads { query, kv: kv_heads, dim }, group) = (self.heads, self.group());
+        let (kernels, width) = (workers.kernels, kv::padded(dim));
+        let tokens = run.rows.len();
+        let (visible, positions) = self.visible(run, run.rows.clone());
+        let (rows, n, pages) = (visible.rows, positions.len(), &pages[positions.start / PAGE..]);
+
+        // Scores, [kv heads][rows][positions]
+        let scores = grown(scores, kv_heads * rows * n);
+        let (shape, size) = ([1, kv_heads * rows, n], [rows, POSITIONS]);
+        let one = std::slice::from_ref(&(0..1));
+        workers.team.blocks(scores, shape, one, size, |scratch, _, mut block| {
+            let [_, head_rows, part] = block.ranges();
+            let kv_head = head_rows.start / rows;
+            let floats = grown(&mut scratch.floats, rows * (width + part.len()));
+            let (q_rows, scores) = floats.split_at_mut(rows * width);
+            self.gather(q, kv_head, run.rows.clone(), q_rows);
+            let visible = Visible { first: visible.first + part.start, ..visible };
+            let pages = &pages[part.start / PAGE..part.end / PAGE];
+            let keys = |index: usize| pages[index.min(pages.len() - 1)].head(self.layer, kv_head).0;
+            for index in 0..pages.len() {
+                let keys = Block { index, cells: keys(index), next: keys(index + 1) };
+                kernels.attend_scores(q_rows, keys, visible, self.scale, scores);
+            }
+            for (row, scores) in scores.chunks_exact(part.len()).enumerate() {
+                block.row(0, head_rows.start + row).copy_from_slice(scores);
+            }
+        });
+        workers.team.rows(scores, n, |_, row, scores| {
+            kernels.softmax(&mut scores[visible.of(row % rows)]);
+        });
+
+        let (shape, size) = ([tokens, query, dim], [group, kv::BLOCK]);
+        let all = std::slice::from_ref(&run.rows);
+        workers.team.blocks(out, shape, all, size, |scratch, _, mut block| {
+            let [tokens, heads, elements] = block.ranges();
+            let (kv_head, panel) = (heads.start / group, elements.start / kv::BLOCK);
+            let weights = &scores[kv_head * rows * n..(kv_head + 1) * rows * n];
+            let sums = grown(&mut scratch.floats, rows * kv::BLOCK);
+            sums.fill(0.0);
+            let values = |index: usize| -> Cells<'_> {
+                pages[index.min(n / PAGE - 1)].head(self.layer, kv_head).1
+            };
+            for index in 0..n / PAGE {
+                let values = Block { index, cells: values(index), next: values(index + 1) };
+                kernels.attend_values(weights, values, panel..panel + 1, visible, sums);
+            }
+            let places = tokens.flat_map(|t| heads.clone().map(move |head| (t, head)));
+            for (sums, (t, head)) in sums.chunks_exact(kv::BLOCK).zip(places) {
+                block.row(t, head).copy_from_slice(&sums[..elements.len()]);
+            }
+        });
+    }
+}
