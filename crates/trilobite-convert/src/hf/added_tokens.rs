@@ -4,7 +4,7 @@
 //! of added_tokens.json where there is none, and then the special tokens that it still lacks. Ids
 //! follow the vocabulary in this order, whatever the files say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -15,22 +15,39 @@ use crate::Error;
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Whether special_tokens_map.json counts, and before tokenizer_config.json: files of old versions.
+/// Special tokens without names, under the new key and the old one.
+const EXTRA: &str = "extra_special_tokens";
+const ADDITIONAL: &str = "additional_special_tokens";
+
+/// Puts special_tokens_map.json over tokenizer_config.json where that is of an old version.
 pub(super) fn overlay(config: &mut Value, special: &Value) {
-    if config.get("added_tokens_decoder").is_none_or(Value::is_null)
-        && let (Value::Object(config), Value::Object(special)) = (config, special)
-    {
-        config.extend(special.clone());
+    let (Value::Object(config), Value::Object(special)) = (config, special) else { return };
+    if config.get("added_tokens_decoder").is_some_and(|tokens| !tokens.is_null()) {
+        return;
     }
+    // Those of the configuration get their new name before the others come.
+    if !config.get(EXTRA).is_some_and(|list| !list.is_null())
+        && let Some(list) = config.remove(ADDITIONAL)
+    {
+        config.insert(EXTRA.to_owned(), list);
+    }
+    config.extend(special.clone());
 }
 
-/// Completes the `added_tokens` of a tokenizer.json, and says whether they have changed. `numbered`
-/// is added_tokens.json.
+/// What has changed.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) any: bool,
+    /// The first token that gets another id than its file states.
+    pub(super) other_id: Option<String>,
+}
+
+/// Completes the `added_tokens` of a tokenizer.json. `numbered` is added_tokens.json.
 pub(super) fn complete(
     tokenizer: &mut Value,
     config: &Object<'_>,
     numbered: &Object<'_>,
-) -> Result<bool, Error> {
+) -> Result<Changes, Error> {
     let padding = tokenizer.get("padding").and_then(|padding| padding.get("pad_token")).cloned();
     let model = tokenizer.get("model").and_then(|model| model.get("vocab"));
     let (ids, mut next) = match model {
@@ -44,13 +61,13 @@ pub(super) fn complete(
         }
         _ => (HashMap::new(), 0),
     };
-    let Some(object) = tokenizer.as_object_mut() else { return Ok(false) };
+    let Some(object) = tokenizer.as_object_mut() else { return Ok(Changes::default()) };
     let list = object.entry("added_tokens").or_insert_with(|| json!([]));
     if list.is_null() {
         *list = json!([]);
     }
     // What is no list is refused where it is read.
-    let Some(list) = list.as_array_mut() else { return Ok(false) };
+    let Some(list) = list.as_array_mut() else { return Ok(Changes::default()) };
 
     let before = list.clone();
     let mut known: HashMap<String, Value> = HashMap::new();
@@ -74,7 +91,17 @@ pub(super) fn complete(
             token.insert("id".to_owned(), id.into());
         }
     }
-    Ok(*list != before)
+    let other_id = before.iter().zip(&*list).find_map(|(before, after)| {
+        let (stated, id) = (before.get("id")?, after.get("id")?);
+        (stated != id).then(|| {
+            let content = text(after).unwrap_or_default();
+            format!(
+                "the added token {content:?} has the id {id}, not {stated} as tokenizer.json says: \
+                 ids of added tokens follow the vocabulary"
+            )
+        })
+    });
+    Ok(Changes { any: *list != before, other_id })
 }
 
 /// The tokens of the other files, in the order in which they are added.
@@ -85,13 +112,12 @@ fn further(
     list: &[Value],
 ) -> Result<Vec<(String, Value)>, Error> {
     let named = named(config, padding);
-    let extra = ["extra_special_tokens", "additional_special_tokens"].map(|key| config.get(key));
+    let extra = [EXTRA, ADDITIONAL].map(|key| config.get(key));
     let extra =
         extra.into_iter().flatten().filter_map(Value::as_array).find(|list| !list.is_empty());
     let extra: Vec<&Value> = extra.into_iter().flatten().collect();
 
-    let is_named =
-        |content: &str| named.iter().any(|token| text(token).as_deref() == Some(content));
+    let names: HashSet<String> = named.iter().filter_map(|token| text(token)).collect();
 
     let mut by_id: Vec<(u64, Value)> = Vec::new();
     match config.get("added_tokens_decoder") {
@@ -102,38 +128,38 @@ fn further(
                     let expected = "ids, each with an object that has a content";
                     return Err(config.bad("added_tokens_decoder", expected));
                 };
-                by_id.push((id, flags(token, is_named(&content))));
+                by_id.push((id, flags(token, names.contains(&content))));
             }
         }
         Some(_) => return Err(config.bad("added_tokens_decoder", "an object of ids and tokens")),
         None => {
-            let taken = |id: u64| list.iter().any(|token| token.get("id") == Some(&json!(id)));
+            let ids = list.iter().filter_map(|token| token.get("id")?.as_u64());
+            let taken: HashSet<u64> = ids.collect();
+            let in_list = config.get(EXTRA).and_then(Value::as_array).into_iter().flatten();
+            let in_list: HashSet<String> = in_list.filter_map(text).collect();
             for (content, id) in numbered.value.as_object().into_iter().flatten() {
                 let Some(id) = id.as_u64() else {
                     return Err(numbered.bad(content, "a token id"));
                 };
-                let is_extra = extra.iter().any(|token| text(token).as_ref() == Some(content));
-                if !taken(id) {
-                    by_id.push((id, flags(&json!(content), is_extra || is_named(content))));
+                let special = in_list.contains(content) || names.contains(content);
+                if !taken.contains(&id) {
+                    by_id.push((id, flags(&json!(content), special)));
                 }
             }
         }
     }
     by_id.sort_by_key(|(id, _)| *id);
 
-    let mut all: Vec<(String, Value)> = Vec::new();
     let with_text = |token: Value| Some((text(&token)?, token));
-    all.extend(by_id.into_iter().filter_map(|(_, token)| with_text(token)));
+    let mut all: Vec<(String, Value)> =
+        by_id.into_iter().filter_map(|(_, token)| with_text(token)).collect();
+    let mut seen: HashSet<String> = list.iter().filter_map(text).collect();
+    seen.extend(all.iter().map(|(text, _)| text.clone()));
     let named = named.into_iter().map(|token| flags(token, true));
     // Those of a list are special unless they say that they are not.
     let extra = extra.into_iter().map(|token| flags(token, token.is_string()));
-    for token in named.chain(extra) {
-        let Some((text, token)) = with_text(token) else { continue };
-        let has = |token: &Value| self::text(token).as_ref() == Some(&text);
-        if !list.iter().any(has) && !all.iter().any(|(_, token)| has(token)) {
-            all.push((text, token));
-        }
-    }
+    let others = named.chain(extra).filter_map(with_text);
+    all.extend(others.filter(|(text, _)| seen.insert(text.clone())));
     Ok(all)
 }
 
@@ -148,7 +174,7 @@ fn named<'a>(config: &Object<'a>, padding: Option<&'a Value>) -> Vec<&'a Value> 
     let others =
         others.filter(|(key, _)| key.ends_with("_token") && !NAMED.contains(&key.as_str()));
     named.extend(others.map(|(_, value)| value));
-    let more = config.get("extra_special_tokens").and_then(Value::as_object);
+    let more = config.get(EXTRA).and_then(Value::as_object);
     named.extend(more.into_iter().flat_map(Map::values));
     named.retain(|token| text(token).is_some());
     named

@@ -37,7 +37,8 @@ pub(crate) fn describe(
         chat::token(tokenizer_config.get(key)).or_else(|| chat::token(special.get(key)))
     };
     let vocabulary = match read(checkpoint, &tokenizer_config)? {
-        Some(File { mut tokenizer, json, cleans_up }) => {
+        Some(File { mut tokenizer, json, cleans_up, other_id }) => {
+            notes.extend(other_id);
             let dropped = vocabulary::drop_beyond(&mut tokenizer, vocab);
             if dropped.is_empty() {
                 metadata.insert("tokenizer.huggingface.json", json);
@@ -141,6 +142,8 @@ pub(crate) struct File {
     pub(crate) json: String,
     /// Whether decoded text is rid of the spaces before its punctuation.
     pub(crate) cleans_up: bool,
+    /// A token that gets another id than the file states.
+    other_id: Option<String>,
 }
 
 /// The tokenizer of a checkpoint.
@@ -164,13 +167,13 @@ fn read(checkpoint: &Checkpoint, settings: &Object<'_>) -> Result<Option<File>, 
         return Ok(None);
     };
     let numbered = checkpoint.json(NUMBERED)?.unwrap_or_default();
-    let changed =
+    let changes =
         added_tokens::complete(&mut tokenizer, settings, &Object::new(NUMBERED, &numbered))?;
-    let json = if changed { with_added_tokens(text, &tokenizer)? } else { text.to_owned() };
+    let json = if changes.any { with_added_tokens(text, &tokenizer)? } else { text.to_owned() };
     // Transformers cleans up what words were cut of, which byte-pair encodings do not do.
     let pairs = tokenizer.pointer("/model/merges").is_some();
     let cleans_up = settings.bool("clean_up_tokenization_spaces")? == Some(true) && !pairs;
-    Ok(Some(File { tokenizer, json, cleans_up }))
+    Ok(Some(File { tokenizer, json, cleans_up, other_id: changes.other_id }))
 }
 
 /// The text of a tokenizer.json with the added tokens of `tokenizer`. All else is kept to the

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
 
+use super::deadline::Deadline;
 use super::model::Model;
 use super::node::{Fault, Node};
 use super::normalizer::Normalizer;
-use super::pattern::Deadline;
 
 /// Bytes of all added tokens together. Published files have up to 100,000.
 const MAX_BYTES: usize = 1 << 22;

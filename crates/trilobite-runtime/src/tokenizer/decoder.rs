@@ -1,8 +1,8 @@
 //! How tokens become text again.
 
 use super::bytes;
+use super::deadline::Deadline;
 use super::node::{Fault, Node};
-use super::pattern::Deadline;
 use super::pre_tokenizer::Prepend;
 use super::replace::{Replace, check_growth, most_bytes};
 

@@ -8,6 +8,7 @@
 mod added;
 mod bytes;
 mod charsmap;
+mod deadline;
 mod decoder;
 mod gguf;
 mod json;
@@ -34,10 +35,10 @@ use trilobite_format::model::{special_id, stray_ids};
 
 use crate::error::{Error, Result};
 use added::{AddedTokens, Part};
+use deadline::Deadline;
 use decoder::Decoder;
 use model::Model;
 use normalizer::Normalizer;
-use pattern::Deadline;
 use pre_tokenizer::{Piece, PreTokenizer};
 use template::Template;
 
@@ -214,7 +215,7 @@ impl Parts {
                 }
                 Part::Text(text, at) => {
                     let piece = Piece { text, first: first && at == 0 };
-                    let mut word = |word: &str| self.model.tokenize(word, ids);
+                    let mut word = |word: &str| self.model.tokenize(word, &deadline, ids);
                     self.pre_tokenizer.cut(piece, &deadline, &mut word)
                 }
             })

@@ -1,5 +1,6 @@
 //! How a word becomes tokens.
 
+use super::deadline::Deadline;
 use super::ranked::Ranked;
 use super::scored::Scored;
 use super::unigram::Unigram;
@@ -30,13 +31,18 @@ impl Model {
     }
 
     /// Adds the tokens of a word.
-    pub(super) fn tokenize(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+    pub(super) fn tokenize(
+        &self,
+        word: &str,
+        deadline: &Deadline,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), String> {
         match self {
             Self::Ranked(model) => model.tokenize(word, ids),
             Self::Scored(model) => model.tokenize(word, ids),
-            Self::Unigram(model) => model.tokenize(word, ids),
+            Self::Unigram(model) => model.tokenize(word, deadline, ids),
             Self::WordLevel(model) => model.tokenize(word, ids),
-            Self::WordPiece(model) => model.tokenize(word, ids),
+            Self::WordPiece(model) => model.tokenize(word, deadline, ids),
         }
     }
 

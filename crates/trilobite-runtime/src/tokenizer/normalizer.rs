@@ -8,8 +8,8 @@ use unicode_normalization_alignments::char::is_combining_mark;
 
 use super::bytes;
 use super::charsmap::Charsmap;
+use super::deadline::Deadline;
 use super::node::{Fault, Node};
-use super::pattern::Deadline;
 use super::replace::{Replace, check_growth, most_bytes};
 
 /// Steps, one after another.

@@ -1,11 +1,11 @@
 //! What a tokenizer cuts a text by, or replaces in it: a text or a regular expression.
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::fmt::Display;
 
 use fancy_regex::RegexBuilder as FancyRegexBuilder;
 use regex::Regex;
 
+use super::deadline::Deadline;
 use super::node::{Fault, Node};
 use super::oniguruma;
 
@@ -16,41 +16,6 @@ const SPACES: [&str; 2] = [r"\s+", r"\s"];
 
 /// Steps back of the backtracking engine in search of one match.
 const MAX_BACKTRACKS: usize = 1_000_000;
-
-/// Time for a text, and more of it for a long one. Expressions that have to look at the whole text
-/// for every match would take days for some megabytes.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PATIENCE_FOR_A_BYTE: Duration = Duration::from_micros(10);
-
-/// A limit of the time that a text may take.
-pub(super) struct Deadline {
-    end: Option<Instant>,
-    /// Calls until the clock is looked at again.
-    countdown: Cell<u32>,
-}
-
-impl Deadline {
-    const INTERVAL: u32 = 64;
-
-    pub(super) fn for_text(text: &str) -> Self {
-        let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let patience = PATIENCE + PATIENCE_FOR_A_BYTE * bytes;
-        Self { end: Instant::now().checked_add(patience), countdown: Cell::new(Self::INTERVAL) }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        let left = self.countdown.get();
-        if left > 0 {
-            self.countdown.set(left - 1);
-            return Ok(());
-        }
-        self.countdown.set(Self::INTERVAL);
-        if self.end.is_some_and(|end| Instant::now() > end) {
-            return Err("its regular expressions take too long for this text".to_owned());
-        }
-        Ok(())
-    }
-}
 
 /// A compiled pattern.
 pub(super) struct Pattern(Engine);
@@ -106,7 +71,7 @@ impl Pattern {
         let regex = FancyRegexBuilder::new(&format!("(?m){}", join(&alternatives)))
             .backtrack_limit(MAX_BACKTRACKS)
             .build();
-        Ok(Self(Engine::Backtracking(regex.map_err(|error| one_line(&error.to_string()))?)))
+        Ok(Self(Engine::Backtracking(regex.map_err(unusable)?)))
     }
 
     /// The pattern of a node: `{"String": ...}` or `{"Regex": ...}`.
@@ -145,7 +110,9 @@ impl Pattern {
             Engine::Backtracking(regex) => {
                 for matched in regex.find_iter(text) {
                     deadline.check()?;
-                    let matched = matched.map_err(|error| one_line(&error.to_string()))?;
+                    let matched = matched.map_err(|error| {
+                        format!("one of its regular expressions gave up: {}", last_line(&error))
+                    })?;
                     found(matched.start(), matched.end())?;
                 }
             }
@@ -174,11 +141,16 @@ fn words_end(matched: regex::Match<'_>, first: &Regex, text: &str) -> usize {
 
 fn compile(expression: &str) -> Result<Regex, String> {
     // Ruby's `^` and `$` are the ends of every line.
-    Regex::new(&format!("(?m){expression}")).map_err(|error| one_line(&error.to_string()))
+    Regex::new(&format!("(?m){expression}")).map_err(unusable)
 }
 
-/// The last line of an error message that draws the expression.
-fn one_line(message: &str) -> String {
+fn unusable(error: impl Display) -> String {
+    format!("is no usable regular expression: {}", last_line(&error))
+}
+
+/// The last line of a message that may draw the expression first.
+fn last_line(error: &impl Display) -> String {
+    let message = error.to_string();
     let last = message.lines().last().unwrap_or_default();
-    format!("is no usable regular expression: {}", last.strip_prefix("error: ").unwrap_or(last))
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }

@@ -4,8 +4,9 @@ use unicode_categories::UnicodeCategories;
 use unicode_script::{Script, UnicodeScript};
 
 use super::bytes;
+use super::deadline::Deadline;
 use super::node::{Fault, Node};
-use super::pattern::{Deadline, Pattern};
+use super::pattern::Pattern;
 use super::split::GPT_2;
 
 /// Steps: each cuts the pieces that the one before it left.

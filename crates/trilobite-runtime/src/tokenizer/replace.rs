@@ -1,7 +1,8 @@
 //! Replacing, in texts before they are cut and in tokens as they are decoded.
 
+use super::deadline::Deadline;
 use super::node::{Fault, Node};
-use super::pattern::{Deadline, Pattern};
+use super::pattern::Pattern;
 
 /// A text may grow by this factor, and by this many bytes beside: replacements of replacements
 /// would fill the memory.

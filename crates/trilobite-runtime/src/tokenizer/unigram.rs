@@ -2,6 +2,7 @@
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
+use super::deadline::Deadline;
 use super::merge::word_length;
 use super::vocabulary::Vocabulary;
 
@@ -69,8 +70,13 @@ impl Unigram {
     }
 
     /// Adds the tokens of a text. Neighbours that are unknown are one unknown token.
-    pub(super) fn tokenize(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
-        let best = self.best(text)?;
+    pub(super) fn tokenize(
+        &self,
+        text: &str,
+        deadline: &Deadline,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), String> {
+        let best = self.best(text, deadline)?;
         let mut stretches: Vec<(usize, usize, bool)> = Vec::new();
         let mut end = text.len();
         while let Some(&Step { id, start, .. }) = best.get(end).filter(|_| end > 0) {
@@ -89,13 +95,14 @@ impl Unigram {
     }
 
     /// By the end of every character, the best way there.
-    fn best(&self, text: &str) -> Result<Vec<Step>, String> {
+    fn best(&self, text: &str, deadline: &Deadline) -> Result<Vec<Step>, String> {
         word_length(text)?;
         let mut best = vec![Step::NONE; text.len() + 1];
         let found = self.automaton.try_find_overlapping_iter(text);
         // Tokens that end at one place come with the longest first.
         let mut found = found.map_err(|error| error.to_string())?.peekable();
         for (start, c) in text.char_indices() {
+            deadline.check()?;
             let end = start + c.len_utf8();
             let mut last = Step::NONE;
             let mut known = false;

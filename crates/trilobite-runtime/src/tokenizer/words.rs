@@ -1,5 +1,6 @@
 //! Vocabularies of words, and of words with their continuations.
 
+use super::deadline::Deadline;
 use super::vocabulary::Vocabulary;
 
 /// Longest token of a vocabulary in which the longest beginning of a word is looked for.
@@ -34,9 +35,15 @@ impl WordLevel {
 }
 
 impl WordPiece {
-    pub(super) fn tokenize(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+    pub(super) fn tokenize(
+        &self,
+        word: &str,
+        deadline: &Deadline,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), String> {
         let before = ids.len();
-        if word.chars().nth(self.max_characters).is_some() || !self.pieces(word, ids) {
+        let too_long = word.chars().nth(self.max_characters).is_some();
+        if too_long || !self.pieces(word, deadline, ids)? {
             ids.truncate(before);
             ids.push(unknown(&self.vocabulary, &self.unknown)?);
         }
@@ -44,27 +51,29 @@ impl WordPiece {
     }
 
     /// Adds the pieces of a word, if it consists of tokens.
-    fn pieces(&self, word: &str, ids: &mut Vec<u32>) -> bool {
+    fn pieces(&self, word: &str, deadline: &Deadline, ids: &mut Vec<u32>) -> Result<bool, String> {
         let mut rest = word;
         let mut prefix = "";
         let mut piece = String::new();
         while !rest.is_empty() {
-            let ends = rest.char_indices().map(|(at, c)| at + c.len_utf8());
-            let ends: Vec<usize> =
-                ends.take_while(|end| prefix.len() + end <= self.longest).collect();
-            let found = ends.into_iter().rev().find_map(|end| {
-                let (text, behind) = rest.split_at(end);
-                piece.clear();
-                piece.push_str(prefix);
-                piece.push_str(text);
-                Some((self.vocabulary.id(&piece)?, behind))
-            });
-            let Some((id, behind)) = found else { return false };
-            ids.push(id);
-            rest = behind;
+            piece.clear();
+            piece.push_str(prefix);
+            piece.extend(rest.chars().take(self.longest));
+            let found = loop {
+                deadline.check()?;
+                if piece.len() <= prefix.len() {
+                    return Ok(false);
+                }
+                if let Some(id) = self.vocabulary.id(&piece) {
+                    break id;
+                }
+                piece.pop();
+            };
+            ids.push(found);
+            rest = rest.get(piece.len() - prefix.len()..).unwrap_or_default();
             prefix = &self.prefix;
         }
-        true
+        Ok(true)
     }
 }
 

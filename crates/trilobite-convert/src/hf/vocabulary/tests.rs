@@ -137,6 +137,92 @@ fn special_tokens_are_gathered_from_all_files() {
 }
 
 #[test]
+fn added_tokens_of_other_files_get_the_ids_behind_the_vocabulary() {
+    let mut tokenizer = byte_level();
+    tokenizer["model"]["type"] = json!("BPE");
+    let end = json!({"content": "<|im_end|>", "special": true});
+    let settings = json!({"pad_token": "<pad>", "unk_token": "<unk>", "added_tokens_decoder": {
+        "900": end, "15": {"content": "</s>", "rstrip": true, "special": true}}});
+    let (metadata, report) = convert(|tiny| {
+        tiny.file("tokenizer.json", tokenizer);
+        tiny.file("tokenizer_config.json", settings);
+    });
+    let text = metadata.str("tokenizer.huggingface.json").unwrap().unwrap();
+    let added = serde_json::from_str::<Value>(text).unwrap()["added_tokens"].take();
+    let list = added.as_array().unwrap().iter();
+    let added: Vec<_> =
+        list.map(|token| (token["content"].as_str(), token["id"].as_u64())).collect();
+    let expected = [("<s>", 14), ("</s>", 15), ("<|eot_id|>", 16), ("<tool>", 17)];
+    let expected = expected.into_iter().chain([("</s>", 15), ("<|im_end|>", 18), ("<unk>", 19)]);
+    assert_eq!(added, expected.map(|(text, id)| (Some(text), Some(id))).collect::<Vec<_>>());
+    let tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap();
+    assert_eq!(tokens[16..], ["<|eot_id|>", "<tool>", "<|im_end|>", "<unk>"]);
+    let types = metadata.i32s("tokenizer.ggml.token_type").unwrap().unwrap();
+    assert_eq!(types[16..], [3, 4, 3, 3]);
+    contains(&report.notes[0], "no rows for the added tokens \"<pad>\"");
+}
+
+#[test]
+fn other_ids_than_a_tokenizer_states_are_said() {
+    let (metadata, report) = convert(|tiny| {
+        let mut tokenizer = byte_level();
+        tokenizer["added_tokens"][1]["id"] = json!(99);
+        tiny.file("tokenizer.json", tokenizer);
+    });
+    let tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap();
+    assert_eq!(tokens[14..16], ["<s>", "</s>"]);
+    let expected = "the added token \"</s>\" has the id 15, not 99 as tokenizer.json says";
+    contains(&report.notes[0], expected);
+}
+
+#[test]
+fn a_tokenizer_that_nothing_is_added_to_is_kept_to_the_letter() {
+    let text = byte_level().to_string().replace(":14,", ": 14 ,");
+    let (metadata, _) = convert(|tiny| {
+        tiny.files.push(("tokenizer.json".to_owned(), text.clone().into_bytes()));
+        tiny.file("tokenizer_config.json", json!({"bos_token": "<s>", "add_bos_token": false}));
+    });
+    assert_eq!(metadata.str("tokenizer.huggingface.json").unwrap(), Some(text.as_str()));
+    // The template says what a text begins with.
+    assert_eq!(metadata.bool("tokenizer.ggml.add_bos_token").unwrap(), Some(true));
+}
+
+#[test]
+fn scores_are_kept_to_the_letter_when_tokens_are_added() {
+    const SCORE: &str = "-3.14159265358979323846264338327950288";
+    let mut tokenizer = byte_level();
+    tokenizer["model"] = json!({"type": "Unigram", "vocab": [["x", "SCORE"]]});
+    let text = tokenizer.to_string().replace("\"SCORE\"", SCORE);
+    let (metadata, _) = convert(|tiny| {
+        tiny.config["eos_token_id"] = json!(1);
+        tiny.files.push(("tokenizer.json".to_owned(), text.into_bytes()));
+        tiny.file(
+            "tokenizer_config.json",
+            json!({"unk_token": "<unk>",
+            "clean_up_tokenization_spaces": true}),
+        );
+    });
+    let text = metadata.str("tokenizer.huggingface.json").unwrap().unwrap();
+    assert!(text.contains(SCORE) && text.contains("<unk>"), "{text}");
+    let key = "trilobite.clean_up_tokenization_spaces";
+    assert_eq!(metadata.bool(key).unwrap(), Some(true));
+}
+
+#[test]
+fn damaged_files_beside_a_tokenizer_are_refused() {
+    let error = |settings: Value| {
+        let mut tiny = Tiny::bitnet();
+        tiny.file("tokenizer.json", byte_level());
+        tiny.file("tokenizer_config.json", settings);
+        tiny.error()
+    };
+    for tokens in [json!([]), json!({"x": {"content": "a"}}), json!({"1": "a"}), json!({"1": {}})] {
+        let error = error(json!({"added_tokens_decoder": tokens}));
+        contains(&error, "tokenizer_config.json: `added_tokens_decoder` is");
+    }
+}
+
+#[test]
 fn a_template_of_its_own_file_comes_first() {
     let (metadata, _) = convert(|tiny| {
         tiny.file("tokenizer_config.json", json!({"chat_template": "old", "add_bos_token": false}));

@@ -1,5 +1,6 @@
 mod hostile;
 mod reference;
+mod settings;
 
 use trilobite_format::Metadata;
 

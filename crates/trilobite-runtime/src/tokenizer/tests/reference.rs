@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde_json::{Value, json};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
 
-use super::super::pattern::{Deadline, Pattern};
+use super::super::deadline::Deadline;
+use super::super::pattern::Pattern;
 use super::super::split;
 use super::*;
 
