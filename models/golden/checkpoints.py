@@ -28,6 +28,7 @@ def config(family, vocab):
             "1bitllm": ["BitnetForCausalLM"],
             "llama": ["LlamaForCausalLM"],
             "qwen2": ["Qwen2ForCausalLM"],
+            "qwen3": ["Qwen3ForCausalLM"],
             "gemma3": ["Gemma3ForCausalLM"],
         }[family["graph"]],
         "model_type": {"1bitllm": "llama", "gemma3": "gemma3_text"}.get(family["graph"], family["graph"]),
@@ -129,6 +130,7 @@ def tensors(family, generator):
         if family["graph"] == "gemma3":
             norm(prefix + "pre_feedforward_layernorm", hidden)
             norm(prefix + "post_feedforward_layernorm", hidden)
+        if family["graph"] in ("qwen3", "gemma3"):
             norm(prefix + "self_attn.q_norm", head_dim)
             norm(prefix + "self_attn.k_norm", head_dim)
         biased = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": hidden}

@@ -48,6 +48,12 @@ CLASSES = {
         "sliding_window": 12,
         "layer_types": ["sliding_attention", "full_attention"],
     },
+    "qwen3": {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "head_dim": HEAD_DIM,
+        "tie_word_embeddings": True,
+    },
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 SHORT = [1 + i / 8 for i in range(HEAD_DIM // 2)]
@@ -147,6 +153,15 @@ CASES = [
         {"rope_parameters": {"full_attention": {"rope_theta": 100.0, **LONGROPE}}},
     ),
     ("gemma3: bases", "gemma3", {"rope_theta": 200.0, "rope_local_base_freq": 20.0}),
+    ("qwen3: nothing stated", "qwen3", {}),
+    ("qwen3: yarn", "qwen3", scaled(**YARN)),
+    ("qwen3: yarn, transformers 5", "qwen3", parameters(**YARN)),
+    ("qwen3: yarn: attention_factor", "qwen3", scaled(**YARN, attention_factor=1.5)),
+    ("qwen3: yarn: no truncation", "qwen3", scaled(**YARN, beta_fast=2, beta_slow=0.3, truncate=False)),
+    ("qwen3: yarn with windows", "qwen3", {**scaled(**YARN), **WINDOW}),
+    ("qwen3: windows", "qwen3", WINDOW),
+    ("qwen3: windows by layer", "qwen3", {**WINDOW, "layer_types": ["sliding_attention", "full_attention"]}),
+    ("qwen3: windows without their use", "qwen3", {**WINDOW, "use_sliding_window": False}),
 ]
 
 # Cases that are to be the same as another, by the reference too.
@@ -162,6 +177,8 @@ SAME = {
     "yarn: mscale alone": "yarn",
     "yarn: betas of 0 and null": "yarn",
     "yarn: the ratio of contexts": "yarn",
+    "qwen3: yarn, transformers 5": "qwen3: yarn",
+    "qwen3: windows without their use": "qwen3: nothing stated",
 }
 
 
@@ -200,7 +217,7 @@ def main():
 def defaults():
     """What each class of configuration has where config.json says nothing."""
     found = {}
-    for name in ("Llama", "BitNet", "Qwen2", "Gemma3Text"):
+    for name in ("Llama", "BitNet", "Qwen2", "Qwen3", "Gemma3Text"):
         config = getattr(transformers, f"{name}Config")()
         rope = config.rope_parameters
         fields = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")

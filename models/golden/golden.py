@@ -213,6 +213,26 @@ FAMILIES = {
             attn_logit_softcapping=None,
         ),
     ),
+    # Heads that are wider than hidden / heads, YaRN that multiplies cosines, texts beyond its original
+    # context.
+    "qwen3": dict(
+        graph="qwen3",
+        linear="Linear",
+        packed=False,
+        dtype=BF16,
+        vocabulary=vocabularies.gpt2,
+        vocab_size=288,
+        hidden=64,
+        inter=80,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=24,
+        theta=1000000.0,
+        eps=1e-6,
+        dialect="transformers5",
+        rope=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16),
+    ),
 }
 
 # Vocabulary of the tokenizers that are written on their own, without a model.

@@ -50,12 +50,17 @@ pub(crate) fn block(model: &Hyperparameters, biases: &[&str]) -> Vec<Slot> {
         slot("ffn_up", "mlp.up_proj", &[f, h]),
         slot("ffn_down", "mlp.down_proj", &[h, f]),
     ];
+    let qk_norms = [
+        slot("attn_q_norm", "self_attn.q_norm", &[d]),
+        slot("attn_k_norm", "self_attn.k_norm", &[d]),
+    ];
     match model.arch {
         Architecture::BitNetB158 | Architecture::BitNet => slots.extend([
             slot("attn_sub_norm", "self_attn.attn_sub_norm", &[q]),
             slot("ffn_sub_norm", "mlp.ffn_sub_norm", &[f]),
         ]),
         Architecture::Llama | Architecture::Qwen2 => {}
+        Architecture::Qwen3 => slots.extend(qk_norms),
         Architecture::Gemma3 => {
             for slot in slots.iter_mut().filter(|slot| slot.gguf == "ffn_norm") {
                 slot.hf = "pre_feedforward_layernorm";
@@ -63,9 +68,8 @@ pub(crate) fn block(model: &Hyperparameters, biases: &[&str]) -> Vec<Slot> {
             slots.extend([
                 slot("post_attention_norm", "post_attention_layernorm", &[h]),
                 slot("post_ffw_norm", "post_feedforward_layernorm", &[h]),
-                slot("attn_q_norm", "self_attn.q_norm", &[d]),
-                slot("attn_k_norm", "self_attn.k_norm", &[d]),
             ]);
+            slots.extend(qk_norms);
         }
     }
     for i in 0..slots.len() {

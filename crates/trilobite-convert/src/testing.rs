@@ -133,6 +133,25 @@ impl Tiny {
         tiny
     }
 
+    /// `Qwen3ForCausalLM`: dense, every norm stored as 0.25.
+    pub(crate) fn qwen3() -> Tiny {
+        let mut tiny = Tiny::llama().with_dense(|i, e| (i * 100 + e) as f32 / 64.0);
+        tiny.config["architectures"] = json!(["Qwen3ForCausalLM"]);
+        tiny.config["model_type"] = json!("qwen3");
+        tiny.config["head_dim"] = json!(8);
+        tiny.config["quantization_config"] = json!(null);
+        for (name, len) in [
+            ("input_layernorm", HIDDEN),
+            ("post_attention_layernorm", HIDDEN),
+            ("self_attn.q_norm", 8),
+            ("self_attn.k_norm", 8),
+        ] {
+            tiny.set(block(name) + ".weight", "BF16", &[len], bf16s(&vec![0.25; len as usize]));
+        }
+        tiny.set("model.norm.weight", "BF16", &[HIDDEN], bf16s(&[0.25; HIDDEN as usize]));
+        tiny
+    }
+
     /// `Gemma3ForCausalLM`: dense, every norm stored as 0.25.
     pub(crate) fn gemma3() -> Tiny {
         let mut tiny = Tiny::llama().with_dense(|i, e| (i * 100 + e) as f32 / 64.0);

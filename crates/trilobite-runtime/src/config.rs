@@ -10,7 +10,7 @@ use crate::error::Result;
 pub enum Activation {
     /// `max(x, 0)^2` (BitNet b1.58 2B4T).
     Relu2,
-    /// `x * sigmoid(x)` (Llama, Qwen 2, 1bitLLM).
+    /// `x * sigmoid(x)` (Llama, Qwen, 1bitLLM).
     Silu,
     /// GELU by its approximation with tanh (Gemma).
     Gelu,
@@ -58,6 +58,7 @@ fn graph(architecture: Architecture) -> Graph {
         Architecture::Llama => LLAMA,
         // Like Llama, but for the order of the rows of q and k.
         Architecture::Qwen2 => Graph { rope_pairs: RopePairs::Halves, qkv_biases: true, ..LLAMA },
+        Architecture::Qwen3 => Graph { rope_pairs: RopePairs::Halves, qk_norms: true, ..LLAMA },
         Architecture::Gemma3 => Graph {
             activation: Activation::Gelu,
             rope_pairs: RopePairs::Halves,
@@ -119,7 +120,7 @@ pub struct Config {
     pub sub_norms: bool,
     /// A norm of what each part adds to the residual stream (Gemma).
     pub post_norms: bool,
-    /// A norm of every head of q and k before the rotary embedding (Gemma).
+    /// A norm of every head of q and k before the rotary embedding (Qwen 3, Gemma).
     pub qk_norms: bool,
     /// Biases of the q, k and v projections without which the model is not complete (Qwen 2).
     pub qkv_biases: bool,

@@ -76,9 +76,9 @@ pub struct Layer {
     pub k: Matrix,
     /// Value projection, `[kv_heads * head_dim][hidden]`.
     pub v: Matrix,
-    /// Norm of every head of the queries, `[head_dim]` (Gemma).
+    /// Norm of every head of the queries, `[head_dim]` (Qwen 3, Gemma).
     pub q_norm: Option<Vec<f32>>,
-    /// Norm of every head of the keys, `[head_dim]` (Gemma).
+    /// Norm of every head of the keys, `[head_dim]` (Qwen 3, Gemma).
     pub k_norm: Option<Vec<f32>>,
     /// Norm over all heads before the output projection, `[heads * head_dim]` (BitNet).
     pub attn_sub_norm: Option<Vec<f32>>,

@@ -10,7 +10,7 @@ use crate::npy::Array;
 use crate::trilobite;
 
 /// The fixtures that are dense.
-const DENSE: [&str; 3] = ["llama", "qwen2", "gemma3"];
+const DENSE: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
 
 fn logits(model: &Path, fixture: &Fixture) -> Array {
     let tokens = fixture.prompt("mid").unwrap();

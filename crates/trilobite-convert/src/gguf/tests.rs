@@ -354,7 +354,7 @@ fn what_does_not_fit_is_named() {
         chain(&parts.convert(&Options::default()).unwrap_err())
     };
     let metadata: [(&str, Value, &str); 8] = [
-        ("general.architecture", "qwen3".into(), "architecture \"qwen3\" is not supported"),
+        ("general.architecture", "qwen3moe".into(), "architecture \"qwen3moe\" is not supported"),
         ("general.architecture", 5u32.into(), "key \"general.architecture\" is u32"),
         ("split.count", 2u16.into(), "part 1 of 1 says of itself that it is part 1 of 2"),
         ("bitnet-b1.58.rope.scaling.type", "ntk".into(), "rope.scaling.type is \"ntk\""),

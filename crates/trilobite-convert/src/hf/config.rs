@@ -57,6 +57,15 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
             return Err(object.unsupported(key));
         }
     }
+    // There is no BitNet of this graph to check against.
+    if arch == Architecture::Qwen3 {
+        if object.get("quantization_config").is_some() {
+            return Err(object.unsupported("quantization_config"));
+        }
+        if object.bool("is_bitnet_config")? == Some(true) {
+            return Err(object.unsupported("is_bitnet_config"));
+        }
+    }
     let unfit = |fault| unfit(&object, fault);
     let sizes = sizes(&object, arch, defaults)?;
     // Windows are listed by layer and divisors by pair: their number is limited before that.
@@ -110,12 +119,15 @@ fn class(object: &Object<'_>) -> Result<Class, Error> {
         (Some("Qwen2ForCausalLM" | "Qwen2Model"), _) | (None, Some("qwen2")) => {
             (Architecture::Qwen2, false, &defaults::QWEN2)
         }
+        (Some("Qwen3ForCausalLM" | "Qwen3Model"), _) | (None, Some("qwen3")) => {
+            (Architecture::Qwen3, false, &defaults::QWEN3)
+        }
         (Some("Gemma3ForCausalLM" | "Gemma3TextModel"), _) | (None, Some("gemma3_text")) => {
             (Architecture::Gemma3, false, &defaults::GEMMA3)
         }
         _ => {
             let known = "BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, \
-                         Qwen2ForCausalLM or Gemma3ForCausalLM";
+                         Qwen2ForCausalLM, Qwen3ForCausalLM or Gemma3ForCausalLM";
             return Err(object.bad("architectures", known));
         }
     };
@@ -235,7 +247,7 @@ fn window(
     let uses = match sizes.arch {
         Architecture::Gemma3 => true,
         // A window of null is none.
-        Architecture::Qwen2 => {
+        Architecture::Qwen2 | Architecture::Qwen3 => {
             object.bool("use_sliding_window")? == Some(true) && !object.is_null(KEY)
         }
         _ => return Ok(None),

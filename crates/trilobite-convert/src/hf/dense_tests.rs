@@ -64,6 +64,46 @@ fn gemmas_norms_are_stored_as_what_they_multiply_by() {
 }
 
 #[test]
+fn qwen_3_has_norms_of_heads_and_biases_where_they_are_stated() {
+    let tiny = Tiny::qwen3();
+    let file = tiny.converted();
+    assert_eq!(metadata(&file).str("general.architecture").unwrap(), Some("qwen3"));
+    assert_eq!(metadata(&file).u32("qwen3.attention.key_length").unwrap(), Some(8));
+    for (name, len) in [("attn_norm", 16), ("attn_q_norm", 8), ("attn_k_norm", 8)] {
+        assert_eq!(dense(&file, &format!("blk.0.{name}.weight")), vec![0.25; len]);
+    }
+    // Rows stay where they are.
+    assert_eq!(dense(&file, "blk.0.attn_q.weight")[17], 17.0 / 64.0);
+
+    let mut biased = tiny.clone();
+    biased.set(block("self_attn.q_proj.bias"), "F32", &[16], f32s(&[1.5; 16]));
+    contains(&biased.error(), "unexpected tensor model.layers.0.self_attn.q_proj.bias");
+    biased.config["attention_bias"] = json!(true);
+    contains(&biased.error(), "k_proj.bias is missing");
+    for (name, len) in [("k_proj", 8), ("v_proj", 8), ("o_proj", HIDDEN)] {
+        let bias = f32s(&vec![1.5; len as usize]);
+        biased.set(block(&format!("self_attn.{name}.bias")), "F32", &[len], bias);
+    }
+    assert_eq!(dense(&biased.converted(), "blk.0.attn_output.bias"), [1.5; 16]);
+
+    for name in ["q_norm", "k_norm"] {
+        let mut tiny = tiny.clone();
+        tiny.rename(&block(&format!("self_attn.{name}.weight")), "model.other");
+        contains(&tiny.error(), &format!("{name}.weight is missing"));
+    }
+    for (key, value) in [
+        ("quantization_config", json!({"quant_method": "bitnet"})),
+        ("quantization_config", json!({"quant_method": "fp8"})),
+        ("is_bitnet_config", json!(true)),
+    ] {
+        let mut tiny = tiny.clone();
+        let part = format!("`{key}`: {value} is not supported");
+        tiny.config[key] = value;
+        contains(&tiny.error(), &part);
+    }
+}
+
+#[test]
 fn windows_are_read_in_every_dialect() {
     let window = |change: &dyn Fn(&mut Tiny)| {
         let mut tiny = Tiny::gemma3();
@@ -91,16 +131,18 @@ fn windows_are_read_in_every_dialect() {
     assert_eq!(file.str("gemma3.rope.scaling.type").unwrap(), Some("linear"));
     assert_eq!(file.f32("gemma3.rope.scaling.factor").unwrap(), Some(8.0));
 
-    let mut qwen2 = Tiny::qwen2();
-    qwen2.config["sliding_window"] = json!(4);
-    qwen2.config["max_window_layers"] = json!(0);
-    qwen2.config["use_sliding_window"] = json!(false);
-    assert!(metadata(&qwen2.converted()).get("qwen2.attention.sliding_window").is_none());
-    qwen2.config["use_sliding_window"] = json!(true);
-    let file = metadata(&qwen2.converted());
-    let pattern = Value::Array(Array::Bool(vec![true]));
-    assert_eq!(file.get("qwen2.attention.sliding_window_pattern"), Some(&pattern));
-    assert_eq!(file.f32("qwen2.rope.freq_base_swa").unwrap(), Some(1e4));
+    for (mut qwen, name) in [(Tiny::qwen2(), "qwen2"), (Tiny::qwen3(), "qwen3")] {
+        let key = |key: &str| format!("{name}.{key}");
+        qwen.config["sliding_window"] = json!(4);
+        qwen.config["max_window_layers"] = json!(0);
+        qwen.config["use_sliding_window"] = json!(false);
+        assert!(metadata(&qwen.converted()).get(&key("attention.sliding_window")).is_none());
+        qwen.config["use_sliding_window"] = json!(true);
+        let file = metadata(&qwen.converted());
+        let pattern = Value::Array(Array::Bool(vec![true]));
+        assert_eq!(file.get(&key("attention.sliding_window_pattern")), Some(&pattern));
+        assert_eq!(file.f32(&key("rope.freq_base_swa")).unwrap(), Some(1e4));
+    }
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn runs(tiny: &Tiny) -> bool {
     true
 }
 
-fn checkpoints() -> [Tiny; 6] {
+fn checkpoints() -> [Tiny; 7] {
     let mut masters = Tiny::bitnet().with_dense(|i, e| (i + e % 7) as f32 - 3.0);
     masters.config["quantization_config"]["quantization_mode"] = json!("online");
     let mut old = masters.clone();
@@ -104,7 +104,7 @@ fn checkpoints() -> [Tiny; 6] {
     old.config["hidden_act"] = json!("silu");
     old.rename(&block("self_attn.attn_sub_norm.weight"), &block("self_attn.inner_attn_ln.weight"));
     old.rename(&block("mlp.ffn_sub_norm.weight"), &block("mlp.ffn_layernorm.weight"));
-    [Tiny::bitnet(), Tiny::llama(), Tiny::qwen2(), Tiny::gemma3(), masters, old]
+    [Tiny::bitnet(), Tiny::llama(), Tiny::qwen2(), Tiny::qwen3(), Tiny::gemma3(), masters, old]
 }
 
 fn with(tiny: &Tiny, key: &str, value: Value) -> Tiny {

@@ -255,7 +255,7 @@ fn what_does_not_fit_is_named() {
             |t| t.config["hidden_act"] = json!("gelu"),
             "`hidden_act` is \"gelu\", expected \"relu2\" or \"silu\"",
         ),
-        (|t| t.config["architectures"] = json!(["Qwen3ForCausalLM"]), "Qwen3ForCausalLM"),
+        (|t| t.config["architectures"] = json!(["Qwen3MoeForCausalLM"]), "Qwen3MoeForCausalLM"),
         (
             |t| t.config["hidden_size"] = json!(null),
             "embed_tokens.weight has shape [20, 16], expected [20, 2560]",

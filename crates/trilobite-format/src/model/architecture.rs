@@ -15,17 +15,20 @@ pub enum Architecture {
     Llama,
     /// Biases of q, k and v, SiLU.
     Qwen2,
+    /// Norms of q and k, SiLU.
+    Qwen3,
     /// Norms before and after each part and of q and k, GELU, sliding windows.
     Gemma3,
 }
 
 /// Every name, the one that is written first where an architecture has two.
-const NAMES: [(&str, Architecture); 6] = [
+const NAMES: [(&str, Architecture); 7] = [
     ("bitnet-b1.58", Architecture::BitNetB158),
     ("bitnet-25", Architecture::BitNetB158),
     ("bitnet", Architecture::BitNet),
     ("llama", Architecture::Llama),
     ("qwen2", Architecture::Qwen2),
+    ("qwen3", Architecture::Qwen3),
     ("gemma3", Architecture::Gemma3),
 ];
 
@@ -53,6 +56,7 @@ impl Architecture {
             Architecture::BitNet => "bitnet",
             Architecture::Llama => "llama",
             Architecture::Qwen2 => "qwen2",
+            Architecture::Qwen3 => "qwen3",
             Architecture::Gemma3 => "gemma3",
         }
     }
@@ -62,7 +66,10 @@ impl Architecture {
     pub fn is_bitnet(self) -> bool {
         match self {
             Architecture::BitNetB158 | Architecture::BitNet => true,
-            Architecture::Llama | Architecture::Qwen2 | Architecture::Gemma3 => false,
+            Architecture::Llama
+            | Architecture::Qwen2
+            | Architecture::Qwen3
+            | Architecture::Gemma3 => false,
         }
     }
 

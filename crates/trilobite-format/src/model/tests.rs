@@ -70,6 +70,7 @@ fn what_is_described_is_read() {
         scaled(Scaling::Yarn(Yarn { beta_fast: 8.0, truncate: false, ..yarn() }), 1.0),
         scaled(Scaling::LongRope { original: 16 }, 1.1),
         Hyperparameters { arch: Architecture::Qwen2, window: Some(window([true; 3])), ..llama() },
+        Hyperparameters { arch: Architecture::Qwen3, ..scaled(Scaling::Yarn(yarn()), 1.25) },
         gemma([true, true, false]),
         gemma([true, false, true]),
         gemma([true; 3]),

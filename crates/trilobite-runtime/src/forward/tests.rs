@@ -14,7 +14,7 @@ const SEQUENCES: usize = 16;
 const ROUNDS: usize = 10;
 
 /// Every architecture, and every layout of those that have it.
-const MODELS: [(&str, Layout); 8] = [
+const MODELS: [(&str, Layout); 9] = [
     ("bitnet_online", Layout::I2S),
     ("bitnet_online", Layout::T5_3),
     ("bitnet_online", Layout::Sparse),
@@ -23,6 +23,7 @@ const MODELS: [(&str, Layout); 8] = [
     ("llama", Layout::Auto),
     ("gemma3", Layout::Auto),
     ("qwen2", Layout::Auto),
+    ("qwen3", Layout::Auto),
 ];
 
 fn model(name: &str, layout: Layout) -> Arc<Model> {

@@ -8,7 +8,7 @@ use crate::cache::CacheType;
 use crate::forward::SessionOptions;
 
 /// Ternary and dense models, two of them with sliding windows shorter than the texts.
-const MODELS: [&str; 5] = ["bitnet_online", "llama_bitnet", "llama", "gemma3", "qwen2"];
+const MODELS: [&str; 6] = ["bitnet_online", "llama_bitnet", "llama", "gemma3", "qwen2", "qwen3"];
 
 /// Tokens that the sessions hold: enough for a few tokens' attention to be divided by positions.
 const CONTEXT: usize = 320;

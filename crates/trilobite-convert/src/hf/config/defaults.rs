@@ -1,8 +1,8 @@
 //! What transformers assumes where config.json is silent, by class of configuration.
 //!
 //! The numbers are those of `configuration_llama.py`, `configuration_bitnet.py`,
-//! `configuration_qwen2.py` and `configuration_gemma3.py` of transformers 5.23, which
-//! `models/golden/defaults.py` records for the tests. No key is required there; sizes that do not fit
+//! `configuration_qwen2.py`, `configuration_qwen3.py` and `configuration_gemma3.py` of transformers
+//! 5.23, which `models/golden/configs.py` records for the tests. No key is required there; sizes that do not fit
 //! the tensors are found by the tensors' shapes.
 
 /// The fields of a class of configuration that have a default.
@@ -57,6 +57,9 @@ pub(super) const BITNET: Defaults = Defaults {
 /// `Qwen2Config`.
 pub(super) const QWEN2: Defaults =
     Defaults { vocab: 151_936, ffn: 22_016, kv_heads: Some(32), context: 32_768, ..LLAMA };
+
+/// `Qwen3Config`, whose heads have a width of their own.
+pub(super) const QWEN3: Defaults = Defaults { head_dim: Some(128), ..QWEN2 };
 
 /// `Gemma3TextConfig`; its activation has a key of its own.
 pub(super) const GEMMA3: Defaults = Defaults {

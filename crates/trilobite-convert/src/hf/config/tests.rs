@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use trilobite_format::model::{Hyperparameters, Scaling, Yarn};
 use trilobite_format::{Gguf, Metadata};
 
-use super::defaults::{BITNET, Defaults, GEMMA3, LLAMA, QWEN2};
+use super::defaults::{BITNET, Defaults, GEMMA3, LLAMA, QWEN2, QWEN3};
 use crate::Options;
 use crate::testing::*;
 
@@ -35,8 +35,13 @@ fn set(tiny: &mut Tiny, keys: Value) {
 
 #[test]
 fn defaults_are_those_that_transformers_has() {
-    let classes: [(&str, &Defaults); 4] =
-        [("Llama", &LLAMA), ("BitNet", &BITNET), ("Qwen2", &QWEN2), ("Gemma3Text", &GEMMA3)];
+    let classes: [(&str, &Defaults); 5] = [
+        ("Llama", &LLAMA),
+        ("BitNet", &BITNET),
+        ("Qwen2", &QWEN2),
+        ("Qwen3", &QWEN3),
+        ("Gemma3Text", &GEMMA3),
+    ];
     let recorded = recorded();
     assert_eq!(recorded.len(), classes.len());
     for (name, defaults) in classes {
@@ -74,6 +79,7 @@ fn a_key_that_is_absent_or_null_has_its_default() {
         (Tiny::llama(), "Llama"),
         (Tiny::bitnet(), "BitNet"),
         (Tiny::qwen2(), "Qwen2"),
+        (Tiny::qwen3(), "Qwen3"),
         (Tiny::gemma3(), "Gemma3Text"),
     ] {
         let mut converted = 0;

@@ -83,7 +83,7 @@ fn what_a_bitnet_model_has_is_ternary() {
 #[test]
 fn a_model_of_another_architecture_is_bitnet_s_by_its_types() {
     use TensorType::{F16, I2R, I2S, Q4_0, T5_3, Tq2_0};
-    for arch in ["llama", "qwen2", "gemma3"] {
+    for arch in ["llama", "qwen2", "qwen3", "gemma3"] {
         for (ty, scales) in [(F16, [0, 0]), (Q4_0, [0, 0]), (Tq2_0, [1, 2])] {
             for bitnet in [I2S, I2R, T5_3] {
                 assert_eq!(storage(arch, &[], bitnet, (ty, scales)), None);
