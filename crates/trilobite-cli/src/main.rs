@@ -7,6 +7,7 @@ mod commands;
 mod converted;
 mod download;
 mod home;
+mod input;
 mod interrupt;
 mod listed;
 mod machine;

@@ -2,21 +2,20 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 use trilobite_runtime::Perplexity as Sum;
 
 use crate::args::{Global, Perplexity};
-use crate::model;
 use crate::output::{self, Progress, Unit};
+use crate::{input, model};
 
 /// Tokens a window unless asked otherwise.
 const DEFAULT_WINDOW: usize = 2048;
 
 pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
     let model = model::load(&args.model, global)?;
-    let text =
-        std::fs::read_to_string(&args.file).with_context(|| args.file.display().to_string())?;
+    let text = input::text(&args.file)?;
     let tokenizer = model::tokenizer(&model, global)?;
     let bos = tokenizer.encode("", true, false)?;
     let tokens = tokenizer.encode(&text, false, false)?;

@@ -1,11 +1,11 @@
 //! `trilobite run`: generation, and what a chat shares with it.
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use trilobite_runtime::{
     Finish, Generation, Limits, Message, Model, Sampler, Session, end_ids, generate,
 };
@@ -14,10 +14,7 @@ use super::chat;
 use super::sampling::{self, sampling};
 use super::template::Template;
 use crate::args::{Global, Run};
-use crate::{interrupt, model, output};
-
-/// Bytes of a prompt: more than any context holds.
-const LONGEST_PROMPT: u64 = 256 << 20;
+use crate::{input, interrupt, model, output};
 
 /// A model with everything that a generation needs.
 pub(crate) struct Generator {
@@ -85,23 +82,12 @@ fn join(ids: &[u32]) -> String {
 fn prompt_text(args: &Run) -> Result<String> {
     let mut text = match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => return Ok(text.clone()),
-        (None, Some(path)) => {
-            let file = std::fs::File::open(path).map_err(anyhow::Error::from);
-            file.and_then(read_prompt).with_context(|| path.display().to_string())?
-        }
-        (None, None) => read_prompt(std::io::stdin()).context("stdin")?,
+        (None, Some(path)) => input::text(path)?,
+        (None, None) => input::text_from(std::io::stdin()).context("stdin")?,
     };
     if let Some(rest) = text.strip_suffix('\n') {
         text.truncate(rest.strip_suffix('\r').unwrap_or(rest).len());
     }
-    Ok(text)
-}
-
-/// A prompt from a file or a pipe, which may be endless.
-fn read_prompt(from: impl Read) -> Result<String> {
-    let mut text = String::new();
-    from.take(LONGEST_PROMPT + 1).read_to_string(&mut text)?;
-    ensure!(text.len() as u64 <= LONGEST_PROMPT, "it is longer than {LONGEST_PROMPT} bytes");
     Ok(text)
 }
 

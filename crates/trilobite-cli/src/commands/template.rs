@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use trilobite_runtime::{ChatTemplate, Error, Message, Model, Tokenizer};
 
 use crate::args::Run;
-use crate::suggest;
+use crate::{input, suggest};
 
 /// A chat template, with texts that end an answer besides the model's own tokens.
 pub(crate) struct Template {
@@ -56,6 +56,5 @@ fn source(name: &Path) -> Result<(String, &'static [&'static str])> {
         let hint = suggest::hint(&text, standard.iter().map(|known| known.name));
         bail!("--chat-template: there is no file and no standard template {text:?}; {hint}");
     }
-    let read = std::fs::read_to_string(name);
-    Ok((read.with_context(|| format!("--chat-template: {}", name.display()))?, &[]))
+    Ok((input::text(name).context("--chat-template")?, &[]))
 }

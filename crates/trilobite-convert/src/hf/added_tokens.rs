@@ -26,7 +26,7 @@ pub(super) fn overlay(config: &mut Value, special: &Value) {
         return;
     }
     // Those of the configuration get their new name before the others come.
-    if !config.get(EXTRA).is_some_and(|list| !list.is_null())
+    if config.get(EXTRA).is_none_or(|list| list.is_null())
         && let Some(list) = config.remove(ADDITIONAL)
     {
         config.insert(EXTRA.to_owned(), list);
