@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::pattern::Pattern;
 use super::*;
 
 /// Texts that every tokenizer that can be read is tried on.
@@ -323,4 +324,45 @@ fn an_expression_that_steps_back_for_ever_is_an_error() {
     assert!(tokenizer.encode("aaaac", true, true).is_ok());
     let error = tokenizer.encode(&"a".repeat(40), true, true).unwrap_err().to_string();
     assert!(error.contains("acktrack") && !error.contains('\n'), "{error}");
+}
+
+/// Oniguruma gives up on the expression of Llama 3 here.
+#[test]
+fn ten_megabytes_of_spaces_are_tokens() {
+    let mut file = files().swap_remove(2);
+    let steps = file["pre_tokenizer"]["pretokenizers"].as_array_mut().unwrap();
+    steps.insert(1, json!({"type": "FixedLength", "length": 1}));
+    let tokenizer = Tokenizer::from_json(file.to_string().as_bytes()).unwrap();
+    let space = tokenizer.id("\u{120}").unwrap();
+    let text = " ".repeat(10_000_000);
+    assert_eq!(tokenizer.encode(&text, false, true).unwrap(), vec![space; text.len()]);
+}
+
+#[test]
+fn work_that_grows_with_the_square_of_a_text_ends_in_time() {
+    let text = "a".repeat(1000);
+    let all = |deadline: Deadline| {
+        let pattern = Pattern::expression("a*b|a").unwrap();
+        let mut matches = 0;
+        let result = pattern.each_match(&text, &deadline, &mut |_, _| {
+            matches += 1;
+            Ok(())
+        });
+        (result, matches)
+    };
+    assert_eq!(all(Deadline::for_text(&text)), (Ok(()), 1000));
+    let (result, matches) = all(Deadline::passed());
+    assert!(result.unwrap_err().contains("too long") && matches < 100, "{matches}");
+    for model in [
+        json!({"type": "Unigram", "unk_id": 0, "vocab": [["a", -1.0], ["aa", -2.0]]}),
+        json!({"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "",
+            "max_input_chars_per_word": 1_000_000, "vocab": {"a": 0, "aaab": 1}}),
+    ] {
+        let file = json!({"version": "1.0", "model": model}).to_string();
+        let model = json::read(file.as_bytes()).unwrap().0.model;
+        let mut ids = Vec::new();
+        assert!(model.tokenize(&text, &Deadline::passed(), &mut ids).is_err());
+        model.tokenize(&text, &Deadline::for_text(&text), &mut ids).unwrap();
+        assert!(ids.len() >= 500);
+    }
 }
