@@ -163,6 +163,10 @@ pub(super) fn read(json: &[u8]) -> Result<(Parts, Option<String>), Fault> {
     if json.len() > MAX_BYTES {
         return Err(Fault::new("", format!("{} bytes, expected at most {MAX_BYTES}", json.len())));
     }
+    // Serde would take an array for the fields.
+    if json.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(Fault::new("", "is no JSON object"));
+    }
     let file: File<'_> =
         serde_json::from_slice(json).map_err(|error| Fault::new("", error.to_string()))?;
     if let Some(version) = &file.version.filter(|version| version != "1.0") {

@@ -225,6 +225,63 @@ fn damaged_texts_are_refused_or_work() {
     }
 }
 
+/// Replaces some elements of the list that a key of a vocabulary has.
+fn damaged(original: &Metadata, key: &str, state: &mut u64) -> Option<trilobite_format::Value> {
+    let names = ["", "a", "\0", "<s>", " ", "a b", "<0x41>", "\u{2581}"];
+    let scores = [f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE];
+    if let Ok(Some(list)) = original.strings(key) {
+        let mut list = list.to_vec();
+        for _ in 0..1 + random(state) % 50 {
+            let at = random(state) % list.len();
+            list[at] = names[random(state) % names.len()].to_owned();
+        }
+        list.truncate(list.len() - random(state) % 2);
+        return Some(list.into());
+    }
+    if let Ok(Some(mut kinds)) = original.i32s(key) {
+        for _ in 0..50 {
+            let at = random(state) % kinds.len();
+            kinds[at] = random(state) as i32 % 9 - 1;
+        }
+        return Some(kinds.into());
+    }
+    if let Ok(Some(list)) = original.f32s(key) {
+        let mut list = list.to_vec();
+        for _ in 0..50 {
+            let at = random(state) % list.len();
+            list[at] = scores[random(state) % scores.len()];
+        }
+        return Some(list.into());
+    }
+    match random(state) % 4 {
+        0 => None,
+        1 => Some(u32::MAX.into()),
+        2 => Some("".into()),
+        _ => Some(Vec::<String>::new().into()),
+    }
+}
+
+#[test]
+fn damaged_arrays_are_refused_or_work() {
+    let mut state = 5;
+    for vocabulary in ["gpt-2", "llama-bpe", "qwen2", "llama", "gemma", "default"] {
+        let original = metadata(vocabulary);
+        let keys: Vec<&str> = original.iter().map(|(key, _)| key).collect();
+        for round in 0..200 {
+            let key = keys[round % keys.len()];
+            let value = damaged(&original, key, &mut state);
+            let Ok(tokenizer) = Tokenizer::from_metadata(&changed(vocabulary, key, value)) else {
+                continue;
+            };
+            for text in TEXTS {
+                let ids = tokenizer.encode(text, true, true).unwrap_or_default();
+                let _ = tokenizer.decode(&ids, false);
+            }
+            let _ = tokenizer.decode(&[0, 1, 2, 999, u32::MAX], true);
+        }
+    }
+}
+
 /// What an error says of a small file with one part.
 fn refused(change: impl FnOnce(&mut Value)) -> String {
     let mut file = files().swap_remove(2);
@@ -242,6 +299,7 @@ fn an_error_names_the_key_and_what_is_there() {
     };
     let regex = "`pre_tokenizer.pretokenizers[0].pattern.Regex`";
     for (message, words) in [
+        (refused(|f| *f = json!([])), vec!["no JSON object"]),
         (refused(|f| f["model"] = json!(null)), vec!["`model` is missing"]),
         (refused(|f| f["version"] = json!("2.0")), vec!["`version` is \"2.0\"", "\"1.0\""]),
         (refused(|f| f["model"]["vocab"] = json!(null)), vec!["`model.vocab` is missing"]),
