@@ -93,7 +93,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) notes: Vec<String>,
 }
 
-/// A tensor that is to be written.
+/// A tensor to write.
 pub(crate) struct Planned<'a> {
     pub(crate) name: String,
     pub(crate) ty: TensorType,

@@ -28,7 +28,7 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// An empty file that is to be `target`. It gets the permissions of an ordinary new file.
+    /// Creates an empty file that becomes `target`, with the permissions of an ordinary new file.
     ///
     /// # Errors
     /// `target` is something else than a file or lies in no folder, another process is writing it,
@@ -116,7 +116,7 @@ pub(crate) fn folder(target: &Path) -> &Path {
     }
 }
 
-/// The beginning of the hidden name of a file that is to be `target`.
+/// The beginning of the hidden name of a file that becomes `target`.
 fn prefix(target: &Path) -> String {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let mut end = name.len().min(LONGEST);

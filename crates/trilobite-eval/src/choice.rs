@@ -21,7 +21,7 @@ pub(crate) struct Question {
     group: Option<String>,
     /// Context and continuation of each choice.
     pub(crate) requests: Vec<(String, String)>,
-    /// Unicode characters of each choice, without the blank before it.
+    /// Unicode characters of each choice, without the space before it.
     chars: Vec<usize>,
     gold: Gold,
 }

@@ -209,7 +209,7 @@ fn pre(tokenizer: &Value) -> &'static str {
     }
 }
 
-/// Whether a tokenizer that writes blanks as U+2581 puts one before every text.
+/// Whether a tokenizer that writes spaces as U+2581 puts one before every text.
 fn adds_blank(tokenizer: &Value) -> bool {
     let steps = |key: &str, list| tokenizer.get(key).map(|step| flatten(step, list));
     let is = |step: &&Value, kind: &str| step.get("type").and_then(Value::as_str) == Some(kind);
