@@ -6,6 +6,9 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trilobite_runtime::{CacheType, ChatTemplate};
 
+use crate::commands::pull::Pull;
+use crate::commands::stored::{List, Rm, Show};
+
 /// Run, convert and measure 1.58-bit language models on ordinary CPUs.
 #[derive(Parser)]
 #[command(
@@ -19,8 +22,9 @@ Examples:
   trilobite run 2b.gguf                             a chat on the terminal
 
 MODEL is a GGUF file, a Hugging Face checkpoint folder, the name of a model that `trilobite pull` has
-fetched, or nothing: the built-in model. A folder is converted once, into the cache. The environment variable TRILOBITE_ISA (scalar, avx2,
-avxvnni, avx512vnni, neon, dotprod) lowers the instruction set."
+fetched, or nothing: the built-in model. Names match without case and punctuation; OWNER/REPOSITORY
+may be shortened to REPOSITORY. A folder is converted once, into the cache. The environment variable
+TRILOBITE_ISA (scalar, avx2, avxvnni, avx512vnni, neon, dotprod) lowers the instruction set."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -61,6 +65,12 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Fetch models and data sets, verified and resumable
     Pull(Pull),
+    /// List the models that have been pulled, and what was converted from them
+    List(List),
+    /// Show the files of a pulled model and where they come from
+    Show(Show),
+    /// Remove pulled models and what was converted from them
+    Rm(Rm),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  trilobite completions bash > /etc/bash_completion.d/trilobite"
@@ -522,35 +532,6 @@ pub(crate) struct Perplexity {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) compute: Compute,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  trilobite pull                                    what there is
-  trilobite pull bitnet-b1.58-2b-4t                 then: trilobite run bitnet-b1.58-2b-4t
-  trilobite pull llama-3.2-1b-instruct --from /mnt/mirror
-  trilobite pull --data arc_easy,piqa
-
-A NAME is one of the list or the hub's, such as microsoft/bitnet-b1.58-2B-4T, in any case. A download
-that breaks off goes on where it stopped. Every file is compared with the SHA-256 of the list or the
-task, else with the one that the server states, and its own is shown and recorded; what its size or
-its structure shows to be something else, such as a login page, is removed.
-Everything goes to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder.
-HF_ENDPOINT names a mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com;
-HF_TOKEN is shown to the hub only. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]
-pub(crate) struct Pull {
-    /// Models of models/models.toml
-    #[arg(value_name = "NAME")]
-    pub(crate) names: Vec<String>,
-    /// Data sets of these tasks, or of all
-    #[arg(long, value_name = "TASK,TASK", value_delimiter = ',', num_args = 0..=1,
-          default_missing_value = "all")]
-    pub(crate) data: Vec<String>,
-    /// Copy from this folder instead: NAME/FILE, OWNER/REPOSITORY/FILE, REPOSITORY/FILE or FILE;
-    /// data sets as the tasks lay them out
-    #[arg(long, value_name = "DIR")]
-    pub(crate) from: Option<PathBuf>,
 }
 
 #[derive(Args)]

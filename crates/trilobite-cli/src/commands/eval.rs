@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 use trilobite_eval::{Engine, JudgeServer, Outcome, Place, Task};
+use trilobite_hub::Cache;
 
 use crate::args::{DEFAULT_KEY, Eval, Global};
 use crate::output::{self, Progress, Unit};
-use crate::{home, interrupt, machine, model, suggest};
+use crate::{interrupt, machine, model, suggest};
 
 pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     let tasks: Vec<Task> =
@@ -102,7 +103,7 @@ fn data(args: &Eval) -> Result<PathBuf> {
     if let Some(data) = &args.data {
         return Ok(data.clone());
     }
-    let folder = home::data()?;
+    let folder = Cache::from_env().data()?;
     if !folder.exists() {
         let tasks = args.tasks.join(",");
         bail!(
