@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use ureq::http::StatusCode;
+use http::StatusCode;
 
 use crate::Size;
 
@@ -322,13 +322,16 @@ pub enum Error {
     /// A checkpoint without a tokenizer that is read.
     #[error("there is no tokenizer.json")]
     NoTokenizer,
-    /// A checkpoint cannot be converted.
+    /// A checkpoint cannot be converted, or a file cannot be written.
+    #[cfg(any(feature = "download", feature = "open"))]
     #[error(transparent)]
     Convert(#[from] trilobite_convert::Error),
     /// A model file cannot be read.
+    #[cfg(feature = "open")]
     #[error(transparent)]
     Format(#[from] trilobite_format::Error),
     /// A model cannot be run.
+    #[cfg(feature = "open")]
     #[error(transparent)]
     Runtime(#[from] trilobite_runtime::Error),
 }
@@ -341,6 +344,7 @@ impl Error {
     }
 
     /// The [`Error::Refused`] that this error is, or that is its cause.
+    #[cfg(feature = "download")]
     pub(crate) fn refusal(&self) -> Option<&Error> {
         match self {
             Error::Refused { .. } => Some(self),

@@ -73,16 +73,16 @@ impl fmt::Display for Event<'_> {
                 }
                 license.map_or(Ok(()), |license| write!(f, ", licence: {license}"))
             }
-            Event::Present { file } => write!(f, "  {file} is there"),
+            Event::Present { file } => write!(f, "{file} is there"),
             Event::Damaged { file } => {
-                write!(f, "  {file} is not what was fetched; it is fetched again")
+                write!(f, "{file} is not what was fetched; it is fetched again")
             }
             Event::Progress { file, done, total } => match total {
-                Some(total) => write!(f, "  {file}: {} of {}", Size(*done), Size(*total)),
-                None => write!(f, "  {file}: {}", Size(*done)),
+                Some(total) => write!(f, "{file}: {} of {}", Size(*done), Size(*total)),
+                None => write!(f, "{file}: {}", Size(*done)),
             },
             Event::Waiting { file, reason, delay } => {
-                write!(f, "  {file}: {reason}")?;
+                write!(f, "{file}: {reason}")?;
                 let mut cause = std::error::Error::source(reason);
                 while let Some(error) = cause {
                     write!(f, ": {error}")?;
@@ -97,9 +97,9 @@ impl fmt::Display for Event<'_> {
                     Some(_) => ", as the server says",
                     None => ", compared with nothing",
                 };
-                write!(f, "  {file}: {}, sha256 {sha256}{against}", Size(*bytes))
+                write!(f, "{file}: {}, sha256 {sha256}{against}", Size(*bytes))
             }
-            Event::Complete { revision } => write!(f, "  revision {revision}"),
+            Event::Complete { revision } => write!(f, "revision {revision}"),
         }
     }
 }

@@ -9,11 +9,11 @@ use crate::event::{Event, Listener};
 use crate::listed::Listed;
 use crate::lock::ModelLock;
 use crate::names::hint;
-use crate::record::{Fetched, Record, now};
+use crate::record::{BRANCH, Fetched, INDEX, Record, now};
 use crate::reference::{Reference, Spelling, is_inside};
-use crate::select::{INDEX, select, shards};
-use crate::source::{BRANCH, Known, Listing, Source};
-use crate::stored::{Stored, folder_name};
+use crate::select::{select, shards};
+use crate::source::{Known, Listing, Source};
+use crate::stored::{SEPARATOR, Stored};
 use crate::{Cache, Error, Result};
 
 /// The revision of files from a mirror, which says nothing of it.
@@ -35,6 +35,16 @@ impl Request {
             Some(listed) => listed.name.clone(),
             None => Reference { revision: None, ..self.reference.clone() }.to_string(),
         }
+    }
+
+    /// The name of its folder.
+    fn folder_name(&self) -> String {
+        if let Some(listed) = &self.listed {
+            return listed.name.clone();
+        }
+        let Reference { repository, file, .. } = &self.reference;
+        let whole = [Some(repository), file.as_ref()].into_iter().flatten();
+        whole.flat_map(|name| name.split('/')).collect::<Vec<_>>().join(SEPARATOR)
     }
 
     /// The hash that models.toml has for a file, if its revision is the one that is pulled.
@@ -95,7 +105,7 @@ pub fn pull(
     listen: &mut Listener<'_>,
 ) -> Result<Stored> {
     let name = request.name();
-    let folder = cache.models()?.join(folder_name(request));
+    let folder = cache.models()?.join(request.folder_name());
     let _lock = ModelLock::take(&folder, &name)?;
     let mut pull = Pull {
         source,

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use trilobite_convert::NewFile;
 
-use crate::select::{INDEX, SINGLE};
-use crate::source::BRANCH;
 use crate::{Error, Reference, Result};
 
+/// The branch that is taken of a repository unless another revision is asked for.
+pub(crate) const BRANCH: &str = "main";
+/// The weights of a checkpoint in one file.
+pub(crate) const SINGLE: &str = "model.safetensors";
+/// The list of the files that hold the weights of a checkpoint in several.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// Name of the record in a model's folder.
 const NAME: &str = "pulled.json";
 
@@ -71,6 +74,7 @@ impl Record {
     }
 
     /// Writes the record, whole or not at all.
+    #[cfg(feature = "download")]
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let name = folder.join(NAME);
         write_json(&name, self)
@@ -111,6 +115,7 @@ impl Record {
 }
 
 /// The time in UTC, to the second.
+#[cfg(feature = "download")]
 pub(crate) fn now() -> Option<String> {
     // A clock that is centuries off gives no date.
     let seconds = jiff::Timestamp::now().as_second();
@@ -118,11 +123,12 @@ pub(crate) fn now() -> Option<String> {
 }
 
 /// Writes a value as JSON, whole or not at all.
+#[cfg(any(feature = "download", feature = "open"))]
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut json = serde_json::to_string_pretty(value)
         .map_err(|source| Error::Json { name: path.display().to_string(), source })?;
     json.push('\n');
-    let new = NewFile::create(path)?;
+    let new = trilobite_convert::NewFile::create(path)?;
     std::io::Write::write_all(&mut new.file(), json.as_bytes()).map_err(Error::io(path))?;
     Ok(new.finish(true)?)
 }

@@ -8,13 +8,9 @@ use trilobite_convert::Checkpoint;
 
 use crate::download::read_json;
 use crate::names::hint;
+use crate::record::{INDEX, SINGLE};
 use crate::source::Known;
 use crate::{Error, Result};
-
-/// The weights of a checkpoint in one file.
-pub(crate) const SINGLE: &str = "model.safetensors";
-/// The list of the files that hold the weights of a checkpoint in several.
-pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// The file asked for, all parts of it, or else a checkpoint, or else the only GGUF file. The shards
 /// that an index names are not among them.

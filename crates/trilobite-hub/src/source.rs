@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::download::{self, Client, Token, is_hex};
+use crate::record::BRANCH;
 use crate::{Error, Result};
 
 /// The hub, unless HF_ENDPOINT names a mirror of it.
 const HUB: &str = "https://huggingface.co";
 /// Where the files of GitHub repositories are, unless TRILOBITE_DATA_ENDPOINT names a mirror.
 const DATA: &str = "https://raw.githubusercontent.com";
-/// The branch that is taken of a repository unless another revision is asked for.
-pub(crate) const BRANCH: &str = "main";
 
 /// Where files are fetched from.
 pub enum Source {
@@ -175,7 +174,7 @@ impl Server {
             return error;
         };
         // What a refusal of the server means that it redirects to is unknown.
-        if !self.endpoint.to_ascii_lowercase().ends_with(&format!("://{host}")) {
+        if *host != download::host(&self.endpoint) {
             return error;
         }
         let (status, code, token) = (*status, code.clone(), *token);

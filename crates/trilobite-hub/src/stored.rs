@@ -5,17 +5,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::converted::ConvertedCopy;
+use crate::copies::ConvertedCopy;
 use crate::listed::Listed;
 use crate::lock::ModelLock;
 use crate::names::{hint, nearest};
-use crate::pull::Request;
 use crate::record::Record;
-use crate::reference::{Reference, Spelling, is_same};
+use crate::reference::{Spelling, is_same};
 use crate::{Cache, Error, Result};
 
 /// Between owner, repository and file in a folder's name; the hub allows it in neither of the first.
-const SEPARATOR: &str = "--";
+pub(crate) const SEPARATOR: &str = "--";
 
 /// A model in the cache, complete or not.
 #[derive(Clone, Debug)]
@@ -35,19 +34,6 @@ pub struct Removed {
     pub name: String,
     /// Bytes of all its files.
     pub bytes: u64,
-}
-
-/// The name of a model's folder.
-pub(crate) fn folder_name(request: &Request) -> String {
-    match &request.listed {
-        Some(listed) => listed.name.clone(),
-        None => {
-            let Reference { repository, file, .. } = &request.reference;
-            let whole = [Some(repository), file.as_ref()].into_iter().flatten();
-            let pieces: Vec<_> = whole.flat_map(|name| name.split('/')).collect();
-            pieces.join(SEPARATOR)
-        }
-    }
 }
 
 impl Stored {
@@ -142,6 +128,11 @@ impl Stored {
         (is_full || is_short).then_some((!is_full, other_file, !exact))
     }
 
+    /// The last part of its name.
+    fn short(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or(&self.name)
+    }
+
     /// This model, if it is at a revision.
     fn at(self, revision: Option<&str>) -> Result<Stored> {
         match (revision, &self.record) {
@@ -218,7 +209,7 @@ pub fn resolve<'a>(cache: &Cache, argument: &'a Path) -> Result<Cow<'a, Path>> {
     }
     let reference = spelling.and_then(Spelling::reference);
     let stored = Stored::all(cache)?;
-    let stored = stored.iter().map(|stored| stored.name.as_str());
+    let stored = stored.iter().flat_map(|stored| [stored.name.as_str(), stored.short()]);
     // A repository need not be known to be one.
     let known = listed.iter().filter(|_| reference.is_none()).map(|listed| listed.name.as_str());
     let last = argument.file_name().unwrap_or_default().to_string_lossy();

@@ -152,7 +152,7 @@ pub(crate) fn list(args: &List) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     rows.insert(0, ["name", "source", "revision", "format", "size"].map(str::to_owned));
-    output::print(&table(&rows))?;
+    output::print(&table(&rows, 4))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -164,20 +164,19 @@ fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Columns as wide as their widest cell, the last one to the right.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+/// Columns as wide as their widest cell; the one of sizes to the right.
+fn table<const N: usize>(rows: &[[String; N]], sizes: usize) -> String {
     let rows: Vec<_> =
         rows.iter().map(|row| row.each_ref().map(|c| output::shown(c).into_owned())).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let mut text = String::new();
     for row in &rows {
-        for (column, cell) in row.iter().enumerate() {
+        let cells = row.iter().enumerate().map(|(column, cell)| {
             let width = width(column).unwrap_or_default();
-            text += &match column + 1 == N {
-                true => format!("{cell:>width$}\n"),
-                false => format!("{cell:width$}  "),
-            };
-        }
+            if column == sizes { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+        });
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
     }
     text
 }
@@ -242,7 +241,7 @@ pub(crate) fn show(args: &Show) -> Result<ExitCode> {
         })
         .collect();
     output::print(&text)?;
-    output::print(&table(&rows))?;
+    output::print(&table(&rows, 1))?;
     Ok(ExitCode::SUCCESS)
 }
 

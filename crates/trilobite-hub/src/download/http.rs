@@ -185,7 +185,7 @@ fn origin(url: &str) -> String {
 }
 
 /// Host and port of an address.
-fn host(url: &str) -> String {
+pub(crate) fn host(url: &str) -> String {
     let origin = origin(url);
     origin.split_once("://").map_or(origin.clone(), |(_, host)| host.to_owned())
 }

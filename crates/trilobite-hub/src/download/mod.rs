@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::{Error, Result};
 
 pub(crate) use self::content::fault;
-pub(crate) use self::http::{Client, Token, is_hex};
+pub(crate) use self::http::{Client, Token, host, is_hex};
 use self::partial::Partial;
 pub(crate) use self::partial::sha256;
 
