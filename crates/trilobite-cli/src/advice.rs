@@ -26,7 +26,6 @@ fn of_hub(error: &Error) -> Option<String> {
         }
         Error::NoModel { .. } => "`trilobite pull` lists the models".to_owned(),
         Error::UnknownModel { .. } => "OWNER/REPOSITORY names one on the hub".to_owned(),
-        Error::NotAName(_) => "`trilobite list` shows the names".to_owned(),
         Error::ChooseFile { repository, files } => {
             let first = files.first().map_or("FILE", |(name, _)| name);
             format!("`trilobite pull {repository}:{first}` fetches the first")

@@ -88,8 +88,8 @@ pub enum Error {
         /// The names that tell the models apart.
         candidates: Vec<String>,
     },
-    /// A path where only a name will do.
-    #[error("{0:?} is a path, expected the name of a model that was pulled")]
+    /// A path, or something else, where only a name will do.
+    #[error("{0:?} is not the name of a model")]
     NotAName(String),
     /// Another process works on the same model.
     #[error("another process is {doing} {name}")]

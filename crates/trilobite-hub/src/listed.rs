@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::reference::is_same;
+use crate::names::hint;
+use crate::reference::{Spelling, is_same};
 use crate::{Error, Result};
 
 #[derive(Deserialize)]
@@ -42,6 +43,18 @@ impl Listed {
         Ok(models.model)
     }
 
+    /// The model of a name: its own or its repository's, in any case and punctuation.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`], with the nearest name.
+    pub fn find(name: &str) -> Result<Listed> {
+        let all = Listed::all()?;
+        let names = all.iter().map(|model| model.name.as_str());
+        let unknown = Error::UnknownModel { name: name.to_owned(), hint: hint(name, names) };
+        let called = |name: &str| all.iter().find(|model| model.is_called(name)).cloned();
+        Spelling::of(name).and_then(|spelling| called(spelling.name)).ok_or(unknown)
+    }
+
     /// The last part of the repository's name.
     pub(crate) fn short(&self) -> &str {
         self.repository.rsplit('/').next().unwrap_or_default()
@@ -57,15 +70,10 @@ impl Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::Spelling;
 
     #[test]
     fn models_are_found_under_every_spelling_of_their_names() {
-        let named = |text: &str| {
-            let name = Spelling::of(text)?.name.to_owned();
-            let mut all = Listed::all().unwrap().into_iter();
-            all.find(|model| model.is_called(&name)).map(|model| model.name)
-        };
+        let named = |text: &str| Listed::find(text).ok().map(|model| model.name);
         for spelling in [
             "bitnet-b1.58-2b-4t",
             "bitnet-b1.58-2B-4T",

@@ -8,7 +8,6 @@ use crate::download::{self, Got, Wanted, is_hex};
 use crate::event::{Event, Listener};
 use crate::listed::Listed;
 use crate::lock::ModelLock;
-use crate::names::hint;
 use crate::record::{BRANCH, Fetched, INDEX, Record, now};
 use crate::reference::{Reference, Spelling, is_inside};
 use crate::select::{select, shards};
@@ -62,21 +61,20 @@ impl Request {
 /// # Errors
 /// A name without owner that no model has, or that several have.
 pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
-    let listed = Listed::all()?;
-    let unknown = || {
-        let names = listed.iter().map(|model| model.name.as_str());
-        Error::UnknownModel { name: name.to_owned(), hint: hint(name, names) }
-    };
-    let spelling = Spelling::of(name).ok_or_else(unknown)?;
+    let listed = Listed::find(name);
+    let spelling = Spelling::of(name).ok_or_else(|| Error::NotAName(name.to_owned()))?;
     let owned = |text: Option<&str>| text.map(str::to_owned);
     let (revision, file) = (owned(spelling.revision), owned(spelling.file));
-    if let Some(model) = listed.iter().find(|model| model.is_called(spelling.name)) {
-        let repository = model.repository.clone();
-        let whole = file.as_ref().is_none_or(|file| model.files == [file.as_str()]);
-        let file = file.filter(|_| !whole);
-        let listed = whole.then(|| model.clone());
-        return Ok(Request { reference: Reference { repository, revision, file }, listed });
-    }
+    let unknown = match listed {
+        Ok(model) => {
+            let repository = model.repository.clone();
+            let whole = file.as_ref().is_none_or(|file| model.files == [file.as_str()]);
+            let file = file.filter(|_| !whole);
+            let listed = whole.then_some(model);
+            return Ok(Request { reference: Reference { repository, revision, file }, listed });
+        }
+        Err(unknown) => unknown,
+    };
     let stored = Stored::search(cache, spelling);
     let reference = match spelling.reference() {
         // A spelling of a repository that is there means that one.
@@ -85,7 +83,7 @@ pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
             None => reference,
         },
         None => {
-            let record = stored?.and_then(|stored| stored.record).ok_or_else(unknown)?;
+            let record = stored?.and_then(|stored| stored.record).ok_or(unknown)?;
             let file = file.or(record.file.clone());
             Reference { file, ..record.reference() }
         }

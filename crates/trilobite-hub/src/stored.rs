@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::copies::ConvertedCopy;
 use crate::listed::Listed;
 use crate::lock::ModelLock;
-use crate::names::{hint, nearest};
+use crate::names::nearest;
 use crate::record::Record;
 use crate::reference::{Spelling, is_same};
 use crate::{Cache, Error, Result};
@@ -77,9 +77,12 @@ impl Stored {
             return Err(Error::NotPulled { name: listed.name });
         }
         let all = Self::all(cache)?;
-        let hint = match all.is_empty() {
-            true => "there is none".to_owned(),
-            false => hint(name, all.iter().map(|stored| stored.name.as_str())),
+        let names = || all.iter().map(|stored| stored.name.as_str());
+        let near = nearest(name, names().chain(all.iter().map(Stored::short)));
+        let hint = match near {
+            Some(near) => format!("did you mean {near}?"),
+            None if all.is_empty() => "there is none".to_owned(),
+            None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
         };
         Err(Error::NotStored { name: name.to_owned(), hint })
     }
@@ -244,8 +247,11 @@ impl Cache {
             bytes += remove_folder(&copy.folder)?;
         }
         drop(locks);
-        // Without its record a model that is removed halfway is not taken for a whole one.
-        Record::remove(&stored.folder)?;
+        // Without its record a model that is removed halfway is not taken for a whole one. A link
+        // leads out of the cache.
+        if !stored.folder.is_symlink() {
+            Record::remove(&stored.folder)?;
+        }
         bytes += remove_folder(&stored.folder)?;
         Ok(Removed { name: stored.name, bytes })
     }

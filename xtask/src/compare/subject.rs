@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use trilobite_hub::{Cache, Stored};
+use trilobite_hub::{Cache, Stored, resolve};
 
 use super::Args;
 use super::process::{self, Output};
@@ -88,10 +88,10 @@ fn model(binary: &Path, args: &Args, name: &str, source: &str, listed: bool) -> 
     }
     let path = Path::new(source);
     let is_there = path.exists();
-    if !is_there && !listed {
-        bail!("{source}: no such file or folder, and no model of models/models.toml");
+    if !listed {
+        resolve(&Cache::from_env(), path).with_context(|| source.to_owned())?;
     }
-    if !is_there && !args.no_fetch {
+    if !is_there && listed && !args.no_fetch {
         let mut pull = Command::new(binary);
         pull.args(["pull", source]);
         if let Some(from) = &args.from {

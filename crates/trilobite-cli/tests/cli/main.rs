@@ -18,6 +18,7 @@ mod failures;
 mod faults;
 mod fixture;
 mod golden;
+mod hub;
 mod identity;
 mod lies;
 mod npy;
@@ -27,5 +28,6 @@ mod real;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod sandbox;
 mod server;
+mod stored;
 mod tokenizer;
 mod trilobite;
