@@ -62,25 +62,16 @@ fn open(path: Option<&Path>, args: &args::Model, global: &args::Global) -> Resul
                 say("waiting for another process that converts it".to_owned());
             }
             Conversion::Damaged(why) => {
-                say(format!("the converted file is damaged: {}", chain(why)))
+                say(format!("the converted file is damaged: {}", why.with_causes()))
             }
-            Conversion::NotKept(why) => say(format!("converting it in memory: {}", chain(why))),
+            Conversion::NotKept(why) => {
+                say(format!("converting it in memory: {}", why.with_causes()))
+            }
         }
         if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish();
     Ok(opened?)
-}
-
-/// An error and its causes.
-fn chain(error: &trilobite_hub::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The name of that model in reports.

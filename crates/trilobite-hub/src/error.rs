@@ -1,5 +1,6 @@
 //! Everything that can keep a model from being fetched, found or opened.
 
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
@@ -55,7 +56,10 @@ pub enum Error {
         hint: String,
     },
     /// Neither a path nor the name of a model that could be opened.
-    #[error("there is no such file or folder, and no model of that name{}", near.as_ref().map_or(String::new(), |near| format!("; did you mean {near}?")))]
+    #[error(
+        "there is no such file or folder, and no model of that name{}",
+        ending("; did you mean ", near.as_deref(), "?")
+    )]
     NoModel {
         /// The name, where it can be that of a repository on the hub.
         repository: Option<String>,
@@ -158,10 +162,7 @@ pub enum Error {
         hint: String,
     },
     /// Several GGUF files, each a model of its own.
-    #[error("{repository} holds GGUF files only, and more than one: {}", files.iter().map(|(name, bytes)| match bytes {
-        Some(bytes) => format!("{name} ({})", Size(*bytes)),
-        None => name.clone(),
-    }).collect::<Vec<_>>().join(", "))]
+    #[error("{repository} holds GGUF files only, and more than one: {}", with_sizes(files))]
     ChooseFile {
         /// The repository.
         repository: String,
@@ -172,7 +173,10 @@ pub enum Error {
     #[error("{0:?} is not a GGUF file, and no other is a model by itself")]
     NotGguf(String),
     /// A repository without weights that are read.
-    #[error("{repository} holds no weights as safetensors or GGUF{}", other.as_ref().map_or(String::new(), |other| format!("; {other} is not read")))]
+    #[error(
+        "{repository} holds no weights as safetensors or GGUF{}",
+        ending("; ", other.as_deref(), " is not read")
+    )]
     NoWeights {
         /// The repository.
         repository: String,
@@ -245,7 +249,10 @@ pub enum Error {
         url: String,
     },
     /// Too many attempts failed.
-    #[error("gave up after {attempts} attempts{}", if *kept > 0 { format!("; {kept} bytes are kept") } else { String::new() })]
+    #[error(
+        "gave up after {attempts} attempts{}",
+        ending("; ", Some(kept).filter(|kept| **kept > 0), " bytes are kept")
+    )]
     GaveUp {
         /// Their number.
         attempts: u32,
@@ -343,6 +350,17 @@ impl Error {
         move |source| Error::Io { path, source }
     }
 
+    /// The message and those of its causes, in one line.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text += &format!(": {error}");
+            cause = error.source();
+        }
+        text
+    }
+
     /// The [`Error::Refused`] that this error is, or that is its cause.
     #[cfg(feature = "download")]
     pub(crate) fn refusal(&self) -> Option<&Error> {
@@ -352,6 +370,19 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// The end of a message about something that need not be known.
+fn ending(before: &str, what: Option<impl Display>, after: &str) -> String {
+    what.map_or_else(String::new, |what| format!("{before}{what}{after}"))
+}
+
+fn with_sizes(files: &[(String, Option<u64>)]) -> String {
+    let one = |(name, bytes): &(String, Option<u64>)| match bytes {
+        Some(bytes) => format!("{name} ({})", Size(*bytes)),
+        None => name.clone(),
+    };
+    files.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn status_text(status: u16) -> String {

@@ -82,13 +82,8 @@ impl fmt::Display for Event<'_> {
                 None => write!(f, "{file}: {}", Size(*done)),
             },
             Event::Waiting { file, reason, delay } => {
-                write!(f, "{file}: {reason}")?;
-                let mut cause = std::error::Error::source(reason);
-                while let Some(error) = cause {
-                    write!(f, ": {error}")?;
-                    cause = error.source();
-                }
-                write!(f, "; again in {:.1} s", delay.as_secs_f64())
+                let (reason, seconds) = (reason.with_causes(), delay.as_secs_f64());
+                write!(f, "{file}: {reason}; again in {seconds:.1} s")
             }
             Event::Fetched { file, fetched } => {
                 let Fetched { bytes, sha256, verified } = fetched;

@@ -232,7 +232,9 @@ impl Cache {
     /// file cannot be removed.
     pub fn remove(&self, name: &str) -> Result<Removed> {
         let stored = match Stored::find(self, name) {
-            Err(error @ (Error::NotStored { .. } | Error::NotPulled { .. })) => {
+            Err(
+                error @ (Error::NotStored { .. } | Error::NotPulled { .. } | Error::NotAName(_)),
+            ) => {
                 let mut copies = ConvertedCopy::all(self)?.into_iter();
                 let copy = copies.find(|copy| copy.name == name).ok_or(error)?;
                 return Ok(Removed { name: name.to_owned(), bytes: copy.remove()? });
@@ -270,16 +272,26 @@ pub(crate) fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn is_empty(folder: &Path) -> Result<bool> {
-    Ok(fs::read_dir(folder).map_err(Error::io(folder))?.next().is_none())
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        entries => Ok(entries.map_err(Error::io(folder))?.next().is_none()),
+    }
 }
 
-/// Bytes of a file, or of all files in a folder. Links are not followed.
+/// Bytes of a file, or of all files in a folder. Links are not followed, and what another process
+/// removes or renames meanwhile does not count.
 pub(crate) fn disk_bytes(path: &Path) -> io::Result<u64> {
-    let metadata = path.symlink_metadata()?;
-    if !metadata.is_dir() {
-        return Ok(metadata.len());
+    let count = || {
+        let metadata = path.symlink_metadata()?;
+        if !metadata.is_dir() {
+            return Ok(metadata.len());
+        }
+        fs::read_dir(path)?.map(|entry| disk_bytes(&entry?.path())).sum()
+    };
+    match count() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        counted => counted,
     }
-    fs::read_dir(path)?.map(|entry| disk_bytes(&entry?.path())).sum()
 }
 
 /// Removes a folder and says how much was in it. Of a link only the link is removed.

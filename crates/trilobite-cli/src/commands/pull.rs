@@ -17,13 +17,13 @@ use crate::suggest;
 Examples:
   trilobite pull                                    what there is
   trilobite pull bitnet-b1.58-2b-4t                 then: trilobite run bitnet-b1.58-2b-4t
-  trilobite pull owner/repository@v1.0              any repository of the hub, at a branch, tag or commit
+  trilobite pull owner/repository@v1.0              at a branch, tag or commit
   trilobite pull owner/repository:model-Q8_0.gguf   one GGUF file, with its other parts if it is split
   trilobite pull llama-3.2-1b-instruct --from /mnt/mirror
   trilobite pull --data arc_easy,piqa
 
-NAME is one of the list, in any case and punctuation, or OWNER/REPOSITORY[@REVISION][:FILE] of the hub.
-Of a repository the files that a model needs are taken: config.json, tokenizer, chat template and
+NAME is one of the list, in any case and punctuation, or OWNER/REPOSITORY[@REVISION][:FILE] of the
+hub. Of a repository the files that a model needs are taken: config.json, tokenizer, chat template and
 safetensors, or else its only GGUF file. The commit is recorded; a model is kept at one revision.
 A download that breaks off goes on where it stopped. Every file is compared with the SHA-256 of the
 list or the task, else with the one that the server states, and its own is shown and recorded; what

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -39,9 +40,9 @@ fn files(folder: &Path) -> Vec<String> {
 fn what_was_pulled_is_listed_and_shown() {
     let hub = Hub::new("owner/Tiny", checkpoint(), checkpoint());
     let home = hub.home.path();
-    let mut empty = with_home(home, &["list"]).output().unwrap();
+    let empty = with_home(home, &["list"]).output().unwrap();
     assert!(empty.status.success() && empty.stdout.is_empty(), "{empty:?}");
-    assert!(String::from_utf8(std::mem::take(&mut empty.stderr)).unwrap().contains("nothing"));
+    assert!(String::from_utf8(empty.stderr).unwrap().contains("nothing has been pulled"));
     assert_eq!(json(home, &["list", "--json"]), serde_json::json!([]));
     stdout(&mut hub.pull("owner/Tiny")).unwrap();
 
@@ -193,7 +194,8 @@ fn a_model_that_is_being_pulled_stays() {
         Answer::file(&checkpoint()[name])
     });
     let home = tempfile::tempdir().unwrap();
-    let mut pulling = pull(&server, home.path(), &["owner/r"]).spawn().unwrap();
+    let mut pulling = pull(&server, home.path(), &["owner/r", "--quiet"]);
+    let mut pulling = pulling.stdout(Stdio::null()).spawn().unwrap();
     at.recv_timeout(PATIENCE).unwrap();
     let before = files(home.path());
     let busy = "another process is pulling or removing owner/r";
