@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fixture::Fixture;
-use crate::pull::{content, fails, hash, pull};
+use crate::pull::{FILE, MODEL, content, fails, hash, pull};
 use crate::server::{Answer, Request, Server};
 use crate::trilobite::{command, stdout};
 
@@ -245,6 +245,24 @@ fn a_revision_is_a_branch_a_tag_or_a_commit() {
         assert!(said.contains(expected), "{name}: {said}");
     }
     assert_eq!(record()["complete"], true);
+}
+
+#[test]
+fn records_of_earlier_versions_are_read() {
+    let hub =
+        Hub::new("microsoft/bitnet-b1.58-2B-4T-gguf", only(&[(FILE, &content())]), Files::new());
+    stdout(&mut hub.pull(MODEL)).unwrap();
+    let path = hub.home.path().join("models").join(MODEL).join("pulled.json");
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for new in ["asked", "origin", "date"] {
+        record.as_object_mut().unwrap().remove(new).unwrap();
+    }
+    std::fs::write(&path, record.to_string()).unwrap();
+    let before = hub.hub.requests().len();
+    stdout(&mut hub.pull(MODEL)).unwrap();
+    assert_eq!(hub.asked(before), Vec::<String>::new());
+    let said = fails(&mut hub.with_home(&["inspect", MODEL]));
+    assert!(!said.contains("pull"), "{said}");
 }
 
 #[test]
