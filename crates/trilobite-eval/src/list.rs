@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use crate::data;
-use crate::error::Result;
 use crate::kind::protocol;
 use crate::place::Place;
 use crate::task::{DataFile, Task};
@@ -21,8 +20,10 @@ pub struct Listed {
     pub shots: usize,
     /// What is measured.
     pub metrics: Vec<String>,
-    /// The number of items, if the data are there.
+    /// The number of items, if the data are there and whole.
     pub items: Option<usize>,
+    /// What is wrong with data that are there.
+    pub fault: Option<String>,
     /// The split of the data set.
     pub split: String,
     /// Licence of the data.
@@ -61,22 +62,25 @@ impl ListedFile {
 }
 
 /// What a list says of a task.
-///
-/// # Errors
-/// Its data are there, but not as the task expects them.
-pub fn list(task: &Task, place: Place<'_>) -> Result<Listed> {
+pub fn list(task: &Task, place: Place<'_>) -> Listed {
     let there = data::is_there(task, place.data);
-    Ok(Listed {
+    let count = there.then(|| protocol(task).count(place));
+    let (items, fault) = match count {
+        Some(Err(error)) => (None, Some(error.to_string())),
+        count => (count.and_then(Result::ok), None),
+    };
+    Listed {
         name: task.name.clone(),
         title: task.title.clone(),
         kind: task.kind.name(),
         shots: task.shots,
         metrics: task.metrics.clone(),
-        items: there.then(|| protocol(task).count(place)).transpose()?,
+        items,
+        fault,
         split: task.split.clone(),
         licence: task.licence.clone(),
         protocol: task.protocol.clone(),
         version: task.version,
         data: task.data.iter().map(ListedFile::of).collect(),
-    })
+    }
 }

@@ -71,11 +71,12 @@ pub fn merge(task: &Task, parts: &[PathBuf], output: &Path, partial: bool) -> Re
         return Err(fail(format!("{missing}; --partial merges what there is")));
     }
     std::fs::create_dir_all(output).map_err(Error::io(output))?;
+    let data_sha256 = settings.identity["data_sha256"].as_str().map(str::to_owned);
     settings.note(output, task)?;
     let lines: Vec<Line> = all.into_values().map(|(line, _)| line).collect();
     let path = results::items_path(output, task);
     results::replace(&path, &mut lines.iter().map(|line| Ok(line.value.clone())))?;
-    Ok(Outcome { missing, ..Outcome::of(protocol(task).as_ref(), path, &lines)? })
+    Ok(Outcome { missing, data_sha256, ..Outcome::of(protocol(task).as_ref(), path, &lines)? })
 }
 
 /// The first field in which two objects differ, and its values.

@@ -24,6 +24,8 @@ pub struct Outcome {
     /// The data files that were read, with the SHA-256 of each, unpacked; none where there was no
     /// need for them.
     pub data: Vec<(String, String)>,
+    /// One hash for all data.
+    pub data_sha256: Option<String>,
     /// Which items of a merged task are missing.
     pub missing: Option<String>,
 }
@@ -32,8 +34,15 @@ impl Outcome {
     /// What the result lines of a task say.
     pub(crate) fn of(protocol: &dyn Protocol, items: PathBuf, lines: &[Line]) -> Result<Self> {
         let measured = protocol.measure(&items, lines)?;
-        let (samples, data, missing) = (None, Vec::new(), None);
-        Ok(Self { n: lines.len(), measured, items, samples, data, missing })
+        Ok(Self {
+            n: lines.len(),
+            measured,
+            items,
+            samples: None,
+            data: Vec::new(),
+            data_sha256: None,
+            missing: None,
+        })
     }
 
     /// The outcome as JSON, for reports.
@@ -51,6 +60,9 @@ impl Outcome {
         }
         if !self.data.is_empty() {
             report["data"] = self.data.iter().cloned().collect();
+        }
+        if let Some(hash) = &self.data_sha256 {
+            report["data_sha256"] = hash.as_str().into();
         }
         if let Some(samples) = &self.samples {
             report["samples"] = samples.display().to_string().into();

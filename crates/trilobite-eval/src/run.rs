@@ -48,6 +48,8 @@ pub fn run(
     shard: Option<Shard>,
     listen: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Outcome> {
+    // A model without the template that was asked for is told before anything is written.
+    engine.template(false)?;
     let protocol = protocol(task);
     let items = items(protocol.as_ref(), place)?;
     let total = items.list.len().min(limit.unwrap_or(usize::MAX));
@@ -61,7 +63,8 @@ pub fn run(
     let path = results::items_path(place.output, task);
     let mut file = Appended::open(&path)?;
     let hashes = data::hashes(task, place.data)?;
-    let identity = identity(engine, task, &data::fingerprint(&hashes), &items);
+    let data_sha256 = data::fingerprint(&hashes);
+    let identity = identity(engine, task, &data_sha256, &items);
     RunSettings { identity, items: total, parts: vec![part] }.note(place.output, task)?;
     let mut done: HashMap<String, Line> = HashMap::new();
     for line in results::parse(&path, &file.lines()?)? {
@@ -109,6 +112,7 @@ pub fn run(
     let _ = listen(Progress { done: chosen.len(), total: chosen.len() });
     let mut outcome = Outcome::of(protocol.as_ref(), path, &lines)?;
     outcome.data = hashes;
+    outcome.data_sha256 = Some(data_sha256);
     if place.log_samples {
         let path = results::samples_path(place.output, task);
         let mut samples = chosen.iter().zip(&lines).map(|(&index, line)| {

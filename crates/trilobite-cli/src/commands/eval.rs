@@ -122,17 +122,17 @@ fn prompting(args: &Eval) -> Prompting {
 
 /// What there is to know of the tasks before they are run.
 fn list(tasks: &[Task], place: Place<'_>, args: &Eval) -> Result<ExitCode> {
-    let listed = tasks.iter().map(|task| trilobite_eval::list(task, place));
-    let listed: Vec<Listed> = listed.collect::<trilobite_eval::Result<_>>()?;
+    let listed: Vec<Listed> = tasks.iter().map(|task| trilobite_eval::list(task, place)).collect();
     if args.json {
         output::print_json(&json!(listed))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let widest = listed.iter().map(|task| task.metrics.join(", ").len()).max().unwrap_or(0);
     let mut text = format!(
-        "{:16} {:12} {:>5} {:>6}  {:42} {}\n",
+        "{:16} {:12} {:>5} {:>6}  {:widest$}  {}\n",
         "task", "kind", "shots", "items", "metrics", "data"
     );
-    for Listed { name, kind, shots, metrics, items, data, .. } in &listed {
+    for Listed { name, kind, shots, metrics, items, fault, data, .. } in &listed {
         let items = items.map_or_else(|| "-".to_owned(), |items| items.to_string());
         let sources: BTreeSet<&str> = data
             .iter()
@@ -140,7 +140,14 @@ fn list(tasks: &[Task], place: Place<'_>, args: &Eval) -> Result<ExitCode> {
             .collect();
         let sources = sources.into_iter().collect::<Vec<_>>().join(", ");
         let metrics = metrics.join(", ");
-        let _ = writeln!(text, "{name:16} {kind:12} {shots:5} {items:>6}  {metrics:42} {sources}");
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{name:16} {kind:12} {shots:5} {items:>6}  {metrics:widest$}  {sources}"
+        );
+        if let Some(fault) = fault {
+            output::say(&format!("{name}: {fault}"));
+        }
     }
     output::print_text(&text)?;
     Ok(ExitCode::SUCCESS)
