@@ -209,7 +209,8 @@ impl<'a> Prompts<'a> {
             }
         };
         if texts.is_empty() || !fits {
-            return Err(record.error(format!("gold: right is {gold:?} of {} choices", texts.len())));
+            let (gold, count) = (json!(gold), texts.len());
+            return Err(record.error(format!("gold: {gold} does not fit {count} choices")));
         }
         let Choice { id, context, continuation, .. } = self.definition;
         let render = |key, text, choice| self.templates.render((key, text), record, group, choice);

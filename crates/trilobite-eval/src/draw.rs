@@ -40,7 +40,7 @@ impl<'a> Examples<'a> {
             self.records
                 .first()
                 .unwrap_or(item)
-                .error(format!("{found} examples, {name} need {count}"))
+                .error(format!("{found} examples, {name} needs {count}"))
         };
         if all().take(count).count() < count {
             return Err(few(all().count()));

@@ -107,22 +107,16 @@ impl Engine {
     /// # Errors
     /// The model has none, although it was asked for.
     pub(crate) fn template(&self, generation: bool) -> Result<Option<ChatTemplate>> {
-        let Prompting { chat, apply_chat_template, .. } = self.settings.prompting;
-        if !apply_chat_template && !(generation && chat) {
+        let Prompting { chat, apply_chat_template: all, .. } = self.settings.prompting;
+        if !(all || generation && chat) {
             return Ok(None);
         }
         let metadata = self.model.metadata();
-        if !apply_chat_template
-            && metadata
-                .str("tokenizer.chat_template")
-                .map_err(trilobite_runtime::Error::from)?
-                .is_none()
-        {
-            return Ok(None);
-        }
-        match ChatTemplate::from_metadata(metadata, self.model.tokenizer()?)? {
-            None => Err(Error::NoChatTemplate { model: self.name.clone() }),
-            template => Ok(template),
+        let key = metadata.str("tokenizer.chat_template");
+        match key.map_err(trilobite_runtime::Error::from)? {
+            None if all => Err(Error::NoChatTemplate { model: self.name.clone() }),
+            None => Ok(None),
+            Some(_) => Ok(ChatTemplate::from_metadata(metadata, self.model.tokenizer()?)?),
         }
     }
 

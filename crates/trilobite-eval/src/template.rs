@@ -85,6 +85,11 @@ impl<'a> Expression<'a> {
     /// Its value over a record.
     pub(crate) fn value(&self, record: &Record, group: Option<&str>) -> Result<Value> {
         let value = self.compiled.eval(context(record, group, None));
+        // Alone in an expression, a name that is not there is no error yet.
+        let value = value.and_then(|value| match value.is_undefined() {
+            true => Err(minijinja::Error::from(ErrorKind::UndefinedError)),
+            false => Ok(value),
+        });
         value.map_err(|error| fault(self.key, record, &error))
     }
 }
