@@ -408,8 +408,8 @@ Examples:
 
 Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped, and
 refuses results of another model, of other data or settings; with --judge-url it has the answers of
-MT-bench rated that it finds there. OUTPUT/results.json is what --json prints. How to define a task
-of one's own is in crates/trilobite-eval/README.md.
+MT-bench rated that it finds there. OUTPUT/results.json is what --json prints. How to write a
+task of your own: crates/trilobite-eval/README.md.
 
 Tasks: {}", trilobite_eval::Task::names().join(", ")))]
 pub(crate) struct Eval {

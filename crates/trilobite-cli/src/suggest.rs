@@ -1,7 +1,5 @@
 //! Names that are nearly right.
 
-use std::path::Path;
-
 use anyhow::{Result, anyhow};
 use trilobite_eval::{Error, Task};
 
@@ -35,11 +33,8 @@ pub(crate) fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Cl
     }
 }
 
-/// The benchmark task of a name, or of the path of its definition.
+/// The benchmark task of a name.
 pub(crate) fn task(name: &str) -> Result<Task> {
-    if name.ends_with(".toml") || name.contains(std::path::is_separator) {
-        return Ok(Task::open(Path::new(name))?);
-    }
     Task::named(name).map_err(|error| match error {
         Error::UnknownTask { .. } => {
             let names = Task::names();

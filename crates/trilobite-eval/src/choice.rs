@@ -10,12 +10,11 @@ use trilobite_runtime::{Conversation, Message};
 
 use crate::bytes::sha256;
 use crate::data;
-use crate::draw::Examples;
 use crate::engine::{Engine, Prompting};
 use crate::error::Result;
 use crate::metrics::Measured;
 use crate::place::Place;
-use crate::prompt::{Preface, Shot, undelimited};
+use crate::prompt::{Preface, Shot, Shots, undelimited};
 use crate::protocol::{Item, Items, Protocol, typed};
 use crate::record::Record;
 use crate::results::Line;
@@ -146,11 +145,11 @@ pub(crate) fn questions(
     let mut questions = Vec::new();
     for records in data::records(task, folder, any)? {
         let group = records.group.as_deref();
-        let mut examples = Examples::new(task, &records.shots, records.shared);
+        let mut shots = Shots::new(task, &records);
         for record in &records.items {
             let description = prompts.description(record, group)?;
             let shot = |record: &Record| prompts.shot(record, group);
-            let preface = Preface::next(description, &mut examples, record, shot)?;
+            let preface = shots.preface(description, record, shot)?;
             questions.push(prompts.question(record, group, preface)?);
         }
     }
@@ -250,7 +249,7 @@ impl Question {
     }
 
     /// Context and continuation of each choice, as the model reads them.
-    fn put(&self, engine: &Engine) -> Result<Vec<(String, String)>> {
+    fn requests_for(&self, engine: &Engine) -> Result<Vec<(String, String)>> {
         let Prompting { system, turns, .. } = engine.prompting();
         let system = system.as_deref();
         let Some(template) = engine.template(false)? else { return Ok(self.plain(system)) };
@@ -299,7 +298,7 @@ impl Item for Question {
     }
 
     fn answer(&self, engine: &mut Engine) -> Result<serde_json::Value> {
-        let requests = self.put(engine)?;
+        let requests = self.requests_for(engine)?;
         let scores = engine.score(&requests)?;
         let scores: Vec<_> =
             scores.iter().map(|(score, tokens)| (score.logprob, *tokens)).collect();
@@ -311,7 +310,7 @@ impl Item for Question {
         engine: &Engine,
         _line: &serde_json::Value,
     ) -> Result<Map<String, serde_json::Value>> {
-        let requests = self.put(engine)?.into_iter();
+        let requests = self.requests_for(engine)?.into_iter();
         let requests: Vec<_> = requests
             .map(
                 |(context, continuation)| json!({"context": context, "continuation": continuation}),

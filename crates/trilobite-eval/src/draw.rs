@@ -24,41 +24,33 @@ impl<'a> Examples<'a> {
         Self { task, records, shared, draw: Draw::new(SEED) }
     }
 
-    /// The examples before the next item.
+    /// The numbers of the examples before the next item.
     ///
     /// # Errors
     /// There are fewer records than examples asked for.
-    pub(crate) fn next(&mut self, item: &Record) -> Result<Vec<&'a Record>> {
-        let count = self.task.shots;
+    pub(crate) fn next(&mut self, item: &Record) -> Result<Vec<usize>> {
+        let (records, count, shared) = (self.records, self.task.shots, self.shared);
         if count == 0 {
             return Ok(Vec::new());
         }
-        let other = |record: &&Record| !self.shared || record.fields != item.fields;
-        let all = || self.records.iter().filter(other);
-        let few = |found: usize| {
-            let name = &self.task.name;
-            self.records
-                .first()
-                .unwrap_or(item)
-                .error(format!("{found} examples, {name} needs {count}"))
-        };
-        if all().take(count).count() < count {
-            return Err(few(all().count()));
+        let other = |index: &usize| !shared || records[*index].fields != item.fields;
+        let first: Vec<usize> = (0..records.len()).filter(other).take(count).collect();
+        if first.len() < count {
+            let (found, name) = (first.len(), &self.task.name);
+            let fault = records.first().unwrap_or(item);
+            return Err(fault.error(format!("{found} examples, {name} needs {count}")));
         }
         if self.task.sampler == Sampler::FirstN {
-            return Ok(all().take(count).collect());
+            return Ok(first);
         }
         // With one to spare for the item itself.
-        let asked = count + usize::from(self.shared);
-        let records = self.records;
-        let drawn = self.draw.sample(records.len(), asked);
-        let drawn: Vec<&Record> = drawn.into_iter().map(|index| &records[index]).collect();
-        let drawn: Vec<&Record> = drawn.into_iter().filter(other).take(count).collect();
+        let drawn = self.draw.sample(records.len(), count + usize::from(shared)).into_iter();
+        let drawn: Vec<usize> = drawn.filter(other).take(count).collect();
         if drawn.len() == count {
             return Ok(drawn);
         }
         // The item's record is there more than once.
-        let rest: Vec<&Record> = all().collect();
+        let rest: Vec<usize> = (0..records.len()).filter(other).collect();
         Ok(self.draw.sample(rest.len(), count).into_iter().map(|index| rest[index]).collect())
     }
 }

@@ -8,7 +8,7 @@ use trilobite_runtime::{ChatTemplate, Model, Request, Score, Scorer, Session};
 use crate::bytes::sha256;
 use crate::error::{Error, Result};
 
-/// How prompts are put to a model.
+/// How a model is prompted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Prompting {
     /// Whether prompts begin with what the tokenizer puts before a text.
@@ -29,7 +29,7 @@ pub struct Prompting {
 /// What results depend on besides the model and the task.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
-    /// How prompts are put.
+    /// How the model is prompted.
     #[serde(flatten)]
     pub prompting: Prompting,
     /// Tokens of the context.
@@ -96,7 +96,7 @@ impl Engine {
         Arc::clone(&self.model)
     }
 
-    /// How prompts are put.
+    /// How the model is prompted.
     pub(crate) fn prompting(&self) -> &Prompting {
         &self.settings.prompting
     }

@@ -13,13 +13,12 @@ use trilobite_runtime::{
 
 use crate::bytes::sha256;
 use crate::data;
-use crate::draw::Examples;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::grade::Judge;
 use crate::metrics::Measured;
 use crate::place::Place;
-use crate::prompt::{Preface, Shot};
+use crate::prompt::{Preface, Shot, Shots};
 use crate::protocol::{Item, Items, Protocol, typed};
 use crate::record::Record;
 use crate::results::Line;
@@ -115,7 +114,7 @@ pub(crate) fn prompts(
     let mut prompts = Vec::new();
     for records in data::records(task, folder, any)? {
         let group = records.group.as_deref();
-        let mut examples = Examples::new(task, &records.shots, records.shared);
+        let mut shots = Shots::new(task, &records);
         for record in &records.items {
             let render = |key: &'static str, template: &str, record: &Record| {
                 templates.render((key, template), record, group, None)
@@ -129,7 +128,7 @@ pub(crate) fn prompts(
             let mut prompt = Prompt {
                 id: render("id", &definition.id, record)?,
                 group: group.map(str::to_owned),
-                preface: Preface::next(description, &mut examples, record, shot)?,
+                preface: shots.preface(description, record, shot)?,
                 question: render("prompt", &definition.prompt, record)?,
                 plain: plain.map(|plain| render("plain", plain, record)).transpose()?,
                 record: record.clone(),
@@ -167,7 +166,7 @@ impl Prompt {
 
 impl Exercise {
     /// What the model is asked.
-    fn put(&self, engine: &Engine) -> Result<Asked> {
+    fn prompt_for(&self, engine: &Engine) -> Result<Asked> {
         let prompting = engine.prompting();
         let system = prompting.system.as_deref();
         match engine.template(true)? {
@@ -205,7 +204,7 @@ impl Item for Exercise {
     }
 
     fn answer(&self, engine: &mut Engine) -> Result<Value> {
-        let asked = self.put(engine)?;
+        let asked = self.prompt_for(engine)?;
         let Generation { stop, chat_stop, plain_stop, max_tokens, .. } = &*self.definition;
         let chats = matches!(asked, Asked::Conversation { .. });
         let stop = [stop.as_slice(), if chats { chat_stop } else { plain_stop }].concat();
@@ -215,7 +214,7 @@ impl Item for Exercise {
     }
 
     fn asked(&self, engine: &Engine, _line: &Value) -> Result<Map<String, Value>> {
-        let prompt = self.put(engine)?.text()?;
+        let prompt = self.prompt_for(engine)?.text()?;
         Ok(Map::from_iter([("prompt".to_owned(), prompt.into())]))
     }
 

@@ -1,12 +1,15 @@
 //! Prompts: a question, and what stands before it.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use trilobite_runtime::Message;
 
+use crate::data::Records;
 use crate::draw::Examples;
 use crate::error::Result;
 use crate::record::Record;
+use crate::task::Task;
 
 /// Between a system message and the task's description, and after an example.
 const BETWEEN: &str = "\n\n";
@@ -19,7 +22,7 @@ pub(crate) struct Preface {
     /// The task's description.
     description: String,
     /// Examples.
-    shots: Vec<Shot>,
+    shots: Vec<Rc<Shot>>,
 }
 
 /// An example.
@@ -31,18 +34,42 @@ pub(crate) struct Shot {
     pub(crate) answer: String,
 }
 
-impl Preface {
-    /// What stands before the next item, with each example as `shot` renders its record.
-    pub(crate) fn next(
-        description: String,
-        examples: &mut Examples<'_>,
-        item: &Record,
-        shot: impl FnMut(&Record) -> Result<Shot>,
-    ) -> Result<Rc<Self>> {
-        let shots = examples.next(item)?.into_iter().map(shot).collect::<Result<_>>()?;
-        Ok(Rc::new(Self { description, shots }))
+/// The examples of a group's items.
+pub(crate) struct Shots<'a> {
+    records: &'a [Record],
+    examples: Examples<'a>,
+    /// Those that were rendered, by their numbers.
+    rendered: HashMap<usize, Rc<Shot>>,
+}
+
+impl<'a> Shots<'a> {
+    /// Examples among the records of a task.
+    pub(crate) fn new(task: &'a Task, records: &'a Records) -> Self {
+        let examples = Examples::new(task, &records.shots, records.shared);
+        Self { records: &records.shots, examples, rendered: HashMap::new() }
     }
 
+    /// What stands before the next item, with each example as `shot` renders its record.
+    pub(crate) fn preface(
+        &mut self,
+        description: String,
+        item: &Record,
+        shot: impl Fn(&Record) -> Result<Shot>,
+    ) -> Result<Rc<Preface>> {
+        let mut shots = Vec::new();
+        for number in self.examples.next(item)? {
+            let shot = match self.rendered.get(&number) {
+                Some(shot) => Rc::clone(shot),
+                None => Rc::new(shot(&self.records[number])?),
+            };
+            self.rendered.insert(number, Rc::clone(&shot));
+            shots.push(shot);
+        }
+        Ok(Rc::new(Preface { description, shots }))
+    }
+}
+
+impl Preface {
     /// The prompt as plain text, as lm-evaluation-harness joins it: nothing stands between a system
     /// message or a description and what follows.
     pub(crate) fn text(&self, system: Option<&str>, question: &str) -> String {
@@ -66,9 +93,9 @@ impl Preface {
             messages.push(Message::new("user", self.asked(question)));
             return messages;
         }
-        for Shot { question, answer } in &self.shots {
-            messages.push(Message::new("user", question));
-            messages.push(Message::new("assistant", undelimited(answer)));
+        for shot in &self.shots {
+            messages.push(Message::new("user", &shot.question));
+            messages.push(Message::new("assistant", undelimited(&shot.answer)));
         }
         messages.push(Message::new("user", question));
         messages
@@ -91,7 +118,7 @@ impl Preface {
     /// The examples and the question.
     fn asked(&self, question: &str) -> String {
         let shots = self.shots.iter();
-        let shots = shots.map(|Shot { question, answer }| format!("{question}{answer}{BETWEEN}"));
+        let shots = shots.map(|shot| format!("{}{}{BETWEEN}", shot.question, shot.answer));
         shots.chain([question.to_owned()]).collect()
     }
 }

@@ -136,10 +136,10 @@ pub fn run(
 fn identity(engine: &Engine, task: &Task, data_sha256: &str, items: &Items) -> Value {
     let mut identity = json!({
         "task": task.name,
-        "shots": task.shots,
         "data_sha256": data_sha256,
         "model_sha256": engine.model_sha256(),
         "engine": concat!("trilobite ", env!("CARGO_PKG_VERSION")),
+        "shots": task.shots,
         "settings": engine.settings(),
     });
     // A version of the engine has one definition of each of its own tasks.

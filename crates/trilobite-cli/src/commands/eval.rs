@@ -90,7 +90,11 @@ fn tasks(args: &Eval) -> Result<Vec<Task>> {
     let mut seen = BTreeSet::new();
     let mut tasks = Vec::new();
     for name in names {
-        let task = suggest::task(name)?;
+        // A path ends in .toml or has a folder in it.
+        let task = match name.ends_with(".toml") || name.contains(std::path::is_separator) {
+            true => Task::open(Path::new(name))?,
+            false => suggest::task(name)?,
+        };
         if !seen.insert(task.name.clone()) {
             bail!("--tasks names {} twice", task.name);
         }

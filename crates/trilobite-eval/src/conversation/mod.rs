@@ -162,7 +162,7 @@ fn turns(record: &Record, field: &str) -> Result<Vec<String>> {
 
 impl Dialogue {
     /// What the model is asked after these answers.
-    fn put(&self, engine: &Engine, answers: &[String]) -> Result<Asked> {
+    fn prompt_for(&self, engine: &Engine, answers: &[String]) -> Result<Asked> {
         let system = engine.prompting().system.iter();
         let mut messages: Vec<Message> =
             system.map(|system| Message::new("system", system)).collect();
@@ -193,7 +193,7 @@ impl Item for Dialogue {
         let mut sampler = Sampler::new(sampling).map_err(Error::Model)?;
         let mut answers: Vec<String> = Vec::new();
         for _ in &self.turns {
-            let asked = self.put(engine, &answers)?;
+            let asked = self.prompt_for(engine, &answers)?;
             let output = generation::generate(engine, &asked, &mut sampler, self.max_tokens, &[])?;
             answers.push(output.trim().to_owned());
         }
@@ -217,7 +217,7 @@ impl Item for Dialogue {
         let turns = 0..self.turns.len();
         let prompt = |turn: usize| -> Result<Value> {
             let before = answers.get(..turn).unwrap_or_default();
-            Ok(self.put(engine, before)?.text()?.into())
+            Ok(self.prompt_for(engine, before)?.text()?.into())
         };
         let prompts: Vec<Value> = turns.map(prompt).collect::<Result<_>>()?;
         Ok(Map::from_iter([("prompts".to_owned(), prompts.into())]))
