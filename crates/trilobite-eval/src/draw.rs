@@ -113,6 +113,13 @@ mod tests {
         let mut draw = Draw::new(SEED);
         assert_eq!(draw.sample(20, 5), [14, 3, 0, 2, 1]);
         assert_eq!(draw.sample(20, 5), [2, 3, 11, 7, 0]);
+        let long = [6374, 3610, 957, 61, 742, 7462, 6610, 4769];
+        assert_eq!(Draw::new(SEED).sample(7473, 8), long);
+        assert_eq!(Draw::new(SEED).sample(4, 4), [3, 0, 2, 1]);
+        // Up to 85, six are drawn from a list.
+        let mut draw = Draw::new(SEED);
+        assert_eq!(draw.sample(85, 6), [56, 14, 0, 11, 74, 4]);
+        assert_eq!(draw.sample(86, 6), [85, 10, 12, 45, 30, 2]);
         assert_eq!(Draw::new(SEED).sample(60, 8), [49, 28, 7, 0, 5, 51, 37, 2]);
     }
 }

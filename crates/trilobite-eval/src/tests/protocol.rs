@@ -149,6 +149,14 @@ fn mmlu_is_averaged_in_three_ways() {
     // [sum (n_s - 1) n_s se_s^2 / (N - groups)] / N, with n_s se_s^2 the variance of a subject.
     let pooled: f64 = (3.0 * 0.25 + 1.0 * 0.5) / (7.0 - 3.0) / 7.0;
     assert!((metrics["acc"].stderr.unwrap() - pooled.sqrt()).abs() < 1e-15);
+    let subject = |name: &str| {
+        let score = &measured.groups[name];
+        (score.n, score.metrics["acc"].value, score.metrics["acc"].stderr)
+    };
+    assert_eq!(measured.groups.len(), 3);
+    assert_eq!(subject("anatomy"), (4, 0.75, Some(0.25)));
+    assert_eq!(subject("astronomy"), (1, 0.0, None));
+    assert_eq!(subject("world_religions"), (2, 0.5, Some(0.5)));
     assert_eq!(task.groups.len(), 57);
     let categories: std::collections::BTreeSet<_> =
         task.groups.values().map(|group| group.category.as_str()).collect();
