@@ -413,18 +413,28 @@ Examples:
   trilobite eval --tasks mmlu --merge part1 part2 part3 part4 -o whole
 
   trilobite eval model.gguf --tasks mt_bench --data evaldata --judge-url https://api.openai.com/v1
+  trilobite eval model.gguf --tasks mine.toml --shots 3 --log-samples
+  trilobite eval --list
 
 Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped, and
 refuses results of another model, of other data or settings; with --judge-url it has the answers of
-MT-bench rated that it finds there.
+MT-bench rated that it finds there. OUTPUT/results.json is what --json prints. How to write a
+task of your own: crates/trilobite-eval/README.md.
 
 Tasks: {}", trilobite_eval::Task::names().join(", ")))]
 pub(crate) struct Eval {
     #[command(flatten)]
     pub(crate) model: Model,
-    /// The tasks
-    #[arg(long, value_name = "TASK,TASK", required = true, value_delimiter = ',')]
+    /// The tasks: names, NAME_Nshot for N examples before each item, or paths of definitions
+    #[arg(long, value_name = "TASK,TASK", required_unless_present = "list", value_delimiter = ',')]
     pub(crate) tasks: Vec<String>,
+    /// List the tasks, or those of --tasks: kind, examples, items if the data are there, metrics, and
+    /// where the data come from
+    #[arg(long, conflicts_with_all = ["model", "merge", "answers"])]
+    pub(crate) list: bool,
+    /// Examples before each item [default: as the task defines]
+    #[arg(long, visible_alias = "num-fewshot", value_name = "N", conflicts_with = "answers")]
+    pub(crate) shots: Option<usize>,
     /// Folder of the data sets [default: where `trilobite pull --data` puts them]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -463,9 +473,21 @@ pub(crate) struct Eval {
     /// Do not put prompts of generation tasks through the chat template
     #[arg(long)]
     pub(crate) no_chat: bool,
-    /// Make each example of a generation task a turn of the conversation
-    #[arg(long, conflicts_with = "no_chat")]
-    pub(crate) turns: bool,
+    /// Put the prompts of all tasks through the chat template, those of multiple choice too
+    #[arg(long, conflicts_with_all = ["no_chat", "merge", "answers"])]
+    pub(crate) apply_chat_template: bool,
+    /// The system message; without a chat template, a text before every prompt
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["merge", "answers"])]
+    pub(crate) system: Option<String>,
+    /// Make each example a turn of the conversation [default: true with --apply-chat-template]
+    #[arg(
+        long, visible_alias = "fewshot-as-multiturn", value_name = "BOOL", num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", conflicts_with = "no_chat"
+    )]
+    pub(crate) turns: Option<bool>,
+    /// Keep what the model was asked too, in OUTPUT/TASK.samples.jsonl
+    #[arg(long, conflicts_with_all = ["merge", "answers"])]
+    pub(crate) log_samples: bool,
     /// Run Python that the model writes, in a sandbox (HumanEval+)
     #[arg(long)]
     pub(crate) run_untrusted_code: bool,

@@ -13,6 +13,7 @@ mod configs;
 mod converted;
 mod dense;
 mod eval;
+mod eval_own;
 mod failures;
 #[cfg(target_os = "linux")]
 mod faults;
