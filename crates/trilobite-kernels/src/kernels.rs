@@ -1,19 +1,18 @@
 //! The table of kernels and the choice of its instruction set.
 
 mod floats;
-mod layout;
 mod self_test;
 mod ternary;
 #[cfg(test)]
 mod tests;
 
-pub use layout::{Layout, Method};
+pub use ternary::Method;
 
-use crate::dense::WideGroup;
 use crate::dense::blocks::GROUPS;
+use crate::dense::{BlockBuffers, FloatBuffer, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
-use crate::{Codes, DenseType, Error, WideCodes, float, i2_s, scan, t5_3};
+use crate::{DenseMatrix, Error, WideCodes, float, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -67,19 +66,19 @@ impl Isa {
 pub struct Kernels {
     /// The instruction set.
     pub isa: Isa,
-    i2_s_gemm: TernaryGemm<i2_s::Rows>,
-    i2_s_rows: TernaryRows,
-    i2_s_lookup: Option<LookUp<i2_s::Rows>>,
+    i2_s_gemm: unsafe fn(&i2_s::Product<'_>, &mut [i32]),
+    i2_s_rows: unsafe fn(&i2_s::Product<'_, &[u32]>, &mut [i32]),
+    i2_s_lookup: Option<LookUp>,
     i2_t_add: transposed::Add,
     i2_t_repack: transposed::Repack,
-    t5_3_gemm: TernaryGemm<()>,
+    t5_3_gemm: unsafe fn(&t5_3::Product<'_>, &mut [i32]),
     /// With the tokens from which on it is faster.
     t5_3_repack: Option<(usize, Repack)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
-    dense_gemm: unsafe fn(DenseType, &[u8], usize, &[f32], &mut [f32]),
+    dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),
     wide_codes: RoundRow,
-    block_gemm: unsafe fn(DenseType, &[u8], &WideCodes, &mut [f32]),
-    dense_row: unsafe fn(DenseType, &[u8], &mut [f32]),
+    block_gemm: unsafe fn(DenseMatrix<'_>, &WideCodes, &mut BlockBuffers, &mut [f32]),
+    dense_row: unsafe fn(DenseMatrix<'_>, &mut [f32]),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     relu2_mul: unsafe fn(&mut [f32], &[f32]),
@@ -95,20 +94,17 @@ pub struct Kernels {
     refine_scan: RefineScan,
 }
 
-type TernaryGemm<L> = unsafe fn(L, &[u8], usize, Range<usize>, &Codes, Range<usize>, &mut [i32]);
-/// The same for a list of rows.
-type TernaryRows = unsafe fn(i2_s::Rows, &[u8], usize, &[u32], &Codes, Range<usize>, &mut [i32]);
 /// What [`scan::scalar::refine`] does.
 type RefineScan = unsafe fn(&[[u8; scan::BITS]], usize, &[u32], scan::Halves<'_>, &mut [i32]);
 /// What [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes) does.
 type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
 /// What [`t5_3::avx2::repack`] does.
-type Repack = unsafe fn(&[u8], usize, Range<usize>, &mut Vec<u8>) -> Range<usize>;
+type Repack = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// The multiplication by look-up of some matrices with a multiple of `lanes` tokens.
-struct LookUp<L> {
+struct LookUp {
     lanes: usize,
-    applies: fn(L, usize) -> bool,
-    gemm: TernaryGemm<L>,
+    applies: fn(&i2_s::Matrix<'_>) -> bool,
+    gemm: unsafe fn(&i2_s::Product<'_>, &mut i2_s::LookUpBuffers, &mut [i32]),
 }
 
 /// The table that takes the kernels from these modules of `i2_s`, `t5_3`, `float` and `scan`.
@@ -120,7 +116,7 @@ macro_rules! table {
             i2_s_rows: i2_s::$i2_s::rows,
             i2_s_lookup: None,
             i2_t_add: transposed::scalar::add,
-            i2_t_repack: transposed::portable,
+            i2_t_repack: transposed::repack_portable,
             t5_3_gemm: t5_3::$t5_3::gemm,
             t5_3_repack: None,
             quantize_row: float::$float::quantize_row,
@@ -187,7 +183,7 @@ fn detected() -> Vec<Kernels> {
         Some(LookUp { lanes: i2_s::lookup::LANES, applies: i2_s::lookup::applies, gemm })
     };
     let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as Repack));
-    let i2_t_repack = transposed::avx2_repack;
+    let i2_t_repack = transposed::repack_avx2;
     tables.push(Kernels {
         i2_s_lookup: lookup(),
         i2_t_add: transposed::avx2::add,

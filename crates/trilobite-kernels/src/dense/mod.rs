@@ -16,10 +16,12 @@ mod reference;
 mod tests;
 mod trits;
 
+pub(crate) use blocks::Buffers as BlockBuffers;
 pub use blocks::{WideCodes, WideGroup, WideParts};
-pub(crate) use floats::gemm;
+pub(crate) use floats::{Buffer as FloatBuffer, gemm};
 
 use blocks::simd::Integers;
+use std::ops::Range;
 
 /// Bytes that weights are asked for before their use: the distance that measured fastest when they come
 /// from memory.
@@ -42,12 +44,12 @@ macro_rules! unroll {
 }
 use unroll;
 
-/// See [`Kernels::dense_row`](crate::Kernels::dense_row); `w` is the row.
+/// Widens a matrix of one row.
 #[inline(always)]
-pub(crate) fn row(simd: impl Integers, ty: DenseType, w: &[u8], out: &mut [f32]) {
-    match ty {
-        DenseType::F32 | DenseType::F16 | DenseType::BF16 => floats::row(simd, ty, w, out),
-        _ => blocks::row(simd, ty, w, out),
+pub(crate) fn row(simd: impl Integers, w: DenseMatrix<'_>, out: &mut [f32]) {
+    match w.ty {
+        DenseType::F32 | DenseType::F16 | DenseType::BF16 => floats::row(simd, w, out),
+        _ => blocks::row(simd, w, out),
     }
 }
 
@@ -137,5 +139,59 @@ impl DenseType {
     pub fn find_unused(self, w: &[u8], cols: usize) -> Option<(usize, usize)> {
         let element = trits::find_unused(self, w)?;
         Some((element / cols.max(1), element % cols.max(1)))
+    }
+}
+
+/// A dense matrix of as many bytes as its type and shape call for.
+#[derive(Clone, Copy, Debug)]
+pub struct DenseMatrix<'a> {
+    ty: DenseType,
+    bytes: &'a [u8],
+    rows: usize,
+    cols: usize,
+}
+
+impl<'a> DenseMatrix<'a> {
+    /// `bytes` as a matrix of `rows` rows of `cols` weights; `None` if that takes more bytes or
+    /// fewer, or if rows of the type cannot have that length.
+    pub fn new(ty: DenseType, bytes: &'a [u8], rows: usize, cols: usize) -> Option<Self> {
+        let fits = ty.row_len(cols)?.checked_mul(rows) == Some(bytes.len());
+        fits.then_some(Self { ty, bytes, rows, cols })
+    }
+
+    /// How the weights are stored.
+    pub fn ty(&self) -> DenseType {
+        self.ty
+    }
+
+    /// The stored weights.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Rows: outputs that a token gives.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns: activations that a token has.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Some of the rows alone.
+    ///
+    /// # Panics
+    /// If the matrix has not so many.
+    pub fn part(&self, rows: Range<usize>) -> DenseMatrix<'a> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        let row_len = self.bytes.len().checked_div(self.rows).unwrap_or(0);
+        let bytes = &self.bytes[rows.start * row_len..rows.end * row_len];
+        DenseMatrix { bytes, rows: rows.len(), ..*self }
+    }
+
+    /// Row and column of a weight whose code stands for none: see [`DenseType::find_unused`].
+    pub fn find_unused(&self) -> Option<(usize, usize)> {
+        self.ty.find_unused(self.bytes, self.cols)
     }
 }

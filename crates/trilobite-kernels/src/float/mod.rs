@@ -11,7 +11,7 @@ mod tests;
 macro_rules! compile {
     ([$($target:tt)*] $simd:expr) => {
         use super::{attend as attention, elementwise, simd};
-        use crate::dense::{self, DenseType, WideCodes, WideGroup, blocks};
+        use crate::dense::{self, BlockBuffers, DenseMatrix, FloatBuffer, WideCodes, WideGroup, blocks};
         use crate::kv::{Block, Visible};
         use std::ops::Range;
 
@@ -82,9 +82,9 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn dense_gemm(
-            ty: DenseType, w: &[u8], cols: usize, x: &[f32], out: &mut [f32],
+            w: DenseMatrix<'_>, x: &[f32], buffer: &mut FloatBuffer, out: &mut [f32],
         ) {
-            dense::gemm($simd, ty, w, cols, x, out)
+            dense::gemm($simd, w, x, buffer, out)
         }
 
         $($target)*
@@ -95,13 +95,15 @@ macro_rules! compile {
         }
 
         $($target)*
-        pub(crate) fn block_gemm(ty: DenseType, w: &[u8], x: &WideCodes, out: &mut [f32]) {
-            blocks::gemm($simd, ty, w, x, out)
+        pub(crate) fn block_gemm(
+            w: DenseMatrix<'_>, x: &WideCodes, buffers: &mut BlockBuffers, out: &mut [f32],
+        ) {
+            blocks::gemm($simd, w, x, buffers, out)
         }
 
         $($target)*
-        pub(crate) fn dense_row(ty: DenseType, w: &[u8], out: &mut [f32]) {
-            dense::row($simd, ty, w, out)
+        pub(crate) fn dense_row(w: DenseMatrix<'_>, out: &mut [f32]) {
+            dense::row($simd, w, out)
         }
     };
 }

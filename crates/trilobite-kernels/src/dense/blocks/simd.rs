@@ -8,7 +8,7 @@ use crate::float::simd::Simd;
 pub(crate) const LANES: usize = GROUP / 2;
 
 /// Sixteen floats in memory, as aligned as the widest registers.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Half(pub(crate) [f32; LANES]);
 
