@@ -1,18 +1,22 @@
 //! The table of kernels and the choice of its instruction set.
 
+mod cells;
+mod compiled;
 mod floats;
+mod method;
 mod self_test;
 mod ternary;
 #[cfg(test)]
 mod tests;
 
-pub use ternary::Method;
+pub use method::Method;
 
 use crate::dense::blocks::GROUPS;
 use crate::dense::{BlockBuffers, FloatBuffer, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
-use crate::{DenseMatrix, Error, WideCodes, float, i2_s, scan, t5_3};
+use crate::workspace::LookUpBuffers;
+use crate::{DenseMatrix, Error, WideCodes, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -104,10 +108,10 @@ type Repack = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<
 struct LookUp {
     lanes: usize,
     applies: fn(&i2_s::Matrix<'_>) -> bool,
-    gemm: unsafe fn(&i2_s::Product<'_>, &mut i2_s::LookUpBuffers, &mut [i32]),
+    gemm: unsafe fn(&i2_s::Product<'_>, &mut LookUpBuffers, &mut [i32]),
 }
 
-/// The table that takes the kernels from these modules of `i2_s`, `t5_3`, `float` and `scan`.
+/// The table that takes the kernels from these modules of `i2_s`, `t5_3`, `compiled` and `scan`.
 macro_rules! table {
     ($isa:expr, $i2_s:ident, $t5_3:ident, $float:ident, $scan:ident) => {
         Kernels {
@@ -119,22 +123,22 @@ macro_rules! table {
             i2_t_repack: transposed::repack_portable,
             t5_3_gemm: t5_3::$t5_3::gemm,
             t5_3_repack: None,
-            quantize_row: float::$float::quantize_row,
-            dense_gemm: float::$float::dense_gemm,
-            wide_codes: float::$float::wide_codes,
-            block_gemm: float::$float::block_gemm,
-            dense_row: float::$float::dense_row,
-            dot: float::$float::dot,
-            rms_norm: float::$float::rms_norm,
-            relu2_mul: float::$float::relu2_mul,
-            silu_mul: float::$float::silu_mul,
-            gelu_mul: float::$float::gelu_mul,
-            softmax: float::$float::softmax,
-            rope_neox: float::$float::rope_neox,
-            rope_adjacent: float::$float::rope_adjacent,
-            to_f16: float::$float::to_f16,
-            attend_scores: float::$float::attend_scores,
-            attend_values: float::$float::attend_values,
+            quantize_row: compiled::$float::quantize_row,
+            dense_gemm: compiled::$float::dense_gemm,
+            wide_codes: compiled::$float::wide_codes,
+            block_gemm: compiled::$float::block_gemm,
+            dense_row: compiled::$float::dense_row,
+            dot: compiled::$float::dot,
+            rms_norm: compiled::$float::rms_norm,
+            relu2_mul: compiled::$float::relu2_mul,
+            silu_mul: compiled::$float::silu_mul,
+            gelu_mul: compiled::$float::gelu_mul,
+            softmax: compiled::$float::softmax,
+            rope_neox: compiled::$float::rope_neox,
+            rope_adjacent: compiled::$float::rope_adjacent,
+            to_f16: compiled::$float::to_f16,
+            attend_scores: compiled::$float::attend_scores,
+            attend_values: compiled::$float::attend_values,
             scan: scan::$scan::scan,
             refine_scan: scan::$scan::refine,
         }

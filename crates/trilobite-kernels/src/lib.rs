@@ -37,6 +37,7 @@ mod random;
 #[cfg(test)]
 mod reference;
 pub mod scan;
+mod simd;
 pub mod t5_3;
 mod workspace;
 

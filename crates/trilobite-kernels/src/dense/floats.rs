@@ -5,8 +5,8 @@
 //! part, which lets a tile be larger. Weights and activations lie in the order of their use, so that
 //! they stream from the second-level cache and fill whole cache lines.
 
-use super::{AHEAD, DenseMatrix, DenseType};
-use crate::float::simd::{LANES, Simd, pad};
+use super::types::{DenseMatrix, DenseType};
+use crate::simd::{AHEAD, LANES, Simd, pad};
 
 /// Columns of a block, so that a part of a panel's weights and of a tile's activations, at most 40 KB,
 /// stays in the first-level cache.

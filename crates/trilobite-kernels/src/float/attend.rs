@@ -5,8 +5,8 @@
 //! vectors, and adding them pairwise gives the scores of 32 positions at once. Some rows share every
 //! load, and the tiles of 32 positions stay in cache while all rows pass.
 
-use super::simd::{LANES, Simd};
 use crate::kv::{self, Block, Cells, Visible};
+use crate::simd::{LANES, Simd};
 use std::ops::Range;
 
 /// Rows of keys that are prefetched ahead of their use: the distance that measured fastest when they

@@ -29,12 +29,6 @@ use crate::codes::MARGIN;
 use crate::packing::Packing;
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-pub(crate) use lookup::Buffers as LookUpBuffers;
-/// No instruction set of this processor multiplies by look-up.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) type LookUpBuffers = ();
-
 /// Weights in a block.
 pub const BLOCK: usize = 128;
 const _: () = assert!(BLOCK <= MARGIN, "a block may begin before a row and end after it");

@@ -1,38 +1,12 @@
 //! Products of ternary matrices with int8 activations.
 
+use super::method::Method;
 use super::{Kernels, call};
 use crate::i2_s::transposed;
 use crate::product::Product;
+use crate::workspace::LookUpBuffers;
 use crate::{Codes, Layout, TernaryMatrix, Workspace, i2_s, t5_3};
 use std::ops::Range;
-
-/// How a ternary matrix is multiplied; the products are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// Codes are multiplied with activations.
-    MultiplyAdd,
-    /// Sums of a few activations are tabulated for many tokens, and codes point into the tables.
-    LookUp,
-}
-
-impl Method {
-    /// Both.
-    pub const ALL: [Method; 2] = [Method::MultiplyAdd, Method::LookUp];
-    /// The fewest rows and tokens that repay tables. From there on look-up was at least 1.1 times
-    /// as fast as multiply-add (AVX2 on Zen 5, one thread), and 1.5 times with 1280 rows and 128
-    /// tokens; with half as many rows or tokens it could be slower.
-    const LOOK_UP: (usize, usize) = (192, 32);
-
-    /// The faster one for this many rows and tokens at a time.
-    pub fn fastest(rows: usize, tokens: usize) -> Method {
-        let (least_rows, least_tokens) = Method::LOOK_UP;
-        if rows >= least_rows && tokens >= least_tokens {
-            Method::LookUp
-        } else {
-            Method::MultiplyAdd
-        }
-    }
-}
 
 impl Kernels {
     /// Quantises one token's activations to int8 by their absolute maximum.
@@ -120,7 +94,7 @@ impl Kernels {
         &self,
         method: Method,
         product: i2_s::Product<'_>,
-        buffers: &mut i2_s::LookUpBuffers,
+        buffers: &mut LookUpBuffers,
         out: &mut [i32],
     ) {
         let lookup = self.i2_s_lookup.as_ref().filter(|_| method == Method::LookUp);

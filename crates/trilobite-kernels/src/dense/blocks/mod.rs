@@ -27,20 +27,31 @@ mod neon;
 mod scalar;
 pub(crate) mod simd;
 
+pub(crate) use codes::{CHUNK, GROUP, GROUPS};
 pub use codes::{WideCodes, WideGroup, WideParts};
 
 use self::codes::WideRow;
 use self::format::{Factors, Format, dispatch};
 use self::simd::{Half, Integers};
-use super::{AHEAD, DenseMatrix, DenseType, unroll};
-use crate::float::simd::pad;
+use super::types::{DenseMatrix, DenseType};
+use crate::simd::{AHEAD, pad};
 
-/// Columns of a group.
-pub(crate) const GROUP: usize = 32;
-/// Groups of a chunk.
-pub(crate) const GROUPS: usize = 8;
-/// Columns that share a step.
-pub(crate) const CHUNK: usize = GROUPS * GROUP;
+/// Evaluates an expression for each constant below `$end`, at most 8, in straight code: a loop that
+/// is left a loop would keep the registers of its arrays in memory.
+macro_rules! unroll {
+    ($i:ident < $end:expr => $body:expr) => {
+        unroll! { $i < $end => $body; 0 1 2 3 4 5 6 7 }
+    };
+    ($i:ident < $end:expr => $body:expr; $($value:literal)*) => {
+        $({
+            const $i: usize = $value;
+            if $i < $end {
+                $body
+            }
+        })*
+    };
+}
+
 /// The largest code.
 const LARGEST: f32 = 32_767.0;
 
