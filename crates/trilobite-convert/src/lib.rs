@@ -20,6 +20,7 @@ mod write;
 
 pub use error::Error;
 pub use file::convert_file;
+pub use hf::{CheckpointTensor, checkpoint_tensors};
 pub use new_file::NewFile;
 pub use options::{
     Head, HeadScan, Layout, Options, Progress, Quantize, Report, Stage, Type, TypeTotal,

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use memmap2::MmapMut;
 use serde_json::{Value, json};
+use trilobite_format::model::is_projection;
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{
     CacheType, Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions, Team, argmax,
@@ -389,9 +390,8 @@ fn bytes_per_token(model: &Model, work: &Work, args: &Bench) -> u64 {
 
 /// The types of the layers' matrices.
 fn layout(model: &Model) -> String {
-    let matrices = model.gguf().tensors().iter().filter(|t| t.shape.len() == 2);
-    let mut names: Vec<&str> =
-        matrices.filter(|t| t.name.starts_with("blk.")).map(|t| t.ty.name()).collect();
+    let matrices = model.gguf().tensors().iter().filter(|t| is_projection(&t.name));
+    let mut names: Vec<&str> = matrices.map(|t| t.ty.name()).collect();
     names.sort_unstable();
     names.dedup();
     names.join(" + ")

@@ -31,7 +31,8 @@ mod vocabulary;
 mod words;
 
 use trilobite_format::Metadata;
-use trilobite_format::model::{special_id, stray_ids};
+use trilobite_format::keys::{CLEAN_UP, END_IDS, TOKENIZER, TOKENIZER_JSON};
+use trilobite_format::model::{END_OF_TURN, special_id, stray_ids};
 
 use crate::error::{Error, Result};
 use added::{AddedTokens, Part};
@@ -42,19 +43,13 @@ use normalizer::Normalizer;
 use pre_tokenizer::{Piece, PreTokenizer};
 use template::Template;
 
-/// The whole tokenizer.json, as `trilobite convert` stores it.
-const HUGGING_FACE_KEY: &str = "tokenizer.huggingface.json";
-
-/// Whether decoded text is cleaned up.
-const CLEAN_UP_KEY: &str = "trilobite.clean_up_tokenization_spaces";
-
 /// Ids above are taken for damage: nothing has so many tokens, and lists by id are made of them.
 const MAX_ID: u32 = 1 << 24;
 
 /// Special tokens that end a turn or a text, under the names that model families give them. A file
 /// may name only one of them as its end although the model also uses another.
 const END_TOKENS: [&str; 7] = [
-    "<|eot_id|>",
+    END_OF_TURN,
     "<|end_of_text|>",
     "<|endoftext|>",
     "<|im_end|>",
@@ -95,10 +90,10 @@ impl Tokenizer {
     /// # Errors
     /// There is none, or one of a kind that is not supported, or one that contradicts itself.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
-        let mut tokenizer = if let Some(json) = metadata.str(HUGGING_FACE_KEY)? {
-            Self::read(json.as_bytes(), format!("metadata key {HUGGING_FACE_KEY}"))?
-                .with_clean_up(metadata.bool(CLEAN_UP_KEY)?.unwrap_or(false))
-        } else if metadata.get("tokenizer.ggml.model").is_none() {
+        let mut tokenizer = if let Some(json) = metadata.str(TOKENIZER_JSON)? {
+            Self::read(json.as_bytes(), format!("metadata key {TOKENIZER_JSON}"))?
+                .with_clean_up(metadata.bool(CLEAN_UP)?.unwrap_or(false))
+        } else if metadata.get(TOKENIZER).is_none() {
             return Err(Error::NoTokenizer);
         } else {
             let (parts, assumption) = gguf::read(metadata)?;
@@ -234,7 +229,7 @@ impl Parts {
 /// # Errors
 /// A metadata value of the wrong type.
 pub fn end_ids(metadata: &Metadata, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
-    let mut ids = metadata.u32s("trilobite.eos_token_ids")?.unwrap_or_default();
+    let mut ids = metadata.u32s(END_IDS)?.unwrap_or_default();
     for key in ["eos", "eot", "eom"] {
         ids.extend(special_id(metadata, key)?);
     }
