@@ -10,6 +10,7 @@ mod model;
 mod new_file;
 mod options;
 mod plan;
+mod rows;
 mod scan;
 mod source;
 #[cfg(test)]

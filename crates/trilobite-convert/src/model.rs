@@ -3,8 +3,9 @@
 use trilobite_format::model::Hyperparameters;
 use trilobite_format::{Metadata, TensorType};
 
+use crate::dense::Dense;
 use crate::scan::Scan;
-use crate::source::{SourceFile, View};
+use crate::source::SourceFile;
 use crate::trits::{Encoding, Ternary};
 
 /// A file to write: everything but the weights themselves.
@@ -75,25 +76,6 @@ impl<'a> Data<'a> {
             Data::Blocks(bytes) => bytes,
             Data::Values(_) => &[],
             Data::Scan(scan) => scan.view.bytes,
-        }
-    }
-}
-
-/// Dense weights, rows reordered where `head_dim` is given: see [`source_row`].
-pub(crate) struct Dense<'a> {
-    pub(crate) view: View<'a>,
-    pub(crate) head_dim: Option<usize>,
-}
-
-/// The row of a Hugging Face query or key projection that becomes row `row`, for RoPE that turns
-/// adjacent rows `2i` and `2i + 1` of a head instead of `i` and `i + head_dim / 2`. Without a
-/// `head_dim` rows stay where they are.
-pub(crate) fn source_row(row: usize, head_dim: Option<usize>) -> usize {
-    match head_dim {
-        None => row,
-        Some(dim) => {
-            let (head, within) = (row / dim, row % dim);
-            head * dim + within % 2 * (dim / 2) + within / 2
         }
     }
 }

@@ -5,7 +5,8 @@ use trilobite_format::model::{Architecture, HeadScanPart, Role, is_projection};
 use trilobite_format::{Metadata, TensorType};
 
 use crate::Error;
-use crate::model::{Data, Dense, Planned};
+use crate::dense::Dense;
+use crate::model::{Data, Planned};
 use crate::options::{Head, HeadScan, Layout, Options, Type};
 use crate::scan::{Scan, columns};
 use crate::source::View;
@@ -106,10 +107,10 @@ pub(crate) fn choose_types(
 ) -> Result<(), Error> {
     let ternary = tensors.iter().any(|tensor| tensor.data.is_ternary());
     match options.ty {
-        Some(ty) if ternary => return Err(Error::TypeOfTernary(ty.name())),
+        Some(ty) if ternary => return Err(Error::TypeOfTernary(ty)),
         Some(ty) => choose_dense(tensors, ty, notes)?,
         None if !ternary && options.layout != Layout::Auto => {
-            return Err(Error::LayoutOfDense(options.layout.name()));
+            return Err(Error::LayoutOfDense(options.layout));
         }
         None => {}
     }
@@ -144,10 +145,7 @@ fn choose_dense(
         tensor.ty = chosen;
     }
     if wider > 0 {
-        notes.push(format!(
-            "{wider} matrices whose rows are no whole blocks of {ty} are F16",
-            ty = ty.name()
-        ));
+        notes.push(format!("{wider} matrices whose rows are no whole blocks of {ty} are F16"));
     }
     Ok(())
 }

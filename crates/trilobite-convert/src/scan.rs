@@ -43,7 +43,7 @@ impl Scan<'_> {
         let mut out = vec![0; group * row_bytes];
         for first in (0..rows).step_by(group) {
             let last = (first + group).min(rows);
-            let piece = out.get_mut(..(last - first) * row_bytes).unwrap_or_default();
+            let piece = &mut out[..(last - first) * row_bytes];
             let failed = piece
                 .par_chunks_mut(row_bytes)
                 .enumerate()
@@ -63,7 +63,10 @@ impl Scan<'_> {
         let Buffers { wide, stored, codes, refinements } = buffers;
         self.view.widen(row * cols..(row + 1) * cols, wide);
         if self.view.dtype.float_type() != Some(self.head) {
-            stored.resize(self.head.byte_len(&[cols as u64]).unwrap_or(0) as usize, 0);
+            stored.resize(
+                self.head.byte_len(&[cols as u64]).expect("a float type holds every row") as usize,
+                0,
+            );
             encode(self.head, wide, stored)?;
             View {
                 file: self.view.file,

@@ -126,6 +126,14 @@ pub enum Error {
         /// Bytes that were asked for.
         bytes: usize,
     },
+    /// A type that caches do not have.
+    #[error("there is no type of cache {found:?}; there are {known}")]
+    CacheType {
+        /// The name.
+        found: String,
+        /// The names that there are.
+        known: String,
+    },
     /// The threads could not be started.
     #[error("cannot start {threads} threads")]
     Threads {

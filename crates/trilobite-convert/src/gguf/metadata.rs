@@ -1,7 +1,7 @@
 //! The metadata of the output.
 
 use trilobite_format::model::{
-    END_OF_TURN, Hyperparameters, Words, special_id, stray_ids, template_instead,
+    Architecture, END_OF_TURN, Hyperparameters, Words, special_id, stray_ids, template_instead,
 };
 use trilobite_format::{Metadata, Value, keys};
 
@@ -16,7 +16,7 @@ pub(crate) fn translate(
     notes: &mut Vec<String>,
 ) -> Result<Metadata, Error> {
     let error = |source| Error::Gguf { file: file.to_owned(), source };
-    let old = source.str(keys::ARCHITECTURE).map_err(error)?.unwrap_or_default();
+    let (_, old) = Architecture::of(source).map_err(error)?;
     let (old, new) = (format!("{old}."), format!("{}.", model.arch.name()));
     let mut metadata = Metadata::new();
     for (key, value) in source.iter() {
@@ -41,6 +41,7 @@ fn tokenizer(
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
     let error = |source| Error::Gguf { file: file.to_owned(), source };
+    // Some files have no tokenizer.
     let tokens = metadata.strings(keys::TOKENS).map_err(error)?.unwrap_or_default();
     if tokens.len() as u64 > vocab {
         let expected = format!("at most {vocab} tokens, the rows of the embedding");

@@ -15,7 +15,8 @@ use trilobite_format::model::{
 use trilobite_format::{Gguf, Split, TensorInfo, TensorType};
 use trilobite_kernels::{DenseType, Kernels};
 
-use crate::model::{Data, Dense, Plan, Planned};
+use crate::dense::Dense;
+use crate::model::{Data, Plan, Planned};
 use crate::options::{Options, Quantize};
 use crate::source::{Checkpoint, Dtype, SourceFile, View};
 use crate::trits::{Encoding, Ternary, check_scale, unused_code};
@@ -58,7 +59,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     builder.tensors(&model, &mut notes)?;
     let Builder { left, mut tensors, .. } = builder;
     if let Some((name, info)) = left.into_iter().next() {
-        let file = checkpoint.files.get(info.part).map_or_else(String::new, |f| f.name.clone());
+        let file = checkpoint.files[info.part].name.clone();
         return Err(Error::Unexpected { file, tensor: name });
     }
     plan::choose_types(&mut tensors, model.arch, options, &mut notes)?;
@@ -108,11 +109,11 @@ struct Builder<'a, 'o> {
 impl<'a> Builder<'a, '_> {
     /// The name of the file that holds a tensor.
     fn file(&self, info: &TensorInfo) -> &'a str {
-        self.files.get(info.part).map_or("", |file| &file.name)
+        &self.files[info.part].name
     }
 
     fn bytes(&self, info: &TensorInfo) -> &'a [u8] {
-        info.bytes(self.files.get(info.part).map_or(&[], |file| file))
+        info.bytes(&self.files[info.part])
     }
 
     fn tensors(&mut self, model: &Hyperparameters, notes: &mut Vec<String>) -> Result<(), Error> {
@@ -236,8 +237,9 @@ impl<'a> Builder<'a, '_> {
     /// The bytes of a tensor of blocks, whose codes must be those of weights, and these finite.
     fn finite_blocks(&self, info: &TensorInfo, ty: DenseType) -> Result<&'a [u8], Error> {
         let bytes = self.bytes(info);
-        let cols = info.shape.last().map_or(1, |&n| n as usize);
-        let row_bytes = ty.row_len(cols).unwrap_or(1);
+        let &cols = info.shape.last().expect("a tensor has dimensions");
+        let cols = cols as usize;
+        let row_bytes = ty.row_len(cols).expect("the rows of a parsed file are whole blocks");
         if let Some((row, col)) = ty.find_unused(bytes, cols) {
             return Err(Error::NotTernary {
                 file: self.file(info).to_owned(),
@@ -254,7 +256,7 @@ impl<'a> Builder<'a, '_> {
                 wide.resize(cols, 0.0);
                 kernels.dense_row(ty, bytes, cols, 0, wide);
                 let col = wide.iter().position(|w| !w.is_finite())?;
-                Some((row * cols + col, wide.get(col).copied().unwrap_or(f32::NAN)))
+                Some((row * cols + col, wide[col]))
             });
         match bad.find_map_first(|bad| bad) {
             None => Ok(bytes),
@@ -321,7 +323,7 @@ impl<'a> Builder<'a, '_> {
         let name = scale_name(weight).filter(|name| self.left.contains_key(name));
         let Some(name) = name else { return Ok(1.0) };
         let info = self.take(&name, &[1])?;
-        let factor = self.view(&info)?.to_f32().first().copied().unwrap_or(f32::NAN);
+        let factor = self.view(&info)?.to_f32()[0];
         check_scale(self.file(&info), &name, factor)?;
         Ok(factor)
     }

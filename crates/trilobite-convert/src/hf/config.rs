@@ -297,7 +297,7 @@ impl HfConfig {
     }
 
     /// Head length by which the rows of rotated tensors are reordered; see
-    /// [`source_row`](crate::model::source_row).
+    /// [`source_row`](crate::rows::source_row).
     pub(crate) fn reordering(&self, role: Role) -> Option<usize> {
         let rotated = matches!(role, Role::Q | Role::K | Role::QBias | Role::KBias);
         let adjacent = self.model.arch == Architecture::Llama;

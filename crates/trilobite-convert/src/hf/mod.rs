@@ -23,15 +23,16 @@ use trilobite_format::model::{
 };
 use trilobite_format::{Metadata, TensorType};
 
-use crate::model::{Data, Dense, Plan, Planned, source_row};
+use crate::dense::Dense;
+use crate::model::{Data, Plan, Planned};
 use crate::options::Options;
+use crate::rows::source_row;
 use crate::source::{Checkpoint, Dtype, Shards, View};
 use crate::trits::{Encoding, Ternary, check_scale};
 use crate::{Error, plan};
 use config::{HfConfig, Quantization};
 use json::Object;
 use names::{HEAD, suffix};
-pub(crate) use tokenizer::load as load_tokenizer;
 
 const CONFIG: &str = "config.json";
 /// What the names of all other modules begin with.
@@ -39,7 +40,10 @@ const BASE: &str = "model.";
 
 /// Plans the conversion of a Hugging Face checkpoint.
 pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {
-    let json = checkpoint.json(CONFIG)?.unwrap_or_default();
+    let json = checkpoint.json(CONFIG)?.ok_or_else(|| Error::NotACheckpoint {
+        path: checkpoint.name.clone(),
+        why: format!("it has no {CONFIG}"),
+    })?;
     let object = Object::new(CONFIG, &json);
     let source = config::read(object)?;
     let mut shards = checkpoint.shards()?;
@@ -218,14 +222,14 @@ impl<'a> Builder<'a, '_> {
         if dense && self.source.model.arch == Architecture::Llama {
             self.notes.push(
                 "the model is dense: config.json does not say that it is BitNet's, whose masters \
-                 `--quantize absmean` makes ternary"
+                 quantising by absmean makes ternary"
                     .to_owned(),
             );
         }
         let stated = self.source.quantization != Quantization::Unstated;
         if stated && self.options.quantize.is_some() {
             self.notes.push(
-                "--quantize has no effect: the checkpoint says how it is quantised".to_owned(),
+                "quantising has no effect: the checkpoint says how it is quantised".to_owned(),
             );
         }
     }
@@ -245,7 +249,7 @@ impl<'a> Builder<'a, '_> {
             view.require_finite()?;
             let values = view.to_f32();
             let value = |i| {
-                let value = values.get(source_row(i, reordering)).copied().unwrap_or(f32::NAN);
+                let value = values[source_row(i, reordering)];
                 if offset { 1.0 + value } else { value }
             };
             Data::Values((0..values.len()).map(value).collect())
@@ -372,7 +376,7 @@ impl<'a> Builder<'a, '_> {
                 found: view.shape,
             });
         };
-        let stored = view.to_f32().first().copied().unwrap_or(f32::NAN);
+        let stored = view.to_f32()[0];
         let scale = if divide { 1.0 / stored } else { stored };
         check_scale(view.file, name, stored)?;
         check_scale(view.file, name, scale)?;

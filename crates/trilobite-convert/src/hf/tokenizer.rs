@@ -11,7 +11,7 @@ use super::json::Object;
 use super::vocabulary::{self, Vocabulary};
 use super::{added_tokens, chat};
 use crate::Error;
-use crate::source::Checkpoint;
+use crate::source::{Checkpoint, Kind};
 
 const TOKENIZER: &str = "tokenizer.json";
 const SETTINGS: &str = "tokenizer_config.json";
@@ -26,6 +26,7 @@ pub(crate) fn describe(
     metadata: &mut Metadata,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
+    // A file that is not there says nothing.
     let json = |name: &str| checkpoint.json(name).map(Option::unwrap_or_default);
     let (generation, tokenizer_config, special) =
         (json("generation_config.json")?, settings(checkpoint)?, json("special_tokens_map.json")?);
@@ -69,7 +70,10 @@ pub(crate) fn describe(
             Some(vocabulary)
         }
         None => {
-            notes.push("no tokenizer.json (a tokenizer.model is not read): the file runs with --tokens only".to_owned());
+            notes.push(
+                "no tokenizer.json (a tokenizer.model is not read): the file takes token ids only"
+                    .to_owned(),
+            );
             None
         }
     };
@@ -136,20 +140,31 @@ pub(crate) fn describe(
 }
 
 /// A tokenizer.json with the tokens that the files beside it add.
-pub(crate) struct File {
-    pub(crate) tokenizer: Value,
+struct File {
+    tokenizer: Value,
     /// Its text: that of the file where nothing was added.
-    pub(crate) json: String,
+    json: String,
     /// Whether decoded text is rid of the spaces before its punctuation.
-    pub(crate) cleans_up: bool,
+    cleans_up: bool,
     /// A token that gets another id than the file states.
     other_id: Option<String>,
 }
 
-/// The tokenizer of a checkpoint.
-pub(crate) fn load(checkpoint: &Checkpoint) -> Result<Option<File>, Error> {
-    let settings = settings(checkpoint)?;
-    read(checkpoint, &Object::new(SETTINGS, &settings))
+impl Checkpoint {
+    /// The text of a checkpoint's tokenizer.json, with the tokens that the files beside it add, and
+    /// whether text that it decodes is rid of the spaces before punctuation. A GGUF file has no
+    /// such file.
+    ///
+    /// # Errors
+    /// One of these files is damaged.
+    pub fn tokenizer_json(&self) -> Result<Option<(String, bool)>, Error> {
+        if self.kind == Kind::Gguf {
+            return Ok(None);
+        }
+        let settings = settings(self)?;
+        let file = read(self, &Object::new(SETTINGS, &settings))?;
+        Ok(file.map(|file| (file.json, file.cleans_up)))
+    }
 }
 
 fn settings(checkpoint: &Checkpoint) -> Result<Value, Error> {
@@ -166,6 +181,7 @@ fn read(checkpoint: &Checkpoint, settings: &Object<'_>) -> Result<Option<File>, 
     else {
         return Ok(None);
     };
+    // Only old versions have this file.
     let numbered = checkpoint.json(NUMBERED)?.unwrap_or_default();
     let changes =
         added_tokens::complete(&mut tokenizer, settings, &Object::new(NUMBERED, &numbered))?;

@@ -60,7 +60,9 @@ pub(crate) fn read(tokenizer: Object<'_>, vocab: u64) -> Result<Vocabulary, Erro
     let added = tokenizer.get("added_tokens").and_then(Value::as_array);
     let mut specials = Vec::new();
     for token in added.into_iter().flatten() {
-        let text = token.get("content").and_then(Value::as_str).unwrap_or_default();
+        let Some(text) = token.get("content").and_then(Value::as_str) else {
+            return Err(tokenizer.bad("added_tokens", "tokens, each with its content"));
+        };
         let id = check(token.get("id").and_then(Value::as_u64), text, "added_tokens")?;
         let special = token.get("special").and_then(Value::as_bool) == Some(true);
         specials.push((id, if special { TokenKind::Control } else { TokenKind::UserDefined }));
@@ -176,8 +178,7 @@ impl Ggml {
 
 /// The way in which text is cut into words before BPE, as far as llama.cpp has it.
 fn words(tokenizer: &Value) -> &'static Words {
-    let Some(step) = tokenizer.get("pre_tokenizer") else { return Words::DEFAULT };
-    let steps = flatten(step, "pretokenizers");
+    let steps = steps(tokenizer, "pre_tokenizer", "pretokenizers");
     let regex = |step: &&Value| step.get("pattern")?.get("Regex")?.as_str().map(str::to_owned);
     let says = |key: &str| steps.iter().any(|step| step.get(key) == Some(&Value::Bool(true)));
     match steps.iter().find_map(regex) {
@@ -191,10 +192,9 @@ fn words(tokenizer: &Value) -> &'static Words {
 
 /// Whether a tokenizer that writes spaces as U+2581 puts one before every text.
 fn adds_blank(tokenizer: &Value) -> bool {
-    let steps = |key: &str, list| tokenizer.get(key).map(|step| flatten(step, list));
     let is = |step: &&Value, kind: &str| step.get("type").and_then(Value::as_str) == Some(kind);
-    let normalizers = steps("normalizer", "normalizers").unwrap_or_default();
-    let cuts = steps("pre_tokenizer", "pretokenizers").unwrap_or_default();
+    let normalizers = steps(tokenizer, "normalizer", "normalizers");
+    let cuts = steps(tokenizer, "pre_tokenizer", "pretokenizers");
     normalizers.iter().any(|step| is(step, "Prepend"))
         || cuts.iter().filter(|step| is(step, "Metaspace")).any(|step| {
             step.get("prepend_scheme").and_then(Value::as_str) != Some("never")
@@ -204,17 +204,18 @@ fn adds_blank(tokenizer: &Value) -> bool {
 
 /// Whether the template of the post-processor begins with the token `bos`.
 pub(crate) fn template_adds(tokenizer: &Value, bos: Option<&str>) -> bool {
-    let steps = tokenizer.get("post_processor").map(|step| flatten(step, "processors"));
-    steps.unwrap_or_default().iter().any(|step| {
+    steps(tokenizer, "post_processor", "processors").into_iter().any(|step| {
         let first = step.get("single").and_then(|single| single.get(0));
         let token = first.and_then(|first| first.get("SpecialToken")?.get("id")?.as_str());
         token.is_some() && token == bos
     })
 }
 
-/// The steps of a `Sequence`, or the step itself.
-fn flatten<'a>(step: &'a Value, key: &str) -> Vec<&'a Value> {
-    match step.get(key).and_then(Value::as_array) {
+/// The steps of a part of a tokenizer, which is a `Sequence` with a list of them, or one step. Without
+/// the part there are none.
+fn steps<'a>(tokenizer: &'a Value, part: &str, list: &str) -> Vec<&'a Value> {
+    let Some(step) = tokenizer.get(part) else { return Vec::new() };
+    match step.get(list).and_then(Value::as_array) {
         Some(steps) => steps.iter().collect(),
         None => vec![step],
     }

@@ -4,12 +4,12 @@ use trilobite_format::keys::{self, MERGES, SCORES, TOKEN_KINDS, TOKENIZER, TOKEN
 use trilobite_format::model::{TokenKind, Words, special_id};
 use trilobite_format::{Error as FormatError, Metadata};
 
-use super::Parts;
 use super::added::{AddedToken, AddedTokens};
 use super::decoder::{self, Decoder};
 use super::model::Model;
 use super::node::Fault;
 use super::normalizer::{self, Form, Normalizer};
+use super::parts::Parts;
 use super::pattern::Pattern;
 use super::pre_tokenizer::PreTokenizer;
 use super::ranked::{BadMerge, Ranked, Settings};

@@ -17,6 +17,7 @@ mod model;
 mod node;
 mod normalizer;
 mod oniguruma;
+mod parts;
 mod pattern;
 mod pre_tokenizer;
 mod ranked;
@@ -35,16 +36,8 @@ use trilobite_format::keys::{CLEAN_UP, END_IDS, TOKENIZER, TOKENIZER_JSON};
 use trilobite_format::model::{END_OF_TURN, special_id, stray_ids};
 
 use crate::error::{Error, Result};
-use added::{AddedTokens, Part};
-use deadline::Deadline;
-use decoder::Decoder;
-use model::Model;
-use normalizer::Normalizer;
-use pre_tokenizer::{Piece, PreTokenizer};
+use parts::Parts;
 use template::Template;
-
-/// Ids above are taken for damage: nothing has so many tokens, and lists by id are made of them.
-const MAX_ID: u32 = 1 << 24;
 
 /// Special tokens that end a turn or a text, under the names that model families give them. A file
 /// may name only one of them as its end although the model also uses another.
@@ -63,16 +56,6 @@ pub struct Tokenizer {
     parts: Parts,
     assumption: Option<String>,
     clean_up: bool,
-}
-
-/// What a tokenizer consists of.
-struct Parts {
-    added: AddedTokens,
-    normalizer: Normalizer,
-    pre_tokenizer: PreTokenizer,
-    model: Model,
-    template: Template,
-    decoder: Option<Decoder>,
 }
 
 impl Tokenizer {
@@ -182,44 +165,6 @@ impl Tokenizer {
     /// Whether an id is a special token.
     pub fn is_special(&self, id: u32) -> bool {
         self.parts.added.is_special(id)
-    }
-}
-
-impl Parts {
-    fn encode(
-        &self,
-        text: &str,
-        parse_special: bool,
-        ids: &mut Vec<u32>,
-    ) -> std::result::Result<(), String> {
-        let deadline = Deadline::for_text(text);
-        self.added.find(text, false, parse_special, &mut |part| {
-            let (stretch, at) = match part {
-                Part::Text(stretch, at) => (stretch, at),
-                Part::Token(id) => {
-                    ids.push(id);
-                    return Ok(());
-                }
-            };
-            let (stretch, first_kept) = self.normalizer.apply(stretch, &deadline)?;
-            let first = at == 0 && first_kept;
-            self.added.find(&stretch, true, parse_special, &mut |part| match part {
-                Part::Token(id) => {
-                    ids.push(id);
-                    Ok(())
-                }
-                Part::Text(text, at) => {
-                    let piece = Piece { text, first: first && at == 0 };
-                    let mut word = |word: &str| self.model.tokenize(word, &deadline, ids);
-                    self.pre_tokenizer.cut(piece, &deadline, &mut word)
-                }
-            })
-        })
-    }
-
-    /// The text of a token as it is decoded.
-    fn text(&self, id: u32) -> Option<&str> {
-        self.added.text(id).or_else(|| self.model.text(id))
     }
 }
 
