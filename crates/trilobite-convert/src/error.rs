@@ -222,10 +222,10 @@ pub enum Error {
         shape: Vec<u64>,
     },
     /// A type of dense matrices for a ternary model.
-    #[error("the type {0} is for dense models, and this one is ternary")]
+    #[error("the model is ternary: its matrices cannot be stored as {0}")]
     TypeOfTernary(Type),
     /// A layout of ternary matrices for a dense model.
-    #[error("the layout {0} is for ternary models, and this one is dense")]
+    #[error("the model is dense: its matrices cannot be stored in the layout {0}")]
     LayoutOfDense(Layout),
     /// A value that an option does not have.
     #[error("there is no {what} {found:?}; there are {known}")]

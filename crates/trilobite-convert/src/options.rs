@@ -270,3 +270,35 @@ pub struct TypeTotal {
     /// Bytes that they take.
     pub bytes: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_is_what_its_name_means_and_no_other_name_means_one() {
+        fn check<T: Copy + PartialEq + fmt::Debug + fmt::Display>(all: &[T])
+        where
+            T: FromStr<Err = Error>,
+        {
+            assert!(!all.is_empty());
+            for value in all {
+                assert_eq!(value.to_string().parse::<T>().unwrap(), *value);
+                assert!(value.to_string().to_uppercase().parse::<T>().is_err());
+            }
+        }
+        check(Layout::ALL);
+        check(Type::ALL);
+        check(Head::ALL);
+        check(HeadScan::ALL);
+        check(Quantize::ALL);
+        let error = "i2s".parse::<Layout>().unwrap_err().to_string();
+        let expected =
+            "there is no layout of ternary weights \"i2s\"; there are auto, sparse, i2_s, t5_3";
+        assert_eq!(error, expected);
+        // The first is the default of the command line too.
+        assert_eq!(Layout::ALL.first(), Some(&Layout::default()));
+        assert_eq!(Head::ALL.first(), Some(&Head::default()));
+        assert_eq!(HeadScan::ALL.first(), Some(&HeadScan::default()));
+    }
+}

@@ -187,3 +187,17 @@ fn zeros<T: Copy + Default>(len: usize) -> Result<Vec<T>> {
     zeros.resize(len, T::default());
     Ok(zeros)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_what_their_names_mean() {
+        for ty in CacheType::ALL {
+            assert_eq!(ty.name().parse::<CacheType>().unwrap(), *ty);
+        }
+        let error = "q4".parse::<CacheType>().unwrap_err().to_string();
+        assert_eq!(error, "there is no type of cache \"q4\"; there are f32, f16, q8");
+    }
+}

@@ -103,9 +103,7 @@ impl Config {
     /// The configuration of a model whose architecture has this name in its file.
     pub(crate) fn new(model: Hyperparameters, name: &str) -> Self {
         let Graph { activation, rope_pairs, scaled_embedding } = graph(model.arch);
-        // Gemma 3 27B, whose files do not say so.
-        let spread = model.arch == Architecture::Gemma3 && model.layers == 62;
-        let scaled = if spread { model.hidden / model.heads } else { model.head_dim };
+        let scale = 1.0 / (model.scale_width() as f32).sqrt();
         Self {
             architecture: name.to_owned(),
             vocab: model.vocab as usize,
@@ -120,7 +118,7 @@ impl Config {
             rope: model.rope,
             rope_pairs,
             activation,
-            attention_scale: model.attention_scale.unwrap_or(1.0 / (scaled as f32).sqrt()),
+            attention_scale: model.attention_scale.unwrap_or(scale),
             window: model.window.map(|window| Window {
                 tokens: window.tokens as usize,
                 layers: window.layers,

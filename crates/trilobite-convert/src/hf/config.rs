@@ -77,7 +77,8 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     let Rotary { rope, context, local_theta, divisors, notes } =
         rope::read(&object, &sizes, defaults.rope_theta)?;
     let window = window(&object, &sizes, local_theta)?;
-    let model = Hyperparameters { rope, context, window, ..sizes };
+    let attention_scale = attention_scale(&object, &sizes)?;
+    let model = Hyperparameters { rope, context, window, attention_scale, ..sizes };
     model.check().map_err(unfit)?;
     let (quantization, excluded) = quantization(&object, old)?;
     Ok(HfConfig {
@@ -131,7 +132,7 @@ fn sizes(
         norm_eps: object.number("rms_norm_eps")?.unwrap_or(defaults.norm_eps),
         rope: Rope::unscaled(defaults.rope_theta),
         window: None,
-        attention_scale: if gemma { attention_scale(object, head_dim)? } else { None },
+        attention_scale: None,
         softcap: if gemma { softcap(object)? } else { None },
     })
 }
@@ -161,10 +162,14 @@ fn unfit(object: &Object<'_>, fault: Fault) -> Error {
     Error::Value { file: object.file.to_owned(), key: name.to_owned(), expected, found }
 }
 
-/// What scores are multiplied by, where it is not the usual `1 / sqrt(head_dim)`.
-fn attention_scale(object: &Object<'_>, head_dim: u64) -> Result<Option<f32>, Error> {
+/// What scores are multiplied by, unless it is `1 / sqrt(head_dim)` and a reader takes it for that.
+fn attention_scale(object: &Object<'_>, model: &Hyperparameters) -> Result<Option<f32>, Error> {
+    if model.arch != Architecture::Gemma3 {
+        return Ok(None);
+    }
     let scalar = object.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
-    Ok((scalar != head_dim as f32).then(|| (1.0 / f64::from(scalar).sqrt()) as f32))
+    let usual = scalar == model.head_dim as f32 && model.scale_width() == model.head_dim;
+    Ok((!usual).then(|| (1.0 / f64::from(scalar).sqrt()) as f32))
 }
 
 /// The cap of the logits. That of the scores is a remnant of Gemma 2, which no Gemma 3 has.

@@ -56,7 +56,7 @@ pub struct Hyperparameters {
     pub rope: Rope,
     /// Sliding-window attention, where some layers have it.
     pub window: Option<Window>,
-    /// What scores are multiplied by, where it is not `1 / sqrt(head_dim)`.
+    /// What scores are multiplied by, where it is not `1 / sqrt(scale_width)`.
     pub attention_scale: Option<f32>,
     /// `c` of logits that are `c tanh(x / c)`.
     pub softcap: Option<f32>,
@@ -132,6 +132,14 @@ impl Hyperparameters {
         read.window = Window::read(&keys, arch, layers, read.rope.theta)?;
         read.check().map_err(bad)?;
         Ok(read)
+    }
+
+    /// The width by whose root scores are divided where [`attention_scale`](Self::attention_scale) does
+    /// not say what they are multiplied by: that of a head.
+    pub fn scale_width(&self) -> u64 {
+        // Gemma 3 27B, whose files do not say so.
+        let spread = self.arch == Architecture::Gemma3 && self.layers == 62;
+        if spread { self.hidden / self.heads } else { self.head_dim }
     }
 
     /// Writes the keys, and removes those that say otherwise.

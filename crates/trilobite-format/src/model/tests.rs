@@ -226,3 +226,11 @@ fn the_outdated_template_of_bitnet_is_replaced_and_no_other() {
     assert_eq!(template_instead(outdated), Some(BITNET_TEMPLATE));
     assert_eq!(template_instead(BITNET_TEMPLATE), None);
 }
+
+#[test]
+fn scores_are_divided_by_the_root_of_a_heads_width_but_for_gemma_27b() {
+    let widths = |arch, layers| Hyperparameters { arch, layers, ..llama() }.scale_width();
+    assert_eq!(widths(Architecture::Gemma3, 3), 8);
+    assert_eq!(widths(Architecture::Gemma3, 62), 4);
+    assert_eq!(widths(Architecture::Llama, 62), 8);
+}

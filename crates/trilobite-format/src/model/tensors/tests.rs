@@ -73,3 +73,15 @@ fn divisors_follow_the_scaling() {
     assert_eq!(divisors(&llama()), ["rope_freqs.weight"]);
     assert_eq!(divisors(&long), ["rope_factors_short.weight", "rope_factors_long.weight"]);
 }
+
+#[test]
+fn the_specification_names_every_tensor() {
+    let specification = include_str!("../../../README.md");
+    for row in &TABLE {
+        assert!(specification.contains(row.name), "{}", row.name);
+    }
+    for part in HeadScanPart::ALL {
+        assert!(specification.contains(part.name()), "{}", part.name());
+        assert_eq!(HeadScanPart::of(part.name()), Some(part));
+    }
+}
