@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod converted;
 mod download;
+mod hint;
 mod home;
 mod input;
 mod interrupt;
@@ -45,8 +46,8 @@ fn main() -> ExitCode {
                 status.into()
             }
             None => {
-                let advice = model::advice(&error).map(|advice| format!("; {advice}"));
-                output::say(&format!("error: {error:#}{}", advice.unwrap_or_default()));
+                let hint = hint::of(&error).map(|hint| format!("; {hint}"));
+                output::say(&format!("error: {error:#}{}", hint.unwrap_or_default()));
                 ExitCode::FAILURE
             }
         },

@@ -7,7 +7,7 @@ use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
 use trilobite_convert::{Checkpoint, Options, Progress, convert, ignore_progress};
-use trilobite_format::{LFS_POINTER, Metadata, TensorType, read_regular};
+use trilobite_format::{LFS_POINTER, Metadata, read_regular};
 use trilobite_runtime::{Error, Model, Session, SessionOptions, Tokenizer};
 
 use crate::converted::{self, Conversion};
@@ -191,25 +191,6 @@ fn convert_once(
     kept.map_or_else(|| in_memory(checkpoint, &mut progress), Ok)
 }
 
-/// What makes a model run that is refused, where there is something.
-pub(crate) fn advice(error: &anyhow::Error) -> Option<&'static str> {
-    let format = match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(Error::Format(format)), _) => format,
-        (_, Some(trilobite_convert::Error::Gguf { source, .. })) => source,
-        _ => return None,
-    };
-    match format {
-        trilobite_format::Error::NotTernary {
-            ty: TensorType::F32 | TensorType::F16 | TensorType::Bf16,
-            ..
-        } => Some(
-            "`trilobite convert --quantize absmean` packs master weights, and trits written as \
-             numbers",
-        ),
-        _ => None,
-    }
-}
-
 fn in_memory(
     checkpoint: &Checkpoint,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
@@ -242,7 +223,7 @@ pub(crate) fn session(
         threads,
         context,
         batch: compute.batch,
-        cache: compute.kv.into(),
+        cache: compute.kv,
         plain: compute.plain,
     };
     Ok(Session::new(Arc::clone(model), options)?)

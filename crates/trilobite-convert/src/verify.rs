@@ -64,7 +64,7 @@ pub(crate) fn sha256(mut file: File) -> io::Result<String> {
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(hex(&hash.finalize())),
-            n => hash.update(buffer.get(..n).unwrap_or_default()),
+            n => hash.update(&buffer[..n]),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use trilobite_format::keys::CHAT_TEMPLATE;
 use trilobite_runtime::{Model, Request, Score, Scorer, Session};
 
 use crate::data::sha256;
@@ -82,7 +83,7 @@ impl Engine {
 
     /// Whether prompts become conversations: that is wished, and the model has a chat template.
     pub(crate) fn chats(&self) -> trilobite_runtime::Result<bool> {
-        Ok(self.settings.chat && self.model.metadata().str("tokenizer.chat_template")?.is_some())
+        Ok(self.settings.chat && self.model.metadata().str(CHAT_TEMPLATE)?.is_some())
     }
 
     /// The session.

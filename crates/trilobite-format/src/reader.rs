@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use crate::keys::ALIGNMENT;
 use crate::{
     Array, DEFAULT_ALIGNMENT, Error, LFS_POINTER, MAGIC, Metadata, TensorType, VERSION, Value,
 };
@@ -188,7 +189,7 @@ impl Gguf {
 
 /// The alignment that `general.alignment` states, or the default.
 pub(crate) fn alignment(metadata: &Metadata) -> Result<u64, Error> {
-    let alignment = metadata.u64("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
+    let alignment = metadata.u64(ALIGNMENT)?.unwrap_or(DEFAULT_ALIGNMENT);
     if alignment.is_power_of_two() && (8..=1 << 20).contains(&alignment) {
         Ok(alignment)
     } else {

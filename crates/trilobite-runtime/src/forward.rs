@@ -120,6 +120,7 @@ impl Forward {
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
         let most = widest.max(config.vocab).max(ops::room(config));
         let buffer = |width: usize| vec![0.0; batch * width];
+        let post_norms = model.weights().layers.iter().any(Layer::has_post_norms);
         let buffers = Buffers {
             runs: Vec::new(),
             positions: Vec::with_capacity(batch),
@@ -131,7 +132,7 @@ impl Forward {
             attended: buffer(config.q_width()),
             attention: Room::new(config.heads, context),
             gated: buffer(config.intermediate),
-            added: buffer(if config.post_norms { config.hidden } else { 0 }),
+            added: buffer(if post_norms { config.hidden } else { 0 }),
             input: Prepared::new(batch, widest),
             parts: vec![0; options.threads * batch.min(FEW) * config.hidden],
             normed: vec![0.0; config.hidden],

@@ -20,7 +20,8 @@ use std::sync::OnceLock;
 
 use memmap2::Mmap;
 use trilobite_format::model::{
-    Architecture, Projections, Storage, is_projection, mixture_note, zeros_note,
+    Architecture, Hyperparameters, Projections, Role, Storage, is_projection, mixture_note,
+    zeros_note,
 };
 use trilobite_format::{Gguf, Metadata, Split, TensorInfo};
 use trilobite_kernels::DenseMatrix;
@@ -89,13 +90,16 @@ impl Model {
     fn new(files: Vec<Bytes>, gguf: Gguf) -> Result<Self> {
         let slices: Vec<&[u8]> = files.iter().map(Bytes::as_slice).collect();
         // First, so that what has to be converted is not refused for what conversion mends.
-        let (arch, _) = Architecture::of(gguf.metadata())?;
+        let (arch, name) = Architecture::of(gguf.metadata())?;
         let projections = Projections::of(arch, &gguf, &slices)?;
         if let Some(info) = projections.first(Storage::Unpacked, &gguf) {
             return Err(Error::Unpacked { name: info.name.clone(), found: info.ty.to_string() });
         }
-        let config = Config::read(&gguf)?;
-        let weights = Weights::from_gguf(&gguf, &slices, &config, &projections)?;
+        let embedding = gguf.tensor(&Role::Embedding.name(0));
+        let rows = embedding.and_then(|info| info.shape.first().copied());
+        let model = Hyperparameters::read(gguf.metadata(), rows)?;
+        let weights = Weights::from_gguf(&gguf, &slices, &model, &projections)?;
+        let config = Config::new(model, name);
         let zeros: Vec<&str> = weights.zeros.iter().map(String::as_str).collect();
         let tensors = gguf.tensors().iter().map(|info| info.name.as_str());
         let mixture = tensors
