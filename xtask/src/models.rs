@@ -65,31 +65,30 @@ pub(crate) enum Weights {
     Gguf,
 }
 
-/// Which graph a model computes, and how its checkpoint names the tensors.
-#[derive(Deserialize, Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Family {
-    /// `BitNetForCausalLM`: sub-norms, squared ReLU.
-    #[serde(rename = "bitnet")]
-    BitNet,
-    /// `BitnetForCausalLM` of 1bitLLM: sub-norms, SiLU.
-    #[serde(rename = "1bitllm")]
-    OneBitLlm,
-    /// `LlamaForCausalLM`: no sub-norms, SiLU.
-    #[serde(rename = "llama")]
-    Llama,
-    /// `Qwen2ForCausalLM`: like Llama, with biases of q, k and v.
-    #[serde(rename = "qwen2")]
-    Qwen2,
-    /// `Gemma3ForCausalLM`: norms before and after each part and of q and k.
-    #[serde(rename = "gemma3")]
-    Gemma3,
+/// A chat template that the schema of models has.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Template {
+    Bitnet,
+}
+
+impl Template {
+    /// Its source.
+    pub(crate) fn source(self) -> &'static str {
+        match self {
+            Template::Bitnet => trilobite_format::model::BITNET_TEMPLATE,
+        }
+    }
 }
 
 /// The values of config.json.
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Shape {
-    pub(crate) family: Family,
+    /// The first of `architectures`.
+    pub(crate) class: String,
+    pub(crate) model_type: String,
+    pub(crate) hidden_act: Option<String>,
     pub(crate) hidden_size: usize,
     pub(crate) intermediate_size: usize,
     pub(crate) num_hidden_layers: usize,
@@ -108,7 +107,8 @@ pub(crate) struct Shape {
     special_tokens: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) generation: BTreeMap<String, serde_json::Value>,
-    pub(crate) chat_template: Option<String>,
+    /// The template of its tokenizer, where that is one of the schema: `bitnet`.
+    pub(crate) chat_template: Option<Template>,
     /// What config.json has beside these.
     #[serde(default)]
     pub(crate) config: BTreeMap<String, serde_json::Value>,

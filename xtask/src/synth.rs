@@ -52,15 +52,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
 
+    let config = config::config(&shape, model.weights);
+    let tensors = tensors::tensors(&config, model.weights)?;
     for (name, value) in [
-        ("config.json", config::config(&shape, model.weights)),
+        ("config.json", config),
         ("generation_config.json", config::generation_config(&shape)),
         ("tokenizer_config.json", config::tokenizer_config(&shape)?),
         ("tokenizer.json", tokenizer::tokenizer(&shape)?),
     ] {
         write(&args.out.join(name), |out| Ok(serde_json::to_writer_pretty(out, &value)?))?;
     }
-    let tensors = tensors::tensors(&shape, model.weights);
     write(&weights, |out| write_safetensors(out, &tensors, args.seed))?;
 
     let bytes: usize = tensors.iter().map(Tensor::bytes).sum();

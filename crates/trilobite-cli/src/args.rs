@@ -1,9 +1,12 @@
 //! The command line's grammar.
 
+use std::error::Error;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use trilobite_convert::{Head, HeadScan, Layout, Quantize, Type};
 use trilobite_runtime::{CacheType, ChatTemplate};
 
 use crate::commands::pull::Pull;
@@ -88,6 +91,23 @@ pub(crate) enum Command {
     },
 }
 
+/// The values of an option that a library has, each with what it does.
+fn choice<T>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+    summary: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Error + Send + Sync> + Copy + Send + Sync,
+{
+    let value = |value: &T| PossibleValue::new(name(*value)).help(summary(*value));
+    PossibleValuesParser::new(all.iter().map(value)).try_map(|name| name.parse::<T>())
+}
+
+fn cache_types() -> impl TypedValueParser<Value = CacheType> {
+    choice(CacheType::ALL, CacheType::name, CacheType::summary)
+}
+
 #[derive(Args)]
 pub(crate) struct Model {
     /// GGUF file, Hugging Face folder or name of a pulled model [default: the built-in model]
@@ -107,28 +127,11 @@ pub(crate) struct Compute {
     #[arg(long, value_name = "N", hide = true, default_value_t = trilobite_runtime::MAX_BATCH)]
     pub(crate) batch: usize,
     /// Type of the key-value cache; f16 takes half the memory of f32, q8 a good quarter, and both round
-    #[arg(long, value_enum, value_name = "TYPE", default_value_t = Kv::F32)]
-    pub(crate) kv: Kv,
+    #[arg(long, value_name = "TYPE", default_value_t, value_parser = cache_types())]
+    pub(crate) kv: CacheType,
     /// Read every weight and compute every logit, by multiply-add: the same results, slower
     #[arg(long)]
     pub(crate) plain: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Kv {
-    F32,
-    F16,
-    Q8,
-}
-
-impl From<Kv> for CacheType {
-    fn from(kv: Kv) -> Self {
-        match kv {
-            Kv::F32 => CacheType::F32,
-            Kv::F16 => CacheType::F16,
-            Kv::Q8 => CacheType::Q8,
-        }
-    }
 }
 
 #[derive(Args)]
@@ -235,21 +238,22 @@ pub(crate) struct Convert {
     #[arg(short, long, value_name = "OUT.gguf")]
     pub(crate) output: Option<PathBuf>,
     /// Layout of the ternary weights
-    #[arg(long, value_enum, default_value_t = Layout::Auto)]
+    #[arg(long, default_value_t, value_parser = choice(Layout::ALL, Layout::name, Layout::summary))]
     pub(crate) layout: Layout,
     /// Type of a dense model's matrices [default: as they are]; norms and biases are F32
-    #[arg(long = "type", value_enum)]
+    #[arg(long = "type", value_parser = choice(Type::ALL, Type::name, Type::summary))]
     pub(crate) ty: Option<Type>,
     /// Type of the embedding and the head; all but `source` can lose precision
-    #[arg(long, value_enum, default_value_t = Head::Source)]
+    #[arg(long, default_value_t, value_parser = choice(Head::ALL, Head::name, Head::summary))]
     pub(crate) head: Head,
     /// A coarse copy of the head for faster greedy and top-k decoding, with the same results; files
     /// with one cannot be read by bitnet.cpp
-    #[arg(long, value_enum, value_name = "SCAN", default_value_t = HeadScan::Auto)]
+    #[arg(long, value_name = "SCAN", default_value_t,
+          value_parser = choice(HeadScan::ALL, HeadScan::name, HeadScan::summary))]
     pub(crate) head_scan: HeadScan,
     /// Make a dense model ternary, which destroys it unless its weights are master weights of a
     /// BitNet model, or ternary weights written out
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice(Quantize::ALL, Quantize::name, Quantize::summary))]
     pub(crate) quantize: Option<Quantize>,
     /// Replace an existing file
     #[arg(long)]
@@ -257,62 +261,6 @@ pub(crate) struct Convert {
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Layout {
-    /// From 64 MiB of I2_S on `sparse` with squared ReLU, else `t5_3`; below I2_S or I2_R by shape
-    Auto,
-    /// For squared ReLU: up as I2_S, down transposed as I2_R, so that decoding reads only the
-    /// neurons that count, and everything else as T5_3
-    Sparse,
-    /// Two bits a weight, the layout of bitnet.cpp
-    #[value(name = "i2_s")]
-    I2S,
-    /// Five bits for three weights, whatever the shape: a sixth smaller
-    #[value(name = "t5_3")]
-    T5_3,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Head {
-    /// As the checkpoint has it
-    Source,
-    F32,
-    F16,
-    Bf16,
-    #[value(name = "q8_0")]
-    Q8_0,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum HeadScan {
-    /// For 32,768 tokens and more, but not with --layout i2_s
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    None,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Type {
-    /// 16-bit floats
-    F16,
-    /// 16-bit floats with 8 significant bits
-    Bf16,
-    /// 8-bit integers in blocks of 32
-    #[value(name = "q8_0")]
-    Q8_0,
-    /// 4-bit integers in blocks of 32, the head Q8_0
-    #[value(name = "q4_0")]
-    Q4_0,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Quantize {
-    /// Round each matrix to its mean absolute value, as BitNet b1.58 does
-    Absmean,
 }
 
 #[derive(Args)]
@@ -575,8 +523,8 @@ pub(crate) struct Bench {
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Vec<u16>,
     /// Type of the key-value cache
-    #[arg(long, value_enum, value_name = "TYPE", default_value_t = Kv::F32)]
-    pub(crate) kv: Kv,
+    #[arg(long, value_name = "TYPE", default_value_t, value_parser = cache_types())]
+    pub(crate) kv: CacheType,
     /// Read every weight and compute every logit, by multiply-add
     #[arg(long)]
     pub(crate) plain: bool,

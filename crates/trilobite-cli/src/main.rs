@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-mod advice;
 mod args;
 mod commands;
+mod hint;
 mod input;
 mod interrupt;
 mod machine;
@@ -43,9 +43,9 @@ fn main() -> ExitCode {
             }
             None => {
                 let mut text = format!("error: {error:#}");
-                if let Some(advice) = advice::advice(&error) {
+                if let Some(hint) = hint::of(&error) {
                     text += if text.ends_with('?') { " " } else { "; " };
-                    text += &advice;
+                    text += &hint;
                 }
                 output::say(&text);
                 ExitCode::FAILURE

@@ -126,7 +126,7 @@ pub(crate) fn session(
         threads,
         context,
         batch: compute.batch,
-        cache: compute.kv.into(),
+        cache: compute.kv,
         plain: compute.plain,
     };
     Ok(Session::new(Arc::clone(model), options)?)

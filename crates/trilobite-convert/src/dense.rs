@@ -5,10 +5,17 @@ use trilobite_format::TensorType;
 use trilobite_kernels::DenseType;
 
 use crate::Error;
-use crate::model::{Dense, source_row};
+use crate::rows::source_row;
+use crate::source::View;
 
 /// Bytes that are passed on at once.
 pub(crate) const PIECE: usize = 4 << 20;
+
+/// Dense weights, rows reordered where `head_dim` is given: see [`source_row`].
+pub(crate) struct Dense<'a> {
+    pub(crate) view: View<'a>,
+    pub(crate) head_dim: Option<usize>,
+}
 
 impl Dense<'_> {
     /// Passes the bytes of the tensor as type `ty` to `sink`, in order.
@@ -26,12 +33,13 @@ impl Dense<'_> {
         }
         let cols = self.view.cols();
         let rows = self.view.count() / cols;
-        let row_bytes = ty.byte_len(&[cols as u64]).unwrap_or(0) as usize;
+        let row_bytes =
+            ty.byte_len(&[cols as u64]).expect("rows are whole blocks of their type") as usize;
         let group = (PIECE / row_bytes.max(1)).clamp(1, rows.max(1));
         let mut out = vec![0; group * row_bytes];
         for first in (0..rows).step_by(group) {
             let last = (first + group).min(rows);
-            let piece = out.get_mut(..(last - first) * row_bytes).unwrap_or_default();
+            let piece = &mut out[..(last - first) * row_bytes];
             let failed = piece
                 .par_chunks_mut(row_bytes)
                 .enumerate()

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use trilobite_format::TensorType;
 
+use crate::options::{Layout, Type};
+
 /// Why a checkpoint could not be converted. Each message names the file and the tensor or key,
 /// with what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +67,7 @@ pub enum Error {
         what: String,
     },
     /// A dense projection in a checkpoint that does not say that it is a BitNet model.
-    #[error(
-        "{file}: nothing says that the dense tensor {tensor} ({dtype}) holds BitNet weights; if it \
-         holds master weights, or ternary weights written out as dense numbers, convert with \
-         `--quantize absmean`"
-    )]
+    #[error("{file}: nothing says that the dense tensor {tensor} ({dtype}) holds BitNet weights")]
     Dense {
         /// The configuration file.
         file: String,
@@ -224,14 +222,21 @@ pub enum Error {
         shape: Vec<u64>,
     },
     /// A type of dense matrices for a ternary model.
-    #[error("--type {0} is for dense models; this one is ternary and is stored with --layout")]
-    TypeOfTernary(&'static str),
+    #[error("the model is ternary: its matrices cannot be stored as {0}")]
+    TypeOfTernary(Type),
     /// A layout of ternary matrices for a dense model.
-    #[error(
-        "--layout {0} is for ternary models; this one is dense and is stored with --type \
-         (--quantize absmean makes it ternary and destroys what was not)"
-    )]
-    LayoutOfDense(&'static str),
+    #[error("the model is dense: its matrices cannot be stored in the layout {0}")]
+    LayoutOfDense(Layout),
+    /// A value that an option does not have.
+    #[error("there is no {what} {found:?}; there are {known}")]
+    Choice {
+        /// What is chosen.
+        what: &'static str,
+        /// The value.
+        found: String,
+        /// The values that there are.
+        known: String,
+    },
     /// A matrix whose weights are blocks of a type already.
     #[error("tensor {tensor} is {found}; only F32, F16 and BF16 are stored as {asked}")]
     Quantised {
@@ -269,7 +274,7 @@ pub enum Error {
         tensor: String,
     },
     /// The output exists.
-    #[error("{} exists; --force overwrites it", .0.display())]
+    #[error("{} exists", .0.display())]
     Exists(PathBuf),
     /// The output path cannot be written to.
     #[error("cannot write to {}: {why}", path.display())]

@@ -10,6 +10,7 @@ mod model;
 mod new_file;
 mod options;
 mod plan;
+mod rows;
 mod scan;
 mod source;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod write;
 
 pub use error::Error;
 pub use file::convert_file;
+pub use hf::{CheckpointTensor, checkpoint_tensors};
 pub use new_file::NewFile;
 pub use options::{
     Head, HeadScan, Layout, Options, Progress, Quantize, Report, Stage, Type, TypeTotal,

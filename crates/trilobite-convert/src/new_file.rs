@@ -118,7 +118,8 @@ pub(crate) fn folder(target: &Path) -> &Path {
 
 /// The beginning of the hidden name of a file that becomes `target`.
 fn prefix(target: &Path) -> String {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let name = target.file_name().expect("`check` refuses a target that names no file");
+    let name = name.to_string_lossy();
     let mut end = name.len().min(LONGEST);
     while !name.is_char_boundary(end) {
         end -= 1;

@@ -1,8 +1,94 @@
 //! What can be chosen, and what is reported.
 
+use std::fmt;
 use std::ops::ControlFlow;
+use std::str::FromStr;
 
 use trilobite_format::TensorType;
+
+use crate::Error;
+
+/// Gives the values of an option names and summaries.
+macro_rules! choices {
+    ($option:ident, $what:literal, $($value:ident: $name:literal, $summary:literal;)+) => {
+        impl $option {
+            /// All values.
+            pub const ALL: &'static [Self] = &[$(Self::$value),+];
+
+            /// The name of the value.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$value => $name),+
+                }
+            }
+
+            /// What the value does, in a line.
+            pub fn summary(self) -> &'static str {
+                match self {
+                    $(Self::$value => $summary),+
+                }
+            }
+        }
+
+        impl fmt::Display for $option {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $option {
+            type Err = Error;
+
+            fn from_str(name: &str) -> Result<Self, Error> {
+                Self::ALL.iter().copied().find(|value| value.name() == name).ok_or_else(|| {
+                    let known: Vec<_> = Self::ALL.iter().map(|value| value.name()).collect();
+                    let (found, known) = (name.to_owned(), known.join(", "));
+                    Error::Choice { what: $what, found, known }
+                })
+            }
+        }
+    };
+}
+
+choices! {
+    Layout, "layout of ternary weights",
+    Auto: "auto",
+        "From 64 MiB of I2_S on `sparse` with squared ReLU, else `t5_3`; below I2_S or I2_R by shape";
+    Sparse: "sparse",
+        "For squared ReLU: up as I2_S, down transposed as I2_R, so that decoding reads only the \
+         neurons that count, and everything else as T5_3";
+    I2S: "i2_s", "Two bits a weight, the layout of bitnet.cpp";
+    T5_3: "t5_3", "Five bits for three weights, whatever the shape: a sixth smaller";
+}
+
+choices! {
+    Type, "type of dense matrices",
+    F16: "f16", "16-bit floats";
+    Bf16: "bf16", "16-bit floats with 8 significant bits";
+    Q8_0: "q8_0", "8-bit integers in blocks of 32";
+    Q4_0: "q4_0", "4-bit integers in blocks of 32, the head Q8_0";
+}
+
+choices! {
+    Head, "type of the head",
+    Source: "source", "As the checkpoint has it";
+    F32: "f32", "32-bit floats";
+    F16: "f16", "16-bit floats";
+    Bf16: "bf16", "16-bit floats with 8 significant bits";
+    Q8_0: "q8_0", "8-bit integers in blocks of 32";
+}
+
+choices! {
+    HeadScan, "choice of a coarse head",
+    Auto: "auto", "For 32,768 tokens and more, but not with the layout i2_s";
+    Always: "always", "Always";
+    None: "none", "Never";
+}
+
+choices! {
+    Quantize, "way to quantise",
+    Absmean: "absmean", "Round each matrix to its mean absolute value, as BitNet b1.58 does";
+}
 
 /// How to convert. The default keeps every weight exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,16 +140,6 @@ impl Type {
             _ => self.tensor_type(),
         }
     }
-
-    /// The name on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Type::F16 => "f16",
-            Type::Bf16 => "bf16",
-            Type::Q8_0 => "q8_0",
-            Type::Q4_0 => "q4_0",
-        }
-    }
 }
 
 /// The layout of ternary tensors.
@@ -83,18 +159,6 @@ pub enum Layout {
     I2S,
     /// T5_3 for every shape: 1.67 bits a weight.
     T5_3,
-}
-
-impl Layout {
-    /// The name on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Layout::Auto => "auto",
-            Layout::Sparse => "sparse",
-            Layout::I2S => "i2_s",
-            Layout::T5_3 => "t5_3",
-        }
-    }
 }
 
 /// The type of the language model head.
@@ -205,4 +269,36 @@ pub struct TypeTotal {
     pub weights: u64,
     /// Bytes that they take.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_is_what_its_name_means_and_no_other_name_means_one() {
+        fn check<T: Copy + PartialEq + fmt::Debug + fmt::Display>(all: &[T])
+        where
+            T: FromStr<Err = Error>,
+        {
+            assert!(!all.is_empty());
+            for value in all {
+                assert_eq!(value.to_string().parse::<T>().unwrap(), *value);
+                assert!(value.to_string().to_uppercase().parse::<T>().is_err());
+            }
+        }
+        check(Layout::ALL);
+        check(Type::ALL);
+        check(Head::ALL);
+        check(HeadScan::ALL);
+        check(Quantize::ALL);
+        let error = "i2s".parse::<Layout>().unwrap_err().to_string();
+        let expected =
+            "there is no layout of ternary weights \"i2s\"; there are auto, sparse, i2_s, t5_3";
+        assert_eq!(error, expected);
+        // The first is the default of the command line too.
+        assert_eq!(Layout::ALL.first(), Some(&Layout::default()));
+        assert_eq!(Head::ALL.first(), Some(&Head::default()));
+        assert_eq!(HeadScan::ALL.first(), Some(&HeadScan::default()));
+    }
 }

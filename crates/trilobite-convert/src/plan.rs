@@ -1,12 +1,14 @@
 //! Decisions that do not depend on the kind of source.
 
-use trilobite_format::model::{Architecture, DENSE_PROJECTIONS, is_projection};
+use trilobite_format::keys::{self, DENSE_PROJECTIONS};
+use trilobite_format::model::{Architecture, HeadScanPart, Role, is_projection};
 use trilobite_format::{Metadata, TensorType};
 
 use crate::Error;
-use crate::model::{Data, Dense, Planned};
+use crate::dense::Dense;
+use crate::model::{Data, Planned};
 use crate::options::{Head, HeadScan, Layout, Options, Type};
-use crate::scan::{Part, Scan};
+use crate::scan::{Scan, columns};
 use crate::source::View;
 
 /// The version that is stated in written files.
@@ -19,15 +21,15 @@ pub(crate) fn general(
     name: &str,
     file_type: Option<u32>,
 ) {
-    metadata.insert("general.architecture", arch.name());
-    metadata.insert("general.name", name);
-    metadata.insert("general.alignment", trilobite_format::DEFAULT_ALIGNMENT as u32);
+    metadata.insert(keys::ARCHITECTURE, arch.name());
+    metadata.insert(keys::NAME, name);
+    metadata.insert(keys::ALIGNMENT, trilobite_format::DEFAULT_ALIGNMENT as u32);
     if let Some(file_type) = file_type {
-        metadata.insert("general.file_type", file_type);
+        metadata.insert(keys::FILE_TYPE, file_type);
     }
     // The version of ggml's block formats.
-    metadata.insert("general.quantization_version", 2u32);
-    metadata.insert("trilobite.version", VERSION);
+    metadata.insert(keys::QUANTIZATION_VERSION, 2u32);
+    metadata.insert(keys::VERSION, VERSION);
 }
 
 /// The type in which a ternary matrix is stored.
@@ -44,9 +46,6 @@ pub(crate) fn ternary_type(layout: Layout, name: &str, shape: &[u64]) -> Result<
 /// waits for memory, and fewer bytes are faster.
 const LARGE: u64 = 64 << 20;
 
-/// The end of the name of a down projection that is stored transposed.
-const TRANSPOSED: &str = "ffn_down_t.weight";
-
 /// Gives every ternary matrix the type that suits its use, where the layout leaves a choice.
 fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> Result<(), Error> {
     let ternary = |tensor: &&mut Planned<'_>| matches!(tensor.data, Data::Ternary(_));
@@ -59,12 +58,11 @@ fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> R
         Layout::Sparse => return Err(Error::Sparse { architecture: arch.name() }),
     };
     for tensor in tensors.iter_mut().filter(ternary) {
-        let block = tensor.name.strip_suffix("ffn_down.weight").map(str::to_owned);
-        match block.filter(|_| sparse) {
-            Some(block) => tensor.transpose(format!("{block}{TRANSPOSED}")),
+        match Role::of(&tensor.name) {
+            Some((Role::Down, _)) if sparse => tensor.transpose(),
             // Its rows are chosen one by one.
-            None if sparse && tensor.name.ends_with("ffn_up.weight") => {}
-            None => tensor.ty = TensorType::T5_3,
+            Some((Role::Up, _)) if sparse => {}
+            _ => tensor.ty = TensorType::T5_3,
         }
     }
     Ok(())
@@ -107,10 +105,10 @@ pub(crate) fn choose_types(
 ) -> Result<(), Error> {
     let ternary = tensors.iter().any(|tensor| tensor.data.is_ternary());
     match options.ty {
-        Some(ty) if ternary => return Err(Error::TypeOfTernary(ty.name())),
+        Some(ty) if ternary => return Err(Error::TypeOfTernary(ty)),
         Some(ty) => choose_dense(tensors, ty, notes)?,
         None if !ternary && options.layout != Layout::Auto => {
-            return Err(Error::LayoutOfDense(options.layout.name()));
+            return Err(Error::LayoutOfDense(options.layout));
         }
         None => {}
     }
@@ -145,17 +143,15 @@ fn choose_dense(
         tensor.ty = chosen;
     }
     if wider > 0 {
-        notes.push(format!(
-            "{wider} matrices whose rows are no whole blocks of {ty} are F16",
-            ty = ty.name()
-        ));
+        notes.push(format!("{wider} matrices whose rows are no whole blocks of {ty} are F16"));
     }
     Ok(())
 }
 
-/// Where the head is: `output.weight`, which comes last, or else the embedding, which comes first.
+/// Where the head is: it comes last, or else the embedding is the head, which comes first.
 fn head_index(tensors: &[Planned<'_>]) -> usize {
-    tensors.iter().position(|tensor| tensor.name == "output.weight").unwrap_or(0)
+    let is_head = |tensor: &Planned<'_>| tensor.name == Role::Head.name(0);
+    tensors.iter().position(is_head).unwrap_or(0)
 }
 
 /// Gives the head the type that was asked for.
@@ -209,8 +205,8 @@ fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options, ternary: bool) {
     let float = matches!(head.ty, TensorType::F32 | TensorType::F16 | TensorType::Bf16);
     if wanted && float {
         let (view, head) = (view.clone(), head.ty);
-        for part in Part::ALL {
-            let (ty, columns) = part.columns(cols as usize);
+        for part in HeadScanPart::ALL {
+            let (ty, columns) = columns(part, cols as usize);
             let shape = vec![rows, columns as u64];
             let data = Data::Scan(Scan { view: view.clone(), head, part });
             tensors.push(Planned { name: part.name().to_owned(), ty, shape, data });

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 use trilobite_format::TensorType;
+use trilobite_format::model::HeadScanPart;
 use trilobite_kernels::scan::{Bounds, code_bytes, pack, refinement_bytes};
 
 use crate::Error;
@@ -14,36 +15,15 @@ pub(crate) struct Scan<'a> {
     pub(crate) view: View<'a>,
     /// The type in which the head is stored: the copy is one of what is stored.
     pub(crate) head: TensorType,
-    pub(crate) part: Part,
+    pub(crate) part: HeadScanPart,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    Codes,
-    Refinements,
-    Bounds,
-}
-
-impl Part {
-    /// All, as they lie in the file.
-    pub(crate) const ALL: [Part; 3] = [Part::Codes, Part::Refinements, Part::Bounds];
-
-    /// The name of the tensor.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Part::Codes => "output_scan.weight",
-            Part::Refinements => "output_scan.refine",
-            Part::Bounds => "output_scan.bounds",
-        }
-    }
-
-    /// The type of the tensor and its columns, for a head of so many.
-    pub(crate) fn columns(self, cols: usize) -> (TensorType, usize) {
-        match self {
-            Part::Codes => (TensorType::I8, code_bytes(cols)),
-            Part::Refinements => (TensorType::I8, refinement_bytes(cols)),
-            Part::Bounds => (TensorType::F32, Bounds::COUNT),
-        }
+/// The type of a part of the copy and its columns, for a head of so many.
+pub(crate) fn columns(part: HeadScanPart, cols: usize) -> (TensorType, usize) {
+    match part {
+        HeadScanPart::Codes => (TensorType::I8, code_bytes(cols)),
+        HeadScanPart::Refinements => (TensorType::I8, refinement_bytes(cols)),
+        HeadScanPart::Bounds => (TensorType::F32, Bounds::COUNT),
     }
 }
 
@@ -55,7 +35,7 @@ impl Scan<'_> {
     ) -> Result<(), Error> {
         let cols = self.view.cols();
         let rows = self.view.count() / cols;
-        let row_bytes = match self.part.columns(cols) {
+        let row_bytes = match columns(self.part, cols) {
             (TensorType::F32, columns) => 4 * columns,
             (_, columns) => columns,
         };
@@ -63,7 +43,7 @@ impl Scan<'_> {
         let mut out = vec![0; group * row_bytes];
         for first in (0..rows).step_by(group) {
             let last = (first + group).min(rows);
-            let piece = out.get_mut(..(last - first) * row_bytes).unwrap_or_default();
+            let piece = &mut out[..(last - first) * row_bytes];
             let failed = piece
                 .par_chunks_mut(row_bytes)
                 .enumerate()
@@ -83,7 +63,10 @@ impl Scan<'_> {
         let Buffers { wide, stored, codes, refinements } = buffers;
         self.view.widen(row * cols..(row + 1) * cols, wide);
         if self.view.dtype.float_type() != Some(self.head) {
-            stored.resize(self.head.byte_len(&[cols as u64]).unwrap_or(0) as usize, 0);
+            stored.resize(
+                self.head.byte_len(&[cols as u64]).expect("a float type holds every row") as usize,
+                0,
+            );
             encode(self.head, wide, stored)?;
             View {
                 file: self.view.file,
@@ -102,9 +85,9 @@ impl Scan<'_> {
         refinements.resize(refinement_bytes(cols), 0);
         let bounds = pack(wide, codes, refinements);
         match self.part {
-            Part::Codes => out.copy_from_slice(codes),
-            Part::Refinements => out.copy_from_slice(refinements),
-            Part::Bounds => out.copy_from_slice(&bounds.to_bytes()),
+            HeadScanPart::Codes => out.copy_from_slice(codes),
+            HeadScanPart::Refinements => out.copy_from_slice(refinements),
+            HeadScanPart::Bounds => out.copy_from_slice(&bounds.to_bytes()),
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use trilobite_format::{TensorType, ternary};
 use trilobite_kernels::{DenseType, Layout, i2_s};
 
 use crate::Error;
-use crate::model::source_row;
+use crate::rows::source_row;
 use crate::source::View;
 
 /// Rows that are decoded and packed together: whole blocks or tiles of every layout, whatever the
@@ -44,8 +44,6 @@ pub(crate) enum Encoding<'a> {
     Dense { view: View<'a> },
     /// One of GGUF's ternary types, with a factor on its own scale.
     Gguf { ty: TensorType, bytes: &'a [u8], factor: f32 },
-    /// I2_R whose rows are the columns, with a factor on its own scale.
-    Transposed { bytes: &'a [u8], factor: f32 },
 }
 
 /// A ternary tensor whose scale is known and which can be decoded in groups of rows. A weight is
@@ -111,12 +109,6 @@ impl Ternary<'_> {
                 let (scale, decode) = self.open_gguf(*ty, bytes)?;
                 (scale * factor, decode)
             }
-            Encoding::Transposed { bytes, factor } => {
-                let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
-                let unused = Layout::I2T.find_unused(codes, self.rows, self.cols);
-                self.refuse_unused(TensorType::I2R, unused)?;
-                (scale * factor, Decode::Transposed(codes))
-            }
         };
         check_scale(self.file, &self.name, scale)?;
         Ok(Trits { tensor: self, scale, taken, decode })
@@ -135,8 +127,13 @@ impl Ternary<'_> {
             }
             _ => {
                 let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
-                self.refuse_unused(ty, layout(ty).find_unused(codes, rows, cols))?;
-                Ok((scale, Decode::Codes(codes, layout(ty))))
+                let layout = layout(ty);
+                self.refuse_unused(ty, layout.find_unused(codes, rows, cols))?;
+                let decode = match layout {
+                    Layout::I2T => Decode::Transposed(codes),
+                    _ => Decode::Codes(codes, layout),
+                };
+                Ok((scale, decode))
             }
         }
     }
@@ -171,9 +168,9 @@ impl Trits<'_> {
     ) -> Result<(), Error> {
         let cols = self.tensor.cols;
         if let Decode::Codes(codes, layout) = &self.decode {
+            // Rows that are no whole group are the last.
             let bytes = |row| layout.packed_len(row, cols).unwrap_or(codes.len());
-            let group = codes.get(bytes(rows.start)..bytes(rows.end)).unwrap_or_default();
-            layout.unpack(group, cols, out);
+            layout.unpack(&codes[bytes(rows.start)..bytes(rows.end)], cols, out);
         }
         if let Decode::Transposed(codes) = &self.decode {
             self.decode_columns(codes, rows.clone(), out);
@@ -183,7 +180,7 @@ impl Trits<'_> {
             self.decode_row(source, scratch, out);
             // One reduction over the row, and a search only when it fails.
             if out.iter().fold(0, |worst, &t| t.max(worst)) > 1 {
-                let col = out.iter().position(|&t| t > 1).unwrap_or(0);
+                let col = out.iter().position(|&t| t > 1).expect("the worst is above 1");
                 return Err(self.tensor.not_ternary(source, col, self.found(source, col)));
             }
         }
@@ -193,10 +190,10 @@ impl Trits<'_> {
     /// Decodes `rows`, at most [`GROUP`] from a multiple of it on, from what is stored as columns.
     fn decode_columns(&self, codes: &[u8], rows: Range<usize>, out: &mut [i8]) {
         let cols = self.tensor.cols;
-        let stride = codes.len().checked_div(cols).unwrap_or(0);
+        let stride = codes.len() / cols;
         // A group of rows is a block of every column.
         let (from, len) = (rows.start / 4, i2_s::BLOCK / 4);
-        for (col, column) in codes.chunks_exact(stride.max(1)).enumerate() {
+        for (col, column) in codes.chunks_exact(stride).enumerate() {
             let mut trits = [0; i2_s::BLOCK];
             let Some(block) = column.get(from..from + len) else { continue };
             i2_s::unpack(block, i2_s::BLOCK, i2_s::Rows::Padded, &mut trits);
@@ -216,8 +213,7 @@ impl Trits<'_> {
             Decode::Packed(bytes) => {
                 let plane_rows = self.tensor.rows / 4;
                 let (plane, start) = (row / plane_rows, row % plane_rows * cols);
-                let packed = bytes.get(start..start + cols).unwrap_or_default();
-                for (trit, byte) in out.iter_mut().zip(packed) {
+                for (trit, byte) in out.iter_mut().zip(&bytes[start..start + cols]) {
                     *trit = (byte >> (2 * plane) & 3) as i8 - 1;
                 }
             }
@@ -280,6 +276,7 @@ pub(crate) fn layout(ty: TensorType) -> Layout {
     match ty {
         TensorType::T5_3 => Layout::T5_3,
         TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),
+        TensorType::I2T => Layout::I2T,
         _ => Layout::I2S(i2_s::Rows::Padded),
     }
 }
@@ -362,7 +359,7 @@ fn decode_blocks<const N: usize>(
     out: &mut [i8],
 ) {
     let per_row = out.len() / 256;
-    let blocks = blocks.get(row * per_row..(row + 1) * per_row).unwrap_or_default();
+    let blocks = &blocks[row * per_row..(row + 1) * per_row];
     for (block, out) in blocks.iter().zip(out.chunks_exact_mut(256)) {
         decode(block, out);
     }
@@ -375,7 +372,7 @@ fn tq1_0(block: &[u8; 54], out: &mut [i8]) {
     let runs = [(0..32, 5), (32..48, 5), (48..52, 4)];
     let mut out = out.iter_mut();
     for (run, trits) in runs {
-        let bytes = block.get(run).unwrap_or_default();
+        let bytes = &block[run];
         let mut power = 1u8;
         for _ in 0..trits {
             for (byte, trit) in bytes.iter().zip(&mut out) {

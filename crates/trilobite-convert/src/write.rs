@@ -10,10 +10,11 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use trilobite_format::model::{Hyperparameters, is_projection, zeros_note};
 use trilobite_format::{TensorType, Writer, ternary};
-use trilobite_kernels::{Kernels, Layout, i2_s};
+use trilobite_kernels::{DenseMatrix, Kernels, Layout, i2_s};
 
+use crate::dense::Dense;
 use crate::gguf::blocks;
-use crate::model::{Data, Dense, Plan, Planned};
+use crate::model::{Data, Plan, Planned};
 use crate::options::{Options, Progress, Report, Stage, TypeTotal};
 use crate::source::{Checkpoint, Kind};
 use crate::trits::{GROUP, Scratch, Taken, Trits, layout};
@@ -111,7 +112,7 @@ pub(crate) fn write<'a, W: Write>(
 
 impl Planned<'_> {
     pub(crate) fn byte_len(&self) -> u64 {
-        self.ty.byte_len(&self.shape).unwrap_or(0)
+        self.ty.byte_len(&self.shape).expect("types are chosen to hold their shapes")
     }
 
     /// Passes the tensor's bytes on, in order.
@@ -121,13 +122,6 @@ impl Planned<'_> {
                 let trits = ternary.open()?;
                 let bytes = trits.pack(self.ty)?;
                 let zero = trits.is_zero(&bytes, layout(self.ty))?;
-                sink(&bytes)?;
-                return Ok(Streamed { taken: trits.taken, zero });
-            }
-            Data::Transposed(ternary) => {
-                let trits = ternary.open()?;
-                let bytes = trits.pack_transposed()?;
-                let zero = trits.is_zero(&bytes, Layout::I2T)?;
                 sink(&bytes)?;
                 return Ok(Streamed { taken: trits.taken, zero });
             }
@@ -144,7 +138,8 @@ impl Planned<'_> {
 
     /// Whether a dense matrix holds nothing but zeros.
     fn is_zero(&self) -> bool {
-        let cols = self.shape.last().map_or(1, |&cols| cols as usize).max(1);
+        let &[rows, cols] = self.shape.as_slice() else { return false };
+        let (rows, cols) = (rows as usize, cols as usize);
         let mut row = vec![0.0; cols];
         match &self.data {
             Data::Dense(Dense { view, .. }) => (0..view.count()).step_by(cols).all(|start| {
@@ -154,10 +149,12 @@ impl Planned<'_> {
             Data::Blocks(bytes) => {
                 let kernels = Kernels::available().into_iter().next_back();
                 let (Some(ty), Some(kernels)) = (blocks(self.ty), kernels) else { return false };
-                let rows = self.shape.first().map_or(0, |&rows| rows as usize);
-                (0..rows).all(|r| {
-                    kernels.dense_row(ty, bytes, cols, r, &mut row);
-                    row.iter().all(|weight| *weight == 0.0)
+                let matrix = DenseMatrix::new(ty, bytes, rows, cols);
+                matrix.is_some_and(|matrix| {
+                    (0..rows).all(|r| {
+                        kernels.dense_row(&matrix, r, &mut row);
+                        row.iter().all(|weight| *weight == 0.0)
+                    })
                 })
             }
             _ => false,
@@ -177,7 +174,7 @@ impl Trits<'_> {
     /// Whether the bytes of the tensor in a layout hold nothing but zeros. If they do not, their scale
     /// must not be 0.
     fn is_zero(&self, bytes: &[u8], layout: Layout) -> Result<bool, Error> {
-        let codes = bytes.get(..bytes.len() - ternary::TAIL).unwrap_or_default();
+        let codes = &bytes[..bytes.len() - ternary::TAIL];
         let zero = layout.is_zero(codes, self.tensor.cols);
         if self.scale == 0.0 && !zero {
             let (file, tensor) = (self.tensor.file.to_owned(), self.tensor.name.clone());
@@ -189,8 +186,11 @@ impl Trits<'_> {
     /// The bytes of the tensor in a layout of ours.
     fn pack(&self, ty: TensorType) -> Result<Vec<u8>, Error> {
         let layout = layout(ty);
+        if layout == Layout::I2T {
+            return self.pack_transposed();
+        }
         let (rows, cols) = (self.tensor.rows, self.tensor.cols);
-        let len = layout.packed_len(rows, cols).unwrap_or(0);
+        let len = layout.packed_len(rows, cols).expect("layouts are chosen to hold their shapes");
         let mut out = vec![0; len + ternary::TAIL];
         let (codes, tail) = out.split_at_mut(len);
         tail.copy_from_slice(&ternary::tail(self.scale));
@@ -215,12 +215,12 @@ impl Trits<'_> {
     fn pack_transposed(&self) -> Result<Vec<u8>, Error> {
         let (rows, cols) = (self.tensor.rows, self.tensor.cols);
         let source = self.decode_all()?;
-        let len = Layout::I2T.packed_len(rows, cols).unwrap_or(0);
+        let len = Layout::I2T.packed_len(rows, cols).expect("I2_R holds every shape");
         let mut out = vec![0; len + ternary::TAIL];
         let (codes, tail) = out.split_at_mut(len);
         tail.copy_from_slice(&ternary::tail(self.scale));
-        let group = len.checked_div(cols).unwrap_or(0) * GROUP;
-        codes.par_chunks_mut(group.max(1)).enumerate().for_each_init(
+        let group = len / cols * GROUP;
+        codes.par_chunks_mut(group).enumerate().for_each_init(
             Vec::new,
             |columns: &mut Vec<i8>, (i, codes)| {
                 // Some columns, one after the other.
@@ -259,11 +259,8 @@ impl Trits<'_> {
 
 /// Whether the codes of a transposed matrix are those of row-major trits of rows of `cols`.
 pub(crate) fn transposed_equals(codes: &[u8], trits: &[i8], cols: usize) -> bool {
-    let rows = trits.len().checked_div(cols).unwrap_or(0);
-    let Some(width) = codes.len().checked_div(cols).filter(|width| *width > 0) else {
-        return false;
-    };
-    codes.par_chunks(width).enumerate().all(|(col, codes)| {
+    let rows = trits.len() / cols;
+    codes.par_chunks(codes.len() / cols).enumerate().all(|(col, codes)| {
         let mut column = vec![0; rows];
         i2_s::unpack(codes, rows, i2_s::Rows::Padded, &mut column);
         column.iter().eq(trits.iter().skip(col).step_by(cols))
@@ -282,7 +279,7 @@ pub(crate) struct Buffers {
 
 /// Code bytes of a group of rows, which are whole blocks in every layout.
 pub(crate) fn group_bytes(cols: usize, layout: Layout) -> usize {
-    layout.packed_len(GROUP, cols).unwrap_or(1)
+    layout.packed_len(GROUP, cols).expect("a group of rows is whole blocks")
 }
 
 fn report(plan: &Plan<'_>, file_bytes: u64, hash: &[u8]) -> Report {
@@ -334,7 +331,7 @@ struct Hashing<W> {
 impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.out.write(bytes)?;
-        self.hash.update(bytes.get(..n).unwrap_or_default());
+        self.hash.update(&bytes[..n]);
         self.bytes += n as u64;
         Ok(n)
     }

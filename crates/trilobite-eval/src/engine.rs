@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use trilobite_format::keys::CHAT_TEMPLATE;
 use trilobite_runtime::{ChatTemplate, Model, Request, Score, Scorer, Session};
 
 use crate::bytes::sha256;
@@ -112,7 +113,7 @@ impl Engine {
             return Ok(None);
         }
         let metadata = self.model.metadata();
-        let key = metadata.str("tokenizer.chat_template");
+        let key = metadata.str(CHAT_TEMPLATE);
         match key.map_err(trilobite_runtime::Error::from)? {
             None if all => Err(Error::NoChatTemplate { model: self.name.clone() }),
             None => Ok(None),

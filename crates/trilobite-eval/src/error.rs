@@ -28,10 +28,7 @@ pub enum Error {
         message: String,
     },
     /// A data file is not the one that the task is defined on.
-    #[error(
-        "{}: its SHA-256 is {found}, expected {expected}; --any-data takes it as it is",
-        .path.display()
-    )]
+    #[error("{}: its SHA-256 is {found}, expected {expected}", .path.display())]
     Hash {
         /// The data file.
         path: PathBuf,
@@ -66,8 +63,7 @@ pub enum Error {
     },
     /// A results file belongs to another run.
     #[error(
-        "{}: results of another run ({field} is {found}, this run's is {expected}); \
-         choose another --output or delete them",
+        "{}: results of another run ({field} is {found}, this run's is {expected})",
         .path.display()
     )]
     OtherRun {
@@ -87,6 +83,14 @@ pub enum Error {
         task: String,
         /// What does not fit.
         message: String,
+    },
+    /// Parts of a task lack items of the whole.
+    #[error("{task}: {missing}")]
+    Incomplete {
+        /// The task.
+        task: String,
+        /// Which items are missing.
+        missing: String,
     },
     /// Two items of a task have one id.
     #[error("{task}: two items have the id {id:?}")]
@@ -109,7 +113,7 @@ pub enum Error {
         task: String,
     },
     /// Results that another run is writing.
-    #[error("{}: another run is at work on it; choose another --output or wait", .path.display())]
+    #[error("{}: another run is at work on it", .path.display())]
     Busy {
         /// The results.
         path: PathBuf,
@@ -131,14 +135,14 @@ pub enum Error {
     #[error("sandbox: {0}")]
     Sandbox(String),
     /// Generated code would be run without leave.
-    #[error("{task} runs code that the model writes; --run-untrusted-code allows it")]
+    #[error("{task} runs code that the model writes, which is not allowed")]
     Untrusted {
         /// The task.
         task: String,
     },
     /// Answers cannot be compared by SymPy.
     #[error(
-        "--python: {}: {message}; it takes a Python 3 with SymPy and what that reads LaTeX with \
+        "Python {}: {message}; it takes a Python 3 with SymPy and what that reads LaTeX with \
          (pip install sympy antlr4-python3-runtime==4.11)",
         .program.display()
     )]

@@ -68,7 +68,8 @@ pub fn merge(task: &Task, parts: &[PathBuf], output: &Path, partial: bool) -> Re
     let Some(settings) = whole else { return Err(fail("there are no parts".to_owned())) };
     let missing = missing(settings.items, &all.keys().copied().collect(), &settings.parts);
     if let (Some(missing), false) = (&missing, partial) {
-        return Err(fail(format!("{missing}; --partial merges what there is")));
+        let (task, missing) = (task.name.clone(), missing.clone());
+        return Err(Error::Incomplete { task, missing });
     }
     std::fs::create_dir_all(output).map_err(Error::io(output))?;
     let data_sha256 = settings.identity["data_sha256"].as_str().map(str::to_owned);

@@ -130,7 +130,7 @@ pub enum Error {
         found: f32,
     },
     /// `general.alignment` is not a power of two of at least 8.
-    #[error("general.alignment is {0}, expected a power of two from 8 to 1048576")]
+    #[error("{ALIGNMENT} is {0}, expected a power of two from 8 to 1048576", ALIGNMENT = crate::keys::ALIGNMENT)]
     Alignment(u64),
     /// Two tensors of one name.
     #[error("tensor {0:?} occurs twice")]
@@ -167,7 +167,7 @@ pub enum Error {
     #[error(
         "tensor {tensor:?} is {ty}{}, but the projections of a BitNet model are ternary with one \
          scale, unless `{}` names them",
-        if ty.is_ternary() { " with several scales" } else { "" }, crate::model::DENSE_PROJECTIONS
+        if ty.is_ternary() { " with several scales" } else { "" }, crate::keys::DENSE_PROJECTIONS
     )]
     NotTernary {
         /// The tensor name.

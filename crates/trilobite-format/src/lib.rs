@@ -3,6 +3,7 @@
 
 mod error;
 mod file;
+pub mod keys;
 mod metadata;
 pub mod model;
 mod reader;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use crate::keys::ALIGNMENT;
 use crate::{
     Array, DEFAULT_ALIGNMENT, Error, LFS_POINTER, MAGIC, Metadata, TensorType, VERSION, Value,
 };
@@ -40,6 +41,15 @@ impl TensorInfo {
     pub fn bytes<'a>(&self, file: &'a [u8]) -> &'a [u8] {
         let end = self.range.end.min(file.len());
         file.get(self.range.start.min(end)..end).unwrap_or_default()
+    }
+
+    /// The shape of the matrix that this holds: its own, unless that is transposed.
+    pub fn matrix_shape(&self) -> Vec<u64> {
+        let dimensions = self.shape.iter().copied();
+        match self.ty {
+            TensorType::I2T => dimensions.rev().collect(),
+            _ => dimensions.collect(),
+        }
     }
 
     /// Number of elements.
@@ -165,11 +175,21 @@ impl Gguf {
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.index.get(name).and_then(|&i| self.tensors.get(i))
     }
+
+    /// The tensor of a matrix: the one of its name, or the [transposed](TensorType::I2T) one that
+    /// the file has instead.
+    pub fn matrix(&self, name: &str) -> Option<&TensorInfo> {
+        let transposed = || {
+            let info = self.tensor(&TensorType::transposed(name));
+            info.filter(|info| info.ty == TensorType::I2T)
+        };
+        transposed().or_else(|| self.tensor(name))
+    }
 }
 
 /// The alignment that `general.alignment` states, or the default.
 pub(crate) fn alignment(metadata: &Metadata) -> Result<u64, Error> {
-    let alignment = metadata.u64("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
+    let alignment = metadata.u64(ALIGNMENT)?.unwrap_or(DEFAULT_ALIGNMENT);
     if alignment.is_power_of_two() && (8..=1 << 20).contains(&alignment) {
         Ok(alignment)
     } else {
@@ -373,7 +393,7 @@ impl<'a> Cursor<'a> {
         shape.reverse();
         let id = self.u32(&name)?;
         let offset = self.u64(&name)?;
-        let Some(ty) = TensorType::from_id(id) else {
+        let Some(ty) = TensorType::of(id, &name) else {
             return Err(Error::UnknownType { tensor: name, id });
         };
         let Some(len) = ty.byte_len(&shape) else {

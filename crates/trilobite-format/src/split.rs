@@ -5,9 +5,7 @@ use std::collections::HashMap;
 
 use crate::{Error, Gguf, Metadata};
 
-const INDEX: &str = "split.no";
-const COUNT: &str = "split.count";
-const TENSORS: &str = "split.tensors.count";
+use crate::keys::{SPLIT_COUNT as COUNT, SPLIT_INDEX as INDEX, SPLIT_TENSORS as TENSORS};
 
 /// Which part of a model a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-/// Why no kernels can be had.
+/// Why no kernels can be had, or a name stands for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -17,5 +17,13 @@ pub enum Error {
         asked: &'static str,
         /// The instruction sets that would do, separated by commas.
         available: String,
+    },
+    /// No layout has this name.
+    #[error("no layout of ternary matrices is called {value:?}; there are: {known}")]
+    UnknownLayout {
+        /// The name.
+        value: String,
+        /// The names that there are, separated by commas.
+        known: String,
     },
 }

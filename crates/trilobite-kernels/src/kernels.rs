@@ -1,20 +1,24 @@
 //! The table of kernels and the choice of its instruction set.
 
+mod cells;
+mod compiled;
 mod floats;
-mod layout;
+mod method;
 mod self_test;
 mod ternary;
 #[cfg(test)]
 mod tests;
 
-pub use layout::{Layout, Method};
+pub use method::Method;
 
-use crate::dense::WideGroup;
 use crate::dense::blocks::GROUPS;
+use crate::dense::{BlockBuffers, FloatBuffer, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
-use crate::{Codes, DenseType, Error, WideCodes, float, i2_s, scan, t5_3};
+use crate::workspace::LookUpBuffers;
+use crate::{DenseMatrix, Error, WideCodes, i2_s, scan, t5_3};
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::OnceLock;
 
 /// The environment variable that can lower the instruction set.
@@ -56,6 +60,17 @@ impl Isa {
     }
 }
 
+impl FromStr for Isa {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Isa, Error> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
+            let known = Isa::ALL.map(Isa::name).join(", ");
+            Error::UnknownIsa { value: name.to_owned(), known }
+        })
+    }
+}
+
 /// The kernels for one instruction set. Each gives the same bits on every instruction set.
 ///
 /// Float sums have one order: element `i` goes to lane `i % 32` by fused multiply-add, then the
@@ -67,19 +82,19 @@ impl Isa {
 pub struct Kernels {
     /// The instruction set.
     pub isa: Isa,
-    i2_s_gemm: TernaryGemm<i2_s::Rows>,
-    i2_s_rows: TernaryRows,
-    i2_s_lookup: Option<LookUp<i2_s::Rows>>,
+    i2_s_gemm: unsafe fn(&i2_s::Product<'_>, &mut [i32]),
+    i2_s_rows: unsafe fn(&i2_s::Product<'_, &[u32]>, &mut [i32]),
+    i2_s_lookup: Option<LookUp>,
     i2_t_add: transposed::Add,
     i2_t_repack: transposed::Repack,
-    t5_3_gemm: TernaryGemm<()>,
+    t5_3_gemm: unsafe fn(&t5_3::Product<'_>, &mut [i32]),
     /// With the tokens from which on it is faster.
     t5_3_repack: Option<(usize, Repack)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
-    dense_gemm: unsafe fn(DenseType, &[u8], usize, &[f32], &mut [f32]),
+    dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),
     wide_codes: RoundRow,
-    block_gemm: unsafe fn(DenseType, &[u8], &WideCodes, &mut [f32]),
-    dense_row: unsafe fn(DenseType, &[u8], &mut [f32]),
+    block_gemm: unsafe fn(DenseMatrix<'_>, &WideCodes, &mut BlockBuffers, &mut [f32]),
+    dense_row: unsafe fn(DenseMatrix<'_>, &mut [f32]),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     relu2_mul: unsafe fn(&mut [f32], &[f32]),
@@ -95,23 +110,20 @@ pub struct Kernels {
     refine_scan: RefineScan,
 }
 
-type TernaryGemm<L> = unsafe fn(L, &[u8], usize, Range<usize>, &Codes, Range<usize>, &mut [i32]);
-/// The same for a list of rows.
-type TernaryRows = unsafe fn(i2_s::Rows, &[u8], usize, &[u32], &Codes, Range<usize>, &mut [i32]);
 /// What [`scan::scalar::refine`] does.
 type RefineScan = unsafe fn(&[[u8; scan::BITS]], usize, &[u32], scan::Halves<'_>, &mut [i32]);
 /// What [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes) does.
 type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
 /// What [`t5_3::avx2::repack`] does.
-type Repack = unsafe fn(&[u8], usize, Range<usize>, &mut Vec<u8>) -> Range<usize>;
+type Repack = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// The multiplication by look-up of some matrices with a multiple of `lanes` tokens.
-struct LookUp<L> {
+struct LookUp {
     lanes: usize,
-    applies: fn(L, usize) -> bool,
-    gemm: TernaryGemm<L>,
+    applies: fn(&i2_s::Matrix<'_>) -> bool,
+    gemm: unsafe fn(&i2_s::Product<'_>, &mut LookUpBuffers, &mut [i32]),
 }
 
-/// The table that takes the kernels from these modules of `i2_s`, `t5_3`, `float` and `scan`.
+/// The table that takes the kernels from these modules of `i2_s`, `t5_3`, `compiled` and `scan`.
 macro_rules! table {
     ($isa:expr, $i2_s:ident, $t5_3:ident, $float:ident, $scan:ident) => {
         Kernels {
@@ -120,25 +132,25 @@ macro_rules! table {
             i2_s_rows: i2_s::$i2_s::rows,
             i2_s_lookup: None,
             i2_t_add: transposed::scalar::add,
-            i2_t_repack: transposed::portable,
+            i2_t_repack: transposed::repack_portable,
             t5_3_gemm: t5_3::$t5_3::gemm,
             t5_3_repack: None,
-            quantize_row: float::$float::quantize_row,
-            dense_gemm: float::$float::dense_gemm,
-            wide_codes: float::$float::wide_codes,
-            block_gemm: float::$float::block_gemm,
-            dense_row: float::$float::dense_row,
-            dot: float::$float::dot,
-            rms_norm: float::$float::rms_norm,
-            relu2_mul: float::$float::relu2_mul,
-            silu_mul: float::$float::silu_mul,
-            gelu_mul: float::$float::gelu_mul,
-            softmax: float::$float::softmax,
-            rope_neox: float::$float::rope_neox,
-            rope_adjacent: float::$float::rope_adjacent,
-            to_f16: float::$float::to_f16,
-            attend_scores: float::$float::attend_scores,
-            attend_values: float::$float::attend_values,
+            quantize_row: compiled::$float::quantize_row,
+            dense_gemm: compiled::$float::dense_gemm,
+            wide_codes: compiled::$float::wide_codes,
+            block_gemm: compiled::$float::block_gemm,
+            dense_row: compiled::$float::dense_row,
+            dot: compiled::$float::dot,
+            rms_norm: compiled::$float::rms_norm,
+            relu2_mul: compiled::$float::relu2_mul,
+            silu_mul: compiled::$float::silu_mul,
+            gelu_mul: compiled::$float::gelu_mul,
+            softmax: compiled::$float::softmax,
+            rope_neox: compiled::$float::rope_neox,
+            rope_adjacent: compiled::$float::rope_adjacent,
+            to_f16: compiled::$float::to_f16,
+            attend_scores: compiled::$float::attend_scores,
+            attend_values: compiled::$float::attend_values,
             scan: scan::$scan::scan,
             refine_scan: scan::$scan::refine,
         }
@@ -187,7 +199,7 @@ fn detected() -> Vec<Kernels> {
         Some(LookUp { lanes: i2_s::lookup::LANES, applies: i2_s::lookup::applies, gemm })
     };
     let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as Repack));
-    let i2_t_repack = transposed::avx2_repack;
+    let i2_t_repack = transposed::repack_avx2;
     tables.push(Kernels {
         i2_s_lookup: lookup(),
         i2_t_add: transposed::avx2::add,
@@ -242,17 +254,14 @@ fn detected() -> Vec<Kernels> {
 
 /// The highest table, or the one that `cap` names.
 fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
-    let list = |isas: &[Isa]| isas.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
     let tables = tables();
     let Some(cap) = cap else {
         return Ok(&tables[tables.len() - 1]);
     };
-    let Some(asked) = Isa::ALL.into_iter().find(|isa| isa.name() == cap) else {
-        return Err(Error::UnknownIsa { value: cap.to_owned(), known: list(&Isa::ALL) });
-    };
+    let asked: Isa = cap.parse()?;
     tables.iter().find(|table| table.isa == asked).ok_or_else(|| {
-        let available = tables.iter().map(|table| table.isa).collect::<Vec<_>>();
-        Error::MissingIsa { asked: asked.name(), available: list(&available) }
+        let available = tables.iter().map(|table| table.isa.name()).collect::<Vec<_>>();
+        Error::MissingIsa { asked: asked.name(), available: available.join(", ") }
     })
 }
 

@@ -1,5 +1,8 @@
 //! Pages of keys and values.
 
+use std::fmt;
+use std::str::FromStr;
+
 use trilobite_kernels::kv::{self, Cells, CellsMut};
 
 use crate::config::Config;
@@ -19,12 +22,24 @@ pub enum CacheType {
 }
 
 impl CacheType {
-    /// The name that the command line takes.
+    /// All types.
+    pub const ALL: &'static [Self] = &[Self::F32, Self::F16, Self::Q8];
+
+    /// The name of the type.
     pub fn name(self) -> &'static str {
         match self {
             CacheType::F32 => "f32",
             CacheType::F16 => "f16",
             CacheType::Q8 => "q8",
+        }
+    }
+
+    /// What the type does, in a line.
+    pub fn summary(self) -> &'static str {
+        match self {
+            CacheType::F32 => "As keys and values were computed",
+            CacheType::F16 => "Half the memory, with rounding",
+            CacheType::Q8 => "A good quarter of the memory, with more rounding",
         }
     }
 
@@ -38,6 +53,23 @@ impl CacheType {
             CacheType::F16 => cells.saturating_mul(2),
             CacheType::Q8 => cells.saturating_add(cells / kv::BLOCK * size_of::<f32>()),
         }
+    }
+}
+
+impl fmt::Display for CacheType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for CacheType {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.iter().copied().find(|ty| ty.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|ty| ty.name()).collect();
+            Error::CacheType { found: name.to_owned(), known: known.join(", ") }
+        })
     }
 }
 
@@ -154,4 +186,18 @@ fn zeros<T: Copy + Default>(len: usize) -> Result<Vec<T>> {
     zeros.try_reserve_exact(len).map_err(|_| Error::Memory { bytes })?;
     zeros.resize(len, T::default());
     Ok(zeros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_what_their_names_mean() {
+        for ty in CacheType::ALL {
+            assert_eq!(ty.name().parse::<CacheType>().unwrap(), *ty);
+        }
+        let error = "q4".parse::<CacheType>().unwrap_err().to_string();
+        assert_eq!(error, "there is no type of cache \"q4\"; there are f32, f16, q8");
+    }
 }

@@ -1,9 +1,6 @@
 //! The shape of a model, read from its metadata.
 
-use trilobite_format::Gguf;
 use trilobite_format::model::{Architecture, Hyperparameters, Rope};
-
-use crate::error::Result;
 
 /// The nonlinearity of the gated feed-forward network: `act(gate) * up`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,48 +22,28 @@ pub enum RopePairs {
     Adjacent,
 }
 
-/// What distinguishes the graph of one architecture from that of another, as data.
+/// What distinguishes the graph of one architecture from that of another beyond the tensors that
+/// it has, as data.
 #[derive(Clone, Copy)]
 struct Graph {
     activation: Activation,
     rope_pairs: RopePairs,
-    sub_norms: bool,
-    post_norms: bool,
-    qk_norms: bool,
-    qkv_biases: bool,
     scaled_embedding: bool,
 }
 
-/// Llama: the others are this with something changed.
-const LLAMA: Graph = Graph {
-    activation: Activation::Silu,
-    rope_pairs: RopePairs::Adjacent,
-    sub_norms: false,
-    post_norms: false,
-    qk_norms: false,
-    qkv_biases: false,
-    scaled_embedding: false,
-};
-
-const BITNET: Graph = Graph { rope_pairs: RopePairs::Halves, sub_norms: true, ..LLAMA };
+/// Qwen: the others are this with something changed.
+const QWEN: Graph =
+    Graph { activation: Activation::Silu, rope_pairs: RopePairs::Halves, scaled_embedding: false };
 
 /// The graph of an architecture, which GGUF has no keys for.
 fn graph(architecture: Architecture) -> Graph {
     match architecture {
-        Architecture::BitNetB158 => Graph { activation: Activation::Relu2, ..BITNET },
-        Architecture::BitNet => BITNET,
-        Architecture::Llama => LLAMA,
-        // Like Llama, but for the order of the rows of q and k.
-        Architecture::Qwen2 => Graph { rope_pairs: RopePairs::Halves, qkv_biases: true, ..LLAMA },
-        Architecture::Qwen3 => Graph { rope_pairs: RopePairs::Halves, qk_norms: true, ..LLAMA },
-        Architecture::Gemma3 => Graph {
-            activation: Activation::Gelu,
-            rope_pairs: RopePairs::Halves,
-            post_norms: true,
-            qk_norms: true,
-            scaled_embedding: true,
-            ..LLAMA
-        },
+        Architecture::BitNetB158 => Graph { activation: Activation::Relu2, ..QWEN },
+        Architecture::BitNet | Architecture::Qwen2 | Architecture::Qwen3 => QWEN,
+        Architecture::Llama => Graph { rope_pairs: RopePairs::Adjacent, ..QWEN },
+        Architecture::Gemma3 => {
+            Graph { activation: Activation::Gelu, scaled_embedding: true, ..QWEN }
+        }
     }
 }
 
@@ -116,14 +93,6 @@ pub struct Config {
     pub attention_scale: f32,
     /// Sliding-window attention, where some layers have it.
     pub window: Option<Window>,
-    /// A norm before the attention's output projection and before the down projection (BitNet).
-    pub sub_norms: bool,
-    /// A norm of what each part adds to the residual stream (Gemma).
-    pub post_norms: bool,
-    /// A norm of every head of q and k before the rotary embedding (Qwen 3, Gemma).
-    pub qk_norms: bool,
-    /// Biases of the q, k and v projections without which the model is not complete (Qwen 2).
-    pub qkv_biases: bool,
     /// What embeddings are multiplied by: `sqrt(hidden)` in Gemma, otherwise 1.
     pub embedding_scale: f32,
     /// `c` of logits that are `c tanh(x / c)`.
@@ -131,29 +100,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the hyperparameters of a file, which must fit together.
-    ///
-    /// # Errors
-    /// An architecture that is not supported, a missing key, or values that contradict each other.
-    pub fn read(gguf: &Gguf) -> Result<Self> {
-        let embedding = gguf.tensor("token_embd.weight");
-        let rows = embedding.and_then(|info| info.shape.first().copied());
-        let model = Hyperparameters::read(gguf.metadata(), rows)?;
-        let named = gguf.metadata().str("general.architecture")?;
-        let Graph {
-            activation,
-            rope_pairs,
-            sub_norms,
-            post_norms,
-            qk_norms,
-            qkv_biases,
-            scaled_embedding,
-        } = graph(model.arch);
-        // Gemma 3 27B, whose files do not say so.
-        let spread = model.arch == Architecture::Gemma3 && model.layers == 62;
-        let scaled = if spread { model.hidden / model.heads } else { model.head_dim };
-        Ok(Self {
-            architecture: named.unwrap_or(model.arch.name()).to_owned(),
+    /// The configuration of a model whose architecture has this name in its file.
+    pub(crate) fn new(model: Hyperparameters, name: &str) -> Self {
+        let Graph { activation, rope_pairs, scaled_embedding } = graph(model.arch);
+        let scale = 1.0 / (model.scale_width() as f32).sqrt();
+        Self {
+            architecture: name.to_owned(),
             vocab: model.vocab as usize,
             hidden: model.hidden as usize,
             intermediate: model.ffn as usize,
@@ -166,20 +118,16 @@ impl Config {
             rope: model.rope,
             rope_pairs,
             activation,
-            attention_scale: model.attention_scale.unwrap_or(1.0 / (scaled as f32).sqrt()),
+            attention_scale: model.attention_scale.unwrap_or(scale),
             window: model.window.map(|window| Window {
                 tokens: window.tokens as usize,
                 layers: window.layers,
                 rope_theta: window.rope_theta,
                 scaled: !model.arch.slides(),
             }),
-            sub_norms,
-            post_norms,
-            qk_norms,
-            qkv_biases,
             embedding_scale: if scaled_embedding { (model.hidden as f32).sqrt() } else { 1.0 },
             logit_cap: model.softcap,
-        })
+        }
     }
 
     /// The window of a layer, where it slides.

@@ -18,19 +18,6 @@ pub enum Error {
     /// `TRILOBITE_ISA` asks for what this machine or this build does not have.
     #[error(transparent)]
     Isa(#[from] trilobite_kernels::Error),
-    /// A metadata key that is needed is absent.
-    #[error("metadata key {0} is missing")]
-    MissingKey(String),
-    /// A metadata value is outside what the engine can run.
-    #[error("metadata key {key} is {found}, expected {expected}")]
-    BadValue {
-        /// The metadata key.
-        key: String,
-        /// What would be accepted.
-        expected: String,
-        /// What the file says.
-        found: String,
-    },
     /// A tensor that the architecture needs is absent.
     #[error("tensor {0} is missing")]
     MissingTensor(String),
@@ -84,8 +71,10 @@ pub enum Error {
         scale: f32,
     },
     /// The coarse copy of the head has bounds that no row can have.
-    #[error("tensor output_scan.bounds is not usable: row {row} is not a scale and norms")]
+    #[error("tensor {name} is not usable: row {row} is not a scale and norms")]
     HeadScan {
+        /// The tensor.
+        name: &'static str,
         /// The row.
         row: usize,
     },
@@ -110,7 +99,7 @@ pub enum Error {
     #[error("tokenizer: {0}")]
     Tokenizer(String),
     /// The file carries no tokenizer but text was given or asked for.
-    #[error("the model file carries no tokenizer; give token ids with --tokens")]
+    #[error("the model file carries no tokenizer")]
     NoTokenizer,
     /// The chat template could not be rendered.
     #[error("chat template: {0}")]
@@ -136,6 +125,14 @@ pub enum Error {
     Memory {
         /// Bytes that were asked for.
         bytes: usize,
+    },
+    /// A type that caches do not have.
+    #[error("there is no type of cache {found:?}; there are {known}")]
+    CacheType {
+        /// The name.
+        found: String,
+        /// The names that there are.
+        known: String,
     },
     /// The threads could not be started.
     #[error("cannot start {threads} threads")]

@@ -20,14 +20,19 @@ use std::sync::OnceLock;
 
 use memmap2::Mmap;
 use trilobite_format::model::{
-    Architecture, Projections, Storage, is_projection, mixture_note, zeros_note,
+    Architecture, Hyperparameters, Projections, Role, Storage, is_projection, mixture_note,
+    zeros_note,
 };
 use trilobite_format::{Gguf, Metadata, Split, TensorInfo};
+use trilobite_kernels::DenseMatrix;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
-use crate::weights::{Matrix, Place, Weights};
+use crate::weights::{Matrix, Place, View, Weights};
+
+/// Why views of matrices can be made: all of them were when the model was opened.
+const CHECKED: &str = "a matrix has the bytes that it had when the model was opened";
 
 /// The bytes of a file.
 enum Bytes {
@@ -85,13 +90,16 @@ impl Model {
     fn new(files: Vec<Bytes>, gguf: Gguf) -> Result<Self> {
         let slices: Vec<&[u8]> = files.iter().map(Bytes::as_slice).collect();
         // First, so that what has to be converted is not refused for what conversion mends.
-        let (arch, _) = Architecture::of(gguf.metadata())?;
+        let (arch, name) = Architecture::of(gguf.metadata())?;
         let projections = Projections::of(arch, &gguf, &slices)?;
         if let Some(info) = projections.first(Storage::Unpacked, &gguf) {
             return Err(Error::Unpacked { name: info.name.clone(), found: info.ty.to_string() });
         }
-        let config = Config::read(&gguf)?;
-        let weights = Weights::from_gguf(&gguf, &slices, &config, &projections)?;
+        let embedding = gguf.tensor(&Role::Embedding.name(0));
+        let rows = embedding.and_then(|info| info.shape.first().copied());
+        let model = Hyperparameters::read(gguf.metadata(), rows)?;
+        let weights = Weights::from_gguf(&gguf, &slices, &model, &projections)?;
+        let config = Config::new(model, name);
         let zeros: Vec<&str> = weights.zeros.iter().map(String::as_str).collect();
         let tensors = gguf.tensors().iter().map(|info| info.name.as_str());
         let mixture = tensors
@@ -164,9 +172,16 @@ impl Model {
         &self.files.get(place.part).map_or(copy, Bytes::as_slice)[place.range.clone()]
     }
 
-    /// The packed weights of a matrix of this model.
-    pub(crate) fn packed(&self, matrix: &Matrix) -> &[u8] {
-        self.bytes(&matrix.place)
+    /// The weights of a matrix of this model.
+    pub(crate) fn view(&self, matrix: &Matrix) -> View<'_> {
+        matrix.view(self.bytes(&matrix.place)).expect(CHECKED)
+    }
+
+    /// The token embedding.
+    pub(crate) fn embedding(&self) -> DenseMatrix<'_> {
+        let Matrix { rows, cols, ref place, .. } = self.weights.embedding;
+        let ty = self.weights.embedding_type;
+        DenseMatrix::new(ty, self.bytes(place), rows, cols).expect(CHECKED)
     }
 
     /// The tokenizer, built on first use: a vocabulary of 128,256 entries takes a moment.

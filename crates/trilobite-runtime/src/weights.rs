@@ -1,19 +1,20 @@
 //! The tensors of a model as views into its file.
 
 mod check;
+mod view;
 
 use std::collections::HashSet;
 use std::ops::Range;
 
 use trilobite_format::model::{
-    Projections, ROPE_FACTORS, ROPE_FREQS, Scaling, Storage, check_divisors,
+    HeadScanPart, Hyperparameters, Presence, Projections, Role, Scaling, Storage, check_divisors,
 };
 use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
 use trilobite_kernels::scan::{self, Bounds};
-use trilobite_kernels::{DenseType, Kernels, Layout, i2_s};
+use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Layout, i2_s};
 
 use self::check::Coded;
-use crate::config::Config;
+pub(crate) use self::view::View;
 use crate::error::{Error, Result};
 
 /// A weight matrix `[rows][cols]` (out, in) in the model file.
@@ -140,44 +141,41 @@ pub enum RopeDivisors {
 }
 
 impl Weights {
-    /// Finds every tensor that `config` calls for and checks shapes, types, scales and codes.
+    /// Finds every tensor that `model` has and checks shapes, types, scales and codes.
     ///
     /// # Errors
     /// A tensor that is missing, unknown, misshapen, of an unusable type, or has a bad scale or code.
     pub fn from_gguf(
         gguf: &Gguf,
         files: &[&[u8]],
-        config: &Config,
+        model: &Hyperparameters,
         projections: &Projections,
     ) -> Result<Self> {
         let mut tensors = Tensors {
             gguf,
             files,
+            model,
             projections,
             used: HashSet::new(),
             zeros: Vec::new(),
             coded: Vec::new(),
         };
-        let Config { hidden, .. } = *config;
         let (embedding, embedding_type) =
-            tensors.dense("token_embd.weight", config.vocab, hidden, "a token embedding")?;
+            tensors.dense(&Role::Embedding.name(0), Role::Embedding, "a token embedding")?;
         // Not allocated ahead: the number of layers is only what the metadata says.
         let mut layers = Vec::new();
-        for index in 0..config.layers {
-            layers.push(tensors.layer(index, config)?);
+        for index in 0..model.layers {
+            layers.push(tensors.layer(index)?);
         }
-        let output_norm = tensors.vector("output_norm.weight", hidden)?;
-        let tied = gguf.tensor("output.weight").is_none();
-        let head = if tied {
-            embedding.clone()
-        } else {
-            tensors.matrix("output.weight", config.vocab, hidden)?
-        };
-        let head_scan = match (gguf.tensor("output_scan.weight"), head.kind) {
-            (Some(_), Kind::Dense(_)) => Some(tensors.head_scan(config.vocab, hidden)?),
+        let output_norm = tensors.vector(Role::OutputNorm, 0)?;
+        let tied = !tensors.has(Role::Head);
+        let head = if tied { embedding.clone() } else { tensors.matrix(Role::Head, 0)? };
+        let scanned = gguf.tensor(HeadScanPart::Codes.name()).is_some();
+        let head_scan = match head.kind {
+            Kind::Dense(_) if scanned => Some(tensors.head_scan(head.rows, head.cols)?),
             _ => None,
         };
-        let rope_divisors = tensors.rope_divisors(config)?;
+        let rope_divisors = tensors.rope_divisors()?;
         tensors.all_used()?;
         check::codes(&tensors.coded)?;
         Ok(Self {
@@ -231,6 +229,11 @@ impl Layer {
         [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
     }
 
+    /// Whether what a part adds to the residual stream is normed.
+    pub(crate) fn has_post_norms(&self) -> bool {
+        self.attn_post_norm.is_some() || self.ffn_post_norm.is_some()
+    }
+
     fn matrices_mut(&mut self) -> [&mut Matrix; 7] {
         let Layer { q, k, v, o, gate, up, down, .. } = self;
         [q, k, v, o, gate, up, down]
@@ -247,6 +250,7 @@ impl Place {
 struct Tensors<'a> {
     gguf: &'a Gguf,
     files: &'a [&'a [u8]],
+    model: &'a Hyperparameters,
     projections: &'a Projections,
     used: HashSet<String>,
     /// See [`Weights::zeros`].
@@ -256,89 +260,93 @@ struct Tensors<'a> {
 }
 
 impl<'a> Tensors<'a> {
-    fn layer(&mut self, index: usize, config: &Config) -> Result<Layer> {
-        let Config { hidden, intermediate, head_dim, sub_norms, post_norms, qk_norms, .. } =
-            *config;
-        let (q_width, kv_width) = (config.q_width(), config.kv_width());
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let weight = |part: &str| name(part) + ".weight";
-        let mut norm = |there: bool, part: &str, width| {
-            there.then(|| self.vector(&weight(part), width)).transpose()
-        };
-        let q_norm = norm(qk_norms, "attn_q_norm", head_dim)?;
-        let k_norm = norm(qk_norms, "attn_k_norm", head_dim)?;
-        let attn_sub_norm = norm(sub_norms, "attn_sub_norm", q_width)?;
-        let attn_post_norm = norm(post_norms, "post_attention_norm", hidden)?;
-        let ffn_sub_norm = norm(sub_norms, "ffn_sub_norm", intermediate)?;
-        let ffn_post_norm = norm(post_norms, "post_ffw_norm", hidden)?;
-        let biases = config.qkv_biases;
+    fn layer(&mut self, index: u64) -> Result<Layer> {
         Ok(Layer {
-            attn_norm: self.vector(&weight("attn_norm"), hidden)?,
-            q: self.projection(&name("attn_q"), q_width, hidden, biases)?,
-            k: self.projection(&name("attn_k"), kv_width, hidden, biases)?,
-            v: self.projection(&name("attn_v"), kv_width, hidden, biases)?,
-            q_norm,
-            k_norm,
-            attn_sub_norm,
-            o: self.projection(&name("attn_output"), hidden, q_width, false)?,
-            attn_post_norm,
-            ffn_norm: self.vector(&weight("ffn_norm"), hidden)?,
-            gate: self.matrix(&weight("ffn_gate"), intermediate, hidden)?,
-            up: self.matrix(&weight("ffn_up"), intermediate, hidden)?,
-            ffn_sub_norm,
-            down: match self.gguf.tensor(&weight("ffn_down_t")) {
-                Some(_) => self.transposed(&weight("ffn_down_t"), hidden, intermediate)?,
-                None => self.matrix(&weight("ffn_down"), hidden, intermediate)?,
-            },
-            ffn_post_norm,
+            attn_norm: self.vector(Role::AttnNorm, index)?,
+            q: self.matrix(Role::Q, index)?,
+            k: self.matrix(Role::K, index)?,
+            v: self.matrix(Role::V, index)?,
+            q_norm: self.vector_if_any(Role::QNorm, index)?,
+            k_norm: self.vector_if_any(Role::KNorm, index)?,
+            attn_sub_norm: self.vector_if_any(Role::AttnSubNorm, index)?,
+            o: self.matrix(Role::AttnOutput, index)?,
+            attn_post_norm: self.vector_if_any(Role::AttnPostNorm, index)?,
+            ffn_norm: self.vector(Role::FfnNorm, index)?,
+            gate: self.matrix(Role::Gate, index)?,
+            up: self.matrix(Role::Up, index)?,
+            ffn_sub_norm: self.vector_if_any(Role::FfnSubNorm, index)?,
+            down: self.matrix(Role::Down, index)?,
+            ffn_post_norm: self.vector_if_any(Role::FfnPostNorm, index)?,
         })
     }
 
-    /// A matrix of the attention with its bias, which must be there where `biased` says so.
-    fn projection(&mut self, name: &str, rows: usize, cols: usize, biased: bool) -> Result<Matrix> {
-        let mut matrix = self.matrix(&format!("{name}.weight"), rows, cols)?;
-        let bias = format!("{name}.bias");
-        if biased || self.gguf.tensor(&bias).is_some() {
-            matrix.bias = Some(self.vector(&bias, rows)?);
+    /// Whether the model has a tensor, of which a layer has one if the first layer does.
+    fn has(&self, role: Role) -> bool {
+        match role.presence(self.model) {
+            Presence::Required => true,
+            Presence::Optional => self.gguf.tensor(&role.name(0)).is_some(),
+            Presence::Absent => false,
         }
-        Ok(matrix)
     }
 
     fn bytes(&self, info: &'a TensorInfo) -> &'a [u8] {
         info.bytes(self.files.get(info.part).copied().unwrap_or_default())
     }
 
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo> {
+    fn take(&mut self, name: &str, shape: &[u64]) -> Result<&'a TensorInfo> {
         let info = self.gguf.tensor(name).ok_or_else(|| Error::MissingTensor(name.to_owned()))?;
-        if !info.shape.iter().copied().eq(shape.iter().map(|&n| n as u64)) {
-            return Err(Error::Shape {
-                name: name.to_owned(),
-                found: info.shape.clone(),
-                expected: shape.iter().map(|&n| n as u64).collect(),
-            });
+        let found = info.matrix_shape();
+        if found != shape {
+            return Err(Error::Shape { name: name.to_owned(), found, expected: shape.to_vec() });
         }
         self.used.insert(name.to_owned());
         Ok(info)
     }
 
+    /// A matrix by its name, with its rows and columns.
+    fn take_matrix(&mut self, name: &str, role: Role) -> Result<(&'a TensorInfo, usize, usize)> {
+        let shape = role.shape(self.model);
+        let info = self.take(name, &shape)?;
+        match shape[..] {
+            [rows, cols] => Ok((info, rows as usize, cols as usize)),
+            _ => Err(self.type_error(name, "a matrix")),
+        }
+    }
+
     /// A norm or another short vector, widened to f32.
-    fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
-        let info = self.take(name, &[len])?;
-        let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, "a vector"))?;
+    fn vector(&mut self, role: Role, layer: u64) -> Result<Vec<f32>> {
+        let name = role.name(layer);
+        let info = self.take(&name, &role.shape(self.model))?;
+        let ty = dense_type(info.ty).ok_or_else(|| self.type_error(&name, "a vector"))?;
+        let len = info.count() as usize;
+        let row = DenseMatrix::new(ty, self.bytes(info), 1, len);
+        let row = row.ok_or_else(|| self.type_error(&name, "a vector"))?;
         let mut out = vec![0.0; len];
-        Kernels::detect()?.dense_row(ty, self.bytes(info), len, 0, &mut out);
+        Kernels::detect()?.dense_row(&row, 0, &mut out);
         Ok(out)
     }
 
-    /// A projection or the head.
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        let matrix = match self.projections.storage(name) {
-            Some(Storage::Packed) => self.ternary(name, rows, cols)?,
-            Some(Storage::Unpacked) => return Err(self.type_error(name, "it is, unconverted")),
-            Some(Storage::Dense) | None => self.dense(name, rows, cols, "a weight matrix")?.0,
+    fn vector_if_any(&mut self, role: Role, layer: u64) -> Result<Option<Vec<f32>>> {
+        self.has(role).then(|| self.vector(role, layer)).transpose()
+    }
+
+    /// A projection with its bias, or the head; as it is or transposed.
+    fn matrix(&mut self, role: Role, layer: u64) -> Result<Matrix> {
+        let name = role.name(layer);
+        let name = self.gguf.matrix(&name).map_or(name, |info| info.name.clone());
+        let mut matrix = match self.projections.storage(&name) {
+            Some(Storage::Packed) => self.ternary(&name, role)?,
+            Some(Storage::Unpacked) => return Err(self.type_error(&name, "it is, unconverted")),
+            Some(Storage::Dense) | None => self.dense(&name, role, "a weight matrix")?.0,
         };
-        if self.is_zero(&matrix)? {
-            self.zeros.push(name.to_owned());
+        let file = self.files.get(matrix.place.part).copied().unwrap_or_default();
+        let bytes = file.get(matrix.place.range.clone()).unwrap_or_default();
+        let kernels = Kernels::detect()?;
+        if matrix.view(bytes).is_some_and(|view| view.is_zero(kernels)) {
+            self.zeros.push(name);
+        }
+        if let Some(bias) = role.bias() {
+            matrix.bias = self.vector_if_any(bias, layer)?;
         }
         Ok(matrix)
     }
@@ -346,101 +354,77 @@ impl<'a> Tensors<'a> {
     fn dense(
         &mut self,
         name: &str,
-        rows: usize,
-        cols: usize,
-        role: &'static str,
+        role: Role,
+        purpose: &'static str,
     ) -> Result<(Matrix, DenseType)> {
-        let info = self.take(name, &[rows, cols])?;
-        let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, role))?;
-        let (place, kind) = (Place::of(info), Kind::Dense(ty));
+        let (info, rows, cols) = self.take_matrix(name, role)?;
+        let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, purpose))?;
+        let matrix =
+            Matrix { rows, cols, place: Place::of(info), kind: Kind::Dense(ty), bias: None };
+        let view = matrix.view(self.bytes(info)).ok_or_else(|| self.type_error(name, purpose))?;
         if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0) {
-            self.coded.push(Coded { info, kind, codes: self.bytes(info) });
+            self.coded.push(Coded { info, view });
         }
-        Ok((Matrix { rows, cols, place, kind, bias: None }, ty))
+        Ok((matrix, ty))
     }
 
-    fn ternary(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        let info = self.take(name, &[rows, cols])?;
+    fn ternary(&mut self, name: &str, role: Role) -> Result<Matrix> {
+        let (info, rows, cols) = self.take_matrix(name, role)?;
         let layout = match info.ty {
             TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),
             TensorType::I2R => Layout::I2S(i2_s::Rows::Padded),
+            TensorType::I2T => Layout::I2T,
             TensorType::T5_3 => Layout::T5_3,
             _ => return Err(self.type_error(name, "a ternary matrix")),
         };
         let (codes, scale) = ternary::split(self.bytes(info))
-            .filter(|(codes, _)| Some(codes.len()) == layout.packed_len(rows, cols))
             .ok_or_else(|| self.type_error(name, "a ternary matrix"))?;
+        let mut place = Place::of(info);
+        place.range.end = place.range.start + codes.len();
+        let kind = Kind::Ternary { layout, scale };
+        let matrix = Matrix { rows, cols, place, kind, bias: None };
+        let view = matrix.view(codes).ok_or_else(|| self.type_error(name, "a ternary matrix"))?;
         // Nothing but zeros may have any scale, also none.
         let scaled = scale > 0.0 || scale == 0.0 && layout.is_zero(codes, cols);
         if !(scaled && scale.is_finite()) {
             return Err(Error::Scale { name: name.to_owned(), scale });
         }
-        let mut place = Place::of(info);
-        place.range.end = place.range.start + codes.len();
-        let kind = Kind::Ternary { layout, scale };
-        self.coded.push(Coded { info, kind, codes });
-        Ok(Matrix { rows, cols, place, kind, bias: None })
+        self.coded.push(Coded { info, view });
+        Ok(matrix)
     }
 
-    /// Whether all weights of a matrix are zeros.
-    fn is_zero(&self, matrix: &Matrix) -> Result<bool> {
-        let Matrix { rows, cols, kind, ref place, .. } = *matrix;
-        let file = self.files.get(place.part).copied().unwrap_or_default();
-        let bytes = file.get(place.range.clone()).unwrap_or_default();
-        match kind {
-            Kind::Ternary { layout, .. } => Ok(layout.is_zero(bytes, cols)),
-            Kind::Dense(ty) => {
-                let (kernels, mut row) = (Kernels::detect()?, vec![0.0; cols]);
-                Ok((0..rows).all(|r| {
-                    kernels.dense_row(ty, bytes, cols, r, &mut row);
-                    row.iter().all(|weight| *weight == 0.0)
-                }))
-            }
-        }
-    }
-
-    /// A ternary matrix whose columns are the rows of a tensor.
-    fn transposed(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        let mut matrix = self.matrix(name, cols, rows)?;
-        match &mut matrix.kind {
-            Kind::Ternary { layout, .. } if *layout == Layout::I2S(i2_s::Rows::Padded) => {
-                *layout = Layout::I2T;
-                Ok(Matrix { rows, cols, ..matrix })
-            }
-            _ => Err(self.type_error(name, "a transposed matrix")),
-        }
-    }
-
-    fn rope_divisors(&mut self, config: &Config) -> Result<RopeDivisors> {
-        let fixed = self.gguf.tensor(ROPE_FREQS).is_some();
-        let [short, long] = ROPE_FACTORS;
-        let mut divisors = |name: &str| -> Result<Vec<f32>> {
-            let divisors = self.vector(name, config.head_dim / 2)?;
-            check_divisors(name, &divisors)?;
+    fn rope_divisors(&mut self) -> Result<RopeDivisors> {
+        let fixed = self.has(Role::RopeFreqs);
+        let scaling = &self.model.rope.scaling;
+        let mut divisors = |role: Role| -> Result<Vec<f32>> {
+            let divisors = self.vector(role, 0)?;
+            check_divisors(&role.name(0), &divisors)?;
             Ok(divisors)
         };
-        match config.rope.scaling {
-            Scaling::LongRope { .. } => {
-                Ok(RopeDivisors::ByContext { short: divisors(short)?, long: divisors(long)? })
-            }
-            _ if fixed => Ok(RopeDivisors::Fixed(divisors(ROPE_FREQS)?)),
+        match scaling {
+            Scaling::LongRope { .. } => Ok(RopeDivisors::ByContext {
+                short: divisors(Role::RopeShort)?,
+                long: divisors(Role::RopeLong)?,
+            }),
+            _ if fixed => Ok(RopeDivisors::Fixed(divisors(Role::RopeFreqs)?)),
             _ => Ok(RopeDivisors::None),
         }
     }
 
     fn head_scan(&mut self, rows: usize, cols: usize) -> Result<HeadScan> {
-        let mut take = |name, cols, ty| {
-            let info =
-                self.gguf.tensor(name).filter(|info| info.shape == [rows, cols].map(|n| n as u64));
+        let mut take = |part: HeadScanPart, cols: usize, ty| {
+            let (name, shape) = (part.name(), [rows, cols].map(|n| n as u64));
+            let info = self.gguf.tensor(name).filter(|info| info.shape == shape);
             if info.is_none() {
                 return Err(Error::HeadScanForm { name });
             }
-            let info = self.take(name, &[rows, cols])?;
+            let info = self.take(name, &shape)?;
             if info.ty == ty { Ok(info) } else { Err(self.type_error(name, "a coarse head")) }
         };
-        let codes = take("output_scan.weight", scan::code_bytes(cols), TensorType::I8)?;
-        let refinements = take("output_scan.refine", scan::refinement_bytes(cols), TensorType::I8)?;
-        let bounds = take("output_scan.bounds", Bounds::COUNT, TensorType::F32)?;
+        let codes = take(HeadScanPart::Codes, scan::code_bytes(cols), TensorType::I8)?;
+        let refinements =
+            take(HeadScanPart::Refinements, scan::refinement_bytes(cols), TensorType::I8)?;
+        let bounds = take(HeadScanPart::Bounds, Bounds::COUNT, TensorType::F32)?;
         let rows = self.bytes(bounds).as_chunks().0;
         match rows.iter().position(|row| !Bounds::from_bytes(row).is_valid()) {
             None => Ok(HeadScan {
@@ -448,7 +432,7 @@ impl<'a> Tensors<'a> {
                 refinements: Place::of(refinements),
                 bounds: Place::of(bounds),
             }),
-            Some(row) => Err(Error::HeadScan { row }),
+            Some(row) => Err(Error::HeadScan { name: HeadScanPart::Bounds.name(), row }),
         }
     }
 

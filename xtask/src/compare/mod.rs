@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
+use trilobite_format::model::Role;
 
 use self::measure::{Perplexity, Spread};
 use self::score::Score;
@@ -266,7 +267,7 @@ fn checked(binary: &Path, subject: &Subject, text: &Text) -> Row {
     }
     row.perplexity = perplexity.into();
     let shapes = facts["tensors"].as_array().into_iter().flatten();
-    let embedding = shapes.into_iter().find(|tensor| tensor["name"] == "token_embd.weight");
+    let embedding = shapes.into_iter().find(|tensor| tensor["name"] == Role::Embedding.name(0));
     let vocabulary = embedding.and_then(|tensor| tensor["shape"][0].as_u64());
     (row.measure, row.score) = verdict(&row.perplexity, vocabulary);
     row

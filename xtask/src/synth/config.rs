@@ -3,22 +3,13 @@
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use crate::models::{Family, Shape, Weights};
+use crate::models::{Shape, Weights};
 
 /// config.json as the repository has it, for the shape given.
 pub(crate) fn config(shape: &Shape, weights: Weights) -> Value {
-    let (architecture, model_type, activation) = match shape.family {
-        Family::BitNet => ("BitNetForCausalLM", "bitnet", "relu2"),
-        Family::OneBitLlm => ("BitnetForCausalLM", "llama", "silu"),
-        Family::Llama => ("LlamaForCausalLM", "llama", "silu"),
-        Family::Qwen2 => ("Qwen2ForCausalLM", "qwen2", "silu"),
-        Family::Gemma3 => ("Gemma3ForCausalLM", "gemma3_text", "gelu_pytorch_tanh"),
-    };
-    let gemma = shape.family == Family::Gemma3;
     let mut config = json!({
-        "architectures": [architecture],
-        "model_type": model_type,
-        (if gemma { "hidden_activation" } else { "hidden_act" }): activation,
+        "architectures": [shape.class],
+        "model_type": shape.model_type,
         "hidden_size": shape.hidden_size,
         "intermediate_size": shape.intermediate_size,
         "num_hidden_layers": shape.num_hidden_layers,
@@ -36,25 +27,27 @@ pub(crate) fn config(shape: &Shape, weights: Weights) -> Value {
     if shape.head_dim * shape.num_attention_heads != shape.hidden_size {
         config["head_dim"] = json!(shape.head_dim);
     }
+    if let Some(activation) = &shape.hidden_act {
+        config["hidden_act"] = json!(activation);
+    }
     let mode = if weights == Weights::Packed { "offline" } else { "online" };
     for (key, value) in &shape.config {
         config[key] = value.clone();
     }
-    match shape.family {
+    match shape.class.as_str() {
         _ if weights == Weights::Dense => {}
-        Family::Qwen2 | Family::Gemma3 => {}
-        Family::BitNet => {
+        "BitNetForCausalLM" => {
             config["quantization_config"] = json!({
                 "quant_method": "bitnet",
                 "linear_class": "autobitlinear",
                 "quantization_mode": mode,
             });
         }
-        Family::OneBitLlm => {
+        "BitnetForCausalLM" => {
             config["weight_bits"] = json!(1);
             config["input_bits"] = json!(8);
         }
-        Family::Llama => {
+        _ => {
             config["quantization_config"] =
                 json!({ "quant_method": "bitnet", "modules_to_not_convert": null });
         }
@@ -89,7 +82,7 @@ pub(crate) fn tokenizer_config(shape: &Shape) -> Result<Value> {
         config["eos_token"] = json!(name(eos)?);
     }
     if let Some(template) = &shape.chat_template {
-        config["chat_template"] = json!(template);
+        config["chat_template"] = json!(template.source());
     }
     Ok(config)
 }

@@ -1,6 +1,11 @@
 //! The list of a checkpoint's tensors: names, types, shapes and how their values are drawn.
 
-use crate::models::{Family, Shape, Weights};
+use anyhow::Result;
+use serde_json::Value;
+use trilobite_convert::{CheckpointTensor, checkpoint_tensors};
+use trilobite_format::model::{Architecture, Role};
+
+use crate::models::Weights;
 
 /// A tensor's element type in safetensors.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -72,61 +77,30 @@ const BIAS: f32 = 0.1;
 /// Mean absolute value of the standard normal distribution.
 const NORMAL_ABSMEAN: f32 = 0.797_884_6;
 
-/// Every tensor of the checkpoint, in the order of the safetensors library: wide types first, then
-/// by name.
-pub(crate) fn tensors(shape: &Shape, weights: Weights) -> Vec<Tensor> {
-    let gemma = shape.family == Family::Gemma3;
+/// Every tensor of the checkpoint that a config.json describes, in the order of the safetensors
+/// library: wide types first, then by name.
+pub(crate) fn tensors(config: &Value, weights: Weights) -> Result<Vec<Tensor>> {
+    let (model, tensors) = checkpoint_tensors(config)?;
+    let gemma = model.arch == Architecture::Gemma3;
+    let quantization = config.get("quantization_config");
     let mut list = List {
         weights,
-        inverse_scale: shape.family == Family::Llama,
+        inverse_scale: quantization.is_some_and(|settings| settings["linear_class"].is_null()),
         norms: if gemma { Fill::NearZero } else { Fill::NearOne },
         out: Vec::new(),
     };
-    let hidden = shape.hidden_size;
-    let queries = shape.num_attention_heads * shape.head_dim;
-    let keys = shape.num_key_value_heads * shape.head_dim;
-    let inter = shape.intermediate_size;
-
-    let logits = Fill::Normal(LOGITS / (hidden as f32).sqrt());
-    list.dense("model.embed_tokens.weight".to_owned(), &[shape.vocab_size, hidden], logits);
-    if !shape.tie_word_embeddings {
-        list.dense("lm_head.weight".to_owned(), &[shape.vocab_size, hidden], logits);
-    }
-    list.norm("model.norm".to_owned(), hidden);
-    let sub_norms = match shape.family {
-        Family::BitNet => Some(["self_attn.attn_sub_norm", "mlp.ffn_sub_norm"]),
-        Family::OneBitLlm => Some(["self_attn.inner_attn_ln", "mlp.ffn_layernorm"]),
-        Family::Llama | Family::Qwen2 | Family::Gemma3 => None,
-    };
-    for layer in 0..shape.num_hidden_layers {
-        let name = |part: &str| format!("model.layers.{layer}.{part}");
-        list.norm(name("input_layernorm"), hidden);
-        list.norm(name("post_attention_layernorm"), hidden);
-        if let Some([attention, feed_forward]) = sub_norms {
-            list.norm(name(attention), queries);
-            list.norm(name(feed_forward), inter);
+    let logits = Fill::Normal(LOGITS / (model.hidden as f32).sqrt());
+    for CheckpointTensor { role, name, shape } in tensors {
+        let shape: Vec<usize> = shape.into_iter().map(|n| n as usize).collect();
+        match role {
+            Role::Embedding | Role::Head => list.dense(name, &shape, logits),
+            _ if role.is_bias() => list.dense(name, &shape, Fill::Normal(BIAS)),
+            _ if role.is_vector() => list.dense(name, &shape, list.norms),
+            _ => list.projection(name, &shape),
         }
-        if gemma {
-            list.norm(name("pre_feedforward_layernorm"), hidden);
-            list.norm(name("post_feedforward_layernorm"), hidden);
-            list.norm(name("self_attn.q_norm"), shape.head_dim);
-            list.norm(name("self_attn.k_norm"), shape.head_dim);
-        }
-        if shape.family == Family::Qwen2 {
-            for (part, width) in [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)] {
-                list.dense(name(&format!("self_attn.{part}.bias")), &[width], Fill::Normal(BIAS));
-            }
-        }
-        list.projection(name("self_attn.q_proj"), queries, hidden);
-        list.projection(name("self_attn.k_proj"), keys, hidden);
-        list.projection(name("self_attn.v_proj"), keys, hidden);
-        list.projection(name("self_attn.o_proj"), hidden, queries);
-        list.projection(name("mlp.gate_proj"), inter, hidden);
-        list.projection(name("mlp.up_proj"), inter, hidden);
-        list.projection(name("mlp.down_proj"), hidden, inter);
     }
     list.out.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
-    list.out
+    Ok(list.out)
 }
 
 struct List {
@@ -148,25 +122,21 @@ impl List {
         self.push(name, dtype, shape, fill);
     }
 
-    fn norm(&mut self, name: String, width: usize) {
-        self.dense(name + ".weight", &[width], self.norms);
-    }
-
     /// A matrix `[rows, cols]`, ternary unless the model is dense, scaled so that an input of RMS 1 gives an output of RMS
     /// about 1: activations then stay of order 1 through any number of layers, and gates are
     /// negative half of the time.
-    fn projection(&mut self, name: String, rows: usize, cols: usize) {
+    fn projection(&mut self, name: String, shape: &[usize]) {
+        let (rows, cols) = (shape[0], shape[1]);
         if self.weights == Weights::Dense {
-            let fill = Fill::Normal(1.0 / (cols as f32).sqrt());
-            return self.dense(name + ".weight", &[rows, cols], fill);
+            return self.dense(name, shape, Fill::Normal(1.0 / (cols as f32).sqrt()));
         }
         let scale = 1.0 / (cols as f32 * (1.0 - ZEROS)).sqrt();
         if self.weights == Weights::Packed {
             let stored = if self.inverse_scale { 1.0 / scale } else { scale };
-            self.push(name.clone() + ".weight_scale", Dtype::Bf16, &[1], Fill::Around(stored));
-            self.push(name + ".weight", Dtype::U8, &[rows / 4, cols], Fill::TernaryCodes);
+            self.push(format!("{name}_scale"), Dtype::Bf16, &[1], Fill::Around(stored));
+            self.push(name, Dtype::U8, &[rows / 4, cols], Fill::TernaryCodes);
         } else {
-            self.dense(name + ".weight", &[rows, cols], Fill::Normal(scale / NORMAL_ABSMEAN));
+            self.dense(name, shape, Fill::Normal(scale / NORMAL_ABSMEAN));
         }
     }
 }

@@ -4,13 +4,17 @@ use serde_json::Value;
 
 use super::tensors::{Dtype, Fill, Tensor, ZEROS, tensors};
 use super::*;
-use crate::models::{Family, Models};
+use crate::models::{Models, Shape, Weights};
+
+fn all(shape: &Shape, weights: Weights) -> Vec<Tensor> {
+    tensors(&config::config(shape, weights), weights).unwrap()
+}
 
 #[test]
 fn bitnet_2b4t_has_the_published_tensors() {
     let models = Models::load().unwrap();
     let model = models.find("bitnet-b1.58-2b-4t").unwrap();
-    let list = tensors(models.shape(model).unwrap(), model.weights);
+    let list = all(models.shape(model).unwrap(), model.weights);
 
     let codes: Vec<_> = list.iter().filter(|t| t.fill == Fill::TernaryCodes).collect();
     assert_eq!(codes.len(), 210);
@@ -31,16 +35,17 @@ fn every_listed_shape_has_tensors_and_a_whole_vocabulary() {
     for model in models.model.iter().filter(|model| model.weights != Weights::Gguf) {
         let name = &model.name;
         let Ok(shape) = models.shape(model) else { continue };
-        let more = match shape.family {
-            Family::Llama => 0,
-            Family::BitNet | Family::OneBitLlm => 2,
-            Family::Qwen2 => 3,
-            Family::Gemma3 => 4,
+        let more = match shape.class.as_str() {
+            "LlamaForCausalLM" => 0,
+            "BitNetForCausalLM" | "BitnetForCausalLM" | "Qwen3ForCausalLM" => 2,
+            "Qwen2ForCausalLM" => 3,
+            "Gemma3ForCausalLM" => 4,
+            other => panic!("{other}"),
         };
         let scales = if model.weights == Weights::Packed { 7 } else { 0 };
         let head = usize::from(!shape.tie_word_embeddings);
         assert_eq!(
-            tensors(shape, model.weights).len(),
+            all(shape, model.weights).len(),
             2 + head + shape.num_hidden_layers * (9 + more + scales),
             "{name}"
         );
@@ -69,12 +74,13 @@ fn the_dense_models_have_their_published_sizes() {
     for (name, parameters) in [
         ("llama-3.2-1b-instruct", 1_235_814_400),
         ("qwen2.5-1.5b-instruct", 1_543_714_304),
+        ("qwen3-0.6b", 596_049_920),
         ("gemma-3-1b-it", 999_885_952),
         ("smollm2-135m-instruct", 134_515_008),
         ("gemma-3-270m-it", 268_098_176),
     ] {
         let model = models.find(name).unwrap();
-        let list = tensors(models.shape(model).unwrap(), model.weights);
+        let list = all(models.shape(model).unwrap(), model.weights);
         assert_eq!(list.iter().map(|t| t.bytes() / 2).sum::<usize>(), parameters, "{name}");
     }
 }

@@ -5,11 +5,9 @@
 
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
+use trilobite_format::model::Words;
 
 use crate::models::Shape;
-
-/// How Llama 3 splits a text before the merges.
-const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// tokenizer.json for the vocabulary and the special tokens of a shape.
 pub(crate) fn tokenizer(shape: &Shape) -> Result<Value> {
@@ -73,7 +71,7 @@ pub(crate) fn tokenizer(shape: &Shape) -> Result<Value> {
             "type": "Sequence",
             "pretokenizers": [
                 {
-                    "type": "Split", "pattern": { "Regex": SPLIT }, "behavior": "Isolated",
+                    "type": "Split", "pattern": { "Regex": Words::LLAMA_3.expressions[0] }, "behavior": "Isolated",
                     "invert": false,
                 },
                 byte_level(false, false),

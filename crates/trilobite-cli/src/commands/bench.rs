@@ -10,9 +10,10 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use memmap2::MmapMut;
 use serde_json::{Value, json};
+use trilobite_format::model::is_projection;
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{
-    CacheType, Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions, Team, argmax,
+    Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions, Team, argmax,
 };
 
 use crate::args::{Bench, Global};
@@ -136,7 +137,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     let mut decode = vec![Vec::new(); threads.len()];
     let mut sessions = Vec::new();
     for &threads in &threads {
-        let cache = args.kv.into();
+        let cache = args.kv;
         let (context, batch, plain) = (longest, MAX_BATCH, args.plain);
         let options = SessionOptions { threads, context, batch, cache, plain };
         sessions.push(Session::new(Arc::clone(&model), options)?);
@@ -207,7 +208,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         .collect();
 
     let bytes = bytes_per_token(&model, &work, args);
-    let cache_bytes = CacheType::from(args.kv).bytes_for(model.config(), 1);
+    let cache_bytes = args.kv.bytes_for(model.config(), 1);
     let name = model::name(&args.model);
     if args.json {
         let objects = results.iter().map(|result| {
@@ -233,7 +234,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     "bandwidth_bytes_per_s": bandwidth,
                     "fraction_of_limit": bytes as f64 * speed.median / bandwidth,
                 })),
-                "cache": CacheType::from(args.kv).name(),
+                "cache": args.kv.name(),
                 "cache_bytes_per_token": cache_bytes,
                 "peak_resident_bytes": peak,
                 "non_embedding_bytes": model.weights().non_embedding_bytes(),
@@ -299,7 +300,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         "weights without the embedding {}",
         output::bytes(model.weights().non_embedding_bytes() as u64)
     );
-    let cache = CacheType::from(args.kv).name();
+    let cache = args.kv.name();
     text += &format!(", {cache} cache {} a token", output::bytes(cache_bytes as u64));
     if let Some(peak) = peak {
         text += &format!(", peak resident {}", output::bytes(peak));
@@ -382,16 +383,15 @@ fn prompt(model: &Model, tokens: usize) -> Vec<u32> {
 /// of half of those on average.
 fn bytes_per_token(model: &Model, work: &Work, args: &Bench) -> u64 {
     let tokens = args.depth + args.n.div_ceil(2);
-    let cache = CacheType::from(args.kv).bytes_for(model.config(), tokens);
+    let cache = args.kv.bytes_for(model.config(), tokens);
     let all = (model.weights().non_embedding_bytes() + cache) as u64;
     all - work.skipped_bytes(model) + work.head_bytes()
 }
 
 /// The types of the layers' matrices.
 fn layout(model: &Model) -> String {
-    let matrices = model.gguf().tensors().iter().filter(|t| t.shape.len() == 2);
-    let mut names: Vec<&str> =
-        matrices.filter(|t| t.name.starts_with("blk.")).map(|t| t.ty.name()).collect();
+    let matrices = model.gguf().tensors().iter().filter(|t| is_projection(&t.name));
+    let mut names: Vec<&str> = matrices.map(|t| t.ty.name()).collect();
     names.sort_unstable();
     names.dedup();
     names.join(" + ")

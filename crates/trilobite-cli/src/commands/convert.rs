@@ -10,7 +10,7 @@ use serde_json::json;
 use trilobite_convert as engine;
 use trilobite_hub::{Cache, resolve, tokenizer_of};
 
-use crate::args::{Convert, Global, Head, HeadScan, Layout, Quantize, Type};
+use crate::args::{Convert, Global};
 use crate::interrupt;
 use crate::output::{self, Progress, Unit};
 
@@ -22,33 +22,8 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
         Some(path) => path.clone(),
         None => default_output(&source)?,
     };
-    let options = engine::Options {
-        layout: match args.layout {
-            Layout::Auto => engine::Layout::Auto,
-            Layout::Sparse => engine::Layout::Sparse,
-            Layout::I2S => engine::Layout::I2S,
-            Layout::T5_3 => engine::Layout::T5_3,
-        },
-        ty: args.ty.map(|ty| match ty {
-            Type::F16 => engine::Type::F16,
-            Type::Bf16 => engine::Type::Bf16,
-            Type::Q8_0 => engine::Type::Q8_0,
-            Type::Q4_0 => engine::Type::Q4_0,
-        }),
-        head: match args.head {
-            Head::Source => engine::Head::Source,
-            Head::F32 => engine::Head::F32,
-            Head::F16 => engine::Head::F16,
-            Head::Bf16 => engine::Head::Bf16,
-            Head::Q8_0 => engine::Head::Q8_0,
-        },
-        head_scan: match args.head_scan {
-            HeadScan::Auto => engine::HeadScan::Auto,
-            HeadScan::Always => engine::HeadScan::Always,
-            HeadScan::None => engine::HeadScan::None,
-        },
-        quantize: args.quantize.map(|Quantize::Absmean| engine::Quantize::Absmean),
-    };
+    let &Convert { layout, ty, head, head_scan, quantize, .. } = args;
+    let options = engine::Options { layout, ty, head, head_scan, quantize };
     // An interrupted conversion takes its temporary file with it.
     interrupt::listen()?;
     let checkpoint = engine::Checkpoint::open(&source)?;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use trilobite_format::model::special_id;
-use trilobite_format::{Array, TensorInfo, Value as MetadataValue};
+use trilobite_format::model::{HeadScanPart, special_id};
+use trilobite_format::{Array, TensorInfo, Value as MetadataValue, keys};
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{Error, Model, end_ids};
 
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
 /// Weights of all tensors.
 fn parameters(model: &Model) -> u64 {
     // The coarse copy of the head repeats weights.
-    let scan = |tensor: &&TensorInfo| tensor.name.starts_with("output_scan.");
+    let scan = |tensor: &&TensorInfo| HeadScanPart::of(&tensor.name).is_some();
     model.gguf().tensors().iter().filter(|t| !scan(t)).map(TensorInfo::count).sum()
 }
 
@@ -73,13 +73,13 @@ fn tokenizer(model: &Model) -> Result<Value> {
     let metadata = model.metadata();
     let ends = end_ids(metadata, Some(tokenizer))?;
     Ok(json!({
-        "model": metadata.str("tokenizer.ggml.model")?,
-        "pre": metadata.str("tokenizer.ggml.pre")?,
+        "model": metadata.str(keys::TOKENIZER)?,
+        "pre": metadata.str(keys::WORDS)?,
         "tokens": tokenizer.max_id().map(|id| u64::from(id) + 1),
         "bos_token_id": special_id(metadata, "bos")?,
         "end_token_ids": ends,
         "adds": tokenizer.encode("", true, false)?,
-        "chat_template": metadata.str("tokenizer.chat_template")?,
+        "chat_template": metadata.str(keys::CHAT_TEMPLATE)?,
         "assumption": tokenizer.assumption(),
     }))
 }
@@ -198,7 +198,7 @@ fn metadata(model: &Model) -> Result<String> {
         };
         out += &format!("  {:38} {}\n", output::shown(key), output::shown(&value));
     }
-    if let Some(template) = model.metadata().str("tokenizer.chat_template")? {
+    if let Some(template) = model.metadata().str(keys::CHAT_TEMPLATE)? {
         out += "chat template\n";
         for line in template.lines() {
             out += &format!("  {}\n", output::shown(line));

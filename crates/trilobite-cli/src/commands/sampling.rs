@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use trilobite_format::keys;
 use trilobite_runtime::{Model, Sampling};
 
 use crate::args::Run;
@@ -23,8 +24,8 @@ const CHAT: Sampling = Sampling {
 /// transformers those count only when they ask for sampling; a chat samples unless they forbid it.
 pub(crate) fn sampling(model: &Model, args: &Run, chat: bool) -> Result<Sampling> {
     let metadata = model.metadata();
-    let float = |key: &str| metadata.f32(&format!("trilobite.generation.{key}"));
-    let sample = metadata.bool("trilobite.generation.do_sample")?;
+    let float = |key: &str| metadata.f32(&keys::generation(key));
+    let sample = metadata.bool(keys::DO_SAMPLE)?;
     let default = if chat && sample.is_none() { CHAT } else { Sampling::default() };
     let temperature = match sample {
         Some(true) => float("temperature")?.unwrap_or(1.0),
@@ -32,7 +33,7 @@ pub(crate) fn sampling(model: &Model, args: &Run, chat: bool) -> Result<Sampling
         None if chat => float("temperature")?.unwrap_or(default.temperature),
         None => 0.0,
     };
-    let top_k = metadata.u32("trilobite.generation.top_k")?.map(|k| k as usize);
+    let top_k = metadata.u32(&keys::generation("top_k"))?.map(|k| k as usize);
     let temperature = args.temp.unwrap_or(temperature);
     let default = if temperature == 0.0 { Sampling::default() } else { default };
     Ok(Sampling {

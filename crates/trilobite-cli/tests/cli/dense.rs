@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use trilobite_convert::{HeadScan, Layout};
 use trilobite_format::{Gguf, Metadata, TensorInfo, Value, Writer};
 
 use crate::fixture::Fixture;
@@ -250,8 +251,17 @@ fn dense_models_stay_dense_unless_told_otherwise() {
     );
     let help = trilobite::stdout(&mut trilobite::command(["convert", "--help"])).unwrap();
     assert!(help.contains("destroys"), "{help}");
+    for layout in Layout::ALL {
+        assert!(help.contains(&format!("- {layout}")), "{layout}: {help}");
+    }
+    let scan = HeadScan::Always;
+    assert!(help.contains(&format!("- {scan}: ")) && help.contains(scan.summary()), "{help}");
 
     convert(&fixture.folder, &out, &[]);
+    let mut again = trilobite::command(["convert", "-o"]);
+    again.arg(&out).arg(&fixture.folder);
+    let said = String::from_utf8(again.output().unwrap().stderr).unwrap();
+    assert!(said.ends_with("out.gguf exists; --force overwrites it\n"), "{said}");
     let bytes = fs::read(&out).unwrap();
     let gguf = Gguf::parse(&bytes).unwrap();
     assert!(gguf.tensors().iter().all(|tensor| !tensor.ty.is_ternary()));

@@ -1,16 +1,11 @@
 //! The metadata of the output.
 
-use trilobite_format::model::{Hyperparameters, special_id, stray_ids};
-use trilobite_format::{Metadata, Value};
+use trilobite_format::model::{
+    Architecture, END_OF_TURN, Hyperparameters, Words, special_id, stray_ids, template_instead,
+};
+use trilobite_format::{Metadata, Value, keys};
 
-use crate::hf::END_OF_TURN;
 use crate::{Error, plan};
-
-/// What microsoft/bitnet-b1.58-2B-4T's tokenizer_config.json has. The GGUF file that Microsoft
-/// published has another one, with which the model does not stop.
-const BITNET_TEMPLATE: &str = "{% for message in messages %}{{ message['role'] | capitalize + ': ' + \
-                               message['content'] | trim + '<|eot_id|>' }}{% endfor %}\
-                               {% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}";
 
 /// The metadata of the output: that of the source, with what Trilobite needs filled in.
 pub(crate) fn translate(
@@ -21,7 +16,7 @@ pub(crate) fn translate(
     notes: &mut Vec<String>,
 ) -> Result<Metadata, Error> {
     let error = |source| Error::Gguf { file: file.to_owned(), source };
-    let old = source.str("general.architecture").map_err(error)?.unwrap_or_default();
+    let (_, old) = Architecture::of(source).map_err(error)?;
     let (old, new) = (format!("{old}."), format!("{}.", model.arch.name()));
     let mut metadata = Metadata::new();
     for (key, value) in source.iter() {
@@ -31,7 +26,7 @@ pub(crate) fn translate(
         };
         metadata.insert(key, value.clone());
     }
-    let name = source.str("general.name").map_err(error)?.unwrap_or(name);
+    let name = source.str(keys::NAME).map_err(error)?.unwrap_or(name);
     plan::general(&mut metadata, model.arch, name, None);
     model.describe(&mut metadata);
     tokenizer(file, model.vocab, &mut metadata, notes)?;
@@ -46,10 +41,11 @@ fn tokenizer(
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
     let error = |source| Error::Gguf { file: file.to_owned(), source };
-    let tokens = metadata.strings("tokenizer.ggml.tokens").map_err(error)?.unwrap_or_default();
+    // Some files have no tokenizer.
+    let tokens = metadata.strings(keys::TOKENS).map_err(error)?.unwrap_or_default();
     if tokens.len() as u64 > vocab {
         let expected = format!("at most {vocab} tokens, the rows of the embedding");
-        return Err(bad(file, metadata, "tokenizer.ggml.tokens", &expected));
+        return Err(bad(file, metadata, keys::TOKENS, &expected));
     }
     let id_of = |text: &str| tokens.iter().position(|token| token == text).map(|id| id as u32);
     let text_of = |id: u32| tokens.get(id as usize).cloned();
@@ -65,15 +61,15 @@ fn tokenizer(
             ends.push(id);
         }
     }
-    let model = metadata.str("tokenizer.ggml.model").map_err(error)?;
-    let pre = metadata.get("tokenizer.ggml.pre");
-    if model == Some("gpt2") && pre.is_none() && end_of_turn.is_some() {
-        metadata.insert("tokenizer.ggml.pre", "llama-bpe");
-        notes.push("tokenizer.ggml.pre was missing and is taken to be llama-bpe".to_owned());
+    let model = metadata.str(keys::TOKENIZER).map_err(error)?;
+    let unsaid = model == Some("gpt2") && metadata.get(keys::WORDS).is_none();
+    if let Some(words) = Words::marked(|text| id_of(text).is_some()).filter(|_| unsaid) {
+        metadata.insert(keys::WORDS, words.name());
+        notes.push(format!("{} was missing and is taken to be {}", keys::WORDS, words.name()));
     }
-    let template = metadata.str("tokenizer.chat_template").map_err(error)?;
-    if template.is_some_and(|template| template.contains("BITNETAssistant")) {
-        metadata.insert("tokenizer.chat_template", BITNET_TEMPLATE);
+    let template = metadata.str(keys::CHAT_TEMPLATE).map_err(error)?;
+    if let Some(right) = template.and_then(template_instead) {
+        metadata.insert(keys::CHAT_TEMPLATE, right);
         notes.push("the chat template was an outdated one and was replaced".to_owned());
     }
     let mut fill = |key: &str, value: Option<Value>| {
@@ -81,9 +77,9 @@ fn tokenizer(
             metadata.insert(key, value);
         }
     };
-    fill("trilobite.eos_token_ids", (!ends.is_empty()).then(|| ends.into()));
-    fill("trilobite.bos_token", bos_text.map(Value::from));
-    fill("trilobite.eos_token", eos_text.map(Value::from));
+    fill(keys::END_IDS, (!ends.is_empty()).then(|| ends.into()));
+    fill(&keys::token_text("bos_token"), bos_text.map(Value::from));
+    fill(&keys::token_text("eos_token"), eos_text.map(Value::from));
     Ok(())
 }
 

@@ -7,16 +7,17 @@ mod tests;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
+use trilobite_format::keys;
 use trilobite_format::model::{
-    Architecture, Hyperparameters, Projections, ROPE_FACTORS, ROPE_FREQS, Scaling, Storage,
-    check_divisors, is_projection, mixture_note,
+    HeadScanPart, Hyperparameters, Projections, Role, Storage, Tensor, check_divisors,
+    is_projection, mixture_note, scale_name, tensors,
 };
 use trilobite_format::{Gguf, Split, TensorInfo, TensorType};
-use trilobite_kernels::{DenseType, Kernels};
+use trilobite_kernels::{DenseMatrix, DenseType, Kernels};
 
-use crate::model::{BIASED, Data, Dense, Plan, Planned, block};
+use crate::dense::Dense;
+use crate::model::{Data, Plan, Planned};
 use crate::options::{Options, Quantize};
-use crate::scan::Part;
 use crate::source::{Checkpoint, Dtype, SourceFile, View};
 use crate::trits::{Encoding, Ternary, check_scale, unused_code};
 use crate::{Error, plan};
@@ -38,7 +39,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     };
     let source = gguf.metadata();
     let in_file = |source| Error::Gguf { file: file.name.clone(), source };
-    let rows = gguf.tensor("token_embd.weight").and_then(|info| info.shape.first().copied());
+    let rows = gguf.tensor(&Role::Embedding.name(0)).and_then(|info| info.shape.first().copied());
     let model = Hyperparameters::read(source, rows).map_err(in_file)?;
     let files: Vec<&[u8]> = checkpoint.files.iter().map(|file| &**file).collect();
     let projections = match options.quantize {
@@ -58,14 +59,14 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     builder.tensors(&model, &mut notes)?;
     let Builder { left, mut tensors, .. } = builder;
     if let Some((name, info)) = left.into_iter().next() {
-        let file = checkpoint.files.get(info.part).map_or_else(String::new, |f| f.name.clone());
+        let file = checkpoint.files[info.part].name.clone();
         return Err(Error::Unexpected { file, tensor: name });
     }
     plan::choose_types(&mut tensors, model.arch, options, &mut notes)?;
     let mut metadata =
         metadata::translate(&file.name, source, &model, &checkpoint.name, &mut notes)?;
     if let Some(file_type) = plan::file_type(&tensors) {
-        metadata.insert("general.file_type", file_type);
+        metadata.insert(keys::FILE_TYPE, file_type);
     }
     plan::name_dense(&tensors, model.arch, &mut metadata);
     let projections = tensors.iter().filter(|tensor| is_projection(&tensor.name));
@@ -108,54 +109,37 @@ struct Builder<'a, 'o> {
 impl<'a> Builder<'a, '_> {
     /// The name of the file that holds a tensor.
     fn file(&self, info: &TensorInfo) -> &'a str {
-        self.files.get(info.part).map_or("", |file| &file.name)
+        &self.files[info.part].name
     }
 
     fn bytes(&self, info: &TensorInfo) -> &'a [u8] {
-        info.bytes(self.files.get(info.part).map_or(&[], |file| file))
+        info.bytes(&self.files[info.part])
     }
 
     fn tensors(&mut self, model: &Hyperparameters, notes: &mut Vec<String>) -> Result<(), Error> {
-        let table = [model.vocab, model.hidden];
         // Made anew, in case the head changes its type.
-        for name in Part::ALL.map(Part::name) {
-            self.left.remove(name);
+        for part in HeadScanPart::ALL {
+            self.left.remove(part.name());
         }
-        self.dense("token_embd.weight", &table)?;
-        let divisors: &[&str] = match model.rope.scaling {
-            Scaling::LongRope { .. } => &ROPE_FACTORS,
-            _ if self.left.contains_key(ROPE_FREQS) => &[ROPE_FREQS],
-            _ => &[],
-        };
-        for name in divisors {
-            self.divisors(name, model.head_dim / 2)?;
-        }
-        let biased = |part: &&str| self.left.contains_key(&format!("blk.0.{part}.bias"));
-        let biases: Vec<&str> = match model.arch {
-            Architecture::Qwen2 => BIASED[..3].to_vec(),
-            _ => BIASED.into_iter().filter(biased).collect(),
-        };
-        let slots = block(model, &biases);
-        for layer in 0..model.layers {
-            for slot in &slots {
-                let name = format!("blk.{layer}.{}", slot.gguf);
-                if slot.is_vector() {
-                    self.vector(&format!("{name}.{}", slot.suffix), &slot.shape)?;
-                } else {
-                    self.projection(&name, &slot.shape)?;
-                }
+        for tensor in tensors(model, |role| self.left.contains_key(&role.name(0))) {
+            match tensor.role {
+                Role::Embedding => self.dense(&tensor)?,
+                Role::Head => self.head(&tensor, notes)?,
+                role if role.divides_rope() => self.divisors(&tensor)?,
+                role if role.is_vector() => self.vector(&tensor)?,
+                _ => self.projection(&tensor)?,
             }
         }
-        self.vector("output_norm.weight", &[model.hidden])?;
-        match self.projections.storage("output.weight") {
-            None => Ok(()),
-            Some(Storage::Packed | Storage::Unpacked) => self.projection("output", &table),
-            Some(Storage::Dense) => {
-                self.dense("output.weight", &table)?;
-                self.drop_repeated_head(notes);
-                Ok(())
-            }
+        Ok(())
+    }
+
+    fn head(&mut self, tensor: &Tensor, notes: &mut Vec<String>) -> Result<(), Error> {
+        match self.projections.storage(&tensor.name) {
+            Some(Storage::Packed | Storage::Unpacked) => return self.projection(tensor),
+            Some(Storage::Dense) | None => self.dense(tensor)?,
         }
+        self.drop_repeated_head(notes);
+        Ok(())
     }
 
     /// Early files store a tied head twice.
@@ -164,8 +148,9 @@ impl<'a> Builder<'a, '_> {
             (self.tensors.first().map(|t| &t.data), self.tensors.last().map(|t| &t.data))
             && plan::same_values(&embedding.view, &head.view)
         {
+            let name = Role::Head.name(0);
+            notes.push(format!("{name} repeats the embedding and was left out"));
             self.tensors.pop();
-            notes.push("output.weight repeats the embedding and was left out".to_owned());
         }
     }
 
@@ -179,15 +164,6 @@ impl<'a> Builder<'a, '_> {
         }
         let file = self.file(&info).to_owned();
         Err(Error::Shape { file, tensor: info.name, expected: shape.to_vec(), found: info.shape })
-    }
-
-    /// A matrix whose columns are stored as rows.
-    fn take_transposed(&mut self, name: &str, shape: &[u64]) -> Result<TensorInfo, Error> {
-        let info = self.take(name, &shape.iter().rev().copied().collect::<Vec<_>>())?;
-        match info.ty {
-            TensorType::I2R => Ok(info),
-            _ => Err(self.type_error(&info, "I2_R")),
-        }
     }
 
     fn view(&self, info: &TensorInfo) -> Result<View<'a>, Error> {
@@ -216,26 +192,26 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// A norm or a bias.
-    fn vector(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
-        let info = self.take(name, shape)?;
+    fn vector(&mut self, tensor: &Tensor) -> Result<(), Error> {
+        let info = self.take(&tensor.name, &tensor.shape)?;
         let data = Data::Dense(Dense { view: self.view(&info)?, head_dim: None });
         self.push(info, TensorType::F32, data);
         Ok(())
     }
 
     /// What rotary frequencies are divided by.
-    fn divisors(&mut self, name: &str, pairs: u64) -> Result<(), Error> {
-        let info = self.take(name, &[pairs])?;
+    fn divisors(&mut self, tensor: &Tensor) -> Result<(), Error> {
+        let info = self.take(&tensor.name, &tensor.shape)?;
         let view = self.view(&info)?;
         let error = |source| Error::Gguf { file: view.file.to_owned(), source };
-        check_divisors(name, &view.to_f32()).map_err(error)?;
+        check_divisors(&tensor.name, &view.to_f32()).map_err(error)?;
         self.push(info, TensorType::F32, Data::Dense(Dense { view, head_dim: None }));
         Ok(())
     }
 
     /// An embedding or head in its own type.
-    fn dense(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
-        let info = self.take(name, shape)?;
+    fn dense(&mut self, tensor: &Tensor) -> Result<(), Error> {
+        let info = self.take(&tensor.name, &tensor.shape)?;
         self.push_dense(info)
     }
 
@@ -252,9 +228,12 @@ impl<'a> Builder<'a, '_> {
     /// The bytes of a tensor of blocks, whose codes must be those of weights, and these finite.
     fn finite_blocks(&self, info: &TensorInfo, ty: DenseType) -> Result<&'a [u8], Error> {
         let bytes = self.bytes(info);
-        let cols = info.shape.last().map_or(1, |&n| n as usize);
-        let row_bytes = ty.row_len(cols).unwrap_or(1);
-        if let Some((row, col)) = ty.find_unused(bytes, cols) {
+        let &cols = info.shape.last().expect("a tensor has dimensions");
+        let cols = cols as usize;
+        let rows =
+            bytes.len() / ty.row_len(cols).expect("the rows of a parsed file are whole blocks");
+        let matrix = DenseMatrix::new(ty, bytes, rows, cols).expect("a parsed file has whole rows");
+        if let Some((row, col)) = matrix.find_unused() {
             return Err(Error::NotTernary {
                 file: self.file(info).to_owned(),
                 tensor: info.name.clone(),
@@ -265,13 +244,12 @@ impl<'a> Builder<'a, '_> {
         }
         // Any kernels will do, for all give the same weights.
         let Some(kernels) = Kernels::available().into_iter().next_back() else { return Ok(bytes) };
-        let bad =
-            bytes.par_chunks(row_bytes).enumerate().map_init(Vec::new, |wide, (row, bytes)| {
-                wide.resize(cols, 0.0);
-                kernels.dense_row(ty, bytes, cols, 0, wide);
-                let col = wide.iter().position(|w| !w.is_finite())?;
-                Some((row * cols + col, wide.get(col).copied().unwrap_or(f32::NAN)))
-            });
+        let bad = (0..rows).into_par_iter().map_init(Vec::new, |wide, row| {
+            wide.resize(cols, 0.0);
+            kernels.dense_row(&matrix, row, wide);
+            let col = wide.iter().position(|w| !w.is_finite())?;
+            Some((row * cols + col, wide[col]))
+        });
         match bad.find_map_first(|bad| bad) {
             None => Ok(bytes),
             Some((element, found)) => Err(Error::NotFinite {
@@ -283,40 +261,36 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    /// A projection, by its name without `.weight`. Rows are in the order that the file's
-    /// architecture has, which is that of the output.
-    fn projection(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
+    /// A projection or the head. Rows are in the order that the file's architecture has, which is
+    /// that of the output.
+    fn projection(&mut self, tensor: &Tensor) -> Result<(), Error> {
+        let Tensor { name, shape, .. } = tensor;
         // A file of ours may have it transposed.
-        let transposed = format!("{name}_t");
+        let transposed = TensorType::transposed(name);
         let is_transposed =
-            name.ends_with("ffn_down") && self.left.contains_key(&format!("{transposed}.weight"));
-        let stored = if is_transposed { &transposed[..] } else { name };
-        let tensor = format!("{stored}.weight");
-        let info = match is_transposed {
-            true => TensorInfo {
-                name: format!("{name}.weight"),
-                shape: shape.to_vec(),
-                ..self.take_transposed(&tensor, shape)?
-            },
-            false => self.take(&tensor, shape)?,
+            self.left.get(&transposed).is_some_and(|info| info.ty == TensorType::I2T);
+        let (stored, stored_shape) = match is_transposed {
+            true => (&transposed, shape.iter().rev().copied().collect()),
+            false => (name, shape.clone()),
         };
+        let info = self.take(stored, &stored_shape)?;
+        let info = TensorInfo { name: name.clone(), shape: shape.clone(), ..info };
         let (ty, bytes) = (info.ty, self.bytes(&info));
-        let encoding = match self.projections.storage(&tensor) {
+        let encoding = match self.projections.storage(stored) {
             Some(Storage::Packed | Storage::Unpacked) => {
                 let factor = self.factor(stored)?;
                 match ty.is_ternary() {
-                    true if is_transposed => Encoding::Transposed { bytes, factor },
                     true => Encoding::Gguf { ty, bytes, factor },
                     false => Encoding::Plain { view: self.view(&info)?, scale: factor },
                 }
             }
-            _ if self.options.quantize.is_some() && !self.projections.keeps_dense(&tensor) => {
+            _ if self.options.quantize.is_some() && !self.projections.keeps_dense(stored) => {
                 Encoding::Dense { view: self.view(&info)? }
             }
             _ => return self.push_dense(info),
         };
         let (&[rows, cols], ty) =
-            (shape, plan::ternary_type(self.options.layout, &info.name, shape)?)
+            (shape.as_slice(), plan::ternary_type(self.options.layout, &info.name, shape)?)
         else {
             return Err(self.type_error(&info, "a matrix"));
         };
@@ -334,13 +308,11 @@ impl<'a> Builder<'a, '_> {
 
     /// The scale that some writers store as a tensor of its own, beside weights of -1, 0 and 1; 1
     /// without one.
-    fn factor(&mut self, name: &str) -> Result<f32, Error> {
-        let name = format!("{name}.scale");
-        if !self.left.contains_key(&name) {
-            return Ok(1.0);
-        }
+    fn factor(&mut self, weight: &str) -> Result<f32, Error> {
+        let name = scale_name(weight).filter(|name| self.left.contains_key(name));
+        let Some(name) = name else { return Ok(1.0) };
         let info = self.take(&name, &[1])?;
-        let factor = self.view(&info)?.to_f32().first().copied().unwrap_or(f32::NAN);
+        let factor = self.view(&info)?.to_f32()[0];
         check_scale(self.file(&info), &name, factor)?;
         Ok(factor)
     }

@@ -192,6 +192,21 @@ fn foreign_files_keep_their_metadata_and_get_what_is_missing() {
 }
 
 #[test]
+fn words_are_guessed_as_they_are_where_the_file_is_run() {
+    for (mark, words) in [("<|begin_of_text|>", Some("llama-bpe")), ("<s>", None)] {
+        let mut parts = Parts::foreign(&Tiny::bitnet().converted());
+        parts.metadata.insert("tokenizer.ggml.model", "gpt2");
+        parts.metadata.insert("tokenizer.ggml.tokens", vec![mark.to_owned()]);
+        parts.metadata.remove("tokenizer.ggml.pre");
+        let (file, report) = parts.converted();
+        let gguf = Gguf::parse(&file).unwrap();
+        assert_eq!(gguf.metadata().str("tokenizer.ggml.pre").unwrap(), words);
+        let said = report.notes.join("\n").contains("taken to be llama-bpe");
+        assert_eq!(said, words.is_some(), "{mark}");
+    }
+}
+
+#[test]
 fn scales_of_their_own_are_factors() {
     let mut parts = Parts::foreign(&Tiny::bitnet().converted());
     parts.push("blk.0.attn_q.scale", &[1], &[3.0]);

@@ -92,9 +92,8 @@ pub(super) fn complete(
         }
     }
     let other_id = before.iter().zip(&*list).find_map(|(before, after)| {
-        let (stated, id) = (before.get("id")?, after.get("id")?);
+        let (stated, id, content) = (before.get("id")?, after.get("id")?, text(after)?);
         (stated != id).then(|| {
-            let content = text(after).unwrap_or_default();
             format!(
                 "the added token {content:?} has the id {id}, not {stated} as tokenizer.json says: \
                  ids of added tokens follow the vocabulary"

@@ -8,7 +8,7 @@ use crate::source::{Dtype, View};
 /// with a head. transformers takes no notice of these either.
 pub(super) fn follows(name: &str, view: &View<'_>, model: &Hyperparameters) -> bool {
     let (module, buffer) = name.rsplit_once('.').unwrap_or(("", name));
-    let parent = module.rsplit('.').next().unwrap_or_default();
+    let parent = module.rsplit_once('.').map_or(module, |(_, last)| last);
     match buffer {
         // Positions, and what masks are filled with.
         "position_ids" => matches!(view.dtype, Dtype::Other(..)),

@@ -2,13 +2,12 @@
 
 use serde_json::Value;
 use trilobite_format::Metadata;
+use trilobite_format::keys::{SPECIAL_TOKENS, named_template};
 
 use super::json::Object;
 use crate::Error;
 use crate::source::Checkpoint;
 
-/// What the keys of special tokens begin with.
-const SPECIAL_TOKENS: &str = "trilobite.special_tokens.";
 /// Special tokens without names of their own, under the old name and the new.
 const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
@@ -39,7 +38,7 @@ pub(super) fn template(
                 match (field("name"), field("template")) {
                     (Some("default"), Some(text)) => default = Some(text.to_owned()),
                     (Some(name), Some(text)) => {
-                        metadata.insert(format!("tokenizer.chat_template.{name}"), text);
+                        metadata.insert(named_template(name), text);
                     }
                     _ => {}
                 }

@@ -1,15 +1,18 @@
 //! config.json: sizes, and how the weights are to be understood.
 
+mod classes;
 mod defaults;
 mod rope;
 #[cfg(test)]
 mod tests;
 
-use trilobite_format::model::{Architecture, Fault, Hyperparameters, Rope, Window, limits};
+use trilobite_format::keys::model as keys;
+use trilobite_format::model::{Architecture, Fault, Hyperparameters, Role, Rope, Window, limits};
 
+use super::names;
 use crate::Error;
 use crate::hf::json::Object;
-use crate::model::{BIASED, Slot};
+use classes::Class;
 use defaults::Defaults;
 use rope::Rotary;
 
@@ -17,8 +20,9 @@ use rope::Rotary;
 #[derive(Debug)]
 pub(crate) struct HfConfig {
     pub(crate) model: Hyperparameters,
-    /// Projections with a bias, by their names in the output.
-    pub(crate) biases: &'static [&'static str],
+    /// Whether the projections of the attention have biases although the architecture does not ask
+    /// for them.
+    pub(crate) biases: bool,
     /// Whether the tensors have the names of 1bitLLM's checkpoints.
     pub(crate) old: bool,
     /// Whether the embedding is the head too; `None` where the file does not say.
@@ -28,8 +32,8 @@ pub(crate) struct HfConfig {
     pub(crate) quantization: Quantization,
     /// `modules_to_not_convert`; without it everything but the head is ternary.
     pub(crate) excluded: Option<Vec<String>>,
-    /// Tensors of what each RoPE frequency is divided by, where it is scaled.
-    pub(crate) rope_divisors: Vec<(&'static str, Vec<f32>)>,
+    /// What each RoPE frequency is divided by, where it is scaled.
+    pub(crate) rope_divisors: Vec<(Role, Vec<f32>)>,
     /// What was read otherwise than it may look.
     pub(crate) notes: Vec<String>,
 }
@@ -51,7 +55,7 @@ pub(crate) enum Quantization {
 
 /// Reads config.json.
 pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
-    let Class { arch, old, defaults } = class(&object)?;
+    let (&Class { old, defaults, .. }, arch) = Class::of(&object)?;
     for key in ["mlp_bias", "use_bias", "use_bidirectional_attention"] {
         if object.bool(key)? == Some(true) {
             return Err(object.unsupported(key));
@@ -73,16 +77,14 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     let Rotary { rope, context, local_theta, divisors, notes } =
         rope::read(&object, &sizes, defaults.rope_theta)?;
     let window = window(&object, &sizes, local_theta)?;
-    let model = Hyperparameters { rope, context, window, ..sizes };
+    let attention_scale = attention_scale(&object, &sizes)?;
+    let model = Hyperparameters { rope, context, window, attention_scale, ..sizes };
     model.check().map_err(unfit)?;
     let (quantization, excluded) = quantization(&object, old)?;
     Ok(HfConfig {
         model,
-        biases: match arch {
-            Architecture::Qwen2 => &BIASED[..3],
-            _ if object.bool("attention_bias")? == Some(true) => &BIASED,
-            _ => &[],
-        },
+        // Qwen 2 has its own whatever the key says.
+        biases: arch != Architecture::Qwen2 && object.bool("attention_bias")? == Some(true),
         old,
         tied: object.bool("tie_word_embeddings")?,
         tied_by_default: defaults.tied,
@@ -91,67 +93,6 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
         rope_divisors: divisors,
         notes,
     })
-}
-
-/// What the class of a model decides.
-struct Class {
-    arch: Architecture,
-    /// Whether it is that of 1bitLLM's checkpoints. Those call themselves `BitnetForCausalLM` with a
-    /// lower-case n, and `llama` as the model type.
-    old: bool,
-    defaults: &'static Defaults,
-}
-
-/// The class, by its name, that of its base model without a head, or the model type.
-fn class(object: &Object<'_>) -> Result<Class, Error> {
-    let names = object.get("architectures").and_then(|list| list.as_array());
-    let name = names.and_then(|list| list.first()).and_then(|name| name.as_str());
-    let (arch, old, defaults) = match (name, object.str("model_type")?) {
-        (Some("BitNetForCausalLM" | "BitNetModel"), _) | (None, Some("bitnet")) => {
-            (Architecture::BitNetB158, false, &defaults::BITNET)
-        }
-        (Some("BitnetForCausalLM" | "BitnetModel"), _) => {
-            (Architecture::BitNet, true, &defaults::LLAMA)
-        }
-        (Some("LlamaForCausalLM" | "LlamaModel"), _) | (None, Some("llama")) => {
-            (Architecture::Llama, false, &defaults::LLAMA)
-        }
-        (Some("Qwen2ForCausalLM" | "Qwen2Model"), _) | (None, Some("qwen2")) => {
-            (Architecture::Qwen2, false, &defaults::QWEN2)
-        }
-        (Some("Qwen3ForCausalLM" | "Qwen3Model"), _) | (None, Some("qwen3")) => {
-            (Architecture::Qwen3, false, &defaults::QWEN3)
-        }
-        (Some("Gemma3ForCausalLM" | "Gemma3TextModel"), _) | (None, Some("gemma3_text")) => {
-            (Architecture::Gemma3, false, &defaults::GEMMA3)
-        }
-        _ => {
-            let known = "BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, \
-                         Qwen2ForCausalLM, Qwen3ForCausalLM or Gemma3ForCausalLM";
-            return Err(object.bad("architectures", known));
-        }
-    };
-    let key = if arch == Architecture::Gemma3 { "hidden_activation" } else { "hidden_act" };
-    let expected = defaults.activation;
-    let activation = match object.str(key)? {
-        // Two names of one function.
-        Some("swish") => "silu",
-        found => found.unwrap_or(expected),
-    };
-    // The sub-norms of both BitNets go with either activation, whose name GGUF has in that of the
-    // architecture.
-    let arch = match (arch, activation) {
-        (Architecture::BitNetB158 | Architecture::BitNet, "relu2") => Architecture::BitNetB158,
-        (Architecture::BitNetB158 | Architecture::BitNet, "silu") => Architecture::BitNet,
-        (Architecture::BitNetB158 | Architecture::BitNet, _) => {
-            return Err(object.bad(key, "\"relu2\" or \"silu\" for this architecture"));
-        }
-        (_, found) if found != expected => {
-            return Err(object.bad(key, &format!("\"{expected}\" for this architecture")));
-        }
-        _ => arch,
-    };
-    Ok(Class { arch, old, defaults })
 }
 
 /// The sizes; RoPE and the window are still to be read.
@@ -191,7 +132,7 @@ fn sizes(
         norm_eps: object.number("rms_norm_eps")?.unwrap_or(defaults.norm_eps),
         rope: Rope::unscaled(defaults.rope_theta),
         window: None,
-        attention_scale: if gemma { attention_scale(object, head_dim)? } else { None },
+        attention_scale: None,
         softcap: if gemma { softcap(object)? } else { None },
     })
 }
@@ -199,18 +140,18 @@ fn sizes(
 /// A number with which the model cannot be run, under its name in config.json.
 fn unfit(object: &Object<'_>, fault: Fault) -> Error {
     const NAMES: [(&str, &str); 12] = [
-        ("vocab_size", "vocab_size"),
-        ("context_length", "max_position_embeddings"),
-        ("embedding_length", "hidden_size"),
-        ("block_count", "num_hidden_layers"),
-        ("feed_forward_length", "intermediate_size"),
-        ("attention.head_count", "num_attention_heads"),
-        ("attention.head_count_kv", "num_key_value_heads"),
-        ("attention.key_length", "head_dim"),
-        ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
-        ("attention.sliding_window", "sliding_window"),
-        ("rope.freq_base", "rope_theta"),
-        ("rope.freq_base_swa", "rope_local_base_freq"),
+        (keys::VOCAB, "vocab_size"),
+        (keys::CONTEXT, "max_position_embeddings"),
+        (keys::HIDDEN, "hidden_size"),
+        (keys::LAYERS, "num_hidden_layers"),
+        (keys::FFN, "intermediate_size"),
+        (keys::HEADS, "num_attention_heads"),
+        (keys::KV_HEADS, "num_key_value_heads"),
+        (keys::HEAD_DIM, "head_dim"),
+        (keys::NORM_EPS, "rms_norm_eps"),
+        (keys::WINDOW, "sliding_window"),
+        (keys::ROPE_BASE, "rope_theta"),
+        (keys::ROPE_BASE_WINDOW, "rope_local_base_freq"),
     ];
     let Fault { key, expected, found } = fault;
     let name = NAMES.iter().find(|(known, _)| *known == key).map_or(key, |(_, name)| name);
@@ -221,10 +162,14 @@ fn unfit(object: &Object<'_>, fault: Fault) -> Error {
     Error::Value { file: object.file.to_owned(), key: name.to_owned(), expected, found }
 }
 
-/// What scores are multiplied by, where it is not the usual `1 / sqrt(head_dim)`.
-fn attention_scale(object: &Object<'_>, head_dim: u64) -> Result<Option<f32>, Error> {
+/// What scores are multiplied by, unless it is `1 / sqrt(head_dim)` and a reader takes it for that.
+fn attention_scale(object: &Object<'_>, model: &Hyperparameters) -> Result<Option<f32>, Error> {
+    if model.arch != Architecture::Gemma3 {
+        return Ok(None);
+    }
     let scalar = object.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
-    Ok((scalar != head_dim as f32).then(|| (1.0 / f64::from(scalar).sqrt()) as f32))
+    let usual = scalar == model.head_dim as f32 && model.scale_width() == model.head_dim;
+    Ok((!usual).then(|| (1.0 / f64::from(scalar).sqrt()) as f32))
 }
 
 /// The cap of the logits. That of the scores is a remnant of Gemma 2, which no Gemma 3 has.
@@ -351,26 +296,31 @@ fn excluded(settings: &Object<'_>) -> Result<Option<Vec<String>>, Error> {
 }
 
 impl HfConfig {
-    /// The module of a block that a slot is filled from.
-    pub(crate) fn module(&self, slot: &Slot) -> &'static str {
-        match slot.gguf {
-            "attn_sub_norm" if self.old => "self_attn.inner_attn_ln",
-            "ffn_sub_norm" if self.old => "mlp.ffn_layernorm",
-            _ => slot.hf,
-        }
+    /// The module that a tensor is the weight or the bias of.
+    pub(crate) fn module(&self, role: Role, layer: u64) -> Option<String> {
+        names::module(role, layer, self.model.arch, self.old)
     }
 
     /// Head length by which the rows of rotated tensors are reordered; see
-    /// [`source_row`](crate::model::source_row).
-    pub(crate) fn reordering(&self, slot: &Slot) -> Option<usize> {
+    /// [`source_row`](crate::rows::source_row).
+    pub(crate) fn reordering(&self, role: Role) -> Option<usize> {
+        let rotated = matches!(role, Role::Q | Role::K | Role::QBias | Role::KBias);
         let adjacent = self.model.arch == Architecture::Llama;
-        (slot.rotated && adjacent).then_some(self.model.head_dim as usize)
+        (rotated && adjacent).then_some(self.model.head_dim as usize)
+    }
+
+    /// Whether there is a tensor that models of the architecture may have, the head aside.
+    pub(crate) fn has(&self, role: Role) -> bool {
+        match role.divides_rope() {
+            true => self.rope_divisors.iter().any(|(divisors, _)| *divisors == role),
+            false => role.is_bias() && self.biases,
+        }
     }
 
     /// Whether a module (`model.layers.0.mlp.up_proj`, `lm_head`) is kept dense.
     pub(crate) fn is_excluded(&self, module: &str) -> bool {
         match &self.excluded {
-            None => module == "lm_head",
+            None => module == names::HEAD,
             Some(names) => names.iter().any(|name| {
                 module.ends_with(name.as_str())
                     || module.starts_with(&format!("{name}."))

@@ -217,7 +217,7 @@ fn matrices_are_stored_in_the_type_asked_for() {
 fn dense_and_ternary_models_have_their_own_options() {
     let ty = Options { ty: Some(Type::F16), ..Options::default() };
     let message = Tiny::bitnet().convert(&ty).unwrap_err().to_string();
-    contains(&message, "--type f16 is for dense models");
+    contains(&message, "the model is ternary: its matrices cannot be stored as f16");
     for layout in [Layout::I2S, Layout::T5_3] {
         let layout = Options { layout, ..Options::default() };
         let message = Tiny::gemma3().convert(&layout).unwrap_err().to_string();

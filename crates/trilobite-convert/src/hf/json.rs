@@ -81,9 +81,9 @@ impl<'a> Object<'a> {
 
     /// A list of so many positive numbers, which must be there.
     pub(crate) fn positives(&self, key: &str, count: u64) -> Result<Vec<f32>, Error> {
-        let list = self.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let numbers = list.iter().map(|value| finite(value).filter(|n| *n > 0.0));
-        match numbers.collect::<Option<Vec<f32>>>() {
+        let number = |value| finite(value).filter(|n| *n > 0.0);
+        let list = self.get(key).and_then(Value::as_array);
+        match list.and_then(|list| list.iter().map(number).collect::<Option<Vec<f32>>>()) {
             Some(numbers) if numbers.len() as u64 == count => Ok(numbers),
             _ => Err(self.bad(key, &format!("a list of {count} positive numbers"))),
         }
@@ -157,6 +157,6 @@ fn brief(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(LONGEST) {
         None => text,
-        Some((at, _)) => format!("{}...", text.get(..at).unwrap_or_default()),
+        Some((at, _)) => format!("{}...", &text[..at]),
     }
 }

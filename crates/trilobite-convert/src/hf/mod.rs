@@ -9,6 +9,7 @@ mod dense_tests;
 #[cfg(test)]
 mod grid_tests;
 mod json;
+mod names;
 #[cfg(test)]
 mod names_tests;
 #[cfg(test)]
@@ -16,27 +17,33 @@ mod tests;
 mod tokenizer;
 mod vocabulary;
 
-use trilobite_format::model::{Architecture, check_divisors};
+use serde_json::Value;
+use trilobite_format::model::{
+    Architecture, Hyperparameters, Role, Tensor, check_divisors, tensors,
+};
 use trilobite_format::{Metadata, TensorType};
 
-use crate::model::{Data, Dense, Plan, Planned, Slot, block, source_row};
+use crate::dense::Dense;
+use crate::model::{Data, Plan, Planned};
 use crate::options::Options;
+use crate::rows::source_row;
 use crate::source::{Checkpoint, Dtype, Shards, View};
 use crate::trits::{Encoding, Ternary, check_scale};
 use crate::{Error, plan};
 use config::{HfConfig, Quantization};
 use json::Object;
-pub(crate) use tokenizer::{END_OF_TURN, load as load_tokenizer};
+use names::{HEAD, suffix};
 
 const CONFIG: &str = "config.json";
-/// The module of the language model head.
-const HEAD: &str = "lm_head";
 /// What the names of all other modules begin with.
 const BASE: &str = "model.";
 
 /// Plans the conversion of a Hugging Face checkpoint.
 pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {
-    let json = checkpoint.json(CONFIG)?.unwrap_or_default();
+    let json = checkpoint.json(CONFIG)?.ok_or_else(|| Error::NotACheckpoint {
+        path: checkpoint.name.clone(),
+        why: format!("it has no {CONFIG}"),
+    })?;
     let object = Object::new(CONFIG, &json);
     let source = config::read(object)?;
     let mut shards = checkpoint.shards()?;
@@ -49,8 +56,8 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         excluded: 0,
         source,
     };
-    builder.embedding_and_blocks()?;
-    builder.head()?;
+    builder.tensors()?;
+    builder.check_tied()?;
     builder.buffers()?;
     builder.note();
     let Builder { source, tensors, mut notes, .. } = builder;
@@ -62,6 +69,35 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     tokenizer::describe(checkpoint, object, model.vocab, &mut metadata, &mut notes)?;
     plan::name_dense(&tensors, model.arch, &mut metadata);
     Ok(Plan { model, files: &checkpoint.files, metadata, tensors, notes })
+}
+
+/// A tensor of a Hugging Face checkpoint whose weights are not packed.
+pub struct CheckpointTensor {
+    /// What it is.
+    pub role: Role,
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<u64>,
+}
+
+/// What a config.json describes: the model, and the tensors that its checkpoint has.
+///
+/// # Errors
+/// A configuration that cannot be converted.
+pub fn checkpoint_tensors(
+    config: &Value,
+) -> Result<(Hyperparameters, Vec<CheckpointTensor>), Error> {
+    let source = config::read(Object::new(CONFIG, config))?;
+    let tied = source.tied.unwrap_or(source.tied_by_default);
+    let has = |role| if role == Role::Head { !tied } else { source.has(role) };
+    let named = tensors(&source.model, has).into_iter().filter_map(|tensor| {
+        let Tensor { role, layer, shape, .. } = tensor;
+        let name = format!("{}.{}", source.module(role, layer)?, suffix(role));
+        Some(CheckpointTensor { role, name, shape })
+    });
+    let named = named.collect();
+    Ok((source.model, named))
 }
 
 /// Gives tensors the names that they have in a model with a head. A checkpoint saved from the base
@@ -92,59 +128,50 @@ struct Builder<'a, 'o> {
 }
 
 impl<'a> Builder<'a, '_> {
-    fn embedding_and_blocks(&mut self) -> Result<(), Error> {
-        let model = &self.source.model;
-        let (vocab, hidden, layers) = (model.vocab, model.hidden, model.layers);
-        let slots = block(model, self.source.biases);
-        let mut embedding = "model.embed_tokens.weight".to_owned();
-        // Of two tied tensors a file may have the head.
-        if self.is_tied() && self.shards.get(&embedding).is_none() {
-            embedding = format!("{HEAD}.weight");
-        }
-        let embedding = self.shards.require_shape(&embedding, &[vocab, hidden])?;
-        self.dense("token_embd.weight".to_owned(), embedding, None)?;
-        for (name, divisors) in std::mem::take(&mut self.source.rope_divisors) {
-            check_divisors(name, &divisors).map_err(|source| Error::Unrunnable { source })?;
-            self.tensors.push(Planned {
-                name: name.to_owned(),
-                ty: TensorType::F32,
-                shape: vec![divisors.len() as u64],
-                data: Data::Values(divisors),
-            });
-        }
-        for layer in 0..layers {
-            for slot in &slots {
-                let name = format!("blk.{layer}.{}.{}", slot.gguf, slot.suffix);
-                let module = format!("model.layers.{layer}.{}", self.source.module(slot));
-                let head_dim = self.source.reordering(slot);
-                if slot.is_vector() {
-                    self.vector(name, &module, slot)?;
-                } else {
-                    self.projection(name, &module, &slot.shape, head_dim)?;
+    fn tensors(&mut self) -> Result<(), Error> {
+        let tied = self.is_tied();
+        let has = |role| if role == Role::Head { !tied } else { self.source.has(role) };
+        for tensor in tensors(&self.source.model, has) {
+            match self.source.module(tensor.role, tensor.layer) {
+                None => self.divisors(tensor)?,
+                Some(module) if tensor.role == Role::Embedding => {
+                    self.embedding(tensor, &module)?
                 }
+                Some(module) if tensor.role.is_vector() => self.vector(tensor, &module)?,
+                Some(module) => self.projection(tensor, &module)?,
             }
         }
-        let slot = Slot {
-            gguf: "output_norm",
-            hf: "model.norm",
-            suffix: "weight",
-            shape: vec![hidden],
-            rotated: false,
-        };
-        self.vector("output_norm.weight".to_owned(), slot.hf, &slot)
+        Ok(())
     }
 
-    /// The head, unless it is the embedding.
-    fn head(&mut self) -> Result<(), Error> {
+    fn embedding(&mut self, tensor: Tensor, module: &str) -> Result<(), Error> {
+        let mut weight = format!("{module}.weight");
+        // Of two tied tensors a file may have the head.
+        if self.is_tied() && self.shards.get(&weight).is_none() {
+            weight = format!("{HEAD}.weight");
+        }
+        let view = self.shards.require_shape(&weight, &tensor.shape)?;
+        self.dense(tensor.name, view, None)
+    }
+
+    fn divisors(&mut self, tensor: Tensor) -> Result<(), Error> {
+        let mut all = self.source.rope_divisors.iter();
+        let found = all.find(|(role, _)| *role == tensor.role);
+        let divisors = found.map(|(_, divisors)| divisors.clone());
+        let divisors = divisors.expect("the configuration was read with what its scaling needs");
+        check_divisors(&tensor.name, &divisors).map_err(|source| Error::Unrunnable { source })?;
+        let Tensor { name, shape, .. } = tensor;
+        let data = Data::Values(divisors);
+        self.tensors.push(Planned { name, ty: TensorType::F32, shape, data });
+        Ok(())
+    }
+
+    /// Checks a head that is there though the embedding is the head, and chooses types.
+    fn check_tied(&mut self) -> Result<(), Error> {
         let weight = format!("{HEAD}.weight");
-        let shape = [self.source.model.vocab, self.source.model.hidden];
         let tied = self.is_tied();
-        if !tied {
-            if self.shards.get(&weight).is_none() {
-                return Err(self.shards.no_head(weight));
-            }
-            self.projection("output.weight".to_owned(), HEAD, &shape, None)?;
-        } else if self.shards.get(&weight).is_some() {
+        if tied && self.shards.get(&weight).is_some() {
+            let shape = Role::Head.shape(&self.source.model);
             let head = self.shards.require_shape(&weight, &shape)?;
             match self.tensors.first().map(|embedding| &embedding.data) {
                 Some(Data::Dense(embedding)) if plan::same_values(&embedding.view, &head) => {}
@@ -195,39 +222,41 @@ impl<'a> Builder<'a, '_> {
         if dense && self.source.model.arch == Architecture::Llama {
             self.notes.push(
                 "the model is dense: config.json does not say that it is BitNet's, whose masters \
-                 `--quantize absmean` makes ternary"
+                 quantising by absmean makes ternary"
                     .to_owned(),
             );
         }
         let stated = self.source.quantization != Quantization::Unstated;
         if stated && self.options.quantize.is_some() {
             self.notes.push(
-                "--quantize has no effect: the checkpoint says how it is quantised".to_owned(),
+                "quantising has no effect: the checkpoint says how it is quantised".to_owned(),
             );
         }
     }
 
     /// A norm or a bias, as F32. Gemma's norms are stored as what they differ from 1 by.
-    fn vector(&mut self, name: String, module: &str, slot: &Slot) -> Result<(), Error> {
-        let view = self.shards.require_shape(&format!("{module}.{}", slot.suffix), &slot.shape)?;
+    fn vector(&mut self, tensor: Tensor, module: &str) -> Result<(), Error> {
+        let Tensor { role, name, shape, .. } = tensor;
+        let suffix = suffix(role);
+        let view = self.shards.require_shape(&format!("{module}.{suffix}"), &shape)?;
         if view.dtype.float_type().is_none() {
             return Err(view.dtype_error("BF16, F16 or F32"));
         }
-        let reordering = self.source.reordering(slot);
+        let reordering = self.source.reordering(role);
         let gemma = self.source.model.arch == Architecture::Gemma3;
-        let offset = gemma && slot.suffix == "weight";
+        let offset = gemma && suffix == "weight";
         let data = if offset || reordering.is_some() {
             view.require_finite()?;
             let values = view.to_f32();
             let value = |i| {
-                let value = values.get(source_row(i, reordering)).copied().unwrap_or(f32::NAN);
+                let value = values[source_row(i, reordering)];
                 if offset { 1.0 + value } else { value }
             };
             Data::Values((0..values.len()).map(value).collect())
         } else {
             Data::Dense(Dense { view, head_dim: None })
         };
-        self.tensors.push(Planned { name, ty: TensorType::F32, shape: slot.shape.clone(), data });
+        self.tensors.push(Planned { name, ty: TensorType::F32, shape, data });
         Ok(())
     }
 
@@ -248,16 +277,16 @@ impl<'a> Builder<'a, '_> {
 
     /// A projection: ternary unless it is listed in `modules_to_not_convert`. What it is must
     /// agree with how it is stored.
-    fn projection(
-        &mut self,
-        name: String,
-        module: &str,
-        shape: &[u64],
-        head_dim: Option<usize>,
-    ) -> Result<(), Error> {
+    fn projection(&mut self, tensor: Tensor, module: &str) -> Result<(), Error> {
+        let Tensor { role, name, shape, .. } = tensor;
+        let head_dim = self.source.reordering(role);
         let weight = format!("{module}.weight");
         let excluded = self.source.is_excluded(module);
-        let stored = self.shards.get(&weight).ok_or_else(|| self.shards.missing(&weight))?;
+        let stored = match self.shards.get(&weight) {
+            Some(stored) => stored,
+            None if role == Role::Head => return Err(self.shards.no_head(weight)),
+            None => return Err(self.shards.missing(&weight)),
+        };
         let packed = stored.dtype == Dtype::U8;
         if packed && excluded {
             return Err(
@@ -265,15 +294,15 @@ impl<'a> Builder<'a, '_> {
             );
         }
         let scale = format!("{module}.weight_scale");
-        let view = self.require_matrix(&weight, shape, packed)?;
+        let view = self.require_matrix(&weight, &shape, packed)?;
         if let Dtype::Other(..) = view.dtype {
             return Err(view.dtype_error("BF16, F16, F32, I8 or U8"));
         }
         if excluded {
-            self.excluded += usize::from(module != HEAD);
+            self.excluded += usize::from(role != Role::Head);
             return self.dense(name, view, head_dim);
         }
-        if module == HEAD
+        if role == Role::Head
             && matches!(self.source.quantization, Quantization::Offline { .. })
             && !packed
             && self.shards.get(&scale).is_none()
@@ -310,15 +339,10 @@ impl<'a> Builder<'a, '_> {
                 });
             }
         };
-        let rows = shape.first().map_or(0, |&n| n as usize);
+        let rows = shape[0] as usize;
         let ternary = Ternary { file, name: weight, rows, cols, encoding, head_dim };
-        let ty = plan::ternary_type(self.options.layout, &name, shape)?;
-        self.tensors.push(Planned {
-            name,
-            ty,
-            shape: shape.to_vec(),
-            data: Data::Ternary(ternary),
-        });
+        let ty = plan::ternary_type(self.options.layout, &name, &shape)?;
+        self.tensors.push(Planned { name, ty, shape, data: Data::Ternary(ternary) });
         Ok(())
     }
 
@@ -352,7 +376,7 @@ impl<'a> Builder<'a, '_> {
                 found: view.shape,
             });
         };
-        let stored = view.to_f32().first().copied().unwrap_or(f32::NAN);
+        let stored = view.to_f32()[0];
         let scale = if divide { 1.0 / stored } else { stored };
         check_scale(view.file, name, stored)?;
         check_scale(view.file, name, scale)?;

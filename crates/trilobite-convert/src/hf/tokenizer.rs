@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
-use trilobite_format::Metadata;
+use trilobite_format::model::END_OF_TURN;
+use trilobite_format::{Metadata, keys};
 
 use super::json::Object;
 use super::vocabulary::{self, Vocabulary};
 use super::{added_tokens, chat};
 use crate::Error;
-use crate::source::Checkpoint;
+use crate::source::{Checkpoint, Kind};
 
 const TOKENIZER: &str = "tokenizer.json";
 const SETTINGS: &str = "tokenizer_config.json";
@@ -25,6 +26,7 @@ pub(crate) fn describe(
     metadata: &mut Metadata,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
+    // A file that is not there says nothing.
     let json = |name: &str| checkpoint.json(name).map(Option::unwrap_or_default);
     let (generation, tokenizer_config, special) =
         (json("generation_config.json")?, settings(checkpoint)?, json("special_tokens_map.json")?);
@@ -41,17 +43,16 @@ pub(crate) fn describe(
             notes.extend(other_id);
             let dropped = vocabulary::drop_beyond(&mut tokenizer, vocab);
             if dropped.is_empty() {
-                metadata.insert("tokenizer.huggingface.json", json);
+                metadata.insert(keys::TOKENIZER_JSON, json);
             } else {
-                metadata
-                    .insert("tokenizer.huggingface.json", with_added_tokens(&json, &tokenizer)?);
+                metadata.insert(keys::TOKENIZER_JSON, with_added_tokens(&json, &tokenizer)?);
                 notes.push(format!(
                     "the embedding has no rows for the added tokens {}, which were left out",
                     dropped.join(", ")
                 ));
             }
             if cleans_up {
-                metadata.insert("trilobite.clean_up_tokenization_spaces", true);
+                metadata.insert(keys::CLEAN_UP, true);
             }
             let vocabulary = vocabulary::read(Object::new(TOKENIZER, &tokenizer), vocab)?;
             // The template decides: transformers leaves out tokenizer_config.json's add_bos_token
@@ -60,7 +61,7 @@ pub(crate) fn describe(
             match &vocabulary.ggml {
                 Some(ggml) => {
                     ggml.describe(metadata);
-                    metadata.insert("tokenizer.ggml.add_bos_token", add_bos);
+                    metadata.insert(keys::add_token("bos"), add_bos);
                 }
                 None => notes.push(
                     "the tokenizer has no GGUF form: other programs cannot use it".to_owned(),
@@ -69,7 +70,10 @@ pub(crate) fn describe(
             Some(vocabulary)
         }
         None => {
-            notes.push("no tokenizer.json (a tokenizer.model is not read): the file runs with --tokens only".to_owned());
+            notes.push(
+                "no tokenizer.json (a tokenizer.model is not read): the file takes token ids only"
+                    .to_owned(),
+            );
             None
         }
     };
@@ -105,51 +109,62 @@ pub(crate) fn describe(
         }
     }
 
-    let mut id = |key: &str, id: Option<u64>| {
+    let mut id = |name: &str, id: Option<u64>| {
         if let Some(id) = id {
-            metadata.insert(format!("tokenizer.ggml.{key}"), id as u32);
+            metadata.insert(keys::token_id(name), id as u32);
         }
     };
-    id("bos_token_id", first(begins, bos.as_deref()));
-    id("eos_token_id", unique.first().copied().map(u64::from));
+    id("bos", first(begins, bos.as_deref()));
+    id("eos", unique.first().copied().map(u64::from));
     // Llama's configurations write -1 for none.
     let pad = config.get("pad_token_id").and_then(Value::as_u64).filter(|&id| id < vocab);
     let pad = pad.or_else(|| id_of(text_of("pad_token").as_deref()));
-    id("padding_token_id", pad);
+    id("padding", pad);
 
     if unique.is_empty() {
         notes.push("no end-of-text token is known: generation stops at its limit only".to_owned());
     } else {
-        metadata.insert("trilobite.eos_token_ids", unique);
+        metadata.insert(keys::END_IDS, unique);
     }
     if let Some(bos) = bos {
-        metadata.insert("trilobite.bos_token", bos);
+        metadata.insert(keys::token_text("bos_token"), bos);
     }
     if let Some(eos) = eos {
-        metadata.insert("trilobite.eos_token", eos);
+        metadata.insert(keys::token_text("eos_token"), eos);
     }
     chat::special_tokens(&tokenizer_config, &special, metadata);
     if let Some(template) = template {
-        metadata.insert("tokenizer.chat_template", template);
+        metadata.insert(keys::CHAT_TEMPLATE, template);
     }
     generation_defaults(&generation, metadata, notes)
 }
 
 /// A tokenizer.json with the tokens that the files beside it add.
-pub(crate) struct File {
-    pub(crate) tokenizer: Value,
+struct File {
+    tokenizer: Value,
     /// Its text: that of the file where nothing was added.
-    pub(crate) json: String,
+    json: String,
     /// Whether decoded text is rid of the spaces before its punctuation.
-    pub(crate) cleans_up: bool,
+    cleans_up: bool,
     /// A token that gets another id than the file states.
     other_id: Option<String>,
 }
 
-/// The tokenizer of a checkpoint.
-pub(crate) fn load(checkpoint: &Checkpoint) -> Result<Option<File>, Error> {
-    let settings = settings(checkpoint)?;
-    read(checkpoint, &Object::new(SETTINGS, &settings))
+impl Checkpoint {
+    /// The text of a checkpoint's tokenizer.json, with the tokens that the files beside it add, and
+    /// whether text that it decodes is rid of the spaces before punctuation. A GGUF file has no
+    /// such file.
+    ///
+    /// # Errors
+    /// One of these files is damaged.
+    pub fn tokenizer_json(&self) -> Result<Option<(String, bool)>, Error> {
+        if self.kind == Kind::Gguf {
+            return Ok(None);
+        }
+        let settings = settings(self)?;
+        let file = read(self, &Object::new(SETTINGS, &settings))?;
+        Ok(file.map(|file| (file.json, file.cleans_up)))
+    }
 }
 
 fn settings(checkpoint: &Checkpoint) -> Result<Value, Error> {
@@ -166,6 +181,7 @@ fn read(checkpoint: &Checkpoint, settings: &Object<'_>) -> Result<Option<File>, 
     else {
         return Ok(None);
     };
+    // Only old versions have this file.
     let numbered = checkpoint.json(NUMBERED)?.unwrap_or_default();
     let changes =
         added_tokens::complete(&mut tokenizer, settings, &Object::new(NUMBERED, &numbered))?;
@@ -186,9 +202,6 @@ fn with_added_tokens(text: &str, tokenizer: &Value) -> Result<String, Error> {
     serde_json::to_string(&parts).map_err(error)
 }
 
-/// The token that ends a turn of Llama 3's vocabulary.
-pub(crate) const END_OF_TURN: &str = "<|eot_id|>";
-
 /// The settings of sampling. One that no sampler can use matters only to who samples: the model is
 /// converted without it.
 fn generation_defaults(
@@ -197,7 +210,7 @@ fn generation_defaults(
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
     if let Some(sample) = generation.bool("do_sample")? {
-        metadata.insert("trilobite.generation.do_sample", sample);
+        metadata.insert(keys::DO_SAMPLE, sample);
     }
     for (key, usable) in [
         ("temperature", 0.0..=f32::MAX),
@@ -207,7 +220,7 @@ fn generation_defaults(
         ("top_k", 0.0..=f32::MAX),
     ] {
         let Some(number) = generation.number(key)? else { continue };
-        let name = format!("trilobite.generation.{key}");
+        let name = keys::generation(key);
         match key {
             _ if !usable.contains(&number) => {
                 notes.push(format!("{}: `{key}` is {number} and was left out", generation.file));

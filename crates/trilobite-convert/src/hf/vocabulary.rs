@@ -6,7 +6,8 @@ mod tests;
 use std::collections::HashMap;
 
 use serde_json::Value;
-use trilobite_format::Metadata;
+use trilobite_format::model::{TokenKind, Words};
+use trilobite_format::{Metadata, keys};
 
 use super::json::Object;
 use crate::Error;
@@ -22,23 +23,13 @@ pub(crate) struct Vocabulary {
 /// A BPE vocabulary as llama.cpp has it.
 pub(crate) struct Ggml {
     model: &'static str,
-    pre: &'static str,
+    words: &'static Words,
     tokens: Vec<String>,
-    types: Vec<i32>,
+    kinds: Vec<TokenKind>,
     merges: Vec<String>,
     scores: Vec<f32>,
     /// Whether a text begins with a blank that is not in it.
     prefix: bool,
-}
-
-/// Token types of llama.cpp.
-mod kind {
-    pub(super) const NORMAL: i32 = 1;
-    pub(super) const UNKNOWN: i32 = 2;
-    pub(super) const CONTROL: i32 = 3;
-    pub(super) const USER_DEFINED: i32 = 4;
-    pub(super) const UNUSED: i32 = 5;
-    pub(super) const BYTE: i32 = 6;
 }
 
 /// Reads a tokenizer.json whose ids must be below `vocab`.
@@ -69,10 +60,12 @@ pub(crate) fn read(tokenizer: Object<'_>, vocab: u64) -> Result<Vocabulary, Erro
     let added = tokenizer.get("added_tokens").and_then(Value::as_array);
     let mut specials = Vec::new();
     for token in added.into_iter().flatten() {
-        let text = token.get("content").and_then(Value::as_str).unwrap_or_default();
+        let Some(text) = token.get("content").and_then(Value::as_str) else {
+            return Err(tokenizer.bad("added_tokens", "tokens, each with its content"));
+        };
         let id = check(token.get("id").and_then(Value::as_u64), text, "added_tokens")?;
         let special = token.get("special").and_then(Value::as_bool) == Some(true);
-        specials.push((id, if special { kind::CONTROL } else { kind::USER_DEFINED }));
+        specials.push((id, if special { TokenKind::Control } else { TokenKind::UserDefined }));
         ids.insert(text.to_owned(), id);
     }
     let ggml = match model.str("type")? {
@@ -107,14 +100,14 @@ fn ggml(
     tokenizer: &Object<'_>,
     model: &Object<'_>,
     ids: &HashMap<String, u64>,
-    specials: &[(u64, i32)],
+    specials: &[(u64, TokenKind)],
     vocab: u64,
 ) -> Result<Ggml, Error> {
     let bytes = model.bool("byte_fallback")? == Some(true);
     let mut tokens: Vec<String> = (0..vocab).map(|id| format!("[PAD{id}]")).collect();
-    let mut types = vec![kind::UNUSED; tokens.len()];
-    let mut set = |id: u64, text: Option<&String>, kind: i32| {
-        if let (Some(token), Some(ty)) = (tokens.get_mut(id as usize), types.get_mut(id as usize)) {
+    let mut kinds = vec![TokenKind::Unused; tokens.len()];
+    let mut set = |id: u64, text: Option<&String>, kind: TokenKind| {
+        if let (Some(token), Some(ty)) = (tokens.get_mut(id as usize), kinds.get_mut(id as usize)) {
             if let Some(text) = text {
                 token.clone_from(text);
             }
@@ -123,13 +116,13 @@ fn ggml(
     };
     for (text, &id) in ids {
         let byte = bytes && text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');
-        set(id, Some(text), if byte { kind::BYTE } else { kind::NORMAL });
+        set(id, Some(text), if byte { TokenKind::Byte } else { TokenKind::Normal });
     }
     for &(id, kind) in specials {
         set(id, None, kind);
     }
     if let Some(&id) = model.str("unk_token")?.and_then(|text| ids.get(text)) {
-        set(id, None, kind::UNKNOWN);
+        set(id, None, TokenKind::Unknown);
     }
 
     let mut merges = Vec::new();
@@ -156,9 +149,9 @@ fn ggml(
     }
     Ok(Ggml {
         model: if bytes { "llama" } else { "gpt2" },
-        pre: if bytes { "default" } else { pre(tokenizer.value) },
+        words: if bytes { Words::DEFAULT } else { words(tokenizer.value) },
         tokens,
-        types,
+        kinds,
         merges,
         scores: if bytes { scores } else { Vec::new() },
         prefix: adds_blank(tokenizer.value),
@@ -169,52 +162,39 @@ impl Ggml {
     /// Adds the arrays. The two kinds of tokenizer need different ones: byte-level BPE has merges,
     /// SentencePiece has scores.
     pub(crate) fn describe(&self, metadata: &mut Metadata) {
-        metadata.insert("tokenizer.ggml.model", self.model);
-        metadata.insert("tokenizer.ggml.pre", self.pre);
-        metadata.insert("tokenizer.ggml.tokens", self.tokens.clone());
-        metadata.insert("tokenizer.ggml.token_type", self.types.clone());
+        metadata.insert(keys::TOKENIZER, self.model);
+        metadata.insert(keys::WORDS, self.words.name());
+        metadata.insert(keys::TOKENS, self.tokens.clone());
+        let kinds: Vec<i32> = self.kinds.iter().map(|kind| kind.number()).collect();
+        metadata.insert(keys::TOKEN_KINDS, kinds);
         if self.scores.is_empty() {
-            metadata.insert("tokenizer.ggml.merges", self.merges.clone());
+            metadata.insert(keys::MERGES, self.merges.clone());
         } else {
-            metadata.insert("tokenizer.ggml.scores", self.scores.clone());
-            metadata.insert("tokenizer.ggml.add_space_prefix", self.prefix);
+            metadata.insert(keys::SCORES, self.scores.clone());
+            metadata.insert(keys::SPACE_PREFIX, self.prefix);
         }
     }
 }
 
-/// llama.cpp's name for the way in which text is split before BPE.
-fn pre(tokenizer: &Value) -> &'static str {
-    const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-    const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-    let steps = tokenizer.get("pre_tokenizer").map(|step| flatten(step, "pretokenizers"));
-    let steps = steps.unwrap_or_default();
+/// The way in which text is cut into words before BPE, as far as llama.cpp has it.
+fn words(tokenizer: &Value) -> &'static Words {
+    let steps = steps(tokenizer, "pre_tokenizer", "pretokenizers");
     let regex = |step: &&Value| step.get("pattern")?.get("Regex")?.as_str().map(str::to_owned);
-    match steps.iter().find_map(regex).as_deref() {
-        Some(LLAMA_3) => "llama-bpe",
-        Some(QWEN_2) => "qwen2",
-        Some(_) => "default",
-        // Digits one by one, then as below.
-        None if steps
-            .iter()
-            .any(|step| step.get("individual_digits") == Some(&Value::Bool(true))) =>
-        {
-            "smollm"
-        }
-        // ByteLevel splits by GPT-2's expression unless it is told not to.
-        None if steps.iter().any(|step| step.get("use_regex") == Some(&Value::Bool(true))) => {
-            "gpt-2"
-        }
-        None => "default",
+    let says = |key: &str| steps.iter().any(|step| step.get(key) == Some(&Value::Bool(true)));
+    match steps.iter().find_map(regex) {
+        Some(expression) => Words::by(&expression).unwrap_or(Words::DEFAULT),
+        None if says("individual_digits") => Words::DIGITS,
+        // ByteLevel cuts by GPT-2's expression unless it is told not to.
+        None if says("use_regex") => Words::GPT_2,
+        None => Words::DEFAULT,
     }
 }
 
 /// Whether a tokenizer that writes spaces as U+2581 puts one before every text.
 fn adds_blank(tokenizer: &Value) -> bool {
-    let steps = |key: &str, list| tokenizer.get(key).map(|step| flatten(step, list));
     let is = |step: &&Value, kind: &str| step.get("type").and_then(Value::as_str) == Some(kind);
-    let normalizers = steps("normalizer", "normalizers").unwrap_or_default();
-    let cuts = steps("pre_tokenizer", "pretokenizers").unwrap_or_default();
+    let normalizers = steps(tokenizer, "normalizer", "normalizers");
+    let cuts = steps(tokenizer, "pre_tokenizer", "pretokenizers");
     normalizers.iter().any(|step| is(step, "Prepend"))
         || cuts.iter().filter(|step| is(step, "Metaspace")).any(|step| {
             step.get("prepend_scheme").and_then(Value::as_str) != Some("never")
@@ -224,17 +204,18 @@ fn adds_blank(tokenizer: &Value) -> bool {
 
 /// Whether the template of the post-processor begins with the token `bos`.
 pub(crate) fn template_adds(tokenizer: &Value, bos: Option<&str>) -> bool {
-    let steps = tokenizer.get("post_processor").map(|step| flatten(step, "processors"));
-    steps.unwrap_or_default().iter().any(|step| {
+    steps(tokenizer, "post_processor", "processors").into_iter().any(|step| {
         let first = step.get("single").and_then(|single| single.get(0));
         let token = first.and_then(|first| first.get("SpecialToken")?.get("id")?.as_str());
         token.is_some() && token == bos
     })
 }
 
-/// The steps of a `Sequence`, or the step itself.
-fn flatten<'a>(step: &'a Value, key: &str) -> Vec<&'a Value> {
-    match step.get(key).and_then(Value::as_array) {
+/// The steps of a part of a tokenizer, which is a `Sequence` with a list of them, or one step. Without
+/// the part there are none.
+fn steps<'a>(tokenizer: &'a Value, part: &str, list: &str) -> Vec<&'a Value> {
+    let Some(step) = tokenizer.get(part) else { return Vec::new() };
+    match step.get(list).and_then(Value::as_array) {
         Some(steps) => steps.iter().collect(),
         None => vec![step],
     }

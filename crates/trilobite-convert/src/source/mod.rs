@@ -163,21 +163,6 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The text of a checkpoint's tokenizer.json, with the tokens that the files beside it add, and
-    /// whether text that it decodes is rid of the spaces before punctuation. A GGUF file has no
-    /// such file.
-    ///
-    /// # Errors
-    /// One of these files is damaged.
-    pub fn tokenizer_json(&self) -> Result<Option<(String, bool)>, Error> {
-        match self.kind {
-            Kind::HuggingFace => {
-                Ok(crate::hf::load_tokenizer(self)?.map(|file| (file.json, file.cleans_up)))
-            }
-            Kind::Gguf => Ok(None),
-        }
-    }
-
     /// A checkpoint folder without its weights.
     ///
     /// # Errors
@@ -301,7 +286,7 @@ fn parts(path: &Path, file: SourceFile) -> Result<Vec<SourceFile>, Error> {
     // What is wrong with the header is said when it is converted.
     let Ok(gguf) = Gguf::parse(&file) else { return Ok(vec![file]) };
     let Some(split) = Split::of(gguf.metadata()).map_err(error)? else { return Ok(vec![file]) };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = path.file_name().expect("a file that was opened has a name").to_string_lossy();
     let names = split.names(&name).map_err(error)?;
     names
         .map(|name| {

@@ -165,7 +165,7 @@ fn the_output_is_complete_or_absent() {
 
     // An existing file is kept, also when the conversion fails.
     fs::write(&out, "precious").unwrap();
-    contains(&to_file(&tiny, path).unwrap_err().to_string(), "out.gguf exists; --force overwrites");
+    contains(&to_file(&tiny, path).unwrap_err().to_string(), "out.gguf exists");
     let write = |tiny: &Tiny, out: &Path| {
         let options = Options::default();
         convert_file(&tiny.checkpoint(), &options, out, true, &mut ignore_progress)

@@ -71,7 +71,7 @@ impl View<'_> {
         self.bytes.len() / self.dtype.size()
     }
 
-    /// Row length: the last dimension.
+    /// Row length: the last dimension, or 1 for a number without any.
     pub(crate) fn cols(&self) -> usize {
         self.shape.last().map_or(1, |&n| n as usize)
     }
@@ -79,7 +79,7 @@ impl View<'_> {
     /// Widens the elements of `range` into `out`, exactly.
     pub(crate) fn widen(&self, range: Range<usize>, out: &mut Vec<f32>) {
         let size = self.dtype.size();
-        let bytes = self.bytes.get(range.start * size..range.end * size).unwrap_or_default();
+        let bytes = &self.bytes[range.start * size..range.end * size];
         out.clear();
         match self.dtype {
             Dtype::F32 => out.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
@@ -94,7 +94,7 @@ impl View<'_> {
                     for (half, &b) in halves.iter_mut().zip(bytes.as_chunks().0) {
                         *half = f16::from_le_bytes(b);
                     }
-                    halves.get(..out.len()).unwrap_or_default().convert_to_f32_slice(out);
+                    halves[..out.len()].convert_to_f32_slice(out);
                 }
             }
             Dtype::U8 => out.extend(bytes.iter().map(|&b| f32::from(b))),
@@ -126,7 +126,7 @@ impl View<'_> {
                     file: self.file.to_owned(),
                     tensor: self.name.clone(),
                     element: element as u64,
-                    found: found.first().copied().unwrap_or(f32::NAN),
+                    found: found[0],
                 })
             }
         }

@@ -1,8 +1,7 @@
 //! The architectures, by their name in `general.architecture`.
 
+use crate::keys::ARCHITECTURE;
 use crate::{Error, Metadata};
-
-const KEY: &str = "general.architecture";
 
 /// An architecture that Trilobite runs. The name implies what GGUF has no key for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +42,9 @@ impl Architecture {
     /// # Errors
     /// The name is missing or not known.
     pub fn of(metadata: &Metadata) -> Result<(Self, &str), Error> {
-        let name = metadata.str(KEY)?.ok_or_else(|| Error::MissingKey(KEY.to_owned()))?;
+        let name = metadata
+            .str(ARCHITECTURE)?
+            .ok_or_else(|| Error::MissingKey(ARCHITECTURE.to_owned()))?;
         let supported = || NAMES.map(|(name, _)| name).join(", ");
         let unknown = || Error::Architecture { found: name.to_owned(), supported: supported() };
         Ok((Self::named(name).ok_or_else(unknown)?, name))

@@ -2,27 +2,18 @@
 
 use std::fmt::Display;
 
-use super::keys::Keys;
+use super::prefixed::Keys;
 use super::rope::check_base;
 use super::{Architecture, Rope, Window};
+use crate::keys::model::{
+    ATTENTION_SCALE, CONTEXT, FFN, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, NORM_EPS,
+    ROPE_BASE_WINDOW, ROPE_DIM, ROPE_DIM_WINDOW, SOFTCAP, VALUE_DIM, VOCAB, WINDOW,
+};
 use crate::{Error, Metadata, Value};
-
-const VOCAB: &str = "vocab_size";
-const CONTEXT: &str = "context_length";
-const HIDDEN: &str = "embedding_length";
-const LAYERS: &str = "block_count";
-const FFN: &str = "feed_forward_length";
-const HEADS: &str = "attention.head_count";
-const KV_HEADS: &str = "attention.head_count_kv";
-const HEAD_DIM: &str = "attention.key_length";
-const NORM_EPS: &str = "attention.layer_norm_rms_epsilon";
-const SCALE: &str = "attention.scale";
-const SOFTCAP: &str = "final_logit_softcapping";
 
 /// Widths that must be the head's: a part of a head is never left unturned, and values are as wide as
 /// keys. The first two are written.
-const HEAD_WIDTHS: [&str; 3] =
-    ["attention.value_length", "rope.dimension_count", "rope.dimension_count_swa"];
+const HEAD_WIDTHS: [&str; 3] = [VALUE_DIM, ROPE_DIM, ROPE_DIM_WINDOW];
 
 /// Largest sizes that are taken for sizes, far above those of any model. Rows of at most 2^22
 /// weights also keep the integer sums of the kernels within 32 bits.
@@ -65,7 +56,7 @@ pub struct Hyperparameters {
     pub rope: Rope,
     /// Sliding-window attention, where some layers have it.
     pub window: Option<Window>,
-    /// What scores are multiplied by, where it is not `1 / sqrt(head_dim)`.
+    /// What scores are multiplied by, where it is not `1 / sqrt(scale_width)`.
     pub attention_scale: Option<f32>,
     /// `c` of logits that are `c tanh(x / c)`.
     pub softcap: Option<f32>,
@@ -97,7 +88,7 @@ impl Hyperparameters {
         let heads = keys.layer_size(HEADS, layers)?.ok_or_else(|| keys.missing(HEADS))?;
         let width = match keys.size(HEAD_DIM)? {
             Some(width) => Some(width),
-            None => keys.size("rope.dimension_count")?,
+            None => keys.size(ROPE_DIM)?,
         };
         let head_dim = match width {
             Some(width) => width,
@@ -112,7 +103,7 @@ impl Hyperparameters {
                 return Err(keys.bad(key, format!("the head width {head_dim}"), width));
             }
         }
-        let tokens = || metadata.strings("tokenizer.ggml.tokens");
+        let tokens = || metadata.strings(crate::keys::TOKENS);
         let vocab = match (keys.size(VOCAB)?, rows) {
             (Some(vocab), _) | (None, Some(vocab)) => vocab,
             (None, None) => tokens()?.ok_or_else(|| keys.missing(VOCAB))?.len() as u64,
@@ -132,7 +123,7 @@ impl Hyperparameters {
             norm_eps: keys.float(NORM_EPS)?.ok_or_else(|| keys.missing(NORM_EPS))?,
             rope,
             window: None,
-            attention_scale: keys.float(SCALE)?,
+            attention_scale: keys.float(ATTENTION_SCALE)?,
             softcap: keys.float(SOFTCAP)?,
         };
         let bad = |Fault { key, expected, found }| keys.bad(key, expected, found);
@@ -141,6 +132,14 @@ impl Hyperparameters {
         read.window = Window::read(&keys, arch, layers, read.rope.theta)?;
         read.check().map_err(bad)?;
         Ok(read)
+    }
+
+    /// The width by whose root scores are divided where [`attention_scale`](Self::attention_scale) does
+    /// not say what they are multiplied by: that of a head.
+    pub fn scale_width(&self) -> u64 {
+        // Gemma 3 27B, whose files do not say so.
+        let spread = self.arch == Architecture::Gemma3 && self.layers == 62;
+        if spread { self.hidden / self.heads } else { self.head_dim }
     }
 
     /// Writes the keys, and removes those that say otherwise.
@@ -169,7 +168,7 @@ impl Hyperparameters {
         set(NORM_EPS, Some(self.norm_eps.into()));
         self.rope.describe(&mut set);
         Window::describe(self.window.as_ref(), self.arch, &mut set);
-        set(SCALE, self.attention_scale.map(Value::from));
+        set(ATTENTION_SCALE, self.attention_scale.map(Value::from));
         set(SOFTCAP, self.softcap.map(Value::from));
     }
 
@@ -199,10 +198,10 @@ impl Hyperparameters {
         Fault::unless(eps, NORM_EPS, self.norm_eps, || "a finite number of at least 0".into())?;
         self.rope.check(self.context)?;
         if let Some(window) = &self.window {
-            Fault::range("attention.sliding_window", window.tokens, 1, limits::CONTEXT)?;
-            check_base("rope.freq_base_swa", window.rope_theta, 1.0, self.context)?;
+            Fault::range(WINDOW, window.tokens, 1, limits::CONTEXT)?;
+            check_base(ROPE_BASE_WINDOW, window.rope_theta, 1.0, self.context)?;
         }
-        self.attention_scale.map_or(Ok(()), |scale| Fault::positive(SCALE, scale))?;
+        self.attention_scale.map_or(Ok(()), |scale| Fault::positive(ATTENTION_SCALE, scale))?;
         self.softcap.map_or(Ok(()), |cap| Fault::positive(SOFTCAP, cap))
     }
 }

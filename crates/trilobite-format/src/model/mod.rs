@@ -3,19 +3,27 @@
 
 mod architecture;
 mod hyperparameters;
-mod keys;
 mod notes;
+mod prefixed;
 mod projections;
 mod rope;
 mod special;
+mod template;
+mod tensors;
 #[cfg(test)]
 mod tests;
+mod token_kind;
 mod window;
+mod words;
 
 pub use architecture::Architecture;
 pub use hyperparameters::{Fault, Hyperparameters, limits};
 pub use notes::{mixture_note, zeros_note};
-pub use projections::{DENSE_PROJECTIONS, Projections, Storage, is_projection};
-pub use rope::{ROPE_FACTORS, ROPE_FREQS, Rope, Scaling, Yarn, check_divisors};
+pub use projections::{Projections, Storage, is_projection};
+pub use rope::{Rope, Scaling, Yarn, check_divisors};
 pub use special::{special_id, stray_ids};
+pub use template::{BITNET_TEMPLATE, template_instead};
+pub use tensors::{HeadScanPart, Presence, Role, Tensor, scale_name, tensors};
+pub use token_kind::TokenKind;
 pub use window::Window;
+pub use words::{END_OF_TURN, GPT_2, Words};

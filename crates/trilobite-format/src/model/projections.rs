@@ -2,19 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Architecture;
+use super::{Architecture, Role, scale_name};
+use crate::keys::DENSE_PROJECTIONS;
 use crate::{Error, Gguf, TensorInfo, TensorType, ternary};
-
-/// The metadata key that names the projections which a BitNet model keeps dense, as
-/// `blk.0.attn_v.weight`.
-pub const DENSE_PROJECTIONS: &str = "trilobite.dense_projections";
-
-/// The projections of a block: NAME in `blk.N.NAME.weight`. The last one has columns for rows.
-const PROJECTIONS: [&str; 8] =
-    ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down", "ffn_down_t"];
-
-/// The head, which may be ternary too.
-const HEAD: &str = "output.weight";
 
 /// How a projection or the head is stored, which decides what it is multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +60,9 @@ impl Projections {
     /// A [`DENSE_PROJECTIONS`] that is no list of names.
     pub fn to_quantise(gguf: &Gguf, files: &[&[u8]]) -> Result<Self, Error> {
         let kept_dense = gguf.metadata().strings(DENSE_PROJECTIONS)?.unwrap_or_default();
+        let is_head = |name: &str| Role::of(name).is_some_and(|(role, _)| role == Role::Head);
         let tensors =
-            gguf.tensors().iter().filter(|info| is_projection(&info.name) || info.name == HEAD);
+            gguf.tensors().iter().filter(|info| is_projection(&info.name) || is_head(&info.name));
         let storage = tensors.map(|info| {
             let bytes = info.bytes(files.get(info.part).copied().unwrap_or_default());
             (info.name.clone(), storage(info.ty, bytes, has_scale(gguf, info)))
@@ -97,20 +88,17 @@ impl Projections {
 
 /// Whether a tensor of this name is a projection of a block.
 pub fn is_projection(tensor: &str) -> bool {
-    let block = tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-    let part = block.and_then(|(_, part)| part.strip_suffix(".weight"));
-    part.is_some_and(|part| PROJECTIONS.contains(&part))
+    Role::of(tensor).is_some_and(|(role, _)| role.is_projection())
 }
 
 /// Whether only BitNet models have projections of a type.
 fn is_bitnet_type(ty: TensorType) -> bool {
-    matches!(ty, TensorType::I2S | TensorType::I2R | TensorType::T5_3)
+    matches!(ty, TensorType::I2S | TensorType::I2R | TensorType::I2T | TensorType::T5_3)
 }
 
 /// Whether a tensor has its scale in a tensor of its own.
 fn has_scale(gguf: &Gguf, info: &TensorInfo) -> bool {
-    let name = info.name.strip_suffix(".weight");
-    name.is_some_and(|name| gguf.tensor(&format!("{name}.scale")).is_some())
+    scale_name(&info.name).is_some_and(|name| gguf.tensor(&name).is_some())
 }
 
 fn storage(ty: TensorType, bytes: &[u8], has_scale: bool) -> Storage {

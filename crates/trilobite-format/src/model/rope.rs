@@ -1,55 +1,38 @@
 //! Rotary position embedding: its base, and how it is stretched to longer contexts.
 
-use super::keys::Keys;
+use super::prefixed::Keys;
 use super::{Fault, limits};
+use crate::keys::model::{
+    ATTENTION_FACTOR, BETA_FAST, BETA_SLOW, EXT_FACTOR, FINETUNED, LOG_MULTIPLIER,
+    OLD_SCALING_FACTOR, ORIGINAL_CONTEXT, ROPE, ROPE_BASE, ROPE_BASE_WINDOW, ROPE_DIM,
+    ROPE_DIM_WINDOW, SCALING, SCALING_FACTOR, TRUNCATE, YARN_ATTENTION_FACTOR,
+};
 use crate::{Error, Value};
-
-const BASE: &str = "rope.freq_base";
-const TYPE: &str = "rope.scaling.type";
-const FACTOR: &str = "rope.scaling.factor";
-/// What old files have for the factor.
-const OLD_FACTOR: &str = "rope.scale_linear";
-const ATTENTION: &str = "rope.scaling.attn_factor";
-const ORIGINAL: &str = "rope.scaling.original_context_length";
-const BETA_FAST: &str = "rope.scaling.yarn_beta_fast";
-const BETA_SLOW: &str = "rope.scaling.yarn_beta_slow";
-const TRUNCATE: &str = "rope.scaling.yarn_truncate";
 
 /// Keys that llama.cpp reads for architectures other than these, with the values that change nothing.
 /// What others mean is not the same for all.
-const NEUTRAL: [(&str, &[f32]); 3] = [
-    ("rope.scaling.yarn_ext_factor", &[-1.0, 1.0]),
-    ("rope.scaling.yarn_attn_factor", &[1.0]),
-    ("rope.scaling.yarn_log_multiplier", &[0.0]),
-];
+const NEUTRAL: [(&str, &[f32]); 3] =
+    [(EXT_FACTOR, &[-1.0, 1.0]), (YARN_ATTENTION_FACTOR, &[1.0]), (LOG_MULTIPLIER, &[0.0])];
 
 /// Every key that may begin with `rope.`: another could change the computation.
 const KNOWN: [&str; 16] = [
-    "rope.dimension_count",
-    "rope.dimension_count_swa",
-    BASE,
-    "rope.freq_base_swa",
-    TYPE,
-    FACTOR,
-    OLD_FACTOR,
-    ATTENTION,
-    ORIGINAL,
+    ROPE_DIM,
+    ROPE_DIM_WINDOW,
+    ROPE_BASE,
+    ROPE_BASE_WINDOW,
+    SCALING,
+    SCALING_FACTOR,
+    OLD_SCALING_FACTOR,
+    ATTENTION_FACTOR,
+    ORIGINAL_CONTEXT,
     BETA_FAST,
     BETA_SLOW,
     TRUNCATE,
     NEUTRAL[0].0,
     NEUTRAL[1].0,
     NEUTRAL[2].0,
-    // Says where the model comes from.
-    "rope.scaling.finetuned",
+    FINETUNED,
 ];
-
-/// The tensor of what every frequency is divided by, in contexts of any length.
-pub const ROPE_FREQS: &str = "rope_freqs.weight";
-
-/// The tensors of what every frequency is divided by with [`Scaling::LongRope`]: in short contexts, and
-/// in long ones.
-pub const ROPE_FACTORS: [&str; 2] = ["rope_factors_short.weight", "rope_factors_long.weight"];
 
 /// RoPE of the layers that see all positions.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +48,7 @@ pub struct Rope {
 /// How rotary frequencies are scaled.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
-    /// Not at all, or by [`ROPE_FREQS`] alone.
+    /// Not at all, or by [`Role::RopeFreqs`](super::Role::RopeFreqs) alone.
     None,
     /// All divided by one number.
     Linear {
@@ -74,8 +57,9 @@ pub enum Scaling {
     },
     /// YaRN (arXiv 2309.00071).
     Yarn(Yarn),
-    /// LongRoPE (arXiv 2402.13753): each divided by a number of its own, from the first of
-    /// [`ROPE_FACTORS`] in contexts of at most `original` tokens and from the second in longer ones.
+    /// LongRoPE (arXiv 2402.13753): each divided by a number of its own, from
+    /// [`Role::RopeShort`](super::Role::RopeShort) in contexts of at most `original` tokens and from
+    /// [`Role::RopeLong`](super::Role::RopeLong) in longer ones.
     LongRope {
         /// The context of the model before it was stretched.
         original: u64,
@@ -115,7 +99,7 @@ impl Rope {
     /// YaRN count for every architecture: llama.cpp reads them for few and takes 32 and 1 for the
     /// others, though its converter writes what the checkpoint says.
     pub(super) fn read(keys: &Keys<'_>, context: u64) -> Result<Self, Error> {
-        let rope = format!("{}.rope.", keys.prefix);
+        let rope = keys.name(ROPE);
         for (key, _) in keys.metadata.iter().filter(|(key, _)| key.starts_with(&rope)) {
             if !KNOWN.iter().any(|known| keys.name(known) == key) {
                 return Err(Error::UnknownKey(key.to_owned()));
@@ -127,13 +111,13 @@ impl Rope {
                 return Err(keys.bad(key, expected, found));
             }
         }
-        let kind = keys.metadata.str(&keys.name(TYPE))?.unwrap_or("linear");
-        let factor = match keys.float(FACTOR)? {
+        let kind = keys.metadata.str(&keys.name(SCALING))?.unwrap_or("linear");
+        let factor = match keys.float(SCALING_FACTOR)? {
             Some(factor) => Some(factor),
-            None => keys.float(OLD_FACTOR)?,
+            None => keys.float(OLD_SCALING_FACTOR)?,
         };
         let factor = factor.filter(|factor| *factor != 0.0).unwrap_or(1.0);
-        let original = || Ok::<_, Error>(keys.size(ORIGINAL)?.unwrap_or(context));
+        let original = || Ok::<_, Error>(keys.size(ORIGINAL_CONTEXT)?.unwrap_or(context));
         let (fast, slow) = Yarn::BETAS;
         let scaling = match kind {
             "none" => Scaling::None,
@@ -148,34 +132,34 @@ impl Rope {
             }),
             "longrope" if factor == 1.0 => Scaling::LongRope { original: original()? },
             // llama.cpp divides once more, transformers never does.
-            "longrope" => return Err(keys.bad(FACTOR, "1 for longrope", factor)),
+            "longrope" => return Err(keys.bad(SCALING_FACTOR, "1 for longrope", factor)),
             other => {
                 let expected = "none, linear, yarn or longrope";
-                return Err(keys.bad(TYPE, expected, format_args!("{other:?}")));
+                return Err(keys.bad(SCALING, expected, format_args!("{other:?}")));
             }
         };
         Ok(Self {
-            theta: keys.float(BASE)?.unwrap_or(10_000.0),
+            theta: keys.float(ROPE_BASE)?.unwrap_or(10_000.0),
             scaling,
-            attention_factor: keys.float(ATTENTION)?.unwrap_or(1.0),
+            attention_factor: keys.float(ATTENTION_FACTOR)?.unwrap_or(1.0),
         })
     }
 
     /// The keys that say so; `None` for those that must not be there.
     pub(super) fn describe(&self, mut set: impl FnMut(&str, Option<Value>)) {
         let number = |number: f32, usual: f32| (number != usual).then(|| number.into());
-        set(BASE, Some(self.theta.into()));
+        set(ROPE_BASE, Some(self.theta.into()));
         let (kind, factor, original) = match &self.scaling {
             Scaling::None => (None, None, None),
             Scaling::Linear { factor } => (Some("linear"), Some(*factor), None),
             Scaling::Yarn(yarn) => (Some("yarn"), Some(yarn.factor), Some(yarn.original)),
             Scaling::LongRope { original } => (Some("longrope"), None, Some(*original)),
         };
-        set(TYPE, kind.map(Value::from));
-        set(FACTOR, factor.map(Value::from));
-        set(OLD_FACTOR, None);
-        set(ORIGINAL, original.map(|tokens| (tokens as u32).into()));
-        set(ATTENTION, number(self.attention_factor, 1.0));
+        set(SCALING, kind.map(Value::from));
+        set(SCALING_FACTOR, factor.map(Value::from));
+        set(OLD_SCALING_FACTOR, None);
+        set(ORIGINAL_CONTEXT, original.map(|tokens| (tokens as u32).into()));
+        set(ATTENTION_FACTOR, number(self.attention_factor, 1.0));
         let yarn = match &self.scaling {
             Scaling::Yarn(yarn) => Some(yarn),
             _ => None,
@@ -193,18 +177,20 @@ impl Rope {
             Scaling::Linear { factor } | Scaling::Yarn(Yarn { factor, .. }) => *factor,
             Scaling::None | Scaling::LongRope { .. } => 1.0,
         };
-        Fault::positive(FACTOR, factor)?;
-        check_base(BASE, self.theta, factor, context)?;
-        Fault::positive(ATTENTION, self.attention_factor)?;
+        Fault::positive(SCALING_FACTOR, factor)?;
+        check_base(ROPE_BASE, self.theta, factor, context)?;
+        Fault::positive(ATTENTION_FACTOR, self.attention_factor)?;
         match &self.scaling {
             Scaling::None | Scaling::Linear { .. } => Ok(()),
-            Scaling::LongRope { original } => Fault::range(ORIGINAL, *original, 1, u32::MAX.into()),
+            Scaling::LongRope { original } => {
+                Fault::range(ORIGINAL_CONTEXT, *original, 1, u32::MAX.into())
+            }
             Scaling::Yarn(yarn) => {
-                Fault::range(ORIGINAL, yarn.original, 1, u32::MAX.into())?;
+                Fault::range(ORIGINAL_CONTEXT, yarn.original, 1, u32::MAX.into())?;
                 Fault::positive(BETA_FAST, yarn.beta_fast)?;
                 Fault::positive(BETA_SLOW, yarn.beta_slow)?;
                 // The ramp lies where a logarithm to this base says.
-                Fault::unless(self.theta > 1.0, BASE, self.theta, || "above 1 for yarn".into())
+                Fault::unless(self.theta > 1.0, ROPE_BASE, self.theta, || "above 1 for yarn".into())
             }
         }
     }

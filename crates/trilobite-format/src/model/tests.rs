@@ -1,7 +1,7 @@
 use super::*;
 use crate::{Metadata, Value};
 
-fn llama() -> Hyperparameters {
+pub(super) fn llama() -> Hyperparameters {
     Hyperparameters {
         arch: Architecture::Llama,
         vocab: 20,
@@ -209,4 +209,28 @@ fn special_ids_that_are_no_tokens_count_as_absent() {
     );
     metadata.insert("tokenizer.ggml.bos_token_id", "a");
     assert!(special_id(&metadata, "bos").is_err());
+}
+
+#[test]
+fn token_kinds_have_their_numbers() {
+    for (number, kind) in (1..).zip(TokenKind::ALL) {
+        assert_eq!((kind.number(), TokenKind::of(number)), (number, kind));
+    }
+    assert_eq!(TokenKind::of(0), TokenKind::Normal);
+    assert_eq!(TokenKind::of(7), TokenKind::Normal);
+}
+
+#[test]
+fn the_outdated_template_of_bitnet_is_replaced_and_no_other() {
+    let outdated = "{% for m in messages %}BITNETAssistant: {% endfor %}";
+    assert_eq!(template_instead(outdated), Some(BITNET_TEMPLATE));
+    assert_eq!(template_instead(BITNET_TEMPLATE), None);
+}
+
+#[test]
+fn scores_are_divided_by_the_root_of_a_heads_width_but_for_gemma_27b() {
+    let widths = |arch, layers| Hyperparameters { arch, layers, ..llama() }.scale_width();
+    assert_eq!(widths(Architecture::Gemma3, 3), 8);
+    assert_eq!(widths(Architecture::Gemma3, 62), 4);
+    assert_eq!(widths(Architecture::Llama, 62), 8);
 }

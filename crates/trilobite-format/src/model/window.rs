@@ -1,12 +1,9 @@
 //! Sliding-window attention.
 
 use super::Architecture;
-use super::keys::Keys;
+use super::prefixed::Keys;
+use crate::keys::model::{ROPE_BASE_WINDOW, WINDOW, WINDOW_PATTERN};
 use crate::{Array, Error, Value};
-
-const TOKENS: &str = "attention.sliding_window";
-const PATTERN: &str = "attention.sliding_window_pattern";
-const BASE: &str = "rope.freq_base_swa";
 
 /// llama.cpp's default for Gemma 3: every layer slides but each sixth.
 const PERIOD: u64 = 6;
@@ -32,17 +29,17 @@ impl Window {
         layers: u64,
         rope_theta: f32,
     ) -> Result<Option<Self>, Error> {
-        let Some(tokens) = keys.size(TOKENS)?.filter(|tokens| *tokens > 0) else { return Ok(None) };
-        let layers = match keys.get(PATTERN) {
+        let Some(tokens) = keys.size(WINDOW)?.filter(|tokens| *tokens > 0) else { return Ok(None) };
+        let layers = match keys.get(WINDOW_PATTERN) {
             Some(Value::Array(list)) => listed(keys, list, layers)?,
             _ => {
                 let default = if architecture.slides() { PERIOD } else { 1 };
-                let period = keys.size(PATTERN)?.unwrap_or(default);
+                let period = keys.size(WINDOW_PATTERN)?.unwrap_or(default);
                 (1..=layers).map(|layer| period == 0 || !layer.is_multiple_of(period)).collect()
             }
         };
         let base = if architecture.slides() { 10_000.0 } else { rope_theta };
-        let rope_theta = keys.float(BASE)?.unwrap_or(base);
+        let rope_theta = keys.float(ROPE_BASE_WINDOW)?.unwrap_or(base);
         Ok(layers.contains(&true).then_some(Self { tokens, layers, rope_theta }))
     }
 
@@ -52,16 +49,16 @@ impl Window {
         architecture: Architecture,
         mut set: impl FnMut(&str, Option<Value>),
     ) {
-        set(TOKENS, window.map(|window| (window.tokens as u32).into()));
+        set(WINDOW, window.map(|window| (window.tokens as u32).into()));
         let pattern = window.filter(|window| !(architecture.slides() && window.has_period(PERIOD)));
         set(
-            PATTERN,
+            WINDOW_PATTERN,
             pattern.map(|window| match window.period() {
                 Some(period) => period.into(),
                 None => window.layers.clone().into(),
             }),
         );
-        set(BASE, window.map(|window| window.rope_theta.into()));
+        set(ROPE_BASE_WINDOW, window.map(|window| window.rope_theta.into()));
     }
 
     /// The period, where every layer slides but the last of each period.
@@ -80,13 +77,13 @@ fn listed(keys: &Keys<'_>, list: &Array, layers: u64) -> Result<Vec<bool>, Error
     let slides = match list {
         Array::Bool(list) => list.clone(),
         _ => {
-            let list = keys.metadata.u32s(&keys.name(PATTERN))?.unwrap_or_default();
+            let list = keys.metadata.u32s(&keys.name(WINDOW_PATTERN))?.unwrap_or_default();
             list.into_iter().map(|slides| slides != 0).collect()
         }
     };
     if slides.len() as u64 != layers {
         let expected = format!("an entry for each of {layers} layers");
-        return Err(keys.bad(PATTERN, expected, format!("a list of {}", slides.len())));
+        return Err(keys.bad(WINDOW_PATTERN, expected, format!("a list of {}", slides.len())));
     }
     Ok(slides)
 }

@@ -6,8 +6,8 @@ mod standard;
 mod tests;
 
 use serde_json::{Map, Value as Json};
-use trilobite_format::Metadata;
-use trilobite_format::model::special_id;
+use trilobite_format::model::{special_id, template_instead};
+use trilobite_format::{Metadata, keys};
 
 use crate::error::{Error, Result};
 use crate::jinja::{self, Clock};
@@ -15,13 +15,6 @@ use crate::tokenizer::Tokenizer;
 pub use message::Message;
 pub use standard::StandardTemplate;
 
-/// The template of microsoft/bitnet-b1.58-2B-4T's tokenizer. The GGUF file published beside it
-/// carries an older one, which the model was not trained with.
-const BITNET_2B_TEMPLATE: &str = "{% for message in messages %}{% if loop.first %}{{ bos_token }}{% endif %}{{ message['role'] | capitalize + ': ' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}";
-/// What only the outdated template contains.
-const OUTDATED_BITNET_MARK: &str = "BITNETAssistant";
-/// Keys of special tokens that are variables of the template, but for their names.
-const SPECIAL_TOKENS: &str = "trilobite.special_tokens.";
 /// Special tokens by the names of their variables and of their ids in GGUF files.
 const TOKEN_IDS: [(&str, &str); 7] = [
     ("bos_token", "bos"),
@@ -93,12 +86,11 @@ impl ChatTemplate {
     /// # Errors
     /// A metadata value of the wrong type.
     pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Option<Self>> {
-        let Some(source) = metadata.str("tokenizer.chat_template")? else { return Ok(None) };
-        let replaced = source.contains(OUTDATED_BITNET_MARK);
-        let source = if replaced { BITNET_2B_TEMPLATE } else { source };
-        let with_tools = metadata.str("tokenizer.chat_template.tool_use")?.map(str::to_owned);
-        let template = Self::new(source, metadata, tokenizer)?;
-        Ok(Some(Self { with_tools, replaced, ..template }))
+        let Some(source) = metadata.str(keys::CHAT_TEMPLATE)? else { return Ok(None) };
+        let right = template_instead(source);
+        let with_tools = metadata.str(keys::TOOL_TEMPLATE)?.map(str::to_owned);
+        let template = Self::new(right.unwrap_or(source), metadata, tokenizer)?;
+        Ok(Some(Self { with_tools, replaced: right.is_some(), ..template }))
     }
 
     /// Templates of common forms, for models that bring none.
@@ -231,7 +223,7 @@ fn cut_after(mut prompt: String, last: &str) -> Result<String> {
 fn special_tokens(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Map<String, Json>> {
     let mut special = Map::new();
     for (key, _) in metadata.iter() {
-        let Some(name) = key.strip_prefix(SPECIAL_TOKENS) else { continue };
+        let Some(name) = key.strip_prefix(keys::SPECIAL_TOKENS) else { continue };
         let value = match metadata.str(key) {
             Ok(text) => Json::from(text),
             Err(_) => Json::from(metadata.strings(key)?),
@@ -242,7 +234,7 @@ fn special_tokens(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Map<Stri
         if special.contains_key(name) {
             continue;
         }
-        let text = match metadata.str(&format!("trilobite.{name}"))? {
+        let text = match metadata.str(&keys::token_text(name))? {
             Some(text) => Some(text.to_owned()),
             None => special_id(metadata, short)?.and_then(|id| tokenizer.token(id)),
         };

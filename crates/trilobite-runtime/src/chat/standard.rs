@@ -1,5 +1,7 @@
 //! Templates of common forms, for models that bring none.
 
+use trilobite_format::model::{BITNET_TEMPLATE, END_OF_TURN};
+
 /// A template of a common form.
 #[derive(Clone, Copy, Debug)]
 pub struct StandardTemplate {
@@ -24,7 +26,7 @@ macro_rules! template {
 /// All of them, in alphabetical order.
 pub(super) const TEMPLATES: [StandardTemplate; 10] = [
     template!("alpaca", "### Instruction:"),
-    template!("bitnet", "<|eot_id|>"),
+    StandardTemplate { name: "bitnet", source: BITNET_TEMPLATE, stop: &[END_OF_TURN] },
     template!("chatml", "<|im_end|>", "<|im_start|>"),
     template!("gemma", "<end_of_turn>", "<start_of_turn>"),
     template!("llama2", "[INST]"),

@@ -1,43 +1,24 @@
 //! Tokenizers from the `tokenizer.ggml` arrays of a GGUF file.
 
-use trilobite_format::Metadata;
-use trilobite_format::model::special_id;
+use trilobite_format::keys::{self, MERGES, SCORES, TOKEN_KINDS, TOKENIZER, TOKENS, WORDS};
+use trilobite_format::model::{TokenKind, Words, special_id};
+use trilobite_format::{Error as FormatError, Metadata};
 
-use super::Parts;
 use super::added::{AddedToken, AddedTokens};
 use super::decoder::{self, Decoder};
 use super::model::Model;
 use super::node::Fault;
 use super::normalizer::{self, Form, Normalizer};
+use super::parts::Parts;
 use super::pattern::Pattern;
 use super::pre_tokenizer::PreTokenizer;
 use super::ranked::{BadMerge, Ranked, Settings};
 use super::replace::Replace;
 use super::scored::Scored;
-use super::split::{DEFAULT, LLAMA_BPE, Words};
+use super::split;
 use super::template::Template;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
-
-const MODEL: &str = "tokenizer.ggml.model";
-const PRE: &str = "tokenizer.ggml.pre";
-const TOKENS: &str = "tokenizer.ggml.tokens";
-const TYPES: &str = "tokenizer.ggml.token_type";
-const SCORES: &str = "tokenizer.ggml.scores";
-const MERGES: &str = "tokenizer.ggml.merges";
-
-/// Values of `tokenizer.ggml.token_type`.
-mod kind {
-    pub(super) const NORMAL: i32 = 1;
-    pub(super) const UNKNOWN: i32 = 2;
-    pub(super) const CONTROL: i32 = 3;
-    pub(super) const USER_DEFINED: i32 = 4;
-    pub(super) const UNUSED: i32 = 5;
-}
-
-/// Special tokens of Llama 3's vocabulary, which BitNet b1.58 2B4T has too. The GGUF file
-/// published of the latter does not say how it splits words.
-const LLAMA_3_MARKS: [&str; 2] = ["<|begin_of_text|>", "<|eot_id|>"];
 
 /// How SentencePiece writes a blank.
 const BLANK: &str = "\u{2581}";
@@ -45,37 +26,46 @@ const BLANK: &str = "\u{2581}";
 /// The tokenizer, and what had to be assumed to build it.
 pub(super) fn read(metadata: &Metadata) -> Result<(Parts, Option<String>)> {
     let arrays = Arrays::read(metadata)?;
-    match metadata.str(MODEL)? {
+    match metadata.str(TOKENIZER)? {
         Some("gpt2") => byte_level(&arrays),
         Some("llama") => Ok((sentence_piece(&arrays)?, None)),
-        Some(other) => {
-            Err(bad(MODEL, "gpt2 (byte-level BPE) or llama (SentencePiece)", format!("{other:?}")))
-        }
-        None => Err(Error::MissingKey(MODEL.to_owned())),
+        Some(other) => Err(bad(
+            TOKENIZER,
+            "gpt2 (byte-level BPE) or llama (SentencePiece)",
+            format!("{other:?}"),
+        )),
+        None => Err(missing(TOKENIZER)),
     }
 }
 
 fn bad(key: &str, expected: impl Into<String>, found: impl Into<String>) -> Error {
-    Error::BadValue { key: key.to_owned(), expected: expected.into(), found: found.into() }
+    FormatError::BadValue { key: key.to_owned(), expected: expected.into(), found: found.into() }
+        .into()
+}
+
+fn missing(key: &str) -> Error {
+    FormatError::MissingKey(key.to_owned()).into()
 }
 
 /// What both kinds of vocabulary have.
 struct Arrays<'a> {
     metadata: &'a Metadata,
     tokens: &'a [String],
-    types: Vec<i32>,
+    kinds: Vec<TokenKind>,
 }
 
 impl<'a> Arrays<'a> {
     fn read(metadata: &'a Metadata) -> Result<Self> {
-        let missing = || Error::MissingKey(TOKENS.to_owned());
-        let tokens = metadata.strings(TOKENS)?.ok_or_else(missing)?;
+        let tokens = metadata.strings(TOKENS)?.ok_or_else(|| missing(TOKENS))?;
         if tokens.is_empty() {
             return Err(bad(TOKENS, "at least one token", "empty"));
         }
-        let types = metadata.i32s(TYPES)?.unwrap_or_else(|| vec![kind::NORMAL; tokens.len()]);
-        let arrays = Self { metadata, tokens, types };
-        arrays.same_length(TYPES, arrays.types.len())?;
+        let kinds = match metadata.i32s(TOKEN_KINDS)? {
+            Some(numbers) => numbers.into_iter().map(TokenKind::of).collect(),
+            None => vec![TokenKind::Normal; tokens.len()],
+        };
+        let arrays = Self { metadata, tokens, kinds };
+        arrays.same_length(TOKEN_KINDS, arrays.kinds.len())?;
         Ok(arrays)
     }
 
@@ -91,9 +81,9 @@ impl<'a> Arrays<'a> {
     /// The vocabulary.
     fn vocabulary(&self) -> Vocabulary {
         let mut vocabulary = Vocabulary::with_capacity(self.tokens.len());
-        for (token, &kind) in self.tokens.iter().zip(&self.types) {
+        for (token, &kind) in self.tokens.iter().zip(&self.kinds) {
             // Fillers of ids that nothing has trained: no text has them, and they print as nothing.
-            if kind == kind::UNUSED {
+            if kind == TokenKind::Unused {
                 vocabulary.push_silent("");
             } else {
                 vocabulary.push(token);
@@ -110,7 +100,7 @@ impl<'a> Arrays<'a> {
             ("eos", false, special_id(self.metadata, "eos")?.or(eos), &mut template.after),
         ];
         for (name, default, id, ids) in wanted {
-            let add = self.metadata.bool(&format!("tokenizer.ggml.add_{name}_token"))?;
+            let add = self.metadata.bool(&keys::add_token(name))?;
             let id = id.filter(|&id| (id as usize) < self.tokens.len());
             if add.unwrap_or(default) {
                 ids.extend(id);
@@ -128,10 +118,10 @@ impl<'a> Arrays<'a> {
         model: &Model,
         normalizer: &Normalizer,
     ) -> Result<AddedTokens> {
-        let added = self.tokens.iter().zip(&self.types).filter_map(|(token, &kind)| {
+        let added = self.tokens.iter().zip(&self.kinds).filter_map(|(token, &kind)| {
             let special = match kind {
-                kind::CONTROL | kind::UNKNOWN => true,
-                kind::USER_DEFINED => false,
+                TokenKind::Control | TokenKind::Unknown => true,
+                TokenKind::UserDefined => false,
                 _ => return None,
             };
             let normalized = normalized && !special;
@@ -151,7 +141,7 @@ fn byte_level(arrays: &Arrays<'_>) -> Result<(Parts, Option<String>)> {
     let vocabulary = arrays.vocabulary();
     let (pre, assumption) = pre_tokenizer(arrays.metadata, &vocabulary)?;
     let merges = arrays.metadata.strings(MERGES)?;
-    let merges = merges.ok_or_else(|| Error::MissingKey(MERGES.to_owned()))?;
+    let merges = merges.ok_or_else(|| missing(MERGES))?;
     let mut pairs = Vec::with_capacity(merges.len());
     for (rank, merge) in merges.iter().enumerate() {
         // A blank can be the first character of a token, never a later one.
@@ -174,7 +164,7 @@ fn byte_level(arrays: &Arrays<'_>) -> Result<(Parts, Option<String>)> {
     let parts = Parts {
         added: arrays.added(false, &model, &normalizer)?,
         normalizer,
-        pre_tokenizer: PreTokenizer(pre.steps().map_err(Error::Tokenizer)?),
+        pre_tokenizer: PreTokenizer(split::steps(pre).map_err(Error::Tokenizer)?),
         model,
         template: arrays.surroundings(pre.add_bos, None, None)?,
         decoder: Some(Decoder(vec![decoder::Step::ByteLevel])),
@@ -187,15 +177,14 @@ fn pre_tokenizer(
     metadata: &Metadata,
     vocabulary: &Vocabulary,
 ) -> Result<(&'static Words, Option<String>)> {
-    let name = metadata.str(PRE)?;
+    let name = metadata.str(WORDS)?;
     if let Some(pre) = name.and_then(Words::named) {
         return Ok((pre, None));
     }
-    let llama_3 = LLAMA_3_MARKS.iter().any(|mark| vocabulary.id(mark).is_some());
-    let pre = if llama_3 { &LLAMA_BPE } else { &DEFAULT };
+    let pre = Words::marked(|text| vocabulary.id(text).is_some()).unwrap_or(Words::DEFAULT);
     let fault = match name {
-        None => format!("{PRE} is missing"),
-        Some(name) => format!("{PRE} is {name:?}, which is not known"),
+        None => format!("{WORDS} is missing"),
+        Some(name) => format!("{WORDS} is {name:?}, which is not known"),
     };
     Ok((pre, Some(format!("{fault}: assuming {}, token ids may differ", pre.name()))))
 }
@@ -204,16 +193,16 @@ fn pre_tokenizer(
 /// for what is not in the vocabulary.
 fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
     let scores = arrays.metadata.f32s(SCORES)?;
-    let scores = scores.ok_or_else(|| Error::MissingKey(SCORES.to_owned()))?;
+    let scores = scores.ok_or_else(|| missing(SCORES))?;
     arrays.same_length(SCORES, scores.len())?;
     if let Some(id) = scores.iter().position(|score| score.is_nan()) {
         return Err(bad(SCORES, "numbers", format!("NaN for token {id}")));
     }
-    let of_type = |wanted: i32| arrays.types.iter().position(|&kind| kind == wanted);
+    let of_type = |wanted: TokenKind| arrays.kinds.iter().position(|&kind| kind == wanted);
     let unknown =
-        special_id(arrays.metadata, "unknown")?.or(of_type(kind::UNKNOWN).map(|id| id as u32));
-    let spells = |kind: &i32| !matches!(*kind, kind::CONTROL | kind::UNKNOWN);
-    let pieces = arrays.types.iter().map(spells);
+        special_id(arrays.metadata, "unknown")?.or(of_type(TokenKind::Unknown).map(|id| id as u32));
+    let spells = |kind: &TokenKind| !matches!(*kind, TokenKind::Control | TokenKind::Unknown);
+    let pieces = arrays.kinds.iter().map(spells);
     let model = Scored::new(arrays.vocabulary(), scores, pieces, unknown);
     if let Some(byte) = model.unspellable() {
         let expected = "a token for every byte, or an unknown token";
@@ -230,7 +219,7 @@ fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
         decoder::Step::Fuse,
     ];
     // Every text, and every stretch between special tokens, begins with a blank as words do.
-    let prefix = arrays.metadata.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let prefix = arrays.metadata.bool(keys::SPACE_PREFIX)?.unwrap_or(true);
     if prefix {
         normalizer.insert(0, normalizer::Step::Prepend(BLANK.to_owned()));
         decoder.push(decoder::Step::Strip { content: ' ', start: 1, stop: 0 });

@@ -10,15 +10,15 @@ use serde_json::{Map, Value};
 use super::added::{AddedToken, AddedTokens};
 use super::decoder::Decoder;
 use super::model::Model;
-use super::node::{Fault, Node};
+use super::node::{Fault, MAX_ID, Node};
 use super::normalizer::Normalizer;
+use super::parts::Parts;
 use super::pre_tokenizer::PreTokenizer;
 use super::ranked::{BadMerge, Ranked, Settings};
 use super::template::Template;
 use super::unigram::Unigram;
 use super::vocabulary::Vocabulary;
 use super::words::{MAX_TOKEN, WordLevel, WordPiece};
-use super::{MAX_ID, Parts};
 
 /// Bytes of a file. The largest published ones have 40 million.
 const MAX_BYTES: usize = 1 << 27;

@@ -17,6 +17,7 @@ mod model;
 mod node;
 mod normalizer;
 mod oniguruma;
+mod parts;
 mod pattern;
 mod pre_tokenizer;
 mod ranked;
@@ -31,30 +32,17 @@ mod vocabulary;
 mod words;
 
 use trilobite_format::Metadata;
-use trilobite_format::model::{special_id, stray_ids};
+use trilobite_format::keys::{CLEAN_UP, END_IDS, TOKENIZER, TOKENIZER_JSON};
+use trilobite_format::model::{END_OF_TURN, special_id, stray_ids};
 
 use crate::error::{Error, Result};
-use added::{AddedTokens, Part};
-use deadline::Deadline;
-use decoder::Decoder;
-use model::Model;
-use normalizer::Normalizer;
-use pre_tokenizer::{Piece, PreTokenizer};
+use parts::Parts;
 use template::Template;
-
-/// The whole tokenizer.json, as `trilobite convert` stores it.
-const HUGGING_FACE_KEY: &str = "tokenizer.huggingface.json";
-
-/// Whether decoded text is cleaned up.
-const CLEAN_UP_KEY: &str = "trilobite.clean_up_tokenization_spaces";
-
-/// Ids above are taken for damage: nothing has so many tokens, and lists by id are made of them.
-const MAX_ID: u32 = 1 << 24;
 
 /// Special tokens that end a turn or a text, under the names that model families give them. A file
 /// may name only one of them as its end although the model also uses another.
 const END_TOKENS: [&str; 7] = [
-    "<|eot_id|>",
+    END_OF_TURN,
     "<|end_of_text|>",
     "<|endoftext|>",
     "<|im_end|>",
@@ -68,16 +56,6 @@ pub struct Tokenizer {
     parts: Parts,
     assumption: Option<String>,
     clean_up: bool,
-}
-
-/// What a tokenizer consists of.
-struct Parts {
-    added: AddedTokens,
-    normalizer: Normalizer,
-    pre_tokenizer: PreTokenizer,
-    model: Model,
-    template: Template,
-    decoder: Option<Decoder>,
 }
 
 impl Tokenizer {
@@ -95,10 +73,10 @@ impl Tokenizer {
     /// # Errors
     /// There is none, or one of a kind that is not supported, or one that contradicts itself.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
-        let mut tokenizer = if let Some(json) = metadata.str(HUGGING_FACE_KEY)? {
-            Self::read(json.as_bytes(), format!("metadata key {HUGGING_FACE_KEY}"))?
-                .with_clean_up(metadata.bool(CLEAN_UP_KEY)?.unwrap_or(false))
-        } else if metadata.get("tokenizer.ggml.model").is_none() {
+        let mut tokenizer = if let Some(json) = metadata.str(TOKENIZER_JSON)? {
+            Self::read(json.as_bytes(), format!("metadata key {TOKENIZER_JSON}"))?
+                .with_clean_up(metadata.bool(CLEAN_UP)?.unwrap_or(false))
+        } else if metadata.get(TOKENIZER).is_none() {
             return Err(Error::NoTokenizer);
         } else {
             let (parts, assumption) = gguf::read(metadata)?;
@@ -190,51 +168,13 @@ impl Tokenizer {
     }
 }
 
-impl Parts {
-    fn encode(
-        &self,
-        text: &str,
-        parse_special: bool,
-        ids: &mut Vec<u32>,
-    ) -> std::result::Result<(), String> {
-        let deadline = Deadline::for_text(text);
-        self.added.find(text, false, parse_special, &mut |part| {
-            let (stretch, at) = match part {
-                Part::Text(stretch, at) => (stretch, at),
-                Part::Token(id) => {
-                    ids.push(id);
-                    return Ok(());
-                }
-            };
-            let (stretch, first_kept) = self.normalizer.apply(stretch, &deadline)?;
-            let first = at == 0 && first_kept;
-            self.added.find(&stretch, true, parse_special, &mut |part| match part {
-                Part::Token(id) => {
-                    ids.push(id);
-                    Ok(())
-                }
-                Part::Text(text, at) => {
-                    let piece = Piece { text, first: first && at == 0 };
-                    let mut word = |word: &str| self.model.tokenize(word, &deadline, ids);
-                    self.pre_tokenizer.cut(piece, &deadline, &mut word)
-                }
-            })
-        })
-    }
-
-    /// The text of a token as it is decoded.
-    fn text(&self, id: u32) -> Option<&str> {
-        self.added.text(id).or_else(|| self.model.text(id))
-    }
-}
-
 /// The ids that end a generation: what the file names, and the special tokens of the vocabulary
 /// that are known to end a turn.
 ///
 /// # Errors
 /// A metadata value of the wrong type.
 pub fn end_ids(metadata: &Metadata, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
-    let mut ids = metadata.u32s("trilobite.eos_token_ids")?.unwrap_or_default();
+    let mut ids = metadata.u32s(END_IDS)?.unwrap_or_default();
     for key in ["eos", "eot", "eom"] {
         ids.extend(special_id(metadata, key)?);
     }

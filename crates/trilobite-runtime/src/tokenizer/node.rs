@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde_json::Value;
 
+/// Ids above are taken for damage: nothing has so many tokens, and lists by id are made of them.
+pub(super) const MAX_ID: u32 = 1 << 24;
+
 /// Steps of a normalizer, a pre-tokenizer or a decoder. Published ones have up to ten.
 const MAX_STEPS: usize = 64;
 
@@ -95,8 +98,8 @@ impl<'a> Node<'a> {
 
     pub(super) fn id(&self) -> Result<u32, Fault> {
         let id = self.value.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.filter(|&id| id <= super::MAX_ID)
-            .ok_or_else(|| self.expected(&format!("an id from 0 to {}", super::MAX_ID)))
+        id.filter(|&id| id <= MAX_ID)
+            .ok_or_else(|| self.expected(&format!("an id from 0 to {}", MAX_ID)))
     }
 
     pub(super) fn count(&self) -> Result<usize, Fault> {

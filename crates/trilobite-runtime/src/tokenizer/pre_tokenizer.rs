@@ -1,5 +1,6 @@
 //! How a text is cut into words.
 
+use trilobite_format::model::GPT_2;
 use unicode_categories::UnicodeCategories;
 use unicode_script::{Script, UnicodeScript};
 
@@ -7,7 +8,6 @@ use super::bytes;
 use super::deadline::Deadline;
 use super::node::{Fault, Node};
 use super::pattern::Pattern;
-use super::split::GPT_2;
 
 /// Steps: each cuts the pieces that the one before it left.
 #[derive(Default)]

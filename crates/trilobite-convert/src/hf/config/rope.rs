@@ -2,9 +2,7 @@
 //!
 //! What a key means is what `modeling_rope_utils.py` of transformers 5.23 makes of it.
 
-use trilobite_format::model::{
-    Architecture, Hyperparameters, ROPE_FACTORS, ROPE_FREQS, Rope, Scaling, Yarn, limits,
-};
+use trilobite_format::model::{Architecture, Hyperparameters, Role, Rope, Scaling, Yarn, limits};
 
 use crate::Error;
 use crate::hf::json::Object;
@@ -21,8 +19,8 @@ pub(super) struct Rotary {
     pub(super) context: u64,
     /// The base of sliding layers.
     pub(super) local_theta: f32,
-    /// Tensors of what each frequency is divided by.
-    pub(super) divisors: Vec<(&'static str, Vec<f32>)>,
+    /// What each frequency is divided by.
+    pub(super) divisors: Vec<(Role, Vec<f32>)>,
     pub(super) notes: Vec<String>,
 }
 
@@ -197,7 +195,7 @@ impl Rotary {
                 &[FACTOR]
             }
             "llama3" => {
-                self.divisors.push((ROPE_FREQS, self.llama3(keys, sizes)?));
+                self.divisors.push((Role::RopeFreqs, self.llama3(keys, sizes)?));
                 &[FACTOR, LOW, HIGH, ORIGINAL]
             }
             "yarn" => {
@@ -304,7 +302,7 @@ impl Rotary {
             }
             None => libm::sqrt(1.0 + libm::log(factor) / libm::log(original as f64)),
         };
-        for (list, tensor) in LISTS.into_iter().zip(ROPE_FACTORS) {
+        for (list, tensor) in LISTS.into_iter().zip([Role::RopeShort, Role::RopeLong]) {
             let place = keys.of(list);
             self.divisors.push((tensor, place.positives(list, sizes.head_dim / 2)?));
         }

@@ -237,7 +237,7 @@ fn a_template_of_its_own_file_comes_first() {
 fn a_checkpoint_without_tokenizer_is_converted_with_a_note() {
     let (metadata, report) = convert(|_| {});
     assert!(metadata.get("tokenizer.huggingface.json").is_none());
-    contains(&report.notes[0], "the file runs with --tokens only");
+    contains(&report.notes[0], "the file takes token ids only");
 }
 
 #[test]

@@ -203,7 +203,7 @@ mod tests {
     fn without_python_or_sympy_there_is_an_error() {
         let error = |path: &Path| Math::new(Some(path)).err().unwrap().to_string();
         let nothing = error(Path::new("/nonexistent/python3"));
-        assert!(nothing.starts_with("--python: /nonexistent/python3: No such file"), "{nothing}");
+        assert!(nothing.starts_with("Python /nonexistent/python3: No such file"), "{nothing}");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

@@ -1,9 +1,8 @@
 //! For any processor.
 
-use super::GROUP;
-use super::codes::WideGroup;
+use super::codes::{GROUP, WideGroup};
 use super::simd::{Half, Integers, LANES, plain_bytes};
-use crate::float::scalar::Scalar;
+use crate::simd::scalar::Scalar;
 use half::f16;
 
 impl Integers for Scalar {

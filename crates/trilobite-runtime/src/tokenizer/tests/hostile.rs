@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::deadline::Deadline;
 use super::super::pattern::Pattern;
 use super::*;
 

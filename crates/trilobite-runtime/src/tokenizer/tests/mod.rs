@@ -155,8 +155,8 @@ fn every_known_pre_tokenizer_can_be_built() {
         "gpt-4o",
         "tekken",
     ] {
-        let pre = split::Words::named(name).unwrap();
-        pre.steps().unwrap();
+        let pre = trilobite_format::model::Words::named(name).unwrap();
+        split::steps(pre).unwrap();
         assert_eq!(pre.name(), name);
     }
 }

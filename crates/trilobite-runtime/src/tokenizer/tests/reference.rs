@@ -7,7 +7,6 @@ use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer
 
 use super::super::deadline::Deadline;
 use super::super::pattern::Pattern;
-use super::super::split;
 use super::*;
 
 /// What texts are made of: what the parts treat in a way of their own, and pieces of the tokens
@@ -173,7 +172,11 @@ fn both(expression: &str) -> (Pattern, tokenizers::pre_tokenizers::split::Split)
 
 /// Expressions of published tokenizers, and constructs in which Oniguruma and the crates differ.
 fn expressions() -> Vec<&'static str> {
-    let mut all: Vec<&str> = split::all().flat_map(|words| words.expressions()).copied().collect();
+    let mut all: Vec<&str> = trilobite_format::model::Words::ALL
+        .iter()
+        .flat_map(|words| words.expressions)
+        .copied()
+        .collect();
     all.extend([
         // DeepSeek
         "[\r\n]",

@@ -1,9 +1,7 @@
 //! For any processor.
 
-use super::simd::{LANES, Simd};
+use super::{LANES, Simd};
 use half::f16;
-
-compile! { [] Scalar }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;

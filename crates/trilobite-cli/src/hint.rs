@@ -1,0 +1,118 @@
+//! What helps against an error: the flags and commands that the libraries' messages do not know.
+
+use std::borrow::Cow;
+
+use anyhow::Error;
+use trilobite_convert::Error as Convert;
+use trilobite_eval::Error as Eval;
+use trilobite_format::{Error as Format, TensorType};
+use trilobite_hub::Error as Hub;
+use trilobite_runtime::Error as Runtime;
+
+/// Where the hub makes access tokens.
+const TOKENS: &str = "https://huggingface.co/settings/tokens";
+
+type Hint = Option<Cow<'static, str>>;
+
+/// What to do about an error, to be said after its message.
+pub(crate) fn of(error: &Error) -> Hint {
+    error.chain().find_map(|cause| {
+        let hub = || cause.downcast_ref().and_then(of_hub);
+        let format = || cause.downcast_ref().and_then(of_format);
+        let convert = || cause.downcast_ref().and_then(of_convert);
+        let runtime = || cause.downcast_ref().and_then(of_runtime);
+        let eval = || cause.downcast_ref().and_then(of_eval);
+        hub().or_else(format).or_else(convert).or_else(runtime).or_else(eval)
+    })
+}
+
+fn of_hub(error: &Hub) -> Hint {
+    let hint = match error {
+        // Transparent: not causes of their own.
+        Hub::Runtime(error) => return of_runtime(error),
+        Hub::Convert(error) => return of_convert(error),
+        Hub::Format(error) => return of_format(error),
+        Hub::NotPulled { name } | Hub::OtherRevision { name, .. } => {
+            format!("`trilobite pull {name}` fetches it")
+        }
+        Hub::NoModel { near: Some(near), pulled: false, .. } => {
+            format!("`trilobite pull {near}` fetches it")
+        }
+        Hub::NoModel { near: Some(_), .. } => return None,
+        Hub::NoModel { repository: Some(repository), .. } => {
+            format!("`trilobite pull {repository}` fetches it if the hub has it")
+        }
+        Hub::NoModel { .. } => "`trilobite pull` lists the models".to_owned(),
+        Hub::UnknownModel { .. } => "OWNER/REPOSITORY names one on the hub".to_owned(),
+        Hub::ChooseFile { repository, files } => {
+            let first = files.first().map_or("FILE", |(name, _)| name);
+            format!("`trilobite pull {repository}:{first}` fetches the first")
+        }
+        Hub::Gated { token: false, .. } | Hub::NoAccess { token: false, .. } => {
+            format!("then set HF_TOKEN or --token to an access token of {TOKENS}")
+        }
+        Hub::NoAccess { token: true, .. } => {
+            format!("the access token was shown; {TOKENS} says whether it is valid")
+        }
+        Hub::Rebuilt(_) => "--from DIR copies a folder that has them".to_owned(),
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+fn of_format(error: &Format) -> Hint {
+    use TensorType::{Bf16, F16, F32};
+    let hint = match error {
+        Format::NotTernary { ty: F32 | F16 | Bf16, .. } => {
+            "`trilobite convert --quantize absmean` packs master weights, and trits written as numbers"
+        }
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+fn of_convert(error: &Convert) -> Hint {
+    let hint = match error {
+        Convert::Exists(_) => "--force overwrites it",
+        Convert::Dense { .. } => {
+            "if it holds master weights, or ternary weights written out as dense numbers, convert \
+             with `--quantize absmean`"
+        }
+        Convert::TypeOfTernary(ty) => {
+            let hint = format!("--type {ty} is for dense models, and --layout for this one");
+            return Some(hint.into());
+        }
+        Convert::LayoutOfDense(layout) => {
+            let hint = format!(
+                "--layout {layout} is for ternary models, and --type for this one (--quantize \
+                 absmean makes it ternary and destroys what was not)"
+            );
+            return Some(hint.into());
+        }
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+fn of_runtime(error: &Runtime) -> Hint {
+    match error {
+        // Transparent: not a cause of its own.
+        Runtime::Format(error) => of_format(error),
+        Runtime::NoTokenizer => Some("give token ids with --tokens".into()),
+        _ => None,
+    }
+}
+
+fn of_eval(error: &Eval) -> Hint {
+    let hint = match error {
+        // Transparent too.
+        Eval::Model(error) => return of_runtime(error),
+        Eval::Hash { .. } => "--any-data takes it as it is",
+        Eval::OtherRun { .. } => "choose another --output or delete them",
+        Eval::Busy { .. } => "choose another --output or wait",
+        Eval::Untrusted { .. } => "--run-untrusted-code allows it",
+        Eval::Incomplete { .. } => "--partial merges what there is",
+        _ => return None,
+    };
+    Some(hint.into())
+}

@@ -1,0 +1,43 @@
+//! The names of tensors in Hugging Face checkpoints.
+
+use trilobite_format::model::{Architecture, Role};
+
+/// The module of the language model head.
+pub(super) const HEAD: &str = "lm_head";
+
+/// The module that a tensor is the weight or the bias of. `old` is for the names of 1bitLLM's
+/// checkpoints. `None` for what checkpoints have no tensor for.
+pub(super) fn module(role: Role, layer: u64, arch: Architecture, old: bool) -> Option<String> {
+    let part = match role {
+        Role::Embedding => "model.embed_tokens",
+        Role::OutputNorm => "model.norm",
+        Role::Head => HEAD,
+        Role::AttnNorm => "input_layernorm",
+        Role::Q | Role::QBias => "self_attn.q_proj",
+        Role::K | Role::KBias => "self_attn.k_proj",
+        Role::V | Role::VBias => "self_attn.v_proj",
+        Role::AttnOutput | Role::AttnOutputBias => "self_attn.o_proj",
+        Role::QNorm => "self_attn.q_norm",
+        Role::KNorm => "self_attn.k_norm",
+        Role::AttnSubNorm if old => "self_attn.inner_attn_ln",
+        Role::AttnSubNorm => "self_attn.attn_sub_norm",
+        Role::FfnNorm if arch == Architecture::Gemma3 => "pre_feedforward_layernorm",
+        Role::FfnNorm | Role::AttnPostNorm => "post_attention_layernorm",
+        Role::FfnPostNorm => "post_feedforward_layernorm",
+        Role::Gate => "mlp.gate_proj",
+        Role::Up => "mlp.up_proj",
+        Role::Down => "mlp.down_proj",
+        Role::FfnSubNorm if old => "mlp.ffn_layernorm",
+        Role::FfnSubNorm => "mlp.ffn_sub_norm",
+        Role::RopeFreqs | Role::RopeShort | Role::RopeLong | Role::DownTransposed => return None,
+    };
+    Some(match role.in_layer() {
+        true => format!("model.layers.{layer}.{part}"),
+        false => part.to_owned(),
+    })
+}
+
+/// What follows the name of the module.
+pub(super) fn suffix(role: Role) -> &'static str {
+    if role.is_bias() { "bias" } else { "weight" }
+}

@@ -1,0 +1,58 @@
+//! What a tokenizer consists of, whatever file it comes from.
+
+use super::added::{AddedTokens, Part};
+use super::deadline::Deadline;
+use super::decoder::Decoder;
+use super::model::Model;
+use super::normalizer::Normalizer;
+use super::pre_tokenizer::{Piece, PreTokenizer};
+use super::template::Template;
+
+/// What a tokenizer consists of.
+pub(super) struct Parts {
+    pub(super) added: AddedTokens,
+    pub(super) normalizer: Normalizer,
+    pub(super) pre_tokenizer: PreTokenizer,
+    pub(super) model: Model,
+    pub(super) template: Template,
+    pub(super) decoder: Option<Decoder>,
+}
+
+impl Parts {
+    /// Appends the ids of a text.
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        parse_special: bool,
+        ids: &mut Vec<u32>,
+    ) -> std::result::Result<(), String> {
+        let deadline = Deadline::for_text(text);
+        self.added.find(text, false, parse_special, &mut |part| {
+            let (stretch, at) = match part {
+                Part::Text(stretch, at) => (stretch, at),
+                Part::Token(id) => {
+                    ids.push(id);
+                    return Ok(());
+                }
+            };
+            let (stretch, first_kept) = self.normalizer.apply(stretch, &deadline)?;
+            let first = at == 0 && first_kept;
+            self.added.find(&stretch, true, parse_special, &mut |part| match part {
+                Part::Token(id) => {
+                    ids.push(id);
+                    Ok(())
+                }
+                Part::Text(text, at) => {
+                    let piece = Piece { text, first: first && at == 0 };
+                    let mut word = |word: &str| self.model.tokenize(word, &deadline, ids);
+                    self.pre_tokenizer.cut(piece, &deadline, &mut word)
+                }
+            })
+        })
+    }
+
+    /// The text of a token as it is decoded.
+    pub(super) fn text(&self, id: u32) -> Option<&str> {
+        self.added.text(id).or_else(|| self.model.text(id))
+    }
+}
