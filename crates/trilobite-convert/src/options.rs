@@ -277,9 +277,9 @@ mod tests {
 
     #[test]
     fn every_value_is_what_its_name_means_and_no_other_name_means_one() {
-        fn check<T: Copy + PartialEq + fmt::Debug + fmt::Display>(all: &[T])
+        fn check<T>(all: &[T])
         where
-            T: FromStr<Err = Error>,
+            T: Copy + PartialEq + fmt::Debug + fmt::Display + FromStr<Err = Error>,
         {
             assert!(!all.is_empty());
             for value in all {

@@ -221,7 +221,7 @@ fn dense_and_ternary_models_have_their_own_options() {
     for layout in [Layout::I2S, Layout::T5_3] {
         let layout = Options { layout, ..Options::default() };
         let message = Tiny::gemma3().convert(&layout).unwrap_err().to_string();
-        contains(&message, "is for ternary models; this one is dense");
+        contains(&message, "the model is dense: its matrices cannot be stored in the layout");
     }
     let scan = Options { head_scan: HeadScan::Always, ..Options::default() };
     let (file, _) = Tiny::gemma3().convert(&scan).unwrap();

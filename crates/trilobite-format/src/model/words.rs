@@ -101,7 +101,7 @@ impl Words {
 
     /// Its usual name.
     pub fn name(&self) -> &'static str {
-        self.names.first().copied().unwrap_or_default()
+        self.names[0]
     }
 }
 
