@@ -26,6 +26,8 @@ const ISA_VARIABLE: &str = "TRILOBITE_ISA";
 pub enum Isa {
     /// Any processor.
     Scalar,
+    /// Any processor, by kernels in C.
+    C,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// The same with AVX-VNNI.
@@ -36,22 +38,34 @@ pub enum Isa {
     Neon,
     /// 64-bit ARM with the dot product extension.
     DotProd,
+    /// The same with the matrix multiplication of int8, by kernels in C.
+    I8mm,
 }
 
 impl Isa {
     /// Every instruction set, on whatever machine.
-    pub const ALL: [Isa; 6] =
-        [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Neon, Isa::DotProd];
+    pub const ALL: [Isa; 8] = [
+        Isa::Scalar,
+        Isa::C,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512Vnni,
+        Isa::Neon,
+        Isa::DotProd,
+        Isa::I8mm,
+    ];
 
     /// The name that `TRILOBITE_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
+            Isa::C => "c",
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Neon => "neon",
             Isa::DotProd => "dotprod",
+            Isa::I8mm => "i8mm",
         }
     }
 }
@@ -172,10 +186,27 @@ fn scalar() -> Kernels {
     table!(Isa::Scalar, scalar, scalar, scalar, scalar)
 }
 
+/// The table of the kernels in C for any processor, if they are built.
+#[cfg(not(feature = "c-kernels"))]
+fn portable() -> Vec<Kernels> {
+    Vec::new()
+}
+
+/// The table of the kernels in C for any processor, if they are built.
+#[cfg(feature = "c-kernels")]
+fn portable() -> Vec<Kernels> {
+    let gemm = i2_s::c::lookup;
+    vec![Kernels {
+        i2_s_lookup: Some(LookUp { lanes: i2_s::c::LANES, applies: i2_s::c::applies, gemm }),
+        quantize_row: crate::c::portable::quantize_row,
+        ..table!(Isa::C, c, scalar, c, scalar)
+    }]
+}
+
 /// A table for each instruction set of this machine above the scalar one, lowest first.
 #[cfg(target_arch = "x86_64")]
 fn detected() -> Vec<Kernels> {
-    let mut tables = Vec::new();
+    let mut tables = portable();
     let avx2 = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c");
@@ -223,7 +254,7 @@ fn detected() -> Vec<Kernels> {
 #[cfg(target_arch = "aarch64")]
 fn detected() -> Vec<Kernels> {
     use std::arch::is_aarch64_feature_detected;
-    let mut tables = Vec::new();
+    let mut tables = portable();
     if !is_aarch64_feature_detected!("neon") {
         return tables;
     }
@@ -234,10 +265,10 @@ fn detected() -> Vec<Kernels> {
     tables
 }
 
-/// There is none for other processors.
+/// A table for each instruction set of this machine above the scalar one, lowest first.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn detected() -> Vec<Kernels> {
-    Vec::new()
+    portable()
 }
 
 /// The highest table, or the one that `cap` names.

@@ -23,6 +23,8 @@
 
 #![allow(clippy::too_many_arguments, reason = "shapes and slices are plainer than structs of them")]
 
+#[cfg(feature = "c-kernels")]
+mod c;
 mod codes;
 mod dense;
 mod error;

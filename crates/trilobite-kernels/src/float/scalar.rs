@@ -3,12 +3,32 @@
 use super::simd::{LANES, Simd};
 use half::f16;
 
-compile! { [] Scalar }
+compile! { [] Scalar(RoundedOnce) }
 
+/// Arrays of floats, which `F` multiplies and adds.
 #[derive(Clone, Copy)]
-pub(crate) struct Scalar;
+pub(crate) struct Scalar<F>(pub(crate) F);
 
-impl Simd for Scalar {
+/// A way to add products to sums.
+pub(crate) trait MultiplyAdd: Copy {
+    /// `c += a * b` in each lane, a multiple of eight of them and at most [`LANES`], rounded once.
+    fn multiply_add(self, a: &[f32], b: &[f32], c: &mut [f32]);
+}
+
+/// By the processor's instruction where the target has one, or else by a function for each lane.
+#[derive(Clone, Copy)]
+pub(crate) struct RoundedOnce;
+
+impl MultiplyAdd for RoundedOnce {
+    #[inline(always)]
+    fn multiply_add(self, a: &[f32], b: &[f32], c: &mut [f32]) {
+        for ((a, b), c) in a.iter().zip(b).zip(c) {
+            *c = a.mul_add(*b, *c);
+        }
+    }
+}
+
+impl<F: MultiplyAdd> Simd for Scalar<F> {
     type Lanes = [f32; LANES];
     type Part = [f32; LANES];
 
@@ -72,9 +92,7 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn mul_add(self, a: Self::Lanes, b: Self::Lanes, mut c: Self::Lanes) -> Self::Lanes {
-        for i in 0..LANES {
-            c[i] = a[i].mul_add(b[i], c[i]);
-        }
+        self.0.multiply_add(&a, &b, &mut c);
         c
     }
 
