@@ -6,7 +6,9 @@
 
 use std::hint::black_box;
 use std::time::Instant;
-use trilobite_kernels::{Codes, DenseType, Kernels, Layout, WideCodes, i2_s};
+use trilobite_kernels::{
+    Codes, DenseMatrix, DenseType, Kernels, Layout, TernaryMatrix, WideCodes, Workspace, i2_s,
+};
 
 /// Rows and columns of the ternary matrix: a query projection of BitNet b1.58 2B4T.
 const SHAPE: (usize, usize) = (2560, 2560);
@@ -21,7 +23,8 @@ const SECONDS: f64 = 0.02;
 type Operation = (String, Box<dyn FnMut(&Kernels)>);
 
 fn main() {
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let chosen: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let isas = Kernels::available();
     let names = isas.iter().map(|kernels| kernels.isa.name()).collect::<Vec<_>>();
     print(&format!("| operation | {} |", names.join(" | ")));
@@ -42,7 +45,10 @@ fn main() {
         });
         let medians = medians.collect::<Vec<_>>();
         let cell = |time: &f64| format!("{:.1} ({:.2})", time * 1e6, medians[0] / time);
-        print(&format!("| {name} | {} |", medians.iter().map(cell).collect::<Vec<_>>().join(" | ")));
+        print(&format!(
+            "| {name} | {} |",
+            medians.iter().map(cell).collect::<Vec<_>>().join(" | ")
+        ));
     }
 }
 
@@ -64,12 +70,13 @@ fn seconds(operation: &mut dyn FnMut()) -> f64 {
 
 fn operations() -> Vec<Operation> {
     let mut operations = Vec::new();
-    for tokens in [1, 4, 8, 64] {
+    for tokens in [1, 2, 4, 8, 64] {
         operations.push(ternary(tokens));
     }
     operations.push(quantize());
     operations.push(dot());
-    for (name, ty) in [("f32", DenseType::F32), ("f16", DenseType::F16), ("bf16", DenseType::BF16)] {
+    for (name, ty) in [("f32", DenseType::F32), ("f16", DenseType::F16), ("bf16", DenseType::BF16)]
+    {
         for tokens in [1, 16] {
             operations.push(floats(name, ty, tokens));
         }
@@ -89,10 +96,11 @@ fn ternary(tokens: usize) -> Operation {
         token.codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i * 37 + t * 11) as i8);
         *token.sum = token.codes.iter().map(|code| i32::from(*code)).sum();
     }
-    let mut out = vec![0; rows * tokens];
+    let (mut out, mut workspace) = (vec![0; rows * tokens], Workspace::default());
     let operation = move |kernels: &Kernels| {
-        let (packed, out) = (black_box(&packed), black_box(&mut out));
-        kernels.ternary_gemm(layout, packed, cols, 0..rows, &x, 0..tokens, out);
+        let matrix =
+            TernaryMatrix::new(layout, black_box(&packed), rows, cols).expect("its length");
+        kernels.ternary_gemm(&matrix, 0..rows, &x, &mut workspace, black_box(&mut out));
     };
     (format!("ternary {rows}x{cols}, tokens: {tokens}"), Box::new(operation))
 }
@@ -128,9 +136,10 @@ fn floats(name: &str, ty: DenseType, tokens: usize) -> Operation {
     let (rows, cols) = DENSE;
     let w = bytes(rows * ty.row_len(cols).expect("any length will do"));
     let (x, mut out) = (sample(tokens * cols), vec![0.0; rows * tokens]);
+    let mut workspace = Workspace::default();
     let operation = move |kernels: &Kernels| {
-        let (w, out) = (black_box(&w), black_box(&mut out));
-        kernels.dense_gemm(ty, w, cols, 0..rows, &x, tokens, out);
+        let w = DenseMatrix::new(ty, black_box(&w), rows, cols).expect("its length");
+        kernels.dense_gemm(&w, 0..rows, &x, &mut workspace, black_box(&mut out));
     };
     (format!("dense {name} {rows}x{cols}, tokens: {tokens}"), Box::new(operation))
 }
@@ -141,9 +150,10 @@ fn blocks() -> Operation {
     let mut x = WideCodes::default();
     x.reset(1, cols);
     Kernels::available()[0].wide_codes(&sample(cols), cols, x.parts_mut());
-    let mut out = vec![0.0; rows];
+    let (mut out, mut workspace) = (vec![0.0; rows], Workspace::default());
     let operation = move |kernels: &Kernels| {
-        kernels.block_gemm(ty, black_box(&w), 0..rows, &x, black_box(&mut out));
+        let w = DenseMatrix::new(ty, black_box(&w), rows, cols).expect("its length");
+        kernels.block_gemm(&w, 0..rows, &x, &mut workspace, black_box(&mut out));
     };
     (format!("dense q8_0 {rows}x{cols}, tokens: 1"), Box::new(operation))
 }

@@ -9,14 +9,14 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use trilobite_kernels::scan::{Query, code_bytes};
 use trilobite_kernels::{
-    Codes, ColumnList, DenseType, Error, Kernels, Layout, Method, WideCodes, i2_s,
+    Codes, DenseMatrix, DenseType, Error, Kernels, Layout, Method, TernaryMatrix, WideCodes,
+    Workspace, i2_s,
 };
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
 const PROJECTIONS: [(usize, usize); 4] = [(2560, 2560), (6912, 2560), (2560, 6912), (640, 2560)];
 /// The layouts that every projection can have.
-const LAYOUTS: [(&str, Layout); 2] =
-    [("i2_s", Layout::I2S(i2_s::Rows::Flat)), ("t5_3", Layout::T5_3)];
+const LAYOUTS: [Layout; 2] = [Layout::I2S(i2_s::Rows::Flat), Layout::T5_3];
 /// `(rows, cols)` of the down projection, which alone is stored transposed.
 const DOWN: (usize, usize) = PROJECTIONS[2];
 /// The types of dense matrices that published models come in.
@@ -41,18 +41,19 @@ const HEAD: (usize, usize) = (128_256, 2560);
 fn main() -> Result<(), Error> {
     let kernels = Kernels::detect()?;
     let mut criterion = Criterion::default().configure_from_args();
-    for (name, layout) in LAYOUTS {
-        let mut group = criterion.benchmark_group(format!("{name}/{}", kernels.isa.name()));
-        for (rows, cols) in PROJECTIONS {
+    for layout in LAYOUTS {
+        let name = format!("{}/{}", layout.name(), kernels.isa.name());
+        let mut group = criterion.benchmark_group(name);
+        for shape in PROJECTIONS {
             for tokens in [1, 4, 16, 64, 512] {
-                ternary(&mut group, kernels, layout, rows, cols, tokens);
+                ternary(&mut group, kernels, layout, shape, tokens);
             }
         }
         group.finish();
     }
     let mut group = criterion.benchmark_group(format!("i2_t/{}", kernels.isa.name()));
     for tokens in [1, 4, 16, 64, 512] {
-        ternary(&mut group, kernels, Layout::I2T, DOWN.0, DOWN.1, tokens);
+        ternary(&mut group, kernels, Layout::I2T, DOWN, tokens);
     }
     for (tokens, zeros) in [(1, 50), (1, 90), (4, 50)] {
         columns(&mut group, kernels, tokens, zeros);
@@ -79,11 +80,11 @@ fn ternary(
     group: &mut BenchmarkGroup<'_, WallTime>,
     kernels: &Kernels,
     layout: Layout,
-    rows: usize,
-    cols: usize,
+    (rows, cols): (usize, usize),
     tokens: usize,
 ) {
     let packed = pack(layout, rows, cols);
+    let mut workspace = Workspace::default();
     let x = activations(tokens, cols, 0);
     let mut out = vec![0; rows * tokens];
     group.throughput(throughput(rows * cols * tokens, packed.len()));
@@ -93,7 +94,8 @@ fn ternary(
         group.bench_function(id, |bencher| {
             bencher.iter(|| {
                 let (packed, out) = (black_box(&packed), black_box(&mut out));
-                kernels.ternary_gemm_by(*method, layout, packed, cols, 0..rows, &x, 0..tokens, out);
+                let matrix = view(layout, packed, rows, cols);
+                kernels.ternary_gemm_by(*method, &matrix, 0..rows, &x, &mut workspace, out);
             });
         });
     }
@@ -110,14 +112,15 @@ fn columns(
     let (rows, cols) = DOWN;
     let packed = pack(Layout::I2T, rows, cols);
     let x = activations(tokens, cols, zeros);
-    let mut list = ColumnList::with_capacity(tokens, cols);
+    let mut workspace = Workspace::with_capacity(tokens, cols);
     let mut out = vec![0; rows * tokens];
     group.throughput(throughput(rows * cols * tokens, packed.len()));
     let id = BenchmarkId::new(format!("{zeros} % zeros {rows}x{cols}"), tokens);
     group.bench_function(id, |bencher| {
         bencher.iter(|| {
             let (packed, out) = (black_box(&packed), black_box(&mut out));
-            kernels.ternary_part(packed, rows, 0..cols, &x, 0..tokens, &mut list, out)
+            let matrix = view(Layout::I2T, packed, rows, cols);
+            kernels.ternary_part(&matrix, 0..cols, &x, &mut workspace, out)
         });
     });
 }
@@ -141,18 +144,21 @@ fn dense(
     let mut codes = WideCodes::default();
     codes.reset(tokens, cols);
     kernels.wide_codes(&x, cols, codes.parts_mut());
+    let mut workspace = Workspace::default();
     let mut out = vec![0.0; chunk * tokens];
     group.throughput(throughput(chunk * cols * tokens, chunk * row_len));
     group.bench_function(BenchmarkId::new(format!("{name} {chunk}x{cols}"), tokens), |bencher| {
         let mut chunks = (0..rows / chunk).cycle();
+        let all = rows;
         bencher.iter(|| {
             let first = chunks.next().unwrap_or(0) * chunk;
             let (rows, out) = (first..first + chunk, black_box(&mut out));
-            let weights = black_box(&weights);
+            let weights = DenseMatrix::new(ty, black_box(&weights), all, cols);
+            let (weights, workspace) = (weights.expect("the weights fit"), &mut workspace);
             if ty.has_blocks() {
-                kernels.block_gemm(ty, weights, rows, &codes, out);
+                kernels.block_gemm(&weights, rows, &codes, workspace, out);
             } else {
-                kernels.dense_gemm(ty, weights, cols, rows, &x, tokens, out);
+                kernels.dense_gemm(&weights, rows, &x, workspace, out);
             }
         });
     });
@@ -164,6 +170,10 @@ fn pack(layout: Layout, rows: usize, cols: usize) -> Vec<u8> {
     let mut packed = vec![0; len];
     layout.pack(&trits, cols, &mut packed);
     packed
+}
+
+fn view(layout: Layout, packed: &[u8], rows: usize, cols: usize) -> TernaryMatrix<'_> {
+    TernaryMatrix::new(layout, packed, rows, cols).expect("it was packed so")
 }
 
 /// Codes of which each token has so many zeros in a hundred, scattered, and others elsewhere.
@@ -186,12 +196,14 @@ fn head(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
     // Not zeros, which the system would map to one page.
     let weights = [0x80, 0x3f].repeat(rows * cols);
     let x = vec![0.5; cols];
-    let mut out = vec![0.0; rows];
+    let (mut out, mut workspace) = (vec![0.0; rows], Workspace::default());
     group.throughput(throughput(rows * cols, weights.len()));
     group.bench_function(BenchmarkId::new(format!("bf16 {rows}x{cols}"), 1), |bencher| {
         bencher.iter(|| {
             let (weights, out) = (black_box(&weights), black_box(&mut out));
-            kernels.dense_gemm(DenseType::BF16, weights, cols, 0..rows, &x, 1, out);
+            let weights = DenseMatrix::new(DenseType::BF16, weights, rows, cols);
+            let weights = weights.expect("the weights fit");
+            kernels.dense_gemm(&weights, 0..rows, &x, &mut workspace, out);
         });
     });
 }

@@ -3,42 +3,41 @@
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     #[cfg(feature = "c-kernels")]
-    c_kernels::build();
+    if let Err(reason) = c_kernels::build() {
+        println!("cargo::error={reason}");
+    }
 }
 
 #[cfg(feature = "c-kernels")]
 mod c_kernels {
     use std::env::var;
 
-    pub(super) fn build() {
+    /// Compiles what the target can run; or one line that says why that is not possible.
+    pub(super) fn build() -> Result<(), String> {
         println!("cargo::rerun-if-changed=c");
         let arch = var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
-        compile("portable", if arch == "x86" { &["-msse2", "-mfpmath=sse"] } else { &[] });
+        // Plain x86 computes in 80 bits.
+        compile("portable", if arch == "x86" { &["-msse2", "-mfpmath=sse"] } else { &[] })?;
         if arch == "aarch64" {
-            compile("i8mm", &["-march=armv8.2-a+dotprod+i8mm"]);
+            compile("i8mm", &["-march=armv8.2-a+dotprod+i8mm"])?;
         }
+        Ok(())
     }
 
-    /// Compiles `c/NAME.c`, or ends the build with one line that says why that is not possible.
-    fn compile(name: &str, flags: &[&str]) {
+    fn compile(name: &str, flags: &[&str]) -> Result<(), String> {
         let mut build = cc::Build::new();
         build.file(format!("c/{name}.c")).std("c11").opt_level(3).flag("-ffp-contract=off");
-        build.flags(flags).extra_warnings(true);
-        let compiled = build.try_get_compiler().and_then(|compiler| {
-            if compiler.is_like_msvc() {
-                fail("the feature c-kernels needs GCC or clang, and the C compiler is MSVC's");
-            }
-            build.try_compile(&format!("trilobite_{name}"))
-        });
-        if let Err(error) = compiled {
-            let first = error.to_string();
-            let first = first.lines().next().unwrap_or_default();
-            fail(&format!("the feature c-kernels needs a C compiler: {first}"));
+        build.flags(flags).extra_warnings(true).cargo_warnings(false);
+        let compiler = build.try_get_compiler().map_err(|error| reason(&error))?;
+        if compiler.is_like_msvc() {
+            return Err("the feature c-kernels needs GCC or clang, not MSVC".to_owned());
         }
+        build.try_compile(&format!("trilobite_{name}")).map_err(|error| reason(&error))
     }
 
-    fn fail(reason: &str) -> ! {
-        println!("cargo::error={reason}");
-        std::process::exit(1);
+    fn reason(error: &cc::Error) -> String {
+        let error = error.to_string();
+        let first = error.lines().next().unwrap_or_default();
+        format!("the feature c-kernels needs a C compiler that works: {first}")
     }
 }

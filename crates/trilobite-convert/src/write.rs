@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use trilobite_format::model::{Hyperparameters, is_projection, zeros_note};
 use trilobite_format::{TensorType, Writer, ternary};
-use trilobite_kernels::{Kernels, Layout, i2_s};
+use trilobite_kernels::{DenseMatrix, Kernels, Layout, i2_s};
 
 use crate::gguf::blocks;
 use crate::model::{Data, Dense, Plan, Planned};
@@ -155,9 +155,12 @@ impl Planned<'_> {
                 let kernels = Kernels::available().into_iter().next_back();
                 let (Some(ty), Some(kernels)) = (blocks(self.ty), kernels) else { return false };
                 let rows = self.shape.first().map_or(0, |&rows| rows as usize);
-                (0..rows).all(|r| {
-                    kernels.dense_row(ty, bytes, cols, r, &mut row);
-                    row.iter().all(|weight| *weight == 0.0)
+                let matrix = DenseMatrix::new(ty, bytes, rows, cols);
+                matrix.is_some_and(|matrix| {
+                    (0..rows).all(|r| {
+                        kernels.dense_row(&matrix, r, &mut row);
+                        row.iter().all(|weight| *weight == 0.0)
+                    })
                 })
             }
             _ => false,

@@ -77,22 +77,25 @@ row(const uint8_t *w, size_t vectors, const int16_t *x, size_t tokens, uint32_t 
     }
 }
 
-/* Rows of `vectors` vectors one after another; out[t * stride + r] for at most four tokens. */
+/*
+ * out[t * stride + r] += the sum of row r and token t, and the token's constant, for at most four tokens.
+ * Rows begin `row_bytes` bytes apart.
+ */
 void trilobite_c_i2_s(
-    const uint8_t *packed, size_t rows, size_t vectors, const int16_t *x, size_t tokens,
-    const int32_t *constants, int32_t *out, size_t stride
+    const uint8_t *packed, size_t row_bytes, size_t rows, size_t vectors, const int16_t *x,
+    size_t tokens, const int32_t *constants, int32_t *out, size_t stride
 ) {
-    for (size_t r = 0; r < rows; r++) {
-        const uint8_t *w = packed + r * vectors * 16;
+    for (size_t r = 0; r < rows; r++, packed += row_bytes) {
         uint32_t sums[4];
         switch (tokens) {
-        case 1: row(w, vectors, x, 1, sums); break;
-        case 2: row(w, vectors, x, 2, sums); break;
-        case 3: row(w, vectors, x, 3, sums); break;
-        default: row(w, vectors, x, 4, sums); break;
+        case 1: row(packed, vectors, x, 1, sums); break;
+        case 2: row(packed, vectors, x, 2, sums); break;
+        case 3: row(packed, vectors, x, 3, sums); break;
+        default: row(packed, vectors, x, 4, sums); break;
         }
         for (size_t t = 0; t < tokens; t++) {
-            out[t * stride + r] = (int32_t)(sums[t] + (uint32_t)constants[t]);
+            int32_t *sum = &out[t * stride + r];
+            *sum = (int32_t)((uint32_t)*sum + sums[t] + (uint32_t)constants[t]);
         }
     }
 }
@@ -261,30 +264,54 @@ static float fused(float a, float b, float c) {
 /* c += a * b in up to LANES lanes, a multiple of eight, rounded once. */
 void trilobite_c_multiply_add(const float *a, const float *b, float *c, size_t lanes) {
     /* Rounding to double and then to float is rounding once, unless the double lies halfway between two
-     * floats or the float is subnormal. */
+     * floats, its lower 29 bits being 1 and zeros, or the float is subnormal. */
     float sums[LANES];
+    int twice;
+#ifdef __SSE2__
+    u32x4 halfway = {0}, subnormal = {0};
+    for (size_t i = 0; i < lanes; i += 4) {
+        __m128 x = _mm_loadu_ps(a + i), y = _mm_loadu_ps(b + i), z = _mm_loadu_ps(c + i);
+        __m128d low = _mm_cvtps_pd(x) * _mm_cvtps_pd(y) + _mm_cvtps_pd(z);
+        x = _mm_movehl_ps(x, x), y = _mm_movehl_ps(y, y), z = _mm_movehl_ps(z, z);
+        __m128d high = _mm_cvtps_pd(x) * _mm_cvtps_pd(y) + _mm_cvtps_pd(z);
+        u32x4 lower = (u32x4)_mm_shuffle_ps((__m128)low, (__m128)high, 0x88);
+        halfway |= (u32x4)((lower & 0x1fffffff) == 0x10000000);
+        u32x4 bits = (u32x4)_mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
+        /* The upper bit is set if the exponent is zero and the number is not. */
+        subnormal |= ((2 * bits - 1) >> 24) - 1;
+        memcpy(sums + i, &bits, sizeof bits);
+    }
+    twice = _mm_movemask_ps((__m128)(halfway | subnormal));
+#else
     uint64_t halfway = 0;
     uint32_t subnormal = 0;
-    for (size_t start = 0; start < lanes; start += 8) {
-        for (size_t i = start; i < start + 8; i++) {
-            double sum = (double)a[i] * b[i] + c[i];
-            uint64_t bits;
-            memcpy(&bits, &sum, sizeof bits);
-            /* The upper bit is set if the lower 29 bits are half of a float's last one. */
-            halfway |= ((bits & 0x1fffffff) ^ 0x10000000) - 1;
-            sums[i] = (float)sum;
-        }
-        for (size_t i = start; i < start + 8; i++) {
-            uint32_t bits;
-            memcpy(&bits, &sums[i], sizeof bits);
-            /* The upper bit is set if the exponent is zero and the number is not. */
-            subnormal |= ((2 * bits - 1) >> 24) - 1;
-        }
+    for (size_t i = 0; i < lanes; i++) {
+        double sum = (double)a[i] * b[i] + c[i];
+        uint64_t bits;
+        memcpy(&bits, &sum, sizeof bits);
+        halfway |= (bits & 0x1fffffff) == 0x10000000;
+        sums[i] = (float)sum;
+        uint32_t low;
+        memcpy(&low, &sums[i], sizeof low);
+        subnormal |= (2 * low - 1) >> 24 == 0;
     }
-    if ((halfway >> 63 | subnormal >> 31) != 0) {
-        for (size_t i = 0; i < lanes; i++) {
-            sums[i] = fused(a[i], b[i], c[i]);
-        }
+    twice = halfway || subnormal;
+#endif
+    for (size_t i = 0; twice && i < lanes; i++) {
+        sums[i] = fused(a[i], b[i], c[i]);
     }
     memcpy(c, sums, lanes * sizeof *sums);
+}
+
+/* Half precision to single, for LANES numbers. A NaN becomes quiet. */
+void trilobite_c_widen(const uint16_t *from, float *to) {
+    for (size_t i = 0; i < LANES; i += 4) {
+        u32x4 bits = {from[i], from[i + 1], from[i + 2], from[i + 3]};
+        u32x4 magnitude = bits & 0x7fff;
+        /* The exponents differ by 112; a product is exact for subnormal numbers too. */
+        u32x4 value = (u32x4)((f32x4)(magnitude << 13) * 0x1p112f);
+        u32x4 infinite = (u32x4)((i32x4)magnitude > 0x7bff), nan = (u32x4)((i32x4)magnitude > 0x7c00);
+        value |= (infinite & 0x7f800000) | (nan & 0x400000) | (bits & 0x8000) << 16;
+        memcpy(to + i, &value, sizeof value);
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use crate::i2_s::BLOCK;
-
+/// Zeros on either side of a row: as many as a block of any layout has weights.
+pub(crate) const MARGIN: usize = 128;
 /// Bytes that a row's first code is aligned to: a cache line.
 const ALIGN: usize = 64;
 
 /// The int8 codes of some tokens' activations, with each token's multiplier and sum of codes.
 ///
-/// A row lies between at least [`BLOCK`] zeros on either side, so that a kernel may multiply whole
+/// A row lies between at least 128 zeros on either side, so that a kernel may multiply whole
 /// weight blocks that begin before or end after the row.
 #[derive(Clone, Debug)]
 pub struct Codes {
@@ -70,7 +70,7 @@ impl Codes {
     /// Codes, scales and sums are unspecified until filled; the zeros around the rows are there.
     pub fn reset(&mut self, tokens: usize, cols: usize) {
         self.cols = cols;
-        self.stride = BLOCK + cols.next_multiple_of(ALIGN) + BLOCK;
+        self.stride = MARGIN + cols.next_multiple_of(ALIGN) + MARGIN;
         let len = tokens * self.stride + ALIGN;
         if self.data.len() < len {
             self.data = vec![0; len];
@@ -79,8 +79,8 @@ impl Codes {
         self.scales.resize(tokens, 0.0);
         self.sums.resize(tokens, 0);
         for row in self.data[self.start..].chunks_exact_mut(self.stride).take(tokens) {
-            row[..BLOCK].fill(0);
-            row[BLOCK + cols..].fill(0);
+            row[..MARGIN].fill(0);
+            row[MARGIN + cols..].fill(0);
         }
     }
 
@@ -106,10 +106,10 @@ impl Codes {
 
     /// The codes of one token, `[cols]`.
     pub fn row(&self, token: usize) -> &[i8] {
-        &self.padded(token)[BLOCK..BLOCK + self.cols]
+        &self.padded(token)[MARGIN..MARGIN + self.cols]
     }
 
-    /// The codes of one token with the zeros around them, beginning [`BLOCK`] zeros before the
+    /// The codes of one token with the zeros around them, beginning [`MARGIN`] zeros before the
     /// first code.
     pub(crate) fn padded(&self, token: usize) -> &[i8] {
         assert!(token < self.tokens(), "token {token} of {}", self.tokens());
@@ -133,9 +133,30 @@ impl Codes {
         CodesParts {
             rows: &mut self.data[self.start..][..len],
             stride: self.stride,
-            codes: BLOCK..BLOCK + self.cols,
+            codes: MARGIN..MARGIN + self.cols,
             scales: &mut self.scales,
             sums: &mut self.sums,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_keep_their_zeros_when_the_shape_changes() {
+        let mut codes = Codes::new(3, 300);
+        for (tokens, cols) in [(3, 300), (2, 7), (3, 129), (1, 300), (4, 300)] {
+            codes.reset(tokens, cols);
+            codes.rows_mut().for_each(|row| row.codes.fill(-1));
+            for t in 0..tokens {
+                let padded = codes.padded(t);
+                assert!(padded[..MARGIN].iter().all(|x| *x == 0));
+                assert!(padded[MARGIN..][..cols].iter().all(|x| *x == -1));
+                assert!(padded[MARGIN + cols..].len() >= MARGIN);
+                assert!(padded[MARGIN + cols..].iter().all(|x| *x == 0));
+            }
         }
     }
 }

@@ -1,19 +1,22 @@
 //! The table of kernels and the choice of its instruction set.
 
+mod cells;
+mod compiled;
 mod floats;
-mod layout;
+mod method;
 mod self_test;
 mod ternary;
 #[cfg(test)]
 mod tests;
 
-pub use layout::{Layout, Method};
+pub use method::Method;
 
-use crate::dense::WideGroup;
 use crate::dense::blocks::GROUPS;
+use crate::dense::{BlockBuffers, FloatBuffer, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
-use crate::{Codes, DenseType, Error, WideCodes, float, i2_s, scan, t5_3};
+use crate::workspace::LookUpBuffers;
+use crate::{DenseMatrix, Error, WideCodes, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -81,19 +84,19 @@ impl Isa {
 pub struct Kernels {
     /// The instruction set.
     pub isa: Isa,
-    i2_s_gemm: TernaryGemm<i2_s::Rows>,
-    i2_s_rows: TernaryRows,
-    i2_s_lookup: Option<LookUp<i2_s::Rows>>,
+    i2_s_gemm: unsafe fn(&i2_s::Product<'_>, &mut [i32]),
+    i2_s_rows: unsafe fn(&i2_s::Product<'_, &[u32]>, &mut [i32]),
+    i2_s_lookup: Option<LookUp>,
     i2_t_add: transposed::Add,
     i2_t_repack: transposed::Repack,
-    t5_3_gemm: TernaryGemm<()>,
+    t5_3_gemm: unsafe fn(&t5_3::Product<'_>, &mut [i32]),
     /// With the tokens from which on it is faster.
     t5_3_repack: Option<(usize, Repack)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
-    dense_gemm: unsafe fn(DenseType, &[u8], usize, &[f32], &mut [f32]),
+    dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),
     wide_codes: RoundRow,
-    block_gemm: unsafe fn(DenseType, &[u8], &WideCodes, &mut [f32]),
-    dense_row: unsafe fn(DenseType, &[u8], &mut [f32]),
+    block_gemm: unsafe fn(DenseMatrix<'_>, &WideCodes, &mut BlockBuffers, &mut [f32]),
+    dense_row: unsafe fn(DenseMatrix<'_>, &mut [f32]),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     relu2_mul: unsafe fn(&mut [f32], &[f32]),
@@ -109,23 +112,22 @@ pub struct Kernels {
     refine_scan: RefineScan,
 }
 
-type TernaryGemm<L> = unsafe fn(L, &[u8], usize, Range<usize>, &Codes, Range<usize>, &mut [i32]);
-/// The same for a list of rows.
-type TernaryRows = unsafe fn(i2_s::Rows, &[u8], usize, &[u32], &Codes, Range<usize>, &mut [i32]);
 /// What [`scan::scalar::refine`] does.
 type RefineScan = unsafe fn(&[[u8; scan::BITS]], usize, &[u32], scan::Halves<'_>, &mut [i32]);
 /// What [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes) does.
 type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
 /// What [`t5_3::avx2::repack`] does.
-type Repack = unsafe fn(&[u8], usize, Range<usize>, &mut Vec<u8>) -> Range<usize>;
+type Repack = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// The multiplication by look-up of some matrices with a multiple of `lanes` tokens.
-struct LookUp<L> {
+struct LookUp {
+    /// The fewest rows and tokens that repay tables.
+    least: (usize, usize),
     lanes: usize,
-    applies: fn(L, usize) -> bool,
-    gemm: TernaryGemm<L>,
+    applies: fn(&i2_s::Matrix<'_>) -> bool,
+    gemm: unsafe fn(&i2_s::Product<'_>, &mut LookUpBuffers, &mut [i32]),
 }
 
-/// The table that takes the kernels from these modules of `i2_s`, `t5_3`, `float` and `scan`.
+/// The table that takes the kernels from these modules of `i2_s`, `t5_3`, `compiled` and `scan`.
 macro_rules! table {
     ($isa:expr, $i2_s:ident, $t5_3:ident, $float:ident, $scan:ident) => {
         Kernels {
@@ -134,25 +136,25 @@ macro_rules! table {
             i2_s_rows: i2_s::$i2_s::rows,
             i2_s_lookup: None,
             i2_t_add: transposed::scalar::add,
-            i2_t_repack: transposed::portable,
+            i2_t_repack: transposed::repack_portable,
             t5_3_gemm: t5_3::$t5_3::gemm,
             t5_3_repack: None,
-            quantize_row: float::$float::quantize_row,
-            dense_gemm: float::$float::dense_gemm,
-            wide_codes: float::$float::wide_codes,
-            block_gemm: float::$float::block_gemm,
-            dense_row: float::$float::dense_row,
-            dot: float::$float::dot,
-            rms_norm: float::$float::rms_norm,
-            relu2_mul: float::$float::relu2_mul,
-            silu_mul: float::$float::silu_mul,
-            gelu_mul: float::$float::gelu_mul,
-            softmax: float::$float::softmax,
-            rope_neox: float::$float::rope_neox,
-            rope_adjacent: float::$float::rope_adjacent,
-            to_f16: float::$float::to_f16,
-            attend_scores: float::$float::attend_scores,
-            attend_values: float::$float::attend_values,
+            quantize_row: compiled::$float::quantize_row,
+            dense_gemm: compiled::$float::dense_gemm,
+            wide_codes: compiled::$float::wide_codes,
+            block_gemm: compiled::$float::block_gemm,
+            dense_row: compiled::$float::dense_row,
+            dot: compiled::$float::dot,
+            rms_norm: compiled::$float::rms_norm,
+            relu2_mul: compiled::$float::relu2_mul,
+            silu_mul: compiled::$float::silu_mul,
+            gelu_mul: compiled::$float::gelu_mul,
+            softmax: compiled::$float::softmax,
+            rope_neox: compiled::$float::rope_neox,
+            rope_adjacent: compiled::$float::rope_adjacent,
+            to_f16: compiled::$float::to_f16,
+            attend_scores: compiled::$float::attend_scores,
+            attend_values: compiled::$float::attend_values,
             scan: scan::$scan::scan,
             refine_scan: scan::$scan::refine,
         }
@@ -195,9 +197,14 @@ fn portable() -> Vec<Kernels> {
 /// The table of the kernels in C for any processor, if they are built.
 #[cfg(feature = "c-kernels")]
 fn portable() -> Vec<Kernels> {
-    let gemm = i2_s::c::lookup;
+    let i2_s_lookup = Some(LookUp {
+        least: (32, i2_s::c::LEAST),
+        lanes: 1,
+        applies: i2_s::c::applies,
+        gemm: |product, buffers, out| i2_s::c::lookup(product, &mut buffers.c, out),
+    });
     vec![Kernels {
-        i2_s_lookup: Some(LookUp { lanes: i2_s::c::LANES, applies: i2_s::c::applies, gemm }),
+        i2_s_lookup,
         quantize_row: crate::c::portable::quantize_row,
         ..table!(Isa::C, c, scalar, c, scalar)
     }]
@@ -214,11 +221,21 @@ fn detected() -> Vec<Kernels> {
         return tables;
     }
     let lookup = || {
-        let gemm = i2_s::lookup::gemm;
-        Some(LookUp { lanes: i2_s::lookup::LANES, applies: i2_s::lookup::applies, gemm })
+        Some(LookUp {
+            // From there on look-up was at least 1.1 times as fast as multiply-add (Zen 5, one
+            // thread), and 1.5 times with 1280 rows and 128 tokens; with half as many rows or
+            // tokens it could be slower.
+            least: (192, 32),
+            lanes: i2_s::lookup::LANES,
+            applies: i2_s::lookup::applies,
+            gemm: |product, buffers, out| {
+                // SAFETY: AVX2 has been detected where this is put in a table.
+                unsafe { i2_s::lookup::gemm(product, &mut buffers.avx2, out) }
+            },
+        })
     };
     let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as Repack));
-    let i2_t_repack = transposed::avx2_repack;
+    let i2_t_repack = transposed::repack_avx2;
     tables.push(Kernels {
         i2_s_lookup: lookup(),
         i2_t_add: transposed::avx2::add,
@@ -259,8 +276,13 @@ fn detected() -> Vec<Kernels> {
         return tables;
     }
     tables.push(table!(Isa::Neon, neon, scalar, neon, scalar));
-    if is_aarch64_feature_detected!("dotprod") {
-        tables.push(table!(Isa::DotProd, dotprod, scalar, neon, scalar));
+    if !is_aarch64_feature_detected!("dotprod") {
+        return tables;
+    }
+    tables.push(table!(Isa::DotProd, dotprod, scalar, neon, scalar));
+    #[cfg(feature = "c-kernels")]
+    if is_aarch64_feature_detected!("i8mm") {
+        tables.push(table!(Isa::I8mm, i8mm, scalar, neon, scalar));
     }
     tables
 }

@@ -1,12 +1,13 @@
 //! Exact ternary matrix kernels and dense dot products with run-time dispatch.
 //!
 //! ```
-//! use trilobite_kernels::{Codes, Kernels, Layout, i2_s};
+//! use trilobite_kernels::{Codes, Kernels, Layout, TernaryMatrix, Workspace, i2_s};
 //!
 //! // Two rows of three weights, and one token of three activations.
-//! let layout = i2_s::Rows::Padded;
-//! let mut packed = vec![0; i2_s::packed_len(2, 3, layout).unwrap()];
-//! i2_s::pack(&[1, 0, -1, 1, 1, 1], 3, layout, &mut packed);
+//! let layout = Layout::I2S(i2_s::Rows::Padded);
+//! let mut packed = vec![0; layout.packed_len(2, 3).unwrap()];
+//! layout.pack(&[1, 0, -1, 1, 1, 1], 3, &mut packed);
+//! let matrix = TernaryMatrix::new(layout, &packed, 2, 3).unwrap();
 //!
 //! let kernels = Kernels::detect()?;
 //! let mut codes = Codes::new(1, 3);
@@ -16,12 +17,10 @@
 //! }
 //!
 //! let mut out = [0; 2];
-//! kernels.ternary_gemm(Layout::I2S(layout), &packed, 3, 0..2, &codes, 0..1, &mut out);
+//! kernels.ternary_gemm(&matrix, 0..2, &codes, &mut Workspace::default(), &mut out);
 //! assert_eq!(out, [64 + 127, 64 - 127]);
 //! # Ok::<(), trilobite_kernels::Error>(())
 //! ```
-
-#![allow(clippy::too_many_arguments, reason = "shapes and slices are plainer than structs of them")]
 
 #[cfg(feature = "c-kernels")]
 mod c;
@@ -32,15 +31,21 @@ mod float;
 pub mod i2_s;
 mod kernels;
 pub mod kv;
+mod layout;
+mod packing;
+mod product;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
 mod reference;
 pub mod scan;
+mod simd;
 pub mod t5_3;
+mod workspace;
 
 pub use codes::{Codes, CodesParts, CodesRow};
-pub use dense::{DenseType, WideCodes, WideGroup, WideParts};
+pub use dense::{DenseMatrix, DenseType, WideCodes, WideGroup, WideParts};
 pub use error::Error;
-pub use i2_s::transposed::ColumnList;
-pub use kernels::{Isa, Kernels, Layout, Method};
+pub use kernels::{Isa, Kernels, Method};
+pub use layout::{Layout, TernaryMatrix};
+pub use workspace::Workspace;

@@ -13,7 +13,7 @@ use crate::ops::{self, Attention, FEW, Heads, Live, Ops, Prepared, Room, Run, gr
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::sequence::{Part, Sequence, Want};
-use crate::weights::{Kind, Layer, RopeDivisors};
+use crate::weights::{Layer, RopeDivisors, View};
 use crate::workers::Workers;
 
 /// Most tokens that go through the layers at once; more only cost memory.
@@ -272,12 +272,12 @@ impl Forward {
         let count = self.buffers.positions.len();
 
         // x = embedding of each token                                  [T][hidden]
-        let (ty, table) = (weights.embedding_type, model.packed(&weights.embedding));
+        let table = model.embedding();
         for run in &self.buffers.runs {
             let rows = run.rows.start * config.hidden..run.rows.end * config.hidden;
             let x = self.buffers.x[rows].chunks_exact_mut(config.hidden);
             for (x, &token) in x.zip(&parts[run.part].tokens[run.index..]) {
-                self.workers.kernels.dense_row(ty, table, config.hidden, token as usize, x);
+                self.workers.kernels.dense_row(&table, token as usize, x);
                 if config.embedding_scale != 1.0 {
                     x.iter_mut().for_each(|x| *x *= config.embedding_scale);
                 }
@@ -435,21 +435,19 @@ impl Forward {
     /// computed.
     fn search(&mut self, row: usize, k: usize) -> bool {
         let (config, weights) = (self.model.config(), self.model.weights());
-        let (Some(scan), Kind::Dense(ty), false) =
-            (&weights.head_scan, weights.head.kind, self.options.plain)
+        let (Some(scan), View::Dense(head), false) =
+            (&weights.head_scan, self.model.view(&weights.head), self.options.plain)
         else {
             return false;
         };
         // Two logits that a cap makes equal are not found as equals, and bounds hold for products of
         // floats.
-        if config.logit_cap.is_some() || ty.has_blocks() {
+        if config.logit_cap.is_some() || head.ty().has_blocks() {
             return false;
         }
         let model = &self.model;
         let head = Head {
-            ty,
-            weights: model.packed(&weights.head),
-            cols: weights.head.cols,
+            weights: head,
             codes: model.bytes(&scan.codes),
             refinements: model.bytes(&scan.refinements),
             bounds: model.bytes(&scan.bounds).as_chunks().0,

@@ -13,7 +13,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trilobite_kernels::scan::{Bounds, Query, REFINEMENTS, code_bytes};
-use trilobite_kernels::{DenseType, Kernels};
+use trilobite_kernels::{DenseMatrix, Kernels};
 
 use crate::profile::Stage;
 use crate::team::Pieces;
@@ -72,10 +72,8 @@ impl<'a> Logits<'a> {
 /// A head with its coarse copy.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
-    pub(crate) ty: DenseType,
-    /// The weights, `[rows][cols]`.
-    pub(crate) weights: &'a [u8],
-    pub(crate) cols: usize,
+    /// The weights, `[rows][cols]`, in floats.
+    pub(crate) weights: DenseMatrix<'a>,
     /// Codes of the coarse copy, rows of [`code_bytes`].
     pub(crate) codes: &'a [u8],
     /// Further bits of the codes.
@@ -130,7 +128,7 @@ impl Search {
                 let part = start - range.start..rows.end - range.start;
                 let (mut sums, mut coarse, mut upper) = ([0; ROWS], [0; ROWS], [0; ROWS]);
                 let sums = &mut sums[..rows.len()];
-                let bytes = code_bytes(head.cols);
+                let bytes = code_bytes(head.weights.cols());
                 kernels.scan(&head.codes[rows.start * bytes..rows.end * bytes], query, sums);
                 for (i, (&sum, bounds)) in sums.iter().zip(&head.bounds[rows.clone()]).enumerate() {
                     let (low, high) = query.enclose(sum, 0, &Bounds::from_bytes(bounds));
@@ -190,13 +188,19 @@ impl Search {
         let (kernels, ids) = (workers.kernels, &self.ids);
         self.values.clear();
         self.values.resize(ids.len(), 0.0);
-        workers.team.columns([(&mut self.values, ids.len())], 1, EXACT, |_, _, range, strip| {
-            let values = strip.row(0).chunks_exact_mut(1);
-            for (value, &row) in values.zip(&ids[range]) {
-                let row = row as usize;
-                kernels.dense_gemm(head.ty, head.weights, head.cols, row..row + 1, x, 1, value);
-            }
-        });
+        workers.team.columns(
+            [(&mut self.values, ids.len())],
+            1,
+            EXACT,
+            |scratch, _, range, strip| {
+                let values = strip.row(0).chunks_exact_mut(1);
+                for (value, &row) in values.zip(&ids[range]) {
+                    let row = row as usize;
+                    let workspace = &mut scratch.workspace;
+                    kernels.dense_gemm(&head.weights, row..row + 1, x, workspace, value);
+                }
+            },
+        );
         workers.lap(Stage::Head);
     }
 

@@ -23,11 +23,15 @@ use trilobite_format::model::{
     Architecture, Projections, Storage, is_projection, mixture_note, zeros_note,
 };
 use trilobite_format::{Gguf, Metadata, Split, TensorInfo};
+use trilobite_kernels::DenseMatrix;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
-use crate::weights::{Matrix, Place, Weights};
+use crate::weights::{Matrix, Place, View, Weights};
+
+/// Why views of matrices can be made: all of them were when the model was opened.
+const CHECKED: &str = "a matrix has the bytes that it had when the model was opened";
 
 /// The bytes of a file.
 enum Bytes {
@@ -164,9 +168,16 @@ impl Model {
         &self.files.get(place.part).map_or(copy, Bytes::as_slice)[place.range.clone()]
     }
 
-    /// The packed weights of a matrix of this model.
-    pub(crate) fn packed(&self, matrix: &Matrix) -> &[u8] {
-        self.bytes(&matrix.place)
+    /// The weights of a matrix of this model.
+    pub(crate) fn view(&self, matrix: &Matrix) -> View<'_> {
+        matrix.view(self.bytes(&matrix.place)).expect(CHECKED)
+    }
+
+    /// The token embedding.
+    pub(crate) fn embedding(&self) -> DenseMatrix<'_> {
+        let Matrix { rows, cols, ref place, .. } = self.weights.embedding;
+        let ty = self.weights.embedding_type;
+        DenseMatrix::new(ty, self.bytes(place), rows, cols).expect(CHECKED)
     }
 
     /// The tokenizer, built on first use: a vocabulary of 128,256 entries takes a moment.

@@ -9,7 +9,7 @@ mod sparse;
 
 use std::ops::Range;
 
-use trilobite_kernels::{Codes, ColumnList, Kernels, Layout, Method, WideCodes, WideParts};
+use trilobite_kernels::{Codes, Kernels, Layout, Method, WideCodes, WideParts, Workspace};
 
 pub(crate) use self::attention::{Attention, Heads, Room, Run, room};
 pub(crate) use self::sparse::FEW;
@@ -19,7 +19,7 @@ use crate::config::Activation;
 use crate::model::Model;
 use crate::profile::Stage;
 use crate::team::Pieces;
-use crate::weights::{Kind, Matrix};
+use crate::weights::{Kind, Matrix, View};
 use crate::workers::Workers;
 
 /// Rows of a dense matrix that one thread multiplies at a time with a batch of tokens: as many as its
@@ -54,8 +54,7 @@ pub(crate) struct Scratch {
     row: Vec<f32>,
     /// Rows that are not skipped.
     rows: Vec<u32>,
-    /// Columns that are not skipped.
-    columns: ColumnList,
+    pub(crate) workspace: Workspace,
     live: Live,
 }
 
@@ -68,7 +67,7 @@ impl Scratch {
             floats: Vec::with_capacity(len),
             row: Vec::with_capacity(len),
             rows: Vec::with_capacity(len),
-            columns: ColumnList::with_capacity(1, len),
+            workspace: Workspace::with_capacity(1, len),
             live: Live::default(),
         }
     }
@@ -165,7 +164,7 @@ impl Ops<'_> {
         let matrices = products.each_ref().map(|(matrix, _)| *matrix);
         let outs =
             products.map(|(matrix, out)| (&mut out[..input.count * matrix.rows], matrix.rows));
-        let product = |index| Product { kernels, model, matrix: matrices[index], input, plain };
+        let product = |index| Product::new(kernels, model, matrices[index], input, plain);
         let split = product(0).split();
         self.workers.team.columns(outs, ALIGN, split, |scratch, index, rows, strip| {
             product(index)
@@ -202,7 +201,7 @@ impl Ops<'_> {
         }
         let (kernels, model, plain) = (self.workers.kernels, self.model, self.plain);
         let x = (&mut x[..input.count * matrix.rows], matrix.rows);
-        let product = Product { kernels, model, matrix, input, plain };
+        let product = Product::new(kernels, model, matrix, input, plain);
         self.workers.team.columns([x], ALIGN, product.split(), |scratch, _, rows, strip| {
             product.each(rows, scratch, |t, part, values| values.add(&mut strip.row(t)[part]));
         });
@@ -218,7 +217,7 @@ impl Ops<'_> {
     ) {
         let (kernels, model, plain) = (self.workers.kernels, self.model, self.plain);
         let out = (&mut out[..input.count * gate.rows], gate.rows);
-        let product = |matrix| Product { kernels, model, matrix, input, plain };
+        let product = |matrix| Product::new(kernels, model, matrix, input, plain);
         let mut split = product(gate).split();
         if product(up).sparse(activation).is_some() {
             // Chosen rows are asked for ahead within a piece only.
@@ -255,8 +254,8 @@ impl Ops<'_> {
 #[derive(Clone, Copy)]
 struct Product<'a> {
     kernels: &'static Kernels,
-    model: &'a Model,
     matrix: &'a Matrix,
+    weights: View<'a>,
     input: Input<'a>,
     plain: bool,
 }
@@ -308,7 +307,17 @@ impl Values<'_> {
     }
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    fn new(
+        kernels: &'static Kernels,
+        model: &'a Model,
+        matrix: &'a Matrix,
+        input: Input<'a>,
+        plain: bool,
+    ) -> Self {
+        Self { kernels, matrix, weights: model.view(matrix), input, plain }
+    }
+
     /// Computes some rows, a few at a time: `put(token, place within rows, values)`.
     fn each(
         self,
@@ -354,27 +363,27 @@ impl Product<'_> {
         mut put: impl FnMut(usize, Values<'_>),
     ) {
         let Input { count, floats, wide, codes } = self.input;
-        let (packed, cols, len) = (self.model.packed(self.matrix), self.matrix.cols, rows.len());
+        let len = rows.len();
         let bias = self.matrix.bias.as_ref().map_or(&[][..], |bias| &bias[rows.clone()]);
-        match self.matrix.kind {
-            Kind::Ternary { layout, scale } => {
-                let sums = grown(&mut scratch.sums, count * len);
+        let Scratch { sums, floats: values, workspace, .. } = scratch;
+        match &self.weights {
+            View::Ternary(matrix, scale) => {
+                let sums = grown(sums, count * len);
                 let method = match self.plain {
                     true => Method::MultiplyAdd,
-                    false => Method::fastest(len, count),
+                    false => self.kernels.fastest_method(len, count),
                 };
-                let kernels = self.kernels;
-                kernels.ternary_gemm_by(method, layout, packed, cols, rows, codes, 0..count, sums);
+                self.kernels.ternary_gemm_by(method, matrix, rows, codes, workspace, sums);
                 for (t, sums) in sums.chunks_exact(len).enumerate() {
                     let products = Products::Ternary(sums, scale / codes.scales()[t]);
                     put(t, Values { products, bias });
                 }
             }
-            Kind::Dense(ty) => {
-                let values = grown(&mut scratch.floats, count * len);
-                match ty.has_blocks() {
-                    true => self.kernels.block_gemm(ty, packed, rows, wide, values),
-                    false => self.kernels.dense_gemm(ty, packed, cols, rows, floats, count, values),
+            View::Dense(matrix) => {
+                let values = grown(values, count * len);
+                match matrix.ty().has_blocks() {
+                    true => self.kernels.block_gemm(matrix, rows, wide, workspace, values),
+                    false => self.kernels.dense_gemm(matrix, rows, floats, workspace, values),
                 }
                 for (t, values) in values.chunks_exact(len).enumerate() {
                     put(t, Values { products: Products::Dense(values), bias });

@@ -1,6 +1,7 @@
 //! The tensors of a model as views into its file.
 
 mod check;
+mod view;
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -10,9 +11,10 @@ use trilobite_format::model::{
 };
 use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
 use trilobite_kernels::scan::{self, Bounds};
-use trilobite_kernels::{DenseType, Kernels, Layout, i2_s};
+use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Layout, i2_s};
 
 use self::check::Coded;
+pub(crate) use self::view::View;
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -325,8 +327,10 @@ impl<'a> Tensors<'a> {
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
         let info = self.take(name, &[len])?;
         let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, "a vector"))?;
+        let row = DenseMatrix::new(ty, self.bytes(info), 1, len);
+        let row = row.ok_or_else(|| self.type_error(name, "a vector"))?;
         let mut out = vec![0.0; len];
-        Kernels::detect()?.dense_row(ty, self.bytes(info), len, 0, &mut out);
+        Kernels::detect()?.dense_row(&row, 0, &mut out);
         Ok(out)
     }
 
@@ -337,7 +341,10 @@ impl<'a> Tensors<'a> {
             Some(Storage::Unpacked) => return Err(self.type_error(name, "it is, unconverted")),
             Some(Storage::Dense) | None => self.dense(name, rows, cols, "a weight matrix")?.0,
         };
-        if self.is_zero(&matrix)? {
+        let file = self.files.get(matrix.place.part).copied().unwrap_or_default();
+        let bytes = file.get(matrix.place.range.clone()).unwrap_or_default();
+        let kernels = Kernels::detect()?;
+        if matrix.view(bytes).is_some_and(|view| view.is_zero(kernels)) {
             self.zeros.push(name.to_owned());
         }
         Ok(matrix)
@@ -352,11 +359,13 @@ impl<'a> Tensors<'a> {
     ) -> Result<(Matrix, DenseType)> {
         let info = self.take(name, &[rows, cols])?;
         let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, role))?;
-        let (place, kind) = (Place::of(info), Kind::Dense(ty));
+        let matrix =
+            Matrix { rows, cols, place: Place::of(info), kind: Kind::Dense(ty), bias: None };
+        let view = matrix.view(self.bytes(info)).ok_or_else(|| self.type_error(name, role))?;
         if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0) {
-            self.coded.push(Coded { info, kind, codes: self.bytes(info) });
+            self.coded.push(Coded { info, view });
         }
-        Ok((Matrix { rows, cols, place, kind, bias: None }, ty))
+        Ok((matrix, ty))
     }
 
     fn ternary(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
@@ -368,35 +377,19 @@ impl<'a> Tensors<'a> {
             _ => return Err(self.type_error(name, "a ternary matrix")),
         };
         let (codes, scale) = ternary::split(self.bytes(info))
-            .filter(|(codes, _)| Some(codes.len()) == layout.packed_len(rows, cols))
             .ok_or_else(|| self.type_error(name, "a ternary matrix"))?;
+        let mut place = Place::of(info);
+        place.range.end = place.range.start + codes.len();
+        let kind = Kind::Ternary { layout, scale };
+        let matrix = Matrix { rows, cols, place, kind, bias: None };
+        let view = matrix.view(codes).ok_or_else(|| self.type_error(name, "a ternary matrix"))?;
         // Nothing but zeros may have any scale, also none.
         let scaled = scale > 0.0 || scale == 0.0 && layout.is_zero(codes, cols);
         if !(scaled && scale.is_finite()) {
             return Err(Error::Scale { name: name.to_owned(), scale });
         }
-        let mut place = Place::of(info);
-        place.range.end = place.range.start + codes.len();
-        let kind = Kind::Ternary { layout, scale };
-        self.coded.push(Coded { info, kind, codes });
-        Ok(Matrix { rows, cols, place, kind, bias: None })
-    }
-
-    /// Whether all weights of a matrix are zeros.
-    fn is_zero(&self, matrix: &Matrix) -> Result<bool> {
-        let Matrix { rows, cols, kind, ref place, .. } = *matrix;
-        let file = self.files.get(place.part).copied().unwrap_or_default();
-        let bytes = file.get(place.range.clone()).unwrap_or_default();
-        match kind {
-            Kind::Ternary { layout, .. } => Ok(layout.is_zero(bytes, cols)),
-            Kind::Dense(ty) => {
-                let (kernels, mut row) = (Kernels::detect()?, vec![0.0; cols]);
-                Ok((0..rows).all(|r| {
-                    kernels.dense_row(ty, bytes, cols, r, &mut row);
-                    row.iter().all(|weight| *weight == 0.0)
-                }))
-            }
-        }
+        self.coded.push(Coded { info, view });
+        Ok(matrix)
     }
 
     /// A ternary matrix whose columns are the rows of a tensor.

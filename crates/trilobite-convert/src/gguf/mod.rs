@@ -12,7 +12,7 @@ use trilobite_format::model::{
     check_divisors, is_projection, mixture_note,
 };
 use trilobite_format::{Gguf, Split, TensorInfo, TensorType};
-use trilobite_kernels::{DenseType, Kernels};
+use trilobite_kernels::{DenseMatrix, DenseType, Kernels};
 
 use crate::model::{BIASED, Data, Dense, Plan, Planned, block};
 use crate::options::{Options, Quantize};
@@ -253,8 +253,11 @@ impl<'a> Builder<'a, '_> {
     fn finite_blocks(&self, info: &TensorInfo, ty: DenseType) -> Result<&'a [u8], Error> {
         let bytes = self.bytes(info);
         let cols = info.shape.last().map_or(1, |&n| n as usize);
-        let row_bytes = ty.row_len(cols).unwrap_or(1);
-        if let Some((row, col)) = ty.find_unused(bytes, cols) {
+        let rows = bytes.len() / ty.row_len(cols).unwrap_or(1).max(1);
+        let Some(matrix) = DenseMatrix::new(ty, bytes, rows, cols) else {
+            return Err(self.type_error(info, "a type of whole blocks"));
+        };
+        if let Some((row, col)) = matrix.find_unused() {
             return Err(Error::NotTernary {
                 file: self.file(info).to_owned(),
                 tensor: info.name.clone(),
@@ -265,13 +268,12 @@ impl<'a> Builder<'a, '_> {
         }
         // Any kernels will do, for all give the same weights.
         let Some(kernels) = Kernels::available().into_iter().next_back() else { return Ok(bytes) };
-        let bad =
-            bytes.par_chunks(row_bytes).enumerate().map_init(Vec::new, |wide, (row, bytes)| {
-                wide.resize(cols, 0.0);
-                kernels.dense_row(ty, bytes, cols, 0, wide);
-                let col = wide.iter().position(|w| !w.is_finite())?;
-                Some((row * cols + col, wide.get(col).copied().unwrap_or(f32::NAN)))
-            });
+        let bad = (0..rows).into_par_iter().map_init(Vec::new, |wide, row| {
+            wide.resize(cols, 0.0);
+            kernels.dense_row(&matrix, row, wide);
+            let col = wide.iter().position(|w| !w.is_finite())?;
+            Some((row * cols + col, wide.get(col).copied().unwrap_or(f32::NAN)))
+        });
         match bad.find_map_first(|bad| bad) {
             None => Ok(bytes),
             Some((element, found)) => Err(Error::NotFinite {

@@ -5,6 +5,7 @@ use crate::i2_s::BLOCK_BYTES;
 unsafe extern "C" {
     fn trilobite_c_i2_s(
         packed: *const [u8; BLOCK_BYTES],
+        row_bytes: usize,
         rows: usize,
         vectors: usize,
         x: *const Arranged,
@@ -24,6 +25,7 @@ unsafe extern "C" {
     );
     fn trilobite_c_quantize(x: *const f32, n: usize, codes: *mut i8, sum: *mut i32) -> f32;
     fn trilobite_c_multiply_add(a: *const f32, b: *const f32, c: *mut f32, lanes: usize);
+    fn trilobite_c_widen(from: *const [u16; 32], to: *mut [f32; 32]);
 }
 
 /// Vectors of packed bytes in a block.
@@ -37,12 +39,12 @@ pub(crate) const LANES: usize = 8;
 
 /// What the words of each vector of a block are multiplied with: eight words of eight codes, the
 /// lowest codes first.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C, align(16))]
 pub(crate) struct Arranged(pub(crate) [[[i16; 8]; 8]; VECTORS]);
 
 /// One number for each of eight tokens.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(16))]
 pub(crate) struct Lanes(pub(crate) [i16; LANES]);
 
@@ -50,6 +52,7 @@ pub(crate) struct Lanes(pub(crate) [i16; LANES]);
 pub(crate) type Activations = [[Lanes; 4]; GROUP];
 
 /// For each byte of a group, the sum that each of its values stands for.
+#[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Tables([[Lanes; 256]; GROUP]);
 
@@ -59,24 +62,29 @@ impl Default for Tables {
     }
 }
 
-/// Sums of codes times activations over rows of equally many blocks, plus each token's constant:
-/// `out[t * stride + r]`. `x` is `[tokens][blocks]`.
+/// Adds to `out[t * stride + r]` the sums of codes times activations over the first blocks of `rows`
+/// rows, which begin `row_blocks` blocks apart, and each token's constant. `x` is `[tokens][blocks]`.
 pub(crate) fn i2_s(
     packed: &[[u8; BLOCK_BYTES]],
-    blocks: usize,
+    row_blocks: usize,
+    rows: usize,
     x: &[Arranged],
     constants: &[i32],
     out: &mut [i32],
     stride: usize,
 ) {
-    let (rows, tokens) = (packed.len() / blocks, constants.len());
-    assert!((1..=TOKENS).contains(&tokens) && x.len() == tokens * blocks, "{tokens} tokens");
+    let tokens = constants.len();
+    assert!((1..=TOKENS).contains(&tokens) && x.len().is_multiple_of(tokens), "{tokens} tokens");
+    let blocks = x.len() / tokens;
+    assert!(rows > 0 && (rows - 1) * row_blocks + blocks <= packed.len(), "{rows} rows");
     assert!(rows <= stride && (tokens - 1) * stride + rows <= out.len(), "outputs");
-    // SAFETY: the function reads `rows * blocks` blocks, `tokens * blocks` blocks of activations, which
-    // are as aligned as it needs, and `tokens` constants, and writes up to the index that is asserted.
+    // SAFETY: the function reads packed blocks and reads and writes outputs up to the indices that are
+    // asserted, and reads `tokens * blocks` blocks of activations, which are as aligned as it needs,
+    // and `tokens` constants.
     unsafe {
         trilobite_c_i2_s(
             packed.as_ptr(),
+            row_blocks * BLOCK_BYTES,
             rows,
             blocks * VECTORS,
             x.as_ptr(),
@@ -132,4 +140,13 @@ pub(crate) fn multiply_add(a: &[f32], b: &[f32], c: &mut [f32]) {
     assert!(a.len() == lanes && b.len() == lanes, "factors");
     // SAFETY: the function reads as many floats as it reads and writes of `c`, at most 32.
     unsafe { trilobite_c_multiply_add(a.as_ptr(), b.as_ptr(), c.as_mut_ptr(), lanes) }
+}
+
+/// Thirty-two numbers of half precision.
+#[inline(always)]
+pub(crate) fn widen(from: &[u16; 32]) -> [f32; 32] {
+    let mut to = [0.0; 32];
+    // SAFETY: the function reads and writes 32 numbers.
+    unsafe { trilobite_c_widen(from, &mut to) }
+    to
 }

@@ -5,9 +5,8 @@
 //! part, which lets a tile be larger. Weights and activations lie in the order of their use, so that
 //! they stream from the second-level cache and fill whole cache lines.
 
-use super::{AHEAD, DenseType};
-use crate::float::simd::{LANES, Simd, pad};
-use std::cell::Cell;
+use super::types::{DenseMatrix, DenseType};
+use crate::simd::{AHEAD, LANES, Simd, pad};
 
 /// Columns of a block, so that a part of a panel's weights and of a tile's activations, at most 40 KB,
 /// stays in the first-level cache.
@@ -19,10 +18,9 @@ const TOKENS: usize = 4;
 /// Floats of a cache line, to which buffers are aligned.
 const LINE: usize = 16;
 
-thread_local! {
-    /// Weights of a block, activations of a tile, and sums.
-    static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
+/// Room for the weights of a block, the activations of a tile, and sums.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer(Vec<f32>);
 
 /// A type of `N` bytes for 32 weights.
 trait Format<const N: usize> {
@@ -78,21 +76,20 @@ macro_rules! dispatch {
     };
 }
 
-/// See [`Kernels::dense_gemm`](crate::Kernels::dense_gemm), which checks the lengths. `w` holds
-/// exactly the rows wanted, and `out` is `[tokens][rows]` for at least one token.
+/// The products of all rows with at least one token: `x` is `[tokens][cols]` and `out`
+/// `[tokens][rows]`, neither of them empty.
 #[inline(always)]
 pub(crate) fn gemm<S: Simd>(
     simd: S,
-    ty: DenseType,
-    w: &[u8],
-    cols: usize,
+    w: DenseMatrix<'_>,
     x: &[f32],
+    buffer: &mut Buffer,
     out: &mut [f32],
 ) {
-    match (x.len() == cols, S::REGISTERS) {
-        (true, _) => dispatch!(ty, gemv(simd, w, x, out)),
-        (false, 32..) => blocks::<S, 6>(simd, ty, w, cols, x, out),
-        (false, _) => blocks::<S, 3>(simd, ty, w, cols, x, out),
+    match (x.len() == w.cols, S::REGISTERS) {
+        (true, _) => dispatch!(w.ty, gemv(simd, w.bytes, x, out)),
+        (false, 32..) => blocks::<S, 6>(simd, w, x, buffer, out),
+        (false, _) => blocks::<S, 3>(simd, w, x, buffer, out),
     }
 }
 
@@ -121,14 +118,13 @@ fn gemv<S: Simd, F: Format<N>, const N: usize>(simd: S, w: &[u8], x: &[f32], out
 #[inline(always)]
 fn blocks<S: Simd, const R: usize>(
     simd: S,
-    ty: DenseType,
-    w: &[u8],
-    cols: usize,
+    w: DenseMatrix<'_>,
     x: &[f32],
+    buffer: &mut Buffer,
     out: &mut [f32],
 ) {
+    let DenseMatrix { ty, bytes: w, rows, cols } = w;
     let tokens = x.len() / cols;
-    let rows = out.len() / tokens;
     let row_len = w.len() / rows;
     let bytes = row_len / cols;
     // A single tile takes one panel after another from the first-level cache.
@@ -138,7 +134,7 @@ fn blocks<S: Simd, const R: usize>(
     let kept = if cols > DEPTH { tokens } else { TOKENS };
     let lens = [size * padded.min(DEPTH), TOKENS * padded, kept * size * LANES];
 
-    let mut buffer = BUFFER.take();
+    let Buffer(buffer) = buffer;
     buffer.resize(buffer.len().max(lens.iter().sum::<usize>() + LINE), 0.0);
     let start = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
     let (wide, rest) = buffer[start..].split_at_mut(lens[0]);
@@ -187,7 +183,6 @@ fn blocks<S: Simd, const R: usize>(
             }
         }
     }
-    BUFFER.set(buffer);
 }
 
 /// Where the groups of a row go, counted in registers: beside those of the other rows of a panel or
@@ -307,9 +302,10 @@ impl Panels<'_> {
     }
 }
 
-/// See [`Kernels::dense_row`](crate::Kernels::dense_row); `w` is the row.
+/// Widens a matrix of one row.
 #[inline(always)]
-pub(crate) fn row(simd: impl Simd, ty: DenseType, w: &[u8], out: &mut [f32]) {
+pub(crate) fn row(simd: impl Simd, w: DenseMatrix<'_>, out: &mut [f32]) {
+    let DenseMatrix { ty, bytes: w, .. } = w;
     // All parts of a group side by side: the row as it is.
     let place = Place { start: 0, group: 1, part: 0, width: LANES };
     let mut wide = [0.0; DEPTH];

@@ -15,127 +15,20 @@ mod reference;
 #[cfg(test)]
 mod tests;
 mod trits;
+mod types;
 
+pub(crate) use blocks::Buffers as BlockBuffers;
 pub use blocks::{WideCodes, WideGroup, WideParts};
-pub(crate) use floats::gemm;
+pub(crate) use floats::{Buffer as FloatBuffer, gemm};
+pub use types::{DenseMatrix, DenseType};
 
 use blocks::simd::Integers;
 
-/// Bytes that weights are asked for before their use: the distance that measured fastest when they come
-/// from memory.
-const AHEAD: usize = 8192;
-
-/// Evaluates an expression for each constant below `$end`, at most 8, in straight code: a loop that
-/// is left a loop would keep the registers of its arrays in memory.
-macro_rules! unroll {
-    ($i:ident < $end:expr => $body:expr) => {
-        unroll! { $i < $end => $body; 0 1 2 3 4 5 6 7 }
-    };
-    ($i:ident < $end:expr => $body:expr; $($value:literal)*) => {
-        $({
-            const $i: usize = $value;
-            if $i < $end {
-                $body
-            }
-        })*
-    };
-}
-use unroll;
-
-/// See [`Kernels::dense_row`](crate::Kernels::dense_row); `w` is the row.
+/// Widens a matrix of one row.
 #[inline(always)]
-pub(crate) fn row(simd: impl Integers, ty: DenseType, w: &[u8], out: &mut [f32]) {
-    match ty {
-        DenseType::F32 | DenseType::F16 | DenseType::BF16 => floats::row(simd, ty, w, out),
-        _ => blocks::row(simd, ty, w, out),
-    }
-}
-
-/// How the weights of a dense matrix are stored, little-endian and row after row.
-///
-/// Blocks are ggml's. `d` and `m` are a scale and a minimum in f16, `q` a code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DenseType {
-    /// IEEE 754 single precision.
-    F32,
-    /// IEEE 754 half precision.
-    F16,
-    /// The upper half of an f32.
-    BF16,
-    /// 32 codes of 4 bits: `d (q - 8)`.
-    Q4_0,
-    /// 32 codes of 4 bits: `d q + m`.
-    Q4_1,
-    /// 32 codes of 5 bits: `d (q - 16)`.
-    Q5_0,
-    /// 32 codes of 5 bits: `d q + m`.
-    Q5_1,
-    /// 32 codes of 8 bits, signed: `d q`.
-    Q8_0,
-    /// 256 codes of 4 bits and, for every 32, factors `s` and `t` of 6 bits: `d s q - m t`.
-    Q4K,
-    /// 256 codes of 5 bits and, for every 32, factors `s` and `t` of 6 bits: `d s q - m t`.
-    Q5K,
-    /// 256 codes of 6 bits and, for every 16, a factor `s` of 8 bits, signed: `d s (q - 32)`.
-    Q6K,
-    /// 256 trits, five a byte: `d q`.
-    TQ1_0,
-    /// 256 trits, four a byte: `d q`.
-    TQ2_0,
-}
-
-impl DenseType {
-    /// Every type.
-    pub const ALL: [DenseType; 13] = [
-        DenseType::F32,
-        DenseType::F16,
-        DenseType::BF16,
-        DenseType::Q4_0,
-        DenseType::Q4_1,
-        DenseType::Q5_0,
-        DenseType::Q5_1,
-        DenseType::Q8_0,
-        DenseType::Q4K,
-        DenseType::Q5K,
-        DenseType::Q6K,
-        DenseType::TQ1_0,
-        DenseType::TQ2_0,
-    ];
-
-    /// Whether weights come in blocks, whose products are those of integers, and not as floats.
-    pub fn has_blocks(self) -> bool {
-        self.block().0 > 1
-    }
-
-    /// Weights and bytes of a block.
-    const fn block(self) -> (usize, usize) {
-        match self {
-            DenseType::F32 => (1, 4),
-            DenseType::F16 | DenseType::BF16 => (1, 2),
-            DenseType::Q4_0 => (32, 18),
-            DenseType::Q4_1 => (32, 20),
-            DenseType::Q5_0 => (32, 22),
-            DenseType::Q5_1 => (32, 24),
-            DenseType::Q8_0 => (32, 34),
-            DenseType::Q4K => (256, 144),
-            DenseType::Q5K => (256, 176),
-            DenseType::Q6K => (256, 210),
-            DenseType::TQ1_0 => (256, 54),
-            DenseType::TQ2_0 => (256, 66),
-        }
-    }
-
-    /// Bytes of a row of `cols` weights; `None` if rows of this type cannot have that length.
-    pub fn row_len(self, cols: usize) -> Option<usize> {
-        let (weights, bytes) = self.block();
-        (cols / weights).checked_mul(bytes).filter(|_| cols.is_multiple_of(weights))
-    }
-
-    /// Row and column of a weight whose code stands for none, of which only types of trits have
-    /// any: the first one in the order of the bytes of `w`, rows of `cols` weights.
-    pub fn find_unused(self, w: &[u8], cols: usize) -> Option<(usize, usize)> {
-        let element = trits::find_unused(self, w)?;
-        Some((element / cols.max(1), element % cols.max(1)))
+pub(crate) fn row(simd: impl Integers, w: DenseMatrix<'_>, out: &mut [f32]) {
+    match w.ty {
+        DenseType::F32 | DenseType::F16 | DenseType::BF16 => floats::row(simd, w, out),
+        _ => blocks::row(simd, w, out),
     }
 }

@@ -1,6 +1,6 @@
 //! Floats to the bytes of a dense type.
 
-use super::DenseType;
+use super::types::DenseType;
 use half::{bf16, f16};
 
 impl DenseType {

@@ -1,6 +1,6 @@
-use super::{DenseType, WideCodes, reference};
-use crate::Kernels;
+use super::{DenseMatrix, DenseType, WideCodes, reference};
 use crate::random::Random;
+use crate::{Kernels, Workspace};
 
 /// What ggml's Python package makes of some rows: see `ggml.py`.
 const GGML: &str = include_str!("ggml.txt");
@@ -126,6 +126,12 @@ fn pairwise(lanes: &mut [f32]) -> f32 {
     lanes[0]
 }
 
+/// As many rows as the bytes are.
+fn matrix(ty: DenseType, bytes: &[u8], cols: usize) -> DenseMatrix<'_> {
+    let rows = bytes.len() / ty.row_len(cols).unwrap();
+    DenseMatrix::new(ty, bytes, rows, cols).unwrap()
+}
+
 /// The codes of some tokens.
 fn wide_codes(kernels: &Kernels, x: &[f32], cols: usize) -> WideCodes {
     let mut codes = WideCodes::default();
@@ -176,7 +182,7 @@ fn weights_are_those_of_ggml() {
         assert_eq!(unsigned(&specified(ty, &bytes)), unsigned(&weights), "{ty:?} as specified");
         for kernels in Kernels::available() {
             let mut row = vec![0.0; weights.len()];
-            kernels.dense_row(ty, &bytes, weights.len(), 0, &mut row);
+            kernels.dense_row(&matrix(ty, &bytes, weights.len()), 0, &mut row);
             assert_eq!(unsigned(&row), unsigned(&weights), "{ty:?}: {kernels:?}");
         }
         types.push(ty);
@@ -194,7 +200,7 @@ fn weights_are_those_of_the_specification() {
         for kernels in Kernels::available() {
             for r in 0..rows {
                 let mut row = vec![0.0; cols];
-                kernels.dense_row(ty, &w, cols, r, &mut row);
+                kernels.dense_row(&matrix(ty, &w, cols), r, &mut row);
                 let expected = specified(ty, &w[r * row_len..(r + 1) * row_len]);
                 assert_eq!(bits(&row), bits(&expected), "{ty:?}: {kernels:?}");
             }
@@ -205,6 +211,7 @@ fn weights_are_those_of_the_specification() {
 #[test]
 fn products_have_the_stated_order() {
     let mut numbers = Random(5);
+    let workspace = &mut Workspace::default();
     let lengths = [1, 7, 31, 32, 33, 64, 100, 256, 512, 576, 1000, 1280, 2081, 2304, 4352];
     for ty in DenseType::ALL {
         for cols in lengths.into_iter().filter(|cols| ty.row_len(*cols).is_some()) {
@@ -227,16 +234,17 @@ fn products_have_the_stated_order() {
                 }
                 for kernels in Kernels::available() {
                     let mut out = vec![9.0; expected.len()];
+                    let (w, rows) = (matrix(ty, &w, cols), rows.clone());
                     if ty.has_blocks() {
                         let codes = wide_codes(kernels, &x, cols);
-                        kernels.block_gemm(ty, &w, rows.clone(), &codes, &mut out);
+                        kernels.block_gemm(&w, rows, &codes, workspace, &mut out);
                     } else {
-                        kernels.dense_gemm(ty, &w, cols, rows.clone(), &x, tokens, &mut out);
+                        kernels.dense_gemm(&w, rows, &x, workspace, &mut out);
                     }
                     assert_eq!(
                         bits(&out),
                         bits(&expected),
-                        "{ty:?}, rows {rows:?} of {cols}, {tokens} tokens: {kernels:?}"
+                        "{ty:?}, rows of {cols}, {tokens} tokens: {kernels:?}"
                     );
                 }
             }
@@ -270,7 +278,14 @@ fn extreme_blocks_are_exact() {
                     for tokens in [1, 2, 4] {
                         let codes = wide_codes(kernels, &x.repeat(tokens), 512);
                         let mut out = vec![0.0; tokens];
-                        kernels.block_gemm(ty, &row, 0..1, &codes, &mut out);
+                        let workspace = &mut Workspace::default();
+                        kernels.block_gemm(
+                            &matrix(ty, &row, 512),
+                            0..1,
+                            &codes,
+                            workspace,
+                            &mut out,
+                        );
                         assert_eq!(
                             bits(&out),
                             bits(&vec![expected; tokens]),
@@ -302,7 +317,8 @@ fn rounded_activations_are_close() {
         let float = 1e-5 * (total + 512.0 * f64::from(largest));
         for kernels in Kernels::available() {
             let mut out = [0.0];
-            kernels.block_gemm(ty, &row, 0..1, &wide_codes(kernels, &x, 512), &mut out);
+            let (codes, workspace) = (wide_codes(kernels, &x, 512), &mut Workspace::default());
+            kernels.block_gemm(&matrix(ty, &row, 512), 0..1, &codes, workspace, &mut out);
             let error = (f64::from(out[0]) - product(&weights, &x)).abs();
             assert!(
                 error <= 0.5 * f64::from(steps) * total + float,
@@ -320,13 +336,9 @@ fn what_is_not_finite_stays_so() {
         x[300] = bad;
         for kernels in Kernels::available() {
             let mut out = [0.0];
-            kernels.block_gemm(
-                DenseType::Q8_0,
-                &row,
-                0..1,
-                &wide_codes(kernels, &x, 512),
-                &mut out,
-            );
+            let matrix = matrix(DenseType::Q8_0, &row, 512);
+            let (codes, workspace) = (wide_codes(kernels, &x, 512), &mut Workspace::default());
+            kernels.block_gemm(&matrix, 0..1, &codes, workspace, &mut out);
             assert!(!out[0].is_finite(), "{bad}: {kernels:?}");
         }
     }

@@ -1,7 +1,5 @@
 //! Codes of trits in blocks that stand for none.
 
-use super::DenseType;
-
 /// Weights of a block.
 const BLOCK: usize = 256;
 
@@ -18,27 +16,24 @@ const TRITS: [u8; 256] = {
     trits
 };
 
-/// See [`DenseType::find_unused`].
-pub(super) fn find_unused(ty: DenseType, w: &[u8]) -> Option<usize> {
-    let (block, element) = match ty {
-        DenseType::TQ1_0 => first(w, tq1_0),
-        DenseType::TQ2_0 => first(w, tq2_0),
-        _ => None,
-    }?;
-    Some(block * BLOCK + element)
+/// The first weight of blocks of TQ1_0 whose code stands for none.
+pub(super) fn tq1_0(w: &[u8]) -> Option<usize> {
+    first(w, tq1_0_block)
 }
 
-/// The first block in which `find` finds something.
-fn first<const N: usize>(
-    w: &[u8],
-    find: impl Fn(&[u8; N]) -> Option<usize>,
-) -> Option<(usize, usize)> {
+/// The first weight of blocks of TQ2_0 whose code stands for none.
+pub(super) fn tq2_0(w: &[u8]) -> Option<usize> {
+    first(w, tq2_0_block)
+}
+
+/// The first element that `find` finds in a block.
+fn first<const N: usize>(w: &[u8], find: impl Fn(&[u8; N]) -> Option<usize>) -> Option<usize> {
     let mut blocks = w.as_chunks().0.iter().enumerate();
-    blocks.find_map(|(i, block)| Some((i, find(block)?)))
+    blocks.find_map(|(i, block)| Some(i * BLOCK + find(block)?))
 }
 
 /// The first element of a byte that no five digits give, or no four.
-fn tq1_0(block: &[u8; 54]) -> Option<usize> {
+fn tq1_0_block(block: &[u8; 54]) -> Option<usize> {
     let at = block[..48].iter().position(|byte| TRITS[usize::from(*byte)] == 0);
     let of_five = at.map(|at| if at < 32 { at } else { 160 + at - 32 });
     let of_four = || block[48..52].iter().position(|byte| TRITS[usize::from(*byte)] != 4);
@@ -46,7 +41,7 @@ fn tq1_0(block: &[u8; 54]) -> Option<usize> {
 }
 
 /// The first element whose code is 3.
-fn tq2_0(block: &[u8; 66]) -> Option<usize> {
+fn tq2_0_block(block: &[u8; 66]) -> Option<usize> {
     let codes = &block[..64];
     let unused = |byte: u8| byte & byte >> 1 & 0b01_01_01_01;
     if codes.iter().fold(0, |found, byte| found | unused(*byte)) == 0 {

@@ -5,8 +5,8 @@
 //! vectors, and adding them pairwise gives the scores of 32 positions at once. Some rows share every
 //! load, and the tiles of 32 positions stay in cache while all rows pass.
 
-use super::simd::{LANES, Simd};
 use crate::kv::{self, Block, Cells, Visible};
+use crate::simd::{LANES, Simd};
 use std::ops::Range;
 
 /// Rows of keys that are prefetched ahead of their use: the distance that measured fastest when they
@@ -117,24 +117,39 @@ impl Rows for Q8<'_> {
     }
 }
 
-/// Calls a function with the rows of some cells.
-macro_rules! with_rows {
-    ($cells:expr, $rows:ident => $call:expr) => {
-        match $cells {
+/// The rows of a [`Block`], or of one of its tiles.
+#[derive(Clone, Copy)]
+struct Tiles<R> {
+    rows: R,
+    /// Which block it is.
+    index: usize,
+    /// Where the next block's rows lie, for prefetching.
+    next: *const u8,
+}
+
+/// Calls a function with the rows of a block.
+macro_rules! with_tiles {
+    ($block:expr, $tiles:ident => $call:expr) => {{
+        let Block { index, cells, next } = $block;
+        let next = next.address();
+        match cells {
             Cells::F32(cells) => {
-                let $rows: &[[f32; LANES]] = cells.as_chunks().0;
+                let rows: &[[f32; LANES]] = cells.as_chunks().0;
+                let $tiles = Tiles { rows, index, next };
                 $call
             }
             Cells::F16(cells) => {
-                let $rows: &[[u16; LANES]] = cells.as_chunks().0;
+                let rows: &[[u16; LANES]] = cells.as_chunks().0;
+                let $tiles = Tiles { rows, index, next };
                 $call
             }
             Cells::Q8 { codes, steps } => {
-                let $rows = Q8 { codes: codes.as_chunks().0, steps: steps.as_chunks().0 };
+                let rows = Q8 { codes: codes.as_chunks().0, steps: steps.as_chunks().0 };
+                let $tiles = Tiles { rows, index, next };
                 $call
             }
         }
-    };
+    }};
 }
 
 /// See [`Kernels::attend_scores`](crate::Kernels::attend_scores), which checks the lengths.
@@ -147,18 +162,14 @@ pub(crate) fn scores(
     scale: f32,
     out: &mut [f32],
 ) {
-    let Block { index, cells, next } = keys;
-    let next = next.address();
-    with_rows!(cells, keys => scores_of(simd, q, keys, next, index, visible, scale, out));
+    with_tiles!(keys, keys => scores_of(simd, q, keys, visible, scale, out));
 }
 
 #[inline(always)]
 fn scores_of<S: Simd>(
     simd: S,
     q: &[f32],
-    keys: impl Rows,
-    next: *const u8,
-    block: usize,
+    keys: Tiles<impl Rows>,
     visible: Visible,
     scale: f32,
     out: &mut [f32],
@@ -167,16 +178,16 @@ fn scores_of<S: Simd>(
     let positions = out.len() / rows;
     let q: &[[f32; LANES]] = q.as_chunks().0;
     let chunks: &mut [[f32; LANES]] = out.as_chunks_mut().0;
-    let mut out = Columns { chunks, stride: positions / LANES, column: block };
+    let mut out = Columns { chunks, stride: positions / LANES, column: keys.index };
     let mut row = 0;
     while row < rows {
         let n = take::<S>(rows - row);
-        if (row..row + n).any(|row| !visible.within(row, block).is_empty()) {
+        if (row..row + n).any(|row| !visible.within(row, keys.index).is_empty()) {
             let q = &q[row * panels..];
             match n {
-                4 => score_rows::<S, 4>(simd, q, panels, keys, next, scale, row, &mut out),
-                2 => score_rows::<S, 2>(simd, q, panels, keys, next, scale, row, &mut out),
-                _ => score_rows::<S, 1>(simd, q, panels, keys, next, scale, row, &mut out),
+                4 => score_rows::<S, 4>(simd, q, panels, keys, scale, row, &mut out),
+                2 => score_rows::<S, 2>(simd, q, panels, keys, scale, row, &mut out),
+                _ => score_rows::<S, 1>(simd, q, panels, keys, scale, row, &mut out),
             }
         }
         row += n;
@@ -214,8 +225,7 @@ fn score_rows<S: Simd, const N: usize>(
     simd: S,
     q: &[[f32; LANES]],
     panels: usize,
-    keys: impl Rows,
-    next: *const u8,
+    keys: Tiles<impl Rows>,
     scale: f32,
     row: usize,
     out: &mut Columns<'_>,
@@ -225,6 +235,7 @@ fn score_rows<S: Simd, const N: usize>(
         rows[n] = &q[n * panels..(n + 1) * panels];
     }
     let q = rows;
+    let Tiles { rows: keys, next, .. } = keys;
     let ahead = (row == 0).then_some(next);
     let mut eights = [[simd.splat(0.0); N]; 4];
     for (l, eight) in [0, 2, 1, 3].into_iter().zip(&mut eights) {
@@ -297,20 +308,14 @@ pub(crate) fn values(
     visible: Visible,
     out: &mut [f32],
 ) {
-    let Block { index, cells, next } = values;
-    let next = next.address();
-    with_rows!(cells, values => {
-        values_of(simd, weights, values, next, index, panels, visible, out)
-    });
+    with_tiles!(values, values => values_of(simd, weights, values, panels, visible, out));
 }
 
 #[inline(always)]
 fn values_of<S: Simd, R: Rows>(
     simd: S,
     weights: &[f32],
-    values: R,
-    next: *const u8,
-    block: usize,
+    values: Tiles<R>,
     panels: Range<usize>,
     visible: Visible,
     out: &mut [f32],
@@ -320,24 +325,18 @@ fn values_of<S: Simd, R: Rows>(
     let out: &mut [[f32; LANES]] = out.as_chunks_mut().0;
     let blocks = weights.len() / rows;
     for (column, panel) in panels.clone().enumerate() {
-        let tile = values.tiles(panel..panel + 1);
-        let next = next.wrapping_add(panel * LANES * R::BYTES);
+        let rows_of_panel = values.rows.tiles(panel..panel + 1);
+        let next = values.next.wrapping_add(panel * LANES * R::BYTES);
+        let tile = Tiles { rows: rows_of_panel, next, ..values };
         let mut out = Columns { chunks: &mut *out, stride: panels.len(), column };
         let mut row = 0;
         while row < rows {
-            let weights = &weights[row * blocks + block..];
+            let weights = &weights[row * blocks + values.index..];
             let n = take::<S>(rows - row);
-            let ahead = (row == 0).then_some(next);
             match n {
-                4 => weigh_rows::<S, 4>(
-                    simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
-                ),
-                2 => weigh_rows::<S, 2>(
-                    simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
-                ),
-                _ => weigh_rows::<S, 1>(
-                    simd, weights, blocks, tile, visible, block, row, ahead, &mut out,
-                ),
+                4 => weigh_rows::<S, 4>(simd, weights, blocks, tile, visible, row, &mut out),
+                2 => weigh_rows::<S, 2>(simd, weights, blocks, tile, visible, row, &mut out),
+                _ => weigh_rows::<S, 1>(simd, weights, blocks, tile, visible, row, &mut out),
             }
             row += n;
         }
@@ -350,13 +349,13 @@ fn weigh_rows<S: Simd, const N: usize>(
     simd: S,
     weights: &[[f32; LANES]],
     stride: usize,
-    tile: impl Rows,
+    tile: Tiles<impl Rows>,
     visible: Visible,
-    block: usize,
     row: usize,
-    ahead: Option<*const u8>,
     out: &mut Columns<'_>,
 ) {
+    let Tiles { rows: tile, index: block, next } = tile;
+    let ahead = (row == 0).then_some(next);
     // What all rows see is added to all at once, what comes before and after it to one at a time.
     let mut seen = [const { 0..0 }; N];
     let (mut start, mut end) = (0, LANES);

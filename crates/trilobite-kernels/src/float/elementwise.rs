@@ -1,7 +1,7 @@
 //! Norms, activations, softmax, rotary embedding and int8 quantisation of one row.
 
 use super::exp::exp;
-use super::simd::{LANES, Simd, dot, pad, total};
+use crate::simd::{LANES, Simd, dot, pad, total};
 
 /// See [`Kernels::quantize_row`](crate::Kernels::quantize_row).
 #[inline(always)]

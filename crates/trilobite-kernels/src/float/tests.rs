@@ -1,9 +1,8 @@
 mod attend;
 
 use super::exp::exp;
-use crate::DenseType;
-use crate::Kernels;
 use crate::random::Random;
+use crate::{DenseMatrix, DenseType, Kernels};
 
 const LENGTHS: [usize; 15] = [0, 1, 7, 8, 31, 32, 33, 63, 64, 65, 100, 128, 1000, 2560, 6912];
 
@@ -207,9 +206,8 @@ fn rope_rotates_its_pairs_and_leaves_the_rest() {
 #[test]
 fn every_f16_widens_exactly() {
     let bytes = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect::<Vec<_>>();
-    let wide = in_place("dense_row", &[0.0; 1 << 16], |k, out| {
-        k.dense_row(DenseType::F16, &bytes, 1 << 16, 0, out);
-    });
+    let matrix = DenseMatrix::new(DenseType::F16, &bytes, 1, 1 << 16).unwrap();
+    let wide = in_place("dense_row", &[0.0; 1 << 16], |k, out| k.dense_row(&matrix, 0, out));
     for (h, wide) in (0..=u16::MAX).map(half::f16::from_bits).zip(wide) {
         assert!(wide == h.to_f32_const() || wide.is_nan() && h.is_nan(), "{h:?}");
     }
@@ -237,7 +235,8 @@ fn f16_rounds_to_nearest_even() {
 #[test]
 fn dense_rows_hold_the_stored_values() {
     let row = |ty, bytes: &[u8], cols| {
-        in_place("dense_row", &vec![0.0; cols], |k, out| k.dense_row(ty, bytes, cols, 1, out))
+        let matrix = DenseMatrix::new(ty, bytes, 2, cols).unwrap();
+        in_place("dense_row", &vec![0.0; cols], |k, out| k.dense_row(&matrix, 1, out))
     };
     assert_eq!(row(DenseType::F32, &[0, 0, 0, 0, 0, 0, 0xc0, 0x3f], 1), [1.5]);
     assert_eq!(row(DenseType::BF16, &[0, 0, 0xc0, 0x3f], 1), [1.5]);

@@ -2,14 +2,15 @@
 //!
 //! A word of 16 bits has eight codes. What it is multiplied with is arranged once for all rows.
 
-use super::{BLOCK, BLOCK_BYTES, Rows, scalar};
-use crate::Codes;
-use crate::c::portable::{self, Activations, Arranged, GROUP, Lanes, TOKENS, Tables};
-use std::cell::RefCell;
+use super::{BLOCK, BLOCK_BYTES, Matrix, Product, scalar};
+use crate::c::portable::{self, Activations, Arranged, GROUP, LANES, Lanes, TOKENS, Tables};
+use crate::codes::{Codes, MARGIN};
 use std::ops::Range;
 
-pub(crate) use portable::LANES;
-
+/// The fewest tokens that repay tables.
+pub(crate) const LEAST: usize = 3;
+/// Blocks of activations that are arranged at a time, for the first-level cache.
+const ARRANGED: usize = 64;
 /// Groups of bytes in a block.
 const GROUPS: usize = BLOCK_BYTES / GROUP;
 /// Rows that look up in tables once they are built.
@@ -19,10 +20,9 @@ const NARROW: usize = 7;
 /// Columns whose sums fit in the 24 bits that are kept of a sum.
 const MAX_COLS: usize = 1 << 16;
 
-/// Buffers, kept so that a multiplication does not allocate.
-#[derive(Default)]
-struct Scratch {
-    arranged: Vec<Arranged>,
+/// Room for tables and sums.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
     /// For each group of bytes and each row, the bytes.
     bytes: Vec<[u8; GROUP]>,
     /// For each group of bytes.
@@ -33,159 +33,136 @@ struct Scratch {
     high: Vec<Lanes>,
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Whether rows all begin at the beginning of a block.
-fn aligned(layout: Rows, cols: usize) -> bool {
-    layout == Rows::Padded || cols.is_multiple_of(BLOCK)
-}
-
 /// Whether rows all begin at the beginning of a block, and are short enough.
-pub(crate) fn applies(layout: Rows, cols: usize) -> bool {
-    aligned(layout, cols) && cols < MAX_COLS
+pub(crate) fn applies(matrix: &Matrix<'_>) -> bool {
+    matrix.is_aligned() && matrix.cols < MAX_COLS
 }
 
-/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths.
-pub(crate) fn gemm(
-    layout: Rows,
-    packed: &[u8],
-    cols: usize,
-    rows: Range<usize>,
-    x: &Codes,
-    tokens: Range<usize>,
-    out: &mut [i32],
-) {
-    if !aligned(layout, cols) {
-        return scalar::gemm(layout, packed, cols, rows, x, tokens, out);
+/// Fills `out` with the sums of a [`Product`].
+///
+/// Rows that begin inside a block are left to Rust: each would need activations arranged for itself.
+pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
+    let Product { ref matrix, ref rows, .. } = *product;
+    if !matrix.is_aligned() {
+        return scalar::gemm(product, out);
     }
-    let (blocks, stride) = (cols.div_ceil(BLOCK), rows.len());
-    let packed = &packed.as_chunks().0[rows.start * blocks..rows.end * blocks];
-    each_batch(blocks, x, tokens, stride, out, |arranged, constants, out| {
-        portable::i2_s(packed, blocks, arranged, constants, out, stride);
+    let (blocks, stride) = (matrix.cols.div_ceil(BLOCK), rows.len());
+    let packed = &matrix.blocks[rows.start * blocks..rows.end * blocks];
+    multiply(product, stride, out, |arranged, first, constants, out| {
+        portable::i2_s(&packed[first..], blocks, stride, arranged, constants, out, stride);
     });
 }
 
-/// See [`Kernels::ternary_rows`](crate::Kernels::ternary_rows), which checks the lengths.
-pub(crate) fn rows(
-    layout: Rows,
-    packed: &[u8],
-    cols: usize,
-    rows: &[u32],
-    x: &Codes,
-    tokens: Range<usize>,
-    out: &mut [i32],
-) {
-    if !aligned(layout, cols) {
-        return scalar::rows(layout, packed, cols, rows, x, tokens, out);
+/// The same for a list of rows.
+pub(crate) fn rows(product: &Product<'_, &[u32]>, out: &mut [i32]) {
+    let Product { ref matrix, rows, .. } = *product;
+    if !matrix.is_aligned() {
+        return scalar::rows(product, out);
     }
-    let (blocks, stride) = (cols.div_ceil(BLOCK), rows.len());
-    let packed = packed.as_chunks().0;
-    each_batch(blocks, x, tokens, stride, out, |arranged, constants, out| {
+    let (blocks, stride) = (matrix.cols.div_ceil(BLOCK), rows.len());
+    multiply(product, stride, out, |arranged, first, constants, out| {
         for (i, row) in rows.iter().enumerate() {
-            let row = &packed[*row as usize * blocks..][..blocks];
-            portable::i2_s(row, blocks, arranged, constants, &mut out[i..], stride);
+            let row = &matrix.blocks[*row as usize * blocks + first..];
+            portable::i2_s(row, blocks, 1, arranged, constants, &mut out[i..], stride);
         }
     });
 }
 
-/// Does something with a few tokens' activations and constants, and the outputs from theirs on.
-fn each_batch(
-    blocks: usize,
-    x: &Codes,
-    tokens: Range<usize>,
+/// Calls a function that adds the products of all rows with some arranged blocks of some tokens, and
+/// the tokens' constants, to the outputs from theirs on: it gets the blocks, the first one's place in
+/// a row, the constants and the outputs.
+fn multiply<R>(
+    product: &Product<'_, R>,
     stride: usize,
     out: &mut [i32],
-    mut multiply: impl FnMut(&[Arranged], &[i32], &mut [i32]),
+    mut add: impl FnMut(&[Arranged], usize, &[i32], &mut [i32]),
 ) {
-    SCRATCH.with_borrow_mut(|Scratch { arranged, .. }| {
-        for (first, out) in tokens.clone().step_by(TOKENS).zip(out.chunks_mut(TOKENS * stride)) {
-            let mut constants = [0; TOKENS];
-            arranged.clear();
-            for (t, constant) in (first..tokens.end).zip(&mut constants) {
-                // sum(trit * x) = sum(code * x) - sum(x), because a code is a trit + 1.
-                *constant = arrange(&x.padded(t)[BLOCK..], blocks, arranged) - x.sums()[t];
-            }
-            let constants = &constants[..TOKENS.min(tokens.end - first)];
-            multiply(arranged, constants, out);
+    let Product { ref matrix, x, ref tokens, .. } = *product;
+    let blocks = matrix.cols.div_ceil(BLOCK);
+    let mut arranged = [Arranged::default(); ARRANGED];
+    for (t, out) in tokens.clone().step_by(TOKENS).zip(out.chunks_mut(TOKENS * stride)) {
+        let count = TOKENS.min(tokens.end - t);
+        for (t, out) in (t..).zip(out.chunks_exact_mut(stride)) {
+            // sum(trit * x) = sum(code * x) - sum(x), because a code is a trit + 1.
+            out.fill(-x.sums()[t]);
         }
-    });
+        let step = ARRANGED / count;
+        for first in (0..blocks).step_by(step) {
+            let step = step.min(blocks - first);
+            let mut constants = [0; TOKENS];
+            for i in 0..count {
+                let x = &x.padded(t + i)[MARGIN + first * BLOCK..];
+                constants[i] = arrange(x, &mut arranged[i * step..][..step]);
+            }
+            add(&arranged[..count * step], first, &constants[..count], out);
+        }
+    }
 }
 
-/// Appends what the words of `blocks` blocks are multiplied with: `x[k] - 4 x[k - 1]` for field `k`,
-/// where `x[k]` is the activation of its code.
+/// Arranges what the words of some blocks are multiplied with: `x[k] - 4 x[k - 1]` for field `k`, where
+/// `x[k]` is the activation of its code.
 ///
 /// Returns what the products lack, as the uppermost field counts as its code - 2.
-fn arrange(x: &[i8], blocks: usize, arranged: &mut Vec<Arranged>) -> i32 {
+fn arrange(x: &[i8], arranged: &mut [Arranged]) -> i32 {
     let mut lacking = 0;
-    for x in &x.as_chunks::<BLOCK>().0[..blocks] {
-        let mut block = Arranged([[[0; 8]; 8]; 2]);
+    for (x, block) in x.as_chunks::<BLOCK>().0.iter().zip(arranged) {
         // The uppermost field of a byte belongs to the first plane. Packed bytes and activations make
         // words in the same order, whatever it is.
         let planes = x.as_chunks::<BLOCK_BYTES>().0;
         for (v, fields) in block.0.iter_mut().enumerate() {
-            for i in 0..8 {
-                let at = 16 * v + 2 * i;
-                let mut last = 0;
-                for (k, field) in fields.iter_mut().enumerate() {
-                    let plane = &planes[3 - k % 4];
-                    let word = i16::from_ne_bytes([plane[at] as u8, plane[at + 1] as u8]);
+            let mut last = [0; 8];
+            for (k, field) in fields.iter_mut().enumerate() {
+                let bytes = planes[3 - k % 4].as_chunks::<16>().0[v];
+                for (i, bytes) in bytes.map(|byte| byte as u8).as_chunks().0.iter().enumerate() {
+                    let word = i16::from_ne_bytes(*bytes);
                     let x = if k < 4 { word << 8 >> 8 } else { word >> 8 };
-                    field[i] = x - 4 * last;
-                    last = x;
+                    field[i] = x - 4 * last[i];
+                    last[i] = x;
                 }
-                lacking += 2 * i32::from(last);
             }
+            lacking += 2 * last.iter().map(|x| i32::from(*x)).sum::<i32>();
         }
-        arranged.push(block);
     }
     lacking
 }
 
-/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths, for
-/// matrices that this [`applies`] to and a multiple of [`LANES`] tokens.
+/// Fills `out` with the sums of a [`Product`] of a matrix that this [`applies`] to.
 ///
 /// Tokens lie in the lanes. For the four weights of a byte all signed sums of their activations are
 /// tabulated; every row then costs one addition per byte.
-pub(crate) fn lookup(
-    layout: Rows,
-    packed: &[u8],
-    cols: usize,
-    rows: Range<usize>,
-    x: &Codes,
-    tokens: Range<usize>,
-    out: &mut [i32],
-) {
-    debug_assert!(applies(layout, cols) && tokens.len().is_multiple_of(LANES));
-    let packed = packed.as_chunks().0;
-    let (blocks, stride) = (cols.div_ceil(BLOCK), rows.len());
-    SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { bytes, activations, tables, low, high, .. } = scratch;
-        for first in rows.clone().step_by(ROWS) {
-            let count = ROWS.min(rows.end - first);
-            bytes.resize(blocks * GROUPS * count, [0; GROUP]);
-            gather(&packed[first * blocks..][..count * blocks], blocks, bytes);
-            for (t, out) in tokens.clone().step_by(LANES).zip(out.chunks_mut(LANES * stride)) {
-                transpose(x, t, blocks, activations);
-                for sums in [&mut *low, &mut *high] {
-                    sums.clear();
-                    sums.resize(count, Lanes::default());
-                }
-                let groups = activations.iter().zip(bytes.chunks_exact(count));
-                for (g, (activations, bytes)) in groups.enumerate() {
-                    let carry = g % NARROW == NARROW - 1;
-                    portable::i2_s_lookup(activations, bytes, tables, low, high, carry);
-                }
-                let out = &mut out[first - rows.start..];
-                for (r, (low, high)) in low.iter().zip(&*high).enumerate() {
-                    for t in 0..LANES {
-                        out[t * stride + r] = 256 * i32::from(high.0[t]) + i32::from(low.0[t]);
-                    }
+pub(crate) fn lookup(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i32]) {
+    let Product { matrix, ref rows, x, ref tokens } = *product;
+    debug_assert!(applies(&matrix), "{matrix:?}");
+    let (blocks, stride) = (matrix.cols.div_ceil(BLOCK), rows.len());
+    let few = Some(tokens.len() % LANES).filter(|few| *few < LEAST).unwrap_or(0);
+    let tokens = tokens.start..tokens.end - few;
+    let (out, rest) = out.split_at_mut(tokens.len() * stride);
+    let Buffers { bytes, activations, tables, low, high } = buffers;
+    for first in rows.clone().step_by(ROWS) {
+        let count = ROWS.min(rows.end - first);
+        bytes.resize(blocks * GROUPS * count, [0; GROUP]);
+        gather(&matrix.blocks[first * blocks..][..count * blocks], blocks, bytes);
+        for (t, out) in tokens.clone().step_by(LANES).zip(out.chunks_mut(LANES * stride)) {
+            let tokens = t..tokens.end.min(t + LANES);
+            transpose(x, tokens.clone(), blocks, activations);
+            for sums in [&mut *low, &mut *high] {
+                sums.clear();
+                sums.resize(count, Lanes::default());
+            }
+            let groups = activations.iter().zip(bytes.chunks_exact(count));
+            for (g, (activations, bytes)) in groups.enumerate() {
+                let carry = g % NARROW == NARROW - 1;
+                portable::i2_s_lookup(activations, bytes, tables, low, high, carry);
+            }
+            let out = &mut out[first - rows.start..];
+            for (r, (low, high)) in low.iter().zip(&*high).enumerate() {
+                for t in 0..tokens.len() {
+                    out[t * stride + r] = 256 * i32::from(high.0[t]) + i32::from(low.0[t]);
                 }
             }
         }
-    });
+    }
+    gemm(&Product { tokens: tokens.end..tokens.end + few, rows: rows.clone(), ..*product }, rest);
 }
 
 /// Puts the same groups of all rows of `blocks` blocks beside each other.
@@ -200,17 +177,20 @@ fn gather(packed: &[[u8; BLOCK_BYTES]], blocks: usize, bytes: &mut [[u8; GROUP]]
     }
 }
 
-/// Widens the activations of [`LANES`] tokens from `t` on, in the order of the packed bytes.
-fn transpose(x: &Codes, t: usize, blocks: usize, activations: &mut Vec<Activations>) {
-    let tokens: [_; LANES] =
-        std::array::from_fn(|i| x.padded(t + i)[BLOCK..].as_chunks::<BLOCK>().0);
+/// Widens the activations of up to [`LANES`] tokens, in the order of the packed bytes.
+fn transpose(x: &Codes, tokens: Range<usize>, blocks: usize, activations: &mut Vec<Activations>) {
+    // Lanes that are not in use repeat the last token.
+    let tokens: [_; LANES] = std::array::from_fn(|i| {
+        x.padded((tokens.start + i).min(tokens.end - 1))[MARGIN..].as_chunks::<BLOCK>().0
+    });
     activations.clear();
     for b in 0..blocks {
+        let tokens = tokens.map(|token| &token[b]);
         for group in (0..BLOCK_BYTES).step_by(GROUP) {
             activations.push(std::array::from_fn(|i| {
                 std::array::from_fn(|plane| {
                     let column = plane * BLOCK_BYTES + group + i;
-                    Lanes(tokens.map(|token| i16::from(token[b][column])))
+                    Lanes(tokens.map(|token| i16::from(token[column])))
                 })
             }));
         }

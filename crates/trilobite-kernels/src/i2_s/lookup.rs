@@ -4,11 +4,10 @@
 //! of activations are tabulated; each row of the matrix then costs one addition per byte, which is
 //! 64 multiply-adds, and nothing is decoded. Sums are exact, as everywhere.
 
-use super::{BLOCK, BLOCK_BYTES, Rows};
-use crate::Codes;
+use super::{BLOCK, BLOCK_BYTES, Matrix, Product};
+use crate::codes::Codes;
+use crate::codes::MARGIN;
 use std::arch::x86_64::*;
-use std::cell::RefCell;
-use std::ops::Range;
 
 /// Tokens in a vector: [`gemm`] takes multiples of it.
 pub(crate) const LANES: usize = 16;
@@ -31,13 +30,14 @@ const MAX_COLS: usize = 1 << 16;
 const TILE: usize = 8;
 
 /// One number for each token.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 struct Lanes([i16; LANES]);
 
 const ZERO: Lanes = Lanes([0; LANES]);
 
 /// The table of byte `i` of a group is `[i / SHARING]` from `SUMS * (i % SHARING)` on.
+#[derive(Debug)]
 struct Tables([[Lanes; 256]; GROUP.div_ceil(SHARING)]);
 
 impl Default for Tables {
@@ -49,9 +49,10 @@ impl Default for Tables {
 /// The four activations of each byte of a group.
 type Activations = [[Lanes; 4]; GROUP];
 
-/// Buffers, kept because fresh pages for every matrix would cost a few per cent of the time.
-#[derive(Default)]
-struct Scratch {
+/// Room for tables and sums, kept because fresh pages for every matrix would cost a few per cent of the
+/// time.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
     /// For each group of bytes and each row, the entries that the bytes point at.
     entries: Vec<[u8; GROUP]>,
     /// For each group of bytes.
@@ -62,57 +63,43 @@ struct Scratch {
     high: Vec<Lanes>,
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
 /// Whether rows all begin at the beginning of a block, and are short enough.
-pub(crate) fn applies(layout: Rows, cols: usize) -> bool {
-    (layout == Rows::Padded || cols.is_multiple_of(BLOCK)) && cols < MAX_COLS
+pub(crate) fn applies(matrix: &Matrix<'_>) -> bool {
+    matrix.is_aligned() && matrix.cols < MAX_COLS
 }
 
-/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths, for
-/// matrices that this [`applies`] to and a multiple of [`LANES`] tokens.
+/// Fills `out` with the sums of a [`Product`] of a matrix that this [`applies`] to and a multiple of
+/// [`LANES`] tokens.
 #[target_feature(enable = "avx2")]
-pub(crate) fn gemm(
-    layout: Rows,
-    packed: &[u8],
-    cols: usize,
-    rows: Range<usize>,
-    x: &Codes,
-    tokens: Range<usize>,
-    out: &mut [i32],
-) {
-    debug_assert!(applies(layout, cols) && tokens.len().is_multiple_of(LANES));
-    let packed = packed.as_chunks().0;
-    let blocks = cols.div_ceil(BLOCK);
+pub(crate) fn gemm(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i32]) {
+    let Product { matrix, ref rows, x, ref tokens } = *product;
+    debug_assert!(applies(&matrix) && tokens.len().is_multiple_of(LANES));
+    let blocks = matrix.cols.div_ceil(BLOCK);
     let stride = rows.len();
-    SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { entries, activations, tables, low, high } = scratch;
-        activations.resize(blocks * GROUPS, [[ZERO; 4]; GROUP]);
-        for first in rows.clone().step_by(ROWS) {
-            let count = ROWS.min(rows.end - first);
-            entries.resize(blocks * GROUPS * count, [0; GROUP]);
-            find_entries(&packed[first * blocks..][..count * blocks], blocks, entries);
-            for (t, out) in tokens.clone().step_by(LANES).zip(out.chunks_mut(LANES * stride)) {
-                transpose(x, t, activations);
-                for sums in [&mut *low, &mut *high] {
-                    sums.clear();
-                    sums.resize(count.next_multiple_of(TILE), ZERO);
-                }
-                let groups = activations.iter().zip(entries.chunks(count));
-                for (g, (activations, entries)) in groups.enumerate() {
-                    build(activations, tables);
-                    if g % NARROW == NARROW - 1 {
-                        add::<true>(entries, tables, low, high);
-                    } else {
-                        add::<false>(entries, tables, low, high);
-                    }
-                }
-                write(low, high, count, &mut out[first - rows.start..], stride);
+    let Buffers { entries, activations, tables, low, high } = buffers;
+    activations.resize(blocks * GROUPS, [[ZERO; 4]; GROUP]);
+    for first in rows.clone().step_by(ROWS) {
+        let count = ROWS.min(rows.end - first);
+        entries.resize(blocks * GROUPS * count, [0; GROUP]);
+        find_entries(&matrix.blocks[first * blocks..][..count * blocks], blocks, entries);
+        for (t, out) in tokens.clone().step_by(LANES).zip(out.chunks_mut(LANES * stride)) {
+            transpose(x, t, activations);
+            for sums in [&mut *low, &mut *high] {
+                sums.clear();
+                sums.resize(count.next_multiple_of(TILE), ZERO);
             }
+            let groups = activations.iter().zip(entries.chunks(count));
+            for (g, (activations, entries)) in groups.enumerate() {
+                build(activations, tables);
+                if g % NARROW == NARROW - 1 {
+                    add::<true>(entries, tables, low, high);
+                } else {
+                    add::<false>(entries, tables, low, high);
+                }
+            }
+            write(low, high, count, &mut out[first - rows.start..], stride);
         }
-    });
+    }
 }
 
 /// Finds the entries that the bytes of rows of `blocks` blocks point at.
@@ -143,7 +130,7 @@ fn find_entries(packed: &[[u8; BLOCK_BYTES]], blocks: usize, entries: &mut [[u8;
 #[target_feature(enable = "avx2")]
 fn transpose(x: &Codes, t: usize, activations: &mut [Activations]) {
     const SIDE: usize = LANES;
-    let tokens: [_; SIDE] = std::array::from_fn(|i| x.padded(t + i)[BLOCK..].as_chunks().0);
+    let tokens: [_; SIDE] = std::array::from_fn(|i| x.padded(t + i)[MARGIN..].as_chunks().0);
     let bytes = activations.as_flattened_mut();
     for (i, bytes) in bytes.as_chunks_mut::<SIDE>().0.iter_mut().enumerate() {
         let (block, half) = (i / 2, i % 2);

@@ -14,21 +14,28 @@ pub(crate) mod c;
 pub(crate) mod check;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod dotprod;
+#[cfg(all(target_arch = "aarch64", feature = "c-kernels"))]
+pub(crate) mod i8mm;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod lookup;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 pub(crate) mod scalar;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod square;
 #[cfg(test)]
 mod tests;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tiles;
 pub mod transposed;
 
+use crate::codes::MARGIN;
+use crate::packing::Packing;
 use std::ops::Range;
 
 /// Weights in a block.
 pub const BLOCK: usize = 128;
+const _: () = assert!(BLOCK <= MARGIN, "a block may begin before a row and end after it");
 /// Bytes in a block.
 pub(crate) const BLOCK_BYTES: usize = BLOCK / 4;
 /// A block of zero trits.
@@ -43,14 +50,59 @@ pub enum Rows {
     Padded,
 }
 
-impl Rows {
-    /// The blocks that row `row` touches, and the row's first element within the first of them.
-    pub(crate) fn blocks(self, row: usize, cols: usize) -> (Range<usize>, usize) {
-        let (first, offset) = match self {
+impl Packing for Rows {
+    fn packed_len(&self, rows: usize, cols: usize) -> Option<usize> {
+        packed_len(rows, cols, *self)
+    }
+
+    fn pack(&self, trits: &[i8], cols: usize, out: &mut [u8]) {
+        pack(trits, cols, *self, out);
+    }
+
+    fn unpack(&self, packed: &[u8], cols: usize, trits: &mut [i8]) {
+        unpack(packed, cols, *self, trits);
+    }
+
+    fn find_unused(&self, packed: &[u8], _: usize, cols: usize) -> Option<(usize, usize)> {
+        let element = check::find_unused(packed)?;
+        let stride = match self {
+            Rows::Flat => cols.max(1),
+            Rows::Padded => cols.max(1).next_multiple_of(BLOCK),
+        };
+        Some((element / stride, element % stride))
+    }
+
+    fn is_zero(&self, packed: &[u8], _: usize) -> bool {
+        check::is_zero(packed)
+    }
+}
+
+/// A packed matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix<'a> {
+    /// How its rows share the blocks.
+    pub(crate) layout: Rows,
+    pub(crate) blocks: &'a [[u8; BLOCK_BYTES]],
+    pub(crate) cols: usize,
+}
+
+/// Rows of a matrix, a range of them unless `R` says otherwise, times the codes of some tokens.
+pub(crate) type Product<'a, R = Range<usize>> = crate::product::Product<'a, Matrix<'a>, R>;
+
+impl Matrix<'_> {
+    /// The blocks that a row touches, and the row's first element within the first of them.
+    pub(crate) fn row(&self, row: usize) -> (Range<usize>, usize) {
+        let cols = self.cols;
+        let (first, offset) = match self.layout {
             Rows::Flat => (row * cols / BLOCK, row * cols % BLOCK),
             Rows::Padded => (row * cols.div_ceil(BLOCK), 0),
         };
         (first..first + (offset + cols).div_ceil(BLOCK), offset)
+    }
+
+    /// Whether every row begins where a block does.
+    fn is_aligned(&self) -> bool {
+        self.layout == Rows::Padded || self.cols.is_multiple_of(BLOCK)
     }
 }
 

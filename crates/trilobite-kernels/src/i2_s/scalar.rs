@@ -1,52 +1,30 @@
 //! Plain Rust, one code at a time.
 
-use super::{BLOCK, BLOCK_BYTES, Rows};
-use crate::Codes;
-use std::ops::Range;
+use super::{BLOCK, BLOCK_BYTES, Product};
+use crate::codes::MARGIN;
 
-/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths.
-pub(crate) fn gemm(
-    layout: Rows,
-    packed: &[u8],
-    cols: usize,
-    rows: Range<usize>,
-    x: &Codes,
-    tokens: Range<usize>,
-    out: &mut [i32],
-) {
-    multiply(layout, packed, cols, rows, x, tokens, out);
+/// Fills `out` with the sums of a [`Product`].
+pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
+    multiply(product, product.rows.clone(), out);
 }
 
-/// See [`Kernels::ternary_rows`](crate::Kernels::ternary_rows), which checks the lengths.
-pub(crate) fn rows(
-    layout: Rows,
-    packed: &[u8],
-    cols: usize,
-    rows: &[u32],
-    x: &Codes,
-    tokens: Range<usize>,
-    out: &mut [i32],
-) {
-    let rows = rows.iter().map(|row| *row as usize);
-    multiply(layout, packed, cols, rows, x, tokens, out);
+/// The same for a list of rows.
+pub(crate) fn rows(product: &Product<'_, &[u32]>, out: &mut [i32]) {
+    multiply(product, product.rows.iter().map(|row| *row as usize), out);
 }
 
-fn multiply(
-    layout: Rows,
-    packed: &[u8],
-    cols: usize,
+fn multiply<R>(
+    product: &Product<'_, R>,
     rows: impl Iterator<Item = usize> + Clone,
-    x: &Codes,
-    tokens: Range<usize>,
     out: &mut [i32],
 ) {
-    let packed = packed.as_chunks::<BLOCK_BYTES>().0;
+    let Product { matrix, x, ref tokens, .. } = *product;
     let mut out = out.iter_mut();
-    for t in tokens {
+    for t in tokens.clone() {
         for (r, out) in rows.clone().zip(&mut out) {
-            let (blocks, offset) = layout.blocks(r, cols);
-            let codes = x.padded(t)[BLOCK - offset..].as_chunks::<BLOCK>().0;
-            let sum: i32 = packed[blocks].iter().zip(codes).map(|(w, x)| dot(w, x)).sum();
+            let (blocks, offset) = matrix.row(r);
+            let codes = x.padded(t)[MARGIN - offset..].as_chunks::<BLOCK>().0;
+            let sum: i32 = matrix.blocks[blocks].iter().zip(codes).map(|(w, x)| dot(w, x)).sum();
             *out = sum - x.sums()[t];
         }
     }

@@ -30,39 +30,24 @@ macro_rules! compile {
             }
         }
 
-        /// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths.
+        /// Fills `out` with the sums of a [`Product`](super::Product).
         #[target_feature(enable = $features)]
-        pub(crate) fn gemm(
-            layout: super::Rows,
-            packed: &[u8],
-            cols: usize,
-            rows: std::ops::Range<usize>,
-            x: &crate::Codes,
-            tokens: std::ops::Range<usize>,
-            out: &mut [i32],
-        ) {
-            super::tiles::gemm(Features::new(), layout, packed, cols, rows, x, tokens, out)
+        pub(crate) fn gemm(product: &super::Product<'_>, out: &mut [i32]) {
+            super::tiles::gemm(Features::new(), product, out)
         }
 
-        /// See [`Kernels::ternary_rows`](crate::Kernels::ternary_rows), which checks the lengths.
+        /// The same for a list of rows.
         #[target_feature(enable = $features)]
-        pub(crate) fn rows(
-            layout: super::Rows,
-            packed: &[u8],
-            cols: usize,
-            rows: &[u32],
-            x: &crate::Codes,
-            tokens: std::ops::Range<usize>,
-            out: &mut [i32],
-        ) {
-            super::tiles::gemm(Features::new(), layout, packed, cols, rows, x, tokens, out)
+        pub(crate) fn rows(product: &super::Product<'_, &[u32]>, out: &mut [i32]) {
+            super::tiles::gemm(Features::new(), product, out)
         }
     };
 }
 pub(super) use compile;
 
-use super::{BLOCK, BLOCK_BYTES, Rows};
-use crate::Codes;
+use super::{BLOCK, BLOCK_BYTES, Matrix, Product};
+use crate::codes::Codes;
+use crate::codes::MARGIN;
 use std::ops::Range;
 
 /// Rows that one batch of tokens after another is multiplied with, for the second-level cache.
@@ -81,9 +66,9 @@ pub(crate) trait Select: Clone {
     /// The `i`th of them.
     fn row(&self, i: usize) -> usize;
 
-    /// The block that will be wanted [`AHEAD`] bytes after `block`, the first one of the `i`th row
-    /// or a later one.
-    fn ahead(&self, i: usize, block: usize, layout: Rows, cols: usize) -> usize;
+    /// The block of the matrix that will be wanted [`AHEAD`] bytes after `block`, the first one of the
+    /// `i`th row or a later one.
+    fn ahead(&self, i: usize, block: usize, matrix: &Matrix<'_>) -> usize;
 }
 
 impl Select for Range<usize> {
@@ -95,7 +80,7 @@ impl Select for Range<usize> {
         self.start + i
     }
 
-    fn ahead(&self, _: usize, block: usize, _: Rows, _: usize) -> usize {
+    fn ahead(&self, _: usize, block: usize, _: &Matrix<'_>) -> usize {
         block + AHEAD / BLOCK_BYTES
     }
 }
@@ -111,10 +96,10 @@ impl Select for &[u32] {
 
     /// Only rows of the selection are asked for. Twice the distance measured fastest, as the
     /// processor foresees less by itself.
-    fn ahead(&self, i: usize, block: usize, layout: Rows, cols: usize) -> usize {
-        let rows = (2 * AHEAD * 4).div_ceil(cols);
+    fn ahead(&self, i: usize, block: usize, matrix: &Matrix<'_>) -> usize {
+        let rows = (2 * AHEAD * 4).div_ceil(matrix.cols);
         let later = self.get(i + rows).map_or(self.row(i), |row| *row as usize);
-        block - layout.blocks(self.row(i), cols).0.start + layout.blocks(later, cols).0.start
+        block - matrix.row(self.row(i)).0.start + matrix.row(later).0.start
     }
 }
 
@@ -150,27 +135,18 @@ pub(super) const fn spread(sums: usize, most: usize) -> usize {
     if most * sums <= 8 || most == 1 { most } else { spread(sums, most / 2) }
 }
 
-/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths.
+/// Fills `out` with the sums of a [`Product`].
 #[inline(always)]
-pub(crate) fn gemm<S: Tile>(
-    simd: S,
-    layout: Rows,
-    packed: &[u8],
-    cols: usize,
-    rows: impl Select,
-    x: &Codes,
-    tokens: Range<usize>,
-    out: &mut [i32],
-) {
+pub(crate) fn gemm<S: Tile>(simd: S, product: &Product<'_, impl Select>, out: &mut [i32]) {
+    let Product { matrix, ref rows, x, ref tokens } = *product;
     let stride = rows.count();
     for (out, t) in out.chunks_exact_mut(stride).zip(tokens.clone()) {
         // sum(trit * x) = sum(code * x) - sum(x), because a code is a trit + 1.
         out.fill(-x.sums()[t]);
     }
-    let packed = packed.as_chunks().0;
     for first in (0..stride).step_by(ROWS) {
         let part = first..stride.min(first + ROWS);
-        let weights = Weights { layout, packed, cols, rows: rows.clone(), part };
+        let weights = Weights { matrix, rows: rows.clone(), part };
         let mut t = tokens.start;
         while t < tokens.end {
             let out = &mut out[(t - tokens.start) * stride + first..];
@@ -193,9 +169,7 @@ pub(crate) fn gemm<S: Tile>(
 
 /// Some rows of a packed matrix.
 struct Weights<'a, S> {
-    layout: Rows,
-    packed: &'a [[u8; BLOCK_BYTES]],
-    cols: usize,
+    matrix: Matrix<'a>,
     rows: S,
     /// Which of the rows.
     part: Range<usize>,
@@ -212,29 +186,29 @@ fn gemm_tokens<const R: usize, const T: usize>(
     out: &mut [i32],
     stride: usize,
 ) -> usize {
-    let Weights { layout, packed, cols, ref rows, ref part } = *weights;
+    let Weights { matrix, ref rows, ref part } = *weights;
     // Rows that begin at the same place within a block can share activations; others may touch
     // one block more.
-    let aligned = layout == Rows::Padded || cols.is_multiple_of(BLOCK);
-    let blocks = cols.div_ceil(BLOCK) + usize::from(!aligned);
+    let aligned = matrix.is_aligned();
+    let blocks = matrix.cols.div_ceil(BLOCK) + usize::from(!aligned);
     let parts = (T * blocks * BLOCK).div_ceil(ACTIVATIONS);
     let step = blocks.div_ceil(parts);
     for start in (0..blocks).step_by(step) {
         let mut r = part.start;
         while r < part.end {
             // The first row's first block, and what of it belongs to this part of the columns.
-            let (first, offset) = layout.blocks(rows.row(r), cols);
+            let (first, offset) = matrix.row(rows.row(r));
             let len = first.len().min(start + step).saturating_sub(start);
             let mut x_blocks = [[].as_slice(); T];
             for (i, x_blocks) in x_blocks.iter_mut().enumerate() {
-                let x = &x.padded(t + i)[BLOCK - offset + start * BLOCK..];
+                let x = &x.padded(t + i)[MARGIN - offset + start * BLOCK..];
                 *x_blocks = &x.as_chunks().0[..len];
             }
             let blocks = |i| {
-                let all = layout.blocks(rows.row(i), cols).0;
+                let all = matrix.row(rows.row(i)).0;
                 let from = all.end.min(all.start + start);
-                let ahead = packed.as_ptr().wrapping_add(rows.ahead(i, from, layout, cols));
-                (&packed[from..from + len], Ahead(ahead))
+                let ahead = matrix.blocks.as_ptr().wrapping_add(rows.ahead(i, from, &matrix));
+                (&matrix.blocks[from..from + len], Ahead(ahead))
             };
             let out = &mut out[r - part.start..];
             if aligned && r + R <= part.end {

@@ -11,16 +11,14 @@ mod repack;
 pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod simd;
-#[cfg(test)]
-mod tests;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use repack::avx2 as avx2_repack;
-pub(crate) use repack::{Repack, portable};
+pub(crate) use repack::avx2 as repack_avx2;
+pub(crate) use repack::{Repack, portable as repack_portable};
 
 use super::{BLOCK, BLOCK_BYTES, Rows};
-use crate::Codes;
-use std::cell::RefCell;
+use crate::codes::Codes;
+use crate::packing::Packing;
 use std::ops::Range;
 
 /// Tokens from which on a transposed matrix is faster repacked.
@@ -33,15 +31,20 @@ const GROUP: usize = 4;
 /// The number of blocks that sums are kept for is a multiple of this.
 const PAIR: usize = 2;
 
-thread_local! {
-    /// The list of this thread, kept so that a multiplication does not allocate.
-    static LIST: RefCell<ColumnList> = const { RefCell::new(ColumnList::new()) };
+/// A matrix that is packed transposed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix<'a> {
+    /// Those of a column follow each other.
+    pub(crate) blocks: &'a [[u8; BLOCK_BYTES]],
+    pub(crate) cols: usize,
 }
 
-/// Columns of a matrix that is stored transposed, and what they are multiplied with: room that a
-/// multiplication needs.
-#[derive(Debug)]
-pub struct ColumnList {
+/// Rows of a transposed matrix times the codes of some tokens.
+pub(crate) type Product<'a> = crate::product::Product<'a, Matrix<'a>>;
+
+/// Columns of a matrix, and what they are multiplied with: room that a multiplication needs.
+#[derive(Debug, Default)]
+pub(crate) struct ColumnList {
     /// Rows of the transposed matrix, a multiple of [`GROUP`] of them.
     rows: Vec<u32>,
     /// The activations of each token, `[tokens][rows]`.
@@ -52,7 +55,7 @@ pub struct ColumnList {
     sums: Vec<i32>,
 }
 
-/// Some blocks of every row of a transposed matrix.
+/// Some blocks of every row of what is stored, a column of the matrix.
 #[derive(Clone)]
 pub(crate) struct Weights<'a> {
     packed: &'a [[u8; BLOCK_BYTES]],
@@ -73,59 +76,69 @@ pub(crate) enum Skip {
     Zeros,
 }
 
-/// Columns for which a packed matrix of `rows` rows has room.
-pub(crate) fn columns(packed: &[u8], rows: usize) -> usize {
-    packed.len() / BLOCK_BYTES / rows.max(1) * BLOCK
-}
-
-/// Packs row-major trits of rows of `cols` weights: the columns become rows.
-pub(crate) fn pack(trits: &[i8], cols: usize, out: &mut [u8]) {
-    let rows = trits.len() / cols.max(1);
-    let mut transposed = vec![0; trits.len()];
-    for (c, column) in transposed.chunks_exact_mut(rows.max(1)).enumerate() {
-        column.iter_mut().zip(trits[c..].iter().step_by(cols)).for_each(|(to, from)| *to = *from);
-    }
-    super::pack(&transposed, rows, Rows::Padded, out);
-}
-
-/// The inverse of [`pack`].
-pub(crate) fn unpack(packed: &[u8], cols: usize, trits: &mut [i8]) {
-    let rows = trits.len() / cols.max(1);
-    let mut transposed = vec![0; trits.len()];
-    super::unpack(packed, rows, Rows::Padded, &mut transposed);
-    for (c, column) in transposed.chunks_exact(rows.max(1)).enumerate() {
-        trits[c..].iter_mut().step_by(cols).zip(column).for_each(|(to, from)| *to = *from);
+impl Matrix<'_> {
+    /// Blocks of a column.
+    fn stride(&self) -> usize {
+        self.blocks.len() / self.cols
     }
 }
 
-/// Multiplies a part of the rows of a transposed matrix, exactly:
-/// `out[t - tokens.start][c - columns.start] = sum of code[t][r] * trit[r][c]` over the rows `r` of
-/// the part; the matrix has `rows` rows.
+/// The layout: [`Rows::Padded`] of the transposed matrix.
+pub(crate) struct Columns;
+
+impl Packing for Columns {
+    fn packed_len(&self, rows: usize, cols: usize) -> Option<usize> {
+        Rows::Padded.packed_len(cols, rows)
+    }
+
+    fn pack(&self, trits: &[i8], cols: usize, out: &mut [u8]) {
+        let rows = trits.len() / cols.max(1);
+        let mut transposed = vec![0; trits.len()];
+        for (c, column) in transposed.chunks_exact_mut(rows.max(1)).enumerate() {
+            let from = trits[c..].iter().step_by(cols);
+            column.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+        Rows::Padded.pack(&transposed, rows, out);
+    }
+
+    fn unpack(&self, packed: &[u8], cols: usize, trits: &mut [i8]) {
+        let rows = trits.len() / cols.max(1);
+        let mut transposed = vec![0; trits.len()];
+        Rows::Padded.unpack(packed, rows, &mut transposed);
+        for (c, column) in transposed.chunks_exact(rows.max(1)).enumerate() {
+            let to = trits[c..].iter_mut().step_by(cols);
+            to.zip(column).for_each(|(to, from)| *to = *from);
+        }
+    }
+
+    fn find_unused(&self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)> {
+        Rows::Padded.find_unused(packed, cols, rows).map(|(col, row)| (row, col))
+    }
+
+    fn is_zero(&self, packed: &[u8], cols: usize) -> bool {
+        Rows::Padded.is_zero(packed, cols)
+    }
+}
+
+/// Fills `out` with the sums of a [`Product`] over a part of the columns alone.
 ///
-/// Returns how many rows are read.
+/// Returns how many columns are read.
 ///
 /// # Safety
 /// The machine has the instruction set of `add`.
 pub(crate) unsafe fn gemm(
     add: Add,
-    packed: &[u8],
-    rows: usize,
-    columns: Range<usize>,
+    product: &Product<'_>,
     part: Range<usize>,
     skip: Skip,
-    x: &Codes,
-    tokens: Range<usize>,
     list: &mut ColumnList,
     out: &mut [i32],
 ) -> usize {
     out.fill(0);
-    if columns.is_empty() || tokens.is_empty() || rows == 0 {
-        return 0;
-    }
-    let stride = packed.len() / BLOCK_BYTES / rows;
-    let blocks = columns.start / BLOCK..columns.end.div_ceil(BLOCK);
-    let first = columns.start - blocks.start * BLOCK;
-    let weights = Weights { packed: packed.as_chunks().0, stride, blocks };
+    let Product { matrix, rows: ref wanted, x, ref tokens } = *product;
+    let blocks = wanted.start / BLOCK..wanted.end.div_ceil(BLOCK);
+    let first = wanted.start - blocks.start * BLOCK;
+    let weights = Weights { packed: matrix.blocks, stride: matrix.stride(), blocks };
     let width = weights.width();
     let mut read = 0;
     for start in part.clone().step_by(MOST) {
@@ -134,7 +147,7 @@ pub(crate) unsafe fn gemm(
         sums.resize(tokens.len() * width, 0);
         // SAFETY: as this function requires.
         unsafe { add(&weights, rows, codes, sums) };
-        let outs = out.chunks_exact_mut(columns.len());
+        let outs = out.chunks_exact_mut(wanted.len());
         for ((out, sums), total) in outs.zip(sums.chunks_exact(width)).zip(totals) {
             // sum(trit * x) = sum(code * x) - sum(x), because a code is a trit + 1.
             for (out, sum) in out.iter_mut().zip(&sums[first..]) {
@@ -145,19 +158,10 @@ pub(crate) unsafe fn gemm(
     read
 }
 
-/// Does something with a list of this thread.
-pub(crate) fn with_list<T>(f: impl FnOnce(&mut ColumnList) -> T) -> T {
-    LIST.with_borrow_mut(f)
-}
-
 impl ColumnList {
-    const fn new() -> ColumnList {
-        ColumnList { rows: Vec::new(), codes: Vec::new(), totals: Vec::new(), sums: Vec::new() }
-    }
-
     /// Room for up to `tokens` of up to `width` activations and outputs each. Pages that are not
     /// written to take no memory.
-    pub fn with_capacity(tokens: usize, width: usize) -> ColumnList {
+    pub(crate) fn with_capacity(tokens: usize, width: usize) -> ColumnList {
         let room = width.next_multiple_of(PAIR * BLOCK) + GROUP;
         ColumnList {
             rows: Vec::with_capacity(room),

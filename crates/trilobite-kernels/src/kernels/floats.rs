@@ -3,7 +3,7 @@
 use super::{Kernels, call};
 use crate::dense::blocks;
 use crate::kv::{self, Block, Cells, Visible};
-use crate::{DenseType, WideCodes, WideParts, scan};
+use crate::{DenseMatrix, WideCodes, WideParts, Workspace, scan};
 use std::ops::Range;
 
 impl Kernels {
@@ -12,26 +12,24 @@ impl Kernels {
     /// `out[t * rows.len() + (r - rows.start)] = sum_k w[r][k] * x[t][k]` in the order of
     /// [`dot`](Kernels::dot), so a token's results do not depend on the tokens beside it.
     ///
-    /// `w` is a whole matrix of rows of `cols` weights, and `x` is `[tokens][cols]`.
+    /// `x` is `[tokens][cols]`, for as many tokens as there is room for in `out`.
     pub fn dense_gemm(
         &self,
-        ty: DenseType,
-        w: &[u8],
-        cols: usize,
+        w: &DenseMatrix<'_>,
         rows: Range<usize>,
         x: &[f32],
-        tokens: usize,
+        workspace: &mut Workspace,
         out: &mut [f32],
     ) {
-        assert!(!ty.has_blocks(), "a product of floats in {ty:?}");
-        assert_eq!(x.len(), tokens * cols, "activations");
-        assert_eq!(out.len(), tokens * rows.len(), "outputs");
-        let row_len = row_len(ty, cols);
-        let w = &w[rows.start * row_len..rows.end * row_len];
-        if out.is_empty() || cols == 0 {
+        assert!(!w.ty().has_blocks(), "a product of floats in {:?}", w.ty());
+        let w = w.part(rows);
+        let tokens = out.len().checked_div(w.rows()).unwrap_or(0);
+        assert_eq!(out.len(), tokens * w.rows(), "outputs");
+        if out.is_empty() || w.cols() == 0 {
             return out.fill(0.0);
         }
-        call!(self.dense_gemm(ty, w, cols, x, out))
+        assert_eq!(x.len(), tokens * w.cols(), "activations");
+        call!(self.dense_gemm(w, x, &mut workspace.floats, out))
     }
 
     /// Rounds rows of activations to codes of 16 bits: `x` is `[tokens][cols]`, or one row of `codes`
@@ -57,30 +55,29 @@ impl Kernels {
     /// `out[t * rows.len() + (r - rows.start)]` is the product of row `r` and token `t`, in integers as
     /// far as the factors of blocks allow: a token's results do not depend on the tokens beside it.
     ///
-    /// `w` is a whole matrix of rows of as many weights as `x` has columns.
+    /// The matrix has as many columns as `x`.
     pub fn block_gemm(
         &self,
-        ty: DenseType,
-        w: &[u8],
+        w: &DenseMatrix<'_>,
         rows: Range<usize>,
         x: &WideCodes,
+        workspace: &mut Workspace,
         out: &mut [f32],
     ) {
-        assert!(ty.has_blocks(), "a product of blocks in {ty:?}");
+        assert!(w.ty().has_blocks(), "a product of blocks in {:?}", w.ty());
+        assert_eq!(x.cols(), w.cols(), "codes of a token");
         assert_eq!(out.len(), x.tokens() * rows.len(), "outputs");
-        let row_len = row_len(ty, x.cols());
-        let w = &w[rows.start * row_len..rows.end * row_len];
-        if out.is_empty() || x.cols() == 0 {
+        let w = w.part(rows);
+        if out.is_empty() || w.cols() == 0 {
             return out.fill(0.0);
         }
-        call!(self.block_gemm(ty, w, x, out))
+        call!(self.block_gemm(w, x, &mut workspace.blocks, out))
     }
 
-    /// Widens one row of a dense matrix of rows of `cols` weights to `out`, `[cols]`.
-    pub fn dense_row(&self, ty: DenseType, w: &[u8], cols: usize, row: usize, out: &mut [f32]) {
-        assert_eq!(out.len(), cols, "outputs");
-        let row_len = row_len(ty, cols);
-        call!(self.dense_row(ty, &w[row * row_len..(row + 1) * row_len], out))
+    /// Widens one row of a dense matrix to `out`, `[cols]`.
+    pub fn dense_row(&self, w: &DenseMatrix<'_>, row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), w.cols(), "outputs");
+        call!(self.dense_row(w.part(row..row + 1), out))
     }
 
     /// The dot product of two equally long vectors.
@@ -247,10 +244,4 @@ impl Kernels {
         assert_eq!(rows.len(), sums.len(), "sums");
         call!(self.refine_scan(bits, refinement, rows, x, sums))
     }
-}
-
-fn row_len(ty: DenseType, cols: usize) -> usize {
-    let len = ty.row_len(cols);
-    assert!(len.is_some(), "a row of {cols} weights in {ty:?}");
-    len.unwrap_or_default()
 }

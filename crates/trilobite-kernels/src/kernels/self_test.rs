@@ -1,9 +1,9 @@
 //! A short comparison that an instruction set must pass before it is used.
 
-use super::{Kernels, Layout, Method, transposed};
+use super::{Kernels, Method, transposed};
 use crate::kv::{self, Cells, CellsMut, Visible};
 use crate::scan::{Query, code_bytes, refinement_bytes};
-use crate::{Codes, ColumnList, DenseType, WideCodes, i2_s};
+use crate::{Codes, DenseMatrix, DenseType, Layout, TernaryMatrix, WideCodes, Workspace, i2_s};
 
 /// The `(rows, columns, tokens)` of ternary products: every tile, a row beyond the tile, columns that
 /// leave a tail, and more of them than sums of i16 can take.
@@ -39,37 +39,44 @@ fn sums(kernels: &Kernels, rows: usize, cols: usize, tokens: usize) -> Vec<i32> 
     let x = codes(tokens, cols, |t, i| if t == 0 { -128 } else { (i * 37 + t * 11) as i8 });
     let mut sums = Vec::new();
     for layout in [Layout::I2S(i2_s::Rows::Padded), Layout::T5_3] {
-        let mut packed = vec![0; layout.packed_len(rows, cols).unwrap_or_default()];
-        layout.pack(&trits, cols, &mut packed);
+        let packed = pack(layout, &trits, cols);
+        let Some(matrix) = TernaryMatrix::new(layout, &packed, rows, cols) else { continue };
         for method in Method::ALL {
             let mut out = vec![0; rows * tokens];
-            let (rows, tokens) = (0..rows, 0..tokens);
-            kernels.ternary_gemm_by(method, layout, &packed, cols, rows, &x, tokens, &mut out);
+            let workspace = &mut Workspace::default();
+            kernels.ternary_gemm_by(method, &matrix, 0..rows, &x, workspace, &mut out);
             sums.extend(out);
         }
-        if let Layout::I2S(layout) = layout {
+        if let Layout::I2S(_) = layout {
             // Every second row.
             let chosen = (0..rows as u32).step_by(2).collect::<Vec<_>>();
             let mut some = vec![0; chosen.len() * tokens];
-            kernels.ternary_rows(layout, &packed, cols, &chosen, &x, 0..tokens, &mut some);
+            kernels.ternary_rows(&matrix, &chosen, &x, &mut some);
             sums.extend(some);
         }
     }
     sums
 }
 
-/// Products with a transposed matrix of several blocks, of which every second row counts.
+fn pack(layout: Layout, trits: &[i8], cols: usize) -> Vec<u8> {
+    let mut packed = vec![0; layout.packed_len(trits.len() / cols, cols).unwrap_or_default()];
+    layout.pack(trits, cols, &mut packed);
+    packed
+}
+
+/// Products with a transposed matrix of several blocks, of which every second column counts.
 fn products_transposed(kernels: &Kernels, tokens: usize) -> Vec<i32> {
     let (rows, cols, layout) = (300, 150, Layout::I2T);
     let x = codes(tokens, cols, |t, i| if i % 2 == 0 { 0 } else { (i * 37 + t * 11) as i8 });
     let trits = (0..rows * cols).map(|i| (i * i % 7 % 3) as i8 - 1).collect::<Vec<_>>();
-    let mut packed = vec![0; layout.packed_len(rows, cols).unwrap_or_default()];
-    layout.pack(&trits, cols, &mut packed);
+    let packed = pack(layout, &trits, cols);
     let mut out = vec![0; 2 * rows * tokens];
     let (all, live) = out.split_at_mut(rows * tokens);
-    kernels.ternary_gemm(layout, &packed, cols, 0..rows, &x, 0..tokens, all);
-    let list = &mut ColumnList::with_capacity(tokens, rows);
-    kernels.ternary_part(&packed, rows, 0..cols, &x, 0..tokens, list, live);
+    if let Some(matrix) = TernaryMatrix::new(layout, &packed, rows, cols) {
+        let workspace = &mut Workspace::default();
+        kernels.ternary_gemm(&matrix, 0..rows, &x, workspace, all);
+        kernels.ternary_part(&matrix, 0..cols, &x, workspace, live);
+    }
     out
 }
 
@@ -114,11 +121,15 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     for ty in DenseType::ALL {
         // As many as make whole blocks: none, one or more.
         let blocks = [cols, cols / 32 * 32, cols / 256 * 256];
-        let Some(cols) = blocks.into_iter().find(|cols| ty.row_len(*cols).is_some()) else {
-            continue;
-        };
+        let matrix = blocks.into_iter().find_map(|cols| {
+            let bytes = &bytes[..ty.row_len(cols)?];
+            DenseMatrix::new(ty, bytes, 1, cols)
+        });
+        let Some(matrix) = matrix else { continue };
+        let cols = matrix.cols();
+        let workspace = &mut Workspace::default();
         let mut row = vec![0.0; cols];
-        kernels.dense_row(ty, &bytes, cols, 0, &mut row);
+        kernels.dense_row(&matrix, 0, &mut row);
         let mut out = [0.0; 2];
         let two = [&x[..cols], &x[..cols]].concat();
         if ty.has_blocks() {
@@ -126,11 +137,11 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
             for tokens in [1, 2] {
                 codes.reset(tokens, cols);
                 kernels.wide_codes(&two[..tokens * cols], cols, codes.parts_mut());
-                kernels.block_gemm(ty, &bytes, 0..1, &codes, &mut out[..tokens]);
+                kernels.block_gemm(&matrix, 0..1, &codes, workspace, &mut out[..tokens]);
                 results.push(out[0].to_bits());
             }
         } else {
-            kernels.dense_gemm(ty, &bytes, cols, 0..1, &two, 2, &mut out);
+            kernels.dense_gemm(&matrix, 0..1, &two, workspace, &mut out);
         }
         results.extend(row.iter().chain(&out).map(|value| value.to_bits()));
     }

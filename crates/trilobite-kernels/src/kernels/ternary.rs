@@ -1,8 +1,11 @@
 //! Products of ternary matrices with int8 activations.
 
-use super::{Kernels, Layout, Method, call};
-use crate::i2_s::transposed::{self, ColumnList};
-use crate::{Codes, i2_s, t5_3};
+use super::method::Method;
+use super::{Kernels, LookUp, call};
+use crate::i2_s::transposed;
+use crate::product::Product;
+use crate::workspace::LookUpBuffers;
+use crate::{Codes, Layout, TernaryMatrix, Workspace, i2_s, t5_3};
 use std::ops::Range;
 
 impl Kernels {
@@ -19,25 +22,32 @@ impl Kernels {
 
     /// Multiplies rows of a ternary matrix with int8 activations, exactly.
     ///
-    /// `out[(t - tokens.start) * rows.len() + (r - rows.start)] = sum_k trit[r][k] * code[t][k]`.
+    /// `out[t * rows.len() + (r - rows.start)] = sum_k trit[r][k] * code[t][k]`.
     ///
-    /// `packed` is a whole matrix of rows of `cols` weights in the given layout, and `x` holds
-    /// `cols` codes a token, fewer than 2^23. If `packed` holds codes that its layout does not use,
-    /// the sums are unspecified.
+    /// `x` holds as many codes a token as the matrix has columns, fewer than 2^23. If the matrix holds
+    /// codes that its layout does not use, the sums are unspecified.
     ///
     /// Many rows and tokens at a time are faster than few.
     pub fn ternary_gemm(
         &self,
-        layout: Layout,
-        packed: &[u8],
-        cols: usize,
+        matrix: &TernaryMatrix<'_>,
         rows: Range<usize>,
         x: &Codes,
-        tokens: Range<usize>,
+        workspace: &mut Workspace,
         out: &mut [i32],
     ) {
-        let method = Method::fastest(rows.len(), tokens.len());
-        self.ternary_gemm_by(method, layout, packed, cols, rows, x, tokens, out);
+        let method = self.fastest_method(rows.len(), x.tokens());
+        self.ternary_gemm_by(method, matrix, rows, x, workspace, out);
+    }
+
+    /// The faster method for this many rows and tokens at a time.
+    pub fn fastest_method(&self, rows: usize, tokens: usize) -> Method {
+        let repays = |lookup: &LookUp| rows >= lookup.least.0 && tokens >= lookup.least.1;
+        if self.i2_s_lookup.as_ref().is_some_and(repays) {
+            Method::LookUp
+        } else {
+            Method::MultiplyAdd
+        }
     }
 
     /// [`ternary_gemm`](Kernels::ternary_gemm) by a given method, as far as it is there for the
@@ -45,122 +55,140 @@ impl Kernels {
     pub fn ternary_gemm_by(
         &self,
         method: Method,
-        layout: Layout,
-        packed: &[u8],
-        cols: usize,
+        matrix: &TernaryMatrix<'_>,
         rows: Range<usize>,
         x: &Codes,
-        tokens: Range<usize>,
+        workspace: &mut Workspace,
         out: &mut [i32],
     ) {
-        assert_eq!(x.cols(), cols, "codes of a token");
-        assert!(tokens.end <= x.tokens(), "tokens {tokens:?} of {}", x.tokens());
-        assert_eq!(out.len(), rows.len() * tokens.len(), "outputs");
-        if out.is_empty() || cols == 0 {
-            return out.fill(0);
-        }
-        match layout {
+        let (count, end) = (rows.len(), rows.end);
+        let Some(product) = product(matrix, rows, (count, end), x, out) else { return };
+        match matrix.layout() {
             Layout::I2S(layout) => {
-                let blocks = layout.blocks(rows.end - 1, cols).0;
-                assert!(blocks.end <= packed.len() / i2_s::BLOCK_BYTES, "rows {rows:?} of {cols}");
-                let (mut tokens, mut out) = (tokens, out);
-                let lookup = self.i2_s_lookup.as_ref().filter(|_| method == Method::LookUp);
-                if let Some(lookup) = lookup.filter(|lookup| (lookup.applies)(layout, cols)) {
-                    let count = tokens.len() - tokens.len() % lookup.lanes;
-                    let (first, rest) = (tokens.start..tokens.start + count, tokens.end);
-                    let (done, left) = out.split_at_mut(count * rows.len());
-                    call!(lookup.gemm(layout, packed, cols, rows.clone(), x, first, done));
-                    (tokens, out) = (tokens.start + count..rest, left);
-                }
-                call!(self.i2_s_gemm(layout, packed, cols, rows, x, tokens, out))
+                let product = product.of(i2_s_matrix(layout, matrix.packed(), matrix.cols()));
+                self.multiply_i2_s(method, product, &mut workspace.lookup, out);
             }
             Layout::I2T => {
-                assert!(rows.end <= transposed::columns(packed, cols), "rows {rows:?} of {cols}");
-                if tokens.len() < transposed::MANY {
-                    let (add, part, skip) = (self.i2_t_add, 0..cols, transposed::Skip::Nothing);
-                    return transposed::with_list(|list| {
-                        // SAFETY: as in `call`.
-                        unsafe {
-                            transposed::gemm(
-                                add, packed, cols, rows, part, skip, x, tokens, list, out,
-                            );
-                        }
-                    });
+                let product = product.of(i2_t_matrix(matrix));
+                if product.tokens.len() < transposed::MANY {
+                    let (add, part) = (self.i2_t_add, 0..matrix.cols());
+                    let (skip, list) = (transposed::Skip::Nothing, &mut workspace.columns);
+                    // SAFETY: as in `call`.
+                    unsafe { transposed::gemm(add, &product, part, skip, list, out) };
+                    return;
                 }
-                t5_3::REPACKED.with_borrow_mut(|repacked| {
-                    let rows = call!(self.i2_t_repack(packed, cols, rows, repacked));
-                    let layout = Layout::I2S(i2_s::Rows::Padded);
-                    self.ternary_gemm_by(method, layout, repacked, cols, rows, x, tokens, out);
-                })
+                let Workspace { repacked, lookup, .. } = workspace;
+                let rows = call!(self.i2_t_repack(&product.matrix, product.rows.clone(), repacked));
+                let matrix = i2_s_matrix(i2_s::Rows::Padded, repacked, matrix.cols());
+                self.multiply_i2_s(method, Product { rows, ..product.of(matrix) }, lookup, out);
             }
             Layout::T5_3 => {
-                let len = t5_3::packed_len(rows.end, cols);
-                assert!(len.is_some_and(|len| len <= packed.len()), "rows {rows:?} of {cols}");
-                match self.t5_3_repack.filter(|(many, _)| tokens.len() >= *many) {
-                    Some((_, repack)) => t5_3::REPACKED.with_borrow_mut(|repacked| {
-                        // SAFETY: as in `call`.
-                        let rows = unsafe { repack(packed, cols, rows, repacked) };
-                        let layout = Layout::I2S(i2_s::Rows::Padded);
-                        self.ternary_gemm_by(method, layout, repacked, cols, rows, x, tokens, out);
-                    }),
-                    None => call!(self.t5_3_gemm((), packed, cols, rows, x, tokens, out)),
-                }
+                let planes = matrix.packed().as_chunks().0;
+                let product = product.of(t5_3::Matrix { planes, cols: matrix.cols() });
+                let Some((_, repack)) =
+                    self.t5_3_repack.filter(|(many, _)| product.tokens.len() >= *many)
+                else {
+                    return call!(self.t5_3_gemm(&product, out));
+                };
+                let Workspace { repacked, lookup, .. } = workspace;
+                // SAFETY: as in `call`.
+                let rows = unsafe { repack(&product.matrix, product.rows.clone(), repacked) };
+                let matrix = i2_s_matrix(i2_s::Rows::Padded, repacked, matrix.cols());
+                self.multiply_i2_s(method, Product { rows, ..product.of(matrix) }, lookup, out);
             }
         }
     }
 
-    /// Multiplies some rows of a two-bit ternary matrix with int8 activations, exactly. Other rows
+    /// The products of an I2_S matrix, or of what was repacked as one.
+    fn multiply_i2_s(
+        &self,
+        method: Method,
+        product: i2_s::Product<'_>,
+        buffers: &mut LookUpBuffers,
+        out: &mut [i32],
+    ) {
+        let lookup = self.i2_s_lookup.as_ref().filter(|_| method == Method::LookUp);
+        let Some(lookup) = lookup.filter(|lookup| (lookup.applies)(&product.matrix)) else {
+            return call!(self.i2_s_gemm(&product, out));
+        };
+        let (tokens, rows) = (product.tokens.clone(), product.rows.clone());
+        let split = tokens.end - tokens.len() % lookup.lanes;
+        let (first, rest) = out.split_at_mut((split - tokens.start) * rows.len());
+        let tabulated = Product { tokens: tokens.start..split, rows, ..product };
+        call!(lookup.gemm(&tabulated, buffers, first));
+        let others = Product { tokens: split..tokens.end, ..product };
+        call!(self.i2_s_gemm(&others, rest));
+    }
+
+    /// Multiplies some rows of a [`Layout::I2S`] matrix with int8 activations, exactly. Other rows
     /// are not read.
     ///
-    /// `out[(t - tokens.start) * rows.len() + i] = sum_k trit[rows[i]][k] * code[t][k]`; see
+    /// `out[t * rows.len() + i] = sum_k trit[rows[i]][k] * code[t][k]`; see
     /// [`ternary_gemm`](Kernels::ternary_gemm) for the rest. `rows` rise.
     pub fn ternary_rows(
         &self,
-        layout: i2_s::Rows,
-        packed: &[u8],
-        cols: usize,
+        matrix: &TernaryMatrix<'_>,
         rows: &[u32],
         x: &Codes,
-        tokens: Range<usize>,
         out: &mut [i32],
     ) {
-        assert_eq!(x.cols(), cols, "codes of a token");
-        assert!(tokens.end <= x.tokens(), "tokens {tokens:?} of {}", x.tokens());
-        assert_eq!(out.len(), rows.len() * tokens.len(), "outputs");
-        if out.is_empty() || cols == 0 {
-            return out.fill(0);
-        }
+        let Layout::I2S(layout) = matrix.layout() else { panic!("a list of rows of {matrix:?}") };
+        let end = rows.last().map_or(0, |last| *last as usize + 1);
+        let Some(product) = product(matrix, rows, (rows.len(), end), x, out) else { return };
         assert!(rows.is_sorted(), "rows rise");
-        let blocks = layout.blocks(rows[rows.len() - 1] as usize, cols).0;
-        assert!(blocks.end <= packed.len() / i2_s::BLOCK_BYTES, "rows of {cols}");
-        call!(self.i2_s_rows(layout, packed, cols, rows, x, tokens, out))
+        let product = product.of(i2_s_matrix(layout, matrix.packed(), matrix.cols()));
+        call!(self.i2_s_rows(&product, out))
     }
 
-    /// Multiplies a part of the columns of a matrix of [`Layout::I2T`] with int8 activations,
-    /// exactly. Columns whose activations are all 0 are not read.
+    /// Multiplies a part of the columns of a [`Layout::I2T`] matrix with int8 activations, exactly.
+    /// Columns whose activations are all 0 are not read.
     ///
-    /// `out[(t - tokens.start) * rows + r] = sum of trit[r][k] * code[t][k]` over the columns `k`
-    /// of `part`; over all parts, the sums are those of [`ternary_gemm`](Kernels::ternary_gemm).
+    /// `out[t * rows + r] = sum of trit[r][k] * code[t][k]` over the columns `k` of `part`; over all
+    /// parts, the sums are those of [`ternary_gemm`](Kernels::ternary_gemm).
     ///
-    /// `packed` is the whole matrix of `rows` rows. Returns how many columns were read.
+    /// Returns how many columns were read.
     pub fn ternary_part(
         &self,
-        packed: &[u8],
-        rows: usize,
+        matrix: &TernaryMatrix<'_>,
         part: Range<usize>,
         x: &Codes,
-        tokens: Range<usize>,
-        list: &mut ColumnList,
+        workspace: &mut Workspace,
         out: &mut [i32],
     ) -> usize {
-        assert!(part.end <= x.cols(), "columns {part:?} of {}", x.cols());
-        assert!(tokens.end <= x.tokens(), "tokens {tokens:?} of {}", x.tokens());
-        assert_eq!(out.len(), rows * tokens.len(), "outputs");
-        assert!(rows <= transposed::columns(packed, x.cols()), "{rows} rows of {}", x.cols());
-        let (cols, skip) = (x.cols(), transposed::Skip::Zeros);
+        assert_eq!(matrix.layout(), Layout::I2T, "a part of the columns");
+        assert!(part.end <= matrix.cols(), "columns {part:?} of {}", matrix.cols());
+        let rows = matrix.rows();
+        let Some(product) = product(matrix, 0..rows, (rows, rows), x, out) else { return 0 };
+        let (product, skip) = (product.of(i2_t_matrix(matrix)), transposed::Skip::Zeros);
+        let (add, list) = (self.i2_t_add, &mut workspace.columns);
         // SAFETY: as in `call`.
-        unsafe {
-            transposed::gemm(self.i2_t_add, packed, cols, 0..rows, part, skip, x, tokens, list, out)
-        }
+        unsafe { transposed::gemm(add, &product, part, skip, list, out) }
     }
+}
+
+/// The product of some rows, `count` of them before `end`, with all tokens; `None` if it is empty or
+/// zero, which `out` then is.
+fn product<'a, R>(
+    matrix: &TernaryMatrix<'a>,
+    rows: R,
+    (count, end): (usize, usize),
+    x: &'a Codes,
+    out: &mut [i32],
+) -> Option<Product<'a, TernaryMatrix<'a>, R>> {
+    assert_eq!(x.cols(), matrix.cols(), "codes of a token");
+    assert_eq!(out.len(), count * x.tokens(), "outputs");
+    if out.is_empty() || matrix.cols() == 0 {
+        out.fill(0);
+        return None;
+    }
+    assert!(end <= matrix.rows(), "rows up to {end} of {}", matrix.rows());
+    Some(Product { matrix: *matrix, rows, x, tokens: 0..x.tokens() })
+}
+
+fn i2_s_matrix(layout: i2_s::Rows, packed: &[u8], cols: usize) -> i2_s::Matrix<'_> {
+    i2_s::Matrix { layout, blocks: packed.as_chunks().0, cols }
+}
+
+fn i2_t_matrix<'a>(matrix: &TernaryMatrix<'a>) -> transposed::Matrix<'a> {
+    transposed::Matrix { blocks: matrix.packed().as_chunks().0, cols: matrix.cols() }
 }

@@ -1,5 +1,8 @@
+mod products;
+
 use super::*;
 use crate::random::Random;
+use crate::{Codes, DenseType, Layout, TernaryMatrix, Workspace};
 
 #[test]
 fn the_highest_instruction_set_is_chosen_unless_a_lower_one_is_named() {
@@ -46,60 +49,99 @@ fn an_instruction_set_that_computes_something_else_fails_its_self_test() {
     wrong.dot = |_, _| 0.0;
     assert_ne!(self_test::results(&wrong), expected);
     let mut wrong = scalar();
-    wrong.i2_s_gemm = |_, _, _, _, _, _, out| out.fill(1);
+    wrong.i2_s_gemm = |_, out| out.fill(1);
     assert_ne!(self_test::results(&wrong), expected);
     let mut wrong = scalar();
-    wrong.i2_s_rows = |_, _, _, _, _, _, out| out.fill(1);
+    wrong.i2_s_rows = |_, out| out.fill(1);
     assert_ne!(self_test::results(&wrong), expected);
     let mut wrong = scalar();
     wrong.i2_t_add = |_, _, _, sums| sums.fill(1);
     assert_ne!(self_test::results(&wrong), expected);
     let mut wrong = scalar();
-    wrong.i2_t_repack = |_, _, columns, out| {
+    wrong.i2_t_repack = |_, rows, out| {
         *out = vec![0; 1 << 20];
-        columns
+        rows
     };
     assert_ne!(self_test::results(&wrong), expected);
     let mut wrong = scalar();
-    wrong.t5_3_gemm = |_, _, _, _, _, _, out| out.fill(1);
+    wrong.t5_3_gemm = |_, out| out.fill(1);
     assert_ne!(self_test::results(&wrong), expected);
 }
 
 #[test]
 fn products_over_no_columns_are_zero() {
+    let workspace = &mut Workspace::default();
     for kernels in Kernels::available() {
         let mut codes = Codes::new(0, 0);
         codes.reset(2, 0);
-        let mut out = [7; 6];
-        let layout = Layout::I2S(i2_s::Rows::Padded);
-        kernels.ternary_gemm(layout, &[], 0, 0..3, &codes, 0..2, &mut out);
-        assert_eq!(out, [0; 6]);
+        for layout in Layout::ALL {
+            let matrix = TernaryMatrix::new(layout, &[], 3, 0).unwrap();
+            let mut out = [7; 6];
+            kernels.ternary_gemm(&matrix, 0..3, &codes, workspace, &mut out);
+            assert_eq!(out, [0; 6]);
+        }
+        let matrix = DenseMatrix::new(DenseType::BF16, &[], 3, 0).unwrap();
         let mut out = [7.0; 6];
-        kernels.dense_gemm(DenseType::BF16, &[], 0, 0..3, &[], 2, &mut out);
+        kernels.dense_gemm(&matrix, 0..3, &[], workspace, &mut out);
         assert_eq!(out, [0.0; 6]);
     }
 }
 
 #[test]
-#[should_panic = "rows 0..3 of 128"]
-fn weights_that_are_too_short_are_refused() {
-    let mut codes = Codes::new(1, 128);
-    codes.reset(1, 128);
-    let layout = Layout::I2S(i2_s::Rows::Flat);
-    let kernels = Kernels::detect().unwrap();
-    kernels.ternary_gemm(layout, &[0; 64], 128, 0..3, &codes, 0..1, &mut [0; 3]);
+fn a_matrix_has_the_bytes_of_its_shape() {
+    for layout in Layout::ALL {
+        let len = layout.packed_len(3, 128).unwrap();
+        for bytes in [0, len - 1, len, len + 1] {
+            let matrix =
+                TernaryMatrix::new(layout, &vec![0; bytes], 3, 128).map(|m| (m.rows(), m.cols()));
+            assert_eq!(matrix, (bytes == len).then_some((3, 128)), "{layout:?}");
+        }
+        assert!(TernaryMatrix::new(layout, &[], usize::MAX, 128).is_none());
+    }
+    assert!(TernaryMatrix::new(Layout::ALL[0], &[0; 75], 3, 100).is_none());
+    for (bytes, rows, cols) in
+        [(68, 1, 64), (67, 1, 64), (69, 1, 64), (34, 1, 40), (0, usize::MAX, 64)]
+    {
+        let bytes = vec![0; bytes];
+        let matrix = DenseMatrix::new(DenseType::Q8_0, &bytes, rows, cols);
+        assert_eq!(matrix.is_some(), bytes.len() == 68, "{rows}x{cols}");
+    }
 }
 
-const LAYOUTS: [Layout; 4] =
-    [Layout::I2S(i2_s::Rows::Flat), Layout::I2S(i2_s::Rows::Padded), Layout::I2T, Layout::T5_3];
+#[test]
+fn layouts_have_names() {
+    for layout in Layout::ALL {
+        assert_eq!(layout.name().parse::<Layout>().unwrap(), layout);
+    }
+    let error = "i2s".parse::<Layout>().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "no layout of ternary matrices is called \"i2s\"; there are: i2_s, i2_r, i2_t, t5_3"
+    );
+}
 
 /// The shapes of packed matrices, with and without padding, that codes are looked at in.
-const SHAPES: [(usize, usize); 6] = [(1, 128), (3, 300), (64, 96), (128, 3), (40, 25), (9, 6000)];
+const SHAPES: [(usize, usize); 12] = [
+    (1, 1),
+    (1, 128),
+    (3, 300),
+    (33, 47),
+    (64, 96),
+    (70, 129),
+    (128, 3),
+    (40, 25),
+    (129, 200),
+    (300, 640),
+    (2, 3073),
+    (9, 6000),
+];
 
 #[test]
 fn unused_codes_are_where_unpacking_finds_them() {
     let mut random = Random(7);
-    for (layout, (rows, cols)) in LAYOUTS.into_iter().flat_map(|l| SHAPES.map(|shape| (l, shape))) {
+    for (layout, (rows, cols)) in
+        Layout::ALL.into_iter().flat_map(|l| SHAPES.map(|shape| (l, shape)))
+    {
         let Some(len) = layout.packed_len(rows, cols) else { continue };
         let mut packed = vec![0; len];
         layout.pack(&random.trits(rows * cols), cols, &mut packed);
@@ -122,8 +164,25 @@ fn unused_codes_are_where_unpacking_finds_them() {
 }
 
 #[test]
+fn unpacking_restores_what_was_packed() {
+    let mut random = Random(1);
+    for (layout, (rows, cols)) in
+        Layout::ALL.into_iter().flat_map(|l| SHAPES.map(|shape| (l, shape)))
+    {
+        let Some(len) = layout.packed_len(rows, cols) else { continue };
+        let trits = random.trits(rows * cols);
+        let (mut packed, mut unpacked) = (vec![0xAA; len], vec![7; trits.len()]);
+        layout.pack(&trits, cols, &mut packed);
+        layout.unpack(&packed, cols, &mut unpacked);
+        assert_eq!(unpacked, trits, "{layout:?} {rows}x{cols}");
+    }
+}
+
+#[test]
 fn only_zeros_are_zero() {
-    for (layout, (rows, cols)) in LAYOUTS.into_iter().flat_map(|l| SHAPES.map(|shape| (l, shape))) {
+    for (layout, (rows, cols)) in
+        Layout::ALL.into_iter().flat_map(|l| SHAPES.map(|shape| (l, shape)))
+    {
         let Some(len) = layout.packed_len(rows, cols) else { continue };
         let mut packed = vec![0; len];
         for at in [None, Some(0), Some(rows * cols / 2), Some(rows * cols - 1)] {

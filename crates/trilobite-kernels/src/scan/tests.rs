@@ -1,12 +1,13 @@
 use super::*;
 use crate::random::Random;
-use crate::{DenseType, Kernels};
+use crate::{DenseMatrix, DenseType, Kernels, Workspace};
 
 /// The product of a row and a vector as `dense_gemm` computes it.
 fn product(kernels: &Kernels, row: &[f32], x: &[f32]) -> f32 {
     let bytes: Vec<u8> = row.iter().flat_map(|w| w.to_le_bytes()).collect();
     let mut out = [0.0];
-    kernels.dense_gemm(DenseType::F32, &bytes, row.len(), 0..1, x, 1, &mut out);
+    let matrix = DenseMatrix::new(DenseType::F32, &bytes, 1, row.len()).unwrap();
+    kernels.dense_gemm(&matrix, 0..1, x, &mut Workspace::default(), &mut out);
     out[0]
 }
 

@@ -6,13 +6,11 @@
 
 mod repack;
 
-pub(crate) use repack::{repack, transpose};
+pub(crate) use repack::repack;
 
-use super::{BLOCK_COLS, PLANES, Plane, TILE, TRIPLES, UNUSED, WEIGHTS, planes, tile};
-use crate::Codes;
-use crate::i2_s::BLOCK;
+use super::{BLOCK_COLS, PLANES, Plane, Product, TILE, TRIPLES, UNUSED, WEIGHTS, planes};
+use crate::codes::MARGIN;
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 /// What a high part counts. Sums lie in -384..=384, so high parts in -15..=15 and low parts in
 /// -13..=13, and eight of either in -120..=120.
@@ -27,27 +25,19 @@ const BLOCKS: usize = 128;
 /// Low and high parts of the sum of three activations for every index.
 type Table = [[i8; 16]; 2];
 
-/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths.
+/// Fills `out` with the sums of a [`Product`].
 #[target_feature(enable = "avx2")]
-pub(crate) fn gemm(
-    (): (),
-    packed: &[u8],
-    cols: usize,
-    rows: Range<usize>,
-    x: &Codes,
-    tokens: Range<usize>,
-    out: &mut [i32],
-) {
+pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
     out.fill(0);
     let mut tables = [[[0; 16]; 2]; BLOCKS * TRIPLES];
-    let stride = rows.len();
+    let (tokens, stride) = (product.tokens.clone(), product.rows.len());
     let mut t = tokens.start;
     while t < tokens.end {
         let out = &mut out[(t - tokens.start) * stride..];
         t += match tokens.end - t {
-            1 => gemm_tokens::<1>(packed, cols, rows.clone(), x, t, &mut tables, out),
-            2 | 3 => gemm_tokens::<2>(packed, cols, rows.clone(), x, t, &mut tables, out),
-            _ => gemm_tokens::<4>(packed, cols, rows.clone(), x, t, &mut tables, out),
+            1 => gemm_tokens::<1>(product, t, &mut tables, out),
+            2 | 3 => gemm_tokens::<2>(product, t, &mut tables, out),
+            _ => gemm_tokens::<4>(product, t, &mut tables, out),
         };
     }
 }
@@ -55,31 +45,30 @@ pub(crate) fn gemm(
 /// Adds the sums of weights times activations of `T` tokens from `t` on; returns `T`.
 #[target_feature(enable = "avx2")]
 fn gemm_tokens<const T: usize>(
-    packed: &[u8],
-    cols: usize,
-    rows: Range<usize>,
-    x: &Codes,
+    product: &Product<'_>,
     t: usize,
     tables: &mut [Table],
     out: &mut [i32],
 ) -> usize {
-    let blocks = planes(cols).div_ceil(PLANES);
+    let Product { matrix, ref rows, x, .. } = *product;
+    let planes = planes(matrix.cols);
+    let blocks = planes.div_ceil(PLANES);
     let parts = (T * blocks).div_ceil(BLOCKS);
     let step = blocks.div_ceil(parts);
     for start in (0..blocks).step_by(step) {
         let end = blocks.min(start + step);
         let tables = &mut tables.as_chunks_mut().0[..(end - start) * TRIPLES];
         for i in 0..T {
-            let x = &x.padded(t + i)[BLOCK..][start * BLOCK_COLS..end * BLOCK_COLS];
+            let x = &x.padded(t + i)[MARGIN..][start * BLOCK_COLS..end * BLOCK_COLS];
             for (tables, x) in tables.iter_mut().zip(x.as_chunks().0) {
                 tables[i] = table(x);
             }
         }
         let tables = tables.as_chunks().0;
         for index in rows.start / TILE..rows.end.div_ceil(TILE) {
-            let weights = tile(packed, cols, index);
+            let weights = matrix.tile(index);
             let weights = &weights[start * PLANES..weights.len().min(end * PLANES)];
-            let sums = tile_sums::<T>(weights, planes(cols), tables);
+            let sums = tile_sums::<T>(weights, planes, tables);
             let first = index * TILE;
             let wanted = rows.start.max(first)..rows.end.min(first + TILE);
             for (sums, out) in sums.iter().zip(out.chunks_mut(rows.len())) {

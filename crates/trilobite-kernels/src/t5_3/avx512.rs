@@ -4,9 +4,8 @@
 //! Unlike multiply-add, where an instruction does 64 products, this is 96 with an instruction to
 //! look up and one to add.
 
-use super::{BLOCK_COLS, PLANES, Plane, TILE, TRIPLES, UNUSED, WEIGHTS, planes, tile};
-use crate::Codes;
-use crate::i2_s::BLOCK;
+use super::{BLOCK_COLS, PLANES, Plane, Product, TILE, TRIPLES, UNUSED, WEIGHTS, planes};
+use crate::codes::MARGIN;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -25,50 +24,40 @@ struct Table([i16; TILE]);
 /// The sums of a tile in i32.
 type Sums = [__m512i; 2];
 
-/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths.
+/// Fills `out` with the sums of a [`Product`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) fn gemm(
-    (): (),
-    packed: &[u8],
-    cols: usize,
-    rows: Range<usize>,
-    x: &Codes,
-    tokens: Range<usize>,
-    out: &mut [i32],
-) {
+pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
     out.fill(0);
     let mut tables = [Table([0; TILE]); TABLES];
-    let (stride, blocks) = (rows.len(), planes(cols).div_ceil(PLANES));
+    let tokens = &product.tokens;
+    let (stride, blocks) = (product.rows.len(), planes(product.matrix.cols).div_ceil(PLANES));
     // As many passes as needed, of as equal a number of tokens as possible.
     let most = tokens.len().div_ceil(tokens.len().div_ceil(TOKENS).max(1)).max(1);
     // All tokens go through some columns before the next, whose weights come from memory.
     let parts = blocks.div_ceil(TABLES / (most * TRIPLES));
     let step = blocks.div_ceil(parts);
     for start in (0..blocks).step_by(step) {
-        let part =
-            Part { packed, cols, rows: rows.clone(), blocks: start..blocks.min(start + step) };
+        let part = Part { product, blocks: start..blocks.min(start + step) };
         for t in tokens.clone().step_by(most) {
             let out = &mut out[(t - tokens.start) * stride..];
             let tables = &mut tables;
             match most.min(tokens.end - t) {
-                1 => add_tokens::<1>(&part, x, t, tables, out),
-                2 => add_tokens::<2>(&part, x, t, tables, out),
-                3 => add_tokens::<3>(&part, x, t, tables, out),
-                4 => add_tokens::<4>(&part, x, t, tables, out),
-                5 => add_tokens::<5>(&part, x, t, tables, out),
-                6 => add_tokens::<6>(&part, x, t, tables, out),
-                7 => add_tokens::<7>(&part, x, t, tables, out),
-                _ => add_tokens::<TOKENS>(&part, x, t, tables, out),
+                1 => add_tokens::<1>(&part, t, tables, out),
+                2 => add_tokens::<2>(&part, t, tables, out),
+                3 => add_tokens::<3>(&part, t, tables, out),
+                4 => add_tokens::<4>(&part, t, tables, out),
+                5 => add_tokens::<5>(&part, t, tables, out),
+                6 => add_tokens::<6>(&part, t, tables, out),
+                7 => add_tokens::<7>(&part, t, tables, out),
+                _ => add_tokens::<TOKENS>(&part, t, tables, out),
             }
         }
     }
 }
 
-/// Some rows and blocks of columns of a packed matrix.
+/// Some blocks of columns of a product.
 struct Part<'a> {
-    packed: &'a [u8],
-    cols: usize,
-    rows: Range<usize>,
+    product: &'a Product<'a>,
     blocks: Range<usize>,
 }
 
@@ -76,22 +65,21 @@ struct Part<'a> {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn add_tokens<const T: usize>(
     part: &Part<'_>,
-    x: &Codes,
     t: usize,
     tables: &mut [Table; TABLES],
     out: &mut [i32],
 ) {
-    let Part { packed, cols, ref rows, ref blocks } = *part;
+    let Part { product: &Product { matrix, ref rows, x, .. }, ref blocks } = *part;
     let tables = &mut tables.as_chunks_mut().0[..blocks.len() * TRIPLES];
     for i in 0..T {
-        let x = &x.padded(t + i)[BLOCK..][blocks.start * BLOCK_COLS..blocks.end * BLOCK_COLS];
+        let x = &x.padded(t + i)[MARGIN..][blocks.start * BLOCK_COLS..blocks.end * BLOCK_COLS];
         for (tables, x) in tables.iter_mut().zip(x.as_chunks().0) {
             tables[i] = table(x);
         }
     }
     let tables = tables.as_chunks().0;
     for index in rows.start / TILE..rows.end.div_ceil(TILE) {
-        let weights = tile(packed, cols, index);
+        let weights = matrix.tile(index);
         let end = weights.len().min(blocks.end * PLANES);
         let sums = tile_sums::<T>(&weights[blocks.start * PLANES..end], weights.len(), tables);
         let first = index * TILE;

@@ -17,15 +17,10 @@ pub(crate) mod scalar;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use crate::packing::Packing;
 
 /// Rows in a tile: the lanes of a plane.
 pub const TILE: usize = 32;
-
-thread_local! {
-    /// Repacked rows of this thread, kept so that a multiplication does not allocate.
-    pub(crate) static REPACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// Weights in a triple.
 const TRIPLE: usize = 3;
@@ -43,8 +38,51 @@ const INDEX: [(usize, u32); TRIPLES] =
 const SIGN: [(usize, u32); TRIPLES] =
     [(0, 7), (0, 6), (0, 5), (0, 4), (3, 7), (3, 6), (3, 5), (3, 4)];
 
-/// Some planes of a tile: a byte for each row.
-type Plane = [u8; TILE];
+/// A plane of a tile: a byte for each row.
+pub(crate) type Plane = [u8; TILE];
+
+/// The layout.
+pub(crate) struct Tiles;
+
+impl Packing for Tiles {
+    fn packed_len(&self, rows: usize, cols: usize) -> Option<usize> {
+        packed_len(rows, cols)
+    }
+
+    fn pack(&self, trits: &[i8], cols: usize, out: &mut [u8]) {
+        pack(trits, cols, out);
+    }
+
+    fn unpack(&self, packed: &[u8], cols: usize, trits: &mut [i8]) {
+        unpack(packed, cols, trits);
+    }
+
+    fn find_unused(&self, packed: &[u8], _: usize, cols: usize) -> Option<(usize, usize)> {
+        check::find_unused(packed, cols)
+    }
+
+    fn is_zero(&self, packed: &[u8], cols: usize) -> bool {
+        check::is_zero(packed, cols)
+    }
+}
+
+/// A packed matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix<'a> {
+    pub(crate) planes: &'a [Plane],
+    pub(crate) cols: usize,
+}
+
+/// Rows of a matrix times the codes of some tokens.
+pub(crate) type Product<'a> = crate::product::Product<'a, Matrix<'a>>;
+
+impl<'a> Matrix<'a> {
+    /// The planes of a tile.
+    fn tile(&self, index: usize) -> &'a [Plane] {
+        let planes = planes(self.cols);
+        &self.planes[index * planes..(index + 1) * planes]
+    }
+}
 
 /// Planes of a row of `cols` weights: five bits a triple, in whole bytes.
 fn planes(cols: usize) -> usize {
@@ -105,8 +143,9 @@ fn pack_block(trits: &[i8]) -> [u8; PLANES] {
 pub fn unpack(packed: &[u8], cols: usize, trits: &mut [i8]) {
     let rows = row_count(trits.len(), cols);
     assert_eq!(Some(packed.len()), packed_len(rows, cols), "packed length of {rows}x{cols}");
+    let matrix = Matrix { planes: packed.as_chunks().0, cols };
     for (r, row) in trits.chunks_mut(cols.max(1)).enumerate() {
-        let blocks = tile(packed, cols, r / TILE).chunks(PLANES);
+        let blocks = matrix.tile(r / TILE).chunks(PLANES);
         for (trits, block) in row.chunks_mut(BLOCK_COLS).zip(blocks) {
             let triples = unpack_block(block, r % TILE);
             trits.copy_from_slice(&triples.as_flattened()[..trits.len()]);
@@ -142,12 +181,6 @@ const fn weights() -> [[i8; TRIPLE]; 16] {
         n += 1;
     }
     weights
-}
-
-/// The planes of a tile.
-fn tile(packed: &[u8], cols: usize, index: usize) -> &[Plane] {
-    let planes = planes(cols);
-    &packed.as_chunks().0[index * planes..(index + 1) * planes]
 }
 
 fn row_count(weights: usize, cols: usize) -> usize {

@@ -1,23 +1,14 @@
 //! Plain Rust, one triple at a time.
 
-use super::{BLOCK_COLS, PLANES, Plane, TILE, tile, unpack_block};
-use crate::Codes;
-use std::ops::Range;
+use super::{BLOCK_COLS, PLANES, Plane, Product, TILE, unpack_block};
 
-/// See [`Kernels::ternary_gemm`](crate::Kernels::ternary_gemm), which checks the lengths.
-pub(crate) fn gemm(
-    (): (),
-    packed: &[u8],
-    cols: usize,
-    rows: Range<usize>,
-    x: &Codes,
-    tokens: Range<usize>,
-    out: &mut [i32],
-) {
+/// Fills `out` with the sums of a [`Product`].
+pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
+    let Product { matrix, ref rows, x, ref tokens } = *product;
     let mut out = out.iter_mut();
-    for t in tokens {
+    for t in tokens.clone() {
         for (r, out) in rows.clone().zip(&mut out) {
-            let blocks = tile(packed, cols, r / TILE).chunks(PLANES);
+            let blocks = matrix.tile(r / TILE).chunks(PLANES);
             let codes = x.row(t).chunks(BLOCK_COLS);
             *out = blocks.zip(codes).map(|(block, x)| dot(block, r % TILE, x)).sum();
         }

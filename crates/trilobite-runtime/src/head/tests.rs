@@ -1,6 +1,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use trilobite_kernels::scan::{pack, refinement_bytes};
+use trilobite_kernels::{DenseType, Workspace};
 
 use super::*;
 use crate::{Sampler, Sampling, argmax};
@@ -35,20 +36,23 @@ impl Copied {
 
     fn head(&self) -> Head<'_> {
         Head {
-            ty: DenseType::BF16,
-            weights: &self.weights,
-            cols: self.cols,
+            weights: self.weights(),
             codes: &self.codes,
             refinements: &self.refinements,
             bounds: &self.bounds,
         }
     }
 
+    fn weights(&self) -> DenseMatrix<'_> {
+        let rows = self.bounds.len();
+        DenseMatrix::new(DenseType::BF16, &self.weights, rows, self.cols).unwrap()
+    }
+
     fn all(&self, x: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; self.bounds.len()];
         let kernels = Kernels::detect().unwrap();
-        let rows = 0..out.len();
-        kernels.dense_gemm(DenseType::BF16, &self.weights, self.cols, rows, x, 1, &mut out);
+        let (rows, workspace) = (0..out.len(), &mut Workspace::default());
+        kernels.dense_gemm(&self.weights(), rows, x, workspace, &mut out);
         out
     }
 

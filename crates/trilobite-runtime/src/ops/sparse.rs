@@ -6,12 +6,12 @@
 
 use std::ops::Range;
 
-use trilobite_kernels::{Layout, i2_s};
+use trilobite_kernels::{Layout, TernaryMatrix};
 
 use super::{ALIGN, Input, LEAST, Ops, Product, Scratch, grown};
 use crate::config::Activation;
 use crate::team::{Pieces, Strip};
-use crate::weights::{Kind, Matrix};
+use crate::weights::{Matrix, View};
 
 /// From so many tokens on nearly everything counts for one of them, and batches are faster.
 pub(crate) const FEW: usize = 12;
@@ -60,22 +60,21 @@ impl Scratch {
 /// An up projection of which only some rows count.
 pub(super) struct UpRows<'a> {
     product: Product<'a>,
-    layout: i2_s::Rows,
+    weights: TernaryMatrix<'a>,
     scale: f32,
 }
 
 impl<'a> Product<'a> {
     /// This as an up projection of which only some rows count.
     pub(super) fn sparse(self, activation: Activation) -> Option<UpRows<'a>> {
-        let Kind::Ternary { layout: Layout::I2S(layout), scale } = self.matrix.kind else {
-            return None;
-        };
+        let View::Ternary(weights, scale) = self.weights else { return None };
         let Input { count, codes, .. } = self.input;
         // Zero times an output is zero unless the output is infinite: it lies within 128 a column.
         let most = 128.0 * self.matrix.cols as f32 * scale;
         let finite = codes.scales().iter().all(|x_scale| (most / x_scale).is_finite());
         let few = !self.plain && count < FEW && activation == Activation::Relu2;
-        (few && finite).then_some(UpRows { product: self, layout, scale })
+        let chosen = matches!(weights.layout(), Layout::I2S(_));
+        (few && finite && chosen).then_some(UpRows { product: self, weights, scale })
     }
 }
 
@@ -93,8 +92,7 @@ impl UpRows<'_> {
         strip: &mut Strip<'_, f32>,
         part: Range<usize>,
     ) {
-        let Product { kernels, model, matrix, input: Input { count, codes, .. }, .. } =
-            self.product;
+        let Product { kernels, input: Input { count, codes, .. }, .. } = self.product;
         let Scratch { sums, floats, rows: live, live: counted, .. } = scratch;
         live.clear();
         live.resize(rows.len(), 0);
@@ -115,8 +113,7 @@ impl UpRows<'_> {
         counted.of_rows += rows.len() as u64;
 
         let sums = grown(sums, count * len);
-        let packed = model.packed(matrix);
-        kernels.ternary_rows(self.layout, packed, matrix.cols, live, codes, 0..count, sums);
+        kernels.ternary_rows(&self.weights, live, codes, sums);
         let (gates, ups) = grown(floats, 2 * len).split_at_mut(len);
         for t in 0..count {
             let scale = self.scale / codes.scales()[t];
@@ -142,21 +139,20 @@ impl Ops<'_> {
     /// Threads divide the columns: so each reads whole rows of what is stored. Their sums are
     /// integers, which can be added in any order.
     pub(super) fn add_columns(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) -> bool {
-        let Kind::Ternary { layout: Layout::I2T, scale } = matrix.kind else { return false };
+        let View::Ternary(weights, scale) = self.model.view(matrix) else { return false };
         let Input { count, codes, .. } = input;
-        if self.plain || count >= FEW {
+        if self.plain || count >= FEW || weights.layout() != Layout::I2T {
             return false;
         }
-        let (kernels, packed) = (self.workers.kernels, self.model.packed(matrix));
+        let kernels = self.workers.kernels;
         let team = &mut self.workers.team;
         let (rows, cols, width) = (matrix.rows, matrix.cols, count * matrix.rows);
         let count_parts = (cols * width / LEAST).clamp(1, team.threads());
         let parts = &mut self.parts[..count_parts * width];
-        team.rows(parts, width, |Scratch { columns, live, .. }, i, out| {
+        team.rows(parts, width, |Scratch { workspace, live, .. }, i, out| {
             let part = cols * i / count_parts..cols * (i + 1) / count_parts;
             live.of_columns += part.len() as u64;
-            live.columns +=
-                kernels.ternary_part(packed, rows, part, codes, 0..count, columns, out) as u64;
+            live.columns += kernels.ternary_part(&weights, part, codes, workspace, out) as u64;
         });
         let (parts, x) = (&*parts, (&mut x[..width], rows));
         let pieces = Pieces { least: LEAST / (4 * count_parts * count), size: usize::MAX };

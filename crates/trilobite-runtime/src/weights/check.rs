@@ -5,31 +5,17 @@ use std::thread::available_parallelism;
 
 use trilobite_format::TensorInfo;
 
-use super::Kind;
+use super::View;
 use crate::error::{Error, Result};
 use crate::team::Team;
 
 /// Bytes of codes that are worth waking other threads.
 const MANY: usize = 4 << 20;
 
-/// A tensor with codes.
+/// A tensor with codes, as it is stored.
 pub(super) struct Coded<'a> {
     pub(super) info: &'a TensorInfo,
-    /// How the codes are stored, row by row of the tensor.
-    pub(super) kind: Kind,
-    pub(super) codes: &'a [u8],
-}
-
-impl Coded<'_> {
-    /// Row and column of a code that stands for nothing.
-    fn find_unused(&self) -> Option<(usize, usize)> {
-        let [rows, cols] = self.info.shape[..] else { return None };
-        let (rows, cols) = (rows as usize, cols as usize);
-        match self.kind {
-            Kind::Ternary { layout, .. } => layout.find_unused(self.codes, rows, cols),
-            Kind::Dense(ty) => ty.find_unused(self.codes, cols),
-        }
-    }
+    pub(super) view: View<'a>,
 }
 
 /// Checks that every code of some tensors stands for a weight, which takes as long as to read them.
@@ -37,13 +23,13 @@ impl Coded<'_> {
 /// # Errors
 /// The first one that does not.
 pub(super) fn codes(tensors: &[Coded<'_>]) -> Result<()> {
-    let bytes: usize = tensors.iter().map(|tensor| tensor.codes.len()).sum();
+    let bytes: usize = tensors.iter().map(|tensor| tensor.info.range.len()).sum();
     let threads = if bytes < MANY { 1 } else { available_parallelism().map_or(1, usize::from) };
     let found: Vec<_> = tensors.iter().map(|_| OnceLock::new()).collect();
     let mut team =
         Team::new(threads, || ()).map_err(|source| Error::Threads { threads, source })?;
     team.items(tensors.len(), &|_, item| {
-        if let Some(unused) = tensors[item].find_unused() {
+        if let Some(unused) = tensors[item].view.find_unused() {
             let _ = found[item].set(unused);
         }
     });

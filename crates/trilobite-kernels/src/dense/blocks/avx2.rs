@@ -1,9 +1,8 @@
 //! For x86-64 processors with AVX2, FMA and F16C: 32 words are two registers, and so are 16 sums.
 
-use super::GROUP;
-use super::codes::WideGroup;
+use super::codes::{GROUP, WideGroup};
 use super::simd::{Half, Integers};
-use crate::float::avx2::Avx2;
+use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
 
 /// The operations that AVX2 is enough for.

@@ -1,10 +1,9 @@
 //! For x86-64 processors with AVX-512 and its VNNI: 32 words are a register, and so are 16 sums.
 
-use super::GROUP;
 use super::avx2::{pairs, x86_bytes};
-use super::codes::WideGroup;
+use super::codes::{GROUP, WideGroup};
 use super::simd::{Half, Integers};
-use crate::float::avx512::Avx512;
+use crate::simd::avx512::Avx512;
 use std::arch::x86_64::*;
 
 impl Integers for Avx512 {

@@ -1,7 +1,13 @@
 //! Activations as codes of 16 bits.
 
-use super::{CHUNK, GROUP, GROUPS};
 use std::ops::Range;
+
+/// Columns of a group.
+pub(crate) const GROUP: usize = 32;
+/// Groups of a chunk.
+pub(crate) const GROUPS: usize = 8;
+/// Columns that share a step.
+pub(crate) const CHUNK: usize = GROUPS * GROUP;
 
 /// Codes of 32 columns, as aligned as the widest registers.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Blocks of weights to integers and factors: what `reference` specifies.
 
+use super::codes::{GROUP, GROUPS};
 use super::simd::Integers;
-use super::{GROUP, GROUPS};
 
 /// A type whose blocks have `N` bytes, `B` of them in a chunk of 256 columns.
 pub(super) trait Format<const N: usize, const B: usize> {

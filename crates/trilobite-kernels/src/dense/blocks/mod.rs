@@ -27,21 +27,31 @@ mod neon;
 mod scalar;
 pub(crate) mod simd;
 
+pub(crate) use codes::{CHUNK, GROUP, GROUPS};
 pub use codes::{WideCodes, WideGroup, WideParts};
 
 use self::codes::WideRow;
 use self::format::{Factors, Format, dispatch};
 use self::simd::{Half, Integers};
-use super::{AHEAD, DenseType, unroll};
-use crate::float::simd::pad;
-use std::cell::Cell;
+use super::types::{DenseMatrix, DenseType};
+use crate::simd::{AHEAD, pad};
 
-/// Columns of a group.
-pub(crate) const GROUP: usize = 32;
-/// Groups of a chunk.
-pub(crate) const GROUPS: usize = 8;
-/// Columns that share a step.
-pub(crate) const CHUNK: usize = GROUPS * GROUP;
+/// Evaluates an expression for each constant below `$end`, at most 8, in straight code: a loop that
+/// is left a loop would keep the registers of its arrays in memory.
+macro_rules! unroll {
+    ($i:ident < $end:expr => $body:expr) => {
+        unroll! { $i < $end => $body; 0 1 2 3 4 5 6 7 }
+    };
+    ($i:ident < $end:expr => $body:expr; $($value:literal)*) => {
+        $({
+            const $i: usize = $value;
+            if $i < $end {
+                $body
+            }
+        })*
+    };
+}
+
 /// The largest code.
 const LARGEST: f32 = 32_767.0;
 
@@ -49,10 +59,6 @@ const LARGEST: f32 = 32_767.0;
 const DEPTH: usize = 8;
 /// Rows of a block, so that its weights, 384 KB, stay in the second-level cache.
 const ROWS: usize = 96;
-
-thread_local! {
-    static BUFFERS: Cell<Buffers> = Cell::default();
-}
 
 /// See [`Kernels::wide_codes`](crate::Kernels::wide_codes); `codes`, `steps` and `sums` are those of a
 /// row.
@@ -91,17 +97,22 @@ pub(crate) fn wide_codes(
     }
 }
 
-/// See [`Kernels::block_gemm`](crate::Kernels::block_gemm), which checks the lengths. `w` holds exactly
-/// the rows wanted, and `out` is `[tokens][rows]` for at least one token.
+/// The products of all rows with at least one token: `out` is `[tokens][rows]`, and not empty.
 #[inline(always)]
-pub(crate) fn gemm<S: Integers>(simd: S, ty: DenseType, w: &[u8], x: &WideCodes, out: &mut [f32]) {
+pub(crate) fn gemm<S: Integers>(
+    simd: S,
+    w: DenseMatrix<'_>,
+    x: &WideCodes,
+    buffers: &mut Buffers,
+    out: &mut [f32],
+) {
     if x.tokens() == 1 {
-        return dispatch!(ty, gemv(simd, w, x.row(0), out));
+        return dispatch!(w.ty, gemv(simd, w.bytes, x.row(0), out));
     }
     // Tiles of as many sums as there are registers for.
     match S::WIDTH {
-        16.. => tiles::<S, 6, 4>(simd, ty, w, x, out),
-        _ => tiles::<S, 2, 2>(simd, ty, w, x, out),
+        16.. => tiles::<S, 6, 4>(simd, w, x, buffers, out),
+        _ => tiles::<S, 2, 2>(simd, w, x, buffers, out),
     }
 }
 
@@ -109,16 +120,16 @@ pub(crate) fn gemm<S: Integers>(simd: S, ty: DenseType, w: &[u8], x: &WideCodes,
 #[inline(always)]
 fn tiles<S: Integers, const R: usize, const T: usize>(
     simd: S,
-    ty: DenseType,
-    w: &[u8],
+    w: DenseMatrix<'_>,
     x: &WideCodes,
+    buffers: &mut Buffers,
     out: &mut [f32],
 ) {
-    match dispatch!(ty, form()) {
-        (false, false) => blocks::<S, false, false, R, T>(simd, ty, w, x, out),
-        (false, true) => blocks::<S, false, true, R, T>(simd, ty, w, x, out),
-        (true, false) => blocks::<S, true, false, R, T>(simd, ty, w, x, out),
-        (true, true) => blocks::<S, true, true, R, T>(simd, ty, w, x, out),
+    match dispatch!(w.ty, form()) {
+        (false, false) => blocks::<S, false, false, R, T>(simd, w, x, buffers, out),
+        (false, true) => blocks::<S, false, true, R, T>(simd, w, x, buffers, out),
+        (true, false) => blocks::<S, true, false, R, T>(simd, w, x, buffers, out),
+        (true, true) => blocks::<S, true, true, R, T>(simd, w, x, buffers, out),
     }
 }
 
@@ -204,8 +215,8 @@ fn in_memory<T>(factors: &T) -> &T {
 }
 
 /// A block of widened weights, in panels of as many rows as a tile has, and sums.
-#[derive(Default)]
-struct Buffers {
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
     /// Codes times scales, `[panel][group][R]`.
     words: Vec<WideGroup>,
     /// `[panel][chunk][GROUPS][R]`, or `[panel][chunk][R]` where there are scales.
@@ -220,13 +231,13 @@ struct Buffers {
 #[inline(always)]
 fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize, const T: usize>(
     simd: S,
-    ty: DenseType,
-    w: &[u8],
+    w: DenseMatrix<'_>,
     x: &WideCodes,
+    buffers: &mut Buffers,
     out: &mut [f32],
 ) {
+    let DenseMatrix { ty, bytes: w, rows, .. } = w;
     let tokens = x.tokens();
-    let rows = out.len() / tokens;
     let row_len = w.len() / rows;
     let (weights, bytes) = ty.block();
     let chunk_len = CHUNK / weights * bytes;
@@ -236,7 +247,6 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
     // A single tile takes one panel after another from the first-level cache.
     let size = if tokens > T { ROWS } else { R };
 
-    let mut buffers = BUFFERS.take();
     buffers.sums.resize(kept * size, Half::ZERO);
     for first_row in (0..rows).step_by(size) {
         let count = size.min(rows - first_row);
@@ -248,7 +258,7 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
                 let row = &row[chunk * chunk_len..row_len.min((chunk + depth) * chunk_len)];
                 // Panels of R rows follow each other.
                 let place = Place { first: r / R * depth * R + r % R, rows: R };
-                dispatch!(ty, widen(simd, row, place, &mut buffers));
+                dispatch!(ty, widen(simd, row, place, buffers));
             }
             for first in (0..tokens).step_by(T) {
                 let n = T.min(tokens - first);
@@ -275,7 +285,6 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
             }
         }
     }
-    BUFFERS.set(buffers);
 }
 
 /// Where a row goes in a panel: the place of its first chunk, and the rows of the panel.
@@ -446,9 +455,10 @@ fn tile<S: Integers, const SCALES: bool, const R: usize, const T: usize>(
     out
 }
 
-/// See [`Kernels::dense_row`](crate::Kernels::dense_row); `w` is the row.
+/// Widens a matrix of one row.
 #[inline(always)]
-pub(crate) fn row<S: Integers>(simd: S, ty: DenseType, w: &[u8], out: &mut [f32]) {
+pub(crate) fn row<S: Integers>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
+    let DenseMatrix { ty, bytes: w, .. } = w;
     let (weights, bytes) = ty.block();
     let (scales, minimums) = dispatch!(ty, form());
     let mut wide = Buffers::default();

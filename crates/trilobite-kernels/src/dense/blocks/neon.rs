@@ -1,10 +1,9 @@
 //! For aarch64 processors: 32 words are four registers, and so are 16 sums.
 
-use super::GROUP;
-use super::codes::WideGroup;
+use super::codes::{GROUP, WideGroup};
 use super::simd::{Half, Integers, plain_bytes};
-use crate::float::neon::Neon;
-use crate::float::simd::{LANES, Simd, pad};
+use crate::simd::neon::Neon;
+use crate::simd::{LANES, Simd, pad};
 use std::arch::aarch64::*;
 
 /// Evaluates an expression for each of the four registers.

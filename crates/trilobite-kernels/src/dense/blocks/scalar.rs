@@ -1,12 +1,11 @@
 //! For any processor.
 
-use super::GROUP;
-use super::codes::WideGroup;
+use super::codes::{GROUP, WideGroup};
 use super::simd::{Half, Integers, LANES, plain_bytes};
-use crate::float::scalar::{MultiplyAdd, Scalar};
+use crate::simd::scalar::{Arithmetic, Scalar};
 use half::f16;
 
-impl<F: MultiplyAdd> Integers for Scalar<F> {
+impl<F: Arithmetic> Integers for Scalar<F> {
     type Bytes = [u8; GROUP];
     type Words = [i16; GROUP];
     type Sums = [i32; LANES];

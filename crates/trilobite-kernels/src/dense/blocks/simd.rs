@@ -1,14 +1,13 @@
 //! What an instruction set does with the integers of 32 columns.
 
-use super::GROUP;
-use super::codes::WideGroup;
-use crate::float::simd::Simd;
+use super::codes::{GROUP, WideGroup};
+use crate::simd::Simd;
 
 /// Lanes of a sum of 32 columns: every lane takes two neighbours.
 pub(crate) const LANES: usize = GROUP / 2;
 
 /// Sixteen floats in memory, as aligned as the widest registers.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Half(pub(crate) [f32; LANES]);
 

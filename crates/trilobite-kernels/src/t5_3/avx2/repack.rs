@@ -1,8 +1,9 @@
 //! From T5_3 to I2_S, 32 rows at a time.
 
-use super::super::{BLOCK_COLS, PLANES, Plane, TILE, TRIPLE, UNUSED, WEIGHTS, tile};
+use super::super::{BLOCK_COLS, Matrix, PLANES, Plane, TILE, TRIPLE, UNUSED, WEIGHTS};
 use super::{load, store, triples};
 use crate::i2_s;
+use crate::i2_s::square::transpose;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -14,13 +15,8 @@ const COLUMNS: usize = WINDOW * i2_s::BLOCK;
 /// Repacks the tiles that hold `rows` as padded I2_S into the beginning of `out`, which grows if it
 /// must. Returns where the rows are in there.
 #[target_feature(enable = "avx2")]
-pub(crate) fn repack(
-    packed: &[u8],
-    cols: usize,
-    rows: Range<usize>,
-    out: &mut Vec<u8>,
-) -> Range<usize> {
-    let blocks = cols.div_ceil(i2_s::BLOCK);
+pub(crate) fn repack(matrix: &Matrix<'_>, rows: Range<usize>, out: &mut Vec<u8>) -> Range<usize> {
+    let blocks = matrix.cols.div_ceil(i2_s::BLOCK);
     let tiles = rows.start / TILE..rows.end.div_ceil(TILE);
     let (first, len) = (tiles.start * TILE, tiles.len() * TILE * blocks * TILE);
     if out.len() < len {
@@ -28,7 +24,7 @@ pub(crate) fn repack(
     }
     let out = out.as_chunks_mut().0.chunks_exact_mut(TILE * blocks);
     for (index, out) in tiles.zip(out) {
-        repack_tile(tile(packed, cols, index), blocks, out);
+        repack_tile(matrix.tile(index), blocks, out);
     }
     rows.start - first..rows.end - first
 }
@@ -94,32 +90,5 @@ fn codes(columns: &[[i8; TILE]; i2_s::BLOCK]) -> [__m256i; TILE] {
             codes = _mm256_add_epi8(times_4(codes), load(&columns[m + TILE * plane]));
         }
         _mm256_add_epi8(codes, _mm256_set1_epi8(0b01_01_01_01))
-    })
-}
-
-/// Transposes 32 x 32 bytes.
-#[target_feature(enable = "avx2")]
-#[inline]
-pub(crate) fn transpose(v: [__m256i; TILE]) -> [__m256i; TILE] {
-    let mut halves = [[v[0]; TILE / 2]; 2];
-    halves.as_flattened_mut().copy_from_slice(&v);
-    for half in &mut halves {
-        // Interleaving the first half of 16 vectors with the second four times transposes them.
-        for _ in 0..4 {
-            let v = *half;
-            for i in 0..8 {
-                half[2 * i] = _mm256_unpacklo_epi8(v[i], v[i + 8]);
-                half[2 * i + 1] = _mm256_unpackhi_epi8(v[i], v[i + 8]);
-            }
-        }
-    }
-    let [left, right] = halves;
-    std::array::from_fn(|r| {
-        let (left, right) = (left[r % 16], right[r % 16]);
-        if r < 16 {
-            _mm256_permute2x128_si256::<0x20>(left, right)
-        } else {
-            _mm256_permute2x128_si256::<0x31>(left, right)
-        }
     })
 }

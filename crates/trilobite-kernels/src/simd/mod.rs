@@ -5,8 +5,21 @@
 //! registers of every instruction set, so each can keep this order without losing speed, and the
 //! result has the same bits on all of them.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(feature = "c-kernels")]
+pub(crate) mod c;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod scalar;
+
 /// Lanes of a sum.
 pub(crate) const LANES: usize = 32;
+/// Bytes that weights are prefetched ahead of their use: the distance that measured fastest when they
+/// come from memory.
+pub(crate) const AHEAD: usize = 8192;
 
 /// An instruction set's way to handle 32 floats. A value of the type proves that the processor has
 /// the instructions.

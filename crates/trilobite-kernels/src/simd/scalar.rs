@@ -1,34 +1,41 @@
 //! For any processor.
 
-use super::simd::{LANES, Simd};
+use super::{LANES, Simd};
 use half::f16;
 
-compile! { [] Scalar(RoundedOnce) }
-
-/// Arrays of floats, which `F` multiplies and adds.
+/// Arrays of floats, which `F` computes with.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar<F>(pub(crate) F);
 
-/// A way to add products to sums.
-pub(crate) trait MultiplyAdd: Copy {
+/// What is done with the floats in an array.
+pub(crate) trait Arithmetic: Copy {
     /// `c += a * b` in each lane, a multiple of eight of them and at most [`LANES`], rounded once.
     fn multiply_add(self, a: &[f32], b: &[f32], c: &mut [f32]);
+
+    /// Half precision to single.
+    fn widen(self, x: &[u16; LANES]) -> [f32; LANES];
 }
 
-/// By the processor's instruction where the target has one, or else by a function for each lane.
+/// By the processor's instructions where the target has them, or else by a function for each lane.
 #[derive(Clone, Copy)]
-pub(crate) struct RoundedOnce;
+pub(crate) struct InRust;
 
-impl MultiplyAdd for RoundedOnce {
+impl Arithmetic for InRust {
     #[inline(always)]
     fn multiply_add(self, a: &[f32], b: &[f32], c: &mut [f32]) {
         for ((a, b), c) in a.iter().zip(b).zip(c) {
             *c = a.mul_add(*b, *c);
         }
     }
+
+    #[inline(always)]
+    fn widen(self, x: &[u16; LANES]) -> [f32; LANES] {
+        // The const functions are those of `half` that never look for an instruction.
+        x.map(|x| f16::from_bits(x).to_f32_const())
+    }
 }
 
-impl<F: MultiplyAdd> Simd for Scalar<F> {
+impl<F: Arithmetic> Simd for Scalar<F> {
     type Lanes = [f32; LANES];
     type Part = [f32; LANES];
 
@@ -50,8 +57,7 @@ impl<F: MultiplyAdd> Simd for Scalar<F> {
 
     #[inline(always)]
     fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes {
-        // The const functions are those of `half` that never look for an instruction.
-        x.map(|x| f16::from_bits(x).to_f32_const())
+        self.0.widen(x)
     }
 
     #[inline(always)]

@@ -1,0 +1,151 @@
+//! What a dense matrix is.
+
+use super::trits;
+use std::ops::Range;
+
+/// How the weights of a dense matrix are stored, little-endian and row after row.
+///
+/// Blocks are ggml's. `d` and `m` are a scale and a minimum in f16, `q` a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DenseType {
+    /// IEEE 754 single precision.
+    F32,
+    /// IEEE 754 half precision.
+    F16,
+    /// The upper half of an f32.
+    BF16,
+    /// 32 codes of 4 bits: `d (q - 8)`.
+    Q4_0,
+    /// 32 codes of 4 bits: `d q + m`.
+    Q4_1,
+    /// 32 codes of 5 bits: `d (q - 16)`.
+    Q5_0,
+    /// 32 codes of 5 bits: `d q + m`.
+    Q5_1,
+    /// 32 codes of 8 bits, signed: `d q`.
+    Q8_0,
+    /// 256 codes of 4 bits and, for every 32, factors `s` and `t` of 6 bits: `d s q - m t`.
+    Q4K,
+    /// 256 codes of 5 bits and, for every 32, factors `s` and `t` of 6 bits: `d s q - m t`.
+    Q5K,
+    /// 256 codes of 6 bits and, for every 16, a factor `s` of 8 bits, signed: `d s (q - 32)`.
+    Q6K,
+    /// 256 trits, five a byte: `d q`.
+    TQ1_0,
+    /// 256 trits, four a byte: `d q`.
+    TQ2_0,
+}
+
+impl DenseType {
+    /// Every type.
+    pub const ALL: [DenseType; 13] = [
+        DenseType::F32,
+        DenseType::F16,
+        DenseType::BF16,
+        DenseType::Q4_0,
+        DenseType::Q4_1,
+        DenseType::Q5_0,
+        DenseType::Q5_1,
+        DenseType::Q8_0,
+        DenseType::Q4K,
+        DenseType::Q5K,
+        DenseType::Q6K,
+        DenseType::TQ1_0,
+        DenseType::TQ2_0,
+    ];
+
+    /// Whether weights come in blocks, whose products are those of integers, and not as floats.
+    pub fn has_blocks(self) -> bool {
+        self.block().0 > 1
+    }
+
+    /// Weights and bytes of a block.
+    pub(super) const fn block(self) -> (usize, usize) {
+        match self {
+            DenseType::F32 => (1, 4),
+            DenseType::F16 | DenseType::BF16 => (1, 2),
+            DenseType::Q4_0 => (32, 18),
+            DenseType::Q4_1 => (32, 20),
+            DenseType::Q5_0 => (32, 22),
+            DenseType::Q5_1 => (32, 24),
+            DenseType::Q8_0 => (32, 34),
+            DenseType::Q4K => (256, 144),
+            DenseType::Q5K => (256, 176),
+            DenseType::Q6K => (256, 210),
+            DenseType::TQ1_0 => (256, 54),
+            DenseType::TQ2_0 => (256, 66),
+        }
+    }
+
+    /// Bytes of a row of `cols` weights; `None` if rows of this type cannot have that length.
+    pub fn row_len(self, cols: usize) -> Option<usize> {
+        let (weights, bytes) = self.block();
+        (cols / weights).checked_mul(bytes).filter(|_| cols.is_multiple_of(weights))
+    }
+
+    /// Row and column of a weight whose code stands for none, of which only types of trits have
+    /// any: the first one in the order of the bytes of `w`, rows of `cols` weights.
+    pub fn find_unused(self, w: &[u8], cols: usize) -> Option<(usize, usize)> {
+        let element = match self {
+            DenseType::TQ1_0 => trits::tq1_0(w)?,
+            DenseType::TQ2_0 => trits::tq2_0(w)?,
+            _ => return None,
+        };
+        Some((element / cols.max(1), element % cols.max(1)))
+    }
+}
+
+/// A dense matrix of as many bytes as its type and shape call for.
+#[derive(Clone, Copy, Debug)]
+pub struct DenseMatrix<'a> {
+    pub(super) ty: DenseType,
+    pub(super) bytes: &'a [u8],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+}
+
+impl<'a> DenseMatrix<'a> {
+    /// `bytes` as a matrix of `rows` rows of `cols` weights; `None` if that takes more bytes or
+    /// fewer, or if rows of the type cannot have that length.
+    pub fn new(ty: DenseType, bytes: &'a [u8], rows: usize, cols: usize) -> Option<Self> {
+        let fits = ty.row_len(cols)?.checked_mul(rows) == Some(bytes.len());
+        fits.then_some(Self { ty, bytes, rows, cols })
+    }
+
+    /// How the weights are stored.
+    pub fn ty(&self) -> DenseType {
+        self.ty
+    }
+
+    /// The stored weights.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Rows: outputs that a token gives.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns: activations that a token has.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Some of the rows alone.
+    ///
+    /// # Panics
+    /// If the matrix has not so many.
+    pub fn part(&self, rows: Range<usize>) -> DenseMatrix<'a> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        let row_len = self.bytes.len().checked_div(self.rows).unwrap_or(0);
+        let bytes = &self.bytes[rows.start * row_len..rows.end * row_len];
+        DenseMatrix { bytes, rows: rows.len(), ..*self }
+    }
+
+    /// Row and column of a weight whose code stands for none: see [`DenseType::find_unused`].
+    pub fn find_unused(&self) -> Option<(usize, usize)> {
+        self.ty.find_unused(self.bytes, self.cols)
+    }
+}

@@ -1,0 +1,139 @@
+//! How a ternary matrix is packed.
+
+use crate::packing::Packing;
+use crate::{Error, i2_s, t5_3};
+use std::str::FromStr;
+
+/// The layout of a packed ternary matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Layout {
+    /// Two bits a weight: see [`i2_s`].
+    I2S(i2_s::Rows),
+    /// Two bits a weight, transposed: see [`i2_s::transposed`].
+    I2T,
+    /// Five bits for three weights: see [`t5_3`].
+    T5_3,
+}
+
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Layout; 4] =
+        [Layout::I2S(i2_s::Rows::Flat), Layout::I2S(i2_s::Rows::Padded), Layout::I2T, Layout::T5_3];
+
+    /// The name, as [`FromStr`] takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::I2S(i2_s::Rows::Flat) => "i2_s",
+            Layout::I2S(i2_s::Rows::Padded) => "i2_r",
+            Layout::I2T => "i2_t",
+            Layout::T5_3 => "t5_3",
+        }
+    }
+
+    fn packing(self) -> &'static dyn Packing {
+        match self {
+            Layout::I2S(i2_s::Rows::Flat) => &i2_s::Rows::Flat,
+            Layout::I2S(i2_s::Rows::Padded) => &i2_s::Rows::Padded,
+            Layout::I2T => &i2_s::transposed::Columns,
+            Layout::T5_3 => &t5_3::Tiles,
+        }
+    }
+
+    /// Bytes of a `rows` x `cols` matrix; `None` if this layout cannot hold it.
+    pub fn packed_len(self, rows: usize, cols: usize) -> Option<usize> {
+        self.packing().packed_len(rows, cols)
+    }
+
+    /// Packs row-major trits (-1, 0 or 1) of rows of `cols` weights.
+    ///
+    /// # Panics
+    /// If `trits` is not a whole number of rows, holds any other value, or `out` is not
+    /// [`packed_len`](Layout::packed_len) bytes.
+    pub fn pack(self, trits: &[i8], cols: usize, out: &mut [u8]) {
+        self.packing().pack(trits, cols, out);
+    }
+
+    /// Unpacks into row-major trits of rows of `cols` weights. Where `packed` holds codes that the
+    /// layout does not use, they become 2.
+    ///
+    /// # Panics
+    /// If `trits` is not a whole number of rows or `packed` is not
+    /// [`packed_len`](Layout::packed_len) bytes.
+    pub fn unpack(self, packed: &[u8], cols: usize, trits: &mut [i8]) {
+        self.packing().unpack(packed, cols, trits);
+    }
+
+    /// Row and column of a weight whose code the layout does not use: the first one in the order of
+    /// the bytes of a `rows` x `cols` matrix. A row or column beyond the matrix is its padding's.
+    ///
+    /// It takes as long as reading the codes does.
+    pub fn find_unused(self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)> {
+        self.packing().find_unused(packed, rows, cols)
+    }
+
+    /// Whether all weights of a packed matrix of rows of `cols` weights are zeros, and its padding.
+    pub fn is_zero(self, packed: &[u8], cols: usize) -> bool {
+        self.packing().is_zero(packed, cols)
+    }
+}
+
+impl FromStr for Layout {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Layout, Error> {
+        Layout::ALL.into_iter().find(|layout| layout.name() == name).ok_or_else(|| {
+            let known = Layout::ALL.map(Layout::name).join(", ");
+            Error::UnknownLayout { value: name.to_owned(), known }
+        })
+    }
+}
+
+/// A packed ternary matrix of as many bytes as its layout and shape call for.
+#[derive(Clone, Copy, Debug)]
+pub struct TernaryMatrix<'a> {
+    layout: Layout,
+    packed: &'a [u8],
+    rows: usize,
+    cols: usize,
+}
+
+impl<'a> TernaryMatrix<'a> {
+    /// `packed` as a matrix of `rows` rows of `cols` weights; `None` if that takes more bytes or
+    /// fewer, or if the layout cannot hold it.
+    pub fn new(layout: Layout, packed: &'a [u8], rows: usize, cols: usize) -> Option<Self> {
+        let fits = layout.packed_len(rows, cols) == Some(packed.len());
+        fits.then_some(Self { layout, packed, rows, cols })
+    }
+
+    /// How it is packed.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The packed weights.
+    pub fn packed(&self) -> &'a [u8] {
+        self.packed
+    }
+
+    /// Rows: sums that a token gives.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns: codes that a token has.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Row and column of a weight whose code the layout does not use: see
+    /// [`Layout::find_unused`].
+    pub fn find_unused(&self) -> Option<(usize, usize)> {
+        self.layout.find_unused(self.packed, self.rows, self.cols)
+    }
+
+    /// Whether all weights are zeros, and the padding.
+    pub fn is_zero(&self) -> bool {
+        self.layout.is_zero(self.packed, self.cols)
+    }
+}

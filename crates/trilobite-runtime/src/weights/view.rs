@@ -1,0 +1,52 @@
+//! Matrices as kernels take them.
+
+use trilobite_kernels::{DenseMatrix, Kernels, TernaryMatrix};
+
+use super::{Kind, Matrix};
+
+/// The weights of a [`Matrix`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum View<'a> {
+    /// Trits, and the value of a trit of 1.
+    Ternary(TernaryMatrix<'a>, f32),
+    /// Floats or blocks that stand for them.
+    Dense(DenseMatrix<'a>),
+}
+
+impl Matrix {
+    /// Its weights in `bytes`; `None` if those are not as many as its shape and kind call for.
+    pub(crate) fn view<'a>(&self, bytes: &'a [u8]) -> Option<View<'a>> {
+        let Matrix { rows, cols, kind, .. } = *self;
+        match kind {
+            Kind::Ternary { layout, scale } => {
+                let matrix = TernaryMatrix::new(layout, bytes, rows, cols)?;
+                Some(View::Ternary(matrix, scale))
+            }
+            Kind::Dense(ty) => Some(View::Dense(DenseMatrix::new(ty, bytes, rows, cols)?)),
+        }
+    }
+}
+
+impl View<'_> {
+    /// Row and column of a code that stands for no weight, if there is one.
+    pub(super) fn find_unused(&self) -> Option<(usize, usize)> {
+        match self {
+            View::Ternary(matrix, _) => matrix.find_unused(),
+            View::Dense(matrix) => matrix.find_unused(),
+        }
+    }
+
+    /// Whether all weights are zeros.
+    pub(super) fn is_zero(&self, kernels: &Kernels) -> bool {
+        match self {
+            View::Ternary(matrix, _) => matrix.is_zero(),
+            View::Dense(matrix) => {
+                let mut row = vec![0.0; matrix.cols()];
+                (0..matrix.rows()).all(|r| {
+                    kernels.dense_row(matrix, r, &mut row);
+                    row.iter().all(|weight| *weight == 0.0)
+                })
+            }
+        }
+    }
+}
