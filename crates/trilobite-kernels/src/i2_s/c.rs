@@ -134,7 +134,8 @@ pub(crate) fn lookup(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i3
     let Product { matrix, ref rows, x, ref tokens } = *product;
     debug_assert!(applies(&matrix), "{matrix:?}");
     let (blocks, stride) = (matrix.cols.div_ceil(BLOCK), rows.len());
-    let few = Some(tokens.len() % LANES).filter(|few| *few < LEAST).unwrap_or(0);
+    let few = tokens.len() % LANES;
+    let few = if few < LEAST { few } else { 0 };
     let tokens = tokens.start..tokens.end - few;
     let (out, rest) = out.split_at_mut(tokens.len() * stride);
     let Buffers { bytes, activations, tables, low, high } = buffers;
