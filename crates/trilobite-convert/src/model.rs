@@ -103,26 +103,17 @@ pub(crate) struct Planned<'a> {
 }
 
 impl Planned<'_> {
-    /// Makes the columns of a ternary matrix the rows of a tensor of this name.
-    pub(crate) fn transpose(&mut self, name: String) {
-        let data = std::mem::replace(&mut self.data, Data::Values(Vec::new()));
-        self.data = match data {
-            Data::Ternary(ternary) => {
-                self.name = name;
-                self.ty = TensorType::I2R;
-                self.shape.reverse();
-                Data::Transposed(ternary)
-            }
-            other => other,
-        };
+    /// Makes the columns of a ternary matrix the rows of the tensor.
+    pub(crate) fn transpose(&mut self) {
+        self.name = TensorType::transposed(&self.name);
+        self.ty = TensorType::I2T;
+        self.shape.reverse();
     }
 }
 
 /// Where a tensor's weights come from.
 pub(crate) enum Data<'a> {
     Ternary(Ternary<'a>),
-    /// A ternary matrix whose columns are stored as rows.
-    Transposed(Ternary<'a>),
     Dense(Dense<'a>),
     /// Blocks of a quantised type, passed on as they are.
     Blocks(&'a [u8]),
@@ -135,16 +126,16 @@ pub(crate) enum Data<'a> {
 impl<'a> Data<'a> {
     /// Whether these are trits, and not what is multiplied as a dense matrix.
     pub(crate) fn is_ternary(&self) -> bool {
-        matches!(self, Data::Ternary(_) | Data::Transposed(_))
+        matches!(self, Data::Ternary(_))
     }
 
     /// The bytes of the source.
     pub(crate) fn source(&self) -> &'a [u8] {
         match self {
-            Data::Ternary(ternary) | Data::Transposed(ternary) => match &ternary.encoding {
+            Data::Ternary(ternary) => match &ternary.encoding {
                 Encoding::Packed { view, .. } | Encoding::Plain { view, .. } => view.bytes,
                 Encoding::Master { view } | Encoding::Dense { view } => view.bytes,
-                Encoding::Gguf { bytes, .. } | Encoding::Transposed { bytes, .. } => bytes,
+                Encoding::Gguf { bytes, .. } => bytes,
             },
             Data::Dense(dense) => dense.view.bytes,
             Data::Blocks(bytes) => bytes,

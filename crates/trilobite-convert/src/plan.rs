@@ -44,9 +44,6 @@ pub(crate) fn ternary_type(layout: Layout, name: &str, shape: &[u64]) -> Result<
 /// waits for memory, and fewer bytes are faster.
 const LARGE: u64 = 64 << 20;
 
-/// The end of the name of a down projection that is stored transposed.
-const TRANSPOSED: &str = "ffn_down_t.weight";
-
 /// Gives every ternary matrix the type that suits its use, where the layout leaves a choice.
 fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> Result<(), Error> {
     let ternary = |tensor: &&mut Planned<'_>| matches!(tensor.data, Data::Ternary(_));
@@ -59,12 +56,12 @@ fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> R
         Layout::Sparse => return Err(Error::Sparse { architecture: arch.name() }),
     };
     for tensor in tensors.iter_mut().filter(ternary) {
-        let block = tensor.name.strip_suffix("ffn_down.weight").map(str::to_owned);
-        match block.filter(|_| sparse) {
-            Some(block) => tensor.transpose(format!("{block}{TRANSPOSED}")),
+        if sparse && tensor.name.ends_with("ffn_down.weight") {
+            tensor.transpose();
+        } else if sparse && tensor.name.ends_with("ffn_up.weight") {
             // Its rows are chosen one by one.
-            None if sparse && tensor.name.ends_with("ffn_up.weight") => {}
-            None => tensor.ty = TensorType::T5_3,
+        } else {
+            tensor.ty = TensorType::T5_3;
         }
     }
     Ok(())

@@ -271,7 +271,7 @@ pub(crate) fn ternary(file: &[u8], name: &str) -> (Vec<i8>, f32) {
     let [rows, cols] = info.shape[..] else { panic!("{name} is no matrix") };
     let stride = match info.ty {
         TensorType::I2S => cols,
-        TensorType::I2R => cols.next_multiple_of(128),
+        TensorType::I2R | TensorType::I2T => cols.next_multiple_of(128),
         other => panic!("{name} is {other}"),
     };
     let (codes, scale) = ternary::split(info.bytes(file)).unwrap();

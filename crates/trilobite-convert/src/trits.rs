@@ -44,8 +44,6 @@ pub(crate) enum Encoding<'a> {
     Dense { view: View<'a> },
     /// One of GGUF's ternary types, with a factor on its own scale.
     Gguf { ty: TensorType, bytes: &'a [u8], factor: f32 },
-    /// I2_R whose rows are the columns, with a factor on its own scale.
-    Transposed { bytes: &'a [u8], factor: f32 },
 }
 
 /// A ternary tensor whose scale is known and which can be decoded in groups of rows. A weight is
@@ -111,12 +109,6 @@ impl Ternary<'_> {
                 let (scale, decode) = self.open_gguf(*ty, bytes)?;
                 (scale * factor, decode)
             }
-            Encoding::Transposed { bytes, factor } => {
-                let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
-                let unused = Layout::I2T.find_unused(codes, self.rows, self.cols);
-                self.refuse_unused(TensorType::I2R, unused)?;
-                (scale * factor, Decode::Transposed(codes))
-            }
         };
         check_scale(self.file, &self.name, scale)?;
         Ok(Trits { tensor: self, scale, taken, decode })
@@ -135,8 +127,13 @@ impl Ternary<'_> {
             }
             _ => {
                 let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
-                self.refuse_unused(ty, layout(ty).find_unused(codes, rows, cols))?;
-                Ok((scale, Decode::Codes(codes, layout(ty))))
+                let layout = layout(ty);
+                self.refuse_unused(ty, layout.find_unused(codes, rows, cols))?;
+                let decode = match layout {
+                    Layout::I2T => Decode::Transposed(codes),
+                    _ => Decode::Codes(codes, layout),
+                };
+                Ok((scale, decode))
             }
         }
     }
@@ -280,6 +277,7 @@ pub(crate) fn layout(ty: TensorType) -> Layout {
     match ty {
         TensorType::T5_3 => Layout::T5_3,
         TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),
+        TensorType::I2T => Layout::I2T,
         _ => Layout::I2S(i2_s::Rows::Padded),
     }
 }

@@ -42,10 +42,6 @@ pub(crate) fn verify(
                     read(&mut file, info, &mut bytes).map_err(unread)?;
                     source.matches(info.ty, &bytes)?
                 }
-                Data::Transposed(source) => {
-                    read(&mut file, info, &mut bytes).map_err(unread)?;
-                    source.matches_transposed(&bytes)?
-                }
                 // The hash of the whole file vouches for these.
                 Data::Dense(_) | Data::Blocks(_) | Data::Values(_) | Data::Scan(_) => true,
             };
@@ -80,17 +76,6 @@ fn read(file: &mut File, info: &TensorInfo, bytes: &mut Vec<u8>) -> io::Result<(
 }
 
 impl Ternary<'_> {
-    /// Whether the bytes of a written tensor hold this tensor's trits, transposed, and scale.
-    fn matches_transposed(&self, written: &[u8]) -> Result<bool, Error> {
-        let trits = self.open()?;
-        let Some((codes, scale)) = ternary::split(written) else { return Ok(false) };
-        let len = Layout::I2T.packed_len(self.rows, self.cols);
-        if len != Some(codes.len()) || scale.to_bits() != trits.scale.to_bits() {
-            return Ok(false);
-        }
-        Ok(transposed_equals(codes, &trits.decode_all()?, self.cols))
-    }
-
     /// Whether the bytes of a written tensor hold exactly this tensor's trits and scale.
     fn matches(&self, ty: TensorType, written: &[u8]) -> Result<bool, Error> {
         let trits = self.open()?;
@@ -100,6 +85,9 @@ impl Ternary<'_> {
         let len = layout.packed_len(rows, cols);
         if len != Some(codes.len()) || scale.to_bits() != trits.scale.to_bits() {
             return Ok(false);
+        }
+        if layout == Layout::I2T {
+            return Ok(transposed_equals(codes, &trits.decode_all()?, cols));
         }
         let differs = codes
             .par_chunks(group_bytes(cols, layout))

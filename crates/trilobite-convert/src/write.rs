@@ -124,13 +124,6 @@ impl Planned<'_> {
                 sink(&bytes)?;
                 return Ok(Streamed { taken: trits.taken, zero });
             }
-            Data::Transposed(ternary) => {
-                let trits = ternary.open()?;
-                let bytes = trits.pack_transposed()?;
-                let zero = trits.is_zero(&bytes, Layout::I2T)?;
-                sink(&bytes)?;
-                return Ok(Streamed { taken: trits.taken, zero });
-            }
             Data::Dense(dense) => dense.stream(&self.name, self.ty, sink)?,
             Data::Blocks(bytes) => sink(bytes)?,
             Data::Scan(scan) => scan.stream(sink)?,
@@ -192,6 +185,9 @@ impl Trits<'_> {
     /// The bytes of the tensor in a layout of ours.
     fn pack(&self, ty: TensorType) -> Result<Vec<u8>, Error> {
         let layout = layout(ty);
+        if layout == Layout::I2T {
+            return self.pack_transposed();
+        }
         let (rows, cols) = (self.tensor.rows, self.tensor.cols);
         let len = layout.packed_len(rows, cols).unwrap_or(0);
         let mut out = vec![0; len + ternary::TAIL];

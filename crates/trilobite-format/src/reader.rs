@@ -42,6 +42,15 @@ impl TensorInfo {
         file.get(self.range.start.min(end)..end).unwrap_or_default()
     }
 
+    /// The shape of the matrix that this holds: its own, unless that is transposed.
+    pub fn matrix_shape(&self) -> Vec<u64> {
+        let dimensions = self.shape.iter().copied();
+        match self.ty {
+            TensorType::I2T => dimensions.rev().collect(),
+            _ => dimensions.collect(),
+        }
+    }
+
     /// Number of elements.
     pub fn count(&self) -> u64 {
         self.shape.iter().product()
@@ -164,6 +173,16 @@ impl Gguf {
     /// The tensor of a name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.index.get(name).and_then(|&i| self.tensors.get(i))
+    }
+
+    /// The tensor of a matrix: the one of its name, or the [transposed](TensorType::I2T) one that
+    /// the file has instead.
+    pub fn matrix(&self, name: &str) -> Option<&TensorInfo> {
+        let transposed = || {
+            let info = self.tensor(&TensorType::transposed(name));
+            info.filter(|info| info.ty == TensorType::I2T)
+        };
+        transposed().or_else(|| self.tensor(name))
     }
 }
 
@@ -373,7 +392,7 @@ impl<'a> Cursor<'a> {
         shape.reverse();
         let id = self.u32(&name)?;
         let offset = self.u64(&name)?;
-        let Some(ty) = TensorType::from_id(id) else {
+        let Some(ty) = TensorType::of(id, &name) else {
             return Err(Error::UnknownType { tensor: name, id });
         };
         let Some(len) = ty.byte_len(&shape) else {

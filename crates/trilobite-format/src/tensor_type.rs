@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::ternary::{BLOCK, BLOCK_BYTES, TAIL, TILE};
 
+/// The end of the name of an [`I2T`](TensorType::I2T) tensor.
+const TRANSPOSED: &str = "_t.weight";
+
 /// How the elements of a tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -41,13 +44,16 @@ pub enum TensorType {
     I2S,
     /// Ternary, Trilobite's own: I2_S with every row padded to whole blocks.
     I2R,
+    /// I2_R whose rows are the columns of a matrix. A file has it as I2_R, and tells the two apart by
+    /// the name alone: see [`transposed`](TensorType::transposed).
+    I2T,
     /// Ternary, Trilobite's own: three weights in five bits, 32 rows side by side.
     T5_3,
 }
 
 impl TensorType {
     /// Every type, in the order of the type numbers.
-    pub const ALL: [TensorType; 17] = [
+    pub const ALL: [TensorType; 18] = [
         TensorType::F32,
         TensorType::F16,
         TensorType::Q4_0,
@@ -64,6 +70,7 @@ impl TensorType {
         TensorType::Tq2_0,
         TensorType::I2S,
         TensorType::I2R,
+        TensorType::I2T,
         TensorType::T5_3,
     ];
 
@@ -85,14 +92,24 @@ impl TensorType {
             TensorType::Tq1_0 => 34,
             TensorType::Tq2_0 => 35,
             TensorType::I2S => 36,
-            TensorType::I2R => 7401,
+            TensorType::I2R | TensorType::I2T => 7401,
             TensorType::T5_3 => 7402,
         }
     }
 
-    /// The type of a type number, where this crate knows it.
-    pub fn from_id(id: u32) -> Option<TensorType> {
-        TensorType::ALL.into_iter().find(|ty| ty.id() == id)
+    /// The type that a file states for a tensor by a number and the tensor's name, where this crate
+    /// knows it.
+    pub fn of(id: u32, tensor: &str) -> Option<TensorType> {
+        match TensorType::ALL.into_iter().find(|ty| ty.id() == id) {
+            Some(TensorType::I2R) if tensor.ends_with(TRANSPOSED) => Some(TensorType::I2T),
+            found => found,
+        }
+    }
+
+    /// The name of the tensor that holds a matrix transposed, instead of the tensor `matrix`:
+    /// `blk.0.ffn_down_t.weight` for `blk.0.ffn_down.weight`.
+    pub fn transposed(matrix: &str) -> String {
+        format!("{}{TRANSPOSED}", matrix.strip_suffix(".weight").unwrap_or(matrix))
     }
 
     /// The name that ggml prints, in upper case.
@@ -113,7 +130,7 @@ impl TensorType {
             TensorType::Tq1_0 => "TQ1_0",
             TensorType::Tq2_0 => "TQ2_0",
             TensorType::I2S => "I2_S",
-            TensorType::I2R => "I2_R",
+            TensorType::I2R | TensorType::I2T => "I2_R",
             TensorType::T5_3 => "T5_3",
         }
     }
@@ -126,7 +143,7 @@ impl TensorType {
             TensorType::Q8_0 | TensorType::I8 => false,
             TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => false,
             TensorType::Tq1_0 | TensorType::Tq2_0 => true,
-            TensorType::I2S | TensorType::I2R | TensorType::T5_3 => true,
+            TensorType::I2S | TensorType::I2R | TensorType::I2T | TensorType::T5_3 => true,
         }
     }
 
@@ -160,7 +177,7 @@ impl TensorType {
                 let whole = count.is_multiple_of(BLOCK as u64);
                 whole.then(|| (count / 4).checked_add(TAIL as u64)).flatten()
             }
-            TensorType::I2R => (count / cols)
+            TensorType::I2R | TensorType::I2T => (count / cols)
                 .checked_mul(cols.div_ceil(BLOCK as u64))?
                 .checked_mul(BLOCK_BYTES as u64)?
                 .checked_add(TAIL as u64),

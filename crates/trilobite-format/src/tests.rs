@@ -68,6 +68,37 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn a_transposed_matrix_is_told_by_its_type() {
+    let (down, stored) = ("blk.0.ffn_down.weight", "blk.0.ffn_down_t.weight");
+    let tensors = vec![
+        (stored.to_owned(), TensorType::I2T, vec![3, 2]),
+        ("blk.1.ffn_down.weight".to_owned(), TensorType::I2R, vec![2, 3]),
+        ("blk.2.ffn_down_t.weight".to_owned(), TensorType::I8, vec![3, 2]),
+    ];
+    let mut writer = Writer::new(Vec::new(), &Metadata::new(), tensors).unwrap();
+    writer.tensor(stored, &[1; 3 * 32 + 32]).unwrap();
+    writer.tensor("blk.1.ffn_down.weight", &[2; 2 * 32 + 32]).unwrap();
+    writer.tensor("blk.2.ffn_down_t.weight", &[3; 6]).unwrap();
+    let file = writer.finish().unwrap();
+    // To other programs it is an I2_R tensor of its name.
+    let at = file.windows(stored.len()).position(|bytes| bytes == stored.as_bytes()).unwrap();
+    let dimensions = [2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
+    assert!(file[at + stored.len()..].starts_with(&dimensions));
+    assert!(file[at + stored.len() + 20..].starts_with(&7401u32.to_le_bytes()));
+
+    let gguf = Gguf::parse(&file).unwrap();
+    let info = gguf.matrix(down).unwrap();
+    assert_eq!((&info.name[..], info.ty), (stored, TensorType::I2T));
+    assert_eq!((&info.shape[..], &info.matrix_shape()[..]), (&[3, 2][..], &[2, 3][..]));
+    assert_eq!((gguf.tensor(down), gguf.tensor(stored)), (None, Some(info)));
+    let other = gguf.matrix("blk.1.ffn_down.weight").unwrap();
+    assert_eq!((other.ty, &other.matrix_shape()[..]), (TensorType::I2R, &[2, 3][..]));
+    // Another type cannot be transposed.
+    assert_eq!(gguf.tensor("blk.2.ffn_down_t.weight").unwrap().ty, TensorType::I8);
+    assert_eq!(gguf.matrix("blk.2.ffn_down.weight"), None);
+}
+
+#[test]
 fn integers_of_any_width_are_read_where_they_fit() {
     let file = small_file();
     let gguf = Gguf::parse(&file).unwrap();
@@ -166,7 +197,8 @@ fn sizes_of_types() {
     assert_eq!(sizes(TensorType::T5_3, &[33, 25]), Some(64 * 6 + 32));
     assert_eq!(sizes(TensorType::T5_3, &[640, 2560]), Some(640 * 534 + 32));
     for ty in TensorType::ALL {
-        assert_eq!(TensorType::from_id(ty.id()), Some(ty));
+        let name = if ty == TensorType::I2T { "blk.0.ffn_down_t.weight" } else { "a.weight" };
+        assert_eq!(TensorType::of(ty.id(), name), Some(ty));
         assert_eq!(ty.byte_len(&[]), None);
         assert_eq!(ty.byte_len(&[4, 0, 256]), None);
         assert_eq!(ty.byte_len(&[u64::MAX, 256]), None);

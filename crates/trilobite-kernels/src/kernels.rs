@@ -18,6 +18,7 @@ use crate::kv::{Block, Visible};
 use crate::workspace::LookUpBuffers;
 use crate::{DenseMatrix, Error, WideCodes, i2_s, scan, t5_3};
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::OnceLock;
 
 /// The environment variable that can lower the instruction set.
@@ -70,6 +71,17 @@ impl Isa {
             Isa::DotProd => "dotprod",
             Isa::I8mm => "i8mm",
         }
+    }
+}
+
+impl FromStr for Isa {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Isa, Error> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
+            let known = Isa::ALL.map(Isa::name).join(", ");
+            Error::UnknownIsa { value: name.to_owned(), known }
+        })
     }
 }
 
@@ -295,17 +307,14 @@ fn detected() -> Vec<Kernels> {
 
 /// The highest table, or the one that `cap` names.
 fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
-    let list = |isas: &[Isa]| isas.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
     let tables = tables();
     let Some(cap) = cap else {
         return Ok(&tables[tables.len() - 1]);
     };
-    let Some(asked) = Isa::ALL.into_iter().find(|isa| isa.name() == cap) else {
-        return Err(Error::UnknownIsa { value: cap.to_owned(), known: list(&Isa::ALL) });
-    };
+    let asked: Isa = cap.parse()?;
     tables.iter().find(|table| table.isa == asked).ok_or_else(|| {
-        let available = tables.iter().map(|table| table.isa).collect::<Vec<_>>();
-        Error::MissingIsa { asked: asked.name(), available: list(&available) }
+        let available = tables.iter().map(|table| table.isa.name()).collect::<Vec<_>>();
+        Error::MissingIsa { asked: asked.name(), available: available.join(", ") }
     })
 }
 

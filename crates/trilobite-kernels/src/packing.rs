@@ -19,3 +19,13 @@ pub(crate) trait Packing {
     /// Whether all weights are zeros, and the padding.
     fn is_zero(&self, packed: &[u8], cols: usize) -> bool;
 }
+
+/// Rows of `cols` weights.
+///
+/// # Panics
+/// If the weights are not whole rows.
+pub(crate) fn row_count(weights: usize, cols: usize) -> usize {
+    let rows = weights.checked_div(cols).unwrap_or(0);
+    assert_eq!(rows * cols, weights, "weights are whole rows of {cols}");
+    rows
+}

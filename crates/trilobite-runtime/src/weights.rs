@@ -288,10 +288,7 @@ impl<'a> Tensors<'a> {
             gate: self.matrix(&weight("ffn_gate"), intermediate, hidden)?,
             up: self.matrix(&weight("ffn_up"), intermediate, hidden)?,
             ffn_sub_norm,
-            down: match self.gguf.tensor(&weight("ffn_down_t")) {
-                Some(_) => self.transposed(&weight("ffn_down_t"), hidden, intermediate)?,
-                None => self.matrix(&weight("ffn_down"), hidden, intermediate)?,
-            },
+            down: self.matrix(&weight("ffn_down"), hidden, intermediate)?,
             ffn_post_norm,
         })
     }
@@ -312,10 +309,11 @@ impl<'a> Tensors<'a> {
 
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo> {
         let info = self.gguf.tensor(name).ok_or_else(|| Error::MissingTensor(name.to_owned()))?;
-        if !info.shape.iter().copied().eq(shape.iter().map(|&n| n as u64)) {
+        let found = info.matrix_shape();
+        if !found.iter().copied().eq(shape.iter().map(|&n| n as u64)) {
             return Err(Error::Shape {
                 name: name.to_owned(),
-                found: info.shape.clone(),
+                found,
                 expected: shape.iter().map(|&n| n as u64).collect(),
             });
         }
@@ -334,8 +332,9 @@ impl<'a> Tensors<'a> {
         Ok(out)
     }
 
-    /// A projection or the head.
+    /// A projection or the head, as it is or transposed.
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
+        let name = self.gguf.matrix(name).map_or(name, |info| &info.name);
         let matrix = match self.projections.storage(name) {
             Some(Storage::Packed) => self.ternary(name, rows, cols)?,
             Some(Storage::Unpacked) => return Err(self.type_error(name, "it is, unconverted")),
@@ -373,6 +372,7 @@ impl<'a> Tensors<'a> {
         let layout = match info.ty {
             TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),
             TensorType::I2R => Layout::I2S(i2_s::Rows::Padded),
+            TensorType::I2T => Layout::I2T,
             TensorType::T5_3 => Layout::T5_3,
             _ => return Err(self.type_error(name, "a ternary matrix")),
         };
@@ -390,18 +390,6 @@ impl<'a> Tensors<'a> {
         }
         self.coded.push(Coded { info, view });
         Ok(matrix)
-    }
-
-    /// A ternary matrix whose columns are the rows of a tensor.
-    fn transposed(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        let mut matrix = self.matrix(name, cols, rows)?;
-        match &mut matrix.kind {
-            Kind::Ternary { layout, .. } if *layout == Layout::I2S(i2_s::Rows::Padded) => {
-                *layout = Layout::I2T;
-                Ok(Matrix { rows, cols, ..matrix })
-            }
-            _ => Err(self.type_error(name, "a transposed matrix")),
-        }
     }
 
     fn rope_divisors(&mut self, config: &Config) -> Result<RopeDivisors> {

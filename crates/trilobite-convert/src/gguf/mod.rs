@@ -181,15 +181,6 @@ impl<'a> Builder<'a, '_> {
         Err(Error::Shape { file, tensor: info.name, expected: shape.to_vec(), found: info.shape })
     }
 
-    /// A matrix whose columns are stored as rows.
-    fn take_transposed(&mut self, name: &str, shape: &[u64]) -> Result<TensorInfo, Error> {
-        let info = self.take(name, &shape.iter().rev().copied().collect::<Vec<_>>())?;
-        match info.ty {
-            TensorType::I2R => Ok(info),
-            _ => Err(self.type_error(&info, "I2_R")),
-        }
-    }
-
     fn view(&self, info: &TensorInfo) -> Result<View<'a>, Error> {
         let dtype = match info.ty {
             TensorType::F32 => Dtype::F32,
@@ -289,25 +280,21 @@ impl<'a> Builder<'a, '_> {
     /// architecture has, which is that of the output.
     fn projection(&mut self, name: &str, shape: &[u64]) -> Result<(), Error> {
         // A file of ours may have it transposed.
-        let transposed = format!("{name}_t");
+        let output = format!("{name}.weight");
+        let transposed = TensorType::transposed(&output);
         let is_transposed =
-            name.ends_with("ffn_down") && self.left.contains_key(&format!("{transposed}.weight"));
-        let stored = if is_transposed { &transposed[..] } else { name };
-        let tensor = format!("{stored}.weight");
-        let info = match is_transposed {
-            true => TensorInfo {
-                name: format!("{name}.weight"),
-                shape: shape.to_vec(),
-                ..self.take_transposed(&tensor, shape)?
-            },
-            false => self.take(&tensor, shape)?,
+            self.left.get(&transposed).is_some_and(|info| info.ty == TensorType::I2T);
+        let (tensor, stored) = match is_transposed {
+            true => (transposed, shape.iter().rev().copied().collect()),
+            false => (output.clone(), shape.to_vec()),
         };
+        let info = self.take(&tensor, &stored)?;
+        let info = TensorInfo { name: output, shape: shape.to_vec(), ..info };
         let (ty, bytes) = (info.ty, self.bytes(&info));
         let encoding = match self.projections.storage(&tensor) {
             Some(Storage::Packed | Storage::Unpacked) => {
-                let factor = self.factor(stored)?;
+                let factor = self.factor(tensor.strip_suffix(".weight").unwrap_or(&tensor))?;
                 match ty.is_ternary() {
-                    true if is_transposed => Encoding::Transposed { bytes, factor },
                     true => Encoding::Gguf { ty, bytes, factor },
                     false => Encoding::Plain { view: self.view(&info)?, scale: factor },
                 }

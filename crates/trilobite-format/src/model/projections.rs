@@ -104,7 +104,7 @@ pub fn is_projection(tensor: &str) -> bool {
 
 /// Whether only BitNet models have projections of a type.
 fn is_bitnet_type(ty: TensorType) -> bool {
-    matches!(ty, TensorType::I2S | TensorType::I2R | TensorType::T5_3)
+    matches!(ty, TensorType::I2S | TensorType::I2R | TensorType::I2T | TensorType::T5_3)
 }
 
 /// Whether a tensor has its scale in a tensor of its own.

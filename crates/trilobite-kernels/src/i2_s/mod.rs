@@ -30,7 +30,7 @@ mod tiles;
 pub mod transposed;
 
 use crate::codes::MARGIN;
-use crate::packing::Packing;
+use crate::packing::{Packing, row_count};
 use std::ops::Range;
 
 /// Weights in a block.
@@ -170,10 +170,4 @@ pub fn unpack(packed: &[u8], cols: usize, layout: Rows, trits: &mut [i8]) {
             }
         }
     }
-}
-
-fn row_count(weights: usize, cols: usize) -> usize {
-    let rows = weights.checked_div(cols).unwrap_or(0);
-    assert_eq!(rows * cols, weights, "weights are whole rows of {cols}");
-    rows
 }

@@ -17,7 +17,7 @@ pub(crate) mod scalar;
 #[cfg(test)]
 mod tests;
 
-use crate::packing::Packing;
+use crate::packing::{Packing, row_count};
 
 /// Rows in a tile: the lanes of a plane.
 pub const TILE: usize = 32;
@@ -181,10 +181,4 @@ const fn weights() -> [[i8; TRIPLE]; 16] {
         n += 1;
     }
     weights
-}
-
-fn row_count(weights: usize, cols: usize) -> usize {
-    let rows = weights.checked_div(cols).unwrap_or(0);
-    assert_eq!(rows * cols, weights, "weights are whole rows of {cols}");
-    rows
 }
