@@ -50,8 +50,8 @@ static inline uint32_t total(u32x4 sums) {
 }
 
 /*
- * The sums of a row's codes times the activations of some tokens but for a constant of each token: see
- * `i2_s/c.rs`, which arranges the activations.
+ * The sums of a row's codes times the activations of one or two tokens, but for a constant of each
+ * token: see `i2_s/c.rs`, which arranges the activations.
  *
  * A word w has eight codes, the one in field k being (w >> 2k) - 4 (w >> 2k + 2). So the sum of
  * code[k] x[k] is that of (w >> 2k) (x[k] - 4 x[k - 1]), and no field is ever cut out. Flipping the upper
@@ -59,7 +59,7 @@ static inline uint32_t total(u32x4 sums) {
  */
 static inline __attribute__((always_inline)) void
 row(const uint8_t *w, size_t vectors, const int16_t *x, size_t tokens, uint32_t *out) {
-    u32x4 sums[4][2] = {{{0}}};
+    u32x4 sums[2][2] = {{{0}}};
     for (size_t v = 0; v < vectors; v++) {
         i16x8 words = load(w + v * 16) ^ (i16x8)((u16x8){0} + 0x8000);
         const int16_t *at = x + v * FIELDS * 8;
@@ -78,7 +78,7 @@ row(const uint8_t *w, size_t vectors, const int16_t *x, size_t tokens, uint32_t 
 }
 
 /*
- * out[t * stride + r] += the sum of row r and token t, and the token's constant, for at most four tokens.
+ * out[t * stride + r] += the sum of row r and token t, and the token's constant, for one token or two.
  * Rows begin `row_bytes` bytes apart.
  */
 void trilobite_c_i2_s(
@@ -86,12 +86,11 @@ void trilobite_c_i2_s(
     size_t tokens, const int32_t *constants, int32_t *out, size_t stride
 ) {
     for (size_t r = 0; r < rows; r++, packed += row_bytes) {
-        uint32_t sums[4];
-        switch (tokens) {
-        case 1: row(packed, vectors, x, 1, sums); break;
-        case 2: row(packed, vectors, x, 2, sums); break;
-        case 3: row(packed, vectors, x, 3, sums); break;
-        default: row(packed, vectors, x, 4, sums); break;
+        uint32_t sums[2];
+        if (tokens == 1) {
+            row(packed, vectors, x, 1, sums);
+        } else {
+            row(packed, vectors, x, 2, sums);
         }
         for (size_t t = 0; t < tokens; t++) {
             int32_t *sum = &out[t * stride + r];
@@ -143,20 +142,19 @@ void trilobite_c_i2_s_lookup(
     int32_t carry
 ) {
     const u16x8 *table = tables;
-    u16x8 *lows = low;
-    i16x8 *highs = high;
+    u16x8 *lows = low, *highs = high;
     build(x, tables);
     for (size_t r = 0; r < rows; r++, bytes += GROUP) {
         u16x8 even = lows[r], odd = table[bytes[0]];
 #define ADD(to, i) to += table[(i) * 256 + bytes[i]];
         ADD(even, 1) ADD(odd, 2) ADD(even, 3) ADD(odd, 4) ADD(even, 5) ADD(odd, 6) ADD(even, 7)
 #undef ADD
-        i16x8 sum = (i16x8)(even + odd);
+        u16x8 sum = even + odd;
         if (carry) {
-            highs[r] += sum >> 8;
+            highs[r] += (u16x8)((i16x8)sum >> 8);
             sum &= 0xff;
         }
-        lows[r] = (u16x8)sum;
+        lows[r] = sum;
     }
 }
 

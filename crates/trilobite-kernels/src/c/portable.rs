@@ -31,7 +31,7 @@ unsafe extern "C" {
 /// Vectors of packed bytes in a block.
 const VECTORS: usize = 2;
 /// Most tokens of [`i2_s`].
-pub(crate) const TOKENS: usize = 4;
+pub(crate) const TOKENS: usize = 2;
 /// Packed bytes whose tables are in use at a time.
 pub(crate) const GROUP: usize = 8;
 /// Tokens in a vector.
