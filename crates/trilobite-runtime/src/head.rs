@@ -188,19 +188,14 @@ impl Search {
         let (kernels, ids) = (workers.kernels, &self.ids);
         self.values.clear();
         self.values.resize(ids.len(), 0.0);
-        workers.team.columns(
-            [(&mut self.values, ids.len())],
-            1,
-            EXACT,
-            |scratch, _, range, strip| {
-                let values = strip.row(0).chunks_exact_mut(1);
-                for (value, &row) in values.zip(&ids[range]) {
-                    let row = row as usize;
-                    let workspace = &mut scratch.workspace;
-                    kernels.dense_gemm(&head.weights, row..row + 1, x, workspace, value);
-                }
-            },
-        );
+        let out = [(&mut self.values[..], ids.len())];
+        workers.team.columns(out, 1, EXACT, |scratch, _, range, strip| {
+            let values = strip.row(0).chunks_exact_mut(1);
+            for (value, &row) in values.zip(&ids[range]) {
+                let (row, workspace) = (row as usize, &mut scratch.workspace);
+                kernels.dense_gemm(&head.weights, row..row + 1, x, workspace, value);
+            }
+        });
         workers.lap(Stage::Head);
     }
 
