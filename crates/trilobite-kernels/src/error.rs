@@ -10,8 +10,8 @@ pub enum Error {
         /// The accepted values, separated by commas.
         known: String,
     },
-    /// `TRILOBITE_ISA` names an instruction set that this machine lacks.
-    #[error("TRILOBITE_ISA asks for {asked}, but this processor has only: {available}")]
+    /// `TRILOBITE_ISA` names an instruction set that this machine lacks, or the build.
+    #[error("TRILOBITE_ISA asks for {asked}, but this machine and build have only: {available}")]
     MissingIsa {
         /// The instruction set asked for.
         asked: &'static str,

@@ -22,6 +22,8 @@
 //! # Ok::<(), trilobite_kernels::Error>(())
 //! ```
 
+#[cfg(feature = "c-kernels")]
+mod c;
 mod codes;
 mod dense;
 mod error;

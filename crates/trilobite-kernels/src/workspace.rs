@@ -3,11 +3,14 @@
 use crate::dense::{BlockBuffers, FloatBuffer};
 use crate::i2_s::transposed::ColumnList;
 
-#[cfg(target_arch = "x86_64")]
-pub(crate) use crate::i2_s::lookup::Buffers as LookUpBuffers;
-/// No instruction set of this processor multiplies by look-up.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) type LookUpBuffers = ();
+/// Room for multiplication by look-up, for each instruction set that has it.
+#[derive(Debug, Default)]
+pub(crate) struct LookUpBuffers {
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) avx2: crate::i2_s::lookup::Buffers,
+    #[cfg(feature = "c-kernels")]
+    pub(crate) c: crate::i2_s::c::Buffers,
+}
 
 /// Room for what products make on their way: repacked rows, tables, lists of columns, widened
 /// weights. Every thread has its own, and keeps it, as fresh memory for every product would cost time.

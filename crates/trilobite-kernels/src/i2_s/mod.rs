@@ -9,9 +9,13 @@ pub(crate) mod avx2;
 pub(crate) mod avx512_vnni;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx_vnni;
+#[cfg(feature = "c-kernels")]
+pub(crate) mod c;
 pub(crate) mod check;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod dotprod;
+#[cfg(all(target_arch = "aarch64", feature = "c-kernels"))]
+pub(crate) mod i8mm;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod lookup;
 #[cfg(target_arch = "aarch64")]

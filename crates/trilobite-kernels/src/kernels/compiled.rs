@@ -103,7 +103,12 @@ macro_rules! compile {
 }
 
 pub(super) mod scalar {
-    compile! { [] simd::scalar::Scalar }
+    compile! { [] simd::scalar::Scalar(simd::scalar::InRust) }
+}
+
+#[cfg(feature = "c-kernels")]
+pub(super) mod c {
+    compile! { [] simd::scalar::Scalar(simd::c::InC) }
 }
 
 #[cfg(target_arch = "x86_64")]

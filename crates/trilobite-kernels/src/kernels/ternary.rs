@@ -1,7 +1,7 @@
 //! Products of ternary matrices with int8 activations.
 
 use super::method::Method;
-use super::{Kernels, call};
+use super::{Kernels, LookUp, call};
 use crate::i2_s::transposed;
 use crate::product::Product;
 use crate::workspace::LookUpBuffers;
@@ -36,8 +36,18 @@ impl Kernels {
         workspace: &mut Workspace,
         out: &mut [i32],
     ) {
-        let method = Method::fastest(rows.len(), x.tokens());
+        let method = self.fastest_method(rows.len(), x.tokens());
         self.ternary_gemm_by(method, matrix, rows, x, workspace, out);
+    }
+
+    /// The faster method for this many rows and tokens at a time.
+    pub fn fastest_method(&self, rows: usize, tokens: usize) -> Method {
+        let repays = |lookup: &LookUp| rows >= lookup.least.0 && tokens >= lookup.least.1;
+        if self.i2_s_lookup.as_ref().is_some_and(repays) {
+            Method::LookUp
+        } else {
+            Method::MultiplyAdd
+        }
     }
 
     /// [`ternary_gemm`](Kernels::ternary_gemm) by a given method, as far as it is there for the

@@ -19,7 +19,7 @@ fn an_instruction_set_that_is_unknown_or_missing_is_an_error() {
     for value in ["", "AVX2", "avx512", "scalar "] {
         let error = choose(Some(value)).unwrap_err();
         assert!(matches!(&error, Error::UnknownIsa { value: v, .. } if v == value), "{error}");
-        assert!(error.to_string().contains("scalar, avx2"), "{error}");
+        assert!(error.to_string().contains("scalar, c, avx2"), "{error}");
     }
     for isa in Isa::ALL {
         let there = Kernels::available().iter().any(|kernels| kernels.isa == isa);

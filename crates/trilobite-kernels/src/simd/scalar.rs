@@ -3,10 +3,39 @@
 use super::{LANES, Simd};
 use half::f16;
 
+/// Arrays of floats, which `F` computes with.
 #[derive(Clone, Copy)]
-pub(crate) struct Scalar;
+pub(crate) struct Scalar<F>(pub(crate) F);
 
-impl Simd for Scalar {
+/// What is done with the floats in an array.
+pub(crate) trait Arithmetic: Copy {
+    /// `c += a * b` in each lane, a multiple of eight of them and at most [`LANES`], rounded once.
+    fn multiply_add(self, a: &[f32], b: &[f32], c: &mut [f32]);
+
+    /// Half precision to single.
+    fn widen(self, x: &[u16; LANES]) -> [f32; LANES];
+}
+
+/// By the processor's instructions where the target has them, or else by a function for each lane.
+#[derive(Clone, Copy)]
+pub(crate) struct InRust;
+
+impl Arithmetic for InRust {
+    #[inline(always)]
+    fn multiply_add(self, a: &[f32], b: &[f32], c: &mut [f32]) {
+        for ((a, b), c) in a.iter().zip(b).zip(c) {
+            *c = a.mul_add(*b, *c);
+        }
+    }
+
+    #[inline(always)]
+    fn widen(self, x: &[u16; LANES]) -> [f32; LANES] {
+        // The const functions are those of `half` that never look for an instruction.
+        x.map(|x| f16::from_bits(x).to_f32_const())
+    }
+}
+
+impl<F: Arithmetic> Simd for Scalar<F> {
     type Lanes = [f32; LANES];
     type Part = [f32; LANES];
 
@@ -28,8 +57,7 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes {
-        // The const functions are those of `half` that never look for an instruction.
-        x.map(|x| f16::from_bits(x).to_f32_const())
+        self.0.widen(x)
     }
 
     #[inline(always)]
@@ -70,9 +98,7 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn mul_add(self, a: Self::Lanes, b: Self::Lanes, mut c: Self::Lanes) -> Self::Lanes {
-        for i in 0..LANES {
-            c[i] = a[i].mul_add(b[i], c[i]);
-        }
+        self.0.multiply_add(&a, &b, &mut c);
         c
     }
 

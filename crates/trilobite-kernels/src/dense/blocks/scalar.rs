@@ -2,10 +2,10 @@
 
 use super::codes::{GROUP, WideGroup};
 use super::simd::{Half, Integers, LANES, plain_bytes};
-use crate::simd::scalar::Scalar;
+use crate::simd::scalar::{Arithmetic, Scalar};
 use half::f16;
 
-impl Integers for Scalar {
+impl<F: Arithmetic> Integers for Scalar<F> {
     type Bytes = [u8; GROUP];
     type Words = [i16; GROUP];
     type Sums = [i32; LANES];
@@ -89,17 +89,13 @@ impl Integers for Scalar {
 
     #[inline(always)]
     fn mul_add_half(self, a: Self::Half, b: Self::Half, mut c: Self::Half) -> Self::Half {
-        for i in 0..LANES {
-            c[i] = a[i].mul_add(b[i], c[i]);
-        }
+        self.0.multiply_add(&a, &b, &mut c);
         c
     }
 
     #[inline(always)]
     fn mul_add_lower(self, a: &[f32; 8], b: &[f32; 8], mut c: Self::Half) -> Self::Half {
-        for i in 0..8 {
-            c[i] = a[i].mul_add(b[i], c[i]);
-        }
+        self.0.multiply_add(a, b, &mut c[..8]);
         c
     }
 

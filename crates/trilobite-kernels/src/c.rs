@@ -1,0 +1,7 @@
+//! The kernels in C: safe functions around those of `c/`.
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod i8mm;
+pub(crate) mod portable;
+#[cfg(test)]
+mod tests;
