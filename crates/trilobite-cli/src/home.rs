@@ -8,12 +8,23 @@ use etcetera::BaseStrategy;
 /// The folder of everything that was fetched: the environment's TRILOBITE_HOME, or `trilobite` in
 /// the user's cache folder.
 pub(crate) fn folder() -> Result<PathBuf> {
+    folder_or(|base| base.cache_dir())
+}
+
+/// What was typed in chats: in TRILOBITE_HOME, or in the user's folder for what programs remember.
+pub(crate) fn chat_history() -> Result<PathBuf> {
+    let folder = folder_or(|base| base.state_dir().unwrap_or_else(|| base.data_dir()))?;
+    Ok(folder.join("chat-history"))
+}
+
+/// The environment's TRILOBITE_HOME, or `trilobite` in one of the user's folders.
+fn folder_or(user: impl Fn(&dyn BaseStrategy) -> PathBuf) -> Result<PathBuf> {
     match std::env::var_os("TRILOBITE_HOME").filter(|home| !home.is_empty()) {
         Some(home) => Ok(home.into()),
         None => {
             let base = etcetera::choose_base_strategy()
                 .context("there is no home folder; TRILOBITE_HOME names another")?;
-            Ok(base.cache_dir().join("trilobite"))
+            Ok(user(&base).join("trilobite"))
         }
     }
 }

@@ -36,9 +36,14 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// Prints text as it is, but for what would steer a terminal.
 pub(crate) fn print_text(text: &str) -> Result<()> {
     match io::stdout().is_terminal() {
-        true => print(&escaped(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))),
+        true => print(&printable(text)),
         false => print(text),
     }
+}
+
+/// Text with escapes for what would steer a terminal.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))
 }
 
 /// Prints a JSON value, indented.
@@ -55,6 +60,21 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
 /// Says a line on stderr. Nobody may be listening there, and that is no reason to fail.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{}", line(text));
+}
+
+/// Says a line on stderr in the terminal's faint colour, if it has one.
+pub(crate) fn say_faintly(text: &str, colours: bool) {
+    match colours {
+        true => drop(writeln!(io::stderr(), "\u{1b}[2m{}\u{1b}[0m", line(text))),
+        false => say(text),
+    }
+}
+
+/// Says several lines on stderr, with the spaces that begin them.
+pub(crate) fn say_lines(text: &str) {
+    for line in text.lines() {
+        let _ = writeln!(io::stderr(), "{}", shown(line));
+    }
 }
 
 /// Text of whatever origin as one line that shows all that it holds.

@@ -27,5 +27,7 @@ mod real;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod sandbox;
 mod server;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tokenizer;
 mod trilobite;

@@ -1,0 +1,241 @@
+//! The terminal of a chat: line editing, a history that is kept, and what is typed while an answer
+//! comes.
+
+use std::cell::Cell;
+use std::fs::DirBuilder;
+use std::io::{IsTerminal, stderr, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rustyline::completion::Completer;
+use rustyline::config::{Behavior, Config};
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{Context, Editor, Helper};
+
+use super::typed::{COMMANDS, Draft};
+use crate::{home, output};
+
+const PROMPT: &str = "> ";
+/// Before the further lines of a message.
+const CONTINUED: &str = ". ";
+/// Messages that the history keeps.
+const HISTORY: usize = 1000;
+/// Values of TERM for which there is no line editing.
+const PLAIN: [&str; 3] = ["dumb", "cons25", "emacs"];
+/// Asks a terminal to mark what is pasted.
+const MARK_PASTES: &str = "\u{1b}[?2004h";
+
+/// Reads messages from the terminal.
+pub(super) struct Terminal {
+    editor: Editor<Line, FileHistory>,
+    history: Option<PathBuf>,
+    /// Whether the terminal understands more than lines.
+    plain: bool,
+    #[cfg(unix)]
+    _silent: Option<silent::Silent>,
+}
+
+impl Terminal {
+    pub(super) fn new() -> Result<Self> {
+        let behavior = match stdout().is_terminal() {
+            true => Behavior::Stdio,
+            // The prompt is no part of the result.
+            false => Behavior::PreferTerm,
+        };
+        let config = Config::builder().behavior(behavior).max_history_size(HISTORY)?.build();
+        let mut editor = Editor::with_config(config)?;
+        editor.set_helper(Some(Line::default()));
+        let history = home::chat_history().ok();
+        if let Some(history) = history.as_deref().filter(|path| path.is_file()) {
+            // A history that cannot be read is as good as none.
+            let _ = editor.load_history(history);
+        }
+        let term = std::env::var("TERM").unwrap_or_default();
+        let plain = PLAIN.iter().any(|plain| plain.eq_ignore_ascii_case(&term));
+        Ok(Self {
+            editor,
+            history,
+            plain,
+            #[cfg(unix)]
+            _silent: if plain { None } else { silent::Silent::begin()? },
+        })
+    }
+
+    /// The next message or command, or nothing when the user leaves.
+    pub(super) fn read(&mut self) -> Result<Option<Draft>> {
+        let mut asked = false;
+        loop {
+            match self.read_draft() {
+                Ok(draft) => return Ok(Some(draft)),
+                Err(ReadlineError::Eof) => return Ok(None),
+                // It has taken back what was typed, if there was something.
+                Err(ReadlineError::Interrupted) => {
+                    let empty = self.editor.helper().is_some_and(|line| line.empty.get());
+                    if asked && empty {
+                        return Ok(None);
+                    }
+                    asked = empty;
+                    if asked {
+                        output::say("Ctrl-C once more or Ctrl-D leaves, /help shows the commands.");
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn read_draft(&mut self) -> rustyline::Result<Draft> {
+        let mut draft = Draft::default();
+        let mut more = draft.push(&self.editor.readline(PROMPT)?);
+        while more {
+            more = match self.editor.readline(CONTINUED) {
+                Ok(line) => draft.push(&line),
+                // What was begun is taken back, as a line is.
+                Err(ReadlineError::Eof | ReadlineError::Interrupted) => return self.read_draft(),
+                Err(error) => return Err(error),
+            };
+        }
+        self.remember(&draft.entry());
+        Ok(draft)
+    }
+
+    /// Keeps a message for the next chats. A history that cannot be written is no reason to fail.
+    fn remember(&mut self, entry: &str) {
+        if entry.trim().is_empty() || !matches!(self.editor.add_history_entry(entry), Ok(true)) {
+            return;
+        }
+        let Some(path) = &self.history else { return };
+        if path.is_file() || (!path.exists() && path.parent().is_some_and(make_private)) {
+            let _ = self.editor.append_history(path);
+        }
+    }
+
+    /// Prepares for what is typed and pasted while an answer comes: the next prompt takes it.
+    pub(super) fn look_away(&self) -> Result<()> {
+        match stdout().is_terminal() && !self.plain {
+            true => output::print(MARK_PASTES),
+            false => Ok(()),
+        }
+    }
+
+    /// Columns in which answers are shown, where they are.
+    pub(super) fn width(&self) -> Option<usize> {
+        let (width, _) = terminal_size::terminal_size_of(stdout())?;
+        Some(width.0.into())
+    }
+
+    /// Says what is less important than answers.
+    pub(super) fn murmur(&self, text: &str) {
+        let colours = stderr().is_terminal() && !self.plain;
+        let colours = colours && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        output::say_faintly(text, colours);
+    }
+}
+
+/// Makes a folder that others cannot look into, where there is none.
+fn make_private(folder: &Path) -> bool {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder).is_ok()
+}
+
+/// What the editor asks about the line.
+#[derive(Default)]
+struct Line {
+    /// Whether nothing is typed.
+    empty: Cell<bool>,
+}
+
+impl Helper for Line {}
+impl Highlighter for Line {}
+impl Validator for Line {}
+
+impl Hinter for Line {
+    type Hint = String;
+
+    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
+        self.empty.set(line.is_empty());
+        None
+    }
+}
+
+impl Completer for Line {
+    type Candidate = String;
+
+    /// Completes the names of commands.
+    fn complete(
+        &self,
+        line: &str,
+        at: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<String>)> {
+        let names = COMMANDS.iter().map(|(name, arguments, _)| match *arguments {
+            "" => format!("/{name}"),
+            _ => format!("/{name} "),
+        });
+        let begun = &line[..at];
+        let fitting = names.filter(|name| begun.starts_with('/') && name.starts_with(begun));
+        Ok((0, fitting.collect()))
+    }
+}
+
+#[cfg(unix)]
+mod silent {
+    use std::io::{IsTerminal, Write, stdin, stdout};
+
+    use anyhow::Result;
+    use rustix::termios::{InputModes, LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+    use signal_hook::consts::SIGTERM;
+    use signal_hook::iterator::Signals;
+
+    /// Asks a terminal to no longer mark what is pasted.
+    const LEAVE_PASTES: &str = "\u{1b}[?2004l";
+
+    /// While it lasts, the terminal keeps what is typed for the editor, byte by byte and unseen.
+    pub(super) struct Silent(Termios);
+
+    impl Silent {
+        pub(super) fn begin() -> Result<Option<Self>> {
+            let Ok(before) = tcgetattr(stdin()) else { return Ok(None) };
+            let mut modes = before.clone();
+            modes.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::IEXTEN;
+            // Ctrl-C stops an answer and discards nothing.
+            modes.local_modes |= LocalModes::NOFLSH;
+            modes.input_modes -= InputModes::ICRNL;
+            if tcsetattr(stdin(), OptionalActions::Drain, &modes).is_err() {
+                return Ok(None);
+            }
+            let silent = Self(before);
+            silent.end_at_request()?;
+            Ok(Some(silent))
+        }
+
+        /// SIGTERM ends the process, wherever it is, and leaves the terminal as it was.
+        fn end_at_request(&self) -> Result<()> {
+            let before = Self(self.0.clone());
+            let mut signals = Signals::new([SIGTERM])?;
+            std::thread::Builder::new().spawn(move || {
+                if signals.forever().next().is_some() {
+                    drop(before);
+                    std::process::exit(128 + SIGTERM);
+                }
+            })?;
+            Ok(())
+        }
+    }
+
+    impl Drop for Silent {
+        fn drop(&mut self) {
+            let _ = tcsetattr(stdin(), OptionalActions::Now, &self.0);
+            if stdout().is_terminal() {
+                let _ = stdout().write_all(LEAVE_PASTES.as_bytes());
+                let _ = stdout().flush();
+            }
+        }
+    }
+}
