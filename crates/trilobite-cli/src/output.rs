@@ -36,14 +36,9 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// Prints text as it is, but for what would steer a terminal.
 pub(crate) fn print_text(text: &str) -> Result<()> {
     match io::stdout().is_terminal() {
-        true => print(&printable(text)),
+        true => print(&escaped(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))),
         false => print(text),
     }
-}
-
-/// Text with escapes for what would steer a terminal.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))
 }
 
 /// Prints a JSON value, indented.
@@ -62,18 +57,12 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{}", line(text));
 }
 
-/// Says a line on stderr in the terminal's faint colour, if it has one.
-pub(crate) fn say_faintly(text: &str, colours: bool) {
-    match colours {
-        true => drop(writeln!(io::stderr(), "\u{1b}[2m{}\u{1b}[0m", line(text))),
-        false => say(text),
-    }
-}
-
-/// Says several lines on stderr, with the spaces that begin them.
-pub(crate) fn say_lines(text: &str) {
+/// Says several lines on stderr with the spaces that begin them, in the terminal's faint colour if
+/// `faint`.
+pub(crate) fn say_lines(text: &str, faint: bool) {
+    let (begin, end) = if faint { ("\u{1b}[2m", "\u{1b}[0m") } else { ("", "") };
     for line in text.lines() {
-        let _ = writeln!(io::stderr(), "{}", shown(line));
+        let _ = writeln!(io::stderr(), "{begin}{}{end}", shown(line));
     }
 }
 

@@ -38,7 +38,6 @@ pub(crate) fn run(
     template: Option<&Template>,
 ) -> Result<ExitCode> {
     ensure!(!args.ids, "--ids needs a prompt: a chat shows text");
-    interrupt::outlive_ctrl_c();
     let mut chat = Chat {
         tokenizer: model.tokenizer()?,
         name: model::name(&args.model),
@@ -54,7 +53,7 @@ pub(crate) fn run(
         total: Total::default(),
     };
     if chat.talk {
-        output::say_lines(&chat.banner(model));
+        chat.terminal.say(&chat.banner(model));
     }
     while let Some(draft) = chat.terminal.read()? {
         interrupt::clear();
@@ -62,18 +61,19 @@ pub(crate) fn run(
             Ok(Input::Exit) => break,
             Ok(input) => chat.take(input),
             Err(error) => {
-                output::say(&format!("error: {error}"));
+                chat.say_error(&error);
                 continue;
             }
         };
         match done {
             // Nobody sees the answers any more.
             Err(error) if error.is::<output::Stdout>() => return Err(error),
-            Err(error) => output::say(&format!("error: {error:#}")),
+            Err(error) => chat.say_error(&format!("{error:#}")),
             Ok(()) => {}
         }
+        // At the prompt the next signal is the first again.
+        interrupt::clear();
     }
-    interrupt::clear();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -128,12 +128,16 @@ impl<'a> Chat<'a> {
         describe(&sampling) + &seed
     }
 
+    fn say_error(&self, error: &str) {
+        self.terminal.say(&output::line(&format!("error: {error}")));
+    }
+
     fn take(&mut self, input: Input) -> Result<()> {
         match input {
             Input::Nothing | Input::Exit => Ok(()),
             Input::Message(text) => self.message(text),
             Input::Help => {
-                output::say_lines(&help());
+                self.terminal.say(&help());
                 Ok(())
             }
             Input::System(text) => self.system(text.as_deref()),
@@ -141,14 +145,14 @@ impl<'a> Chat<'a> {
             Input::Clear => {
                 self.conversation.clear();
                 self.told_full = false;
-                output::say("the conversation is forgotten");
+                self.terminal.say("the conversation is forgotten");
                 Ok(())
             }
             Input::Regen => self.regen(),
             Input::Save(path) => self.save(&path),
             Input::Load(path) => self.load(&path),
             Input::Stats => {
-                output::say_lines(&self.stats());
+                self.terminal.say(&self.stats());
                 Ok(())
             }
         }
@@ -166,7 +170,7 @@ impl<'a> Chat<'a> {
             Ok(Some(answer)) => self.conversation.push(Message::new("assistant", answer)),
             Ok(None) => {
                 self.conversation.pop();
-                output::say("stopped before an answer came: the message is taken back");
+                self.terminal.say("stopped before an answer came: the message is taken back");
             }
             Err(error) => {
                 self.conversation.pop();
@@ -197,12 +201,13 @@ impl<'a> Chat<'a> {
             stopped => {
                 self.conversation.push(old);
                 stopped?;
-                output::say("stopped before an answer came: the earlier one stays");
+                self.terminal.say("stopped before an answer came: the earlier one stays");
                 return Ok(());
             }
         };
         if answer == old.text() && sampling.temperature == 0.0 {
-            output::say("the same answer: with a temp of 0 there is one only (/set temp 0.7)");
+            self.terminal
+                .say("the same answer: with a temp of 0 there is one only (/set temp 0.7)");
         }
         self.conversation.push(Message::new("assistant", answer));
         Ok(())
@@ -223,7 +228,7 @@ impl<'a> Chat<'a> {
         let encode = |messages: &[Message]| template.encode(messages, tokenizer);
         let prompt = self.conversation.prompt(context, encode)?;
         if prompt.dropped > 0 && !std::mem::replace(&mut self.told_full, true) {
-            output::say(&format!(
+            self.terminal.say(&format!(
                 "the context of {context} tokens is full: from now on the oldest turns are left out \
                  (/stats counts them)"
             ));
@@ -298,7 +303,7 @@ impl<'a> Chat<'a> {
     fn system(&mut self, text: Option<&str>) -> Result<()> {
         let template = self.needs_template()?;
         let Some(text) = text else {
-            output::say_lines(self.conversation.system().unwrap_or("there is no system message"));
+            self.terminal.say(self.conversation.system().unwrap_or("there is no system message"));
             return Ok(());
         };
         if !text.is_empty() {
@@ -307,7 +312,7 @@ impl<'a> Chat<'a> {
             template.encode(&messages, self.tokenizer)?;
         }
         self.conversation.set_system(text);
-        output::say(match (text.is_empty(), self.conversation.turns()) {
+        self.terminal.say(match (text.is_empty(), self.conversation.turns()) {
             (true, _) => "the system message is removed",
             (false, 0) => "the system message is set",
             (false, _) => {
@@ -322,7 +327,7 @@ impl<'a> Chat<'a> {
         let max_tokens = self.generator.limits.max_tokens;
         let mut settings = Settings { sampling: self.generator.sampling(), max_tokens };
         let Some((name, value)) = change else {
-            output::say_lines(&settings.list());
+            self.terminal.say(&settings.list());
             return Ok(());
         };
         let name = Settings::name(&name)?;
@@ -333,14 +338,14 @@ impl<'a> Chat<'a> {
                 self.generator.set_sampling(settings.sampling)?;
             }
         }
-        output::say(&format!("{name} {}", settings.value(name)));
+        self.terminal.say(&format!("{name} {}", settings.value(name)));
         Ok(())
     }
 
     fn save(&self, path: &Path) -> Result<()> {
         self.needs_template()?;
         self.conversation.save(path, &self.name)?;
-        output::say(&format!("{} in {}", turns(self.conversation.turns()), path.display()));
+        self.terminal.say(&format!("{} in {}", turns(self.conversation.turns()), path.display()));
         Ok(())
     }
 
@@ -348,7 +353,7 @@ impl<'a> Chat<'a> {
         self.needs_template()?;
         self.conversation = Conversation::load(path)?;
         self.told_full = false;
-        output::say(&format!("{} from {}", turns(self.conversation.turns()), path.display()));
+        self.terminal.say(&format!("{} from {}", turns(self.conversation.turns()), path.display()));
         Ok(())
     }
 
@@ -431,7 +436,7 @@ fn help() -> String {
     });
     commands.concat()
         + "  //TEXT               sends a message that begins with /\n\n\
-           A \\ at the end of a line continues the message on the next one, \"\"\" before and after a\n\
-           message let it have several, and pasted lines are one message. Ctrl-C stops an answer and\n\
-           takes back what is typed, Ctrl-D leaves.\n"
+           A \\ at the end of a line continues the message on the next line. \"\"\" before and after a \
+           message lets it have several lines, and lines that are pasted are one message. Ctrl-C \
+           stops an answer and takes back what is typed, Ctrl-D leaves.\n"
 }

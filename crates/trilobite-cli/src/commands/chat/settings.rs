@@ -18,14 +18,14 @@ pub(super) struct Settings {
 
 /// The names, as those of the flags of `run`, and what they mean.
 const NAMES: [(&str, &str); 8] = [
-    ("temp", "temperature; 0 always takes the likeliest token"),
+    ("temp", "temperature; 0 takes the likeliest token"),
     ("top-k", "only the K likeliest tokens; 0 is all"),
-    ("top-p", "only the likeliest tokens that together reach this probability"),
-    ("min-p", "only tokens of at least this fraction of the likeliest one's probability"),
-    ("repeat-penalty", "penalty for tokens that are in the context already; 1 is none"),
-    ("loop-penalty", "penalty for going on with a repetition within the answer; 0 is none"),
-    ("seed", "seed of the random numbers"),
-    ("n", "most tokens of an answer; none is until it ends"),
+    ("top-p", "only the likeliest that reach this together"),
+    ("min-p", "only those this likely next to the likeliest"),
+    ("repeat-penalty", "for tokens in the context already; 1 is none"),
+    ("loop-penalty", "for going on with a repetition; 0 is none"),
+    ("seed", "of the random numbers"),
+    ("n", "most tokens of an answer; none: until it ends"),
 ];
 
 impl Settings {

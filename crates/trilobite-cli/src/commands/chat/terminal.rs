@@ -1,10 +1,11 @@
 //! The terminal of a chat: line editing, a history that is kept, and what is typed while an answer
 //! comes.
 
-use std::cell::Cell;
 use std::fs::DirBuilder;
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use rustyline::completion::Completer;
@@ -14,10 +15,14 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
-use rustyline::{Context, Editor, Helper};
+use rustyline::{
+    Cmd, ConditionalEventHandler, Context, Editor, Event, EventContext, EventHandler, Helper,
+    KeyEvent,
+};
 
 use super::typed::{COMMANDS, Draft};
-use crate::{home, output};
+use super::wrap::Wrap;
+use crate::{home, interrupt, output};
 
 const PROMPT: &str = "> ";
 /// Before the further lines of a message.
@@ -32,6 +37,8 @@ const MARK_PASTES: &str = "\u{1b}[?2004h";
 /// Reads messages from the terminal.
 pub(super) struct Terminal {
     editor: Editor<Line, FileHistory>,
+    /// Whether the line was ended by Ctrl-C.
+    ctrl_c: Arc<AtomicBool>,
     history: Option<PathBuf>,
     /// Whether the terminal understands more than lines.
     plain: bool,
@@ -48,7 +55,10 @@ impl Terminal {
         };
         let config = Config::builder().behavior(behavior).max_history_size(HISTORY)?.build();
         let mut editor = Editor::with_config(config)?;
-        editor.set_helper(Some(Line::default()));
+        editor.set_helper(Some(Line));
+        let ctrl_c = Arc::new(AtomicBool::new(false));
+        let handler = EventHandler::Conditional(Box::new(CtrlC(Arc::clone(&ctrl_c))));
+        editor.bind_sequence(KeyEvent::ctrl('C'), handler);
         let history = home::chat_history().ok();
         if let Some(history) = history.as_deref().filter(|path| path.is_file()) {
             // A history that cannot be read is as good as none.
@@ -56,8 +66,13 @@ impl Terminal {
         }
         let term = std::env::var("TERM").unwrap_or_default();
         let plain = PLAIN.iter().any(|plain| plain.eq_ignore_ascii_case(&term));
+        if !plain {
+            // At a prompt it is a key.
+            interrupt::outlive_ctrl_c();
+        }
         Ok(Self {
             editor,
+            ctrl_c,
             history,
             plain,
             #[cfg(unix)]
@@ -67,40 +82,42 @@ impl Terminal {
 
     /// The next message or command, or nothing when the user leaves.
     pub(super) fn read(&mut self) -> Result<Option<Draft>> {
-        let mut asked = false;
+        let (mut draft, mut begun, mut asked) = (Draft::default(), false, false);
         loop {
-            match self.read_draft() {
-                Ok(draft) => return Ok(Some(draft)),
-                Err(ReadlineError::Eof) => return Ok(None),
-                // It has taken back what was typed, if there was something.
-                Err(ReadlineError::Interrupted) => {
-                    let empty = self.editor.helper().is_some_and(|line| line.empty.get());
-                    if asked && empty {
-                        return Ok(None);
-                    }
-                    asked = empty;
-                    if asked {
-                        output::say("Ctrl-C once more or Ctrl-D leaves, /help shows the commands.");
+            match self.read_line(if begun { CONTINUED } else { PROMPT })? {
+                Typed::Line(line) => {
+                    (begun, asked) = (draft.push(&line), false);
+                    if !begun {
+                        self.remember(&draft.entry());
+                        return Ok(Some(draft));
                     }
                 }
-                Err(error) => return Err(error.into()),
+                Typed::End if !begun => return Ok(None),
+                Typed::TakenBack { empty: true } if !begun => {
+                    if asked {
+                        return Ok(None);
+                    }
+                    self.say("Ctrl-C once more or Ctrl-D leaves, /help shows the commands.");
+                    asked = true;
+                }
+                // What was begun is taken back, too.
+                Typed::TakenBack { .. } | Typed::End => {
+                    (draft, begun, asked) = (Draft::default(), false, false);
+                }
             }
         }
     }
 
-    fn read_draft(&mut self) -> rustyline::Result<Draft> {
-        let mut draft = Draft::default();
-        let mut more = draft.push(&self.editor.readline(PROMPT)?);
-        while more {
-            more = match self.editor.readline(CONTINUED) {
-                Ok(line) => draft.push(&line),
-                // What was begun is taken back, as a line is.
-                Err(ReadlineError::Eof | ReadlineError::Interrupted) => return self.read_draft(),
-                Err(error) => return Err(error),
-            };
+    fn read_line(&mut self, prompt: &str) -> Result<Typed> {
+        match self.editor.readline(prompt) {
+            Ok(line) => Ok(match self.ctrl_c.swap(false, Ordering::SeqCst) {
+                true => Typed::TakenBack { empty: line.is_empty() },
+                false => Typed::Line(line),
+            }),
+            Err(ReadlineError::Interrupted) => Ok(Typed::TakenBack { empty: true }),
+            Err(ReadlineError::Eof) => Ok(Typed::End),
+            Err(error) => Err(error.into()),
         }
-        self.remember(&draft.entry());
-        Ok(draft)
     }
 
     /// Keeps a message for the next chats. A history that cannot be written is no reason to fail.
@@ -128,12 +145,23 @@ impl Terminal {
         Some(width.0.into())
     }
 
+    /// Says something on stderr, broken at words.
+    pub(super) fn say(&self, text: &str) {
+        output::say_lines(&wrapped(text), false);
+    }
+
     /// Says what is less important than answers.
     pub(super) fn murmur(&self, text: &str) {
-        let colours = stderr().is_terminal() && !self.plain;
-        let colours = colours && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        output::say_faintly(text, colours);
+        let faint = stderr().is_terminal() && !self.plain;
+        let faint = faint && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        output::say_lines(&wrapped(text), faint);
     }
+}
+
+fn wrapped(text: &str) -> String {
+    let size = terminal_size::terminal_size_of(stderr());
+    let mut wrap = Wrap::new(size.map(|(width, _)| width.0.into()));
+    wrap.push(text) + &wrap.finish()
 }
 
 /// Makes a folder that others cannot look into, where there is none.
@@ -144,24 +172,35 @@ fn make_private(folder: &Path) -> bool {
     builder.recursive(true).create(folder).is_ok()
 }
 
-/// What the editor asks about the line.
-#[derive(Default)]
-struct Line {
-    /// Whether nothing is typed.
-    empty: Cell<bool>,
+/// What came of a prompt.
+enum Typed {
+    Line(String),
+    /// Ctrl-C: there was nothing, or it is not meant.
+    TakenBack {
+        empty: bool,
+    },
+    /// Ctrl-D, or there is no terminal any more.
+    End,
 }
+
+/// Ctrl-C ends a line as Enter does and is noted. As an error it would lose what was typed after it.
+struct CtrlC(Arc<AtomicBool>);
+
+impl ConditionalEventHandler for CtrlC {
+    fn handle(&self, _: &Event, _: u16, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
+        self.0.store(true, Ordering::SeqCst);
+        Some(Cmd::AcceptLine)
+    }
+}
+
+/// What the editor asks about the line.
+struct Line;
 
 impl Helper for Line {}
 impl Highlighter for Line {}
 impl Validator for Line {}
-
 impl Hinter for Line {
     type Hint = String;
-
-    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
-        self.empty.set(line.is_empty());
-        None
-    }
 }
 
 impl Completer for Line {
