@@ -143,6 +143,7 @@ impl<'a> Chat<'a> {
             Input::System(text) => self.system(text.as_deref()),
             Input::Set(change) => self.set(change),
             Input::Clear => {
+                self.needs_template()?;
                 self.conversation.clear();
                 self.told_full = false;
                 self.terminal.say("the conversation is forgotten");
