@@ -41,7 +41,9 @@ fn listen_to(signal: i32) -> Result<()> {
 /// From now on Ctrl-C ends what is running and never the process, however often it is pressed: for a
 /// chat, which has other ways to be left.
 pub(crate) fn outlive_ctrl_c() {
-    SECOND.get().map(|second| low_level::unregister(*second));
+    if let Some(second) = SECOND.get() {
+        low_level::unregister(*second);
+    }
 }
 
 /// Whether the process was started to outlive its terminal, as by `nohup`. Where the system does not

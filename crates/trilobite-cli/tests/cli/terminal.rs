@@ -233,8 +233,7 @@ fn ctrl_c_stops_answers_and_clears_lines_and_leaves_when_it_is_meant() {
     chat.sees("> ");
     chat.types("hello\r");
     chat.sees_an_answer();
-    // However often.
-    chat.types(&CTRL_C.repeat(3));
+    chat.types(CTRL_C);
     let answer = chat.sees("interrupted");
     assert!(!answer.contains("^C"), "{answer}");
     chat.sees("> ");
@@ -263,6 +262,30 @@ fn ctrl_c_stops_answers_and_clears_lines_and_leaves_when_it_is_meant() {
     chat.sees("Ctrl-C once more");
     chat.types(CTRL_C);
     assert_eq!(chat.ends(), Some(0));
+}
+
+#[test]
+fn ctrl_c_stops_the_reading_of_a_long_prompt_and_never_the_chat() {
+    let (home, model) = (tempfile::tempdir().unwrap(), endless());
+    let long = home.path().join("long.json");
+    let messages = json!([
+        {"role": "user", "content": "many words ".repeat(40_000)},
+        {"role": "assistant", "content": "Indeed."},
+    ]);
+    fs::write(&long, json!({"messages": messages}).to_string()).unwrap();
+    let mut chat = Chat::start(home.path(), endlessly(&model));
+    chat.sees("> ");
+    chat.says(&format!("/load {}", long.display()), "1 turn from ");
+    chat.sees("> ");
+    chat.says("hello", "\u{1b}[?2004l");
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(50));
+        chat.types(CTRL_C);
+    }
+    chat.sees("stopped before an answer came: the message is taken back");
+    chat.says("/stats", "conversation   1 turn\r\n");
+    chat.sees("> ");
+    assert_eq!(saved(&mut chat, &long).len(), 2);
 }
 
 #[test]
