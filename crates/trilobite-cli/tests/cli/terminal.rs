@@ -269,7 +269,7 @@ fn ctrl_c_stops_the_reading_of_a_long_prompt_and_never_the_chat() {
     let (home, model) = (tempfile::tempdir().unwrap(), endless());
     let long = home.path().join("long.json");
     let messages = json!([
-        {"role": "user", "content": "many words ".repeat(40_000)},
+        {"role": "user", "content": "many words ".repeat(80_000)},
         {"role": "assistant", "content": "Indeed."},
     ]);
     fs::write(&long, json!({"messages": messages}).to_string()).unwrap();
@@ -278,8 +278,9 @@ fn ctrl_c_stops_the_reading_of_a_long_prompt_and_never_the_chat() {
     chat.says(&format!("/load {}", long.display()), "1 turn from ");
     chat.sees("> ");
     chat.says("hello", "\u{1b}[?2004l");
+    // The second comes before the first is looked at, or at the prompt.
     for _ in 0..2 {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(5));
         chat.types(CTRL_C);
     }
     chat.sees("stopped before an answer came: the message is taken back");
