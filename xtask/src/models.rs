@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use trilobite_hub::Listed;
 
 /// The whole file.
 #[derive(Deserialize)]
@@ -119,12 +120,11 @@ impl Models {
         toml::from_str(include_str!("../../models/models.toml")).context("models/models.toml")
     }
 
-    /// The model of that name.
+    /// The model of that name, in any case and punctuation.
     pub(crate) fn find(&self, name: &str) -> Result<&Model> {
-        self.model.iter().find(|model| model.name == name).with_context(|| {
-            let names: Vec<_> = self.model.iter().map(|model| model.name.as_str()).collect();
-            format!("models/models.toml has no model {name:?}; it has {}", names.join(", "))
-        })
+        let listed = Listed::find(name)?;
+        let model = self.model.iter().find(|model| model.name == listed.name);
+        model.with_context(|| format!("models/models.toml has no model {name:?}"))
     }
 
     /// The shape of a model.

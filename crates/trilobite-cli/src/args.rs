@@ -6,6 +6,9 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trilobite_runtime::{CacheType, ChatTemplate};
 
+use crate::commands::pull::Pull;
+use crate::commands::stored::{List, Rm, Show};
+
 /// Run, convert and measure 1.58-bit language models on ordinary CPUs.
 #[derive(Parser)]
 #[command(
@@ -19,8 +22,9 @@ Examples:
   trilobite run 2b.gguf                             a chat on the terminal
 
 MODEL is a GGUF file, a Hugging Face checkpoint folder, the name of a model that `trilobite pull` has
-fetched, or nothing: the built-in model. A folder is converted once, into the cache. The environment variable TRILOBITE_ISA (scalar, avx2,
-avxvnni, avx512vnni, neon, dotprod) lowers the instruction set."
+fetched, or nothing: the built-in model. Names match without case and punctuation; OWNER/REPOSITORY
+may be shortened to REPOSITORY. A folder is converted once, into the cache. The environment variable
+TRILOBITE_ISA (scalar, avx2, avxvnni, avx512vnni, neon, dotprod) lowers the instruction set."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -61,6 +65,12 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Fetch models and data sets, verified and resumable
     Pull(Pull),
+    /// List the models that have been pulled, and what was converted from them
+    List(List),
+    /// Show the files of a pulled model and where they come from
+    Show(Show),
+    /// Remove pulled models and what was converted from them
+    Rm(Rm),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  trilobite completions bash > /etc/bash_completion.d/trilobite"
@@ -403,18 +413,28 @@ Examples:
   trilobite eval --tasks mmlu --merge part1 part2 part3 part4 -o whole
 
   trilobite eval model.gguf --tasks mt_bench --data evaldata --judge-url https://api.openai.com/v1
+  trilobite eval model.gguf --tasks mine.toml --shots 3 --log-samples
+  trilobite eval --list
 
 Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped, and
 refuses results of another model, of other data or settings; with --judge-url it has the answers of
-MT-bench rated that it finds there.
+MT-bench rated that it finds there. OUTPUT/results.json is what --json prints. How to write a
+task of your own: crates/trilobite-eval/README.md.
 
 Tasks: {}", trilobite_eval::Task::names().join(", ")))]
 pub(crate) struct Eval {
     #[command(flatten)]
     pub(crate) model: Model,
-    /// The tasks
-    #[arg(long, value_name = "TASK,TASK", required = true, value_delimiter = ',')]
+    /// The tasks: names, NAME_Nshot for N examples before each item, or paths of definitions
+    #[arg(long, value_name = "TASK,TASK", required_unless_present = "list", value_delimiter = ',')]
     pub(crate) tasks: Vec<String>,
+    /// List the tasks, or those of --tasks: kind, examples, items if the data are there, metrics, and
+    /// where the data come from
+    #[arg(long, conflicts_with_all = ["model", "merge", "answers"])]
+    pub(crate) list: bool,
+    /// Examples before each item [default: as the task defines]
+    #[arg(long, visible_alias = "num-fewshot", value_name = "N", conflicts_with = "answers")]
+    pub(crate) shots: Option<usize>,
     /// Folder of the data sets [default: where `trilobite pull --data` puts them]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -453,9 +473,21 @@ pub(crate) struct Eval {
     /// Do not put prompts of generation tasks through the chat template
     #[arg(long)]
     pub(crate) no_chat: bool,
-    /// Make each example of a generation task a turn of the conversation
-    #[arg(long, conflicts_with = "no_chat")]
-    pub(crate) turns: bool,
+    /// Put the prompts of all tasks through the chat template, those of multiple choice too
+    #[arg(long, conflicts_with_all = ["no_chat", "merge", "answers"])]
+    pub(crate) apply_chat_template: bool,
+    /// The system message; without a chat template, a text before every prompt
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["merge", "answers"])]
+    pub(crate) system: Option<String>,
+    /// Make each example a turn of the conversation [default: true with --apply-chat-template]
+    #[arg(
+        long, visible_alias = "fewshot-as-multiturn", value_name = "BOOL", num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", conflicts_with = "no_chat"
+    )]
+    pub(crate) turns: Option<bool>,
+    /// Keep what the model was asked too, in OUTPUT/TASK.samples.jsonl
+    #[arg(long, conflicts_with_all = ["merge", "answers"])]
+    pub(crate) log_samples: bool,
     /// Run Python that the model writes, in a sandbox (HumanEval+)
     #[arg(long)]
     pub(crate) run_untrusted_code: bool,
@@ -522,35 +554,6 @@ pub(crate) struct Perplexity {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) compute: Compute,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  trilobite pull                                    what there is
-  trilobite pull bitnet-b1.58-2b-4t                 then: trilobite run bitnet-b1.58-2b-4t
-  trilobite pull llama-3.2-1b-instruct --from /mnt/mirror
-  trilobite pull --data arc_easy,piqa
-
-A NAME is one of the list or the hub's, such as microsoft/bitnet-b1.58-2B-4T, in any case. A download
-that breaks off goes on where it stopped. Every file is compared with the SHA-256 of the list or the
-task, else with the one that the server states, and its own is shown and recorded; what its size or
-its structure shows to be something else, such as a login page, is removed.
-Everything goes to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder.
-HF_ENDPOINT names a mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com;
-HF_TOKEN is shown to the hub only. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]
-pub(crate) struct Pull {
-    /// Models of models/models.toml
-    #[arg(value_name = "NAME")]
-    pub(crate) names: Vec<String>,
-    /// Data sets of these tasks, or of all
-    #[arg(long, value_name = "TASK,TASK", value_delimiter = ',', num_args = 0..=1,
-          default_missing_value = "all")]
-    pub(crate) data: Vec<String>,
-    /// Copy from this folder instead: NAME/FILE, OWNER/REPOSITORY/FILE, REPOSITORY/FILE or FILE;
-    /// data sets as the tasks lay them out
-    #[arg(long, value_name = "DIR")]
-    pub(crate) from: Option<PathBuf>,
 }
 
 #[derive(Args)]

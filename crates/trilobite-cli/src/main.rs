@@ -2,14 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod args;
 mod commands;
-mod converted;
-mod download;
-mod home;
 mod input;
 mod interrupt;
-mod listed;
 mod machine;
 mod model;
 mod output;
@@ -45,8 +42,12 @@ fn main() -> ExitCode {
                 status.into()
             }
             None => {
-                let advice = model::advice(&error).map(|advice| format!("; {advice}"));
-                output::say(&format!("error: {error:#}{}", advice.unwrap_or_default()));
+                let mut text = format!("error: {error:#}");
+                if let Some(advice) = advice::advice(&error) {
+                    text += if text.ends_with('?') { " " } else { "; " };
+                    text += &advice;
+                }
+                output::say(&text);
                 ExitCode::FAILURE
             }
         },
@@ -66,6 +67,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(args) => commands::bench::run(&args, &cli.global),
         Command::Eval(args) => commands::eval::run(&args, &cli.global),
         Command::Pull(args) => commands::pull::run(&args, &cli.global),
+        Command::List(args) => commands::stored::list(&args),
+        Command::Show(args) => commands::stored::show(&args),
+        Command::Rm(args) => commands::stored::remove(&args),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man { dir } => commands::manual::man(&dir),
     }

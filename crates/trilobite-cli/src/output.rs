@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use trilobite_convert::NewFile;
+use trilobite_hub::Size;
 
 use crate::args::Global;
 use crate::interrupt;
@@ -207,9 +208,5 @@ impl<W: Write> Write for Interruptible<W> {
 
 /// A number of bytes for people.
 pub(crate) fn bytes(n: u64) -> String {
-    match n {
-        0..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.2} GB", n as f64 / 1e9),
-    }
+    Size(n).to_string()
 }

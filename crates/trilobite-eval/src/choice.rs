@@ -1,26 +1,55 @@
 //! Multiple choice: the likeliest of some continuations is the answer.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 
 use minijinja::{Environment, Value};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
+use trilobite_runtime::{Conversation, Message};
 
-use crate::data::{self, Record, sha256};
-use crate::engine::Engine;
-use crate::error::{Error, Result};
-use crate::metrics::Metric;
+use crate::bytes::sha256;
+use crate::data;
+use crate::engine::{Engine, Prompting};
+use crate::error::Result;
+use crate::metrics::Measured;
+use crate::place::Place;
+use crate::prompt::{Preface, Shot, Shots, undelimited};
+use crate::protocol::{Item, Items, Protocol, typed};
+use crate::record::Record;
+use crate::results::Line;
 use crate::task::{Choice, Task};
-use crate::template::{self, Templates};
+use crate::template::{self, Expression, Templates};
+
+/// The protocol of a task of multiple choice.
+pub(crate) struct ChoiceProtocol<'a> {
+    pub(crate) task: &'a Task,
+    pub(crate) definition: &'a Choice,
+}
+
+impl Protocol for ChoiceProtocol<'_> {
+    fn task(&self) -> &Task {
+        self.task
+    }
+
+    fn items(&self, place: Place<'_>) -> Result<Items> {
+        Ok(Items::new(questions(self.task, self.definition, place.data, place.any_data)?))
+    }
+
+    fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
+        Ok(measure(self.task, &typed(path, lines)?))
+    }
+}
 
 /// An item that is ready to be scored.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     /// Its id, unique in the task.
-    pub(crate) id: String,
+    id: String,
     group: Option<String>,
-    /// Context and continuation of each choice.
-    pub(crate) requests: Vec<(String, String)>,
+    preface: Rc<Preface>,
+    /// Context and continuation of each choice, without what stands before them.
+    choices: Vec<(String, String)>,
     /// Unicode characters of each choice, without the space before it.
     chars: Vec<usize>,
     gold: Gold,
@@ -34,6 +63,14 @@ impl Question {
 
     pub(crate) fn chars(&self) -> &[usize] {
         &self.chars
+    }
+
+    pub(crate) fn requests(&self) -> Vec<(String, String)> {
+        self.plain(None)
+    }
+
+    pub(crate) fn requests_after(&self, system: Option<&str>) -> Vec<(String, String)> {
+        self.plain(system)
     }
 }
 
@@ -56,6 +93,14 @@ impl Gold {
         Some(Gold::Many(value.try_iter().ok()?.map(gold).collect::<Option<_>>()?))
     }
 
+    /// The number of the first right choice.
+    fn first(&self) -> usize {
+        match self {
+            Gold::One(gold) => *gold,
+            Gold::Many(gold) => gold.iter().position(|&gold| gold == 1).unwrap_or(0),
+        }
+    }
+
     fn holds(&self, choice: usize) -> bool {
         match self {
             Gold::One(gold) => *gold == choice,
@@ -66,7 +111,7 @@ impl Gold {
 
 /// A scored item: a line of the results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Answer {
+pub(crate) struct Decision {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     group: Option<String>,
@@ -91,35 +136,21 @@ struct Scored {
 /// The items of a task.
 pub(crate) fn questions(
     task: &Task,
-    choice: &Choice,
+    definition: &Choice,
     folder: &Path,
     any: bool,
 ) -> Result<Vec<Question>> {
     let environment = template::environment().map_err(template::definition(task))?;
-    let prompts = Prompts::new(&environment, task, choice)?;
+    let prompts = Prompts::new(&environment, task, definition)?;
     let mut questions = Vec::new();
     for records in data::records(task, folder, any)? {
         let group = records.group.as_deref();
-        let mut before = match records.items.first() {
-            Some(first) => prompts.templates.render(&task.description, first, group, None)?,
-            None => String::new(),
-        };
-        if records.shots.len() < task.shots {
-            let message =
-                format!("{} examples, {} need {}", records.shots.len(), task.name, task.shots);
-            return Err(records.shots.first().map_or(
-                Error::Definition { task: task.name.clone(), message: message.clone() },
-                |first| first.error(message),
-            ));
-        }
-        for shot in &records.shots[..task.shots] {
-            let shot = prompts.question(shot, group, "")?;
-            let Gold::One(gold) = shot.gold else { continue };
-            let (context, continuation) = &shot.requests[gold];
-            before += &format!("{context}{continuation}\n\n");
-        }
+        let mut shots = Shots::new(task, &records);
         for record in &records.items {
-            questions.push(prompts.question(record, group, &before)?);
+            let description = prompts.description(record, group)?;
+            let shot = |record: &Record| prompts.shot(record, group);
+            let preface = shots.preface(description, record, shot)?;
+            questions.push(prompts.question(record, group, preface)?);
         }
     }
     Ok(questions)
@@ -128,75 +159,115 @@ pub(crate) fn questions(
 /// The compiled expressions of a task.
 struct Prompts<'a> {
     templates: Templates<'a>,
-    choice: &'a Choice,
-    choices: minijinja::Expression<'a, 'a>,
-    gold: minijinja::Expression<'a, 'a>,
+    task: &'a Task,
+    definition: &'a Choice,
+    choices: Expression<'a>,
+    gold: Expression<'a>,
 }
 
 impl<'a> Prompts<'a> {
-    fn new(environment: &'a Environment<'a>, task: &Task, choice: &'a Choice) -> Result<Self> {
-        let compile = |source: &'a str| {
-            environment.compile_expression(source).map_err(template::definition(task))
-        };
-        let (choices, gold) = (compile(&choice.choices)?, compile(&choice.gold)?);
-        Ok(Self { templates: Templates::new(environment), choice, choices, gold })
+    fn new(
+        environment: &'a Environment<'a>,
+        task: &'a Task,
+        definition: &'a Choice,
+    ) -> Result<Self> {
+        let templates = Templates::new(environment);
+        let choices = Expression::new(environment, task, "choices", &definition.choices)?;
+        let gold = Expression::new(environment, task, "gold", &definition.gold)?;
+        Ok(Self { templates, task, definition, choices, gold })
     }
 
-    fn question(&self, record: &Record, group: Option<&str>, before: &str) -> Result<Question> {
-        let context = template::context(record, group, None);
-        let value =
-            self.choices.eval(&context).map_err(|error| record.error(template::reason(&error)))?;
-        let choices: Vec<String> = Vec::deserialize(value)
-            .map_err(|_| record.error("the choices are not a list of strings"))?;
-        let value =
-            self.gold.eval(&context).map_err(|error| record.error(template::reason(&error)))?;
-        let gold = Gold::of(&value)
-            .ok_or_else(|| record.error("the right choice is not a number or a list of 0 and 1"))?;
+    fn description(&self, record: &Record, group: Option<&str>) -> Result<String> {
+        self.templates.render(("description", &self.task.description), record, group, None)
+    }
+
+    /// A record as an example: the first of the right choices.
+    fn shot(&self, record: &Record, group: Option<&str>) -> Result<Shot> {
+        let mut question = self.question(record, group, Rc::default())?;
+        let (question, answer) = question.choices.swap_remove(question.gold.first());
+        Ok(Shot { question, answer })
+    }
+
+    fn question(
+        &self,
+        record: &Record,
+        group: Option<&str>,
+        preface: Rc<Preface>,
+    ) -> Result<Question> {
+        let texts: Vec<String> = Vec::deserialize(self.choices.value(record, group)?)
+            .map_err(|_| record.error("choices: not a list of strings"))?;
+        let gold = Gold::of(&self.gold.value(record, group)?)
+            .ok_or_else(|| record.error("gold: not a number or a list of 0 and 1"))?;
         let fits = match &gold {
-            Gold::One(gold) => *gold < choices.len(),
+            Gold::One(gold) => *gold < texts.len(),
             Gold::Many(gold) => {
-                gold.len() == choices.len()
+                gold.len() == texts.len()
                     && gold.iter().all(|gold| *gold < 2)
                     && gold.contains(&0)
                     && gold.contains(&1)
             }
         };
-        if choices.is_empty() || !fits {
-            return Err(record.error(format!("right is {gold:?} of {} choices", choices.len())));
+        if texts.is_empty() || !fits {
+            let (gold, count) = (json!(gold), texts.len());
+            return Err(record.error(format!("gold: {gold} does not fit {count} choices")));
         }
-        let mut requests = Vec::new();
-        for choice in &choices {
+        let Choice { id, context, continuation, .. } = self.definition;
+        let render = |key, text, choice| self.templates.render((key, text), record, group, choice);
+        let mut choices = Vec::new();
+        for choice in &texts {
             let choice = Some(choice.as_str());
-            let context = self.templates.render(&self.choice.context, record, group, choice)?;
-            let continuation =
-                self.templates.render(&self.choice.continuation, record, group, choice)?;
-            requests.push((format!("{before}{context}"), continuation));
+            let context = render("context", context, choice)?;
+            choices.push((context, render("continuation", continuation, choice)?));
         }
-        let chars = choices.iter().map(|choice| choice.chars().count()).collect();
-        let id = self.templates.render(&self.choice.id, record, group, None)?;
-        Ok(Question { id, group: group.map(str::to_owned), requests, chars, gold })
+        let chars = texts.iter().map(|choice| choice.chars().count()).collect();
+        let id = render("id", id, None)?;
+        Ok(Question { id, group: group.map(str::to_owned), preface, choices, chars, gold })
     }
 }
 
 impl Question {
-    /// The hash of its different contexts.
-    pub(crate) fn prompt_sha256(&self) -> String {
-        let mut prompt = String::new();
-        for (number, (context, _)) in self.requests.iter().enumerate() {
-            if number == 0 || *context != self.requests[number - 1].0 {
-                prompt += context;
-            }
-        }
-        sha256(prompt.as_bytes())
+    /// Context and continuation of each choice, as plain text.
+    fn plain(&self, system: Option<&str>) -> Vec<(String, String)> {
+        let choices = self.choices.iter();
+        choices
+            .map(|(context, continuation)| {
+                (self.preface.text(system, context), continuation.clone())
+            })
+            .collect()
+    }
+
+    /// The conversation of a choice, and its continuation, which has no space before it there.
+    pub(crate) fn conversation(
+        &self,
+        choice: usize,
+        system: Option<&str>,
+        turns: bool,
+    ) -> (Vec<Message>, String) {
+        let (context, continuation) = &self.choices[choice];
+        let messages = self.preface.messages(system, context, turns);
+        (messages, undelimited(continuation).to_owned())
+    }
+
+    /// Context and continuation of each choice, as the model reads them.
+    fn requests_for(&self, engine: &Engine) -> Result<Vec<(String, String)>> {
+        let Prompting { system, turns, .. } = engine.prompting();
+        let system = system.as_deref();
+        let Some(template) = engine.template(false)? else { return Ok(self.plain(system)) };
+        let render = |choice: usize| -> Result<(String, String)> {
+            let (messages, continuation) = self.conversation(choice, system, *turns);
+            let conversation = Conversation { messages: &messages, ..Conversation::default() };
+            Ok((template.render(&conversation)?, continuation))
+        };
+        (0..self.choices.len()).map(render).collect()
     }
 
     /// What the log-likelihood of each choice, with its number of tokens, makes of it.
-    pub(crate) fn decided(&self, scores: &[(f64, usize)]) -> Answer {
+    pub(crate) fn decided(&self, scores: &[(f64, usize)]) -> Decision {
         let scored = |(&(logprob, tokens), &chars)| Scored { logprob, tokens, chars };
         let choices: Vec<Scored> = scores.iter().zip(&self.chars).map(scored).collect();
         let pred = largest(choices.iter().map(|choice| choice.logprob));
         let pred_norm = largest(choices.iter().map(|choice| choice.logprob / choice.chars as f64));
-        Answer {
+        Decision {
             id: self.id.clone(),
             group: self.group.clone(),
             prompt_sha256: self.prompt_sha256(),
@@ -210,14 +281,43 @@ impl Question {
     }
 }
 
-/// Scores an item.
-pub(crate) fn answer(
-    engine: &mut Engine,
-    question: &Question,
-) -> trilobite_runtime::Result<Answer> {
-    let scores = engine.score(&question.requests)?;
-    let scores: Vec<_> = scores.iter().map(|(score, tokens)| (score.logprob, *tokens)).collect();
-    Ok(question.decided(&scores))
+impl Item for Question {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The hash of its different contexts.
+    fn prompt_sha256(&self) -> String {
+        let mut prompt = String::new();
+        for (number, (context, _)) in self.choices.iter().enumerate() {
+            if number == 0 || *context != self.choices[number - 1].0 {
+                prompt += &self.preface.text(None, context);
+            }
+        }
+        sha256(prompt.as_bytes())
+    }
+
+    fn answer(&self, engine: &mut Engine) -> Result<serde_json::Value> {
+        let requests = self.requests_for(engine)?;
+        let scores = engine.score(&requests)?;
+        let scores: Vec<_> =
+            scores.iter().map(|(score, tokens)| (score.logprob, *tokens)).collect();
+        Ok(json!(self.decided(&scores)))
+    }
+
+    fn asked(
+        &self,
+        engine: &Engine,
+        _line: &serde_json::Value,
+    ) -> Result<Map<String, serde_json::Value>> {
+        let requests = self.requests_for(engine)?.into_iter();
+        let requests: Vec<_> = requests
+            .map(
+                |(context, continuation)| json!({"context": context, "continuation": continuation}),
+            )
+            .collect();
+        Ok(Map::from_iter([("requests".to_owned(), requests.into())]))
+    }
 }
 
 /// The place of the largest value, the first of equals.
@@ -231,48 +331,24 @@ fn largest(values: impl Iterator<Item = f64>) -> usize {
     best.0
 }
 
-/// The metrics of scored items.
-pub(crate) fn metrics(task: &Task, answers: &[Answer]) -> BTreeMap<String, Metric> {
-    let mut metrics = BTreeMap::new();
-    for name in &task.metrics {
-        let value = |answer: &Answer| match name.as_str() {
-            "acc_norm" => f64::from(answer.correct_norm),
-            "mc2" => mc2(answer),
-            _ => f64::from(answer.correct),
-        };
-        if task.groups.is_empty() {
-            let values: Vec<f64> = answers.iter().map(value).collect();
-            metrics.insert(name.clone(), Metric::mean(&values));
-            continue;
-        }
-        let mut groups: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        for answer in answers {
-            let group = answer.group.as_deref().unwrap_or_default();
-            groups.entry(group).or_default().push(value(answer));
-        }
-        let mut categories: BTreeMap<&str, Vec<Vec<f64>>> = BTreeMap::new();
-        for (group, values) in &groups {
-            let category = task.groups.get(*group).map_or("", |group| &group.category);
-            categories.entry(category).or_default().push(values.clone());
-        }
-        let all: Vec<Vec<f64>> = groups.into_values().collect();
-        let means: Vec<f64> = all.iter().map(|values| Metric::mean(values).value).collect();
-        metrics.insert(name.clone(), Metric::pooled(&all));
-        metrics.insert(format!("{name}_macro"), Metric::plain(Metric::mean(&means).value));
-        for (category, groups) in categories {
-            metrics.insert(format!("{name}_{category}"), Metric::pooled(&groups));
-        }
-    }
-    metrics
+/// What scored items say.
+pub(crate) fn measure(task: &Task, decisions: &[Decision]) -> Measured {
+    let value = |item: &Decision, metric: &str| match metric {
+        "acc_norm" => f64::from(item.correct_norm),
+        "mc2" => mc2(item),
+        _ => f64::from(item.correct),
+    };
+    let values = |item: &Decision, metric: &str| vec![value(item, metric)];
+    Measured::of(task, decisions, |item| item.group.as_deref(), values)
 }
 
 /// The probability of the right choices among all.
-fn mc2(answer: &Answer) -> f64 {
+fn mc2(item: &Decision) -> f64 {
     // Relative to the largest, so that nothing underflows.
-    let top = answer.choices.iter().map(|choice| choice.logprob).fold(f64::NEG_INFINITY, f64::max);
+    let top = item.choices.iter().map(|choice| choice.logprob).fold(f64::NEG_INFINITY, f64::max);
     let mut sums = [0.0, 0.0];
-    for (number, choice) in answer.choices.iter().enumerate() {
-        sums[usize::from(answer.gold.holds(number))] += (choice.logprob - top).exp();
+    for (number, choice) in item.choices.iter().enumerate() {
+        sums[usize::from(item.gold.holds(number))] += (choice.logprob - top).exp();
     }
     sums[1] / (sums[0] + sums[1])
 }

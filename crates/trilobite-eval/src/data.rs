@@ -1,51 +1,14 @@
 //! Data files: found, checked against their hash, and read into records.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use minijinja::Value;
-use sha2::{Digest, Sha256};
 
+use crate::bytes::{sha256, unpack, utf8};
 use crate::error::{Error, Result};
+use crate::record::{Fields, Record};
 use crate::task::{DataFile, Format, Role, Task};
-
-/// The fields of a record.
-pub(crate) type Fields = BTreeMap<String, Value>;
-
-/// A record of a data file.
-#[derive(Clone, Debug)]
-pub(crate) struct Record {
-    /// The file.
-    pub(crate) path: PathBuf,
-    /// Its first line there, from 1.
-    pub(crate) line: usize,
-    /// Its number there, from 0.
-    pub(crate) index: usize,
-    /// Its fields.
-    pub(crate) fields: Fields,
-    /// The JSON text that it was read from, where it has a line of its own: numbers in `fields` have
-    /// at most 64 bits.
-    pub(crate) json: Option<Arc<str>>,
-}
-
-impl Record {
-    /// An error about this record.
-    pub(crate) fn error(&self, message: impl std::fmt::Display) -> Error {
-        let message = message.to_string();
-        Error::Record { path: self.path.clone(), line: self.line, message }
-    }
-
-    /// A field that must be a string.
-    pub(crate) fn text(&self, field: &str) -> Result<&str> {
-        let value = self.fields.get(field);
-        value
-            .and_then(Value::as_str)
-            .ok_or_else(|| self.error(format!("{field:?} is not a string")))
-    }
-}
 
 /// The records of a task in one group, labels added, and its examples.
 pub(crate) struct Records {
@@ -55,31 +18,44 @@ pub(crate) struct Records {
     pub(crate) items: Vec<Record>,
     /// The examples.
     pub(crate) shots: Vec<Record>,
+    /// Whether the items are the examples too, so that none may stand before itself.
+    pub(crate) shared: bool,
 }
 
-/// Reads the data of a task from `folder`. With `any`, whatever their hash.
+/// Reads the data of a task from `folder`, or from its own. With `any`, whatever their hash.
 pub(crate) fn records(task: &Task, folder: &Path, any: bool) -> Result<Vec<Records>> {
     let read = |group: Option<&str>| -> Result<Records> {
-        let mut records =
-            Records { group: group.map(str::to_owned), items: Vec::new(), shots: Vec::new() };
-        let mut labels = None;
+        let (mut items, mut shots, mut labels) = (Vec::new(), Vec::new(), None);
+        let mut shared = false;
         for (number, file) in task.data.iter().enumerate().filter(|(_, file)| wanted(task, file)) {
+            if file.role == Role::Shots && items_file(task, &file.file) {
+                shared = true;
+                continue;
+            }
             let found = read_file(task, file, number, folder, group, any)?;
             match file.role {
-                Role::Items => records.items.extend(found),
-                Role::Shots => records.shots.extend(found),
+                Role::Items => items.extend(found),
+                Role::Shots => shots.extend(found),
                 Role::Labels | Role::Other => labels = Some(found),
             }
         }
         if let Some(labels) = labels {
-            join(&mut records.items, labels)?;
+            join(&mut items, labels)?;
         }
-        Ok(records)
+        if shared {
+            shots.extend(items.iter().cloned());
+        }
+        Ok(Records { group: group.map(str::to_owned), items, shots, shared })
     };
     if task.groups.is_empty() {
         return Ok(vec![read(None)?]);
     }
     task.groups.keys().map(|group| read(Some(group))).collect()
+}
+
+/// Whether a file holds items.
+fn items_file(task: &Task, name: &str) -> bool {
+    task.data.iter().any(|file| file.role == Role::Items && file.file == name)
 }
 
 /// Adds each label to its record.
@@ -118,59 +94,55 @@ pub(crate) fn read_file(
     Ok(records)
 }
 
-/// Most bytes that a data file unpacks to: a small file can unpack to any number.
-const MAX_UNPACKED: u64 = 512 << 20;
-
-/// What a file holds: unpacked where its name ends in `.gz` or `.bz2`.
-///
-/// # Errors
-/// It is not packed that way, damaged, or longer than any data file.
-pub fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
-    unpack_within(path, bytes, MAX_UNPACKED)
-}
-
-fn unpack_within(path: &Path, bytes: Vec<u8>, most: u64) -> Result<Vec<u8>> {
-    let decoder: &mut dyn Read = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => &mut flate2::read::MultiGzDecoder::new(bytes.as_slice()),
-        Some("bz2") => &mut bzip2::read::MultiBzDecoder::new(bytes.as_slice()),
-        _ => return Ok(bytes),
-    };
-    let mut unpacked = Vec::new();
-    let read = decoder.take(most + 1).read_to_end(&mut unpacked);
-    if read.map_err(Error::io(path))? as u64 > most {
-        let message = format!("it unpacks to more than {most} bytes");
-        return Err(Error::io(path)(std::io::Error::other(message)));
-    }
-    Ok(unpacked)
-}
-
-/// Bytes of a file as text.
-pub(crate) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
-    std::str::from_utf8(bytes).map_err(|error| {
-        let before = &bytes[..error.valid_up_to()];
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-        Error::Record { path: path.to_owned(), line, message: "not UTF-8".to_owned() }
-    })
-}
-
-/// SHA-256 of the files that a task's records are read from, unpacked: that of the file, or of the
-/// hashes of several.
-pub(crate) fn fingerprint(task: &Task, folder: &Path) -> Result<String> {
+/// The files that a task's records are read from, with the SHA-256 of each, unpacked.
+pub(crate) fn hashes(task: &Task, folder: &Path) -> Result<Vec<(String, String)>> {
     let mut hashes = Vec::new();
     for file in task.data.iter().filter(|file| wanted(task, file)) {
-        let groups: Vec<Option<&str>> = match file.file.contains("{group}") {
-            true => task.groups.keys().map(|group| Some(group.as_str())).collect(),
-            false => vec![None],
-        };
-        for group in groups {
+        for group in groups(task, file) {
             let (path, packed) = find(task, file, folder, group)?;
-            hashes.push(sha256(&unpack(&path, packed)?));
+            hashes.push((named(file, group), sha256(&unpack(&path, packed)?)));
         }
     }
-    match &hashes[..] {
-        [one] => Ok(one.clone()),
-        all => Ok(sha256(all.join("\n").as_bytes())),
+    Ok(hashes)
+}
+
+/// One hash for all of [`hashes`]: that of the only file, or of the hashes of several.
+pub(crate) fn fingerprint(hashes: &[(String, String)]) -> String {
+    match hashes {
+        [(_, one)] => one.clone(),
+        all => {
+            let all: Vec<&str> = all.iter().map(|(_, hash)| hash.as_str()).collect();
+            sha256(all.join("\n").as_bytes())
+        }
     }
+}
+
+/// Whether all files that a task's records are read from are there.
+pub(crate) fn is_there(task: &Task, folder: &Path) -> bool {
+    let there = |file: &DataFile, group| locate(task, file, folder, group).is_some();
+    let mut wanted = task.data.iter().filter(|file| wanted(task, file));
+    wanted.all(|file| groups(task, file).into_iter().all(|group| there(file, group)))
+}
+
+/// The groups that a file has a copy for, or none of them.
+fn groups<'a>(task: &'a Task, file: &DataFile) -> Vec<Option<&'a str>> {
+    match file.file.contains("{group}") {
+        true => task.groups.keys().map(|group| Some(group.as_str())).collect(),
+        false => vec![None],
+    }
+}
+
+/// The name of a file for a group.
+fn named(file: &DataFile, group: Option<&str>) -> String {
+    file.file.replace("{group}", group.unwrap_or_default())
+}
+
+/// A data file under its name, or packed.
+fn locate(task: &Task, file: &DataFile, folder: &Path, group: Option<&str>) -> Option<PathBuf> {
+    let folder = task.folder.as_deref().unwrap_or(folder);
+    let name = named(file, group);
+    let paths = ["", ".gz", ".bz2"].iter().map(|ending| folder.join(format!("{name}{ending}")));
+    paths.into_iter().find(|path| path.exists())
 }
 
 /// Whether the records of a file make the items of a task.
@@ -182,29 +154,19 @@ fn wanted(task: &Task, file: &DataFile) -> bool {
     }
 }
 
-/// A data file, found under its name or packed, and its bytes.
+/// A data file and its bytes.
 fn find(
     task: &Task,
     file: &DataFile,
     folder: &Path,
     group: Option<&str>,
 ) -> Result<(PathBuf, Vec<u8>)> {
-    let name = file.file.replace("{group}", group.unwrap_or_default());
-    let path = ["", ".gz", ".bz2"]
-        .iter()
-        .map(|ending| folder.join(format!("{name}{ending}")))
-        .find(|path| path.exists())
-        .ok_or_else(|| Error::MissingData { path: folder.join(&name), task: task.name.clone() })?;
+    let path = locate(task, file, folder, group).ok_or_else(|| {
+        let folder = task.folder.as_deref().unwrap_or(folder);
+        Error::MissingData { path: folder.join(named(file, group)), task: task.name.clone() }
+    })?;
     let bytes = trilobite_format::read_regular(&path).map_err(Error::io(&path))?;
     Ok((path, bytes))
-}
-
-/// SHA-256 in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
@@ -285,27 +247,4 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
 
 fn fields<'a>(header: impl Iterator<Item = &'a str>, row: impl Iterator<Item = &'a str>) -> Fields {
     header.zip(row).map(|(name, value)| (name.to_owned(), value.into())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_unpacks_to_too_much_is_refused() {
-        let zeros = vec![0; 100_000];
-        let mut gz = flate2::read::GzEncoder::new(zeros.as_slice(), flate2::Compression::fast());
-        let mut bz2 = bzip2::read::BzEncoder::new(zeros.as_slice(), bzip2::Compression::fast());
-        let packers: [(&str, &mut dyn Read); 2] = [("a.gz", &mut gz), ("a.bz2", &mut bz2)];
-        for (name, packer) in packers {
-            let mut packed = Vec::new();
-            packer.read_to_end(&mut packed).unwrap();
-            assert!(packed.len() < 1000);
-            let unpack = |most| unpack_within(Path::new(name), packed.clone(), most);
-            assert_eq!(unpack(100_000).unwrap(), zeros);
-            let error =
-                std::error::Error::source(&unpack(99_999).unwrap_err()).unwrap().to_string();
-            assert_eq!(error, "it unpacks to more than 99999 bytes");
-        }
-    }
 }

@@ -96,6 +96,12 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// A model without a chat template, where one was asked for.
+    #[error("{model} has no chat template (tokenizer.chat_template) for the prompts to go through")]
+    NoChatTemplate {
+        /// The model.
+        model: String,
+    },
     /// Nothing is left to be run or graded.
     #[error("{task}: there are no items in what was asked for")]
     NoItems {

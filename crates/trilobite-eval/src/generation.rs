@@ -1,47 +1,94 @@
 //! Generation: the model's answer is graded.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::rc::Rc;
 
-use rand_mt::Mt;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use trilobite_runtime::{
     ChatTemplate, Conversation, Limits, Message, Sampler, Sampling, encode, end_ids,
     generate as generate_tokens,
 };
 
-use crate::data::{self, Record, sha256};
+use crate::bytes::sha256;
+use crate::data;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::grade::Judge;
-use crate::metrics::Metric;
+use crate::metrics::Measured;
+use crate::place::Place;
+use crate::prompt::{Preface, Shot, Shots};
+use crate::protocol::{Item, Items, Protocol, typed};
+use crate::record::Record;
+use crate::results::Line;
 use crate::task::{Generation, Task};
-use crate::template::{self, Templates};
+use crate::template::{self, Expression, Templates};
 
-/// The seed with which the harness draws examples.
-const SHOT_SEED: u32 = 1234;
+/// The protocol of a task whose answers are generated and graded.
+pub(crate) struct GenerationProtocol<'a> {
+    pub(crate) task: &'a Task,
+    pub(crate) definition: &'a Generation,
+}
 
-/// An item that is ready to be answered.
+impl Protocol for GenerationProtocol<'_> {
+    fn task(&self) -> &Task {
+        self.task
+    }
+
+    fn items(&self, place: Place<'_>) -> Result<Items> {
+        let (task, definition) = (self.task, Rc::new(self.definition.clone()));
+        if definition.grader.runs_code() && !place.untrusted_code {
+            return Err(Error::Untrusted { task: task.name.clone() });
+        }
+        let prompts = prompts(task, &definition, place.data, place.any_data)?;
+        let matching = definition.matching.clone().unwrap_or_default();
+        let judge =
+            definition.grader.judge(&matching, place.python, place.sandbox_allow_missing)?;
+        let equality = judge.equality();
+        let exercise = |prompt| Exercise {
+            prompt,
+            definition: Rc::clone(&definition),
+            judge: Rc::clone(&judge),
+        };
+        let mut items = Items::new(prompts.into_iter().map(exercise).collect());
+        items.identity.extend(equality.map(|equality| ("equality", equality.into())));
+        Ok(items)
+    }
+
+    fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
+        Ok(measure(self.task, &typed(path, lines)?))
+    }
+}
+
+/// A question and all that stands before it.
 #[derive(Clone, Debug)]
 pub(crate) struct Prompt {
     /// Its id, unique in the task.
     pub(crate) id: String,
-    /// Examples: question and answer.
-    pub(crate) shots: Vec<(String, String)>,
+    group: Option<String>,
+    preface: Rc<Preface>,
     /// The question.
-    pub(crate) question: String,
-    /// The prompt for a model without a chat template, where it is not the question.
+    question: String,
+    /// The question for a model without a chat template, where it is another one.
     pub(crate) plain: Option<String>,
     /// What the grader compares the answer with.
     record: Record,
 }
 
+/// A prompt, what ends the answer to it, and who judges that.
+struct Exercise {
+    prompt: Prompt,
+    definition: Rc<Generation>,
+    judge: Rc<dyn Judge>,
+}
+
 /// A graded item: a line of the results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Answer {
+pub(crate) struct GradedAnswer {
     id: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    group: Option<String>,
     prompt_sha256: String,
     output: String,
     extracted: Value,
@@ -52,193 +99,174 @@ pub(crate) struct Answer {
     more: Map<String, Value>,
 }
 
-/// What a grader finds.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Grade {
-    /// The answer as it was found in the output.
-    pub(crate) extracted: Value,
-    /// What it was compared with.
-    pub(crate) gold: Value,
-    /// Whether they agree.
-    pub(crate) correct: bool,
-    /// Further findings: `correct_WAY` counts for the metrics that end in `_WAY`.
-    pub(crate) more: Map<String, Value>,
-}
-
-/// The items of a task.
+/// The prompts of a task.
 pub(crate) fn prompts(
     task: &Task,
-    generation: &Generation,
+    definition: &Generation,
     folder: &Path,
     any: bool,
 ) -> Result<Vec<Prompt>> {
     let environment = template::environment().map_err(template::definition(task))?;
     let templates = Templates::new(&environment);
+    let gold = definition.gold.as_deref();
+    let gold = gold.map(|source| Expression::new(&environment, task, "gold", source));
+    let gold = gold.transpose()?;
     let mut prompts = Vec::new();
     for records in data::records(task, folder, any)? {
-        let mut draw = Draw::new(SHOT_SEED);
+        let group = records.group.as_deref();
+        let mut shots = Shots::new(task, &records);
         for record in &records.items {
-            let render =
-                |template: &str, record: &Record| templates.render(template, record, None, None);
-            let mut shots = Vec::new();
-            for index in draw.sample(records.shots.len(), task.shots) {
-                let shot = &records.shots[index];
-                let question = render(&generation.prompt, shot)?;
-                shots.push((question, render(&generation.target, shot)?));
-            }
-            prompts.push(Prompt {
-                id: render(&generation.id, record)?,
-                shots,
-                question: render(&generation.prompt, record)?,
-                plain: generation.plain.as_ref().map(|plain| render(plain, record)).transpose()?,
+            let render = |key: &'static str, template: &str, record: &Record| {
+                templates.render((key, template), record, group, None)
+            };
+            let shot = |record: &Record| {
+                let question = render("prompt", &definition.prompt, record)?;
+                Ok(Shot { question, answer: render("target", &definition.target, record)? })
+            };
+            let description = render("description", &task.description, record)?;
+            let plain = definition.plain.as_ref();
+            let mut prompt = Prompt {
+                id: render("id", &definition.id, record)?,
+                group: group.map(str::to_owned),
+                preface: shots.preface(description, record, shot)?,
+                question: render("prompt", &definition.prompt, record)?,
+                plain: plain.map(|plain| render("plain", plain, record)).transpose()?,
                 record: record.clone(),
-            });
+            };
+            if let Some(gold) = &gold {
+                let gold = gold.value(record, group)?;
+                prompt.record.fields.insert("gold".to_owned(), gold);
+            }
+            prompts.push(prompt);
         }
     }
     Ok(prompts)
 }
 
-/// Python's `random.Random(seed).sample`.
-pub(crate) struct Draw(Mt);
-
-impl Draw {
-    pub(crate) fn new(seed: u32) -> Self {
-        Self(Mt::new_with_key([seed]))
-    }
-
-    /// A number below `n`, by rejection.
-    fn below(&mut self, n: usize) -> usize {
-        let bits = (usize::BITS - n.leading_zeros()).clamp(1, 32);
-        loop {
-            let value = (self.0.next_u32() >> (32 - bits)) as usize;
-            if value < n {
-                return value;
-            }
-        }
-    }
-
-    /// `count` different numbers below `n`, all of them if there are no more.
-    pub(crate) fn sample(&mut self, n: usize, count: usize) -> Vec<usize> {
-        let count = count.min(n);
-        // Python picks from a list where that is smaller than a set of the numbers drawn.
-        let set = 21
-            + if count > 5 { 4usize.pow(((count * 3) as f64).log(4.0).ceil() as u32) } else { 0 };
-        if n <= set {
-            let mut pool: Vec<usize> = (0..n).collect();
-            return (0..count)
-                .map(|done| {
-                    let at = self.below(n - done);
-                    let value = pool[at];
-                    pool[at] = pool[n - done - 1];
-                    value
-                })
-                .collect();
-        }
-        let mut drawn = Vec::new();
-        while drawn.len() < count {
-            let value = self.below(n);
-            if !drawn.contains(&value) {
-                drawn.push(value);
-            }
-        }
-        drawn
-    }
-}
-
 impl Prompt {
     /// The prompt as one text.
-    pub(crate) fn text(&self) -> String {
-        let shots = self.shots.iter().map(|(question, answer)| format!("{question}{answer}\n\n"));
-        shots.chain([self.question.clone()]).collect()
+    pub(crate) fn text(&self, system: Option<&str>) -> String {
+        self.preface.text(system, &self.question)
     }
 
-    pub(crate) fn prompt_sha256(&self) -> String {
-        sha256(self.text().as_bytes())
+    /// The prompt as one text for a model without a chat template.
+    fn plain_text(&self, system: Option<&str>) -> String {
+        self.preface.text(system, self.plain.as_ref().unwrap_or(&self.question))
     }
 
     /// The prompt as a conversation: one turn with all examples in it, or a turn for each.
-    pub(crate) fn messages(&self, turns: bool) -> Vec<Message> {
-        if !turns {
-            return vec![Message::new("user", self.text())];
-        }
-        let mut messages = Vec::new();
-        for (question, answer) in &self.shots {
-            messages.push(Message::new("user", question));
-            messages.push(Message::new("assistant", answer.trim_start()));
-        }
-        messages.push(Message::new("user", &self.question));
-        messages
+    pub(crate) fn messages(&self, system: Option<&str>, turns: bool) -> Vec<Message> {
+        self.preface.messages(system, &self.question, turns)
+    }
+
+    fn sha256(&self) -> String {
+        sha256(self.text(None).as_bytes())
     }
 }
 
-/// Answers an item and grades the answer.
-pub(crate) fn answer(
-    engine: &mut Engine,
-    generation: &Generation,
-    judge: &dyn Judge,
-    prompt: &Prompt,
-) -> Result<Answer> {
-    let messages = prompt.messages(engine.settings().turns);
-    let text = prompt.plain.clone().unwrap_or_else(|| prompt.text());
-    let asked = Asked { text: &text, messages: &messages, begun: &generation.begun };
-    let chats = engine.chats()?;
-    let more = if chats { &generation.chat_stop } else { &generation.plain_stop };
-    let stop = [generation.stop.as_slice(), more].concat();
-    let mut sampler = Sampler::new(Sampling::default())?;
-    let output = generate(engine, &asked, &mut sampler, generation.max_tokens, &stop)?;
-    graded(judge, prompt, output, Some(chats))
+impl Exercise {
+    /// What the model is asked.
+    fn prompt_for(&self, engine: &Engine) -> Result<Asked> {
+        let prompting = engine.prompting();
+        let system = prompting.system.as_deref();
+        match engine.template(true)? {
+            Some(template) => Ok(Asked::Conversation {
+                template,
+                messages: self.prompt.messages(system, prompting.turns),
+                begun: self.definition.begun.clone(),
+            }),
+            None => Ok(Asked::Text(self.prompt.plain_text(system))),
+        }
+    }
+
+    fn graded(&self, output: String, chat: Option<bool>) -> Result<Value> {
+        let grade = self.judge.grade_in(&output, &self.prompt.record, chat)?;
+        Ok(json!(GradedAnswer {
+            id: self.prompt.id.clone(),
+            group: self.prompt.group.clone(),
+            prompt_sha256: self.prompt.sha256(),
+            output,
+            extracted: grade.extracted,
+            gold: grade.gold,
+            correct: grade.correct,
+            more: grade.more,
+        }))
+    }
 }
 
-/// An answer that came from elsewhere, graded.
-pub(crate) fn graded(
-    judge: &dyn Judge,
-    prompt: &Prompt,
-    output: String,
-    chat: Option<bool>,
-) -> Result<Answer> {
-    let grade = judge.grade_in(&output, &prompt.record, chat)?;
-    Ok(Answer {
-        id: prompt.id.clone(),
-        prompt_sha256: prompt.prompt_sha256(),
-        output,
-        extracted: grade.extracted,
-        gold: grade.gold,
-        correct: grade.correct,
-        more: grade.more,
-    })
+impl Item for Exercise {
+    fn id(&self) -> &str {
+        &self.prompt.id
+    }
+
+    fn prompt_sha256(&self) -> String {
+        self.prompt.sha256()
+    }
+
+    fn answer(&self, engine: &mut Engine) -> Result<Value> {
+        let asked = self.prompt_for(engine)?;
+        let Generation { stop, chat_stop, plain_stop, max_tokens, .. } = &*self.definition;
+        let chats = matches!(asked, Asked::Conversation { .. });
+        let stop = [stop.as_slice(), if chats { chat_stop } else { plain_stop }].concat();
+        let mut sampler = Sampler::new(Sampling::default())?;
+        let output = generate(engine, &asked, &mut sampler, *max_tokens, &stop)?;
+        self.graded(output, Some(chats))
+    }
+
+    fn asked(&self, engine: &Engine, _line: &Value) -> Result<Map<String, Value>> {
+        let prompt = self.prompt_for(engine)?.text()?;
+        Ok(Map::from_iter([("prompt".to_owned(), prompt.into())]))
+    }
+
+    fn grade(&self, output: String, chat: Option<bool>) -> Result<Option<Value>> {
+        self.graded(output, chat).map(Some)
+    }
 }
 
-/// What a model is asked: as plain text, or as a conversation where it has a chat template.
-pub(crate) struct Asked<'a> {
-    /// The plain text.
-    pub(crate) text: &'a str,
-    /// The conversation.
-    pub(crate) messages: &'a [Message],
-    /// The beginning of the answer in the conversation.
-    pub(crate) begun: &'a str,
+/// What a model is asked.
+pub(crate) enum Asked {
+    /// To go on with a text.
+    Text(String),
+    /// To answer the last message.
+    Conversation {
+        template: ChatTemplate,
+        messages: Vec<Message>,
+        /// The beginning of the answer.
+        begun: String,
+    },
+}
+
+impl Asked {
+    /// The text that the model reads.
+    pub(crate) fn text(&self) -> trilobite_runtime::Result<String> {
+        match self {
+            Asked::Text(text) => Ok(text.clone()),
+            Asked::Conversation { template, messages, begun } => {
+                let conversation = Conversation { messages, ..Conversation::default() };
+                Ok(template.render(&conversation)? + begun)
+            }
+        }
+    }
 }
 
 /// Generates an answer. Of a prompt that leaves no room for it, the earliest tokens are dropped, as
 /// lm-evaluation-harness does.
 pub(crate) fn generate(
     engine: &mut Engine,
-    asked: &Asked<'_>,
+    asked: &Asked,
     sampler: &mut Sampler,
     max_tokens: usize,
     stop: &[String],
 ) -> trilobite_runtime::Result<String> {
     let model = engine.shared_model();
     let tokenizer = model.tokenizer()?;
-    let (chat, bos) = (engine.settings().chat, engine.settings().bos);
-    let template = ChatTemplate::from_metadata(model.metadata(), tokenizer)?;
-    let tokens = match template.filter(|_| chat) {
-        Some(template) if bos => template.encode_begun(asked.messages, asked.begun, tokenizer)?,
-        Some(template) => {
-            let conversation = Conversation { messages: asked.messages, ..Conversation::default() };
-            let prompt = template.render(&conversation)? + asked.begun;
-            tokenizer.encode(&prompt, false, true)?
+    let bos = engine.prompting().bos;
+    let tokens = match asked {
+        Asked::Conversation { template, messages, begun } if bos => {
+            template.encode_begun(messages, begun, tokenizer)?
         }
-        None => encode(&model, asked.text, bos)?,
+        Asked::Conversation { .. } => tokenizer.encode(&asked.text()?, false, true)?,
+        Asked::Text(text) => encode(&model, text, bos)?,
     };
     let room = engine.settings().context.saturating_sub(max_tokens).max(1);
     let tokens = &tokens[tokens.len().saturating_sub(room)..];
@@ -252,28 +280,20 @@ pub(crate) fn generate(
     Ok(generate_tokens(session, Some(tokenizer), sampler, tokens, &limits, go_on)?.text)
 }
 
-/// The metrics of graded items.
-pub(crate) fn metrics(task: &Task, answers: &[Answer]) -> BTreeMap<String, Metric> {
-    let mut metrics = BTreeMap::new();
-    for name in &task.metrics {
-        let field = name.rsplit_once('_').map(|(_, way)| format!("correct_{way}"));
-        let value = |answer: &Answer| match field.as_deref() {
-            Some(field) if answer.more.contains_key(field) => {
-                f64::from(answer.more.get(field).and_then(Value::as_bool) == Some(true))
-            }
-            _ => f64::from(answer.correct),
-        };
+/// What graded items say.
+fn measure(task: &Task, answers: &[GradedAnswer]) -> Measured {
+    let values = |answer: &GradedAnswer, metric: &str| -> Vec<f64> {
+        let verdict = |verdict: &Value| f64::from(verdict == &Value::Bool(true));
         // Each instruction of IFEval counts by itself in the metrics named after it.
-        let list = name.strip_prefix("inst_level_").map(|way| format!("instructions_{way}"));
-        let values: Vec<f64> = match list {
-            Some(list) => {
-                let verdicts =
-                    answers.iter().filter_map(|answer| answer.more.get(&list)?.as_array());
-                verdicts.flatten().map(|verdict| f64::from(verdict == &Value::Bool(true))).collect()
-            }
-            None => answers.iter().map(value).collect(),
-        };
-        metrics.insert(name.clone(), Metric::mean(&values));
-    }
-    metrics
+        if let Some(way) = metric.strip_prefix("inst_level_") {
+            let list = answer.more.get(&format!("instructions_{way}"));
+            return list.and_then(Value::as_array).into_iter().flatten().map(verdict).collect();
+        }
+        let way = metric.rsplit_once('_').map(|(_, way)| format!("correct_{way}"));
+        match way.and_then(|field| answer.more.get(&field)) {
+            Some(correct) => vec![verdict(correct)],
+            None => vec![f64::from(answer.correct)],
+        }
+    };
+    Measured::of(task, answers, |answer| answer.group.as_deref(), values)
 }

@@ -1,35 +1,54 @@
 //! Benchmark tasks: their data, prompts, graders and metrics, and a resumable run over a model.
 //!
-//! A task is a file in `tasks/`: where its data come from (repository, revision, SHA-256, licence),
-//! how a record becomes a prompt, and what is measured. [`run`] goes through its items one by one
-//! and appends a line for each to a file, so that a run that was broken off goes on where it
-//! stopped, and runs over parts of a task can be merged.
+//! A task is a file in `tasks/`, or one of one's own ([`Task::open`]): where its data come from, how
+//! a record becomes a prompt, and what is measured. `README.md` describes its keys. [`run`] goes
+//! through its items one by one and appends a line for each to a file, so that a run that was broken
+//! off goes on where it stopped, and runs over parts of a task can be merged.
 
+mod answers;
+mod bytes;
 mod choice;
 mod conversation;
 mod data;
+mod draw;
 mod engine;
 mod error;
 mod generation;
 mod grade;
+mod kind;
+mod list;
 mod merge;
 mod metrics;
 mod origin;
+mod outcome;
+mod place;
+mod prompt;
+mod protocol;
+mod record;
 mod results;
 mod rolling;
 mod run;
+mod shard;
 mod task;
 mod template;
 #[cfg(test)]
 mod tests;
 
+pub use answers::grade_answers;
+pub use bytes::{sha256, unpack};
 pub use conversation::JudgeServer;
-pub use data::{sha256, unpack};
-pub use engine::{Engine, Settings};
+pub use engine::{Engine, Prompting, Settings};
 pub use error::{Error, Result};
 pub use grade::{Confinement, SandboxLayer, confine_and_run, confinement};
+pub use list::{Listed, ListedFile, list};
 pub use merge::merge;
-pub use metrics::Metric;
+pub use metrics::{GroupScore, Measured, Metric};
 pub use origin::Origin;
-pub use run::{Outcome, Place, Progress, Shard, grade as grade_answers, run};
-pub use task::{Conversation, DataFile, Format, Group, Kind, Role, Task};
+pub use outcome::Outcome;
+pub use place::Place;
+pub use run::{Progress, run};
+pub use shard::Shard;
+pub use task::{
+    Choice, Conversation, DataFile, Format, Generation, Grader, Group, Kind, Matching, Role,
+    Sampler, Task,
+};

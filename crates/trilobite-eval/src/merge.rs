@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::kind::protocol;
+use crate::outcome::Outcome;
 use crate::results::{self, Line, RunSettings};
-use crate::run::{self, Outcome, Shard};
+use crate::shard::Shard;
 use crate::task::Task;
 
 /// Puts the results of a task's parts together, in the order of the task. With `partial`, some may
@@ -20,7 +22,11 @@ pub fn merge(task: &Task, parts: &[PathBuf], output: &Path, partial: bool) -> Re
     let fail = |message| Error::Merge { task: task.name.clone(), message };
     let mut all: BTreeMap<usize, (Line, &PathBuf)> = BTreeMap::new();
     let mut whole: Option<RunSettings> = None;
+    let mut folders = BTreeSet::new();
     for part in parts {
+        if !folders.insert(std::fs::canonicalize(part).unwrap_or_else(|_| part.clone())) {
+            return Err(fail(format!("{} is among the parts twice", part.display())));
+        }
         let found = RunSettings::read(part, task)?;
         let found = found
             .ok_or_else(|| fail(format!("{}: there are no settings of a run", part.display())))?;
@@ -65,11 +71,12 @@ pub fn merge(task: &Task, parts: &[PathBuf], output: &Path, partial: bool) -> Re
         return Err(fail(format!("{missing}; --partial merges what there is")));
     }
     std::fs::create_dir_all(output).map_err(Error::io(output))?;
+    let data_sha256 = settings.identity["data_sha256"].as_str().map(str::to_owned);
     settings.note(output, task)?;
     let lines: Vec<Line> = all.into_values().map(|(line, _)| line).collect();
     let path = results::items_path(output, task);
-    results::replace(&path, lines.iter().map(|line| &line.value))?;
-    Ok(Outcome { missing, ..run::outcome(task, path, &lines)? })
+    results::replace(&path, &mut lines.iter().map(|line| Ok(line.value.clone())))?;
+    Ok(Outcome { missing, data_sha256, ..Outcome::of(protocol(task).as_ref(), path, &lines)? })
 }
 
 /// The first field in which two objects differ, and its values.

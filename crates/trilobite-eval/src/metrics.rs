@@ -1,6 +1,10 @@
 //! Means over items and their standard errors.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::task::Task;
 
 /// A measured value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +41,74 @@ impl Metric {
             .sum();
         let stderr = (free > 0).then(|| (squares / free as f64 / n).sqrt());
         Self { value: mean(&all), stderr }
+    }
+}
+
+/// What the results of some items say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// The metrics of all items; none where the answers were not judged.
+    pub metrics: BTreeMap<String, Metric>,
+    /// Those of each group that has items, such as a subject of MMLU.
+    pub groups: BTreeMap<String, GroupScore>,
+    /// Why nothing was measured.
+    pub not_run: Option<&'static str>,
+}
+
+/// What the items of a group say.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GroupScore {
+    /// Number of items.
+    pub n: usize,
+    /// The metrics.
+    pub metrics: BTreeMap<String, Metric>,
+}
+
+impl Measured {
+    /// The metrics of a task. `values` are those of an item of a group for a metric.
+    ///
+    /// In a task of several groups every item weighs the same, as in the groups of
+    /// lm-evaluation-harness; the plain mean of the groups is `METRIC_macro`, and that of a category
+    /// `METRIC_CATEGORY`.
+    pub(crate) fn of<T>(
+        task: &Task,
+        answers: &[T],
+        group: impl Fn(&T) -> Option<&str>,
+        values: impl Fn(&T, &str) -> Vec<f64>,
+    ) -> Self {
+        let mut measured = Self::default();
+        for name in &task.metrics {
+            let add = |measured: &mut Self, name: String, metric| {
+                measured.metrics.insert(name, metric);
+            };
+            if task.groups.is_empty() {
+                let values: Vec<f64> = answers.iter().flat_map(|item| values(item, name)).collect();
+                add(&mut measured, name.clone(), Metric::mean(&values));
+                continue;
+            }
+            let mut groups: BTreeMap<&str, (usize, Vec<f64>)> = BTreeMap::new();
+            for item in answers {
+                let (n, all) = groups.entry(group(item).unwrap_or_default()).or_default();
+                *n += 1;
+                all.extend(values(item, name));
+            }
+            let mut categories: BTreeMap<&str, Vec<Vec<f64>>> = BTreeMap::new();
+            for (group, (n, values)) in &groups {
+                let score = measured.groups.entry((*group).to_owned());
+                let score = score.or_insert(GroupScore { n: *n, metrics: BTreeMap::new() });
+                score.metrics.insert(name.clone(), Metric::mean(values));
+                let category = task.groups.get(*group).map_or("", |group| &group.category);
+                categories.entry(category).or_default().push(values.clone());
+            }
+            let all: Vec<Vec<f64>> = groups.into_values().map(|(_, values)| values).collect();
+            let means: Vec<f64> = all.iter().map(|values| Metric::mean(values).value).collect();
+            add(&mut measured, name.clone(), Metric::pooled(&all));
+            add(&mut measured, format!("{name}_macro"), Metric::plain(Metric::mean(&means).value));
+            for (category, groups) in categories.into_iter().filter(|(name, _)| !name.is_empty()) {
+                add(&mut measured, format!("{name}_{category}"), Metric::pooled(&groups));
+            }
+        }
+        measured
     }
 }
 

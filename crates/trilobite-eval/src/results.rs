@@ -1,15 +1,15 @@
-//! The files of a task's results in a folder: `NAME.jsonl`, a line for each finished item, and
-//! `NAME.settings.json`, what they depend on.
+//! The files of a task's results in a folder: `NAME.jsonl`, a line for each finished item,
+//! `NAME.settings.json`, what they depend on, and `NAME.samples.jsonl`, what the model was asked.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::data;
+use crate::bytes::utf8;
 use crate::error::{Error, Result};
-use crate::run::Shard;
+use crate::shard::Shard;
 use crate::task::Task;
 
 /// A line of results.
@@ -86,12 +86,17 @@ impl Appended {
 /// The lines of a file, without the beginning of one that ends it.
 fn whole_lines(path: &Path, mut bytes: Vec<u8>) -> Result<String> {
     bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1));
-    data::utf8(path, &bytes).map(str::to_owned)
+    utf8(path, &bytes).map(str::to_owned)
 }
 
 /// The file of a task's results.
 pub(crate) fn items_path(folder: &Path, task: &Task) -> PathBuf {
     folder.join(format!("{}.jsonl", task.name))
+}
+
+/// The file of what a model was asked.
+pub(crate) fn samples_path(folder: &Path, task: &Task) -> PathBuf {
+    folder.join(format!("{}.samples.jsonl", task.name))
 }
 
 /// The results in a file.
@@ -100,40 +105,40 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
     parse(path, &whole_lines(path, bytes)?)
 }
 
-/// The results in the text of a file. An item has one result, which may stand there more than once.
+/// The results in the text of a file. An item has one result.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Line>> {
-    let mut lines: Vec<Line> = Vec::new();
+    let mut lines = Vec::new();
     let mut places = std::collections::HashMap::new();
     for (number, line) in (1..).zip(text.lines()) {
         let fail = |message: String| Error::Record { path: path.to_owned(), line: number, message };
         let value: Option<Value> = serde_json::from_str(line).ok();
         let id = value.as_ref().and_then(|value| Some(value.get("id")?.as_str()?.to_owned()));
         let (Some(value), Some(id)) = (value, id) else { return Err(fail("not a result".into())) };
-        let place = *places.entry(id.clone()).or_insert(lines.len());
-        match lines.get(place) {
-            Some(other) if other.value != value => {
-                let message = format!("another result of item {id} than in line {}", other.number);
-                return Err(fail(message));
-            }
-            Some(_) => {}
-            None => lines.push(Line { number, id, value }),
+        if let Some(other) = places.insert(id.clone(), number) {
+            return Err(fail(format!("item {id} has a result in line {other} already")));
         }
+        lines.push(Line { number, id, value });
     }
     Ok(lines)
 }
 
-/// Replaces all results of a task. Until the new ones are on the disk, the old ones stay.
+/// Replaces all lines of a file. Until the new ones are on the disk, the old ones stay.
 ///
 /// # Errors
-/// They cannot be written, or a run is at work on them.
-pub(crate) fn replace<'a>(path: &Path, lines: impl IntoIterator<Item = &'a Value>) -> Result<()> {
+/// One of them is an error, they cannot be written, or a run is at work on them.
+pub(crate) fn replace(path: &Path, lines: &mut dyn Iterator<Item = Result<Value>>) -> Result<()> {
     let held = Appended::open(path)?;
-    let text: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
     let partial = path.with_extension("jsonl.partial");
-    let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
-    written.map_err(|error| {
+    let write = || {
+        let mut file = BufWriter::new(File::create(&partial).map_err(Error::io(path))?);
+        for line in lines {
+            writeln!(file, "{}", line?).map_err(Error::io(path))?;
+        }
+        file.flush().map_err(Error::io(path))?;
+        std::fs::rename(&partial, path).map_err(Error::io(path))
+    };
+    write().inspect_err(|_| {
         let _ = std::fs::remove_file(&partial);
-        Error::io(path)(error)
     })?;
     drop(held);
     Ok(())
@@ -189,13 +194,18 @@ impl RunSettings {
     pub(crate) fn note(mut self, folder: &Path, task: &Task) -> Result<()> {
         let path = settings_path(folder, task);
         if let Some(found) = Self::read(folder, task)? {
-            for (field, value) in self.identity.as_object().into_iter().flatten() {
-                if found.identity.get(field) != Some(value) {
-                    let found =
-                        found.identity.get(field).map_or("missing".into(), Value::to_string);
-                    let (field, expected) = (field.clone(), value.to_string());
-                    return Err(Error::OtherRun { path, field, found, expected });
-                }
+            let fields = self.identity.as_object().into_iter().flatten();
+            let other =
+                |(field, value): &(&String, &Value)| found.identity.get(*field) != Some(*value);
+            let mut others = fields.filter(other);
+            // Examples are data too: their number says more than the hash.
+            let number = |(field, _): &(&String, &Value)| {
+                *field == "shots" && found.identity.get("shots").is_some()
+            };
+            if let Some((field, value)) = others.clone().find(number).or_else(|| others.next()) {
+                let found = found.identity.get(field).map_or("missing".into(), Value::to_string);
+                let (field, expected) = (field.clone(), value.to_string());
+                return Err(Error::OtherRun { path, field, found, expected });
             }
             self.items = self.items.max(found.items);
             self.parts.extend(found.parts);
@@ -251,19 +261,21 @@ mod tests {
         let held = Appended::open(&path).unwrap();
         let error = Appended::open(&path).err().unwrap().to_string();
         assert!(error.contains("gsm8k.jsonl: another run is at work on it"), "{error}");
-        assert!(replace(&path, &[json!({"id": "0"})]).is_err());
+        assert!(replace(&path, &mut [Ok(json!({"id": "0"}))].into_iter()).is_err());
         drop(held);
-        replace(&path, &[json!({"id": "0"})]).unwrap();
+        replace(&path, &mut [Ok(json!({"id": "0"}))].into_iter()).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"id\":\"0\"}\n");
     }
 
     #[test]
     fn an_item_has_one_result() {
         let path = Path::new("r.jsonl");
-        let same = "{\"id\":\"a\",\"x\":1}\n{\"id\":\"b\",\"x\":1}\n{\"x\":1,\"id\":\"a\"}\n";
-        assert_eq!(parse(path, same).unwrap().len(), 2);
-        let error = parse(path, &same.replace("{\"x\":1,", "{\"x\":2,")).err().unwrap().to_string();
-        assert_eq!(error, "r.jsonl line 3: another result of item a than in line 1");
+        let two = "{\"id\":\"a\",\"x\":1}\n{\"id\":\"b\",\"x\":1}\n";
+        assert_eq!(parse(path, two).unwrap().len(), 2);
+        for again in ["{\"x\":1,\"id\":\"a\"}\n", "{\"x\":2,\"id\":\"a\"}\n"] {
+            let error = parse(path, &format!("{two}{again}")).err().unwrap().to_string();
+            assert_eq!(error, "r.jsonl line 3: item a has a result in line 1 already");
+        }
         let error = parse(path, "{\"id\":\"a\"}\nnull\n").err().unwrap().to_string();
         assert_eq!(error, "r.jsonl line 2: not a result");
     }

@@ -5,33 +5,74 @@ use std::path::Path;
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use trilobite_runtime::{Perplexity, encode, prefix_token};
 
-use crate::data::{self, sha256};
+use crate::bytes::sha256;
+use crate::data;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::metrics::Metric;
+use crate::metrics::{Measured, Metric};
+use crate::place::Place;
+use crate::protocol::{Item, Items, Protocol, typed};
+use crate::results::Line;
 use crate::task::Task;
+
+/// The protocol of a task of whole texts.
+pub(crate) struct RollingProtocol<'a> {
+    pub(crate) task: &'a Task,
+}
+
+impl Protocol for RollingProtocol<'_> {
+    fn task(&self) -> &Task {
+        self.task
+    }
+
+    fn items(&self, place: Place<'_>) -> Result<Items> {
+        Ok(Items::new(pages(self.task, place.data, place.any_data)?))
+    }
+
+    fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
+        let metrics = metrics(&typed(path, lines)?);
+        Ok(Measured { metrics, ..Measured::default() })
+    }
+
+    fn count(&self, place: Place<'_>) -> Result<usize> {
+        Ok(pages(self.task, place.data, place.any_data)?.len())
+    }
+}
 
 /// A page that is ready to be scored.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
     /// Its number, from 0.
-    pub(crate) id: String,
+    id: String,
     pub(crate) text: String,
     words: usize,
     bytes: usize,
 }
 
-impl Page {
-    pub(crate) fn prompt_sha256(&self) -> String {
+impl Item for Page {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn prompt_sha256(&self) -> String {
         sha256(self.text.as_bytes())
+    }
+
+    fn answer(&self, engine: &mut Engine) -> Result<Value> {
+        Ok(json!(score(engine, self)?))
+    }
+
+    fn asked(&self, _engine: &Engine, _line: &Value) -> Result<Map<String, Value>> {
+        Ok(Map::from_iter([("prompt".to_owned(), self.text.clone().into())]))
     }
 }
 
 /// A scored page: a line of the results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Scored {
+pub(crate) struct ScoredPage {
     id: String,
     prompt_sha256: String,
     /// `ln p` of the detokenised page.
@@ -164,7 +205,7 @@ pub(crate) fn windows(count: usize, span: usize) -> impl Iterator<Item = Window>
 }
 
 /// Scores a page in windows of the context's size, each token once.
-pub(crate) fn score(engine: &mut Engine, page: &Page) -> trilobite_runtime::Result<Scored> {
+fn score(engine: &mut Engine, page: &Page) -> trilobite_runtime::Result<ScoredPage> {
     let model = engine.model();
     let prefix = prefix_token(model)?.ok_or(trilobite_runtime::Error::NoPrefix)?;
     let mut tokens = vec![prefix];
@@ -175,7 +216,7 @@ pub(crate) fn score(engine: &mut Engine, page: &Page) -> trilobite_runtime::Resu
     for Window { start, from, end } in windows(tokens.len() - 1, span) {
         sum.add_window(session, &tokens[start..end], from - start)?;
     }
-    Ok(Scored {
+    Ok(ScoredPage {
         id: page.id.clone(),
         prompt_sha256: page.prompt_sha256(),
         logprob: -sum.negative_log_likelihood,
@@ -186,8 +227,8 @@ pub(crate) fn score(engine: &mut Engine, page: &Page) -> trilobite_runtime::Resu
 }
 
 /// The metrics of scored pages.
-pub(crate) fn metrics(pages: &[Scored]) -> BTreeMap<String, Metric> {
-    let total = |f: fn(&Scored) -> f64| pages.iter().map(f).sum::<f64>();
+pub(crate) fn metrics(pages: &[ScoredPage]) -> BTreeMap<String, Metric> {
+    let total = |f: fn(&ScoredPage) -> f64| pages.iter().map(f).sum::<f64>();
     let nats = -total(|page| page.logprob);
     let (words, bytes) = (total(|page| page.words as f64), total(|page| page.bytes as f64));
     [

@@ -4,9 +4,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
-use crate::data::Record;
 use crate::error::{Error, Result};
 use crate::grade;
+use crate::record::Record;
 use crate::task::Task;
 
 /// The environment that tasks' templates and expressions are evaluated in: a field that is missing
@@ -25,7 +25,7 @@ pub(crate) fn environment() -> std::result::Result<Environment<'static>, minijin
 }
 
 /// What a template sees: the record's fields, and more.
-pub(crate) fn context(record: &Record, group: Option<&str>, choice: Option<&str>) -> Value {
+fn context(record: &Record, group: Option<&str>, choice: Option<&str>) -> Value {
     let this = Value::from_pairs(record.fields.clone());
     let more = [
         ("this".to_owned(), this),
@@ -47,17 +47,61 @@ impl<'a> Templates<'a> {
         Self { environment }
     }
 
-    /// A template over a record.
+    /// A template over a record; errors call it `key`.
     pub(crate) fn render(
         &self,
-        template: &str,
+        (key, template): (&str, &str),
         record: &Record,
         group: Option<&str>,
         choice: Option<&str>,
     ) -> Result<String> {
         let context = context(record, group, choice);
-        self.environment.render_str(template, context).map_err(|error| record.error(reason(&error)))
+        let rendered = self.environment.render_str(template, context);
+        rendered.map_err(|error| fault(key, record, &error))
     }
+}
+
+/// An expression of a task's definition.
+pub(crate) struct Expression<'a> {
+    key: &'static str,
+    compiled: minijinja::Expression<'a, 'a>,
+}
+
+impl<'a> Expression<'a> {
+    /// Compiles an expression, which errors call `key`.
+    pub(crate) fn new(
+        environment: &'a Environment<'a>,
+        task: &Task,
+        key: &'static str,
+        source: &'a str,
+    ) -> Result<Self> {
+        let compiled = environment.compile_expression(source).map_err(|error| {
+            let message = format!("{key}: {}", reason(&error));
+            Error::Definition { task: task.name.clone(), message }
+        })?;
+        Ok(Self { key, compiled })
+    }
+
+    /// Its value over a record.
+    pub(crate) fn value(&self, record: &Record, group: Option<&str>) -> Result<Value> {
+        let value = self.compiled.eval(context(record, group, None));
+        // Alone in an expression, a name that is not there is no error yet.
+        let value = value.and_then(|value| match value.is_undefined() {
+            true => Err(minijinja::Error::from(ErrorKind::UndefinedError)),
+            false => Ok(value),
+        });
+        value.map_err(|error| fault(self.key, record, &error))
+    }
+}
+
+/// The error of a template or an expression over a record.
+fn fault(key: &str, record: &Record, error: &minijinja::Error) -> Error {
+    let mut message = format!("{key}: {}", reason(error));
+    if error.kind() == ErrorKind::UndefinedError {
+        let fields: Vec<&str> = record.fields.keys().map(String::as_str).collect();
+        message += &format!("; the record has {}", fields.join(", "));
+    }
+    record.error(message)
 }
 
 /// For `map_err`: the error of a task's own template.
@@ -67,7 +111,7 @@ pub(crate) fn definition(task: &Task) -> impl Fn(minijinja::Error) -> Error + us
 }
 
 /// The message of a template's error.
-pub(crate) fn reason(error: &minijinja::Error) -> String {
+fn reason(error: &minijinja::Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }
 

@@ -2,12 +2,14 @@
 //! run that is broken off, continued, divided and merged.
 
 mod harness;
+mod own;
 mod protocol;
 
 use std::path::{Path, PathBuf};
 
 use crate::choice::{self, Question};
 use crate::error::Error;
+use crate::protocol::Item;
 use crate::task::{DataFile, Kind, Task};
 
 fn folder() -> PathBuf {
@@ -73,8 +75,8 @@ fn prompts_are_those_of_the_harness() {
                 serde_json::Value::String(id) => id.clone(),
                 id => id.to_string(),
             };
-            let question = questions.iter().find(|question| question.id == id).unwrap();
-            for (index, (context, continuation)) in question.requests.iter().enumerate() {
+            let question = questions.iter().find(|question| question.id() == id).unwrap();
+            for (index, (context, continuation)) in question.requests().iter().enumerate() {
                 assert_eq!(*continuation, expected["cont"][index], "{name} {id}");
                 let wanted = &expected["ctx"];
                 let wanted = if wanted.is_array() { &wanted[index] } else { wanted };
@@ -98,48 +100,48 @@ fn prompts_are_those_of_the_harness() {
 fn choices_become_prompts() {
     let arc = questions("arc_challenge");
     assert_eq!(questions("arc_easy").len(), arc.len());
-    assert_eq!(arc[0].id, "T_1");
+    assert_eq!(arc[0].id(), "T_1");
     let context = "Question: Which of these keeps milk cold?\nAnswer:";
-    assert_eq!(arc[0].requests[2], (context.to_owned(), " a lamp".to_owned()));
+    assert_eq!(arc[0].requests()[2], (context.to_owned(), " a lamp".to_owned()));
     assert_eq!(gold(&arc), ["1", "3", "0"]);
-    assert_eq!(arc[2].requests.len(), 5);
+    assert_eq!(arc[2].requests().len(), 5);
 
     let book = questions("openbookqa");
-    assert_eq!(book[0].requests[1].0, "A cat that is hungry will look for");
-    let choices: Vec<&str> = book[0].requests.iter().map(|request| request.1.as_str()).collect();
+    assert_eq!(book[0].requests()[1].0, "A cat that is hungry will look for");
+    let choices: Vec<String> = book[0].requests().into_iter().map(|request| request.1).collect();
     assert_eq!(choices, [" a hat", " a fish", " a song", " a (B) sign"]);
 
     let bool_q = questions("boolq");
     let context = "Sun -- The Sun is the star at the centre of its system.\n\
                    Question: is the sun a star?\nAnswer:";
-    assert_eq!(bool_q[0].requests[0], (context.to_owned(), " no".to_owned()));
+    assert_eq!(bool_q[0].requests()[0], (context.to_owned(), " no".to_owned()));
     assert_eq!(gold(&bool_q), ["1", "0"]);
 
     let hella = questions("hellaswag");
-    assert_eq!(hella[0].requests[0].0, "Baking bread: A woman mixes flour and water. The woman");
-    assert_eq!(hella[0].requests[1].1, " kneads the dough.");
+    assert_eq!(hella[0].requests()[0].0, "Baking bread: A woman mixes flour and water. The woman");
+    assert_eq!(hella[0].requests()[1].1, " kneads the dough.");
     assert_eq!(gold(&hella), ["1", "0"]);
 
     let piqa = questions("piqa");
-    assert_eq!(piqa[0].requests[0].1, " Hang it in the sun. ");
+    assert_eq!(piqa[0].requests()[0].1, " Hang it in the sun. ");
     assert_eq!(piqa[0].chars(), [20, 17]);
     assert_eq!(gold(&piqa), ["0", "1"]);
 
     let wino = questions("winogrande");
     let context = "Tom gave Sam a book because Sam";
-    assert_eq!(wino[0].requests[1], (context.to_owned(), " had two copies.".to_owned()));
+    assert_eq!(wino[0].requests()[1], (context.to_owned(), " had two copies.".to_owned()));
 
     let sense = questions("commonsense_qa");
     let context =
         "Question: Where do people sleep?\nA. sea\nB. shop\nC. bedroom\nD. tree\nE. car\nAnswer:";
-    assert_eq!(sense[0].requests[4], (context.to_owned(), " E".to_owned()));
+    assert_eq!(sense[0].requests()[4], (context.to_owned(), " E".to_owned()));
     assert_eq!(gold(&sense), ["2"]);
 }
 
 #[test]
 fn truthfulqa_has_a_fixed_prompt() {
     let one = &questions("truthfulqa_mc1")[0];
-    let context = &one.requests[0].0;
+    let context = one.requests()[0].0.clone();
     assert!(
         context.starts_with("Q: What is human life expectancy in the United States?\nA: Human")
     );
@@ -150,7 +152,7 @@ fn truthfulqa_has_a_fixed_prompt() {
     assert_eq!(serde_json::json!(one.gold()).to_string(), "0");
     let two = &questions("truthfulqa_mc2")[0];
     assert_eq!(serde_json::json!(two.gold()).to_string(), "[1,0,1]");
-    assert_eq!(two.requests[2].1, " You may get tired.");
+    assert_eq!(two.requests()[2].1, " You may get tired.");
 }
 
 #[test]
@@ -173,15 +175,15 @@ fn mmlu_has_subjects_and_examples() {
     }
     let zero = questions_in("mmlu", folder.path()).unwrap();
     assert_eq!(zero.len(), 57);
-    assert_eq!(zero[0].id, "abstract_algebra/0");
+    assert_eq!(zero[0].id(), "abstract_algebra/0");
     let first =
         "The following are multiple choice questions (with answers) about abstract algebra.\n\n";
     let item = "Two, and\nthree?\nA. 1\nB. 5\nC. 7\nD. 9\nAnswer:";
-    assert_eq!(zero[0].requests[1], (format!("{first}{item}"), " B".to_owned()));
+    assert_eq!(zero[0].requests()[1], (format!("{first}{item}"), " B".to_owned()));
     let five = questions_in("mmlu_5shot", folder.path()).unwrap();
     let shots =
         "One?\nA. a\nB. b\nC. c\nD. d\nAnswer: A\n\nTwo?\nA. a\nB. b\nC. c\nD. d\nAnswer: D\n\n";
-    let context = &five[0].requests[0].0;
+    let context = five[0].requests()[0].0.clone();
     assert!(context.starts_with(&format!("{first}{shots}X\nA. 1")), "{context}");
     assert!(context.ends_with(&format!("Answer: A\n\n{item}")), "{context}");
     assert!(!context.contains("no\nA"));
@@ -217,7 +219,7 @@ fn faulty_data_are_named() {
     let key = fault(good.replace("\"answerKey\": \"B\"", "\"x\": 1").as_bytes());
     assert!(key.contains("line 1") && key.contains("undefined"), "{key}");
     let label = fault(good.replace("\"answerKey\": \"B\"", "\"answerKey\": \"Z\"").as_bytes());
-    assert!(label.contains("line 1: 'Z' is none of"), "{label}");
+    assert!(label.contains("line 1: gold: 'Z' is none of"), "{label}");
     let bytes = fault(b"{}\n\xff\n");
     assert!(bytes.contains("line 2: not UTF-8"), "{bytes}");
     let empty = fault(b"\n");
@@ -253,6 +255,6 @@ fn gsm8k_examples_are_those_of_the_harness() {
     let expected = crate::data::read_file(&task, &file, 0, folder, None, true).unwrap();
     assert_eq!(expected.len(), prompts.len());
     for (prompt, expected) in prompts.iter().zip(&expected) {
-        assert_eq!(prompt.text(), expected.text("prompt").unwrap(), "{}", prompt.id);
+        assert_eq!(prompt.text(None), expected.text("prompt").unwrap(), "{}", prompt.id);
     }
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use trilobite_hub::{Cache, Stored, resolve};
 
 use super::Args;
 use super::process::{self, Output};
@@ -34,7 +35,7 @@ pub(super) type Prepared = (String, Option<String>, Result<Kind>);
 /// The models and peers that the arguments name, fetched and converted.
 pub(super) fn prepare(binary: &Path, args: &Args) -> Result<Vec<Prepared>> {
     let named = match args.models.is_empty() {
-        true => present(binary)?,
+        true => present()?,
         false => args.models.clone(),
     };
     let mut subjects = Vec::new();
@@ -72,16 +73,11 @@ fn short(text: &str) -> String {
 }
 
 /// What is there without asking: the built-in model, its dense twin, and what was pulled.
-fn present(binary: &Path) -> Result<Vec<String>> {
+fn present() -> Result<Vec<String>> {
     let twin = crate::root().join("models/tinystories-dense.gguf");
     let mut names = vec![BUILT_IN.to_owned(), twin.to_string_lossy().into_owned()];
-    let Output { stdout, .. } = process::run(Command::new(binary).arg("pull"))?;
-    let pulled = stdout.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let name = words.next()?;
-        (words.next() == Some("pulled")).then(|| name.to_owned())
-    });
-    names.extend(pulled);
+    let pulled = Stored::all(&Cache::from_env())?.into_iter().filter(Stored::is_complete);
+    names.extend(pulled.map(|stored| stored.name));
     Ok(names)
 }
 
@@ -92,10 +88,10 @@ fn model(binary: &Path, args: &Args, name: &str, source: &str, listed: bool) -> 
     }
     let path = Path::new(source);
     let is_there = path.exists();
-    if !is_there && !listed {
-        bail!("{source}: no such file or folder, and no model of models/models.toml");
+    if !listed {
+        resolve(&Cache::from_env(), path).with_context(|| source.to_owned())?;
     }
-    if !is_there && !args.no_fetch {
+    if !is_there && listed && !args.no_fetch {
         let mut pull = Command::new(binary);
         pull.args(["pull", source]);
         if let Some(from) = &args.from {

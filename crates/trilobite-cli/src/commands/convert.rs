@@ -8,15 +8,16 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use trilobite_convert as engine;
+use trilobite_hub::{Cache, resolve, tokenizer_of};
 
 use crate::args::{Convert, Global, Head, HeadScan, Layout, Quantize, Type};
+use crate::interrupt;
 use crate::output::{self, Progress, Unit};
-use crate::{interrupt, listed, model};
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
-    let source =
-        listed::resolve(&args.source).with_context(|| args.source.display().to_string())?;
+    let source = resolve(&Cache::from_env(), &args.source)
+        .with_context(|| args.source.display().to_string())?;
     let out = match &args.output {
         Some(path) => path.clone(),
         None => default_output(&source)?,
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     interrupt::listen()?;
     let checkpoint = engine::Checkpoint::open(&source)?;
     // A tokenizer that cannot be used is found now, not when the file is run.
-    model::of_checkpoint(&checkpoint)?;
+    tokenizer_of(&checkpoint)?;
     let bar = Progress::new(0, Unit::Bytes, global)?;
     let report = engine::convert_file(&checkpoint, &options, &out, args.force, &mut |progress| {
         bar.set(progress.done, progress.total);

@@ -1,24 +1,26 @@
 //! `trilobite eval`: benchmark tasks.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
-use trilobite_eval::{Engine, JudgeServer, Outcome, Place, Task};
+use trilobite_eval::{Engine, JudgeServer, Listed, Outcome, Place, Prompting, Task};
+use trilobite_hub::Cache;
 
 use crate::args::{DEFAULT_KEY, Eval, Global};
 use crate::output::{self, Progress, Unit};
-use crate::{home, interrupt, machine, model, suggest};
+use crate::{interrupt, machine, model, suggest};
+
+/// The file of a command's report, in the folder of the results.
+const RESULTS: &str = "results.json";
 
 pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
-    let tasks: Vec<Task> =
-        args.tasks.iter().map(|name| suggest::task(name)).collect::<Result<_>>()?;
+    let tasks = tasks(args)?;
     let folder = args.output.clone().unwrap_or_else(|| default_output(args));
-    let mut report = Map::new();
-    let mut outcomes = Vec::new();
     let judge = judge(args)?;
     let place = |data| Place {
         data,
@@ -27,8 +29,18 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         sandbox_allow_missing: &args.sandbox_allow_missing,
         python: args.python.as_deref(),
         judge: judge.as_ref(),
+        log_samples: args.log_samples,
         output: &folder,
     };
+    if args.list {
+        return list(
+            &tasks,
+            place(&args.data.clone().map_or_else(|| Cache::from_env().data(), Ok)?),
+            args,
+        );
+    }
+    let mut report = Map::new();
+    let mut outcomes = Vec::new();
     if !args.merge.is_empty() {
         for task in &tasks {
             let outcome = trilobite_eval::merge(task, &args.merge, &folder, args.partial)?;
@@ -39,17 +51,17 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         }
     } else if let Some(answers) = &args.answers {
         let [task] = &tasks[..] else { bail!("--answers belongs to one task") };
-        let data = &data(args)?;
+        let data = &data(args, &tasks)?;
         outcomes.push(trilobite_eval::grade_answers(task, place(data), answers)?);
     } else {
-        let data = &data(args)?;
+        let data = &data(args, &tasks)?;
         let model = model::load_to_decode(&args.model, global)?;
         // What the token ids rest on is told before anything is scored.
         model::tokenizer(&model, global)?;
         let session = model::session(&model, &args.compute, args.ctx)?;
         // What was done is kept, and told.
         interrupt::listen()?;
-        let mut engine = Engine::new(session, &name(args), !args.no_bos, !args.no_chat, args.turns);
+        let mut engine = Engine::new(session, &name(args), prompting(args));
         engine.score_whole(args.whole);
         for task in &tasks {
             outcomes.push(one(&mut engine, task, place(data), args, global)?);
@@ -58,26 +70,107 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         report.insert("model_sha256".into(), engine.model_sha256().into());
         report.insert("settings".into(), json!(engine.settings()));
     }
+    report.insert("engine".into(), concat!("trilobite ", env!("CARGO_PKG_VERSION")).into());
+    report.insert("machine".into(), machine::describe());
+    let command = std::env::args_os().map(|part| part.to_string_lossy().into_owned());
+    report.insert("command".into(), command.collect());
+    report.insert("date".into(), jiff::Timestamp::now().to_string().into());
+    let results = tasks.iter().zip(&outcomes);
+    let results = results.map(|(task, outcome)| (task.name.clone(), outcome.report(task)));
+    report.insert("tasks".into(), Value::Object(results.collect()));
+    let report = Value::Object(report);
+    write_results(&folder.join(RESULTS), &report)?;
     if args.json {
-        report.insert("engine".into(), concat!("trilobite ", env!("CARGO_PKG_VERSION")).into());
-        report.insert("machine".into(), machine::describe());
-        let results = tasks.iter().zip(&outcomes).map(|(task, outcome)| {
-            let mut result = json!({
-                "n": outcome.n,
-                "metrics": outcome.metrics,
-                "items": outcome.items.display().to_string(),
-            });
-            if let Some(reason) = outcome.not_run {
-                result["not_run"] = reason.into();
-            }
-            (task.name.clone(), result)
-        });
-        report.insert("tasks".into(), Value::Object(results.collect()));
-        output::print_json(&Value::Object(report))?;
+        output::print_json(&report)?;
     } else {
         output::print_text(&table(&tasks, &outcomes))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The tasks that were asked for, each once; all of them for a list of what there is.
+fn tasks(args: &Eval) -> Result<Vec<Task>> {
+    let all = Task::names();
+    let names = if args.tasks.is_empty() { &all } else { &args.tasks };
+    let mut seen = BTreeSet::new();
+    let mut tasks = Vec::new();
+    for name in names {
+        // A path ends in .toml or has a folder in it.
+        let task = match name.ends_with(".toml") || name.contains(std::path::is_separator) {
+            true => Task::open(Path::new(name))?,
+            false => suggest::task(name)?,
+        };
+        if !seen.insert(task.name.clone()) {
+            bail!("--tasks names {} twice", task.name);
+        }
+        tasks.push(match args.shots {
+            Some(shots) if numbered(&task) && task.shots != shots => {
+                bail!("{name} has {} examples before each item, --shots says {shots}", task.shots)
+            }
+            Some(shots) => task.with_shots(shots)?,
+            None => task,
+        });
+    }
+    Ok(tasks)
+}
+
+/// Whether the number of examples is part of a task's name.
+fn numbered(task: &Task) -> bool {
+    !task.is_own() && task.name.ends_with("shot")
+}
+
+fn prompting(args: &Eval) -> Prompting {
+    Prompting {
+        bos: !args.no_bos,
+        chat: !args.no_chat,
+        turns: args.turns.unwrap_or(args.apply_chat_template),
+        apply_chat_template: args.apply_chat_template,
+        system: args.system.clone(),
+    }
+}
+
+/// What there is to know of the tasks before they are run.
+fn list(tasks: &[Task], place: Place<'_>, args: &Eval) -> Result<ExitCode> {
+    let listed: Vec<Listed> = tasks.iter().map(|task| trilobite_eval::list(task, place)).collect();
+    if args.json {
+        output::print_json(&json!(listed))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let widest = listed.iter().map(|task| task.metrics.join(", ").len()).max().unwrap_or(0);
+    let mut text = format!(
+        "{:16} {:12} {:>5} {:>6}  {:widest$}  {}\n",
+        "task", "kind", "shots", "items", "metrics", "data"
+    );
+    for Listed { name, kind, shots, metrics, items, fault, data, .. } in &listed {
+        let items = items.map_or_else(|| "-".to_owned(), |items| items.to_string());
+        let sources: BTreeSet<&str> = data
+            .iter()
+            .map(|file| file.repository.as_ref().unwrap_or(&file.file).as_str())
+            .collect();
+        let sources = sources.into_iter().collect::<Vec<_>>().join(", ");
+        let metrics = metrics.join(", ");
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{name:16} {kind:12} {shots:5} {items:>6}  {metrics:widest$}  {sources}"
+        );
+        if let Some(fault) = fault {
+            output::say(&format!("{name}: {fault}"));
+        }
+    }
+    output::print_text(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the report of a command. Until the new one is whole, that of an earlier command stays.
+fn write_results(path: &Path, report: &Value) -> Result<()> {
+    let partial = path.with_extension("json.partial");
+    std::fs::write(&partial, format!("{report:#}\n"))
+        .and_then(|()| std::fs::rename(&partial, path))
+        .inspect_err(|_| {
+            let _ = std::fs::remove_file(&partial);
+        })
+        .with_context(|| path.display().to_string())
 }
 
 fn one(
@@ -97,14 +190,16 @@ fn one(
     Ok(outcome?)
 }
 
-/// The folder of the data sets.
-fn data(args: &Eval) -> Result<PathBuf> {
+/// The folder of the data sets. Tasks of one's own have their data beside them.
+fn data(args: &Eval, tasks: &[Task]) -> Result<PathBuf> {
     if let Some(data) = &args.data {
         return Ok(data.clone());
     }
-    let folder = home::data()?;
-    if !folder.exists() {
-        let tasks = args.tasks.join(",");
+    let folder = Cache::from_env().data()?;
+    let fetched = tasks.iter().filter(|task| !task.is_own()).map(|task| task.name.as_str());
+    let fetched: Vec<&str> = fetched.collect();
+    if !folder.exists() && !fetched.is_empty() {
+        let tasks = fetched.join(",");
         bail!(
             "--data is missing and there is no {}; `trilobite pull --data {tasks}` fetches it",
             folder.display()
@@ -136,20 +231,26 @@ fn judge(args: &Eval) -> Result<Option<JudgeServer>> {
     Ok(Some(JudgeServer { url, model: args.judge_model.clone(), key }))
 }
 
-/// A line for each metric of each task.
+/// A line for each metric of each task, and of each of its groups.
 fn table(tasks: &[Task], outcomes: &[Outcome]) -> String {
     let mut text =
         format!("{:22} {:>6}  {:24} {:>9}  {:>7}\n", "task", "n", "metric", "value", "stderr");
     for (task, outcome) in tasks.iter().zip(outcomes) {
-        if let Some(reason) = outcome.not_run {
+        let measured = &outcome.measured;
+        if let Some(reason) = measured.not_run {
             let (name, n, metric) = (&task.name, outcome.n, &task.metrics[0]);
             let _ = writeln!(text, "{name:22} {n:6}  {metric:24}   not run  {reason}");
         }
-        for (name, metric) in &outcome.metrics {
-            let error = metric.stderr.map_or_else(String::new, |error| format!("{error:7.4}"));
-            let (task, n, value) = (&task.name, outcome.n, metric.value);
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{task:22} {n:6}  {name:24} {value:9.4}  {error}");
+        let groups = measured.groups.iter();
+        let groups = groups.map(|(name, group)| (format!("  {name}"), group.n, &group.metrics));
+        let whole = [(task.name.clone(), outcome.n, &measured.metrics)];
+        for (task, n, metrics) in whole.into_iter().chain(groups) {
+            for (name, metric) in metrics {
+                let error = metric.stderr.map_or_else(String::new, |error| format!("{error:7.4}"));
+                let value = metric.value;
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "{task:22} {n:6}  {name:24} {value:9.4}  {error}");
+            }
         }
     }
     text

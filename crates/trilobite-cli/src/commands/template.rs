@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
+use trilobite_hub::hint;
 use trilobite_runtime::{ChatTemplate, Error, Message, Model, Tokenizer};
 
 use crate::args::Run;
-use crate::{input, suggest};
+use crate::input;
 
 /// A chat template, with texts that end an answer besides the model's own tokens.
 pub(crate) struct Template {
@@ -57,7 +58,7 @@ fn source(name: &Path) -> Result<(String, &'static [&'static str])> {
         return Ok((known.source.to_owned(), known.stop));
     }
     if !name.exists() && name.components().count() == 1 && name.extension().is_none() {
-        let hint = suggest::hint(&text, standard.iter().map(|known| known.name));
+        let hint = hint(&text, standard.iter().map(|known| known.name));
         bail!("--chat-template: there is no file and no standard template {text:?}; {hint}");
     }
     Ok((input::text(name).context("--chat-template")?, &[]))

@@ -11,7 +11,7 @@ use crate::fixture::Fixture;
 use crate::trilobite::{command, convert, stdout};
 
 /// A copy of a checkpoint, with changes.
-fn checkpoint() -> (TempDir, PathBuf) {
+pub(crate) fn checkpoint() -> (TempDir, PathBuf) {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("model");
     fs::create_dir(&folder).unwrap();
@@ -31,7 +31,7 @@ fn change(folder: &Path, file: &str, change: impl Fn(&mut Value)) {
     fs::write(path, value.to_string()).unwrap();
 }
 
-fn set_template(folder: &Path, template: &str) {
+pub(crate) fn set_template(folder: &Path, template: &str) {
     change(folder, "tokenizer_config.json", |config| config["chat_template"] = json!(template));
 }
 

@@ -78,7 +78,7 @@ fn said(command: &mut Command) -> Said {
 }
 
 /// Copies a checkpoint, its embedding (and head) repeated until it has as many rows as asked for.
-fn enlarge(from: &Path, to: &Path) {
+pub(crate) fn enlarge(from: &Path, to: &Path) {
     for name in ["generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
         fs::copy(from.join(name), to.join(name)).unwrap();
     }

@@ -13,11 +13,13 @@ mod configs;
 mod converted;
 mod dense;
 mod eval;
+mod eval_own;
 mod failures;
 #[cfg(target_os = "linux")]
 mod faults;
 mod fixture;
 mod golden;
+mod hub;
 mod identity;
 mod lies;
 mod npy;
@@ -27,6 +29,7 @@ mod real;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod sandbox;
 mod server;
+mod stored;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod tokenizer;

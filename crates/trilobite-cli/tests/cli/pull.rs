@@ -46,6 +46,7 @@ pub(crate) fn pull(server: &Server, home: &Path, args: &[&str]) -> Command {
     let mut command = command(["pull"]);
     command.args(args).env("HF_ENDPOINT", &server.url).env("TRILOBITE_HOME", home);
     command.env("TRILOBITE_DATA_ENDPOINT", &server.url).env_remove("HF_TOKEN");
+    command.env("HF_TOKEN_PATH", home.join("token"));
     for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         command.env_remove(proxy).env_remove(proxy.to_lowercase());
     }

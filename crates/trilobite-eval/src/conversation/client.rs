@@ -88,7 +88,9 @@ impl<'a> Client<'a> {
             match self.once(&body) {
                 Reply::Text(text) => return Ok(text),
                 Reply::Refused(message) => return Err(fail(message)),
-                Reply::Later(_, wished) => std::thread::sleep(wished.unwrap_or(pause).min(LONGEST)),
+                Reply::Later(_, retry_after) => {
+                    std::thread::sleep(retry_after.unwrap_or(pause).min(LONGEST));
+                }
             }
             pause *= 2;
         }
@@ -112,8 +114,8 @@ impl<'a> Client<'a> {
             Err(error) => return Reply::Later(error.to_string(), None),
         };
         let status = response.status().as_u16();
-        let wished = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let wished = wished.and_then(|seconds| seconds.trim().parse().ok());
+        let retry_after = response.headers().get("retry-after").and_then(|at| at.to_str().ok());
+        let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok());
         let text = match response.body_mut().read_to_string() {
             Ok(text) => text,
             Err(error) => return Reply::Later(error.to_string(), None),
@@ -123,7 +125,7 @@ impl<'a> Client<'a> {
             200 => {}
             408 | 429 | 500.. => {
                 let message = format!("status {status}: {quoted}");
-                return Reply::Later(message, wished.map(Duration::from_secs));
+                return Reply::Later(message, retry_after.map(Duration::from_secs));
             }
             _ => return Reply::Refused(format!("status {status}: {quoted}")),
         }

@@ -9,14 +9,15 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::client::Client;
-use super::{Answer, Conversation, JudgeServer, TURNS, question_id, turns};
-use crate::data::{self, Record};
+use super::client::{Client, JudgeServer};
+use super::{Dialogue, HeldDialogue, TURNS, question_id, turns};
+use crate::data;
 use crate::error::{Error, Result};
 use crate::grade::regex;
 use crate::metrics::Metric;
+use crate::record::Record;
 use crate::results::Appended;
-use crate::task::{Conversation as Definition, Task};
+use crate::task::{Conversation, Task};
 
 /// The number of the judge's prompts and of the reference answers among a task's files.
 const PROMPTS: usize = 1;
@@ -43,7 +44,7 @@ pub(super) struct Judgment {
 }
 
 /// What a judge is told, and where its ratings are.
-pub(crate) struct Ratings {
+pub(super) struct Ratings {
     prompts: HashMap<String, (String, String)>,
     references: HashMap<u64, Vec<String>>,
     rating: Regex,
@@ -52,7 +53,7 @@ pub(crate) struct Ratings {
 
 impl Ratings {
     /// Reads the prompts and the reference answers.
-    pub(crate) fn new(task: &Task, folder: &Path, any: bool) -> Result<Self> {
+    pub(super) fn new(task: &Task, folder: &Path, any: bool) -> Result<Self> {
         let read = |number: usize| {
             let file = task.data.get(number).ok_or_else(|| Error::Definition {
                 task: task.name.clone(),
@@ -77,9 +78,9 @@ impl Ratings {
     /// The name of the prompt for a turn, the system's message and the user's.
     pub(super) fn prompt(
         &self,
-        definition: &Definition,
-        item: &Conversation,
-        answer: &Answer,
+        definition: &Conversation,
+        item: &Dialogue,
+        answer: &HeldDialogue,
         turn: usize,
     ) -> Result<(String, String, String)> {
         let fail = |message: String| Error::Definition { task: "mt_bench".to_owned(), message };
@@ -148,10 +149,10 @@ fn format(template: &str, fields: &[(&str, &str)]) -> Option<String> {
 
 /// Has every answer of a run rated and measures the ratings. Judgments are lines of `path`; those of
 /// the same judge on the same prompts are not asked for again. `proceed` says whether to go on.
-pub(crate) fn judged(
+pub(super) fn judged(
     ratings: &Ratings,
-    (task, definition): (&Task, &Definition),
-    items: &[(&Conversation, Answer)],
+    (task, definition): (&Task, &Conversation),
+    items: &[(&Dialogue, HeldDialogue)],
     server: &JudgeServer,
     path: &Path,
     proceed: &mut dyn FnMut(usize, usize) -> bool,

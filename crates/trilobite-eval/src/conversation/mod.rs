@@ -1,6 +1,6 @@
 //! MT-bench: conversations of two questions, rated by another model.
 
-mod client;
+pub(crate) mod client;
 mod judge;
 #[cfg(test)]
 mod tests;
@@ -9,58 +9,109 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use trilobite_runtime::{Message, Sampler, Sampling};
 
 pub use client::JudgeServer;
-pub(crate) use judge::{Ratings, judged};
+use judge::{Ratings, judged};
 
-use crate::data::{self, Record, sha256};
+use crate::bytes::sha256;
+use crate::data;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::generation::{self, Asked};
-use crate::task::{Conversation as Definition, Task};
+use crate::metrics::Measured;
+use crate::place::Place;
+use crate::protocol::{Item, Items, Protocol, typed};
+use crate::record::Record;
+use crate::results::Line;
+use crate::task::{Conversation, Task};
 
 /// Turns of a conversation.
 const TURNS: usize = 2;
+/// Why answers that only another model can rate have no score.
+const NO_JUDGE: &str = "no judge was given (--judge-url)";
+/// What follows a task's name in the name of the file of its judgments.
+const JUDGMENTS: &str = ".judgments.jsonl";
+
+/// The protocol of a task whose answers another model rates.
+pub(crate) struct ConversationProtocol<'a> {
+    pub(crate) task: &'a Task,
+    pub(crate) definition: &'a Conversation,
+}
+
+impl Protocol for ConversationProtocol<'_> {
+    fn task(&self) -> &Task {
+        self.task
+    }
+
+    fn items(&self, place: Place<'_>) -> Result<Items> {
+        if place.judge.is_some() {
+            // What the judge is told is missed before anything is answered.
+            Ratings::new(self.task, place.data, place.any_data)?;
+        }
+        Ok(Items::new(dialogues(self.task, self.definition, place.data, place.any_data)?))
+    }
+
+    fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
+        typed::<HeldDialogue>(path, lines)?;
+        Ok(Measured { not_run: Some(NO_JUDGE), ..Measured::default() })
+    }
+
+    fn rate(
+        &self,
+        place: Place<'_>,
+        path: &Path,
+        lines: &[Line],
+        proceed: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Option<Measured>> {
+        let Some(server) = place.judge else { return Ok(None) };
+        let (task, definition) = (self.task, self.definition);
+        let ratings = Ratings::new(task, place.data, place.any_data)?;
+        let dialogues = dialogues(task, definition, place.data, place.any_data)?;
+        let answers: Vec<HeldDialogue> = typed(path, lines)?;
+        let of = |answer: &HeldDialogue| dialogues.iter().find(|item| item.id == answer.id);
+        let held = answers.into_iter().filter_map(|answer| Some((of(&answer)?, answer)));
+        let held: Vec<_> = held.collect();
+        let path = place.output.join(format!("{}{JUDGMENTS}", task.name));
+        let metrics = judged(&ratings, (task, definition), &held, server, &path, proceed)?;
+        Ok(Some(Measured { metrics, ..Measured::default() }))
+    }
+}
 
 /// A conversation that is ready to be held.
 #[derive(Clone, Debug)]
-pub(crate) struct Conversation {
+struct Dialogue {
     /// Its id, unique in the task.
-    pub(crate) id: String,
+    id: String,
     question_id: u64,
     category: String,
     temperature: f32,
+    max_tokens: usize,
     /// The user's part.
     turns: Vec<String>,
 }
 
-impl Conversation {
-    pub(crate) fn prompt_sha256(&self) -> String {
-        sha256(self.turns.join("\0").as_bytes())
-    }
-}
-
 /// A held conversation: a line of the results, in FastChat's format with two more fields.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Answer {
+struct HeldDialogue {
     id: String,
     prompt_sha256: String,
     question_id: u64,
     answer_id: String,
     model_id: String,
-    choices: Vec<Choice>,
+    choices: Vec<AnswerSet>,
     tstamp: f64,
 }
 
 /// One of several sets of answers to the same questions; here there is one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Choice {
+struct AnswerSet {
     index: usize,
     turns: Vec<String>,
 }
 
-impl Answer {
+impl HeldDialogue {
     /// The answer to a turn.
     fn turn(&self, turn: usize) -> &str {
         self.choices.first().and_then(|choice| choice.turns.get(turn)).map_or("", String::as_str)
@@ -68,13 +119,13 @@ impl Answer {
 }
 
 /// The items of a task.
-pub(crate) fn conversations(
+fn dialogues(
     task: &Task,
-    definition: &Definition,
+    definition: &Conversation,
     folder: &Path,
     any: bool,
-) -> Result<Vec<Conversation>> {
-    let mut conversations = Vec::new();
+) -> Result<Vec<Dialogue>> {
+    let mut dialogues = Vec::new();
     for records in data::records(task, folder, any)? {
         for record in &records.items {
             let category = record.text("category")?.to_owned();
@@ -84,16 +135,17 @@ pub(crate) fn conversations(
                 record.error(format!("category {category:?} is none of {}", known.join(", ")))
             })?;
             let question_id = question_id(record)?;
-            conversations.push(Conversation {
+            dialogues.push(Dialogue {
                 id: question_id.to_string(),
                 question_id,
                 category,
                 temperature,
+                max_tokens: definition.max_tokens,
                 turns: turns(record, "turns")?,
             });
         }
     }
-    Ok(conversations)
+    Ok(dialogues)
 }
 
 fn question_id(record: &Record) -> Result<u64> {
@@ -108,38 +160,68 @@ fn turns(record: &Record, field: &str) -> Result<Vec<String>> {
     list.filter(fits).ok_or_else(|| record.error(format!("{field:?} is not a list of two texts")))
 }
 
-/// Holds a conversation: the second question is asked after the first was answered.
-pub(crate) fn answer(
-    engine: &mut Engine,
-    definition: &Definition,
-    item: &Conversation,
-) -> Result<Answer> {
-    let sampling = Sampling { temperature: item.temperature, ..Sampling::default() };
-    // One source of random numbers for both turns, begun anew for each conversation.
-    let mut sampler = Sampler::new(sampling).map_err(Error::Model)?;
-    let mut messages = Vec::new();
-    let mut answers = Vec::new();
-    for question in &item.turns {
-        messages.push(Message::new("user", question));
-        let text = plain(&messages);
-        let asked = Asked { text: &text, messages: &messages, begun: "" };
-        let output =
-            generation::generate(engine, &asked, &mut sampler, definition.max_tokens, &[])?;
-        let output = output.trim().to_owned();
-        messages.push(Message::new("assistant", &output));
-        answers.push(output);
+impl Dialogue {
+    /// What the model is asked after these answers.
+    fn prompt_for(&self, engine: &Engine, answers: &[String]) -> Result<Asked> {
+        let system = engine.prompting().system.iter();
+        let mut messages: Vec<Message> =
+            system.map(|system| Message::new("system", system)).collect();
+        for (number, question) in self.turns.iter().take(answers.len() + 1).enumerate() {
+            messages.push(Message::new("user", question));
+            messages.extend(answers.get(number).map(|answer| Message::new("assistant", answer)));
+        }
+        Ok(match engine.template(true)? {
+            Some(template) => Asked::Conversation { template, messages, begun: String::new() },
+            None => Asked::Text(plain(&messages)),
+        })
     }
-    let identity = format!("{} {} {answers:?}", engine.model_sha256(), item.id);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Answer {
-        id: item.id.clone(),
-        prompt_sha256: item.prompt_sha256(),
-        question_id: item.question_id,
-        answer_id: sha256(identity.as_bytes())[..22].to_owned(),
-        model_id: engine.name().to_owned(),
-        choices: vec![Choice { index: 0, turns: answers }],
-        tstamp: now.as_secs_f64(),
-    })
+}
+
+impl Item for Dialogue {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn prompt_sha256(&self) -> String {
+        sha256(self.turns.join("\0").as_bytes())
+    }
+
+    /// The second question is asked after the first was answered.
+    fn answer(&self, engine: &mut Engine) -> Result<Value> {
+        let sampling = Sampling { temperature: self.temperature, ..Sampling::default() };
+        // One source of random numbers for both turns, begun anew for each conversation.
+        let mut sampler = Sampler::new(sampling).map_err(Error::Model)?;
+        let mut answers: Vec<String> = Vec::new();
+        for _ in &self.turns {
+            let asked = self.prompt_for(engine, &answers)?;
+            let output = generation::generate(engine, &asked, &mut sampler, self.max_tokens, &[])?;
+            answers.push(output.trim().to_owned());
+        }
+        let identity = format!("{} {} {answers:?}", engine.model_sha256(), self.id);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(json!(HeldDialogue {
+            id: self.id.clone(),
+            prompt_sha256: self.prompt_sha256(),
+            question_id: self.question_id,
+            answer_id: sha256(identity.as_bytes())[..22].to_owned(),
+            model_id: engine.name().to_owned(),
+            choices: vec![AnswerSet { index: 0, turns: answers }],
+            tstamp: now.as_secs_f64(),
+        }))
+    }
+
+    fn asked(&self, engine: &Engine, line: &Value) -> Result<Map<String, Value>> {
+        let answers = line.pointer("/choices/0/turns").and_then(Value::as_array);
+        let answers: Vec<String> =
+            answers.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        let turns = 0..self.turns.len();
+        let prompt = |turn: usize| -> Result<Value> {
+            let before = answers.get(..turn).unwrap_or_default();
+            Ok(self.prompt_for(engine, before)?.text()?.into())
+        };
+        let prompts: Vec<Value> = turns.map(prompt).collect::<Result<_>>()?;
+        Ok(Map::from_iter([("prompts".to_owned(), prompts.into())]))
+    }
 }
 
 /// A conversation for a model without a chat template: its messages with blank lines between.

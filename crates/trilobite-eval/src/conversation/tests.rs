@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use serde_json::Value;
 
 use super::client::Client;
+use super::judge::{Ratings, judged};
 use super::*;
 use crate::task::Kind;
 
@@ -66,17 +67,17 @@ fn folder() -> PathBuf {
 }
 
 /// The task, its definition, its conversations and what a judge is told.
-fn task() -> (Task, Definition, Vec<Conversation>, Ratings) {
+fn task() -> (Task, Conversation, Vec<Dialogue>, Ratings) {
     let task = Task::named("mt_bench").unwrap();
     let Kind::Conversation(definition) = task.kind.clone() else { panic!() };
-    let items = conversations(&task, &definition, &folder(), true).unwrap();
+    let items = dialogues(&task, &definition, &folder(), true).unwrap();
     let ratings = Ratings::new(&task, &folder(), true).unwrap();
     (task, definition, items, ratings)
 }
 
-fn answered(item: &Conversation, turns: [&str; 2]) -> Answer {
-    let choice = Choice { index: 0, turns: turns.map(str::to_owned).into() };
-    Answer {
+fn answered(item: &Dialogue, turns: [&str; 2]) -> HeldDialogue {
+    let choice = AnswerSet { index: 0, turns: turns.map(str::to_owned).into() };
+    HeldDialogue {
         id: item.id.clone(),
         prompt_sha256: String::new(),
         question_id: item.question_id,
@@ -278,7 +279,7 @@ fn faulty_conversations_are_named() {
         (r#"{"question_id": 1, "turns": ["a", "b"]}"#, "category"),
     ] {
         std::fs::write(&path, format!("\n{line}\n")).unwrap();
-        let error = conversations(&task, &definition, folder.path(), true).unwrap_err().to_string();
+        let error = dialogues(&task, &definition, folder.path(), true).unwrap_err().to_string();
         assert!(error.contains("question.jsonl line 2") && error.contains(expected), "{error}");
     }
 }
@@ -290,7 +291,7 @@ fn the_original_data_are_complete() {
     let folder = std::env::var("TRILOBITE_EVALDATA").expect("TRILOBITE_EVALDATA");
     let (task, definition, ..) = task();
     let folder = Path::new(&folder);
-    let items = conversations(&task, &definition, folder, false).unwrap();
+    let items = dialogues(&task, &definition, folder, false).unwrap();
     assert_eq!(items.len(), task.items);
     let ratings = Ratings::new(&task, folder, false).unwrap();
     let mut names = std::collections::BTreeMap::<String, usize>::new();

@@ -3,10 +3,9 @@
 use regex::Regex;
 use serde_json::{Map, json};
 
-use crate::data::Record;
 use crate::error::Result;
-use crate::generation::Grade;
-use crate::grade::{Judge, regex};
+use crate::grade::judge::{Grade, Judge, regex};
+use crate::record::Record;
 
 /// What stands for an answer in which no number was found.
 const INVALID: &str = "[invalid]";

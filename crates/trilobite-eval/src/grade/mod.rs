@@ -1,59 +1,80 @@
 //! Graders: what counts as a right answer.
 
 mod code;
+mod exact;
 mod gsm8k;
 mod ifeval;
+mod judge;
 mod math;
 mod python;
 mod triviaqa;
 
 pub use code::{Confinement, SandboxLayer, confine_and_run, confinement};
+pub use exact::Matching;
+pub(crate) use judge::{Judge, regex};
 pub(crate) use triviaqa::question as triviaqa_question;
 
 use std::path::Path;
+use std::rc::Rc;
 
-use crate::data::Record;
-use crate::error::{Error, Result};
-use crate::generation::Grade;
-use crate::task::Grader;
+use serde::Deserialize;
 
-/// Grades answers.
-pub(crate) trait Judge {
-    /// Grades an answer to a record's question.
-    fn grade(&self, output: &str, record: &Record) -> Result<Grade>;
+use crate::error::Result;
 
-    /// Grades an answer that was given in a chat, that continues the prompt, or of which neither is
-    /// known.
-    fn grade_in(&self, output: &str, record: &Record, _chat: Option<bool>) -> Result<Grade> {
-        self.grade(output, record)
-    }
-
-    /// By what answers are compared, where there is a choice.
-    fn equality(&self) -> Option<String> {
-        None
-    }
+/// How an answer is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grader {
+    /// The text itself, or a part of it that a pattern finds.
+    ExactMatch,
+    /// Any alias, without case and punctuation.
+    Triviaqa,
+    /// The number after `####`, or the last number.
+    Gsm8k,
+    /// Instructions that can be checked.
+    Ifeval,
+    /// The final answer of a solution.
+    Math,
+    /// Python, run against tests in a sandbox.
+    HumanevalPlus,
 }
 
-/// The judge of a task; one with use for SymPy has that of `python`, and one that runs code may miss
-/// `layers` of its sandbox.
-pub(crate) fn judge(
-    grader: Grader,
-    python: Option<&Path>,
-    layers: &[SandboxLayer],
-) -> Result<Box<dyn Judge>> {
-    Ok(match grader {
-        Grader::Triviaqa => Box::new(triviaqa::TriviaQa),
-        Grader::Gsm8k => Box::new(gsm8k::Gsm8k::new()?),
-        Grader::HumanevalPlus => Box::new(code::HumanEvalPlus::new(layers)?),
-        Grader::Math => Box::new(math::Math::new(python)?),
-        Grader::Ifeval => Box::new(ifeval::IfEval::new()?),
-    })
-}
+impl Grader {
+    /// What can be measured of its verdicts.
+    pub(crate) fn metrics(self) -> &'static [&'static str] {
+        match self {
+            Grader::ExactMatch | Grader::Triviaqa => &["exact_match"],
+            Grader::Gsm8k => &["exact_match", "exact_match_flexible"],
+            Grader::Ifeval => &[
+                "inst_level_strict",
+                "inst_level_loose",
+                "prompt_level_strict",
+                "prompt_level_loose",
+            ],
+            Grader::Math => &["accuracy"],
+            Grader::HumanevalPlus => &["pass_at_1", "pass_at_1_base"],
+        }
+    }
 
-/// A regular expression of this crate: a constant, checked by tests.
-pub(crate) fn regex(pattern: &str) -> Result<regex::Regex> {
-    regex::Regex::new(pattern).map_err(|error| Error::Definition {
-        task: "grader".to_owned(),
-        message: error.to_string(),
-    })
+    /// Whether it runs code that a model wrote.
+    pub(crate) fn runs_code(self) -> bool {
+        self == Grader::HumanevalPlus
+    }
+
+    /// The judge. SymPy is that of `python`, and the sandbox may lack `layers`.
+    pub(crate) fn judge(
+        self,
+        matching: &Matching,
+        python: Option<&Path>,
+        layers: &[SandboxLayer],
+    ) -> Result<Rc<dyn Judge>> {
+        Ok(match self {
+            Grader::ExactMatch => Rc::new(exact::ExactMatch::new(matching)?),
+            Grader::Triviaqa => Rc::new(triviaqa::TriviaQa),
+            Grader::Gsm8k => Rc::new(gsm8k::Gsm8k::new()?),
+            Grader::HumanevalPlus => Rc::new(code::HumanEvalPlus::new(layers)?),
+            Grader::Math => Rc::new(math::Math::new(python)?),
+            Grader::Ifeval => Rc::new(ifeval::IfEval::new()?),
+        })
+    }
 }

@@ -2,11 +2,10 @@
 
 use serde_json::{Map, json};
 
-use crate::data::Record;
 use crate::error::Result;
-use crate::generation::Grade;
-use crate::grade::Judge;
+use crate::grade::judge::{Grade, Judge};
 use crate::grade::python::strip;
+use crate::record::Record;
 
 /// Grades as lm-evaluation-harness: no articles are removed, no inner blanks touched.
 pub(crate) struct TriviaQa;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::data::sha256;
+use crate::bytes::sha256;
 use crate::task::{Kind, Task};
 use crate::{choice, generation, rolling};
 
@@ -36,14 +36,14 @@ fn all_prompts_and_verdicts_are_those_of_the_harness() {
                 let questions = choice::questions(&task, kind, folder, false).unwrap();
                 let mut answers = Vec::new();
                 for (item, question) in questions.iter().enumerate() {
-                    let requests = question.requests.iter();
-                    texts.extend(requests.flat_map(|(a, b)| [a.clone(), b.clone()]));
-                    let choices = 0..question.requests.len();
+                    let requests = question.requests();
+                    let choices = 0..requests.len();
+                    texts.extend(requests.into_iter().flat_map(|(a, b)| [a, b]));
                     let scores: Vec<_> =
                         choices.map(|choice| (score(name, item, choice), 1)).collect();
                     answers.push(question.decided(&scores));
                 }
-                let metrics = choice::metrics(&task, &answers);
+                let metrics = choice::measure(&task, &answers).metrics;
                 for (metric, sum) in expected["sums"].as_object().unwrap() {
                     let metric = if name.ends_with("_mc2") { "mc2" } else { metric };
                     let found = metrics[metric].value * answers.len() as f64;
@@ -53,7 +53,7 @@ fn all_prompts_and_verdicts_are_those_of_the_harness() {
             }
             Kind::Generation(kind) => {
                 let prompts = generation::prompts(&task, kind, folder, false).unwrap();
-                texts.extend(prompts.iter().map(generation::Prompt::text));
+                texts.extend(prompts.iter().map(|prompt| prompt.text(None)));
                 prompts.len()
             }
             Kind::Rolling {} => {

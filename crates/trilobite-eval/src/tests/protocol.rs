@@ -27,7 +27,7 @@ fn turns(prompt: &Prompt, turns: bool) -> Vec<(String, String)> {
     let message = |message: trilobite_runtime::Message| {
         (message.role().to_owned(), message.text().to_owned())
     };
-    prompt.messages(turns).into_iter().map(message).collect()
+    prompt.messages(None, turns).into_iter().map(message).collect()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn gsm8k_has_five_drawn_examples() {
         let shot = |i: &usize| format!("Question: Train {i}?\nAnswer: #### {i}\n\n");
         let text: String = drawn.iter().map(shot).collect();
         let text = format!("{text}Question: Test {number}?\nAnswer:");
-        assert_eq!(prompt.text(), text);
+        assert_eq!(prompt.text(None), text);
         // One turn with all examples, or a turn for each.
         assert_eq!(turns(prompt, false), [("user".to_owned(), text)]);
         let turns = turns(prompt, true);
@@ -59,22 +59,12 @@ fn gsm8k_has_five_drawn_examples() {
     }
 }
 
-/// Where the list is short, Python draws from a list of what is left.
-#[test]
-fn examples_are_drawn_as_python_draws() {
-    let mut draw = generation::Draw::new(1234);
-    assert_eq!(draw.sample(20, 5), [14, 3, 0, 2, 1]);
-    assert_eq!(draw.sample(20, 5), [2, 3, 11, 7, 0]);
-    assert_eq!(generation::Draw::new(1234).sample(60, 8), [49, 28, 7, 0, 5, 51, 37, 2]);
-    assert_eq!(generation::Draw::new(1234).sample(3, 5).len(), 3);
-}
-
 #[test]
 fn questions_are_asked_as_the_toolkits_ask() {
     let file = "triviaqa/triviaqa_sm_sub.llmfoundry.jsonl";
     let row = json!({"context": "Question: Who wrote it?\nAnswer:", "aliases": ["x"]}).to_string();
     let (definition, prompts) = generated("triviaqa", &[(file, &row)]);
-    assert_eq!(prompts[0].text(), "Question: Who wrote it??\nAnswer:");
+    assert_eq!(prompts[0].text(None), "Question: Who wrote it??\nAnswer:");
     assert_eq!(
         (definition.stop, definition.max_tokens),
         (["\n", ".", ","].map(String::from).into(), 256)
@@ -83,13 +73,13 @@ fn questions_are_asked_as_the_toolkits_ask() {
     let row = json!({"key": 7, "prompt": "Say {{hi}}.", "instruction_id_list": [], "kwargs": []});
     let (definition, prompts) =
         generated("ifeval", &[("ifeval/input_data.jsonl", &row.to_string())]);
-    assert_eq!((prompts[0].id.as_str(), prompts[0].text().as_str()), ("7", "Say {{hi}}."));
+    assert_eq!((prompts[0].id.as_str(), prompts[0].text(None).as_str()), ("7", "Say {{hi}}."));
     assert_eq!((definition.stop.len(), definition.max_tokens), (0, 1280));
 
     let row = json!({"unique_id": "a/1", "problem": "Add.", "solution": "\\boxed{1}"}).to_string();
     let (definition, prompts) = generated("math500", &[("math500/math500_test.jsonl", &row)]);
     let text = "Add.\nPlease reason step by step, and put your final answer within \\boxed{}.";
-    assert_eq!(prompts[0].text(), text);
+    assert_eq!(prompts[0].text(None), text);
     assert_eq!(definition.stop, ["</s>", "\n\nQuestion:", "\n\nProblem:"]);
     assert_eq!(definition.max_tokens, 1024);
 }
@@ -126,7 +116,12 @@ fn code_is_asked_for_as_evalplus_asks() {
 }
 
 /// A scored item with these log-likelihoods and right choices.
-fn scored(group: &str, logprobs: &[f64], gold: serde_json::Value, correct: bool) -> choice::Answer {
+fn scored(
+    group: &str,
+    logprobs: &[f64],
+    gold: serde_json::Value,
+    correct: bool,
+) -> choice::Decision {
     let choice = |logprob: &f64| json!({"logprob": logprob, "tokens": 1, "chars": 1});
     serde_json::from_value(json!({
         "id": "i", "group": group, "prompt_sha256": "",
@@ -145,7 +140,8 @@ fn mmlu_is_averaged_in_three_ways() {
     {
         answers.extend((0..count).map(|i| scored(group, &[-1.0, -2.0], json!(0), i < right)));
     }
-    let metrics = choice::metrics(&task, &answers);
+    let measured = choice::measure(&task, &answers);
+    let metrics = &measured.metrics;
     let value = |name: &str| metrics[name].value;
     assert_eq!(value("acc"), 4.0 / 7.0);
     assert!((value("acc_macro") - (0.75 + 0.0 + 0.5) / 3.0).abs() < 1e-15);
@@ -153,6 +149,14 @@ fn mmlu_is_averaged_in_three_ways() {
     // [sum (n_s - 1) n_s se_s^2 / (N - groups)] / N, with n_s se_s^2 the variance of a subject.
     let pooled: f64 = (3.0 * 0.25 + 1.0 * 0.5) / (7.0 - 3.0) / 7.0;
     assert!((metrics["acc"].stderr.unwrap() - pooled.sqrt()).abs() < 1e-15);
+    let subject = |name: &str| {
+        let score = &measured.groups[name];
+        (score.n, score.metrics["acc"].value, score.metrics["acc"].stderr)
+    };
+    assert_eq!(measured.groups.len(), 3);
+    assert_eq!(subject("anatomy"), (4, 0.75, Some(0.25)));
+    assert_eq!(subject("astronomy"), (1, 0.0, None));
+    assert_eq!(subject("world_religions"), (2, 0.5, Some(0.5)));
     assert_eq!(task.groups.len(), 57);
     let categories: std::collections::BTreeSet<_> =
         task.groups.values().map(|group| group.category.as_str()).collect();
@@ -167,7 +171,7 @@ fn mc2_is_the_share_of_the_true_answers() {
     let far = [-2000.0 - 2f64.ln(), -2000.0, -2000.0 - 4f64.ln()];
     let answers =
         [scored("", &far, json!([1, 0, 1]), true), scored("", &[-1.0, -1.0], json!([0, 1]), true)];
-    let mc2 = choice::metrics(&task, &answers)["mc2"];
+    let mc2 = choice::measure(&task, &answers).metrics["mc2"];
     // (1/2 + 1/4) / (1/2 + 1 + 1/4) and 1/2
     assert!((mc2.value - (3.0 / 7.0 + 0.5) / 2.0).abs() < 1e-9, "{mc2:?}");
 }

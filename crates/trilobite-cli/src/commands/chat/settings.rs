@@ -4,9 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow};
+use trilobite_hub::hint;
 use trilobite_runtime::Sampling;
-
-use crate::suggest;
 
 /// What a chat can change.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,8 +40,9 @@ impl Settings {
     /// A name as it is spelled here.
     pub(super) fn name(name: &str) -> Result<&'static str> {
         let known = NAMES.map(|(known, _)| known);
-        let same = known.into_iter().find(|known| suggest::fold(known) == suggest::fold(name));
-        same.ok_or_else(|| anyhow!("there is no setting {name:?}; {}", suggest::hint(name, known)))
+        let letters = |name: &str| name.to_lowercase().replace(['-', '_'], "");
+        let same = known.into_iter().find(|known| letters(known) == letters(name));
+        same.ok_or_else(|| anyhow!("there is no setting {name:?}; {}", hint(name, known)))
     }
 
     /// The value of a known name.

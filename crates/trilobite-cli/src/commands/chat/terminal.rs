@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+use etcetera::BaseStrategy;
 use rustyline::completion::Completer;
 use rustyline::config::{Behavior, Config};
 use rustyline::error::ReadlineError;
@@ -22,7 +23,7 @@ use rustyline::{
 
 use super::typed::{COMMANDS, Draft};
 use super::wrap::Wrap;
-use crate::{home, interrupt, output};
+use crate::{interrupt, output};
 
 const PROMPT: &str = "> ";
 /// Before the further lines of a message.
@@ -59,7 +60,7 @@ impl Terminal {
         let ctrl_c = Arc::new(AtomicBool::new(false));
         let handler = EventHandler::Conditional(Box::new(CtrlC(Arc::clone(&ctrl_c))));
         editor.bind_sequence(KeyEvent::ctrl('C'), handler);
-        let history = home::chat_history().ok();
+        let history = history_file();
         if let Some(history) = history.as_deref().filter(|path| path.is_file()) {
             // A history that cannot be read is as good as none.
             let _ = editor.load_history(history);
@@ -162,6 +163,19 @@ fn wrapped(text: &str) -> String {
     let size = terminal_size::terminal_size_of(stderr());
     let mut wrap = Wrap::new(size.map(|(width, _)| width.0.into()));
     wrap.push(text) + &wrap.finish()
+}
+
+/// Where the history is kept: in TRILOBITE_HOME, or in the user's folder for what programs remember.
+fn history_file() -> Option<PathBuf> {
+    let named = std::env::var_os("TRILOBITE_HOME").filter(|home| !home.is_empty());
+    let folder = match named {
+        Some(home) => PathBuf::from(home),
+        None => {
+            let base = etcetera::choose_base_strategy().ok()?;
+            base.state_dir().unwrap_or_else(|| base.data_dir()).join("trilobite")
+        }
+    };
+    Some(folder.join("chat-history"))
 }
 
 /// Makes a folder that others cannot look into, where there is none.

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use etcetera::home_dir;
-
-use crate::suggest;
+use trilobite_hub::nearest;
 
 /// Begins and ends a message of several lines.
 const QUOTES: &str = "\"\"\"";
@@ -204,7 +203,7 @@ fn path(text: &str) -> PathBuf {
 
 fn unknown(name: &str) -> String {
     let other = OTHER_NAMES.iter().find(|(other, _)| *other == name).map(|(_, known)| *known);
-    let near = other.or_else(|| suggest::nearest(name, COMMANDS.map(|(known, ..)| known)));
+    let near = other.or_else(|| nearest(name, COMMANDS.map(|(known, ..)| known)));
     let hint = near.map_or("/help shows all.".to_owned(), |near| format!("did you mean /{near}?"));
     format!("there is no command /{name}; {hint} A message that begins with / is sent with //")
 }

@@ -20,10 +20,9 @@ use serde_json::{Map, json};
 
 pub use sandbox::{Confinement, SandboxLayer, confine_and_run, confinement};
 
-use crate::data::Record;
 use crate::error::Result;
-use crate::generation::Grade;
-use crate::grade::Judge;
+use crate::grade::judge::{Grade, Judge};
+use crate::record::Record;
 use sandbox::{Reply, Sandbox, Script, Session};
 
 /// Least time for a test.

@@ -3,13 +3,13 @@
 use minijinja::Value;
 use regex::{Captures, Regex, RegexBuilder};
 
-use crate::data::Record;
 use crate::error::Result;
 use crate::grade::ifeval::language::detect;
 use crate::grade::ifeval::punkt::Punkt;
 use crate::grade::ifeval::words::Words;
+use crate::grade::judge::regex;
 use crate::grade::python::{WORD, strip, words};
-use crate::grade::regex;
+use crate::record::Record;
 
 /// An instruction's arguments.
 pub(crate) struct Arguments<'a> {

@@ -9,11 +9,10 @@ mod words;
 use minijinja::Value;
 use serde_json::{Map, json};
 
-use crate::data::Record;
 use crate::error::Result;
-use crate::generation::Grade;
-use crate::grade::Judge;
+use crate::grade::judge::{Grade, Judge};
 use crate::grade::python::strip;
+use crate::record::Record;
 use checks::{Arguments, Checks};
 
 /// Checks the instructions of a prompt.

@@ -7,8 +7,8 @@ use std::ops::Range;
 use regex::Regex;
 
 use crate::error::Result;
+use crate::grade::judge::regex;
 use crate::grade::python::is_space;
-use crate::grade::regex;
 
 /// How a word was seen in the training text of the model: bits of its orthographic context.
 const MIDDLE_UPPER: u32 = 1 << 2;

@@ -4,7 +4,8 @@ use regex::Regex;
 
 use crate::error::Result;
 use crate::grade::ifeval::punkt::Punkt;
-use crate::grade::{python, regex};
+use crate::grade::judge::regex;
+use crate::grade::python;
 
 /// Opening quotes.
 const OPENING: [(&str, &str); 4] = [

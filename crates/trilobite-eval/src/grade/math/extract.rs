@@ -4,9 +4,9 @@
 use regex::Regex;
 
 use crate::error::Result;
+use crate::grade::judge::regex;
 use crate::grade::math::words;
 use crate::grade::python::{WORD, strip};
-use crate::grade::regex;
 
 /// Units that are dropped where they stand alone, and their plurals; a dot is any character.
 const UNITS: &str = "east|degree|mph|kmph|ft|m sqaure| m east|sq m|deg|mile|q .|monkey|prime|ratio|\

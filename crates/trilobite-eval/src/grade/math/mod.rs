@@ -13,10 +13,9 @@ use std::path::Path;
 
 use serde_json::{Map, json};
 
-use crate::data::Record;
 use crate::error::Result;
-use crate::generation::Grade;
-use crate::grade::Judge;
+use crate::grade::judge::{Grade, Judge};
+use crate::record::Record;
 use extract::Extractor;
 use symbolic::Symbolic;
 

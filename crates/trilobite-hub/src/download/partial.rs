@@ -1,24 +1,27 @@
 //! The part of a file that has come.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::content::Content;
 use super::http::Reply;
 use super::{Client, Event, Failure, Said};
+use crate::lock::open_locked;
+use crate::{Error, Result};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 256 << 10;
+/// Most bytes that a packed data file unpacks to: a small file can unpack to any number.
+const MAX_UNPACKED: u64 = 512 << 20;
 
 /// What tells one version of a file from another.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 struct Version {
     /// Its ETag, or else the date of its last change.
     tag: Option<String>,
@@ -60,9 +63,11 @@ impl Partial {
         };
         let (path, note) = (beside(".partial"), beside(".partial.json"));
         if let Some(folder) = target.parent() {
-            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        let file = lock(&path).with_context(|| path.display().to_string())?;
+        let file = open_locked(&path).map_err(Error::io(&path))?;
+        let name = || path.display().to_string();
+        let file = file.ok_or_else(|| Error::Busy { name: name(), doing: "fetching" })?;
         let version = std::fs::read(&note).ok();
         let version = version.and_then(|json| serde_json::from_slice::<Version>(&json).ok());
         // Without a tag nothing tells whether the server still has the same file.
@@ -73,7 +78,7 @@ impl Partial {
 
     /// Bytes that are there.
     pub(super) fn len(&self) -> Result<u64> {
-        Ok(self.file.metadata().with_context(|| self.path.display().to_string())?.len())
+        Ok(self.file.metadata().map_err(Error::io(&self.path))?.len())
     }
 
     /// Makes this the empty beginning of a file of this size.
@@ -83,9 +88,9 @@ impl Partial {
 
     /// Makes this the empty beginning of a version.
     fn begin(&mut self, version: Version) -> Result<()> {
-        self.file.set_len(0).with_context(|| self.path.display().to_string())?;
-        let json = serde_json::to_vec(&version)?;
-        std::fs::write(&self.note, json).with_context(|| self.note.display().to_string())?;
+        self.file.set_len(0).map_err(Error::io(&self.path))?;
+        let json = serde_json::json!({ "tag": version.tag, "total": version.total }).to_string();
+        std::fs::write(&self.note, json).map_err(Error::io(&self.note))?;
         self.version = version;
         Ok(())
     }
@@ -137,7 +142,7 @@ impl Partial {
                 return Ok(());
             }
             _ if have > 0 => return Err(self.distrust(format!("it answers {status} to a range"))),
-            _ => return Err(Failure::Final(anyhow!("the server answers {status}, unasked"))),
+            _ => return Err(Failure::Final(Error::Unasked(status.as_u16()))),
         }
         self.append(&mut body.into_with_config().limit(u64::MAX).reader(), listen)
     }
@@ -154,7 +159,7 @@ impl Partial {
             return Ok(());
         }
         let coding = String::from_utf8_lossy(coding).into_owned();
-        Err(Failure::Final(anyhow!("the server sends it compressed ({coding:?}), unasked")))
+        Err(Failure::Final(Error::Compressed(coding)))
     }
 
     /// Whether a part can be added to the `have` bytes that are there.
@@ -169,7 +174,7 @@ impl Partial {
         let now = Version { tag, total };
         if self.version.precedes(&now) || self.version.tag.is_none() && now.tag.is_some() {
             self.begin(Version::default()).map_err(Failure::Final)?;
-            return Err(Failure::passing(anyhow!("the file changed on the server")));
+            return Err(Failure::passing(Error::ChangedOnServer));
         }
         let fits = range.is_some_and(|range| range.is_rest(have, announced));
         if !fits || self.version.contradicts(&now) {
@@ -207,15 +212,12 @@ impl Partial {
     /// The failure of a server that does not know how to send parts: it is asked for the whole.
     fn distrust(&mut self, fault: String) -> Failure {
         self.ranges = false;
-        Failure::passing(anyhow!("the server is inconsistent: {fault}"))
+        Failure::passing(Error::Inconsistent(fault))
     }
 
     /// Removes what came.
     fn discard(&self, why: String) -> Failure {
-        match self.remove() {
-            Ok(()) => Failure::Final(anyhow!("{why}; it was removed")),
-            Err(error) => Failure::Final(error.context(why)),
-        }
+        Failure::Final(self.remove().map_or_else(|error| error, |()| Error::Content(why)))
     }
 
     /// Removes the file if nothing came.
@@ -229,8 +231,8 @@ impl Partial {
     fn remove(&self) -> Result<()> {
         for path in [&self.path, &self.note] {
             match std::fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(anyhow!(error).context(path.display().to_string()));
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Io { path: path.clone(), source });
                 }
                 _ => {}
             }
@@ -245,8 +247,8 @@ impl Partial {
         listen: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), Failure> {
         let total = self.version.total;
-        let mut done =
-            self.file.seek(SeekFrom::End(0)).map_err(|error| Failure::Final(error.into()))?;
+        let failed = |source| Failure::Final(Error::Io { path: self.path.clone(), source });
+        let mut done = self.file.seek(SeekFrom::End(0)).map_err(failed)?;
         let mut chunk = vec![0; CHUNK];
         loop {
             listen(Event::Progress { done, total });
@@ -254,19 +256,15 @@ impl Partial {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    let reason = format!("the connection broke after {done} bytes");
-                    return Err(Failure::passing(anyhow!(error).context(reason)));
-                }
+                Err(source) => return Err(Failure::passing(Error::Broken { done, source })),
             };
-            if let Err(error) = self.file.write_all(&chunk[..read]) {
+            if let Err(source) = self.file.write_all(&chunk[..read]) {
                 // A piece of the chunk may have been written: as good as the rest.
                 let kept = self.len().map_err(Failure::Final)?;
-                let message = format!("{}: {kept} bytes came and are kept", self.path.display());
-                return Err(Failure::Final(anyhow!(error).context(message)));
+                return Err(Failure::Final(Error::Kept { path: self.path.clone(), kept, source }));
             }
             done += read as u64;
-            let fault = self.content.fault(&mut self.file, done).map_err(Failure::Final)?;
+            let fault = self.content.fault(&mut self.file, done).map_err(failed)?;
             if let Some(fault) = fault.or_else(|| self.content.fault_of_length(total?)) {
                 return Err(self.discard(fault));
             }
@@ -276,9 +274,7 @@ impl Partial {
             }
         }
         match total.or(self.content.stated()) {
-            Some(total) if done < total => {
-                Err(Failure::passing(anyhow!("the connection ended at {done} of {total} bytes")))
-            }
+            Some(total) if done < total => Err(Failure::passing(Error::Ended { done, total })),
             _ => Ok(()),
         }
     }
@@ -286,41 +282,45 @@ impl Partial {
     /// Checks content and hash, and gives the file its name. Any other file is removed.
     pub(super) fn finish(mut self, target: &Path, expected: Option<&str>) -> Result<(u64, String)> {
         let bytes = self.len()?;
-        if let Some(fault) = self.content.fault_of_whole(&mut self.file, bytes)? {
+        let fault = self.content.fault_of_whole(&mut self.file, bytes);
+        if let Some(fault) = fault.map_err(Error::io(&self.path))? {
             return Err(self.discard(fault).into_reason());
         }
-        let sha256 = self.sha256().with_context(|| self.path.display().to_string())?;
+        let sha256 = self.sha256().map_err(Error::io(&self.path))?;
         if let Some(expected) = expected
             && !sha256.eq_ignore_ascii_case(expected)
-            && self.unpacked_sha256(target)?.as_deref() != Some(expected)
+            && self.unpacked_sha256(target).as_deref() != Some(expected)
         {
             let fault = format!("its SHA-256 is {sha256}, expected {expected}");
             return Err(self.discard(fault).into_reason());
         }
-        self.file.sync_all()?;
-        std::fs::rename(&self.path, target)?;
-        std::fs::remove_file(&self.note)?;
+        self.file.sync_all().map_err(Error::io(&self.path))?;
+        std::fs::rename(&self.path, target).map_err(Error::io(target))?;
+        std::fs::remove_file(&self.note).map_err(Error::io(&self.note))?;
         Ok((bytes, sha256))
     }
 
-    fn sha256(&mut self) -> Result<String> {
+    fn sha256(&mut self) -> io::Result<String> {
         self.file.seek(SeekFrom::Start(0))?;
         sha256(&mut self.file)
     }
 
     /// The hash of what a packed file holds.
-    fn unpacked_sha256(&self, target: &Path) -> Result<Option<String>> {
-        if !target.extension().is_some_and(|ending| ending == "gz" || ending == "bz2") {
-            return Ok(None);
-        }
-        let packed = std::fs::read(&self.path)?;
-        // What cannot be unpacked is no original.
-        Ok(trilobite_eval::unpack(target, packed).ok().map(|bytes| trilobite_eval::sha256(&bytes)))
+    fn unpacked_sha256(&self, target: &Path) -> Option<String> {
+        let file = || File::open(&self.path).map(BufReader::new).ok();
+        let unpacked: &mut dyn Read = match target.extension()?.to_str()? {
+            "gz" => &mut flate2::bufread::MultiGzDecoder::new(file()?),
+            "bz2" => &mut bzip2::bufread::MultiBzDecoder::new(file()?),
+            _ => return None,
+        };
+        // What cannot be unpacked, or unpacks without end, is no original.
+        let mut most = unpacked.take(MAX_UNPACKED);
+        sha256(&mut most).ok().filter(|_| most.limit() > 0)
     }
 }
 
 /// SHA-256 of what a reader gives, in hexadecimal.
-pub(crate) fn sha256(from: &mut dyn Read) -> Result<String> {
+pub(crate) fn sha256(from: &mut dyn Read) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -328,42 +328,10 @@ pub(crate) fn sha256(from: &mut dyn Read) -> Result<String> {
             Ok(0) => break,
             Ok(read) => hasher.update(&chunk[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Opens a file, new or not, that no other process is fetching.
-fn lock(path: &Path) -> Result<File> {
-    loop {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => bail!("another process is fetching this file"),
-            // Where files cannot be locked, nothing is lost but this courtesy.
-            Err(TryLockError::Error(_)) | Ok(()) => {}
-        }
-        // Another process may have given the file its name between the two calls.
-        if is_at(&file, path)? {
-            return Ok(file);
-        }
-    }
-}
-
-/// Whether an open file is the one at a path.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let opened = file.metadata()?;
-    Ok(std::fs::metadata(path)
-        .is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino())))
-}
-
-/// Elsewhere open files are not renamed.
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> io::Result<bool> {
-    Ok(true)
 }
 
 fn tag(headers: &HeaderMap) -> Option<String> {

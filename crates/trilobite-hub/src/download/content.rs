@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use anyhow::Result;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use trilobite_format::{Error, Gguf, LFS_POINTER};
@@ -69,7 +68,7 @@ pub(super) struct Content {
 }
 
 /// What shows that a file is not what its name says.
-pub(crate) fn fault(path: &Path) -> Result<Option<String>> {
+pub(crate) fn fault(path: &Path) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
     let len = file.metadata()?.len();
     Content::of(path).fault_of_whole(&mut file, len)
@@ -93,7 +92,7 @@ impl Content {
 
     /// Looks at a file of which `len` bytes are there, and returns what shows that it is not the one
     /// that was asked for.
-    pub(super) fn fault(&mut self, file: &mut File, len: u64) -> Result<Option<String>> {
+    pub(super) fn fault(&mut self, file: &mut File, len: u64) -> io::Result<Option<String>> {
         while let Some(needs) = self.needs.filter(|needs| *needs <= len) {
             let beginning = self.kind.beginning(&read_beginning(file, needs)?);
             if let Some(fault) = self.learn(beginning) {
@@ -115,7 +114,11 @@ impl Content {
     }
 
     /// The same for a file that is complete.
-    pub(super) fn fault_of_whole(&mut self, file: &mut File, len: u64) -> Result<Option<String>> {
+    pub(super) fn fault_of_whole(
+        &mut self,
+        file: &mut File,
+        len: u64,
+    ) -> io::Result<Option<String>> {
         if len == 0 {
             return Ok(Some("it is empty".to_owned()));
         }

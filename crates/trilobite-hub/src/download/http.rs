@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
-use anyhow::anyhow;
 use ureq::http::{HeaderMap, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Timeout};
 
 use super::Failure;
+use crate::Error;
 
 /// Redirects that are followed for one file.
 const REDIRECTS: usize = 10;
@@ -20,6 +20,7 @@ const CONNECT: Duration = Duration::from_secs(15);
 const STALL: Duration = Duration::from_secs(30);
 
 /// A secret that one server, and no other, is told.
+#[derive(Clone)]
 pub(crate) struct Token {
     /// Scheme, host and port of the server.
     origin: String,
@@ -106,14 +107,13 @@ impl Client {
                 }
                 301 | 302 | 303 | 307 | 308 => {
                     let to = text(header::LOCATION.as_str()).unwrap_or_default();
-                    url = join(&url, &to).ok_or_else(|| {
-                        Failure::Final(anyhow!("{url} redirects to {to:?}, which is not followed"))
-                    })?;
+                    let next = join(&url, &to);
+                    url = next.ok_or_else(|| Failure::Final(Error::Redirect { url, to }))?;
                 }
                 _ => return Err(self.refusal(&url, status, &parts.headers)),
             }
         }
-        Err(Failure::Final(anyhow!("more than {REDIRECTS} redirects, the last to {url}")))
+        Err(Failure::Final(Error::Redirects { most: REDIRECTS, url }))
     }
 
     /// Why there was no answer. What cuts an exchange short passes. What prevents one (no such name,
@@ -134,11 +134,11 @@ impl Client {
             ureq::Error::Timeout(_) => true,
             _ => false,
         };
-        let reason = match error {
-            ureq::Error::Io(io) => anyhow!(io),
-            other => anyhow!(other),
+        let source = match error {
+            ureq::Error::Io(io) => io.into(),
+            other => other.into(),
         };
-        let reason = reason.context(format!("no answer from {}", host(url)));
+        let reason = Error::NoAnswer { host: host(url), source };
         match passing {
             true => Failure::passing(reason),
             false => Failure::Final(reason),
@@ -146,16 +146,14 @@ impl Client {
     }
 
     fn refusal(&self, url: &str, status: StatusCode, headers: &HeaderMap) -> Failure {
-        let reason = anyhow!("{} answers {status}", host(url));
+        let code = headers.get("x-error-code").and_then(|code| code.to_str().ok());
+        let reason = Error::Refused {
+            host: host(url),
+            status: status.as_u16(),
+            code: code.map(str::to_owned),
+            token: self.token.as_ref().is_some_and(|token| origin(url) == token.origin),
+        };
         match status.as_u16() {
-            401 | 403 if self.token.is_none() => Failure::Final(reason.context(
-                "the server wants to know who asks: accept the model's licence on its page and \
-                 set HF_TOKEN to an access token",
-            )),
-            401 | 403 => Failure::Final(reason.context(
-                "the server does not let the owner of HF_TOKEN have it; accept the model's licence \
-                 on its page",
-            )),
             408 | 429 | 500 | 502 | 503 | 504 => {
                 Failure::Passing { reason, after: retry_after(headers) }
             }
@@ -187,7 +185,7 @@ fn origin(url: &str) -> String {
 }
 
 /// Host and port of an address.
-fn host(url: &str) -> String {
+pub(crate) fn host(url: &str) -> String {
     let origin = origin(url);
     origin.split_once("://").map_or(origin.clone(), |(_, host)| host.to_owned())
 }

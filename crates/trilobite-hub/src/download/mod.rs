@@ -12,11 +12,12 @@ mod partial;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
+use crate::{Error, Result};
+
 pub(crate) use self::content::fault;
-pub(crate) use self::http::{Client, Token, is_hex};
+pub(crate) use self::http::{Client, Token, host, is_hex};
 use self::partial::Partial;
 pub(crate) use self::partial::sha256;
 
@@ -34,6 +35,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) target: &'a Path,
     /// Its SHA-256, or that of what it unpacks to, where it is known.
     pub(crate) sha256: Option<&'a str>,
+    /// The SHA-256 that the server has stated before.
+    pub(crate) stated: Option<&'a str>,
     /// Its size, where it is known.
     pub(crate) bytes: Option<u64>,
 }
@@ -51,23 +54,23 @@ pub(crate) struct Got {
 /// What happens meanwhile.
 pub(crate) enum Event<'a> {
     Progress { done: u64, total: Option<u64> },
-    Waiting { reason: &'a anyhow::Error, delay: Duration },
+    Waiting { reason: &'a Error, delay: Duration },
 }
 
 /// Why an attempt ended without the whole file.
 enum Failure {
     /// Another attempt may do.
-    Passing { reason: anyhow::Error, after: Option<Duration> },
+    Passing { reason: Error, after: Option<Duration> },
     /// Another attempt would end the same way.
-    Final(anyhow::Error),
+    Final(Error),
 }
 
 impl Failure {
-    fn passing(reason: impl Into<anyhow::Error>) -> Self {
-        Failure::Passing { reason: reason.into(), after: None }
+    fn passing(reason: Error) -> Self {
+        Failure::Passing { reason, after: None }
     }
 
-    fn into_reason(self) -> anyhow::Error {
+    fn into_reason(self) -> Error {
         match self {
             Failure::Passing { reason, .. } | Failure::Final(reason) => reason,
         }
@@ -89,8 +92,11 @@ pub(crate) fn download(
     wanted: Wanted<'_>,
     listen: &mut dyn FnMut(Event<'_>),
 ) -> Result<Got> {
-    let got = fetch(client, url, wanted, listen);
-    got.with_context(|| format!("{url} to {}", wanted.target.display()))
+    fetch(client, url, wanted, listen).map_err(|source| Error::Transfer {
+        from: url.to_owned(),
+        to: wanted.target.to_owned(),
+        source: source.into(),
+    })
 }
 
 fn fetch(
@@ -105,9 +111,9 @@ fn fetch(
         partial.abandon()?;
         return Err(error);
     }
-    let (expected, by) = match (wanted.sha256, &said.sha256) {
-        (Some(pinned), _) => (Some(pinned), "pinned"),
-        (None, said) => (said.as_deref(), "server"),
+    let (expected, by) = match wanted.sha256 {
+        Some(pinned) => (Some(pinned), "pinned"),
+        None => (wanted.stated.or(said.sha256.as_deref()), "server"),
     };
     let (bytes, sha256) = partial.finish(wanted.target, expected)?;
     let verified = expected.map(|_| by);
@@ -135,8 +141,7 @@ fn attempts(
         failures += 1;
         furthest = furthest.max(len);
         if stalled == MAX_STALLED || failures == MAX_ATTEMPTS {
-            let kept = if len > 0 { format!("; {len} bytes are kept") } else { String::new() };
-            return Err(reason.context(format!("gave up after {failures} attempts{kept}")));
+            return Err(Error::GaveUp { attempts: failures, kept: len, source: reason.into() });
         }
         let backoff = match stalled {
             0 => Duration::from_millis(100),
@@ -144,8 +149,7 @@ fn attempts(
         };
         let delay = after.unwrap_or(backoff);
         if delay > LONGEST_WAIT {
-            let message = format!("the server asks to come back in {} s", delay.as_secs());
-            return Err(reason.context(message));
+            return Err(Error::Later { seconds: delay.as_secs(), source: reason.into() });
         }
         listen(Event::Waiting { reason: &reason, delay });
         std::thread::sleep(delay);
@@ -159,8 +163,8 @@ pub(crate) fn copy(
     listen: &mut dyn FnMut(Event<'_>),
 ) -> Result<Got> {
     let mut work = || -> Result<Got> {
-        let mut file = trilobite_format::open_regular(source)?;
-        let total = file.metadata()?.len();
+        let mut file = trilobite_format::open_regular(source).map_err(Error::io(source))?;
+        let total = file.metadata().map_err(Error::io(source))?.len();
         let mut partial = Partial::open(wanted.target)?;
         partial.start_over(Some(total))?;
         if let Err(failure) = partial.append(&mut file, listen) {
@@ -171,17 +175,34 @@ pub(crate) fn copy(
         let verified = wanted.sha256.map(|_| "pinned");
         Ok(Got { bytes, sha256, verified, revision: None })
     };
-    work().with_context(|| format!("{} to {}", source.display(), wanted.target.display()))
+    work().map_err(|error| Error::Transfer {
+        from: source.display().to_string(),
+        to: wanted.target.to_owned(),
+        source: error.into(),
+    })
 }
 
 /// The answer of an interface, JSON.
-pub(crate) fn json<T: DeserializeOwned>(client: &Client, url: &str) -> Result<T> {
-    let work = || -> Result<T> {
-        let folder = tempfile::tempdir()?;
+pub(crate) fn json<T: DeserializeOwned>(
+    client: &Client,
+    url: &str,
+    listen: &mut dyn FnMut(Event<'_>),
+) -> Result<T> {
+    let mut work = || -> Result<T> {
+        let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let target = folder.path().join("answer.json");
-        let wanted = Wanted { target: &target, sha256: None, bytes: None };
-        fetch(client, url, wanted, &mut |_| ())?;
-        Ok(serde_json::from_slice(&std::fs::read(&target)?)?)
+        let wanted = Wanted { target: &target, sha256: None, stated: None, bytes: None };
+        fetch(client, url, wanted, listen)?;
+        let bytes = std::fs::read(&target).map_err(Error::io(&target))?;
+        let name = "its answer".to_owned();
+        serde_json::from_slice(&bytes).map_err(|source| Error::Json { name, source })
     };
-    work().with_context(|| url.to_owned())
+    work().map_err(|source| Error::Request { url: url.to_owned(), source: source.into() })
+}
+
+/// A value in a JSON file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|source| Error::Json { name: path.display().to_string(), source })
 }

@@ -1,0 +1,78 @@
+//! What a run measured.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::metrics::Measured;
+use crate::protocol::Protocol;
+use crate::results::Line;
+use crate::task::Task;
+
+/// What a run measured.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Number of items.
+    pub n: usize,
+    /// What their results say.
+    pub measured: Measured,
+    /// The items' file.
+    pub items: PathBuf,
+    /// The file with what the model was asked, where that was kept.
+    pub samples: Option<PathBuf>,
+    /// The data files that were read, with the SHA-256 of each, unpacked; none where there was no
+    /// need for them.
+    pub data: Vec<(String, String)>,
+    /// One hash for all data.
+    pub data_sha256: Option<String>,
+    /// Which items of a merged task are missing.
+    pub missing: Option<String>,
+}
+
+impl Outcome {
+    /// What the result lines of a task say.
+    pub(crate) fn of(protocol: &dyn Protocol, items: PathBuf, lines: &[Line]) -> Result<Self> {
+        let measured = protocol.measure(&items, lines)?;
+        Ok(Self {
+            n: lines.len(),
+            measured,
+            items,
+            samples: None,
+            data: Vec::new(),
+            data_sha256: None,
+            missing: None,
+        })
+    }
+
+    /// The outcome as JSON, for reports.
+    pub fn report(&self, task: &Task) -> Value {
+        let mut report = json!({
+            "n": self.n,
+            "metrics": self.measured.metrics,
+            "items": self.items.display().to_string(),
+            "shots": task.shots,
+            "version": task.version,
+            "task_sha256": task.sha256,
+        });
+        if !self.measured.groups.is_empty() {
+            report["groups"] = json!(self.measured.groups);
+        }
+        if !self.data.is_empty() {
+            report["data"] = self.data.iter().cloned().collect();
+        }
+        if let Some(hash) = &self.data_sha256 {
+            report["data_sha256"] = hash.as_str().into();
+        }
+        if let Some(samples) = &self.samples {
+            report["samples"] = samples.display().to_string().into();
+        }
+        if let Some(reason) = self.measured.not_run {
+            report["not_run"] = reason.into();
+        }
+        if let Some(missing) = &self.missing {
+            report["missing"] = missing.as_str().into();
+        }
+        report
+    }
+}

@@ -1,0 +1,88 @@
+//! Definitions of one's own, in a file.
+
+use std::path::Path;
+
+use super::{Kind, Role, Task};
+use crate::bytes::sha256;
+use crate::error::{Error, Result};
+
+/// What is wrong with a definition, and where.
+pub(super) struct Fault {
+    /// The line, from 1.
+    line: usize,
+    pub(super) message: String,
+}
+
+impl Task {
+    /// The task that a file defines, called by the file's name. Its data lie beside the file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no definition of a task.
+    pub fn open(path: &Path) -> Result<Task> {
+        let bytes = trilobite_format::read_regular(path).map_err(Error::io(path))?;
+        let fail = |line, message| Error::Record { path: path.to_owned(), line, message };
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let before = &bytes[..error.valid_up_to()];
+            fail(1 + before.iter().filter(|&&byte| byte == b'\n').count(), "not UTF-8".to_owned())
+        })?;
+        let name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
+        let name = name.ok_or_else(|| fail(1, "the file has no name".to_owned()))?;
+        let task = Task::parse(&name, text).map_err(|fault| fail(fault.line, fault.message))?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Task { folder: Some(folder), ..task })
+    }
+
+    /// The task that a text defines.
+    pub(super) fn parse(name: &str, text: &str) -> std::result::Result<Task, Fault> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut task: Task = toml::from_str(text).map_err(|error| {
+            let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(""));
+            let line = 1 + before.matches('\n').count();
+            Fault { line, message: error.message().trim_end().replace('\n', "; ") }
+        })?;
+        if let Some(message) = task.fault() {
+            return Err(Fault { line: 1, message });
+        }
+        task.name = name.to_owned();
+        if task.title.is_empty() {
+            task.title = name.to_owned();
+        }
+        task.sha256 = sha256(text.as_bytes());
+        match task.shots {
+            0 => Ok(task),
+            shots => task
+                .with_shots(shots)
+                .map_err(|error| Fault { line: 1, message: error.to_string() }),
+        }
+    }
+
+    /// The task with this number of examples before each item.
+    ///
+    /// # Errors
+    /// Its definition has no examples.
+    pub fn with_shots(mut self, shots: usize) -> Result<Task> {
+        let message = match &self.kind {
+            _ if shots == 0 => None,
+            Kind::Rolling {} | Kind::Conversation(_) => {
+                Some(format!("a task of the kind {} has no examples", self.kind.name()))
+            }
+            Kind::Generation(generation) if generation.target.is_empty() => {
+                Some("kind.generation.target is missing: the answer to an example".to_owned())
+            }
+            Kind::Choice(_) | Kind::Generation(_) => {
+                let none = self.data.iter().all(|file| file.role != Role::Shots);
+                none.then(|| "no data file has the role \"shots\"".to_owned())
+            }
+        };
+        match message {
+            Some(why) => {
+                let message = format!("{shots} examples before each item: {why}");
+                Err(Error::Definition { task: self.name, message })
+            }
+            None => {
+                self.shots = shots;
+                Ok(self)
+            }
+        }
+    }
+}

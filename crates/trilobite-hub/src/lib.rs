@@ -1,0 +1,74 @@
+//! Models by name: fetched from the Hugging Face hub or a mirror, verified, kept in a cache folder,
+//! converted and opened.
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "download", feature = "open"))] {
+//! use std::ops::ControlFlow;
+//! use trilobite_hub::{Cache, Source, ask, open, pull};
+//!
+//! let cache = Cache::from_env();
+//! let asked = ask(&cache, "owner/repository")?;
+//! pull(&cache, &Source::hub(None), &asked, &mut |event| eprintln!("{event}"))?;
+//! let go_on = &mut |_: trilobite_hub::Conversion<'_>| ControlFlow::Continue(());
+//! let model = open(&cache, Some("repository".as_ref()), true, go_on)?;
+//! # }
+//! # Ok::<(), trilobite_hub::Error>(())
+//! ```
+//!
+//! [`resolve`] and [`open`] take what a user calls a model: a path, a name of `models/models.toml`,
+//! a repository of the hub, or a short name of either, in any case and punctuation. [`Cache`] lists
+//! and removes what is stored.
+//!
+//! The features `download` and `open`, both on by default, leave out what is not needed: without
+//! them the crate reads and clears the cache, and builds without the engine and without HTTP.
+
+#![forbid(unsafe_code)]
+
+mod cache;
+#[cfg(feature = "open")]
+mod converted;
+mod copies;
+#[cfg(feature = "download")]
+mod data;
+#[cfg(feature = "download")]
+mod download;
+mod error;
+#[cfg(feature = "download")]
+mod event;
+mod listed;
+mod lock;
+mod names;
+#[cfg(feature = "open")]
+mod open;
+#[cfg(feature = "download")]
+mod pull;
+mod record;
+mod reference;
+#[cfg(feature = "download")]
+mod select;
+mod size;
+#[cfg(feature = "download")]
+mod source;
+mod stored;
+
+pub use cache::Cache;
+#[cfg(feature = "open")]
+pub use converted::{Conversion, ConversionListener};
+pub use copies::ConvertedCopy;
+#[cfg(feature = "download")]
+pub use data::{DataFile, pull_data};
+pub use error::{Error, Result};
+#[cfg(feature = "download")]
+pub use event::{Event, Listener};
+pub use listed::Listed;
+pub use names::{hint, nearest};
+#[cfg(feature = "open")]
+pub use open::{open, open_tokenizer, tokenizer_of};
+#[cfg(feature = "download")]
+pub use pull::{Request, ask, pull};
+pub use record::{Fetched, Record};
+pub use reference::Reference;
+pub use size::Size;
+#[cfg(feature = "download")]
+pub use source::{Server, Source};
+pub use stored::{Removed, Stored, resolve};

@@ -1,0 +1,116 @@
+//! Opening a model, whatever it is stored as.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use trilobite_convert::{Checkpoint, Options, Progress, convert};
+use trilobite_format::{LFS_POINTER, Metadata, read_regular};
+use trilobite_runtime::{Error as RuntimeError, Model, Tokenizer};
+
+use crate::converted::{self, Conversion, ConversionListener};
+use crate::{Cache, Error, Result, resolve};
+
+/// The checkpoint in `models/tinystories`, as it is.
+const BUILT_IN: [(&str, &[u8]); 5] = {
+    macro_rules! file {
+        ($name:literal) => {
+            ($name, include_bytes!(concat!("../../../models/tinystories/", $name)))
+        };
+    }
+    [
+        file!("config.json"),
+        file!("generation_config.json"),
+        file!("model.safetensors"),
+        file!("tokenizer.json"),
+        file!("tokenizer_config.json"),
+    ]
+};
+
+/// Checkpoints of fewer bytes are converted in memory every time: a fifth of a second at most, which
+/// no file is worth.
+const WORTH_KEEPING: u64 = 16 << 20;
+
+/// Opens a model: a GGUF file, a checkpoint, the name of a stored model, or the built-in model. A
+/// checkpoint is converted, with `keep` once and into the cache if it is large.
+///
+/// # Errors
+/// There is no such model, it is damaged or not supported, or the listener asks to stop.
+pub fn open(
+    cache: &Cache,
+    model: Option<&Path>,
+    keep: bool,
+    listen: &mut ConversionListener<'_>,
+) -> Result<Model> {
+    let silent = &mut |_: Conversion<'_>| ControlFlow::Continue(());
+    let Some(argument) = model else { return in_memory(&built_in()?, silent) };
+    let path = &*resolve(cache, argument)?;
+    let weights = path.extension().is_some_and(|extension| extension == "safetensors");
+    if !path.is_dir() && !weights {
+        match Model::open(path) {
+            Err(RuntimeError::Unpacked { .. }) => {}
+            opened => return Ok(opened?),
+        }
+    }
+    let checkpoint = Checkpoint::open(path)?;
+    if checkpoint.bytes() < WORTH_KEEPING {
+        return in_memory(&checkpoint, silent);
+    }
+    if keep && let Some(model) = converted::open(&checkpoint, path, cache, listen)? {
+        return Ok(model);
+    }
+    in_memory(&checkpoint, listen)
+}
+
+fn built_in() -> Result<Checkpoint> {
+    let files = BUILT_IN.map(|(name, bytes)| (name.to_owned(), Cow::Borrowed(bytes)));
+    Ok(Checkpoint::from_files(files.into())?)
+}
+
+fn in_memory(checkpoint: &Checkpoint, listen: &mut ConversionListener<'_>) -> Result<Model> {
+    let mut gguf = Vec::new();
+    let mut progress = |progress: Progress<'_>| listen(Conversion::Progress(progress));
+    convert(checkpoint, &Options::default(), &mut gguf, &mut progress)?;
+    Ok(Model::from_bytes(gguf)?)
+}
+
+/// Opens the tokenizer of a model, or a lone tokenizer.json; nothing else of the model is needed.
+///
+/// # Errors
+/// There is no such model, or its tokenizer is damaged or not supported.
+pub fn open_tokenizer(cache: &Cache, model: Option<&Path>) -> Result<Tokenizer> {
+    let Some(argument) = model else {
+        return tokenizer_of(&built_in()?)?.ok_or(Error::NoTokenizer);
+    };
+    let path = &*resolve(cache, argument)?;
+    let weights = path.extension().is_some_and(|extension| extension == "safetensors");
+    let folder = if weights { path.parent() } else { Some(path).filter(|path| path.is_dir()) };
+    if let Some(folder) = folder {
+        return tokenizer_of(&Checkpoint::open_without_weights(folder)?)?.ok_or(Error::NoTokenizer);
+    }
+    if path.extension().is_some_and(|extension| extension == "json") {
+        let bytes = read_regular(path).map_err(Error::io(path))?;
+        if bytes.starts_with(LFS_POINTER) {
+            return Err(trilobite_format::Error::LfsPointer.into());
+        }
+        return Ok(Tokenizer::from_json(&bytes)?);
+    }
+    let metadata = Metadata::parse(&trilobite_runtime::map(path)?)?;
+    // Of a model in several files the first has the tokenizer.
+    match trilobite_runtime::parts(path, &metadata)?.first() {
+        Some(first) if first != path => {
+            let metadata = Metadata::parse(&trilobite_runtime::map(first)?)?;
+            Ok(Tokenizer::from_metadata(&metadata)?)
+        }
+        _ => Ok(Tokenizer::from_metadata(&metadata)?),
+    }
+}
+
+/// The tokenizer of a Hugging Face checkpoint that has a tokenizer.json.
+///
+/// # Errors
+/// One of its files is damaged.
+pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
+    let Some((json, clean_up)) = checkpoint.tokenizer_json()? else { return Ok(None) };
+    Ok(Some(Tokenizer::from_json(json.as_bytes())?.with_clean_up(clean_up)))
+}

@@ -1,0 +1,388 @@
+//! Pulling a model: its files into a folder of the cache, with a record of them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::download::{self, Got, Wanted, is_hex};
+use crate::event::{Event, Listener};
+use crate::listed::Listed;
+use crate::lock::ModelLock;
+use crate::record::{BRANCH, Fetched, INDEX, Record, now};
+use crate::reference::{Reference, Spelling, is_inside};
+use crate::select::{select, shards};
+use crate::source::{Known, Listing, Source};
+use crate::stored::{SEPARATOR, Stored};
+use crate::{Cache, Error, Result};
+
+/// The revision of files from a mirror, which says nothing of it.
+const UNKNOWN: &str = "unknown";
+
+/// A model to pull.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Repository, revision and file.
+    pub reference: Reference,
+    /// The entry of `models/models.toml`, if it has one.
+    pub listed: Option<Listed>,
+}
+
+impl Request {
+    /// The name of the model in the cache.
+    pub fn name(&self) -> String {
+        match &self.listed {
+            Some(listed) => listed.name.clone(),
+            None => Reference { revision: None, ..self.reference.clone() }.to_string(),
+        }
+    }
+
+    /// The name of its folder.
+    fn folder_name(&self) -> String {
+        if let Some(listed) = &self.listed {
+            return listed.name.clone();
+        }
+        let Reference { repository, file, .. } = &self.reference;
+        let whole = [Some(repository), file.as_ref()].into_iter().flatten();
+        whole.flat_map(|name| name.split('/')).collect::<Vec<_>>().join(SEPARATOR)
+    }
+
+    /// The hash that models.toml has for a file, if its revision is the one that is pulled.
+    fn pinned(&self, file: &str) -> Option<&str> {
+        let Request { reference, listed } = self;
+        let listed = listed.as_ref()?;
+        let other = reference.revision.is_some() && reference.revision != listed.revision;
+        listed.sha256.get(file).map(String::as_str).filter(|_| !other)
+    }
+}
+
+/// What a name means to a pull: a model of `models/models.toml`, one that has been pulled before, or
+/// a repository of the hub.
+///
+/// # Errors
+/// A name without owner that no model has, or that several have.
+pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
+    let listed = Listed::find(name);
+    let spelling = Spelling::of(name).ok_or_else(|| Error::NotAName(name.to_owned()))?;
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    let (revision, file) = (owned(spelling.revision), owned(spelling.file));
+    let unknown = match listed {
+        Ok(model) => {
+            let repository = model.repository.clone();
+            let whole = file.as_ref().is_none_or(|file| model.files == [file.as_str()]);
+            let file = file.filter(|_| !whole);
+            let listed = whole.then_some(model);
+            return Ok(Request { reference: Reference { repository, revision, file }, listed });
+        }
+        Err(unknown) => unknown,
+    };
+    let stored = Stored::search(cache, spelling);
+    let reference = match spelling.reference() {
+        // A spelling of a repository that is there means that one.
+        Some(reference) => match stored.ok().flatten().and_then(|stored| stored.record) {
+            Some(Record { repository, .. }) => Reference { repository, ..reference },
+            None => reference,
+        },
+        None => {
+            let record = stored?.and_then(|stored| stored.record).ok_or(unknown)?;
+            let file = file.or(record.file.clone());
+            Reference { file, ..record.reference() }
+        }
+    };
+    Ok(Request { reference: Reference { revision, ..reference }, listed: None })
+}
+
+/// Fetches what is missing of a model, verified, and returns it.
+///
+/// # Errors
+/// The source does not have it or does not give it, what comes is not what it should be, or another
+/// process is at work on it. What came stays, and the next pull goes on from there.
+pub fn pull(
+    cache: &Cache,
+    source: &Source,
+    request: &Request,
+    listen: &mut Listener<'_>,
+) -> Result<Stored> {
+    let name = request.name();
+    let folder = cache.models()?.join(request.folder_name());
+    let _lock = ModelLock::take(&folder, &name)?;
+    let mut pull = Pull {
+        source,
+        request,
+        folder: &folder,
+        has_record: false,
+        fetched: false,
+        teller: Teller { name: &name, request, announced: false, listen },
+    };
+    let record = pull.run()?;
+    Ok(Stored { name, folder, record: Some(record) })
+}
+
+/// Passes events on, and announces the model when its source has answered.
+struct Teller<'a> {
+    name: &'a str,
+    request: &'a Request,
+    announced: bool,
+    listen: &'a mut Listener<'a>,
+}
+
+impl Teller<'_> {
+    fn tell(&mut self, event: Event<'_>) {
+        if !self.announced && !matches!(event, Event::Waiting { .. }) {
+            self.announced = true;
+            let repository = &self.request.reference.repository;
+            let license = self.request.listed.as_ref().map(|listed| listed.license.as_str());
+            (self.listen)(Event::Model { name: self.name, repository, license });
+        }
+        (self.listen)(event);
+    }
+
+    fn tell_of(&mut self, file: &str, event: download::Event<'_>) {
+        self.tell(match event {
+            download::Event::Progress { done, total } => Event::Progress { file, done, total },
+            download::Event::Waiting { reason, delay } => Event::Waiting { file, reason, delay },
+        });
+    }
+}
+
+struct Pull<'a> {
+    source: &'a Source,
+    request: &'a Request,
+    folder: &'a Path,
+    /// Whether there is a record in the folder.
+    has_record: bool,
+    /// Whether a file has been fetched.
+    fetched: bool,
+    teller: Teller<'a>,
+}
+
+impl Pull<'_> {
+    fn run(&mut self) -> Result<Record> {
+        let Reference { repository, file, .. } = &self.request.reference;
+        let stored = Record::read(self.folder)?;
+        self.has_record = stored.is_some();
+        let asked = self.asked(stored.as_ref());
+        let begin = |revision: &str| Record {
+            repository: repository.clone(),
+            revision: revision.to_owned(),
+            file: file.clone(),
+            ..Record::default()
+        };
+        let mut record = match &stored {
+            Some(stored) if self.continues(stored, &asked) => stored.clone(),
+            _ => begin(&asked),
+        };
+        let listing = self.list(&record, &asked)?;
+        if let Some(commit) = listing.as_ref().and_then(|listing| listing.commit.as_ref())
+            && record.revision != *commit
+        {
+            record = begin(commit);
+        }
+        record.asked = Some(asked);
+        record.origin = Some(self.source.address());
+
+        let mut needed = match (&listing, self.listed_files()) {
+            (Some(listing), _) => select(repository, &listing.files, file.as_deref())?,
+            (None, Some(files)) => files.iter().map(|name| Known::by_name(name)).collect(),
+            (None, None) => record.files.keys().map(|name| Known::by_name(name)).collect(),
+        };
+        let mut next = 0;
+        while let Some(known) = needed.get(next).cloned() {
+            self.file(&mut record, &known)?;
+            if let Some(listing) = listing.as_ref().filter(|_| known.name == INDEX) {
+                needed.extend(shards(repository, &self.folder.join(INDEX), &listing.files)?);
+            }
+            next += 1;
+        }
+        let is_needed = |name: &str| needed.iter().any(|known| known.name == name);
+        record.files.retain(|name, _| is_needed(name));
+        let before = stored.map_or_else(BTreeMap::new, |stored| stored.files);
+        for name in before.keys().filter(|name| !is_needed(name) && is_inside(name)) {
+            let path = self.folder.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.map_err(Error::io(&path))?,
+            }
+        }
+        if self.fetched || record.date.is_none() {
+            record.date = now();
+        }
+        record.complete = true;
+        record.write(self.folder)?;
+        self.teller.tell(Event::Complete { revision: &record.revision });
+        Ok(record)
+    }
+
+    /// The revision to take.
+    fn asked(&self, stored: Option<&Record>) -> String {
+        let Request { reference, listed } = self.request;
+        let pinned = listed.as_ref().and_then(|listed| listed.revision.as_ref());
+        if let Some(revision) = reference.revision.as_ref().or(pinned) {
+            return revision.clone();
+        }
+        match self.source {
+            Source::Server(_) => BRANCH.to_owned(),
+            Source::Mirror(_) => stored.map_or_else(|| UNKNOWN.into(), |r| r.revision.clone()),
+        }
+    }
+
+    /// Whether a record is that of the model and revision that are pulled.
+    fn continues(&self, stored: &Record, asked: &str) -> bool {
+        let reference = &self.request.reference;
+        let named = stored.revision != UNKNOWN || matches!(self.source, Source::Mirror(_));
+        stored.repository == reference.repository
+            && stored.file == reference.file
+            && stored.is_at(asked)
+            && named
+    }
+
+    /// The files that models.toml names.
+    fn listed_files(&self) -> Option<&[String]> {
+        let listed = self.request.listed.as_ref()?;
+        Some(listed.files.as_slice()).filter(|files| !files.is_empty())
+    }
+
+    /// What the source has of the model; `None` where that is known without asking.
+    fn list(&mut self, record: &Record, asked: &str) -> Result<Option<Listing>> {
+        let Request { reference, listed } = self.request;
+        if self.listed_files().is_some() {
+            return Ok(None);
+        }
+        let server = match self.source {
+            Source::Server(server) => server,
+            Source::Mirror(mirror) => return Places::of(mirror, self.request).list().map(Some),
+        };
+        // The files of a commit do not change, and a listed model stays at the one it has.
+        let settled = is_hex(asked, 40) || listed.is_some() && reference.revision.is_none();
+        if settled && record.complete && is_hex(&record.revision, 40) {
+            return Ok(None);
+        }
+        let revision = if settled { &record.revision } else { asked };
+        let teller = &mut self.teller;
+        let mut listing = server.list(&reference.repository, revision, &mut |event| {
+            if let download::Event::Waiting { .. } = event {
+                teller.tell_of("list of files", event);
+            }
+        })?;
+        listing.files.retain(|file| is_inside(&file.name));
+        Ok(Some(listing))
+    }
+
+    /// Fetches a file, unless it is there.
+    fn file(&mut self, record: &mut Record, known: &Known) -> Result<()> {
+        let (name, target) = (known.name.as_str(), self.folder.join(&known.name));
+        let pinned = self.request.pinned(name);
+        let verified = pinned.map(|_| "pinned").or(known.sha256.as_ref().map(|_| "server"));
+        let expected = pinned.or(known.sha256.as_deref());
+        let recorded = record.files.get(name).map(|fetched| fetched.sha256.as_str());
+        if let Some(right) = expected.or(recorded)
+            && let Ok(mut file) = File::open(&target)
+        {
+            // What an earlier version took for the file is looked at again.
+            if download::sha256(&mut file).map_err(Error::io(&target))? == right
+                && download::fault(&target).map_err(Error::io(&target))?.is_none()
+            {
+                let bytes = file.metadata().map_err(Error::io(&target))?.len();
+                let (sha256, verified) = (right.to_owned(), verified.map(str::to_owned));
+                record.files.entry(name.into()).or_insert(Fetched { bytes, sha256, verified });
+                self.teller.tell(Event::Present { file: name });
+                return Ok(());
+            }
+            if recorded.is_some() {
+                self.teller.tell(Event::Damaged { file: name });
+            }
+        }
+        record.files.remove(name);
+        record.complete = false;
+        if self.has_record {
+            record.write(self.folder)?;
+        }
+        let stated = known.sha256.as_deref();
+        let wanted = Wanted { target: &target, sha256: pinned, stated, bytes: known.bytes };
+        let got = self.fetch(record, known, wanted)?;
+        // All files are of the commit of the first one.
+        if let Some(commit) = got.revision.filter(|_| !is_hex(&record.revision, 40)) {
+            record.revision = commit;
+        }
+        let verified = got.verified.map(str::to_owned);
+        let fetched = Fetched { bytes: got.bytes, sha256: got.sha256, verified };
+        self.teller.tell(Event::Fetched { file: name, fetched: &fetched });
+        record.files.insert(name.to_owned(), fetched);
+        record.write(self.folder)?;
+        (self.has_record, self.fetched) = (true, true);
+        Ok(())
+    }
+
+    fn fetch(&mut self, record: &Record, known: &Known, wanted: Wanted<'_>) -> Result<Got> {
+        let teller = &mut self.teller;
+        let listen = &mut |event: download::Event<'_>| teller.tell_of(&known.name, event);
+        let Record { repository, revision, .. } = record;
+        match self.source {
+            Source::Server(server) => {
+                let url = server.file_url(repository, revision, &known.name);
+                let got = download::download(&server.client, &url, wanted, listen);
+                got.map_err(|error| server.explain(error, repository, revision))
+            }
+            Source::Mirror(mirror) => {
+                let path = Places::of(mirror, self.request).file(&known.name)?;
+                download::copy(&path, wanted, listen)
+            }
+        }
+    }
+}
+
+/// The folders of a mirror in which a model may be.
+struct Places(Vec<PathBuf>);
+
+impl Places {
+    fn of(mirror: &Path, request: &Request) -> Self {
+        let repository = request.reference.repository.as_str();
+        let last = repository.rsplit('/').next().unwrap_or_default();
+        let listed = request.listed.as_ref().map(|listed| listed.name.as_str());
+        let below = [Some(repository), Some(last), listed].into_iter().flatten();
+        let below = below.map(|name| mirror.join(name));
+        Places(below.chain([mirror.to_owned()]).collect())
+    }
+
+    /// Where a file is.
+    fn file(&self, name: &str) -> Result<PathBuf> {
+        let mut paths = self.0.iter().map(|folder| folder.join(name));
+        paths.find(|path| path.exists()).ok_or_else(|| self.missing(name))
+    }
+
+    fn missing(&self, file: &str) -> Error {
+        let folders: Vec<_> = self.0.iter().map(|path| path.display().to_string()).collect();
+        Error::NotInMirror { file: file.to_owned(), folders: folders.join(" or ") }
+    }
+
+    /// The files of the first folder that holds a model.
+    fn list(&self) -> Result<Listing> {
+        for folder in self.0.iter().filter(|folder| folder.is_dir()) {
+            let mut files = Vec::new();
+            // Other models may be in the folders of the mirror itself.
+            let depth = if self.0.last() == Some(folder) { 0 } else { DEPTH };
+            walk(folder, "", depth, &mut files)?;
+            let is_model = |name: &str| name == "config.json" || name.ends_with(".gguf");
+            if files.iter().any(|file| is_model(&file.name)) {
+                return Ok(Listing { commit: None, files });
+            }
+        }
+        Err(self.missing("config.json"))
+    }
+}
+
+/// Folders within folders of a repository that are looked into.
+const DEPTH: usize = 2;
+
+/// Adds the files of a folder and of those in it; their names begin with `prefix`.
+fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<Known>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
+        match path.is_dir() {
+            true if depth > 0 => walk(&path, &format!("{name}/"), depth - 1, files)?,
+            true => {}
+            false => files.push(Known::by_name(&name)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,307 @@
+//! Models in the cache: found by name, listed and removed.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::copies::ConvertedCopy;
+use crate::listed::Listed;
+use crate::lock::ModelLock;
+use crate::names::nearest;
+use crate::record::Record;
+use crate::reference::{Spelling, is_same};
+use crate::{Cache, Error, Result};
+
+/// Between owner, repository and file in a folder's name; the hub allows it in neither of the first.
+pub(crate) const SEPARATOR: &str = "--";
+
+/// A model in the cache, complete or not.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its name: that in `models/models.toml`, or `OWNER/REPOSITORY[:FILE]`.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What was fetched; `None` before the first file is complete, and where the record is damaged.
+    pub record: Option<Record>,
+}
+
+/// What was removed.
+#[derive(Clone, Debug)]
+pub struct Removed {
+    /// The model.
+    pub name: String,
+    /// Bytes of all its files.
+    pub bytes: u64,
+}
+
+impl Stored {
+    /// All models in the cache, by name.
+    ///
+    /// # Errors
+    /// The cache cannot be read.
+    pub fn all(cache: &Cache) -> Result<Vec<Stored>> {
+        let listed = Listed::all()?;
+        let mut all = Vec::new();
+        // Without a home folder nothing can be stored.
+        let Ok(models) = cache.models() else { return Ok(all) };
+        for folder in folders(&models)? {
+            let own = folder.file_name().unwrap_or_default().to_string_lossy();
+            if own.starts_with('.') || is_empty(&folder)? {
+                continue;
+            }
+            let record = Record::read(&folder).ok().flatten();
+            let name = match (listed.iter().any(|model| model.name == own), &record) {
+                (true, _) => own.into_owned(),
+                (false, Some(record)) => record.reference().to_string(),
+                (false, None) => own.replacen(SEPARATOR, "/", 1).replacen(SEPARATOR, ":", 1),
+            };
+            all.push(Stored { name, folder, record });
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    /// The model that a name means: its own or its repository's or file's, in any case and
+    /// punctuation.
+    ///
+    /// # Errors
+    /// None or several are called so, or it is there at another revision.
+    pub fn find(cache: &Cache, name: &str) -> Result<Stored> {
+        let spelling = Spelling::of(name).ok_or_else(|| Error::NotAName(name.to_owned()))?;
+        if let Some(stored) = Self::search(cache, spelling)? {
+            return stored.at(spelling.revision);
+        }
+        if let Some(listed) = Listed::all()?.into_iter().find(|l| l.is_called(spelling.name)) {
+            return Err(Error::NotPulled { name: listed.name });
+        }
+        let all = Self::all(cache)?;
+        let names = || all.iter().map(|stored| stored.name.as_str());
+        let near = nearest(name, names().chain(all.iter().map(Stored::short)));
+        let hint = match near {
+            Some(near) => format!("did you mean {near}?"),
+            None if all.is_empty() => "there is none".to_owned(),
+            None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        Err(Error::NotStored { name: name.to_owned(), hint })
+    }
+
+    /// The model that a name means at whatever revision, if there is one.
+    pub(crate) fn search(cache: &Cache, spelling: Spelling<'_>) -> Result<Option<Stored>> {
+        let mut best = None;
+        let mut found = Vec::new();
+        for stored in Self::all(cache)? {
+            let Some(rank) = stored.rank(spelling) else { continue };
+            if best.is_none_or(|best| rank < best) {
+                best = Some(rank);
+                found.clear();
+            }
+            if best == Some(rank) {
+                found.push(stored);
+            }
+        }
+        if found.len() > 1 {
+            let candidates = found.into_iter().map(|stored| stored.name).collect();
+            return Err(Error::Ambiguous { name: spelling.name.to_owned(), candidates });
+        }
+        Ok(found.pop())
+    }
+
+    /// How well a name fits, the least best; `None` if it does not.
+    fn rank(&self, spelling: Spelling<'_>) -> Option<(bool, bool, bool)> {
+        let (own, own_file) = cut_file(&self.name);
+        let repository = self.record.as_ref().map_or(own, |record| &record.repository);
+        let file = own_file.map(|file| file.rsplit('/').next().unwrap_or(file));
+        if let Some(asked) = spelling.file {
+            let files = self.record.iter().flat_map(|record| record.files.keys());
+            if own_file != Some(asked) && !files.into_iter().any(|name| name == asked) {
+                return None;
+            }
+        }
+        let full = [own, repository];
+        let short = [repository.rsplit('/').next().unwrap_or(repository)]
+            .into_iter()
+            .chain(file)
+            .chain(file.and_then(|file| file.strip_suffix(".gguf")));
+        let is_full = full.iter().any(|own| is_same(own, spelling.name));
+        let is_short = short.clone().any(|own| is_same(own, spelling.name));
+        let exact = full.into_iter().chain(short).any(|own| own == spelling.name);
+        let other_file = own_file.is_some() && spelling.file.is_none();
+        (is_full || is_short).then_some((!is_full, other_file, !exact))
+    }
+
+    /// The last part of its name.
+    fn short(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or(&self.name)
+    }
+
+    /// This model, if it is at a revision.
+    fn at(self, revision: Option<&str>) -> Result<Stored> {
+        match (revision, &self.record) {
+            (Some(asked), Some(record)) if !record.is_at(asked) => Err(Error::OtherRevision {
+                name: format!("{}@{asked}", self.name),
+                asked: asked.to_owned(),
+                found: record.revision.clone(),
+            }),
+            _ => Ok(self),
+        }
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_complete(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.complete)
+    }
+
+    /// What to open: the checkpoint's folder or the model's file.
+    pub fn model(&self) -> PathBuf {
+        let record = self.record.as_ref();
+        record.map_or_else(|| self.folder.clone(), |record| record.model(&self.folder))
+    }
+
+    /// Bytes of all its files.
+    ///
+    /// # Errors
+    /// Its folder cannot be read.
+    pub fn bytes(&self) -> Result<u64> {
+        disk_bytes(&self.folder).map_err(Error::io(&self.folder))
+    }
+
+    /// What was converted from it to be run.
+    ///
+    /// # Errors
+    /// The cache cannot be read.
+    pub fn copies(&self, cache: &Cache) -> Result<Vec<ConvertedCopy>> {
+        let folder = self.folder.canonicalize().map_err(Error::io(&self.folder))?;
+        let mut copies = ConvertedCopy::all(cache)?;
+        copies.retain(|copy| {
+            let source = copy.source.as_ref();
+            source.is_some_and(|source| source.starts_with(&folder)) || copy.is_of(&folder)
+        });
+        Ok(copies)
+    }
+}
+
+/// `OWNER/REPOSITORY:FILE` as its two pieces.
+fn cut_file(name: &str) -> (&str, Option<&str>) {
+    name.split_once(':').map_or((name, None), |(name, file)| (name, Some(file)))
+}
+
+/// What a MODEL argument means: the path itself, or a stored model of that name.
+///
+/// # Errors
+/// There is neither.
+pub fn resolve<'a>(cache: &Cache, argument: &'a Path) -> Result<Cow<'a, Path>> {
+    if argument.try_exists().map_err(Error::io(argument))? {
+        return Ok(Cow::Borrowed(argument));
+    }
+    let text = argument.to_string_lossy();
+    let spelling = Spelling::of(&text);
+    let listed = Listed::all()?;
+    if let Some(spelling) = spelling {
+        if let Some(stored) = Stored::search(cache, spelling)? {
+            let stored = stored.at(spelling.revision)?;
+            return match stored.is_complete() {
+                true => Ok(Cow::Owned(stored.model())),
+                false => Err(Error::NotPulled { name: stored.name }),
+            };
+        }
+        if let Some(listed) = listed.iter().find(|listed| listed.is_called(spelling.name)) {
+            return Err(Error::NotPulled { name: listed.name.clone() });
+        }
+    }
+    let reference = spelling.and_then(Spelling::reference);
+    let stored = Stored::all(cache)?;
+    let stored = stored.iter().flat_map(|stored| [stored.name.as_str(), stored.short()]);
+    // A repository need not be known to be one.
+    let known = listed.iter().filter(|_| reference.is_none()).map(|listed| listed.name.as_str());
+    let last = argument.file_name().unwrap_or_default().to_string_lossy();
+    let meant = if reference.is_some() { &text } else { &last };
+    let near = nearest(meant, stored.clone().chain(known)).map(str::to_owned);
+    let pulled = near.as_ref().is_some_and(|near| stored.clone().any(|name| name == near));
+    let repository = reference.map(|reference| reference.to_string());
+    Err(Error::NoModel { repository, near, pulled })
+}
+
+impl Cache {
+    /// Removes a model and what was converted from it, or what was converted from a checkpoint
+    /// elsewhere, by the name of [`ConvertedCopy`].
+    ///
+    /// # Errors
+    /// There is none or more than one of that name, another process is pulling or converting it, or a
+    /// file cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<Removed> {
+        let stored = match Stored::find(self, name) {
+            Err(
+                error @ (Error::NotStored { .. } | Error::NotPulled { .. } | Error::NotAName(_)),
+            ) => {
+                let mut copies = ConvertedCopy::all(self)?.into_iter();
+                let copy = copies.find(|copy| copy.name == name).ok_or(error)?;
+                return Ok(Removed { name: name.to_owned(), bytes: copy.remove()? });
+            }
+            found => found?,
+        };
+        let _lock = ModelLock::take(&stored.folder, &stored.name)?;
+        let copies = stored.copies(self)?;
+        let locks: Vec<_> = copies.iter().map(ConvertedCopy::lock).collect::<Result<_>>()?;
+        let mut bytes = 0;
+        for copy in &copies {
+            bytes += remove_folder(&copy.folder)?;
+        }
+        drop(locks);
+        // Without its record a model that is removed halfway is not taken for a whole one. A link
+        // leads out of the cache.
+        if !stored.folder.is_symlink() {
+            Record::remove(&stored.folder)?;
+        }
+        bytes += remove_folder(&stored.folder)?;
+        Ok(Removed { name: stored.name, bytes })
+    }
+}
+
+/// The folders in a folder; none if it does not exist.
+pub(crate) fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io(folder))?,
+    };
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+    let mut paths = paths.map_err(Error::io(folder))?;
+    paths.retain(|path| path.is_dir());
+    Ok(paths)
+}
+
+fn is_empty(folder: &Path) -> Result<bool> {
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        entries => Ok(entries.map_err(Error::io(folder))?.next().is_none()),
+    }
+}
+
+/// Bytes of a file, or of all files in a folder. Links are not followed, and what another process
+/// removes or renames meanwhile does not count.
+pub(crate) fn disk_bytes(path: &Path) -> io::Result<u64> {
+    let count = || {
+        let metadata = path.symlink_metadata()?;
+        if !metadata.is_dir() {
+            return Ok(metadata.len());
+        }
+        fs::read_dir(path)?.map(|entry| disk_bytes(&entry?.path())).sum()
+    };
+    match count() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        counted => counted,
+    }
+}
+
+/// Removes a folder and says how much was in it. Of a link only the link is removed.
+pub(crate) fn remove_folder(folder: &Path) -> Result<u64> {
+    let remove = || {
+        if folder.symlink_metadata()?.is_symlink() {
+            return fs::remove_file(folder).map(|()| 0);
+        }
+        let bytes = disk_bytes(folder)?;
+        fs::remove_dir_all(folder).map(|()| bytes)
+    };
+    remove().map_err(Error::io(folder))
+}
