@@ -1,16 +1,19 @@
 //! Signals that ask a command to end: the first ends what is running, which cleans up behind itself,
 //! the second ends the process.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::Result;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{SigId, flag, low_level};
 
 /// Whether one has come.
 static SEEN: AtomicBool = AtomicBool::new(false);
 /// The last one.
 static SIGNAL: AtomicUsize = AtomicUsize::new(0);
+/// What ends the process at a second Ctrl-C.
+static SECOND: OnceLock<SigId> = OnceLock::new();
 
 /// From now on Ctrl-C, the end of the terminal, and the request of a service or a batch system to end
 /// are noted: for a command that cleans up, or has something to say, when it is broken off.
@@ -26,10 +29,21 @@ pub(crate) fn listen() -> Result<()> {
 
 fn listen_to(signal: i32) -> Result<()> {
     // In this order: the first signal finds no flag set.
-    flag::register_conditional_default(signal, &SEEN)?;
+    let second = flag::register_conditional_default(signal, &SEEN)?;
+    if signal == SIGINT {
+        SECOND.get_or_init(|| second);
+    }
     flag::register_usize(signal, &SIGNAL, signal.try_into()?)?;
     flag::register(signal, &SEEN)?;
     Ok(())
+}
+
+/// From now on Ctrl-C ends what is running and never the process, however often it is pressed: for a
+/// chat, which has other ways to be left.
+pub(crate) fn outlive_ctrl_c() {
+    if let Some(second) = SECOND.get() {
+        low_level::unregister(*second);
+    }
 }
 
 /// Whether the process was started to outlive its terminal, as by `nohup`. Where the system does not

@@ -58,6 +58,15 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{}", line(text));
 }
 
+/// Says several lines on stderr with the spaces that begin them, in the terminal's faint colour if
+/// `faint`.
+pub(crate) fn say_lines(text: &str, faint: bool) {
+    let (begin, end) = if faint { ("\u{1b}[2m", "\u{1b}[0m") } else { ("", "") };
+    for line in text.lines() {
+        let _ = writeln!(io::stderr(), "{begin}{}{end}", shown(line));
+    }
+}
+
 /// Text of whatever origin as one line that shows all that it holds.
 pub(crate) fn line(text: &str) -> String {
     let pieces: Vec<&str> =

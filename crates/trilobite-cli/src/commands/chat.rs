@@ -1,81 +1,443 @@
 //! The chat on the terminal.
 
+mod conversation;
+mod settings;
+mod terminal;
+mod typed;
+mod wrap;
+
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use rustyline::DefaultEditor;
-use rustyline::error::ReadlineError;
-use trilobite_runtime::{Message, Model, Tokenizer};
+use anyhow::{Result, bail, ensure};
+use trilobite_runtime::{Finish, Generation, Message, Model, Sampling, Tokenizer};
 
-use super::run::{Generator, system_message};
+use self::conversation::Conversation;
+use self::settings::Settings;
+use self::terminal::Terminal;
+use self::typed::{COMMANDS, Input};
+use self::wrap::Wrap;
+use super::inspect;
+use super::run::Generator;
+use super::sampling::{describe, random_seed};
 use super::template::Template;
-use crate::args::Run;
-use crate::{interrupt, output};
+use crate::args::{Global, Run};
+use crate::{interrupt, model, output};
 
-const PROMPT: &str = "> ";
+/// Tokens of a prompt that are read before the next look at whether Ctrl-C was pressed.
+const PIECE: usize = 64;
 
-/// Reads a line, answers it, until end of file. A model without a chat template continues every
-/// line by itself.
+/// Reads messages and commands, and answers them, until the user leaves. A model without a chat
+/// template continues every message by itself.
 pub(crate) fn run(
     generator: &mut Generator,
     model: &Model,
     args: &Run,
+    global: &Global,
     template: Option<&Template>,
 ) -> Result<ExitCode> {
-    let tokenizer = model.tokenizer()?;
-    if template.is_none() {
-        output::say("No chat template: the model continues what you type. Ctrl-D ends.");
-    } else {
-        output::say("Ctrl-C stops an answer, Ctrl-D ends, /clear forgets the conversation.");
+    ensure!(!args.ids, "--ids needs a prompt: a chat shows text");
+    let mut chat = Chat {
+        tokenizer: model.tokenizer()?,
+        name: model::name(&args.model),
+        conversation: Conversation::new(args.system.as_deref()),
+        terminal: Terminal::new()?,
+        generator,
+        template,
+        parse_special: args.parse_special,
+        talk: !global.quiet,
+        told_full: false,
+        continued: None,
+        last: None,
+        total: Total::default(),
+    };
+    if chat.talk {
+        chat.terminal.say(&chat.banner(model));
     }
-    let mut editor = DefaultEditor::new()?;
-    let mut messages = system_message(args);
-    loop {
-        let line = match editor.readline(PROMPT) {
-            Ok(line) => line,
-            Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(ExitCode::SUCCESS),
-            Err(error) => return Err(error.into()),
-        };
-        if line.trim().is_empty() {
-            continue;
-        }
-        editor.add_history_entry(&line)?;
+    while let Some(draft) = chat.terminal.read()? {
         interrupt::clear();
-        if line.trim() == "/clear" {
-            messages = system_message(args);
-            continue;
-        }
-        match template {
-            Some(template) => {
-                messages.push(Message::new("user", line));
-                if let Err(error) = answer(generator, template, tokenizer, &mut messages) {
-                    // A conversation that has outgrown its context can be cleared and go on.
-                    output::say(&format!("error: {error:#}"));
-                    messages.pop();
-                }
+        let done = match draft.parse() {
+            Ok(Input::Exit) => break,
+            Ok(input) => chat.take(input),
+            Err(error) => {
+                chat.say_error(&error);
+                continue;
             }
-            None => {
-                output::print_text(&line)?;
-                let prompt = tokenizer.encode(&line, true, args.parse_special)?;
-                let generation = generator.print(&prompt)?;
-                output::print("\n")?;
-                generator.report(&generation);
+        };
+        match done {
+            // Nobody sees the answers any more.
+            Err(error) if error.is::<output::Stdout>() => return Err(error),
+            Err(error) => chat.say_error(&format!("{error:#}")),
+            Ok(()) => {}
+        }
+        // At the prompt the next signal is the first again.
+        interrupt::clear();
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A chat with everything that its commands look at.
+struct Chat<'a> {
+    generator: &'a mut Generator,
+    tokenizer: &'a Tokenizer,
+    template: Option<&'a Template>,
+    terminal: Terminal,
+    conversation: Conversation,
+    /// The model's name.
+    name: String,
+    parse_special: bool,
+    talk: bool,
+    /// Whether it was said that the context is full.
+    told_full: bool,
+    /// The last message, where a model without a template continued it.
+    continued: Option<String>,
+    last: Option<Generation>,
+    total: Total,
+}
+
+impl<'a> Chat<'a> {
+    /// The model, and how to get help.
+    fn banner(&self, model: &Model) -> String {
+        let (context, most) = (self.generator.session.context(), model.config().context);
+        let context = match context == most {
+            true => format!("{context} tokens"),
+            false => format!("{context} tokens (the model's: {most})"),
+        };
+        let template = match self.template {
+            Some(template) => format!("chat template {}", template.name),
+            None => "no chat template: the model continues what you type".to_owned(),
+        };
+        format!(
+            "{}: {} parameters, {}, context {context}\n{template}\n{}\n\
+             /help shows the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n",
+            self.name,
+            rounded(inspect::parameters(model)),
+            output::bytes(inspect::file_bytes(model)),
+            self.sampling()
+        )
+    }
+
+    /// How tokens are chosen, in words.
+    fn sampling(&self) -> String {
+        let sampling = self.generator.sampling();
+        let seed = match sampling.temperature == 0.0 {
+            true => String::new(),
+            false => format!(", seed {}", sampling.seed),
+        };
+        describe(&sampling) + &seed
+    }
+
+    fn say_error(&self, error: &str) {
+        self.terminal.say(&output::line(&format!("error: {error}")));
+    }
+
+    fn take(&mut self, input: Input) -> Result<()> {
+        match input {
+            Input::Nothing | Input::Exit => Ok(()),
+            Input::Message(text) => self.message(text),
+            Input::Help => {
+                self.terminal.say(&help());
+                Ok(())
+            }
+            Input::System(text) => self.system(text.as_deref()),
+            Input::Set(change) => self.set(change),
+            Input::Clear => {
+                self.needs_template()?;
+                self.conversation.clear();
+                self.told_full = false;
+                self.terminal.say("the conversation is forgotten");
+                Ok(())
+            }
+            Input::Regen => self.regen(),
+            Input::Save(path) => self.save(&path),
+            Input::Load(path) => self.load(&path),
+            Input::Stats => {
+                self.terminal.say(&self.stats());
+                Ok(())
             }
         }
+    }
+
+    /// Answers a message.
+    fn message(&mut self, text: String) -> Result<()> {
+        if self.template.is_none() {
+            self.go_on(&text)?;
+            self.continued = Some(text);
+            return Ok(());
+        }
+        self.conversation.push(Message::new("user", text));
+        match self.answer() {
+            Ok(Some(answer)) => self.conversation.push(Message::new("assistant", answer)),
+            Ok(None) => {
+                self.conversation.pop();
+                self.terminal.say("stopped before an answer came: the message is taken back");
+            }
+            Err(error) => {
+                self.conversation.pop();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the last message again.
+    fn regen(&mut self) -> Result<()> {
+        let old = self.conversation.pop();
+        ensure!(old.is_some() || self.continued.is_some(), "there is no answer yet");
+        let sampling = self.generator.sampling();
+        if sampling.temperature > 0.0 {
+            let seed = random_seed();
+            self.generator.set_sampling(Sampling { seed, ..sampling })?;
+            if self.talk {
+                self.terminal.murmur(&format!("seed {seed}"));
+            }
+        }
+        let Some(old) = old else {
+            let text = self.continued.clone().unwrap_or_default();
+            return self.go_on(&text);
+        };
+        let answer = match self.answer() {
+            Ok(Some(answer)) => answer,
+            stopped => {
+                self.conversation.push(old);
+                stopped?;
+                self.terminal.say("stopped before an answer came: the earlier one stays");
+                return Ok(());
+            }
+        };
+        if answer == old.text() && sampling.temperature == 0.0 {
+            self.terminal
+                .say("the same answer: with a temp of 0 there is one only (/set temp 0.7)");
+        }
+        self.conversation.push(Message::new("assistant", answer));
+        Ok(())
+    }
+
+    /// Continues a text as it is.
+    fn go_on(&mut self, text: &str) -> Result<()> {
+        let prompt = self.tokenizer.encode(text, true, self.parse_special)?;
+        self.generate(&prompt, text)?;
+        Ok(())
+    }
+
+    /// Answers the last message of the conversation. Returns nothing if it was stopped before there
+    /// was something to see.
+    fn answer(&mut self) -> Result<Option<String>> {
+        let (template, tokenizer) = (self.needs_template()?, self.tokenizer);
+        let context = self.generator.session.context();
+        let encode = |messages: &[Message]| template.encode(messages, tokenizer);
+        let prompt = self.conversation.prompt(context, encode)?;
+        if prompt.dropped > 0 && !std::mem::replace(&mut self.told_full, true) {
+            self.terminal.say(&format!(
+                "the context of {context} tokens is full: from now on the oldest turns are left out \
+                 (/stats counts them)"
+            ));
+        }
+        let generation = self.generate(&prompt.ids, "")?;
+        let seen = |generation: &Generation| {
+            !generation.text.is_empty() || generation.finish != Finish::Interrupted
+        };
+        Ok(generation.filter(seen).map(|generation| generation.text))
+    }
+
+    /// Generates after a prompt and shows the text behind what it continues. Returns nothing if it
+    /// was stopped while the prompt was being read.
+    fn generate(&mut self, prompt: &[u32], begun: &str) -> Result<Option<Generation>> {
+        let mut wrap = Wrap::new(self.terminal.width());
+        let mut show = |text: &str| output::print_text(&wrap.push(text));
+        self.terminal.look_away()?;
+        show(begun)?;
+        let read = self.read(prompt)?;
+        let generation = match read {
+            Some((tokens, time)) => {
+                let mut generation = self.generator.generate(prompt, &mut show)?;
+                generation.prompt_tokens += tokens;
+                generation.prompt_time += time;
+                Some(generation)
+            }
+            None => None,
+        };
+        output::print_text(&wrap.finish())?;
+        output::print("\n")?;
+        if let Some(generation) = &generation {
+            if self.talk {
+                self.terminal.murmur(&self.generator.summary(generation));
+            }
+            self.total.add(generation);
+            self.last = Some(generation.clone());
+        }
+        Ok(generation)
+    }
+
+    /// Reads a prompt but for its last token. Returns the number of tokens that were not in the
+    /// context yet and the time that they took, or nothing if Ctrl-C was pressed.
+    fn read(&mut self, prompt: &[u32]) -> Result<Option<(usize, Duration)>> {
+        let start = Instant::now();
+        let session = &mut self.generator.session;
+        if prompt.len() > session.context() {
+            // The generation refuses it.
+            return Ok(Some((0, Duration::ZERO)));
+        }
+        let end = prompt.len().saturating_sub(1);
+        let kept = session.rewind(prompt, end);
+        for piece in prompt[kept..end].chunks(PIECE) {
+            if interrupt::seen() {
+                return Ok(None);
+            }
+            session.read(piece)?;
+        }
+        Ok(Some((end - kept, start.elapsed())))
+    }
+
+    fn needs_template(&self) -> Result<&'a Template> {
+        match self.template {
+            Some(template) => Ok(template),
+            None => bail!(
+                "without a chat template there is no conversation; `run` takes one with \
+                 --chat-template"
+            ),
+        }
+    }
+
+    /// Shows or sets the system message.
+    fn system(&mut self, text: Option<&str>) -> Result<()> {
+        let template = self.needs_template()?;
+        let Some(text) = text else {
+            self.terminal.say(self.conversation.system().unwrap_or("there is no system message"));
+            return Ok(());
+        };
+        if !text.is_empty() {
+            // There are templates that know no such message.
+            let messages = [Message::new("system", text), Message::new("user", "Hello")];
+            template.encode(&messages, self.tokenizer)?;
+        }
+        self.conversation.set_system(text);
+        self.terminal.say(match (text.is_empty(), self.conversation.turns()) {
+            (true, _) => "the system message is removed",
+            (false, 0) => "the system message is set",
+            (false, _) => {
+                "the system message is set for the conversation as it is; /clear begins a new one"
+            }
+        });
+        Ok(())
+    }
+
+    /// Shows or changes how answers are sampled.
+    fn set(&mut self, change: Option<(String, Option<String>)>) -> Result<()> {
+        let max_tokens = self.generator.limits.max_tokens;
+        let mut settings = Settings { sampling: self.generator.sampling(), max_tokens };
+        let Some((name, value)) = change else {
+            self.terminal.say(&settings.list());
+            return Ok(());
+        };
+        let name = Settings::name(&name)?;
+        if let Some(value) = value {
+            settings = settings.with(name, &value)?;
+            self.generator.limits.max_tokens = settings.max_tokens;
+            if settings.max_tokens == max_tokens {
+                self.generator.set_sampling(settings.sampling)?;
+            }
+        }
+        self.terminal.say(&format!("{name} {}", settings.value(name)));
+        Ok(())
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        self.needs_template()?;
+        self.conversation.save(path, &self.name)?;
+        self.terminal.say(&format!("{} in {}", turns(self.conversation.turns()), path.display()));
+        Ok(())
+    }
+
+    fn load(&mut self, path: &Path) -> Result<()> {
+        self.needs_template()?;
+        self.conversation = Conversation::load(path)?;
+        self.told_full = false;
+        self.terminal.say(&format!("{} from {}", turns(self.conversation.turns()), path.display()));
+        Ok(())
+    }
+
+    /// Tokens, speeds and the context used.
+    fn stats(&self) -> String {
+        let session = &self.generator.session;
+        let mut out =
+            format!("  context        {} of {} tokens\n", session.position(), session.context());
+        if self.template.is_some() {
+            let left_out = match self.conversation.turns_left_out() {
+                0 => String::new(),
+                count => format!(", {count} of them left out of the context"),
+            };
+            let turns = turns(self.conversation.turns());
+            out += &format!("  conversation   {turns}{left_out}\n");
+        }
+        if let Some(last) = &self.last {
+            out += &format!("  last answer    {}\n", self.generator.summary(last));
+        }
+        out + &format!("  all answers    {}\n  {}\n", self.total.describe(), self.sampling())
     }
 }
 
-/// Answers the last message and appends the answer.
-fn answer(
-    generator: &mut Generator,
-    template: &Template,
-    tokenizer: &Tokenizer,
-    messages: &mut Vec<Message>,
-) -> Result<()> {
-    let prompt = template.encode(messages, tokenizer)?;
-    let generation = generator.print(&prompt)?;
-    output::print("\n")?;
-    generator.report(&generation);
-    messages.push(Message::new("assistant", generation.text));
-    Ok(())
+/// What all answers took together.
+#[derive(Default)]
+struct Total {
+    answers: usize,
+    prompt_tokens: usize,
+    prompt_time: Duration,
+    generated: usize,
+    /// Tokens after the first of each answer.
+    decoded: usize,
+    decode_time: Duration,
+}
+
+impl Total {
+    fn add(&mut self, generation: &Generation) {
+        self.answers += 1;
+        self.prompt_tokens += generation.prompt_tokens;
+        self.prompt_time += generation.prompt_time;
+        self.generated += generation.ids.len();
+        self.decoded += generation.ids.len().saturating_sub(1);
+        self.decode_time += generation.decode_time;
+    }
+
+    fn describe(&self) -> String {
+        let speed = |tokens: usize, time: Duration| match tokens {
+            0 => String::new(),
+            _ => format!(" ({:.1} tokens/s)", tokens as f64 / time.as_secs_f64()),
+        };
+        format!(
+            "{}: prompts {} tokens{}, generated {}{}",
+            self.answers,
+            self.prompt_tokens,
+            speed(self.prompt_tokens, self.prompt_time),
+            self.generated,
+            speed(self.decoded, self.decode_time)
+        )
+    }
+}
+
+fn turns(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "turn" } else { "turns" })
+}
+
+/// A number of parameters for people.
+fn rounded(count: u64) -> String {
+    match count {
+        0..1_000_000 => format!("{:.0} thousand", count as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} million", count as f64 / 1e6),
+        _ => format!("{:.2} billion", count as f64 / 1e9),
+    }
+}
+
+/// The commands and the keys.
+fn help() -> String {
+    let commands = COMMANDS.map(|(name, arguments, does)| {
+        let typed = format!("/{name} {arguments}");
+        format!("  {typed:20} {does}\n")
+    });
+    commands.concat()
+        + "  //TEXT               sends a message that begins with /\n\n\
+           A \\ at the end of a line continues the message on the next line. \"\"\" before and after a \
+           message lets it have several lines, and lines that are pasted are one message. Ctrl-C \
+           stops an answer and takes back what is typed, Ctrl-D leaves.\n"
 }

@@ -39,13 +39,14 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
 }
 
 /// Weights of all tensors.
-fn parameters(model: &Model) -> u64 {
+pub(crate) fn parameters(model: &Model) -> u64 {
     // The coarse copy of the head repeats weights.
     let scan = |tensor: &&TensorInfo| HeadScanPart::of(&tensor.name).is_some();
     model.gguf().tensors().iter().filter(|t| !scan(t)).map(TensorInfo::count).sum()
 }
 
-fn file_bytes(model: &Model) -> u64 {
+/// Bytes of its files.
+pub(crate) fn file_bytes(model: &Model) -> u64 {
     model.files().map(|file| file.len() as u64).sum()
 }
 

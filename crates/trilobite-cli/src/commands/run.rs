@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use trilobite_runtime::{
-    Finish, Generation, Limits, Message, Model, Sampler, Session, end_ids, generate,
+    Finish, Generation, Limits, Message, Model, Sampler, Sampling, Session, end_ids, generate,
 };
 
 use super::chat;
@@ -19,13 +19,13 @@ use crate::{input, interrupt, model, output};
 /// A model with everything that a generation needs.
 pub(crate) struct Generator {
     pub(crate) session: Session,
-    pub(crate) sampler: Sampler,
+    sampler: Sampler,
+    sampling: Sampling,
     pub(crate) limits: Limits,
     /// The seed that nobody gave, until it is told.
     chosen_seed: Option<u64>,
     model: Arc<Model>,
     ids: bool,
-    talk: bool,
 }
 
 pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     };
     let mut generator = Generator::new(&model, args, global, template.as_ref())?;
     if !has_prompt && terminal {
-        return chat::run(&mut generator, &model, args, template.as_ref());
+        return chat::run(&mut generator, &model, args, global, template.as_ref());
     }
 
     let (prompt, text) = match &args.tokens {
@@ -62,12 +62,17 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
         };
         output::print_text(&echo)?;
     }
-    let generation = generator.print(&prompt)?;
+    if let Some(seed) = generator.chosen_seed.take() {
+        output::say(&format!("seed {seed}"));
+    }
+    let generation = generator.generate(&prompt, output::print_text)?;
     if args.ids {
         output::print(&join(&generation.ids))?;
     }
     output::print("\n")?;
-    generator.report(&generation);
+    if !global.quiet {
+        output::say(&generator.summary(&generation));
+    }
     Ok(match (generation.finish, interrupt::exit_status()) {
         (Finish::Interrupted, Some(status)) => status.into(),
         _ => ExitCode::SUCCESS,
@@ -102,14 +107,9 @@ fn prompt_ids(
     let Some(template) = template else {
         return Ok(tokenizer.encode(text, true, args.parse_special)?);
     };
-    let mut messages = system_message(args);
-    messages.push(Message::new("user", text));
+    let system = args.system.iter().map(|text| Message::new("system", text));
+    let messages: Vec<_> = system.chain([Message::new("user", text)]).collect();
     template.encode(&messages, tokenizer)
-}
-
-/// The beginning of a conversation.
-pub(crate) fn system_message(args: &Run) -> Vec<Message> {
-    args.system.iter().map(|text| Message::new("system", text)).collect()
 }
 
 impl Generator {
@@ -119,7 +119,6 @@ impl Generator {
         global: &Global,
         template: Option<&Template>,
     ) -> Result<Self> {
-        let talk = !global.quiet;
         // Literal tokens in, ids out: runs without a tokenizer.
         let tokenizer = if args.tokens.is_some() && args.ids {
             None
@@ -130,7 +129,7 @@ impl Generator {
             if args.ignore_eos { Vec::new() } else { end_ids(model.metadata(), tokenizer)? };
         let sampling = sampling(model, args, template.is_some())?;
         let sampler = Sampler::new(sampling)?;
-        let chosen = sampling.temperature > 0.0 && args.seed.is_none() && talk;
+        let chosen = sampling.temperature > 0.0 && args.seed.is_none() && !global.quiet;
         if global.verbose {
             output::say(&sampling::describe(&sampling));
         }
@@ -139,21 +138,34 @@ impl Generator {
         Ok(Self {
             session: model::session(model, &args.compute, args.ctx)?,
             sampler,
+            sampling,
             limits: Limits { max_tokens: args.n, end_ids, stop: stop.collect() },
             chosen_seed: chosen.then_some(sampling.seed),
             model: Arc::clone(model),
             ids: args.ids,
-            talk,
         })
     }
 
-    /// Generates after `prompt`, the whole context, and prints the text as it comes, unless only ids are wanted.
-    pub(crate) fn print(&mut self, prompt: &[u32]) -> Result<Generation> {
+    /// How tokens are chosen.
+    pub(crate) fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
+    /// Chooses tokens in another way from now on.
+    pub(crate) fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
+        self.sampler = Sampler::new(sampling)?;
+        self.sampling = sampling;
+        Ok(())
+    }
+
+    /// Generates after `prompt`, the whole context, and shows the text as it comes, unless only ids are wanted.
+    pub(crate) fn generate(
+        &mut self,
+        prompt: &[u32],
+        mut show: impl FnMut(&str) -> Result<()>,
+    ) -> Result<Generation> {
         let tokenizer = if self.ids { None } else { Some(self.model.tokenizer()?) };
-        let mut printed = Ok(());
-        if let Some(seed) = self.chosen_seed.take() {
-            output::say(&format!("seed {seed}"));
-        }
+        let mut shown = Ok(());
         let generation = generate(
             &mut self.session,
             tokenizer,
@@ -161,25 +173,22 @@ impl Generator {
             prompt,
             &self.limits,
             |_, text| {
-                if printed.is_ok() && !text.is_empty() {
-                    printed = output::print_text(text);
+                if shown.is_ok() && !text.is_empty() {
+                    shown = show(text);
                 }
-                if printed.is_err() || interrupt::seen() {
+                if shown.is_err() || interrupt::seen() {
                     ControlFlow::Break(())
                 } else {
                     ControlFlow::Continue(())
                 }
             },
         )?;
-        printed?;
+        shown?;
         Ok(generation)
     }
 
-    /// Says how fast it went and why it ended.
-    pub(crate) fn report(&self, generation: &Generation) {
-        if !self.talk {
-            return;
-        }
+    /// How fast it went and why it ended.
+    pub(crate) fn summary(&self, generation: &Generation) -> String {
         let speed = |speed: Option<f64>| {
             speed.map_or(String::new(), |speed| format!(" ({speed:.1} tokens/s)"))
         };
@@ -190,12 +199,12 @@ impl Generator {
             Finish::ContextFull => format!("context of {} full", self.session.context()),
             Finish::Interrupted => "interrupted".into(),
         };
-        output::say(&format!(
+        format!(
             "prompt {} tokens{}, generated {}{}, {finish}",
             generation.prompt_tokens,
             speed(generation.prompt_speed()),
             generation.ids.len(),
             speed(generation.decode_speed()),
-        ));
+        )
     }
 }

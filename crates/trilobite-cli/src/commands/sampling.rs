@@ -64,7 +64,7 @@ pub(crate) fn describe(sampling: &Sampling) -> String {
 }
 
 /// A seed that differs from run to run, short enough to type again.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_nanos()) ^ now.as_secs() & 0xffff_ffff
 }

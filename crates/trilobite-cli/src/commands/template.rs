@@ -12,6 +12,8 @@ use crate::input;
 /// A chat template, with texts that end an answer besides the model's own tokens.
 pub(crate) struct Template {
     template: ChatTemplate,
+    /// What it is, for people.
+    pub(crate) name: String,
     pub(crate) stop: &'static [&'static str],
 }
 
@@ -25,14 +27,16 @@ impl Template {
         if let Some(name) = &args.chat_template {
             let (source, stop) = source(name)?;
             let template = ChatTemplate::new(source, metadata, tokenizer)?;
-            return Ok(Some(Self { template, stop }));
+            let name = name.display().to_string();
+            return Ok(Some(Self { template, name, stop }));
         }
         let template = ChatTemplate::from_metadata(metadata, tokenizer)?;
         if template.is_none() && (args.chat || args.system.is_some()) {
             let names = ChatTemplate::standard_names();
             bail!("the model brings no chat template; --chat-template takes a file or {names}");
         }
-        Ok(template.map(|template| Self { template, stop: &[] }))
+        let name = "of the model".to_owned();
+        Ok(template.map(|template| Self { template, name, stop: &[] }))
     }
 
     /// The token ids of a conversation's prompt.

@@ -30,5 +30,7 @@ mod real;
 mod sandbox;
 mod server;
 mod stored;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tokenizer;
 mod trilobite;

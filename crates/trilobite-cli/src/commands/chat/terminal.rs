@@ -1,0 +1,294 @@
+//! The terminal of a chat: line editing, a history that is kept, and what is typed while an answer
+//! comes.
+
+use std::fs::DirBuilder;
+use std::io::{IsTerminal, stderr, stdout};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use etcetera::BaseStrategy;
+use rustyline::completion::Completer;
+use rustyline::config::{Behavior, Config};
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{
+    Cmd, ConditionalEventHandler, Context, Editor, Event, EventContext, EventHandler, Helper,
+    KeyEvent,
+};
+
+use super::typed::{COMMANDS, Draft};
+use super::wrap::Wrap;
+use crate::{interrupt, output};
+
+const PROMPT: &str = "> ";
+/// Before the further lines of a message.
+const CONTINUED: &str = ". ";
+/// Messages that the history keeps.
+const HISTORY: usize = 1000;
+/// Values of TERM for which there is no line editing.
+const PLAIN: [&str; 3] = ["dumb", "cons25", "emacs"];
+/// Asks a terminal to mark what is pasted.
+const MARK_PASTES: &str = "\u{1b}[?2004h";
+
+/// Reads messages from the terminal.
+pub(super) struct Terminal {
+    editor: Editor<Line, FileHistory>,
+    /// Whether the line was ended by Ctrl-C.
+    ctrl_c: Arc<AtomicBool>,
+    history: Option<PathBuf>,
+    /// Whether the terminal understands more than lines.
+    plain: bool,
+    #[cfg(unix)]
+    _silent: Option<silent::Silent>,
+}
+
+impl Terminal {
+    pub(super) fn new() -> Result<Self> {
+        let behavior = match stdout().is_terminal() {
+            true => Behavior::Stdio,
+            // The prompt is no part of the result.
+            false => Behavior::PreferTerm,
+        };
+        let config = Config::builder().behavior(behavior).max_history_size(HISTORY)?.build();
+        let mut editor = Editor::with_config(config)?;
+        editor.set_helper(Some(Line));
+        let ctrl_c = Arc::new(AtomicBool::new(false));
+        let handler = EventHandler::Conditional(Box::new(CtrlC(Arc::clone(&ctrl_c))));
+        editor.bind_sequence(KeyEvent::ctrl('C'), handler);
+        let history = history_file();
+        if let Some(history) = history.as_deref().filter(|path| path.is_file()) {
+            // A history that cannot be read is as good as none.
+            let _ = editor.load_history(history);
+        }
+        let term = std::env::var("TERM").unwrap_or_default();
+        let plain = PLAIN.iter().any(|plain| plain.eq_ignore_ascii_case(&term));
+        if !plain {
+            // At a prompt it is a key.
+            interrupt::outlive_ctrl_c();
+        }
+        Ok(Self {
+            editor,
+            ctrl_c,
+            history,
+            plain,
+            #[cfg(unix)]
+            _silent: if plain { None } else { silent::Silent::begin()? },
+        })
+    }
+
+    /// The next message or command, or nothing when the user leaves.
+    pub(super) fn read(&mut self) -> Result<Option<Draft>> {
+        let (mut draft, mut begun, mut asked) = (Draft::default(), false, false);
+        loop {
+            match self.read_line(if begun { CONTINUED } else { PROMPT })? {
+                Typed::Line(line) => {
+                    (begun, asked) = (draft.push(&line), false);
+                    if !begun {
+                        self.remember(&draft.entry());
+                        return Ok(Some(draft));
+                    }
+                }
+                Typed::End if !begun => return Ok(None),
+                Typed::TakenBack { empty: true } if !begun => {
+                    if asked {
+                        return Ok(None);
+                    }
+                    self.say("Ctrl-C once more or Ctrl-D leaves, /help shows the commands.");
+                    asked = true;
+                }
+                // What was begun is taken back, too.
+                Typed::TakenBack { .. } | Typed::End => {
+                    (draft, begun, asked) = (Draft::default(), false, false);
+                }
+            }
+        }
+    }
+
+    fn read_line(&mut self, prompt: &str) -> Result<Typed> {
+        match self.editor.readline(prompt) {
+            Ok(line) => Ok(match self.ctrl_c.swap(false, Ordering::SeqCst) {
+                true => Typed::TakenBack { empty: line.is_empty() },
+                false => Typed::Line(line),
+            }),
+            Err(ReadlineError::Interrupted) => Ok(Typed::TakenBack { empty: true }),
+            Err(ReadlineError::Eof) => Ok(Typed::End),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Keeps a message for the next chats. A history that cannot be written is no reason to fail.
+    fn remember(&mut self, entry: &str) {
+        if entry.trim().is_empty() || !matches!(self.editor.add_history_entry(entry), Ok(true)) {
+            return;
+        }
+        let Some(path) = &self.history else { return };
+        if path.is_file() || (!path.exists() && path.parent().is_some_and(make_private)) {
+            let _ = self.editor.append_history(path);
+        }
+    }
+
+    /// Prepares for what is typed and pasted while an answer comes: the next prompt takes it.
+    pub(super) fn look_away(&self) -> Result<()> {
+        match stdout().is_terminal() && !self.plain {
+            true => output::print(MARK_PASTES),
+            false => Ok(()),
+        }
+    }
+
+    /// Columns in which answers are shown, where they are.
+    pub(super) fn width(&self) -> Option<usize> {
+        let (width, _) = terminal_size::terminal_size_of(stdout())?;
+        Some(width.0.into())
+    }
+
+    /// Says something on stderr, broken at words.
+    pub(super) fn say(&self, text: &str) {
+        output::say_lines(&wrapped(text), false);
+    }
+
+    /// Says what is less important than answers.
+    pub(super) fn murmur(&self, text: &str) {
+        let faint = stderr().is_terminal() && !self.plain;
+        let faint = faint && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        output::say_lines(&wrapped(text), faint);
+    }
+}
+
+fn wrapped(text: &str) -> String {
+    let size = terminal_size::terminal_size_of(stderr());
+    let mut wrap = Wrap::new(size.map(|(width, _)| width.0.into()));
+    wrap.push(text) + &wrap.finish()
+}
+
+/// Where the history is kept: in TRILOBITE_HOME, or in the user's folder for what programs remember.
+fn history_file() -> Option<PathBuf> {
+    let named = std::env::var_os("TRILOBITE_HOME").filter(|home| !home.is_empty());
+    let folder = match named {
+        Some(home) => PathBuf::from(home),
+        None => {
+            let base = etcetera::choose_base_strategy().ok()?;
+            base.state_dir().unwrap_or_else(|| base.data_dir()).join("trilobite")
+        }
+    };
+    Some(folder.join("chat-history"))
+}
+
+/// Makes a folder that others cannot look into, where there is none.
+fn make_private(folder: &Path) -> bool {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder).is_ok()
+}
+
+/// What came of a prompt.
+enum Typed {
+    Line(String),
+    /// Ctrl-C: there was nothing, or it is not meant.
+    TakenBack {
+        empty: bool,
+    },
+    /// Ctrl-D, or there is no terminal any more.
+    End,
+}
+
+/// Ctrl-C ends a line as Enter does and is noted. As an error it would lose what was typed after it.
+struct CtrlC(Arc<AtomicBool>);
+
+impl ConditionalEventHandler for CtrlC {
+    fn handle(&self, _: &Event, _: u16, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
+        self.0.store(true, Ordering::SeqCst);
+        Some(Cmd::AcceptLine)
+    }
+}
+
+/// What the editor asks about the line.
+struct Line;
+
+impl Helper for Line {}
+impl Highlighter for Line {}
+impl Validator for Line {}
+impl Hinter for Line {
+    type Hint = String;
+}
+
+impl Completer for Line {
+    type Candidate = String;
+
+    /// Completes the names of commands.
+    fn complete(
+        &self,
+        line: &str,
+        at: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<String>)> {
+        let names = COMMANDS.iter().map(|(name, arguments, _)| match *arguments {
+            "" => format!("/{name}"),
+            _ => format!("/{name} "),
+        });
+        let begun = &line[..at];
+        let fitting = names.filter(|name| begun.starts_with('/') && name.starts_with(begun));
+        Ok((0, fitting.collect()))
+    }
+}
+
+#[cfg(unix)]
+mod silent {
+    use std::io::{IsTerminal, Write, stdin, stdout};
+
+    use anyhow::Result;
+    use rustix::termios::{InputModes, LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+    use signal_hook::consts::SIGTERM;
+    use signal_hook::iterator::Signals;
+
+    /// Asks a terminal to no longer mark what is pasted.
+    const LEAVE_PASTES: &str = "\u{1b}[?2004l";
+
+    /// While it lasts, the terminal keeps what is typed for the editor, byte by byte and unseen.
+    pub(super) struct Silent(Termios);
+
+    impl Silent {
+        pub(super) fn begin() -> Result<Option<Self>> {
+            let Ok(before) = tcgetattr(stdin()) else { return Ok(None) };
+            let mut modes = before.clone();
+            modes.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::IEXTEN;
+            // Ctrl-C stops an answer and discards nothing.
+            modes.local_modes |= LocalModes::NOFLSH;
+            modes.input_modes -= InputModes::ICRNL;
+            if tcsetattr(stdin(), OptionalActions::Drain, &modes).is_err() {
+                return Ok(None);
+            }
+            let silent = Self(before);
+            silent.end_at_request()?;
+            Ok(Some(silent))
+        }
+
+        /// SIGTERM ends the process, wherever it is, and leaves the terminal as it was.
+        fn end_at_request(&self) -> Result<()> {
+            let before = Self(self.0.clone());
+            let mut signals = Signals::new([SIGTERM])?;
+            std::thread::Builder::new().spawn(move || {
+                if signals.forever().next().is_some() {
+                    drop(before);
+                    std::process::exit(128 + SIGTERM);
+                }
+            })?;
+            Ok(())
+        }
+    }
+
+    impl Drop for Silent {
+        fn drop(&mut self) {
+            let _ = tcsetattr(stdin(), OptionalActions::Now, &self.0);
+            if stdout().is_terminal() {
+                let _ = stdout().write_all(LEAVE_PASTES.as_bytes());
+                let _ = stdout().flush();
+            }
+        }
+    }
+}
