@@ -61,6 +61,12 @@ def stream(text, step=12, reasoning="", finish="stop", usage=True):
     return b"".join(parts) + b"data: [DONE]\n\n"
 
 
+def halves(first, second):
+    """The bytes of an answer up to a word, and the rest."""
+    begin = stream(first)
+    return begin[:begin.index(event({}, "stop"))], stream(second)
+
+
 class Answer:
     """What the server does with one request: a status, then pieces of the body, waiting at each threading.Event."""
 
@@ -428,8 +434,7 @@ class Talking(Case):
         for how in ("escape", "button"):
             with self.subTest(how=how):
                 self.browser.press("New conversation")
-                data = stream("first second", step=6)
-                answer = Answer(data[:data.index(b"second")], threading.Event())
+                answer = Answer(halves("first ", "second")[0], threading.Event())
                 self.ask("hello")
                 self.server.answers.put(answer)
                 until(lambda: self.text("article.assistant .markdown") == ["first"], "the first words")
@@ -460,14 +465,6 @@ class Talking(Case):
         self.assertEqual(self.server.requests[-1]["messages"], [{"role": "user", "content": "e"}])
         self.browser.press("Undo")
         self.assertEqual(self.text("article .body"), ["one", "two", "three", "four"])
-
-    def test_edit_an_answer(self):
-        self.ask("one", Answer.text("two"))
-        self.browser.press("Edit", "article.assistant")
-        self.browser.keys("x")
-        self.browser.press("Keep")
-        self.ask("more", Answer.text("yes"))
-        self.assertIn("x", self.server.requests[-1]["messages"][1]["content"])
 
     def test_regenerate(self):
         self.ask("one", Answer.text("two"))
@@ -648,10 +645,9 @@ class Keeping(Case):
 
     def test_answer_goes_on_in_another_conversation(self):
         go = threading.Event()
-        data = stream("first second", step=6)
-        cut = data.index(b"data: ", data.index(b"first"))
+        first, second = halves("first ", "second")
         self.ask("hello")
-        self.server.answers.put(Answer(data[:cut], go, data[cut:]))
+        self.server.answers.put(Answer(first, go, second))
         self.browser.press("New conversation")
         self.assertEqual(self.text("article"), [])
         go.set()
@@ -663,10 +659,8 @@ class Keeping(Case):
         self.ask("first talk", Answer.text("one **two**"))
         self.browser.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=self.browser.profile)
         self.browser.press("Export all")
-        self.browser.press("Download")
-        exported, written = (Path(self.browser.profile) / name for name in ("trilobite-conversations.json", "conversation.md"))
-        until(lambda: exported.exists() and written.exists(), "the downloads")
-        self.assertEqual(written.read_text(), "# first talk\n\n## You\n\nfirst talk\n\n## tiny\n\none **two**\n")
+        exported = Path(self.browser.profile) / "trilobite-conversations.json"
+        until(exported.exists, "the download")
         self.browser.press("Delete all")
         self.js("document.querySelector('#file').hidden = false")
         self.browser.type("#file", str(exported))
@@ -682,11 +676,10 @@ class Reading(Case):
         return self.js("const l = document.querySelector('#log'); return l.scrollHeight - l.clientHeight - l.scrollTop")
 
     def test_scrolls_only_at_the_end(self):
-        go, text = threading.Event(), "line\n\n" * 200
-        data = stream(text, step=6)
-        half = data.index(b"data: ", len(data) // 2)
+        go = threading.Event()
+        first, second = halves("line\n\n" * 100, "line\n\n" * 100)
         self.ask("hello")
-        self.server.answers.put(Answer(data[:half], go, data[half:]))
+        self.server.answers.put(Answer(first, go, second))
         until(lambda: len(self.text("article p")) > 80, "half of the answer")
         until(lambda: self.scrolled() < 40, "the end in view")
         self.js("document.querySelector('#log').scrollTop = 50")
@@ -717,7 +710,7 @@ class Reading(Case):
             self.assertLessEqual(self.js("return Math.max(document.documentElement.scrollWidth, document.querySelector('#log').scrollWidth)"), width)
             self.assertEqual(self.js("""return [...document.querySelectorAll('main button, main textarea, main select, main input')].filter((node) => node.checkVisibility())
                 .filter((node) => !node.closest('article') && (node.getBoundingClientRect().right > innerWidth || node.getBoundingClientRect().left < 0)).map((node) => node.id)"""), [])
-        self.assertEqual(self.js("return document.querySelector('#new').checkVisibility({visibilityProperty: true})"), False)
+        until(lambda: not self.js("return document.querySelector('#new').checkVisibility({visibilityProperty: true})"), "the list out of sight")
         self.browser.press("Conversations")
         self.assertEqual(self.focus(), "new")
         self.browser.keys("escape")
@@ -758,9 +751,9 @@ def lobes(width: float) -> list[float]:
 def pictures(folder):
     folder.mkdir(parents=True, exist_ok=True)
     case = Reading()
-    case.server.models = ["bitnet-b1.58-2b-4t", "tiny stories"]
+    case.server.models = ["test-server", "another"]
     Case.setUp(case)
-    case.server.models = ["bitnet-b1.58-2b-4t", "tiny stories"]
+    case.server.models = ["test-server", "another"]
     case.open()
     case.browser.picture(folder / "empty.png")
     for title in ("Names for a cat", "Why is the sky blue?"):
