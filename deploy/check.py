@@ -3,21 +3,27 @@
 
     check.py manifests                     every field of the Kubernetes manifests, against the official client's models
     check.py slurm TRILOBITE EVALDATA      a Slurm cluster of one node here runs submit.sh; the scores must be those of one run
+    check.py balancer                      HAProxy before servers that count: what begins alike goes to the same
     check.py container TRILOBITE ROOTFS    the image around a given program, on a Debian in a folder, and what runs in it
 
-manifests needs the PyPI packages kubernetes and pyyaml; slurm, root and Debian's slurmctld, slurmd, slurm-client and munge;
-container, root and Debian's buildah, and a ROOTFS by `debootstrap --variant=minbase bookworm ROOTFS`.
+manifests needs the PyPI packages kubernetes (37 or later) and pyyaml; slurm, root and Debian's slurmctld, slurmd, slurm-client and munge;
+balancer, Debian's haproxy and openssl; container, root and Debian's buildah, and a ROOTFS, which
+`debootstrap --variant=minbase bookworm ROOTFS http://deb.debian.org/debian` makes.
 """
 
+import http.server
 import json
 import os
-import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -29,46 +35,27 @@ def run(*command, **options):
 
 
 # ---- Kubernetes ------------------------------------------------------------------------------------------------
-def faults(models, kind, value, where):
-    """What in a manifest is not as the client's model of its kind says: unknown, missing and wrongly typed fields."""
-    if match := re.fullmatch(r"List\[(.*)\]", kind):
-        if not isinstance(value, list):
-            return [f"{where}: no list"]
-        return [fault for at, item in enumerate(value) for fault in faults(models, match[1], item, f"{where}[{at}]")]
-    if match := re.fullmatch(r"Dict\[str, (.*)\]", kind):
-        if not isinstance(value, dict):
-            return [f"{where}: no mapping"]
-        return [fault for key, item in value.items() for fault in faults(models, match[1], item, f"{where}.{key}")]
-    plain = {"str": str, "int": int, "bool": bool, "object": (int, str, dict), "float": (int, float)}
-    if kind in plain:
-        right = isinstance(value, plain[kind]) and (kind == "bool" or not isinstance(value, bool))
-        return [] if right else [f"{where}: {value!r} is no {kind}"]
-    model = getattr(models, kind)
-    if not isinstance(value, dict):
-        return [f"{where}: no mapping"]
-    names = {name: attribute for attribute, name in model.attribute_map.items()}
-    found = [f"{where}.{key}: no field of {kind}" for key in value if key not in names]
-    inner = {names[key]: item for key, item in value.items() if key in names}
-    for attribute, item in inner.items():
-        found += faults(models, model.openapi_types[attribute], item, f"{where}.{model.attribute_map[attribute]}")
+def faults(kind, document):
+    """Unknown, missing and wrongly typed fields, by the official client's model of this kind."""
+    import pydantic
+    from kubernetes.client import models
+
     try:
-        model(**inner)  # Refuses what lacks a required field or breaks an enumeration.
-    except ValueError as error:
-        found.append(f"{where}: {error}")
-    return found
+        getattr(models, kind).model_validate(document)
+        return []
+    except pydantic.ValidationError as error:
+        return [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
 
 
 def manifests():
     import yaml
-    from kubernetes import client
 
     documents = [(path, document) for path in sorted((HERE / "kubernetes").glob("*.yaml"))
                  for document in yaml.safe_load_all(path.read_text())]
     found = []
     for path, document in documents:
-        group, _, version = document["apiVersion"].rpartition("/")
-        kind = version.capitalize() + document["kind"]
-        found += faults(client.models, kind, document, f"{path.name}: {document['kind']}")
+        version = document["apiVersion"].split("/")[-1]
+        found += [f"{path.name}: {document['kind']}.{fault}" for fault in faults(version.capitalize() + document["kind"], document)]
         template = document["spec"].get("template")
         selector = document["spec"].get("selector", {})
         if document["kind"] == "Deployment":
@@ -85,7 +72,7 @@ def manifests():
                 found.append(f"{path.name}: SHARDS is not the number of completions")
     # The check itself must find faults.
     wrong = {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": "80", "targetport": 1}], "sessionAffinity": True}}
-    assert len(faults(client.models, "V1Service", wrong, "wrong")) == 3, faults(client.models, "V1Service", wrong, "wrong")
+    assert len(faults("V1Service", wrong)) == 3, faults("V1Service", wrong)
     if found:
         sys.exit("\n".join(found))
     print(f"{len(documents)} manifests are right")
@@ -202,8 +189,151 @@ def slurm(program, data):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+# ---- Load balancer ---------------------------------------------------------------------------------------------
+class Counting(http.server.BaseHTTPRequestHandler):
+    """Says which server it is, and streams."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        well = self.path == "/health" and self.server.well
+        self.send_response(200 if well else 503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in (b"data: %d\n\n" % self.server.server_port, b"data: [DONE]\n\n"):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.flush()
+            self.server.go.wait(20)  # The second piece comes only after the client has seen the first.
+        self.wfile.write(b"0\r\n\r\n")
+
+
+class Quiet(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass  # The balancer's checks close their connections early.
+
+
+def balancer():
+    folder = Path(tempfile.mkdtemp(prefix="balancer-check-"))
+    servers = [Quiet(("127.0.0.1", 0), Counting) for _ in range(2)]
+    for server in servers:
+        server.well, server.go = True, threading.Event()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 1, "-subj", "/CN=localhost", "-keyout", folder / "key",
+        "-out", folder / "cert", stderr=subprocess.DEVNULL)
+    (folder / "pem").write_text((folder / "cert").read_text() + (folder / "key").read_text())
+    (port,) = free_ports(1)
+    settings = (HERE / "haproxy.cfg").read_text()
+    for real, here in {":443": f"127.0.0.1:{port}", "/etc/haproxy/trilobite.pem": str(folder / "pem"),
+                       "10.0.0.11:8080": f"127.0.0.1:{servers[0].server_port}", "10.0.0.12:8080": f"127.0.0.1:{servers[1].server_port}"}.items():
+        assert real in settings, real
+        settings = settings.replace(real, here)
+    (folder / "haproxy.cfg").write_text(settings)
+    run("haproxy", "-c", "-f", folder / "haproxy.cfg")
+    proxy = subprocess.Popen(["haproxy", "-f", folder / "haproxy.cfg"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    trust = ssl.create_default_context(cafile=folder / "cert")
+
+    def ask(body, path="/v1/chat/completions"):
+        request = urllib.request.Request(f"https://localhost:{port}{path}", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, context=trust, timeout=30) as response:
+            first = response.readline()
+            for server in servers:
+                server.go.set()
+            response.read()
+        return int(first.split()[1])
+
+    def turn(user, turns):
+        messages = [{"role": "system", "content": f"You help user {user}. " * 30}] + [{"role": "user", "content": "and then?"}] * turns
+        return json.dumps({"model": "m", "messages": messages, "stream": True}).encode()
+
+    def patiently(what, end=time.monotonic() + 30):
+        while True:
+            try:
+                return what()
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+
+    try:
+        patiently(lambda: ask(turn(0, 1)))
+        for server in servers:
+            server.go.clear()
+        ask(turn(0, 1))
+        print("streams go through piece by piece")
+        places = {user: {ask(turn(user, turns)) for turns in (1, 2, 3)} for user in range(20)}
+        assert all(len(place) == 1 for place in places.values()), places
+        assert len(set.union(*places.values())) == 2, places
+        print("conversations stay with a server, and both have some")
+        try:
+            ask(None, "/metrics")
+            raise AssertionError("metrics are public")
+        except urllib.error.HTTPError as error:
+            assert error.code == 403, error
+        servers[0].well = False
+        until = time.monotonic() + 30
+        while {ask(turn(user, 1)) for user in range(20)} != {servers[1].server_port}:
+            assert time.monotonic() < until, "an unwell server is asked"
+        print("a server that is not well is left out")
+    finally:
+        proxy.terminate()
+        proxy.wait()
+        shutil.rmtree(folder)
+
+
+# ---- Container -------------------------------------------------------------------------------------------------
+def container(program, rootfs):
+    folder = Path(tempfile.mkdtemp(prefix="container-check-"))
+    tool = ["buildah", "--storage-driver", "vfs", "--root", folder / "storage", "--runroot", folder / "run"]
+    try:
+        # No registry is asked: the program stands in for the build stage, ROOTFS for Debian's slim image.
+        built = folder / "build" / "source" / "target" / "release"
+        built.mkdir(parents=True)
+        shutil.copy(program, built / "trilobite")
+        base = run(*tool, "from", "scratch").strip()
+        run(*tool, "add", "--quiet", base, rootfs, "/")
+        run(*tool, "commit", "--quiet", "--rm", base, "localhost/base")
+        run(*tool, "build", "--quiet", "--format", "docker", "--isolation", "chroot", "--pull-never", "--build-arg", "BASE=localhost/base",
+            "--build-arg", "BUILDER=localhost/base", "--build-context", f"build={folder}/build", "--tag", "localhost/trilobite",
+            "--file", HERE / "Containerfile", HERE.parent)
+        settings = json.loads(run(*tool, "inspect", "--type", "image", "localhost/trilobite"))["Docker"]["config"]
+        assert settings["User"] == "65532:65532" and settings["Entrypoint"] == ["trilobite"], settings
+        image = run(*tool, "from", "--pull-never", "localhost/trilobite").strip()
+        inside = lambda *command: run(*tool, "run", "--isolation", "chroot", image, "--", *command)
+        assert inside("id", "-u").strip() == "65532"
+        assert inside("sh", "-c", "touch /data/x && echo yes").strip() == "yes"
+        assert inside("sh", "-c", "touch /usr/x 2>/dev/null || echo no").strip() == "no"
+        text = inside("trilobite", "run", "--quiet", "--prompt", "Once upon a time", "--temp", "0", "-n", "8")
+        assert text == run(program, "run", "--quiet", "--prompt", "Once upon a time", "--temp", "0", "-n", "8"), text
+        # The health check, against a server that is well and one that is not.
+        check = settings["Healthcheck"]["Test"]
+        assert check[0] == "CMD", check
+        for status, right in ((200, True), (503, False)):
+            server = Quiet(("127.0.0.1", 8080), Counting)
+            server.well = right
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            code = subprocess.run([str(part) for part in (*tool, "run", "--isolation", "chroot", image, "--", *check[1:])], capture_output=True).returncode
+            server.shutdown()
+            server.server_close()
+            assert (code == 0) == right, (status, code)
+        print(f"the image runs as user 65532, writes /data only, generates text and tells its health ({text.strip()!r})")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main():
-    checks = {"manifests": manifests, "slurm": slurm, "container": container}
+    checks = {"manifests": manifests, "slurm": slurm, "balancer": balancer, "container": container}
     if len(sys.argv) < 2 or sys.argv[1] not in checks:
         sys.exit(__doc__)
     checks[sys.argv[1]](*sys.argv[2:])
