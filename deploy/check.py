@@ -2,11 +2,12 @@
 """Checks what is in this folder, for real where one machine can.
 
     check.py manifests                     every field of the Kubernetes manifests, against the official client's models
+    check.py jobs TRILOBITE EVALDATA       the commands of the Kubernetes jobs, run here one after another
     check.py slurm TRILOBITE EVALDATA      a Slurm cluster of one node here runs submit.sh; the scores must be those of one run
     check.py balancer                      HAProxy before servers that count: what begins alike goes to the same
     check.py container TRILOBITE ROOTFS    the image around a given program, on a Debian in a folder, and what runs in it
 
-manifests needs the PyPI packages kubernetes (37 or later) and pyyaml; slurm, root and Debian's slurmctld, slurmd, slurm-client and munge;
+manifests and jobs need the PyPI packages kubernetes (37 or later) and pyyaml; slurm, root and Debian's slurmctld, slurmd, slurm-client and munge;
 balancer, Debian's haproxy and openssl; container, root and Debian's buildah, and a ROOTFS, which
 `debootstrap --variant=minbase bookworm ROOTFS http://deb.debian.org/debian` makes.
 """
@@ -78,6 +79,34 @@ def manifests():
     print(f"{len(documents)} manifests are right")
 
 
+def items(folder):
+    return {path.name: path.read_text() for path in folder.glob("*.jsonl")}
+
+
+def jobs(program, data):
+    import yaml
+
+    folder = Path(tempfile.mkdtemp(prefix="jobs-check-"))
+    (folder / "trilobite").symlink_to(program)
+    places = {"/models/model.gguf ": "", "/evaldata": data, "/results": str(folder), "--threads 4": f"--limit {LIMIT}"}
+    try:
+        for name in ("eval", "merge"):
+            job = yaml.safe_load((HERE / "kubernetes" / f"{name}.yaml").read_text())["spec"]
+            (container,) = job["template"]["spec"]["containers"]
+            (script,) = container["args"]
+            for there, here in places.items():
+                script = script.replace(there, here)
+            environment = {**os.environ, **{entry["name"]: entry["value"] for entry in container["env"]}, "TASKS": TASKS,
+                           "PATH": f"{folder}:{os.environ['PATH']}"}
+            for index in range(job.get("completions", 1)):
+                run(*container["command"], script, env={**environment, "JOB_COMPLETION_INDEX": str(index)})
+        run(program, "eval", "--tasks", TASKS, "--data", data, "--limit", LIMIT, "--output", folder / "once")
+        assert items(folder / "whole") == items(folder / "once"), "the parts are not the whole"
+        print("the parts of the jobs are one run's results")
+    finally:
+        shutil.rmtree(folder)
+
+
 # ---- Slurm -----------------------------------------------------------------------------------------------------
 def free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
@@ -144,10 +173,6 @@ class Cluster:
                 daemon.wait(20)
             except subprocess.TimeoutExpired:
                 daemon.kill()
-
-
-def items(folder):
-    return {path.name: path.read_text() for path in folder.glob("*.jsonl")}
 
 
 def slurm(program, data):
@@ -333,7 +358,7 @@ def container(program, rootfs):
 
 
 def main():
-    checks = {"manifests": manifests, "slurm": slurm, "balancer": balancer, "container": container}
+    checks = {"manifests": manifests, "jobs": jobs, "slurm": slurm, "balancer": balancer, "container": container}
     if len(sys.argv) < 2 or sys.argv[1] not in checks:
         sys.exit(__doc__)
     checks[sys.argv[1]](*sys.argv[2:])

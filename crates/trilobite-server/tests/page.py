@@ -734,10 +734,10 @@ SAMPLE = """A **trilobite** is a marine arthropod that lived from 521 to 252 mil
 2. It moulted, so that one animal left many fossils
 3. Its eyes had lenses of `calcite`
 
-| Period | Orders | Note |
+| Period | Million years ago | Trilobites |
 |:--|--:|:--|
-| Cambrian | 6 | the first |
-| Permian | 1 | the last |
+| Cambrian | 539 to 487 | the first |
+| Permian | 299 to 252 | the last |
 
 ```python
 def lobes(width: float) -> list[float]:
@@ -760,6 +760,8 @@ def pictures(folder):
         case.ask(title, Answer.text("…"))
         case.browser.press("New conversation")
     case.ask("What is a trilobite?", Answer(*(piece for byte in [stream(SAMPLE, step=5, reasoning="Briefly, with a table.")] for piece in (byte[:900], byte[900:]))))
+    case.browser.size(1280, 860)
+    case.browser.picture(folder / "page.png")
     case.ask("And now a very long answer", Answer.error(429, "The queue is full: 64 requests wait", Retry_After="5"))
     for name, size in (("wide", (1280, 860)), ("phone", (375, 720)), ("narrow", (320, 568))):
         for scheme in ("light", "dark"):
