@@ -690,6 +690,15 @@ class Reading(Case):
         self.browser.press("Jump to the end")
         self.assertLess(self.scrolled(), 40)
 
+    def test_a_long_conversation_opens_at_its_end(self):
+        for number in range(3):
+            self.ask(f"question {number}", Answer.text("line\n\n" * 100))
+        self.open()
+        self.browser.press("question 0")
+        until(lambda: self.scrolled() < 40, "the end in view")
+        for _ in range(20):
+            self.assertLess(self.scrolled(), 40)
+
     def test_everything_has_a_name_and_the_keyboard_reaches_it(self):
         self.ask("hello", Answer.text("hi\n```\ncode\n```"))
         nameless = self.js("""return [...document.querySelectorAll('button, input, select, textarea, dialog, nav, section[role]')].filter((node) =>
