@@ -124,15 +124,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             policy = META.search(page).group(1) + "; frame-ancestors 'none'"
             self.send(Answer(page.encode(), headers={"Content-Security-Policy": policy}), "text/html")
         elif self.path == "/v1/models" and self.allowed():
-            models = [{"id": name, "object": "model"} for name in self.server.models]
+            models = [{"id": name, "object": "model", "chat": name != "stories"} for name in self.server.models]
             self.send(Answer(json.dumps({"object": "list", "data": models}).encode()))
         elif self.path != "/v1/models":
             self.send(Answer.error(404, f"no {self.path}"))
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/v1/chat/completions" and self.allowed():
+        if self.path in ("/v1/chat/completions", "/v1/completions") and self.allowed():
             self.server.requests.append(body)
+            assert ("messages" in body) == (self.path == "/v1/chat/completions")
             self.send(self.server.answers.get(timeout=PATIENCE))
 
 
@@ -293,7 +294,12 @@ class Case(unittest.TestCase):
         return self.browser.js(script, *arguments)
 
     def text(self, css):
-        return self.js("return [...document.querySelectorAll(arguments[0])].map((node) => node.innerText)", css)
+        """The texts of elements. innerText would be empty where the browser has not laid anything out."""
+        return self.js("""return [...document.querySelectorAll(arguments[0])].filter((node) => !node.closest('[hidden]')).map((node) => {
+            const copy = node.cloneNode(true);
+            copy.querySelectorAll('br').forEach((line) => line.replaceWith('\\n'));
+            copy.querySelectorAll('p + p').forEach((paragraph) => paragraph.prepend('\\n\\n'));
+            return copy.textContent.trim(); })""", css)
 
     def ask(self, text, *answers):
         """Types a message and sends it. With answers, waits until the last has been written."""
@@ -429,6 +435,18 @@ class Talking(Case):
         self.open()
         self.ask("hello", Answer.text("hi"))
         self.assertEqual(self.server.requests[0]["model"], "large")
+
+    def test_model_that_continues_texts(self):
+        self.server.models = ["stories"]
+        self.open()
+        until(lambda: "How does it begin?" in self.text("#empty h2"), "the welcome")
+        say = lambda text: Answer(*(b"data: " + json.dumps({"choices": [{"index": 0, "text": part, "finish_reason": None}]}).encode() + b"\n\n" for part in text),
+                                  b"data: [DONE]\n\n")
+        self.ask("Once", say([" upon", " a time."]))
+        self.ask("A dog", say([" ran."]))
+        self.assertEqual(self.text("article .body"), ["Once", "upon a time.", "A dog", "ran."])
+        self.assertEqual(self.server.requests[1], {"model": "stories", "stream": True, "stream_options": {"include_usage": True},
+                                                   "prompt": "Once upon a time.\nA dog", "max_tokens": 1024})
 
     def test_stop_keeps_what_was_written(self):
         for how in ("escape", "button"):
