@@ -3,7 +3,7 @@
 
     page.py [TEST...]                     against a server of its own that answers as the tests say
     page.py --url http://127.0.0.1:8080   the tests that any server passes, against a running one (--key K)
-    page.py --shots DIR                   pictures of the page: two widths, light and dark
+    page.py --shots DIR                   pictures of the page, at three widths, light and dark; one with --url
     page.py --rehash                      renews the hashes in the page's Content-Security-Policy
 
 Needs Python, and Debian's packages chromium and chromium-driver. Nothing leaves 127.0.0.1.
@@ -272,7 +272,7 @@ class Case(unittest.TestCase):
     def setUp(self):
         if self.server:
             self.server.reset()
-        self.open()
+        self.browser.call("POST", "/url", {"url": self.url})
         self.js("localStorage.clear(); sessionStorage.clear()")
         if self.key:
             self.js("sessionStorage.setItem('trilobite.key', arguments[0])", self.key)
@@ -333,7 +333,7 @@ class AnyServer(Case):
         self.assertTrue(answer.strip())
         self.assertRegex(note, r"^\d+ tokens.* · prompt \d+ tokens")
         self.open()
-        self.browser.press("Once upon a time")
+        self.browser.press("Once upon a time", "#list")
         self.assertEqual(self.text("article.assistant .markdown"), [answer])
 
     def test_settings_limit_the_answer_and_fix_it(self):
@@ -778,6 +778,13 @@ def lobes(width: float) -> list[float]:
 def pictures(folder):
     folder.mkdir(parents=True, exist_ok=True)
     case = Reading()
+    if case.server is None:
+        Case.setUp(case)
+        case.ask("Once upon a time")
+        case.idle()
+        time.sleep(0.3)
+        case.browser.picture(folder / "page.png")
+        return
     case.server.models = ["test-server", "another"]
     Case.setUp(case)
     case.server.models = ["test-server", "another"]
