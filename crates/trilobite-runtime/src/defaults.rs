@@ -1,0 +1,70 @@
+//! How tokens are chosen where nobody says how.
+
+use trilobite_format::Metadata;
+
+use crate::error::Result;
+use crate::sampler::Sampling;
+
+/// The sampling of a chat with a model that brings no settings: varied, without unlikely tokens, and
+/// without loops.
+const CHAT: Sampling = Sampling {
+    temperature: 0.7,
+    top_k: 40,
+    top_p: 0.95,
+    min_p: 0.05,
+    repeat_penalty: 1.0,
+    frequency_penalty: 0.0,
+    presence_penalty: 0.0,
+    loop_penalty: 0.8,
+    seed: 0,
+};
+
+/// The settings that a user gives, to be completed by the model's and the defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SamplingChoice {
+    /// See [`Sampling::temperature`].
+    pub temperature: Option<f32>,
+    /// See [`Sampling::top_k`].
+    pub top_k: Option<usize>,
+    /// See [`Sampling::top_p`].
+    pub top_p: Option<f32>,
+    /// See [`Sampling::min_p`].
+    pub min_p: Option<f32>,
+    /// See [`Sampling::repeat_penalty`].
+    pub repeat_penalty: Option<f32>,
+    /// See [`Sampling::loop_penalty`].
+    pub loop_penalty: Option<f32>,
+}
+
+impl SamplingChoice {
+    /// The given settings, and where there are none those that the model's file carries. As in
+    /// transformers the latter count only when they ask for sampling; a chat samples unless they forbid
+    /// it. A chat with a model without settings has the defaults of a chat, unless the temperature is 0.
+    ///
+    /// # Errors
+    /// A metadata value of the wrong type.
+    pub fn complete(&self, metadata: &Metadata, chat: bool) -> Result<Sampling> {
+        let float = |key: &str| metadata.f32(&format!("trilobite.generation.{key}"));
+        let sample = metadata.bool("trilobite.generation.do_sample")?;
+        let default = if chat && sample.is_none() { CHAT } else { Sampling::default() };
+        let temperature = match sample {
+            Some(true) => float("temperature")?.unwrap_or(1.0),
+            Some(false) => 0.0,
+            None if chat => float("temperature")?.unwrap_or(default.temperature),
+            None => 0.0,
+        };
+        let top_k = metadata.u32("trilobite.generation.top_k")?.map(|k| k as usize);
+        let temperature = self.temperature.unwrap_or(temperature);
+        let default = if temperature == 0.0 { Sampling::default() } else { default };
+        let penalty = self.repeat_penalty.or(float("repetition_penalty")?);
+        Ok(Sampling {
+            temperature,
+            top_k: self.top_k.or(top_k).unwrap_or(default.top_k),
+            top_p: self.top_p.or(float("top_p")?).unwrap_or(default.top_p),
+            min_p: self.min_p.or(float("min_p")?).unwrap_or(default.min_p),
+            repeat_penalty: penalty.unwrap_or(default.repeat_penalty),
+            loop_penalty: self.loop_penalty.unwrap_or(default.loop_penalty),
+            ..default
+        })
+    }
+}
