@@ -65,6 +65,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Perplexity(args) => commands::perplexity::run(&args, &cli.global),
         Command::Bench(args) => commands::bench::run(&args, &cli.global),
         Command::Eval(args) => commands::eval::run(&args, &cli.global),
+        Command::Serve(args) => commands::serve::run(&args, &cli.global),
         Command::Pull(args) => commands::pull::run(&args, &cli.global),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man { dir } => commands::manual::man(&dir),

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use trilobite_runtime::{MAX_BATCH, Model, PAGE, SessionOptions};
+use trilobite_runtime::{MAX_BATCH, PAGE, SessionOptions};
 
 use crate::engine::EngineOptions;
 use crate::error::{Error, Result};
+use crate::served::ServedModel;
 
 /// Most sequences of one model at a time.
 const MAX_PARALLEL: usize = 128;
@@ -16,8 +17,6 @@ const MAX_PARALLEL: usize = 128;
 pub struct Options {
     /// The address to listen on; port 0 takes a free one.
     pub address: SocketAddr,
-    /// Settings of the models' forward passes. The context is at most the model's.
-    pub session: SessionOptions,
     /// Answers of one model that are generated at the same time.
     pub parallel: usize,
     /// Memory for the keys and values of each model in bytes; one context always fits. Without it two
@@ -54,7 +53,6 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
-            session: SessionOptions::default(),
             parallel: 8,
             cache_bytes: None,
             queue: 256,
@@ -86,10 +84,10 @@ impl Options {
     }
 
     /// The settings of a model's engine, where so many models share the machine.
-    pub(crate) fn engine(&self, model: &Model, models: usize) -> EngineOptions {
-        let config = model.config();
-        let context = self.session.context.clamp(1, config.context);
-        let session = SessionOptions { context, ..self.session };
+    pub(crate) fn engine(&self, served: &ServedModel, models: usize) -> EngineOptions {
+        let config = served.model.config();
+        let context = served.session.context.clamp(1, config.context);
+        let session = SessionOptions { context, ..served.session };
         let page = session.cache.bytes_for(config, PAGE).max(1);
         // A sequence of each, and as much again of texts that may come back.
         let wanted = 2 * self.parallel * context.div_ceil(PAGE);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use trilobite_runtime::{
-    ChatTemplate, Conversation, Limits, Model, Sampler, Tokenizer, end_ids, encode,
+    ChatTemplate, Conversation, Limits, Model, Sampler, SessionOptions, Tokenizer, encode, end_ids,
 };
 
 use crate::api::chat::ChatRequest;
@@ -25,16 +25,19 @@ pub struct ServedModel {
     pub template: Option<ChatTemplate>,
     /// Texts that end an answer in a chat, besides the model's own tokens.
     pub stop: Vec<String>,
+    /// Settings of its forward pass. Its context is at most the model's.
+    pub session: SessionOptions,
 }
 
 impl ServedModel {
-    /// A model with the chat template that it brings.
+    /// A model with the chat template that it brings, and the usual settings.
     ///
     /// # Errors
     /// The model has no tokenizer, or a template that cannot be used.
     pub fn new(name: impl Into<String>, model: Arc<Model>) -> Result<Self> {
         let template = ChatTemplate::from_metadata(model.metadata(), model.tokenizer()?)?;
-        Ok(Self { name: name.into(), model, template, stop: Vec::new() })
+        let (stop, session) = (Vec::new(), SessionOptions::default());
+        Ok(Self { name: name.into(), model, template, stop, session })
     }
 }
 
@@ -75,7 +78,7 @@ impl Served {
         max_tokens: Option<usize>,
         metrics: &Metrics,
     ) -> Result<Self> {
-        let ServedModel { name, model, template, stop } = served;
+        let ServedModel { name, model, template, stop, .. } = served;
         let end_ids = end_ids(model.metadata(), Some(model.tokenizer()?))?;
         let metrics = metrics.of_model(&name);
         metrics.page_limit.set(options.pages as i64);

@@ -65,7 +65,7 @@ impl Server {
         let models: Result<Vec<Served>> = models
             .into_iter()
             .map(|served| {
-                let engine = options.engine(&served.model, count);
+                let engine = options.engine(&served, count);
                 Served::start(served, engine, options.max_tokens, &metrics)
             })
             .collect();

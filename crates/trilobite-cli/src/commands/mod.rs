@@ -12,5 +12,6 @@ pub(crate) mod pull;
 pub(crate) mod run;
 mod sampling;
 pub(crate) mod score;
+pub(crate) mod serve;
 mod template;
 pub(crate) mod tokenize;

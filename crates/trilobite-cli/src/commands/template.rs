@@ -10,7 +10,7 @@ use crate::{input, suggest};
 
 /// A chat template, with texts that end an answer besides the model's own tokens.
 pub(crate) struct Template {
-    template: ChatTemplate,
+    pub(crate) template: ChatTemplate,
     pub(crate) stop: &'static [&'static str],
 }
 
@@ -22,9 +22,7 @@ impl Template {
         }
         let (metadata, tokenizer) = (model.metadata(), model.tokenizer()?);
         if let Some(name) = &args.chat_template {
-            let (source, stop) = source(name)?;
-            let template = ChatTemplate::new(source, metadata, tokenizer)?;
-            return Ok(Some(Self { template, stop }));
+            return Ok(Some(Self::named(model, name)?));
         }
         let template = ChatTemplate::from_metadata(metadata, tokenizer)?;
         if template.is_none() && (args.chat || args.system.is_some()) {
@@ -32,6 +30,13 @@ impl Template {
             bail!("the model brings no chat template; --chat-template takes a file or {names}");
         }
         Ok(template.map(|template| Self { template, stop: &[] }))
+    }
+
+    /// A standard template, or that of a file.
+    pub(crate) fn named(model: &Model, name: &Path) -> Result<Self> {
+        let (source, stop) = source(name)?;
+        let template = ChatTemplate::new(source, model.metadata(), model.tokenizer()?)?;
+        Ok(Self { template, stop })
     }
 
     /// The token ids of a conversation's prompt.

@@ -43,13 +43,13 @@ pub(crate) enum Prompts {
     #[schema(title = "text")]
     Text(String),
     /// Texts.
-    #[schema(title = "texts"]
+    #[schema(title = "texts")]
     Texts(Vec<String>),
     /// The tokens of a text.
-    #[schema(title = "tokens"]
+    #[schema(title = "tokens")]
     Tokens(Vec<u32>),
     /// The tokens of texts.
-    #[schema(title = "lists of tokens"]
+    #[schema(title = "lists of tokens")]
     TokenLists(Vec<Vec<u32>>),
 }
 
