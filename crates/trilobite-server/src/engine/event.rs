@@ -94,12 +94,27 @@ impl Answer {
         if self.left == 0 {
             return None;
         }
-        let event = self.events.recv().await.unwrap_or(Event::Failed(Failure::Ended));
+        let event = self.events.recv().await;
+        Some(self.note(event))
+    }
+
+    /// The next event, waited for without a runtime.
+    #[cfg(test)]
+    pub(super) fn blocking_next(&mut self) -> Option<Event> {
+        if self.left == 0 {
+            return None;
+        }
+        let event = self.events.blocking_recv();
+        Some(self.note(event))
+    }
+
+    fn note(&mut self, event: Option<Event>) -> Event {
+        let event = event.unwrap_or(Event::Failed(Failure::Ended));
         match &event {
             Event::Failed(_) => self.left = 0,
             Event::Token(Token { finish: Some(_), .. }) | Event::Empty { .. } => self.left -= 1,
             Event::Token(_) | Event::Prompt { .. } => {}
         }
-        Some(event)
+        event
     }
 }
