@@ -68,3 +68,44 @@ impl SamplingChoice {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trilobite_format::Value;
+
+    use super::*;
+
+    fn metadata(settings: &[(&str, Value)]) -> Metadata {
+        let mut metadata = Metadata::new();
+        for (name, value) in settings {
+            metadata.insert(format!("trilobite.generation.{name}"), value.clone());
+        }
+        metadata
+    }
+
+    #[test]
+    fn settings_come_from_the_user_then_the_model_then_the_defaults() {
+        let none = metadata(&[]);
+        let given = SamplingChoice { top_k: Some(3), ..SamplingChoice::default() };
+        assert_eq!(SamplingChoice::default().complete(&none, true).unwrap(), CHAT);
+        assert_eq!(SamplingChoice::default().complete(&none, false).unwrap(), Sampling::default());
+        assert_eq!(given.complete(&none, true).unwrap(), Sampling { top_k: 3, ..CHAT });
+        let greedy = SamplingChoice { temperature: Some(0.0), ..SamplingChoice::default() };
+        assert_eq!(greedy.complete(&none, true).unwrap(), Sampling::default());
+
+        let own = metadata(&[
+            ("do_sample", Value::Bool(true)),
+            ("temperature", Value::F32(0.5)),
+            ("top_p", Value::F32(0.9)),
+        ]);
+        let sampling = Sampling { temperature: 0.5, top_p: 0.9, ..Sampling::default() };
+        for chat in [true, false] {
+            assert_eq!(SamplingChoice::default().complete(&own, chat).unwrap(), sampling);
+            let complete = given.complete(&own, chat).unwrap();
+            assert_eq!(complete, Sampling { top_k: 3, ..sampling });
+        }
+        let forbidden = metadata(&[("do_sample", Value::Bool(false))]);
+        let sampling = SamplingChoice::default().complete(&forbidden, true).unwrap();
+        assert_eq!(sampling.temperature, 0.0);
+    }
+}

@@ -17,8 +17,7 @@ use crate::metrics::ModelMetrics;
 pub(super) struct Run<'m> {
     /// Earlier ones go first.
     pub(super) number: u64,
-    /// What has been read of the tokens. Without any of them it costs no memory and the run is
-    /// preempted: it can go on at any time.
+    /// What has been read of the tokens.
     pub(super) sequence: Sequence,
     /// The prompt and the answer.
     tokens: Vec<u32>,
@@ -142,6 +141,14 @@ impl<'m> Run<'m> {
             prompt.cached += sequence.len() - self.sequence.len();
         }
         self.sequence = sequence;
+    }
+
+    /// Begins again with an empty sequence: what it has read gives up its memory and is read once more.
+    pub(super) fn restart(&mut self, empty: Sequence) -> Sequence {
+        if let Some(prompt) = &mut self.prompt {
+            prompt.cached = 0;
+        }
+        std::mem::replace(&mut self.sequence, empty)
     }
 
     /// Whether nobody waits for it.

@@ -105,7 +105,7 @@ impl<'m> Scheduler<'m> {
         let ended = ended.into_iter().chain(waiting.extract_if(.., ends));
         for mut run in ended {
             self.metrics.cancelled.inc();
-            self.cache.insert(std::mem::replace(&mut run.sequence, self.forward.sequence()));
+            self.cache.insert(run.restart(self.forward.sequence()));
             if let Some(failure) = run.overdue(now, time, patience) {
                 run.fail(failure);
             }
@@ -247,7 +247,7 @@ impl<'m> Scheduler<'m> {
     fn preempt(&mut self, index: usize) {
         self.metrics.preemptions.inc();
         let mut run = self.running.remove(index);
-        run.sequence = self.forward.sequence();
+        run.restart(self.forward.sequence());
         let at = self.preempted.partition_point(|other| other.number <= run.number);
         self.preempted.insert(at, run);
     }
@@ -315,7 +315,8 @@ impl<'m> Scheduler<'m> {
                 0 => self.running.push(run),
                 _ if taking_part == 1 => run.fail(failure.clone()),
                 _ => {
-                    (run.sequence, run.alone) = (self.forward.sequence(), true);
+                    run.restart(self.forward.sequence());
+                    run.alone = true;
                     self.running.push(run);
                 }
             }
