@@ -26,6 +26,7 @@ mod pull;
 mod real;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod sandbox;
+mod serve;
 mod server;
 mod tokenizer;
 mod trilobite;
