@@ -79,7 +79,8 @@ impl Guard {
             true => Ok(None),
             false => {
                 let message = format!("pages of the origin {text:?} may not use this server");
-                Err(ApiError::status(StatusCode::FORBIDDEN, message).with_code("origin_not_allowed"))
+                Err(ApiError::status(StatusCode::FORBIDDEN, message)
+                    .with_code("origin_not_allowed"))
             }
         }
     }
@@ -114,9 +115,8 @@ fn without_port(host: &str) -> String {
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let guard = &app.guard;
     let (path, headers) = (request.uri().path().to_owned(), request.headers());
-    let allowed = guard
-        .check_host(request.uri(), headers)
-        .and_then(|()| guard.check_origin(headers));
+    let allowed =
+        guard.check_host(request.uri(), headers).and_then(|()| guard.check_origin(headers));
     let origin = match allowed {
         Ok(origin) => origin,
         Err(error) => return error.into_response(),

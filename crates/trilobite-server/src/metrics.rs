@@ -68,8 +68,10 @@ impl Metrics {
         let tokens = counter("generated_tokens", "Tokens of answers");
         let preemptions =
             counter("preemptions", "Sequences that gave up their cache pages and were read again");
-        let cancelled =
-            counter("cancelled", "Sequences that ended because the client left or the time was over");
+        let cancelled = counter(
+            "cancelled",
+            "Sequences that ended because the client left or the time was over",
+        );
         let mut gauge = |name: &str, help: &str| {
             let family = Family::<Labels, Gauge>::default();
             registry.register(name, help, family.clone());

@@ -183,7 +183,10 @@ impl Served {
     fn job(&self, wanted: Wanted, param: &str) -> ApiResult<Job> {
         let Wanted { prompt, samplers, max_tokens, stop, prompt_logprobs, logprobs } = wanted;
         if prompt.is_empty() {
-            return Err(ApiError::field(param, "the prompt is empty: at least one token is needed"));
+            return Err(ApiError::field(
+                param,
+                "the prompt is empty: at least one token is needed",
+            ));
         }
         if prompt.len() > self.context {
             return Err(ApiError::context(prompt.len(), self.context, param));

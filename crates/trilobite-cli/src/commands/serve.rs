@@ -25,11 +25,15 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
     let address = address(args)?;
     let models = match &args.models[..] {
         [] => vec![served(None, args, global)?],
-        paths => paths.iter().map(|path| served(Some(path), args, global)).collect::<Result<_>>()?,
+        paths => {
+            paths.iter().map(|path| served(Some(path), args, global)).collect::<Result<_>>()?
+        }
     };
     let api_key = args.api_key.clone().or_else(|| std::env::var(KEY_VARIABLE).ok());
     if !address.ip().is_loopback() && api_key.is_none() && !global.quiet {
-        output::say("note: without --api-key everybody who reaches this address can use the server");
+        output::say(
+            "note: without --api-key everybody who reaches this address can use the server",
+        );
     }
     let options = Options {
         address,

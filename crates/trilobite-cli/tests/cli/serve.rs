@@ -85,7 +85,10 @@ fn models_have_the_names_of_their_files_and_folders() -> Result<()> {
 #[test]
 fn what_makes_no_sense_is_said() {
     for (args, said) in [
-        (&["--ctx", "100000"][..], "--ctx is 100000, but the model was made for at most 512 tokens"),
+        (
+            &["--ctx", "100000"][..],
+            "--ctx is 100000, but the model was made for at most 512 tokens",
+        ),
         (&["--parallel", "0"], "parallel is 0, expected 1 to 128"),
         (&["--chat-template", "nothing"], "--chat-template: there is no file"),
         (&["/nowhere.gguf"], "/nowhere.gguf"),

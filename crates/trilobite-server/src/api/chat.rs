@@ -137,7 +137,8 @@ fn message(index: usize, mut fields: Map<String, Value>) -> ApiResult<Message> {
         }
         None | Some(Value::Null) if fields.contains_key("tool_calls") => Value::from(""),
         _ => {
-            let message = format!("{at}.content is missing, or neither a string nor a list of parts");
+            let message =
+                format!("{at}.content is missing, or neither a string nor a list of parts");
             return Err(ApiError::field(format!("{at}.content"), message));
         }
     };

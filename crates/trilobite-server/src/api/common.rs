@@ -106,7 +106,8 @@ impl Common {
             logit_bias: fields.take("logit_bias")?,
         };
         if common.stops().len() > MAX_STOPS {
-            let message = format!("stop has {} texts, expected at most {MAX_STOPS}", common.stops().len());
+            let message =
+                format!("stop has {} texts, expected at most {MAX_STOPS}", common.stops().len());
             return Err(ApiError::field("stop", message));
         }
         Ok(common)

@@ -109,7 +109,8 @@ impl Prompts {
         match value {
             Value::String(text) => Ok(Self::Text(text)),
             Value::Array(list) => {
-                let first = list.first().ok_or_else(|| ApiError::field("prompt", "prompt is empty"))?;
+                let first =
+                    list.first().ok_or_else(|| ApiError::field("prompt", "prompt is empty"))?;
                 let read = match first {
                     Value::String(_) => serde_json::from_value(list.into()).map(Self::Texts),
                     Value::Array(_) => serde_json::from_value(list.into()).map(Self::TokenLists),

@@ -84,7 +84,13 @@ impl Fields {
         self.only("verbosity", &[])?;
         self.only("web_search_options", &[])?;
         let unknown = |name: &&String| !HARMLESS.contains(&name.as_str());
-        match self.0.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name).find(unknown) {
+        match self
+            .0
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, _)| name)
+            .find(unknown)
+        {
             Some(name) => Err(ApiError::field(name, format!("the field {name:?} is not known"))
                 .with_code("unknown_parameter")),
             None => Ok(()),

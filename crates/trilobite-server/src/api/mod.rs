@@ -73,6 +73,8 @@ pub(crate) fn finish_reason(finish: &trilobite_runtime::Finish) -> &'static str 
 pub(crate) fn token_text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().fold("bytes:".to_owned(), |text, byte| format!("{text}\\x{byte:02x}")),
+        Err(_) => {
+            bytes.iter().fold("bytes:".to_owned(), |text, byte| format!("{text}\\x{byte:02x}"))
+        }
     }
 }

@@ -162,7 +162,12 @@ impl<'m> Run<'m> {
     }
 
     /// Why it has to end now, if it has to.
-    pub(super) fn overdue(&self, now: Instant, time: Duration, patience: Duration) -> Option<Failure> {
+    pub(super) fn overdue(
+        &self,
+        now: Instant,
+        time: Duration,
+        patience: Duration,
+    ) -> Option<Failure> {
         if self.deadline <= now {
             return Some(Failure::Time(time));
         }

@@ -97,9 +97,7 @@ impl<'m> Scheduler<'m> {
             // Nothing was sent yet, so there is room.
             let _ = late.events.try_send(Event::Failed(Failure::Time(time)));
         }
-        let ends = |run: &mut Run<'_>| {
-            run.is_gone() || run.overdue(now, time, patience).is_some()
-        };
+        let ends = |run: &mut Run<'_>| run.is_gone() || run.overdue(now, time, patience).is_some();
         let ended: Vec<Run<'_>> = self.running.extract_if(.., ends).collect();
         let mut waiting = Vec::from(std::mem::take(&mut self.preempted));
         let ended = ended.into_iter().chain(waiting.extract_if(.., ends));
@@ -224,8 +222,7 @@ impl<'m> Scheduler<'m> {
     fn make_room(&mut self, plan: &mut Vec<usize>) {
         loop {
             let runs = self.running.iter().zip(plan.iter());
-            let missing: usize =
-                runs.map(|(run, &count)| run.sequence.missing_pages(count)).sum();
+            let missing: usize = runs.map(|(run, &count)| run.sequence.missing_pages(count)).sum();
             if self.forward.pages() + missing <= self.options.pages {
                 return;
             }

@@ -166,15 +166,9 @@ fn alone(model: &Arc<Model>, ask: &Ask) -> (Vec<Told>, Vec<Option<f64>>) {
             let (tokenizer, mut sampler) = (model.tokenizer().unwrap(), ask.sampler(choice));
             let limits = ask.limits(model);
             let go = |_: u32, _: &str| std::ops::ControlFlow::Continue(());
-            let made = generate(
-                &mut session(),
-                Some(tokenizer),
-                &mut sampler,
-                &ask.prompt,
-                &limits,
-                go,
-            )
-            .unwrap();
+            let made =
+                generate(&mut session(), Some(tokenizer), &mut sampler, &ask.prompt, &limits, go)
+                    .unwrap();
             let logprob = |(at, &id): (usize, &u32)| TokenLogprobs {
                 id,
                 logprob: score(&[&ask.prompt[..], &made.ids[..at]].concat(), id),

@@ -67,11 +67,7 @@ pub(super) async fn chat_completions(
 }
 
 /// Waits for all answers.
-async fn collect(
-    answers: Vec<Answer>,
-    tokens: usize,
-    writer: Writer,
-) -> ApiResult<ChatCompletion> {
+async fn collect(answers: Vec<Answer>, tokens: usize, writer: Writer) -> ApiResult<ChatCompletion> {
     let choice = |index| ChatChoice {
         index,
         message: AnswerMessage { role: "assistant", content: String::new(), refusal: None },

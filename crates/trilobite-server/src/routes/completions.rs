@@ -180,11 +180,7 @@ impl Writer {
     }
 
     /// The prompt, before each of its answers, if that is wanted.
-    fn echo(
-        &mut self,
-        prompt: usize,
-        known: &[Option<TokenLogprobs>],
-    ) -> Vec<CompletionChoice> {
+    fn echo(&mut self, prompt: usize, known: &[Option<TokenLogprobs>]) -> Vec<CompletionChoice> {
         if !self.request.echoes() {
             return Vec::new();
         }

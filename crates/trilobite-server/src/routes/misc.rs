@@ -90,8 +90,7 @@ pub(super) async fn tokenize(
     let request = TokenizeRequest::read(fields)?;
     super::blocking(move || {
         let served = app.model(request.model.as_deref())?;
-        let tokens =
-            served.encode(&request.prompt, request.add_special_tokens.unwrap_or(true))?;
+        let tokens = served.encode(&request.prompt, request.add_special_tokens.unwrap_or(true))?;
         let (count, max_model_len) = (tokens.len(), served.context());
         Ok(Json(TokenizeResponse { tokens, count, max_model_len }))
     })

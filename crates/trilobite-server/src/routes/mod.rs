@@ -88,7 +88,8 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let path = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     // Other paths are without number, and whoever asks for them chooses them.
-    app.metrics.count(path.as_ref().map_or("other", MatchedPath::as_str), response.status().as_u16());
+    app.metrics
+        .count(path.as_ref().map_or("other", MatchedPath::as_str), response.status().as_u16());
     response
 }
 

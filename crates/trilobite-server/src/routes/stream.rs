@@ -36,8 +36,11 @@ pub(super) trait Chunks: Send + 'static {
     fn begin(&mut self) -> Vec<Self::Chunk>;
 
     /// What is told when a prompt has been read.
-    fn prompt(&mut self, prompt: usize, logprobs: Vec<Option<crate::engine::TokenLogprobs>>)
-    -> Vec<Self::Chunk>;
+    fn prompt(
+        &mut self,
+        prompt: usize,
+        logprobs: Vec<Option<crate::engine::TokenLogprobs>>,
+    ) -> Vec<Self::Chunk>;
 
     /// What is told of a token.
     fn token(&mut self, prompt: usize, token: Token) -> Option<Self::Chunk>;

@@ -2,8 +2,8 @@ use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 use trilobite_runtime::{
-    ChatTemplate, Generation, Limits, Message, Sampler, Sampling, SamplingChoice, Session,
-    end_ids, generate,
+    ChatTemplate, Generation, Limits, Message, Sampler, Sampling, SamplingChoice, Session, end_ids,
+    generate,
 };
 
 use crate::client::post;
@@ -127,7 +127,8 @@ fn a_stream_tells_the_same_answer() {
 #[test]
 fn usage_in_a_stream_is_told_only_if_wanted() {
     let server = Running::new(options());
-    let events = post(server.address, PATH, &ask("Hi", 3, json!({"stream": true, "max_tokens": 2})));
+    let events =
+        post(server.address, PATH, &ask("Hi", 3, json!({"stream": true, "max_tokens": 2})));
     assert!(events.events().iter().all(|event| event["choices"].as_array().unwrap().len() == 1));
 }
 

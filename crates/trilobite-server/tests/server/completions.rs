@@ -67,7 +67,8 @@ fn a_prompt_is_echoed() {
     // Tokens lie in the text where they say, as far as they are whole characters.
     let characters: Vec<char> = text.chars().collect();
     let (tokens, offsets) = (&both["logprobs"]["tokens"], &both["logprobs"]["text_offset"]);
-    let offsets = offsets.as_array().unwrap().iter().map(|offset| offset.as_u64().unwrap() as usize);
+    let offsets =
+        offsets.as_array().unwrap().iter().map(|offset| offset.as_u64().unwrap() as usize);
     for (token, offset) in tokens.as_array().unwrap().iter().zip(offsets) {
         let token = token.as_str().unwrap();
         if token.starts_with("bytes:") {
@@ -84,7 +85,8 @@ fn prompts_can_be_texts_or_tokens_one_or_several() {
     let model = model("bitnet_online");
     let tokens = |text: &str| trilobite_runtime::encode(&model, text, true).unwrap();
     let ask = |prompt: Value, n: usize| {
-        let request = json!({"prompt": prompt, "max_tokens": 6, "seed": 9, "temperature": 1, "n": n});
+        let request =
+            json!({"prompt": prompt, "max_tokens": 6, "seed": 9, "temperature": 1, "n": n});
         let answer = post(server.address, PATH, &request).ok();
         let choices = answer["choices"].as_array().unwrap().clone();
         let indices: Vec<u64> = choices.iter().map(|c| c["index"].as_u64().unwrap()).collect();
@@ -152,10 +154,12 @@ fn answers_are_the_same_whatever_else_is_asked() {
     // With few pages, so that they displace each other.
     let server = Running::new(trilobite_server::Options { cache_bytes: Some(0), ..options() });
     let together: Vec<Value> = std::thread::scope(|scope| {
-        let ask = |index| scope.spawn({
-            let server = &server;
-            move || choices(server, index)
-        });
+        let ask = |index| {
+            scope.spawn({
+                let server = &server;
+                move || choices(server, index)
+            })
+        };
         let asked: Vec<_> = (0..16).map(ask).collect();
         asked.into_iter().map(|client| client.join().unwrap()).collect()
     });

@@ -74,7 +74,8 @@ fn harmless_fields_are_ignored() {
         "service_tier": "auto", "stream_options": null, "response_format": {"type": "text"},
         "parallel_tool_calls": true, "tool_choice": "none", "anything": null});
     post(server.address, CHAT, &request).ok();
-    let request = json!({"prompt": "Hi", "max_tokens": 1, "best_of": 1, "suffix": "", "user": "me"});
+    let request =
+        json!({"prompt": "Hi", "max_tokens": 1, "best_of": 1, "suffix": "", "user": "me"});
     post(server.address, COMPLETIONS, &request).ok();
 }
 

@@ -14,7 +14,9 @@ fn ask(server: &Running, method: &str, path: &str, headers: &[(&str, &str)]) -> 
 fn a_key_is_asked_for() {
     let server = Running::new(Options { api_key: Some("secret".to_owned()), ..options() });
     let path = "/v1/completions";
-    for wrong in ["Bearer wrong", "Bearer secret2", "Bearer secre", "Bearer ", "secret", "Basic secret"] {
+    for wrong in
+        ["Bearer wrong", "Bearer secret2", "Bearer secre", "Bearer ", "secret", "Basic secret"]
+    {
         let reply = ask(&server, "POST", path, &[JSON, ("Authorization", wrong)]);
         assert_eq!(reply.error(401)["code"], "invalid_api_key");
         assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
@@ -33,7 +35,8 @@ fn a_key_is_asked_for() {
 #[test]
 fn only_names_of_this_machine_are_answered() {
     let server = Running::new(Options { hosts: vec!["chat.example.org".to_owned()], ..options() });
-    for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "LOCALHOST", "chat.example.org"]
+    for host in
+        ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "LOCALHOST", "chat.example.org"]
     {
         assert_eq!(ask(&server, "GET", "/health", &[("Host", host)]).status, 200, "{host}");
     }

@@ -14,7 +14,8 @@ fn models_are_listed_and_chosen() {
     assert_eq!(get(server.address, "/v1/models/llama").ok(), list["data"][1]);
 
     let ask = |model: Value| {
-        let request = json!({"model": model, "prompt": [1, 2, 3], "max_tokens": 8, "temperature": 0});
+        let request =
+            json!({"model": model, "prompt": [1, 2, 3], "max_tokens": 8, "temperature": 0});
         post(server.address, "/v1/completions", &request)
     };
     let (one, two) = (ask(json!("bitnet_online")).ok(), ask(json!("llama")).ok());
