@@ -110,7 +110,7 @@ def lm_eval(binary, model, url, name, data, count):
     )
     with tempfile.TemporaryDirectory() as folder:
         command = [binary, "eval", model, "--tasks", "arc_easy", "--data", data, "--limit", str(count)]
-        subprocess.run([*command, "-o", folder, "-q"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, "--no-bos", "-o", folder, "-q"], check=True, stdout=subprocess.DEVNULL)
         ours = lines(Path(folder) / "arc_easy.jsonl")
     task = definition("arc_easy", Path(data))
     task.build_all_requests(limit=len(ours), rank=0, world_size=1)
