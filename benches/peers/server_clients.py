@@ -3,19 +3,26 @@
     python server_clients.py TRILOBITE MODEL                       openai, litellm, langchain-openai
     python server_clients.py TRILOBITE MODEL --schemathesis        requests made from /openapi.json
     python server_clients.py TRILOBITE MODEL --lm-eval DATA        ARC-Easy as `trilobite eval` scores it
+    python server_clients.py TRILOBITE MODEL --soak 2000           so many requests, good and bad ones
 
 MODEL is one that has a chat template. The server listens on a free port of this machine. Each part needs
 only the packages that it names (`pip install openai litellm langchain-openai`, `schemathesis`,
-`lm-eval[api]`), and no network.
+`lm-eval[api]`; the soak none), and no network.
 """
 
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 QUESTION = [{"role": "user", "content": "Hello, who are you?"}]
 SAMPLING = {"seed": 7, "temperature": 0.8, "max_tokens": 32}
@@ -122,6 +129,88 @@ def lm_eval(binary, model, url, name, data, count):
     assert largest == 0
 
 
+class Soak:
+    """Random requests of 16 clients at once: every answer is that of the same request alone."""
+
+    def __init__(self, url, process):
+        self.address = (urlsplit(url).hostname, urlsplit(url).port)
+        self.process = process
+        self.kinds = {}
+
+    def send(self, body, path="/v1/completions"):
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        client = socket.create_connection(self.address)
+        client.sendall(head.encode() + body)
+        return client
+
+    def answer(self, client):
+        text = b""
+        while part := client.recv(65536):
+            text += part
+        head, _, body = text.partition(b"\r\n\r\n")
+        return int(head.split()[1]), body
+
+    def request(self, seed):
+        dice = random.Random(seed)
+        prompt = [dice.choice([65, 66]) for _ in range(dice.randrange(1, 60))]
+        prompt += [dice.randrange(250) for _ in range(dice.randrange(4))]
+        return {
+            "prompt": prompt,
+            "max_tokens": dice.randrange(60),
+            "seed": seed,
+            "temperature": dice.choice([0, 0.7, 1]),
+            "n": dice.choice([1, 1, 1, 3]),
+            "logprobs": dice.choice([None, None, 2]),
+            "echo": dice.choice([True, False]),
+        }
+
+    def choices(self, seed):
+        status, body = self.answer(self.send(json.dumps(self.request(seed)).encode()))
+        assert status == 200, body
+        return json.loads(body)["choices"]
+
+    def resident(self):
+        lines = Path(f"/proc/{self.process}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+    def one(self, seed):
+        """A request of some kind; the answers of good ones."""
+        kind = random.Random(seed).choice(["good"] * 6 + ["leave", "late", "slow", "json", "large"])
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        body = json.dumps(self.request(seed)).encode()
+        if kind == "good":
+            return self.choices(seed)
+        if kind == "leave":
+            self.send(json.dumps(self.request(seed) | {"stream": True}).encode()).recv(100)
+        elif kind == "late":
+            # Leaves before anything is answered.
+            self.send(body).close()
+        elif kind == "slow":
+            client = self.send(json.dumps(self.request(seed) | {"stream": True}).encode())
+            for _ in range(20):
+                client.recv(64)
+        elif kind == "json":
+            assert self.answer(self.send(body[: len(body) // 2]))[0] == 400
+        else:
+            client = socket.create_connection(self.address)
+            head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            head += "Content-Type: application/json\r\nContent-Length: 999999999\r\n\r\n"
+            client.sendall(head.encode() + b"x" * 1000)
+            assert self.answer(client)[0] == 413, "413"
+
+    def run(self, count):
+        with ThreadPoolExecutor(16) as pool:
+            together = list(pool.map(self.one, range(count // 2)))
+            warm = self.resident()
+            together += pool.map(self.one, range(count // 2, count))
+        grown = self.resident() / warm - 1
+        good = [seed for seed, choices in enumerate(together) if choices is not None]
+        wrong = [seed for seed in good if self.choices(seed) != together[seed]]
+        print(f"soak: {count} requests, {self.kinds}, memory {grown:+.1%}, {len(wrong)} wrong answers")
+        assert not wrong and grown < 0.05
+
+
 def main():
     binary, model, *rest = sys.argv[1:]
     key = {"stdout": subprocess.PIPE, "text": True, "env": os.environ | {"NO_COLOR": "1"}}
@@ -134,6 +223,8 @@ def main():
                 clients(url, name)
             case ["--schemathesis", *count]:
                 schemathesis(url, *(count or ["100"]))
+            case ["--soak", count]:
+                Soak(url, server.pid).run(int(count))
             case ["--lm-eval", data, *count]:
                 lm_eval(binary, model, url, name, data, *map(int, count or [20]))
     finally:
@@ -142,8 +233,6 @@ def main():
 
 
 def fetch(url):
-    from urllib.request import urlopen
-
     with urlopen(url) as answer:
         return answer.read()
 

@@ -38,10 +38,27 @@ pub(crate) struct ChatRequest {
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "the description of what `Message` holds")]
 pub(crate) struct ChatMessage {
-    /// Who says it: `system` (or `developer`), `user`, `assistant` or `tool`.
-    role: String,
+    /// Who says it.
+    role: Role,
     /// What is said.
-    content: Option<Content>,
+    content: Content,
+}
+
+/// Who says a message.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "the description of what `Message` holds")]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// What the conversation is about.
+    System,
+    /// The newer name of `system`.
+    Developer,
+    /// Who asks.
+    User,
+    /// The model.
+    Assistant,
+    /// A function that the model called.
+    Tool,
 }
 
 /// The content of a message.
@@ -59,10 +76,19 @@ pub(crate) enum Content {
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "the description of what `Message` holds")]
 pub(crate) struct ContentPart {
-    /// `text`: this server reads no images and hears no audio.
-    r#type: String,
+    /// This server reads no images and hears no audio.
+    r#type: PartType,
     /// The text.
     text: String,
+}
+
+/// The type of a part of a content.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "the description of what `Message` holds")]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PartType {
+    /// A text.
+    Text,
 }
 
 impl ChatRequest {

@@ -1,6 +1,6 @@
 //! The loop of an engine's thread.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -97,15 +97,19 @@ impl<'m> Scheduler<'m> {
             // Nothing was sent yet, so there is room.
             let _ = late.events.try_send(Event::Failed(Failure::Time(time)));
         }
-        let ends = |run: &mut Run<'_>| run.is_gone() || run.overdue(now, time, patience).is_some();
+        // All choices of a job end together: the answer would lack one.
+        let runs = self.running.iter().chain(&self.preempted);
+        let overdue: BTreeMap<u64, Failure> =
+            runs.filter_map(|run| Some((run.number, run.overdue(now, time, patience)?))).collect();
+        let ends = |run: &mut Run<'_>| run.is_gone() || overdue.contains_key(&run.number);
         let ended: Vec<Run<'_>> = self.running.extract_if(.., ends).collect();
         let mut waiting = Vec::from(std::mem::take(&mut self.preempted));
         let ended = ended.into_iter().chain(waiting.extract_if(.., ends));
         for mut run in ended {
             self.metrics.cancelled.inc();
             self.cache.insert(run.restart(self.forward.sequence()));
-            if let Some(failure) = run.overdue(now, time, patience) {
-                run.fail(failure);
+            if let Some(failure) = overdue.get(&run.number) {
+                run.fail(failure.clone());
             }
         }
         self.preempted = waiting.into();

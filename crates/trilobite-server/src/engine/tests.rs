@@ -16,7 +16,8 @@ const CONTEXT: usize = 160;
 const UNREAD: usize = CONTEXT + 2;
 
 fn model() -> Arc<Model> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden/bitnet_online");
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden/llama_bitnet_online");
     let mut file = Vec::new();
     let checkpoint = Checkpoint::open(folder).unwrap();
     convert(&checkpoint, &Options::default(), &mut file, &mut ignore_progress).unwrap();
@@ -218,7 +219,7 @@ impl Random {
         let mut prompt = self.one(beginnings);
         prompt.truncate(self.below(prompt.len()) + 1);
         let more = self.below(40);
-        prompt.extend((0..more).map(|_| self.below(256) as u32));
+        prompt.extend((0..more).map(|_| self.below(300) as u32));
         let sampling = Sampling {
             temperature: self.one(&[0.0, 0.7, 1.0]),
             top_k: self.one(&[0, 5]),
@@ -251,7 +252,7 @@ fn answers_have_the_bits_that_each_has_alone() {
     for (seed, pages) in [(1, 1000), (2, 12), (3, 6)] {
         let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
         let beginnings: Vec<Vec<u32>> =
-            (0..3).map(|_| (0..90).map(|_| random.below(256) as u32).collect()).collect();
+            (0..3).map(|_| (0..90).map(|_| random.below(300) as u32).collect()).collect();
         let asks: Vec<Ask> = (0..24).map(|_| random.ask(&beginnings)).collect();
         let metrics = Metrics::new().of_model("test");
         let options = EngineOptions { pages, step: [7, 32, 16][seed as usize % 3], ..options() };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::fields::Fields;
@@ -26,17 +26,23 @@ impl FromRequest<Arc<App>> for Body {
             return Err(ApiError::status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         let (limit, time) = (app.options.body_bytes, app.options.body_time);
+        let too_large = || {
+            let message = format!("the body is larger than {limit} bytes");
+            ApiError::status(StatusCode::PAYLOAD_TOO_LARGE, message).with_code("request_too_large")
+        };
+        // Said at once where the length is known.
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        if length.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > limit)
+        {
+            return Err(too_large());
+        }
         let read = tokio::time::timeout(time, Bytes::from_request(request, app)).await;
         let read = read.map_err(|_| {
             let message = format!("the body did not come within {} s", time.as_secs_f64());
             ApiError::status(StatusCode::REQUEST_TIMEOUT, message)
         })?;
         let bytes = read.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let message = format!("the body is larger than {limit} bytes");
-                ApiError::status(StatusCode::PAYLOAD_TOO_LARGE, message)
-                    .with_code("request_too_large")
-            }
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
             _ => ApiError::invalid("the body could not be read"),
         })?;
         Ok(Self(Fields::parse(&bytes)?))

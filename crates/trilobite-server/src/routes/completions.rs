@@ -1,5 +1,6 @@
 //! `/v1/completions`.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use axum::Json;
@@ -88,6 +89,8 @@ struct Text {
     tokens: Vec<u32>,
     /// Tokens before it that are no part of its text.
     added: usize,
+    /// Characters that the others have before it: SentencePiece puts a space before a text.
+    lead: usize,
 }
 
 impl Text {
@@ -99,7 +102,7 @@ impl Text {
         tokens: &[u32],
     ) -> ApiResult<Self> {
         if !request.echoes() {
-            return Ok(Self { text: String::new(), tokens: Vec::new(), added: 0 });
+            return Ok(Self { text: String::new(), tokens: Vec::new(), added: 0, lead: 0 });
         }
         let (text, added) = match prompt {
             Prompt::Text(text) => {
@@ -108,7 +111,10 @@ impl Text {
             }
             Prompt::Tokens(ids) => (served.tokenizer()?.decode(&ids, true)?, 0),
         };
-        Ok(Self { text, tokens: tokens.to_vec(), added })
+        let bytes = tokens[added..].iter().flat_map(|&id| served.token_bytes(id));
+        let joined = String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned();
+        let lead = joined.strip_suffix(text.as_str()).map_or(0, |lead| lead.chars().count());
+        Ok(Self { text, tokens: tokens.to_vec(), added, lead })
     }
 }
 
@@ -187,13 +193,18 @@ impl Writer {
         let choices = 0..self.choices;
         let echo = |choice| {
             let index = self.index(prompt, choice);
-            let Text { text, tokens, added } = &self.texts[prompt];
-            let (text, added) = (text.clone(), *added);
+            let Text { text, tokens, added, lead } = &self.texts[prompt];
+            let (text, added, lead) = (text.clone(), *added, *lead);
             let tokens = tokens.clone();
             let logprobs = (!known.is_empty()).then(|| {
                 let mut all = CompletionLogprobs::default();
                 for (place, (id, known)) in tokens.into_iter().zip(known).enumerate() {
-                    self.add(&mut all, index, id, known.as_ref(), place >= added);
+                    let hidden = match place.cmp(&added) {
+                        Ordering::Less => usize::MAX,
+                        Ordering::Equal => lead,
+                        Ordering::Greater => 0,
+                    };
+                    self.add(&mut all, index, id, known.as_ref(), hidden);
                 }
                 all
             });
@@ -206,7 +217,7 @@ impl Writer {
         let index = self.index(prompt, token.choice);
         let logprobs = token.logprobs.map(|known| {
             let mut all = CompletionLogprobs::default();
-            self.add(&mut all, index, token.id, Some(&known), true);
+            self.add(&mut all, index, token.id, Some(&known), 0);
             all
         });
         let finish_reason = token.finish.as_ref().map(finish_reason);
@@ -218,22 +229,20 @@ impl Writer {
         CompletionChoice { index, text, logprobs: None, finish_reason: Some("length") }
     }
 
-    /// Adds a token, whose text is a part of the answer's if it is `visible`.
+    /// Adds a token, the first characters of whose text are no part of the answer's.
     fn add(
         &mut self,
         all: &mut CompletionLogprobs,
         index: usize,
         id: u32,
         known: Option<&TokenLogprobs>,
-        visible: bool,
+        hidden: usize,
     ) {
         let Ok(served) = self.app.model(Some(&self.envelope.model)) else { return };
         let text = |id| token_text(&served.token_bytes(id));
         let own = text(id);
         all.text_offset.push(self.offsets[index]);
-        if visible {
-            self.offsets[index] += own.chars().count();
-        }
+        self.offsets[index] += own.chars().count().saturating_sub(hidden);
         all.token_logprobs.push(known.map(|known| known.logprob));
         all.top_logprobs.push(known.map(|known| {
             let mut top = Map::new();

@@ -58,13 +58,12 @@ impl Reply {
     }
 }
 
-/// Sends a request and leaves the answer to be read.
-pub(crate) fn send(
+/// Sends the head of a request.
+pub(crate) fn open(
     address: SocketAddr,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
-    body: &[u8],
 ) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
@@ -74,8 +73,21 @@ pub(crate) fn send(
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
-    head += &format!("Content-Length: {}\r\n\r\n", body.len());
-    stream.write_all(head.as_bytes()).unwrap();
+    write!(stream, "{head}\r\n").unwrap();
+    stream
+}
+
+/// Sends a request and leaves the answer to be read.
+pub(crate) fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> TcpStream {
+    let length = body.len().to_string();
+    let headers = [headers, &[("Content-Length", &length)]].concat();
+    let mut stream = open(address, method, path, &headers);
     // A server that refuses the head need not read the body.
     let _ = stream.write_all(body);
     stream

@@ -1,7 +1,9 @@
+use std::io::Write;
+
 use serde_json::{Value, json};
 use trilobite_server::Options;
 
-use crate::client::{JSON, get, post, receive, send};
+use crate::client::{JSON, get, open, post, receive, send};
 use crate::fixture::{Running, options};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -42,7 +44,7 @@ fn wrong_requests_are_told_what_is_wrong() {
         (json!({"top_logprobs": 2}), "top_logprobs"),
         (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs"),
         (json!({"logit_bias": {"a": 1}}), "logit_bias"),
-        (json!({"logit_bias": {"280": 1}}), "logit_bias"),
+        (json!({"logit_bias": {"320": 1}}), "logit_bias"),
         (json!({"logit_bias": {"1": 101}}), "logit_bias"),
         (json!({"stop": [1]}), "stop"),
         (json!({"stream": "yes"}), "stream"),
@@ -59,7 +61,7 @@ fn wrong_requests_are_told_what_is_wrong() {
     }
     wrong(chat(json!({"temprature": 1})), "temprature", json!("unknown_parameter"));
     wrong(json!({"max_tokens": 1}), "prompt", none());
-    for prompt in [json!([]), json!(7), json!([1, "a"]), json!([[]]), json!([280]), json!([-1])] {
+    for prompt in [json!([]), json!(7), json!([1, "a"]), json!([[]]), json!([320]), json!([-1])] {
         wrong(json!({"prompt": prompt}), "prompt", none());
     }
     wrong(json!({"prompt": "a", "best_of": 3}), "best_of", json!("unsupported_parameter"));
@@ -95,6 +97,16 @@ fn bodies_that_are_no_requests_are_refused() {
     let large = json!({"prompt": "a".repeat(1000)}).to_string();
     let error = ask(&[JSON], large.as_bytes()).error(413);
     assert_eq!(error["code"], "request_too_large");
+    // Without a length it is noticed when it has come.
+    let chunked = [JSON, ("Transfer-Encoding", "chunked")];
+    let mut stream = open(server.address, "POST", COMPLETIONS, &chunked);
+    for _ in 0..20 {
+        let _ = write!(stream, "40\r\n{}\r\n", "a".repeat(64));
+    }
+    receive(stream).error(413);
+    // And with one it is not waited for.
+    let length = [JSON, ("Content-Length", "1001")];
+    receive(open(server.address, "POST", COMPLETIONS, &length)).error(413);
     let charset = ("Content-Type", "Application/JSON; charset=utf-8");
     ask(&[charset], b"{\"prompt\": \"a\", \"max_tokens\": 1}").ok();
 }

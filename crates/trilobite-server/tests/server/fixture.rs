@@ -39,9 +39,9 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// A server with the model `bitnet_online`.
+    /// A server with the model `llama_bitnet_online`.
     pub(crate) fn new(options: Options) -> Self {
-        Self::with(&["bitnet_online"], options)
+        Self::with(&["llama_bitnet_online"], options)
     }
 
     pub(crate) fn with(names: &[&str], options: Options) -> Self {

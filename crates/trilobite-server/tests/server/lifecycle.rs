@@ -15,7 +15,7 @@ const QUEUED: &str = "trilobite_queued_prompts";
 /// A stream of more bytes than the sockets hold, whose end it never comes to unless it is read.
 fn long_stream(server: &Running) -> TcpStream {
     // No choice ends early: the end of text is never chosen.
-    let end = model("bitnet_online").tokenizer().unwrap().id("<|endoftext|>").unwrap().to_string();
+    let end = model("llama_bitnet_online").tokenizer().unwrap().id("</s>").unwrap().to_string();
     let request = json!({"prompt": "a", "max_tokens": 500, "n": 16, "stream": true, "seed": 1,
         "logprobs": 20, "temperature": 1, "logit_bias": {end: -100}});
     send(server.address, "POST", PATH, &[JSON], request.to_string().as_bytes())
@@ -55,9 +55,9 @@ fn a_client_that_does_not_read_is_given_up() {
     let server =
         Running::new(Options { parallel: 1, patience: Duration::from_millis(20), ..options() });
     let stream = long_stream(&server);
-    let request = json!({"prompt": "b", "max_tokens": 3});
-    post(server.address, PATH, &request).ok();
+    server.wait_for("trilobite_cancelled_total", |cancelled| cancelled > 0.0);
     server.wait_for(RUNNING, |running| running == 0.0);
+    post(server.address, PATH, &json!({"prompt": "b", "max_tokens": 3})).ok();
     // What it was told has no end.
     let reply = receive(stream);
     assert!(!reply.text().contains("[DONE]"));
@@ -132,7 +132,7 @@ fn the_limit_of_tokens_is_kept() {
 #[test]
 fn servers_that_could_not_answer_do_not_start() {
     use trilobite_server::{ServedModel, Server};
-    let served = || ServedModel::new("a", model("bitnet_online")).unwrap();
+    let served = || ServedModel::new("a", model("llama_bitnet_online")).unwrap();
     let error = |models, options| Server::bind(models, options).err().unwrap().to_string();
     assert_eq!(error(vec![], options()), "there is no model to serve");
     let twice = error(vec![served(), served()], options());

@@ -5,11 +5,11 @@ use crate::fixture::{Running, model, options};
 
 #[test]
 fn models_are_listed_and_chosen() {
-    let server = Running::with(&["bitnet_online", "llama"], options());
+    let server = Running::with(&["llama_bitnet_online", "llama"], options());
     let list = get(server.address, "/v1/models").ok();
     assert_eq!(list["object"], "list");
     let ids: Vec<&Value> = list["data"].as_array().unwrap().iter().map(|m| &m["id"]).collect();
-    assert_eq!(ids, ["bitnet_online", "llama"]);
+    assert_eq!(ids, ["llama_bitnet_online", "llama"]);
     assert_eq!(list["data"][0]["max_model_len"], 512);
     assert_eq!(get(server.address, "/v1/models/llama").ok(), list["data"][1]);
 
@@ -18,7 +18,7 @@ fn models_are_listed_and_chosen() {
             json!({"model": model, "prompt": [1, 2, 3], "max_tokens": 8, "temperature": 0});
         post(server.address, "/v1/completions", &request)
     };
-    let (one, two) = (ask(json!("bitnet_online")).ok(), ask(json!("llama")).ok());
+    let (one, two) = (ask(json!("llama_bitnet_online")).ok(), ask(json!("llama")).ok());
     assert_ne!(one["choices"], two["choices"]);
     // With two models a request has to say which.
     assert_eq!(ask(Value::Null).error(400)["param"], "model");
@@ -28,7 +28,7 @@ fn models_are_listed_and_chosen() {
 #[test]
 fn texts_become_tokens_and_back() {
     let server = Running::new(options());
-    let model = model("bitnet_online");
+    let model = model("llama_bitnet_online");
     for special in [true, false] {
         let request = json!({"prompt": "Hello é", "add_special_tokens": special});
         let answer = post(server.address, "/tokenize", &request).ok();
@@ -40,10 +40,10 @@ fn texts_become_tokens_and_back() {
         assert_eq!(back, json!({"prompt": text}));
     }
     assert_eq!(post(server.address, "/tokenize", &json!({})).error(400)["param"], "prompt");
-    let wrong = post(server.address, "/detokenize", &json!({"tokens": [280]})).error(400);
+    let wrong = post(server.address, "/detokenize", &json!({"tokens": [320]})).error(400);
     assert_eq!(wrong["param"], "tokens");
     let info = get(server.address, "/tokenizer_info").ok();
-    assert_eq!(info["eos_token"], "<|endoftext|>");
+    assert_eq!(info["eos_token"], "</s>");
     assert!(info["chat_template"].as_str().unwrap().contains("Assistant: "));
 }
 
@@ -51,7 +51,7 @@ fn texts_become_tokens_and_back() {
 fn embeddings_are_not_given() {
     let server = Running::new(options());
     let ask = |body: Value| post(server.address, "/v1/embeddings", &body);
-    let error = ask(json!({"model": "bitnet_online", "input": "a"})).error(400);
+    let error = ask(json!({"model": "llama_bitnet_online", "input": "a"})).error(400);
     assert_eq!(error["code"], "no_embeddings");
     ask(json!({"model": "other", "input": "a"})).error(404);
 }
@@ -61,18 +61,18 @@ fn health_and_metrics_are_told() {
     let server = Running::new(options());
     assert_eq!(get(server.address, "/health").ok(), json!({"status": "ok"}));
     let request = json!({"prompt": [1, 2, 3, 4], "max_tokens": 5, "temperature": 0,
-        "logit_bias": {"279": -100}});
+        "logit_bias": {"2": -100}});
     post(server.address, "/v1/completions", &request).ok();
     get(server.address, "/v1/nothing").error(404);
     let text = get(server.address, "/metrics").text().to_owned();
     for line in [
         "trilobite_requests_total{path=\"/v1/completions\",status=\"200\"} 1",
         "trilobite_requests_total{path=\"other\",status=\"404\"} 1",
-        "trilobite_prompt_tokens_total{model=\"bitnet_online\"} 4",
-        "trilobite_generated_tokens_total{model=\"bitnet_online\"} 5",
-        "trilobite_queued_prompts{model=\"bitnet_online\"} 0",
-        "trilobite_time_to_first_token_seconds_count{model=\"bitnet_online\"} 1",
-        "trilobite_time_between_tokens_seconds_count{model=\"bitnet_online\"} 4",
+        "trilobite_prompt_tokens_total{model=\"llama_bitnet_online\"} 4",
+        "trilobite_generated_tokens_total{model=\"llama_bitnet_online\"} 5",
+        "trilobite_queued_prompts{model=\"llama_bitnet_online\"} 0",
+        "trilobite_time_to_first_token_seconds_count{model=\"llama_bitnet_online\"} 1",
+        "trilobite_time_between_tokens_seconds_count{model=\"llama_bitnet_online\"} 4",
     ] {
         assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
     }
