@@ -6,7 +6,7 @@ use trilobite_runtime::Message;
 use utoipa::ToSchema;
 
 use super::Usage;
-use super::common::{Common, MAX_TOP};
+use super::common::{Common, MAX_TOKENS, MAX_TOP};
 use super::error::{ApiError, ApiResult};
 use super::fields::Fields;
 
@@ -17,8 +17,10 @@ pub(crate) struct ChatRequest {
     #[schema(value_type = Vec<ChatMessage>, min_items = 1)]
     pub(crate) messages: Vec<Message>,
     /// Most tokens of an answer. Default: as many as the context holds.
+    #[schema(maximum = 2147483647)]
     pub(crate) max_completion_tokens: Option<usize>,
     /// The older name of `max_completion_tokens`.
+    #[schema(maximum = 2147483647)]
     pub(crate) max_tokens: Option<usize>,
     /// Tells the log-probability of each token.
     #[schema(default = false)]
@@ -96,8 +98,8 @@ impl ChatRequest {
     pub(crate) fn read(mut fields: Fields) -> ApiResult<Self> {
         let request = Self {
             messages: messages(&mut fields)?,
-            max_completion_tokens: fields.take("max_completion_tokens")?,
-            max_tokens: fields.take("max_tokens")?,
+            max_completion_tokens: fields.number("max_completion_tokens", 0..=MAX_TOKENS)?,
+            max_tokens: fields.number("max_tokens", 0..=MAX_TOKENS)?,
             logprobs: fields.take("logprobs")?,
             top_logprobs: fields.number("top_logprobs", 0..=MAX_TOP)?,
             chat_template_kwargs: fields.take("chat_template_kwargs")?,

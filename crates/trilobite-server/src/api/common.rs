@@ -12,6 +12,8 @@ use super::random;
 
 /// Most answers to one prompt.
 pub(crate) const MAX_CHOICES: usize = 16;
+/// The largest number that is taken for a number of tokens.
+pub(crate) const MAX_TOKENS: usize = i32::MAX as usize;
 /// Most stop texts. OpenAI takes four; evaluation harnesses send more.
 const MAX_STOPS: usize = 64;
 /// Most of the likeliest tokens that are shown.
@@ -42,7 +44,7 @@ pub(crate) struct Common {
     #[schema(minimum = 0, maximum = 1)]
     pub(crate) top_p: Option<f32>,
     /// Only the likeliest tokens, so many; 0 and -1 keep all. Default: as `trilobite run`.
-    #[schema(minimum = -1)]
+    #[schema(minimum = -1, maximum = 2147483647)]
     pub(crate) top_k: Option<i64>,
     /// Only tokens of at least this fraction of the likeliest one's probability. Default: as
     /// `trilobite run`.
@@ -56,7 +58,7 @@ pub(crate) struct Common {
     pub(crate) presence_penalty: Option<f32>,
     /// Logits of tokens in the prompt or the answer are divided by this when positive and multiplied
     /// when negative. Default: as `trilobite run`.
-    #[schema(exclusive_minimum = 0, maximum = 100)]
+    #[schema(minimum = 0.01, maximum = 100)]
     pub(crate) repetition_penalty: Option<f32>,
     /// What the logit of a token loses that would go on with a repetition of eight tokens. Default: as
     /// `trilobite run`.
@@ -87,7 +89,6 @@ pub(crate) enum Stop {
 impl Common {
     /// Takes these fields.
     pub(crate) fn take(fields: &mut Fields) -> ApiResult<Self> {
-        let positive = f32::MIN_POSITIVE..=100.0;
         let common = Self {
             model: fields.take("model")?,
             n: fields.number("n", 1..=MAX_CHOICES)?,
@@ -97,11 +98,11 @@ impl Common {
             seed: fields.take("seed")?,
             temperature: fields.number("temperature", 0.0..=2.0)?,
             top_p: fields.number("top_p", 0.0..=1.0)?,
-            top_k: fields.number("top_k", -1..=i64::from(u32::MAX))?,
+            top_k: fields.number("top_k", -1..=i64::from(i32::MAX))?,
             min_p: fields.number("min_p", 0.0..=1.0)?,
             frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
             presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
-            repetition_penalty: fields.number("repetition_penalty", positive)?,
+            repetition_penalty: fields.number("repetition_penalty", 0.01..=100.0)?,
             loop_penalty: fields.number("loop_penalty", 0.0..=100.0)?,
             logit_bias: fields.take("logit_bias")?,
         };

@@ -5,9 +5,10 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::Usage;
-use super::common::{Common, MAX_TOP};
+use super::common::{Common, MAX_TOKENS, MAX_TOP};
 use super::error::{ApiError, ApiResult};
 use super::fields::Fields;
+use super::tokens::TokenId;
 
 /// Tokens of an answer by default, as in OpenAI's protocol.
 const DEFAULT_TOKENS: usize = 16;
@@ -18,7 +19,7 @@ pub(crate) struct CompletionRequest {
     /// One text or several, each as a string or as token ids. Ids are taken as they are.
     pub(crate) prompt: Prompts,
     /// Most tokens of an answer; 0 gives none, which is of use with `echo`.
-    #[schema(default = 16)]
+    #[schema(default = 16, maximum = 2147483647)]
     pub(crate) max_tokens: Option<usize>,
     /// Tells the log-probability of each token, and so many of the likeliest.
     #[schema(minimum = 0, maximum = 20)]
@@ -46,10 +47,10 @@ pub(crate) enum Prompts {
     #[schema(title = "texts")]
     Texts(Vec<String>),
     /// The tokens of a text.
-    #[schema(title = "tokens")]
+    #[schema(title = "tokens", value_type = Vec<TokenId>)]
     Tokens(Vec<u32>),
     /// The tokens of texts.
-    #[schema(title = "lists of tokens")]
+    #[schema(title = "lists of tokens", value_type = Vec<Vec<TokenId>>)]
     TokenLists(Vec<Vec<u32>>),
 }
 
@@ -69,7 +70,7 @@ impl CompletionRequest {
         let prompt = prompt.ok_or_else(|| ApiError::field("prompt", "there is no prompt"))?;
         let request = Self {
             prompt: Prompts::read(prompt)?,
-            max_tokens: fields.take("max_tokens")?,
+            max_tokens: fields.number("max_tokens", 0..=MAX_TOKENS)?,
             logprobs: fields.number("logprobs", 0..=MAX_TOP)?,
             echo: fields.take("echo")?,
             add_special_tokens: fields.take("add_special_tokens")?,

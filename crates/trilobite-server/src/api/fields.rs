@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::error::{ApiError, ApiResult};
 
 /// Fields that change no answer.
-const HARMLESS: [&str; 9] = [
+pub(crate) const HARMLESS: [&str; 9] = [
     "metadata",
     "parallel_tool_calls",
     "prediction",
@@ -43,7 +43,7 @@ impl Fields {
 
     /// A field's JSON value.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
-        self.0.shift_remove(name).filter(|value| !value.is_null())
+        self.0.shift_remove(name).filter(|value| !value.is_null()).map(whole_numbers)
     }
 
     /// A number within limits.
@@ -95,6 +95,24 @@ impl Fields {
                 .with_code("unknown_parameter")),
             None => Ok(()),
         }
+    }
+}
+
+/// A number, or a list of them, with integers that were written as fractions as integers, as which
+/// JSON Schema counts them.
+fn whole_numbers(value: Value) -> Value {
+    /// Below, every integer has its float.
+    const EXACT: f64 = (1u64 << 53) as f64;
+    match value {
+        Value::Array(list) => list.into_iter().map(whole_numbers).collect(),
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|_| number.is_f64());
+            match float.filter(|float| float.fract() == 0.0 && float.abs() < EXACT) {
+                Some(float) => (float as i64).into(),
+                None => number.into(),
+            }
+        }
+        other => other,
     }
 }
 

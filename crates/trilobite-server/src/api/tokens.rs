@@ -35,8 +35,14 @@ pub(crate) struct DetokenizeRequest {
     /// The model's id. Not needed where only one model is served.
     pub(crate) model: Option<String>,
     /// Their ids.
+    #[schema(value_type = Vec<TokenId>)]
     pub(crate) tokens: Vec<u32>,
 }
+
+/// The id of a token, in the vocabulary of the model.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the description of the ids that requests have")]
+pub(crate) struct TokenId(u32);
 
 /// The text of tokens.
 #[derive(Debug, Serialize, ToSchema)]

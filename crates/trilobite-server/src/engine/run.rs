@@ -217,10 +217,9 @@ impl<'m> Run<'m> {
     ) -> (Part<'_>, Listener<'_, 'm>) {
         let start = self.sequence.len();
         let end = start + count;
-        let needs = self.choices.iter_mut().fold(Some(0), |most, choice| {
-            let needs = choice.needs();
-            Some(most?.max(needs?))
-        });
+        // All of them look at their answers.
+        let needs: Vec<Option<usize>> = self.choices.iter_mut().map(Choice::needs).collect();
+        let needs = needs.into_iter().try_fold(0, |most, needs| Some(most.max(needs?)));
         let want = match &self.prompt {
             Some(Prompt { logprobs: Some(_), .. }) => Want::From(0),
             Some(_) if self.choices.iter().all(Choice::is_empty) => Want::Nothing,

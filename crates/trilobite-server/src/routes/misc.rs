@@ -67,7 +67,8 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, Body(mut fields): Bo
     match model.and_then(|name| app.model(name.as_deref()).map(|model| model.name().to_owned())) {
         Ok(name) => {
             let message = format!("the model {name:?} gives no embeddings: it generates text");
-            ApiError::field("model", message).with_code("no_embeddings")
+            let error = ApiError::status(StatusCode::NOT_FOUND, message);
+            error.with_param("model").with_code("no_embeddings")
         }
         Err(error) => error,
     }

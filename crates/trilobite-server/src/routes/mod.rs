@@ -3,6 +3,7 @@
 mod body;
 mod chat;
 mod completions;
+mod description;
 mod misc;
 mod stream;
 
@@ -15,31 +16,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::OpenApi;
 
 use crate::api::error::{ApiError, ApiResult};
 use crate::app::App;
 use crate::engine::Failure;
 use crate::guard::guard;
-
-/// The description of the server.
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "Trilobite", description = "1.58-bit language models in OpenAI's protocol"),
-    paths(
-        chat::chat_completions,
-        completions::completions,
-        misc::embeddings,
-        misc::models,
-        misc::model,
-        misc::tokenize,
-        misc::detokenize,
-        misc::tokenizer_info,
-        misc::health,
-        misc::metrics,
-    )
-)]
-struct Description;
 
 /// All paths.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -48,7 +29,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/", get(misc::page))
         .route("/health", get(misc::health))
         .route("/metrics", get(misc::metrics))
-        .route("/openapi.json", get(openapi))
+        .route("/openapi.json", get(description::openapi))
         .route("/v1/models", get(misc::models))
         .route("/v1/models/{*id}", get(misc::model))
         .route("/v1/chat/completions", post(chat::chat_completions))
@@ -64,10 +45,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
-}
-
-async fn openapi() -> axum::Json<utoipa::openapi::OpenApi> {
-    axum::Json(Description::openapi())
 }
 
 async fn wrong_method() -> ApiError {

@@ -41,6 +41,7 @@ fn wrong_requests_are_told_what_is_wrong() {
         (json!({"n": 17}), "n"),
         (json!({"max_tokens": -1}), "max_tokens"),
         (json!({"max_tokens": 1.5}), "max_tokens"),
+        (json!({"max_tokens": 1e10}), "max_tokens"),
         (json!({"top_logprobs": 2}), "top_logprobs"),
         (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs"),
         (json!({"logit_bias": {"a": 1}}), "logit_bias"),
@@ -77,7 +78,7 @@ fn harmless_fields_are_ignored() {
         "parallel_tool_calls": true, "tool_choice": "none", "anything": null});
     post(server.address, CHAT, &request).ok();
     let request =
-        json!({"prompt": "Hi", "max_tokens": 1, "best_of": 1, "suffix": "", "user": "me"});
+        json!({"prompt": "Hi", "max_tokens": 1.0, "best_of": 1, "suffix": "", "user": "me"});
     post(server.address, COMPLETIONS, &request).ok();
 }
 
