@@ -109,6 +109,15 @@ pub(crate) fn session(
     compute: &args::Compute,
     context: Option<usize>,
 ) -> Result<Session> {
+    Ok(Session::new(Arc::clone(model), session_options(model, compute, context)?)?)
+}
+
+/// The settings of such a session.
+pub(crate) fn session_options(
+    model: &Model,
+    compute: &args::Compute,
+    context: Option<usize>,
+) -> Result<SessionOptions> {
     let most = model.config().context;
     let context = match context {
         Some(0) => bail!("--ctx is 0, expected at least 1"),
@@ -122,12 +131,11 @@ pub(crate) fn session(
         bail!("--batch is 0, expected at least 1");
     }
     let threads = compute.threads.map_or_else(machine::cores, usize::from);
-    let options = SessionOptions {
+    Ok(SessionOptions {
         threads,
         context,
         batch: compute.batch,
         cache: compute.kv,
         plain: compute.plain,
-    };
-    Ok(Session::new(Arc::clone(model), options)?)
+    })
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trilobite_kernels::kv::{self, Cells, CellsMut};
 
@@ -73,8 +75,8 @@ impl FromStr for CacheType {
     }
 }
 
-/// Positions of a page: one block of the attention.
-pub(crate) const PAGE: usize = kv::BLOCK;
+/// Positions of a page of keys and values: one block of the attention.
+pub const PAGE: usize = kv::BLOCK;
 
 /// What a page holds for each position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,18 @@ impl Shape {
 pub(crate) struct Page {
     shape: Shape,
     store: Store,
+    count: PageCount,
+}
+
+/// The number of pages that exist.
+#[derive(Clone, Default)]
+pub(crate) struct PageCount(Arc<AtomicUsize>);
+
+impl PageCount {
+    /// The number.
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 enum Store {
@@ -116,18 +130,19 @@ enum Store {
 }
 
 impl Page {
-    /// A page of zeros.
+    /// A page of zeros, which is counted.
     ///
     /// # Errors
     /// There is no memory for it.
-    pub(crate) fn new(shape: Shape) -> Result<Self> {
+    pub(crate) fn new(shape: Shape, count: &PageCount) -> Result<Self> {
         let len = shape.layers * shape.kv_heads * 2 * shape.head_cells();
         let store = match shape.ty {
             CacheType::F32 => Store::F32(zeros(len)?),
             CacheType::F16 => Store::F16(zeros(len)?),
             CacheType::Q8 => Store::Q8 { codes: zeros(len)?, steps: zeros(len / kv::BLOCK)? },
         };
-        Ok(Self { shape, store })
+        count.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { shape, store, count: count.clone() })
     }
 
     /// Another page that holds the same.
@@ -135,7 +150,7 @@ impl Page {
     /// # Errors
     /// There is no memory for it.
     pub(crate) fn copy(&self) -> Result<Self> {
-        let mut page = Self::new(self.shape)?;
+        let mut page = Self::new(self.shape, &self.count)?;
         match (&mut page.store, &self.store) {
             (Store::F32(to), Store::F32(from)) => to.copy_from_slice(from),
             (Store::F16(to), Store::F16(from)) => to.copy_from_slice(from),
@@ -176,6 +191,12 @@ impl Page {
             }
         };
         (0..heads).map(move |_| (rest.take(half), rest.take(half)))
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.count.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trilobite_format::model::Rope;
 
-use crate::cache::{CacheType, Shape};
+use crate::cache::{CacheType, PageCount, Shape};
 use crate::config::RopePairs;
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
@@ -67,6 +67,7 @@ pub struct Forward {
     local_rope: Option<RopeTable>,
     buffers: Buffers,
     search: Search,
+    pages: PageCount,
 }
 
 /// Activations of a batch; `T` is its number of tokens.
@@ -151,6 +152,7 @@ impl Forward {
             }),
             buffers,
             search: Search::default(),
+            pages: PageCount::default(),
             options,
             model,
         })
@@ -173,7 +175,12 @@ impl Forward {
 
     /// An empty sequence.
     pub fn sequence(&self) -> Sequence {
-        Sequence::new(Shape::new(self.model.config(), self.options.cache))
+        Sequence::new(Shape::new(self.model.config(), self.options.cache), self.pages.clone())
+    }
+
+    /// Pages of keys and values that its sequences have, those that several share counted once.
+    pub fn pages(&self) -> usize {
+        self.pages.get()
     }
 
     /// What was read of the feed-forward networks since the last call.

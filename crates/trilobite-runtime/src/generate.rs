@@ -88,7 +88,7 @@ pub fn generate(
     let start = Instant::now();
     // The last token is read again: its logits are what comes next.
     let kept = session.rewind(prompt, prompt.len().saturating_sub(1));
-    let mut continuation = Continuation::new(tokenizer, limits, prompt);
+    let mut continuation = Continuation::new(tokenizer, limits.clone(), prompt);
     let mut next = prompt[kept..].to_vec();
     let mut prompt_time = Duration::ZERO;
     let finish = loop {
@@ -133,7 +133,7 @@ pub fn generate(
 
 /// The tokens and the text that continue a prompt, as they are generated.
 pub struct Continuation<'a> {
-    limits: &'a Limits,
+    limits: Limits,
     stream: TextStream<'a>,
     ids: Vec<u32>,
     text: String,
@@ -142,9 +142,9 @@ pub struct Continuation<'a> {
 
 impl<'a> Continuation<'a> {
     /// Nothing after `prompt` yet.
-    pub fn new(tokenizer: Option<&'a Tokenizer>, limits: &'a Limits, prompt: &[u32]) -> Self {
+    pub fn new(tokenizer: Option<&'a Tokenizer>, limits: Limits, prompt: &[u32]) -> Self {
         let tail = prompt.len().saturating_sub(PROMPT_TAIL);
-        let stream = TextStream::new(tokenizer, &limits.stop, &prompt[tail..]);
+        let stream = TextStream::new(tokenizer, &prompt[tail..]);
         Self { limits, stream, ids: Vec::new(), text: String::new(), ended: false }
     }
 
@@ -158,7 +158,7 @@ impl<'a> Continuation<'a> {
         let (piece, finish) = match self.limits.end_ids.contains(&id) {
             true => (self.stream.finish()?, Some(Finish::EndOfText)),
             false => {
-                let (piece, stop) = self.stream.push(id)?;
+                let (piece, stop) = self.stream.push(id, &self.limits.stop)?;
                 (piece, stop.map(Finish::Stop))
             }
         };
@@ -194,7 +194,6 @@ impl<'a> Continuation<'a> {
 /// Ids to text, piece by piece: holds back incomplete characters and possible stop texts.
 struct TextStream<'a> {
     tokenizer: Option<&'a Tokenizer>,
-    stop: &'a [String],
     ids: Vec<u32>,
     /// `ids[..shown]` have been turned into text; decoding starts at `from`, a little before, since
     /// a token's text can depend on the one before it.
@@ -206,18 +205,16 @@ struct TextStream<'a> {
 
 impl<'a> TextStream<'a> {
     /// The text that continues `before`.
-    fn new(tokenizer: Option<&'a Tokenizer>, stop: &'a [String], before: &[u32]) -> Self {
-        let held = String::new();
-        Self { tokenizer, stop, ids: before.to_vec(), from: 0, shown: before.len(), held }
+    fn new(tokenizer: Option<&'a Tokenizer>, before: &[u32]) -> Self {
+        Self { tokenizer, ids: before.to_vec(), from: 0, shown: before.len(), held: String::new() }
     }
 
-    /// The text that `id` makes certain, and the stop text that it completes.
-    fn push(&mut self, id: u32) -> Result<(String, Option<String>)> {
+    /// The text that `id` makes certain, and which of the stop texts it completes.
+    fn push(&mut self, id: u32, stop: &[String]) -> Result<(String, Option<String>)> {
         self.ids.push(id);
         let piece = self.decode(false)?;
         self.held.push_str(&piece);
-        let found = self
-            .stop
+        let found = stop
             .iter()
             .filter(|stop| !stop.is_empty())
             .filter_map(|stop| Some((self.held.find(stop.as_str())?, stop)))
@@ -226,7 +223,7 @@ impl<'a> TextStream<'a> {
             self.held.truncate(at);
             return Ok((std::mem::take(&mut self.held), Some(stop.clone())));
         }
-        let keep = self.stop.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        let keep = stop.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let held = self.held.split_off(self.held.len() - keep);
         Ok((std::mem::replace(&mut self.held, held), None))
     }
@@ -292,10 +289,10 @@ mod tests {
     fn stream(text: &str, stop: &[&str]) -> (Vec<String>, Option<String>, String) {
         let tokenizer = bytes_tokenizer();
         let stop: Vec<String> = stop.iter().map(|&s| s.to_owned()).collect();
-        let mut stream = TextStream::new(Some(&tokenizer), &stop, &[]);
+        let mut stream = TextStream::new(Some(&tokenizer), &[]);
         let mut pieces = Vec::new();
         for id in tokenizer.encode(text, false, false).unwrap() {
-            let (piece, stop) = stream.push(id).unwrap();
+            let (piece, stop) = stream.push(id, &stop).unwrap();
             pieces.push(piece);
             if stop.is_some() {
                 return (pieces, stop, String::new());
@@ -328,11 +325,11 @@ mod tests {
             "model": {"type": "BPE", "vocab": {"\u{2581}one": 0, "\u{2581}two": 1}, "merges": []},
         });
         let tokenizer = Tokenizer::from_json(json.to_string().as_bytes()).unwrap();
-        let mut alone = TextStream::new(Some(&tokenizer), &[], &[]);
-        assert_eq!(alone.push(1).unwrap().0, "two");
-        let mut after = TextStream::new(Some(&tokenizer), &[], &[0]);
-        assert_eq!(after.push(1).unwrap().0, " two");
-        assert_eq!(after.push(0).unwrap().0, " one");
+        let mut alone = TextStream::new(Some(&tokenizer), &[]);
+        assert_eq!(alone.push(1, &[]).unwrap().0, "two");
+        let mut after = TextStream::new(Some(&tokenizer), &[0]);
+        assert_eq!(after.push(1, &[]).unwrap().0, " two");
+        assert_eq!(after.push(0, &[]).unwrap().0, " one");
     }
 
     #[test]
@@ -350,8 +347,8 @@ mod tests {
     #[test]
     fn an_unfinished_character_appears_at_the_end() {
         let tokenizer = bytes_tokenizer();
-        let mut stream = TextStream::new(Some(&tokenizer), &[], &[]);
-        assert_eq!(stream.push(0xe6).unwrap().0, "");
+        let mut stream = TextStream::new(Some(&tokenizer), &[]);
+        assert_eq!(stream.push(0xe6, &[]).unwrap().0, "");
         assert_eq!(stream.finish().unwrap(), "\u{fffd}");
     }
 }

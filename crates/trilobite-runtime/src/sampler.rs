@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -16,8 +17,9 @@ const LONGEST_LOOP: usize = 64;
 /// What the loss of a token is multiplied by for each token more that it would repeat.
 const LOOP_GROWTH: f32 = 1.75;
 
-/// How the next token is chosen. The filters apply in the order of transformers: repetition
-/// penalty, loop penalty, temperature, top-k, top-p, min-p.
+/// How the next token is chosen. The steps apply in this order, which is that of transformers for those
+/// that it has: repetition penalty, frequency and presence penalty, bias, loop penalty, constraint,
+/// temperature, top-k, top-p, min-p.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// Logits are divided by this; 0 is greedy.
@@ -32,6 +34,10 @@ pub struct Sampling {
     /// Logits of tokens in the context are divided by this when positive and multiplied when
     /// negative (arXiv 1909.05858); 1 leaves them.
     pub repeat_penalty: f32,
+    /// What the logit of a token loses for each time that the answer has it; 0 leaves it.
+    pub frequency_penalty: f32,
+    /// What the logit of a token loses if the answer has it; 0 leaves it.
+    pub presence_penalty: f32,
     /// What the logit of a token loses that would go on with a repetition of eight tokens within the
     /// answer, and 1.75 times as much for each token more; 0 leaves repetitions alone.
     pub loop_penalty: f32,
@@ -47,6 +53,8 @@ impl Default for Sampling {
             top_p: 1.0,
             min_p: 0.0,
             repeat_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
             loop_penalty: 0.0,
             seed: 0,
         }
@@ -65,14 +73,41 @@ impl Sampling {
         check("min-p", min_p, (0.0..=1.0).contains(&min_p), "0 to 1")?;
         let penalty = finite(repeat_penalty) && repeat_penalty > 0.0;
         check("repeat-penalty", repeat_penalty, penalty, "above 0")?;
+        for (name, penalty) in [
+            ("frequency-penalty", self.frequency_penalty),
+            ("presence-penalty", self.presence_penalty),
+        ] {
+            check(name, penalty, finite(penalty), "a finite number")?;
+        }
         let penalty = finite(loop_penalty) && loop_penalty >= 0.0;
         check("loop-penalty", loop_penalty, penalty, "0 or more")
     }
 }
 
+/// What the next token may be, such as what a grammar allows.
+pub trait Constraint: Send {
+    /// Sets the logits of the tokens that may not come next, `[vocab]`, to negative infinity.
+    ///
+    /// # Errors
+    /// No token may come next.
+    fn forbid(&mut self, logits: &mut [f32]) -> Result<()>;
+
+    /// Goes on after the token that was chosen.
+    ///
+    /// # Errors
+    /// The token is none that was allowed.
+    fn advance(&mut self, id: u32) -> Result<()>;
+}
+
 /// Chooses tokens.
 pub struct Sampler {
     sampling: Sampling,
+    /// Numbers that are added to the logits of tokens.
+    bias: Vec<(u32, f32)>,
+    constraint: Option<Box<dyn Constraint>>,
+    /// How often the answer has each of its tokens, and how many of its tokens have been counted.
+    counts: BTreeMap<u32, u32>,
+    counted: usize,
     /// Tokens that would go on with a repetition, and what their logits lose.
     loops: Vec<(u32, f32)>,
     rng: ChaCha8Rng,
@@ -102,11 +137,48 @@ impl Sampler {
     pub fn new(sampling: Sampling) -> Result<Self> {
         sampling.check()?;
         let rng = ChaCha8Rng::seed_from_u64(sampling.seed);
-        Ok(Self { sampling, loops: Vec::new(), rng, candidates: Vec::new() })
+        Ok(Self {
+            sampling,
+            bias: Vec::new(),
+            constraint: None,
+            counts: BTreeMap::new(),
+            counted: 0,
+            loops: Vec::new(),
+            rng,
+            candidates: Vec::new(),
+        })
     }
 
-    /// Looks for repetitions at the end of an answer, before its next token is sampled.
+    /// Adds a number to the logit of each of some tokens.
+    ///
+    /// # Errors
+    /// A number is not finite.
+    pub fn with_bias(mut self, bias: Vec<(u32, f32)>) -> Result<Self> {
+        if let Some(&(_, value)) = bias.iter().find(|(_, value)| !value.is_finite()) {
+            return Err(Error::Sampling { name: "bias", value, expected: "a finite number" });
+        }
+        self.bias = bias;
+        Ok(self)
+    }
+
+    /// Chooses only tokens that a constraint allows.
+    #[must_use]
+    pub fn with_constraint(self, constraint: Box<dyn Constraint>) -> Self {
+        Self { constraint: Some(constraint), ..self }
+    }
+
+    /// Looks at an answer before its next token is sampled: for repetitions at its end, and for the
+    /// tokens that it has. An answer that is not longer than the one before is another one.
     pub fn watch(&mut self, answer: &[u32]) {
+        if self.counts_tokens() {
+            if answer.len() <= self.counted {
+                (self.counts, self.counted) = (BTreeMap::new(), 0);
+            }
+            for &id in &answer[self.counted..] {
+                *self.counts.entry(id).or_default() += 1;
+            }
+            self.counted = answer.len();
+        }
         self.loops.clear();
         if self.sampling.loop_penalty == 0.0 {
             return;
@@ -125,12 +197,23 @@ impl Sampler {
         }
     }
 
+    /// Whether the tokens of the answer are penalized.
+    fn counts_tokens(&self) -> bool {
+        self.sampling.frequency_penalty != 0.0 || self.sampling.presence_penalty != 0.0
+    }
+
+    /// Whether the logits of any tokens can change otherwise than by losing.
+    fn needs_all(&self) -> bool {
+        let changes = self.sampling.repeat_penalty != 1.0 || self.counts_tokens();
+        changes || !self.bias.is_empty() || self.constraint.is_some()
+    }
+
     /// How many of the largest logits decide what is chosen; `None` if all of them do.
     pub fn needs(&self) -> Option<usize> {
-        let Sampling { temperature, top_k, repeat_penalty, .. } = self.sampling;
+        let Sampling { temperature, top_k, .. } = self.sampling;
         let few = if temperature == 0.0 { 1 } else { top_k };
         // Any of those that lose could have been among the largest.
-        (few > 0 && repeat_penalty == 1.0).then_some(few + self.loops.len())
+        (few > 0 && !self.needs_all()).then_some(few + self.loops.len())
     }
 
     /// The next token after `context`, given its logits: all, or at least as many of the largest as
@@ -139,16 +222,38 @@ impl Sampler {
     /// # Errors
     /// No logit is a number, which no sound model gives.
     pub fn sample(&mut self, logits: Logits<'_>, context: &[u32]) -> Result<u32> {
+        let id = self.choose(logits, context)?;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.advance(id)?;
+        }
+        Ok(id)
+    }
+
+    fn choose(&mut self, logits: Logits<'_>, context: &[u32]) -> Result<u32> {
         let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, .. } = self.sampling;
         let mut values = Cow::Borrowed(logits.values());
         if repeat_penalty != 1.0 {
             values = penalize(&values, context, repeat_penalty).into();
+        }
+        for (&id, &count) in &self.counts {
+            let Sampling { frequency_penalty, presence_penalty, .. } = self.sampling;
+            if let Some(logit) = values.to_mut().get_mut(id as usize) {
+                *logit -= frequency_penalty * count as f32 + presence_penalty;
+            }
+        }
+        for &(id, bias) in &self.bias {
+            if let Some(logit) = values.to_mut().get_mut(id as usize) {
+                *logit += bias;
+            }
         }
         for &(id, loss) in &self.loops {
             let index = (0..values.len()).find(|&index| logits.id(index) == id);
             if let Some(index) = index {
                 values.to_mut()[index] -= loss;
             }
+        }
+        if let Some(constraint) = &mut self.constraint {
+            constraint.forbid(values.to_mut())?;
         }
         let values = &*values;
         let first = argmax(values).ok_or(Error::NotFinite)? as usize;
@@ -320,6 +425,62 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_the_answer_lose_and_a_bias_is_added() {
+        let chosen = |sampling: Sampling, bias: &[(u32, f32)], answer: &[u32]| {
+            let mut sampler = sampler(sampling).with_bias(bias.to_vec()).unwrap();
+            // Token by token, as answers come.
+            (0..=answer.len()).for_each(|len| sampler.watch(&answer[..len]));
+            sampler.sample(Logits::all(&[4.0, 3.0, 2.0]), &[0, 0]).unwrap()
+        };
+        let base = Sampling::default();
+        let frequency = Sampling { frequency_penalty: 0.6, ..base };
+        let presence = Sampling { presence_penalty: 1.1, ..base };
+        // What only the prompt has counts nothing.
+        assert_eq!(chosen(frequency, &[], &[]), 0);
+        assert_eq!(chosen(frequency, &[], &[0]), 0);
+        assert_eq!(chosen(frequency, &[], &[0, 0]), 1);
+        assert_eq!(chosen(presence, &[], &[0, 0, 0]), 1);
+        assert_eq!(chosen(presence, &[], &[0, 0, 1]), 0);
+        assert_eq!(chosen(Sampling { presence_penalty: -2.0, ..base }, &[], &[1]), 1);
+        assert_eq!(chosen(base, &[(2, 2.5)], &[]), 2);
+        assert_eq!(chosen(base, &[(0, -100.0), (7, 1.0)], &[]), 1);
+        assert_eq!(sampler(frequency).needs(), None);
+        assert_eq!(sampler(base).with_bias(vec![(2, 1.0)]).unwrap().needs(), None);
+        assert!(sampler(base).with_bias(vec![(2, f32::NAN)]).is_err());
+    }
+
+    #[test]
+    fn another_answer_is_counted_anew() {
+        let mut sampler = sampler(Sampling { presence_penalty: 2.0, ..Default::default() });
+        sampler.watch(&[0]);
+        sampler.watch(&[1]);
+        assert_eq!(sampler.sample(Logits::all(&[4.0, 3.0, 2.5]), &[]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_constraint_allows_tokens_and_learns_which_was_chosen() {
+        struct Odd(std::sync::mpsc::Sender<u32>);
+        impl Constraint for Odd {
+            fn forbid(&mut self, logits: &mut [f32]) -> Result<()> {
+                logits.iter_mut().step_by(2).for_each(|logit| *logit = f32::NEG_INFINITY);
+                Ok(())
+            }
+            fn advance(&mut self, id: u32) -> Result<()> {
+                self.0.send(id).unwrap();
+                Ok(())
+            }
+        }
+        let (sender, chosen) = std::sync::mpsc::channel();
+        let sampling = Sampling { temperature: 1.0, ..Default::default() };
+        let mut sampler = sampler(sampling).with_constraint(Box::new(Odd(sender)));
+        assert_eq!(sampler.needs(), None);
+        let logits = Logits::all(&[9.0, 1.0, 9.0, 1.5, 9.0]);
+        let drawn: Vec<u32> = (0..50).map(|_| sampler.sample(logits, &[]).unwrap()).collect();
+        assert!(drawn.iter().all(|id| id % 2 == 1));
+        assert_eq!(chosen.try_iter().collect::<Vec<_>>(), drawn);
+    }
+
+    #[test]
     fn a_loop_ends_and_shorter_repetitions_go_on() {
         let sampling = Sampling { loop_penalty: 1.0, ..Default::default() };
         let mut sampler = sampler(sampling);
@@ -368,6 +529,7 @@ mod tests {
             Sampling { min_p: 1.5, ..base },
             Sampling { repeat_penalty: 0.0, ..base },
             Sampling { loop_penalty: -1.0, ..base },
+            Sampling { frequency_penalty: f32::NAN, ..base },
         ] {
             assert!(Sampler::new(bad).is_err(), "{bad:?}");
         }

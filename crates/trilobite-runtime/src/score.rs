@@ -216,17 +216,18 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The likeliest token of a position.
-struct Peak {
-    id: u32,
+/// The likeliest token of a position, from which the log-probabilities of all are found.
+pub struct Peak {
+    /// The token.
+    pub id: u32,
     logit: f32,
     /// `ln` of its probability.
     log_probability: f64,
 }
 
 impl Peak {
-    /// The peak of some logits; `None` if one is not a number.
-    fn find(logits: &[f32], room: &mut Vec<f32>) -> Option<Self> {
+    /// The peak of the logits of all tokens; `None` if one is not a number. `room` is room for a copy.
+    pub fn find(logits: &[f32], room: &mut Vec<f32>) -> Option<Self> {
         let id = argmax(logits)?;
         room.clear();
         room.extend_from_slice(logits);
@@ -237,7 +238,7 @@ impl Peak {
     }
 
     /// `ln softmax(logits)` of the token of a logit.
-    fn log_probability(&self, logit: f32) -> f64 {
+    pub fn log_probability(&self, logit: f32) -> f64 {
         f64::from(logit) - f64::from(self.logit) + self.log_probability
     }
 }

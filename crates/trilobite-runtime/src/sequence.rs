@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cache::{PAGE, Page, Shape};
+use crate::cache::{PAGE, Page, PageCount, Shape};
 use crate::error::Result;
 
 /// Tokens that a model has read one after another, and their keys and values in pages.
@@ -14,12 +14,13 @@ pub struct Sequence {
     tokens: Vec<u32>,
     /// As many as hold the keys and values of all tokens; some may have been made for more.
     pages: Vec<Arc<Page>>,
+    count: PageCount,
 }
 
 impl Sequence {
-    /// An empty sequence.
-    pub(crate) fn new(shape: Shape) -> Self {
-        Self { shape, tokens: Vec::new(), pages: Vec::new() }
+    /// An empty sequence, whose pages are counted.
+    pub(crate) fn new(shape: Shape, count: PageCount) -> Self {
+        Self { shape, tokens: Vec::new(), pages: Vec::new(), count }
     }
 
     /// The tokens that have been read.
@@ -39,7 +40,12 @@ impl Sequence {
 
     /// A sequence of the same tokens, which goes on by itself.
     pub fn fork(&self) -> Self {
-        Self { shape: self.shape, tokens: self.tokens.clone(), pages: self.pages.clone() }
+        Self {
+            shape: self.shape,
+            tokens: self.tokens.clone(),
+            pages: self.pages.clone(),
+            count: self.count.clone(),
+        }
     }
 
     /// Forgets all tokens from `len` on.
@@ -54,6 +60,18 @@ impl Sequence {
         let shared = tokens.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count().min(most);
         self.truncate(shared);
         shared
+    }
+
+    /// How many pages have to be made for `count` more tokens: new ones, and copies of those that other
+    /// sequences have, too.
+    pub fn missing_pages(&self, count: usize) -> usize {
+        if count == 0 {
+            return 0;
+        }
+        let (start, end) = (self.tokens.len(), self.tokens.len() + count);
+        let shared = |page: &Arc<Page>| Arc::strong_count(page) > 1;
+        let pages = start / PAGE..end.div_ceil(PAGE);
+        pages.filter(|&index| self.pages.get(index).is_none_or(shared)).count()
     }
 
     /// What the pages hold.
@@ -76,7 +94,7 @@ impl Sequence {
             match self.pages.get_mut(index) {
                 Some(page) if Arc::strong_count(page) == 1 => {}
                 Some(page) => *page = Arc::new(page.copy()?),
-                None => self.pages.push(Arc::new(Page::new(self.shape)?)),
+                None => self.pages.push(Arc::new(Page::new(self.shape, &self.count)?)),
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ pub(crate) mod pull;
 pub(crate) mod run;
 mod sampling;
 pub(crate) mod score;
+pub(crate) mod serve;
 pub(crate) mod stored;
 mod template;
 pub(crate) mod tokenize;

@@ -3,51 +3,22 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use trilobite_format::keys;
-use trilobite_runtime::{Model, Sampling};
+use trilobite_runtime::{Model, Sampling, SamplingChoice};
 
 use crate::args::Run;
 
-/// What a chat has with a model that brings no settings: varied, without unlikely tokens, and
-/// without loops.
-const CHAT: Sampling = Sampling {
-    temperature: 0.7,
-    top_k: 40,
-    top_p: 0.95,
-    min_p: 0.05,
-    repeat_penalty: 1.0,
-    loop_penalty: 0.8,
-    seed: 0,
-};
-
-/// The flags, and where they say nothing the settings that the model file carries. As in
-/// transformers those count only when they ask for sampling; a chat samples unless they forbid it.
+/// The flags, and where they say nothing the settings that the model file carries.
 pub(crate) fn sampling(model: &Model, args: &Run, chat: bool) -> Result<Sampling> {
-    let metadata = model.metadata();
-    let float = |key: &str| metadata.f32(&keys::generation(key));
-    let sample = metadata.bool(keys::DO_SAMPLE)?;
-    let default = if chat && sample.is_none() { CHAT } else { Sampling::default() };
-    let temperature = match sample {
-        Some(true) => float("temperature")?.unwrap_or(1.0),
-        Some(false) => 0.0,
-        None if chat => float("temperature")?.unwrap_or(default.temperature),
-        None => 0.0,
+    let choice = SamplingChoice {
+        temperature: args.temp,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        repeat_penalty: args.repeat_penalty,
+        loop_penalty: args.loop_penalty,
     };
-    let top_k = metadata.u32(&keys::generation("top_k"))?.map(|k| k as usize);
-    let temperature = args.temp.unwrap_or(temperature);
-    let default = if temperature == 0.0 { Sampling::default() } else { default };
-    Ok(Sampling {
-        temperature,
-        top_k: args.top_k.or(top_k).unwrap_or(default.top_k),
-        top_p: args.top_p.or(float("top_p")?).unwrap_or(default.top_p),
-        min_p: args.min_p.or(float("min_p")?).unwrap_or(default.min_p),
-        repeat_penalty: args
-            .repeat_penalty
-            .or(float("repetition_penalty")?)
-            .unwrap_or(default.repeat_penalty),
-        loop_penalty: args.loop_penalty.unwrap_or(default.loop_penalty),
-        seed: args.seed.unwrap_or_else(random_seed),
-    })
+    let sampling = choice.complete(model.metadata(), chat)?;
+    Ok(Sampling { seed: args.seed.unwrap_or_else(random_seed), ..sampling })
 }
 
 /// The settings in words.

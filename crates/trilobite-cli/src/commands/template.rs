@@ -11,7 +11,7 @@ use crate::input;
 
 /// A chat template, with texts that end an answer besides the model's own tokens.
 pub(crate) struct Template {
-    template: ChatTemplate,
+    pub(crate) template: ChatTemplate,
     /// What it is, for people.
     pub(crate) name: String,
     pub(crate) stop: &'static [&'static str],
@@ -25,10 +25,7 @@ impl Template {
         }
         let (metadata, tokenizer) = (model.metadata(), model.tokenizer()?);
         if let Some(name) = &args.chat_template {
-            let (source, stop) = source(name)?;
-            let template = ChatTemplate::new(source, metadata, tokenizer)?;
-            let name = name.display().to_string();
-            return Ok(Some(Self { template, name, stop }));
+            return Ok(Some(Self::named(model, name)?));
         }
         let template = ChatTemplate::from_metadata(metadata, tokenizer)?;
         if template.is_none() && (args.chat || args.system.is_some()) {
@@ -37,6 +34,14 @@ impl Template {
         }
         let name = "of the model".to_owned();
         Ok(template.map(|template| Self { template, name, stop: &[] }))
+    }
+
+    /// A standard template, or that of a file.
+    pub(crate) fn named(model: &Model, name: &Path) -> Result<Self> {
+        let (source, stop) = source(name)?;
+        let template = ChatTemplate::new(source, model.metadata(), model.tokenizer()?)?;
+        let name = name.display().to_string();
+        Ok(Self { template, name, stop })
     }
 
     /// The token ids of a conversation's prompt.

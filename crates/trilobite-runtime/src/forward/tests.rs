@@ -163,6 +163,38 @@ fn forks_share_pages_until_they_write_to_them() {
 }
 
 #[test]
+fn pages_are_counted_once_and_foreseen() {
+    let model = model("bitnet_online", Layout::Auto);
+    let mut forward = Forward::new(model, SessionOptions::default()).unwrap();
+    let mut sequences = vec![forward.sequence()];
+    for (at, count, missing, pages) in [
+        // Three pages, and in the last of them room for 26 more.
+        (0, 70, 3, 3),
+        (0, 26, 0, 3),
+        (0, 0, 0, 3),
+        (0, 4, 1, 4),
+        // A fork, which writes to a page that both have.
+        (1, 28, 1, 5),
+        (1, 1, 1, 6),
+        // Then the original has it alone.
+        (0, 1, 0, 6),
+    ] {
+        if at == sequences.len() {
+            sequences.push(sequences[0].fork());
+        }
+        let sequence = &mut sequences[at];
+        assert_eq!(sequence.missing_pages(count), missing);
+        let part = Part { sequence, tokens: &vec![1; count], want: Want::Nothing };
+        forward.read(&mut [part], |_, _, _| {}).unwrap();
+        assert_eq!(forward.pages(), pages);
+    }
+    sequences.truncate(1);
+    assert_eq!(forward.pages(), 4);
+    sequences.clear();
+    assert_eq!(forward.pages(), 0);
+}
+
+#[test]
 fn what_cannot_be_read_changes_nothing() {
     let small = model("bitnet_online", Layout::Auto);
     let vocab = small.config().vocab as u32;
@@ -179,7 +211,8 @@ fn what_cannot_be_read_changes_nothing() {
     assert!(matches!(fails(&[vocab], Want::Nothing), Error::TokenId { .. }));
     assert!(matches!(fails(&[1; 41], Want::Nothing), Error::Context { needed: 41, context: 40 }));
     assert!(matches!(fails(&[], Want::Largest(1)), Error::EmptyPrompt));
-    let mut other = Sequence::new(Shape { ty: CacheType::Q8, ..good.shape() });
+    let q8 = Shape { ty: CacheType::Q8, ..good.shape() };
+    let mut other = Sequence::new(q8, PageCount::default());
     let part = Part { sequence: &mut other, tokens: &[1], want: Want::Nothing };
     let error = forward.read(&mut [part], |_, _, _| {}).unwrap_err();
     assert!(matches!(error, Error::ForeignSequence));

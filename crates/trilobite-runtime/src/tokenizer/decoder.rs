@@ -28,6 +28,15 @@ impl Decoder {
         Ok(Self(steps.iter().map(Step::read).collect::<Result<_, _>>()?))
     }
 
+    /// The bytes of a token that stands for bytes and not for characters.
+    pub(super) fn bytes(&self, token: &str) -> Option<Vec<u8>> {
+        self.0.iter().find_map(|step| match step {
+            Step::ByteLevel => bytes::from_characters(token),
+            Step::ByteFallback => Some(vec![byte(token)?]),
+            _ => None,
+        })
+    }
+
     /// The text of tokens.
     pub(super) fn decode(&self, tokens: Vec<String>) -> Result<String, String> {
         let bytes = tokens.iter().map(String::len).sum();
@@ -157,9 +166,7 @@ fn with_bytes(tokens: Vec<String>) -> Vec<String> {
         }
     };
     for token in tokens {
-        let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-        let byte = digits.filter(|digits| digits.len() == 2);
-        match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        match byte(&token) {
             Some(byte) => bytes.push(byte),
             None => {
                 flush(&mut bytes, &mut out);
@@ -169,6 +176,13 @@ fn with_bytes(tokens: Vec<String>) -> Vec<String> {
     }
     flush(&mut bytes, &mut out);
     out
+}
+
+/// The byte that a token such as `<0x41>` stands for.
+fn byte(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    let byte = digits.filter(|digits| digits.len() == 2);
+    byte.and_then(|digits| u8::from_str_radix(digits, 16).ok())
 }
 
 /// The text without up to `start` and `stop` times a character at its ends.

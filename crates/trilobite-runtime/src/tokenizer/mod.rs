@@ -152,6 +152,22 @@ impl Tokenizer {
         }
     }
 
+    /// The bytes that a token stands for within a text: often a part of a character. Special tokens have
+    /// those of their names.
+    ///
+    /// # Errors
+    /// The tokenizer cannot decode the token.
+    pub fn bytes(&self, id: u32) -> Result<Vec<u8>> {
+        let Parts { decoder, .. } = &self.parts;
+        let Some(text) = self.parts.text(id) else { return Ok(Vec::new()) };
+        if let Some(bytes) = decoder.as_ref().and_then(|decoder| decoder.bytes(text)) {
+            return Ok(bytes);
+        }
+        // The beginning of a text may lose a space.
+        let (one, two) = (self.decode_part(&[id], true)?, self.decode_part(&[id, id], true)?);
+        Ok(two.strip_prefix(&one).unwrap_or(&one).as_bytes().to_vec())
+    }
+
     /// The id of a token by its exact text.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.parts.added.id(token).or_else(|| self.parts.model.id(token))

@@ -98,6 +98,8 @@ mod tests {
             top_p: 0.95,
             min_p: 0.05,
             repeat_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
             loop_penalty: 0.8,
             seed: 7,
         },

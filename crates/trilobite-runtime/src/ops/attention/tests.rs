@@ -1,5 +1,5 @@
 use super::*;
-use crate::cache::{CacheType, Shape};
+use crate::cache::{CacheType, PageCount, Shape};
 use crate::sequence::{Sequence, Want};
 
 /// A width of heads that fills no panel.
@@ -17,7 +17,8 @@ fn numbers(len: usize, salt: u32) -> Vec<f32> {
 fn attend(ty: CacheType, window: usize, threads: usize, batch: usize) -> Vec<u32> {
     let Heads { query, kv, dim } = HEADS;
     let mut workers = Workers::new(threads, 0).unwrap();
-    let mut sequence = Sequence::new(Shape { layers: 2, kv_heads: kv, head_dim: dim, ty });
+    let shape = Shape { layers: 2, kv_heads: kv, head_dim: dim, ty };
+    let mut sequence = Sequence::new(shape, PageCount::default());
     let q = numbers(CONTEXT * query * dim, 1);
     let k = numbers(CONTEXT * kv * dim, 2);
     let v = numbers(CONTEXT * kv * dim, 3);

@@ -67,6 +67,29 @@ fn our_byte_pair_encoding_is_the_crate_s() {
     }
 }
 
+#[test]
+fn the_bytes_of_tokens_are_those_of_their_text() {
+    for name in ["gpt2", "llama2", "llama3"] {
+        let json = std::fs::read(format!("{FIXTURES}/tokenizers/{name}/tokenizer.json")).unwrap();
+        let tokenizer = Tokenizer::from_json(&json).unwrap();
+        for text in texts(500).into_iter().filter(|text| !text.is_empty()) {
+            let ids = tokenizer.encode(&text, false, false).unwrap();
+            let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.bytes(id).unwrap()).collect();
+            // SentencePiece puts a space before a text, and writes spaces as U+2581.
+            let text = match name {
+                "llama2" => format!(" {}", text.replace('\u{2581}', " ")),
+                _ => text,
+            };
+            assert_eq!(String::from_utf8_lossy(&bytes), text, "{name}");
+        }
+        let special = if name == "llama2" { "</s>" } else { "<|endoftext|>" };
+        if let Some(id) = tokenizer.id(special) {
+            assert_eq!(tokenizer.bytes(id).unwrap(), special.as_bytes());
+        }
+        assert_eq!(tokenizer.bytes(1 << 23).unwrap(), b"");
+    }
+}
+
 /// The definition: look at all neighbours, join the best, begin again.
 fn joined_one_by_one(
     symbols: &mut Vec<Symbol>,

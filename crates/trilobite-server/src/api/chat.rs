@@ -1,0 +1,301 @@
+//! `/v1/chat/completions`.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use trilobite_runtime::Message;
+use utoipa::ToSchema;
+
+use super::Usage;
+use super::common::{Common, MAX_TOKENS, MAX_TOP};
+use super::error::{ApiError, ApiResult};
+use super::fields::Fields;
+
+/// A conversation that is to be continued.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChatRequest {
+    /// What was said. Besides those here, a message may have whatever fields the model's template knows.
+    #[schema(value_type = Vec<ChatMessage>, min_items = 1)]
+    pub(crate) messages: Vec<Message>,
+    /// Most tokens of an answer. Default: as many as the context holds.
+    #[schema(maximum = 2147483647)]
+    pub(crate) max_completion_tokens: Option<usize>,
+    /// The older name of `max_completion_tokens`.
+    #[schema(maximum = 2147483647)]
+    pub(crate) max_tokens: Option<usize>,
+    /// Tells the log-probability of each token.
+    #[schema(default = false)]
+    pub(crate) logprobs: Option<bool>,
+    /// Tells so many of the likeliest tokens with it.
+    #[schema(minimum = 0, maximum = 20)]
+    pub(crate) top_logprobs: Option<usize>,
+    /// Variables of the model's chat template, such as `enable_thinking`.
+    #[schema(value_type = Option<Object>)]
+    pub(crate) chat_template_kwargs: Option<Map<String, Value>>,
+    /// How the answer is chosen and told.
+    #[serde(flatten)]
+    pub(crate) common: Common,
+}
+
+/// A message.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the description of what `Message` holds")]
+pub(crate) struct ChatMessage {
+    /// Who says it.
+    role: Role,
+    /// What is said.
+    content: Content,
+}
+
+/// Who says a message.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "the description of what `Message` holds")]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// What the conversation is about.
+    System,
+    /// The newer name of `system`.
+    Developer,
+    /// Who asks.
+    User,
+    /// The model.
+    Assistant,
+    /// A function that the model called.
+    Tool,
+}
+
+/// The content of a message.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "the description of what `Message` holds")]
+#[serde(untagged)]
+pub(crate) enum Content {
+    /// A text.
+    Text(String),
+    /// Texts.
+    Parts(Vec<ContentPart>),
+}
+
+/// A part of a content.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "the description of what `Message` holds")]
+pub(crate) struct ContentPart {
+    /// This server reads no images and hears no audio.
+    r#type: PartType,
+    /// The text.
+    text: String,
+}
+
+/// The type of a part of a content.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "the description of what `Message` holds")]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PartType {
+    /// A text.
+    Text,
+}
+
+impl ChatRequest {
+    /// Reads a request.
+    pub(crate) fn read(mut fields: Fields) -> ApiResult<Self> {
+        let request = Self {
+            messages: messages(&mut fields)?,
+            max_completion_tokens: fields.number("max_completion_tokens", 0..=MAX_TOKENS)?,
+            max_tokens: fields.number("max_tokens", 0..=MAX_TOKENS)?,
+            logprobs: fields.take("logprobs")?,
+            top_logprobs: fields.number("top_logprobs", 0..=MAX_TOP)?,
+            chat_template_kwargs: fields.take("chat_template_kwargs")?,
+            common: Common::take(&mut fields)?,
+        };
+        fields.finish()?;
+        if request.top_logprobs.is_some_and(|top| top > 0) && request.logprobs != Some(true) {
+            let message = "top_logprobs are told only with logprobs, which is not true";
+            return Err(ApiError::field("top_logprobs", message));
+        }
+        Ok(request)
+    }
+
+    /// Most tokens of an answer.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        self.max_completion_tokens.or(self.max_tokens)
+    }
+
+    /// How many of the likeliest tokens are wanted, if log-probabilities are.
+    pub(crate) fn top(&self) -> Option<usize> {
+        self.logprobs.filter(|wanted| *wanted).map(|_| self.top_logprobs.unwrap_or(0))
+    }
+}
+
+/// The messages, each content one text.
+fn messages(fields: &mut Fields) -> ApiResult<Vec<Message>> {
+    let Some(list) = fields.take::<Vec<Map<String, Value>>>("messages")? else {
+        return Err(ApiError::field("messages", "there are no messages"));
+    };
+    if list.is_empty() {
+        return Err(ApiError::field("messages", "messages is empty"));
+    }
+    list.into_iter().enumerate().map(|(index, fields)| message(index, fields)).collect()
+}
+
+fn message(index: usize, mut fields: Map<String, Value>) -> ApiResult<Message> {
+    let at = format!("messages[{index}]");
+    let role = match fields.get("role").and_then(Value::as_str) {
+        // Its newer name.
+        Some("developer") => "system",
+        Some(role @ ("system" | "user" | "assistant" | "tool")) => role,
+        Some(role) => {
+            let message = format!(
+                "{at}.role is {role:?}, expected system, developer, user, assistant or tool"
+            );
+            return Err(ApiError::field(format!("{at}.role"), message));
+        }
+        None => {
+            let message = format!("{at}.role is missing or no string");
+            return Err(ApiError::field(format!("{at}.role"), message));
+        }
+    };
+    let role = Value::from(role);
+    let text = match fields.get("content") {
+        Some(Value::String(text)) => Value::from(text.as_str()),
+        Some(Value::Array(parts)) => {
+            let texts: ApiResult<Vec<&str>> = parts
+                .iter()
+                .enumerate()
+                .map(|(part, value)| text_of_part(&format!("{at}.content[{part}]"), value))
+                .collect();
+            texts?.join("\n").into()
+        }
+        None | Some(Value::Null) if fields.contains_key("tool_calls") => Value::from(""),
+        _ => {
+            let message =
+                format!("{at}.content is missing, or neither a string nor a list of parts");
+            return Err(ApiError::field(format!("{at}.content"), message));
+        }
+    };
+    fields.insert("role".to_owned(), role);
+    fields.insert("content".to_owned(), text);
+    Ok(Message::from(fields))
+}
+
+fn text_of_part<'a>(at: &str, part: &'a Value) -> ApiResult<&'a str> {
+    match (part.get("type").and_then(Value::as_str), part.get("text").and_then(Value::as_str)) {
+        (Some("text"), Some(text)) => Ok(text),
+        (Some("text") | None, _) => {
+            Err(ApiError::field(at, format!("{at} is no object with a type and a text")))
+        }
+        (Some(kind), _) => {
+            let message = format!("{at} is of type {kind:?}: this model reads text only");
+            Err(ApiError::field(at, message).with_code("unsupported_content"))
+        }
+    }
+}
+
+/// Answers to a conversation.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChatCompletion {
+    /// The answer's id.
+    pub(crate) id: String,
+    /// `chat.completion`.
+    pub(crate) object: &'static str,
+    /// When it was made, in seconds since 1970.
+    pub(crate) created: u64,
+    /// The model's id.
+    pub(crate) model: String,
+    /// The answers.
+    pub(crate) choices: Vec<ChatChoice>,
+    /// The tokens that were used.
+    pub(crate) usage: Usage,
+}
+
+/// An answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChatChoice {
+    /// Which answer it is.
+    pub(crate) index: usize,
+    /// The answer.
+    pub(crate) message: AnswerMessage,
+    /// Log-probabilities of its tokens.
+    pub(crate) logprobs: Option<ChatLogprobs>,
+    /// Why it ended.
+    pub(crate) finish_reason: &'static str,
+}
+
+/// The message that answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AnswerMessage {
+    /// `assistant`.
+    pub(crate) role: &'static str,
+    /// The text.
+    pub(crate) content: String,
+    /// Always null.
+    pub(crate) refusal: Option<String>,
+}
+
+/// Log-probabilities of an answer's tokens.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct ChatLogprobs {
+    /// Token by token, that which ended the answer included.
+    pub(crate) content: Vec<ChatLogprob>,
+    /// Always null.
+    pub(crate) refusal: Option<String>,
+}
+
+/// The log-probability of a token.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChatLogprob {
+    /// The token and its log-probability.
+    #[serde(flatten)]
+    pub(crate) token: TopLogprob,
+    /// The likeliest tokens in its place.
+    pub(crate) top_logprobs: Vec<TopLogprob>,
+}
+
+/// A token and its log-probability.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TopLogprob {
+    /// The token's text.
+    pub(crate) token: String,
+    /// `ln` of its probability, before anything that sampling does.
+    pub(crate) logprob: f64,
+    /// The bytes of the text.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A part of a streamed answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChatChunk {
+    /// The answer's id.
+    pub(crate) id: String,
+    /// `chat.completion.chunk`.
+    pub(crate) object: &'static str,
+    /// When the answer was begun, in seconds since 1970.
+    pub(crate) created: u64,
+    /// The model's id.
+    pub(crate) model: String,
+    /// The choice that the part belongs to; none in the last chunk, which has the usage.
+    pub(crate) choices: Vec<ChunkChoice>,
+    /// The tokens that were used, in the last chunk, if wanted.
+    pub(crate) usage: Option<Usage>,
+}
+
+/// A part of a streamed choice.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChunkChoice {
+    /// Which answer it is.
+    pub(crate) index: usize,
+    /// What is new.
+    pub(crate) delta: Delta,
+    /// Log-probabilities of its tokens.
+    pub(crate) logprobs: Option<ChatLogprobs>,
+    /// Why it ended, in its last part.
+    pub(crate) finish_reason: Option<&'static str>,
+}
+
+/// What is new of an answer.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct Delta {
+    /// `assistant`, in the first part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<&'static str>,
+    /// The text that comes next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<String>,
+}

@@ -1,0 +1,180 @@
+//! `/v1/completions`.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::Usage;
+use super::common::{Common, MAX_TOKENS, MAX_TOP};
+use super::error::{ApiError, ApiResult};
+use super::fields::Fields;
+use super::tokens::TokenId;
+
+/// Tokens of an answer by default, as in OpenAI's protocol.
+const DEFAULT_TOKENS: usize = 16;
+
+/// Texts that are to be continued.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CompletionRequest {
+    /// One text or several, each as a string or as token ids. Ids are taken as they are.
+    pub(crate) prompt: Prompts,
+    /// Most tokens of an answer; 0 gives none, which is of use with `echo`.
+    #[schema(default = 16, maximum = 2147483647)]
+    pub(crate) max_tokens: Option<usize>,
+    /// Tells the log-probability of each token, and so many of the likeliest.
+    #[schema(minimum = 0, maximum = 20)]
+    pub(crate) logprobs: Option<usize>,
+    /// Puts the prompt before the answer, and before its log-probabilities.
+    #[schema(default = false)]
+    pub(crate) echo: Option<bool>,
+    /// Puts what the tokenizer puts before a text, such as a beginning-of-text token, before a prompt
+    /// that is a string and does not begin with its name.
+    #[schema(default = true)]
+    pub(crate) add_special_tokens: Option<bool>,
+    /// How the answer is chosen and told.
+    #[serde(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What is to be continued.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Prompts {
+    /// A text.
+    #[schema(title = "text")]
+    Text(String),
+    /// Texts.
+    #[schema(title = "texts")]
+    Texts(Vec<String>),
+    /// The tokens of a text.
+    #[schema(title = "tokens", value_type = Vec<TokenId>)]
+    Tokens(Vec<u32>),
+    /// The tokens of texts.
+    #[schema(title = "lists of tokens", value_type = Vec<Vec<TokenId>>)]
+    TokenLists(Vec<Vec<u32>>),
+}
+
+/// A text that is to be continued.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Prompt {
+    /// As text.
+    Text(String),
+    /// As tokens.
+    Tokens(Vec<u32>),
+}
+
+impl CompletionRequest {
+    /// Reads a request.
+    pub(crate) fn read(mut fields: Fields) -> ApiResult<Self> {
+        let prompt = fields.value("prompt");
+        let prompt = prompt.ok_or_else(|| ApiError::field("prompt", "there is no prompt"))?;
+        let request = Self {
+            prompt: Prompts::read(prompt)?,
+            max_tokens: fields.number("max_tokens", 0..=MAX_TOKENS)?,
+            logprobs: fields.number("logprobs", 0..=MAX_TOP)?,
+            echo: fields.take("echo")?,
+            add_special_tokens: fields.take("add_special_tokens")?,
+            common: Common::take(&mut fields)?,
+        };
+        if fields.take::<usize>("best_of")?.is_some_and(|best| best != request.common.choices()) {
+            let message = "best_of is not n, and choosing among answers is not supported";
+            return Err(ApiError::field("best_of", message).with_code("unsupported_parameter"));
+        }
+        fields.finish()?;
+        Ok(request)
+    }
+
+    /// Most tokens of an answer.
+    pub(crate) fn limit(&self) -> usize {
+        self.max_tokens.unwrap_or(DEFAULT_TOKENS)
+    }
+
+    /// Whether the prompt comes before the answer.
+    pub(crate) fn echoes(&self) -> bool {
+        self.echo.unwrap_or(false)
+    }
+
+    /// Whether the tokenizer adds its own tokens to a text.
+    pub(crate) fn adds_special_tokens(&self) -> bool {
+        self.add_special_tokens.unwrap_or(true)
+    }
+}
+
+impl Prompts {
+    fn read(value: Value) -> ApiResult<Self> {
+        let wrong = || {
+            let message = "prompt is neither a string, a list of strings, a list of token ids, nor a \
+                           list of lists of token ids";
+            ApiError::field("prompt", message)
+        };
+        match value {
+            Value::String(text) => Ok(Self::Text(text)),
+            Value::Array(list) => {
+                let first =
+                    list.first().ok_or_else(|| ApiError::field("prompt", "prompt is empty"))?;
+                let read = match first {
+                    Value::String(_) => serde_json::from_value(list.into()).map(Self::Texts),
+                    Value::Array(_) => serde_json::from_value(list.into()).map(Self::TokenLists),
+                    _ => serde_json::from_value(list.into()).map(Self::Tokens),
+                };
+                read.map_err(|_| wrong())
+            }
+            _ => Err(wrong()),
+        }
+    }
+
+    /// The prompts, one by one.
+    pub(crate) fn each(&self) -> Vec<Prompt> {
+        match self.clone() {
+            Self::Text(text) => vec![Prompt::Text(text)],
+            Self::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+            Self::Tokens(ids) => vec![Prompt::Tokens(ids)],
+            Self::TokenLists(lists) => lists.into_iter().map(Prompt::Tokens).collect(),
+        }
+    }
+}
+
+/// Answers to texts, or a part of a stream of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Completion {
+    /// The answer's id.
+    pub(crate) id: String,
+    /// `text_completion`.
+    pub(crate) object: &'static str,
+    /// When it was made, in seconds since 1970.
+    pub(crate) created: u64,
+    /// The model's id.
+    pub(crate) model: String,
+    /// The answers, `n` to each prompt. Of a stream, what is new of one; none in its last part, which has
+    /// the usage.
+    pub(crate) choices: Vec<CompletionChoice>,
+    /// The tokens that were used. In a stream only in its last part, if wanted.
+    pub(crate) usage: Option<Usage>,
+}
+
+/// An answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CompletionChoice {
+    /// Which answer it is: those to the first prompt come first.
+    pub(crate) index: usize,
+    /// The text.
+    pub(crate) text: String,
+    /// Log-probabilities of its tokens.
+    pub(crate) logprobs: Option<CompletionLogprobs>,
+    /// Why it ended.
+    pub(crate) finish_reason: Option<&'static str>,
+}
+
+/// Log-probabilities of tokens, in four lists of the same length.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct CompletionLogprobs {
+    /// The texts of the tokens, those of the prompt included with `echo`.
+    pub(crate) tokens: Vec<String>,
+    /// `ln` of their probabilities; null for the first of a prompt.
+    pub(crate) token_logprobs: Vec<Option<f64>>,
+    /// The likeliest tokens in their places with theirs, the token itself included.
+    #[schema(value_type = Vec<Option<Object>>)]
+    pub(crate) top_logprobs: Vec<Option<Map<String, Value>>>,
+    /// Where their texts begin, in characters.
+    pub(crate) text_offset: Vec<usize>,
+}

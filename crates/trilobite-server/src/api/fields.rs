@@ -1,0 +1,123 @@
+//! The fields of a request, taken one by one, so that what is left over is known.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use super::error::{ApiError, ApiResult};
+
+/// Fields that change no answer.
+pub(crate) const HARMLESS: [&str; 9] = [
+    "metadata",
+    "parallel_tool_calls",
+    "prediction",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+];
+
+/// The fields of a request that have not been taken.
+pub(crate) struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// The fields of a JSON object.
+    pub(crate) fn parse(body: &[u8]) -> ApiResult<Self> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(_) => Err(ApiError::invalid("the body is JSON, but no object")),
+            Err(error) => Err(ApiError::invalid(format!("the body is no valid JSON: {error}"))),
+        }
+    }
+
+    /// A field's value; `null` is as good as no field.
+    pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> ApiResult<Option<T>> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let read = serde_json::from_value(value);
+        read.map(Some).map_err(|error| ApiError::field(name, format!("{name}: {error}")))
+    }
+
+    /// A field's JSON value.
+    pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
+        self.0.shift_remove(name).filter(|value| !value.is_null()).map(whole_numbers)
+    }
+
+    /// A number within limits.
+    pub(crate) fn number<T>(&mut self, name: &str, range: RangeInclusive<T>) -> ApiResult<Option<T>>
+    where
+        T: DeserializeOwned + PartialOrd + Display,
+    {
+        let number: Option<T> = self.take(name)?;
+        if let Some(number) = number.as_ref().filter(|number| !range.contains(number)) {
+            let (low, high) = range.into_inner();
+            let message = format!("{name} is {number}, expected {low} to {high}");
+            return Err(ApiError::field(name, message));
+        }
+        Ok(number)
+    }
+
+    /// A field whose other values than some are not supported.
+    pub(crate) fn only(&mut self, name: &str, values: &[Value]) -> ApiResult<()> {
+        match self.value(name) {
+            Some(value) if !values.contains(&value) => Err(not_supported(name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the reading. Fields that are left over are errors, unless they change no answer.
+    pub(crate) fn finish(mut self) -> ApiResult<()> {
+        self.only("audio", &[])?;
+        self.only("function_call", &[json!("none")])?;
+        self.only("functions", &[json!([])])?;
+        self.only("grammar", &[])?;
+        self.only("modalities", &[json!(["text"])])?;
+        self.only("reasoning_effort", &[])?;
+        self.only("regex", &[])?;
+        self.only("response_format", &[json!({"type": "text"})])?;
+        self.only("suffix", &[json!("")])?;
+        self.only("tool_choice", &[json!("none")])?;
+        self.only("tools", &[json!([])])?;
+        self.only("verbosity", &[])?;
+        self.only("web_search_options", &[])?;
+        let unknown = |name: &&String| !HARMLESS.contains(&name.as_str());
+        match self
+            .0
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, _)| name)
+            .find(unknown)
+        {
+            Some(name) => Err(ApiError::field(name, format!("the field {name:?} is not known"))
+                .with_code("unknown_parameter")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A number, or a list of them, with integers that were written as fractions as integers, as which
+/// JSON Schema counts them.
+fn whole_numbers(value: Value) -> Value {
+    /// Below, every integer has its float.
+    const EXACT: f64 = (1u64 << 53) as f64;
+    match value {
+        Value::Array(list) => list.into_iter().map(whole_numbers).collect(),
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|_| number.is_f64());
+            match float.filter(|float| float.fract() == 0.0 && float.abs() < EXACT) {
+                Some(float) => (float as i64).into(),
+                None => number.into(),
+            }
+        }
+        other => other,
+    }
+}
+
+/// A field, or its value, is known and not supported.
+fn not_supported(name: &str) -> ApiError {
+    ApiError::field(name, format!("the value of {name} is not supported by this server"))
+        .with_code("unsupported_parameter")
+}

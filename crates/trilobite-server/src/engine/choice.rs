@@ -1,0 +1,108 @@
+//! One of the answers to a prompt.
+
+use trilobite_runtime::{Continuation, Finish, Limits, Logits, Peak, Sampler, Tokenizer};
+
+use super::event::{Failure, Token, TokenLogprobs};
+
+/// An answer that is being generated: what its next token depends on beside the logits.
+pub(super) struct Choice<'m> {
+    index: usize,
+    sampler: Sampler,
+    continuation: Continuation<'m>,
+    max_tokens: Option<usize>,
+}
+
+impl<'m> Choice<'m> {
+    /// Nothing after `prompt` yet.
+    pub(super) fn new(
+        index: usize,
+        sampler: Sampler,
+        tokenizer: &'m Tokenizer,
+        limits: Limits,
+        prompt: &[u32],
+    ) -> Self {
+        let max_tokens = limits.max_tokens;
+        let continuation = Continuation::new(Some(tokenizer), limits, prompt);
+        Self { index, sampler, continuation, max_tokens }
+    }
+
+    /// Which choice of its job it is.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Whether no token is wanted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.max_tokens == Some(0)
+    }
+
+    /// How many of the largest logits the next token depends on; `None` if on all.
+    pub(super) fn needs(&mut self) -> Option<usize> {
+        self.sampler.watch(self.continuation.ids());
+        self.sampler.needs()
+    }
+
+    /// Chooses the token after `text`, which is all that was read, in a context of `context` tokens; with
+    /// its log-probability and those of the `logprobs` likeliest, if wanted.
+    pub(super) fn next(
+        &mut self,
+        logits: Logits<'_>,
+        text: &[u32],
+        context: usize,
+        logprobs: Option<usize>,
+        room: &mut Vec<f32>,
+    ) -> Result<Token, Failure> {
+        let failure = |error: trilobite_runtime::Error| Failure::Model(error.to_string());
+        let id = self.sampler.sample(logits, text).map_err(failure)?;
+        let logprobs = match logprobs {
+            Some(top) => Some(log_probabilities(logits.values(), id, top, room)?),
+            None => None,
+        };
+        let (mut piece, mut finish) = self.continuation.push(id).map_err(failure)?;
+        if finish.is_none() {
+            if self.max_tokens.is_some_and(|max| self.continuation.ids().len() >= max) {
+                finish = Some(Finish::Length);
+            } else if text.len() >= context {
+                finish = Some(Finish::ContextFull);
+            }
+            if finish.is_some() {
+                piece += &self.continuation.finish().map_err(failure)?;
+            }
+        }
+        Ok(Token { choice: self.index, id, text: piece, logprobs, finish })
+    }
+}
+
+/// The log-probability of a token, and those of the `top` likeliest, by the logits of all tokens.
+pub(super) fn log_probabilities(
+    logits: &[f32],
+    id: u32,
+    top: usize,
+    room: &mut Vec<f32>,
+) -> Result<TokenLogprobs, Failure> {
+    let failure = || Failure::Model(trilobite_runtime::Error::NotFinite.to_string());
+    let peak = Peak::find(logits, room).ok_or_else(failure)?;
+    let logit = *logits.get(id as usize).ok_or_else(failure)?;
+    let likeliest = match top {
+        0 => Vec::new(),
+        1 => vec![peak.id],
+        _ => largest(logits, top),
+    };
+    let log_probability = |id: u32| (id, peak.log_probability(logits[id as usize]));
+    let top = likeliest.into_iter().map(log_probability).collect();
+    Ok(TokenLogprobs { id, logprob: peak.log_probability(logit), top })
+}
+
+/// The tokens of the `count` largest logits, largest first, equals by their ids.
+fn largest(logits: &[f32], count: usize) -> Vec<u32> {
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    let order = |a: &u32, b: &u32| {
+        logits[*b as usize].total_cmp(&logits[*a as usize]).then_with(|| a.cmp(b))
+    };
+    if count < ids.len() {
+        ids.select_nth_unstable_by(count, order);
+        ids.truncate(count);
+    }
+    ids.sort_unstable_by(order);
+    ids
+}

@@ -1,0 +1,345 @@
+//! A sequence that is being read or continued.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use trilobite_runtime::{Logits, PAGE, Part, Sequence, Tokenizer, Want};
+
+use super::choice::{Choice, log_probabilities};
+use super::event::{Event, Failure, Token, TokenLogprobs};
+use super::queue::Waiting;
+use crate::metrics::ModelMetrics;
+
+/// A sequence with the choices that continue it: all choices of a job until its prompt has been read,
+/// and then one.
+pub(super) struct Run<'m> {
+    /// Earlier ones go first.
+    pub(super) number: u64,
+    /// What has been read of the tokens.
+    pub(super) sequence: Sequence,
+    /// The prompt and the answer.
+    tokens: Vec<u32>,
+    choices: Vec<Choice<'m>>,
+    /// What is known of the prompt, until it has been read.
+    prompt: Option<Prompt>,
+    /// How many of the likeliest tokens are wanted with each token's log-probability.
+    logprobs: Option<usize>,
+    events: mpsc::Sender<Event>,
+    /// Room for events that the next step may have.
+    permits: Vec<mpsc::OwnedPermit<Event>>,
+    /// Since when there has been no room for them.
+    blocked: Option<Instant>,
+    deadline: Instant,
+    /// When the last token was sent, or the request came.
+    last: Instant,
+    /// It took part in a step that failed, and takes the next one alone.
+    pub(super) alone: bool,
+}
+
+/// A prompt that is being read.
+struct Prompt {
+    cached: usize,
+    logprobs: Option<PromptLogprobs>,
+}
+
+/// The log-probabilities of a prompt's tokens.
+struct PromptLogprobs {
+    top: usize,
+    list: Vec<Option<TokenLogprobs>>,
+}
+
+/// What a step has found out for a run.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// A token of each choice, if the run has been read to its end.
+    tokens: Vec<Token>,
+    failure: Option<Failure>,
+}
+
+/// Takes the logits of a run in a step.
+pub(super) struct Listener<'r, 'm> {
+    text: &'r [u32],
+    /// Tokens of the text before those that the step reads.
+    start: usize,
+    context: usize,
+    choices: &'r mut [Choice<'m>],
+    prompt: Option<&'r mut PromptLogprobs>,
+    logprobs: Option<usize>,
+    room: Vec<f32>,
+    outcome: Outcome,
+}
+
+impl<'m> Run<'m> {
+    /// A job's run.
+    pub(super) fn new(
+        number: u64,
+        sequence: Sequence,
+        waiting: Waiting,
+        tokenizer: &'m Tokenizer,
+    ) -> Self {
+        let Waiting { job, events, arrived, deadline } = waiting;
+        let choice = |(index, sampler)| {
+            Choice::new(index, sampler, tokenizer, job.limits.clone(), &job.prompt)
+        };
+        let choices = job.samplers.into_iter().enumerate().map(choice).collect();
+        let list = vec![None; job.prompt.len()];
+        let logprobs = job.prompt_logprobs.map(|top| PromptLogprobs { top, list });
+        Self {
+            number,
+            sequence,
+            tokens: job.prompt,
+            choices,
+            prompt: Some(Prompt { cached: 0, logprobs }),
+            logprobs: job.logprobs,
+            events,
+            permits: Vec::new(),
+            blocked: None,
+            deadline,
+            last: arrived,
+            alone: false,
+        }
+    }
+
+    /// All of its tokens.
+    pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens that have not been read.
+    pub(super) fn pending(&self) -> usize {
+        self.tokens.len() - self.sequence.len()
+    }
+
+    /// Whether it has generated something.
+    pub(super) fn is_answer(&self) -> bool {
+        self.prompt.is_none()
+    }
+
+    /// Number of choices.
+    pub(super) fn choices(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// Pages of its tokens and of the next one.
+    pub(super) fn pages(&self) -> usize {
+        (self.tokens.len() + 1).div_ceil(PAGE)
+    }
+
+    /// The tokens whose keys and values it can take from others: not the last, whose logits are wanted,
+    /// and none if all logits are wanted.
+    pub(super) fn sharable(&self) -> &[u32] {
+        let all = self.prompt.as_ref().is_some_and(|prompt| prompt.logprobs.is_some());
+        let len = if all { 0 } else { self.tokens.len().saturating_sub(1) };
+        &self.tokens[..len]
+    }
+
+    /// Goes on from a sequence that has read more of its tokens.
+    pub(super) fn adopt(&mut self, sequence: Sequence) {
+        if let Some(prompt) = &mut self.prompt {
+            prompt.cached += sequence.len() - self.sequence.len();
+        }
+        self.sequence = sequence;
+    }
+
+    /// Begins again with an empty sequence: what it has read gives up its memory and is read once more.
+    pub(super) fn restart(&mut self, empty: Sequence) -> Sequence {
+        if let Some(prompt) = &mut self.prompt {
+            prompt.cached = 0;
+        }
+        std::mem::replace(&mut self.sequence, empty)
+    }
+
+    /// Whether nobody waits for it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// Whether its client has to read before it can go on.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
+
+    /// Why it has to end now, if it has to.
+    pub(super) fn overdue(
+        &self,
+        now: Instant,
+        time: Duration,
+        patience: Duration,
+    ) -> Option<Failure> {
+        if self.deadline <= now {
+            return Some(Failure::Time(time));
+        }
+        let blocked = self.blocked.filter(|&since| now.duration_since(since) > patience);
+        blocked.map(|_| Failure::SlowReader(patience))
+    }
+
+    /// Reserves room for the events of the next step; `false` if there is none.
+    pub(super) fn reserve(&mut self, now: Instant) -> bool {
+        let needed = if self.is_answer() { 1 } else { self.choices.len() + 1 };
+        while self.permits.len() < needed {
+            match self.events.clone().try_reserve_owned() {
+                Ok(permit) => self.permits.push(permit),
+                Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                    self.blocked.get_or_insert(now);
+                    return false;
+                }
+            }
+        }
+        self.blocked = None;
+        true
+    }
+
+    fn send(&mut self, event: Event) {
+        if let Some(permit) = self.permits.pop() {
+            permit.send(event);
+        }
+    }
+
+    /// Ends it. A client that has not read what came before learns that the answer ended.
+    pub(super) fn fail(mut self, failure: Failure) {
+        if self.permits.is_empty() {
+            // There may be no room, or nobody.
+            let _ = self.events.try_send(Event::Failed(failure));
+        } else {
+            self.send(Event::Failed(failure));
+        }
+    }
+
+    /// Its part in a step that reads `count` of its tokens, and what takes the logits. With
+    /// `whole_head` all logits are computed.
+    pub(super) fn part(
+        &mut self,
+        count: usize,
+        context: usize,
+        whole_head: bool,
+    ) -> (Part<'_>, Listener<'_, 'm>) {
+        let start = self.sequence.len();
+        let end = start + count;
+        // All of them look at their answers.
+        let needs: Vec<Option<usize>> = self.choices.iter_mut().map(Choice::needs).collect();
+        let needs = needs.into_iter().try_fold(0, |most, needs| Some(most.max(needs?)));
+        let want = match &self.prompt {
+            Some(Prompt { logprobs: Some(_), .. }) => Want::From(0),
+            Some(_) if self.choices.iter().all(Choice::is_empty) => Want::Nothing,
+            _ if end < self.tokens.len() => Want::Nothing,
+            _ => match needs.filter(|_| !whole_head && self.logprobs.is_none()) {
+                Some(largest) => Want::Largest(largest),
+                None => Want::From(count - 1),
+            },
+        };
+        let Self { sequence, tokens, choices, prompt, logprobs, .. } = self;
+        let listener = Listener {
+            text: tokens,
+            start,
+            context,
+            choices,
+            prompt: prompt.as_mut().and_then(|prompt| prompt.logprobs.as_mut()),
+            logprobs: *logprobs,
+            room: Vec::new(),
+            outcome: Outcome::default(),
+        };
+        (Part { sequence, tokens: &tokens[start..end], want }, listener)
+    }
+
+    /// Tells what a step has found out, and returns what is left: the choices that go on, each with a
+    /// sequence, or the sequence if there is none.
+    pub(super) fn settle(
+        mut self,
+        outcome: Outcome,
+        metrics: &ModelMetrics,
+    ) -> Result<Vec<Self>, Option<Sequence>> {
+        if let Some(failure) = outcome.failure {
+            self.fail(failure);
+            return Err(None);
+        }
+        if self.pending() > 0 {
+            return Ok(vec![self]);
+        }
+        let now = Instant::now();
+        let first = self.prompt.take();
+        let waited = now.duration_since(self.last).as_secs_f64();
+        self.last = now;
+        if let Some(Prompt { cached, logprobs }) = first {
+            metrics.prompt_tokens.inc_by(self.tokens.len() as u64);
+            metrics.cached_tokens.inc_by(cached as u64);
+            metrics.first_token.observe(waited);
+            let logprobs = logprobs.map(|known| known.list).unwrap_or_default();
+            self.send(Event::Prompt { cached, logprobs });
+        } else {
+            metrics.next_token.observe(waited);
+        }
+        metrics.tokens.inc_by(outcome.tokens.len() as u64);
+        if outcome.tokens.is_empty() {
+            (0..self.choices.len()).for_each(|choice| self.send(Event::Empty { choice }));
+            return Err(Some(self.sequence));
+        }
+        let mut next = Vec::new();
+        for token in outcome.tokens {
+            let (index, id, goes_on) = (token.choice, token.id, token.finish.is_none());
+            self.send(Event::Token(token));
+            let at = self.choices.iter().position(|choice| choice.index() == index);
+            if let Some(at) = at.filter(|_| goes_on) {
+                next.push((self.choices.remove(at), id));
+            }
+        }
+        if next.is_empty() {
+            return Err(Some(self.sequence));
+        }
+        let fork = |(choice, id)| Self {
+            number: self.number,
+            sequence: self.sequence.fork(),
+            tokens: [&self.tokens[..], &[id]].concat(),
+            choices: vec![choice],
+            prompt: None,
+            logprobs: self.logprobs,
+            events: self.events.clone(),
+            permits: Vec::new(),
+            blocked: None,
+            deadline: self.deadline,
+            last: now,
+            alone: false,
+        };
+        Ok(next.into_iter().map(fork).collect())
+    }
+}
+
+impl Listener<'_, '_> {
+    /// Takes the logits after a token of the step. What panics here is a fault of this run alone.
+    pub(super) fn hear(&mut self, index: usize, logits: Logits<'_>) {
+        if self.outcome.failure.is_some() {
+            return;
+        }
+        let take = AssertUnwindSafe(|| self.take(self.start + index, logits));
+        let taken = catch_unwind(take).unwrap_or_else(|panic| Err(Failure::Panic(said(&*panic))));
+        self.outcome.failure = taken.err();
+    }
+
+    fn take(&mut self, position: usize, logits: Logits<'_>) -> Result<(), Failure> {
+        let Some(&next) = self.text.get(position + 1) else {
+            for choice in self.choices.iter_mut().filter(|choice| !choice.is_empty()) {
+                let token =
+                    choice.next(logits, self.text, self.context, self.logprobs, &mut self.room)?;
+                self.outcome.tokens.push(token);
+            }
+            return Ok(());
+        };
+        if let Some(PromptLogprobs { top, list }) = self.prompt.as_deref_mut() {
+            let known = log_probabilities(logits.values(), next, *top, &mut self.room)?;
+            list[position + 1] = Some(known);
+        }
+        Ok(())
+    }
+
+    /// What was found out.
+    pub(super) fn outcome(self) -> Outcome {
+        self.outcome
+    }
+}
+
+/// What a panic said.
+pub(crate) fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
+}

@@ -1,0 +1,333 @@
+//! The loop of an engine's thread.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use trilobite_runtime::{Error, Forward, PAGE, Tokenizer};
+
+use super::event::{Event, Failure};
+use super::pace::{Pace, share};
+use super::prefix::{PrefixCache, common};
+use super::queue::Queue;
+use super::run::{Outcome, Run, said};
+use super::{EngineOptions, Job};
+use crate::metrics::ModelMetrics;
+
+/// How long the thread sleeps while nothing comes; it also looks for clients that have gone.
+const IDLE: Duration = Duration::from_millis(500);
+/// How long it waits for clients that have to read before anything can go on.
+const BLOCKED: Duration = Duration::from_millis(2);
+/// A prompt takes keys and values from another run if it is spared at least so many tokens.
+const WORTH_SHARING: usize = 8;
+/// So many answers share the reading of the whole head, which is then cheaper than a search for the
+/// largest logits of each.
+const WHOLE_HEAD: usize = 3;
+
+/// What an engine's thread works with.
+pub(super) struct Scheduler<'m> {
+    forward: Forward,
+    tokenizer: &'m Tokenizer,
+    queue: &'m Queue,
+    options: EngineOptions,
+    metrics: ModelMetrics,
+    pace: Pace,
+    cache: PrefixCache,
+    /// Runs that take part in steps, in the order of their arrival.
+    running: Vec<Run<'m>>,
+    /// Runs that have been preempted, in the order of their arrival.
+    preempted: VecDeque<Run<'m>>,
+    arrivals: u64,
+    /// What a test makes of a step.
+    #[cfg(test)]
+    pub(super) before_step: Option<Box<dyn FnMut(&[&[u32]])>>,
+}
+
+impl<'m> Scheduler<'m> {
+    pub(super) fn new(
+        forward: Forward,
+        tokenizer: &'m Tokenizer,
+        queue: &'m Queue,
+        options: EngineOptions,
+        metrics: ModelMetrics,
+    ) -> Self {
+        Self {
+            forward,
+            tokenizer,
+            queue,
+            options,
+            metrics,
+            pace: Pace::new(options.step),
+            cache: PrefixCache::default(),
+            running: Vec::new(),
+            preempted: VecDeque::new(),
+            arrivals: 0,
+            #[cfg(test)]
+            before_step: None,
+        }
+    }
+
+    /// Answers jobs until there will be no more.
+    pub(super) fn work(&mut self) {
+        loop {
+            if self.queue.is_aborted() {
+                let runs = self.running.drain(..).chain(self.preempted.drain(..));
+                return runs.for_each(|run| run.fail(Failure::Ended));
+            }
+            self.end_overdue();
+            self.admit();
+            let idle = self.running.is_empty();
+            if !idle {
+                self.step();
+            }
+            self.metrics.running.set(self.running.len() as i64);
+            self.metrics.pages.set(self.forward.pages() as i64);
+            self.metrics.cached.set(self.cache.len() as i64);
+            if idle && !self.queue.wait(IDLE) {
+                return;
+            }
+        }
+    }
+
+    /// Ends runs whose client has gone or does not read, and those that take too long.
+    fn end_overdue(&mut self) {
+        let now = Instant::now();
+        let EngineOptions { time, patience, .. } = self.options;
+        for late in self.queue.expire(now) {
+            // Nothing was sent yet, so there is room.
+            let _ = late.events.try_send(Event::Failed(Failure::Time(time)));
+        }
+        // All choices of a job end together: the answer would lack one.
+        let runs = self.running.iter().chain(&self.preempted);
+        let overdue: BTreeMap<u64, Failure> =
+            runs.filter_map(|run| Some((run.number, run.overdue(now, time, patience)?))).collect();
+        let ends = |run: &mut Run<'_>| run.is_gone() || overdue.contains_key(&run.number);
+        let ended: Vec<Run<'_>> = self.running.extract_if(.., ends).collect();
+        let mut waiting = Vec::from(std::mem::take(&mut self.preempted));
+        let ended = ended.into_iter().chain(waiting.extract_if(.., ends));
+        for mut run in ended {
+            self.metrics.cancelled.inc();
+            self.cache.insert(run.restart(self.forward.sequence()));
+            if let Some(failure) = overdue.get(&run.number) {
+                run.fail(failure.clone());
+            }
+        }
+        self.preempted = waiting.into();
+    }
+
+    /// Lets runs begin, preempted ones first, as long as there is room.
+    fn admit(&mut self) {
+        while let Some(run) = self.preempted.front() {
+            if !fits(&self.running, &self.options, run.choices(), run.pages()) {
+                return;
+            }
+            let run = self.preempted.pop_front();
+            run.into_iter().for_each(|run| self.join(run));
+        }
+        let first = |job: &Job, running: &[Run<'_>], options: &EngineOptions| {
+            fits(running, options, job.samplers.len(), (job.prompt.len() + 1).div_ceil(PAGE))
+        };
+        while let Some(waiting) = self.queue.pop(|job| first(job, &self.running, &self.options)) {
+            self.arrivals += 1;
+            let run = Run::new(self.arrivals, self.forward.sequence(), waiting, self.tokenizer);
+            self.join(run);
+        }
+    }
+
+    /// Puts a run to the others, with what is known of its beginning.
+    fn join(&mut self, mut run: Run<'m>) {
+        let known = run.sequence.len();
+        if let Some(sequence) = self.cache.find(run.sharable(), known) {
+            run.adopt(sequence);
+        }
+        let at = self.running.partition_point(|other| other.number <= run.number);
+        self.running.insert(at, run);
+    }
+
+    /// One pass of the model.
+    fn step(&mut self) {
+        let (mut plan, prompts) = self.plan();
+        self.make_room(&mut plan);
+        if plan.iter().all(|&count| count == 0) {
+            return std::thread::sleep(BLOCKED);
+        }
+        let begun = Instant::now();
+        match self.read(&plan) {
+            Ok(outcomes) => {
+                self.pace.note(prompts, begun.elapsed());
+                self.settle(&plan, outcomes);
+            }
+            Err(failure) => self.isolate(&plan, failure),
+        }
+    }
+
+    /// The tokens that each run reads in the next step, and how many of them are of prompts.
+    fn plan(&mut self) -> (Vec<usize>, usize) {
+        let now = Instant::now();
+        let mut plan = vec![0; self.running.len()];
+        if let Some(at) = self.running.iter().position(|run| run.alone) {
+            if self.running[at].reserve(now) {
+                plan[at] = self.running[at].pending().min(self.pace.tokens(false));
+            }
+            return (plan, 0);
+        }
+        let mut reading: Vec<usize> = Vec::new();
+        for (index, count) in plan.iter_mut().enumerate() {
+            if !self.running[index].reserve(now) {
+                continue;
+            }
+            self.share_prefix(index);
+            match self.running[index].pending() {
+                1 => *count = 1,
+                _ if self.awaits_another(index, &reading) => {}
+                _ => reading.push(index),
+            }
+        }
+        let left: Vec<usize> = reading.iter().map(|&index| self.running[index].pending()).collect();
+        let answers = plan.iter().any(|&count| count > 0);
+        let shares = share(&left, self.pace.tokens(answers));
+        for (&index, &share) in reading.iter().zip(&shares) {
+            plan[index] = share;
+        }
+        (plan, shares.iter().sum())
+    }
+
+    /// Gives a run the keys and values that another has computed of its tokens.
+    fn share_prefix(&mut self, index: usize) {
+        let run = &self.running[index];
+        if run.sharable().len() < run.sequence.len() + WORTH_SHARING {
+            return;
+        }
+        let shared = |other: &Run<'_>| common(other.sequence.tokens(), run.sharable());
+        let lengths = self.running.iter().enumerate().filter(|(other, _)| *other != index);
+        let best = lengths.map(|(other, run)| (shared(run), other)).max();
+        if let Some((length, other)) = best
+            && length >= run.sequence.len() + WORTH_SHARING
+        {
+            let mut sequence = self.running[other].sequence.fork();
+            sequence.truncate(length);
+            self.running[index].adopt(sequence);
+        }
+    }
+
+    /// Whether one of the runs that are `reading` is about to read what this one would read.
+    fn awaits_another(&self, index: usize, reading: &[usize]) -> bool {
+        let run = &self.running[index];
+        let least = run.sequence.len() + WORTH_SHARING;
+        reading.iter().any(|&other| {
+            let other = &self.running[other];
+            // What it has read already has been taken from it.
+            common(other.tokens(), run.sharable()) >= least.max(other.sequence.len() + 1)
+        })
+    }
+
+    /// Sees to it that there are pages for the next step: drops cached sequences, and then preempts
+    /// runs, the last first.
+    fn make_room(&mut self, plan: &mut Vec<usize>) {
+        loop {
+            let runs = self.running.iter().zip(plan.iter());
+            let missing: usize = runs.map(|(run, &count)| run.sequence.missing_pages(count)).sum();
+            if self.forward.pages() + missing <= self.options.pages {
+                return;
+            }
+            if self.cache.evict() {
+                continue;
+            }
+            // The first goes on whatever happens, so that every run comes to its end.
+            let blocked = self.running.iter().rposition(Run::is_blocked);
+            let Some(last) = blocked.or(self.running.len().checked_sub(1)).filter(|&at| at > 0)
+            else {
+                return;
+            };
+            plan.remove(last);
+            self.preempt(last);
+        }
+    }
+
+    /// Takes a run out of the steps and drops its keys and values.
+    fn preempt(&mut self, index: usize) {
+        self.metrics.preemptions.inc();
+        let mut run = self.running.remove(index);
+        run.restart(self.forward.sequence());
+        let at = self.preempted.partition_point(|other| other.number <= run.number);
+        self.preempted.insert(at, run);
+    }
+
+    /// Reads what is planned.
+    ///
+    /// # Errors
+    /// The step failed as a whole; what it was to read may have been read in part.
+    fn read(&mut self, plan: &[usize]) -> Result<Vec<Outcome>, Failure> {
+        let context = self.forward.context();
+        let ends = self.running.iter().zip(plan).filter(|(run, count)| run.pending() == **count);
+        let whole_head = ends.count() >= WHOLE_HEAD;
+        let (mut parts, mut listeners): (Vec<_>, Vec<_>) = self
+            .running
+            .iter_mut()
+            .zip(plan)
+            .filter(|(_, count)| **count > 0)
+            .map(|(run, &count)| run.part(count, context, whole_head))
+            .unzip();
+        let forward = &mut self.forward;
+        #[cfg(test)]
+        let before_step = &mut self.before_step;
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(test)]
+            if let Some(before_step) = before_step {
+                let tokens: Vec<&[u32]> = parts.iter().map(|part| part.tokens).collect();
+                before_step(&tokens);
+            }
+            forward.read(&mut parts, |part, index, logits| listeners[part].hear(index, logits))
+        }));
+        match read {
+            Ok(Ok(())) => Ok(listeners.into_iter().map(|listener| listener.outcome()).collect()),
+            Ok(Err(error)) => {
+                if matches!(error, Error::Memory { .. }) {
+                    self.cache.clear();
+                }
+                Err(Failure::Model(error.to_string()))
+            }
+            Err(panic) => Err(Failure::Panic(said(&*panic))),
+        }
+    }
+
+    /// Tells the clients what a step has found out, and takes out what has ended.
+    fn settle(&mut self, plan: &[usize], outcomes: Vec<Outcome>) {
+        let mut outcomes = outcomes.into_iter();
+        for (run, &count) in std::mem::take(&mut self.running).into_iter().zip(plan) {
+            let outcome = if count > 0 { outcomes.next() } else { None };
+            let Some(outcome) = outcome else {
+                self.running.push(run);
+                continue;
+            };
+            match run.settle(outcome, &self.metrics) {
+                Ok(runs) => self.running.extend(runs),
+                Err(read) => read.into_iter().for_each(|sequence| self.cache.insert(sequence)),
+            }
+        }
+    }
+
+    /// After a step that failed: ends the run that it consisted of. Of several each takes a step alone,
+    /// from the beginning, since nobody knows which of them it was.
+    fn isolate(&mut self, plan: &[usize], failure: Failure) {
+        let taking_part = plan.iter().filter(|&&count| count > 0).count();
+        for (mut run, &count) in std::mem::take(&mut self.running).into_iter().zip(plan) {
+            match count {
+                0 => self.running.push(run),
+                _ if taking_part == 1 => run.fail(failure.clone()),
+                _ => {
+                    run.restart(self.forward.sequence());
+                    run.alone = true;
+                    self.running.push(run);
+                }
+            }
+        }
+    }
+}
+
+/// Whether there is room for a run with so many choices and pages beside others. One runs always.
+fn fits(running: &[Run<'_>], options: &EngineOptions, choices: usize, pages: usize) -> bool {
+    let taken: usize = running.iter().map(Run::choices).sum();
+    let held: usize = running.iter().map(Run::pages).sum();
+    running.is_empty() || taken + choices <= options.parallel && held + pages <= options.pages
+}

@@ -1,0 +1,163 @@
+//! Who may ask: the key, the Host header, and pages of other origins.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, HOST, ORIGIN, VARY,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq;
+
+use crate::api::error::{ApiError, ApiResult};
+use crate::app::App;
+use crate::options::Options;
+
+/// Paths that need no key.
+const OPEN: [&str; 3] = ["/", "/health", "/openapi.json"];
+/// Names of this machine.
+const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// What a request must fulfil.
+pub(crate) struct Guard {
+    key: Option<String>,
+    /// Values of the Host header, without port; all if there is no list.
+    hosts: Option<Vec<String>>,
+    origins: Vec<String>,
+}
+
+impl Guard {
+    /// What a server at an address asks for. On a loopback address only the names of this machine are
+    /// answered, so that no page can reach the server by a name that it makes point here. Elsewhere every
+    /// name is answered, unless some are listed.
+    pub(crate) fn new(options: &Options, address: SocketAddr) -> Self {
+        let loopback = match address.ip() {
+            IpAddr::V4(ip) => ip.is_loopback(),
+            IpAddr::V6(ip) => ip.is_loopback(),
+        };
+        let given = options.hosts.iter().map(|host| host.to_ascii_lowercase());
+        let local = LOCAL.iter().map(|&host| host.to_owned());
+        let hosts = (loopback || !options.hosts.is_empty()).then(|| given.chain(local).collect());
+        Self { key: options.api_key.clone(), hosts, origins: options.origins.clone() }
+    }
+
+    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> ApiResult<()> {
+        let Some(hosts) = &self.hosts else { return Ok(()) };
+        let refused = |host: &str| {
+            let message = format!("this server does not answer to the host {host:?}");
+            Err(ApiError::status(StatusCode::FORBIDDEN, message).with_code("host_not_allowed"))
+        };
+        let header = headers.get(HOST).map(|host| host.to_str().unwrap_or("\u{fffd}"));
+        let named = uri.authority().map(|authority| authority.as_str()).into_iter().chain(header);
+        let named: Vec<&str> = named.collect();
+        if named.is_empty() {
+            return refused("");
+        }
+        match named.iter().find(|host| !hosts.iter().any(|known| *known == without_port(host))) {
+            Some(host) => refused(host),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the origin of a page, if the request comes from one, may read the answer. The server's
+    /// own page may, of course.
+    fn check_origin(&self, headers: &HeaderMap) -> ApiResult<Option<HeaderValue>> {
+        let Some(origin) = headers.get(ORIGIN) else { return Ok(None) };
+        let text = origin.to_str().unwrap_or("\u{fffd}");
+        if self.origins.iter().any(|known| known == text) {
+            return Ok(Some(origin.clone()));
+        }
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let own = host.is_some_and(|host| text.strip_prefix("http://") == Some(host));
+        // A proxy that speaks TLS serves the same page.
+        let own = own || host.is_some_and(|host| text.strip_prefix("https://") == Some(host));
+        match own {
+            true => Ok(None),
+            false => {
+                let message = format!("pages of the origin {text:?} may not use this server");
+                Err(ApiError::status(StatusCode::FORBIDDEN, message)
+                    .with_code("origin_not_allowed"))
+            }
+        }
+    }
+
+    fn check_key(&self, path: &str, headers: &HeaderMap) -> ApiResult<()> {
+        let Some(key) = self.key.as_deref().filter(|_| !OPEN.contains(&path)) else {
+            return Ok(());
+        };
+        let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let given = given.and_then(|value| {
+            let (scheme, key) = value.split_at_checked("Bearer ".len())?;
+            scheme.eq_ignore_ascii_case(b"Bearer ").then_some(key)
+        });
+        // In a time that does not depend on how much of it is right.
+        match given.is_some_and(|given| given.ct_eq(key.as_bytes()).into()) {
+            true => Ok(()),
+            false => Err(ApiError::key(given.is_some())),
+        }
+    }
+}
+
+/// A host without its port, in lower case.
+fn without_port(host: &str) -> String {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.to_ascii_lowercase()
+}
+
+/// Lets a request through, or not.
+pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let guard = &app.guard;
+    let (path, headers) = (request.uri().path().to_owned(), request.headers());
+    let allowed =
+        guard.check_host(request.uri(), headers).and_then(|()| guard.check_origin(headers));
+    let origin = match allowed {
+        Ok(origin) => origin,
+        Err(error) => return error.into_response(),
+    };
+    let mut response = if request.method() == Method::OPTIONS && origin.is_some() {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        match guard.check_key(&path, headers) {
+            Ok(()) => next.run(request).await,
+            Err(error) => error.into_response(),
+        }
+    };
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+        let methods = HeaderValue::from_static("GET, POST");
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        let allowed = HeaderValue::from_static("Authorization, Content-Type");
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_no_part_of_a_name() {
+        for (host, name) in [
+            ("localhost", "localhost"),
+            ("LocalHost:8080", "localhost"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("127.0.0.1:1", "127.0.0.1"),
+            ("localhost:80.evil.org", "localhost:80.evil.org"),
+            ("localhost.evil.org:80", "localhost.evil.org"),
+        ] {
+            assert_eq!(without_port(host), name);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Settings of a server.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use trilobite_runtime::{MAX_BATCH, PAGE, SessionOptions};
+
+use crate::engine::EngineOptions;
+use crate::error::{Error, Result};
+use crate::served::ServedModel;
+
+/// Most sequences of one model at a time.
+const MAX_PARALLEL: usize = 128;
+
+/// Settings of a server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The address to listen on; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Answers of one model that are generated at the same time.
+    pub parallel: usize,
+    /// Memory for the keys and values of each model in bytes; one context always fits. Without it two
+    /// contexts for every parallel answer fit, but at most half of the memory that the machine has left
+    /// is used.
+    pub cache_bytes: Option<usize>,
+    /// Prompts that can wait for each model.
+    pub queue: usize,
+    /// Most tokens of prompts that a step reads. How many it does read depends on the time that they
+    /// take.
+    pub step: usize,
+    /// Most tokens of an answer.
+    pub max_tokens: Option<usize>,
+    /// Most bytes of a request.
+    pub body_bytes: usize,
+    /// Time that a client may take to send a request.
+    pub body_time: Duration,
+    /// Time that a request may take, waiting included.
+    pub request_time: Duration,
+    /// Time that a client of a stream may take to read what is there for it.
+    pub patience: Duration,
+    /// Time that answers have to come to their end when the server is asked to end.
+    pub grace: Duration,
+    /// The key that requests must have.
+    pub api_key: Option<String>,
+    /// Further values of the Host header, without port, that are answered.
+    pub hosts: Vec<String>,
+    /// Origins of pages that may read the answers, such as `https://chat.example.org`.
+    pub origins: Vec<String>,
+}
+
+impl Default for Options {
+    /// Port 8080 of this machine alone, eight answers at a time.
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+            parallel: 8,
+            cache_bytes: None,
+            queue: 256,
+            step: MAX_BATCH,
+            max_tokens: None,
+            body_bytes: 8 << 20,
+            body_time: Duration::from_secs(30),
+            request_time: Duration::from_secs(3600),
+            patience: Duration::from_secs(30),
+            grace: Duration::from_secs(30),
+            api_key: None,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<()> {
+        if !(1..=MAX_PARALLEL).contains(&self.parallel) {
+            let value = self.parallel.to_string();
+            return Err(Error::Option { name: "parallel", value, expected: "1 to 128" });
+        }
+        if self.api_key.as_ref().is_some_and(|key| key.is_empty()) {
+            let value = "empty".to_owned();
+            return Err(Error::Option { name: "the API key", value, expected: "a text" });
+        }
+        Ok(())
+    }
+
+    /// The settings of a model's engine, where so many models share the machine.
+    pub(crate) fn engine(&self, served: &ServedModel, models: usize) -> EngineOptions {
+        let config = served.model.config();
+        let context = served.session.context.clamp(1, config.context);
+        let session = SessionOptions { context, ..served.session };
+        let page = session.cache.bytes_for(config, PAGE).max(1);
+        // A sequence of each, and as much again of texts that may come back.
+        let wanted = 2 * self.parallel * context.div_ceil(PAGE);
+        let free = || free_bytes().map(|bytes| bytes / 2 / models.max(1) / page);
+        let pages = match self.cache_bytes {
+            Some(bytes) => bytes / page,
+            None => free().map_or(wanted, |free| free.min(wanted)),
+        };
+        EngineOptions {
+            session,
+            parallel: self.parallel,
+            pages,
+            queue: self.queue,
+            step: self.step,
+            time: self.request_time,
+            patience: self.patience,
+        }
+    }
+}
+
+/// Memory that the system could give, where it tells.
+fn free_bytes() -> Option<usize> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}

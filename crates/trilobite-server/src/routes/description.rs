@@ -1,0 +1,107 @@
+//! `/openapi.json`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+
+use super::{chat, completions, misc};
+use crate::api::error::{ApiError, ApiResult};
+use crate::api::fields::HARMLESS;
+use crate::app::App;
+
+/// The description of the server, as far as the types tell it.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Trilobite", description = "1.58-bit language models in OpenAI's protocol"),
+    paths(
+        chat::chat_completions,
+        completions::completions,
+        misc::embeddings,
+        misc::models,
+        misc::model,
+        misc::tokenize,
+        misc::detokenize,
+        misc::tokenizer_info,
+        misc::health,
+        misc::metrics,
+    )
+)]
+struct Description;
+
+/// The description of the server.
+pub(super) async fn openapi(State(app): State<Arc<App>>) -> ApiResult<Json<Value>> {
+    let described = serde_json::to_value(Description::openapi());
+    let mut described = described.map_err(|error| ApiError::internal(error.to_string()))?;
+    if let Some(schemas) =
+        described.pointer_mut("/components/schemas").and_then(Value::as_object_mut)
+    {
+        complete(schemas, &app);
+    }
+    Ok(Json(described))
+}
+
+/// Adds what the types do not tell: which fields are known, and which tokens there are.
+fn complete(schemas: &mut Map<String, Value>, app: &App) {
+    for name in ["ChatRequest", "CompletionRequest", "TokenizeRequest", "DetokenizeRequest"] {
+        let Some(schema) = schemas.get(name).cloned() else { continue };
+        let mut whole = json!({"type": "object", "properties": {}, "required": []});
+        merge(&mut whole, &schema, schemas);
+        if name.starts_with('C') {
+            for field in HARMLESS {
+                whole["properties"][field] = json!({"description": "Changes no answer."});
+            }
+        }
+        if let Some(seed) = whole["properties"].get_mut("seed") {
+            (seed["minimum"], seed["maximum"]) = (i64::MIN.into(), i64::MAX.into());
+        }
+        whole["additionalProperties"] = false.into();
+        schemas.insert(name.to_owned(), whole);
+    }
+    let vocab = app.models.iter().map(|model| model.model().config().vocab).min().unwrap_or(0);
+    if let Some(id) = schemas.get_mut("TokenId") {
+        id["maximum"] = vocab.saturating_sub(1).into();
+    }
+    schemas.get_mut("Prompts").into_iter().for_each(need_items);
+    if let Some(chat) = schemas.get_mut("ChatRequest") {
+        let told = json!({"properties": {"logprobs": {"const": true}}, "required": ["logprobs"]});
+        let none = json!({"properties": {"top_logprobs": {"enum": [0, null]}}});
+        chat["anyOf"] = json!([told, none]);
+    }
+}
+
+/// Puts the fields of a schema, and of those that it is made of, into one.
+fn merge(whole: &mut Value, schema: &Value, schemas: &Map<String, Value>) {
+    let name = schema["$ref"].as_str().and_then(|name| name.rsplit('/').next());
+    let named = name.and_then(|name| schemas.get(name)).into_iter();
+    for part in named.chain(schema["allOf"].as_array().into_iter().flatten()) {
+        merge(whole, part, schemas);
+    }
+    if let (Some(all), Some(own)) =
+        (whole["properties"].as_object_mut(), schema["properties"].as_object())
+    {
+        all.extend(own.clone());
+    }
+    if let (Some(all), Some(own)) =
+        (whole["required"].as_array_mut(), schema["required"].as_array())
+    {
+        all.extend(own.clone());
+    }
+}
+
+/// Says of all lists that they are not empty.
+fn need_items(schema: &mut Value) {
+    if schema["type"] == "array" {
+        schema["minItems"] = 1.into();
+    }
+    let inner = schema.as_object_mut().into_iter().flat_map(|fields| fields.values_mut());
+    for value in inner {
+        match value {
+            Value::Array(list) => list.iter_mut().filter(|v| v.is_object()).for_each(need_items),
+            Value::Object(_) => need_items(value),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! All paths that generate nothing.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::response::{Html, IntoResponse, Response};
+use serde_json::json;
+
+use super::body::Body;
+use crate::api::error::{ApiError, ApiResult, ErrorBody};
+use crate::api::models::{ModelList, ModelObject};
+use crate::api::tokens::{
+    DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse, TokenizerInfo,
+};
+use crate::app::App;
+
+/// The chat page: one file.
+const PAGE: &str = include_str!("../page.html");
+/// What the page may do: run what is in it, and ask this server.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+                           img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                           frame-ancestors 'none'";
+
+pub(super) async fn page() -> Response {
+    ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE)).into_response()
+}
+
+/// The models that are served.
+#[utoipa::path(get, path = "/v1/models", responses(
+    (status = 200, description = "The models", body = ModelList),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+))]
+pub(super) async fn models(State(app): State<Arc<App>>) -> Json<ModelList> {
+    let data = app.models.iter().map(|model| model.object()).collect();
+    Json(ModelList { object: "list", data })
+}
+
+/// One of the models.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    params(("id" = String, Path, description = "The model's id")),
+    responses(
+        (status = 200, description = "The model", body = ModelObject),
+        (status = "4XX", description = "There is none", body = ErrorBody),
+    )
+)]
+pub(super) async fn model(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<ModelObject>> {
+    Ok(Json(app.model(Some(&id))?.object()))
+}
+
+/// Embeddings, which no model of this server gives.
+#[utoipa::path(
+    post,
+    path = "/v1/embeddings",
+    request_body = serde_json::Value,
+    responses((status = "4XX", description = "No model gives embeddings", body = ErrorBody))
+)]
+pub(super) async fn embeddings(State(app): State<Arc<App>>, Body(mut fields): Body) -> ApiError {
+    let model = fields.take::<String>("model");
+    match model.and_then(|name| app.model(name.as_deref()).map(|model| model.name().to_owned())) {
+        Ok(name) => {
+            let message = format!("the model {name:?} gives no embeddings: it generates text");
+            let error = ApiError::status(StatusCode::NOT_FOUND, message);
+            error.with_param("model").with_code("no_embeddings")
+        }
+        Err(error) => error,
+    }
+}
+
+/// The tokens of a text.
+#[utoipa::path(
+    post,
+    path = "/tokenize",
+    request_body = TokenizeRequest,
+    responses(
+        (status = 200, description = "The tokens", body = TokenizeResponse),
+        (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    )
+)]
+pub(super) async fn tokenize(
+    State(app): State<Arc<App>>,
+    Body(fields): Body,
+) -> ApiResult<Json<TokenizeResponse>> {
+    let request = TokenizeRequest::read(fields)?;
+    super::blocking(move || {
+        let served = app.model(request.model.as_deref())?;
+        let tokens = served.encode(&request.prompt, request.add_special_tokens.unwrap_or(true))?;
+        let (count, max_model_len) = (tokens.len(), served.context());
+        Ok(Json(TokenizeResponse { tokens, count, max_model_len }))
+    })
+    .await
+}
+
+/// The text of tokens.
+#[utoipa::path(
+    post,
+    path = "/detokenize",
+    request_body = DetokenizeRequest,
+    responses(
+        (status = 200, description = "The text", body = DetokenizeResponse),
+        (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    )
+)]
+pub(super) async fn detokenize(
+    State(app): State<Arc<App>>,
+    Body(fields): Body,
+) -> ApiResult<Json<DetokenizeResponse>> {
+    let request = DetokenizeRequest::read(fields)?;
+    super::blocking(move || {
+        let served = app.model(request.model.as_deref())?;
+        let tokens = served.checked(request.tokens, "tokens")?;
+        Ok(Json(DetokenizeResponse { prompt: served.tokenizer()?.decode(&tokens, true)? }))
+    })
+    .await
+}
+
+/// The special tokens and the chat template of the model, where only one is served.
+#[utoipa::path(get, path = "/tokenizer_info", responses(
+    (status = 200, description = "What a client needs to make prompts", body = TokenizerInfo),
+    (status = "4XX", description = "Several models are served", body = ErrorBody),
+))]
+pub(super) async fn tokenizer_info(State(app): State<Arc<App>>) -> ApiResult<Json<TokenizerInfo>> {
+    Ok(Json(app.model(None)?.tokenizer_info()?))
+}
+
+/// Whether the server can answer.
+#[utoipa::path(get, path = "/health", responses(
+    (status = 200, description = "It can", body = serde_json::Value),
+    (status = 503, description = "It cannot", body = serde_json::Value),
+))]
+pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
+    let dead = app.models.iter().find(|model| model.engine().has_ended());
+    match dead {
+        None => Json(json!({"status": "ok"})).into_response(),
+        Some(model) => {
+            let status = json!({"status": "unavailable", "model": model.name()});
+            (StatusCode::SERVICE_UNAVAILABLE, Json(status)).into_response()
+        }
+    }
+}
+
+/// Counters, gauges and histograms for Prometheus.
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "The metrics", body = String, content_type = "application/openmetrics-text"),
+    (status = "4XX", description = "The request is wrong", body = ErrorBody),
+))]
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> ApiResult<Response> {
+    let text = app.metrics.text().ok_or_else(|| ApiError::internal("the metrics are no text"))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(CONTENT_TYPE, kind)], text).into_response())
+}

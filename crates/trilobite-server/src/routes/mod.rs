@@ -1,0 +1,84 @@
+//! The paths of the server.
+
+mod body;
+mod chat;
+mod completions;
+mod description;
+mod misc;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::api::error::{ApiError, ApiResult};
+use crate::app::App;
+use crate::engine::Failure;
+use crate::guard::guard;
+
+/// All paths.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let limit = DefaultBodyLimit::max(app.options.body_bytes);
+    Router::new()
+        .route("/", get(misc::page))
+        .route("/health", get(misc::health))
+        .route("/metrics", get(misc::metrics))
+        .route("/openapi.json", get(description::openapi))
+        .route("/v1/models", get(misc::models))
+        .route("/v1/models/{*id}", get(misc::model))
+        .route("/v1/chat/completions", post(chat::chat_completions))
+        .route("/v1/completions", post(completions::completions))
+        .route("/v1/embeddings", post(misc::embeddings))
+        .route("/tokenize", post(misc::tokenize))
+        .route("/detokenize", post(misc::detokenize))
+        .route("/tokenizer_info", get(misc::tokenizer_info))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_path)
+        .layer(limit)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(app)
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::status(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
+}
+
+async fn no_such_path() -> ApiError {
+    ApiError::status(StatusCode::NOT_FOUND, "there is no such path").with_code("not_found")
+}
+
+/// The answer to a request whose handling panicked.
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    ApiError::from(Failure::Panic(crate::engine::said(&*panic))).into_response()
+}
+
+/// Counts the answers.
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    // Other paths are without number, and whoever asks for them chooses them.
+    app.metrics
+        .count(path.as_ref().map_or("other", MatchedPath::as_str), response.status().as_u16());
+    response
+}
+
+/// Runs what takes more than a moment where it keeps nobody waiting.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> ApiResult<T> + Send + 'static,
+) -> ApiResult<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => Err(Failure::Panic(crate::engine::said(&*panic)).into()),
+            Err(_) => Err(Failure::Ended.into()),
+        },
+    }
+}

@@ -1,0 +1,226 @@
+//! A model that is served.
+
+use std::sync::Arc;
+
+use trilobite_runtime::{
+    ChatTemplate, Conversation, Limits, Model, Sampler, SessionOptions, Tokenizer, encode, end_ids,
+};
+
+use crate::api::chat::ChatRequest;
+use crate::api::completions::Prompt;
+use crate::api::error::{ApiError, ApiResult};
+use crate::api::models::ModelObject;
+use crate::api::tokens::TokenizerInfo;
+use crate::engine::{Answer, Engine, EngineOptions, Job};
+use crate::error::Result;
+use crate::metrics::Metrics;
+
+/// A model to be served.
+pub struct ServedModel {
+    /// The name by which requests choose it.
+    pub name: String,
+    /// The model.
+    pub model: Arc<Model>,
+    /// The chat template, if the model can be chatted with.
+    pub template: Option<ChatTemplate>,
+    /// Texts that end an answer in a chat, besides the model's own tokens.
+    pub stop: Vec<String>,
+    /// Settings of its forward pass. Its context is at most the model's.
+    pub session: SessionOptions,
+}
+
+impl ServedModel {
+    /// A model with the chat template that it brings, and the usual settings.
+    ///
+    /// # Errors
+    /// The model has no tokenizer, or a template that cannot be used.
+    pub fn new(name: impl Into<String>, model: Arc<Model>) -> Result<Self> {
+        let template = ChatTemplate::from_metadata(model.metadata(), model.tokenizer()?)?;
+        let (stop, session) = (Vec::new(), SessionOptions::default());
+        Ok(Self { name: name.into(), model, template, stop, session })
+    }
+}
+
+/// A model that is being served.
+pub(crate) struct Served {
+    name: String,
+    model: Arc<Model>,
+    template: Option<ChatTemplate>,
+    stop: Vec<String>,
+    end_ids: Vec<u32>,
+    context: usize,
+    max_tokens: Option<usize>,
+    created: u64,
+    engine: Engine,
+}
+
+/// What is wanted of a prompt.
+pub(crate) struct Wanted {
+    /// The prompt.
+    pub(crate) prompt: Vec<u32>,
+    /// A sampler for each choice.
+    pub(crate) samplers: Vec<Sampler>,
+    /// Most tokens of an answer.
+    pub(crate) max_tokens: Option<usize>,
+    /// Texts that end an answer.
+    pub(crate) stop: Vec<String>,
+    /// Log-probabilities of the prompt's tokens, with so many of the likeliest.
+    pub(crate) prompt_logprobs: Option<usize>,
+    /// Those of the answer's tokens.
+    pub(crate) logprobs: Option<usize>,
+}
+
+impl Served {
+    /// Starts to serve a model. A request that wants more than `max_tokens` tokens is refused.
+    pub(crate) fn start(
+        served: ServedModel,
+        options: EngineOptions,
+        max_tokens: Option<usize>,
+        metrics: &Metrics,
+    ) -> Result<Self> {
+        let ServedModel { name, model, template, stop, .. } = served;
+        let end_ids = end_ids(model.metadata(), Some(model.tokenizer()?))?;
+        let metrics = metrics.of_model(&name);
+        metrics.page_limit.set(options.pages as i64);
+        let engine = Engine::start(&model, options, metrics)?;
+        let (context, created) = (options.session.context, crate::api::now());
+        Ok(Self { name, model, template, stop, end_ids, context, max_tokens, created, engine })
+    }
+
+    /// The name by which requests choose it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The engine.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Tokens that its context holds.
+    pub(crate) fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Its tokenizer.
+    pub(crate) fn tokenizer(&self) -> ApiResult<&Tokenizer> {
+        Ok(self.model.tokenizer()?)
+    }
+
+    /// What `/v1/models` tells of it.
+    pub(crate) fn object(&self) -> ModelObject {
+        ModelObject {
+            id: self.name.clone(),
+            object: "model",
+            created: self.created,
+            owned_by: "trilobite",
+            max_model_len: self.context,
+            chat: self.template.is_some(),
+        }
+    }
+
+    /// The prompt of a conversation. It can take a while.
+    pub(crate) fn chat_prompt(&self, request: &ChatRequest) -> ApiResult<Vec<u32>> {
+        let Some(template) = &self.template else {
+            let message = format!(
+                "the model {:?} has no chat template; /v1/completions continues a text",
+                self.name
+            );
+            return Err(ApiError::field("model", message).with_code("no_chat_template"));
+        };
+        let conversation = Conversation {
+            messages: &request.messages,
+            variables: request.chat_template_kwargs.clone().unwrap_or_default(),
+            ..Conversation::default()
+        };
+        let prompt = template.encode_conversation(&conversation, self.tokenizer()?);
+        prompt.map_err(|error| ApiError::from(error).with_param("messages"))
+    }
+
+    /// The tokens of a text, with what the tokenizer puts before a text if wanted. The names of special
+    /// tokens stand for these. It can take a while.
+    pub(crate) fn encode(&self, text: &str, special: bool) -> ApiResult<Vec<u32>> {
+        Ok(encode(&self.model, text, special)?)
+    }
+
+    /// The tokens of a prompt of `/v1/completions`.
+    pub(crate) fn prompt(&self, prompt: Prompt, special: bool) -> ApiResult<Vec<u32>> {
+        match prompt {
+            Prompt::Text(text) => self.encode(&text, special),
+            Prompt::Tokens(ids) => self.checked(ids, "prompt"),
+        }
+    }
+
+    /// Token ids, all of them in the vocabulary.
+    pub(crate) fn checked(&self, ids: Vec<u32>, param: &str) -> ApiResult<Vec<u32>> {
+        let vocab = self.model.config().vocab;
+        match ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(id) => {
+                let message = format!("token id {id} is outside the vocabulary of {vocab}");
+                Err(ApiError::field(param, message))
+            }
+            None => Ok(ids),
+        }
+    }
+
+    /// Texts that end an answer in a chat.
+    pub(crate) fn chat_stop(&self) -> &[String] {
+        &self.stop
+    }
+
+    /// Hands prompts to the engine.
+    pub(crate) fn submit(&self, wanted: Vec<Wanted>, param: &str) -> ApiResult<Vec<Answer>> {
+        let jobs: ApiResult<Vec<Job>> =
+            wanted.into_iter().map(|wanted| self.job(wanted, param)).collect();
+        Ok(self.engine.submit(jobs?)?)
+    }
+
+    fn job(&self, wanted: Wanted, param: &str) -> ApiResult<Job> {
+        let Wanted { prompt, samplers, max_tokens, stop, prompt_logprobs, logprobs } = wanted;
+        if prompt.is_empty() {
+            return Err(ApiError::field(
+                param,
+                "the prompt is empty: at least one token is needed",
+            ));
+        }
+        if prompt.len() > self.context {
+            return Err(ApiError::context(prompt.len(), self.context, param));
+        }
+        if let (Some(limit), Some(asked)) = (self.max_tokens, max_tokens)
+            && asked > limit
+        {
+            let message = format!("max_tokens is {asked}, but this server gives at most {limit}");
+            return Err(ApiError::field("max_tokens", message));
+        }
+        let max_tokens = max_tokens.or(self.max_tokens);
+        let limits = Limits { max_tokens, end_ids: self.end_ids.clone(), stop };
+        Ok(Job { prompt, samplers, limits, prompt_logprobs, logprobs })
+    }
+
+    /// What a client needs to make prompts itself.
+    pub(crate) fn tokenizer_info(&self) -> ApiResult<TokenizerInfo> {
+        let metadata = self.model.metadata();
+        let token = |name: &str| -> ApiResult<Option<String>> {
+            let text = metadata.str(&format!("trilobite.{name}_token"));
+            Ok(text.map_err(trilobite_runtime::Error::from)?.map(str::to_owned))
+        };
+        let chat_template = metadata.str("tokenizer.chat_template");
+        let chat_template = chat_template.map_err(trilobite_runtime::Error::from)?;
+        Ok(TokenizerInfo {
+            bos_token: token("bos")?,
+            eos_token: token("eos")?,
+            chat_template: chat_template.map(str::to_owned),
+        })
+    }
+
+    /// The bytes of a token.
+    pub(crate) fn token_bytes(&self, id: u32) -> Vec<u8> {
+        // Its model's tokenizer is there, and decodes what it has decoded before.
+        self.model.tokenizer().and_then(|tokenizer| tokenizer.bytes(id)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,11 @@
+//! A server and its clients over sockets of this machine.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod chat;
+mod client;
+mod completions;
+mod errors;
+mod fixture;
+mod guard;
+mod lifecycle;
+mod misc;

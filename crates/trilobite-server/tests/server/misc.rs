@@ -1,0 +1,119 @@
+use serde_json::{Value, json};
+
+use crate::client::{get, post};
+use crate::fixture::{Running, model, options};
+
+#[test]
+fn models_are_listed_and_chosen() {
+    let server = Running::with(&["llama_bitnet_online", "llama"], options());
+    let list = get(server.address, "/v1/models").ok();
+    assert_eq!(list["object"], "list");
+    let ids: Vec<&Value> = list["data"].as_array().unwrap().iter().map(|m| &m["id"]).collect();
+    assert_eq!(ids, ["llama_bitnet_online", "llama"]);
+    assert_eq!(list["data"][0]["max_model_len"], 512);
+    assert_eq!(get(server.address, "/v1/models/llama").ok(), list["data"][1]);
+
+    let ask = |model: Value| {
+        let request =
+            json!({"model": model, "prompt": [1, 2, 3], "max_tokens": 8, "temperature": 0});
+        post(server.address, "/v1/completions", &request)
+    };
+    let (one, two) = (ask(json!("llama_bitnet_online")).ok(), ask(json!("llama")).ok());
+    assert_ne!(one["choices"], two["choices"]);
+    // With two models a request has to say which.
+    assert_eq!(ask(Value::Null).error(400)["param"], "model");
+    assert_eq!(get(server.address, "/tokenizer_info").error(400)["param"], "model");
+}
+
+#[test]
+fn texts_become_tokens_and_back() {
+    let server = Running::new(options());
+    let model = model("llama_bitnet_online");
+    for special in [true, false] {
+        let request = json!({"prompt": "Hello é", "add_special_tokens": special});
+        let answer = post(server.address, "/tokenize", &request).ok();
+        let tokens = trilobite_runtime::encode(&model, "Hello é", special).unwrap();
+        let expected = json!({"tokens": tokens, "count": tokens.len(), "max_model_len": 512});
+        assert_eq!(answer, expected);
+        let text = model.tokenizer().unwrap().decode(&tokens, true).unwrap();
+        let back = post(server.address, "/detokenize", &json!({"tokens": tokens})).ok();
+        assert_eq!(back, json!({"prompt": text}));
+    }
+    assert_eq!(post(server.address, "/tokenize", &json!({})).error(400)["param"], "prompt");
+    let wrong = post(server.address, "/detokenize", &json!({"tokens": [320]})).error(400);
+    assert_eq!(wrong["param"], "tokens");
+    let info = get(server.address, "/tokenizer_info").ok();
+    assert_eq!(info["eos_token"], "</s>");
+    assert!(info["chat_template"].as_str().unwrap().contains("Assistant: "));
+}
+
+#[test]
+fn embeddings_are_not_given() {
+    let server = Running::new(options());
+    let ask = |body: Value| post(server.address, "/v1/embeddings", &body);
+    let error = ask(json!({"model": "llama_bitnet_online", "input": "a"})).error(404);
+    assert_eq!(error["code"], "no_embeddings");
+    ask(json!({"model": "other", "input": "a"})).error(404);
+}
+
+#[test]
+fn health_and_metrics_are_told() {
+    let server = Running::new(options());
+    assert_eq!(get(server.address, "/health").ok(), json!({"status": "ok"}));
+    let request = json!({"prompt": [1, 2, 3, 4], "max_tokens": 5, "temperature": 0,
+        "logit_bias": {"2": -100}});
+    post(server.address, "/v1/completions", &request).ok();
+    get(server.address, "/v1/nothing").error(404);
+    let text = get(server.address, "/metrics").text().to_owned();
+    for line in [
+        "trilobite_requests_total{path=\"/v1/completions\",status=\"200\"} 1",
+        "trilobite_requests_total{path=\"other\",status=\"404\"} 1",
+        "trilobite_prompt_tokens_total{model=\"llama_bitnet_online\"} 4",
+        "trilobite_generated_tokens_total{model=\"llama_bitnet_online\"} 5",
+        "trilobite_queued_prompts{model=\"llama_bitnet_online\"} 0",
+        "trilobite_time_to_first_token_seconds_count{model=\"llama_bitnet_online\"} 1",
+        "trilobite_time_between_tokens_seconds_count{model=\"llama_bitnet_online\"} 4",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+    }
+    for name in ["running_sequences", "cache_pages", "cache_pages_limit", "cached_sequences"] {
+        assert!(text.contains(&format!("trilobite_{name}{{")), "{name} is not in\n{text}");
+    }
+}
+
+#[test]
+fn the_description_has_every_path() {
+    let server = Running::new(options());
+    let description = get(server.address, "/openapi.json").ok();
+    let paths: Vec<&String> = description["paths"].as_object().unwrap().keys().collect();
+    for path in [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/models",
+        "/v1/models/{id}",
+        "/tokenize",
+        "/detokenize",
+        "/tokenizer_info",
+        "/health",
+        "/metrics",
+    ] {
+        assert!(paths.iter().any(|known| *known == path), "{path} is not among {paths:?}");
+    }
+    // What is referred to is there.
+    let text = description.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1) {
+        let pointer = reference.split('"').next().unwrap();
+        assert!(description.pointer(pointer).is_some(), "{pointer}");
+    }
+}
+
+#[test]
+fn the_page_is_served_and_may_ask_only_this_server() {
+    let server = Running::new(options());
+    let page = get(server.address, "/");
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("connect-src 'self'"));
+}
