@@ -97,9 +97,8 @@ def clients(url, name):
 
 def schemathesis(url, count):
     tool = Path(sys.executable).with_name("schemathesis")
-    checks = "not_a_server_error,status_code_conformance,content_type_conformance,"
-    checks += "response_schema_conformance,negative_data_rejection"
-    options = ["--checks", checks, "--max-examples", count, "--seed", "1", "--workers", "4"]
+    # A good prompt can be longer than the context, which no schema tells.
+    options = ["--exclude-checks", "positive_data_acceptance", "--max-examples", count, "--seed", "1"]
     subprocess.run([tool, "run", f"{url}/openapi.json", *options], check=True)
 
 
