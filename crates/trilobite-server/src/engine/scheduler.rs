@@ -24,6 +24,10 @@ const WORTH_SHARING: usize = 8;
 /// largest logits of each.
 const WHOLE_HEAD: usize = 3;
 
+/// What a test makes of the tokens of each part of a step.
+#[cfg(test)]
+pub(super) type BeforeStep = Box<dyn FnMut(&[&[u32]])>;
+
 /// What an engine's thread works with.
 pub(super) struct Scheduler<'m> {
     forward: Forward,
@@ -38,9 +42,8 @@ pub(super) struct Scheduler<'m> {
     /// Runs that have been preempted, in the order of their arrival.
     preempted: VecDeque<Run<'m>>,
     arrivals: u64,
-    /// What a test makes of a step.
     #[cfg(test)]
-    pub(super) before_step: Option<Box<dyn FnMut(&[&[u32]])>>,
+    pub(super) before_step: Option<BeforeStep>,
 }
 
 impl<'m> Scheduler<'m> {
