@@ -160,6 +160,9 @@ pub enum Error {
     /// The model computed no usable logits.
     #[error("the largest logit is not a finite number: the weights cannot be sound")]
     NotFinite,
+    /// A constraint allows no token, or cannot tell which.
+    #[error("constraint: {0}")]
+    Constraint(String),
     /// A sampling parameter is out of range.
     #[error("{name} is {value}, expected {expected}")]
     Sampling {

@@ -26,7 +26,7 @@ pub struct Limits {
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The model ended its text.
+    /// The model ended its text, or a constraint allows nothing more.
     EndOfText,
     /// A stop text appeared.
     Stop(String),
@@ -106,6 +106,7 @@ pub fn generate(
             prompt_time = start.elapsed();
         }
         let (piece, finish) = continuation.push(id)?;
+        let finish = finish.or_else(|| sampler.is_complete().then_some(Finish::EndOfText));
         let flow = listen(id, &piece);
         if let Some(finish) = finish {
             break finish;

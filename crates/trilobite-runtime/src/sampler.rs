@@ -97,6 +97,11 @@ pub trait Constraint: Send {
     /// # Errors
     /// The token is none that was allowed.
     fn advance(&mut self, id: u32) -> Result<()>;
+
+    /// Whether the text is complete: nothing but its end may follow.
+    fn is_complete(&self) -> bool {
+        false
+    }
 }
 
 /// Chooses tokens.
@@ -165,6 +170,16 @@ impl Sampler {
     #[must_use]
     pub fn with_constraint(self, constraint: Box<dyn Constraint>) -> Self {
         Self { constraint: Some(constraint), ..self }
+    }
+
+    /// Chooses only tokens that another constraint allows, or any.
+    pub fn constrain(&mut self, constraint: Option<Box<dyn Constraint>>) {
+        self.constraint = constraint;
+    }
+
+    /// Whether the constraint allows nothing but the end of the text.
+    pub fn is_complete(&self) -> bool {
+        self.constraint.as_ref().is_some_and(|constraint| constraint.is_complete())
     }
 
     /// Looks at an answer before its next token is sampled: for repetitions at its end, and for the

@@ -149,6 +149,12 @@ impl ChatTemplate {
         self.replaced
     }
 
+    /// The template for conversations with tools, if it shows the model any.
+    pub fn with_tools(&self) -> Option<&str> {
+        let source = self.with_tools.as_ref().unwrap_or(&self.source);
+        source.contains("tools").then_some(source)
+    }
+
     /// The prompt of a conversation. Its special tokens are written out, so it must be tokenized
     /// with special tokens parsed and none added.
     ///

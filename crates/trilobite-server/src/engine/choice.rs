@@ -60,7 +60,9 @@ impl<'m> Choice<'m> {
         };
         let (mut piece, mut finish) = self.continuation.push(id).map_err(failure)?;
         if finish.is_none() {
-            if self.max_tokens.is_some_and(|max| self.continuation.ids().len() >= max) {
+            if self.sampler.is_complete() {
+                finish = Some(Finish::EndOfText);
+            } else if self.max_tokens.is_some_and(|max| self.continuation.ids().len() >= max) {
                 finish = Some(Finish::Length);
             } else if text.len() >= context {
                 finish = Some(Finish::ContextFull);

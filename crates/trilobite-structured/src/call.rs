@@ -1,0 +1,227 @@
+//! Calls of functions in the text of an answer.
+
+use serde_json::{Deserializer, Value};
+
+use crate::answer::{Piece, overlap};
+use crate::tools::Tools;
+
+const OPEN: &str = "<tool_call>";
+const CLOSE: &str = "</tool_call>";
+/// Begins a call of Llama 3 where the name of this special token is part of the text.
+const PYTHON_TAG: &str = "<|python_tag|>";
+
+/// A call of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The function.
+    pub name: String,
+    /// Its arguments, a JSON object.
+    pub arguments: String,
+}
+
+/// How a model writes calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallFormat {
+    /// `<tool_call>{"name": ..., "arguments": ...}</tool_call>`, as Qwen and Hermes do.
+    Tagged,
+    /// `{"name": ..., "parameters": ...}` and nothing else, as Llama 3 does.
+    Parameters,
+    /// `{"name": ..., "arguments": ...}` and nothing else.
+    Arguments,
+}
+
+impl CallFormat {
+    /// The format that a chat template teaches; without tools in the template it is `Arguments`.
+    pub fn of_template(source: Option<&str>) -> Self {
+        match source {
+            Some(source) if source.contains(OPEN) => Self::Tagged,
+            Some(source) if source.contains("\"parameters\"") || source.contains(PYTHON_TAG) => {
+                Self::Parameters
+            }
+            _ => Self::Arguments,
+        }
+    }
+
+    /// What a call has before and after its arguments.
+    pub(crate) fn around(self, name: &str) -> (String, String) {
+        let name = Value::from(name);
+        match self {
+            Self::Tagged => {
+                let before = format!("{OPEN}\n{{\"name\": {name}, \"arguments\": ");
+                (before, format!("}}\n{CLOSE}"))
+            }
+            Self::Parameters => (format!("{{\"name\": {name}, \"parameters\": "), "}".to_owned()),
+            Self::Arguments => (format!("{{\"name\": {name}, \"arguments\": "), "}".to_owned()),
+        }
+    }
+
+    /// What is between calls; none if an answer has one call only.
+    pub(crate) fn between(self) -> Option<&'static str> {
+        match self {
+            Self::Tagged => Some("\n"),
+            Self::Parameters | Self::Arguments => None,
+        }
+    }
+}
+
+/// Finds calls in a text that comes in pieces. What only looks like a call, or calls no known
+/// function, is text.
+pub(crate) struct CallReader {
+    format: CallFormat,
+    tools: Tools,
+    /// Calls that may still come.
+    left: usize,
+    state: State,
+    /// What is not yet known to be text or a call.
+    held: String,
+    /// Bytes of a call in which its end has been looked for.
+    tried: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    /// Nothing but whitespace yet.
+    Beginning,
+    Text,
+    /// After the beginning of a call.
+    Call,
+    /// After a call.
+    Between,
+}
+
+impl CallReader {
+    /// A reader of calls of `tools`. Without `parallel`, the calls after the first are left out.
+    pub(crate) fn new(format: CallFormat, tools: Tools, parallel: bool) -> Self {
+        let left = if parallel { usize::MAX } else { 1 };
+        Self { format, tools, left, state: State::Beginning, held: String::new(), tried: 0 }
+    }
+
+    pub(crate) fn push(&mut self, text: &str, out: &mut Vec<Piece>) {
+        self.held += text;
+        match self.format {
+            CallFormat::Tagged => self.read_tagged(out),
+            CallFormat::Parameters | CallFormat::Arguments => self.read_plain(out),
+        }
+    }
+
+    /// Ends the text.
+    pub(crate) fn finish(&mut self, out: &mut Vec<Piece>) {
+        let held = std::mem::take(&mut self.held);
+        match (self.state, self.format) {
+            (State::Call, CallFormat::Tagged) => match self.call(&held) {
+                Some(call) => self.tell(call, out),
+                None => text(format!("{OPEN}{held}"), out),
+            },
+            (State::Call, _) => match self.calls(&held) {
+                Some(calls) => calls.into_iter().for_each(|call| self.tell(call, out)),
+                None => text(held, out),
+            },
+            (State::Between, _) => text(held.trim_start().to_owned(), out),
+            (State::Beginning | State::Text, _) => text(held, out),
+        }
+    }
+
+    fn tell(&mut self, call: Call, out: &mut Vec<Piece>) {
+        if self.left > 0 {
+            self.left -= 1;
+            out.push(Piece::Call(call));
+        }
+    }
+
+    fn read_tagged(&mut self, out: &mut Vec<Piece>) {
+        loop {
+            if self.state == State::Call {
+                // A string of the call can hold what looks like its end.
+                let Some(at) = self.held[self.tried..].find(CLOSE) else {
+                    let rest = &self.held[self.tried..];
+                    self.tried += rest.len() - overlap(rest, CLOSE);
+                    return;
+                };
+                let end = self.tried + at;
+                self.tried = end + CLOSE.len();
+                if let Some(call) = self.call(&self.held[..end]) {
+                    self.tell(call, out);
+                    self.held.drain(..self.tried);
+                    self.state = State::Between;
+                }
+                continue;
+            }
+            if self.state == State::Between {
+                let space = self.held.len() - self.held.trim_start().len();
+                self.held.drain(..space);
+            }
+            let found = self.held.find(OPEN);
+            let certain = found.unwrap_or(self.held.len() - overlap(&self.held, OPEN));
+            let before = self.held[..certain].trim_end().to_owned();
+            self.held.drain(..found.map_or(before.len(), |at| at + OPEN.len()));
+            if !before.is_empty() {
+                self.state = State::Text;
+                text(before, out);
+            }
+            if found.is_none() {
+                return;
+            }
+            (self.state, self.tried) = (State::Call, 0);
+        }
+    }
+
+    fn read_plain(&mut self, out: &mut Vec<Piece>) {
+        if self.state == State::Beginning {
+            let begun = self.held.trim_start();
+            let call = begun.strip_prefix(PYTHON_TAG).unwrap_or(begun).trim_start();
+            if call.is_empty() || PYTHON_TAG.starts_with(begun) {
+                return;
+            }
+            self.state = if call.starts_with(['{', '[']) { State::Call } else { State::Text };
+        }
+        if self.state == State::Text {
+            text(std::mem::take(&mut self.held), out);
+        }
+    }
+
+    /// The only call of a text.
+    fn call(&self, text: &str) -> Option<Call> {
+        let value: Value = serde_json::from_str(text.trim()).ok()?;
+        self.of_value(&value)
+    }
+
+    /// All calls of a text that has nothing else: one, a list, or several with semicolons or lines
+    /// between them.
+    fn calls(&self, text: &str) -> Option<Vec<Call>> {
+        let text = text.trim_start();
+        let mut rest = text.strip_prefix(PYTHON_TAG).unwrap_or(text).trim_start();
+        let mut calls = Vec::new();
+        while !rest.is_empty() {
+            let mut values = Deserializer::from_str(rest).into_iter::<Value>();
+            match values.next()?.ok()? {
+                Value::Array(list) => {
+                    for value in &list {
+                        calls.push(self.of_value(value)?);
+                    }
+                }
+                value => calls.push(self.of_value(&value)?),
+            }
+            rest = rest[values.byte_offset()..].trim_start();
+            rest = rest.strip_prefix(';').unwrap_or(rest).trim_start();
+        }
+        (!calls.is_empty()).then_some(calls)
+    }
+
+    fn of_value(&self, value: &Value) -> Option<Call> {
+        let function = value.get("function").filter(|inner| inner.is_object()).unwrap_or(value);
+        let name = function.get("name")?.as_str().filter(|name| self.tools.has(name))?;
+        let arguments = match function.get("arguments").or_else(|| function.get("parameters")) {
+            Some(Value::String(text)) => serde_json::from_str(text).ok()?,
+            Some(arguments) => arguments.clone(),
+            None => Value::Object(serde_json::Map::new()),
+        };
+        let arguments = arguments.is_object().then(|| arguments.to_string())?;
+        Some(Call { name: name.to_owned(), arguments })
+    }
+}
+
+fn text(text: String, out: &mut Vec<Piece>) {
+    if !text.is_empty() {
+        out.push(Piece::Text(text));
+    }
+}

@@ -1,0 +1,40 @@
+//! Answers of a form: what a JSON schema, a grammar or a regular expression allows, and what an
+//! answer says beside its text, reasoning and calls of functions.
+//!
+//! ```no_run
+//! use serde_json::json;
+//! use trilobite_runtime::{Model, Sampler, Sampling, end_ids};
+//! use trilobite_structured::{Compiler, Grammar};
+//!
+//! let model = Model::open("model.gguf".as_ref())?;
+//! let tokenizer = model.tokenizer()?;
+//! let ends = end_ids(model.metadata(), Some(tokenizer))?;
+//! let compiler = Compiler::new(tokenizer, model.config().vocab, &ends)?;
+//! let schema = json!({"type": "object", "properties": {"age": {"type": "integer"}}});
+//! let form = compiler.compile(&Grammar::Schema(schema))?;
+//! let sampler = Sampler::new(Sampling::default())?.with_constraint(form.begin());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The masks are those of the llguidance crate. A text that ends by itself is one that the grammar
+//! accepts; one that a limit of tokens cuts off is the beginning of such a text.
+
+#![forbid(unsafe_code)]
+
+mod answer;
+mod call;
+mod compiler;
+mod error;
+mod grammar;
+mod numbers;
+mod reasoning;
+mod tools;
+mod vocabulary;
+
+pub use answer::{Answer, Piece};
+pub use call::{Call, CallFormat};
+pub use compiler::{Compiler, Form};
+pub use error::{Error, Result};
+pub use grammar::Grammar;
+pub use reasoning::{THINK, THINK_END};
+pub use tools::{ToolChoice, Tools};

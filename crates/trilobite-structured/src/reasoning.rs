@@ -1,0 +1,149 @@
+//! Reasoning before an answer, and its end.
+
+use std::collections::VecDeque;
+
+use toktrie::TokEnv;
+use trilobite_runtime::{Constraint, Error, Result};
+
+use crate::vocabulary;
+
+/// What begins the reasoning of an answer.
+pub const THINK: &str = "<think>";
+/// What ends it.
+pub const THINK_END: &str = "</think>";
+/// What ends reasoning that has used up its tokens.
+pub(crate) const CLOSE: &str = "\n</think>\n\n";
+
+/// Bounds reasoning, and constrains what follows it.
+pub(crate) struct Reasoning {
+    tokens: TokEnv,
+    state: State,
+    /// The bytes that tell where the answer is: all while it begins, the last ones within reasoning.
+    text: Vec<u8>,
+    /// Tokens that reasoning may still have.
+    left: Option<usize>,
+    close: Vec<u32>,
+    ends: Vec<u32>,
+    then: Option<Box<dyn Constraint>>,
+}
+
+enum State {
+    /// It can still begin with reasoning.
+    Beginning,
+    Reasoning,
+    /// Reasoning ends with these tokens.
+    Closing(VecDeque<u32>),
+    Answer,
+}
+
+impl Reasoning {
+    pub(crate) fn new(
+        tokens: TokEnv,
+        close: Vec<u32>,
+        ends: Vec<u32>,
+        then: Option<Box<dyn Constraint>>,
+        open: bool,
+        left: Option<usize>,
+    ) -> Self {
+        let state = if open { State::Reasoning } else { State::Beginning };
+        let mut reasoning = Self { tokens, state, text: Vec::new(), left, close, ends, then };
+        reasoning.bound();
+        reasoning
+    }
+
+    /// Closes reasoning that has no tokens left.
+    fn bound(&mut self) {
+        if matches!(self.state, State::Reasoning) && self.left == Some(0) {
+            self.state = State::Closing(self.close.iter().copied().collect());
+        }
+    }
+
+    /// Whether a token ends reasoning and goes on with what the constraint of the answer has not seen.
+    fn overruns(&self, id: u32) -> bool {
+        let bytes = vocabulary::bytes(&self.tokens, id);
+        let Some(at) = bytes.iter().position(|&byte| byte == b'>') else { return false };
+        if bytes[at + 1..].trim_ascii().is_empty() {
+            return false;
+        }
+        let text = [&self.text, bytes].concat();
+        let end = find(&text, THINK_END).map(|at| at + THINK_END.len());
+        end.is_some_and(|end| !text[end..].trim_ascii().is_empty())
+    }
+}
+
+impl Constraint for Reasoning {
+    fn forbid(&mut self, logits: &mut [f32]) -> Result<()> {
+        match &self.state {
+            State::Beginning => {}
+            State::Reasoning if self.then.is_some() => {
+                for (id, logit) in logits.iter_mut().enumerate() {
+                    if self.ends.contains(&(id as u32)) || self.overruns(id as u32) {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                }
+            }
+            State::Reasoning => {}
+            State::Closing(tokens) => {
+                let next = tokens.front().copied();
+                let kept = next.and_then(|id| logits.get(id as usize).copied());
+                logits.fill(f32::NEG_INFINITY);
+                let nothing = || Error::Constraint("no token ends reasoning".to_owned());
+                let (id, kept) = next.zip(kept).ok_or_else(nothing)?;
+                logits[id as usize] = if kept.is_finite() { kept } else { 0.0 };
+            }
+            State::Answer => {
+                if let Some(then) = &mut self.then {
+                    then.forbid(logits)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, id: u32) -> Result<()> {
+        match &mut self.state {
+            State::Beginning => {
+                self.text.extend(vocabulary::bytes(&self.tokens, id));
+                let begun = self.text.trim_ascii_start();
+                if begun.starts_with(THINK.as_bytes()) {
+                    self.state = State::Reasoning;
+                    self.text.clear();
+                } else if !THINK.as_bytes().starts_with(begun) {
+                    self.state = State::Answer;
+                }
+            }
+            State::Reasoning => {
+                self.text.extend(vocabulary::bytes(&self.tokens, id));
+                self.left = self.left.map(|left| left.saturating_sub(1));
+                if find(&self.text, THINK_END).is_some() {
+                    self.state = State::Answer;
+                } else {
+                    let kept = self.text.len().min(THINK_END.len() - 1);
+                    self.text.drain(..self.text.len() - kept);
+                }
+            }
+            State::Closing(tokens) => {
+                tokens.pop_front();
+                if tokens.is_empty() {
+                    self.state = State::Answer;
+                }
+            }
+            State::Answer => {
+                if let Some(then) = &mut self.then {
+                    then.advance(id)?;
+                }
+            }
+        }
+        self.bound();
+        Ok(())
+    }
+
+    fn is_complete(&self) -> bool {
+        let answers = matches!(self.state, State::Answer);
+        answers && self.then.as_ref().is_some_and(|then| then.is_complete())
+    }
+}
+
+fn find(text: &[u8], tag: &str) -> Option<usize> {
+    text.windows(tag.len()).position(|window| window == tag.as_bytes())
+}

@@ -1,0 +1,181 @@
+//! The functions that a model may call.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use trilobite_runtime::Message;
+
+use crate::call::CallFormat;
+use crate::error::{Error, Result};
+use crate::grammar::{Grammar, bounded};
+
+/// The functions that a model may call, as OpenAI's protocol describes them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tools {
+    list: Vec<Value>,
+    functions: Vec<Function>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Function {
+    name: String,
+    /// The schema of its arguments.
+    parameters: Value,
+}
+
+/// Whether an answer calls functions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToolChoice {
+    /// As the model likes.
+    Auto,
+    /// At least one.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+impl Tools {
+    /// Reads a list of tools, each `{"type": "function", "function": {"name": ...}}`.
+    ///
+    /// # Errors
+    /// One is no function with a name, or has the name of another.
+    pub fn read(list: Vec<Value>) -> Result<Self> {
+        let mut functions: Vec<Function> = Vec::new();
+        for (index, tool) in list.iter().enumerate() {
+            let wrong = |field, fault: String| Error::Tool { index, field, fault };
+            if tool["type"] != "function" {
+                let fault = format!("it is {}, expected \"function\"", tool["type"]);
+                return Err(wrong(".type", fault));
+            }
+            let name = match tool["function"]["name"].as_str() {
+                Some(name) if !name.is_empty() => name.to_owned(),
+                _ => return Err(wrong(".function.name", "the function has no name".to_owned())),
+            };
+            if functions.iter().any(|known| known.name == name) {
+                let fault = format!("another function is named {name:?} too");
+                return Err(wrong(".function.name", fault));
+            }
+            let parameters = match &tool["function"]["parameters"] {
+                Value::Null => {
+                    json!({"type": "object", "properties": {}, "additionalProperties": false})
+                }
+                parameters @ Value::Object(_) => parameters.clone(),
+                other => {
+                    let fault = format!("it is {other}, expected a JSON schema");
+                    return Err(wrong(".function.parameters", fault));
+                }
+            };
+            functions.push(Function { name, parameters });
+        }
+        Ok(Self { list, functions })
+    }
+
+    /// The tools as they were read.
+    pub fn list(&self) -> &[Value] {
+        &self.list
+    }
+
+    /// Whether there is a function of a name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.functions.iter().any(|function| function.name == name)
+    }
+
+    /// What an answer is required to be: calls, each with the arguments that its function takes, or,
+    /// where none is demanded, JSON of the schema `answer`. Nothing is required of an answer that may
+    /// be any text.
+    ///
+    /// # Errors
+    /// A function is demanded that there is not, or a schema is no object.
+    pub fn grammar(
+        &self,
+        format: CallFormat,
+        choice: &ToolChoice,
+        parallel: bool,
+        answer: Option<&Value>,
+    ) -> Result<Option<Grammar>> {
+        let mut starts = vec!["calls"];
+        let mut rules = String::new();
+        match (choice, answer) {
+            (ToolChoice::Auto, None) => return Ok(None),
+            (ToolChoice::Auto, Some(schema)) => {
+                starts.push("answer");
+                rules += &format!("answer: %json {}\n", bounded(schema)?);
+            }
+            (ToolChoice::Required | ToolChoice::Named(_), _) => {}
+        }
+        let callable = self.functions.iter().filter(|function| match choice {
+            ToolChoice::Named(name) => *name == function.name,
+            ToolChoice::Auto | ToolChoice::Required => true,
+        });
+        let mut calls = Vec::new();
+        for (index, Function { name, parameters }) in callable.enumerate() {
+            let (before, after) = format.around(name);
+            let (before, after) = (Value::from(before), Value::from(after));
+            let parameters = bounded(parameters)?;
+            // What JSON and Lark write the same way.
+            _ = writeln!(rules, "call_{index}: {before} arguments_{index} {after}");
+            _ = writeln!(rules, "arguments_{index}: %json {parameters}");
+            calls.push(format!("call_{index}"));
+        }
+        if calls.is_empty() {
+            let ToolChoice::Named(name) = choice else { return Ok(None) };
+            return Err(Error::NoFunction(name.clone()));
+        }
+        let more = match format.between().filter(|_| parallel) {
+            Some(between) => format!(" ({} call)*", Value::from(between)),
+            None => String::new(),
+        };
+        let (starts, calls) = (starts.join(" | "), calls.join(" | "));
+        Ok(Some(Grammar::Calls(format!(
+            "start: {starts}\ncalls: call{more}\ncall: {calls}\n{rules}"
+        ))))
+    }
+
+    /// A conversation for a template that shows the model no tools: they are described in the system
+    /// message, calls are the JSON that this asks for, and results are messages of the user.
+    pub fn described(&self, messages: &[Message]) -> Vec<Message> {
+        let functions: Vec<&Value> = self.list.iter().map(|tool| &tool["function"]).collect();
+        let functions = Value::from(functions.into_iter().cloned().collect::<Vec<_>>());
+        let description = format!(
+            "You can call functions. To call one, answer with nothing but a JSON object: \
+             {{\"name\": NAME, \"arguments\": ARGUMENTS}}. Its result comes in the next message. The \
+             functions are: {functions}"
+        );
+        let mut described = Vec::new();
+        let (system, rest) = match messages.split_first() {
+            Some((first, rest)) if first.role() == "system" => (Some(first.text()), rest),
+            _ => (None, messages),
+        };
+        let system = system.map(|text| format!("{text}\n\n")).unwrap_or_default() + &description;
+        described.push(Message::new("system", system));
+        let mut results: Vec<String> = Vec::new();
+        for message in rest {
+            if message.role() == "tool" {
+                results.push(format!("The result of the call: {}", message.text()));
+                continue;
+            }
+            flush(&mut results, &mut described);
+            let calls = message.get("tool_calls").and_then(Value::as_array);
+            let calls = calls.into_iter().flatten().map(|call| {
+                let function = &call["function"];
+                json!({"name": function["name"], "arguments": function["arguments"]}).to_string()
+            });
+            let texts = Some(message.text().to_owned()).into_iter().chain(calls);
+            let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+            described.push(match message.get("tool_calls") {
+                Some(_) => Message::new(message.role(), texts.join("\n")),
+                None => message.clone(),
+            });
+        }
+        flush(&mut results, &mut described);
+        described
+    }
+}
+
+/// Tells the results of calls together, as templates want turns to alternate.
+fn flush(results: &mut Vec<String>, messages: &mut Vec<Message>) {
+    if !results.is_empty() {
+        messages.push(Message::new("user", results.join("\n")));
+        results.clear();
+    }
+}
