@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use trilobite_convert::{Head, HeadScan, Layout, Quantize, Type};
 use trilobite_runtime::{CacheType, ChatTemplate};
 
+use crate::commands::form::FormArgs;
 use crate::commands::pull::Pull;
 use crate::commands::stored::{List, Rm, Show};
 
@@ -222,6 +223,8 @@ pub(crate) struct Run {
     /// Names of special tokens in the prompt stand for these tokens
     #[arg(long)]
     pub(crate) parse_special: bool,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
     #[command(flatten)]
     pub(crate) compute: Compute,
 }

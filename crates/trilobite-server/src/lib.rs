@@ -24,6 +24,7 @@ mod api;
 mod app;
 mod engine;
 mod error;
+mod forms;
 mod guard;
 mod metrics;
 mod options;

@@ -1,11 +1,12 @@
 //! A model that is served.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use trilobite_runtime::{
     ChatTemplate, Conversation, Limits, Model, Sampler, SessionOptions, Tokenizer, encode, end_ids,
     prefix_token,
 };
+use trilobite_structured::{Compiler, Tools};
 
 use crate::api::chat::ChatRequest;
 use crate::api::completions::Prompt;
@@ -53,6 +54,8 @@ pub(crate) struct Served {
     max_tokens: Option<usize>,
     created: u64,
     engine: Engine,
+    /// Made for the first request that demands a form.
+    compiler: OnceLock<Compiler>,
 }
 
 /// What is wanted of a prompt.
@@ -85,7 +88,19 @@ impl Served {
         metrics.page_limit.set(options.pages as i64);
         let engine = Engine::start(&model, options, metrics)?;
         let (context, created) = (options.session.context, crate::api::now());
-        Ok(Self { name, model, template, stop, end_ids, context, max_tokens, created, engine })
+        let compiler = OnceLock::new();
+        Ok(Self {
+            name,
+            model,
+            template,
+            stop,
+            end_ids,
+            context,
+            max_tokens,
+            created,
+            engine,
+            compiler,
+        })
     }
 
     /// The name by which requests choose it.
@@ -134,8 +149,16 @@ impl Served {
             );
             return Err(ApiError::field("model", message).with_code("no_chat_template"));
         };
+        let tools = request.callable.as_ref().map(|callable| &callable.tools);
+        let (tools, described) = match tools {
+            Some(tools) if template.with_tools().is_none() => {
+                (None, Some(tools.described(&request.messages)))
+            }
+            tools => (tools, None),
+        };
         let conversation = Conversation {
-            messages: &request.messages,
+            messages: described.as_deref().unwrap_or(&request.messages),
+            tools: tools.map(Tools::list),
             variables: request.chat_template_kwargs.clone().unwrap_or_default(),
             ..Conversation::default()
         };
@@ -172,6 +195,22 @@ impl Served {
             }
             None => Ok(ids),
         }
+    }
+
+    /// The chat template, if it shows the model tools.
+    pub(crate) fn template_with_tools(&self) -> Option<&str> {
+        self.template.as_ref().and_then(ChatTemplate::with_tools)
+    }
+
+    /// What compiles the forms of its answers. Making it takes a while.
+    pub(crate) fn compiler(&self) -> ApiResult<&Compiler> {
+        if let Some(compiler) = self.compiler.get() {
+            return Ok(compiler);
+        }
+        let vocab = self.model.config().vocab;
+        let compiler = Compiler::new(self.tokenizer()?, vocab, &self.end_ids)
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        Ok(self.compiler.get_or_init(|| compiler))
     }
 
     /// Texts that end an answer in a chat.

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 mod chat;
 pub(crate) mod convert;
 pub(crate) mod eval;
+pub(crate) mod form;
 pub(crate) mod inspect;
 pub(crate) mod logits;
 pub(crate) mod manual;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use trilobite_runtime::{
     Finish, Generation, Limits, Message, Model, Sampler, Sampling, Session, end_ids, generate,
 };
+use trilobite_structured::Form;
 
 use super::chat;
 use super::sampling::{self, sampling};
@@ -26,6 +27,8 @@ pub(crate) struct Generator {
     chosen_seed: Option<u64>,
     model: Arc<Model>,
     ids: bool,
+    /// The form of answers.
+    form: Option<Form>,
 }
 
 pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
@@ -120,13 +123,17 @@ impl Generator {
         template: Option<&Template>,
     ) -> Result<Self> {
         // Literal tokens in, ids out: runs without a tokenizer.
-        let tokenizer = if args.tokens.is_some() && args.ids {
+        let tokenizer = if args.tokens.is_some() && args.ids && !args.form.is_given() {
             None
         } else {
             Some(model::tokenizer(model, global)?)
         };
         let end_ids =
             if args.ignore_eos { Vec::new() } else { end_ids(model.metadata(), tokenizer)? };
+        let form = match tokenizer {
+            Some(tokenizer) => args.form.compile(model, tokenizer)?,
+            None => None,
+        };
         let sampling = sampling(model, args, template.is_some())?;
         let sampler = Sampler::new(sampling)?;
         let chosen = sampling.temperature > 0.0 && args.seed.is_none() && !global.quiet;
@@ -143,6 +150,7 @@ impl Generator {
             chosen_seed: chosen.then_some(sampling.seed),
             model: Arc::clone(model),
             ids: args.ids,
+            form,
         })
     }
 
@@ -165,6 +173,7 @@ impl Generator {
         mut show: impl FnMut(&str) -> Result<()>,
     ) -> Result<Generation> {
         let tokenizer = if self.ids { None } else { Some(self.model.tokenizer()?) };
+        self.sampler.constrain(self.form.as_ref().map(Form::begin));
         let mut shown = Ok(());
         let generation = generate(
             &mut self.session,

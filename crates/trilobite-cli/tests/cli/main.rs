@@ -18,6 +18,7 @@ mod failures;
 #[cfg(target_os = "linux")]
 mod faults;
 mod fixture;
+mod forms;
 mod golden;
 mod hub;
 mod identity;

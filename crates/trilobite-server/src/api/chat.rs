@@ -9,6 +9,7 @@ use super::Usage;
 use super::common::{Common, MAX_TOKENS, MAX_TOP};
 use super::error::{ApiError, ApiResult};
 use super::fields::Fields;
+use super::tools::{self, Callable, ToolCall};
 
 /// A conversation that is to be continued.
 #[derive(Debug, Serialize, ToSchema)]
@@ -31,6 +32,12 @@ pub(crate) struct ChatRequest {
     /// Variables of the model's chat template, such as `enable_thinking`.
     #[schema(value_type = Option<Object>)]
     pub(crate) chat_template_kwargs: Option<Map<String, Value>>,
+    /// Functions that the answer may call.
+    #[serde(skip)]
+    pub(crate) callable: Option<Callable>,
+    /// Most tokens of the reasoning before an answer, between `<think>` and `</think>`.
+    #[schema(maximum = 2147483647)]
+    pub(crate) max_reasoning_tokens: Option<usize>,
     /// How the answer is chosen and told.
     #[serde(flatten)]
     pub(crate) common: Common,
@@ -103,6 +110,8 @@ impl ChatRequest {
             logprobs: fields.take("logprobs")?,
             top_logprobs: fields.number("top_logprobs", 0..=MAX_TOP)?,
             chat_template_kwargs: fields.take("chat_template_kwargs")?,
+            callable: Callable::take(&mut fields)?,
+            max_reasoning_tokens: fields.number("max_reasoning_tokens", 0..=MAX_TOKENS)?,
             common: Common::take(&mut fields)?,
         };
         fields.finish()?;
@@ -172,6 +181,7 @@ fn message(index: usize, mut fields: Map<String, Value>) -> ApiResult<Message> {
     };
     fields.insert("role".to_owned(), role);
     fields.insert("content".to_owned(), text);
+    tools::read_arguments(&mut fields);
     Ok(Message::from(fields))
 }
 
@@ -223,10 +233,16 @@ pub(crate) struct ChatChoice {
 pub(crate) struct AnswerMessage {
     /// `assistant`.
     pub(crate) role: &'static str,
-    /// The text.
-    pub(crate) content: String,
+    /// The text; null if there are only calls.
+    pub(crate) content: Option<String>,
     /// Always null.
     pub(crate) refusal: Option<String>,
+    /// The reasoning before the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reasoning_content: Option<String>,
+    /// Calls of functions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ToolCall>,
 }
 
 /// Log-probabilities of an answer's tokens.
@@ -289,6 +305,15 @@ pub(crate) struct ChunkChoice {
     pub(crate) finish_reason: Option<&'static str>,
 }
 
+impl Delta {
+    /// Whether nothing is new.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { role, content, reasoning_content, tool_calls } = self;
+        let texts = content.is_some() || reasoning_content.is_some();
+        role.is_none() && !texts && tool_calls.is_empty()
+    }
+}
+
 /// What is new of an answer.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Delta {
@@ -298,4 +323,10 @@ pub(crate) struct Delta {
     /// The text that comes next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) content: Option<String>,
+    /// The reasoning that comes next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reasoning_content: Option<String>,
+    /// Calls of functions, each as a whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ToolCall>,
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::error::{ApiError, ApiResult};
 use super::fields::Fields;
+use super::form::{self, Demanded};
 use super::random;
 
 /// Most answers to one prompt.
@@ -67,6 +68,9 @@ pub(crate) struct Common {
     pub(crate) loop_penalty: Option<f32>,
     /// By token id, what is added to the token's logit.
     pub(crate) logit_bias: Option<BTreeMap<String, f64>>,
+    /// The form that answers have.
+    #[serde(skip)]
+    pub(crate) form: Option<Demanded>,
 }
 
 /// What a stream tells beside the answer.
@@ -118,6 +122,7 @@ impl Common {
             repetition_penalty: fields.float("repetition_penalty", 0.01..=100.0)?,
             loop_penalty: fields.float("loop_penalty", 0.0..=100.0)?,
             logit_bias: fields.take("logit_bias")?,
+            form: form::take(fields)?,
         };
         if common.stops().len() > MAX_STOPS {
             let message =

@@ -82,11 +82,8 @@ impl Fields {
         self.only("audio", &[])?;
         self.only("function_call", &[json!("none")])?;
         self.only("functions", &[json!([])])?;
-        self.only("grammar", &[])?;
         self.only("modalities", &[json!(["text"])])?;
         self.only("reasoning_effort", &[])?;
-        self.only("regex", &[])?;
-        self.only("response_format", &[json!({"type": "text"})])?;
         self.only("suffix", &[json!("")])?;
         self.only("tool_choice", &[json!("none")])?;
         self.only("tools", &[json!([])])?;
@@ -126,7 +123,7 @@ fn whole_numbers(value: Value) -> Value {
 }
 
 /// A field, or its value, is known and not supported.
-fn not_supported(name: &str) -> ApiError {
+pub(crate) fn not_supported(name: &str) -> ApiError {
     ApiError::field(name, format!("the value of {name} is not supported by this server"))
         .with_code("unsupported_parameter")
 }

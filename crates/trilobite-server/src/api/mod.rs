@@ -5,8 +5,10 @@ pub(crate) mod common;
 pub(crate) mod completions;
 pub(crate) mod error;
 pub(crate) mod fields;
+pub(crate) mod form;
 pub(crate) mod models;
 pub(crate) mod tokens;
+pub(crate) mod tools;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,5 +1,5 @@
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -9,6 +9,8 @@ use trilobite_runtime::{
 };
 
 use super::scheduler::BeforeStep;
+use trilobite_structured::{Compiler, Form, Grammar};
+
 use super::*;
 use crate::metrics::Metrics;
 
@@ -51,7 +53,19 @@ struct Ask {
     stop: Vec<String>,
     prompt_logprobs: Option<usize>,
     logprobs: Option<usize>,
+    /// Whether it has to be a list of numbers.
+    formed: bool,
 }
+
+/// A list of numbers.
+static LIST: LazyLock<Form> = LazyLock::new(|| {
+    let (model, number) = (model(), serde_json::json!({"type": "number"}));
+    let tokenizer = model.tokenizer().unwrap();
+    let ends = end_ids(model.metadata(), Some(tokenizer)).unwrap();
+    let compiler = Compiler::new(tokenizer, model.config().vocab, &ends).unwrap();
+    let schema = serde_json::json!({"type": "array", "items": number, "maxItems": 4});
+    compiler.compile(&Grammar::Schema(schema)).unwrap()
+});
 
 impl Ask {
     fn greedy(prompt: &[u32], max_tokens: usize) -> Self {
@@ -63,12 +77,15 @@ impl Ask {
             stop: Vec::new(),
             prompt_logprobs: None,
             logprobs: None,
+            formed: false,
         }
     }
 
     fn sampler(&self, choice: u64) -> Sampler {
         let seed = self.sampling.seed.wrapping_add(choice);
-        Sampler::new(Sampling { seed, ..self.sampling }).unwrap()
+        let mut sampler = Sampler::new(Sampling { seed, ..self.sampling }).unwrap();
+        sampler.constrain(self.formed.then(|| LIST.begin()));
+        sampler
     }
 
     fn limits(&self, model: &Model) -> Limits {
@@ -240,6 +257,7 @@ impl Random {
             stop: self.one(&[vec![], vec![], vec!["e".to_owned(), "ab".to_owned()]]),
             prompt_logprobs: self.one(&[None, None, None, Some(0), Some(3)]),
             logprobs: self.one(&[None, None, Some(0), Some(4)]),
+            formed: self.one(&[false, false, true]),
         }
     }
 }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use trilobite_structured::{Answer as Reader, Piece};
 
 use super::body::Body;
 use super::stream::{Chunks, Envelope, merge, respond};
@@ -14,6 +15,7 @@ use crate::api::chat::{
     ChunkChoice, Delta, TopLogprob,
 };
 use crate::api::error::{ApiResult, ErrorBody};
+use crate::api::tools::ToolCall;
 use crate::api::{StreamEvent, Usage, finish_reason, token_text};
 use crate::app::App;
 use crate::engine::{Answer, Event, Token, TokenLogprobs};
@@ -40,25 +42,30 @@ pub(super) async fn chat_completions(
     let request = ChatRequest::read(fields)?;
     app.model(request.common.model.as_deref())?;
     let state = Arc::clone(&app);
-    let (request, wanted) = super::blocking(move || {
+    let (request, wanted, reading) = super::blocking(move || {
         let served = state.model(request.common.model.as_deref())?;
         let common = &request.common;
+        let prompt = served.chat_prompt(&request)?;
+        let samplers = common.samplers(served.model(), true, common.first_seed())?;
+        let (samplers, reading) = served.constrain_chat(samplers, &request, &prompt)?;
         let wanted = Wanted {
-            prompt: served.chat_prompt(&request)?,
-            samplers: common.samplers(served.model(), true, common.first_seed())?,
+            prompt,
+            samplers,
             max_tokens: request.limit(),
             stop: [common.stops(), served.chat_stop()].concat(),
             prompt_logprobs: None,
             logprobs: request.top(),
         };
-        Ok((request, wanted))
+        Ok((request, wanted, reading))
     })
     .await?;
     let served = app.model(request.common.model.as_deref())?;
     let tokens = wanted.prompt.len();
     let answers = served.submit(vec![wanted], "messages")?;
     let envelope = Envelope::new("chatcmpl", served.name());
-    let writer = Writer { app: Arc::clone(&app), envelope, request };
+    let told = (0..request.common.choices()).map(|_| Told { reader: reading.answer(), calls: 0 });
+    let told = told.collect();
+    let writer = Writer { app: Arc::clone(&app), envelope, request, told };
     if writer.request.common.streams() {
         let includes_usage = writer.request.common.includes_usage();
         return Ok(respond(answers, vec![tokens], writer, includes_usage));
@@ -67,10 +74,20 @@ pub(super) async fn chat_completions(
 }
 
 /// Waits for all answers.
-async fn collect(answers: Vec<Answer>, tokens: usize, writer: Writer) -> ApiResult<ChatCompletion> {
+async fn collect(
+    answers: Vec<Answer>,
+    tokens: usize,
+    mut writer: Writer,
+) -> ApiResult<ChatCompletion> {
     let choice = |index| ChatChoice {
         index,
-        message: AnswerMessage { role: "assistant", content: String::new(), refusal: None },
+        message: AnswerMessage {
+            role: "assistant",
+            content: Some(String::new()),
+            refusal: None,
+            reasoning_content: None,
+            tool_calls: Vec::new(),
+        },
         logprobs: writer.request.top().map(|_| ChatLogprobs::default()),
         finish_reason: "length",
     };
@@ -83,21 +100,40 @@ async fn collect(answers: Vec<Answer>, tokens: usize, writer: Writer) -> ApiResu
             Event::Token(token) => {
                 usage.add_token();
                 let Some(choice) = choices.get_mut(token.choice) else { continue };
-                let new = writer.logprobs(token.logprobs);
-                if let (Some(logprobs), Some(new)) = (&mut choice.logprobs, new) {
+                let new = writer.choice(token);
+                if let (Some(logprobs), Some(new)) = (&mut choice.logprobs, new.logprobs) {
                     logprobs.content.extend(new.content);
                 }
-                choice.message.content += &token.text;
-                choice.finish_reason =
-                    token.finish.as_ref().map_or(choice.finish_reason, finish_reason);
+                choice.message.append(new.delta);
+                choice.finish_reason = new.finish_reason.unwrap_or(choice.finish_reason);
             }
             Event::Empty { .. } => {}
             Event::Failed(failure) => return Err(failure.into()),
         }
     }
+    choices.iter_mut().for_each(|choice| choice.message.complete());
     let Envelope { id, created, model } = writer.envelope;
     let model = model.to_string();
     Ok(ChatCompletion { id, object: "chat.completion", created, model, choices, usage })
+}
+
+impl AnswerMessage {
+    fn append(&mut self, delta: Delta) {
+        if let Some(text) = delta.content {
+            *self.content.get_or_insert_default() += &text;
+        }
+        if let Some(text) = delta.reasoning_content {
+            *self.reasoning_content.get_or_insert_default() += &text;
+        }
+        self.tool_calls.extend(delta.tool_calls);
+    }
+
+    /// Leaves out a text that calls have in the place of one.
+    fn complete(&mut self) {
+        if !self.tool_calls.is_empty() {
+            self.content = self.content.take().filter(|text| !text.is_empty());
+        }
+    }
 }
 
 /// Tells an answer piece by piece.
@@ -105,9 +141,55 @@ struct Writer {
     app: Arc<App>,
     envelope: Envelope,
     request: ChatRequest,
+    /// By choice, what has been told of it.
+    told: Vec<Told>,
+}
+
+/// What has been told of a choice.
+struct Told {
+    reader: Reader,
+    calls: usize,
+}
+
+impl Told {
+    /// What some more text, or the last, tells.
+    fn push(&mut self, text: &str, last: bool) -> Delta {
+        let mut pieces = self.reader.push(text);
+        if last {
+            pieces.extend(self.reader.finish());
+        }
+        let mut delta = Delta::default();
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => *delta.content.get_or_insert_default() += &text,
+                Piece::Reasoning(text) => {
+                    *delta.reasoning_content.get_or_insert_default() += &text;
+                }
+                Piece::Call(call) => {
+                    delta.tool_calls.push(ToolCall::new(self.calls, call));
+                    self.calls += 1;
+                }
+            }
+        }
+        delta
+    }
 }
 
 impl Writer {
+    /// What a token tells of its choice.
+    fn choice(&mut self, token: Token) -> ChunkChoice {
+        let logprobs = self.logprobs(token.logprobs);
+        let mut finish_reason = token.finish.as_ref().map(finish_reason);
+        let mut delta = Delta::default();
+        if let Some(told) = self.told.get_mut(token.choice) {
+            delta = told.push(&token.text, finish_reason.is_some());
+            if told.calls > 0 && finish_reason == Some("stop") {
+                finish_reason = Some("tool_calls");
+            }
+        }
+        ChunkChoice { index: token.choice, delta, logprobs, finish_reason }
+    }
+
     fn logprobs(&self, known: Option<TokenLogprobs>) -> Option<ChatLogprobs> {
         let (known, served) = (known?, self.app.model(Some(&self.envelope.model)).ok()?);
         let token = |(id, logprob)| shown(served, id, logprob);
@@ -132,7 +214,10 @@ impl Chunks for Writer {
     type Chunk = ChatChunk;
 
     fn begin(&mut self) -> Vec<ChatChunk> {
-        let delta = || Delta { role: Some("assistant"), content: Some(String::new()) };
+        let delta = || {
+            let content = Some(String::new());
+            Delta { role: Some("assistant"), content, ..Delta::default() }
+        };
         let first = |index| {
             let choice = ChunkChoice { index, delta: delta(), logprobs: None, finish_reason: None };
             self.chunk(Some(choice), None)
@@ -145,17 +230,9 @@ impl Chunks for Writer {
     }
 
     fn token(&mut self, _: usize, token: Token) -> Option<ChatChunk> {
-        let logprobs = self.logprobs(token.logprobs);
-        if token.text.is_empty() && logprobs.is_none() && token.finish.is_none() {
-            return None;
-        }
-        let choice = ChunkChoice {
-            index: token.choice,
-            delta: Delta { role: None, content: Some(token.text) },
-            logprobs,
-            finish_reason: token.finish.as_ref().map(finish_reason),
-        };
-        Some(self.chunk(Some(choice), None))
+        let choice = self.choice(token);
+        let told = !choice.delta.is_empty() || choice.logprobs.is_some();
+        (told || choice.finish_reason.is_some()).then(|| self.chunk(Some(choice), None))
     }
 
     fn empty(&mut self, _: usize, index: usize) -> ChatChunk {

@@ -75,7 +75,10 @@ fn want(
 ) -> ApiResult<Wanted> {
     Ok(Wanted {
         prompt: served.prompt(prompt, request.adds_special_tokens())?,
-        samplers: request.common.samplers(served.model(), false, seed)?,
+        samplers: served.constrain(
+            request.common.samplers(served.model(), false, seed)?,
+            request.common.form.as_ref(),
+        )?,
         max_tokens: Some(request.limit()),
         stop: request.common.stops().to_vec(),
         prompt_logprobs: request.logprobs.filter(|_| request.echoes()),

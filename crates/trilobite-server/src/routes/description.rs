@@ -28,7 +28,11 @@ use crate::app::App;
         misc::health,
         misc::metrics,
     ),
-    components(schemas(crate::api::chat::ChatChunk))
+    components(schemas(
+        crate::api::chat::ChatChunk,
+        crate::api::form::FormFields,
+        crate::api::tools::ToolFields
+    ))
 )]
 struct Description;
 
@@ -50,9 +54,19 @@ fn complete(schemas: &mut Map<String, Value>, app: &App) {
         let Some(schema) = schemas.get(name).cloned() else { continue };
         let mut whole = json!({"type": "object", "properties": {}, "required": []});
         merge(&mut whole, &schema, schemas);
+        let further: &[&str] = match name {
+            "ChatRequest" => &["FormFields", "ToolFields"],
+            "CompletionRequest" => &["FormFields"],
+            _ => &[],
+        };
+        for fields in further.iter().filter_map(|fields| schemas.get(*fields)) {
+            merge(&mut whole, fields, schemas);
+        }
         if name.starts_with('C') {
             for field in HARMLESS {
-                whole["properties"][field] = json!({"description": "Changes no answer."});
+                if whole["properties"].get(field).is_none() {
+                    whole["properties"][field] = json!({"description": "Changes no answer."});
+                }
             }
         }
         if let Some(seed) = whole["properties"].get_mut("seed") {
@@ -80,6 +94,9 @@ fn complete(schemas: &mut Map<String, Value>, app: &App) {
         let told = json!({"properties": {"logprobs": {"const": true}}, "required": ["logprobs"]});
         let none = json!({"properties": {"top_logprobs": {"enum": [0, null]}}});
         chat["anyOf"] = json!([told, none]);
+        let tools = json!({"properties": {"tools": {"type": "array", "minItems": 1}}, "required": ["tools"]});
+        let free = json!({"properties": {"tool_choice": {"enum": ["none", "auto", null]}}});
+        chat["allOf"] = json!([{"anyOf": [tools, free]}]);
     }
 }
 

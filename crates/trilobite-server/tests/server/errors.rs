@@ -32,6 +32,9 @@ fn wrong_requests_are_told_what_is_wrong() {
     let image = json!([{"type": "image_url", "image_url": {"url": "data:,"}}]);
     let image = chat(json!({"messages": [{"role": "user", "content": image}]}));
     wrong(image, "messages[0].content[0]", json!("unsupported_content"));
+    let function = |parameters: Value| json!({"type": "function", "function": {"name": "a", "parameters": parameters}});
+    let (tool, unique) = (function(json!({})), function(json!({"uniqueItems": true})));
+    let schema = |schema: Value| json!({"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}});
     for (more, param) in [
         (json!({"temperature": -0.1}), "temperature"),
         (json!({"temperature": 2.1}), "temperature"),
@@ -52,12 +55,29 @@ fn wrong_requests_are_told_what_is_wrong() {
         (json!({"stream_options": []}), "stream_options"),
         (json!({"top_p": 1.00000000001}), "top_p"),
         (json!({"presence_penalty": 3}), "presence_penalty"),
+        (json!({"tools": [{"type": "function"}]}), "tools[0].function.name"),
+        (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (json!({"tool_choice": "required"}), "tool_choice"),
+        (
+            json!({"tools": [tool], "tool_choice": {"type": "function", "function": {"name": "b"}}}),
+            "tool_choice",
+        ),
+        (json!({"tools": [unique], "tool_choice": "required"}), "tools"),
+        (json!({"regex": "a("}), "regex"),
+        (json!({"grammar": "root ::= x"}), "grammar"),
+        (json!({"regex": "a", "response_format": {"type": "json_object"}}), "regex"),
+        (json!({"response_format": {}}), "response_format.type"),
+        (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema.schema"),
+        (schema(json!({"type": "array", "uniqueItems": true})), "response_format"),
+        (schema(json!(3)), "response_format"),
+        (json!({"max_reasoning_tokens": -1}), "max_reasoning_tokens"),
     ] {
         wrong(chat(more), param, none());
     }
     for (more, param) in [
-        (json!({"tools": [{"type": "function"}]}), "tools"),
-        (json!({"response_format": {"type": "json_object"}}), "response_format"),
+        (json!({"response_format": {"type": "structural_tag"}}), "response_format"),
+        (json!({"tools": [tool], "tool_choice": "any"}), "tool_choice"),
+        (json!({"tools": [tool], "regex": "a"}), "regex"),
         (json!({"reasoning_effort": "high"}), "reasoning_effort"),
     ] {
         wrong(chat(more), param, json!("unsupported_parameter"));

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use trilobite_convert::{Checkpoint, Options as Convert, convert, ignore_progress};
-use trilobite_runtime::{Model, SessionOptions};
+use trilobite_runtime::{ChatTemplate, Model, SessionOptions};
 use trilobite_server::{Options, Result, ServedModel, Server, Stopper};
 
 use crate::client::get;
@@ -49,7 +49,21 @@ impl Running {
             let served = ServedModel::new(*name, model(name)).unwrap();
             ServedModel { session: session(), ..served }
         });
-        let server = Server::bind(models.collect(), options).unwrap();
+        Self::serve(models.collect(), options)
+    }
+
+    /// A server with another chat template.
+    pub(crate) fn with_template(source: &str) -> Self {
+        let model = model("llama_bitnet_online");
+        let template =
+            ChatTemplate::new(source, model.metadata(), model.tokenizer().unwrap()).unwrap();
+        let served = ServedModel::new("model", model).unwrap();
+        let served = ServedModel { session: session(), template: Some(template), ..served };
+        Self::serve(vec![served], options())
+    }
+
+    fn serve(models: Vec<ServedModel>, options: Options) -> Self {
+        let server = Server::bind(models, options).unwrap();
         let (address, stopper) = (server.address(), server.stopper());
         Self { address, stopper, thread: Some(std::thread::spawn(|| server.run())) }
     }

@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod errors;
 mod fixture;
+mod forms;
 mod guard;
 mod lifecycle;
 mod misc;

@@ -1,0 +1,114 @@
+//! What a request demands of the form of its answers.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use trilobite_structured::Grammar;
+use utoipa::ToSchema;
+
+use super::error::{ApiError, ApiResult};
+use super::fields::{Fields, not_supported};
+
+/// A form, and the field that demands it.
+#[derive(Debug)]
+pub(crate) struct Demanded {
+    pub(crate) field: &'static str,
+    pub(crate) grammar: Grammar,
+}
+
+/// The fields that demand a form.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "the description of what `take` takes")]
+pub(crate) struct FormFields {
+    /// The form of the answer. Instead of it, `regex` (also `guided_regex`) demands a text that a regular
+    /// expression matches as a whole, `grammar` (`guided_grammar`) one of a grammar in Lark's
+    /// notation, and `guided_json` JSON of a schema.
+    response_format: Option<ResponseFormat>,
+}
+
+/// The form of an answer.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "the description of a form")]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum ResponseFormat {
+    /// Any text.
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON that a schema allows.
+    JsonSchema {
+        /// The schema.
+        json_schema: JsonSchemaFormat,
+    },
+}
+
+/// A JSON schema as a form.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "the description of a form")]
+pub(crate) struct JsonSchemaFormat {
+    /// Its name.
+    name: String,
+    /// The schema. References go to its own `$defs`; keywords that are not supported are errors.
+    #[schema(value_type = Object)]
+    schema: Map<String, Value>,
+    /// Answers fit the schema whether it is set or not.
+    strict: Option<bool>,
+}
+
+/// Takes the fields that demand a form: `response_format`, or one that says it directly, under the names
+/// of this server (`regex`, `grammar`) or of vLLM (`guided_json`, `guided_regex`, `guided_grammar`).
+pub(crate) fn take(fields: &mut Fields) -> ApiResult<Option<Demanded>> {
+    let format = fields.take("response_format")?.map(of_format).transpose()?.flatten();
+    let mut demanded = format.map(|grammar| Demanded { field: "response_format", grammar });
+    let forms: [(&'static str, fn(String) -> Grammar); 4] = [
+        ("regex", Grammar::Regex),
+        ("guided_regex", Grammar::Regex),
+        ("grammar", Grammar::Lark),
+        ("guided_grammar", Grammar::Lark),
+    ];
+    let mut others = Vec::new();
+    for (field, form) in forms {
+        let text: Option<String> = fields.take(field)?;
+        others.extend(text.map(|text| Demanded { field, grammar: form(text) }));
+    }
+    let schema = fields.value("guided_json").map(schema_of_text).transpose()?;
+    others.extend(schema.map(|grammar| Demanded { field: "guided_json", grammar }));
+    for other in others {
+        if let Some(first) = &demanded {
+            let (field, first) = (other.field, first.field);
+            let message = format!("{field} demands another form of the answer than {first}");
+            return Err(ApiError::field(field, message));
+        }
+        demanded = Some(other);
+    }
+    Ok(demanded)
+}
+
+/// A schema, or its text.
+fn schema_of_text(value: Value) -> ApiResult<Grammar> {
+    let Value::String(text) = value else { return Ok(Grammar::Schema(value)) };
+    let schema = serde_json::from_str(&text);
+    let schema =
+        schema.map_err(|error| ApiError::field("guided_json", format!("guided_json: {error}")));
+    schema.map(Grammar::Schema)
+}
+
+fn of_format(format: Map<String, Value>) -> ApiResult<Option<Grammar>> {
+    match format.get("type").and_then(Value::as_str) {
+        Some("text") => Ok(None),
+        Some("json_object") => Ok(Some(Grammar::Json)),
+        Some("json_schema") => {
+            match format.get("json_schema").and_then(|json| json.get("schema")) {
+                Some(schema) => Ok(Some(Grammar::Schema(schema.clone()))),
+                None => {
+                    let field = "response_format.json_schema.schema";
+                    Err(ApiError::field(field, format!("{field} is missing")))
+                }
+            }
+        }
+        Some(_) => Err(not_supported("response_format")),
+        None => {
+            let field = "response_format.type";
+            Err(ApiError::field(field, format!("{field} is missing or no string")))
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The forms of a model's answers.
+
+use serde_json::{Value, json};
+use trilobite_runtime::Sampler;
+use trilobite_structured::{
+    Answer, CallFormat, Compiler, Error, Form, Grammar, THINK, ToolChoice, Tools,
+};
+
+use crate::api::chat::ChatRequest;
+use crate::api::error::{ApiError, ApiResult};
+use crate::api::form::Demanded;
+use crate::api::tools::Callable;
+use crate::served::Served;
+
+/// Tokens at the end of a prompt that can have what begins reasoning.
+const TAIL: usize = 16;
+
+/// How the answers of a chat are read.
+pub(crate) struct Reading {
+    /// Whether the prompt has begun the reasoning.
+    open: bool,
+    calls: Option<(CallFormat, Tools, bool)>,
+}
+
+impl Reading {
+    /// Reads an answer that has not begun.
+    pub(crate) fn answer(&self) -> Answer {
+        let answer = Answer::new(self.open);
+        match &self.calls {
+            Some((format, tools, parallel)) => answer.with_calls(*format, tools.clone(), *parallel),
+            None => answer,
+        }
+    }
+}
+
+impl Served {
+    /// Makes samplers choose only what the form allows that a request demands. It can take a while.
+    pub(crate) fn constrain(
+        &self,
+        samplers: Vec<Sampler>,
+        demanded: Option<&Demanded>,
+    ) -> ApiResult<Vec<Sampler>> {
+        let Some(Demanded { field, grammar }) = demanded else { return Ok(samplers) };
+        let form = compile(self.compiler()?, grammar, field)?;
+        Ok(samplers.into_iter().map(|sampler| sampler.with_constraint(form.begin())).collect())
+    }
+
+    /// The same for a chat, whose answers can call functions and begin with reasoning.
+    pub(crate) fn constrain_chat(
+        &self,
+        samplers: Vec<Sampler>,
+        request: &ChatRequest,
+        prompt: &[u32],
+    ) -> ApiResult<(Vec<Sampler>, Reading)> {
+        let tail = &prompt[prompt.len().saturating_sub(TAIL)..];
+        let open = self.tokenizer()?.decode(tail, true)?.trim_end().ends_with(THINK);
+        let format = CallFormat::of_template(self.template_with_tools());
+        let demanded = request.common.form.as_ref();
+        let (field, grammar) = match &request.callable {
+            None => ("", demanded.map(|demanded| demanded.grammar.clone())),
+            Some(callable) => ("tools", call_grammar(callable, format, demanded)?),
+        };
+        let field = demanded.filter(|_| field.is_empty()).map_or(field, |demanded| demanded.field);
+        let budget = request.max_reasoning_tokens;
+        let samplers = match (&grammar, budget) {
+            (None, None) => samplers,
+            _ => {
+                let compiler = self.compiler()?;
+                let form = grammar.as_ref().map(|grammar| compile(compiler, grammar, field));
+                let form = form.transpose()?;
+                let constrained = samplers.into_iter().map(|mut sampler| {
+                    sampler.constrain(compiler.with_reasoning(form.as_ref(), open, budget));
+                    sampler
+                });
+                constrained.collect()
+            }
+        };
+        let calls = request
+            .callable
+            .as_ref()
+            .map(|Callable { tools, parallel, .. }| (format, tools.clone(), *parallel));
+        Ok((samplers, Reading { open, calls }))
+    }
+}
+
+/// What an answer with tools is required to be.
+fn call_grammar(
+    callable: &Callable,
+    format: CallFormat,
+    demanded: Option<&Demanded>,
+) -> ApiResult<Option<Grammar>> {
+    let Callable { tools, choice, parallel } = callable;
+    let any = json!({"type": "object"});
+    let answer: Option<&Value> = match demanded {
+        None => None,
+        Some(Demanded { grammar: Grammar::Json, .. }) => Some(&any),
+        Some(Demanded { grammar: Grammar::Schema(schema), .. }) => Some(schema),
+        Some(Demanded { field, .. }) => {
+            let message = format!("{field} cannot be followed by answers that may call tools");
+            return Err(ApiError::field(*field, message).with_code("unsupported_parameter"));
+        }
+    };
+    tools.grammar(format, choice, *parallel, answer).map_err(|error| match (choice, &error) {
+        (ToolChoice::Named(_), Error::NoFunction(_)) => {
+            ApiError::field("tool_choice", error.to_string())
+        }
+        _ => ApiError::field("tools", error.to_string()),
+    })
+}
+
+fn compile(compiler: &Compiler, grammar: &Grammar, field: &str) -> ApiResult<Form> {
+    compiler.compile(grammar).map_err(|error| ApiError::field(field, error.to_string()))
+}
