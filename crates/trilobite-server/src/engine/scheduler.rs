@@ -168,15 +168,13 @@ impl<'m> Scheduler<'m> {
     fn plan(&mut self) -> (Vec<usize>, usize) {
         let now = Instant::now();
         let mut plan = vec![0; self.running.len()];
-        if let Some(at) = self.running.iter().position(|run| run.alone) {
-            if self.running[at].reserve(now) {
-                plan[at] = self.running[at].pending().min(self.pace.tokens(false));
-            }
+        if let Some(at) = self.running.iter_mut().position(|run| run.alone && run.reserve(now)) {
+            plan[at] = self.running[at].pending().min(self.pace.tokens(false));
             return (plan, 0);
         }
         let mut reading: Vec<usize> = Vec::new();
         for (index, count) in plan.iter_mut().enumerate() {
-            if !self.running[index].reserve(now) {
+            if self.running[index].alone || !self.running[index].reserve(now) {
                 continue;
             }
             self.share_prefix(index);
