@@ -20,9 +20,6 @@ const IDLE: Duration = Duration::from_millis(500);
 const BLOCKED: Duration = Duration::from_millis(2);
 /// A prompt takes keys and values from another run if it is spared at least so many tokens.
 const WORTH_SHARING: usize = 8;
-/// So many answers share the reading of the whole head, which is then cheaper than a search for the
-/// largest logits of each.
-const WHOLE_HEAD: usize = 3;
 
 /// What a test makes of the tokens of each part of a step.
 #[cfg(test)]
@@ -260,14 +257,12 @@ impl<'m> Scheduler<'m> {
     /// The step failed as a whole; what it was to read may have been read in part.
     fn read(&mut self, plan: &[usize]) -> Result<Vec<Outcome>, Failure> {
         let context = self.forward.context();
-        let ends = self.running.iter().zip(plan).filter(|(run, count)| run.pending() == **count);
-        let whole_head = ends.count() >= WHOLE_HEAD;
         let (mut parts, mut listeners): (Vec<_>, Vec<_>) = self
             .running
             .iter_mut()
             .zip(plan)
             .filter(|(_, count)| **count > 0)
-            .map(|(run, &count)| run.part(count, context, whole_head))
+            .map(|(run, &count)| run.part(count, context))
             .unzip();
         let forward = &mut self.forward;
         #[cfg(test)]
