@@ -32,7 +32,11 @@ impl Numbers {
 
     /// Goes on by some bytes; `false` if a number becomes too long with them.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
-        bytes.iter().fold(true, |fits, &byte| self.push_byte(byte) && fits)
+        let mut fits = true;
+        for &byte in bytes {
+            fits &= self.push_byte(byte);
+        }
+        fits
     }
 
     fn push_byte(&mut self, byte: u8) -> bool {
