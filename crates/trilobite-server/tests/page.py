@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests the chat page in headless Chromium.
 
-    page.py [TEST...]                     against a server of its own that answers as the tests say
+    page.py [TEST...]                     against a server of its own that answers as the tests say; Policy needs no browser
     page.py --url http://127.0.0.1:8080   the tests that any server passes, against a running one (--key K)
     page.py --shots DIR                   pictures of the page, at three widths, light and dark; one with --url
     page.py --rehash                      renews the hashes in the page's Content-Security-Policy
@@ -550,6 +550,8 @@ def main():
     if options.rehash:
         PAGE.write_text(rehashed(PAGE.read_text()))
         return 0
+    if options.tests == ["Policy"]:  # Needs no browser.
+        return unittest.main(argv=[sys.argv[0], "Policy"])
     Case.browser = Browser()
     try:
         if options.url:
