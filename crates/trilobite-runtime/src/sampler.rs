@@ -264,13 +264,16 @@ impl Sampler {
         let top = values[first];
         let weight = |logit: f32| libm::exp(f64::from(logit - top) / f64::from(temperature));
         self.candidates.clear();
-        self.candidates.extend(values.iter().enumerate().filter(|(_, logit)| !logit.is_nan()).map(
-            |(index, &logit)| Candidate { id: logits.id(index), logit, weight: weight(logit) },
-        ));
+        let known = values.iter().enumerate().filter(|(_, logit)| !logit.is_nan());
+        let candidate =
+            |(index, &logit): (usize, &f32)| Candidate { id: logits.id(index), logit, weight: 0.0 };
+        self.candidates.extend(known.map(candidate));
         if top_k > 0 && top_k < self.candidates.len() {
             self.candidates.select_nth_unstable_by(top_k - 1, Candidate::order);
             self.candidates.truncate(top_k);
         }
+        // Of those that are left: a vocabulary of 128,000 takes milliseconds.
+        self.candidates.iter_mut().for_each(|candidate| candidate.weight = weight(candidate.logit));
         if top_p < 1.0 {
             self.cut_top_p(f64::from(top_p));
         }

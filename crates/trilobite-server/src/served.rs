@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use trilobite_runtime::{
     ChatTemplate, Conversation, Limits, Model, Sampler, SessionOptions, Tokenizer, encode, end_ids,
+    prefix_token,
 };
 
 use crate::api::chat::ChatRequest;
@@ -151,7 +152,12 @@ impl Served {
     /// The tokens of a prompt of `/v1/completions`.
     pub(crate) fn prompt(&self, prompt: Prompt, special: bool) -> ApiResult<Vec<u32>> {
         match prompt {
-            Prompt::Text(text) => self.encode(&text, special),
+            Prompt::Text(text) => {
+                let ids = self.encode(&text, special)?;
+                // An empty text is continued like an empty context of a score.
+                let prefix = if ids.is_empty() { prefix_token(&self.model)? } else { None };
+                Ok(if ids.is_empty() { prefix.into_iter().collect() } else { ids })
+            }
             Prompt::Tokens(ids) => self.checked(ids, "prompt"),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use trilobite_runtime::{Model, Sampler, Sampling, SamplingChoice};
 use utoipa::ToSchema;
 
@@ -65,7 +66,7 @@ pub(crate) struct Common {
     #[schema(minimum = 0, maximum = 100)]
     pub(crate) loop_penalty: Option<f32>,
     /// By token id, what is added to the token's logit.
-    pub(crate) logit_bias: Option<BTreeMap<String, f32>>,
+    pub(crate) logit_bias: Option<BTreeMap<String, f64>>,
 }
 
 /// What a stream tells beside the answer.
@@ -74,6 +75,18 @@ pub(crate) struct StreamOptions {
     /// The tokens that were used, in a last chunk.
     #[serde(default)]
     pub(crate) include_usage: bool,
+}
+
+impl StreamOptions {
+    fn take(fields: &mut Fields) -> ApiResult<Option<Self>> {
+        // An object: a list would do for serde.
+        let Some(options) = fields.take::<Map<String, Value>>("stream_options")? else {
+            return Ok(None);
+        };
+        let read = serde_json::from_value(options.into());
+        read.map(Some)
+            .map_err(|error| ApiError::field("stream_options", format!("stream_options: {error}")))
+    }
 }
 
 /// One text or several.
@@ -93,17 +106,17 @@ impl Common {
             model: fields.take("model")?,
             n: fields.number("n", 1..=MAX_CHOICES)?,
             stream: fields.take("stream")?,
-            stream_options: fields.take("stream_options")?,
+            stream_options: StreamOptions::take(fields)?,
             stop: fields.take("stop")?,
             seed: fields.take("seed")?,
-            temperature: fields.number("temperature", 0.0..=2.0)?,
-            top_p: fields.number("top_p", 0.0..=1.0)?,
+            temperature: fields.float("temperature", 0.0..=2.0)?,
+            top_p: fields.float("top_p", 0.0..=1.0)?,
             top_k: fields.number("top_k", -1..=i64::from(i32::MAX))?,
-            min_p: fields.number("min_p", 0.0..=1.0)?,
-            frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
-            presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
-            repetition_penalty: fields.number("repetition_penalty", 0.01..=100.0)?,
-            loop_penalty: fields.number("loop_penalty", 0.0..=100.0)?,
+            min_p: fields.float("min_p", 0.0..=1.0)?,
+            frequency_penalty: fields.float("frequency_penalty", -2.0..=2.0)?,
+            presence_penalty: fields.float("presence_penalty", -2.0..=2.0)?,
+            repetition_penalty: fields.float("repetition_penalty", 0.01..=100.0)?,
+            loop_penalty: fields.float("loop_penalty", 0.0..=100.0)?,
             logit_bias: fields.take("logit_bias")?,
         };
         if common.stops().len() > MAX_STOPS {
@@ -170,13 +183,13 @@ impl Common {
 
     fn bias(&self, vocab: usize) -> ApiResult<Vec<(u32, f32)>> {
         let wrong = |message| ApiError::field("logit_bias", message);
-        let entry = |(key, &bias): (&String, &f32)| {
+        let entry = |(key, &bias): (&String, &f64)| {
             let id = key.parse().ok().filter(|&id: &u32| (id as usize) < vocab);
             let id = id.ok_or_else(|| {
                 wrong(format!("logit_bias has the key {key:?}, expected a token id below {vocab}"))
             })?;
             match (-100.0..=100.0).contains(&bias) {
-                true => Ok((id, bias)),
+                true => Ok((id, bias as f32)),
                 false => {
                     Err(wrong(format!("logit_bias of token {id} is {bias}, expected -100 to 100")))
                 }

@@ -60,6 +60,15 @@ impl Fields {
         Ok(number)
     }
 
+    /// A number within limits, as which it is compared before it is rounded.
+    pub(crate) fn float(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<f64>,
+    ) -> ApiResult<Option<f32>> {
+        Ok(self.number(name, range)?.map(|number| number as f32))
+    }
+
     /// A field whose other values than some are not supported.
     pub(crate) fn only(&mut self, name: &str, values: &[Value]) -> ApiResult<()> {
         match self.value(name) {

@@ -24,6 +24,14 @@ pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// An event of a stream.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the description of what `axum::response::sse` sends")]
+pub(crate) struct StreamEvent {
+    /// The JSON of a `ChatChunk` or a `Completion`; of an `ErrorBody`, which is the last; or `[DONE]`.
+    data: String,
+}
+
 /// Tokens of a request and of its answers.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Usage {

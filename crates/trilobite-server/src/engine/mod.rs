@@ -2,7 +2,7 @@
 //! at every step.
 //!
 //! A step reads one token of every answer that is being generated and some tokens of the prompts that
-//! are being read ([`Pace`]). Tokens depend on nothing but their own sequence, so an answer has the
+//! are being read (`pace.rs`). Tokens depend on nothing but their own sequence, so an answer has the
 //! bits that it has alone, whatever else runs, whatever was cached, and however often it was preempted.
 
 mod choice;

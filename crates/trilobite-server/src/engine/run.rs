@@ -207,14 +207,8 @@ impl<'m> Run<'m> {
         }
     }
 
-    /// Its part in a step that reads `count` of its tokens, and what takes the logits. With
-    /// `whole_head` all logits are computed.
-    pub(super) fn part(
-        &mut self,
-        count: usize,
-        context: usize,
-        whole_head: bool,
-    ) -> (Part<'_>, Listener<'_, 'm>) {
+    /// Its part in a step that reads `count` of its tokens, and what takes the logits.
+    pub(super) fn part(&mut self, count: usize, context: usize) -> (Part<'_>, Listener<'_, 'm>) {
         let start = self.sequence.len();
         let end = start + count;
         // All of them look at their answers.
@@ -224,7 +218,7 @@ impl<'m> Run<'m> {
             Some(Prompt { logprobs: Some(_), .. }) => Want::From(0),
             Some(_) if self.choices.iter().all(Choice::is_empty) => Want::Nothing,
             _ if end < self.tokens.len() => Want::Nothing,
-            _ => match needs.filter(|_| !whole_head && self.logprobs.is_none()) {
+            _ => match needs.filter(|_| self.logprobs.is_none()) {
                 Some(largest) => Want::Largest(largest),
                 None => Want::From(count - 1),
             },

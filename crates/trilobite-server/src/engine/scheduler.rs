@@ -20,9 +20,10 @@ const IDLE: Duration = Duration::from_millis(500);
 const BLOCKED: Duration = Duration::from_millis(2);
 /// A prompt takes keys and values from another run if it is spared at least so many tokens.
 const WORTH_SHARING: usize = 8;
-/// So many answers share the reading of the whole head, which is then cheaper than a search for the
-/// largest logits of each.
-const WHOLE_HEAD: usize = 3;
+
+/// What a test makes of the tokens of each part of a step.
+#[cfg(test)]
+pub(super) type BeforeStep = Box<dyn FnMut(&[&[u32]])>;
 
 /// What an engine's thread works with.
 pub(super) struct Scheduler<'m> {
@@ -38,9 +39,8 @@ pub(super) struct Scheduler<'m> {
     /// Runs that have been preempted, in the order of their arrival.
     preempted: VecDeque<Run<'m>>,
     arrivals: u64,
-    /// What a test makes of a step.
     #[cfg(test)]
-    pub(super) before_step: Option<Box<dyn FnMut(&[&[u32]])>>,
+    pub(super) before_step: Option<BeforeStep>,
 }
 
 impl<'m> Scheduler<'m> {
@@ -165,15 +165,13 @@ impl<'m> Scheduler<'m> {
     fn plan(&mut self) -> (Vec<usize>, usize) {
         let now = Instant::now();
         let mut plan = vec![0; self.running.len()];
-        if let Some(at) = self.running.iter().position(|run| run.alone) {
-            if self.running[at].reserve(now) {
-                plan[at] = self.running[at].pending().min(self.pace.tokens(false));
-            }
+        if let Some(at) = self.running.iter_mut().position(|run| run.alone && run.reserve(now)) {
+            plan[at] = self.running[at].pending().min(self.pace.tokens(false));
             return (plan, 0);
         }
         let mut reading: Vec<usize> = Vec::new();
         for (index, count) in plan.iter_mut().enumerate() {
-            if !self.running[index].reserve(now) {
+            if self.running[index].alone || !self.running[index].reserve(now) {
                 continue;
             }
             self.share_prefix(index);
@@ -259,14 +257,12 @@ impl<'m> Scheduler<'m> {
     /// The step failed as a whole; what it was to read may have been read in part.
     fn read(&mut self, plan: &[usize]) -> Result<Vec<Outcome>, Failure> {
         let context = self.forward.context();
-        let ends = self.running.iter().zip(plan).filter(|(run, count)| run.pending() == **count);
-        let whole_head = ends.count() >= WHOLE_HEAD;
         let (mut parts, mut listeners): (Vec<_>, Vec<_>) = self
             .running
             .iter_mut()
             .zip(plan)
             .filter(|(_, count)| **count > 0)
-            .map(|(run, &count)| run.part(count, context, whole_head))
+            .map(|(run, &count)| run.part(count, context))
             .unzip();
         let forward = &mut self.forward;
         #[cfg(test)]

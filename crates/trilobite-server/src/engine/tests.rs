@@ -8,6 +8,7 @@ use trilobite_runtime::{
     Constraint, Finish, Request, Sampling, Scorer, Session, end_ids, generate,
 };
 
+use super::scheduler::BeforeStep;
 use super::*;
 use crate::metrics::Metrics;
 
@@ -132,7 +133,7 @@ fn answered(
     options: EngineOptions,
     jobs: Vec<Job>,
     metrics: &ModelMetrics,
-    before_step: Option<Box<dyn FnMut(&[&[u32]])>>,
+    before_step: Option<BeforeStep>,
 ) -> Vec<std::result::Result<Whole, Failure>> {
     let queue = Queue::new(options.queue, metrics.queued.clone());
     let arrived = Instant::now();
@@ -330,7 +331,7 @@ fn a_prompt_is_read_in_pieces_between_the_tokens_of_answers() {
     let asks = [Ask::greedy(&[1], 30), Ask::greedy(&[2; 120], 1)];
     let steps = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&steps);
-    let look: Box<dyn FnMut(&[&[u32]])> = Box::new(move |parts| {
+    let look: BeforeStep = Box::new(move |parts| {
         seen.lock().unwrap().push(parts.iter().map(|part| part.len()).collect::<Vec<_>>());
     });
     let options = EngineOptions { step: 16, ..options() };
@@ -361,7 +362,7 @@ fn a_fault_ends_the_request_that_has_it() {
     let sampler = jobs[1].samplers.remove(0).with_constraint(Box::new(Faulty(0)));
     jobs[1].samplers.push(sampler);
     // And the step itself fails with the token 4 in it.
-    let look: Box<dyn FnMut(&[&[u32]])> =
+    let look: BeforeStep =
         Box::new(|parts| assert!(!parts.iter().any(|part| part.contains(&4)), "the token 4"));
     let metrics = Metrics::new().of_model("test");
     let wholes = answered(&model, options(), jobs, &metrics, Some(look));

@@ -15,7 +15,7 @@ use crate::api::completions::{
     Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, Prompt,
 };
 use crate::api::error::{ApiResult, ErrorBody};
-use crate::api::{Usage, finish_reason, token_text};
+use crate::api::{StreamEvent, Usage, finish_reason, token_text};
 use crate::app::App;
 use crate::engine::{Answer, Event, Token, TokenLogprobs};
 use crate::served::{Served, Wanted};
@@ -28,7 +28,7 @@ use crate::served::{Served, Wanted};
     responses(
         (status = 200, description = "The answers; with `stream` as server-sent events", content(
             (Completion = "application/json"),
-            (Completion = "text/event-stream"),
+            (StreamEvent = "text/event-stream"),
         )),
         (status = "4XX", description = "The request is wrong, or too much", body = ErrorBody),
         (status = "5XX", description = "The server is at fault, or ends", body = ErrorBody),

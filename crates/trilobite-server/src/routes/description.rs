@@ -27,7 +27,8 @@ use crate::app::App;
         misc::tokenizer_info,
         misc::health,
         misc::metrics,
-    )
+    ),
+    components(schemas(crate::api::chat::ChatChunk))
 )]
 struct Description;
 
@@ -57,12 +58,22 @@ fn complete(schemas: &mut Map<String, Value>, app: &App) {
         if let Some(seed) = whole["properties"].get_mut("seed") {
             (seed["minimum"], seed["maximum"]) = (i64::MIN.into(), i64::MAX.into());
         }
-        whole["additionalProperties"] = false.into();
+        // No other field, but for one that is null.
+        whole["additionalProperties"] = json!({"type": "null"});
         schemas.insert(name.to_owned(), whole);
     }
-    let vocab = app.models.iter().map(|model| model.model().config().vocab).min().unwrap_or(0);
+    let vocab = app.models.iter().map(|model| model.model().config().vocab).min();
+    let last = vocab.unwrap_or(1).saturating_sub(1);
     if let Some(id) = schemas.get_mut("TokenId") {
-        id["maximum"] = vocab.saturating_sub(1).into();
+        id["maximum"] = last.into();
+    }
+    for name in ["ChatRequest", "CompletionRequest"] {
+        let bias = schemas.get_mut(name).and_then(|all| all["properties"].get_mut("logit_bias"));
+        if let Some(bias) = bias {
+            bias["propertyNames"] = json!({"pattern": numbers_to(last)});
+            bias["additionalProperties"] =
+                json!({"type": "number", "minimum": -100, "maximum": 100});
+        }
     }
     schemas.get_mut("Prompts").into_iter().for_each(need_items);
     if let Some(chat) = schemas.get_mut("ChatRequest") {
@@ -89,6 +100,24 @@ fn merge(whole: &mut Value, schema: &Value, schemas: &Map<String, Value>) {
     {
         all.extend(own.clone());
     }
+}
+
+/// A regular expression of the numbers from 0 to `last`.
+fn numbers_to(last: usize) -> String {
+    let digits = last.to_string();
+    let mut cases = vec![digits.clone()];
+    if digits.len() > 1 {
+        cases.push(format!("0|[1-9][0-9]{{0,{}}}", digits.len() - 2));
+    }
+    for (place, digit) in digits.char_indices() {
+        let least = if place == 0 && digits.len() > 1 { '1' } else { '0' };
+        if digit > least {
+            let (before, less) = (&digits[..place], (digit as u8 - 1) as char);
+            let rest = digits.len() - place - 1;
+            cases.push(format!("{before}[{least}-{less}][0-9]{{{rest}}}"));
+        }
+    }
+    format!("^({})$", cases.join("|"))
 }
 
 /// Says of all lists that they are not empty.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::body::Body;
 use crate::api::error::{ApiError, ApiResult, ErrorBody};
-use crate::api::models::{ModelList, ModelObject};
+use crate::api::models::{EmbeddingRequest, ModelList, ModelObject};
 use crate::api::tokens::{
     DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse, TokenizerInfo,
 };
@@ -59,7 +59,7 @@ pub(super) async fn model(
 #[utoipa::path(
     post,
     path = "/v1/embeddings",
-    request_body = serde_json::Value,
+    request_body = EmbeddingRequest,
     responses((status = "4XX", description = "No model gives embeddings", body = ErrorBody))
 )]
 pub(super) async fn embeddings(State(app): State<Arc<App>>, Body(mut fields): Body) -> ApiError {

@@ -100,6 +100,11 @@ fn prompts_can_be_texts_or_tokens_one_or_several() {
     assert_eq!(ask(json!(["One", "Two"]), 2), [&one[..], &two].concat());
     assert_eq!(ask(json!([tokens("One"), tokens("Two")]), 2), [&one[..], &two].concat());
     assert_eq!(ask(json!(["Two"]), 1), two[..1]);
+    // Nothing is continued from the beginning-of-text token, which the tokenizer adds or not.
+    let prefix = trilobite_runtime::prefix_token(&model).unwrap();
+    assert_eq!(ask(json!(""), 1), ask(json!([prefix]), 1));
+    let bare = json!({"prompt": "", "max_tokens": 1, "add_special_tokens": false});
+    assert_eq!(post(server.address, PATH, &bare).ok()["usage"]["prompt_tokens"], 1);
 }
 
 #[test]

@@ -49,6 +49,8 @@ fn wrong_requests_are_told_what_is_wrong() {
         (json!({"logit_bias": {"1": 101}}), "logit_bias"),
         (json!({"stop": [1]}), "stop"),
         (json!({"stream": "yes"}), "stream"),
+        (json!({"stream_options": []}), "stream_options"),
+        (json!({"top_p": 1.00000000001}), "top_p"),
         (json!({"presence_penalty": 3}), "presence_penalty"),
     ] {
         wrong(chat(more), param, none());

@@ -100,6 +100,17 @@ fn the_description_has_every_path() {
     ] {
         assert!(paths.iter().any(|known| *known == path), "{path} is not among {paths:?}");
     }
+    // Only known fields, and tokens that the model has.
+    let request = &description["components"]["schemas"]["CompletionRequest"];
+    assert_eq!(request["additionalProperties"], json!({"type": "null"}));
+    assert_eq!(request["required"], json!(["prompt"]));
+    for field in ["prompt", "seed", "user", "logit_bias"] {
+        assert!(request["properties"][field].is_object(), "{field}");
+    }
+    assert_eq!(description["components"]["schemas"]["TokenId"]["maximum"], 319);
+    let ids = &request["properties"]["logit_bias"]["propertyNames"]["pattern"];
+    let expected = "^(319|0|[1-9][0-9]{0,1}|[1-2][0-9]{2}|3[0-0][0-9]{1}|31[0-8][0-9]{0})$";
+    assert_eq!(ids, expected);
     // What is referred to is there.
     let text = description.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1) {
