@@ -1,5 +1,5 @@
-//! `cargo xtask synth`: a full-size checkpoint of a listed model with random weights, for speed and
-//! memory work where the real weights cannot be had.
+//! `cargo xtask synth`: writes a full-size checkpoint of a listed model with random weights, to
+//! measure speed and memory without the real weights.
 
 mod config;
 mod random;
@@ -76,7 +76,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file beside its final name and renames it, so that an interrupted run leaves none.
+/// Writes a temporary file and renames it to `path`, so that an interrupted run leaves no
+/// incomplete file.
 fn write(path: &Path, body: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let parent = path.parent().context("a file has a folder")?;
     let mut builder = tempfile::Builder::new();
@@ -89,7 +90,8 @@ fn write(path: &Path, body: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> 
     Ok(())
 }
 
-/// The safetensors format: the length of the header, the header (JSON, padded to 8 bytes), the data.
+/// Writes the safetensors format: the length of the header, the header (JSON, padded to 8 bytes),
+/// the data.
 fn write_safetensors(out: &mut impl Write, tensors: &[Tensor], seed: u64) -> Result<()> {
     let mut header = Map::new();
     header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
