@@ -45,7 +45,7 @@ pub(crate) struct Published {
     pub(crate) cpu_decoding_ms: f64,
     /// Number of training tokens, in trillions.
     pub(crate) training_tokens: f64,
-    /// Scores by task, in percent; MT-bench from 1 to 10.
+    /// By task, in percent; MT-bench from 1 to 10.
     pub(crate) scores: BTreeMap<String, f64>,
 }
 

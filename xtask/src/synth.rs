@@ -76,8 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Writes a temporary file and renames it to `path`, so that an interrupted run leaves no
-/// incomplete file.
+/// Writes a file beside its final name and renames it, so that an interrupted run leaves none.
 fn write(path: &Path, body: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let parent = path.parent().context("a file has a folder")?;
     let mut builder = tempfile::Builder::new();
