@@ -1,7 +1,8 @@
 //! The matrix kernels on the shapes of BitNet b1.58 2B4T, on one thread.
 //!
-//! `cargo bench -p benches` measures the best instruction set of the machine. `TRILOBITE_ISA=scalar
-//! cargo bench -p benches` measures a lower one. Elements are multiply-adds, bytes are weights.
+//! `cargo bench -p benches` measures the best instruction set of the machine.
+//! `TRILOBITE_ISA=scalar cargo bench -p benches` measures a lower one. Elements are multiply-adds,
+//! bytes are weights.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};

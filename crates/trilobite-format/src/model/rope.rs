@@ -70,8 +70,8 @@ pub enum Scaling {
 /// The parameters of YaRN.
 ///
 /// Frequencies that turn often within the original context are kept, those that turn seldom are
-/// divided by `factor`, and a ramp connects the two. Cosines and sines are multiplied by `1 + 0.1
-/// ln(factor)` if that exceeds 1.
+/// divided by `factor`, and a ramp connects the two. Cosines and sines are multiplied by
+/// `1 + 0.1 ln(factor)` if that exceeds 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Yarn {
     /// The factor by which the context is extended.

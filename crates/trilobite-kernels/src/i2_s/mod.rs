@@ -1,8 +1,8 @@
 //! I2_S: two bits a weight in blocks of 128, the layout of bitnet.cpp's x86 builds.
 //!
-//! Element `e` of a block is stored in byte `e % 32` at shift `6 - 2 * (e / 32)`, as the code `trit
-//! + 1`. A block is thus one 32-byte vector, and each of its four bit planes holds 32 consecutive
-//! weights.
+//! Element `e` of a block is stored in byte `e % 32` at shift `6 - 2 * (e / 32)`, as the code
+//! `trit + 1`. A block is thus one 32-byte vector, and each of its four bit planes holds 32
+//! consecutive weights.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;

@@ -108,8 +108,8 @@ impl Kernels {
         call!(self.silu_mul(gate, up))
     }
 
-    /// `gate = gelu(gate) * up`, element by element. GELU is approximated by `x / 2 * (1 +
-    /// tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`.
+    /// `gate = gelu(gate) * up`, element by element. GELU is approximated by
+    /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`.
     pub fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "factors");
         call!(self.gelu_mul(gate, up))
@@ -144,9 +144,9 @@ impl Kernels {
         call!(self.to_f16(x, out))
     }
 
-    /// The scores of query rows at the positions of one block of keys: `out[r][p] = scale * (q[r]
-    /// keys[p])` for every `p` that row `r` sees. The product has the order of
-    /// [`dot`](Kernels::dot). Other outputs of the block are unspecified.
+    /// The scores of query rows at the positions of one block of keys:
+    /// `out[r][p] = scale * (q[r] keys[p])` for every `p` that row `r` sees. The product has the
+    /// order of [`dot`](Kernels::dot). Other outputs of the block are unspecified.
     ///
     /// `q` is `[rows][head_dim]`, padded with zeros to whole panels. `out` is `[rows][positions]`;
     /// the 32 columns of the block are written.
@@ -170,8 +170,8 @@ impl Kernels {
     /// Adds the values of one block, weighted by `weights`, to the sums of query rows.
     ///
     /// For every row and element, the positions that the row sees are added in order, by fused
-    /// multiply-add. `weights` is `[rows][positions]`. `out` has the given panels, `[rows][32
-    /// panels]`.
+    /// multiply-add. `weights` is `[rows][positions]`. `out` has the given panels,
+    /// `[rows][32 panels]`.
     pub fn attend_values(
         &self,
         weights: &[f32],
