@@ -21,7 +21,6 @@ const MAX_NAME: usize = 200;
 ///
 /// Dropping it removes the file. Creating one removes those that killed processes left for the same
 /// target. Only one process at a time can write a target.
-/// for the same target is made; while another process is writing one, none can be made.
 #[derive(Debug)]
 pub struct NewFile {
     target: PathBuf,

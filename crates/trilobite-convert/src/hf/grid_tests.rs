@@ -77,8 +77,7 @@ fn runs(tiny: &Tiny) -> bool {
         Model::from_bytes(file).unwrap_or_else(|e| panic!("{}: {}", tiny.config, chain(&e))),
     );
     let config = model.config();
-    // As few tokens as the context has room for, and up to the longest context whose table is
-    // cheap.
+    // As few tokens as the context has room for, in the longest context whose table is cheap.
     let tokens = [1, 2, 3].map(|id| id % config.vocab as u32);
     let tokens = &tokens[..config.context.min(3)];
     let options = SessionOptions {

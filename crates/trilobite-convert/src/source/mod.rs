@@ -42,7 +42,6 @@ const BYTE_ORDER_MARK: &str = "\u{feff}";
 ///
 /// Weights are memory-mapped. As with every program that maps files, the operating system kills
 /// this process if another one truncates a mapped file.
-/// operating system end this process, as with every program that maps files.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// The name of a model that has no name of its own.
@@ -321,7 +320,6 @@ pub(crate) fn map(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: sources are only read, and the output is mapped after the last write to it, under a
     // name that is told to no other process. If another process changes the file nevertheless, its
     // bytes are only read as `u8`, which has no invalid values.
-    // read as nothing but bytes, have no invalid values.
     unsafe {
         memmap2::Mmap::map(file)
     }

@@ -30,8 +30,7 @@ fn unsigned(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| (x + 0.0).to_bits()).collect()
 }
 
-/// The groups of a row of blocks by the specification: eight in a block of 256, one in a block of
-/// 32.
+/// The groups of a row of blocks by the specification: a block of 256 has eight, a block of 32 one.
 fn groups(ty: DenseType, row: &[u8]) -> Vec<reference::Group> {
     fn decode<const N: usize, const G: usize>(
         row: &[u8],

@@ -3,7 +3,6 @@
 //! Rows whose activations are all zero need not be read. Rows are scaled by their activations and
 //! added up, unlike the rows of other layouts, which give one number each; a kernel therefore takes
 //! a list of rows.
-//! reduced to a number but added up, each times its activation, so a kernel takes a list of rows.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;

@@ -39,7 +39,6 @@ impl Kernels {
     /// Every 256 columns have a step: the largest magnitude divided by 32,767. A code is the
     /// activation divided by the step, rounded to nearest, ties to even. If an activation is not
     /// finite, neither is the step, and the products are NaN or infinite.
-    /// and the products NaN or infinite.
     pub fn wide_codes(&self, x: &[f32], cols: usize, codes: WideParts<'_>) {
         let WideParts { n, codes, steps, sums } = codes;
         assert_eq!(n, cols.div_ceil(blocks::CHUNK), "chunks");

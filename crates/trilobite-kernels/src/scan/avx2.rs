@@ -13,7 +13,6 @@ const HALF: usize = BLOCK / 2;
 ///
 /// Processes one row at a time. Tiles of rows would share the codes of the vector, but their
 /// parallel streams measured slower with codes from memory.
-/// streams measured slower.
 #[target_feature(enable = "avx2")]
 pub(crate) fn scan(codes: &[[u8; CODES]], x: Halves<'_>, out: &mut [i32]) {
     let blocks = x[0].len();

@@ -7,7 +7,6 @@
 //! `scale`, and upper bounds of the Euclidean norms |w| and, for 5, 6 and 7 bits, |w - scale * u|.
 //! The scale is chosen to make the norm for 6 bits small. A vector `x` is stored as a [`Query`]:
 //! codes `q`, a `step`, |x| and |x - step * q|. The integer `u . q` is exact, and
-//! `step`, |x| and |x - step * q|. The integer `u . q` is exact, and
 //!
 //! - by Cauchy and Schwarz `|w . x - scale * u . x| <= |w - scale * u| |x|` and
 //!   `|scale * u . x - scale * step * u . q| <= |scale * u| |x - step * q|`, where

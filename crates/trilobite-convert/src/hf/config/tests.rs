@@ -185,8 +185,8 @@ fn yarn_is_written_as_llama_cpp_reads_it() {
     assert_eq!(file.u32("llama.rope.scaling.original_context_length").unwrap(), Some(16));
     let scaling = file.iter().filter(|(key, _)| key.contains("rope.scaling")).count();
     assert_eq!(scaling, 3, "the usual betas and factor are not written");
-    // transformers states the whole attention factor; the output states it relative to 1 + 0.1 ln
-    // 4.
+    // transformers states the whole attention factor; the output states it relative to
+    // 1 + 0.1 ln 4.
     set(
         &mut tiny,
         json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16,
