@@ -60,7 +60,7 @@ fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> R
     for tensor in tensors.iter_mut().filter(ternary) {
         match Role::of(&tensor.name) {
             Some((Role::Down, _)) if sparse => tensor.transpose(),
-            // Single rows are read, which the type it has allows.
+            // Stays I2_S or I2_R, of which single rows can be read.
             Some((Role::Up, _)) if sparse => {}
             _ => tensor.ty = TensorType::T5_3,
         }

@@ -108,7 +108,7 @@ impl Deref for SourceFile {
 }
 
 impl Checkpoint {
-    /// Whether a file with this name in a checkpoint's folder may be read.
+    /// Whether a file with this name in a checkpoint's folder can belong to the checkpoint.
     pub fn may_hold(name: &str) -> bool {
         SIDE_FILES.contains(&name) || name == INDEX || name.ends_with(".safetensors")
     }

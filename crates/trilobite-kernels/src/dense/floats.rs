@@ -23,12 +23,12 @@ const LINE: usize = 16;
 pub(crate) struct Buffer(Vec<f32>);
 
 /// A float type with `N` bytes for 32 weights.
-trait Format<const N: usize> {
+trait FloatFormat<const N: usize> {
     fn load<S: Simd>(simd: S, bytes: &[u8; N]) -> S::Lanes;
 }
 
 struct F32;
-impl Format<128> for F32 {
+impl FloatFormat<128> for F32 {
     #[inline(always)]
     fn load<S: Simd>(simd: S, bytes: &[u8; 128]) -> S::Lanes {
         let mut values = [0.0; LANES];
@@ -40,7 +40,7 @@ impl Format<128> for F32 {
 }
 
 struct F16;
-impl Format<64> for F16 {
+impl FloatFormat<64> for F16 {
     #[inline(always)]
     fn load<S: Simd>(simd: S, bytes: &[u8; 64]) -> S::Lanes {
         simd.load_f16(&halves(bytes))
@@ -48,7 +48,7 @@ impl Format<64> for F16 {
 }
 
 struct BF16;
-impl Format<64> for BF16 {
+impl FloatFormat<64> for BF16 {
     #[inline(always)]
     fn load<S: Simd>(simd: S, bytes: &[u8; 64]) -> S::Lanes {
         simd.load_bf16(&halves(bytes))
@@ -95,7 +95,7 @@ pub(crate) fn gemm<S: Simd>(
 
 /// The products of rows with one token.
 #[inline(always)]
-fn gemv<S: Simd, F: Format<N>, const N: usize>(simd: S, w: &[u8], x: &[f32], out: &mut [f32]) {
+fn gemv<S: Simd, F: FloatFormat<N>, const N: usize>(simd: S, w: &[u8], x: &[f32], out: &mut [f32]) {
     let row_len = w.len() / out.len();
     let (x, x_tail) = x.as_chunks();
     for (out, row) in out.iter_mut().zip(w.chunks_exact(row_len)) {
@@ -211,7 +211,12 @@ impl Place {
 
 /// Widens a range of columns of a row.
 #[inline(always)]
-fn widen<S: Simd, F: Format<N>, const N: usize>(simd: S, w: &[u8], place: Place, out: &mut [f32]) {
+fn widen<S: Simd, F: FloatFormat<N>, const N: usize>(
+    simd: S,
+    w: &[u8],
+    place: Place,
+    out: &mut [f32],
+) {
     let mut lanes = [0.0; LANES];
     let (blocks, tail) = w.as_chunks();
     for (i, block) in blocks.iter().enumerate() {

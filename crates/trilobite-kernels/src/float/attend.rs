@@ -179,7 +179,7 @@ fn scores_of<S: Simd>(
     let positions = out.len() / rows;
     let q: &[[f32; LANES]] = q.as_chunks().0;
     let chunks: &mut [[f32; LANES]] = out.as_chunks_mut().0;
-    let mut out = Columns { chunks, stride: positions / LANES, column: keys.index };
+    let mut out = BlockColumns { chunks, stride: positions / LANES, column: keys.index };
     let mut row = 0;
     while row < rows {
         let n = take::<S>(rows - row);
@@ -207,13 +207,13 @@ fn take<S: Simd>(left: usize) -> usize {
 }
 
 /// A block of 32 columns of a matrix.
-struct Columns<'a> {
+struct BlockColumns<'a> {
     chunks: &'a mut [[f32; LANES]],
     stride: usize,
     column: usize,
 }
 
-impl Columns<'_> {
+impl BlockColumns<'_> {
     #[inline(always)]
     fn row(&mut self, row: usize) -> &mut [f32; LANES] {
         &mut self.chunks[row * self.stride + self.column]
@@ -229,7 +229,7 @@ fn score_rows<S: Simd, const N: usize>(
     keys: BlockRows<impl CellRows>,
     scale: f32,
     row: usize,
-    out: &mut Columns<'_>,
+    out: &mut BlockColumns<'_>,
 ) {
     let mut rows = [q; N];
     for n in 0..N {
@@ -329,7 +329,7 @@ fn values_of<S: Simd, R: CellRows>(
         let rows_of_panel = values.rows.tiles(panel..panel + 1);
         let next = values.next.wrapping_add(panel * LANES * R::BYTES);
         let tile = BlockRows { rows: rows_of_panel, next, ..values };
-        let mut out = Columns { chunks: &mut *out, stride: panels.len(), column };
+        let mut out = BlockColumns { chunks: &mut *out, stride: panels.len(), column };
         let mut row = 0;
         while row < rows {
             let weights = &weights[row * blocks + values.index..];
@@ -353,7 +353,7 @@ fn weigh_rows<S: Simd, const N: usize>(
     tile: BlockRows<impl CellRows>,
     visible: Visible,
     row: usize,
-    out: &mut Columns<'_>,
+    out: &mut BlockColumns<'_>,
 ) {
     let BlockRows { rows: tile, index: block, next } = tile;
     let ahead = (row == 0).then_some(next);

@@ -1,7 +1,7 @@
 //! AVX2: interleaves the bytes of two rows, so that `vpmaddubsw` adds their products.
 
 use super::Weights;
-use super::simd::{Part, Simd};
+use super::simd::{AddRows, Part};
 use crate::i2_s::BLOCK_BYTES;
 use crate::i2_s::avx2::{load, prefetch};
 use std::arch::x86_64::*;
@@ -16,7 +16,7 @@ pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut 
 #[derive(Clone, Copy)]
 struct Avx2(());
 
-impl Simd for Avx2 {
+impl AddRows for Avx2 {
     const BLOCKS: usize = 1;
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! AVX-512 VNNI: interleaves the bytes of four rows, so that `vpdpbusd` adds their products.
 
-use super::simd::{Part, Simd};
+use super::simd::{AddRows, Part};
 use super::{PAIR, Weights};
 use crate::i2_s::avx2::prefetch;
 use crate::i2_s::{BLOCK, BLOCK_BYTES};
@@ -16,7 +16,7 @@ pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut 
 #[derive(Clone, Copy)]
 struct Avx512(());
 
-impl Simd for Avx512 {
+impl AddRows for Avx512 {
     const BLOCKS: usize = PAIR;
 
     #[inline(always)]

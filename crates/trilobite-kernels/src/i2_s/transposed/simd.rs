@@ -11,7 +11,7 @@ const ROWS: usize = 32;
 /// A range of blocks of some rows.
 pub(crate) struct Part<'a> {
     pub(super) packed: &'a [[u8; BLOCK_BYTES]],
-    /// Number of blocks of each row, at most [`Simd::BLOCKS`].
+    /// Number of blocks of each row, at most [`AddRows::BLOCKS`].
     pub(super) blocks: usize,
     /// Index of the first block in each of up to [`ROWS`] rows, in whole [`GROUP`](super::GROUP)s.
     pub(super) starts: &'a [usize],
@@ -19,7 +19,7 @@ pub(crate) struct Part<'a> {
 
 /// The inner loop of an instruction set. A value of the type proves that the processor has the
 /// instructions.
-pub(crate) trait Simd: Copy {
+pub(crate) trait AddRows: Copy {
     /// Number of blocks processed at a time: 1 or [`PAIR`].
     const BLOCKS: usize;
 
@@ -36,7 +36,7 @@ pub(crate) trait Simd: Copy {
 
 /// The body of an [`Add`](super::Add) function.
 #[inline(always)]
-pub(super) fn add<S: Simd>(
+pub(super) fn add<S: AddRows>(
     simd: S,
     weights: &Weights<'_>,
     rows: &[u32],
@@ -85,7 +85,7 @@ pub(super) fn add<S: Simd>(
 
 /// Adds the products of `T` tokens. Returns `T`.
 #[inline(always)]
-fn add_tokens<'a, S: Simd, const T: usize>(
+fn add_tokens<'a, S: AddRows, const T: usize>(
     simd: S,
     part: &Part<'_>,
     mut codes: impl Iterator<Item = &'a [i8]>,
