@@ -5,7 +5,7 @@
 //! A block of values is `[panel][position][element]`. A block of keys is
 //! `[element][panel][position]`: the 32 lanes of a vector are positions, so a score needs no sum
 //! across lanes. The elements of keys are stored in the order in which their products are added,
-//! [`rank`], so a block is read from start to end.
+//! `rank`, so a block is read from start to end.
 
 use std::ops::Range;
 

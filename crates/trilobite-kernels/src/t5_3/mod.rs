@@ -2,8 +2,8 @@
 //!
 //! Three adjacent weights of a row form a number `n = w0 + 3 w1 + 9 w2` in -13..=13. It is stored
 //! as the index `|n| + 1`, of four bits, and a sign bit. Eight such triples, 24 columns, form a
-//! block of five planes. A plane has 32 bytes, one for each row of the tile; see [`INDEX`] and
-//! [`SIGN`]. A last block of fewer triples omits unused planes.
+//! block of five planes. A plane has 32 bytes, one for each row of the tile; see `INDEX` and
+//! `SIGN`. A last block of fewer triples omits unused planes.
 //!
 //! Lanes are rows. A kernel looks up the index in a table of the 14 sums of three activations, and
 //! never computes the weights.
