@@ -9,7 +9,7 @@ use crate::config::RopePairs;
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
-use crate::ops::{self, Attention, FEW, Heads, Live, Ops, Prepared, Room, Run, grown};
+use crate::ops::{self, Attention, Heads, Live, MIN_DENSE_BATCH, Ops, Prepared, Room, Run, grown};
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::sequence::{Part, Sequence, Want};
@@ -135,7 +135,7 @@ impl Forward {
             gated: buffer(config.intermediate),
             added: buffer(if post_norms { config.hidden } else { 0 }),
             input: Prepared::new(batch, widest),
-            parts: vec![0; options.threads * batch.min(FEW) * config.hidden],
+            parts: vec![0; options.threads * batch.min(MIN_DENSE_BATCH) * config.hidden],
             normed: vec![0.0; config.hidden],
             logits: Vec::new(),
         };

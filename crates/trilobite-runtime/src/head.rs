@@ -36,7 +36,7 @@ const REFINE: Pieces = Pieces { least: GROUP, size: GROUP };
 /// How the rows to compute exactly are divided among threads.
 const EXACT: Pieces = Pieces { least: 4, size: 8 };
 /// Minimum number of rows of the head per requested logit. Below it the whole head is computed.
-const MOST: usize = 16;
+const MIN_ROWS_PER_LOGIT: usize = 16;
 
 /// The exact logits of all tokens, or of those that can be among the largest.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +122,7 @@ impl Search {
     ) -> bool {
         let kernels = workers.kernels;
         let rows = head.bounds.len();
-        if k == 0 || k > rows / MOST || !self.query.set(x) {
+        if k == 0 || k > rows / MIN_ROWS_PER_LOGIT || !self.query.set(x) {
             return false;
         }
         self.seen.resize(3 * rows, 0);

@@ -157,7 +157,7 @@ fn searches_find_the_largest_logits_of_random_heads() {
                 1 => x.iter_mut().for_each(|x| *x *= 1e-20),
                 _ => {}
             }
-            for k in [1, 2, rows / MOST] {
+            for k in [1, 2, rows / MIN_ROWS_PER_LOGIT] {
                 if let Some(n) = head.check(&mut workers, &x, k) {
                     searches += 1;
                     found += n;

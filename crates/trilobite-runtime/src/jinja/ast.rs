@@ -1,11 +1,11 @@
-//! What a template is made of.
+//! The syntax tree of a template.
 //!
 //! Operands of equal precedence, postfix operators and `elif` are lists, so that the depth of a
 //! tree is the depth of brackets and blocks in the source, which the parser bounds.
 
 use std::rc::Rc;
 
-/// A piece of a template and the line it begins on.
+/// A statement and the number of its first line.
 pub(super) struct Statement {
     pub(super) line: usize,
     pub(super) kind: Kind,
@@ -46,7 +46,7 @@ pub(super) enum Kind {
     },
     Break,
     Continue,
-    /// A tag that needs other templates.
+    /// A tag that needs other templates, which is not supported.
     Unsupported(Rc<str>),
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Macro {
     pub(super) name: Rc<str>,
     pub(super) parameters: Vec<(Rc<str>, Option<Expr>)>,
     pub(super) body: Body,
-    /// Whether the body names `varargs`, `kwargs` and `caller`, without which it takes none.
+    /// Whether the body uses `varargs`, `kwargs` and `caller`. A macro accepts only those it uses.
     pub(super) uses: Uses,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Uses {
     pub(super) caller: bool,
 }
 
-/// What a value is assigned to.
+/// The target of an assignment.
 pub(super) enum Target {
     Name(Rc<str>),
     /// An attribute of a namespace.
@@ -106,7 +106,7 @@ pub(super) enum Expr {
     Postfix(Box<Expr>, Vec<Step>),
 }
 
-/// What is applied to a value, one after another.
+/// A postfix operator.
 pub(super) enum Step {
     Attribute(Rc<str>),
     Item(Expr),

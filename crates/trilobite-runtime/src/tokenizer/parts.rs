@@ -1,4 +1,4 @@
-//! What a tokenizer consists of, whatever file it comes from.
+//! The parts of a tokenizer, independent of its file format.
 
 use super::added::{AddedTokens, Part};
 use super::deadline::Deadline;
@@ -8,7 +8,7 @@ use super::normalizer::Normalizer;
 use super::pre_tokenizer::{Piece, PreTokenizer};
 use super::template::Template;
 
-/// What a tokenizer consists of.
+/// The parts of a tokenizer.
 pub(super) struct Parts {
     pub(super) added: AddedTokens,
     pub(super) normalizer: Normalizer,
@@ -51,7 +51,7 @@ impl Parts {
         })
     }
 
-    /// The text of a token as it is decoded.
+    /// The decoded text of a token.
     pub(super) fn text(&self, id: u32) -> Option<&str> {
         self.added.text(id).or_else(|| self.model.text(id))
     }

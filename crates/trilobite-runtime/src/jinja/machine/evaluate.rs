@@ -1,4 +1,4 @@
-//! The value of an expression.
+//! Evaluation of expressions.
 
 use std::rc::Rc;
 
@@ -104,7 +104,7 @@ impl Machine {
         })
     }
 
-    /// The first operand that decides, or the last.
+    /// The first operand for which `decides` is true, or the last operand.
     fn first(&mut self, operands: &[Expr], decides: fn(&Value) -> bool) -> Result<Value> {
         let mut value = Value::None;
         for operand in operands {
@@ -188,7 +188,7 @@ impl Machine {
         }
     }
 
-    /// Calls what `{% call %}` names with `caller` as one more argument.
+    /// Calls the callee of `{% call %}`, with `caller` as an additional argument.
     pub(super) fn evaluate_call(&mut self, call: &Expr, caller: Value) -> Result<Value> {
         let Expr::Postfix(base, steps) = call else { return fail("{% call %} needs a call") };
         let Some((Step::Call(arguments), steps)) = steps.split_last() else {

@@ -13,12 +13,12 @@ impl Parser {
         self.nested(Self::condition)
     }
 
-    /// An expression, or several with commas between them, which are a tuple.
+    /// Parses an expression, or several separated by commas, which form a tuple.
     pub(super) fn tuple(&mut self, ends: &[&str]) -> Result<Expr> {
         self.comma_separated(ends, Self::expression)
     }
 
-    /// The same without `a if b else c`.
+    /// Parses an expression or a tuple whose items are not conditional (`a if b else c`).
     pub(super) fn tuple_without_condition(&mut self, ends: &[&str]) -> Result<Expr> {
         self.comma_separated(ends, |parser| parser.nested(Self::or))
     }
@@ -72,7 +72,7 @@ impl Parser {
         Ok(Expr::Conditional(branches, Some(Box::new(value))))
     }
 
-    /// Operands with a name between them.
+    /// Parses operands separated by a keyword.
     fn chain(
         &mut self,
         name: &str,
@@ -136,7 +136,7 @@ impl Parser {
         })
     }
 
-    /// Operands with operators of one precedence between them.
+    /// Parses operands separated by operators of one precedence.
     fn binary(
         &mut self,
         operators: &[(&str, Operator)],
@@ -189,7 +189,7 @@ impl Parser {
         })
     }
 
-    /// A value with its sign and what is applied to it, but for filters and tests.
+    /// Parses a value with its sign and postfix operators, without filters and tests.
     fn signed(&mut self) -> Result<Expr> {
         if self.skip_operator("-") {
             return Ok(Expr::Negative(Box::new(self.nested(Self::signed)?)));
@@ -273,7 +273,7 @@ impl Parser {
         })
     }
 
-    /// Attributes, subscripts and calls of a value.
+    /// Parses attributes, subscripts and calls after a value.
     fn postfix(&mut self, value: Expr) -> Result<Expr> {
         let mut steps = Vec::new();
         loop {
@@ -361,7 +361,7 @@ impl Parser {
             } else if self.skip_name("is") {
                 steps.push(self.test()?);
             } else if self.is_operator("(") {
-                // What a filter returns can be called.
+                // The result of a filter can be called.
                 steps.push(Step::Call(self.call_arguments()?));
             } else {
                 return Ok(with_steps(value, steps));
@@ -369,7 +369,7 @@ impl Parser {
         }
     }
 
-    /// A filter after its name.
+    /// Parses the rest of a filter after its name.
     pub(super) fn filter(&mut self, name: Rc<str>) -> Result<Step> {
         let arguments = match self.is_operator("(") {
             true => self.call_arguments()?,
@@ -382,7 +382,7 @@ impl Parser {
         Ok(Step::Filter(name, arguments))
     }
 
-    /// A test after `is`.
+    /// Parses a test after `is`.
     fn test(&mut self) -> Result<Step> {
         let negated = self.skip_name("not");
         let name = self.name()?;
@@ -409,11 +409,11 @@ impl Parser {
     }
 }
 
-/// A value with what is applied to it.
+/// Applies postfix operators to a value.
 fn with_steps(value: Expr, steps: Vec<Step>) -> Expr {
     match value {
         _ if steps.is_empty() => value,
-        // The depth of the tree does not grow.
+        // This keeps the tree flat.
         Expr::Postfix(base, mut before) => {
             before.extend(steps);
             Expr::Postfix(base, before)

@@ -1,4 +1,4 @@
-//! From tokens to statements, by Jinja2's grammar.
+//! The parser: turns tokens into statements by Jinja2's grammar.
 
 mod expression;
 
@@ -8,10 +8,10 @@ use super::ast::{Body, Expr, For, Kind, Macro, Statement, Target, Uses};
 use super::error::{Error, Result, fail};
 use super::lexer::{Token, tokenize};
 
-/// Deepest nesting of blocks and brackets.
+/// Maximum nesting of blocks and brackets.
 const MAX_NESTING: usize = 100;
 
-/// The statements of a template.
+/// Parses the statements of a template.
 pub(super) fn parse(source: &str) -> Result<Body> {
     let tokens = tokenize(source)?;
     let mut parser = Parser {
@@ -31,14 +31,14 @@ struct Parser {
     tokens: Vec<(Token, usize)>,
     at: usize,
     nesting: usize,
-    /// Number of loops around the statement, within its macro.
+    /// Number of enclosing loops within the macro.
     loops: usize,
-    /// Whether it is within a condition: a filter or a test that does not exist is an error there
+    /// Whether the statement is within a condition. There an unknown filter or test is an error
     /// only when it is reached.
     conditional: bool,
-    /// The error that the first of those outside of conditions is.
+    /// The error of the first unknown filter or test outside of conditions.
     unknown: Option<Error>,
-    /// The special names that were used.
+    /// The special names used so far.
     uses: Uses,
 }
 
@@ -114,8 +114,8 @@ impl Parser {
         result
     }
 
-    /// Statements up to a tag of one of these names, which is left to the caller, or to the end
-    /// of the template if there are none.
+    /// Parses statements up to a tag with one of these names, which is left to the caller. Without
+    /// names, parses to the end of the template.
     fn body(&mut self, ends: &[&str]) -> Result<Body> {
         let mut body = Vec::new();
         loop {
@@ -146,7 +146,7 @@ impl Parser {
         }
     }
 
-    /// The body of a block with its end tag.
+    /// Parses the body of a block and its end tag.
     fn block(&mut self, end: &str) -> Result<Body> {
         let body = self.body(&[end])?;
         self.at += 1;
@@ -154,7 +154,7 @@ impl Parser {
         Ok(body)
     }
 
-    /// The same where conditions around the block do not count.
+    /// Parses the body of a block and its end tag, as if outside of any condition.
     fn own_block(&mut self, end: &str) -> Result<Body> {
         let before = std::mem::replace(&mut self.conditional, false);
         let body = self.block(end);
@@ -162,7 +162,7 @@ impl Parser {
         body
     }
 
-    /// A tag after its beginning, with what belongs to it.
+    /// Parses the rest of a tag, and its body if it has one.
     fn statement(&mut self) -> Result<Kind> {
         let tag = self.name()?;
         let kind = match &*tag {
@@ -184,7 +184,7 @@ impl Parser {
                 self.at += 1;
                 return Ok(Kind::With { bindings, body: self.own_block("endwith")? });
             }
-            // Marks what the assistant says, for training.
+            // Marks the assistant's turns for training.
             "generation" => {
                 self.expect(&Token::BlockEnd)?;
                 let body = self.own_block("endgeneration")?;
@@ -296,7 +296,7 @@ impl Parser {
         Ok(Kind::SetBlock { target, filters, body: self.own_block("endset")? })
     }
 
-    /// One name, attribute or list of them in parentheses.
+    /// Parses one target: a name, an attribute or a list in parentheses.
     fn target(&mut self, attributes: bool) -> Result<Target> {
         if self.skip_operator("(") {
             let target = self.nested(|parser| parser.targets(attributes, ""))?;
@@ -313,7 +313,7 @@ impl Parser {
         Ok(Target::Name(name))
     }
 
-    /// Names with commas between them, up to something else or the name `end`.
+    /// Parses targets separated by commas, up to another token or the name `end`.
     fn targets(&mut self, attributes: bool, end: &str) -> Result<Target> {
         let first = self.target(attributes)?;
         if !self.is_operator(",") {
@@ -347,7 +347,7 @@ impl Parser {
         Ok(parameters)
     }
 
-    /// A macro, from its body on.
+    /// Parses a macro from its body on.
     fn macro_body(
         &mut self,
         name: Rc<str>,
@@ -383,7 +383,7 @@ impl Parser {
     }
 }
 
-/// A token in words.
+/// A description of a token.
 fn describe(token: &Token) -> String {
     match token {
         Token::Text(_) => "text".to_owned(),
