@@ -1,4 +1,4 @@
-//! Generation: the model's answer is graded.
+//! Generation: a grader judges the text that the model generates.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -25,7 +25,7 @@ use crate::results::Line;
 use crate::task::{Generation, Task};
 use crate::template::{self, Expression, Templates};
 
-/// The protocol of a task whose answers are generated and graded.
+/// The protocol of a task with generated answers.
 pub(crate) struct GenerationProtocol<'a> {
     pub(crate) task: &'a Task,
     pub(crate) definition: &'a Generation,
@@ -61,7 +61,7 @@ impl Protocol for GenerationProtocol<'_> {
     }
 }
 
-/// A question and all that stands before it.
+/// A question with its examples.
 #[derive(Clone, Debug)]
 pub(crate) struct Prompt {
     /// Its id, unique in the task.
@@ -70,20 +70,20 @@ pub(crate) struct Prompt {
     preface: Rc<Preface>,
     /// The question.
     question: String,
-    /// The question for a model without a chat template, where it is another one.
+    /// The question for a model without a chat template, if it differs.
     pub(crate) plain: Option<String>,
-    /// What the grader compares the answer with.
+    /// The record with the data for the grader.
     record: Record,
 }
 
-/// A prompt, what ends the answer to it, and who judges that.
+/// A prompt with its stop strings and its grader.
 struct Exercise {
     prompt: Prompt,
     definition: Rc<Generation>,
     judge: Rc<dyn Judge>,
 }
 
-/// A graded item: a line of the results.
+/// The result of an item: a line of the results file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GradedAnswer {
     id: String,
@@ -94,7 +94,7 @@ pub(crate) struct GradedAnswer {
     extracted: Value,
     gold: Value,
     correct: bool,
-    /// What else the grader found.
+    /// Further findings of the grader.
     #[serde(flatten)]
     more: Map<String, Value>,
 }
@@ -144,17 +144,18 @@ pub(crate) fn prompts(
 }
 
 impl Prompt {
-    /// The prompt as one text.
+    /// The prompt as plain text.
     pub(crate) fn text(&self, system: Option<&str>) -> String {
         self.preface.text(system, &self.question)
     }
 
-    /// The prompt as one text for a model without a chat template.
+    /// The prompt as plain text for a model without a chat template.
     fn plain_text(&self, system: Option<&str>) -> String {
         self.preface.text(system, self.plain.as_ref().unwrap_or(&self.question))
     }
 
-    /// The prompt as a conversation: one turn with all examples in it, or a turn for each.
+    /// The prompt as a conversation. With `turns` each example is a turn, otherwise there is one
+    /// turn.
     pub(crate) fn messages(&self, system: Option<&str>, turns: bool) -> Vec<Message> {
         self.preface.messages(system, &self.question, turns)
     }
@@ -165,7 +166,7 @@ impl Prompt {
 }
 
 impl Exercise {
-    /// What the model is asked.
+    /// The prompt in the form that the engine's settings call for.
     fn prompt_for(&self, engine: &Engine) -> Result<Asked> {
         let prompting = engine.prompting();
         let system = prompting.system.as_deref();
@@ -223,21 +224,21 @@ impl Item for Exercise {
     }
 }
 
-/// What a model is asked.
+/// The prompt of a model.
 pub(crate) enum Asked {
-    /// To go on with a text.
+    /// A text to continue.
     Text(String),
-    /// To answer the last message.
+    /// A conversation whose last message the model answers.
     Conversation {
         template: ChatTemplate,
         messages: Vec<Message>,
-        /// The beginning of the answer.
+        /// The beginning of the answer, which the model continues.
         begun: String,
     },
 }
 
 impl Asked {
-    /// The text that the model reads.
+    /// The prompt as the text that the model gets.
     pub(crate) fn text(&self) -> trilobite_runtime::Result<String> {
         match self {
             Asked::Text(text) => Ok(text.clone()),
@@ -249,8 +250,8 @@ impl Asked {
     }
 }
 
-/// Generates an answer. Of a prompt that leaves no room for it, the earliest tokens are dropped, as
-/// lm-evaluation-harness does.
+/// Generates an answer. If the context has no room for it, the earliest tokens of the prompt are
+/// dropped, as in lm-evaluation-harness.
 pub(crate) fn generate(
     engine: &mut Engine,
     asked: &Asked,
@@ -280,11 +281,11 @@ pub(crate) fn generate(
     Ok(generate_tokens(session, Some(tokenizer), sampler, tokens, &limits, go_on)?.text)
 }
 
-/// What graded items say.
+/// The metrics of graded items.
 fn measure(task: &Task, answers: &[GradedAnswer]) -> Measured {
     let values = |answer: &GradedAnswer, metric: &str| -> Vec<f64> {
         let verdict = |verdict: &Value| f64::from(verdict == &Value::Bool(true));
-        // Each instruction of IFEval counts by itself in the metrics named after it.
+        // These metrics count every instruction of IFEval by itself.
         if let Some(way) = metric.strip_prefix("inst_level_") {
             let list = answer.more.get(&format!("instructions_{way}"));
             return list.and_then(Value::as_array).into_iter().flatten().map(verdict).collect();

@@ -27,14 +27,14 @@ use crate::record::Record;
 use crate::results::Line;
 use crate::task::{Conversation, Task};
 
-/// Turns of a conversation.
+/// Number of turns of a conversation.
 const TURNS: usize = 2;
-/// Why answers that only another model can rate have no score.
+/// The reason for a missing score when no judge was given.
 const NO_JUDGE: &str = "no judge was given (--judge-url)";
-/// What follows a task's name in the name of the file of its judgments.
+/// The suffix of the file of a task's judgments.
 const JUDGMENTS: &str = ".judgments.jsonl";
 
-/// The protocol of a task whose answers another model rates.
+/// The protocol of a task whose answers are rated by another model.
 pub(crate) struct ConversationProtocol<'a> {
     pub(crate) task: &'a Task,
     pub(crate) definition: &'a Conversation,
@@ -47,7 +47,7 @@ impl Protocol for ConversationProtocol<'_> {
 
     fn items(&self, place: Place<'_>) -> Result<Items> {
         if place.judge.is_some() {
-            // What the judge is told is missed before anything is answered.
+            // A missing prompt of the judge is an error before the model answers anything.
             Ratings::new(self.task, place.data, place.any_data)?;
         }
         Ok(Items::new(dialogues(self.task, self.definition, place.data, place.any_data)?))
@@ -79,7 +79,7 @@ impl Protocol for ConversationProtocol<'_> {
     }
 }
 
-/// A conversation that is ready to be held.
+/// A conversation, ready to be run.
 #[derive(Clone, Debug)]
 struct Dialogue {
     /// Its id, unique in the task.
@@ -88,11 +88,12 @@ struct Dialogue {
     category: String,
     temperature: f32,
     max_tokens: usize,
-    /// The user's part.
+    /// The messages of the user.
     turns: Vec<String>,
 }
 
-/// A held conversation: a line of the results, in FastChat's format with two more fields.
+/// The result of a conversation: a line of the results file, in FastChat's format with two more
+/// fields.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct HeldDialogue {
     id: String,
@@ -104,7 +105,7 @@ struct HeldDialogue {
     tstamp: f64,
 }
 
-/// One of several sets of answers to the same questions; here there is one.
+/// A set of answers to the same questions. FastChat allows several; here there is one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct AnswerSet {
     index: usize,
@@ -112,7 +113,7 @@ struct AnswerSet {
 }
 
 impl HeldDialogue {
-    /// The answer to a turn.
+    /// The answer in a turn.
     fn turn(&self, turn: usize) -> &str {
         self.choices.first().and_then(|choice| choice.turns.get(turn)).map_or("", String::as_str)
     }
@@ -153,7 +154,7 @@ fn question_id(record: &Record) -> Result<u64> {
     id.ok_or_else(|| record.error("\"question_id\" is not a whole number"))
 }
 
-/// A record's list of the texts of two turns.
+/// The field of a record with the texts of two turns.
 fn turns(record: &Record, field: &str) -> Result<Vec<String>> {
     let list = record.fields.get(field).and_then(|list| Vec::deserialize(list.clone()).ok());
     let fits = |list: &Vec<String>| list.len() == TURNS;
@@ -161,7 +162,7 @@ fn turns(record: &Record, field: &str) -> Result<Vec<String>> {
 }
 
 impl Dialogue {
-    /// What the model is asked after these answers.
+    /// The prompt after these answers.
     fn prompt_for(&self, engine: &Engine, answers: &[String]) -> Result<Asked> {
         let system = engine.prompting().system.iter();
         let mut messages: Vec<Message> =
@@ -186,10 +187,10 @@ impl Item for Dialogue {
         sha256(self.turns.join("\0").as_bytes())
     }
 
-    /// The second question is asked after the first was answered.
+    /// Asks the second question after the model has answered the first.
     fn answer(&self, engine: &mut Engine) -> Result<Value> {
         let sampling = Sampling { temperature: self.temperature, ..Sampling::default() };
-        // One source of random numbers for both turns, begun anew for each conversation.
+        // One random number generator for both turns, reseeded for each conversation.
         let mut sampler = Sampler::new(sampling).map_err(Error::Model)?;
         let mut answers: Vec<String> = Vec::new();
         for _ in &self.turns {
@@ -224,7 +225,7 @@ impl Item for Dialogue {
     }
 }
 
-/// A conversation for a model without a chat template: its messages with blank lines between.
+/// A conversation for a model without a chat template: its messages separated by empty lines.
 fn plain(messages: &[Message]) -> String {
     messages.iter().map(|message| format!("{}\n\n", message.text())).collect()
 }

@@ -1,4 +1,4 @@
-//! Definitions of one's own, in a file.
+//! Task definitions in files.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::{Kind, Role, Task};
 use crate::bytes::sha256;
 use crate::error::{Error, Result};
 
-/// What is wrong with a definition, and where.
+/// An error in a definition, and its line.
 pub(super) struct Fault {
     /// The line, from 1.
     line: usize,
@@ -14,10 +14,11 @@ pub(super) struct Fault {
 }
 
 impl Task {
-    /// The task that a file defines, called by the file's name. Its data lie beside the file.
+    /// Reads the definition of a task. The file's name is the name of the task, and its data are in
+    /// the same folder.
     ///
     /// # Errors
-    /// The file cannot be read, or is no definition of a task.
+    /// The file cannot be read or is not a valid definition.
     pub fn open(path: &Path) -> Result<Task> {
         let bytes = trilobite_format::read_regular(path).map_err(Error::io(path))?;
         let fail = |line, message| Error::Record { path: path.to_owned(), line, message };
@@ -32,7 +33,7 @@ impl Task {
         Ok(Task { folder: Some(folder), ..task })
     }
 
-    /// The task that a text defines.
+    /// Parses the definition of a task.
     pub(super) fn parse(name: &str, text: &str) -> std::result::Result<Task, Fault> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut task: Task = toml::from_str(text).map_err(|error| {
@@ -56,10 +57,10 @@ impl Task {
         }
     }
 
-    /// The task with this number of examples before each item.
+    /// Sets the number of examples before each item.
     ///
     /// # Errors
-    /// Its definition has no examples.
+    /// The definition has no examples.
     pub fn with_shots(mut self, shots: usize) -> Result<Task> {
         let message = match &self.kind {
             _ if shots == 0 => None,

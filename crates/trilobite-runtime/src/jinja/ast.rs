@@ -8,12 +8,12 @@ use std::rc::Rc;
 /// A statement and the number of its first line.
 pub(super) struct Statement {
     pub(super) line: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: StatementKind,
 }
 
 pub(super) type Body = Vec<Statement>;
 
-pub(super) enum Kind {
+pub(super) enum StatementKind {
     Text(String),
     Output(Expr),
     If {

@@ -1,4 +1,4 @@
-//! What a template that means harm can do, which is to be refused.
+//! Templates that mean harm are rejected.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -141,7 +141,7 @@ fn texts_are_tokenized_together() {
                 let whole = ids(&format!("{context}{continuation}"));
                 assert_eq!(request.context, whole[..ids(head).len()], "{name}");
                 assert_eq!(request.continuation, whole[ids(head).len()..], "{name}");
-                // Once, and only where it is wished.
+                // Once, and only on request.
                 let begins = !first.is_empty() && request.context.starts_with(&first);
                 assert_eq!(begins, bos && !first.is_empty(), "{name}");
                 assert!(!begins || !request.context[first.len()..].starts_with(&first));

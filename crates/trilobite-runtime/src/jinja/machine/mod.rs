@@ -14,7 +14,7 @@ pub(super) use evaluate::add;
 pub(super) use functions::{Function, global};
 use scopes::Scope;
 
-use super::ast::{Body, For, Kind, Macro, Statement, Step, Target};
+use super::ast::{Body, For, Macro, Statement, StatementKind, Step, Target};
 use super::budget::Budget;
 use super::clock::Clock;
 use super::error::{Error, Result, fail};
@@ -120,15 +120,15 @@ impl Machine {
     fn statement(&mut self, statement: &Statement, out: &mut String) -> Result<Flow> {
         self.budget.spend(1)?;
         match &statement.kind {
-            Kind::Text(text) => self.write(out, text)?,
-            Kind::Output(value) => {
+            StatementKind::Text(text) => self.write(out, text)?,
+            StatementKind::Output(value) => {
                 let value = self.evaluate(value)?;
                 match value.as_str() {
                     Some(text) => self.write(out, text)?,
                     None => out.push_str(&value.to_text(self)?),
                 }
             }
-            Kind::If { branches, otherwise } => {
+            StatementKind::If { branches, otherwise } => {
                 for (condition, body) in branches {
                     if self.evaluate(condition)?.is_true() {
                         return self.run(body, out);
@@ -136,20 +136,20 @@ impl Machine {
                 }
                 return self.run(otherwise, out);
             }
-            Kind::For(definition) => {
+            StatementKind::For(definition) => {
                 let values = self.evaluate(&definition.iterable)?.iterate(&self.budget)?;
                 self.repeat(definition, self.scope, values, 0, out)?;
             }
-            Kind::Set { target, value } => {
+            StatementKind::Set { target, value } => {
                 let value = self.evaluate(value)?;
                 self.assign(target, value)?;
             }
-            Kind::SetBlock { target, filters, body } => {
+            StatementKind::SetBlock { target, filters, body } => {
                 let text = Value::str(self.capture(body)?);
                 let value = self.filtered(text, filters)?;
                 self.assign(target, value)?;
             }
-            Kind::With { bindings, body } => {
+            StatementKind::With { bindings, body } => {
                 let mut values = Vec::with_capacity(bindings.len());
                 for (_, value) in bindings {
                     values.push(self.evaluate(value)?);
@@ -161,23 +161,23 @@ impl Machine {
                     machine.run(body, out)
                 });
             }
-            Kind::Filter { filters, body } => {
+            StatementKind::Filter { filters, body } => {
                 let text = Value::str(self.capture(body)?);
                 let text = self.filtered(text, filters)?.to_text(self)?;
                 self.write(out, &text)?;
             }
-            Kind::Macro(definition) => {
+            StatementKind::Macro(definition) => {
                 let function = self.close_over(definition);
                 self.assign(&Target::Name(Rc::clone(&definition.name)), function)?;
             }
-            Kind::Call { call, caller } => {
+            StatementKind::Call { call, caller } => {
                 let caller = self.close_over(caller);
                 let text = self.evaluate_call(call, caller)?.to_text(self)?;
                 self.write(out, &text)?;
             }
-            Kind::Break => return Ok(Flow::Break),
-            Kind::Continue => return Ok(Flow::Continue),
-            Kind::Unsupported(tag) => {
+            StatementKind::Break => return Ok(Flow::Break),
+            StatementKind::Continue => return Ok(Flow::Continue),
+            StatementKind::Unsupported(tag) => {
                 return fail(format!("{{% {tag} %}} is not supported: there is no other template"));
             }
         }

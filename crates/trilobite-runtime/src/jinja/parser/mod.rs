@@ -4,7 +4,7 @@ mod expression;
 
 use std::rc::Rc;
 
-use super::ast::{Body, Expr, For, Kind, Macro, Statement, Target, Uses};
+use super::ast::{Body, Expr, For, Macro, Statement, StatementKind, Target, Uses};
 use super::error::{Error, Result, fail};
 use super::lexer::{Token, tokenize};
 
@@ -121,11 +121,11 @@ impl Parser {
         loop {
             let line = self.line();
             let kind = match self.next() {
-                Token::Text(text) => Kind::Text(text),
+                Token::Text(text) => StatementKind::Text(text),
                 Token::OutputBegin => {
                     let value = self.tuple(&[])?;
                     self.expect(&Token::OutputEnd)?;
-                    Kind::Output(value)
+                    StatementKind::Output(value)
                 }
                 Token::BlockBegin => {
                     if ends.iter().any(|end| self.is_name(end)) {
@@ -163,7 +163,7 @@ impl Parser {
     }
 
     /// Parses the rest of a tag, and its body if it has one.
-    fn statement(&mut self) -> Result<Kind> {
+    fn statement(&mut self) -> Result<StatementKind> {
         let tag = self.name()?;
         let kind = match &*tag {
             "if" => return self.conditional(),
@@ -182,13 +182,13 @@ impl Parser {
                     bindings.push((target, self.expression()?));
                 }
                 self.at += 1;
-                return Ok(Kind::With { bindings, body: self.own_block("endwith")? });
+                return Ok(StatementKind::With { bindings, body: self.own_block("endwith")? });
             }
             // Marks the assistant's turns for training.
             "generation" => {
                 self.expect(&Token::BlockEnd)?;
                 let body = self.own_block("endgeneration")?;
-                return Ok(Kind::With { bindings: Vec::new(), body });
+                return Ok(StatementKind::With { bindings: Vec::new(), body });
             }
             "filter" => {
                 let name = self.name()?;
@@ -198,25 +198,25 @@ impl Parser {
                     filters.push(self.filter(name)?);
                 }
                 self.expect(&Token::BlockEnd)?;
-                return Ok(Kind::Filter { filters, body: self.own_block("endfilter")? });
+                return Ok(StatementKind::Filter { filters, body: self.own_block("endfilter")? });
             }
             "print" => {
                 let mut parts = vec![self.expression()?];
                 while self.skip_operator(",") {
                     parts.push(self.expression()?);
                 }
-                Kind::Output(Expr::Concat(parts))
+                StatementKind::Output(Expr::Concat(parts))
             }
             "break" | "continue" if self.loops == 0 => {
                 return fail(format!("{{% {tag} %}} outside of a loop"));
             }
-            "break" => Kind::Break,
-            "continue" => Kind::Continue,
+            "break" => StatementKind::Break,
+            "continue" => StatementKind::Continue,
             "include" | "import" | "from" | "extends" => {
                 while !matches!(self.token(), Token::BlockEnd | Token::End) {
                     self.at += 1;
                 }
-                Kind::Unsupported(tag)
+                StatementKind::Unsupported(tag)
             }
             "block" | "autoescape" => return fail(format!("{{% {tag} %}} is not supported")),
             _ => return fail(format!("{{% {tag} %}} is not a tag that belongs here")),
@@ -225,14 +225,14 @@ impl Parser {
         Ok(kind)
     }
 
-    fn conditional(&mut self) -> Result<Kind> {
+    fn conditional(&mut self) -> Result<StatementKind> {
         let before = std::mem::replace(&mut self.conditional, true);
         let result = self.branches();
         self.conditional = before;
         result
     }
 
-    fn branches(&mut self) -> Result<Kind> {
+    fn branches(&mut self) -> Result<StatementKind> {
         let mut branches = Vec::new();
         loop {
             let condition = self.tuple_without_condition(&[])?;
@@ -250,11 +250,11 @@ impl Parser {
             };
             self.at += 1;
             self.expect(&Token::BlockEnd)?;
-            return Ok(Kind::If { branches, otherwise });
+            return Ok(StatementKind::If { branches, otherwise });
         }
     }
 
-    fn for_loop(&mut self) -> Result<Kind> {
+    fn for_loop(&mut self) -> Result<StatementKind> {
         let target = self.targets(false, "in")?;
         if !self.skip_name("in") {
             return Err(self.unexpected("in"));
@@ -277,15 +277,22 @@ impl Parser {
         self.conditional = before;
         self.at += 1;
         self.expect(&Token::BlockEnd)?;
-        Ok(Kind::For(Rc::new(For { target, iterable, condition, recursive, body, otherwise })))
+        Ok(StatementKind::For(Rc::new(For {
+            target,
+            iterable,
+            condition,
+            recursive,
+            body,
+            otherwise,
+        })))
     }
 
-    fn set(&mut self) -> Result<Kind> {
+    fn set(&mut self) -> Result<StatementKind> {
         let target = self.targets(true, "")?;
         if self.skip_operator("=") {
             let value = self.tuple(&[])?;
             self.expect(&Token::BlockEnd)?;
-            return Ok(Kind::Set { target, value });
+            return Ok(StatementKind::Set { target, value });
         }
         let mut filters = Vec::new();
         while self.skip_operator("|") {
@@ -293,7 +300,7 @@ impl Parser {
             filters.push(self.filter(name)?);
         }
         self.expect(&Token::BlockEnd)?;
-        Ok(Kind::SetBlock { target, filters, body: self.own_block("endset")? })
+        Ok(StatementKind::SetBlock { target, filters, body: self.own_block("endset")? })
     }
 
     /// Parses one target: a name, an attribute or a list in parentheses.
@@ -367,19 +374,19 @@ impl Parser {
         Ok(Rc::new(Macro { name, parameters, body: body?, uses }))
     }
 
-    fn macro_definition(&mut self) -> Result<Kind> {
+    fn macro_definition(&mut self) -> Result<StatementKind> {
         let name = self.name()?;
         let parameters = self.parameters()?;
         self.expect(&Token::BlockEnd)?;
-        Ok(Kind::Macro(self.macro_body(name, parameters, "endmacro")?))
+        Ok(StatementKind::Macro(self.macro_body(name, parameters, "endmacro")?))
     }
 
-    fn call_block(&mut self) -> Result<Kind> {
+    fn call_block(&mut self) -> Result<StatementKind> {
         let parameters = if self.is_operator("(") { self.parameters()? } else { Vec::new() };
         let call = self.expression()?;
         self.expect(&Token::BlockEnd)?;
         let caller = self.macro_body("caller".into(), parameters, "endcall")?;
-        Ok(Kind::Call { call, caller })
+        Ok(StatementKind::Call { call, caller })
     }
 }
 
