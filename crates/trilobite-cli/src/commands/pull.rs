@@ -1,4 +1,4 @@
-//! `trilobite pull`: models and data sets, fetched and verified.
+//! `trilobite pull`: downloads and verifies models and data sets.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,12 +36,12 @@ pub(crate) struct Pull {
     /// Models of the list, or repositories of the hub
     #[arg(value_name = "NAME|OWNER/REPOSITORY[@REVISION][:FILE]")]
     names: Vec<String>,
-    /// Data sets of these tasks, or of all
+    /// Fetch the data sets of these tasks, or of all
     #[arg(long, value_name = "TASK,TASK", value_delimiter = ',', num_args = 0..=1,
           default_missing_value = "all")]
     data: Vec<String>,
     /// Copy from this folder instead: NAME/FILE, OWNER/REPOSITORY/FILE, REPOSITORY/FILE or FILE;
-    /// data sets as the tasks lay them out
+    /// data sets in the layout that the tasks expect
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Access token for the hub [default: HF_TOKEN]; other users can see a command's arguments
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Pull, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line for each model of the list: its name, whether it is there, where it comes from.
+/// A line for each model of the list: its name, whether it is stored, and its source.
 fn list(cache: &Cache) -> Result<String> {
     let mut pulled = Stored::all(cache)?;
     pulled.retain(Stored::is_complete);
@@ -92,7 +92,7 @@ fn list(cache: &Cache) -> Result<String> {
     Ok(text)
 }
 
-/// The tasks that `--data` names; "all" is every one.
+/// The tasks of `--data`; "all" means every task.
 fn tasks(names: &[String]) -> Result<Vec<Task>> {
     let all = names.iter().any(|name| name == "all");
     let names = if all { Task::names() } else { names.to_vec() };
@@ -121,7 +121,7 @@ fn files(tasks: &[Task]) -> Vec<DataFile> {
     files
 }
 
-/// What is said of a pull: a bar for the file that comes, and lines.
+/// The output of a pull: a progress bar for the current file, and lines.
 struct Talk {
     bar: Progress,
     quiet: bool,

@@ -9,7 +9,7 @@ use trilobite_hub::{Cache, ConvertedCopy, Listed, Size, Stored};
 
 use crate::output;
 
-/// Digits of a commit that a table shows.
+/// Number of digits of a commit in a table.
 const SHORT_COMMIT: usize = 12;
 
 #[derive(Args)]
@@ -32,7 +32,7 @@ Examples:
   trilobite show bitnet-b1.58-2b-4t
   trilobite show owner/repository --json")]
 pub(crate) struct Show {
-    /// Name of a pulled model, in any case and punctuation
+    /// Name of a pulled model; case and punctuation do not matter
     #[arg(value_name = "NAME")]
     name: String,
     /// Print JSON
@@ -49,12 +49,13 @@ Examples:
 Removes the model's folder in the cache and what was converted from it, and nothing outside of the
 cache. A model that another process is pulling or converting stays.")]
 pub(crate) struct Rm {
-    /// Names of pulled models, or of conversions of other checkpoints, as `trilobite list` shows them
+    /// Names of pulled models, or of conversions of other checkpoints, as `trilobite list` shows
+    /// them
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 }
 
-/// Everything about a model in the cache.
+/// A model in the cache, with everything that the commands show.
 struct Model {
     stored: Stored,
     bytes: u64,
@@ -164,7 +165,7 @@ fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Columns as wide as their widest cell; the one of sizes to the right.
+/// Formats a table with columns as wide as their widest cell. The column `sizes` is right-aligned.
 fn table<const N: usize>(rows: &[[String; N]], sizes: usize) -> String {
     let rows: Vec<_> =
         rows.iter().map(|row| row.each_ref().map(|c| output::shown(c).into_owned())).collect();

@@ -30,7 +30,7 @@ struct Version {
 }
 
 impl Version {
-    /// Whether a later response has the same tag but another size.
+    /// Whether a later response states another size although its tag does not differ.
     fn contradicts(&self, later: &Version) -> bool {
         let differ = matches!((self.total, later.total), (Some(a), Some(b)) if a != b);
         differ && !self.precedes(later)

@@ -1,4 +1,4 @@
-//! Where the time of a token goes: the profile of `trilobite bench`.
+//! The profile of `trilobite bench`: the time of each stage of a token.
 
 use std::time::{Duration, Instant};
 
@@ -6,13 +6,13 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use trilobite_runtime::{Profile, Session, Stage};
 
-/// Where the time of some tokens went.
+/// The time of each stage for some tokens.
 pub(super) struct Measured {
     threads: usize,
     what: &'static str,
     tokens: usize,
     profile: Profile,
-    /// From beginning to end, what is outside the forward pass included.
+    /// The whole time, including work outside of the forward pass.
     total: Duration,
 }
 
@@ -67,7 +67,7 @@ impl Measured {
     }
 }
 
-/// A table of microseconds for each token, with a column for each measurement.
+/// A table of microseconds per token, with a column for each measurement.
 pub(super) fn table(columns: &[Measured]) -> String {
     let line = |name: &str, cell: &dyn Fn(&Measured) -> String| {
         let cells: String = columns.iter().map(|column| format!("{:>16}", cell(column))).collect();
