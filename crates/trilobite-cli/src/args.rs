@@ -24,9 +24,9 @@ Examples:
   trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf  a Hugging Face folder to one packed file
   trilobite run 2b.gguf                             a chat on the terminal
 
-MODEL is a GGUF file, a Hugging Face checkpoint folder, the name of a model that `trilobite pull` has
-fetched, or nothing: the built-in model. Names match without case and punctuation; OWNER/REPOSITORY
-may be shortened to REPOSITORY. A folder is converted once, into the cache. The environment variable
+MODEL is a GGUF file, a Hugging Face checkpoint folder or the name of a pulled model. Without it, the
+built-in model is used. Case and punctuation of names do not matter; OWNER/REPOSITORY may be shortened
+to REPOSITORY. A checkpoint folder is converted once, into the cache. The environment variable
 TRILOBITE_ISA (scalar, avx2, avxvnni, avx512vnni, neon, dotprod) lowers the instruction set."
 )]
 pub(crate) struct Cli {
@@ -145,12 +145,12 @@ Examples:
   trilobite run model.gguf --no-chat -p \"The sky is\" -n 16
   trilobite run model.gguf --tokens 1,2,3 -n 16 --ids
 
-A model with a chat template is chatted with: the prompt is a message, and the model answers it. From
-a file or standard input, one line end at the end is not part of the prompt. A chat with a model that
-brings no sampling settings has a temperature of 0.7, top-k 40, top-p 0.95, min-p 0.05 and a loop
-penalty of 0.8: a token that would go on with a repetition of eight tokens within the answer loses
-that much of its logit, and 1.75 times as much for each token more. --temp 0 turns these defaults
-off; -v says what is used.")]
+If the model has a chat template, the prompt is a message, which the model answers. A line end at the
+end of a file or of standard input is not part of the prompt. A chat with a model without sampling
+settings has a temperature of 0.7, top-k 40, top-p 0.95, min-p 0.05 and a loop penalty of 0.8: this
+is subtracted from the logit of a token that would extend a repetition of eight tokens within the
+answer, times 1.75 for each further repeated token. --temp 0 turns these defaults off; -v shows the
+settings in use.")]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) model: Model,
@@ -426,10 +426,10 @@ Examples:
   trilobite eval model.gguf --tasks mine.toml --shots 3 --log-samples
   trilobite eval --list
 
-Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped, and
-refuses results of another model, of other data or settings; with --judge-url it has the answers of
-MT-bench rated that it finds there. OUTPUT/results.json is what --json prints. How to write a
-task of your own: crates/trilobite-eval/README.md.
+Every finished item is a line of OUTPUT/TASK.jsonl. The same command continues where it stopped, and
+refuses results of another model, other data or other settings. With --judge-url it has stored answers
+to MT-bench rated. OUTPUT/results.json has the output of --json. How to write a task of your own:
+crates/trilobite-eval/README.md.
 
 Tasks: {}", trilobite_eval::Task::names().join(", ")))]
 pub(crate) struct Eval {

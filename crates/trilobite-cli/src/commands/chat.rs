@@ -46,13 +46,13 @@ pub(crate) fn run(
         generator,
         template,
         parse_special: args.parse_special,
-        talk: !global.quiet,
-        told_full: false,
+        show_details: !global.quiet,
+        reported_full: false,
         continued: None,
         last: None,
         total: Total::default(),
     };
-    if chat.talk {
+    if chat.show_details {
         chat.terminal.say(&chat.banner(model));
     }
     while let Some(draft) = chat.terminal.read()? {
@@ -87,9 +87,9 @@ struct Chat<'a> {
     /// The model's name.
     name: String,
     parse_special: bool,
-    talk: bool,
+    show_details: bool,
     /// Whether the user was told that the context is full.
-    told_full: bool,
+    reported_full: bool,
     /// The last message, if a model without a template continued it.
     continued: Option<String>,
     last: Option<Generation>,
@@ -145,7 +145,7 @@ impl<'a> Chat<'a> {
             Input::Clear => {
                 self.needs_template()?;
                 self.conversation.clear();
-                self.told_full = false;
+                self.reported_full = false;
                 self.terminal.say("the conversation is forgotten");
                 Ok(())
             }
@@ -189,8 +189,8 @@ impl<'a> Chat<'a> {
         if sampling.temperature > 0.0 {
             let seed = random_seed();
             self.generator.set_sampling(Sampling { seed, ..sampling })?;
-            if self.talk {
-                self.terminal.murmur(&format!("seed {seed}"));
+            if self.show_details {
+                self.terminal.say_faintly(&format!("seed {seed}"));
             }
         }
         let Some(old) = old else {
@@ -228,7 +228,7 @@ impl<'a> Chat<'a> {
         let context = self.generator.session.context();
         let encode = |messages: &[Message]| template.encode(messages, tokenizer);
         let prompt = self.conversation.prompt(context, encode)?;
-        if prompt.dropped > 0 && !std::mem::replace(&mut self.told_full, true) {
+        if prompt.dropped > 0 && !std::mem::replace(&mut self.reported_full, true) {
             self.terminal.say(&format!(
                 "the context of {context} tokens is full: from now on the oldest turns are left out \
                  (/stats counts them)"
@@ -246,7 +246,7 @@ impl<'a> Chat<'a> {
     fn generate(&mut self, prompt: &[u32], begun: &str) -> Result<Option<Generation>> {
         let mut wrap = Wrap::new(self.terminal.width());
         let mut show = |text: &str| output::print_text(&wrap.push(text));
-        self.terminal.look_away()?;
+        self.terminal.begin_answer()?;
         show(begun)?;
         let read = self.read(prompt)?;
         let generation = match read {
@@ -261,8 +261,8 @@ impl<'a> Chat<'a> {
         output::print_text(&wrap.finish())?;
         output::print("\n")?;
         if let Some(generation) = &generation {
-            if self.talk {
-                self.terminal.murmur(&self.generator.summary(generation));
+            if self.show_details {
+                self.terminal.say_faintly(&self.generator.summary(generation));
             }
             self.total.add(generation);
             self.last = Some(generation.clone());
@@ -353,7 +353,7 @@ impl<'a> Chat<'a> {
     fn load(&mut self, path: &Path) -> Result<()> {
         self.needs_template()?;
         self.conversation = Conversation::load(path)?;
-        self.told_full = false;
+        self.reported_full = false;
         self.terminal.say(&format!("{} from {}", turns(self.conversation.turns()), path.display()));
         Ok(())
     }

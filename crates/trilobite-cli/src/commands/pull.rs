@@ -22,16 +22,16 @@ Examples:
   trilobite pull llama-3.2-1b-instruct --from /mnt/mirror
   trilobite pull --data arc_easy,piqa
 
-NAME is one of the list, in any case and punctuation, or OWNER/REPOSITORY[@REVISION][:FILE] of the
-hub. Of a repository the files that a model needs are taken: config.json, tokenizer, chat template and
-safetensors, or else its only GGUF file. The commit is recorded; a model is kept at one revision.
-A download that breaks off goes on where it stopped. Every file is compared with the SHA-256 of the
-list or the task, else with the one that the server states, and its own is shown and recorded; what
-its size or its structure shows to be something else, such as a login page, is removed.
-Everything goes to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder.
-HF_ENDPOINT names a mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com. The
-access token, for gated repositories, is shown to the hub only: --token, HF_TOKEN, or the file that
-`hf auth login` writes. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]
+NAME is a model of the list, in any case and punctuation, or OWNER/REPOSITORY[@REVISION][:FILE] of
+the hub. Only the files that a model needs are fetched: config.json, tokenizer, chat template and
+safetensors, or else the only GGUF file. The commit is recorded; a model is kept at one revision.
+An interrupted download continues where it stopped. The SHA-256 of every file is shown, recorded and
+compared with that of the list or the task, or else with the one that the server states. A file of
+the wrong size or structure, such as a login page, is removed.
+Files go to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder. HF_ENDPOINT names a
+mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com. The access token for
+gated repositories is --token, HF_TOKEN, or the one stored by `hf auth login`; it is sent to the hub
+only. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]
 pub(crate) struct Pull {
     /// Models of the list, or repositories of the hub
     #[arg(value_name = "NAME|OWNER/REPOSITORY[@REVISION][:FILE]")]
@@ -61,18 +61,18 @@ pub(crate) fn run(args: &Pull, global: &Global) -> Result<ExitCode> {
     let mirror = || args.from.clone().map(Source::Mirror);
     let source = mirror().unwrap_or_else(|| Source::hub(args.token.clone()));
     for request in asked {
-        let mut talk = Talk::new(global)?;
-        let stored = pull(&cache, &source, &request, &mut |event| talk.say(&event));
-        talk.bar.finish();
+        let mut report = Report::new(global)?;
+        let stored = pull(&cache, &source, &request, &mut |event| report.say(&event));
+        report.bar.finish();
         let stored = stored.with_context(|| request.name())?;
         let path = if request.listed.is_some() { stored.folder } else { stored.model() };
         output::print(&format!("{}\n", path.display()))?;
     }
     if !tasks.is_empty() {
         let source = mirror().unwrap_or_else(Source::data);
-        let mut talk = Talk::new(global)?;
-        let pulled = pull_data(&cache, &source, &files(&tasks), &mut |event| talk.say(&event));
-        talk.bar.finish();
+        let mut report = Report::new(global)?;
+        let pulled = pull_data(&cache, &source, &files(&tasks), &mut |event| report.say(&event));
+        report.bar.finish();
         pulled?;
         output::print(&format!("{}\n", cache.data()?.display()))?;
     }
@@ -122,14 +122,14 @@ fn files(tasks: &[Task]) -> Vec<DataFile> {
 }
 
 /// The output of a pull: a progress bar for the current file, and lines.
-struct Talk {
+struct Report {
     bar: Progress,
     quiet: bool,
 }
 
-impl Talk {
-    fn new(global: &Global) -> Result<Talk> {
-        Ok(Talk { bar: Progress::new(0, Unit::Bytes, global)?, quiet: global.quiet })
+impl Report {
+    fn new(global: &Global) -> Result<Report> {
+        Ok(Report { bar: Progress::new(0, Unit::Bytes, global)?, quiet: global.quiet })
     }
 
     fn say(&mut self, event: &Event<'_>) {

@@ -18,8 +18,8 @@ Examples:
   trilobite list
   trilobite list --json
 
-A line for each model: its name, its repository, the commit, the format, the size. Below it is what
-was converted from it to be run. `trilobite pull` lists what can be pulled by a short name.")]
+Shows the name, repository, commit, format and size of each model, and below it the conversions of
+the model. `trilobite pull` lists the models that can be pulled by a short name.")]
 pub(crate) struct List {
     /// Print JSON
     #[arg(long)]
@@ -46,8 +46,8 @@ Examples:
   trilobite rm bitnet-b1.58-2b-4t
   trilobite rm owner/repository:model-Q8_0.gguf
 
-Removes the model's folder in the cache and what was converted from it, and nothing outside of the
-cache. A model that another process is pulling or converting stays.")]
+Removes the model's folder in the cache and its conversions, and nothing outside of the cache. A model
+that another process is pulling or converting is kept.")]
 pub(crate) struct Rm {
     /// Names of pulled models, or of conversions of other checkpoints, as `trilobite list` shows
     /// them

@@ -94,7 +94,7 @@ impl Terminal {
                     }
                 }
                 Typed::End if !begun => return Ok(None),
-                Typed::TakenBack { empty: true } if !begun => {
+                Typed::Discarded { empty: true } if !begun => {
                     if asked {
                         return Ok(None);
                     }
@@ -102,7 +102,7 @@ impl Terminal {
                     asked = true;
                 }
                 // The earlier lines of the message are discarded too.
-                Typed::TakenBack { .. } | Typed::End => {
+                Typed::Discarded { .. } | Typed::End => {
                     (draft, begun, asked) = (Draft::default(), false, false);
                 }
             }
@@ -112,10 +112,10 @@ impl Terminal {
     fn read_line(&mut self, prompt: &str) -> Result<Typed> {
         match self.editor.readline(prompt) {
             Ok(line) => Ok(match self.ctrl_c.swap(false, Ordering::SeqCst) {
-                true => Typed::TakenBack { empty: line.is_empty() },
+                true => Typed::Discarded { empty: line.is_empty() },
                 false => Typed::Line(line),
             }),
-            Err(ReadlineError::Interrupted) => Ok(Typed::TakenBack { empty: true }),
+            Err(ReadlineError::Interrupted) => Ok(Typed::Discarded { empty: true }),
             Err(ReadlineError::Eof) => Ok(Typed::End),
             Err(error) => Err(error.into()),
         }
@@ -133,7 +133,7 @@ impl Terminal {
     }
 
     /// Prepares for an answer: text typed or pasted meanwhile goes to the next prompt.
-    pub(super) fn look_away(&self) -> Result<()> {
+    pub(super) fn begin_answer(&self) -> Result<()> {
         match stdout().is_terminal() && !self.plain {
             true => output::print(MARK_PASTES),
             false => Ok(()),
@@ -152,7 +152,7 @@ impl Terminal {
     }
 
     /// Prints a less important message on stderr.
-    pub(super) fn murmur(&self, text: &str) {
+    pub(super) fn say_faintly(&self, text: &str) {
         let faint = stderr().is_terminal() && !self.plain;
         let faint = faint && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         output::say_lines(&wrapped(text), faint);
@@ -190,7 +190,7 @@ fn make_private(folder: &Path) -> bool {
 enum Typed {
     Line(String),
     /// Ctrl-C: the line is empty or discarded.
-    TakenBack {
+    Discarded {
         empty: bool,
     },
     /// Ctrl-D, or the terminal is gone.
