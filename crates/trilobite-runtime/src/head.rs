@@ -9,8 +9,7 @@
 //! 2. Exclude every row whose upper bound is below `t`. For the other rows read the next bit of the
 //!    codes, which tightens the bounds, then the bit after it.
 //! 3. Compute the exact logits of the remaining rows, a few dozen, with the kernel that computes
-//!    the
-//!    whole head, which gives the same bits.
+//!    the whole head, which gives the same bits.
 //!
 //! [`scan`]: trilobite_kernels::scan
 

@@ -17,7 +17,7 @@ use crate::weights::{Matrix, View};
 /// tokens, and the dense product is faster.
 pub(crate) const MIN_DENSE_BATCH: usize = 12;
 
-/// Rows and columns read of the projections that sparsity can skip.
+/// Rows and columns read of the projections that sparsity can skip. Only small batches are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Live {
     /// Rows read of the up projections.
