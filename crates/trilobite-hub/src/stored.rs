@@ -109,7 +109,7 @@ impl Stored {
         Ok(found.pop())
     }
 
-    /// How well a name matches, the worst match lowest. `None` if it does not match.
+    /// How well a name matches, the best match lowest. `None` if it does not match.
     fn rank(&self, spelling: Spelling<'_>) -> Option<(bool, bool, bool)> {
         let (own, own_file) = cut_file(&self.name);
         let repository = self.record.as_ref().map_or(own, |record| &record.repository);

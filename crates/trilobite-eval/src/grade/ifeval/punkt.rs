@@ -233,8 +233,8 @@ fn words(line: &str) -> Vec<&str> {
     words
 }
 
-/// The length of a run of dashes, of dots, or of dots separated by spaces at the beginning of a
-/// text; 0 for a single one.
+/// The length of a run of dashes, of dots, or of dots with spaces between them at the beginning of
+/// a text; 0 if there is no run.
 fn multiple(text: &str) -> usize {
     let run = |c: char| text.len() - text.trim_start_matches(c).len();
     if let Some(run) = ['-', '.'].map(run).into_iter().find(|run| *run > 1) {

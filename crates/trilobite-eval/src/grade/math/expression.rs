@@ -46,7 +46,7 @@ pub(super) enum Join {
     /// The logarithm of the first to the base of the second.
     Logarithm,
     Binomial,
-    /// A value that depends on both, such as a pair.
+    /// A single value that represents the pair.
     Pair,
 }
 
