@@ -60,7 +60,7 @@ pub fn grade_answers(task: &Task, place: Place<'_>, answers: &Path) -> Result<Ou
     }
     std::fs::create_dir_all(place.output).map_err(Error::io(place.output))?;
     let identity = json!({"task": task.name, "answers": true});
-    RunSettings { identity, items: 0, parts: Vec::new() }.note(place.output, task)?;
+    RunSettings { identity, items: 0, parts: Vec::new() }.save(place.output, task)?;
     let path = results::items_path(place.output, task);
     results::replace(&path, &mut lines.iter().map(|line| Ok(line.value.clone())))?;
     twice.map_or_else(|| Outcome::of(protocol.as_ref(), path, &lines), Err)

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::metrics::Measured;
 use crate::place::Place;
 use crate::prompt::{Preface, Shot, Shots, undelimited};
-use crate::protocol::{Item, Items, Protocol, typed};
+use crate::protocol::{Item, Items, Protocol, parse_lines};
 use crate::record::Record;
 use crate::results::Line;
 use crate::task::{Choice, Task};
@@ -37,7 +37,7 @@ impl Protocol for ChoiceProtocol<'_> {
     }
 
     fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
-        Ok(measure(self.task, &typed(path, lines)?))
+        Ok(measure(self.task, &parse_lines(path, lines)?))
     }
 }
 

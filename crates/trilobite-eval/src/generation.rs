@@ -19,7 +19,7 @@ use crate::grade::Judge;
 use crate::metrics::Measured;
 use crate::place::Place;
 use crate::prompt::{Preface, Shot, Shots};
-use crate::protocol::{Item, Items, Protocol, typed};
+use crate::protocol::{Item, Items, Protocol, parse_lines};
 use crate::record::Record;
 use crate::results::Line;
 use crate::task::{Generation, Task};
@@ -57,7 +57,7 @@ impl Protocol for GenerationProtocol<'_> {
     }
 
     fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
-        Ok(measure(self.task, &typed(path, lines)?))
+        Ok(measure(self.task, &parse_lines(path, lines)?))
     }
 }
 
@@ -167,16 +167,16 @@ impl Prompt {
 
 impl Exercise {
     /// The prompt in the form that the engine's settings call for.
-    fn prompt_for(&self, engine: &Engine) -> Result<Asked> {
+    fn prompt_for(&self, engine: &Engine) -> Result<ModelPrompt> {
         let prompting = engine.prompting();
         let system = prompting.system.as_deref();
         match engine.template(true)? {
-            Some(template) => Ok(Asked::Conversation {
+            Some(template) => Ok(ModelPrompt::Conversation {
                 template,
                 messages: self.prompt.messages(system, prompting.turns),
                 begun: self.definition.begun.clone(),
             }),
-            None => Ok(Asked::Text(self.prompt.plain_text(system))),
+            None => Ok(ModelPrompt::Text(self.prompt.plain_text(system))),
         }
     }
 
@@ -207,7 +207,7 @@ impl Item for Exercise {
     fn answer(&self, engine: &mut Engine) -> Result<Value> {
         let asked = self.prompt_for(engine)?;
         let Generation { stop, chat_stop, plain_stop, max_tokens, .. } = &*self.definition;
-        let chats = matches!(asked, Asked::Conversation { .. });
+        let chats = matches!(asked, ModelPrompt::Conversation { .. });
         let stop = [stop.as_slice(), if chats { chat_stop } else { plain_stop }].concat();
         let mut sampler = Sampler::new(Sampling::default())?;
         let output = generate(engine, &asked, &mut sampler, *max_tokens, &stop)?;
@@ -225,7 +225,7 @@ impl Item for Exercise {
 }
 
 /// The prompt of a model.
-pub(crate) enum Asked {
+pub(crate) enum ModelPrompt {
     /// A text to continue.
     Text(String),
     /// A conversation whose last message the model answers.
@@ -237,12 +237,12 @@ pub(crate) enum Asked {
     },
 }
 
-impl Asked {
+impl ModelPrompt {
     /// The prompt as the text that the model gets.
     pub(crate) fn text(&self) -> trilobite_runtime::Result<String> {
         match self {
-            Asked::Text(text) => Ok(text.clone()),
-            Asked::Conversation { template, messages, begun } => {
+            ModelPrompt::Text(text) => Ok(text.clone()),
+            ModelPrompt::Conversation { template, messages, begun } => {
                 let conversation = Conversation { messages, ..Conversation::default() };
                 Ok(template.render(&conversation)? + begun)
             }
@@ -254,7 +254,7 @@ impl Asked {
 /// dropped, as in lm-evaluation-harness.
 pub(crate) fn generate(
     engine: &mut Engine,
-    asked: &Asked,
+    asked: &ModelPrompt,
     sampler: &mut Sampler,
     max_tokens: usize,
     stop: &[String],
@@ -263,11 +263,11 @@ pub(crate) fn generate(
     let tokenizer = model.tokenizer()?;
     let bos = engine.prompting().bos;
     let tokens = match asked {
-        Asked::Conversation { template, messages, begun } if bos => {
+        ModelPrompt::Conversation { template, messages, begun } if bos => {
             template.encode_begun(messages, begun, tokenizer)?
         }
-        Asked::Conversation { .. } => tokenizer.encode(&asked.text()?, false, true)?,
-        Asked::Text(text) => encode(&model, text, bos)?,
+        ModelPrompt::Conversation { .. } => tokenizer.encode(&asked.text()?, false, true)?,
+        ModelPrompt::Text(text) => encode(&model, text, bos)?,
     };
     let room = engine.settings().context.saturating_sub(max_tokens).max(1);
     let tokens = &tokens[tokens.len().saturating_sub(room)..];

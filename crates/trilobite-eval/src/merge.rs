@@ -73,7 +73,7 @@ pub fn merge(task: &Task, parts: &[PathBuf], output: &Path, partial: bool) -> Re
     }
     std::fs::create_dir_all(output).map_err(Error::io(output))?;
     let data_sha256 = settings.identity["data_sha256"].as_str().map(str::to_owned);
-    settings.note(output, task)?;
+    settings.save(output, task)?;
     let lines: Vec<Line> = all.into_values().map(|(line, _)| line).collect();
     let path = results::items_path(output, task);
     results::replace(&path, &mut lines.iter().map(|line| Ok(line.value.clone())))?;

@@ -82,7 +82,7 @@ pub(crate) trait Item {
 }
 
 /// Parses lines of a results file.
-pub(crate) fn typed<T: DeserializeOwned>(path: &Path, lines: &[Line]) -> Result<Vec<T>> {
+pub(crate) fn parse_lines<T: DeserializeOwned>(path: &Path, lines: &[Line]) -> Result<Vec<T>> {
     let parse = |line: &Line| {
         serde_json::from_value(line.value.clone()).map_err(|error| Error::Record {
             path: path.to_owned(),

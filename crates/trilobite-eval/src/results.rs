@@ -24,12 +24,12 @@ pub(crate) struct Line {
 }
 
 /// A file to which one run at a time appends lines.
-pub(crate) struct Appended {
+pub(crate) struct AppendFile {
     path: PathBuf,
     file: File,
 }
 
-impl Appended {
+impl AppendFile {
     /// Opens or creates a file and locks it until it is dropped.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Line>> {
 /// # Errors
 /// A line is an error, the file cannot be written, or another run is writing it.
 pub(crate) fn replace(path: &Path, lines: &mut dyn Iterator<Item = Result<Value>>) -> Result<()> {
-    let held = Appended::open(path)?;
+    let held = AppendFile::open(path)?;
     let partial = path.with_extension("jsonl.partial");
     let write = || {
         let mut file = BufWriter::new(File::create(&partial).map_err(Error::io(path))?);
@@ -191,7 +191,7 @@ impl RunSettings {
     ///
     /// # Errors
     /// The existing settings belong to other results.
-    pub(crate) fn note(mut self, folder: &Path, task: &Task) -> Result<()> {
+    pub(crate) fn save(mut self, folder: &Path, task: &Task) -> Result<()> {
         let path = settings_path(folder, task);
         if let Some(found) = Self::read(folder, task)? {
             let fields = self.identity.as_object().into_iter().flatten();
@@ -244,13 +244,13 @@ mod tests {
             let first = b"{\"id\":\"0\"}\n";
             std::fs::write(&path, [&first[..], &line[..torn]].concat()).unwrap();
             assert_eq!(read(&path).unwrap().len(), 1, "{torn}");
-            let mut file = Appended::open(&path).unwrap();
+            let mut file = AppendFile::open(&path).unwrap();
             assert_eq!(file.lines().unwrap().as_bytes(), first, "{torn}");
             file.append(&whole).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), [&first[..], &line].concat(), "{torn}");
         }
         std::fs::write(&path, b"{\"id\":\"caf\xc3\"}\n").unwrap();
-        let error = Appended::open(&path).unwrap().lines().unwrap_err().to_string();
+        let error = AppendFile::open(&path).unwrap().lines().unwrap_err().to_string();
         assert!(error.contains("gsm8k.jsonl line 1: not UTF-8"), "{error}");
     }
 
@@ -258,8 +258,8 @@ mod tests {
     fn only_one_run_at_a_time_has_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gsm8k.jsonl");
-        let held = Appended::open(&path).unwrap();
-        let error = Appended::open(&path).err().unwrap().to_string();
+        let held = AppendFile::open(&path).unwrap();
+        let error = AppendFile::open(&path).err().unwrap().to_string();
         assert!(error.contains("gsm8k.jsonl: another run is at work on it"), "{error}");
         assert!(replace(&path, &mut [Ok(json!({"id": "0"}))].into_iter()).is_err());
         drop(held);
@@ -287,17 +287,17 @@ mod tests {
         let (folder, task) = (folder.path(), Task::named("gsm8k").unwrap());
         let path = settings_path(folder, &task);
         assert!(RunSettings::read(folder, &task).unwrap().is_none());
-        settings("a", 4, "1/1").note(folder, &task).unwrap();
+        settings("a", 4, "1/1").save(folder, &task).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for torn in 0..whole.len() - 2 {
             std::fs::write(&path, &whole[..torn]).unwrap();
             assert!(RunSettings::read(folder, &task).unwrap().is_none(), "{torn}");
-            settings("a", 4, "1/1").note(folder, &task).unwrap();
+            settings("a", 4, "1/1").save(folder, &task).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }
         for other in ["{]", "[]", "null"] {
             std::fs::write(&path, other).unwrap();
-            let error = settings("a", 4, "1/1").note(folder, &task).unwrap_err().to_string();
+            let error = settings("a", 4, "1/1").save(folder, &task).unwrap_err().to_string();
             assert!(error.contains("gsm8k.settings.json line 1: "), "{error}");
         }
     }
@@ -306,13 +306,13 @@ mod tests {
     fn settings_gather_what_was_asked_for_and_are_compared() {
         let folder = tempfile::tempdir().unwrap();
         let (folder, task) = (folder.path(), Task::named("gsm8k").unwrap());
-        settings("a", 4, "2/2").note(folder, &task).unwrap();
-        settings("a", 8, "1/2").note(folder, &task).unwrap();
-        settings("a", 2, "1/2").note(folder, &task).unwrap();
+        settings("a", 4, "2/2").save(folder, &task).unwrap();
+        settings("a", 8, "1/2").save(folder, &task).unwrap();
+        settings("a", 2, "1/2").save(folder, &task).unwrap();
         let found = RunSettings::read(folder, &task).unwrap().unwrap();
         let parts: Vec<String> = found.parts.iter().map(Shard::to_string).collect();
         assert_eq!((found.items, parts.join(" ").as_str()), (8, "1/2 2/2"));
-        let error = settings("b", 4, "1/2").note(folder, &task).unwrap_err().to_string();
+        let error = settings("b", 4, "1/2").save(folder, &task).unwrap_err().to_string();
         let expected = "results of another run (model_sha256 is \"a\", this run's is \"b\")";
         assert!(error.contains(expected), "{error}");
     }

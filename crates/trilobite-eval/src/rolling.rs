@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::{Measured, Metric};
 use crate::place::Place;
-use crate::protocol::{Item, Items, Protocol, typed};
+use crate::protocol::{Item, Items, Protocol, parse_lines};
 use crate::results::Line;
 use crate::task::Task;
 
@@ -33,7 +33,7 @@ impl Protocol for RollingProtocol<'_> {
     }
 
     fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
-        let metrics = metrics(&typed(path, lines)?);
+        let metrics = metrics(&parse_lines(path, lines)?);
         Ok(Measured { metrics, ..Measured::default() })
     }
 

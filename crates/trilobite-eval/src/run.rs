@@ -12,7 +12,7 @@ use crate::kind::protocol;
 use crate::outcome::Outcome;
 use crate::place::Place;
 use crate::protocol::{Items, Protocol};
-use crate::results::{self, Appended, Line, RunSettings};
+use crate::results::{self, AppendFile, Line, RunSettings};
 use crate::shard::Shard;
 use crate::task::Task;
 
@@ -61,11 +61,11 @@ pub fn run(
 
     std::fs::create_dir_all(place.output).map_err(Error::io(place.output))?;
     let path = results::items_path(place.output, task);
-    let mut file = Appended::open(&path)?;
+    let mut file = AppendFile::open(&path)?;
     let hashes = data::hashes(task, place.data)?;
     let data_sha256 = data::fingerprint(&hashes);
     let identity = identity(engine, task, &data_sha256, &items);
-    RunSettings { identity, items: total, parts: vec![part] }.note(place.output, task)?;
+    RunSettings { identity, items: total, parts: vec![part] }.save(place.output, task)?;
     let mut done: HashMap<String, Line> = HashMap::new();
     for line in results::parse(&path, &file.lines()?)? {
         done.insert(line.id.clone(), line);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::download::{self, Wanted};
+use crate::download::{self, FileSpec};
 use crate::event::{Event, Listener};
 use crate::record::Fetched;
 use crate::source::{Source, encode};
@@ -65,9 +65,9 @@ pub fn pull_data(
         };
         let target = folder.join(&name);
         let sha256 = data.sha256.as_deref();
-        let wanted = Wanted { target: &target, sha256, stated: None, bytes: None };
+        let spec = FileSpec { target: &target, sha256, stated: None, bytes: None };
         let file = name.as_str();
-        let mut tell = |event: download::Event<'_>| {
+        let mut report = |event: download::Event<'_>| {
             listen(match event {
                 download::Event::Progress { done, total } => Event::Progress { file, done, total },
                 download::Event::Waiting { reason, delay } => {
@@ -75,17 +75,17 @@ pub fn pull_data(
                 }
             });
         };
-        let got = match source {
-            Source::Mirror(mirror) => download::copy(&mirror.join(&name), wanted, &mut tell),
+        let downloaded = match source {
+            Source::Mirror(mirror) => download::copy(&mirror.join(&name), spec, &mut report),
             Source::Server(server) => {
                 let DataFile { repository, revision, path, .. } = data;
                 let path = encode(path, "/");
                 let url = format!("{}/{repository}/{revision}/{path}", server.endpoint);
-                download::download(&server.client, &url, wanted, &mut tell)
+                download::download(&server.client, &url, spec, &mut report)
             }
         }?;
-        let verified = got.verified.map(str::to_owned);
-        let fetched = Fetched { bytes: got.bytes, sha256: got.sha256, verified };
+        let verified = downloaded.verified.map(str::to_owned);
+        let fetched = Fetched { bytes: downloaded.bytes, sha256: downloaded.sha256, verified };
         listen(Event::Fetched { file, fetched: &fetched });
     }
     match missing.is_empty() {

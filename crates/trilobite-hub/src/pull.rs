@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::download::{self, Got, Wanted, is_hex};
+use crate::download::{self, Downloaded, FileSpec, is_hex};
 use crate::event::{Event, Listener};
 use crate::listed::Listed;
 use crate::lock::ModelLock;
@@ -111,22 +111,22 @@ pub fn pull(
         folder: &folder,
         has_record: false,
         fetched: false,
-        teller: Teller { name: &name, request, announced: false, listen },
+        reporter: Reporter { name: &name, request, announced: false, listen },
     };
     let record = pull.run()?;
     Ok(Stored { name, folder, record: Some(record) })
 }
 
 /// Forwards events, and announces the model after the first response of its source.
-struct Teller<'a> {
+struct Reporter<'a> {
     name: &'a str,
     request: &'a Request,
     announced: bool,
     listen: &'a mut Listener<'a>,
 }
 
-impl Teller<'_> {
-    fn tell(&mut self, event: Event<'_>) {
+impl Reporter<'_> {
+    fn report(&mut self, event: Event<'_>) {
         if !self.announced && !matches!(event, Event::Waiting { .. }) {
             self.announced = true;
             let repository = &self.request.reference.repository;
@@ -136,8 +136,8 @@ impl Teller<'_> {
         (self.listen)(event);
     }
 
-    fn tell_of(&mut self, file: &str, event: download::Event<'_>) {
-        self.tell(match event {
+    fn report_download(&mut self, file: &str, event: download::Event<'_>) {
+        self.report(match event {
             download::Event::Progress { done, total } => Event::Progress { file, done, total },
             download::Event::Waiting { reason, delay } => Event::Waiting { file, reason, delay },
         });
@@ -152,7 +152,7 @@ struct Pull<'a> {
     has_record: bool,
     /// Whether a file has been fetched in this run.
     fetched: bool,
-    teller: Teller<'a>,
+    reporter: Reporter<'a>,
 }
 
 impl Pull<'_> {
@@ -208,7 +208,7 @@ impl Pull<'_> {
         }
         record.complete = true;
         record.write(self.folder)?;
-        self.teller.tell(Event::Complete { revision: &record.revision });
+        self.reporter.report(Event::Complete { revision: &record.revision });
         Ok(record)
     }
 
@@ -249,7 +249,9 @@ impl Pull<'_> {
         }
         let server = match self.source {
             Source::Server(server) => server,
-            Source::Mirror(mirror) => return Places::of(mirror, self.request).list().map(Some),
+            Source::Mirror(mirror) => {
+                return MirrorFolders::of(mirror, self.request).list().map(Some);
+            }
         };
         // The files of a commit never change, and a listed model stays at its recorded commit.
         let settled = is_hex(asked, 40) || listed.is_some() && reference.revision.is_none();
@@ -257,10 +259,10 @@ impl Pull<'_> {
             return Ok(None);
         }
         let revision = if settled { &record.revision } else { asked };
-        let teller = &mut self.teller;
+        let reporter = &mut self.reporter;
         let mut listing = server.list(&reference.repository, revision, &mut |event| {
             if let download::Event::Waiting { .. } = event {
-                teller.tell_of("list of files", event);
+                reporter.report_download("list of files", event);
             }
         })?;
         listing.files.retain(|file| is_inside(&file.name));
@@ -284,11 +286,11 @@ impl Pull<'_> {
                 let bytes = file.metadata().map_err(Error::io(&target))?.len();
                 let (sha256, verified) = (right.to_owned(), verified.map(str::to_owned));
                 record.files.entry(name.into()).or_insert(Fetched { bytes, sha256, verified });
-                self.teller.tell(Event::Present { file: name });
+                self.reporter.report(Event::Present { file: name });
                 return Ok(());
             }
             if recorded.is_some() {
-                self.teller.tell(Event::Damaged { file: name });
+                self.reporter.report(Event::Damaged { file: name });
             }
         }
         record.files.remove(name);
@@ -297,50 +299,50 @@ impl Pull<'_> {
             record.write(self.folder)?;
         }
         let stated = known.sha256.as_deref();
-        let wanted = Wanted { target: &target, sha256: pinned, stated, bytes: known.bytes };
-        let got = self.fetch(record, known, wanted)?;
+        let spec = FileSpec { target: &target, sha256: pinned, stated, bytes: known.bytes };
+        let downloaded = self.fetch(record, known, spec)?;
         // All files come from the commit of the first one.
-        if let Some(commit) = got.revision.filter(|_| !is_hex(&record.revision, 40)) {
+        if let Some(commit) = downloaded.revision.filter(|_| !is_hex(&record.revision, 40)) {
             record.revision = commit;
         }
-        let verified = got.verified.map(str::to_owned);
-        let fetched = Fetched { bytes: got.bytes, sha256: got.sha256, verified };
-        self.teller.tell(Event::Fetched { file: name, fetched: &fetched });
+        let verified = downloaded.verified.map(str::to_owned);
+        let fetched = Fetched { bytes: downloaded.bytes, sha256: downloaded.sha256, verified };
+        self.reporter.report(Event::Fetched { file: name, fetched: &fetched });
         record.files.insert(name.to_owned(), fetched);
         record.write(self.folder)?;
         (self.has_record, self.fetched) = (true, true);
         Ok(())
     }
 
-    fn fetch(&mut self, record: &Record, known: &Known, wanted: Wanted<'_>) -> Result<Got> {
-        let teller = &mut self.teller;
-        let listen = &mut |event: download::Event<'_>| teller.tell_of(&known.name, event);
+    fn fetch(&mut self, record: &Record, known: &Known, spec: FileSpec<'_>) -> Result<Downloaded> {
+        let reporter = &mut self.reporter;
+        let listen = &mut |event: download::Event<'_>| reporter.report_download(&known.name, event);
         let Record { repository, revision, .. } = record;
         match self.source {
             Source::Server(server) => {
                 let url = server.file_url(repository, revision, &known.name);
-                let got = download::download(&server.client, &url, wanted, listen);
-                got.map_err(|error| server.explain(error, repository, revision))
+                let downloaded = download::download(&server.client, &url, spec, listen);
+                downloaded.map_err(|error| server.explain(error, repository, revision))
             }
             Source::Mirror(mirror) => {
-                let path = Places::of(mirror, self.request).file(&known.name)?;
-                download::copy(&path, wanted, listen)
+                let path = MirrorFolders::of(mirror, self.request).file(&known.name)?;
+                download::copy(&path, spec, listen)
             }
         }
     }
 }
 
 /// The folders of a mirror that may contain a model.
-struct Places(Vec<PathBuf>);
+struct MirrorFolders(Vec<PathBuf>);
 
-impl Places {
+impl MirrorFolders {
     fn of(mirror: &Path, request: &Request) -> Self {
         let repository = request.reference.repository.as_str();
         let last = repository.rsplit('/').next().unwrap_or_default();
         let listed = request.listed.as_ref().map(|listed| listed.name.as_str());
         let below = [Some(repository), Some(last), listed].into_iter().flatten();
         let below = below.map(|name| mirror.join(name));
-        Places(below.chain([mirror.to_owned()]).collect())
+        MirrorFolders(below.chain([mirror.to_owned()]).collect())
     }
 
     /// The path of a file.

@@ -9,7 +9,9 @@ use crate::config::RopePairs;
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
-use crate::ops::{self, Attention, Heads, Live, MIN_DENSE_BATCH, Ops, Prepared, Room, Run, grown};
+use crate::ops::{
+    self, Attention, AttentionBuffers, Heads, InputBuffer, Live, MIN_DENSE_BATCH, Ops, Run, grown,
+};
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::sequence::{Part, Sequence, Want};
@@ -88,13 +90,13 @@ struct Buffers {
     v: Vec<f32>,
     /// The attention's output, `[T][heads * head_dim]`.
     attended: Vec<f32>,
-    attention: Room,
+    attention: AttentionBuffers,
     /// The gated product, `[T][intermediate]`.
     gated: Vec<f32>,
     /// What a block adds to the residual stream, if that is normed first, `[T][hidden]`.
     added: Vec<f32>,
     /// The input of a projection.
-    input: Prepared,
+    input: InputBuffer,
     /// Partial sums of a down projection, `[threads][T][hidden]`, for small batches.
     parts: Vec<i32>,
     /// The input of the head, `[hidden]`.
@@ -119,7 +121,7 @@ impl Forward {
         let config = model.config();
         let batch = options.batch;
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
-        let most = widest.max(config.vocab).max(ops::room(config));
+        let most = widest.max(config.vocab).max(ops::scratch_len(config));
         let buffer = |width: usize| vec![0.0; batch * width];
         let post_norms = model.weights().layers.iter().any(Layer::has_post_norms);
         let buffers = Buffers {
@@ -131,10 +133,10 @@ impl Forward {
             k: buffer(config.kv_width()),
             v: buffer(config.kv_width()),
             attended: buffer(config.q_width()),
-            attention: Room::new(config.heads, context),
+            attention: AttentionBuffers::new(config.heads, context),
             gated: buffer(config.intermediate),
             added: buffer(if post_norms { config.hidden } else { 0 }),
-            input: Prepared::new(batch, widest),
+            input: InputBuffer::new(batch, widest),
             parts: vec![0; options.threads * batch.min(MIN_DENSE_BATCH) * config.hidden],
             normed: vec![0.0; config.hidden],
             logits: Vec::new(),
@@ -469,7 +471,7 @@ impl Forward {
 
     /// The logits that the last [`read`](Self::read) of a single token passed to its sink: the
     /// result of a search if `found`, or all.
-    pub(crate) fn shown(&self, found: bool) -> Logits<'_> {
+    pub(crate) fn last_logits(&self, found: bool) -> Logits<'_> {
         match found {
             true => self.search.found(),
             false => Logits::all(&self.buffers.logits[..self.model.config().vocab]),

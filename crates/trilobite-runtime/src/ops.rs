@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use trilobite_kernels::{Codes, Kernels, Layout, Method, WideCodes, WideParts, Workspace};
 
-pub(crate) use self::attention::{Attention, Heads, Room, Run, room};
+pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
 pub use self::sparse::Live;
 pub(crate) use self::sparse::MIN_DENSE_BATCH;
 
@@ -75,7 +75,7 @@ impl Scratch {
 }
 
 /// A buffer for the input of products.
-pub(crate) struct Prepared {
+pub(crate) struct InputBuffer {
     /// `[T][cols]`
     floats: Vec<f32>,
     wide: WideCodes,
@@ -92,7 +92,7 @@ pub(crate) struct Input<'a> {
     codes: &'a Codes,
 }
 
-impl Prepared {
+impl InputBuffer {
     /// Allocates a buffer for `count` tokens of up to `cols` activations.
     pub(crate) fn new(count: usize, cols: usize) -> Self {
         let codes = Codes::new(count, cols);
@@ -109,13 +109,13 @@ impl Ops<'_> {
         norm: Option<&[f32]>,
         count: usize,
         matrices: &[&Matrix],
-        prepared: &'b mut Prepared,
+        prepared: &'b mut InputBuffer,
     ) -> Input<'b> {
         let (kernels, team) = (self.workers.kernels, &mut self.workers.team);
         let (width, eps) = (x.len() / count, self.model.config().norm_eps);
         let ternary = matrices.iter().filter(|m| matches!(m.kind, Kind::Ternary { .. })).count();
         let blocks = matrices.iter().any(|m| matches!(m.kind, Kind::Dense(ty) if ty.has_blocks()));
-        let Prepared { floats, wide, codes } = prepared;
+        let InputBuffer { floats, wide, codes } = prepared;
 
         let (mut x, mut norm) = (x, norm);
         if let Some(weight) = norm.filter(|_| ternary < matrices.len()) {

@@ -95,13 +95,13 @@ pub fn prefix_token(model: &Model) -> Result<Option<u32>> {
 pub struct Scorer {
     session: Session,
     /// A buffer for probabilities, `[vocab]`.
-    room: Vec<f32>,
+    buffer: Vec<f32>,
 }
 
 impl Scorer {
     /// Creates a scorer on a session.
     pub fn new(session: Session) -> Self {
-        Self { session, room: Vec::new() }
+        Self { session, buffer: Vec::new() }
     }
 
     /// The session, for use between requests.
@@ -128,7 +128,7 @@ impl Scorer {
 
         let mut scores = vec![Score { logprob: 0.0, greedy: true }; texts.len()];
         let mut finite = true;
-        let room = &mut self.room;
+        let buffer = &mut self.buffer;
         let mut add = |range: Range<usize>, at: usize, logits: &[f32]| {
             let targets = range.filter_map(|index| {
                 let text = &texts[index];
@@ -137,7 +137,7 @@ impl Scorer {
             let mut peak = None;
             for (index, target) in targets {
                 if peak.is_none() {
-                    peak = Peak::find(logits, room);
+                    peak = Peak::find(logits, buffer);
                 }
                 let Some(peak) = &peak else { return finite = false };
                 scores[index].greedy &= peak.id == target;
@@ -226,14 +226,14 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// Finds the peak of all logits; `None` if one is not a number. `room` is a buffer.
-    pub fn find(logits: &[f32], room: &mut Vec<f32>) -> Option<Self> {
+    /// Finds the peak of all logits; `None` if one is not a number. `buffer` is overwritten.
+    pub fn find(logits: &[f32], buffer: &mut Vec<f32>) -> Option<Self> {
         let id = argmax(logits)?;
-        room.clear();
-        room.extend_from_slice(logits);
-        Kernels::detect().ok()?.softmax(room);
+        buffer.clear();
+        buffer.extend_from_slice(logits);
+        Kernels::detect().ok()?.softmax(buffer);
         // softmax(best) = 1 / sum(exp(logit - best logit))
-        let log_probability = libm::log(f64::from(room[id as usize]));
+        let log_probability = libm::log(f64::from(buffer[id as usize]));
         Some(Self { id, logit: logits[id as usize], log_probability })
     }
 
@@ -270,11 +270,11 @@ impl Perplexity {
             return Ok(());
         }
         session.read(&window[..from - 1])?;
-        let (mut sum, mut room) = (0.0, Vec::new());
+        let (mut sum, mut buffer) = (0.0, Vec::new());
         session.each_logits(&window[from - 1..window.len() - 1], |index, logits| {
             // The last token of the window was not processed, so its id has not been checked.
             let logit = logits.get(window[from + index] as usize).copied().unwrap_or(f32::NAN);
-            let peak = Peak::find(logits, &mut room);
+            let peak = Peak::find(logits, &mut buffer);
             sum -= peak.map_or(f64::NAN, |peak| peak.log_probability(logit));
         })?;
         if !sum.is_finite() {

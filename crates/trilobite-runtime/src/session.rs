@@ -121,7 +121,7 @@ impl Session {
         self.feed(tokens, largest.map_or(Want::From(last), Want::Largest), |_, logits| {
             found = !logits.is_all();
         })?;
-        Ok((self.forward.shown(found), self.sequence.tokens()))
+        Ok((self.forward.last_logits(found), self.sequence.tokens()))
     }
 
     /// Processes tokens and passes the logits after each to `sink(index in tokens, logits)`.

@@ -40,26 +40,26 @@ type Payload = Box<dyn Any + Send>;
 /// A value on cache lines of its own, so that waiting for it does not slow down writes to others.
 #[derive(Default)]
 #[repr(align(128))]
-struct Apart<T>(T);
+struct Padded<T>(T);
 
 /// The scratch of one thread.
-struct Owned<S>(UnsafeCell<S>);
+struct ThreadScratch<S>(UnsafeCell<S>);
 
 // SAFETY: `Team` gives the scratch of a thread to that thread alone while a step runs, and to the
 // leader between steps, when no member touches it.
-unsafe impl<S: Send> Sync for Owned<S> {}
+unsafe impl<S: Send> Sync for ThreadScratch<S> {}
 
 struct Shared<S> {
     /// The current step.
-    step: Apart<Published<S>>,
+    step: Padded<Published<S>>,
     /// For each thread, the epoch and the number of items of its share that nobody has begun.
-    tickets: Box<[Apart<AtomicU64>]>,
+    tickets: Box<[Padded<AtomicU64>]>,
     /// For each thread, its scratch.
-    scratch: Box<[Apart<Owned<S>>]>,
+    scratch: Box<[Padded<ThreadScratch<S>>]>,
     /// Number of items of the step that are done.
-    done: Apart<AtomicUsize>,
+    done: Padded<AtomicUsize>,
     /// Number of members that are asleep or about to sleep.
-    sleeping: Apart<AtomicUsize>,
+    sleeping: Padded<AtomicUsize>,
     /// The payload of the first panic of the step.
     panic: Mutex<Option<Payload>>,
     stop: AtomicBool,
@@ -99,11 +99,13 @@ impl<S: Send + 'static> Team<S> {
             step: AtomicPtr::default(),
         };
         let shared = Arc::new(Shared {
-            step: Apart(published),
-            tickets: (0..threads).map(|_| Apart::default()).collect(),
-            scratch: (0..threads).map(|_| Apart(Owned(UnsafeCell::new(scratch())))).collect(),
-            done: Apart::default(),
-            sleeping: Apart::default(),
+            step: Padded(published),
+            tickets: (0..threads).map(|_| Padded::default()).collect(),
+            scratch: (0..threads)
+                .map(|_| Padded(ThreadScratch(UnsafeCell::new(scratch()))))
+                .collect(),
+            done: Padded::default(),
+            sleeping: Padded::default(),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
             spins: if threads > cores { 0 } else { SPINS },
@@ -112,7 +114,7 @@ impl<S: Send + 'static> Team<S> {
         let mut team = Self { shared, members: Vec::new(), epoch: 0, waited: None };
         for member in 1..threads {
             let shared = Arc::clone(&team.shared);
-            let thread = std::thread::Builder::new().spawn(move || shared.serve(member))?;
+            let thread = std::thread::Builder::new().spawn(move || shared.run_member(member))?;
             team.members.push(thread);
         }
         Ok(team)
@@ -327,7 +329,7 @@ impl<S> Shared<S> {
     }
 
     /// The loop of a member, which ends when the team is dropped.
-    fn serve(&self, member: usize) {
+    fn run_member(&self, member: usize) {
         let epoch = &self.step.0.epoch;
         let mut seen = 0;
         loop {

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::client::{Client, JudgeServer};
-use super::{Dialogue, HeldDialogue, TURNS, question_id, turns};
+use super::{AnsweredDialogue, Dialogue, TURNS, question_id, turns};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::grade::regex;
 use crate::metrics::Metric;
 use crate::record::Record;
-use crate::results::Appended;
+use crate::results::AppendFile;
 use crate::task::{Conversation, Task};
 
 /// Indices of the judge's prompts and of the reference answers in a task's list of files.
@@ -80,7 +80,7 @@ impl Ratings {
         &self,
         definition: &Conversation,
         item: &Dialogue,
-        answer: &HeldDialogue,
+        answer: &AnsweredDialogue,
         turn: usize,
     ) -> Result<(String, String, String)> {
         let fail = |message: String| Error::Definition { task: "mt_bench".to_owned(), message };
@@ -152,13 +152,13 @@ fn format(template: &str, fields: &[(&str, &str)]) -> Option<String> {
 pub(super) fn judged(
     ratings: &Ratings,
     (task, definition): (&Task, &Conversation),
-    items: &[(&Dialogue, HeldDialogue)],
+    items: &[(&Dialogue, AnsweredDialogue)],
     server: &JudgeServer,
     path: &Path,
     proceed: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<BTreeMap<String, Metric>> {
     let mut known = HashMap::new();
-    let mut file = Appended::open(path)?;
+    let mut file = AppendFile::open(path)?;
     for judgment in stored(path, &file.lines()?)? {
         let score = ratings.score(&judgment);
         let Judgment { question_id, turn, judge, user_prompt, .. } = judgment;

@@ -19,10 +19,10 @@ use crate::bytes::sha256;
 use crate::data;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::generation::{self, Asked};
+use crate::generation::{self, ModelPrompt};
 use crate::metrics::Measured;
 use crate::place::Place;
-use crate::protocol::{Item, Items, Protocol, typed};
+use crate::protocol::{Item, Items, Protocol, parse_lines};
 use crate::record::Record;
 use crate::results::Line;
 use crate::task::{Conversation, Task};
@@ -54,7 +54,7 @@ impl Protocol for ConversationProtocol<'_> {
     }
 
     fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
-        typed::<HeldDialogue>(path, lines)?;
+        parse_lines::<AnsweredDialogue>(path, lines)?;
         Ok(Measured { not_run: Some(NO_JUDGE), ..Measured::default() })
     }
 
@@ -69,8 +69,8 @@ impl Protocol for ConversationProtocol<'_> {
         let (task, definition) = (self.task, self.definition);
         let ratings = Ratings::new(task, place.data, place.any_data)?;
         let dialogues = dialogues(task, definition, place.data, place.any_data)?;
-        let answers: Vec<HeldDialogue> = typed(path, lines)?;
-        let of = |answer: &HeldDialogue| dialogues.iter().find(|item| item.id == answer.id);
+        let answers: Vec<AnsweredDialogue> = parse_lines(path, lines)?;
+        let of = |answer: &AnsweredDialogue| dialogues.iter().find(|item| item.id == answer.id);
         let held = answers.into_iter().filter_map(|answer| Some((of(&answer)?, answer)));
         let held: Vec<_> = held.collect();
         let path = place.output.join(format!("{}{JUDGMENTS}", task.name));
@@ -95,7 +95,7 @@ struct Dialogue {
 /// The result of a conversation: a line of the results file, in FastChat's format with two more
 /// fields.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct HeldDialogue {
+struct AnsweredDialogue {
     id: String,
     prompt_sha256: String,
     question_id: u64,
@@ -112,7 +112,7 @@ struct AnswerSet {
     turns: Vec<String>,
 }
 
-impl HeldDialogue {
+impl AnsweredDialogue {
     /// The answer in a turn.
     fn turn(&self, turn: usize) -> &str {
         self.choices.first().and_then(|choice| choice.turns.get(turn)).map_or("", String::as_str)
@@ -163,7 +163,7 @@ fn turns(record: &Record, field: &str) -> Result<Vec<String>> {
 
 impl Dialogue {
     /// The prompt after these answers.
-    fn prompt_for(&self, engine: &Engine, answers: &[String]) -> Result<Asked> {
+    fn prompt_for(&self, engine: &Engine, answers: &[String]) -> Result<ModelPrompt> {
         let system = engine.prompting().system.iter();
         let mut messages: Vec<Message> =
             system.map(|system| Message::new("system", system)).collect();
@@ -172,8 +172,10 @@ impl Dialogue {
             messages.extend(answers.get(number).map(|answer| Message::new("assistant", answer)));
         }
         Ok(match engine.template(true)? {
-            Some(template) => Asked::Conversation { template, messages, begun: String::new() },
-            None => Asked::Text(plain(&messages)),
+            Some(template) => {
+                ModelPrompt::Conversation { template, messages, begun: String::new() }
+            }
+            None => ModelPrompt::Text(plain(&messages)),
         })
     }
 }
@@ -200,7 +202,7 @@ impl Item for Dialogue {
         }
         let identity = format!("{} {} {answers:?}", engine.model_sha256(), self.id);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(json!(HeldDialogue {
+        Ok(json!(AnsweredDialogue {
             id: self.id.clone(),
             prompt_sha256: self.prompt_sha256(),
             question_id: self.question_id,

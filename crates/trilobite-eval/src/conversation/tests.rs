@@ -75,9 +75,9 @@ fn task() -> (Task, Conversation, Vec<Dialogue>, Ratings) {
     (task, definition, items, ratings)
 }
 
-fn answered(item: &Dialogue, turns: [&str; 2]) -> HeldDialogue {
+fn answered(item: &Dialogue, turns: [&str; 2]) -> AnsweredDialogue {
     let choice = AnswerSet { index: 0, turns: turns.map(str::to_owned).into() };
-    HeldDialogue {
+    AnsweredDialogue {
         id: item.id.clone(),
         prompt_sha256: String::new(),
         question_id: item.question_id,

@@ -30,7 +30,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(600);
 
 /// A file to fetch.
 #[derive(Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct FileSpec<'a> {
     /// The path of the file to write.
     pub(crate) target: &'a Path,
     /// The SHA-256 of the file or of its unpacked contents, if it is known.
@@ -42,7 +42,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// A file that has been fetched.
-pub(crate) struct Got {
+pub(crate) struct Downloaded {
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
     /// The source of the expected hash, if there was one.
@@ -89,12 +89,12 @@ struct Said {
 pub(crate) fn download(
     client: &Client,
     url: &str,
-    wanted: Wanted<'_>,
+    spec: FileSpec<'_>,
     listen: &mut dyn FnMut(Event<'_>),
-) -> Result<Got> {
-    fetch(client, url, wanted, listen).map_err(|source| Error::Transfer {
+) -> Result<Downloaded> {
+    fetch(client, url, spec, listen).map_err(|source| Error::Transfer {
         from: url.to_owned(),
-        to: wanted.target.to_owned(),
+        to: spec.target.to_owned(),
         source: source.into(),
     })
 }
@@ -102,22 +102,22 @@ pub(crate) fn download(
 fn fetch(
     client: &Client,
     url: &str,
-    wanted: Wanted<'_>,
+    spec: FileSpec<'_>,
     listen: &mut dyn FnMut(Event<'_>),
-) -> Result<Got> {
-    let mut partial = Partial::open(wanted.target)?;
-    let mut said = Said { bytes: wanted.bytes, ..Said::default() };
+) -> Result<Downloaded> {
+    let mut partial = Partial::open(spec.target)?;
+    let mut said = Said { bytes: spec.bytes, ..Said::default() };
     if let Err(error) = attempts(client, url, &mut partial, &mut said, listen) {
-        partial.abandon()?;
+        partial.remove_if_empty()?;
         return Err(error);
     }
-    let (expected, by) = match wanted.sha256 {
+    let (expected, by) = match spec.sha256 {
         Some(pinned) => (Some(pinned), "pinned"),
-        None => (wanted.stated.or(said.sha256.as_deref()), "server"),
+        None => (spec.stated.or(said.sha256.as_deref()), "server"),
     };
-    let (bytes, sha256) = partial.finish(wanted.target, expected)?;
+    let (bytes, sha256) = partial.finish(spec.target, expected)?;
     let verified = expected.map(|_| by);
-    Ok(Got { bytes, sha256, verified, revision: said.revision.take() })
+    Ok(Downloaded { bytes, sha256, verified, revision: said.revision.take() })
 }
 
 /// Requests the rest of a file until it is complete or an attempt limit is reached.
@@ -131,7 +131,7 @@ fn attempts(
     let (mut failures, mut stalled) = (0, 0);
     let mut furthest = partial.len()?;
     loop {
-        let (reason, after) = match partial.go_on(client, url, said, listen) {
+        let (reason, after) = match partial.resume(client, url, said, listen) {
             Ok(()) => return Ok(()),
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Passing { reason, after }) => (reason, after),
@@ -159,25 +159,25 @@ fn attempts(
 /// Copies a file from a mirror and verifies it in the same way.
 pub(crate) fn copy(
     source: &Path,
-    wanted: Wanted<'_>,
+    spec: FileSpec<'_>,
     listen: &mut dyn FnMut(Event<'_>),
-) -> Result<Got> {
-    let mut work = || -> Result<Got> {
+) -> Result<Downloaded> {
+    let mut work = || -> Result<Downloaded> {
         let mut file = trilobite_format::open_regular(source).map_err(Error::io(source))?;
         let total = file.metadata().map_err(Error::io(source))?.len();
-        let mut partial = Partial::open(wanted.target)?;
+        let mut partial = Partial::open(spec.target)?;
         partial.start_over(Some(total))?;
         if let Err(failure) = partial.append(&mut file, listen) {
-            partial.abandon()?;
+            partial.remove_if_empty()?;
             return Err(failure.into_reason());
         }
-        let (bytes, sha256) = partial.finish(wanted.target, wanted.sha256)?;
-        let verified = wanted.sha256.map(|_| "pinned");
-        Ok(Got { bytes, sha256, verified, revision: None })
+        let (bytes, sha256) = partial.finish(spec.target, spec.sha256)?;
+        let verified = spec.sha256.map(|_| "pinned");
+        Ok(Downloaded { bytes, sha256, verified, revision: None })
     };
     work().map_err(|error| Error::Transfer {
         from: source.display().to_string(),
-        to: wanted.target.to_owned(),
+        to: spec.target.to_owned(),
         source: error.into(),
     })
 }
@@ -191,8 +191,8 @@ pub(crate) fn json<T: DeserializeOwned>(
     let mut work = || -> Result<T> {
         let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let target = folder.path().join("answer.json");
-        let wanted = Wanted { target: &target, sha256: None, stated: None, bytes: None };
-        fetch(client, url, wanted, listen)?;
+        let spec = FileSpec { target: &target, sha256: None, stated: None, bytes: None };
+        fetch(client, url, spec, listen)?;
         let bytes = std::fs::read(&target).map_err(Error::io(&target))?;
         let name = "its answer".to_owned();
         serde_json::from_slice(&bytes).map_err(|source| Error::Json { name, source })

@@ -96,7 +96,7 @@ impl Partial {
     }
 
     /// Requests the rest of the file once, and appends what arrives.
-    pub(super) fn go_on(
+    pub(super) fn resume(
         &mut self,
         client: &Client,
         url: &str,
@@ -141,7 +141,9 @@ impl Partial {
             {
                 return Ok(());
             }
-            _ if have > 0 => return Err(self.distrust(format!("it answers {status} to a range"))),
+            _ if have > 0 => {
+                return Err(self.disable_ranges(format!("it answers {status} to a range")));
+            }
             _ => return Err(Failure::Final(Error::Unasked(status.as_u16()))),
         }
         self.append(&mut body.into_with_config().limit(u64::MAX).reader(), listen)
@@ -178,7 +180,9 @@ impl Partial {
         }
         let fits = range.is_some_and(|range| range.is_rest(have, announced));
         if !fits || self.version.contradicts(&now) {
-            return Err(self.distrust("it sends another part than it was asked for".to_owned()));
+            return Err(
+                self.disable_ranges("it sends another part than it was asked for".to_owned())
+            );
         }
         self.version.total = self.version.total.or(total);
         Ok(())
@@ -204,13 +208,13 @@ impl Partial {
         };
         match fault {
             None => Ok(()),
-            Some(fault) if asked_for_part => Err(self.distrust(fault)),
+            Some(fault) if asked_for_part => Err(self.disable_ranges(fault)),
             Some(fault) => Err(self.discard(format!("the server is inconsistent: {fault}"))),
         }
     }
 
     /// The failure of a server that handles ranges wrongly. The next request is for the whole file.
-    fn distrust(&mut self, fault: String) -> Failure {
+    fn disable_ranges(&mut self, fault: String) -> Failure {
         self.ranges = false;
         Failure::passing(Error::Inconsistent(fault))
     }
@@ -221,7 +225,7 @@ impl Partial {
     }
 
     /// Removes the file if it is empty.
-    pub(super) fn abandon(self) -> Result<()> {
+    pub(super) fn remove_if_empty(self) -> Result<()> {
         if self.len()? == 0 {
             self.remove()?;
         }

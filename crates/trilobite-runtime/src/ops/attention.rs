@@ -29,7 +29,7 @@ const MAX_TOKENS: usize = 32;
 const INITIAL_POSITIONS: usize = 1 << 15;
 
 /// Number of floats that a thread needs for the attention of one token.
-pub(crate) fn room(config: &Config) -> usize {
+pub(crate) fn scratch_len(config: &Config) -> usize {
     config.heads / config.kv_heads * (2 * kv::padded(config.head_dim) + MANY_POSITIONS)
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Heads {
 
 /// Buffers of the attention.
 #[derive(Default)]
-pub(crate) struct Room {
+pub(crate) struct AttentionBuffers {
     /// Scores of up to `FEW_TOKENS` tokens, `[kv heads][rows][positions]`.
     scores: Vec<f32>,
     /// Ranges of rows of the batch, each the work of one thread at a time.
@@ -69,7 +69,7 @@ pub(crate) struct Room {
     run_of: Vec<usize>,
 }
 
-impl Room {
+impl AttentionBuffers {
     /// Allocates the scores of one token with `heads` query heads and up to `positions` positions.
     /// Very long contexts start smaller and grow.
     pub(crate) fn new(heads: usize, positions: usize) -> Self {
@@ -147,17 +147,17 @@ impl Attention<'_> {
         workers: &mut Workers,
         parts: &[Part<'_>],
         q: &[f32],
-        room: &mut Room,
+        buffers: &mut AttentionBuffers,
         out: &mut [f32],
     ) {
         if let [run] = self.runs {
             let (_, positions) = self.visible(run, run.rows.clone());
             if run.rows.len() <= FEW_TOKENS && positions.len() >= MANY_POSITIONS {
                 let pages = parts[run.part].sequence.pages();
-                return self.by_positions(workers, run, pages, q, &mut room.scores, out);
+                return self.by_positions(workers, run, pages, q, &mut buffers.scores, out);
             }
         }
-        self.by_tokens(workers, parts, q, room, out);
+        self.by_tokens(workers, parts, q, buffers, out);
     }
 
     /// Number of query heads that share a KV head.
@@ -193,14 +193,14 @@ impl Attention<'_> {
         workers: &mut Workers,
         parts: &[Part<'_>],
         q: &[f32],
-        room: &mut Room,
+        buffers: &mut AttentionBuffers,
         out: &mut [f32],
     ) {
         let (Heads { query, kv: kv_heads, dim }, group) = (self.heads, self.group());
         let (kernels, width) = (workers.kernels, kv::padded(dim));
         let tokens = out.len() / (query * dim);
         let fair = (tokens * kv_heads).div_ceil(4 * workers.team.threads());
-        let Room { parts: pieces, run_of, .. } = room;
+        let AttentionBuffers { parts: pieces, run_of, .. } = buffers;
         pieces.clear();
         run_of.clear();
         for (index, run) in self.runs.iter().enumerate() {

@@ -22,7 +22,7 @@ fn attend(ty: CacheType, window: usize, threads: usize, batch: usize) -> Vec<u32
     let q = numbers(CONTEXT * query * dim, 1);
     let k = numbers(CONTEXT * kv * dim, 2);
     let v = numbers(CONTEXT * kv * dim, 3);
-    let (mut room, mut out) = (Room::default(), vec![0.0; q.len()]);
+    let (mut buffers, mut out) = (AttentionBuffers::default(), vec![0.0; q.len()]);
     for start in (0..CONTEXT).step_by(batch) {
         let tokens = start..CONTEXT.min(start + batch);
         let part = |width: usize| tokens.start * width..tokens.end * width;
@@ -34,7 +34,7 @@ fn attend(ty: CacheType, window: usize, threads: usize, batch: usize) -> Vec<u32
         let attention = Attention { heads: HEADS, layer: 1, scale: 0.3, window, runs: &runs };
         let parts = &mut [input];
         attention.store(&mut workers, parts, &k[keys.clone()], &v[keys]);
-        attention.run(&mut workers, parts, &q[queries.clone()], &mut room, &mut out[queries]);
+        attention.run(&mut workers, parts, &q[queries.clone()], &mut buffers, &mut out[queries]);
         sequence.push(&ids);
     }
     out.iter().map(|x| x.to_bits()).collect()
