@@ -67,10 +67,12 @@ pub fn pull_data(
         let sha256 = data.sha256.as_deref();
         let spec = FileSpec { target: &target, sha256, stated: None, bytes: None };
         let file = name.as_str();
-        let mut report = |event: download::Event<'_>| {
+        let mut report = |event: download::TransferEvent<'_>| {
             listen(match event {
-                download::Event::Progress { done, total } => Event::Progress { file, done, total },
-                download::Event::Waiting { reason, delay } => {
+                download::TransferEvent::Progress { done, total } => {
+                    Event::Progress { file, done, total }
+                }
+                download::TransferEvent::Waiting { reason, delay } => {
                     Event::Waiting { file, reason, delay }
                 }
             });

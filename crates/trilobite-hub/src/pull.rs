@@ -136,10 +136,14 @@ impl Reporter<'_> {
         (self.listen)(event);
     }
 
-    fn report_download(&mut self, file: &str, event: download::Event<'_>) {
+    fn report_download(&mut self, file: &str, event: download::TransferEvent<'_>) {
         self.report(match event {
-            download::Event::Progress { done, total } => Event::Progress { file, done, total },
-            download::Event::Waiting { reason, delay } => Event::Waiting { file, reason, delay },
+            download::TransferEvent::Progress { done, total } => {
+                Event::Progress { file, done, total }
+            }
+            download::TransferEvent::Waiting { reason, delay } => {
+                Event::Waiting { file, reason, delay }
+            }
         });
     }
 }
@@ -261,7 +265,7 @@ impl Pull<'_> {
         let revision = if settled { &record.revision } else { asked };
         let reporter = &mut self.reporter;
         let mut listing = server.list(&reference.repository, revision, &mut |event| {
-            if let download::Event::Waiting { .. } = event {
+            if let download::TransferEvent::Waiting { .. } = event {
                 reporter.report_download("list of files", event);
             }
         })?;
@@ -316,7 +320,8 @@ impl Pull<'_> {
 
     fn fetch(&mut self, record: &Record, known: &Known, spec: FileSpec<'_>) -> Result<Downloaded> {
         let reporter = &mut self.reporter;
-        let listen = &mut |event: download::Event<'_>| reporter.report_download(&known.name, event);
+        let listen =
+            &mut |event: download::TransferEvent<'_>| reporter.report_download(&known.name, event);
         let Record { repository, revision, .. } = record;
         match self.source {
             Source::Server(server) => {

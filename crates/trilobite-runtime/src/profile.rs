@@ -80,18 +80,18 @@ impl Profile {
 }
 
 /// A stopwatch that assigns the time of each lap to a stage.
-pub(crate) struct Clock {
+pub(crate) struct Stopwatch {
     last: Instant,
     pub(crate) profile: Profile,
 }
 
-impl Default for Clock {
+impl Default for Stopwatch {
     fn default() -> Self {
         Self { last: Instant::now(), profile: Profile::default() }
     }
 }
 
-impl Clock {
+impl Stopwatch {
     /// Starts a lap.
     pub(crate) fn start(&mut self) {
         self.last = Instant::now();

@@ -33,7 +33,7 @@ const MAX_ITEMS: usize = (1 << ITEM_BITS) - 1;
 const MAX_EPOCH: u64 = u64::MAX >> ITEM_BITS;
 
 /// The function that runs for every item: `step(scratch of the thread, item)`.
-type Step<S> = dyn Fn(&mut S, usize) + Sync;
+type StepFn<S> = dyn Fn(&mut S, usize) + Sync;
 /// The payload of a panic.
 type Payload = Box<dyn Any + Send>;
 
@@ -73,7 +73,7 @@ struct Published<S> {
     /// Number of items of the step.
     items: AtomicUsize,
     /// The place where the leader keeps the pointer to the step.
-    step: AtomicPtr<*const Step<S>>,
+    step: AtomicPtr<*const StepFn<S>>,
 }
 
 /// A fixed number of threads, including the caller's, each with a scratch of type `S`.
@@ -153,8 +153,8 @@ impl<S: Send + 'static> Team<S> {
         let shared = &*self.shared;
         // SAFETY: only the lifetime is erased. The pointer is used only for items of this call, and
         // nothing between here and the wait for the last item can panic.
-        let step: *const Step<S> = unsafe {
-            std::mem::transmute::<&(dyn Fn(&mut S, usize) + Sync), &'static Step<S>>(step)
+        let step: *const StepFn<S> = unsafe {
+            std::mem::transmute::<&(dyn Fn(&mut S, usize) + Sync), &'static StepFn<S>>(step)
         };
         self.epoch = (self.epoch + 1) & MAX_EPOCH;
         shared.step.0.step.store((&raw const step).cast_mut(), Ordering::Relaxed);
@@ -382,7 +382,7 @@ impl<S> Shared<S> {
 
     /// Begins the next item of `owner`'s share, or returns `None` if the epoch has no item left
     /// there.
-    fn begin(&self, epoch: u64, owner: usize) -> Option<(*const *const Step<S>, usize)> {
+    fn begin(&self, epoch: u64, owner: usize) -> Option<(*const *const StepFn<S>, usize)> {
         let ticket = &self.tickets[owner].0;
         let mut value = ticket.load(Ordering::Acquire);
         loop {

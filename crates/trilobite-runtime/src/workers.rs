@@ -4,14 +4,14 @@ use trilobite_kernels::Kernels;
 
 use crate::error::{Error, Result};
 use crate::ops::{Live, Scratch};
-use crate::profile::{Clock, Profile, Stage};
+use crate::profile::{Profile, Stage, Stopwatch};
 use crate::team::Team;
 
 /// The kernels of the machine and a team of threads with their scratch.
 pub(crate) struct Workers {
     pub(crate) kernels: &'static Kernels,
     pub(crate) team: Team<Scratch>,
-    clock: Option<Box<Clock>>,
+    clock: Option<Box<Stopwatch>>,
 }
 
 impl Workers {

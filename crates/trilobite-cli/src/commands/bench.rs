@@ -243,7 +243,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             });
             if args.profile {
                 let own = profiles.iter().filter(|part| part.threads() == result.threads);
-                object["profile"] = own.map(profile::Measured::json).collect();
+                object["profile"] = own.map(profile::StageTimes::json).collect();
             }
             Ok(object)
         });
@@ -324,11 +324,11 @@ fn profiles(
     sessions: &mut [Session],
     threads: &[usize],
     args: &Bench,
-) -> Result<Vec<profile::Measured>> {
+) -> Result<Vec<profile::StageTimes>> {
     let mut profiles = Vec::new();
     for (session, &threads) in sessions.iter_mut().zip(threads) {
         if args.n > 0 {
-            profiles.push(profile::Measured::new(
+            profiles.push(profile::StageTimes::new(
                 session,
                 threads,
                 ("decode", args.n),
@@ -336,7 +336,7 @@ fn profiles(
             )?);
         }
         for &tokens in args.prompt.iter().filter(|tokens| **tokens > 0) {
-            profiles.push(profile::Measured::new(
+            profiles.push(profile::StageTimes::new(
                 session,
                 threads,
                 ("prefill", tokens),

@@ -56,15 +56,15 @@ pub(crate) struct Rm {
 }
 
 /// A model in the cache, with everything that the commands show.
-struct Model {
+struct CachedModel {
     stored: Stored,
     bytes: u64,
     copies: Vec<ConvertedCopy>,
 }
 
-impl Model {
-    fn of(stored: Stored, cache: &Cache) -> Result<Model> {
-        Ok(Model { bytes: stored.bytes()?, copies: stored.copies(cache)?, stored })
+impl CachedModel {
+    fn of(stored: Stored, cache: &Cache) -> Result<CachedModel> {
+        Ok(CachedModel { bytes: stored.bytes()?, copies: stored.copies(cache)?, stored })
     }
 
     /// `OWNER/REPOSITORY[:FILE]`.
@@ -82,7 +82,7 @@ impl Model {
     }
 
     fn json(&self) -> Value {
-        let Model { stored, bytes, copies } = self;
+        let CachedModel { stored, bytes, copies } = self;
         let record = stored.record.as_ref();
         json!({
             "name": stored.name,
@@ -106,7 +106,8 @@ fn copy_json(copy: &ConvertedCopy) -> Value {
 pub(crate) fn list(args: &List) -> Result<ExitCode> {
     let cache = Cache::from_env();
     let stored = Stored::all(&cache)?.into_iter();
-    let models: Vec<_> = stored.map(|stored| Model::of(stored, &cache)).collect::<Result<_>>()?;
+    let models: Vec<_> =
+        stored.map(|stored| CachedModel::of(stored, &cache)).collect::<Result<_>>()?;
     let mut others = ConvertedCopy::all(&cache)?;
     others.retain(|copy| {
         models.iter().all(|model| model.copies.iter().all(|own| own.folder != copy.folder))
@@ -124,7 +125,7 @@ pub(crate) fn list(args: &List) -> Result<ExitCode> {
                 "converted": [],
             })
         });
-        output::print_json(&models.iter().map(Model::json).chain(others).collect())?;
+        output::print_json(&models.iter().map(CachedModel::json).chain(others).collect())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut rows = Vec::new();
@@ -185,7 +186,7 @@ fn table<const N: usize>(rows: &[[String; N]], sizes: usize) -> String {
 pub(crate) fn show(args: &Show) -> Result<ExitCode> {
     let cache = Cache::from_env();
     let stored = Stored::find(&cache, &args.name).with_context(|| args.name.clone())?;
-    let model = Model::of(stored, &cache)?;
+    let model = CachedModel::of(stored, &cache)?;
     let stored = &model.stored;
     let record = stored.record.clone().unwrap_or_default();
     let listed = Listed::all()?.into_iter().find(|listed| listed.name == stored.name);

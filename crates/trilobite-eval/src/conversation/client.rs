@@ -42,7 +42,7 @@ impl std::fmt::Debug for JudgeServer {
 }
 
 /// The result of a request.
-enum Reply {
+enum HttpReply {
     Text(String),
     /// A failure that may be temporary, and the pause that the server asks for.
     Later(String, Option<Duration>),
@@ -86,22 +86,22 @@ impl<'a> Client<'a> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..MAX_ATTEMPTS {
             match self.once(&body) {
-                Reply::Text(text) => return Ok(text),
-                Reply::Refused(message) => return Err(fail(message)),
-                Reply::Later(_, retry_after) => {
+                HttpReply::Text(text) => return Ok(text),
+                HttpReply::Refused(message) => return Err(fail(message)),
+                HttpReply::Later(_, retry_after) => {
                     std::thread::sleep(retry_after.unwrap_or(pause).min(MAX_PAUSE));
                 }
             }
             pause *= 2;
         }
         match self.once(&body) {
-            Reply::Text(text) => Ok(text),
-            Reply::Refused(message) => Err(fail(message)),
-            Reply::Later(message, _) => Err(fail(format!("{message}, {MAX_ATTEMPTS} times"))),
+            HttpReply::Text(text) => Ok(text),
+            HttpReply::Refused(message) => Err(fail(message)),
+            HttpReply::Later(message, _) => Err(fail(format!("{message}, {MAX_ATTEMPTS} times"))),
         }
     }
 
-    fn once(&self, body: &str) -> Reply {
+    fn once(&self, body: &str) -> HttpReply {
         let mut request = self.agent.post(&self.url).header("content-type", "application/json");
         if let Some(key) = &self.server.key {
             request = request.header("authorization", format!("Bearer {key}"));
@@ -109,30 +109,30 @@ impl<'a> Client<'a> {
         let mut response = match request.send(body) {
             Ok(response) => response,
             Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {
-                return Reply::Refused(error.to_string());
+                return HttpReply::Refused(error.to_string());
             }
-            Err(error) => return Reply::Later(error.to_string(), None),
+            Err(error) => return HttpReply::Later(error.to_string(), None),
         };
         let status = response.status().as_u16();
         let retry_after = response.headers().get("retry-after").and_then(|at| at.to_str().ok());
         let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok());
         let text = match response.body_mut().read_to_string() {
             Ok(text) => text,
-            Err(error) => return Reply::Later(error.to_string(), None),
+            Err(error) => return HttpReply::Later(error.to_string(), None),
         };
         let quoted: String = text.chars().take(MAX_QUOTED).collect();
         match status {
             200 => {}
             408 | 429 | 500.. => {
                 let message = format!("status {status}: {quoted}");
-                return Reply::Later(message, retry_after.map(Duration::from_secs));
+                return HttpReply::Later(message, retry_after.map(Duration::from_secs));
             }
-            _ => return Reply::Refused(format!("status {status}: {quoted}")),
+            _ => return HttpReply::Refused(format!("status {status}: {quoted}")),
         }
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
         match answer.pointer("/choices/0/message/content").and_then(Value::as_str) {
-            Some(content) => Reply::Text(content.to_owned()),
-            None => Reply::Refused(format!("no choices[0].message.content in {quoted}")),
+            Some(content) => HttpReply::Text(content.to_owned()),
+            None => HttpReply::Refused(format!("no choices[0].message.content in {quoted}")),
         }
     }
 }

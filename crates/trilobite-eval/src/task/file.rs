@@ -7,7 +7,7 @@ use crate::bytes::sha256;
 use crate::error::{Error, Result};
 
 /// An error in a definition, and its line.
-pub(super) struct Fault {
+pub(super) struct DefinitionError {
     /// The line, from 1.
     line: usize,
     pub(super) message: String,
@@ -34,15 +34,15 @@ impl Task {
     }
 
     /// Parses the definition of a task.
-    pub(super) fn parse(name: &str, text: &str) -> std::result::Result<Task, Fault> {
+    pub(super) fn parse(name: &str, text: &str) -> std::result::Result<Task, DefinitionError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut task: Task = toml::from_str(text).map_err(|error| {
             let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(""));
             let line = 1 + before.matches('\n').count();
-            Fault { line, message: error.message().trim_end().replace('\n', "; ") }
+            DefinitionError { line, message: error.message().trim_end().replace('\n', "; ") }
         })?;
         if let Some(message) = task.fault() {
-            return Err(Fault { line: 1, message });
+            return Err(DefinitionError { line: 1, message });
         }
         task.name = name.to_owned();
         if task.title.is_empty() {
@@ -53,7 +53,7 @@ impl Task {
             0 => Ok(task),
             shots => task
                 .with_shots(shots)
-                .map_err(|error| Fault { line: 1, message: error.to_string() }),
+                .map_err(|error| DefinitionError { line: 1, message: error.to_string() }),
         }
     }
 

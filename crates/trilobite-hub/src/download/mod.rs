@@ -52,7 +52,7 @@ pub(crate) struct Downloaded {
 }
 
 /// An event of a download.
-pub(crate) enum Event<'a> {
+pub(crate) enum TransferEvent<'a> {
     Progress { done: u64, total: Option<u64> },
     Waiting { reason: &'a Error, delay: Duration },
 }
@@ -90,7 +90,7 @@ pub(crate) fn download(
     client: &Client,
     url: &str,
     spec: FileSpec<'_>,
-    listen: &mut dyn FnMut(Event<'_>),
+    listen: &mut dyn FnMut(TransferEvent<'_>),
 ) -> Result<Downloaded> {
     fetch(client, url, spec, listen).map_err(|source| Error::Transfer {
         from: url.to_owned(),
@@ -103,7 +103,7 @@ fn fetch(
     client: &Client,
     url: &str,
     spec: FileSpec<'_>,
-    listen: &mut dyn FnMut(Event<'_>),
+    listen: &mut dyn FnMut(TransferEvent<'_>),
 ) -> Result<Downloaded> {
     let mut partial = Partial::open(spec.target)?;
     let mut said = Said { bytes: spec.bytes, ..Said::default() };
@@ -126,7 +126,7 @@ fn attempts(
     url: &str,
     partial: &mut Partial,
     said: &mut Said,
-    listen: &mut dyn FnMut(Event<'_>),
+    listen: &mut dyn FnMut(TransferEvent<'_>),
 ) -> Result<()> {
     let (mut failures, mut stalled) = (0, 0);
     let mut furthest = partial.len()?;
@@ -151,7 +151,7 @@ fn attempts(
         if delay > MAX_PAUSE {
             return Err(Error::Later { seconds: delay.as_secs(), source: reason.into() });
         }
-        listen(Event::Waiting { reason: &reason, delay });
+        listen(TransferEvent::Waiting { reason: &reason, delay });
         std::thread::sleep(delay);
     }
 }
@@ -160,7 +160,7 @@ fn attempts(
 pub(crate) fn copy(
     source: &Path,
     spec: FileSpec<'_>,
-    listen: &mut dyn FnMut(Event<'_>),
+    listen: &mut dyn FnMut(TransferEvent<'_>),
 ) -> Result<Downloaded> {
     let mut work = || -> Result<Downloaded> {
         let mut file = trilobite_format::open_regular(source).map_err(Error::io(source))?;
@@ -186,7 +186,7 @@ pub(crate) fn copy(
 pub(crate) fn json<T: DeserializeOwned>(
     client: &Client,
     url: &str,
-    listen: &mut dyn FnMut(Event<'_>),
+    listen: &mut dyn FnMut(TransferEvent<'_>),
 ) -> Result<T> {
     let mut work = || -> Result<T> {
         let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;

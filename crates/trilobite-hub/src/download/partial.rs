@@ -11,7 +11,7 @@ use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::content::Content;
 use super::http::Reply;
-use super::{Client, Event, Failure, Said};
+use super::{Client, Failure, Said, TransferEvent};
 use crate::lock::open_locked;
 use crate::{Error, Result};
 
@@ -101,7 +101,7 @@ impl Partial {
         client: &Client,
         url: &str,
         said: &mut Said,
-        listen: &mut dyn FnMut(Event<'_>),
+        listen: &mut dyn FnMut(TransferEvent<'_>),
     ) -> Result<(), Failure> {
         let have = match self.ranges && self.version != Version::default() {
             true => self.len().map_err(Failure::Final)?,
@@ -248,14 +248,14 @@ impl Partial {
     pub(super) fn append(
         &mut self,
         from: &mut dyn Read,
-        listen: &mut dyn FnMut(Event<'_>),
+        listen: &mut dyn FnMut(TransferEvent<'_>),
     ) -> Result<(), Failure> {
         let total = self.version.total;
         let failed = |source| Failure::Final(Error::Io { path: self.path.clone(), source });
         let mut done = self.file.seek(SeekFrom::End(0)).map_err(failed)?;
         let mut chunk = vec![0; CHUNK];
         loop {
-            listen(Event::Progress { done, total });
+            listen(TransferEvent::Progress { done, total });
             let read = match from.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(read) => read,

@@ -27,7 +27,7 @@ pub(super) enum StatementKind {
     },
     SetBlock {
         target: Target,
-        filters: Vec<Step>,
+        filters: Vec<PostfixStep>,
         body: Body,
     },
     With {
@@ -35,7 +35,7 @@ pub(super) enum StatementKind {
         body: Body,
     },
     Filter {
-        filters: Vec<Step>,
+        filters: Vec<PostfixStep>,
         body: Body,
     },
     Macro(Rc<Macro>),
@@ -103,11 +103,11 @@ pub(super) enum Expr {
     Or(Vec<Expr>),
     /// `value if condition else value if condition else ...`
     Conditional(Vec<(Expr, Expr)>, Option<Box<Expr>>),
-    Postfix(Box<Expr>, Vec<Step>),
+    Postfix(Box<Expr>, Vec<PostfixStep>),
 }
 
 /// A postfix operator.
-pub(super) enum Step {
+pub(super) enum PostfixStep {
     Attribute(Rc<str>),
     Item(Expr),
     Slice([Option<Expr>; 3]),

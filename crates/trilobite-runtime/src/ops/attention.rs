@@ -94,7 +94,7 @@ pub(crate) struct Attention<'a> {
 }
 
 /// The keys and values of a head in one page, for writing.
-struct Target<'a> {
+struct PageRows<'a> {
     keys: CellsMut<'a>,
     values: CellsMut<'a>,
     head: usize,
@@ -109,7 +109,7 @@ impl Attention<'_> {
     pub(crate) fn store(self, workers: &mut Workers, parts: &mut [Part<'_>], k: &[f32], v: &[f32]) {
         let (kernels, dim, width) =
             (workers.kernels, self.heads.dim, self.heads.kv * self.heads.dim);
-        let put = |target: &mut Target<'_>| {
+        let put = |target: &mut PageRows<'_>| {
             for (position, row) in (target.offset..).zip(target.rows.clone()) {
                 let head = row * width + target.head * dim..row * width + (target.head + 1) * dim;
                 kernels.store_key(&k[head.clone()], &mut target.keys, position);
@@ -129,7 +129,7 @@ impl Attention<'_> {
                 let rows = row(start)..row(end.min(first + PAGE));
                 for (head, (keys, values)) in page.heads_mut(self.layer).enumerate() {
                     let offset = start - first;
-                    let mut target = Target { keys, values, head, rows: rows.clone(), offset };
+                    let mut target = PageRows { keys, values, head, rows: rows.clone(), offset };
                     match few {
                         true => put(&mut target),
                         false => targets.push(target),

@@ -53,7 +53,7 @@ impl AddedToken {
 }
 
 /// A part of a text.
-pub(super) enum Part<'a> {
+pub(super) enum Segment<'a> {
     Token(u32),
     /// The text between two tokens, and its offset.
     Text(&'a str, usize),
@@ -176,7 +176,7 @@ impl AddedTokens {
         text: &str,
         normalized: bool,
         parse_special: bool,
-        out: &mut dyn FnMut(Part<'_>) -> Result<(), String>,
+        out: &mut dyn FnMut(Segment<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
         let finder = if normalized { &self.normalized } else { &self.raw };
         let mut done = 0;
@@ -204,13 +204,13 @@ impl AddedTokens {
                 end = spaces_end;
             }
             if let Some(between) = text.get(done..start).filter(|between| !between.is_empty()) {
-                out(Part::Text(between, done))?;
+                out(Segment::Text(between, done))?;
             }
-            out(Part::Token(id))?;
+            out(Segment::Token(id))?;
             done = end;
         }
         match text.get(done..).filter(|rest| !rest.is_empty()) {
-            Some(rest) => out(Part::Text(rest, done)),
+            Some(rest) => out(Segment::Text(rest, done)),
             None => Ok(()),
         }
     }

@@ -18,7 +18,7 @@ pub(super) struct Symbol {
 
 /// A pair of neighbours that can be joined. The lowest priority comes first, then the leftmost
 /// pair.
-type Candidate = Reverse<(u32, u32, Joint)>;
+type MergeCandidate = Reverse<(u32, u32, Joint)>;
 
 /// The extents of the left and the right symbol when the candidate was found.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ pub(super) fn merge(
     // The left and right neighbour of each symbol; `count` means none.
     let mut left: Vec<u32> = (0..count).map(|i| i.checked_sub(1).unwrap_or(count)).collect();
     let mut right: Vec<u32> = (1..=count).collect();
-    let candidate = |symbols: &[Symbol], at: u32, next: u32| -> Option<Candidate> {
+    let candidate = |symbols: &[Symbol], at: u32, next: u32| -> Option<MergeCandidate> {
         let (a, b) = (symbols.get(at as usize)?, symbols.get(next as usize)?);
         let (priority, id) = join(a, b)?;
         Some(Reverse((priority, at, Joint { middle: a.end, end: b.end, id })))

@@ -28,13 +28,13 @@ pub(super) struct Unigram {
 
 /// The last token of the best path to a position in a text.
 #[derive(Clone, Copy)]
-struct Step {
+struct PathStep {
     score: f64,
     id: u32,
     start: u32,
 }
 
-impl Step {
+impl PathStep {
     const NONE: Self = Self { score: 0.0, id: 0, start: u32::MAX };
 
     /// Whether another last token is better. Of equal ones the first is kept.
@@ -80,7 +80,7 @@ impl Unigram {
         let best = self.best(text, deadline)?;
         let mut stretches: Vec<(usize, usize, bool)> = Vec::new();
         let mut end = text.len();
-        while let Some(&Step { id, start, .. }) = best.get(end).filter(|_| end > 0) {
+        while let Some(&PathStep { id, start, .. }) = best.get(end).filter(|_| end > 0) {
             let start = start as usize;
             let is_unknown = self.unknown == Some(id);
             match stretches.last_mut() {
@@ -96,30 +96,30 @@ impl Unigram {
     }
 
     /// The best path to the end of every character.
-    fn best(&self, text: &str, deadline: &Deadline) -> Result<Vec<Step>, String> {
+    fn best(&self, text: &str, deadline: &Deadline) -> Result<Vec<PathStep>, String> {
         word_length(text)?;
-        let mut best = vec![Step::NONE; text.len() + 1];
+        let mut best = vec![PathStep::NONE; text.len() + 1];
         let found = self.automaton.try_find_overlapping_iter(text);
         // Of the tokens that end at one position, the longest comes first.
         let mut found = found.map_err(|error| error.to_string())?.peekable();
         for (start, c) in text.char_indices() {
             deadline.check()?;
             let end = start + c.len_utf8();
-            let mut last = Step::NONE;
+            let mut last = PathStep::NONE;
             let mut known = false;
             while let Some(token) = found.next_if(|token| token.end() == end) {
                 let id = self.ids.get(token.pattern().as_usize()).copied().unwrap_or_default();
                 let own = self.scores.get(id as usize).copied().unwrap_or_default();
                 let score = own + best[token.start()].score;
                 if last.is_worse_than(score) {
-                    last = Step { score, id, start: token.start() as u32 };
+                    last = PathStep { score, id, start: token.start() as u32 };
                 }
                 known |= token.start() == start;
             }
             let score = self.lowest - UNKNOWN_PENALTY + best[start].score;
             if !known && last.is_worse_than(score) {
                 let id = self.unknown.ok_or_else(no_unknown)?;
-                last = Step { score, id, start: start as u32 };
+                last = PathStep { score, id, start: start as u32 };
             }
             best[end] = last;
         }

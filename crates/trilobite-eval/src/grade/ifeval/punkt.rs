@@ -35,7 +35,7 @@ pub(crate) struct Punkt {
 }
 
 /// A word and its annotations.
-struct Token<'a> {
+struct PunktToken<'a> {
     text: &'a str,
     /// The word in lower case, with numbers replaced.
     kind: String,
@@ -44,7 +44,7 @@ struct Token<'a> {
     ellipsis: bool,
 }
 
-impl Token<'_> {
+impl PunktToken<'_> {
     fn kind_without_period(&self) -> &str {
         match self.kind.strip_suffix('.') {
             Some("") | None => &self.kind,
@@ -105,7 +105,7 @@ impl Punkt {
     /// Whether a sentence ends within a context, before its last token.
     fn breaks(&self, context: &str) -> bool {
         let words = context.split('\n').flat_map(words);
-        let mut tokens: Vec<Token<'_>> = words.map(|word| self.token(word)).collect();
+        let mut tokens: Vec<PunktToken<'_>> = words.map(|word| self.token(word)).collect();
         for index in 1..tokens.len() {
             let (before, after) = tokens.split_at_mut(index);
             if let (Some(first), Some(second)) = (before.last_mut(), after.first()) {
@@ -116,12 +116,12 @@ impl Punkt {
     }
 
     /// Creates a token with the annotations that depend on it alone.
-    fn token<'a>(&self, text: &'a str) -> Token<'a> {
+    fn token<'a>(&self, text: &'a str) -> PunktToken<'a> {
         let lower = text.to_lowercase();
         let is_number = self.number.is_match(&lower);
         let kind = if is_number { "##number##".to_owned() } else { lower.clone() };
         let mut token =
-            Token { text, kind, ends_sentence: false, abbreviation: false, ellipsis: false };
+            PunktToken { text, kind, ends_sentence: false, abbreviation: false, ellipsis: false };
         if matches!(text, "." | "?" | "!") {
             token.ends_sentence = true;
         } else if text.len() > 1 && text.bytes().all(|byte| byte == b'.') {
@@ -137,7 +137,7 @@ impl Punkt {
     }
 
     /// Updates the annotations that also depend on the next token.
-    fn reconsider(&self, token: &mut Token<'_>, next: &Token<'_>) {
+    fn reconsider(&self, token: &mut PunktToken<'_>, next: &PunktToken<'_>) {
         if !token.text.ends_with('.') {
             return;
         }
@@ -168,7 +168,7 @@ impl Punkt {
     }
 
     /// Whether a token's case shows that it starts a sentence; `None` if the case is no evidence.
-    fn starts_sentence(&self, token: &Token<'_>) -> Option<bool> {
+    fn starts_sentence(&self, token: &PunktToken<'_>) -> Option<bool> {
         if matches!(token.text, ";" | ":" | "," | "." | "!" | "?") {
             return Some(false);
         }

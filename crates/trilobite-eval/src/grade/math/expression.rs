@@ -83,11 +83,11 @@ pub(super) enum Function {
 /// An expression: steps that leave one value on the stack. A list of steps, unlike a tree, needs no
 /// recursion for deep answers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Expression {
+pub(super) struct Formula {
     pub(super) steps: Vec<Step>,
 }
 
-impl Expression {
+impl Formula {
     /// Whether both have the same value, as numbers or for all values of their variables.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.agrees(other, |a, b| {

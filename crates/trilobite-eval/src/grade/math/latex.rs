@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::expression::{Expression, Function, Join, Step};
+use super::expression::{Formula, Function, Join, Step};
 use super::tokens::{RELATIONS, Token, function, is_function, is_no_name, tokens};
 
 /// Maximum nesting.
@@ -12,9 +12,9 @@ const DEPTH: usize = 64;
 /// The meaning of a text.
 pub(super) enum Statement {
     /// An expression.
-    Value(Expression),
+    Value(Formula),
     /// An equation or inequality, as the difference of its sides.
-    Relation(Expression),
+    Relation(Formula),
 }
 
 impl Statement {
@@ -42,7 +42,7 @@ impl Statement {
         if foreign || parser.failed || parser.relation() {
             return None;
         }
-        let expression = Expression { steps: parser.steps };
+        let expression = Formula { steps: parser.steps };
         Some(if relation { Self::Relation(expression) } else { Self::Value(expression) })
     }
 

@@ -14,7 +14,7 @@ pub(super) use evaluate::add;
 pub(super) use functions::{Function, global};
 use scopes::Scope;
 
-use super::ast::{Body, For, Macro, Statement, StatementKind, Step, Target};
+use super::ast::{Body, For, Macro, PostfixStep, Statement, StatementKind, Target};
 use super::budget::Budget;
 use super::clock::Clock;
 use super::error::{Error, Result, fail};
@@ -184,7 +184,7 @@ impl Machine {
         Ok(Flow::Next)
     }
 
-    fn filtered(&mut self, mut value: Value, filters: &[Step]) -> Result<Value> {
+    fn filtered(&mut self, mut value: Value, filters: &[PostfixStep]) -> Result<Value> {
         for filter in filters {
             value = self.step(value, filter)?;
         }

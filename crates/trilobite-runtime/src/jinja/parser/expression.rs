@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::ast::{Arguments, Comparison, Expr, Operator, Step};
+use super::super::ast::{Arguments, Comparison, Expr, Operator, PostfixStep};
 use super::super::error::{Result, fail};
 use super::super::lexer::Token;
 use super::super::{filters, predicates};
@@ -279,8 +279,8 @@ impl Parser {
         loop {
             if self.skip_operator(".") {
                 steps.push(match self.next() {
-                    Token::Name(name) => Step::Attribute(name),
-                    Token::Int(index) => Step::Item(Expr::Int(index)),
+                    Token::Name(name) => PostfixStep::Attribute(name),
+                    Token::Int(index) => PostfixStep::Item(Expr::Int(index)),
                     _ => {
                         self.at -= 1;
                         return Err(self.unexpected("a name or a number"));
@@ -289,14 +289,14 @@ impl Parser {
             } else if self.skip_operator("[") {
                 steps.push(self.subscript()?);
             } else if self.is_operator("(") {
-                steps.push(Step::Call(self.call_arguments()?));
+                steps.push(PostfixStep::Call(self.call_arguments()?));
             } else {
                 return Ok(with_steps(value, steps));
             }
         }
     }
 
-    fn subscript(&mut self) -> Result<Step> {
+    fn subscript(&mut self) -> Result<PostfixStep> {
         let mut bounds = [None, None, None];
         let mut colons = 0;
         while !self.skip_operator("]") {
@@ -315,9 +315,9 @@ impl Parser {
             }
         }
         match (colons, bounds) {
-            (0, [Some(key), None, None]) => Ok(Step::Item(key)),
+            (0, [Some(key), None, None]) => Ok(PostfixStep::Item(key)),
             (0, _) => fail("a subscript is empty"),
-            (_, bounds) => Ok(Step::Slice(bounds)),
+            (_, bounds) => Ok(PostfixStep::Slice(bounds)),
         }
     }
 
@@ -362,7 +362,7 @@ impl Parser {
                 steps.push(self.test()?);
             } else if self.is_operator("(") {
                 // The result of a filter can be called.
-                steps.push(Step::Call(self.call_arguments()?));
+                steps.push(PostfixStep::Call(self.call_arguments()?));
             } else {
                 return Ok(with_steps(value, steps));
             }
@@ -370,7 +370,7 @@ impl Parser {
     }
 
     /// Parses the rest of a filter after its name.
-    pub(super) fn filter(&mut self, name: Rc<str>) -> Result<Step> {
+    pub(super) fn filter(&mut self, name: Rc<str>) -> Result<PostfixStep> {
         let arguments = match self.is_operator("(") {
             true => self.call_arguments()?,
             false => Arguments::default(),
@@ -379,11 +379,11 @@ impl Parser {
             let error = filters::unknown(&name).at(self.line());
             self.unknown.get_or_insert(error);
         }
-        Ok(Step::Filter(name, arguments))
+        Ok(PostfixStep::Filter(name, arguments))
     }
 
     /// Parses a test after `is`.
-    fn test(&mut self) -> Result<Step> {
+    fn test(&mut self) -> Result<PostfixStep> {
         let negated = self.skip_name("not");
         let name = self.name()?;
         let mut arguments = Arguments::default();
@@ -405,12 +405,12 @@ impl Parser {
             let error = predicates::unknown(&name).at(self.line());
             self.unknown.get_or_insert(error);
         }
-        Ok(Step::Test { name, arguments, negated })
+        Ok(PostfixStep::Test { name, arguments, negated })
     }
 }
 
 /// Applies postfix operators to a value.
-fn with_steps(value: Expr, steps: Vec<Step>) -> Expr {
+fn with_steps(value: Expr, steps: Vec<PostfixStep>) -> Expr {
     match value {
         _ if steps.is_empty() => value,
         // This keeps the tree flat.
