@@ -73,7 +73,8 @@ impl Generation {
 /// the session has processed already are not processed again.
 ///
 /// `listen(id, text)` is called with every generated id and the text that has become certain. The
-/// text is often empty, since a character can span several tokens. The listener can break off.
+/// text is often empty, since a character can span several tokens. The listener can stop the
+/// generation.
 ///
 /// The session does not process the last generated token.
 ///
