@@ -1,8 +1,8 @@
-//! Every instruction set of the machine on the same operations, on one thread, beside each other.
+//! A comparison of the machine's instruction sets, on one thread.
 //!
-//! `cargo bench -p benches --features c-kernels --bench isas` prints a table in Markdown: microseconds,
-//! medians of interleaved rounds, and how many times as fast as the scalar kernels that is. Words after
-//! `--` choose the operations whose names contain one of them.
+//! `cargo bench -p benches --features c-kernels --bench isas` prints a Markdown table of times in
+//! microseconds, the medians of interleaved rounds, with the speed relative to the scalar kernels
+//! in brackets. Arguments after `--` select the operations whose names contain one of them.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -14,12 +14,12 @@ use trilobite_kernels::{
 const SHAPE: (usize, usize) = (2560, 2560);
 /// Rows and columns of the dense matrices.
 const DENSE: (usize, usize) = (256, 2560);
-/// Times that every operation is measured with every instruction set.
+/// Number of measurements of each operation on each instruction set.
 const ROUNDS: usize = 7;
-/// Seconds of a measurement, at least.
+/// Minimum duration of a measurement in seconds.
 const SECONDS: f64 = 0.02;
 
-/// What is measured: a name, and the operation.
+/// A name, and the operation to measure.
 type Operation = (String, Box<dyn FnMut(&Kernels)>);
 
 fn main() {
@@ -57,7 +57,7 @@ fn print(line: &str) {
     println!("{line}");
 }
 
-/// The time of one call.
+/// The duration of one call in seconds.
 fn seconds(operation: &mut dyn FnMut()) -> f64 {
     let start = Instant::now();
     let mut calls = 0;
@@ -127,7 +127,7 @@ fn dot() -> Operation {
     (format!("dot {n}"), Box::new(operation))
 }
 
-/// Bytes that are ordinary numbers as floats of any type.
+/// Bytes that are normal numbers in every float type.
 fn bytes(n: usize) -> Vec<u8> {
     (0..n).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 & 0x3b | 0x20).collect()
 }

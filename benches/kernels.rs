@@ -1,8 +1,8 @@
 //! The matrix kernels on the shapes of BitNet b1.58 2B4T, on one thread.
 //!
-//! `cargo bench -p benches` measures the best instruction set of the machine, and
-//! `TRILOBITE_ISA=scalar cargo bench -p benches` a lower one. Elements are multiply-adds, bytes are
-//! weights.
+//! `cargo bench -p benches` measures the best instruction set of the machine.
+//! `TRILOBITE_ISA=scalar cargo bench -p benches` measures a lower one. Elements are multiply-adds,
+//! bytes are weights.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
@@ -15,11 +15,11 @@ use trilobite_kernels::{
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
 const PROJECTIONS: [(usize, usize); 4] = [(2560, 2560), (6912, 2560), (2560, 6912), (640, 2560)];
-/// The layouts that every projection can have.
+/// The layouts for every projection.
 const LAYOUTS: [Layout; 2] = [Layout::I2S(i2_s::Rows::Flat), Layout::T5_3];
-/// `(rows, cols)` of the down projection, which alone is stored transposed.
+/// `(rows, cols)` of the down projection, the only one that is stored transposed.
 const DOWN: (usize, usize) = PROJECTIONS[2];
-/// The types of dense matrices that published models come in.
+/// The types of dense matrices in published models.
 const DENSE: [(&str, DenseType); 11] = [
     ("f32", DenseType::F32),
     ("f16", DenseType::F16),
@@ -33,7 +33,7 @@ const DENSE: [(&str, DenseType); 11] = [
     ("q5_k", DenseType::Q5K),
     ("q6_k", DenseType::Q6K),
 ];
-/// `(rows, cols)` of the gate projection of Llama 3.2 1B, and the other way round of the down projection.
+/// `(rows, cols)` of the gate projection of Llama 3.2 1B; the down projection is its transpose.
 const GATE: (usize, usize) = (8192, 2048);
 /// `(rows, cols)` of the head.
 const HEAD: (usize, usize) = (128_256, 2560);
@@ -88,7 +88,7 @@ fn ternary(
     let x = activations(tokens, cols, 0);
     let mut out = vec![0; rows * tokens];
     group.throughput(throughput(rows * cols * tokens, packed.len()));
-    // Look-up takes sixteen tokens at a time.
+    // Look-up needs at least sixteen tokens.
     for method in if tokens < 16 { &Method::ALL[..1] } else { &Method::ALL } {
         let id = BenchmarkId::new(format!("{method:?} {rows}x{cols}"), tokens);
         group.bench_function(id, |bencher| {
@@ -101,8 +101,8 @@ fn ternary(
     }
 }
 
-/// Multiplies the columns whose activations are not all zero; `zeros` is their share of each token's in
-/// percent. Elements and bytes are those of the whole matrix.
+/// Multiplies the columns whose activations are not all zero. `zeros` is the percentage of zeros
+/// for each token. Elements and bytes count the whole matrix.
 fn columns(
     group: &mut BenchmarkGroup<'_, WallTime>,
     kernels: &Kernels,
@@ -125,7 +125,7 @@ fn columns(
     });
 }
 
-/// Multiplies all rows with one token, and 512 of them, in turn, with more.
+/// Multiplies all rows with one token. With several tokens, multiplies 512 rows at a time.
 fn dense(
     group: &mut BenchmarkGroup<'_, WallTime>,
     kernels: &Kernels,
@@ -135,7 +135,7 @@ fn dense(
     tokens: usize,
 ) {
     let row_len = ty.row_len(cols).expect("the columns are whole blocks");
-    // Bits that are an ordinary number as a float of any type.
+    // Bits that are a normal number in every float type.
     let weights: Vec<u8> = (0..rows * row_len)
         .map(|i| (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 & 0x3b | 0x20)
         .collect();
@@ -176,7 +176,7 @@ fn view(layout: Layout, packed: &[u8], rows: usize, cols: usize) -> TernaryMatri
     TernaryMatrix::new(layout, packed, rows, cols).expect("it was packed so")
 }
 
-/// Codes of which each token has so many zeros in a hundred, scattered, and others elsewhere.
+/// Codes with a percentage of scattered zeros for each token.
 fn activations(tokens: usize, cols: usize, zeros: usize) -> Codes {
     let mut x = Codes::new(tokens, cols);
     x.reset(tokens, cols);
@@ -193,7 +193,7 @@ fn activations(tokens: usize, cols: usize, zeros: usize) -> Codes {
 
 fn head(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
     let (rows, cols) = HEAD;
-    // Not zeros, which the system would map to one page.
+    // Nonzero, because the system would map zeros to a single page.
     let weights = [0x80, 0x3f].repeat(rows * cols);
     let x = vec![0.5; cols];
     let (mut out, mut workspace) = (vec![0.0; rows], Workspace::default());

@@ -1,8 +1,8 @@
-//! The runtime's team of threads beside rayon, on the steps of a decoded token.
+//! The runtime's team of threads compared with rayon, on the steps of a decoded token.
 //!
-//! `cargo bench -p benches --bench team` measures, for one thread and as many as there are cores, what
-//! an empty step costs and what the matrix products of some layers of BitNet b1.58 2B4T cost: four steps
-//! a layer, each divided into the same pieces for both. Bytes are weights.
+//! `cargo bench -p benches --bench team` measures the cost of an empty step, and of the matrix
+//! products of some layers of BitNet b1.58 2B4T, with one thread and with as many as there are
+//! cores. A layer has four steps, each divided into the same pieces for both. Bytes are weights.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -18,12 +18,12 @@ use trilobite_runtime::{Pieces, Team};
 
 /// `(rows, cols)` of the steps of a layer: query, key and value; output; gate and up; down.
 const STEPS: [(usize, usize); 4] = [(3840, 2560), (2560, 2560), (13_824, 2560), (2560, 6912)];
-/// Layers whose weights no ordinary cache holds: 70 MB.
+/// Number of layers. Their weights, 70 MB, exceed ordinary caches.
 const LAYERS: usize = 4;
 const LAYOUT: Layout = Layout::I2S(i2_s::Rows::Padded);
-/// Bytes of weights that a thread takes at a time.
+/// Bytes of weights in a piece.
 const PIECE: usize = 64 * 1024;
-/// Rows of a piece are a multiple of this.
+/// The number of rows of a piece is a multiple of this.
 const ALIGN: usize = 32;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         group.bench_function(BenchmarkId::new("rayon", threads), |bencher| {
             let step = || (0..threads).into_par_iter().for_each(nothing);
-            // As the team's leader, the caller is one of the threads.
+            // The caller is one of the threads, as in the team.
             pool.install(|| bencher.iter(step));
         });
         group.finish();
@@ -58,7 +58,7 @@ fn nothing(item: usize) {
     black_box(item);
 }
 
-/// The products of a token on its way through some layers, by the team and by rayon.
+/// Measures the products of a token in some layers, with the team and with rayon.
 fn layers(
     group: &mut BenchmarkGroup<'_, WallTime>,
     kernels: &Kernels,
@@ -109,7 +109,7 @@ struct Step {
 impl Step {
     fn new((rows, cols): (usize, usize)) -> Self {
         let len = LAYOUT.packed_len(rows, cols).expect("a projection can be packed");
-        // Codes of -1, 0 and 1 only.
+        // Bytes with the codes of -1, 0 and 1 only.
         let packed = (0..len).map(|i| [0x94, 0x51, 0x26, 0x60][i * i % 7 % 4]).collect();
         let mut x = Codes::new(1, cols);
         x.reset(1, cols);
@@ -125,7 +125,7 @@ impl Step {
         matrix.expect("it was packed so")
     }
 
-    /// Rows that a thread takes at a time.
+    /// Number of rows in a piece.
     fn piece(&self) -> usize {
         let row = self.packed.len() / self.rows;
         (PIECE / row).next_multiple_of(ALIGN)

@@ -3,8 +3,8 @@
     trilobite eval model.gguf --tasks arc_easy,piqa --data DIR --limit 100 -o OUT
     python lm_eval_check.py model.gguf DIR OUT arc_easy piqa
 
-The harness's own task definitions make the prompts, of the records in DIR; its own code encodes,
-scores and decides, in f32 on transformers, which dequantises the GGUF file. No network is used.
+The harness's own task definitions build the prompts from the records in DIR. Its own code encodes,
+scores and decides, in f32 on transformers, which dequantises the GGUF file. Uses no network.
 Needs lm-eval, torch, transformers and gguf.
 """
 
@@ -24,7 +24,7 @@ from lm_eval_tasks import definition, lines
 def model(path):
     place = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
     tokenizer = AutoTokenizer.from_pretrained(**place)
-    # transformers takes every byte-level vocabulary for GPT-2's; SmolLM2 cuts digits apart first.
+    # transformers treats every byte-level vocabulary as GPT-2's. SmolLM2 also splits digits first.
     digits = pre_tokenizers.Digits(individual_digits=True)
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_])
@@ -69,7 +69,7 @@ def main():
 
 
 def agrees(name, line, verdict):
-    """Whether the harness's verdict on an item is that of the line."""
+    """Whether the harness's verdict on an item equals that of the line."""
     if name == "truthfulqa_mc2":
         import numpy
 

@@ -1,5 +1,6 @@
-"""What the tests of `trilobite-eval` expect of lm-evaluation-harness for examples, system messages and
-chat templates: every context and continuation that it makes of the small tasks in a folder.
+"""Records the expected values of `trilobite-eval`'s tests of examples, system messages and chat
+templates: every context and continuation that lm-evaluation-harness builds for the small tasks in a
+folder.
 
     python lm_eval_contexts.py ../../crates/trilobite-eval/tests/data/own > .../own/harness.json
 
@@ -72,7 +73,7 @@ def made(name, definition, items, examples, shots):
         "custom_dataset": lambda **_: splits,
     }
     task = ConfigurableTask(config=config)
-    # As `lm_eval run` does by itself.
+    # `lm_eval run` does this too.
     task.set_fewshot_seed(seed=1234)
     return task
 

@@ -1,5 +1,6 @@
-"""What the tests of `trilobite-eval` expect of lm-evaluation-harness: hashes of every prompt that it
-makes of a folder of data sets, its verdicts on made-up scores, and its windows of long texts.
+"""Records the expected values of `trilobite-eval`'s tests from lm-evaluation-harness: hashes of every
+prompt that it builds for a folder of data sets, its verdicts on made-up scores, and its windows of
+long texts.
 
     python lm_eval_prompts.py DIR > ../../crates/trilobite-eval/tests/data/harness.json
 
@@ -16,21 +17,21 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lm_eval_tasks import FILES, definition, groups
 
-# Texts of up to so many tokens, in windows of up to so many.
-MOST_TOKENS = 80
-WIDEST = 20
+# Maximum number of tokens of a text, and of a window.
+MAX_TOKENS = 80
+MAX_WINDOW = 20
 
 
 def score(task, item, choice):
-    """A made-up log-likelihood; there are eight, so that some are equal."""
+    """A made-up log-likelihood. There are only eight values, so that some scores are equal."""
     return -1.0 - hashlib.sha256(f"{task}/{item}/{choice}".encode()).digest()[0] % 8
 
 
 def windows():
     """The hash of the contexts and continuations of many texts; token 0 is the prefix."""
     digest = hashlib.sha256()
-    for count in range(MOST_TOKENS + 1):
-        for span in range(1, WIDEST + 1):
+    for count in range(MAX_TOKENS + 1):
+        for span in range(1, MAX_WINDOW + 1):
             tokens = list(range(1, count + 1))
             for pair in get_rolling_token_windows(tokens, 0, span, 1):
                 context, continuation = make_disjoint_window(pair)

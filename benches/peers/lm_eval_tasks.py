@@ -1,6 +1,6 @@
 """lm-evaluation-harness's own task definitions over the records in a folder of data sets.
 
-Without a network, and without PyTorch.
+Needs neither a network nor PyTorch.
 """
 
 import bz2
@@ -37,7 +37,7 @@ FILES = {
     "ifeval": "ifeval/ifeval.yaml",
     "wikitext": "wikitext/wikitext.yaml",
 }
-# HellaSwag's validation split begins with so many items of ActivityNet; the others are of WikiHow.
+# Number of ActivityNet items, which come first in HellaSwag's validation split; the others are WikiHow items.
 ACTIVITY_NET = 3243
 
 
@@ -58,7 +58,7 @@ def columns(choices):
 
 
 def unquoted(text):
-    """A text without the quotes of comma-separated values that were left on it."""
+    """A text without the CSV quotes that remain around it."""
     quoted = len(text) > 1 and text[0] == text[-1] == '"' and '""' in text[1:-1]
     return text[1:-1].replace('""', '"') if quoted else text
 
@@ -98,7 +98,7 @@ def records(task, data, group=None, split="test"):
             context, label, *endings = text[first : first + 6]
             cut = len(context)
             if first // 6 < ACTIVITY_NET:
-                # What the harness capitalises begins after the last end of a sentence.
+                # The harness capitalises the text after the last end of a sentence.
                 ends = [m.end() for m in re.finditer(r"[.!?][\"')]*\s+", context)]
                 cut = max([context.index(": ") + 2, *ends])
             query = context[:cut] + context[cut:].capitalize()
@@ -135,7 +135,7 @@ def records(task, data, group=None, split="test"):
             yield {"question": unquoted(question), "answer": {"aliases": aliases}}
     elif task == "ifeval":
         for row in lines(data / "ifeval/input_data.jsonl"):
-            # Data sets have all columns in all rows; the harness drops what is empty.
+            # All rows of a data set have all columns; the harness drops empty ones.
             yield row | {"kwargs": json.dumps(row["kwargs"])}
     elif task == "wikitext":
         for page in pages((data / "wikitext2/wiki.test.raw").read_text()):
@@ -160,6 +160,6 @@ def definition(task, data, group=None):
     if task == "hellaswag":
         config.pop("process_docs")
     made = ConfigurableTask(config=config | {"custom_dataset": lambda **_: splits})
-    # As `lm_eval run` does by itself.
+    # `lm_eval run` does this too.
     made.set_fewshot_seed(seed=1234)
     return made

@@ -1,11 +1,11 @@
-"""Records what math-evaluation-harness extracts from answers and whether it finds them equal: what a
-test of `trilobite-eval` expects.
+"""Records the expected values of a test of `trilobite-eval` from math-evaluation-harness: the results
+that it extracts from answers, and whether it finds them equal.
 
     python math_verdicts.py HARNESS ../../crates/trilobite-eval/tests/data/math500/verdicts.jsonl
 
 HARNESS is a checkout of ZubinGou/math-evaluation-harness @db77bc6. The answers and solutions of the
-file stay, what was recorded of them is written anew. The harness's last resort, latex2sympy, is left
-out. Needs regex, word2number, sympy 1.12 and antlr4-python3-runtime 4.11.
+file are kept; the recorded values are replaced. The harness's last resort, latex2sympy, is left out.
+Needs regex, word2number, sympy 1.12 and antlr4-python3-runtime 4.11.
 """
 
 import json
@@ -27,7 +27,7 @@ def late(*_):
 harness, path = sys.argv[1:]
 sys.path.insert(0, harness)
 sys.modules["latex2sympy2"] = types.SimpleNamespace(latex2sympy=left_out)
-# Only for what grades programs.
+# Needed only for grading programs.
 sys.modules["utils"] = types.ModuleType("utils")
 from grader import math_equal
 from parser import parse_ground_truth, run_execute

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Writes one full-size BitNet b1.58 2B4T checkpoint as the files that other engines read.
+"""Writes a full-size BitNet b1.58 2B4T checkpoint in the file formats of other engines.
 
     models.py CHECKPOINT OUT
 
-CHECKPOINT is a folder as `cargo xtask synth` makes it (packed 2-bit weights, tied bf16 embedding, tokenizer.json). OUT
-receives, for each head type f16, bf16 and q6_k:
+CHECKPOINT is a folder written by `cargo xtask synth` (packed 2-bit weights, tied bf16 embedding, tokenizer.json). For each
+head type f16, bf16 and q6_k, the script writes to OUT:
 
     bitnet.cpp-HEAD.gguf   I2_S, architecture bitnet-b1.58
     ik-HEAD.gguf           IQ2_BN, architecture bitnet-b1.58
-    llama-HEAD.gguf        TQ2_0, architecture bitnet: upstream knows only this graph (SiLU for squared ReLU), the shape,
-                           the types and the number of bytes are the same
+    llama-HEAD.gguf        TQ2_0, architecture bitnet: llama.cpp has only this graph (SiLU instead of squared ReLU); the
+                           shape, the types and the number of bytes are the same
 
 All hold the same ternary weights and scales; q6_k rounds the embedding. Needs numpy.
 """
@@ -86,7 +86,7 @@ def iq2_bn(codes, scale):
 
 
 def q6_k(values):
-    """Plain rounding to the grid that the largest weight of each 16 sets; no search for better scales."""
+    """Rounds to the grid given by the largest weight of each 16, without a search for better scales."""
     groups = values.reshape(-1, 16, 16)
     wanted = np.abs(groups).max(2) / 31
     d = (wanted.max(1) / 127).astype("<f2")

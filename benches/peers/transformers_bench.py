@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Hugging Face transformers behind llama-bench's arguments, as a peer of `cargo xtask compare`.
+"""Benchmarks Hugging Face transformers with llama-bench's arguments, as a peer of `cargo xtask compare`.
 
     cargo xtask compare --peer "transformers=python3 benches/peers/transformers_bench.py -m FOLDER"
 
-Reads a prompt of -p tokens and decodes -n tokens greedily, each once to warm up and then -r times, on -t threads, and
-prints what llama-bench's `-o json` prints. With `--perplexity FILE --ctx N` it prints the text's perplexity instead, by
-the method of `trilobite perplexity`: disjoint windows of N tokens that begin with the beginning-of-text token where the
-tokenizer adds one.
+Prefills a prompt of -p tokens and decodes -n tokens greedily, each once to warm up and then -r times, on -t threads. The
+output has the format of llama-bench's `-o json`. With `--perplexity FILE --ctx N` it prints the perplexity of the text
+instead, by the method of `trilobite perplexity`: disjoint windows of N tokens, which start with the beginning-of-text
+token if the tokenizer adds one.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def seconds(work, runs):
-    """The time of each run after one that warms up."""
+    """The time of each run, after one to warm up."""
     times = []
     for _ in range(runs + 1):
         began = time.perf_counter()
@@ -34,7 +34,7 @@ def read(model, tokens):
 
 
 def decode(model, token, count):
-    """Greedy decoding from a prompt of one token, without end-of-text."""
+    """Decodes greedily from a prompt of one token. Never stops at an end of text."""
     cache = None
     for _ in range(count):
         out = model(token, past_key_values=cache, use_cache=True)
@@ -42,7 +42,7 @@ def decode(model, token, count):
 
 
 def result(args, kind, times):
-    """An entry as llama-bench prints it."""
+    """An entry of llama-bench's output."""
     count = getattr(args, kind)
     speeds = [count / taken for taken in times]
     return {

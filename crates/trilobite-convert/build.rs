@@ -1,4 +1,5 @@
-//! Tells the crate a hash of what makes a conversion: its own sources and those of the crates below.
+//! Computes a hash of everything that affects a conversion: the sources of this crate and of the
+//! crates below it.
 #![allow(clippy::print_stdout, reason = "cargo reads it")]
 
 use std::fs;
@@ -8,14 +9,14 @@ use std::path::{Path, PathBuf};
 fn main() -> io::Result<()> {
     let mut files = Vec::new();
     for folder in ["src", "../trilobite-format/src", "../trilobite-kernels/src"] {
-        // Outside the workspace the crates below are told apart by the version alone.
+        // Outside the workspace the sources are not available; the version stands for them.
         if Path::new(folder).exists() {
             println!("cargo::rerun-if-changed={folder}");
             list(Path::new(folder), &mut files)?;
         }
     }
     files.sort();
-    // FNV-1a: the same on every machine.
+    // FNV-1a, which is the same on every machine.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for file in files {
         for byte in fs::read(file)? {
@@ -26,7 +27,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Adds all files below a folder.
+/// Adds all files in a folder, recursively.
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -1,4 +1,4 @@
-//! Builds the kernels in C, if the feature `c-kernels` asks for them.
+//! Builds the C kernels if the feature `c-kernels` is enabled.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -12,11 +12,12 @@ fn main() {
 mod c_kernels {
     use std::env::var;
 
-    /// Compiles what the target can run; or one line that says why that is not possible.
+    /// Compiles the kernels for the target. The error is one line that says why this is not
+    /// possible.
     pub(super) fn build() -> Result<(), String> {
         println!("cargo::rerun-if-changed=c");
         let arch = var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
-        // Plain x86 computes in 80 bits.
+        // Without SSE2, x86 computes floats in 80 bits.
         compile("portable", if arch == "x86" { &["-msse2", "-mfpmath=sse"] } else { &[] })?;
         if arch == "aarch64" {
             compile("i8mm", &["-march=armv8.2-a+dotprod+i8mm"])?;

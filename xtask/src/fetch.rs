@@ -1,4 +1,4 @@
-//! `cargo xtask fetch`: models and data sets, by `trilobite pull`.
+//! `cargo xtask fetch`: fetches models and data sets with `trilobite pull`.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Repository chores: `cargo xtask --help` lists them. Nothing here computes what the engine computes.
+//! Repository chores; see `cargo xtask --help`. They compute nothing that the engine computes.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -44,13 +44,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// The root of the repository, wherever the command was started.
+/// The root of the repository, independent of the current folder.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Cargo in the repository's root, as a user starts it: without what the cargo that runs this program
-/// says to it about this package, which would have other packages built anew.
+/// A `cargo` command in the root of the repository, with the environment of a user's. Removes the
+/// variables with which the outer cargo describes the xtask package, because they would make cargo
+/// rebuild other packages.
 fn cargo() -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(root());
@@ -64,14 +65,15 @@ fn cargo() -> Command {
     command
 }
 
-/// Runs a command in the repository's root, its output passed through; a bad exit status is an error.
+/// Runs a command in the root of the repository and passes its output through. A nonzero exit
+/// status is an error.
 fn shell(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Result<()> {
     let mut command = Command::new(program);
     command.current_dir(root());
     run(&mut command, args)
 }
 
-/// Runs a command with these arguments, its output passed through; a bad exit status is an error.
+/// Runs a command with arguments and passes its output through. A nonzero exit status is an error.
 fn run(command: &mut Command, args: &[&str]) -> Result<()> {
     let shown = format!("{} {}", command.get_program().display(), args.join(" "));
     println!("$ {shown}");
@@ -86,7 +88,7 @@ fn run(command: &mut Command, args: &[&str]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Cargo says to a test what it says to a program that it runs.
+    /// Cargo sets the same variables for tests as for programs that it runs.
     #[test]
     fn cargo_does_not_hear_of_this_package() {
         let cargo = cargo();

@@ -1,4 +1,4 @@
-//! `models/models.toml`: the models that Trilobite is made for.
+//! `models/models.toml`: the models and shapes that the chores know.
 
 use std::collections::BTreeMap;
 
@@ -39,33 +39,33 @@ pub(crate) struct Model {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Published {
-    /// Memory of the weights without the embedding.
+    /// Size of the weights without the embedding, in gigabytes.
     pub(crate) non_embedding_gb: f64,
-    /// A decoded token.
+    /// Time of a decoded token.
     pub(crate) cpu_decoding_ms: f64,
-    /// In trillions.
+    /// Number of training tokens, in trillions.
     pub(crate) training_tokens: f64,
     /// By task, in percent; MT-bench from 1 to 10.
     pub(crate) scores: BTreeMap<String, f64>,
 }
 
-/// How a repository stores its projections.
+/// The encoding of projections in a repository.
 #[derive(Deserialize, Clone, Copy, PartialEq, Debug)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Weights {
-    /// 2-bit codes in U8, one scale a tensor.
+    /// 2-bit codes in U8, with one scale a tensor.
     Packed,
     /// bfloat16 master weights, quantised on load.
     Bf16,
     /// float32 master weights, quantised on load.
     F32,
-    /// bfloat16 weights that are used as they are.
+    /// bfloat16 weights that stay dense.
     Dense,
-    /// A converted file instead of a checkpoint.
+    /// A converted GGUF file instead of a checkpoint.
     Gguf,
 }
 
-/// A chat template that the schema of models has.
+/// A chat template defined in `trilobite_format::model`.
 #[derive(Deserialize, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Template {
@@ -73,7 +73,7 @@ pub(crate) enum Template {
 }
 
 impl Template {
-    /// Its source.
+    /// The source of the template.
     pub(crate) fn source(self) -> &'static str {
         match self {
             Template::Bitnet => trilobite_format::model::BITNET_TEMPLATE,
@@ -85,7 +85,7 @@ impl Template {
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Shape {
-    /// The first of `architectures`.
+    /// The first entry of `architectures`.
     pub(crate) class: String,
     pub(crate) model_type: String,
     pub(crate) hidden_act: Option<String>,
@@ -96,7 +96,7 @@ pub(crate) struct Shape {
     pub(crate) num_key_value_heads: usize,
     pub(crate) head_dim: usize,
     pub(crate) vocab_size: usize,
-    /// Ids from here up are special tokens.
+    /// The first id of the special tokens.
     pub(crate) base_vocab_size: usize,
     pub(crate) max_position_embeddings: usize,
     pub(crate) rms_norm_eps: f64,
@@ -107,20 +107,20 @@ pub(crate) struct Shape {
     special_tokens: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) generation: BTreeMap<String, serde_json::Value>,
-    /// The template of its tokenizer, where that is one of the schema: `bitnet`.
+    /// The chat template of the tokenizer.
     pub(crate) chat_template: Option<Template>,
-    /// What config.json has beside these.
+    /// Further keys of config.json.
     #[serde(default)]
     pub(crate) config: BTreeMap<String, serde_json::Value>,
 }
 
 impl Models {
-    /// The file as it was when xtask was built.
+    /// Loads the file as it was when xtask was built.
     pub(crate) fn load() -> Result<Models> {
         toml::from_str(include_str!("../../models/models.toml")).context("models/models.toml")
     }
 
-    /// The model of that name, in any case and punctuation.
+    /// The model with this name, in any case and punctuation.
     pub(crate) fn find(&self, name: &str) -> Result<&Model> {
         let listed = Listed::find(name)?;
         let model = self.model.iter().find(|model| model.name == listed.name);
@@ -139,7 +139,7 @@ impl Models {
 }
 
 impl Shape {
-    /// The special tokens by id: the named ones and, from `base_vocab_size` up, the reserved ones.
+    /// The special tokens by id: the named ones, and the reserved ones from `base_vocab_size` up.
     pub(crate) fn special_tokens(&self) -> Result<BTreeMap<u32, String>> {
         let mut tokens = BTreeMap::new();
         for (id, content) in &self.special_tokens {

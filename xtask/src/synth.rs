@@ -1,5 +1,5 @@
-//! `cargo xtask synth`: a full-size checkpoint of a listed model with random weights, for speed and
-//! memory work where the real weights cannot be had.
+//! `cargo xtask synth`: writes a full-size checkpoint of a listed model with random weights, to
+//! measure speed and memory without the real weights.
 
 mod config;
 mod random;
@@ -89,7 +89,8 @@ fn write(path: &Path, body: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> 
     Ok(())
 }
 
-/// The safetensors format: the length of the header, the header (JSON, padded to 8 bytes), the data.
+/// Writes the safetensors format: the length of the header, the header (JSON, padded to 8 bytes),
+/// the data.
 fn write_safetensors(out: &mut impl Write, tensors: &[Tensor], seed: u64) -> Result<()> {
     let mut header = Map::new();
     header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));

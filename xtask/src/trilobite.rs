@@ -1,4 +1,4 @@
-//! The binary whose results the chores use.
+//! The `trilobite` binary that the chores run.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// The binary that was given, or a release build of this checkout.
+/// The given binary, or a release build of this checkout.
 pub(crate) fn binary(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = given {
         return path.canonicalize().with_context(|| path.display().to_string());

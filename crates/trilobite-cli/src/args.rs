@@ -1,4 +1,4 @@
-//! The command line's grammar.
+//! The command-line arguments.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -25,9 +25,9 @@ Examples:
   trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf  a Hugging Face folder to one packed file
   trilobite run 2b.gguf                             a chat on the terminal
 
-MODEL is a GGUF file, a Hugging Face checkpoint folder, the name of a model that `trilobite pull` has
-fetched, or nothing: the built-in model. Names match without case and punctuation; OWNER/REPOSITORY
-may be shortened to REPOSITORY. A folder is converted once, into the cache. The environment variable
+MODEL is a GGUF file, a Hugging Face checkpoint folder or the name of a pulled model. Without it, the
+built-in model is used. Case and punctuation of names do not matter; OWNER/REPOSITORY may be shortened
+to REPOSITORY. A checkpoint folder is converted once, into the cache. The environment variable
 TRILOBITE_ISA (scalar, avx2, avxvnni, avx512vnni, neon, dotprod) lowers the instruction set."
 )]
 pub(crate) struct Cli {
@@ -39,10 +39,10 @@ pub(crate) struct Cli {
 
 #[derive(Args)]
 pub(crate) struct Global {
-    /// Say only what went wrong
+    /// Print errors only
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Say more
+    /// Print more details
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 }
@@ -53,17 +53,17 @@ pub(crate) enum Command {
     Run(Run),
     /// Convert a Hugging Face checkpoint or a foreign GGUF file to a packed GGUF file
     Convert(Convert),
-    /// Show what a model file holds
+    /// Show the contents of a model file
     Inspect(Inspect),
     /// Write the logits after every token to a .npy file
     Logits(Logits),
-    /// Text to token ids and back
+    /// Convert text to token ids and back
     Tokenize(Tokenize),
-    /// Log-likelihoods of continuations, line by line of a JSON Lines file
+    /// Compute log-likelihoods of continuations, one per line of a JSON Lines file
     Score(Score),
-    /// Perplexity of a text
+    /// Measure the perplexity of a text
     Perplexity(Perplexity),
-    /// Measure speed, memory and the fraction of the memory bandwidth reached
+    /// Measure speed, memory use and the fraction of the memory bandwidth reached
     Bench(Bench),
     /// Run benchmark tasks
     Eval(Eval),
@@ -71,11 +71,11 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Fetch models and data sets, verified and resumable
     Pull(Pull),
-    /// List the models that have been pulled, and what was converted from them
+    /// List pulled models and converted checkpoints
     List(List),
-    /// Show the files of a pulled model and where they come from
+    /// Show the files of a pulled model and their sources
     Show(Show),
-    /// Remove pulled models and what was converted from them
+    /// Remove pulled models and converted checkpoints
     Rm(Rm),
     /// Print a completion script for a shell
     #[command(
@@ -88,13 +88,13 @@ pub(crate) enum Command {
     /// Write the manual pages
     #[command(after_help = "Example:\n  trilobite man -o /usr/local/share/man/man1")]
     Man {
-        /// Folder to write them to
+        /// Folder for the pages
         #[arg(short = 'o', long = "output", value_name = "DIR")]
         dir: PathBuf,
     },
 }
 
-/// The values of an option that a library has, each with what it does.
+/// A parser for the values of an option that a library defines, each with a description.
 fn choice<T>(
     all: &'static [T],
     name: fn(T) -> &'static str,
@@ -126,13 +126,13 @@ pub(crate) struct Compute {
     /// Threads [default: all cores]
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// Most tokens that go through the layers at once; no result depends on it
+    /// Maximum number of tokens per forward pass; no result depends on it
     #[arg(long, value_name = "N", hide = true, default_value_t = trilobite_runtime::MAX_BATCH)]
     pub(crate) batch: usize,
-    /// Type of the key-value cache; f16 takes half the memory of f32, q8 a good quarter, and both round
+    /// Type of the key-value cache; f16 takes half the memory of f32, q8 a good quarter; both round
     #[arg(long, value_name = "TYPE", default_value_t, value_parser = cache_types())]
     pub(crate) kv: CacheType,
-    /// Read every weight and compute every logit, by multiply-add: the same results, slower
+    /// Read every weight and compute every logit, by multiply-add: slower, with the same results
     #[arg(long)]
     pub(crate) plain: bool,
 }
@@ -146,58 +146,59 @@ Examples:
   trilobite run model.gguf --no-chat -p \"The sky is\" -n 16
   trilobite run model.gguf --tokens 1,2,3 -n 16 --ids
 
-A model with a chat template is chatted with: the prompt is a message, and the model answers it. From
-a file or standard input, one line end at the end is not part of the prompt. A chat with a model that
-brings no sampling settings has a temperature of 0.7, top-k 40, top-p 0.95, min-p 0.05 and a loop
-penalty of 0.8: a token that would go on with a repetition of eight tokens within the answer loses
-that much of its logit, and 1.75 times as much for each token more. --temp 0 turns these defaults
-off; -v says what is used.")]
+If the model has a chat template, the prompt is a message, which the model answers. A line end at the
+end of a file or of standard input is not part of the prompt. A chat with a model without sampling
+settings has a temperature of 0.7, top-k 40, top-p 0.95, min-p 0.05 and a loop penalty of 0.8: this
+is subtracted from the logit of a token that would extend a repetition of eight tokens within the
+answer, times 1.75 for each further repeated token. --temp 0 turns these defaults off; -v shows the
+settings in use.")]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) model: Model,
     /// The prompt [default: a chat on a terminal, else standard input]
     #[arg(short, long, value_name = "TEXT", group = "source", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
-    /// A file that holds the prompt
+    /// File with the prompt
     #[arg(long, value_name = "F", group = "source")]
     pub(crate) prompt_file: Option<PathBuf>,
     /// The prompt as token ids, used literally
     #[arg(long, value_name = "IDS", value_delimiter = ',', group = "source")]
     pub(crate) tokens: Option<Vec<u32>>,
-    /// Most tokens to generate [default: until the text ends or the context is full]
+    /// Maximum number of tokens to generate [default: until the text ends or the context is full]
     #[arg(short, long = "n-predict", value_name = "N")]
     pub(crate) n: Option<usize>,
     /// Temperature; 0 is greedy [default: the model's, else 0.7 in a chat and 0 without]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temp: Option<f32>,
-    /// Only the K likeliest tokens; 0 is all [default: the model's, else 40 in a chat, 0 without]
+    /// Keep the K most likely tokens; 0 keeps all [default: the model's, else 40 in a chat, 0
+    /// without]
     #[arg(long, value_name = "K")]
     pub(crate) top_k: Option<usize>,
-    /// Only the likeliest tokens that together reach this probability [default: the model's, else
+    /// Keep the most likely tokens that together reach this probability [default: the model's, else
     /// 0.95 in a chat and 1 without]
     #[arg(long, value_name = "P")]
     pub(crate) top_p: Option<f32>,
-    /// Only tokens of at least this fraction of the likeliest one's probability [default: the
+    /// Keep tokens with at least this fraction of the most likely token's probability [default: the
     /// model's, else 0.05 in a chat and 0 without]
     #[arg(long, value_name = "P")]
     pub(crate) min_p: Option<f32>,
-    /// Penalty for tokens that are in the context already [default: the model's, else 1]
+    /// Penalty for tokens that already occur in the context [default: the model's, else 1]
     #[arg(long, value_name = "X")]
     pub(crate) repeat_penalty: Option<f32>,
-    /// Penalty for going on with a repetition within the answer; 0 is none [default: 0.8 in a chat
-    /// with a model without settings of its own, else 0]
+    /// Penalty for tokens that extend a repetition within the answer; 0 is none [default: 0.8 in a
+    /// chat with a model without settings of its own, else 0]
     #[arg(long, value_name = "X")]
     pub(crate) loop_penalty: Option<f32>,
-    /// Seed of the random numbers [default: a new one each time, printed]
+    /// Seed of the random number generator [default: a new one each time, printed]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// Tokens that the context holds [default: the model's, at most 4096]
+    /// Length of the context in tokens [default: the model's, at most 4096]
     #[arg(long, value_name = "N")]
     pub(crate) ctx: Option<usize>,
-    /// Put the prompt into a chat template [default: if the model brings one]
+    /// Apply a chat template to the prompt [default: if the model has one]
     #[arg(long, overrides_with = "no_chat")]
     pub(crate) chat: bool,
-    /// Continue the prompt as it is
+    /// Continue the prompt without a chat template
     #[arg(long, visible_alias = "raw", overrides_with = "chat")]
     pub(crate) no_chat: bool,
     /// System message of the chat
@@ -211,7 +212,7 @@ pub(crate) struct Run {
     /// Stop before this text (may be repeated)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) stop: Vec<String>,
-    /// Print the prompt too
+    /// Print the prompt as well
     #[arg(long)]
     pub(crate) echo: bool,
     /// Do not stop at end-of-text tokens
@@ -220,7 +221,7 @@ pub(crate) struct Run {
     /// Print the generated token ids instead of their text
     #[arg(long)]
     pub(crate) ids: bool,
-    /// Names of special tokens in the prompt stand for these tokens
+    /// Parse the names of special tokens in the prompt as these tokens
     #[arg(long)]
     pub(crate) parse_special: bool,
     #[command(flatten)]
@@ -304,7 +305,7 @@ pub(crate) struct Convert {
     /// Layout of the ternary weights
     #[arg(long, default_value_t, value_parser = choice(Layout::ALL, Layout::name, Layout::summary))]
     pub(crate) layout: Layout,
-    /// Type of a dense model's matrices [default: as they are]; norms and biases are F32
+    /// Type of a dense model's matrices [default: as in the source]; norms and biases are F32
     #[arg(long = "type", value_parser = choice(Type::ALL, Type::name, Type::summary))]
     pub(crate) ty: Option<Type>,
     /// Type of the embedding and the head; all but `source` can lose precision
@@ -315,8 +316,8 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "SCAN", default_value_t,
           value_parser = choice(HeadScan::ALL, HeadScan::name, HeadScan::summary))]
     pub(crate) head_scan: HeadScan,
-    /// Make a dense model ternary, which destroys it unless its weights are master weights of a
-    /// BitNet model, or ternary weights written out
+    /// Quantize a dense model to ternary weights. This destroys the model unless its weights are
+    /// master weights of a BitNet model, or ternary weights stored as floats
     #[arg(long, value_parser = choice(Quantize::ALL, Quantize::name, Quantize::summary))]
     pub(crate) quantize: Option<Quantize>,
     /// Replace an existing file
@@ -336,7 +337,7 @@ Examples:
 pub(crate) struct Inspect {
     #[command(flatten)]
     pub(crate) model: Model,
-    /// List the tensors too
+    /// List the tensors as well
     #[arg(long)]
     pub(crate) tensors: bool,
     /// Print JSON
@@ -371,16 +372,16 @@ pub(crate) struct Tokenize {
     /// A prompt (may be repeated)
     #[arg(short, long, value_name = "TEXT", group = "source", allow_hyphen_values = true)]
     pub(crate) prompt: Vec<String>,
-    /// A file with one prompt a line
+    /// File with one prompt per line
     #[arg(long, value_name = "F", group = "source")]
     pub(crate) file: Option<PathBuf>,
-    /// Token ids to turn into text
+    /// Token ids to decode
     #[arg(long, value_name = "IDS", value_delimiter = ',', group = "source")]
     pub(crate) decode: Option<Vec<u32>>,
-    /// Add no special tokens; leave them out of decoded text
+    /// Add no special tokens when encoding; omit them when decoding
     #[arg(long)]
     pub(crate) no_special: bool,
-    /// Names of special tokens in the text stand for these tokens
+    /// Parse the names of special tokens in the text as these tokens
     #[arg(long)]
     pub(crate) parse_special: bool,
 }
@@ -403,17 +404,17 @@ pub(crate) struct Score {
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "F.jsonl")]
     pub(crate) output: Option<PathBuf>,
-    /// Add no beginning-of-text token, whatever the tokenizer does by itself
+    /// Add no beginning-of-text token, even if the tokenizer does so by default
     #[arg(long)]
     pub(crate) no_bos: bool,
-    /// Tokens that the context holds [default: the model's, at most 4096]
+    /// Length of the context in tokens [default: the model's, at most 4096]
     #[arg(long, value_name = "N")]
     pub(crate) ctx: Option<usize>,
     #[command(flatten)]
     pub(crate) compute: Compute,
 }
 
-/// Where clients of OpenAI look for a key.
+/// The environment variable in which OpenAI's clients look for an API key.
 pub(crate) const DEFAULT_KEY: &str = "OPENAI_API_KEY";
 
 #[derive(Args)]
@@ -428,10 +429,10 @@ Examples:
   trilobite eval model.gguf --tasks mine.toml --shots 3 --log-samples
   trilobite eval --list
 
-Every finished item is a line of OUTPUT/TASK.jsonl. The same command goes on where it stopped, and
-refuses results of another model, of other data or settings; with --judge-url it has the answers of
-MT-bench rated that it finds there. OUTPUT/results.json is what --json prints. How to write a
-task of your own: crates/trilobite-eval/README.md.
+Every finished item is a line of OUTPUT/TASK.jsonl. The same command continues where it stopped, and
+refuses results of another model, other data or other settings. With --judge-url it has stored answers
+to MT-bench rated. OUTPUT/results.json has the output of --json. How to write a task of your own:
+crates/trilobite-eval/README.md.
 
 Tasks: {}", trilobite_eval::Task::names().join(", ")))]
 pub(crate) struct Eval {
@@ -440,55 +441,55 @@ pub(crate) struct Eval {
     /// The tasks: names, NAME_Nshot for N examples before each item, or paths of definitions
     #[arg(long, value_name = "TASK,TASK", required_unless_present = "list", value_delimiter = ',')]
     pub(crate) tasks: Vec<String>,
-    /// List the tasks, or those of --tasks: kind, examples, items if the data are there, metrics, and
-    /// where the data come from
+    /// List the tasks, or those of --tasks: kind, examples, items if the data are available,
+    /// metrics, and the source of the data
     #[arg(long, conflicts_with_all = ["model", "merge", "answers"])]
     pub(crate) list: bool,
-    /// Examples before each item [default: as the task defines]
+    /// Number of examples before each item [default: as the task defines]
     #[arg(long, visible_alias = "num-fewshot", value_name = "N", conflicts_with = "answers")]
     pub(crate) shots: Option<usize>,
-    /// Folder of the data sets [default: where `trilobite pull --data` puts them]
+    /// Folder of the data sets [default: the folder of `trilobite pull --data`]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Folder of the results [default: eval-MODEL]
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
-    /// Only the first N items of each task
+    /// Evaluate the first N items of each task only
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) limit: Option<usize>,
-    /// Only the I-th of N parts of each task
+    /// Evaluate part I of N of each task only
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<trilobite_eval::Shard>,
-    /// Put the results in these folders together, without a model
+    /// Merge the results in these folders, without a model
     #[arg(
         long, value_name = "DIR", num_args = 1..,
         conflicts_with_all = ["model", "data", "limit", "shard"]
     )]
     pub(crate) merge: Vec<PathBuf>,
-    /// Merge parts although items are missing
+    /// Merge parts even if items are missing
     #[arg(long, requires = "merge")]
     pub(crate) partial: bool,
-    /// Grade the answers in this file, lines of {"id", "output"}, without a model. One to HumanEval+
-    /// may say "chat": false, if it continues the prompt, or true, if it does not; else it does
-    /// unless it defines the function
+    /// Grade the answers in this file, lines of {"id", "output"}, without a model. An answer to
+    /// HumanEval+ may have "chat": false if it continues the prompt, and true if it does not;
+    /// without "chat", it continues the prompt unless it defines the function
     #[arg(
         long, value_name = "F.jsonl",
         conflicts_with_all = ["model", "limit", "shard", "merge"]
     )]
     pub(crate) answers: Option<PathBuf>,
-    /// Tokens that the context can hold
+    /// Length of the context in tokens
     #[arg(long, value_name = "N")]
     pub(crate) ctx: Option<usize>,
-    /// Do not put the beginning-of-text token before prompts
+    /// Do not add the beginning-of-text token before prompts
     #[arg(long)]
     pub(crate) no_bos: bool,
-    /// Do not put prompts of generation tasks through the chat template
+    /// Do not apply the chat template to prompts of generation tasks
     #[arg(long)]
     pub(crate) no_chat: bool,
-    /// Put the prompts of all tasks through the chat template, those of multiple choice too
+    /// Apply the chat template to the prompts of all tasks, including multiple choice
     #[arg(long, conflicts_with_all = ["no_chat", "merge", "answers"])]
     pub(crate) apply_chat_template: bool,
-    /// The system message; without a chat template, a text before every prompt
+    /// System message; without a chat template, a text before every prompt
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["merge", "answers"])]
     pub(crate) system: Option<String>,
     /// Make each example a turn of the conversation [default: true with --apply-chat-template]
@@ -497,14 +498,14 @@ pub(crate) struct Eval {
         require_equals = true, default_missing_value = "true", conflicts_with = "no_chat"
     )]
     pub(crate) turns: Option<bool>,
-    /// Keep what the model was asked too, in OUTPUT/TASK.samples.jsonl
+    /// Log the prompts in OUTPUT/TASK.samples.jsonl
     #[arg(long, conflicts_with_all = ["merge", "answers"])]
     pub(crate) log_samples: bool,
-    /// Run Python that the model writes, in a sandbox (HumanEval+)
+    /// Run generated Python code, in a sandbox (HumanEval+)
     #[arg(long)]
     pub(crate) run_untrusted_code: bool,
-    /// Run it even where the system does not give these layers of the sandbox: user, mount, pid, ipc,
-    /// uts, network, landlock
+    /// Run generated code even if the system lacks these layers of the sandbox: user, mount, pid,
+    /// ipc, uts, network, landlock
     #[arg(
         long,
         value_name = "LAYER,LAYER",
@@ -512,25 +513,25 @@ pub(crate) struct Eval {
         requires = "run_untrusted_code"
     )]
     pub(crate) sandbox_allow_missing: Vec<trilobite_eval::SandboxLayer>,
-    /// Have SymPy say whether answers to MATH-500 are equal, in this Python [default: python3]
+    /// Compare answers to MATH-500 with SymPy, in this Python [default: python3]
     #[arg(
         long, value_name = "PYTHON", num_args = 0..=1, require_equals = true,
         default_missing_value = "python3"
     )]
     pub(crate) python: Option<PathBuf>,
-    /// Score every prompt by itself, from its first token on: slower, with the same results
+    /// Score every prompt by itself, from its first token: slower, with the same results
     #[arg(long)]
     pub(crate) whole: bool,
-    /// Have the answers of MT-bench rated by a model behind this OpenAI-compatible endpoint
+    /// Have the answers to MT-bench rated by a model on this OpenAI-compatible endpoint
     #[arg(long, value_name = "URL")]
     pub(crate) judge_url: Option<String>,
-    /// That model's name there
+    /// Name of that model
     #[arg(long, value_name = "NAME", default_value = "gpt-4", requires = "judge_url")]
     pub(crate) judge_model: String,
-    /// Environment variable that holds the key for it
+    /// Environment variable with the API key of that endpoint
     #[arg(long, value_name = "VAR", default_value = DEFAULT_KEY, requires = "judge_url")]
     pub(crate) judge_key_env: String,
-    /// Take data files whose SHA-256 is not that of the original
+    /// Accept data files whose SHA-256 differs from that of the original
     #[arg(long)]
     pub(crate) any_data: bool,
     /// Print JSON
@@ -552,13 +553,13 @@ with --stride only those that no earlier window has scored.")]
 pub(crate) struct Perplexity {
     #[command(flatten)]
     pub(crate) model: Model,
-    /// The text
+    /// File with the text
     #[arg(long, value_name = "F")]
     pub(crate) file: PathBuf,
-    /// Tokens a window [default: the model's context, at most 2048]
+    /// Window length in tokens [default: the model's context, at most 2048]
     #[arg(long, value_name = "N")]
     pub(crate) ctx: Option<usize>,
-    /// Tokens from one window's beginning to the next [default: a whole window]
+    /// Distance between the beginnings of two windows in tokens [default: the window length]
     #[arg(long, value_name = "N")]
     pub(crate) stride: Option<usize>,
     /// Print JSON
@@ -573,13 +574,13 @@ pub(crate) struct Perplexity {
 pub(crate) struct Bench {
     #[command(flatten)]
     pub(crate) model: Model,
-    /// Prompt lengths to read; 0 for none
+    /// Prompt lengths for the prefill; 0 for none
     #[arg(short, long, value_name = "N", value_delimiter = ',', default_value = "512")]
     pub(crate) prompt: Vec<usize>,
-    /// Tokens to decode
+    /// Number of tokens to decode
     #[arg(short, long = "n-predict", value_name = "N", default_value_t = 128)]
     pub(crate) n: usize,
-    /// Tokens in the context before those that are decoded
+    /// Number of tokens in the context before decoding starts
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub(crate) depth: usize,
     /// Thread counts [default: all cores]
@@ -592,10 +593,10 @@ pub(crate) struct Bench {
     /// Read every weight and compute every logit, by multiply-add
     #[arg(long)]
     pub(crate) plain: bool,
-    /// Show where the time of a token goes
+    /// Show the time of each stage of a token
     #[arg(long)]
     pub(crate) profile: bool,
-    /// Runs of each measurement
+    /// Number of runs per measurement
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     pub(crate) runs: usize,
     /// Print JSON

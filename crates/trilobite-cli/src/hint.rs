@@ -1,4 +1,4 @@
-//! What helps against an error: the flags and commands that the libraries' messages do not know.
+//! Hints for errors: the flags and commands that the libraries' messages do not mention.
 
 use std::borrow::Cow;
 
@@ -9,12 +9,12 @@ use trilobite_format::{Error as Format, TensorType};
 use trilobite_hub::Error as Hub;
 use trilobite_runtime::Error as Runtime;
 
-/// Where the hub makes access tokens.
+/// The page where the hub creates access tokens.
 const TOKENS: &str = "https://huggingface.co/settings/tokens";
 
 type Hint = Option<Cow<'static, str>>;
 
-/// What to do about an error, to be said after its message.
+/// The remedy for an error, which is printed after its message.
 pub(crate) fn of(error: &Error) -> Hint {
     error.chain().find_map(|cause| {
         let hub = || cause.downcast_ref().and_then(of_hub);
@@ -28,7 +28,7 @@ pub(crate) fn of(error: &Error) -> Hint {
 
 fn of_hub(error: &Hub) -> Hint {
     let hint = match error {
-        // Transparent: not causes of their own.
+        // Transparent: the inner error is not in the chain of causes.
         Hub::Runtime(error) => return of_runtime(error),
         Hub::Convert(error) => return of_convert(error),
         Hub::Format(error) => return of_format(error),
@@ -96,7 +96,7 @@ fn of_convert(error: &Convert) -> Hint {
 
 fn of_runtime(error: &Runtime) -> Hint {
     match error {
-        // Transparent: not a cause of its own.
+        // Transparent: the inner error is not in the chain of causes.
         Runtime::Format(error) => of_format(error),
         Runtime::NoTokenizer => Some("give token ids with --tokens".into()),
         _ => None,
@@ -105,7 +105,7 @@ fn of_runtime(error: &Runtime) -> Hint {
 
 fn of_eval(error: &Eval) -> Hint {
     let hint = match error {
-        // Transparent too.
+        // Transparent: the inner error is not in the chain of causes.
         Eval::Model(error) => return of_runtime(error),
         Eval::Hash { .. } => "--any-data takes it as it is",
         Eval::OtherRun { .. } => "choose another --output or delete them",

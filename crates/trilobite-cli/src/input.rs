@@ -1,4 +1,4 @@
-//! Texts from files and pipes, which may be endless.
+//! Reads texts from files and pipes, which may be endless.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,19 +6,19 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// Bytes of a text: more than any context holds.
-const LONGEST: u64 = 256 << 20;
+/// Maximum size of a text in bytes, more than any context holds.
+const MAX_BYTES: u64 = 256 << 20;
 
-/// The text of a file, a pipe or a device.
+/// Reads the text of a file, a pipe or a device.
 pub(crate) fn text(path: &Path) -> Result<String> {
     let file = File::open(path).map_err(anyhow::Error::from);
     file.and_then(text_from).with_context(|| path.display().to_string())
 }
 
-/// All text that there is to read.
+/// Reads all text from a reader.
 pub(crate) fn text_from(from: impl Read) -> Result<String> {
     let mut text = String::new();
-    from.take(LONGEST + 1).read_to_string(&mut text)?;
-    ensure!(text.len() as u64 <= LONGEST, "it is longer than {LONGEST} bytes");
+    from.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= MAX_BYTES, "it is longer than {MAX_BYTES} bytes");
     Ok(text)
 }

@@ -1,5 +1,5 @@
-//! Signals that ask a command to end: the first ends what is running, which cleans up behind itself,
-//! the second ends the process.
+//! Signals that ask a command to end. The first one ends the command in order, so that it can clean
+//! up. The second one ends the process.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,15 +8,15 @@ use anyhow::Result;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{SigId, flag, low_level};
 
-/// Whether one has come.
+/// Whether a signal has arrived.
 static SEEN: AtomicBool = AtomicBool::new(false);
-/// The last one.
+/// The number of the last signal.
 static SIGNAL: AtomicUsize = AtomicUsize::new(0);
-/// What ends the process at a second Ctrl-C.
+/// The handler that ends the process at a second Ctrl-C.
 static SECOND: OnceLock<SigId> = OnceLock::new();
 
-/// From now on Ctrl-C, the end of the terminal, and the request of a service or a batch system to end
-/// are noted: for a command that cleans up, or has something to say, when it is broken off.
+/// Starts to record Ctrl-C, the end of the terminal, and requests of a service manager or batch
+/// system to end. Commands that clean up or report when they are interrupted call this.
 pub(crate) fn listen() -> Result<()> {
     listen_to(SIGINT)?;
     listen_to(SIGTERM)?;
@@ -28,7 +28,7 @@ pub(crate) fn listen() -> Result<()> {
 }
 
 fn listen_to(signal: i32) -> Result<()> {
-    // In this order: the first signal finds no flag set.
+    // In this order the first signal finds the flag unset.
     let second = flag::register_conditional_default(signal, &SEEN)?;
     if signal == SIGINT {
         SECOND.get_or_init(|| second);
@@ -38,16 +38,16 @@ fn listen_to(signal: i32) -> Result<()> {
     Ok(())
 }
 
-/// From now on Ctrl-C ends what is running and never the process, however often it is pressed: for a
-/// chat, which has other ways to be left.
+/// Makes Ctrl-C stop the current work and never the process, however often it is pressed. A chat,
+/// which has other ways to quit, calls this.
 pub(crate) fn outlive_ctrl_c() {
     if let Some(second) = SECOND.get() {
         low_level::unregister(*second);
     }
 }
 
-/// Whether the process was started to outlive its terminal, as by `nohup`. Where the system does not
-/// tell, it may have been.
+/// Whether the process was started to outlive its terminal, as by `nohup`. Assumes so if the system
+/// does not tell.
 #[cfg(unix)]
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -57,8 +57,8 @@ fn ignores_hangup() -> bool {
     ignored.is_none_or(|set| set & bit != 0)
 }
 
-/// A write behind the limit on the size of files is an error, as on a full disk, and not the end of
-/// the process.
+/// Makes a write beyond the file size limit an error, as on a full disk. By default the signal
+/// ends the process.
 pub(crate) fn outlive_file_size_limit() -> Result<()> {
     #[cfg(unix)]
     {
@@ -68,19 +68,19 @@ pub(crate) fn outlive_file_size_limit() -> Result<()> {
     Ok(())
 }
 
-/// Whether a signal has come since the last [`clear`].
+/// Whether a signal has arrived since the last [`clear`].
 pub(crate) fn seen() -> bool {
     SEEN.load(Ordering::SeqCst)
 }
 
-/// The exit status of a process that was asked to end, if it was: that which a shell shows for one
-/// that the signal ended.
+/// The exit status after a signal, if there was one: the status that a shell reports for a process
+/// ended by it.
 pub(crate) fn exit_status() -> Option<u8> {
     let signal = SIGNAL.load(Ordering::SeqCst);
     seen().then(|| u8::try_from(128 + signal).unwrap_or(u8::MAX))
 }
 
-/// Forgets a signal.
+/// Forgets recorded signals.
 pub(crate) fn clear() {
     SEEN.store(false, Ordering::SeqCst);
 }

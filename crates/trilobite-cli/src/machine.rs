@@ -1,15 +1,15 @@
-//! What can be said about the machine that runs this.
+//! Information about this machine.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-/// Cores that this process may use.
+/// Number of cores available to this process.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Processor, cores, system.
+/// The processor, the number of cores and the system.
 pub(crate) fn describe() -> Value {
     json!({
         "cpu": cpu_name(),
@@ -19,14 +19,14 @@ pub(crate) fn describe() -> Value {
     })
 }
 
-/// The processor's name, where the system tells it.
+/// The name of the processor, if the system tells it.
 pub(crate) fn cpu_name() -> Option<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The largest resident size of this process so far in bytes, where the system tells it.
+/// The peak resident memory of this process in bytes, if the system tells it.
 pub(crate) fn peak_resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -34,13 +34,13 @@ pub(crate) fn peak_resident_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Counters of the energy that the processor packages take (RAPL).
+/// Energy counters of the processor packages (RAPL).
 pub(crate) struct Energy {
     packages: Vec<PathBuf>,
 }
 
 impl Energy {
-    /// The counters, where the kernel shows them to this user.
+    /// The counters, if the kernel lets this user read them.
     pub(crate) fn counters() -> Option<Self> {
         Self::below(Path::new("/sys/class/powercap"))
     }
@@ -58,7 +58,7 @@ impl Energy {
         (!energy.packages.is_empty() && energy.read().is_some()).then_some(energy)
     }
 
-    /// Microjoules of each package since some moment.
+    /// The counter of each package in microjoules.
     pub(crate) fn read(&self) -> Option<Vec<u64>> {
         self.packages.iter().map(|package| number(&package.join("energy_uj"))).collect()
     }
@@ -69,7 +69,7 @@ impl Energy {
         for (package, (&before, &after)) in self.packages.iter().zip(before.iter().zip(after)) {
             sum += match after >= before {
                 true => after - before,
-                // The counter began anew.
+                // The counter has wrapped around.
                 false => {
                     after + number(&package.join("max_energy_range_uj"))?.checked_sub(before)?
                 }
@@ -108,7 +108,7 @@ mod tests {
         }
         let energy = Energy::below(folder.path()).unwrap();
         assert_eq!(energy.read().unwrap(), [900, 900]);
-        // 500,000 of one, and 100 to the end and 99,900 after it of the other.
+        // 500,000 of one counter; of the other, 100 up to its maximum and 99,900 after it.
         let joules = energy.joules(&[0, 999_900], &[500_000, 99_900]).unwrap();
         assert!((joules - 0.6).abs() < 1e-9, "{joules}");
     }

@@ -1,4 +1,4 @@
-//! The command line of Trilobite: parse, run one command, report one error.
+//! The command line of Trilobite: parses the arguments, runs one command, and reports an error.
 
 #![forbid(unsafe_code)]
 
@@ -22,7 +22,7 @@ use clap::error::{ContextKind, ContextValue};
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
-    // Started by an evaluation to run untrusted code: confined, this process becomes Python.
+    // An evaluation started this process as a sandbox: it confines itself and becomes Python.
     if let Some(confinement) = trilobite_eval::confinement() {
         output::say(&trilobite_eval::confine_and_run(&confinement).to_string());
         return ExitCode::FAILURE;
@@ -33,10 +33,10 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
-        // Whoever reads our output has seen enough: not an error.
+        // The reader of the output has closed it, which is not an error.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => match interrupt::exit_status() {
-            // Asked for, and so no error.
+            // The user ended the command, which is not an error.
             Some(status) => {
                 output::say(&format!("{error:#}"));
                 status.into()
@@ -76,7 +76,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
 }
 
-/// Prints the help that was asked for, or what is wrong with the arguments.
+/// Prints the requested help, or the error in the arguments.
 fn usage(mut error: clap::Error) -> Result<ExitCode> {
     let argument = |(kind, value): (ContextKind, &ContextValue)| match value {
         ContextValue::String(text) => match output::shown(text) {
@@ -87,7 +87,7 @@ fn usage(mut error: clap::Error) -> Result<ExitCode> {
     };
     let escaped: Vec<_> = error.context().filter_map(argument).collect();
     if !escaped.is_empty() {
-        // It repeats the argument.
+        // The suggestion repeats the argument.
         error.remove(ContextKind::Suggested);
     }
     for (kind, text) in escaped {
@@ -95,7 +95,7 @@ fn usage(mut error: clap::Error) -> Result<ExitCode> {
     }
     let printed = error.print();
     if error.use_stderr() {
-        // Nobody may be listening.
+        // stderr may be closed.
         return Ok(ExitCode::from(2));
     }
     printed.map_err(output::Stdout)?;

@@ -1,4 +1,4 @@
-//! Which model a command means.
+//! Opens the model of a command.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -13,15 +13,15 @@ use crate::{args, interrupt, machine, output};
 /// The name of the built-in model in reports.
 const BUILT_IN_NAME: &str = "tinystories (built in)";
 
-/// Longest context that a command takes by itself; a longer one must be asked for.
+/// Maximum default length of the context. A longer one must be requested.
 const DEFAULT_CONTEXT: usize = 4096;
 
-/// The model that the arguments name, ready to run. What a user should know of it is told.
+/// Loads the model that the arguments name, and prints its notes.
 pub(crate) fn load(args: &args::Model, global: &args::Global) -> Result<Arc<Model>> {
     Ok(Arc::new(read_and_tell(args, global)?))
 }
 
-/// The same with its weights where tokens are decoded fastest.
+/// Loads the model with its weights in large pages, for decoding.
 pub(crate) fn load_to_decode(args: &args::Model, global: &args::Global) -> Result<Arc<Model>> {
     Ok(Arc::new(read_and_tell(args, global)?.into_large_pages(machine::cores())))
 }
@@ -34,13 +34,13 @@ fn read_and_tell(args: &args::Model, global: &args::Global) -> Result<Model> {
     Ok(model)
 }
 
-/// The model that the arguments name.
+/// Opens the model that the arguments name.
 pub(crate) fn read(args: &args::Model, global: &args::Global) -> Result<Model> {
     let Some(path) = args.model.as_deref() else { return open(None, args, global) };
     open(Some(path), args, global).with_context(|| path.display().to_string())
 }
 
-/// Opens a model and tells of its conversion, where it has to be converted.
+/// Opens a model, and reports the progress of its conversion if it is a checkpoint.
 fn open(path: Option<&Path>, args: &args::Model, global: &args::Global) -> Result<Model> {
     let bar = output::Progress::new(0, output::Unit::Bytes, global)?;
     let say = |text: String| {
@@ -74,12 +74,12 @@ fn open(path: Option<&Path>, args: &args::Model, global: &args::Global) -> Resul
     Ok(opened?)
 }
 
-/// The name of that model in reports.
+/// The name of the model in reports.
 pub(crate) fn name(args: &args::Model) -> String {
     args.model.as_ref().map_or_else(|| BUILT_IN_NAME.into(), |path| path.display().to_string())
 }
 
-/// The tokenizer of a model. What it rests on beyond what the file says is told once.
+/// The tokenizer of a model. An assumption that it is based on is printed once.
 pub(crate) fn tokenizer<'a>(model: &'a Model, global: &args::Global) -> Result<&'a Tokenizer> {
     static TOLD: Once = Once::new();
     let tokenizer = model.tokenizer()?;
@@ -93,8 +93,8 @@ fn tell_assumption(tokenizer: &Tokenizer, global: &args::Global) {
     }
 }
 
-/// The tokenizer of a model file, a checkpoint folder or a lone tokenizer.json; nothing else of
-/// the model is needed.
+/// Loads the tokenizer of a model file, a checkpoint folder or a tokenizer.json file. Other parts
+/// of the model may be missing.
 pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Result<Tokenizer> {
     let opened = open_tokenizer(&Cache::from_env(), path);
     let Some(path) = path else { return Ok(opened?) };
@@ -103,7 +103,7 @@ pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Resu
     Ok(tokenizer)
 }
 
-/// A session with the context that was asked for, or as much of the model's as is usual.
+/// A session with the requested length of the context, or with the default one.
 pub(crate) fn session(
     model: &Arc<Model>,
     compute: &args::Compute,
@@ -112,7 +112,7 @@ pub(crate) fn session(
     Ok(Session::new(Arc::clone(model), session_options(model, compute, context)?)?)
 }
 
-/// The settings of such a session.
+/// The settings of a session with the requested length of the context, or with the default one.
 pub(crate) fn session_options(
     model: &Model,
     compute: &args::Compute,

@@ -1,5 +1,5 @@
-//! stdout carries the result, stderr the talk. What others wrote, such as names in files and answers
-//! of servers, does not steer the terminal.
+//! Output: results go to stdout, messages to stderr. Text from files and servers is escaped so that
+//! it cannot control the terminal.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -15,7 +15,7 @@ use trilobite_hub::Size;
 use crate::args::Global;
 use crate::interrupt;
 
-/// stdout could not be written to.
+/// An error of writing to stdout.
 #[derive(Debug)]
 pub(crate) struct Stdout(pub(crate) io::Error);
 
@@ -27,14 +27,14 @@ impl Display for Stdout {
 
 impl std::error::Error for Stdout {}
 
-/// Writes to stdout and flushes, so that a reader sees a token when it is there.
+/// Writes to stdout and flushes, so that each token is visible at once.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Stdout)?;
     Ok(())
 }
 
-/// Prints text as it is, but for what would steer a terminal.
+/// Prints text, with control sequences of the terminal escaped.
 pub(crate) fn print_text(text: &str) -> Result<()> {
     match io::stdout().is_terminal() {
         true => print(&escaped(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))),
@@ -47,19 +47,19 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
     print(&json(&format!("{value:#}\n")))
 }
 
-/// JSON in which every character shows itself: the same value.
+/// JSON in which every character is visible, with the same value.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
-    // Outside of strings there are no such characters but the line breaks, and all are below U+10000.
+    // Outside of strings the only such characters are line breaks. All are below U+10000.
     replaced(text, |c| hides(c) && c != '\n', |c| format!("\\u{:04x}", u32::from(c)))
 }
 
-/// Says a line on stderr. Nobody may be listening there, and that is no reason to fail.
+/// Prints a line on stderr. A closed stderr is not an error.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{}", line(text));
 }
 
-/// Says several lines on stderr with the spaces that begin them, in the terminal's faint colour if
-/// `faint`.
+/// Prints several lines on stderr, and keeps the spaces at their beginnings. `faint` selects the
+/// terminal's faint style.
 pub(crate) fn say_lines(text: &str, faint: bool) {
     let (begin, end) = if faint { ("\u{1b}[2m", "\u{1b}[0m") } else { ("", "") };
     for line in text.lines() {
@@ -67,14 +67,14 @@ pub(crate) fn say_lines(text: &str, faint: bool) {
     }
 }
 
-/// Text of whatever origin as one line that shows all that it holds.
+/// Text from any source as a single line in which every character is visible.
 pub(crate) fn line(text: &str) -> String {
     let pieces: Vec<&str> =
         text.lines().map(str::trim_ascii).filter(|piece| !piece.is_empty()).collect();
     shown(&pieces.join(" ")).into_owned()
 }
 
-/// Text of whatever origin with escapes for characters that do not show themselves.
+/// Text from any source, with escapes for invisible characters.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     escaped(text, hides)
 }
@@ -97,7 +97,7 @@ fn replaced(text: &str, what: impl Fn(char) -> bool, by: impl Fn(char) -> String
     replaced.into()
 }
 
-/// Whether a character steers the terminal, or makes others appear in another order.
+/// Whether a character controls the terminal or changes the order of others.
 fn hides(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -106,13 +106,13 @@ fn hides(c: char) -> bool {
         )
 }
 
-/// Whether an error is that stdout was closed by its reader.
+/// Whether an error means that the reader of stdout has closed it.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let stdout = error.chain().find_map(|cause| cause.downcast_ref::<Stdout>());
     stdout.is_some_and(|Stdout(error)| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// A progress bar on stderr, only where that is a terminal.
+/// A progress bar on stderr, if that is a terminal.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
@@ -137,7 +137,7 @@ impl Progress {
         self.0.set_message(line(message));
     }
 
-    /// Says a line above the bar.
+    /// Prints a line above the bar.
     pub(crate) fn say(&self, text: &str) {
         self.0.suspend(|| say(text));
     }
@@ -147,14 +147,14 @@ impl Progress {
     }
 }
 
-/// What a progress bar counts.
+/// The unit of a progress bar.
 pub(crate) enum Unit {
     Bytes,
     Items,
 }
 
-/// Writes a command's result to what `-o` names: a file, whole or not at all even if a signal asks the
-/// command to end, or a device or a FIFO.
+/// Writes a command's result to the target of `-o`: a file, which is written atomically and removed
+/// if a signal ends the command, or a device or a FIFO.
 pub(crate) fn write_result(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> Result<()>,
@@ -171,7 +171,7 @@ pub(crate) fn write_result(
     write_file(path, fill)
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 pub(crate) fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> Result<()>,
@@ -190,7 +190,7 @@ fn fill_buffered(
     fill(&mut out).and_then(|()| Ok(out.flush()?)).with_context(|| path.display().to_string())
 }
 
-/// Writes until a signal asks the command to end.
+/// A writer that fails after a signal has asked the command to end.
 struct Interruptible<W>(W);
 
 impl<W: Write> Write for Interruptible<W> {
@@ -206,7 +206,7 @@ impl<W: Write> Write for Interruptible<W> {
     }
 }
 
-/// A number of bytes for people.
+/// A human-readable number of bytes.
 pub(crate) fn bytes(n: u64) -> String {
     Size(n).to_string()
 }

@@ -1,10 +1,10 @@
-//! Names of tasks that are nearly right.
+//! Suggestions for misspelled task names.
 
 use anyhow::{Result, anyhow};
 use trilobite_eval::{Error, Task};
 use trilobite_hub::hint;
 
-/// The benchmark task of a name.
+/// The benchmark task with a name.
 pub(crate) fn task(name: &str) -> Result<Task> {
     Task::named(name).map_err(|error| match error {
         Error::UnknownTask { .. } => {

@@ -1,4 +1,4 @@
-//! Dense tensors: checked, converted where their type changes, passed on in pieces.
+//! Dense tensors: validated, converted to another type if needed, and written in pieces.
 
 use rayon::prelude::*;
 use trilobite_format::TensorType;
@@ -8,19 +8,18 @@ use crate::Error;
 use crate::rows::source_row;
 use crate::source::View;
 
-/// Bytes that are passed on at once.
+/// Maximum bytes in a piece.
 pub(crate) const PIECE: usize = 4 << 20;
 
-/// Dense weights, rows reordered where `head_dim` is given: see [`source_row`].
+/// Dense weights. With a `head_dim` the rows are reordered: see [`source_row`].
 pub(crate) struct Dense<'a> {
     pub(crate) view: View<'a>,
     pub(crate) head_dim: Option<usize>,
 }
 
 impl Dense<'_> {
-    /// Passes the bytes of the tensor as type `ty` to `sink`, in order.
-    ///
-    /// `name` is the tensor's name in the output, for errors.
+    /// Passes the bytes of the tensor as type `ty` to `sink`, in order. `name` is the tensor's name
+    /// in the output, for errors.
     pub(crate) fn stream(
         &self,
         name: &str,
@@ -58,13 +57,13 @@ impl Dense<'_> {
     }
 }
 
-/// A weight cannot be stored in a type.
+/// The error for a weight that the type cannot represent.
 pub(crate) fn beyond_range(name: &str, ty: TensorType, value: f32) -> Error {
     let why = format!("it holds {value}, beyond the range");
     Error::Head { tensor: name.to_owned(), ty, why }
 }
 
-/// Encodes a row, or returns a value that the type cannot hold.
+/// Encodes a row. The error is a value that the type cannot represent.
 pub(crate) fn encode(ty: TensorType, row: &[f32], out: &mut [u8]) -> Result<(), f32> {
     let ty = match ty {
         TensorType::F16 => DenseType::F16,

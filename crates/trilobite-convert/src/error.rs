@@ -1,4 +1,4 @@
-//! Everything that can stop a conversion.
+//! The errors of conversions.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use crate::options::{Layout, Type};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The listener asked to stop.
+    /// The progress listener stopped the conversion.
     #[error("interrupted")]
     Interrupted,
 
-    /// The threads that convert could not be started.
+    /// The worker threads could not be started.
     #[error("cannot start threads")]
     Threads(#[source] io::Error),
     /// A source file or folder cannot be read.
@@ -27,7 +27,7 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// A source file is the text that stands for it in a Git repository.
+    /// A source file is a Git LFS pointer: a text that stands for the real file in a repository.
     #[error("{} is a Git LFS pointer, not the file itself; `git lfs pull` fetches that", .0.display())]
     LfsPointer(PathBuf),
     /// The source is neither a checkpoint folder nor a GGUF file.
@@ -38,7 +38,7 @@ pub enum Error {
         /// What is missing.
         why: String,
     },
-    /// A JSON file that does not parse.
+    /// A JSON file is malformed.
     #[error("{file}")]
     Json {
         /// The file.
@@ -46,19 +46,19 @@ pub enum Error {
         /// The cause, with line and column.
         source: serde_json::Error,
     },
-    /// A key of a JSON or GGUF file has a value that does not fit.
+    /// A key of a JSON or GGUF file has an invalid value.
     #[error("{file}: `{key}` is {found}, expected {expected}")]
     Value {
         /// The file.
         file: String,
         /// The key.
         key: String,
-        /// What would do.
+        /// The accepted values.
         expected: String,
         /// The value, or `missing`.
         found: String,
     },
-    /// The configuration asks for something that Trilobite does not compute.
+    /// The configuration uses a feature that Trilobite does not have.
     #[error("{file}: {what} is not supported")]
     Unsupported {
         /// The file.
@@ -66,7 +66,7 @@ pub enum Error {
         /// Key and value.
         what: String,
     },
-    /// A dense projection in a checkpoint that does not say that it is a BitNet model.
+    /// A dense projection in a checkpoint that is not declared a BitNet model.
     #[error("{file}: nothing says that the dense tensor {tensor} ({dtype}) holds BitNet weights")]
     Dense {
         /// The configuration file.
@@ -76,7 +76,7 @@ pub enum Error {
         /// Its type.
         dtype: String,
     },
-    /// A GGUF file that does not parse.
+    /// A GGUF file is malformed.
     #[error("{file}")]
     Gguf {
         /// The file.
@@ -84,7 +84,7 @@ pub enum Error {
         /// The cause.
         source: trilobite_format::Error,
     },
-    /// A safetensors file whose header is malformed.
+    /// A safetensors file has a malformed header.
     #[error("{file} is not a valid safetensors file: {why}")]
     Safetensors {
         /// The file.
@@ -92,37 +92,37 @@ pub enum Error {
         /// The cause.
         why: String,
     },
-    /// A file that is shorter than its header says.
+    /// A file is shorter than its header states.
     #[error("{file} is truncated: tensor {tensor} ends at byte {needed}, the file has {found}")]
     Truncated {
         /// The file.
         file: String,
-        /// The first tensor that is not complete.
+        /// The first incomplete tensor.
         tensor: String,
-        /// Where it ends.
+        /// The byte at which it ends.
         needed: u64,
         /// Length of the file.
         found: u64,
     },
-    /// The shards and the index that lists them disagree.
+    /// The index and the shards disagree.
     #[error("{index}: tensor {tensor} {why}")]
     Index {
         /// The index file.
         index: String,
         /// The tensor.
         tensor: String,
-        /// How they disagree, naming the shard.
+        /// The difference, naming the shard.
         why: String,
     },
-    /// A tensor that the configuration asks for is not there.
+    /// A tensor that the configuration requires is absent.
     #[error("{file}: tensor {tensor} is missing")]
     Missing {
-        /// The file, or the index.
+        /// The file, or the index of the shards.
         file: String,
         /// The tensor.
         tensor: String,
     },
-    /// A tensor that the architecture has no use for.
+    /// A tensor that the architecture does not have.
     #[error("{file}: unexpected tensor {tensor}")]
     Unexpected {
         /// The file.
@@ -130,7 +130,7 @@ pub enum Error {
         /// The tensor.
         tensor: String,
     },
-    /// A tensor of another shape than the configuration asks for.
+    /// A tensor has another shape than the configuration implies.
     #[error("{file}: tensor {tensor} has shape {found:?}, expected {expected:?}")]
     Shape {
         /// The file.
@@ -142,19 +142,19 @@ pub enum Error {
         /// The shape in the file.
         found: Vec<u64>,
     },
-    /// A tensor of another type than its role asks for.
+    /// A tensor has a type that its role does not allow.
     #[error("{file}: tensor {tensor} has type {found}, expected {expected}")]
     Dtype {
         /// The file.
         file: String,
         /// The tensor.
         tensor: String,
-        /// What would do.
+        /// The allowed types.
         expected: String,
         /// The type in the file.
         found: String,
     },
-    /// A scale that is not a positive finite number, of a tensor whose weights are not all zero.
+    /// A scale is not a positive finite number, and the weights are not all zero.
     #[error("{file}: scale {tensor} is {found}, expected a positive finite number")]
     Scale {
         /// The file.
@@ -164,7 +164,7 @@ pub enum Error {
         /// The value.
         found: f32,
     },
-    /// A weight that is NaN or infinite.
+    /// A weight is NaN or infinite.
     #[error("{file}: tensor {tensor} holds {found} at element {element}")]
     NotFinite {
         /// The file.
@@ -176,7 +176,7 @@ pub enum Error {
         /// The weight.
         found: f32,
     },
-    /// A weight of a ternary tensor that is not -1, 0 or 1.
+    /// A weight of a ternary tensor is not -1, 0 or 1.
     #[error(
         "{file}: tensor {tensor} is said to be ternary, but holds {found} at row {row}, column {col}"
     )]
@@ -189,10 +189,10 @@ pub enum Error {
         row: u64,
         /// Column of the weight.
         col: u64,
-        /// The weight, or the code that stands for none.
+        /// The weight, or the invalid code.
         found: String,
     },
-    /// A tied head that differs from the embedding.
+    /// The model has tied weights, but its head differs from its embedding.
     #[error("{file}: {tensor} differs from the embedding, but the model says that they are tied")]
     Untied {
         /// The file.
@@ -200,7 +200,7 @@ pub enum Error {
         /// The head.
         tensor: String,
     },
-    /// A weight that the chosen type of the head cannot hold.
+    /// The chosen type cannot represent a weight of the head.
     #[error("tensor {tensor} cannot be stored as {ty}: {why}")]
     Head {
         /// The tensor.
@@ -210,7 +210,7 @@ pub enum Error {
         /// The cause.
         why: String,
     },
-    /// A shape that the chosen layout cannot hold.
+    /// The chosen layout cannot hold a shape.
     #[error(
         "tensor {tensor} of shape {shape:?} cannot be stored as I2_S, whose weights come in blocks \
          of 128; use the layout `auto`"
@@ -221,62 +221,62 @@ pub enum Error {
         /// Its shape.
         shape: Vec<u64>,
     },
-    /// A type of dense matrices for a ternary model.
+    /// A dense type was chosen for a ternary model.
     #[error("the model is ternary: its matrices cannot be stored as {0}")]
     TypeOfTernary(Type),
-    /// A layout of ternary matrices for a dense model.
+    /// A ternary layout was chosen for a dense model.
     #[error("the model is dense: its matrices cannot be stored in the layout {0}")]
     LayoutOfDense(Layout),
-    /// A value that an option does not have.
+    /// An option has no such value.
     #[error("there is no {what} {found:?}; there are {known}")]
     Choice {
-        /// What is chosen.
+        /// The option, in words.
         what: &'static str,
         /// The value.
         found: String,
-        /// The values that there are.
+        /// The valid values.
         known: String,
     },
-    /// A matrix whose weights are blocks of a type already.
+    /// A type was chosen for a matrix that is already quantised in blocks.
     #[error("tensor {tensor} is {found}; only F32, F16 and BF16 are stored as {asked}")]
     Quantised {
         /// The tensor.
         tensor: String,
         /// Its type.
         found: TensorType,
-        /// The type that was asked for.
+        /// The chosen type.
         asked: TensorType,
     },
-    /// The layout for squared ReLU, for another model.
+    /// The layout `sparse` was chosen for a model without squared ReLU.
     #[error("the layout `sparse` is for squared ReLU, which the architecture {architecture} lacks")]
     Sparse {
         /// The architecture.
         architecture: &'static str,
     },
-    /// Metadata that a file cannot be run with.
+    /// The metadata describe a model that cannot be run.
     #[error("the model cannot be run")]
     Unrunnable {
         /// The cause.
         source: trilobite_format::Error,
     },
-    /// Metadata that do not say what was meant: a defect of this program.
+    /// The written metadata do not describe the model. This is a defect of this program.
     #[error("the metadata of the output do not describe the model")]
     Undescribed,
-    /// The head is neither there nor the embedding.
+    /// The head is missing, and the model does not use the embedding as its head.
     #[error(
         "{file}: tensor {tensor} is missing, and config.json does not say that the head is the \
          embedding (`tie_word_embeddings`)"
     )]
     NoHead {
-        /// The file, or the index.
+        /// The file, or the index of the shards.
         file: String,
         /// The head.
         tensor: String,
     },
-    /// The output exists.
+    /// The output already exists.
     #[error("{} exists", .0.display())]
     Exists(PathBuf),
-    /// The output path cannot be written to.
+    /// The output path is not writable.
     #[error("cannot write to {}: {why}", path.display())]
     OutputPath {
         /// The path.
@@ -284,7 +284,7 @@ pub enum Error {
         /// The cause.
         why: &'static str,
     },
-    /// The output could not be written, by [`convert_file`](crate::convert_file).
+    /// [`convert_file`](crate::convert_file) failed to write the output.
     #[error("cannot write {}", path.display())]
     Output {
         /// The path.
@@ -292,10 +292,11 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// The output could not be written, by [`convert`](crate::convert).
+    /// [`convert`](crate::convert) failed to write the output.
     #[error("cannot write the output: {0}")]
     Write(trilobite_format::Error),
-    /// Packed trits that do not unpack to themselves: a defect of this program or of the machine.
+    /// Packed trits do not unpack to the originals. This is a defect of this program or of the
+    /// machine.
     #[error("{file}: tensor {tensor} changed when it was packed")]
     Changed {
         /// The source file.
@@ -303,7 +304,7 @@ pub enum Error {
         /// The tensor.
         tensor: String,
     },
-    /// The written file cannot be read back, for want of memory for example.
+    /// The written file cannot be read back, for example because memory is short.
     #[error("{} cannot be verified: it cannot be read back", path.display())]
     ReadBack {
         /// The output path.
@@ -311,7 +312,7 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// The written file is not what was meant to be written.
+    /// The written file differs from the source.
     #[error("verification failed: {what} of {} differs from the source", path.display())]
     Verify {
         /// The output path.

@@ -1,4 +1,4 @@
-//! Conversion into a file that either is complete or is not there.
+//! Converting into a file, all or nothing.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -12,10 +12,10 @@ use crate::{Error, verify, write};
 
 /// Converts a checkpoint into the file `out`.
 ///
-/// The file is written under a temporary name in the same folder (see [`NewFile`]), synchronised
-/// with the disk, read back and compared with the source (its hash, its header, and every ternary
-/// weight), and only then renamed; whatever goes wrong, `out` is as it was before. Without `force`
-/// an existing `out` is an error.
+/// The file is written under a temporary name in the same folder (see [`NewFile`]) and synchronised
+/// with the disk. Then it is read back and compared with the source: its hash, its header and every
+/// ternary weight. Only then is it renamed to `out`. After an error `out` is unchanged. An existing
+/// `out` is an error unless `force`.
 ///
 /// # Errors
 /// See [`Error`].
@@ -35,7 +35,7 @@ pub fn convert_file(
     }
 
     write::start_threads()?;
-    // Before the file is made, so that a bad checkpoint costs nothing.
+    // Plan before the file is created, so that an invalid checkpoint costs nothing.
     let plan = write::plan(checkpoint, options)?;
     let failed = |source: io::Error| Error::Output { path: out.to_owned(), source };
     let new = NewFile::create(out)?;
@@ -55,7 +55,7 @@ pub fn convert_file(
         let aside = std::thread::Builder::new().spawn_scoped(scope, hash);
         let differs =
             open().map_err(unread).and_then(|file| verify::verify(&plan, file, &unread, progress));
-        // Without a second thread it takes longer.
+        // No second thread is available: hash here.
         let hash = match aside {
             Ok(aside) => aside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             Err(_) => hash(),
@@ -70,8 +70,8 @@ pub fn convert_file(
     }
 
     new.finish(force)?;
-    // Makes the rename last through a power cut. The file is complete either way, and not every
-    // system can do this for a folder, so that a failure is no reason to report one.
+    // Make the rename survive a power cut. A failure is ignored: the file is complete either way,
+    // and some systems cannot synchronise folders.
     let _ = File::open(new_file::folder(out)).and_then(|folder| folder.sync_all());
     Ok(report)
 }

@@ -30,6 +30,7 @@ pub use options::{
 pub use source::Checkpoint;
 pub use write::convert;
 
-/// Changes whenever the same checkpoint might be converted to another file.
+/// The version of the conversion. It changes whenever the same checkpoint could give a different
+/// file.
 pub const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), "-", env!("TRILOBITE_CONVERT_SOURCES"));

@@ -1,4 +1,4 @@
-//! What is written, whatever the source.
+//! The plan of an output file, independent of the kind of source.
 
 use trilobite_format::model::Hyperparameters;
 use trilobite_format::{Metadata, TensorType};
@@ -8,9 +8,9 @@ use crate::scan::Scan;
 use crate::source::SourceFile;
 use crate::trits::{Encoding, Ternary};
 
-/// A file to write: everything but the weights themselves.
+/// The plan of a file: everything except the weights themselves.
 pub(crate) struct Plan<'a> {
-    /// What `metadata` says about the model.
+    /// The hyperparameters that `metadata` describe.
     pub(crate) model: Hyperparameters,
     /// The files of the source.
     pub(crate) files: &'a [SourceFile],
@@ -19,17 +19,17 @@ pub(crate) struct Plan<'a> {
     pub(crate) notes: Vec<String>,
 }
 
-/// A tensor to write.
+/// A tensor of the plan.
 pub(crate) struct Planned<'a> {
     pub(crate) name: String,
     pub(crate) ty: TensorType,
-    /// Outermost dimension first.
+    /// The shape, outermost dimension first.
     pub(crate) shape: Vec<u64>,
     pub(crate) data: Data<'a>,
 }
 
 impl Planned<'_> {
-    /// Makes the columns of a ternary matrix the rows of the tensor.
+    /// Stores the transpose of a ternary matrix.
     pub(crate) fn transpose(&mut self) {
         self.name = TensorType::transposed(&self.name);
         self.ty = TensorType::I2T;
@@ -37,11 +37,11 @@ impl Planned<'_> {
     }
 }
 
-/// Where a tensor's weights come from.
+/// The source of a tensor's weights.
 pub(crate) enum Data<'a> {
     Ternary(Ternary<'a>),
     Dense(Dense<'a>),
-    /// Blocks of a quantised type, passed on as they are.
+    /// Blocks of a quantised type, copied unchanged.
     Blocks(&'a [u8]),
     /// Computed values, as F32.
     Values(Vec<f32>),
@@ -50,12 +50,12 @@ pub(crate) enum Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// Whether these are trits, and not what is multiplied as a dense matrix.
+    /// Whether the weights are trits, as opposed to a dense matrix.
     pub(crate) fn is_ternary(&self) -> bool {
         matches!(self, Data::Ternary(_))
     }
 
-    /// The bytes of the source.
+    /// The bytes in the source.
     pub(crate) fn source(&self) -> &'a [u8] {
         match self {
             Data::Ternary(ternary) => match &ternary.encoding {

@@ -1,4 +1,4 @@
-//! Files that take their names when they are complete.
+//! New files, written under a hidden name and renamed when complete.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -8,19 +8,19 @@ use tempfile::NamedTempFile;
 
 use crate::Error;
 
-/// What the hidden name of an incomplete file begins with, and how it ends.
+/// Prefix and suffix of the hidden name of an incomplete file.
 const PREFIX: &str = ".trilobite-";
 const SUFFIX: &str = ".partial";
-/// Random characters between the target's name and the end.
+/// Number of random characters in the hidden name.
 const RANDOM: usize = 6;
-/// Bytes of the target's name that are part of the hidden one; file systems allow 255 in all.
-const LONGEST: usize = 200;
+/// Maximum bytes of the target's name in the hidden name. File systems allow 255 bytes in all.
+const MAX_NAME: usize = 200;
 
-/// A file that is written under a hidden name beside its target, and takes the target's name when
-/// it is complete.
+/// A file that is written under a hidden name beside its target and renamed to the target when
+/// complete.
 ///
-/// It is removed when it is dropped. One that a killed process left is removed when the next file
-/// for the same target is made; while another process is writing one, none can be made.
+/// Dropping it removes the file. Creating one removes those that killed processes left for the same
+/// target. Only one process at a time can write a target.
 #[derive(Debug)]
 pub struct NewFile {
     target: PathBuf,
@@ -28,11 +28,11 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Creates an empty file that becomes `target`, with the permissions of an ordinary new file.
+    /// Creates an empty file for `target`, with the permissions of an ordinary new file.
     ///
     /// # Errors
-    /// `target` is something else than a file or lies in no folder, another process is writing it,
-    /// or its folder cannot be written to.
+    /// `target` exists and is not a file, has no folder, or is being written by another process; or
+    /// its folder is not writable.
     pub fn create(target: &Path) -> Result<NewFile, Error> {
         check(target)?;
         let folder = folder(target);
@@ -46,29 +46,29 @@ impl NewFile {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let failed = |source| Error::Output { path: target.to_owned(), source };
         let temporary = builder.tempfile_in(folder).map_err(failed)?;
-        // Tells other processes that this one is alive. Where files cannot be locked, none of them
-        // removes what it cannot lock.
+        // The lock tells other processes that this one is alive. Without file locks they cannot
+        // lock the file either, and leave it alone.
         #[cfg(unix)]
         let _ = temporary.as_file().try_lock();
         Ok(NewFile { target: target.to_owned(), temporary })
     }
 
-    /// The file to write to.
+    /// The open file.
     pub fn file(&self) -> &File {
         self.temporary.as_file()
     }
 
-    /// Its present name.
+    /// The current, hidden path.
     pub fn path(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// Gives the file its target's name. An existing target is an error unless `replace`.
+    /// Renames the file to its target. An existing target is an error unless `replace`.
     ///
     /// # Errors
-    /// [`Error::Exists`], or the file cannot be renamed.
+    /// [`Error::Exists`], or the rename fails.
     pub fn finish(self, replace: bool) -> Result<(), Error> {
-        // The target may have become something else in the meantime.
+        // The target may have changed in the meantime.
         check(&self.target)?;
         let target = &self.target;
         let renamed = match replace {
@@ -85,7 +85,7 @@ impl NewFile {
     }
 }
 
-/// Refuses a target that a rename would not merely create or replace as a file.
+/// Checks that a rename to the target creates or replaces an ordinary file.
 pub(crate) fn check(target: &Path) -> Result<(), Error> {
     if target.file_name().is_none() {
         return Err(refused(target, "it names no file"));
@@ -116,11 +116,11 @@ pub(crate) fn folder(target: &Path) -> &Path {
     }
 }
 
-/// The beginning of the hidden name of a file that becomes `target`.
+/// The prefix of the hidden names for this target.
 fn prefix(target: &Path) -> String {
     let name = target.file_name().expect("`check` refuses a target that names no file");
     let name = name.to_string_lossy();
-    let mut end = name.len().min(LONGEST);
+    let mut end = name.len().min(MAX_NAME);
     while !name.is_char_boundary(end) {
         end -= 1;
     }
@@ -130,17 +130,17 @@ fn prefix(target: &Path) -> String {
 #[derive(PartialEq, Eq)]
 enum Found {
     Nothing,
-    /// A process that is writing such a file.
+    /// Another process is writing a file with this prefix.
     Writer,
 }
 
-/// Removes the files of this prefix that no process is writing any more.
+/// Removes the files with this prefix that no process is writing.
 fn remove_abandoned(folder: &Path, prefix: &str) -> Found {
-    // Elsewhere a locked file cannot be read by its own process either.
+    // On other systems a process cannot read a file that it has locked itself.
     if !cfg!(unix) {
         return Found::Nothing;
     }
-    // A folder may be written to and not listed.
+    // A writable folder may be unreadable.
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let random = name.to_str().and_then(|name| name.strip_prefix(prefix)?.strip_suffix(SUFFIX));
@@ -149,7 +149,7 @@ fn remove_abandoned(folder: &Path, prefix: &str) -> Found {
         }
         let Ok(file) = trilobite_format::open_regular(&entry.path()) else { continue };
         match file.try_lock() {
-            // What cannot be removed is only in the way of the disk's space.
+            // A file that cannot be removed only takes up space.
             Ok(()) => drop(std::fs::remove_file(entry.path())),
             Err(TryLockError::WouldBlock) => return Found::Writer,
             Err(TryLockError::Error(_)) => {}
@@ -176,7 +176,7 @@ mod tests {
     fn a_target_has_one_writer_and_what_a_killed_one_left_goes() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("a");
-        // As long as a name may be, and of the same beginning.
+        // A name of maximum length with the same start.
         let other = folder.path().join(format!("a-{}", "x".repeat(253)));
         for abandoned in [".trilobite-a-abc123.partial", ".trilobite-a-b-abc123.partial"] {
             std::fs::write(folder.path().join(abandoned), "half").unwrap();
@@ -189,7 +189,7 @@ mod tests {
         one.finish(false).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), b"whole");
         drop(two);
-        // The second is of another target.
+        // The other file has another target.
         assert_eq!(names(folder.path()), [".trilobite-a-b-abc123.partial", "a"]);
 
         let again = NewFile::create(&target).unwrap();

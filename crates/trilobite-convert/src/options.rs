@@ -1,4 +1,4 @@
-//! What can be chosen, and what is reported.
+//! The options and the report of a conversion.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -8,7 +8,7 @@ use trilobite_format::TensorType;
 
 use crate::Error;
 
-/// Gives the values of an option names and summaries.
+/// Implements names and summaries for the values of an option.
 macro_rules! choices {
     ($option:ident, $what:literal, $($value:ident: $name:literal, $summary:literal;)+) => {
         impl $option {
@@ -22,7 +22,7 @@ macro_rules! choices {
                 }
             }
 
-            /// What the value does, in a line.
+            /// A one-line description of the value.
             pub fn summary(self) -> &'static str {
                 match self {
                     $(Self::$value => $summary),+
@@ -90,36 +90,36 @@ choices! {
     Absmean: "absmean", "Round each matrix to its mean absolute value, as BitNet b1.58 does";
 }
 
-/// How to convert. The default keeps every weight exactly.
+/// The options of a conversion. The default preserves every weight exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The layout of ternary tensors. Other than `Auto` it is an error for a dense model.
+    /// The layout of ternary tensors. A dense model accepts only `Auto`.
     pub layout: Layout,
-    /// The type of a dense model's matrices: that of the source without it. It is an error for a
-    /// ternary model.
+    /// The type of the matrices of a dense model; `None` keeps that of the source. A ternary model
+    /// accepts only `None`.
     pub ty: Option<Type>,
-    /// The type of the language model head: of `output.weight`, or of `token_embd.weight` where
-    /// that is the head too.
+    /// The type of the language model head: of `output.weight`, or of `token_embd.weight` if that
+    /// serves as the head.
     pub head: Head,
-    /// Whether a coarse copy of the head is added.
+    /// Whether to add a coarse copy of the head.
     pub head_scan: HeadScan,
-    /// What to do with dense projections of a checkpoint that does not say that it is a BitNet
-    /// model. `None` refuses them.
+    /// How to quantise dense projections of a checkpoint that is not declared a BitNet model. With
+    /// `None` they stay dense; they are an error if the architecture is BitNet's.
     pub quantize: Option<Quantize>,
 }
 
-/// The type of a dense model's matrices; norms and biases are F32 in any case. Rows that are no whole
-/// blocks of the type are stored as F16.
+/// The type of the matrices of a dense model. Norms and biases are always F32. A matrix whose rows
+/// are not whole blocks of the type is stored as F16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// 16-bit floats: rounds BF16 and F32; a weight beyond the range is an error.
+    /// 16-bit floats: rounds BF16 and F32. A weight outside the range is an error.
     F16,
     /// BF16: rounds F16 and F32.
     Bf16,
     /// 8-bit integers in blocks of 32: rounds.
     Q8_0,
-    /// 4-bit integers in blocks of 32: rounds a lot. The head, and the embedding where that is the
-    /// head, are Q8_0; llama.cpp gives them more than four bits too (Q6_K).
+    /// 4-bit integers in blocks of 32: rounds coarsely. The head, or the embedding that serves as
+    /// the head, becomes Q8_0; llama.cpp also gives them more than four bits (Q6_K).
     Q4_0,
 }
 
@@ -133,7 +133,7 @@ impl Type {
         }
     }
 
-    /// The type of the head, and of the embedding where that is the head.
+    /// The type of the head, or of the embedding that serves as the head.
     pub(crate) fn of_head(self) -> TensorType {
         match self {
             Type::Q4_0 => TensorType::Q8_0,
@@ -145,17 +145,16 @@ impl Type {
 /// The layout of ternary tensors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
-    /// What decodes fastest. If the ternary matrices take at least 64 MiB at two bits a weight, so
-    /// that no cache holds them: [`Sparse`](Layout::Sparse) for a model with squared ReLU and T5_3 for
-    /// another. Below: I2_S where the shape allows it and I2_R where not.
+    /// The fastest to decode. If the ternary matrices take at least 64 MiB at two bits a weight,
+    /// and so exceed the caches: [`Sparse`](Layout::Sparse) for a model with squared ReLU, and T5_3
+    /// for others. For smaller models: I2_S if the shape allows it, otherwise I2_R.
     #[default]
     Auto,
-    /// For models with squared ReLU, which makes many activations of the feed-forward network zero:
-    /// up projections as I2_S or I2_R and down projections transposed as I2_R, so that the rows
-    /// and columns that count can be read alone, and everything else as T5_3. Other models are an
-    /// error.
+    /// For models with squared ReLU, which makes many activations of the feed-forward network zero.
+    /// Up projections are I2_S or I2_R and down projections are transposed as I2_R, so that single
+    /// rows and columns can be read; all others are T5_3. An error for other models.
     Sparse,
-    /// I2_S only, so that bitnet.cpp can read the file; other shapes are an error.
+    /// I2_S only, which bitnet.cpp reads. A shape that it cannot hold is an error.
     I2S,
     /// T5_3 for every shape: 1.67 bits a weight.
     T5_3,
@@ -164,12 +163,12 @@ pub enum Layout {
 /// The type of the language model head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Head {
-    /// As the checkpoint has it.
+    /// The type in the checkpoint.
     #[default]
     Source,
     /// 32-bit floats: exact.
     F32,
-    /// 16-bit floats: rounds BF16 and F32; a weight beyond the range is an error.
+    /// 16-bit floats: rounds BF16 and F32. A weight outside the range is an error.
     F16,
     /// BF16: rounds F16 and F32.
     Bf16,
@@ -189,15 +188,15 @@ impl Head {
     }
 }
 
-/// Whether the file gets a coarse copy of the head, from which greedy decoding and top-k sampling find
-/// the rows that matter. bitnet.cpp refuses a file with one. A head that is ternary or Q8_0 never
-/// has one.
+/// Whether the file has a coarse copy of the head, from which greedy decoding and top-k sampling
+/// find the rows with the largest logits. bitnet.cpp rejects a file with one. A ternary or Q8_0
+/// head never has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeadScan {
-    /// For a ternary model's head of at least 32,768 rows, unless the layout is [`Layout::I2S`].
+    /// For heads of ternary models with at least 32,768 rows, unless the layout is [`Layout::I2S`].
     #[default]
     Auto,
-    /// For a head of any size.
+    /// For heads of any size.
     Always,
     /// No copy.
     None,
@@ -206,26 +205,26 @@ pub enum HeadScan {
 /// How to make dense projections ternary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantize {
-    /// BitNet b1.58's rule: divide by the mean magnitude of the tensor, round, clamp to -1..1. A
-    /// tensor whose values are all -a, 0 or a for one number a is already ternary; it keeps
-    /// exactly these values.
+    /// The rule of BitNet b1.58: divide by the mean magnitude of the tensor, round, clamp to -1..1.
+    /// A tensor whose values are all -a, 0 or a for one number a is already ternary and keeps these
+    /// values exactly.
     Absmean,
 }
 
-/// How far a conversion is.
+/// The progress of a conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
-    /// What is being done.
+    /// The current stage.
     pub stage: Stage,
-    /// The tensor that was just worked on, by its name in the output.
+    /// The output name of the tensor last worked on.
     pub tensor: &'a str,
-    /// Bytes of the output's tensors that are done in this stage.
+    /// Bytes of the output's tensors completed in this stage.
     pub done: u64,
-    /// Bytes of the output's tensors.
+    /// Total bytes of the output's tensors.
     pub total: u64,
 }
 
-/// The listener that hears nothing and lets the conversion go on.
+/// A progress listener that does nothing and lets the conversion continue.
 pub fn ignore_progress(_: Progress<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
@@ -239,26 +238,27 @@ pub enum Stage {
     Verify,
 }
 
-/// What was written.
+/// The result of a conversion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// `general.architecture` of the output.
     pub architecture: String,
     /// Totals by tensor type, in the order of the type numbers.
     pub types: Vec<TypeTotal>,
-    /// Bits that a ternary weight takes, scales and padding included; `None` without any.
+    /// Bits per ternary weight, including scales and padding. `None` if there are no ternary
+    /// weights.
     pub ternary_bits_per_weight: Option<f64>,
-    /// Bits that a weight of any kind takes.
+    /// Bits per weight over all tensors.
     pub bits_per_weight: f64,
     /// Length of the file.
     pub file_bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
-    /// What a user should know: what was dropped, rounded or filled in.
+    /// Notes for the user: tensors dropped, weights rounded, values filled in.
     pub notes: Vec<String>,
 }
 
-/// The tensors of one type.
+/// Totals of the tensors of one type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TypeTotal {
     /// The type.
@@ -267,7 +267,7 @@ pub struct TypeTotal {
     pub tensors: u64,
     /// Number of weights in them.
     pub weights: u64,
-    /// Bytes that they take.
+    /// Size of their data in bytes.
     pub bytes: u64,
 }
 
@@ -296,7 +296,7 @@ mod tests {
         let expected =
             "there is no layout of ternary weights \"i2s\"; there are auto, sparse, i2_s, t5_3";
         assert_eq!(error, expected);
-        // The first is the default of the command line too.
+        // The first value is also the default of the command line.
         assert_eq!(Layout::ALL.first(), Some(&Layout::default()));
         assert_eq!(Head::ALL.first(), Some(&Head::default()));
         assert_eq!(HeadScan::ALL.first(), Some(&HeadScan::default()));

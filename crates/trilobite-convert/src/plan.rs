@@ -1,4 +1,4 @@
-//! Decisions that do not depend on the kind of source.
+//! Decisions shared by all kinds of sources.
 
 use trilobite_format::keys::{self, DENSE_PROJECTIONS};
 use trilobite_format::model::{Architecture, HeadScanPart, Role, is_projection};
@@ -11,10 +11,10 @@ use crate::options::{Head, HeadScan, Layout, Options, Type};
 use crate::scan::{Scan, columns};
 use crate::source::View;
 
-/// The version that is stated in written files.
+/// The version to write into files.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The metadata keys that say what the file is.
+/// Inserts the general metadata keys.
 pub(crate) fn general(
     metadata: &mut Metadata,
     arch: Architecture,
@@ -42,17 +42,17 @@ pub(crate) fn ternary_type(layout: Layout, name: &str, shape: &[u64]) -> Result<
     }
 }
 
-/// Bytes of ternary matrices, at two bits a weight, that no cache holds: from there on decoding
-/// waits for memory, and fewer bytes are faster.
-const LARGE: u64 = 64 << 20;
+/// Size of ternary matrices, at two bits a weight, that exceeds the caches. From there on decoding
+/// is bound by memory, so smaller types are faster.
+const CACHE_SIZE: u64 = 64 << 20;
 
-/// Gives every ternary matrix the type that suits its use, where the layout leaves a choice.
+/// Chooses the types of ternary matrices where the layout leaves a choice.
 fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> Result<(), Error> {
     let ternary = |tensor: &&mut Planned<'_>| matches!(tensor.data, Data::Ternary(_));
     let bytes: u64 = tensors.iter_mut().filter(ternary).map(|tensor| tensor.byte_len()).sum();
     let sparse = match layout {
         Layout::I2S | Layout::T5_3 => return Ok(()),
-        Layout::Auto if bytes < LARGE => return Ok(()),
+        Layout::Auto if bytes < CACHE_SIZE => return Ok(()),
         Layout::Auto => arch.squared_relu(),
         Layout::Sparse if arch.squared_relu() => true,
         Layout::Sparse => return Err(Error::Sparse { architecture: arch.name() }),
@@ -60,7 +60,7 @@ fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> R
     for tensor in tensors.iter_mut().filter(ternary) {
         match Role::of(&tensor.name) {
             Some((Role::Down, _)) if sparse => tensor.transpose(),
-            // Its rows are chosen one by one.
+            // Stays I2_S or I2_R, of which single rows can be read.
             Some((Role::Up, _)) if sparse => {}
             _ => tensor.ty = TensorType::T5_3,
         }
@@ -68,8 +68,8 @@ fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> R
     Ok(())
 }
 
-/// Names the projections that a model with ternary ones keeps dense, so that a reader does not take
-/// them for a mistake.
+/// Lists the dense projections of a model that has ternary ones. Without the list a reader would
+/// refuse them.
 pub(crate) fn name_dense(tensors: &[Planned<'_>], arch: Architecture, metadata: &mut Metadata) {
     let projections = tensors.iter().filter(|tensor| is_projection(&tensor.name));
     let (ternary, dense): (Vec<_>, Vec<_>) =
@@ -81,8 +81,8 @@ pub(crate) fn name_dense(tensors: &[Planned<'_>], arch: Architecture, metadata: 
     metadata.insert(DENSE_PROJECTIONS, names);
 }
 
-/// llama.cpp's number for what most of a file is stored as, which is what its first projection is
-/// stored as. `None` for types whose mixtures have several numbers.
+/// llama.cpp's number of the type of most weights, taken from the first projection. `None` for
+/// types that occur in several mixtures.
 pub(crate) fn file_type(tensors: &[Planned<'_>]) -> Option<u32> {
     let first = tensors.iter().find(|tensor| is_projection(&tensor.name))?;
     match first.ty {
@@ -96,7 +96,7 @@ pub(crate) fn file_type(tensors: &[Planned<'_>]) -> Option<u32> {
     }
 }
 
-/// Gives every tensor the type that was asked for, and adds the coarse copy of the head.
+/// Applies the type options to all tensors, and adds the coarse copy of the head.
 pub(crate) fn choose_types(
     tensors: &mut Vec<Planned<'_>>,
     arch: Architecture,
@@ -118,7 +118,7 @@ pub(crate) fn choose_types(
     Ok(())
 }
 
-/// Gives the matrices of a dense model a type. Norms and biases stay F32.
+/// Sets the type of the matrices of a dense model. Norms and biases stay F32.
 fn choose_dense(
     tensors: &mut [Planned<'_>],
     ty: Type,
@@ -129,7 +129,7 @@ fn choose_dense(
     for (i, tensor) in tensors.iter_mut().enumerate().filter(|(_, t)| t.shape.len() == 2) {
         let mut chosen = if i == head { ty.of_head() } else { ty.tensor_type() };
         if chosen.byte_len(&tensor.shape).is_none() {
-            // As llama.cpp does with rows that are no whole blocks.
+            // llama.cpp also falls back to F16 for rows that are not whole blocks.
             chosen = TensorType::F16;
             wider += 1;
         }
@@ -148,13 +148,14 @@ fn choose_dense(
     Ok(())
 }
 
-/// Where the head is: it comes last, or else the embedding is the head, which comes first.
+/// Index of the head. It is the last tensor; otherwise the embedding, the first tensor, serves as
+/// the head.
 fn head_index(tensors: &[Planned<'_>]) -> usize {
     let is_head = |tensor: &Planned<'_>| tensor.name == Role::Head.name(0);
     tensors.iter().position(is_head).unwrap_or(0)
 }
 
-/// Gives the head the type that was asked for.
+/// Sets the type of the head.
 fn choose_head(
     tensors: &mut [Planned<'_>],
     head: Head,
@@ -185,10 +186,11 @@ fn choose_head(
     Ok(())
 }
 
-/// Fewest rows of a head that is worth a coarse copy.
+/// Minimum number of rows for a coarse copy.
 const SCAN_ROWS: u64 = 32_768;
 
-/// Adds the coarse copy of the head, once the head's type is chosen, where there is to be one.
+/// Adds the coarse copy of the head if the options ask for it. The head's type must already be
+/// chosen.
 fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options, ternary: bool) {
     let Some(head) = tensors.get(head_index(tensors)) else { return };
     let (Data::Dense(Dense { view, head_dim: None }), &[rows, cols]) =
@@ -197,7 +199,7 @@ fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options, ternary: bool) {
         return;
     };
     let wanted = match options.head_scan {
-        // Files of dense models are for other programs too.
+        // Dense models have none, because other programs read their files too.
         HeadScan::Auto => ternary && rows >= SCAN_ROWS && options.layout != Layout::I2S,
         HeadScan::Always => true,
         HeadScan::None => false,
@@ -214,7 +216,7 @@ fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options, ternary: bool) {
     }
 }
 
-/// Whether two tensors hold the same numbers, whatever their types.
+/// Whether two tensors hold the same numbers, regardless of type.
 pub(crate) fn same_values(a: &View<'_>, b: &View<'_>) -> bool {
     const PIECE: usize = 1 << 16;
     if a.shape != b.shape {

@@ -1,4 +1,4 @@
-//! The coarse copy of the head, as `trilobite_kernels::scan` defines it.
+//! The coarse copy of the head, defined in `trilobite_kernels::scan`.
 
 use rayon::prelude::*;
 use trilobite_format::TensorType;
@@ -13,12 +13,12 @@ use crate::source::{Dtype, View};
 pub(crate) struct Scan<'a> {
     /// The head in the source.
     pub(crate) view: View<'a>,
-    /// The type in which the head is stored: the copy is one of what is stored.
+    /// The type in which the head is stored. The copy approximates the stored weights.
     pub(crate) head: TensorType,
     pub(crate) part: HeadScanPart,
 }
 
-/// The type of a part of the copy and its columns, for a head of so many.
+/// The type and the number of columns of a part of the copy, for a head with `cols` columns.
 pub(crate) fn columns(part: HeadScanPart, cols: usize) -> (TensorType, usize) {
     match part {
         HeadScanPart::Codes => (TensorType::I8, code_bytes(cols)),
@@ -47,7 +47,9 @@ impl Scan<'_> {
             let failed = piece
                 .par_chunks_mut(row_bytes)
                 .enumerate()
-                .map_init(Buffers::default, |buffers, (i, out)| self.row(first + i, buffers, out))
+                .map_init(RowBuffers::default, |buffers, (i, out)| {
+                    self.row(first + i, buffers, out)
+                })
                 .find_map_first(Result::err);
             if let Some(value) = failed {
                 return Err(beyond_range(&self.view.name, self.head, value));
@@ -57,10 +59,10 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// One row of the tensor, or a weight that the head's type cannot hold.
-    fn row(&self, row: usize, buffers: &mut Buffers, out: &mut [u8]) -> Result<(), f32> {
+    /// Computes one row of the tensor. The error is a weight that the head's type cannot represent.
+    fn row(&self, row: usize, buffers: &mut RowBuffers, out: &mut [u8]) -> Result<(), f32> {
         let cols = self.view.cols();
-        let Buffers { wide, stored, codes, refinements } = buffers;
+        let RowBuffers { wide, stored, codes, refinements } = buffers;
         self.view.widen(row * cols..(row + 1) * cols, wide);
         if self.view.dtype.float_type() != Some(self.head) {
             stored.resize(
@@ -93,9 +95,9 @@ impl Scan<'_> {
     }
 }
 
-/// Buffers of one thread.
+/// The buffers of a thread.
 #[derive(Default)]
-struct Buffers {
+struct RowBuffers {
     wide: Vec<f32>,
     stored: Vec<u8>,
     codes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Tiny checkpoints for tests, made in memory.
+//! Tiny checkpoints for tests, built in memory.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,8 @@ pub(crate) const HIDDEN: u64 = 16;
 pub(crate) const FFN: u64 = 24;
 pub(crate) const VOCAB: u64 = 20;
 
-/// Name, rows and columns of the projections: two heads of eight, one of them for keys and values.
+/// Name, rows and columns of the projections. There are two heads of width eight, and one key and
+/// value head.
 pub(crate) const PROJECTIONS: [(&str, u64, u64); 7] = [
     ("self_attn.q_proj", 16, HIDDEN),
     ("self_attn.k_proj", 8, HIDDEN),
@@ -34,7 +35,7 @@ pub(crate) const PROJECTIONS: [(&str, u64, u64); 7] = [
     ("mlp.down_proj", HIDDEN, FFN),
 ];
 
-/// Pseudorandom trits, the same for the same seed.
+/// Pseudorandom trits, determined by the seed.
 pub(crate) fn trits(seed: u64, n: u64) -> Vec<i8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..n)
@@ -55,7 +56,7 @@ pub(crate) fn bf16s(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect()
 }
 
-/// Packs as transformers does.
+/// Packs trits as transformers does.
 pub(crate) fn pack(trits: &[i8], rows: u64, cols: u64) -> Tensor {
     let quarter = (rows / 4 * cols) as usize;
     let bytes = (0..quarter)
@@ -70,7 +71,7 @@ pub(crate) fn block(name: &str) -> String {
 }
 
 impl Tiny {
-    /// `BitNetForCausalLM` with packed weights whose scale multiplies. The trits of the projection
+    /// `BitNetForCausalLM` with packed weights and a scale that multiplies. The trits of projection
     /// `i` of [`PROJECTIONS`] are `trits(i, ..)`, its scale is `0.5 + i / 8`.
     pub(crate) fn bitnet() -> Tiny {
         let mut tiny = Tiny {
@@ -105,7 +106,7 @@ impl Tiny {
         tiny
     }
 
-    /// `LlamaForCausalLM` with packed weights whose scale divides, and a head of its own.
+    /// `LlamaForCausalLM` with packed weights, a scale that divides, and an untied head.
     pub(crate) fn llama() -> Tiny {
         let mut tiny = Tiny::bitnet();
         tiny.config["architectures"] = json!(["LlamaForCausalLM"]);
@@ -120,7 +121,8 @@ impl Tiny {
         tiny
     }
 
-    /// `Qwen2ForCausalLM`: dense, with biases that count up by 1/8 from the number of the projection.
+    /// `Qwen2ForCausalLM`: dense, with biases that count up in steps of 1/8 from the index of the
+    /// projection.
     pub(crate) fn qwen2() -> Tiny {
         let mut tiny = Tiny::llama().with_dense(|i, e| (i * 100 + e) as f32 / 64.0);
         tiny.config["architectures"] = json!(["Qwen2ForCausalLM"]);
@@ -187,7 +189,7 @@ impl Tiny {
         self
     }
 
-    /// Adds a tensor or replaces it.
+    /// Adds or replaces a tensor.
     pub(crate) fn set(
         &mut self,
         name: impl Into<String>,
@@ -229,12 +231,12 @@ impl Tiny {
         run(&self.checkpoint(), options)
     }
 
-    /// The file that the default options give.
+    /// Converts with the default options.
     pub(crate) fn converted(&self) -> Vec<u8> {
         self.convert(&Options::default()).unwrap().0
     }
 
-    /// The message with which the default options fail.
+    /// Converts with the default options and returns the error message.
     pub(crate) fn error(&self) -> String {
         self.convert(&Options::default()).unwrap_err().to_string()
     }
@@ -246,7 +248,7 @@ pub(crate) fn run(checkpoint: &Checkpoint, options: &Options) -> Result<(Vec<u8>
     Ok((out, report))
 }
 
-/// A safetensors file.
+/// Builds a safetensors file.
 pub(crate) fn safetensors(tensors: &[(String, Tensor)]) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     let mut data: Vec<u8> = Vec::new();
@@ -264,7 +266,7 @@ pub(crate) fn safetensors(tensors: &[(String, Tensor)]) -> Vec<u8> {
 }
 
 /// The trits and the scale of a ternary tensor, decoded weight by weight as the README of
-/// trilobite-format has it.
+/// trilobite-format specifies.
 pub(crate) fn ternary(file: &[u8], name: &str) -> (Vec<i8>, f32) {
     let gguf = Gguf::parse(file).unwrap();
     let info = gguf.tensor(name).unwrap();
@@ -284,7 +286,7 @@ pub(crate) fn ternary(file: &[u8], name: &str) -> (Vec<i8>, f32) {
     (trits, scale)
 }
 
-/// A dense F32 or BF16 tensor.
+/// The values of a dense F32 or BF16 tensor.
 pub(crate) fn dense(file: &[u8], name: &str) -> Vec<f32> {
     let gguf = Gguf::parse(file).unwrap();
     let info = gguf.tensor(name).unwrap();
@@ -303,7 +305,7 @@ pub(crate) fn contains(message: &str, part: &str) {
     assert!(message.contains(part), "{message:?} lacks {part:?}");
 }
 
-/// An error and its causes, as the command line prints them.
+/// An error with its causes, as the command line prints it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let cause = error.source().map(|cause| format!(": {}", chain(cause)));
     format!("{error}{}", cause.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Ternary tensors in every encoding that is read: decoding to trits and one scale.
+//! Ternary tensors in all source encodings, decoded to trits and one scale.
 
 #[cfg(test)]
 mod tests;
@@ -14,11 +14,11 @@ use crate::Error;
 use crate::rows::source_row;
 use crate::source::View;
 
-/// Rows that are decoded and packed together: whole blocks or tiles of every layout, whatever the
-/// row length.
+/// Rows decoded and packed together. They form whole blocks or tiles in every layout, for any row
+/// length.
 pub(crate) const GROUP: usize = i2_s::BLOCK;
 
-/// A ternary tensor of a source. Nothing but its scale has been looked at.
+/// A ternary tensor of a source, not yet validated except for an explicit scale.
 pub(crate) struct Ternary<'a> {
     pub(crate) file: &'a str,
     /// The name in the source.
@@ -26,51 +26,50 @@ pub(crate) struct Ternary<'a> {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     pub(crate) encoding: Encoding<'a>,
-    /// Head length by which rows are reordered; see [`source_row`].
+    /// The head width for reordering rows; see [`source_row`].
     pub(crate) head_dim: Option<usize>,
 }
 
-/// How the trits of a tensor are stored.
+/// The encoding of a tensor's trits.
 pub(crate) enum Encoding<'a> {
-    /// U8 `[rows / 4, cols]`: bits `2i` and `2i + 1` of row `r` are row `r + i * rows / 4`, as the
+    /// U8 `[rows / 4, cols]`: bits `2i` and `2i + 1` of row `r` hold row `r + i * rows / 4` as the
     /// code trit + 1.
     Packed { view: View<'a>, scale: f32 },
     /// Numbers that are -1, 0 or 1.
     Plain { view: View<'a>, scale: f32 },
-    /// Master weights, to be quantised by their mean magnitude.
+    /// Master weights, to be quantised by absmean.
     Master { view: View<'a> },
-    /// Dense weights that are taken as they are when they are -a, 0 and a, and as masters
-    /// otherwise.
+    /// Dense weights: kept exactly if they are -a, 0 and a, otherwise treated as master weights.
     Dense { view: View<'a> },
-    /// One of GGUF's ternary types, with a factor on its own scale.
+    /// One of GGUF's ternary types. `factor` multiplies its own scale.
     Gguf { ty: TensorType, bytes: &'a [u8], factor: f32 },
 }
 
-/// A ternary tensor whose scale is known and which can be decoded in groups of rows. A weight is
-/// trit times scale.
+/// A ternary tensor with a known scale, ready to be decoded in groups of rows. A weight is trit
+/// times scale.
 pub(crate) struct Trits<'t> {
     pub(crate) tensor: &'t Ternary<'t>,
     pub(crate) scale: f32,
-    /// How dense weights were taken; `None` for weights that are ternary or masters by what the
-    /// checkpoint says.
-    pub(crate) taken: Option<Taken>,
+    /// How dense weights were quantised. `None` if the checkpoint declares the weights ternary or
+    /// master weights.
+    pub(crate) rounding: Option<Rounding>,
     decode: Decode<'t>,
 }
 
 /// How dense weights became ternary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// They were ternary.
-    Exactly,
-    /// By their mean magnitude.
-    ByAbsmean,
+pub(crate) enum Rounding {
+    /// They already had ternary values.
+    Exact,
+    /// They were quantised by absmean.
+    Absmean,
 }
 
 enum Decode<'t> {
     Packed(&'t [u8]),
     Plain(&'t View<'t>),
-    /// The sign of each weight whose product with the factor rounds away from zero. Rounding half
-    /// to even and clamping to -1..1 is the same as comparing with one half.
+    /// The sign of each weight whose magnitude times the factor exceeds one half, else 0. This
+    /// equals rounding half to even and clamping to -1..1.
     Threshold(&'t View<'t>, f32),
     /// The sign of each weight.
     Sign(&'t View<'t>),
@@ -80,28 +79,28 @@ enum Decode<'t> {
     Tq2(&'t [[u8; 66]]),
 }
 
-/// Buffers that are reused from group to group.
+/// Buffers reused between groups.
 #[derive(Default)]
 pub(crate) struct Scratch {
     wide: Vec<f32>,
 }
 
 impl Ternary<'_> {
-    /// Finds the scale, which may be 0 if all weights are. Reads the whole tensor where the scale
-    /// follows from the weights, or codes may stand for none.
+    /// Determines the scale, which may be 0 if all weights are zero. Reads the whole tensor if the
+    /// scale depends on the weights, or if the encoding has invalid codes.
     pub(crate) fn open(&self) -> Result<Trits<'_>, Error> {
-        let mut taken = None;
+        let mut rounding = None;
         let (scale, decode) = match &self.encoding {
             Encoding::Packed { view, scale } => (*scale, Decode::Packed(view.bytes)),
             Encoding::Plain { view, scale } => (*scale, Decode::Plain(view)),
             Encoding::Master { view } => absmean(view)?,
             Encoding::Dense { view } => match single_magnitude(view)? {
                 Some(scale) => {
-                    taken = Some(Taken::Exactly);
+                    rounding = Some(Rounding::Exact);
                     (scale, Decode::Sign(view))
                 }
                 None => {
-                    taken = Some(Taken::ByAbsmean);
+                    rounding = Some(Rounding::Absmean);
                     absmean(view)?
                 }
             },
@@ -111,7 +110,7 @@ impl Ternary<'_> {
             }
         };
         check_scale(self.file, &self.name, scale)?;
-        Ok(Trits { tensor: self, scale, taken, decode })
+        Ok(Trits { tensor: self, scale, rounding, decode })
     }
 
     fn open_gguf<'t>(&self, ty: TensorType, bytes: &'t [u8]) -> Result<(f32, Decode<'t>), Error> {
@@ -138,7 +137,7 @@ impl Ternary<'_> {
         }
     }
 
-    /// Refuses a code that stands for no weight, if there is one.
+    /// Fails if there is an invalid code; `at` is its row and column.
     fn refuse_unused(&self, ty: TensorType, at: Option<(usize, usize)>) -> Result<(), Error> {
         match at {
             None => Ok(()),
@@ -158,8 +157,8 @@ impl Ternary<'_> {
 }
 
 impl Trits<'_> {
-    /// Decodes the trits of `rows` into `out`, row-major. `rows` must start at a multiple of
-    /// [`GROUP`] and `out` have room for exactly these rows.
+    /// Decodes the trits of `rows` into `out`, row-major. `rows` starts at a multiple of [`GROUP`],
+    /// and `out` has room for exactly these rows.
     pub(crate) fn decode(
         &self,
         rows: Range<usize>,
@@ -168,7 +167,7 @@ impl Trits<'_> {
     ) -> Result<(), Error> {
         let cols = self.tensor.cols;
         if let Decode::Codes(codes, layout) = &self.decode {
-            // Rows that are no whole group are the last.
+            // Only the last group can be smaller.
             let bytes = |row| layout.packed_len(row, cols).unwrap_or(codes.len());
             layout.unpack(&codes[bytes(rows.start)..bytes(rows.end)], cols, out);
         }
@@ -178,7 +177,7 @@ impl Trits<'_> {
         for (row, out) in rows.zip(out.chunks_exact_mut(cols)) {
             let source = source_row(row, self.tensor.head_dim);
             self.decode_row(source, scratch, out);
-            // One reduction over the row, and a search only when it fails.
+            // One reduction over the row; search only if it fails.
             if out.iter().fold(0, |worst, &t| t.max(worst)) > 1 {
                 let col = out.iter().position(|&t| t > 1).expect("the worst is above 1");
                 return Err(self.tensor.not_ternary(source, col, self.found(source, col)));
@@ -187,11 +186,11 @@ impl Trits<'_> {
         Ok(())
     }
 
-    /// Decodes `rows`, at most [`GROUP`] from a multiple of it on, from what is stored as columns.
+    /// Decodes `rows`, at most [`GROUP`] starting at a multiple of it, of a transposed tensor.
     fn decode_columns(&self, codes: &[u8], rows: Range<usize>, out: &mut [i8]) {
         let cols = self.tensor.cols;
         let stride = codes.len() / cols;
-        // A group of rows is a block of every column.
+        // A group of rows is one block of every column.
         let (from, len) = (rows.start / 4, i2_s::BLOCK / 4);
         for (col, column) in codes.chunks_exact(stride).enumerate() {
             let mut trits = [0; i2_s::BLOCK];
@@ -203,7 +202,7 @@ impl Trits<'_> {
         }
     }
 
-    /// Decodes one row of the source. A weight that is not ternary becomes 2.
+    /// Decodes one row of the source. A weight that is not ternary decodes to 2.
     fn decode_row(&self, row: usize, scratch: &mut Scratch, out: &mut [i8]) {
         let cols = self.tensor.cols;
         let elements = row * cols..(row + 1) * cols;
@@ -230,7 +229,7 @@ impl Trits<'_> {
         }
     }
 
-    /// What is stored for a weight that is not ternary.
+    /// The stored value of a weight that is not ternary, for errors.
     fn found(&self, row: usize, col: usize) -> String {
         match &self.decode {
             Decode::Plain(view) => {
@@ -244,7 +243,7 @@ impl Trits<'_> {
     }
 }
 
-/// What a code of a ternary type is that stands for no weight.
+/// The description of the invalid codes of a ternary type.
 pub(crate) fn unused_code(ty: TensorType) -> &'static str {
     match ty {
         TensorType::T5_3 => "an index that stands for nothing",
@@ -257,7 +256,7 @@ fn sign(w: f32) -> i8 {
     i8::from(w > 0.0) - i8::from(w < 0.0)
 }
 
-/// Turns the elements of a view into trits, one by one.
+/// Converts the elements of a view to trits, one by one.
 fn convert(
     view: &View<'_>,
     elements: Range<usize>,
@@ -271,7 +270,7 @@ fn convert(
     }
 }
 
-/// How the kernels call a ternary type.
+/// The kernels' layout for a ternary type.
 pub(crate) fn layout(ty: TensorType) -> Layout {
     match ty {
         TensorType::T5_3 => Layout::T5_3,
@@ -281,12 +280,12 @@ pub(crate) fn layout(ty: TensorType) -> Layout {
     }
 }
 
-/// The scale of blocks, which is no number if they have several: those are no ternary tensor.
+/// The scale shared by all blocks. NaN if they have several; such a tensor is not ternary.
 fn block_scale(ty: TensorType, bytes: &[u8]) -> f32 {
     ternary::one_scale(ty, bytes).map_or(f32::NAN, |scale| f16::from_le_bytes(scale).to_f32())
 }
 
-/// Refuses a scale that is not a positive finite number, or 0, which is that of a tensor of zeros.
+/// Checks that a scale is a positive finite number, or 0 for a tensor of zeros.
 pub(crate) fn check_scale(file: &str, tensor: &str, scale: f32) -> Result<(), Error> {
     if scale.is_finite() && scale >= 0.0 {
         Ok(())
@@ -296,14 +295,14 @@ pub(crate) fn check_scale(file: &str, tensor: &str, scale: f32) -> Result<(), Er
 }
 
 /// Scale and decoder of master weights: `t = 1 / max(mean |w|, 1e-5)` and `scale = 1 / t` in f32,
-/// with the mean in f64. The sum is taken over pieces of a fixed length, so that it does not
-/// depend on the number of threads.
+/// with the mean in f64. Pieces of fixed length are summed, so the result does not depend on the
+/// number of threads.
 fn absmean<'t>(view: &'t View<'_>) -> Result<(f32, Decode<'t>), Error> {
     const PIECE: usize = 1 << 16;
     let sums: Vec<f64> = pieces(view, PIECE)
         .map_init(Vec::new, |wide, piece| {
             view.widen(piece, wide);
-            // Sixteen running sums, which the compiler turns into vectors.
+            // Sixteen running sums, which the compiler vectorises.
             let mut lanes = [0.0f64; 16];
             let (chunks, rest) = wide.as_chunks::<16>();
             for chunk in chunks {
@@ -323,7 +322,7 @@ fn absmean<'t>(view: &'t View<'_>) -> Result<(f32, Decode<'t>), Error> {
     Ok((1.0 / factor, Decode::Threshold(view, factor)))
 }
 
-/// The number a for which every weight is -a, 0 or a, if there is one.
+/// The number a such that every weight is -a, 0 or a, if there is one.
 fn single_magnitude(view: &View<'_>) -> Result<Option<f32>, Error> {
     view.require_finite()?;
     const PIECE: usize = 1 << 16;
@@ -365,9 +364,9 @@ fn decode_blocks<const N: usize>(
     }
 }
 
-/// A TQ1_0 block: base 3, five trits a byte (four in the last four bytes), the first trit most
-/// significant, a byte being `ceil(value * 256 / 243)`. The bytes come in runs of 32, 16 and 4,
-/// and each run stores all its first trits, then all its second ones, and so on.
+/// Decodes a TQ1_0 block: base 3, five trits a byte (four in the last four bytes), the first trit
+/// most significant. A byte is `ceil(value * 256 / 243)`. The bytes form runs of 32, 16 and 4. Each
+/// run stores all its first trits, then all its second ones, and so on.
 fn tq1_0(block: &[u8; 54], out: &mut [i8]) {
     let runs = [(0..32, 5), (32..48, 5), (48..52, 4)];
     let mut out = out.iter_mut();
@@ -384,7 +383,8 @@ fn tq1_0(block: &[u8; 54], out: &mut [i8]) {
     }
 }
 
-/// A TQ2_0 block: two halves of 32 bytes, each with four planes of 32 trits, lowest bits first.
+/// Decodes a TQ2_0 block: two halves of 32 bytes, each with four planes of 32 trits, lowest bits
+/// first.
 fn tq2_0(block: &[u8; 66], out: &mut [i8]) {
     for (half, out) in block.chunks_exact(32).zip(out.chunks_exact_mut(128)) {
         for (plane, out) in out.chunks_exact_mut(32).enumerate() {

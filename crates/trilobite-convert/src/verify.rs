@@ -1,4 +1,4 @@
-//! Reading a written file back and comparing it with its source.
+//! Reading back a written file and comparing it with its source.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -16,8 +16,8 @@ use crate::write::{Buffers, group_bytes, hex, transposed_equals};
 use crate::{Error, source};
 
 /// Compares a written file with the plan: every name, type, shape and metadata entry, and every
-/// ternary weight with the source, decoded once more. Returns what differs. A file that cannot be
-/// read is `unread`, not different.
+/// ternary weight, decoded from the source once more. Returns the first difference. A file that
+/// cannot be read is an error, not a difference.
 pub(crate) fn verify(
     plan: &Plan<'_>,
     mut file: File,
@@ -42,7 +42,7 @@ pub(crate) fn verify(
                     read(&mut file, info, &mut bytes).map_err(unread)?;
                     source.matches(info.ty, &bytes)?
                 }
-                // The hash of the whole file vouches for these.
+                // The hash of the file covers these.
                 Data::Dense(_) | Data::Blocks(_) | Data::Values(_) | Data::Scan(_) => true,
             };
         if !same {
@@ -76,7 +76,7 @@ fn read(file: &mut File, info: &TensorInfo, bytes: &mut Vec<u8>) -> io::Result<(
 }
 
 impl Ternary<'_> {
-    /// Whether the bytes of a written tensor hold exactly this tensor's trits and scale.
+    /// Whether the bytes of a written tensor hold exactly the trits and scale of this tensor.
     fn matches(&self, ty: TensorType, written: &[u8]) -> Result<bool, Error> {
         let trits = self.open()?;
         let layout = layout(ty);
@@ -129,7 +129,7 @@ mod tests {
         let unread = |source| Error::ReadBack { path: PathBuf::new(), source };
         let found = |file| verify(&plan, file, &unread, &mut ignore_progress);
         assert!(matches!(found(File::open(&path).unwrap()), Ok(None)));
-        // What was opened for writing alone can be neither mapped nor read.
+        // A file opened for writing only can be neither mapped nor read.
         let write_only = File::options().write(true).open(&path).unwrap();
         assert!(matches!(found(write_only), Err(Error::ReadBack { .. })));
         let mut bytes = std::fs::read(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Writing a planned file.
+//! Writing the planned file.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -17,17 +17,17 @@ use crate::gguf::blocks;
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Options, Progress, Report, Stage, TypeTotal};
 use crate::source::{Checkpoint, Kind};
-use crate::trits::{GROUP, Scratch, Taken, Trits, layout};
+use crate::trits::{GROUP, Rounding, Scratch, Trits, layout};
 use crate::{Error, gguf, hf};
 
 /// Converts a checkpoint and writes the GGUF file to `out`.
 ///
 /// Tensors are converted one at a time. The trits of every tensor are unpacked again and compared
-/// before they are written. Reading back what has reached the disk is left to
-/// [`convert_file`](crate::convert_file).
+/// before they are written. Only [`convert_file`](crate::convert_file) also reads back the file on
+/// disk.
 ///
 /// # Errors
-/// See [`Error`]. What has been written to `out` by then is of no use.
+/// See [`Error`]. After an error the data written to `out` are useless.
 pub fn convert<W: Write>(
     checkpoint: &Checkpoint,
     options: &Options,
@@ -38,12 +38,13 @@ pub fn convert<W: Write>(
     write(plan(checkpoint, options)?, out, progress).map(|(_, report)| report)
 }
 
-/// Starts the threads that conversions share. Rayon starts them by itself, but panics if it cannot.
+/// Starts the threads shared by all conversions. Rayon would start them itself, but panics if it
+/// cannot.
 pub(crate) fn start_threads() -> Result<(), Error> {
     static FAILED: OnceLock<Option<io::ErrorKind>> = OnceLock::new();
     let failed = FAILED.get_or_init(|| {
         let error = rayon::ThreadPoolBuilder::new().build_global().err()?;
-        // Without a cause, another part of the program has started them.
+        // An error without a cause means that another part of the program has started them.
         Some(error.source()?.downcast_ref::<io::Error>()?.kind())
     });
     match failed {
@@ -57,7 +58,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         Kind::HuggingFace => hf::plan(checkpoint, options),
         Kind::Gguf => gguf::plan(checkpoint, options),
     }?;
-    // By the rule that opening the file will apply.
+    // The check that opening the file will make.
     match Hyperparameters::read(&plan.metadata, None) {
         Ok(read) if read == plan.model => Ok(plan),
         Ok(_) => Err(Error::Undescribed),
@@ -78,7 +79,7 @@ pub(crate) fn write<'a, W: Write>(
     let (mut exactly, mut by_absmean) = (0, 0);
     let mut zeros = Vec::new();
     for tensor in &plan.tensors {
-        let Streamed { taken, zero } = tensor.stream(&mut |piece| {
+        let Streamed { rounding, zero } = tensor.stream(&mut |piece| {
             writer.piece(&tensor.name, piece).map_err(Error::Write)?;
             done += piece.len() as u64;
             let flow =
@@ -89,9 +90,9 @@ pub(crate) fn write<'a, W: Write>(
             Ok(())
         })?;
         plan.files.iter().for_each(|file| file.release(tensor.data.source()));
-        match taken {
-            Some(Taken::Exactly) => exactly += 1,
-            Some(Taken::ByAbsmean) => by_absmean += 1,
+        match rounding {
+            Some(Rounding::Exact) => exactly += 1,
+            Some(Rounding::Absmean) => by_absmean += 1,
             None => {}
         }
         if zero {
@@ -115,7 +116,7 @@ impl Planned<'_> {
         self.ty.byte_len(&self.shape).expect("types are chosen to hold their shapes")
     }
 
-    /// Passes the tensor's bytes on, in order.
+    /// Passes the tensor's bytes to `sink`, in order.
     fn stream(&self, sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<Streamed, Error> {
         match &self.data {
             Data::Ternary(ternary) => {
@@ -123,7 +124,7 @@ impl Planned<'_> {
                 let bytes = trits.pack(self.ty)?;
                 let zero = trits.is_zero(&bytes, layout(self.ty))?;
                 sink(&bytes)?;
-                return Ok(Streamed { taken: trits.taken, zero });
+                return Ok(Streamed { rounding: trits.rounding, zero });
             }
             Data::Dense(dense) => dense.stream(&self.name, self.ty, sink)?,
             Data::Blocks(bytes) => sink(bytes)?,
@@ -133,10 +134,10 @@ impl Planned<'_> {
                 sink(&bytes)?;
             }
         }
-        Ok(Streamed { taken: None, zero: is_projection(&self.name) && self.is_zero() })
+        Ok(Streamed { rounding: None, zero: is_projection(&self.name) && self.is_zero() })
     }
 
-    /// Whether a dense matrix holds nothing but zeros.
+    /// Whether all weights of a dense matrix are zero.
     fn is_zero(&self) -> bool {
         let &[rows, cols] = self.shape.as_slice() else { return false };
         let (rows, cols) = (rows as usize, cols as usize);
@@ -162,17 +163,16 @@ impl Planned<'_> {
     }
 }
 
-/// What passing a tensor on has shown.
+/// What was learnt about a tensor while writing it.
 struct Streamed {
     /// How dense weights became ternary.
-    taken: Option<Taken>,
-    /// Whether it is a projection that holds nothing but zeros.
+    rounding: Option<Rounding>,
+    /// Whether it is a projection with only zero weights.
     zero: bool,
 }
 
 impl Trits<'_> {
-    /// Whether the bytes of the tensor in a layout hold nothing but zeros. If they do not, their scale
-    /// must not be 0.
+    /// Whether all weights of the packed tensor are zero. If not, a scale of 0 is an error.
     fn is_zero(&self, bytes: &[u8], layout: Layout) -> Result<bool, Error> {
         let codes = &bytes[..bytes.len() - ternary::TAIL];
         let zero = layout.is_zero(codes, self.tensor.cols);
@@ -183,7 +183,7 @@ impl Trits<'_> {
         Ok(zero)
     }
 
-    /// The bytes of the tensor in a layout of ours.
+    /// The bytes of the tensor in one of the ternary types that are written.
     fn pack(&self, ty: TensorType) -> Result<Vec<u8>, Error> {
         let layout = layout(ty);
         if layout == Layout::I2T {
@@ -211,7 +211,7 @@ impl Trits<'_> {
         failed.map_or(Ok(out), Err)
     }
 
-    /// The bytes of the tensor as I2_R with columns for rows.
+    /// The bytes of the transposed tensor as I2_R.
     fn pack_transposed(&self) -> Result<Vec<u8>, Error> {
         let (rows, cols) = (self.tensor.rows, self.tensor.cols);
         let source = self.decode_all()?;
@@ -257,7 +257,7 @@ impl Trits<'_> {
     }
 }
 
-/// Whether the codes of a transposed matrix are those of row-major trits of rows of `cols`.
+/// Whether the codes of a transposed matrix encode the given row-major trits, in rows of `cols`.
 pub(crate) fn transposed_equals(codes: &[u8], trits: &[i8], cols: usize) -> bool {
     let rows = trits.len() / cols;
     codes.par_chunks(codes.len() / cols).enumerate().all(|(col, codes)| {
@@ -267,17 +267,17 @@ pub(crate) fn transposed_equals(codes: &[u8], trits: &[i8], cols: usize) -> bool
     })
 }
 
-/// Buffers of one thread.
+/// The buffers of a thread.
 #[derive(Default)]
 pub(crate) struct Buffers {
     pub(crate) scratch: Scratch,
     /// Trits of a group of rows, from the source.
     pub(crate) source: Vec<i8>,
-    /// The same, from the packed codes.
+    /// Trits of the same rows, unpacked from the codes.
     pub(crate) packed: Vec<i8>,
 }
 
-/// Code bytes of a group of rows, which are whole blocks in every layout.
+/// Code bytes of a group of rows, which is whole blocks in every layout.
 pub(crate) fn group_bytes(cols: usize, layout: Layout) -> usize {
     layout.packed_len(GROUP, cols).expect("a group of rows is whole blocks")
 }
@@ -292,7 +292,7 @@ fn report(plan: &Plan<'_>, file_bytes: u64, hash: &[u8]) -> Report {
             bytes: 0,
         });
         total.tensors += 1;
-        // What repeats weights counts as bytes alone.
+        // The coarse copy repeats weights: count its bytes only.
         if !matches!(tensor.data, Data::Scan(_)) {
             total.weights += tensor.shape.iter().product::<u64>();
         }
@@ -316,12 +316,12 @@ fn report(plan: &Plan<'_>, file_bytes: u64, hash: &[u8]) -> Report {
     }
 }
 
-/// Bytes in hexadecimal.
+/// Bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Passes bytes on, and keeps their number and hash.
+/// Forwards bytes to a writer, and computes their number and hash.
 struct Hashing<W> {
     out: W,
     hash: Sha256,

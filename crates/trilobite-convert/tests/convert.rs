@@ -54,7 +54,7 @@ fn every_family_converts_and_is_verified() {
         assert!(gguf.metadata().strings("tokenizer.ggml.tokens").unwrap().is_some(), "{family}");
         assert!(gguf.metadata().u32s("trilobite.eos_token_ids").unwrap().is_some(), "{family}");
 
-        // What was written is a source too, and converts to itself.
+        // The output is a valid source, and converts to itself.
         let again = in_memory(&path);
         assert!(again.0 == file, "{family}");
         assert_eq!(again.1.sha256, report.sha256);
@@ -110,13 +110,13 @@ fn every_layout_holds_the_same_weights() {
                     assert_ne!(up.ty, TensorType::T5_3, "{family}");
                 }
             }
-            // Back in the other layout it is what the source becomes at once.
+            // Converting back to the other layout equals converting the source directly.
             assert!(in_memory(&path).0 == in_memory(&golden(family)).0, "{family} {layout:?}");
         }
     }
 }
 
-/// What we write for a shape that I2_S can hold is what bitnet.cpp's converter writes.
+/// For shapes that I2_S can hold, the output equals that of bitnet.cpp's converter.
 #[test]
 fn i2_s_tensors_of_foreign_files_are_kept_byte_by_byte() {
     let path = golden("bitnet_gguf/model-i2_s.gguf");

@@ -1,4 +1,4 @@
-//! Answers that were given elsewhere.
+//! Grading of answers that were generated elsewhere.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -13,21 +13,21 @@ use crate::results::{self, Line, RunSettings};
 use crate::run;
 use crate::task::Task;
 
-/// An answer that was given elsewhere.
+/// An answer that was generated elsewhere.
 #[derive(serde::Deserialize)]
 struct GivenAnswer {
     id: String,
     output: String,
-    /// Whether it was given in a chat, or continues the prompt.
+    /// Whether it is a chat reply or continues the prompt; `None` if unknown.
     chat: Option<bool>,
 }
 
-/// Grades answers that were given elsewhere: a file of lines `{"id", "output"}`. Every answer has a
-/// verdict; for a score, an item has one answer.
+/// Grades answers that were generated elsewhere. The file has lines `{"id", "output"}`. Each answer
+/// gets a verdict. A score takes one answer per item.
 ///
 /// # Errors
-/// The task is not graded, data or answers cannot be read, an answer has an unknown id, or an item
-/// has two answers.
+/// The task has no grader, the data or the answers cannot be read, an answer has an unknown id, or
+/// an item has two answers.
 pub fn grade_answers(task: &Task, place: Place<'_>, answers: &Path) -> Result<Outcome> {
     let protocol = protocol(task);
     let items = run::items(protocol.as_ref(), place)?.list;
@@ -60,7 +60,7 @@ pub fn grade_answers(task: &Task, place: Place<'_>, answers: &Path) -> Result<Ou
     }
     std::fs::create_dir_all(place.output).map_err(Error::io(place.output))?;
     let identity = json!({"task": task.name, "answers": true});
-    RunSettings { identity, items: 0, parts: Vec::new() }.note(place.output, task)?;
+    RunSettings { identity, items: 0, parts: Vec::new() }.save(place.output, task)?;
     let path = results::items_path(place.output, task);
     results::replace(&path, &mut lines.iter().map(|line| Ok(line.value.clone())))?;
     twice.map_or_else(|| Outcome::of(protocol.as_ref(), path, &lines), Err)

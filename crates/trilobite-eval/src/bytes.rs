@@ -1,4 +1,4 @@
-//! Bytes of files: unpacked, hashed, and as text.
+//! Contents of files: unpacking, hashing and decoding.
 
 use std::fmt::Write;
 use std::io::Read;
@@ -8,13 +8,14 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// Most bytes that a data file unpacks to: a small file can unpack to any number.
+/// Maximum unpacked size of a data file in bytes. A small file can unpack to any size.
 const MAX_UNPACKED: u64 = 512 << 20;
 
-/// What a file holds: unpacked where its name ends in `.gz` or `.bz2`.
+/// Unpacks the contents of a file whose name ends in `.gz` or `.bz2`, and returns others as they
+/// are.
 ///
 /// # Errors
-/// It is not packed that way, damaged, or longer than any data file.
+/// The data are not in that format, are damaged, or exceed the maximum size.
 pub fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
     unpack_within(path, bytes, MAX_UNPACKED)
 }
@@ -34,7 +35,7 @@ fn unpack_within(path: &Path, bytes: Vec<u8>, most: u64) -> Result<Vec<u8>> {
     Ok(unpacked)
 }
 
-/// Bytes of a file as text.
+/// Decodes the contents of a file as UTF-8.
 pub(crate) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     std::str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
@@ -43,7 +44,7 @@ pub(crate) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     })
 }
 
-/// SHA-256 in hexadecimal.
+/// The SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -1,4 +1,4 @@
-//! Multiple choice: the likeliest of some continuations is the answer.
+//! Multiple choice: the most likely continuation is the answer.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -15,13 +15,13 @@ use crate::error::Result;
 use crate::metrics::Measured;
 use crate::place::Place;
 use crate::prompt::{Preface, Shot, Shots, undelimited};
-use crate::protocol::{Item, Items, Protocol, typed};
+use crate::protocol::{Item, Items, Protocol, parse_lines};
 use crate::record::Record;
 use crate::results::Line;
 use crate::task::{Choice, Task};
 use crate::template::{self, Expression, Templates};
 
-/// The protocol of a task of multiple choice.
+/// The protocol of a multiple-choice task.
 pub(crate) struct ChoiceProtocol<'a> {
     pub(crate) task: &'a Task,
     pub(crate) definition: &'a Choice,
@@ -37,20 +37,20 @@ impl Protocol for ChoiceProtocol<'_> {
     }
 
     fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
-        Ok(measure(self.task, &typed(path, lines)?))
+        Ok(measure(self.task, &parse_lines(path, lines)?))
     }
 }
 
-/// An item that is ready to be scored.
+/// An item, ready to be scored.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     /// Its id, unique in the task.
     id: String,
     group: Option<String>,
     preface: Rc<Preface>,
-    /// Context and continuation of each choice, without what stands before them.
+    /// The context and the continuation of each choice, without examples.
     choices: Vec<(String, String)>,
-    /// Unicode characters of each choice, without the space before it.
+    /// Length of each choice in Unicode characters, without the space before it.
     chars: Vec<usize>,
     gold: Gold,
 }
@@ -74,13 +74,13 @@ impl Question {
     }
 }
 
-/// Which choices are right.
+/// The right choices.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Gold {
-    /// The number of the right one.
+    /// The index of the only right choice.
     One(usize),
-    /// 1 for each right one, 0 for each wrong one.
+    /// For each choice 1 if it is right, else 0.
     Many(Vec<u8>),
 }
 
@@ -93,7 +93,7 @@ impl Gold {
         Some(Gold::Many(value.try_iter().ok()?.map(gold).collect::<Option<_>>()?))
     }
 
-    /// The number of the first right choice.
+    /// The index of the first right choice.
     fn first(&self) -> usize {
         match self {
             Gold::One(gold) => *gold,
@@ -109,7 +109,7 @@ impl Gold {
     }
 }
 
-/// A scored item: a line of the results.
+/// The result of an item: a line of the results file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Decision {
     id: String,
@@ -118,10 +118,10 @@ pub(crate) struct Decision {
     prompt_sha256: String,
     choices: Vec<Scored>,
     gold: Gold,
-    /// The choice with the largest log-likelihood, the first of equals.
+    /// The choice with the largest log-likelihood, the first of equal ones.
     pred: usize,
     correct: bool,
-    /// The choice with the largest log-likelihood a character.
+    /// The choice with the largest log-likelihood per character.
     pred_norm: usize,
     correct_norm: bool,
 }
@@ -181,7 +181,7 @@ impl<'a> Prompts<'a> {
         self.templates.render(("description", &self.task.description), record, group, None)
     }
 
-    /// A record as an example: the first of the right choices.
+    /// Turns a record into an example with its first right choice.
     fn shot(&self, record: &Record, group: Option<&str>) -> Result<Shot> {
         let mut question = self.question(record, group, Rc::default())?;
         let (question, answer) = question.choices.swap_remove(question.gold.first());
@@ -226,7 +226,7 @@ impl<'a> Prompts<'a> {
 }
 
 impl Question {
-    /// Context and continuation of each choice, as plain text.
+    /// The context and the continuation of each choice, as plain text.
     fn plain(&self, system: Option<&str>) -> Vec<(String, String)> {
         let choices = self.choices.iter();
         choices
@@ -236,7 +236,7 @@ impl Question {
             .collect()
     }
 
-    /// The conversation of a choice, and its continuation, which has no space before it there.
+    /// The conversation that precedes a choice, and its continuation without the leading space.
     pub(crate) fn conversation(
         &self,
         choice: usize,
@@ -248,7 +248,7 @@ impl Question {
         (messages, undelimited(continuation).to_owned())
     }
 
-    /// Context and continuation of each choice, as the model reads them.
+    /// The context and the continuation of each choice, as the model gets them.
     fn requests_for(&self, engine: &Engine) -> Result<Vec<(String, String)>> {
         let Prompting { system, turns, .. } = engine.prompting();
         let system = system.as_deref();
@@ -261,7 +261,7 @@ impl Question {
         (0..self.choices.len()).map(render).collect()
     }
 
-    /// What the log-likelihood of each choice, with its number of tokens, makes of it.
+    /// The result, given the log-likelihood and the number of tokens of each choice.
     pub(crate) fn decided(&self, scores: &[(f64, usize)]) -> Decision {
         let scored = |(&(logprob, tokens), &chars)| Scored { logprob, tokens, chars };
         let choices: Vec<Scored> = scores.iter().zip(&self.chars).map(scored).collect();
@@ -286,7 +286,7 @@ impl Item for Question {
         &self.id
     }
 
-    /// The hash of its different contexts.
+    /// The hash of the distinct contexts of the item.
     fn prompt_sha256(&self) -> String {
         let mut prompt = String::new();
         for (number, (context, _)) in self.choices.iter().enumerate() {
@@ -320,7 +320,7 @@ impl Item for Question {
     }
 }
 
-/// The place of the largest value, the first of equals.
+/// The index of the largest value, the first of equal ones.
 fn largest(values: impl Iterator<Item = f64>) -> usize {
     let mut best = (0, f64::NEG_INFINITY);
     for (place, value) in values.enumerate() {
@@ -331,7 +331,7 @@ fn largest(values: impl Iterator<Item = f64>) -> usize {
     best.0
 }
 
-/// What scored items say.
+/// The metrics of scored items.
 pub(crate) fn measure(task: &Task, decisions: &[Decision]) -> Measured {
     let value = |item: &Decision, metric: &str| match metric {
         "acc_norm" => f64::from(item.correct_norm),
@@ -342,7 +342,7 @@ pub(crate) fn measure(task: &Task, decisions: &[Decision]) -> Measured {
     Measured::of(task, decisions, |item| item.group.as_deref(), values)
 }
 
-/// The probability of the right choices among all.
+/// The share of the probability that falls on the right choices.
 fn mc2(item: &Decision) -> f64 {
     // Relative to the largest, so that nothing underflows.
     let top = item.choices.iter().map(|choice| choice.logprob).fold(f64::NEG_INFINITY, f64::max);
@@ -357,7 +357,7 @@ fn mc2(item: &Decision) -> f64 {
 mod tests {
     use super::*;
 
-    /// As numpy's argmax.
+    /// numpy's argmax.
     #[test]
     fn the_first_of_equals_is_the_answer() {
         assert_eq!(largest([-3.0, -1.0, -1.0].into_iter()), 1);

@@ -1,4 +1,4 @@
-//! Data files: found, checked against their hash, and read into records.
+//! Data files: finds them, checks their hashes and reads their records.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::record::{Fields, Record};
 use crate::task::{DataFile, Format, Role, Task};
 
-/// The records of a task in one group, labels added, and its examples.
+/// The records of a task in one group, with labels joined, and the records of its examples.
 pub(crate) struct Records {
     /// The name of the group.
     pub(crate) group: Option<String>,
@@ -18,11 +18,12 @@ pub(crate) struct Records {
     pub(crate) items: Vec<Record>,
     /// The examples.
     pub(crate) shots: Vec<Record>,
-    /// Whether the items are the examples too, so that none may stand before itself.
+    /// Whether examples are drawn from the items. An item is never its own example.
     pub(crate) shared: bool,
 }
 
-/// Reads the data of a task from `folder`, or from its own. With `any`, whatever their hash.
+/// Reads the data of a task from `folder`, or from the task's own folder. With `any`, hashes are
+/// not checked.
 pub(crate) fn records(task: &Task, folder: &Path, any: bool) -> Result<Vec<Records>> {
     let read = |group: Option<&str>| -> Result<Records> {
         let (mut items, mut shots, mut labels) = (Vec::new(), Vec::new(), None);
@@ -53,12 +54,12 @@ pub(crate) fn records(task: &Task, folder: &Path, any: bool) -> Result<Vec<Recor
     task.groups.keys().map(|group| read(Some(group))).collect()
 }
 
-/// Whether a file holds items.
+/// Whether a file contains items.
 fn items_file(task: &Task, name: &str) -> bool {
     task.data.iter().any(|file| file.role == Role::Items && file.file == name)
 }
 
-/// Adds each label to its record.
+/// Adds the fields of each label to its record.
 fn join(items: &mut [Record], labels: Vec<Record>) -> Result<()> {
     if let (Some(last), true) = (labels.last(), labels.len() != items.len()) {
         let message = format!("{} labels for {} records", labels.len(), items.len());
@@ -70,7 +71,7 @@ fn join(items: &mut [Record], labels: Vec<Record>) -> Result<()> {
     Ok(())
 }
 
-/// The records of one file of a task, `number` in its list.
+/// Reads the records of a file, given by its index in the task's list.
 pub(crate) fn read_file(
     task: &Task,
     file: &DataFile,
@@ -82,7 +83,7 @@ pub(crate) fn read_file(
     let (path, packed) = find(task, file, folder, group)?;
     let packed_sha256 = sha256(&packed);
     let bytes = unpack(&path, packed)?;
-    // Malformed data is better named by its line than by its hash.
+    // Parse first: an error about a line says more than a wrong hash.
     let records = parse(&path, file.format, &bytes)?;
     let hash = group.and_then(|group| task.groups.get(group)?.sha256.get(number));
     if let (Some(expected), false) = (hash.or(file.sha256.as_ref()), any) {
@@ -94,7 +95,7 @@ pub(crate) fn read_file(
     Ok(records)
 }
 
-/// The files that a task's records are read from, with the SHA-256 of each, unpacked.
+/// The files from which a task's records are read, with the SHA-256 of each after unpacking.
 pub(crate) fn hashes(task: &Task, folder: &Path) -> Result<Vec<(String, String)>> {
     let mut hashes = Vec::new();
     for file in task.data.iter().filter(|file| wanted(task, file)) {
@@ -106,7 +107,7 @@ pub(crate) fn hashes(task: &Task, folder: &Path) -> Result<Vec<(String, String)>
     Ok(hashes)
 }
 
-/// One hash for all of [`hashes`]: that of the only file, or of the hashes of several.
+/// A single hash for all data: the hash of the only file, or the hash of all hashes.
 pub(crate) fn fingerprint(hashes: &[(String, String)]) -> String {
     match hashes {
         [(_, one)] => one.clone(),
@@ -117,14 +118,14 @@ pub(crate) fn fingerprint(hashes: &[(String, String)]) -> String {
     }
 }
 
-/// Whether all files that a task's records are read from are there.
+/// Whether all files from which a task's records are read exist.
 pub(crate) fn is_there(task: &Task, folder: &Path) -> bool {
     let there = |file: &DataFile, group| locate(task, file, folder, group).is_some();
     let mut wanted = task.data.iter().filter(|file| wanted(task, file));
     wanted.all(|file| groups(task, file).into_iter().all(|group| there(file, group)))
 }
 
-/// The groups that a file has a copy for, or none of them.
+/// The groups for which a file has copies, or `[None]` if it has none.
 fn groups<'a>(task: &'a Task, file: &DataFile) -> Vec<Option<&'a str>> {
     match file.file.contains("{group}") {
         true => task.groups.keys().map(|group| Some(group.as_str())).collect(),
@@ -132,12 +133,12 @@ fn groups<'a>(task: &'a Task, file: &DataFile) -> Vec<Option<&'a str>> {
     }
 }
 
-/// The name of a file for a group.
+/// The name of a file in a group.
 fn named(file: &DataFile, group: Option<&str>) -> String {
     file.file.replace("{group}", group.unwrap_or_default())
 }
 
-/// A data file under its name, or packed.
+/// The path of a data file, packed or not.
 fn locate(task: &Task, file: &DataFile, folder: &Path, group: Option<&str>) -> Option<PathBuf> {
     let folder = task.folder.as_deref().unwrap_or(folder);
     let name = named(file, group);
@@ -145,7 +146,7 @@ fn locate(task: &Task, file: &DataFile, folder: &Path, group: Option<&str>) -> O
     paths.into_iter().find(|path| path.exists())
 }
 
-/// Whether the records of a file make the items of a task.
+/// Whether the task's items or examples are read from a file.
 fn wanted(task: &Task, file: &DataFile) -> bool {
     match file.role {
         Role::Items | Role::Labels => true,
@@ -154,7 +155,7 @@ fn wanted(task: &Task, file: &DataFile) -> bool {
     }
 }
 
-/// A data file and its bytes.
+/// Finds and reads a data file.
 fn find(
     task: &Task,
     file: &DataFile,

@@ -1,4 +1,4 @@
-//! Examples drawn as lm-evaluation-harness draws them: with the random numbers of Python.
+//! Random examples, the same as lm-evaluation-harness draws with Python's random numbers.
 
 use rand_mt::Mt;
 
@@ -6,10 +6,10 @@ use crate::error::Result;
 use crate::record::Record;
 use crate::task::{Sampler, Task};
 
-/// The seed with which the harness draws examples.
+/// The seed of the harness.
 const SEED: u32 = 1234;
 
-/// Chooses the examples of a group's items, which are asked for in the order of the items.
+/// Selects the examples of a group's items, in the order of the items.
 pub(crate) struct Examples<'a> {
     task: &'a Task,
     records: &'a [Record],
@@ -19,15 +19,15 @@ pub(crate) struct Examples<'a> {
 }
 
 impl<'a> Examples<'a> {
-    /// Examples among these records.
+    /// Creates a selection from these records.
     pub(crate) fn new(task: &'a Task, records: &'a [Record], shared: bool) -> Self {
         Self { task, records, shared, draw: Draw::new(SEED) }
     }
 
-    /// The numbers of the examples before the next item.
+    /// The indices of the examples for the next item.
     ///
     /// # Errors
-    /// There are fewer records than examples asked for.
+    /// There are too few records.
     pub(crate) fn next(&mut self, item: &Record) -> Result<Vec<usize>> {
         let (records, count, shared) = (self.records, self.task.shots, self.shared);
         if count == 0 {
@@ -43,13 +43,13 @@ impl<'a> Examples<'a> {
         if self.task.sampler == Sampler::FirstN {
             return Ok(first);
         }
-        // With one to spare for the item itself.
+        // One more than needed, since the item itself may be drawn.
         let drawn = self.draw.sample(records.len(), count + usize::from(shared)).into_iter();
         let drawn: Vec<usize> = drawn.filter(other).take(count).collect();
         if drawn.len() == count {
             return Ok(drawn);
         }
-        // The item's record is there more than once.
+        // The item's record occurs more than once.
         let rest: Vec<usize> = (0..records.len()).filter(other).collect();
         Ok(self.draw.sample(rest.len(), count).into_iter().map(|index| rest[index]).collect())
     }
@@ -63,7 +63,7 @@ impl Draw {
         Self(Mt::new_with_key([seed]))
     }
 
-    /// A number below `n`, by rejection.
+    /// A random number below `n`, by rejection.
     fn below(&mut self, n: usize) -> usize {
         let bits = (usize::BITS - n.leading_zeros()).clamp(1, 32);
         loop {
@@ -74,10 +74,10 @@ impl Draw {
         }
     }
 
-    /// `count` different numbers below `n`, all of them if there are no more.
+    /// `count` distinct random numbers below `n`, or all of them if there are fewer.
     fn sample(&mut self, n: usize, count: usize) -> Vec<usize> {
         let count = count.min(n);
-        // Python picks from a list where that is smaller than a set of the numbers drawn.
+        // Python samples from a list if that takes less memory than a set of the drawn numbers.
         let set = 21
             + if count > 5 { 4usize.pow(((count * 3) as f64).log(4.0).ceil() as u32) } else { 0 };
         if n <= set {
@@ -106,8 +106,8 @@ impl Draw {
 mod tests {
     use super::*;
 
-    /// Values of Python's `random.Random(1234).sample(range(n), count)`. Where the list is short,
-    /// Python draws from a list of what is left.
+    /// Values of Python's `random.Random(1234).sample(range(n), count)`. If the list is short,
+    /// Python draws from a list of the remaining numbers.
     #[test]
     fn examples_are_drawn_as_python_draws() {
         let mut draw = Draw::new(SEED);

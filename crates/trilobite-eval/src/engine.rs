@@ -1,4 +1,4 @@
-//! A model that answers a task's requests.
+//! A model that answers the requests of a task.
 
 use std::sync::Arc;
 
@@ -9,37 +9,36 @@ use trilobite_runtime::{ChatTemplate, Model, Request, Score, Scorer, Session};
 use crate::bytes::sha256;
 use crate::error::{Error, Result};
 
-/// How a model is prompted.
+/// Settings of the prompts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Prompting {
-    /// Whether prompts begin with what the tokenizer puts before a text.
+    /// Whether prompts begin with the tokens that the tokenizer adds before a text.
     pub bos: bool,
-    /// Whether prompts of generation tasks go through the chat template, where the model has one.
+    /// Whether generation tasks use the chat template, if the model has one.
     pub chat: bool,
-    /// Whether examples become turns of the conversation instead of parts of its only question.
+    /// Whether each example is a turn of the conversation. Otherwise all are part of one question.
     pub turns: bool,
-    /// Whether all prompts go through the chat template, those of multiple choice too; the model
-    /// must have one.
+    /// Whether all tasks use the chat template, multiple choice included. The model must have one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub apply_chat_template: bool,
-    /// The system message; without a chat template, the text that prompts begin with.
+    /// The system message. Without a chat template, prompts begin with this text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
 }
 
-/// What results depend on besides the model and the task.
+/// The settings that results depend on, besides the model and the task.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
-    /// How the model is prompted.
+    /// Settings of the prompts.
     #[serde(flatten)]
     pub prompting: Prompting,
-    /// Tokens of the context.
+    /// Length of the context in tokens.
     pub context: usize,
-    /// The type of the cache: rounded keys and values move logits.
+    /// Element type of the KV cache. Rounded keys and values change logits.
     pub kv: &'static str,
 }
 
-/// A model, a session and the settings of a run.
+/// A model and a session, with the settings of a run.
 pub struct Engine {
     model: Arc<Model>,
     scorer: Scorer,
@@ -50,12 +49,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine on a session of the model that results call `name`.
+    /// Creates an engine on a session. `name` is the name of the model in results.
     pub fn new(session: Session, name: &str, prompting: Prompting) -> Self {
         let model = Arc::clone(session.model());
         let (context, kv) = (session.context(), session.cache_type().name());
         let settings = Settings { prompting, context, kv };
-        // Of a model in several files, one for each.
+        // A model in several files has one hash for each.
         let sha256 = model.files().map(sha256).collect::<Vec<_>>().join(" ");
         Self {
             model,
@@ -67,7 +66,7 @@ impl Engine {
         }
     }
 
-    /// Whether every prompt is scored by itself, which changes no result.
+    /// Sets whether every continuation is scored by itself, which changes no result.
     pub fn score_whole(&mut self, whole: bool) {
         self.whole = whole;
     }
@@ -77,12 +76,13 @@ impl Engine {
         &self.settings
     }
 
-    /// SHA-256 of the model's file, or of its files with spaces between.
+    /// The SHA-256 of the model's file. If there are several files, their hashes separated by
+    /// spaces.
     pub fn model_sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// What results call the model.
+    /// The name of the model in results.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -92,7 +92,7 @@ impl Engine {
         &self.model
     }
 
-    /// The model, to be held while the session is used.
+    /// A shared reference to the model, to hold while the session is in use.
     pub(crate) fn shared_model(&self) -> Arc<Model> {
         Arc::clone(&self.model)
     }
@@ -102,11 +102,11 @@ impl Engine {
         &self.settings.prompting
     }
 
-    /// The template that prompts go through, if they go through one: those of generation tasks do
-    /// where the model has one, those of multiple choice only on request.
+    /// The chat template for prompts, or `None` if they are plain text. Generation tasks use the
+    /// template if the model has one, multiple choice only on request.
     ///
     /// # Errors
-    /// The model has none, although it was asked for.
+    /// The template was requested and the model has none.
     pub(crate) fn template(&self, generation: bool) -> Result<Option<ChatTemplate>> {
         let Prompting { chat, apply_chat_template: all, .. } = self.settings.prompting;
         if !(all || generation && chat) {
@@ -126,7 +126,7 @@ impl Engine {
         self.scorer.session()
     }
 
-    /// The score of each continuation after its context, with its number of tokens.
+    /// The score and the number of tokens of each continuation after its context.
     pub(crate) fn score(
         &mut self,
         requests: &[(String, String)],

@@ -1,11 +1,11 @@
-//! What can go wrong.
+//! The error type.
 
 use std::path::PathBuf;
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An evaluation that cannot be done.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,33 +14,33 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A record is not what the task expects.
+    /// A record does not have the expected form.
     #[error("{} line {line}: {message}", .path.display())]
     Record {
         /// The data file.
         path: PathBuf,
-        /// The record's first line, from 1.
+        /// The first line of the record, from 1.
         line: usize,
         /// What is wrong.
         message: String,
     },
-    /// A data file is not the one that the task is defined on.
+    /// The hash of a data file differs from that of the task's definition.
     #[error("{}: its SHA-256 is {found}, expected {expected}", .path.display())]
     Hash {
         /// The data file.
         path: PathBuf,
-        /// The hash of the original.
+        /// The expected hash.
         expected: String,
         /// The hash of the file.
         found: String,
     },
-    /// A data file is not there.
+    /// A data file does not exist.
     #[error("{}: there is no such data file; {task} needs it", .path.display())]
     MissingData {
-        /// Where it was looked for.
+        /// The path of the file.
         path: PathBuf,
         /// The task.
         task: String,
@@ -50,10 +50,10 @@ pub enum Error {
     UnknownTask {
         /// The name.
         name: String,
-        /// All names.
+        /// The known names.
         known: String,
     },
-    /// A task's own definition is at fault.
+    /// The definition of a task is invalid.
     #[error("task {task}: {message}")]
     Definition {
         /// The task.
@@ -61,7 +61,7 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// A results file belongs to another run.
+    /// The results in a folder belong to a run with other settings.
     #[error(
         "{}: results of another run ({field} is {found}, this run's is {expected})",
         .path.display()
@@ -71,20 +71,20 @@ pub enum Error {
         path: PathBuf,
         /// The setting that differs.
         field: String,
-        /// What the file says.
+        /// The value in the file.
         found: String,
-        /// What it would have to say.
+        /// The value of this run.
         expected: String,
     },
-    /// Parts of a task do not make a whole.
+    /// The results of a task's parts cannot be merged.
     #[error("{task}: {message}")]
     Merge {
         /// The task.
         task: String,
-        /// What does not fit.
+        /// What is wrong.
         message: String,
     },
-    /// Parts of a task lack items of the whole.
+    /// The parts of a task do not contain all its items.
     #[error("{task}: {missing}")]
     Incomplete {
         /// The task.
@@ -92,7 +92,7 @@ pub enum Error {
         /// Which items are missing.
         missing: String,
     },
-    /// Two items of a task have one id.
+    /// Two items of a task have the same id.
     #[error("{task}: two items have the id {id:?}")]
     SameId {
         /// The task.
@@ -100,47 +100,47 @@ pub enum Error {
         /// The id.
         id: String,
     },
-    /// A model without a chat template, where one was asked for.
+    /// A chat template was requested and the model has none.
     #[error("{model} has no chat template (tokenizer.chat_template) for the prompts to go through")]
     NoChatTemplate {
         /// The model.
         model: String,
     },
-    /// Nothing is left to be run or graded.
+    /// The selection contains no items.
     #[error("{task}: there are no items in what was asked for")]
     NoItems {
         /// The task.
         task: String,
     },
-    /// Results that another run is writing.
+    /// Another run is writing the same results.
     #[error("{}: another run is at work on it", .path.display())]
     Busy {
         /// The results.
         path: PathBuf,
     },
-    /// An item cannot be run.
+    /// The model failed on an item.
     #[error("{task}, item {id}")]
     Item {
         /// The task.
         task: String,
         /// The item.
         id: String,
-        /// Why.
+        /// The error of the model.
         source: Box<trilobite_runtime::Error>,
     },
-    /// The model cannot be used.
+    /// An error of the model.
     #[error(transparent)]
     Model(#[from] trilobite_runtime::Error),
-    /// Generated code cannot be run safely here.
+    /// The sandbox for generated code does not work on this machine.
     #[error("sandbox: {0}")]
     Sandbox(String),
-    /// Generated code would be run without leave.
+    /// A task runs generated code, which was not allowed.
     #[error("{task} runs code that the model writes, which is not allowed")]
     Untrusted {
         /// The task.
         task: String,
     },
-    /// Answers cannot be compared by SymPy.
+    /// SymPy cannot be used to compare answers.
     #[error(
         "Python {}: {message}; it takes a Python 3 with SymPy and what that reads LaTeX with \
          (pip install sympy antlr4-python3-runtime==4.11)",
@@ -152,15 +152,15 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// A judge's server does not answer as it should.
+    /// The server of the judge failed.
     #[error("{url}: {message}")]
     JudgeServer {
         /// The endpoint.
         url: String,
-        /// What it said, or what became of the connection.
+        /// The server's message, or the error of the connection.
         message: String,
     },
-    /// The run was broken off.
+    /// The run was stopped before its end.
     #[error(
         "{task}: interrupted after {done} of {total} {what}, which {} keeps; \
          the same command goes on from there",
@@ -169,19 +169,19 @@ pub enum Error {
     Interrupted {
         /// The task.
         task: String,
-        /// How many are done, those of earlier runs included.
+        /// Number of items or judgments that are done, including those of earlier runs.
         done: usize,
-        /// How many there are to do.
+        /// Number of items or judgments in total.
         total: usize,
-        /// Items or judgments.
+        /// The unit: items or judgments.
         what: &'static str,
-        /// Where they are.
+        /// The file with the results so far.
         path: PathBuf,
     },
 }
 
 impl Error {
-    /// For `map_err`: the error of a file.
+    /// Converts an I/O error of a file, for `map_err`.
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Error::Io { path, source }

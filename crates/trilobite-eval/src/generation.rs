@@ -1,4 +1,4 @@
-//! Generation: the model's answer is graded.
+//! Generation: a grader judges the text that the model generates.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -19,13 +19,13 @@ use crate::grade::Judge;
 use crate::metrics::Measured;
 use crate::place::Place;
 use crate::prompt::{Preface, Shot, Shots};
-use crate::protocol::{Item, Items, Protocol, typed};
+use crate::protocol::{Item, Items, Protocol, parse_lines};
 use crate::record::Record;
 use crate::results::Line;
 use crate::task::{Generation, Task};
 use crate::template::{self, Expression, Templates};
 
-/// The protocol of a task whose answers are generated and graded.
+/// The protocol of a task with generated answers.
 pub(crate) struct GenerationProtocol<'a> {
     pub(crate) task: &'a Task,
     pub(crate) definition: &'a Generation,
@@ -57,11 +57,11 @@ impl Protocol for GenerationProtocol<'_> {
     }
 
     fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
-        Ok(measure(self.task, &typed(path, lines)?))
+        Ok(measure(self.task, &parse_lines(path, lines)?))
     }
 }
 
-/// A question and all that stands before it.
+/// A question with its examples.
 #[derive(Clone, Debug)]
 pub(crate) struct Prompt {
     /// Its id, unique in the task.
@@ -70,20 +70,20 @@ pub(crate) struct Prompt {
     preface: Rc<Preface>,
     /// The question.
     question: String,
-    /// The question for a model without a chat template, where it is another one.
+    /// The question for a model without a chat template, if it differs.
     pub(crate) plain: Option<String>,
-    /// What the grader compares the answer with.
+    /// The record with the data for the grader.
     record: Record,
 }
 
-/// A prompt, what ends the answer to it, and who judges that.
+/// A prompt with its stop strings and its grader.
 struct Exercise {
     prompt: Prompt,
     definition: Rc<Generation>,
     judge: Rc<dyn Judge>,
 }
 
-/// A graded item: a line of the results.
+/// The result of an item: a line of the results file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GradedAnswer {
     id: String,
@@ -94,7 +94,7 @@ pub(crate) struct GradedAnswer {
     extracted: Value,
     gold: Value,
     correct: bool,
-    /// What else the grader found.
+    /// Further findings of the grader.
     #[serde(flatten)]
     more: Map<String, Value>,
 }
@@ -144,17 +144,18 @@ pub(crate) fn prompts(
 }
 
 impl Prompt {
-    /// The prompt as one text.
+    /// The prompt as plain text.
     pub(crate) fn text(&self, system: Option<&str>) -> String {
         self.preface.text(system, &self.question)
     }
 
-    /// The prompt as one text for a model without a chat template.
+    /// The prompt as plain text for a model without a chat template.
     fn plain_text(&self, system: Option<&str>) -> String {
         self.preface.text(system, self.plain.as_ref().unwrap_or(&self.question))
     }
 
-    /// The prompt as a conversation: one turn with all examples in it, or a turn for each.
+    /// The prompt as a conversation. With `turns` each example is a turn, otherwise there is one
+    /// turn.
     pub(crate) fn messages(&self, system: Option<&str>, turns: bool) -> Vec<Message> {
         self.preface.messages(system, &self.question, turns)
     }
@@ -165,17 +166,17 @@ impl Prompt {
 }
 
 impl Exercise {
-    /// What the model is asked.
-    fn prompt_for(&self, engine: &Engine) -> Result<Asked> {
+    /// The prompt in the form that the engine's settings call for.
+    fn prompt_for(&self, engine: &Engine) -> Result<ModelPrompt> {
         let prompting = engine.prompting();
         let system = prompting.system.as_deref();
         match engine.template(true)? {
-            Some(template) => Ok(Asked::Conversation {
+            Some(template) => Ok(ModelPrompt::Conversation {
                 template,
                 messages: self.prompt.messages(system, prompting.turns),
                 begun: self.definition.begun.clone(),
             }),
-            None => Ok(Asked::Text(self.prompt.plain_text(system))),
+            None => Ok(ModelPrompt::Text(self.prompt.plain_text(system))),
         }
     }
 
@@ -206,7 +207,7 @@ impl Item for Exercise {
     fn answer(&self, engine: &mut Engine) -> Result<Value> {
         let asked = self.prompt_for(engine)?;
         let Generation { stop, chat_stop, plain_stop, max_tokens, .. } = &*self.definition;
-        let chats = matches!(asked, Asked::Conversation { .. });
+        let chats = matches!(asked, ModelPrompt::Conversation { .. });
         let stop = [stop.as_slice(), if chats { chat_stop } else { plain_stop }].concat();
         let mut sampler = Sampler::new(Sampling::default())?;
         let output = generate(engine, &asked, &mut sampler, *max_tokens, &stop)?;
@@ -223,25 +224,25 @@ impl Item for Exercise {
     }
 }
 
-/// What a model is asked.
-pub(crate) enum Asked {
-    /// To go on with a text.
+/// The prompt of a model.
+pub(crate) enum ModelPrompt {
+    /// A text to continue.
     Text(String),
-    /// To answer the last message.
+    /// A conversation whose last message the model answers.
     Conversation {
         template: ChatTemplate,
         messages: Vec<Message>,
-        /// The beginning of the answer.
+        /// The beginning of the answer, which the model continues.
         begun: String,
     },
 }
 
-impl Asked {
-    /// The text that the model reads.
+impl ModelPrompt {
+    /// The prompt as the text that the model gets.
     pub(crate) fn text(&self) -> trilobite_runtime::Result<String> {
         match self {
-            Asked::Text(text) => Ok(text.clone()),
-            Asked::Conversation { template, messages, begun } => {
+            ModelPrompt::Text(text) => Ok(text.clone()),
+            ModelPrompt::Conversation { template, messages, begun } => {
                 let conversation = Conversation { messages, ..Conversation::default() };
                 Ok(template.render(&conversation)? + begun)
             }
@@ -249,11 +250,11 @@ impl Asked {
     }
 }
 
-/// Generates an answer. Of a prompt that leaves no room for it, the earliest tokens are dropped, as
-/// lm-evaluation-harness does.
+/// Generates an answer. If the context has no room for it, the earliest tokens of the prompt are
+/// dropped, as in lm-evaluation-harness.
 pub(crate) fn generate(
     engine: &mut Engine,
-    asked: &Asked,
+    asked: &ModelPrompt,
     sampler: &mut Sampler,
     max_tokens: usize,
     stop: &[String],
@@ -262,11 +263,11 @@ pub(crate) fn generate(
     let tokenizer = model.tokenizer()?;
     let bos = engine.prompting().bos;
     let tokens = match asked {
-        Asked::Conversation { template, messages, begun } if bos => {
+        ModelPrompt::Conversation { template, messages, begun } if bos => {
             template.encode_begun(messages, begun, tokenizer)?
         }
-        Asked::Conversation { .. } => tokenizer.encode(&asked.text()?, false, true)?,
-        Asked::Text(text) => encode(&model, text, bos)?,
+        ModelPrompt::Conversation { .. } => tokenizer.encode(&asked.text()?, false, true)?,
+        ModelPrompt::Text(text) => encode(&model, text, bos)?,
     };
     let room = engine.settings().context.saturating_sub(max_tokens).max(1);
     let tokens = &tokens[tokens.len().saturating_sub(room)..];
@@ -280,11 +281,11 @@ pub(crate) fn generate(
     Ok(generate_tokens(session, Some(tokenizer), sampler, tokens, &limits, go_on)?.text)
 }
 
-/// What graded items say.
+/// The metrics of graded items.
 fn measure(task: &Task, answers: &[GradedAnswer]) -> Measured {
     let values = |answer: &GradedAnswer, metric: &str| -> Vec<f64> {
         let verdict = |verdict: &Value| f64::from(verdict == &Value::Bool(true));
-        // Each instruction of IFEval counts by itself in the metrics named after it.
+        // These metrics count every instruction of IFEval by itself.
         if let Some(way) = metric.strip_prefix("inst_level_") {
             let list = answer.more.get(&format!("instructions_{way}"));
             return list.and_then(Value::as_array).into_iter().flatten().map(verdict).collect();

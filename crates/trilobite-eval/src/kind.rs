@@ -1,4 +1,4 @@
-//! The protocol of each kind of task.
+//! The protocol for each kind of task.
 
 use crate::choice::ChoiceProtocol;
 use crate::conversation::ConversationProtocol;

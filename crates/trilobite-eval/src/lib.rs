@@ -1,9 +1,10 @@
 //! Benchmark tasks: their data, prompts, graders and metrics, and a resumable run over a model.
 //!
-//! A task is a file in `tasks/`, or one of one's own ([`Task::open`]): where its data come from, how
-//! a record becomes a prompt, and what is measured. `README.md` describes its keys. [`run`] goes
-//! through its items one by one and appends a line for each to a file, so that a run that was broken
-//! off goes on where it stopped, and runs over parts of a task can be merged.
+//! A task is defined by a TOML file, in `tasks/` or anywhere else ([`Task::open`]). It says where
+//! the data are, how a record becomes a prompt, and what is measured; `README.md` describes the
+//! keys.
+//! [`run`] appends one line per item to a results file. A run that was interrupted continues where
+//! it stopped, and the results of runs over parts of a task can be merged.
 
 mod answers;
 mod bytes;

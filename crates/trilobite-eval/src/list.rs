@@ -1,4 +1,4 @@
-//! What there is to know of a task before it is run.
+//! Descriptions of tasks for lists.
 
 use serde::Serialize;
 
@@ -7,30 +7,30 @@ use crate::kind::protocol;
 use crate::place::Place;
 use crate::task::{DataFile, Task};
 
-/// A task in a list.
+/// The description of a task in a list.
 #[derive(Clone, Debug, Serialize)]
 pub struct Listed {
     /// Its name.
     pub name: String,
-    /// Its name in tables.
+    /// Its display name.
     pub title: String,
-    /// Its kind, as definitions call it.
+    /// Its kind, by the name in definitions.
     pub kind: &'static str,
-    /// Examples before each item.
+    /// Number of examples before each item.
     pub shots: usize,
-    /// What is measured.
+    /// The metrics.
     pub metrics: Vec<String>,
-    /// The number of items, if the data are there and whole.
+    /// The number of items, or `None` if the data are missing or invalid.
     pub items: Option<usize>,
-    /// What is wrong with data that are there.
+    /// What is wrong with the data, if they exist.
     pub fault: Option<String>,
     /// The split of the data set.
     pub split: String,
-    /// Licence of the data.
+    /// The licence of the data.
     pub licence: String,
-    /// Whose protocol this is.
+    /// The source of the protocol.
     pub protocol: String,
-    /// Version of the definition.
+    /// The version of the definition.
     pub version: u32,
     /// The data files.
     pub data: Vec<ListedFile>,
@@ -39,13 +39,13 @@ pub struct Listed {
 /// A data file in a list.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListedFile {
-    /// Where it lies: in the data folder, or beside the definition.
+    /// Its path in the data folder, or beside the definition.
     pub file: String,
-    /// The GitHub repository that it comes from; none for a file of one's own.
+    /// The GitHub repository of the original; `None` if the definition names none.
     pub repository: Option<String>,
     /// The commit.
     pub revision: Option<String>,
-    /// The path there.
+    /// The path in the repository.
     pub path: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl ListedFile {
     }
 }
 
-/// What a list says of a task.
+/// Describes a task.
 pub fn list(task: &Task, place: Place<'_>) -> Listed {
     let there = data::is_there(task, place.data);
     let count = there.then(|| protocol(task).count(place));

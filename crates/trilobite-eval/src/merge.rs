@@ -1,4 +1,4 @@
-//! The results of a task's parts put together.
+//! Merges the results of a task's parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use crate::results::{self, Line, RunSettings};
 use crate::shard::Shard;
 use crate::task::Task;
 
-/// Puts the results of a task's parts together, in the order of the task. With `partial`, some may
-/// be missing.
+/// Merges the results of a task's parts, in the order of its items. With `partial`, items may be
+/// missing.
 ///
 /// # Errors
-/// A part cannot be read, the parts were run with different settings, an item is in two of them
-/// with different results, or items are missing; then nothing is written.
+/// A part cannot be read, the parts were run with different settings, an item has different results
+/// in two parts, or items are missing. Nothing is written then.
 pub fn merge(task: &Task, parts: &[PathBuf], output: &Path, partial: bool) -> Result<Outcome> {
     let fail = |message| Error::Merge { task: task.name.clone(), message };
     let mut all: BTreeMap<usize, (Line, &PathBuf)> = BTreeMap::new();
@@ -73,14 +73,14 @@ pub fn merge(task: &Task, parts: &[PathBuf], output: &Path, partial: bool) -> Re
     }
     std::fs::create_dir_all(output).map_err(Error::io(output))?;
     let data_sha256 = settings.identity["data_sha256"].as_str().map(str::to_owned);
-    settings.note(output, task)?;
+    settings.save(output, task)?;
     let lines: Vec<Line> = all.into_values().map(|(line, _)| line).collect();
     let path = results::items_path(output, task);
     results::replace(&path, &mut lines.iter().map(|line| Ok(line.value.clone())))?;
     Ok(Outcome { missing, data_sha256, ..Outcome::of(protocol(task).as_ref(), path, &lines)? })
 }
 
-/// The first field in which two objects differ, and its values.
+/// The first field in which two objects differ, and both values.
 fn difference(a: &Value, b: &Value) -> Option<(String, String, String)> {
     let fields = [a, b].into_iter().filter_map(Value::as_object).flat_map(|object| object.keys());
     let text = |value: Option<&Value>| value.map_or("missing".to_owned(), Value::to_string);
@@ -89,7 +89,7 @@ fn difference(a: &Value, b: &Value) -> Option<(String, String, String)> {
     Some((field.clone(), text(a.get(field)), text(b.get(field))))
 }
 
-/// Which of so many items are not there, told by the parts that they belong to.
+/// Describes the items that are missing, by part. `there` holds the indices of the others.
 fn missing(items: usize, there: &BTreeSet<usize>, parts: &[Shard]) -> Option<String> {
     let absent: Vec<usize> = (0..items).filter(|index| !there.contains(index)).collect();
     let first = absent.first()?;

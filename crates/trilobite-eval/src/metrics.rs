@@ -1,4 +1,4 @@
-//! Means over items and their standard errors.
+//! Metrics: means over items and their standard errors.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::task::Task;
 
-/// A measured value.
+/// The value of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
     /// The value.
     pub value: f64,
-    /// Its standard error, where one is defined.
+    /// The standard error, if one is defined.
     pub stderr: Option<f64>,
 }
 
@@ -21,15 +21,16 @@ impl Metric {
         Self { value, stderr: None }
     }
 
-    /// The mean of some values, with the sample standard deviation over the root of their number.
+    /// The mean of some values. Its standard error is the sample standard deviation divided by the
+    /// square root of their number.
     pub(crate) fn mean(values: &[f64]) -> Self {
         let n = values.len() as f64;
         let stderr = (values.len() > 1).then(|| (variance(values) / n).sqrt());
         Self { value: mean(values), stderr }
     }
 
-    /// The mean over groups in which every item weighs the same, with the pooled standard error of
-    /// lm-evaluation-harness: `sqrt(sum((n_g - 1) n_g se_g^2) / (n - groups) / n)`.
+    /// The mean over groups with equal weight for every item. Its standard error is the pooled one
+    /// of lm-evaluation-harness: `sqrt(sum((n_g - 1) n_g se_g^2) / (n - groups) / n)`.
     pub(crate) fn pooled(groups: &[Vec<f64>]) -> Self {
         let all: Vec<f64> = groups.iter().flatten().copied().collect();
         let n = all.len() as f64;
@@ -44,18 +45,18 @@ impl Metric {
     }
 }
 
-/// What the results of some items say.
+/// The metrics of some items.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
-    /// The metrics of all items; none where the answers were not judged.
+    /// The metrics over all items; empty if the answers were not judged.
     pub metrics: BTreeMap<String, Metric>,
-    /// Those of each group that has items, such as a subject of MMLU.
+    /// The metrics of each group with items, such as a subject of MMLU.
     pub groups: BTreeMap<String, GroupScore>,
-    /// Why nothing was measured.
+    /// The reason why nothing was measured.
     pub not_run: Option<&'static str>,
 }
 
-/// What the items of a group say.
+/// The metrics of a group.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupScore {
     /// Number of items.
@@ -65,11 +66,10 @@ pub struct GroupScore {
 }
 
 impl Measured {
-    /// The metrics of a task. `values` are those of an item of a group for a metric.
+    /// Computes the metrics of a task. `values` returns the values of an item for a metric.
     ///
-    /// In a task of several groups every item weighs the same, as in the groups of
-    /// lm-evaluation-harness; the plain mean of the groups is `METRIC_macro`, and that of a category
-    /// `METRIC_CATEGORY`.
+    /// If the task has groups, every item has the same weight, as in lm-evaluation-harness. The
+    /// unweighted mean of the groups is `METRIC_macro`, and that of a category `METRIC_CATEGORY`.
     pub(crate) fn of<T>(
         task: &Task,
         answers: &[T],

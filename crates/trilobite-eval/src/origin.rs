@@ -1,26 +1,26 @@
-//! Where the files of a task come from.
+//! The sources of data files.
 
 use crate::task::Task;
 
 /// A data file and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Where it lies in the data folder, packed as the source has it.
+    /// Its path in the data folder, packed as in the source.
     pub file: String,
     /// The GitHub repository.
     pub repository: String,
     /// The commit.
     pub revision: String,
-    /// The path there.
+    /// The path in the repository.
     pub path: String,
-    /// SHA-256 of the file, as it was published or unpacked.
+    /// SHA-256 of the file as published or after unpacking.
     pub sha256: Option<String>,
-    /// Whether the file was made from the one at `path` and cannot be fetched.
+    /// Whether the file was derived from the one at `path`, so that it cannot be fetched.
     pub rebuilt: bool,
 }
 
 impl Task {
-    /// The sources of all its files, those of each group included.
+    /// The sources of all files of the task, including those of each group.
     pub fn origins(&self) -> Vec<Origin> {
         let mut origins = Vec::new();
         for (number, data) in self.data.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What a run measured.
+//! The outcome of a run.
 
 use std::path::PathBuf;
 
@@ -10,28 +10,28 @@ use crate::protocol::Protocol;
 use crate::results::Line;
 use crate::task::Task;
 
-/// What a run measured.
+/// The outcome of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Number of items.
     pub n: usize,
-    /// What their results say.
+    /// The metrics.
     pub measured: Measured,
-    /// The items' file.
+    /// The results file.
     pub items: PathBuf,
-    /// The file with what the model was asked, where that was kept.
+    /// The file with the prompts, if they were logged.
     pub samples: Option<PathBuf>,
-    /// The data files that were read, with the SHA-256 of each, unpacked; none where there was no
-    /// need for them.
+    /// The data files that were read, with the SHA-256 of each after unpacking; empty if none was
+    /// needed.
     pub data: Vec<(String, String)>,
-    /// One hash for all data.
+    /// A single hash for all data.
     pub data_sha256: Option<String>,
-    /// Which items of a merged task are missing.
+    /// A description of the items that are missing from a merged task.
     pub missing: Option<String>,
 }
 
 impl Outcome {
-    /// What the result lines of a task say.
+    /// The outcome for the lines of a results file.
     pub(crate) fn of(protocol: &dyn Protocol, items: PathBuf, lines: &[Line]) -> Result<Self> {
         let measured = protocol.measure(&items, lines)?;
         Ok(Self {

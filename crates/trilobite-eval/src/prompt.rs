@@ -1,4 +1,4 @@
-//! Prompts: a question, and what stands before it.
+//! Prompts: a question with a system message, a description and examples.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,12 +11,12 @@ use crate::error::Result;
 use crate::record::Record;
 use crate::task::Task;
 
-/// Between a system message and the task's description, and after an example.
-const BETWEEN: &str = "\n\n";
-/// Between a question and its answer.
-const BEFORE_ANSWER: &str = " ";
+/// Separates the system message from the task's description, and examples from each other.
+const SEPARATOR: &str = "\n\n";
+/// Separates a question from its answer.
+const ANSWER_SEPARATOR: &str = " ";
 
-/// What stands before a question.
+/// The part of a prompt before the question.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Preface {
     /// The task's description.
@@ -38,18 +38,18 @@ pub(crate) struct Shot {
 pub(crate) struct Shots<'a> {
     records: &'a [Record],
     examples: Examples<'a>,
-    /// Those that were rendered, by their numbers.
+    /// Rendered examples by index.
     rendered: HashMap<usize, Rc<Shot>>,
 }
 
 impl<'a> Shots<'a> {
-    /// Examples among the records of a task.
+    /// Creates the examples from the records of a task.
     pub(crate) fn new(task: &'a Task, records: &'a Records) -> Self {
         let examples = Examples::new(task, &records.shots, records.shared);
         Self { records: &records.shots, examples, rendered: HashMap::new() }
     }
 
-    /// What stands before the next item, with each example as `shot` renders its record.
+    /// The examples and the description for the next item. `shot` renders a record as an example.
     pub(crate) fn preface(
         &mut self,
         description: String,
@@ -70,14 +70,14 @@ impl<'a> Shots<'a> {
 }
 
 impl Preface {
-    /// The prompt as plain text, as lm-evaluation-harness joins it: nothing stands between a system
-    /// message or a description and what follows.
+    /// The prompt as plain text. As in lm-evaluation-harness, nothing separates the system message
+    /// and the description from the text that follows.
     pub(crate) fn text(&self, system: Option<&str>, question: &str) -> String {
         self.system(system) + &self.asked(question)
     }
 
-    /// The prompt as a conversation: with `turns`, each example is a turn of its own, else all are
-    /// part of the only question. The description is part of the system message.
+    /// The prompt as a conversation. With `turns` each example is a turn, otherwise all are part of
+    /// the only question. The description is part of the system message.
     pub(crate) fn messages(
         &self,
         system: Option<&str>,
@@ -101,7 +101,7 @@ impl Preface {
         messages
     }
 
-    /// The system message, with the description.
+    /// The system message, including the description.
     fn system(&self, system: Option<&str>) -> String {
         match (system.unwrap_or_default(), self.description.as_str()) {
             ("", one) | (one, "") => one.to_owned(),
@@ -111,19 +111,19 @@ impl Preface {
             {
                 format!("{system}{description}")
             }
-            (system, description) => format!("{system}{BETWEEN}{description}"),
+            (system, description) => format!("{system}{SEPARATOR}{description}"),
         }
     }
 
     /// The examples and the question.
     fn asked(&self, question: &str) -> String {
         let shots = self.shots.iter();
-        let shots = shots.map(|shot| format!("{}{}{BETWEEN}", shot.question, shot.answer));
+        let shots = shots.map(|shot| format!("{}{}{SEPARATOR}", shot.question, shot.answer));
         shots.chain([question.to_owned()]).collect()
     }
 }
 
-/// An answer without the space that stands before it in plain text.
+/// An answer without the separator before it.
 pub(crate) fn undelimited(answer: &str) -> &str {
-    answer.strip_prefix(BEFORE_ANSWER).unwrap_or(answer)
+    answer.strip_prefix(ANSWER_SEPARATOR).unwrap_or(answer)
 }

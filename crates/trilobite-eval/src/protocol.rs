@@ -1,4 +1,4 @@
-//! What a task's protocol is.
+//! The interface of a task's protocol.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,16 +14,15 @@ use crate::place::Place;
 use crate::results::Line;
 use crate::task::Task;
 
-/// How a task is run and judged. Each kind of task has one.
+/// How a kind of task is run and judged.
 pub(crate) trait Protocol {
     /// The task.
     fn task(&self) -> &Task;
 
-    /// The items of the task's data, and what their results depend on besides the data, the model
-    /// and its settings.
+    /// The items of the task, and what their results depend on besides data, model and settings.
     fn items(&self, place: Place<'_>) -> Result<Items>;
 
-    /// What the result lines of a file say.
+    /// The metrics for the lines of a results file.
     fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured>;
 
     /// The number of items.
@@ -32,8 +31,8 @@ pub(crate) trait Protocol {
         Ok(records.iter().map(|records| records.items.len()).sum())
     }
 
-    /// Has answers judged that only another model can judge. `proceed` says whether to go on after
-    /// so many judgments of so many.
+    /// Has another model judge the answers that only a model can judge. `proceed` is called with
+    /// the number of judgments done and in total, and returns whether to continue.
     fn rate(
         &self,
         _place: Place<'_>,
@@ -47,9 +46,9 @@ pub(crate) trait Protocol {
 
 /// The items of a task.
 pub(crate) struct Items {
-    /// In the order of the data.
+    /// The items, in the order of the data.
     pub(crate) list: Vec<Box<dyn Item>>,
-    /// What results depend on besides.
+    /// What results depend on besides data, model and settings.
     pub(crate) identity: BTreeMap<&'static str, Value>,
 }
 
@@ -66,24 +65,24 @@ pub(crate) trait Item {
     /// Its id, unique in the task.
     fn id(&self) -> &str;
 
-    /// The hash of what the model is asked, without what a chat template makes of it.
+    /// The hash of the prompt before the chat template is applied.
     fn prompt_sha256(&self) -> String;
 
-    /// Asks a model, and judges the answer: a line of the results.
+    /// Runs the model on the item and returns a line of the results.
     fn answer(&self, engine: &mut Engine) -> Result<Value>;
 
-    /// What the model was asked for a line of the results, word for word.
+    /// The exact prompts that led to a line of the results.
     fn asked(&self, engine: &Engine, line: &Value) -> Result<Map<String, Value>>;
 
-    /// Judges an answer that was given elsewhere, in a chat or not: a line of the results. `None` if
-    /// the task's answers are not graded.
+    /// Grades an answer that was generated elsewhere, and returns a line of the results; `None` if
+    /// the task has no grader. `chat` tells whether the answer is a chat reply.
     fn grade(&self, _output: String, _chat: Option<bool>) -> Result<Option<Value>> {
         Ok(None)
     }
 }
 
-/// The results in some lines of a file.
-pub(crate) fn typed<T: DeserializeOwned>(path: &Path, lines: &[Line]) -> Result<Vec<T>> {
+/// Parses lines of a results file.
+pub(crate) fn parse_lines<T: DeserializeOwned>(path: &Path, lines: &[Line]) -> Result<Vec<T>> {
     let parse = |line: &Line| {
         serde_json::from_value(line.value.clone()).map_err(|error| Error::Record {
             path: path.to_owned(),

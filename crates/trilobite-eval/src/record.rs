@@ -1,4 +1,4 @@
-//! A record of a data file.
+//! Records of data files.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,14 +16,14 @@ pub(crate) type Fields = BTreeMap<String, Value>;
 pub(crate) struct Record {
     /// The file.
     pub(crate) path: PathBuf,
-    /// Its first line there, from 1.
+    /// The first line of the record in the file, from 1.
     pub(crate) line: usize,
-    /// Its number there, from 0.
+    /// The index of the record in the file.
     pub(crate) index: usize,
     /// Its fields.
     pub(crate) fields: Fields,
-    /// The JSON text that it was read from, where it has a line of its own: numbers in `fields` have
-    /// at most 64 bits.
+    /// The JSON text of the record, if it is on a line of its own. Numbers in `fields` have at most
+    /// 64 bits.
     pub(crate) json: Option<Arc<str>>,
 }
 
@@ -34,7 +34,7 @@ impl Record {
         Error::Record { path: self.path.clone(), line: self.line, message }
     }
 
-    /// A field that must be a string.
+    /// The value of a field that must be a string.
     pub(crate) fn text(&self, field: &str) -> Result<&str> {
         let value = self.fields.get(field);
         value

@@ -1,5 +1,5 @@
-//! The files of a task's results in a folder: `NAME.jsonl`, a line for each finished item,
-//! `NAME.settings.json`, what they depend on, and `NAME.samples.jsonl`, what the model was asked.
+//! The files of a task's results: `NAME.jsonl` has a line for each finished item,
+//! `NAME.settings.json` what the results depend on, and `NAME.samples.jsonl` the prompts.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -12,28 +12,28 @@ use crate::error::{Error, Result};
 use crate::shard::Shard;
 use crate::task::Task;
 
-/// A line of results.
+/// A line of a results file.
 #[derive(Clone)]
 pub(crate) struct Line {
-    /// Its number in the file, from 1.
+    /// The number of the line in the file, from 1.
     pub(crate) number: usize,
     /// The item's id.
     pub(crate) id: String,
-    /// All of it.
+    /// The parsed line.
     pub(crate) value: Value,
 }
 
-/// A file of lines that runs append to, in the hands of one run at a time.
-pub(crate) struct Appended {
+/// A file to which one run at a time appends lines.
+pub(crate) struct AppendFile {
     path: PathBuf,
     file: File,
 }
 
-impl Appended {
-    /// Opens or creates a file, and locks it for as long as the process lives and holds it.
+impl AppendFile {
+    /// Opens or creates a file and locks it until it is dropped.
     ///
     /// # Errors
-    /// It cannot be opened, or another run has it.
+    /// The file cannot be opened, or another run has locked it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -41,18 +41,17 @@ impl Appended {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: path.to_owned() }),
-            // A file system without locks.
+            // The file system does not support locks.
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(Error::io(path)(error)),
         }
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// The whole lines. What follows the last of them is the beginning of one that could not be
-    /// finished, and is cut off.
+    /// The complete lines. An incomplete line at the end is cut off the file.
     ///
     /// # Errors
-    /// The file cannot be read or cut, or is not UTF-8.
+    /// The file cannot be read or truncated, or is not UTF-8.
     pub(crate) fn lines(&mut self) -> Result<String> {
         let mut bytes = Vec::new();
         self.file.rewind().map_err(Error::io(&self.path))?;
@@ -65,47 +64,48 @@ impl Appended {
         Ok(text)
     }
 
-    /// Appends a line, in one write: a run that is killed leaves at most the last line torn.
+    /// Appends a line in a single write, so that a run that is killed leaves at most one incomplete
+    /// line.
     ///
     /// # Errors
-    /// The line cannot be written as a whole.
+    /// The line cannot be written completely.
     pub(crate) fn append(&mut self, line: &Value) -> Result<()> {
         self.file.seek(SeekFrom::End(0)).map_err(Error::io(&self.path))?;
         self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))
     }
 
-    /// Waits until everything is on the disk.
+    /// Waits until all lines are on the disk.
     ///
     /// # Errors
-    /// It cannot get there.
+    /// The data cannot be written to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(Error::io(&self.path))
     }
 }
 
-/// The lines of a file, without the beginning of one that ends it.
+/// The lines of a file without an incomplete one at the end.
 fn whole_lines(path: &Path, mut bytes: Vec<u8>) -> Result<String> {
     bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1));
     utf8(path, &bytes).map(str::to_owned)
 }
 
-/// The file of a task's results.
+/// The path of a task's results file.
 pub(crate) fn items_path(folder: &Path, task: &Task) -> PathBuf {
     folder.join(format!("{}.jsonl", task.name))
 }
 
-/// The file of what a model was asked.
+/// The path of a task's file of prompts.
 pub(crate) fn samples_path(folder: &Path, task: &Task) -> PathBuf {
     folder.join(format!("{}.samples.jsonl", task.name))
 }
 
-/// The results in a file.
+/// Reads a results file.
 pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     parse(path, &whole_lines(path, bytes)?)
 }
 
-/// The results in the text of a file. An item has one result.
+/// Parses a results file. Every item must have one result.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     let mut places = std::collections::HashMap::new();
@@ -122,12 +122,12 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Replaces all lines of a file. Until the new ones are on the disk, the old ones stay.
+/// Replaces all lines of a file. The old lines stay until the new ones are on the disk.
 ///
 /// # Errors
-/// One of them is an error, they cannot be written, or a run is at work on them.
+/// A line is an error, the file cannot be written, or another run is writing it.
 pub(crate) fn replace(path: &Path, lines: &mut dyn Iterator<Item = Result<Value>>) -> Result<()> {
-    let held = Appended::open(path)?;
+    let held = AppendFile::open(path)?;
     let partial = path.with_extension("jsonl.partial");
     let write = || {
         let mut file = BufWriter::new(File::create(&partial).map_err(Error::io(path))?);
@@ -144,27 +144,27 @@ pub(crate) fn replace(path: &Path, lines: &mut dyn Iterator<Item = Result<Value>
     Ok(())
 }
 
-/// The settings of a run: what its results depend on, and what was asked for.
+/// The settings of a run: what its results depend on, and the requested items.
 #[derive(Clone, Debug)]
 pub(crate) struct RunSettings {
-    /// What results depend on: an object.
+    /// An object of everything that results depend on.
     pub(crate) identity: Value,
-    /// Items of the task, as far as they were asked for.
+    /// Number of requested items of the task.
     pub(crate) items: usize,
-    /// The parts of the task that were asked for.
+    /// The requested parts of the task.
     pub(crate) parts: Vec<Shard>,
 }
 
-/// The fields of the settings file that results do not depend on.
+/// The field of the settings file with the requested items. Results do not depend on it.
 const ITEMS: &str = "items";
 const PARTS: &str = "parts";
 
 impl RunSettings {
-    /// The settings in a folder: none if there is no file, or only the beginning of one, as a run
-    /// leaves it that is killed or meets a full disk.
+    /// Reads the settings in a folder. Returns `None` if there is no file, or only an incomplete
+    /// one, which remains if a run is killed or the disk is full.
     ///
     /// # Errors
-    /// The file cannot be read or holds something else.
+    /// The file cannot be read or has other contents.
     pub(crate) fn read(folder: &Path, task: &Task) -> Result<Option<Self>> {
         let path = settings_path(folder, task);
         let bytes = match std::fs::read(&path) {
@@ -187,18 +187,18 @@ impl RunSettings {
         Ok(Some(Self { items: usize::try_from(items).unwrap_or(usize::MAX), parts, identity }))
     }
 
-    /// Writes the settings, or adds what was asked for to those that are there.
+    /// Writes the settings, or adds the requested items to existing settings.
     ///
     /// # Errors
-    /// The settings that are there are those of other results.
-    pub(crate) fn note(mut self, folder: &Path, task: &Task) -> Result<()> {
+    /// The existing settings belong to other results.
+    pub(crate) fn save(mut self, folder: &Path, task: &Task) -> Result<()> {
         let path = settings_path(folder, task);
         if let Some(found) = Self::read(folder, task)? {
             let fields = self.identity.as_object().into_iter().flatten();
             let other =
                 |(field, value): &(&String, &Value)| found.identity.get(*field) != Some(*value);
             let mut others = fields.filter(other);
-            // Examples are data too: their number says more than the hash.
+            // Examples change the hash of the data too. Their number makes a better message.
             let number = |(field, _): &(&String, &Value)| {
                 *field == "shots" && found.identity.get("shots").is_some()
             };
@@ -233,7 +233,7 @@ mod tests {
         RunSettings { identity, items, parts: vec![part.parse().unwrap()] }
     }
 
-    /// A run may be killed, or meet a full disk, anywhere in a line: within a character too.
+    /// A run may be killed, or the disk may be full, anywhere in a line, even within a character.
     #[test]
     fn torn_lines_are_cut_off_and_written_again() {
         let folder = tempfile::tempdir().unwrap();
@@ -244,13 +244,13 @@ mod tests {
             let first = b"{\"id\":\"0\"}\n";
             std::fs::write(&path, [&first[..], &line[..torn]].concat()).unwrap();
             assert_eq!(read(&path).unwrap().len(), 1, "{torn}");
-            let mut file = Appended::open(&path).unwrap();
+            let mut file = AppendFile::open(&path).unwrap();
             assert_eq!(file.lines().unwrap().as_bytes(), first, "{torn}");
             file.append(&whole).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), [&first[..], &line].concat(), "{torn}");
         }
         std::fs::write(&path, b"{\"id\":\"caf\xc3\"}\n").unwrap();
-        let error = Appended::open(&path).unwrap().lines().unwrap_err().to_string();
+        let error = AppendFile::open(&path).unwrap().lines().unwrap_err().to_string();
         assert!(error.contains("gsm8k.jsonl line 1: not UTF-8"), "{error}");
     }
 
@@ -258,8 +258,8 @@ mod tests {
     fn only_one_run_at_a_time_has_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gsm8k.jsonl");
-        let held = Appended::open(&path).unwrap();
-        let error = Appended::open(&path).err().unwrap().to_string();
+        let held = AppendFile::open(&path).unwrap();
+        let error = AppendFile::open(&path).err().unwrap().to_string();
         assert!(error.contains("gsm8k.jsonl: another run is at work on it"), "{error}");
         assert!(replace(&path, &mut [Ok(json!({"id": "0"}))].into_iter()).is_err());
         drop(held);
@@ -280,24 +280,24 @@ mod tests {
         assert_eq!(error, "r.jsonl line 2: not a result");
     }
 
-    /// Settings that could not be written as a whole were never used.
+    /// Settings that were not written completely were never used.
     #[test]
     fn half_written_settings_are_none() {
         let folder = tempfile::tempdir().unwrap();
         let (folder, task) = (folder.path(), Task::named("gsm8k").unwrap());
         let path = settings_path(folder, &task);
         assert!(RunSettings::read(folder, &task).unwrap().is_none());
-        settings("a", 4, "1/1").note(folder, &task).unwrap();
+        settings("a", 4, "1/1").save(folder, &task).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for torn in 0..whole.len() - 2 {
             std::fs::write(&path, &whole[..torn]).unwrap();
             assert!(RunSettings::read(folder, &task).unwrap().is_none(), "{torn}");
-            settings("a", 4, "1/1").note(folder, &task).unwrap();
+            settings("a", 4, "1/1").save(folder, &task).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }
         for other in ["{]", "[]", "null"] {
             std::fs::write(&path, other).unwrap();
-            let error = settings("a", 4, "1/1").note(folder, &task).unwrap_err().to_string();
+            let error = settings("a", 4, "1/1").save(folder, &task).unwrap_err().to_string();
             assert!(error.contains("gsm8k.settings.json line 1: "), "{error}");
         }
     }
@@ -306,24 +306,24 @@ mod tests {
     fn settings_gather_what_was_asked_for_and_are_compared() {
         let folder = tempfile::tempdir().unwrap();
         let (folder, task) = (folder.path(), Task::named("gsm8k").unwrap());
-        settings("a", 4, "2/2").note(folder, &task).unwrap();
-        settings("a", 8, "1/2").note(folder, &task).unwrap();
-        settings("a", 2, "1/2").note(folder, &task).unwrap();
+        settings("a", 4, "2/2").save(folder, &task).unwrap();
+        settings("a", 8, "1/2").save(folder, &task).unwrap();
+        settings("a", 2, "1/2").save(folder, &task).unwrap();
         let found = RunSettings::read(folder, &task).unwrap().unwrap();
         let parts: Vec<String> = found.parts.iter().map(Shard::to_string).collect();
         assert_eq!((found.items, parts.join(" ").as_str()), (8, "1/2 2/2"));
-        let error = settings("b", 4, "1/2").note(folder, &task).unwrap_err().to_string();
+        let error = settings("b", 4, "1/2").save(folder, &task).unwrap_err().to_string();
         let expected = "results of another run (model_sha256 is \"a\", this run's is \"b\")";
         assert!(error.contains(expected), "{error}");
     }
 
-    /// Among these are floats that serde_json without `float_roundtrip` changes.
+    /// Some of these floats change in serde_json without `float_roundtrip`.
     #[test]
     fn floats_are_read_as_they_were_written() {
         let mut bits = 0x9e37_79b9_7f4a_7c15u64;
         for _ in 0..20_000 {
             bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            // Log-likelihoods: from -1 to -1024.
+            // Log-likelihoods from -1 to -1024.
             let float = -f64::from_bits((bits >> 12) | (1023 + (bits & 7)) << 52);
             let text = json!({"logprob": float}).to_string();
             let read: Value = serde_json::from_str(&text).unwrap();

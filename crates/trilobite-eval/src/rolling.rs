@@ -1,4 +1,4 @@
-//! The likelihood of whole texts: WikiText-2 as lm-evaluation-harness measures it.
+//! Rolling likelihood of whole texts: WikiText-2 as in lm-evaluation-harness.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::{Measured, Metric};
 use crate::place::Place;
-use crate::protocol::{Item, Items, Protocol, typed};
+use crate::protocol::{Item, Items, Protocol, parse_lines};
 use crate::results::Line;
 use crate::task::Task;
 
-/// The protocol of a task of whole texts.
+/// The protocol of a rolling-likelihood task.
 pub(crate) struct RollingProtocol<'a> {
     pub(crate) task: &'a Task,
 }
@@ -33,7 +33,7 @@ impl Protocol for RollingProtocol<'_> {
     }
 
     fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
-        let metrics = metrics(&typed(path, lines)?);
+        let metrics = metrics(&parse_lines(path, lines)?);
         Ok(Measured { metrics, ..Measured::default() })
     }
 
@@ -42,10 +42,10 @@ impl Protocol for RollingProtocol<'_> {
     }
 }
 
-/// A page that is ready to be scored.
+/// A page, ready to be scored.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
-    /// Its number, from 0.
+    /// Its index.
     id: String,
     pub(crate) text: String,
     words: usize,
@@ -70,17 +70,17 @@ impl Item for Page {
     }
 }
 
-/// A scored page: a line of the results.
+/// The result of a page: a line of the results file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ScoredPage {
     id: String,
     prompt_sha256: String,
-    /// `ln p` of the detokenised page.
+    /// `ln p` of the detokenized page.
     logprob: f64,
     tokens: usize,
-    /// Words of the original page.
+    /// Number of words of the original page.
     words: usize,
-    /// UTF-8 bytes of the original page.
+    /// Number of UTF-8 bytes of the original page.
     bytes: usize,
 }
 
@@ -103,8 +103,8 @@ pub(crate) fn pages(task: &Task, folder: &Path, any: bool) -> Result<Vec<Page>> 
     Ok(pages)
 }
 
-/// The pages of a text: each begins with a title, ` = Title = ` alone on a line. As in the data set
-/// that the harness loads, the end of line before a title belongs to no page.
+/// Splits a text into pages. A page begins with a title, ` = Title = ` on a line of its own. As in
+/// the data set that the harness loads, the newline before a title belongs to no page.
 fn split(text: &str) -> Vec<&str> {
     let mut pages = Vec::new();
     let (mut start, mut at) = (0usize, 0usize);
@@ -122,7 +122,7 @@ fn split(text: &str) -> Vec<&str> {
     pages
 }
 
-/// Undoes the tokenisation of WikiText, as the harness does.
+/// Reverses the tokenization of WikiText, as the harness does.
 struct Detokenizer {
     brackets: Vec<(Regex, &'static str)>,
     spaces: Regex,
@@ -148,7 +148,7 @@ impl Detokenizer {
 
     fn apply(&self, page: &str) -> String {
         let mut text = page.replace("s '", "s'");
-        // Python: re.sub(r"/' [0-9]/", r"/'[0-9]/", ...), which matches nothing that is there.
+        // Python: re.sub(r"/' [0-9]/", r"/'[0-9]/", ...), which never matches these data.
         for (from, to) in [
             (" @-@ ", "-"),
             (" @,@ ", ","),
@@ -180,7 +180,7 @@ impl Detokenizer {
         text
     }
 
-    /// `len(re.split(r"\s+", page))`: blank ends count.
+    /// `len(re.split(r"\s+", page))`, which counts empty strings at the ends.
     fn words(&self, page: &str) -> usize {
         self.spaces.split(page).count()
     }
@@ -194,9 +194,9 @@ pub(crate) struct Window {
     pub(crate) end: usize,
 }
 
-/// The windows in which `count` tokens after a prefix token are predicted, each once: at most `span`
-/// in a window. A full window has the token before it as its only context. The last one reads `span`
-/// tokens too, so its context reaches back.
+/// The windows that predict each of `count` tokens after a prefix token once, at most `span` tokens
+/// per window. The only context of a full window is the token before it. The last window also
+/// has `span` tokens, so its context is longer.
 pub(crate) fn windows(count: usize, span: usize) -> impl Iterator<Item = Window> {
     (0..count).step_by(span).map(move |done| {
         let last = (done + span).min(count);
@@ -204,7 +204,7 @@ pub(crate) fn windows(count: usize, span: usize) -> impl Iterator<Item = Window>
     })
 }
 
-/// Scores a page in windows of the context's size, each token once.
+/// Scores a page in windows of the context's length, each token once.
 fn score(engine: &mut Engine, page: &Page) -> trilobite_runtime::Result<ScoredPage> {
     let model = engine.model();
     let prefix = prefix_token(model)?.ok_or(trilobite_runtime::Error::NoPrefix)?;

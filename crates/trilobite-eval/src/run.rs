@@ -1,4 +1,4 @@
-//! A task's run over a model: item by item into a file, so that it can be broken off.
+//! Runs of a task over a model, item by item. A run can be interrupted and resumed.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -12,20 +12,20 @@ use crate::kind::protocol;
 use crate::outcome::Outcome;
 use crate::place::Place;
 use crate::protocol::{Items, Protocol};
-use crate::results::{self, Appended, Line, RunSettings};
+use crate::results::{self, AppendFile, Line, RunSettings};
 use crate::shard::Shard;
 use crate::task::Task;
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Items done, those of earlier runs included.
+    /// Number of items done, including those of earlier runs.
     pub done: usize,
-    /// Items to do.
+    /// Number of items in total.
     pub total: usize,
 }
 
-/// The items of a task, which have different ids.
+/// The items of a task. Their ids are distinct.
 pub(crate) fn items(protocol: &dyn Protocol, place: Place<'_>) -> Result<Items> {
     let items = protocol.items(place)?;
     let mut seen = HashSet::new();
@@ -35,11 +35,11 @@ pub(crate) fn items(protocol: &dyn Protocol, place: Place<'_>) -> Result<Items> 
     }
 }
 
-/// Runs a task, or what an earlier run of the same settings left of it.
+/// Runs a task, or the rest of it if an earlier run had the same settings.
 ///
 /// # Errors
-/// Data, results of another run in the way, an item that the model cannot do, or the listener broke
-/// off; what was done is kept. Another run is at work on the same results.
+/// The data are invalid, the folder has results with other settings or of a run in progress, the
+/// model fails on an item, or the listener stops the run. Finished items are kept.
 pub fn run(
     engine: &mut Engine,
     task: &Task,
@@ -48,7 +48,7 @@ pub fn run(
     shard: Option<Shard>,
     listen: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Outcome> {
-    // A model without the template that was asked for is told before anything is written.
+    // A missing chat template is an error before anything is written.
     engine.template(false)?;
     let protocol = protocol(task);
     let items = items(protocol.as_ref(), place)?;
@@ -61,11 +61,11 @@ pub fn run(
 
     std::fs::create_dir_all(place.output).map_err(Error::io(place.output))?;
     let path = results::items_path(place.output, task);
-    let mut file = Appended::open(&path)?;
+    let mut file = AppendFile::open(&path)?;
     let hashes = data::hashes(task, place.data)?;
     let data_sha256 = data::fingerprint(&hashes);
     let identity = identity(engine, task, &data_sha256, &items);
-    RunSettings { identity, items: total, parts: vec![part] }.note(place.output, task)?;
+    RunSettings { identity, items: total, parts: vec![part] }.save(place.output, task)?;
     let mut done: HashMap<String, Line> = HashMap::new();
     for line in results::parse(&path, &file.lines()?)? {
         done.insert(line.id.clone(), line);
@@ -132,7 +132,7 @@ pub fn run(
     Ok(outcome)
 }
 
-/// What the results of a run depend on.
+/// Everything that the results of a run depend on.
 fn identity(engine: &Engine, task: &Task, data_sha256: &str, items: &Items) -> Value {
     let mut identity = json!({
         "task": task.name,
@@ -142,7 +142,7 @@ fn identity(engine: &Engine, task: &Task, data_sha256: &str, items: &Items) -> V
         "shots": task.shots,
         "settings": engine.settings(),
     });
-    // A version of the engine has one definition of each of its own tasks.
+    // The version of the engine determines the definitions of built-in tasks.
     if task.is_own() {
         identity["task_sha256"] = task.sha256.clone().into();
     }

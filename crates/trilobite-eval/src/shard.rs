@@ -1,16 +1,16 @@
-//! A part of a task, for one of several machines.
+//! Parts of a task, for running it on several machines.
 
 /// Every `count`-th item, from item `index` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shard {
-    /// Which part, from 0.
+    /// The index of the part.
     pub index: usize,
     /// The number of parts.
     pub count: usize,
 }
 
 impl Shard {
-    /// The only part of an undivided task.
+    /// An undivided task.
     pub(crate) const WHOLE: Self = Self { index: 0, count: 1 };
 
     /// Whether an item belongs to this part.
@@ -20,7 +20,7 @@ impl Shard {
 }
 
 impl std::fmt::Display for Shard {
-    /// As it is parsed.
+    /// Writes the form that `from_str` parses.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.index + 1, self.count)
     }
@@ -29,7 +29,7 @@ impl std::fmt::Display for Shard {
 impl std::str::FromStr for Shard {
     type Err = String;
 
-    /// `i/n`, `i` from 1.
+    /// Parses `i/n`, where `i` counts from 1.
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let parts = text.split_once('/').and_then(|(index, count)| {
             Some((index.parse::<usize>().ok()?, count.parse::<usize>().ok()?))

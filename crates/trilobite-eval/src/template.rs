@@ -9,8 +9,7 @@ use crate::grade;
 use crate::record::Record;
 use crate::task::Task;
 
-/// The environment that tasks' templates and expressions are evaluated in: a field that is missing
-/// is an error.
+/// The environment of the templates and expressions of tasks. A missing field is an error.
 pub(crate) fn environment() -> std::result::Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
@@ -24,7 +23,7 @@ pub(crate) fn environment() -> std::result::Result<Environment<'static>, minijin
     Ok(environment)
 }
 
-/// What a template sees: the record's fields, and more.
+/// The variables of a template: the record's fields and a few more.
 fn context(record: &Record, group: Option<&str>, choice: Option<&str>) -> Value {
     let this = Value::from_pairs(record.fields.clone());
     let more = [
@@ -42,12 +41,12 @@ pub(crate) struct Templates<'a> {
 }
 
 impl<'a> Templates<'a> {
-    /// Templates of an environment.
+    /// Creates templates in an environment.
     pub(crate) fn new(environment: &'a Environment<'a>) -> Self {
         Self { environment }
     }
 
-    /// A template over a record; errors call it `key`.
+    /// Renders a template over a record. `key` is its name in errors.
     pub(crate) fn render(
         &self,
         (key, template): (&str, &str),
@@ -68,7 +67,7 @@ pub(crate) struct Expression<'a> {
 }
 
 impl<'a> Expression<'a> {
-    /// Compiles an expression, which errors call `key`.
+    /// Compiles an expression. `key` is its name in errors.
     pub(crate) fn new(
         environment: &'a Environment<'a>,
         task: &Task,
@@ -82,10 +81,10 @@ impl<'a> Expression<'a> {
         Ok(Self { key, compiled })
     }
 
-    /// Its value over a record.
+    /// The value of the expression over a record.
     pub(crate) fn value(&self, record: &Record, group: Option<&str>) -> Result<Value> {
         let value = self.compiled.eval(context(record, group, None));
-        // Alone in an expression, a name that is not there is no error yet.
+        // An expression that is only an unknown name is not an error by itself.
         let value = value.and_then(|value| match value.is_undefined() {
             true => Err(minijinja::Error::from(ErrorKind::UndefinedError)),
             false => Ok(value),
@@ -104,7 +103,7 @@ fn fault(key: &str, record: &Record, error: &minijinja::Error) -> Error {
     record.error(message)
 }
 
-/// For `map_err`: the error of a task's own template.
+/// Converts an error of a task's own template, for `map_err`.
 pub(crate) fn definition(task: &Task) -> impl Fn(minijinja::Error) -> Error + use<> {
     let task = task.name.clone();
     move |error| Error::Definition { task: task.clone(), message: error.to_string() }
@@ -115,14 +114,14 @@ fn reason(error: &minijinja::Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }
 
-/// The place of a value in a list.
+/// The index of a value in a list.
 fn position(list: Value, wanted: Value) -> std::result::Result<usize, minijinja::Error> {
     list.try_iter()?.position(|value| value == wanted).ok_or_else(|| {
         minijinja::Error::new(ErrorKind::InvalidOperation, format!("{wanted:?} is none of {list}"))
     })
 }
 
-/// The choices of `(A) one (B) two`.
+/// The choices in `(A) one (B) two`.
 fn lettered(text: &str) -> Vec<String> {
     let mut rest = text;
     let mut choices = Vec::new();
@@ -139,9 +138,9 @@ fn lettered(text: &str) -> Vec<String> {
     choices
 }
 
-/// A context of HellaSwag. Those of ActivityNet end with a fragment that the harness capitalises
-/// (first letter upper, the rest lower case). The text form of the data has lost where it begins:
-/// after the last end of a sentence.
+/// The context of a HellaSwag item. A context from ActivityNet ends with a fragment that the
+/// harness capitalises (first letter upper, the rest lower case). The data do not mark where the
+/// fragment begins: it is after the last end of a sentence.
 fn hellaswag_context(text: &str, activity_net: bool) -> String {
     if !activity_net {
         return text.to_owned();

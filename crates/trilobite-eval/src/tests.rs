@@ -1,5 +1,5 @@
-//! Prompts of every task on records in the shape of the originals, written for these tests, and a
-//! run that is broken off, continued, divided and merged.
+//! Prompts of every task on hand-written records in the form of the original data, and a run that
+//! is interrupted, continued, divided and merged.
 
 mod harness;
 mod own;
@@ -198,7 +198,7 @@ fn gold(questions: &[Question]) -> Vec<String> {
     questions.iter().map(|question| serde_json::json!(question.gold()).to_string()).collect()
 }
 
-/// Every fault names the file and, where there is one, the line.
+/// Every error names the file and, if there is one, the line.
 #[test]
 fn faulty_data_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -241,7 +241,7 @@ fn faulty_data_are_named() {
     assert!(error.contains("valid-labels.lst line 2: 2 labels for 1 records"), "{error}");
 }
 
-/// With the original data in `TRILOBITE_EVALDATA`: the examples that the harness draws.
+/// With the original data in `TRILOBITE_EVALDATA`, the same examples as the harness draws.
 #[test]
 #[ignore = "needs TRILOBITE_EVALDATA, a folder of the original data sets"]
 fn gsm8k_examples_are_those_of_the_harness() {

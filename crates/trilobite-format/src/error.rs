@@ -1,4 +1,4 @@
-//! Everything that can be wrong with a GGUF file, or with the use of the writer.
+//! The errors of reading and writing GGUF files.
 
 use crate::TensorType;
 
@@ -14,7 +14,7 @@ pub enum Error {
         /// The bytes at the start of the file (fewer than four when it is shorter).
         found: Vec<u8>,
     },
-    /// The file is the text that stands for a file in a Git repository.
+    /// The file is a Git LFS pointer: a text that stands for the real file in a repository.
     #[error("it is a Git LFS pointer, not the file itself; `git lfs pull` fetches that")]
     LfsPointer,
     /// The file is in big-endian byte order.
@@ -30,7 +30,7 @@ pub enum Error {
         what: String,
         /// Where it starts.
         offset: u64,
-        /// Bytes that it needs at least.
+        /// Minimum number of bytes needed.
         needed: u64,
         /// Bytes that are left in the file.
         available: u64,
@@ -80,9 +80,9 @@ pub enum Error {
     MetadataType {
         /// The metadata key.
         key: String,
-        /// What was asked for.
+        /// The type that the caller asked for.
         expected: &'static str,
-        /// What the file has.
+        /// The type in the file.
         found: String,
     },
     /// A metadata integer that does not fit the type asked for.
@@ -90,33 +90,34 @@ pub enum Error {
     MetadataRange {
         /// The metadata key.
         key: String,
-        /// What was asked for.
+        /// The type that the caller asked for.
         expected: &'static str,
         /// The value in the file.
         found: String,
     },
-    /// A metadata key that every model of the architecture has is absent.
+    /// A metadata key that the architecture requires is absent.
     #[error("metadata key {0} is missing")]
     MissingKey(String),
-    /// A metadata value with which no model can be run.
+    /// A metadata value outside the range that a model can be run with.
     #[error("metadata key {key} is {found}, expected {expected}")]
     BadValue {
         /// The metadata key.
         key: String,
-        /// What would do.
+        /// The accepted values.
         expected: String,
-        /// What the file says.
+        /// The value in the file.
         found: String,
     },
-    /// A metadata key that could change what a model computes, in a way that is not known.
+    /// A key below `{arch}.rope.` that this crate does not know, and that could change what a model
+    /// computes.
     #[error("metadata key {0} is not supported")]
     UnknownKey(String),
-    /// The architecture is not one that is known.
+    /// An architecture that this crate does not know.
     #[error("architecture {found:?} is not supported (supported: {supported})")]
     Architecture {
         /// The value of `general.architecture`.
         found: String,
-        /// The names that are known.
+        /// The known names.
         supported: String,
     },
     /// A divisor of a rotary frequency that is not a positive number.
@@ -153,7 +154,7 @@ pub enum Error {
         id: u32,
     },
     /// A shape that the tensor's type cannot hold: an empty dimension, a size that overflows, or
-    /// rows that are no multiple of the type's block.
+    /// rows that are not a multiple of the type's block.
     #[error("tensor {tensor:?} of type {ty} cannot have the shape {shape:?}")]
     Shape {
         /// The tensor name.
@@ -163,7 +164,8 @@ pub enum Error {
         /// The shape, outermost dimension first.
         shape: Vec<u64>,
     },
-    /// A projection of a BitNet model that is not ternary: see [`crate::model::Projections`].
+    /// A dense projection in a BitNet model that does not declare it dense: see
+    /// [`crate::model::Projections`].
     #[error(
         "tensor {tensor:?} is {ty}{}, but the projections of a BitNet model are ternary with one \
          scale, unless `{}` names them",
@@ -185,7 +187,7 @@ pub enum Error {
         /// The alignment of the file.
         alignment: u64,
     },
-    /// A tensor that ends behind the end of the file.
+    /// A tensor that extends past the end of the file.
     #[error("tensor {tensor:?} needs {needed} bytes at byte {start}, the file has {file} bytes")]
     OutOfFile {
         /// The tensor name.
@@ -205,7 +207,7 @@ pub enum Error {
         /// The tensor that starts inside it.
         second: String,
     },
-    /// The name of a file that is a part of a model does not say which.
+    /// A part of a split model whose file name does not have the form that states the part.
     #[error(
         "{name:?} is part {part} of {count} of a model, but is not called NAME-{part:05}-of-{count:05}.gguf"
     )]
@@ -217,20 +219,20 @@ pub enum Error {
         /// Number of parts.
         count: u64,
     },
-    /// A file that is not the part of a model that its name says.
+    /// A file of a split model that states another part than its name does.
     #[error("part {part} of {count} says of itself that it is {found}")]
     Part {
-        /// The part by the file's name, from 1.
+        /// The part that the file name states, from 1.
         part: u64,
-        /// Number of parts by the first file.
+        /// Number of parts that the first file states.
         count: u64,
-        /// What the file says.
+        /// The part that the file states.
         found: String,
     },
-    /// The parts of a model have more or fewer tensors than the first part says.
+    /// The total number of tensors differs from the one that the first part states.
     #[error("the parts have {found} tensors, the first part says {expected}")]
     PartTensors {
-        /// Tensors by `split.tensors.count`.
+        /// The number in `split.tensors.count`.
         expected: u64,
         /// Tensors in all parts.
         found: u64,
@@ -243,14 +245,14 @@ pub enum Error {
         /// The tensor that was given.
         found: String,
     },
-    /// A tensor was given too many or too few bytes.
+    /// A tensor received too many or too few bytes.
     #[error("tensor {tensor:?} was given {found} bytes, expected {expected}")]
     Length {
         /// The tensor name.
         tensor: String,
-        /// Bytes that it must have.
+        /// The length that its type and shape require.
         expected: u64,
-        /// Bytes that it was given.
+        /// The number of bytes received.
         found: u64,
     },
 }

@@ -1,21 +1,22 @@
-//! Files that are read from any place in them.
+//! Opening model files.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Opens a regular file for reading. Folders, devices and FIFOs are refused, and a FIFO that nobody
-/// writes to is not waited for.
+/// Opens a regular file for reading.
+///
+/// Folders, devices and FIFOs are errors. Opening a FIFO never blocks.
 ///
 /// # Errors
-/// The file cannot be opened, or is not a regular one.
+/// The file cannot be opened, or is not a regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // A FIFO is opened at once, and a terminal does not become this process's own.
+        // Open a FIFO without waiting for a writer, and never acquire a controlling terminal.
         options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     }
     let file = options.open(path)?;
@@ -30,10 +31,10 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The bytes of a regular file.
+/// Reads a whole regular file.
 ///
 /// # Errors
-/// As of [`open_regular`], or the file cannot be read.
+/// Those of [`open_regular`], and a failed read.
 pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path)?.read_to_end(&mut bytes)?;

@@ -27,7 +27,8 @@ pub use writer::Writer;
 /// The first four bytes of every GGUF file.
 pub const MAGIC: [u8; 4] = *b"GGUF";
 
-/// How the text begins that a Git repository without its large files has in place of each.
+/// The first bytes of a Git LFS pointer: the text that a repository cloned without LFS holds in
+/// place of each large file.
 pub const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// The container version that [`Writer`] writes.

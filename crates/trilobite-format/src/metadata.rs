@@ -1,4 +1,4 @@
-//! The key-value section.
+//! The metadata section: key-value pairs.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,9 @@ use crate::{Array, Error, Value};
 
 /// Metadata entries in file order, with typed access.
 ///
-/// The accessors return `Ok(None)` for a key that is absent and an error that names the key for a
-/// value of another type. Integers are accepted in every width that holds the value, because
-/// writers disagree about widths.
+/// An accessor returns `Ok(None)` for an absent key, and an error that names the key for a value of
+/// another type. Integers are accepted in every width that holds the value, because writers
+/// disagree about widths.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     entries: Vec<(String, Value)>,
@@ -16,12 +16,12 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// No entries.
+    /// Creates an empty list of entries.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an entry at the end, or replaces the value of an existing key in place.
+    /// Appends an entry, or replaces the value of an existing key in place.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let key = key.into();
         match self.index.get(&key).and_then(|&i| self.entries.get_mut(i)) {
@@ -33,7 +33,7 @@ impl Metadata {
         }
     }
 
-    /// Removes an entry, where it is there.
+    /// Removes the entry of a key, if there is one.
     pub fn remove(&mut self, key: &str) {
         if let Some(at) = self.index.remove(key) {
             self.entries.remove(at);
@@ -46,7 +46,7 @@ impl Metadata {
         self.entries.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// Number of entries.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -61,7 +61,7 @@ impl Metadata {
         self.index.get(key).and_then(|&i| self.entries.get(i)).map(|(_, value)| value)
     }
 
-    /// A string.
+    /// The string of a key.
     pub fn str(&self, key: &str) -> Result<Option<&str>, Error> {
         self.read(key, "a string", |value| match value {
             Value::String(v) => Some(v.as_str()),
@@ -69,7 +69,7 @@ impl Metadata {
         })
     }
 
-    /// A boolean.
+    /// The boolean of a key.
     pub fn bool(&self, key: &str) -> Result<Option<bool>, Error> {
         self.read(key, "a bool", |value| match value {
             Value::Bool(v) => Some(*v),
@@ -77,7 +77,7 @@ impl Metadata {
         })
     }
 
-    /// A floating-point number; an f64 is rounded.
+    /// The floating-point number of a key. An f64 is rounded.
     pub fn f32(&self, key: &str) -> Result<Option<f32>, Error> {
         self.read(key, "a float", |value| match value {
             Value::F32(v) => Some(*v),
@@ -86,17 +86,17 @@ impl Metadata {
         })
     }
 
-    /// An integer from 0 to 2^32 - 1, stored in any width.
+    /// The integer of a key, from 0 to 2^32 - 1, stored in any width.
     pub fn u32(&self, key: &str) -> Result<Option<u32>, Error> {
         self.integer(key, "a u32")
     }
 
-    /// An integer from 0 to 2^64 - 1, stored in any width.
+    /// The integer of a key, from 0 to 2^64 - 1, stored in any width.
     pub fn u64(&self, key: &str) -> Result<Option<u64>, Error> {
         self.integer(key, "a u64")
     }
 
-    /// An array of strings.
+    /// The array of strings of a key.
     pub fn strings(&self, key: &str) -> Result<Option<&[String]>, Error> {
         self.read(key, "an array of strings", |value| match value {
             Value::Array(Array::String(v)) => Some(v.as_slice()),
@@ -104,7 +104,7 @@ impl Metadata {
         })
     }
 
-    /// An array of f32.
+    /// The array of f32 of a key.
     pub fn f32s(&self, key: &str) -> Result<Option<&[f32]>, Error> {
         self.read(key, "an array of f32", |value| match value {
             Value::Array(Array::F32(v)) => Some(v.as_slice()),
@@ -112,7 +112,7 @@ impl Metadata {
         })
     }
 
-    /// An array of booleans.
+    /// The array of booleans of a key.
     pub fn bools(&self, key: &str) -> Result<Option<&[bool]>, Error> {
         self.read(key, "an array of bool", |value| match value {
             Value::Array(Array::Bool(v)) => Some(v.as_slice()),
@@ -120,12 +120,12 @@ impl Metadata {
         })
     }
 
-    /// An array of integers that fit u32, stored in any width.
+    /// The array of u32 of a key, stored in any integer width.
     pub fn u32s(&self, key: &str) -> Result<Option<Vec<u32>>, Error> {
         self.integers(key, "an array of u32")
     }
 
-    /// An array of integers that fit i32, stored in any width.
+    /// The array of i32 of a key, stored in any integer width.
     pub fn i32s(&self, key: &str) -> Result<Option<Vec<i32>>, Error> {
         self.integers(key, "an array of i32")
     }

@@ -1,4 +1,4 @@
-//! Parsing and validation of a file's header.
+//! Parsing and validating the header of a file.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,10 +8,10 @@ use crate::{
     Array, DEFAULT_ALIGNMENT, Error, LFS_POINTER, MAGIC, Metadata, TensorType, VERSION, Value,
 };
 
-/// The index of a GGUF file: its metadata and where its tensors lie.
+/// The index of a GGUF file: its metadata and the positions of its tensors.
 ///
-/// [`Gguf::parse`] checks everything, so that what the index says about the file's bytes holds as
-/// long as those bytes do not change. The index does not borrow the file.
+/// [`Gguf::parse`] validates the whole index. Its ranges stay valid as long as the file does not
+/// change. The index does not borrow the file.
 #[derive(Clone, Debug)]
 pub struct Gguf {
     pub(crate) version: u32,
@@ -20,30 +20,31 @@ pub struct Gguf {
     pub(crate) index: HashMap<String, usize>,
 }
 
-/// Name, type, shape and place of a tensor.
+/// Name, type, shape and position of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// The name, for example `blk.0.attn_q.weight`.
     pub name: String,
     /// How the elements are stored.
     pub ty: TensorType,
-    /// The dimensions, outermost first (the file has them innermost first): `[rows, cols]`.
+    /// The dimensions, outermost first: `[rows, cols]`. The file stores them innermost first.
     pub shape: Vec<u64>,
-    /// The file that holds the tensor: 0, but of a model in several files its index among them.
+    /// The index of the file that holds the tensor among the parts of a split model; 0 for a model
+    /// in one file.
     pub part: usize,
-    /// The bytes of the tensor within the file.
+    /// The byte range of the tensor in the file.
     pub range: Range<usize>,
 }
 
 impl TensorInfo {
-    /// The bytes of the tensor. `file` must be the file that was parsed; of a shorter slice the
-    /// part that is there is returned, which is empty at worst.
+    /// The bytes of the tensor. `file` is the file that was parsed. A slice that is too short gives
+    /// fewer bytes, or none.
     pub fn bytes<'a>(&self, file: &'a [u8]) -> &'a [u8] {
         let end = self.range.end.min(file.len());
         file.get(self.range.start.min(end)..end).unwrap_or_default()
     }
 
-    /// The shape of the matrix that this holds: its own, unless that is transposed.
+    /// The shape of the matrix: for a [transposed](TensorType::I2T) tensor, its shape reversed.
     pub fn matrix_shape(&self) -> Vec<u64> {
         let dimensions = self.shape.iter().copied();
         match self.ty {
@@ -58,16 +59,16 @@ impl TensorInfo {
     }
 }
 
-/// The beginning of a file, up to its metadata.
-struct Head<'a> {
-    /// Where the tensors are described.
+/// The first part of a header: everything before the tensor index.
+struct Header<'a> {
+    /// Positioned at the tensor index.
     cursor: Cursor<'a>,
     version: u32,
     tensor_count: usize,
     metadata: Metadata,
 }
 
-impl<'a> Head<'a> {
+impl<'a> Header<'a> {
     fn parse(file: &'a [u8]) -> Result<Self, Error> {
         let magic = file.get(..MAGIC.len()).unwrap_or(file);
         if file.starts_with(LFS_POINTER) {
@@ -83,8 +84,8 @@ impl<'a> Head<'a> {
             v if matches!(v.swap_bytes(), 1..=VERSION) => return Err(Error::BigEndian),
             v => return Err(Error::Version(v)),
         }
-        // The smallest tensor and the smallest entry take this many bytes, so that a count which
-        // the file cannot hold is refused before anything is allocated for it.
+        // The sizes of the smallest tensor entry and the smallest metadata entry. They bound the
+        // counts, so that nothing is allocated for a count that the file cannot hold.
         let tensor_count = cursor.count("the number of tensors", 8 + 1 + 4 + 8 + 4 + 8)?;
         let entry_count = cursor.count("the number of metadata entries", 8 + 1 + 4 + 1)?;
 
@@ -100,7 +101,7 @@ impl<'a> Head<'a> {
         Ok(Self { cursor, version, tensor_count, metadata })
     }
 
-    /// Where the data section begins, and the tensors in it.
+    /// Reads the tensor index. Returns the offset of the data section and the tensors.
     fn tensors(&mut self) -> Result<(u64, Vec<TensorHeader>), Error> {
         let alignment = alignment(&self.metadata)?;
         let mut headers = Vec::with_capacity(self.tensor_count);
@@ -112,24 +113,25 @@ impl<'a> Head<'a> {
 }
 
 impl Metadata {
-    /// Reads and validates the metadata at the beginning of a file; what follows them may be
-    /// anything, or missing.
+    /// Reads and validates the metadata at the start of a file. The bytes after them are not
+    /// examined and may be missing.
     ///
     /// # Errors
     /// Every deviation from the format is an error; see [`Error`].
     pub fn parse(file: &[u8]) -> Result<Metadata, Error> {
-        Ok(Head::parse(file)?.metadata)
+        Ok(Header::parse(file)?.metadata)
     }
 }
 
 impl Gguf {
-    /// The length that the header of a file asks for at least: where its last tensor ends. The slice
-    /// may be any part of the file that begins with the whole header.
+    /// The minimum length of the file: the end of its last tensor, as the header states it. `file`
+    /// is any prefix of the file that contains the whole header.
     ///
     /// # Errors
-    /// [`Error::Truncated`] for less than the whole header; every deviation from the format.
+    /// [`Error::Truncated`] if the header is incomplete. Every other deviation from the format is
+    /// an error too.
     pub fn least_len(file: &[u8]) -> Result<u64, Error> {
-        let (data, headers) = Head::parse(file)?.tensors()?;
+        let (data, headers) = Header::parse(file)?.tensors()?;
         let ends = headers.iter().map(|header| header.offset.saturating_add(header.len));
         Ok(ends.max().map_or(data.min(file.len() as u64), |end| data.saturating_add(end)))
     }
@@ -139,9 +141,9 @@ impl Gguf {
     /// # Errors
     /// Every deviation from the format is an error; see [`Error`].
     pub fn parse(file: &[u8]) -> Result<Gguf, Error> {
-        let mut head = Head::parse(file)?;
-        let (data, headers) = head.tensors()?;
-        let Head { version, metadata, .. } = head;
+        let mut header = Header::parse(file)?;
+        let (data, headers) = header.tensors()?;
+        let Header { version, metadata, .. } = header;
 
         let mut tensors = Vec::with_capacity(headers.len());
         let mut index = HashMap::with_capacity(headers.len());
@@ -156,7 +158,7 @@ impl Gguf {
         Ok(Gguf { version, metadata, tensors, index })
     }
 
-    /// The container version: 2 or 3 (they differ only in what big-endian files mean).
+    /// The container version: 2 or 3. The two differ for big-endian files only.
     pub fn version(&self) -> u32 {
         self.version
     }
@@ -171,13 +173,13 @@ impl Gguf {
         &self.tensors
     }
 
-    /// The tensor of a name.
+    /// The tensor with this name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.index.get(name).and_then(|&i| self.tensors.get(i))
     }
 
-    /// The tensor of a matrix: the one of its name, or the [transposed](TensorType::I2T) one that
-    /// the file has instead.
+    /// The tensor that holds a matrix: its [transposed](TensorType::I2T) tensor if the file has
+    /// one, otherwise the tensor with this name.
     pub fn matrix(&self, name: &str) -> Option<&TensorInfo> {
         let transposed = || {
             let info = self.tensor(&TensorType::transposed(name));
@@ -187,7 +189,7 @@ impl Gguf {
     }
 }
 
-/// The alignment that `general.alignment` states, or the default.
+/// The value of `general.alignment`, or [`DEFAULT_ALIGNMENT`].
 pub(crate) fn alignment(metadata: &Metadata) -> Result<u64, Error> {
     let alignment = metadata.u64(ALIGNMENT)?.unwrap_or(DEFAULT_ALIGNMENT);
     if alignment.is_power_of_two() && (8..=1 << 20).contains(&alignment) {
@@ -210,7 +212,7 @@ fn refuse_overlaps(tensors: &[TensorInfo]) -> Result<(), Error> {
     Ok(())
 }
 
-/// A tensor as its header states it, with the offset still relative to the data section.
+/// An entry of the tensor index. The offset is relative to the data section.
 struct TensorHeader {
     name: String,
     ty: TensorType,
@@ -278,7 +280,8 @@ impl<'a> Cursor<'a> {
         self.chunk(what).map(u64::from_le_bytes)
     }
 
-    /// A number of items that take at least `size` bytes each, all still to come.
+    /// Reads a number of items of at least `size` bytes each, and checks that the rest of the file
+    /// can hold them.
     fn count(&mut self, what: &str, size: u64) -> Result<usize, Error> {
         let count = self.u64(what)?;
         let available = (self.file.len() - self.at) as u64;
@@ -304,7 +307,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A key or a tensor name: neither empty nor longer than GGUF allows for keys.
+    /// Reads a key or a tensor name, which GGUF limits to 1 to 65,535 bytes.
     fn name(&mut self, what: &str) -> Result<String, Error> {
         let offset = self.at as u64;
         let text = self.string(what)?;

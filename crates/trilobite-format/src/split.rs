@@ -1,5 +1,5 @@
-//! Models in several files, as llama.cpp's `gguf-split` writes them: each file is a GGUF file with some
-//! of the tensors, and the first has all of the metadata.
+//! Models split into several files by llama.cpp's `gguf-split`. Each file is a GGUF file with some
+//! of the tensors; the first has all of the metadata.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::{Error, Gguf, Metadata};
 
 use crate::keys::{SPLIT_COUNT as COUNT, SPLIT_INDEX as INDEX, SPLIT_TENSORS as TENSORS};
 
-/// Which part of a model a file is.
+/// The place of a file among the parts of a split model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
     /// The part, from 0.
@@ -17,10 +17,10 @@ pub struct Split {
 }
 
 impl Split {
-    /// Reads `split.no` and `split.count`; `None` for a model in one file.
+    /// Reads `split.no` and `split.count`. `None` for a model in one file.
     ///
     /// # Errors
-    /// Values that are no numbers, or a part that is none of the parts.
+    /// Values that are not integers, or an index that is not below the count.
     pub fn of(metadata: &Metadata) -> Result<Option<Split>, Error> {
         let count = metadata.u64(COUNT)?.unwrap_or(1);
         let index = metadata.u64(INDEX)?.unwrap_or(0);
@@ -33,10 +33,10 @@ impl Split {
         Err(Error::Part { part: index + 1, count, found: format!("part {}", index + 1) })
     }
 
-    /// The file names of all parts, in order; `name` is that of this one.
+    /// The file names of all parts, in order. `name` is the file name of this part.
     ///
     /// # Errors
-    /// A name that does not end in `-00001-of-00003.gguf`, with the numbers of this part.
+    /// `name` does not end in `-00001-of-00003.gguf` with the numbers of this part.
     pub fn names(self, name: &str) -> Result<impl Iterator<Item = String> + use<>, Error> {
         let Split { index, count } = self;
         let ending = move |index: u64| format!("-{:05}-of-{count:05}.gguf", index + 1);
@@ -49,10 +49,11 @@ impl Split {
 }
 
 impl Gguf {
-    /// The index of a model whose parts are these, in order. A tensor's `part` says which it is in.
+    /// Joins the indexes of all parts, given in order, into the index of the model. The `part` of
+    /// each tensor says which file holds it.
     ///
     /// # Errors
-    /// Parts that are not those of one model, or a tensor that is in two of them.
+    /// The parts do not belong together, or two of them have a tensor of the same name.
     pub fn join(parts: Vec<Gguf>) -> Result<Gguf, Error> {
         let count = parts.len() as u64;
         let mut parts = parts.into_iter().enumerate().map(|(part, gguf)| {

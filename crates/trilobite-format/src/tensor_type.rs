@@ -1,10 +1,10 @@
-//! The element types of tensors, their numbers in the file and their sizes.
+//! Tensor types: their numbers in the file and their sizes.
 
 use std::fmt;
 
 use crate::ternary::{BLOCK, BLOCK_BYTES, TAIL, TILE};
 
-/// The end of the name of an [`I2T`](TensorType::I2T) tensor.
+/// The suffix of the name of an [`I2T`](TensorType::I2T) tensor.
 const TRANSPOSED: &str = "_t.weight";
 
 /// How the elements of a tensor are stored.
@@ -15,8 +15,8 @@ pub enum TensorType {
     F32,
     /// 16-bit IEEE 754, little-endian.
     F16,
-    /// Blocks of 32, 4 bits: an F16 scale, then 16 bytes. Rows are whole blocks, as in every type of
-    /// blocks.
+    /// Blocks of 32, 4 bits: an F16 scale, then 16 bytes. As in every block type, a row is a whole
+    /// number of blocks.
     Q4_0,
     /// Blocks of 32, 4 bits: an F16 scale and an F16 minimum, then 16 bytes.
     Q4_1,
@@ -42,12 +42,13 @@ pub enum TensorType {
     Tq2_0,
     /// Ternary, bitnet.cpp on x86: see [`crate::ternary`].
     I2S,
-    /// Ternary, Trilobite's own: I2_S with every row padded to whole blocks.
+    /// Ternary, specific to Trilobite: I2_S with every row padded to whole blocks.
     I2R,
-    /// I2_R whose rows are the columns of a matrix. A file has it as I2_R, and tells the two apart by
-    /// the name alone: see [`transposed`](TensorType::transposed).
+    /// A transposed matrix as I2_R: the rows are the columns of the matrix. The file stores the
+    /// type number of I2_R; the name of the tensor tells the two apart, see
+    /// [`transposed`](TensorType::transposed).
     I2T,
-    /// Ternary, Trilobite's own: three weights in five bits, 32 rows side by side.
+    /// Ternary, specific to Trilobite: three weights in five bits, 32 rows side by side.
     T5_3,
 }
 
@@ -97,8 +98,8 @@ impl TensorType {
         }
     }
 
-    /// The type that a file states for a tensor by a number and the tensor's name, where this crate
-    /// knows it.
+    /// The type of the tensor named `tensor` whose type number is `id`. `None` for an unknown
+    /// number.
     pub fn of(id: u32, tensor: &str) -> Option<TensorType> {
         match TensorType::ALL.into_iter().find(|ty| ty.id() == id) {
             Some(TensorType::I2R) if tensor.ends_with(TRANSPOSED) => Some(TensorType::I2T),
@@ -106,13 +107,13 @@ impl TensorType {
         }
     }
 
-    /// The name of the tensor that holds a matrix transposed, instead of the tensor `matrix`:
-    /// `blk.0.ffn_down_t.weight` for `blk.0.ffn_down.weight`.
+    /// The name of the tensor that stores `matrix` transposed: `blk.0.ffn_down_t.weight` for
+    /// `blk.0.ffn_down.weight`.
     pub fn transposed(matrix: &str) -> String {
         format!("{}{TRANSPOSED}", matrix.strip_suffix(".weight").unwrap_or(matrix))
     }
 
-    /// The name that ggml prints, in upper case.
+    /// ggml's name of the type, in upper case.
     pub const fn name(self) -> &'static str {
         match self {
             TensorType::F32 => "F32",
@@ -147,9 +148,11 @@ impl TensorType {
         }
     }
 
-    /// Bytes of a tensor of this type and `shape` (outermost dimension first, so that the last is
-    /// the row length). `None` where the type cannot hold the shape: no dimension, an empty
-    /// dimension, a size beyond `u64`, or rows (for I2_S: a total) that are no whole blocks.
+    /// The size in bytes of a tensor of this type and `shape`, outermost dimension first.
+    ///
+    /// `None` if the type cannot hold the shape: there is no dimension, a dimension is 0, the size
+    /// exceeds `u64`, or the row length (for I2_S: the number of elements) is not a multiple of the
+    /// block.
     pub fn byte_len(self, shape: &[u64]) -> Option<u64> {
         let cols = *shape.last()?;
         if shape.contains(&0) {
@@ -182,7 +185,8 @@ impl TensorType {
                 .checked_mul(BLOCK_BYTES as u64)?
                 .checked_add(TAIL as u64),
             TensorType::T5_3 => {
-                // Five bits a triple in whole bytes, for every row of whole tiles.
+                // A row takes five bits a triple, rounded up to whole bytes. Rows are padded to
+                // whole tiles.
                 let triples = cols.div_ceil(3);
                 let row = triples / 8 * 5 + (triples % 8 * 5).div_ceil(8);
                 (count / cols)
@@ -193,8 +197,8 @@ impl TensorType {
         }
     }
 
-    /// The name of a type number that other programs write and this crate does not read, for
-    /// error messages.
+    /// The name of a type that other programs write and this crate does not read, for error
+    /// messages.
     pub(crate) fn foreign_name(id: u32) -> Option<&'static str> {
         Some(match id {
             9 => "Q8_1",

@@ -80,7 +80,7 @@ fn a_transposed_matrix_is_told_by_its_type() {
     writer.tensor("blk.1.ffn_down.weight", &[2; 2 * 32 + 32]).unwrap();
     writer.tensor("blk.2.ffn_down_t.weight", &[3; 6]).unwrap();
     let file = writer.finish().unwrap();
-    // To other programs it is an I2_R tensor of its name.
+    // Other programs see an I2_R tensor with this name.
     let at = file.windows(stored.len()).position(|bytes| bytes == stored.as_bytes()).unwrap();
     let dimensions = [2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
     assert!(file[at + stored.len()..].starts_with(&dimensions));
@@ -93,7 +93,7 @@ fn a_transposed_matrix_is_told_by_its_type() {
     assert_eq!((gguf.tensor(down), gguf.tensor(stored)), (None, Some(info)));
     let other = gguf.matrix("blk.1.ffn_down.weight").unwrap();
     assert_eq!((other.ty, &other.matrix_shape()[..]), (TensorType::I2R, &[2, 3][..]));
-    // Another type cannot be transposed.
+    // The name has no effect on other types.
     assert_eq!(gguf.tensor("blk.2.ffn_down_t.weight").unwrap().ty, TensorType::I8);
     assert_eq!(gguf.matrix("blk.2.ffn_down.weight"), None);
 }
@@ -138,7 +138,7 @@ fn a_file_cut_anywhere_or_with_any_byte_changed_never_panics() {
     let mut header = 0;
     for len in 0..file.len() {
         assert!(Gguf::parse(&file[..len]).is_err(), "cut at {len}");
-        // The header alone tells where the file ends.
+        // The header is enough to find the end of the file.
         match Gguf::least_len(&file[..len]) {
             Ok(least) => assert_eq!(Some(least as usize), end, "cut at {len}"),
             Err(error) => {
@@ -220,7 +220,7 @@ fn ternary_tail_keeps_the_first_float_only() {
 
 #[test]
 fn a_ternary_matrix_has_one_scale() {
-    // Blocks of ones and blocks of zeros, each with a scale.
+    // Each block is all ones or all zeros, with its own scale.
     let blocks = |blocks: [(bool, u8); 3]| {
         let tq1_0 = |zero| if zero { [[128; 48], [127; 48]].concat() } else { vec![255; 96] };
         let block = |code: &[u8], scale| [code, &[scale, 0]].concat();
@@ -277,7 +277,7 @@ fn the_writer_insists_on_order_and_length() {
     assert!(matches!(new(nameless), Err(Error::NameLength { .. })));
 }
 
-/// A header in the making, for files that the writer refuses to write.
+/// Builds headers that the writer refuses to write.
 struct Raw(Vec<u8>);
 
 impl Raw {
@@ -299,7 +299,7 @@ impl Raw {
         self.0.extend(v.as_bytes());
         self
     }
-    /// A tensor with the dimensions as the file has them, innermost first.
+    /// Appends a tensor. The dimensions are in file order, innermost first.
     fn tensor(&mut self, name: &str, dimensions: &[u64], ty: u32, offset: u64) -> &mut Raw {
         self.text(name).u32(dimensions.len() as u32);
         for &d in dimensions {

@@ -50,7 +50,7 @@ pub enum Array {
 }
 
 impl Value {
-    /// The type in words, for messages: `u32`, `array of 3 strings`.
+    /// The type in words, for error messages: `u32`, `array of 3 strings`.
     pub fn describe(&self) -> String {
         match self {
             Value::Array(array) => {
@@ -60,7 +60,7 @@ impl Value {
         }
     }
 
-    /// The value as an integer, where it is one.
+    /// The value as an integer, if it is one.
     pub fn as_integer(&self) -> Option<i128> {
         Some(match *self {
             Value::U8(v) => v.into(),
@@ -94,12 +94,12 @@ impl Value {
     }
 }
 
-/// Names of the metadata types by their number in the file.
+/// Names of the value types, indexed by their number in the file.
 const TYPE_NAMES: [&str; 13] =
     ["u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64"];
 
 impl Array {
-    /// Number of elements.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         match self {
             Array::U8(v) => v.len(),
@@ -122,7 +122,7 @@ impl Array {
         self.len() == 0
     }
 
-    /// The elements as integers, where they are integers.
+    /// The elements as integers, if they are integers.
     pub fn integers(&self) -> Option<Vec<i128>> {
         fn widen<T: Copy + Into<i128>>(values: &[T]) -> Vec<i128> {
             values.iter().map(|&v| v.into()).collect()

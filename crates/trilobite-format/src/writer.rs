@@ -1,4 +1,4 @@
-//! Streaming writer.
+//! The streaming writer.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -6,11 +6,10 @@ use std::io::Write;
 use crate::reader::alignment;
 use crate::{Array, Error, MAGIC, Metadata, TensorType, VERSION, Value};
 
-/// Writes a GGUF file from front to back, so that no more than one piece of a tensor is ever held.
+/// Writes a GGUF file from front to back, holding at most one piece of a tensor in memory.
 ///
-/// The header, which states every tensor's size and place, is written first; the tensors' bytes
-/// must then follow in the same order, each with exactly the length that its type and shape ask
-/// for.
+/// The header comes first and states the size and position of every tensor. The bytes of the
+/// tensors follow in the same order, each with exactly the length that its type and shape require.
 ///
 /// ```
 /// use trilobite_format::{Gguf, Metadata, TensorType, Writer};
@@ -31,11 +30,11 @@ use crate::{Array, Error, MAGIC, Metadata, TensorType, VERSION, Value};
 pub struct Writer<W> {
     out: W,
     alignment: u64,
-    /// Name and length of every tensor.
+    /// Name and length of each tensor.
     tensors: Vec<(String, u64)>,
-    /// The tensor that is being written.
+    /// Index of the tensor being written.
     current: usize,
-    /// Bytes of it that are written.
+    /// Bytes of the current tensor written so far.
     written: u64,
 }
 
@@ -95,7 +94,7 @@ impl<W: Write> Writer<W> {
     /// Writes a whole tensor.
     ///
     /// # Errors
-    /// Not the tensor whose turn it is, another length than it must have, or a failed write.
+    /// Another tensor comes next, the length is wrong, or the write fails.
     pub fn tensor(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let (tensor, len) = self.expect(name)?;
         if self.written != 0 || bytes.len() as u64 != len {
@@ -108,11 +107,10 @@ impl<W: Write> Writer<W> {
         self.piece(name, bytes)
     }
 
-    /// Writes the next piece of a tensor. The tensor is complete, and the next one's turn comes,
-    /// when its length is reached.
+    /// Writes the next piece of a tensor. The tensor is complete when its length is reached.
     ///
     /// # Errors
-    /// Not the tensor whose turn it is, more bytes than it has left, or a failed write.
+    /// Another tensor comes next, the piece exceeds the rest of the tensor, or the write fails.
     pub fn piece(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let (tensor, len) = self.expect(name)?;
         let written = self.written + bytes.len() as u64;
@@ -133,7 +131,7 @@ impl<W: Write> Writer<W> {
     /// Flushes the output and returns it.
     ///
     /// # Errors
-    /// A tensor that is not written, or not completely, or a failed write.
+    /// A tensor is missing or incomplete, or a write fails.
     pub fn finish(mut self) -> Result<W, Error> {
         if let Some((tensor, len)) = self.tensors.get(self.current) {
             return Err(Error::Length {
@@ -146,7 +144,7 @@ impl<W: Write> Writer<W> {
         Ok(self.out)
     }
 
-    /// The tensor whose turn it is, which must be `name`.
+    /// Checks that `name` is the tensor to write next. Returns it with its length.
     fn expect(&self, name: &str) -> Result<(String, u64), Error> {
         match self.tensors.get(self.current) {
             Some((tensor, len)) if tensor == name => Ok((tensor.clone(), *len)),

@@ -1,4 +1,4 @@
-//! The folder of everything that is fetched or converted.
+//! The cache folder for everything that is fetched or converted.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use crate::{Error, Result};
 /// The cache folder: models in `models`, data sets in `data`, converted checkpoints in `converted`.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    /// `None` where there is no home folder.
+    /// The folder, or `None` if there is no home folder.
     root: Option<PathBuf>,
 }
 
 impl Cache {
-    /// The folder that TRILOBITE_HOME names, or `trilobite` in the user's cache folder.
+    /// The folder in `TRILOBITE_HOME`, or `trilobite` in the user's cache folder.
     pub fn from_env() -> Self {
         let named = std::env::var_os("TRILOBITE_HOME").filter(|home| !home.is_empty());
         let root = named.map(PathBuf::from).or_else(|| {
@@ -24,12 +24,12 @@ impl Cache {
         Cache { root }
     }
 
-    /// A folder, which need not exist.
+    /// A cache in a given folder, which need not exist.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Cache { root: Some(root.into()) }
     }
 
-    /// The folder itself.
+    /// The path of the cache folder.
     ///
     /// # Errors
     /// [`Error::NoHome`].
@@ -37,7 +37,7 @@ impl Cache {
         self.root.as_deref().ok_or(Error::NoHome)
     }
 
-    /// The folder of the data sets, laid out as the tasks expect.
+    /// The folder of the data sets, in the layout that tasks expect.
     ///
     /// # Errors
     /// [`Error::NoHome`].
@@ -45,12 +45,12 @@ impl Cache {
         Ok(self.root()?.join("data"))
     }
 
-    /// The folder of the models, each in a folder of its own.
+    /// The folder of the models, which contains a folder for each.
     pub(crate) fn models(&self) -> Result<PathBuf> {
         Ok(self.root()?.join("models"))
     }
 
-    /// The folder of checkpoints that were converted to be run.
+    /// The folder of converted checkpoints.
     pub(crate) fn converted(&self) -> Result<PathBuf> {
         Ok(self.root()?.join("converted"))
     }

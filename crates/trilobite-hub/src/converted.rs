@@ -1,8 +1,8 @@
-//! Checkpoints that were converted to be run, kept from one run to the next.
+//! A cache of converted checkpoints, so that a checkpoint is converted once.
 //!
-//! A checkpoint has a folder below `converted` in the cache. In it are the converted file, a receipt
-//! for what it was made from, and a lock for whoever makes it. The file is used as long as the sources
-//! and the converter are those of the receipt and nobody has written to it since.
+//! A checkpoint has a folder below `converted` in the cache. It contains the converted file, a
+//! receipt that describes the sources, and a lock for the process that converts. The file is used
+//! as long as the sources and the converter match the receipt and the file itself is unchanged.
 
 use std::fs::{self, File};
 use std::ops::ControlFlow;
@@ -17,31 +17,31 @@ use crate::lock::open_locked;
 use crate::record::write_json;
 use crate::{Cache, Error, Result};
 
-/// Time between two looks at a lock that another process holds.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Time between two attempts to take a lock that another process holds.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What happens while a checkpoint is opened.
+/// An event while a checkpoint is opened.
 pub enum Conversion<'a> {
-    /// A conversion into this file begins.
+    /// A conversion into this file starts.
     Begun(&'a Path),
     /// Tensors are being converted.
     Progress(Progress<'a>),
-    /// Another process is still converting the same checkpoint.
+    /// Another process is converting the same checkpoint.
     Waiting,
-    /// The file that was kept cannot be used.
+    /// The cached file is not usable.
     Damaged(&'a Error),
-    /// A converted file cannot be kept.
+    /// The converted file cannot be cached.
     NotKept(&'a Error),
 }
 
-/// Hears of events and says whether to go on.
+/// Receives events and decides whether to continue.
 pub type ConversionListener<'a> = dyn FnMut(Conversion<'_>) -> ControlFlow<()> + 'a;
 
-/// The converted model of a checkpoint, made now or kept in the folder `cache`; `None` where it
-/// cannot be kept.
+/// Opens the converted model of a checkpoint, which is converted or taken from the folder `cache`.
+/// Returns `None` if it cannot be cached.
 ///
 /// # Errors
-/// The checkpoint cannot be converted, or the listener asked to stop.
+/// The checkpoint cannot be converted, or the listener stops the conversion.
 pub(crate) fn open(
     checkpoint: &Checkpoint,
     source: &Path,
@@ -60,9 +60,9 @@ pub(crate) fn open(
 }
 
 enum Fault {
-    /// The checkpoint is at fault.
+    /// The error of the checkpoint.
     Convert(Error),
-    /// The cache is.
+    /// The error of the cache.
     Keep(Error),
 }
 
@@ -76,7 +76,7 @@ impl Stamp {
     }
 }
 
-/// When a file or its description changed, which no program can set.
+/// The time of the last change of a file or its metadata, which programs cannot set.
 fn changed(path: &Path) -> Result<(i64, i64)> {
     #[cfg(unix)]
     {
@@ -88,7 +88,7 @@ fn changed(path: &Path) -> Result<(i64, i64)> {
     Ok((0, 0))
 }
 
-/// The place of a checkpoint in the cache.
+/// The folder of a checkpoint in the cache.
 struct Entry {
     source: PathBuf,
     /// Hash of the converter's version and of the names, sizes and times of the sources.
@@ -123,7 +123,7 @@ impl Entry {
         }
         fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder)).map_err(Fault::Keep)?;
         let _lock = self.lock(listen)?;
-        // Made by another process meanwhile.
+        // Another process may have converted it in the meantime.
         if let Ok(Some(model)) = self.kept() {
             return Ok(model);
         }
@@ -146,7 +146,7 @@ impl Entry {
         Model::open(&self.file).map_err(|error| Fault::Convert(error.into()))
     }
 
-    /// The model that is kept, if it was made from these sources.
+    /// The cached model, if it was made from these sources.
     fn kept(&self) -> Result<Option<Model>> {
         let Ok(receipt) = fs::read(self.folder.join(RECEIPT)) else { return Ok(None) };
         let receipt: Receipt = serde_json::from_slice(&receipt)
@@ -169,28 +169,28 @@ impl Entry {
         write_json(&self.folder.join(RECEIPT), &receipt)
     }
 
-    /// Waits until no other process converts this checkpoint.
+    /// Waits until no other process converts this checkpoint, and takes the lock.
     fn lock(&self, listen: &mut ConversionListener<'_>) -> Result<File, Fault> {
         let path = self.folder.join(LOCK);
-        // Where files cannot be locked, the work may be done twice: the last result counts.
+        // Without file locks the work may be done twice. The last result is kept.
         loop {
             match open_locked(&path).map_err(Error::io(&path)).map_err(Fault::Keep)? {
                 Some(file) => return Ok(file),
                 None if listen(Conversion::Waiting).is_break() => {
                     return Err(Fault::Convert(ConvertError::Interrupted.into()));
                 }
-                None => std::thread::sleep(PAUSE),
+                None => std::thread::sleep(POLL_INTERVAL),
             }
         }
     }
 
-    /// Removes what was made from other sources, and what a process that was killed has left.
+    /// Removes results of other sources, and the leftovers of a process that was killed.
     fn clear(&self) -> Result<()> {
         for entry in fs::read_dir(&self.folder).map_err(Error::io(&self.folder))? {
             let path = entry.map_err(Error::io(&self.folder))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name == RECEIPT || name.ends_with(".gguf") || name.ends_with(".partial") {
-                // A system that keeps open files from being removed has them removed next time.
+                // A system that cannot remove open files removes them next time.
                 let _ = fs::remove_file(&path);
             }
         }

@@ -1,40 +1,40 @@
-//! Pulling data sets: files of GitHub repositories, at pinned commits and with pinned hashes.
+//! Downloads of data sets: files of GitHub repositories at pinned commits, with pinned hashes.
 
 use std::path::Path;
 
-use crate::download::{self, Wanted};
+use crate::download::{self, FileSpec};
 use crate::event::{Event, Listener};
 use crate::record::Fetched;
 use crate::source::{Source, encode};
 use crate::{Cache, Error, Result};
 
-/// Endings of packed files; a file may be stored packed or not.
+/// Suffixes of compressed files. A file may be stored compressed or not.
 const PACKED: [&str; 3] = ["", ".gz", ".bz2"];
 
-/// A data file and where it comes from.
+/// A data file and its source.
 #[derive(Clone, Debug)]
 pub struct DataFile {
-    /// Where it is stored in the data folder, packed as the source has it.
+    /// Its path in the data folder, compressed as in the source.
     pub file: String,
     /// The GitHub repository.
     pub repository: String,
     /// The commit.
     pub revision: String,
-    /// The path there.
+    /// The path in the repository.
     pub path: String,
-    /// SHA-256 of the file, as it was published or unpacked.
+    /// SHA-256 of the file as published or after unpacking.
     pub sha256: Option<String>,
-    /// Whether the file was made from the one at `path` and cannot be fetched.
+    /// Whether the file was derived from the one at `path`, so that it cannot be fetched.
     pub rebuilt: bool,
-    /// What it belongs to.
+    /// The task or data set that it belongs to.
     pub title: String,
 }
 
-/// Fetches what is missing of data files.
+/// Fetches the data files that are missing.
 ///
 /// # Errors
-/// The source does not have them, or other ones. Files that are published in another form only are an
-/// error when all others are there.
+/// The source does not have a file, or has another version of it. Files that are published in
+/// another form only are reported after all others have been fetched.
 pub fn pull_data(
     cache: &Cache,
     source: &Source,
@@ -65,27 +65,29 @@ pub fn pull_data(
         };
         let target = folder.join(&name);
         let sha256 = data.sha256.as_deref();
-        let wanted = Wanted { target: &target, sha256, stated: None, bytes: None };
+        let spec = FileSpec { target: &target, sha256, stated: None, bytes: None };
         let file = name.as_str();
-        let mut tell = |event: download::Event<'_>| {
+        let mut report = |event: download::TransferEvent<'_>| {
             listen(match event {
-                download::Event::Progress { done, total } => Event::Progress { file, done, total },
-                download::Event::Waiting { reason, delay } => {
+                download::TransferEvent::Progress { done, total } => {
+                    Event::Progress { file, done, total }
+                }
+                download::TransferEvent::Waiting { reason, delay } => {
                     Event::Waiting { file, reason, delay }
                 }
             });
         };
-        let got = match source {
-            Source::Mirror(mirror) => download::copy(&mirror.join(&name), wanted, &mut tell),
+        let downloaded = match source {
+            Source::Mirror(mirror) => download::copy(&mirror.join(&name), spec, &mut report),
             Source::Server(server) => {
                 let DataFile { repository, revision, path, .. } = data;
                 let path = encode(path, "/");
                 let url = format!("{}/{repository}/{revision}/{path}", server.endpoint);
-                download::download(&server.client, &url, wanted, &mut tell)
+                download::download(&server.client, &url, spec, &mut report)
             }
         }?;
-        let verified = got.verified.map(str::to_owned);
-        let fetched = Fetched { bytes: got.bytes, sha256: got.sha256, verified };
+        let verified = downloaded.verified.map(str::to_owned);
+        let fetched = Fetched { bytes: downloaded.bytes, sha256: downloaded.sha256, verified };
         listen(Event::Fetched { file, fetched: &fetched });
     }
     match missing.is_empty() {

@@ -1,4 +1,4 @@
-//! Everything that can keep a model from being fetched, found or opened.
+//! The error type.
 
 use std::fmt::Display;
 use std::io;
@@ -8,11 +8,11 @@ use http::StatusCode;
 
 use crate::Size;
 
-/// What the functions of this crate return.
+/// The result of functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a model could not be fetched, found or opened. Each message names the file, model or server;
-/// causes follow as sources.
+/// An error of fetching, finding or opening a model. The message names the file, model or server.
+/// The causes are the sources of the error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,10 +24,10 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The cause.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// JSON that does not parse.
+    /// A JSON text is invalid.
     #[error("{name}")]
     Json {
         /// The file or address.
@@ -35,11 +35,11 @@ pub enum Error {
         /// The cause, with line and column.
         source: serde_json::Error,
     },
-    /// The list of models that the crate was built with is damaged.
+    /// The built-in list of models is damaged.
     #[error("models/models.toml")]
     Models(#[source] toml::de::Error),
 
-    /// A name that no model has.
+    /// No model has this name.
     #[error("there is no model {name:?}; {hint}")]
     UnknownModel {
         /// The name.
@@ -47,7 +47,7 @@ pub enum Error {
         /// A model with a similar name, or all models.
         hint: String,
     },
-    /// A name that no model in the cache has.
+    /// No model in the cache has this name.
     #[error("no model {name:?} has been pulled; {hint}")]
     NotStored {
         /// The name.
@@ -55,75 +55,75 @@ pub enum Error {
         /// A model with a similar name, or all models.
         hint: String,
     },
-    /// Neither a path nor the name of a model that could be opened.
+    /// An argument is neither a path nor the name of a known model.
     #[error(
         "there is no such file or folder, and no model of that name{}",
         ending("; did you mean ", near.as_deref(), "?")
     )]
     NoModel {
-        /// The name, where it can be that of a repository on the hub.
+        /// The name, if it may be that of a repository on the hub.
         repository: Option<String>,
         /// A model with a similar name.
         near: Option<String>,
         /// Whether that model has been pulled.
         pulled: bool,
     },
-    /// A model that is known and not stored, or not completely.
+    /// A known model is not stored, or not completely.
     #[error("it has not been pulled")]
     NotPulled {
-        /// The name to pull it by.
+        /// The name for `pull`.
         name: String,
     },
-    /// A model is stored at another revision than the one that was asked for.
+    /// A model is stored at another revision than requested.
     #[error("it was pulled at revision {found}, not {asked}")]
     OtherRevision {
-        /// The name to pull the right one by.
+        /// The name for `pull` with the requested revision.
         name: String,
-        /// The revision that was asked for.
+        /// The requested revision.
         asked: String,
-        /// The revision that is stored.
+        /// The stored revision.
         found: String,
     },
-    /// A name that several models have.
+    /// A name is ambiguous.
     #[error("{name:?} can mean {}", candidates.join(" or "))]
     Ambiguous {
         /// The name.
         name: String,
-        /// The names that tell the models apart.
+        /// The unambiguous names of the candidates.
         candidates: Vec<String>,
     },
-    /// A path, or something else, where only a name will do.
+    /// An argument that must be a name is something else, such as a path.
     #[error("{0:?} is not the name of a model")]
     NotAName(String),
-    /// Another process works on the same model.
+    /// Another process is changing the same model.
     #[error("another process is {doing} {name}")]
     Busy {
         /// The model or file.
         name: String,
-        /// What it does.
+        /// What the process is doing.
         doing: &'static str,
     },
 
-    /// There is no such repository.
+    /// The repository does not exist.
     #[error("there is no repository {repository}")]
     NoRepository {
         /// The repository.
         repository: String,
-        /// The server's answer.
+        /// The server's response.
         source: Box<Error>,
     },
-    /// The server does not say whether there is such a repository.
+    /// The server does not reveal whether the repository exists.
     #[error(
         "{repository} does not exist, or is private, or is gated and its terms have to be accepted on {page}"
     )]
     NoAccess {
         /// The repository.
         repository: String,
-        /// Its page.
+        /// The address of its page.
         page: String,
-        /// Whether an access token was shown.
+        /// Whether an access token was sent.
         token: bool,
-        /// The server's answer.
+        /// The server's response.
         source: Box<Error>,
     },
     /// The repository has no such branch, tag or commit.
@@ -133,10 +133,10 @@ pub enum Error {
         repository: String,
         /// The revision.
         revision: String,
-        /// The server's answer.
+        /// The server's response.
         source: Box<Error>,
     },
-    /// The repository's owner wants its terms to be accepted.
+    /// Access to the repository requires that its terms are accepted.
     #[error("{repository} is gated: {} on {page}", match token {
         true => "the owner of the access token has not been granted access; ask for it",
         false => "log in and accept its terms",
@@ -144,11 +144,11 @@ pub enum Error {
     Gated {
         /// The repository.
         repository: String,
-        /// Its page.
+        /// The address of its page.
         page: String,
-        /// Whether an access token was shown.
+        /// Whether an access token was sent.
         token: bool,
-        /// The server's answer.
+        /// The server's response.
         source: Box<Error>,
     },
     /// The repository has no such file.
@@ -158,21 +158,21 @@ pub enum Error {
         repository: String,
         /// The file.
         file: String,
-        /// A file with a similar name, or all that could be meant.
+        /// A file with a similar name, or all candidates.
         hint: String,
     },
-    /// Several GGUF files, each a model of its own.
+    /// The repository has several GGUF files, and each is a model.
     #[error("{repository} holds GGUF files only, and more than one: {}", with_sizes(files))]
     ChooseFile {
         /// The repository.
         repository: String,
-        /// The files and their sizes; of a model in several parts the first.
+        /// The files and their sizes. A model in several parts is listed by its first part.
         files: Vec<(String, Option<u64>)>,
     },
-    /// A file that is no model by itself.
+    /// The requested file is not a model by itself.
     #[error("{0:?} is not a GGUF file, and no other is a model by itself")]
     NotGguf(String),
-    /// A repository without weights that are read.
+    /// The repository has no weights in a supported format.
     #[error(
         "{repository} holds no weights as safetensors or GGUF{}",
         ending("; ", other.as_deref(), " is not read")
@@ -183,7 +183,7 @@ pub enum Error {
         /// A file with weights in another format.
         other: Option<String>,
     },
-    /// A file that another one names is not in the repository.
+    /// The repository lacks a file that another file names.
     #[error("{repository} has no {file}, which {by} names")]
     MissingPart {
         /// The repository.
@@ -197,14 +197,14 @@ pub enum Error {
     /// A file could not be fetched or copied.
     #[error("{from} to {}", to.display())]
     Transfer {
-        /// Its address or path.
+        /// The address or path of the source.
         from: String,
-        /// Where it was to be stored.
+        /// The path of the destination.
         to: PathBuf,
         /// The cause.
         source: Box<Error>,
     },
-    /// A request to the hub's interface failed.
+    /// A request to the hub's API failed.
     #[error("{url}")]
     Request {
         /// Its address.
@@ -212,7 +212,7 @@ pub enum Error {
         /// The cause.
         source: Box<Error>,
     },
-    /// A server does not answer.
+    /// A server does not respond.
     #[error("no answer from {host}")]
     NoAnswer {
         /// Host and port.
@@ -220,30 +220,30 @@ pub enum Error {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A server refuses a request.
+    /// A server refused a request.
     #[error("{host} answers {}", status_text(*status))]
     Refused {
         /// Host and port.
         host: String,
         /// The HTTP status.
         status: u16,
-        /// The kind of error that the hub names.
+        /// The hub's error code.
         code: Option<String>,
-        /// Whether an access token was shown.
+        /// Whether an access token was sent.
         token: bool,
     },
-    /// A redirect to an address that is not followed.
+    /// A redirect leads to an address that is not followed.
     #[error("{url} redirects to {to:?}, which is not followed")]
     Redirect {
         /// The address that redirects.
         url: String,
-        /// The other one.
+        /// The target of the redirect.
         to: String,
     },
-    /// Redirects without end.
+    /// There are too many redirects.
     #[error("more than {most} redirects, the last to {url}")]
     Redirects {
-        /// Number of redirects that are followed.
+        /// Maximum number of redirects.
         most: usize,
         /// The last address.
         url: String,
@@ -254,25 +254,25 @@ pub enum Error {
         ending("; ", Some(kept).filter(|kept| **kept > 0), " bytes are kept")
     )]
     GaveUp {
-        /// Their number.
+        /// Number of attempts.
         attempts: u32,
-        /// Bytes that came.
+        /// Number of bytes received so far.
         kept: u64,
-        /// Why the last one failed.
+        /// The error of the last attempt.
         source: Box<Error>,
     },
-    /// The server asks for a longer wait than is made.
+    /// The server asks for a longer pause than the maximum.
     #[error("the server asks to come back in {seconds} s")]
     Later {
-        /// The wait.
+        /// The pause in seconds.
         seconds: u64,
-        /// The server's answer.
+        /// The server's response.
         source: Box<Error>,
     },
     /// The connection broke.
     #[error("the connection broke after {done} bytes")]
     Broken {
-        /// Bytes that came.
+        /// Number of bytes received.
         done: u64,
         /// The cause.
         source: io::Error,
@@ -280,32 +280,32 @@ pub enum Error {
     /// The connection ended early.
     #[error("the connection ended at {done} of {total} bytes")]
     Ended {
-        /// Bytes that came.
+        /// Number of bytes received.
         done: u64,
-        /// Bytes of the file.
+        /// Size of the file in bytes.
         total: u64,
     },
-    /// A server contradicts itself or the protocol.
+    /// A server violates the protocol or contradicts itself.
     #[error("the server is inconsistent: {0}")]
     Inconsistent(String),
     /// The file changed between two requests.
     #[error("the file changed on the server")]
     ChangedOnServer,
-    /// The server sends something else than the file's bytes.
+    /// The server sends a compressed file that was not requested so.
     #[error("the server sends it compressed ({0:?}), unasked")]
     Compressed(String),
-    /// An answer to another question.
+    /// The server sends a response that does not match the request.
     #[error("the server answers {}, unasked", status_text(*.0))]
     Unasked(u16),
-    /// What came is not the file.
+    /// The received data are not the requested file.
     #[error("{0}; it was removed")]
     Content(String),
-    /// A part of a file came and could not be written.
+    /// Received data cannot be written. The part written so far is kept.
     #[error("{}: {kept} bytes came and are kept", path.display())]
     Kept {
         /// The partial file.
         path: PathBuf,
-        /// Bytes in it.
+        /// Its size in bytes.
         kept: u64,
         /// The cause.
         source: io::Error,
@@ -316,17 +316,17 @@ pub enum Error {
     NotInMirror {
         /// The file.
         file: String,
-        /// Where it was looked for.
+        /// The folders that were searched.
         folders: String,
     },
-    /// Data files that are published in another form only.
+    /// Some data files are published in another form only.
     #[error("{0}: published in another form only")]
     Rebuilt(String),
 
-    /// A converted file was changed by somebody else.
+    /// A converted file was changed by another program.
     #[error("{}: it was changed after it was written", .0.display())]
     Changed(PathBuf),
-    /// A checkpoint without a tokenizer that is read.
+    /// A checkpoint has no supported tokenizer.
     #[error("there is no tokenizer.json")]
     NoTokenizer,
     /// A checkpoint cannot be converted, or a file cannot be written.
@@ -344,13 +344,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: an error of the operating system about a file or folder.
+    /// Converts an I/O error of a file or folder, for `map_err`.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();
         move |source| Error::Io { path, source }
     }
 
-    /// The message and those of its causes, in one line.
+    /// The message and the messages of all causes, in one line.
     pub fn with_causes(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -361,7 +361,7 @@ impl Error {
         text
     }
 
-    /// The [`Error::Refused`] that this error is, or that is its cause.
+    /// The [`Error::Refused`] that this error is, or that is among its causes.
     #[cfg(feature = "download")]
     pub(crate) fn refusal(&self) -> Option<&Error> {
         match self {
@@ -372,7 +372,7 @@ impl Error {
     }
 }
 
-/// The end of a message about something that need not be known.
+/// The end of a message about a value that may be unknown.
 fn ending(before: &str, what: Option<impl Display>, after: &str) -> String {
     what.map_or_else(String::new, |what| format!("{before}{what}{after}"))
 }

@@ -1,64 +1,64 @@
-//! What a pull reports.
+//! Events of a download.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::{Error, Fetched, Size};
 
-/// Hears of events.
+/// Receives events.
 pub type Listener<'a> = dyn FnMut(Event<'_>) + 'a;
 
-/// What happens while models or data sets are pulled. As text it is a line for people.
+/// An event while models or data sets are fetched. Its text form is a line for people.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A server or mirror has something of the model.
+    /// A server or mirror has the model.
     Model {
         /// The model.
         name: &'a str,
         /// Its repository.
         repository: &'a str,
-        /// Its licence, where it is known.
+        /// Its licence, if it is known.
         license: Option<&'a str>,
     },
-    /// A file has been fetched before.
+    /// A file is already stored.
     Present {
         /// The file.
         file: &'a str,
     },
-    /// A file that was fetched before has changed and is fetched again.
+    /// A stored file has changed and is fetched again.
     Damaged {
         /// The file.
         file: &'a str,
     },
-    /// Bytes of a file came.
+    /// Bytes of a file have arrived.
     Progress {
         /// The file.
         file: &'a str,
-        /// Bytes so far.
+        /// Number of bytes so far.
         done: u64,
-        /// Bytes of the file, where they are known.
+        /// Size of the file in bytes, if it is known.
         total: Option<u64>,
     },
-    /// An attempt failed, and another one follows.
+    /// An attempt failed and will be repeated.
     Waiting {
         /// The file.
         file: &'a str,
-        /// Why it failed.
+        /// The error of the attempt.
         reason: &'a Error,
-        /// Time until then.
+        /// Time until the next attempt.
         delay: Duration,
     },
     /// A file is complete.
     Fetched {
         /// The file.
         file: &'a str,
-        /// What came.
+        /// The description of the file.
         fetched: &'a Fetched,
     },
-    /// All files of a model are there.
+    /// All files of a model are stored.
     Complete {
-        /// The commit, as far as it is known.
+        /// The commit, or what is known of the revision.
         revision: &'a str,
     },
 }

@@ -1,5 +1,5 @@
-//! Models by name: fetched from the Hugging Face hub or a mirror, verified, kept in a cache folder,
-//! converted and opened.
+//! Models by name: downloads them from the Hugging Face hub or a mirror, verifies them, stores them
+//! in a cache folder, converts them and opens them.
 //!
 //! ```no_run
 //! # #[cfg(all(feature = "download", feature = "open"))] {
@@ -15,12 +15,12 @@
 //! # Ok::<(), trilobite_hub::Error>(())
 //! ```
 //!
-//! [`resolve`] and [`open`] take what a user calls a model: a path, a name of `models/models.toml`,
-//! a repository of the hub, or a short name of either, in any case and punctuation. [`Cache`] lists
-//! and removes what is stored.
+//! [`resolve`] and [`open`] accept the path of a model, a name in `models/models.toml`, a
+//! repository of the hub, or a short form of either name, and ignore case and punctuation in names.
+//! [`Stored`] lists what is in the [`Cache`], which can also remove it.
 //!
-//! The features `download` and `open`, both on by default, leave out what is not needed: without
-//! them the crate reads and clears the cache, and builds without the engine and without HTTP.
+//! The features `download` and `open` are both on by default. Without them the crate lists and
+//! clears the cache, and builds without an HTTP client and the engine.
 
 #![forbid(unsafe_code)]
 

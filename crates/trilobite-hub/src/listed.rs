@@ -13,7 +13,7 @@ struct Models {
     model: Vec<Listed>,
 }
 
-/// A published model, as far as it concerns fetching.
+/// A published model and its files.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Listed {
     /// Its name on the command line.
@@ -22,31 +22,31 @@ pub struct Listed {
     pub repository: String,
     /// Licence of the weights.
     pub license: String,
-    /// The files that are needed; empty where they are not known.
+    /// The files to fetch; empty if they are unknown.
     #[serde(default)]
     pub files: Vec<String>,
-    /// The commit, where it is known.
+    /// The commit, if it is known.
     pub revision: Option<String>,
-    /// By file, where they are known.
+    /// The SHA-256 of each file, if known.
     #[serde(default)]
     pub sha256: BTreeMap<String, String>,
 }
 
 impl Listed {
-    /// All models.
+    /// All models of the list.
     ///
     /// # Errors
-    /// [`Error::Models`], if the file that the crate was built with is damaged.
+    /// [`Error::Models`] if the built-in list is damaged.
     pub fn all() -> Result<Vec<Listed>> {
         let models: Models =
             toml::from_str(include_str!("../../../models/models.toml")).map_err(Error::Models)?;
         Ok(models.model)
     }
 
-    /// The model of a name: its own or its repository's, in any case and punctuation.
+    /// The model with a name: its own or its repository's, ignoring case and punctuation.
     ///
     /// # Errors
-    /// [`Error::UnknownModel`], with the nearest name.
+    /// [`Error::UnknownModel`] with the most similar name.
     pub fn find(name: &str) -> Result<Listed> {
         let all = Listed::all()?;
         let names = all.iter().map(|model| model.name.as_str());
@@ -55,13 +55,13 @@ impl Listed {
         Spelling::of(name).and_then(|spelling| called(spelling.name)).ok_or(unknown)
     }
 
-    /// The last part of the repository's name.
+    /// The repository without its owner.
     pub(crate) fn short(&self) -> &str {
         self.repository.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Whether a name means this model: its own or its repository's, with the owner or without, in
-    /// any case and punctuation.
+    /// Whether a name refers to this model: its own name or its repository's, with or without the
+    /// owner, ignoring case and punctuation.
     pub(crate) fn is_called(&self, name: &str) -> bool {
         [&self.name, &self.repository, self.short()].iter().any(|own| is_same(own, name))
     }

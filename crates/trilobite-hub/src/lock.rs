@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Opens a file, new or not, and locks it; `None` if another process has.
+/// Opens or creates a file and locks it. Returns `None` if another process holds the lock.
 pub(crate) fn open_locked(path: &Path) -> io::Result<Option<File>> {
     loop {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
-            // Where files cannot be locked, nothing is lost but this courtesy.
+            // Without file locks only the protection from concurrent changes is lost.
             Err(TryLockError::Error(_)) | Ok(()) => {}
         }
         // Another process may have renamed or removed the file between the two calls.
@@ -23,7 +23,7 @@ pub(crate) fn open_locked(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether an open file is the one at a path.
+/// Whether an open file is still the one at a path.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -32,23 +32,23 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
         .is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino())))
 }
 
-/// Elsewhere open files are not renamed.
+/// Other systems do not rename open files.
 #[cfg(not(unix))]
 fn is_at(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The right to change a stored model, which one process has.
+/// An exclusive lock on a stored model.
 pub(crate) struct ModelLock {
     path: PathBuf,
     _file: File,
 }
 
 impl ModelLock {
-    /// The lock of a model's folder, a file beside it.
+    /// Locks a model's folder by a file beside it.
     ///
     /// # Errors
-    /// [`Error::Busy`], or the file cannot be made.
+    /// [`Error::Busy`], or the file cannot be created.
     pub(crate) fn take(folder: &Path, name: &str) -> Result<ModelLock> {
         let own = folder.file_name().unwrap_or_default().to_string_lossy();
         let path = folder.with_file_name(format!(".{own}.lock"));
@@ -64,7 +64,7 @@ impl ModelLock {
 
 impl Drop for ModelLock {
     fn drop(&mut self) {
-        // An empty file that remains is in nobody's way.
+        // An empty file that cannot be removed does no harm.
         let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -1,16 +1,16 @@
-//! Names that are nearly right.
+//! Suggestions for misspelled names.
 
 use crate::reference::fold;
 
-/// The known name that an unknown one is most likely meant to be: the one with the fewest slips of
-/// the keyboard, or the shortest that contains it. `None` if nothing is near.
+/// The known name that is most similar to an unknown one: the one with the fewest typing errors, or
+/// the shortest that contains it. `None` if no name is similar.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = fold(name);
     let slips = |known: &str| {
         let known = fold(known);
         let slips = strsim::osa_distance(&name, &known);
         let extra = known.len().abs_diff(name.len());
-        // One slip in four letters is still the same word.
+        // At most one error per four letters.
         let near = slips <= known.len().max(name.len()).div_ceil(4);
         let part = name.len() >= 3 && known.contains(&name);
         (near || part).then_some((!near, slips, extra))
@@ -19,7 +19,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     ranked.min_by_key(|(slips, _)| *slips).map(|(_, known)| known)
 }
 
-/// The end of a message about an unknown name: a question if a known name is near, else all of them.
+/// The end of a message about an unknown name: a question if a name is similar, else all names.
 pub fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     match nearest(name, known.clone()) {
         Some(near) => format!("did you mean {near}?"),

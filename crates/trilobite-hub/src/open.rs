@@ -1,4 +1,4 @@
-//! Opening a model, whatever it is stored as.
+//! Opens a model in any form in which it is stored.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -11,7 +11,7 @@ use trilobite_runtime::{Error as RuntimeError, Model, Tokenizer};
 use crate::converted::{self, Conversion, ConversionListener};
 use crate::{Cache, Error, Result, resolve};
 
-/// The checkpoint in `models/tinystories`, as it is.
+/// The files of the checkpoint in `models/tinystories`.
 const BUILT_IN: [(&str, &[u8]); 5] = {
     macro_rules! file {
         ($name:literal) => {
@@ -27,15 +27,15 @@ const BUILT_IN: [(&str, &[u8]); 5] = {
     ]
 };
 
-/// Checkpoints of fewer bytes are converted in memory every time: a fifth of a second at most, which
-/// no file is worth.
-const WORTH_KEEPING: u64 = 16 << 20;
+/// Minimum size in bytes of a checkpoint whose conversion is cached. Smaller ones take at most a
+/// fifth of a second to convert.
+const MIN_CACHED_BYTES: u64 = 16 << 20;
 
-/// Opens a model: a GGUF file, a checkpoint, the name of a stored model, or the built-in model. A
-/// checkpoint is converted, with `keep` once and into the cache if it is large.
+/// Opens a model: a GGUF file, a checkpoint, a stored model by name, or the built-in model. A
+/// checkpoint is converted. With `keep`, the conversion of a large one is cached.
 ///
 /// # Errors
-/// There is no such model, it is damaged or not supported, or the listener asks to stop.
+/// The model does not exist, is damaged or is not supported, or the listener stops the conversion.
 pub fn open(
     cache: &Cache,
     model: Option<&Path>,
@@ -53,7 +53,7 @@ pub fn open(
         }
     }
     let checkpoint = Checkpoint::open(path)?;
-    if checkpoint.bytes() < WORTH_KEEPING {
+    if checkpoint.bytes() < MIN_CACHED_BYTES {
         return in_memory(&checkpoint, silent);
     }
     if keep && let Some(model) = converted::open(&checkpoint, path, cache, listen)? {
@@ -74,10 +74,11 @@ fn in_memory(checkpoint: &Checkpoint, listen: &mut ConversionListener<'_>) -> Re
     Ok(Model::from_bytes(gguf)?)
 }
 
-/// Opens the tokenizer of a model, or a lone tokenizer.json; nothing else of the model is needed.
+/// Opens the tokenizer of a model, or a tokenizer.json file. Other parts of the model may be
+/// missing.
 ///
 /// # Errors
-/// There is no such model, or its tokenizer is damaged or not supported.
+/// The model does not exist, or its tokenizer is damaged or not supported.
 pub fn open_tokenizer(cache: &Cache, model: Option<&Path>) -> Result<Tokenizer> {
     let Some(argument) = model else {
         return tokenizer_of(&built_in()?)?.ok_or(Error::NoTokenizer);
@@ -96,7 +97,7 @@ pub fn open_tokenizer(cache: &Cache, model: Option<&Path>) -> Result<Tokenizer> 
         return Ok(Tokenizer::from_json(&bytes)?);
     }
     let metadata = Metadata::parse(&trilobite_runtime::map(path)?)?;
-    // Of a model in several files the first has the tokenizer.
+    // If a model has several files, the tokenizer is in the first.
     match trilobite_runtime::parts(path, &metadata)?.first() {
         Some(first) if first != path => {
             let metadata = Metadata::parse(&trilobite_runtime::map(first)?)?;
@@ -109,7 +110,7 @@ pub fn open_tokenizer(cache: &Cache, model: Option<&Path>) -> Result<Tokenizer> 
 /// The tokenizer of a Hugging Face checkpoint that has a tokenizer.json.
 ///
 /// # Errors
-/// One of its files is damaged.
+/// A file of the checkpoint is damaged.
 pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
     let Some((json, clean_up)) = checkpoint.tokenizer_json()? else { return Ok(None) };
     Ok(Some(Tokenizer::from_json(json.as_bytes())?.with_clean_up(clean_up)))

@@ -1,10 +1,10 @@
-//! Pulling a model: its files into a folder of the cache, with a record of them.
+//! Downloads a model into a folder of the cache and records its files.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::download::{self, Got, Wanted, is_hex};
+use crate::download::{self, Downloaded, FileSpec, is_hex};
 use crate::event::{Event, Listener};
 use crate::listed::Listed;
 use crate::lock::ModelLock;
@@ -15,7 +15,7 @@ use crate::source::{Known, Listing, Source};
 use crate::stored::{SEPARATOR, Stored};
 use crate::{Cache, Error, Result};
 
-/// The revision of files from a mirror, which says nothing of it.
+/// The revision of files from a mirror, where it is unknown.
 const UNKNOWN: &str = "unknown";
 
 /// A model to pull.
@@ -23,7 +23,7 @@ const UNKNOWN: &str = "unknown";
 pub struct Request {
     /// Repository, revision and file.
     pub reference: Reference,
-    /// The entry of `models/models.toml`, if it has one.
+    /// The entry in `models/models.toml`, if there is one.
     pub listed: Option<Listed>,
 }
 
@@ -46,7 +46,7 @@ impl Request {
         whole.flat_map(|name| name.split('/')).collect::<Vec<_>>().join(SEPARATOR)
     }
 
-    /// The hash that models.toml has for a file, if its revision is the one that is pulled.
+    /// The pinned hash of a file in models.toml, if the pinned revision is pulled.
     fn pinned(&self, file: &str) -> Option<&str> {
         let Request { reference, listed } = self;
         let listed = listed.as_ref()?;
@@ -55,11 +55,11 @@ impl Request {
     }
 }
 
-/// What a name means to a pull: a model of `models/models.toml`, one that has been pulled before, or
-/// a repository of the hub.
+/// The model that a name refers to: one in `models/models.toml`, one that is stored, or a
+/// repository of the hub.
 ///
 /// # Errors
-/// A name without owner that no model has, or that several have.
+/// A name without an owner is unknown or ambiguous.
 pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
     let listed = Listed::find(name);
     let spelling = Spelling::of(name).ok_or_else(|| Error::NotAName(name.to_owned()))?;
@@ -77,7 +77,7 @@ pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
     };
     let stored = Stored::search(cache, spelling);
     let reference = match spelling.reference() {
-        // A spelling of a repository that is there means that one.
+        // Another spelling of a stored repository refers to the stored one.
         Some(reference) => match stored.ok().flatten().and_then(|stored| stored.record) {
             Some(Record { repository, .. }) => Reference { repository, ..reference },
             None => reference,
@@ -91,11 +91,11 @@ pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
     Ok(Request { reference: Reference { revision, ..reference }, listed: None })
 }
 
-/// Fetches what is missing of a model, verified, and returns it.
+/// Fetches and verifies the missing files of a model, and returns the model.
 ///
 /// # Errors
-/// The source does not have it or does not give it, what comes is not what it should be, or another
-/// process is at work on it. What came stays, and the next pull goes on from there.
+/// The source does not have the model or refuses access, the data are wrong, or another process is
+/// changing the model. Data received so far are kept, and the next pull continues there.
 pub fn pull(
     cache: &Cache,
     source: &Source,
@@ -111,22 +111,22 @@ pub fn pull(
         folder: &folder,
         has_record: false,
         fetched: false,
-        teller: Teller { name: &name, request, announced: false, listen },
+        reporter: Reporter { name: &name, request, announced: false, listen },
     };
     let record = pull.run()?;
     Ok(Stored { name, folder, record: Some(record) })
 }
 
-/// Passes events on, and announces the model when its source has answered.
-struct Teller<'a> {
+/// Forwards events, and announces the model after the first response of its source.
+struct Reporter<'a> {
     name: &'a str,
     request: &'a Request,
     announced: bool,
     listen: &'a mut Listener<'a>,
 }
 
-impl Teller<'_> {
-    fn tell(&mut self, event: Event<'_>) {
+impl Reporter<'_> {
+    fn report(&mut self, event: Event<'_>) {
         if !self.announced && !matches!(event, Event::Waiting { .. }) {
             self.announced = true;
             let repository = &self.request.reference.repository;
@@ -136,10 +136,14 @@ impl Teller<'_> {
         (self.listen)(event);
     }
 
-    fn tell_of(&mut self, file: &str, event: download::Event<'_>) {
-        self.tell(match event {
-            download::Event::Progress { done, total } => Event::Progress { file, done, total },
-            download::Event::Waiting { reason, delay } => Event::Waiting { file, reason, delay },
+    fn report_download(&mut self, file: &str, event: download::TransferEvent<'_>) {
+        self.report(match event {
+            download::TransferEvent::Progress { done, total } => {
+                Event::Progress { file, done, total }
+            }
+            download::TransferEvent::Waiting { reason, delay } => {
+                Event::Waiting { file, reason, delay }
+            }
         });
     }
 }
@@ -148,11 +152,11 @@ struct Pull<'a> {
     source: &'a Source,
     request: &'a Request,
     folder: &'a Path,
-    /// Whether there is a record in the folder.
+    /// Whether the folder has a record.
     has_record: bool,
-    /// Whether a file has been fetched.
+    /// Whether a file has been fetched in this run.
     fetched: bool,
-    teller: Teller<'a>,
+    reporter: Reporter<'a>,
 }
 
 impl Pull<'_> {
@@ -208,11 +212,11 @@ impl Pull<'_> {
         }
         record.complete = true;
         record.write(self.folder)?;
-        self.teller.tell(Event::Complete { revision: &record.revision });
+        self.reporter.report(Event::Complete { revision: &record.revision });
         Ok(record)
     }
 
-    /// The revision to take.
+    /// The revision to fetch.
     fn asked(&self, stored: Option<&Record>) -> String {
         let Request { reference, listed } = self.request;
         let pinned = listed.as_ref().and_then(|listed| listed.revision.as_ref());
@@ -225,7 +229,7 @@ impl Pull<'_> {
         }
     }
 
-    /// Whether a record is that of the model and revision that are pulled.
+    /// Whether a record belongs to the model and revision that are being pulled.
     fn continues(&self, stored: &Record, asked: &str) -> bool {
         let reference = &self.request.reference;
         let named = stored.revision != UNKNOWN || matches!(self.source, Source::Mirror(_));
@@ -235,13 +239,13 @@ impl Pull<'_> {
             && named
     }
 
-    /// The files that models.toml names.
+    /// The files listed in models.toml.
     fn listed_files(&self) -> Option<&[String]> {
         let listed = self.request.listed.as_ref()?;
         Some(listed.files.as_slice()).filter(|files| !files.is_empty())
     }
 
-    /// What the source has of the model; `None` where that is known without asking.
+    /// The files in the source, or `None` if they are known without a request.
     fn list(&mut self, record: &Record, asked: &str) -> Result<Option<Listing>> {
         let Request { reference, listed } = self.request;
         if self.listed_files().is_some() {
@@ -249,25 +253,27 @@ impl Pull<'_> {
         }
         let server = match self.source {
             Source::Server(server) => server,
-            Source::Mirror(mirror) => return Places::of(mirror, self.request).list().map(Some),
+            Source::Mirror(mirror) => {
+                return MirrorFolders::of(mirror, self.request).list().map(Some);
+            }
         };
-        // The files of a commit do not change, and a listed model stays at the one it has.
+        // The files of a commit never change, and a listed model stays at its recorded commit.
         let settled = is_hex(asked, 40) || listed.is_some() && reference.revision.is_none();
         if settled && record.complete && is_hex(&record.revision, 40) {
             return Ok(None);
         }
         let revision = if settled { &record.revision } else { asked };
-        let teller = &mut self.teller;
+        let reporter = &mut self.reporter;
         let mut listing = server.list(&reference.repository, revision, &mut |event| {
-            if let download::Event::Waiting { .. } = event {
-                teller.tell_of("list of files", event);
+            if let download::TransferEvent::Waiting { .. } = event {
+                reporter.report_download("list of files", event);
             }
         })?;
         listing.files.retain(|file| is_inside(&file.name));
         Ok(Some(listing))
     }
 
-    /// Fetches a file, unless it is there.
+    /// Fetches a file unless it is stored.
     fn file(&mut self, record: &mut Record, known: &Known) -> Result<()> {
         let (name, target) = (known.name.as_str(), self.folder.join(&known.name));
         let pinned = self.request.pinned(name);
@@ -277,18 +283,18 @@ impl Pull<'_> {
         if let Some(right) = expected.or(recorded)
             && let Ok(mut file) = File::open(&target)
         {
-            // What an earlier version took for the file is looked at again.
+            // A file that an earlier version accepted is checked again.
             if download::sha256(&mut file).map_err(Error::io(&target))? == right
                 && download::fault(&target).map_err(Error::io(&target))?.is_none()
             {
                 let bytes = file.metadata().map_err(Error::io(&target))?.len();
                 let (sha256, verified) = (right.to_owned(), verified.map(str::to_owned));
                 record.files.entry(name.into()).or_insert(Fetched { bytes, sha256, verified });
-                self.teller.tell(Event::Present { file: name });
+                self.reporter.report(Event::Present { file: name });
                 return Ok(());
             }
             if recorded.is_some() {
-                self.teller.tell(Event::Damaged { file: name });
+                self.reporter.report(Event::Damaged { file: name });
             }
         }
         record.files.remove(name);
@@ -297,53 +303,54 @@ impl Pull<'_> {
             record.write(self.folder)?;
         }
         let stated = known.sha256.as_deref();
-        let wanted = Wanted { target: &target, sha256: pinned, stated, bytes: known.bytes };
-        let got = self.fetch(record, known, wanted)?;
-        // All files are of the commit of the first one.
-        if let Some(commit) = got.revision.filter(|_| !is_hex(&record.revision, 40)) {
+        let spec = FileSpec { target: &target, sha256: pinned, stated, bytes: known.bytes };
+        let downloaded = self.fetch(record, known, spec)?;
+        // All files come from the commit of the first one.
+        if let Some(commit) = downloaded.revision.filter(|_| !is_hex(&record.revision, 40)) {
             record.revision = commit;
         }
-        let verified = got.verified.map(str::to_owned);
-        let fetched = Fetched { bytes: got.bytes, sha256: got.sha256, verified };
-        self.teller.tell(Event::Fetched { file: name, fetched: &fetched });
+        let verified = downloaded.verified.map(str::to_owned);
+        let fetched = Fetched { bytes: downloaded.bytes, sha256: downloaded.sha256, verified };
+        self.reporter.report(Event::Fetched { file: name, fetched: &fetched });
         record.files.insert(name.to_owned(), fetched);
         record.write(self.folder)?;
         (self.has_record, self.fetched) = (true, true);
         Ok(())
     }
 
-    fn fetch(&mut self, record: &Record, known: &Known, wanted: Wanted<'_>) -> Result<Got> {
-        let teller = &mut self.teller;
-        let listen = &mut |event: download::Event<'_>| teller.tell_of(&known.name, event);
+    fn fetch(&mut self, record: &Record, known: &Known, spec: FileSpec<'_>) -> Result<Downloaded> {
+        let reporter = &mut self.reporter;
+        let listen =
+            &mut |event: download::TransferEvent<'_>| reporter.report_download(&known.name, event);
         let Record { repository, revision, .. } = record;
         match self.source {
             Source::Server(server) => {
                 let url = server.file_url(repository, revision, &known.name);
-                let got = download::download(&server.client, &url, wanted, listen);
-                got.map_err(|error| server.explain(error, repository, revision))
+                let downloaded = download::download(&server.client, &url, spec, listen);
+                downloaded.map_err(|error| server.explain(error, repository, revision))
             }
             Source::Mirror(mirror) => {
-                let path = Places::of(mirror, self.request).file(&known.name)?;
-                download::copy(&path, wanted, listen)
+                let path = MirrorFolders::of(mirror, self.request).file(&known.name)?;
+                download::copy(&path, spec, listen)
             }
         }
     }
 }
 
-/// The folders of a mirror in which a model may be.
-struct Places(Vec<PathBuf>);
+/// The folders of a mirror that may contain a model.
+struct MirrorFolders(Vec<PathBuf>);
 
-impl Places {
+impl MirrorFolders {
     fn of(mirror: &Path, request: &Request) -> Self {
         let repository = request.reference.repository.as_str();
         let last = repository.rsplit('/').next().unwrap_or_default();
         let listed = request.listed.as_ref().map(|listed| listed.name.as_str());
         let below = [Some(repository), Some(last), listed].into_iter().flatten();
         let below = below.map(|name| mirror.join(name));
-        Places(below.chain([mirror.to_owned()]).collect())
+        MirrorFolders(below.chain([mirror.to_owned()]).collect())
     }
 
-    /// Where a file is.
+    /// The path of a file.
     fn file(&self, name: &str) -> Result<PathBuf> {
         let mut paths = self.0.iter().map(|folder| folder.join(name));
         paths.find(|path| path.exists()).ok_or_else(|| self.missing(name))
@@ -354,12 +361,12 @@ impl Places {
         Error::NotInMirror { file: file.to_owned(), folders: folders.join(" or ") }
     }
 
-    /// The files of the first folder that holds a model.
+    /// The files of the first folder that contains a model.
     fn list(&self) -> Result<Listing> {
         for folder in self.0.iter().filter(|folder| folder.is_dir()) {
             let mut files = Vec::new();
-            // Other models may be in the folders of the mirror itself.
-            let depth = if self.0.last() == Some(folder) { 0 } else { DEPTH };
+            // The root of a mirror may also contain folders of other models.
+            let depth = if self.0.last() == Some(folder) { 0 } else { MAX_DEPTH };
             walk(folder, "", depth, &mut files)?;
             let is_model = |name: &str| name == "config.json" || name.ends_with(".gguf");
             if files.iter().any(|file| is_model(&file.name)) {
@@ -370,10 +377,10 @@ impl Places {
     }
 }
 
-/// Folders within folders of a repository that are looked into.
-const DEPTH: usize = 2;
+/// Maximum depth of the folders in a repository that are searched.
+const MAX_DEPTH: usize = 2;
 
-/// Adds the files of a folder and of those in it; their names begin with `prefix`.
+/// Adds the files of a folder and its subfolders, with names that begin with `prefix`.
 fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<Known>) -> Result<()> {
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();

@@ -1,4 +1,4 @@
-//! What is known of a stored model.
+//! The record of a stored model.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,53 +7,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Reference, Result};
 
-/// The branch that is taken of a repository unless another revision is asked for.
+/// The default branch of a repository.
 pub(crate) const BRANCH: &str = "main";
-/// The weights of a checkpoint in one file.
+/// The weights of a checkpoint that has them in one file.
 pub(crate) const SINGLE: &str = "model.safetensors";
-/// The list of the files that hold the weights of a checkpoint in several.
+/// The index of the weights of a checkpoint that has them in several files.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
-/// Name of the record in a model's folder.
+/// The name of the record in a model's folder.
 const NAME: &str = "pulled.json";
 
-/// What was fetched of a model: the file `pulled.json` in its folder.
+/// The record of a stored model, in the file `pulled.json` of its folder.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Record {
     /// Repository on the hub.
     pub repository: String,
-    /// The commit that all files are from, or the name that was asked for where it is not known.
+    /// The commit of all files, or the requested revision if the commit is unknown.
     pub revision: String,
-    /// The branch, tag or commit that was asked for.
+    /// The requested branch, tag or commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
-    /// The only file that was asked for.
+    /// The requested file, if a single one was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The server or folder that the files came from.
+    /// The server or folder from which the files were fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
-    /// When the last file came, in UTC.
+    /// The time in UTC at which the last file arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
-    /// Whether nothing is missing.
+    /// Whether all files are stored.
     pub complete: bool,
     /// The files by their names in the repository.
     pub files: BTreeMap<String, Fetched>,
 }
 
-/// A file that was fetched.
+/// A stored file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Fetched {
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Its SHA-256.
+    /// SHA-256 of the file.
     pub sha256: String,
-    /// What the hash was compared with: "pinned" in models.toml, what the "server" said, or nothing.
+    /// The source of the expected hash: "pinned" in models.toml, the "server", or none.
     pub verified: Option<String>,
 }
 
 impl Record {
-    /// The record in a model's folder.
+    /// Reads the record in a model's folder.
     pub(crate) fn read(folder: &Path) -> Result<Option<Record>> {
         let path = folder.join(NAME);
         let bytes = match std::fs::read(&path) {
@@ -73,29 +73,29 @@ impl Record {
         }
     }
 
-    /// Writes the record, whole or not at all.
+    /// Writes the record atomically.
     #[cfg(feature = "download")]
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let name = folder.join(NAME);
         write_json(&name, self)
     }
 
-    /// The repository, or the file of it, without a revision.
+    /// The repository and the requested file, without a revision.
     pub fn reference(&self) -> Reference {
         let (repository, file) = (self.repository.clone(), self.file.clone());
         Reference { repository, revision: None, file }
     }
 
-    /// Whether a revision that a user names is this one.
+    /// Whether a revision given by the user is this one.
     pub(crate) fn is_at(&self, revision: &str) -> bool {
-        /// Digits of a shortened commit.
+        /// Minimum digits of a shortened commit hash.
         const SHORT: usize = 7;
         self.revision == revision
             || self.asked.as_deref().unwrap_or(BRANCH) == revision
             || revision.len() >= SHORT && self.revision.starts_with(&revision.to_ascii_lowercase())
     }
 
-    /// What to open: the checkpoint's folder, or the only or first file with the weights.
+    /// The path to open: the checkpoint's folder, or the only or first file of the weights.
     pub fn model(&self, folder: &Path) -> PathBuf {
         let mut names = self.files.keys();
         if let Some(gguf) = names.clone().find(|name| name.ends_with(".gguf")) {
@@ -106,7 +106,7 @@ impl Record {
         weights.filter(|_| !is_checkpoint).map_or(folder.to_owned(), |name| folder.join(name))
     }
 
-    /// "gguf" or "safetensors", by the files that are there.
+    /// The format of the stored files, "gguf" or "safetensors".
     pub fn format(&self) -> Option<&'static str> {
         let has = |ending: &str| self.files.keys().any(|name| name.ends_with(ending));
         let formats = [(".gguf", "gguf"), (".safetensors", "safetensors")];
@@ -117,12 +117,12 @@ impl Record {
 /// The time in UTC, to the second.
 #[cfg(feature = "download")]
 pub(crate) fn now() -> Option<String> {
-    // A clock that is centuries off gives no date.
+    // A clock that is centuries off yields no date.
     let seconds = jiff::Timestamp::now().as_second();
     Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
 }
 
-/// Writes a value as JSON, whole or not at all.
+/// Writes a value as JSON atomically.
 #[cfg(any(feature = "download", feature = "open"))]
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut json = serde_json::to_string_pretty(value)

@@ -1,18 +1,18 @@
-//! How models are written: `OWNER/REPOSITORY[@REVISION][:FILE]`, and short names.
+//! Names of models: `OWNER/REPOSITORY[@REVISION][:FILE]` and short names.
 
 use std::fmt;
 
-/// The address that a repository may be written with.
+/// The prefix of a repository's address, which is accepted before its name.
 const PAGE: &str = "https://huggingface.co/";
 
-/// A repository of the hub, or one file of it.
+/// A repository of the hub, or a file in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     /// `OWNER/REPOSITORY`.
     pub repository: String,
-    /// A branch, tag or commit; the main branch without one.
+    /// A branch, tag or commit. The default is the main branch.
     pub revision: Option<String>,
-    /// The only file to take, a GGUF file; of a model in several parts any of them.
+    /// The only file to fetch, a GGUF file. Any part of a model in several parts fetches all parts.
     pub file: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Reference {
     }
 }
 
-/// The pieces of a name: `NAME[@REVISION][:FILE]`, where NAME is `OWNER/REPOSITORY` or a short name.
+/// The parts of a name: `NAME[@REVISION][:FILE]`, where NAME is `OWNER/REPOSITORY` or a short name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spelling<'a> {
     pub(crate) name: &'a str,
@@ -38,7 +38,7 @@ pub(crate) struct Spelling<'a> {
 }
 
 impl<'a> Spelling<'a> {
-    /// `None` for what can only be a path, and for what is no name at all.
+    /// Parses a name. Returns `None` for a path, and for a text that is not a name.
     pub(crate) fn of(text: &'a str) -> Option<Self> {
         let text = text.strip_prefix(PAGE).unwrap_or(text);
         let (left, file) = cut(text, ':');
@@ -56,10 +56,10 @@ impl<'a> Spelling<'a> {
         right.then_some(Spelling { name, revision, file })
     }
 
-    /// The reference, where the name has an owner.
+    /// The reference, if the name has an owner.
     pub(crate) fn reference(self) -> Option<Reference> {
         let (owner, repository) = self.name.split_once('/')?;
-        // As the hub allows names. The cache joins owner and repository by two dashes.
+        // The hub's rules for names. The cache joins owner and repository by two dashes.
         let allowed = |piece: &str| {
             piece.is_ascii() && !["--", "..", " "].iter().any(|no| piece.contains(no))
         };
@@ -79,7 +79,7 @@ fn is_revision(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"\\?#%:".contains(c))
 }
 
-/// Whether a file's name in a repository stays inside a folder.
+/// Whether the path of a file in a repository stays inside a folder.
 pub(crate) fn is_inside(name: &str) -> bool {
     let plain = |piece: &str| {
         !["", ".", ".."].contains(&piece)
@@ -88,12 +88,12 @@ pub(crate) fn is_inside(name: &str) -> bool {
     name.split('/').all(plain)
 }
 
-/// A name without case and punctuation, as people remember it.
+/// A name without case and punctuation.
 pub(crate) fn fold(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// Whether two names are the same but for case and punctuation, owner and repository by themselves.
+/// Whether two names are equal up to case and punctuation. Owner and repository are compared apart.
 pub(crate) fn is_same(a: &str, b: &str) -> bool {
     match (a.split_once('/'), b.split_once('/')) {
         (Some(a), Some(b)) => fold(a.0) == fold(b.0) && fold(a.1) == fold(b.1),

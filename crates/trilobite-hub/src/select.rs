@@ -1,4 +1,4 @@
-//! Which files of a repository a model needs.
+//! Selects the files of a repository that a model needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::record::{INDEX, SINGLE};
 use crate::source::Known;
 use crate::{Error, Result};
 
-/// The file asked for, all parts of it, or else a checkpoint, or else the only GGUF file. The shards
-/// that an index names are not among them.
+/// Selects the requested file with all its parts, or a checkpoint, or the only GGUF file. The
+/// shards of a checkpoint's index are not included.
 pub(crate) fn select(repository: &str, all: &[Known], file: Option<&str>) -> Result<Vec<Known>> {
     if let Some(file) = file {
         return one_file(repository, all, file);
@@ -46,7 +46,7 @@ pub(crate) fn select(repository: &str, all: &[Known], file: Option<&str>) -> Res
     }
 }
 
-/// A GGUF file, with the other parts where it is one of several.
+/// Selects a GGUF file and all its parts.
 fn one_file(repository: &str, all: &[Known], file: &str) -> Result<Vec<Known>> {
     let find = |name: &str| all.iter().find(|known| known.name == name).cloned();
     let Some(known) = find(file) else {
@@ -70,7 +70,7 @@ fn one_file(repository: &str, all: &[Known], file: &str) -> Result<Vec<Known>> {
     names.map(|name| find(&name).ok_or_else(|| missing(name))).collect()
 }
 
-/// The GGUF models of a repository and their sizes: of one in several parts the first part's name.
+/// The GGUF models of a repository with their sizes. A model in parts is listed by its first part.
 fn ggufs(all: &[Known]) -> Vec<(String, Option<u64>)> {
     let bytes = |name: &str| all.iter().find(|file| file.name == name)?.bytes;
     let files = all.iter().filter(|file| file.name.ends_with(".gguf"));
@@ -83,7 +83,7 @@ fn ggufs(all: &[Known]) -> Vec<(String, Option<u64>)> {
         .collect()
 }
 
-/// Number, count and all names of the parts of a model, of which one is named
+/// The number of a part, the number of parts and the names of all, for a name such as
 /// `...-00001-of-00003.gguf`.
 fn parts(name: &str) -> Option<(u64, u64, impl Iterator<Item = String> + use<>)> {
     const DIGITS: usize = 5;
@@ -150,7 +150,7 @@ mod tests {
         for weights in [&["model.safetensors"][..], &["other.safetensors"]] {
             assert_takes(&with(weights), None, &[&side, weights].concat());
         }
-        // A single file comes before an index, and an index before files that it may not name.
+        // A single file is preferred to an index, and an index to files that it may not name.
         let shards = ["consolidated.safetensors", "model-00001-of-00001.safetensors", INDEX];
         assert_takes(&with(&shards), None, &["config.json", "tokenizer.json", INDEX]);
         let all = with(&[&shards[..], &[SINGLE]].concat());
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(said, "o/r has no b/m-00002-of-00002.gguf, which b/m-00001-of-00002.gguf names");
         let said = selected(&all, Some("README.md")).unwrap_err();
         assert!(said.contains("is not a GGUF file"), "{said}");
-        // Numbers that are those of no part.
+        // Invalid numbers of parts.
         let odd = ["m-00003-of-00002.gguf"];
         assert_takes(&odd, None, &odd);
         let said = selected(&["README.md", "pytorch_model.bin"], None).unwrap_err();

@@ -1,8 +1,8 @@
-//! Sizes for people.
+//! Human-readable sizes.
 
 use std::fmt;
 
-/// A number of bytes, shown as kB, MB or GB.
+/// A number of bytes, displayed in kB, MB or GB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 

@@ -1,4 +1,4 @@
-//! Where files are fetched from: a server, or a local mirror of it.
+//! Sources of files: a server or a local mirror.
 
 use std::path::PathBuf;
 
@@ -8,29 +8,29 @@ use crate::download::{self, Client, Token, is_hex};
 use crate::record::BRANCH;
 use crate::{Error, Result};
 
-/// The hub, unless HF_ENDPOINT names a mirror of it.
+/// The default server of models. `HF_ENDPOINT` overrides it.
 const HUB: &str = "https://huggingface.co";
-/// Where the files of GitHub repositories are, unless TRILOBITE_DATA_ENDPOINT names a mirror.
+/// The default server of files in GitHub repositories. `TRILOBITE_DATA_ENDPOINT` overrides it.
 const DATA: &str = "https://raw.githubusercontent.com";
 
-/// Where files are fetched from.
+/// A source of files.
 pub enum Source {
     /// A server.
     Server(Server),
-    /// A folder with a copy of it.
+    /// A folder with a copy of the files.
     Mirror(PathBuf),
 }
 
-/// A server and what it is told.
+/// A server and its access token.
 pub struct Server {
     pub(crate) client: Client,
     pub(crate) endpoint: String,
 }
 
 impl Source {
-    /// The hub that the environment's HF_ENDPOINT names, by default huggingface.co. It alone is shown
-    /// the access token: `token`, or that of HF_TOKEN, or that in the file that the hub's own client
-    /// keeps.
+    /// The hub in `HF_ENDPOINT`, by default huggingface.co. The access token is `token`, or else
+    /// the one in `HF_TOKEN`, or the one stored by the hub's own client. It is sent to this server
+    /// only.
     pub fn hub(token: Option<String>) -> Source {
         let endpoint = endpoint("HF_ENDPOINT", HUB);
         let token = token.or_else(token_of_environment).filter(|token| !token.trim().is_empty());
@@ -38,7 +38,7 @@ impl Source {
         Source::Server(Server { client: Client::new(token), endpoint })
     }
 
-    /// The server of data sets that TRILOBITE_DATA_ENDPOINT names, by default GitHub's.
+    /// The server of data sets in `TRILOBITE_DATA_ENDPOINT`, by default GitHub's.
     pub fn data() -> Source {
         let endpoint = endpoint("TRILOBITE_DATA_ENDPOINT", DATA);
         Source::Server(Server { client: Client::new(None), endpoint })
@@ -58,8 +58,9 @@ fn endpoint(variable: &str, default: &str) -> String {
     named.unwrap_or_else(|| default.into()).trim_end_matches('/').to_owned()
 }
 
-/// As the hub's own client: HF_TOKEN, or else the file HF_TOKEN_PATH, by default `token` in HF_HOME,
-/// which is `huggingface` in the user's cache folder.
+/// Finds the token as the hub's own client does: in `HF_TOKEN`, or else in the file
+/// `HF_TOKEN_PATH`, by default `token` in `HF_HOME`, which is `huggingface` in the user's cache
+/// folder.
 fn token_of_environment() -> Option<String> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(token) = variable("HF_TOKEN") {
@@ -73,11 +74,11 @@ fn token_of_environment() -> Option<String> {
         });
         Some(home?.join("token"))
     });
-    // Without such a file nobody has logged in.
+    // Without this file the user has not logged in.
     std::fs::read_to_string(path?).ok()
 }
 
-/// The hub's description of a repository.
+/// The response of the hub's API about a repository.
 #[derive(Deserialize)]
 struct Description {
     sha: Option<String>,
@@ -85,7 +86,7 @@ struct Description {
     siblings: Vec<Sibling>,
 }
 
-/// A file in it.
+/// A file in the response.
 #[derive(Deserialize)]
 struct Sibling {
     rfilename: String,
@@ -101,12 +102,12 @@ struct Lfs {
 
 /// The files of a repository at a revision.
 pub(crate) struct Listing {
-    /// The commit, where the server names it.
+    /// The commit, if the server names it.
     pub(crate) commit: Option<String>,
     pub(crate) files: Vec<Known>,
 }
 
-/// A file and what is known of it before it is fetched.
+/// A file, and what is known about it before it is fetched.
 #[derive(Clone, Default)]
 pub(crate) struct Known {
     pub(crate) name: String,
@@ -128,7 +129,7 @@ impl Server {
         format!("{}/{repository}/resolve/{revision}/{file}", self.endpoint)
     }
 
-    /// Asks the hub for the files of a repository.
+    /// Requests the list of a repository's files.
     pub(crate) fn list(
         &self,
         repository: &str,
@@ -139,7 +140,7 @@ impl Server {
         let at_revision = format!("{model}/revision/{}", encode(revision, ""));
         let mut ask = |url: &str| download::json::<Description>(&self.client, url, listen);
         let mut answer = ask(&format!("{at_revision}?blobs=true"));
-        // Mirrors know less of the interface than the hub.
+        // Mirrors may lack parts of the hub's API.
         if answer.as_ref().is_err_and(is_unexplained) {
             answer = ask(&at_revision).or(answer);
         }
@@ -168,12 +169,12 @@ impl Server {
         Ok(Listing { commit, files: files.collect() })
     }
 
-    /// Says what a refusal of the hub means.
+    /// Converts a refusal of the hub into a more specific error.
     pub(crate) fn explain(&self, error: Error, repository: &str, revision: &str) -> Error {
         let Some(Error::Refused { host, status, code, token }) = error.refusal() else {
             return error;
         };
-        // What a refusal of the server means that it redirects to is unknown.
+        // The meaning of a refusal by a server that the hub redirects to is unknown.
         if *host != download::host(&self.endpoint) {
             return error;
         }
@@ -191,12 +192,12 @@ impl Server {
     }
 }
 
-/// Whether a server knows nothing at an address, without saying of what.
+/// Whether a server reports that an address does not exist, without details.
 fn is_unexplained(error: &Error) -> bool {
     matches!(error.refusal(), Some(Error::Refused { status: 404, code: None, .. }))
 }
 
-/// A path in an address; characters of `also` stay as they are.
+/// Percent-encodes a path. Characters in `also` are kept.
 pub(crate) fn encode(path: &str, also: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Models in the cache: found by name, listed and removed.
+//! Models in the cache: lookup, listing and removal.
 
 use std::borrow::Cow;
 use std::fs;
@@ -13,38 +13,39 @@ use crate::record::Record;
 use crate::reference::{Spelling, is_same};
 use crate::{Cache, Error, Result};
 
-/// Between owner, repository and file in a folder's name; the hub allows it in neither of the first.
+/// Separates owner, repository and file in the name of a folder. The hub allows it in neither owner
+/// nor repository.
 pub(crate) const SEPARATOR: &str = "--";
 
 /// A model in the cache, complete or not.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// Its name: that in `models/models.toml`, or `OWNER/REPOSITORY[:FILE]`.
+    /// Its name in `models/models.toml`, or `OWNER/REPOSITORY[:FILE]`.
     pub name: String,
     /// Its folder.
     pub folder: PathBuf,
-    /// What was fetched; `None` before the first file is complete, and where the record is damaged.
+    /// Its record; `None` before the first file is complete, or if the record is damaged.
     pub record: Option<Record>,
 }
 
-/// What was removed.
+/// A removed model.
 #[derive(Clone, Debug)]
 pub struct Removed {
-    /// The model.
+    /// The name of the model.
     pub name: String,
-    /// Bytes of all its files.
+    /// Size of all its files in bytes.
     pub bytes: u64,
 }
 
 impl Stored {
-    /// All models in the cache, by name.
+    /// All models in the cache, sorted by name.
     ///
     /// # Errors
     /// The cache cannot be read.
     pub fn all(cache: &Cache) -> Result<Vec<Stored>> {
         let listed = Listed::all()?;
         let mut all = Vec::new();
-        // Without a home folder nothing can be stored.
+        // Without a home folder nothing is stored.
         let Ok(models) = cache.models() else { return Ok(all) };
         for folder in folders(&models)? {
             let own = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -63,11 +64,11 @@ impl Stored {
         Ok(all)
     }
 
-    /// The model that a name means: its own or its repository's or file's, in any case and
+    /// The model with a name: its own, its repository's or its file's, ignoring case and
     /// punctuation.
     ///
     /// # Errors
-    /// None or several are called so, or it is there at another revision.
+    /// The name is unknown or ambiguous, or the model is stored at another revision.
     pub fn find(cache: &Cache, name: &str) -> Result<Stored> {
         let spelling = Spelling::of(name).ok_or_else(|| Error::NotAName(name.to_owned()))?;
         if let Some(stored) = Self::search(cache, spelling)? {
@@ -87,7 +88,7 @@ impl Stored {
         Err(Error::NotStored { name: name.to_owned(), hint })
     }
 
-    /// The model that a name means at whatever revision, if there is one.
+    /// The model with a name at any revision, if there is one.
     pub(crate) fn search(cache: &Cache, spelling: Spelling<'_>) -> Result<Option<Stored>> {
         let mut best = None;
         let mut found = Vec::new();
@@ -108,7 +109,7 @@ impl Stored {
         Ok(found.pop())
     }
 
-    /// How well a name fits, the least best; `None` if it does not.
+    /// How well a name matches, the best match lowest. `None` if it does not match.
     fn rank(&self, spelling: Spelling<'_>) -> Option<(bool, bool, bool)> {
         let (own, own_file) = cut_file(&self.name);
         let repository = self.record.as_ref().map_or(own, |record| &record.repository);
@@ -131,12 +132,12 @@ impl Stored {
         (is_full || is_short).then_some((!is_full, other_file, !exact))
     }
 
-    /// The last part of its name.
+    /// The last part of the name.
     fn short(&self) -> &str {
         self.name.rsplit('/').next().unwrap_or(&self.name)
     }
 
-    /// This model, if it is at a revision.
+    /// Returns this model if it is at a revision.
     fn at(self, revision: Option<&str>) -> Result<Stored> {
         match (revision, &self.record) {
             (Some(asked), Some(record)) if !record.is_at(asked) => Err(Error::OtherRevision {
@@ -148,18 +149,18 @@ impl Stored {
         }
     }
 
-    /// Whether nothing is missing.
+    /// Whether all files are stored.
     pub fn is_complete(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.complete)
     }
 
-    /// What to open: the checkpoint's folder or the model's file.
+    /// The path to open: the checkpoint's folder or the model's file.
     pub fn model(&self) -> PathBuf {
         let record = self.record.as_ref();
         record.map_or_else(|| self.folder.clone(), |record| record.model(&self.folder))
     }
 
-    /// Bytes of all its files.
+    /// Size of all its files in bytes.
     ///
     /// # Errors
     /// Its folder cannot be read.
@@ -167,7 +168,7 @@ impl Stored {
         disk_bytes(&self.folder).map_err(Error::io(&self.folder))
     }
 
-    /// What was converted from it to be run.
+    /// The conversions of this model in the cache.
     ///
     /// # Errors
     /// The cache cannot be read.
@@ -182,15 +183,15 @@ impl Stored {
     }
 }
 
-/// `OWNER/REPOSITORY:FILE` as its two pieces.
+/// Splits `OWNER/REPOSITORY:FILE` at the colon.
 fn cut_file(name: &str) -> (&str, Option<&str>) {
     name.split_once(':').map_or((name, None), |(name, file)| (name, Some(file)))
 }
 
-/// What a MODEL argument means: the path itself, or a stored model of that name.
+/// The path that a MODEL argument refers to: the argument itself, or that of a stored model.
 ///
 /// # Errors
-/// There is neither.
+/// There is no such file and no such model.
 pub fn resolve<'a>(cache: &Cache, argument: &'a Path) -> Result<Cow<'a, Path>> {
     if argument.try_exists().map_err(Error::io(argument))? {
         return Ok(Cow::Borrowed(argument));
@@ -213,7 +214,7 @@ pub fn resolve<'a>(cache: &Cache, argument: &'a Path) -> Result<Cow<'a, Path>> {
     let reference = spelling.and_then(Spelling::reference);
     let stored = Stored::all(cache)?;
     let stored = stored.iter().flat_map(|stored| [stored.name.as_str(), stored.short()]);
-    // A repository need not be known to be one.
+    // A full repository name may be valid without being in the list.
     let known = listed.iter().filter(|_| reference.is_none()).map(|listed| listed.name.as_str());
     let last = argument.file_name().unwrap_or_default().to_string_lossy();
     let meant = if reference.is_some() { &text } else { &last };
@@ -224,11 +225,12 @@ pub fn resolve<'a>(cache: &Cache, argument: &'a Path) -> Result<Cow<'a, Path>> {
 }
 
 impl Cache {
-    /// Removes a model and what was converted from it, or what was converted from a checkpoint
-    /// elsewhere, by the name of [`ConvertedCopy`].
+    /// Removes a model and its conversions, or the conversion of a checkpoint elsewhere by its name
+    /// in
+    /// [`ConvertedCopy`].
     ///
     /// # Errors
-    /// There is none or more than one of that name, another process is pulling or converting it, or a
+    /// The name is unknown or ambiguous, another process is pulling or converting the model, or a
     /// file cannot be removed.
     pub fn remove(&self, name: &str) -> Result<Removed> {
         let stored = match Stored::find(self, name) {
@@ -249,8 +251,8 @@ impl Cache {
             bytes += remove_folder(&copy.folder)?;
         }
         drop(locks);
-        // Without its record a model that is removed halfway is not taken for a whole one. A link
-        // leads out of the cache.
+        // The record goes first, so that a model that is removed partly does not count as complete.
+        // A link leads out of the cache.
         if !stored.folder.is_symlink() {
             Record::remove(&stored.folder)?;
         }
@@ -259,7 +261,7 @@ impl Cache {
     }
 }
 
-/// The folders in a folder; none if it does not exist.
+/// The subfolders of a folder; empty if the folder does not exist.
 pub(crate) fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -278,8 +280,8 @@ fn is_empty(folder: &Path) -> Result<bool> {
     }
 }
 
-/// Bytes of a file, or of all files in a folder. Links are not followed, and what another process
-/// removes or renames meanwhile does not count.
+/// Size of a file, or of all files in a folder. Links are not followed, and files that another
+/// process removes or renames in the meantime are ignored.
 pub(crate) fn disk_bytes(path: &Path) -> io::Result<u64> {
     let count = || {
         let metadata = path.symlink_metadata()?;
@@ -294,7 +296,7 @@ pub(crate) fn disk_bytes(path: &Path) -> io::Result<u64> {
     }
 }
 
-/// Removes a folder and says how much was in it. Of a link only the link is removed.
+/// Removes a folder and returns its size in bytes. If it is a link, only the link is removed.
 pub(crate) fn remove_folder(folder: &Path) -> Result<u64> {
     let remove = || {
         if folder.symlink_metadata()?.is_symlink() {

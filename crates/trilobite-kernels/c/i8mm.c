@@ -1,6 +1,6 @@
 /*
- * Ternary products for 64-bit ARM with the extensions dotprod and i8mm, whose intrinsics Rust does not
- * have.
+ * Ternary products for 64-bit ARM with the extensions dotprod and i8mm. Stable Rust lacks the
+ * intrinsics.
  */
 
 #include <arm_neon.h>
@@ -9,10 +9,10 @@
 
 #define BLOCK_BYTES 32
 #define BLOCK 128
-/* Vectors of codes in a block. */
+/* Number of vectors of codes in a block. */
 #define VECTORS 8
 
-/* The codes of a block in order. */
+/* Decodes a block. The codes are in the order of the weights. */
 static inline void decode(const uint8_t *block, int8x16_t codes[VECTORS]) {
     uint8x16_t mask = vdupq_n_u8(3);
     for (size_t half = 0; half < 2; half++) {
@@ -24,7 +24,7 @@ static inline void decode(const uint8_t *block, int8x16_t codes[VECTORS]) {
     }
 }
 
-/* The lower or upper eight bytes of both. */
+/* The lower (or upper) eight bytes of both vectors. */
 static inline int8x16_t lower(int8x16_t a, int8x16_t b) {
     return vcombine_s8(vget_low_s8(a), vget_low_s8(b));
 }
@@ -33,7 +33,7 @@ static inline int8x16_t upper(int8x16_t a, int8x16_t b) {
     return vcombine_s8(vget_high_s8(a), vget_high_s8(b));
 }
 
-/* One token: 16 products by one sdot. */
+/* One token: one sdot computes 16 products. */
 static inline __attribute__((always_inline)) void single(
     const uint8_t *const *w, const int8_t *const *ahead, size_t rows, const int8_t *x,
     size_t blocks, int32_t *sums
@@ -59,7 +59,7 @@ static inline __attribute__((always_inline)) void single(
     }
 }
 
-/* Pairs of rows and pairs of tokens: 32 products by one smmla. What has no partner is its own. */
+/* Pairs of rows and of tokens: one smmla computes 32 products. A single row or token is paired with itself. */
 static inline __attribute__((always_inline)) void pairs(
     const uint8_t *const *w, const int8_t *const *ahead, size_t rows, const int8_t *const *x,
     size_t tokens, size_t blocks, int32_t *sums
@@ -102,14 +102,14 @@ static inline __attribute__((always_inline)) void pairs(
 }
 
 /*
- * sums[r * tokens + t] of codes times activations over some blocks of 1, 2 or 4 rows and 1, 2, 3, 4 or
- * 8 tokens. With 4 rows there are at most 2 tokens.
+ * Writes the sums of codes times activations over some blocks to sums[r * tokens + t], for 1, 2 or 4
+ * rows and 1, 2, 3, 4 or 8 tokens. 4 rows allow at most 2 tokens.
  */
 void trilobite_i8mm_tile(
     const uint8_t *const *w, const int8_t *const *ahead, size_t rows, const int8_t *const *x,
     size_t tokens, size_t blocks, int32_t *sums
 ) {
-    /* Constant sizes, for which the loops over rows and tokens are unrolled. */
+    /* With constant sizes the compiler unrolls the loops over rows and tokens. */
     switch (rows * 16 + tokens) {
     case 0x11: single(w, ahead, 1, x[0], blocks, sums); break;
     case 0x21: single(w, ahead, 2, x[0], blocks, sums); break;

@@ -1,10 +1,10 @@
 /*
  * Kernels for any processor, in vectors of 128 bits, for GCC and clang.
  *
- * Every function computes the bits that the scalar kernels in Rust do. The Rust module that declares a
- * function checks the lengths of what it points at. Nothing depends on the order of bytes.
+ * Every function gives the same bits as the scalar kernels in Rust. The Rust module that declares a
+ * function checks the lengths of its arrays. No function depends on the byte order.
  *
- * Integers wrap where they are unsigned.
+ * Integers that may wrap are unsigned.
  */
 
 #include <stddef.h>
@@ -21,7 +21,7 @@ typedef int32_t i32x4 __attribute__((vector_size(16)));
 typedef uint32_t u32x4 __attribute__((vector_size(16)));
 typedef float f32x4 __attribute__((vector_size(16)));
 
-/* Fields of two bits in a word of 16 bits. */
+/* Number of two-bit fields in a word of 16 bits. */
 #define FIELDS 8
 
 static inline i16x8 load(const void *from) {
@@ -30,12 +30,12 @@ static inline i16x8 load(const void *from) {
     return vector;
 }
 
-/* The same from an address that is a multiple of 16. */
+/* Loads from an address that is a multiple of 16. */
 static inline i16x8 load_aligned(const void *from) {
     return load(__builtin_assume_aligned(from, 16));
 }
 
-/* Adds the products of two neighbouring lanes to each sum. */
+/* Adds the products of two adjacent lanes to each sum. */
 static inline u32x4 multiply_add(u32x4 sums, i16x8 a, i16x8 b) {
 #ifdef __SSE2__
     return sums + (u32x4)_mm_madd_epi16((__m128i)a, (__m128i)b);
@@ -50,12 +50,12 @@ static inline uint32_t total(u32x4 sums) {
 }
 
 /*
- * The sums of a row's codes times the activations of one or two tokens, but for a constant of each
+ * The sums of a row's codes times the activations of one or two tokens, without the constant of each
  * token: see `i2_s/c.rs`, which arranges the activations.
  *
- * A word w has eight codes, the one in field k being (w >> 2k) - 4 (w >> 2k + 2). So the sum of
- * code[k] x[k] is that of (w >> 2k) (x[k] - 4 x[k - 1]), and no field is ever cut out. Flipping the upper
- * bit of the last field makes the word a signed number in which that field is code - 2.
+ * A word w has eight codes. That of field k is (w >> 2k) - 4 (w >> 2k + 2). The sum of code[k] x[k]
+ * therefore equals that of (w >> 2k) (x[k] - 4 x[k - 1]), and fields need not be masked. Flipping the
+ * upper bit of the last field gives a signed word in which that field is code - 2.
  */
 static inline __attribute__((always_inline)) void
 row(const uint8_t *w, size_t vectors, const int16_t *x, size_t tokens, uint32_t *out) {
@@ -78,8 +78,8 @@ row(const uint8_t *w, size_t vectors, const int16_t *x, size_t tokens, uint32_t 
 }
 
 /*
- * out[t * stride + r] += the sum of row r and token t, and the token's constant, for one token or two.
- * Rows begin `row_bytes` bytes apart.
+ * Adds the sum of row r and token t, and the token's constant, to out[t * stride + r], for one or two
+ * tokens. Rows start `row_bytes` bytes apart.
  */
 void trilobite_c_i2_s(
     const uint8_t *packed, size_t row_bytes, size_t rows, size_t vectors, const int16_t *x,
@@ -99,10 +99,10 @@ void trilobite_c_i2_s(
     }
 }
 
-/* Packed bytes whose tables are in use at a time. */
+/* Number of packed bytes whose tables are in use at a time. */
 #define GROUP 8
 
-/* Tabulates the signed sums of each byte's four activations, at the byte that stands for each. */
+/* Tabulates the signed sums of each byte's four activations, indexed by the packed byte. */
 static void build(const int16_t *x, u16x8 *tables) {
     for (size_t i = 0; i < GROUP; i++) {
         u16x8 terms[4][3], upper[9];
@@ -132,10 +132,10 @@ static void build(const int16_t *x, u16x8 *tables) {
 }
 
 /*
- * Adds the products of a group of bytes with eight tokens, one to a lane, to the sums of rows.
+ * Adds the products of a group of bytes with eight tokens to the sums of rows. Each lane is a token.
  *
- * `x` is [GROUP][4][8], `bytes` [rows][GROUP], `tables` [GROUP][256][8]; the sum of a row is
- * 256 * high + low. With `carry`, all of low but eight bits go to high.
+ * `x` is [GROUP][4][8], `bytes` [rows][GROUP], `tables` [GROUP][256][8]. The sum of a row is
+ * 256 * high + low. With `carry`, all but the lowest eight bits of low are moved to high.
  */
 void trilobite_c_i2_s_lookup(
     const int16_t *x, const uint8_t *bytes, size_t rows, void *tables, void *low, void *high,
@@ -158,7 +158,7 @@ void trilobite_c_i2_s_lookup(
     }
 }
 
-/* Elements of a group: the lanes of every sum of floats. */
+/* Number of lanes of a sum of floats. */
 #define LANES 32
 
 /* The lowest byte of each lane. */
@@ -197,11 +197,11 @@ static float largest(const float *x, size_t n) {
     return most[0];
 }
 
-/* 1.5 * 2^23: adding it rounds to an integer, ties to even, and leaves that in the low bits. */
+/* 1.5 * 2^23. Adding it rounds to an integer, ties to even, and leaves the integer in the low bits. */
 #define ROUND 12582912.0f
 #define ROUND_BITS 0x4b400000u
 
-/* Codes one at a time; NaN becomes 0. Returns their sum. */
+/* Quantises one activation at a time. NaN becomes 0. Returns the sum of the codes. */
 static uint32_t quantize(const float *x, size_t n, float scale, int8_t *codes) {
     uint32_t sum = 0;
     for (size_t i = 0; i < n; i++) {
@@ -233,7 +233,7 @@ float trilobite_c_quantize(const float *x, size_t n, int8_t *codes, int32_t *sum
         }
         narrow(rounded, codes + i);
     }
-    /* No number but NaN has this bit set after the addition. */
+    /* After the addition only NaN has this bit set. */
     uint32_t nan = (any[0] | any[1] | any[2] | any[3]) & 1u << 28;
     if (nan) {
         *sum = (int32_t)quantize(x, n, scale, codes);
@@ -245,8 +245,8 @@ float trilobite_c_quantize(const float *x, size_t n, int8_t *codes, int32_t *sum
 
 /* a * b + c, rounded once. */
 static float fused(float a, float b, float c) {
-    /* The product is exact. What the addition rounds off makes the last bit of its result odd, so that
-     * a second rounding, to fewer bits, goes where a single one would. */
+    /* The product is exact. If the addition is inexact, its result is rounded to odd. The second
+     * rounding, to fewer bits, then gives the same result as a single one. */
     double p = (double)a * b, s = p + c, part = s - p;
     double error = (p - (s - part)) + (c - part);
     if (error < 0 || error > 0) {
@@ -261,8 +261,8 @@ static float fused(float a, float b, float c) {
 
 /* c += a * b in up to LANES lanes, a multiple of eight, rounded once. */
 void trilobite_c_multiply_add(const float *a, const float *b, float *c, size_t lanes) {
-    /* Rounding to double and then to float is rounding once, unless the double lies halfway between two
-     * floats, its lower 29 bits being 1 and zeros, or the float is subnormal. */
+    /* Rounding to double and then to float equals rounding once, except in two cases: the double is
+     * halfway between two floats (its lower 29 bits are 1 and zeros), or the float is subnormal. */
     float sums[LANES];
     int twice;
 #ifdef __SSE2__
@@ -275,7 +275,7 @@ void trilobite_c_multiply_add(const float *a, const float *b, float *c, size_t l
         u32x4 lower = (u32x4)_mm_shuffle_ps((__m128)low, (__m128)high, 0x88);
         halfway |= (u32x4)((lower & 0x1fffffff) == 0x10000000);
         u32x4 bits = (u32x4)_mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
-        /* The upper bit is set if the exponent is zero and the number is not. */
+        /* The upper bit is set if the exponent is zero and the number is nonzero. */
         subnormal |= ((2 * bits - 1) >> 24) - 1;
         memcpy(sums + i, &bits, sizeof bits);
     }
@@ -306,7 +306,7 @@ void trilobite_c_widen(const uint16_t *from, float *to) {
     for (size_t i = 0; i < LANES; i += 4) {
         u32x4 bits = {from[i], from[i + 1], from[i + 2], from[i + 3]};
         u32x4 magnitude = bits & 0x7fff;
-        /* The exponents differ by 112; a product is exact for subnormal numbers too. */
+        /* The exponent biases differ by 112. The product is exact, also for subnormal numbers. */
         u32x4 value = (u32x4)((f32x4)(magnitude << 13) * 0x1p112f);
         u32x4 infinite = (u32x4)((i32x4)magnitude > 0x7bff), nan = (u32x4)((i32x4)magnitude > 0x7c00);
         value |= (infinite & 0x7f800000) | (nan & 0x400000) | (bits & 0x8000) << 16;

@@ -1,4 +1,4 @@
-//! The kernels in C: safe functions around those of `c/`.
+//! Safe wrappers around the C kernels in `c/`.
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod i8mm;

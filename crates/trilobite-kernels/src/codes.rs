@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-/// Zeros on either side of a row: as many as a block of any layout has weights.
+/// Number of zeros on either side of a row: the largest number of weights in a block of any layout.
 pub(crate) const MARGIN: usize = 128;
-/// Bytes that a row's first code is aligned to: a cache line.
+/// Alignment of a row's first code in bytes: a cache line.
 const ALIGN: usize = 64;
 
-/// The int8 codes of some tokens' activations, with each token's multiplier and sum of codes.
+/// The int8 codes of the activations of some tokens, with each token's multiplier and sum of codes.
 ///
-/// A row lies between at least 128 zeros on either side, so that a kernel may multiply whole
-/// weight blocks that begin before or end after the row.
+/// A row is surrounded by at least 128 zeros on either side, so a kernel may multiply whole weight
+/// blocks that extend beyond either end of the row.
 #[derive(Clone, Debug)]
 pub struct Codes {
     data: Vec<i8>,
@@ -22,12 +22,12 @@ pub struct Codes {
     sums: Vec<i32>,
 }
 
-/// The parts of [`Codes`] that belong to one token, to be filled together.
+/// The parts of [`Codes`] that belong to one token.
 #[derive(Debug)]
 pub struct CodesRow<'a> {
     /// The token's codes, `[cols]`.
     pub codes: &'a mut [i8],
-    /// The multiplier that turned activations into codes.
+    /// The multiplier: code = rint(activation * scale).
     pub scale: &'a mut f32,
     /// The sum of the codes.
     pub sum: &'a mut i32,
@@ -36,20 +36,20 @@ pub struct CodesRow<'a> {
 /// All rows of [`Codes`], to be filled in parallel.
 #[derive(Debug)]
 pub struct CodesParts<'a> {
-    /// Every token's row with the zeros around its codes, `[tokens][stride]`.
+    /// The row of each token, including the zeros around its codes, `[tokens][stride]`.
     pub rows: &'a mut [i8],
-    /// Elements from one row to the next.
+    /// Number of elements from one row to the next.
     pub stride: usize,
-    /// Where the codes lie within a row; what is around them has to stay zero.
+    /// The range of the codes within a row. The elements outside must stay zero.
     pub codes: Range<usize>,
     /// The multiplier of each token.
     pub scales: &'a mut [f32],
-    /// The sum of each token's codes.
+    /// The sum of the codes of each token.
     pub sums: &'a mut [i32],
 }
 
 impl Codes {
-    /// No tokens, with room for `max_tokens` of `max_cols` activations each.
+    /// Creates an empty buffer with room for `max_tokens` tokens of `max_cols` activations.
     pub fn new(max_tokens: usize, max_cols: usize) -> Codes {
         let mut codes = Codes {
             data: Vec::new(),
@@ -64,10 +64,11 @@ impl Codes {
         codes
     }
 
-    /// Makes these the codes of `tokens` rows of `cols` activations, to be filled through
-    /// [`rows_mut`](Codes::rows_mut). Allocates only beyond the largest size seen so far.
+    /// Resizes to `tokens` rows of `cols` activations, to be filled through
+    /// [`rows_mut`](Codes::rows_mut). Allocates only if that exceeds the largest size so far.
     ///
-    /// Codes, scales and sums are unspecified until filled; the zeros around the rows are there.
+    /// Codes, scales and sums are unspecified until filled. The zeros around the rows are always
+    /// present.
     pub fn reset(&mut self, tokens: usize, cols: usize) {
         self.cols = cols;
         self.stride = MARGIN + cols.next_multiple_of(ALIGN) + MARGIN;
@@ -84,12 +85,12 @@ impl Codes {
         }
     }
 
-    /// Number of tokens.
+    /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.sums.len()
     }
 
-    /// Activations of a token.
+    /// The number of activations of a token.
     pub fn cols(&self) -> usize {
         self.cols
     }
@@ -109,14 +110,13 @@ impl Codes {
         &self.padded(token)[MARGIN..MARGIN + self.cols]
     }
 
-    /// The codes of one token with the zeros around them, beginning [`MARGIN`] zeros before the
-    /// first code.
+    /// The codes of one token with the zeros around them. The first code follows [`MARGIN`] zeros.
     pub(crate) fn padded(&self, token: usize) -> &[i8] {
         assert!(token < self.tokens(), "token {token} of {}", self.tokens());
         &self.data[self.start + token * self.stride..][..self.stride]
     }
 
-    /// Every token's parts, in order. The items are independent and may be filled in parallel.
+    /// The parts of each token, in order. They are independent and may be filled in parallel.
     pub fn rows_mut(&mut self) -> impl ExactSizeIterator<Item = CodesRow<'_>> + Send {
         let parts = self.parts_mut();
         let rows = parts.rows.chunks_exact_mut(parts.stride.max(1));
@@ -127,7 +127,7 @@ impl Codes {
         })
     }
 
-    /// The same as whole arrays.
+    /// The parts of all tokens as whole arrays.
     pub fn parts_mut(&mut self) -> CodesParts<'_> {
         let len = self.tokens() * self.stride;
         CodesParts {

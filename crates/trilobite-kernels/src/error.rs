@@ -1,29 +1,29 @@
-/// Why no kernels can be had, or a name stands for nothing.
+/// Why kernels or a layout could not be selected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// `TRILOBITE_ISA` names no instruction set.
+    /// `TRILOBITE_ISA` is not the name of an instruction set.
     #[error("TRILOBITE_ISA is {value:?}, which is not one of: {known}")]
     UnknownIsa {
-        /// The variable's value.
+        /// The value of the variable.
         value: String,
         /// The accepted values, separated by commas.
         known: String,
     },
-    /// `TRILOBITE_ISA` names an instruction set that this machine lacks, or the build.
+    /// `TRILOBITE_ISA` names an instruction set that this machine or build lacks.
     #[error("TRILOBITE_ISA asks for {asked}, but this machine and build have only: {available}")]
     MissingIsa {
-        /// The instruction set asked for.
+        /// The requested instruction set.
         asked: &'static str,
-        /// The instruction sets that would do, separated by commas.
+        /// The available instruction sets, separated by commas.
         available: String,
     },
-    /// No layout has this name.
+    /// There is no layout of this name.
     #[error("no layout of ternary matrices is called {value:?}; there are: {known}")]
     UnknownLayout {
-        /// The name.
+        /// The requested name.
         value: String,
-        /// The names that there are, separated by commas.
+        /// The known names, separated by commas.
         known: String,
     },
 }

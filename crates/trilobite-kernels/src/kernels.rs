@@ -1,4 +1,4 @@
-//! The table of kernels and the choice of its instruction set.
+//! The table of kernels, and the selection of the instruction set.
 
 mod cells;
 mod compiled;
@@ -21,33 +21,33 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-/// The environment variable that can lower the instruction set.
+/// The environment variable that lowers the instruction set.
 const ISA_VARIABLE: &str = "TRILOBITE_ISA";
 
-/// An instruction set that kernels are written for, lowest first.
+/// An instruction set with kernels of its own, from lowest to highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Isa {
     /// Any processor.
     Scalar,
-    /// Any processor, by kernels in C.
+    /// Any processor, with kernels in C.
     C,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
-    /// The same with AVX-VNNI.
+    /// [`Avx2`](Self::Avx2) and AVX-VNNI.
     AvxVnni,
-    /// The same with AVX-512 F, BW and VNNI.
+    /// [`AvxVnni`](Self::AvxVnni) and AVX-512 F, BW and VNNI.
     Avx512Vnni,
     /// Any 64-bit ARM.
     Neon,
     /// 64-bit ARM with the dot product extension.
     DotProd,
-    /// The same with the matrix multiplication of int8, by kernels in C.
+    /// [`DotProd`](Self::DotProd) and int8 matrix multiplication, with kernels in C.
     I8mm,
 }
 
 impl Isa {
-    /// Every instruction set, on whatever machine.
+    /// Every instruction set, including those that this machine lacks.
     pub const ALL: [Isa; 8] = [
         Isa::Scalar,
         Isa::C,
@@ -59,7 +59,7 @@ impl Isa {
         Isa::I8mm,
     ];
 
-    /// The name that `TRILOBITE_ISA` takes.
+    /// The name that `TRILOBITE_ISA` accepts.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
@@ -85,14 +85,14 @@ impl FromStr for Isa {
     }
 }
 
-/// The kernels for one instruction set. Each gives the same bits on every instruction set.
+/// The kernels for one instruction set. The results are the same bits on every instruction set.
 ///
-/// Float sums have one order: element `i` goes to lane `i % 32` by fused multiply-add, then the
-/// lanes are added pairwise, 16 + 16, 8 + 8, and so on. Products of weights in blocks are sums of
-/// integers as far as the factors of the blocks allow.
+/// Float sums have a fixed order: element `i` goes to lane `i % 32` by fused multiply-add, then the
+/// lanes are added pairwise, 16 + 16, 8 + 8, and so on. Products of weights in blocks are computed
+/// in integers as far as the factors of the blocks allow.
 ///
 /// # Panics
-/// Every method panics if the lengths of its slices contradict the shapes that it states.
+/// Every method panics if the lengths of its slices contradict the stated shapes.
 pub struct Kernels {
     /// The instruction set.
     pub isa: Isa,
@@ -102,7 +102,7 @@ pub struct Kernels {
     i2_t_add: transposed::Add,
     i2_t_repack: transposed::Repack,
     t5_3_gemm: unsafe fn(&t5_3::Product<'_>, &mut [i32]),
-    /// With the tokens from which on it is faster.
+    /// The repacking kernel, with the number of tokens from which it is faster.
     t5_3_repack: Option<(usize, Repack)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),
@@ -124,22 +124,22 @@ pub struct Kernels {
     refine_scan: RefineScan,
 }
 
-/// What [`scan::scalar::refine`] does.
+/// The signature of [`scan::scalar::refine`].
 type RefineScan = unsafe fn(&[[u8; scan::BITS]], usize, &[u32], scan::Halves<'_>, &mut [i32]);
-/// What [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes) does.
+/// The signature of [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes).
 type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
-/// What [`t5_3::avx2::repack`] does.
+/// The signature of [`t5_3::avx2::repack`].
 type Repack = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
-/// The multiplication by look-up of some matrices with a multiple of `lanes` tokens.
+/// Multiplication by look-up tables, for some matrices and a multiple of `lanes` tokens.
 struct LookUp {
-    /// The fewest rows and tokens that repay tables.
-    least: (usize, usize),
+    /// Minimum number of rows and of tokens for which building the tables pays.
+    min_size: (usize, usize),
     lanes: usize,
     applies: fn(&i2_s::Matrix<'_>) -> bool,
     gemm: unsafe fn(&i2_s::Product<'_>, &mut LookUpBuffers, &mut [i32]),
 }
 
-/// The table that takes the kernels from these modules of `i2_s`, `t5_3`, `compiled` and `scan`.
+/// Builds the table of the kernels in these modules of `i2_s`, `t5_3`, `compiled` and `scan`.
 macro_rules! table {
     ($isa:expr, $i2_s:ident, $t5_3:ident, $float:ident, $scan:ident) => {
         Kernels {
@@ -176,15 +176,15 @@ macro_rules! table {
 /// Calls a kernel of the table.
 macro_rules! call {
     ($self:ident.$kernel:ident($($arg:expr),*)) => {
-        // SAFETY: the only requirement of a kernel is the instruction set it is compiled for, and
-        // `detected`, the one place that makes such a `Kernels`, has detected it.
+        // SAFETY: the only requirement of a kernel is the instruction set it is compiled for.
+        // `detected`, the only function that creates such a `Kernels`, has detected it.
         unsafe { ($self.$kernel)($($arg),*) }
     };
 }
 use call;
 
-/// A table for each instruction set of this machine that computes what the scalar one does, lowest
-/// first.
+/// The tables of the machine's instruction sets that pass the comparison with the scalar one,
+/// lowest first.
 fn tables() -> &'static [Kernels] {
     static TABLES: OnceLock<Vec<Kernels>> = OnceLock::new();
     TABLES.get_or_init(|| {
@@ -200,17 +200,17 @@ fn scalar() -> Kernels {
     table!(Isa::Scalar, scalar, scalar, scalar, scalar)
 }
 
-/// The table of the kernels in C for any processor, if they are built.
+/// The table of the C kernels for any processor: none in a build without them.
 #[cfg(not(feature = "c-kernels"))]
 fn portable() -> Vec<Kernels> {
     Vec::new()
 }
 
-/// The table of the kernels in C for any processor, if they are built.
+/// The table of the C kernels for any processor.
 #[cfg(feature = "c-kernels")]
 fn portable() -> Vec<Kernels> {
     let i2_s_lookup = Some(LookUp {
-        least: (32, i2_s::c::LEAST),
+        min_size: (32, i2_s::c::MIN_TOKENS),
         lanes: 1,
         applies: i2_s::c::applies,
         gemm: |product, buffers, out| i2_s::c::lookup(product, &mut buffers.c, out),
@@ -222,7 +222,7 @@ fn portable() -> Vec<Kernels> {
     }]
 }
 
-/// A table for each instruction set of this machine above the scalar one, lowest first.
+/// The tables of the machine's instruction sets above the scalar one, lowest first.
 #[cfg(target_arch = "x86_64")]
 fn detected() -> Vec<Kernels> {
     let mut tables = portable();
@@ -234,14 +234,14 @@ fn detected() -> Vec<Kernels> {
     }
     let lookup = || {
         Some(LookUp {
-            // From there on look-up was at least 1.1 times as fast as multiply-add (Zen 5, one
-            // thread), and 1.5 times with 1280 rows and 128 tokens; with half as many rows or
-            // tokens it could be slower.
-            least: (192, 32),
+            // From this size on look-up was at least 1.1 times as fast as multiply-add (Zen 5, one
+            // thread), and 1.5 times as fast with 1280 rows and 128 tokens. With half as many rows
+            // or tokens it could be slower.
+            min_size: (192, 32),
             lanes: i2_s::lookup::LANES,
             applies: i2_s::lookup::applies,
             gemm: |product, buffers, out| {
-                // SAFETY: AVX2 has been detected where this is put in a table.
+                // SAFETY: this is put into a table only after AVX2 has been detected.
                 unsafe { i2_s::lookup::gemm(product, &mut buffers.avx2, out) }
             },
         })
@@ -268,7 +268,7 @@ fn detected() -> Vec<Kernels> {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni");
     if avx512 {
-        // Its multiply-add is faster than the look-up of AVX2.
+        // No look-up: its multiply-add is faster than the look-up of AVX2.
         tables.push(Kernels {
             i2_t_add: transposed::avx512_vnni::add,
             i2_t_repack,
@@ -279,7 +279,7 @@ fn detected() -> Vec<Kernels> {
     tables
 }
 
-/// A table for each instruction set of this machine above the scalar one, lowest first.
+/// The tables of the machine's instruction sets above the scalar one, lowest first.
 #[cfg(target_arch = "aarch64")]
 fn detected() -> Vec<Kernels> {
     use std::arch::is_aarch64_feature_detected;
@@ -299,13 +299,13 @@ fn detected() -> Vec<Kernels> {
     tables
 }
 
-/// A table for each instruction set of this machine above the scalar one, lowest first.
+/// The tables of the machine's instruction sets above the scalar one: none on this architecture.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn detected() -> Vec<Kernels> {
     portable()
 }
 
-/// The highest table, or the one that `cap` names.
+/// The highest table, or the one named by `cap`.
 fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
     let tables = tables();
     let Some(cap) = cap else {
@@ -319,11 +319,11 @@ fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
 }
 
 impl Kernels {
-    /// The kernels for the best instruction set of this machine, or for the lower one that the
+    /// The kernels for the best instruction set of this machine, or for a lower one that the
     /// environment variable `TRILOBITE_ISA` names. The first call decides for the whole process.
     ///
     /// # Errors
-    /// If the variable names no instruction set, or one that this machine lacks.
+    /// The variable names no instruction set, or one that this machine lacks.
     pub fn detect() -> Result<&'static Kernels, Error> {
         static CHOSEN: OnceLock<Result<&'static Kernels, Error>> = OnceLock::new();
         CHOSEN

@@ -1,47 +1,48 @@
-//! How the keys and values of one head are cached.
+//! The layout of the cached keys and values of one head.
 //!
-//! Positions come in blocks of 32 and the elements of a head in panels of 32, the last filled up with
-//! zeros. Where a block and a panel meet is a tile of 32 x 32 cells. A block of values is
-//! `[panel][position][element]`. A block of keys is `[element][panel][position]`, so that the 32 lanes
-//! of a vector are positions and a score needs no sum across lanes; the elements lie in the order in
-//! which their products are added up, [`rank`], so that a block is read from end to end.
+//! Positions are grouped in blocks of 32, and the elements of a head in panels of 32; the last
+//! panel is padded with zeros. The intersection of a block and a panel is a tile of 32 x 32 cells.
+//! A block of values is `[panel][position][element]`. A block of keys is
+//! `[element][panel][position]`: the 32 lanes of a vector are positions, so a score needs no sum
+//! across lanes. The elements of keys are stored in the order in which their products are added,
+//! `rank`, so a block is read from start to end.
 
 use std::ops::Range;
 
-/// Positions of a block, and elements of a panel.
+/// Number of positions in a block, and of elements in a panel.
 pub const BLOCK: usize = 32;
 
-/// The width of a head of `head_dim` elements in whole panels.
+/// The width of a head of `head_dim` elements, rounded up to whole panels.
 pub fn padded(head_dim: usize) -> usize {
     head_dim.next_multiple_of(BLOCK)
 }
 
-/// The place of element `l` of every panel in a block of keys: pairs, pairs of pairs and so on follow
-/// each other as they are added.
+/// The place of element `l` of every panel in a block of keys. Pairs that are added together are
+/// adjacent, and so are pairs of pairs, and so on.
 #[inline(always)]
 pub(crate) const fn rank(l: usize) -> usize {
     (l as u8).reverse_bits() as usize >> 3
 }
 
-/// Keys or values of one head in whole blocks.
+/// Keys or values of one head, in whole blocks.
 #[derive(Clone, Copy, Debug)]
 pub enum Cells<'a> {
     /// Single precision.
     F32(&'a [f32]),
     /// Half precision, as bits.
     F16(&'a [u16]),
-    /// A cell is `code * step`, rounded to f32. A step belongs to one position and panel: for each
-    /// tile there are 32, one for each position.
+    /// int8 with steps: a cell is `code * step`, rounded to f32. Each position and panel has a
+    /// step, so a tile has 32, one for each position.
     Q8 {
         /// int8 codes.
         codes: &'a [i8],
-        /// A 32nd as many.
+        /// The steps, one for every 32 codes.
         steps: &'a [f32],
     },
 }
 
 impl Cells<'_> {
-    /// Number of cells.
+    /// The number of cells.
     pub fn count(&self) -> usize {
         match self {
             Cells::F32(cells) => cells.len(),
@@ -50,7 +51,7 @@ impl Cells<'_> {
         }
     }
 
-    /// Some of the cells, whole tiles.
+    /// A range of the cells, in whole tiles.
     pub fn range(self, cells: Range<usize>) -> Self {
         match self {
             Cells::F32(all) => Cells::F32(&all[cells]),
@@ -62,7 +63,7 @@ impl Cells<'_> {
         }
     }
 
-    /// Where the cells begin.
+    /// The address of the first cell.
     pub(crate) fn address(&self) -> *const u8 {
         match self {
             Cells::F32(cells) => cells.as_ptr().cast(),
@@ -75,16 +76,15 @@ impl Cells<'_> {
 /// Keys or values of one head at the 32 positions of one block.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
-    /// Which block of the attention this is: its first position is the `32 * index`th that the
-    /// attention is given.
+    /// Index of the block among those passed to the attention: its first position is `32 * index`.
     pub index: usize,
     /// The cells.
     pub cells: Cells<'a>,
-    /// The cells of the block that is read after this one. They are prefetched and do not count.
+    /// The cells of the block that is read after this one, for prefetching only.
     pub next: Cells<'a>,
 }
 
-/// [`Cells`] that can be written.
+/// Mutable [`Cells`].
 #[derive(Debug)]
 pub enum CellsMut<'a> {
     /// Single precision.
@@ -95,13 +95,13 @@ pub enum CellsMut<'a> {
     Q8 {
         /// int8 codes.
         codes: &'a mut [i8],
-        /// A 32nd as many.
+        /// The steps, one for every 32 codes.
         steps: &'a mut [f32],
     },
 }
 
 impl<'a> CellsMut<'a> {
-    /// Splits off the first `count` cells, whole tiles.
+    /// Splits off the first `count` cells, in whole tiles.
     pub fn take(&mut self, count: usize) -> CellsMut<'a> {
         fn first<'a, T>(rest: &mut &'a mut [T], count: usize) -> &'a mut [T] {
             let (first, others) = std::mem::take(rest).split_at_mut(count);
@@ -118,31 +118,31 @@ impl<'a> CellsMut<'a> {
     }
 }
 
-/// Which positions the query rows of an attention see: `rows / group` tokens after each other, with
-/// `group` query heads each.
+/// The positions that the query rows of an attention see. The rows belong to `rows / group`
+/// consecutive tokens, each with `group` query heads.
 #[derive(Clone, Copy, Debug)]
 pub struct Visible {
-    /// Query rows, token after token.
+    /// Number of query rows. Those of a token are adjacent.
     pub rows: usize,
-    /// Rows of one token.
+    /// Number of rows of one token.
     pub group: usize,
-    /// Positions before the first cell given.
+    /// Number of positions before the first cell passed to the attention.
     pub first: usize,
-    /// Positions up to the first token's own, that included.
+    /// Number of positions up to and including that of the first token.
     pub end: usize,
-    /// Positions that a token sees, its own the last of them; `usize::MAX` is all.
+    /// Number of positions that a token sees, including its own; `usize::MAX` for all.
     pub window: usize,
 }
 
 impl Visible {
-    /// The positions that a row sees, counted from the first cell given.
+    /// The range of positions that a row sees, relative to the first cell passed to the attention.
     pub fn of(&self, row: usize) -> Range<usize> {
         let end = self.end + row / self.group;
         let start = end.saturating_sub(self.window);
         start.saturating_sub(self.first)..end.saturating_sub(self.first)
     }
 
-    /// The positions of a block that a row sees, counted from the block's first.
+    /// The range of positions of a block that a row sees, relative to the start of the block.
     #[inline(always)]
     pub(crate) fn within(&self, row: usize, block: usize) -> Range<usize> {
         let (seen, start) = (self.of(row), block * BLOCK);

@@ -1,4 +1,4 @@
-//! How a ternary matrix is packed.
+//! Layouts of packed ternary matrices.
 
 use crate::packing::Packing;
 use crate::{Error, i2_s, t5_3};
@@ -21,7 +21,7 @@ impl Layout {
     pub const ALL: [Layout; 4] =
         [Layout::I2S(i2_s::Rows::Flat), Layout::I2S(i2_s::Rows::Padded), Layout::I2T, Layout::T5_3];
 
-    /// The name, as [`FromStr`] takes it.
+    /// The name that [`FromStr`] accepts.
     pub fn name(self) -> &'static str {
         match self {
             Layout::I2S(i2_s::Rows::Flat) => "i2_s",
@@ -40,39 +40,38 @@ impl Layout {
         }
     }
 
-    /// Bytes of a `rows` x `cols` matrix; `None` if this layout cannot hold it.
+    /// Size in bytes of a `rows` x `cols` matrix. `None` if this layout cannot hold it.
     pub fn packed_len(self, rows: usize, cols: usize) -> Option<usize> {
         self.packing().packed_len(rows, cols)
     }
 
-    /// Packs row-major trits (-1, 0 or 1) of rows of `cols` weights.
+    /// Packs row-major trits (-1, 0 or 1), in rows of `cols` weights.
     ///
     /// # Panics
-    /// If `trits` is not a whole number of rows, holds any other value, or `out` is not
+    /// If `trits` is not a whole number of rows or holds another value, or if `out` does not have
     /// [`packed_len`](Layout::packed_len) bytes.
     pub fn pack(self, trits: &[i8], cols: usize, out: &mut [u8]) {
         self.packing().pack(trits, cols, out);
     }
 
-    /// Unpacks into row-major trits of rows of `cols` weights. Where `packed` holds codes that the
-    /// layout does not use, they become 2.
+    /// Unpacks into row-major trits, in rows of `cols` weights. Invalid codes unpack to 2.
     ///
     /// # Panics
-    /// If `trits` is not a whole number of rows or `packed` is not
+    /// If `trits` is not a whole number of rows, or if `packed` does not have
     /// [`packed_len`](Layout::packed_len) bytes.
     pub fn unpack(self, packed: &[u8], cols: usize, trits: &mut [i8]) {
         self.packing().unpack(packed, cols, trits);
     }
 
-    /// Row and column of a weight whose code the layout does not use: the first one in the order of
-    /// the bytes of a `rows` x `cols` matrix. A row or column beyond the matrix is its padding's.
+    /// Row and column of the first weight with an invalid code, in the order of the bytes of a
+    /// `rows` x `cols` matrix. A row or column outside the matrix lies in its padding.
     ///
-    /// It takes as long as reading the codes does.
+    /// Takes as long as reading the codes.
     pub fn find_unused(self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)> {
         self.packing().find_unused(packed, rows, cols)
     }
 
-    /// Whether all weights of a packed matrix of rows of `cols` weights are zeros, and its padding.
+    /// Whether all weights of a packed matrix, and its padding, are zero. Rows have `cols` weights.
     pub fn is_zero(self, packed: &[u8], cols: usize) -> bool {
         self.packing().is_zero(packed, cols)
     }
@@ -89,7 +88,7 @@ impl FromStr for Layout {
     }
 }
 
-/// A packed ternary matrix of as many bytes as its layout and shape call for.
+/// A packed ternary matrix. Its size in bytes matches its layout and shape.
 #[derive(Clone, Copy, Debug)]
 pub struct TernaryMatrix<'a> {
     layout: Layout,
@@ -99,14 +98,14 @@ pub struct TernaryMatrix<'a> {
 }
 
 impl<'a> TernaryMatrix<'a> {
-    /// `packed` as a matrix of `rows` rows of `cols` weights; `None` if that takes more bytes or
-    /// fewer, or if the layout cannot hold it.
+    /// Creates a matrix of `rows` rows of `cols` weights. `None` if the size of `packed` does not
+    /// match, or if the layout cannot hold the shape.
     pub fn new(layout: Layout, packed: &'a [u8], rows: usize, cols: usize) -> Option<Self> {
         let fits = layout.packed_len(rows, cols) == Some(packed.len());
         fits.then_some(Self { layout, packed, rows, cols })
     }
 
-    /// How it is packed.
+    /// The layout.
     pub fn layout(&self) -> Layout {
         self.layout
     }
@@ -116,23 +115,22 @@ impl<'a> TernaryMatrix<'a> {
         self.packed
     }
 
-    /// Rows: sums that a token gives.
+    /// The number of rows, and of sums for a token.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Columns: codes that a token has.
+    /// The number of columns, and of codes of a token.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Row and column of a weight whose code the layout does not use: see
-    /// [`Layout::find_unused`].
+    /// Row and column of the first weight with an invalid code: see [`Layout::find_unused`].
     pub fn find_unused(&self) -> Option<(usize, usize)> {
         self.layout.find_unused(self.packed, self.rows, self.cols)
     }
 
-    /// Whether all weights are zeros, and the padding.
+    /// Whether all weights, and the padding, are zero.
     pub fn is_zero(&self) -> bool {
         self.layout.is_zero(self.packed, self.cols)
     }

@@ -1,6 +1,6 @@
-//! Test data.
+//! Pseudorandom test data.
 
-/// A fixed stream of pseudorandom numbers (splitmix64).
+/// A pseudorandom number generator with fixed output (splitmix64).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -19,7 +19,7 @@ impl Random {
         (0..n).map(|_| self.bits() as i8).collect()
     }
 
-    /// Uniform in -1..1.
+    /// `n` floats, uniform in -1..1.
     pub(crate) fn floats(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| (self.bits() >> 40) as f32 / 8_388_608.0 - 1.0).collect()
     }

@@ -1,4 +1,4 @@
-//! What the ternary kernels compute, on unpacked trits. Never optimised.
+//! The specification of ternary products, on unpacked trits. Never optimised.
 
 /// `out[t * rows + r] = sum_k trits[r][k] * codes[t][k]`, exactly.
 pub(crate) fn gemm(

@@ -1,9 +1,9 @@
-//! Memory that products need beside their operands.
+//! Scratch memory for products.
 
 use crate::dense::{BlockBuffers, FloatBuffer};
 use crate::i2_s::transposed::ColumnList;
 
-/// Room for multiplication by look-up, for each instruction set that has it.
+/// Buffers for multiplication by look-up, for each instruction set that has it.
 #[derive(Debug, Default)]
 pub(crate) struct LookUpBuffers {
     #[cfg(target_arch = "x86_64")]
@@ -12,11 +12,12 @@ pub(crate) struct LookUpBuffers {
     pub(crate) c: crate::i2_s::c::Buffers,
 }
 
-/// Room for what products make on their way: repacked rows, tables, lists of columns, widened
-/// weights. Every thread has its own, and keeps it, as fresh memory for every product would cost time.
+/// Buffers for the intermediate data of products: repacked rows, tables, lists of columns, widened
+/// weights. Every thread has its own and reuses it, because fresh memory for every product would
+/// cost time.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    /// Rows that a layout is repacked to.
+    /// Rows repacked to another layout.
     pub(crate) repacked: Vec<u8>,
     pub(crate) lookup: LookUpBuffers,
     pub(crate) columns: ColumnList,
@@ -25,9 +26,9 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// A workspace in which products of up to `tokens` tokens with [`Layout::I2T`](crate::Layout::I2T)
-    /// matrices of up to `width` rows and columns allocate nothing. Pages that are not written to
-    /// take no memory.
+    /// Creates a workspace in which products of up to `tokens` tokens with
+    /// [`Layout::I2T`](crate::Layout::I2T) matrices of up to `width` rows and columns allocate
+    /// nothing. Pages that are never written take no physical memory.
     pub fn with_capacity(tokens: usize, width: usize) -> Workspace {
         Workspace { columns: ColumnList::with_capacity(tokens, width), ..Workspace::default() }
     }

@@ -1,4 +1,4 @@
-//! Pages of keys and values.
+//! The KV cache: pages that hold the keys and values of a fixed number of positions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,21 +10,22 @@ use trilobite_kernels::kv::{self, Cells, CellsMut};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
-/// How keys and values are kept.
+/// The element type of the KV cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheType {
-    /// As they were computed.
+    /// f32, as computed.
     #[default]
     F32,
-    /// Rounded to 11 significant bits: half the memory. The rounding moves some int8 codes of the
-    /// layers that follow, which changes logits by about as much as the quantisation itself does.
+    /// f16, which has 11 significant bits: half the memory of f32. The rounding moves some int8
+    /// codes of the layers that follow, which changes logits by about as much as the quantisation
+    /// itself does.
     F16,
-    /// int8 with an f32 step for every 32 elements of a head: 9 bits an element.
+    /// int8 with one f32 scale for every 32 elements of a head: 9 bits per element.
     Q8,
 }
 
 impl CacheType {
-    /// All types.
+    /// Every cache type.
     pub const ALL: &'static [Self] = &[Self::F32, Self::F16, Self::Q8];
 
     /// The name of the type.
@@ -36,7 +37,7 @@ impl CacheType {
         }
     }
 
-    /// What the type does, in a line.
+    /// A one-line description of the type.
     pub fn summary(self) -> &'static str {
         match self {
             CacheType::F32 => "As keys and values were computed",
@@ -45,8 +46,7 @@ impl CacheType {
         }
     }
 
-    /// The size of the cache of a context of `tokens` tokens in bytes; `usize::MAX` where it is larger
-    /// than any memory.
+    /// The size in bytes of a cache for `tokens` tokens, or `usize::MAX` if the size overflows.
     pub fn bytes_for(self, config: &Config, tokens: usize) -> usize {
         let heads = 2 * config.layers * config.kv_heads;
         let cells = (heads * kv::padded(config.head_dim)).saturating_mul(tokens);
@@ -75,10 +75,10 @@ impl FromStr for CacheType {
     }
 }
 
-/// Positions of a page of keys and values: one block of the attention.
+/// Positions per page. A page is one block of the attention.
 pub const PAGE: usize = kv::BLOCK;
 
-/// What a page holds for each position.
+/// The dimensions and the element type of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) layers: usize,
@@ -88,32 +88,32 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// The shape of a model's cache.
+    /// The shape of the pages of a model.
     pub(crate) fn new(config: &Config, ty: CacheType) -> Self {
         let Config { layers, kv_heads, head_dim, .. } = *config;
         Self { layers, kv_heads, head_dim, ty }
     }
 
-    /// Cells of the keys of a head in a page, and of its values.
+    /// Cells that the keys of one head take in a page. Its values take as many.
     fn head_cells(self) -> usize {
         PAGE * kv::padded(self.head_dim)
     }
 }
 
-/// The keys and values of [`PAGE`] positions, `[layers][kv_heads]` of the keys and then the values of
-/// a head, each a block as [`kv`] says.
+/// The keys and values of [`PAGE`] positions, `[layers][kv_heads]`. Each head has a block of keys
+/// followed by a block of values; [`kv`] describes the blocks.
 pub(crate) struct Page {
     shape: Shape,
     store: Store,
     count: PageCount,
 }
 
-/// The number of pages that exist.
+/// The number of pages that exist, shared by all pages of a forward pass.
 #[derive(Clone, Default)]
 pub(crate) struct PageCount(Arc<AtomicUsize>);
 
 impl PageCount {
-    /// The number.
+    /// The current count.
     pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -121,7 +121,7 @@ impl PageCount {
 
 enum Store {
     F32(Vec<f32>),
-    /// f16 as bits.
+    /// The bits of f16 values.
     F16(Vec<u16>),
     Q8 {
         codes: Vec<i8>,
@@ -130,10 +130,10 @@ enum Store {
 }
 
 impl Page {
-    /// A page of zeros, which is counted.
+    /// Creates a page of zeros and counts it.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// There is not enough memory.
     pub(crate) fn new(shape: Shape, count: &PageCount) -> Result<Self> {
         let len = shape.layers * shape.kv_heads * 2 * shape.head_cells();
         let store = match shape.ty {
@@ -145,10 +145,10 @@ impl Page {
         Ok(Self { shape, store, count: count.clone() })
     }
 
-    /// Another page that holds the same.
+    /// Creates a page with the same contents and counts it.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// There is not enough memory.
     pub(crate) fn copy(&self) -> Result<Self> {
         let mut page = Self::new(self.shape, &self.count)?;
         match (&mut page.store, &self.store) {
@@ -163,7 +163,7 @@ impl Page {
         Ok(page)
     }
 
-    /// The keys and values of a head.
+    /// The keys and the values of a head of a layer.
     pub(crate) fn head(&self, layer: usize, head: usize) -> (Cells<'_>, Cells<'_>) {
         let cells = match &self.store {
             Store::F32(all) => Cells::F32(all),
@@ -175,7 +175,7 @@ impl Page {
         (cells.range(start..start + half), cells.range(start + half..start + 2 * half))
     }
 
-    /// The keys and values of every head of a layer, to be written.
+    /// The keys and values of every head of a layer, for writing.
     pub(crate) fn heads_mut(
         &mut self,
         layer: usize,
@@ -200,7 +200,7 @@ impl Drop for Page {
     }
 }
 
-/// Zeros, if there is memory for so many.
+/// A vector of `len` zeros, or an error if there is not enough memory.
 fn zeros<T: Copy + Default>(len: usize) -> Result<Vec<T>> {
     let mut zeros = Vec::new();
     let bytes = len.saturating_mul(size_of::<T>());

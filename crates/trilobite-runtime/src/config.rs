@@ -9,21 +9,21 @@ pub enum Activation {
     Relu2,
     /// `x * sigmoid(x)` (Llama, Qwen, 1bitLLM).
     Silu,
-    /// GELU by its approximation with tanh (Gemma).
+    /// The tanh approximation of GELU (Gemma).
     Gelu,
 }
 
-/// Which pairs of a head's elements a rotary position embedding rotates.
+/// The pairs of a head's elements that a rotary position embedding rotates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopePairs {
     /// `(i, i + head_dim / 2)`, as in Hugging Face checkpoints.
     Halves,
-    /// `(2 i, 2 i + 1)`: GGUF files of the architecture `llama` have their q and k rows permuted.
+    /// `(2 i, 2 i + 1)`, as in GGUF files of the architecture `llama`, which permute the q and k
+    /// rows.
     Adjacent,
 }
 
-/// What distinguishes the graph of one architecture from that of another beyond the tensors that
-/// it has, as data.
+/// The properties of an architecture's graph that the list of its tensors does not show.
 #[derive(Clone, Copy)]
 struct Graph {
     activation: Activation,
@@ -31,11 +31,11 @@ struct Graph {
     scaled_embedding: bool,
 }
 
-/// Qwen: the others are this with something changed.
+/// The graph of Qwen. The other graphs are defined by their differences from it.
 const QWEN: Graph =
     Graph { activation: Activation::Silu, rope_pairs: RopePairs::Halves, scaled_embedding: false };
 
-/// The graph of an architecture, which GGUF has no keys for.
+/// The graph of an architecture. GGUF has no metadata keys for these properties.
 fn graph(architecture: Architecture) -> Graph {
     match architecture {
         Architecture::BitNetB158 => Graph { activation: Activation::Relu2, ..QWEN },
@@ -47,16 +47,16 @@ fn graph(architecture: Architecture) -> Graph {
     }
 }
 
-/// Layers whose tokens see only the last tokens.
+/// Sliding-window attention: some layers attend to the most recent tokens only.
 #[derive(Clone, Debug)]
 pub struct Window {
-    /// Tokens that a token sees, itself included.
+    /// Length of the window in tokens, the current token included.
     pub tokens: usize,
-    /// Which layers those are.
+    /// For each layer, whether it slides.
     pub layers: Vec<bool>,
-    /// The base of their rotary frequencies.
+    /// Base of the rotary frequencies of the sliding layers.
     pub rope_theta: f32,
-    /// Whether these are scaled like those of the other layers (not in Gemma).
+    /// Whether RoPE scaling applies to the sliding layers too. It does not in Gemma.
     pub scaled: bool,
 }
 
@@ -65,7 +65,7 @@ pub struct Window {
 pub struct Config {
     /// `general.architecture`.
     pub architecture: String,
-    /// Size of the vocabulary: rows of the embedding.
+    /// Size of the vocabulary, which is the number of rows of the embedding.
     pub vocab: usize,
     /// Width of the residual stream.
     pub hidden: usize,
@@ -75,32 +75,32 @@ pub struct Config {
     pub layers: usize,
     /// Number of query heads.
     pub heads: usize,
-    /// Number of key and value heads; query head `h` uses `h / (heads / kv_heads)`.
+    /// Number of key and value heads. Query head `h` uses head `h / (heads / kv_heads)`.
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
     /// Longest context the model was trained for, in tokens.
     pub context: usize,
-    /// Added to the mean square in every RMS norm.
+    /// The epsilon of every RMS norm, added to the mean square.
     pub norm_eps: f32,
-    /// Rotary position embedding of the layers that do not slide.
+    /// Rotary position embedding of the layers with full attention.
     pub rope: Rope,
-    /// Pairs that the rotary embedding rotates.
+    /// The pairs of elements that the rotary embedding rotates.
     pub rope_pairs: RopePairs,
     /// Nonlinearity of the feed-forward network.
     pub activation: Activation,
-    /// What attention scores are multiplied by: `1 / sqrt(head_dim)` in most models.
+    /// Factor of the attention scores: `1 / sqrt(head_dim)` in most models.
     pub attention_scale: f32,
-    /// Sliding-window attention, where some layers have it.
+    /// Sliding-window attention, if some layers use it.
     pub window: Option<Window>,
-    /// What embeddings are multiplied by: `sqrt(hidden)` in Gemma, otherwise 1.
+    /// Factor of the token embeddings: `sqrt(hidden)` in Gemma, otherwise 1.
     pub embedding_scale: f32,
-    /// `c` of logits that are `c tanh(x / c)`.
+    /// The cap `c` of soft-capped logits, `c tanh(x / c)`.
     pub logit_cap: Option<f32>,
 }
 
 impl Config {
-    /// The configuration of a model whose architecture has this name in its file.
+    /// The configuration of a model. `name` is the architecture's name in the file.
     pub(crate) fn new(model: Hyperparameters, name: &str) -> Self {
         let Graph { activation, rope_pairs, scaled_embedding } = graph(model.arch);
         let scale = 1.0 / (model.scale_width() as f32).sqrt();
@@ -130,7 +130,7 @@ impl Config {
         }
     }
 
-    /// The window of a layer, where it slides.
+    /// The window of a layer, or `None` if the layer attends to all tokens.
     pub fn window(&self, layer: usize) -> Option<&Window> {
         self.window.as_ref().filter(|window| window.layers.get(layer) == Some(&true))
     }

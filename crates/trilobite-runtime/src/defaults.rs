@@ -1,12 +1,12 @@
-//! How tokens are chosen where nobody says how.
+//! Default sampling settings.
 
 use trilobite_format::{Metadata, keys};
 
 use crate::error::Result;
 use crate::sampler::Sampling;
 
-/// The sampling of a chat with a model that brings no settings: varied, without unlikely tokens, and
-/// without loops.
+/// The sampling of a chat with a model that has no settings of its own. It is varied, and avoids
+/// unlikely tokens and loops.
 const CHAT: Sampling = Sampling {
     temperature: 0.7,
     top_k: 40,
@@ -19,7 +19,7 @@ const CHAT: Sampling = Sampling {
     seed: 0,
 };
 
-/// The settings that a user gives, to be completed by the model's and the defaults.
+/// The sampling settings that a user gives. [`complete`](Self::complete) fills in the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SamplingChoice {
     /// See [`Sampling::temperature`].
@@ -37,12 +37,15 @@ pub struct SamplingChoice {
 }
 
 impl SamplingChoice {
-    /// The given settings, and where there are none those that the model's file carries. As in
-    /// transformers the latter count only when they ask for sampling; a chat samples unless they forbid
-    /// it. A chat with a model without settings has the defaults of a chat, unless the temperature is 0.
+    /// Combines the given settings with those of the model's file, and fills the rest with
+    /// defaults.
+    ///
+    /// The model's settings count only if they ask for sampling, as in transformers. A chat also
+    /// samples if the model does not say whether to sample. A chat with a model that has no
+    /// settings uses the defaults for chats, unless the given temperature is 0.
     ///
     /// # Errors
-    /// A metadata value of the wrong type.
+    /// A metadata value has the wrong type.
     pub fn complete(&self, metadata: &Metadata, chat: bool) -> Result<Sampling> {
         let float = |key: &str| metadata.f32(&keys::generation(key));
         let sample = metadata.bool(keys::DO_SAMPLE)?;

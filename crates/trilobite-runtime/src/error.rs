@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// Everything that can go wrong between a model file and its tokens.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file could not be opened or mapped.
@@ -8,20 +8,20 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
     /// The file is not a valid GGUF file.
     #[error(transparent)]
     Format(#[from] trilobite_format::Error),
-    /// `TRILOBITE_ISA` asks for what this machine or this build does not have.
+    /// `TRILOBITE_ISA` names an instruction set that this machine or this build does not have.
     #[error(transparent)]
     Isa(#[from] trilobite_kernels::Error),
     /// A tensor that the architecture needs is absent.
     #[error("tensor {0} is missing")]
     MissingTensor(String),
-    /// A tensor that the architecture does not know: it would be silently ignored.
+    /// A tensor that the architecture does not have. Running the model would ignore it.
     #[error("tensor {0} is not part of this architecture")]
     UnexpectedTensor(String),
     /// A tensor has the wrong shape.
@@ -34,17 +34,17 @@ pub enum Error {
         /// The shape that the metadata implies.
         expected: Vec<u64>,
     },
-    /// A tensor has a type that cannot be used in its place.
+    /// A tensor has a type that its role does not allow.
     #[error("tensor {name} has type {found}, which cannot be used as {role}")]
     TensorType {
         /// The tensor.
         name: String,
         /// Its type.
         found: String,
-        /// What the tensor is for.
+        /// The role of the tensor.
         role: &'static str,
     },
-    /// A ternary tensor that is converted before it is run.
+    /// A ternary tensor has a type that can be converted but not run.
     #[error("tensor {name} is {found}, which is converted before it is run")]
     Unpacked {
         /// The tensor.
@@ -52,7 +52,7 @@ pub enum Error {
         /// Its type.
         found: String,
     },
-    /// A code of a ternary tensor that stands for no weight.
+    /// A ternary tensor contains a code that represents no weight.
     #[error("tensor {name} has a code that stands for no weight at row {row}, column {col}")]
     UnusedCode {
         /// The tensor.
@@ -62,7 +62,8 @@ pub enum Error {
         /// Its column.
         col: usize,
     },
-    /// A ternary tensor's scale is not a positive finite number, and its weights are not all zero.
+    /// The scale of a ternary tensor is not a positive finite number although some weights are not
+    /// 0.
     #[error("tensor {name} has the scale {scale}, expected a positive finite number")]
     Scale {
         /// The tensor.
@@ -70,7 +71,7 @@ pub enum Error {
         /// Its scale.
         scale: f32,
     },
-    /// The coarse copy of the head has bounds that no row can have.
+    /// The bounds of a row in the coarse copy of the head are invalid.
     #[error("tensor {name} is not usable: row {row} is not a scale and norms")]
     HeadScan {
         /// The tensor.
@@ -78,7 +79,7 @@ pub enum Error {
         /// The row.
         row: usize,
     },
-    /// The coarse copy of the head is not of the form that this version writes.
+    /// The coarse copy of the head has a format that this version cannot read.
     #[error(
         "tensor {name} is missing or has another shape than this version gives it: the coarse copy of \
          the head is of another version's form, convert the model again"
@@ -92,19 +93,19 @@ pub enum Error {
     TokenizerFile {
         /// The file, or the metadata key.
         place: String,
-        /// What is wrong, with the key.
+        /// What is wrong, and the key it concerns.
         fault: String,
     },
-    /// A text cannot be tokenized, or tokens are no text.
+    /// A text cannot be tokenized, or tokens cannot be decoded.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// The file carries no tokenizer but text was given or asked for.
+    /// The operation needs a tokenizer and the file has none.
     #[error("the model file carries no tokenizer")]
     NoTokenizer,
-    /// The chat template could not be rendered.
+    /// The chat template cannot be rendered.
     #[error("chat template: {0}")]
     Template(String),
-    /// A token id outside the vocabulary.
+    /// A token id is outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {vocab}")]
     TokenId {
         /// The id.
@@ -115,52 +116,52 @@ pub enum Error {
     /// The tokens do not fit in the context.
     #[error("{needed} tokens do not fit in the context of {context}")]
     Context {
-        /// Tokens that would have to be held.
+        /// Number of tokens that the call needs to hold.
         needed: usize,
-        /// Tokens that the context holds.
+        /// Number of tokens that the context holds.
         context: usize,
     },
-    /// There is no memory for more keys and values.
+    /// Memory for more keys and values cannot be allocated.
     #[error("there is no memory for {bytes} more bytes of keys and values")]
     Memory {
-        /// Bytes that were asked for.
+        /// The size of the failed allocation in bytes.
         bytes: usize,
     },
-    /// A type that caches do not have.
+    /// The name of a cache type is unknown.
     #[error("there is no type of cache {found:?}; there are {known}")]
     CacheType {
         /// The name.
         found: String,
-        /// The names that there are.
+        /// The known names.
         known: String,
     },
-    /// The threads could not be started.
+    /// The threads cannot be started.
     #[error("cannot start {threads} threads")]
     Threads {
         /// The number of threads.
         threads: usize,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// Nothing to compute from.
+    /// The prompt is empty.
     #[error("the prompt is empty: at least one token is needed")]
     EmptyPrompt,
-    /// A sequence that another model, or a cache of another type, was made for.
+    /// The sequence was made for another model or another cache type.
     #[error("the sequence was made for another model or another type of cache")]
     ForeignSequence,
-    /// Nothing to be scored.
+    /// The continuation to score is empty.
     #[error("the continuation adds no token to the context's {context}")]
     EmptyContinuation {
-        /// Tokens of the context.
+        /// Number of tokens of the context.
         context: usize,
     },
-    /// Nothing to predict a first token from.
+    /// The context is empty and the model has no token that can stand before the first one.
     #[error("an empty context needs a beginning-of-text or end-of-text token, and there is none")]
     NoPrefix,
-    /// The model computed no usable logits.
+    /// The largest logit is not a finite number.
     #[error("the largest logit is not a finite number: the weights cannot be sound")]
     NotFinite,
-    /// A constraint allows no token, or cannot tell which.
+    /// A constraint failed, or allows no token.
     #[error("constraint: {0}")]
     Constraint(String),
     /// A sampling parameter is out of range.
@@ -170,10 +171,10 @@ pub enum Error {
         name: &'static str,
         /// Its value.
         value: f32,
-        /// What is accepted.
+        /// The accepted values.
         expected: &'static str,
     },
 }
 
-/// The crate's result.
+/// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,4 +1,4 @@
-//! The forward pass of a batch of tokens, each of which continues some sequence.
+//! The forward pass for a batch of tokens from one or more sequences.
 
 use std::sync::Arc;
 
@@ -9,39 +9,41 @@ use crate::config::RopePairs;
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
-use crate::ops::{self, Attention, FEW, Heads, Live, Ops, Prepared, Room, Run, grown};
+use crate::ops::{
+    self, Attention, AttentionBuffers, Heads, InputBuffer, Live, MIN_DENSE_BATCH, Ops, Run, grown,
+};
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::sequence::{Part, Sequence, Want};
 use crate::weights::{Layer, RopeDivisors, View};
 use crate::workers::Workers;
 
-/// Most tokens that go through the layers at once; more only cost memory.
+/// Maximum number of tokens in a batch. Larger batches take more memory and are no faster.
 pub const MAX_BATCH: usize = 256;
-/// Tokens whose logits are computed at once.
+/// Maximum number of tokens whose logits are computed together.
 const HEAD_BATCH: usize = 16;
-/// Tokens that a sequence can hold by default.
+/// Default capacity of a sequence in tokens.
 const DEFAULT_CONTEXT: usize = 4096;
 
-/// Settings of a forward pass. Results depend on none but the type of the cache, if not stated.
+/// Settings of a forward pass. Only `cache` and, in models with LongRoPE, `context` change results.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
-    /// Threads, the caller's own among them.
+    /// Number of threads, the caller's thread included.
     pub threads: usize,
-    /// Most tokens of a sequence. Memory is used for those that are there. Results depend on it in
-    /// models with LongRoPE alone, which has other frequencies for contexts beyond the original one.
+    /// Maximum number of tokens of a sequence. Memory is allocated as tokens arrive. Models with
+    /// LongRoPE use other frequencies if this exceeds their original context.
     pub context: usize,
-    /// Most tokens that go through the layers at once, at most [`MAX_BATCH`].
+    /// Maximum number of tokens in a batch, at most [`MAX_BATCH`].
     pub batch: usize,
-    /// How keys and values are kept.
+    /// Element type of the KV cache.
     pub cache: CacheType,
-    /// Reads every weight and computes every logit, by multiply-add: what the faster ways, which
-    /// give the same results, are compared with.
+    /// Reads every weight and computes every logit, by multiply-add. This is the reference for the
+    /// faster ways, which give the same results.
     pub plain: bool,
 }
 
 impl Default for SessionOptions {
-    /// A thread for every core, a context of 4,096 tokens, a cache of f32.
+    /// One thread per core, a context of 4,096 tokens, an f32 cache.
     fn default() -> Self {
         Self {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -53,30 +55,30 @@ impl Default for SessionOptions {
     }
 }
 
-/// A model that reads tokens: the pass through its layers, with what it runs on.
+/// The forward pass of a model, with its threads and buffers.
 ///
-/// The tokens of a sequence are its whole state: logits depend on them alone, to the last bit. They
-/// do not depend on the threads, the instruction set, how the tokens were divided among passes, or
-/// which other sequences shared them.
+/// The state of a sequence is the list of its tokens: its logits depend on the model and these
+/// tokens alone, to the last bit. The threads, the instruction set, the division of the tokens
+/// among passes and the other sequences of a batch do not change them.
 pub struct Forward {
     model: Arc<Model>,
     workers: Workers,
     options: SessionOptions,
     rope: RopeTable,
-    /// That of sliding layers, where there are any.
+    /// The RoPE table of sliding layers, if there are any.
     local_rope: Option<RopeTable>,
     buffers: Buffers,
     search: Search,
     pages: PageCount,
 }
 
-/// Activations of a batch; `T` is its number of tokens.
+/// Activations of a batch. `T` is its number of tokens.
 struct Buffers {
-    /// The runs of tokens that continue a sequence each.
+    /// The runs of the batch: consecutive tokens of one sequence.
     runs: Vec<Run>,
     /// The position of each token, `[T]`.
     positions: Vec<usize>,
-    /// The rows whose logits are wanted, each with its part and its index there.
+    /// The rows whose logits are requested, each with the index of its part and its index there.
     wanted: Vec<(usize, usize, usize)>,
     /// The residual stream, `[T][hidden]`.
     x: Vec<f32>,
@@ -88,14 +90,14 @@ struct Buffers {
     v: Vec<f32>,
     /// The attention's output, `[T][heads * head_dim]`.
     attended: Vec<f32>,
-    attention: Room,
+    attention: AttentionBuffers,
     /// The gated product, `[T][intermediate]`.
     gated: Vec<f32>,
-    /// What a part adds to the residual stream, where it is normed first, `[T][hidden]`.
+    /// What a block adds to the residual stream, if that is normed first, `[T][hidden]`.
     added: Vec<f32>,
     /// The input of a projection.
-    input: Prepared,
-    /// Parts of the sums of a down projection, `[threads][T][hidden]` for few tokens.
+    input: InputBuffer,
+    /// Partial sums of a down projection, `[threads][T][hidden]`, for small batches.
     parts: Vec<i32>,
     /// The input of the head, `[hidden]`.
     normed: Vec<f32>,
@@ -104,10 +106,10 @@ struct Buffers {
 }
 
 impl Forward {
-    /// The forward pass of a model.
+    /// Creates the forward pass of a model.
     ///
     /// # Errors
-    /// `TRILOBITE_ISA` names an instruction set that cannot be used, or the system has too few threads.
+    /// `TRILOBITE_ISA` names an instruction set that cannot be used, or a thread cannot be started.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let context = options.context.max(1);
         let options = SessionOptions {
@@ -119,7 +121,7 @@ impl Forward {
         let config = model.config();
         let batch = options.batch;
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
-        let most = widest.max(config.vocab).max(ops::room(config));
+        let most = widest.max(config.vocab).max(ops::scratch_len(config));
         let buffer = |width: usize| vec![0.0; batch * width];
         let post_norms = model.weights().layers.iter().any(Layer::has_post_norms);
         let buffers = Buffers {
@@ -131,11 +133,11 @@ impl Forward {
             k: buffer(config.kv_width()),
             v: buffer(config.kv_width()),
             attended: buffer(config.q_width()),
-            attention: Room::new(config.heads, context),
+            attention: AttentionBuffers::new(config.heads, context),
             gated: buffer(config.intermediate),
             added: buffer(if post_norms { config.hidden } else { 0 }),
-            input: Prepared::new(batch, widest),
-            parts: vec![0; options.threads * batch.min(FEW) * config.hidden],
+            input: InputBuffer::new(batch, widest),
+            parts: vec![0; options.threads * batch.min(MIN_DENSE_BATCH) * config.hidden],
             normed: vec![0.0; config.hidden],
             logits: Vec::new(),
         };
@@ -163,43 +165,44 @@ impl Forward {
         &self.model
     }
 
-    /// Most tokens of a sequence.
+    /// Maximum number of tokens of a sequence.
     pub fn context(&self) -> usize {
         self.options.context
     }
 
-    /// How keys and values are kept.
+    /// Element type of the KV cache.
     pub fn cache_type(&self) -> CacheType {
         self.options.cache
     }
 
-    /// An empty sequence.
+    /// Creates an empty sequence.
     pub fn sequence(&self) -> Sequence {
         Sequence::new(Shape::new(self.model.config(), self.options.cache), self.pages.clone())
     }
 
-    /// Pages of keys and values that its sequences have, those that several share counted once.
+    /// Number of pages of keys and values in use. Pages that several sequences share count once.
     pub fn pages(&self) -> usize {
         self.pages.get()
     }
 
-    /// What was read of the feed-forward networks since the last call.
+    /// Returns how much of the feed-forward networks was read since the last call.
     pub fn take_live(&mut self) -> Live {
         self.workers.take_live()
     }
 
-    /// Starts to measure where the time goes, or stops and returns what was measured.
+    /// Starts measuring the time of each stage, or stops and returns the measurement.
     pub fn measure(&mut self, on: bool) -> Option<Profile> {
         self.workers.measure(on)
     }
 
-    /// Reads the tokens of all parts, each after those of its sequence, and shows the logits that are
-    /// wanted: `sink(part, index of the token, logits)`, token after token for each part.
+    /// Processes the tokens of all parts, each after the tokens of its sequence, and passes the
+    /// requested logits to `sink(part, index of the token, logits)`, in the order of the tokens of
+    /// each part.
     ///
     /// # Errors
     /// A token outside the vocabulary, more tokens than a sequence can hold, a sequence of another
-    /// model or cache type, or [`Want::Largest`] without a token; nothing is read then. No memory for
-    /// keys and values; then some tokens may have been read.
+    /// model or cache type, or [`Want::Largest`] without a token: no token is processed. Not enough
+    /// memory for keys and values: some tokens may have been processed.
     pub fn read(
         &mut self,
         parts: &mut [Part<'_>],
@@ -240,11 +243,11 @@ impl Forward {
         }
     }
 
-    /// Gathers a batch: the tokens from token `index` of part `part` on, as many as fit, with pages for
+    /// Gathers a batch: as many tokens as fit, from token `index` of part `part` on, and pages for
     /// their keys and values. Returns where the next batch begins.
     ///
     /// # Errors
-    /// There is no memory for them.
+    /// There is not enough memory for the pages.
     fn gather(
         &mut self,
         parts: &mut [Part<'_>],
@@ -273,7 +276,7 @@ impl Forward {
         Ok((part, index))
     }
 
-    /// The pass up to the last layer: leaves the residual stream of the batch in `x`.
+    /// Runs the batch through all layers and leaves the residual stream in `x`.
     fn layers(&mut self, parts: &mut [Part<'_>]) {
         let model = Arc::clone(&self.model);
         let (config, weights) = (model.config(), model.weights());
@@ -386,7 +389,7 @@ impl Forward {
         ops.workers.lap(Stage::Down);
     }
 
-    /// The logits of the batch that are wanted.
+    /// Passes the requested logits of the batch to `sink`.
     fn outputs(&mut self, parts: &[Part<'_>], sink: &mut impl FnMut(usize, usize, Logits<'_>)) {
         let mut wanted = std::mem::take(&mut self.buffers.wanted);
         wanted.clear();
@@ -406,7 +409,7 @@ impl Forward {
                 Want::Largest(_) => wanted.push((last, part, end - 1)),
             }
         }
-        // Rows move together, so that the head is read as few times as possible.
+        // Rows are processed together so that the head is read as few times as possible.
         let hidden = self.model.config().hidden;
         for (to, &(row, ..)) in wanted.iter().enumerate() {
             self.buffers.x.copy_within(row * hidden..(row + 1) * hidden, to * hidden);
@@ -439,8 +442,8 @@ impl Forward {
         logits.chunks_exact(config.vocab)
     }
 
-    /// Searches for the `k` largest logits of a row of the batch; `false` if the whole head has to be
-    /// computed.
+    /// Searches for the `k` largest logits of a row of the batch. Returns `false` if the whole head
+    /// must be computed.
     fn search(&mut self, row: usize, k: usize) -> bool {
         let (config, weights) = (self.model.config(), self.model.weights());
         let (Some(scan), View::Dense(head), false) =
@@ -448,8 +451,8 @@ impl Forward {
         else {
             return false;
         };
-        // Two logits that a cap makes equal are not found as equals, and bounds hold for products of
-        // floats.
+        // A search compares logits before the cap, which can make different ones equal, and its
+        // bounds are valid for float weights only.
         if config.logit_cap.is_some() || head.ty().has_blocks() {
             return false;
         }
@@ -466,9 +469,9 @@ impl Forward {
         self.search.run(&mut self.workers, head, h, k)
     }
 
-    /// The logits that the last [`read`](Self::read) showed, which were one token's: what a search
-    /// `found`, or all.
-    pub(crate) fn shown(&self, found: bool) -> Logits<'_> {
+    /// The logits that the last [`read`](Self::read) of a single token passed to its sink: the
+    /// result of a search if `found`, or all.
+    pub(crate) fn last_logits(&self, found: bool) -> Logits<'_> {
         match found {
             true => self.search.found(),
             false => Logits::all(&self.buffers.logits[..self.model.config().vocab]),

@@ -1,4 +1,4 @@
-//! Generation: tokens one after another, their text as it becomes certain.
+//! Generation of tokens, and of text as soon as the tokens determine it.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -8,75 +8,78 @@ use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::tokenizer::Tokenizer;
 
-/// Tokens of the prompt that the text is decoded after: a SentencePiece tokenizer takes a blank off
-/// the beginning of what it decodes, which a continuation does not have there.
+/// Number of prompt tokens that precede the generated ones when they are decoded. A SentencePiece
+/// tokenizer drops a space at the beginning of a text, and a continuation keeps that space.
 const PROMPT_TAIL: usize = 4;
 
-/// When a generation ends.
+/// The conditions that end a generation.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// Most tokens to generate; the context is the limit without it.
+    /// Maximum number of tokens to generate. Without it the context is the limit.
     pub max_tokens: Option<usize>,
-    /// Ids that end the generation; they are not part of its text.
+    /// Ids that end the generation. The text does not include them.
     pub end_ids: Vec<u32>,
-    /// Texts that end the generation; neither they nor what follows is part of its text.
+    /// Stop strings. The text ends before the first one that appears.
     pub stop: Vec<String>,
 }
 
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The model ended its text, or a constraint allows nothing more.
+    /// The model generated one of the end ids, or the constraint allows no more text.
     EndOfText,
-    /// A stop text appeared.
+    /// A stop string appeared.
     Stop(String),
-    /// The requested number of tokens was reached.
+    /// The maximum number of tokens was reached.
     Length,
     /// The context is full.
     ContextFull,
-    /// The listener asked to stop.
+    /// The listener stopped the generation.
     Interrupted,
 }
 
 /// A finished generation.
 #[derive(Clone, Debug)]
 pub struct Generation {
-    /// The generated ids, the one that ended the text included.
+    /// The generated ids, including the one that ended the generation.
     pub ids: Vec<u32>,
-    /// Their text, up to what ended it; empty without a tokenizer.
+    /// Their text without the end; empty without a tokenizer.
     pub text: String,
-    /// Why it ended.
+    /// Why the generation ended.
     pub finish: Finish,
-    /// Number of prompt tokens that were read.
+    /// Number of prompt tokens that were processed.
     pub prompt_tokens: usize,
-    /// Time to read the prompt, up to its logits.
+    /// Time of the prefill, from its start to the logits of the last prompt token.
     pub prompt_time: Duration,
-    /// Time for the tokens after the first.
+    /// Time of the decoding steps, which produce all tokens but the first.
     pub decode_time: Duration,
 }
 
 impl Generation {
-    /// Prompt tokens read per second, where there was a reason to read them.
+    /// Prompt tokens processed per second, or `None` if there was nothing to process.
     pub fn prompt_speed(&self) -> Option<f64> {
         let seconds = self.prompt_time.as_secs_f64();
         (seconds > 0.0).then(|| self.prompt_tokens as f64 / seconds)
     }
 
-    /// Tokens decoded per second: the forward passes after the prompt's.
+    /// Tokens decoded per second, the first one not counted.
     pub fn decode_speed(&self) -> Option<f64> {
         let passes = self.ids.len().checked_sub(1).filter(|&passes| passes > 0)?;
         Some(passes as f64 / self.decode_time.as_secs_f64())
     }
 }
 
-/// Generates after `prompt`, the tokens of the whole context: what the session has read of it
-/// already is not read again. `listen(id, text)` gets every generated id with the text that it makes
-/// certain (often empty: a character can span tokens) and may break off.
+/// Generates a continuation of `prompt`, which holds the tokens of the whole context. Tokens that
+/// the session has processed already are not processed again.
 ///
-/// The last generated token is not read by the session.
+/// `listen(id, text)` is called with every generated id and the text that has become certain. The
+/// text is often empty, since a character can span several tokens. The listener can stop the
+/// generation.
+///
+/// The session does not process the last generated token.
 ///
 /// # Errors
-/// The prompt is empty, does not fit, or holds unknown ids.
+/// The prompt is empty, does not fit in the context, or holds unknown ids.
 pub fn generate(
     session: &mut Session,
     tokenizer: Option<&Tokenizer>,
@@ -86,7 +89,7 @@ pub fn generate(
     mut listen: impl FnMut(u32, &str) -> ControlFlow<()>,
 ) -> Result<Generation> {
     let start = Instant::now();
-    // The last token is read again: its logits are what comes next.
+    // The last prompt token is always processed: its logits predict the first new token.
     let kept = session.rewind(prompt, prompt.len().saturating_sub(1));
     let mut continuation = Continuation::new(tokenizer, limits.clone(), prompt);
     let mut next = prompt[kept..].to_vec();
@@ -95,7 +98,7 @@ pub fn generate(
         if limits.max_tokens.is_some_and(|max| continuation.ids.len() >= max) {
             break Finish::Length;
         }
-        // The prompt must fit; after it a full context ends the generation.
+        // The prompt must fit. After that a full context ends the generation.
         if !continuation.ids.is_empty() && session.position() >= session.context() {
             break Finish::ContextFull;
         }
@@ -119,7 +122,7 @@ pub fn generate(
     };
     let rest = continuation.finish()?;
     if let Some(&last) = continuation.ids.last().filter(|_| !rest.is_empty()) {
-        // The generation has ended: there is nothing left to break off.
+        // The generation has ended, so the listener's answer has no effect.
         let _ = listen(last, &rest);
     }
     Ok(Generation {
@@ -132,7 +135,7 @@ pub fn generate(
     })
 }
 
-/// The tokens and the text that continue a prompt, as they are generated.
+/// The tokens that continue a prompt, and their text.
 pub struct Continuation<'a> {
     limits: Limits,
     stream: TextStream<'a>,
@@ -142,15 +145,15 @@ pub struct Continuation<'a> {
 }
 
 impl<'a> Continuation<'a> {
-    /// Nothing after `prompt` yet.
+    /// Creates an empty continuation of `prompt`.
     pub fn new(tokenizer: Option<&'a Tokenizer>, limits: Limits, prompt: &[u32]) -> Self {
         let tail = prompt.len().saturating_sub(PROMPT_TAIL);
         let stream = TextStream::new(tokenizer, &prompt[tail..]);
         Self { limits, stream, ids: Vec::new(), text: String::new(), ended: false }
     }
 
-    /// Adds a token. Returns the text that it makes certain, and why the generation ends if it does
-    /// with this token.
+    /// Adds a token. Returns the text that has become certain and, if this token ends the
+    /// generation, the reason.
     ///
     /// # Errors
     /// The tokenizer cannot decode the token.
@@ -168,7 +171,7 @@ impl<'a> Continuation<'a> {
         Ok((piece, finish))
     }
 
-    /// Ends the text where it is. Returns what was held back of it.
+    /// Ends the text. Returns the text that was held back.
     ///
     /// # Errors
     /// The tokenizer cannot decode the tokens.
@@ -181,36 +184,36 @@ impl<'a> Continuation<'a> {
         Ok(rest)
     }
 
-    /// The tokens, the one that ended the text included.
+    /// The tokens, including the one that ended the generation.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// Their text that is certain.
+    /// The text that is certain.
     pub fn text(&self) -> &str {
         &self.text
     }
 }
 
-/// Ids to text, piece by piece: holds back incomplete characters and possible stop texts.
+/// Decodes ids piece by piece. It holds back incomplete characters and possible stop strings.
 struct TextStream<'a> {
     tokenizer: Option<&'a Tokenizer>,
     ids: Vec<u32>,
-    /// `ids[..shown]` have been turned into text; decoding starts at `from`, a little before, since
-    /// a token's text can depend on the one before it.
+    /// `ids[..shown]` have been decoded. Decoding starts at `from`, which is a little earlier,
+    /// since the text of a token can depend on the token before it.
     from: usize,
     shown: usize,
-    /// Text that may turn out to be the beginning of a stop text.
+    /// Text that may be the beginning of a stop string.
     held: String,
 }
 
 impl<'a> TextStream<'a> {
-    /// The text that continues `before`.
+    /// Creates a stream for text that follows `before`.
     fn new(tokenizer: Option<&'a Tokenizer>, before: &[u32]) -> Self {
         Self { tokenizer, ids: before.to_vec(), from: 0, shown: before.len(), held: String::new() }
     }
 
-    /// The text that `id` makes certain, and which of the stop texts it completes.
+    /// Adds an id. Returns the text that has become certain and the stop string that it completes.
     fn push(&mut self, id: u32, stop: &[String]) -> Result<(String, Option<String>)> {
         self.ids.push(id);
         let piece = self.decode(false)?;
@@ -229,13 +232,13 @@ impl<'a> TextStream<'a> {
         Ok((std::mem::replace(&mut self.held, held), None))
     }
 
-    /// All text that was held back.
+    /// Returns all text that was held back.
     fn finish(&mut self) -> Result<String> {
         let piece = self.decode(true)?;
         Ok(std::mem::take(&mut self.held) + &piece)
     }
 
-    /// The new text of the ids so far; an unfinished character waits unless `all`.
+    /// Decodes the new ids. Unless `all`, an incomplete character at the end is held back.
     fn decode(&mut self, all: bool) -> Result<String> {
         let Some(tokenizer) = self.tokenizer else { return Ok(String::new()) };
         let before = tokenizer.decode_part(&self.ids[self.from..self.shown], false)?;
@@ -243,7 +246,7 @@ impl<'a> TextStream<'a> {
         if now.len() <= before.len() || (now.ends_with('\u{fffd}') && !all) {
             return Ok(String::new());
         }
-        // Equal by construction but for a replacement character that has become a real one.
+        // `now` begins with `before`, unless a replacement character has become a real one.
         let piece = now.get(before.len()..).unwrap_or(&now).to_owned();
         self.from = self.shown;
         self.shown = self.ids.len();
@@ -251,7 +254,7 @@ impl<'a> TextStream<'a> {
     }
 }
 
-/// Length of the longest end of `text` that is a beginning of `stop`.
+/// Length of the longest suffix of `text` that is a prefix of `stop`.
 fn overlap(text: &str, stop: &str) -> usize {
     let starts = stop.char_indices().map(|(at, _)| at).filter(|&at| at > 0);
     starts.rev().find(|&at| text.ends_with(&stop[..at])).unwrap_or(0)
@@ -261,7 +264,7 @@ fn overlap(text: &str, stop: &str) -> usize {
 mod tests {
     use super::*;
 
-    /// One token a byte, as byte-level BPE without merges.
+    /// A tokenizer with one token per byte, like byte-level BPE without merges.
     fn bytes_tokenizer() -> Tokenizer {
         let mut chars: Vec<char> = ('!'..='~').chain('¡'..='¬').chain('®'..='ÿ').collect();
         let mut bytes: Vec<u32> = chars.iter().map(|&c| c as u32).collect();
@@ -313,7 +316,7 @@ mod tests {
         );
     }
 
-    /// As Llama 2's: a blank is part of the word that follows it, and the first is dropped.
+    /// As in Llama 2, a space belongs to the word that follows it, and a leading space is dropped.
     #[test]
     fn a_continuation_keeps_its_first_blank() {
         let json = serde_json::json!({

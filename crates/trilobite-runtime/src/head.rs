@@ -1,12 +1,15 @@
-//! The largest logits without the whole head.
+//! The largest logits, without computing the whole head.
 //!
-//! Greedy decoding needs the largest logit and top-k sampling the k largest, but in most models the
-//! head is more than half of what a decoded token reads. A coarse copy of it encloses every logit
-//! between two floats ([`scan`]). The `k` rows whose coarse logits are largest are computed from the
-//! head itself; let `t` be the least of them. Then k logits are at least `t`, and a row whose upper end
-//! is below `t` is neither among the k largest nor equal to one of them. About a row that may be,
-//! the next bit of its codes is read, and then the next. The logits of all rows that remain, a few
-//! dozen, are computed by the kernel that computes the whole head and therefore to the same bit.
+//! Greedy decoding needs the largest logit and top-k sampling the k largest, yet in most models the
+//! head is more than half of the bytes that a decoded token reads. A coarse copy of the head bounds
+//! every logit from below and above ([`scan`]). The search has three steps:
+//!
+//! 1. Compute the coarse logits of all rows, and the exact logits of the `k` rows with the largest.
+//!    Let `t` be the smallest of these exact logits. Then `k` logits are at least `t`.
+//! 2. Exclude every row whose upper bound is below `t`. For the other rows read the next bit of the
+//!    codes, which tightens the bounds, then the bit after it.
+//! 3. Compute the exact logits of the remaining rows, a few dozen, with the kernel that computes
+//!    the whole head, which gives the same bits.
 //!
 //! [`scan`]: trilobite_kernels::scan
 
@@ -19,22 +22,22 @@ use crate::profile::Stage;
 use crate::team::Pieces;
 use crate::workers::Workers;
 
-/// Rows that one thread scans at a time.
+/// Rows that a thread scans at a time.
 const ROWS: usize = 64;
-/// Rows from which one thread selects those to refine.
+/// Rows from which a thread selects those to refine.
 const GROUP: usize = 512;
-/// Columns of an output that one thread takes are a multiple of this: a cache line of f32.
+/// Granularity of the columns of an output that a thread takes: a cache line of f32.
 const ALIGN: usize = 16;
 /// How the rows of the coarse copy are divided among threads.
 const SCAN: Pieces = Pieces { least: ROWS, size: 4 * ROWS };
 /// How the rows to refine are divided among threads.
 const REFINE: Pieces = Pieces { least: GROUP, size: GROUP };
-/// How rows that are computed exactly are divided among threads.
+/// How the rows to compute exactly are divided among threads.
 const EXACT: Pieces = Pieces { least: 4, size: 8 };
-/// A search for more than this fraction of the rows is not begun.
-const MOST: usize = 16;
+/// Minimum number of rows of the head per requested logit. Below it the whole head is computed.
+const MIN_ROWS_PER_LOGIT: usize = 16;
 
-/// Exact logits of all tokens, or of those that can be among the likeliest.
+/// The exact logits of all tokens, or of those that can be among the largest.
 #[derive(Clone, Copy, Debug)]
 pub struct Logits<'a> {
     ids: Option<&'a [u32]>,
@@ -53,12 +56,13 @@ impl<'a> Logits<'a> {
         self.values
     }
 
-    /// The token of a logit, by its index in [`values`](Self::values).
+    /// The token of the logit at `index` in [`values`](Self::values).
     pub fn id(&self, index: usize) -> u32 {
         self.ids.map_or(index as u32, |ids| ids[index])
     }
 
-    /// The rows of the coarse copy of the head of which one more bit was read, and of which two were.
+    /// Number of rows of the coarse copy for which at least one further bit was read, and for which
+    /// two were.
     pub fn refined(&self) -> [usize; REFINEMENTS] {
         self.refined
     }
@@ -72,11 +76,11 @@ impl<'a> Logits<'a> {
 /// A head with its coarse copy.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
-    /// The weights, `[rows][cols]`, in floats.
+    /// The weights, `[rows][cols]`, as floats.
     pub(crate) weights: DenseMatrix<'a>,
     /// Codes of the coarse copy, rows of [`code_bytes`].
     pub(crate) codes: &'a [u8],
-    /// Further bits of the codes.
+    /// The further bits of the codes.
     pub(crate) refinements: &'a [u8],
     /// Bounds of the coarse copy, `[rows]`.
     pub(crate) bounds: &'a [[u8; Bounds::BYTES]],
@@ -86,28 +90,28 @@ pub(crate) struct Head<'a> {
 #[derive(Default)]
 pub(crate) struct Search {
     query: Query,
-    /// The sums of all rows, their coarse logits and the upper ends of their logits, `[3][rows]`;
-    /// the latter two as [`ordered`] integers.
+    /// For all rows the sums, the coarse logits and the upper bounds of the logits, `[3][rows]`.
+    /// The latter two are [`ordered`] integers.
     seen: Vec<i32>,
-    /// Coarse logits to be sorted.
+    /// Coarse logits, for sorting.
     sorted: Vec<i32>,
     ids: Vec<u32>,
     values: Vec<f32>,
     refined: [usize; REFINEMENTS],
 }
 
-/// The coarse logit of a row whose logit has no bounds.
+/// The coarse logit of a row that has no bounds.
 const LOWEST: i32 = i32::MIN;
 
-/// An integer that compares with others as the float does; both zeros are the same.
+/// An integer with the same order as the float. Both zeros map to the same integer.
 fn ordered(value: f32) -> i32 {
     let bits = (value + 0.0).to_bits() as i32;
     bits ^ ((bits >> 31) as u32 >> 1) as i32
 }
 
 impl Search {
-    /// Finds every row whose product with `x` is among the `k` largest or equal to one of them, and
-    /// computes their products. `false` if that cannot be done with less than the whole head.
+    /// Finds every row whose product with `x` is one of the `k` largest or equal to one of them,
+    /// and computes these products. Returns `false` if that takes the whole head.
     pub(crate) fn run(
         &mut self,
         workers: &mut Workers,
@@ -117,7 +121,7 @@ impl Search {
     ) -> bool {
         let kernels = workers.kernels;
         let rows = head.bounds.len();
-        if k == 0 || k > rows / MOST || !self.query.set(x) {
+        if k == 0 || k > rows / MIN_ROWS_PER_LOGIT || !self.query.set(x) {
             return false;
         }
         self.seen.resize(3 * rows, 0);
@@ -183,7 +187,7 @@ impl Search {
         true
     }
 
-    /// Computes the products of the rows `ids`.
+    /// Computes the products of the rows `ids` exactly.
     fn compute(&mut self, workers: &mut Workers, head: Head<'_>, x: &[f32]) {
         let (kernels, ids) = (workers.kernels, &self.ids);
         self.values.clear();
@@ -199,19 +203,19 @@ impl Search {
         workers.lap(Stage::Head);
     }
 
-    /// What the last search found.
+    /// The result of the last search.
     pub(crate) fn found(&self) -> Logits<'_> {
         Logits { ids: Some(&self.ids), values: &self.values, refined: self.refined }
     }
 }
 
-/// The `k`-th largest of some numbers that are at least `k`; `sorted` is room for a copy of some.
+/// The `k`-th largest of at least `k` numbers. `sorted` is a buffer.
 fn nth_largest(values: &[i32], k: usize, sorted: &mut Vec<i32>) -> i32 {
     let nth = |sorted: &mut [i32]| *sorted.select_nth_unstable_by(k - 1, |a, b| b.cmp(a)).1;
     sorted.clear();
     sorted.reserve(values.len());
     sorted.extend(values.chunks(ROWS).map(largest));
-    // k blocks whose largest reaches `floor` have k values that do.
+    // Each of k blocks whose maximum is at least `floor` has one value that is.
     let floor = if k <= sorted.len() { nth(sorted) } else { LOWEST };
     sorted.clear();
     for block in values.chunks(ROWS).filter(|block| largest(block) >= floor) {
@@ -220,14 +224,14 @@ fn nth_largest(values: &[i32], k: usize, sorted: &mut Vec<i32>) -> i32 {
     nth(sorted)
 }
 
-/// The largest of some numbers.
+/// The maximum of some numbers.
 fn largest(values: &[i32]) -> i32 {
     values.iter().copied().fold(LOWEST, i32::max)
 }
 
 impl Head<'_> {
-    /// Looks closer at the rows from `first` on that may reach the threshold, and excludes those that
-    /// do not, by their upper ends. Returns at how many it looked.
+    /// Reads further bits of the rows from `first` on whose upper bounds reach the threshold, and
+    /// excludes the rows whose tighter upper bounds do not. Returns how many rows were refined.
     fn refine(
         &self,
         kernels: &Kernels,

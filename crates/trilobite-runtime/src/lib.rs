@@ -1,4 +1,4 @@
-//! Runs 1.58-bit language models: a GGUF file and tokens in, logits, tokens and text out.
+//! Runs 1.58-bit language models: takes a GGUF file and tokens, returns logits, tokens and text.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -12,8 +12,8 @@
 //! # Ok::<(), trilobite_runtime::Error>(())
 //! ```
 //!
-//! Logits are a function of the model and the tokens alone, to the last bit: they do not depend on
-//! the number of threads, on the instruction set, or on how the tokens were divided among calls.
+//! Logits depend only on the model and the tokens, to the last bit. The number of threads, the
+//! instruction set and the division of the tokens among calls do not change them.
 
 mod cache;
 mod chat;

@@ -1,10 +1,10 @@
-//! A model file, opened.
+//! Opening model files.
 
 #[cfg(target_os = "linux")]
 mod large_pages;
 #[cfg(not(target_os = "linux"))]
 mod large_pages {
-    //! Elsewhere memory does not get large pages by asking.
+    //! A system other than Linux, where memory gets no large pages on request.
 
     pub(super) fn copy(
         _: &[(&std::fs::File, std::ops::Range<usize>)],
@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Matrix, Place, View, Weights};
 
-/// Why views of matrices can be made: all of them were when the model was opened.
+/// The reason why a matrix view can always be made: `Model::open` made each of them once.
 const CHECKED: &str = "a matrix has the bytes that it had when the model was opened";
 
 /// The bytes of a file.
@@ -40,11 +40,12 @@ enum Bytes {
     Owned(Vec<u8>),
 }
 
-/// A model: its files (mapped, not copied), what they say about themselves, and where their tensors
-/// lie. Most models are in one file.
+/// A model: its mapped files, its metadata and the places of its tensors. Most models are a single
+/// file.
 pub struct Model {
     files: Vec<Bytes>,
-    /// See [`into_large_pages`](Model::into_large_pages); counts as the file after the last.
+    /// The copy made by [`into_large_pages`](Model::into_large_pages). Its index is that after the
+    /// last file.
     copy: Option<Mmap>,
     gguf: Gguf,
     config: Config,
@@ -54,14 +55,14 @@ pub struct Model {
 }
 
 impl Model {
-    /// Maps and validates a GGUF file. Of a model in several files any one will do, if all of them
-    /// are in its folder under the names that llama.cpp gives them.
+    /// Maps and validates a GGUF file. A model that is split into several files can be opened by
+    /// any of them; all must be in one folder under the names that llama.cpp gives them.
     ///
-    /// The file must not be changed or truncated while the model is in use: the operating system
-    /// answers reads of pages that have gone with SIGBUS.
+    /// The file must not be changed or truncated while the model is in use. The operating system
+    /// answers a read of a page that no longer exists with SIGBUS.
     ///
     /// # Errors
-    /// The file cannot be read, is no valid GGUF file, or holds something that cannot be run.
+    /// The file cannot be read, is not a valid GGUF file, or contains something that cannot be run.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, first) = open(path)?;
         let gguf = Gguf::parse(&first)?;
@@ -78,10 +79,10 @@ impl Model {
         Self::new(files, Gguf::join(parts)?)
     }
 
-    /// A model from a GGUF file in memory.
+    /// Reads a model from a GGUF file in memory.
     ///
     /// # Errors
-    /// The bytes are no valid GGUF file or hold something that cannot be run.
+    /// The bytes are not a valid GGUF file, or contain something that cannot be run.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
         let gguf = Gguf::parse(&bytes)?;
         Self::new(vec![Bytes::Owned(bytes)], gguf)
@@ -89,7 +90,7 @@ impl Model {
 
     fn new(files: Vec<Bytes>, gguf: Gguf) -> Result<Self> {
         let slices: Vec<&[u8]> = files.iter().map(Bytes::as_slice).collect();
-        // First, so that what has to be converted is not refused for what conversion mends.
+        // This check comes first: a file that must be converted gets an error that says so.
         let (arch, name) = Architecture::of(gguf.metadata())?;
         let projections = Projections::of(arch, &gguf, &slices)?;
         if let Some(info) = projections.first(Storage::Unpacked, &gguf) {
@@ -109,9 +110,9 @@ impl Model {
         Ok(Self { files, copy: None, gguf, config, weights, notes, tokenizer: OnceLock::new() })
     }
 
-    /// Copies the weights that every decoded token reads from the files to memory in large pages,
-    /// which makes decoding faster, if there are enough of them, if the system has such pages, and if
-    /// memory is plentiful; otherwise the files serve as before. No result depends on it.
+    /// Copies the weights that every decoded token reads into memory with large pages, which makes
+    /// decoding faster. If the weights are few, memory is short or the system has no such pages,
+    /// the mapped files are used as before. Results are the same either way.
     pub fn into_large_pages(mut self, threads: usize) -> Self {
         let places = self.weights.places_mut();
         let places: Option<Vec<_>> = places
@@ -140,8 +141,7 @@ impl Model {
         &self.weights
     }
 
-    /// What a user should know of the model: that some of its projections are dense, or hold nothing
-    /// but zeros.
+    /// Remarks for the user: projections that are dense, or that are all zeros.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -156,23 +156,23 @@ impl Model {
         self.gguf.metadata()
     }
 
-    /// The whole files.
+    /// The contents of all files.
     pub fn files(&self) -> impl Iterator<Item = &[u8]> {
         self.files.iter().map(Bytes::as_slice)
     }
 
-    /// The bytes of a tensor of this model.
+    /// The bytes of a tensor.
     pub fn tensor(&self, info: &TensorInfo) -> &[u8] {
         info.bytes(self.files.get(info.part).map_or(&[], Bytes::as_slice))
     }
 
-    /// The bytes of a place in this model's files, or in what was copied of them.
+    /// The bytes at a place in the files, or in the copy with large pages.
     pub(crate) fn bytes(&self, place: &Place) -> &[u8] {
         let copy = self.copy.as_deref().unwrap_or_default();
         &self.files.get(place.part).map_or(copy, Bytes::as_slice)[place.range.clone()]
     }
 
-    /// The weights of a matrix of this model.
+    /// The weights of a matrix.
     pub(crate) fn view(&self, matrix: &Matrix) -> View<'_> {
         matrix.view(self.bytes(&matrix.place)).expect(CHECKED)
     }
@@ -184,10 +184,11 @@ impl Model {
         DenseMatrix::new(ty, self.bytes(place), rows, cols).expect(CHECKED)
     }
 
-    /// The tokenizer, built on first use: a vocabulary of 128,256 entries takes a moment.
+    /// The tokenizer. It is built on first use, since a vocabulary of 128,256 entries takes a
+    /// moment.
     ///
     /// # Errors
-    /// The file carries none, or one that cannot be used.
+    /// The file has no tokenizer, or one that cannot be used.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
@@ -211,18 +212,18 @@ impl Bytes {
     }
 }
 
-/// All files of the model that a GGUF file holds or is a part of; `metadata` is the file's. They need
-/// not be there.
+/// The paths of all files of the model that a GGUF file belongs to, whether or not they exist.
+/// `metadata` is that of the file.
 ///
 /// # Errors
-/// A part whose name does not say which it is.
+/// The model is split and the name of the file does not say which part it is.
 pub fn parts(path: &Path, metadata: &Metadata) -> Result<Vec<PathBuf>> {
     let Some(split) = Split::of(metadata)? else { return Ok(vec![path.to_owned()]) };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(split.names(&name)?.map(|name| path.with_file_name(name)).collect())
 }
 
-/// Maps a file for reading. As with [`Model::open`], it must not be changed while it is mapped.
+/// Maps a file for reading. It must not be changed while it is mapped: see [`Model::open`].
 ///
 /// # Errors
 /// The file cannot be opened or mapped.
@@ -234,9 +235,9 @@ pub fn map(path: &Path) -> Result<Mmap> {
 fn open(path: &Path) -> Result<(File, Mmap)> {
     let error = |source| Error::Io { path: path.to_owned(), source };
     let file = trilobite_format::open_regular(path).map_err(error)?;
-    // SAFETY: the map is read-only and private to this process; that nobody else changes the file
-    // while it is mapped is what `Model::open` asks of its caller. Every byte pattern is a valid
-    // `u8`, so a change could yield wrong numbers or SIGBUS but no invalid value.
+    // SAFETY: the map is read-only and private to this process. `Model::open` requires that nobody
+    // changes the file while it is mapped. Every byte pattern is a valid `u8`, so a change could
+    // yield wrong numbers or SIGBUS but no invalid value.
     let map = unsafe { Mmap::map(&file) }.map_err(error)?;
     Ok((file, map))
 }

@@ -1,8 +1,8 @@
-//! The steps of the forward pass, each divided among a team.
+//! The operations of the forward pass, each divided among the threads of a team.
 //!
-//! A step is one fork and join, which costs a decoded token about as much as reading a few dozen
-//! kilobytes; so products of the same input share a step, and what follows a product element by
-//! element is done where the product was computed.
+//! An operation is one fork and join, which costs a decoded token about as much as reading a few
+//! dozen kilobytes. Products of the same input therefore share an operation, and element-by-element
+//! work on a product is done by the thread that computed it.
 
 mod attention;
 mod sparse;
@@ -11,9 +11,9 @@ use std::ops::Range;
 
 use trilobite_kernels::{Codes, Kernels, Layout, Method, WideCodes, WideParts, Workspace};
 
-pub(crate) use self::attention::{Attention, Heads, Room, Run, room};
-pub(crate) use self::sparse::FEW;
+pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
 pub use self::sparse::Live;
+pub(crate) use self::sparse::MIN_DENSE_BATCH;
 
 use crate::config::Activation;
 use crate::model::Model;
@@ -22,45 +22,46 @@ use crate::team::Pieces;
 use crate::weights::{Kind, Matrix, View};
 use crate::workers::Workers;
 
-/// Rows of a dense matrix that one thread multiplies at a time with a batch of tokens: as many as its
-/// kernel widens.
+/// Rows of a dense matrix that a thread multiplies with a batch at a time: as many as its kernel
+/// widens to f32.
 const ROW_CHUNK: usize = 96;
-/// Rows of a ternary matrix; more are faster, and need space for their sums.
+/// Rows of a ternary matrix that a thread multiplies at a time. More are faster but their sums take
+/// more memory.
 const TERNARY_CHUNK: usize = 1280;
-/// Columns of an output that one thread takes are a multiple of this: two cache lines of f32, and
-/// the rows that some layouts keep side by side.
+/// Granularity of the columns of an output that a thread takes: two cache lines of f32, and the
+/// number of rows that some layouts interleave.
 const ALIGN: usize = 32;
-/// Multiply-adds of a product that repay waking a thread: about a microsecond of one.
-const LEAST: usize = 1 << 16;
-/// Bytes of weights in a piece of a product with one token: small beside a share, so that threads
-/// end together, and large beside what a piece costs to begin.
-const PIECE: usize = 64 * 1024;
+/// Minimum multiply-adds per thread: about a microsecond of work, which repays waking a thread.
+const MIN_MULTIPLY_ADDS: usize = 1 << 16;
+/// Bytes of weights per piece of a product with one token. It is small compared to a thread's
+/// share, so that threads finish together, and large compared to the cost of starting a piece.
+const PIECE_BYTES: usize = 64 * 1024;
 
-/// The steps, with what they run on.
+/// The operations of the forward pass, with the threads and buffers they use.
 pub(crate) struct Ops<'a> {
     pub(crate) workers: &'a mut Workers,
     pub(crate) model: &'a Model,
-    /// Room for parts of sums, `[threads][T][hidden]` for fewer than [`FEW`] tokens.
+    /// Partial sums, `[threads][T][hidden]` for fewer than [`MIN_DENSE_BATCH`] tokens.
     pub(crate) parts: &'a mut [i32],
-    /// Whether every weight is read, and multiplied.
+    /// Whether every weight is read and multiplied, with no shortcuts.
     pub(crate) plain: bool,
 }
 
-/// What a thread needs for itself.
+/// The buffers of one thread.
 pub(crate) struct Scratch {
     sums: Vec<i32>,
     pub(crate) floats: Vec<f32>,
-    /// The floats of one token.
+    /// The activations of one token.
     row: Vec<f32>,
-    /// Rows that are not skipped.
+    /// The rows that are not skipped.
     rows: Vec<u32>,
     pub(crate) workspace: Workspace,
     live: Live,
 }
 
 impl Scratch {
-    /// Room for what decoding needs: so many outputs of a product, or what attention takes. Pages that
-    /// are not written to take no memory.
+    /// Allocates buffers for decoding: `len` outputs of a product, or the attention of one token.
+    /// Pages that are not written to take no memory.
     pub(crate) fn new(len: usize) -> Self {
         Self {
             sums: Vec::with_capacity(len),
@@ -73,16 +74,16 @@ impl Scratch {
     }
 }
 
-/// Room for the input of products.
-pub(crate) struct Prepared {
+/// A buffer for the input of products.
+pub(crate) struct InputBuffer {
     /// `[T][cols]`
     floats: Vec<f32>,
     wide: WideCodes,
     codes: Codes,
 }
 
-/// The input of products, `[T][cols]`: floats for matrices of floats, codes of 16 bits for those in
-/// blocks, and of 8 bits for ternary ones.
+/// The input of products, `[T][cols]`: f32 for float matrices, 16-bit codes for block formats,
+/// 8-bit codes for ternary matrices.
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'a> {
     count: usize,
@@ -91,8 +92,8 @@ pub(crate) struct Input<'a> {
     codes: &'a Codes,
 }
 
-impl Prepared {
-    /// Room for `count` tokens of up to `cols` activations.
+impl InputBuffer {
+    /// Allocates a buffer for `count` tokens of up to `cols` activations.
     pub(crate) fn new(count: usize, cols: usize) -> Self {
         let codes = Codes::new(count, cols);
         Self { floats: vec![0.0; count * cols], wide: WideCodes::default(), codes }
@@ -100,20 +101,21 @@ impl Prepared {
 }
 
 impl Ops<'_> {
-    /// The input of some matrices: `x`, `[count][cols]`, through an RMS norm if there is one.
+    /// Prepares the input of some matrices from `x`, `[count][cols]`, after an RMS norm if one is
+    /// given.
     pub(crate) fn prepare<'b>(
         &mut self,
         x: &'b [f32],
         norm: Option<&[f32]>,
         count: usize,
         matrices: &[&Matrix],
-        prepared: &'b mut Prepared,
+        prepared: &'b mut InputBuffer,
     ) -> Input<'b> {
         let (kernels, team) = (self.workers.kernels, &mut self.workers.team);
         let (width, eps) = (x.len() / count, self.model.config().norm_eps);
         let ternary = matrices.iter().filter(|m| matches!(m.kind, Kind::Ternary { .. })).count();
         let blocks = matrices.iter().any(|m| matches!(m.kind, Kind::Dense(ty) if ty.has_blocks()));
-        let Prepared { floats, wide, codes } = prepared;
+        let InputBuffer { floats, wide, codes } = prepared;
 
         let (mut x, mut norm) = (x, norm);
         if let Some(weight) = norm.filter(|_| ternary < matrices.len()) {
@@ -154,7 +156,7 @@ impl Ops<'_> {
         Input { count, floats: x, wide, codes }
     }
 
-    /// `out[T][rows] = input[T][cols] * matrix^T` for each of some matrices.
+    /// `out[T][rows] = input[T][cols] * matrix^T` for each matrix.
     pub(crate) fn linear<const N: usize>(
         &mut self,
         input: Input<'_>,
@@ -172,7 +174,7 @@ impl Ops<'_> {
         });
     }
 
-    /// `x[T][rows] += norm(input[T][cols] * matrix^T)`, with `added` as room for what is normed.
+    /// `x[T][rows] += norm(input[T][cols] * matrix^T)`. `added` is a buffer for the product.
     pub(crate) fn residual(
         &mut self,
         input: Input<'_>,
@@ -220,7 +222,7 @@ impl Ops<'_> {
         let product = |matrix| Product::new(kernels, model, matrix, input, plain);
         let mut split = product(gate).split();
         if product(up).sparse(activation).is_some() {
-            // Chosen rows are asked for ahead within a piece only.
+            // Chosen rows are prefetched within a piece only, so pieces are larger.
             split.size = split.size.saturating_mul(8);
         }
         self.workers.team.columns([out], ALIGN, split, |scratch, _, rows, strip| {
@@ -260,15 +262,15 @@ struct Product<'a> {
     plain: bool,
 }
 
-/// Some outputs of one token, with what is added to them.
+/// Some outputs of one token, and the bias to add to them.
 struct Values<'a> {
     products: Products<'a>,
-    /// Empty where the matrix has no bias.
+    /// The bias, empty if the matrix has none.
     bias: &'a [f32],
 }
 
 enum Products<'a> {
-    /// Sums and what to multiply them with.
+    /// Integer sums and the factor that scales them.
     Ternary(&'a [i32], f32),
     Dense(&'a [f32]),
 }
@@ -318,7 +320,7 @@ impl<'a> Product<'a> {
         Self { kernels, matrix, weights: model.view(matrix), input, plain }
     }
 
-    /// Computes some rows, a few at a time: `put(token, place within rows, values)`.
+    /// Computes some rows in small groups and calls `put(token, offset within rows, values)`.
     fn each(
         self,
         rows: Range<usize>,
@@ -331,22 +333,22 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// How its rows are divided among threads.
+    /// How the rows are divided among threads.
     fn split(self) -> Pieces {
         let Matrix { rows, cols, kind, ref place, .. } = *self.matrix;
         let size = match kind {
-            // Every piece makes tables or a list of the input.
+            // Every piece builds tables or a list of the input.
             Kind::Ternary { layout: Layout::T5_3 | Layout::I2T, .. } if self.input.count == 1 => {
                 usize::MAX
             }
-            _ if self.input.count == 1 => PIECE / (place.range.len() / rows.max(1)).max(1),
+            _ if self.input.count == 1 => PIECE_BYTES / (place.range.len() / rows.max(1)).max(1),
             Kind::Ternary { .. } => TERNARY_CHUNK,
             Kind::Dense(_) => ROW_CHUNK,
         };
-        Pieces { least: LEAST / (cols * self.input.count).max(1), size }
+        Pieces { least: MIN_MULTIPLY_ADDS / (cols * self.input.count).max(1), size }
     }
 
-    /// Rows that are computed at a time.
+    /// Number of rows to compute at a time.
     fn step(self) -> usize {
         match self.matrix.kind {
             _ if self.input.count == 1 => usize::MAX,
@@ -355,7 +357,7 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Computes some rows for every token: `put(token, values)`.
+    /// Computes some rows for every token and calls `put(token, values)`.
     fn piece(
         self,
         rows: Range<usize>,
@@ -393,7 +395,7 @@ impl<'a> Product<'a> {
     }
 }
 
-/// A range in pieces of at most `step`, each with its distance from the beginning.
+/// Cuts a range into pieces of at most `step`, each with its offset from the start.
 fn pieces(range: Range<usize>, step: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
     let first = range.start;
     range.clone().step_by(step).map(move |start| {
@@ -402,7 +404,7 @@ fn pieces(range: Range<usize>, step: usize) -> impl Iterator<Item = (usize, Rang
     })
 }
 
-/// The first `len` elements of a buffer that grows when it must.
+/// The first `len` elements of a buffer, which grows if necessary.
 pub(crate) fn grown<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
         buffer.resize(len, T::default());

@@ -1,34 +1,34 @@
-//! Where the time of a forward pass goes.
+//! Time measurements of the stages of a forward pass.
 
 use std::time::{Duration, Instant};
 
-/// A part of the forward pass.
+/// A stage of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Looking up tokens and angles.
+    /// Embedding lookup and the angles of the rotary embedding.
     Embedding,
-    /// Norms, and quantising the input of products.
+    /// RMS norms, and quantisation of the inputs of products.
     Normalise,
     /// The query, key and value projections.
     QueryKeyValue,
-    /// Rotary embedding, and storing keys and values.
+    /// Rotary embedding, and writing keys and values to the cache.
     Store,
     /// Attention over the cache.
     Attention,
-    /// The output projection and its addition.
+    /// The output projection and its addition to the residual stream.
     Output,
-    /// The gate and up projections and what is between them.
+    /// The gate and up projections and the activation.
     GateUp,
-    /// The down projection and its addition.
+    /// The down projection and its addition to the residual stream.
     Down,
-    /// The scan of the coarse head.
+    /// The scan of the coarse copy of the head.
     Scan,
-    /// Exact logits.
+    /// Exact logits of the head.
     Head,
 }
 
 impl Stage {
-    /// All, in the order of the pass.
+    /// All stages, in the order of the pass.
     pub const ALL: [Stage; 10] = [
         Stage::Embedding,
         Stage::Normalise,
@@ -42,7 +42,7 @@ impl Stage {
         Stage::Head,
     ];
 
-    /// What it is called in a table.
+    /// The name of the stage in a table.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Embedding => "embedding",
@@ -59,46 +59,46 @@ impl Stage {
     }
 }
 
-/// What was spent on a stage.
+/// The time of one stage.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
-    /// From its beginning to its end.
+    /// Wall-clock time of the stage.
     pub time: Duration,
-    /// The part of it that the caller's thread waited for others.
+    /// The part of it in which the caller's thread waited for other threads.
     pub waiting: Duration,
 }
 
-/// What was spent on every stage.
+/// The time of every stage.
 #[derive(Clone, Debug, Default)]
 pub struct Profile([Spent; Stage::ALL.len()]);
 
 impl Profile {
-    /// What was spent on one stage.
+    /// The time of one stage.
     pub fn spent(&self, stage: Stage) -> Spent {
         self.0[stage as usize]
     }
 }
 
-/// A clock that gives its time to one stage after another.
-pub(crate) struct Clock {
+/// A stopwatch that assigns the time of each lap to a stage.
+pub(crate) struct Stopwatch {
     last: Instant,
     pub(crate) profile: Profile,
 }
 
-impl Default for Clock {
+impl Default for Stopwatch {
     fn default() -> Self {
         Self { last: Instant::now(), profile: Profile::default() }
     }
 }
 
-impl Clock {
+impl Stopwatch {
     /// Starts a lap.
     pub(crate) fn start(&mut self) {
         self.last = Instant::now();
     }
 
-    /// Ends a lap, of which the caller's thread waited for others for some time, and starts the
-    /// next.
+    /// Ends a lap and starts the next. Adds the lap's time to `stage`, with the time that the
+    /// caller's thread was `waiting` for others.
     pub(crate) fn lap(&mut self, stage: Stage, waiting: Duration) {
         let spent = &mut self.profile.0[stage as usize];
         let now = Instant::now();

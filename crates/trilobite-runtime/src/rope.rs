@@ -1,26 +1,27 @@
 //! Rotary position embedding tables (arXiv 2104.09864).
 //!
-//! The frequencies are those of transformers (`modeling_rope_utils.py`), operation by operation: they
-//! and the angles are rounded to f32. Sine and cosine come from a portable implementation, so that
-//! every machine computes with the same table.
+//! The frequencies are computed operation by operation as in transformers
+//! (`modeling_rope_utils.py`): frequencies and angles are rounded to f32. Sine and cosine come from
+//! a portable implementation, so every machine has the same table.
 //!
-//! transformers chooses the factors of LongRoPE by the length of what is read at once, and turns keys
-//! that it has cached no further when a text outgrows the original context. Here they are chosen by
-//! the length of the session's context, as in llama.cpp, so that a token's logits do not depend on
-//! how the text was cut. Where the context is as long as the text both agree.
+//! LongRoPE has different factors for short and long contexts. transformers chooses them by the
+//! number of tokens in a call, and does not recompute cached keys when a text outgrows the original
+//! context. This crate chooses them by the session's context length, as llama.cpp does, so a
+//! token's logits do not depend on how the text was divided. Both agree if the context is as long
+//! as the text.
 
 use trilobite_format::model::{Rope, Scaling, Yarn};
 
 use crate::weights::RopeDivisors;
 
-/// Positions for which a table has room from the beginning; beyond them it grows.
-const ROOM: usize = 1 << 15;
+/// Maximum number of positions that a table allocates at the start. Beyond them it grows.
+const INITIAL_POSITIONS: usize = 1 << 15;
 
-/// Cosines and sines of every position so far.
+/// Cosines and sines of the positions so far.
 pub(crate) struct RopeTable {
-    /// `1 / theta^(2 i / head_dim)`, scaled as the model says, `[head_dim / 2]`.
+    /// `1 / theta^(2 i / head_dim)` after RoPE scaling, `[head_dim / 2]`.
     frequencies: Vec<f32>,
-    /// What cosines and sines are multiplied by.
+    /// Factor of the cosines and sines.
     magnitude: f32,
     /// `[positions][head_dim / 2]`
     cos: Vec<f32>,
@@ -29,7 +30,7 @@ pub(crate) struct RopeTable {
 }
 
 impl RopeTable {
-    /// The table for a context of `positions`: empty, with room for them.
+    /// Creates an empty table with capacity for a context of `positions` positions.
     pub(crate) fn new(
         rope: &Rope,
         divisors: &RopeDivisors,
@@ -61,12 +62,12 @@ impl RopeTable {
             frequencies.iter_mut().zip(divisors).for_each(|(f, divisor)| *f /= divisor);
         }
         // Pages that are not written to take no memory.
-        let room = || Vec::with_capacity(positions.min(ROOM) * frequencies.len());
+        let room = || Vec::with_capacity(positions.min(INITIAL_POSITIONS) * frequencies.len());
         let (cos, sin) = (room(), room());
         Self { frequencies, magnitude: magnitude as f32, cos, sin }
     }
 
-    /// Makes the table reach `positions` positions.
+    /// Extends the table to `positions` positions.
     pub(crate) fn extend(&mut self, positions: usize) {
         for position in self.cos.len() / self.frequencies.len()..positions {
             for frequency in &self.frequencies {
@@ -77,7 +78,7 @@ impl RopeTable {
         }
     }
 
-    /// Cosines and sines of a position that the table reaches, `[head_dim / 2]` each.
+    /// Cosines and sines of a position in the table, `[head_dim / 2]` each.
     pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
         let pairs = self.frequencies.len();
         let range = position * pairs..(position + 1) * pairs;
@@ -85,12 +86,12 @@ impl RopeTable {
     }
 }
 
-/// How much of each frequency YaRN keeps: all of those that turn more than `beta_fast` times within the
-/// original context, nothing of those that turn less than `beta_slow` times, and in between along a
-/// ramp.
+/// The share of each frequency that YaRN keeps: all of a frequency with more than `beta_fast` turns
+/// within the original context, nothing of one with fewer than `beta_slow`, and a linear ramp in
+/// between.
 fn ramp(yarn: &Yarn, theta: f32, head_dim: usize) -> impl Iterator<Item = f32> {
     let dim = head_dim as f64;
-    // The pair, as a fraction, that turns so many times.
+    // The index of the pair, as a fraction, whose frequency makes this many turns.
     let pair = |turns: f32| {
         let wavelength = yarn.original as f64 / (f64::from(turns) * 2.0 * std::f64::consts::PI);
         dim * libm::log(wavelength) / (2.0 * libm::log(f64::from(theta)))

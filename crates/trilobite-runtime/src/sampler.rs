@@ -1,4 +1,4 @@
-//! From logits to the next token.
+//! Sampling: chooses the next token from logits.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -10,38 +10,42 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::error::{Error, Result};
 use crate::head::Logits;
 
-/// Tokens that a repetition in an answer has before it counts as a loop.
-const LOOP_LENGTH: usize = 8;
-/// The longest repetition that is measured; longer ones lose no more.
-const LONGEST_LOOP: usize = 64;
-/// What the loss of a token is multiplied by for each token more that it would repeat.
+/// Minimum length of a repetition that counts as a loop, in tokens.
+const MIN_LOOP: usize = 8;
+/// Maximum length of a repetition for the penalty. Longer ones get the same penalty.
+const MAX_LOOP: usize = 64;
+/// Growth factor of the loop penalty per token of the repetition.
 const LOOP_GROWTH: f32 = 1.75;
 
-/// How the next token is chosen. The steps apply in this order, which is that of transformers for those
-/// that it has: repetition penalty, frequency and presence penalty, bias, loop penalty, constraint,
-/// temperature, top-k, top-p, min-p.
+/// Sampling parameters.
+///
+/// The steps apply in this order: repetition penalty, frequency and presence penalty, bias, loop
+/// penalty, constraint, temperature, top-k, top-p, min-p. The order of those that transformers has
+/// is the same there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by this; 0 is greedy.
+    /// Divisor of the logits; 0 is greedy sampling.
     pub temperature: f32,
-    /// Only the k likeliest tokens; 0 keeps all.
+    /// Keeps the `k` most likely tokens; 0 keeps all.
     pub top_k: usize,
-    /// Only the likeliest tokens that together reach this probability: 0 keeps the likeliest alone, 1
-    /// or more all.
+    /// Keeps the fewest most likely tokens whose probabilities together reach this value; 0 keeps
+    /// the most likely token only, 1 or more keeps all.
     pub top_p: f32,
-    /// Only tokens of at least this fraction of the likeliest one's probability; 0 keeps all.
+    /// Keeps tokens with at least this fraction of the most likely token's probability; 0 keeps
+    /// all.
     pub min_p: f32,
-    /// Logits of tokens in the context are divided by this when positive and multiplied when
-    /// negative (arXiv 1909.05858); 1 leaves them.
+    /// Divides positive and multiplies negative logits of tokens in the context (arXiv 1909.05858);
+    /// 1 changes nothing.
     pub repeat_penalty: f32,
-    /// What the logit of a token loses for each time that the answer has it; 0 leaves it.
+    /// Subtracted from the logit of a token for each of its occurrences in the answer; 0 changes
+    /// nothing.
     pub frequency_penalty: f32,
-    /// What the logit of a token loses if the answer has it; 0 leaves it.
+    /// Subtracted once from the logit of every token in the answer; 0 changes nothing.
     pub presence_penalty: f32,
-    /// What the logit of a token loses that would go on with a repetition of eight tokens within the
-    /// answer, and 1.75 times as much for each token more; 0 leaves repetitions alone.
+    /// Subtracted from the logit of a token that would extend a repetition of eight tokens within
+    /// the answer, times 1.75 for each further repeated token; 0 changes nothing.
     pub loop_penalty: f32,
-    /// Seed of the random numbers: the same seed gives the same text on every machine.
+    /// Seed of the random number generator. The same seed gives the same text on every machine.
     pub seed: u64,
 }
 
@@ -84,36 +88,36 @@ impl Sampling {
     }
 }
 
-/// What the next token may be, such as what a grammar allows.
+/// A restriction of the next token, such as a grammar.
 pub trait Constraint: Send {
-    /// Sets the logits of the tokens that may not come next, `[vocab]`, to negative infinity.
+    /// Sets the logits of tokens that are not allowed next, `[vocab]`, to negative infinity.
     ///
     /// # Errors
-    /// No token may come next.
+    /// No token is allowed.
     fn forbid(&mut self, logits: &mut [f32]) -> Result<()>;
 
-    /// Goes on after the token that was chosen.
+    /// Advances past the chosen token.
     ///
     /// # Errors
-    /// The token is none that was allowed.
+    /// The token is not allowed.
     fn advance(&mut self, id: u32) -> Result<()>;
 
-    /// Whether the text is complete: nothing but its end may follow.
+    /// Whether the text is complete and only its end may follow.
     fn is_complete(&self) -> bool {
         false
     }
 }
 
-/// Chooses tokens.
+/// Chooses tokens according to [`Sampling`] parameters.
 pub struct Sampler {
     sampling: Sampling,
-    /// Numbers that are added to the logits of tokens.
+    /// Offsets to add to the logits of tokens.
     bias: Vec<(u32, f32)>,
     constraint: Option<Box<dyn Constraint>>,
-    /// How often the answer has each of its tokens, and how many of its tokens have been counted.
+    /// Occurrences of each token in the answer, and the number of tokens counted.
     counts: BTreeMap<u32, u32>,
     counted: usize,
-    /// Tokens that would go on with a repetition, and what their logits lose.
+    /// Tokens that would extend a repetition, and their penalties.
     loops: Vec<(u32, f32)>,
     rng: ChaCha8Rng,
     candidates: Vec<Candidate>,
@@ -123,19 +127,19 @@ pub struct Sampler {
 struct Candidate {
     id: u32,
     logit: f32,
-    /// Relative to the likeliest candidate's.
+    /// Probability relative to that of the most likely candidate.
     weight: f64,
 }
 
 impl Candidate {
-    /// Likeliest first; ties in the order of the ids.
+    /// Most likely first; ties in the order of the ids.
     fn order(&self, other: &Self) -> Ordering {
         other.logit.total_cmp(&self.logit).then(self.id.cmp(&other.id))
     }
 }
 
 impl Sampler {
-    /// A sampler.
+    /// Creates a sampler.
     ///
     /// # Errors
     /// A parameter is out of range.
@@ -154,10 +158,10 @@ impl Sampler {
         })
     }
 
-    /// Adds a number to the logit of each of some tokens.
+    /// Adds an offset to the logit of each listed token.
     ///
     /// # Errors
-    /// A number is not finite.
+    /// An offset is not finite.
     pub fn with_bias(mut self, bias: Vec<(u32, f32)>) -> Result<Self> {
         if let Some(&(_, value)) = bias.iter().find(|(_, value)| !value.is_finite()) {
             return Err(Error::Sampling { name: "bias", value, expected: "a finite number" });
@@ -166,24 +170,24 @@ impl Sampler {
         Ok(self)
     }
 
-    /// Chooses only tokens that a constraint allows.
+    /// Restricts the sampler to tokens that a constraint allows.
     #[must_use]
     pub fn with_constraint(self, constraint: Box<dyn Constraint>) -> Self {
         Self { constraint: Some(constraint), ..self }
     }
 
-    /// Chooses only tokens that another constraint allows, or any.
+    /// Replaces the constraint.
     pub fn constrain(&mut self, constraint: Option<Box<dyn Constraint>>) {
         self.constraint = constraint;
     }
 
-    /// Whether the constraint allows nothing but the end of the text.
+    /// Whether the constraint allows no more text.
     pub fn is_complete(&self) -> bool {
         self.constraint.as_ref().is_some_and(|constraint| constraint.is_complete())
     }
 
-    /// Looks at an answer before its next token is sampled: for repetitions at its end, and for the
-    /// tokens that it has. An answer that is not longer than the one before is another one.
+    /// Updates the penalties for an answer, before its next token is sampled. An answer that is no
+    /// longer than the previous one starts a new count.
     pub fn watch(&mut self, answer: &[u32]) {
         if self.counts_tokens() {
             if answer.len() <= self.counted {
@@ -200,9 +204,9 @@ impl Sampler {
         }
         for end in 1..answer.len() {
             let (earlier, last) = (answer[..end].iter().rev(), answer.iter().rev());
-            let pairs = earlier.zip(last).take(LONGEST_LOOP);
+            let pairs = earlier.zip(last).take(MAX_LOOP);
             let repeated = pairs.take_while(|(a, b)| a == b).count();
-            let Some(excess) = repeated.checked_sub(LOOP_LENGTH) else { continue };
+            let Some(excess) = repeated.checked_sub(MIN_LOOP) else { continue };
             let penalty = self.sampling.loop_penalty;
             let loss = (0..excess).fold(penalty, |loss, _| loss * LOOP_GROWTH);
             match self.loops.iter_mut().find(|(id, _)| *id == answer[end]) {
@@ -212,30 +216,30 @@ impl Sampler {
         }
     }
 
-    /// Whether the tokens of the answer are penalized.
+    /// Whether tokens of the answer are penalized.
     fn counts_tokens(&self) -> bool {
         self.sampling.frequency_penalty != 0.0 || self.sampling.presence_penalty != 0.0
     }
 
-    /// Whether the logits of any tokens can change otherwise than by losing.
+    /// Whether a setting can change the logit of any token, so that all logits are needed.
     fn needs_all(&self) -> bool {
         let changes = self.sampling.repeat_penalty != 1.0 || self.counts_tokens();
         changes || !self.bias.is_empty() || self.constraint.is_some()
     }
 
-    /// How many of the largest logits decide what is chosen; `None` if all of them do.
+    /// Number of largest logits that suffice for sampling, or `None` if all logits are needed.
     pub fn needs(&self) -> Option<usize> {
         let Sampling { temperature, top_k, .. } = self.sampling;
         let few = if temperature == 0.0 { 1 } else { top_k };
-        // Any of those that lose could have been among the largest.
+        // A penalized token takes the place of another one among the largest.
         (few > 0 && !self.needs_all()).then_some(few + self.loops.len())
     }
 
-    /// The next token after `context`, given its logits: all, or at least as many of the largest as
-    /// it [`needs`](Self::needs).
+    /// Returns the next token after `context`. `logits` are all logits, or at least as many of the
+    /// largest as the sampler [`needs`](Self::needs).
     ///
     /// # Errors
-    /// No logit is a number, which no sound model gives.
+    /// No logit is a finite number. The weights of the model are broken then.
     pub fn sample(&mut self, logits: Logits<'_>, context: &[u32]) -> Result<u32> {
         let id = self.choose(logits, context)?;
         if let Some(constraint) = &mut self.constraint {
@@ -307,15 +311,15 @@ impl Sampler {
         Ok(self.candidates.last().map_or(best, |candidate| candidate.id))
     }
 
-    /// Keeps the shortest prefix, likeliest first, whose probabilities reach `top_p`.
+    /// Keeps the shortest prefix of the most likely candidates whose probabilities reach `top_p`.
     fn cut_top_p(&mut self, top_p: f64) {
-        // In the order of the ids, so that the sum does not depend on how the selection left them.
+        // Sum in the order of the ids: the selection leaves an arbitrary order.
         self.candidates.sort_unstable_by_key(|candidate| candidate.id);
         let total: f64 = self.candidates.iter().map(|candidate| candidate.weight).sum();
         let wanted = top_p * total;
         let mut sorted = 0;
         let mut mass = 0.0;
-        // The prefix is nearly always short: sort a little of the list at a time.
+        // The prefix is usually short, so sort a small part of the list at a time.
         let mut step = 64;
         while sorted < self.candidates.len() {
             let rest = &mut self.candidates[sorted..];
@@ -337,8 +341,8 @@ impl Sampler {
     }
 }
 
-/// The index of the largest logit, the first of equals; `None` when no logit is a number or the
-/// largest is not finite.
+/// The index of the largest logit, the first of equal ones. `None` if the largest is not finite or
+/// no logit is a number.
 pub fn argmax(logits: &[f32]) -> Option<u32> {
     let mut best: Option<(usize, f32)> = None;
     for (id, &logit) in logits.iter().enumerate() {
@@ -352,7 +356,7 @@ pub fn argmax(logits: &[f32]) -> Option<u32> {
 fn penalize(logits: &[f32], context: &[u32], penalty: f32) -> Vec<f32> {
     let mut out = logits.to_vec();
     for &id in context {
-        // From the original, so that a token that occurs twice is penalized once.
+        // Read from the original logits, so that a token that occurs twice is penalized once.
         if let Some(&logit) = logits.get(id as usize) {
             out[id as usize] = if logit > 0.0 { logit / penalty } else { logit * penalty };
         }

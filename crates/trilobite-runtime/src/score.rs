@@ -11,16 +11,16 @@ use crate::sampler::argmax;
 use crate::sequence::{Part, Want};
 use crate::session::Session;
 
-/// How likely a model finds a continuation.
+/// The log-likelihood of a continuation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
-    /// Sum of `ln p(token | all before)` over the continuation's tokens.
+    /// Sum of `ln p(token | all tokens before it)` over the tokens of the continuation.
     pub logprob: f64,
-    /// Whether every token is the likeliest one.
+    /// Whether every token is the most likely one.
     pub greedy: bool,
 }
 
-/// A continuation to be scored after a context.
+/// A context and a continuation to score.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Tokens of the context.
@@ -30,14 +30,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// Tokenizes context and continuation together and splits by the number of the context's
-    /// tokens, spaces at the context's end counted to the continuation, as lm-evaluation-harness
-    /// does. Both are encoded by [`encode`]. An empty context becomes the [`prefix_token`], unless
-    /// the continuation begins with it.
+    /// Tokenizes the concatenation of `context` and `continuation` with [`encode`], and splits it
+    /// after the number of tokens that the context has alone, as lm-evaluation-harness does. Spaces
+    /// at the end of the context are moved to the continuation. An empty context becomes the
+    /// [`prefix_token`], unless the continuation begins with that token.
     ///
     /// # Errors
-    /// The model has no tokenizer or no token for an empty context, or the continuation adds no
-    /// token.
+    /// The model has no tokenizer, the context is empty and the model has no prefix token, or the
+    /// continuation adds no token.
     pub fn encode(model: &Model, context: &str, continuation: &str, bos: bool) -> Result<Self> {
         let head = context.trim_end();
         let bos = bos && !head.is_empty();
@@ -58,9 +58,9 @@ impl Request {
     }
 }
 
-/// Token ids of a text, as lm-evaluation-harness encodes it. The names of special tokens stand for
-/// these tokens. With `bos`, what the tokenizer puts before a text comes first, unless the text
-/// begins with the name of the [`prefix_token`].
+/// Encodes a text as lm-evaluation-harness does. Names of special tokens in the text become these
+/// tokens. With `bos`, the tokenizer adds its usual tokens before the text, unless the text begins
+/// with the name of the [`prefix_token`].
 ///
 /// # Errors
 /// The model has no tokenizer, or it cannot encode the text.
@@ -71,11 +71,11 @@ pub fn encode(model: &Model, text: &str, bos: bool) -> Result<Vec<u32>> {
     tokenizer.encode(text, bos && !begun, true)
 }
 
-/// The token that stands before a text's first: the tokenizer's beginning of text, or else its end
-/// of text. Files that do not say which tokens the tokenizer names have the model's.
+/// The token before the first token of a text: the tokenizer's beginning-of-text token, or else its
+/// end-of-text token. If the file does not name the tokenizer's, these are the model's.
 ///
 /// # Errors
-/// The model has no tokenizer, or the metadata hold something else than names and ids.
+/// The model has no tokenizer, or the metadata hold values other than names and ids.
 pub fn prefix_token(model: &Model) -> Result<Option<u32>> {
     let (metadata, tokenizer) = (model.metadata(), model.tokenizer()?);
     for end in ["bos", "eos"] {
@@ -90,27 +90,27 @@ pub fn prefix_token(model: &Model) -> Result<Option<u32>> {
     }
 }
 
-/// Scores continuations after contexts. Tokens that a request shares with the one before it are
-/// not read again, which changes no result.
+/// Scores continuations. Tokens that a request shares with the previous one are not processed
+/// again, which changes no result.
 pub struct Scorer {
     session: Session,
-    /// Room for probabilities, `[vocab]`.
-    room: Vec<f32>,
+    /// A buffer for probabilities, `[vocab]`.
+    buffer: Vec<f32>,
 }
 
 impl Scorer {
-    /// A scorer on a session.
+    /// Creates a scorer on a session.
     pub fn new(session: Session) -> Self {
-        Self { session, room: Vec::new() }
+        Self { session, buffer: Vec::new() }
     }
 
-    /// The session, to be used between requests.
+    /// The session, for use between requests.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
     }
 
-    /// Scores some continuations, in their order. What all of them begin with is read once, the
-    /// rest of them as one batch.
+    /// Scores continuations and returns the scores in the same order. The common prefix of all
+    /// requests is processed once, the rest as one batch.
     ///
     /// # Errors
     /// As for [`score`](Scorer::score).
@@ -128,7 +128,7 @@ impl Scorer {
 
         let mut scores = vec![Score { logprob: 0.0, greedy: true }; texts.len()];
         let mut finite = true;
-        let room = &mut self.room;
+        let buffer = &mut self.buffer;
         let mut add = |range: Range<usize>, at: usize, logits: &[f32]| {
             let targets = range.filter_map(|index| {
                 let text = &texts[index];
@@ -137,7 +137,7 @@ impl Scorer {
             let mut peak = None;
             for (index, target) in targets {
                 if peak.is_none() {
-                    peak = Peak::find(logits, room);
+                    peak = Peak::find(logits, buffer);
                 }
                 let Some(peak) = &peak else { return finite = false };
                 scores[index].greedy &= peak.id == target;
@@ -146,7 +146,7 @@ impl Scorer {
         };
         let part = |tokens, start, first: usize| (tokens, Want::From(first.saturating_sub(start)));
         let (forward, sequence) = self.session.parts();
-        // The trunk's logits are those of every text.
+        // The logits of the common prefix belong to every text.
         let (tokens, want) = part(&first.tokens[kept..trunk], kept, wanted);
         forward.read(&mut [Part { sequence, tokens, want }], |_, index, logits| {
             add(0..texts.len(), kept + index, logits.values());
@@ -163,18 +163,18 @@ impl Scorer {
         if finite { Ok(scores) } else { Err(Error::NotFinite) }
     }
 
-    /// Scores a continuation after its context. Of tokens that do not fit, the earliest are
-    /// dropped, as lm-evaluation-harness does; every continuation token is scored.
+    /// Scores one continuation. If the tokens do not fit in the context, the earliest are dropped,
+    /// as in lm-evaluation-harness. Every token of the continuation is scored.
     ///
     /// # Errors
-    /// An empty context or continuation, a continuation longer than the session's context, or an
-    /// unknown id.
+    /// The context or the continuation is empty, the continuation is longer than the session's
+    /// context, or an id is unknown.
     pub fn score(&mut self, request: &Request) -> Result<Score> {
         self.score_all(std::slice::from_ref(request))?.pop().ok_or(Error::EmptyPrompt)
     }
 
-    /// Scores each continuation from the first token of its context on, one after another: what
-    /// the faster ways, which give the same results, are compared with.
+    /// Scores each continuation by itself, from the first token of its context. This is the
+    /// reference for the faster methods, which give the same results.
     ///
     /// # Errors
     /// As for [`score`](Scorer::score).
@@ -187,11 +187,11 @@ impl Scorer {
     }
 }
 
-/// The tokens that a request has the model read.
+/// The tokens of a request that the model processes.
 struct Text<'a> {
-    /// Context and continuation but for its last token, which is predicted and never read.
+    /// Context and continuation without its last token, which is predicted but not processed.
     tokens: Vec<u32>,
-    /// The place of the last context token: logits are needed from it on.
+    /// The index of the last context token, the first one whose logits are needed.
     first: usize,
     continuation: &'a [u32],
 }
@@ -216,7 +216,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The likeliest token of a position, from which the log-probabilities of all are found.
+/// The most likely token of a position, from which the log-probability of any token follows.
 pub struct Peak {
     /// The token.
     pub id: u32,
@@ -226,24 +226,24 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// The peak of the logits of all tokens; `None` if one is not a number. `room` is room for a copy.
-    pub fn find(logits: &[f32], room: &mut Vec<f32>) -> Option<Self> {
+    /// Finds the peak of all logits; `None` if one is not a number. `buffer` is overwritten.
+    pub fn find(logits: &[f32], buffer: &mut Vec<f32>) -> Option<Self> {
         let id = argmax(logits)?;
-        room.clear();
-        room.extend_from_slice(logits);
-        Kernels::detect().ok()?.softmax(room);
+        buffer.clear();
+        buffer.extend_from_slice(logits);
+        Kernels::detect().ok()?.softmax(buffer);
         // softmax(best) = 1 / sum(exp(logit - best logit))
-        let log_probability = libm::log(f64::from(room[id as usize]));
+        let log_probability = libm::log(f64::from(buffer[id as usize]));
         Some(Self { id, logit: logits[id as usize], log_probability })
     }
 
-    /// `ln softmax(logits)` of the token of a logit.
+    /// `ln softmax(logits)` of a token, given its logit.
     pub fn log_probability(&self, logit: f32) -> f64 {
         f64::from(logit) - f64::from(self.logit) + self.log_probability
     }
 }
 
-/// A perplexity in the making: windows of a long text.
+/// Accumulates the perplexity of a long text, window by window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Perplexity {
     /// Sum of `-ln p` of the scored tokens.
@@ -258,10 +258,11 @@ impl Perplexity {
         libm::exp(self.negative_log_likelihood / self.tokens as f64)
     }
 
-    /// Adds one window: every token from `from` on (at least 1) is predicted from all before it.
+    /// Adds one window: every token from index `from` (at least 1) on is predicted from all before
+    /// it.
     ///
     /// # Errors
-    /// The window does not fit in the session's context or holds an unknown id.
+    /// The window does not fit in the session's context or contains an unknown id.
     pub fn add_window(&mut self, session: &mut Session, window: &[u32], from: usize) -> Result<()> {
         session.truncate(0);
         let from = from.max(1);
@@ -269,11 +270,11 @@ impl Perplexity {
             return Ok(());
         }
         session.read(&window[..from - 1])?;
-        let (mut sum, mut room) = (0.0, Vec::new());
+        let (mut sum, mut buffer) = (0.0, Vec::new());
         session.each_logits(&window[from - 1..window.len() - 1], |index, logits| {
-            // The window's last token was not read, and may be none.
+            // The last token of the window was not processed, so its id has not been checked.
             let logit = logits.get(window[from + index] as usize).copied().unwrap_or(f32::NAN);
-            let peak = Peak::find(logits, &mut room);
+            let peak = Peak::find(logits, &mut buffer);
             sum -= peak.map_or(f64::NAN, |peak| peak.log_probability(logit));
         })?;
         if !sum.is_finite() {

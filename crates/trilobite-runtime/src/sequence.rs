@@ -1,44 +1,44 @@
-//! The tokens of one context, with their keys and values.
+//! A sequence of tokens with its KV cache.
 
 use std::sync::Arc;
 
 use crate::cache::{PAGE, Page, PageCount, Shape};
 use crate::error::Result;
 
-/// Tokens that a model has read one after another, and their keys and values in pages.
+/// The tokens of a sequence and their keys and values, stored in pages.
 ///
-/// A fork shares its pages with the original: it copies no keys and values, and each goes on by
-/// itself. Pages that no sequence has any more are freed.
+/// A fork shares its pages with the original, so forking copies no keys and values. Afterwards
+/// both can be extended independently. A page is freed when the last sequence that uses it is.
 pub struct Sequence {
     shape: Shape,
     tokens: Vec<u32>,
-    /// As many as hold the keys and values of all tokens; some may have been made for more.
+    /// The pages for all tokens, and possibly some for more.
     pages: Vec<Arc<Page>>,
     count: PageCount,
 }
 
 impl Sequence {
-    /// An empty sequence, whose pages are counted.
+    /// Creates an empty sequence whose pages are counted by `count`.
     pub(crate) fn new(shape: Shape, count: PageCount) -> Self {
         Self { shape, tokens: Vec::new(), pages: Vec::new(), count }
     }
 
-    /// The tokens that have been read.
+    /// The tokens processed so far.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// Number of tokens that have been read.
+    /// Number of tokens processed so far.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Whether no token has been read.
+    /// Whether no token has been processed.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// A sequence of the same tokens, which goes on by itself.
+    /// Creates a sequence with the same tokens, which can be extended independently.
     pub fn fork(&self) -> Self {
         Self {
             shape: self.shape,
@@ -48,22 +48,22 @@ impl Sequence {
         }
     }
 
-    /// Forgets all tokens from `len` on.
+    /// Removes all tokens from `len` on.
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
         self.pages.truncate(self.tokens.len().div_ceil(PAGE));
     }
 
-    /// Forgets what differs from the beginning of `tokens`, and keeps at most `most` tokens. Returns
-    /// how many are left.
+    /// Keeps the longest common prefix with `tokens`, at most `most` tokens, and removes the rest.
+    /// Returns the number of tokens kept.
     pub fn rewind(&mut self, tokens: &[u32], most: usize) -> usize {
         let shared = tokens.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count().min(most);
         self.truncate(shared);
         shared
     }
 
-    /// How many pages have to be made for `count` more tokens: new ones, and copies of those that other
-    /// sequences have, too.
+    /// Number of pages that `count` more tokens allocate: new pages, and copies of pages shared
+    /// with other sequences.
     pub fn missing_pages(&self, count: usize) -> usize {
         if count == 0 {
             return 0;
@@ -74,7 +74,7 @@ impl Sequence {
         pages.filter(|&index| self.pages.get(index).is_none_or(shared)).count()
     }
 
-    /// What the pages hold.
+    /// The shape of the pages.
     pub(crate) fn shape(&self) -> Shape {
         self.shape
     }
@@ -84,10 +84,10 @@ impl Sequence {
         &self.pages
     }
 
-    /// Makes room for `count` tokens in pages that no other sequence has.
+    /// Makes room for `count` more tokens in pages that belong to this sequence alone.
     ///
     /// # Errors
-    /// There is no memory for them.
+    /// There is not enough memory.
     pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
         let (start, end) = (self.tokens.len(), self.tokens.len() + count);
         for index in start / PAGE..end.div_ceil(PAGE) {
@@ -100,11 +100,11 @@ impl Sequence {
         Ok(())
     }
 
-    /// The pages of the positions from the end on, which [`reserve`](Self::reserve) has made room
-    /// for, each with its first position.
+    /// The pages of the positions after the last token, each with its first position. A preceding
+    /// [`reserve`](Self::reserve) has made room in them.
     pub(crate) fn tail_mut(&mut self) -> impl Iterator<Item = (usize, &mut Page)> {
         let first = self.tokens.len() / PAGE;
-        // Pages that `reserve` made are shared with nobody, so none is left out.
+        // `reserve` leaves these pages to this sequence alone, so `get_mut` skips none.
         let pages = self.pages.iter_mut().enumerate().skip(first);
         pages.filter_map(|(index, page)| Some((index * PAGE, Arc::get_mut(page)?)))
     }
@@ -115,24 +115,24 @@ impl Sequence {
     }
 }
 
-/// Tokens to read after those of one sequence.
+/// Tokens to process after those of a sequence.
 pub struct Part<'a> {
     /// The sequence.
     pub sequence: &'a mut Sequence,
     /// The tokens.
     pub tokens: &'a [u32],
-    /// The logits that are wanted.
+    /// The requested logits.
     pub want: Want,
 }
 
-/// The logits that are wanted of some tokens.
+/// The logits to compute for some tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
     /// None.
     Nothing,
     /// All logits after each token from this index on.
     From(usize),
-    /// The largest after the last token: so many, those equal to one of them, and as many others as
-    /// happens.
+    /// The largest logits after the last token: this many, all that equal one of them, and possibly
+    /// others.
     Largest(usize),
 }

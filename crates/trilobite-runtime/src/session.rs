@@ -1,4 +1,4 @@
-//! One context: a forward pass and the sequence that it continues.
+//! A forward pass together with one sequence.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use crate::ops::Live;
 use crate::profile::Profile;
 use crate::sequence::{Part, Sequence, Want};
 
-/// A model that reads one sequence of tokens: a [`Forward`] with its [`Sequence`].
+/// A model and one sequence of tokens: a [`Forward`] with a [`Sequence`].
 pub struct Session {
     forward: Forward,
     sequence: Sequence,
 }
 
 impl Session {
-    /// An empty context.
+    /// Creates a session with an empty context.
     ///
     /// # Errors
-    /// `TRILOBITE_ISA` names an instruction set that cannot be used.
+    /// `TRILOBITE_ISA` names an instruction set that cannot be used, or a thread cannot be started.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let forward = Forward::new(model, options)?;
         let sequence = forward.sequence();
@@ -33,80 +33,84 @@ impl Session {
         self.forward.model()
     }
 
-    /// The tokens that have been read.
+    /// The tokens processed so far.
     pub fn tokens(&self) -> &[u32] {
         self.sequence.tokens()
     }
 
-    /// Number of tokens that have been read.
+    /// Number of tokens processed so far.
     pub fn position(&self) -> usize {
         self.sequence.len()
     }
 
-    /// Number of tokens that fit.
+    /// Maximum number of tokens.
     pub fn context(&self) -> usize {
         self.forward.context()
     }
 
-    /// The two that a session is made of, to read other sequences beside its own.
+    /// The forward pass and the sequence, for processing other sequences along with this one.
     pub fn parts(&mut self) -> (&mut Forward, &mut Sequence) {
         (&mut self.forward, &mut self.sequence)
     }
 
-    /// How keys and values are kept.
+    /// Element type of the KV cache.
     pub fn cache_type(&self) -> CacheType {
         self.forward.cache_type()
     }
 
-    /// Forgets all tokens from `position` on.
+    /// Removes all tokens from `position` on.
     pub fn truncate(&mut self, position: usize) {
         self.sequence.truncate(position);
     }
 
-    /// Forgets what differs from the beginning of `tokens`, and keeps at most `most` tokens. Returns
-    /// how many are left.
+    /// Keeps the longest common prefix with `tokens`, at most `most` tokens, and removes the rest.
+    /// Returns the number of tokens kept.
     pub fn rewind(&mut self, tokens: &[u32], most: usize) -> usize {
         self.sequence.rewind(tokens, most)
     }
 
-    /// What was read of the feed-forward networks since the last call.
+    /// Returns how much of the feed-forward networks was read since the last call.
     pub fn take_live(&mut self) -> Live {
         self.forward.take_live()
     }
 
-    /// Starts to measure where the time goes, or stops and returns what was measured.
+    /// Starts measuring the time of each stage, or stops and returns the measurement.
     pub fn measure(&mut self, on: bool) -> Option<Profile> {
         self.forward.measure(on)
     }
 
-    /// Reads tokens.
+    /// Processes tokens and adds them to the sequence.
     ///
     /// # Errors
-    /// A token outside the vocabulary, or more tokens than the context holds; nothing is read then.
+    /// A token is outside the vocabulary, or the tokens do not fit in the context: none is
+    /// processed. There is not enough memory for keys and values: some tokens may have been
+    /// processed.
     pub fn read(&mut self, tokens: &[u32]) -> Result<()> {
         self.feed(tokens, Want::Nothing, |_, _| {})
     }
 
-    /// Reads tokens and returns the logits after the last, `[vocab]`.
+    /// Processes tokens and returns the logits after the last one, `[vocab]`.
     ///
     /// # Errors
-    /// No token, a token outside the vocabulary, or more tokens than the context holds.
+    /// `tokens` is empty, or as for [`read`](Self::read).
     pub fn next_logits(&mut self, tokens: &[u32]) -> Result<Logits<'_>> {
         Ok(self.next(tokens, None)?.0)
     }
 
-    /// Reads tokens and returns the `k` largest logits after the last, those equal to one of them, and
-    /// as many others as happens. With a coarse copy of the head in the model's file this reads less
-    /// than [`next_logits`](Self::next_logits), whose values it returns to the last bit.
+    /// Processes tokens and returns the `k` largest logits after the last one, all logits equal to
+    /// one of them, and possibly others.
+    ///
+    /// If the model has a coarse copy of the head, this reads less memory than
+    /// [`next_logits`](Self::next_logits) and returns the same values, to the last bit.
     ///
     /// # Errors
-    /// No token, a token outside the vocabulary, or more tokens than the context holds.
+    /// `tokens` is empty, or as for [`read`](Self::read).
     pub fn next_largest(&mut self, tokens: &[u32], k: usize) -> Result<Logits<'_>> {
         Ok(self.next(tokens, Some(k))?.0)
     }
 
-    /// Reads tokens. Returns the logits after the last, the `largest` or all, and all tokens that have
-    /// been read.
+    /// Processes tokens. Returns the logits after the last one (the `largest`, or all) and all
+    /// tokens of the sequence.
     pub(crate) fn next(
         &mut self,
         tokens: &[u32],
@@ -117,13 +121,13 @@ impl Session {
         self.feed(tokens, largest.map_or(Want::From(last), Want::Largest), |_, logits| {
             found = !logits.is_all();
         })?;
-        Ok((self.forward.shown(found), self.sequence.tokens()))
+        Ok((self.forward.last_logits(found), self.sequence.tokens()))
     }
 
-    /// Reads tokens and shows the logits after each: `sink(index in tokens, logits)`.
+    /// Processes tokens and passes the logits after each to `sink(index in tokens, logits)`.
     ///
     /// # Errors
-    /// A token outside the vocabulary, or more tokens than the context holds.
+    /// As for [`read`](Self::read).
     pub fn each_logits(
         &mut self,
         tokens: &[u32],

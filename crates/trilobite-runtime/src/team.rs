@@ -1,11 +1,12 @@
 //! A team of threads for fork-join steps of a few microseconds.
 //!
-//! A decoded token has some hundred and fifty steps; a general work-stealing pool spends longer on
-//! waking its threads than a step takes. Here the leader publishes a step of numbered items, and
-//! members spin (then yield, then sleep) between steps. Every thread has a share of the items, begins
-//! them in order, and then takes what others have not begun: a step waits for nobody who has no core
-//! to run on, only for items that were begun. How the work is divided never changes what is computed:
-//! items write disjoint outputs. Every thread owns a scratch, which a step gets exclusively.
+//! A decoded token takes about 150 steps. A general work-stealing pool spends longer on waking its
+//! threads than such a step takes. Here the leader publishes a step as a number of items. Members
+//! spin, then yield, then sleep between steps. Every thread has a share of the items, runs them in
+//! order, and then takes items that other threads have not begun. A step thus never waits for a
+//! thread without a core to run on, only for items that were begun. The division of the work does
+//! not change results: items write disjoint outputs. Every thread has its own scratch, which a step
+//! can use exclusively.
 
 mod blocks;
 
@@ -20,75 +21,75 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Spins before a waiting thread starts to give its core away, if every thread can have one.
+/// Spins of a waiting thread before it yields its core, if there is a core for every thread.
 const SPINS: u32 = 4_000;
-/// Yields before a waiting member goes to sleep.
+/// Yields of a waiting member before it sleeps.
 const YIELDS: u32 = 2_000;
-/// Bits of a ticket that count items.
+/// Bits of a ticket that hold the number of items.
 const ITEM_BITS: u32 = 24;
-/// Most items of a step.
+/// Maximum number of items of a step.
 const MAX_ITEMS: usize = (1 << ITEM_BITS) - 1;
-/// Epochs are counted up to here, in the other bits of a ticket, and then from 0 again.
+/// The largest epoch, which is stored in the other bits of a ticket. The next one is 0.
 const MAX_EPOCH: u64 = u64::MAX >> ITEM_BITS;
 
-/// What is run for every item: `step(scratch of the thread, item)`.
-type Step<S> = dyn Fn(&mut S, usize) + Sync;
-/// What a panic carries.
+/// The function that runs for every item: `step(scratch of the thread, item)`.
+type StepFn<S> = dyn Fn(&mut S, usize) + Sync;
+/// The payload of a panic.
 type Payload = Box<dyn Any + Send>;
 
-/// On cache lines of its own, so that waiting for one value does not slow down writing another.
+/// A value on cache lines of its own, so that waiting for it does not slow down writes to others.
 #[derive(Default)]
 #[repr(align(128))]
-struct Apart<T>(T);
+struct Padded<T>(T);
 
 /// The scratch of one thread.
-struct Owned<S>(UnsafeCell<S>);
+struct ThreadScratch<S>(UnsafeCell<S>);
 
 // SAFETY: `Team` gives the scratch of a thread to that thread alone while a step runs, and to the
 // leader between steps, when no member touches it.
-unsafe impl<S: Send> Sync for Owned<S> {}
+unsafe impl<S: Send> Sync for ThreadScratch<S> {}
 
 struct Shared<S> {
-    /// The step that is being run.
-    step: Apart<Published<S>>,
-    /// For each thread, the epoch and how many items of its share nobody has begun.
-    tickets: Box<[Apart<AtomicU64>]>,
+    /// The current step.
+    step: Padded<Published<S>>,
+    /// For each thread, the epoch and the number of items of its share that nobody has begun.
+    tickets: Box<[Padded<AtomicU64>]>,
     /// For each thread, its scratch.
-    scratch: Box<[Apart<Owned<S>>]>,
-    /// Items of the step that are done.
-    done: Apart<AtomicUsize>,
-    /// Members that are asleep or about to be.
-    sleeping: Apart<AtomicUsize>,
-    /// What the first item of the step that panicked said.
+    scratch: Box<[Padded<ThreadScratch<S>>]>,
+    /// Number of items of the step that are done.
+    done: Padded<AtomicUsize>,
+    /// Number of members that are asleep or about to sleep.
+    sleeping: Padded<AtomicUsize>,
+    /// The payload of the first panic of the step.
     panic: Mutex<Option<Payload>>,
     stop: AtomicBool,
-    /// Spins of a waiting thread.
+    /// Spins of a waiting thread before it yields.
     spins: u32,
 }
 
 struct Published<S> {
-    /// Number of steps so far; members look for work when it grows.
+    /// The number of steps so far. When it changes, members look for work.
     epoch: AtomicU64,
-    /// Items of the step.
+    /// Number of items of the step.
     items: AtomicUsize,
-    /// Where the leader keeps the pointer to the step.
-    step: AtomicPtr<*const Step<S>>,
+    /// The place where the leader keeps the pointer to the step.
+    step: AtomicPtr<*const StepFn<S>>,
 }
 
-/// A fixed number of threads, the caller's own among them, each with a scratch of type `S`.
+/// A fixed number of threads, including the caller's, each with a scratch of type `S`.
 pub struct Team<S = ()> {
     shared: Arc<Shared<S>>,
     members: Vec<JoinHandle<()>>,
     epoch: u64,
-    /// Time that the caller's thread has waited for others, if it is measured.
+    /// Time for which the caller's thread has waited for others, if it is measured.
     waited: Option<Duration>,
 }
 
 impl<S: Send + 'static> Team<S> {
-    /// A team of `threads` threads (at least one: the caller), each with a scratch.
+    /// Starts a team of `threads` threads (at least one, the caller's), each with a scratch.
     ///
     /// # Errors
-    /// The system starts no more threads.
+    /// The system cannot start the threads.
     pub fn new(threads: usize, mut scratch: impl FnMut() -> S) -> io::Result<Self> {
         let threads = threads.max(1);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -98,20 +99,22 @@ impl<S: Send + 'static> Team<S> {
             step: AtomicPtr::default(),
         };
         let shared = Arc::new(Shared {
-            step: Apart(published),
-            tickets: (0..threads).map(|_| Apart::default()).collect(),
-            scratch: (0..threads).map(|_| Apart(Owned(UnsafeCell::new(scratch())))).collect(),
-            done: Apart::default(),
-            sleeping: Apart::default(),
+            step: Padded(published),
+            tickets: (0..threads).map(|_| Padded::default()).collect(),
+            scratch: (0..threads)
+                .map(|_| Padded(ThreadScratch(UnsafeCell::new(scratch()))))
+                .collect(),
+            done: Padded::default(),
+            sleeping: Padded::default(),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
             spins: if threads > cores { 0 } else { SPINS },
         });
-        // Dropped, and so ended, if one of them does not start.
+        // If a thread does not start, the drop of the team ends the others.
         let mut team = Self { shared, members: Vec::new(), epoch: 0, waited: None };
         for member in 1..threads {
             let shared = Arc::clone(&team.shared);
-            let thread = std::thread::Builder::new().spawn(move || shared.serve(member))?;
+            let thread = std::thread::Builder::new().spawn(move || shared.run_member(member))?;
             team.members.push(thread);
         }
         Ok(team)
@@ -131,8 +134,8 @@ impl<S: Send + 'static> Team<S> {
         })
     }
 
-    /// Runs `step(index)` once for as many indices as there are threads, and returns when all are
-    /// done.
+    /// Runs `step(index)` once for every index below the number of threads, and returns when all
+    /// are done.
     pub fn run(&mut self, step: &(dyn Fn(usize) + Sync)) {
         self.items(self.threads(), &|_, index| step(index));
     }
@@ -140,7 +143,7 @@ impl<S: Send + 'static> Team<S> {
     /// Runs `step(scratch, item)` once for every item, and returns when all are done.
     ///
     /// # Panics
-    /// With what the first item to panic said, after all items have ended.
+    /// With the payload of the first item that panics, after all items have ended.
     pub fn items(&mut self, items: usize, step: &(dyn Fn(&mut S, usize) + Sync)) {
         if self.members.is_empty() || items <= 1 {
             let Some(scratch) = self.scratch().next() else { return };
@@ -148,10 +151,10 @@ impl<S: Send + 'static> Team<S> {
         }
         assert!(items <= MAX_ITEMS, "{items} items");
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is erased. The pointer is used for items of this call alone,
-        // and nothing between here and the wait for the last of them can panic.
-        let step: *const Step<S> = unsafe {
-            std::mem::transmute::<&(dyn Fn(&mut S, usize) + Sync), &'static Step<S>>(step)
+        // SAFETY: only the lifetime is erased. The pointer is used only for items of this call, and
+        // nothing between here and the wait for the last item can panic.
+        let step: *const StepFn<S> = unsafe {
+            std::mem::transmute::<&(dyn Fn(&mut S, usize) + Sync), &'static StepFn<S>>(step)
         };
         self.epoch = (self.epoch + 1) & MAX_EPOCH;
         shared.step.0.step.store((&raw const step).cast_mut(), Ordering::Relaxed);
@@ -161,7 +164,7 @@ impl<S: Send + 'static> Team<S> {
             let left = share(items, thread, shared.tickets.len()).len() as u64;
             ticket.0.store(self.epoch << ITEM_BITS | left, Ordering::Release);
         }
-        // In one order with `sleeping`: a member that this does not find there finds the new epoch.
+        // Ordered with `sleeping`: a member that is not counted there yet sees the new epoch.
         shared.step.0.epoch.store(self.epoch, Ordering::SeqCst);
         if shared.sleeping.0.load(Ordering::SeqCst) > 0 {
             self.members.iter().for_each(|member| member.thread().unpark());
@@ -181,19 +184,19 @@ impl<S: Send + 'static> Team<S> {
         }
     }
 
-    /// Starts or stops measuring how long the caller's thread waits for others.
+    /// Starts or stops measuring the time that the caller's thread waits for others.
     pub(crate) fn measure_waiting(&mut self, on: bool) {
         self.waited = on.then_some(Duration::ZERO);
     }
 
-    /// How long the caller's thread has waited since the last call, if that is measured.
+    /// The time that the caller's thread has waited since the last call, if it is measured.
     pub(crate) fn take_waiting(&mut self) -> Duration {
         self.waited.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Fills some matrices `[rows][width]` by column ranges. All columns are cut into pieces, in
-    /// multiples of `align` columns where that is possible, and a piece is filled in every row:
-    /// `fill(scratch, index of the matrix, columns, strip)`.
+    /// Fills matrices `[rows][width]` by ranges of columns: `fill(scratch, index of the matrix,
+    /// columns, strip)`. All columns are cut into pieces, if possible in multiples of `align`, and
+    /// a piece covers its columns in every row.
     pub fn columns<T: Send, const N: usize>(
         &mut self,
         matrices: [(&mut [T], usize); N],
@@ -204,7 +207,7 @@ impl<S: Send + 'static> Team<S> {
         let matrices = matrices.map(|(cells, width)| {
             assert!(width > 0 && cells.len().is_multiple_of(width), "a matrix has whole rows");
             let rows = cells.len() / width;
-            // Without rows there is nothing to fill, however wide they would be.
+            // A matrix without rows has nothing to fill, whatever its width.
             (SendPtr(cells.as_mut_ptr()), rows, if rows == 0 { 0 } else { width })
         });
         let units = matrices
@@ -223,7 +226,7 @@ impl<S: Send + 'static> Team<S> {
                 let start = share.start.clamp(first, first + units) - first;
                 let end = share.end.clamp(first, first + units) - first;
                 if start < end {
-                    // Units begin within the matrix, and the last may end beyond it.
+                    // Units begin within the matrix. The last one may end beyond it.
                     let columns = start * align..width.min(end.saturating_mul(align));
                     let range = columns.clone();
                     let base = base.get();
@@ -236,7 +239,7 @@ impl<S: Send + 'static> Team<S> {
     }
 
     /// Runs `fill(scratch, i, row i of a, row i of b, row i of c)` for every row of three matrices
-    /// with the widths `wa`, `wb` and `wc`; threads take the next row when they are free.
+    /// with the widths `wa`, `wb` and `wc`. A free thread takes the next row.
     pub fn rows3<A: Send, B: Send, C: Send>(
         &mut self,
         (a, wa): (&mut [A], usize),
@@ -258,9 +261,9 @@ impl<S: Send + 'static> Team<S> {
                 if row >= rows {
                     break;
                 }
-                // SAFETY: the counter gives every row to one thread only, rows do not overlap,
-                // the assertion above keeps them inside the matrices, and the matrices are
-                // borrowed exclusively until `items` returns.
+                // SAFETY: the counter gives every row to one thread only, rows do not overlap, the
+                // assertion above keeps them inside the matrices, and the matrices are borrowed
+                // exclusively until `items` returns.
                 let (a, b, c) = unsafe {
                     (
                         std::slice::from_raw_parts_mut(a.get().add(row * wa), wa),
@@ -273,7 +276,8 @@ impl<S: Send + 'static> Team<S> {
         });
     }
 
-    /// [`Team::rows3`] for one matrix.
+    /// Runs `fill(scratch, i, row i)` for every row of one matrix. A free thread takes the next
+    /// row.
     pub fn rows<T: Send>(
         &mut self,
         out: &mut [T],
@@ -292,23 +296,24 @@ impl<S> Drop for Team<S> {
         self.shared.step.0.epoch.store(self.epoch + 1, Ordering::SeqCst);
         for member in self.members.drain(..) {
             member.thread().unpark();
-            // Members catch the panics of steps, and have no others.
+            // Members catch the panics of steps and do not panic otherwise.
             let _ = member.join();
         }
     }
 }
 
-/// How many pieces work is cut into.
+/// The size of the pieces that work is cut into.
 #[derive(Clone, Copy, Debug)]
 pub struct Pieces {
     /// Minimum columns of a piece.
     pub least: usize,
-    /// Columns of a piece, if that gives every thread as many.
+    /// Target columns of a piece. There are more pieces if that lets every thread have the same
+    /// number.
     pub size: usize,
 }
 
 impl Pieces {
-    /// The number of pieces of so many columns.
+    /// The number of pieces for this many columns.
     fn count(self, columns: usize, threads: usize) -> usize {
         let most = (columns / self.least.max(1)).max(1);
         let count = (columns / self.size.max(1)).max(1).checked_next_multiple_of(threads);
@@ -317,14 +322,14 @@ impl Pieces {
 }
 
 impl<S> Shared<S> {
-    /// One more wait of a spin-then-yield loop.
+    /// Spins or yields once, depending on how often the thread has `waited`.
     fn relax(&self, waited: &mut u32) {
         *waited = waited.saturating_add(1);
         if *waited < self.spins { std::hint::spin_loop() } else { std::thread::yield_now() }
     }
 
-    /// What a member does until the team is dropped.
-    fn serve(&self, member: usize) {
+    /// The loop of a member, which ends when the team is dropped.
+    fn run_member(&self, member: usize) {
         let epoch = &self.step.0.epoch;
         let mut seen = 0;
         loop {
@@ -347,23 +352,23 @@ impl<S> Shared<S> {
         }
     }
 
-    /// Runs items until all of the epoch are begun: first those of the thread's own share.
+    /// Runs items until all of the epoch are begun, first those of the thread's own share.
     fn work(&self, epoch: u64, thread: usize) {
         let threads = self.tickets.len();
         let mut done = 0;
         for owner in (thread..threads).chain(0..thread) {
             while let Some((step, item)) = self.begin(epoch, owner) {
-                // SAFETY: a step runs, in which this thread alone uses its scratch, for one item
-                // after another.
+                // SAFETY: while a step runs only this thread uses its scratch, for one item after
+                // another.
                 let scratch = unsafe { &mut *self.scratch[thread].0.0.get() };
-                // SAFETY: an item of the step was begun and is not counted as done, so the leader
-                // is still in `items`, where both the pointer and the step live.
+                // SAFETY: this item was begun and is not yet counted as done, so the leader is
+                // still in `items`, where both the pointer and the step live.
                 let run = || unsafe { (**step)(scratch, item) };
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
                     let mut panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
                     match &*panic {
                         None => *panic = Some(payload),
-                        // Dropping it could panic again, which nothing here would catch.
+                        // The drop of a payload can panic again, and nothing here would catch that.
                         Some(_) => std::mem::forget(payload),
                     }
                 }
@@ -375,9 +380,9 @@ impl<S> Shared<S> {
         }
     }
 
-    /// Takes an item from the share of `owner`, if the epoch still has one there that nobody has
-    /// begun.
-    fn begin(&self, epoch: u64, owner: usize) -> Option<(*const *const Step<S>, usize)> {
+    /// Begins the next item of `owner`'s share, or returns `None` if the epoch has no item left
+    /// there.
+    fn begin(&self, epoch: u64, owner: usize) -> Option<(*const *const StepFn<S>, usize)> {
         let ticket = &self.tickets[owner].0;
         let mut value = ticket.load(Ordering::Acquire);
         loop {
@@ -385,8 +390,9 @@ impl<S> Shared<S> {
             if value >> ITEM_BITS != epoch || left == 0 {
                 return None;
             }
-            // These may belong to a later step. Then the ticket has changed: the leader publishes
-            // no step before all items of the last are done, and this item is not begun.
+            // These may belong to a later step. In that case the ticket has changed, since the
+            // leader publishes no step before all items of the last one are done, and no item is
+            // begun here.
             let items = self.step.0.items.load(Ordering::Relaxed);
             let step = self.step.0.step.load(Ordering::Relaxed);
             let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
@@ -401,19 +407,19 @@ impl<S> Shared<S> {
     }
 }
 
-/// The part of `units` that `member` of `members` has: from `units * member / members` on.
+/// The units of `member` out of `members`: from `units * member / members` on.
 fn share(units: usize, member: usize, members: usize) -> Range<usize> {
-    // Products of all units would overflow; those of members, far below 2^32, do not.
+    // `units * member` could overflow. `rest * member` is far below 2^64.
     let (each, rest) = (units / members, units % members);
     let start = |member| each * member + rest * member / members;
     start(member)..start(member + 1)
 }
 
-/// A pointer that may cross threads; whoever uses it answers for the disjointness.
+/// A pointer that may be sent to other threads. Its users must keep accesses disjoint.
 struct SendPtr<T>(*mut T);
 
 impl<T> SendPtr<T> {
-    /// A method, so that closures capture the wrapper and not its field.
+    /// A method makes closures capture the wrapper instead of its field.
     fn get(&self) -> *mut T {
         self.0
     }
@@ -422,7 +428,7 @@ impl<T> SendPtr<T> {
 // SAFETY: the pointer is only used to make disjoint exclusive slices of `T: Send`.
 unsafe impl<T: Send> Sync for SendPtr<T> {}
 
-/// A member's columns of a matrix.
+/// The columns of a matrix that a thread fills.
 pub struct Strip<'a, T> {
     base: *mut T,
     width: usize,
@@ -432,10 +438,10 @@ pub struct Strip<'a, T> {
 }
 
 impl<T> Strip<'_, T> {
-    /// The strip's part of `row`: its index 0 is the strip's first column.
+    /// The strip's part of `row`. Index 0 is the first column of the strip.
     pub fn row(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        // SAFETY: `columns` lies within `width`, `row` within the matrix, pieces and so
+        // SAFETY: `columns` lies within `width` and `row` within the matrix, pieces and therefore
         // strips are disjoint, and `&mut self` allows one slice of a strip at a time.
         unsafe {
             std::slice::from_raw_parts_mut(

@@ -1,4 +1,4 @@
-//! The tensors of a model as views into its file.
+//! The tensors of a model, as checked views into its file.
 
 mod check;
 mod view;
@@ -20,24 +20,24 @@ use crate::error::{Error, Result};
 /// A weight matrix `[rows][cols]` (out, in) in the model file.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    /// Rows: width of the output.
+    /// Number of rows, the width of the output.
     pub rows: usize,
-    /// Columns: width of the input.
+    /// Number of columns, the width of the input.
     pub cols: usize,
-    /// Where its packed weights are.
+    /// The place of the packed weights.
     pub place: Place,
     /// How the weights are stored.
     pub kind: Kind,
-    /// What is added to the product, `[rows]`.
+    /// The bias, which is added to the product, `[rows]`.
     pub bias: Option<Vec<f32>>,
 }
 
-/// Where something lies in a model.
+/// A range of bytes in one of the model's files.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Which of the model's files holds it.
+    /// Index of the file.
     pub part: usize,
-    /// Its bytes within the file.
+    /// The bytes within the file.
     pub range: Range<usize>,
 }
 
@@ -46,13 +46,13 @@ pub struct Place {
 pub struct HeadScan {
     /// The codes, `[vocab]`.
     pub codes: Place,
-    /// Their further bits, `[vocab]`.
+    /// The further bits of the codes, `[vocab]`.
     pub refinements: Place,
-    /// The rows' bounds, `[vocab]`.
+    /// The bounds of the rows, `[vocab]`.
     pub bounds: Place,
 }
 
-/// How a matrix is stored and therefore multiplied.
+/// The storage format of a matrix, which decides how it is multiplied.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     /// Packed trits, multiplied exactly with int8 activations.
@@ -62,7 +62,7 @@ pub enum Kind {
         /// The value of a trit of 1.
         scale: f32,
     },
-    /// Floats or blocks that stand for them, multiplied with f32 activations.
+    /// Floats or a block format, multiplied with f32 activations.
     Dense(DenseType),
 }
 
@@ -112,30 +112,30 @@ pub struct Weights {
     pub layers: Vec<Layer>,
     /// Norm before the head, `[hidden]`.
     pub output_norm: Vec<f32>,
-    /// Output head, `[vocab][hidden]`; the embedding itself when tied.
+    /// Output head, `[vocab][hidden]`. A tied head is the embedding itself.
     pub head: Matrix,
-    /// A coarse copy of the head, where the file has one.
+    /// A coarse copy of the head, if the file has one.
     pub head_scan: Option<HeadScan>,
     /// Whether the head is the embedding.
     pub tied: bool,
-    /// What the rotary frequencies are divided by.
+    /// Divisors of the rotary frequencies.
     pub rope_divisors: RopeDivisors,
-    /// The projections and the head, where they hold nothing but zeros, by the names of the tensors.
+    /// The names of the projections and of the head whose weights are all zero.
     pub zeros: Vec<String>,
 }
 
-/// What the rotary frequencies are divided by, each by its own number, `[head_dim / 2]`.
+/// Divisors of the rotary frequencies, one for each, `[head_dim / 2]`.
 #[derive(Clone, Debug)]
 pub enum RopeDivisors {
-    /// Nothing.
+    /// No divisors.
     None,
-    /// The same for every context (RoPE scaling `llama3`).
+    /// The same divisors for every context (RoPE scaling `llama3`).
     Fixed(Vec<f32>),
-    /// Others for a context that is longer than the original one (`longrope`).
+    /// Different divisors for short and long contexts (`longrope`).
     ByContext {
-        /// For a context of at most the original one.
+        /// Divisors for a context of at most the original length.
         short: Vec<f32>,
-        /// For a longer one.
+        /// Divisors for a longer context.
         long: Vec<f32>,
     },
 }
@@ -144,7 +144,7 @@ impl Weights {
     /// Finds every tensor that `model` has and checks shapes, types, scales and codes.
     ///
     /// # Errors
-    /// A tensor that is missing, unknown, misshapen, of an unusable type, or has a bad scale or code.
+    /// A tensor is missing, unknown, of the wrong shape or type, or has an invalid scale or code.
     pub fn from_gguf(
         gguf: &Gguf,
         files: &[&[u8]],
@@ -162,7 +162,7 @@ impl Weights {
         };
         let (embedding, embedding_type) =
             tensors.dense(&Role::Embedding.name(0), Role::Embedding, "a token embedding")?;
-        // Not allocated ahead: the number of layers is only what the metadata says.
+        // Not allocated in advance: the number of layers is an unchecked claim of the metadata.
         let mut layers = Vec::new();
         for index in 0..model.layers {
             layers.push(tensors.layer(index)?);
@@ -191,7 +191,7 @@ impl Weights {
         })
     }
 
-    /// Where the weights lie that every decoded token reads.
+    /// The places of the weights that every decoded token reads.
     pub(crate) fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {
         let head = match &mut self.head_scan {
             Some(HeadScan { codes, refinements, bounds }) => vec![codes, refinements, bounds],
@@ -201,7 +201,7 @@ impl Weights {
         layers.map(|matrix| &mut matrix.place).chain(head)
     }
 
-    /// Bytes of all tensors but the embedding and the head.
+    /// Size in bytes of all tensors except the embedding and the head.
     pub fn non_embedding_bytes(&self) -> usize {
         let matrices = self.layers.iter().flat_map(Layer::matrices).map(|m| m.place.range.len());
         let vector = |v: &Vec<f32>| 4 * v.len();
@@ -229,7 +229,8 @@ impl Layer {
         [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
     }
 
-    /// Whether what a part adds to the residual stream is normed.
+    /// Whether the output of attention or the feed-forward network is normed before it is added to
+    /// the residual stream.
     pub(crate) fn has_post_norms(&self) -> bool {
         self.attn_post_norm.is_some() || self.ffn_post_norm.is_some()
     }
@@ -246,7 +247,7 @@ impl Place {
     }
 }
 
-/// Hands out tensors and remembers which, so that none is silently ignored.
+/// Hands out tensors by name and records which, so that an unknown tensor is an error.
 struct Tensors<'a> {
     gguf: &'a Gguf,
     files: &'a [&'a [u8]],
@@ -255,7 +256,7 @@ struct Tensors<'a> {
     used: HashSet<String>,
     /// See [`Weights::zeros`].
     zeros: Vec<String>,
-    /// What has codes that may stand for nothing.
+    /// Tensors with codes that may be invalid.
     coded: Vec<Coded<'a>>,
 }
 
@@ -280,7 +281,8 @@ impl<'a> Tensors<'a> {
         })
     }
 
-    /// Whether the model has a tensor, of which a layer has one if the first layer does.
+    /// Whether the model has a tensor. A layer's tensor exists in all layers if the first one has
+    /// it.
     fn has(&self, role: Role) -> bool {
         match role.presence(self.model) {
             Presence::Required => true,
@@ -303,7 +305,7 @@ impl<'a> Tensors<'a> {
         Ok(info)
     }
 
-    /// A matrix by its name, with its rows and columns.
+    /// Takes a matrix by its name and returns it with its rows and columns.
     fn take_matrix(&mut self, name: &str, role: Role) -> Result<(&'a TensorInfo, usize, usize)> {
         let shape = role.shape(self.model);
         let info = self.take(name, &shape)?;
@@ -313,7 +315,7 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// A norm or another short vector, widened to f32.
+    /// Takes a norm or another short vector, widened to f32.
     fn vector(&mut self, role: Role, layer: u64) -> Result<Vec<f32>> {
         let name = role.name(layer);
         let info = self.take(&name, &role.shape(self.model))?;
@@ -330,7 +332,7 @@ impl<'a> Tensors<'a> {
         self.has(role).then(|| self.vector(role, layer)).transpose()
     }
 
-    /// A projection with its bias, or the head; as it is or transposed.
+    /// Takes a projection with its bias, or the head, transposed if stored so.
     fn matrix(&mut self, role: Role, layer: u64) -> Result<Matrix> {
         let name = role.name(layer);
         let name = self.gguf.matrix(&name).map_or(name, |info| info.name.clone());
@@ -384,7 +386,7 @@ impl<'a> Tensors<'a> {
         let kind = Kind::Ternary { layout, scale };
         let matrix = Matrix { rows, cols, place, kind, bias: None };
         let view = matrix.view(codes).ok_or_else(|| self.type_error(name, "a ternary matrix"))?;
-        // Nothing but zeros may have any scale, also none.
+        // A matrix of zeros may have any scale, or none.
         let scaled = scale > 0.0 || scale == 0.0 && layout.is_zero(codes, cols);
         if !(scaled && scale.is_finite()) {
             return Err(Error::Scale { name: name.to_owned(), scale });

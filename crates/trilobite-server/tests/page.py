@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests the chat page in headless Chromium.
 
-    page.py [TEST...]                     against a server of its own that answers as the tests say
+    page.py [TEST...]                     against a server of its own that answers as the tests say; Policy needs no browser
     page.py --url http://127.0.0.1:8080   the tests that any server passes, against a running one (--key K)
     page.py --shots DIR                   pictures of the page, at three widths, light and dark; one with --url
     page.py --rehash                      renews the hashes in the page's Content-Security-Policy
@@ -137,6 +137,18 @@ class Policy(unittest.TestCase):
 
 
 class Talking(Case):
+    def test_events_cut_anywhere(self):
+        """The parser alone: between a server and a browser, pieces may be joined again."""
+        data = "data: Grüße 世界\n\n: comment\r\ndata:🦴\r\ndata:  two\r\n\r\nevent: x\ndata: [DONE]\n\ndata: unfinished".encode()
+        for size in range(1, len(data) + 1):
+            found = self.browser.call("POST", "/execute/async", {"script": """const [bytes, size, done] = arguments;
+                const body = new ReadableStream({ start(out) {
+                    for (let at = 0; at < bytes.length; at += size) out.enqueue(new Uint8Array(bytes.slice(at, at + size)));
+                    out.close();
+                } });
+                (async () => { const all = []; for await (const data of events(body)) all.push(data); return all; })().then(done)""", "args": [list(data), size]})
+            self.assertEqual(found, ["Grüße 世界", "🦴\n two", "[DONE]"], size)
+
     def test_stream_cut_anywhere(self):
         text = "Grüße, 世界! 🦴\n\nA second **paragraph**."
         for size in (1, 2, 3, 7, 64, None):
@@ -462,15 +474,19 @@ class Reading(Case):
         return self.js("const l = document.querySelector('#log'); return l.scrollHeight - l.clientHeight - l.scrollTop")
 
     def test_scrolls_only_at_the_end(self):
-        go = threading.Event()
-        first, second = halves("line\n\n" * 100, "line\n\n" * 100)
+        go, end = threading.Event(), threading.Event()
+        first, rest = halves("line\n\n" * 100, "line\n\n" * 100)
+        cut = rest.index(event({}, "stop"))
         self.ask("hello")
-        self.server.answers.put(Answer(first, go, second))
+        self.server.answers.put(Answer(first, go, rest[:cut], end, rest[cut:]))
         until(lambda: len(self.text("article p")) > 80, "half of the answer")
         until(lambda: self.scrolled() < 40, "the end in view")
         self.js("document.querySelector('#log').scrollTop = 50")
         until(lambda: self.js("return !document.querySelector('#end').hidden"), "the way back")
         go.set()
+        until(lambda: len(self.text("article p")) > 180, "the other half")
+        self.assertEqual(self.js("return document.querySelector('#log').scrollTop"), 50)
+        end.set()
         self.idle()
         self.assertEqual(self.js("return document.querySelector('#log').scrollTop"), 50)
         self.browser.press("Jump to the end")
@@ -534,6 +550,8 @@ def main():
     if options.rehash:
         PAGE.write_text(rehashed(PAGE.read_text()))
         return 0
+    if options.tests == ["Policy"]:  # Needs no browser.
+        return unittest.main(argv=[sys.argv[0], "Policy"])
     Case.browser = Browser()
     try:
         if options.url:
@@ -549,7 +567,7 @@ def main():
         names = options.tests or [case.__name__ for case in every]
         suite = loader.loadTestsFromNames(names, sys.modules[__name__])
         result = unittest.TextTestRunner(verbosity=2).run(suite)
-        failed = len({str(test) for test, _ in result.failures + result.errors})
+        failed = len({getattr(test, "test_case", test).id() for test, _ in result.failures + result.errors})
         print(f"{result.testsRun - failed} passed, {failed} failed")
         return 0 if result.wasSuccessful() else 1
     finally:

@@ -20,14 +20,14 @@ pub enum Piece {
 /// Reasoning is what an answer has between `<think>`, with which it begins or its prompt ends, and
 /// `</think>`. Whitespace around it belongs to neither reasoning nor text.
 pub struct Answer {
-    state: State,
+    section: Section,
     /// What is not yet known to be reasoning or not.
     held: String,
     calls: Option<CallReader>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum Section {
     Beginning,
     /// Nothing of the reasoning but whitespace yet.
     Opened,
@@ -40,8 +40,8 @@ enum State {
 impl Answer {
     /// An answer that has not begun; with `open` its prompt has begun its reasoning.
     pub fn new(open: bool) -> Self {
-        let state = if open { State::Opened } else { State::Beginning };
-        Self { state, held: String::new(), calls: None }
+        let section = if open { Section::Opened } else { Section::Beginning };
+        Self { section, held: String::new(), calls: None }
     }
 
     /// Finds calls of functions. Without `parallel`, calls after the first are left out.
@@ -54,18 +54,18 @@ impl Answer {
     pub fn push(&mut self, text: &str) -> Vec<Piece> {
         let mut out = Vec::new();
         self.held += text;
-        if self.state == State::Beginning {
+        if self.section == Section::Beginning {
             let begun = self.held.trim_start();
             if let Some(rest) = begun.strip_prefix(THINK) {
-                (self.held, self.state) = (rest.to_owned(), State::Opened);
+                (self.held, self.section) = (rest.to_owned(), Section::Opened);
             } else if !THINK.starts_with(begun) {
-                self.state = State::Text;
+                self.section = Section::Text;
             }
         }
-        if self.state == State::Opened {
-            self.skip_space(State::Reasoning);
+        if self.section == Section::Opened {
+            self.skip_space(Section::Reasoning);
         }
-        if self.state == State::Reasoning {
+        if self.section == Section::Reasoning {
             let end = self.held.find(THINK_END);
             let certain = end.unwrap_or(self.held.len() - overlap(&self.held, THINK_END));
             let reasoning = self.held[..certain].trim_end().to_owned();
@@ -74,13 +74,13 @@ impl Answer {
                 out.push(Piece::Reasoning(reasoning));
             }
             if end.is_some() {
-                self.state = State::Closed;
+                self.section = Section::Closed;
             }
         }
-        if self.state == State::Closed {
-            self.skip_space(State::Text);
+        if self.section == Section::Closed {
+            self.skip_space(Section::Text);
         }
-        if self.state == State::Text {
+        if self.section == Section::Text {
             self.tell(&mut out);
         }
         out
@@ -89,13 +89,13 @@ impl Answer {
     /// What was held back at the end of the text.
     pub fn finish(&mut self) -> Vec<Piece> {
         let mut out = Vec::new();
-        match self.state {
-            State::Opened | State::Closed => {}
-            State::Reasoning => {
+        match self.section {
+            Section::Opened | Section::Closed => {}
+            Section::Reasoning => {
                 let rest = std::mem::take(&mut self.held).trim_end().to_owned();
                 out.extend((!rest.is_empty()).then_some(Piece::Reasoning(rest)));
             }
-            State::Beginning | State::Text => self.tell(&mut out),
+            Section::Beginning | Section::Text => self.tell(&mut out),
         }
         if let Some(calls) = &mut self.calls {
             calls.finish(&mut out);
@@ -103,11 +103,11 @@ impl Answer {
         out
     }
 
-    fn skip_space(&mut self, next: State) {
+    fn skip_space(&mut self, next: Section) {
         let space = self.held.len() - self.held.trim_start().len();
         self.held.drain(..space);
         if !self.held.is_empty() {
-            self.state = next;
+            self.section = next;
         }
     }
 

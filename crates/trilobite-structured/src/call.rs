@@ -71,7 +71,7 @@ pub(crate) struct CallReader {
     tools: Tools,
     /// Calls that may still come.
     left: usize,
-    state: State,
+    progress: Progress,
     /// What is not yet known to be text or a call.
     held: String,
     /// Bytes of a call in which its end has been looked for.
@@ -79,7 +79,7 @@ pub(crate) struct CallReader {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum Progress {
     /// Nothing but whitespace yet.
     Beginning,
     Text,
@@ -93,7 +93,7 @@ impl CallReader {
     /// A reader of calls of `tools`. Without `parallel`, the calls after the first are left out.
     pub(crate) fn new(format: CallFormat, tools: Tools, parallel: bool) -> Self {
         let left = if parallel { usize::MAX } else { 1 };
-        Self { format, tools, left, state: State::Beginning, held: String::new(), tried: 0 }
+        Self { format, tools, left, progress: Progress::Beginning, held: String::new(), tried: 0 }
     }
 
     pub(crate) fn push(&mut self, text: &str, out: &mut Vec<Piece>) {
@@ -107,17 +107,17 @@ impl CallReader {
     /// Ends the text.
     pub(crate) fn finish(&mut self, out: &mut Vec<Piece>) {
         let held = std::mem::take(&mut self.held);
-        match (self.state, self.format) {
-            (State::Call, CallFormat::Tagged) => match self.call(&held) {
+        match (self.progress, self.format) {
+            (Progress::Call, CallFormat::Tagged) => match self.call(&held) {
                 Some(call) => self.tell(call, out),
                 None => text(format!("{OPEN}{held}"), out),
             },
-            (State::Call, _) => match self.calls(&held) {
+            (Progress::Call, _) => match self.calls(&held) {
                 Some(calls) => calls.into_iter().for_each(|call| self.tell(call, out)),
                 None => text(held, out),
             },
-            (State::Between, _) => text(held.trim_start().to_owned(), out),
-            (State::Beginning | State::Text, _) => text(held, out),
+            (Progress::Between, _) => text(held.trim_start().to_owned(), out),
+            (Progress::Beginning | Progress::Text, _) => text(held, out),
         }
     }
 
@@ -130,7 +130,7 @@ impl CallReader {
 
     fn read_tagged(&mut self, out: &mut Vec<Piece>) {
         loop {
-            if self.state == State::Call {
+            if self.progress == Progress::Call {
                 // A string of the call can hold what looks like its end.
                 let Some(at) = self.held[self.tried..].find(CLOSE) else {
                     let rest = &self.held[self.tried..];
@@ -142,11 +142,11 @@ impl CallReader {
                 if let Some(call) = self.call(&self.held[..end]) {
                     self.tell(call, out);
                     self.held.drain(..self.tried);
-                    self.state = State::Between;
+                    self.progress = Progress::Between;
                 }
                 continue;
             }
-            if self.state == State::Between {
+            if self.progress == Progress::Between {
                 let space = self.held.len() - self.held.trim_start().len();
                 self.held.drain(..space);
             }
@@ -155,26 +155,27 @@ impl CallReader {
             let before = self.held[..certain].trim_end().to_owned();
             self.held.drain(..found.map_or(before.len(), |at| at + OPEN.len()));
             if !before.is_empty() {
-                self.state = State::Text;
+                self.progress = Progress::Text;
                 text(before, out);
             }
             if found.is_none() {
                 return;
             }
-            (self.state, self.tried) = (State::Call, 0);
+            (self.progress, self.tried) = (Progress::Call, 0);
         }
     }
 
     fn read_plain(&mut self, out: &mut Vec<Piece>) {
-        if self.state == State::Beginning {
+        if self.progress == Progress::Beginning {
             let begun = self.held.trim_start();
             let call = begun.strip_prefix(PYTHON_TAG).unwrap_or(begun).trim_start();
             if call.is_empty() || PYTHON_TAG.starts_with(begun) {
                 return;
             }
-            self.state = if call.starts_with(['{', '[']) { State::Call } else { State::Text };
+            self.progress =
+                if call.starts_with(['{', '[']) { Progress::Call } else { Progress::Text };
         }
-        if self.state == State::Text {
+        if self.progress == Progress::Text {
             text(std::mem::take(&mut self.held), out);
         }
     }

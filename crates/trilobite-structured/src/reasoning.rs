@@ -17,7 +17,7 @@ pub(crate) const CLOSE: &str = "\n</think>\n\n";
 /// Bounds reasoning, and constrains what follows it.
 pub(crate) struct Reasoning {
     tokens: TokEnv,
-    state: State,
+    stage: Stage,
     /// The bytes that tell where the answer is: all while it begins, the last ones within reasoning.
     text: Vec<u8>,
     /// Tokens that reasoning may still have.
@@ -27,7 +27,7 @@ pub(crate) struct Reasoning {
     then: Option<Box<dyn Constraint>>,
 }
 
-enum State {
+enum Stage {
     /// It can still begin with reasoning.
     Beginning,
     Reasoning,
@@ -45,16 +45,16 @@ impl Reasoning {
         open: bool,
         left: Option<usize>,
     ) -> Self {
-        let state = if open { State::Reasoning } else { State::Beginning };
-        let mut reasoning = Self { tokens, state, text: Vec::new(), left, close, ends, then };
+        let stage = if open { Stage::Reasoning } else { Stage::Beginning };
+        let mut reasoning = Self { tokens, stage, text: Vec::new(), left, close, ends, then };
         reasoning.bound();
         reasoning
     }
 
     /// Closes reasoning that has no tokens left.
     fn bound(&mut self) {
-        if matches!(self.state, State::Reasoning) && self.left == Some(0) {
-            self.state = State::Closing(self.close.iter().copied().collect());
+        if matches!(self.stage, Stage::Reasoning) && self.left == Some(0) {
+            self.stage = Stage::Closing(self.close.iter().copied().collect());
         }
     }
 
@@ -73,17 +73,17 @@ impl Reasoning {
 
 impl Constraint for Reasoning {
     fn forbid(&mut self, logits: &mut [f32]) -> Result<()> {
-        match &self.state {
-            State::Beginning => {}
-            State::Reasoning if self.then.is_some() => {
+        match &self.stage {
+            Stage::Beginning => {}
+            Stage::Reasoning if self.then.is_some() => {
                 for (id, logit) in logits.iter_mut().enumerate() {
                     if self.ends.contains(&(id as u32)) || self.overruns(id as u32) {
                         *logit = f32::NEG_INFINITY;
                     }
                 }
             }
-            State::Reasoning => {}
-            State::Closing(tokens) => {
+            Stage::Reasoning => {}
+            Stage::Closing(tokens) => {
                 let next = tokens.front().copied();
                 let kept = next.and_then(|id| logits.get(id as usize).copied());
                 logits.fill(f32::NEG_INFINITY);
@@ -91,7 +91,7 @@ impl Constraint for Reasoning {
                 let (id, kept) = next.zip(kept).ok_or_else(nothing)?;
                 logits[id as usize] = if kept.is_finite() { kept } else { 0.0 };
             }
-            State::Answer => {
+            Stage::Answer => {
                 if let Some(then) = &mut self.then {
                     then.forbid(logits)?;
                 }
@@ -101,34 +101,34 @@ impl Constraint for Reasoning {
     }
 
     fn advance(&mut self, id: u32) -> Result<()> {
-        match &mut self.state {
-            State::Beginning => {
+        match &mut self.stage {
+            Stage::Beginning => {
                 self.text.extend(vocabulary::bytes(&self.tokens, id));
                 let begun = self.text.trim_ascii_start();
                 if begun.starts_with(THINK.as_bytes()) {
-                    self.state = State::Reasoning;
+                    self.stage = Stage::Reasoning;
                     self.text.clear();
                 } else if !THINK.as_bytes().starts_with(begun) {
-                    self.state = State::Answer;
+                    self.stage = Stage::Answer;
                 }
             }
-            State::Reasoning => {
+            Stage::Reasoning => {
                 self.text.extend(vocabulary::bytes(&self.tokens, id));
                 self.left = self.left.map(|left| left.saturating_sub(1));
                 if find(&self.text, THINK_END).is_some() {
-                    self.state = State::Answer;
+                    self.stage = Stage::Answer;
                 } else {
                     let kept = self.text.len().min(THINK_END.len() - 1);
                     self.text.drain(..self.text.len() - kept);
                 }
             }
-            State::Closing(tokens) => {
+            Stage::Closing(tokens) => {
                 tokens.pop_front();
                 if tokens.is_empty() {
-                    self.state = State::Answer;
+                    self.stage = Stage::Answer;
                 }
             }
-            State::Answer => {
+            Stage::Answer => {
                 if let Some(then) = &mut self.then {
                     then.advance(id)?;
                 }
@@ -139,7 +139,7 @@ impl Constraint for Reasoning {
     }
 
     fn is_complete(&self) -> bool {
-        let answers = matches!(self.state, State::Answer);
+        let answers = matches!(self.stage, Stage::Answer);
         answers && self.then.as_ref().is_some_and(|then| then.is_complete())
     }
 }

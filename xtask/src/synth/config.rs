@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::models::{Shape, Weights};
 
-/// config.json as the repository has it, for the shape given.
+/// config.json in the form of the published repository, for a shape.
 pub(crate) fn config(shape: &Shape, weights: Weights) -> Value {
     let mut config = json!({
         "architectures": [shape.class],

@@ -1,7 +1,7 @@
-//! Random tensor data, in parallel, the same bytes for the same seed on every machine.
+//! Random tensor data, generated in parallel. The same seed gives the same bytes on every machine.
 //!
-//! Every value is one of 65,536 in a table, picked by 16 random bits. A tensor is cut into pieces of
-//! fixed size, and each piece has its own stream of the generator.
+//! Every value is one of 65,536 in a table, selected by 16 random bits. A tensor is divided into
+//! pieces of fixed size, and each piece has its own stream of the generator.
 
 use std::io::{Result, Write};
 
@@ -12,14 +12,14 @@ use rayon::prelude::*;
 
 use super::tensors::{Dtype, Fill, Tensor, ZEROS};
 
-/// Values in one piece.
+/// Number of values in a piece.
 const PIECE: usize = 1 << 18;
-/// Pieces in memory at a time.
+/// Number of pieces in memory at a time.
 const BATCH: usize = 32;
-/// Values in a table.
+/// Number of values in a table.
 const TABLE: usize = 1 << 16;
 
-/// Writes the data of a tensor, the `index`-th of its checkpoint.
+/// Writes the data of a tensor. `index` is its index in the checkpoint.
 pub(crate) fn write(out: &mut impl Write, tensor: &Tensor, seed: u64, index: u64) -> Result<()> {
     let width = tensor.dtype.bytes();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -52,7 +52,7 @@ fn fill(bytes: &mut [u8], table: &[u8], width: usize, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// The bytes of the 65,536 values that a tensor's elements are drawn from.
+/// The table of the 65,536 possible values of a tensor's elements, as bytes.
 fn table(fill: Fill, dtype: Dtype, rng: &mut ChaCha8Rng) -> Vec<u8> {
     let mut uniform = || rng.next_u32() as f32 / (1u64 << 32) as f32;
     let values: Vec<f32> = match fill {
@@ -72,7 +72,7 @@ fn table(fill: Fill, dtype: Dtype, rng: &mut ChaCha8Rng) -> Vec<u8> {
     }
 }
 
-/// Four 2-bit codes, each from four of the 16 random bits.
+/// Four 2-bit codes, each determined by four of the 16 random bits.
 fn four_codes(bits: usize) -> u8 {
     const ZERO: usize = (ZEROS * 16.0) as usize;
     const MINUS: usize = (16 - ZERO) / 2;

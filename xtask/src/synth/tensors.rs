@@ -1,4 +1,4 @@
-//! The list of a checkpoint's tensors: names, types, shapes and how their values are drawn.
+//! The tensors of a checkpoint: names, types, shapes and distributions of values.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -15,22 +15,22 @@ pub(crate) enum Dtype {
     F32,
 }
 
-/// How the values of a tensor are drawn.
+/// The distribution of a tensor's values.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Fill {
-    /// 2-bit codes, four a byte: 0, 1, 2 for -1, 0, +1; 3 never occurs.
+    /// 2-bit codes, four a byte: 0, 1, 2 for -1, 0, +1. The code 3 never occurs.
     TernaryCodes,
     /// Normal with mean 0 and this standard deviation.
     Normal(f32),
     /// Uniform between 0.75 and 1.25: the weights of a norm.
     NearOne,
-    /// Uniform between -0.25 and 0.25: the weights of a norm that are stored less 1.
+    /// Uniform between -0.25 and 0.25: the weights of a norm, stored as the difference from 1.
     NearZero,
-    /// One value, this one times a random factor between 0.8 and 1.2.
+    /// A single value: this number times a random factor between 0.8 and 1.2.
     Around(f32),
 }
 
-/// One tensor of the checkpoint.
+/// A tensor of the checkpoint.
 #[derive(Debug)]
 pub(crate) struct Tensor {
     pub(crate) name: String,
@@ -63,11 +63,11 @@ impl Tensor {
     }
 }
 
-/// Share of zeros among the ternary weights; +1 and -1 are equally frequent. (A multiple of 1/16:
-/// `random` draws a weight from four bits.)
+/// Fraction of zeros among the ternary weights; +1 and -1 are equally frequent. A multiple of 1/16,
+/// because `random` draws a weight from four bits.
 pub(crate) const ZEROS: f32 = 6.0 / 16.0;
 
-/// Standard deviation of the logits. The last norm brings the residual stream to RMS 1, so the rows
+/// Standard deviation of the logits. The last norm scales the residual stream to RMS 1, so the rows
 /// of the output matrix need `LOGITS / sqrt(hidden_size)`.
 const LOGITS: f32 = 3.0;
 
@@ -77,7 +77,7 @@ const BIAS: f32 = 0.1;
 /// Mean absolute value of the standard normal distribution.
 const NORMAL_ABSMEAN: f32 = 0.797_884_6;
 
-/// Every tensor of the checkpoint that a config.json describes, in the order of the safetensors
+/// All tensors of the checkpoint that a config.json describes, in the order of the safetensors
 /// library: wide types first, then by name.
 pub(crate) fn tensors(config: &Value, weights: Weights) -> Result<Vec<Tensor>> {
     let (model, tensors) = checkpoint_tensors(config)?;
@@ -105,9 +105,10 @@ pub(crate) fn tensors(config: &Value, weights: Weights) -> Result<Vec<Tensor>> {
 
 struct List {
     weights: Weights,
-    /// How the weights of norms are drawn.
+    /// The distribution of the weights of norms.
     norms: Fill,
-    /// `weight_scale` divides, as in `BitLinear`, instead of multiplying, as in `AutoBitLinear`.
+    /// Whether `weight_scale` divides, as in `BitLinear`, instead of multiplying, as in
+    /// `AutoBitLinear`.
     inverse_scale: bool,
     out: Vec<Tensor>,
 }
@@ -122,9 +123,10 @@ impl List {
         self.push(name, dtype, shape, fill);
     }
 
-    /// A matrix `[rows, cols]`, ternary unless the model is dense, scaled so that an input of RMS 1 gives an output of RMS
-    /// about 1: activations then stay of order 1 through any number of layers, and gates are
-    /// negative half of the time.
+    /// Adds a matrix `[rows, cols]`, ternary unless the model is dense.
+    ///
+    /// It is scaled so that an input of RMS 1 gives an output of RMS about 1. Activations then stay
+    /// of order 1 through any number of layers, and gates are negative half of the time.
     fn projection(&mut self, name: String, shape: &[usize]) {
         let (rows, cols) = (shape[0], shape[1]);
         if self.weights == Weights::Dense {

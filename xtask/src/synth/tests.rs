@@ -20,7 +20,7 @@ fn bitnet_2b4t_has_the_published_tensors() {
     assert_eq!(codes.len(), 210);
     let weights: usize = codes.iter().map(|t| 4 * t.bytes()).sum();
     assert_eq!(weights, 2_084_044_800);
-    // The published GGUF keeps each scale inside its matrix.
+    // The published GGUF stores each scale in its matrix.
     let scales = list.iter().filter(|t| t.name.ends_with(".weight_scale")).count();
     assert_eq!(list.len() - scales, 332);
 

@@ -1,7 +1,7 @@
 //! A byte-level BPE tokenizer.json of any vocabulary size, in the style of Llama 3.
 //!
-//! It encodes and decodes every text exactly. Its merges are not learnt: beyond the 256 bytes its
-//! tokens are the lower-case strings of 2, 3, 4, ... letters, with and without a space before them.
+//! It encodes and decodes every text exactly. The merges are not trained: beyond the 256 bytes, the
+//! tokens are the lower-case strings of 2, 3, 4, ... letters, with and without a leading space.
 
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
@@ -27,7 +27,8 @@ pub(crate) fn tokenizer(shape: &Shape) -> Result<Value> {
     for (token, id) in tokens.zip(&ids) {
         vocab.insert(token, json!(id));
     }
-    // The library numbers an added token by the vocabulary if it is there, else after its end.
+    // The library gives an added token its id in the vocabulary, or else the next id after the
+    // vocabulary.
     for (id, content) in special.range(..shape.base_vocab_size as u32) {
         vocab.insert(content.clone(), json!(id));
     }
@@ -94,8 +95,8 @@ pub(crate) fn tokenizer(shape: &Shape) -> Result<Value> {
     }))
 }
 
-/// The characters that stand for the bytes 0..=255, in byte order: printable Latin-1 characters
-/// stand for themselves, the others are moved to U+0100 and up (GPT-2's table).
+/// The characters that represent the bytes 0..=255, in byte order, as in GPT-2: printable Latin-1
+/// characters represent themselves, the others are moved to U+0100 and up.
 fn byte_alphabet() -> Vec<char> {
     let mut moved = '\u{100}'..;
     (0..=255u8)
@@ -106,10 +107,10 @@ fn byte_alphabet() -> Vec<char> {
         .collect()
 }
 
-/// The first `count` merges: each appends a letter to a token that is there already.
+/// The first `count` merges. Each appends a letter to an existing token.
 fn merges(count: usize) -> Vec<(String, String)> {
     let mut merges = Vec::with_capacity(count);
-    // `Ġ` is the space.
+    // `Ġ` represents the space.
     let mut shorter: Vec<String> = ['Ġ'].into_iter().chain('a'..='z').map(String::from).collect();
     while merges.len() < count {
         let mut longer = Vec::new();

@@ -1,4 +1,4 @@
-//! `trilobite bench`: speed of the whole engine beside what the memory allows.
+//! `trilobite bench`: the speed of the engine compared with the memory bandwidth.
 
 mod profile;
 
@@ -19,9 +19,9 @@ use trilobite_runtime::{
 use crate::args::{Bench, Global};
 use crate::{machine, model, output};
 
-/// Bytes read to measure the memory bandwidth: larger than any cache.
+/// Number of bytes read to measure the memory bandwidth. They exceed any cache.
 const STREAM_BYTES: usize = 512 << 20;
-/// Passes over them; the median counts.
+/// Number of passes over them. The result is the median.
 const STREAM_RUNS: usize = 5;
 
 /// Median, minimum and maximum of several runs.
@@ -45,16 +45,16 @@ impl Spread {
     }
 }
 
-/// What decoded tokens took of the weights that need not all be read.
+/// Counts of the weights read for decoded tokens that need not all be read.
 #[derive(Default)]
 struct Work {
     tokens: u64,
     live: Live,
-    /// Rows that were multiplied exactly.
+    /// Rows of the head multiplied exactly.
     rows: u64,
-    /// Rows of the coarse copy of which one more bit was read, and two.
+    /// Rows of the coarse copy for which one further bit was read, and two.
     refined: [u64; 2],
-    /// Bytes that were read, those of the coarse copy among them.
+    /// Bytes read, including those of the coarse copy.
     bytes: u64,
 }
 
@@ -79,12 +79,12 @@ impl Work {
         } as u64;
     }
 
-    /// Bytes of the head for each token.
+    /// Bytes read of the head per token.
     fn head_bytes(&self) -> u64 {
         self.bytes / self.tokens.max(1)
     }
 
-    /// Bytes of the feed-forward networks that a token does not read, on average.
+    /// Average bytes of the feed-forward networks that a token does not read.
     fn skipped_bytes(&self, model: &Model) -> u64 {
         let layers = &model.weights().layers;
         let skipped = |fraction: Option<f64>, matrix: fn(&Layer) -> &Matrix| {
@@ -96,24 +96,24 @@ impl Work {
         (rows + columns) as u64
     }
 
-    /// Rows for each token.
+    /// Exact rows per token.
     fn mean_rows(&self) -> f64 {
         self.rows as f64 / self.tokens.max(1) as f64
     }
 
-    /// Refined rows for each token.
+    /// Refined rows per token.
     fn mean_refined(&self) -> [f64; 2] {
         self.refined.map(|rows| rows as f64 / self.tokens.max(1) as f64)
     }
 }
 
-/// What one thread count gave.
+/// The results of one thread count.
 struct Measured {
     threads: usize,
     prefill: Vec<(usize, Spread)>,
-    /// With the bandwidth of the memory.
+    /// Decoding speed and memory bandwidth.
     decode: Option<(Spread, f64)>,
-    /// Energy of a decoded token, where it can be read.
+    /// Energy of a decoded token, if it can be measured.
     joules: Option<Spread>,
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         false => args.threads.iter().map(|&n| n.into()).collect(),
     };
 
-    // Thread counts are interleaved, so that a slow moment of the machine falls on all of them.
+    // Thread counts are interleaved, so that a slow phase of the machine affects all of them.
     let mut prefill = vec![vec![Vec::new(); args.prompt.len()]; threads.len()];
     let mut decode = vec![Vec::new(); threads.len()];
     let mut sessions = Vec::new();
@@ -149,7 +149,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     let (mut peak, mut stream) = (None, None);
     for round in 0..=args.runs {
         if round == 1 {
-            // Later runs need no more memory than the first; the stream is not the model's.
+            // Later runs need no more memory than the first, and the stream does not belong to the
+            // model.
             peak = machine::peak_resident_bytes();
             stream = Some(self::stream()?);
         }
@@ -176,7 +177,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     _ => None,
                 };
                 if let Some(stream) = &stream {
-                    // Beside the speed, because it changes from one moment to the next.
+                    // Measured next to the speed, since it varies over time.
                     bandwidths[slot].push(bandwidth(stream, threads[slot])?);
                     decode[slot].push(speed);
                     joules[slot].extend(taken.map(|taken| taken / args.n as f64));
@@ -242,7 +243,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             });
             if args.profile {
                 let own = profiles.iter().filter(|part| part.threads() == result.threads);
-                object["profile"] = own.map(profile::Measured::json).collect();
+                object["profile"] = own.map(profile::StageTimes::json).collect();
             }
             Ok(object)
         });
@@ -318,16 +319,16 @@ fn row(threads: usize, what: &str, speed: &Spread) -> String {
     format!("{threads:3} threads  {what:14} {median:9.2} tokens/s  ({min:.2} to {max:.2})\n")
 }
 
-/// Where the time of a token goes, for each thread count, in runs of their own.
+/// The time of each stage for each thread count, measured in separate runs.
 fn profiles(
     sessions: &mut [Session],
     threads: &[usize],
     args: &Bench,
-) -> Result<Vec<profile::Measured>> {
+) -> Result<Vec<profile::StageTimes>> {
     let mut profiles = Vec::new();
     for (session, &threads) in sessions.iter_mut().zip(threads) {
         if args.n > 0 {
-            profiles.push(profile::Measured::new(
+            profiles.push(profile::StageTimes::new(
                 session,
                 threads,
                 ("decode", args.n),
@@ -335,7 +336,7 @@ fn profiles(
             )?);
         }
         for &tokens in args.prompt.iter().filter(|tokens| **tokens > 0) {
-            profiles.push(profile::Measured::new(
+            profiles.push(profile::StageTimes::new(
                 session,
                 threads,
                 ("prefill", tokens),
@@ -346,7 +347,7 @@ fn profiles(
     Ok(profiles)
 }
 
-/// Tokens per second of reading a prompt, up to the logits of its last token.
+/// Prefill speed in tokens per second, including the logits of the last token.
 fn prefill_speed(session: &mut Session, tokens: usize) -> Result<f64> {
     let prompt = prompt(session.model(), tokens);
     session.truncate(0);
@@ -355,11 +356,12 @@ fn prefill_speed(session: &mut Session, tokens: usize) -> Result<f64> {
     Ok(tokens as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Tokens per second of greedy generation in a context that holds `depth` tokens and one more.
+/// Speed of greedy decoding in tokens per second, in a context of `depth` tokens and one more.
 fn decode_speed(session: &mut Session, args: &Bench, work: &mut Work) -> Result<f64> {
     let model = Arc::clone(session.model());
     let mut next = prompt(&model, 1);
-    // What the session still holds of its first tokens is a prompt's: nothing else is read there.
+    // The tokens that remain in the session are those of a prompt, since nothing else is read
+    // there.
     session.truncate(args.depth);
     session.read(&prompt(&model, args.depth)[session.position()..])?;
     session.take_live();
@@ -379,8 +381,8 @@ fn prompt(model: &Model, tokens: usize) -> Vec<u32> {
     (0..tokens).map(|i| (i * 7919 % model.config().vocab) as u32).collect()
 }
 
-/// Weights that every token reads, and the keys and values of the tokens before the decoded ones and
-/// of half of those on average.
+/// Bytes per decoded token: the weights, the keys and values of the tokens before the decoded
+/// ones, and those of half of the decoded ones on average.
 fn bytes_per_token(model: &Model, work: &Work, args: &Bench) -> u64 {
     let tokens = args.depth + args.n.div_ceil(2);
     let cache = args.kv.bytes_for(model.config(), tokens);
@@ -388,7 +390,7 @@ fn bytes_per_token(model: &Model, work: &Work, args: &Bench) -> u64 {
     all - work.skipped_bytes(model) + work.head_bytes()
 }
 
-/// The types of the layers' matrices.
+/// The storage types of the layers' matrices.
 fn layout(model: &Model) -> String {
     let matrices = model.gguf().tensors().iter().filter(|t| is_projection(&t.name));
     let mut names: Vec<&str> = matrices.map(|t| t.ty.name()).collect();
@@ -397,12 +399,12 @@ fn layout(model: &Model) -> String {
     names.join(" + ")
 }
 
-/// Memory to be read, in large pages where the system has them, as the weights are.
+/// Memory to read, in large pages if the system has them, like the weights.
 fn stream() -> Result<MmapMut> {
     let mut stream = MmapMut::map_anon(STREAM_BYTES)?;
     #[cfg(target_os = "linux")]
     if let Err(error) = stream.advise(memmap2::Advice::HugePage) {
-        // The kernel was built without them.
+        // The kernel was built without large pages.
         ensure!(error.kind() == std::io::ErrorKind::InvalidInput, error);
     }
     for (i, value) in (0u64..).zip(stream.as_chunks_mut().0) {
@@ -421,7 +423,7 @@ fn bandwidth(stream: &[u8], threads: usize) -> Result<f64> {
         let start = Instant::now();
         team.run(&|member| {
             let part = stream.chunks(share).nth(member).unwrap_or_default();
-            // Independent sums, so that the additions are not what is measured.
+            // Independent sums, so that memory and not addition limits the speed.
             let mut lanes = [0u64; 32];
             for chunk in part.as_chunks::<32>().0 {
                 for (lane, value) in lanes.iter_mut().zip(chunk) {

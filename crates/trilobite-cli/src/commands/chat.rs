@@ -1,4 +1,4 @@
-//! The chat on the terminal.
+//! An interactive chat on a terminal.
 
 mod conversation;
 mod settings;
@@ -25,10 +25,10 @@ use super::template::Template;
 use crate::args::{Global, Run};
 use crate::{interrupt, model, output};
 
-/// Tokens of a prompt that are read before the next look at whether Ctrl-C was pressed.
-const PIECE: usize = 64;
+/// Number of prompt tokens to process between two checks for Ctrl-C.
+const CHECK_INTERVAL: usize = 64;
 
-/// Reads messages and commands, and answers them, until the user leaves. A model without a chat
+/// Reads messages and commands and answers them until the user quits. A model without a chat
 /// template continues every message by itself.
 pub(crate) fn run(
     generator: &mut Generator,
@@ -46,13 +46,13 @@ pub(crate) fn run(
         generator,
         template,
         parse_special: args.parse_special,
-        talk: !global.quiet,
-        told_full: false,
+        show_details: !global.quiet,
+        reported_full: false,
         continued: None,
         last: None,
         total: Total::default(),
     };
-    if chat.talk {
+    if chat.show_details {
         chat.terminal.say(&chat.banner(model));
     }
     while let Some(draft) = chat.terminal.read()? {
@@ -66,18 +66,18 @@ pub(crate) fn run(
             }
         };
         match done {
-            // Nobody sees the answers any more.
+            // The answers are no longer visible.
             Err(error) if error.is::<output::Stdout>() => return Err(error),
             Err(error) => chat.say_error(&format!("{error:#}")),
             Ok(()) => {}
         }
-        // At the prompt the next signal is the first again.
+        // At the prompt a new signal counts as the first.
         interrupt::clear();
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A chat with everything that its commands look at.
+/// A chat and the state that its commands show.
 struct Chat<'a> {
     generator: &'a mut Generator,
     tokenizer: &'a Tokenizer,
@@ -87,17 +87,17 @@ struct Chat<'a> {
     /// The model's name.
     name: String,
     parse_special: bool,
-    talk: bool,
-    /// Whether it was said that the context is full.
-    told_full: bool,
-    /// The last message, where a model without a template continued it.
+    show_details: bool,
+    /// Whether the user was told that the context is full.
+    reported_full: bool,
+    /// The last message, if a model without a template continued it.
     continued: Option<String>,
     last: Option<Generation>,
     total: Total,
 }
 
 impl<'a> Chat<'a> {
-    /// The model, and how to get help.
+    /// The name of the model, and how to get help.
     fn banner(&self, model: &Model) -> String {
         let (context, most) = (self.generator.session.context(), model.config().context);
         let context = match context == most {
@@ -118,7 +118,7 @@ impl<'a> Chat<'a> {
         )
     }
 
-    /// How tokens are chosen, in words.
+    /// A description of the sampling.
     fn sampling(&self) -> String {
         let sampling = self.generator.sampling();
         let seed = match sampling.temperature == 0.0 {
@@ -145,7 +145,7 @@ impl<'a> Chat<'a> {
             Input::Clear => {
                 self.needs_template()?;
                 self.conversation.clear();
-                self.told_full = false;
+                self.reported_full = false;
                 self.terminal.say("the conversation is forgotten");
                 Ok(())
             }
@@ -181,7 +181,7 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    /// Answers the last message again.
+    /// Generates another answer to the last message.
     fn regen(&mut self) -> Result<()> {
         let old = self.conversation.pop();
         ensure!(old.is_some() || self.continued.is_some(), "there is no answer yet");
@@ -189,8 +189,8 @@ impl<'a> Chat<'a> {
         if sampling.temperature > 0.0 {
             let seed = random_seed();
             self.generator.set_sampling(Sampling { seed, ..sampling })?;
-            if self.talk {
-                self.terminal.murmur(&format!("seed {seed}"));
+            if self.show_details {
+                self.terminal.say_faintly(&format!("seed {seed}"));
             }
         }
         let Some(old) = old else {
@@ -214,21 +214,21 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    /// Continues a text as it is.
+    /// Continues a text without a template.
     fn go_on(&mut self, text: &str) -> Result<()> {
         let prompt = self.tokenizer.encode(text, true, self.parse_special)?;
         self.generate(&prompt, text)?;
         Ok(())
     }
 
-    /// Answers the last message of the conversation. Returns nothing if it was stopped before there
-    /// was something to see.
+    /// Answers the last message of the conversation. Returns `None` if it was stopped before any
+    /// text was visible.
     fn answer(&mut self) -> Result<Option<String>> {
         let (template, tokenizer) = (self.needs_template()?, self.tokenizer);
         let context = self.generator.session.context();
         let encode = |messages: &[Message]| template.encode(messages, tokenizer);
         let prompt = self.conversation.prompt(context, encode)?;
-        if prompt.dropped > 0 && !std::mem::replace(&mut self.told_full, true) {
+        if prompt.dropped > 0 && !std::mem::replace(&mut self.reported_full, true) {
             self.terminal.say(&format!(
                 "the context of {context} tokens is full: from now on the oldest turns are left out \
                  (/stats counts them)"
@@ -241,12 +241,12 @@ impl<'a> Chat<'a> {
         Ok(generation.filter(seen).map(|generation| generation.text))
     }
 
-    /// Generates after a prompt and shows the text behind what it continues. Returns nothing if it
-    /// was stopped while the prompt was being read.
+    /// Generates after a prompt and shows the text after `begun`, which it continues. Returns
+    /// `None` if it was stopped during the prefill.
     fn generate(&mut self, prompt: &[u32], begun: &str) -> Result<Option<Generation>> {
         let mut wrap = Wrap::new(self.terminal.width());
         let mut show = |text: &str| output::print_text(&wrap.push(text));
-        self.terminal.look_away()?;
+        self.terminal.begin_answer()?;
         show(begun)?;
         let read = self.read(prompt)?;
         let generation = match read {
@@ -261,8 +261,8 @@ impl<'a> Chat<'a> {
         output::print_text(&wrap.finish())?;
         output::print("\n")?;
         if let Some(generation) = &generation {
-            if self.talk {
-                self.terminal.murmur(&self.generator.summary(generation));
+            if self.show_details {
+                self.terminal.say_faintly(&self.generator.summary(generation));
             }
             self.total.add(generation);
             self.last = Some(generation.clone());
@@ -270,18 +270,18 @@ impl<'a> Chat<'a> {
         Ok(generation)
     }
 
-    /// Reads a prompt but for its last token. Returns the number of tokens that were not in the
-    /// context yet and the time that they took, or nothing if Ctrl-C was pressed.
+    /// Processes a prompt except for its last token. Returns the number of tokens that were new to
+    /// the context and the time they took, or `None` if Ctrl-C was pressed.
     fn read(&mut self, prompt: &[u32]) -> Result<Option<(usize, Duration)>> {
         let start = Instant::now();
         let session = &mut self.generator.session;
         if prompt.len() > session.context() {
-            // The generation refuses it.
+            // `generate` reports the error.
             return Ok(Some((0, Duration::ZERO)));
         }
         let end = prompt.len().saturating_sub(1);
         let kept = session.rewind(prompt, end);
-        for piece in prompt[kept..end].chunks(PIECE) {
+        for piece in prompt[kept..end].chunks(CHECK_INTERVAL) {
             if interrupt::seen() {
                 return Ok(None);
             }
@@ -308,7 +308,7 @@ impl<'a> Chat<'a> {
             return Ok(());
         };
         if !text.is_empty() {
-            // There are templates that know no such message.
+            // Some templates do not accept a system message.
             let messages = [Message::new("system", text), Message::new("user", "Hello")];
             template.encode(&messages, self.tokenizer)?;
         }
@@ -323,7 +323,7 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    /// Shows or changes how answers are sampled.
+    /// Shows or changes the sampling settings.
     fn set(&mut self, change: Option<(String, Option<String>)>) -> Result<()> {
         let max_tokens = self.generator.limits.max_tokens;
         let mut settings = Settings { sampling: self.generator.sampling(), max_tokens };
@@ -353,12 +353,12 @@ impl<'a> Chat<'a> {
     fn load(&mut self, path: &Path) -> Result<()> {
         self.needs_template()?;
         self.conversation = Conversation::load(path)?;
-        self.told_full = false;
+        self.reported_full = false;
         self.terminal.say(&format!("{} from {}", turns(self.conversation.turns()), path.display()));
         Ok(())
     }
 
-    /// Tokens, speeds and the context used.
+    /// The number of tokens, the speeds and the context used.
     fn stats(&self) -> String {
         let session = &self.generator.session;
         let mut out =
@@ -378,14 +378,14 @@ impl<'a> Chat<'a> {
     }
 }
 
-/// What all answers took together.
+/// Totals over all answers.
 #[derive(Default)]
 struct Total {
     answers: usize,
     prompt_tokens: usize,
     prompt_time: Duration,
     generated: usize,
-    /// Tokens after the first of each answer.
+    /// Number of tokens after the first of each answer.
     decoded: usize,
     decode_time: Duration,
 }
@@ -420,7 +420,7 @@ fn turns(count: usize) -> String {
     format!("{count} {}", if count == 1 { "turn" } else { "turns" })
 }
 
-/// A number of parameters for people.
+/// A human-readable number of parameters.
 fn rounded(count: u64) -> String {
     match count {
         0..1_000_000 => format!("{:.0} thousand", count as f64 / 1e3),
@@ -429,7 +429,7 @@ fn rounded(count: u64) -> String {
     }
 }
 
-/// The commands and the keys.
+/// A description of the commands and keys.
 fn help() -> String {
     let commands = COMMANDS.map(|(name, arguments, does)| {
         let typed = format!("/{name} {arguments}");

@@ -1,4 +1,4 @@
-//! `trilobite convert`: a checkpoint becomes a packed file.
+//! `trilobite convert`: converts a checkpoint into a packed GGUF file.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -24,10 +24,10 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     };
     let &Convert { layout, ty, head, head_scan, quantize, .. } = args;
     let options = engine::Options { layout, ty, head, head_scan, quantize };
-    // An interrupted conversion takes its temporary file with it.
+    // An interrupted conversion removes its temporary file.
     interrupt::listen()?;
     let checkpoint = engine::Checkpoint::open(&source)?;
-    // A tokenizer that cannot be used is found now, not when the file is run.
+    // An invalid tokenizer is an error now instead of when the file is run.
     tokenizer_of(&checkpoint)?;
     let bar = Progress::new(0, Unit::Bytes, global)?;
     let report = engine::convert_file(&checkpoint, &options, &out, args.force, &mut |progress| {
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The source's name with `.gguf`, in the current folder.
+/// The name of the source with `.gguf`, in the current folder.
 fn default_output(source: &Path) -> Result<PathBuf> {
     let real = source.canonicalize().with_context(|| source.display().to_string())?;
     let stem = if real.is_dir() { real.file_name() } else { real.file_stem() };

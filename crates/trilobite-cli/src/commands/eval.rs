@@ -1,4 +1,4 @@
-//! `trilobite eval`: benchmark tasks.
+//! `trilobite eval`: runs benchmark tasks.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use crate::args::{DEFAULT_KEY, Eval, Global};
 use crate::output::{self, Progress, Unit};
 use crate::{interrupt, machine, model, suggest};
 
-/// The file of a command's report, in the folder of the results.
+/// The name of the report in the folder of the results.
 const RESULTS: &str = "results.json";
 
 pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
@@ -56,10 +56,10 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     } else {
         let data = &data(args, &tasks)?;
         let model = model::load_to_decode(&args.model, global)?;
-        // What the token ids rest on is told before anything is scored.
+        // Print the tokenizer's assumptions before scoring anything.
         model::tokenizer(&model, global)?;
         let session = model::session(&model, &args.compute, args.ctx)?;
-        // What was done is kept, and told.
+        // Finished items are kept and reported after a signal.
         interrupt::listen()?;
         let mut engine = Engine::new(session, &name(args), prompting(args));
         engine.score_whole(args.whole);
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The tasks that were asked for, each once; all of them for a list of what there is.
+/// The requested tasks, each once. `--list` without names means all tasks.
 fn tasks(args: &Eval) -> Result<Vec<Task>> {
     let all = Task::names();
     let names = if args.tasks.is_empty() { &all } else { &args.tasks };
@@ -129,7 +129,7 @@ fn prompting(args: &Eval) -> Prompting {
     }
 }
 
-/// What there is to know of the tasks before they are run.
+/// Prints descriptions of the tasks.
 fn list(tasks: &[Task], place: Place<'_>, args: &Eval) -> Result<ExitCode> {
     let listed: Vec<Listed> = tasks.iter().map(|task| trilobite_eval::list(task, place)).collect();
     if args.json {
@@ -162,7 +162,7 @@ fn list(tasks: &[Task], place: Place<'_>, args: &Eval) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the report of a command. Until the new one is whole, that of an earlier command stays.
+/// Writes the report atomically, so that the previous one stays until the new one is complete.
 fn write_results(path: &Path, report: &Value) -> Result<()> {
     let partial = path.with_extension("json.partial");
     std::fs::write(&partial, format!("{report:#}\n"))
@@ -190,7 +190,7 @@ fn one(
     Ok(outcome?)
 }
 
-/// The folder of the data sets. Tasks of one's own have their data beside them.
+/// The folder of the data sets. Tasks defined in files have their data next to the definition.
 fn data(args: &Eval, tasks: &[Task]) -> Result<PathBuf> {
     if let Some(data) = &args.data {
         return Ok(data.clone());
@@ -213,25 +213,25 @@ fn default_output(args: &Eval) -> PathBuf {
     PathBuf::from(format!("eval-{}", name(args)))
 }
 
-/// The model's name: that of its file.
+/// The name of the model, taken from its file.
 fn name(args: &Eval) -> String {
     let name = args.model.model.as_deref().and_then(Path::file_stem);
     name.map_or_else(|| "tinystories".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Who rates the answers of MT-bench.
+/// The server that rates the answers to MT-bench.
 fn judge(args: &Eval) -> Result<Option<JudgeServer>> {
     let Some(url) = args.judge_url.clone() else { return Ok(None) };
     let key = match (std::env::var(&args.judge_key_env), args.judge_key_env == DEFAULT_KEY) {
         (Ok(key), _) => Some(key),
-        // A judge of one's own may want none.
+        // A server of the user's own may need no key.
         (Err(std::env::VarError::NotPresent), true) => None,
         (Err(error), _) => bail!("--judge-key-env {}: {error}", args.judge_key_env),
     };
     Ok(Some(JudgeServer { url, model: args.judge_model.clone(), key }))
 }
 
-/// A line for each metric of each task, and of each of its groups.
+/// A table with a line for each metric of each task and each group.
 fn table(tasks: &[Task], outcomes: &[Outcome]) -> String {
     let mut text =
         format!("{:22} {:>6}  {:24} {:>9}  {:>7}\n", "task", "n", "metric", "value", "stderr");

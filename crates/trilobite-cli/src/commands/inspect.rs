@@ -1,4 +1,4 @@
-//! `trilobite inspect`: what a model file holds.
+//! `trilobite inspect`: shows the contents of a model file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,12 +15,12 @@ use trilobite_runtime::{Error, Model, end_ids};
 use crate::args::{Global, Inspect};
 use crate::{model, output};
 
-/// Elements of an array that are shown.
-const FEW: usize = 16;
-/// Characters of a text that are shown.
-const LONGEST: usize = 72;
-/// Bytes of a text that JSON has; a tokenizer is longer.
-const LONG: usize = 65_536;
+/// Maximum number of elements shown of an array.
+const MAX_ELEMENTS: usize = 16;
+/// Maximum number of characters shown of a text.
+const MAX_CHARACTERS: usize = 72;
+/// Maximum length of a text in JSON output in bytes. A tokenizer is longer.
+const MAX_JSON_BYTES: usize = 65_536;
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
     let model = model::read(&args.model, global)?;
@@ -38,14 +38,14 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Weights of all tensors.
+/// Number of weights of all tensors.
 pub(crate) fn parameters(model: &Model) -> u64 {
     // The coarse copy of the head repeats weights.
     let scan = |tensor: &&TensorInfo| HeadScanPart::of(&tensor.name).is_some();
     model.gguf().tensors().iter().filter(|t| !scan(t)).map(TensorInfo::count).sum()
 }
 
-/// Bytes of its files.
+/// Size of all files in bytes.
 pub(crate) fn file_bytes(model: &Model) -> u64 {
     model.files().map(|file| file.len() as u64).sum()
 }
@@ -112,7 +112,7 @@ fn json(model: &Model) -> Result<Value> {
     }))
 }
 
-/// What there is to know at a glance.
+/// The most important properties of the model.
 fn summary(model: &Model) -> Result<String> {
     let c = model.config();
     let mut out = String::new();
@@ -160,7 +160,7 @@ fn summary(model: &Model) -> Result<String> {
     Ok(out)
 }
 
-/// How many tensors there are of each type.
+/// The number of tensors of each type.
 fn types(model: &Model) -> String {
     let mut counts = BTreeMap::new();
     for tensor in model.gguf().tensors() {
@@ -194,7 +194,7 @@ fn metadata(model: &Model) -> Result<String> {
     for (key, value) in model.metadata().iter() {
         let value = match value {
             MetadataValue::String(text) => short(text),
-            MetadataValue::Array(array) if array.len() > FEW => value.describe(),
+            MetadataValue::Array(array) if array.len() > MAX_ELEMENTS => value.describe(),
             value => metadata_json(value).to_string(),
         };
         out += &format!("  {:38} {}\n", output::shown(key), output::shown(&value));
@@ -211,24 +211,24 @@ fn metadata(model: &Model) -> Result<String> {
 /// A text, or its beginning and length.
 fn short(text: &str) -> String {
     let mut chars = text.char_indices();
-    match chars.nth(LONGEST) {
+    match chars.nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{:?}... ({} bytes)", &text[..end], text.len()),
         None => format!("{text:?}"),
     }
 }
 
-/// A metadata value; of a long one its type and length.
+/// A metadata value. A long one is replaced by its type and length.
 fn metadata_json(value: &MetadataValue) -> Value {
     match value {
-        MetadataValue::String(text) if text.len() > LONG => {
+        MetadataValue::String(text) if text.len() > MAX_JSON_BYTES => {
             json!(format!("string of {} bytes", text.len()))
         }
         MetadataValue::String(text) => json!(text),
         MetadataValue::Bool(value) => json!(value),
-        // With the digits that tell it from other f32, as an f64 would not be written.
+        // The shortest digits that identify the f32. As an f64 it would have more.
         MetadataValue::F32(value) => json!(value.to_string().parse::<f64>().ok()),
         MetadataValue::F64(value) => json!(value),
-        MetadataValue::Array(array) if array.len() > FEW => json!(value.describe()),
+        MetadataValue::Array(array) if array.len() > MAX_ELEMENTS => json!(value.describe()),
         MetadataValue::Array(Array::String(texts)) => json!(texts),
         MetadataValue::Array(Array::Bool(values)) => json!(values),
         MetadataValue::Array(Array::F32(values)) => {

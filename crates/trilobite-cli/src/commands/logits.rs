@@ -1,4 +1,4 @@
-//! `trilobite logits`: the logits after every token, as a NumPy file.
+//! `trilobite logits`: writes the logits after every token to a NumPy file.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
     let mut session = model::session(&model, &args.compute, Some(count))?;
     output::write_result(&args.output, |out| {
         out.write_all(&npy_header(count, vocab))?;
-        // A failure or a signal is noticed between two batches.
+        // Errors and signals are noticed between two batches.
         for batch in args.tokens.chunks(MAX_BATCH) {
             let mut written = Ok(());
             session.each_logits(batch, |_, logits| {

@@ -1,4 +1,4 @@
-//! `trilobite perplexity`: how well a model predicts a text.
+//! `trilobite perplexity`: measures the perplexity of a text.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::args::{Global, Perplexity};
 use crate::output::{self, Progress, Unit};
 use crate::{input, model};
 
-/// Tokens a window unless asked otherwise.
+/// Default length of a window in tokens.
 const DEFAULT_WINDOW: usize = 2048;
 
 pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {

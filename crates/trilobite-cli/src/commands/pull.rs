@@ -1,4 +1,4 @@
-//! `trilobite pull`: models and data sets, fetched and verified.
+//! `trilobite pull`: downloads and verifies models and data sets.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,26 +22,26 @@ Examples:
   trilobite pull llama-3.2-1b-instruct --from /mnt/mirror
   trilobite pull --data arc_easy,piqa
 
-NAME is one of the list, in any case and punctuation, or OWNER/REPOSITORY[@REVISION][:FILE] of the
-hub. Of a repository the files that a model needs are taken: config.json, tokenizer, chat template and
-safetensors, or else its only GGUF file. The commit is recorded; a model is kept at one revision.
-A download that breaks off goes on where it stopped. Every file is compared with the SHA-256 of the
-list or the task, else with the one that the server states, and its own is shown and recorded; what
-its size or its structure shows to be something else, such as a login page, is removed.
-Everything goes to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder.
-HF_ENDPOINT names a mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com. The
-access token, for gated repositories, is shown to the hub only: --token, HF_TOKEN, or the file that
-`hf auth login` writes. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]
+NAME is a model of the list, in any case and punctuation, or OWNER/REPOSITORY[@REVISION][:FILE] of
+the hub. Only the files that a model needs are fetched: config.json, tokenizer, chat template and
+safetensors, or else the only GGUF file. The commit is recorded; a model is kept at one revision.
+An interrupted download continues where it stopped. The SHA-256 of every file is shown, recorded and
+compared with that of the list or the task, or else with the one that the server states. A file of
+the wrong size or structure, such as a login page, is removed.
+Files go to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder. HF_ENDPOINT names a
+mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com. The access token for
+gated repositories is --token, HF_TOKEN, or the one stored by `hf auth login`; it is sent to the hub
+only. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]
 pub(crate) struct Pull {
     /// Models of the list, or repositories of the hub
     #[arg(value_name = "NAME|OWNER/REPOSITORY[@REVISION][:FILE]")]
     names: Vec<String>,
-    /// Data sets of these tasks, or of all
+    /// Fetch the data sets of these tasks, or of all
     #[arg(long, value_name = "TASK,TASK", value_delimiter = ',', num_args = 0..=1,
           default_missing_value = "all")]
     data: Vec<String>,
     /// Copy from this folder instead: NAME/FILE, OWNER/REPOSITORY/FILE, REPOSITORY/FILE or FILE;
-    /// data sets as the tasks lay them out
+    /// data sets in the layout that the tasks expect
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Access token for the hub [default: HF_TOKEN]; other users can see a command's arguments
@@ -61,25 +61,25 @@ pub(crate) fn run(args: &Pull, global: &Global) -> Result<ExitCode> {
     let mirror = || args.from.clone().map(Source::Mirror);
     let source = mirror().unwrap_or_else(|| Source::hub(args.token.clone()));
     for request in asked {
-        let mut talk = Talk::new(global)?;
-        let stored = pull(&cache, &source, &request, &mut |event| talk.say(&event));
-        talk.bar.finish();
+        let mut report = Report::new(global)?;
+        let stored = pull(&cache, &source, &request, &mut |event| report.say(&event));
+        report.bar.finish();
         let stored = stored.with_context(|| request.name())?;
         let path = if request.listed.is_some() { stored.folder } else { stored.model() };
         output::print(&format!("{}\n", path.display()))?;
     }
     if !tasks.is_empty() {
         let source = mirror().unwrap_or_else(Source::data);
-        let mut talk = Talk::new(global)?;
-        let pulled = pull_data(&cache, &source, &files(&tasks), &mut |event| talk.say(&event));
-        talk.bar.finish();
+        let mut report = Report::new(global)?;
+        let pulled = pull_data(&cache, &source, &files(&tasks), &mut |event| report.say(&event));
+        report.bar.finish();
         pulled?;
         output::print(&format!("{}\n", cache.data()?.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line for each model of the list: its name, whether it is there, where it comes from.
+/// A line for each model of the list: its name, whether it is stored, and its source.
 fn list(cache: &Cache) -> Result<String> {
     let mut pulled = Stored::all(cache)?;
     pulled.retain(Stored::is_complete);
@@ -92,7 +92,7 @@ fn list(cache: &Cache) -> Result<String> {
     Ok(text)
 }
 
-/// The tasks that `--data` names; "all" is every one.
+/// The tasks of `--data`; "all" means every task.
 fn tasks(names: &[String]) -> Result<Vec<Task>> {
     let all = names.iter().any(|name| name == "all");
     let names = if all { Task::names() } else { names.to_vec() };
@@ -121,15 +121,15 @@ fn files(tasks: &[Task]) -> Vec<DataFile> {
     files
 }
 
-/// What is said of a pull: a bar for the file that comes, and lines.
-struct Talk {
+/// The output of a pull: a progress bar for the current file, and lines.
+struct Report {
     bar: Progress,
     quiet: bool,
 }
 
-impl Talk {
-    fn new(global: &Global) -> Result<Talk> {
-        Ok(Talk { bar: Progress::new(0, Unit::Bytes, global)?, quiet: global.quiet })
+impl Report {
+    fn new(global: &Global) -> Result<Report> {
+        Ok(Report { bar: Progress::new(0, Unit::Bytes, global)?, quiet: global.quiet })
     }
 
     fn say(&mut self, event: &Event<'_>) {

@@ -1,4 +1,4 @@
-//! `trilobite run`: generation, and what a chat shares with it.
+//! `trilobite run`: generation, and the parts that a chat shares with it.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -17,13 +17,13 @@ use super::template::Template;
 use crate::args::{Global, Run};
 use crate::{input, interrupt, model, output};
 
-/// A model with everything that a generation needs.
+/// A model and the state of a generation.
 pub(crate) struct Generator {
     pub(crate) session: Session,
     sampler: Sampler,
     sampling: Sampling,
     pub(crate) limits: Limits,
-    /// The seed that nobody gave, until it is told.
+    /// The random seed, if the user gave none and it has not been printed.
     chosen_seed: Option<u64>,
     model: Arc<Model>,
     ids: bool,
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     if args.tokens.is_some() && wants_chat {
         bail!("--tokens are used literally and cannot be put into a chat template");
     }
-    // An interrupted conversion takes its temporary file with it.
+    // An interrupted conversion removes its temporary file.
     interrupt::listen()?;
     let model = model::load_to_decode(&args.model, global)?;
     let template = match args.tokens {
@@ -86,7 +86,7 @@ fn join(ids: &[u32]) -> String {
     ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// The prompt's text. Files and streams end with a line end that nobody means.
+/// The text of the prompt. A line end at the end of a file or stream is removed.
 fn prompt_text(args: &Run) -> Result<String> {
     let mut text = match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => return Ok(text.clone()),
@@ -99,7 +99,7 @@ fn prompt_text(args: &Run) -> Result<String> {
     Ok(text)
 }
 
-/// The prompt's text as token ids, as a message of a chat if there is a template.
+/// The token ids of the prompt. If there is a template, the prompt is a message of a chat.
 fn prompt_ids(
     text: &str,
     model: &Model,
@@ -122,7 +122,7 @@ impl Generator {
         global: &Global,
         template: Option<&Template>,
     ) -> Result<Self> {
-        // Literal tokens in, ids out: runs without a tokenizer.
+        // Token ids in and out need no tokenizer.
         let tokenizer = if args.tokens.is_some() && args.ids && !args.form.is_given() {
             None
         } else {
@@ -154,19 +154,20 @@ impl Generator {
         })
     }
 
-    /// How tokens are chosen.
+    /// The sampling settings.
     pub(crate) fn sampling(&self) -> Sampling {
         self.sampling
     }
 
-    /// Chooses tokens in another way from now on.
+    /// Changes the sampling settings.
     pub(crate) fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
         self.sampler = Sampler::new(sampling)?;
         self.sampling = sampling;
         Ok(())
     }
 
-    /// Generates after `prompt`, the whole context, and shows the text as it comes, unless only ids are wanted.
+    /// Generates after `prompt`, the whole context, and prints the text as it comes unless only ids
+    /// are requested.
     pub(crate) fn generate(
         &mut self,
         prompt: &[u32],
@@ -196,7 +197,7 @@ impl Generator {
         Ok(generation)
     }
 
-    /// How fast it went and why it ended.
+    /// The speeds and the reason for the end.
     pub(crate) fn summary(&self, generation: &Generation) -> String {
         let speed = |speed: Option<f64>| {
             speed.map_or(String::new(), |speed| format!(" ({speed:.1} tokens/s)"))

@@ -1,4 +1,4 @@
-//! How tokens are chosen: the flags, the model's settings, and defaults.
+//! Sampling settings from flags, the model file and defaults.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use trilobite_runtime::{Model, Sampling, SamplingChoice};
 
 use crate::args::Run;
 
-/// The flags, and where they say nothing the settings that the model file carries.
+/// The settings of the flags, completed by those of the model file and defaults.
 pub(crate) fn sampling(model: &Model, args: &Run, chat: bool) -> Result<Sampling> {
     let choice = SamplingChoice {
         temperature: args.temp,
@@ -21,7 +21,7 @@ pub(crate) fn sampling(model: &Model, args: &Run, chat: bool) -> Result<Sampling
     Ok(Sampling { seed: args.seed.unwrap_or_else(random_seed), ..sampling })
 }
 
-/// The settings in words.
+/// A description of the settings.
 pub(crate) fn describe(sampling: &Sampling) -> String {
     let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, loop_penalty, .. } = sampling;
     let penalties = format!("repeat penalty {repeat_penalty}, loop penalty {loop_penalty}");
@@ -34,7 +34,7 @@ pub(crate) fn describe(sampling: &Sampling) -> String {
     }
 }
 
-/// A seed that differs from run to run, short enough to type again.
+/// A random seed that is short enough to type.
 pub(crate) fn random_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_nanos()) ^ now.as_secs() & 0xffff_ffff

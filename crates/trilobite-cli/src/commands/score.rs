@@ -1,4 +1,4 @@
-//! `trilobite score`: log-likelihoods of continuations.
+//! `trilobite score`: computes log-likelihoods of continuations.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -59,7 +59,7 @@ fn score(
     let (request, bytes) =
         if item.contains_key("context_ids") || item.contains_key("continuation_ids") {
             let continuation = ids(&item, "continuation_ids")?;
-            // The text of literal ids is only known where there is a tokenizer.
+            // The text of literal ids is known only if there is a tokenizer.
             let bytes = match model.tokenizer() {
                 Ok(tokenizer) => Some(tokenizer.decode(&continuation, true)?.len()),
                 Err(_) => None,
@@ -68,7 +68,7 @@ fn score(
         } else {
             let (context, continuation) = (text(&item, "context")?, text(&item, "continuation")?);
             let bytes = Some(continuation.len());
-            // Says what the tokenizer rests on.
+            // Prints the tokenizer's assumptions.
             model::tokenizer(model, global)?;
             (Request::encode(model, context, continuation, !args.no_bos)?, bytes)
         };

@@ -9,7 +9,7 @@ use trilobite_hub::{Cache, ConvertedCopy, Listed, Size, Stored};
 
 use crate::output;
 
-/// Digits of a commit that a table shows.
+/// Number of digits of a commit in a table.
 const SHORT_COMMIT: usize = 12;
 
 #[derive(Args)]
@@ -18,8 +18,8 @@ Examples:
   trilobite list
   trilobite list --json
 
-A line for each model: its name, its repository, the commit, the format, the size. Below it is what
-was converted from it to be run. `trilobite pull` lists what can be pulled by a short name.")]
+Shows the name, repository, commit, format and size of each model, and below it the conversions of
+the model. `trilobite pull` lists the models that can be pulled by a short name.")]
 pub(crate) struct List {
     /// Print JSON
     #[arg(long)]
@@ -32,7 +32,7 @@ Examples:
   trilobite show bitnet-b1.58-2b-4t
   trilobite show owner/repository --json")]
 pub(crate) struct Show {
-    /// Name of a pulled model, in any case and punctuation
+    /// Name of a pulled model; case and punctuation do not matter
     #[arg(value_name = "NAME")]
     name: String,
     /// Print JSON
@@ -46,24 +46,25 @@ Examples:
   trilobite rm bitnet-b1.58-2b-4t
   trilobite rm owner/repository:model-Q8_0.gguf
 
-Removes the model's folder in the cache and what was converted from it, and nothing outside of the
-cache. A model that another process is pulling or converting stays.")]
+Removes the model's folder in the cache and its conversions, and nothing outside of the cache. A model
+that another process is pulling or converting is kept.")]
 pub(crate) struct Rm {
-    /// Names of pulled models, or of conversions of other checkpoints, as `trilobite list` shows them
+    /// Names of pulled models, or of conversions of other checkpoints, as `trilobite list` shows
+    /// them
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 }
 
-/// Everything about a model in the cache.
-struct Model {
+/// A model in the cache, with everything that the commands show.
+struct CachedModel {
     stored: Stored,
     bytes: u64,
     copies: Vec<ConvertedCopy>,
 }
 
-impl Model {
-    fn of(stored: Stored, cache: &Cache) -> Result<Model> {
-        Ok(Model { bytes: stored.bytes()?, copies: stored.copies(cache)?, stored })
+impl CachedModel {
+    fn of(stored: Stored, cache: &Cache) -> Result<CachedModel> {
+        Ok(CachedModel { bytes: stored.bytes()?, copies: stored.copies(cache)?, stored })
     }
 
     /// `OWNER/REPOSITORY[:FILE]`.
@@ -81,7 +82,7 @@ impl Model {
     }
 
     fn json(&self) -> Value {
-        let Model { stored, bytes, copies } = self;
+        let CachedModel { stored, bytes, copies } = self;
         let record = stored.record.as_ref();
         json!({
             "name": stored.name,
@@ -105,7 +106,8 @@ fn copy_json(copy: &ConvertedCopy) -> Value {
 pub(crate) fn list(args: &List) -> Result<ExitCode> {
     let cache = Cache::from_env();
     let stored = Stored::all(&cache)?.into_iter();
-    let models: Vec<_> = stored.map(|stored| Model::of(stored, &cache)).collect::<Result<_>>()?;
+    let models: Vec<_> =
+        stored.map(|stored| CachedModel::of(stored, &cache)).collect::<Result<_>>()?;
     let mut others = ConvertedCopy::all(&cache)?;
     others.retain(|copy| {
         models.iter().all(|model| model.copies.iter().all(|own| own.folder != copy.folder))
@@ -123,7 +125,7 @@ pub(crate) fn list(args: &List) -> Result<ExitCode> {
                 "converted": [],
             })
         });
-        output::print_json(&models.iter().map(Model::json).chain(others).collect())?;
+        output::print_json(&models.iter().map(CachedModel::json).chain(others).collect())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut rows = Vec::new();
@@ -164,7 +166,7 @@ fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Columns as wide as their widest cell; the one of sizes to the right.
+/// Formats a table with columns as wide as their widest cell. The column `sizes` is right-aligned.
 fn table<const N: usize>(rows: &[[String; N]], sizes: usize) -> String {
     let rows: Vec<_> =
         rows.iter().map(|row| row.each_ref().map(|c| output::shown(c).into_owned())).collect();
@@ -184,7 +186,7 @@ fn table<const N: usize>(rows: &[[String; N]], sizes: usize) -> String {
 pub(crate) fn show(args: &Show) -> Result<ExitCode> {
     let cache = Cache::from_env();
     let stored = Stored::find(&cache, &args.name).with_context(|| args.name.clone())?;
-    let model = Model::of(stored, &cache)?;
+    let model = CachedModel::of(stored, &cache)?;
     let stored = &model.stored;
     let record = stored.record.clone().unwrap_or_default();
     let listed = Listed::all()?.into_iter().find(|listed| listed.name == stored.name);

@@ -1,4 +1,4 @@
-//! Which chat template a run uses.
+//! The chat template of a run.
 
 use std::path::Path;
 
@@ -9,16 +9,16 @@ use trilobite_runtime::{ChatTemplate, Error, Message, Model, Tokenizer};
 use crate::args::Run;
 use crate::input;
 
-/// A chat template, with texts that end an answer besides the model's own tokens.
+/// A chat template with additional stop strings.
 pub(crate) struct Template {
     pub(crate) template: ChatTemplate,
-    /// What it is, for people.
+    /// A description for people.
     pub(crate) name: String,
     pub(crate) stop: &'static [&'static str],
 }
 
 impl Template {
-    /// The template that the flags name or that the model brings, unless no chat is wanted.
+    /// The template given by the flags or the model; `None` without a chat.
     pub(crate) fn choose(model: &Model, args: &Run) -> Result<Option<Self>> {
         if args.no_chat {
             return Ok(None);
@@ -36,7 +36,7 @@ impl Template {
         Ok(template.map(|template| Self { template, name, stop: &[] }))
     }
 
-    /// A standard template, or that of a file.
+    /// A standard template, or the one in a file.
     pub(crate) fn named(model: &Model, name: &Path) -> Result<Self> {
         let (source, stop) = source(name)?;
         let template = ChatTemplate::new(source, model.metadata(), model.tokenizer()?)?;
@@ -55,7 +55,7 @@ impl Template {
     }
 }
 
-/// The source of a standard template or of a file, with the texts that end its answers.
+/// The source of a standard template or of a file, with its stop strings.
 fn source(name: &Path) -> Result<(String, &'static [&'static str])> {
     let text = name.to_string_lossy();
     let standard = ChatTemplate::standard();

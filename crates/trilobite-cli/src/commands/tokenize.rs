@@ -1,4 +1,4 @@
-//! `trilobite tokenize`: text to token ids and back.
+//! `trilobite tokenize`: converts text to token ids and back.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The metadata of the output.
+//! The metadata of an output that is converted from a GGUF file.
 
 use trilobite_format::model::{
     Architecture, END_OF_TURN, Hyperparameters, Words, special_id, stray_ids, template_instead,
@@ -7,7 +7,7 @@ use trilobite_format::{Metadata, Value, keys};
 
 use crate::{Error, plan};
 
-/// The metadata of the output: that of the source, with what Trilobite needs filled in.
+/// The metadata of the source, completed with the keys that Trilobite needs.
 pub(crate) fn translate(
     file: &str,
     source: &Metadata,
@@ -33,7 +33,7 @@ pub(crate) fn translate(
     Ok(metadata)
 }
 
-/// Fills in what foreign files leave out or have wrong about the tokenizer.
+/// Fills in missing tokenizer keys and corrects known wrong ones.
 fn tokenizer(
     file: &str,
     vocab: u64,

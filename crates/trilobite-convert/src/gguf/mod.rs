@@ -1,4 +1,4 @@
-//! GGUF files, foreign and our own: which tensor of the output comes from which of the source.
+//! GGUF sources, from Trilobite and other programs: the source tensor of each output tensor.
 
 mod metadata;
 #[cfg(test)]
@@ -51,14 +51,14 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     let mut notes = Vec::new();
     let mut builder = Builder {
         files: &checkpoint.files,
-        left: gguf.tensors().iter().map(|info| (info.name.clone(), info.clone())).collect(),
+        remaining: gguf.tensors().iter().map(|info| (info.name.clone(), info.clone())).collect(),
         projections,
         options,
         tensors: Vec::new(),
     };
     builder.tensors(&model, &mut notes)?;
-    let Builder { left, mut tensors, .. } = builder;
-    if let Some((name, info)) = left.into_iter().next() {
+    let Builder { remaining, mut tensors, .. } = builder;
+    if let Some((name, info)) = remaining.into_iter().next() {
         let file = checkpoint.files[info.part].name.clone();
         return Err(Error::Unexpected { file, tensor: name });
     }
@@ -75,7 +75,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     Ok(Plan { model, files: &checkpoint.files, metadata, tensors, notes })
 }
 
-/// The types of blocks that are passed on as they are.
+/// The kernels' type of quantised blocks that are copied unchanged.
 pub(crate) fn blocks(ty: TensorType) -> Option<DenseType> {
     match ty {
         TensorType::Q4_0 => Some(DenseType::Q4_0),
@@ -92,22 +92,22 @@ pub(crate) fn blocks(ty: TensorType) -> Option<DenseType> {
     }
 }
 
-/// Whether a file says that it is one of several.
+/// Whether the file is a part of a split model.
 fn is_part(gguf: &Gguf) -> bool {
     !matches!(Split::of(gguf.metadata()), Ok(None))
 }
 
 struct Builder<'a, 'o> {
     files: &'a [SourceFile],
-    /// Tensors that nothing has asked for yet.
-    left: BTreeMap<String, TensorInfo>,
+    /// The source tensors that have not been used yet.
+    remaining: BTreeMap<String, TensorInfo>,
     projections: Projections,
     options: &'o Options,
     tensors: Vec<Planned<'a>>,
 }
 
 impl<'a> Builder<'a, '_> {
-    /// The name of the file that holds a tensor.
+    /// The name of the file that contains a tensor.
     fn file(&self, info: &TensorInfo) -> &'a str {
         &self.files[info.part].name
     }
@@ -117,11 +117,11 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn tensors(&mut self, model: &Hyperparameters, notes: &mut Vec<String>) -> Result<(), Error> {
-        // Made anew, in case the head changes its type.
+        // The coarse copy is computed anew, because the head may change its type.
         for part in HeadScanPart::ALL {
-            self.left.remove(part.name());
+            self.remaining.remove(part.name());
         }
-        for tensor in tensors(model, |role| self.left.contains_key(&role.name(0))) {
+        for tensor in tensors(model, |role| self.remaining.contains_key(&role.name(0))) {
             match tensor.role {
                 Role::Embedding => self.dense(&tensor)?,
                 Role::Head => self.head(&tensor, notes)?,
@@ -142,7 +142,7 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// Early files store a tied head twice.
+    /// Drops the head if it repeats the embedding, as in early files with tied weights.
     fn drop_repeated_head(&mut self, notes: &mut Vec<String>) {
         if let (Some(Data::Dense(embedding)), Some(Data::Dense(head))) =
             (self.tensors.first().map(|t| &t.data), self.tensors.last().map(|t| &t.data))
@@ -155,7 +155,7 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn take(&mut self, name: &str, shape: &[u64]) -> Result<TensorInfo, Error> {
-        let Some(info) = self.left.remove(name) else {
+        let Some(info) = self.remaining.remove(name) else {
             let file = self.files.first().map_or_else(String::new, |file| file.name.clone());
             return Err(Error::Missing { file, tensor: name.to_owned() });
         };
@@ -191,7 +191,7 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    /// A norm or a bias.
+    /// Plans a norm or a bias.
     fn vector(&mut self, tensor: &Tensor) -> Result<(), Error> {
         let info = self.take(&tensor.name, &tensor.shape)?;
         let data = Data::Dense(Dense { view: self.view(&info)?, head_dim: None });
@@ -199,7 +199,7 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// What rotary frequencies are divided by.
+    /// Plans the divisors of rotary frequencies.
     fn divisors(&mut self, tensor: &Tensor) -> Result<(), Error> {
         let info = self.take(&tensor.name, &tensor.shape)?;
         let view = self.view(&info)?;
@@ -209,7 +209,7 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// An embedding or head in its own type.
+    /// Plans an embedding or head in its own type.
     fn dense(&mut self, tensor: &Tensor) -> Result<(), Error> {
         let info = self.take(&tensor.name, &tensor.shape)?;
         self.push_dense(info)
@@ -225,7 +225,7 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// The bytes of a tensor of blocks, whose codes must be those of weights, and these finite.
+    /// The bytes of a tensor of quantised blocks. All codes must be valid and all weights finite.
     fn finite_blocks(&self, info: &TensorInfo, ty: DenseType) -> Result<&'a [u8], Error> {
         let bytes = self.bytes(info);
         let &cols = info.shape.last().expect("a tensor has dimensions");
@@ -242,7 +242,7 @@ impl<'a> Builder<'a, '_> {
                 found: unused_code(info.ty).to_owned(),
             });
         }
-        // Any kernels will do, for all give the same weights.
+        // Any kernels will do, because all give the same weights.
         let Some(kernels) = Kernels::available().into_iter().next_back() else { return Ok(bytes) };
         let bad = (0..rows).into_par_iter().map_init(Vec::new, |wide, row| {
             wide.resize(cols, 0.0);
@@ -261,14 +261,14 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    /// A projection or the head. Rows are in the order that the file's architecture has, which is
-    /// that of the output.
+    /// Plans a projection or the head. The order of rows depends on the architecture, and is the
+    /// same in the output.
     fn projection(&mut self, tensor: &Tensor) -> Result<(), Error> {
         let Tensor { name, shape, .. } = tensor;
-        // A file of ours may have it transposed.
+        // Files of our own may store it transposed.
         let transposed = TensorType::transposed(name);
         let is_transposed =
-            self.left.get(&transposed).is_some_and(|info| info.ty == TensorType::I2T);
+            self.remaining.get(&transposed).is_some_and(|info| info.ty == TensorType::I2T);
         let (stored, stored_shape) = match is_transposed {
             true => (&transposed, shape.iter().rev().copied().collect()),
             false => (name, shape.clone()),
@@ -306,10 +306,10 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// The scale that some writers store as a tensor of its own, beside weights of -1, 0 and 1; 1
-    /// without one.
+    /// The scale that some writers store in a tensor of its own, beside weights of -1, 0 and 1. The
+    /// default is 1.
     fn factor(&mut self, weight: &str) -> Result<f32, Error> {
-        let name = scale_name(weight).filter(|name| self.left.contains_key(name));
+        let name = scale_name(weight).filter(|name| self.remaining.contains_key(name));
         let Some(name) = name else { return Ok(1.0) };
         let info = self.take(&name, &[1])?;
         let factor = self.view(&info)?.to_f32()[0];

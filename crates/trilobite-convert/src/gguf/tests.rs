@@ -3,7 +3,7 @@ use trilobite_format::{Gguf, Metadata, TensorType, Value, Writer, ternary as tai
 use crate::testing::*;
 use crate::{Checkpoint, Error, Head, Layout, Options, Quantize, Report};
 
-/// A GGUF file in parts, to be changed and written again.
+/// A GGUF file taken apart, to be changed and written again.
 struct Parts {
     metadata: Metadata,
     tensors: Vec<(String, TensorType, Vec<u64>, Vec<u8>)>,
@@ -21,7 +21,7 @@ impl Parts {
         }
     }
 
-    /// The file that another program would have written: without our keys.
+    /// Makes the file look like another program's: removes our keys.
     fn foreign(file: &[u8]) -> Parts {
         let mut parts = Parts::of(file);
         parts.retain(|key| !key.starts_with("trilobite.") && !key.contains("attention.key_length"));
@@ -89,12 +89,12 @@ fn projections_that_a_checkpoint_keeps_dense_are_named_in_the_file() {
         let mut parts = Parts::of(&mixed.converted());
         let names = parts.metadata.strings("trilobite.dense_projections").unwrap().unwrap();
         assert_eq!(names, ["blk.0.attn_v.weight"]);
-        // They stay what they are.
+        // They stay dense.
         let absmean = Options { quantize: Some(Quantize::Absmean), ..Options::default() };
         let (file, report) = parts.convert(&absmean).unwrap();
         assert!(file == parts.file());
         contains(&report.notes[0], "1 of 7 projections are dense");
-        // Others are not excused by them, nor by the program that wrote the file.
+        // The list excuses no other projection, and neither does the program that wrote the file.
         let q = parts.get("blk.0.attn_q.weight");
         (q.1, q.3) = (TensorType::F32, f32s(&[0.7; 256]));
         contains(&parts.error(), "tensor \"blk.0.attn_q.weight\" is F32");
@@ -129,10 +129,10 @@ fn zeros_are_kept_and_named() {
         contains(&report.notes[0], "nothing but zeros in blk.0.ffn_gate, blk.0.ffn_up: training");
         assert!(Parts::of(&packed).converted().0 == file);
     }
-    // What is not zero needs a scale.
+    // Nonzero weights need a scale.
     parts.get("blk.0.ffn_gate.weight").3[0] = 0x95;
     contains(&parts.error(), "scale blk.0.ffn_gate.weight is 0, expected a positive");
-    // Dense weights are looked at too.
+    // Dense weights are checked for zeros too.
     let mut tiny = Tiny::llama().with_dense(|i, _| if i == 5 { -0.0 } else { 1.0 });
     tiny.config["quantization_config"] = serde_json::json!(null);
     let mut parts = Parts::of(&tiny.converted());
@@ -211,7 +211,7 @@ fn scales_of_their_own_are_factors() {
     let mut parts = Parts::foreign(&Tiny::bitnet().converted());
     parts.push("blk.0.attn_q.scale", &[1], &[3.0]);
     assert_eq!(ternary(&parts.converted().0, "blk.0.attn_q.weight").1, 1.5);
-    // Beside plain numbers they say that these are ternary.
+    // A scale beside plain numbers marks them as ternary.
     let weights: Vec<f32> = trits(0, 256).into_iter().map(f32::from).collect();
     let q = parts.get("blk.0.attn_q.weight");
     (q.1, q.3) = (TensorType::F32, f32s(&weights));
@@ -248,7 +248,7 @@ fn a_repeated_head_is_left_out() {
 #[test]
 fn a_q8_0_head_stays_one() {
     let mut tiny = Tiny::bitnet();
-    // Rows of 32, which are whole blocks.
+    // Rows of 32 are whole blocks.
     tiny.config["hidden_size"] = serde_json::json!(32);
     for (i, (name, rows, cols)) in PROJECTIONS.into_iter().enumerate() {
         let (rows, cols) = if matches!(i, 3 | 6) { (32, cols) } else { (rows, 32) };
@@ -318,7 +318,7 @@ fn scaled_rope_is_kept() {
     let set = |parts: &mut Parts, key: &str, value: Value| {
         parts.metadata.insert(format!("llama.rope.{key}"), value);
     };
-    // The old key becomes the new one.
+    // The old key is replaced by the new one.
     set(&mut parts, "scale_linear", 2f32.into());
     let gguf = Gguf::parse(&parts.converted().0).unwrap();
     assert_eq!(gguf.metadata().f32("llama.rope.scaling.factor").unwrap(), Some(2.0));
@@ -345,7 +345,7 @@ fn scaled_rope_is_kept() {
     let file = parts.converted().0;
     assert_eq!(dense(&file, "rope_factors_long.weight"), [1.0, 2.0, 3.0, 4.0]);
     assert!(trilobite_runtime::Model::from_bytes(file).is_ok());
-    // Without the type nothing says what they are for.
+    // Without the type the other keys are unexplained.
     let mut untold = Parts::of(&parts.file());
     untold.retain(|key| !key.contains("rope.scaling"));
     contains(&untold.error(), "unexpected tensor rope_factors_long.weight");

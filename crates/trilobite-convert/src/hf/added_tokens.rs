@@ -1,8 +1,8 @@
 //! Tokens that the files beside a tokenizer.json add to it.
 //!
-//! Transformers gives a tokenizer the tokens of tokenizer_config.json's `added_tokens_decoder`, and
-//! of added_tokens.json where there is none, and then the special tokens that it still lacks. Ids
-//! follow the vocabulary in this order, whatever the files say.
+//! Like transformers, this adds the tokens in `added_tokens_decoder` of tokenizer_config.json (or
+//! in added_tokens.json if there is none), and then the special tokens that are still missing.
+//! Their ids follow the vocabulary in this order, regardless of the ids in the files.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,21 +11,21 @@ use serde_json::{Map, Value, json};
 use super::json::Object;
 use crate::Error;
 
-/// Special tokens, in the order in which they are added.
+/// The keys of named special tokens, in the order in which the tokens are added.
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Special tokens without names, under the new key and the old one.
+/// The keys of unnamed special tokens, new and old.
 const EXTRA: &str = "extra_special_tokens";
 const ADDITIONAL: &str = "additional_special_tokens";
 
-/// Puts special_tokens_map.json over tokenizer_config.json where that is of an old version.
+/// Applies special_tokens_map.json over an old-version tokenizer_config.json.
 pub(super) fn overlay(config: &mut Value, special: &Value) {
     let (Value::Object(config), Value::Object(special)) = (config, special) else { return };
     if config.get("added_tokens_decoder").is_some_and(|tokens| !tokens.is_null()) {
         return;
     }
-    // Those of the configuration get their new name before the others come.
+    // Rename the key in the configuration before the other file's tokens are added.
     if config.get(EXTRA).is_none_or(|list| list.is_null())
         && let Some(list) = config.remove(ADDITIONAL)
     {
@@ -34,11 +34,11 @@ pub(super) fn overlay(config: &mut Value, special: &Value) {
     config.extend(special.clone());
 }
 
-/// What has changed.
+/// The changes to a tokenizer.json.
 #[derive(Default)]
 pub(super) struct Changes {
     pub(super) any: bool,
-    /// The first token that gets another id than its file states.
+    /// A message about the first token whose id differs from the stated one.
     pub(super) other_id: Option<String>,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn complete(
     if list.is_null() {
         *list = json!([]);
     }
-    // What is no list is refused where it is read.
+    // A value that is not a list is reported where it is read.
     let Some(list) = list.as_array_mut() else { return Ok(Changes::default()) };
 
     let before = list.clone();
@@ -155,14 +155,14 @@ fn further(
     let mut seen: HashSet<String> = list.iter().filter_map(text).collect();
     seen.extend(all.iter().map(|(text, _)| text.clone()));
     let named = named.into_iter().map(|token| flags(token, true));
-    // Those of a list are special unless they say that they are not.
+    // Tokens of a list are special by default.
     let extra = extra.into_iter().map(|token| flags(token, token.is_string()));
     let others = named.chain(extra).filter_map(with_text);
     all.extend(others.filter(|(text, _)| seen.insert(text.clone())));
     Ok(all)
 }
 
-/// The special tokens that have names: those of every model, then those of this one.
+/// The named special tokens: those that every model can have, then those of this model.
 fn named<'a>(config: &Object<'a>, padding: Option<&'a Value>) -> Vec<&'a Value> {
     let mut named: Vec<&Value> = Vec::new();
     for name in NAMED {
@@ -179,7 +179,7 @@ fn named<'a>(config: &Object<'a>, padding: Option<&'a Value>) -> Vec<&'a Value> 
     named
 }
 
-/// A token's text: the token itself, or its `content`.
+/// The text of a token: the token itself if it is a string, or its `content`.
 fn text(token: &Value) -> Option<String> {
     let text = token.as_str().or_else(|| token.get("content")?.as_str())?;
     Some(text.to_owned())

@@ -1,31 +1,31 @@
-//! Tensors that no weights are: what trainers save because the module had it.
+//! Buffers: saved tensors that are not weights and follow from the configuration.
 
 use trilobite_format::model::{Architecture, Hyperparameters};
 
 use crate::source::{Dtype, View};
 
-/// Whether a tensor follows from the configuration and is therefore left out, by its name in a model
-/// with a head. transformers takes no notice of these either.
-pub(super) fn follows(name: &str, view: &View<'_>, model: &Hyperparameters) -> bool {
+/// Whether a tensor is a buffer and can be left out. `name` is its name in a model with a head.
+/// transformers ignores these tensors too.
+pub(super) fn is_derived(name: &str, view: &View<'_>, model: &Hyperparameters) -> bool {
     let (module, buffer) = name.rsplit_once('.').unwrap_or(("", name));
     let parent = module.rsplit_once('.').map_or(module, |(_, last)| last);
     match buffer {
-        // Positions, and what masks are filled with.
+        // Positions, and the fill value of masks.
         "position_ids" => matches!(view.dtype, Dtype::Other(..)),
         "masked_bias" => true,
-        // Causal masks. (The biases of projections are those of `q_proj` and so on.)
+        // Causal masks. (The biases of projections are named after `q_proj` and so on.)
         "causal_mask" => is_mask(view),
         "bias" => {
             let attention = matches!(parent, "attn" | "attention" | "self_attn");
             attention && view.shape.len() == 4 && is_mask(view)
         }
-        // What Gemma multiplies embeddings by, in whatever precision.
+        // The factor of Gemma's embeddings, in any precision.
         "embed_scale" if model.arch == Architecture::Gemma3 => {
             let expected = (model.hidden as f32).sqrt();
             let close = |scale: &f32| (scale / expected - 1.0).abs() < BF16_STEP;
             view.count() == 1 && view.to_f32().first().is_some_and(close)
         }
-        // Frequencies of RoPE, and their cosines and sines.
+        // RoPE frequencies, and their cosines and sines.
         _ => {
             let rotary = module.split('.').any(|part| part.starts_with("rotary_emb"));
             let table = |name| {
@@ -36,10 +36,10 @@ pub(super) fn follows(name: &str, view: &View<'_>, model: &Hyperparameters) -> b
     }
 }
 
-/// The relative distance of neighbouring numbers in BF16.
+/// The relative distance of adjacent numbers in BF16.
 const BF16_STEP: f32 = 1.0 / 128.0;
 
-/// Whether a tensor is `[n, n]` or `[1, 1, n, n]` and made of zeros and ones.
+/// Whether a tensor has the shape `[n, n]` or `[1, 1, n, n]` and contains only zeros and ones.
 fn is_mask(view: &View<'_>) -> bool {
     let square =
         matches!(*view.shape.as_slice(), [rows, cols] | [1, 1, rows, cols] if rows == cols);

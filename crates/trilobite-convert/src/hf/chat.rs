@@ -1,4 +1,4 @@
-//! What a chat needs: the template, and the special tokens that it can name.
+//! Chat templates and the special tokens that they can name.
 
 use serde_json::Value;
 use trilobite_format::Metadata;
@@ -8,17 +8,17 @@ use super::json::Object;
 use crate::Error;
 use crate::source::Checkpoint;
 
-/// Special tokens without names of their own, under the old name and the new.
+/// The keys of unnamed special tokens, old and new.
 const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
-/// A token as text: a string, or an object that holds it.
+/// The text of a token: a string, or an object with the string as `content`.
 pub(super) fn token(value: Option<&Value>) -> Option<String> {
     let value = value?;
     value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
 }
 
-/// The chat template: a file of its own, or a string, or the one called "default" of a list. The
-/// others of a list get keys of their own.
+/// Adds the chat template: from its own file, a string, or the entry called "default" of a list.
+/// The other entries of a list get keys of their own.
 pub(super) fn template(
     checkpoint: &Checkpoint,
     tokenizer_config: &Object<'_>,
@@ -49,8 +49,8 @@ pub(super) fn template(
     }
 }
 
-/// Adds every special token by its name, but for those that begin and end a text, which have keys
-/// of their own. tokenizer_config.json goes before special_tokens_map.json.
+/// Adds every special token by its name, except the beginning and the end of a text, which have
+/// their own keys. tokenizer_config.json takes precedence over special_tokens_map.json.
 pub(super) fn special_tokens(
     tokenizer_config: &Object<'_>,
     map: &Object<'_>,
@@ -69,7 +69,7 @@ pub(super) fn special_tokens(
                     tokens.iter().filter_map(|value| token(Some(value))).collect();
                 add(LISTS[0], texts.into());
             }
-            // Tokens of one model family, such as that of an image.
+            // Tokens of a model family, such as an image token.
             Value::Object(tokens) if name == LISTS[1] => {
                 for (name, value) in tokens {
                     token(Some(value)).into_iter().for_each(|text| add(name, text.into()));

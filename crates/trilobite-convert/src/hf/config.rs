@@ -1,4 +1,4 @@
-//! config.json: sizes, and how the weights are to be understood.
+//! Reading config.json: the hyperparameters and the encoding of the weights.
 
 mod classes;
 mod defaults;
@@ -16,39 +16,39 @@ use classes::Class;
 use defaults::Defaults;
 use rope::Rotary;
 
-/// What config.json says.
+/// The content of config.json.
 #[derive(Debug)]
 pub(crate) struct HfConfig {
     pub(crate) model: Hyperparameters,
-    /// Whether the projections of the attention have biases although the architecture does not ask
-    /// for them.
+    /// Whether the projections of attention have biases that are optional in the architecture.
     pub(crate) biases: bool,
-    /// Whether the tensors have the names of 1bitLLM's checkpoints.
+    /// Whether tensors are named as in 1bitLLM's checkpoints.
     pub(crate) old: bool,
-    /// Whether the embedding is the head too; `None` where the file does not say.
+    /// Whether the head is tied to the embedding; `None` if the file does not say.
     pub(crate) tied: Option<bool>,
-    /// What the class of the model assumes about that.
+    /// The default of the model's class for `tied`.
     pub(crate) tied_by_default: bool,
     pub(crate) quantization: Quantization,
-    /// `modules_to_not_convert`; without it everything but the head is ternary.
+    /// The modules in `modules_to_not_convert`. `None` if the key is absent: then all projections
+    /// are ternary, and the head is dense.
     pub(crate) excluded: Option<Vec<String>>,
-    /// What each RoPE frequency is divided by, where it is scaled.
+    /// The divisors of RoPE frequencies, if they are scaled.
     pub(crate) rope_divisors: Vec<(Role, Vec<f32>)>,
-    /// What was read otherwise than it may look.
+    /// Notes for the user about values with an unexpected meaning.
     pub(crate) notes: Vec<String>,
 }
 
-/// How projections are stored, as far as the configuration knows.
+/// The encoding of projections, as far as the configuration states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quantization {
-    /// It does not say.
+    /// Not stated.
     Unstated,
-    /// `is_bitnet_config`: a BitNet model whose dense weights are masters, or ternary weights
-    /// written out.
+    /// `is_bitnet_config`: a BitNet model whose dense weights are master weights, or ternary
+    /// weights stored as floats.
     Stated,
-    /// Master weights that are quantised at load by absmean.
+    /// Master weights that are quantised by absmean on loading.
     Online,
-    /// Ternary weights beside a `weight_scale`: a weight is trit times scale, or trit divided by
+    /// Ternary weights with a `weight_scale`. A weight is trit times scale, or trit divided by
     /// scale.
     Offline { divide: bool },
 }
@@ -61,7 +61,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
             return Err(object.unsupported(key));
         }
     }
-    // There is no BitNet of this graph to check against.
+    // There is no BitNet model of this architecture to test against.
     if arch == Architecture::Qwen3 {
         if object.get("quantization_config").is_some() {
             return Err(object.unsupported("quantization_config"));
@@ -72,7 +72,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     }
     let unfit = |fault| unfit(&object, fault);
     let sizes = sizes(&object, arch, defaults)?;
-    // Windows are listed by layer and divisors by pair: their number is limited before that.
+    // Limit the numbers of layers and pairs before lists of these lengths are read.
     sizes.check().map_err(unfit)?;
     let Rotary { rope, context, local_theta, divisors, notes } =
         rope::read(&object, &sizes, defaults.rope_theta)?;
@@ -83,7 +83,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     let (quantization, excluded) = quantization(&object, old)?;
     Ok(HfConfig {
         model,
-        // Qwen 2 has its own whatever the key says.
+        // Qwen 2 requires its biases, regardless of the key.
         biases: arch != Architecture::Qwen2 && object.bool("attention_bias")? == Some(true),
         old,
         tied: object.bool("tie_word_embeddings")?,
@@ -95,7 +95,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     })
 }
 
-/// The sizes; RoPE and the window are still to be read.
+/// Reads the sizes. RoPE and the window are read later.
 fn sizes(
     object: &Object<'_>,
     arch: Architecture,
@@ -137,7 +137,7 @@ fn sizes(
     })
 }
 
-/// A number with which the model cannot be run, under its name in config.json.
+/// The error for a hyperparameter outside its range, under its name in config.json.
 fn unfit(object: &Object<'_>, fault: Fault) -> Error {
     const NAMES: [(&str, &str); 12] = [
         (keys::VOCAB, "vocab_size"),
@@ -162,7 +162,8 @@ fn unfit(object: &Object<'_>, fault: Fault) -> Error {
     Error::Value { file: object.file.to_owned(), key: name.to_owned(), expected, found }
 }
 
-/// What scores are multiplied by, unless it is `1 / sqrt(head_dim)` and a reader takes it for that.
+/// The factor of attention scores; `None` if it is `1 / sqrt(head_dim)` and that is also the
+/// default of the output.
 fn attention_scale(object: &Object<'_>, model: &Hyperparameters) -> Result<Option<f32>, Error> {
     if model.arch != Architecture::Gemma3 {
         return Ok(None);
@@ -172,7 +173,7 @@ fn attention_scale(object: &Object<'_>, model: &Hyperparameters) -> Result<Optio
     Ok((!usual).then(|| (1.0 / f64::from(scalar).sqrt()) as f32))
 }
 
-/// The cap of the logits. That of the scores is a remnant of Gemma 2, which no Gemma 3 has.
+/// The cap of the logits. That of attention scores is a remnant of Gemma 2 that no Gemma 3 uses.
 fn softcap(object: &Object<'_>) -> Result<Option<f32>, Error> {
     if object.get("attn_logit_softcapping").is_some() {
         return Err(object.unsupported("attn_logit_softcapping"));
@@ -180,7 +181,7 @@ fn softcap(object: &Object<'_>) -> Result<Option<f32>, Error> {
     object.positive("final_logit_softcapping")
 }
 
-/// Sliding windows: of the layers that `layer_types` names, or else of those that the older keys
+/// Sliding windows of the layers that `layer_types` lists; without it, of those that the older keys
 /// imply.
 fn window(
     object: &Object<'_>,
@@ -191,7 +192,7 @@ fn window(
     let gemma = sizes.arch == Architecture::Gemma3;
     let uses = match sizes.arch {
         Architecture::Gemma3 => true,
-        // A window of null is none.
+        // A window of null means no window.
         Architecture::Qwen2 | Architecture::Qwen3 => {
             object.bool("use_sliding_window")? == Some(true) && !object.is_null(KEY)
         }
@@ -223,7 +224,7 @@ fn window(
     Ok(Some(Window { tokens, layers, rope_theta }))
 }
 
-/// Which layers slide, where the configuration lists it.
+/// Reads from `layer_types` whether each layer slides, if the key is present.
 fn layer_types(object: &Object<'_>, count: usize) -> Result<Option<Vec<bool>>, Error> {
     const KEY: &str = "layer_types";
     let Some(list) = object.get(KEY) else { return Ok(None) };
@@ -243,7 +244,7 @@ fn layer_types(object: &Object<'_>, count: usize) -> Result<Option<Vec<bool>>, E
     }
 }
 
-/// The `quantization_config`. Missing keys have transformers' defaults.
+/// Reads `quantization_config`, with the defaults of transformers.
 fn quantization(
     object: &Object<'_>,
     old: bool,
@@ -288,7 +289,7 @@ fn excluded(settings: &Object<'_>) -> Result<Option<Vec<String>>, Error> {
         .as_array()
         .and_then(|list| list.iter().map(|name| Some(name.as_str()?.to_owned())).collect());
     let names = names.ok_or_else(|| settings.bad(KEY, "a list of module names"))?;
-    // transformers takes them for regular expressions, of which plain names are all that is used.
+    // transformers treats them as regular expressions; published files use plain names only.
     if names.iter().any(|name| name.is_empty() || name.contains(|c| "*+?[](){}|^$\\".contains(c))) {
         return Err(settings.bad(KEY, "plain module names"));
     }
@@ -296,12 +297,12 @@ fn excluded(settings: &Object<'_>) -> Result<Option<Vec<String>>, Error> {
 }
 
 impl HfConfig {
-    /// The module that a tensor is the weight or the bias of.
+    /// The module of which the tensor is the weight or the bias.
     pub(crate) fn module(&self, role: Role, layer: u64) -> Option<String> {
         names::module(role, layer, self.model.arch, self.old)
     }
 
-    /// Head length by which the rows of rotated tensors are reordered; see
+    /// The head width for reordering the rows of rotated tensors; see
     /// [`source_row`](crate::rows::source_row).
     pub(crate) fn reordering(&self, role: Role) -> Option<usize> {
         let rotated = matches!(role, Role::Q | Role::K | Role::QBias | Role::KBias);
@@ -309,7 +310,7 @@ impl HfConfig {
         (rotated && adjacent).then_some(self.model.head_dim as usize)
     }
 
-    /// Whether there is a tensor that models of the architecture may have, the head aside.
+    /// Whether the model has an optional tensor other than the head.
     pub(crate) fn has(&self, role: Role) -> bool {
         match role.divides_rope() {
             true => self.rope_divisors.iter().any(|(divisors, _)| *divisors == role),

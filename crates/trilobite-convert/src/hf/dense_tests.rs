@@ -52,8 +52,8 @@ fn gemmas_norms_are_stored_as_what_they_multiply_by() {
     for name in ["post_attention_norm", "post_ffw_norm"] {
         assert_eq!(dense(&file, &format!("blk.0.{name}.weight")), [1.25; 16]);
     }
-    // What the configuration left out has transformers' defaults; llama.cpp has the same ones for
-    // what is left out here.
+    // Absent keys have the defaults of transformers. llama.cpp has the same defaults for the keys
+    // absent here.
     assert_eq!(metadata.f32("gemma3.rope.freq_base").unwrap(), Some(1e6));
     assert_eq!(metadata.f32("gemma3.rope.freq_base_swa").unwrap(), Some(1e4));
     assert_eq!(metadata.f32("gemma3.attention.layer_norm_rms_epsilon").unwrap(), Some(1e-6));
@@ -72,7 +72,7 @@ fn qwen_3_has_norms_of_heads_and_biases_where_they_are_stated() {
     for (name, len) in [("attn_norm", 16), ("attn_q_norm", 8), ("attn_k_norm", 8)] {
         assert_eq!(dense(&file, &format!("blk.0.{name}.weight")), vec![0.25; len]);
     }
-    // Rows stay where they are.
+    // The order of rows is unchanged.
     assert_eq!(dense(&file, "blk.0.attn_q.weight")[17], 17.0 / 64.0);
 
     let mut biased = tiny.clone();
@@ -194,7 +194,7 @@ fn matrices_are_stored_in_the_type_asked_for() {
     for (ty, chosen) in [
         (Type::F16, TensorType::F16),
         (Type::Bf16, TensorType::Bf16),
-        // Rows of 16 and 24 are no whole blocks of 32.
+        // Rows of 16 and 24 are not whole blocks of 32.
         (Type::Q8_0, TensorType::F16),
         (Type::Q4_0, TensorType::F16),
     ] {

@@ -1,4 +1,4 @@
-//! A grid over config.json: what is converted can be run.
+//! A grid over config.json: every configuration that converts can be run.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use trilobite_runtime::{CacheType, Model, Session, SessionOptions};
 
 use crate::testing::*;
 
-/// Values of every kind, with those at which a rule could be off by one.
+/// Values of every kind, including the edges of valid ranges.
 fn values() -> Vec<Value> {
     let mut values = vec![
         json!(null),
@@ -69,7 +69,7 @@ const KEYS: [&str; 31] = [
     "pad_token_id",
 ];
 
-/// Runs what is converted, and says whether anything was.
+/// Runs the converted model. Returns whether the configuration converts.
 #[track_caller]
 fn runs(tiny: &Tiny) -> bool {
     let Ok((file, _)) = tiny.convert(&Default::default()) else { return false };
@@ -77,7 +77,7 @@ fn runs(tiny: &Tiny) -> bool {
         Model::from_bytes(file).unwrap_or_else(|e| panic!("{}: {}", tiny.config, chain(&e))),
     );
     let config = model.config();
-    // As few tokens as the context has room for, and in the longest context that a table is cheap for.
+    // As few tokens as the context has room for, in the longest context whose table is cheap.
     let tokens = [1, 2, 3].map(|id| id % config.vocab as u32);
     let tokens = &tokens[..config.context.min(3)];
     let options = SessionOptions {
@@ -176,7 +176,7 @@ fn what_is_converted_with_any_rope_can_be_run() {
                     let old = with(&tiny, "rope_scaling", changed.clone().into());
                     let new = match tiny.config.get("rope_theta") {
                         Some(_) => changed.into(),
-                        // Gemma 3 has them by kind of layer.
+                        // In Gemma 3 they are grouped by kind of layer.
                         None => json!({"full_attention": changed}),
                     };
                     let new = with(&tiny, "rope_parameters", new);

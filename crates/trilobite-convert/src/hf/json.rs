@@ -1,4 +1,4 @@
-//! Reading typed values out of configuration files.
+//! Typed access to configuration files.
 
 use std::ops::RangeInclusive;
 
@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// An object of a JSON file. A key whose value is `null` counts as absent, as in Python.
+/// An object in a JSON file. As in Python, a key whose value is `null` counts as absent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Object<'a> {
     pub(crate) file: &'a str,
-    /// Path of the object within the file, with a dot behind it; empty for the file itself.
+    /// The path of the object in the file, with a trailing dot; empty for the root.
     pub(crate) path: &'a str,
     pub(crate) value: &'a Value,
 }
@@ -24,7 +24,7 @@ impl<'a> Object<'a> {
         self.value.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether a key is there and says `null`.
+    /// Whether a key is present with the value `null`.
     pub(crate) fn is_null(&self, key: &str) -> bool {
         self.value.get(key).is_some_and(Value::is_null)
     }
@@ -35,7 +35,7 @@ impl<'a> Object<'a> {
         pairs.map(|(key, value)| (key.as_str(), value))
     }
 
-    /// An object within this one; `path` is its key with a dot behind it.
+    /// A nested object. `path` is its key with a trailing dot.
     pub(crate) fn object(&self, path: &'a str) -> Result<Option<Object<'a>>, Error> {
         let key = path.trim_end_matches('.');
         match self.get(key) {
@@ -79,7 +79,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A list of so many positive numbers, which must be there.
+    /// A list of exactly `count` positive numbers. It is an error if the key is absent.
     pub(crate) fn positives(&self, key: &str, count: u64) -> Result<Vec<f32>, Error> {
         let number = |value| finite(value).filter(|n| *n > 0.0);
         let list = self.get(key).and_then(Value::as_array);
@@ -98,7 +98,7 @@ impl<'a> Object<'a> {
         self.keys().next().is_none()
     }
 
-    /// One integer or a list of them.
+    /// An integer or a list of integers, as a list.
     pub(crate) fn integers(&self, key: &str) -> Result<Vec<i64>, Error> {
         let list = match self.get(key) {
             None => return Ok(Vec::new()),
@@ -111,12 +111,12 @@ impl<'a> Object<'a> {
             .ok_or_else(|| self.bad(key, "a token id, or a list of them"))
     }
 
-    /// A value that must be there.
+    /// The value of a required key. It is an error if the value is `None`.
     pub(crate) fn require<T>(&self, key: &str, value: Option<T>) -> Result<T, Error> {
         value.ok_or_else(|| self.bad(key, "a value"))
     }
 
-    /// An error about a key, with the value that it has.
+    /// The error for an invalid value of a key.
     pub(crate) fn bad(&self, key: &str, expected: &str) -> Error {
         Error::Value {
             file: self.file.to_owned(),
@@ -151,7 +151,7 @@ fn finite(value: &Value) -> Option<f32> {
     value.as_f64().map(|n| n as f32).filter(|n| n.is_finite())
 }
 
-/// A value as JSON, cut off where it gets long.
+/// A value as JSON, shortened if it is long.
 fn brief(value: &Value) -> String {
     const LONGEST: usize = 80;
     let text = value.to_string();

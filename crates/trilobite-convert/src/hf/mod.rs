@@ -1,4 +1,4 @@
-//! Hugging Face checkpoints: which tensor of the output comes from which of the source.
+//! Hugging Face checkpoints: the source tensor of each output tensor.
 
 mod added_tokens;
 mod buffers;
@@ -35,7 +35,7 @@ use json::Object;
 use names::{HEAD, suffix};
 
 const CONFIG: &str = "config.json";
-/// What the names of all other modules begin with.
+/// The prefix of the names of all other modules.
 const BASE: &str = "model.";
 
 /// Plans the conversion of a Hugging Face checkpoint.
@@ -71,9 +71,9 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     Ok(Plan { model, files: &checkpoint.files, metadata, tensors, notes })
 }
 
-/// A tensor of a Hugging Face checkpoint whose weights are not packed.
+/// A tensor of a Hugging Face checkpoint with unpacked weights.
 pub struct CheckpointTensor {
-    /// What it is.
+    /// The function of the tensor in the model.
     pub role: Role,
     /// Its name.
     pub name: String,
@@ -81,10 +81,10 @@ pub struct CheckpointTensor {
     pub shape: Vec<u64>,
 }
 
-/// What a config.json describes: the model, and the tensors that its checkpoint has.
+/// Reads a config.json: the hyperparameters, and the tensors of its checkpoint.
 ///
 /// # Errors
-/// A configuration that cannot be converted.
+/// The configuration is invalid or not supported.
 pub fn checkpoint_tensors(
     config: &Value,
 ) -> Result<(Hyperparameters, Vec<CheckpointTensor>), Error> {
@@ -100,9 +100,9 @@ pub fn checkpoint_tensors(
     Ok((source.model, named))
 }
 
-/// Gives tensors the names that they have in a model with a head. A checkpoint saved from the base
-/// model has no `model.` before them, and one that was wrapped once more has two: transformers adds
-/// and strips one.
+/// Renames tensors to their names in a model with a head. A checkpoint saved from the base model
+/// lacks the prefix `model.`, and a wrapped one has it twice; transformers adds or strips one
+/// prefix.
 fn base_names(shards: &mut Shards<'_>) {
     let has = |prefix: &str| shards.get(&format!("{prefix}embed_tokens.weight")).is_some();
     let (as_expected, bare, wrapped) = (has(BASE), has(""), has("model.model."));
@@ -123,7 +123,7 @@ struct Builder<'a, 'o> {
     options: &'o Options,
     tensors: Vec<Planned<'a>>,
     notes: Vec<String>,
-    /// Projections that `modules_to_not_convert` keeps dense.
+    /// Number of projections that `modules_to_not_convert` keeps dense.
     excluded: usize,
 }
 
@@ -146,7 +146,7 @@ impl<'a> Builder<'a, '_> {
 
     fn embedding(&mut self, tensor: Tensor, module: &str) -> Result<(), Error> {
         let mut weight = format!("{module}.weight");
-        // Of two tied tensors a file may have the head.
+        // A file with tied weights may contain only the head.
         if self.is_tied() && self.shards.get(&weight).is_none() {
             weight = format!("{HEAD}.weight");
         }
@@ -166,7 +166,8 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// Checks a head that is there though the embedding is the head, and chooses types.
+    /// Checks that an explicit head of a model with tied weights equals the embedding, and chooses
+    /// types.
     fn check_tied(&mut self) -> Result<(), Error> {
         let weight = format!("{HEAD}.weight");
         let tied = self.is_tied();
@@ -195,17 +196,17 @@ impl<'a> Builder<'a, '_> {
         plan::choose_types(&mut self.tensors, arch, self.options, &mut self.notes)
     }
 
-    /// Whether the embedding is the head too. A head that is there is one of its own, unless
-    /// config.json says otherwise.
+    /// Whether the head is tied to the embedding. If config.json does not say, a checkpoint with a
+    /// head is untied.
     fn is_tied(&self) -> bool {
         let there = || self.shards.get(&format!("{HEAD}.weight")).is_some();
         self.source.tied.unwrap_or_else(|| self.source.tied_by_default && !there())
     }
 
-    /// Leaves out what follows from the configuration; nothing else may be left.
+    /// Drops buffers, which follow from the configuration. Any other remaining tensor is an error.
     fn buffers(&mut self) -> Result<(), Error> {
         let model = &self.source.model;
-        let count = self.shards.leave_out(|name, view| buffers::follows(name, view, model));
+        let count = self.shards.leave_out(|name, view| buffers::is_derived(name, view, model));
         if count > 0 {
             let what = "that follow from the configuration were left out";
             self.notes.push(format!("{count} buffers {what}"));
@@ -234,7 +235,7 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    /// A norm or a bias, as F32. Gemma's norms are stored as what they differ from 1 by.
+    /// Plans a norm or a bias as F32. Gemma's checkpoints store the difference of norms from 1.
     fn vector(&mut self, tensor: Tensor, module: &str) -> Result<(), Error> {
         let Tensor { role, name, shape, .. } = tensor;
         let suffix = suffix(role);
@@ -260,7 +261,7 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// A dense matrix, in its own type.
+    /// Plans a dense matrix in its own type.
     fn dense(
         &mut self,
         name: String,
@@ -275,8 +276,8 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// A projection: ternary unless it is listed in `modules_to_not_convert`. What it is must
-    /// agree with how it is stored.
+    /// Plans a projection: ternary unless `modules_to_not_convert` lists it. The configuration must
+    /// agree with the stored type.
     fn projection(&mut self, tensor: Tensor, module: &str) -> Result<(), Error> {
         let Tensor { role, name, shape, .. } = tensor;
         let head_dim = self.source.reordering(role);
@@ -346,7 +347,7 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// A matrix; packed ones hold four rows in one.
+    /// Takes out a matrix. A packed one has four rows in one.
     fn require_matrix(
         &mut self,
         name: &str,
@@ -365,7 +366,7 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    /// The number that a trit is multiplied by, from a `weight_scale` tensor.
+    /// Reads a `weight_scale` tensor. Returns the factor of a trit.
     fn scale(&mut self, name: &str, divide: bool) -> Result<f32, Error> {
         let view = self.shards.require(name)?;
         let (1, Some(_)) = (view.count(), view.dtype.float_type()) else {

@@ -5,8 +5,8 @@ use trilobite_format::model::{Architecture, Role};
 /// The module of the language model head.
 pub(super) const HEAD: &str = "lm_head";
 
-/// The module that a tensor is the weight or the bias of. `old` is for the names of 1bitLLM's
-/// checkpoints. `None` for what checkpoints have no tensor for.
+/// The module of which a tensor is the weight or the bias. `old` selects the names of 1bitLLM's
+/// checkpoints. `None` for a role without a tensor in checkpoints.
 pub(super) fn module(role: Role, layer: u64, arch: Architecture, old: bool) -> Option<String> {
     let part = match role {
         Role::Embedding => "model.embed_tokens",
@@ -37,7 +37,7 @@ pub(super) fn module(role: Role, layer: u64, arch: Architecture, old: bool) -> O
     })
 }
 
-/// What follows the name of the module.
+/// The suffix after the name of the module.
 pub(super) fn suffix(role: Role) -> &'static str {
     if role.is_bias() { "bias" } else { "weight" }
 }

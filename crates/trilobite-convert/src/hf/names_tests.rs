@@ -1,4 +1,4 @@
-//! Tensors under other names than expected, and tensors that no weights are.
+//! Renamed tensors, and buffers.
 
 use serde_json::json;
 use trilobite_format::Gguf;
@@ -23,7 +23,7 @@ fn a_base_model_is_complete_where_its_head_is_the_embedding() {
         base.config["architectures"] = json!([class]);
         assert!(base.converted() == tiny.converted());
     }
-    // The head has its name in either, and a model can be wrapped once more.
+    // The head has the same name in both, and a model may be wrapped once more.
     assert!(with_names(&Tiny::llama(), bare).converted() == Tiny::llama().converted());
     let wrapped = with_names(&bitnet, |name| format!("model.{name}"));
     assert!(wrapped.converted() == bitnet.converted());
@@ -45,14 +45,14 @@ fn a_head_is_missing_unless_it_is_the_embedding() {
     let message =
         "tensor lm_head.weight is missing, and config.json does not say that the head is the";
     contains(&tiny.error(), message);
-    // `LlamaConfig` unties them where nothing is said, `Gemma3TextConfig` ties them.
+    // By default `LlamaConfig` unties them and `Gemma3TextConfig` ties them.
     tiny.config.as_object_mut().unwrap().remove("tie_word_embeddings");
     contains(&tiny.error(), message);
     let mut gemma3 = Tiny::gemma3();
     let plain = gemma3.converted();
     gemma3.config.as_object_mut().unwrap().remove("tie_word_embeddings");
     assert!(gemma3.converted() == plain);
-    // Of two that are one, a file may have either.
+    // A file with tied weights may have either.
     gemma3.config["tie_word_embeddings"] = json!(true);
     gemma3.rename("model.embed_tokens.weight", head);
     assert!(gemma3.converted() == plain);
@@ -87,7 +87,7 @@ fn buffers_that_follow_from_the_configuration_are_left_out() {
         assert!(file == plain, "{name}");
         contains(&report.notes.join("\n"), "1 buffers that follow from the configuration");
     }
-    // What Gemma multiplies embeddings by: the square root of 16, rounded or not.
+    // The factor of Gemma's embeddings: the square root of 16, rounded or not.
     let mut gemma3 = Tiny::gemma3();
     gemma3.set("model.embed_tokens.embed_scale", "F32", &[], f32s(&[4.01]));
     assert!(gemma3.converted() == Tiny::gemma3().converted());

@@ -25,7 +25,7 @@ fn metadata(file: &[u8]) -> Metadata {
     Gguf::parse(file).unwrap().metadata().clone()
 }
 
-/// `heads x 2 x half` rows as `heads x half x 2`.
+/// Reorders `heads x 2 x half` rows to `heads x half x 2`.
 fn permuted(trits: &[i8], cols: usize, heads: usize) -> Vec<i8> {
     let rows: Vec<&[i8]> = trits.chunks(cols).collect();
     let half = rows.len() / heads / 2;
@@ -118,7 +118,7 @@ fn checkpoints_of_1bitllm_are_known_by_their_class() {
     let file = tiny.converted();
     assert_eq!(metadata(&file).str("general.architecture").unwrap(), Some("bitnet"));
     assert_eq!(ternary(&file, "blk.0.attn_q.weight").0[0], -1);
-    // As a Llama it would lose its norms and its quantisation.
+    // As a Llama model it would lose its norms and its quantisation.
     tiny.config["architectures"] = json!(["LlamaForCausalLM"]);
     contains(&tiny.error(), "unexpected tensor model.layers.0.mlp.ffn_layernorm.weight");
 }
@@ -197,7 +197,7 @@ fn a_tied_head_may_be_repeated_but_not_differ() {
     head.2[7] ^= 1;
     tiny.set("lm_head.weight", "BF16", &head.1, head.2);
     contains(&tiny.error(), "lm_head.weight differs from the embedding");
-    // Where the file does not say, a head that is there is one of its own.
+    // If the file does not say, an explicit head is untied.
     tiny.config.as_object_mut().unwrap().remove("tie_word_embeddings");
     assert!(Gguf::parse(&tiny.converted()).unwrap().tensor("output.weight").is_some());
 }
@@ -214,7 +214,7 @@ fn heads_are_stored_in_the_type_asked_for() {
     let (file, report) = with(Head::F16).unwrap();
     assert_eq!(ty(&file), TensorType::F16);
     contains(&report.notes[0], "with rounding");
-    // Rows of 16 are no whole blocks of Q8_0.
+    // Rows of 16 are not whole blocks of Q8_0.
     contains(&with(Head::Q8_0).unwrap_err().to_string(), "cannot be stored as Q8_0");
 
     let mut large = Tiny::bitnet();
@@ -394,7 +394,7 @@ fn a_coarse_head_is_a_copy_of_the_stored_head() {
                 |report: &crate::Report| report.types.iter().map(|t| t.weights).sum::<u64>();
             assert_eq!(weights(&report), weights(&plain_report));
         }
-        // It is made anew, or left out, when the file is converted again.
+        // Converting the file again recomputes the copy or leaves it out.
         let (file, _) = with(&tiny, &always);
         let files = vec![("model.gguf".to_owned(), file.clone().into())];
         let again = crate::Checkpoint::from_files(files).unwrap();

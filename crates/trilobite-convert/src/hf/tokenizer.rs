@@ -1,4 +1,4 @@
-//! Tokenizer, chat template, special tokens and generation defaults.
+//! Tokenizer, chat template, special tokens and sampling defaults.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const SETTINGS: &str = "tokenizer_config.json";
 /// Added tokens with their ids, in files of old versions.
 const NUMBERED: &str = "added_tokens.json";
 
-/// Adds everything that running the model as text needs.
+/// Adds all metadata that tokenizing and chatting need.
 pub(crate) fn describe(
     checkpoint: &Checkpoint,
     config: Object<'_>,
@@ -26,7 +26,7 @@ pub(crate) fn describe(
     metadata: &mut Metadata,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
-    // A file that is not there says nothing.
+    // A missing file counts as empty.
     let json = |name: &str| checkpoint.json(name).map(Option::unwrap_or_default);
     let (generation, tokenizer_config, special) =
         (json("generation_config.json")?, settings(checkpoint)?, json("special_tokens_map.json")?);
@@ -55,8 +55,8 @@ pub(crate) fn describe(
                 metadata.insert(keys::CLEAN_UP, true);
             }
             let vocabulary = vocabulary::read(Object::new(TOKENIZER, &tokenizer), vocab)?;
-            // The template decides: transformers leaves out tokenizer_config.json's add_bos_token
-            // where there is a tokenizer.json.
+            // The post-processor's template decides: with a tokenizer.json transformers ignores
+            // add_bos_token of tokenizer_config.json.
             let add_bos = vocabulary::template_adds(&tokenizer, text_of("bos_token").as_deref());
             match &vocabulary.ggml {
                 Some(ggml) => {
@@ -79,7 +79,8 @@ pub(crate) fn describe(
     };
 
     let id_of = |text: Option<&str>| vocabulary.as_ref()?.id(text?);
-    // An id that is no token's, such as -1 for none, never comes up: transformers warns of it.
+    // An id outside the vocabulary, such as -1 for none, has no effect: transformers only warns of
+    // it.
     let mut ids = |object: &Object<'_>, key: &str| {
         let mut ids = Vec::new();
         for id in object.integers(key)? {
@@ -97,13 +98,13 @@ pub(crate) fn describe(
     let mut ends = ids(&config, "eos_token_id")?;
     ends.extend(ids(&generation, "eos_token_id")?);
     ends.extend(id_of(eos.as_deref()));
-    // Llama 3's end of turn ends a text where the template writes it, whether or not it is listed.
+    // Llama 3's end of turn ends a text if the template writes it, even if it is not listed.
     if template.as_ref().is_some_and(|template| template.contains(END_OF_TURN)) {
         ends.extend(id_of(Some(END_OF_TURN)));
     }
     let mut unique: Vec<u32> = Vec::new();
     for id in ends {
-        // Ids are below the size of the vocabulary, which fits.
+        // Ids are below the vocabulary size, which fits u32.
         if !unique.contains(&(id as u32)) {
             unique.push(id as u32);
         }
@@ -116,7 +117,7 @@ pub(crate) fn describe(
     };
     id("bos", first(begins, bos.as_deref()));
     id("eos", unique.first().copied().map(u64::from));
-    // Llama's configurations write -1 for none.
+    // Llama's configurations use -1 for none.
     let pad = config.get("pad_token_id").and_then(Value::as_u64).filter(|&id| id < vocab);
     let pad = pad.or_else(|| id_of(text_of("pad_token").as_deref()));
     id("padding", pad);
@@ -139,24 +140,23 @@ pub(crate) fn describe(
     generation_defaults(&generation, metadata, notes)
 }
 
-/// A tokenizer.json with the tokens that the files beside it add.
+/// A tokenizer.json completed with the tokens of the files beside it.
 struct File {
     tokenizer: Value,
-    /// Its text: that of the file where nothing was added.
+    /// The text of the file; unchanged if nothing was added.
     json: String,
-    /// Whether decoded text is rid of the spaces before its punctuation.
+    /// Whether decoding removes the spaces before punctuation.
     cleans_up: bool,
-    /// A token that gets another id than the file states.
+    /// A message about a token whose id differs from the stated one.
     other_id: Option<String>,
 }
 
 impl Checkpoint {
-    /// The text of a checkpoint's tokenizer.json, with the tokens that the files beside it add, and
-    /// whether text that it decodes is rid of the spaces before punctuation. A GGUF file has no
-    /// such file.
+    /// The text of a checkpoint's tokenizer.json, completed with the tokens of the files beside it,
+    /// and whether decoding removes the spaces before punctuation. `None` for a GGUF file.
     ///
     /// # Errors
-    /// One of these files is damaged.
+    /// One of these files is malformed.
     pub fn tokenizer_json(&self) -> Result<Option<(String, bool)>, Error> {
         if self.kind == Kind::Gguf {
             return Ok(None);
@@ -186,14 +186,14 @@ fn read(checkpoint: &Checkpoint, settings: &Object<'_>) -> Result<Option<File>, 
     let changes =
         added_tokens::complete(&mut tokenizer, settings, &Object::new(NUMBERED, &numbered))?;
     let json = if changes.any { with_added_tokens(text, &tokenizer)? } else { text.to_owned() };
-    // Transformers cleans up what words were cut of, which byte-pair encodings do not do.
+    // transformers cleans up the decoded text of word-based tokenizers, not of byte-pair encodings.
     let pairs = tokenizer.pointer("/model/merges").is_some();
     let cleans_up = settings.bool("clean_up_tokenization_spaces")? == Some(true) && !pairs;
     Ok(Some(File { tokenizer, json, cleans_up, other_id: changes.other_id }))
 }
 
-/// The text of a tokenizer.json with the added tokens of `tokenizer`. All else is kept to the
-/// letter: the scores of a vocabulary are floats.
+/// The text of a tokenizer.json with the added tokens replaced by those of `tokenizer`. The rest is
+/// copied verbatim, because the scores of a vocabulary are floats.
 fn with_added_tokens(text: &str, tokenizer: &Value) -> Result<String, Error> {
     let error = |source| Error::Json { file: TOKENIZER.to_owned(), source };
     let mut parts: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(error)?;
@@ -202,8 +202,8 @@ fn with_added_tokens(text: &str, tokenizer: &Value) -> Result<String, Error> {
     serde_json::to_string(&parts).map_err(error)
 }
 
-/// The settings of sampling. One that no sampler can use matters only to who samples: the model is
-/// converted without it.
+/// Adds the sampling defaults. An invalid one affects sampling only, so it is left out with a note
+/// instead of failing the conversion.
 fn generation_defaults(
     generation: &Object<'_>,
     metadata: &mut Metadata,
@@ -225,7 +225,7 @@ fn generation_defaults(
             _ if !usable.contains(&number) => {
                 notes.push(format!("{}: `{key}` is {number} and was left out", generation.file));
             }
-            // More than any vocabulary has is all.
+            // A number above the vocabulary size means all tokens.
             "top_k" => metadata.insert(name, number as u32),
             _ => metadata.insert(name, number),
         }

@@ -14,13 +14,13 @@ use crate::Error;
 
 /// The tokens of a tokenizer.json.
 pub(crate) struct Vocabulary {
-    /// Text to id.
+    /// Token text to id.
     pub(crate) ids: HashMap<String, u64>,
-    /// The arrays that llama.cpp reads, for tokenizers that it has a form for.
+    /// The arrays that llama.cpp reads; `None` for tokenizers that llama.cpp has no form for.
     pub(crate) ggml: Option<Ggml>,
 }
 
-/// A BPE vocabulary as llama.cpp has it.
+/// A BPE vocabulary in llama.cpp's form.
 pub(crate) struct Ggml {
     model: &'static str,
     words: &'static Words,
@@ -28,11 +28,11 @@ pub(crate) struct Ggml {
     kinds: Vec<TokenKind>,
     merges: Vec<String>,
     scores: Vec<f32>,
-    /// Whether a text begins with a blank that is not in it.
+    /// Whether the tokenizer inserts a space before the text.
     prefix: bool,
 }
 
-/// Reads a tokenizer.json whose ids must be below `vocab`.
+/// Reads a tokenizer.json. All ids must be below `vocab`.
 pub(crate) fn read(tokenizer: Object<'_>, vocab: u64) -> Result<Vocabulary, Error> {
     let model = tokenizer.object("model.")?;
     let model = tokenizer.require("model", model)?;
@@ -78,8 +78,8 @@ pub(crate) fn read(tokenizer: Object<'_>, vocab: u64) -> Result<Vocabulary, Erro
     Ok(Vocabulary { ids, ggml })
 }
 
-/// Removes the added tokens that follow the last row of the embedding, and names them. The tokenizer of
-/// Gemma 3 has one for images, which the models without vision do not know.
+/// Removes the added tokens beyond the last row of the embedding, and returns their texts. The
+/// tokenizer of Gemma 3 has one for images, which the models without vision lack.
 pub(crate) fn drop_beyond(tokenizer: &mut Value, vocab: u64) -> Vec<String> {
     let beyond = |token: &Value| token.get("id").and_then(Value::as_u64).filter(|&id| id >= vocab);
     let Some(added) = tokenizer.get_mut("added_tokens").and_then(Value::as_array_mut) else {
@@ -141,7 +141,7 @@ fn ggml(
         merges.push(format!("{left} {right}"));
         let merged = ids.get(&format!("{left}{right}"));
         if let Some(score) = merged.and_then(|&id| scores.get_mut(id as usize)) {
-            // The first merge that makes a token is the one that counts.
+            // The first merge that produces a token determines its score.
             if *score == 0.0 {
                 *score = -(rank as f32 + 1.0);
             }
@@ -154,13 +154,12 @@ fn ggml(
         kinds,
         merges,
         scores: if bytes { scores } else { Vec::new() },
-        prefix: adds_blank(tokenizer.value),
+        prefix: adds_space(tokenizer.value),
     })
 }
 
 impl Ggml {
-    /// Adds the arrays. The two kinds of tokenizer need different ones: byte-level BPE has merges,
-    /// SentencePiece has scores.
+    /// Adds the arrays to metadata. Byte-level BPE needs merges, SentencePiece needs scores.
     pub(crate) fn describe(&self, metadata: &mut Metadata) {
         metadata.insert(keys::TOKENIZER, self.model);
         metadata.insert(keys::WORDS, self.words.name());
@@ -176,7 +175,7 @@ impl Ggml {
     }
 }
 
-/// The way in which text is cut into words before BPE, as far as llama.cpp has it.
+/// The pre-tokenizer, if llama.cpp has it.
 fn words(tokenizer: &Value) -> &'static Words {
     let steps = steps(tokenizer, "pre_tokenizer", "pretokenizers");
     let regex = |step: &&Value| step.get("pattern")?.get("Regex")?.as_str().map(str::to_owned);
@@ -184,14 +183,14 @@ fn words(tokenizer: &Value) -> &'static Words {
     match steps.iter().find_map(regex) {
         Some(expression) => Words::by(&expression).unwrap_or(Words::DEFAULT),
         None if says("individual_digits") => Words::DIGITS,
-        // ByteLevel cuts by GPT-2's expression unless it is told not to.
+        // By default ByteLevel splits with GPT-2's expression.
         None if says("use_regex") => Words::GPT_2,
         None => Words::DEFAULT,
     }
 }
 
-/// Whether a tokenizer that writes spaces as U+2581 puts one before every text.
-fn adds_blank(tokenizer: &Value) -> bool {
+/// Whether a tokenizer that writes spaces as U+2581 inserts one before every text.
+fn adds_space(tokenizer: &Value) -> bool {
     let is = |step: &&Value, kind: &str| step.get("type").and_then(Value::as_str) == Some(kind);
     let normalizers = steps(tokenizer, "normalizer", "normalizers");
     let cuts = steps(tokenizer, "pre_tokenizer", "pretokenizers");
@@ -211,8 +210,8 @@ pub(crate) fn template_adds(tokenizer: &Value, bos: Option<&str>) -> bool {
     })
 }
 
-/// The steps of a part of a tokenizer, which is a `Sequence` with a list of them, or one step. Without
-/// the part there are none.
+/// The steps of a part of a tokenizer: the list of a `Sequence`, or the part itself. Empty if the
+/// part is absent.
 fn steps<'a>(tokenizer: &'a Value, part: &str, list: &str) -> Vec<&'a Value> {
     let Some(step) = tokenizer.get(part) else { return Vec::new() };
     match step.get(list).and_then(Value::as_array) {

@@ -1,4 +1,4 @@
-//! What is converted: the files of a checkpoint and the tensors in them.
+//! Conversion sources: the files of a checkpoint and the tensors in them.
 
 mod safetensors;
 mod shards;
@@ -21,7 +21,7 @@ pub(crate) use view::{Dtype, View};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-/// Files beside the weights that are read when they are there.
+/// Optional files beside the weights.
 const SIDE_FILES: [&str; 7] = [
     "config.json",
     "generation_config.json",
@@ -32,27 +32,27 @@ const SIDE_FILES: [&str; 7] = [
     "chat_template.jinja",
 ];
 
-/// Bytes of a JSON file. The largest published tokenizer.json have 40 million.
+/// Maximum size of a JSON file. The largest published tokenizer.json have 40 million bytes.
 const MAX_JSON: usize = 1 << 27;
 
-/// The byte-order mark that some tools write.
-const MARK: &str = "\u{feff}";
+/// The UTF-8 byte-order mark, which some tools write.
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// An opened source: a Hugging Face checkpoint or a GGUF file.
 ///
-/// Weights are mapped, not read. Whoever truncates a mapped file while it is converted makes the
-/// operating system end this process, as with every program that maps files.
+/// Weights are memory-mapped. As with every program that maps files, the operating system kills
+/// this process if another one truncates a mapped file.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// What to call the model when it has no name of its own.
+    /// The name of a model that has no name of its own.
     pub(crate) name: String,
     pub(crate) files: Vec<SourceFile>,
     pub(crate) kind: Kind,
-    /// The file that holds the weights where there is no index.
+    /// The file that holds the weights if there is no index.
     weights: String,
 }
 
-/// How a checkpoint's weights are stored.
+/// The format of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     HuggingFace,
@@ -62,9 +62,9 @@ pub(crate) enum Kind {
 /// A file of a checkpoint.
 #[derive(Debug)]
 pub(crate) struct SourceFile {
-    /// The name within the checkpoint, and for the only file of a GGUF source its path.
+    /// The name within the checkpoint; for a GGUF source in one file, its path.
     pub(crate) name: String,
-    /// Where it lies; `None` for a file in memory.
+    /// The path; `None` for a file in memory.
     path: Option<PathBuf>,
     bytes: Bytes,
 }
@@ -76,19 +76,19 @@ enum Bytes {
 }
 
 impl SourceFile {
-    /// Lets the system take back the memory of a part of the file, if it is mapped: what has been
-    /// converted is not needed a second time beside the copy.
+    /// Tells the system that it may free the memory of a mapped range, because converted data are
+    /// not read again soon.
     pub(crate) fn release(&self, part: &[u8]) {
         let Bytes::Mapped(map) = &self.bytes else { return };
         let Some(offset) = (part.as_ptr() as usize).checked_sub(map.as_ptr() as usize) else {
             return;
         };
         if offset + part.len() <= map.len() {
-            // Advice may be ignored, and so may its failure.
+            // The system may ignore the advice, so a failure is ignored too.
             #[cfg(unix)]
             #[allow(unsafe_code)]
-            // SAFETY: the pages of a map of a file that is only read are never dirty; when one is
-            // wanted again, the same bytes are read again.
+            // SAFETY: the pages of a map that is only read are never dirty. A later access reads
+            // the same bytes from the file again.
             let _ = unsafe {
                 map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len())
             };
@@ -108,17 +108,17 @@ impl Deref for SourceFile {
 }
 
 impl Checkpoint {
-    /// Whether a file of this name in a checkpoint's folder can be one that is read.
+    /// Whether a file with this name in a checkpoint's folder can belong to the checkpoint.
     pub fn may_hold(name: &str) -> bool {
         SIDE_FILES.contains(&name) || name == INDEX || name.ends_with(".safetensors")
     }
 
     /// Opens a checkpoint folder, a `.safetensors` file with its config.json beside it, or a GGUF
-    /// file, with the other parts beside it where it is one of several.
+    /// file. The other parts of a split GGUF model must be beside it.
     ///
     /// # Errors
-    /// [`Error::Read`] and [`Error::NotACheckpoint`]. What is in the files is looked at by
-    /// [`convert`](crate::convert).
+    /// [`Error::Read`] and [`Error::NotACheckpoint`]. [`convert`](crate::convert) checks the
+    /// contents of the files.
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
         let path = path.as_ref();
         let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
@@ -141,11 +141,11 @@ impl Checkpoint {
         })
     }
 
-    /// A checkpoint of files in memory, under the names that they have in a Hugging Face folder
-    /// (or of one GGUF file).
+    /// Makes a checkpoint from files in memory. Their names are those in a Hugging Face folder, or
+    /// that of one GGUF file.
     ///
     /// # Errors
-    /// [`Error::NotACheckpoint`] when the files are no checkpoint.
+    /// [`Error::NotACheckpoint`] if the files are not a checkpoint.
     pub fn from_files(files: Vec<(String, Cow<'static, [u8]>)>) -> Result<Checkpoint, Error> {
         let files: Vec<SourceFile> = files
             .into_iter()
@@ -163,7 +163,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// A checkpoint folder without its weights.
+    /// Opens a checkpoint folder without its weights.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -182,7 +182,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens a folder, with `weights` as the only weights where given.
+    /// Opens a folder. `weights` names the weights file to use, if given.
     fn open_folder(folder: &Path, weights: Option<&std::ffi::OsStr>) -> Result<Self, Error> {
         let mut checkpoint = Self::open_without_weights(folder)?;
         if let Some(weights) = weights {
@@ -212,7 +212,7 @@ impl Checkpoint {
         Err(Error::NotACheckpoint { path: path.to_owned(), why: why.to_owned() })
     }
 
-    /// Maps a file of the folder where it is there, and says whether it is.
+    /// Maps a file of the folder if it exists. Returns whether it does.
     fn add(&mut self, folder: &Path, name: &str) -> Result<bool, Error> {
         let path = folder.join(name);
         match map_file(&path, name.to_owned()) {
@@ -227,22 +227,22 @@ impl Checkpoint {
         }
     }
 
-    /// The files that were opened, as far as they are not in memory.
+    /// The paths of the opened files, except those in memory.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().filter_map(|file| file.path.as_deref())
     }
 
-    /// Bytes in all files.
+    /// Total size of all files in bytes.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.len() as u64).sum()
     }
 
-    /// A file by its name within the checkpoint.
+    /// The file with this name in the checkpoint.
     pub(crate) fn file(&self, name: &str) -> Option<&SourceFile> {
         self.files.iter().find(|file| file.name == name)
     }
 
-    /// A JSON file, where it is there.
+    /// Parses a JSON file, if it exists.
     pub(crate) fn json(&self, name: &str) -> Result<Option<Value>, Error> {
         let Some(file) = self.file(name) else { return Ok(None) };
         if file.len() > MAX_JSON {
@@ -253,12 +253,12 @@ impl Checkpoint {
                 found: format!("{} bytes long", file.len()),
             });
         }
-        let bytes = file.strip_prefix(MARK.as_bytes()).unwrap_or(file);
+        let bytes = file.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(file);
         let parsed = serde_json::from_slice(bytes);
         parsed.map(Some).map_err(|source| Error::Json { file: name.to_owned(), source })
     }
 
-    /// A text file, where it is there.
+    /// Reads a text file, if it exists.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Error> {
         let Some(file) = self.file(name) else { return Ok(None) };
         let text = std::str::from_utf8(file).map_err(|_| Error::Value {
@@ -267,7 +267,7 @@ impl Checkpoint {
             expected: "UTF-8".to_owned(),
             found: "not UTF-8".to_owned(),
         })?;
-        Ok(Some(text.strip_prefix(MARK).unwrap_or(text)))
+        Ok(Some(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)))
     }
 
     /// Whether `path` is one of the source's files.
@@ -280,10 +280,10 @@ impl Checkpoint {
     }
 }
 
-/// The parts of a GGUF model of which one has been opened; for most models that is all.
+/// The parts of the GGUF model that an opened file belongs to; usually only that file.
 fn parts(path: &Path, file: SourceFile) -> Result<Vec<SourceFile>, Error> {
     let error = |source| Error::Gguf { file: path.display().to_string(), source };
-    // What is wrong with the header is said when it is converted.
+    // An invalid header is reported when the file is converted.
     let Ok(gguf) = Gguf::parse(&file) else { return Ok(vec![file]) };
     let Some(split) = Split::of(gguf.metadata()).map_err(error)? else { return Ok(vec![file]) };
     let name = path.file_name().expect("a file that was opened has a name").to_string_lossy();
@@ -317,9 +317,9 @@ fn map_file(path: &Path, name: String) -> Result<SourceFile, Error> {
 /// Maps a file for reading.
 pub(crate) fn map(file: &File) -> io::Result<memmap2::Mmap> {
     #[allow(unsafe_code)]
-    // SAFETY: sources are only read, and the output is mapped after the last write to it, under a name
-    // that no other process is told. If others change the file all the same, its bytes, which are
-    // read as nothing but bytes, have no invalid values.
+    // SAFETY: sources are only read, and the output is mapped after the last write to it, under a
+    // name that is told to no other process. If another process changes the file nevertheless, its
+    // bytes are only read as `u8`, which has no invalid values.
     unsafe {
         memmap2::Mmap::map(file)
     }

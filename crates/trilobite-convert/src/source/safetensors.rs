@@ -1,8 +1,8 @@
 //! The header of a safetensors file.
 //!
-//! A file is the header's length (u64, little-endian), the header (a JSON object: tensor name to
-//! type, shape and byte range) and the data. The parser is our own so that a shard that was cut
-//! off can be reported with the tensor that is incomplete.
+//! A file consists of the header's length (u64, little-endian), the header (a JSON object that maps
+//! tensor names to type, shape and byte range) and the data. A parser of our own can name the first
+//! incomplete tensor of a truncated shard.
 
 use std::collections::HashSet;
 
@@ -11,21 +11,19 @@ use serde_json::Value;
 use super::view::{Dtype, View};
 use crate::Error;
 
-/// Longest header that the reference implementation accepts.
-const LONGEST_HEADER: u64 = 100_000_000;
+/// Maximum header length in bytes, as in the reference implementation.
+const MAX_HEADER: u64 = 100_000_000;
 
-/// All tensors of a file, in the order of their data. The bytes of the data section must belong to
-/// tensors without gaps and overlaps, as the format demands.
+/// Parses all tensors of a file, in the order of their data. As the format requires, the tensors
+/// must cover the data section without gaps and overlaps.
 pub(crate) fn parse<'a>(file: &'a str, bytes: &'a [u8]) -> Result<Vec<View<'a>>, Error> {
     let invalid = |why: String| Error::Safetensors { file: file.to_owned(), why };
     let Some((len, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(invalid(format!("it has {} bytes, too few for a header", bytes.len())));
     };
     let len = u64::from_le_bytes(*len);
-    if len > LONGEST_HEADER {
-        return Err(invalid(format!(
-            "its header has {len} bytes, at most {LONGEST_HEADER} are read"
-        )));
+    if len > MAX_HEADER {
+        return Err(invalid(format!("its header has {len} bytes, at most {MAX_HEADER} are read")));
     }
     let Some((header, data)) = rest.split_at_checked(len as usize) else {
         return Err(invalid(format!(
@@ -81,7 +79,7 @@ pub(crate) fn parse<'a>(file: &'a str, bytes: &'a [u8]) -> Result<Vec<View<'a>>,
     Ok(views)
 }
 
-/// Type, shape and byte range of a header entry, which must agree with each other.
+/// Parses type, shape and byte range of a header entry, and checks that they agree.
 fn read_entry(entry: &Value) -> Result<(Dtype, Vec<u64>, u64, u64), String> {
     let dtype = match entry.get("dtype").and_then(Value::as_str) {
         Some("F32") => Dtype::F32,
@@ -89,7 +87,7 @@ fn read_entry(entry: &Value) -> Result<(Dtype, Vec<u64>, u64, u64), String> {
         Some("BF16") => Dtype::Bf16,
         Some("U8") => Dtype::U8,
         Some("I8") => Dtype::I8,
-        // Buffers have all kinds of types.
+        // Buffers can have any type.
         Some("F64") => Dtype::Other("F64", 8),
         Some("I64") => Dtype::Other("I64", 8),
         Some("U64") => Dtype::Other("U64", 8),
@@ -121,7 +119,7 @@ fn read_entry(entry: &Value) -> Result<(Dtype, Vec<u64>, u64, u64), String> {
     Ok((dtype, shape, start, end))
 }
 
-/// The entries of a JSON object as they come, repeated keys included.
+/// The entries of a JSON object in file order, including duplicate keys.
 struct Entries(Vec<(String, Value)>);
 
 impl<'de> serde::Deserialize<'de> for Entries {

@@ -1,4 +1,4 @@
-//! The tensors of a Hugging Face checkpoint, over all its files.
+//! The tensors of a Hugging Face checkpoint, across all its files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,17 +8,17 @@ use super::{Checkpoint, INDEX, safetensors};
 use crate::Error;
 use crate::source::View;
 
-/// All tensors of a checkpoint by name. Tensors are taken out as they are used, so that what is
-/// left at the end was not expected.
+/// All tensors of a checkpoint by name. They are taken out as they are used; those that remain at
+/// the end are unexpected.
 #[derive(Debug)]
 pub(crate) struct Shards<'a> {
     tensors: BTreeMap<String, View<'a>>,
-    /// The file to name for a tensor that is not there.
+    /// The file to name in errors about missing tensors.
     list: &'a str,
 }
 
 impl Checkpoint {
-    /// The files that the index names, checked to be plain file names.
+    /// The names of the shards in the index, checked to be plain file names.
     pub(crate) fn shard_names(&self) -> Result<BTreeSet<String>, Error> {
         self.weight_map()?.into_iter().map(|(tensor, shard)| plain(tensor, shard)).collect()
     }
@@ -69,7 +69,7 @@ impl Checkpoint {
         Ok(Shards { tensors, list: INDEX })
     }
 
-    /// Tensor name to shard, from the index.
+    /// The map from tensor name to shard in the index.
     fn weight_map(&self) -> Result<BTreeMap<String, String>, Error> {
         let index = self.json(INDEX)?.unwrap_or_default();
         let map = index.get("weight_map").and_then(Value::as_object);
@@ -89,7 +89,8 @@ impl Checkpoint {
     }
 }
 
-/// A shard is a file of the checkpoint's folder; an index must not lead out of it.
+/// Checks that a shard name is a plain file name, so that the index cannot refer outside the
+/// checkpoint's folder.
 fn plain(tensor: String, shard: String) -> Result<String, Error> {
     if shard.ends_with(".safetensors") && !shard.contains(['/', '\\', ':']) {
         return Ok(shard);
@@ -103,17 +104,17 @@ impl<'a> Shards<'a> {
         self.tensors.get(name)
     }
 
-    /// Takes a tensor out, where it is there.
+    /// Takes a tensor out, if there is one of this name.
     pub(crate) fn take(&mut self, name: &str) -> Option<View<'a>> {
         self.tensors.remove(name)
     }
 
-    /// Takes a tensor out, which must be there.
+    /// Takes a tensor out. It is an error if there is none of this name.
     pub(crate) fn require(&mut self, name: &str) -> Result<View<'a>, Error> {
         self.take(name).ok_or_else(|| self.missing(name))
     }
 
-    /// Takes a tensor out, which must have this shape.
+    /// Takes a tensor out. It is an error if there is none of this name and shape.
     pub(crate) fn require_shape(&mut self, name: &str, shape: &[u64]) -> Result<View<'a>, Error> {
         let view = self.require(name)?;
         if view.shape == shape {
@@ -131,13 +132,13 @@ impl<'a> Shards<'a> {
         Error::Missing { file: self.list.to_owned(), tensor: name.to_owned() }
     }
 
-    /// An error about a head that is neither there nor the embedding.
+    /// The error for a missing head that is not tied to the embedding.
     pub(crate) fn no_head(&self, tensor: String) -> Error {
         Error::NoHead { file: self.list.to_owned(), tensor }
     }
 
-    /// Gives every tensor the name that `rename` makes of its name, where that is another and still free.
-    /// Messages keep the name that the file has.
+    /// Renames every tensor to the result of `rename`, if that is another name and not in use.
+    /// Errors keep the name in the file.
     pub(crate) fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
         for name in self.tensors.keys().cloned().collect::<Vec<_>>() {
             if let Some(new) = rename(&name).filter(|new| !self.tensors.contains_key(new))
@@ -148,14 +149,14 @@ impl<'a> Shards<'a> {
         }
     }
 
-    /// Takes out all tensors that `unwanted` says, and counts them.
+    /// Drops all tensors for which `unwanted` is true. Returns their number.
     pub(crate) fn leave_out(&mut self, unwanted: impl Fn(&str, &View<'a>) -> bool) -> usize {
         let before = self.tensors.len();
         self.tensors.retain(|name, view| !unwanted(name, view));
         before - self.tensors.len()
     }
 
-    /// Refuses tensors that nothing has taken out.
+    /// Checks that all tensors have been taken out.
     pub(crate) fn require_empty(&self) -> Result<(), Error> {
         match self.tensors.values().next() {
             None => Ok(()),

@@ -163,7 +163,7 @@ fn the_output_is_complete_or_absent() {
         assert_eq!(fs::metadata(&out).unwrap().permissions().mode(), ordinary);
     }
 
-    // An existing file is kept, also when the conversion fails.
+    // An existing file is kept, even if the conversion fails.
     fs::write(&out, "precious").unwrap();
     contains(&to_file(&tiny, path).unwrap_err().to_string(), "out.gguf exists");
     let write = |tiny: &Tiny, out: &Path| {
@@ -230,7 +230,7 @@ fn a_file_with_any_byte_changed_never_panics() {
     );
     let files = tiny.all_files();
     for changed in 0..files.len() {
-        // Of the weights only the header, which is as long as its first eight bytes say.
+        // Of the weights change only the header, whose length is in its first eight bytes.
         let len = files[changed].1.len().min(8 + 2048);
         for at in 0..len {
             for byte in [b'0', b'"', b']', 0xff] {

@@ -1,4 +1,4 @@
-//! A dense tensor within a source file.
+//! Dense tensors in source files.
 
 use std::fmt;
 use std::ops::Range;
@@ -18,7 +18,7 @@ pub(crate) enum Dtype {
     Bf16,
     U8,
     I8,
-    /// A type that no weights are read from, with the size of its elements.
+    /// A type that is not supported for weights, with its name and element size.
     Other(&'static str, usize),
 }
 
@@ -32,7 +32,7 @@ impl Dtype {
         }
     }
 
-    /// The GGUF type of the same elements, for floats.
+    /// The GGUF type with the same elements, for float types.
     pub(crate) fn float_type(self) -> Option<TensorType> {
         match self {
             Dtype::F32 => Some(TensorType::F32),
@@ -56,7 +56,7 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// A tensor as it lies in its file. `bytes` is exactly `shape` elements of `dtype`.
+/// A tensor in a file. `bytes` holds exactly `shape` elements of `dtype`.
 #[derive(Clone, Debug)]
 pub(crate) struct View<'a> {
     pub(crate) file: &'a str,
@@ -71,12 +71,12 @@ impl View<'_> {
         self.bytes.len() / self.dtype.size()
     }
 
-    /// Row length: the last dimension, or 1 for a number without any.
+    /// Row length: the last dimension, or 1 for a scalar.
     pub(crate) fn cols(&self) -> usize {
         self.shape.last().map_or(1, |&n| n as usize)
     }
 
-    /// Widens the elements of `range` into `out`, exactly.
+    /// Converts the elements of `range` to f32 exactly, into `out`.
     pub(crate) fn widen(&self, range: Range<usize>, out: &mut Vec<f32>) {
         let size = self.dtype.size();
         let bytes = &self.bytes[range.start * size..range.end * size];
@@ -87,7 +87,7 @@ impl View<'_> {
                 out.extend(bytes.as_chunks().0.iter().map(|&b| bf16_to_f32(u16::from_le_bytes(b))))
             }
             Dtype::F16 => {
-                // By slices, for which `half` uses the processor's conversion.
+                // `half` converts slices with the processor's instructions.
                 out.resize(bytes.len() / 2, 0.0);
                 let mut halves = [f16::ZERO; 256];
                 for (bytes, out) in bytes.chunks(512).zip(out.chunks_mut(256)) {
@@ -103,14 +103,14 @@ impl View<'_> {
         }
     }
 
-    /// All elements, widened.
+    /// All elements as f32.
     pub(crate) fn to_f32(&self) -> Vec<f32> {
         let mut values = Vec::with_capacity(self.count());
         self.widen(0..self.count(), &mut values);
         values
     }
 
-    /// Refuses NaN and infinities.
+    /// Checks that no element is NaN or infinite.
     pub(crate) fn require_finite(&self) -> Result<(), Error> {
         const PIECE: usize = 1 << 20;
         let bad = self.bytes.par_chunks(PIECE).enumerate().find_map_first(|(i, piece)| {
@@ -146,8 +146,8 @@ pub(crate) fn bf16_to_f32(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
-/// Index of the first element whose exponent is all ones. The test of a whole piece is one
-/// reduction, which the compiler vectorises; the search runs only when it fails.
+/// Index of the first element whose exponent is all ones. A whole piece is tested in one reduction,
+/// which the compiler vectorises; the search runs only if the test fails.
 fn first_not_finite(dtype: Dtype, bytes: &[u8]) -> Option<usize> {
     fn search<const N: usize>(bytes: &[u8], bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
         let elements = bytes.as_chunks::<N>().0;

@@ -1,5 +1,5 @@
-//! `tests/vectors.json` holds weights, their quantisation by transformers 5.23 and torch 2.15, and
-//! their bytes in transformers' packing and (by gguf 0.19) in GGUF's ternary types.
+//! The fixture `tests/vectors.json` holds weights, their quantisation by transformers 5.23 and
+//! torch 2.15, and their bytes in transformers' packing and (by gguf 0.19) in GGUF's ternary types.
 
 use serde_json::Value;
 use trilobite_format::TensorType;
@@ -83,7 +83,7 @@ fn ggufs_ternary_types_are_decoded() {
 
 #[test]
 fn every_tq1_0_byte_is_five_trits() {
-    // The bytes that stand for the 243 values, as llama.cpp rounds them.
+    // The bytes of the 243 values, rounded as in llama.cpp.
     for value in 0..243u32 {
         let byte = (value * 256).div_ceil(243) as u8;
         let mut block = [0; 54];
@@ -149,7 +149,7 @@ fn one_magnitude_is_kept_exactly() {
         decode(&tensor(&shape, Encoding::Dense { view }))
     };
     assert_eq!(run(&[0.3, -0.3, 0.0, -0.0]).unwrap(), (vec![1, -1, 0, 0], 0.3));
-    // Two magnitudes, however close, are masters.
+    // Two different magnitudes, however close, mean master weights.
     assert_eq!(run(&[0.5, -0.5, 0.25, 0.25]).unwrap().1, 0.375);
     assert_eq!(run(&[0.0, 0.0]).unwrap(), (vec![0, 0], 1.0 / (1.0 / 1e-5)));
     assert!(run(&[f32::INFINITY, 1.0]).is_err());

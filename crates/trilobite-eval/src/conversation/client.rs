@@ -1,4 +1,4 @@
-//! Chat completions over HTTP, as OpenAI and many others serve them.
+//! A client for chat completions in OpenAI's protocol.
 
 use std::time::Duration;
 
@@ -6,32 +6,32 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 
-/// Most requests for one answer.
-const TRIES: u32 = 8;
-/// The pause after a first failure; each further one is twice as long.
-const PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause that a server may ask for.
-const LONGEST: Duration = Duration::from_secs(120);
-/// What one answer may take.
+/// Maximum number of requests for one answer.
+const MAX_ATTEMPTS: u32 = 8;
+/// The pause after the first failure. Each further pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Maximum pause that a server can ask for.
+const MAX_PAUSE: Duration = Duration::from_secs(120);
+/// Time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Most tokens of a judgment.
+/// Maximum number of tokens of a judgment.
 const MAX_TOKENS: usize = 2048;
-/// Characters of a server's error that are quoted.
-const QUOTED: usize = 300;
+/// Maximum number of characters quoted from a server's error.
+const MAX_QUOTED: usize = 300;
 
-/// A model behind an OpenAI-compatible server that rates answers.
+/// A model on an OpenAI-compatible server that rates answers.
 #[derive(Clone)]
 pub struct JudgeServer {
-    /// The endpoint, `.../chat/completions`; without that ending it is added.
+    /// The endpoint. `/chat/completions` is added if it does not end that way.
     pub url: String,
-    /// The model's name there.
+    /// The name of the model on the server.
     pub model: String,
-    /// What authorises the requests, where the server wants it.
+    /// The API key, if the server requires one.
     pub key: Option<String>,
 }
 
 impl std::fmt::Debug for JudgeServer {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (url, model) = (&self.url, &self.model);
         f.debug_struct("JudgeServer")
@@ -41,15 +41,15 @@ impl std::fmt::Debug for JudgeServer {
     }
 }
 
-/// What became of a request.
-enum Reply {
+/// The result of a request.
+enum HttpReply {
     Text(String),
-    /// Another try may succeed, after what the server asks to wait.
+    /// A failure that may be temporary, and the pause that the server asks for.
     Later(String, Option<Duration>),
     Refused(String),
 }
 
-/// A connection to a judge.
+/// A connection to a judge's server.
 pub(super) struct Client<'a> {
     server: &'a JudgeServer,
     url: String,
@@ -68,8 +68,8 @@ impl<'a> Client<'a> {
         Self { server, url, agent: config.into() }
     }
 
-    /// The model's answer to a prompt, at temperature 0. Overload, faults of the server and broken
-    /// connections are tried again.
+    /// The model's answer to a prompt, at temperature 0. Overload, server errors and broken
+    /// connections are retried.
     pub(super) fn ask(&self, system: &str, prompt: &str) -> Result<String> {
         let body = json!({
             "model": self.server.model,
@@ -83,25 +83,25 @@ impl<'a> Client<'a> {
         })
         .to_string();
         let fail = |message| Error::JudgeServer { url: self.url.clone(), message };
-        let mut pause = PAUSE;
-        for _ in 1..TRIES {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..MAX_ATTEMPTS {
             match self.once(&body) {
-                Reply::Text(text) => return Ok(text),
-                Reply::Refused(message) => return Err(fail(message)),
-                Reply::Later(_, retry_after) => {
-                    std::thread::sleep(retry_after.unwrap_or(pause).min(LONGEST));
+                HttpReply::Text(text) => return Ok(text),
+                HttpReply::Refused(message) => return Err(fail(message)),
+                HttpReply::Later(_, retry_after) => {
+                    std::thread::sleep(retry_after.unwrap_or(pause).min(MAX_PAUSE));
                 }
             }
             pause *= 2;
         }
         match self.once(&body) {
-            Reply::Text(text) => Ok(text),
-            Reply::Refused(message) => Err(fail(message)),
-            Reply::Later(message, _) => Err(fail(format!("{message}, {TRIES} times"))),
+            HttpReply::Text(text) => Ok(text),
+            HttpReply::Refused(message) => Err(fail(message)),
+            HttpReply::Later(message, _) => Err(fail(format!("{message}, {MAX_ATTEMPTS} times"))),
         }
     }
 
-    fn once(&self, body: &str) -> Reply {
+    fn once(&self, body: &str) -> HttpReply {
         let mut request = self.agent.post(&self.url).header("content-type", "application/json");
         if let Some(key) = &self.server.key {
             request = request.header("authorization", format!("Bearer {key}"));
@@ -109,30 +109,30 @@ impl<'a> Client<'a> {
         let mut response = match request.send(body) {
             Ok(response) => response,
             Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {
-                return Reply::Refused(error.to_string());
+                return HttpReply::Refused(error.to_string());
             }
-            Err(error) => return Reply::Later(error.to_string(), None),
+            Err(error) => return HttpReply::Later(error.to_string(), None),
         };
         let status = response.status().as_u16();
         let retry_after = response.headers().get("retry-after").and_then(|at| at.to_str().ok());
         let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok());
         let text = match response.body_mut().read_to_string() {
             Ok(text) => text,
-            Err(error) => return Reply::Later(error.to_string(), None),
+            Err(error) => return HttpReply::Later(error.to_string(), None),
         };
-        let quoted: String = text.chars().take(QUOTED).collect();
+        let quoted: String = text.chars().take(MAX_QUOTED).collect();
         match status {
             200 => {}
             408 | 429 | 500.. => {
                 let message = format!("status {status}: {quoted}");
-                return Reply::Later(message, retry_after.map(Duration::from_secs));
+                return HttpReply::Later(message, retry_after.map(Duration::from_secs));
             }
-            _ => return Reply::Refused(format!("status {status}: {quoted}")),
+            _ => return HttpReply::Refused(format!("status {status}: {quoted}")),
         }
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
         match answer.pointer("/choices/0/message/content").and_then(Value::as_str) {
-            Some(content) => Reply::Text(content.to_owned()),
-            None => Reply::Refused(format!("no choices[0].message.content in {quoted}")),
+            Some(content) => HttpReply::Text(content.to_owned()),
+            None => HttpReply::Refused(format!("no choices[0].message.content in {quoted}")),
         }
     }
 }

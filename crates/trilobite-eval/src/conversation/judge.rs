@@ -1,4 +1,4 @@
-//! Ratings of conversations: prompts, what is read from judgments, and what is kept of them.
+//! Ratings of conversations: prompts of the judge, ratings in its judgments, and stored judgments.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::client::{Client, JudgeServer};
-use super::{Dialogue, HeldDialogue, TURNS, question_id, turns};
+use super::{AnsweredDialogue, Dialogue, TURNS, question_id, turns};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::grade::regex;
 use crate::metrics::Metric;
 use crate::record::Record;
-use crate::results::Appended;
+use crate::results::AppendFile;
 use crate::task::{Conversation, Task};
 
-/// The number of the judge's prompts and of the reference answers among a task's files.
+/// Indices of the judge's prompts and of the reference answers in a task's list of files.
 const PROMPTS: usize = 1;
 const REFERENCES: usize = 2;
-/// The score of a judgment without a rating; it counts nowhere.
+/// The score of a judgment without a rating. Metrics ignore it.
 const UNRATED: f64 = -1.0;
-/// What a rating can be.
+/// The range of ratings.
 const SCALE: RangeInclusive<f64> = 1.0..=10.0;
 
 /// A judgment, in FastChat's format.
@@ -32,18 +32,18 @@ const SCALE: RangeInclusive<f64> = 1.0..=10.0;
 pub(super) struct Judgment {
     pub(super) question_id: u64,
     pub(super) model: String,
-    /// The judge's model, and the name of the prompt.
+    /// The name of the judge's model, and of the prompt.
     pub(super) judge: (String, String),
     pub(super) user_prompt: String,
     pub(super) judgment: String,
-    /// What cannot be written as JSON is null in files.
+    /// The rating. A value that JSON cannot represent is null in files.
     pub(super) score: Option<f64>,
-    /// From 1.
+    /// The turn, from 1.
     pub(super) turn: usize,
     pub(super) tstamp: f64,
 }
 
-/// What a judge is told, and where its ratings are.
+/// The judge's prompts and the patterns of its ratings.
 pub(super) struct Ratings {
     prompts: HashMap<String, (String, String)>,
     references: HashMap<u64, Vec<String>>,
@@ -75,12 +75,12 @@ impl Ratings {
         Ok(Self { prompts, references, rating, lone })
     }
 
-    /// The name of the prompt for a turn, the system's message and the user's.
+    /// The name of the prompt for a turn, the system message and the user's message.
     pub(super) fn prompt(
         &self,
         definition: &Conversation,
         item: &Dialogue,
-        answer: &HeldDialogue,
+        answer: &AnsweredDialogue,
         turn: usize,
     ) -> Result<(String, String, String)> {
         let fail = |message: String| Error::Definition { task: "mt_bench".to_owned(), message };
@@ -112,13 +112,13 @@ impl Ratings {
         Ok((name, system.clone(), prompt))
     }
 
-    /// The rating in a judgment: the first, if it is one on the scale that the judge was given.
+    /// The first rating in a judgment, if it is within the range that the prompt states.
     pub(super) fn rating(&self, judgment: &str) -> Option<f64> {
         let found = self.rating.captures(judgment).or_else(|| self.lone.captures(judgment))?;
         found[1].parse().ok().filter(|rating| SCALE.contains(rating))
     }
 
-    /// The score of a judgment that was kept, from its text where none is kept.
+    /// The score of a stored judgment, or the rating in its text if it has none.
     fn score(&self, judgment: &Judgment) -> f64 {
         let kept = judgment.score.filter(|score| *score == UNRATED || SCALE.contains(score));
         kept.or_else(|| self.rating(&judgment.judgment)).unwrap_or(UNRATED)
@@ -147,18 +147,18 @@ fn format(template: &str, fields: &[(&str, &str)]) -> Option<String> {
     Some(text + rest)
 }
 
-/// Has every answer of a run rated and measures the ratings. Judgments are lines of `path`; those of
-/// the same judge on the same prompts are not asked for again. `proceed` says whether to go on.
+/// Has all answers of a run rated, and returns the metrics. Judgments are lines of `path`. Those of
+/// the same judge and prompts are reused. `proceed` returns whether to continue.
 pub(super) fn judged(
     ratings: &Ratings,
     (task, definition): (&Task, &Conversation),
-    items: &[(&Dialogue, HeldDialogue)],
+    items: &[(&Dialogue, AnsweredDialogue)],
     server: &JudgeServer,
     path: &Path,
     proceed: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<BTreeMap<String, Metric>> {
     let mut known = HashMap::new();
-    let mut file = Appended::open(path)?;
+    let mut file = AppendFile::open(path)?;
     for judgment in stored(path, &file.lines()?)? {
         let score = ratings.score(&judgment);
         let Judgment { question_id, turn, judge, user_prompt, .. } = judgment;
@@ -203,7 +203,7 @@ pub(super) fn judged(
     Ok(metrics(&scores))
 }
 
-/// The judgments of earlier runs. A line may say `null`: there is no judgment in it.
+/// The judgments of earlier runs. A line may be `null`, which is no judgment.
 fn stored(path: &Path, text: &str) -> Result<Vec<Judgment>> {
     let parse = |(index, line): (usize, &str)| {
         let judgment = serde_json::from_str::<Option<Judgment>>(line);
@@ -218,7 +218,7 @@ fn stored(path: &Path, text: &str) -> Result<Vec<Judgment>> {
     text.lines().enumerate().filter_map(parse).collect()
 }
 
-/// Means over what was rated: of all, of each turn and of each category.
+/// The mean rating over all turns, over each turn and over each category.
 fn metrics(scores: &[(&str, usize, f64)]) -> BTreeMap<String, Metric> {
     let mut metrics = BTreeMap::new();
     let mut add = |name: String, fits: &dyn Fn(&str, usize) -> bool| {

@@ -19,22 +19,22 @@ use crate::bytes::sha256;
 use crate::data;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::generation::{self, Asked};
+use crate::generation::{self, ModelPrompt};
 use crate::metrics::Measured;
 use crate::place::Place;
-use crate::protocol::{Item, Items, Protocol, typed};
+use crate::protocol::{Item, Items, Protocol, parse_lines};
 use crate::record::Record;
 use crate::results::Line;
 use crate::task::{Conversation, Task};
 
-/// Turns of a conversation.
+/// Number of turns of a conversation.
 const TURNS: usize = 2;
-/// Why answers that only another model can rate have no score.
+/// The reason for a missing score when no judge was given.
 const NO_JUDGE: &str = "no judge was given (--judge-url)";
-/// What follows a task's name in the name of the file of its judgments.
+/// The suffix of the file of a task's judgments.
 const JUDGMENTS: &str = ".judgments.jsonl";
 
-/// The protocol of a task whose answers another model rates.
+/// The protocol of a task whose answers are rated by another model.
 pub(crate) struct ConversationProtocol<'a> {
     pub(crate) task: &'a Task,
     pub(crate) definition: &'a Conversation,
@@ -47,14 +47,14 @@ impl Protocol for ConversationProtocol<'_> {
 
     fn items(&self, place: Place<'_>) -> Result<Items> {
         if place.judge.is_some() {
-            // What the judge is told is missed before anything is answered.
+            // A missing prompt of the judge is an error before the model answers anything.
             Ratings::new(self.task, place.data, place.any_data)?;
         }
         Ok(Items::new(dialogues(self.task, self.definition, place.data, place.any_data)?))
     }
 
     fn measure(&self, path: &Path, lines: &[Line]) -> Result<Measured> {
-        typed::<HeldDialogue>(path, lines)?;
+        parse_lines::<AnsweredDialogue>(path, lines)?;
         Ok(Measured { not_run: Some(NO_JUDGE), ..Measured::default() })
     }
 
@@ -69,8 +69,8 @@ impl Protocol for ConversationProtocol<'_> {
         let (task, definition) = (self.task, self.definition);
         let ratings = Ratings::new(task, place.data, place.any_data)?;
         let dialogues = dialogues(task, definition, place.data, place.any_data)?;
-        let answers: Vec<HeldDialogue> = typed(path, lines)?;
-        let of = |answer: &HeldDialogue| dialogues.iter().find(|item| item.id == answer.id);
+        let answers: Vec<AnsweredDialogue> = parse_lines(path, lines)?;
+        let of = |answer: &AnsweredDialogue| dialogues.iter().find(|item| item.id == answer.id);
         let held = answers.into_iter().filter_map(|answer| Some((of(&answer)?, answer)));
         let held: Vec<_> = held.collect();
         let path = place.output.join(format!("{}{JUDGMENTS}", task.name));
@@ -79,7 +79,7 @@ impl Protocol for ConversationProtocol<'_> {
     }
 }
 
-/// A conversation that is ready to be held.
+/// A conversation, ready to be run.
 #[derive(Clone, Debug)]
 struct Dialogue {
     /// Its id, unique in the task.
@@ -88,13 +88,14 @@ struct Dialogue {
     category: String,
     temperature: f32,
     max_tokens: usize,
-    /// The user's part.
+    /// The messages of the user.
     turns: Vec<String>,
 }
 
-/// A held conversation: a line of the results, in FastChat's format with two more fields.
+/// The result of a conversation: a line of the results file, in FastChat's format with two more
+/// fields.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct HeldDialogue {
+struct AnsweredDialogue {
     id: String,
     prompt_sha256: String,
     question_id: u64,
@@ -104,15 +105,15 @@ struct HeldDialogue {
     tstamp: f64,
 }
 
-/// One of several sets of answers to the same questions; here there is one.
+/// A set of answers to the same questions. FastChat allows several; here there is one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct AnswerSet {
     index: usize,
     turns: Vec<String>,
 }
 
-impl HeldDialogue {
-    /// The answer to a turn.
+impl AnsweredDialogue {
+    /// The answer in a turn.
     fn turn(&self, turn: usize) -> &str {
         self.choices.first().and_then(|choice| choice.turns.get(turn)).map_or("", String::as_str)
     }
@@ -153,7 +154,7 @@ fn question_id(record: &Record) -> Result<u64> {
     id.ok_or_else(|| record.error("\"question_id\" is not a whole number"))
 }
 
-/// A record's list of the texts of two turns.
+/// The field of a record with the texts of two turns.
 fn turns(record: &Record, field: &str) -> Result<Vec<String>> {
     let list = record.fields.get(field).and_then(|list| Vec::deserialize(list.clone()).ok());
     let fits = |list: &Vec<String>| list.len() == TURNS;
@@ -161,8 +162,8 @@ fn turns(record: &Record, field: &str) -> Result<Vec<String>> {
 }
 
 impl Dialogue {
-    /// What the model is asked after these answers.
-    fn prompt_for(&self, engine: &Engine, answers: &[String]) -> Result<Asked> {
+    /// The prompt after these answers.
+    fn prompt_for(&self, engine: &Engine, answers: &[String]) -> Result<ModelPrompt> {
         let system = engine.prompting().system.iter();
         let mut messages: Vec<Message> =
             system.map(|system| Message::new("system", system)).collect();
@@ -171,8 +172,10 @@ impl Dialogue {
             messages.extend(answers.get(number).map(|answer| Message::new("assistant", answer)));
         }
         Ok(match engine.template(true)? {
-            Some(template) => Asked::Conversation { template, messages, begun: String::new() },
-            None => Asked::Text(plain(&messages)),
+            Some(template) => {
+                ModelPrompt::Conversation { template, messages, begun: String::new() }
+            }
+            None => ModelPrompt::Text(plain(&messages)),
         })
     }
 }
@@ -186,10 +189,10 @@ impl Item for Dialogue {
         sha256(self.turns.join("\0").as_bytes())
     }
 
-    /// The second question is asked after the first was answered.
+    /// Asks the second question after the model has answered the first.
     fn answer(&self, engine: &mut Engine) -> Result<Value> {
         let sampling = Sampling { temperature: self.temperature, ..Sampling::default() };
-        // One source of random numbers for both turns, begun anew for each conversation.
+        // One random number generator for both turns, reseeded for each conversation.
         let mut sampler = Sampler::new(sampling).map_err(Error::Model)?;
         let mut answers: Vec<String> = Vec::new();
         for _ in &self.turns {
@@ -199,7 +202,7 @@ impl Item for Dialogue {
         }
         let identity = format!("{} {} {answers:?}", engine.model_sha256(), self.id);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(json!(HeldDialogue {
+        Ok(json!(AnsweredDialogue {
             id: self.id.clone(),
             prompt_sha256: self.prompt_sha256(),
             question_id: self.question_id,
@@ -224,7 +227,7 @@ impl Item for Dialogue {
     }
 }
 
-/// A conversation for a model without a chat template: its messages with blank lines between.
+/// A conversation for a model without a chat template: its messages separated by empty lines.
 fn plain(messages: &[Message]) -> String {
     messages.iter().map(|message| format!("{}\n\n", message.text())).collect()
 }

@@ -29,8 +29,8 @@ fn receive(stream: &mut TcpStream) -> Request {
     Request { head, body: serde_json::from_slice(&body).unwrap() }
 }
 
-/// A server that gives these replies in turn, each a status line, headers and a body, or nothing
-/// where it breaks the connection off.
+/// A server that sends these replies in order. Each is a status line, headers and a body, or empty
+/// to break the connection.
 fn serve(replies: Vec<String>) -> (String, Receiver<Request>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -66,7 +66,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
-/// The task, its definition, its conversations and what a judge is told.
+/// The task, its definition, its conversations and the judge's prompts.
 fn task() -> (Task, Conversation, Vec<Dialogue>, Ratings) {
     let task = Task::named("mt_bench").unwrap();
     let Kind::Conversation(definition) = task.kind.clone() else { panic!() };
@@ -75,9 +75,9 @@ fn task() -> (Task, Conversation, Vec<Dialogue>, Ratings) {
     (task, definition, items, ratings)
 }
 
-fn answered(item: &Dialogue, turns: [&str; 2]) -> HeldDialogue {
+fn answered(item: &Dialogue, turns: [&str; 2]) -> AnsweredDialogue {
     let choice = AnswerSet { index: 0, turns: turns.map(str::to_owned).into() };
-    HeldDialogue {
+    AnsweredDialogue {
         id: item.id.clone(),
         prompt_sha256: String::new(),
         question_id: item.question_id,
@@ -207,7 +207,7 @@ fn a_refusal_is_an_error() {
     assert!(error.starts_with("not a url/chat/completions: "), "{error}");
 }
 
-/// Judgments are kept; what has no rating counts nowhere; another answer is judged anew.
+/// Judgments are reused, unrated ones are ignored, and a different answer is judged again.
 #[test]
 fn judgments_are_kept() {
     let (task, definition, items, ratings) = task();
@@ -230,7 +230,7 @@ fn judgments_are_kept() {
     assert_eq!((value("rating_writing"), value("rating_math")), (Some(5.0), Some(9.0)));
     assert_eq!(value("unrated"), Some(1.0));
 
-    // As a killed run leaves it.
+    // The state that a killed run leaves.
     let text = std::fs::read_to_string(&path).unwrap();
     let line: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(line["judge"], serde_json::json!(["judge-1", "single-v1"]));
@@ -242,8 +242,8 @@ fn judgments_are_kept() {
     let (_, asked) = judge("C", &["[[1]]", "[[1]]"]);
     assert_eq!(asked, 2);
 
-    // A score that is none, as an infinite one is written, is found in the text again, and a line
-    // without a judgment is not one.
+    // An infinite score is written as null and found again in the text. A line that is `null`
+    // contains no judgment.
     let text = std::fs::read_to_string(&path).unwrap();
     let without: String = text
         .lines()

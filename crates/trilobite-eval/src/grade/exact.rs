@@ -1,4 +1,4 @@
-//! Exact match: the answer is one of the right texts.
+//! Exact match: the answer equals one of the right texts.
 
 use minijinja::value::{Value, ValueKind};
 use regex::Regex;
@@ -10,15 +10,15 @@ use crate::grade::judge::{Grade, Judge, regex};
 use crate::grade::python::strip;
 use crate::record::Record;
 
-/// What stands for an answer in which the pattern finds nothing.
+/// The extracted answer if the pattern does not match.
 const INVALID: &str = "[invalid]";
 
 /// How answers are compared with the right ones.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Matching {
-    /// A regular expression for the answer in the output: its first group, or all that it matches,
-    /// at the first place where it does. Without one, the answer is the whole output.
+    /// A regular expression that extracts the answer from the output: the first group of the first
+    /// match, or the whole match. Without it, the answer is the whole output.
     pub pattern: Option<String>,
     /// Whether case is ignored.
     #[serde(default)]
@@ -28,8 +28,8 @@ pub struct Matching {
     pub ignore_punctuation: bool,
 }
 
-/// Compares the answer with the record's field `gold`, a text, a number or a list of such, without
-/// the spaces around them.
+/// Compares the answer with the record's field `gold`, which is a text, a number or a list of
+/// these. Surrounding spaces are ignored.
 pub(crate) struct ExactMatch {
     pattern: Option<Regex>,
     ignore_case: bool,
@@ -37,7 +37,7 @@ pub(crate) struct ExactMatch {
 }
 
 impl ExactMatch {
-    /// The grader.
+    /// Creates the grader.
     pub(crate) fn new(matching: &Matching) -> Result<Self> {
         Ok(Self {
             pattern: matching.pattern.as_deref().map(regex).transpose()?,

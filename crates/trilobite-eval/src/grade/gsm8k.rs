@@ -7,10 +7,11 @@ use crate::error::Result;
 use crate::grade::judge::{Grade, Judge, regex};
 use crate::record::Record;
 
-/// What stands for an answer in which no number was found.
+/// The extracted answer if no number is found.
 const INVALID: &str = "[invalid]";
 
-/// Grades as lm-evaluation-harness: `strict-match`, and `flexible-extract` as `flexible`.
+/// Grades as lm-evaluation-harness does: by `strict-match`, and by `flexible-extract` as
+/// `flexible`.
 pub(crate) struct Gsm8k {
     strict: Regex,
     flexible: Regex,
@@ -18,7 +19,7 @@ pub(crate) struct Gsm8k {
 }
 
 impl Gsm8k {
-    /// The grader.
+    /// Creates the grader.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             strict: regex(r"#### (\-?[0-9\.\,]+)")?,
@@ -27,7 +28,7 @@ impl Gsm8k {
         })
     }
 
-    /// Without commas, dollar signs, what stands before `#### `, and a full stop at the end.
+    /// Removes commas, dollar signs, the text up to `#### `, and a full stop at the end.
     fn normalised(&self, text: &str) -> String {
         let text = text.replace([',', '$'], "");
         let text = self.before.replace_all(&text, "");

@@ -1,41 +1,40 @@
-//! What a grader is: an answer and a record in, a verdict out.
+//! The interface of a grader, which turns an answer and a record into a verdict.
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::record::Record;
 
-/// Grades answers.
+/// A grader of answers.
 pub(crate) trait Judge {
     /// Grades an answer to a record's question.
     fn grade(&self, output: &str, record: &Record) -> Result<Grade>;
 
-    /// Grades an answer that was given in a chat, that continues the prompt, or of which neither is
-    /// known.
+    /// Grades an answer that is a chat reply, or continues the prompt; `None` if that is unknown.
     fn grade_in(&self, output: &str, record: &Record, _chat: Option<bool>) -> Result<Grade> {
         self.grade(output, record)
     }
 
-    /// By what answers are compared, where there is a choice.
+    /// The method of comparing answers, if the grader has more than one.
     fn equality(&self) -> Option<String> {
         None
     }
 }
 
-/// What a grader finds.
+/// The verdict of a grader.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Grade {
-    /// The answer as it was found in the output.
+    /// The answer extracted from the output.
     pub(crate) extracted: Value,
-    /// What it was compared with.
+    /// The right answer.
     pub(crate) gold: Value,
-    /// Whether they agree.
+    /// Whether the two agree.
     pub(crate) correct: bool,
-    /// Further findings: `correct_WAY` counts for the metrics that end in `_WAY`.
+    /// Further findings. `correct_WAY` counts for the metrics that end in `_WAY`.
     pub(crate) more: Map<String, Value>,
 }
 
-/// A regular expression of this crate: a constant, checked by tests.
+/// Compiles a constant regular expression. Tests check that each is valid.
 pub(crate) fn regex(pattern: &str) -> Result<regex::Regex> {
     regex::Regex::new(pattern).map_err(|error| Error::Definition {
         task: "grader".to_owned(),

@@ -1,4 +1,4 @@
-//! Graders: what counts as a right answer.
+//! Graders decide whether an answer is right.
 
 mod code;
 mod exact;
@@ -21,26 +21,26 @@ use serde::Deserialize;
 
 use crate::error::Result;
 
-/// How an answer is judged.
+/// The grader of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grader {
-    /// The text itself, or a part of it that a pattern finds.
+    /// The output, or the part of it that a pattern extracts, equals a right answer.
     ExactMatch,
-    /// Any alias, without case and punctuation.
+    /// The output equals an alias, ignoring case and punctuation.
     Triviaqa,
     /// The number after `####`, or the last number.
     Gsm8k,
-    /// Instructions that can be checked.
+    /// Instructions whose fulfilment can be checked.
     Ifeval,
     /// The final answer of a solution.
     Math,
-    /// Python, run against tests in a sandbox.
+    /// Python code, which is run against tests in a sandbox.
     HumanevalPlus,
 }
 
 impl Grader {
-    /// What can be measured of its verdicts.
+    /// The metrics of the grader.
     pub(crate) fn metrics(self) -> &'static [&'static str] {
         match self {
             Grader::ExactMatch | Grader::Triviaqa => &["exact_match"],
@@ -56,12 +56,13 @@ impl Grader {
         }
     }
 
-    /// Whether it runs code that a model wrote.
+    /// Whether the grader runs generated code.
     pub(crate) fn runs_code(self) -> bool {
         self == Grader::HumanevalPlus
     }
 
-    /// The judge. SymPy is that of `python`, and the sandbox may lack `layers`.
+    /// Creates the grader. `python` is the interpreter that has SymPy; the sandbox may lack
+    /// `layers`.
     pub(crate) fn judge(
         self,
         matching: &Matching,

@@ -1,6 +1,6 @@
-//! What Python's strings and numbers do, where it is not what Rust's do.
+//! Functions of Python's strings and numbers that differ from Rust's.
 
-/// What `\w` stands for, as the inside of a class of the `regex` crate.
+/// The characters that `\w` matches, as the inside of a class of the `regex` crate.
 pub(crate) const WORD: &str = r"\p{L}\p{N}_";
 
 /// `str.isspace` of one character.
@@ -18,7 +18,7 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
-/// `float`: digits may have single underscores between them.
+/// `float`, which allows single underscores between digits.
 pub(crate) fn float(text: &str) -> Option<f64> {
     let bytes = strip(text).as_bytes();
     let digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);

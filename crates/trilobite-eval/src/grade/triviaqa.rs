@@ -7,7 +7,7 @@ use crate::grade::judge::{Grade, Judge};
 use crate::grade::python::strip;
 use crate::record::Record;
 
-/// Grades as lm-evaluation-harness: no articles are removed, no inner blanks touched.
+/// Grades as lm-evaluation-harness does: articles and inner spaces are kept.
 pub(crate) struct TriviaQa;
 
 impl Judge for TriviaQa {
@@ -31,14 +31,14 @@ fn normalised(text: &str) -> String {
     text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect()
 }
 
-/// The question of a finished context, `Question: {question}\nAnswer:`, without the question mark
-/// that the data set's preparation put there where it had none.
+/// The question in a finished context, `Question: {question}\nAnswer:`. A question mark that the
+/// preparation of the data set added is removed.
 pub(crate) fn question(context: &str) -> String {
     let text = context.strip_prefix("Question: ").unwrap_or(context);
     unquoted(text.strip_suffix("\nAnswer:").unwrap_or(text))
 }
 
-/// A text without the quotes of comma-separated values that were left on it.
+/// Removes the quotes of CSV that were left on a text.
 fn unquoted(text: &str) -> String {
     let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     match inner {

@@ -1,4 +1,4 @@
-//! The tasks that the library brings.
+//! The built-in tasks.
 
 use super::Task;
 use crate::error::{Error, Result};
@@ -45,10 +45,10 @@ impl Task {
         names
     }
 
-    /// The task of a name. `NAME_Nshot` is the task `NAME` with `N` examples.
+    /// The task with a name. `NAME_Nshot` is the task `NAME` with `N` examples.
     ///
     /// # Errors
-    /// There is none, or it has no examples.
+    /// There is no such task, or it has no examples.
     pub fn named(name: &str) -> Result<Task> {
         let (base, shots) = match shots_of(name) {
             Some((base, shots)) => (base, Some(shots)),
@@ -67,7 +67,7 @@ impl Task {
     }
 }
 
-/// The name and the number of `NAME_Nshot`.
+/// Splits `NAME_Nshot` into the name and the number.
 fn shots_of(name: &str) -> Option<(&str, usize)> {
     let (base, number) = name.strip_suffix("shot")?.rsplit_once('_')?;
     let canonical = |shots: &usize| shots.to_string() == number;

@@ -1,4 +1,4 @@
-//! Definitions of one's own, in a file.
+//! Task definitions in files.
 
 use std::path::Path;
 
@@ -6,18 +6,19 @@ use super::{Kind, Role, Task};
 use crate::bytes::sha256;
 use crate::error::{Error, Result};
 
-/// What is wrong with a definition, and where.
-pub(super) struct Fault {
+/// An error in a definition, and its line.
+pub(super) struct DefinitionError {
     /// The line, from 1.
     line: usize,
     pub(super) message: String,
 }
 
 impl Task {
-    /// The task that a file defines, called by the file's name. Its data lie beside the file.
+    /// Reads the definition of a task. The file's name is the name of the task, and its data are in
+    /// the same folder.
     ///
     /// # Errors
-    /// The file cannot be read, or is no definition of a task.
+    /// The file cannot be read or is not a valid definition.
     pub fn open(path: &Path) -> Result<Task> {
         let bytes = trilobite_format::read_regular(path).map_err(Error::io(path))?;
         let fail = |line, message| Error::Record { path: path.to_owned(), line, message };
@@ -32,16 +33,16 @@ impl Task {
         Ok(Task { folder: Some(folder), ..task })
     }
 
-    /// The task that a text defines.
-    pub(super) fn parse(name: &str, text: &str) -> std::result::Result<Task, Fault> {
+    /// Parses the definition of a task.
+    pub(super) fn parse(name: &str, text: &str) -> std::result::Result<Task, DefinitionError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut task: Task = toml::from_str(text).map_err(|error| {
             let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(""));
             let line = 1 + before.matches('\n').count();
-            Fault { line, message: error.message().trim_end().replace('\n', "; ") }
+            DefinitionError { line, message: error.message().trim_end().replace('\n', "; ") }
         })?;
         if let Some(message) = task.fault() {
-            return Err(Fault { line: 1, message });
+            return Err(DefinitionError { line: 1, message });
         }
         task.name = name.to_owned();
         if task.title.is_empty() {
@@ -52,14 +53,14 @@ impl Task {
             0 => Ok(task),
             shots => task
                 .with_shots(shots)
-                .map_err(|error| Fault { line: 1, message: error.to_string() }),
+                .map_err(|error| DefinitionError { line: 1, message: error.to_string() }),
         }
     }
 
-    /// The task with this number of examples before each item.
+    /// Sets the number of examples before each item.
     ///
     /// # Errors
-    /// Its definition has no examples.
+    /// The definition has no examples.
     pub fn with_shots(mut self, shots: usize) -> Result<Task> {
         let message = match &self.kind {
             _ if shots == 0 => None,

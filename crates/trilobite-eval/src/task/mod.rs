@@ -1,4 +1,4 @@
-//! What a task is: its definition as data.
+//! The definition of a task, as data.
 
 mod builtin;
 mod file;
@@ -14,91 +14,91 @@ pub use crate::grade::{Grader, Matching};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
-    /// Its name on the command line: that of its file, with the number of examples where that is
-    /// chosen by the name.
+    /// The name on the command line: the name of the file, with the number of examples if that is
+    /// part of the name.
     #[serde(skip)]
     pub name: String,
-    /// The folder of a definition that is not one of the built-in ones: that of its data.
+    /// The folder of the definition and its data, unless it is built in.
     #[serde(skip)]
     pub folder: Option<PathBuf>,
     /// SHA-256 of the definition.
     #[serde(skip)]
     pub sha256: String,
-    /// The version of the definition: another one where scores are not comparable.
+    /// The version of the definition. Scores of different versions are not comparable.
     #[serde(default = "first_version")]
     pub version: u32,
-    /// Its name in tables.
+    /// The display name.
     #[serde(default)]
     pub title: String,
     /// The split of the data set.
     #[serde(default)]
     pub split: String,
-    /// Items of the whole task; 0 if the definition does not say.
+    /// Number of items of the whole task; 0 if unknown.
     #[serde(default)]
     pub items: usize,
     /// Licence of the data, as its authors state it.
     #[serde(default)]
     pub licence: String,
-    /// Whose protocol this is.
+    /// The source of the protocol.
     #[serde(default)]
     pub protocol: String,
-    /// What is measured, the most quoted first.
+    /// The metrics, the most quoted first.
     pub metrics: Vec<String>,
-    /// Examples before each item.
+    /// Number of examples before each item.
     #[serde(default)]
     pub shots: usize,
-    /// How the examples are chosen.
+    /// How examples are selected.
     #[serde(default)]
     pub sampler: Sampler,
-    /// Names under which lists of tasks show the task with another number of examples.
+    /// Additional names under which the task appears in lists, with other numbers of examples.
     #[serde(default)]
     pub variants: BTreeMap<String, usize>,
     /// Template of a text before the examples.
     #[serde(default)]
     pub description: String,
-    /// Where the data come from.
+    /// The data files.
     pub data: Vec<DataFile>,
-    /// Parts of the task with files of their own, such as the subjects of MMLU.
+    /// Groups: parts of the task with their own files, such as the subjects of MMLU.
     #[serde(default)]
     pub groups: BTreeMap<String, Group>,
     /// How an item is run and judged.
     pub kind: Kind,
 }
 
-/// How the examples before an item are chosen.
+/// How the examples before an item are selected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampler {
-    /// Drawn for each item, as lm-evaluation-harness draws them with its seed of 1234.
+    /// Random for each item, the same as lm-evaluation-harness draws with its seed of 1234.
     #[default]
     Random,
     /// The first ones of the file.
     FirstN,
 }
 
-/// A file of a task's data; `{group}` in it stands for each group's name.
+/// A data file of a task. `{group}` in a name or path is replaced by each group's name.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFile {
-    /// Where it lies in the data folder; it may be compressed and end in `.gz` or `.bz2` there.
+    /// The path in the data folder. The file there may be compressed, with `.gz` or `.bz2` added.
     pub file: String,
-    /// How it is read.
+    /// The format of the file.
     pub format: Format,
-    /// What it is for.
+    /// The role of the file.
     #[serde(default)]
     pub role: Role,
-    /// SHA-256 of the original, as it was published or unpacked.
+    /// SHA-256 of the original as published or after unpacking.
     pub sha256: Option<String>,
-    /// The GitHub repository that it was taken from; empty for a file of one's own.
+    /// The GitHub repository of the original; empty if there is none.
     #[serde(default)]
     pub repository: String,
     /// The commit.
     #[serde(default)]
     pub revision: String,
-    /// The path there.
+    /// The path in the repository.
     #[serde(default)]
     pub path: String,
-    /// Whether the file was made from the one at `path` and is not that file itself.
+    /// Whether the file was derived from the one at `path`.
     #[serde(default)]
     pub rebuilt: bool,
 }
@@ -107,23 +107,23 @@ pub struct DataFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// A JSON object a line.
+    /// A JSON object per line.
     Jsonl,
     /// One JSON array of objects.
     Json,
-    /// Comma-separated values under a header.
+    /// Comma-separated values with a header.
     Csv,
-    /// Values separated by tabulators under a header, no quoting.
+    /// Tab-separated values with a header, without quoting.
     Tsv,
-    /// A value a line: the field `label`.
+    /// A value per line, as the field `label`.
     Lines,
-    /// Six lines a record: the field `lines`.
+    /// Six lines per record, as the field `lines`.
     Lines6,
-    /// The whole file: the field `text`.
+    /// The whole file, as the field `text`.
     Text,
 }
 
-/// What a data file is for.
+/// The role of a data file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -134,7 +134,7 @@ pub enum Role {
     Labels,
     /// Its records are the examples.
     Shots,
-    /// Something that the task's code reads.
+    /// Read by the code of the task's kind.
     Other,
 }
 
@@ -142,7 +142,7 @@ pub enum Role {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// What its results are averaged with.
+    /// The category over whose groups a further mean is taken.
     #[serde(default)]
     pub category: String,
     /// SHA-256 of its files, in the order of [`Task::data`].
@@ -154,13 +154,13 @@ pub struct Group {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Kind {
-    /// The likeliest of some continuations is the answer.
+    /// Multiple choice: the most likely continuation is the answer.
     Choice(Choice),
-    /// The likelihood of whole texts.
+    /// Rolling likelihood of whole texts.
     Rolling {},
-    /// A generated answer is graded.
+    /// Generation: a grader judges the generated answer.
     Generation(Generation),
-    /// Another model rates the answers to two questions in a row.
+    /// Conversation: another model rates the answers to two questions in a row.
     Conversation(Conversation),
 }
 
@@ -175,7 +175,7 @@ impl Kind {
         }
     }
 
-    /// What it can measure.
+    /// The metrics that the kind supports.
     fn metrics(&self) -> &'static [&'static str] {
         match self {
             Kind::Choice(_) => &["acc", "acc_norm", "mc2"],
@@ -188,20 +188,20 @@ impl Kind {
     }
 }
 
-/// Records have a `question_id`, a `category` and two `turns`. The second data file holds the judge's
-/// prompts, the third the reference answers.
+/// A task of conversations. Records have a `question_id`, a `category` and two `turns`. The second
+/// data file has the judge's prompts, the third the reference answers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conversation {
-    /// Most tokens of an answer.
+    /// Maximum number of tokens of an answer.
     pub max_tokens: usize,
     /// The sampling temperature of each category.
     pub temperatures: BTreeMap<String, f32>,
-    /// Categories whose answers are rated beside a reference answer.
+    /// Categories whose answers are rated against a reference answer.
     pub referenced: Vec<String>,
 }
 
-/// Templates over a record's fields, as in [`Choice`], and what ends an answer.
+/// A generation task: templates over a record's fields as in [`Choice`], and the end of an answer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
@@ -213,26 +213,26 @@ pub struct Generation {
     /// Template of the answer to an example.
     #[serde(default)]
     pub target: String,
-    /// Template of the question for a model without a chat template, where it is another one.
+    /// Template of the question for a model without a chat template, if it differs.
     #[serde(default)]
     pub plain: Option<String>,
-    /// The beginning of the answer in a chat.
+    /// The beginning of the answer in a chat, which the model continues.
     #[serde(default)]
     pub begun: String,
-    /// Texts that end the answer.
+    /// Stop strings.
     #[serde(default)]
     pub stop: Vec<String>,
-    /// Further ones in a chat.
+    /// Additional stop strings in a chat.
     #[serde(default)]
     pub chat_stop: Vec<String>,
-    /// Further ones without a chat template.
+    /// Additional stop strings without a chat template.
     #[serde(default)]
     pub plain_stop: Vec<String>,
-    /// Most tokens of an answer.
+    /// Maximum number of tokens of an answer.
     pub max_tokens: usize,
-    /// How an answer is judged.
+    /// The grader of answers.
     pub grader: Grader,
-    /// Expression for the right answer, which the grader sees as the record's field `gold`.
+    /// Expression for the right answer, which the grader gets as the record's field `gold`.
     #[serde(default)]
     pub gold: Option<String>,
     /// How [`Grader::ExactMatch`] compares.
@@ -240,22 +240,23 @@ pub struct Generation {
     pub matching: Option<Matching>,
 }
 
-/// Templates and expressions (Jinja) over a record's fields, the record itself as `this`, its number
-/// from 0 as `index`, and the group's name as `group`.
+/// A multiple-choice task. Its templates and expressions (Jinja) see the record's fields, the
+/// record itself as `this`, its index from 0 as `index`, and the group's name as `group`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
     /// Template of the item's id.
     #[serde(default = "index")]
     pub id: String,
-    /// Template of the context; `choice` is the choice in question.
+    /// Template of the context. It is rendered for each `choice`.
     pub context: String,
-    /// Expression for the list of choices, strings.
+    /// Expression for the choices, a list of strings.
     pub choices: String,
     /// Template of the continuation for `choice`.
     #[serde(default = "space_choice")]
     pub continuation: String,
-    /// Expression for the number of the right choice, or a list with 1 for right and 0 for wrong.
+    /// Expression for the index of the right choice, or for a list with 1 for right and 0 for
+    /// wrong.
     pub gold: String,
 }
 
@@ -272,12 +273,12 @@ fn space_choice() -> String {
 }
 
 impl Task {
-    /// Whether the definition is a file of one's own.
+    /// Whether the definition is not built in.
     pub fn is_own(&self) -> bool {
         self.folder.is_some()
     }
 
-    /// What no type says about a definition: a message about the first fault.
+    /// The first error of a definition that its types do not exclude.
     fn fault(&self) -> Option<String> {
         let known = self.kind.metrics();
         if let Some(name) = self.metrics.iter().find(|name| !known.contains(&name.as_str())) {

@@ -19,8 +19,8 @@ fn score(task: &str, item: usize, choice: usize) -> f64 {
     -1.0 - f64::from(u8::from_str_radix(&hash[..2], 16).unwrap() % 8)
 }
 
-/// With the original data in `TRILOBITE_EVALDATA`: every prompt of every task, and what the harness
-/// makes of made-up scores.
+/// With the original data in `TRILOBITE_EVALDATA`: every prompt of every task, and the harness's
+/// verdicts on made-up scores.
 #[test]
 fn all_prompts_and_verdicts_are_those_of_the_harness() {
     let Ok(folder) = std::env::var("TRILOBITE_EVALDATA") else {

@@ -1,5 +1,5 @@
-//! Definitions of one's own, and prompts with examples, system messages and chat templates, which are
-//! those of lm-evaluation-harness: `benches/peers/lm_eval_contexts.py` records them.
+//! Task definitions in files, and prompts with examples, system messages and chat templates. The
+//! prompts are those of lm-evaluation-harness, recorded by `benches/peers/lm_eval_contexts.py`.
 
 use std::path::{Path, PathBuf};
 
@@ -83,7 +83,7 @@ fn a_definition_is_called_by_its_file_and_has_its_data_beside_it() {
     assert_eq!((sums.title.as_str(), sums.kind.name()), ("Sums", "generation"));
 }
 
-/// Every fault of a definition is told by its file, its line and what may stand there.
+/// The error of an invalid definition names the file, the line and the allowed values.
 #[test]
 fn faulty_definitions_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -141,7 +141,7 @@ fn faulty_definitions_are_named() {
     assert!(Task::open(&path).unwrap_err().to_string().contains("line 1: not UTF-8"));
 }
 
-/// Faults of the data name the template that met them, and what there is.
+/// The error of invalid data names the template and the values found.
 #[test]
 fn faulty_records_name_the_key() {
     let folder = tempfile::tempdir().unwrap();
@@ -190,7 +190,7 @@ fn the_number_of_examples_is_chosen_where_there_are_examples() {
         assert!(said.contains("2 examples before each item: ") && said.contains(why), "{said}");
         assert_eq!(Task::named(name).unwrap().with_shots(0).unwrap().shots, 0);
     }
-    // More examples than there are, and more than there are besides the item itself.
+    // More examples than exist, and more than exist besides the item itself.
     for (name, shots, expected) in [("capitals", 7, "6 examples"), ("blanks", 5, "4 examples")] {
         let task = Task::open(&folder().join(format!("{name}.toml"))).unwrap();
         let task = task.with_shots(shots).unwrap();

@@ -1,4 +1,4 @@
-//! Protocols line by line, on records written for these tests.
+//! Protocols, tested on small hand-written records.
 
 use std::path::Path;
 
@@ -131,7 +131,7 @@ fn scored(
     .unwrap()
 }
 
-/// Every item of MMLU weighs the same; subjects and categories are reported beside it.
+/// Every item of MMLU has the same weight. Subjects and categories are reported besides.
 #[test]
 fn mmlu_is_averaged_in_three_ways() {
     let task = Task::named("mmlu").unwrap();
@@ -241,7 +241,7 @@ fn perplexities_count_words_bytes_and_tokens() {
     near("token_perplexity", (40.0f64 / 16.0).exp());
 }
 
-/// Characters are counted as Python counts them, neither bytes nor tokens.
+/// Lengths are counted in characters as in Python, not in bytes or tokens.
 #[test]
 fn lengths_are_numbers_of_characters() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,26 +1,27 @@
-//! The architectures, by their name in `general.architecture`.
+//! The architectures and their names in `general.architecture`.
 
 use crate::keys::ARCHITECTURE;
 use crate::{Error, Metadata};
 
-/// An architecture that Trilobite runs. The name implies what GGUF has no key for.
+/// An architecture that Trilobite runs. It implies the properties that have no GGUF key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
     /// Sub-norms, squared ReLU.
     BitNetB158,
     /// Sub-norms, SiLU.
     BitNet,
-    /// No sub-norms, SiLU, q and k permuted for RoPE on adjacent pairs.
+    /// No sub-norms, SiLU; q and k are permuted for RoPE on adjacent pairs.
     Llama,
-    /// Biases of q, k and v, SiLU.
+    /// SiLU; biases of q, k and v.
     Qwen2,
-    /// Norms of q and k, SiLU.
+    /// SiLU; norms of each head of q and k.
     Qwen3,
-    /// Norms before and after each part and of q and k, GELU, sliding windows.
+    /// GELU; norms before and after attention and feed-forward network, norms of each head of q and
+    /// k, sliding windows.
     Gemma3,
 }
 
-/// Every name, the one that is written first where an architecture has two.
+/// All names. The first of an architecture is the one that is written.
 const NAMES: [(&str, Architecture); 7] = [
     ("bitnet-b1.58", Architecture::BitNetB158),
     ("bitnet-25", Architecture::BitNetB158),
@@ -32,15 +33,15 @@ const NAMES: [(&str, Architecture); 7] = [
 ];
 
 impl Architecture {
-    /// The architecture of a name.
+    /// The architecture with this name.
     pub fn named(name: &str) -> Option<Self> {
         NAMES.iter().find(|(known, _)| *known == name).map(|&(_, architecture)| architecture)
     }
 
-    /// The architecture of a file, and the name that it has there.
+    /// The architecture of a file, with its name in the file.
     ///
     /// # Errors
-    /// The name is missing or not known.
+    /// The name is missing or unknown.
     pub fn of(metadata: &Metadata) -> Result<(Self, &str), Error> {
         let name = metadata
             .str(ARCHITECTURE)?
@@ -50,7 +51,7 @@ impl Architecture {
         Ok((Self::named(name).ok_or_else(unknown)?, name))
     }
 
-    /// The name that is written.
+    /// The name to write.
     pub fn name(self) -> &'static str {
         match self {
             Architecture::BitNetB158 => "bitnet-b1.58",
@@ -62,8 +63,8 @@ impl Architecture {
         }
     }
 
-    /// Whether models of this architecture are ternary by definition. Weights of others are what they
-    /// seem.
+    /// Whether models of this architecture are ternary by definition. In the others a projection is
+    /// what its tensor type says.
     pub fn is_bitnet(self) -> bool {
         match self {
             Architecture::BitNetB158 | Architecture::BitNet => true,
@@ -74,13 +75,14 @@ impl Architecture {
         }
     }
 
-    /// Whether squared ReLU makes many activations of the feed-forward network zero.
+    /// Whether the activation is squared ReLU, which makes many activations of the feed-forward
+    /// network zero.
     pub fn squared_relu(self) -> bool {
         self == Architecture::BitNetB158
     }
 
-    /// Whether the layers of a file with a window slide though nothing says which: five in six, with
-    /// a RoPE of their own.
+    /// Whether five in six layers slide by default, with a RoPE of their own, in a file that has a
+    /// window.
     pub fn slides(self) -> bool {
         self == Architecture::Gemma3
     }

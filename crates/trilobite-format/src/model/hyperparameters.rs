@@ -1,4 +1,4 @@
-//! The sizes of a model and the other numbers that its metadata hold.
+//! The sizes and other numeric parameters of a model.
 
 use std::fmt::Display;
 
@@ -11,12 +11,12 @@ use crate::keys::model::{
 };
 use crate::{Error, Metadata, Value};
 
-/// Widths that must be the head's: a part of a head is never left unturned, and values are as wide as
-/// keys. The first two are written.
+/// Widths that must equal the head width: RoPE rotates whole heads, and values are as wide as keys.
+/// The first two are written.
 const HEAD_WIDTHS: [&str; 3] = [VALUE_DIM, ROPE_DIM, ROPE_DIM_WINDOW];
 
-/// Largest sizes that are taken for sizes, far above those of any model. Rows of at most 2^22
-/// weights also keep the integer sums of the kernels within 32 bits.
+/// Upper limits of sizes, far above those of any model. Rows of at most 2^22 weights also keep the
+/// integer sums of the kernels within 32 bits.
 #[allow(missing_docs, reason = "the names say what they limit")]
 pub mod limits {
     pub const VOCAB: u64 = 1 << 24;
@@ -26,17 +26,17 @@ pub mod limits {
     pub const HEADS: u64 = 1 << 16;
 }
 
-/// The numbers that make a model of an architecture, as its metadata hold them.
+/// The hyperparameters of a model, as its metadata store them.
 ///
-/// What [`read`](Self::read) gives has passed [`check`](Self::check), so that it can be run;
-/// [`describe`](Self::describe) is its inverse.
+/// [`read`](Self::read) returns values that have passed [`check`](Self::check) and can be run.
+/// [`describe`](Self::describe) is the inverse of `read`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
     /// The architecture.
     pub arch: Architecture,
-    /// Size of the vocabulary: rows of the embedding.
+    /// Size of the vocabulary: the number of rows of the embedding.
     pub vocab: u64,
-    /// Longest context that the model was made for.
+    /// Maximum context length in tokens.
     pub context: u64,
     /// Width of the residual stream.
     pub hidden: u64,
@@ -48,37 +48,37 @@ pub struct Hyperparameters {
     pub heads: u64,
     /// Number of key and value heads, a divisor of `heads`.
     pub kv_heads: u64,
-    /// Width of a head, an even number.
+    /// Width of a head; even.
     pub head_dim: u64,
-    /// Added to the mean square in every RMS norm.
+    /// The epsilon of every RMS norm, added to the mean square.
     pub norm_eps: f32,
-    /// RoPE of the layers that do not slide.
+    /// RoPE of the layers without a sliding window.
     pub rope: Rope,
-    /// Sliding-window attention, where some layers have it.
+    /// Sliding-window attention, if some layers have it.
     pub window: Option<Window>,
-    /// What scores are multiplied by, where it is not `1 / sqrt(scale_width)`.
+    /// The factor of attention scores; `1 / sqrt(scale_width)` by default.
     pub attention_scale: Option<f32>,
-    /// `c` of logits that are `c tanh(x / c)`.
+    /// The cap `c` of logits: they become `c tanh(x / c)`.
     pub softcap: Option<f32>,
 }
 
-/// A number with which a model cannot be run.
+/// A hyperparameter outside its valid range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The metadata key without the name of the architecture.
+    /// The metadata key, without the name of the architecture.
     pub key: &'static str,
-    /// What would do.
+    /// The accepted values.
     pub expected: String,
-    /// The number.
+    /// The value.
     pub found: String,
 }
 
 impl Hyperparameters {
-    /// Reads metadata. Where they do not say the size of the vocabulary it is `rows`, the number of
-    /// rows of the embedding, or else the number of tokens.
+    /// Reads the hyperparameters from metadata. Without a key for the vocabulary size it is `rows`,
+    /// the number of rows of the embedding, or else the number of tokens.
     ///
     /// # Errors
-    /// A key that is missing or of the wrong type, or values with which no model can be run.
+    /// A key is missing or has the wrong type, or a value is outside its valid range.
     pub fn read(metadata: &Metadata, rows: Option<u64>) -> Result<Self, Error> {
         let (arch, prefix) = Architecture::of(metadata)?;
         let keys = Keys { metadata, prefix };
@@ -127,22 +127,22 @@ impl Hyperparameters {
             softcap: keys.float(SOFTCAP)?,
         };
         let bad = |Fault { key, expected, found }| keys.bad(key, expected, found);
-        // Windows are listed by layer, of which there must not be any number.
+        // Check the number of layers before a list of that length is built.
         read.check().map_err(bad)?;
         read.window = Window::read(&keys, arch, layers, read.rope.theta)?;
         read.check().map_err(bad)?;
         Ok(read)
     }
 
-    /// The width by whose root scores are divided where [`attention_scale`](Self::attention_scale) does
-    /// not say what they are multiplied by: that of a head.
+    /// The width for the default scale of attention scores, `1 / sqrt(scale_width)`: the width of a
+    /// head.
     pub fn scale_width(&self) -> u64 {
-        // Gemma 3 27B, whose files do not say so.
+        // The exception is Gemma 3 27B, whose files have no key for it.
         let spread = self.arch == Architecture::Gemma3 && self.layers == 62;
         if spread { self.hidden / self.heads } else { self.head_dim }
     }
 
-    /// Writes the keys, and removes those that say otherwise.
+    /// Writes the keys, and removes existing ones that contradict them.
     pub fn describe(&self, metadata: &mut Metadata) {
         let mut set = |key: &str, value: Option<Value>| {
             let key = format!("{}.{key}", self.arch.name());
@@ -172,11 +172,11 @@ impl Hyperparameters {
         set(SOFTCAP, self.softcap.map(Value::from));
     }
 
-    /// Whether a model with these numbers can be run: the one rule for what is written and for what
-    /// is read.
+    /// Checks that a model with these hyperparameters can be run. Reading and writing share this
+    /// rule.
     ///
     /// # Errors
-    /// The first number that does not fit.
+    /// The first value outside its valid range.
     pub fn check(&self) -> Result<(), Fault> {
         Fault::range(LAYERS, self.layers, 1, limits::LAYERS)?;
         Fault::range(VOCAB, self.vocab, 1, limits::VOCAB)?;

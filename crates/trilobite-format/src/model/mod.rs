@@ -1,5 +1,5 @@
-//! What a model is: the schema that writers and readers of files share, and what each projection has
-//! to be.
+//! The schema of models: architectures, hyperparameters, tensors, and the storage of each
+//! projection. Readers and writers of files share it.
 
 mod architecture;
 mod hyperparameters;

@@ -1,9 +1,9 @@
-//! What a user should know of a model that is not as trained models are.
+//! Messages to the user about unusual models.
 
-/// Names that are told; of the others, only how many there are.
-const TOLD: usize = 7;
+/// Maximum number of names in a message.
+const MAX_NAMES: usize = 7;
 
-/// That projections are nothing but zeros, if any are.
+/// The message that some projections hold zeros only. `None` if there are none.
 pub fn zeros_note(zeros: &[&str]) -> Option<String> {
     let names = list(zeros)?;
     Some(format!(
@@ -11,8 +11,8 @@ pub fn zeros_note(zeros: &[&str]) -> Option<String> {
     ))
 }
 
-/// That some of the projections of a ternary model are dense, if any are; each is given by its name and
-/// whether it is dense.
+/// The message that some projections of a ternary model are dense. `None` if none are, or all. Each
+/// projection is given by its name and whether it is dense.
 pub fn mixture_note<'a>(projections: impl IntoIterator<Item = (&'a str, bool)>) -> Option<String> {
     let (dense, ternary): (Vec<_>, Vec<_>) = projections.into_iter().partition(|(_, dense)| *dense);
     let dense: Vec<&str> = dense.into_iter().map(|(name, _)| name).collect();
@@ -24,12 +24,12 @@ pub fn mixture_note<'a>(projections: impl IntoIterator<Item = (&'a str, bool)>) 
     ))
 }
 
-/// The projections of some tensors, whose names may say more than that.
+/// The names of the projections in words: without suffixes, and at most [`MAX_NAMES`] of them.
 fn list(tensors: &[&str]) -> Option<String> {
-    let told = tensors.get(..TOLD).unwrap_or(tensors);
+    let told = tensors.get(..MAX_NAMES).unwrap_or(tensors);
     let projection = |tensor: &&str| {
         let name = tensor.strip_suffix(".weight").unwrap_or(tensor);
-        // With columns for rows.
+        // The suffix of a transposed matrix.
         name.strip_suffix("_t").unwrap_or(name).to_owned()
     };
     let names = told.iter().map(projection).collect::<Vec<_>>().join(", ");

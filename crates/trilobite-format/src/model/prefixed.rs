@@ -1,10 +1,10 @@
-//! Typed access to the keys of one architecture.
+//! Typed access to the metadata keys of one architecture.
 
 use std::fmt::Display;
 
 use crate::{Error, Metadata, Value};
 
-/// The keys that begin with the name of the architecture.
+/// The metadata keys that start with the name of the architecture.
 #[derive(Clone, Copy)]
 pub(super) struct Keys<'a> {
     pub(super) metadata: &'a Metadata,
@@ -29,8 +29,8 @@ impl<'a> Keys<'a> {
         self.size(key)?.ok_or_else(|| self.missing(key))
     }
 
-    /// A size that may be written as a list with an entry for each of `layers` layers, which must be
-    /// the same: layers of different sizes are not supported.
+    /// Reads a size. It may be a list with an entry for each of `layers` layers; the entries must
+    /// be equal, because layers of different sizes are not supported.
     pub(super) fn layer_size(&self, key: &str, layers: u64) -> Result<Option<u64>, Error> {
         let Some(Value::Array(_)) = self.get(key) else { return self.size(key) };
         let list = self.metadata.u32s(&self.name(key))?.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! How projections are stored, and which of them have to be ternary.
+//! How projections are stored, and which of them must be ternary.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,38 +6,38 @@ use super::{Architecture, Role, scale_name};
 use crate::keys::DENSE_PROJECTIONS;
 use crate::{Error, Gguf, TensorInfo, TensorType, ternary};
 
-/// How a projection or the head is stored, which decides what it is multiplied with.
+/// How a projection or the head is stored. It decides the type of the activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
-    /// Trits with one scale, multiplied with int8 activations as they are: I2_S, I2_R, T5_3.
+    /// Packed trits with one scale (I2_S, I2_R, T5_3), multiplied with int8 activations.
     Packed,
-    /// Trits with one scale that are packed first: TQ1_0 and TQ2_0 whose blocks agree, and whatever
-    /// has a `.scale` tensor beside it.
+    /// Trits with one scale that are packed before use: TQ1_0 and TQ2_0 whose blocks share a scale,
+    /// and any type with a `.scale` tensor beside it.
     Unpacked,
-    /// Other weights, multiplied with activations that are not rounded to int8. TQ1_0 and TQ2_0
-    /// whose blocks have scales of their own are among them.
+    /// Dense weights, multiplied with activations that are not quantised. TQ1_0 and TQ2_0 whose
+    /// blocks have different scales are dense.
     Dense,
 }
 
-/// How the projections of a model are stored, and its head.
+/// How the projections and the head of a model are stored.
 ///
-/// A model is BitNet's if its architecture is, or if a projection is stored in a way that only BitNet
-/// models use: as I2_S, I2_R or T5_3, or with a `.scale` tensor. All projections of such a model
-/// are ternary, each with one scale, but for those that [`DENSE_PROJECTIONS`] names. A projection of
-/// another model is what it is stored as.
+/// A model is a BitNet model if its architecture is one, or if a projection is stored as only
+/// BitNet models do: as I2_S, I2_R or T5_3, or with a `.scale` tensor. All projections of a BitNet
+/// model are ternary with one scale each, except those listed in [`DENSE_PROJECTIONS`]. In other
+/// models a projection is what its tensor type says.
 #[derive(Clone, Debug)]
 pub struct Projections {
-    /// By the names of the tensors.
+    /// The storage by tensor name.
     storage: HashMap<String, Storage>,
-    /// What [`DENSE_PROJECTIONS`] names.
+    /// The names in [`DENSE_PROJECTIONS`].
     kept_dense: HashSet<String>,
 }
 
 impl Projections {
-    /// Finds the projections of a model in `files`, its parts.
+    /// Finds the projections of a model. `files` are the bytes of its parts.
     ///
     /// # Errors
-    /// A projection of a BitNet model that has to be ternary and is not.
+    /// A projection of a BitNet model is dense and not listed in [`DENSE_PROJECTIONS`].
     pub fn of(arch: Architecture, gguf: &Gguf, files: &[&[u8]]) -> Result<Self, Error> {
         let found = Self::to_quantise(gguf, files)?;
         let mut projections = gguf.tensors().iter().filter(|info| is_projection(&info.name));
@@ -54,10 +54,11 @@ impl Projections {
         }
     }
 
-    /// The same where what has to be ternary is about to be made so: nothing is refused.
+    /// Finds the projections of a model that is about to be quantised. Dense projections are
+    /// accepted in any model.
     ///
     /// # Errors
-    /// A [`DENSE_PROJECTIONS`] that is no list of names.
+    /// [`DENSE_PROJECTIONS`] is not a list of names.
     pub fn to_quantise(gguf: &Gguf, files: &[&[u8]]) -> Result<Self, Error> {
         let kept_dense = gguf.metadata().strings(DENSE_PROJECTIONS)?.unwrap_or_default();
         let is_head = |name: &str| Role::of(name).is_some_and(|(role, _)| role == Role::Head);
@@ -70,33 +71,33 @@ impl Projections {
         Ok(Self { storage: storage.collect(), kept_dense: kept_dense.iter().cloned().collect() })
     }
 
-    /// How a projection or the head is stored; `None` if there is no such tensor.
+    /// How a projection or the head is stored. `None` if there is no such tensor.
     pub fn storage(&self, tensor: &str) -> Option<Storage> {
         self.storage.get(tensor).copied()
     }
 
-    /// The first tensor of the file that is stored in a certain way.
+    /// The first tensor of the file with this storage.
     pub fn first<'a>(&self, storage: Storage, gguf: &'a Gguf) -> Option<&'a TensorInfo> {
         gguf.tensors().iter().find(|info| self.storage(&info.name) == Some(storage))
     }
 
-    /// Whether the model says that a projection is dense.
+    /// Whether the model lists this projection in [`DENSE_PROJECTIONS`].
     pub fn keeps_dense(&self, tensor: &str) -> bool {
         self.kept_dense.contains(tensor)
     }
 }
 
-/// Whether a tensor of this name is a projection of a block.
+/// Whether a tensor of this name is a projection of a layer.
 pub fn is_projection(tensor: &str) -> bool {
     Role::of(tensor).is_some_and(|(role, _)| role.is_projection())
 }
 
-/// Whether only BitNet models have projections of a type.
+/// Whether only BitNet models have projections of this type.
 fn is_bitnet_type(ty: TensorType) -> bool {
     matches!(ty, TensorType::I2S | TensorType::I2R | TensorType::I2T | TensorType::T5_3)
 }
 
-/// Whether a tensor has its scale in a tensor of its own.
+/// Whether the scale of a tensor is stored in a tensor of its own.
 fn has_scale(gguf: &Gguf, info: &TensorInfo) -> bool {
     scale_name(&info.name).is_some_and(|name| gguf.tensor(&name).is_some())
 }

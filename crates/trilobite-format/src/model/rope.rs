@@ -1,4 +1,4 @@
-//! Rotary position embedding: its base, and how it is stretched to longer contexts.
+//! Rotary position embedding: its base, and its scaling to longer contexts.
 
 use super::prefixed::Keys;
 use super::{Fault, limits};
@@ -9,12 +9,13 @@ use crate::keys::model::{
 };
 use crate::{Error, Value};
 
-/// Keys that llama.cpp reads for architectures other than these, with the values that change nothing.
-/// What others mean is not the same for all.
+/// Keys that llama.cpp reads for other architectures only, with the values that have no effect. Any
+/// other value is an error, because its meaning differs between architectures.
 const NEUTRAL: [(&str, &[f32]); 3] =
     [(EXT_FACTOR, &[-1.0, 1.0]), (YARN_ATTENTION_FACTOR, &[1.0]), (LOG_MULTIPLIER, &[0.0])];
 
-/// Every key that may begin with `rope.`: another could change the computation.
+/// Every accepted key that starts with `rope.`. An unknown one could change the computation, so it
+/// is an error.
 const KNOWN: [&str; 16] = [
     ROPE_DIM,
     ROPE_DIM_WINDOW,
@@ -34,70 +35,74 @@ const KNOWN: [&str; 16] = [
     FINETUNED,
 ];
 
-/// RoPE of the layers that see all positions.
+/// RoPE of the layers without a sliding window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     /// The base of the frequencies.
     pub theta: f32,
-    /// How they are scaled.
+    /// How the frequencies are scaled.
     pub scaling: Scaling,
-    /// What cosines and sines are multiplied by, beyond what [`Yarn`] multiplies them by.
+    /// The factor of cosines and sines, in addition to that of [`Yarn`].
     pub attention_factor: f32,
 }
 
 /// How rotary frequencies are scaled.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
-    /// Not at all, or by [`Role::RopeFreqs`](super::Role::RopeFreqs) alone.
+    /// Unscaled, or divided by [`Role::RopeFreqs`](super::Role::RopeFreqs) if the model has it.
     None,
-    /// All divided by one number.
+    /// All frequencies are divided by one number.
     Linear {
-        /// The number.
+        /// The divisor.
         factor: f32,
     },
     /// YaRN (arXiv 2309.00071).
     Yarn(Yarn),
-    /// LongRoPE (arXiv 2402.13753): each divided by a number of its own, from
-    /// [`Role::RopeShort`](super::Role::RopeShort) in contexts of at most `original` tokens and from
-    /// [`Role::RopeLong`](super::Role::RopeLong) in longer ones.
+    /// LongRoPE (arXiv 2402.13753): each frequency has its own divisor, from
+    /// [`Role::RopeShort`](super::Role::RopeShort) in contexts of at most `original` tokens and
+    /// from [`Role::RopeLong`](super::Role::RopeLong) in longer ones.
     LongRope {
-        /// The context of the model before it was stretched.
+        /// The original context length, before scaling.
         original: u64,
     },
 }
 
-/// YaRN: frequencies that turn often within the original context are kept, those that turn seldom are
-/// divided by `factor`, and a ramp lies between. Cosines and sines are multiplied by
-/// `1 + 0.1 ln(factor)`, if that is more than 1.
+/// The parameters of YaRN.
+///
+/// Frequencies that turn often within the original context are kept, those that turn seldom are
+/// divided by `factor`, and a ramp connects the two. Cosines and sines are multiplied by
+/// `1 + 0.1 ln(factor)` if that exceeds 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Yarn {
-    /// What the context is stretched by.
+    /// The factor by which the context is extended.
     pub factor: f32,
-    /// The context of the model before it was stretched.
+    /// The original context length, before scaling.
     pub original: u64,
-    /// Turns from which on a frequency is kept.
+    /// Minimum number of turns of a frequency that is kept.
     pub beta_fast: f32,
-    /// Turns up to which a frequency is divided.
+    /// Maximum number of turns of a frequency that is divided by `factor`.
     pub beta_slow: f32,
     /// Whether the ends of the ramp are rounded to whole pairs.
     pub truncate: bool,
 }
 
 impl Yarn {
-    /// The usual turns between which the ramp lies: fast and slow.
+    /// The default numbers of turns at the ends of the ramp: fast and slow.
     pub const BETAS: (f32, f32) = (32.0, 1.0);
 }
 
 impl Rope {
-    /// RoPE that is not scaled.
+    /// RoPE without scaling.
     pub fn unscaled(theta: f32) -> Self {
         Self { theta, scaling: Scaling::None, attention_factor: 1.0 }
     }
 
-    /// Reads the keys. A factor of 0 is none, the original context is the whole one without its key,
-    /// and the attention factor counts for every type, as in llama.cpp. Unlike there, the betas of
-    /// YaRN count for every architecture: llama.cpp reads them for few and takes 32 and 1 for the
-    /// others, though its converter writes what the checkpoint says.
+    /// Reads the keys, by llama.cpp's rules: a factor of 0 means none, the original context length
+    /// defaults to `context`, and the attention factor applies to every type.
+    ///
+    /// Unlike in llama.cpp, the betas of YaRN apply to every architecture. llama.cpp reads them for
+    /// a few and uses 32 and 1 for the others, although its converter writes those of the
+    /// checkpoint.
     pub(super) fn read(keys: &Keys<'_>, context: u64) -> Result<Self, Error> {
         let rope = keys.name(ROPE);
         for (key, _) in keys.metadata.iter().filter(|(key, _)| key.starts_with(&rope)) {
@@ -131,7 +136,7 @@ impl Rope {
                 truncate: keys.metadata.bool(&keys.name(TRUNCATE))?.unwrap_or(true),
             }),
             "longrope" if factor == 1.0 => Scaling::LongRope { original: original()? },
-            // llama.cpp divides once more, transformers never does.
+            // llama.cpp divides by the factor as well; transformers never does.
             "longrope" => return Err(keys.bad(SCALING_FACTOR, "1 for longrope", factor)),
             other => {
                 let expected = "none, linear, yarn or longrope";
@@ -145,7 +150,7 @@ impl Rope {
         })
     }
 
-    /// The keys that say so; `None` for those that must not be there.
+    /// Passes each key with its value to `set`; `None` removes the key.
     pub(super) fn describe(&self, mut set: impl FnMut(&str, Option<Value>)) {
         let number = |number: f32, usual: f32| (number != usual).then(|| number.into());
         set(ROPE_BASE, Some(self.theta.into()));
@@ -171,7 +176,7 @@ impl Rope {
         NEUTRAL.iter().for_each(|(key, _)| set(key, None));
     }
 
-    /// Whether the angles of all positions of a context are finite numbers.
+    /// Checks that the angles of all positions of the context are finite.
     pub(super) fn check(&self, context: u64) -> Result<(), Fault> {
         let factor = match &self.scaling {
             Scaling::Linear { factor } | Scaling::Yarn(Yarn { factor, .. }) => *factor,
@@ -189,14 +194,14 @@ impl Rope {
                 Fault::range(ORIGINAL_CONTEXT, yarn.original, 1, u32::MAX.into())?;
                 Fault::positive(BETA_FAST, yarn.beta_fast)?;
                 Fault::positive(BETA_SLOW, yarn.beta_slow)?;
-                // The ramp lies where a logarithm to this base says.
+                // The ends of the ramp are logarithms to this base.
                 Fault::unless(self.theta > 1.0, ROPE_BASE, self.theta, || "above 1 for yarn".into())
             }
         }
     }
 }
 
-/// Refuses a base whose largest frequency makes the angle of a position of the context infinite. That
+/// Checks that the largest frequency gives finite angles at all positions of the context. That
 /// frequency is 1 or `1 / theta`, divided by `factor` if that is less than 1.
 pub(super) fn check_base(
     key: &'static str,
@@ -211,11 +216,11 @@ pub(super) fn check_base(
     })
 }
 
-/// Refuses divisors of rotary frequencies that are not positive numbers, or so small that an angle
-/// could be infinite.
+/// Checks the divisors of rotary frequencies: each must be a positive number, and large enough for
+/// finite angles.
 ///
 /// # Errors
-/// The first of them, with the name of the tensor that holds it.
+/// The first invalid divisor, with the name of the tensor that holds it.
 pub fn check_divisors(tensor: &str, divisors: &[f32]) -> Result<(), Error> {
     let angle = |divisor: &f32| limits::CONTEXT as f32 / divisor;
     let usable =

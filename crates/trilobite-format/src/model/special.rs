@@ -1,12 +1,12 @@
-//! Ids of special tokens, which files do not always mean.
+//! Ids of special tokens. Some files store ids outside the vocabulary.
 
 use crate::{Array, Error, Metadata, Value, keys};
 
-/// The id of a special token, under [`keys::token_id`]. One that is no token's, such as 4294967295 for none,
-/// counts as absent, as in llama.cpp: see [`stray_ids`].
+/// The id of a special token, stored under [`keys::token_id`]. As in llama.cpp, an id outside the
+/// vocabulary, such as 4294967295, counts as absent: see [`stray_ids`].
 ///
 /// # Errors
-/// The value is no integer.
+/// The value is not an integer.
 pub fn special_id(metadata: &Metadata, name: &str) -> Result<Option<u32>, Error> {
     let key = keys::token_id(name);
     match metadata.get(&key) {
@@ -15,7 +15,7 @@ pub fn special_id(metadata: &Metadata, name: &str) -> Result<Option<u32>, Error>
     }
 }
 
-/// Keys of special tokens whose ids are no tokens', with these ids.
+/// The keys of special tokens whose ids are outside the vocabulary, with these ids.
 pub fn stray_ids(metadata: &Metadata) -> impl Iterator<Item = (&str, i128)> {
     let special = |key: &str| keys::token_of_id(key).is_some();
     metadata.iter().filter(move |(key, _)| special(key)).filter_map(|(key, value)| {
@@ -24,7 +24,7 @@ pub fn stray_ids(metadata: &Metadata) -> impl Iterator<Item = (&str, i128)> {
     })
 }
 
-/// Whether an id can be a token's. A file without a vocabulary leaves all open that a file can say.
+/// Whether an id is in the vocabulary. Without a vocabulary every id below `u32::MAX` is accepted.
 fn is_token(metadata: &Metadata, id: i128) -> bool {
     let tokens = match metadata.get(keys::TOKENS) {
         Some(Value::Array(Array::String(tokens))) => tokens.len() as i128,

@@ -1,9 +1,9 @@
-//! The tensors of a model: a row for each, with its name, its shape and the models that have it.
+//! The table of tensors: the name and shape of each, and the models that have it.
 
 use super::Architecture::{self, BitNet, BitNetB158, Gemma3, Qwen2, Qwen3};
 use super::{Hyperparameters, Scaling};
 
-/// What a tensor is to a model. The order is that of files.
+/// The function of a tensor in a model, in the order of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the table of names and shapes says what they are")]
 pub enum Role {
@@ -20,7 +20,7 @@ pub enum Role {
     Gate,
     Up,
     Down,
-    /// [`Down`](Self::Down) with columns for rows, which takes its place.
+    /// [`Down`](Self::Down) stored transposed. It takes the place of `Down`.
     DownTransposed,
     AttnSubNorm,
     FfnSubNorm,
@@ -39,20 +39,20 @@ pub enum Role {
 /// Whether a model has a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It does.
+    /// The model requires it.
     Required,
-    /// It may; a tensor of a layer is in all layers or in none.
+    /// The model may have it. A tensor of a layer is in all layers or in none.
     Optional,
-    /// It does not, unless another tensor is stored in this form.
+    /// The model does not have it, except as a replacement for another tensor.
     Absent,
 }
 
 /// A tensor of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
-    /// What it is.
+    /// The function of the tensor.
     pub role: Role,
-    /// Its layer; 0 for what is in none.
+    /// The layer; 0 for a tensor outside the layers.
     pub layer: u64,
     /// Its name.
     pub name: String,
@@ -60,18 +60,18 @@ pub struct Tensor {
     pub shape: Vec<u64>,
 }
 
-/// Lengths, in terms of the hyperparameters.
+/// The length of a dimension, in terms of the hyperparameters.
 #[derive(Clone, Copy)]
 enum Size {
     Vocab,
     Hidden,
     Ffn,
-    /// All query heads.
+    /// The width of all query heads.
     Queries,
-    /// All key heads, and all value heads.
+    /// The width of all key heads, and of all value heads.
     Keys,
     Head,
-    /// The frequencies of RoPE.
+    /// The frequencies of RoPE: half the width of a head.
     Pairs,
 }
 
@@ -80,7 +80,7 @@ enum Size {
 enum Models {
     All,
     Of(&'static [Architecture]),
-    /// These, and any other may.
+    /// Required in these, optional in all others.
     AnyBut(&'static [Architecture]),
     LongRope,
     OtherRope,
@@ -89,7 +89,7 @@ enum Models {
 
 struct Row {
     role: Role,
-    /// The name; that of a tensor of a layer follows `blk.N.`.
+    /// The name. In a layer it follows `blk.N.`.
     name: &'static str,
     in_layer: bool,
     shape: &'static [Size],
@@ -112,7 +112,7 @@ const POST_NORMS: Models = Of(&[Gemma3]);
 const HEAD_NORMS: Models = Of(&[Qwen3, Gemma3]);
 const BIASES: Models = AnyBut(&[Qwen2]);
 
-/// All tensors, in the order of [`Role`].
+/// All tensors, indexed by [`Role`].
 #[rustfmt::skip]
 static TABLE: [Row; 26] = [
     whole(Role::Embedding, "token_embd.weight", &[Vocab, Hidden], All),
@@ -140,15 +140,15 @@ static TABLE: [Row; 26] = [
     layer(Role::VBias, "attn_v.bias", &[Keys], BIASES),
     layer(Role::AttnOutputBias, "attn_output.bias", &[Hidden], AnyBut(&[])),
     whole(Role::OutputNorm, "output_norm.weight", &[Hidden], All),
-    // Without it the embedding is the head.
+    // Optional: without it the embedding is the head.
     whole(Role::Head, "output.weight", &[Vocab, Hidden], AnyBut(&[])),
 ];
 
-/// What the names of a layer's tensors begin with.
+/// The prefix of the names of a layer's tensors.
 const LAYER: &str = "blk.";
 
 impl Role {
-    /// The tensor of a name, and its layer.
+    /// The role and the layer of the tensor with this name. The layer is 0 outside the layers.
     pub fn of(name: &str) -> Option<(Self, u64)> {
         let (layer, part) = match name.strip_prefix(LAYER) {
             None => (None, name),
@@ -161,7 +161,7 @@ impl Role {
         Some((row.role, layer.unwrap_or(0)))
     }
 
-    /// The name of the tensor, in a layer if it is a layer's.
+    /// The name of the tensor. `layer` is ignored for a tensor outside the layers.
     pub fn name(self, layer: u64) -> String {
         let row = self.row();
         match row.in_layer {
@@ -170,7 +170,7 @@ impl Role {
         }
     }
 
-    /// The shape, outermost dimension first.
+    /// The shape in a model, outermost dimension first.
     pub fn shape(self, model: &Hyperparameters) -> Vec<u64> {
         let length = |size: &Size| match size {
             Size::Vocab => model.vocab,
@@ -184,7 +184,7 @@ impl Role {
         self.row().shape.iter().map(length).collect()
     }
 
-    /// Whether a model has the tensor.
+    /// Whether a model has this tensor.
     pub fn presence(self, model: &Hyperparameters) -> Presence {
         let long = matches!(model.rope.scaling, Scaling::LongRope { .. });
         match self.row().models {
@@ -198,33 +198,33 @@ impl Role {
         }
     }
 
-    /// Whether every layer has one.
+    /// Whether this is a tensor of a layer.
     pub fn in_layer(self) -> bool {
         self.row().in_layer
     }
 
-    /// Whether this is a matrix of a layer, which may be ternary.
+    /// Whether this is a projection: a matrix of a layer, which may be ternary.
     pub fn is_projection(self) -> bool {
         let row = self.row();
         row.in_layer && row.shape.len() == 2
     }
 
-    /// Whether this is added to the product with a projection.
+    /// Whether this is the bias of a projection.
     pub fn is_bias(self) -> bool {
         matches!(self, Role::QBias | Role::KBias | Role::VBias | Role::AttnOutputBias)
     }
 
-    /// Whether this is a norm, a bias or another list of numbers.
+    /// Whether this is a vector, such as a norm or a bias.
     pub fn is_vector(self) -> bool {
         self.row().shape.len() == 1
     }
 
-    /// Whether rotary frequencies are divided by this.
+    /// Whether this holds divisors of rotary frequencies.
     pub fn divides_rope(self) -> bool {
         matches!(self, Role::RopeFreqs | Role::RopeShort | Role::RopeLong)
     }
 
-    /// The bias that is added to the product with a projection, where there can be one.
+    /// The bias of a projection, for the projections that can have one.
     pub fn bias(self) -> Option<Self> {
         match self {
             Role::Q => Some(Role::QBias),
@@ -240,7 +240,7 @@ impl Role {
     }
 }
 
-/// The tensors of a model in the order of files. Of those that it may have, the ones that `has` says.
+/// The tensors of a model in the order of files. `has` says which optional tensors it has.
 pub fn tensors(model: &Hyperparameters, has: impl Fn(Role) -> bool) -> Vec<Tensor> {
     let present = |row: &&Row| match row.role.presence(model) {
         Presence::Required => true,
@@ -262,25 +262,26 @@ pub fn tensors(model: &Hyperparameters, has: impl Fn(Role) -> bool) -> Vec<Tenso
     before.chain(layers).chain(after.map(|row| tensor(row, 0))).collect()
 }
 
-/// The name of the tensor that holds the scale of another one, where that does not hold it itself.
+/// The name of the tensor that holds the scale of `weight`, for weights that do not contain their
+/// own.
 pub fn scale_name(weight: &str) -> Option<String> {
     weight.strip_suffix(".weight").map(|name| format!("{name}.scale"))
 }
 
-/// The coarse copy of the head, one row of each for a row of the head. What the rows hold is for
-/// `trilobite_kernels::scan` to say.
+/// A tensor of the coarse copy of the head, which has a row for each row of the head.
+/// `trilobite_kernels::scan` defines the content of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadScanPart {
-    /// The codes.
+    /// The first bits of the codes.
     Codes,
-    /// Their further bits.
+    /// The further bits of the codes.
     Refinements,
-    /// The bounds of the rows.
+    /// The scales and error bounds of the rows.
     Bounds,
 }
 
 impl HeadScanPart {
-    /// All, in the order of files.
+    /// All parts, in the order of files.
     pub const ALL: [Self; 3] = [Self::Codes, Self::Refinements, Self::Bounds];
 
     /// The name of the tensor.
@@ -292,7 +293,7 @@ impl HeadScanPart {
         }
     }
 
-    /// The part of a name.
+    /// The part with this tensor name.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|part| part.name() == name)
     }

@@ -24,7 +24,7 @@ fn yarn() -> Yarn {
     Yarn { factor: 4.0, original: 16, beta_fast: 32.0, beta_slow: 1.0, truncate: true }
 }
 
-/// The metadata of a file of the model.
+/// The metadata of a file with this model.
 fn metadata(model: &Hyperparameters) -> Metadata {
     let mut metadata = Metadata::new();
     metadata.insert("general.architecture", model.arch.name());
@@ -32,7 +32,7 @@ fn metadata(model: &Hyperparameters) -> Metadata {
     metadata
 }
 
-/// What is read where a key of the model above has another value, or none.
+/// Reads the metadata of the model above with the value of one key replaced or removed.
 fn read(key: &str, value: Option<Value>) -> Result<Hyperparameters, String> {
     let mut metadata = metadata(&llama());
     match value {
@@ -75,7 +75,7 @@ fn what_is_described_is_read() {
         gemma([true, false, true]),
         gemma([true; 3]),
     ];
-    // Nothing of another model is left.
+    // Describing a model removes the keys of another.
     let mut file = Metadata::new();
     for model in models {
         file.insert("general.architecture", model.arch.name());
@@ -88,7 +88,7 @@ fn what_is_described_is_read() {
 fn defaults_are_llama_cpp_s() {
     assert_eq!(read("rope.freq_base", None).unwrap().rope.theta, 10_000.0);
     assert_eq!(read("attention.head_count_kv", None).unwrap().kv_heads, 4);
-    // The head's width is that of RoPE, or follows from the number of heads.
+    // The head width defaults to that of RoPE, then to the hidden width per head.
     assert_eq!(read("attention.key_length", None).unwrap().head_dim, 8);
     let mut narrow = metadata(&llama());
     for key in ["attention.key_length", "attention.value_length", "rope.dimension_count"] {
@@ -112,7 +112,7 @@ fn defaults_are_llama_cpp_s() {
     unscaled.insert("llama.rope.scaling.type", "none");
     unscaled.insert("llama.rope.scaling.factor", 2f32);
     assert_eq!(Hyperparameters::read(&unscaled, None).unwrap(), llama());
-    // The original context is the whole one where nothing else is said.
+    // The original context defaults to the whole context.
     unscaled.insert("llama.rope.scaling.type", "yarn");
     let yarn = Yarn { factor: 2.0, original: 64, ..yarn() };
     let read = Hyperparameters::read(&unscaled, None).unwrap();

@@ -1,19 +1,20 @@
-//! Kinds of tokens.
+//! The kinds of tokens in a vocabulary.
 
-/// What a token is for, by llama.cpp's numbers in [`keys::TOKEN_KINDS`](crate::keys::TOKEN_KINDS).
+/// The kind of a token, numbered as in llama.cpp. [`keys::TOKEN_KINDS`](crate::keys::TOKEN_KINDS)
+/// holds the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// A piece of text.
+    /// Ordinary text.
     Normal = 1,
-    /// Stands for what the vocabulary lacks.
+    /// A placeholder for text that the vocabulary cannot express.
     Unknown = 2,
-    /// Begins or ends something, and is no text.
+    /// A control token, such as the beginning or end of a text. It has no text of its own.
     Control = 3,
-    /// Found by its text before anything else.
+    /// An added token, matched by its text before all others.
     UserDefined = 4,
-    /// Fills an id that nothing has trained.
+    /// A placeholder for an unused id.
     Unused = 5,
-    /// One byte, for what no other token spells.
+    /// One byte, a fallback for text that no other token covers.
     Byte = 6,
 }
 
@@ -22,13 +23,12 @@ impl TokenKind {
     pub const ALL: [Self; 6] =
         [Self::Normal, Self::Unknown, Self::Control, Self::UserDefined, Self::Unused, Self::Byte];
 
-    /// The number in files.
+    /// The number of the kind in files.
     pub fn number(self) -> i32 {
         self as i32
     }
 
-    /// The kind of a number. One that is not known counts as [`Normal`](Self::Normal), as in
-    /// llama.cpp.
+    /// The kind with this number. As in llama.cpp, an unknown number is [`Normal`](Self::Normal).
     pub fn of(number: i32) -> Self {
         Self::ALL.into_iter().find(|kind| kind.number() == number).unwrap_or(Self::Normal)
     }

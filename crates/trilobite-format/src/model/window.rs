@@ -5,24 +5,24 @@ use super::prefixed::Keys;
 use crate::keys::model::{ROPE_BASE_WINDOW, WINDOW, WINDOW_PATTERN};
 use crate::{Array, Error, Value};
 
-/// llama.cpp's default for Gemma 3: every layer slides but each sixth.
+/// The default in llama.cpp for Gemma 3: all layers slide except every sixth.
 const PERIOD: u64 = 6;
 
-/// Layers in which a token sees only the last tokens.
+/// Sliding-window attention: in some layers a token sees only the most recent tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
-    /// The tokens that it sees, itself included.
+    /// Number of tokens that a token sees, including itself.
     pub tokens: u64,
-    /// Which layers those are.
+    /// Whether each layer has the window.
     pub layers: Vec<bool>,
-    /// Their RoPE base. Where the architecture [slides](Architecture::slides) their RoPE is not scaled,
-    /// otherwise it is scaled like that of the other layers.
+    /// RoPE base of the layers with the window. Their RoPE is unscaled if the architecture
+    /// [slides](Architecture::slides); otherwise it is scaled like that of the other layers.
     pub rope_theta: f32,
 }
 
 impl Window {
-    /// The windows of a file. A window of 0 tokens is none, and so is one that no layer has; both are
-    /// llama.cpp's rules.
+    /// Reads the keys. As in llama.cpp, the result is `None` for a window of 0 tokens and if no
+    /// layer has the window.
     pub(super) fn read(
         keys: &Keys<'_>,
         architecture: Architecture,
@@ -43,7 +43,7 @@ impl Window {
         Ok(layers.contains(&true).then_some(Self { tokens, layers, rope_theta }))
     }
 
-    /// The keys that say so.
+    /// Passes each key with its value to `set`; `None` removes the key.
     pub(super) fn describe(
         window: Option<&Self>,
         architecture: Architecture,
@@ -61,7 +61,7 @@ impl Window {
         set(ROPE_BASE_WINDOW, window.map(|window| window.rope_theta.into()));
     }
 
-    /// The period, where every layer slides but the last of each period.
+    /// The period, if all layers slide except the last of each period.
     fn period(&self) -> Option<u32> {
         let period = self.layers.iter().position(|slides| !slides)? as u64 + 1;
         self.has_period(period).then_some(period as u32)
@@ -72,7 +72,7 @@ impl Window {
     }
 }
 
-/// Whether each layer slides, as booleans or as numbers.
+/// Reads a list that says for each layer whether it slides, as booleans or as numbers.
 fn listed(keys: &Keys<'_>, list: &Array, layers: u64) -> Result<Vec<bool>, Error> {
     let slides = match list {
         Array::Bool(list) => list.clone(),

@@ -1,7 +1,8 @@
-//! Whether what comes can be the file that was asked for.
+//! Checks that received data can be the requested file.
 //!
-//! Servers send web pages, error messages, compressed or cut files under the names of others. Where
-//! no hash is known, the file's own structure is what tells; where one is known, it tells earlier.
+//! Servers may send web pages, error messages, or compressed or truncated files in place of a file.
+//! If no hash is known, the structure of the file reveals that; if a hash is known, the structure
+//! reveals it earlier.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -11,21 +12,21 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use trilobite_format::{Error, Gguf, LFS_POINTER};
 
-/// Longest JSON file. Vocabularies of 262,144 tokens take 40 MB.
+/// Maximum size of a JSON file. Vocabularies of 262,144 tokens take 40 MB.
 const MAX_JSON: u64 = 256 << 20;
-/// Longest file of another kind, and of weights whose length neither the server nor their header
+/// Maximum size of other files, and of weights whose length neither the server nor their header
 /// states.
 const MAX_OTHER: u64 = 1 << 30;
-/// Longest header of a safetensors file, as in the reference implementation.
+/// Maximum header length of a safetensors file, as in the reference implementation.
 const MAX_SAFETENSORS_HEADER: u64 = 100_000_000;
-/// Longest header of a GGUF file, which holds the vocabulary.
+/// Maximum header length of a GGUF file. The header contains the vocabulary.
 const MAX_GGUF_HEADER: u64 = 1 << 30;
-/// Most bytes after the last tensor of a GGUF file: the largest alignment.
+/// Maximum number of bytes after the last tensor of a GGUF file: the largest alignment.
 const MAX_GGUF_PADDING: u64 = 1 << 20;
-/// Bytes that show what a file is, if it is none of the above.
+/// Number of bytes that identify a file of another kind.
 const BEGINNING: u64 = 64;
 
-/// How files begin whose names end like this.
+/// The first bytes of files, by the end of their names.
 const MAGIC: [(&str, &[u8]); 7] = [
     (".gz", b"\x1f\x8b"),
     (".bz2", b"BZh"),
@@ -36,7 +37,7 @@ const MAGIC: [(&str, &[u8]); 7] = [
     // SentencePiece: a protocol buffer whose first field is the list of pieces.
     ("tokenizer.model", b"\n"),
 ];
-/// Those of them that compress another file.
+/// Number of the entries above that are compression formats.
 const COMPRESSED: usize = 5;
 
 #[derive(Clone, Copy)]
@@ -44,30 +45,30 @@ enum Kind {
     Safetensors,
     Gguf,
     Json,
-    /// Known by how it begins, if at all.
+    /// Another kind, identified by its first bytes if at all.
     Other(Option<&'static [u8]>),
 }
 
-/// What the beginning of a file tells.
+/// The result of checking the beginning of a file.
 enum Beginning {
-    /// More of it is needed: this many bytes.
+    /// The check needs this many bytes.
     Needs(u64),
-    /// It is the right one. The file has at least `least` bytes, or exactly as many.
+    /// The beginning is valid. The file has at least `least` bytes, or exactly as many.
     Right { least: u64, exact: bool },
-    /// It is that of something else.
+    /// The beginning is invalid, for this reason.
     Wrong(String),
 }
 
-/// What is known of a file that is coming in.
+/// The state of the checks of a file that is being received.
 pub(super) struct Content {
     kind: Kind,
-    /// Bytes that have to be there before there is more to learn; `None` when all is known.
+    /// Number of bytes that the next check needs; `None` when all checks are done.
     needs: Option<u64>,
     least: u64,
     exact: bool,
 }
 
-/// What shows that a file is not what its name says.
+/// Returns the reason why a file does not match its name, if it does not.
 pub(crate) fn fault(path: &Path) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
     let len = file.metadata()?.len();
@@ -75,7 +76,7 @@ pub(crate) fn fault(path: &Path) -> io::Result<Option<String>> {
 }
 
 impl Content {
-    /// What a file of this name has to be.
+    /// The checks for a file of this name.
     pub(super) fn of(target: &Path) -> Self {
         let name = target.to_string_lossy();
         let kind = match target.extension().and_then(|ending| ending.to_str()) {
@@ -90,8 +91,8 @@ impl Content {
         Content { kind, needs: Some(BEGINNING), least: 1, exact: false }
     }
 
-    /// Looks at a file of which `len` bytes are there, and returns what shows that it is not the one
-    /// that was asked for.
+    /// Checks a file of which `len` bytes have arrived. Returns the reason why it is not the
+    /// requested one.
     pub(super) fn fault(&mut self, file: &mut File, len: u64) -> io::Result<Option<String>> {
         while let Some(needs) = self.needs.filter(|needs| *needs <= len) {
             let beginning = self.kind.beginning(&read_beginning(file, needs)?);
@@ -113,7 +114,7 @@ impl Content {
         None
     }
 
-    /// The same for a file that is complete.
+    /// Checks a complete file. Returns the reason why it is not the requested one.
     pub(super) fn fault_of_whole(
         &mut self,
         file: &mut File,
@@ -149,7 +150,7 @@ impl Content {
         Ok(None)
     }
 
-    /// What is wrong with a length that is announced or reached.
+    /// The fault of a length that the server announces or that the file has reached.
     pub(super) fn fault_of_length(&self, len: u64) -> Option<String> {
         let longest = self.longest().unwrap_or(u64::MAX);
         if (self.least..=longest).contains(&len) {
@@ -168,19 +169,19 @@ impl Content {
         self.exact.then_some(self.least)
     }
 
-    /// The greatest length that the file can have.
+    /// The maximum length of the file.
     fn longest(&self) -> Option<u64> {
         match self.kind {
             Kind::Json => Some(MAX_JSON),
             Kind::Other(_) => Some(MAX_OTHER),
             _ if self.exact => Some(self.least),
-            // Only of a header that was understood the least length is known.
+            // The minimum length is known only if the header was understood.
             _ if self.least > 1 => Some(self.least.saturating_add(MAX_GGUF_PADDING)),
             _ => None,
         }
     }
 
-    /// The length up to which a file is read whose length the server does not state.
+    /// The maximum number of bytes to read if the server does not state the length.
     pub(super) fn limit(&self) -> u64 {
         self.longest().unwrap_or(MAX_OTHER)
     }
@@ -207,7 +208,8 @@ impl Kind {
     }
 }
 
-/// A length of the header (u64, little-endian), the header (JSON), the data without gaps.
+/// Checks a safetensors file: the header's length (u64, little-endian), the header (JSON), and data
+/// without gaps.
 fn safetensors(bytes: &[u8]) -> Beginning {
     let wrong = |why: &str| Beginning::Wrong(format!("it is no safetensors file: {why}"));
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return Beginning::Needs(9) };
@@ -246,7 +248,7 @@ fn gguf(bytes: &[u8]) -> Beginning {
                 false => Beginning::Wrong(format!("its header would have {needs} bytes")),
             }
         }
-        // What other programs can read is a GGUF file, too.
+        // A GGUF file that only other programs can read is accepted.
         Err(Error::BigEndian | Error::NestedArray(_) | Error::UnknownType { .. }) => {
             Beginning::Right { least: 1, exact: false }
         }
@@ -255,15 +257,15 @@ fn gguf(bytes: &[u8]) -> Beginning {
 }
 
 fn json(bytes: &[u8]) -> Beginning {
-    match bytes.strip_prefix(MARK).unwrap_or(bytes).trim_ascii_start().first() {
+    match bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes).trim_ascii_start().first() {
         Some(b'{' | b'[') => Beginning::Right { least: 2, exact: false },
-        Some(_) if MARK.starts_with(bytes) => Beginning::Needs(BEGINNING),
+        Some(_) if BYTE_ORDER_MARK.starts_with(bytes) => Beginning::Needs(BEGINNING),
         Some(_) => Beginning::Wrong("it is no JSON object".to_owned()),
         None => Beginning::Needs(2 * bytes.len() as u64),
     }
 }
 
-/// What is often sent instead of a file.
+/// Describes a kind of data that is often sent in place of a file.
 fn impostor(bytes: &[u8]) -> Option<String> {
     let text = bytes.trim_ascii_start();
     let begins =
@@ -282,16 +284,16 @@ fn impostor(bytes: &[u8]) -> Option<String> {
 }
 
 /// The byte-order mark that some tools write before JSON.
-const MARK: &[u8] = b"\xef\xbb\xbf";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The file from its beginning, without a byte-order mark.
+/// Rewinds a file and skips its byte-order mark.
 fn skip_mark(file: &mut File) -> io::Result<BufReader<&mut File>> {
-    let marked = read_beginning(file, MARK.len() as u64)? == MARK;
-    file.seek(SeekFrom::Start(if marked { MARK.len() as u64 } else { 0 }))?;
+    let marked = read_beginning(file, BYTE_ORDER_MARK.len() as u64)? == BYTE_ORDER_MARK;
+    file.seek(SeekFrom::Start(if marked { BYTE_ORDER_MARK.len() as u64 } else { 0 }))?;
     Ok(BufReader::new(file))
 }
 
-/// The first bytes of a file, which is left at its end.
+/// Reads the first bytes of a file and leaves the position at the end.
 fn read_beginning(file: &mut File, len: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0))?;

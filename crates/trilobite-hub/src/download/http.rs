@@ -1,4 +1,4 @@
-//! One request: redirects, the token, and which failures pass.
+//! HTTP requests: redirects, the access token, and the classification of failures.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
@@ -10,16 +10,16 @@ use ureq::{Agent, Body, Timeout};
 use super::Failure;
 use crate::Error;
 
-/// Redirects that are followed for one file.
-const REDIRECTS: usize = 10;
-/// Bytes in the header of an answer.
+/// Maximum number of redirects per file.
+const MAX_REDIRECTS: usize = 10;
+/// Maximum size of a response's header in bytes.
 const MAX_HEADER: usize = 64 << 10;
-/// The longest wait for the address of a server, and for a connection.
-const CONNECT: Duration = Duration::from_secs(15);
-/// The longest wait for the header of an answer, and for the next bytes of its body.
-const STALL: Duration = Duration::from_secs(30);
+/// Timeout of resolving a name and of connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Timeout of waiting for the header of a response, and for more bytes of its body.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A secret that one server, and no other, is told.
+/// A secret for one server.
 #[derive(Clone)]
 pub(crate) struct Token {
     /// Scheme, host and port of the server.
@@ -28,61 +28,61 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// The secret for the server of an address.
+    /// Creates a secret for the server of an address.
     pub(crate) fn new(url: &str, secret: &str) -> Self {
         Token { origin: origin(url), secret: secret.to_owned() }
     }
 }
 
-/// Requests files.
+/// An HTTP client for files.
 pub(crate) struct Client {
     agent: Agent,
     token: Option<Token>,
-    /// Whether any server has answered: then there is a network, and its failures pass.
+    /// Whether any server has answered. If so there is a network, and its failures are temporary.
     answered: Cell<bool>,
 }
 
-/// An answer with a body.
+/// A response with a body.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
-    /// The commit that the first server to name one says the file is from.
+    /// The commit of the file, as stated by the first server that names one.
     pub(super) revision: Option<String>,
-    /// The SHA-256 that the hub says the file has.
+    /// The SHA-256 of the file, as stated by the hub.
     pub(super) sha256: Option<String>,
-    /// The size that the hub says it has.
+    /// The size of the file, as stated by the hub.
     pub(super) bytes: Option<u64>,
 }
 
 impl Client {
-    /// Proxies are those of the environment: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.
+    /// Creates a client. Proxies come from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
     pub(crate) fn new(token: Option<Token>) -> Self {
         let roots = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let agent = Agent::config_builder()
             .user_agent(concat!("trilobite/", env!("CARGO_PKG_VERSION")))
             .tls_config(roots)
-            // The token goes to its own server only, whatever redirects say: they are followed here.
+            // Redirects are followed in `get`, so that the token is sent to its own server only.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
-            // Bytes are wanted as they are stored: hashes and sizes are those of the file.
+            // Files must arrive as stored, since hashes and sizes are those of the file.
             .accept_encoding("identity")
             .max_response_header_size(MAX_HEADER)
-            .timeout_resolve(Some(CONNECT))
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(STALL))
-            .timeout_per_read(Some(STALL))
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(READ_TIMEOUT))
+            .timeout_per_read(Some(READ_TIMEOUT))
             .build();
         Client { agent: agent.into(), token, answered: Cell::new(false) }
     }
 
-    /// The answer to a request for a file; statuses other than 200, 206 and 416 are failures.
+    /// Sends a request. Any status other than 200, 206 and 416 is a failure.
     pub(super) fn get(&self, url: &str, headers: &[(&str, String)]) -> Result<Reply, Failure> {
         let mut url = url.to_owned();
         let mut revision = None;
         let (mut sha256, mut bytes) = (None, None);
-        for _ in 0..=REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let mut request = self.agent.get(&url);
             for (name, value) in headers {
                 request = request.header(*name, value);
@@ -113,18 +113,19 @@ impl Client {
                 _ => return Err(self.refusal(&url, status, &parts.headers)),
             }
         }
-        Err(Failure::Final(Error::Redirects { most: REDIRECTS, url }))
+        Err(Failure::Final(Error::Redirects { most: MAX_REDIRECTS, url }))
     }
 
-    /// Why there was no answer. What cuts an exchange short passes. What prevents one (no such name,
-    /// no route, nobody who listens) passes only if there was a network before.
+    /// Classifies a failure without a response. An interrupted exchange is temporary. An unknown
+    /// host, a missing route or a refused connection is temporary only if there was a network
+    /// before.
     fn no_answer(&self, url: &str, error: ureq::Error) -> Failure {
         use std::io::ErrorKind::*;
         let passing = match &error {
             ureq::Error::Io(io) => match io.kind() {
                 ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof | TimedOut
                 | WouldBlock | Interrupted => true,
-                // Certificates among others.
+                // Invalid certificates, among others.
                 InvalidData | InvalidInput | PermissionDenied => false,
                 _ => self.answered.get(),
             },
@@ -167,7 +168,7 @@ pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// How long the server asks to wait: in seconds, or until a date.
+/// The pause that the server asks for, in seconds or as a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -190,7 +191,7 @@ pub(crate) fn host(url: &str) -> String {
     origin.split_once("://").map_or(origin.clone(), |(_, host)| host.to_owned())
 }
 
-/// The address that a redirect from `url` names.
+/// Resolves the target of a redirect from `url`.
 fn join(url: &str, location: &str) -> Option<String> {
     let origin = origin(url);
     let scheme = origin.split_once("://")?.0;
@@ -199,7 +200,7 @@ fn join(url: &str, location: &str) -> Option<String> {
     Some(match location {
         "" => return None,
         _ if location.starts_with("https://") => location.to_owned(),
-        // Nobody gets from https to http.
+        // A redirect from https to http is not followed.
         _ if location.starts_with("http://") && scheme == "http" => location.to_owned(),
         _ if location.contains("://") => return None,
         _ if location.starts_with("//") => format!("{scheme}:{location}"),

@@ -1,9 +1,9 @@
-//! Files fetched over HTTP or copied from a mirror: whole and verified, or not there.
+//! Downloads over HTTP and copies from a mirror. A file is complete and verified, or absent.
 //!
-//! What has come so far is in TARGET.partial, and in TARGET.partial.json what the server called that
-//! version of the file and its size, so that a later attempt, in this process or another, goes on
-//! where the last one stopped and never joins the pieces of two versions. Nothing gets its name that
-//! cannot be the file: its hash, its size and its structure are compared, as far as they are known.
+//! TARGET.partial contains the data received so far. TARGET.partial.json contains the size and the
+//! server's tag of that version of the file. A later attempt, in this or another process, resumes
+//! there and never joins pieces of two versions. A file gets its final name only after its hash,
+//! size and structure have been checked, as far as they are known.
 
 mod content;
 mod http;
@@ -25,43 +25,43 @@ pub(crate) use self::partial::sha256;
 const MAX_STALLED: u32 = 5;
 /// Attempts before giving up on a file, with progress or without.
 const MAX_ATTEMPTS: u32 = 1000;
-/// The longest time that is waited because a server asks for it.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Maximum pause that a server can ask for.
+const MAX_PAUSE: Duration = Duration::from_secs(600);
 
 /// A file to fetch.
 #[derive(Clone, Copy)]
-pub(crate) struct Wanted<'a> {
-    /// Where it will lie.
+pub(crate) struct FileSpec<'a> {
+    /// The path of the file to write.
     pub(crate) target: &'a Path,
-    /// Its SHA-256, or that of what it unpacks to, where it is known.
+    /// The SHA-256 of the file or of its unpacked contents, if it is known.
     pub(crate) sha256: Option<&'a str>,
-    /// The SHA-256 that the server has stated before.
+    /// The SHA-256 that the server stated earlier.
     pub(crate) stated: Option<&'a str>,
-    /// Its size, where it is known.
+    /// The size, if it is known.
     pub(crate) bytes: Option<u64>,
 }
 
-/// A file that is there now.
-pub(crate) struct Got {
+/// A file that has been fetched.
+pub(crate) struct Downloaded {
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
-    /// Who said what the hash had to be, if someone did.
+    /// The source of the expected hash, if there was one.
     pub(crate) verified: Option<&'static str>,
-    /// The commit that the server says it is from.
+    /// The commit of the file, as stated by the server.
     pub(crate) revision: Option<String>,
 }
 
-/// What happens meanwhile.
-pub(crate) enum Event<'a> {
+/// An event of a download.
+pub(crate) enum TransferEvent<'a> {
     Progress { done: u64, total: Option<u64> },
     Waiting { reason: &'a Error, delay: Duration },
 }
 
-/// Why an attempt ended without the whole file.
+/// The reason why an attempt failed.
 enum Failure {
-    /// Another attempt may do.
+    /// A temporary failure.
     Passing { reason: Error, after: Option<Duration> },
-    /// Another attempt would end the same way.
+    /// A permanent failure.
     Final(Error),
 }
 
@@ -77,7 +77,7 @@ impl Failure {
     }
 }
 
-/// What a server said of a file beside its bytes.
+/// Metadata of a file in the server's responses.
 #[derive(Default)]
 struct Said {
     revision: Option<String>,
@@ -85,16 +85,16 @@ struct Said {
     bytes: Option<u64>,
 }
 
-/// Fetches a file; another process's partial file is gone on with.
+/// Fetches a file. A partial file of another process is continued.
 pub(crate) fn download(
     client: &Client,
     url: &str,
-    wanted: Wanted<'_>,
-    listen: &mut dyn FnMut(Event<'_>),
-) -> Result<Got> {
-    fetch(client, url, wanted, listen).map_err(|source| Error::Transfer {
+    spec: FileSpec<'_>,
+    listen: &mut dyn FnMut(TransferEvent<'_>),
+) -> Result<Downloaded> {
+    fetch(client, url, spec, listen).map_err(|source| Error::Transfer {
         from: url.to_owned(),
-        to: wanted.target.to_owned(),
+        to: spec.target.to_owned(),
         source: source.into(),
     })
 }
@@ -102,36 +102,36 @@ pub(crate) fn download(
 fn fetch(
     client: &Client,
     url: &str,
-    wanted: Wanted<'_>,
-    listen: &mut dyn FnMut(Event<'_>),
-) -> Result<Got> {
-    let mut partial = Partial::open(wanted.target)?;
-    let mut said = Said { bytes: wanted.bytes, ..Said::default() };
+    spec: FileSpec<'_>,
+    listen: &mut dyn FnMut(TransferEvent<'_>),
+) -> Result<Downloaded> {
+    let mut partial = Partial::open(spec.target)?;
+    let mut said = Said { bytes: spec.bytes, ..Said::default() };
     if let Err(error) = attempts(client, url, &mut partial, &mut said, listen) {
-        partial.abandon()?;
+        partial.remove_if_empty()?;
         return Err(error);
     }
-    let (expected, by) = match wanted.sha256 {
+    let (expected, by) = match spec.sha256 {
         Some(pinned) => (Some(pinned), "pinned"),
-        None => (wanted.stated.or(said.sha256.as_deref()), "server"),
+        None => (spec.stated.or(said.sha256.as_deref()), "server"),
     };
-    let (bytes, sha256) = partial.finish(wanted.target, expected)?;
+    let (bytes, sha256) = partial.finish(spec.target, expected)?;
     let verified = expected.map(|_| by);
-    Ok(Got { bytes, sha256, verified, revision: said.revision.take() })
+    Ok(Downloaded { bytes, sha256, verified, revision: said.revision.take() })
 }
 
-/// Requests what is missing of a file until it is there, as often as that makes sense.
+/// Requests the rest of a file until it is complete or an attempt limit is reached.
 fn attempts(
     client: &Client,
     url: &str,
     partial: &mut Partial,
     said: &mut Said,
-    listen: &mut dyn FnMut(Event<'_>),
+    listen: &mut dyn FnMut(TransferEvent<'_>),
 ) -> Result<()> {
     let (mut failures, mut stalled) = (0, 0);
     let mut furthest = partial.len()?;
     loop {
-        let (reason, after) = match partial.go_on(client, url, said, listen) {
+        let (reason, after) = match partial.resume(client, url, said, listen) {
             Ok(()) => return Ok(()),
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Passing { reason, after }) => (reason, after),
@@ -148,51 +148,51 @@ fn attempts(
             n => Duration::from_secs(1 << (n - 1)),
         };
         let delay = after.unwrap_or(backoff);
-        if delay > LONGEST_WAIT {
+        if delay > MAX_PAUSE {
             return Err(Error::Later { seconds: delay.as_secs(), source: reason.into() });
         }
-        listen(Event::Waiting { reason: &reason, delay });
+        listen(TransferEvent::Waiting { reason: &reason, delay });
         std::thread::sleep(delay);
     }
 }
 
-/// Copies a file from a mirror, with the same verification.
+/// Copies a file from a mirror and verifies it in the same way.
 pub(crate) fn copy(
     source: &Path,
-    wanted: Wanted<'_>,
-    listen: &mut dyn FnMut(Event<'_>),
-) -> Result<Got> {
-    let mut work = || -> Result<Got> {
+    spec: FileSpec<'_>,
+    listen: &mut dyn FnMut(TransferEvent<'_>),
+) -> Result<Downloaded> {
+    let mut work = || -> Result<Downloaded> {
         let mut file = trilobite_format::open_regular(source).map_err(Error::io(source))?;
         let total = file.metadata().map_err(Error::io(source))?.len();
-        let mut partial = Partial::open(wanted.target)?;
+        let mut partial = Partial::open(spec.target)?;
         partial.start_over(Some(total))?;
         if let Err(failure) = partial.append(&mut file, listen) {
-            partial.abandon()?;
+            partial.remove_if_empty()?;
             return Err(failure.into_reason());
         }
-        let (bytes, sha256) = partial.finish(wanted.target, wanted.sha256)?;
-        let verified = wanted.sha256.map(|_| "pinned");
-        Ok(Got { bytes, sha256, verified, revision: None })
+        let (bytes, sha256) = partial.finish(spec.target, spec.sha256)?;
+        let verified = spec.sha256.map(|_| "pinned");
+        Ok(Downloaded { bytes, sha256, verified, revision: None })
     };
     work().map_err(|error| Error::Transfer {
         from: source.display().to_string(),
-        to: wanted.target.to_owned(),
+        to: spec.target.to_owned(),
         source: error.into(),
     })
 }
 
-/// The answer of an interface, JSON.
+/// Requests JSON from an API.
 pub(crate) fn json<T: DeserializeOwned>(
     client: &Client,
     url: &str,
-    listen: &mut dyn FnMut(Event<'_>),
+    listen: &mut dyn FnMut(TransferEvent<'_>),
 ) -> Result<T> {
     let mut work = || -> Result<T> {
         let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let target = folder.path().join("answer.json");
-        let wanted = Wanted { target: &target, sha256: None, stated: None, bytes: None };
-        fetch(client, url, wanted, listen)?;
+        let spec = FileSpec { target: &target, sha256: None, stated: None, bytes: None };
+        fetch(client, url, spec, listen)?;
         let bytes = std::fs::read(&target).map_err(Error::io(&target))?;
         let name = "its answer".to_owned();
         serde_json::from_slice(&bytes).map_err(|source| Error::Json { name, source })
@@ -200,7 +200,7 @@ pub(crate) fn json<T: DeserializeOwned>(
     work().map_err(|source| Error::Request { url: url.to_owned(), source: source.into() })
 }
 
-/// A value in a JSON file.
+/// Reads a JSON file.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     serde_json::from_slice(&bytes)

@@ -1,4 +1,4 @@
-//! The part of a file that has come.
+//! A partially received file.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,50 +11,50 @@ use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::content::Content;
 use super::http::Reply;
-use super::{Client, Event, Failure, Said};
+use super::{Client, Failure, Said, TransferEvent};
 use crate::lock::open_locked;
 use crate::{Error, Result};
 
-/// Bytes that are read at once.
+/// Number of bytes per read.
 const CHUNK: usize = 256 << 10;
-/// Most bytes that a packed data file unpacks to: a small file can unpack to any number.
+/// Maximum unpacked size of a data file in bytes. A small file can unpack to any size.
 const MAX_UNPACKED: u64 = 512 << 20;
 
-/// What tells one version of a file from another.
+/// Identifies a version of a file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 struct Version {
-    /// Its ETag, or else the date of its last change.
+    /// The ETag, or else the date of the last change.
     tag: Option<String>,
-    /// Its size.
+    /// The size of the file.
     total: Option<u64>,
 }
 
 impl Version {
-    /// Whether a later answer states another size without being of another version.
+    /// Whether a later response states another size although its tag does not differ.
     fn contradicts(&self, later: &Version) -> bool {
         let differ = matches!((self.total, later.total), (Some(a), Some(b)) if a != b);
         differ && !self.precedes(later)
     }
 
-    /// Whether a later answer is of another version.
+    /// Whether a later response belongs to another version.
     fn precedes(&self, later: &Version) -> bool {
         matches!((&self.tag, &later.tag), (Some(a), Some(b)) if a != b)
     }
 }
 
-/// A file of which a part is there, locked against other processes.
+/// A partially received file, locked against other processes.
 pub(super) struct Partial {
     path: PathBuf,
     note: PathBuf,
     file: File,
     version: Version,
     content: Content,
-    /// Whether a part may be asked for: not of a server that once sent another one.
+    /// Whether to request ranges. It is cleared if the server handles a range wrongly.
     ranges: bool,
 }
 
 impl Partial {
-    /// The partial file beside `target`: what an earlier attempt left, or an empty one.
+    /// Opens the partial file beside `target`, or creates an empty one.
     pub(super) fn open(target: &Path) -> Result<Self> {
         let beside = |ending: &str| {
             let mut name = OsString::from(target);
@@ -70,23 +70,23 @@ impl Partial {
         let file = file.ok_or_else(|| Error::Busy { name: name(), doing: "fetching" })?;
         let version = std::fs::read(&note).ok();
         let version = version.and_then(|json| serde_json::from_slice::<Version>(&json).ok());
-        // Without a tag nothing tells whether the server still has the same file.
+        // Without a tag it is unknown whether the server still has the same version.
         let version = version.filter(|version| version.tag.is_some()).unwrap_or_default();
         let content = Content::of(target);
         Ok(Partial { path, note, file, version, content, ranges: true })
     }
 
-    /// Bytes that are there.
+    /// Number of bytes received.
     pub(super) fn len(&self) -> Result<u64> {
         Ok(self.file.metadata().map_err(Error::io(&self.path))?.len())
     }
 
-    /// Makes this the empty beginning of a file of this size.
+    /// Empties the file for a new download of this size.
     pub(super) fn start_over(&mut self, total: Option<u64>) -> Result<()> {
         self.begin(Version { tag: None, total })
     }
 
-    /// Makes this the empty beginning of a version.
+    /// Empties the file for a download of this version.
     fn begin(&mut self, version: Version) -> Result<()> {
         self.file.set_len(0).map_err(Error::io(&self.path))?;
         let json = serde_json::json!({ "tag": version.tag, "total": version.total }).to_string();
@@ -95,13 +95,13 @@ impl Partial {
         Ok(())
     }
 
-    /// Requests what is missing, once, and adds it.
-    pub(super) fn go_on(
+    /// Requests the rest of the file once, and appends what arrives.
+    pub(super) fn resume(
         &mut self,
         client: &Client,
         url: &str,
         said: &mut Said,
-        listen: &mut dyn FnMut(Event<'_>),
+        listen: &mut dyn FnMut(TransferEvent<'_>),
     ) -> Result<(), Failure> {
         let have = match self.ranges && self.version != Version::default() {
             true => self.len().map_err(Failure::Final)?,
@@ -110,7 +110,7 @@ impl Partial {
         let mut headers = Vec::new();
         if have > 0 {
             headers.push(("Range", format!("bytes={have}-")));
-            // A weak tag cannot be asked about, but is compared below.
+            // A weak tag cannot be sent in `If-Range`. It is compared below.
             if let Some(tag) = self.version.tag.as_ref().filter(|tag| !tag.starts_with("W/")) {
                 headers.push(("If-Range", tag.clone()));
             }
@@ -133,7 +133,7 @@ impl Partial {
                 self.check_whole(have > 0, whole, &version, said.bytes)?;
                 self.begin(version).map_err(Failure::Final)?;
             }
-            // Nothing is missing.
+            // The file is complete.
             StatusCode::RANGE_NOT_SATISFIABLE
                 if have > 0
                     && self.version.total == Some(have)
@@ -141,13 +141,15 @@ impl Partial {
             {
                 return Ok(());
             }
-            _ if have > 0 => return Err(self.distrust(format!("it answers {status} to a range"))),
+            _ if have > 0 => {
+                return Err(self.disable_ranges(format!("it answers {status} to a range")));
+            }
             _ => return Err(Failure::Final(Error::Unasked(status.as_u16()))),
         }
         self.append(&mut body.into_with_config().limit(u64::MAX).reader(), listen)
     }
 
-    /// Refuses a body that is not the file's own bytes.
+    /// Rejects a body with a content coding.
     fn refuse_coding(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let coding = headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
         let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case(b"identity")) else {
@@ -162,7 +164,7 @@ impl Partial {
         Err(Failure::Final(Error::Compressed(coding)))
     }
 
-    /// Whether a part can be added to the `have` bytes that are there.
+    /// Checks that a partial response continues the `have` bytes received.
     fn check_part(
         &mut self,
         have: u64,
@@ -178,13 +180,15 @@ impl Partial {
         }
         let fits = range.is_some_and(|range| range.is_rest(have, announced));
         if !fits || self.version.contradicts(&now) {
-            return Err(self.distrust("it sends another part than it was asked for".to_owned()));
+            return Err(
+                self.disable_ranges("it sends another part than it was asked for".to_owned())
+            );
         }
         self.version.total = self.version.total.or(total);
         Ok(())
     }
 
-    /// Whether an answer with the whole file is one; `stated` is the size that the hub states.
+    /// Checks a response with the whole file. `stated` is the size that the hub states.
     fn check_whole(
         &mut self,
         asked_for_part: bool,
@@ -204,24 +208,24 @@ impl Partial {
         };
         match fault {
             None => Ok(()),
-            Some(fault) if asked_for_part => Err(self.distrust(fault)),
+            Some(fault) if asked_for_part => Err(self.disable_ranges(fault)),
             Some(fault) => Err(self.discard(format!("the server is inconsistent: {fault}"))),
         }
     }
 
-    /// The failure of a server that does not know how to send parts: it is asked for the whole.
-    fn distrust(&mut self, fault: String) -> Failure {
+    /// The failure of a server that handles ranges wrongly. The next request is for the whole file.
+    fn disable_ranges(&mut self, fault: String) -> Failure {
         self.ranges = false;
         Failure::passing(Error::Inconsistent(fault))
     }
 
-    /// Removes what came.
+    /// Removes the received data.
     fn discard(&self, why: String) -> Failure {
         Failure::Final(self.remove().map_or_else(|error| error, |()| Error::Content(why)))
     }
 
-    /// Removes the file if nothing came.
-    pub(super) fn abandon(self) -> Result<()> {
+    /// Removes the file if it is empty.
+    pub(super) fn remove_if_empty(self) -> Result<()> {
         if self.len()? == 0 {
             self.remove()?;
         }
@@ -240,18 +244,18 @@ impl Partial {
         Ok(())
     }
 
-    /// Adds what a reader gives, up to the size that the whole has.
+    /// Appends the data of a reader, up to the size of the whole file.
     pub(super) fn append(
         &mut self,
         from: &mut dyn Read,
-        listen: &mut dyn FnMut(Event<'_>),
+        listen: &mut dyn FnMut(TransferEvent<'_>),
     ) -> Result<(), Failure> {
         let total = self.version.total;
         let failed = |source| Failure::Final(Error::Io { path: self.path.clone(), source });
         let mut done = self.file.seek(SeekFrom::End(0)).map_err(failed)?;
         let mut chunk = vec![0; CHUNK];
         loop {
-            listen(Event::Progress { done, total });
+            listen(TransferEvent::Progress { done, total });
             let read = match from.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(read) => read,
@@ -259,7 +263,7 @@ impl Partial {
                 Err(source) => return Err(Failure::passing(Error::Broken { done, source })),
             };
             if let Err(source) = self.file.write_all(&chunk[..read]) {
-                // A piece of the chunk may have been written: as good as the rest.
+                // A part of the chunk may have been written, which is as valid as the rest.
                 let kept = self.len().map_err(Failure::Final)?;
                 return Err(Failure::Final(Error::Kept { path: self.path.clone(), kept, source }));
             }
@@ -279,7 +283,7 @@ impl Partial {
         }
     }
 
-    /// Checks content and hash, and gives the file its name. Any other file is removed.
+    /// Checks structure and hash, and gives the file its final name. An invalid file is removed.
     pub(super) fn finish(mut self, target: &Path, expected: Option<&str>) -> Result<(u64, String)> {
         let bytes = self.len()?;
         let fault = self.content.fault_of_whole(&mut self.file, bytes);
@@ -305,7 +309,7 @@ impl Partial {
         sha256(&mut self.file)
     }
 
-    /// The hash of what a packed file holds.
+    /// The hash of the contents of a compressed file.
     fn unpacked_sha256(&self, target: &Path) -> Option<String> {
         let file = || File::open(&self.path).map(BufReader::new).ok();
         let unpacked: &mut dyn Read = match target.extension()?.to_str()? {
@@ -313,13 +317,13 @@ impl Partial {
             "bz2" => &mut bzip2::bufread::MultiBzDecoder::new(file()?),
             _ => return None,
         };
-        // What cannot be unpacked, or unpacks without end, is no original.
+        // Data that cannot be unpacked, or exceed the limit, do not match the original.
         let mut most = unpacked.take(MAX_UNPACKED);
         sha256(&mut most).ok().filter(|_| most.limit() > 0)
     }
 }
 
-/// SHA-256 of what a reader gives, in hexadecimal.
+/// The SHA-256 of a reader's data, in hexadecimal.
 pub(crate) fn sha256(from: &mut dyn Read) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK];
@@ -356,7 +360,7 @@ impl ContentRange {
         Some(ContentRange { start: number(start)?, end: number(end)?, total: number(total) })
     }
 
-    /// Whether it begins at `have`, is as long as the body and ends within the file.
+    /// Whether the range starts at `have`, is as long as the body and ends within the file.
     fn is_rest(self, have: u64, announced: Option<u64>) -> bool {
         let len = self.end.checked_sub(self.start).and_then(|len| len.checked_add(1));
         self.start == have
@@ -365,7 +369,7 @@ impl ContentRange {
             && self.total.is_none_or(|total| self.end < total)
     }
 
-    /// Whether it is the whole file.
+    /// Whether the range is the whole file.
     fn is_whole(self, announced: Option<u64>) -> bool {
         self.is_rest(0, announced) && self.total.is_none_or(|total| self.end + 1 == total)
     }

@@ -1,4 +1,4 @@
-//! `c/i8mm.c`: for 64-bit ARM with the matrix multiplication of int8.
+//! Bindings of `c/i8mm.c`, for 64-bit ARM with int8 matrix multiplication.
 
 use crate::i2_s::{BLOCK, BLOCK_BYTES};
 
@@ -14,11 +14,11 @@ unsafe extern "C" {
     );
 }
 
-/// Most rows and tokens of a tile.
-const MOST: (usize, usize) = (4, 8);
+/// Maximum number of rows and of tokens of a tile.
+const MAX_TILE: (usize, usize) = (4, 8);
 
-/// Sums of codes times activations over equally many blocks of `R` rows and `T` tokens. The memory
-/// `ahead` of each row is asked for.
+/// Sums of codes times activations over the blocks of `R` rows and `T` tokens, which all have the
+/// same number of blocks. Prefetches the memory `ahead` of each row.
 #[target_feature(enable = "neon,dotprod,i8mm")]
 #[inline]
 pub(crate) fn tile<const R: usize, const T: usize>(
@@ -26,12 +26,12 @@ pub(crate) fn tile<const R: usize, const T: usize>(
     ahead: [*const i8; R],
     x: [&[[i8; BLOCK]]; T],
 ) -> [[i32; T]; R] {
-    const { assert!(0 < R && R <= MOST.0 && 0 < T && T <= MOST.1) };
+    const { assert!(0 < R && R <= MAX_TILE.0 && 0 < T && T <= MAX_TILE.1) };
     let blocks = w[0].len();
     assert!(w.iter().all(|w| w.len() == blocks) && x.iter().all(|x| x.len() == blocks), "blocks");
     let mut sums = [[0; T]; R];
-    // SAFETY: the caller has the instructions. The function reads as many blocks as every row and token
-    // has, writes `R * T` sums, and only prefetches what is ahead.
+    // SAFETY: the caller has the instructions. The function reads as many blocks as every row and
+    // token has, writes `R * T` sums, and only prefetches the addresses `ahead`.
     unsafe {
         trilobite_i8mm_tile(
             w.map(<[_]>::as_ptr).as_ptr(),

@@ -1,4 +1,4 @@
-//! `c/portable.c`: for any processor.
+//! Bindings of `c/portable.c`, for any processor.
 
 use crate::i2_s::BLOCK_BYTES;
 
@@ -28,17 +28,17 @@ unsafe extern "C" {
     fn trilobite_c_widen(from: *const [u16; 32], to: *mut [f32; 32]);
 }
 
-/// Vectors of packed bytes in a block.
+/// Number of vectors of packed bytes in a block.
 const VECTORS: usize = 2;
-/// Most tokens of [`i2_s`].
+/// Maximum number of tokens of [`i2_s`].
 pub(crate) const TOKENS: usize = 2;
-/// Packed bytes whose tables are in use at a time.
+/// Number of packed bytes whose tables are in use at a time.
 pub(crate) const GROUP: usize = 8;
-/// Tokens in a vector.
+/// Number of tokens in a vector.
 pub(crate) const LANES: usize = 8;
 
-/// What the words of each vector of a block are multiplied with: eight words of eight codes, the
-/// lowest codes first.
+/// The multipliers of the words of each vector of a block: eight words of eight codes, lowest codes
+/// first.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(16))]
 pub(crate) struct Arranged(pub(crate) [[[i16; 8]; 8]; VECTORS]);
@@ -51,7 +51,7 @@ pub(crate) struct Lanes(pub(crate) [i16; LANES]);
 /// The four activations of each byte of a group, in the order of its codes, highest first.
 pub(crate) type Activations = [[Lanes; 4]; GROUP];
 
-/// For each byte of a group, the sum that each of its values stands for.
+/// For each byte of a group, the sum of activations for each value of the byte.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Tables([[Lanes; 256]; GROUP]);
@@ -62,8 +62,9 @@ impl Default for Tables {
     }
 }
 
-/// Adds to `out[t * stride + r]` the sums of codes times activations over the first blocks of `rows`
-/// rows, which begin `row_blocks` blocks apart, and each token's constant. `x` is `[tokens][blocks]`.
+/// Adds to `out[t * stride + r]` each token's constant and the sums of codes times activations over
+/// the first blocks of `rows` rows. Rows start `row_blocks` blocks apart. `x` is
+/// `[tokens][blocks]`.
 pub(crate) fn i2_s(
     packed: &[[u8; BLOCK_BYTES]],
     row_blocks: usize,
@@ -97,7 +98,7 @@ pub(crate) fn i2_s(
 }
 
 /// Adds the products of a group of bytes of each row with eight tokens to `256 * high + low`. With
-/// `carry`, all but the lowest byte of `low` goes to `high`.
+/// `carry`, moves all but the lowest byte of `low` to `high`.
 pub(crate) fn i2_s_lookup(
     x: &Activations,
     bytes: &[[u8; GROUP]],
@@ -142,7 +143,7 @@ pub(crate) fn multiply_add(a: &[f32], b: &[f32], c: &mut [f32]) {
     unsafe { trilobite_c_multiply_add(a.as_ptr(), b.as_ptr(), c.as_mut_ptr(), lanes) }
 }
 
-/// Thirty-two numbers of half precision.
+/// Converts 32 half-precision numbers to single precision.
 #[inline(always)]
 pub(crate) fn widen(from: &[u16; 32]) -> [f32; 32] {
     let mut to = [0.0; 32];

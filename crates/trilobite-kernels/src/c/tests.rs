@@ -3,7 +3,7 @@ use crate::random::Random;
 use crate::simd::LANES;
 use half::f16;
 
-/// Asserts that `a * b + c` is rounded once in every lane; a NaN may be any.
+/// Asserts that `a * b + c` is rounded once in every lane. Any NaN is accepted.
 fn check(a: &[f32], b: &[f32], c: &[f32]) {
     let mut sums = c.to_vec();
     portable::multiply_add(a, b, &mut sums);
@@ -15,7 +15,7 @@ fn check(a: &[f32], b: &[f32], c: &[f32]) {
     }
 }
 
-/// Checks many lanes of three numbers each.
+/// Checks `count` lanes of three numbers each.
 fn check_all(count: usize, mut lane: impl FnMut() -> [f32; 3]) {
     for _ in 0..count / LANES {
         let lanes: [_; LANES] = std::array::from_fn(|_| lane());
@@ -45,14 +45,14 @@ fn products_near_the_sum_are_added_and_rounded_once() {
 #[test]
 fn sums_beside_the_middle_of_two_floats_are_rounded_once() {
     let mut random = Random(3);
-    // The exponent of the sum, down to that of subnormal numbers.
+    // All exponents of the sum, down to those of subnormal numbers.
     for exponent in (-149..=127).rev().step_by(3) {
         let last = (exponent - 23).max(-149);
         let (digits, last) = (exponent - last + 1, f64::from(last));
         check_all(1 << 13, || {
             let c = (random.bits() % (1 << digits)) as f64 * last.exp2();
-            // Half of the last place times 1 - i^2 / 2^46, which a double of the sum cannot hold for
-            // small i: it is the middle, and the sum is beside it.
+            // Half of the last place times 1 - i^2 / 2^46. A double cannot hold the sum exactly for
+            // small i: it rounds to the midpoint, while the exact sum is beside it.
             let i = (random.bits() % 4 * (random.bits() % 100)) as f64 / 8_388_608.0;
             let first = f64::from((random.bits() % 40) as i32) - 20.0 + (last / 2.0).floor();
             let second = last - 1.0 - first;

@@ -1,34 +1,34 @@
-//! Weights in floats times float activations.
+//! Products of float weights with float activations.
 //!
-//! With one token, weights live in registers only. With several, a block of rows is widened to f32
-//! once, and tiles of some rows and tokens are multiplied one register's width of lanes at a time: a
-//! part, which lets a tile be larger. Weights and activations lie in the order of their use, so that
-//! they stream from the second-level cache and fill whole cache lines.
+//! With one token, weights are in registers only. With several, a block of rows is widened to f32
+//! once. Tiles of some rows and tokens are then multiplied one register's width of lanes at a time:
+//! this width is a part, and allows larger tiles. Weights and activations are stored in the order
+//! of their use, so that they stream from the second-level cache and fill whole cache lines.
 
 use super::types::{DenseMatrix, DenseType};
 use crate::simd::{AHEAD, LANES, Simd, pad};
 
-/// Columns of a block, so that a part of a panel's weights and of a tile's activations, at most 40 KB,
-/// stays in the first-level cache.
+/// Number of columns of a block. A part of a panel's weights and of a tile's activations, at most
+/// 40 KB, stays in the first-level cache.
 const DEPTH: usize = 32 * LANES;
-/// Rows of a block, so that its weights, 384 KB, stay in the second-level cache.
+/// Number of rows of a block, whose weights, 384 KB, stay in the second-level cache.
 const BLOCK: usize = 96;
-/// Tokens of a tile.
+/// Number of tokens of a tile.
 const TOKENS: usize = 4;
-/// Floats of a cache line, to which buffers are aligned.
+/// Number of floats in a cache line, the alignment of buffers.
 const LINE: usize = 16;
 
-/// Room for the weights of a block, the activations of a tile, and sums.
+/// A buffer for the weights of a block, the activations of a tile, and sums.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer(Vec<f32>);
 
-/// A type of `N` bytes for 32 weights.
-trait Format<const N: usize> {
+/// A float type with `N` bytes for 32 weights.
+trait FloatFormat<const N: usize> {
     fn load<S: Simd>(simd: S, bytes: &[u8; N]) -> S::Lanes;
 }
 
 struct F32;
-impl Format<128> for F32 {
+impl FloatFormat<128> for F32 {
     #[inline(always)]
     fn load<S: Simd>(simd: S, bytes: &[u8; 128]) -> S::Lanes {
         let mut values = [0.0; LANES];
@@ -40,7 +40,7 @@ impl Format<128> for F32 {
 }
 
 struct F16;
-impl Format<64> for F16 {
+impl FloatFormat<64> for F16 {
     #[inline(always)]
     fn load<S: Simd>(simd: S, bytes: &[u8; 64]) -> S::Lanes {
         simd.load_f16(&halves(bytes))
@@ -48,7 +48,7 @@ impl Format<64> for F16 {
 }
 
 struct BF16;
-impl Format<64> for BF16 {
+impl FloatFormat<64> for BF16 {
     #[inline(always)]
     fn load<S: Simd>(simd: S, bytes: &[u8; 64]) -> S::Lanes {
         simd.load_bf16(&halves(bytes))
@@ -76,8 +76,8 @@ macro_rules! dispatch {
     };
 }
 
-/// The products of all rows with at least one token: `x` is `[tokens][cols]` and `out`
-/// `[tokens][rows]`, neither of them empty.
+/// The products of all rows with at least one token. `x` is `[tokens][cols]` and `out`
+/// `[tokens][rows]`; neither is empty.
 #[inline(always)]
 pub(crate) fn gemm<S: Simd>(
     simd: S,
@@ -95,7 +95,7 @@ pub(crate) fn gemm<S: Simd>(
 
 /// The products of rows with one token.
 #[inline(always)]
-fn gemv<S: Simd, F: Format<N>, const N: usize>(simd: S, w: &[u8], x: &[f32], out: &mut [f32]) {
+fn gemv<S: Simd, F: FloatFormat<N>, const N: usize>(simd: S, w: &[u8], x: &[f32], out: &mut [f32]) {
     let row_len = w.len() / out.len();
     let (x, x_tail) = x.as_chunks();
     for (out, row) in out.iter_mut().zip(w.chunks_exact(row_len)) {
@@ -127,10 +127,10 @@ fn blocks<S: Simd, const R: usize>(
     let tokens = x.len() / cols;
     let row_len = w.len() / rows;
     let bytes = row_len / cols;
-    // A single tile takes one panel after another from the first-level cache.
+    // A single tile takes one panel at a time from the first-level cache.
     let size = if tokens > TOKENS { BLOCK } else { R };
     let padded = cols.next_multiple_of(LANES);
-    // Sums wait for the columns of the next block where there is one.
+    // Sums are kept for the next block of columns, if there is one.
     let kept = if cols > DEPTH { tokens } else { TOKENS };
     let lens = [size * padded.min(DEPTH), TOKENS * padded, kept * size * LANES];
 
@@ -148,7 +148,7 @@ fn blocks<S: Simd, const R: usize>(
             for r in 0..count {
                 let start = (first_row + r) * row_len + col * bytes;
                 let w = &w[start..start + depth * bytes];
-                // Panels of R rows follow each other within a part.
+                // The panels of R rows are adjacent within a part.
                 let place = Place {
                     start: r / R * groups * R + r % R,
                     group: R,
@@ -185,17 +185,17 @@ fn blocks<S: Simd, const R: usize>(
     }
 }
 
-/// Where the groups of a row go, counted in registers: beside those of the other rows of a panel or
-/// tile, and part after part.
+/// The destination of the groups of a row, in units of registers. They are stored beside those of
+/// the other rows of a panel or tile, one part after another.
 #[derive(Clone, Copy)]
 struct Place {
-    /// The first group's first part.
+    /// The destination of the first part of the first group.
     start: usize,
-    /// From group to group.
+    /// Distance from group to group.
     group: usize,
-    /// From part to part.
+    /// Distance from part to part.
     part: usize,
-    /// Lanes of a register.
+    /// Number of lanes of a register.
     width: usize,
 }
 
@@ -209,9 +209,14 @@ impl Place {
     }
 }
 
-/// Widens some columns of a row.
+/// Widens a range of columns of a row.
 #[inline(always)]
-fn widen<S: Simd, F: Format<N>, const N: usize>(simd: S, w: &[u8], place: Place, out: &mut [f32]) {
+fn widen<S: Simd, F: FloatFormat<N>, const N: usize>(
+    simd: S,
+    w: &[u8],
+    place: Place,
+    out: &mut [f32],
+) {
     let mut lanes = [0.0; LANES];
     let (blocks, tail) = w.as_chunks();
     for (i, block) in blocks.iter().enumerate() {
@@ -227,7 +232,8 @@ fn widen<S: Simd, F: Format<N>, const N: usize>(simd: S, w: &[u8], place: Place,
     }
 }
 
-/// Copies the first `depth` columns of as many tokens as a place has from group to group.
+/// Copies the first `depth` columns of the tokens of a tile; their number is the distance from
+/// group to group.
 #[inline(always)]
 fn pack(_: impl Simd, x: &[f32], cols: usize, depth: usize, place: Place, out: &mut [f32]) {
     for (i, col) in (0..depth).step_by(LANES).enumerate() {
@@ -246,19 +252,19 @@ fn pack(_: impl Simd, x: &[f32], cols: usize, depth: usize, place: Place, out: &
 struct Panels<'a> {
     /// `[part][panel][group][R]` registers.
     weights: &'a [f32],
-    /// Rows in use.
+    /// Number of rows in use.
     rows: usize,
-    /// Rows there is room for.
+    /// Capacity in rows.
     size: usize,
-    /// Groups of columns.
+    /// Number of groups of columns.
     groups: usize,
     /// Whether these are the first columns.
     new: bool,
 }
 
 impl Panels<'_> {
-    /// Adds the products with `T` tokens to `sums`, `[T][size][LANES]`, or makes them if they are new.
-    /// `x` is `[part][group][T]` registers.
+    /// Adds the products with `T` tokens to `sums`, `[T][size][LANES]`, or sets them if these are
+    /// the first columns. `x` is `[part][group][T]` registers.
     #[inline(always)]
     fn multiply<S: Simd, const R: usize, const T: usize>(
         &self,
@@ -306,7 +312,7 @@ impl Panels<'_> {
 #[inline(always)]
 pub(crate) fn row(simd: impl Simd, w: DenseMatrix<'_>, out: &mut [f32]) {
     let DenseMatrix { ty, bytes: w, .. } = w;
-    // All parts of a group side by side: the row as it is.
+    // All parts of a group are adjacent: the row in its own order.
     let place = Place { start: 0, group: 1, part: 0, width: LANES };
     let mut wide = [0.0; DEPTH];
     let bytes = w.len() / out.len();

@@ -1,5 +1,5 @@
-"""Writes ggml.txt: what the Python package gguf (0.19.0, of the llama.cpp project) dequantises random
-blocks to, and quantises random rows to. `python ggml.py > ggml.txt`
+"""Writes ggml.txt: random blocks dequantised, and random rows quantised, by the Python package gguf
+(0.19.0, of the llama.cpp project). `python ggml.py > ggml.txt`
 
 A line is `unpack` or `pack`, the type, the bytes of a row, and its weights as the bits of f32, all in
 hexadecimal.
@@ -10,7 +10,7 @@ import numpy as np
 
 random = np.random.default_rng(7)
 TYPES = "F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4_K Q5_K Q6_K TQ1_0 TQ2_0".split()
-# Where the f16 of a block are, which random bits could make infinite.
+# The offsets of the f16 in a block, which random bits could make infinite.
 HALVES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q4_K": [0, 2],
           "Q5_K": [0, 2], "Q6_K": [208], "TQ1_0": [52], "TQ2_0": [64]}
 
@@ -30,7 +30,7 @@ for name in TYPES:
                 block[at:at + 2] = np.float16([random.normal() * factor]).view(np.uint8)
         row = blocks.reshape(-1)
         if name == "TQ1_0":
-            # The bytes that stand for five trits, or for four and a zero.
+            # Bytes that encode five trits, or four and a zero.
             digits = random.integers(0, 243, (2, 52)).astype(np.uint16)
             digits[:, 48:] = digits[:, 48:] // 3 * 3
             blocks[:, :52] = (digits * 256 + 242) // 243

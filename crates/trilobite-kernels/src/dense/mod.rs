@@ -1,11 +1,11 @@
-//! Dense matrices in the types that checkpoints and GGUF files store them in.
+//! Dense matrices, in the types of checkpoints and GGUF files.
 //!
-//! A row is a whole number of blocks; a weight is what ggml's reference dequantises it to. Those
-//! values, computed in f32, are exact products of the stored integers and scales, plus one rounded
-//! addition in the types that have minimums, so that there is one right value for each weight.
+//! A row is a whole number of blocks. The value of a weight is that of ggml's reference
+//! dequantisation, computed in f32: the exact product of the stored integers and scales, plus one
+//! rounded addition in types with minimums. Each weight thus has exactly one right value.
 //!
-//! Weights in floats are multiplied with float activations (`floats`), and weights in blocks, which are
-//! small integers, with activations of 16 bits (`blocks`).
+//! Float weights are multiplied with float activations (`floats`). Weights in blocks are small
+//! integers, and are multiplied with 16-bit activations (`blocks`).
 
 pub(crate) mod blocks;
 mod floats;

@@ -1,25 +1,26 @@
-//! Floats to the bytes of a dense type.
+//! Packing floats as a dense type.
 
 use super::types::DenseType;
 use half::{bf16, f16};
 
 impl DenseType {
-    /// Whether [`pack_row`](DenseType::pack_row) knows the type.
+    /// Whether [`pack_row`](DenseType::pack_row) supports the type.
     pub const fn packs(self) -> bool {
         use DenseType::{BF16, F16, F32, Q4_0, Q8_0};
         matches!(self, F32 | F16 | BF16 | Q8_0 | Q4_0)
     }
 
-    /// Packs a row as ggml's reference quantisation does: F16 and BF16 to nearest, ties to even;
-    /// Q8_0 and Q4_0 with the scale that takes the largest magnitude of a block to 127 or -8, codes
-    /// being rounded with that scale before it is itself rounded to f16.
+    /// Packs a row as ggml's reference quantisation does. F16 and BF16 round to nearest, ties to
+    /// even. Q8_0 and Q4_0 have the scale that maps the largest magnitude of a block to 127 or -8;
+    /// codes are rounded with that scale before the scale itself is rounded to f16.
     ///
     /// # Errors
-    /// A value that the type cannot hold: it is not finite or becomes an infinity. `out` is
-    /// unspecified then.
+    /// A value that the type cannot represent: it is not finite, or rounds to infinity. `out` is
+    /// then unspecified.
     ///
     /// # Panics
-    /// If `out` is not [`row_len`](DenseType::row_len) bytes, or the type one that is only read.
+    /// If `out` does not have [`row_len`](DenseType::row_len) bytes, or if the type is not
+    /// supported.
     pub fn pack_row(self, row: &[f32], out: &mut [u8]) -> Result<(), f32> {
         assert_eq!(Some(out.len()), self.row_len(row.len()), "bytes of {} weights", row.len());
         assert!(self.packs(), "{self:?} is only read");
@@ -49,12 +50,12 @@ fn pack<const W: usize, const N: usize>(
     Ok(())
 }
 
-/// The rounded form of `x`, unless it is not finite.
+/// The rounded value of `x`. The error is `x` itself if the result is not finite.
 fn finite<T: Copy>(rounded: T, is_finite: impl Fn(T) -> bool, x: f32) -> Result<T, f32> {
     if is_finite(rounded) { Ok(rounded) } else { Err(x) }
 }
 
-/// The value of the largest magnitude, the first of several; a NaN or infinity where there is one.
+/// The value with the largest magnitude, the first of several. A NaN or infinity takes precedence.
 fn largest(block: &[f32; 32]) -> f32 {
     let of = |max: f32, &x: &f32| if x.abs() > max.abs() || x.is_nan() { x } else { max };
     block.iter().fold(0.0, of)

@@ -1,14 +1,14 @@
-//! What the blocks of every type mean: the specification, and slow.
+//! The specification of the blocks of every type. Never optimised.
 
 use half::f16;
 
-/// Weights of a group.
+/// Number of weights in a group.
 const GROUP: usize = 32;
 
-/// Weights of `step * code`, plus the minimum if there is one.
+/// The weights are `step * code`, plus the minimum if there is one.
 pub(super) struct Group {
     pub(super) step: f32,
-    /// With integer scales, where there are such.
+    /// Codes, multiplied by the integer scales in types that have them.
     pub(super) codes: [i32; GROUP],
     pub(super) minimum: Option<f32>,
 }
@@ -32,12 +32,12 @@ fn half(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32_const()
 }
 
-/// The code of 4 bits at place `i` of 32, of which the first 16 are the lower halves of the bytes.
+/// The 4-bit code of weight `i` of 32. The first 16 are the lower halves of the bytes.
 fn nibble(codes: &[u8], i: usize) -> u8 {
     codes[i % 16] >> (i / 16 * 4) & 15
 }
 
-/// The fifth bit of the code at place `i`, where bits lie side by side.
+/// The fifth bit of the code of weight `i`. The bits are adjacent.
 fn fifth_bit(bits: &[u8], i: usize) -> u8 {
     (bits[i / 8] >> (i % 8) & 1) << 4
 }
@@ -65,9 +65,10 @@ pub(super) fn q8_0(block: &[u8; 34]) -> [Group; 1] {
     [Group::new(half(block, 0), None, |i| i32::from(block[2 + i] as i8))]
 }
 
-/// The factors of 6 bits for the scales and the minimums of eight groups. Of the 12 bytes, the
-/// first four begin with those of scales 0 to 3, the next four with those of minimums 0 to 3, and
-/// the last four hold the lower bits of the others, whose upper two bits end the first eight bytes.
+/// The 6-bit factors of the scales and the minimums of eight groups, from 12 bytes. The lower six
+/// bits of the first four bytes are scales 0 to 3, those of the next four are minimums 0 to 3. The
+/// last four bytes hold the lower four bits of the others, whose upper two bits are the upper bits
+/// of the first eight bytes.
 pub(super) fn factors(bytes: &[u8]) -> ([u8; 8], [u8; 8]) {
     let lower = |i: usize| bytes[i] & 63;
     let upper = |i: usize| bytes[i] >> 6 << 4;
@@ -118,8 +119,8 @@ pub(super) fn q6_k(block: &[u8; 210]) -> [Group; 8] {
 
 pub(super) fn tq1_0(block: &[u8; 54]) -> [Group; 8] {
     let d = half(block, 52);
-    // A byte is a number of five trits in base 3 as a fraction of 256, rounded up. Bytes come in
-    // runs, each of which has all its first trits, then all its second ones, and so on.
+    // A byte holds five trits in base 3, as a fraction of 256, rounded up. The bytes form runs.
+    // Each run stores all its first trits, then all its second ones, and so on.
     let trit = |i: usize| {
         let (first, len, i) = match i {
             0..160 => (0, 32, i),

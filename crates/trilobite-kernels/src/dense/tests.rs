@@ -2,7 +2,7 @@ use super::{DenseMatrix, DenseType, WideCodes, reference};
 use crate::random::Random;
 use crate::{Kernels, Workspace};
 
-/// What ggml's Python package makes of some rows: see `ggml.py`.
+/// Rows converted by ggml's Python package: see `ggml.py`.
 const GGML: &str = include_str!("ggml.txt");
 
 /// The lines of a kind: the type, the bytes of a row, and its weights.
@@ -24,12 +24,13 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
-/// The bits of numbers whose zeros have lost their sign: scales are integers here, floats in ggml.
+/// The bits of numbers, ignoring the sign of zeros. It may differ, because scales are integers here
+/// and floats in ggml.
 fn unsigned(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| (x + 0.0).to_bits()).collect()
 }
 
-/// A row of blocks as specified: eight groups of a block of 256, or one of a block of 32.
+/// The groups of a row of blocks by the specification: a block of 256 has eight, a block of 32 one.
 fn groups(ty: DenseType, row: &[u8]) -> Vec<reference::Group> {
     fn decode<const N: usize, const G: usize>(
         row: &[u8],
@@ -52,7 +53,7 @@ fn groups(ty: DenseType, row: &[u8]) -> Vec<reference::Group> {
     }
 }
 
-/// A row as the specification decodes it.
+/// The weights of a row by the specification.
 fn specified(ty: DenseType, row: &[u8]) -> Vec<f32> {
     match ty {
         DenseType::F32 => row.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect(),
@@ -66,8 +67,8 @@ fn specified(ty: DenseType, row: &[u8]) -> Vec<f32> {
     }
 }
 
-/// Activations as the documentation of [`Kernels::wide_codes`] states: the codes of each 256 columns,
-/// and their step.
+/// Activations rounded as the documentation of [`Kernels::wide_codes`] states: the codes of each
+/// 256 columns, and their step.
 fn rounded(x: &[f32]) -> Vec<(Vec<i64>, f32)> {
     let chunks = x.chunks(256).map(|x| {
         let step = x.iter().fold(0.0_f32, |max, x| max.max(x.abs())) / 32767.0;
@@ -77,7 +78,8 @@ fn rounded(x: &[f32]) -> Vec<(Vec<i64>, f32)> {
     chunks.collect()
 }
 
-/// The product of a row of blocks with rounded activations in the order that `blocks` states.
+/// The product of a row of blocks with rounded activations, in the order that the docs of `blocks`
+/// state.
 fn blocks_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
     let mut sums = [0.0_f32; 16];
     for (groups, (x, step)) in groups(ty, row).chunks(8).zip(x) {
@@ -114,7 +116,7 @@ fn blocks_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
     pairwise(&mut sums)
 }
 
-/// The sum of lanes, pairwise.
+/// The pairwise sum of lanes.
 fn pairwise(lanes: &mut [f32]) -> f32 {
     let mut width = lanes.len();
     while width > 1 {
@@ -126,7 +128,7 @@ fn pairwise(lanes: &mut [f32]) -> f32 {
     lanes[0]
 }
 
-/// As many rows as the bytes are.
+/// A matrix with the number of rows that the bytes hold.
 fn matrix(ty: DenseType, bytes: &[u8], cols: usize) -> DenseMatrix<'_> {
     let rows = bytes.len() / ty.row_len(cols).unwrap();
     DenseMatrix::new(ty, bytes, rows, cols).unwrap()
@@ -140,7 +142,7 @@ fn wide_codes(kernels: &Kernels, x: &[f32], cols: usize) -> WideCodes {
     codes
 }
 
-/// A matrix of random bits, but with finite scales.
+/// A matrix of random bits with finite scales.
 fn random(random: &mut Random, ty: DenseType, rows: usize, cols: usize) -> Vec<u8> {
     let halves: &[usize] = match ty {
         DenseType::F32 | DenseType::F16 | DenseType::BF16 => {
@@ -166,7 +168,7 @@ fn random(random: &mut Random, ty: DenseType, rows: usize, cols: usize) -> Vec<u
     out
 }
 
-/// The stated order of every sum: 32 lanes by fused multiply-add, then pairwise.
+/// The documented order of every sum: 32 lanes by fused multiply-add, then pairwise.
 fn dot_in_order(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 32];
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
@@ -252,7 +254,7 @@ fn products_have_the_stated_order() {
     }
 }
 
-/// The largest codes and factors: no sum may overflow.
+/// Largest codes and factors: no sum may overflow.
 #[test]
 fn extreme_blocks_are_exact() {
     let x = (0..512).map(|i| if i % 64 < 32 { 1.0 } else { -1.0 }).collect::<Vec<_>>();
@@ -262,7 +264,8 @@ fn extreme_blocks_are_exact() {
             let random = random(&mut Random(3), ty, 1, 512);
             let (weights, block) = ty.block();
             for (row, random) in row.chunks_mut(block).zip(random.chunks(block)) {
-                // The floats of the blocks, but of Q6_K the scales stay extreme.
+                // Replaces the float factors of blocks with finite ones. The integer scales of Q6_K
+                // stay extreme.
                 let floats = if weights == 32 { 0..4.min(block - 32 / 2) } else { 0..4 };
                 match ty {
                     DenseType::Q6K => row[208..].copy_from_slice(&random[208..]),
@@ -298,7 +301,7 @@ fn extreme_blocks_are_exact() {
     }
 }
 
-/// Rounding to 16 bits moves a product by no more than half a step for every weight.
+/// Rounding to 16 bits changes a product by at most half a step for every weight.
 #[test]
 fn rounded_activations_are_close() {
     let mut numbers = Random(8);
@@ -313,7 +316,7 @@ fn rounded_activations_are_close() {
         let total = weights.iter().map(|w| f64::from(w.abs())).sum::<f64>();
         let largest =
             groups(ty, &row).iter().filter_map(|g| g.minimum).fold(0.0, |m, x| x.abs().max(m));
-        // What is lost beside it: the rounding of 16 lanes of f32, minimums apart.
+        // Further errors: the rounding of 16 lanes of f32, and of minimums.
         let float = 1e-5 * (total + 512.0 * f64::from(largest));
         for kernels in Kernels::available() {
             let mut out = [0.0];
@@ -387,7 +390,7 @@ fn rows_of_whole_blocks_only() {
 #[test]
 fn a_code_of_trits_is_used_if_packing_its_trits_gives_it() {
     let tq1_0 = |at: usize, byte: u8| {
-        // A byte of zeros is 121 of 242.
+        // A byte of zero trits encodes 121 of 242.
         let mut block = [128; 54];
         block[48..52].fill(127);
         block[at] = byte;

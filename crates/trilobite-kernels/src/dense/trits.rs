@@ -1,11 +1,11 @@
-//! Codes of trits in blocks that stand for none.
+//! Finding invalid codes in blocks of trits.
 
-/// Weights of a block.
+/// Number of weights in a block.
 const BLOCK: usize = 256;
 
-/// Whether a byte of TQ1_0 stands for five trits (5), for four too (4), or for none. It is
-/// `ceil(n * 256 / 243)` for a number `n` of five digits in base 3, the last of which is 0 where a byte
-/// has four trits.
+/// The validity of each byte of TQ1_0: 5 if it encodes five trits, 4 if it also encodes four, 0 if
+/// it is invalid. A valid byte is `ceil(n * 256 / 243)` for a number `n` of five digits in base 3.
+/// In a byte of four trits the last digit is 0.
 const TRITS: [u8; 256] = {
     let mut trits = [0; 256];
     let mut n: usize = 0;
@@ -16,23 +16,23 @@ const TRITS: [u8; 256] = {
     trits
 };
 
-/// The first weight of blocks of TQ1_0 whose code stands for none.
+/// Index of the first weight with an invalid code in blocks of TQ1_0.
 pub(super) fn tq1_0(w: &[u8]) -> Option<usize> {
     first(w, tq1_0_block)
 }
 
-/// The first weight of blocks of TQ2_0 whose code stands for none.
+/// Index of the first weight with an invalid code in blocks of TQ2_0.
 pub(super) fn tq2_0(w: &[u8]) -> Option<usize> {
     first(w, tq2_0_block)
 }
 
-/// The first element that `find` finds in a block.
+/// Index of the first element that `find` finds in any block.
 fn first<const N: usize>(w: &[u8], find: impl Fn(&[u8; N]) -> Option<usize>) -> Option<usize> {
     let mut blocks = w.as_chunks().0.iter().enumerate();
     blocks.find_map(|(i, block)| Some(i * BLOCK + find(block)?))
 }
 
-/// The first element of a byte that no five digits give, or no four.
+/// Index of the first element of a byte that does not encode the required trits.
 fn tq1_0_block(block: &[u8; 54]) -> Option<usize> {
     let at = block[..48].iter().position(|byte| TRITS[usize::from(*byte)] == 0);
     let of_five = at.map(|at| if at < 32 { at } else { 160 + at - 32 });

@@ -1,11 +1,11 @@
-//! What a dense matrix is.
+//! Types and views of dense matrices.
 
 use super::trits;
 use std::ops::Range;
 
-/// How the weights of a dense matrix are stored, little-endian and row after row.
+/// The type of the weights of a dense matrix. They are little-endian, and rows are adjacent.
 ///
-/// Blocks are ggml's. `d` and `m` are a scale and a minimum in f16, `q` a code.
+/// The block types are ggml's. `d` and `m` are a scale and a minimum in f16, `q` is a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DenseType {
@@ -55,12 +55,13 @@ impl DenseType {
         DenseType::TQ2_0,
     ];
 
-    /// Whether weights come in blocks, whose products are those of integers, and not as floats.
+    /// Whether weights are stored in blocks, whose products are computed in integers instead of
+    /// floats.
     pub fn has_blocks(self) -> bool {
         self.block().0 > 1
     }
 
-    /// Weights and bytes of a block.
+    /// Number of weights and of bytes in a block.
     pub(super) const fn block(self) -> (usize, usize) {
         match self {
             DenseType::F32 => (1, 4),
@@ -78,14 +79,15 @@ impl DenseType {
         }
     }
 
-    /// Bytes of a row of `cols` weights; `None` if rows of this type cannot have that length.
+    /// Size in bytes of a row of `cols` weights. `None` if rows of this type cannot have that
+    /// length.
     pub fn row_len(self, cols: usize) -> Option<usize> {
         let (weights, bytes) = self.block();
         (cols / weights).checked_mul(bytes).filter(|_| cols.is_multiple_of(weights))
     }
 
-    /// Row and column of a weight whose code stands for none, of which only types of trits have
-    /// any: the first one in the order of the bytes of `w`, rows of `cols` weights.
+    /// Row and column of the first weight with an invalid code, in the order of the bytes of `w`.
+    /// Rows have `cols` weights. Only types of trits have invalid codes.
     pub fn find_unused(self, w: &[u8], cols: usize) -> Option<(usize, usize)> {
         let element = match self {
             DenseType::TQ1_0 => trits::tq1_0(w)?,
@@ -96,7 +98,7 @@ impl DenseType {
     }
 }
 
-/// A dense matrix of as many bytes as its type and shape call for.
+/// A dense matrix. Its size in bytes matches its type and shape.
 #[derive(Clone, Copy, Debug)]
 pub struct DenseMatrix<'a> {
     pub(super) ty: DenseType,
@@ -106,14 +108,14 @@ pub struct DenseMatrix<'a> {
 }
 
 impl<'a> DenseMatrix<'a> {
-    /// `bytes` as a matrix of `rows` rows of `cols` weights; `None` if that takes more bytes or
-    /// fewer, or if rows of the type cannot have that length.
+    /// Creates a matrix of `rows` rows of `cols` weights. `None` if the size of `bytes` does not
+    /// match, or if rows of the type cannot have that length.
     pub fn new(ty: DenseType, bytes: &'a [u8], rows: usize, cols: usize) -> Option<Self> {
         let fits = ty.row_len(cols)?.checked_mul(rows) == Some(bytes.len());
         fits.then_some(Self { ty, bytes, rows, cols })
     }
 
-    /// How the weights are stored.
+    /// The type of the weights.
     pub fn ty(&self) -> DenseType {
         self.ty
     }
@@ -123,20 +125,20 @@ impl<'a> DenseMatrix<'a> {
         self.bytes
     }
 
-    /// Rows: outputs that a token gives.
+    /// The number of rows, and of outputs for a token.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Columns: activations that a token has.
+    /// The number of columns, and of activations of a token.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Some of the rows alone.
+    /// The matrix of a range of rows.
     ///
     /// # Panics
-    /// If the matrix has not so many.
+    /// If the range exceeds the rows of the matrix.
     pub fn part(&self, rows: Range<usize>) -> DenseMatrix<'a> {
         assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
         let row_len = self.bytes.len().checked_div(self.rows).unwrap_or(0);
@@ -144,7 +146,7 @@ impl<'a> DenseMatrix<'a> {
         DenseMatrix { bytes, rows: rows.len(), ..*self }
     }
 
-    /// Row and column of a weight whose code stands for none: see [`DenseType::find_unused`].
+    /// Row and column of the first weight with an invalid code: see [`DenseType::find_unused`].
     pub fn find_unused(&self) -> Option<(usize, usize)> {
         self.ty.find_unused(self.bytes, self.cols)
     }

@@ -1,29 +1,30 @@
-//! Attention of query rows over the cached keys and values of one head: see [`kv`](crate::kv) for how
-//! they are stored.
+//! Attention of query rows over the cached keys and values of one head. [`kv`](crate::kv) defines
+//! their layout.
 //!
-//! A row of keys has one element of 32 positions in its lanes, so the 32 sums of a dot product lie in 32
-//! vectors, and adding them pairwise gives the scores of 32 positions at once. Some rows share every
-//! load, and the tiles of 32 positions stay in cache while all rows pass.
+//! A row of keys holds one element of 32 positions, in 32 lanes. The 32 sums of a dot product are
+//! thus in 32 vectors, and adding the vectors pairwise gives the scores of 32 positions at once.
+//! Several query rows share every load, and the tiles of 32 positions stay in the cache while all
+//! query rows pass.
 
 use crate::kv::{self, Block, Cells, Visible};
 use crate::simd::{LANES, Simd};
 use std::ops::Range;
 
-/// Rows of keys that are prefetched ahead of their use: the distance that measured fastest when they
-/// come from memory. Values are prefetched a whole block ahead.
+/// Number of rows of keys to prefetch ahead: the distance that measured fastest with keys from
+/// memory. Values are prefetched a whole block ahead.
 const KEYS_AHEAD: usize = 64;
 
-/// Rows of 32 cells of one type, 32 to a tile.
-trait Rows: Copy {
-    /// Bytes of a row.
+/// Rows of 32 cells of one type. A tile has 32 of them.
+trait CellRows: Copy {
+    /// Number of bytes in a row.
     const BYTES: usize;
-    /// The rows of these tiles alone.
+    /// The rows of a range of tiles.
     fn tiles(self, tiles: Range<usize>) -> Self;
-    /// Prefetches the cells `ahead` rows after `row`; the rows at `next` follow the last.
+    /// Prefetches the cells `ahead` rows after `row`. The rows at `next` follow the last row.
     fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize, next: *const u8);
-    /// Row `row`, an element of panel `panel` of 32 keys.
+    /// Loads row `row`: an element of panel `panel` at 32 positions.
     fn key<S: Simd>(self, simd: S, row: usize, panel: usize) -> S::Lanes;
-    /// Row `row` of a tile, 32 elements of a value.
+    /// Loads row `row` of a tile: 32 elements of a value.
     fn value<S: Simd>(self, simd: S, row: usize) -> S::Lanes;
 }
 
@@ -39,7 +40,7 @@ fn prefetch<S: Simd, T>(simd: S, rows: &[[T; LANES]], row: usize, ahead: usize, 
     }
 }
 
-/// A cell that is a number by itself.
+/// A cell that is a float by itself.
 trait Cell: Copy {
     fn load<S: Simd>(simd: S, cells: &[Self; LANES]) -> S::Lanes;
 }
@@ -59,7 +60,7 @@ impl Cell for u16 {
     }
 }
 
-impl<T: Cell> Rows for &[[T; LANES]] {
+impl<T: Cell> CellRows for &[[T; LANES]] {
     const BYTES: usize = size_of::<[T; LANES]>();
 
     #[inline(always)]
@@ -83,14 +84,14 @@ impl<T: Cell> Rows for &[[T; LANES]] {
     }
 }
 
-/// int8 codes and, for every tile, the steps of its 32 positions.
+/// int8 codes, and the steps of the 32 positions of every tile.
 #[derive(Clone, Copy)]
 struct Q8<'a> {
     codes: &'a [[i8; LANES]],
     steps: &'a [[f32; LANES]],
 }
 
-impl Rows for Q8<'_> {
+impl CellRows for Q8<'_> {
     const BYTES: usize = LANES;
 
     #[inline(always)]
@@ -119,11 +120,11 @@ impl Rows for Q8<'_> {
 
 /// The rows of a [`Block`], or of one of its tiles.
 #[derive(Clone, Copy)]
-struct Tiles<R> {
+struct BlockRows<R> {
     rows: R,
-    /// Which block it is.
+    /// Index of the block.
     index: usize,
-    /// Where the next block's rows lie, for prefetching.
+    /// Address of the rows of the next block, for prefetching.
     next: *const u8,
 }
 
@@ -135,17 +136,17 @@ macro_rules! with_tiles {
         match cells {
             Cells::F32(cells) => {
                 let rows: &[[f32; LANES]] = cells.as_chunks().0;
-                let $tiles = Tiles { rows, index, next };
+                let $tiles = BlockRows { rows, index, next };
                 $call
             }
             Cells::F16(cells) => {
                 let rows: &[[u16; LANES]] = cells.as_chunks().0;
-                let $tiles = Tiles { rows, index, next };
+                let $tiles = BlockRows { rows, index, next };
                 $call
             }
             Cells::Q8 { codes, steps } => {
                 let rows = Q8 { codes: codes.as_chunks().0, steps: steps.as_chunks().0 };
-                let $tiles = Tiles { rows, index, next };
+                let $tiles = BlockRows { rows, index, next };
                 $call
             }
         }
@@ -169,7 +170,7 @@ pub(crate) fn scores(
 fn scores_of<S: Simd>(
     simd: S,
     q: &[f32],
-    keys: Tiles<impl Rows>,
+    keys: BlockRows<impl CellRows>,
     visible: Visible,
     scale: f32,
     out: &mut [f32],
@@ -178,7 +179,7 @@ fn scores_of<S: Simd>(
     let positions = out.len() / rows;
     let q: &[[f32; LANES]] = q.as_chunks().0;
     let chunks: &mut [[f32; LANES]] = out.as_chunks_mut().0;
-    let mut out = Columns { chunks, stride: positions / LANES, column: keys.index };
+    let mut out = BlockColumns { chunks, stride: positions / LANES, column: keys.index };
     let mut row = 0;
     while row < rows {
         let n = take::<S>(rows - row);
@@ -194,8 +195,8 @@ fn scores_of<S: Simd>(
     }
 }
 
-/// How many of the `left` rows go together: their 32 lanes each, and a few more, have to fit in the
-/// registers.
+/// The number of rows to process together, of the `left` rows. The 32 lanes of each, and a few
+/// more, must fit in the registers.
 #[inline(always)]
 fn take<S: Simd>(left: usize) -> usize {
     match left {
@@ -205,14 +206,14 @@ fn take<S: Simd>(left: usize) -> usize {
     }
 }
 
-/// One block of 32 columns of a matrix.
-struct Columns<'a> {
+/// A block of 32 columns of a matrix.
+struct BlockColumns<'a> {
     chunks: &'a mut [[f32; LANES]],
     stride: usize,
     column: usize,
 }
 
-impl Columns<'_> {
+impl BlockColumns<'_> {
     #[inline(always)]
     fn row(&mut self, row: usize) -> &mut [f32; LANES] {
         &mut self.chunks[row * self.stride + self.column]
@@ -225,17 +226,17 @@ fn score_rows<S: Simd, const N: usize>(
     simd: S,
     q: &[[f32; LANES]],
     panels: usize,
-    keys: Tiles<impl Rows>,
+    keys: BlockRows<impl CellRows>,
     scale: f32,
     row: usize,
-    out: &mut Columns<'_>,
+    out: &mut BlockColumns<'_>,
 ) {
     let mut rows = [q; N];
     for n in 0..N {
         rows[n] = &q[n * panels..(n + 1) * panels];
     }
     let q = rows;
-    let Tiles { rows: keys, next, .. } = keys;
+    let BlockRows { rows: keys, next, .. } = keys;
     let ahead = (row == 0).then_some(next);
     let mut eights = [[simd.splat(0.0); N]; 4];
     for (l, eight) in [0, 2, 1, 3].into_iter().zip(&mut eights) {
@@ -249,13 +250,13 @@ fn score_rows<S: Simd, const N: usize>(
     }
 }
 
-/// Lane `l` of the dot products: the sum over the elements `l`, `l + 32`, and so on, whose keys follow
-/// each other.
+/// Lane `l` of the dot products: the sum over the elements `l`, `l + 32`, and so on, whose keys are
+/// adjacent.
 #[inline(always)]
 fn lane<S: Simd, const N: usize>(
     simd: S,
     q: [&[[f32; LANES]]; N],
-    keys: impl Rows,
+    keys: impl CellRows,
     panels: usize,
     l: usize,
     ahead: Option<*const u8>,
@@ -274,12 +275,12 @@ fn lane<S: Simd, const N: usize>(
     acc
 }
 
-/// The lanes `l`, `l + 16`, `l + 8` and `l + 24`, added pairwise.
+/// The pairwise sum of the lanes `l`, `l + 16`, `l + 8` and `l + 24`.
 #[inline(always)]
 fn four<S: Simd, const N: usize>(
     simd: S,
     q: [&[[f32; LANES]]; N],
-    keys: impl Rows,
+    keys: impl CellRows,
     panels: usize,
     l: usize,
     ahead: Option<*const u8>,
@@ -312,10 +313,10 @@ pub(crate) fn values(
 }
 
 #[inline(always)]
-fn values_of<S: Simd, R: Rows>(
+fn values_of<S: Simd, R: CellRows>(
     simd: S,
     weights: &[f32],
-    values: Tiles<R>,
+    values: BlockRows<R>,
     panels: Range<usize>,
     visible: Visible,
     out: &mut [f32],
@@ -327,8 +328,8 @@ fn values_of<S: Simd, R: Rows>(
     for (column, panel) in panels.clone().enumerate() {
         let rows_of_panel = values.rows.tiles(panel..panel + 1);
         let next = values.next.wrapping_add(panel * LANES * R::BYTES);
-        let tile = Tiles { rows: rows_of_panel, next, ..values };
-        let mut out = Columns { chunks: &mut *out, stride: panels.len(), column };
+        let tile = BlockRows { rows: rows_of_panel, next, ..values };
+        let mut out = BlockColumns { chunks: &mut *out, stride: panels.len(), column };
         let mut row = 0;
         while row < rows {
             let weights = &weights[row * blocks + values.index..];
@@ -343,20 +344,21 @@ fn values_of<S: Simd, R: Rows>(
     }
 }
 
-/// Adds a tile of values to `N` rows, each weighted by its first 32 `weights`.
+/// Adds a tile of values to `N` rows, weighted by the first 32 `weights` of each row.
 #[inline(always)]
 fn weigh_rows<S: Simd, const N: usize>(
     simd: S,
     weights: &[[f32; LANES]],
     stride: usize,
-    tile: Tiles<impl Rows>,
+    tile: BlockRows<impl CellRows>,
     visible: Visible,
     row: usize,
-    out: &mut Columns<'_>,
+    out: &mut BlockColumns<'_>,
 ) {
-    let Tiles { rows: tile, index: block, next } = tile;
+    let BlockRows { rows: tile, index: block, next } = tile;
     let ahead = (row == 0).then_some(next);
-    // What all rows see is added to all at once, what comes before and after it to one at a time.
+    // Positions that all rows see are added to all rows at once; the positions before and after
+    // them to one row at a time.
     let mut seen = [const { 0..0 }; N];
     let (mut start, mut end) = (0, LANES);
     let mut acc = [simd.splat(0.0); N];
@@ -380,13 +382,13 @@ fn weigh_rows<S: Simd, const N: usize>(
     }
 }
 
-/// Adds some positions of a tile in their order.
+/// Adds a range of positions of a tile, in order.
 #[inline(always)]
 fn weigh<S: Simd, const N: usize>(
     simd: S,
     mut acc: [S::Lanes; N],
     weights: [&[f32; LANES]; N],
-    tile: impl Rows,
+    tile: impl CellRows,
     positions: Range<usize>,
     ahead: Option<*const u8>,
 ) -> [S::Lanes; N] {

@@ -1,4 +1,4 @@
-//! Norms, activations, softmax, rotary embedding and int8 quantisation of one row.
+//! Norms, activation functions, softmax, rotary embedding and int8 quantisation, one row at a time.
 
 use super::exp::exp;
 use crate::simd::{LANES, Simd, dot, pad, total};
@@ -14,7 +14,7 @@ pub(crate) fn quantize_row(x: &[f32], codes: &mut [i8]) -> (f32, i32) {
         let scaled = x * scale;
         let scaled = if scaled.is_nan() { 0.0 } else { scaled };
         // Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits.
-        // |scaled| exceeds 127 by rounding at most, so no clamp can be needed after it.
+        // |scaled| exceeds 127 only by rounding, so no clamp is needed afterwards.
         let rounded = (scaled + 12_582_912.0).to_bits() as i32 - 12_582_912_f32.to_bits() as i32;
         *code = rounded as i8;
         sum += rounded;

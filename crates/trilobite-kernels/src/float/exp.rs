@@ -1,9 +1,9 @@
-//! The exponential function, the same on every machine because no libm is involved.
+//! The exponential function, identical on every machine because it uses no libm.
 
 /// e^x within 2 ulp; 0 below about -103.97, infinity above about 88.73, NaN for NaN.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // ln 2 in two parts, the first with few enough bits that its product with n is exact.
+    // ln 2 in two parts. The first has so few bits that its product with n is exact.
     const LN2_HI: f32 = 0.693_359_4;
     const LN2_LO: f32 = -2.121_944_4e-4;
     // Adding this rounds to an integer, ties to even, and leaves it in the low bits.
@@ -14,7 +14,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
     let r = n.mul_add(-LN2_LO, n.mul_add(-LN2_HI, x));
-    // e^r = 1 + r + r^2 p(r) on |r| <= ln 2 / 2, the coefficients of Cephes' expf.
+    // e^r = 1 + r + r^2 p(r) on |r| <= ln 2 / 2, with the coefficients of Cephes' expf.
     let p = 1.987_569_1e-4_f32;
     let p = p.mul_add(r, 1.398_2e-3);
     let p = p.mul_add(r, 8.333_452e-3);
@@ -22,7 +22,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 0.5);
     let e = p.mul_add(r * r, r) + 1.0;
-    // 2^n in two factors, because n itself can lie outside the exponents of a normal number.
+    // 2^n in two factors, because n itself can exceed the exponents of normal numbers.
     let n = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let half = n >> 1;
     e * power_of_two(half) * power_of_two(n.wrapping_sub(half))

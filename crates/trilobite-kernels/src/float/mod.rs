@@ -1,4 +1,4 @@
-//! Float kernels: each body is written once, over 32 lanes, and compiled for every instruction set.
+//! Float kernels. Each is written once, over 32 lanes, and compiled for every instruction set.
 
 pub(crate) mod attend;
 pub(crate) mod elementwise;

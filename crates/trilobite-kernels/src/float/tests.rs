@@ -6,7 +6,7 @@ use crate::{DenseMatrix, DenseType, Kernels};
 
 const LENGTHS: [usize; 15] = [0, 1, 7, 8, 31, 32, 33, 63, 64, 65, 100, 128, 1000, 2560, 6912];
 
-/// Asserts that `f` gives the same bits with the kernels of every instruction set.
+/// Asserts that `f` gives the same bits on every instruction set. Returns the result.
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, f: impl Fn(&Kernels) -> T) -> T {
     let [scalar, others @ ..] = &Kernels::available()[..] else { unreachable!() };
     let expected = f(scalar);
@@ -20,7 +20,8 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
-/// The result of an operation in place, after asserting that its bits are everywhere the same.
+/// The result of an in-place operation, after asserting that its bits are the same on every
+/// instruction set.
 fn in_place(what: &str, x: &[f32], f: impl Fn(&Kernels, &mut [f32])) -> Vec<f32> {
     let bits = same(what, |kernels| {
         let mut x = x.to_vec();
@@ -30,7 +31,7 @@ fn in_place(what: &str, x: &[f32], f: impl Fn(&Kernels, &mut [f32])) -> Vec<f32>
     bits.into_iter().map(f32::from_bits).collect()
 }
 
-/// The stated order of every sum: 32 lanes by fused multiply-add, then pairwise.
+/// The documented order of every sum: 32 lanes by fused multiply-add, then pairwise.
 fn dot_in_order(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 32];
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
@@ -56,7 +57,8 @@ fn assert_close(actual: &[f32], expected: impl IntoIterator<Item = f64>, toleran
 #[test]
 fn exp_is_within_2_ulp() {
     let mut worst = 0.0_f64;
-    // Every 61st float from the smallest normal result to the largest finite one, both signs.
+    // Every 61st float whose result is between the smallest normal and the largest finite number,
+    // with both signs.
     for magnitude in (0..88.8_f32.to_bits()).step_by(61) {
         for x in [f32::from_bits(magnitude), -f32::from_bits(magnitude)] {
             let expected = f64::from(x).exp();
@@ -216,7 +218,8 @@ fn every_f16_widens_exactly() {
 #[test]
 fn f16_rounds_to_nearest_even() {
     let mut x = (0..u32::MAX / 65521).map(|i| f32::from_bits(i * 65521)).collect::<Vec<_>>();
-    // Between two f16: the midpoint and its neighbours, in the subnormal range and at the limits.
+    // Between adjacent f16: the midpoint and its neighbours, in the subnormal range and at the
+    // limits.
     for h in (0..0x7c00).step_by(7).chain([0x7bff]) {
         let [low, high] = [h, h + 1].map(|h| half::f16::from_bits(h).to_f32_const());
         let middle = if high.is_finite() { (low + high) / 2.0 } else { 65520.0 };

@@ -1,4 +1,4 @@
-//! AVX2: 32 codes times 32 activations by one `vpmaddubsw`.
+//! AVX2: one `vpmaddubsw` multiplies 32 codes with 32 activations.
 
 use super::tiles::Ahead;
 use super::{BLOCK, BLOCK_BYTES};
@@ -6,7 +6,8 @@ use std::arch::x86_64::*;
 
 super::tiles::compile! { "avx2", wide: false }
 
-/// Sums of codes times activations over equally many blocks of `R` rows and `T` tokens.
+/// Sums of codes times activations over the blocks of `R` rows and `T` tokens, which all have the
+/// same number of blocks.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn tile<const R: usize, const T: usize>(
@@ -14,8 +15,8 @@ fn tile<const R: usize, const T: usize>(
     ahead: [Ahead; R],
     mut x: [&[[i8; BLOCK]]; T],
 ) -> [[i32; T]; R] {
-    // Blocks that can be summed in i16. A lane then holds 64 sums of two products of a code in
-    // 0..=2 and an activation in -128..=127, and so lies in -32768..=32512.
+    // Number of blocks that can be summed in i16. A lane then holds 64 sums of two products of a
+    // code in 0..=2 and an activation in -128..=127, which lie in -32768..=32512.
     const NARROW: usize = 16;
 
     let blocks = w[0].len();
@@ -69,7 +70,7 @@ pub(super) fn sum_lanes(v: __m256i) -> i32 {
     _mm_cvtsi128_si32(v)
 }
 
-/// A number of one byte.
+/// A type of one byte.
 pub(super) trait Byte {}
 impl Byte for u8 {}
 impl Byte for i8 {}
@@ -88,10 +89,10 @@ pub(crate) fn store(v: __m256i, bytes: &mut [u8; BLOCK_BYTES]) {
     unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), v) }
 }
 
-/// Asks for the cache line at an address, which need not be one of the program's.
+/// Prefetches the cache line at an address, which may be outside the program's memory.
 ///
-/// A hint that the line is needed only once measured up to a sixth faster than one that it is
-/// needed again, with weights from memory, and made no difference with weights in the cache.
+/// The non-temporal hint measured up to a sixth faster than the others with weights from memory,
+/// and equal with weights in the cache.
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(super) fn prefetch(address: *const i8) {

@@ -1,4 +1,4 @@
-//! AVX-512 VNNI: 64 codes times 64 activations, added up in i32, by one `vpdpbusd`.
+//! AVX-512 VNNI: one `vpdpbusd` multiplies 64 codes with 64 activations and sums in i32.
 
 use super::avx2::{load, prefetch};
 use super::tiles::{Ahead, spread};
@@ -7,7 +7,8 @@ use std::arch::x86_64::*;
 
 super::tiles::compile! { "avx2,avx512f,avx512bw,avx512vnni", wide: true }
 
-/// Sums of codes times activations over equally many blocks of `R` rows and `T` tokens.
+/// Sums of codes times activations over the blocks of `R` rows and `T` tokens, which all have the
+/// same number of blocks.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
 #[inline]
 fn tile<const R: usize, const T: usize>(
@@ -19,8 +20,8 @@ fn tile<const R: usize, const T: usize>(
     w.iter_mut().for_each(|w| *w = &w[..blocks]);
     x.iter_mut().for_each(|x| *x = &x[..blocks]);
     let mask = _mm512_set1_epi8(3);
-    // With a block in both halves of a register, two planes come out of it side by side, as their
-    // activations lie.
+    // With the block in both halves of a register, two shifts give two planes side by side, in the
+    // order of their activations.
     let halves = |low, high| {
         _mm512_inserti64x4::<1>(
             _mm512_castsi256_si512(_mm256_set1_epi16(low)),

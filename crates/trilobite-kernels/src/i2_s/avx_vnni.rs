@@ -1,4 +1,4 @@
-//! AVX-VNNI: 32 codes times 32 activations, added up in i32, by one `vpdpbusd`.
+//! AVX-VNNI: one `vpdpbusd` multiplies 32 codes with 32 activations and sums in i32.
 
 use super::avx2::{load, prefetch, sum_lanes};
 use super::tiles::{Ahead, spread};
@@ -7,7 +7,8 @@ use std::arch::x86_64::*;
 
 super::tiles::compile! { "avx2,avxvnni", wide: false }
 
-/// Sums of codes times activations over equally many blocks of `R` rows and `T` tokens.
+/// Sums of codes times activations over the blocks of `R` rows and `T` tokens, which all have the
+/// same number of blocks.
 #[target_feature(enable = "avx2,avxvnni")]
 #[inline]
 fn tile<const R: usize, const T: usize>(

@@ -1,46 +1,47 @@
-//! The kernels in C for any processor.
+//! The C kernels for any processor.
 //!
-//! A word of 16 bits has eight codes. What it is multiplied with is arranged once for all rows.
+//! A word of 16 bits holds eight codes. Its multipliers are arranged once for all rows.
 
 use super::{BLOCK, BLOCK_BYTES, Matrix, Product, scalar};
 use crate::c::portable::{self, Activations, Arranged, GROUP, LANES, Lanes, TOKENS, Tables};
 use crate::codes::{Codes, MARGIN};
 use std::ops::Range;
 
-/// The fewest tokens that repay tables.
-pub(crate) const LEAST: usize = 3;
-/// Blocks of activations that are arranged at a time, for the first-level cache.
+/// Minimum number of tokens for which building the tables pays.
+pub(crate) const MIN_TOKENS: usize = 3;
+/// Number of blocks of activations arranged at a time, to fit the first-level cache.
 const ARRANGED: usize = 64;
-/// Groups of bytes in a block.
+/// Number of groups of bytes in a block.
 const GROUPS: usize = BLOCK_BYTES / GROUP;
-/// Rows that look up in tables once they are built.
+/// Number of rows that share tables once they are built.
 const ROWS: usize = 1280;
-/// Groups that can be summed in i16: 255 + 7 * 8 bytes * 4 activations * 128 = 28927.
+/// Number of groups that can be summed in i16: 255 + 7 * 8 bytes * 4 activations * 128 = 28927.
 const NARROW: usize = 7;
-/// Columns whose sums fit in the 24 bits that are kept of a sum.
+/// Maximum number of columns: their sums fit in the 24 bits of a stored sum.
 const MAX_COLS: usize = 1 << 16;
 
-/// Room for tables and sums.
+/// Buffers for tables and sums.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    /// For each group of bytes and each row, the bytes.
+    /// The bytes, for each group of bytes and each row.
     bytes: Vec<[u8; GROUP]>,
-    /// For each group of bytes.
+    /// The activations, for each group of bytes.
     activations: Vec<Activations>,
     tables: Box<Tables>,
-    /// For each row, the sum is `256 * high + low`.
+    /// The sums, for each row: `256 * high + low`.
     low: Vec<Lanes>,
     high: Vec<Lanes>,
 }
 
-/// Whether rows all begin at the beginning of a block, and are short enough.
+/// Whether a matrix is suitable: all rows start at a block, and they are short enough.
 pub(crate) fn applies(matrix: &Matrix<'_>) -> bool {
     matrix.is_aligned() && matrix.cols < MAX_COLS
 }
 
 /// Fills `out` with the sums of a [`Product`].
 ///
-/// Rows that begin inside a block are left to Rust: each would need activations arranged for itself.
+/// Rows that start inside a block are computed in Rust, because each would need its own arrangement
+/// of activations.
 pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
     let Product { ref matrix, ref rows, .. } = *product;
     if !matrix.is_aligned() {
@@ -53,7 +54,7 @@ pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
     });
 }
 
-/// The same for a list of rows.
+/// Fills `out` with the sums of a [`Product`] of a list of rows.
 pub(crate) fn rows(product: &Product<'_, &[u32]>, out: &mut [i32]) {
     let Product { ref matrix, rows, .. } = *product;
     if !matrix.is_aligned() {
@@ -68,9 +69,9 @@ pub(crate) fn rows(product: &Product<'_, &[u32]>, out: &mut [i32]) {
     });
 }
 
-/// Calls a function that adds the products of all rows with some arranged blocks of some tokens, and
-/// the tokens' constants, to the outputs from theirs on: it gets the blocks, the first one's place in
-/// a row, the constants and the outputs.
+/// Calls `add` for chunks of blocks and of tokens. Its arguments are the arranged blocks, the
+/// index of the first one in a row, the tokens' constants, and the outputs from those of the first
+/// token on. It adds the products of all rows and the constants to the outputs.
 fn multiply<R>(
     product: &Product<'_, R>,
     stride: usize,
@@ -99,15 +100,15 @@ fn multiply<R>(
     }
 }
 
-/// Arranges what the words of some blocks are multiplied with: `x[k] - 4 x[k - 1]` for field `k`, where
+/// Arranges the multipliers of the words of some blocks: `x[k] - 4 x[k - 1]` for field `k`, where
 /// `x[k]` is the activation of its code.
 ///
-/// Returns what the products lack, as the uppermost field counts as its code - 2.
+/// Returns the amount to add to the products, because the highest field counts as its code - 2.
 fn arrange(x: &[i8], arranged: &mut [Arranged]) -> i32 {
     let mut lacking = 0;
     for (x, block) in x.as_chunks::<BLOCK>().0.iter().zip(arranged) {
-        // The uppermost field of a byte belongs to the first plane. Packed bytes and activations make
-        // words in the same order, whatever it is.
+        // The highest field of a byte belongs to the first plane. Packed bytes and activations form
+        // words in the same byte order, so either endianness is right.
         let planes = x.as_chunks::<BLOCK_BYTES>().0;
         for (v, fields) in block.0.iter_mut().enumerate() {
             let mut last = [0; 8];
@@ -126,16 +127,16 @@ fn arrange(x: &[i8], arranged: &mut [Arranged]) -> i32 {
     lacking
 }
 
-/// Fills `out` with the sums of a [`Product`] of a matrix that this [`applies`] to.
+/// Fills `out` with the sums of a [`Product`] of a suitable matrix: see [`applies`].
 ///
-/// Tokens lie in the lanes. For the four weights of a byte all signed sums of their activations are
+/// Lanes are tokens. All signed sums of the activations of the four weights of a byte are
 /// tabulated; every row then costs one addition per byte.
 pub(crate) fn lookup(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
     debug_assert!(applies(&matrix), "{matrix:?}");
     let (blocks, stride) = (matrix.cols.div_ceil(BLOCK), rows.len());
     let few = tokens.len() % LANES;
-    let few = if few < LEAST { few } else { 0 };
+    let few = if few < MIN_TOKENS { few } else { 0 };
     let tokens = tokens.start..tokens.end - few;
     let (out, rest) = out.split_at_mut(tokens.len() * stride);
     let Buffers { bytes, activations, tables, low, high } = buffers;
@@ -166,7 +167,7 @@ pub(crate) fn lookup(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i3
     gemm(&Product { tokens: tokens.end..tokens.end + few, rows: rows.clone(), ..*product }, rest);
 }
 
-/// Puts the same groups of all rows of `blocks` blocks beside each other.
+/// Groups the bytes of all rows of `blocks` blocks: the same groups of all rows become adjacent.
 fn gather(packed: &[[u8; BLOCK_BYTES]], blocks: usize, bytes: &mut [[u8; GROUP]]) {
     let rows = packed.len() / blocks;
     for (b, bytes) in bytes.chunks_exact_mut(GROUPS * rows).enumerate() {
@@ -180,7 +181,7 @@ fn gather(packed: &[[u8; BLOCK_BYTES]], blocks: usize, bytes: &mut [[u8; GROUP]]
 
 /// Widens the activations of up to [`LANES`] tokens, in the order of the packed bytes.
 fn transpose(x: &Codes, tokens: Range<usize>, blocks: usize, activations: &mut Vec<Activations>) {
-    // Lanes that are not in use repeat the last token.
+    // Unused lanes repeat the last token.
     let tokens: [_; LANES] = std::array::from_fn(|i| {
         x.padded((tokens.start + i).min(tokens.end - 1))[MARGIN..].as_chunks::<BLOCK>().0
     });

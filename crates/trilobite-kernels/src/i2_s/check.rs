@@ -1,15 +1,15 @@
-//! Looking at packed codes without unpacking them.
+//! Checks of packed codes without unpacking.
 
 use super::{BLOCK, BLOCK_BYTES, ZERO_BLOCK};
 
-/// Bytes between two looks at what was found.
+/// Number of bytes between two checks of the result.
 const PIECE: usize = 4096;
 
 /// The first element, in the order of the bytes, whose code is 3.
 pub(crate) fn find_unused(packed: &[u8]) -> Option<usize> {
-    // The lower bit of each code whose bits are both set.
+    // Sets the lower bit of each code that has both bits set.
     let unused = |byte: u8| byte & byte >> 1 & 0b01_01_01_01;
-    // No branch, so that the loop is one of vectors.
+    // Without a branch, so that the loop is vectorised.
     let any = |bytes: &[u8]| bytes.iter().fold(0, |found, byte| found | unused(*byte)) != 0;
     let piece = packed.chunks(PIECE).position(any)? * PIECE;
     let at = piece + packed[piece..].iter().position(|byte| unused(*byte) != 0)?;
@@ -17,7 +17,7 @@ pub(crate) fn find_unused(packed: &[u8]) -> Option<usize> {
     Some(at / BLOCK_BYTES * BLOCK + plane * BLOCK_BYTES + at % BLOCK_BYTES)
 }
 
-/// Whether all trits are zeros, those of the padding included.
+/// Whether all trits, including the padding, are zero.
 pub(crate) fn is_zero(packed: &[u8]) -> bool {
     packed.as_chunks().0.iter().all(|block| *block == ZERO_BLOCK)
 }

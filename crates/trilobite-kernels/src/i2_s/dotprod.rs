@@ -1,4 +1,4 @@
-//! NEON with dotprod: 16 codes times 16 activations, added up in i32, by one `sdot`.
+//! NEON with dotprod: one `sdot` multiplies 16 codes with 16 activations and sums in i32.
 
 use super::neon::{load, planes, prefetch};
 use super::tiles::{Ahead, spread};
@@ -8,7 +8,8 @@ use std::arch::asm;
 
 super::tiles::compile! { "neon,dotprod", wide: false }
 
-/// Sums of codes times activations over equally many blocks of `R` rows and `T` tokens.
+/// Sums of codes times activations over the blocks of `R` rows and `T` tokens, which all have the
+/// same number of blocks.
 #[target_feature(enable = "neon,dotprod")]
 #[inline]
 fn tile<const R: usize, const T: usize>(
@@ -42,7 +43,7 @@ fn tile<const R: usize, const T: usize>(
     })
 }
 
-/// Adds four products to each of four sums. The intrinsic for it is not stable.
+/// Adds four products to each of four sums. The intrinsic is not stable yet.
 #[target_feature(enable = "neon,dotprod")]
 #[inline]
 fn sdot(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {

@@ -1,5 +1,5 @@
-//! The kernels in C for the matrix multiplication of int8: 16 codes of two rows times 16 activations of
-//! two tokens by two `smmla`.
+//! The C kernels for int8 matrix multiplication: two `smmla` multiply 16 codes of two rows with 16
+//! activations of two tokens.
 
 use super::tiles::Ahead;
 use super::{BLOCK, BLOCK_BYTES};
@@ -7,7 +7,8 @@ use crate::c::i8mm;
 
 super::tiles::compile! { "neon,dotprod,i8mm", wide: true }
 
-/// Sums of codes times activations over equally many blocks of `R` rows and `T` tokens.
+/// Sums of codes times activations over the blocks of `R` rows and `T` tokens, which all have the
+/// same number of blocks.
 #[target_feature(enable = "neon,dotprod,i8mm")]
 #[inline]
 fn tile<const R: usize, const T: usize>(

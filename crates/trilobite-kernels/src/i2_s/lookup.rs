@@ -1,32 +1,32 @@
-//! AVX2, many tokens: sums of activations by look-up (Vec-LUT, arXiv 2512.06443).
+//! AVX2, many tokens: multiplication by look-up tables (Vec-LUT, arXiv 2512.06443).
 //!
-//! Tokens lie in the lanes. For the four weights of a packed byte all 81 signed sums of their rows
-//! of activations are tabulated; each row of the matrix then costs one addition per byte, which is
-//! 64 multiply-adds, and nothing is decoded. Sums are exact, as everywhere.
+//! Lanes are tokens. For the four weights of a packed byte all 81 signed sums of their activations
+//! are tabulated. Each row of the matrix then costs one addition per byte, which replaces 64
+//! multiply-adds, and no code is decoded. The sums are exact.
 
 use super::{BLOCK, BLOCK_BYTES, Matrix, Product};
 use crate::codes::Codes;
 use crate::codes::MARGIN;
 use std::arch::x86_64::*;
 
-/// Tokens in a vector: [`gemm`] takes multiples of it.
+/// Number of tokens in a vector. [`gemm`] takes multiples of it.
 pub(crate) const LANES: usize = 16;
-/// Packed bytes whose tables are in use at a time: 20 KiB in the first-level cache.
+/// Number of packed bytes whose tables are in use at a time: 20 KiB in the first-level cache.
 const GROUP: usize = 8;
-/// Groups in a block.
+/// Number of groups in a block.
 const GROUPS: usize = BLOCK_BYTES / GROUP;
-/// Values of a packed byte, that is, sums of four activations with a sign or without.
+/// Number of values of a packed byte: the signed sums of four activations.
 const SUMS: usize = 81;
-/// Tables that share 256 entries, so that a byte always points at an entry.
+/// Number of tables in 256 entries, so that any byte is a valid index.
 const SHARING: usize = 256 / SUMS;
-/// Rows that look up in tables once they are built. Fewer build more often, and more read and write
-/// more sums beyond the first-level cache.
+/// Number of rows that share tables once they are built. With fewer rows, tables are built more
+/// often; with more, more sums move between the first-level cache and beyond.
 const ROWS: usize = 1280;
-/// Groups that can be summed in i16: 255 + 7 * 8 bytes * 4 activations * 128 = 28927.
+/// Number of groups that can be summed in i16: 255 + 7 * 8 bytes * 4 activations * 128 = 28927.
 const NARROW: usize = 7;
-/// Columns whose sums fit in the 24 bits that are kept of a sum.
+/// Maximum number of columns: their sums fit in the 24 bits of a stored sum.
 const MAX_COLS: usize = 1 << 16;
-/// Rows that are written together.
+/// Number of rows written together.
 const TILE: usize = 8;
 
 /// One number for each token.
@@ -36,7 +36,7 @@ struct Lanes([i16; LANES]);
 
 const ZERO: Lanes = Lanes([0; LANES]);
 
-/// The table of byte `i` of a group is `[i / SHARING]` from `SUMS * (i % SHARING)` on.
+/// The table of byte `i` of a group starts at entry `SUMS * (i % SHARING)` of `[i / SHARING]`.
 #[derive(Debug)]
 struct Tables([[Lanes; 256]; GROUP.div_ceil(SHARING)]);
 
@@ -49,27 +49,27 @@ impl Default for Tables {
 /// The four activations of each byte of a group.
 type Activations = [[Lanes; 4]; GROUP];
 
-/// Room for tables and sums, kept because fresh pages for every matrix would cost a few per cent of the
-/// time.
+/// Buffers for tables and sums. They are reused, because fresh pages for every matrix would cost a
+/// few per cent of the time.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    /// For each group of bytes and each row, the entries that the bytes point at.
+    /// The table entries of the bytes, for each group of bytes and each row.
     entries: Vec<[u8; GROUP]>,
-    /// For each group of bytes.
+    /// The activations, for each group of bytes.
     activations: Vec<Activations>,
     tables: Box<Tables>,
-    /// For each row, the sum is `256 * high + low`.
+    /// The sums, for each row: `256 * high + low`.
     low: Vec<Lanes>,
     high: Vec<Lanes>,
 }
 
-/// Whether rows all begin at the beginning of a block, and are short enough.
+/// Whether a matrix is suitable: all rows start at a block, and they are short enough.
 pub(crate) fn applies(matrix: &Matrix<'_>) -> bool {
     matrix.is_aligned() && matrix.cols < MAX_COLS
 }
 
-/// Fills `out` with the sums of a [`Product`] of a matrix that this [`applies`] to and a multiple of
-/// [`LANES`] tokens.
+/// Fills `out` with the sums of a [`Product`] of a suitable matrix (see [`applies`]) and a multiple
+/// of [`LANES`] tokens.
 #[target_feature(enable = "avx2")]
 pub(crate) fn gemm(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
@@ -102,7 +102,7 @@ pub(crate) fn gemm(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i32]
     }
 }
 
-/// Finds the entries that the bytes of rows of `blocks` blocks point at.
+/// Computes the table entries of the bytes of rows of `blocks` blocks.
 #[target_feature(enable = "avx2")]
 fn find_entries(packed: &[[u8; BLOCK_BYTES]], blocks: usize, entries: &mut [[u8; GROUP]]) {
     let rows = packed.len() / blocks;
@@ -110,13 +110,13 @@ fn find_entries(packed: &[[u8; BLOCK_BYTES]], blocks: usize, entries: &mut [[u8;
     for (i, start) in starts.iter_mut().enumerate() {
         *start = (i % GROUP % SHARING * SUMS) as u8;
     }
-    // The loop over rows is the inner one: it then writes a few streams instead of hundreds.
+    // Rows are the inner loop, which then writes a few streams instead of hundreds.
     for (b, entries) in entries.chunks_mut(GROUPS * rows).enumerate() {
         for (r, block) in packed.iter().skip(b).step_by(blocks).enumerate() {
             let mut bytes = [0; BLOCK_BYTES];
             for ((byte, block), start) in bytes.iter_mut().zip(block).zip(starts) {
                 let next = |sum: u8, shift: u8| sum + sum + sum + (block >> shift & 3);
-                // Codes that the layout does not use may lead anywhere in the table.
+                // An invalid code may index any entry of the table.
                 *byte = [6, 4, 2, 0].into_iter().fold(0, next).wrapping_add(start);
             }
             for (g, bytes) in bytes.as_chunks().0.iter().enumerate() {
@@ -140,7 +140,7 @@ fn transpose(x: &Codes, t: usize, activations: &mut [Activations]) {
             for (line, token) in square.iter_mut().zip(tokens) {
                 *line = load_16(&token[column]);
             }
-            // A round interleaves the lines of the upper half with those of the lower half.
+            // Each round interleaves the lines of the upper half with those of the lower half.
             for _ in 0..SIDE.ilog2() {
                 let lines = square;
                 for (i, pair) in square.as_chunks_mut().0.iter_mut().enumerate() {
@@ -173,7 +173,8 @@ fn build(activations: &Activations, tables: &mut Tables) {
     }
 }
 
-/// Adds the entries of a group to each row's sum, and carries from low to high if asked.
+/// Adds the entries of a group to the sum of each row. With `CARRY`, moves the carry from low to
+/// high.
 #[target_feature(enable = "avx2")]
 fn add<const CARRY: bool>(
     entries: &[[u8; GROUP]],
@@ -195,7 +196,7 @@ fn add<const CARRY: bool>(
     }
 }
 
-/// Writes the sums of `rows` rows, each token's rows in succession, tokens `stride` apart.
+/// Writes the sums of `rows` rows. The rows of a token are adjacent, and tokens are `stride` apart.
 #[target_feature(enable = "avx2")]
 fn write(low: &[Lanes], high: &[Lanes], rows: usize, out: &mut [i32], stride: usize) {
     let tiles = low.as_chunks::<TILE>().0.iter().zip(high.as_chunks::<TILE>().0);

@@ -1,7 +1,8 @@
 //! I2_S: two bits a weight in blocks of 128, the layout of bitnet.cpp's x86 builds.
 //!
-//! Element `e` of a block lies in byte `e % 32` at shift `6 - 2 * (e / 32)`, as the code `trit + 1`.
-//! A block is thus one 32-byte vector, and each of its four bit planes holds 32 consecutive weights.
+//! Element `e` of a block is stored in byte `e % 32` at shift `6 - 2 * (e / 32)`, as the code
+//! `trit + 1`. A block is thus one 32-byte vector, and each of its four bit planes holds 32
+//! consecutive weights.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -33,18 +34,18 @@ use crate::codes::MARGIN;
 use crate::packing::{Packing, row_count};
 use std::ops::Range;
 
-/// Weights in a block.
+/// Number of weights in a block.
 pub const BLOCK: usize = 128;
 const _: () = assert!(BLOCK <= MARGIN, "a block may begin before a row and end after it");
-/// Bytes in a block.
+/// Number of bytes in a block.
 pub(crate) const BLOCK_BYTES: usize = BLOCK / 4;
 /// A block of zero trits.
 const ZERO_BLOCK: [u8; BLOCK_BYTES] = [0b01_01_01_01; BLOCK_BYTES];
 
-/// How the rows of a matrix share the blocks.
+/// How the rows of a matrix are divided into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rows {
-    /// Blocks run over the flattened matrix, so rows may begin inside a block (GGUF type I2_S).
+    /// Blocks divide the flattened matrix, so a row may start inside a block (GGUF type I2_S).
     Flat,
     /// Every row is padded with zero trits to whole blocks (GGUF type I2_R).
     Padded,
@@ -80,17 +81,19 @@ impl Packing for Rows {
 /// A packed matrix.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a> {
-    /// How its rows share the blocks.
+    /// How its rows are divided into blocks.
     pub(crate) layout: Rows,
     pub(crate) blocks: &'a [[u8; BLOCK_BYTES]],
     pub(crate) cols: usize,
 }
 
-/// Rows of a matrix, a range of them unless `R` says otherwise, times the codes of some tokens.
+/// The product of rows of a matrix (a range, or another selection `R`) with the codes of some
+/// tokens.
 pub(crate) type Product<'a, R = Range<usize>> = crate::product::Product<'a, Matrix<'a>, R>;
 
 impl Matrix<'_> {
-    /// The blocks that a row touches, and the row's first element within the first of them.
+    /// The blocks that contain a row, and the index of the row's first element in the first of
+    /// them.
     pub(crate) fn row(&self, row: usize) -> (Range<usize>, usize) {
         let cols = self.cols;
         let (first, offset) = match self.layout {
@@ -100,15 +103,16 @@ impl Matrix<'_> {
         (first..first + (offset + cols).div_ceil(BLOCK), offset)
     }
 
-    /// Whether every row begins where a block does.
+    /// Whether every row starts at the start of a block.
     fn is_aligned(&self) -> bool {
         self.layout == Rows::Padded || self.cols.is_multiple_of(BLOCK)
     }
 }
 
-/// Code bytes of a `rows` x `cols` matrix, without the scale that follows them in a file.
+/// Size in bytes of the codes of a `rows` x `cols` matrix, without the scale that follows them in a
+/// file.
 ///
-/// `None` when the matrix cannot be stored this way: [`Rows::Flat`] needs a multiple of [`BLOCK`]
+/// `None` if the matrix cannot be stored this way: [`Rows::Flat`] needs a multiple of [`BLOCK`]
 /// weights, and the size must fit in `usize`.
 pub fn packed_len(rows: usize, cols: usize, layout: Rows) -> Option<usize> {
     let weights = match layout {
@@ -118,16 +122,16 @@ pub fn packed_len(rows: usize, cols: usize, layout: Rows) -> Option<usize> {
     Some(weights / 4)
 }
 
-/// Packs row-major trits (-1, 0 or 1) of rows of `cols` weights.
+/// Packs row-major trits (-1, 0 or 1), in rows of `cols` weights.
 ///
 /// # Panics
-/// If `trits` is not a whole number of rows, holds any other value, or `out` is not
+/// If `trits` is not a whole number of rows or holds another value, or if `out` does not have
 /// [`packed_len`] bytes.
 pub fn pack(trits: &[i8], cols: usize, layout: Rows, out: &mut [u8]) {
     let rows = row_count(trits.len(), cols);
     assert_eq!(Some(out.len()), packed_len(rows, cols, layout), "packed length of {rows}x{cols}");
     out.as_chunks_mut().0.fill(ZERO_BLOCK);
-    // A flat matrix packs like one long row.
+    // A flat matrix is packed as one long row.
     let run = if layout == Rows::Flat { trits.len() } else { cols };
     let run_bytes = run.div_ceil(BLOCK) * BLOCK_BYTES;
     let mut largest = 0;
@@ -146,12 +150,12 @@ pub fn pack(trits: &[i8], cols: usize, layout: Rows, out: &mut [u8]) {
     assert!(largest <= 2, "a weight is not -1, 0 or 1");
 }
 
-/// Unpacks into row-major trits of rows of `cols` weights: the inverse of [`pack`].
+/// Unpacks into row-major trits, in rows of `cols` weights: the inverse of [`pack`].
 ///
-/// The code 3, which [`pack`] never writes, becomes 2.
+/// The invalid code 3 unpacks to 2.
 ///
 /// # Panics
-/// If `trits` is not a whole number of rows or `packed` is not [`packed_len`] bytes.
+/// If `trits` is not a whole number of rows, or if `packed` does not have [`packed_len`] bytes.
 pub fn unpack(packed: &[u8], cols: usize, layout: Rows, trits: &mut [i8]) {
     let rows = row_count(trits.len(), cols);
     assert_eq!(

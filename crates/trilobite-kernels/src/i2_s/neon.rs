@@ -1,4 +1,4 @@
-//! NEON: 8 codes times 8 activations by one `smlal`.
+//! NEON: one `smlal` multiplies 8 codes with 8 activations.
 
 use super::tiles::Ahead;
 use super::{BLOCK, BLOCK_BYTES};
@@ -7,10 +7,11 @@ use std::arch::asm;
 
 super::tiles::compile! { "neon", wide: false }
 
-/// Bytes in a vector.
+/// Number of bytes in a vector.
 pub(super) const VECTOR: usize = 16;
 
-/// Sums of codes times activations over equally many blocks of `R` rows and `T` tokens.
+/// Sums of codes times activations over the blocks of `R` rows and `T` tokens, which all have the
+/// same number of blocks.
 #[target_feature(enable = "neon")]
 #[inline]
 fn tile<const R: usize, const T: usize>(
@@ -18,8 +19,8 @@ fn tile<const R: usize, const T: usize>(
     ahead: [Ahead; R],
     mut x: [&[[i8; BLOCK]]; T],
 ) -> [[i32; T]; R] {
-    // Blocks that can be summed in i16. A lane then holds 128 products of a code in 0..=2 and an
-    // activation in -128..=127, and so lies in -32768..=32512.
+    // Number of blocks that can be summed in i16. A lane then holds 128 products of a code in 0..=2
+    // and an activation in -128..=127, which lie in -32768..=32512.
     const NARROW: usize = 8;
 
     let blocks = w[0].len();
@@ -87,7 +88,7 @@ pub(super) fn load(codes: &[i8; VECTOR]) -> int8x16_t {
     unsafe { vld1q_s8(codes.as_ptr()) }
 }
 
-/// Asks for the cache line at an address, which need not be one of the program's.
+/// Prefetches the cache line at an address, which may be outside the program's memory.
 #[inline(always)]
 pub(super) fn prefetch(address: *const i8) {
     // SAFETY: the instruction is a hint that never faults and changes no register.

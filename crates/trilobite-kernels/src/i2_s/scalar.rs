@@ -8,7 +8,7 @@ pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
     multiply(product, product.rows.clone(), out);
 }
 
-/// The same for a list of rows.
+/// Fills `out` with the sums of a [`Product`] of a list of rows.
 pub(crate) fn rows(product: &Product<'_, &[u32]>, out: &mut [i32]) {
     multiply(product, product.rows.iter().map(|row| *row as usize), out);
 }

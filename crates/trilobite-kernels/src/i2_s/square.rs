@@ -1,4 +1,4 @@
-//! AVX2: squares of bytes, for layouts that are repacked as I2_S.
+//! AVX2: transposing squares of bytes, for layouts that are repacked as I2_S.
 
 use super::BLOCK_BYTES as SIDE;
 use std::arch::x86_64::*;
@@ -10,7 +10,7 @@ pub(crate) fn transpose(v: [__m256i; SIDE]) -> [__m256i; SIDE] {
     let mut halves = [[v[0]; SIDE / 2]; 2];
     halves.as_flattened_mut().copy_from_slice(&v);
     for half in &mut halves {
-        // Interleaving the first half of 16 vectors with the second four times transposes them.
+        // Four rounds that interleave the first 16 vectors with the second 16 transpose the square.
         for _ in 0..4 {
             let v = *half;
             for i in 0..8 {

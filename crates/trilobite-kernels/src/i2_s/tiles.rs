@@ -1,10 +1,11 @@
-//! The order in which rows meet tokens, one for all instruction sets with vectors.
+//! The loops over rows and tokens, shared by all vector instruction sets.
 
-/// Compiles the multiplication for the given target features, around the `tile` of the module.
+/// Compiles the multiplication for the given target features, around the `tile` function of the
+/// module.
 macro_rules! compile {
     ($features:literal, wide: $wide:literal) => {
-        /// The proof that the processor has the features: only code compiled for them can safely
-        /// make one.
+        /// The proof that the processor has the features. Only code compiled for them can safely
+        /// create one.
         #[derive(Clone, Copy)]
         struct Features(());
 
@@ -36,7 +37,7 @@ macro_rules! compile {
             super::tiles::gemm(Features::new(), product, out)
         }
 
-        /// The same for a list of rows.
+        /// Fills `out` with the sums of a [`Product`](super::Product) of a list of rows.
         #[target_feature(enable = $features)]
         pub(crate) fn rows(product: &super::Product<'_, &[u32]>, out: &mut [i32]) {
             super::tiles::gemm(Features::new(), product, out)
@@ -50,24 +51,23 @@ use crate::codes::Codes;
 use crate::codes::MARGIN;
 use std::ops::Range;
 
-/// Rows that one batch of tokens after another is multiplied with, for the second-level cache.
+/// Number of rows that stay in the second-level cache while batches of tokens pass.
 const ROWS: usize = 64;
-/// Bytes of activations that rows are multiplied with in turn, for the first-level cache.
+/// Bytes of activations that stay in the first-level cache while rows pass.
 const ACTIVATIONS: usize = 32 * 1024;
 
-/// Bytes between the weights that are multiplied and those that are asked for: the distance that
-/// measured fastest when they come from memory.
+/// Prefetch distance of weights in bytes: the one that measured fastest with weights from memory.
 const AHEAD: usize = 8192;
 
-/// Some rows of a matrix, in any order.
+/// A selection of rows of a matrix, in any order.
 pub(crate) trait Select: Clone {
     fn count(&self) -> usize;
 
-    /// The `i`th of them.
+    /// The `i`th row of the selection.
     fn row(&self, i: usize) -> usize;
 
-    /// The block of the matrix that will be wanted [`AHEAD`] bytes after `block`, the first one of the
-    /// `i`th row or a later one.
+    /// The index of the block to prefetch: the one [`AHEAD`] bytes after `block`, which belongs to
+    /// the `i`th row or follows it.
     fn ahead(&self, i: usize, block: usize, matrix: &Matrix<'_>) -> usize;
 }
 
@@ -94,8 +94,8 @@ impl Select for &[u32] {
         self[i] as usize
     }
 
-    /// Only rows of the selection are asked for. Twice the distance measured fastest, as the
-    /// processor foresees less by itself.
+    /// Prefetches only rows of the selection. Twice the distance measured fastest, because the
+    /// hardware prefetches less by itself.
     fn ahead(&self, i: usize, block: usize, matrix: &Matrix<'_>) -> usize {
         let rows = (2 * AHEAD * 4).div_ceil(matrix.cols);
         let later = self.get(i + rows).map_or(self.row(i), |row| *row as usize);
@@ -103,24 +103,25 @@ impl Select for &[u32] {
     }
 }
 
-/// Where the weights lie that will be wanted some time after those of a row.
+/// The addresses to prefetch while a row is processed.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead(*const [u8; BLOCK_BYTES]);
 
 impl Ahead {
-    /// The address for block `b` of the row. It may lie behind the matrix.
+    /// The address for block `b` of the row. It may lie beyond the matrix.
     pub(super) fn block(self, b: usize) -> *const i8 {
         self.0.wrapping_add(b).cast()
     }
 }
 
-/// An instruction set's inner loop. A value of the type proves that the processor has the
+/// The inner loop of an instruction set. A value of the type proves that the processor has the
 /// instructions.
 pub(crate) trait Tile: Copy {
     /// Whether sixteen sums and the codes of two rows fit in the registers.
     const WIDE: bool;
 
-    /// Sums of codes times activations over equally many blocks of `R` rows and `T` tokens.
+    /// Sums of codes times activations over the blocks of `R` rows and `T` tokens, which all have
+    /// the same number of blocks.
     fn tile<const R: usize, const T: usize>(
         self,
         w: [&[[u8; BLOCK_BYTES]]; R],
@@ -129,8 +130,8 @@ pub(crate) trait Tile: Copy {
     ) -> [[i32; T]; R];
 }
 
-/// How many registers a tile of `sums` should spread each of its sums over, at most `most`, so that
-/// one addition need not wait for the one before it.
+/// The number of registers for each of the `sums` of a tile, at most `most`. With several, an
+/// addition need not wait for the one before it.
 pub(super) const fn spread(sums: usize, most: usize) -> usize {
     if most * sums <= 8 || most == 1 { most } else { spread(sums, most / 2) }
 }
@@ -150,8 +151,8 @@ pub(crate) fn gemm<S: Tile>(simd: S, product: &Product<'_, impl Select>, out: &m
         let mut t = tokens.start;
         while t < tokens.end {
             let out = &mut out[(t - tokens.start) * stride + first..];
-            // The tiles that measured fastest: more sums spill out of registers, and few tokens
-            // leave the decoding of several rows to overlap.
+            // The tile sizes that measured fastest. More sums spill registers; with few tokens,
+            // decoding several rows overlaps.
             t += match (tokens.end - t, S::WIDE) {
                 (1, _) => gemm_tokens::<4, 1>(simd, &weights, x, t, out, stride),
                 (2, false) => gemm_tokens::<2, 2>(simd, &weights, x, t, out, stride),
@@ -167,16 +168,16 @@ pub(crate) fn gemm<S: Tile>(simd: S, product: &Product<'_, impl Select>, out: &m
     }
 }
 
-/// Some rows of a packed matrix.
+/// The selected rows of a packed matrix.
 struct Weights<'a, S> {
     matrix: Matrix<'a>,
     rows: S,
-    /// Which of the rows.
+    /// The range of the selection.
     part: Range<usize>,
 }
 
-/// Adds the sums of codes times activations of `T` tokens from `t` on, taking rows in tiles of `R`
-/// where possible; returns `T`.
+/// Adds the sums of codes times activations of `T` tokens from `t` on, in tiles of `R` rows where
+/// possible. Returns `T`.
 #[inline(always)]
 fn gemm_tokens<const R: usize, const T: usize>(
     simd: impl Tile,
@@ -187,8 +188,8 @@ fn gemm_tokens<const R: usize, const T: usize>(
     stride: usize,
 ) -> usize {
     let Weights { matrix, ref rows, ref part } = *weights;
-    // Rows that begin at the same place within a block can share activations; others may touch
-    // one block more.
+    // Rows with the same start within a block can share activations. Others may extend over one
+    // more block.
     let aligned = matrix.is_aligned();
     let blocks = matrix.cols.div_ceil(BLOCK) + usize::from(!aligned);
     let parts = (T * blocks * BLOCK).div_ceil(ACTIVATIONS);
@@ -196,7 +197,7 @@ fn gemm_tokens<const R: usize, const T: usize>(
     for start in (0..blocks).step_by(step) {
         let mut r = part.start;
         while r < part.end {
-            // The first row's first block, and what of it belongs to this part of the columns.
+            // The first row's first block, and its range in this part of the columns.
             let (first, offset) = matrix.row(rows.row(r));
             let len = first.len().min(start + step).saturating_sub(start);
             let mut x_blocks = [[].as_slice(); T];

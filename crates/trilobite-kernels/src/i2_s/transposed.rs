@@ -1,7 +1,8 @@
-//! I2_S of a transposed matrix: a padded row holds what one activation is multiplied with.
+//! I2_S of a transposed matrix: a padded row holds the weights of one activation.
 //!
-//! Where many activations are zero, as many rows of such a matrix need not be read. Rows are not
-//! reduced to a number but added up, each times its activation, so a kernel takes a list of rows.
+//! Rows whose activations are all zero need not be read. Rows are scaled by their activations and
+//! added up, unlike the rows of other layouts, which give one number each; a kernel therefore takes
+//! a list of rows.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -21,28 +22,28 @@ use crate::codes::Codes;
 use crate::packing::Packing;
 use std::ops::Range;
 
-/// Tokens from which on a transposed matrix is faster repacked.
-pub(crate) const MANY: usize = 12;
-/// Rows that are added up before their sums are fetched from the kernel. 64 times as large sums
-/// would fit in 32 bits: 2^15 * 3 * 128 * 64 < 2^31.
-const MOST: usize = 1 << 15;
+/// Number of tokens from which repacking the matrix is faster.
+pub(crate) const REPACK_TOKENS: usize = 12;
+/// Maximum number of rows added up before the sums are taken from the kernel. Sums 64 times as
+/// large would still fit in 32 bits: 2^15 * 3 * 128 * 64 < 2^31.
+const MAX_ROWS: usize = 1 << 15;
 /// The number of rows in a list is a multiple of this.
 const GROUP: usize = 4;
-/// The number of blocks that sums are kept for is a multiple of this.
+/// The number of blocks with sums is a multiple of this.
 const PAIR: usize = 2;
 
-/// A matrix that is packed transposed.
+/// A matrix packed transposed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a> {
-    /// Those of a column follow each other.
+    /// The blocks. Those of a column are adjacent.
     pub(crate) blocks: &'a [[u8; BLOCK_BYTES]],
     pub(crate) cols: usize,
 }
 
-/// Rows of a transposed matrix times the codes of some tokens.
+/// The product of rows of a transposed matrix with the codes of some tokens.
 pub(crate) type Product<'a> = crate::product::Product<'a, Matrix<'a>>;
 
-/// Columns of a matrix, and what they are multiplied with: room that a multiplication needs.
+/// Buffers for the columns of a multiplication and their activations.
 #[derive(Debug, Default)]
 pub(crate) struct ColumnList {
     /// Rows of the transposed matrix, a multiple of [`GROUP`] of them.
@@ -51,25 +52,25 @@ pub(crate) struct ColumnList {
     codes: Vec<i8>,
     /// The sum of each token's activations.
     totals: Vec<i32>,
-    /// See [`Add`].
+    /// The sums: see [`Add`].
     sums: Vec<i32>,
 }
 
-/// Some blocks of every row of what is stored, a column of the matrix.
+/// A range of blocks in every stored row, that is, in every column of the matrix.
 #[derive(Clone)]
 pub(crate) struct Weights<'a> {
     packed: &'a [[u8; BLOCK_BYTES]],
-    /// Blocks of a row.
+    /// Number of blocks from one row to the next.
     stride: usize,
     blocks: Range<usize>,
 }
 
 /// Fills `sums` with the sums of activations times codes over the listed rows. The activations are
-/// `[tokens][rows]`, the sums those of whole [`PAIR`]s of blocks for each token. What they are
-/// beyond the last block is unspecified.
+/// `[tokens][rows]`. The sums cover whole [`PAIR`]s of blocks for each token; those beyond the last
+/// block are unspecified.
 pub(crate) type Add = unsafe fn(&Weights<'_>, &[u32], &[i8], &mut [i32]);
 
-/// Whether rows that are multiplied with zeros alone are read.
+/// Whether to read rows whose activations are all zero.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Skip {
     Nothing,
@@ -77,7 +78,7 @@ pub(crate) enum Skip {
 }
 
 impl Matrix<'_> {
-    /// Blocks of a column.
+    /// The number of blocks of a column.
     fn stride(&self) -> usize {
         self.blocks.len() / self.cols
     }
@@ -120,12 +121,12 @@ impl Packing for Columns {
     }
 }
 
-/// Fills `out` with the sums of a [`Product`] over a part of the columns alone.
+/// Fills `out` with the sums of a [`Product`] over a part of the columns only.
 ///
-/// Returns how many columns are read.
+/// Returns the number of columns read.
 ///
 /// # Safety
-/// The machine has the instruction set of `add`.
+/// The machine must have the instruction set of `add`.
 pub(crate) unsafe fn gemm(
     add: Add,
     product: &Product<'_>,
@@ -141,11 +142,11 @@ pub(crate) unsafe fn gemm(
     let weights = Weights { packed: matrix.blocks, stride: matrix.stride(), blocks };
     let width = weights.width();
     let mut read = 0;
-    for start in part.clone().step_by(MOST) {
-        read += list.fill(start..part.end.min(start + MOST), skip, x, tokens.clone());
+    for start in part.clone().step_by(MAX_ROWS) {
+        read += list.fill(start..part.end.min(start + MAX_ROWS), skip, x, tokens.clone());
         let ColumnList { rows, codes, totals, sums } = list;
         sums.resize(tokens.len() * width, 0);
-        // SAFETY: as this function requires.
+        // SAFETY: the caller guarantees it, as this function requires.
         unsafe { add(&weights, rows, codes, sums) };
         let outs = out.chunks_exact_mut(wanted.len());
         for ((out, sums), total) in outs.zip(sums.chunks_exact(width)).zip(totals) {
@@ -159,8 +160,8 @@ pub(crate) unsafe fn gemm(
 }
 
 impl ColumnList {
-    /// Room for up to `tokens` of up to `width` activations and outputs each. Pages that are not
-    /// written to take no memory.
+    /// Creates buffers for up to `tokens` tokens of up to `width` activations and outputs each.
+    /// Pages that are never written take no physical memory.
     pub(crate) fn with_capacity(tokens: usize, width: usize) -> ColumnList {
         let room = width.next_multiple_of(PAIR * BLOCK) + GROUP;
         ColumnList {
@@ -171,10 +172,10 @@ impl ColumnList {
         }
     }
 
-    /// Lists the rows of `part` with the codes of these tokens; returns how many.
+    /// Lists the rows of `part` with the codes of these tokens. Returns the number of rows.
     fn fill(&mut self, part: Range<usize>, skip: Skip, x: &Codes, tokens: Range<usize>) -> usize {
         let row = |t: usize| &x.row(t)[part.clone()];
-        // Every row is written behind the last one that stays.
+        // Each row is written after the last kept one, which overwrites skipped rows.
         self.rows.resize(part.len() + GROUP, 0);
         let mut count = 0;
         if skip == Skip::Nothing {
@@ -193,7 +194,7 @@ impl ColumnList {
         }
         let padded = count.next_multiple_of(GROUP);
         self.rows.truncate(padded);
-        // Rows that fill up the last group are multiplied with 0.
+        // Padding rows of the last group are multiplied with 0.
         self.rows[count..].fill(part.start as u32);
         self.codes.resize(tokens.len() * padded, 0);
         self.totals.clear();
@@ -214,12 +215,12 @@ impl ColumnList {
 }
 
 impl Weights<'_> {
-    /// Sums of a token.
+    /// Number of sums of a token.
     fn width(&self) -> usize {
         self.blocks.len().next_multiple_of(PAIR) * BLOCK
     }
 
-    /// Where a row begins.
+    /// Index of the first block of a row.
     fn start(&self, row: u32) -> usize {
         row as usize * self.stride + self.blocks.start
     }

@@ -1,4 +1,4 @@
-//! Writing the cells of the cache.
+//! Writing cells of the key and value cache.
 
 use super::Kernels;
 use crate::kv::{BLOCK, CellsMut, rank};
@@ -6,7 +6,7 @@ use crate::kv::{BLOCK, CellsMut, rank};
 impl Kernels {
     /// Stores the key of a position of one head.
     ///
-    /// Q8 takes 32 elements at a time as [`quantize_row`](Kernels::quantize_row) does.
+    /// Q8 quantises 32 elements at a time, as [`quantize_row`](Kernels::quantize_row) does.
     pub fn store_key(&self, key: &[f32], cells: &mut CellsMut<'_>, position: usize) {
         let panels = key.len().div_ceil(BLOCK);
         let (block, position) = (position / BLOCK * panels, position % BLOCK);
@@ -26,7 +26,7 @@ impl Kernels {
         }
     }
 
-    /// Stores at most 32 elements, each in its place, and their step.
+    /// Stores at most 32 elements at the places of a position, and their step.
     fn store(
         &self,
         x: &[f32],

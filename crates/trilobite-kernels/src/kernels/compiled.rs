@@ -1,6 +1,6 @@
 //! The float kernels, compiled for every instruction set.
 
-/// Compiles every float kernel with the given attributes; `$simd` proves the instruction set.
+/// Compiles every float kernel with the given attributes. `$simd` proves the instruction set.
 macro_rules! compile {
     ([$($target:tt)*] $simd:expr) => {
         use crate::float::{attend as attention, elementwise};

@@ -1,4 +1,5 @@
-//! Everything in floats: dense matrices, norms, activations, attention; and the scan of a coarse head.
+//! Float operations: dense matrices, norms, activation functions and attention; and scans of a
+//! coarse head.
 
 use super::{Kernels, call};
 use crate::dense::blocks;
@@ -9,10 +10,10 @@ use std::ops::Range;
 impl Kernels {
     /// Multiplies rows of a dense matrix of floats with activations.
     ///
-    /// `out[t * rows.len() + (r - rows.start)] = sum_k w[r][k] * x[t][k]` in the order of
-    /// [`dot`](Kernels::dot), so a token's results do not depend on the tokens beside it.
+    /// `out[t * rows.len() + (r - rows.start)] = sum_k w[r][k] * x[t][k]`, in the order of
+    /// [`dot`](Kernels::dot). The results of a token do not depend on the other tokens.
     ///
-    /// `x` is `[tokens][cols]`, for as many tokens as there is room for in `out`.
+    /// `x` is `[tokens][cols]`; the length of `out` determines the number of tokens.
     pub fn dense_gemm(
         &self,
         w: &DenseMatrix<'_>,
@@ -32,12 +33,12 @@ impl Kernels {
         call!(self.dense_gemm(w, x, &mut workspace.floats, out))
     }
 
-    /// Rounds rows of activations to codes of 16 bits: `x` is `[tokens][cols]`, or one row of `codes`
-    /// after another.
+    /// Rounds rows of activations to 16-bit codes. `x` is `[tokens][cols]`, one row for each row of
+    /// `codes`.
     ///
-    /// Every 256 columns have a step, the largest magnitude divided by 32,767, and a code is the
-    /// activation divided by it, rounded to nearest, ties to even. What is not finite makes the step so,
-    /// and the products NaN or infinite.
+    /// Every 256 columns have a step: the largest magnitude divided by 32,767. A code is the
+    /// activation divided by the step, rounded to nearest, ties to even. If an activation is not
+    /// finite, neither is the step, and the products are NaN or infinite.
     pub fn wide_codes(&self, x: &[f32], cols: usize, codes: WideParts<'_>) {
         let WideParts { n, codes, steps, sums } = codes;
         assert_eq!(n, cols.div_ceil(blocks::CHUNK), "chunks");
@@ -50,10 +51,11 @@ impl Kernels {
         }
     }
 
-    /// Multiplies rows of a dense matrix of a type with blocks with the codes of activations.
+    /// Multiplies rows of a dense matrix of a block type with the codes of activations.
     ///
-    /// `out[t * rows.len() + (r - rows.start)]` is the product of row `r` and token `t`, in integers as
-    /// far as the factors of blocks allow: a token's results do not depend on the tokens beside it.
+    /// `out[t * rows.len() + (r - rows.start)]` is the product of row `r` and token `t`, computed
+    /// in integers as far as the factors of blocks allow. The results of a token do not depend on
+    /// the other tokens.
     ///
     /// The matrix has as many columns as `x`.
     pub fn block_gemm(
@@ -74,19 +76,19 @@ impl Kernels {
         call!(self.block_gemm(w, x, &mut workspace.blocks, out))
     }
 
-    /// Widens one row of a dense matrix to `out`, `[cols]`.
+    /// Widens one row of a dense matrix into `out`, `[cols]`.
     pub fn dense_row(&self, w: &DenseMatrix<'_>, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), w.cols(), "outputs");
         call!(self.dense_row(w.part(row..row + 1), out))
     }
 
-    /// The dot product of two equally long vectors.
+    /// The dot product of two vectors of equal length.
     pub fn dot(&self, a: &[f32], b: &[f32]) -> f32 {
         assert_eq!(a.len(), b.len(), "factors");
         call!(self.dot(a, b))
     }
 
-    /// `out = x / sqrt(mean(x^2) + eps) * weight`, all of one length.
+    /// `out = x / sqrt(mean(x^2) + eps) * weight`. All slices have the same length.
     pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
         assert_eq!(x.len(), weight.len(), "weights");
         assert_eq!(x.len(), out.len(), "outputs");
@@ -105,7 +107,7 @@ impl Kernels {
         call!(self.silu_mul(gate, up))
     }
 
-    /// `gate = gelu(gate) * up`, element by element, with the approximation of GELU by
+    /// `gate = gelu(gate) * up`, element by element. GELU is approximated by
     /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`.
     pub fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "factors");
@@ -114,36 +116,39 @@ impl Kernels {
 
     /// `x = exp(x - max(x)) / sum(exp(x - max(x)))`, with exp within 2 ulp.
     ///
-    /// Entries of negative infinity become 0; if there is nothing else, all become NaN.
+    /// Entries of negative infinity become 0. If there are no others, all become NaN.
     pub fn softmax(&self, x: &mut [f32]) {
         call!(self.softmax(x))
     }
 
-    /// Rotary embedding of one head in place, pairs `(i, i + n)` where `n` is the length of `cos`
-    /// and `sin`. Elements from `2 n` on stay as they are.
+    /// Rotary embedding of one head, in place, on the pairs `(i, i + n)`. `cos` and `sin` have
+    /// length `n`. Elements from `2 n` on are unchanged.
     pub fn rope_neox(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
         assert_eq!(cos.len(), sin.len(), "sines");
         assert!(head.len() >= 2 * cos.len(), "{} of {} elements", 2 * cos.len(), head.len());
         call!(self.rope_neox(head, cos, sin))
     }
 
-    /// Rotary embedding of one head in place, pairs `(2 i, 2 i + 1)` for each of `cos` and `sin`.
+    /// Rotary embedding of one head, in place, on the pairs `(2 i, 2 i + 1)`, one for each element
+    /// of `cos` and `sin`.
     pub fn rope_adjacent(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
         assert_eq!(cos.len(), sin.len(), "sines");
         assert!(head.len() >= 2 * cos.len(), "{} of {} elements", 2 * cos.len(), head.len());
         call!(self.rope_adjacent(head, cos, sin))
     }
 
-    /// Rounds to f16, given as bits: to nearest, ties to even, infinity beyond the range.
+    /// Rounds to f16, as bits: to nearest, ties to even, to infinity outside the range.
     pub fn to_f16(&self, x: &[f32], out: &mut [u16]) {
         assert_eq!(x.len(), out.len(), "outputs");
         call!(self.to_f16(x, out))
     }
 
-    /// The scores of some query rows, `[rows][head_dim]` with zeros up to whole panels, at the
-    /// positions of one block of keys: `out[r][p] = scale * (q[r] keys[p])` for every `p` that row
-    /// `r` sees, the product in the order of [`dot`](Kernels::dot). Other outputs of the block are
-    /// unspecified. `out` is `[rows][positions]`, of which the block's 32 columns are written.
+    /// The scores of query rows at the positions of one block of keys:
+    /// `out[r][p] = scale * (q[r] keys[p])` for every `p` that row `r` sees. The product has the
+    /// order of [`dot`](Kernels::dot). Other outputs of the block are unspecified.
+    ///
+    /// `q` is `[rows][head_dim]`, padded with zeros to whole panels. `out` is `[rows][positions]`;
+    /// the 32 columns of the block are written.
     pub fn attend_scores(
         &self,
         q: &[f32],
@@ -161,9 +166,11 @@ impl Kernels {
         call!(self.attend_scores(q, keys, visible, scale, out))
     }
 
-    /// Adds the values of one block to the sums of some query rows, each weighted with the row's
-    /// `weights`, `[rows][positions]`: for every row and element, by fused multiply-add, those that
-    /// the row sees in the order of the positions. `out` has the given panels, `[rows][32 panels]`.
+    /// Adds the values of one block, weighted by `weights`, to the sums of query rows.
+    ///
+    /// For every row and element, the positions that the row sees are added in order, by fused
+    /// multiply-add. `weights` is `[rows][positions]`. `out` has the given panels,
+    /// `[rows][32 panels]`.
     pub fn attend_values(
         &self,
         weights: &[f32],
@@ -184,10 +191,12 @@ impl Kernels {
         call!(self.attend_values(weights, values, panels, visible, out))
     }
 
-    /// Attention of some query rows over `blocks` blocks of one head, whose keys and values
-    /// `cells(block)` gives: [`attend_scores`](Kernels::attend_scores), the
-    /// [`softmax`](Kernels::softmax) of what each row sees, and all panels of
-    /// [`attend_values`](Kernels::attend_values). `scores` is `[rows][32 blocks]`.
+    /// Attention of query rows over `blocks` blocks of one head. `cells(block)` returns the keys
+    /// and values of a block.
+    ///
+    /// Combines [`attend_scores`](Kernels::attend_scores), the [`softmax`](Kernels::softmax) over
+    /// the positions that each row sees, and [`attend_values`](Kernels::attend_values) over all
+    /// panels. `scores` is `[rows][32 blocks]`.
     pub fn attend<'a>(
         &self,
         q: &[f32],
@@ -217,7 +226,8 @@ impl Kernels {
 
     /// Multiplies the codes of rows with those of a vector, exactly: see [`scan`](mod@scan).
     ///
-    /// `out[r] = sum_k codes[r][k] * x[k]`, for the five-bit codes of as many rows as outputs.
+    /// `out[r] = sum_k codes[r][k] * x[k]`, for five-bit codes. The length of `out` determines the
+    /// number of rows.
     pub fn scan(&self, codes: &[u8], x: &scan::Query, out: &mut [i32]) {
         let (codes, x) = (codes.as_chunks().0, x.halves());
         assert_eq!(codes.len(), out.len() * x[0].len(), "codes");
@@ -227,10 +237,10 @@ impl Kernels {
         call!(self.scan(codes, x, out))
     }
 
-    /// Makes the sums of some `rows` for codes those for codes with one more bit.
+    /// Refines the sums of some `rows` by one bit of their codes.
     ///
     /// `sums[i]` becomes `2 * sums[i] + sum_k bit[rows[i]][k] * x[k]`. `refinements` holds the
-    /// refinements of all rows, and `refinement` says which is the one to add.
+    /// refinements of all rows, and `refinement` is the index of the one to add.
     pub fn refine_scan(
         &self,
         refinements: &[u8],

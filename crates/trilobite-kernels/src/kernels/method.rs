@@ -1,15 +1,15 @@
-//! The choice between ways to multiply.
+//! Methods of multiplication.
 
-/// How a ternary matrix is multiplied; the products are the same.
+/// How a ternary matrix is multiplied. All methods give the same products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// Codes are multiplied with activations.
+    /// Multiplies codes with activations.
     MultiplyAdd,
-    /// Sums of a few activations are tabulated for many tokens, and codes point into the tables.
+    /// Tabulates sums of a few activations for many tokens, and looks them up by codes.
     LookUp,
 }
 
 impl Method {
-    /// Both.
+    /// All methods.
     pub const ALL: [Method; 2] = [Method::MultiplyAdd, Method::LookUp];
 }

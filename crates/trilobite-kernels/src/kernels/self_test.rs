@@ -1,23 +1,23 @@
-//! A short comparison that an instruction set must pass before it is used.
+//! A short self-test that an instruction set must pass before it is used.
 
 use super::{Kernels, Method, transposed};
 use crate::kv::{self, Cells, CellsMut, Visible};
 use crate::scan::{Query, code_bytes, refinement_bytes};
 use crate::{Codes, DenseMatrix, DenseType, Layout, TernaryMatrix, WideCodes, Workspace, i2_s};
 
-/// The `(rows, columns, tokens)` of ternary products: every tile, a row beyond the tile, columns that
-/// leave a tail, and more of them than sums of i16 can take.
+/// The `(rows, columns, tokens)` of ternary products. They cover every tile, a row after the last
+/// tile, columns after the last block, and more columns than i16 can sum.
 const SHAPES: [(usize, usize, usize); 7] =
     [(5, 2180, 1), (5, 300, 2), (3, 300, 3), (3, 300, 4), (3, 2180, 8), (3, 300, 17), (3, 150, 64)];
 
-/// The bits of every kernel's results on a few shapes.
+/// The bits of all kernels' results on a few shapes.
 pub(super) fn results(kernels: &Kernels) -> Vec<u32> {
     let mut results = Vec::new();
     for (rows, cols, tokens) in SHAPES {
         let sums = sums(kernels, rows, cols, tokens);
         results.extend(sums.iter().map(|sum| *sum as u32));
     }
-    for tokens in [1, 2, 4, transposed::MANY] {
+    for tokens in [1, 2, 4, transposed::REPACK_TOKENS] {
         let sums = products_transposed(kernels, tokens);
         results.extend(sums.iter().map(|sum| *sum as u32));
     }
@@ -64,7 +64,7 @@ fn pack(layout: Layout, trits: &[i8], cols: usize) -> Vec<u8> {
     packed
 }
 
-/// Products with a transposed matrix of several blocks, of which every second column counts.
+/// Products with a transposed matrix of several blocks, in which every second column counts.
 fn products_transposed(kernels: &Kernels, tokens: usize) -> Vec<i32> {
     let (rows, cols, layout) = (300, 150, Layout::I2T);
     let x = codes(tokens, cols, |t, i| if i % 2 == 0 { 0 } else { (i * 37 + t * 11) as i8 });
@@ -119,7 +119,7 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     // The same bytes as weights of every type.
     let bytes = bytes.repeat(4);
     for ty in DenseType::ALL {
-        // As many as make whole blocks: none, one or more.
+        // Whole blocks of 1, 32 and 256 columns. The first length that the type can hold is used.
         let blocks = [cols, cols / 32 * 32, cols / 256 * 256];
         let matrix = blocks.into_iter().find_map(|cols| {
             let bytes = &bytes[..ty.row_len(cols)?];
@@ -157,7 +157,7 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     results.extend(codes.iter().map(|code| *code as u32));
 }
 
-/// Attention of two tokens of three heads over 40 positions, with each type of cell.
+/// Attention of two tokens with three heads over 40 positions, with each type of cell.
 fn attend(kernels: &Kernels, x: &[f32], results: &mut Vec<u32>) {
     let (width, positions) = (kv::padded(x.len() / 4), 64);
     let cells = width * positions;

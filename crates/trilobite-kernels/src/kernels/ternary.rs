@@ -9,12 +9,12 @@ use crate::{Codes, Layout, TernaryMatrix, Workspace, i2_s, t5_3};
 use std::ops::Range;
 
 impl Kernels {
-    /// Quantises one token's activations to int8 by their absolute maximum.
+    /// Quantises the activations of one token to int8 by absmax.
     ///
     /// scale = 127 / max(absmax, 1e-5) and code = rint(x * scale), ties to even, all in f32.
     /// Returns the scale and the sum of the codes. `codes` is as long as `x`.
     ///
-    /// NaN counts as 0. With an infinity in `x`, the scale is 0 and so are all codes.
+    /// NaN counts as 0. If `x` contains an infinity, the scale and all codes are 0.
     pub fn quantize_row(&self, x: &[f32], codes: &mut [i8]) -> (f32, i32) {
         assert_eq!(x.len(), codes.len(), "codes");
         call!(self.quantize_row(x, codes))
@@ -24,10 +24,10 @@ impl Kernels {
     ///
     /// `out[t * rows.len() + (r - rows.start)] = sum_k trit[r][k] * code[t][k]`.
     ///
-    /// `x` holds as many codes a token as the matrix has columns, fewer than 2^23. If the matrix holds
-    /// codes that its layout does not use, the sums are unspecified.
+    /// `x` has as many codes a token as the matrix has columns, and fewer than 2^23. If the matrix
+    /// contains invalid codes, the sums are unspecified.
     ///
-    /// Many rows and tokens at a time are faster than few.
+    /// Many rows and tokens in one call are faster than few.
     pub fn ternary_gemm(
         &self,
         matrix: &TernaryMatrix<'_>,
@@ -40,9 +40,9 @@ impl Kernels {
         self.ternary_gemm_by(method, matrix, rows, x, workspace, out);
     }
 
-    /// The faster method for this many rows and tokens at a time.
+    /// The faster method for this number of rows and tokens in one call.
     pub fn fastest_method(&self, rows: usize, tokens: usize) -> Method {
-        let repays = |lookup: &LookUp| rows >= lookup.least.0 && tokens >= lookup.least.1;
+        let repays = |lookup: &LookUp| rows >= lookup.min_size.0 && tokens >= lookup.min_size.1;
         if self.i2_s_lookup.as_ref().is_some_and(repays) {
             Method::LookUp
         } else {
@@ -50,8 +50,8 @@ impl Kernels {
         }
     }
 
-    /// [`ternary_gemm`](Kernels::ternary_gemm) by a given method, as far as it is there for the
-    /// instruction set, the matrix and the number of tokens; the rest is done by multiply-add.
+    /// [`ternary_gemm`](Kernels::ternary_gemm) by a given method. Where the instruction set, the
+    /// matrix or the number of tokens does not allow the method, multiply-add is used.
     pub fn ternary_gemm_by(
         &self,
         method: Method,
@@ -70,7 +70,7 @@ impl Kernels {
             }
             Layout::I2T => {
                 let product = product.of(i2_t_matrix(matrix));
-                if product.tokens.len() < transposed::MANY {
+                if product.tokens.len() < transposed::REPACK_TOKENS {
                     let (add, part) = (self.i2_t_add, 0..matrix.cols());
                     let (skip, list) = (transposed::Skip::Nothing, &mut workspace.columns);
                     // SAFETY: as in `call`.
@@ -99,7 +99,7 @@ impl Kernels {
         }
     }
 
-    /// The products of an I2_S matrix, or of what was repacked as one.
+    /// The products of an I2_S matrix, or of a matrix repacked as one.
     fn multiply_i2_s(
         &self,
         method: Method,
@@ -123,8 +123,8 @@ impl Kernels {
     /// Multiplies some rows of a [`Layout::I2S`] matrix with int8 activations, exactly. Other rows
     /// are not read.
     ///
-    /// `out[t * rows.len() + i] = sum_k trit[rows[i]][k] * code[t][k]`; see
-    /// [`ternary_gemm`](Kernels::ternary_gemm) for the rest. `rows` rise.
+    /// `out[t * rows.len() + i] = sum_k trit[rows[i]][k] * code[t][k]`. `rows` are ascending.
+    /// Otherwise as [`ternary_gemm`](Kernels::ternary_gemm).
     pub fn ternary_rows(
         &self,
         matrix: &TernaryMatrix<'_>,
@@ -143,10 +143,10 @@ impl Kernels {
     /// Multiplies a part of the columns of a [`Layout::I2T`] matrix with int8 activations, exactly.
     /// Columns whose activations are all 0 are not read.
     ///
-    /// `out[t * rows + r] = sum of trit[r][k] * code[t][k]` over the columns `k` of `part`; over all
-    /// parts, the sums are those of [`ternary_gemm`](Kernels::ternary_gemm).
+    /// `out[t * rows + r] = sum of trit[r][k] * code[t][k]` over the columns `k` of `part`. The
+    /// sums over all parts equal those of [`ternary_gemm`](Kernels::ternary_gemm).
     ///
-    /// Returns how many columns were read.
+    /// Returns the number of columns read.
     pub fn ternary_part(
         &self,
         matrix: &TernaryMatrix<'_>,
@@ -166,8 +166,8 @@ impl Kernels {
     }
 }
 
-/// The product of some rows, `count` of them before `end`, with all tokens; `None` if it is empty or
-/// zero, which `out` then is.
+/// The product of `count` rows, the last before `end`, with all tokens. If it is empty or zero,
+/// fills `out` with 0 and returns `None`.
 fn product<'a, R>(
     matrix: &TernaryMatrix<'a>,
     rows: R,

@@ -120,7 +120,7 @@ fn layouts_have_names() {
     );
 }
 
-/// The shapes of packed matrices, with and without padding, that codes are looked at in.
+/// Shapes of packed matrices, with and without padding, in which to find invalid codes.
 const SHAPES: [(usize, usize); 12] = [
     (1, 1),
     (1, 128),

@@ -1,18 +1,18 @@
-//! AVX2: 32 codes times both halves of 32 codes of the vector by two `vpmaddubsw`.
+//! AVX2: two `vpmaddubsw` multiply 32 codes with both halves of 32 codes of the vector.
 
 use std::arch::x86_64::*;
 
 use super::{BITS, BLOCK, CODES, Halves, PART, REFINEMENTS};
 
-/// Rows of a list that are asked for ahead.
+/// Number of rows of a list to prefetch ahead.
 pub(super) const AHEAD: usize = 4;
-/// Codes in half a block.
+/// Number of codes in half a block.
 const HALF: usize = BLOCK / 2;
 
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
 ///
-/// One row at a time: rows in tiles share the codes of the vector, but from memory their several
-/// streams measured slower.
+/// Processes one row at a time. Tiles of rows would share the codes of the vector, but their
+/// parallel streams measured slower with codes from memory.
 #[target_feature(enable = "avx2")]
 pub(crate) fn scan(codes: &[[u8; CODES]], x: Halves<'_>, out: &mut [i32]) {
     let blocks = x[0].len();
@@ -24,7 +24,7 @@ pub(crate) fn scan(codes: &[[u8; CODES]], x: Halves<'_>, out: &mut [i32]) {
             let (halves, bits) = block.as_chunks::<PART>().0.split_at(HALF / PART);
             let bits = load(&bits[0]);
             let [mut a, mut b]: [[__m256i; 4]; 2] = [[bits; 4]; 2];
-            // Brings the bit of each part to its place.
+            // Moves the bit of each part to its place.
             let fifths = [
                 _mm256_slli_epi16::<4>(bits),
                 _mm256_slli_epi16::<3>(bits),
@@ -94,7 +94,7 @@ pub(crate) fn refine(
     }
 }
 
-/// The sums of codes times codes of the vector, of so few that they fit.
+/// The sums of codes times codes of the vector, for few enough codes that the sums fit.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn products(codes: &[__m256i], x: &[[i8; PART]]) -> __m256i {
@@ -105,7 +105,7 @@ fn products(codes: &[__m256i], x: &[[i8; PART]]) -> __m256i {
     sum
 }
 
-/// Sums of two as i32.
+/// The sums of pairs as i32.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn widen(sums: __m256i) -> __m256i {
@@ -137,10 +137,10 @@ fn load_signed(x: &[i8; PART]) -> __m256i {
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
 
-/// Asks for the codes some way behind a block.
+/// Prefetches the codes some distance after a block.
 #[inline]
 pub(super) fn prefetch(block: &[u8; CODES]) {
-    /// The distance that measured fastest when the codes come from memory.
+    /// The distance that measured fastest with codes from memory.
     const DISTANCE: usize = 16384;
     for line in 0..3 {
         let ahead = block.as_ptr().wrapping_add(DISTANCE + 64 * line);
@@ -149,7 +149,7 @@ pub(super) fn prefetch(block: &[u8; CODES]) {
     }
 }
 
-/// Asks for the bits of a row.
+/// Prefetches the bits of a row.
 #[inline]
 pub(super) fn prefetch_row(bits: &[[u8; BITS]]) {
     for line in bits.chunks(2) {

@@ -1,11 +1,11 @@
-//! AVX-512 VNNI: 64 codes times both halves of 64 codes of the vector by two `vpdpbusd`.
+//! AVX-512 VNNI: two `vpdpbusd` multiply 64 codes with both halves of 64 codes of the vector.
 
 use std::arch::x86_64::*;
 
 use super::avx2::{AHEAD, prefetch, prefetch_row};
 use super::{BITS, BLOCK, CODES, Halves, REFINEMENTS};
 
-/// Codes of a register: two parts of a block.
+/// Number of codes in a register: two parts of a block.
 const PAIR: usize = 64;
 
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
@@ -14,7 +14,7 @@ pub(crate) fn scan(codes: &[[u8; CODES]], x: Halves<'_>, out: &mut [i32]) {
     let blocks = x[0].len();
     let half = _mm512_set1_epi8(15);
     let fifth = _mm512_set1_epi8(16);
-    // Brings the fifth bits of each pair of parts to their place.
+    // Moves the fifth bits of each pair of parts to their place.
     let turns = [turn(4, 3), turn(2, 1), turn(0, -1), turn(-2, -3)];
     for (row, out) in codes.chunks_exact(blocks).zip(out) {
         let mut sums = [[_mm512_setzero_si512(); 2]; 2];
@@ -71,7 +71,7 @@ pub(crate) fn refine(
     }
 }
 
-/// How far bits move to the left in the lower and in the upper half of a register.
+/// The number of places to rotate left in the lower and in the upper half of a register.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn turn(lower: i32, upper: i32) -> __m512i {

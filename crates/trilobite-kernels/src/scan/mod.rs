@@ -1,12 +1,12 @@
-//! A coarse copy of a dense matrix, from which bounds on the rows' products follow.
+//! A coarse copy of a dense matrix, which gives bounds on the products of its rows.
 //!
-//! A weight `w` of a row is stored as a code of seven bits that comes in three parts: five bits, read
-//! for every row, and two single bits for the rows about which five do not tell enough. A code
-//! `c` of `b` bits stands for `scale * u`, where `u = 2^(7-b) (2 c + 1) - 128` is an odd multiple of
-//! half a step; weights beyond `128 scale` are clipped. Beside the codes a row has ([`Bounds`]) its
-//! `scale` and upper bounds of the Euclidean norms |w| and, for 5, 6 and 7 bits, |w - scale * u|: the
-//! scale is one that makes the norm for 6 bits small. A vector `x` is stored as a [`Query`]: codes `q`, a
-//! `step`, |x| and |x - step * q|. The integer `u . q` is exact, and
+//! A weight `w` of a row is stored as a seven-bit code in three parts: five bits, which are read
+//! for every row, and two single bits, for rows that need tighter bounds. A code `c` of `b` bits
+//! approximates the weight by `scale * u`, where `u = 2^(7-b) (2 c + 1) - 128` is an odd multiple
+//! of half a step. Weights beyond `128 scale` are clipped. Each row also has [`Bounds`]: its
+//! `scale`, and upper bounds of the Euclidean norms |w| and, for 5, 6 and 7 bits, |w - scale * u|.
+//! The scale is chosen to make the norm for 6 bits small. A vector `x` is stored as a [`Query`]:
+//! codes `q`, a `step`, |x| and |x - step * q|. The integer `u . q` is exact, and
 //!
 //! - by Cauchy and Schwarz `|w . x - scale * u . x| <= |w - scale * u| |x|` and
 //!   `|scale * u . x - scale * step * u . q| <= |scale * u| |x - step * q|`, where
@@ -16,13 +16,13 @@
 //!   and `m` = 2^-149, the smallest float, and the sum is at most `|w| |x|` (Higham, Accuracy and
 //!   Stability of Numerical Algorithms, 3.1). Nothing overflows while `|w| |x|` is below 2^126.
 //!
-//! Together they enclose the very float that [`Kernels::dense_gemm`](crate::Kernels::dense_gemm)
+//! Together they enclose the exact float that [`Kernels::dense_gemm`](crate::Kernels::dense_gemm)
 //! computes. The enclosure itself is computed in f64 and rounded outwards.
 //!
-//! Rows are padded to blocks of 256 columns, of eight parts of 32. A block of codes is 128 bytes
-//! of low halves (byte `32 p + i` has those of column `i` of part `p` and, in the high half, of part `p +
-//! 4`), then 32 bytes of fifth bits; a block of single bits is 32 bytes. Bit `p` of byte `i`
-//! belongs to column `i` of part `p`.
+//! Rows are padded to blocks of 256 columns, each of eight parts of 32. A block of codes has 128
+//! bytes of low halves, followed by 32 bytes of fifth bits. Byte `32 p + i` of the low halves has
+//! those of column `i` of part `p` and, in its high half, of part `p + 4`. A block of single bits
+//! has 32 bytes. Bit `p` of byte `i` belongs to column `i` of part `p`.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -32,59 +32,61 @@ pub(crate) mod scalar;
 #[cfg(test)]
 mod tests;
 
-/// Columns of a block.
+/// Number of columns of a block.
 pub const BLOCK: usize = 256;
-/// Columns whose bits lie at one place of their bytes.
+/// Number of columns whose bits have the same place in their bytes.
 const PART: usize = 32;
-/// Bytes of the five-bit codes of a block.
+/// Size in bytes of the five-bit codes of a block.
 pub(crate) const CODES: usize = 5 * BLOCK / 8;
-/// Bytes of single bits of a block.
+/// Size in bytes of the single bits of a block.
 pub(crate) const BITS: usize = BLOCK / 8;
-/// How often a code can be refined, by a bit each time.
+/// Number of refinements of a code. Each adds a bit.
 pub const REFINEMENTS: usize = 2;
-/// What codes stand for, multiples of the scale, is less than this.
+/// The upper limit of the values of codes, as multiples of the scale.
 const RANGE: i32 = 128;
-/// Where codes may begin to clip, in standard deviations of a row; or else at its largest weight.
+/// The clipping thresholds to try, in standard deviations of a row. The largest weight is tried
+/// too.
 const CLIPS: [f64; 5] = [2.5, 3.0, 3.4, 4.0, 5.0];
-/// Longest rows: beyond, the bound on the rounding of a sum breaks down.
+/// Maximum row length. The bound on the rounding of a sum fails for longer rows.
 const MAX_COLS: usize = 1 << 22;
-/// What the f64 arithmetic of the bounds can lose, with much to spare: every bound comes from at
-/// most 2^22 additions, each of a relative error of 2^-53.
+/// A generous bound on the relative error of the f64 arithmetic of the bounds: each comes from at
+/// most 2^22 additions with a relative error of 2^-53.
 const SLACK: f64 = 1.0 / (1u64 << 30) as f64;
-/// Products from here on could overflow in f32.
+/// The limit above which products could overflow in f32.
 const HUGE: f64 = (1u128 << 126) as f64;
 
-/// The blocks of both halves of a vector's codes, high and low: `256 * high + low`.
+/// The high and the low halves of a vector's codes, in blocks: `256 * high + low`.
 pub(crate) type Halves<'a> = [&'a [[i8; BLOCK]]; 2];
 
-/// Bytes of the five-bit codes of a row.
+/// Size in bytes of the five-bit codes of a row.
 pub fn code_bytes(cols: usize) -> usize {
     cols.div_ceil(BLOCK) * CODES
 }
 
-/// Bytes of the refinements of a row: the blocks of the first one, then those of the next.
+/// Size in bytes of the refinements of a row: the blocks of the first, then those of the second.
 pub fn refinement_bytes(cols: usize) -> usize {
     cols.div_ceil(BLOCK) * BITS * REFINEMENTS
 }
 
-/// What is known of a row beside its codes.
+/// The scale and the norms of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
-    /// What a code stands for is a multiple of this.
+    /// The unit of the values of codes.
     pub scale: f32,
-    /// At least the Euclidean norm of the row.
+    /// An upper bound of the Euclidean norm of the row.
     pub norm: f32,
-    /// At least the Euclidean norm of what the codes miss of the row, after as many refinements.
+    /// Upper bounds of the Euclidean norm of the row's difference from its codes, for each number
+    /// of refinements.
     pub residuals: [f32; 1 + REFINEMENTS],
 }
 
 impl Bounds {
-    /// The numbers of a row.
+    /// The number of floats.
     pub const COUNT: usize = 3 + REFINEMENTS;
-    /// Their bytes.
+    /// Their size in bytes.
     pub const BYTES: usize = 4 * Self::COUNT;
 
-    /// The numbers in little-endian order.
+    /// The floats in little-endian order.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         let numbers = [self.scale, self.norm].into_iter().chain(self.residuals);
@@ -94,7 +96,7 @@ impl Bounds {
         bytes
     }
 
-    /// The inverse of [`to_bytes`](Bounds::to_bytes).
+    /// Reads the floats: the inverse of [`to_bytes`](Bounds::to_bytes).
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Bounds {
         let [scale, norm, residuals @ ..]: [f32; Self::COUNT] =
             std::array::from_fn(|i| f32::from_le_bytes(std::array::from_fn(|b| bytes[4 * i + b])));
@@ -110,11 +112,11 @@ impl Bounds {
 
 /// The seven-bit code of a weight, given the inverse of the step.
 fn code(w: f64, inverse: f64) -> u8 {
-    // Rounds down, for what is cut off is positive.
+    // The cast truncates, which rounds down because the value is positive.
     (w * inverse + f64::from(RANGE / 2)).clamp(0.0, f64::from(RANGE - 1)) as u8
 }
 
-/// What a seven-bit code stands for, in multiples of the scale, without its last `cut` bits.
+/// The value of a seven-bit code without its last `cut` bits, as a multiple of the scale.
 fn value(code: u8, cut: usize) -> i32 {
     ((2 * i32::from(code >> cut) + 1) << cut) - RANGE
 }
@@ -124,7 +126,7 @@ fn inverse(scale: f32) -> f64 {
     if scale > 0.0 { 0.5 / f64::from(scale) } else { 0.0 }
 }
 
-/// The square of what codes miss of a row without their last `cut` bits.
+/// The squared norm of a row's difference from its codes without their last `cut` bits.
 fn missed(row: &[f32], scale: f32, cut: usize) -> f64 {
     let inverse = inverse(scale);
     let missed = |w: &f32| {
@@ -134,12 +136,12 @@ fn missed(row: &[f32], scale: f32, cut: usize) -> f64 {
     row.iter().map(missed).sum()
 }
 
-/// Writes the codes of a row and their refinements, and gives its bounds.
+/// Writes the codes of a row and their refinements, and returns its bounds.
 ///
 /// A row with a weight that is not finite has infinite residuals.
 ///
 /// # Panics
-/// If `codes` and `refinements` are not as long as [`code_bytes`] and [`refinement_bytes`] say.
+/// If the lengths of `codes` and `refinements` are not [`code_bytes`] and [`refinement_bytes`].
 pub fn pack(row: &[f32], codes: &mut [u8], refinements: &mut [u8]) -> Bounds {
     assert_eq!(codes.len(), code_bytes(row.len()), "codes");
     assert_eq!(refinements.len(), refinement_bytes(row.len()), "refinements");
@@ -173,7 +175,7 @@ pub fn pack(row: &[f32], codes: &mut [u8], refinements: &mut [u8]) -> Bounds {
     Bounds { scale, norm: up(norm), residuals }
 }
 
-/// The scale that makes what six bits miss smallest, of a few.
+/// The best of a few scales: the one with the smallest residual for six bits.
 fn best_scale(row: &[f32], norm: f64) -> f32 {
     let largest = f64::from(row.iter().fold(0.0f32, |max, w| max.max(w.abs())));
     let scale = |range: f64| (range / f64::from(RANGE)) as f32;
@@ -189,33 +191,33 @@ fn best_scale(row: &[f32], norm: f64) -> f32 {
     best.1
 }
 
-/// A vector that rows are multiplied with: integer codes, and what is needed for bounds.
+/// A vector to multiply with rows: its integer codes, and the numbers for the bounds.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// The high halves of the codes, in whole blocks, and the low ones.
+    /// The high and the low halves of the codes, in whole blocks.
     halves: [Vec<i8>; 2],
     /// The sum of the codes.
     total: i64,
-    /// A code of 1 means this.
+    /// The value of a code of 1.
     step: f64,
-    /// Of a product's distance from its coarse value, the share of the row's residual ...
+    /// The error bound of a product per unit of the row's residual ...
     per_residual: f64,
-    /// ... the share of the row's norm ...
+    /// ... per unit of the row's norm ...
     per_norm: f64,
-    /// ... and what every product has.
+    /// ... and the constant part.
     constant: f64,
     /// The norm of the vector.
     norm: f64,
 }
 
 impl Query {
-    /// Takes a vector. `false` if no bounds can be given for it: then it is too long, or not finite.
+    /// Sets the vector. Returns `false` if it has no bounds, because it is too long or not finite.
     pub fn set(&mut self, x: &[f32]) -> bool {
         let n = x.len();
         if n == 0 || n > MAX_COLS || !x.iter().all(|x| x.is_finite()) {
             return false;
         }
-        // So that both halves of a code are an i8, and a sum of n products with codes of seven bits
+        // Limits codes so that both halves are an i8, and a sum of n products with seven-bit codes
         // fits in an i32.
         let most = (i32::MAX as usize / (RANGE as usize * n)).min(127 * 256 + 127) as f64;
         let largest = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
@@ -239,12 +241,12 @@ impl Query {
             self.total += i64::from(code);
         }
         let norm = norm.sqrt() * (1.0 + SLACK);
-        // The second part is for the rounding of `step * code`.
+        // The second term covers the rounding of `step * code`.
         let missed = missed.sqrt() * (1.0 + SLACK) + norm * SLACK;
         let n = n as f64;
         let unit = f64::from(f32::EPSILON) / 2.0;
         let rounding = n * unit / (1.0 - n * unit);
-        // SLACK covers the roundings of the coarse value and of the bounds themselves.
+        // SLACK covers the rounding of the coarse value and of the bounds themselves.
         self.per_residual = (norm + missed) * (1.0 + SLACK);
         self.per_norm = (rounding * norm + missed) * (1.0 + SLACK) + self.per_residual * SLACK;
         self.constant = n * f64::from(f32::from_bits(1));
@@ -257,8 +259,9 @@ impl Query {
         [self.halves[0].as_chunks().0, self.halves[1].as_chunks().0]
     }
 
-    /// The floats between which the product with a row lies, ends included, given the sum of the
-    /// products of the codes after as many refinements. Infinite if there is no telling.
+    /// The interval of floats, inclusive, that contains the product with a row. `sum` is the sum of
+    /// the products of codes with the given number of refinements. The interval is infinite if
+    /// nothing is known.
     #[inline]
     pub fn enclose(&self, sum: i32, refinements: usize, row: &Bounds) -> (f32, f32) {
         let (norm, residual) = (f64::from(row.norm), f64::from(row.residuals[refinements]));
@@ -266,7 +269,7 @@ impl Query {
             - i64::from(RANGE) * self.total;
         let coarse = f64::from(row.scale) * self.step * sum as f64;
         let error = residual * self.per_residual + norm * self.per_norm + self.constant;
-        // Written so that NaN fails.
+        // Written so that NaN fails the test.
         if coarse.abs() + error < HUGE && norm * self.norm < HUGE {
             (((coarse - error) as f32).next_down(), ((coarse + error) as f32).next_up())
         } else {

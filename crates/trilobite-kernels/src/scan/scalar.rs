@@ -28,7 +28,7 @@ pub(crate) fn refine(
     }
 }
 
-/// The sum of codes times codes of the vector. Both halves may overflow, but not their sum.
+/// The sum of codes times codes of the vector. Each half may overflow, but their sum does not.
 fn sum<const N: usize>(
     row: &[[u8; N]],
     x: Halves<'_>,

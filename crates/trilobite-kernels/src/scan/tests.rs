@@ -2,7 +2,7 @@ use super::*;
 use crate::random::Random;
 use crate::{DenseMatrix, DenseType, Kernels, Workspace};
 
-/// The product of a row and a vector as `dense_gemm` computes it.
+/// The product of a row and a vector, computed by `dense_gemm`.
 fn product(kernels: &Kernels, row: &[f32], x: &[f32]) -> f32 {
     let bytes: Vec<u8> = row.iter().flat_map(|w| w.to_le_bytes()).collect();
     let mut out = [0.0];
@@ -25,7 +25,7 @@ fn packed(row: &[f32]) -> Row {
     Row { codes, refinements, bounds }
 }
 
-/// The enclosures of a product, each of one bit more. `None` if there is no telling.
+/// The enclosures of a product for increasing numbers of bits. `None` if the vector has no bounds.
 fn enclosures(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<[(f32, f32); 1 + REFINEMENTS]> {
     let mut query = Query::default();
     let row = packed(row);
@@ -44,7 +44,7 @@ fn enclosures(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<[(f32, f32); 
     (!ends.iter().copied().any(infinite)).then_some(ends)
 }
 
-/// The best enclosure of a product.
+/// The tightest enclosure of a product.
 fn enclosed(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<(f32, f32)> {
     enclosures(kernels, row, x).map(|ends| ends[REFINEMENTS])
 }
@@ -69,7 +69,7 @@ fn packed_codes_are_the_nearest() {
         let Row { codes, refinements, bounds } = packed(&row);
         let (scale, blocks) = (f64::from(bounds.scale), cols.div_ceil(BLOCK));
         for (column, &w) in row.iter().enumerate() {
-            // The layout, as the documentation has it.
+            // The layout as documented.
             let (block, part, i) = (column / BLOCK, column % BLOCK / PART, column % PART);
             let codes = &codes[block * CODES..][..CODES];
             let low = codes[part % 4 * PART + i] >> if part < 4 { 0 } else { 4 } & 15;
@@ -82,7 +82,7 @@ fn packed_codes_are_the_nearest() {
                 }
                 let step = f64::from(1 << (REFINEMENTS - level)) * scale;
                 let value = f64::from(2 * code + 1) * step - 128.0 * scale;
-                // What is beyond the range has the outermost code.
+                // Values outside the range have the first or last code.
                 let w = f64::from(w).clamp(-128.0 * scale, 128.0 * scale);
                 assert!((w - value).abs() <= step * 1.000_001, "{cols}: {w} is {value}");
             }
@@ -150,16 +150,17 @@ fn products_lie_within_their_bounds() {
     let mut random = Random(2);
     for round in 0..6_000 {
         let n = [1, 3, 32, 64, 100, 576, 2560][round % 7];
-        // Weights and activations between the smallest and nearly the largest magnitudes.
+        // Weights and activations of magnitudes from the smallest to nearly the largest.
         let w_size = 2f32.powi((random.bits() % 160) as i32 - 100);
         let x_size = 2f32.powi((random.bits() % 160) as i32 - 100);
         let mut row: Vec<f32> = random.floats(n).iter().map(|w| w * w_size).collect();
         let mut x: Vec<f32> = random.floats(n).iter().map(|x| x * x_size).collect();
         match round % 5 {
-            // One weight or activation far above the others.
+            // One weight or activation far larger than the others.
             1 => row[n / 2] *= 1000.0,
             2 => x[n / 3] *= 1000.0,
-            // What the codes miss points along the vector, and so does all rounding.
+            // The residual is parallel to the vector, and all rounding errors have the same
+            // direction.
             3 => {
                 let scale = packed(&row).bounds.scale;
                 for (x, w) in x.iter_mut().zip(&row) {
@@ -193,7 +194,7 @@ fn products_lie_within_their_bounds() {
 #[test]
 fn bounds_are_tight_enough_to_be_of_use() {
     let kernels = Kernels::detect().unwrap();
-    // Uniform weights are not clipped, and what each misses is uniform within a step.
+    // Uniform weights are not clipped, and their residuals are uniform within a step.
     let row = Random(3).floats(2560);
     let bounds = packed(&row).bounds;
     let x = Random(4).floats(2560);

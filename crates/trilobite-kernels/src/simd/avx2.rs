@@ -1,10 +1,10 @@
-//! For x86-64 processors with AVX2, FMA and F16C: the 32 lanes are four registers of eight.
+//! x86-64 with AVX2, FMA and F16C: the 32 lanes are four registers of eight.
 
 use super::{LANES, Simd};
 use std::arch::x86_64::*;
 
-/// The proof that the processor has AVX2, FMA and F16C: only code compiled for them can safely make
-/// one.
+/// The proof that the processor has AVX2, FMA and F16C. Only code compiled for them can safely
+/// create one.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 

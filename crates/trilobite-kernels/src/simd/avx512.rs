@@ -1,9 +1,10 @@
-//! For x86-64 processors with AVX-512: the 32 lanes are two registers of sixteen.
+//! x86-64 with AVX-512: the 32 lanes are two registers of sixteen.
 
 use super::{LANES, Simd};
 use std::arch::x86_64::*;
 
-/// The proof that the processor has the features: only code compiled for them can safely make one.
+/// The proof that the processor has the features. Only code compiled for them can safely create
+/// one.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
@@ -150,7 +151,8 @@ impl Simd for Avx512 {
 }
 
 impl Avx512 {
-    /// What `sum` gives for each, whose halves share registers from the second addition on.
+    /// The pairwise sums of several vectors. From the second addition on, the halves of two vectors
+    /// share a register.
     #[inline(always)]
     fn eight_sums(self, x: &[[f32; LANES]; 8]) -> [f32; 8] {
         // SAFETY: `self` proves that the processor has the instructions; eight floats are stored.
@@ -174,7 +176,7 @@ impl Avx512 {
             let low = _mm512_shuffle_ps::<0b01_00_01_00>(a, b);
             let two = _mm512_add_ps(low, _mm512_shuffle_ps::<0b11_10_11_10>(a, b));
             let one = _mm512_add_ps(two, _mm512_movehdup_ps(two));
-            // The first four are where the quarters begin, the others two further on.
+            // The first four sums are at the start of the quarters, the others two lanes further.
             let order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
             let one = _mm512_castps512_ps256(_mm512_permutexvar_ps(order, one));
             let mut out = [0.0; 8];

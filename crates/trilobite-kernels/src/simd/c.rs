@@ -1,4 +1,4 @@
-//! For any processor, in C.
+//! Any processor, with kernels in C.
 
 use super::LANES;
 use super::scalar::{Arithmetic, InRust};
@@ -8,7 +8,7 @@ use crate::c::portable;
 const FUSED: bool = cfg!(target_feature = "fma")
     || !cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "arm"));
 
-/// In vectors, where LLVM would call a function for each lane.
+/// Arithmetic in C, with vectors. In Rust, LLVM would call a function for each lane.
 #[derive(Clone, Copy)]
 pub(crate) struct InC;
 

@@ -1,9 +1,9 @@
-//! Thirty-two floats at a time, and the one order in which every float is summed.
+//! Operations on thirty-two floats at a time, and the order of all float sums.
 //!
 //! Element `i` goes to lane `i % 32` with a fused multiply-add, the tail is padded with zeros, and
 //! the lanes are added pairwise: 16 + 16, 8 + 8, 4 + 4, 2 + 2, 1 + 1. Thirty-two lanes fill whole
-//! registers of every instruction set, so each can keep this order without losing speed, and the
-//! result has the same bits on all of them.
+//! registers of every instruction set. Each can therefore keep this order without losing speed, and
+//! the result has the same bits on all of them.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -15,27 +15,26 @@ pub(crate) mod c;
 pub(crate) mod neon;
 pub(crate) mod scalar;
 
-/// Lanes of a sum.
+/// Number of lanes of a sum.
 pub(crate) const LANES: usize = 32;
-/// Bytes that weights are prefetched ahead of their use: the distance that measured fastest when they
-/// come from memory.
+/// Prefetch distance of weights in bytes: the one that measured fastest with weights from memory.
 pub(crate) const AHEAD: usize = 8192;
 
-/// An instruction set's way to handle 32 floats. A value of the type proves that the processor has
-/// the instructions.
+/// The float operations of an instruction set, on 32 lanes. A value of the type proves that the
+/// processor has the instructions.
 ///
 /// All implementations give the same bits. Conversions to f16 round to nearest, ties to even.
 pub(crate) trait Simd: Copy {
     type Lanes: Copy;
-    /// As many of the lanes as one register has: a part.
+    /// A part of the lanes: those of one register.
     type Part: Copy;
 
-    /// Lanes of a part.
+    /// Number of lanes of a part.
     const WIDTH: usize;
-    /// Vector registers.
+    /// Number of vector registers.
     const REGISTERS: usize;
 
-    /// Asks for the memory at an address, which need not be one.
+    /// Prefetches the memory at an address, which may be outside the program's memory.
     fn prefetch(self, address: *const u8);
     fn splat(self, x: f32) -> Self::Lanes;
     fn load(self, x: &[f32; LANES]) -> Self::Lanes;
@@ -50,7 +49,7 @@ pub(crate) trait Simd: Copy {
     fn mul_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
     /// The pairwise sum of the lanes.
     fn sum(self, x: Self::Lanes) -> f32;
-    /// The pairwise sums of the lanes of each.
+    /// The pairwise sums of the lanes of several vectors.
     #[inline(always)]
     fn sums(self, x: &[[f32; LANES]], out: &mut [f32]) {
         for (x, out) in x.iter().zip(out) {
@@ -58,15 +57,15 @@ pub(crate) trait Simd: Copy {
         }
     }
 
-    /// The first `WIDTH` floats.
+    /// Loads the first `WIDTH` floats.
     fn load_part(self, x: &[f32]) -> Self::Part;
-    /// To the first `WIDTH` floats.
+    /// Stores to the first `WIDTH` floats.
     fn store_part(self, x: Self::Part, out: &mut [f32]);
     /// `a * b + c`, rounded once.
     fn mul_add_part(self, a: Self::Part, b: Self::Part, c: Self::Part) -> Self::Part;
 }
 
-/// The values with zeros after them.
+/// The values, padded with zeros.
 #[inline(always)]
 pub(crate) fn pad<T: Copy + Default, const N: usize>(x: &[T]) -> [T; N] {
     let mut padded = [T::default(); N];
@@ -74,7 +73,7 @@ pub(crate) fn pad<T: Copy + Default, const N: usize>(x: &[T]) -> [T; N] {
     padded
 }
 
-/// The dot product of two equally long vectors.
+/// The dot product of two vectors of equal length.
 #[inline(always)]
 pub(crate) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     let mut acc = simd.splat(0.0);

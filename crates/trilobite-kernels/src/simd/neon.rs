@@ -1,10 +1,10 @@
-//! For aarch64 processors: the 32 lanes are eight registers of four.
+//! aarch64: the 32 lanes are eight registers of four.
 
 use super::{LANES, Simd};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-/// The proof that the processor has NEON: only code compiled for it can safely make one.
+/// The proof that the processor has NEON. Only code compiled for it can safely create one.
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(());
 
@@ -61,7 +61,7 @@ impl Simd for Neon {
     fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes {
         each!(I => {
             let wide: float32x4_t;
-            // The intrinsic for this conversion is younger than the oldest compiler supported.
+            // The intrinsic for this conversion is newer than the oldest supported compiler.
             asm!(
                 "fcvtl {wide:v}.4s, {bits:v}.4h",
                 wide = lateout(vreg) wide,
@@ -80,7 +80,7 @@ impl Simd for Neon {
     #[inline(always)]
     fn load_i8(self, x: &[i8; LANES]) -> Self::Lanes {
         each!(I => {
-            // Eight codes of which this register takes the lower or the upper four.
+            // Eight codes, of which this register takes the lower or the upper four.
             let wide = vmovl_s8(vld1_s8(x.as_ptr().add(I / 2 * 8)));
             let wide = if I % 2 == 0 { vget_low_s16(wide) } else { vget_high_s16(wide) };
             vcvtq_f32_s32(vmovl_s16(wide))

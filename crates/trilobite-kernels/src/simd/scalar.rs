@@ -1,22 +1,24 @@
-//! For any processor.
+//! Any processor, in plain Rust.
 
 use super::{LANES, Simd};
 use half::f16;
 
-/// Arrays of floats, which `F` computes with.
+/// Arrays of floats. `F` implements the arithmetic.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar<F>(pub(crate) F);
 
-/// What is done with the floats in an array.
+/// Arithmetic on arrays of floats.
 pub(crate) trait Arithmetic: Copy {
-    /// `c += a * b` in each lane, a multiple of eight of them and at most [`LANES`], rounded once.
+    /// `c += a * b` in each lane, rounded once. The number of lanes is a multiple of eight and at
+    /// most [`LANES`].
     fn multiply_add(self, a: &[f32], b: &[f32], c: &mut [f32]);
 
-    /// Half precision to single.
+    /// Converts half precision to single.
     fn widen(self, x: &[u16; LANES]) -> [f32; LANES];
 }
 
-/// By the processor's instructions where the target has them, or else by a function for each lane.
+/// Arithmetic in Rust: instructions of the processor if the target has them, otherwise a function
+/// call for each lane.
 #[derive(Clone, Copy)]
 pub(crate) struct InRust;
 
@@ -30,7 +32,7 @@ impl Arithmetic for InRust {
 
     #[inline(always)]
     fn widen(self, x: &[u16; LANES]) -> [f32; LANES] {
-        // The const functions are those of `half` that never look for an instruction.
+        // The const functions of `half` never test for processor features.
         x.map(|x| f16::from_bits(x).to_f32_const())
     }
 }

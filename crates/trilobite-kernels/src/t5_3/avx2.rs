@@ -1,8 +1,8 @@
-//! AVX2: the index of a triple looked up in a table of sums of activations by `vpshufb`, for 32 rows
-//! at once, and the sign applied by `vpsignb`.
+//! AVX2: `vpshufb` looks up the indices of the triples of 32 rows in a table of sums of
+//! activations, and `vpsignb` applies the signs.
 //!
-//! A sum of three int8 is beyond int8, so it is kept as `STEP * high + low`, each small enough that
-//! the eight triples of a block can be added in int8.
+//! A sum of three int8 exceeds int8, so it is stored as `STEP * high + low`. Both parts are small
+//! enough that those of the eight triples of a block can be added in int8.
 
 mod repack;
 
@@ -12,17 +12,17 @@ use super::{BLOCK_COLS, PLANES, Plane, Product, TILE, TRIPLES, UNUSED, WEIGHTS, 
 use crate::codes::MARGIN;
 use std::arch::x86_64::*;
 
-/// What a high part counts. Sums lie in -384..=384, so high parts in -15..=15 and low parts in
-/// -13..=13, and eight of either in -120..=120.
+/// The unit of the high part. Sums lie in -384..=384, so high parts in -15..=15 and low parts in
+/// -13..=13, and the sum of eight of either in -120..=120.
 const STEP: i16 = 26;
 /// 2^15 / `STEP`, for a rounding division.
 const RECIPROCAL: i16 = (32768 / STEP as i32) as i16;
-/// Added to the sums of a block, which makes them positive.
+/// Added to the sums of a block to make them positive.
 const BIAS: i32 = 128;
-/// Blocks that tables are held for: 32 KB, and 128 sums of at most 248 fit in 16 bits.
+/// Number of blocks whose tables are held: 32 KB. 128 sums of at most 248 fit in 16 bits.
 const BLOCKS: usize = 128;
 
-/// Low and high parts of the sum of three activations for every index.
+/// The low and the high parts of the sum of three activations, for every index.
 type Table = [[i8; 16]; 2];
 
 /// Fills `out` with the sums of a [`Product`].
@@ -42,7 +42,7 @@ pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
     }
 }
 
-/// Adds the sums of weights times activations of `T` tokens from `t` on; returns `T`.
+/// Adds the sums of weights times activations of `T` tokens from `t` on. Returns `T`.
 #[target_feature(enable = "avx2")]
 fn gemm_tokens<const T: usize>(
     product: &Product<'_>,
@@ -82,7 +82,7 @@ fn gemm_tokens<const T: usize>(
     T
 }
 
-/// The table of three activations.
+/// Builds the table of three activations.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn table(x: &[i8; 3]) -> Table {
@@ -91,7 +91,7 @@ fn table(x: &[i8; 3]) -> Table {
         let mut signs = [[0; 16]; 3];
         let mut i = 0;
         while i < 3 * 16 {
-            // Indices that are not used stand for 0.
+            // Invalid indices count as 0.
             if WEIGHTS[i / 3][0] != UNUSED {
                 signs[i % 3][i / 3] = WEIGHTS[i / 3][i % 3] as i16;
             }
@@ -112,8 +112,8 @@ fn table(x: &[i8; 3]) -> Table {
     table
 }
 
-/// Running sums of 32 rows for one token: `words` are the sums of pairs of neighbouring rows' bytes
-/// read as 16-bit numbers, wrapping, and `odd` those of the odd rows alone.
+/// Running sums of 32 rows for one token. `words` holds the sums of pairs of adjacent rows' bytes
+/// read as 16-bit numbers, wrapping. `odd` holds those of the odd rows alone.
 #[derive(Clone, Copy)]
 struct Sums {
     words: __m256i,
@@ -140,8 +140,8 @@ impl Sums {
     }
 }
 
-/// Sums of weights times activations of a tile over some blocks. The next tile lies `stride` planes
-/// behind.
+/// Sums of weights times activations of a tile over some blocks. The next tile is `stride` planes
+/// further.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn tile_sums<const T: usize>(
@@ -193,7 +193,8 @@ fn add_block<const T: usize>(
     }
 }
 
-/// The index of each triple of a block, for `vpshufb`, and a factor with its sign for `vpsignb`.
+/// The indices of each triple of a block, for `vpshufb`, and factors with their signs, for
+/// `vpsignb`.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn triples(block: &[Plane; PLANES]) -> [(__m256i, __m256i); TRIPLES] {
@@ -202,8 +203,8 @@ fn triples(block: &[Plane; PLANES]) -> [(__m256i, __m256i); TRIPLES] {
     let high = |plane| _mm256_and_si256(_mm256_srli_epi16::<4>(plane), nibble);
     let [a, b, c, d, e] =
         [load(&block[0]), load(&block[1]), load(&block[2]), load(&block[3]), load(&block[4])];
-    // A sign is moved to bit 7. The bits below it are never all 0, which would be a factor of 0:
-    // an index is at least 1, and the one in bits 0 to 3 stays in its byte.
+    // A sign is moved to bit 7. The bits below it are never all 0, which would be a factor of 0: an
+    // index is at least 1, and the one in bits 0 to 3 stays in its byte.
     [
         (low(a), a),
         (low(b), _mm256_slli_epi16::<1>(a)),
@@ -216,7 +217,7 @@ fn triples(block: &[Plane; PLANES]) -> [(__m256i, __m256i); TRIPLES] {
     ]
 }
 
-/// A value without padding, of which every bit pattern is one.
+/// A type without padding for which every bit pattern is valid.
 trait Bytes {}
 impl Bytes for Plane {}
 impl Bytes for [i8; TILE] {}
@@ -237,7 +238,7 @@ fn load<T: Bytes>(bytes: &T) -> __m256i {
 fn store<T: Bytes>(v: __m256i, bytes: &mut T) {
     const { assert!(size_of::<T>() == TILE) };
     // SAFETY: the reference is valid for writing the 32 bytes that an unaligned store writes, and
-    // every value of them is a `T`.
+    // every bit pattern of them is a valid `T`.
     unsafe { _mm256_storeu_si256(std::ptr::from_mut(bytes).cast(), v) }
 }
 
@@ -250,8 +251,8 @@ fn broadcast(half: &[i8; 16]) -> __m256i {
     _mm256_broadcastsi128_si256(half)
 }
 
-/// Asks for the same block of the next tile, `stride` planes behind. What follows the block itself
-/// may belong to columns whose turn is much later.
+/// Prefetches the same block of the next tile, `stride` planes further. The planes that follow the
+/// block in memory may belong to columns that are needed much later.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn prefetch(block: &[Plane; PLANES], stride: usize) {

@@ -1,22 +1,21 @@
-//! AVX-512: the sums of three activations, all 27 of them, in the 32 lanes of i16 of a register, and
-//! 32 rows at once look theirs up by `vpermw`.
+//! AVX-512: the 32 i16 lanes of a register hold all 27 sums of three activations, and `vpermw`
+//! looks up those of 32 rows at once.
 //!
-//! Unlike multiply-add, where an instruction does 64 products, this is 96 with an instruction to
-//! look up and one to add.
+//! One look-up and one addition replace 96 products, whereas a multiply-add instruction does 64.
 
 use super::{BLOCK_COLS, PLANES, Plane, Product, TILE, TRIPLES, UNUSED, WEIGHTS, planes};
 use crate::codes::MARGIN;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// Most tokens at a time, whose sums stay in registers.
+/// Maximum number of tokens at a time, so that their sums stay in registers.
 const TOKENS: usize = 8;
-/// Tables of all tokens that are held at a time: 32 KB.
+/// Number of tables held at a time, for all tokens: 32 KB.
 const TABLES: usize = 512;
-/// Blocks that can be summed in i16: 10 * 8 sums of at most 384.
+/// Number of blocks that can be summed in i16: 10 * 8 sums of at most 384.
 const NARROW: usize = 10;
 
-/// The sum of three activations for every index, then for every index with a sign.
+/// The sum of three activations for every index without a sign, then for every index with a sign.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Table([i16; TILE]);
@@ -31,9 +30,10 @@ pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
     let mut tables = [Table([0; TILE]); TABLES];
     let tokens = &product.tokens;
     let (stride, blocks) = (product.rows.len(), planes(product.matrix.cols).div_ceil(PLANES));
-    // As many passes as needed, of as equal a number of tokens as possible.
+    // The minimum number of passes, with numbers of tokens as equal as possible.
     let most = tokens.len().div_ceil(tokens.len().div_ceil(TOKENS).max(1)).max(1);
-    // All tokens go through some columns before the next, whose weights come from memory.
+    // All tokens pass a part of the columns before the next part, because the weights come from
+    // memory.
     let parts = blocks.div_ceil(TABLES / (most * TRIPLES));
     let step = blocks.div_ceil(parts);
     for start in (0..blocks).step_by(step) {
@@ -55,7 +55,7 @@ pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
     }
 }
 
-/// Some blocks of columns of a product.
+/// A range of blocks of columns of a product.
 struct Part<'a> {
     product: &'a Product<'a>,
     blocks: Range<usize>,
@@ -99,7 +99,7 @@ fn add_tokens<const T: usize>(
     }
 }
 
-/// The table of three activations.
+/// Builds the table of three activations.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn table(x: &[i8; 3]) -> Table {
@@ -108,7 +108,7 @@ fn table(x: &[i8; 3]) -> Table {
         let mut signs = [Table([0; TILE]); 3];
         let mut i = 0;
         while i < 3 * 16 {
-            // Indices that are not used stand for 0.
+            // Invalid indices count as 0.
             if WEIGHTS[i / 3][0] != UNUSED {
                 let sign = WEIGHTS[i / 3][i % 3] as i16;
                 signs[i % 3].0[i / 3] = sign;
@@ -129,8 +129,8 @@ fn table(x: &[i8; 3]) -> Table {
     table
 }
 
-/// Sums of weights times activations of a tile over some blocks. The next tile lies `stride` planes
-/// behind.
+/// Sums of weights times activations of a tile over some blocks. The next tile is `stride` planes
+/// further.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn tile_sums<const T: usize>(
@@ -162,7 +162,7 @@ fn tile_sums<const T: usize>(
     sums
 }
 
-/// Adds the sums of a tile to what is there.
+/// Adds the sums of a tile to the outputs.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn add(sums: Sums, out: &mut [i32; TILE]) {
@@ -189,15 +189,15 @@ fn add_block<const T: usize>(
     }
 }
 
-/// For each triple of a block, the index of every row with its sign above it; of the bits above that
-/// `vpermw` takes no notice.
+/// For each triple of a block, the index of every row with its sign as the bit above. `vpermw`
+/// ignores the higher bits.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn indices(block: &[Plane; PLANES]) -> [__m512i; TRIPLES] {
     let [a, b, c, d, e] =
         [widen(&block[0]), widen(&block[1]), widen(&block[2]), widen(&block[3]), widen(&block[4])];
     let nibble = _mm512_set1_epi16(15);
-    // The lower four bits of one and what the other has above them.
+    // The lower four bits of `index`, and the bits of `sign` above them.
     let join = |index, sign| _mm512_ternarylogic_epi32::<0xCA>(nibble, index, sign);
     [
         join(a, _mm512_srli_epi16::<3>(a)),
@@ -211,7 +211,7 @@ fn indices(block: &[Plane; PLANES]) -> [__m512i; TRIPLES] {
     ]
 }
 
-/// The bytes of a plane in lanes of i16.
+/// Widens the bytes of a plane to i16 lanes.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn widen(plane: &Plane) -> __m512i {
@@ -226,8 +226,8 @@ fn load(table: &Table) -> __m512i {
     unsafe { _mm512_loadu_si512(table.0.as_ptr().cast()) }
 }
 
-/// Asks for the same block of the next tile, `stride` planes behind. What follows the block itself
-/// may belong to columns whose turn is much later.
+/// Prefetches the same block of the next tile, `stride` planes further. The planes that follow the
+/// block in memory may belong to columns that are needed much later.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn prefetch(block: &[Plane; PLANES], stride: usize) {

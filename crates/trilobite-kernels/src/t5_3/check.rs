@@ -1,8 +1,8 @@
-//! Looking at packed codes without unpacking them.
+//! Checks of packed codes without unpacking.
 
 use super::{BLOCK_COLS, INDEX, PLANES, Plane, TILE, TRIPLE, planes};
 
-/// Which bits of each plane are indices; the others are signs.
+/// The bits of each plane that are indices; the others are signs.
 const INDICES: [u8; PLANES] = {
     let mut bits = [0; PLANES];
     let mut i = 0;
@@ -41,13 +41,13 @@ pub(crate) fn find_unused(packed: &[u8], cols: usize) -> Option<(usize, usize)> 
     None
 }
 
-/// The lowest bit of every half byte that is 0 or 15: whose bits are all the same.
+/// The lowest bit of every half byte that is 0 or 15, that is, whose bits are all equal.
 fn unused(bytes: u64) -> u64 {
     let differ = bytes ^ bytes >> 1;
     !(differ | differ >> 1 | differ >> 2) & 0x1111_1111_1111_1111
 }
 
-/// Whether all trits are zeros, those of the padding included.
+/// Whether all trits, including the padding, are zero.
 pub(crate) fn is_zero(packed: &[u8], cols: usize) -> bool {
     let mut tiles = packed.as_chunks::<TILE>().0.chunks(planes(cols).max(1));
     tiles.all(|planes| {

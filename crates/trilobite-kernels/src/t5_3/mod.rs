@@ -1,12 +1,12 @@
 //! T5_3: three weights in five bits, 32 rows side by side.
 //!
-//! Three neighbouring weights of a row are a number `n = w0 + 3 w1 + 9 w2` in -13..=13, kept as the
-//! index `|n| + 1` of four bits and a sign bit. Eight such triples, 24 columns, make a block: five
-//! planes of 32 bytes with a byte for each row of the tile, see [`INDEX`] and [`SIGN`]. A last block
-//! of fewer triples leaves out the planes that it does not use.
+//! Three adjacent weights of a row form a number `n = w0 + 3 w1 + 9 w2` in -13..=13. It is stored
+//! as the index `|n| + 1`, of four bits, and a sign bit. Eight such triples, 24 columns, form a
+//! block of five planes. A plane has 32 bytes, one for each row of the tile; see `INDEX` and
+//! `SIGN`. A last block of fewer triples omits unused planes.
 //!
-//! As the rows lie in the lanes, a kernel looks the index up in a table of the 14 sums that three
-//! activations can have, and never forms the weights.
+//! Lanes are rows. A kernel looks up the index in a table of the 14 sums of three activations, and
+//! never computes the weights.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -19,16 +19,16 @@ mod tests;
 
 use crate::packing::{Packing, row_count};
 
-/// Rows in a tile: the lanes of a plane.
+/// Number of rows in a tile: the lanes of a plane.
 pub const TILE: usize = 32;
 
-/// Weights in a triple.
+/// Number of weights in a triple.
 const TRIPLE: usize = 3;
-/// Triples in a block.
+/// Number of triples in a block.
 const TRIPLES: usize = 8;
-/// Columns of a block.
+/// Number of columns of a block.
 pub(crate) const BLOCK_COLS: usize = TRIPLES * TRIPLE;
-/// Planes of a whole block.
+/// Number of planes of a whole block.
 const PLANES: usize = 5;
 
 /// Plane and shift of the index of each triple of a block.
@@ -41,7 +41,7 @@ const SIGN: [(usize, u32); TRIPLES] =
 /// A plane of a tile: a byte for each row.
 pub(crate) type Plane = [u8; TILE];
 
-/// The layout.
+/// The packing of this layout.
 pub(crate) struct Tiles;
 
 impl Packing for Tiles {
@@ -73,7 +73,7 @@ pub(crate) struct Matrix<'a> {
     pub(crate) cols: usize,
 }
 
-/// Rows of a matrix times the codes of some tokens.
+/// The product of rows of a matrix with the codes of some tokens.
 pub(crate) type Product<'a> = crate::product::Product<'a, Matrix<'a>>;
 
 impl<'a> Matrix<'a> {
@@ -84,22 +84,22 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Planes of a row of `cols` weights: five bits a triple, in whole bytes.
+/// The number of planes of a row of `cols` weights: five bits a triple, rounded up to whole bytes.
 fn planes(cols: usize) -> usize {
     let triples = cols.div_ceil(TRIPLE);
     triples / TRIPLES * PLANES + (triples % TRIPLES * PLANES).div_ceil(TRIPLES)
 }
 
-/// Bytes of a `rows` x `cols` matrix, without the scale that follows them in a file; `None` if the
-/// size does not fit in `usize`.
+/// Size in bytes of a `rows` x `cols` matrix, without the scale that follows it in a file. `None`
+/// if the size does not fit in `usize`.
 pub fn packed_len(rows: usize, cols: usize) -> Option<usize> {
     rows.checked_next_multiple_of(TILE)?.checked_mul(planes(cols))
 }
 
-/// Packs row-major trits (-1, 0 or 1) of rows of `cols` weights.
+/// Packs row-major trits (-1, 0 or 1), in rows of `cols` weights.
 ///
 /// # Panics
-/// If `trits` is not a whole number of rows, holds any other value, or `out` is not
+/// If `trits` is not a whole number of rows or holds another value, or if `out` does not have
 /// [`packed_len`] bytes.
 pub fn pack(trits: &[i8], cols: usize, out: &mut [u8]) {
     let rows = row_count(trits.len(), cols);
@@ -108,7 +108,7 @@ pub fn pack(trits: &[i8], cols: usize, out: &mut [u8]) {
     let tiles = out.as_chunks_mut::<TILE>().0.chunks_exact_mut(planes(cols).max(1));
     for (trits, tile) in trits.chunks(TILE * cols.max(1)).zip(tiles) {
         for (lane, row) in (0..TILE).map(|r| (r, trits.get(r * cols..(r + 1) * cols))) {
-            // Rows and columns beyond the end are zeros.
+            // Padding rows and columns are zeros.
             let row = row.unwrap_or_default();
             for (b, block) in tile.chunks_mut(PLANES).enumerate() {
                 let start = row.len().min(b * BLOCK_COLS);
@@ -121,7 +121,7 @@ pub fn pack(trits: &[i8], cols: usize, out: &mut [u8]) {
     }
 }
 
-/// One row's bytes of a block of up to 24 weights.
+/// The bytes of one row in a block of up to 24 weights.
 fn pack_block(trits: &[i8]) -> [u8; PLANES] {
     let mut columns = [0; BLOCK_COLS];
     columns[..trits.len()].copy_from_slice(trits);
@@ -134,12 +134,12 @@ fn pack_block(trits: &[i8]) -> [u8; PLANES] {
     bytes
 }
 
-/// Unpacks into row-major trits of rows of `cols` weights: the inverse of [`pack`].
+/// Unpacks into row-major trits, in rows of `cols` weights: the inverse of [`pack`].
 ///
-/// Indices that [`pack`] never writes become 2.
+/// Invalid indices unpack to 2.
 ///
 /// # Panics
-/// If `trits` is not a whole number of rows or `packed` is not [`packed_len`] bytes.
+/// If `trits` is not a whole number of rows, or if `packed` does not have [`packed_len`] bytes.
 pub fn unpack(packed: &[u8], cols: usize, trits: &mut [i8]) {
     let rows = row_count(trits.len(), cols);
     assert_eq!(Some(packed.len()), packed_len(rows, cols), "packed length of {rows}x{cols}");
@@ -166,16 +166,16 @@ fn unpack_block(block: &[Plane], lane: usize) -> [[i8; TRIPLE]; TRIPLES] {
     })
 }
 
-/// What stands for each weight of an index that is not used.
+/// The value of each weight of an invalid index.
 const UNUSED: i8 = 2;
-/// The weights of every index, with a positive sign.
+/// The weights of every index, for a positive sign.
 const WEIGHTS: [[i8; TRIPLE]; 16] = weights();
 
 const fn weights() -> [[i8; TRIPLE]; 16] {
     let mut weights = [[UNUSED; TRIPLE]; 16];
     let mut n = 0;
     while n <= 13 {
-        // The digits of n in base 3, each from -1 to 1: those of n + 13 from 0 to 2, less 1.
+        // The digits of n in base 3, each from -1 to 1: those of n + 13, which are 0 to 2, less 1.
         let m = n + 13;
         weights[n as usize + 1] = [m % 3 - 1, m / 3 % 3 - 1, m / 9 - 1];
         n += 1;

@@ -6,7 +6,7 @@ fn packed(trits: &[i8], cols: usize) -> Vec<u8> {
     packed
 }
 
-/// The bytes of every plane at the first row of a single tile.
+/// The byte of every plane for the first row of a single tile.
 fn first_lane(trits: &[i8]) -> Vec<u8> {
     packed(trits, trits.len()).as_chunks::<TILE>().0.iter().map(|plane| plane[0]).collect()
 }
@@ -23,7 +23,7 @@ fn a_triple_is_an_index_and_a_sign() {
         ([-1, -1, -1], 14, 1),
         ([1, 1, -1], 6, 1),
     ] {
-        // The signs of the triples that are not there are 0.
+        // The signs of absent triples are 0.
         assert_eq!(first_lane(&trits), [index | sign << 7], "{trits:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Chat templates: from a conversation to a prompt, as transformers makes it.
+//! Chat templates, which turn a conversation into a prompt as transformers does.
 
 mod message;
 mod standard;
@@ -15,7 +15,7 @@ use crate::tokenizer::Tokenizer;
 pub use message::Message;
 pub use standard::StandardTemplate;
 
-/// Special tokens by the names of their variables and of their ids in GGUF files.
+/// Special tokens: the name of the template variable and the key of the id in GGUF files.
 const TOKEN_IDS: [(&str, &str); 7] = [
     ("bos_token", "bos"),
     ("eos_token", "eos"),
@@ -25,53 +25,52 @@ const TOKEN_IDS: [(&str, &str); 7] = [
     ("cls_token", "cls"),
     ("mask_token", "mask"),
 ];
-/// Marks where a message that is to be continued ends.
+/// Marks the end of a message to be continued.
 const CONTINUE_MARK: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
-/// What a prompt is made of.
+/// The input of a chat template.
 #[derive(Clone, Debug, Default)]
 pub struct Conversation<'a> {
-    /// What was said.
+    /// The messages of the conversation.
     pub messages: &'a [Message],
     /// JSON schemas of the functions that the model may call.
     pub tools: Option<&'a [Json]>,
-    /// Objects with `title` and `text` that an answer can rest on.
+    /// Documents with `title` and `text` for the answer to draw on.
     pub documents: Option<&'a [Json]>,
-    /// What follows the messages.
+    /// What follows the last message.
     pub ending: Ending,
     /// Other variables of the template, such as `enable_thinking`.
     pub variables: Map<String, Json>,
 }
 
-/// What follows the messages of a prompt.
+/// What follows the last message of a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
     /// The beginning of an answer (`add_generation_prompt`).
     #[default]
     Answer,
-    /// Nothing.
+    /// Nothing. The last message is complete.
     Closed,
-    /// Nothing, and the last message is open, for the model to go on with
-    /// (`continue_final_message`).
+    /// Nothing. The last message is left open for the model to continue (`continue_final_message`).
     Open,
 }
 
 /// A model's chat template.
 pub struct ChatTemplate {
     source: String,
-    /// The template for conversations with tools, where that is another one.
+    /// A separate template for conversations with tools, if the model has one.
     with_tools: Option<String>,
-    /// Special tokens by their names.
+    /// Special tokens by variable name.
     special: Map<String, Json>,
     replaced: bool,
     clock: Clock,
 }
 
 impl ChatTemplate {
-    /// A template with the special tokens of a model.
+    /// Creates a template with the special tokens of a model.
     ///
     /// # Errors
-    /// A metadata value of the wrong type.
+    /// A metadata value has the wrong type.
     pub fn new(
         source: impl Into<String>,
         metadata: &Metadata,
@@ -81,10 +80,10 @@ impl ChatTemplate {
         Ok(Self { source, with_tools: None, special, replaced: false, clock: Clock::System })
     }
 
-    /// The template that the file carries, if it carries one.
+    /// The template of a model file, or `None` if it has none.
     ///
     /// # Errors
-    /// A metadata value of the wrong type.
+    /// A metadata value has the wrong type.
     pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Option<Self>> {
         let Some(source) = metadata.str(keys::CHAT_TEMPLATE)? else { return Ok(None) };
         let right = template_instead(source);
@@ -93,18 +92,18 @@ impl ChatTemplate {
         Ok(Some(Self { with_tools, replaced: right.is_some(), ..template }))
     }
 
-    /// Templates of common forms, for models that bring none.
+    /// Templates in common formats, for models without one.
     pub fn standard() -> &'static [StandardTemplate] {
         &standard::TEMPLATES
     }
 
-    /// Their names, with commas between them.
+    /// The names of the standard templates, separated by commas.
     pub fn standard_names() -> String {
         standard::TEMPLATES.map(|known| known.name).join(", ")
     }
 
-    /// The token ids of a conversation's prompt: a beginning-of-text token comes from the template
-    /// or from the tokenizer, never from both.
+    /// Encodes the prompt of a conversation. A beginning-of-text token is added by the template or
+    /// by the tokenizer, never by both.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`].
@@ -112,7 +111,8 @@ impl ChatTemplate {
         self.encode_begun(messages, "", tokenizer)
     }
 
-    /// [`encode`](Self::encode) with the beginning of the answer, which the model continues.
+    /// Encodes the prompt of a conversation whose answer is begun with a text for the model to
+    /// continue.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`].
@@ -126,7 +126,7 @@ impl ChatTemplate {
         self.tokens(&(self.render(&conversation)? + answer), tokenizer)
     }
 
-    /// [`encode`](Self::encode) for all that a conversation can have.
+    /// Encodes the prompt of a conversation with all its settings.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`].
@@ -144,22 +144,22 @@ impl ChatTemplate {
         tokenizer.encode(prompt, !begun, true)
     }
 
-    /// Whether the file's template is known to be wrong and was replaced by the right one.
+    /// Whether the file's template is known to be wrong and was replaced by a correct one.
     pub fn replaced(&self) -> bool {
         self.replaced
     }
 
-    /// The template for conversations with tools, if it shows the model any.
+    /// Returns the template for conversations with tools, or `None` if it ignores tools.
     pub fn with_tools(&self) -> Option<&str> {
         let source = self.with_tools.as_ref().unwrap_or(&self.source);
         source.contains("tools").then_some(source)
     }
 
-    /// The prompt of a conversation. Its special tokens are written out, so it must be tokenized
-    /// with special tokens parsed and none added.
+    /// Renders the prompt of a conversation. Special tokens appear by name, so the prompt must be
+    /// tokenized with special tokens parsed and none added.
     ///
     /// # Errors
-    /// The template is malformed, takes too long or too much memory, or refuses this conversation.
+    /// The template is invalid, takes too much time or memory, or rejects the conversation.
     pub fn render(&self, conversation: &Conversation<'_>) -> Result<String> {
         let source = match (&self.with_tools, conversation.tools) {
             (Some(source), Some(_)) => source,
@@ -212,8 +212,8 @@ fn mark_end(message: Option<&mut Json>) -> Result<String> {
     }
 }
 
-/// The prompt up to the mark. Where the template took the mark's space away, it would have taken
-/// the spaces before it.
+/// Cuts a prompt at the mark. If the template trimmed the space of the mark, it would also have
+/// trimmed the spaces before it, so these are removed.
 fn cut_after(mut prompt: String, last: &str) -> Result<String> {
     let found = prompt.rfind(CONTINUE_MARK.trim_end()).filter(|_| prompt.contains(last.trim()));
     let at = found.ok_or_else(left_out)?;
@@ -225,7 +225,7 @@ fn cut_after(mut prompt: String, last: &str) -> Result<String> {
     Ok(prompt)
 }
 
-/// The special tokens that a file names, as variables.
+/// The special tokens of a file, as template variables.
 fn special_tokens(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Map<String, Json>> {
     let mut special = Map::new();
     for (key, _) in metadata.iter() {

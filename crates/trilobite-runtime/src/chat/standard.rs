@@ -1,15 +1,15 @@
-//! Templates of common forms, for models that bring none.
+//! Chat templates in common formats, for models without one.
 
 use trilobite_format::model::{BITNET_TEMPLATE, END_OF_TURN};
 
-/// A template of a common form.
+/// A chat template in a common format.
 #[derive(Clone, Copy, Debug)]
 pub struct StandardTemplate {
-    /// Its name.
+    /// The name of the format.
     pub name: &'static str,
-    /// Its source.
+    /// The source of the template.
     pub source: &'static str,
-    /// Texts that end an answer where the vocabulary has no such token.
+    /// Stop strings for vocabularies without an end-of-turn token.
     pub stop: &'static [&'static str],
 }
 
@@ -23,7 +23,7 @@ macro_rules! template {
     };
 }
 
-/// All of them, in alphabetical order.
+/// The standard templates, in alphabetical order.
 pub(super) const TEMPLATES: [StandardTemplate; 10] = [
     template!("alpaca", "### Instruction:"),
     StandardTemplate { name: "bitnet", source: BITNET_TEMPLATE, stop: &[END_OF_TURN] },

@@ -6,14 +6,14 @@ use trilobite_convert::{Checkpoint, HeadScan, Layout, Options, convert, ignore_p
 
 use super::*;
 
-/// Tokens that a sequence can hold: enough for the attention of a few tokens to be divided by
+/// Maximum length of a sequence: long enough for the attention of a few tokens to be divided by
 /// positions.
 const CONTEXT: usize = 330;
-/// Most sequences at a time.
+/// Maximum number of sequences at a time.
 const SEQUENCES: usize = 16;
 const ROUNDS: usize = 10;
 
-/// Every architecture, and every layout of those that have it.
+/// Every architecture, and every layout of those that are ternary.
 const MODELS: [(&str, Layout); 9] = [
     ("bitnet_online", Layout::I2S),
     ("bitnet_online", Layout::T5_3),
@@ -47,7 +47,7 @@ impl Random {
     }
 }
 
-/// The bits of all logits after the last of some tokens that one sequence reads alone.
+/// The bits of all logits after the last token of a sequence that is processed alone.
 fn alone(forward: &mut Forward, tokens: &[u32]) -> Vec<u32> {
     let mut bits = Vec::new();
     let mut sequence = forward.sequence();
@@ -57,8 +57,8 @@ fn alone(forward: &mut Forward, tokens: &[u32]) -> Vec<u32> {
     bits
 }
 
-/// Sequences that are made, forked, cut and continued at random, many of them in one pass: every
-/// logit has the bits that it has when its sequence is read alone.
+/// Random sequences that are created, forked, truncated and extended, many of them in one pass.
+/// Every logit has the same bits as when its sequence is processed alone.
 fn sequences_together(model: &Arc<Model>, seed: u64, options: SessionOptions) {
     let vocab = model.config().vocab;
     let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
@@ -81,7 +81,7 @@ fn sequences_together(model: &Arc<Model>, seed: u64, options: SessionOptions) {
             }
         }
         sequences.truncate(SEQUENCES);
-        // Once, a sequence becomes long enough for another division of the attention.
+        // In one round a sequence becomes long enough for the other division of the attention.
         let most = if round == ROUNDS - 2 { 290 } else { 40 };
         let texts: Vec<Vec<u32>> = sequences
             .iter()
@@ -149,7 +149,7 @@ fn forks_share_pages_until_they_write_to_them() {
     read(&mut trunk, 70);
     let mut fork = trunk.fork();
     assert_eq!(shared(&trunk, &fork), [true; 3]);
-    // The third page holds six tokens of both, and then the seventh of one.
+    // The third page is shared and has six tokens. Then one sequence writes a seventh.
     read(&mut fork, 1);
     assert_eq!(shared(&trunk, &fork), [true, true, false]);
     read(&mut trunk, 40);
@@ -168,15 +168,15 @@ fn pages_are_counted_once_and_foreseen() {
     let mut forward = Forward::new(model, SessionOptions::default()).unwrap();
     let mut sequences = vec![forward.sequence()];
     for (at, count, missing, pages) in [
-        // Three pages, and in the last of them room for 26 more.
+        // Three pages. The last of them has room for 26 more tokens.
         (0, 70, 3, 3),
         (0, 26, 0, 3),
         (0, 0, 0, 3),
         (0, 4, 1, 4),
-        // A fork, which writes to a page that both have.
+        // A fork that writes to a shared page.
         (1, 28, 1, 5),
         (1, 1, 1, 6),
-        // Then the original has it alone.
+        // Afterwards the original is the only owner of the page.
         (0, 1, 0, 6),
     ] {
         if at == sequences.len() {

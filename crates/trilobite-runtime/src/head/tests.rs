@@ -56,7 +56,7 @@ impl Copied {
         out
     }
 
-    /// Searches, and checks what was found against all logits. Returns the number of logits found.
+    /// Runs a search and compares its result with all logits. Returns the number of logits found.
     fn check(&self, workers: &mut Workers, x: &[f32], k: usize) -> Option<usize> {
         let mut search = Search::default();
         if !search.run(workers, self.head(), x, k) {
@@ -84,7 +84,7 @@ impl Random {
         (self.0.next_u64() % n as u64) as usize
     }
 
-    /// About normal: the sum of twelve uniform numbers.
+    /// An approximately normal number: the sum of twelve uniform ones.
     fn normal(&mut self) -> f32 {
         (0..12).map(|_| (self.0.next_u64() >> 40) as f32 / 16_777_216.0).sum::<f32>() - 6.0
     }
@@ -152,12 +152,12 @@ fn searches_find_the_largest_logits_of_random_heads() {
         for _ in 0..15 {
             let mut x = random.vector(cols);
             match random.below(4) {
-                // Along a row, whose logit is then far above the others.
+                // Parallel to a row, whose logit is then far above the others.
                 0 => x.clone_from(&weights[random.below(rows)]),
                 1 => x.iter_mut().for_each(|x| *x *= 1e-20),
                 _ => {}
             }
-            for k in [1, 2, rows / MOST] {
+            for k in [1, 2, rows / MIN_ROWS_PER_LOGIT] {
                 if let Some(n) = head.check(&mut workers, &x, k) {
                     searches += 1;
                     found += n;

@@ -1,19 +1,19 @@
-//! What a template is made of.
+//! The syntax tree of a template.
 //!
 //! Operands of equal precedence, postfix operators and `elif` are lists, so that the depth of a
 //! tree is the depth of brackets and blocks in the source, which the parser bounds.
 
 use std::rc::Rc;
 
-/// A piece of a template and the line it begins on.
+/// A statement and the number of its first line.
 pub(super) struct Statement {
     pub(super) line: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: StatementKind,
 }
 
 pub(super) type Body = Vec<Statement>;
 
-pub(super) enum Kind {
+pub(super) enum StatementKind {
     Text(String),
     Output(Expr),
     If {
@@ -27,7 +27,7 @@ pub(super) enum Kind {
     },
     SetBlock {
         target: Target,
-        filters: Vec<Step>,
+        filters: Vec<PostfixStep>,
         body: Body,
     },
     With {
@@ -35,7 +35,7 @@ pub(super) enum Kind {
         body: Body,
     },
     Filter {
-        filters: Vec<Step>,
+        filters: Vec<PostfixStep>,
         body: Body,
     },
     Macro(Rc<Macro>),
@@ -46,7 +46,7 @@ pub(super) enum Kind {
     },
     Break,
     Continue,
-    /// A tag that needs other templates.
+    /// A tag that needs other templates, which is not supported.
     Unsupported(Rc<str>),
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Macro {
     pub(super) name: Rc<str>,
     pub(super) parameters: Vec<(Rc<str>, Option<Expr>)>,
     pub(super) body: Body,
-    /// Whether the body names `varargs`, `kwargs` and `caller`, without which it takes none.
+    /// Whether the body uses `varargs`, `kwargs` and `caller`. A macro accepts only those it uses.
     pub(super) uses: Uses,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Uses {
     pub(super) caller: bool,
 }
 
-/// What a value is assigned to.
+/// The target of an assignment.
 pub(super) enum Target {
     Name(Rc<str>),
     /// An attribute of a namespace.
@@ -103,11 +103,11 @@ pub(super) enum Expr {
     Or(Vec<Expr>),
     /// `value if condition else value if condition else ...`
     Conditional(Vec<(Expr, Expr)>, Option<Box<Expr>>),
-    Postfix(Box<Expr>, Vec<Step>),
+    Postfix(Box<Expr>, Vec<PostfixStep>),
 }
 
-/// What is applied to a value, one after another.
-pub(super) enum Step {
+/// A postfix operator.
+pub(super) enum PostfixStep {
     Attribute(Rc<str>),
     Item(Expr),
     Slice([Option<Expr>; 3]),

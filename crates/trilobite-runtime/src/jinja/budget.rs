@@ -1,14 +1,14 @@
-//! What a rendering may take.
+//! Limits of the time and memory that a rendering takes.
 
 use std::cell::Cell;
 
 use super::error::{Result, fail};
 
-/// Bytes of memory that cost as much as a step.
+/// Number of bytes that cost one unit.
 const BYTES_PER_UNIT: usize = 32;
 
-/// Units that are left to a rendering. A step of the program costs one, and so does looking at an
-/// item of a list or at 32 bytes of a text, so that both time and memory have a bound.
+/// The units left to a rendering. A step of the program costs one unit, and so do an item of a list
+/// and 32 bytes of a string, so both time and memory are bounded.
 pub(super) struct Budget {
     all: u64,
     left: Cell<u64>,
@@ -38,7 +38,7 @@ impl Budget {
         }
     }
 
-    /// Pays for reading or making a text.
+    /// Pays for reading or creating a string.
     pub(super) fn bytes(&self, bytes: usize) -> Result<()> {
         self.spend(bytes / BYTES_PER_UNIT + 1)
     }

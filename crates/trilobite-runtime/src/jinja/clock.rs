@@ -1,17 +1,17 @@
-//! The time, for `strftime_now`.
+//! The clock of `strftime_now`.
 
 use jiff::civil::DateTime;
 
 use super::budget::Budget;
 use super::error::{Result, fail};
 
-/// What a template takes for the present.
+/// The source of the current time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Clock {
     /// The system's local time.
     #[default]
     System,
-    /// Always the same, for tests.
+    /// A fixed time, for tests.
     #[cfg(test)]
     Stopped(DateTime),
 }
@@ -39,11 +39,11 @@ impl Clock {
             let flags = directive[1..].find(letter).unwrap_or(0);
             let end = 1 + flags + letter.len_utf8();
             let directive = match letter {
-                // In the C library's own locale.
+                // The format of the C locale.
                 'c' => "%a %b %e %H:%M:%S %Y",
                 'r' => "%I:%M:%S %p",
                 'x' => "%m/%d/%y",
-                // A time without a zone.
+                // A naive time has no zone.
                 'z' | 'Z' => "",
                 'f' => "%6f",
                 _ => &directive[..end],

@@ -1,10 +1,10 @@
-//! Why a template cannot be rendered.
+//! Errors of parsing and rendering a template.
 
 use std::fmt;
 
 #[derive(Debug)]
 pub(crate) struct Error {
-    /// Where in the template; 0 as long as that is not known.
+    /// The line in the template; 0 while it is unknown.
     line: usize,
     /// The innermost filter, test or method.
     within: Option<String>,
@@ -18,7 +18,7 @@ impl Error {
         Self { line: 0, within: None, message: message.into() }
     }
 
-    /// The same error on a line, if it has none yet.
+    /// Sets the line, unless it is set.
     pub(super) fn at(mut self, line: usize) -> Self {
         if self.line == 0 {
             self.line = line;
@@ -26,14 +26,14 @@ impl Error {
         self
     }
 
-    /// The same error in a filter, test or method, if it is in none yet.
+    /// Sets the filter, test or method, unless it is set.
     pub(super) fn within(mut self, what: impl FnOnce() -> String) -> Self {
         self.within.get_or_insert_with(what);
         self
     }
 }
 
-/// An error as a result.
+/// Returns an error.
 pub(super) fn fail<T>(message: impl Into<String>) -> Result<T> {
     Err(Error::new(message))
 }

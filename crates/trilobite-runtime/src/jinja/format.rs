@@ -1,4 +1,4 @@
-//! `str.format`, and the fields of a fixed form that it shares with the `%` operator.
+//! `str.format`, and the format fields that it shares with the `%` operator.
 
 use super::budget::Budget;
 use super::error::{Error, Result, fail};
@@ -6,29 +6,29 @@ use super::machine::{Args, Machine};
 use super::methods;
 use super::value::{Value, float, quote};
 
-/// Most digits after the point.
+/// Maximum number of digits after the decimal point.
 const MAX_PRECISION: usize = 1000;
 
-/// How a value is written in its place.
+/// The format of a value.
 #[derive(Clone, Default)]
 pub(super) struct Field {
     pub(super) fill: Option<char>,
     /// `<`, `>`, `^` or `=`.
     pub(super) align: Option<char>,
-    /// What positive numbers begin with: nothing, `+` or a space.
+    /// The prefix of positive numbers: none, `+` or a space.
     pub(super) sign: Option<char>,
     pub(super) alternate: bool,
     pub(super) zero: bool,
     pub(super) width: usize,
-    /// What is put between groups of digits.
+    /// The separator of groups of digits.
     pub(super) grouping: Option<char>,
     pub(super) precision: Option<usize>,
-    /// One letter, or none for the way of the value's type.
+    /// The format letter. Without it, the type of the value decides.
     pub(super) kind: Option<char>,
 }
 
 impl Field {
-    /// A text in its field.
+    /// Formats a string.
     pub(super) fn text(&self, text: &str, budget: &Budget) -> Result<String> {
         let kept: String = match self.precision {
             Some(most) => text.chars().take(most).collect(),
@@ -37,7 +37,7 @@ impl Field {
         self.padded("", &kept, '<', budget)
     }
 
-    /// An integer in the base that the kind names.
+    /// Formats an integer in the base given by the kind.
     pub(super) fn integer(&self, number: i128, budget: &Budget) -> Result<String> {
         let magnitude = number.unsigned_abs();
         let (digits, prefix) = match self.kind {
@@ -55,7 +55,7 @@ impl Field {
         self.padded(&format!("{}{prefix}", self.sign_of(number < 0)), &digits, '>', budget)
     }
 
-    /// A float in the notation that the kind names.
+    /// Formats a float in the notation given by the kind.
     pub(super) fn float(&self, number: f64, budget: &Budget) -> Result<String> {
         let upper = matches!(self.kind, Some('E' | 'F' | 'G'));
         let precision = self.precision.unwrap_or(6);
@@ -126,7 +126,7 @@ impl Field {
     }
 }
 
-/// A number with an exponent of at least two digits.
+/// A number in scientific notation, with at least two digits in the exponent.
 fn scientific(number: f64, precision: usize) -> String {
     let text = format!("{number:.precision$e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -135,7 +135,7 @@ fn scientific(number: f64, precision: usize) -> String {
     format!("{digits}e{sign}{:02}", power.abs())
 }
 
-/// `%g`: so many significant digits, in the shorter notation, without zeros at the end.
+/// `%g`: this many significant digits in the shorter notation, without trailing zeros.
 fn general(number: f64, precision: usize, keep_zeros: bool) -> String {
     let precision = precision.max(1);
     let rounded = format!("{number:.0$e}", precision - 1);
@@ -162,12 +162,12 @@ pub(super) fn str_format(machine: &mut Machine, template: &str, args: Args) -> R
 struct Formatter<'a> {
     machine: &'a mut Machine,
     args: Args,
-    /// The argument of the next field without a name.
+    /// The index of the next positional argument.
     next: usize,
 }
 
 impl Formatter<'_> {
-    /// The fields of a text replaced; those of their forms too, `levels` deep.
+    /// Replaces the fields of a string, and `levels` deep those within format specifications.
     fn format(&mut self, template: &str, levels: usize) -> Result<String> {
         if levels == 0 {
             return fail("a form within a form within a form");
@@ -200,7 +200,7 @@ impl Formatter<'_> {
         Ok(out)
     }
 
-    /// What stands for `name!conversion:form`.
+    /// The replacement of `name!conversion:form`.
     fn replacement(&mut self, field: &str, levels: usize) -> Result<String> {
         let (name, form) = match field.find([':', '!']) {
             Some(at) => field.split_at(at),
@@ -298,7 +298,7 @@ fn written(value: &Value, form: &str, machine: &mut Machine) -> Result<String> {
     }
 }
 
-/// The character of a code.
+/// The character with a code.
 pub(super) fn character(code: i128) -> Result<String> {
     let character = u32::try_from(code).ok().and_then(char::from_u32);
     character.map(String::from).ok_or_else(|| Error::new(format!("{code} is no character")))
@@ -332,18 +332,18 @@ fn parse(form: &str) -> Result<Field> {
     }
 }
 
-/// What is left of a form.
+/// The rest of a format specification.
 pub(super) struct Cursor<'a>(pub(super) &'a str);
 
 impl Cursor<'_> {
-    /// The next character, if it fits.
+    /// Takes the next character if it fits.
     pub(super) fn next_if(&mut self, fits: impl Fn(char) -> bool) -> Option<char> {
         let next = self.0.chars().next().filter(|&next| fits(next))?;
         self.0 = &self.0[next.len_utf8()..];
         Some(next)
     }
 
-    /// The number that follows, if one does.
+    /// Takes a number if one follows.
     pub(super) fn number(&mut self) -> Result<Option<usize>> {
         let end = self.0.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.0.len());
         let (digits, rest) = self.0.split_at(end);

@@ -1,5 +1,5 @@
-//! From the source of a template to its tokens, with the whitespace around tags removed as
-//! `trim_blocks`, `lstrip_blocks`, `-` and `+` say.
+//! The lexer: splits the source of a template into tokens, and removes whitespace around tags as
+//! `trim_blocks`, `lstrip_blocks`, `-` and `+` demand.
 
 use std::rc::Rc;
 
@@ -22,13 +22,13 @@ pub(super) enum Token {
     End,
 }
 
-/// Longest first where one begins with another.
+/// The operators. An operator precedes its own prefixes.
 const OPERATORS: [&str; 26] = [
     "**", "//", "==", "!=", "<=", ">=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}",
     ">", "<", "=", ".", ":", "|", ",", ";",
 ];
 
-/// The tokens of a template with their lines.
+/// The tokens of a template with their line numbers.
 pub(super) fn tokenize(source: &str) -> Result<Vec<(Token, usize)>> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     // One newline at the end is not part of the template.
@@ -43,12 +43,12 @@ struct Lexer<'a> {
     source: &'a str,
     at: usize,
     line: usize,
-    /// Whether what was read last ends with a newline.
+    /// Whether the source read so far ends with a newline.
     line_start: bool,
     tokens: Vec<(Token, usize)>,
 }
 
-/// What a tag is, by its first two characters.
+/// The kind of a tag, given by its first two characters.
 #[derive(Clone, Copy, PartialEq)]
 enum Tag {
     Block,
@@ -65,7 +65,7 @@ impl<'a> Lexer<'a> {
         self.tokens.push((token, self.line));
     }
 
-    /// Passes over so many bytes.
+    /// Skips some bytes.
     fn skip(&mut self, bytes: usize) {
         let passed = &self.source[self.at..self.at + bytes];
         self.line += passed.matches('\n').count();
@@ -119,7 +119,7 @@ impl<'a> Lexer<'a> {
         braces.filter_map(|at| Some((at, tag(*self.rest().as_bytes().get(at + 1)?)?))).next()
     }
 
-    /// Text before a tag, which takes spaces away from it.
+    /// Adds the text before a tag. The tag may remove spaces at its end.
     fn text(&mut self, text: &str, sign: Option<u8>, strip: bool) {
         let mut kept = text;
         if sign == Some(b'-') {
@@ -136,7 +136,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The end of a tag: `-` removes all spaces after it, a block or a comment one newline.
+    /// Ends a tag: `-` removes all spaces after it, a block or a comment removes one newline.
     fn end(&mut self, sign: &str, trim: bool) {
         match sign {
             "-" => self.skip_spaces(),
@@ -160,7 +160,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// Passes over the rest of `{% raw %}` if that is the tag.
+    /// Skips the rest of `{% raw %}`, if the tag is that.
     fn skip_raw_begin(&mut self) -> bool {
         let spaces = unicode::is_space;
         let rest = self.rest().trim_start_matches(spaces);
@@ -253,7 +253,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A number as Python writes it, with `_` between digits.
+    /// Reads a number in Python's syntax, with `_` between digits.
     fn number(&mut self) -> Result<()> {
         let rest = self.rest();
         let digits = |text: &str, radix: u32| {
@@ -262,7 +262,7 @@ impl<'a> Lexer<'a> {
         };
         let whole = digits(rest, 10);
         let starts_with_digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
-        // `.0.1` are two indices.
+        // In `.0.1` both numbers are indices.
         let after_dot = matches!(self.tokens.last(), Some((Token::Operator("."), _)));
         let mut end = whole;
         if !after_dot {
@@ -321,7 +321,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// The escapes of Python's string literals. One that is unknown stays as it is.
+/// Decodes the escapes of Python's string literals. An unknown escape is left as it is.
 fn unescape(text: &str) -> Result<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -368,7 +368,8 @@ fn unescape(text: &str) -> Result<String> {
                 rest = &rest[length..];
             }
             'N' => return Err(Error::new("\\N{...} in a string is not supported")),
-            // Jinja2 writes other characters as escapes first, and this backslash escapes theirs.
+            // Jinja2 first writes other characters as escapes, so this backslash escapes the
+            // escape.
             _ if !escape.is_ascii() => {
                 let code = u32::from(escape);
                 out += &match code {

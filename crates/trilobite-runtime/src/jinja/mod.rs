@@ -1,14 +1,15 @@
-//! Jinja templates with the values, the filters and the errors of Python: what transformers renders
-//! chat templates with (`ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)`, its
-//! own `tojson`, `strftime_now`, `raise_exception` and `{% generation %}`).
+//! A Jinja template engine with the values, filters and errors of Python. It matches the engine
+//! with which transformers renders chat templates (`ImmutableSandboxedEnvironment(trim_blocks=True,
+//! lstrip_blocks=True)` with its own `tojson`, `strftime_now`, `raise_exception` and
+//! `{% generation %}`).
 //!
-//! A template comes with a model's file and is a program that nobody has looked at. Every step, item
-//! and byte is paid for from a [`Budget`]. Nesting is bounded in the source, in values and while the
-//! template runs, which it does on a thread with a stack of a known size. Only namespaces can form a
-//! cycle, so values hold their numbers.
+//! A template comes with a model file and is untrusted code. A [`Budget`] pays for every step, item
+//! and byte. Nesting is limited in the source, in values and at run time, and the template runs on
+//! a thread with a stack of known size. Only namespaces can form cycles, so values refer to them by
+//! number.
 //!
-//! Not supported, and errors that say so: blocks and inheritance, `{% autoescape %}`, the filters
-//! that [`filters::unknown`] names, `\N{...}` in strings, integers beyond 128 bits.
+//! These are not supported and raise an error: blocks and inheritance, `{% autoescape %}`, the
+//! filters in [`filters::unknown`], `\N{...}` in strings, and integers beyond 128 bits.
 
 mod ast;
 mod budget;
@@ -40,20 +41,20 @@ use error::{Result, fail};
 use machine::Machine;
 use value::Value;
 
-/// Largest source of a template. Published ones have up to 20 kB.
+/// Maximum size of a template's source in bytes. Published ones have up to 20 kB.
 const MAX_SOURCE: usize = 1 << 18;
-/// Stack of the thread that a template runs on.
+/// Stack size of the thread that runs a template, in bytes.
 const STACK: usize = 64 << 20;
-/// Steps that any template has.
+/// Units of budget for any template.
 const BASE_STEPS: u64 = 2_000_000;
-/// Steps for every byte of the conversation.
+/// Additional units for every byte of the conversation.
 const STEPS_PER_BYTE: u64 = 64;
-/// Longest text that any template may make.
+/// Maximum length of the output in bytes, for any template.
 const BASE_OUTPUT: usize = 1 << 20;
-/// Bytes of that text for every byte of the conversation.
+/// Additional bytes of output for every byte of the conversation.
 const OUTPUT_PER_BYTE: usize = 16;
 
-/// The text that a template makes of these variables.
+/// Renders a template with these variables.
 pub(crate) fn render(source: &str, variables: &Map<String, Json>, clock: Clock) -> Result<String> {
     if source.len() > MAX_SOURCE {
         let length = source.len();
@@ -83,7 +84,7 @@ pub(crate) fn render(source: &str, variables: &Map<String, Json>, clock: Clock) 
     })
 }
 
-/// The size of a value, in bytes of JSON or thereabouts.
+/// The approximate size of a value in bytes of JSON.
 fn weight(value: &Json) -> usize {
     match value {
         Json::String(text) => 2 + text.len(),
@@ -95,7 +96,7 @@ fn weight(value: &Json) -> usize {
     }
 }
 
-/// A text with the characters escaped that mean something in HTML.
+/// Escapes the characters of a text that have a meaning in HTML.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -80,7 +80,7 @@ pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Resul
             None => next()?,
         };
         match kind {
-            // What goes into HTML is escaped.
+            // A value that goes into HTML is escaped.
             's' if markup && !matches!(value, Value::Markup(_)) => {
                 let text = escape(&value.to_text(machine)?);
                 out += &field.text(&text, &machine.budget)?;

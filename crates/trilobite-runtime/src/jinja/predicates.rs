@@ -1,4 +1,4 @@
-//! Tests, as Jinja2 defines them: what can follow `is`.
+//! Tests, which follow `is`, as defined by Jinja2.
 
 use std::rc::Rc;
 
@@ -11,13 +11,13 @@ use super::value::{Value, arithmetic, compare, equal};
 
 type Test = fn(&mut Machine, &Value, Args) -> Result<bool>;
 
-/// A test by its name.
+/// The test with a name.
 fn test(name: &str) -> Option<Test> {
     Some(match name {
         "boolean" => |m, v, a| kind(m, v, a, |v| matches!(v, Value::Bool(_))),
         "callable" => |m, v, a| {
             kind(m, v, a, |v| {
-                // An undefined value can be called too, which is an error.
+                // An undefined value can be called too. The call is an error.
                 matches!(v, Value::Function(_) | Value::Loop(_) | Value::Undefined(_))
             })
         },
@@ -71,7 +71,7 @@ pub(super) fn exists(name: &str) -> bool {
     test(name).is_some()
 }
 
-/// The error that an unknown test is.
+/// The error of an unknown test.
 pub(super) fn unknown(name: &str) -> Error {
     Error::new(format!("there is no test {name}"))
 }
@@ -102,7 +102,7 @@ fn cased(machine: &mut Machine, value: &Value, args: Args, fits: fn(&str) -> boo
     Ok(fits(&value.to_text(machine)?))
 }
 
-/// Whether the remainder of a division is so much.
+/// Whether a division leaves the remainder `rest`.
 fn divides(machine: &mut Machine, value: &Value, divisor: &Value, rest: i128) -> Result<bool> {
     let remainder = arithmetic(value, Operator::Remainder, divisor, machine)?;
     equal(&remainder, &Value::Int(rest), &machine.budget)

@@ -1,4 +1,4 @@
-//! What a template that means harm can do, which is to be refused.
+//! Templates that mean harm are rejected.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -21,7 +21,7 @@ fn said(source: &str) -> String {
     }
 }
 
-/// Each would take for ever, or all memory.
+/// Each of these would take forever, or all memory.
 #[test]
 fn work_and_memory_have_a_bound() {
     let grow = |what: &str, then: &str| {
@@ -33,7 +33,7 @@ fn work_and_memory_have_a_bound() {
     let forever = "{% for i in range(100000) %}";
     for source in [
         format!("{forever}{forever}{{% endfor %}}{{% endfor %}}"),
-        // Texts and lists that double, by copies and by references.
+        // Strings and lists that double, by copying and by reference.
         grow("{% set ns.a = ns.a + ns.a %}", ""),
         grow("{% set ns.a = ns.a ~ ns.a %}", ""),
         grow("{% set ns.a = [ns.a, ns.a] | join %}", ""),
@@ -76,7 +76,7 @@ fn work_and_memory_have_a_bound() {
         "{{ ('x,' * 1000000).split(',') }}".into(),
         "{{ strftime_now('%Y' * 1000000) }}".into(),
         format!("{{% macro m({0}) %}}{{% endmacro %}}{{{{ m({0}) }}}}", parameters(8_000)),
-        // Cheap to write, dear to do.
+        // Cheap to write, expensive to run.
         format!(
             "{{% set s = 'x' * 1000000 %}}{forever}{{% if s[i] == s %}}{{% endif %}}{{% endfor %}}"
         ),
@@ -129,7 +129,7 @@ fn nesting_has_a_bound() {
         "{% macro m() %}{% call m() %}{{ caller() }}{% endcall %}{% endmacro %}{{ m() }}".into(),
         "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}".into(),
         format!("{{{{ 'a' | map({}) | list }}}}", vec!["'map'"; 1_600].join(", ")),
-        // Values that hold the value before them.
+        // Each value contains the previous one.
         nest("[ns.v]"),
         nest("{'a': ns.v}"),
         nest("(ns.v,)"),
@@ -139,7 +139,7 @@ fn nesting_has_a_bound() {
         "{% set ns = namespace(v=1) %}{% for i in range(100000) %}{% for y in [ns.v] %}\
          {% set ns.v = loop %}{% endfor %}{% endfor %}"
             .into(),
-        // No value holds a namespace, but one is printed within the other.
+        // No value contains a namespace, but each is printed within the other.
         "{% set ns = namespace(v=1) %}{% for i in range(2000) %}{% set ns.v = namespace(v=ns.v) %}\
          {% endfor %}{{ ns }}"
             .into(),
@@ -160,7 +160,7 @@ fn nest(value: &str) -> String {
     )
 }
 
-/// What is long and not deep needs no stack.
+/// Long templates that are not deep need no stack.
 #[test]
 fn long_chains_are_rendered() {
     let many = 20_000;
@@ -189,7 +189,7 @@ fn a_namespace_that_contains_itself_is_printed() {
     assert!(said(json).contains("Namespace is not JSON"));
 }
 
-/// Pieces of templates in any order: whatever comes out, nothing panics.
+/// Random sequences of template fragments never cause a panic.
 #[test]
 fn nothing_panics() {
     const PIECES: [&str; 62] = [

@@ -1,16 +1,16 @@
-//! Classes and cases of characters as Python has them, where Rust's differ.
+//! Character classes and case mappings of Python, where they differ from Rust's.
 
-/// `str.isspace`: what `strip`, `split` and the whitespace control of tags take for space.
+/// `str.isspace`: the characters that `strip`, `split` and whitespace control treat as spaces.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 
-/// A character of a word in a regular expression.
+/// Whether a regular expression treats a character as part of a word.
 pub(super) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// `str.splitlines`: what ends a line.
+/// The line boundaries of `str.splitlines`.
 pub(super) fn is_line_end(c: char) -> bool {
     matches!(
         c,
@@ -23,13 +23,13 @@ pub(super) fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return matches!(c, ' '..='~');
     }
-    // After another character, only what cannot be printed is escaped.
+    // After another character, only unprintable characters are escaped.
     let mut text = String::from("a");
     text.push(c);
     text.escape_debug().count() == 2
 }
 
-/// Appends the title case of a character, which is its upper case but for digraphs, ligatures
+/// Appends the title case of a character. It differs from the upper case for digraphs, ligatures
 /// and Georgian.
 pub(super) fn push_title(c: char, out: &mut String) {
     match c {
@@ -53,13 +53,13 @@ pub(super) fn capitalize(text: &str) -> String {
     if let Some(first) = chars.next() {
         push_title(first, &mut out);
     }
-    // In the whole text, so that a final sigma is one.
+    // Lower-case the whole string, so that a final sigma is recognized.
     let skipped = text.chars().next().map_or(0, |c| c.to_lowercase().count());
     out.extend(text.to_lowercase().chars().skip(skipped));
     out
 }
 
-/// `str.title`: every letter that follows no letter begins a word.
+/// `str.title`: every letter that does not follow a letter begins a word.
 pub(super) fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut in_word = false;

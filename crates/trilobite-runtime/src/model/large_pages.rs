@@ -1,8 +1,9 @@
-//! A copy of weights in large pages.
+//! A copy of the weights in large pages.
 //!
-//! A decoded token reads nearly all weights once. In pages of 4 KB, as files are cached as a rule, the
-//! processor looks up an address every 4 KB and foresees nothing beyond; in pages of 2 MB the same
-//! reads are faster by up to a fifth. Linux gives such pages to anonymous memory that asks for them.
+//! A decoded token reads nearly all weights once. A file is usually cached in pages of 4 KB, so the
+//! processor translates an address every 4 KB and its prefetcher stops at the end of each page.
+//! With pages of 2 MB the same reads are up to a fifth faster. Linux gives large pages to anonymous
+//! memory on request.
 
 use std::fs::{File, read_to_string};
 use std::ops::Range;
@@ -11,27 +12,29 @@ use std::sync::{Mutex, PoisonError};
 
 use memmap2::{Advice, Mmap, MmapMut};
 
-/// Weights that are fewer bytes stay in the caches, or nearly so.
-const LEAST: usize = 64 << 20;
-/// Of the memory that can be had without swapping, the share that a copy may take.
-const SHARE: usize = 4;
-/// Places begin at a multiple of this, a cache line.
+/// Minimum size in bytes of the weights to copy. Smaller ones mostly stay in the caches.
+const MIN_BYTES: usize = 64 << 20;
+/// The copy may take one part in this many of the memory available without swapping.
+const MEMORY_DIVISOR: usize = 4;
+/// Alignment of the copied places: a cache line.
 const ALIGN: usize = 64;
 /// Bytes that a thread copies at a time.
-const PIECE: usize = 4 << 20;
+const PIECE_BYTES: usize = 4 << 20;
 
-/// Whether a copy of places is worth its memory.
+/// Whether a copy of these places is worth its memory.
 fn pays(places: &[(&File, Range<usize>)]) -> bool {
     let bytes = places.iter().map(|(_, place)| place.len()).sum();
     let offered = || {
         read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")
             .is_ok_and(|modes| !modes.contains("[never]"))
     };
-    LEAST <= bytes && available().is_some_and(|most| bytes <= most / SHARE) && offered()
+    MIN_BYTES <= bytes
+        && available().is_some_and(|most| bytes <= most / MEMORY_DIVISOR)
+        && offered()
 }
 
-/// Copies places of files one behind the other; returns the copy and where it has each of them.
-/// `None` if it is not worth its memory, or fails.
+/// Copies places of files into one block of memory. Returns the block and the range of each place
+/// in it, or `None` if the copy is not worth its memory or fails.
 pub(super) fn copy(
     places: &[(&File, Range<usize>)],
     threads: usize,
@@ -55,8 +58,8 @@ fn copy_all(places: &[(&File, Range<usize>)], threads: usize) -> Option<(Mmap, V
     for ((file, place), range) in places.iter().zip(&ranges) {
         let (before, after) = rest.split_at_mut(range.end - at);
         let out = &mut before[range.start - at..];
-        for (i, out) in out.chunks_mut(PIECE).enumerate() {
-            pieces.push((*file, place.start + i * PIECE, out));
+        for (i, out) in out.chunks_mut(PIECE_BYTES).enumerate() {
+            pieces.push((*file, place.start + i * PIECE_BYTES, out));
         }
         (rest, at) = (after, range.end);
     }
@@ -69,7 +72,7 @@ fn copy_all(places: &[(&File, Range<usize>)], threads: usize) -> Option<(Mmap, V
         Ok(())
     };
     let read = std::thread::scope(|scope| {
-        // A thread that does not start leaves its pieces to the others.
+        // If a thread does not start, the others copy its pieces.
         let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
         let others: Vec<_> = (1..threads).filter_map(start).collect();
         let mine = work().is_ok();
@@ -81,7 +84,7 @@ fn copy_all(places: &[(&File, Range<usize>)], threads: usize) -> Option<(Mmap, V
     Some((memory.make_read_only().ok()?, ranges))
 }
 
-/// Bytes that can be had without swapping.
+/// Memory available without swapping, in bytes.
 fn available() -> Option<usize> {
     let info = read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -96,9 +99,9 @@ mod tests {
     #[test]
     fn a_copy_has_what_the_files_have() {
         let mut file = tempfile::tempfile().unwrap();
-        let bytes: Vec<u8> = (0..2 * PIECE + 1000).map(|i| ((i * i) >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..2 * PIECE_BYTES + 1000).map(|i| ((i * i) >> 3) as u8).collect();
         file.write_all(&bytes).unwrap();
-        let places = [5..7, 100..2 * PIECE + 900, 40..40, 0..1000];
+        let places = [5..7, 100..2 * PIECE_BYTES + 900, 40..40, 0..1000];
         let of_file = places.clone().map(|place| (&file, place));
         for threads in [1, 3] {
             let (copy, ranges) = copy_all(&of_file, threads).unwrap();
@@ -120,6 +123,6 @@ mod tests {
     #[test]
     fn small_weights_stay_where_they_are() {
         let file = tempfile::tempfile().unwrap();
-        assert!(!pays(&[(&file, 0..LEAST - 1)]));
+        assert!(!pays(&[(&file, 0..MIN_BYTES - 1)]));
     }
 }

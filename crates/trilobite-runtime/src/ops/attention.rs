@@ -1,4 +1,4 @@
-//! Causal attention of the tokens of some sequences over their pages.
+//! Causal attention of the tokens of one or more sequences over their pages.
 
 #[cfg(test)]
 mod tests;
@@ -14,65 +14,68 @@ use crate::config::Config;
 use crate::sequence::Part;
 use crate::workers::Workers;
 
-/// Most tokens of a sequence, and fewest positions, whose attention is divided by positions and
-/// elements: the heads of one token alone would leave threads without work.
+/// Attention of at most this many tokens of one sequence, over at least `MANY_POSITIONS` positions,
+/// is divided by positions and elements. A division by heads alone would leave threads idle.
 const FEW_TOKENS: usize = 8;
 const MANY_POSITIONS: usize = 256;
-/// Positions whose scores a thread computes at a time then.
-const POSITIONS: usize = 128;
-/// Scores that a thread holds at a time: they stay in the second-level cache.
-const SCORES: usize = 1 << 17;
-/// Most tokens that a thread takes at a time, so that there is work for all.
-const TOKENS: usize = 32;
+/// Positions whose scores a thread computes at a time in that case.
+const SCORE_POSITIONS: usize = 128;
+/// Maximum number of scores that a thread holds at a time. They fit in the second-level cache.
+const MAX_SCORES: usize = 1 << 17;
+/// Maximum number of tokens that a thread takes at a time, so that there is work for all threads.
+const MAX_TOKENS: usize = 32;
 
-/// Positions for whose scores there is room from the beginning; beyond them it grows.
-const ROOM: usize = 1 << 15;
+/// Maximum number of positions whose scores are allocated at the start. Beyond them buffers grow.
+const INITIAL_POSITIONS: usize = 1 << 15;
 
-/// Floats that a thread needs to attend for one token.
-pub(crate) fn room(config: &Config) -> usize {
+/// Number of floats that a thread needs for the attention of one token.
+pub(crate) fn scratch_len(config: &Config) -> usize {
     config.heads / config.kv_heads * (2 * kv::padded(config.head_dim) + MANY_POSITIONS)
 }
 
-/// Tokens of a batch that continue one sequence.
+/// Consecutive tokens of a batch that continue one sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
-    /// The part of the batch's input that it comes from, by its index; it has one run at most.
+    /// Index of the part of the input that the tokens come from. A part has at most one run in a
+    /// batch.
     pub(crate) part: usize,
     /// The index of the first token in its part.
     pub(crate) index: usize,
     /// The position of the first token.
     pub(crate) position: usize,
-    /// The tokens, by their rows in the batch.
+    /// The rows of the tokens in the batch.
     pub(crate) rows: Range<usize>,
 }
 
-/// The shape of an attention: query heads read the keys and values of their group.
+/// The head counts and the width of an attention. Each group of query heads shares a KV head.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heads {
-    /// Query heads.
+    /// Number of query heads.
     pub(crate) query: usize,
-    /// Heads of keys and values.
+    /// Number of key and value heads.
     pub(crate) kv: usize,
     /// Width of a head.
     pub(crate) dim: usize,
 }
 
-/// Room for an attention.
+/// Buffers of the attention.
 #[derive(Default)]
-pub(crate) struct Room {
-    /// Scores of a few tokens, `[kv heads][rows][positions]`.
+pub(crate) struct AttentionBuffers {
+    /// Scores of up to `FEW_TOKENS` tokens, `[kv heads][rows][positions]`.
     scores: Vec<f32>,
-    /// The rows of the batch that a thread takes at a time.
+    /// Ranges of rows of the batch, each the work of one thread at a time.
     parts: Vec<Range<usize>>,
-    /// For each of these, its run by its index.
+    /// The index of the run of each range.
     run_of: Vec<usize>,
 }
 
-impl Room {
-    /// Room for the scores of one token of `heads` query heads that sees `positions` positions, if
-    /// they are not very many.
+impl AttentionBuffers {
+    /// Allocates the scores of one token with `heads` query heads and up to `positions` positions.
+    /// Very long contexts start smaller and grow.
     pub(crate) fn new(heads: usize, positions: usize) -> Self {
-        let scores = Vec::with_capacity(heads * positions.min(ROOM).next_multiple_of(kv::BLOCK));
+        let scores = Vec::with_capacity(
+            heads * positions.min(INITIAL_POSITIONS).next_multiple_of(kv::BLOCK),
+        );
         Self { scores, ..Self::default() }
     }
 }
@@ -82,38 +85,38 @@ impl Room {
 pub(crate) struct Attention<'a> {
     pub(crate) heads: Heads,
     pub(crate) layer: usize,
-    /// What the products of queries and keys are multiplied with.
+    /// Factor of the products of queries and keys.
     pub(crate) scale: f32,
-    /// Positions that a token sees, its own the last of them; `usize::MAX` is all.
+    /// Number of positions that a token attends to, its own included; `usize::MAX` for all.
     pub(crate) window: usize,
     /// The runs of the batch, in the order of its rows.
     pub(crate) runs: &'a [Run],
 }
 
-/// Keys and values of a head in one page, to be written.
-struct Target<'a> {
+/// The keys and values of a head in one page, for writing.
+struct PageRows<'a> {
     keys: CellsMut<'a>,
     values: CellsMut<'a>,
     head: usize,
-    /// The rows of the batch that go to the page.
+    /// The rows of the batch to write to the page.
     rows: Range<usize>,
-    /// Where the first of them goes within the page.
+    /// The offset of the first row within the page.
     offset: usize,
 }
 
 impl Attention<'_> {
-    /// Stores the keys and values of the batch, `[T][kv heads * dim]`.
+    /// Writes the keys and values of the batch, `[T][kv heads * dim]`, to the pages.
     pub(crate) fn store(self, workers: &mut Workers, parts: &mut [Part<'_>], k: &[f32], v: &[f32]) {
         let (kernels, dim, width) =
             (workers.kernels, self.heads.dim, self.heads.kv * self.heads.dim);
-        let put = |target: &mut Target<'_>| {
+        let put = |target: &mut PageRows<'_>| {
             for (position, row) in (target.offset..).zip(target.rows.clone()) {
                 let head = row * width + target.head * dim..row * width + (target.head + 1) * dim;
                 kernels.store_key(&k[head.clone()], &mut target.keys, position);
                 kernels.store_value(&v[head], &mut target.values, position);
             }
         };
-        // One token alone is not worth waking a thread for.
+        // A single token is too little work to wake a thread.
         let few = self.runs.last().is_none_or(|run| run.rows.end == 1);
         let mut targets = Vec::new();
         let mut runs = self.runs.iter().peekable();
@@ -126,7 +129,7 @@ impl Attention<'_> {
                 let rows = row(start)..row(end.min(first + PAGE));
                 for (head, (keys, values)) in page.heads_mut(self.layer).enumerate() {
                     let offset = start - first;
-                    let mut target = Target { keys, values, head, rows: rows.clone(), offset };
+                    let mut target = PageRows { keys, values, head, rows: rows.clone(), offset };
                     match few {
                         true => put(&mut target),
                         false => targets.push(target),
@@ -137,32 +140,32 @@ impl Attention<'_> {
         workers.team.rows(&mut targets, 1, |_, _, targets| targets.iter_mut().for_each(&put));
     }
 
-    /// Attends for the tokens of all runs, whose keys and values are stored already: `q` and `out`
-    /// are `[T][query heads * dim]`. How the work is divided changes no sum.
+    /// Computes the attention of all runs, whose keys and values have been stored. `q` and `out`
+    /// are `[T][query heads * dim]`. The division of the work changes no sum.
     pub(crate) fn run(
         self,
         workers: &mut Workers,
         parts: &[Part<'_>],
         q: &[f32],
-        room: &mut Room,
+        buffers: &mut AttentionBuffers,
         out: &mut [f32],
     ) {
         if let [run] = self.runs {
             let (_, positions) = self.visible(run, run.rows.clone());
             if run.rows.len() <= FEW_TOKENS && positions.len() >= MANY_POSITIONS {
                 let pages = parts[run.part].sequence.pages();
-                return self.by_positions(workers, run, pages, q, &mut room.scores, out);
+                return self.by_positions(workers, run, pages, q, &mut buffers.scores, out);
             }
         }
-        self.by_tokens(workers, parts, q, room, out);
+        self.by_tokens(workers, parts, q, buffers, out);
     }
 
-    /// Query heads that share keys and values.
+    /// Number of query heads that share a KV head.
     fn group(self) -> usize {
         self.heads.query / self.heads.kv
     }
 
-    /// What some rows of a run see of one head, and the blocks of positions that this takes.
+    /// The positions that some rows of a run attend to, and the range of blocks that contains them.
     fn visible(self, run: &Run, rows: Range<usize>) -> (Visible, Range<usize>) {
         let (group, window) = (self.group(), self.window);
         let position = |row: usize| run.position + row - run.rows.start;
@@ -172,7 +175,8 @@ impl Attention<'_> {
         (visible, first..position(rows.end).next_multiple_of(kv::BLOCK))
     }
 
-    /// The queries of some tokens to one head, `[rows][dim]` with zeros up to whole panels.
+    /// Gathers the queries of some tokens for one KV head, `[rows][dim]`, padded with zeros to
+    /// whole panels.
     fn gather(self, q: &[f32], kv_head: usize, tokens: Range<usize>, rows: &mut [f32]) {
         let (Heads { query, dim, .. }, group) = (self.heads, self.group());
         let tokens = tokens.flat_map(|t| (0..group).map(move |i| (t, kv_head * group + i)));
@@ -182,26 +186,26 @@ impl Attention<'_> {
         }
     }
 
-    /// Many tokens, or several sequences: a thread takes some tokens of one sequence with all query
-    /// heads of a group.
+    /// The method for many tokens or several sequences: a thread takes some tokens of one sequence
+    /// with all query heads of a group.
     fn by_tokens(
         self,
         workers: &mut Workers,
         parts: &[Part<'_>],
         q: &[f32],
-        room: &mut Room,
+        buffers: &mut AttentionBuffers,
         out: &mut [f32],
     ) {
         let (Heads { query, kv: kv_heads, dim }, group) = (self.heads, self.group());
         let (kernels, width) = (workers.kernels, kv::padded(dim));
         let tokens = out.len() / (query * dim);
         let fair = (tokens * kv_heads).div_ceil(4 * workers.team.threads());
-        let Room { parts: pieces, run_of, .. } = room;
+        let AttentionBuffers { parts: pieces, run_of, .. } = buffers;
         pieces.clear();
         run_of.clear();
         for (index, run) in self.runs.iter().enumerate() {
             let (_, positions) = self.visible(run, run.rows.clone());
-            let piece = (SCORES / (positions.len() * group)).clamp(1, TOKENS).min(fair);
+            let piece = (MAX_SCORES / (positions.len() * group)).clamp(1, MAX_TOKENS).min(fair);
             for start in run.rows.clone().step_by(piece) {
                 pieces.push(start..run.rows.end.min(start + piece));
                 run_of.push(index);
@@ -228,8 +232,8 @@ impl Attention<'_> {
         });
     }
 
-    /// A few tokens of one sequence: the scores are divided by positions, the sums of values by
-    /// elements.
+    /// The method for a few tokens of one sequence: the scores are divided by positions, the sums
+    /// of values by elements.
     fn by_positions(
         self,
         workers: &mut Workers,
@@ -247,7 +251,7 @@ impl Attention<'_> {
 
         // Scores, [kv heads][rows][positions]
         let scores = grown(scores, kv_heads * rows * n);
-        let (shape, size) = ([1, kv_heads * rows, n], [rows, POSITIONS]);
+        let (shape, size) = ([1, kv_heads * rows, n], [rows, SCORE_POSITIONS]);
         let one = std::slice::from_ref(&(0..1));
         workers.team.blocks(scores, shape, one, size, |scratch, _, mut block| {
             let [_, head_rows, part] = block.ranges();

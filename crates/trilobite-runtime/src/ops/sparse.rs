@@ -1,31 +1,32 @@
-//! Products that leave out what zeros make needless.
+//! Products that skip rows and columns whose results are multiplied by zero.
 //!
-//! Squared ReLU makes about half of the gate's outputs, or more, exactly zero. The up projection then
-//! counts for nothing there, and neither does the down projection's column, for zeros stay zeros
-//! through norm and quantisation. What is left out changes no bit of what follows.
+//! Squared ReLU makes half or more of the gate's outputs exactly zero. For these the output of the
+//! up projection is not needed, and neither is the column of the down projection, since zeros stay
+//! zeros through norm and quantisation. Skipping them changes no bit of the result.
 
 use std::ops::Range;
 
 use trilobite_kernels::{Layout, TernaryMatrix};
 
-use super::{ALIGN, Input, LEAST, Ops, Product, Scratch, grown};
+use super::{ALIGN, Input, MIN_MULTIPLY_ADDS, Ops, Product, Scratch, grown};
 use crate::config::Activation;
 use crate::team::{Pieces, Strip};
 use crate::weights::{Matrix, View};
 
-/// From so many tokens on nearly everything counts for one of them, and batches are faster.
-pub(crate) const FEW: usize = 12;
+/// Batches of at least this many tokens skip nothing: nearly every row is needed by one of the
+/// tokens, and the dense product is faster.
+pub(crate) const MIN_DENSE_BATCH: usize = 12;
 
-/// How much of the projections of which parts can be left out was read, for few tokens at a time.
+/// Rows and columns read of the projections that sparsity can skip. Only small batches are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Live {
-    /// Rows of up projections that were read.
+    /// Rows read of the up projections.
     pub rows: u64,
-    /// Rows that they have.
+    /// Total rows of these projections.
     pub of_rows: u64,
-    /// Columns of down projections that were read.
+    /// Columns read of the down projections.
     pub columns: u64,
-    /// Columns that they have.
+    /// Total columns of these projections.
     pub of_columns: u64,
 }
 
@@ -39,25 +40,25 @@ impl std::ops::AddAssign for Live {
 }
 
 impl Live {
-    /// The share of the rows that was read, if there are any.
+    /// The fraction of the rows that was read, or `None` if there are none.
     pub fn row_fraction(&self) -> Option<f64> {
         (self.of_rows > 0).then(|| self.rows as f64 / self.of_rows as f64)
     }
 
-    /// The share of the columns that was read, if there are any.
+    /// The fraction of the columns that was read, or `None` if there are none.
     pub fn column_fraction(&self) -> Option<f64> {
         (self.of_columns > 0).then(|| self.columns as f64 / self.of_columns as f64)
     }
 }
 
 impl Scratch {
-    /// What was read since the last call.
+    /// Returns the counts since the last call.
     pub(crate) fn take_live(&mut self) -> Live {
         std::mem::take(&mut self.live)
     }
 }
 
-/// An up projection of which only some rows count.
+/// An up projection of which only the rows with a nonzero gate are computed.
 pub(super) struct UpRows<'a> {
     product: Product<'a>,
     weights: TernaryMatrix<'a>,
@@ -65,26 +66,28 @@ pub(super) struct UpRows<'a> {
 }
 
 impl<'a> Product<'a> {
-    /// This as an up projection of which only some rows count.
+    /// Converts to a sparse up projection, if the product allows it.
     pub(super) fn sparse(self, activation: Activation) -> Option<UpRows<'a>> {
         let View::Ternary(weights, scale) = self.weights else { return None };
         let Input { count, codes, .. } = self.input;
-        // Zero times an output is zero unless the output is infinite: it lies within 128 a column.
+        // Zero times an output is zero unless the output is infinite. Outputs are at most 128 per
+        // column.
         let most = 128.0 * self.matrix.cols as f32 * scale;
         let finite = codes.scales().iter().all(|x_scale| (most / x_scale).is_finite());
-        let few = !self.plain && count < FEW && activation == Activation::Relu2;
+        let few = !self.plain && count < MIN_DENSE_BATCH && activation == Activation::Relu2;
         let chosen = matches!(weights.layout(), Layout::I2S(_));
         (few && finite && chosen).then_some(UpRows { product: self, weights, scale })
     }
 }
 
-/// Whether the squared ReLU of a gate can be anything but zero.
+/// Whether the squared ReLU of a gate can be nonzero.
 fn counts(gate: f32) -> bool {
     gate > 0.0 || gate.is_nan()
 }
 
 impl UpRows<'_> {
-    /// Multiplies the squared ReLU of gates, the columns `part` of the strip, with the outputs `rows`.
+    /// Multiplies the squared ReLU of the gates in the columns `part` of the strip with the outputs
+    /// `rows`.
     pub(super) fn gate(
         self,
         rows: Range<usize>,
@@ -134,20 +137,21 @@ impl UpRows<'_> {
 }
 
 impl Ops<'_> {
-    /// `x[T][rows] += input[T][cols] * matrix^T` by the columns that count, if that is possible.
+    /// `x[T][rows] += input[T][cols] * matrix^T`, skipping columns whose input is zero. Returns
+    /// `false` if the matrix or the batch does not allow that.
     ///
-    /// Threads divide the columns: so each reads whole rows of what is stored. Their sums are
-    /// integers, which can be added in any order.
+    /// Threads divide the columns, so each reads whole rows of the stored layout. Their partial
+    /// sums are integers, which can be added in any order.
     pub(super) fn add_columns(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) -> bool {
         let View::Ternary(weights, scale) = self.model.view(matrix) else { return false };
         let Input { count, codes, .. } = input;
-        if self.plain || count >= FEW || weights.layout() != Layout::I2T {
+        if self.plain || count >= MIN_DENSE_BATCH || weights.layout() != Layout::I2T {
             return false;
         }
         let kernels = self.workers.kernels;
         let team = &mut self.workers.team;
         let (rows, cols, width) = (matrix.rows, matrix.cols, count * matrix.rows);
-        let count_parts = (cols * width / LEAST).clamp(1, team.threads());
+        let count_parts = (cols * width / MIN_MULTIPLY_ADDS).clamp(1, team.threads());
         let parts = &mut self.parts[..count_parts * width];
         team.rows(parts, width, |Scratch { workspace, live, .. }, i, out| {
             let part = cols * i / count_parts..cols * (i + 1) / count_parts;
@@ -155,7 +159,8 @@ impl Ops<'_> {
             live.columns += kernels.ternary_part(&weights, part, codes, workspace, out) as u64;
         });
         let (parts, x) = (&*parts, (&mut x[..width], rows));
-        let pieces = Pieces { least: LEAST / (4 * count_parts * count), size: usize::MAX };
+        let pieces =
+            Pieces { least: MIN_MULTIPLY_ADDS / (4 * count_parts * count), size: usize::MAX };
         team.columns([x], ALIGN, pieces, |Scratch { sums, .. }, _, range, strip| {
             let sums = grown(sums, range.len());
             for t in 0..count {

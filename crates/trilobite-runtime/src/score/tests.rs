@@ -10,7 +10,8 @@ use crate::forward::SessionOptions;
 /// Ternary and dense models, two of them with sliding windows shorter than the texts.
 const MODELS: [&str; 6] = ["bitnet_online", "llama_bitnet", "llama", "gemma3", "qwen2", "qwen3"];
 
-/// Tokens that the sessions hold: enough for a few tokens' attention to be divided by positions.
+/// Length of the sessions' context: long enough for the attention of a few tokens to be divided by
+/// positions.
 const CONTEXT: usize = 320;
 
 fn model(name: &str) -> Arc<Model> {
@@ -27,7 +28,7 @@ fn scorer(model: &Arc<Model>, (threads, batch): (usize, usize), cache: CacheType
     Scorer::new(Session::new(Arc::clone(model), options).unwrap())
 }
 
-/// Ids that differ from each other, by a linear congruence.
+/// Distinct ids, by a linear congruence.
 fn ids(model: &Model, seed: usize, count: usize) -> Vec<u32> {
     let vocab = model.config().vocab;
     (0..count).map(|i| ((seed * 7919 + i * 104_729 + 17) % vocab) as u32).collect()
@@ -72,7 +73,7 @@ fn branches_score_as_if_alone() {
             .iter()
             .map(|requests| scorer(&model, (1, 256), CacheType::F32).score_whole(requests).unwrap())
             .collect();
-        // No two continuations are equally likely: a mix-up would show.
+        // No two continuations are equally likely, so swapped results would be noticed.
         assert!(whole[1][0].logprob != whole[1][1].logprob && whole[1][1] == whole[1][4]);
         for setting in [(1, 256), (2, 16), (3, 7), (2, 1)] {
             let mut scorer = scorer(&model, setting, CacheType::F32);
@@ -90,7 +91,7 @@ fn branches_score_as_if_alone() {
     }
 }
 
-/// What all texts begin with stays read.
+/// The common prefix of all texts stays in the session.
 #[test]
 fn a_session_keeps_the_trunk() {
     let model = model("gemma3");
@@ -114,13 +115,13 @@ fn faulty_requests_are_refused() {
     assert!(matches!(fail(&[1], &[]), Error::EmptyPrompt));
     assert!(matches!(fail(&[1], &[1; CONTEXT + 1]), Error::Context { needed: 321, context: 320 }));
     assert!(matches!(fail(&[vocab], &[1]), Error::TokenId { id, .. } if id == vocab));
-    // The last one is predicted and never read.
+    // The last token is predicted and not processed.
     assert!(matches!(fail(&[1], &[vocab]), Error::TokenId { id, .. } if id == vocab));
     assert!(scorer.score_all(&[]).unwrap().is_empty());
 }
 
-/// Context and continuation are tokenized together and split by the number of the context's tokens;
-/// blanks at the context's end belong to the continuation.
+/// Context and continuation are tokenized together and split after the number of the context's
+/// tokens. Spaces at the context's end belong to the continuation.
 #[test]
 fn texts_are_tokenized_together() {
     for name in MODELS {
@@ -141,7 +142,7 @@ fn texts_are_tokenized_together() {
                 let whole = ids(&format!("{context}{continuation}"));
                 assert_eq!(request.context, whole[..ids(head).len()], "{name}");
                 assert_eq!(request.continuation, whole[ids(head).len()..], "{name}");
-                // Once, and only where it is wished.
+                // Once, and only on request.
                 let begins = !first.is_empty() && request.context.starts_with(&first);
                 assert_eq!(begins, bos && !first.is_empty(), "{name}");
                 assert!(!begins || !request.context[first.len()..].starts_with(&first));
@@ -156,8 +157,9 @@ fn texts_are_tokenized_together() {
     }
 }
 
-/// The names of special tokens in a text stand for them, and a text that begins with the name of the
-/// first token gets no second one. Expected: what lm-evaluation-harness's `HFLM` encodes.
+/// Names of special tokens in a text become these tokens, and a text that begins with the name of
+/// the first token gets no second one. Expected values: what lm-evaluation-harness's `HFLM`
+/// encodes.
 #[test]
 fn special_tokens_in_texts_are_themselves() {
     for name in MODELS {
@@ -177,7 +179,7 @@ fn special_tokens_in_texts_are_themselves() {
             let within = request(&format!("The cat{begin}"), " sat");
             let first = if bos { &adds[..] } else { &[] };
             assert_eq!(within.context, [first, &plain("The cat"), &[prefix]].concat(), "{name}");
-            // An empty context becomes the first token, if that is not there already.
+            // An empty context becomes the first token, unless the text begins with it.
             let empty = request("", &format!("{begin}The cat"));
             assert_eq!(empty.context, [prefix], "{name}");
             assert!(!empty.continuation.contains(&prefix), "{name}");
@@ -185,8 +187,8 @@ fn special_tokens_in_texts_are_themselves() {
     }
 }
 
-/// The first token is what the tokenizer calls beginning of text, or else end of text, whatever
-/// config.json says.
+/// The first token is the tokenizer's beginning-of-text token, or else its end-of-text token,
+/// whatever config.json says.
 #[test]
 fn the_prefix_is_the_tokenizers() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden/llama_bitnet");
@@ -217,17 +219,17 @@ fn the_prefix_is_the_tokenizers() {
     assert_eq!(prefix(Some(names[0]), Some(names[1])), names[0]);
     assert_eq!(prefix(Some(names[1]), Some(names[0])), names[1]);
     assert_eq!(prefix(None, Some(names[1])), names[1]);
-    // It names none: the model's.
+    // The tokenizer names no token, so the model's is used.
     assert_eq!(prefix(None, None), names[0]);
 }
 
-/// Of what does not fit, the earliest tokens are dropped.
+/// If the tokens do not fit, the earliest are dropped.
 #[test]
 fn long_contexts_lose_their_beginning() {
     let model = model("bitnet_online");
     let continuation = ids(&model, 2, 4);
     let long = ids(&model, 1, CONTEXT + 30);
-    // The last token is predicted and not read, so one more fits.
+    // The last token is predicted and not processed, so one more fits.
     let kept = long[long.len() - (CONTEXT - 3)..].to_vec();
     let score = |context: Vec<u32>| {
         let request = Request { context, continuation: continuation.clone() };

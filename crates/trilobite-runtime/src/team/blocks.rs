@@ -1,4 +1,4 @@
-//! Arrays of three dimensions that a team fills block by block.
+//! Three-dimensional arrays that a team fills block by block.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -8,9 +8,9 @@ use super::{SendPtr, Team};
 impl<S: Send + 'static> Team<S> {
     /// Fills an array `[a][b][c]` block by block: `fill(scratch, index of the part, block)`.
     ///
-    /// `parts` are ranges of `a` that rise and do not overlap; within a part, blocks have `size`,
-    /// `[b, c]`, and less at the ends. The last parts come first: of one text, they have the most
-    /// to do.
+    /// `parts` are ascending ranges of `a` that do not overlap. Within a part, blocks have `size`,
+    /// `[b, c]`, and are smaller at the ends. The last parts run first, since within a text they
+    /// have the most work.
     pub(crate) fn blocks<T: Send>(
         &mut self,
         out: &mut [T],

@@ -41,7 +41,7 @@ fn every_cell_is_written_once() {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn message(work: impl FnOnce()) -> String {
     let payload = catch_unwind(AssertUnwindSafe(work)).unwrap_err();
     match payload.downcast_ref::<&str>() {
@@ -52,7 +52,7 @@ fn message(work: impl FnOnce()) -> String {
 
 #[test]
 fn matrices_of_more_cells_than_there_are_numbers_are_refused() {
-    // Each of these has as many cells as a product that overflows leaves: none.
+    // Each matrix has as many cells as remain after a product overflows: none.
     let huge = 1 << (usize::BITS - 2);
     let (mut four, mut none, mut none2) = ([0u8; 4], [0u8; 0], [0u8; 0]);
     for threads in [1, 3] {
@@ -66,7 +66,7 @@ fn matrices_of_more_cells_than_there_are_numbers_are_refused() {
             });
             assert_eq!(said, "the matrices have the same number of whole rows");
         }
-        // Widths alone are no cells.
+        // A width without rows has no cells.
         let pieces = Pieces { least: 1, size: 1 };
         let matrices =
             [(&mut none[..], usize::MAX), (&mut four[..], 4), (&mut none2[..], usize::MAX)];
@@ -111,7 +111,7 @@ impl Drop for Panicking {
 #[test]
 fn what_a_panic_leaves_is_not_dropped_before_the_step_ends() {
     let mut team = Team::new(2, || ()).unwrap();
-    // Of two payloads the first is handed on, and neither is dropped.
+    // The first of two payloads is passed on, and neither is dropped.
     let work = || team.items(2, &|(), _| std::panic::panic_any(Panicking));
     let payload = catch_unwind(AssertUnwindSafe(work)).unwrap_err();
     assert!(payload.is::<Panicking>());
@@ -122,7 +122,7 @@ fn what_a_panic_leaves_is_not_dropped_before_the_step_ends() {
 #[test]
 fn every_item_runs_once_and_every_scratch_is_exclusive() {
     for threads in 1..8 {
-        // The first number is changed and changed back by every item, the second counts them.
+        // Every item changes the first number and changes it back. The second one counts them.
         let mut team = Team::new(threads, || (0, 0)).unwrap();
         let mut expected = 0;
         for items in (0..40).chain([1000]).cycle().take(400) {
@@ -144,7 +144,7 @@ fn every_item_runs_once_and_every_scratch_is_exclusive() {
 #[test]
 fn nobody_waits_for_a_thread_that_has_begun_nothing() {
     let mut team = Team::new(2, || ()).unwrap();
-    // The first item returns only when all others have run, whoever has to run them.
+    // The first item returns only after all others have run, so other threads must run them.
     let left = AtomicUsize::new(9);
     team.items(10, &|_, item| match item {
         0 => while left.load(Ordering::Relaxed) > 0 {},

@@ -1,4 +1,4 @@
-//! Tokens that are found by their text before anything else is done with a text.
+//! Added tokens, which are found in a text before it is tokenized otherwise.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,19 +10,19 @@ use super::model::Model;
 use super::node::{Fault, Node};
 use super::normalizer::Normalizer;
 
-/// Bytes of all added tokens together. Published files have up to 100,000.
+/// Maximum number of bytes of all added tokens together. Published files have up to 100,000.
 const MAX_BYTES: usize = 1 << 22;
 
-/// A token as a file adds it.
+/// An added token, as a file describes it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct AddedToken {
     pub(super) content: String,
-    /// Found as a word of its own only.
+    /// Matches only as a whole word.
     pub(super) single_word: bool,
-    /// Takes the spaces before it, and those behind it.
+    /// Whether a match includes the spaces before it; `rstrip`, those after it.
     pub(super) lstrip: bool,
     pub(super) rstrip: bool,
-    /// Found in the normalized text, in its own normalized form.
+    /// Matches in the normalized text, by the token's own normalized form.
     pub(super) normalized: bool,
     pub(super) special: bool,
 }
@@ -52,10 +52,10 @@ impl AddedToken {
     }
 }
 
-/// What a text consists of.
-pub(super) enum Part<'a> {
+/// A part of a text.
+pub(super) enum Segment<'a> {
     Token(u32),
-    /// What lies between tokens, and where.
+    /// The text between two tokens, and its offset.
     Text(&'a str, usize),
 }
 
@@ -66,16 +66,16 @@ pub(super) struct AddedTokens {
     tokens: HashMap<u32, Added>,
     /// The texts of special tokens.
     special: HashSet<String>,
-    /// Finds those that are found in the text as it is, and those in the normalized text.
+    /// Finds the tokens that match in the original text; the other finder, in the normalized text.
     raw: Option<Finder>,
     normalized: Option<Finder>,
-    /// A character of a word at the beginning of a text, if a token has to be a word of its own.
+    /// Matches a word character at the beginning of a text. Present if a token matches whole words.
     word: Option<Regex>,
 }
 
 struct Added {
     token: AddedToken,
-    /// Its text where it is found, and where it is decoded.
+    /// The text that is matched, and that the token is decoded to.
     spelling: String,
 }
 
@@ -85,9 +85,9 @@ struct Finder {
 }
 
 impl AddedTokens {
-    /// Gives tokens their ids, as the reference does: that of the same token of the model, or the
-    /// next one behind the vocabulary, whatever id a file states. A token that comes twice is
-    /// what it is where it comes last.
+    /// Assigns ids as the reference does: the id of the same token in the model, or else the next
+    /// id after the vocabulary. The id in the file is ignored. If a token is listed twice, the last
+    /// entry counts.
     pub(super) fn new(
         tokens: Vec<AddedToken>,
         model: &Model,
@@ -151,12 +151,12 @@ impl AddedTokens {
         self.ids.get(text).copied()
     }
 
-    /// The text of a token as it is decoded.
+    /// The decoded text of a token.
     pub(super) fn text(&self, id: u32) -> Option<&str> {
         Some(self.tokens.get(&id)?.spelling.as_str())
     }
 
-    /// Whether a text is left out where special tokens are.
+    /// Whether a text is that of a special token, which decoding can omit.
     pub(super) fn is_special_text(&self, text: &str) -> bool {
         self.special.contains(text)
     }
@@ -169,18 +169,18 @@ impl AddedTokens {
         self.tokens.keys().copied().max()
     }
 
-    /// Calls `out` with the parts of a text: of a normalized one or of one as it is. Special tokens
-    /// are text like any other unless `parse_special`.
+    /// Calls `out` with the parts of a text, which is normalized or original. Unless
+    /// `parse_special`, special tokens are treated as text.
     pub(super) fn find(
         &self,
         text: &str,
         normalized: bool,
         parse_special: bool,
-        out: &mut dyn FnMut(Part<'_>) -> Result<(), String>,
+        out: &mut dyn FnMut(Segment<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
         let finder = if normalized { &self.normalized } else { &self.raw };
         let mut done = 0;
-        // Where the spaces end that `done` is within.
+        // The end of the spaces that belong to the previous token.
         let mut spaces_end = 0;
         let found = finder.iter().flat_map(|finder| finder.find(text));
         for (id, mut start, mut end) in found {
@@ -204,13 +204,13 @@ impl AddedTokens {
                 end = spaces_end;
             }
             if let Some(between) = text.get(done..start).filter(|between| !between.is_empty()) {
-                out(Part::Text(between, done))?;
+                out(Segment::Text(between, done))?;
             }
-            out(Part::Token(id))?;
+            out(Segment::Token(id))?;
             done = end;
         }
         match text.get(done..).filter(|rest| !rest.is_empty()) {
-            Some(rest) => out(Part::Text(rest, done)),
+            Some(rest) => out(Segment::Text(rest, done)),
             None => Ok(()),
         }
     }
@@ -226,7 +226,7 @@ impl AddedTokens {
 }
 
 impl Finder {
-    /// Of several tokens at one place, it finds the longest.
+    /// Of several tokens at one place, the longest matches.
     fn new(tokens: Vec<(u32, &str)>) -> Result<Option<Self>, Fault> {
         if tokens.is_empty() {
             return Ok(None);
@@ -243,7 +243,8 @@ impl Finder {
             }
         }
         let texts = tokens.iter().map(|(_, text)| text);
-        // Unlike the other kinds, it is built in time that grows with the texts, whatever they are.
+        // Unlike the other kinds, this one is always built in time linear in the length of the
+        // texts.
         let automaton = AhoCorasick::builder()
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .match_kind(MatchKind::LeftmostLongest)

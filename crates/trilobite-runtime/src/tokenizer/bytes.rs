@@ -1,15 +1,15 @@
-//! Bytes as characters, as byte-level vocabularies write them.
+//! The characters that represent bytes in byte-level vocabularies.
 
-/// The first of the characters that stand for bytes that do not stand for themselves.
+/// The first of the characters that represent bytes other than themselves.
 const FIRST: u32 = 0x100;
 
-/// By byte, its character.
+/// The character of each byte.
 static CHARACTERS: [char; 256] = {
     let mut characters = ['\0'; 256];
     let mut others = 0;
     let mut byte = 0u8;
     loop {
-        // What Latin-1 prints, spaces excepted, stands for itself.
+        // Printable Latin-1 characters except spaces represent themselves.
         let character = if matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF) {
             Some(byte as char)
         } else {
@@ -26,7 +26,7 @@ static CHARACTERS: [char; 256] = {
     }
 };
 
-/// By character, the byte that it stands for.
+/// The byte of each character.
 static BYTES: [Option<u8>; 0x144] = {
     let mut bytes = [None; 0x144];
     let mut byte = 0u8;
@@ -39,12 +39,12 @@ static BYTES: [Option<u8>; 0x144] = {
     }
 };
 
-/// The characters of a text's bytes.
+/// The characters that represent the bytes of a text.
 pub(super) fn to_characters(text: &str) -> String {
     text.bytes().map(|byte| CHARACTERS[usize::from(byte)]).collect()
 }
 
-/// The bytes of characters, if every one stands for a byte.
+/// The bytes that characters represent, or `None` if one represents no byte.
 pub(super) fn from_characters(text: &str) -> Option<Vec<u8>> {
     text.chars().map(|c| BYTES.get(c as usize).copied().flatten()).collect()
 }

@@ -1,21 +1,21 @@
-//! SentencePiece's precompiled map of characters.
+//! SentencePiece's precompiled character map.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Longest sequence of characters that is looked up as one.
+/// Grapheme clusters of at least this many bytes are not looked up as a whole.
 const MAX_CLUSTER: usize = 6;
 
-/// A double-array trie of bytes, whose values are places in a text where replacements begin; a NUL
-/// ends each.
+/// A double-array trie of bytes. Its values are offsets of replacements in a text, where each ends
+/// with a NUL.
 pub(super) struct Charsmap {
     units: Vec<u32>,
     texts: String,
 }
 
 impl Charsmap {
-    /// The map from its Base64 form: the size of the trie, the trie, the replacements.
+    /// Decodes the Base64 form: the size of the trie, the trie, the replacements.
     pub(super) fn decode(text: &str) -> Result<Self, String> {
         let bytes = STANDARD.decode(text).map_err(|error| format!("is no Base64: {error}"))?;
         let parts = bytes.split_first_chunk::<4>().and_then(|(size, rest)| {
@@ -33,7 +33,7 @@ impl Charsmap {
         })
     }
 
-    /// The text with everything replaced that the map knows.
+    /// Replaces everything in a text that the map contains.
     pub(super) fn apply(&self, text: &str) -> Result<String, String> {
         let mut out = String::with_capacity(text.len());
         for cluster in text.graphemes(true) {
@@ -55,8 +55,8 @@ impl Charsmap {
         Ok(out)
     }
 
-    /// The replacement of the shortest beginning of a text that has one, which is what the
-    /// reference takes for that of the whole text.
+    /// The replacement of the shortest prefix of a text that has one. The reference takes it for
+    /// the replacement of the whole text.
     fn find(&self, text: &str) -> Result<Option<&str>, String> {
         let mut at = 0;
         let mut node = self.unit(at)?;
@@ -83,7 +83,7 @@ impl Charsmap {
     }
 }
 
-/// Where the children of a node are, relative to it.
+/// The offset of a node's children, relative to the node.
 fn offset(node: u32) -> usize {
     ((node >> 10) << ((node & (1 << 9)) >> 6)) as usize
 }

@@ -1,18 +1,18 @@
-//! A limit of the time that a text may take.
+//! A time limit for tokenizing a text.
 
 use std::cell::Cell;
 use std::time::Duration;
 
-/// Time for a text, and more of it for a long one. Some regular expressions look at the whole text
-/// for every match, and some vocabularies have a token of every length: they would take days for
-/// some megabytes. Others take a hundredth of this.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PATIENCE_FOR_A_BYTE: Duration = Duration::from_micros(5);
+/// Time limit for a text, to which each byte adds. Some regular expressions read the whole text for
+/// every match, and some vocabularies have a token of every length; they would take days for a few
+/// megabytes. Others take a hundredth of the limit.
+const BASE_TIME: Duration = Duration::from_secs(10);
+const TIME_PER_BYTE: Duration = Duration::from_micros(5);
 
-/// A limit of the time that a text may take.
+/// A time limit for tokenizing a text.
 pub(super) struct Deadline {
     end: Duration,
-    /// Calls until the clock is looked at again.
+    /// Calls of [`check`](Self::check) until the next reading of the clock.
     countdown: Cell<u32>,
 }
 
@@ -21,17 +21,17 @@ impl Deadline {
 
     pub(super) fn for_text(text: &str) -> Self {
         let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let patience = PATIENCE + PATIENCE_FOR_A_BYTE * bytes;
-        Self { end: time().saturating_add(patience), countdown: Cell::new(Self::INTERVAL) }
+        let limit = BASE_TIME + TIME_PER_BYTE * bytes;
+        Self { end: time().saturating_add(limit), countdown: Cell::new(Self::INTERVAL) }
     }
 
-    /// One that has passed.
+    /// A deadline that has passed.
     #[cfg(test)]
     pub(super) fn passed() -> Self {
         Self { end: Duration::ZERO, countdown: Cell::new(Self::INTERVAL) }
     }
 
-    /// An error when the time is up. It is asked in every loop whose work a file can multiply.
+    /// Returns an error after the deadline. Every loop whose work a file can multiply calls it.
     pub(super) fn check(&self) -> Result<(), String> {
         let left = self.countdown.get();
         if left > 0 {
@@ -46,7 +46,7 @@ impl Deadline {
     }
 }
 
-/// The time that this thread has computed: what else the machine does counts for nothing.
+/// The CPU time of this thread, so that other load on the machine does not count.
 #[cfg(unix)]
 fn time() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
@@ -55,7 +55,7 @@ fn time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or(Duration::ZERO)
 }
 
-/// The time since the first call.
+/// Wall-clock time since the first call.
 #[cfg(not(unix))]
 fn time() -> Duration {
     use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! How tokens become text again.
+//! Decoders: from tokens to text.
 
 use super::bytes;
 use super::deadline::Deadline;
@@ -6,10 +6,10 @@ use super::node::{Fault, Node};
 use super::pre_tokenizer::Prepend;
 use super::replace::{Replace, check_growth, most_bytes};
 
-/// Steps from the texts of tokens to text.
+/// The steps that turn the texts of tokens into the decoded text.
 pub(super) struct Decoder(pub(super) Vec<Step>);
 
-/// A step. It gets and gives texts, which are joined after the last step.
+/// A step, which maps a list of texts to another. After the last step they are joined.
 pub(super) enum Step {
     Bpe { suffix: String },
     ByteFallback,
@@ -28,7 +28,7 @@ impl Decoder {
         Ok(Self(steps.iter().map(Step::read).collect::<Result<_, _>>()?))
     }
 
-    /// The bytes of a token that stands for bytes and not for characters.
+    /// The bytes of a token that represents bytes instead of characters.
     pub(super) fn bytes(&self, token: &str) -> Option<Vec<u8>> {
         self.0.iter().find_map(|step| match step {
             Step::ByteLevel => bytes::from_characters(token),
@@ -37,7 +37,7 @@ impl Decoder {
         })
     }
 
-    /// The text of tokens.
+    /// Decodes the texts of tokens.
     pub(super) fn decode(&self, tokens: Vec<String>) -> Result<String, String> {
         let bytes = tokens.iter().map(String::len).sum();
         let most = most_bytes(bytes);
@@ -143,15 +143,15 @@ impl Step {
     }
 }
 
-/// `str::replace` with a limit of the length: an empty pattern is found between all characters.
+/// `str::replace` with a length limit. An empty pattern matches between all characters.
 fn replaced(text: &str, from: &str, to: &str, most: usize) -> Result<String, String> {
     let new = text.replace(from, to);
     check_growth(new.len(), most)?;
     Ok(new)
 }
 
-/// The texts with the bytes that tokens such as `<0x41>` stand for; a replacement character for
-/// each byte of a sequence that is no UTF-8.
+/// Replaces tokens such as `<0x41>` by the bytes they represent. Each byte of a sequence that is
+/// not valid UTF-8 becomes a replacement character.
 fn with_bytes(tokens: Vec<String>) -> Vec<String> {
     let mut out = Vec::with_capacity(tokens.len());
     let mut bytes = Vec::new();
@@ -178,14 +178,14 @@ fn with_bytes(tokens: Vec<String>) -> Vec<String> {
     out
 }
 
-/// The byte that a token such as `<0x41>` stands for.
+/// The byte that a token such as `<0x41>` represents.
 fn byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     let byte = digits.filter(|digits| digits.len() == 2);
     byte.and_then(|digits| u8::from_str_radix(digits, 16).ok())
 }
 
-/// The text without up to `start` and `stop` times a character at its ends.
+/// Removes a character from the ends of a text, at most `start` and `stop` times.
 fn stripped(text: &str, content: char, start: usize, stop: usize) -> &str {
     let mut text = text;
     for _ in 0..start {
@@ -199,17 +199,17 @@ fn stripped(text: &str, content: char, start: usize, stop: usize) -> &str {
     text
 }
 
-/// English text without the spaces that cutting into words has left.
+/// Removes the spaces that tokenization left in English text.
 pub(super) fn clean_up(text: &str) -> String {
     cleaned(text, false)
 }
 
-/// The same for the texts of tokens, where "do not" is contracted too.
+/// The variant of [`clean_up`] for single tokens, which also contracts "do not".
 fn clean_up_token(text: &str) -> String {
     cleaned(text, true)
 }
 
-/// One replacement after another, in the order of the reference.
+/// Applies the replacements in the order of the reference.
 fn cleaned(text: &str, contracts: bool) -> String {
     let text = text
         .replace(" .", ".")

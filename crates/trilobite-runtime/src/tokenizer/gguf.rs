@@ -20,10 +20,10 @@ use super::template::Template;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
-/// How SentencePiece writes a blank.
+/// SentencePiece's character for a space.
 const BLANK: &str = "\u{2581}";
 
-/// The tokenizer, and what had to be assumed to build it.
+/// Builds the tokenizer, and returns the assumptions that this took.
 pub(super) fn read(metadata: &Metadata) -> Result<(Parts, Option<String>)> {
     let arrays = Arrays::read(metadata)?;
     match metadata.str(TOKENIZER)? {
@@ -47,7 +47,7 @@ fn missing(key: &str) -> Error {
     FormatError::MissingKey(key.to_owned()).into()
 }
 
-/// What both kinds of vocabulary have.
+/// The arrays that both kinds of vocabulary have.
 struct Arrays<'a> {
     metadata: &'a Metadata,
     tokens: &'a [String],
@@ -69,7 +69,7 @@ impl<'a> Arrays<'a> {
         Ok(arrays)
     }
 
-    /// Every array describes every token.
+    /// Checks that an array has one entry for every token.
     fn same_length(&self, key: &str, found: usize) -> Result<()> {
         if found == self.tokens.len() {
             return Ok(());
@@ -82,7 +82,7 @@ impl<'a> Arrays<'a> {
     fn vocabulary(&self) -> Vocabulary {
         let mut vocabulary = Vocabulary::with_capacity(self.tokens.len());
         for (token, &kind) in self.tokens.iter().zip(&self.kinds) {
-            // Fillers of ids that nothing has trained: no text has them, and they print as nothing.
+            // Padding ids, which are not trained. No text contains them and they decode to nothing.
             if kind == TokenKind::Unused {
                 vocabulary.push_silent("");
             } else {
@@ -92,7 +92,7 @@ impl<'a> Arrays<'a> {
         vocabulary
     }
 
-    /// What is added around every text. Files may leave the ids to the kind of the vocabulary.
+    /// The tokens added around every text. Files may leave their ids to the kind of the vocabulary.
     fn surroundings(&self, add_bos: bool, bos: Option<u32>, eos: Option<u32>) -> Result<Template> {
         let mut template = Template::default();
         let wanted = [
@@ -109,9 +109,8 @@ impl<'a> Arrays<'a> {
         Ok(template)
     }
 
-    /// The tokens that are recognised by their name before anything else: control tokens where
-    /// special tokens are wanted, those that a user defined always, in the text as it is or as the
-    /// normalizer makes it.
+    /// The added tokens. Control tokens match where special tokens are parsed. User-defined tokens
+    /// always match, in the original or the normalized text.
     fn added(
         &self,
         normalized: bool,
@@ -136,7 +135,7 @@ impl<'a> Arrays<'a> {
     }
 }
 
-/// GPT-2's kind: words, bytes written as characters, a list of merges.
+/// Builds a GPT-2 tokenizer: words, bytes written as characters, a list of merges.
 fn byte_level(arrays: &Arrays<'_>) -> Result<(Parts, Option<String>)> {
     let vocabulary = arrays.vocabulary();
     let (pre, assumption) = pre_tokenizer(arrays.metadata, &vocabulary)?;
@@ -144,7 +143,7 @@ fn byte_level(arrays: &Arrays<'_>) -> Result<(Parts, Option<String>)> {
     let merges = merges.ok_or_else(|| missing(MERGES))?;
     let mut pairs = Vec::with_capacity(merges.len());
     for (rank, merge) in merges.iter().enumerate() {
-        // A blank can be the first character of a token, never a later one.
+        // The first character of a token can be a space, later ones cannot.
         let middle = merge.char_indices().skip(1).find(|&(_, c)| c == ' ').map(|(at, _)| at);
         let pair = middle.and_then(|at| Some((merge.get(..at)?, merge.get(at + 1..)?)));
         pairs.push(pair.ok_or_else(|| {
@@ -172,7 +171,7 @@ fn byte_level(arrays: &Arrays<'_>) -> Result<(Parts, Option<String>)> {
     Ok((parts, assumption))
 }
 
-/// The way to split words that the file names, or the likeliest one.
+/// The pre-tokenizer that the file names, or the most likely one.
 fn pre_tokenizer(
     metadata: &Metadata,
     vocabulary: &Vocabulary,
@@ -189,8 +188,8 @@ fn pre_tokenizer(
     Ok((pre, Some(format!("{fault}: assuming {}, token ids may differ", pre.name()))))
 }
 
-/// Llama 2's and Gemma's kind: no words, blanks written as U+2581, scores in place of merges, bytes
-/// for what is not in the vocabulary.
+/// Builds a SentencePiece tokenizer (Llama 2, Gemma): no words, spaces written as U+2581, scores
+/// instead of merges, byte tokens for text outside the vocabulary.
 fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
     let scores = arrays.metadata.f32s(SCORES)?;
     let scores = scores.ok_or_else(|| missing(SCORES))?;
@@ -218,7 +217,7 @@ fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
         decoder::Step::ByteFallback,
         decoder::Step::Fuse,
     ];
-    // Every text, and every stretch between special tokens, begins with a blank as words do.
+    // Every text, and every stretch between special tokens, begins with a space, as words do.
     let prefix = arrays.metadata.bool(keys::SPACE_PREFIX)?.unwrap_or(true);
     if prefix {
         normalizer.insert(0, normalizer::Step::Prepend(BLANK.to_owned()));
@@ -226,8 +225,8 @@ fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
     }
     let normalizer = Normalizer(normalizer);
     Ok(Parts {
-        // Tokens such as two blanks are found where blanks have become U+2581. With a prefix that
-        // is not possible: the tokens themselves would get the prefix too.
+        // Tokens such as two spaces match in the normalized text, where spaces are U+2581. With a
+        // prefix that is not possible, since the tokens themselves would get the prefix too.
         added: arrays.added(!prefix, &model, &normalizer)?,
         normalizer,
         pre_tokenizer: PreTokenizer::default(),

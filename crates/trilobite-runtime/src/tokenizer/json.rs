@@ -1,4 +1,4 @@
-//! Tokenizers from a tokenizer.json.
+//! Tokenizers from a tokenizer.json file.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,14 +20,14 @@ use super::unigram::Unigram;
 use super::vocabulary::Vocabulary;
 use super::words::{MAX_TOKEN, WordLevel, WordPiece};
 
-/// Bytes of a file. The largest published ones have 40 million.
+/// Maximum size of a file in bytes. The largest published ones have 40 million.
 const MAX_BYTES: usize = 1 << 27;
 
-/// Bytes of what is put before or behind the characters of a word.
+/// Maximum length of the prefix or suffix that marks parts of a word, in bytes.
 const MAX_AFFIX: usize = 64;
 
-/// A tokenizer.json. How it truncates and pads is no part of the tokenizer: the reference does
-/// neither unless it is asked to.
+/// The contents of a tokenizer.json. Truncation and padding are not read: the reference applies
+/// them on request only.
 #[derive(Deserialize)]
 struct File<'a> {
     version: Option<Value>,
@@ -40,26 +40,26 @@ struct File<'a> {
     model: Option<ModelFile<'a>>,
 }
 
-/// `model`: what is large in it, and the rest.
+/// The key `model`: its large lists, and the other settings.
 struct ModelFile<'a> {
     vocab: Option<Entries<'a>>,
     merges: Option<Vec<Merge<'a>>>,
     settings: Value,
 }
 
-/// A text that is part of the file where it has no escapes.
+/// A string that is borrowed from the file unless it contains escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The tokens of a vocabulary.
 enum Entries<'a> {
-    /// With their ids.
+    /// Tokens with their ids.
     Ids(Vec<(Text<'a>, u32)>),
-    /// With their scores, by id.
+    /// Tokens with their scores, in the order of the ids.
     Scores(Vec<(Text<'a>, f64)>),
 }
 
-/// Two tokens: `["a", "b"]`, or `"a b"` in old files.
+/// A pair of tokens: `["a", "b"]`, or `"a b"` in old files.
 enum Merge<'a> {
     Pair(Text<'a>, Text<'a>),
     Line(Text<'a>),
@@ -158,12 +158,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
     }
 }
 
-/// The tokenizer of a file, and what it says that does not hold.
+/// Builds the tokenizer of a file, and returns claims of the file that are ignored.
 pub(super) fn read(json: &[u8]) -> Result<(Parts, Option<String>), Fault> {
     if json.len() > MAX_BYTES {
         return Err(Fault::new("", format!("{} bytes, expected at most {MAX_BYTES}", json.len())));
     }
-    // Serde would take an array for the fields.
+    // Serde would accept an array in place of the object.
     if json.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
         return Err(Fault::new("", "is no JSON object"));
     }
@@ -192,7 +192,7 @@ pub(super) fn read(json: &[u8]) -> Result<(Parts, Option<String>), Fault> {
     Ok((parts, contradiction))
 }
 
-/// Reads the value under a key of the file, if there is one.
+/// Reads the value of a key of the file, if it is present.
 fn part<T>(
     key: &str,
     value: Option<&Value>,
@@ -201,7 +201,7 @@ fn part<T>(
     value.filter(|value| !value.is_null()).map(|value| read(&Node::new(key, value))).transpose()
 }
 
-/// The first added token that has another id than the file says.
+/// Describes the first added token whose id differs from the one in the file.
 fn other_ids(list: &[Node<'_>], parts: &Parts) -> Result<Option<String>, Fault> {
     for token in list {
         let Some(stated) = token.get("id") else { continue };
@@ -260,7 +260,7 @@ impl ModelFile<'_> {
 }
 
 impl Entries<'_> {
-    /// The vocabulary of tokens with ids: no two have the same.
+    /// Builds the vocabulary from tokens with ids, which must be unique.
     fn with_ids(self) -> Result<Vocabulary, Fault> {
         let fault = |what: String| Fault::new("model.vocab", what);
         let Self::Ids(mut entries) = self else {
@@ -296,7 +296,7 @@ fn byte_pairs(
     vocabulary: Vocabulary,
     merges: &[Merge<'_>],
 ) -> Result<Ranked, Fault> {
-    // Leaving merges out at random is for training: a text has one right tokenization.
+    // Dropout omits random merges in training. Tokenization here is deterministic.
     if let Some(dropout) = settings.get("dropout") {
         dropout.fraction()?;
     }
@@ -322,7 +322,7 @@ fn byte_pairs(
     for merge in merges {
         let pair = match merge {
             Merge::Pair(Text(left), Text(right)) => Some((&**left, &**right)),
-            // The files that such lists were made from begin with a line like this.
+            // The first line of the merges files that such lists are made from.
             Merge::Line(Text(line)) if line.starts_with("#version") => continue,
             Merge::Line(Text(line)) => {
                 line.split_once(' ').filter(|(_, right)| !right.contains(' '))

@@ -1,25 +1,26 @@
-//! The loop of byte-pair encoding: of all neighbours that form a token, join the best, again and
-//! again.
+//! The loop of byte-pair encoding: joins the best pair of neighbours that forms a token, until
+//! there is none.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// A stretch of text, to be joined with its neighbours. Its places are 32 bits wide: a word of ten
-/// megabytes has ten million symbols and twice as many candidates.
+/// A stretch of text to join with its neighbours. Offsets have 32 bits to save memory: a word of
+/// ten megabytes has ten million symbols and twice as many candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Symbol {
-    /// Its token; what the caller makes of it where there is none.
+    /// The token. The caller defines the value for a symbol without a token.
     pub(super) id: u32,
-    /// The first byte of its text.
+    /// The offset of its first byte.
     pub(super) start: u32,
-    /// The byte after its text.
+    /// The offset after its last byte.
     pub(super) end: u32,
 }
 
-/// A neighbourhood worth joining. The lowest priority comes first, then the leftmost.
-type Candidate = Reverse<(u32, u32, Joint)>;
+/// A pair of neighbours that can be joined. The lowest priority comes first, then the leftmost
+/// pair.
+type MergeCandidate = Reverse<(u32, u32, Joint)>;
 
-/// The two stretches that the left and the right symbol had when the candidate was found.
+/// The extents of the left and the right symbol when the candidate was found.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Joint {
     middle: u32,
@@ -27,25 +28,24 @@ struct Joint {
     id: u32,
 }
 
-/// The length of a word, if it is one that can be merged.
+/// The length of a word, or an error if it is too long to merge.
 pub(super) fn word_length(word: &str) -> Result<u32, String> {
     let length = u32::try_from(word.len()).ok().filter(|&length| length < u32::MAX);
     length.ok_or_else(|| format!("a word has {} bytes, expected less than 4 GiB", word.len()))
 }
 
-/// Joins neighbours until none is left that `join` has a token for. `join` gives the priority, the
-/// lowest first, and the token of two neighbours. The symbols must follow each other without a gap
-/// and none may be empty.
+/// Joins neighbours until `join` has a token for none. `join` returns the priority (the lowest is
+/// joined first) and the token of two neighbours. Symbols must be adjacent and not empty.
 pub(super) fn merge(
     symbols: &mut Vec<Symbol>,
     join: impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>,
 ) {
-    // Symbols are not empty, and their ends fit.
+    // No symbol is empty and their offsets have 32 bits, so the count fits.
     let count = symbols.len() as u32;
-    // The neighbours of each symbol; `count` for none.
+    // The left and right neighbour of each symbol; `count` means none.
     let mut left: Vec<u32> = (0..count).map(|i| i.checked_sub(1).unwrap_or(count)).collect();
     let mut right: Vec<u32> = (1..=count).collect();
-    let candidate = |symbols: &[Symbol], at: u32, next: u32| -> Option<Candidate> {
+    let candidate = |symbols: &[Symbol], at: u32, next: u32| -> Option<MergeCandidate> {
         let (a, b) = (symbols.get(at as usize)?, symbols.get(next as usize)?);
         let (priority, id) = join(a, b)?;
         Some(Reverse((priority, at, Joint { middle: a.end, end: b.end, id })))
@@ -55,7 +55,8 @@ pub(super) fn merge(
     while let Some(Reverse((_, at, joint))) = queue.pop() {
         let here = at as usize;
         let next = right[here] as usize;
-        // A symbol that has been swallowed is empty; one that has grown ends elsewhere.
+        // A symbol that was joined to its left neighbour is empty. One that has grown has another
+        // end.
         let current = symbols[here].start < symbols[here].end
             && symbols[here].end == joint.middle
             && symbols.get(next).is_some_and(|next| next.end == joint.end);

@@ -1,9 +1,10 @@
-//! Text to token ids and back, as Hugging Face's `tokenizers` library does it.
+//! Tokenization: text to token ids and back, as in Hugging Face's `tokenizers` library.
 //!
-//! A text is divided at added tokens ([`added`]), normalized ([`normalizer`]), cut into words
-//! ([`pre_tokenizer`]), whose tokens a [`model`] knows, and gets its beginning and end
-//! ([`template`]). Tokens become text again by a [`decoder`]. A file can hold anything: each part
-//! is read with its limits, and its work is bounded by the length of the text.
+//! Encoding has five steps: split a text at added tokens ([`added`]), normalize it
+//! ([`normalizer`]), cut it into words ([`pre_tokenizer`]), look up the tokens of each word
+//! ([`model`]), and add the tokens around the text ([`template`]). A [`decoder`] turns tokens into
+//! text. Files are not trusted: each part is checked against limits when it is read, and the work
+//! is bounded by the length of the text.
 
 mod added;
 mod bytes;
@@ -39,8 +40,8 @@ use crate::error::{Error, Result};
 use parts::Parts;
 use template::Template;
 
-/// Special tokens that end a turn or a text, under the names that model families give them. A file
-/// may name only one of them as its end although the model also uses another.
+/// Special tokens that end a turn or a text in various model families. A file may name only one end
+/// token although the model also uses another.
 const END_TOKENS: [&str; 7] = [
     END_OF_TURN,
     "<|end_of_text|>",
@@ -59,19 +60,19 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// A tokenizer from the text of a tokenizer.json.
+    /// Reads a tokenizer.json.
     ///
     /// # Errors
-    /// The text is no valid tokenizer.json.
+    /// The text is not a valid tokenizer.json.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         Self::read(json, "tokenizer.json".to_owned())
     }
 
-    /// The tokenizer that a GGUF file carries: its tokenizer.json, or one built from the
+    /// Reads the tokenizer of a GGUF file: its tokenizer.json, or one built from the
     /// `tokenizer.ggml` arrays.
     ///
     /// # Errors
-    /// There is none, or one of a kind that is not supported, or one that contradicts itself.
+    /// The file has no tokenizer, or its tokenizer is unsupported or contradicts itself.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
         let mut tokenizer = if let Some(json) = metadata.str(TOKENIZER_JSON)? {
             Self::read(json.as_bytes(), format!("metadata key {TOKENIZER_JSON}"))?
@@ -90,8 +91,8 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Whether decoded text is rid of the spaces that English words and punctuation have before
-    /// them when each was a token.
+    /// Sets whether decoding removes the spaces that tokenization puts before English punctuation
+    /// and contractions.
     #[must_use]
     pub fn with_clean_up(self, clean_up: bool) -> Self {
         Self { clean_up, ..self }
@@ -104,7 +105,7 @@ impl Tokenizer {
         }
     }
 
-    /// What had to be assumed because the file does not say it, or contradicts itself.
+    /// An assumption made because the file is incomplete or contradicts itself.
     pub fn assumption(&self) -> Option<&str> {
         self.assumption.as_deref()
     }
@@ -114,9 +115,9 @@ impl Tokenizer {
         self.parts.added.max_id().max(self.parts.model.max_id())
     }
 
-    /// Token ids of a text. With `special` the tokenizer adds what it adds by itself, such as a
-    /// beginning-of-text token; with `parse_special` the names of special tokens in the text stand
-    /// for these tokens, otherwise they are text like any other.
+    /// Encodes a text. With `special`, the tokenizer adds its usual tokens, such as a
+    /// beginning-of-text token. With `parse_special`, names of special tokens in the text become
+    /// these tokens; otherwise they are ordinary text.
     ///
     /// # Errors
     /// The tokenizer cannot encode the text.
@@ -130,8 +131,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text of token ids, special tokens included or left out. Ids that are no token are
-    /// nothing.
+    /// Decodes token ids, with or without special tokens. Unknown ids are ignored.
     ///
     /// # Errors
     /// The tokenizer cannot decode the ids.
@@ -140,7 +140,7 @@ impl Tokenizer {
         Ok(if self.clean_up { decoder::clean_up(&text) } else { text })
     }
 
-    /// The text of a part of the tokens of a text: what is cleaned up can lie between two parts.
+    /// Decodes a part of the tokens of a text. It does no clean-up, which can span two parts.
     pub(crate) fn decode_part(&self, ids: &[u32], keep_special: bool) -> Result<String> {
         let Parts { added, decoder, .. } = &self.parts;
         let texts = ids.iter().filter_map(|&id| self.parts.text(id));
@@ -152,8 +152,8 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes that a token stands for within a text: often a part of a character. Special tokens have
-    /// those of their names.
+    /// The bytes that a token represents within a text, often a part of a character. A special
+    /// token has the bytes of its name.
     ///
     /// # Errors
     /// The tokenizer cannot decode the token.
@@ -163,7 +163,7 @@ impl Tokenizer {
         if let Some(bytes) = decoder.as_ref().and_then(|decoder| decoder.bytes(text)) {
             return Ok(bytes);
         }
-        // The beginning of a text may lose a space.
+        // A space at the beginning of a text may be dropped.
         let (one, two) = (self.decode_part(&[id], true)?, self.decode_part(&[id, id], true)?);
         Ok(two.strip_prefix(&one).unwrap_or(&one).as_bytes().to_vec())
     }
@@ -184,11 +184,11 @@ impl Tokenizer {
     }
 }
 
-/// The ids that end a generation: what the file names, and the special tokens of the vocabulary
-/// that are known to end a turn.
+/// The ids that end a generation: those that the file names, and the special tokens of the
+/// vocabulary that are known to end a turn.
 ///
 /// # Errors
-/// A metadata value of the wrong type.
+/// A metadata value has the wrong type.
 pub fn end_ids(metadata: &Metadata, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
     let mut ids = metadata.u32s(END_IDS)?.unwrap_or_default();
     for key in ["eos", "eot", "eom"] {

@@ -1,4 +1,4 @@
-//! How a word becomes tokens.
+//! Tokenization models: from a word to its tokens.
 
 use super::deadline::Deadline;
 use super::ranked::Ranked;
@@ -7,13 +7,13 @@ use super::unigram::Unigram;
 use super::vocabulary::Vocabulary;
 use super::words::{WordLevel, WordPiece};
 
-/// A vocabulary with a way to write words in it.
+/// A vocabulary with a method to split words into its tokens.
 pub(super) enum Model {
     /// Byte-pair encoding by a list of merges.
     Ranked(Ranked),
     /// Byte-pair encoding by scores.
     Scored(Scored),
-    /// The likeliest tokens.
+    /// The most likely tokens.
     Unigram(Unigram),
     WordLevel(WordLevel),
     WordPiece(WordPiece),
@@ -56,8 +56,8 @@ impl Model {
         self.vocabulary().text(id).filter(|text| !text.is_empty())
     }
 
-    /// Number of tokens. Of several with the same text one counts, but for unigram models, as in
-    /// the reference.
+    /// Number of tokens. As in the reference, tokens with the same text count once, except in
+    /// unigram models.
     pub(super) fn tokens(&self) -> u32 {
         match self {
             Self::Unigram(model) => model.vocabulary.len() as u32,

@@ -1,20 +1,21 @@
-//! Values of a tokenizer.json with their place in the file.
+//! Values of a tokenizer.json with their keys, for error messages.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Value;
 
-/// Ids above are taken for damage: nothing has so many tokens, and lists by id are made of them.
+/// The largest valid id. Tables are indexed by id, and no vocabulary is nearly as large.
 pub(super) const MAX_ID: u32 = 1 << 24;
 
-/// Steps of a normalizer, a pre-tokenizer or a decoder. Published ones have up to ten.
+/// Maximum number of steps of a normalizer, a pre-tokenizer or a decoder. Published files have up
+/// to ten.
 const MAX_STEPS: usize = 64;
 
-/// Characters of a message: what it quotes from a file can have any length.
+/// Maximum length of an error message in characters. It may quote a file.
 const MAX_MESSAGE: usize = 300;
 
-/// What is wrong with a tokenizer.json, and where.
+/// An error in a tokenizer.json, with its place.
 #[derive(Debug)]
 pub(super) struct Fault {
     key: String,
@@ -22,7 +23,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// A fault of the value under `key`, or of the whole file if that is empty.
+    /// A fault of the value under `key`, or of the whole file if `key` is empty.
     pub(super) fn new(key: impl Into<String>, what: impl Into<String>) -> Self {
         Self { key: key.into(), what: what.into() }
     }
@@ -38,7 +39,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A value and the keys that lead to it.
+/// A value and the path of its keys.
 #[derive(Clone)]
 pub(super) struct Node<'a> {
     path: String,
@@ -50,7 +51,7 @@ impl<'a> Node<'a> {
         Self { path: key.to_owned(), value }
     }
 
-    /// An error about this value: what follows its key.
+    /// A fault of this value. `what` follows the key in the message.
     pub(super) fn fault(&self, what: impl Into<String>) -> Fault {
         Fault::new(&self.path, what)
     }
@@ -59,13 +60,13 @@ impl<'a> Node<'a> {
         self.fault(format!("is {}, expected {what}", brief(self.value)))
     }
 
-    /// The value under a key; `null` counts as absent.
+    /// The value under a key, or `None` if it is absent or `null`.
     pub(super) fn get(&self, key: &str) -> Option<Node<'a>> {
         let value = self.value.get(key).filter(|value| !value.is_null())?;
         Some(Self { path: format!("{}.{key}", self.path), value })
     }
 
-    /// The value under a key that must be there.
+    /// The value under a required key.
     pub(super) fn need(&self, key: &str) -> Result<Node<'a>, Fault> {
         if !self.value.is_object() {
             return Err(self.expected("an object"));
@@ -113,23 +114,23 @@ impl<'a> Node<'a> {
         number.ok_or_else(|| self.expected("a number from 0 to 1"))
     }
 
-    /// The boolean under a key, or what is meant without it.
+    /// The boolean under a key, or `default` if it is absent.
     pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool, Fault> {
         self.get(key).map_or(Ok(default), |node| node.boolean())
     }
 
-    /// The name under `type`.
+    /// The string under `type`.
     pub(super) fn kind(&self) -> Result<&'a str, Fault> {
         self.need("type")?.string()
     }
 
-    /// An error about a `type` that is not known.
+    /// The fault of an unknown `type`.
     pub(super) fn unknown_kind(&self) -> Fault {
         let kind = self.value.get("type").map_or_else(|| "null".to_owned(), brief);
         Fault::new(format!("{}.type", self.path), format!("is {kind}, which is not known"))
     }
 
-    /// The steps of a `Sequence`, of those within it too, or the one step that this is.
+    /// The steps of a `Sequence`, with nested sequences flattened, or this value as the only step.
     pub(super) fn steps(&self, list: &str) -> Result<Vec<Node<'a>>, Fault> {
         let mut steps = Vec::new();
         let mut open = vec![self.clone()];
@@ -147,7 +148,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A value as JSON, cut off where it gets long.
+/// A value as JSON, shortened if it is long.
 fn brief(value: &Value) -> String {
     match value {
         Value::Array(_) => "an array".to_owned(),

@@ -1,4 +1,4 @@
-//! What is done to a text before it is cut.
+//! Normalization of a text before it is cut into words.
 
 use std::borrow::Cow;
 
@@ -12,11 +12,11 @@ use super::deadline::Deadline;
 use super::node::{Fault, Node};
 use super::replace::{Replace, check_growth, most_bytes};
 
-/// Steps, one after another.
+/// The steps of a normalizer, in order.
 #[derive(Default)]
 pub(super) struct Normalizer(pub(super) Vec<Step>);
 
-/// A step. Unicode's tables are those of the crates that the reference takes them from.
+/// A step. It uses the Unicode tables of the same crates as the reference.
 pub(super) enum Step {
     Bert { clean: bool, chinese: bool, strip_accents: bool, lowercase: bool },
     Strip { left: bool, right: bool },
@@ -45,7 +45,8 @@ impl Normalizer {
         Ok(Self(steps.iter().map(Step::read).collect::<Result<_, _>>()?))
     }
 
-    /// The normalized text, and whether it begins with what `text` begins with.
+    /// The normalized text, and whether its first character comes from the first character of
+    /// `text`.
     pub(super) fn apply<'a>(
         &self,
         text: &'a str,
@@ -142,7 +143,7 @@ fn lowercase(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).collect()
 }
 
-/// The characters that are kept, and whether the first is among them.
+/// Keeps some characters. Also returns whether the first character is kept.
 fn filter(text: &str, keep: impl Fn(char) -> bool) -> (String, bool) {
     let first_kept = text.chars().next().is_none_or(&keep);
     (text.chars().filter(|&c| keep(c)).collect(), first_kept)

@@ -1,28 +1,29 @@
-//! Regular expressions of tokenizers. Their syntax is Oniguruma's in its Ruby flavour, which the
-//! `regex` and `fancy-regex` crates share but for details; these are translated.
+//! Translation of regular expressions. Tokenizers use Oniguruma's Ruby syntax, which differs in
+//! details from that of the `regex` and `fancy-regex` crates.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Bytes of an expression. Published ones have up to a thousand.
+/// Maximum length of an expression in bytes. Published ones have up to a thousand.
 const MAX_LENGTH: usize = 1 << 14;
 
-/// The characters of words, in a class; `\w` outside of a class has some more.
+/// Word characters within a class. Outside a class `\w` includes a few more.
 const WORD: &str = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}";
 const WORD_ALONE: &str = "²³¹¼½¾";
 
-/// An expression between the `|` that are not in a group.
+/// A top-level alternative of an expression.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Alternative {
-    /// The expression for the Rust crates.
+    /// The translated expression.
     pub(super) text: String,
-    /// Whether it needs a backtracking engine: it looks around, refers back or is possessive.
+    /// Whether it needs a backtracking engine: for lookaround, back references or possessive
+    /// quantifiers.
     pub(super) backtracks: bool,
-    /// Whether it depends on what comes before it.
+    /// Whether it depends on the text before the match.
     pub(super) looks_behind: bool,
 }
 
-/// The alternatives of an expression.
+/// Translates an expression into its top-level alternatives.
 pub(super) fn translate(expression: &str) -> Result<Vec<Alternative>, String> {
     if expression.len() > MAX_LENGTH {
         return Err(format!("has {} bytes, expected at most {MAX_LENGTH}", expression.len()));
@@ -64,7 +65,7 @@ impl Translator<'_> {
                 '*' | '+' | '?' => {
                     self.push(c);
                     match self.input.peek() {
-                        // Possessive: `fancy-regex` knows it, `regex` would take it for a nested
+                        // Possessive: `fancy-regex` supports it, `regex` would parse a nested
                         // repetition.
                         Some('+') => self.current.backtracks = true,
                         _ => continue,
@@ -94,7 +95,7 @@ impl Translator<'_> {
         self.input.next_if_eq(&wanted).is_some()
     }
 
-    /// What follows an opening parenthesis.
+    /// Translates the text after an opening parenthesis.
     fn group(&mut self) -> Result<(), String> {
         self.push('(');
         if !self.next_is('?') {
@@ -124,7 +125,7 @@ impl Translator<'_> {
                     }
                 }
                 if self.input.peek() == Some(&')') {
-                    // From the middle on, Ruby takes the rest for a group of its own.
+                    // After the start of a group, Ruby treats the rest as a group of its own.
                     if !at_start {
                         return Err("sets an option in its middle".to_owned());
                     }
@@ -135,7 +136,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// What follows an opening brace: a number of repetitions, or the brace itself.
+    /// Translates the text after an opening brace, which is a repetition or a literal brace.
     fn interval(&mut self) {
         let mut ahead = self.input.clone();
         let inside: String = ahead.by_ref().take_while(|&c| c != '}').collect();
@@ -159,7 +160,7 @@ impl Translator<'_> {
         self.input = ahead;
     }
 
-    /// What follows a backslash.
+    /// Translates the text after a backslash.
     fn escape(&mut self, in_class: bool) -> Result<(), String> {
         let Some(c) = self.input.next() else { return Err("ends with a backslash".to_owned()) };
         match c {
@@ -206,7 +207,7 @@ impl Translator<'_> {
                 self.push('\\');
                 self.push(c);
             }
-            // In the crates `\<` and `\>` are ends of words.
+            // In the crates `\<` and `\>` match the start and the end of a word.
             '<' | '>' => self.push(c),
             _ if c.is_ascii_punctuation() || c == ' ' => {
                 self.push('\\');
@@ -217,7 +218,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// What follows an opening bracket, up to the closing one.
+    /// Translates the text after an opening bracket, up to the closing one.
     fn class(&mut self) -> Result<(), String> {
         let mut depth = 1usize;
         self.push('[');
@@ -241,12 +242,12 @@ impl Translator<'_> {
                 '\\' => {
                     let several = self.input.peek().is_some_and(|c| "dDsSwWpPhH".contains(*c));
                     self.escape(true)?;
-                    // A range cannot begin with many characters: the hyphen stands for itself.
+                    // A class of many characters cannot start a range, so the hyphen is a literal.
                     if several && self.next_is('-') {
                         self.push_str("\\-");
                     }
                 }
-                // In the crates these are set operations.
+                // The crates have set operations of these characters.
                 '-' | '~' if self.input.peek() == Some(&c) => {
                     return Err(format!("has {c}{c} in a class"));
                 }
@@ -256,7 +257,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// A class can begin with `^`, and then with a bracket that stands for itself.
+    /// Translates `^` and then a literal `]` at the start of a class.
     fn class_begins(&mut self) {
         if self.next_is('^') {
             self.push('^');
@@ -266,7 +267,8 @@ impl Translator<'_> {
         }
     }
 
-    /// `[:name:]` in a class, behind its bracket: of all characters, where the crates have ASCII.
+    /// Translates `[:name:]` in a class, after its bracket. It covers Unicode; in the crates,
+    /// ASCII.
     fn named_class(&mut self) -> Result<&'static str, String> {
         let inside: String = self.input.by_ref().take_while(|&c| c != ']').collect();
         match inside.as_str() {

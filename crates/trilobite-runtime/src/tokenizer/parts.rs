@@ -1,6 +1,6 @@
-//! What a tokenizer consists of, whatever file it comes from.
+//! The parts of a tokenizer, independent of its file format.
 
-use super::added::{AddedTokens, Part};
+use super::added::{AddedTokens, Segment};
 use super::deadline::Deadline;
 use super::decoder::Decoder;
 use super::model::Model;
@@ -8,7 +8,7 @@ use super::normalizer::Normalizer;
 use super::pre_tokenizer::{Piece, PreTokenizer};
 use super::template::Template;
 
-/// What a tokenizer consists of.
+/// The parts of a tokenizer.
 pub(super) struct Parts {
     pub(super) added: AddedTokens,
     pub(super) normalizer: Normalizer,
@@ -29,8 +29,8 @@ impl Parts {
         let deadline = Deadline::for_text(text);
         self.added.find(text, false, parse_special, &mut |part| {
             let (stretch, at) = match part {
-                Part::Text(stretch, at) => (stretch, at),
-                Part::Token(id) => {
+                Segment::Text(stretch, at) => (stretch, at),
+                Segment::Token(id) => {
                     ids.push(id);
                     return Ok(());
                 }
@@ -38,11 +38,11 @@ impl Parts {
             let (stretch, first_kept) = self.normalizer.apply(stretch, &deadline)?;
             let first = at == 0 && first_kept;
             self.added.find(&stretch, true, parse_special, &mut |part| match part {
-                Part::Token(id) => {
+                Segment::Token(id) => {
                     ids.push(id);
                     Ok(())
                 }
-                Part::Text(text, at) => {
+                Segment::Text(text, at) => {
                     let piece = Piece { text, first: first && at == 0 };
                     let mut word = |word: &str| self.model.tokenize(word, &deadline, ids);
                     self.pre_tokenizer.cut(piece, &deadline, &mut word)
@@ -51,7 +51,7 @@ impl Parts {
         })
     }
 
-    /// The text of a token as it is decoded.
+    /// The decoded text of a token.
     pub(super) fn text(&self, id: u32) -> Option<&str> {
         self.added.text(id).or_else(|| self.model.text(id))
     }

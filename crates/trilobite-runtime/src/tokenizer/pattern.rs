@@ -1,4 +1,4 @@
-//! What a tokenizer cuts a text by, or replaces in it: a text or a regular expression.
+//! Patterns that split a text or are replaced in it: a literal text or a regular expression.
 
 use std::fmt::Display;
 
@@ -9,43 +9,45 @@ use super::deadline::Deadline;
 use super::node::{Fault, Node};
 use super::oniguruma;
 
-/// The last alternatives of nearly all published expressions: of several spaces before a word, all
-/// but the last, which belongs to the word.
+/// The end of nearly all published expressions: of several spaces before a word it matches all but
+/// the last, which belongs to the word.
 const SPACES_BEFORE_A_WORD: &str = r"\s+(?!\S)";
 const SPACES: [&str; 2] = [r"\s+", r"\s"];
 
-/// Steps back of the backtracking engine in search of one match.
+/// Maximum number of backtracking steps in the search for one match.
 const MAX_BACKTRACKS: usize = 1_000_000;
 
 /// A compiled pattern.
 pub(super) struct Pattern(Engine);
 
 enum Engine {
-    /// In time that grows with the text, whatever it holds.
+    /// Runs in time linear in the text.
     Linear(Regex),
-    /// The same for expressions that end in `SPACES_BEFORE_A_WORD` and `SPACES`.
+    /// Runs in linear time, for expressions that end with `SPACES_BEFORE_A_WORD` and `SPACES`.
     Words {
-        /// All alternatives, with `\s+` for the last two.
+        /// All alternatives, with `\s+` in place of the last two.
         all: Regex,
-        /// The alternatives before these, at the beginning of a text. They match no empty text.
+        /// The alternatives before those two, anchored at the start. They never match an empty
+        /// text.
         first: Regex,
     },
-    /// Everything else, with a limit of the steps.
+    /// All other expressions, with a limit of the steps.
     Backtracking(fancy_regex::Regex),
 }
 
 impl Pattern {
-    /// The pattern that is a text.
+    /// A literal text.
     pub(super) fn text(text: &str) -> Result<Self, String> {
         Ok(Self(Engine::Linear(compile(&regex::escape(text))?)))
     }
 
-    /// Words, and what is neither word nor space: the reference has Rust's expression for it.
+    /// Words, and runs of characters that are neither word nor space. The reference uses Rust's
+    /// syntax for this expression.
     pub(super) fn words() -> Result<Self, String> {
         Ok(Self(Engine::Linear(compile(r"\w+|[^\w\s]+")?)))
     }
 
-    /// The pattern that is a regular expression.
+    /// A regular expression.
     pub(super) fn expression(expression: &str) -> Result<Self, String> {
         let alternatives = oniguruma::translate(expression)?;
         let join = |alternatives: &[oniguruma::Alternative]| {
@@ -74,7 +76,7 @@ impl Pattern {
         Ok(Self(Engine::Backtracking(regex.map_err(unusable)?)))
     }
 
-    /// The pattern of a node: `{"String": ...}` or `{"Regex": ...}`.
+    /// Reads a pattern: `{"String": ...}` or `{"Regex": ...}`.
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
         if let Some(text) = node.get("String") {
             return Self::text(text.string()?).map_err(|what| text.fault(what));
@@ -85,7 +87,7 @@ impl Pattern {
         Self::expression(expression.string()?).map_err(|what| expression.fault(what))
     }
 
-    /// Calls `found` with the beginning and the end of every match, in order.
+    /// Calls `found` with the start and the end of every match, in order.
     pub(super) fn each_match(
         &self,
         text: &str,
@@ -121,8 +123,8 @@ impl Pattern {
     }
 }
 
-/// Where a match of all alternatives ends: if it is one of `\s+`, before the last space when a word
-/// follows.
+/// The end of a match of all alternatives. If `\s+` matched and a word follows, it is before the
+/// last space.
 fn words_end(matched: regex::Match<'_>, first: &Regex, text: &str) -> usize {
     let (start, end) = (matched.start(), matched.end());
     let last = matched.as_str().chars().next_back();
@@ -140,7 +142,7 @@ fn words_end(matched: regex::Match<'_>, first: &Regex, text: &str) -> usize {
 }
 
 fn compile(expression: &str) -> Result<Regex, String> {
-    // Ruby's `^` and `$` are the ends of every line.
+    // In Ruby `^` and `$` match at every line.
     Regex::new(&format!("(?m){expression}")).map_err(unusable)
 }
 
@@ -148,7 +150,7 @@ fn unusable(error: impl Display) -> String {
     format!("is no usable regular expression: {}", last_line(&error))
 }
 
-/// The last line of a message that may draw the expression first.
+/// The last line of an error message, which may start with a drawing of the expression.
 fn last_line(error: &impl Display) -> String {
     let message = error.to_string();
     let last = message.lines().last().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! How a text is cut into words.
+//! Pre-tokenization: cuts a text into words.
 
 use trilobite_format::model::GPT_2;
 use unicode_categories::UnicodeCategories;
@@ -9,7 +9,7 @@ use super::deadline::Deadline;
 use super::node::{Fault, Node};
 use super::pattern::Pattern;
 
-/// Steps: each cuts the pieces that the one before it left.
+/// The steps of a pre-tokenizer. Each cuts the pieces that the previous step produced.
 #[derive(Default)]
 pub(super) struct PreTokenizer(pub(super) Vec<Step>);
 
@@ -26,16 +26,16 @@ pub(super) enum Step {
     WhitespaceSplit,
 }
 
-/// Which pieces of a text get the character that stands for a space before them.
+/// The pieces of a text to which the character for a space is prepended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Prepend {
     Always,
-    /// The one at the beginning of the text.
+    /// The piece at the beginning of the text.
     First,
     Never,
 }
 
-/// What becomes of the matches of a pattern.
+/// How the matches of a pattern are split off.
 #[derive(Clone, Copy)]
 pub(super) enum Behavior {
     Removed,
@@ -49,11 +49,11 @@ pub(super) enum Behavior {
 #[derive(Clone, Copy)]
 pub(super) struct Piece<'a> {
     pub(super) text: &'a str,
-    /// Whether it begins where the text begins.
+    /// Whether it starts where the text starts.
     pub(super) first: bool,
 }
 
-/// What is done with each piece, in order.
+/// Receives each piece, in order.
 type Sink<'s> = dyn FnMut(Piece<'_>) -> Result<(), String> + 's;
 
 impl PreTokenizer {
@@ -91,7 +91,7 @@ fn cut(
 }
 
 impl Prepend {
-    /// The scheme of a `Metaspace` step; old files have a flag for it.
+    /// The scheme of a `Metaspace` step. Old files have a flag for it.
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
         let prefix = node.flag("add_prefix_space", true)?;
         let Some(scheme) = node.get("prepend_scheme") else {
@@ -257,8 +257,8 @@ fn by_pattern(pattern: &Pattern, mut cut: Cut<'_, '_>, deadline: &Deadline) -> R
     cut.finish()
 }
 
-/// Where the script changes. A space belongs to what comes before it, and all of Japanese is one
-/// script. Spaces at the beginning are lost, as in the reference.
+/// Cuts a piece where the script changes. A space belongs to the script before it, and all of
+/// Japanese is one script. Leading spaces are dropped, as in the reference.
 fn by_script(piece: Piece<'_>, out: &mut Sink<'_>) -> Result<(), String> {
     let script = |c: char| match c.script() {
         _ if c == ' ' => Script::Unknown,
@@ -281,18 +281,18 @@ fn by_script(piece: Piece<'_>, out: &mut Sink<'_>) -> Result<(), String> {
     if last.is_some() { cut.end(piece.text.len()) } else { Ok(()) }
 }
 
-/// A piece on its way to be cut at the matches of a pattern.
+/// A piece that is being cut at the matches of a pattern.
 struct Cut<'p, 's> {
     piece: Piece<'p>,
     behavior: Behavior,
-    /// Whether what lies between the matches is taken for the matches.
+    /// Whether the roles of matches and the text between them are swapped.
     invert: bool,
     out: &'s mut Sink<'s>,
-    /// Where the part begins that has not been passed on.
+    /// The start of the part that has not been passed on.
     at: usize,
-    /// Up to where matches have been seen.
+    /// The end of the part that has been searched.
     seen: usize,
-    /// Whether the part from `at` to `seen` ends in a match, if it is not empty.
+    /// Whether the part from `at` to `seen` ends in a match; `None` if it is empty.
     open: Option<bool>,
 }
 
@@ -301,7 +301,7 @@ impl<'p, 's> Cut<'p, 's> {
         Self { piece, behavior, invert, out, at: 0, seen: 0, open: None }
     }
 
-    /// A match. Matches come in order and do not overlap.
+    /// Handles a match. Matches come in order and do not overlap.
     fn matched(&mut self, start: usize, end: usize) -> Result<(), String> {
         if self.seen < start {
             self.part(start, false)?;
@@ -316,7 +316,7 @@ impl<'p, 's> Cut<'p, 's> {
         self.end(self.seen)
     }
 
-    /// The part from `seen` to `end`: a match, or what lies between two.
+    /// Handles the part from `seen` to `end`, which is a match or the text between two.
     fn part(&mut self, end: usize, is_match: bool) -> Result<(), String> {
         let is_match = is_match != self.invert;
         let joins = self.open.is_some_and(|before| match self.behavior {
@@ -336,7 +336,7 @@ impl<'p, 's> Cut<'p, 's> {
         Ok(())
     }
 
-    /// Passes on what comes before `end`.
+    /// Passes on the text before `end`.
     fn end(&mut self, end: usize) -> Result<(), String> {
         let text = self.piece.text.get(self.at..end).unwrap_or_default();
         let first = self.piece.first && self.at == 0;

@@ -7,43 +7,43 @@ use hashbrown::DefaultHashBuilder;
 use super::merge::{Symbol, merge, word_length};
 use super::vocabulary::Vocabulary;
 
-/// What joins two tokens: the rank of the merge, the lowest first, and the token that it makes.
+/// For two tokens, the rank of their merge (the lowest comes first) and the merged token.
 type Merges = HashMap<(u32, u32), (u32, u32), DefaultHashBuilder>;
 
-/// A vocabulary whose tokens are joined in the order of a list.
+/// A vocabulary whose tokens are joined in the order of a list of merges.
 pub(super) struct Ranked {
     pub(super) vocabulary: Vocabulary,
     merges: Merges,
     pub(super) settings: Settings,
-    /// The tokens of single bytes, for characters that are no token; empty without byte fallback.
+    /// Tokens of single bytes, for characters without a token; empty without byte fallback.
     bytes: Vec<Option<u32>>,
 }
 
-/// Details in which such vocabularies differ.
+/// Settings of a vocabulary with merges.
 #[derive(Clone, Default)]
 pub(super) struct Settings {
-    /// A word that is a token is that token, even if merges lead elsewhere.
+    /// If a whole word is a token, it is used even if the merges produce others.
     pub(super) ignore_merges: bool,
-    /// Characters that are no token become their bytes' tokens.
+    /// Characters without a token are replaced by the tokens of their bytes.
     pub(super) byte_fallback: bool,
-    /// The token for what can be expressed in no other way; without one it is dropped.
+    /// The token for characters that have no other; without it they are dropped.
     pub(super) unknown: Option<String>,
-    /// Several unknown characters become one unknown token.
+    /// Consecutive unknown characters become one unknown token.
     pub(super) fuse_unknown: bool,
-    /// Before the text of tokens that do not begin a word.
+    /// The prefix of tokens that do not begin a word.
     pub(super) prefix: String,
-    /// Behind the text of tokens that end a word.
+    /// The suffix of tokens that end a word.
     pub(super) suffix: String,
 }
 
-/// A merge that cannot be: its number, and the text that is no token.
+/// An invalid merge: its number, and the text that is not a token.
 pub(super) struct BadMerge {
     pub(super) rank: usize,
     pub(super) text: String,
 }
 
 impl Ranked {
-    /// Both parts of every merge and their concatenation must be tokens.
+    /// Builds the table. Both parts of every merge and their concatenation must be tokens.
     pub(super) fn new<'a>(
         vocabulary: Vocabulary,
         merges: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
@@ -57,14 +57,14 @@ impl Ranked {
             joined.clear();
             joined.push_str(left);
             joined.push_str(right.get(settings.prefix.len()..).ok_or_else(|| bad(right))?);
-            // A merge that comes twice counts where it comes last, as in the reference.
+            // If a merge is listed twice, the last entry counts, as in the reference.
             table.insert((id(left)?, id(right)?), (rank as u32, id(&joined)?));
         }
         let bytes = if settings.byte_fallback { vocabulary.bytes() } else { Vec::new() };
         Ok(Self { vocabulary, merges: table, settings, bytes })
     }
 
-    /// Adds the tokens of a word.
+    /// Appends the tokens of a word.
     pub(super) fn tokenize(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), String> {
         if self.settings.ignore_merges
             && let Some(id) = self.vocabulary.id(word)
@@ -78,13 +78,13 @@ impl Ranked {
         Ok(())
     }
 
-    /// The tokens that merging begins with: characters, or bytes, or the unknown token.
+    /// The tokens before merging: characters, bytes, or the unknown token.
     fn characters(&self, word: &str) -> Result<Vec<Symbol>, String> {
         let Settings { prefix, suffix, .. } = &self.settings;
         word_length(word)?;
         let mut symbols = Symbols(Vec::with_capacity(word.len()));
-        // The length of the unknown characters that no token has been added for. The reference adds
-        // it before the next character that is a token, behind the bytes of others.
+        // The length of the unknown characters whose token has not been added yet. The reference
+        // adds it before the next character that is a token, after the bytes of others.
         let mut pending: Option<u32> = None;
         let mut longer = String::new();
         for (at, character) in word.char_indices() {
@@ -127,7 +127,7 @@ impl Ranked {
         Ok(symbols.0)
     }
 
-    /// The unknown token, which has to be one where it is needed.
+    /// The unknown token, or an error if the vocabulary lacks it.
     fn unknown(&self) -> Result<u32, String> {
         let token = self.settings.unknown.as_deref().unwrap_or_default();
         self.vocabulary.id(token).ok_or_else(|| {
@@ -136,7 +136,7 @@ impl Ranked {
     }
 }
 
-/// Symbols, one behind the other.
+/// A list of adjacent symbols.
 struct Symbols(Vec<Symbol>);
 
 impl Symbols {

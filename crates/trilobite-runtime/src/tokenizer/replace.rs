@@ -1,15 +1,15 @@
-//! Replacing, in texts before they are cut and in tokens as they are decoded.
+//! Replacements, in texts before they are cut and in tokens as they are decoded.
 
 use super::deadline::Deadline;
 use super::node::{Fault, Node};
 use super::pattern::Pattern;
 
-/// A text may grow by this factor, and by this many bytes beside: replacements of replacements
-/// would fill the memory.
+/// A text may grow by this factor plus a constant number of bytes. Repeated replacements could
+/// otherwise fill the memory.
 const MAX_GROWTH: usize = 64;
 const MAX_ADDED: usize = 1 << 16;
 
-/// Everything that a pattern matches becomes one text.
+/// Replaces every match of a pattern by a text.
 pub(super) struct Replace {
     pattern: Pattern,
     content: String,
@@ -25,8 +25,8 @@ impl Replace {
         Ok(Self::new(pattern, node.need("content")?.string()?))
     }
 
-    /// The text with its replacements, of at most `most` bytes, and whether its first character
-    /// is still the first of `text` or stands for it.
+    /// The text with its replacements, at most `most` bytes, and whether its first character still
+    /// is or replaces the first character of `text`.
     pub(super) fn apply(
         &self,
         text: &str,
@@ -51,7 +51,7 @@ impl Replace {
     }
 }
 
-/// The most bytes that a text of `bytes` may become.
+/// The maximum length to which a text of `bytes` bytes may grow.
 pub(super) fn most_bytes(bytes: usize) -> usize {
     bytes.saturating_mul(MAX_GROWTH).saturating_add(MAX_ADDED)
 }

@@ -1,29 +1,29 @@
-//! Byte-pair encoding by the scores of the tokens, as SentencePiece does it.
+//! Byte-pair encoding by token scores, as in SentencePiece.
 
 use std::cmp::Ordering;
 
 use super::merge::{Symbol, merge, word_length};
 use super::vocabulary::Vocabulary;
 
-/// A vocabulary in which of all neighbours whose texts together are a token, those with the highest
-/// score are joined first. A list of merges cannot say the same: it would have to prefer one of
-/// two ways to make a token, where here the leftmost wins.
+/// A vocabulary with scores: of all neighbours whose concatenation is a token, those with the
+/// highest score are joined first, and of equal ones the leftmost. A list of merges cannot express
+/// this, since it ranks the different ways to form one token.
 pub(super) struct Scored {
     pub(super) vocabulary: Vocabulary,
-    /// Priority by id: equal for equal scores, lower for higher ones; `NO_PIECE` for tokens that no
-    /// text is made of.
+    /// The priority of each id: equal for equal scores, lower for higher scores, and `NO_PIECE` for
+    /// tokens that are not part of texts.
     priorities: Vec<u32>,
-    /// The tokens of single bytes, for what is no token.
+    /// Tokens of single bytes, for text without a token.
     bytes: Vec<Option<u32>>,
-    /// The token for a byte that has none.
+    /// The token for a byte that has no token.
     unknown: Option<u32>,
 }
 
 const NO_PIECE: u32 = u32::MAX;
 
 impl Scored {
-    /// `scores` by id, none of them NaN; `pieces`, also by id, tells tokens that text is made of
-    /// from control tokens.
+    /// Creates the vocabulary. `scores` by id must not contain NaN. `pieces` by id tells tokens of
+    /// text from control tokens.
     pub(super) fn new(
         vocabulary: Vocabulary,
         scores: &[f32],
@@ -41,23 +41,23 @@ impl Scored {
         Self { vocabulary, priorities, bytes, unknown }
     }
 
-    /// A byte that there is no token for, not even the unknown one.
+    /// A byte without a token, if there is no unknown token either.
     pub(super) fn unspellable(&self) -> Option<u8> {
         let missing = self.bytes.iter().position(Option::is_none)?;
         if self.unknown.is_some() { None } else { u8::try_from(missing).ok() }
     }
 
-    /// The token whose text this is, with its priority.
+    /// The token with this text, and its priority.
     fn piece(&self, text: &str) -> Option<(u32, u32)> {
         let id = self.vocabulary.id(text)?;
         let priority = *self.priorities.get(id as usize)?;
         (priority != NO_PIECE).then_some((priority, id))
     }
 
-    /// Adds the tokens of a text.
+    /// Appends the tokens of a text.
     pub(super) fn tokenize(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
         word_length(text)?;
-        // Neighbours are looked up by their text, so a character needs no token of its own.
+        // Pairs are looked up by their text, so a character needs no token of its own.
         let symbol = |(start, c): (usize, char)| {
             let (start, length) = (start as u32, c.len_utf8() as u32);
             Symbol { id: 0, start, end: start + length }

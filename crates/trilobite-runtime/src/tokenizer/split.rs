@@ -1,11 +1,11 @@
-//! The steps by which byte-level tokenizers cut a text into words.
+//! The pre-tokenization of byte-level tokenizers.
 
 use trilobite_format::model::Words;
 
 use super::pattern::Pattern;
 use super::pre_tokenizer::{Behavior, Step};
 
-/// Cutting, then bytes as the characters that stand for them in the vocabulary.
+/// Cuts a text into words, and then replaces bytes by the characters that represent them.
 pub(super) fn steps(words: &Words) -> Result<Vec<Step>, String> {
     let mut steps = Vec::with_capacity(words.expressions.len() + 1);
     for &expression in words.expressions {

@@ -1,4 +1,4 @@
-//! What is put around every text.
+//! The tokens added around every text.
 
 use super::node::{Fault, Node};
 
@@ -9,16 +9,16 @@ pub(super) struct Template {
     pub(super) after: Vec<u32>,
 }
 
-/// Ids that a template may add. Published ones add one or two.
+/// Maximum number of ids that a template adds. Published ones add one or two.
 const MAX_ADDED: usize = 256;
 
 impl Template {
-    /// The template of a post-processor. Its ids count, not the tokens that it calls them.
+    /// The template of a post-processor. Ids are taken from it; the tokens it names are ignored.
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
         let mut all = Self::default();
         for step in node.steps("processors")? {
             let new = match step.kind()? {
-                // It trims the places of tokens in the text, which nothing here asks for.
+                // It trims offsets of tokens in the text, which are not computed here.
                 "ByteLevel" => continue,
                 "BertProcessing" | "RobertaProcessing" => Self {
                     before: vec![pair_id(&step.need("cls")?)?],
@@ -28,7 +28,7 @@ impl Template {
                 _ => return Err(step.unknown_kind()),
             };
             let added = |template: &Self| template.before.len() + template.after.len();
-            // The reference takes what the first has added for texts of their own.
+            // The reference treats the tokens of the first step as texts of their own.
             if added(&all) > 0 && added(&new) > 0 {
                 return Err(node.fault("adds tokens twice"));
             }
@@ -39,7 +39,7 @@ impl Template {
         Ok(all)
     }
 
-    /// The template for a single text, as a list of pieces.
+    /// The template for a single text, given as a list of pieces.
     fn of_pieces(step: &Node<'_>) -> Result<Self, Fault> {
         let single = step.need("single")?;
         let special = step.need("special_tokens")?;
@@ -76,7 +76,7 @@ impl Template {
     }
 }
 
-/// The id of `["[CLS]", 101]`.
+/// The id in a pair such as `["[CLS]", 101]`.
 fn pair_id(pair: &Node<'_>) -> Result<u32, Fault> {
     match &pair.list()?[..] {
         [text, id] => text.string().and_then(|_| id.id()),

@@ -1,4 +1,4 @@
-//! The likeliest tokens of a text, as SentencePiece's unigram models have them.
+//! Unigram tokenization: the most likely tokens of a text, as in SentencePiece.
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
@@ -6,38 +6,38 @@ use super::deadline::Deadline;
 use super::merge::word_length;
 use super::vocabulary::Vocabulary;
 
-/// An unknown character counts for the worst token and this.
+/// The log-probability of an unknown character is that of the least likely token minus this.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
-/// Bytes of all tokens together. Published vocabularies have up to five million.
+/// Maximum number of bytes of all tokens together. Published vocabularies have up to five million.
 const MAX_BYTES: usize = 1 << 24;
 
-/// A vocabulary whose tokens have the logarithms of their probabilities.
+/// A vocabulary of tokens with log-probabilities.
 pub(super) struct Unigram {
     pub(super) vocabulary: Vocabulary,
     scores: Vec<f64>,
     lowest: f64,
     unknown: Option<u32>,
-    /// The tokens of single bytes; empty without byte fallback.
+    /// Tokens of single bytes; empty without byte fallback.
     bytes: Vec<Option<u32>>,
-    /// Finds every token at every place.
+    /// Finds every token at every position.
     automaton: AhoCorasick,
-    /// Ids of the texts that it finds.
+    /// The ids of the texts that the automaton finds.
     ids: Vec<u32>,
 }
 
-/// The best way to a place in a text: its last token.
+/// The last token of the best path to a position in a text.
 #[derive(Clone, Copy)]
-struct Step {
+struct PathStep {
     score: f64,
     id: u32,
     start: u32,
 }
 
-impl Step {
+impl PathStep {
     const NONE: Self = Self { score: 0.0, id: 0, start: u32::MAX };
 
-    /// Whether another last token is better. Of equally good ones the first stays.
+    /// Whether another last token is better. Of equal ones the first is kept.
     fn is_worse_than(&self, score: f64) -> bool {
         self.start == u32::MAX || score > self.score
     }
@@ -59,7 +59,8 @@ impl Unigram {
         if bytes > MAX_BYTES {
             return Err(format!("has {bytes} bytes, expected at most {MAX_BYTES}"));
         }
-        // Unlike the other kinds, it is built in time that grows with the texts, whatever they are.
+        // Unlike the other kinds, this one is always built in time linear in the length of the
+        // texts.
         let automaton = AhoCorasick::builder()
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(texts)
@@ -69,7 +70,7 @@ impl Unigram {
         Ok(Self { vocabulary, scores, lowest, unknown, bytes, automaton, ids })
     }
 
-    /// Adds the tokens of a text. Neighbours that are unknown are one unknown token.
+    /// Appends the tokens of a text. Consecutive unknown characters become one unknown token.
     pub(super) fn tokenize(
         &self,
         text: &str,
@@ -79,7 +80,7 @@ impl Unigram {
         let best = self.best(text, deadline)?;
         let mut stretches: Vec<(usize, usize, bool)> = Vec::new();
         let mut end = text.len();
-        while let Some(&Step { id, start, .. }) = best.get(end).filter(|_| end > 0) {
+        while let Some(&PathStep { id, start, .. }) = best.get(end).filter(|_| end > 0) {
             let start = start as usize;
             let is_unknown = self.unknown == Some(id);
             match stretches.last_mut() {
@@ -94,38 +95,38 @@ impl Unigram {
         Ok(())
     }
 
-    /// By the end of every character, the best way there.
-    fn best(&self, text: &str, deadline: &Deadline) -> Result<Vec<Step>, String> {
+    /// The best path to the end of every character.
+    fn best(&self, text: &str, deadline: &Deadline) -> Result<Vec<PathStep>, String> {
         word_length(text)?;
-        let mut best = vec![Step::NONE; text.len() + 1];
+        let mut best = vec![PathStep::NONE; text.len() + 1];
         let found = self.automaton.try_find_overlapping_iter(text);
-        // Tokens that end at one place come with the longest first.
+        // Of the tokens that end at one position, the longest comes first.
         let mut found = found.map_err(|error| error.to_string())?.peekable();
         for (start, c) in text.char_indices() {
             deadline.check()?;
             let end = start + c.len_utf8();
-            let mut last = Step::NONE;
+            let mut last = PathStep::NONE;
             let mut known = false;
             while let Some(token) = found.next_if(|token| token.end() == end) {
                 let id = self.ids.get(token.pattern().as_usize()).copied().unwrap_or_default();
                 let own = self.scores.get(id as usize).copied().unwrap_or_default();
                 let score = own + best[token.start()].score;
                 if last.is_worse_than(score) {
-                    last = Step { score, id, start: token.start() as u32 };
+                    last = PathStep { score, id, start: token.start() as u32 };
                 }
                 known |= token.start() == start;
             }
             let score = self.lowest - UNKNOWN_PENALTY + best[start].score;
             if !known && last.is_worse_than(score) {
                 let id = self.unknown.ok_or_else(no_unknown)?;
-                last = Step { score, id, start: start as u32 };
+                last = PathStep { score, id, start: start as u32 };
             }
             best[end] = last;
         }
         Ok(best)
     }
 
-    /// Adds the token of a stretch, or its bytes, or the unknown token.
+    /// Appends the token of a stretch, or its bytes, or the unknown token.
     fn push(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
         if let Some(id) = self.vocabulary.id(text) {
             ids.push(id);

@@ -1,18 +1,18 @@
-//! Token texts and ids, compactly.
+//! The texts and ids of tokens, stored compactly.
 
 use std::hash::BuildHasher;
 
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// The texts of the ids 0, 1, 2, ... and the way back.
+/// Maps ids 0, 1, 2, ... to texts and texts to ids.
 ///
-/// Large vocabularies are read at every start: all texts share one allocation, and the table holds
-/// ids instead of texts.
+/// It is built whenever a model is opened, and can be large. All texts therefore share one
+/// allocation, and the hash table stores ids instead of texts.
 #[derive(Default)]
 pub(super) struct Vocabulary {
     text: String,
-    /// Where the text of each id ends; it begins where the one before it ends.
+    /// The end of each id's text. It begins at the end of the previous one.
     ends: Vec<usize>,
     ids: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -28,8 +28,8 @@ impl Vocabulary {
         }
     }
 
-    /// Gives the next id a text, and returns the id that the text stood for before. Of several ids
-    /// with the same text the last is the one that the text stands for.
+    /// Adds the text of the next id. If another id has the same text, the text now maps to the new
+    /// id and the previous one is returned.
     pub(super) fn push(&mut self, text: &str) -> Option<u32> {
         let id = self.ends.len() as u32;
         self.push_silent(text);
@@ -48,13 +48,13 @@ impl Vocabulary {
         }
     }
 
-    /// Gives the next id a text that does not stand for it.
+    /// Adds the text of the next id without mapping the text to the id.
     pub(super) fn push_silent(&mut self, text: &str) {
         self.text.push_str(text);
         self.ends.push(self.text.len());
     }
 
-    /// Number of texts that stand for an id.
+    /// Number of texts that map to an id.
     pub(super) fn texts(&self) -> usize {
         self.ids.len()
     }
@@ -74,12 +74,12 @@ impl Vocabulary {
         self.ids.find(self.hasher.hash_one(text), |&id| self.text(id) == Some(text)).copied()
     }
 
-    /// The ids of the tokens `<0x00>` to `<0xFF>`, which stand for single bytes.
+    /// The ids of the tokens `<0x00>` to `<0xFF>`, which represent single bytes.
     pub(super) fn bytes(&self) -> Vec<Option<u32>> {
         (0..=u8::MAX).map(|byte| self.id(&format!("<0x{byte:02X}>"))).collect()
     }
 
-    /// Every text that stands for an id, with the id.
+    /// Every text that maps to an id, with the id.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
         self.ids.iter().filter_map(|&id| Some((self.text(id)?, id)))
     }

@@ -1,25 +1,26 @@
-//! Vocabularies of words, and of words with their continuations.
+//! Word-level and WordPiece vocabularies.
 
 use super::deadline::Deadline;
 use super::vocabulary::Vocabulary;
 
-/// Longest token of a vocabulary in which the longest beginning of a word is looked for.
+/// Maximum length of a token in a WordPiece vocabulary.
 pub(super) const MAX_TOKEN: usize = 1 << 12;
 
-/// A word is one token.
+/// A vocabulary in which each word is one token.
 pub(super) struct WordLevel {
     pub(super) vocabulary: Vocabulary,
     pub(super) unknown: String,
 }
 
-/// A word is its longest beginning that is a token, and what remains so on behind a prefix.
+/// A vocabulary that splits a word greedily: the longest prefix that is a token, then the longest
+/// continuation after a marker, and so on.
 pub(super) struct WordPiece {
     pub(super) vocabulary: Vocabulary,
     pub(super) unknown: String,
     pub(super) prefix: String,
-    /// Characters from which on a word is unknown.
+    /// Words of more characters than this are unknown.
     pub(super) max_characters: usize,
-    /// Bytes of the longest token.
+    /// Length of the longest token in bytes.
     pub(super) longest: usize,
 }
 
@@ -50,7 +51,7 @@ impl WordPiece {
         Ok(())
     }
 
-    /// Adds the pieces of a word, if it consists of tokens.
+    /// Appends the tokens of a word. Returns `false` if it does not consist of tokens.
     fn pieces(&self, word: &str, deadline: &Deadline, ids: &mut Vec<u32>) -> Result<bool, String> {
         let mut rest = word;
         let mut prefix = "";

@@ -1,4 +1,4 @@
-//! Codes that stand for no weight: a kernel would take them for one.
+//! Checks for invalid codes, which a kernel would take for weights.
 
 use std::sync::OnceLock;
 use std::thread::available_parallelism;
@@ -9,22 +9,23 @@ use super::View;
 use crate::error::{Error, Result};
 use crate::team::Team;
 
-/// Bytes of codes that are worth waking other threads.
-const MANY: usize = 4 << 20;
+/// Minimum number of bytes that are checked by several threads.
+const MIN_PARALLEL_BYTES: usize = 4 << 20;
 
-/// A tensor with codes, as it is stored.
+/// A tensor with codes, as stored.
 pub(super) struct Coded<'a> {
     pub(super) info: &'a TensorInfo,
     pub(super) view: View<'a>,
 }
 
-/// Checks that every code of some tensors stands for a weight, which takes as long as to read them.
+/// Checks that every code of some tensors is valid. The check takes as long as reading them.
 ///
 /// # Errors
-/// The first one that does not.
+/// A code is invalid.
 pub(super) fn codes(tensors: &[Coded<'_>]) -> Result<()> {
     let bytes: usize = tensors.iter().map(|tensor| tensor.info.range.len()).sum();
-    let threads = if bytes < MANY { 1 } else { available_parallelism().map_or(1, usize::from) };
+    let threads =
+        if bytes < MIN_PARALLEL_BYTES { 1 } else { available_parallelism().map_or(1, usize::from) };
     let found: Vec<_> = tensors.iter().map(|_| OnceLock::new()).collect();
     let mut team =
         Team::new(threads, || ()).map_err(|source| Error::Threads { threads, source })?;

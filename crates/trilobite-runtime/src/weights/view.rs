@@ -1,4 +1,4 @@
-//! Matrices as kernels take them.
+//! Matrices in the form that kernels take.
 
 use trilobite_kernels::{DenseMatrix, Kernels, TernaryMatrix};
 
@@ -7,14 +7,14 @@ use super::{Kind, Matrix};
 /// The weights of a [`Matrix`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum View<'a> {
-    /// Trits, and the value of a trit of 1.
+    /// Packed trits, and the value of a trit of 1.
     Ternary(TernaryMatrix<'a>, f32),
-    /// Floats or blocks that stand for them.
+    /// Floats or a block format.
     Dense(DenseMatrix<'a>),
 }
 
 impl Matrix {
-    /// Its weights in `bytes`; `None` if those are not as many as its shape and kind call for.
+    /// A view of the weights in `bytes`, or `None` if their number does not match shape and kind.
     pub(crate) fn view<'a>(&self, bytes: &'a [u8]) -> Option<View<'a>> {
         let Matrix { rows, cols, kind, .. } = *self;
         match kind {
@@ -28,7 +28,7 @@ impl Matrix {
 }
 
 impl View<'_> {
-    /// Row and column of a code that stands for no weight, if there is one.
+    /// Row and column of the first invalid code, if there is one.
     pub(super) fn find_unused(&self) -> Option<(usize, usize)> {
         match self {
             View::Ternary(matrix, _) => matrix.find_unused(),

@@ -27,7 +27,7 @@ pub(crate) struct ToolFields {
     tools: Option<Vec<Tool>>,
     /// Whether functions are called; `{"type": "function", "function": {"name": ...}}` demands a call of
     /// one. The arguments of calls that are demanded fit the function's schema.
-    tool_choice: Option<Choice>,
+    tool_choice: Option<ToolChoiceName>,
     /// Whether an answer can have several calls.
     #[schema(default = true)]
     parallel_tool_calls: Option<bool>,
@@ -72,7 +72,7 @@ pub(crate) struct Function {
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "the description of a choice")]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Choice {
+pub(crate) enum ToolChoiceName {
     /// No.
     None,
     /// As the model likes.

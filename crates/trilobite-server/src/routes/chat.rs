@@ -63,7 +63,8 @@ pub(super) async fn chat_completions(
     let tokens = wanted.prompt.len();
     let answers = served.submit(vec![wanted], "messages")?;
     let envelope = Envelope::new("chatcmpl", served.name());
-    let told = (0..request.common.choices()).map(|_| Told { reader: reading.answer(), calls: 0 });
+    let told =
+        (0..request.common.choices()).map(|_| ToldChoice { reader: reading.answer(), calls: 0 });
     let told = told.collect();
     let writer = Writer { app: Arc::clone(&app), envelope, request, told };
     if writer.request.common.streams() {
@@ -142,16 +143,16 @@ struct Writer {
     envelope: Envelope,
     request: ChatRequest,
     /// By choice, what has been told of it.
-    told: Vec<Told>,
+    told: Vec<ToldChoice>,
 }
 
 /// What has been told of a choice.
-struct Told {
+struct ToldChoice {
     reader: Reader,
     calls: usize,
 }
 
-impl Told {
+impl ToldChoice {
     /// What some more text, or the last, tells.
     fn push(&mut self, text: &str, last: bool) -> Delta {
         let mut pieces = self.reader.push(text);

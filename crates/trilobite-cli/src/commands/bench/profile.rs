@@ -1,4 +1,4 @@
-//! Where the time of a token goes: the profile of `trilobite bench`.
+//! The profile of `trilobite bench`: the time of each stage of a token.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +6,17 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use trilobite_runtime::{Profile, Session, Stage};
 
-/// Where the time of some tokens went.
-pub(super) struct Measured {
+/// The time of each stage for some tokens.
+pub(super) struct StageTimes {
     threads: usize,
     what: &'static str,
     tokens: usize,
     profile: Profile,
-    /// From beginning to end, what is outside the forward pass included.
+    /// The whole time, including work outside of the forward pass.
     total: Duration,
 }
 
-impl Measured {
+impl StageTimes {
     /// Measures `work` on `tokens` tokens.
     pub(super) fn new(
         session: &mut Session,
@@ -67,21 +67,21 @@ impl Measured {
     }
 }
 
-/// A table of microseconds for each token, with a column for each measurement.
-pub(super) fn table(columns: &[Measured]) -> String {
-    let line = |name: &str, cell: &dyn Fn(&Measured) -> String| {
+/// A table of microseconds per token, with a column for each measurement.
+pub(super) fn table(columns: &[StageTimes]) -> String {
+    let line = |name: &str, cell: &dyn Fn(&StageTimes) -> String| {
         let cells: String = columns.iter().map(|column| format!("{:>16}", cell(column))).collect();
         format!("{name:24}{cells}\n")
     };
     let mut text = line("us a token", &|column| format!("{} {}", column.what, column.tokens));
     text += &line("", &|column| format!("{} threads", column.threads));
-    let mut row = |name: &str, time: &dyn Fn(&Measured) -> Duration| {
+    let mut row = |name: &str, time: &dyn Fn(&StageTimes) -> Duration| {
         text += &line(name, &|column| format!("{:.1}", column.micros(time(column))));
     };
     for stage in Stage::ALL {
         row(stage.name(), &|column| column.profile.spent(stage).time);
     }
-    row("outside the pass", &Measured::outside);
+    row("outside the pass", &StageTimes::outside);
     row("all", &|column| column.total);
     row("of it waiting", &|column| column.sum(|stage| column.profile.spent(stage).waiting));
     text

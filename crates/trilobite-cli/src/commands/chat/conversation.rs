@@ -1,4 +1,4 @@
-//! What was said, and how much of it the model still sees.
+//! The conversation of a chat, and the part of it that fits in the context.
 
 use std::path::Path;
 
@@ -9,24 +9,24 @@ use trilobite_runtime::Message;
 
 use crate::{input, output};
 
-/// A conversation: a system message, then messages of the user and their answers in turn.
+/// A conversation: a system message, then alternating messages of the user and answers.
 #[derive(Default)]
 pub(super) struct Conversation {
     system: Option<Message>,
     messages: Vec<Message>,
-    /// Messages that no longer fit in the context.
+    /// Number of the oldest messages that no longer fit in the context.
     left_out: usize,
 }
 
-/// A prompt that fits.
+/// A prompt that fits in the context.
 #[derive(Debug, PartialEq)]
 pub(super) struct Prompt {
     pub(super) ids: Vec<u32>,
-    /// Turns that were left out for it, and were not before.
+    /// Number of turns newly left out to make it fit.
     pub(super) dropped: usize,
 }
 
-/// A conversation in a file.
+/// The file format of a conversation.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     #[serde(default)]
@@ -46,12 +46,12 @@ impl Conversation {
         self.system.as_ref().map(Message::text)
     }
 
-    /// Another system message for the same conversation; an empty text removes it.
+    /// Replaces the system message. An empty text removes it.
     pub(super) fn set_system(&mut self, text: &str) {
         self.system = (!text.is_empty()).then(|| Message::new("system", text));
     }
 
-    /// Forgets all but the system message.
+    /// Removes all messages except the system message.
     pub(super) fn clear(&mut self) {
         self.messages.clear();
         self.left_out = 0;
@@ -61,24 +61,24 @@ impl Conversation {
         self.messages.push(message);
     }
 
-    /// Takes the last message back.
+    /// Removes and returns the last message.
     pub(super) fn pop(&mut self) -> Option<Message> {
         self.messages.pop()
     }
 
-    /// Messages of the user with their answers.
+    /// Number of turns: messages of the user with their answers.
     pub(super) fn turns(&self) -> usize {
         self.messages.len().div_ceil(2)
     }
 
-    /// Turns that the model no longer sees.
+    /// Number of turns that are left out of the prompt.
     pub(super) fn turns_left_out(&self) -> usize {
         self.left_out / 2
     }
 
-    /// The prompt of the last message. Where the context has no room for an answer, the oldest turns
-    /// are left out, so many that a quarter of it becomes free: every time it happens all that
-    /// remains has to be read again.
+    /// The prompt of the last message. If the context has no room for an answer, the oldest turns
+    /// are left out until a quarter of the context is free, since each time the rest of the
+    /// conversation must be processed again.
     pub(super) fn prompt(
         &mut self,
         context: usize,
@@ -92,7 +92,7 @@ impl Conversation {
         if ids.len() + context / 8 <= context {
             return Ok(Prompt { ids, dropped: 0 });
         }
-        // The least number of turns, found by halving: longer conversations have longer prompts.
+        // Find the least number of turns by bisection: longer conversations have longer prompts.
         let (mut few, mut enough) = (self.left_out / 2, self.messages.len().saturating_sub(1) / 2);
         let mut found = None;
         while few < enough {
@@ -115,7 +115,8 @@ impl Conversation {
         Ok(Prompt { ids, dropped })
     }
 
-    /// Writes the conversation to a file. One that is there is replaced if it is a conversation.
+    /// Writes the conversation to a file. An existing file is replaced only if it is a
+    /// conversation.
     pub(super) fn save(&self, path: &Path, model: &str) -> Result<()> {
         if path.symlink_metadata().is_ok() && Self::load(path).is_err() {
             bail!("{}: the file exists and is no conversation", path.display());
@@ -126,7 +127,7 @@ impl Conversation {
         output::write_file(path, |file| Ok(writeln!(file, "{text}")?))
     }
 
-    /// The conversation of a file.
+    /// Reads a conversation from a file.
     pub(super) fn load(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> { Self::parse(&input::text_from(open_regular(path)?)?) };
         read().with_context(|| path.display().to_string())
@@ -157,7 +158,7 @@ impl Conversation {
 mod tests {
     use super::*;
 
-    /// A token a byte of each message, and two for the beginning of the answer.
+    /// One token for each byte of a message, and two for the beginning of the answer.
     fn bytes(messages: &[Message]) -> Result<Vec<u32>> {
         let text = messages.iter().flat_map(|message| message.text().bytes());
         Ok(text.chain([0, 0]).map(u32::from).collect())
@@ -200,11 +201,11 @@ mod tests {
                 assert_eq!(len, all - 10 * dropped, "{turns} turns in {context}");
                 let target = context - context.div_ceil(4);
                 assert!(len <= target || dropped == turns, "{turns} turns in {context}");
-                // No more than needed.
+                // No more turns are dropped than needed.
                 assert!(dropped == 0 || len + 10 > target, "{turns} turns in {context}");
                 assert_eq!(conversation.turns_left_out(), dropped);
                 assert_eq!(conversation.turns(), turns + 1);
-                // They stay out.
+                // Dropped turns stay out.
                 assert_eq!(fit(&mut conversation, context.max(len + context / 8)).0, len);
             }
         }
@@ -244,7 +245,7 @@ mod tests {
         let loaded = Conversation::load(&path).unwrap();
         assert_eq!(loaded.system(), Some("Be \"brief\"."));
         assert_eq!(loaded.messages, conversation.messages);
-        // Again, and over nothing else.
+        // Saving again works, but replaces no other file.
         loaded.save(&path, "a model").unwrap();
         let notes = folder.path().join("notes.txt");
         std::fs::write(&notes, "mine").unwrap();

@@ -1,4 +1,4 @@
-//! `/set`: how answers are sampled.
+//! The command `/set`: changes the sampling settings.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -7,15 +7,15 @@ use anyhow::{Result, anyhow};
 use trilobite_hub::hint;
 use trilobite_runtime::Sampling;
 
-/// What a chat can change.
+/// The settings that a chat can change.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Settings {
     pub(super) sampling: Sampling,
-    /// Most tokens of an answer.
+    /// Maximum number of tokens of an answer.
     pub(super) max_tokens: Option<usize>,
 }
 
-/// The names, as those of the flags of `run`, and what they mean.
+/// The names, which are those of the flags of `run`, and their descriptions.
 const NAMES: [(&str, &str); 8] = [
     ("temp", "temperature; 0 takes the likeliest token"),
     ("top-k", "only the K likeliest tokens; 0 is all"),
@@ -28,7 +28,7 @@ const NAMES: [(&str, &str); 8] = [
 ];
 
 impl Settings {
-    /// All names with their values and meanings, a line each.
+    /// All names with their values and descriptions, one per line.
     pub(super) fn list(&self) -> String {
         let lines = NAMES.map(|(name, meaning)| {
             let value = self.value(name);
@@ -37,7 +37,7 @@ impl Settings {
         lines.concat()
     }
 
-    /// A name as it is spelled here.
+    /// The canonical spelling of a name.
     pub(super) fn name(name: &str) -> Result<&'static str> {
         let known = NAMES.map(|(known, _)| known);
         let letters = |name: &str| name.to_lowercase().replace(['-', '_'], "");
@@ -60,8 +60,8 @@ impl Settings {
         }
     }
 
-    /// The settings with another value of a known name. Whether the value can be used is for the
-    /// sampler to say.
+    /// The settings with a new value of a known name. The sampler checks whether the value is
+    /// valid.
     pub(super) fn with(mut self, name: &str, value: &str) -> Result<Self> {
         const NUMBER: &str = "a number";
         const WHOLE: &str = "a whole number";

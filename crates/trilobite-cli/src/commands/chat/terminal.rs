@@ -1,5 +1,5 @@
-//! The terminal of a chat: line editing, a history that is kept, and what is typed while an answer
-//! comes.
+//! The terminal of a chat: line editing, a persistent history, and input that is typed during an
+//! answer.
 
 use std::fs::DirBuilder;
 use std::io::{IsTerminal, stderr, stdout};
@@ -26,22 +26,22 @@ use super::wrap::Wrap;
 use crate::{interrupt, output};
 
 const PROMPT: &str = "> ";
-/// Before the further lines of a message.
-const CONTINUED: &str = ". ";
-/// Messages that the history keeps.
-const HISTORY: usize = 1000;
-/// Values of TERM for which there is no line editing.
-const PLAIN: [&str; 3] = ["dumb", "cons25", "emacs"];
-/// Asks a terminal to mark what is pasted.
+/// The prompt for further lines of a message.
+const CONTINUATION_PROMPT: &str = ". ";
+/// Maximum number of messages in the history.
+const MAX_HISTORY: usize = 1000;
+/// Values of TERM without line editing.
+const PLAIN_TERMINALS: [&str; 3] = ["dumb", "cons25", "emacs"];
+/// The escape sequence that enables bracketed paste.
 const MARK_PASTES: &str = "\u{1b}[?2004h";
 
 /// Reads messages from the terminal.
 pub(super) struct Terminal {
     editor: Editor<Line, FileHistory>,
-    /// Whether the line was ended by Ctrl-C.
+    /// Whether Ctrl-C ended the line.
     ctrl_c: Arc<AtomicBool>,
     history: Option<PathBuf>,
-    /// Whether the terminal understands more than lines.
+    /// Whether line editing is unavailable.
     plain: bool,
     #[cfg(unix)]
     _silent: Option<silent::Silent>,
@@ -51,10 +51,10 @@ impl Terminal {
     pub(super) fn new() -> Result<Self> {
         let behavior = match stdout().is_terminal() {
             true => Behavior::Stdio,
-            // The prompt is no part of the result.
+            // The prompt must not go to stdout, which carries the result.
             false => Behavior::PreferTerm,
         };
-        let config = Config::builder().behavior(behavior).max_history_size(HISTORY)?.build();
+        let config = Config::builder().behavior(behavior).max_history_size(MAX_HISTORY)?.build();
         let mut editor = Editor::with_config(config)?;
         editor.set_helper(Some(Line));
         let ctrl_c = Arc::new(AtomicBool::new(false));
@@ -62,13 +62,13 @@ impl Terminal {
         editor.bind_sequence(KeyEvent::ctrl('C'), handler);
         let history = history_file();
         if let Some(history) = history.as_deref().filter(|path| path.is_file()) {
-            // A history that cannot be read is as good as none.
+            // An unreadable history is ignored.
             let _ = editor.load_history(history);
         }
         let term = std::env::var("TERM").unwrap_or_default();
-        let plain = PLAIN.iter().any(|plain| plain.eq_ignore_ascii_case(&term));
+        let plain = PLAIN_TERMINALS.iter().any(|plain| plain.eq_ignore_ascii_case(&term));
         if !plain {
-            // At a prompt it is a key.
+            // At the prompt Ctrl-C is a key.
             interrupt::outlive_ctrl_c();
         }
         Ok(Self {
@@ -81,11 +81,11 @@ impl Terminal {
         })
     }
 
-    /// The next message or command, or nothing when the user leaves.
+    /// Reads the next message or command. Returns `None` when the user quits.
     pub(super) fn read(&mut self) -> Result<Option<Draft>> {
         let (mut draft, mut begun, mut asked) = (Draft::default(), false, false);
         loop {
-            match self.read_line(if begun { CONTINUED } else { PROMPT })? {
+            match self.read_line(if begun { CONTINUATION_PROMPT } else { PROMPT })? {
                 Typed::Line(line) => {
                     (begun, asked) = (draft.push(&line), false);
                     if !begun {
@@ -94,15 +94,15 @@ impl Terminal {
                     }
                 }
                 Typed::End if !begun => return Ok(None),
-                Typed::TakenBack { empty: true } if !begun => {
+                Typed::Discarded { empty: true } if !begun => {
                     if asked {
                         return Ok(None);
                     }
                     self.say("Ctrl-C once more or Ctrl-D leaves, /help shows the commands.");
                     asked = true;
                 }
-                // What was begun is taken back, too.
-                Typed::TakenBack { .. } | Typed::End => {
+                // The earlier lines of the message are discarded too.
+                Typed::Discarded { .. } | Typed::End => {
                     (draft, begun, asked) = (Draft::default(), false, false);
                 }
             }
@@ -112,16 +112,16 @@ impl Terminal {
     fn read_line(&mut self, prompt: &str) -> Result<Typed> {
         match self.editor.readline(prompt) {
             Ok(line) => Ok(match self.ctrl_c.swap(false, Ordering::SeqCst) {
-                true => Typed::TakenBack { empty: line.is_empty() },
+                true => Typed::Discarded { empty: line.is_empty() },
                 false => Typed::Line(line),
             }),
-            Err(ReadlineError::Interrupted) => Ok(Typed::TakenBack { empty: true }),
+            Err(ReadlineError::Interrupted) => Ok(Typed::Discarded { empty: true }),
             Err(ReadlineError::Eof) => Ok(Typed::End),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Keeps a message for the next chats. A history that cannot be written is no reason to fail.
+    /// Adds a message to the history. A history that cannot be written is ignored.
     fn remember(&mut self, entry: &str) {
         if entry.trim().is_empty() || !matches!(self.editor.add_history_entry(entry), Ok(true)) {
             return;
@@ -132,27 +132,27 @@ impl Terminal {
         }
     }
 
-    /// Prepares for what is typed and pasted while an answer comes: the next prompt takes it.
-    pub(super) fn look_away(&self) -> Result<()> {
+    /// Prepares for an answer: text typed or pasted meanwhile goes to the next prompt.
+    pub(super) fn begin_answer(&self) -> Result<()> {
         match stdout().is_terminal() && !self.plain {
             true => output::print(MARK_PASTES),
             false => Ok(()),
         }
     }
 
-    /// Columns in which answers are shown, where they are.
+    /// The width of the terminal in columns, if answers are shown on one.
     pub(super) fn width(&self) -> Option<usize> {
         let (width, _) = terminal_size::terminal_size_of(stdout())?;
         Some(width.0.into())
     }
 
-    /// Says something on stderr, broken at words.
+    /// Prints a message on stderr, wrapped at words.
     pub(super) fn say(&self, text: &str) {
         output::say_lines(&wrapped(text), false);
     }
 
-    /// Says what is less important than answers.
-    pub(super) fn murmur(&self, text: &str) {
+    /// Prints a less important message on stderr.
+    pub(super) fn say_faintly(&self, text: &str) {
         let faint = stderr().is_terminal() && !self.plain;
         let faint = faint && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         output::say_lines(&wrapped(text), faint);
@@ -165,7 +165,7 @@ fn wrapped(text: &str) -> String {
     wrap.push(text) + &wrap.finish()
 }
 
-/// Where the history is kept: in TRILOBITE_HOME, or in the user's folder for what programs remember.
+/// The path of the history: in TRILOBITE_HOME, or in the user's state folder.
 fn history_file() -> Option<PathBuf> {
     let named = std::env::var_os("TRILOBITE_HOME").filter(|home| !home.is_empty());
     let folder = match named {
@@ -178,7 +178,7 @@ fn history_file() -> Option<PathBuf> {
     Some(folder.join("chat-history"))
 }
 
-/// Makes a folder that others cannot look into, where there is none.
+/// Creates a folder with access for its owner only, unless it exists.
 fn make_private(folder: &Path) -> bool {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
@@ -186,18 +186,18 @@ fn make_private(folder: &Path) -> bool {
     builder.recursive(true).create(folder).is_ok()
 }
 
-/// What came of a prompt.
+/// The result of a prompt.
 enum Typed {
     Line(String),
-    /// Ctrl-C: there was nothing, or it is not meant.
-    TakenBack {
+    /// Ctrl-C: the line is empty or discarded.
+    Discarded {
         empty: bool,
     },
-    /// Ctrl-D, or there is no terminal any more.
+    /// Ctrl-D, or the terminal is gone.
     End,
 }
 
-/// Ctrl-C ends a line as Enter does and is noted. As an error it would lose what was typed after it.
+/// Ctrl-C ends a line as Enter does and sets a flag. An error would lose what was typed after it.
 struct CtrlC(Arc<AtomicBool>);
 
 impl ConditionalEventHandler for CtrlC {
@@ -207,7 +207,7 @@ impl ConditionalEventHandler for CtrlC {
     }
 }
 
-/// What the editor asks about the line.
+/// The helper of the line editor.
 struct Line;
 
 impl Helper for Line {}
@@ -246,10 +246,10 @@ mod silent {
     use signal_hook::consts::SIGTERM;
     use signal_hook::iterator::Signals;
 
-    /// Asks a terminal to no longer mark what is pasted.
+    /// The escape sequence that disables bracketed paste.
     const LEAVE_PASTES: &str = "\u{1b}[?2004l";
 
-    /// While it lasts, the terminal keeps what is typed for the editor, byte by byte and unseen.
+    /// While this exists, the terminal keeps input for the editor, byte by byte and without echo.
     pub(super) struct Silent(Termios);
 
     impl Silent {
@@ -257,7 +257,7 @@ mod silent {
             let Ok(before) = tcgetattr(stdin()) else { return Ok(None) };
             let mut modes = before.clone();
             modes.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::IEXTEN;
-            // Ctrl-C stops an answer and discards nothing.
+            // Ctrl-C stops an answer and must not discard input.
             modes.local_modes |= LocalModes::NOFLSH;
             modes.input_modes -= InputModes::ICRNL;
             if tcsetattr(stdin(), OptionalActions::Drain, &modes).is_err() {
@@ -268,7 +268,7 @@ mod silent {
             Ok(Some(silent))
         }
 
-        /// SIGTERM ends the process, wherever it is, and leaves the terminal as it was.
+        /// Makes SIGTERM end the process at any time and restore the terminal.
         fn end_at_request(&self) -> Result<()> {
             let before = Self(self.0.clone());
             let mut signals = Signals::new([SIGTERM])?;

@@ -1,4 +1,4 @@
-//! What is typed at the prompt: messages, commands, and lines that belong together.
+//! Input at the prompt: messages, commands, and messages of several lines.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use trilobite_hub::nearest;
 /// Begins and ends a message of several lines.
 const QUOTES: &str = "\"\"\"";
 
-/// The commands: names, what follows them, and what they do.
+/// The commands: name, argument and description.
 pub(super) const COMMANDS: [(&str, &str, &str); 9] = [
     ("help", "", "shows this"),
     ("system", "[TEXT]", "shows or sets the system message; \"\" removes it"),
@@ -21,7 +21,7 @@ pub(super) const COMMANDS: [(&str, &str, &str); 9] = [
     ("exit", "", "leaves, as Ctrl-D does"),
 ];
 
-/// Names that other programs have for the commands.
+/// Aliases of the commands, as in other programs.
 const OTHER_NAMES: [(&str, &str); 10] = [
     ("?", "help"),
     ("bye", "exit"),
@@ -35,15 +35,15 @@ const OTHER_NAMES: [(&str, &str); 10] = [
     ("info", "stats"),
 ];
 
-/// What the user wants.
+/// The parsed input.
 #[derive(Debug, PartialEq)]
 pub(super) enum Input {
     Nothing,
     Message(String),
     Help,
-    /// A new system message, if there is one; an empty one removes it.
+    /// A new system message, or none to show it. An empty one removes it.
     System(Option<String>),
-    /// A setting and its new value, if there is one.
+    /// A setting and its new value, or none to show it.
     Set(Option<(String, Option<String>)>),
     Clear,
     Regen,
@@ -53,7 +53,7 @@ pub(super) enum Input {
     Exit,
 }
 
-/// A message or a command, line by line.
+/// A message or command that is being entered line by line.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     text: String,
@@ -64,14 +64,14 @@ pub(super) struct Draft {
 enum State {
     #[default]
     Empty,
-    /// After a backslash at the end of a line.
+    /// The last line ended with a backslash.
     Continued,
-    /// Between quotes.
+    /// Quotes are open.
     Quoted,
 }
 
 impl Draft {
-    /// Adds a line, or lines that were pasted at once. Returns whether more have to follow.
+    /// Adds a line, or several pasted lines. Returns whether more lines must follow.
     pub(super) fn push(&mut self, line: &str) -> bool {
         if self.state == State::Empty {
             if let Some(inner) = quoted(line) {
@@ -108,13 +108,13 @@ impl Draft {
         };
         self.text += last;
         if last.is_empty() {
-            // The quotes have a line of their own, whose beginning is no part of the text.
+            // The closing quotes are on their own line, whose beginning is not part of the text.
             self.text.pop();
         }
         false
     }
 
-    /// What the lines mean.
+    /// Parses the lines.
     pub(super) fn parse(&self) -> Result<Input, String> {
         match self.state {
             State::Quoted if self.text.trim().is_empty() => Ok(Input::Nothing),
@@ -123,7 +123,7 @@ impl Draft {
         }
     }
 
-    /// The lines as one that means the same when it is sent again, for the history.
+    /// The lines as a single history entry that parses to the same input.
     pub(super) fn entry(&self) -> String {
         let text = self.text.trim_end_matches(['\n', '\r']);
         let mut again = Draft::default();
@@ -134,7 +134,7 @@ impl Draft {
     }
 }
 
-/// The text between quotes that begin and end it, and of which it has no others.
+/// The text between opening and closing quotes, if it contains no others.
 fn quoted(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix(QUOTES)?.strip_suffix(QUOTES)?;
     let inner = inner.strip_prefix('\n').unwrap_or(inner);
@@ -142,7 +142,7 @@ fn quoted(text: &str) -> Option<&str> {
     (!inner.contains(QUOTES)).then_some(inner)
 }
 
-/// The rest of a line that begins with quotes. Pasted lines that begin with them are a program's.
+/// The rest of a line after opening quotes. Pasted lines that begin with quotes are a program.
 fn opening(line: &str) -> Option<&str> {
     line.trim_start().strip_prefix(QUOTES).filter(|rest| !rest.contains('\n'))
 }
@@ -187,7 +187,7 @@ fn parse(text: &str) -> Result<Input, String> {
     })
 }
 
-/// `NAME`, `NAME VALUE` or `NAME=VALUE`.
+/// Parses `NAME`, `NAME VALUE` or `NAME=VALUE`.
 fn setting(text: &str) -> Option<(String, Option<String>)> {
     let apart = |c: char| c.is_whitespace() || c == '=';
     let (name, value) = text.split_once(apart).unwrap_or((text, ""));
@@ -195,7 +195,7 @@ fn setting(text: &str) -> Option<(String, Option<String>)> {
     (!name.is_empty()).then(|| (name.to_owned(), (!value.is_empty()).then(|| value.to_owned())))
 }
 
-/// A path, in which `~/` is the home folder as in a shell.
+/// A path in which `~/` is the home folder, as in a shell.
 fn path(text: &str) -> PathBuf {
     let home = text.strip_prefix("~/").and_then(|rest| Some(home_dir().ok()?.join(rest)));
     home.unwrap_or_else(|| text.into())
@@ -212,7 +212,7 @@ fn unknown(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What lines mean, and whether each but the last is to be continued.
+    /// Parses lines, and checks that each but the last has to be continued.
     fn entered(lines: &[&str]) -> Result<Input, String> {
         let mut draft = Draft::default();
         let (last, first) = lines.split_last().unwrap();
@@ -221,7 +221,7 @@ mod tests {
         }
         assert!(!draft.push(last), "{lines:?}: not whole");
         let input = draft.parse();
-        // From the history it comes back as one text.
+        // From the history the entry comes back as one text.
         let mut again = Draft::default();
         assert!(!again.push(&draft.entry()), "{lines:?}: {:?} is not whole", draft.entry());
         assert_eq!(again.parse(), input, "{lines:?}");
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(entered(&["/system Be brief.\\", "Be kind."]), {
             Ok(Input::System(Some("Be brief.\nBe kind.".into())))
         });
-        // An even number is text, and what was pasted is not looked into.
+        // An even number of quotes is text, and pasted lines are not examined.
         let mut draft = Draft::default();
         assert!(!draft.push("C:\\\\"));
         assert_eq!(draft.parse(), message("C:\\\\"));
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(entered(&["\"\"\"", "a \\", "\"\"\""]).map(|_| ()), Ok(()));
         assert_eq!(entered(&["\"\"\"", "\"\"\""]), Ok(Input::Nothing));
         assert_eq!(entered(&["\"\"\"\none\ntwo\n\"\"\""]), message("one\ntwo"));
-        // The beginning of a program that was pasted.
+        // The beginning of a pasted program.
         let program = "\"\"\"Doc.\"\"\"\nimport os\n\"\"\"More.\"\"\"";
         assert_eq!(entered(&[program]), message(program));
     }

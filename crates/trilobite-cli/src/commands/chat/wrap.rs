@@ -1,4 +1,4 @@
-//! Text broken at words to the width of a terminal, while it comes.
+//! Wraps text at words to the width of a terminal while it arrives.
 
 use std::mem::take;
 
@@ -6,33 +6,33 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 const TAB: usize = 8;
 
-/// Wide characters and others that no line begins with.
+/// Wide characters, and characters that must not begin a line.
 const CLOSING: &str = "、。，．！？：；）」』】〉》〕］｝・ー…”’,.!?:;)]}";
 
-/// Breaks prose between words. Code, tables and words that are longer than a line are left to the
-/// terminal, so that they can be copied from it.
+/// Wraps prose between words. Code, tables and words longer than a line are left to the terminal,
+/// so that they can be copied from it.
 pub(super) struct Wrap {
-    /// Columns of the terminal; `None` leaves the text as it is.
+    /// The width of the terminal in columns; `None` leaves the text unchanged.
     width: Option<usize>,
-    /// Column of the cursor.
+    /// The column of the cursor.
     column: usize,
-    /// Spaces after what was returned, and the word that follows them, whose end is not known yet.
+    /// Spaces after the returned text; then the word after them, which may be incomplete.
     spaces: String,
     word: String,
-    /// Whether the word goes on with one whose beginning was returned.
+    /// Whether the word continues one whose beginning was returned.
     glued: bool,
     kind: Kind,
-    /// The line so far, where it decides what the next ones are.
+    /// The current line, if it determines the kind of the next ones.
     line: String,
-    /// The characters that end a block of code.
+    /// The characters that end the current block of code.
     fence: Option<(char, usize)>,
     after_blank: bool,
 }
 
-/// What a line is.
+/// The kind of a line.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
-    /// It has no word yet.
+    /// The line has no word yet.
     Unknown,
     Prose,
     Verbatim,
@@ -53,7 +53,7 @@ impl Wrap {
         }
     }
 
-    /// Adds text. Returns what can be shown: all but the word at its end.
+    /// Adds text. Returns the text that can be shown: all except the word at its end.
     pub(super) fn push(&mut self, text: &str) -> String {
         let Some(width) = self.width else { return text.to_owned() };
         let mut out = String::new();
@@ -71,7 +71,7 @@ impl Wrap {
         out
     }
 
-    /// Returns what is left, at the end of the text.
+    /// Returns the remaining text.
     pub(super) fn finish(&mut self) -> String {
         let mut out = String::new();
         if let Some(width) = self.width {
@@ -116,7 +116,7 @@ impl Wrap {
         }
     }
 
-    /// Shows the word, on a new line if it does not fit.
+    /// Outputs the word, on a new line if it does not fit.
     fn release(&mut self, width: usize, out: &mut String) {
         if self.word.is_empty() {
             return;
@@ -139,7 +139,7 @@ impl Wrap {
         }
         out.push_str(&word);
         if self.column > width {
-            // The terminal has begun new lines itself.
+            // The terminal has wrapped the word itself.
             self.column = (self.column - 1) % width + 1;
         }
     }
@@ -176,12 +176,12 @@ impl Wrap {
     }
 }
 
-/// Whether a line is code by its indentation, where it follows a blank one.
+/// Whether a line after an empty one is code by its indentation.
 fn is_indented(line: &str) -> bool {
     line.starts_with("    ") || line.starts_with('\t')
 }
 
-/// The characters with which a line can begin or end a block of code.
+/// The characters with which a line may begin or end a block of code.
 fn fence(line: &str) -> Option<(char, usize)> {
     let line = line.trim();
     let c = line.chars().next().filter(|c| matches!(c, '`' | '~'))?;
@@ -194,7 +194,7 @@ fn fence(line: &str) -> Option<(char, usize)> {
 mod tests {
     use super::*;
 
-    /// The text wrapped, the same however it comes.
+    /// The wrapped text. It must be the same for any division of the input.
     fn wrapped(text: &str, width: usize) -> String {
         let by = |cut: &dyn Fn(usize) -> bool| {
             let mut wrap = Wrap::new(Some(width));
@@ -237,7 +237,7 @@ mod tests {
             wrapped(&format!("see {address} 123456789"), 10),
             format!("see\n{address}\n123456789")
         );
-        // The terminal has shown 31 characters on four lines of ten: nine are left.
+        // The terminal has shown 31 characters on four lines of ten, so nine columns are left.
         assert_eq!(wrapped(&format!("{address} 12345678 x"), 10), format!("{address} 12345678\nx"));
     }
 
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(wrapped(&format!("```\n{code}"), 12), format!("```\n{code}"));
         assert_eq!(wrapped("```a b``` and more words", 9).lines().count(), 1);
         assert_eq!(wrapped("```a```\nand more words", 9), "```a```\nand more\nwords");
-        // A list's second level is no code.
+        // The second level of a list is not code.
         assert_eq!(wrapped("- one\n    - two three", 12), "- one\n    - two\nthree");
     }
 

@@ -1,4 +1,4 @@
-//! The classes of models in transformers.
+//! The model classes of transformers.
 
 use trilobite_format::model::Architecture;
 
@@ -6,16 +6,16 @@ use super::defaults::{self, Defaults};
 use crate::Error;
 use crate::hf::json::Object;
 
-/// A class of models.
+/// A model class.
 pub(super) struct Class {
-    /// Its name in `architectures`, and that of its base model without a head.
+    /// Its names in `architectures`: that of the model with a head, and that of the base model.
     names: [&'static str; 2],
-    /// The model type that means it where there is no name.
+    /// The model type that selects the class if there is no name.
     model_type: Option<&'static str>,
-    /// The architecture, if the activation is the usual one.
+    /// The architecture with the default activation.
     arch: Architecture,
-    /// Whether it is that of 1bitLLM's checkpoints. Those call themselves `BitnetForCausalLM` with a
-    /// lower-case n, and `llama` as the model type.
+    /// Whether this is the class of 1bitLLM's checkpoints, which call themselves
+    /// `BitnetForCausalLM` with a lower-case n and have `llama` as the model type.
     pub(super) old: bool,
     /// The key of the activation.
     activation: &'static str,
@@ -74,8 +74,8 @@ static CLASSES: [Class; 6] = [
 ];
 
 impl Class {
-    /// The class of a configuration, by the name of the class or else the model type, and the
-    /// architecture, on which the activation has its say.
+    /// The class of a configuration, by its name or else by the model type, and its architecture,
+    /// which also depends on the activation.
     pub(super) fn of(object: &Object<'_>) -> Result<(&'static Self, Architecture), Error> {
         let names = object.get("architectures").and_then(|list| list.as_array());
         let name = names.and_then(|list| list.first()).and_then(|name| name.as_str());
@@ -95,8 +95,7 @@ impl Class {
             Some("swish") => "silu",
             found => found.unwrap_or(expected),
         };
-        // The sub-norms of both BitNets go with either activation, whose name GGUF has in that of the
-        // architecture.
+        // Both BitNet architectures have sub-norms; they differ in the activation.
         match (self.arch.is_bitnet(), activation) {
             (true, "relu2") => Ok(Architecture::BitNetB158),
             (true, "silu") => Ok(Architecture::BitNet),
@@ -107,7 +106,7 @@ impl Class {
     }
 }
 
-/// The names of the classes.
+/// The names of the classes, for errors.
 fn known() -> String {
     let names = CLASSES.each_ref().map(|class| class.names[0]);
     let (others, last) = (names[..names.len() - 1].join(", "), names[names.len() - 1]);

@@ -1,30 +1,30 @@
-//! What transformers assumes where config.json is silent, by class of configuration.
+//! The defaults of transformers for absent keys of config.json, by configuration class.
 //!
-//! The numbers are those of `configuration_llama.py`, `configuration_bitnet.py`,
+//! The values are those of `configuration_llama.py`, `configuration_bitnet.py`,
 //! `configuration_qwen2.py`, `configuration_qwen3.py` and `configuration_gemma3.py` of transformers
-//! 5.23, which `models/golden/configs.py` records for the tests. No key is required there; sizes that do not fit
-//! the tensors are found by the tensors' shapes.
+//! 5.23. `models/golden/configs.py` records them for the tests. No key is required there; sizes
+//! that do not match the tensors are found by the tensors' shapes.
 
-/// The fields of a class of configuration that have a default.
+/// The default values of a configuration class.
 pub(super) struct Defaults {
     pub(super) vocab: u64,
     pub(super) hidden: u64,
     pub(super) ffn: u64,
     pub(super) layers: u64,
     pub(super) heads: u64,
-    /// As many as `heads` where there is no number.
+    /// Number of key and value heads; `None` means as many as `heads`.
     pub(super) kv_heads: Option<u64>,
-    /// `hidden / heads` where there is no number.
+    /// Head width; `None` means `hidden / heads`.
     pub(super) head_dim: Option<u64>,
     pub(super) context: u64,
     pub(super) norm_eps: f32,
     pub(super) rope_theta: f32,
     pub(super) activation: &'static str,
-    /// Whether the head is the embedding.
+    /// Whether the head is tied to the embedding.
     pub(super) tied: bool,
 }
 
-/// `LlamaConfig`, which the configuration of 1bitLLM's checkpoints repeats.
+/// `LlamaConfig`. The configuration class of 1bitLLM's checkpoints has the same defaults.
 pub(super) const LLAMA: Defaults = Defaults {
     vocab: 32_000,
     hidden: 4096,
@@ -58,10 +58,10 @@ pub(super) const BITNET: Defaults = Defaults {
 pub(super) const QWEN2: Defaults =
     Defaults { vocab: 151_936, ffn: 22_016, kv_heads: Some(32), context: 32_768, ..LLAMA };
 
-/// `Qwen3Config`, whose heads have a width of their own.
+/// `Qwen3Config`, whose head width is independent of the other sizes.
 pub(super) const QWEN3: Defaults = Defaults { head_dim: Some(128), ..QWEN2 };
 
-/// `Gemma3TextConfig`; its activation has a key of its own.
+/// `Gemma3TextConfig`, whose activation has another key.
 pub(super) const GEMMA3: Defaults = Defaults {
     vocab: 262_208,
     hidden: 2304,

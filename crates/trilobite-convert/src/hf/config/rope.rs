@@ -1,6 +1,6 @@
-//! Rotary position embedding: bases and scaling, in the dialects of transformers 4 and 5.
+//! Rotary position embedding: bases and scaling, in the formats of transformers 4 and 5.
 //!
-//! What a key means is what `modeling_rope_utils.py` of transformers 5.23 makes of it.
+//! Keys have the meaning that `modeling_rope_utils.py` of transformers 5.23 gives them.
 
 use trilobite_format::model::{Architecture, Hyperparameters, Role, Rope, Scaling, Yarn, limits};
 
@@ -12,20 +12,20 @@ const FACTOR: &str = "factor";
 const ORIGINAL: &str = "original_max_position_embeddings";
 const ATTENTION: &str = "attention_factor";
 
-/// What config.json says about RoPE.
+/// The RoPE parameters in config.json.
 pub(super) struct Rotary {
     pub(super) rope: Rope,
-    /// The context, which YaRN may stretch beyond `max_position_embeddings`.
+    /// The context length, which YaRN may extend beyond `max_position_embeddings`.
     pub(super) context: u64,
     /// The base of sliding layers.
     pub(super) local_theta: f32,
-    /// What each frequency is divided by.
+    /// The divisors of the frequencies.
     pub(super) divisors: Vec<(Role, Vec<f32>)>,
     pub(super) notes: Vec<String>,
 }
 
-/// Reads `rope_theta`, `rope_local_base_freq` and `rope_scaling` (transformers 4), or
-/// `rope_parameters`, which Gemma 3 has once for each kind of layer (transformers 5).
+/// Reads `rope_theta`, `rope_local_base_freq` and `rope_scaling` (transformers 4) or
+/// `rope_parameters` (transformers 5). Gemma 3 has the latter once for each kind of layer.
 pub(super) fn read(
     object: &Object<'_>,
     sizes: &Hyperparameters,
@@ -38,7 +38,7 @@ pub(super) fn read(
         Some(all) if gemma => (all.object(FULL)?, all.object(SLIDING)?),
         _ => (None, None),
     };
-    // Gemma's `rope_scaling` adds to the parameters; elsewhere it replaces them.
+    // Gemma's `rope_scaling` adds to the parameters; in others it replaces them.
     let sources = match (gemma, scaling) {
         (true, scaling) => [scaling, full],
         (false, None) => [parameters, None],
@@ -53,7 +53,7 @@ pub(super) fn read(
         None => theta,
     };
     if let Some(all) = parameters.as_ref() {
-        refuse_other_dialect(all, gemma, theta)?;
+        check_grouping(all, gemma, theta)?;
     }
     if let Some(local) = &local
         && let Some(key) = kind(local)
@@ -78,18 +78,18 @@ pub(super) fn read(
     Ok(rotary)
 }
 
-/// The kinds of layers that parameters can be for.
+/// Prefixes of parameters for one kind of layer.
 const FULL: &str = "full_attention.";
 const SLIDING: &str = "sliding_attention.";
 
-/// Refuses parameters by kind of layer where there is one kind, and others where there are two.
-fn refuse_other_dialect(all: &Object<'_>, gemma: bool, theta: f32) -> Result<(), Error> {
+/// Checks that parameters are grouped by kind of layer exactly if the model has two kinds.
+fn check_grouping(all: &Object<'_>, gemma: bool, theta: f32) -> Result<(), Error> {
     let kinds = [FULL, SLIDING].map(|kind| kind.trim_end_matches('.'));
     let by_kind = kinds.into_iter().find(|kind| all.get(kind).is_some());
     match by_kind {
         Some(kind) if !gemma => Err(all.unsupported(kind)),
         None if gemma => {
-            // transformers takes no notice of them, which is right only where they say nothing new.
+            // transformers ignores them, which is right only if they repeat the other values.
             let expected = "parameters within full_attention and sliding_attention";
             if all.positive(THETA)?.is_some_and(|other| other != theta) {
                 return Err(all.bad(THETA, expected));
@@ -103,20 +103,20 @@ fn refuse_other_dialect(all: &Object<'_>, gemma: bool, theta: f32) -> Result<(),
     }
 }
 
-/// The key that says the type of RoPE, if any does.
+/// The key that states the type of RoPE, if present.
 fn kind(parameters: &Object<'_>) -> Option<&'static str> {
     ["rope_type", "type"].into_iter().find(|key| parameters.get(key).is_some())
 }
 
-/// Where the parameters of layers that see all positions are.
+/// The places that can hold the parameters of layers without a window.
 struct Parameters<'a, 'o> {
     object: &'o Object<'a>,
-    /// What the first has counts.
+    /// The first takes precedence.
     sources: [Option<Object<'a>>; 2],
 }
 
 impl<'a> Parameters<'a, '_> {
-    /// The place that has a key, or else the one that could.
+    /// The object that has a key; if none has, the one where it belongs.
     fn of(&self, key: &str) -> Object<'a> {
         let mut places = self.sources.iter().flatten();
         let place = places.clone().find(|place| place.value.get(key).is_some());
@@ -131,7 +131,7 @@ impl<'a> Parameters<'a, '_> {
         self.of(key).require(key, self.positive(key)?)
     }
 
-    /// The factor; null means the ratio of the two contexts.
+    /// The factor. Null means the ratio of the two contexts.
     fn factor(&self, sizes: &Hyperparameters, original: u64) -> Result<f32, Error> {
         match self.of(FACTOR).is_null(FACTOR) {
             true => Ok((sizes.context as f64 / original as f64) as f32),
@@ -139,8 +139,8 @@ impl<'a> Parameters<'a, '_> {
         }
     }
 
-    /// The context before it was stretched, where it is stated. Outside the parameters it counts for
-    /// more than within, and in Gemma not at all.
+    /// The original context length, if stated. A value outside the parameters takes precedence over
+    /// one within; Gemma ignores the former.
     fn original(&self, sizes: &Hyperparameters) -> Result<Option<u64>, Error> {
         let tokens = 1..=u32::MAX.into();
         let outside = match sizes.arch {
@@ -150,7 +150,7 @@ impl<'a> Parameters<'a, '_> {
         Ok(outside.or(self.of(ORIGINAL).integer(ORIGINAL, tokens)?))
     }
 
-    /// Remarks on keys that have no effect.
+    /// Notes about keys that have no effect.
     fn without_effect(&self, kind: &str, known: &[&str]) -> Vec<String> {
         const ALWAYS: [&str; 4] = ["rope_type", "type", THETA, "partial_rotary_factor"];
         let places = self.sources.iter().flatten();
@@ -186,7 +186,8 @@ impl Rotary {
                 &[FACTOR]
             }
             "dynamic" => {
-                // The base grows with what is read beyond the context; within, it is as it was.
+                // The base changes only beyond the context of the model; within, scaling has no
+                // effect.
                 keys.require(FACTOR)?;
                 let context = sizes.context;
                 self.notes.push(format!(
@@ -246,13 +247,13 @@ impl Rotary {
         let stated = keys.original(sizes)?;
         let original = stated.unwrap_or(sizes.context);
         let factor = keys.factor(sizes, original)?;
-        // 0 counts as absent, as in Python.
+        // As in Python, 0 counts as absent.
         let number = |key: &str| {
             let number = keys.of(key).number(key)?;
             Ok::<_, Error>(number.filter(|number| *number != 0.0))
         };
-        // Qwen's models are published with the original context as theirs, and YaRN is added to the
-        // configuration by who wants a longer one.
+        // Qwen's models state the original context as theirs, and users add YaRN to the
+        // configuration for a longer one.
         if stated.is_some() {
             let stretched = (original as f64 * f64::from(factor)) as u64;
             self.context = self.context.max(stretched.min(limits::CONTEXT));
@@ -270,7 +271,7 @@ impl Rotary {
             (None, Some(scale), Some(all)) => Some(magnitude(scale) / magnitude(all)),
             _ => None,
         };
-        // What the file says is beyond the usual factor.
+        // The stored factor is relative to YaRN's usual one.
         if let Some(stated) = stated {
             self.rope.attention_factor = (stated / magnitude(1.0)) as f32;
         }
@@ -317,5 +318,5 @@ const HIGH: &str = "high_freq_factor";
 const MSCALE: [&str; 2] = ["mscale", "mscale_all_dim"];
 const BETAS: [&str; 2] = ["beta_fast", "beta_slow"];
 const TRUNCATE: &str = "truncate";
-/// The divisors of short and long contexts, in the order of their tensors.
+/// The keys of the divisors for short and long contexts, in the order of their tensors.
 const LISTS: [&str; 2] = ["short_factor", "long_factor"];

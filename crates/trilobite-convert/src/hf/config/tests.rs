@@ -10,7 +10,7 @@ use super::defaults::{BITNET, Defaults, GEMMA3, LLAMA, QWEN2, QWEN3};
 use crate::Options;
 use crate::testing::*;
 
-/// What transformers' classes have where config.json says nothing (`models/golden/configs.py`).
+/// The defaults of transformers' classes, recorded by `models/golden/configs.py`.
 const RECORDED: &str = include_str!("../../../../../models/golden/configs/defaults.json");
 
 fn recorded() -> BTreeMap<String, Map<String, Value>> {
@@ -61,7 +61,7 @@ fn defaults_are_those_that_transformers_has() {
         for (key, value) in ours.as_object().unwrap() {
             assert_eq!(&theirs[key], value, "{name} {key}");
         }
-        // An f32 here, an f64 there.
+        // One side is f32, the other f64.
         for (key, value) in
             [("rms_norm_eps", defaults.norm_eps), ("rope_theta", defaults.rope_theta)]
         {
@@ -72,7 +72,7 @@ fn defaults_are_those_that_transformers_has() {
     }
 }
 
-/// The same file, or the same refusal, without a key as with its default.
+/// An absent key gives the same file, or the same error, as a key with the default value.
 #[test]
 fn a_key_that_is_absent_or_null_has_its_default() {
     for (tiny, name) in [
@@ -83,7 +83,7 @@ fn a_key_that_is_absent_or_null_has_its_default() {
         (Tiny::gemma3(), "Gemma3Text"),
     ] {
         let mut converted = 0;
-        // Llama's width of a head follows from the other sizes.
+        // Llama's head width is derived from the other sizes.
         let derived = |key: &str| name == "Llama" && key == "head_dim";
         for (key, default) in recorded()[name].iter().filter(|(key, _)| !derived(key)) {
             let key = match (key.as_str(), name) {
@@ -105,7 +105,7 @@ fn a_key_that_is_absent_or_null_has_its_default() {
                 (Ok(without), Ok(stated)) => assert!(without == stated, "{name} {key}"),
                 (without, stated) => assert!(without.is_err() && stated.is_err(), "{name} {key}"),
             }
-            // A number of key and value heads of null is that of the heads, and a window of null none.
+            // null means as many key and value heads as heads, and no window.
             if !matches!(key, "num_key_value_heads" | "sliding_window" | "tie_word_embeddings") {
                 assert_eq!(with(Some(&Value::Null)).ok(), with(None).ok(), "{name} {key}");
             }
@@ -164,7 +164,7 @@ fn both_dialects_of_rope_are_read() {
         "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 1024});
     let file = tiny.converted();
-    // Wavelengths of 2 pi * 10000^(i / 4): 6.3 and 62.8 are kept (below 256), 628 lies between,
+    // Wavelengths of 2 pi * 10000^(i / 4): 6.3 and 62.8 are kept (below 256), 628 is interpolated,
     // 6283 is divided by the factor.
     let smooth = (1024.0 / 628.3185 - 1.0) / 3.0;
     let expected = [1.0, 1.0, 1.0 / ((1.0 - smooth) / 8.0 + smooth), 8.0];
@@ -173,7 +173,7 @@ fn both_dialects_of_rope_are_read() {
     }
 }
 
-/// The keys are llama.cpp's, so that it computes the same.
+/// The keys are llama.cpp's, so it computes the same.
 #[test]
 fn yarn_is_written_as_llama_cpp_reads_it() {
     let mut tiny = Tiny::llama();
@@ -185,7 +185,8 @@ fn yarn_is_written_as_llama_cpp_reads_it() {
     assert_eq!(file.u32("llama.rope.scaling.original_context_length").unwrap(), Some(16));
     let scaling = file.iter().filter(|(key, _)| key.contains("rope.scaling")).count();
     assert_eq!(scaling, 3, "the usual betas and factor are not written");
-    // What cosines are multiplied by is stated whole there and beside 1 + 0.1 ln 4 here.
+    // transformers states the whole attention factor; the output states it relative to
+    // 1 + 0.1 ln 4.
     set(
         &mut tiny,
         json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16,
@@ -196,7 +197,7 @@ fn yarn_is_written_as_llama_cpp_reads_it() {
     let (beta_fast, beta_slow, truncate) = (16.0, 1.0, false);
     let yarn = Yarn { factor: 4.0, original: 16, beta_fast, beta_slow, truncate };
     assert_eq!(rope.scaling, Scaling::Yarn(yarn));
-    // A context that is stated before it is stretched.
+    // The original context length, where it is stated.
     assert_eq!(read(&tiny).context, 64);
     tiny.config["max_position_embeddings"] = json!(16);
     assert_eq!(read(&tiny).context, 64);
@@ -283,7 +284,7 @@ fn rope_that_cannot_be_honoured_is_refused() {
         set(&mut tiny, keys);
         contains(&tiny.error(), part);
     }
-    // What says nothing new may stand where it has no effect.
+    // Parameters without effect are accepted if they repeat the other values.
     let mut tiny = Tiny::gemma3();
     set(&mut tiny, json!({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}));
     assert_eq!(tiny.converted(), Tiny::gemma3().converted());

@@ -7,7 +7,7 @@ use crate::{Options, Report};
 
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// A byte-level tokenizer of 17 tokens for the vocabulary of 20.
+/// A byte-level tokenizer of 17 tokens, for a vocabulary of 20.
 fn byte_level() -> Value {
     let mut vocab: serde_json::Map<_, _> =
         (0..12u8).map(|i| (char::from(b'a' + i).to_string(), json!(i))).collect();
@@ -107,7 +107,7 @@ fn special_tokens_are_gathered_from_all_files() {
             json!({"pad_token": "<other>", "unk_token": "<unk>", "additional_special_tokens": ["<a>"]}),
         );
     });
-    // The named tokens that the vocabulary lacks are added, as far as the embedding has rows.
+    // Named tokens outside the vocabulary are added as long as the embedding has rows.
     let left_out = "no rows for the added tokens";
     assert!(report.notes.len() == 1 && report.notes[0].contains(left_out), "{:?}", report.notes);
     assert_eq!(metadata.u32s("trilobite.eos_token_ids").unwrap(), Some(vec![3, 4, 15, 16]));
@@ -183,7 +183,7 @@ fn a_tokenizer_that_nothing_is_added_to_is_kept_to_the_letter() {
         tiny.file("tokenizer_config.json", json!({"bos_token": "<s>", "add_bos_token": false}));
     });
     assert_eq!(metadata.str("tokenizer.huggingface.json").unwrap(), Some(text.as_str()));
-    // The template says what a text begins with.
+    // The template determines the beginning of a text.
     assert_eq!(metadata.bool("tokenizer.ggml.add_bos_token").unwrap(), Some(true));
 }
 

@@ -1,8 +1,8 @@
-//! HumanEval+: solutions are run against tests, in sandboxes, and judged as evalplus 0.3.1 judges.
+//! HumanEval+: runs solutions against tests in sandboxes, and judges them as evalplus 0.3.1 does.
 //!
-//! No process sees more than it needs. A harness runs one program on inputs and says what came out:
-//! the reference, then the solution. The judge takes the code out of the answer and compares results,
-//! and runs neither. Time is measured here.
+//! No process sees more than it needs. A harness runs a program on inputs and returns the results:
+//! first the reference, then the solution. The judge extracts the code from the answer and compares
+//! results, but runs neither program. Time is measured here.
 
 mod sandbox;
 #[cfg(test)]
@@ -25,28 +25,28 @@ use crate::grade::judge::{Grade, Judge};
 use crate::record::Record;
 use sandbox::{Reply, Sandbox, Script, Session};
 
-/// Least time for a test.
-const LEAST: Duration = Duration::from_secs(1);
-/// A solution may take this many times the reference's time.
-const FACTOR: u32 = 4;
-/// Most time for all tests of a solution, before the grace.
-const MOST: Duration = Duration::from_secs(60);
-/// What evalplus waits longer.
+/// Minimum time limit of a test.
+const MIN_LIMIT: Duration = Duration::from_secs(1);
+/// The time limit of a test is this many times the reference's time.
+const LIMIT_FACTOR: u32 = 4;
+/// Maximum time for all tests of a solution, without the grace period.
+const MAX_TOTAL: Duration = Duration::from_secs(60);
+/// The grace period of evalplus.
 const GRACE: Duration = Duration::from_secs(2);
-/// Time for the reference to do one test, and for the judge to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of a test of the reference, and of a response of the judge.
+const REPLY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Most characters of an exception's name that are shown.
+/// Maximum number of characters shown of an exception's name.
 const MAX_NAME: usize = 80;
 
 /// Runs solutions against their tests.
 pub(crate) struct HumanEvalPlus {
     sandbox: Sandbox,
-    /// The reference's results for the last problem.
+    /// The reference's results for the most recent problem.
     reference: RefCell<Option<(Arc<str>, Rc<Reference>)>>,
 }
 
-/// A problem, with its numbers as they are written.
+/// A problem. Its numbers are kept as they are written.
 #[derive(Deserialize)]
 struct Problem<'a> {
     #[serde(borrow)]
@@ -59,7 +59,7 @@ struct Problem<'a> {
     atol: &'a RawValue,
 }
 
-/// What the reference gives for each input.
+/// The results of the reference for each input.
 struct Reference {
     base: Vec<Expected>,
     plus: Vec<Expected>,
@@ -67,14 +67,14 @@ struct Reference {
 
 /// A result of the reference.
 struct Expected {
-    /// As the harness writes it.
+    /// The line that the harness writes.
     line: Vec<u8>,
-    /// Time for a solution.
+    /// Time limit for a solution.
     limit: Duration,
 }
 
 impl HumanEvalPlus {
-    /// The grader, in a sandbox that may lack these layers.
+    /// Creates the grader. Its sandbox may lack these layers.
     pub(crate) fn new(allow_missing: &[SandboxLayer]) -> Result<Self> {
         Ok(Self { sandbox: Sandbox::new(allow_missing)?, reference: RefCell::new(None) })
     }
@@ -90,14 +90,14 @@ impl HumanEvalPlus {
         let run = |inputs: &[&RawValue]| -> Result<Vec<Expected>> {
             let session = self.sandbox.start(Script::Harness)?;
             let code = format!("{}{}", problem.prompt, problem.canonical_solution);
-            load(&session, &code, &problem.entry_point, PATIENCE)
+            load(&session, &code, &problem.entry_point, REPLY_LIMIT)
                 .map_err(|reason| record.error(format!("the canonical solution {reason}")))?;
             let expected = |(number, arguments): (usize, &&RawValue)| {
-                let (answer, time) = test(&session, arguments, PATIENCE);
+                let (answer, time) = test(&session, arguments, REPLY_LIMIT);
                 let line = answer.map_err(|reason| {
                     record.error(format!("the canonical solution on test {number}: {reason}"))
                 })?;
-                Ok(Expected { line, limit: LEAST.max(FACTOR * time) })
+                Ok(Expected { line, limit: MIN_LIMIT.max(LIMIT_FACTOR * time) })
             };
             inputs.iter().enumerate().map(expected).collect()
         };
@@ -107,7 +107,8 @@ impl HumanEvalPlus {
         Ok(reference)
     }
 
-    /// Runs a solution on inputs; why it fails, if it does. `before` tests were run before.
+    /// Runs a solution on inputs and returns the reason if it fails. `before` is the number of
+    /// tests run earlier.
     fn failure(
         &self,
         judge: &Session,
@@ -118,7 +119,7 @@ impl HumanEvalPlus {
     ) -> Result<Option<String>> {
         let session = self.sandbox.start(Script::Harness)?;
         let all: Duration = tests.1.iter().map(|expected| expected.limit).sum();
-        let end = Instant::now() + all.min(MOST) + GRACE;
+        let end = Instant::now() + all.min(MAX_TOTAL) + GRACE;
         let left = || end.saturating_duration_since(Instant::now());
         if let Err(reason) = load(&session, code, &problem.entry_point, left()) {
             return Ok(Some(reason));
@@ -130,7 +131,7 @@ impl HumanEvalPlus {
                 Ok(found) => found,
                 Err(reason) => return Ok(Some(format!("test {number}: {reason}"))),
             };
-            // As they are written: a number in a `Value` has at most 64 bits.
+            // As written: a number in a `Value` has at most 64 bits.
             let entry_point = json!(problem.entry_point);
             let question =
                 format!(r#"{{"entry_point":{entry_point},"atol":{atol},"arguments":{arguments}}}"#);
@@ -197,7 +198,7 @@ fn problem<'a>(record: &Record, json: &'a str) -> Result<Problem<'a>> {
     serde_json::from_str(json).map_err(|error| record.error(error))
 }
 
-/// Has a harness load a program; the error is why it does not.
+/// Makes a harness load a program. The error is the reason why it fails.
 fn load(
     session: &Session,
     code: &str,
@@ -212,7 +213,7 @@ fn load(
     }
 }
 
-/// Has a harness do a test: the result, or why there is none, and the time that it took.
+/// Makes a harness run a test. Returns the result or the reason of a failure, and the time taken.
 fn test(
     session: &Session,
     arguments: &RawValue,
@@ -224,17 +225,17 @@ fn test(
     (result(answer), start.elapsed())
 }
 
-/// What a harness says, unless it says that an exception was raised.
+/// The result in a harness's reply. A raised exception is an error.
 fn result(answer: Reply) -> std::result::Result<Vec<u8>, String> {
     #[derive(Deserialize)]
     struct Raised {
         raised: String,
     }
     match answer {
-        // A list of one string would be taken for this object, too.
+        // A list of one string would also deserialize into this object.
         Reply::Line(line) if !line.starts_with(b"{") => Ok(line),
         Reply::Line(line) => match serde_json::from_slice::<Raised>(&line) {
-            // The name is the code's own choice.
+            // The code chooses the name.
             Ok(Raised { raised }) => {
                 Err(raised.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect())
             }
@@ -245,9 +246,9 @@ fn result(answer: Reply) -> std::result::Result<Vec<u8>, String> {
     }
 }
 
-/// What the judge says, if it does.
+/// The judge's response, if there is a valid one.
 fn answer<T: serde::de::DeserializeOwned>(judge: &Session) -> Option<T> {
-    match judge.receive(PATIENCE) {
+    match judge.receive(REPLY_LIMIT) {
         Reply::Line(line) => serde_json::from_slice(&line).ok(),
         Reply::Late | Reply::Ended => None,
     }

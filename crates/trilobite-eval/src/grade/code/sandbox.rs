@@ -1,9 +1,9 @@
-//! A sandbox for untrusted Python: processes that can read Python's own files, compute, write into
-//! a small folder in memory and answer their starter, and nothing else.
+//! A sandbox for untrusted Python. Its processes can read Python's own files, compute, write into a
+//! small folder in memory and send replies, and nothing else.
 //!
-//! The engine's own binary is started again as a launcher ([`confinement`] is its argument), which
-//! confines itself and then becomes Python ([`confine_and_run`]). A [`Session`] talks to it in lines.
-//! `SECURITY.md` says what this is good against.
+//! The engine starts its own binary as a launcher, with the argument that [`confinement`] parses.
+//! The launcher confines itself and becomes Python ([`confine_and_run`]). A [`Session`] exchanges
+//! lines with it. `SECURITY.md` describes what the sandbox protects against.
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod calls;
@@ -24,10 +24,10 @@ pub(super) use session::{Reply, Session};
 
 use crate::error::{Error, Result};
 
-/// The argument that makes the binary a launcher.
+/// The argument that starts the binary as a launcher.
 const LAUNCH: &str = "__sandbox";
-/// What Python prints about itself: its program, the folders of its modules, and those that it reads
-/// libraries from. What `.pth` files add from elsewhere is left out.
+/// A script that prints Python's program, the folders of its modules, and those of its libraries.
+/// Folders that `.pth` files add are left out.
 const ABOUT: &str = r#"
 import json, os, sys
 if sys.version_info < (3, 8):
@@ -41,23 +41,23 @@ program = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executa
 print(json.dumps({"program": program, "modules": modules, "libraries": libraries}))
 "#;
 
-/// A layer of the sandbox that a kernel or a container may not give.
+/// A layer of the sandbox, which a kernel or a container may not support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxLayer {
-    /// A user namespace: no rights over anything outside.
+    /// A user namespace: no rights outside of it.
     User,
     /// A mount namespace: no other files.
     Mount,
-    /// A PID namespace: no other processes, and none that outlives the evaluation.
+    /// A PID namespace: no access to other processes, and no process outlives the evaluation.
     Pid,
-    /// An IPC namespace: no shared memory or queues of others.
+    /// An IPC namespace: no shared memory or queues of other processes.
     Ipc,
-    /// A UTS namespace: a host name of its own.
+    /// A UTS namespace: a separate host name.
     Uts,
     /// A network namespace: no network.
     Network,
-    /// Landlock: files are refused a second time.
+    /// Landlock: a second restriction of file access.
     Landlock,
 }
 
@@ -104,25 +104,25 @@ pub(super) enum Script {
     /// Runs a solution.
     #[serde(rename = "harness.py")]
     Harness,
-    /// Reads answers and compares results.
+    /// Extracts code from answers and compares results.
     #[serde(rename = "judge.py")]
     Judge,
 }
 
-/// What a launcher is started for.
+/// The task of a launcher.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Confinement {
     script: Script,
     python: Python,
-    /// The folder that takes the place of the one in memory where there is no mount namespace.
+    /// The folder that replaces the one in memory if there is no mount namespace.
     folder: Option<PathBuf>,
     allow_missing: Vec<SandboxLayer>,
-    /// The process that starts it, with which it ends.
+    /// The process that starts the launcher. The launcher ends with it.
     parent: u32,
 }
 
-/// What this process was started for, if it is a launcher: the binary must then call
-/// [`confine_and_run`] and nothing else.
+/// The task of this process if it is a launcher. The binary must then call [`confine_and_run`] and
+/// nothing else.
 pub fn confinement() -> Option<Confinement> {
     let mut args = std::env::args().skip(1);
     if args.next()? != LAUNCH {
@@ -131,7 +131,7 @@ pub fn confinement() -> Option<Confinement> {
     serde_json::from_str(&args.next()?).ok()
 }
 
-/// There is no sandbox for other systems.
+/// Other systems have no sandbox.
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub fn confine_and_run(_: &Confinement) -> String {
     "sandbox: untrusted code is run on Linux on x86-64 and ARM64 alone".to_owned()
@@ -144,12 +144,13 @@ struct Python {
     program: PathBuf,
     /// The folders of its modules.
     modules: Vec<PathBuf>,
-    /// Further folders that it reads.
+    /// Further folders from which it reads libraries.
     libraries: Vec<PathBuf>,
 }
 
 impl Python {
-    /// The `python3` of this user; that name may be a script, which needs more than the sandbox has.
+    /// Finds the user's `python3`. The name may be a script, which needs more than the sandbox
+    /// allows.
     fn find() -> Result<Self> {
         let failed =
             |why: String| Error::Sandbox(format!("python3 is needed and cannot be used: {why}"));
@@ -174,10 +175,10 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// The sandbox of this machine.
+    /// Sets up the sandbox of this machine.
     ///
     /// # Errors
-    /// There is no Python, or a layer is missing that is not in `allow_missing`.
+    /// There is no Python, or a layer that is not in `allow_missing` is missing.
     pub(super) fn new(allow_missing: &[SandboxLayer]) -> Result<Self> {
         let sandbox = Self { python: Python::find()?, allow_missing: allow_missing.to_vec() };
         sandbox.start(Script::Judge)?;

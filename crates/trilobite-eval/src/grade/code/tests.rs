@@ -1,4 +1,5 @@
-//! The judge alone, on what `tests/data/humaneval_plus/record.py` recorded of evalplus.
+//! Tests of the judge alone, on data that `tests/data/humaneval_plus/record.py` recorded of
+//! evalplus.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,7 +15,7 @@ fn lines(name: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What the judge answers, outside the sandbox: these inputs are harmless.
+/// The judge's replies, run outside of the sandbox since these inputs are harmless.
 fn judge(input: &[String]) -> Option<Vec<Value>> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(input.join("\n").as_bytes()).unwrap();
@@ -56,8 +57,8 @@ fn solutions_are_those_that_evalplus_finds() {
     }
 }
 
-/// Of an answer of which nothing is known, the prompt is part unless the answer defines the function
-/// itself; a helper whose name begins alike is not that function.
+/// If it is unknown whether an answer continues the prompt, the prompt is prepended unless the
+/// answer defines the function itself. A helper whose name has the same prefix is another function.
 #[test]
 fn answers_that_do_not_define_the_function_continue_the_prompt() {
     let answers = [
@@ -74,7 +75,7 @@ fn answers_that_do_not_define_the_function_continue_the_prompt() {
     }
 }
 
-/// Results as evalplus compares them, and what no honest harness writes.
+/// Results as evalplus compares them, and results that no honest harness writes.
 #[test]
 fn results_are_compared_as_data() {
     let deep = "[".repeat(100_000);
@@ -92,7 +93,7 @@ fn results_are_compared_as_data() {
         ("[1, 2]", r#"{"tuple": [1, 2]}"#, false),
         (r#"{"set": [1, 2]}"#, r#"{"like": {"frozenset": [2, 1]}}"#, true),
         (r#"{"dict": [["a", 1], [2, []]]}"#, r#"{"dict": [[2, []], ["a", 1.0]]}"#, true),
-        // Floats may differ a little, and only from floats of the same type.
+        // Floats may differ slightly, but only from floats of the same type.
         ("0.5", "0.5000001", true),
         ("0.5", "0.50001", false),
         ("0.5", r#"{"like": 0.5000001}"#, false),
@@ -104,7 +105,7 @@ fn results_are_compared_as_data() {
         ("Infinity", "1e308", false),
         ("NaN", "NaN", false),
         ("[NaN]", "[NaN]", false),
-        // Whatever is no result equals nothing.
+        // A line that is not a result equals nothing.
         (r#"{"other": "C"}"#, r#"{"other": "C"}"#, false),
         ("2", r#"{"raised": "ValueError"}"#, false),
         ("2", "", false),

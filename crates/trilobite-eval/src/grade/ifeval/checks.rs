@@ -1,4 +1,4 @@
-//! The 25 instructions.
+//! The checks of the 25 instructions.
 
 use minijinja::Value;
 use regex::{Captures, Regex, RegexBuilder};
@@ -13,9 +13,9 @@ use crate::record::Record;
 
 /// An instruction's arguments.
 pub(crate) struct Arguments<'a> {
-    /// An object.
+    /// The arguments, a JSON object.
     pub(crate) values: Value,
-    /// The record that they stand in.
+    /// The record that contains them.
     pub(crate) record: &'a Record,
 }
 
@@ -51,7 +51,7 @@ impl Arguments<'_> {
         self.record.error(format!("the argument {name} is not {expected}"))
     }
 
-    /// Whether a count is as an instruction demands.
+    /// Whether a count satisfies the relation of an instruction.
     fn compare(&self, count: usize, relation: &str, threshold: &str) -> Result<bool> {
         let threshold = self.number(threshold)?;
         match self.text(relation)?.as_str() {
@@ -62,7 +62,7 @@ impl Arguments<'_> {
     }
 }
 
-/// The checks, with what they need.
+/// The checks, with their compiled expressions.
 pub(crate) struct Checks {
     punkt: Punkt,
     words: Words,
@@ -78,7 +78,7 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    /// The checks.
+    /// Creates the checks.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             punkt: Punkt::new()?,
@@ -182,7 +182,7 @@ impl Checks {
                     .iter()
                     .fold(trimmed, |text, fence| text.strip_prefix(fence).unwrap_or(text));
                 let inner = strip(inner.strip_suffix("```").unwrap_or(inner));
-                // Python's JSON has numbers that are none.
+                // Python's JSON also has NaN and infinities.
                 let plain = self.string_or_no_number.replace_all(inner, |found: &Captures<'_>| {
                     found.get(1).map_or("null", |string| string.as_str()).to_owned()
                 });
@@ -220,7 +220,7 @@ impl Checks {
         })
     }
 
-    /// The number of paragraphs between dividers; `None` if one in the middle is empty.
+    /// The number of paragraphs between dividers; `None` if an inner one is empty.
     fn paragraphs(&self, text: &str) -> Option<usize> {
         let paragraphs: Vec<&str> = self.divider.split(text).collect();
         let mut count = paragraphs.len();
@@ -236,7 +236,7 @@ impl Checks {
     }
 }
 
-/// Whether the n-th of so many paragraphs begins with a word.
+/// Whether paragraph n of a given number of paragraphs begins with a word.
 fn nth_paragraph(arguments: &Arguments<'_>, text: &str) -> Result<bool> {
     let paragraphs: Vec<&str> = text.split("\n\n").collect();
     let count = paragraphs.iter().filter(|paragraph| !strip(paragraph).is_empty()).count();
@@ -251,7 +251,7 @@ fn nth_paragraph(arguments: &Arguments<'_>, text: &str) -> Result<bool> {
     Ok(count == arguments.number("num_paragraphs")? && word[..end].to_lowercase() == wanted)
 }
 
-/// Whether there are exactly two different responses, divided by six stars.
+/// Whether the text consists of exactly two different responses, separated by six stars.
 fn two_responses(text: &str) -> bool {
     let parts: Vec<&str> = text.split("******").collect();
     let mut responses = Vec::new();
@@ -265,7 +265,7 @@ fn two_responses(text: &str) -> bool {
     matches!(responses[..], [first, second] if first != second)
 }
 
-/// A pattern of the data without regard to case. The reference would fail on one that is none.
+/// Compiles a pattern of the data, ignoring case. The reference fails on an invalid one.
 fn pattern(text: &str) -> Option<Regex> {
     RegexBuilder::new(text).case_insensitive(true).build().ok()
 }
@@ -274,7 +274,7 @@ fn regex_of(text: &str) -> Option<Regex> {
     Regex::new(text).ok()
 }
 
-/// Python's `str.isupper`: there are letters with case, and none is lower or title case.
+/// Python's `str.isupper`: the text has cased letters, and none is lower or title case.
 fn is_upper(text: &str) -> bool {
     let lower = |c: char| c.is_lowercase() || is_title(c);
     text.chars().any(char::is_uppercase) && !text.chars().any(lower)
@@ -286,7 +286,7 @@ fn is_lower(text: &str) -> bool {
     text.chars().any(char::is_lowercase) && !text.chars().any(upper)
 }
 
-/// Whether a character is neither upper nor lower case, but has a lower case.
+/// Whether a character is title case: neither upper nor lower case, but with a lower case form.
 fn is_title(c: char) -> bool {
     !c.is_uppercase() && !c.to_lowercase().eq([c])
 }

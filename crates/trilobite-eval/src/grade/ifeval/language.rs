@@ -1,7 +1,7 @@
 //! The language of a text.
 
-/// The ISO 639-1 code of the language that a text is most likely in, where there is something to go
-/// by. The reference uses langdetect; this is the `whatlang` crate.
+/// The ISO 639-1 code of the most likely language of a text, or `None` if there is no evidence. The
+/// reference uses langdetect; this uses the `whatlang` crate.
 pub(crate) fn detect(text: &str) -> Option<&'static str> {
     use whatlang::Lang;
     Some(match whatlang::detect_lang(text)? {

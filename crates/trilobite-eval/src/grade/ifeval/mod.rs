@@ -21,12 +21,12 @@ pub(crate) struct IfEval {
 }
 
 impl IfEval {
-    /// The checks.
+    /// Creates the grader.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self { checks: Checks::new()? })
     }
 
-    /// Whether each instruction is followed, to the letter and leniently.
+    /// For each instruction, whether it is followed strictly and leniently.
     fn verdicts(&self, output: &str, record: &Record) -> Result<Vec<[bool; 2]>> {
         let list = |field: &str| -> Option<Vec<Value>> {
             Some(record.fields.get(field)?.try_iter().ok()?.collect())
@@ -77,8 +77,8 @@ impl Judge for IfEval {
     }
 }
 
-/// The readings of an output, besides itself, of which one must follow an instruction for the
-/// lenient verdict: different ones of seven.
+/// The lenient variants of an output, without the output itself and without duplicates. An
+/// instruction is followed leniently if one of them follows it.
 fn variants(output: &str) -> Vec<String> {
     let lines: Vec<&str> = output.split('\n').collect();
     let part = |from: usize, to: usize| {
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(error, "t line 7: unknown instruction a:b");
     }
 
-    /// Whatever is repeated in an answer, no check fails on its length.
+    /// No repetition in an answer makes a check fail by its length.
     #[test]
     fn long_answers_are_checked() {
         const TIMES: usize = 30_000;
@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(judge.verdicts(&nested, &record).unwrap()[2], [true, true]);
     }
 
-    /// Instructions on which the verdicts may differ from the reference's.
+    /// Fraction of the instructions on which the verdicts may differ from the reference's.
     const DISAGREEMENT: f64 = 0.01;
 
     /// With the original data in `TRILOBITE_EVALDATA`: the verdicts of the real checkers.

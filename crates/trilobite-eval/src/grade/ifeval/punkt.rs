@@ -1,4 +1,4 @@
-//! Sentences as NLTK's English Punkt model finds them (Kiss and Strunk 2006, "Unsupervised
+//! Sentence boundaries as found by NLTK's English Punkt model (Kiss and Strunk 2006, "Unsupervised
 //! multilingual sentence boundary detection").
 
 use std::collections::{HashMap, HashSet};
@@ -10,19 +10,19 @@ use crate::error::Result;
 use crate::grade::judge::regex;
 use crate::grade::python::is_space;
 
-/// How a word was seen in the training text of the model: bits of its orthographic context.
+/// Bits of a word's orthographic context: how it occurred in the model's training text.
 const MIDDLE_UPPER: u32 = 1 << 2;
 const BEGINNING_LOWER: u32 = 1 << 4;
 const UPPER: u32 = 1 << 1 | MIDDLE_UPPER | 1 << 3;
 const LOWER: u32 = BEGINNING_LOWER | 1 << 5 | 1 << 6;
 
-/// Characters that no word holds, besides the ends of sentences.
+/// Characters that no word contains, besides sentence ends.
 const NON_WORD: &str = r#")";}]*:@'({[‘’“”«»?!"#;
-/// Characters with which no word of several begins.
+/// Characters with which no word begins.
 const NO_START: &str = "(\"`{[:;&#*@)}]-,";
-/// Characters that belong to the sentence that they follow.
+/// Characters that belong to the sentence before them.
 const CLOSING: &str = "\"')]}‘’“”«»";
-/// Blanks as Python's `string.whitespace` has them.
+/// Whitespace, as in Python's `string.whitespace`.
 const BLANKS: [char; 6] = [' ', '\t', '\n', '\r', '\u{b}', '\u{c}'];
 
 /// The model.
@@ -34,17 +34,17 @@ pub(crate) struct Punkt {
     number: Regex,
 }
 
-/// A word and what is thought of it.
-struct Token<'a> {
+/// A word and its annotations.
+struct PunktToken<'a> {
     text: &'a str,
-    /// In lower case, numbers replaced.
+    /// The word in lower case, with numbers replaced.
     kind: String,
     ends_sentence: bool,
     abbreviation: bool,
     ellipsis: bool,
 }
 
-impl Token<'_> {
+impl PunktToken<'_> {
     fn kind_without_period(&self) -> &str {
         match self.kind.strip_suffix('.') {
             Some("") | None => &self.kind,
@@ -64,7 +64,7 @@ impl Token<'_> {
         self.text.starts_with(char::is_lowercase)
     }
 
-    /// A letter and a full stop.
+    /// Whether the token is a letter and a full stop.
     fn is_initial(&self) -> bool {
         let mut chars = self.text.chars();
         let letter = chars.next().is_some_and(|c| c == '_' || c.is_alphabetic());
@@ -105,7 +105,7 @@ impl Punkt {
     /// Whether a sentence ends within a context, before its last token.
     fn breaks(&self, context: &str) -> bool {
         let words = context.split('\n').flat_map(words);
-        let mut tokens: Vec<Token<'_>> = words.map(|word| self.token(word)).collect();
+        let mut tokens: Vec<PunktToken<'_>> = words.map(|word| self.token(word)).collect();
         for index in 1..tokens.len() {
             let (before, after) = tokens.split_at_mut(index);
             if let (Some(first), Some(second)) = (before.last_mut(), after.first()) {
@@ -115,13 +115,13 @@ impl Punkt {
         tokens.iter().rev().skip(1).any(|token| token.ends_sentence)
     }
 
-    /// A token with the annotation that depends on it alone.
-    fn token<'a>(&self, text: &'a str) -> Token<'a> {
+    /// Creates a token with the annotations that depend on it alone.
+    fn token<'a>(&self, text: &'a str) -> PunktToken<'a> {
         let lower = text.to_lowercase();
         let is_number = self.number.is_match(&lower);
         let kind = if is_number { "##number##".to_owned() } else { lower.clone() };
         let mut token =
-            Token { text, kind, ends_sentence: false, abbreviation: false, ellipsis: false };
+            PunktToken { text, kind, ends_sentence: false, abbreviation: false, ellipsis: false };
         if matches!(text, "." | "?" | "!") {
             token.ends_sentence = true;
         } else if text.len() > 1 && text.bytes().all(|byte| byte == b'.') {
@@ -136,8 +136,8 @@ impl Punkt {
         token
     }
 
-    /// The annotation that depends on the next token too.
-    fn reconsider(&self, token: &mut Token<'_>, next: &Token<'_>) {
+    /// Updates the annotations that also depend on the next token.
+    fn reconsider(&self, token: &mut PunktToken<'_>, next: &PunktToken<'_>) {
         if !token.text.ends_with('.') {
             return;
         }
@@ -167,8 +167,8 @@ impl Punkt {
         }
     }
 
-    /// Whether a token's case says that it starts a sentence, if it says anything.
-    fn starts_sentence(&self, token: &Token<'_>) -> Option<bool> {
+    /// Whether a token's case shows that it starts a sentence; `None` if the case is no evidence.
+    fn starts_sentence(&self, token: &PunktToken<'_>) -> Option<bool> {
         if matches!(token.text, ";" | ":" | "," | "." | "!" | "?") {
             return Some(false);
         }
@@ -181,7 +181,7 @@ impl Punkt {
     }
 }
 
-/// Closing punctuation moved to the sentence that it closes.
+/// Moves closing punctuation to the sentence that it closes.
 fn realigned<'a>(text: &'a str, slices: &[(usize, usize)]) -> Vec<&'a str> {
     let mut sentences = Vec::new();
     let mut skip = 0;
@@ -204,8 +204,8 @@ fn realigned<'a>(text: &'a str, slices: &[(usize, usize)]) -> Vec<&'a str> {
     sentences
 }
 
-/// The length of the closing punctuation that a text begins with, alone and with the blanks after
-/// it; none where a word follows.
+/// The length of the closing punctuation at the beginning of a text, without and with the
+/// whitespace after it; `None` if a word follows.
 fn closing(text: &str) -> Option<(usize, usize)> {
     let run = text.len() - text.trim_start_matches(|c| CLOSING.contains(c)).len();
     let rest = &text[run..];
@@ -233,8 +233,8 @@ fn words(line: &str) -> Vec<&str> {
     words
 }
 
-/// The length of the dashes, the dots, or the dots with a space between that a text begins with, if
-/// there are several.
+/// The length of a run of dashes, of dots, or of dots with spaces between them at the beginning of
+/// a text; 0 if there is no run.
 fn multiple(text: &str) -> usize {
     let run = |c: char| text.len() - text.trim_start_matches(c).len();
     if let Some(run) = ['-', '.'].map(run).into_iter().find(|run| *run > 1) {
@@ -252,7 +252,7 @@ fn multiple(text: &str) -> usize {
     if dots > 2 { end } else { 0 }
 }
 
-/// Whether a word is over where this text begins.
+/// Whether a word ends before this text.
 fn ends_word(text: &str) -> bool {
     let mark = |text: &str| {
         let first = text.chars().next();
@@ -267,15 +267,15 @@ fn ends_word(text: &str) -> bool {
 
 /// A character that may end a sentence.
 struct End {
-    /// Where it is.
+    /// Its offset.
     at: usize,
-    /// The word before it, itself, and what follows.
+    /// The range of the word before it, the character itself, and the text after it.
     context: Range<usize>,
-    /// Where the word after the blanks begins, if blanks follow.
+    /// The offset of the word after the whitespace, if whitespace follows.
     next: Option<usize>,
 }
 
-/// The candidates for ends of sentences. Of several at the end of a word, the last.
+/// The candidates for sentence ends. Of several at the end of a word, the last is used.
 fn ends(text: &str) -> Vec<End> {
     let mut found: Vec<End> = Vec::new();
     let mut word = (0, 0);

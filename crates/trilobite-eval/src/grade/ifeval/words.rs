@@ -1,4 +1,4 @@
-//! Words as NLTK's `word_tokenize` finds them (the rules of the Penn Treebank).
+//! Words as found by NLTK's `word_tokenize` (the rules of the Penn Treebank).
 
 use regex::Regex;
 
@@ -54,15 +54,15 @@ pub(crate) struct Words {
     opening: Vec<Rule>,
     marks: Vec<Rule>,
     closing: Vec<Rule>,
-    /// What an apostrophe is not an opening quote before.
+    /// Contractions before which an apostrophe is not an opening quote.
     contraction: Regex,
 }
 
-/// A pattern and what replaces it.
+/// A pattern and its replacement.
 type Rule = (Regex, &'static str);
 
 impl Words {
-    /// The tokenizer.
+    /// Creates the tokenizer.
     pub(crate) fn new() -> Result<Self> {
         let rule = |&(pattern, by): &(&str, &'static str)| Ok((regex(pattern)?, by));
         let rules = |rules: &[(&str, &'static str)]| rules.iter().map(rule).collect::<Result<_>>();
@@ -86,7 +86,7 @@ impl Words {
         words
     }
 
-    /// A text with a space after every apostrophe that opens a quotation.
+    /// Inserts a space after every apostrophe that opens a quotation.
     fn apostrophes(&self, text: &str) -> String {
         let mut out = String::new();
         let word = |c: char| c == '_' || c.is_alphanumeric();
@@ -104,7 +104,7 @@ impl Words {
     }
 }
 
-/// A text after some rules, one after the other.
+/// Applies rules one after the other.
 fn replaced(text: String, rules: &[Rule]) -> String {
     let replace = |text: String, (pattern, by): &Rule| pattern.replace_all(&text, *by).into_owned();
     rules.iter().fold(text, replace)
@@ -114,7 +114,7 @@ fn replaced(text: String, rules: &[Rule]) -> String {
 mod tests {
     use super::*;
 
-    /// NLTK's own answer.
+    /// Output of NLTK.
     #[test]
     fn words_are_those_of_nltk() {
         let text = "He said: \"CAN'T you see, Mr. O'NEIL? I'll go (NOW)... COST $3.88, 50% -- OK.\" \

@@ -1,18 +1,18 @@
-//! Whether two answers in normal form are equal.
+//! Equality of two normalized answers.
 
 use crate::error::Result;
 use crate::grade::math::latex::Statement;
 use crate::grade::math::symbolic::Symbolic;
 use crate::grade::python::{float, is_close, strip};
 
-/// Relative distance of numbers that count as equal: that of the reference grader.
+/// Relative tolerance for numbers, the same as in the reference grader.
 const TOLERANCE: f64 = 1e-4;
-/// Deepest nesting of answers in brackets that is followed.
+/// Maximum nesting of brackets that is compared.
 const DEPTH: usize = 64;
 
-/// Whether an answer equals the reference in the eyes of math-evaluation-harness: as text, as
-/// numbers (also as percentages), element by element, or as expressions, which SymPy compares where
-/// it is given.
+/// Whether an answer equals the reference by the rules of math-evaluation-harness: as text, as
+/// numbers (also as percentages), element by element, or as expressions, which SymPy compares if it
+/// is given.
 pub(crate) fn equal(answer: &str, reference: &str, symbolic: Option<&Symbolic>) -> Result<bool> {
     Comparison { symbolic, depth: 0 }.equal(answer, reference)
 }
@@ -63,7 +63,7 @@ impl Comparison<'_> {
         Ok(equal || self.same(answer, reference)?)
     }
 
-    /// Whether all of two lists in brackets are equal, piece by piece between commas.
+    /// Whether two lists in brackets are equal element by element.
     fn elements(&mut self, answer: &str, reference: &str) -> Result<bool> {
         match (inner(answer), inner(reference)) {
             (Some(a), Some(b)) => self.all(&split(a, ","), &split(b, ",")),
@@ -71,7 +71,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Whether two matrices, with nothing before or after them, are equal entry by entry.
+    /// Whether two texts that are each a single matrix are equal entry by entry.
     fn matrices(&mut self, answer: &str, reference: &str) -> Result<bool> {
         let (Some(a), Some(b)) = (rows(answer), rows(reference)) else { return Ok(false) };
         if a.len() != b.len() {
@@ -118,8 +118,8 @@ fn split<'a>(text: &'a str, at: &str) -> Vec<&'a str> {
     text.split(at).collect()
 }
 
-/// Where the answer is a matrix and the reference is none: what the reference has in braces, as the
-/// reference grader makes matrices of it.
+/// If only the answer is a matrix, the reference's text in braces as a matrix. The reference grader
+/// makes this conversion.
 fn vectors(answer: &str, reference: &str) -> Option<String> {
     if !answer.contains("pmatrix") || reference.contains("pmatrix") {
         return None;
@@ -134,7 +134,7 @@ fn vectors(answer: &str, reference: &str) -> Option<String> {
     Some(format!("\\begin{{pmatrix}}{entries}\\end{{pmatrix}}"))
 }
 
-/// Whether two answers are the same text but for case and brackets.
+/// Whether two answers are equal up to case and brackets.
 fn without_brackets(answer: &str, reference: &str) -> bool {
     let within = |open: char, close: char| answer.starts_with(open) && answer.ends_with(close);
     let square = within('[', ']') && !reference.starts_with('(');
@@ -146,8 +146,8 @@ fn without_brackets(answer: &str, reference: &str) -> bool {
     plain(answer) == plain(reference)
 }
 
-/// What is between the first and the last character, if the first opens a bracket and there is
-/// something in it before one is closed.
+/// The text between the first and the last character, if the first opens a bracket and some text
+/// follows before a bracket is closed.
 fn inner(text: &str) -> Option<&str> {
     let rest = text.strip_prefix(['(', '['])?;
     let second = rest.chars().next()?;
@@ -157,7 +157,7 @@ fn inner(text: &str) -> Option<&str> {
     Some(inner.as_str())
 }
 
-/// The rows of a matrix that is the whole text.
+/// The rows of a text that is a single matrix.
 fn rows(text: &str) -> Option<Vec<&str>> {
     let text =
         ["\\begin{pmatrix}", "\\begin{bmatrix}"].iter().find_map(|b| text.strip_prefix(b))?;
@@ -165,13 +165,13 @@ fn rows(text: &str) -> Option<Vec<&str>> {
     Some(text.split("\\\\").map(strip).filter(|row| !row.is_empty()).collect())
 }
 
-/// The sides of a single equality sign.
+/// The sides of an equation with a single equals sign.
 fn sides(text: &str) -> Option<(&str, &str)> {
     let (left, right) = text.split_once('=')?;
     (!right.contains('=')).then(|| (strip(left), strip(right)))
 }
 
-/// Whether the left side of one answer is a name that the other leaves out.
+/// Whether the left side of one answer is a variable name that the other omits.
 fn is_name(left: &str, other: &str) -> bool {
     left.chars().count() <= 2 && !other.contains('=')
 }

@@ -1,4 +1,4 @@
-//! Expressions, compared by their values at a few points.
+//! Expressions, which are compared by their values at a few points.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,8 @@ use num_complex::Complex64;
 
 use crate::grade::python::is_close;
 
-/// Where expressions are compared: values of the variables without a pattern. They are complex, for
-/// variables stand for any number: the root of x^2 is not x.
+/// The values of variables at which expressions are compared. They are arbitrary and complex, since
+/// a variable represents any number: the root of x^2 is not always x.
 const POINTS: [Complex64; 5] = [
     Complex64::new(0.7391, 0.4142),
     Complex64::new(-1.3247, 0.8731),
@@ -15,9 +15,9 @@ const POINTS: [Complex64; 5] = [
     Complex64::new(-0.6473, -0.5591),
     Complex64::new(1.9137, 0.2913),
 ];
-/// Relative distance of numbers that count as equal: that of the reference grader.
+/// Relative tolerance for numbers, the same as in the reference grader.
 const TOLERANCE: f64 = 1e-4;
-/// Relative distance of values of expressions in variables that count as equal: rounding only.
+/// Relative tolerance for values of expressions with variables: rounding errors only.
 const ROUNDING: f64 = 1e-9;
 
 /// A step of the evaluation on a stack of values.
@@ -31,11 +31,11 @@ pub(super) enum Step {
     Join(Join),
     /// Replaces a value.
     Apply(Function),
-    /// Replaces a value by that of a function of which only the name is known.
+    /// Applies a function of which only the name is known.
     Unknown(String),
 }
 
-/// What two values become.
+/// An operation on two values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Join {
     Sum,
@@ -46,7 +46,7 @@ pub(super) enum Join {
     /// The logarithm of the first to the base of the second.
     Logarithm,
     Binomial,
-    /// A value that stands for both.
+    /// A single value that represents the pair.
     Pair,
 }
 
@@ -80,15 +80,15 @@ pub(super) enum Function {
     AreaTangent,
 }
 
-/// An expression: steps that leave one value. A list instead of a tree, so that no depth of an
-/// answer is a depth of calls.
+/// An expression: steps that leave one value on the stack. A list of steps, unlike a tree, needs no
+/// recursion for deep answers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Expression {
+pub(super) struct Formula {
     pub(super) steps: Vec<Step>,
 }
 
-impl Expression {
-    /// Whether both have the same value, as numbers or whatever their variables are.
+impl Formula {
+    /// Whether both have the same value, as numbers or for all values of their variables.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.agrees(other, |a, b| {
             let distance = (a - b).norm();
@@ -97,17 +97,17 @@ impl Expression {
         })
     }
 
-    /// Whether the absolute values are the same.
+    /// Whether the absolute values are equal.
     pub(super) fn same_size(&self, other: &Self) -> bool {
         self.agrees(other, |a, b| is_close(a.norm(), b.norm(), ROUNDING))
     }
 
     fn agrees(&self, other: &Self, same: fn(Complex64, Complex64) -> bool) -> bool {
-        // Also where there is no value.
+        // Identical expressions are equal even without a value.
         if self.steps == other.steps {
             return true;
         }
-        // Variables may cancel, so those of both have values in both.
+        // Variables may cancel, so both expressions get values for the variables of both.
         let names: BTreeSet<&str> = self.variables().chain(other.variables()).collect();
         if names.is_empty() {
             let value = |expression: &Self| expression.value(&BTreeMap::new());
@@ -127,7 +127,7 @@ impl Expression {
             if a.is_nan() && b.is_nan() {
                 continue;
             }
-            // Different sums of the same terms leave a rounding error of their size.
+            // Different sums of the same terms differ by a rounding error of their magnitude.
             let zero = a.norm().max(b.norm()) < ROUNDING;
             if !(same(a, b) || zero) {
                 return false;
@@ -144,7 +144,7 @@ impl Expression {
         })
     }
 
-    /// Whether there are no variables.
+    /// Whether the expression has no variables.
     pub(super) fn is_constant(&self) -> bool {
         self.variables().next().is_none()
     }
@@ -168,12 +168,12 @@ impl Expression {
     }
 }
 
-/// A number but for what rounding left of an imaginary part.
+/// Whether a value is real, up to rounding errors.
 fn real(value: Complex64) -> bool {
     value.im.abs() <= ROUNDING * value.re.abs()
 }
 
-/// A value that depends on a function's name and argument, and on nothing else.
+/// A value that is determined by the function's name and argument.
 fn unknown(name: &str, argument: Complex64) -> Complex64 {
     let mix = |seed: f64, c: char| (seed * 1.618 + f64::from(u32::from(c))) % 97.0;
     let seed = Complex64::new(name.chars().fold(0.0, mix) / 97.0, 0.5);
@@ -207,7 +207,7 @@ fn binomial(n: Complex64, k: Complex64) -> Complex64 {
 }
 
 impl Function {
-    /// What the exponent -1 makes of it.
+    /// The inverse function, which the exponent -1 denotes.
     pub(super) fn inverse(self) -> Option<Self> {
         Some(match self {
             Function::Sine => Function::Arcsine,

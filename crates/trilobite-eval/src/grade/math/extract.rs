@@ -1,5 +1,5 @@
-//! The final answer of a solution, brought to one form: what math-evaluation-harness does before it
-//! compares.
+//! Extraction and normalization of the final answer of a solution, as math-evaluation-harness does
+//! before it compares answers.
 
 use regex::Regex;
 
@@ -8,7 +8,7 @@ use crate::grade::judge::regex;
 use crate::grade::math::words;
 use crate::grade::python::{WORD, strip};
 
-/// Units that are dropped where they stand alone, and their plurals; a dot is any character.
+/// Units to drop, with their plurals. A dot matches any character.
 const UNITS: &str = "east|degree|mph|kmph|ft|m sqaure| m east|sq m|deg|mile|q .|monkey|prime|ratio|\
 profit of rs|rd|o|gm|p . m|lb|tile|per|dm|lt|gain|ab|way|west|a .|b .|c .|d .|e .|f .|g .|h .|t|a|h|\
 no change|men|soldier|pie|bc|excess|st|inches|noon|percent|by|gal|kmh|c|acre|rise|a . m|th|π r 2|sq|\
@@ -17,7 +17,7 @@ rounds|cubic|cc|mtr|s|ohm|number|kmph|day|hour|minute|min|second|man|woman|sec|c
 ∏ cm ³|hectare|more|sec|unit|cu . m|cm 2|rs .|rs|kg|g|month|km|m|cm|mm|apple|liter|loss|yard|pure|\
 year|increase|decrease|d|less|Surface|litre|pi sq m|s .|metre|meter|inch";
 
-/// Finds answers.
+/// Extracts answers.
 pub(crate) struct Extractor {
     number: Regex,
     line_end: Regex,
@@ -32,7 +32,7 @@ pub(crate) struct Extractor {
 }
 
 impl Extractor {
-    /// The patterns.
+    /// Creates an extractor.
     pub(crate) fn new() -> Result<Self> {
         let plurals = UNITS.split('|').map(|unit| format!("{unit}s"));
         let units = UNITS.split('|').map(str::to_owned).chain(plurals);
@@ -52,7 +52,7 @@ impl Extractor {
         })
     }
 
-    /// The final answer in a solution, in its normal form; empty if there is none.
+    /// The normalized final answer of a solution; empty if there is none.
     pub(crate) fn answer(&self, solution: &str) -> String {
         let after = |mark: &str| solution.rsplit_once(mark).map(|(_, rest)| rest);
         let found = if let Some((_, rest)) = solution.split_once("final answer is $")
@@ -73,7 +73,7 @@ impl Extractor {
         let found = self.line_end.replace_all(&found, "");
         let found = found.strip_prefix(':').unwrap_or(&found);
         let found = found.strip_suffix('.').unwrap_or(found);
-        // As the harness does: what a first pass brings together is normalised by a second.
+        // The harness also normalizes twice.
         self.normalised(&self.normalised(found.strip_suffix('/').unwrap_or(found)))
     }
 
@@ -150,7 +150,7 @@ impl Extractor {
     }
 }
 
-/// What stands before the brace that closes an opened one, or everything.
+/// The text before the brace that closes an opened one, or all of the text.
 fn balanced(text: &str) -> &str {
     let mut depth = 1;
     for (at, c) in text.char_indices() {

@@ -1,25 +1,25 @@
-//! LaTeX as SymPy's parser reads it. What cannot continue an expression ends it and is not read:
-//! `1,2` is 1.
+//! A parser for LaTeX that follows SymPy's. Input that cannot continue an expression ends it and is
+//! ignored: `1,2` is 1.
 
 use std::collections::HashSet;
 
-use super::expression::{Expression, Function, Join, Step};
+use super::expression::{Formula, Function, Join, Step};
 use super::tokens::{RELATIONS, Token, function, is_function, is_no_name, tokens};
 
-/// Deepest nesting that is followed.
+/// Maximum nesting.
 const DEPTH: usize = 64;
 
-/// What a text says.
+/// The meaning of a text.
 pub(super) enum Statement {
     /// An expression.
-    Value(Expression),
-    /// An equation or inequality: the difference of its sides.
-    Relation(Expression),
+    Value(Formula),
+    /// An equation or inequality, as the difference of its sides.
+    Relation(Formula),
 }
 
 impl Statement {
-    /// Reads a text: as LaTeX with single backslashes, as it is, or as arithmetic of Python; `None`
-    /// if it does not begin with an expression.
+    /// Parses a text: as LaTeX with single backslashes, as LaTeX as it is, or as Python arithmetic.
+    /// Returns `None` if it does not begin with an expression.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let latex = || Self::read(&text.replace("\\\\", "\\")).or_else(|| Self::read(text));
         let arithmetic = |c: char| c.is_ascii_digit() || ".()+-*/ ".contains(c);
@@ -36,20 +36,21 @@ impl Statement {
             parser.sum()?;
             parser.join(Join::Difference);
         }
-        // A statement about a statement is none, and what is no LaTeX is read as far as it is seen.
+        // A relation of relations is invalid. Text that is not LaTeX is parsed up to its first such
+        // part.
         let foreign = parser.tokens.first() == Some(&Token::Foreign);
         if foreign || parser.failed || parser.relation() {
             return None;
         }
-        let expression = Expression { steps: parser.steps };
+        let expression = Formula { steps: parser.steps };
         Some(if relation { Self::Relation(expression) } else { Self::Value(expression) })
     }
 
-    /// Whether two statements say the same.
+    /// Whether two statements are equivalent.
     pub(super) fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Value(a), Self::Value(b)) => a.same(b),
-            // Without variables a relation is true or false and has no sides.
+            // Without variables a relation is only true or false.
             (Self::Relation(a), Self::Relation(b)) => {
                 !a.is_constant() && !b.is_constant() && a.same_size(b)
             }
@@ -58,7 +59,7 @@ impl Statement {
     }
 }
 
-/// A text with digits on both sides of every decimal point.
+/// Adds digits so that every decimal point has some on both sides.
 fn with_digits(text: &str) -> String {
     let mut out = String::new();
     let mut chars = text.chars().peekable();
@@ -74,24 +75,25 @@ fn with_digits(text: &str) -> String {
     out
 }
 
-/// Recursive descent that writes the steps down as it reads. `None` is an expression that is not
-/// finished; where one could end before that, it does.
+/// A recursive-descent parser that emits steps. `None` means an incomplete expression. Where an
+/// expression can end before the incomplete part, it ends there.
 struct Parser<'a> {
     all: &'a [Token],
     tokens: &'a [Token],
     steps: Vec<Step>,
     depth: usize,
-    /// Open absolute values.
+    /// Number of open absolute values.
     bars: usize,
-    /// How many of the parts that are being read may be left out.
+    /// Number of optional parts that are being parsed.
     optional: usize,
-    /// Whether the text is none that can be read in part.
+    /// Whether the text must not be parsed in part.
     failed: bool,
-    /// Where no factor or script begins, by the number of tokens left: nothing is tried twice.
+    /// Positions, by the number of remaining tokens, where no factor or script begins. Nothing is
+    /// parsed twice.
     dead: HashSet<(Part, usize)>,
 }
 
-/// What can be nested.
+/// A part of an expression that can be nested.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Part {
     Factor,
@@ -112,7 +114,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads what may follow as a whole, or nothing of it.
+    /// Parses an optional part, completely or not at all.
     fn maybe(&mut self, read: impl FnOnce(&mut Self) -> Option<()>) -> bool {
         let Self { tokens, depth, bars, .. } = *self;
         let steps = self.steps.len();
@@ -170,8 +172,8 @@ impl<'a> Parser<'a> {
         Some(())
     }
 
-    /// Factors with signs between; those of the argument of a function without brackets end before
-    /// the next function.
+    /// Parses factors joined by operators. Those in the argument of a function without brackets end
+    /// before the next function.
     fn product(&mut self, functions: bool) -> Option<()> {
         self.signed(functions)?;
         let more = |parser: &mut Self| {
@@ -190,7 +192,7 @@ impl<'a> Parser<'a> {
         Some(())
     }
 
-    /// Factors without signs between, which bind tighter, and the signs before them.
+    /// Parses factors joined without operators, which bind tighter, and the signs before them.
     fn signed(&mut self, functions: bool) -> Option<()> {
         let mut negative = false;
         loop {
@@ -215,7 +217,7 @@ impl<'a> Parser<'a> {
         Some(())
     }
 
-    /// An x between two numbers is a sign of multiplication.
+    /// Treats an x between two numbers as a multiplication sign.
     fn crosses(&mut self, factors: &[usize]) {
         let ends = factors.iter().skip(1).copied().chain([self.steps.len()]);
         let kind = |(&start, end): (&usize, usize)| {
@@ -231,7 +233,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Whether a factor may follow without a sign between.
+    /// Whether a factor can follow without an operator.
     fn begins_factor(&self, functions: bool) -> bool {
         match self.tokens.first() {
             Some(Token::Digit(_) | Token::Name(_)) => true,
@@ -243,7 +245,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Whether the argument of a function may follow.
+    /// Whether the argument of a function can follow.
     fn begins_argument(&self) -> bool {
         match self.tokens.first() {
             Some(Token::Sign('+' | '-')) => true,
@@ -261,7 +263,7 @@ impl<'a> Parser<'a> {
             Some(())
         };
         while self.maybe(raised) {
-            // A subscript of it is read and not used.
+            // A subscript here is ignored.
             self.subscript();
         }
         while self.sign('!') {
@@ -270,7 +272,7 @@ impl<'a> Parser<'a> {
         Some(())
     }
 
-    /// A subscript, if there is one, as it is written.
+    /// Parses an optional subscript and returns its text.
     fn subscript(&mut self) -> Option<String> {
         let (before, steps) = (self.tokens, self.steps.len());
         let read = |parser: &mut Self| {
@@ -287,7 +289,7 @@ impl<'a> Parser<'a> {
         Some(format!("{inner:?}"))
     }
 
-    /// A number, a name or a fraction, or what stands in braces.
+    /// Parses a number, a name, a fraction or an expression in braces.
     fn script(&mut self) -> Option<()> {
         self.nested(
             Part::Script,
@@ -301,7 +303,7 @@ impl<'a> Parser<'a> {
         self.nested(Part::Factor, Self::any_atom)
     }
 
-    /// Reads a part one level deeper.
+    /// Parses a part one level deeper.
     fn nested(&mut self, part: Part, read: impl FnOnce(&mut Self) -> Option<()>) -> Option<()> {
         let place = (part, self.tokens.len());
         if self.depth == DEPTH || self.dead.contains(&place) {
@@ -316,7 +318,7 @@ impl<'a> Parser<'a> {
         done
     }
 
-    /// A sum and the bracket that closes it.
+    /// Parses a sum and the closing bracket.
     fn until(&mut self, close: char) -> Option<()> {
         let bars = std::mem::take(&mut self.bars);
         self.sum()?;
@@ -355,7 +357,7 @@ impl<'a> Parser<'a> {
             }
             _ => {
                 self.plain()?;
-                // A name before a bracket is a function, whatever it was.
+                // A name before a bracket is a function.
                 if let Some(Step::Variable(name)) = self.steps.last()
                     && matches!(token, Token::Name(_) | Token::Command(_))
                     && self.tokens.first() == Some(&Token::Sign('('))
@@ -377,7 +379,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Where nothing follows a number that is the script of a function, its last digit is the
+    /// If nothing follows a number that is the script of a function, its last digit becomes the
     /// argument.
     fn leave_a_digit(&mut self, script: &mut [Step]) {
         let left = self.tokens.len();
@@ -390,7 +392,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The first argument of a function in brackets, up to the comma or bracket after it.
+    /// Parses the first argument of a function in brackets, up to the following comma or bracket.
     fn argument(&mut self) -> Option<()> {
         self.sign('(').then_some(())?;
         let bars = std::mem::take(&mut self.bars);
@@ -399,8 +401,8 @@ impl<'a> Parser<'a> {
         matches!(self.tokens.first(), Some(Token::Sign(',' | ')'))).then_some(())
     }
 
-    /// The further arguments of a function. A comma in brackets after a name makes it a function for
-    /// good, unless it may still be part of a number.
+    /// Parses the further arguments of a function. After a comma in brackets, a name before them
+    /// can only be a function, unless the comma may be part of a number.
     fn more_arguments(&mut self) -> Option<()> {
         while self.sign(',') {
             let from = self.all.len() - self.tokens.len();
@@ -418,7 +420,7 @@ impl<'a> Parser<'a> {
         self.sign(')').then_some(())
     }
 
-    /// A number, a name, a fraction or a binomial coefficient.
+    /// Parses a number, a name, a fraction or a binomial coefficient.
     fn plain(&mut self) -> Option<()> {
         let (token, rest) = self.tokens.split_first()?;
         match token {
@@ -442,7 +444,7 @@ impl<'a> Parser<'a> {
                         self.join(Join::Binomial);
                     }
                     "infty" => self.steps.push(Step::Number(f64::INFINITY)),
-                    // Whatever it stands for, pi too, it is a name.
+                    // Any other command is a name, including pi.
                     name => self.named(format!("\\{name}")),
                 }
                 Some(())
@@ -451,7 +453,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A part of a fraction: a digit, or what stands in braces.
+    /// Parses a part of a fraction: a digit, or an expression in braces.
     fn part(&mut self) -> Option<()> {
         if let Some((Token::Digit(digit), rest)) = self.tokens.split_first() {
             self.tokens = rest;
@@ -494,7 +496,7 @@ impl<'a> Parser<'a> {
         digits
     }
 
-    /// A variable, its subscript and primes being parts of its name.
+    /// Parses the subscript and the primes of a variable, which are part of its name.
     fn named(&mut self, mut name: String) {
         let mut subscript = self.subscript();
         while self.sign('\'') {
@@ -563,7 +565,7 @@ impl<'a> Parser<'a> {
             self.leave_a_digit(script);
         }
         if self.tokens.first() == Some(&Token::Sign('(')) {
-            // Of several arguments the first counts.
+            // Only the first of several arguments is used.
             self.argument()?;
             let mark = self.steps.len();
             while self.sign(',') {

@@ -1,5 +1,6 @@
-//! MATH: the final answer of a solution, compared with the reference's. Without a computer algebra
-//! system this is a lower bound: what it calls equal is equal. With Python, SymPy decides.
+//! MATH: compares the final answer of a solution with the reference's. Without a computer algebra
+//! system the score is a lower bound, since answers that it accepts are equal. With Python, SymPy
+//! decides.
 
 mod equal;
 mod expression;
@@ -26,7 +27,7 @@ pub(crate) struct Math {
 }
 
 impl Math {
-    /// The grader, with SymPy in this Python.
+    /// Creates the grader. SymPy is that of the given Python.
     pub(crate) fn new(python: Option<&Path>) -> Result<Self> {
         let symbolic = python.map(Symbolic::new).transpose()?;
         Ok(Self { extractor: Extractor::new()?, symbolic })
@@ -40,7 +41,7 @@ impl Judge for Math {
     }
 
     fn grade(&self, output: &str, record: &Record) -> Result<Grade> {
-        // The reference too is taken from its solution.
+        // The right answer is extracted from the reference solution in the same way.
         let gold = self.extractor.answer(record.text("solution")?);
         let answer = self.extractor.answer(output);
         Ok(Grade {
@@ -112,7 +113,7 @@ mod tests {
             ),
             ("\\boxed{x-y}", "\\boxed{y-x}", false),
             ("\\boxed{(1,2)}", "\\boxed{(2,1)}", false),
-            // The reference looks at the elements only.
+            // The reference grader compares the elements only.
             ("\\boxed{[1,2]}", "\\boxed{[1,2)}", true),
             ("\\boxed{4}", "\\boxed{5}", false),
             ("nothing", "\\boxed{5}", false),
@@ -123,7 +124,7 @@ mod tests {
         }
     }
 
-    /// Whatever is repeated in an answer: no depth of calls, no time beyond its length.
+    /// No repetition in an answer causes deep recursion or more than linear time.
     #[test]
     fn long_answers_end() {
         const TIMES: usize = 30_000;
@@ -180,7 +181,8 @@ mod tests {
         }
     }
 
-    /// What only a computer algebra system knows, and what is no expression but Python.
+    /// Equalities that need a computer algebra system, and answers that are Python but no
+    /// expression.
     #[test]
     #[ignore = "needs TRILOBITE_PYTHON, a Python with SymPy"]
     fn python_compares_expressions_and_runs_no_answer() {
@@ -194,7 +196,7 @@ mod tests {
         assert!(!symbolic.equal("1", &format!("x+{code}")).unwrap());
         assert!(!symbolic.equal("exit()", "1").unwrap());
         assert!(!trace.exists());
-        // Takes forever, and the next is compared nevertheless.
+        // This would take forever. The next comparison must work nevertheless.
         assert!(!symbolic.equal("9**9**9**9", "1").unwrap());
         assert!(symbolic.equal("\\frac{x^2-1}{x-1}", "x+1").unwrap());
     }
@@ -259,9 +261,10 @@ mod tests {
         assert!(extracted.is_empty() && missed.is_empty() && falsely.is_empty());
     }
 
-    /// Verdicts that may differ from the reference's, which has a computer algebra system.
+    /// Fraction of verdicts that may differ from the reference's, which uses a computer algebra
+    /// system.
     const DISAGREEMENT: f64 = 0.03;
-    /// Verdicts that may call equal what the reference does not.
+    /// Fraction of verdicts that may wrongly accept an answer.
     const FALSELY_EQUAL: f64 = 0.005;
 
     /// With the original data in `TRILOBITE_EVALDATA`: the verdicts of the real grader.

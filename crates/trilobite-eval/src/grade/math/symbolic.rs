@@ -1,4 +1,4 @@
-//! Equality by SymPy, in a Python process.
+//! Equality by SymPy in a Python process.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 
-/// What compares.
+/// The script that compares expressions.
 const SCRIPT: &str = include_str!("symbolic.py");
-/// What a comparison may take, as in math-evaluation-harness: what takes longer is not equal.
+/// Time limit of a comparison, as in math-evaluation-harness. After it the answers are not equal.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// What the start may take.
+/// Time limit for starting Python.
 const START: Duration = Duration::from_secs(120);
 
-/// Compares expressions.
+/// Compares expressions with SymPy.
 pub(crate) struct Symbolic {
     python: PathBuf,
     version: String,
@@ -29,7 +29,7 @@ impl Symbolic {
     /// Starts Python.
     ///
     /// # Errors
-    /// It, SymPy or what SymPy reads LaTeX with is not there.
+    /// Python, SymPy or SymPy's LaTeX parser is missing.
     pub(crate) fn new(python: &Path) -> Result<Self> {
         let (process, version) = Process::start(python)?;
         Ok(Self { python: python.to_owned(), version, process: RefCell::new(Some(process)) })
@@ -51,7 +51,7 @@ impl Symbolic {
             None => Process::start(&self.python)?.0,
         };
         let verdict = process.ask(a, b);
-        // Without a verdict the process hangs or is gone; dropping it ends it.
+        // Without a verdict the process hangs or has ended. Dropping it kills it.
         if verdict.is_some() {
             *slot = Some(process);
         }
@@ -66,7 +66,7 @@ struct Process {
 }
 
 impl Process {
-    /// The process and the version of its SymPy.
+    /// Starts the process. Also returns the version of its SymPy.
     fn start(python: &Path) -> Result<(Self, String)> {
         let fail = |message| Error::Python { program: python.to_owned(), message };
         let mut child = Command::new(python)
@@ -101,7 +101,7 @@ impl Process {
         Ok((process, version))
     }
 
-    /// The verdict, if there is one in time.
+    /// The verdict, or `None` after the time limit.
     fn ask(&mut self, a: &str, b: &str) -> Option<bool> {
         writeln!(self.input, "{}", json!([a, b])).ok()?;
         let line = self.output.recv_timeout(TIMEOUT).ok()?;

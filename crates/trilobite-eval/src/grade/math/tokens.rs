@@ -1,8 +1,8 @@
-//! LaTeX in the pieces that SymPy's parser divides it into, and what its commands are.
+//! The tokens of LaTeX, as in SymPy's parser, and the meanings of commands.
 
 use super::expression::Function;
 
-/// A piece of LaTeX.
+/// A token of LaTeX.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
     /// A digit.
@@ -11,13 +11,13 @@ pub(super) enum Token {
     Name(String),
     /// A backslash and letters.
     Command(String),
-    /// Any other sign that the grammar knows.
+    /// Any other character of the grammar.
     Sign(char),
     /// Anything else.
     Foreign,
 }
 
-/// Commands that leave room and nothing else.
+/// Commands for spacing.
 const SPACES: [&str; 13] = [
     "thinspace",
     "medspace",
@@ -34,7 +34,7 @@ const SPACES: [&str; 13] = [
     "hfil",
 ];
 
-/// The pieces of a text.
+/// Splits a text into tokens.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -89,7 +89,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
 pub(super) const RELATIONS: [&str; 9] =
     ["leq", "le", "leqq", "leqslant", "geq", "ge", "geqq", "geqslant", "neq"];
 
-/// Whether a command is neither a name nor a function, or is not followed.
+/// Whether a command is neither a name nor a function, or is not supported.
 pub(super) fn is_no_name(name: &str) -> bool {
     const SIGNS: [&str; 18] = [
         "cdot",

@@ -1,9 +1,9 @@
-//! Numbers in words, as the package `word2number` reads them: `2 hundred and twelve` has the words
-//! `hundred twelve`, which are 1200.
+//! Numbers in words, with the results of the package `word2number`: of `2 hundred and twelve` it
+//! uses the words `hundred twelve`, which are 1200.
 
 use crate::grade::python;
 
-/// Values of the words that count.
+/// The values of number words.
 const WORDS: [(&str, u64); 32] = [
     ("zero", 0),
     ("one", 1),
@@ -39,11 +39,11 @@ const WORDS: [(&str, u64); 32] = [
     ("billion", 1_000_000_000),
 ];
 const HUNDRED: u64 = 100;
-/// The words that divide a number, the largest first.
+/// The values of words that split a number into groups, the largest first.
 const SCALES: [u64; 3] = [1_000_000_000, 1_000_000, 1000];
 
-/// The number that the words of a text make, written with digits; `None` where it has no such
-/// words, or they make no number.
+/// The number in the words of a text, in digits. `None` if there are no such words or they form no
+/// number.
 pub(super) fn number(text: &str) -> Option<String> {
     let lower = text.replace('-', " ").to_lowercase();
     if !lower.is_empty() && lower.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -71,7 +71,7 @@ pub(super) fn number(text: &str) -> Option<String> {
     let whole = whole(&words)?;
     match decimals.as_deref() {
         None | Some([]) => Some(whole.to_string()),
-        // What is no digit makes the fraction zero, and the number a float.
+        // A word that is not a digit makes the fraction zero and the result a float.
         Some(digits) if digits.iter().any(|digit| *digit > 9) => Some(whole.to_string()),
         Some(digits) => {
             let digits: String = digits.iter().map(u64::to_string).collect();
@@ -82,7 +82,7 @@ pub(super) fn number(text: &str) -> Option<String> {
     }
 }
 
-/// The value of words without decimals.
+/// The value of words without a fraction.
 fn whole(words: &[u64]) -> Option<u64> {
     match words {
         [] => return Some(0),
@@ -92,13 +92,13 @@ fn whole(words: &[u64]) -> Option<u64> {
     let (mut total, mut rest, mut last) = (0u64, words, None);
     for scale in SCALES {
         let Some(at) = rest.iter().position(|word| *word == scale) else { continue };
-        // A smaller scale before a larger one makes no number.
+        // A smaller scale before a larger one is invalid.
         if rest[..at].iter().any(|word| SCALES.contains(word)) {
             return None;
         }
         total += group(&rest[..at])? * scale;
         let after = &rest[at + 1..];
-        // Where nothing follows, what follows the scale before counts a second time.
+        // If nothing follows, the words after the previous scale count twice.
         last = Some(if after.is_empty() && last.is_some() { rest } else { after });
         rest = after;
     }
@@ -109,7 +109,7 @@ fn whole(words: &[u64]) -> Option<u64> {
     }
 }
 
-/// The value of the words between two that divide a number: up to four count.
+/// The value of the words between two scales. At most four count.
 fn group(words: &[u64]) -> Option<u64> {
     Some(match *words {
         [a, b, c, d] => a * b + c + d,

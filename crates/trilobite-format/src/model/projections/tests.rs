@@ -2,7 +2,8 @@ use super::*;
 use crate::model::{mixture_note, zeros_note};
 use crate::{Metadata, Writer};
 
-/// Bytes of a matrix of two blocks of 256 weights. Where blocks have scales, one of 0 is that of zeros.
+/// Bytes of a matrix of two blocks of 256 weights with these scales. A block with scale 0 holds
+/// zeros.
 fn bytes(ty: TensorType, scales: [u8; 2]) -> Vec<u8> {
     let len = ty.byte_len(&[2, 256]).unwrap() as usize;
     let mut bytes = vec![0; len];
@@ -20,7 +21,7 @@ fn bytes(ty: TensorType, scales: [u8; 2]) -> Vec<u8> {
     bytes
 }
 
-/// A file with these tensors of 2 x 256 weights.
+/// A file with these tensors of shape 2 x 256.
 fn file(arch: &str, dense: &[&str], tensors: &[(&str, TensorType, [u8; 2])]) -> Vec<u8> {
     let mut metadata = Metadata::new();
     metadata.insert("general.architecture", arch);
@@ -39,7 +40,7 @@ fn file(arch: &str, dense: &[&str], tensors: &[(&str, TensorType, [u8; 2])]) -> 
 const Q: &str = "blk.0.attn_q.weight";
 const DOWN: &str = "blk.11.ffn_down.weight";
 
-/// How [`DOWN`] is stored, or that it must not be, beside a [`Q`] of another type.
+/// The storage of [`DOWN`] beside a [`Q`] of another type; `None` if the file is refused.
 fn storage(
     arch: &str,
     dense: &[&str],
@@ -90,7 +91,7 @@ fn a_model_of_another_architecture_is_bitnet_s_by_its_types() {
                 let kept = storage(arch, &[DOWN], bitnet, (ty, scales));
                 assert_eq!(kept, Some(Storage::Dense));
             }
-            // Blocks of trits are what other models are rounded to as well.
+            // Other models are rounded to blocks of trits too.
             for other in [F16, Tq2_0] {
                 assert_eq!(storage(arch, &[], other, (ty, scales)), Some(Storage::Dense));
             }

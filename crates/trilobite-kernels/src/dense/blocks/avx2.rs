@@ -1,11 +1,11 @@
-//! For x86-64 processors with AVX2, FMA and F16C: 32 words are two registers, and so are 16 sums.
+//! x86-64 with AVX2, FMA and F16C: 32 words are two registers, and so are 16 sums.
 
 use super::codes::{GROUP, WideGroup};
 use super::simd::{Half, Integers};
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
 
-/// The operations that AVX2 is enough for.
+/// The operations for which AVX2 is enough.
 macro_rules! x86_bytes {
     () => {
         type Bytes = __m256i;
@@ -30,7 +30,7 @@ macro_rules! x86_bytes {
         fn bits(self, bits: u32, value: u8) -> Self::Bytes {
             // SAFETY: `self` proves that the processor has the instructions.
             unsafe {
-                // The byte of each bit, then the bit.
+                // Select the byte of each bit, then the bit.
                 let places = _mm256_set_epi64x(
                     0x0303_0303_0303_0303,
                     0x0202_0202_0202_0202,
@@ -87,7 +87,7 @@ macro_rules! x86_bytes {
             // SAFETY: `self` proves that the processor has the instructions; eight floats are stored
             // twice.
             unsafe {
-                // From here on every step brings together what belongs side by side.
+                // Each step makes numbers adjacent that belong together.
                 let [a, b, c, d, e, f, g, h] =
                     bytes.map(|bytes| _mm_cvtsi32_si128(i32::from_le_bytes(*bytes)));
                 let [a, c] = [_mm_unpacklo_epi16(a, b), _mm_unpacklo_epi16(c, d)];
@@ -106,8 +106,9 @@ pub(super) use x86_bytes;
 /// Evaluates an expression for both registers.
 macro_rules! both {
     ($i:ident => $register:expr) => {
-        // SAFETY: `self` proves that the processor has the instructions. Pointers come from references
-        // to arrays, of which both registers together, or each, cover no more than all.
+        // SAFETY: `self` proves that the processor has the instructions. Pointers come from
+        // references to arrays; the two registers, together or each, cover no more than the whole
+        // array.
         unsafe {
             [
                 {
@@ -164,7 +165,7 @@ impl Integers for Avx2 {
     #[inline(always)]
     fn five_bits(self, x: &[u8; GROUP / 2], bits: &[u8; 4], bias: u8) -> Self::Words {
         let codes = self.nibbles(x, bias);
-        // The bit that each of sixteen words tells.
+        // The bit of each of sixteen words.
         let mut places = [0; GROUP / 2];
         for (i, place) in places.iter_mut().enumerate() {
             *place = (1_u16 << i) as i16;
@@ -277,13 +278,13 @@ impl Integers for Avx2 {
 }
 
 impl Avx2 {
-    /// Sixteen unsigned bytes as words. By a shuffle: conversions would be moved behind the shifts, and
-    /// two shifted forms could not share one.
+    /// Widens sixteen unsigned bytes to words, by a shuffle. The compiler would move conversions
+    /// behind the shifts, and two shifted forms could not share one.
     #[inline(always)]
     fn spread(self, x: __m128i) -> __m256i {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
-            // Where a register's words come from: a byte and a zero.
+            // The source of a register's words: a byte and a zero.
             let places = _mm256_setr_epi64x(
                 pairs([0, 1, 2, 3]),
                 pairs([4, 5, 6, 7]),
@@ -295,7 +296,7 @@ impl Avx2 {
     }
 }
 
-/// The places of four bytes, each with that of a zero above.
+/// The shuffle indices of four bytes, each with that of a zero above.
 pub(super) const fn pairs([a, b, c, d]: [i64; 4]) -> i64 {
     0x8000_8000_8000_8000_u64 as i64 | a | b << 16 | c << 32 | d << 48
 }

@@ -1,4 +1,4 @@
-//! For x86-64 processors with AVX-512 and its VNNI: 32 words are a register, and so are 16 sums.
+//! x86-64 with AVX-512 and VNNI: 32 words are a register, and so are 16 sums.
 
 use super::avx2::{pairs, x86_bytes};
 use super::codes::{GROUP, WideGroup};
@@ -174,13 +174,14 @@ impl Integers for Avx512 {
 }
 
 impl Avx512 {
-    /// Unsigned bytes of the first eight places of each quarter, or the last, as words. By a shuffle:
-    /// conversions would be moved behind the shifts, and two shifted forms could not share one.
+    /// Widens unsigned bytes of the first (or last) eight places of each quarter to words, by a
+    /// shuffle. The compiler would move conversions behind the shifts, and two shifted forms could
+    /// not share one.
     #[inline(always)]
     fn spread(self, x: __m512i) -> __m512i {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
-            // Where words come from: a byte and a zero.
+            // The source of words: a byte and a zero.
             let (a, b) = (pairs([0, 1, 2, 3]), pairs([4, 5, 6, 7]));
             let (c, d) = (pairs([8, 9, 10, 11]), pairs([12, 13, 14, 15]));
             _mm512_shuffle_epi8(x, _mm512_setr_epi64(a, b, c, d, a, b, c, d))

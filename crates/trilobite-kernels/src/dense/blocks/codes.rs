@@ -1,15 +1,15 @@
-//! Activations as codes of 16 bits.
+//! 16-bit codes of activations.
 
 use std::ops::Range;
 
-/// Columns of a group.
+/// Number of columns in a group.
 pub(crate) const GROUP: usize = 32;
-/// Groups of a chunk.
+/// Number of groups in a chunk.
 pub(crate) const GROUPS: usize = 8;
-/// Columns that share a step.
+/// Number of columns that share a step.
 pub(crate) const CHUNK: usize = GROUPS * GROUP;
 
-/// Codes of 32 columns, as aligned as the widest registers.
+/// Codes of 32 columns, aligned for the widest registers.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub struct WideGroup(pub(crate) [i16; GROUP]);
@@ -18,9 +18,10 @@ impl WideGroup {
     pub(crate) const ZERO: WideGroup = WideGroup([0; GROUP]);
 }
 
-/// The 16-bit codes of some tokens' activations, with a step and sums of codes for every 256 columns.
+/// The 16-bit codes of the activations of some tokens, with a step and sums of codes for every 256
+/// columns.
 ///
-/// The columns beyond a row's last are zeros up to a whole number of 256.
+/// Rows are padded with zeros to a multiple of 256 columns.
 #[derive(Clone, Debug, Default)]
 pub struct WideCodes {
     codes: Vec<WideGroup>,
@@ -30,16 +31,17 @@ pub struct WideCodes {
     cols: usize,
 }
 
-/// All rows of [`WideCodes`], to be filled in parallel; `n` is how many times 256 columns a row has.
+/// All rows of [`WideCodes`], to be filled in parallel. `n` is the number of chunks of 256 columns
+/// in a row.
 #[derive(Debug)]
 pub struct WideParts<'a> {
-    /// Elements of a row of `steps` and of `sums`.
+    /// The number of elements of a row of `steps` and of `sums`.
     pub n: usize,
-    /// The codes, `[tokens][8 n]`, in an order of the instruction set's own.
+    /// The codes, `[tokens][8 n]`. Their order within a group depends on the instruction set.
     pub codes: &'a mut [WideGroup],
-    /// What a code of one stands for, `[tokens][n]`.
+    /// The value of a code of one, `[tokens][n]`.
     pub steps: &'a mut [f32],
-    /// The sum of the codes of every 32 columns, `[tokens][n]` times eight.
+    /// The sum of the codes of every 32 columns, `[tokens][n][8]`.
     pub sums: &'a mut [[f32; GROUPS]],
 }
 
@@ -52,8 +54,8 @@ pub(crate) struct WideRow<'a> {
 }
 
 impl WideCodes {
-    /// Makes these the codes of `tokens` rows of `cols` activations, to be filled through
-    /// [`parts_mut`](WideCodes::parts_mut). Allocates only beyond the largest size seen so far.
+    /// Resizes to `tokens` rows of `cols` activations, to be filled through
+    /// [`parts_mut`](WideCodes::parts_mut). Allocates only if that exceeds the largest size so far.
     pub fn reset(&mut self, tokens: usize, cols: usize) {
         (self.tokens, self.cols) = (tokens, cols);
         let chunks = tokens * cols.div_ceil(CHUNK);
@@ -64,17 +66,17 @@ impl WideCodes {
         }
     }
 
-    /// Number of tokens.
+    /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Activations of a token.
+    /// The number of activations of a token.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Every token's parts.
+    /// The parts of all tokens.
     pub fn parts_mut(&mut self) -> WideParts<'_> {
         let n = self.cols.div_ceil(CHUNK);
         let chunks = self.tokens * n;
@@ -94,7 +96,7 @@ impl WideCodes {
 }
 
 impl WideRow<'_> {
-    /// Some of its chunks.
+    /// A range of the chunks.
     pub(crate) fn chunks(self, range: Range<usize>) -> Self {
         WideRow {
             codes: &self.codes[range.clone()],

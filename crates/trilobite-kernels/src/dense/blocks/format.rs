@@ -1,11 +1,11 @@
-//! Blocks of weights to integers and factors: what `reference` specifies.
+//! Decoding blocks of weights to integers and factors, as `reference` specifies.
 
 use super::codes::{GROUP, GROUPS};
 use super::simd::Integers;
 
-/// A type whose blocks have `N` bytes, `B` of them in a chunk of 256 columns.
+/// A type with blocks of `N` bytes and `B` blocks in a chunk of 256 columns.
 pub(super) trait Format<const N: usize, const B: usize> {
-    /// Whether groups of a block have integer scales, one float step together.
+    /// Whether the groups of a block have integer scales, with one float step for all.
     const SCALES: bool = false;
     /// Whether half groups have scales of their own.
     const HALVES: bool = false;
@@ -16,13 +16,13 @@ pub(super) trait Format<const N: usize, const B: usize> {
     fn codes<S: Integers, const G: usize>(simd: S, chunk: &[[u8; N]; B]) -> S::Words;
 }
 
-/// The factors of a chunk: of those that its type does not have, nothing is computed.
+/// The factors of a chunk. Those that a type does not have are not computed.
 pub(super) struct Factors {
-    /// One a group; or a single one where there are scales.
+    /// One for each group, or a single one if there are scales.
     pub(super) steps: [f32; GROUPS],
-    /// One a group, or a half group.
+    /// One for each group, or for each half group.
     pub(super) scales: [i32; 2 * GROUPS],
-    /// One a group, to be added to its weights.
+    /// One for each group, to be added to its weights.
     pub(super) minimums: [f32; GROUPS],
 }
 
@@ -51,7 +51,8 @@ macro_rules! dispatch {
 }
 pub(super) use dispatch;
 
-/// A type of blocks of one group, which begin with a step, and perhaps a minimum, in f16.
+/// Implements a type with one group a block, which starts with a step, and in some types a minimum,
+/// in f16.
 macro_rules! grouped {
     ($name:ident, $bytes:literal, $minimums:literal, |$simd:ident, $block:ident| $codes:expr) => {
         pub(super) struct $name;
@@ -81,7 +82,7 @@ grouped!(Q5_0, 22, false, |simd, block| simd.five_bits(part(block, 6), part(bloc
 grouped!(Q5_1, 24, true, |simd, block| simd.five_bits(part(block, 8), part(block, 4), 0));
 grouped!(Q8_0, 34, false, |simd, block| simd.words(simd.bytes(part(block, 2))));
 
-/// A type whose blocks are chunks.
+/// Implements a type whose blocks are chunks.
 macro_rules! chunked {
     (
         $name:ident, $bytes:literal, $halves:literal, $minimums:literal,
@@ -162,7 +163,7 @@ chunked!(
                 *trit = ((u16::from(fraction) * 3) >> 8) as u8;
             }
         };
-        // Bytes come in runs, each of which has all its first trits, then all its second ones.
+        // The bytes form runs. Each run stores all its first trits, then all its second ones.
         let (first, second, last) = (&block[..32], &block[32..48], &block[48..52]);
         match group as usize {
             group @ 0..5 => run(0, first, group),
@@ -194,7 +195,7 @@ fn step(simd: impl Integers, bytes: &[u8; 4]) -> [f32; GROUPS] {
     [simd.f16x2(bytes)[1]; GROUPS]
 }
 
-/// A step, that of the minimums, and factors of six bits for both: see `reference::factors`.
+/// A step, the step of the minimums, and six-bit factors for both: see `reference::factors`.
 #[inline(always)]
 fn six_bits(simd: impl Integers, bytes: &[u8; 16]) -> Factors {
     let word = |at| u32::from_le_bytes(*part(bytes, at));
@@ -216,7 +217,7 @@ fn six_bits(simd: impl Integers, bytes: &[u8; 16]) -> Factors {
     Factors { steps: [step; GROUPS], scales: factors, minimums }
 }
 
-/// The `M` bytes from `at` on, which every caller states as constants.
+/// The `M` bytes from `at` on. Every caller passes constants.
 #[inline(always)]
 fn part<const M: usize>(items: &[u8], at: usize) -> &[u8; M] {
     match items[at..].first_chunk() {

@@ -1,20 +1,21 @@
-//! Weights in blocks of small integers times activations of 16 bits.
+//! Products of weights in blocks of small integers with 16-bit activations.
 //!
-//! Columns come in chunks of 256, and those in eight groups of 32. A row of activations is rounded to
-//! integers of 16 bits with a step for every chunk, the largest magnitude divided by 32,767: an
-//! error 258 times smaller than that of the 8 bits that other engines round to. Then, for each chunk,
+//! Columns form chunks of 256, and chunks form eight groups of 32. A row of activations is rounded
+//! to 16-bit integers, with a step for every chunk: the largest magnitude divided by 32,767. The
+//! error is 258 times smaller than with the 8 bits of other engines. Then, for each chunk,
 //!
-//! - lane `i` of 16 takes the products of the columns `2 i` and `2 i + 1` of a group, an exact integer;
-//! - where a block is a group, `chunk[i] = fma(lane[i], d, chunk[i])` group after group; where a block
-//!   is a chunk, the sum over groups of `lane[i] s` is an exact integer still, and
+//! - lane `i` of 16 sums the products of the columns `2 i` and `2 i + 1` of a group, an exact
+//!   integer;
+//! - if a block is a group, `chunk[i] = fma(lane[i], d, chunk[i])` for one group after another; if
+//!   a block is a chunk, the sum over groups of `lane[i] s` is still an exact integer, and
 //!   `chunk[i] = fma(sum, d, 0)`;
-//! - where weights have minimums, `chunk[g] = fma(m[g], a[g], chunk[g])` for the minimum of each group
+//! - if weights have minimums, `chunk[g] = fma(m[g], a[g], chunk[g])` for the minimum of each group
 //!   and the sum of its activations' integers;
 //! - `row[i] = fma(chunk[i], step, row[i])`.
 //!
-//! At the end the 16 lanes are added pairwise: 8 + 8, 4 + 4, 2 + 2, 1 + 1. Columns beyond a row's last
-//! are zeros. Nothing overflows: |q s| is at most 4,096 and a lane sums 16 products, of less than 2^31
-//! together.
+//! At the end the 16 lanes are added pairwise: 8 + 8, 4 + 4, 2 + 2, 1 + 1. Padding columns are
+//! zeros. Nothing overflows: |q s| is at most 4,096, and a lane sums 16 products, whose total is
+//! less than 2^31.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -36,8 +37,8 @@ use self::simd::{Half, Integers};
 use super::types::{DenseMatrix, DenseType};
 use crate::simd::{AHEAD, pad};
 
-/// Evaluates an expression for each constant below `$end`, at most 8, in straight code: a loop that
-/// is left a loop would keep the registers of its arrays in memory.
+/// Evaluates an expression for each constant below `$end`, at most 8, as straight code. A loop that
+/// the compiler does not unroll would keep the registers of its arrays in memory.
 macro_rules! unroll {
     ($i:ident < $end:expr => $body:expr) => {
         unroll! { $i < $end => $body; 0 1 2 3 4 5 6 7 }
@@ -55,13 +56,14 @@ macro_rules! unroll {
 /// The largest code.
 const LARGEST: f32 = 32_767.0;
 
-/// Chunks of a block of widened weights, so that a tile's activations stay in the first-level cache.
+/// Number of chunks of a block of widened weights. A tile's activations then stay in the
+/// first-level cache.
 const DEPTH: usize = 8;
-/// Rows of a block, so that its weights, 384 KB, stay in the second-level cache.
+/// Number of rows of a block, whose weights, 384 KB, stay in the second-level cache.
 const ROWS: usize = 96;
 
-/// See [`Kernels::wide_codes`](crate::Kernels::wide_codes); `codes`, `steps` and `sums` are those of a
-/// row.
+/// See [`Kernels::wide_codes`](crate::Kernels::wide_codes). `codes`, `steps` and `sums` belong to
+/// one row.
 #[inline(always)]
 pub(crate) fn wide_codes(
     simd: impl Integers,
@@ -80,14 +82,15 @@ pub(crate) fn wide_codes(
                 &whole
             }
         };
-        // As integers, so that infinities and NaN count as the largest.
+        // Compares as integers, so that infinities and NaN are the largest.
         let largest = x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
         *step = f32::from_bits(largest) / LARGEST;
         let inverse = if *step >= f32::MIN_POSITIVE { 1.0 / *step } else { 0.0 };
         for ((codes, x), sum) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
             let mut total = 0;
             for (code, x) in codes.0.iter_mut().zip(x) {
-                // Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits.
+                // Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low
+                // bits.
                 *code = (x * inverse + 12_582_912.0).to_bits() as i16;
                 total += i32::from(*code);
             }
@@ -97,7 +100,7 @@ pub(crate) fn wide_codes(
     }
 }
 
-/// The products of all rows with at least one token: `out` is `[tokens][rows]`, and not empty.
+/// The products of all rows with at least one token. `out` is `[tokens][rows]`, and not empty.
 #[inline(always)]
 pub(crate) fn gemm<S: Integers>(
     simd: S,
@@ -109,7 +112,7 @@ pub(crate) fn gemm<S: Integers>(
     if x.tokens() == 1 {
         return dispatch!(w.ty, gemv(simd, w.bytes, x.row(0), out));
     }
-    // Tiles of as many sums as there are registers for.
+    // A tile has as many sums as fit in the registers.
     match S::WIDTH {
         16.. => tiles::<S, 6, 4>(simd, w, x, buffers, out),
         _ => tiles::<S, 2, 2>(simd, w, x, buffers, out),
@@ -133,7 +136,7 @@ fn tiles<S: Integers, const R: usize, const T: usize>(
     }
 }
 
-/// Whether a type has scales, and minimums.
+/// Whether a type has scales, and whether it has minimums.
 fn form<F: Format<N, B>, const N: usize, const B: usize>() -> (bool, bool) {
     (F::SCALES, F::MINIMUMS)
 }
@@ -166,7 +169,7 @@ fn gemv<F: Format<N, B>, const N: usize, const B: usize>(
     }
 }
 
-/// The products of a chunk, still without the step of the activations.
+/// The products of a chunk, not yet multiplied with the step of the activations.
 #[inline(always)]
 fn product<S: Integers, F: Format<N, B>, const N: usize, const B: usize>(
     simd: S,
@@ -200,26 +203,26 @@ fn product<S: Integers, F: Format<N, B>, const N: usize, const B: usize>(
     if F::MINIMUMS { simd.mul_add_lower(&minimums, x_sums, out) } else { out }
 }
 
-/// The blocks with zeros after them.
+/// The blocks, padded with zeros.
 fn padded<const N: usize, const B: usize>(blocks: &[[u8; N]]) -> [[u8; N]; B] {
     let mut chunk = [[0; N]; B];
     chunk[..blocks.len()].copy_from_slice(blocks);
     chunk
 }
 
-/// Factors that are taken from memory one by one, into every lane, which costs no more than a load.
-/// If the compiler saw where they are, it would load some at once, and each would cost a shuffle.
+/// Loads factors one by one into all lanes, which costs no more than a load. If the compiler saw
+/// their addresses, it would load several at once, and each would cost a shuffle.
 #[inline(always)]
 fn in_memory<T>(factors: &T) -> &T {
     std::hint::black_box(factors)
 }
 
-/// A block of widened weights, in panels of as many rows as a tile has, and sums.
+/// A block of widened weights, in panels with the rows of a tile, and sums.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     /// Codes times scales, `[panel][group][R]`.
     words: Vec<WideGroup>,
-    /// `[panel][chunk][GROUPS][R]`, or `[panel][chunk][R]` where there are scales.
+    /// `[panel][chunk][GROUPS][R]`, or `[panel][chunk][R]` if there are scales.
     steps: Vec<f32>,
     /// `[panel][chunk][R]`
     minimums: Vec<[f32; GROUPS]>,
@@ -227,7 +230,7 @@ pub(crate) struct Buffers {
     sums: Vec<Half>,
 }
 
-/// The same, for types with `SCALES` and `MINIMUMS`.
+/// The products of rows with several tokens, for types with `SCALES` and `MINIMUMS`.
 #[inline(always)]
 fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize, const T: usize>(
     simd: S,
@@ -242,9 +245,9 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
     let (weights, bytes) = ty.block();
     let chunk_len = CHUNK / weights * bytes;
     let chunks = x.row(0).steps.len();
-    // Sums wait for the columns of the next block where there is one.
+    // Sums are kept for the next block of columns, if there is one.
     let kept = if chunks > DEPTH { tokens } else { T };
-    // A single tile takes one panel after another from the first-level cache.
+    // A single tile takes one panel at a time from the first-level cache.
     let size = if tokens > T { ROWS } else { R };
 
     buffers.sums.resize(kept * size, Half::ZERO);
@@ -256,7 +259,7 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
             for r in 0..count {
                 let row = &w[(first_row + r) * row_len..][..row_len];
                 let row = &row[chunk * chunk_len..row_len.min((chunk + depth) * chunk_len)];
-                // Panels of R rows follow each other.
+                // Panels of R rows are adjacent.
                 let place = Place { first: r / R * depth * R + r % R, rows: R };
                 dispatch!(ty, widen(simd, row, place, buffers));
             }
@@ -287,14 +290,15 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
     }
 }
 
-/// Where a row goes in a panel: the place of its first chunk, and the rows of the panel.
+/// The destination of a row in a panel: the index of its first chunk, and the number of rows of the
+/// panel.
 #[derive(Clone, Copy)]
 struct Place {
     first: usize,
     rows: usize,
 }
 
-/// Widens some chunks of a row, of which the last may lack blocks.
+/// Widens some chunks of a row. The last may be incomplete.
 #[inline(always)]
 fn widen<F: Format<N, B>, const N: usize, const B: usize>(
     simd: impl Integers,
@@ -313,7 +317,7 @@ fn widen<F: Format<N, B>, const N: usize, const B: usize>(
         }
         let Factors { steps, scales, minimums } = F::factors(simd, chunk);
         let place = first + i * rows;
-        // The groups of a chunk follow each other as its rows do.
+        // The groups of a chunk are adjacent, like its rows.
         let groups = (place - r) * GROUPS + r;
         unroll!(G < GROUPS => {
             let mut codes = F::codes::<_, G>(simd, chunk);
@@ -336,7 +340,7 @@ fn widen<F: Format<N, B>, const N: usize, const B: usize>(
     }
 }
 
-/// Some chunks of some tokens.
+/// A range of chunks of some tokens.
 #[derive(Clone, Copy)]
 struct Columns<'a> {
     x: &'a WideCodes,
@@ -344,12 +348,12 @@ struct Columns<'a> {
     first: usize,
     /// The first chunk.
     chunk: usize,
-    /// Chunks.
+    /// Number of chunks.
     depth: usize,
 }
 
 impl Buffers {
-    /// Makes room for so many rows of so many chunks.
+    /// Resizes for `rows` rows of `depth` chunks.
     fn reset<const R: usize>(&mut self, rows: usize, depth: usize) {
         let chunks = rows.next_multiple_of(R) * depth;
         self.words.resize(self.words.len().max(chunks * GROUPS), WideGroup::ZERO);
@@ -357,8 +361,8 @@ impl Buffers {
         self.minimums.resize(self.minimums.len().max(chunks), [0.0; GROUPS]);
     }
 
-    /// Adds the products of `count` rows with `T` tokens to sums from `first` on, of which each token
-    /// has `size`, or makes them if these are the first columns.
+    /// Adds the products of `count` rows with `T` tokens to sums from `first` on, or sets them if
+    /// these are the first columns. Each token has `size` sums.
     #[inline(always)]
     fn multiply<
         S: Integers,
@@ -415,8 +419,8 @@ fn tile<S: Integers, const SCALES: bool, const R: usize, const T: usize>(
     steps: &[f32],
     x: [&[WideGroup; GROUPS]; T],
 ) -> [[S::Half; R]; T] {
-    // Were the number of groups known, loops would be unrolled, and loads moved up until registers run
-    // out.
+    // Hides the number of groups: if it were known, the compiler would unroll loops and move loads
+    // up until registers run out.
     let words = std::hint::black_box(words).as_chunks::<R>().0;
     let x = x.map(|x| std::hint::black_box(&x[..]));
     let steps = steps.as_chunks::<R>().0;

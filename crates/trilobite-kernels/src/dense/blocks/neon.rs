@@ -1,4 +1,4 @@
-//! For aarch64 processors: 32 words are four registers, and so are 16 sums.
+//! aarch64: 32 words are four registers, and so are 16 sums.
 
 use super::codes::{GROUP, WideGroup};
 use super::simd::{Half, Integers, plain_bytes};
@@ -23,8 +23,8 @@ macro_rules! each {
     };
 }
 
-/// Of eight columns, those that come first in each lane of four, then the others, so that a
-/// multiplication of four neighbours adds to the four lanes.
+/// The order of eight columns: first one column of each lane of four, then the other, so that a
+/// multiplication of four adjacent columns adds to the four lanes.
 const ORDER: [u8; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
 
 impl Integers for Neon {
@@ -166,7 +166,7 @@ impl Integers for Neon {
 }
 
 impl Neon {
-    /// Up to eight f16.
+    /// Converts up to eight f16.
     #[inline(always)]
     fn f16(self, bits: &[u16]) -> [f32; 8] {
         let mut out = [0.0; LANES];

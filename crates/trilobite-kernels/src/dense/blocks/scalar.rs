@@ -1,4 +1,4 @@
-//! For any processor.
+//! Any processor, in plain Rust.
 
 use super::codes::{GROUP, WideGroup};
 use super::simd::{Half, Integers, LANES, plain_bytes};
@@ -111,7 +111,7 @@ impl<F: Arithmetic> Integers for Scalar<F> {
 
     #[inline(always)]
     fn f16x2(self, &[a, b, c, d]: &[u8; 4]) -> [f32; 2] {
-        // The const function is one of `half` that never looks for an instruction.
+        // The const function of `half` never tests for processor features.
         [[a, b], [c, d]].map(|bytes| f16::from_le_bytes(bytes).to_f32_const())
     }
 

@@ -1,12 +1,12 @@
-//! What an instruction set does with the integers of 32 columns.
+//! The integer operations of an instruction set, on 32 columns.
 
 use super::codes::{GROUP, WideGroup};
 use crate::simd::Simd;
 
-/// Lanes of a sum of 32 columns: every lane takes two neighbours.
+/// Number of lanes of a sum of 32 columns: every lane sums two adjacent columns.
 pub(crate) const LANES: usize = GROUP / 2;
 
-/// Sixteen floats in memory, as aligned as the widest registers.
+/// Sixteen floats in memory, aligned for the widest registers.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Half(pub(crate) [f32; LANES]);
@@ -15,64 +15,65 @@ impl Half {
     pub(crate) const ZERO: Half = Half([0.0; LANES]);
 }
 
-/// An instruction set's way to multiply integers. All implementations give the same results.
+/// The integer operations of an instruction set. All implementations give the same results.
 pub(crate) trait Integers: Simd {
     /// Thirty-two bytes.
     type Bytes: Copy;
-    /// Thirty-two i16, in an order of the instruction set's own.
+    /// Thirty-two i16. Their order depends on the instruction set.
     type Words: Copy;
-    /// Sixteen i32: lane `i` belongs to columns `2 i` and `2 i + 1`.
+    /// Sixteen i32. Lane `i` belongs to columns `2 i` and `2 i + 1`.
     type Sums: Copy;
     /// Sixteen floats.
     type Half: Copy;
 
     fn bytes(self, x: &[u8; GROUP]) -> Self::Bytes;
-    /// The lower halves of the bytes, then the upper ones.
+    /// The lower halves of the bytes, then the upper halves.
     fn split(self, x: &[u8; GROUP / 2]) -> Self::Bytes;
-    /// `value` where the bits, lowest first, are set, and 0 elsewhere.
+    /// `value` for each set bit, lowest first, and 0 for the others.
     fn bits(self, bits: u32, value: u8) -> Self::Bytes;
-    /// Each byte shifted to the left, or to the right if `by` is negative, by a constant, and masked.
+    /// Shifts each byte left by a constant, or right if `by` is negative, and masks it.
     fn shift(self, x: Self::Bytes, by: i32, mask: u8) -> Self::Bytes;
     fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     fn sub(self, a: Self::Bytes, b: u8) -> Self::Bytes;
 
-    /// Puts words in the instruction set's order, or back in that of the columns.
+    /// Reorders words from column order to the order of the instruction set.
     #[inline(always)]
     fn arrange(self, _: &mut WideGroup) {}
-    /// See [`arrange`](Integers::arrange).
+    /// Reorders words back to column order: the inverse of [`arrange`](Integers::arrange).
     #[inline(always)]
     fn restore(self, _: &mut WideGroup) {}
     fn load_words(self, x: &WideGroup) -> Self::Words;
     fn store_words(self, x: Self::Words, out: &mut WideGroup);
     /// The bytes as signed integers.
     fn words(self, x: Self::Bytes) -> Self::Words;
-    /// `q - bias` for the lower halves `q` of the bytes, then for the upper ones.
+    /// `q - bias` for the lower halves `q` of the bytes, then for the upper halves.
     #[inline(always)]
     fn nibbles(self, x: &[u8; GROUP / 2], bias: u8) -> Self::Words {
         self.words(self.sub(self.split(x), bias))
     }
-    /// What `nibbles` gives for codes with a fifth bit, lowest first.
+    /// The codes of `nibbles` with a fifth bit each, lowest first.
     #[inline(always)]
     fn five_bits(self, x: &[u8; GROUP / 2], bits: &[u8; 4], bias: u8) -> Self::Words {
         let bits = self.bits(u32::from_le_bytes(*bits), 16);
         self.words(self.sub(self.or(self.split(x), bits), bias))
     }
-    /// The lower or the upper halves of the bytes.
+    /// The lower halves of the bytes, or the upper halves.
     #[inline(always)]
     fn half_bytes(self, x: &[u8; GROUP], upper: bool) -> Self::Words {
         self.words(self.shift(self.bytes(x), if upper { -4 } else { 0 }, 15))
     }
-    /// Each word of the lower sixteen columns times `low`, of the others times `high`; the products fit.
+    /// Each word of the lower sixteen columns times `low`, of the others times `high`. The products
+    /// fit.
     fn mul_words(self, x: Self::Words, low: i16, high: i16) -> Self::Words;
 
     fn zero_sums(self) -> Self::Sums;
-    /// Each lane's two products.
+    /// The sum of each lane's two products.
     fn products(self, a: Self::Words, b: Self::Words) -> Self::Sums;
-    /// Each lane's two products, added to `c`.
+    /// The sum of each lane's two products, plus `c`.
     fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums;
     /// `a * factor + c`
     fn scale(self, a: Self::Sums, factor: &i32, c: Self::Sums) -> Self::Sums;
-    /// The same with one factor for the lower eight lanes and one for the others.
+    /// `a * factors + c`, with one factor for the lower eight lanes and one for the others.
     fn scale_halves(self, a: Self::Sums, factors: &[i32; 2], c: Self::Sums) -> Self::Sums;
     fn floats(self, x: Self::Sums) -> Self::Half;
 
@@ -86,15 +87,16 @@ pub(crate) trait Integers: Simd {
     /// The pairwise sum of the lanes.
     fn sum_half(self, x: Self::Half) -> f32;
 
-    /// Two f16.
+    /// Converts two f16.
     fn f16x2(self, bytes: &[u8; 4]) -> [f32; 2];
-    /// The same for eight places: all the first ones, and all the second ones.
+    /// Converts two f16 at each of eight places. Returns all the first ones, and all the second
+    /// ones.
     fn f16x16(self, bytes: [&[u8; 4]; 8]) -> [[f32; 8]; 2];
-    /// Unsigned bytes as integers.
+    /// Converts unsigned bytes to integers.
     fn widen_bytes(self, x: &[u8; 16]) -> [i32; 16];
 }
 
-/// The operations on bytes in plain Rust, for a type whose `Bytes` are an array.
+/// Implements the operations on bytes in plain Rust, for a type whose `Bytes` are an array.
 macro_rules! plain_bytes {
     () => {
         #[inline(always)]

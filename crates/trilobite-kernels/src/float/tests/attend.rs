@@ -1,4 +1,4 @@
-//! Attention compared with plain loops over plain rows.
+//! Attention compared with simple loops over plain rows.
 
 use super::{dot_in_order, in_place, same};
 use crate::Kernels;
@@ -14,7 +14,7 @@ enum Type {
 
 const TYPES: [Type; 3] = [Type::F32, Type::F16, Type::Q8];
 
-/// What the cache keeps of some elements.
+/// The values of elements after storing them in the cache.
 fn kept(ty: Type, x: &[f32]) -> Vec<f32> {
     match ty {
         Type::F32 => x.to_vec(),
@@ -30,7 +30,7 @@ fn kept(ty: Type, x: &[f32]) -> Vec<f32> {
     }
 }
 
-/// Keys and values of one head as they are stored.
+/// The stored keys and values of one head.
 #[derive(Default)]
 struct Store {
     f32: Vec<f32>,
@@ -74,7 +74,7 @@ impl Store {
     }
 }
 
-/// A head of some positions, and query rows that attend to it.
+/// A head with some positions, and query rows that attend to it.
 struct Case {
     ty: Type,
     width: usize,
@@ -93,13 +93,13 @@ impl Case {
         Self { ty, width, visible, q, keys, values, scale: 0.7 }
     }
 
-    /// Queries with zeros up to whole panels, `[rows][..]`.
+    /// The queries, padded with zeros to whole panels, `[rows][..]`.
     fn queries(&self) -> Vec<f32> {
         let pad = kv::padded(self.width) - self.width;
         self.q.iter().flat_map(|q| q.iter().copied().chain(vec![0.0; pad])).collect()
     }
 
-    /// The stored keys and values from the first block that is given on.
+    /// The stored keys and values, starting at the first block to pass.
     fn stores(&self, kernels: &Kernels) -> [Store; 2] {
         let first = self.visible.first;
         let cells = (self.keys.len() - first).next_multiple_of(32) * kv::padded(self.width);
@@ -124,7 +124,7 @@ impl Case {
         out.chunks(padded).flat_map(|out| out[..self.width].to_vec()).collect()
     }
 
-    /// The specification: every row by itself, over rows of what the cache keeps.
+    /// The specification: each row separately, over the stored values.
     fn expected(&self, kernels: &Kernels) -> Vec<f32> {
         let mut out = Vec::new();
         for (row, q) in self.q.iter().enumerate() {
@@ -211,7 +211,7 @@ fn parts_of_an_attention_are_those_of_the_whole() {
         let parts = same("attend in parts", |kernels| {
             let (q, [keys, values]) = (case.queries(), case.stores(kernels));
             let Visible { rows, .. } = case.visible;
-            // Blocks of scores in any order, and one panel of the values at a time.
+            // Blocks of scores in another order, and values one panel at a time.
             let mut scores = vec![0.0; rows * 96];
             for index in [2, 0, 1] {
                 let cells = keys.block(ty, 96, index);

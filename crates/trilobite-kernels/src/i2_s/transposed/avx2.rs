@@ -1,7 +1,7 @@
-//! AVX2: bytes of two rows interleaved, so that `vpmaddubsw` adds up their products.
+//! AVX2: interleaves the bytes of two rows, so that `vpmaddubsw` adds their products.
 
 use super::Weights;
-use super::simd::{Part, Simd};
+use super::simd::{AddRows, Part};
 use crate::i2_s::BLOCK_BYTES;
 use crate::i2_s::avx2::{load, prefetch};
 use std::arch::x86_64::*;
@@ -16,7 +16,7 @@ pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut 
 #[derive(Clone, Copy)]
 struct Avx2(());
 
-impl Simd for Avx2 {
+impl AddRows for Avx2 {
     const BLOCKS: usize = 1;
 
     #[inline(always)]
@@ -54,7 +54,7 @@ fn block<const T: usize>(part: &Part<'_>, codes: [&[i8]; T], mut sums: [&mut [i3
     }
 }
 
-/// The same for `P` bit planes from `FIRST` on.
+/// Adds the products of `P` bit planes from `FIRST` on.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn planes<const T: usize, const P: usize, const FIRST: usize>(
@@ -86,7 +86,7 @@ fn planes<const T: usize, const P: usize, const FIRST: usize>(
     for (p, narrow) in narrow.into_iter().enumerate() {
         for ([low, high], sums) in narrow.into_iter().zip(sums.iter_mut()) {
             let sums = &mut sums.as_chunks_mut::<BLOCK_BYTES>().0[FIRST + p];
-            // The interleaved halves hold columns 0 to 7 and 16 to 23, and the others.
+            // The interleaved halves hold columns 0 to 7 and 16 to 23, and the other columns.
             let first = _mm256_permute2x128_si256::<0x20>(low, high);
             let second = _mm256_permute2x128_si256::<0x31>(low, high);
             let eights = sums.as_chunks_mut().0.as_chunks_mut::<2>().0;
@@ -105,6 +105,6 @@ fn accumulate(narrow: __m128i, sums: &mut [i32; 8]) {
     let wide = _mm256_cvtepi16_epi32(narrow);
     let address = sums.as_mut_ptr().cast();
     // SAFETY: the reference is valid for reading and writing the 32 bytes that an unaligned load
-    // and store take.
+    // and store access.
     unsafe { _mm256_storeu_si256(address, _mm256_add_epi32(_mm256_loadu_si256(address), wide)) }
 }

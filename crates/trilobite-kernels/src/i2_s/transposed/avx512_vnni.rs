@@ -1,6 +1,6 @@
-//! AVX-512 VNNI: bytes of four rows interleaved, so that `vpdpbusd` adds up their products.
+//! AVX-512 VNNI: interleaves the bytes of four rows, so that `vpdpbusd` adds their products.
 
-use super::simd::{Part, Simd};
+use super::simd::{AddRows, Part};
 use super::{PAIR, Weights};
 use crate::i2_s::avx2::prefetch;
 use crate::i2_s::{BLOCK, BLOCK_BYTES};
@@ -16,7 +16,7 @@ pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut 
 #[derive(Clone, Copy)]
 struct Avx512(());
 
-impl Simd for Avx512 {
+impl AddRows for Avx512 {
     const BLOCKS: usize = PAIR;
 
     #[inline(always)]
@@ -25,8 +25,8 @@ impl Simd for Avx512 {
         unsafe { pair(part, codes, sums) }
     }
 
-    /// Until here, a pair has sixteen sums for each quarter of the 16-byte lanes of each bit plane,
-    /// multiplied by what the plane's place is worth.
+    /// Before this, a pair has sixteen sums for each quarter of the 16-byte lanes of each bit
+    /// plane, multiplied by the place value of the plane.
     fn finish(self, sums: &mut [i32]) {
         for sums in sums.as_chunks_mut::<{ PAIR * BLOCK }>().0 {
             let planes = *sums;
@@ -35,7 +35,7 @@ impl Simd for Avx512 {
             for (i, quarter) in planes.iter().enumerate() {
                 let (plane, quarter_index) = (i / 4, i % 4);
                 for (lane, four) in quarter.as_chunks::<4>().0.iter().enumerate() {
-                    // Lanes 0 and 1 are the first block of the pair.
+                    // Lanes 0 and 1 belong to the first block of the pair.
                     let place = lane / 2 * 32 + plane * 8 + lane % 2 * 4 + quarter_index;
                     sums[place] = four.map(|sum| sum >> (6 - 2 * plane));
                 }
@@ -70,7 +70,7 @@ fn pair<const T: usize>(part: &Part<'_>, codes: [&[i8]; T], mut sums: [&mut [i32
     }
 }
 
-/// The same for `P` bit planes from `FIRST` on.
+/// Adds the products of `P` bit planes from `FIRST` on.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
 #[inline]
 fn planes<const T: usize, const P: usize, const FIRST: usize>(
@@ -93,7 +93,8 @@ fn planes<const T: usize, const P: usize, const FIRST: usize>(
             _mm512_unpackhi_epi16(high, high2),
         ];
         for (p, wide) in wide.iter_mut().enumerate() {
-            // The codes stay in their place, which multiplies their sums: shifts are for the end.
+            // The codes are not shifted, which multiplies their sums; the sums are shifted at the
+            // end.
             let mask = _mm512_set1_epi8((3u8 << (6 - 2 * (FIRST + p))) as i8);
             let weights = quarters.map(|quarter| _mm512_and_si512(quarter, mask));
             for (wide, codes) in wide.iter_mut().zip(codes) {
@@ -107,7 +108,7 @@ fn planes<const T: usize, const P: usize, const FIRST: usize>(
     each_sum(sums, &mut wide, FIRST, |memory, wide| store_sums(*wide, memory));
 }
 
-/// Brings the sums in memory and in registers together.
+/// Applies an operation to each sum in memory and its register.
 #[inline(always)]
 fn each_sum<const T: usize, const P: usize>(
     sums: &mut [&mut [i32]; T],
@@ -125,7 +126,7 @@ fn each_sum<const T: usize, const P: usize>(
     }
 }
 
-/// A pair of blocks, or one followed by zeros.
+/// Loads a pair of blocks, or one block followed by zeros.
 #[target_feature(enable = "avx2,avx512f,avx512bw")]
 #[inline]
 fn load_blocks(blocks: &[[u8; BLOCK_BYTES]]) -> __m512i {

@@ -1,24 +1,24 @@
-//! Back to rows of outputs, for many tokens.
+//! Repacking a transposed matrix to rows of outputs, for many tokens.
 
 use super::Matrix;
 use crate::i2_s::{BLOCK, BLOCK_BYTES, ZERO_BLOCK};
 use std::ops::Range;
 
-/// Repacks the blocks that hold some rows of a matrix as padded I2_S into the beginning of the buffer,
-/// which grows if it must. Returns where the rows are in there.
+/// Repacks the blocks that contain some rows of a matrix as padded I2_S to the start of the buffer,
+/// which grows if necessary. Returns the positions of the rows in the buffer.
 pub(crate) type Repack = unsafe fn(&Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 
-/// A byte for each of 32 columns of 32 rows.
+/// One byte for each of 32 columns of 32 rows.
 type Square = [[u8; BLOCK_BYTES]; 32];
 
-/// A [`Repack`] for any processor.
+/// The [`Repack`] function for any processor.
 pub(crate) fn portable(matrix: &Matrix<'_>, rows: Range<usize>, out: &mut Vec<u8>) -> Range<usize> {
     repack(matrix, rows, out, |square| {
         std::array::from_fn(|i| std::array::from_fn(|j| square[j][i]))
     })
 }
 
-/// A [`Repack`] for AVX2.
+/// The [`Repack`] function for AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 pub(crate) fn avx2(matrix: &Matrix<'_>, rows: Range<usize>, out: &mut Vec<u8>) -> Range<usize> {
@@ -50,7 +50,7 @@ fn repack(
     let outs = out.as_chunks_mut::<BLOCK_BYTES>().0.chunks_exact_mut(BLOCK * width);
     for (block, out) in blocks.zip(outs) {
         for b in 0..width {
-            // Columns beyond the last are zeros.
+            // Padding columns are zeros.
             let mut source = [ZERO_BLOCK; BLOCK];
             let from = matrix.blocks[b * BLOCK * stride..].iter().skip(block).step_by(stride);
             source.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
@@ -64,8 +64,8 @@ fn repack(
     rows.start - first..rows.end - first
 }
 
-/// The codes that a bit plane of the bytes of 128 columns has: byte `r` of vector `m` holds those of
-/// columns `m`, `m + 32` and so on in row `r`, as a byte of I2_S does.
+/// The codes of one bit plane of the bytes of 128 columns. As in a byte of I2_S, byte `r` of vector
+/// `m` holds those of columns `m`, `m + 32` and so on in row `r`.
 #[inline(always)]
 fn plane_of(source: &[[u8; BLOCK_BYTES]; BLOCK], plane: usize) -> Square {
     let shift = 6 - 2 * plane;

@@ -1,4 +1,4 @@
-//! Plain Rust, one row after the other.
+//! Plain Rust, one row at a time.
 
 use super::Weights;
 use crate::i2_s::{BLOCK, BLOCK_BYTES};

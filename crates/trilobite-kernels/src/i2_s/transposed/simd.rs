@@ -1,42 +1,42 @@
-//! The order in which rows are added up, one for all instruction sets with vectors.
+//! The loops over rows and blocks, shared by all vector instruction sets.
 
 use super::{PAIR, Weights};
 use crate::i2_s::{BLOCK, BLOCK_BYTES};
 
-/// Rows that are added up in registers, while as many are on their way from memory: both fit in the
-/// first cache. A lane of 16 bits holds so many products of a code in 0..=3 and an activation in
-/// -128..=127.
+/// Number of rows added up in registers while the next ones are prefetched; both fit in the
+/// first-level cache. A 16-bit lane holds the sum of so many products of a code in 0..=3 and an
+/// activation in -128..=127.
 const ROWS: usize = 32;
 
-/// Some blocks of some rows.
+/// A range of blocks of some rows.
 pub(crate) struct Part<'a> {
     pub(super) packed: &'a [[u8; BLOCK_BYTES]],
-    /// Blocks of each row, at most [`Simd::BLOCKS`].
+    /// Number of blocks of each row, at most [`AddRows::BLOCKS`].
     pub(super) blocks: usize,
-    /// Where they begin in each of up to [`ROWS`] rows, in whole [`GROUP`](super::GROUP)s.
+    /// Index of the first block in each of up to [`ROWS`] rows, in whole [`GROUP`](super::GROUP)s.
     pub(super) starts: &'a [usize],
 }
 
-/// An instruction set's inner loop. A value of the type proves that the processor has the
+/// The inner loop of an instruction set. A value of the type proves that the processor has the
 /// instructions.
-pub(crate) trait Simd: Copy {
-    /// Blocks that it takes at a time: 1 or [`PAIR`].
+pub(crate) trait AddRows: Copy {
+    /// Number of blocks processed at a time: 1 or [`PAIR`].
     const BLOCKS: usize;
 
-    /// Adds the products of `T` tokens with `codes`, `[rows]`, to `sums`, `[blocks * BLOCK]`, in an
-    /// order of its own.
+    /// Adds the products of `T` tokens with `codes`, `[rows]`, to `sums`, `[blocks * BLOCK]`. The
+    /// order of the sums depends on the instruction set.
     fn add<const T: usize>(self, part: &Part<'_>, codes: [&[i8]; T], sums: [&mut [i32]; T]);
 
-    /// Brings sums to the order of the columns.
+    /// Sorts the sums into the order of the columns.
     fn finish(self, sums: &mut [i32]);
 
-    /// Asks for the cache line at an address, which need not be one of the program's.
+    /// Prefetches the cache line at an address, which may be outside the program's memory.
     fn prefetch(self, address: *const i8);
 }
 
-/// The body of an [`Add`](super::Add).
+/// The body of an [`Add`](super::Add) function.
 #[inline(always)]
-pub(super) fn add<S: Simd>(
+pub(super) fn add<S: AddRows>(
     simd: S,
     weights: &Weights<'_>,
     rows: &[u32],
@@ -83,9 +83,9 @@ pub(super) fn add<S: Simd>(
     simd.finish(sums);
 }
 
-/// Adds the products of `T` tokens; returns `T`.
+/// Adds the products of `T` tokens. Returns `T`.
 #[inline(always)]
-fn add_tokens<'a, S: Simd, const T: usize>(
+fn add_tokens<'a, S: AddRows, const T: usize>(
     simd: S,
     part: &Part<'_>,
     mut codes: impl Iterator<Item = &'a [i8]>,

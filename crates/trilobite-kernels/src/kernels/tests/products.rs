@@ -1,9 +1,9 @@
-//! Every layout on every instruction set of the machine against the specification.
+//! Every layout on every instruction set of the machine, compared with the specification.
 
 use crate::random::Random;
 use crate::{Codes, Kernels, Layout, Method, TernaryMatrix, Workspace, reference};
 
-/// Trits and codes, and the products of all of them.
+/// Trits and codes, and their products.
 struct Case {
     trits: Vec<i8>,
     values: Vec<i8>,
@@ -19,8 +19,8 @@ impl Case {
         Case { trits: trits.to_vec(), values: values.to_vec(), rows, cols, expected }
     }
 
-    /// Asserts that every kernel computes this, for all rows and for some, for lists of rows and parts
-    /// of the columns where the layout has products of them.
+    /// Asserts that every kernel computes these products: for all rows, for ranges of rows, and, in
+    /// layouts that have these products, for lists of rows and parts of the columns.
     fn check(&self) {
         let x = codes(&self.values, self.cols);
         for layout in Layout::ALL {
@@ -106,18 +106,18 @@ fn codes(values: &[i8], cols: usize) -> Codes {
     codes
 }
 
-/// Codes of which about `live` of 8 are not zero.
+/// Codes of which about `live` in 8 are nonzero.
 fn sparse(random: &mut Random, n: usize, live: u64) -> Vec<i8> {
     (0..n).map(|_| if random.bits() % 8 < live { random.bits() as i8 } else { 0 }).collect()
 }
 
-/// Columns and rows below, at and above what the layouts put together and the kernels take at a time.
+/// Numbers of columns and rows around the block sizes of layouts and the tile sizes of kernels.
 const COLS: [usize; 34] = [
     1, 2, 3, 4, 5, 7, 12, 15, 18, 21, 23, 24, 25, 31, 32, 47, 48, 63, 64, 96, 100, 127, 128, 129,
     192, 255, 256, 640, 1000, 2048, 2560, 3072, 3073, 4160,
 ];
 const ROWS: [usize; 13] = [1, 2, 3, 4, 5, 8, 9, 16, 19, 31, 32, 33, 70];
-/// Other `(rows, cols)`.
+/// Further `(rows, cols)`.
 const SHAPES: [(usize, usize); 12] = [
     (128, 1),
     (128, 3),
@@ -192,7 +192,7 @@ fn every_kernel_is_exact_at_the_extremes() {
     }
 }
 
-/// Every triple of weights in every place of eight, with each sum of activations that is possible.
+/// Every triple of weights in every place of eight, with every possible sum of activations.
 #[test]
 fn every_kernel_is_exact_for_every_triple_and_sum() {
     let trits: Vec<i8> =
@@ -238,7 +238,7 @@ fn codes_that_are_not_used_do_no_harm() {
     }
 }
 
-/// A workspace may be used for one product after another, whatever their shapes.
+/// A workspace can be reused for products of different shapes.
 #[test]
 fn a_workspace_leaves_no_trace() {
     let mut random = Random(7);

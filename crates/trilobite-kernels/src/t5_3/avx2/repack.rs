@@ -1,4 +1,4 @@
-//! From T5_3 to I2_S, 32 rows at a time.
+//! Repacking T5_3 as I2_S, 32 rows at a time.
 
 use super::super::{BLOCK_COLS, Matrix, PLANES, Plane, TILE, TRIPLE, UNUSED, WEIGHTS};
 use super::{load, store, triples};
@@ -7,13 +7,13 @@ use crate::i2_s::square::transpose;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// I2_S blocks in the fewest columns that are whole blocks of both layouts.
+/// Number of I2_S blocks in the fewest columns that are whole blocks of both layouts.
 const WINDOW: usize = 3;
-/// Columns of so many I2_S blocks.
+/// Number of columns of these blocks.
 const COLUMNS: usize = WINDOW * i2_s::BLOCK;
 
-/// Repacks the tiles that hold `rows` as padded I2_S into the beginning of `out`, which grows if it
-/// must. Returns where the rows are in there.
+/// Repacks the tiles that contain `rows` as padded I2_S to the start of `out`, which grows if
+/// necessary. Returns the positions of the rows in `out`.
 #[target_feature(enable = "avx2")]
 pub(crate) fn repack(matrix: &Matrix<'_>, rows: Range<usize>, out: &mut Vec<u8>) -> Range<usize> {
     let blocks = matrix.cols.div_ceil(i2_s::BLOCK);
@@ -29,7 +29,7 @@ pub(crate) fn repack(matrix: &Matrix<'_>, rows: Range<usize>, out: &mut Vec<u8>)
     rows.start - first..rows.end - first
 }
 
-/// Repacks a tile: `out` is `[32][blocks]` for rows of `blocks` blocks.
+/// Repacks a tile. `out` is `[32][blocks]` for rows of `blocks` blocks.
 #[target_feature(enable = "avx2")]
 fn repack_tile(tile: &[Plane], blocks: usize, out: &mut [Plane]) {
     // The trits of 32 rows, column by column.
@@ -54,7 +54,7 @@ fn repack_tile(tile: &[Plane], blocks: usize, out: &mut [Plane]) {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn unpack_block(block: &[Plane; PLANES], columns: &mut [[i8; TILE]; BLOCK_COLS]) {
-    /// The weight of every index, twice, for each place in a triple.
+    /// The weight of every index for each place in a triple, stored twice.
     const TABLES: [[i8; TILE]; TRIPLE] = {
         let mut tables = [[0; TILE]; TRIPLE];
         let mut i = 0;

@@ -1,4 +1,4 @@
-//! `tojson` as transformers defines it: Python's `json.dumps`.
+//! `tojson` as transformers defines it, by Python's `json.dumps`.
 
 use std::cmp::Ordering;
 use std::fmt::Write;
@@ -97,7 +97,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Items between brackets, each on a line of its own if there is an indent.
+    /// Writes items between brackets, each on its own line if there is an indent.
     fn container<T>(
         &mut self,
         brackets: &str,
@@ -131,7 +131,7 @@ impl Writer<'_> {
     }
 
     fn string(&mut self, text: &str) -> Result<()> {
-        // A character becomes six at most.
+        // A character becomes at most six.
         self.machine.budget.bytes(if self.ascii { 6 } else { 2 } * text.len())?;
         let out = &mut self.out;
         out.push('"');
@@ -158,7 +158,7 @@ impl Writer<'_> {
     }
 }
 
-/// The JSON of a number, a truth value or nothing.
+/// The JSON of a number, a boolean or null.
 fn scalar(value: &Value) -> Option<String> {
     Some(match value {
         Value::None => "null".to_owned(),

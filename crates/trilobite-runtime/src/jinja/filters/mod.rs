@@ -12,7 +12,7 @@ use super::value::Value;
 
 type Filter = fn(&mut Machine, Value, Args) -> Result<Value>;
 
-/// A filter by its name.
+/// The filter with a name.
 fn filter(name: &str) -> Option<Filter> {
     Some(match name {
         "abs" => numbers::abs,
@@ -66,7 +66,7 @@ pub(super) fn exists(name: &str) -> bool {
     filter(name).is_some()
 }
 
-/// The error that an unknown filter is.
+/// The error of an unknown filter.
 pub(super) fn unknown(name: &str) -> Error {
     Error::new(match name {
         "filesizeformat" | "pprint" | "random" | "striptags" | "urlencode" | "urlize"

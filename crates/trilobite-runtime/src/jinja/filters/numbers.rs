@@ -16,7 +16,8 @@ pub(super) fn abs(_: &mut Machine, value: Value, args: Args) -> Result<Value> {
     }
 }
 
-/// A text as Python's `int` or `float` reads it: spaces around, `_` between digits.
+/// Normalizes a number as Python's `int` and `float` accept it, with spaces around and `_` between
+/// digits.
 fn number(text: &str) -> Option<String> {
     let text = text.trim_matches(unicode::is_space);
     let between = |part: &str| !part.is_empty() && !part.ends_with('_') && !part.starts_with('_');
@@ -96,7 +97,7 @@ pub(super) fn round(_: &mut Machine, value: Value, args: Args) -> Result<Value> 
             Some(number) if precision >= 0 => Value::Int(number),
             Some(number) => Value::Int(to_a_multiple(number, precision.unsigned_abs())?),
             None if precision < 0 => Value::Float((number * scale).round_ties_even() / scale),
-            // The decimal digits of the float itself decide, as in Python.
+            // As in Python, rounding uses the exact decimal digits of the float.
             None => {
                 let digits = precision as usize;
                 Value::Float(format!("{number:.digits$}").parse().unwrap_or(number))
@@ -106,7 +107,7 @@ pub(super) fn round(_: &mut Machine, value: Value, args: Args) -> Result<Value> 
     })
 }
 
-/// An integer rounded to a multiple of a power of ten; halves go to the even neighbour.
+/// Rounds an integer to a multiple of a power of ten, halves to even.
 fn to_a_multiple(number: i128, power: u32) -> Result<i128> {
     let Some(unit) = 10i128.checked_pow(power) else { return Ok(0) };
     let (down, rest) = (number.div_euclid(unit), number.rem_euclid(unit));

@@ -5,11 +5,11 @@ use super::super::machine::{Args, Machine};
 use super::super::predicates;
 use super::super::value::Value;
 
-/// Where an attribute such as `function.parameters.0` leads.
+/// The path of an attribute such as `function.parameters.0`.
 pub(super) struct Path(Vec<Value>);
 
 impl Path {
-    /// `None` leads to the value itself.
+    /// Creates a path. `None` refers to the value itself.
     pub(super) fn new(attribute: &Value) -> Self {
         Self(match attribute {
             Value::None => Vec::new(),
@@ -34,7 +34,7 @@ fn part(text: &str) -> Value {
     }
 }
 
-/// The first argument of those that are left.
+/// Removes and returns the first positional argument.
 fn take_first(args: &mut Args) -> Option<Value> {
     (!args.positional.is_empty()).then(|| args.positional.remove(0))
 }
@@ -69,7 +69,7 @@ pub(super) fn map(machine: &mut Machine, value: Value, mut args: Args) -> Result
     Value::iterator(mapped)
 }
 
-/// `select`, `selectattr` and their opposites.
+/// `select`, `selectattr`, `reject` and `rejectattr`.
 pub(super) fn select(
     machine: &mut Machine,
     value: Value,

@@ -1,4 +1,4 @@
-//! Filters on lists, dicts and what else can be iterated over.
+//! Filters on lists, dicts and other iterables.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -49,7 +49,7 @@ pub(super) fn items(machine: &mut Machine, value: Value, args: Args) -> Result<V
 pub(super) fn first(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
     let [] = args.bind("it", [])?;
     let item = match &value {
-        // The rest stays in it.
+        // The other items stay in the iterator.
         Value::Iterator(stream) => stream.next(),
         Value::List(items) | Value::Tuple(items) => items.values.first().cloned(),
         _ => value.iterate(&machine.budget)?.into_iter().next(),
@@ -82,7 +82,7 @@ pub(super) fn reverse(machine: &mut Machine, value: Value, args: Args) -> Result
     }
 }
 
-/// A value for comparison: a text in lower case unless its case counts.
+/// The sort key of a value: unless `case_sensitive`, a string in lower case.
 fn folded(machine: &Machine, value: Value, case_sensitive: bool) -> Result<Value> {
     match value.as_str() {
         Some(text) if !case_sensitive => {
@@ -93,7 +93,7 @@ fn folded(machine: &Machine, value: Value, case_sensitive: bool) -> Result<Value
     }
 }
 
-/// Items with their keys in the order of these; equal ones stay in theirs.
+/// Sorts items by their keys, stably.
 fn by_key(
     machine: &Machine,
     keyed: Vec<(Value, Value)>,
@@ -211,7 +211,7 @@ pub(super) fn extreme(machine: &mut Machine, value: Value, args: Args, max: bool
     Ok(best.map_or_else(none, |(_, item)| item))
 }
 
-/// A positive number of items.
+/// An argument that must be a positive number of items.
 fn positive(value: Option<Value>) -> Result<usize> {
     let number = integer(&Some(required(value, "it")?), "it")?.unwrap_or(0);
     let number = usize::try_from(number).ok().filter(|&number| number > 0);

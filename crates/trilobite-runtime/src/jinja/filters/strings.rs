@@ -8,7 +8,7 @@ use super::super::{percent, unicode};
 use super::Result;
 use super::select::Path;
 
-/// A value as a string; one that is HTML stays that.
+/// Converts a value to a string. An HTML string stays one.
 fn soft(machine: &Machine, value: Value) -> Result<Value> {
     match value {
         Value::Str(_) | Value::Markup(_) => Ok(value),
@@ -16,7 +16,7 @@ fn soft(machine: &Machine, value: Value) -> Result<Value> {
     }
 }
 
-/// A filter that is a method of strings.
+/// Applies a method of strings as a filter.
 pub(super) fn method(machine: &mut Machine, value: Value, args: Args, name: &str) -> Result<Value> {
     let value = soft(machine, value)?;
     let method = attribute(machine, &value, name)?;
@@ -50,7 +50,7 @@ pub(super) fn escape(machine: &mut Machine, value: Value, args: Args) -> Result<
 pub(super) fn force_escape(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
     let [] = args.bind("it", [])?;
     let text = value.to_text(machine)?;
-    // Every character can become five.
+    // A character can become five.
     machine.budget.bytes(5 * text.len())?;
     Ok(Value::Markup(super::super::escape(&text).into()))
 }

@@ -12,7 +12,7 @@ pub(in crate::jinja) struct Args {
 }
 
 impl Args {
-    /// The arguments of these names, each given by position or by name or not at all.
+    /// Binds arguments to these parameters, each by position, by name or not at all.
     pub(in crate::jinja) fn bind<const N: usize>(
         self,
         function: &str,
@@ -47,12 +47,12 @@ impl Args {
     }
 }
 
-/// A value that must be given.
+/// The value of a required argument.
 pub(in crate::jinja) fn required(value: Option<Value>, function: &str) -> Result<Value> {
     value.ok_or_else(|| Error::new(format!("{function} needs another argument")))
 }
 
-/// An integer, if one is given; `None` counts as none.
+/// The value of an optional integer argument. `None` counts as absent.
 pub(in crate::jinja) fn integer(value: &Option<Value>, function: &str) -> Result<Option<i128>> {
     match value {
         None | Some(Value::None) => Ok(None),
@@ -63,7 +63,7 @@ pub(in crate::jinja) fn integer(value: &Option<Value>, function: &str) -> Result
     }
 }
 
-/// A text, if one is given; `None` counts as none.
+/// The value of an optional string argument. `None` counts as absent.
 pub(in crate::jinja) fn text<'a>(
     value: &'a Option<Value>,
     function: &str,
@@ -77,7 +77,7 @@ pub(in crate::jinja) fn text<'a>(
     }
 }
 
-/// Whether a value is given that counts as true.
+/// Whether an optional argument is present and true.
 pub(in crate::jinja) fn flag(value: &Option<Value>) -> bool {
     value.as_ref().is_some_and(Value::is_true)
 }

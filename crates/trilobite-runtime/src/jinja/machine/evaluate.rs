@@ -1,8 +1,8 @@
-//! The value of an expression.
+//! Evaluation of expressions.
 
 use std::rc::Rc;
 
-use super::super::ast::{Arguments, Expr, Operator, Step};
+use super::super::ast::{Arguments, Expr, Operator, PostfixStep};
 use super::super::error::{Result, fail};
 use super::super::value::{Dict, Key, Value, arithmetic, compare};
 use super::super::{filters, methods, predicates};
@@ -104,7 +104,7 @@ impl Machine {
         })
     }
 
-    /// The first operand that decides, or the last.
+    /// The first operand for which `decides` is true, or the last operand.
     fn first(&mut self, operands: &[Expr], decides: fn(&Value) -> bool) -> Result<Value> {
         let mut value = Value::None;
         for operand in operands {
@@ -141,15 +141,15 @@ impl Machine {
     }
 
     /// Applies a postfix operator.
-    pub(super) fn step(&mut self, value: Value, step: &Step) -> Result<Value> {
+    pub(super) fn step(&mut self, value: Value, step: &PostfixStep) -> Result<Value> {
         self.budget.spend(1)?;
         match step {
-            Step::Attribute(name) => methods::attribute(self, &value, name),
-            Step::Item(key) => {
+            PostfixStep::Attribute(name) => methods::attribute(self, &value, name),
+            PostfixStep::Item(key) => {
                 let key = self.evaluate(key)?;
                 self.subscript(&value, &key)
             }
-            Step::Slice(bounds) => {
+            PostfixStep::Slice(bounds) => {
                 let mut values = [Value::None, Value::None, Value::None];
                 for (value, bound) in values.iter_mut().zip(bounds) {
                     if let Some(bound) = bound {
@@ -158,15 +158,15 @@ impl Machine {
                 }
                 value.slice(values, &self.budget)
             }
-            Step::Call(arguments) => {
+            PostfixStep::Call(arguments) => {
                 let args = self.arguments(arguments)?;
                 self.call(&value, args)
             }
-            Step::Filter(name, arguments) => {
+            PostfixStep::Filter(name, arguments) => {
                 let args = self.arguments(arguments)?;
                 filters::apply(self, name, value, args)
             }
-            Step::Test { name, arguments, negated } => {
+            PostfixStep::Test { name, arguments, negated } => {
                 let args = self.arguments(arguments)?;
                 Ok(Value::Bool(predicates::passes(self, name, &value, args)? != *negated))
             }
@@ -188,10 +188,10 @@ impl Machine {
         }
     }
 
-    /// Calls what `{% call %}` names with `caller` as one more argument.
+    /// Calls the callee of `{% call %}`, with `caller` as an additional argument.
     pub(super) fn evaluate_call(&mut self, call: &Expr, caller: Value) -> Result<Value> {
         let Expr::Postfix(base, steps) = call else { return fail("{% call %} needs a call") };
-        let Some((Step::Call(arguments), steps)) = steps.split_last() else {
+        let Some((PostfixStep::Call(arguments), steps)) = steps.split_last() else {
             return fail("{% call %} needs a call");
         };
         let mut callee = self.evaluate(base)?;

@@ -1,4 +1,4 @@
-//! What can be called: macros, methods, and the functions of every template.
+//! Callables: macros, methods, and the global functions.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use super::super::value::{Dict, Key, Range, Value};
 use super::arguments::{Args, integer, required};
 use super::{Loop, Machine};
 
-/// Longest range, that of Jinja2's sandbox.
+/// Maximum length of a range, as in Jinja2's sandbox.
 const MAX_RANGE: i128 = 100_000;
 
 pub(in crate::jinja) enum Function {
@@ -28,7 +28,7 @@ impl Function {
     }
 }
 
-/// A function that every template has.
+/// A global function.
 pub(in crate::jinja) fn global(name: &str) -> Option<Value> {
     let function = match name {
         "range" => Function::Global("range", range),

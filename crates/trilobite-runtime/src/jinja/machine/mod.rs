@@ -1,4 +1,4 @@
-//! Runs a template.
+//! The interpreter of templates.
 
 mod arguments;
 mod evaluate;
@@ -14,13 +14,13 @@ pub(super) use evaluate::add;
 pub(super) use functions::{Function, global};
 use scopes::Scope;
 
-use super::ast::{Body, For, Kind, Macro, Statement, Step, Target};
+use super::ast::{Body, For, Macro, PostfixStep, Statement, StatementKind, Target};
 use super::budget::Budget;
 use super::clock::Clock;
 use super::error::{Error, Result, fail};
 use super::value::{Dict, Items, Value};
 
-/// Deepest nesting of statements, expressions and calls while a template runs.
+/// Maximum nesting of statements, expressions and calls at run time.
 const MAX_DEPTH: usize = 1500;
 
 pub(super) struct Machine {
@@ -36,20 +36,20 @@ pub(super) struct Machine {
     depth: usize,
 }
 
-/// A loop that is running, or was.
+/// A loop, running or finished.
 pub(super) struct Loop {
     definition: Rc<For>,
     /// The scope around the loop.
     scope: usize,
     pub(super) items: Rc<Items>,
     pub(super) index: Cell<usize>,
-    /// How many calls of `loop` it is within.
+    /// Number of recursive calls of `loop` around it.
     pub(super) depth: usize,
     /// Its number among the loops of the rendering.
     pub(super) id: usize,
 }
 
-/// Where to go on after a statement.
+/// The continuation after a statement.
 #[derive(PartialEq)]
 enum Flow {
     Next,
@@ -72,14 +72,14 @@ impl Machine {
         }
     }
 
-    /// The text that a template makes.
+    /// Renders a template to text.
     pub(super) fn render(&mut self, template: &Body) -> Result<String> {
         let mut out = String::new();
         self.run(template, &mut out)?;
         Ok(out)
     }
 
-    /// Does something one level deeper.
+    /// Runs a function one level deeper.
     pub(super) fn nested<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.budget.spend(1)?;
         if self.depth >= MAX_DEPTH {
@@ -110,7 +110,7 @@ impl Machine {
         })
     }
 
-    /// The text that a body makes in a scope of its own.
+    /// Renders a body in a new scope.
     fn capture(&mut self, body: &Body) -> Result<String> {
         let mut out = String::new();
         self.scoped(self.scope, |machine| machine.run(body, &mut out))?;
@@ -120,15 +120,15 @@ impl Machine {
     fn statement(&mut self, statement: &Statement, out: &mut String) -> Result<Flow> {
         self.budget.spend(1)?;
         match &statement.kind {
-            Kind::Text(text) => self.write(out, text)?,
-            Kind::Output(value) => {
+            StatementKind::Text(text) => self.write(out, text)?,
+            StatementKind::Output(value) => {
                 let value = self.evaluate(value)?;
                 match value.as_str() {
                     Some(text) => self.write(out, text)?,
                     None => out.push_str(&value.to_text(self)?),
                 }
             }
-            Kind::If { branches, otherwise } => {
+            StatementKind::If { branches, otherwise } => {
                 for (condition, body) in branches {
                     if self.evaluate(condition)?.is_true() {
                         return self.run(body, out);
@@ -136,20 +136,20 @@ impl Machine {
                 }
                 return self.run(otherwise, out);
             }
-            Kind::For(definition) => {
+            StatementKind::For(definition) => {
                 let values = self.evaluate(&definition.iterable)?.iterate(&self.budget)?;
                 self.repeat(definition, self.scope, values, 0, out)?;
             }
-            Kind::Set { target, value } => {
+            StatementKind::Set { target, value } => {
                 let value = self.evaluate(value)?;
                 self.assign(target, value)?;
             }
-            Kind::SetBlock { target, filters, body } => {
+            StatementKind::SetBlock { target, filters, body } => {
                 let text = Value::str(self.capture(body)?);
                 let value = self.filtered(text, filters)?;
                 self.assign(target, value)?;
             }
-            Kind::With { bindings, body } => {
+            StatementKind::With { bindings, body } => {
                 let mut values = Vec::with_capacity(bindings.len());
                 for (_, value) in bindings {
                     values.push(self.evaluate(value)?);
@@ -161,44 +161,44 @@ impl Machine {
                     machine.run(body, out)
                 });
             }
-            Kind::Filter { filters, body } => {
+            StatementKind::Filter { filters, body } => {
                 let text = Value::str(self.capture(body)?);
                 let text = self.filtered(text, filters)?.to_text(self)?;
                 self.write(out, &text)?;
             }
-            Kind::Macro(definition) => {
+            StatementKind::Macro(definition) => {
                 let function = self.close_over(definition);
                 self.assign(&Target::Name(Rc::clone(&definition.name)), function)?;
             }
-            Kind::Call { call, caller } => {
+            StatementKind::Call { call, caller } => {
                 let caller = self.close_over(caller);
                 let text = self.evaluate_call(call, caller)?.to_text(self)?;
                 self.write(out, &text)?;
             }
-            Kind::Break => return Ok(Flow::Break),
-            Kind::Continue => return Ok(Flow::Continue),
-            Kind::Unsupported(tag) => {
+            StatementKind::Break => return Ok(Flow::Break),
+            StatementKind::Continue => return Ok(Flow::Continue),
+            StatementKind::Unsupported(tag) => {
                 return fail(format!("{{% {tag} %}} is not supported: there is no other template"));
             }
         }
         Ok(Flow::Next)
     }
 
-    fn filtered(&mut self, mut value: Value, filters: &[Step]) -> Result<Value> {
+    fn filtered(&mut self, mut value: Value, filters: &[PostfixStep]) -> Result<Value> {
         for filter in filters {
             value = self.step(value, filter)?;
         }
         Ok(value)
     }
 
-    /// A macro as a value. It sees the variables of the place where it is defined.
+    /// A macro as a value. It captures the scope in which it is defined.
     fn close_over(&mut self, definition: &Rc<Macro>) -> Value {
         self.keep_scopes();
         let definition = Rc::clone(definition);
         Value::Function(Rc::new(Function::Macro { definition, scope: self.scope }))
     }
 
-    /// Runs the body of a loop for each of these values.
+    /// Runs the body of a loop for each of some values.
     fn repeat(
         &mut self,
         definition: &Rc<For>,
@@ -229,7 +229,7 @@ impl Machine {
             id: self.loops,
         });
         self.loops += 1;
-        // As in Jinja2, an iteration that `break` or `continue` ends counts for nothing here.
+        // As in Jinja2, an iteration ended by `break` or `continue` does not count.
         let mut completed = false;
         for (index, item) in state.items.values.iter().enumerate() {
             state.index.set(index);
@@ -249,7 +249,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Calls `loop`: its body for other values.
+    /// Calls `loop`, which runs its body for other values.
     fn recurse(&mut self, state: &Loop, values: &Value) -> Result<Value> {
         if !state.definition.recursive {
             return fail("only a loop that is marked recursive can be called");
@@ -286,7 +286,7 @@ impl Machine {
         }
     }
 
-    /// A new namespace.
+    /// Creates a namespace.
     pub(super) fn new_namespace(&mut self, pairs: Dict) -> Result<Value> {
         for (name, _) in pairs.iter() {
             check_attribute(name.value().as_str().unwrap_or_default())?;
@@ -297,7 +297,7 @@ impl Machine {
         Ok(Value::Namespace(namespaces.len() - 1))
     }
 
-    /// What a namespace holds.
+    /// The contents of a namespace.
     pub(super) fn namespace(&self, id: usize) -> Rc<Dict> {
         self.namespaces.borrow().get(id).map_or_else(Rc::default, Rc::clone)
     }
@@ -315,7 +315,7 @@ impl Machine {
     }
 }
 
-/// Names that begin with an underscore are Python's own.
+/// Returns an error for a name that begins with an underscore, which is reserved for Python.
 fn check_attribute(name: &str) -> Result<()> {
     match name.starts_with('_') {
         true => Err(Error::new(format!("a namespace cannot have an attribute {name:?}"))),

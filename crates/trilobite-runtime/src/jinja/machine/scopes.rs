@@ -1,4 +1,4 @@
-//! Variables, and where they can be seen.
+//! Scopes of variables.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -9,10 +9,10 @@ use super::{Machine, global};
 
 /// The variables of a block, such as one iteration of a loop.
 pub(super) struct Scope {
-    /// The scope around it; none around the variables that a template is given.
+    /// The enclosing scope; `None` for the variables that a template is given.
     parent: Option<usize>,
     names: HashMap<Rc<str>, Value>,
-    /// Whether a macro refers to it, so that it stays when its block ends.
+    /// Whether a macro captures the scope, so that it outlives its block.
     kept: bool,
 }
 
@@ -27,7 +27,7 @@ impl Scope {
 }
 
 impl Machine {
-    /// Does something in a new scope within another.
+    /// Runs a function in a new scope within another.
     pub(super) fn scoped<T>(
         &mut self,
         parent: usize,
@@ -45,7 +45,7 @@ impl Machine {
         result
     }
 
-    /// Keeps the current scope and those around it for a macro.
+    /// Keeps the current scope and all enclosing ones for a macro.
     pub(super) fn keep_scopes(&mut self) {
         let mut scope = Some(self.scope);
         while let Some(id) = scope.filter(|&id| !self.scopes[id].kept) {
@@ -59,7 +59,7 @@ impl Machine {
         self.scopes[self.scope].names.insert(name.into(), value);
     }
 
-    /// The value of a name.
+    /// The value of a variable.
     pub(super) fn lookup(&self, name: &str) -> Result<Value> {
         let mut scope = Some(self.scope);
         while let Some(id) = scope {

@@ -1,4 +1,4 @@
-//! Methods of lists, tuples, ranges and dicts that do not change them.
+//! Methods of lists, tuples, ranges and dicts that do not mutate them.
 
 use super::super::error::fail;
 use super::super::machine::{integer, required};
@@ -55,7 +55,7 @@ pub(super) fn dict_method(name: &str) -> Option<Call> {
     }
 }
 
-/// A count that an optional argument gives; negative ones are none.
+/// An optional count. A negative one means no limit.
 pub(super) fn limit(value: &Option<Value>, function: &str) -> super::Result<Option<usize>> {
     Ok(integer(value, function)?.and_then(|number| usize::try_from(number).ok()))
 }

@@ -1,4 +1,4 @@
-//! Attributes and methods, as Python's types have them and Jinja2's sandbox allows.
+//! The attributes and methods of Python's types that Jinja2's sandbox allows.
 
 mod containers;
 mod strings;
@@ -12,7 +12,7 @@ use super::escape;
 use super::machine::{Args, Function, Loop, Machine, integer};
 use super::value::{Value, View, equal};
 
-/// A method of a type. The first argument is what it was taken from.
+/// A method of a type. The first argument is the receiver.
 #[derive(Clone, Copy)]
 pub(super) struct Method(Call);
 
@@ -28,7 +28,7 @@ impl Method {
     ) -> Result<Value> {
         let markup = matches!(receiver, Value::Markup(_));
         if markup {
-            // What goes into HTML is escaped.
+            // Values that go into HTML are escaped.
             let named = args.named.iter_mut().map(|(_, value)| value);
             for argument in args.positional.iter_mut().chain(named) {
                 if let Value::Str(text) = argument {
@@ -64,7 +64,7 @@ pub(super) fn attribute(machine: &mut Machine, value: &Value, name: &str) -> Res
     }
 }
 
-/// An attribute, and never an item.
+/// An attribute, but not an item.
 pub(super) fn attribute_only(machine: &mut Machine, value: &Value, name: &str) -> Result<Value> {
     Ok(own_attribute(machine, value, name)?.unwrap_or_else(|| missing(value, name)))
 }
@@ -119,7 +119,7 @@ fn own_attribute(machine: &mut Machine, value: &Value, name: &str) -> Result<Opt
     }))
 }
 
-/// Methods that the sandbox hides.
+/// Whether the sandbox hides a method, since it mutates its receiver.
 fn changes(value: &Value, name: &str) -> bool {
     match value {
         Value::List(_) => matches!(
@@ -177,7 +177,7 @@ fn loop_method(name: &str) -> Option<Call> {
     }
 }
 
-/// The part of a sequence that `start` and `stop` of `find` and `index` leave.
+/// The part of a sequence between the `start` and `stop` of `find` and `index`.
 fn bounds(
     length: usize,
     start: &Option<Value>,
@@ -193,14 +193,14 @@ fn bounds(
     };
     let start_given = integer(start, function)?;
     let (from, to) = (bound(start, 0)?, bound(stop, length)?);
-    // Beyond the end nothing is found, not even an empty text.
+    // Beyond the end nothing matches, not even an empty string.
     match start_given {
         Some(number) if number > length as i128 => Ok((length + 1, length)),
         _ => Ok((from, to)),
     }
 }
 
-/// What `dict.items` and its like return.
+/// `dict.items`, `dict.keys` or `dict.values`.
 fn view(kind: View) -> Call {
     match kind {
         View::Items => |_, receiver, args| as_view(View::Items, receiver, args),

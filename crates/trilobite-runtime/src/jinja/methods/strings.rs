@@ -58,7 +58,7 @@ fn receiver(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The text of the string, after paying for reading it.
+/// The text of a string, after paying for reading it.
 fn read<'a>(machine: &Machine, value: &'a Value) -> Result<&'a str> {
     let text = receiver(value);
     machine.budget.bytes(text.len())?;
@@ -67,7 +67,7 @@ fn read<'a>(machine: &Machine, value: &'a Value) -> Result<&'a str> {
 
 fn map(machine: &Machine, value: &Value, args: Args, map: fn(&str) -> String) -> Result<Value> {
     let [] = args.bind("it", [])?;
-    // Changing the case makes a text at most three times as long.
+    // A change of case makes a text at most three times as long.
     machine.budget.bytes(3 * receiver(value).len())?;
     Ok(Value::str(map(receiver(value))))
 }
@@ -118,7 +118,7 @@ fn strip(machine: &Machine, value: &Value, args: Args, start: bool, end: bool) -
     Ok(Value::str(stripped))
 }
 
-/// A text without the characters in `chars`, or spaces, at its ends.
+/// Removes the characters in `chars`, or spaces, from the ends of a text.
 pub(in crate::jinja) fn trim<'a>(
     text: &'a str,
     chars: Option<&str>,
@@ -205,7 +205,7 @@ fn split(machine: &mut Machine, value: &Value, args: Args, from_end: bool) -> Re
     Value::list(parts.into_iter().map(Value::str).collect())
 }
 
-/// A text divided at its spaces into so many parts.
+/// Splits a text at its spaces into at most this many parts.
 fn words(text: &str, most: usize, from_end: bool) -> Vec<&str> {
     let space = unicode::is_space;
     let mut parts = Vec::new();
@@ -235,7 +235,7 @@ fn split_lines(machine: &mut Machine, value: &Value, args: Args) -> Result<Value
     Value::list(lines.into_iter().map(Value::str).collect())
 }
 
-/// The lines of a text, with or without what ends them.
+/// The lines of a text, with or without their line ends.
 pub(in crate::jinja) fn lines(text: &str, keep: bool) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut rest = text;
@@ -301,7 +301,7 @@ fn replace(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
     Ok(Value::str(replaced(machine, receiver(value), old, new, count)?))
 }
 
-/// A text with `new` for `old`, as often as `count` says.
+/// Replaces `old` by `new`, as often as `count` allows.
 pub(in crate::jinja) fn replaced(
     machine: &Machine,
     text: &str,
@@ -315,7 +315,7 @@ pub(in crate::jinja) fn replaced(
     Ok(text.replacen(old, new, found))
 }
 
-/// Where a text is found, in characters.
+/// The index of a match, in characters.
 fn find(machine: &Machine, value: &Value, args: Args, last: bool) -> Result<Option<usize>> {
     let [part, start, stop] = args.bind("find", ["sub", "start", "end"])?;
     let part = required(part, "find")?;
@@ -369,7 +369,7 @@ fn pad(machine: &Machine, value: &Value, args: Args, side: Side) -> Result<Value
     let left = match side {
         Side::Left => missing,
         Side::Right => 0,
-        // As Python rounds it.
+        // Python's rounding.
         Side::Both => missing / 2 + (missing & width & 1),
     };
     machine.budget.bytes(whole.len().saturating_add(missing.saturating_mul(fill.len())))?;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::ast::{Arguments, Comparison, Expr, Operator, Step};
+use super::super::ast::{Arguments, Comparison, Expr, Operator, PostfixStep};
 use super::super::error::{Result, fail};
 use super::super::lexer::Token;
 use super::super::{filters, predicates};
@@ -13,12 +13,12 @@ impl Parser {
         self.nested(Self::condition)
     }
 
-    /// An expression, or several with commas between them, which are a tuple.
+    /// Parses an expression, or several separated by commas, which form a tuple.
     pub(super) fn tuple(&mut self, ends: &[&str]) -> Result<Expr> {
         self.comma_separated(ends, Self::expression)
     }
 
-    /// The same without `a if b else c`.
+    /// Parses an expression or a tuple whose items are not conditional (`a if b else c`).
     pub(super) fn tuple_without_condition(&mut self, ends: &[&str]) -> Result<Expr> {
         self.comma_separated(ends, |parser| parser.nested(Self::or))
     }
@@ -72,7 +72,7 @@ impl Parser {
         Ok(Expr::Conditional(branches, Some(Box::new(value))))
     }
 
-    /// Operands with a name between them.
+    /// Parses operands separated by a keyword.
     fn chain(
         &mut self,
         name: &str,
@@ -136,7 +136,7 @@ impl Parser {
         })
     }
 
-    /// Operands with operators of one precedence between them.
+    /// Parses operands separated by operators of one precedence.
     fn binary(
         &mut self,
         operators: &[(&str, Operator)],
@@ -189,7 +189,7 @@ impl Parser {
         })
     }
 
-    /// A value with its sign and what is applied to it, but for filters and tests.
+    /// Parses a value with its sign and postfix operators, without filters and tests.
     fn signed(&mut self) -> Result<Expr> {
         if self.skip_operator("-") {
             return Ok(Expr::Negative(Box::new(self.nested(Self::signed)?)));
@@ -273,14 +273,14 @@ impl Parser {
         })
     }
 
-    /// Attributes, subscripts and calls of a value.
+    /// Parses attributes, subscripts and calls after a value.
     fn postfix(&mut self, value: Expr) -> Result<Expr> {
         let mut steps = Vec::new();
         loop {
             if self.skip_operator(".") {
                 steps.push(match self.next() {
-                    Token::Name(name) => Step::Attribute(name),
-                    Token::Int(index) => Step::Item(Expr::Int(index)),
+                    Token::Name(name) => PostfixStep::Attribute(name),
+                    Token::Int(index) => PostfixStep::Item(Expr::Int(index)),
                     _ => {
                         self.at -= 1;
                         return Err(self.unexpected("a name or a number"));
@@ -289,14 +289,14 @@ impl Parser {
             } else if self.skip_operator("[") {
                 steps.push(self.subscript()?);
             } else if self.is_operator("(") {
-                steps.push(Step::Call(self.call_arguments()?));
+                steps.push(PostfixStep::Call(self.call_arguments()?));
             } else {
                 return Ok(with_steps(value, steps));
             }
         }
     }
 
-    fn subscript(&mut self) -> Result<Step> {
+    fn subscript(&mut self) -> Result<PostfixStep> {
         let mut bounds = [None, None, None];
         let mut colons = 0;
         while !self.skip_operator("]") {
@@ -315,9 +315,9 @@ impl Parser {
             }
         }
         match (colons, bounds) {
-            (0, [Some(key), None, None]) => Ok(Step::Item(key)),
+            (0, [Some(key), None, None]) => Ok(PostfixStep::Item(key)),
             (0, _) => fail("a subscript is empty"),
-            (_, bounds) => Ok(Step::Slice(bounds)),
+            (_, bounds) => Ok(PostfixStep::Slice(bounds)),
         }
     }
 
@@ -361,16 +361,16 @@ impl Parser {
             } else if self.skip_name("is") {
                 steps.push(self.test()?);
             } else if self.is_operator("(") {
-                // What a filter returns can be called.
-                steps.push(Step::Call(self.call_arguments()?));
+                // The result of a filter can be called.
+                steps.push(PostfixStep::Call(self.call_arguments()?));
             } else {
                 return Ok(with_steps(value, steps));
             }
         }
     }
 
-    /// A filter after its name.
-    pub(super) fn filter(&mut self, name: Rc<str>) -> Result<Step> {
+    /// Parses the rest of a filter after its name.
+    pub(super) fn filter(&mut self, name: Rc<str>) -> Result<PostfixStep> {
         let arguments = match self.is_operator("(") {
             true => self.call_arguments()?,
             false => Arguments::default(),
@@ -379,11 +379,11 @@ impl Parser {
             let error = filters::unknown(&name).at(self.line());
             self.unknown.get_or_insert(error);
         }
-        Ok(Step::Filter(name, arguments))
+        Ok(PostfixStep::Filter(name, arguments))
     }
 
-    /// A test after `is`.
-    fn test(&mut self) -> Result<Step> {
+    /// Parses a test after `is`.
+    fn test(&mut self) -> Result<PostfixStep> {
         let negated = self.skip_name("not");
         let name = self.name()?;
         let mut arguments = Arguments::default();
@@ -405,15 +405,15 @@ impl Parser {
             let error = predicates::unknown(&name).at(self.line());
             self.unknown.get_or_insert(error);
         }
-        Ok(Step::Test { name, arguments, negated })
+        Ok(PostfixStep::Test { name, arguments, negated })
     }
 }
 
-/// A value with what is applied to it.
-fn with_steps(value: Expr, steps: Vec<Step>) -> Expr {
+/// Applies postfix operators to a value.
+fn with_steps(value: Expr, steps: Vec<PostfixStep>) -> Expr {
     match value {
         _ if steps.is_empty() => value,
-        // The depth of the tree does not grow.
+        // This keeps the tree flat.
         Expr::Postfix(base, mut before) => {
             before.extend(steps);
             Expr::Postfix(base, before)

@@ -1,17 +1,17 @@
-//! From tokens to statements, by Jinja2's grammar.
+//! The parser: turns tokens into statements by Jinja2's grammar.
 
 mod expression;
 
 use std::rc::Rc;
 
-use super::ast::{Body, Expr, For, Kind, Macro, Statement, Target, Uses};
+use super::ast::{Body, Expr, For, Macro, Statement, StatementKind, Target, Uses};
 use super::error::{Error, Result, fail};
 use super::lexer::{Token, tokenize};
 
-/// Deepest nesting of blocks and brackets.
+/// Maximum nesting of blocks and brackets.
 const MAX_NESTING: usize = 100;
 
-/// The statements of a template.
+/// Parses the statements of a template.
 pub(super) fn parse(source: &str) -> Result<Body> {
     let tokens = tokenize(source)?;
     let mut parser = Parser {
@@ -31,14 +31,14 @@ struct Parser {
     tokens: Vec<(Token, usize)>,
     at: usize,
     nesting: usize,
-    /// Number of loops around the statement, within its macro.
+    /// Number of enclosing loops within the macro.
     loops: usize,
-    /// Whether it is within a condition: a filter or a test that does not exist is an error there
+    /// Whether the statement is within a condition. There an unknown filter or test is an error
     /// only when it is reached.
     conditional: bool,
-    /// The error that the first of those outside of conditions is.
+    /// The error of the first unknown filter or test outside of conditions.
     unknown: Option<Error>,
-    /// The special names that were used.
+    /// The special names used so far.
     uses: Uses,
 }
 
@@ -114,18 +114,18 @@ impl Parser {
         result
     }
 
-    /// Statements up to a tag of one of these names, which is left to the caller, or to the end
-    /// of the template if there are none.
+    /// Parses statements up to a tag with one of these names, which is left to the caller. Without
+    /// names, parses to the end of the template.
     fn body(&mut self, ends: &[&str]) -> Result<Body> {
         let mut body = Vec::new();
         loop {
             let line = self.line();
             let kind = match self.next() {
-                Token::Text(text) => Kind::Text(text),
+                Token::Text(text) => StatementKind::Text(text),
                 Token::OutputBegin => {
                     let value = self.tuple(&[])?;
                     self.expect(&Token::OutputEnd)?;
-                    Kind::Output(value)
+                    StatementKind::Output(value)
                 }
                 Token::BlockBegin => {
                     if ends.iter().any(|end| self.is_name(end)) {
@@ -146,7 +146,7 @@ impl Parser {
         }
     }
 
-    /// The body of a block with its end tag.
+    /// Parses the body of a block and its end tag.
     fn block(&mut self, end: &str) -> Result<Body> {
         let body = self.body(&[end])?;
         self.at += 1;
@@ -154,7 +154,7 @@ impl Parser {
         Ok(body)
     }
 
-    /// The same where conditions around the block do not count.
+    /// Parses the body of a block and its end tag, as if outside of any condition.
     fn own_block(&mut self, end: &str) -> Result<Body> {
         let before = std::mem::replace(&mut self.conditional, false);
         let body = self.block(end);
@@ -162,8 +162,8 @@ impl Parser {
         body
     }
 
-    /// A tag after its beginning, with what belongs to it.
-    fn statement(&mut self) -> Result<Kind> {
+    /// Parses the rest of a tag, and its body if it has one.
+    fn statement(&mut self) -> Result<StatementKind> {
         let tag = self.name()?;
         let kind = match &*tag {
             "if" => return self.conditional(),
@@ -182,13 +182,13 @@ impl Parser {
                     bindings.push((target, self.expression()?));
                 }
                 self.at += 1;
-                return Ok(Kind::With { bindings, body: self.own_block("endwith")? });
+                return Ok(StatementKind::With { bindings, body: self.own_block("endwith")? });
             }
-            // Marks what the assistant says, for training.
+            // Marks the assistant's turns for training.
             "generation" => {
                 self.expect(&Token::BlockEnd)?;
                 let body = self.own_block("endgeneration")?;
-                return Ok(Kind::With { bindings: Vec::new(), body });
+                return Ok(StatementKind::With { bindings: Vec::new(), body });
             }
             "filter" => {
                 let name = self.name()?;
@@ -198,25 +198,25 @@ impl Parser {
                     filters.push(self.filter(name)?);
                 }
                 self.expect(&Token::BlockEnd)?;
-                return Ok(Kind::Filter { filters, body: self.own_block("endfilter")? });
+                return Ok(StatementKind::Filter { filters, body: self.own_block("endfilter")? });
             }
             "print" => {
                 let mut parts = vec![self.expression()?];
                 while self.skip_operator(",") {
                     parts.push(self.expression()?);
                 }
-                Kind::Output(Expr::Concat(parts))
+                StatementKind::Output(Expr::Concat(parts))
             }
             "break" | "continue" if self.loops == 0 => {
                 return fail(format!("{{% {tag} %}} outside of a loop"));
             }
-            "break" => Kind::Break,
-            "continue" => Kind::Continue,
+            "break" => StatementKind::Break,
+            "continue" => StatementKind::Continue,
             "include" | "import" | "from" | "extends" => {
                 while !matches!(self.token(), Token::BlockEnd | Token::End) {
                     self.at += 1;
                 }
-                Kind::Unsupported(tag)
+                StatementKind::Unsupported(tag)
             }
             "block" | "autoescape" => return fail(format!("{{% {tag} %}} is not supported")),
             _ => return fail(format!("{{% {tag} %}} is not a tag that belongs here")),
@@ -225,14 +225,14 @@ impl Parser {
         Ok(kind)
     }
 
-    fn conditional(&mut self) -> Result<Kind> {
+    fn conditional(&mut self) -> Result<StatementKind> {
         let before = std::mem::replace(&mut self.conditional, true);
         let result = self.branches();
         self.conditional = before;
         result
     }
 
-    fn branches(&mut self) -> Result<Kind> {
+    fn branches(&mut self) -> Result<StatementKind> {
         let mut branches = Vec::new();
         loop {
             let condition = self.tuple_without_condition(&[])?;
@@ -250,11 +250,11 @@ impl Parser {
             };
             self.at += 1;
             self.expect(&Token::BlockEnd)?;
-            return Ok(Kind::If { branches, otherwise });
+            return Ok(StatementKind::If { branches, otherwise });
         }
     }
 
-    fn for_loop(&mut self) -> Result<Kind> {
+    fn for_loop(&mut self) -> Result<StatementKind> {
         let target = self.targets(false, "in")?;
         if !self.skip_name("in") {
             return Err(self.unexpected("in"));
@@ -277,15 +277,22 @@ impl Parser {
         self.conditional = before;
         self.at += 1;
         self.expect(&Token::BlockEnd)?;
-        Ok(Kind::For(Rc::new(For { target, iterable, condition, recursive, body, otherwise })))
+        Ok(StatementKind::For(Rc::new(For {
+            target,
+            iterable,
+            condition,
+            recursive,
+            body,
+            otherwise,
+        })))
     }
 
-    fn set(&mut self) -> Result<Kind> {
+    fn set(&mut self) -> Result<StatementKind> {
         let target = self.targets(true, "")?;
         if self.skip_operator("=") {
             let value = self.tuple(&[])?;
             self.expect(&Token::BlockEnd)?;
-            return Ok(Kind::Set { target, value });
+            return Ok(StatementKind::Set { target, value });
         }
         let mut filters = Vec::new();
         while self.skip_operator("|") {
@@ -293,10 +300,10 @@ impl Parser {
             filters.push(self.filter(name)?);
         }
         self.expect(&Token::BlockEnd)?;
-        Ok(Kind::SetBlock { target, filters, body: self.own_block("endset")? })
+        Ok(StatementKind::SetBlock { target, filters, body: self.own_block("endset")? })
     }
 
-    /// One name, attribute or list of them in parentheses.
+    /// Parses one target: a name, an attribute or a list in parentheses.
     fn target(&mut self, attributes: bool) -> Result<Target> {
         if self.skip_operator("(") {
             let target = self.nested(|parser| parser.targets(attributes, ""))?;
@@ -313,7 +320,7 @@ impl Parser {
         Ok(Target::Name(name))
     }
 
-    /// Names with commas between them, up to something else or the name `end`.
+    /// Parses targets separated by commas, up to another token or the name `end`.
     fn targets(&mut self, attributes: bool, end: &str) -> Result<Target> {
         let first = self.target(attributes)?;
         if !self.is_operator(",") {
@@ -347,7 +354,7 @@ impl Parser {
         Ok(parameters)
     }
 
-    /// A macro, from its body on.
+    /// Parses a macro from its body on.
     fn macro_body(
         &mut self,
         name: Rc<str>,
@@ -367,23 +374,23 @@ impl Parser {
         Ok(Rc::new(Macro { name, parameters, body: body?, uses }))
     }
 
-    fn macro_definition(&mut self) -> Result<Kind> {
+    fn macro_definition(&mut self) -> Result<StatementKind> {
         let name = self.name()?;
         let parameters = self.parameters()?;
         self.expect(&Token::BlockEnd)?;
-        Ok(Kind::Macro(self.macro_body(name, parameters, "endmacro")?))
+        Ok(StatementKind::Macro(self.macro_body(name, parameters, "endmacro")?))
     }
 
-    fn call_block(&mut self) -> Result<Kind> {
+    fn call_block(&mut self) -> Result<StatementKind> {
         let parameters = if self.is_operator("(") { self.parameters()? } else { Vec::new() };
         let call = self.expression()?;
         self.expect(&Token::BlockEnd)?;
         let caller = self.macro_body("caller".into(), parameters, "endcall")?;
-        Ok(Kind::Call { call, caller })
+        Ok(StatementKind::Call { call, caller })
     }
 }
 
-/// A token in words.
+/// A description of a token.
 fn describe(token: &Token) -> String {
     match token {
         Token::Text(_) => "text".to_owned(),

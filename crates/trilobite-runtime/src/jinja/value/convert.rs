@@ -9,7 +9,7 @@ use crate::jinja::budget::Budget;
 use crate::jinja::error::Result;
 
 impl Value {
-    /// The value that Python's `json` module reads.
+    /// Converts JSON as Python's `json` module does.
     pub(in crate::jinja) fn from_json(json: &Json, budget: &Budget) -> Result<Self> {
         Ok(match json {
             Json::Null => Value::None,

@@ -1,4 +1,4 @@
-//! Python's dict: pairs in the order of their insertion, keys that are equal across types.
+//! Python's dict: pairs in insertion order, with keys that compare equal across types.
 
 use std::hash::{Hash, Hasher};
 
@@ -8,7 +8,7 @@ use super::{Value, nested};
 use crate::jinja::budget::Budget;
 use crate::jinja::error::{Result, fail};
 
-/// What a pair costs besides its key.
+/// The cost of a pair besides its key.
 const PAIR: usize = 3;
 
 #[derive(Clone, Default)]
@@ -17,7 +17,7 @@ pub(in crate::jinja) struct Dict {
     depth: u16,
 }
 
-/// A value that can be a key: `1`, `1.0` and `True` are the same one.
+/// A dict key. `1`, `1.0` and `True` are the same key.
 #[derive(Clone)]
 pub(in crate::jinja) struct Key {
     value: Value,
@@ -34,13 +34,13 @@ impl Key {
         &self.value
     }
 
-    /// What finding it costs.
+    /// The cost of looking up this key.
     pub(in crate::jinja) fn weight(&self) -> usize {
         self.weight
     }
 }
 
-/// What hashing or comparing a value costs, if that is possible.
+/// The cost of hashing or comparing a value, or an error if it cannot be a key.
 fn weigh(value: &Value, budget: &Budget) -> Result<usize> {
     let own = 1 + value.as_str().map_or(0, str::len) / 32;
     budget.spend(own)?;
@@ -98,7 +98,7 @@ fn hash(value: &Value, state: &mut impl Hasher) {
     if let Some(text) = value.as_str() {
         text.hash(state);
     } else if let Some(number) = value.as_float() {
-        // Equal numbers of all types have the same float.
+        // Equal numbers of different types convert to the same float.
         (number + 0.0).to_bits().hash(state);
     } else if let Value::Tuple(items) = value {
         items.values.iter().for_each(|item| hash(item, state));
@@ -136,7 +136,7 @@ impl Dict {
         self.pairs.get(key)
     }
 
-    /// Sets a name of a namespace, whose depth does not count: no value contains it.
+    /// Sets a name of a namespace. Its depth does not count, since no value contains a namespace.
     pub(in crate::jinja) fn set(&mut self, name: &str, value: Value) {
         self.pairs.insert(name.into(), value);
     }

@@ -4,11 +4,11 @@ use super::{Key, Value, View};
 use crate::jinja::budget::Budget;
 use crate::jinja::error::{Error, Result, fail};
 
-/// More items than any sequence has.
+/// An upper bound of the length of any sequence.
 const LONGEST: i128 = 1 << 40;
 
 impl Value {
-    /// `self[key]`, or nothing where Python raises a LookupError or a TypeError.
+    /// `self[key]`, or `None` where Python raises a LookupError or a TypeError.
     pub(in crate::jinja) fn item(&self, key: &Value, budget: &Budget) -> Result<Option<Value>> {
         let at = |length: usize| {
             let index = key.as_int()?;
@@ -37,7 +37,7 @@ impl Value {
         })
     }
 
-    /// A string of the kind of this one.
+    /// A string of the same type as this one.
     pub(in crate::jinja) fn same_kind(&self, text: String) -> Value {
         match self {
             Value::Markup(_) => Value::Markup(text.into()),
@@ -59,7 +59,7 @@ impl Value {
         if step == 0 {
             return fail("slice step cannot be zero");
         }
-        // Longer steps than anything is long are all the same.
+        // All steps longer than the sequence are equivalent.
         let step = step.clamp(-LONGEST, LONGEST);
         let indices = |length: usize| indices(length, start, stop, step);
         Ok(match self.defined()? {
@@ -92,7 +92,7 @@ impl Value {
     }
 }
 
-/// The indices that a slice keeps of so many items.
+/// The indices that a slice selects from a sequence of a given length.
 fn indices(
     length: usize,
     start: Option<i128>,

@@ -1,4 +1,4 @@
-//! The values of a template, which are Python's.
+//! The values of a template, which behave like Python's.
 
 mod convert;
 mod dict;
@@ -20,30 +20,29 @@ use super::budget::Budget;
 use super::error::{Error, Result, fail};
 use super::machine::{Function, Loop};
 
-/// Deepest nesting of lists, dicts and whatever else holds values, so that everything that visits
-/// them needs little stack.
+/// Maximum nesting of lists, dicts and other containers, so that visiting them needs little stack.
 const MAX_DEPTH: u16 = 200;
 
 #[derive(Clone)]
 pub(super) enum Value {
-    /// With the reason, for the error that most uses of it are.
+    /// An undefined value, with the reason. Most uses of it are errors with this message.
     Undefined(Rc<str>),
     None,
     Bool(bool),
     Int(i128),
     Float(f64),
     Str(Rc<str>),
-    /// A string that counts as HTML: what is added to it gets escaped.
+    /// A string that is safe HTML. Strings added to it are escaped.
     Markup(Rc<str>),
     List(Rc<Items>),
     Tuple(Rc<Items>),
     Dict(Rc<Dict>),
     Range(Range),
     View(View, Rc<Dict>),
-    /// What filters such as `map` return: it can be read once and has no length.
+    /// The result of filters such as `map`: it can be read once and has no length.
     Iterator(Rc<Stream>),
-    /// The number of a namespace of the machine: the only values that change, and so the only
-    /// ones that can contain themselves.
+    /// The number of a namespace of the machine. Namespaces are the only mutable values, and so the
+    /// only ones that can contain themselves.
     Namespace(usize),
     Loop(Rc<Loop>),
     Function(Rc<Function>),
@@ -53,11 +52,11 @@ pub(super) enum Value {
 pub(super) struct Items {
     pub(super) values: Vec<Value>,
     depth: u16,
-    /// Whether it is a group of `groupby`, whose items have names too.
+    /// Whether this is a group of `groupby`, whose items also have names.
     pub(super) group: bool,
 }
 
-/// The values that an iterator still has.
+/// The remaining values of an iterator.
 pub(super) struct Stream {
     values: RefCell<VecDeque<Value>>,
     depth: u16,
@@ -69,7 +68,7 @@ impl Stream {
     }
 }
 
-/// `range(start, stop, step)` as its first item, the distance between two, and their number.
+/// `range(start, stop, step)`, stored as its first item, step and length.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Range {
     pub(super) start: i128,
@@ -83,7 +82,7 @@ impl Range {
     }
 }
 
-/// What `dict.items`, `dict.keys` and `dict.values` return.
+/// The results of `dict.items`, `dict.keys` and `dict.values`.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum View {
     Items,
@@ -118,7 +117,7 @@ impl Value {
         Ok(Value::Iterator(Rc::new(Stream { values: RefCell::new(values.into()), depth })))
     }
 
-    /// The text of a string of either kind.
+    /// The text of a string or HTML string.
     pub(super) fn as_str(&self) -> Option<&str> {
         match self {
             Value::Str(text) | Value::Markup(text) => Some(text),
@@ -126,7 +125,7 @@ impl Value {
         }
     }
 
-    /// The number of an integer or a truth value.
+    /// The value of an integer or a boolean.
     pub(super) fn as_int(&self) -> Option<i128> {
         match *self {
             Value::Int(number) => Some(number),
@@ -184,7 +183,7 @@ impl Value {
         }
     }
 
-    /// `len`, for what has one.
+    /// Python's `len`, or an error for a value without one.
     pub(super) fn length(&self, budget: &Budget) -> Result<usize> {
         Ok(match self {
             Value::Undefined(_) => 0,
@@ -217,7 +216,7 @@ impl Value {
         )
     }
 
-    /// All that an iteration gives. Those of an iterator are taken out of it.
+    /// All items of an iterable. Reading an iterator consumes it.
     pub(super) fn iterate(&self, budget: &Budget) -> Result<Vec<Value>> {
         if let Value::Iterator(stream) = self {
             let values = stream.values.take();
@@ -227,7 +226,7 @@ impl Value {
         if !self.is_iterable() {
             return fail(format!("'{}' object is not iterable", self.type_name()));
         }
-        // A character becomes a string.
+        // Each character becomes a string.
         let cost = if self.as_str().is_some() { 3 } else { 1 };
         budget.spend(self.length(budget)?.saturating_mul(cost))?;
         Ok(match self {
@@ -260,7 +259,7 @@ impl Value {
         }
     }
 
-    /// The error that most uses of an undefined value are.
+    /// Returns the error of an undefined value.
     pub(super) fn defined(&self) -> Result<&Self> {
         match self {
             Value::Undefined(reason) => Err(Error::new(&**reason)),
@@ -276,7 +275,7 @@ impl Items {
     }
 }
 
-/// The depth of what contains these values.
+/// The depth of a container with these values.
 fn nested<'a>(values: impl Iterator<Item = &'a Value>) -> Result<u16> {
     match 1 + values.map(Value::depth).max().unwrap_or(0) {
         depth if depth > MAX_DEPTH => fail(format!("lists or dicts are nested {depth} deep")),

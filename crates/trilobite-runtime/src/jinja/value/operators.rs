@@ -61,7 +61,7 @@ pub(in crate::jinja) fn equal(a: &Value, b: &Value, budget: &Budget) -> Result<b
     })
 }
 
-/// How two numbers compare; nothing if one is not a number, `Some(None)` with NaN.
+/// Compares two numbers: `None` if one of them is not a number, `Some(None)` with NaN.
 fn numbers(a: &Value, b: &Value) -> Option<Option<Ordering>> {
     match (a.as_int(), b.as_int()) {
         (Some(a), Some(b)) => Some(Some(a.cmp(&b))),
@@ -69,7 +69,7 @@ fn numbers(a: &Value, b: &Value) -> Option<Option<Ordering>> {
     }
 }
 
-/// The order of two values that `symbol` compares; nothing with NaN.
+/// The order of two values, or `None` with NaN. `symbol` is the operator in errors.
 pub(in crate::jinja) fn ordering(
     a: &Value,
     b: &Value,
@@ -139,7 +139,7 @@ pub(in crate::jinja) fn contains(container: &Value, item: &Value, budget: &Budge
             Ok(dict.get(&Key::new(item.clone(), budget)?).is_some())
         }
         Value::Iterator(stream) => {
-            // What was looked at is gone.
+            // A search consumes the iterator.
             while let Some(value) = stream.next() {
                 if equal(&value, item, budget)? {
                     return Ok(true);
@@ -187,7 +187,7 @@ impl Operator {
     }
 }
 
-/// An operator between two values.
+/// Applies an arithmetic operator to two values.
 pub(in crate::jinja) fn arithmetic(
     a: &Value,
     operator: Operator,
@@ -278,10 +278,10 @@ fn integers(a: i128, operator: Operator, b: i128) -> Result<Value> {
     result.map(Value::Int).ok_or_else(|| Error::new(format!("{a} {symbol} {b} is too large")))
 }
 
-/// The integer of a float, without its fraction.
+/// The integer part of a float.
 pub(in crate::jinja) fn truncated(number: f64) -> Result<i128> {
     let whole = number.trunc();
-    // Floats of 128 bits and more, and those that are not finite, have no such integer.
+    // Floats that need more than 128 bits or are not finite have no such integer.
     match whole.abs() < i128::MAX as f64 {
         true => Ok(whole as i128),
         false => fail(format!("{number} is no integer of 128 bits")),

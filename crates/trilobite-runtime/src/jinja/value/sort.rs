@@ -2,8 +2,8 @@
 
 use crate::jinja::error::Result;
 
-/// Items in the order of `less`, equal ones in the order that they have. The comparison can fail, and
-/// with NaN it need not be an order, which the standard library's sort forbids.
+/// Sorts items stably by `less`. The comparison can fail and, with NaN, is not always a total
+/// order, so the standard library's sort does not apply.
 pub(in crate::jinja) fn sorted<T>(
     mut items: Vec<T>,
     less: &mut impl FnMut(&T, &T) -> Result<bool>,

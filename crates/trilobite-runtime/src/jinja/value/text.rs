@@ -7,11 +7,11 @@ use crate::jinja::error::{Result, fail};
 use crate::jinja::machine::{Function, Machine};
 use crate::jinja::unicode;
 
-/// Deepest nesting that is printed: namespaces can hold each other to any depth.
+/// Maximum nesting that is printed. Namespaces can contain each other to any depth.
 const MAX_DEPTH: usize = 1000;
 
 impl Value {
-    /// What printing it gives.
+    /// The text of a printed value.
     pub(in crate::jinja) fn to_text(&self, machine: &Machine) -> Result<String> {
         let mut printer = Printer { machine, out: String::new(), open: Vec::new(), depth: 0 };
         match self {
@@ -22,7 +22,7 @@ impl Value {
         Ok(printer.out)
     }
 
-    /// What printing a list that contains it gives.
+    /// The text of a value printed within a list.
     pub(in crate::jinja) fn repr(&self, machine: &Machine) -> Result<String> {
         let mut printer = Printer { machine, out: String::new(), open: Vec::new(), depth: 0 };
         printer.repr(self)?;
@@ -33,7 +33,7 @@ impl Value {
 struct Printer<'a> {
     machine: &'a Machine,
     out: String,
-    /// Namespaces that are being printed.
+    /// The namespaces that are being printed.
     open: Vec<usize>,
     depth: usize,
 }
@@ -142,7 +142,7 @@ impl Printer<'_> {
     }
 }
 
-/// A string as Python writes it, in single quotes unless only double ones need no escapes.
+/// A string literal in Python's syntax. It uses double quotes only if that avoids escapes.
 pub(in crate::jinja) fn quote(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::with_capacity(text.len() + 2);
@@ -167,7 +167,7 @@ pub(in crate::jinja) fn quote(text: &str) -> String {
     out
 }
 
-/// A float as Python writes it: the shortest digits that read back the same, with an exponent
+/// A float in Python's syntax: the shortest digits that parse to the same value, with an exponent
 /// below 1e-4 and from 1e16 on.
 pub(in crate::jinja) fn float(number: f64) -> String {
     if number.is_nan() {

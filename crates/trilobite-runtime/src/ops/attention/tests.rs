@@ -2,18 +2,18 @@ use super::*;
 use crate::cache::{CacheType, PageCount, Shape};
 use crate::sequence::{Sequence, Want};
 
-/// A width of heads that fills no panel.
+/// A head width that does not fill whole panels.
 const HEADS: Heads = Heads { query: 6, kv: 3, dim: 40 };
 const CONTEXT: usize = 330;
 
-/// Numbers in -1..1 that differ by `salt`.
+/// Numbers in -1..1 that depend on `salt`.
 fn numbers(len: usize, salt: u32) -> Vec<f32> {
     let hash =
         |i: u32| (i ^ salt).wrapping_mul(0x9e37_79b9).rotate_left(9).wrapping_mul(0x85eb_ca6b);
     (0..len as u32).map(|i| (hash(i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
 }
 
-/// The output for every token of a context, read in batches of some size.
+/// The output for every token of a context, processed in batches of a given size.
 fn attend(ty: CacheType, window: usize, threads: usize, batch: usize) -> Vec<u32> {
     let Heads { query, kv, dim } = HEADS;
     let mut workers = Workers::new(threads, 0).unwrap();
@@ -22,7 +22,7 @@ fn attend(ty: CacheType, window: usize, threads: usize, batch: usize) -> Vec<u32
     let q = numbers(CONTEXT * query * dim, 1);
     let k = numbers(CONTEXT * kv * dim, 2);
     let v = numbers(CONTEXT * kv * dim, 3);
-    let (mut room, mut out) = (Room::default(), vec![0.0; q.len()]);
+    let (mut buffers, mut out) = (AttentionBuffers::default(), vec![0.0; q.len()]);
     for start in (0..CONTEXT).step_by(batch) {
         let tokens = start..CONTEXT.min(start + batch);
         let part = |width: usize| tokens.start * width..tokens.end * width;
@@ -34,7 +34,7 @@ fn attend(ty: CacheType, window: usize, threads: usize, batch: usize) -> Vec<u32
         let attention = Attention { heads: HEADS, layer: 1, scale: 0.3, window, runs: &runs };
         let parts = &mut [input];
         attention.store(&mut workers, parts, &k[keys.clone()], &v[keys]);
-        attention.run(&mut workers, parts, &q[queries.clone()], &mut room, &mut out[queries]);
+        attention.run(&mut workers, parts, &q[queries.clone()], &mut buffers, &mut out[queries]);
         sequence.push(&ids);
     }
     out.iter().map(|x| x.to_bits()).collect()
@@ -62,7 +62,7 @@ fn a_token_sees_its_window_alone() {
     let out = attend(CacheType::F32, 1, 2, 64);
     let v = numbers(CONTEXT * kv * dim, 3);
     for (row, out) in out.chunks(dim).enumerate() {
-        // Of one position, the weight is 1.
+        // With a single position the weight is 1.
         let (t, head) = (row / query, row % query);
         let value = &v[(t * kv + head / (query / kv)) * dim..][..dim];
         assert!(

@@ -1,4 +1,4 @@
-//! Files that are damaged or made to do harm: each is one error, or works.
+//! Damaged and malicious files: each causes a single error, or works.
 
 use serde_json::{Value, json};
 
@@ -6,11 +6,11 @@ use super::super::deadline::Deadline;
 use super::super::pattern::Pattern;
 use super::*;
 
-/// Texts that every tokenizer that can be read is tried on.
+/// The texts on which every valid tokenizer is tried.
 const TEXTS: [&str; 4] =
     ["", "The river  ran\r\n to <x> 1234 <s>!", "aaaaaaaaaaaaaaaaaaaaaaaa", "é川🦀\0▁"];
 
-/// The files that are damaged: those of the golden tokenizers, and one with every kind of part.
+/// The files to damage: the golden tokenizers, and one with every kind of part.
 fn files() -> Vec<Value> {
     let mut files: Vec<Value> = ["gpt2", "llama2", "llama3"]
         .iter()
@@ -20,7 +20,7 @@ fn files() -> Vec<Value> {
         })
         .collect();
     for file in &mut files {
-        // What is worth damaging is found sooner in a small vocabulary.
+        // In a small vocabulary the interesting parts are damaged more often.
         let model = &mut file["model"];
         model["merges"].as_array_mut().unwrap().truncate(4);
     }
@@ -66,7 +66,7 @@ fn files() -> Vec<Value> {
     files
 }
 
-/// Values that are put where they do not belong.
+/// Values that are invalid in most places.
 fn harmful(state: &mut u64) -> Value {
     let deep = |open: &str, close: &str| {
         serde_json::from_str(&format!("{}1{}", open.repeat(50), close.repeat(50))).unwrap()
@@ -149,7 +149,7 @@ fn damage(file: &mut Value, files: &[Value], state: &mut u64) {
     }
 }
 
-/// Reads a file and uses what it makes.
+/// Reads a file and uses the resulting tokenizer.
 fn try_out(json: &[u8]) -> bool {
     let tokenizer = match Tokenizer::from_json(json) {
         Ok(tokenizer) => tokenizer,
@@ -170,7 +170,7 @@ fn try_out(json: &[u8]) -> bool {
     true
 }
 
-/// Rounds of damaging; `TRILOBITE_FUZZ` asks for more, from another seed.
+/// Number of rounds, and the seed; `TRILOBITE_FUZZ` sets more rounds and another seed.
 fn rounds() -> (u64, u64) {
     let asked = std::env::var("TRILOBITE_FUZZ").ok();
     let asked = asked.and_then(|asked| {
@@ -196,7 +196,7 @@ fn damaged_files_are_refused_or_work() {
         }
         read += u64::from(try_out(file.to_string().as_bytes()));
     }
-    // Both happen: neither is everything refused nor nothing.
+    // Some files are accepted and some are rejected.
     assert!(rounds / 50 < read && read < rounds, "{read} of {rounds} were read");
 }
 
@@ -226,7 +226,7 @@ fn damaged_texts_are_refused_or_work() {
     }
 }
 
-/// Replaces some elements of the list that a key of a vocabulary has.
+/// Replaces some elements of a list in the vocabulary's metadata.
 fn damaged(original: &Metadata, key: &str, state: &mut u64) -> Option<trilobite_format::Value> {
     let names = ["", "a", "\0", "<s>", " ", "a b", "<0x41>", "\u{2581}"];
     let scores = [f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE];
@@ -283,7 +283,7 @@ fn damaged_arrays_are_refused_or_work() {
     }
 }
 
-/// What an error says of a small file with one part.
+/// The error for a small file with one part changed.
 fn refused(change: impl FnOnce(&mut Value)) -> String {
     let mut file = files().swap_remove(2);
     change(&mut file);

@@ -16,7 +16,7 @@ fn metadata(vocabulary: &str) -> Metadata {
     Metadata::parse(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The metadata with one key changed, or removed.
+/// The metadata with one key changed or removed.
 fn changed(vocabulary: &str, key: &str, value: Option<trilobite_format::Value>) -> Metadata {
     let old = metadata(vocabulary);
     let mut new = Metadata::new();
@@ -29,13 +29,14 @@ fn changed(vocabulary: &str, key: &str, value: Option<trilobite_format::Value>) 
     new
 }
 
-/// Numbers that look random.
+/// Pseudo-random numbers.
 fn random(state: &mut u64) -> usize {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*state >> 33) as usize
 }
 
-/// Texts of a few characters each, so that there is much to merge, and of the cases' characters.
+/// Texts of a few different characters, so that many merges apply, and of the characters of the
+/// cases.
 fn texts(count: usize) -> Vec<String> {
     const PARTS: [&str; 24] = [
         "a", "aa", "the", " ", "  ", "   ", "\n", "e", "r", "t", "h", " river", "12", "3", "ß",
@@ -90,7 +91,7 @@ fn the_bytes_of_tokens_are_those_of_their_text() {
     }
 }
 
-/// The definition: look at all neighbours, join the best, begin again.
+/// The specification: find the best pair of all neighbours, join it, and start again.
 fn joined_one_by_one(
     symbols: &mut Vec<Symbol>,
     join: impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>,
@@ -116,7 +117,7 @@ fn the_queue_joins_in_the_order_of_the_definition() {
             .map(|at| Symbol { id: random(&mut state) as u32 % kinds, start: at, end: at + 1 })
             .collect();
         let mut found = expected.clone();
-        // Any function of the two ids will do; ties are common.
+        // Any function of the two ids works. Ties are common.
         let salt = random(&mut state) as u32 | 1;
         let join = |a: &Symbol, b: &Symbol| {
             let hash = (a.id * 31 + b.id + 1).wrapping_mul(salt) >> 7;
@@ -143,7 +144,7 @@ fn equal_scores_join_from_the_left() {
         ids
     };
     assert_eq!(ids("aaaaa"), [2, 1]);
-    // A control token is never made of text, and without byte tokens bytes are unknown.
+    // A control token is never part of a text, and without byte tokens bytes are unknown.
     assert_eq!(ids("<c>"), [8, 7]);
     assert_eq!(ids("é"), [3, 3]);
     assert_eq!(scored.unspellable(), None);
@@ -211,7 +212,7 @@ fn contradictions_are_one_error_that_names_the_key() {
     }
 }
 
-/// As in llama.cpp: a file that writes -1 for none, in whatever type, has none.
+/// As in llama.cpp, an id of -1, in any integer type, means that there is no such token.
 #[test]
 fn special_ids_that_are_no_tokens_are_said_and_left_out() {
     for (vocabulary, name, value) in [
@@ -259,7 +260,7 @@ fn unused_tokens_print_as_nothing() {
             let text = tokenizer.decode(&ids, special).unwrap();
             assert_eq!(tokenizer.decode(&padded, special).unwrap(), text, "{vocabulary}");
         }
-        // No text stands for it.
+        // No text encodes to it.
         assert!(!tokenizer.encode(filler, false, true).unwrap().contains(&id));
     }
 }
@@ -272,7 +273,7 @@ fn added_end_and_beginning_come_when_the_file_asks() {
         tokenizer.encode("the", true, false).unwrap()
     };
     let plain = Tokenizer::from_metadata(&metadata).unwrap().encode("the", false, false).unwrap();
-    // SentencePiece vocabularies have BOS by themselves.
+    // SentencePiece vocabularies add BOS by default.
     assert_eq!(ids(&metadata), [&[1], &plain[..]].concat());
     metadata.insert("tokenizer.ggml.add_eos_token", true);
     assert_eq!(ids(&metadata), [&[1], &plain[..], &[2]].concat());
@@ -291,7 +292,7 @@ fn end_ids_are_those_of_the_file_and_of_known_names() {
     assert_eq!(end_ids(&metadata, Some(&tokenizer)).unwrap(), [2, 5, 6, end_of_turn]);
 }
 
-/// What the reference library makes of a line.
+/// The output of the reference library for a line.
 #[derive(serde::Deserialize)]
 struct Line {
     text: String,
@@ -299,8 +300,8 @@ struct Line {
     reference_ids_text: Vec<u32>,
 }
 
-/// In `TRILOBITE_MODELS`: the real files, and in `ref` the ids of 2,000 lines of mixed text, by the
-/// `tokenizers` library for SmolLM2 and by `sentencepiece` for Gemma.
+/// With the real files in `TRILOBITE_MODELS`, whose folder `ref` has the ids of 2,000 lines of
+/// mixed text, by the `tokenizers` library for SmolLM2 and by `sentencepiece` for Gemma.
 #[test]
 #[ignore = "needs TRILOBITE_MODELS, a folder of real models"]
 fn vocabularies_of_real_models_agree_with_the_reference() {

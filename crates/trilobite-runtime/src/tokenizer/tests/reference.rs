@@ -1,4 +1,4 @@
-//! Every part of a tokenizer.json against the `tokenizers` crate.
+//! Every part of a tokenizer.json, compared with the `tokenizers` crate.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,8 +9,8 @@ use super::super::deadline::Deadline;
 use super::super::pattern::Pattern;
 use super::*;
 
-/// What texts are made of: what the parts treat in a way of their own, and pieces of the tokens
-/// below.
+/// Fragments of the test texts: characters that some part treats specially, and pieces of the
+/// tokens below.
 const PARTS: [&str; 64] = [
     "a",
     "b",
@@ -87,7 +87,7 @@ fn random_texts(seed: u64, count: usize) -> Vec<String> {
     (0..count).map(&mut text).collect()
 }
 
-/// A vocabulary that shows every word letter by letter: bytes, with one that ends the word.
+/// A vocabulary that splits every word into bytes, one of which ends the word.
 fn letters() -> Value {
     let vocab: serde_json::Map<_, _> =
         (0..256).map(|byte| (format!("<0x{byte:02X}>"), json!(byte))).collect();
@@ -108,7 +108,7 @@ fn added(content: &str, flags: &[&str]) -> Value {
         "special": flag("special")})
 }
 
-/// Compares what becomes of texts, and of their ids.
+/// Compares the encoding of texts and the decoding of their ids.
 fn compare(file: &Value, texts: &[String]) {
     let bytes = file.to_string();
     let ours = Tokenizer::from_json(bytes.as_bytes()).unwrap();
@@ -117,7 +117,7 @@ fn compare(file: &Value, texts: &[String]) {
         for (special, parse) in [(true, true), (false, false)] {
             theirs.set_encode_special_tokens(!parse);
             let encode = || theirs.encode(text.as_str(), special);
-            // It loses count of places in some texts that two normalizers have changed.
+            // The reference loses its position in some texts that two normalizers have changed.
             let Ok(expected) = catch_unwind(AssertUnwindSafe(encode)) else { continue };
             let found = ours.encode(text, special, parse);
             let (Ok(expected), Ok(found)) = (&expected, &found) else {
@@ -133,7 +133,7 @@ fn compare(file: &Value, texts: &[String]) {
     }
 }
 
-/// Where the reference cuts a text.
+/// The places where the reference cuts a text.
 fn their_cuts(split: &tokenizers::pre_tokenizers::split::Split, text: &str) -> Vec<String> {
     let mut pieces = PreTokenizedString::from(text);
     split.pre_tokenize(&mut pieces).unwrap();
@@ -233,7 +233,7 @@ fn expressions_cut_mixed_texts_as_onigurumas_do() {
     }
 }
 
-/// A small map of characters: a trie with `texts` under single bytes.
+/// A small character map: a trie with `texts` under single bytes.
 pub(super) fn charsmap() -> String {
     use base64::Engine as _;
     let mut units = vec![0u32; 512];
@@ -373,7 +373,7 @@ fn added_tokens_are_found_as_the_reference_finds_them() {
                 .filter(|(at, _)| chosen >> at & 1 == 1)
                 .map(|(_, f)| *f)
                 .collect();
-            // The reference panics where stripped spaces overlap another token.
+            // The reference panics if stripped spaces overlap another token.
             let content = contents[random(&mut state) % contents.len()];
             let spaces = content.trim().is_empty();
             let flags = if spaces { vec!["special"] } else { flags };
@@ -395,7 +395,7 @@ fn added_tokens_are_found_as_the_reference_finds_them() {
     }
 }
 
-/// Vocabularies of random texts, for models of all kinds.
+/// Vocabularies of random texts, for models of every kind.
 #[test]
 fn models_are_those_of_the_reference() {
     let mut state = 23;
@@ -494,7 +494,7 @@ fn decoders_are_those_of_the_reference() {
             let ids: Vec<u32> = (0..length).map(|_| random(&mut state) as u32 % 27).collect();
             for keep in [false, true] {
                 let decode = || theirs.decode(&ids, !keep).unwrap();
-                // Of no token at all it has no last one.
+                // The reference panics without any token, since it looks for the last one.
                 let Ok(expected) = catch_unwind(AssertUnwindSafe(decode)) else { continue };
                 assert_eq!(ours.decode(&ids, keep).unwrap(), expected, "{ids:?} {decoder}");
             }

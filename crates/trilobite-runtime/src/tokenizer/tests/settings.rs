@@ -1,4 +1,4 @@
-//! Settings of tokenizers, in tokenizer.json and beside it, against what transformers makes of them.
+//! Tokenizer settings, in tokenizer.json and in files next to it, compared with transformers.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ struct Text {
     decoded_without_special: String,
 }
 
-/// The value with other values of some keys; of the model and its vocabulary, with some more.
+/// The value with some keys replaced. In the model and its vocabulary, keys are added.
 fn patched(mut value: Value, patch: &Value) -> Value {
     for (key, new) in patch.as_object().unwrap() {
         let old = value[key].take();

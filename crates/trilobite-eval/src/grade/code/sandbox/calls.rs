@@ -1,4 +1,4 @@
-//! The system calls that confined code may make.
+//! The system calls allowed in the sandbox.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use seccompiler::{
     SeccompRule,
 };
 
-/// What Python needs to start, compute, read its modules and write into its folder.
+/// The calls that Python needs to start, compute, read its modules and write into its folder.
 const ALLOWED: &[i64] = &[
-    // Files that are open.
+    // Open files.
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_readv,
@@ -30,7 +30,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getdents64,
     libc::SYS_ppoll,
     libc::SYS_pselect6,
-    // Names of files.
+    // Paths.
     libc::SYS_openat,
     libc::SYS_newfstatat,
     libc::SYS_statx,
@@ -63,7 +63,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getitimer,
     libc::SYS_setitimer,
     libc::SYS_times,
-    // The process and its threads. `execve` starts this Python, and nothing gets free by it.
+    // The process and its threads. `execve` starts this Python and lifts no restriction.
     libc::SYS_execve,
     libc::SYS_exit,
     libc::SYS_exit_group,
@@ -100,7 +100,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_restart_syscall,
 ];
 
-/// Older forms of the same.
+/// Older variants of these calls.
 #[cfg(target_arch = "x86_64")]
 const ALLOWED_X86_64: &[i64] = &[
     libc::SYS_open,
@@ -124,11 +124,11 @@ const ALLOWED_X86_64: &[i64] = &[
     libc::SYS_getrlimit,
 ];
 
-/// Installs the filter. What it does not allow fails as forbidden.
+/// Installs the filter. Calls that are not allowed fail with a permission error.
 pub(super) fn forbid_others() -> Result<(), Box<dyn std::error::Error>> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
-    // New threads, and nothing else that `clone` can make.
+    // `clone` may create threads only.
     let namespaces = libc::CLONE_NEWNS
         | libc::CLONE_NEWCGROUP
         | libc::CLONE_NEWUTS
@@ -139,11 +139,12 @@ pub(super) fn forbid_others() -> Result<(), Box<dyn std::error::Error>> {
     let thread = libc::CLONE_THREAD as u64;
     let flags = SeccompCmpOp::MaskedEq(thread | namespaces as u64);
     rules.insert(libc::SYS_clone, vec![when(0, SeccompCmpArgLen::Qword, flags, thread)?]);
-    // The arguments of `clone3` lie in memory: without it the C library takes `clone`.
+    // The filter cannot inspect the arguments of `clone3`, which are in memory. The C library falls
+    // back to `clone`.
     rules.insert(libc::SYS_clone3, Vec::new());
-    // Signals to itself, as `abort` sends.
+    // Signals to the process itself, as sent by `abort`.
     rules.insert(libc::SYS_tgkill, equal(0, &[std::process::id().into()])?);
-    // Its own limits, which can only be lowered.
+    // Limits of the process itself, which can only be lowered.
     rules.insert(libc::SYS_prlimit64, equal(0, &[0])?);
     let names = [libc::PR_SET_NAME, libc::PR_GET_NAME];
     rules.insert(libc::SYS_prctl, equal(0, &names.map(|option| option as u64))?);
@@ -156,13 +157,13 @@ pub(super) fn forbid_others() -> Result<(), Box<dyn std::error::Error>> {
         libc::F_SETFL,
     ];
     rules.insert(libc::SYS_fcntl, equal(1, &commands.map(|command| command as u64))?);
-    // What a file is asked when it is opened.
+    // Requests that Python makes when it opens a file.
     let [tcgets, tiocgwinsz, fionclex, fioclex] = [0x5401, 0x5413, 0x5450, 0x5451];
     rules.insert(libc::SYS_ioctl, equal(1, &[tcgets, tiocgwinsz, fionclex, fioclex])?);
     #[cfg(target_arch = "x86_64")]
     {
         rules.extend(ALLOWED_X86_64.iter().map(|&call| (call, Vec::new())));
-        // The register that finds a thread's own variables.
+        // The register for thread-local storage.
         const ARCH_SET_FS: u64 = 0x1002;
         rules.insert(libc::SYS_arch_prctl, equal(0, &[ARCH_SET_FS])?);
     }
@@ -172,7 +173,7 @@ pub(super) fn forbid_others() -> Result<(), Box<dyn std::error::Error>> {
     install(rules, refuse(libc::EPERM), SeccompAction::Allow)
 }
 
-/// Rules that an argument, of which the kernel reads the lower half, is one of these values.
+/// Rules that require an argument to be one of these values. The kernel compares its lower half.
 fn equal(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let rule = |&value: &u64| when(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
     values.iter().map(rule).collect()
@@ -187,7 +188,7 @@ fn when(
     SeccompRule::new(vec![SeccompCondition::new(argument, length, operation, value)?])
 }
 
-/// Installs one filter: `listed` for the calls of `rules`, `other` for all others.
+/// Installs a filter with the action `listed` for the calls in `rules`, and `other` for all others.
 fn install(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     other: SeccompAction,

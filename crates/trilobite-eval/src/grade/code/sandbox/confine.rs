@@ -1,10 +1,10 @@
-//! The launcher: it confines itself and becomes Python.
+//! The launcher, which confines itself and becomes Python.
 //!
-//! Three processes follow each other. The launcher enters its namespaces and gives itself a root
-//! folder with Python's files alone. Its child is the first process of the PID namespace: when it
-//! ends, the kernel kills all others there. The child of that one limits itself, forbids itself system
-//! calls and becomes Python. Each of them is killed when its parent ends, so that nothing outlives
-//! the evaluation.
+//! It takes three processes. The launcher enters its namespaces and a root folder that contains
+//! only Python's files. Its child is the first process of the PID namespace: when it ends, the
+//! kernel kills all others there. The grandchild limits its resources, installs the filter of
+//! system calls and becomes Python. Each process is killed when its parent ends, so that nothing
+//! outlives the evaluation.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -36,7 +36,7 @@ use nix::unistd::{
 
 use super::{Confinement, Python, SandboxLayer, Script, calls};
 
-/// What programs need of the system: its libraries, and where its packages lie.
+/// Folders of the system that programs need: libraries and package locations.
 const SYSTEM: [&str; 8] = [
     "/lib",
     "/lib64",
@@ -48,31 +48,31 @@ const SYSTEM: [&str; 8] = [
     "/gnu/store",
 ];
 
-/// Most memory that the code may map.
+/// Maximum size of the address space in bytes.
 const ADDRESS_SPACE: u64 = 4 << 30;
-/// Most CPU time, in seconds: beyond all limits of wall-clock time.
+/// Maximum CPU time in seconds, which exceeds all limits of wall-clock time.
 const CPU_SECONDS: u64 = 900;
-/// Largest file.
+/// Maximum size of a file in bytes.
 const FILE_BYTES: u64 = 16 << 20;
-/// Most open files.
+/// Maximum number of open files.
 const FILES: u64 = 64;
-/// Most processes and threads.
+/// Maximum number of processes and threads.
 const THREADS: u64 = 64;
-/// The options of the folder in memory.
+/// Mount options of the folder in memory.
 const FOLDER_OPTIONS: &str = "size=64m,nr_inodes=1024,mode=1777";
-/// Where that folder is.
+/// The path of that folder.
 const FOLDER: &str = "/tmp";
-/// The folder that the new root is mounted on at first: every system has it, and this needs nothing
-/// in it.
+/// The folder on which the new root is mounted at first. Every system has it, and the launcher
+/// needs nothing in it.
 const NEW_ROOT: &str = "/dev";
-/// The user and the group in the sandbox.
+/// The user id and the group id in the sandbox.
 const INNER_ID: u32 = 1000;
-/// Who root is outside from then on: a user that owns nothing.
+/// The id to which root is mapped outside: a user that owns nothing.
 const NOBODY: u32 = 65534;
 
 type Fault = Box<dyn std::error::Error>;
 
-/// Confines this process and becomes Python running its script. Returns only if that fails, with the
+/// Confines this process and becomes Python running its script. Returns only on failure, with the
 /// message for standard error. The caller must not have started threads.
 pub fn confine_and_run(confinement: &Confinement) -> String {
     match launch(confinement) {
@@ -96,7 +96,7 @@ fn launch(confinement: &Confinement) -> Result<Infallible, Fault> {
     let readable = readable(&confinement.python);
     let root = geteuid().is_root();
     if let (Some(folder), true) = (&confinement.folder, root) {
-        // Where that user is unknown, this one remains the user, or there is no sandbox.
+        // If that user is unknown, the user stays the same, or the sandbox fails.
         let _ = chown(folder, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY)));
     }
     let user = given(SandboxLayer::User, user_namespace());
@@ -126,7 +126,7 @@ fn launch(confinement: &Confinement) -> Result<Infallible, Fault> {
     given(SandboxLayer::Landlock, landlock(&readable, folder));
     refuse(&missing, &confinement.allow_missing)?;
     chdir(folder)?;
-    // A change of the user has undone this.
+    // A change of the user has reset this.
     end_with(evaluation)?;
     prctl::set_dumpable(false)?;
 
@@ -144,7 +144,7 @@ fn launch(confinement: &Confinement) -> Result<Infallible, Fault> {
     }
 }
 
-/// All files and folders that Python needs; none lies in another.
+/// The files and folders that Python needs. None contains another.
 fn readable(python: &Python) -> Vec<&Path> {
     let own = python.libraries.iter().chain(&python.modules).chain([&python.program]);
     let mut all: Vec<&Path> =
@@ -155,7 +155,7 @@ fn readable(python: &Python) -> Vec<&Path> {
     all
 }
 
-/// The layers that are missing, unless all of them may be.
+/// Returns an error for missing layers, unless all of them are allowed to be missing.
 fn refuse(missing: &[(SandboxLayer, Fault)], allowed: &[SandboxLayer]) -> Result<(), Fault> {
     let refused: Vec<_> = missing.iter().filter(|(layer, _)| !allowed.contains(layer)).collect();
     if refused.is_empty() {
@@ -173,29 +173,29 @@ fn refuse(missing: &[(SandboxLayer, Fault)], allowed: &[SandboxLayer]) -> Result
     .into())
 }
 
-/// Has this process killed when its parent ends.
+/// Makes the kernel kill this process when its parent ends.
 fn end_with(parent: Pid) -> Result<(), Fault> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() == parent { Ok(()) } else { Err("the evaluation has ended".into()) }
 }
 
-/// Closes what this process inherited, but for the standard streams.
+/// Closes all inherited files except the standard streams.
 fn close_files() -> Result<(), Fault> {
     // SAFETY: nothing in this process owns a file yet.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     Ok(Errno::result(closed).map(drop)?)
 }
 
-/// A path, open for nothing but to be mounted elsewhere.
+/// Opens a path as the source of a mount.
 fn source(path: &Path) -> Result<(&Path, File), Fault> {
     let file = File::options().read(true).custom_flags(libc::O_PATH).open(path);
     Ok((path, file.map_err(|error| format!("{}: {error}", path.display()))?))
 }
 
-/// Enters a user namespace with one user.
+/// Enters a user namespace with a single user.
 fn user_namespace() -> Result<(), Fault> {
     let (user, group) = (geteuid(), getegid());
-    // Root becomes another user, which only a process that stays outside may write.
+    // Only a process outside of the namespace can map root to another user.
     let helper =
         if user.is_root() && setgroups(&[]).is_ok() { Some(Helper::start()?) } else { None };
     unshare(CloneFlags::CLONE_NEWUSER)?;
@@ -207,7 +207,7 @@ fn user_namespace() -> Result<(), Fault> {
     Ok(fs::write("/proc/self/uid_map", format!("{INNER_ID} {user} 1"))?)
 }
 
-/// A process that maps the users of its parent's namespace.
+/// A process that writes the user mapping of its parent's namespace.
 struct Helper {
     process: Pid,
     begin: File,
@@ -232,7 +232,7 @@ impl Helper {
         }
     }
 
-    /// Whether it could map them.
+    /// Writes the mapping and returns whether that succeeded.
     fn map(mut self) -> bool {
         let begun = self.begin.write_all(&[0]).is_ok();
         begun && matches!(waitpid(self.process, None), Ok(WaitStatus::Exited(_, 0)))
@@ -245,12 +245,12 @@ fn become_user(id: u32) -> Result<(), Fault> {
     Ok(setresuid(user, user, user)?)
 }
 
-/// Enters a mount namespace whose root holds these files, for reading, and an empty folder.
+/// Enters a mount namespace whose root contains these files, read-only, and an empty folder.
 fn own_root(readable: &[&Path], user_namespace: bool) -> Result<(), Fault> {
     let none = None::<&str>;
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    // Opened while this is still who started it: another user may not get to them.
+    // Opened before the user changes, since another user may not have access.
     let null = Path::new("/dev/null");
     let sources: Vec<(&Path, File)> =
         readable.iter().copied().chain([null]).map(source).collect::<Result<_, _>>()?;
@@ -279,19 +279,19 @@ fn own_root(readable: &[&Path], user_namespace: bool) -> Result<(), Fault> {
     let flags = flags | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), &folder, Some("tmpfs"), flags, Some(FOLDER_OPTIONS))?;
     chdir(root)?;
-    // The old root lies on the new one for a moment.
+    // For a moment the old root is mounted on top of the new one.
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH)?;
     chdir("/")?;
     protect(Path::new("/"), libc::MOUNT_ATTR_RDONLY, 0)
 }
 
-/// Adds attributes to a mount, and with `AT_RECURSIVE` to all below it.
+/// Adds attributes to a mount. With `AT_RECURSIVE`, adds them to all mounts below it.
 fn protect(path: &Path, attributes: u64, flags: libc::c_int) -> Result<(), Fault> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let attributes =
         libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    // SAFETY: the path and the attributes outlive the call, and the size is theirs.
+    // SAFETY: the path and the attributes outlive the call, and the size is that of the attributes.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -305,7 +305,7 @@ fn protect(path: &Path, attributes: u64, flags: libc::c_int) -> Result<(), Fault
     Ok(Errno::result(done).map(drop)?)
 }
 
-/// Leaves this process and its children no files but these, for reading, and what is in a folder.
+/// Restricts this process and its children to reading these files and using a folder.
 fn landlock(readable: &[&Path], folder: &Path) -> Result<(), Fault> {
     let abi = ABI::V7;
     let reading = AccessFs::from_read(abi);
@@ -334,7 +334,7 @@ fn landlock(readable: &[&Path], folder: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Waits for a process, and whatever else ends before it, and ends like it.
+/// Waits for a process, reaping others meanwhile, and ends with the same status.
 fn wait_for(process: Pid) -> Result<Infallible, Fault> {
     loop {
         match waitpid(None, None) {
@@ -346,9 +346,9 @@ fn wait_for(process: Pid) -> Result<Infallible, Fault> {
     }
 }
 
-/// The first process of the PID namespace. `alive` ends when the launcher does.
+/// Runs the first process of the PID namespace. `alive` is closed when the launcher ends.
 fn first_process(alive: OwnedFd, confinement: &Confinement) -> Result<Infallible, Fault> {
-    // Its parent is in another namespace, where it has no number.
+    // The parent is in another namespace, so it has no process id here.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if nix::unistd::read(&alive, &mut [0]) != Err(Errno::EAGAIN) {
         return Err("the evaluation has ended".into());
@@ -367,7 +367,7 @@ fn first_process(alive: OwnedFd, confinement: &Confinement) -> Result<Infallible
     }
 }
 
-/// Limits what this process may take.
+/// Limits the resources of this process.
 fn limit() -> Result<(), Fault> {
     for (resource, wanted) in [
         (Resource::RLIMIT_AS, ADDRESS_SPACE),
@@ -382,25 +382,25 @@ fn limit() -> Result<(), Fault> {
         let value = wanted.min(most);
         setrlimit(resource, value, value)?;
     }
-    // Python itself raises the stack to this, as evalplus does: threads shall not be given as much.
+    // Python raises the stack limit to this, as evalplus does. Threads must not get as much.
     let (usual, most) = getrlimit(Resource::RLIMIT_STACK)?;
     let most = most.min(ADDRESS_SPACE);
     Ok(setrlimit(Resource::RLIMIT_STACK, usual.min(most), most)?)
 }
 
-/// Becomes Python; the message is why it does not.
+/// Becomes Python. Returns a message if that fails.
 fn become_python(confinement: &Confinement) -> String {
     let Python { program, modules, .. } = &confinement.python;
     let script = match confinement.script {
         Script::Harness => include_str!("../harness.py"),
         Script::Judge => include_str!("../judge.py"),
     };
-    // Isolated, without site packages but those given, without bytecode files and warnings.
+    // Isolated mode, with the given site packages only, without bytecode files and warnings.
     let error = Command::new(program)
         .args(["-I", "-S", "-B", "-Wignore", "-Xutf8", "-c", script])
         .args(modules)
         .env_clear()
-        // A pool of threads for each process would only take time.
+        // Thread pools would only take time.
         .envs([("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1")])
         .exec();
     format!("{} does not start: {error}", program.display())

@@ -1,4 +1,4 @@
-//! A conversation in lines with a process in the sandbox, which may not answer, or endlessly.
+//! An exchange of lines with a process in the sandbox, which may not reply, or reply endlessly.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -9,15 +9,14 @@ use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 
-/// Longest line that is taken from the sandbox.
+/// Maximum length of a line from the sandbox in bytes.
 const MAX_LINE: u64 = 64 << 20;
-/// Time for Python to start.
+/// Time limit for starting Python.
 const START: Duration = Duration::from_secs(60);
-/// Most of an error message that is read.
+/// Maximum number of bytes read of an error message.
 const MAX_MESSAGE: u64 = 1 << 12;
 
-/// A process in the sandbox. It is killed, and everything in the sandbox with it, when this is
-/// dropped.
+/// A process in the sandbox. Dropping it kills everything in the sandbox.
 pub(crate) struct Session {
     launcher: Child,
     input: Sender<Vec<u8>>,
@@ -25,13 +24,13 @@ pub(crate) struct Session {
     _folder: Option<TempDir>,
 }
 
-/// What came of waiting for a line.
+/// The result of waiting for a line.
 pub(crate) enum Reply {
     /// A line, without its end.
     Line(Vec<u8>),
-    /// None in time.
+    /// No line within the time limit.
     Late,
-    /// The process has ended, or its line does not.
+    /// The process has ended, or its line is too long.
     Ended,
 }
 
@@ -50,7 +49,7 @@ impl Session {
         else {
             return Err(failed("it has no pipes".to_owned()));
         };
-        // Threads serve the pipes, so that a process that neither reads nor writes stops nobody.
+        // Threads serve the pipes, so that a process that neither reads nor writes blocks nothing.
         let (input, waiting) = channel::<Vec<u8>>();
         std::thread::spawn(move || {
             for line in waiting {
@@ -88,7 +87,7 @@ impl Session {
 
     /// Sends a line.
     pub(crate) fn send(&self, line: &[u8]) {
-        // Whoever reads no more does not answer either, and that is what counts.
+        // A process that no longer reads does not reply either, which `receive` reports.
         let _ = self.input.send([line, b"\n"].concat());
     }
 
