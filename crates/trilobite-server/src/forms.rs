@@ -1,4 +1,4 @@
-//! The forms of a model's answers.
+//! Constraints of a model's answers.
 
 use serde_json::{Value, json};
 use trilobite_runtime::Sampler;
@@ -12,18 +12,18 @@ use crate::api::form::Demanded;
 use crate::api::tools::Callable;
 use crate::served::Served;
 
-/// Tokens at the end of a prompt that can have what begins reasoning.
+/// Tokens at the end of a prompt in which `<think>` is searched.
 const TAIL: usize = 16;
 
-/// How the answers of a chat are read.
+/// How the answers of a chat are parsed.
 pub(crate) struct Reading {
-    /// Whether the prompt has begun the reasoning.
+    /// Whether the prompt begins the reasoning.
     open: bool,
     calls: Option<(CallFormat, Tools, bool)>,
 }
 
 impl Reading {
-    /// Reads an answer that has not begun.
+    /// Returns the parser of a new answer.
     pub(crate) fn answer(&self) -> Answer {
         let answer = Answer::new(self.open);
         match &self.calls {
@@ -34,7 +34,7 @@ impl Reading {
 }
 
 impl Served {
-    /// Makes samplers choose only what the form allows that a request demands. It can take a while.
+    /// Constrains samplers to the form that a request demands. Compiling it can take a while.
     pub(crate) fn constrain(
         &self,
         samplers: Vec<Sampler>,
@@ -45,7 +45,7 @@ impl Served {
         Ok(samplers.into_iter().map(|sampler| sampler.with_constraint(form.begin())).collect())
     }
 
-    /// The same for a chat, whose answers can call functions and begin with reasoning.
+    /// Constrains the samplers of a chat, and returns how its answers are parsed.
     pub(crate) fn constrain_chat(
         &self,
         samplers: Vec<Sampler>,
@@ -83,7 +83,7 @@ impl Served {
     }
 }
 
-/// What an answer with tools is required to be.
+/// Returns the grammar of answers with tools.
 fn call_grammar(
     callable: &Callable,
     format: CallFormat,

@@ -54,7 +54,7 @@ pub(crate) struct Served {
     max_tokens: Option<usize>,
     created: u64,
     engine: Engine,
-    /// Made for the first request that demands a form.
+    /// Created for the first constrained request.
     compiler: OnceLock<Compiler>,
 }
 
@@ -197,12 +197,12 @@ impl Served {
         }
     }
 
-    /// The chat template, if it shows the model tools.
+    /// The chat template, if it supports tools.
     pub(crate) fn template_with_tools(&self) -> Option<&str> {
         self.template.as_ref().and_then(ChatTemplate::with_tools)
     }
 
-    /// What compiles the forms of its answers. Making it takes a while.
+    /// Compiles constraints. Creating the compiler takes a while.
     pub(crate) fn compiler(&self) -> ApiResult<&Compiler> {
         if let Some(compiler) = self.compiler.get() {
             return Ok(compiler);

@@ -1,27 +1,27 @@
-//! What an answer says: its reasoning, its text, and calls of functions.
+//! Splits an answer into reasoning, text and tool calls.
 
 use crate::call::{Call, CallFormat, CallReader};
 use crate::reasoning::{THINK, THINK_END};
 use crate::tools::Tools;
 
-/// A part of an answer.
+/// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Goes on with the reasoning.
+    /// More reasoning.
     Reasoning(String),
-    /// Goes on with the text.
+    /// More text.
     Text(String),
-    /// A whole call.
+    /// A complete tool call.
     Call(Call),
 }
 
-/// Takes an answer apart while it is generated.
+/// Splits an answer incrementally.
 ///
-/// Reasoning is what an answer has between `<think>`, with which it begins or its prompt ends, and
-/// `</think>`. Whitespace around it belongs to neither reasoning nor text.
+/// Reasoning lies between `<think>` at the start of the answer, or at the end of its prompt, and
+/// `</think>`. Whitespace around reasoning is dropped.
 pub struct Answer {
     section: Section,
-    /// What is not yet known to be reasoning or not.
+    /// Undecided text.
     held: String,
     calls: Option<CallReader>,
 }
@@ -29,28 +29,28 @@ pub struct Answer {
 #[derive(Clone, Copy, PartialEq)]
 enum Section {
     Beginning,
-    /// Nothing of the reasoning but whitespace yet.
+    /// Only whitespace after the opening tag so far.
     Opened,
     Reasoning,
-    /// Nothing after the reasoning but whitespace yet.
+    /// Only whitespace after the closing tag so far.
     Closed,
     Text,
 }
 
 impl Answer {
-    /// An answer that has not begun; with `open` its prompt has begun its reasoning.
+    /// Creates a parser. `open` means that the prompt begins the reasoning.
     pub fn new(open: bool) -> Self {
         let section = if open { Section::Opened } else { Section::Beginning };
         Self { section, held: String::new(), calls: None }
     }
 
-    /// Finds calls of functions. Without `parallel`, calls after the first are left out.
+    /// Enables tool calls. Without `parallel`, calls after the first are dropped.
     #[must_use]
     pub fn with_calls(self, format: CallFormat, tools: Tools, parallel: bool) -> Self {
         Self { calls: Some(CallReader::new(format, tools, parallel)), ..self }
     }
 
-    /// What is certain with some more text.
+    /// Parses more text and returns what is decided.
     pub fn push(&mut self, text: &str) -> Vec<Piece> {
         let mut out = Vec::new();
         self.held += text;
@@ -86,7 +86,7 @@ impl Answer {
         out
     }
 
-    /// What was held back at the end of the text.
+    /// Ends the text and returns the rest.
     pub fn finish(&mut self) -> Vec<Piece> {
         let mut out = Vec::new();
         match self.section {
@@ -121,7 +121,7 @@ impl Answer {
     }
 }
 
-/// Length of the longest end of `text` that is a beginning of `tag`, but not all of it.
+/// Length of the longest proper prefix of `tag` that ends `text`.
 pub(crate) fn overlap(text: &str, tag: &str) -> usize {
     (1..tag.len()).rev().find(|&length| text.ends_with(&tag[..length])).unwrap_or(0)
 }

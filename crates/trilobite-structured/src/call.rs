@@ -1,4 +1,4 @@
-//! Calls of functions in the text of an answer.
+//! Parses tool calls.
 
 use serde_json::{Deserializer, Value};
 
@@ -7,31 +7,31 @@ use crate::tools::Tools;
 
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
-/// Begins a call of Llama 3 where the name of this special token is part of the text.
+/// The token before a call of Llama 3, if it is not a special token.
 const PYTHON_TAG: &str = "<|python_tag|>";
 
-/// A call of a function.
+/// A tool call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// The function.
+    /// Name of the function.
     pub name: String,
-    /// Its arguments, a JSON object.
+    /// Arguments as the text of a JSON object.
     pub arguments: String,
 }
 
-/// How a model writes calls.
+/// The syntax of tool calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallFormat {
-    /// `<tool_call>{"name": ..., "arguments": ...}</tool_call>`, as Qwen and Hermes do.
+    /// `<tool_call>{"name": ..., "arguments": ...}</tool_call>`: Qwen and Hermes.
     Tagged,
-    /// `{"name": ..., "parameters": ...}` and nothing else, as Llama 3 does.
+    /// An answer that is `{"name": ..., "parameters": ...}`: Llama 3.
     Parameters,
-    /// `{"name": ..., "arguments": ...}` and nothing else.
+    /// An answer that is `{"name": ..., "arguments": ...}`: other models.
     Arguments,
 }
 
 impl CallFormat {
-    /// The format that a chat template teaches; without tools in the template it is `Arguments`.
+    /// Detects the format from the source of a chat template that supports tools.
     pub fn of_template(source: Option<&str>) -> Self {
         match source {
             Some(source) if source.contains(OPEN) => Self::Tagged,
@@ -42,7 +42,7 @@ impl CallFormat {
         }
     }
 
-    /// What a call has before and after its arguments.
+    /// The text before and after the arguments of a call.
     pub(crate) fn around(self, name: &str) -> (String, String) {
         let name = Value::from(name);
         match self {
@@ -55,7 +55,7 @@ impl CallFormat {
         }
     }
 
-    /// What is between calls; none if an answer has one call only.
+    /// The text between calls, or `None` if an answer contains a single call.
     pub(crate) fn between(self) -> Option<&'static str> {
         match self {
             Self::Tagged => Some("\n"),
@@ -64,33 +64,32 @@ impl CallFormat {
     }
 }
 
-/// Finds calls in a text that comes in pieces. What only looks like a call, or calls no known
-/// function, is text.
+/// Parses a text incrementally. Malformed calls and calls of unknown functions are text.
 pub(crate) struct CallReader {
     format: CallFormat,
     tools: Tools,
-    /// Calls that may still come.
+    /// Remaining number of calls.
     left: usize,
     progress: Progress,
-    /// What is not yet known to be text or a call.
+    /// Undecided text.
     held: String,
-    /// Bytes of a call in which its end has been looked for.
+    /// Bytes of a call already searched for its end.
     tried: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Progress {
-    /// Nothing but whitespace yet.
+    /// Only whitespace so far.
     Beginning,
     Text,
-    /// After the beginning of a call.
+    /// Within a call.
     Call,
     /// After a call.
     Between,
 }
 
 impl CallReader {
-    /// A reader of calls of `tools`. Without `parallel`, the calls after the first are left out.
+    /// Creates a parser. Without `parallel`, calls after the first are dropped.
     pub(crate) fn new(format: CallFormat, tools: Tools, parallel: bool) -> Self {
         let left = if parallel { usize::MAX } else { 1 };
         Self { format, tools, left, progress: Progress::Beginning, held: String::new(), tried: 0 }
@@ -104,7 +103,7 @@ impl CallReader {
         }
     }
 
-    /// Ends the text.
+    /// Parses the remaining text.
     pub(crate) fn finish(&mut self, out: &mut Vec<Piece>) {
         let held = std::mem::take(&mut self.held);
         match (self.progress, self.format) {
@@ -131,7 +130,7 @@ impl CallReader {
     fn read_tagged(&mut self, out: &mut Vec<Piece>) {
         loop {
             if self.progress == Progress::Call {
-                // A string of the call can hold what looks like its end.
+                // The closing tag can occur within a string.
                 let Some(at) = self.held[self.tried..].find(CLOSE) else {
                     let rest = &self.held[self.tried..];
                     self.tried += rest.len() - overlap(rest, CLOSE);
@@ -180,14 +179,14 @@ impl CallReader {
         }
     }
 
-    /// The only call of a text.
+    /// Parses a single call.
     fn call(&self, text: &str) -> Option<Call> {
         let value: Value = serde_json::from_str(text.trim()).ok()?;
         self.of_value(&value)
     }
 
-    /// All calls of a text that has nothing else: one, a list, or several with semicolons or lines
-    /// between them.
+    /// Parses a text that consists of calls: one, a JSON array, or several separated by semicolons or
+    /// whitespace.
     fn calls(&self, text: &str) -> Option<Vec<Call>> {
         let text = text.trim_start();
         let mut rest = text.strip_prefix(PYTHON_TAG).unwrap_or(text).trim_start();

@@ -1,4 +1,4 @@
-//! From a grammar to what masks tokens.
+//! Compiles grammars to token masks.
 
 use llguidance::{Matcher, ParserFactory};
 use toktrie::{SimpleVob, TokEnv};
@@ -10,29 +10,29 @@ use crate::numbers::Numbers;
 use crate::reasoning::Reasoning;
 use crate::vocabulary;
 
-/// Makes forms for the answers of one model.
+/// Compiles grammars for the vocabulary of a model.
 pub struct Compiler {
     factory: ParserFactory,
     tokens: TokEnv,
-    /// Tokens that end reasoning.
+    /// The tokens of [`CLOSE`](crate::reasoning::CLOSE).
     close: Vec<u32>,
     ends: Vec<u32>,
 }
 
-/// A grammar for the tokens of a model.
+/// A grammar compiled for the vocabulary of a model.
 pub struct Form(Mask);
 
 impl Compiler {
-    /// A compiler for a model whose logits are of `vocab` tokens, of which some end a text.
+    /// Creates a compiler for a model with `vocab` logits. `end_ids` are the tokens that end a text.
     ///
     /// # Errors
-    /// The tokenizer does not tell the bytes of its tokens, or the vocabulary is too large.
+    /// The tokenizer cannot decode a token, or the vocabulary is empty or too large.
     pub fn new(tokenizer: &Tokenizer, vocab: usize, end_ids: &[u32]) -> Result<Self> {
         let tokens = vocabulary::read(tokenizer, vocab, end_ids)?;
         let mut factory =
             ParserFactory::new_simple(&tokens).map_err(|error| Error::Masks(error.to_string()))?;
         factory.quiet();
-        // Errors are for the author of a grammar, not for that of the parser.
+        // Verbose errors contain the state of the parser.
         factory.limits_mut().verbose_errors = false;
         let close = tokenizer.encode(crate::reasoning::CLOSE, false, true)?;
         Ok(Self { factory, tokens, close, ends: end_ids.to_vec() })
@@ -41,11 +41,11 @@ impl Compiler {
     /// Compiles a grammar.
     ///
     /// # Errors
-    /// It is wrong, or it has what is not supported.
+    /// The grammar is invalid, not supported, or matches nothing.
     pub fn compile(&self, grammar: &Grammar) -> Result<Form> {
         let parser = self.factory.create_parser(grammar.top_level()?);
         let mut matcher = Matcher::new(parser);
-        // The first mask finds grammars that allow nothing.
+        // The first mask reveals grammars that match nothing.
         matcher.compute_mask_or_eos().map_err(|error| grammar.error(&error.to_string()))?;
         match matcher.get_error() {
             Some(fault) => Err(grammar.error(&fault)),
@@ -56,9 +56,9 @@ impl Compiler {
         }
     }
 
-    /// Lets an answer begin with reasoning, of at most `budget` tokens; what follows the reasoning has a
-    /// form, if there is one. With `open` the prompt has begun the reasoning; else an answer that has
-    /// a form does not begin with any.
+    /// Returns a constraint that limits reasoning to `budget` tokens and applies `form` to the text after
+    /// it. `open` means that the prompt begins the reasoning. Otherwise an answer with a form has no
+    /// reasoning.
     pub fn with_reasoning(
         &self,
         form: Option<&Form>,
@@ -82,7 +82,7 @@ impl Compiler {
 }
 
 impl Form {
-    /// The constraint of an answer that has not begun.
+    /// Returns the constraint of a new answer.
     pub fn begin(&self) -> Box<dyn Constraint> {
         let Mask { matcher, numbers, tokens } = &self.0;
         let (matcher, tokens) = (matcher.deep_clone(), TokEnv::clone(tokens));
@@ -90,16 +90,16 @@ impl Form {
     }
 }
 
-/// What the next token of an answer may be.
+/// The constraint of an answer in progress.
 struct Mask {
     matcher: Matcher,
-    /// Bounds the numbers of JSON.
+    /// The position in JSON, to bound its numbers.
     numbers: Option<Numbers>,
     tokens: TokEnv,
 }
 
 impl Mask {
-    /// Takes away tokens that make numbers too long, unless nothing else is allowed, such as of a
+    /// Removes tokens that make a number too long, unless no other token is allowed, as in a long
     /// constant.
     fn bound_numbers(&self, allowed: &mut SimpleVob) {
         let Some(numbers) = self.numbers.filter(|numbers| !numbers.in_text()) else { return };

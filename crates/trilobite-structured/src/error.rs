@@ -1,41 +1,41 @@
-//! Why an answer cannot have a form.
+//! Errors of constraints and tools.
 
-/// Everything that can be wrong with a form.
+/// An invalid constraint or tool.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The tokenizer does not tell the bytes of its tokens.
+    /// The tokenizer cannot decode a token.
     #[error(transparent)]
     Tokenizer(#[from] trilobite_runtime::Error),
-    /// The vocabulary has more tokens than masks can be made for, or none.
+    /// The size of the vocabulary is not supported.
     #[error("masks cannot be made for a vocabulary of {size} tokens, expected 1 to {most}")]
     Vocabulary {
-        /// Its tokens.
+        /// Number of tokens.
         size: usize,
-        /// Most tokens.
+        /// Maximum number of tokens.
         most: usize,
     },
-    /// The vocabulary cannot be used.
+    /// llguidance rejects the vocabulary.
     #[error("masks cannot be made for this vocabulary: {0}")]
     Masks(String),
-    /// The schema, the grammar or the expression is wrong, or has what is not supported.
+    /// The schema, grammar or expression is invalid or not supported.
     #[error("{kind} cannot be followed: {fault}")]
     Grammar {
-        /// What it is.
+        /// The kind of constraint.
         kind: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         fault: String,
     },
-    /// A tool is not described as a function.
+    /// A tool is not a valid function.
     #[error("tools[{index}]{field}: {fault}")]
     Tool {
-        /// Which tool.
+        /// Index of the tool.
         index: usize,
-        /// The field of the tool, with a dot before it.
+        /// The invalid field, with a leading dot.
         field: &'static str,
-        /// What is wrong.
+        /// The fault.
         fault: String,
     },
-    /// A function is demanded that is none of the tools.
+    /// The required function is not among the tools.
     #[error("there is no function {0:?} among the tools")]
     NoFunction(String),
 }

@@ -1,32 +1,32 @@
-//! What an answer can be required to be.
+//! Kinds of constraints.
 
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
-/// Whitespace within JSON: without a bound a model can go on with it for ever.
+/// Whitespace between the tokens of JSON, bounded so that a model cannot repeat it without end.
 const WHITESPACE: &str = r"[ \n\r\t]{1,32}";
-/// The key under which llguidance finds its options in a schema.
+/// The key of llguidance's options in a schema.
 const OPTIONS: &str = "x-guidance";
 
-/// What an answer is required to be.
+/// A constraint on the text of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grammar {
     /// A JSON object.
     Json,
-    /// JSON that a schema allows.
+    /// JSON valid against a schema.
     Schema(Value),
-    /// A text that a regular expression matches as a whole.
+    /// A text that matches a regular expression as a whole.
     Regex(String),
-    /// A text of a grammar in Lark's notation, as llguidance extends it.
+    /// A text of a grammar in llguidance's dialect of Lark.
     Lark(String),
-    /// Calls of functions, by [`Tools::grammar`](crate::Tools::grammar).
+    /// Tool calls, made by [`Tools::grammar`](crate::Tools::grammar).
     Calls(String),
 }
 
 impl Grammar {
-    /// What it is called in errors.
+    /// The name in errors.
     fn kind(&self) -> &'static str {
         match self {
             Self::Json => "a JSON object",
@@ -37,12 +37,12 @@ impl Grammar {
         }
     }
 
-    /// Whether its numbers are those of JSON.
+    /// Whether the text is JSON or contains JSON.
     pub(crate) fn is_json(&self) -> bool {
         matches!(self, Self::Json | Self::Schema(_) | Self::Calls(_))
     }
 
-    /// As llguidance takes it.
+    /// The grammar in llguidance's form.
     pub(crate) fn top_level(&self) -> Result<TopLevelGrammar> {
         Ok(match self {
             Self::Json => TopLevelGrammar::from_json_schema(bounded(&json!({"type": "object"}))?),
@@ -54,17 +54,17 @@ impl Grammar {
         })
     }
 
-    /// An error of llguidance about this grammar.
+    /// Wraps an error message of llguidance.
     pub(crate) fn error(&self, fault: &str) -> Error {
         Error::Grammar { kind: self.kind(), fault: fault.trim_end().to_owned() }
     }
 }
 
-/// A schema with bounded whitespace between the parts of JSON, unless it says itself what is there.
+/// Bounds the whitespace of a schema's JSON, unless the schema sets llguidance's options itself.
 pub(crate) fn bounded(schema: &Value) -> Result<Value> {
     let mut bounded = match schema {
         Value::Object(fields) => fields.clone(),
-        // Everything, which is also the schema without fields.
+        // Equivalent to the empty schema.
         Value::Bool(true) => Map::new(),
         other => {
             let fault = format!("it is {other}, expected an object");

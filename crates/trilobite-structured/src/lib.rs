@@ -1,5 +1,5 @@
-//! Answers of a form: what a JSON schema, a grammar or a regular expression allows, and what an
-//! answer says beside its text, reasoning and calls of functions.
+//! Structured answers: constraints by JSON schema, grammar or regular expression, and the parsing of
+//! reasoning and tool calls.
 //!
 //! ```no_run
 //! use serde_json::json;
@@ -16,8 +16,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The masks are those of the llguidance crate. A text that ends by itself is one that the grammar
-//! accepts; one that a limit of tokens cuts off is the beginning of such a text.
+//! llguidance computes the masks. A text that ends by itself is accepted by the grammar; a text cut
+//! off by a token limit is a prefix of an accepted one.
 
 #![forbid(unsafe_code)]
 

@@ -1,15 +1,15 @@
-//! Numbers of JSON that every reader can hold.
+//! Bounds the numbers of JSON to what every parser can represent.
 
-/// Most digits before an exponent: enough for what is exact in any type, too few for an endless repetition.
+/// Maximum digits before the exponent: enough for any type, and it ends a repetition of digits.
 const MOST_DIGITS: u32 = 64;
-/// Most digits of an exponent: with those above, the number is below the largest float.
+/// Maximum digits of the exponent: 10^(64 + 99) is finite.
 const MOST_EXPONENT: u32 = 2;
 
-/// Where a text is in JSON, as far as numbers depend on it.
+/// The lexical position in a JSON text.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Numbers {
     place: Place,
-    /// Digits of the number, or of its exponent.
+    /// Digits so far of the number or of its exponent.
     digits: u32,
 }
 
@@ -25,12 +25,12 @@ enum Place {
 }
 
 impl Numbers {
-    /// Whether the next bytes are those of a string, of whatever kind they are.
+    /// Whether the position is within a string.
     pub(crate) fn in_text(&self) -> bool {
         matches!(self.place, Place::Text | Place::Escape)
     }
 
-    /// Goes on by some bytes; `false` if a number becomes too long with them.
+    /// Advances by some bytes. Returns `false` if they make a number too long.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         let mut fits = true;
         for &byte in bytes {

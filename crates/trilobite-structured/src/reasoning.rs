@@ -1,4 +1,4 @@
-//! Reasoning before an answer, and its end.
+//! The constraint of reasoning.
 
 use std::collections::VecDeque;
 
@@ -7,20 +7,20 @@ use trilobite_runtime::{Constraint, Error, Result};
 
 use crate::vocabulary;
 
-/// What begins the reasoning of an answer.
+/// The tag before reasoning.
 pub const THINK: &str = "<think>";
-/// What ends it.
+/// The tag after reasoning.
 pub const THINK_END: &str = "</think>";
-/// What ends reasoning that has used up its tokens.
+/// The text that ends reasoning when its budget is used up.
 pub(crate) const CLOSE: &str = "\n</think>\n\n";
 
-/// Bounds reasoning, and constrains what follows it.
+/// Limits reasoning and constrains the text after it.
 pub(crate) struct Reasoning {
     tokens: TokEnv,
     stage: Stage,
-    /// The bytes that tell where the answer is: all while it begins, the last ones within reasoning.
+    /// The last bytes, among which tags are searched.
     text: Vec<u8>,
-    /// Tokens that reasoning may still have.
+    /// Remaining budget in tokens.
     left: Option<usize>,
     close: Vec<u32>,
     ends: Vec<u32>,
@@ -28,10 +28,10 @@ pub(crate) struct Reasoning {
 }
 
 enum Stage {
-    /// It can still begin with reasoning.
+    /// Reasoning can still begin.
     Beginning,
     Reasoning,
-    /// Reasoning ends with these tokens.
+    /// The remaining tokens of the closing text are forced.
     Closing(VecDeque<u32>),
     Answer,
 }
@@ -51,14 +51,14 @@ impl Reasoning {
         reasoning
     }
 
-    /// Closes reasoning that has no tokens left.
+    /// Starts closing if the budget is used up.
     fn bound(&mut self) {
         if matches!(self.stage, Stage::Reasoning) && self.left == Some(0) {
             self.stage = Stage::Closing(self.close.iter().copied().collect());
         }
     }
 
-    /// Whether a token ends reasoning and goes on with what the constraint of the answer has not seen.
+    /// Whether a token contains text after the closing tag, which the constraint would miss.
     fn overruns(&self, id: u32) -> bool {
         let bytes = vocabulary::bytes(&self.tokens, id);
         let Some(at) = bytes.iter().position(|&byte| byte == b'>') else { return false };

@@ -1,4 +1,4 @@
-//! The functions that a model may call.
+//! Tools: the functions that an answer can call.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::call::CallFormat;
 use crate::error::{Error, Result};
 use crate::grammar::{Grammar, bounded};
 
-/// The functions that a model may call, as OpenAI's protocol describes them.
+/// The functions that an answer can call, in the format of OpenAI's API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tools {
     list: Vec<Value>,
@@ -19,26 +19,26 @@ pub struct Tools {
 #[derive(Clone, Debug, PartialEq)]
 struct Function {
     name: String,
-    /// The schema of its arguments.
+    /// JSON schema of the arguments.
     parameters: Value,
 }
 
-/// Whether an answer calls functions.
+/// Whether an answer must call functions.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToolChoice {
-    /// As the model likes.
+    /// The model decides.
     Auto,
-    /// At least one.
+    /// The answer calls at least one function.
     Required,
-    /// This one.
+    /// The answer calls this function.
     Named(String),
 }
 
 impl Tools {
-    /// Reads a list of tools, each `{"type": "function", "function": {"name": ...}}`.
+    /// Parses a list of tools, each `{"type": "function", "function": {"name": ...}}`.
     ///
     /// # Errors
-    /// One is no function with a name, or has the name of another.
+    /// A tool is not a function, has no name, or has the name of another.
     pub fn read(list: Vec<Value>) -> Result<Self> {
         let mut functions: Vec<Function> = Vec::new();
         for (index, tool) in list.iter().enumerate() {
@@ -70,22 +70,21 @@ impl Tools {
         Ok(Self { list, functions })
     }
 
-    /// The tools as they were read.
+    /// The tools as given.
     pub fn list(&self) -> &[Value] {
         &self.list
     }
 
-    /// Whether there is a function of a name.
+    /// Whether a function of this name exists.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.functions.iter().any(|function| function.name == name)
     }
 
-    /// What an answer is required to be: calls, each with the arguments that its function takes, or,
-    /// where none is demanded, JSON of the schema `answer`. Nothing is required of an answer that may
-    /// be any text.
+    /// Returns the grammar of an answer: calls with valid arguments or, if no call is required, JSON of
+    /// the schema `answer`. Returns `None` if any text is allowed.
     ///
     /// # Errors
-    /// A function is demanded that there is not, or a schema is no object.
+    /// The required function does not exist, or a schema is not an object.
     pub fn grammar(
         &self,
         format: CallFormat,
@@ -112,7 +111,7 @@ impl Tools {
             let (before, after) = format.around(name);
             let (before, after) = (Value::from(before), Value::from(after));
             let parameters = bounded(parameters)?;
-            // What JSON and Lark write the same way.
+            // Lark and JSON quote strings alike.
             _ = writeln!(rules, "call_{index}: {before} arguments_{index} {after}");
             _ = writeln!(rules, "arguments_{index}: %json {parameters}");
             calls.push(format!("call_{index}"));
@@ -131,8 +130,8 @@ impl Tools {
         ))))
     }
 
-    /// A conversation for a template that shows the model no tools: they are described in the system
-    /// message, calls are the JSON that this asks for, and results are messages of the user.
+    /// Rewrites a conversation for a template that ignores tools. The system message describes the tools,
+    /// calls become JSON in the assistant's text, and results become user messages.
     pub fn described(&self, messages: &[Message]) -> Vec<Message> {
         let functions: Vec<&Value> = self.list.iter().map(|tool| &tool["function"]).collect();
         let functions = Value::from(functions.into_iter().cloned().collect::<Vec<_>>());
@@ -172,7 +171,7 @@ impl Tools {
     }
 }
 
-/// Tells the results of calls together, as templates want turns to alternate.
+/// Appends results as one message, because templates expect alternating turns.
 fn flush(results: &mut Vec<String>, messages: &mut Vec<Message>) {
     if !results.is_empty() {
         messages.push(Message::new("user", results.join("\n")));

@@ -1,4 +1,4 @@
-//! The tokens of a model as llguidance sees them.
+//! The vocabulary of a model as a trie.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use trilobite_runtime::Tokenizer;
 
 use crate::error::{Error, Result};
 
-/// Most tokens, and most bytes of a token, that a trie of toktrie holds.
+/// Limits of toktrie: tokens of a vocabulary, bytes of a token.
 const MOST_TOKENS: usize = 1 << 21;
 const LONGEST_TOKEN: usize = 1024;
 
-/// A vocabulary of `size` tokens, some of which end a text.
+/// Builds the trie of `size` tokens. `ends` are the tokens that end a text.
 ///
-/// The text of a special token is no text of an answer, so that a grammar can only name the token. Tokens
-/// without bytes, and those with a byte that no UTF-8 text has, are never chosen.
+/// A grammar matches special tokens by name only, never as text. Tokens that are empty or contain the
+/// byte 0xFF, which UTF-8 does not use, are never allowed.
 pub(crate) fn read(tokenizer: &Tokenizer, size: usize, ends: &[u32]) -> Result<TokEnv> {
     if !(1..=MOST_TOKENS).contains(&size) {
         return Err(Error::Vocabulary { size, most: MOST_TOKENS });
@@ -39,7 +39,7 @@ pub(crate) fn read(tokenizer: &Tokenizer, size: usize, ends: &[u32]) -> Result<T
     Ok(Arc::new(ApproximateTokEnv::new(trie)))
 }
 
-/// The bytes of a token as text; those of a special token are its name.
+/// The bytes of a token, or the name of a special token.
 pub(crate) fn bytes(tokens: &TokEnv, id: u32) -> &[u8] {
     let bytes = tokens.tok_trie().token(id);
     bytes.strip_prefix(&[TokTrie::SPECIAL_TOKEN_MARKER]).unwrap_or(bytes)

@@ -1,4 +1,5 @@
 //! Answers are taken apart the same way wherever they are cut into pieces.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use serde_json::json;
 use trilobite_runtime::Message;
@@ -73,7 +74,7 @@ fn tagged_calls_are_found() {
     // A string can hold what ends a call, and the last end can be missing.
     let tricky = "<tool_call>{\"name\": \"stop\", \"arguments\": {\"x\": \"</tool_call>\"}}";
     let stopped = call("stop", "{\"x\":\"</tool_call>\"}");
-    assert_eq!(said(answer, tricky).2, [stopped.clone()]);
+    assert_eq!(said(answer, tricky).2, [stopped]);
     assert_eq!(said(answer, &format!("{tricky}</tool_call> done")).1, "done");
     let first = || Answer::new(false).with_calls(CallFormat::Tagged, tools(), false);
     assert_eq!(said(first, &format!("{one}{tricky}")).2, [added()]);

@@ -1,4 +1,4 @@
-//! What a request demands of the form of its answers.
+//! The form that a request demands of its answers.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -54,21 +54,17 @@ pub(crate) struct JsonSchemaFormat {
     strict: Option<bool>,
 }
 
-/// Takes the fields that demand a form: `response_format`, or one that says it directly, under the names
-/// of this server (`regex`, `grammar`) or of vLLM (`guided_json`, `guided_regex`, `guided_grammar`).
+/// Takes the fields that demand a form: `response_format`, `regex`, `grammar`, and those of vLLM:
+/// `guided_json`, `guided_regex`, `guided_grammar`.
 pub(crate) fn take(fields: &mut Fields) -> ApiResult<Option<Demanded>> {
     let format = fields.take("response_format")?.map(of_format).transpose()?.flatten();
     let mut demanded = format.map(|grammar| Demanded { field: "response_format", grammar });
-    let forms: [(&'static str, fn(String) -> Grammar); 4] = [
-        ("regex", Grammar::Regex),
-        ("guided_regex", Grammar::Regex),
-        ("grammar", Grammar::Lark),
-        ("guided_grammar", Grammar::Lark),
-    ];
     let mut others = Vec::new();
-    for (field, form) in forms {
-        let text: Option<String> = fields.take(field)?;
-        others.extend(text.map(|text| Demanded { field, grammar: form(text) }));
+    for field in ["regex", "guided_regex", "grammar", "guided_grammar"] {
+        let Some(text) = fields.take(field)? else { continue };
+        let is_regex = field.ends_with("regex");
+        let grammar = if is_regex { Grammar::Regex(text) } else { Grammar::Lark(text) };
+        others.push(Demanded { field, grammar });
     }
     let schema = fields.value("guided_json").map(schema_of_text).transpose()?;
     others.extend(schema.map(|grammar| Demanded { field: "guided_json", grammar }));
@@ -83,7 +79,7 @@ pub(crate) fn take(fields: &mut Fields) -> ApiResult<Option<Demanded>> {
     Ok(demanded)
 }
 
-/// A schema, or its text.
+/// Parses the value of `guided_json`: a schema or its text.
 fn schema_of_text(value: Value) -> ApiResult<Grammar> {
     let Value::String(text) = value else { return Ok(Grammar::Schema(value)) };
     let schema = serde_json::from_str(&text);

@@ -1,4 +1,4 @@
-//! Functions that an answer may call.
+//! Tools of a chat.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use super::error::{ApiError, ApiResult};
 use super::fields::{Fields, not_supported};
 use super::random;
 
-/// Functions, and whether to call them.
+/// Tools, and whether to call them.
 #[derive(Debug)]
 pub(crate) struct Callable {
     pub(crate) tools: Tools,
@@ -112,8 +112,8 @@ impl ToolCall {
 }
 
 impl Callable {
-    /// Takes `tools`, `tool_choice` and `parallel_tool_calls`. Tools that are not to be called are not
-    /// shown to the model.
+    /// Takes `tools`, `tool_choice` and `parallel_tool_calls`. With the choice `none` the model sees no
+    /// tools.
     pub(crate) fn take(fields: &mut Fields) -> ApiResult<Option<Self>> {
         let list: Vec<Value> = fields.take("tools")?.unwrap_or_default();
         let choice = choice(fields)?;
@@ -147,13 +147,13 @@ fn choice(fields: &mut Fields) -> ApiResult<Option<ToolChoice>> {
     }
 }
 
-/// Makes the arguments of a message's calls the objects that templates expect.
+/// Parses the arguments of a message's calls into the objects that templates expect.
 pub(crate) fn read_arguments(message: &mut Map<String, Value>) {
     let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
     for call in calls.into_iter().flatten() {
         let Some(arguments) = call.pointer_mut("/function/arguments") else { continue };
         let read = arguments.as_str().and_then(|text| serde_json::from_str(text).ok());
-        // What is no object was no call, and is shown as it is.
+        // Models write invalid arguments too: the template gets their text.
         if let Some(object @ Value::Object(_)) = read {
             *arguments = object;
         }
