@@ -8,6 +8,7 @@ use crate::download::{self, Got, Wanted, is_hex};
 use crate::event::{Event, Listener};
 use crate::listed::Listed;
 use crate::lock::ModelLock;
+use crate::pins::Pin;
 use crate::record::{BRANCH, Fetched, INDEX, Record, now};
 use crate::reference::{Reference, Spelling, is_inside};
 use crate::select::{select, shards};
@@ -25,6 +26,8 @@ pub struct Request {
     pub reference: Reference,
     /// The entry of `models/models.toml`, if it has one.
     pub listed: Option<Listed>,
+    /// A lock file that what comes must agree with. A model that it lacks is added.
+    pub lockfile: Option<PathBuf>,
 }
 
 impl Request {
@@ -48,7 +51,7 @@ impl Request {
 
     /// The hash that models.toml has for a file, if its revision is the one that is pulled.
     fn pinned(&self, file: &str) -> Option<&str> {
-        let Request { reference, listed } = self;
+        let Request { reference, listed, .. } = self;
         let listed = listed.as_ref()?;
         let other = reference.revision.is_some() && reference.revision != listed.revision;
         listed.sha256.get(file).map(String::as_str).filter(|_| !other)
@@ -71,7 +74,8 @@ pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
             let whole = file.as_ref().is_none_or(|file| model.files == [file.as_str()]);
             let file = file.filter(|_| !whole);
             let listed = whole.then_some(model);
-            return Ok(Request { reference: Reference { repository, revision, file }, listed });
+            let reference = Reference { repository, revision, file };
+            return Ok(Request { reference, listed, lockfile: None });
         }
         Err(unknown) => unknown,
     };
@@ -88,14 +92,15 @@ pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
             Reference { file, ..record.reference() }
         }
     };
-    Ok(Request { reference: Reference { revision, ..reference }, listed: None })
+    let reference = Reference { revision, ..reference };
+    Ok(Request { reference, listed: None, lockfile: None })
 }
 
 /// Fetches what is missing of a model, verified, and returns it.
 ///
 /// # Errors
-/// The source does not have it or does not give it, what comes is not what it should be, or another
-/// process is at work on it. What came stays, and the next pull goes on from there.
+/// The source does not have it or does not give it, what comes is not what it should be or contradicts
+/// the lock file, or another process is at work on it. What came stays, and the next pull goes on from there.
 pub fn pull(
     cache: &Cache,
     source: &Source,
@@ -104,16 +109,28 @@ pub fn pull(
 ) -> Result<Stored> {
     let name = request.name();
     let folder = cache.models()?.join(request.folder_name());
+    let Request { reference, listed, lockfile } = request;
+    let mut pin = None;
+    if let Some(path) = lockfile
+        && let Some(found) = Pin::find(path, &name)?
+    {
+        found.agrees_with_list(path, &reference.repository, listed.as_ref())?;
+        pin = Some((found, path.as_path()));
+    }
     let _lock = ModelLock::take(&folder, &name)?;
     let mut pull = Pull {
         source,
         request,
+        pin,
         folder: &folder,
         has_record: false,
         fetched: false,
         teller: Teller { name: &name, request, announced: false, listen },
     };
     let record = pull.run()?;
+    if let Some(path) = lockfile {
+        Pin::keep(path, &name, &record)?;
+    }
     Ok(Stored { name, folder, record: Some(record) })
 }
 
@@ -147,6 +164,8 @@ impl Teller<'_> {
 struct Pull<'a> {
     source: &'a Source,
     request: &'a Request,
+    /// What the model is pinned to, and the lock file that says so.
+    pin: Option<(Pin, &'a Path)>,
     folder: &'a Path,
     /// Whether there is a record in the folder.
     has_record: bool,
@@ -177,6 +196,7 @@ impl Pull<'_> {
         {
             record = begin(commit);
         }
+        self.agrees(&record)?;
         record.asked = Some(asked);
         record.origin = Some(self.source.address());
 
@@ -195,6 +215,7 @@ impl Pull<'_> {
         }
         let is_needed = |name: &str| needed.iter().any(|known| known.name == name);
         record.files.retain(|name, _| is_needed(name));
+        self.agrees(&record)?;
         let before = stored.map_or_else(BTreeMap::new, |stored| stored.files);
         for name in before.keys().filter(|name| !is_needed(name) && is_inside(name)) {
             let path = self.folder.join(name);
@@ -214,15 +235,21 @@ impl Pull<'_> {
 
     /// The revision to take.
     fn asked(&self, stored: Option<&Record>) -> String {
-        let Request { reference, listed } = self.request;
+        let Request { reference, listed, .. } = self.request;
+        let locked = self.pin.as_ref().and_then(|(pin, _)| pin.commit.as_ref());
         let pinned = listed.as_ref().and_then(|listed| listed.revision.as_ref());
-        if let Some(revision) = reference.revision.as_ref().or(pinned) {
+        if let Some(revision) = reference.revision.as_ref().or(locked).or(pinned) {
             return revision.clone();
         }
         match self.source {
             Source::Server(_) => BRANCH.to_owned(),
             Source::Mirror(_) => stored.map_or_else(|| UNKNOWN.into(), |r| r.revision.clone()),
         }
+    }
+
+    /// Compares what came so far with what the lock file has.
+    fn agrees(&self, record: &Record) -> Result<()> {
+        self.pin.as_ref().map_or(Ok(()), |(pin, path)| pin.agrees(path, record))
     }
 
     /// Whether a record is that of the model and revision that are pulled.
@@ -243,7 +270,7 @@ impl Pull<'_> {
 
     /// What the source has of the model; `None` where that is known without asking.
     fn list(&mut self, record: &Record, asked: &str) -> Result<Option<Listing>> {
-        let Request { reference, listed } = self.request;
+        let Request { reference, listed, .. } = self.request;
         if self.listed_files().is_some() {
             return Ok(None);
         }
@@ -270,7 +297,9 @@ impl Pull<'_> {
     /// Fetches a file, unless it is there.
     fn file(&mut self, record: &mut Record, known: &Known) -> Result<()> {
         let (name, target) = (known.name.as_str(), self.folder.join(&known.name));
-        let pinned = self.request.pinned(name);
+        let locked = self.pin.as_ref().and_then(|(pin, _)| pin.files.get(name));
+        let locked = locked.map(|file| file.sha256.clone());
+        let pinned = locked.as_deref().or(self.request.pinned(name));
         let verified = pinned.map(|_| "pinned").or(known.sha256.as_ref().map(|_| "server"));
         let expected = pinned.or(known.sha256.as_deref());
         let recorded = record.files.get(name).map(|fetched| fetched.sha256.as_str());
@@ -298,10 +327,17 @@ impl Pull<'_> {
         }
         let stated = known.sha256.as_deref();
         let wanted = Wanted { target: &target, sha256: pinned, stated, bytes: known.bytes };
-        let got = self.fetch(record, known, wanted)?;
+        let got = self.fetch(record, known, wanted).map_err(|error| match &self.pin {
+            Some((_, path)) if locked.is_some() && error.is_of_content() => {
+                let (path, file) = (path.to_path_buf(), name.to_owned());
+                Error::Locked { path, file, source: error.into() }
+            }
+            _ => error,
+        })?;
         // All files are of the commit of the first one.
         if let Some(commit) = got.revision.filter(|_| !is_hex(&record.revision, 40)) {
             record.revision = commit;
+            self.agrees(record)?;
         }
         let verified = got.verified.map(str::to_owned);
         let fetched = Fetched { bytes: got.bytes, sha256: got.sha256, verified };
