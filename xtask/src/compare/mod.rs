@@ -127,7 +127,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         rows.push(check::checked(&binary, subject, &text));
     }
     let measured = measure::interleaved(&binary, args, &plan, &subjects, &mut rows);
-    let unfetched = score::fetch(&binary, args, &plan.tasks);
+    let to_score = rows.iter().any(|row| row.score.is_ok());
+    let unfetched = score::fetch(&binary, args, if to_score { &plan.tasks } else { &[] });
     for (row, subject) in rows.iter_mut().zip(&subjects) {
         score::row(&binary, args, &plan, subject, row, &unfetched);
     }

@@ -284,6 +284,12 @@ fn sections(table: &mut Table<'_>, plan: &Plan, common: &[&Task], all: &[&Task])
         none,
     ));
     let check = vec![table.line("perplexity", |r| known(&r.perplexity), perplexity, none)];
+    let section = |title: &str, lines| Section { title: title.to_owned(), lines };
+    let mut sections =
+        vec![section("Checked first", check), section("Memory", memory), section("Speed", speed)];
+    if plan.tasks.is_empty() {
+        return sections;
+    }
     let mut scores = Vec::new();
     for task in &plan.tasks {
         let cell = |row: &Row| match row.scores.get(&task.key) {
@@ -320,25 +326,19 @@ fn sections(table: &mut Table<'_>, plan: &Plan, common: &[&Task], all: &[&Task])
         mean_of(&label, common, "it was not scored on all of them");
     }
     mean_of("mean of all 16", all, "not all 16 were run");
-    let section = |title: &str, lines| Section { title: title.to_owned(), lines };
-    let mut sections =
-        vec![section("Checked first", check), section("Memory", memory), section("Speed", speed)];
-    if plan.tasks.is_empty() {
-        return sections;
-    }
     let unknown = |why: &str| {
         let why = why.to_owned();
         move |_: &Row| Err::<(), _>(why.clone())
     };
     scores.push(table.line(
         "average, as printed",
-        unknown("the mean above is what was measured"),
+        unknown("a figure of the technical report; the mean above is the measured one"),
         |()| String::new(),
         |p| Some(format!("{:.2}", p.average)),
     ));
     let training = table.line(
         "training tokens, trillions",
-        unknown("nothing that runs a model can know it"),
+        unknown("a figure of the technical report; running a model does not show it"),
         |()| String::new(),
         |p| Some(format!("{}", p.training_tokens)),
     );

@@ -135,12 +135,11 @@ pub(super) fn fetch(binary: &Path, args: &Args, tasks: &[Task]) -> BTreeMap<Stri
     for task in asked.filter(|_| args.data.is_none() && !args.no_fetch) {
         let mut pull = Command::new(binary);
         pull.args(["pull", "--quiet", "--data", &task.name]);
-        if let Some(from) = &args.from {
-            pull.arg("--from").arg(from);
-        }
         if let Err(error) = pulls.run(&mut pull) {
-            eprintln!("data of {}: {error:#}", task.name);
-            failures.insert(task.name.clone(), format!("{error:#}"));
+            let why = format!("{error:#}");
+            let said = failures.values().any(|other| *other == why);
+            eprintln!("data of {}: {}", task.name, if said { "the same" } else { &why });
+            failures.insert(task.name.clone(), why);
         }
     }
     failures

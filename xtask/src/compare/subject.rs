@@ -187,13 +187,22 @@ pub(super) fn convert(binary: &Path, source: &Path, out: &Path) -> Result<()> {
     process::run(&mut convert).map(drop)
 }
 
-/// Whether a converted file is newer than everything in the folder that it was made of.
-fn is_current(file: &Path, folder: &Path) -> bool {
+/// Whether a converted file is newer than everything that it was made of.
+fn is_current(file: &Path, source: &Path) -> bool {
     let changed = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let Some(made) = changed(file) else { return false };
-    // A pulled model's folder is not known here; what was pulled once does not change.
-    let Ok(entries) = std::fs::read_dir(folder) else { return true };
-    entries.flatten().all(|entry| changed(&entry.path()).is_some_and(|time| time < made))
+    files(source).iter().all(|path| changed(path).is_some_and(|time| time < made))
+}
+
+/// The files of a checkpoint folder or a pulled model. There are none of what is neither; converting it
+/// says so.
+fn files(source: &Path) -> Vec<PathBuf> {
+    if let Ok(entries) = std::fs::read_dir(source) {
+        return entries.flatten().map(|entry| entry.path()).collect();
+    }
+    let stored = Stored::find(&Cache::from_env(), &source.to_string_lossy());
+    let Ok(Stored { folder, record: Some(record), .. }) = stored else { return Vec::new() };
+    record.files.keys().map(|name| folder.join(name)).collect()
 }
 
 /// A name as that of a file.

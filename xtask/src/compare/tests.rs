@@ -125,10 +125,10 @@ fn without_a_network_every_cell_of_the_published_comparison_says_so() {
         assert_eq!(cells.matches("not run [").count(), 4, "{cells}");
     }
     assert!(markdown.contains(&format!("\n1. Not run: {reason}\n")), "{markdown}");
-    // A server that does not answer is asked once for models and once for data.
+    // A server that does not answer is asked once, and data that no model needs are not fetched.
     let lockfile = crate::root().join("models/models.lock");
     let pull = format!("pull {} --lock {}", MODELS[0], lockfile.display());
-    assert_eq!(place.calls("pull"), [pull, "pull --quiet --data arc_challenge".into()]);
+    assert_eq!(place.calls("pull"), [pull]);
 }
 
 #[test]
