@@ -56,15 +56,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         args.out.display(),
         model.repository,
         tensors::tensors(&shape, model.weights).len(),
-        bytes(&shape, model.weights) as f64 / 1e9,
+        bytes(&shape, model.weights)? as f64 / 1e9,
         start.elapsed().as_secs_f64()
     );
     Ok(())
 }
 
 /// Bytes of all tensors of a checkpoint.
-pub(crate) fn bytes(shape: &Shape, weights: Weights) -> u64 {
-    tensors::tensors(shape, weights).iter().map(|tensor| tensor.bytes() as u64).sum()
+pub(crate) fn bytes(shape: &Shape, weights: Weights) -> Result<u64> {
+    let tensors = tensors::tensors(shape, weights);
+    Ok(tensors.iter().map(|tensor| tensor.bytes() as u64).sum())
 }
 
 /// Writes the files of a checkpoint to a folder, the weights last.

@@ -44,10 +44,11 @@ pub(crate) struct Args {
     published: bool,
     /// Memory and speed of the same models with random weights, which need no network. MODEL then
     /// chooses among all models of models/models.toml with a shape
-    #[arg(long, conflicts_with_all = ["rows", "tasks"])]
+    #[arg(long, conflicts_with_all = ["rows", "tasks", "data", "limit", "eval_args"])]
     synthetic: bool,
     /// Rows, tests and goals of a file, such as benches/peers/2b4t.toml: speed only
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["models", "peers", "tasks"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["models", "peers", "tasks",
+          "data", "limit", "eval_args", "prompt", "decode", "threads"])]
     rows: Option<PathBuf>,
     /// Only the tests of --rows whose name contains this, such as tg64-2
     #[arg(long, value_name = "TEXT", requires = "rows")]

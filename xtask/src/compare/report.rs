@@ -156,14 +156,13 @@ pub(super) fn write(
         wrap: args.wrap.as_deref(),
     };
     let goals = &plan.ratios(rows);
-    let published_columns = reported.collect();
     let report = Report {
         machine: &machine,
         settings,
         tasks: &plan.tasks,
         rows,
         goals,
-        published: published_columns,
+        published: reported.collect(),
     };
     save(&args.output.join("report.json"), &serde_json::to_string_pretty(&report)?)?;
 

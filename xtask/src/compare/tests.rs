@@ -61,8 +61,7 @@ esac"#,
     fn compare(&self, args: &[&str]) -> (Value, String) {
         let shown = |name: &str| self.path(name).display().to_string();
         let whole = [&["xtask", "compare"], args].concat();
-        let files =
-            ["--trilobite", &shown("trilobite"), "-o", &shown("out"), "-t", "2", "--wrap", "env"];
+        let files = ["--trilobite", &shown("trilobite"), "-o", &shown("out"), "--wrap", "env"];
         let Task::Compare(args) = Task::parse_from([&whole[..], &files].concat()) else { panic!() };
         super::run(&args).unwrap();
         let read = |name: &str| std::fs::read_to_string(self.path("out").join(name)).unwrap();
