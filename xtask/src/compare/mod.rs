@@ -17,7 +17,8 @@ mod score;
 mod subject;
 mod svg;
 mod synthetic;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 
 use std::path::PathBuf;
