@@ -317,7 +317,7 @@ pub enum Error {
         /// The lock file.
         path: PathBuf,
         /// The cause, with line and column.
-        source: toml::de::Error,
+        source: Box<toml::de::Error>,
     },
     /// A model is not what a lock file pins it to.
     #[error("{what} is {found}, but {} has {locked}", path.display())]

@@ -51,7 +51,8 @@ impl Lockfile {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Lockfile::default()),
             read => read.map_err(Error::io(path))?,
         };
-        toml::from_str(&text).map_err(|source| Error::Lockfile { path: path.to_owned(), source })
+        toml::from_str(&text)
+            .map_err(|source| Error::Lockfile { path: path.to_owned(), source: Box::new(source) })
     }
 
     fn write(&self, path: &Path) -> Result<()> {

@@ -100,7 +100,8 @@ pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
 ///
 /// # Errors
 /// The source does not have it or does not give it, what comes is not what it should be or contradicts
-/// the lock file, or another process is at work on it. What came stays, and the next pull goes on from there.
+/// the lock file, or another process is at work on it. What came stays, and the next pull goes on from
+/// there.
 pub fn pull(
     cache: &Cache,
     source: &Source,
