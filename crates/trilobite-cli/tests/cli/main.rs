@@ -22,6 +22,7 @@ mod golden;
 mod hub;
 mod identity;
 mod lies;
+mod lock;
 mod npy;
 mod projections;
 mod pull;
