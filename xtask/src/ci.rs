@@ -1,14 +1,41 @@
 //! `cargo xtask ci`: every check that a change must pass.
 
-use anyhow::Result;
+use std::process::{Command, Stdio};
 
-/// Checks formatting, lints and tests, as the continuous integration does.
+use anyhow::{Context, Result};
+
+/// Checks formatting, lints, documentation and tests, as the continuous integration does.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
 pub(crate) fn run(_: &Args) -> Result<()> {
     let cargo = |args: &[&str]| crate::run(&mut crate::cargo(), args);
     cargo(&["fmt", "--all", "--check"])?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    cargo(&["test", "--workspace"])
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    let doc = &["doc", "--workspace", "--no-deps", "--locked"];
+    crate::run(crate::cargo().env("RUSTDOCFLAGS", "-D warnings"), doc)?;
+    cargo(&["test", "--workspace", "--locked"])?;
+    cargo(&["test", "-p", "trilobite-kernels", "--features", "c-kernels", "--locked"])?;
+    minimum_version()
+}
+
+/// Checks the workspace with the oldest Rust version that it supports, if that is installed.
+fn minimum_version() -> Result<()> {
+    let manifest = include_str!("../../Cargo.toml");
+    let version = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "))
+        .context("Cargo.toml states no rust-version")?
+        .trim_matches('"');
+    let rustup = || {
+        let mut rustup = Command::new("rustup");
+        rustup.current_dir(crate::root()).args(["run", version, "cargo"]);
+        rustup
+    };
+    let installed = rustup().arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !installed.is_ok_and(|status| status.success()) {
+        println!("Rust {version} is not installed: the minimum version is not checked");
+        return Ok(());
+    }
+    crate::run(&mut rustup(), &["check", "--workspace", "--all-targets", "--locked"])
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Fetches models of models/models.toml and the tasks' data sets, as `trilobite pull` does.
+/// Fetches models of models/models.toml, pinned by models/models.lock, and the tasks' data sets.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Models
@@ -25,7 +25,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let binary = crate::trilobite::binary(args.trilobite.as_deref())?;
     let mut command = Command::new(&binary);
-    command.arg("pull").args(&args.names);
+    command.arg("pull").args(&args.names).arg("--lock").arg(crate::models::lockfile());
     if let Some(data) = &args.data {
         command.args(["--data", data]);
     }

@@ -1,6 +1,7 @@
 //! `models/models.toml`: the models and shapes that the chores know.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,9 @@ pub(crate) struct Published {
     pub(crate) cpu_decoding_ms: f64,
     /// Number of training tokens, in trillions.
     pub(crate) training_tokens: f64,
+    /// The average of its scores, as printed.
+    #[serde(rename(serialize = "printed_average"))]
+    pub(crate) average: f64,
     /// By task, in percent; MT-bench from 1 to 10.
     pub(crate) scores: BTreeMap<String, f64>,
 }
@@ -114,6 +118,11 @@ pub(crate) struct Shape {
     pub(crate) config: BTreeMap<String, serde_json::Value>,
 }
 
+/// The lock file beside models.toml: commits and hashes of what was fetched.
+pub(crate) fn lockfile() -> PathBuf {
+    crate::root().join("models/models.lock")
+}
+
 impl Models {
     /// Loads the file as it was when xtask was built.
     pub(crate) fn load() -> Result<Models> {
@@ -125,6 +134,11 @@ impl Models {
         let listed = Listed::find(name)?;
         let model = self.model.iter().find(|model| model.name == listed.name);
         model.with_context(|| format!("models/models.toml has no model {name:?}"))
+    }
+
+    /// The models of the technical report's table, and their columns.
+    pub(crate) fn published(&self) -> impl Iterator<Item = (&Model, &Published)> {
+        self.model.iter().filter_map(|model| Some((model, model.published.as_ref()?)))
     }
 
     /// The shape of a model.

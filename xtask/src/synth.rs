@@ -16,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-use crate::models::{Models, Weights};
+use crate::models::{Models, Shape, Weights};
 use tensors::Tensor;
 
 /// Writes a random checkpoint of a listed model, in the Hugging Face layout and at its full size.
@@ -50,20 +50,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if weights.exists() {
         bail!("{} exists already", weights.display());
     }
-    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
-
-    let config = config::config(&shape, model.weights);
-    let tensors = tensors::tensors(&config, model.weights)?;
-    for (name, value) in [
-        ("config.json", config),
-        ("generation_config.json", config::generation_config(&shape)),
-        ("tokenizer_config.json", config::tokenizer_config(&shape)?),
-        ("tokenizer.json", tokenizer::tokenizer(&shape)?),
-    ] {
-        write(&args.out.join(name), |out| Ok(serde_json::to_writer_pretty(out, &value)?))?;
-    }
-    write(&weights, |out| write_safetensors(out, &tensors, args.seed))?;
-
+    write_checkpoint(&shape, model.weights, &args.out, args.seed)?;
+    let tensors = tensors::tensors(&config::config(&shape, model.weights), model.weights)?;
     let bytes: usize = tensors.iter().map(Tensor::bytes).sum();
     println!(
         "{}: {} with random weights, {} tensors, {:.2} GB in {:.1} s",
@@ -74,6 +62,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         start.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// Bytes of all tensors of a checkpoint.
+pub(crate) fn bytes(shape: &Shape, weights: Weights) -> Result<u64> {
+    let tensors = tensors::tensors(&config::config(shape, weights), weights)?;
+    Ok(tensors.iter().map(|tensor| tensor.bytes() as u64).sum())
+}
+
+/// Writes the files of a checkpoint to a folder, the weights last.
+pub(crate) fn write_checkpoint(
+    shape: &Shape,
+    weights: Weights,
+    folder: &Path,
+    seed: u64,
+) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let config = config::config(shape, weights);
+    let tensors = tensors::tensors(&config, weights)?;
+    for (name, value) in [
+        ("config.json", config),
+        ("generation_config.json", config::generation_config(shape)),
+        ("tokenizer_config.json", config::tokenizer_config(shape)?),
+        ("tokenizer.json", tokenizer::tokenizer(shape)?),
+    ] {
+        write(&folder.join(name), |out| Ok(serde_json::to_writer_pretty(out, &value)?))?;
+    }
+    write(&folder.join("model.safetensors"), |out| write_safetensors(out, &tensors, seed))
 }
 
 /// Writes a file beside its final name and renames it, so that an interrupted run leaves none.

@@ -311,6 +311,37 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A lock file that does not parse.
+    #[error("{}", path.display())]
+    Lockfile {
+        /// The lock file.
+        path: PathBuf,
+        /// The cause, with line and column.
+        source: Box<toml::de::Error>,
+    },
+    /// A model is not what a lock file pins it to.
+    #[error("{what} is {found}, but {} has {locked}", path.display())]
+    OtherThanLocked {
+        /// The lock file.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+        /// Its value in the lock file.
+        locked: String,
+        /// The other value.
+        found: String,
+    },
+    /// A file that a lock file pins came with other content.
+    #[error("{} pins {file}", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The file.
+        file: String,
+        /// What came instead.
+        source: Box<Error>,
+    },
+
     /// A file is not in the mirror.
     #[error("there is no {file} in {folders}")]
     NotInMirror {
@@ -359,6 +390,16 @@ impl Error {
             cause = error.source();
         }
         text
+    }
+
+    /// Whether what came is not the file.
+    #[cfg(feature = "download")]
+    pub(crate) fn is_of_content(&self) -> bool {
+        match self {
+            Error::Content(_) => true,
+            Error::Transfer { source, .. } => source.is_of_content(),
+            _ => false,
+        }
     }
 
     /// The [`Error::Refused`] that this error is, or that is among its causes.

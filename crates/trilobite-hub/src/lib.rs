@@ -41,6 +41,8 @@ mod names;
 #[cfg(feature = "open")]
 mod open;
 #[cfg(feature = "download")]
+mod pins;
+#[cfg(feature = "download")]
 mod pull;
 mod record;
 mod reference;

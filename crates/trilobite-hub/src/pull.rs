@@ -8,6 +8,7 @@ use crate::download::{self, Downloaded, FileSpec, is_hex};
 use crate::event::{Event, Listener};
 use crate::listed::Listed;
 use crate::lock::ModelLock;
+use crate::pins::Pin;
 use crate::record::{BRANCH, Fetched, INDEX, Record, now};
 use crate::reference::{Reference, Spelling, is_inside};
 use crate::select::{select, shards};
@@ -25,6 +26,8 @@ pub struct Request {
     pub reference: Reference,
     /// The entry in `models/models.toml`, if there is one.
     pub listed: Option<Listed>,
+    /// A lock file that what comes must agree with. A model that it lacks is added.
+    pub lockfile: Option<PathBuf>,
 }
 
 impl Request {
@@ -48,7 +51,7 @@ impl Request {
 
     /// The pinned hash of a file in models.toml, if the pinned revision is pulled.
     fn pinned(&self, file: &str) -> Option<&str> {
-        let Request { reference, listed } = self;
+        let Request { reference, listed, .. } = self;
         let listed = listed.as_ref()?;
         let other = reference.revision.is_some() && reference.revision != listed.revision;
         listed.sha256.get(file).map(String::as_str).filter(|_| !other)
@@ -71,7 +74,8 @@ pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
             let whole = file.as_ref().is_none_or(|file| model.files == [file.as_str()]);
             let file = file.filter(|_| !whole);
             let listed = whole.then_some(model);
-            return Ok(Request { reference: Reference { repository, revision, file }, listed });
+            let reference = Reference { repository, revision, file };
+            return Ok(Request { reference, listed, lockfile: None });
         }
         Err(unknown) => unknown,
     };
@@ -88,14 +92,16 @@ pub fn ask(cache: &Cache, name: &str) -> Result<Request> {
             Reference { file, ..record.reference() }
         }
     };
-    Ok(Request { reference: Reference { revision, ..reference }, listed: None })
+    let reference = Reference { revision, ..reference };
+    Ok(Request { reference, listed: None, lockfile: None })
 }
 
 /// Fetches and verifies the missing files of a model, and returns the model.
 ///
 /// # Errors
-/// The source does not have the model or refuses access, the data are wrong, or another process is
-/// changing the model. Data received so far are kept, and the next pull continues there.
+/// The source does not have the model or refuses access, the data are wrong or contradict the lock
+/// file, or another process is changing the model. Data received so far are kept, and the next pull
+/// continues there.
 pub fn pull(
     cache: &Cache,
     source: &Source,
@@ -104,16 +110,28 @@ pub fn pull(
 ) -> Result<Stored> {
     let name = request.name();
     let folder = cache.models()?.join(request.folder_name());
+    let Request { reference, listed, lockfile } = request;
+    let mut pin = None;
+    if let Some(path) = lockfile
+        && let Some(found) = Pin::find(path, &name)?
+    {
+        found.agrees_with_list(path, &reference.repository, listed.as_ref())?;
+        pin = Some((found, path.as_path()));
+    }
     let _lock = ModelLock::take(&folder, &name)?;
     let mut pull = Pull {
         source,
         request,
+        pin,
         folder: &folder,
         has_record: false,
         fetched: false,
         reporter: Reporter { name: &name, request, announced: false, listen },
     };
     let record = pull.run()?;
+    if let Some(path) = lockfile {
+        Pin::keep(path, &name, &record)?;
+    }
     Ok(Stored { name, folder, record: Some(record) })
 }
 
@@ -151,6 +169,8 @@ impl Reporter<'_> {
 struct Pull<'a> {
     source: &'a Source,
     request: &'a Request,
+    /// What the model is pinned to, and the lock file that says so.
+    pin: Option<(Pin, &'a Path)>,
     folder: &'a Path,
     /// Whether the folder has a record.
     has_record: bool,
@@ -181,6 +201,7 @@ impl Pull<'_> {
         {
             record = begin(commit);
         }
+        self.agrees(&record)?;
         record.asked = Some(asked);
         record.origin = Some(self.source.address());
 
@@ -199,6 +220,7 @@ impl Pull<'_> {
         }
         let is_needed = |name: &str| needed.iter().any(|known| known.name == name);
         record.files.retain(|name, _| is_needed(name));
+        self.agrees(&record)?;
         let before = stored.map_or_else(BTreeMap::new, |stored| stored.files);
         for name in before.keys().filter(|name| !is_needed(name) && is_inside(name)) {
             let path = self.folder.join(name);
@@ -218,15 +240,21 @@ impl Pull<'_> {
 
     /// The revision to fetch.
     fn asked(&self, stored: Option<&Record>) -> String {
-        let Request { reference, listed } = self.request;
+        let Request { reference, listed, .. } = self.request;
+        let locked = self.pin.as_ref().and_then(|(pin, _)| pin.commit.as_ref());
         let pinned = listed.as_ref().and_then(|listed| listed.revision.as_ref());
-        if let Some(revision) = reference.revision.as_ref().or(pinned) {
+        if let Some(revision) = reference.revision.as_ref().or(locked).or(pinned) {
             return revision.clone();
         }
         match self.source {
             Source::Server(_) => BRANCH.to_owned(),
             Source::Mirror(_) => stored.map_or_else(|| UNKNOWN.into(), |r| r.revision.clone()),
         }
+    }
+
+    /// Compares the files received so far with the lock file.
+    fn agrees(&self, record: &Record) -> Result<()> {
+        self.pin.as_ref().map_or(Ok(()), |(pin, path)| pin.agrees(path, record))
     }
 
     /// Whether a record belongs to the model and revision that are being pulled.
@@ -247,7 +275,7 @@ impl Pull<'_> {
 
     /// The files in the source, or `None` if they are known without a request.
     fn list(&mut self, record: &Record, asked: &str) -> Result<Option<Listing>> {
-        let Request { reference, listed } = self.request;
+        let Request { reference, listed, .. } = self.request;
         if self.listed_files().is_some() {
             return Ok(None);
         }
@@ -276,7 +304,9 @@ impl Pull<'_> {
     /// Fetches a file unless it is stored.
     fn file(&mut self, record: &mut Record, known: &Known) -> Result<()> {
         let (name, target) = (known.name.as_str(), self.folder.join(&known.name));
-        let pinned = self.request.pinned(name);
+        let locked = self.pin.as_ref().and_then(|(pin, _)| pin.files.get(name));
+        let locked = locked.map(|file| file.sha256.clone());
+        let pinned = locked.as_deref().or(self.request.pinned(name));
         let verified = pinned.map(|_| "pinned").or(known.sha256.as_ref().map(|_| "server"));
         let expected = pinned.or(known.sha256.as_deref());
         let recorded = record.files.get(name).map(|fetched| fetched.sha256.as_str());
@@ -304,10 +334,17 @@ impl Pull<'_> {
         }
         let stated = known.sha256.as_deref();
         let spec = FileSpec { target: &target, sha256: pinned, stated, bytes: known.bytes };
-        let downloaded = self.fetch(record, known, spec)?;
+        let downloaded = self.fetch(record, known, spec).map_err(|error| match &self.pin {
+            Some((_, path)) if locked.is_some() && error.is_of_content() => {
+                let (path, file) = (path.to_path_buf(), name.to_owned());
+                Error::Locked { path, file, source: error.into() }
+            }
+            _ => error,
+        })?;
         // All files come from the commit of the first one.
         if let Some(commit) = downloaded.revision.filter(|_| !is_hex(&record.revision, 40)) {
             record.revision = commit;
+            self.agrees(record)?;
         }
         let verified = downloaded.verified.map(str::to_owned);
         let fetched = Fetched { bytes: downloaded.bytes, sha256: downloaded.sha256, verified };

@@ -134,7 +134,7 @@ impl Server {
         &self,
         repository: &str,
         revision: &str,
-        listen: &mut dyn FnMut(download::Event<'_>),
+        listen: &mut dyn FnMut(download::TransferEvent<'_>),
     ) -> Result<Listing> {
         let model = format!("{}/api/models/{repository}", self.endpoint);
         let at_revision = format!("{model}/revision/{}", encode(revision, ""));

@@ -1,15 +1,17 @@
-//! Perplexity, memory and speed: what the engines say, run by run and row by row.
+//! Memory and speed: what the engines say, run by run and row by row.
 
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::Args;
+use super::plan::{Pass, Plan, TestKind};
 use super::process::{self, OTHERS, Output};
+use super::row::{Cell, Row};
 use super::subject::{Kind, Subject};
-use super::{Args, Cell, Row};
 
 /// Runs that others disturbed are repeated, but not more often than this.
 const REPEATS: usize = 2;
@@ -45,9 +47,10 @@ struct Run {
     joules: Option<f64>,
     bandwidth: Option<f64>,
     peak: Option<u64>,
+    facts: Map<String, Value>,
 }
 
-/// What all rounds gave of a row.
+/// What all rounds of a pass gave of a row.
 #[derive(Default)]
 struct Runs {
     runs: Vec<Run>,
@@ -62,76 +65,107 @@ pub(super) struct Machine {
     pub(super) isa: Option<String>,
 }
 
-/// Every row once a round, each time another one first, so that a slow moment of the machine falls on
-/// all of them.
+/// Pass by pass every row once a round, each time another one first, so that a slow moment of the
+/// machine falls on all of them.
 pub(super) fn interleaved(
     binary: &Path,
     args: &Args,
+    plan: &Plan,
     subjects: &[Subject],
     rows: &mut [Row],
 ) -> Machine {
-    let mut all: Vec<Runs> = subjects.iter().map(|_| Runs::default()).collect();
+    let mut all: Vec<Vec<Runs>> = subjects.iter().map(|_| Vec::new()).collect();
     let mut machine = Machine::default();
-    let chosen: Vec<usize> = (0..rows.len()).filter(|&at| rows[at].measure.is_ok()).collect();
-    for round in 0..args.rounds {
-        for turn in 0..chosen.len() {
-            let at = chosen[(turn + round) % chosen.len()];
-            if all[at].failure.is_some() {
-                continue;
-            }
-            eprintln!("round {} of {}: {}", round + 1, args.rounds, subjects[at].name);
-            match quiet_run(binary, args, &subjects[at], &mut machine) {
-                Ok((run, others)) => {
-                    all[at].others = all[at].others.max(others);
-                    all[at].runs.push(run);
+    for pass in &plan.passes {
+        for runs in &mut all {
+            runs.push(Runs::default());
+        }
+        let takes_part = |at: &usize| rows[*at].measure.is_ok() && pass.has(&rows[*at].name);
+        let chosen: Vec<usize> = (0..rows.len()).filter(takes_part).collect();
+        for round in 0..args.rounds {
+            for turn in 0..chosen.len() {
+                let at = chosen[(turn + round) % chosen.len()];
+                let Some(runs) = all[at].last_mut().filter(|runs| runs.failure.is_none()) else {
+                    continue;
+                };
+                let tests: Vec<_> = pass.tests().map(|test| test.name()).collect();
+                let (name, tests) = (&subjects[at].name, tests.join(" "));
+                eprintln!("round {} of {}, {tests}: {name}", round + 1, args.rounds);
+                match quiet_run(binary, args, pass, &subjects[at], &mut machine) {
+                    Ok((run, others)) => {
+                        runs.others = runs.others.max(others);
+                        runs.runs.push(run);
+                    }
+                    Err(error) => runs.failure = Some(format!("{error:#}")),
                 }
-                Err(error) => all[at].failure = Some(format!("{error:#}")),
             }
         }
     }
+    // What a thread gets of the memory's bandwidth depends on their number.
+    let most = plan.passes.iter().map(|pass| pass.threads).max();
     let mut bandwidths = Vec::new();
-    for ((row, runs), subject) in rows.iter_mut().zip(&all).zip(subjects) {
-        bandwidths.extend(runs.runs.iter().filter_map(|run| run.bandwidth));
-        fill(row, runs, subject, args);
+    for ((row, passes), subject) in rows.iter_mut().zip(&all).zip(subjects) {
+        for (runs, pass) in passes.iter().zip(&plan.passes) {
+            let runs = runs.runs.iter().filter(|_| Some(pass.threads) == most);
+            bandwidths.extend(runs.filter_map(|run| run.bandwidth));
+        }
+        fill(row, passes, subject, args, plan);
     }
     machine.bandwidth_bytes_per_s = Spread::of(&bandwidths);
     machine
 }
 
 /// Puts the medians into a row.
-fn fill(row: &mut Row, runs: &Runs, subject: &Subject, args: &Args) {
-    let why = match (&row.measure, &runs.failure) {
-        (Err(why), _) | (Ok(()), Some(why)) => Some(why.clone()),
-        _ => None,
-    };
-    let spread = |of: &dyn Fn(&Run) -> Option<f64>, none: &str| {
+fn fill(row: &mut Row, passes: &[Runs], subject: &Subject, args: &Args, plan: &Plan) {
+    let measured = row.measure.clone();
+    let spread = |at: usize, of: &dyn Fn(&Run) -> Option<f64>, none: &str| {
+        let (runs, pass): (&Runs, &Pass) = (&passes[at], &plan.passes[at]);
         let values: Vec<f64> = runs.runs.iter().filter_map(of).collect();
-        match (&why, Spread::of(&values)) {
-            (Some(why), _) => Cell::NotRun(why.clone()),
-            (None, Some(spread)) => Cell::Value(spread),
-            (None, None) => Cell::NotRun(none.to_owned()),
+        match (&measured, &runs.failure, Spread::of(&values)) {
+            (Err(why), _, _) | (_, Some(why), _) => Cell::NotRun(why.clone()),
+            (.., Some(spread)) => Cell::Value(spread),
+            (.., None) if !pass.has(&subject.name) => {
+                Cell::NotRun("the file of rows does not name it for this test".to_owned())
+            }
+            (.., None) => Cell::NotRun(none.to_owned()),
         }
     };
-    row.prefill = spread(&|run| run.prefill, "asked for with --prompt 0");
-    row.decode = spread(&|run| run.decode, "asked for with --decode 0");
+    for (at, pass) in plan.passes.iter().enumerate() {
+        for test in pass.tests() {
+            let of = |run: &Run| match test.kind {
+                TestKind::Prefill => run.prefill,
+                TestKind::Decode => run.decode,
+            };
+            row.speeds.insert(test.name(), spread(at, &of, "the engine does not state its speed"));
+        }
+    }
     let none = match subject.kind {
-        Kind::Model(_) => "the kernel shows no energy counters (RAPL) to this user",
-        Kind::Peer(_) => "the peer does not measure energy",
+        Ok(Kind::Peer(_)) => "the peer does not measure energy",
+        _ => "the kernel shows no energy counters (RAPL) to this user",
     };
-    row.joules_per_token = spread(&|run| run.joules, none);
-    let peak = runs.runs.iter().filter_map(|run| run.peak).max();
-    row.peak_resident_bytes = match (why, peak) {
-        (Some(why), _) => Cell::NotRun(why),
-        (None, Some(peak)) => Cell::Value(peak),
+    let decoding = plan.passes.iter().position(|pass| pass.decode > 0);
+    row.joules_per_token = match decoding {
+        Some(at) => spread(at, &|run| run.joules, none),
+        None => Cell::NotRun("no decoding was asked for".to_owned()),
+    };
+    let runs = || passes.iter().flat_map(|runs| &runs.runs);
+    if let Some(run) = runs().rfind(|run| !run.facts.is_empty()) {
+        row.facts = run.facts.clone();
+    }
+    let why = measured.err().or_else(|| passes.iter().find_map(|runs| runs.failure.clone()));
+    row.peak_resident_bytes = match (runs().filter_map(|run| run.peak).max(), why) {
+        (Some(peak), _) => Cell::Value(peak),
+        (None, Some(why)) => Cell::NotRun(why),
         (None, None) if args.wrap.is_some() => {
             Cell::NotRun("the command of --wrap stands before the peer's process".to_owned())
         }
         (None, None) => Cell::NotRun("the system does not show it".to_owned()),
     };
-    if runs.others > OTHERS && args.rounds > 0 {
+    let others = passes.iter().map(|runs| runs.others).fold(0.0, f64::max);
+    if others > OTHERS {
         row.notes.push(format!(
             "Other processes took up to {:.0} % of the processors during its runs.",
-            100.0 * runs.others
+            100.0 * others
         ));
     }
 }
@@ -140,12 +174,13 @@ fn fill(row: &mut Row, runs: &Runs, subject: &Subject, args: &Args) {
 fn quiet_run(
     binary: &Path,
     args: &Args,
+    pass: &Pass,
     subject: &Subject,
     machine: &mut Machine,
 ) -> Result<(Run, f64)> {
     let mut best: Option<(Run, f64)> = None;
     for _ in 0..=REPEATS {
-        let (run, others) = one_run(binary, args, subject, machine)?;
+        let (run, others) = one_run(binary, args, pass, subject, machine)?;
         if best.as_ref().is_none_or(|(_, least)| others < *least) {
             best = Some((run, others));
         }
@@ -159,6 +194,7 @@ fn quiet_run(
 fn one_run(
     binary: &Path,
     args: &Args,
+    pass: &Pass,
     subject: &Subject,
     machine: &mut Machine,
 ) -> Result<(Run, f64)> {
@@ -166,31 +202,37 @@ fn one_run(
     if let Some(wrap) = &args.wrap {
         words.extend(shlex::split(wrap).with_context(|| format!("--wrap {wrap:?}"))?);
     }
-    let sizes = ["-p", &args.prompt.to_string(), "-n", &args.decode.to_string()].map(str::to_owned);
-    let threads = ["-t".to_owned(), args.threads().to_string(), "-r".into(), "1".into()];
-    match &subject.kind {
+    let kind = subject.kind.as_ref().map_err(|why| anyhow!("{why}"))?;
+    let sizes = [("-p", pass.prompt), ("-n", pass.decode), ("-t", pass.threads), ("-r", 1)];
+    let sizes = sizes.iter().flat_map(|(flag, number)| [(*flag).to_owned(), number.to_string()]);
+    match kind {
         Kind::Model(model) => {
             words.extend([binary.display().to_string(), "bench".into()]);
             words.extend(model.iter().map(|path| path.display().to_string()));
-            words.extend(sizes.into_iter().chain(threads));
+            words.extend(sizes);
             words.extend(["--json".into(), "-q".into()]);
+            words.extend(subject.args.iter().cloned());
         }
         Kind::Peer(command) => {
             words.extend(command.iter().cloned());
-            words.extend(sizes.into_iter().chain(threads));
+            words.extend(sizes);
             words.extend(["-o".into(), "json".into()]);
         }
     }
     let Output { stdout, peak_resident_bytes, others, .. } =
-        process::run(Command::new(&words[0]).args(&words[1..]))?;
+        process::run(Command::new(&words[0]).args(&words[1..]).envs(&subject.env))?;
     // While a command that keeps the machine quiet waits for its turn, others work.
     let others = others.filter(|_| args.wrap.is_none()).unwrap_or(0.0);
-    let run = match &subject.kind {
+    let run = match kind {
         Kind::Model(_) => of_trilobite(&stdout, machine)?,
         Kind::Peer(_) => of_peer(&stdout, peak_resident_bytes.filter(|_| args.wrap.is_none()))?,
     };
     Ok((run, others))
 }
+
+/// What is kept of what `trilobite bench --json` says of decoding.
+const FACTS: [&str; 4] =
+    ["bytes_per_token", "bandwidth_bytes_per_s", "head_rows_per_token", "live_fraction"];
 
 /// Reads `trilobite bench --json`.
 fn of_trilobite(stdout: &str, machine: &mut Machine) -> Result<Run> {
@@ -198,12 +240,18 @@ fn of_trilobite(stdout: &str, machine: &mut Machine) -> Result<Run> {
     let result = &results[0];
     let median = |value: &Value| value["median"].as_f64();
     machine.isa = result["isa"].as_str().map(str::to_owned);
+    let mut facts = Map::new();
+    for (part, names) in [(result, &["isa", "layout"][..]), (&result["decode"], &FACTS)] {
+        let known = names.iter().filter(|name| !part[**name].is_null());
+        facts.extend(known.map(|name| ((*name).to_owned(), part[*name].clone())));
+    }
     Ok(Run {
         prefill: median(&result["prefill"][0]["tokens_per_s"]),
         decode: median(&result["decode"]["tokens_per_s"]),
         joules: median(&result["decode"]["joules_per_token"]),
         bandwidth: result["decode"]["bandwidth_bytes_per_s"].as_f64(),
         peak: result["peak_resident_bytes"].as_u64(),
+        facts,
     })
 }
 
@@ -223,78 +271,6 @@ fn of_peer(stdout: &str, peak: Option<u64>) -> Result<Run> {
         }
     }
     Ok(run)
-}
-
-/// A model's perplexity.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Perplexity {
-    pub(super) value: f64,
-    pub(super) bits_per_byte: Option<f64>,
-    pub(super) method: String,
-    /// What it has to be, where that is known.
-    pub(super) expected: Option<f64>,
-}
-
-/// `trilobite perplexity`.
-pub(super) fn perplexity(
-    binary: &Path,
-    model: Option<&Path>,
-    text: &Path,
-    context: usize,
-) -> Result<Perplexity> {
-    let mut command = Command::new(binary);
-    command.arg("perplexity").args(model).arg("--file").arg(text);
-    command.args(["--ctx", &context.to_string(), "--json", "-q"]);
-    stated_perplexity(&process::run(&mut command)?.stdout)
-}
-
-fn stated_perplexity(stdout: &str) -> Result<Perplexity> {
-    let result: Value = serde_json::from_str(stdout).context("the perplexity as JSON")?;
-    Ok(Perplexity {
-        value: result["perplexity"].as_f64().context("no perplexity was stated")?,
-        bits_per_byte: result["bits_per_byte"].as_f64(),
-        method: result["method"].as_str().unwrap_or("not stated").to_owned(),
-        expected: None,
-    })
-}
-
-/// The perplexity of a peer: by `llama-perplexity` beside its program, or by the program itself with
-/// `--perplexity FILE --ctx N`.
-pub(super) fn peer_perplexity(
-    command: &[String],
-    text: &Path,
-    context: usize,
-) -> Result<Perplexity> {
-    let program = Path::new(&command[0]);
-    let beside = program.with_file_name("llama-perplexity");
-    let context = context.to_string();
-    if beside.exists() {
-        let model = command.iter().position(|word| word == "-m" || word == "--model");
-        let model =
-            model.and_then(|at| command.get(at + 1)).context("the command has no -m FILE")?;
-        let mut check = Command::new(&beside);
-        check.args(["-m", model, "-c", &context, "-f"]).arg(text);
-        let Output { stdout, stderr, .. } = process::run(&mut check)?;
-        let value = final_estimate(&format!("{stdout}\n{stderr}"));
-        let value = value.context("llama-perplexity stated no final estimate")?;
-        let method = format!("llama-perplexity, the second halves of windows of {context} tokens");
-        return Ok(Perplexity { value, bits_per_byte: None, method, expected: None });
-    }
-    let mut check = Command::new(program);
-    check.args(&command[1..]).arg("--perplexity").arg(text).args(["--ctx", &context]);
-    let output = process::run(&mut check).with_context(|| {
-        format!(
-            "the peer offers no way to check: no {}, and it knows no --perplexity",
-            beside.display()
-        )
-    })?;
-    stated_perplexity(&output.stdout)
-}
-
-/// The number in "Final estimate: PPL = 9.27 +/- 0.1".
-fn final_estimate(text: &str) -> Option<f64> {
-    let (_, rest) = text.split_once("Final estimate: PPL = ")?;
-    rest.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -319,8 +295,6 @@ mod tests {
             (run.bandwidth, run.peak, machine.isa.as_deref()),
             (Some(3e10), Some(9), Some("avx2"))
         );
-
-        assert_eq!(final_estimate("x\nFinal estimate: PPL = 9.2657 +/- 0.1\n"), Some(9.2657));
     }
 
     #[test]

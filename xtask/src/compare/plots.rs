@@ -1,9 +1,9 @@
 //! The plots of a report.
 
-use super::measure::Spread;
+use super::plan::{Plan, Test, TestKind};
+use super::row::{Cell, Row};
 use super::score::Task;
 use super::svg::{self, Bar, Group, Point};
-use super::{Cell, Row};
 use crate::models::{Model, Published};
 
 /// A picture and the name of its file.
@@ -18,7 +18,7 @@ pub(super) struct Plot {
 pub(super) struct Picture<'a> {
     pub(super) rows: &'a [Row],
     pub(super) published: &'a [(&'a Model, &'a Published)],
-    pub(super) tasks: &'a [Task],
+    pub(super) plan: &'a Plan,
     /// The tasks that every scored row was scored on.
     pub(super) common: &'a [&'a Task],
 }
@@ -34,14 +34,10 @@ pub(super) fn measured(row: &Row, task: &Task) -> Option<f64> {
     Some(row.scores.get(&task.key)?.value()?.value)
 }
 
-/// Milliseconds of a decoded token.
-pub(super) fn latency(row: &Row) -> Option<f64> {
-    Some(1e3 / row.decode.value()?.median)
-}
-
 impl Picture<'_> {
     pub(super) fn plots(&self) -> Vec<Plot> {
         let mut plots = Vec::new();
+        let decode = self.plan.first(TestKind::Decode);
         let memory = self.scatter(
             "Score against memory",
             "weights without the embedding, MB (log scale)",
@@ -51,7 +47,7 @@ impl Picture<'_> {
         let speed = self.scatter(
             "Score against latency",
             "milliseconds for a decoded token (log scale)",
-            &latency,
+            &|row| Some(1e3 / row.speed(decode?)?.median),
             &|published| published.cpu_decoding_ms,
         );
         plots.extend(memory.map(|svg| Plot {
@@ -64,8 +60,9 @@ impl Picture<'_> {
             title: "Score against latency",
             svg,
         }));
-        plots.extend(self.speeds("decode", "Decoding", |row| &row.decode));
-        plots.extend(self.speeds("prefill", "Reading a prompt", |row| &row.prefill));
+        let prefill = self.plan.first(TestKind::Prefill);
+        plots.extend(decode.and_then(|test| self.speeds("decode", "Decoding", test)));
+        plots.extend(prefill.and_then(|test| self.speeds("prefill", "Reading a prompt", test)));
         plots.extend(self.tasks());
         plots
     }
@@ -78,7 +75,7 @@ impl Picture<'_> {
         of_row: &dyn Fn(&Row) -> Option<f64>,
         of_published: &dyn Fn(&Published) -> f64,
     ) -> Option<String> {
-        let all: Vec<&Task> = self.tasks.iter().take(16).collect();
+        let all: Vec<&Task> = self.plan.tasks.iter().take(16).collect();
         let (tasks, of) = match self.common.len() {
             0 => (&all[..], "the 16 published scores".to_owned()),
             n => (self.common, format!("the {n} tasks that were run here")),
@@ -103,15 +100,10 @@ impl Picture<'_> {
     }
 
     /// Bars of tokens a second, from the least to the largest run.
-    fn speeds(
-        &self,
-        name: &'static str,
-        what: &'static str,
-        of: impl Fn(&Row) -> &Cell<Spread>,
-    ) -> Option<Plot> {
+    fn speeds(&self, name: &'static str, what: &'static str, test: Test) -> Option<Plot> {
         let mut bars = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
-            if let Cell::Value(spread) = of(row) {
+            if let Some(spread) = row.speed(test) {
                 bars.push(Bar {
                     label: row.name.clone(),
                     value: spread.median,
@@ -134,7 +126,7 @@ impl Picture<'_> {
     /// The scores of each task that was run, published ones below.
     fn tasks(&self) -> Option<Plot> {
         let mut groups = Vec::new();
-        for task in self.tasks {
+        for task in &self.plan.tasks {
             let mut bars = Vec::new();
             for (index, row) in self.rows.iter().enumerate() {
                 if let Some(Cell::Value(score)) = row.scores.get(&task.key) {

@@ -46,16 +46,25 @@ pub(super) fn run(command: &mut Command) -> Result<Output> {
     work().with_context(|| shown)
 }
 
-/// Runs `trilobite pull`. What a server that does not answer is to one file it is to all: then the
-/// error names the server alone, and is the same for whatever was to be fetched.
-pub(super) fn pull(command: &mut Command) -> Result<()> {
-    run(command).map(drop).map_err(|error| {
-        let text = format!("{error:#}");
-        match text.find("no answer from ") {
-            Some(at) => anyhow!("{}", &text[at..]),
-            None => error,
+/// Runs `trilobite pull` for one thing after another. A server that did not answer is not asked again:
+/// whatever else was to come from it has the same reason.
+#[derive(Default)]
+pub(super) struct Pulls {
+    silent: Option<String>,
+}
+
+impl Pulls {
+    pub(super) fn run(&mut self, command: &mut Command) -> Result<()> {
+        if let Some(reason) = &self.silent {
+            bail!("{reason}");
         }
-    })
+        run(command).map(drop).map_err(|error| {
+            let text = format!("{error:#}");
+            let Some(at) = text.find("no answer from ") else { return error };
+            // The file that happened to be the first is not the reason.
+            anyhow!("{}", self.silent.insert(text[at..].to_owned()))
+        })
+    }
 }
 
 /// Reads a pipe on a thread, so that no program waits for its reader.
@@ -138,15 +147,19 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_answer_is_one_reason_for_all_files() {
-        let error = |said: &str| {
-            let script = format!("echo 'error: {said}' >&2; exit 1");
-            format!("{:#}", pull(Command::new("sh").args(["-c", &script])).unwrap_err())
+    fn a_server_that_does_not_answer_is_asked_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let asked = folder.path().join("asked");
+        let mut pulls = Pulls::default();
+        let mut error = |said: &str| {
+            let script = format!("echo x >> {}; echo 'error: {said}' >&2; exit 1", asked.display());
+            format!("{:#}", pulls.run(Command::new("sh").args(["-c", &script])).unwrap_err())
         };
+        assert_eq!(error("no such model"), "sh: exit status: 1: no such model");
         let reason = "no answer from hub.example: connection refused";
         for file in ["a: https://hub.example/a to /x/a", "b: https://hub.example/b to /x/b"] {
             assert_eq!(error(&format!("{file}: {reason}")), reason);
         }
-        assert_eq!(error("no such model"), "sh: exit status: 1: no such model");
+        assert_eq!(std::fs::read_to_string(asked).unwrap(), "x\nx\n");
     }
 }

@@ -9,11 +9,15 @@ use minijinja::{Environment, Value};
 use serde::Serialize;
 use serde_json::json;
 
+use super::Args;
+use super::check::Text;
 use super::machine::Fingerprint;
-use super::measure::{Perplexity, Spread};
+use super::measure::Spread;
+use super::perplexity::Perplexity;
+use super::plan::{Plan, Ratio, Test, TestKind};
 use super::plots::{self, Picture};
+use super::row::{Cell, Row};
 use super::score::{Score, Task};
-use super::{Args, Cell, Row, Text};
 use crate::models::{Model, Models, Published};
 
 /// What report.json holds.
@@ -23,14 +27,14 @@ struct Report<'a> {
     settings: Settings<'a>,
     tasks: &'a [Task],
     rows: &'a [Row],
+    goals: &'a [Ratio<'a>],
     /// From the technical report of BitNet b1.58 2B4T (arXiv 2504.12285), on its authors' machine.
     published: Vec<Reported<'a>>,
 }
 
 #[derive(Serialize)]
 struct Settings<'a> {
-    prompt: usize,
-    decode: usize,
+    tests: &'a [Test],
     rounds: usize,
     limit: usize,
     /// The name of the file whose perplexity was measured.
@@ -44,7 +48,8 @@ struct Reported<'a> {
     name: &'a str,
     #[serde(flatten)]
     published: &'a Published,
-    average: Option<f64>,
+    /// The plain mean of its scores.
+    mean: Option<f64>,
 }
 
 /// A cell of a table.
@@ -122,60 +127,72 @@ fn known<T: Clone>(cell: &Cell<T>) -> Result<T, String> {
 pub(super) fn write(
     args: &Args,
     text: &Text,
-    tasks: &[Task],
+    plan: &Plan,
     rows: &[Row],
     machine: Fingerprint,
 ) -> Result<()> {
     let models = Models::load()?;
-    let published: Vec<(&Model, &Published)> =
-        models.model.iter().filter_map(|model| Some((model, model.published.as_ref()?))).collect();
-    let scored: Vec<&Row> = rows.iter().filter(|row| row.score.is_ok()).collect();
+    let published: Vec<_> = models.published().filter(|_| plan.published).collect();
     let has = |row: &Row, task: &Task| plots::measured(row, task).is_some();
     let in_table = |task: &&Task| published.iter().all(|(_, p)| p.scores.contains_key(&task.key));
-    let common: Vec<&Task> = tasks
-        .iter()
-        .filter(in_table)
-        .filter(|task| !scored.is_empty() && scored.iter().all(|row| has(row, task)))
-        .collect();
+    let all: Vec<&Task> = plan.tasks.iter().filter(in_table).collect();
+    let scored: Vec<&Row> = rows.iter().filter(|row| row.score.is_ok()).collect();
+    let run = |task: &&&Task| !scored.is_empty() && scored.iter().all(|row| has(row, task));
+    let common: Vec<&Task> = all.iter().filter(run).copied().collect();
 
-    let all: Vec<&Task> = tasks.iter().filter(in_table).collect();
+    let mean = |p: &Published| plots::mean(&all, |task| p.scores.get(&task.key).copied());
     let reported = published.iter().map(|(model, published)| Reported {
         name: &model.name,
         published,
-        average: plots::mean(&all, |task| published.scores.get(&task.key).copied()),
+        mean: mean(published),
     });
+    let tests = plan.tests();
     let settings = Settings {
-        prompt: args.prompt,
-        decode: args.decode,
+        tests: &tests,
         rounds: args.rounds,
-        limit: args.limit,
+        limit: plan.limit,
         text: text.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         context: text.context,
         wrap: args.wrap.as_deref(),
     };
-    let report = Report { machine: &machine, settings, tasks, rows, published: reported.collect() };
+    let goals = &plan.ratios(rows);
+    let report = Report {
+        machine: &machine,
+        settings,
+        tasks: &plan.tasks,
+        rows,
+        goals,
+        published: reported.collect(),
+    };
     save(&args.output.join("report.json"), &serde_json::to_string_pretty(&report)?)?;
 
-    let picture = Picture { rows, published: &published, tasks, common: &common };
+    let picture = Picture { rows, published: &published, plan, common: &common };
     let plots = picture.plots();
     for plot in &plots {
         save(&args.output.join(format!("{}.svg", plot.name)), &plot.svg)?;
     }
     let mut table = Table { rows, published: &published, reasons: Vec::new() };
-    let sections = sections(&mut table, args, tasks, &common, &all);
+    let sections = sections(&mut table, plan, &common, &all);
     let columns: Vec<_> = rows
         .iter()
         .map(|row| (row.name.as_str(), "measured here"))
         .chain(published.iter().map(|(model, _)| (model.name.as_str(), "published")))
         .collect();
     let bandwidth = machine.bandwidth_bytes_per_s.as_ref();
+    let notes: Vec<_> =
+        plan.notes.iter().cloned().chain(note_on_averages(&published, mean)).collect();
     let values = json!({
+        "title": plan.title,
         "machine": machine,
         "rows": rows,
         "columns": columns,
         "sections": sections,
+        "notes": notes,
+        "goals": goals,
         "reasons": table.reasons,
         "settings": report.settings,
+        "scored": !plan.tasks.is_empty(),
+        "published": plan.published,
         "bandwidth": bandwidth.map(|speed| range(speed, 1e-9, 1)),
         "plots": plots,
     });
@@ -194,13 +211,38 @@ pub(super) fn write(
     Ok(())
 }
 
-fn sections(
-    table: &mut Table<'_>,
-    args: &Args,
-    tasks: &[Task],
-    common: &[&Task],
-    all: &[&Task],
-) -> Vec<Section> {
+/// What is to be known of printed averages that are not the means of their own cells.
+fn note_on_averages(
+    published: &[(&Model, &Published)],
+    mean: impl Fn(&Published) -> Option<f64>,
+) -> Option<String> {
+    /// Both are rounded to two digits, and so are the cells.
+    const ROUNDING: f64 = 0.015;
+    let mut other = Vec::new();
+    let mut same = Vec::new();
+    for (model, published) in published {
+        let printed = published.average;
+        let mean = mean(published)?;
+        match (mean - printed).abs() > ROUNDING {
+            true => {
+                other.push(format!("{} ({printed:.2} printed, {mean:.2} computed)", model.name))
+            }
+            false => same.push(model.name.as_str()),
+        }
+    }
+    (!other.is_empty()).then(|| {
+        format!(
+            "The technical report prints averages that are not the means of its own cells for {}. It \
+             does not say what they are of; cells were probably changed after they were taken. For {} \
+             the printed average is the plain mean of all cells, MT-bench's rating counted as it is, \
+             and so are the means here.",
+            other.join(", "),
+            same.join(", ")
+        )
+    })
+}
+
+fn sections(table: &mut Table<'_>, plan: &Plan, common: &[&Task], all: &[&Task]) -> Vec<Section> {
     let mb = |bytes: &u64| megabytes(*bytes as f64 / 1e6);
     let none = |_: &Published| None;
     let perplexity = |p: &Perplexity| match (p.bits_per_byte, p.expected) {
@@ -208,7 +250,6 @@ fn sections(
         (Some(bits), None) => format!("{:.3} ({bits:.3} bits per byte)", p.value),
         (None, None) => format!("{:.3}", p.value),
     };
-    let latency = |row: &Row| known(&row.decode);
     let memory = vec![
         table.line(
             "weights without the embedding, MB",
@@ -219,24 +260,37 @@ fn sections(
         table.line("model file, MB", |r| known(&r.file_bytes), mb, none),
         table.line("peak resident memory, MB", |r| known(&r.peak_resident_bytes), mb, none),
     ];
-    let decode = format!("decoding {} tokens, tokens/s", args.decode);
-    let prefill = format!("reading {} tokens, tokens/s", args.prompt);
-    let speed = vec![
-        table.line("decoded token, ms", latency, milliseconds, |p| {
-            Some(format!("{}", p.cpu_decoding_ms))
-        }),
-        table.line(&decode, |r| known(&r.decode), |s| range(s, 1.0, 1), none),
-        table.line(&prefill, |r| known(&r.prefill), |s| range(s, 1.0, 1), none),
-        table.line(
-            "energy of a decoded token, J",
-            |r| known(&r.joules_per_token),
-            |s| range(s, 1.0, 3),
-            none,
-        ),
-    ];
+    let of_test = |row: &Row, test: Test| match (&row.measure, row.speeds.get(&test.name())) {
+        (Err(why), _) => Err(why.clone()),
+        (Ok(()), Some(cell)) => known(cell),
+        (Ok(()), None) => Err("not measured".to_owned()),
+    };
+    let decode = plan.first(TestKind::Decode);
+    let latency = |row: &Row| match decode {
+        Some(test) => of_test(row, test),
+        None => Err("no decoding was asked for".to_owned()),
+    };
+    let published_latency = |p: &Published| Some(format!("{}", p.cpu_decoding_ms));
+    let mut speed = vec![table.line("decoded token, ms", latency, milliseconds, published_latency)];
+    for test in plan.tests() {
+        let label = plan.label(test);
+        speed.push(table.line(&label, |r| of_test(r, test), |s| range(s, 1.0, 1), none));
+    }
+    speed.push(table.line(
+        "energy of a decoded token, J",
+        |r| known(&r.joules_per_token),
+        |s| range(s, 1.0, 3),
+        none,
+    ));
     let check = vec![table.line("perplexity", |r| known(&r.perplexity), perplexity, none)];
+    let section = |title: &str, lines| Section { title: title.to_owned(), lines };
+    let mut sections =
+        vec![section("Checked first", check), section("Memory", memory), section("Speed", speed)];
+    if plan.tasks.is_empty() {
+        return sections;
+    }
     let mut scores = Vec::new();
-    for task in tasks {
+    for task in &plan.tasks {
         let cell = |row: &Row| match row.scores.get(&task.key) {
             Some(cell) => known(cell),
             None => Err("not scored".to_owned()),
@@ -271,13 +325,25 @@ fn sections(
         mean_of(&label, common, "it was not scored on all of them");
     }
     mean_of("mean of all 16", all, "not all 16 were run");
-    let section = |title: &str, lines| Section { title: title.to_owned(), lines };
-    vec![
-        section("Checked first", check),
-        section("Memory", memory),
-        section("Speed", speed),
-        section("Scores, %", scores),
-    ]
+    let unknown = |why: &str| {
+        let why = why.to_owned();
+        move |_: &Row| Err::<(), _>(why.clone())
+    };
+    scores.push(table.line(
+        "average, as printed",
+        unknown("a figure of the technical report; the mean above is the measured one"),
+        |()| String::new(),
+        |p| Some(format!("{:.2}", p.average)),
+    ));
+    let training = table.line(
+        "training tokens, trillions",
+        unknown("a figure of the technical report; running a model does not show it"),
+        |()| String::new(),
+        |p| Some(format!("{}", p.training_tokens)),
+    );
+    sections.push(section("Training", vec![training]));
+    sections.push(section("Scores, %", scores));
+    sections
 }
 
 fn megabytes(mb: f64) -> String {

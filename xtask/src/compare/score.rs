@@ -1,5 +1,6 @@
 //! Scores: `trilobite eval`, task by task.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -7,13 +8,25 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::process;
+use super::Args;
+use super::plan::Plan;
+use super::process::{self, Pulls};
+use super::row::{Cell, Row};
 use super::subject::{Kind, Subject, safe};
-use super::{Args, Cell, Row};
 
 /// The tasks that take seconds with a small model: those whose answers are chosen, not written.
-pub(super) const DEFAULT_TASKS: &str = "arc_challenge,arc_easy,openbookqa,boolq,hellaswag,piqa,\
-     winogrande,commonsense_qa,truthfulqa_mc2,mmlu";
+pub(super) const DEFAULT_TASKS: [&str; 10] = [
+    "arc_challenge",
+    "arc_easy",
+    "openbookqa",
+    "boolq",
+    "hellaswag",
+    "piqa",
+    "winogrande",
+    "commonsense_qa",
+    "truthfulqa_mc2",
+    "mmlu",
+];
 
 /// The rows of the published table: the name there, the task, and the metric that the cells are.
 const ROWS: [(&str, &str, &str); 16] = [
@@ -72,6 +85,11 @@ struct Definition {
     metrics: Vec<String>,
 }
 
+/// The tasks of the published table.
+pub(super) fn published_tasks() -> Vec<String> {
+    ROWS.iter().map(|(_, name, _)| (*name).to_owned()).collect()
+}
+
 /// The table's tasks, and others that were asked for.
 pub(super) fn tasks(asked: &[String]) -> Result<Vec<Task>> {
     let folder = crate::root().join("crates/trilobite-eval/tasks");
@@ -108,49 +126,58 @@ pub(super) fn tasks(asked: &[String]) -> Result<Vec<Task>> {
     Ok(tasks)
 }
 
-/// Fetches the data of the tasks, unless a folder was given. What cannot be fetched is said by the
-/// cells that need it.
-pub(super) fn fetch(binary: &Path, args: &Args, tasks: &[Task]) -> Result<()> {
-    let names: Vec<&str> = tasks.iter().filter(|t| t.asked).map(|t| t.name.as_str()).collect();
-    if args.data.is_some() || args.no_fetch || names.is_empty() {
-        return Ok(());
+/// Fetches the data of the tasks, unless a folder was given. What cannot be fetched is returned, by
+/// task, and said by the cells that need it.
+pub(super) fn fetch(binary: &Path, args: &Args, tasks: &[Task]) -> BTreeMap<String, String> {
+    let mut failures = BTreeMap::new();
+    let mut pulls = Pulls::default();
+    let asked = tasks.iter().filter(|task| task.asked);
+    for task in asked.filter(|_| args.data.is_none() && !args.no_fetch) {
+        let mut pull = Command::new(binary);
+        pull.args(["pull", "--quiet", "--data", &task.name]);
+        if let Err(error) = pulls.run(&mut pull) {
+            let why = format!("{error:#}");
+            let said = failures.values().any(|other| *other == why);
+            eprintln!("data of {}: {}", task.name, if said { "the same" } else { &why });
+            failures.insert(task.name.clone(), why);
+        }
     }
-    eprintln!("data of {}", names.join(", "));
-    process::pull(Command::new(binary).args(["pull", "--quiet", "--data", &names.join(",")]))
+    failures
 }
 
 /// Scores a row on every task.
 pub(super) fn row(
     binary: &Path,
     args: &Args,
-    tasks: &[Task],
+    plan: &Plan,
     subject: &Subject,
     row: &mut Row,
-    fetched: Option<&anyhow::Error>,
+    unfetched: &BTreeMap<String, String>,
 ) {
-    for task in tasks {
+    for task in &plan.tasks {
         let cell = match (&row.score, &subject.kind) {
             (Err(why), _) => Cell::NotRun(why.clone()),
             _ if !task.asked => Cell::NotRun("not among --tasks".to_owned()),
-            (Ok(()), Kind::Model(model)) => {
+            (Ok(()), Ok(Kind::Model(model))) => {
                 eprintln!("{}: {}", subject.name, task.name);
                 let id = row.sha256.as_deref().and_then(|hash| hash.get(..8)).unwrap_or("model");
                 let folder = args.output.join("eval").join(format!("{}-{id}", safe(&row.name)));
-                let score = one(binary, args, task, model.as_deref(), &folder);
-                score.map_err(|error| unfetched(error, fetched)).into()
+                let score = one(binary, args, plan, task, model.as_deref(), &folder);
+                score.map_err(|error| without_data(error, unfetched.get(&task.name))).into()
             }
-            (Ok(()), Kind::Peer(_)) => Cell::NotRun("a peer is not scored".to_owned()),
+            (Ok(()), Ok(Kind::Peer(_))) => Cell::NotRun("a peer is not scored".to_owned()),
+            (Ok(()), Err(why)) => Cell::NotRun(why.clone()),
         };
         row.scores.insert(task.key.clone(), cell);
     }
 }
 
 /// Why a task was not scored: what its data could not be fetched for, where that is the reason.
-fn unfetched(error: anyhow::Error, fetched: Option<&anyhow::Error>) -> anyhow::Error {
+fn without_data(error: anyhow::Error, reason: Option<&String>) -> anyhow::Error {
     let text = format!("{error:#}");
     let missing = ["no such data file", "--data is missing"].iter().any(|part| text.contains(part));
-    match fetched.filter(|_| missing) {
-        Some(reason) => anyhow!("its data could not be fetched: {reason:#}"),
+    match reason.filter(|_| missing) {
+        Some(reason) => anyhow!("its data could not be fetched: {reason}"),
         None => error,
     }
 }
@@ -158,6 +185,7 @@ fn unfetched(error: anyhow::Error, fetched: Option<&anyhow::Error>) -> anyhow::E
 fn one(
     binary: &Path,
     args: &Args,
+    plan: &Plan,
     task: &Task,
     model: Option<&Path>,
     folder: &Path,
@@ -171,8 +199,8 @@ fn one(
     if let Some(data) = &args.data {
         eval.arg("--data").arg(data);
     }
-    if args.limit > 0 {
-        eval.args(["--limit", &args.limit.to_string()]);
+    if plan.limit > 0 {
+        eval.args(["--limit", &plan.limit.to_string()]);
     }
     if let Some(more) = &args.eval_args {
         eval.args(shlex::split(more).with_context(|| format!("--eval-args {more:?}"))?);
@@ -185,6 +213,9 @@ fn one(
 fn read(task: &Task, stdout: &str) -> Result<Score> {
     let report: Value = serde_json::from_str(stdout).context("trilobite eval --json")?;
     let result = &report["tasks"][&task.name];
+    if let Some(why) = result["not_run"].as_str() {
+        bail!("{why}");
+    }
     let metric = &result["metrics"][&task.metric];
     let value = metric["value"].as_f64();
     let value = value.with_context(|| format!("eval did not measure {}", task.metric))?;
@@ -221,8 +252,8 @@ mod tests {
 
     #[test]
     fn data_that_could_not_be_fetched_are_one_reason_for_all_tasks() {
-        let reason = anyhow!("no answer from data.example");
-        let said = |text: &str, fetched| unfetched(anyhow!("{text}"), fetched).to_string();
+        let reason = "no answer from data.example".to_owned();
+        let said = |text: &str, reason| without_data(anyhow!("{text}"), reason).to_string();
         let expected = "its data could not be fetched: no answer from data.example";
         for task in ["boolq", "piqa"] {
             let missing = format!("data/{task}: there is no such data file; {task} needs it");
@@ -241,5 +272,7 @@ mod tests {
         let score = read(task, json).unwrap();
         assert_eq!((score.value, score.stderr, score.n), (50.0, Some(10.0), 20));
         assert!(read(task, "{}").is_err());
+        let json = r#"{"tasks": {"arc_easy": {"n": 20, "metrics": {}, "not_run": "no judge"}}}"#;
+        assert_eq!(read(task, json).unwrap_err().to_string(), "no judge");
     }
 }

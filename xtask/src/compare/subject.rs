@@ -1,5 +1,6 @@
 //! What is compared: models that Trilobite runs, and other programs with theirs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -7,8 +8,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use trilobite_hub::{Cache, Stored, resolve};
 
-use super::Args;
-use super::process::{self, Output};
+use super::plan::{Plan, RowSpec, expand};
+use super::process::{self, Output, Pulls};
+use super::{Args, synthetic};
+use crate::models::Models;
 
 /// The name of the model inside the binary.
 pub(super) const BUILT_IN: &str = "tinystories";
@@ -19,7 +22,12 @@ pub(super) struct Subject {
     pub(super) name: String,
     /// Its name in models.toml.
     pub(super) listed: Option<String>,
-    pub(super) kind: Kind,
+    /// What is run, or why nothing can be.
+    pub(super) kind: Result<Kind, String>,
+    /// More arguments of `trilobite bench`.
+    pub(super) args: Vec<String>,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) note: Option<String>,
 }
 
 pub(super) enum Kind {
@@ -29,41 +37,90 @@ pub(super) enum Kind {
     Peer(Vec<String>),
 }
 
-/// A subject that was named and could not be had, with the reason.
-pub(super) type Prepared = (String, Option<String>, Result<Kind>);
+impl Subject {
+    pub(super) fn new(name: &str, listed: Option<&str>, kind: Result<Kind>) -> Self {
+        Subject {
+            name: name.to_owned(),
+            listed: listed.map(str::to_owned),
+            kind: kind.map_err(|error| format!("{error:#}")),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            note: None,
+        }
+    }
 
-/// The models and peers that the arguments name, fetched and converted.
-pub(super) fn prepare(binary: &Path, args: &Args) -> Result<Vec<Prepared>> {
-    let named = match args.models.is_empty() {
-        true => present()?,
-        false => args.models.clone(),
-    };
-    let mut subjects = Vec::new();
-    for text in &named {
-        let (name, source) = match text.split_once('=') {
-            Some((name, source)) => (name.to_owned(), source),
-            None => (short(text), text.as_str()),
+    fn of_row(row: &RowSpec) -> Self {
+        let word = |word: &str| expand(word, |name| std::env::var(name).ok());
+        let kind = match (&row.model, &row.peer) {
+            (Some(model), None) => word(model).map(|path| Kind::Model(Some(path.into()))),
+            (None, Some(peer)) => command(&row.name, peer).and_then(|words| {
+                words.iter().map(|text| word(text)).collect::<Result<_>>().map(Kind::Peer)
+            }),
+            _ => Err(anyhow::anyhow!("the row names neither a model nor a peer, or both")),
         };
-        eprintln!("{name}: made ready");
-        let models = crate::models::Models::load()?;
-        let listed = models.find(source).ok().map(|model| model.name.clone());
-        let kind = model(binary, args, &name, source, listed.is_some());
-        subjects.push((name, listed, kind));
+        let RowSpec { name, args, env, note, .. } = row.clone();
+        Subject { args, env, note, ..Subject::new(&name, None, kind) }
+    }
+
+    /// What is run, for the report.
+    pub(super) fn shown(&self, model: Option<&Path>) -> String {
+        let model =
+            model.map_or("the model in the binary".into(), |path| path.display().to_string());
+        words(&self.env, &[&[model], &self.args[..]].concat())
+    }
+}
+
+/// A command with its variables.
+pub(super) fn words(env: &BTreeMap<String, String>, command: &[String]) -> String {
+    let env = env.iter().map(|(name, value)| format!("{name}={value}"));
+    env.chain(command.iter().cloned()).collect::<Vec<_>>().join(" ")
+}
+
+/// The models and peers that are compared, fetched, made and converted. What cannot be had is a
+/// subject with the reason.
+pub(super) fn prepare(binary: &Path, args: &Args, plan: &Plan) -> Result<Vec<Subject>> {
+    let mut subjects: Vec<Subject> = plan.rows.iter().map(Subject::of_row).collect();
+    if args.synthetic {
+        subjects = synthetic::prepare(binary, args)?;
+    } else if args.rows.is_none() {
+        let named = match (args.models.is_empty(), args.published) {
+            (false, _) => args.models.clone(),
+            (true, true) => {
+                Models::load()?.published().map(|(model, _)| model.name.clone()).collect()
+            }
+            (true, false) => present()?,
+        };
+        let mut pulls = Pulls::default();
+        for text in &named {
+            let (name, source) = match text.split_once('=') {
+                Some((name, source)) => (name.to_owned(), source),
+                None => (short(text), text.as_str()),
+            };
+            eprintln!("{name}: made ready");
+            let listed = Models::load()?.find(source).ok().map(|model| model.name.clone());
+            let kind = model(binary, args, &name, source, listed.is_some(), &mut pulls);
+            subjects.push(Subject::new(&name, listed.as_deref(), kind));
+        }
     }
     for text in &args.peers {
-        let (name, command) =
+        let (name, words) =
             text.split_once('=').with_context(|| format!("--peer {text:?} is not NAME=COMMAND"))?;
-        let words = shlex::split(command).filter(|words| !words.is_empty());
-        let words = words.with_context(|| format!("--peer {name}: {command:?} is no command"))?;
-        subjects.push((name.to_owned(), None, Ok(Kind::Peer(words))));
+        let words = command(name, words).with_context(|| format!("--peer {name}"))?;
+        subjects.push(Subject::new(name, None, Ok(Kind::Peer(words))));
     }
-    for (index, (name, ..)) in subjects.iter().enumerate() {
+    for (index, Subject { name, .. }) in subjects.iter().enumerate() {
         ensure!(
-            subjects[..index].iter().all(|(other, ..)| other != name),
+            subjects[..index].iter().all(|other| other.name != *name),
             "two rows are named {name:?}; NAME=MODEL gives one another name"
         );
     }
     Ok(subjects)
+}
+
+/// The words of a peer's command.
+fn command(name: &str, text: &str) -> Result<Vec<String>> {
+    let words = shlex::split(text).filter(|words| !words.is_empty());
+    words.with_context(|| format!("{name}: {text:?} is no command"))
 }
 
 /// The file's or folder's name, without .gguf.
@@ -82,7 +139,14 @@ fn present() -> Result<Vec<String>> {
 }
 
 /// A model's file: fetched if it is listed and not there, converted if it is a checkpoint.
-fn model(binary: &Path, args: &Args, name: &str, source: &str, listed: bool) -> Result<Kind> {
+fn model(
+    binary: &Path,
+    args: &Args,
+    name: &str,
+    source: &str,
+    listed: bool,
+    pulls: &mut Pulls,
+) -> Result<Kind> {
     if source == BUILT_IN {
         return Ok(Kind::Model(None));
     }
@@ -93,33 +157,52 @@ fn model(binary: &Path, args: &Args, name: &str, source: &str, listed: bool) -> 
     }
     if !is_there && listed && !args.no_fetch {
         let mut pull = Command::new(binary);
-        pull.args(["pull", source]);
+        // One lock file for all comparisons: the first fetch decides what a name means.
+        pull.args(["pull", source, "--lock"]).arg(crate::models::lockfile());
         if let Some(from) = &args.from {
             pull.arg("--from").arg(from);
         }
-        process::pull(&mut pull)?;
+        pulls.run(&mut pull)?;
     }
     if path.is_file() {
         return Ok(Kind::Model(Some(path.to_owned())));
     }
     // Speed and memory are those of a packed file, not of a checkpoint converted on the way in.
-    let out = args.output.join("models").join(format!("{}.gguf", safe(name)));
+    let out = converted(args, name);
     if !is_current(&out, path) {
         std::fs::create_dir_all(args.output.join("models"))?;
-        let mut convert = Command::new(binary);
-        convert.args(["convert", source, "--force", "--quiet", "-o"]).arg(&out);
-        process::run(&mut convert)?;
+        convert(binary, path, &out)?;
     }
     Ok(Kind::Model(Some(out)))
 }
 
-/// Whether a converted file is newer than everything in the folder that it was made of.
-fn is_current(file: &Path, folder: &Path) -> bool {
+/// The file of a converted model.
+pub(super) fn converted(args: &Args, name: &str) -> PathBuf {
+    args.output.join("models").join(format!("{}.gguf", safe(name)))
+}
+
+pub(super) fn convert(binary: &Path, source: &Path, out: &Path) -> Result<()> {
+    let mut convert = Command::new(binary);
+    convert.arg("convert").arg(source).args(["--force", "--quiet", "-o"]).arg(out);
+    process::run(&mut convert).map(drop)
+}
+
+/// Whether a converted file is newer than everything that it was made of.
+fn is_current(file: &Path, source: &Path) -> bool {
     let changed = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let Some(made) = changed(file) else { return false };
-    // A pulled model's folder is not known here; what was pulled once does not change.
-    let Ok(entries) = std::fs::read_dir(folder) else { return true };
-    entries.flatten().all(|entry| changed(&entry.path()).is_some_and(|time| time < made))
+    files(source).iter().all(|path| changed(path).is_some_and(|time| time < made))
+}
+
+/// The files of a checkpoint folder or a pulled model. There are none of what is neither; converting it
+/// says so.
+fn files(source: &Path) -> Vec<PathBuf> {
+    if let Ok(entries) = std::fs::read_dir(source) {
+        return entries.flatten().map(|entry| entry.path()).collect();
+    }
+    let stored = Stored::find(&Cache::from_env(), &source.to_string_lossy());
+    let Ok(Stored { folder, record: Some(record), .. }) = stored else { return Vec::new() };
+    record.files.keys().map(|name| folder.join(name)).collect()
 }
 
 /// A name as that of a file.

@@ -44,6 +44,9 @@ pub(crate) struct Pull {
     /// data sets in the layout that the tasks expect
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
+    /// Lock file: commits and hashes of models have to be those in it; a model that it lacks is added
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
     /// Access token for the hub [default: HF_TOKEN]; other users can see a command's arguments
     #[arg(long, value_name = "TOKEN", conflicts_with = "from")]
     token: Option<String>,
@@ -60,7 +63,8 @@ pub(crate) fn run(args: &Pull, global: &Global) -> Result<ExitCode> {
     let tasks = tasks(&args.data)?;
     let mirror = || args.from.clone().map(Source::Mirror);
     let source = mirror().unwrap_or_else(|| Source::hub(args.token.clone()));
-    for request in asked {
+    for mut request in asked {
+        request.lockfile.clone_from(&args.lock);
         let mut report = Report::new(global)?;
         let stored = pull(&cache, &source, &request, &mut |event| report.say(&event));
         report.bar.finish();

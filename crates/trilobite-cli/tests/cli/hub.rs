@@ -12,10 +12,10 @@ use crate::server::{Answer, Request, Server};
 use crate::trilobite::{command, stdout};
 
 pub(crate) const MAIN: &str = "0123456789abcdef0123456789abcdef01234567";
-const TAGGED: &str = "fedcba9876543210fedcba9876543210fedcba98";
+pub(crate) const TAGGED: &str = "fedcba9876543210fedcba9876543210fedcba98";
 
 /// Files by name.
-type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// A hub of one repository, whose large files are on another server.
 pub(crate) struct Hub {
@@ -95,7 +95,7 @@ fn is_large(name: &str) -> bool {
 }
 
 /// The revision that a request of the hub names.
-fn revision(request: &Request) -> Option<&str> {
+pub(crate) fn revision(request: &Request) -> Option<&str> {
     let path = request.path.split('?').next()?;
     let after = |mark: &str| Some(path.split_once(mark)?.1.split('/').next().unwrap());
     let cached = path.strip_prefix("/api/resolve-cache/models/");
@@ -136,7 +136,7 @@ fn with(mut files: Files, more: &[(&str, &[u8])]) -> Files {
     files
 }
 
-fn only(files: &[(&str, &[u8])]) -> Files {
+pub(crate) fn only(files: &[(&str, &[u8])]) -> Files {
     with(Files::new(), files)
 }
 

@@ -23,6 +23,7 @@ mod golden;
 mod hub;
 mod identity;
 mod lies;
+mod lock;
 mod npy;
 mod projections;
 mod pull;

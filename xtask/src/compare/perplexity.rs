@@ -1,0 +1,95 @@
+//! Perplexity, by Trilobite or by a peer.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::process::{self, Output};
+
+/// A model's perplexity.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Perplexity {
+    pub(super) value: f64,
+    pub(super) bits_per_byte: Option<f64>,
+    pub(super) method: String,
+    /// What it has to be, where that is known.
+    pub(super) expected: Option<f64>,
+}
+
+/// `trilobite perplexity`.
+pub(super) fn of_model(
+    binary: &Path,
+    model: Option<&Path>,
+    text: &Path,
+    context: usize,
+) -> Result<Perplexity> {
+    let mut command = Command::new(binary);
+    command.arg("perplexity").args(model).arg("--file").arg(text);
+    command.args(["--ctx", &context.to_string(), "--json", "-q"]);
+    stated_perplexity(&process::run(&mut command)?.stdout)
+}
+
+fn stated_perplexity(stdout: &str) -> Result<Perplexity> {
+    let result: Value = serde_json::from_str(stdout).context("the perplexity as JSON")?;
+    Ok(Perplexity {
+        value: result["perplexity"].as_f64().context("no perplexity was stated")?,
+        bits_per_byte: result["bits_per_byte"].as_f64(),
+        method: result["method"].as_str().unwrap_or("not stated").to_owned(),
+        expected: None,
+    })
+}
+
+/// The perplexity of a peer: by `llama-perplexity` beside its program, or by the program itself with
+/// `--perplexity FILE --ctx N`.
+pub(super) fn of_peer(
+    command: &[String],
+    env: &BTreeMap<String, String>,
+    text: &Path,
+    context: usize,
+) -> Result<Perplexity> {
+    let program = Path::new(&command[0]);
+    let beside = program.with_file_name("llama-perplexity");
+    let context = context.to_string();
+    if beside.exists() {
+        let model = command.iter().position(|word| word == "-m" || word == "--model");
+        let model =
+            model.and_then(|at| command.get(at + 1)).context("the command has no -m FILE")?;
+        let mut check = Command::new(&beside);
+        check.envs(env).args(["-m", model, "-c", &context, "-f"]).arg(text);
+        let Output { stdout, stderr, .. } = process::run(&mut check)?;
+        let value = final_estimate(&format!("{stdout}\n{stderr}"));
+        let value = value.context("llama-perplexity stated no final estimate")?;
+        let method = format!("llama-perplexity, the second halves of windows of {context} tokens");
+        return Ok(Perplexity { value, bits_per_byte: None, method, expected: None });
+    }
+    let mut check = Command::new(program);
+    check.envs(env).args(&command[1..]).arg("--perplexity").arg(text).args(["--ctx", &context]);
+    let output = process::run(&mut check).with_context(|| {
+        format!(
+            "the peer offers no way to check: no {}, and it knows no --perplexity",
+            beside.display()
+        )
+    })?;
+    stated_perplexity(&output.stdout)
+}
+
+/// The number in "Final estimate: PPL = 9.27 +/- 0.1".
+fn final_estimate(text: &str) -> Option<f64> {
+    let (_, rest) = text.split_once("Final estimate: PPL = ")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_estimate_of_llama_perplexity_is_read() {
+        assert_eq!(final_estimate("x\nFinal estimate: PPL = 9.2657 +/- 0.1\n"), Some(9.2657));
+        assert_eq!(final_estimate("no"), None);
+    }
+}
