@@ -277,7 +277,7 @@ pub(crate) struct Serve {
     /// Another host that requests may name (may be repeated)
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_host: Vec<String>,
-    /// Origin of pages that may use the server, such as https://chat.example.org (may be repeated)
+    /// Origin of pages that may use the server: scheme, host and port (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
     #[arg(long, value_name = "FILE|NAME", help = format!(
