@@ -1,15 +1,17 @@
 //! `trilobite serve`: an HTTP server.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::Args;
+use trilobite_runtime::ChatTemplate;
 use trilobite_server::{Options, ServedModel, Server};
 
 use super::template::Template;
-use crate::args::{self, Global, Serve};
+use crate::args::{self, Compute, Global};
 use crate::{interrupt, model, output};
 
 /// How soon a signal is noticed.
@@ -18,6 +20,65 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 const BUILT_IN: &str = "tinystories";
 /// Where the key can be given unseen by other users of the machine.
 const KEY_VARIABLE: &str = "TRILOBITE_API_KEY";
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trilobite serve 2b.gguf
+  trilobite serve 2b.gguf --port 0 | head -1        the address, of a free port
+  trilobite serve 2b.gguf --host 0.0.0.0 --api-key \"$KEY\"
+
+Prints one line with its address when it is ready. Requests choose a model by its name: that of its
+file without .gguf, of its folder, or the name it was pulled by. Answers are the same, to the last bit,
+whatever else is being answered. SIGTERM and Ctrl-C end it when all answers are given, after 30
+seconds at most; a second signal ends it at once. It speaks HTTP without encryption: TLS is a proxy's
+business. On a loopback address it answers only to the hosts localhost, 127.0.0.1 and [::1].")]
+pub(crate) struct Serve {
+    /// GGUF files, Hugging Face folders or names of pulled models [default: the built-in model]
+    #[arg(value_name = "MODEL")]
+    models: Vec<PathBuf>,
+    /// Convert checkpoints in memory instead of once into the cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Address or name of this machine to listen on
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    host: String,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+    /// Answers of a model that are generated at the same time
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    parallel: usize,
+    /// Tokens that a context holds [default: the model's, at most 4096]
+    #[arg(long, value_name = "N")]
+    ctx: Option<usize>,
+    /// Key that requests must bring [default: that of the environment variable TRILOBITE_API_KEY]
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<String>,
+    /// Memory for keys and values of each model in MiB; one context always fits [default: for two
+    /// contexts of every parallel answer, at most half of the free memory]
+    #[arg(long, value_name = "MIB")]
+    cache_memory: Option<usize>,
+    /// Prompts that can wait for each model before requests are refused
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    queue: usize,
+    /// Most tokens of an answer [default: what the context holds]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// Another host that requests may name (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    /// Origin of pages that may use the server: scheme, host and port (may be repeated)
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+    #[arg(long, value_name = "FILE|NAME", help = format!(
+        "Jinja file of a chat template, or the name of a standard one: {} [default: the model's]",
+        ChatTemplate::standard_names()
+    ))]
+    chat_template: Option<PathBuf>,
+    #[command(flatten)]
+    compute: Compute,
+}
 
 pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
     // The first signal ends it in order, the second at once.

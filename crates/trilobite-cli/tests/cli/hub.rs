@@ -472,7 +472,7 @@ fn a_name_that_several_models_have_is_not_guessed() {
     for (name, expected) in [
         ("same-nome", "did you mean Same-Name?"),
         ("one/some-name", "did you mean one/Same-Name?"),
-        ("somebody/else", "`trilobite pull somebody/else` fetches it if the hub has it"),
+        ("another/model", "`trilobite pull another/model` fetches it if the hub has it"),
     ] {
         let said = fails(&mut hub.with_home(&["inspect", name]));
         assert!(said.contains(expected), "{said}");

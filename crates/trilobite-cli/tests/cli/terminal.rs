@@ -25,11 +25,11 @@ const UP: &str = "\u{1b}[A";
 /// Runs a command and says how it left the terminal.
 const SHELL: &str = "trap : INT; \"$@\"; code=$?; stty -a >&2; exit $code";
 
-/// A chat with somebody in front of it.
+/// A chat on a pseudo terminal, with its keyboard and screen.
 struct Chat {
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
-    /// What was looked at.
+    /// Number of bytes of the screen that were read.
     seen: usize,
     /// The shell that runs it.
     shell: Child,

@@ -169,7 +169,7 @@ impl ChatTemplate {
             conversation.messages.iter().map(|message| message.normalized().into()).collect();
         let open = conversation.ending == Ending::Open;
         let last = match open {
-            true if !source.contains("content") => return Err(left_out()),
+            true if !source.contains("content") => return Err(last_message_left_out()),
             true => Some(mark_end(messages.last_mut())?),
             false => None,
         };
@@ -191,8 +191,8 @@ impl ChatTemplate {
     }
 }
 
-fn left_out() -> Error {
-    Error::Template("it leaves out the message that is to be continued".to_owned())
+fn last_message_left_out() -> Error {
+    Error::Template("it leaves out the last message, which the answer continues".to_owned())
 }
 
 /// Appends the mark to the text of the last message, and returns that text.
@@ -216,7 +216,7 @@ fn mark_end(message: Option<&mut Json>) -> Result<String> {
 /// trimmed the spaces before it, so these are removed.
 fn cut_after(mut prompt: String, last: &str) -> Result<String> {
     let found = prompt.rfind(CONTINUE_MARK.trim_end()).filter(|_| prompt.contains(last.trim()));
-    let at = found.ok_or_else(left_out)?;
+    let at = found.ok_or_else(last_message_left_out)?;
     let whole = prompt[at..].starts_with(CONTINUE_MARK);
     prompt.truncate(at);
     if !whole {

@@ -11,7 +11,7 @@ use super::error::{ApiError, ApiResult};
 use super::fields::Fields;
 use super::tools::{self, Callable, ToolCall};
 
-/// A conversation that is to be continued.
+/// A request to continue a conversation.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ChatRequest {
     /// What was said. Besides those here, a message may have whatever fields the model's template knows.

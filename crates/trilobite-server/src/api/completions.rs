@@ -13,7 +13,7 @@ use super::tokens::TokenId;
 /// Tokens of an answer by default, as in OpenAI's protocol.
 const DEFAULT_TOKENS: usize = 16;
 
-/// Texts that are to be continued.
+/// A request to continue texts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CompletionRequest {
     /// One text or several, each as a string or as token ids. Ids are taken as they are.
@@ -36,7 +36,7 @@ pub(crate) struct CompletionRequest {
     pub(crate) common: Common,
 }
 
-/// What is to be continued.
+/// The texts to continue.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Prompts {
@@ -54,7 +54,7 @@ pub(crate) enum Prompts {
     TokenLists(Vec<Vec<u32>>),
 }
 
-/// A text that is to be continued.
+/// A text to continue.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Prompt {
     /// As text.

@@ -32,7 +32,7 @@ use scheduler::Scheduler;
 /// Events that a choice can be ahead of its reader before its generation pauses.
 const EVENTS_AHEAD: usize = 64;
 
-/// A prompt and how it is to be continued.
+/// A prompt, and the settings of its continuations.
 pub(crate) struct Job {
     /// Its tokens, as many as the context holds at most.
     pub(crate) prompt: Vec<u32>,

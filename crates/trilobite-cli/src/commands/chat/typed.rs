@@ -212,7 +212,7 @@ fn unknown(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Parses lines, and checks that each but the last has to be continued.
+    /// Parses lines, and checks that each line but the last asks for another line.
     fn entered(lines: &[&str]) -> Result<Input, String> {
         let mut draft = Draft::default();
         let (last, first) = lines.split_last().unwrap();
