@@ -31,7 +31,7 @@ pub(crate) trait Simd: Copy {
 
     /// Number of lanes of a part.
     const WIDTH: usize;
-    /// Number of vector registers.
+    /// Number of parts that the vector registers hold.
     const REGISTERS: usize;
 
     /// Prefetches the memory at an address, which may be outside the program's memory.

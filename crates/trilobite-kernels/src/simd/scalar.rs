@@ -1,4 +1,7 @@
 //! Any processor, in plain Rust.
+//!
+//! Methods may be calls: unlike those of the instruction sets, they need no processor features of
+//! their caller.
 
 use super::{LANES, Simd};
 use half::f16;
@@ -23,14 +26,14 @@ pub(crate) trait Arithmetic: Copy {
 pub(crate) struct InRust;
 
 impl Arithmetic for InRust {
-    #[inline(always)]
+    #[inline]
     fn multiply_add(self, a: &[f32], b: &[f32], c: &mut [f32]) {
         for ((a, b), c) in a.iter().zip(b).zip(c) {
             *c = a.mul_add(*b, *c);
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn widen(self, x: &[u16; LANES]) -> [f32; LANES] {
         // The const functions of `half` never test for processor features.
         x.map(|x| f16::from_bits(x).to_f32_const())
@@ -42,47 +45,48 @@ impl<F: Arithmetic> Simd for Scalar<F> {
     type Part = [f32; LANES];
 
     const WIDTH: usize = LANES;
-    const REGISTERS: usize = 16;
+    // A part is all lanes, and 16 registers of four floats hold two.
+    const REGISTERS: usize = 2;
 
-    #[inline(always)]
+    #[inline]
     fn prefetch(self, _: *const u8) {}
 
-    #[inline(always)]
+    #[inline]
     fn splat(self, x: f32) -> Self::Lanes {
         [x; LANES]
     }
 
-    #[inline(always)]
+    #[inline]
     fn load(self, x: &[f32; LANES]) -> Self::Lanes {
         *x
     }
 
-    #[inline(always)]
+    #[inline]
     fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes {
         self.0.widen(x)
     }
 
-    #[inline(always)]
+    #[inline]
     fn load_bf16(self, x: &[u16; LANES]) -> Self::Lanes {
         x.map(|x| f32::from_bits(u32::from(x) << 16))
     }
 
-    #[inline(always)]
+    #[inline]
     fn load_i8(self, x: &[i8; LANES]) -> Self::Lanes {
         x.map(f32::from)
     }
 
-    #[inline(always)]
+    #[inline]
     fn store(self, x: Self::Lanes, out: &mut [f32; LANES]) {
         *out = x;
     }
 
-    #[inline(always)]
+    #[inline]
     fn store_f16(self, x: Self::Lanes, out: &mut [u16; LANES]) {
         *out = x.map(|x| f16::from_f32_const(x).to_bits());
     }
 
-    #[inline(always)]
+    #[inline]
     fn add(self, mut a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         for i in 0..LANES {
             a[i] += b[i];
@@ -90,7 +94,7 @@ impl<F: Arithmetic> Simd for Scalar<F> {
         a
     }
 
-    #[inline(always)]
+    #[inline]
     fn mul(self, mut a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         for i in 0..LANES {
             a[i] *= b[i];
@@ -98,13 +102,13 @@ impl<F: Arithmetic> Simd for Scalar<F> {
         a
     }
 
-    #[inline(always)]
+    #[inline]
     fn mul_add(self, a: Self::Lanes, b: Self::Lanes, mut c: Self::Lanes) -> Self::Lanes {
         self.0.multiply_add(&a, &b, &mut c);
         c
     }
 
-    #[inline(always)]
+    #[inline]
     fn sum(self, mut x: Self::Lanes) -> f32 {
         let mut width = LANES;
         while width > 1 {
@@ -116,19 +120,19 @@ impl<F: Arithmetic> Simd for Scalar<F> {
         x[0]
     }
 
-    #[inline(always)]
+    #[inline]
     fn load_part(self, x: &[f32]) -> Self::Part {
         let mut part = [0.0; LANES];
         part.copy_from_slice(&x[..LANES]);
         part
     }
 
-    #[inline(always)]
+    #[inline]
     fn store_part(self, x: Self::Part, out: &mut [f32]) {
         out[..LANES].copy_from_slice(&x);
     }
 
-    #[inline(always)]
+    #[inline]
     fn mul_add_part(self, a: Self::Part, b: Self::Part, c: Self::Part) -> Self::Part {
         self.mul_add(a, b, c)
     }

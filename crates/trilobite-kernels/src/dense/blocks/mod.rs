@@ -113,8 +113,8 @@ pub(crate) fn gemm<S: Integers>(
         return dispatch!(w.ty, gemv(simd, w.bytes, x.row(0), out));
     }
     // A tile has as many sums as fit in the registers.
-    match S::WIDTH {
-        16.. => tiles::<S, 6, 4>(simd, w, x, buffers, out),
+    match S::REGISTERS * S::WIDTH {
+        512.. => tiles::<S, 6, 4>(simd, w, x, buffers, out),
         _ => tiles::<S, 2, 2>(simd, w, x, buffers, out),
     }
 }
