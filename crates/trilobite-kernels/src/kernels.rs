@@ -305,11 +305,8 @@ fn detected() -> Vec<Kernels> {
 
 /// The highest table, or the one named by `cap`.
 fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
-    let tables = tables();
-    let Some(cap) = cap else {
-        return Ok(&tables[tables.len() - 1]);
-    };
-    let asked: Isa = cap.parse()?;
+    let Some(cap) = cap else { return Ok(Kernels::best()) };
+    let (tables, asked) = (tables(), cap.parse::<Isa>()?);
     tables.iter().find(|table| table.isa == asked).ok_or_else(|| {
         let available = tables.iter().map(|table| table.isa.name()).collect::<Vec<_>>();
         Error::MissingIsa { asked: asked.name(), available: available.join(", ") }
@@ -330,6 +327,12 @@ impl Kernels {
                 choose(cap.as_ref().map(|cap| cap.to_string_lossy()).as_deref())
             })
             .clone()
+    }
+
+    /// The kernels for the best instruction set of this machine, whatever the environment says.
+    pub fn best() -> &'static Kernels {
+        let tables = tables();
+        &tables[tables.len() - 1]
     }
 
     /// The kernels for every instruction set of this machine, scalar first.
