@@ -141,22 +141,18 @@ impl Planned<'_> {
     fn is_zero(&self) -> bool {
         let &[rows, cols] = self.shape.as_slice() else { return false };
         let (rows, cols) = (rows as usize, cols as usize);
-        let mut row = vec![0.0; cols];
         match &self.data {
-            Data::Dense(Dense { view, .. }) => (0..view.count()).step_by(cols).all(|start| {
-                view.widen(start..start + cols, &mut row);
-                row.iter().all(|weight| *weight == 0.0)
-            }),
-            Data::Blocks(bytes) => {
-                let kernels = Kernels::available().into_iter().next_back();
-                let (Some(ty), Some(kernels)) = (blocks(self.ty), kernels) else { return false };
-                let matrix = DenseMatrix::new(ty, bytes, rows, cols);
-                matrix.is_some_and(|matrix| {
-                    (0..rows).all(|r| {
-                        kernels.dense_row(&matrix, r, &mut row);
-                        row.iter().all(|weight| *weight == 0.0)
-                    })
+            Data::Dense(Dense { view, .. }) => {
+                let mut row = Vec::new();
+                (0..view.count()).step_by(cols).all(|start| {
+                    view.widen(start..start + cols, &mut row);
+                    row.iter().all(|weight| *weight == 0.0)
                 })
+            }
+            Data::Blocks(bytes) => {
+                let Some(ty) = blocks(self.ty) else { return false };
+                let matrix = DenseMatrix::new(ty, bytes, rows, cols);
+                matrix.is_some_and(|matrix| Kernels::best().dense_is_zero(&matrix))
             }
             _ => false,
         }

@@ -102,17 +102,16 @@ static inline __attribute__((always_inline)) void pairs(
 }
 
 /*
- * Writes the sums of codes times activations over some blocks to sums[r * tokens + t], for 1, 2 or 4
- * rows and 1, 2, 3, 4 or 8 tokens. 4 rows allow at most 2 tokens.
+ * Writes the sums of codes times activations over some blocks to sums[r * tokens + t], for 1 to 4
+ * rows and 1 to 8 tokens.
  */
 void trilobite_i8mm_tile(
     const uint8_t *const *w, const int8_t *const *ahead, size_t rows, const int8_t *const *x,
     size_t tokens, size_t blocks, int32_t *sums
 ) {
-    /* With constant sizes the compiler unrolls the loops over rows and tokens. */
+    /* The sizes in use. With constants the compiler unrolls the loops over rows and tokens. */
     switch (rows * 16 + tokens) {
     case 0x11: single(w, ahead, 1, x[0], blocks, sums); break;
-    case 0x21: single(w, ahead, 2, x[0], blocks, sums); break;
     case 0x41: single(w, ahead, 4, x[0], blocks, sums); break;
     case 0x12: pairs(w, ahead, 1, x, 2, blocks, sums); break;
     case 0x13: pairs(w, ahead, 1, x, 3, blocks, sums); break;

@@ -85,12 +85,13 @@ void trilobite_c_i2_s(
     const uint8_t *packed, size_t row_bytes, size_t rows, size_t vectors, const int16_t *x,
     size_t tokens, const int32_t *constants, int32_t *out, size_t stride
 ) {
-    for (size_t r = 0; r < rows; r++, packed += row_bytes) {
+    for (size_t r = 0; r < rows; r++) {
+        const uint8_t *w = packed + r * row_bytes;
         uint32_t sums[2];
         if (tokens == 1) {
-            row(packed, vectors, x, 1, sums);
+            row(w, vectors, x, 1, sums);
         } else {
-            row(packed, vectors, x, 2, sums);
+            row(w, vectors, x, 2, sums);
         }
         for (size_t t = 0; t < tokens; t++) {
             int32_t *sum = &out[t * stride + r];

@@ -130,12 +130,12 @@ type RefineScan = unsafe fn(&[[u8; scan::BITS]], usize, &[u32], scan::Halves<'_>
 type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
 /// The signature of [`t5_3::avx2::repack`].
 type Repack = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
-/// Multiplication by look-up tables, for some matrices and a multiple of `lanes` tokens.
+/// Multiplication by look-up tables, for matrices that [allow](i2_s::Matrix::allows_lookup) it and a
+/// multiple of `lanes` tokens.
 struct LookUp {
     /// Minimum number of rows and of tokens for which building the tables pays.
     min_size: (usize, usize),
     lanes: usize,
-    applies: fn(&i2_s::Matrix<'_>) -> bool,
     gemm: unsafe fn(&i2_s::Product<'_>, &mut LookUpBuffers, &mut [i32]),
 }
 
@@ -212,7 +212,6 @@ fn portable() -> Vec<Kernels> {
     let i2_s_lookup = Some(LookUp {
         min_size: (32, i2_s::c::MIN_TOKENS),
         lanes: 1,
-        applies: i2_s::c::applies,
         gemm: |product, buffers, out| i2_s::c::lookup(product, &mut buffers.c, out),
     });
     vec![Kernels {
@@ -239,7 +238,6 @@ fn detected() -> Vec<Kernels> {
             // or tokens it could be slower.
             min_size: (192, 32),
             lanes: i2_s::lookup::LANES,
-            applies: i2_s::lookup::applies,
             gemm: |product, buffers, out| {
                 // SAFETY: this is put into a table only after AVX2 has been detected.
                 unsafe { i2_s::lookup::gemm(product, &mut buffers.avx2, out) }
@@ -307,11 +305,8 @@ fn detected() -> Vec<Kernels> {
 
 /// The highest table, or the one named by `cap`.
 fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
-    let tables = tables();
-    let Some(cap) = cap else {
-        return Ok(&tables[tables.len() - 1]);
-    };
-    let asked: Isa = cap.parse()?;
+    let Some(cap) = cap else { return Ok(Kernels::best()) };
+    let (tables, asked) = (tables(), cap.parse::<Isa>()?);
     tables.iter().find(|table| table.isa == asked).ok_or_else(|| {
         let available = tables.iter().map(|table| table.isa.name()).collect::<Vec<_>>();
         Error::MissingIsa { asked: asked.name(), available: available.join(", ") }
@@ -332,6 +327,12 @@ impl Kernels {
                 choose(cap.as_ref().map(|cap| cap.to_string_lossy()).as_deref())
             })
             .clone()
+    }
+
+    /// The kernels for the best instruction set of this machine, whatever the environment says.
+    pub fn best() -> &'static Kernels {
+        let tables = tables();
+        &tables[tables.len() - 1]
     }
 
     /// The kernels for every instruction set of this machine, scalar first.

@@ -166,10 +166,10 @@ impl Ops<'_> {
         let matrices = products.each_ref().map(|(matrix, _)| *matrix);
         let outs =
             products.map(|(matrix, out)| (&mut out[..input.count * matrix.rows], matrix.rows));
-        let product = |index| Product::new(kernels, model, matrices[index], input, plain);
-        let split = product(0).split();
+        let products = matrices.map(|matrix| Product::new(kernels, model, matrix, input, plain));
+        let split = products[0].split();
         self.workers.team.columns(outs, ALIGN, split, |scratch, index, rows, strip| {
-            product(index)
+            products[index]
                 .each(rows, scratch, |t, part, values| values.write(&mut strip.row(t)[part]));
         });
     }
@@ -219,25 +219,27 @@ impl Ops<'_> {
     ) {
         let (kernels, model, plain) = (self.workers.kernels, self.model, self.plain);
         let out = (&mut out[..input.count * gate.rows], gate.rows);
-        let product = |matrix| Product::new(kernels, model, matrix, input, plain);
-        let mut split = product(gate).split();
-        if product(up).sparse(activation).is_some() {
+        let [gate, up] =
+            [gate, up].map(|matrix| Product::new(kernels, model, matrix, input, plain));
+        let (step, sparse) = (gate.step().min(up.step()), up.sparse(activation));
+        let mut split = gate.split();
+        if sparse.is_some() {
             // Chosen rows are prefetched within a piece only, so pieces are larger.
             split.size = split.size.saturating_mul(8);
         }
         self.workers.team.columns([out], ALIGN, split, |scratch, _, rows, strip| {
             let mut up_row = std::mem::take(&mut scratch.row);
-            for (start, rows) in pieces(rows, product(gate).step().min(product(up).step())) {
+            for (start, rows) in pieces(rows, step) {
                 let part = start..start + rows.len();
-                product(gate).piece(rows.clone(), scratch, |t, values| {
+                gate.piece(rows.clone(), scratch, |t, values| {
                     values.write(&mut strip.row(t)[part.clone()]);
                 });
-                if let Some(up) = product(up).sparse(activation) {
+                if let Some(up) = &sparse {
                     up.gate(rows, scratch, strip, part);
                     continue;
                 }
                 let up_row = grown(&mut up_row, rows.len());
-                product(up).piece(rows, scratch, |t, values| {
+                up.piece(rows, scratch, |t, values| {
                     values.write(up_row);
                     let gate = &mut strip.row(t)[part.clone()];
                     match activation {

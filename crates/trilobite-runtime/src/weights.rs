@@ -160,7 +160,7 @@ impl Weights {
             zeros: Vec::new(),
             coded: Vec::new(),
         };
-        let (embedding, embedding_type) =
+        let (embedding, view) =
             tensors.dense(&Role::Embedding.name(0), Role::Embedding, "a token embedding")?;
         // Not allocated in advance: the number of layers is an unchecked claim of the metadata.
         let mut layers = Vec::new();
@@ -180,7 +180,7 @@ impl Weights {
         check::codes(&tensors.coded)?;
         Ok(Self {
             embedding,
-            embedding_type,
+            embedding_type: view.ty(),
             layers,
             output_norm,
             head,
@@ -336,15 +336,15 @@ impl<'a> Tensors<'a> {
     fn matrix(&mut self, role: Role, layer: u64) -> Result<Matrix> {
         let name = role.name(layer);
         let name = self.gguf.matrix(&name).map_or(name, |info| info.name.clone());
-        let mut matrix = match self.projections.storage(&name) {
+        let (mut matrix, view) = match self.projections.storage(&name) {
             Some(Storage::Packed) => self.ternary(&name, role)?,
             Some(Storage::Unpacked) => return Err(self.type_error(&name, "it is, unconverted")),
-            Some(Storage::Dense) | None => self.dense(&name, role, "a weight matrix")?.0,
+            Some(Storage::Dense) | None => {
+                let (matrix, view) = self.dense(&name, role, "a weight matrix")?;
+                (matrix, View::Dense(view))
+            }
         };
-        let file = self.files.get(matrix.place.part).copied().unwrap_or_default();
-        let bytes = file.get(matrix.place.range.clone()).unwrap_or_default();
-        let kernels = Kernels::detect()?;
-        if matrix.view(bytes).is_some_and(|view| view.is_zero(kernels)) {
+        if view.is_zero(Kernels::detect()?) {
             self.zeros.push(name);
         }
         if let Some(bias) = role.bias() {
@@ -358,19 +358,20 @@ impl<'a> Tensors<'a> {
         name: &str,
         role: Role,
         purpose: &'static str,
-    ) -> Result<(Matrix, DenseType)> {
+    ) -> Result<(Matrix, DenseMatrix<'a>)> {
         let (info, rows, cols) = self.take_matrix(name, role)?;
         let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, purpose))?;
         let matrix =
             Matrix { rows, cols, place: Place::of(info), kind: Kind::Dense(ty), bias: None };
-        let view = matrix.view(self.bytes(info)).ok_or_else(|| self.type_error(name, purpose))?;
+        let view = DenseMatrix::new(ty, self.bytes(info), rows, cols);
+        let view = view.ok_or_else(|| self.type_error(name, purpose))?;
         if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0) {
-            self.coded.push(Coded { info, view });
+            self.coded.push(Coded { info, view: View::Dense(view) });
         }
-        Ok((matrix, ty))
+        Ok((matrix, view))
     }
 
-    fn ternary(&mut self, name: &str, role: Role) -> Result<Matrix> {
+    fn ternary(&mut self, name: &str, role: Role) -> Result<(Matrix, View<'a>)> {
         let (info, rows, cols) = self.take_matrix(name, role)?;
         let layout = match info.ty {
             TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),
@@ -392,7 +393,7 @@ impl<'a> Tensors<'a> {
             return Err(Error::Scale { name: name.to_owned(), scale });
         }
         self.coded.push(Coded { info, view });
-        Ok(matrix)
+        Ok((matrix, view))
     }
 
     fn rope_divisors(&mut self) -> Result<RopeDivisors> {

@@ -243,7 +243,7 @@ impl<'a> Builder<'a, '_> {
             });
         }
         // Any kernels will do, because all give the same weights.
-        let Some(kernels) = Kernels::available().into_iter().next_back() else { return Ok(bytes) };
+        let kernels = Kernels::best();
         let bad = (0..rows).into_par_iter().map_init(Vec::new, |wide, row| {
             wide.resize(cols, 0.0);
             kernels.dense_row(&matrix, row, wide);

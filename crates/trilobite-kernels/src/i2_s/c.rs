@@ -2,7 +2,7 @@
 //!
 //! A word of 16 bits holds eight codes. Its multipliers are arranged once for all rows.
 
-use super::{BLOCK, BLOCK_BYTES, Matrix, Product, scalar};
+use super::{BLOCK, BLOCK_BYTES, Product, scalar};
 use crate::c::portable::{self, Activations, Arranged, GROUP, LANES, Lanes, TOKENS, Tables};
 use crate::codes::{Codes, MARGIN};
 use std::ops::Range;
@@ -17,8 +17,6 @@ const GROUPS: usize = BLOCK_BYTES / GROUP;
 const ROWS: usize = 1280;
 /// Number of groups that can be summed in i16: 255 + 7 * 8 bytes * 4 activations * 128 = 28927.
 const NARROW: usize = 7;
-/// Maximum number of columns: their sums fit in the 24 bits of a stored sum.
-const MAX_COLS: usize = 1 << 16;
 
 /// Buffers for tables and sums.
 #[derive(Debug, Default)]
@@ -31,11 +29,6 @@ pub(crate) struct Buffers {
     /// The sums, for each row: `256 * high + low`.
     low: Vec<Lanes>,
     high: Vec<Lanes>,
-}
-
-/// Whether a matrix is suitable: all rows start at a block, and they are short enough.
-pub(crate) fn applies(matrix: &Matrix<'_>) -> bool {
-    matrix.is_aligned() && matrix.cols < MAX_COLS
 }
 
 /// Fills `out` with the sums of a [`Product`].
@@ -127,13 +120,14 @@ fn arrange(x: &[i8], arranged: &mut [Arranged]) -> i32 {
     lacking
 }
 
-/// Fills `out` with the sums of a [`Product`] of a suitable matrix: see [`applies`].
+/// Fills `out` with the sums of a [`Product`] of a matrix that
+/// [allows look-up](super::Matrix::allows_lookup).
 ///
 /// Lanes are tokens. All signed sums of the activations of the four weights of a byte are
 /// tabulated; every row then costs one addition per byte.
 pub(crate) fn lookup(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
-    debug_assert!(applies(&matrix), "{matrix:?}");
+    debug_assert!(matrix.allows_lookup(), "{matrix:?}");
     let (blocks, stride) = (matrix.cols.div_ceil(BLOCK), rows.len());
     let few = tokens.len() % LANES;
     let few = if few < MIN_TOKENS { few } else { 0 };

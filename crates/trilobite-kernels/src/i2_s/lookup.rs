@@ -4,9 +4,8 @@
 //! are tabulated. Each row of the matrix then costs one addition per byte, which replaces 64
 //! multiply-adds, and no code is decoded. The sums are exact.
 
-use super::{BLOCK, BLOCK_BYTES, Matrix, Product};
-use crate::codes::Codes;
-use crate::codes::MARGIN;
+use super::{BLOCK, BLOCK_BYTES, Product};
+use crate::codes::{Codes, MARGIN};
 use std::arch::x86_64::*;
 
 /// Number of tokens in a vector. [`gemm`] takes multiples of it.
@@ -24,8 +23,6 @@ const SHARING: usize = 256 / SUMS;
 const ROWS: usize = 1280;
 /// Number of groups that can be summed in i16: 255 + 7 * 8 bytes * 4 activations * 128 = 28927.
 const NARROW: usize = 7;
-/// Maximum number of columns: their sums fit in the 24 bits of a stored sum.
-const MAX_COLS: usize = 1 << 16;
 /// Number of rows written together.
 const TILE: usize = 8;
 
@@ -63,17 +60,12 @@ pub(crate) struct Buffers {
     high: Vec<Lanes>,
 }
 
-/// Whether a matrix is suitable: all rows start at a block, and they are short enough.
-pub(crate) fn applies(matrix: &Matrix<'_>) -> bool {
-    matrix.is_aligned() && matrix.cols < MAX_COLS
-}
-
-/// Fills `out` with the sums of a [`Product`] of a suitable matrix (see [`applies`]) and a multiple
-/// of [`LANES`] tokens.
+/// Fills `out` with the sums of a [`Product`] of a matrix that
+/// [allows look-up](super::Matrix::allows_lookup) and a multiple of [`LANES`] tokens.
 #[target_feature(enable = "avx2")]
 pub(crate) fn gemm(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
-    debug_assert!(applies(&matrix) && tokens.len().is_multiple_of(LANES));
+    debug_assert!(matrix.allows_lookup() && tokens.len().is_multiple_of(LANES));
     let blocks = matrix.cols.div_ceil(BLOCK);
     let stride = rows.len();
     let Buffers { entries, activations, tables, low, high } = buffers;

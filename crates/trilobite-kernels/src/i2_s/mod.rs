@@ -41,6 +41,9 @@ const _: () = assert!(BLOCK <= MARGIN, "a block may begin before a row and end a
 pub(crate) const BLOCK_BYTES: usize = BLOCK / 4;
 /// A block of zero trits.
 const ZERO_BLOCK: [u8; BLOCK_BYTES] = [0b01_01_01_01; BLOCK_BYTES];
+/// Multiplication by look-up takes matrices with fewer columns: their sums fit in the 24 bits that
+/// it stores.
+const LOOKUP_COLS: usize = 1 << 16;
 
 /// How the rows of a matrix are divided into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +109,12 @@ impl Matrix<'_> {
     /// Whether every row starts at the start of a block.
     fn is_aligned(&self) -> bool {
         self.layout == Rows::Padded || self.cols.is_multiple_of(BLOCK)
+    }
+
+    /// Whether the matrix can be multiplied by look-up: all rows start at a block, and they are
+    /// short enough.
+    pub(crate) fn allows_lookup(&self) -> bool {
+        self.is_aligned() && self.cols < LOOKUP_COLS
     }
 }
 

@@ -47,17 +47,14 @@ macro_rules! compile {
 pub(super) use compile;
 
 use super::{BLOCK, BLOCK_BYTES, Matrix, Product};
-use crate::codes::Codes;
-use crate::codes::MARGIN;
+use crate::codes::{Codes, MARGIN};
+use crate::simd::AHEAD;
 use std::ops::Range;
 
 /// Number of rows that stay in the second-level cache while batches of tokens pass.
 const ROWS: usize = 64;
 /// Bytes of activations that stay in the first-level cache while rows pass.
 const ACTIVATIONS: usize = 32 * 1024;
-
-/// Prefetch distance of weights in bytes: the one that measured fastest with weights from memory.
-const AHEAD: usize = 8192;
 
 /// A selection of rows of a matrix, in any order.
 pub(crate) trait Select: Clone {

@@ -82,6 +82,15 @@ impl Kernels {
         call!(self.dense_row(w.part(row..row + 1), out))
     }
 
+    /// Whether all weights of a dense matrix are zero. NaN is not.
+    pub fn dense_is_zero(&self, w: &DenseMatrix<'_>) -> bool {
+        let mut row = vec![0.0; w.cols()];
+        (0..w.rows()).all(|r| {
+            self.dense_row(w, r, &mut row);
+            row.iter().all(|weight| *weight == 0.0)
+        })
+    }
+
     /// The dot product of two vectors of equal length.
     pub fn dot(&self, a: &[f32], b: &[f32]) -> f32 {
         assert_eq!(a.len(), b.len(), "factors");

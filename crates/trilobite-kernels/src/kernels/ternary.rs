@@ -108,7 +108,7 @@ impl Kernels {
         out: &mut [i32],
     ) {
         let lookup = self.i2_s_lookup.as_ref().filter(|_| method == Method::LookUp);
-        let Some(lookup) = lookup.filter(|lookup| (lookup.applies)(&product.matrix)) else {
+        let Some(lookup) = lookup.filter(|_| product.matrix.allows_lookup()) else {
             return call!(self.i2_s_gemm(&product, out));
         };
         let (tokens, rows) = (product.tokens.clone(), product.rows.clone());

@@ -89,7 +89,7 @@ impl UpRows<'_> {
     /// Multiplies the squared ReLU of the gates in the columns `part` of the strip with the outputs
     /// `rows`.
     pub(super) fn gate(
-        self,
+        &self,
         rows: Range<usize>,
         scratch: &mut Scratch,
         strip: &mut Strip<'_, f32>,

@@ -40,13 +40,7 @@ impl View<'_> {
     pub(super) fn is_zero(&self, kernels: &Kernels) -> bool {
         match self {
             View::Ternary(matrix, _) => matrix.is_zero(),
-            View::Dense(matrix) => {
-                let mut row = vec![0.0; matrix.cols()];
-                (0..matrix.rows()).all(|r| {
-                    kernels.dense_row(matrix, r, &mut row);
-                    row.iter().all(|weight| *weight == 0.0)
-                })
-            }
+            View::Dense(matrix) => kernels.dense_is_zero(matrix),
         }
     }
 }
