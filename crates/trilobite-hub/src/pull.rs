@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::download::{self, Downloaded, FileSpec, is_hex};
+use crate::download::{self, Downloaded, FileSpec, TransferEvent, is_hex};
 use crate::event::{Event, Listener};
 use crate::listed::Listed;
 use crate::lock::ModelLock;
@@ -153,17 +153,6 @@ impl Reporter<'_> {
         }
         (self.listen)(event);
     }
-
-    fn report_download(&mut self, file: &str, event: download::TransferEvent<'_>) {
-        self.report(match event {
-            download::TransferEvent::Progress { done, total } => {
-                Event::Progress { file, done, total }
-            }
-            download::TransferEvent::Waiting { reason, delay } => {
-                Event::Waiting { file, reason, delay }
-            }
-        });
-    }
 }
 
 struct Pull<'a> {
@@ -293,8 +282,8 @@ impl Pull<'_> {
         let revision = if settled { &record.revision } else { asked };
         let reporter = &mut self.reporter;
         let mut listing = server.list(&reference.repository, revision, &mut |event| {
-            if let download::TransferEvent::Waiting { .. } = event {
-                reporter.report_download("list of files", event);
+            if let TransferEvent::Waiting { .. } = event {
+                reporter.report(event.of("list of files"));
             }
         })?;
         listing.files.retain(|file| is_inside(&file.name));
@@ -346,8 +335,7 @@ impl Pull<'_> {
             record.revision = commit;
             self.agrees(record)?;
         }
-        let verified = downloaded.verified.map(str::to_owned);
-        let fetched = Fetched { bytes: downloaded.bytes, sha256: downloaded.sha256, verified };
+        let fetched = downloaded.fetched;
         self.reporter.report(Event::Fetched { file: name, fetched: &fetched });
         record.files.insert(name.to_owned(), fetched);
         record.write(self.folder)?;
@@ -357,8 +345,7 @@ impl Pull<'_> {
 
     fn fetch(&mut self, record: &Record, known: &Known, spec: FileSpec<'_>) -> Result<Downloaded> {
         let reporter = &mut self.reporter;
-        let listen =
-            &mut |event: download::TransferEvent<'_>| reporter.report_download(&known.name, event);
+        let listen = &mut |event: TransferEvent<'_>| reporter.report(event.of(&known.name));
         let Record { repository, revision, .. } = record;
         match self.source {
             Source::Server(server) => {

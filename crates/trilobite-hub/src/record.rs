@@ -52,6 +52,17 @@ pub struct Fetched {
     pub verified: Option<String>,
 }
 
+impl Fetched {
+    /// What the hash was compared with, in words.
+    pub fn compared(&self) -> &'static str {
+        match self.verified.as_deref() {
+            Some("pinned") => "as pinned",
+            Some(_) => "as the server says",
+            None => "compared with nothing",
+        }
+    }
+}
+
 impl Record {
     /// Reads the record in a model's folder.
     pub(crate) fn read(folder: &Path) -> Result<Option<Record>> {
