@@ -12,7 +12,7 @@ use ureq::http::{HeaderMap, StatusCode, header};
 use super::content::Content;
 use super::http::Reply;
 use super::{Client, Failure, Said, TransferEvent};
-use crate::lock::open_locked;
+use crate::lock::{open_locked, remove_if_there};
 use crate::{Error, Result};
 
 /// Number of bytes per read.
@@ -233,15 +233,8 @@ impl Partial {
     }
 
     fn remove(&self) -> Result<()> {
-        for path in [&self.path, &self.note] {
-            match std::fs::remove_file(path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::Io { path: path.clone(), source });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove_if_there(&self.path)?;
+        remove_if_there(&self.note)
     }
 
     /// Appends the data of a reader, up to the size of the whole file.
@@ -300,7 +293,7 @@ impl Partial {
         }
         self.file.sync_all().map_err(Error::io(&self.path))?;
         std::fs::rename(&self.path, target).map_err(Error::io(target))?;
-        std::fs::remove_file(&self.note).map_err(Error::io(&self.note))?;
+        remove_if_there(&self.note)?;
         Ok((bytes, sha256))
     }
 
