@@ -92,6 +92,7 @@ impl Partial {
         let json = serde_json::json!({ "tag": version.tag, "total": version.total }).to_string();
         std::fs::write(&self.note, json).map_err(Error::io(&self.note))?;
         self.version = version;
+        self.content.restart();
         Ok(())
     }
 
@@ -365,5 +366,32 @@ impl ContentRange {
     /// Whether the range is the whole file.
     fn is_whole(self, announced: Option<u64>) -> bool {
         self.is_rest(0, announced) && self.total.is_none_or(|total| self.end + 1 == total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A safetensors file with this many bytes of data.
+    fn safetensors(data: usize) -> Vec<u8> {
+        let header =
+            format!(r#"{{"t":{{"dtype":"U8","shape":[{data}],"data_offsets":[0,{data}]}}}}"#);
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![7; data]].concat()
+    }
+
+    #[test]
+    fn another_version_is_checked_by_its_own_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("model.safetensors");
+        let (first, second) = (safetensors(500), safetensors(300));
+        let listen = &mut |_: TransferEvent<'_>| {};
+        let mut partial = Partial::open(&target).unwrap();
+        partial.start_over(Some(first.len() as u64)).unwrap();
+        assert!(partial.append(&mut &first[..200], listen).is_err());
+        partial.start_over(Some(second.len() as u64)).unwrap();
+        assert!(partial.append(&mut &second[..], listen).is_ok());
+        partial.finish(&target, None).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), second);
     }
 }
