@@ -16,7 +16,7 @@ const MAX_UNPACKED: u64 = 512 << 20;
 ///
 /// # Errors
 /// The data are not in that format, are damaged, or exceed the maximum size.
-pub fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
+pub(crate) fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
     unpack_within(path, bytes, MAX_UNPACKED)
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
 }
 
 /// The SHA-256 in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -36,7 +36,6 @@ mod template;
 mod tests;
 
 pub use answers::grade_answers;
-pub use bytes::{sha256, unpack};
 pub use conversation::JudgeServer;
 pub use engine::{Engine, Prompting, Settings};
 pub use error::{Error, Result};

@@ -78,12 +78,9 @@ impl Measured {
     ) -> Self {
         let mut measured = Self::default();
         for name in &task.metrics {
-            let add = |measured: &mut Self, name: String, metric| {
-                measured.metrics.insert(name, metric);
-            };
             if task.groups.is_empty() {
                 let values: Vec<f64> = answers.iter().flat_map(|item| values(item, name)).collect();
-                add(&mut measured, name.clone(), Metric::mean(&values));
+                measured.metrics.insert(name.clone(), Metric::mean(&values));
                 continue;
             }
             let mut groups: BTreeMap<&str, (usize, Vec<f64>)> = BTreeMap::new();
@@ -101,11 +98,11 @@ impl Measured {
                 categories.entry(category).or_default().push(values.clone());
             }
             let all: Vec<Vec<f64>> = groups.into_values().map(|(_, values)| values).collect();
-            let means: Vec<f64> = all.iter().map(|values| Metric::mean(values).value).collect();
-            add(&mut measured, name.clone(), Metric::pooled(&all));
-            add(&mut measured, format!("{name}_macro"), Metric::plain(Metric::mean(&means).value));
+            let means: Vec<f64> = all.iter().map(|values| mean(values)).collect();
+            measured.metrics.insert(name.clone(), Metric::pooled(&all));
+            measured.metrics.insert(format!("{name}_macro"), Metric::plain(mean(&means)));
             for (category, groups) in categories.into_iter().filter(|(name, _)| !name.is_empty()) {
-                add(&mut measured, format!("{name}_{category}"), Metric::pooled(&groups));
+                measured.metrics.insert(format!("{name}_{category}"), Metric::pooled(&groups));
             }
         }
         measured

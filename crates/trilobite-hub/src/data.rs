@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use crate::download::{self, FileSpec};
+use crate::download::{self, FileSpec, TransferEvent};
 use crate::event::{Event, Listener};
-use crate::record::Fetched;
 use crate::source::{Source, encode};
 use crate::{Cache, Error, Result};
 
@@ -67,16 +66,7 @@ pub fn pull_data(
         let sha256 = data.sha256.as_deref();
         let spec = FileSpec { target: &target, sha256, stated: None, bytes: None };
         let file = name.as_str();
-        let mut report = |event: download::TransferEvent<'_>| {
-            listen(match event {
-                download::TransferEvent::Progress { done, total } => {
-                    Event::Progress { file, done, total }
-                }
-                download::TransferEvent::Waiting { reason, delay } => {
-                    Event::Waiting { file, reason, delay }
-                }
-            });
-        };
+        let mut report = |event: TransferEvent<'_>| listen(event.of(file));
         let downloaded = match source {
             Source::Mirror(mirror) => download::copy(&mirror.join(&name), spec, &mut report),
             Source::Server(server) => {
@@ -86,9 +76,7 @@ pub fn pull_data(
                 download::download(&server.client, &url, spec, &mut report)
             }
         }?;
-        let verified = downloaded.verified.map(str::to_owned);
-        let fetched = Fetched { bytes: downloaded.bytes, sha256: downloaded.sha256, verified };
-        listen(Event::Fetched { file, fetched: &fetched });
+        listen(Event::Fetched { file, fetched: &downloaded.fetched });
     }
     match missing.is_empty() {
         true => Ok(()),

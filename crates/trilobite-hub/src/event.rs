@@ -86,13 +86,8 @@ impl fmt::Display for Event<'_> {
                 write!(f, "{file}: {reason}; again in {seconds:.1} s")
             }
             Event::Fetched { file, fetched } => {
-                let Fetched { bytes, sha256, verified } = fetched;
-                let against = match verified.as_deref() {
-                    Some("pinned") => ", as pinned",
-                    Some(_) => ", as the server says",
-                    None => ", compared with nothing",
-                };
-                write!(f, "{file}: {}, sha256 {sha256}{against}", Size(*bytes))
+                let (size, compared) = (Size(fetched.bytes), fetched.compared());
+                write!(f, "{file}: {size}, sha256 {}, {compared}", fetched.sha256)
             }
             Event::Complete { revision } => write!(f, "revision {revision}"),
         }

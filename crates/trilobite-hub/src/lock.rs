@@ -23,6 +23,14 @@ pub(crate) fn open_locked(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Removes a file, which another process may have removed.
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(Error::io(path)),
+    }
+}
+
 /// Whether an open file is still the one at a path.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {

@@ -1,13 +1,12 @@
 //! Downloads a model into a folder of the cache and records its files.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::download::{self, Downloaded, FileSpec, is_hex};
+use crate::download::{self, Downloaded, FileSpec, TransferEvent, is_hex};
 use crate::event::{Event, Listener};
 use crate::listed::Listed;
-use crate::lock::ModelLock;
+use crate::lock::{ModelLock, remove_if_there};
 use crate::pins::Pin;
 use crate::record::{BRANCH, Fetched, INDEX, Record, now};
 use crate::reference::{Reference, Spelling, is_inside};
@@ -153,17 +152,6 @@ impl Reporter<'_> {
         }
         (self.listen)(event);
     }
-
-    fn report_download(&mut self, file: &str, event: download::TransferEvent<'_>) {
-        self.report(match event {
-            download::TransferEvent::Progress { done, total } => {
-                Event::Progress { file, done, total }
-            }
-            download::TransferEvent::Waiting { reason, delay } => {
-                Event::Waiting { file, reason, delay }
-            }
-        });
-    }
 }
 
 struct Pull<'a> {
@@ -204,6 +192,8 @@ impl Pull<'_> {
         self.agrees(&record)?;
         record.asked = Some(asked);
         record.origin = Some(self.source.address());
+        let before = stored.as_ref().map(|stored| stored.files.keys().chain(&stored.former));
+        record.former = before.into_iter().flatten().cloned().collect();
 
         let mut needed = match (&listing, self.listed_files()) {
             (Some(listing), _) => select(repository, &listing.files, file.as_deref())?,
@@ -221,13 +211,9 @@ impl Pull<'_> {
         let is_needed = |name: &str| needed.iter().any(|known| known.name == name);
         record.files.retain(|name, _| is_needed(name));
         self.agrees(&record)?;
-        let before = stored.map_or_else(BTreeMap::new, |stored| stored.files);
-        for name in before.keys().filter(|name| !is_needed(name) && is_inside(name)) {
-            let path = self.folder.join(name);
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                removed => removed.map_err(Error::io(&path))?,
-            }
+        let former = std::mem::take(&mut record.former);
+        for name in former.iter().filter(|name| !is_needed(name) && is_inside(name)) {
+            remove_if_there(&self.folder.join(name))?;
         }
         if self.fetched || record.date.is_none() {
             record.date = now();
@@ -293,8 +279,8 @@ impl Pull<'_> {
         let revision = if settled { &record.revision } else { asked };
         let reporter = &mut self.reporter;
         let mut listing = server.list(&reference.repository, revision, &mut |event| {
-            if let download::TransferEvent::Waiting { .. } = event {
-                reporter.report_download("list of files", event);
+            if let TransferEvent::Waiting { .. } = event {
+                reporter.report(event.of("list of files"));
             }
         })?;
         listing.files.retain(|file| is_inside(&file.name));
@@ -346,8 +332,7 @@ impl Pull<'_> {
             record.revision = commit;
             self.agrees(record)?;
         }
-        let verified = downloaded.verified.map(str::to_owned);
-        let fetched = Fetched { bytes: downloaded.bytes, sha256: downloaded.sha256, verified };
+        let fetched = downloaded.fetched;
         self.reporter.report(Event::Fetched { file: name, fetched: &fetched });
         record.files.insert(name.to_owned(), fetched);
         record.write(self.folder)?;
@@ -357,8 +342,7 @@ impl Pull<'_> {
 
     fn fetch(&mut self, record: &Record, known: &Known, spec: FileSpec<'_>) -> Result<Downloaded> {
         let reporter = &mut self.reporter;
-        let listen =
-            &mut |event: download::TransferEvent<'_>| reporter.report_download(&known.name, event);
+        let listen = &mut |event: TransferEvent<'_>| reporter.report(event.of(&known.name));
         let Record { repository, revision, .. } = record;
         match self.source {
             Source::Server(server) => {
@@ -429,4 +413,40 @@ fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<Known>) -> Re
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::SINGLE;
+
+    const CONFIG: (&str, &[u8]) = ("config.json", b"{}");
+    /// A header of two bytes and no tensors.
+    const WEIGHTS: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
+
+    /// Pulls a revision of `owner/model` from a mirror with these files.
+    fn pulled(cache: &Cache, revision: &str, files: &[(&str, &[u8])]) -> Result<Stored> {
+        let mirror = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            std::fs::write(mirror.path().join(name), bytes).unwrap();
+        }
+        let source = Source::Mirror(mirror.path().to_owned());
+        let request = ask(cache, &format!("owner/model@{revision}"))?;
+        pull(cache, &source, &request, &mut |_: Event<'_>| {})
+    }
+
+    #[test]
+    fn an_interrupted_change_of_revision_leaves_no_file_of_the_former_one() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = Cache::at(home.path());
+        let folder = pulled(&cache, "one", &[CONFIG, (SINGLE, WEIGHTS)]).unwrap().folder;
+        let shard = "model-00001-of-00001.safetensors";
+        let index = format!(r#"{{"weight_map": {{"t": "{shard}"}}}}"#);
+        let index = (INDEX, index.as_bytes());
+        let error = pulled(&cache, "two", &[CONFIG, index]).unwrap_err();
+        assert!(matches!(error, Error::MissingPart { .. }), "{error}");
+        let stored = pulled(&cache, "two", &[CONFIG, index, (shard, WEIGHTS)]).unwrap();
+        assert!(stored.is_complete() && folder.join(shard).exists());
+        assert!(!folder.join(SINGLE).exists());
+    }
 }

@@ -1,10 +1,11 @@
 //! The record of a stored model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::lock::remove_if_there;
 use crate::{Error, Reference, Result};
 
 /// The default branch of a repository.
@@ -39,6 +40,10 @@ pub struct Record {
     pub complete: bool,
     /// The files by their names in the repository.
     pub files: BTreeMap<String, Fetched>,
+    /// Files that earlier pulls left in the folder, at this revision or another; none once the model
+    /// is complete.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) former: BTreeSet<String>,
 }
 
 /// A stored file.
@@ -50,6 +55,17 @@ pub struct Fetched {
     pub sha256: String,
     /// The source of the expected hash: "pinned" in models.toml, the "server", or none.
     pub verified: Option<String>,
+}
+
+impl Fetched {
+    /// What the hash was compared with, in words.
+    pub fn compared(&self) -> &'static str {
+        match self.verified.as_deref() {
+            Some("pinned") => "as pinned",
+            Some(_) => "as the server says",
+            None => "compared with nothing",
+        }
+    }
 }
 
 impl Record {
@@ -66,11 +82,7 @@ impl Record {
 
     /// Removes the record.
     pub(crate) fn remove(folder: &Path) -> Result<()> {
-        let path = folder.join(NAME);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(Error::io(&path)),
-        }
+        remove_if_there(&folder.join(NAME))
     }
 
     /// Writes the record atomically.
@@ -96,7 +108,7 @@ impl Record {
     }
 
     /// The path to open: the checkpoint's folder, or the only or first file of the weights.
-    pub fn model(&self, folder: &Path) -> PathBuf {
+    pub(crate) fn model(&self, folder: &Path) -> PathBuf {
         let mut names = self.files.keys();
         if let Some(gguf) = names.clone().find(|name| name.ends_with(".gguf")) {
             return folder.join(gguf);

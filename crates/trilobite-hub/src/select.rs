@@ -61,7 +61,7 @@ fn one_file(repository: &str, all: &[Known], file: &str) -> Result<Vec<Known>> {
     if !file.ends_with(".gguf") {
         return Err(Error::NotGguf(file.to_owned()));
     }
-    let Some((_, _, names)) = parts(file) else { return Ok(vec![known]) };
+    let Some((_, names)) = parts(file) else { return Ok(vec![known]) };
     let missing = |name: String| Error::MissingPart {
         repository: repository.to_owned(),
         file: name,
@@ -76,16 +76,15 @@ fn ggufs(all: &[Known]) -> Vec<(String, Option<u64>)> {
     let files = all.iter().filter(|file| file.name.ends_with(".gguf"));
     files
         .filter_map(|file| match parts(&file.name) {
-            Some((0, _, names)) => Some((file.name.clone(), names.map(|n| bytes(&n)).sum())),
+            Some((0, names)) => Some((file.name.clone(), names.map(|n| bytes(&n)).sum())),
             Some(_) => None,
             None => Some((file.name.clone(), file.bytes)),
         })
         .collect()
 }
 
-/// The number of a part, the number of parts and the names of all, for a name such as
-/// `...-00001-of-00003.gguf`.
-fn parts(name: &str) -> Option<(u64, u64, impl Iterator<Item = String> + use<>)> {
+/// The index of a part and the names of all, for a name such as `...-00001-of-00003.gguf`.
+fn parts(name: &str) -> Option<(u64, impl Iterator<Item = String> + use<>)> {
     const DIGITS: usize = 5;
     let (left, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (stem, number) = left.rsplit_once('-')?;
@@ -96,7 +95,7 @@ fn parts(name: &str) -> Option<(u64, u64, impl Iterator<Item = String> + use<>)>
     let (number, count) = (value(number)?, value(count)?);
     let stem = stem.to_owned();
     let names = (1..=count).map(move |part| format!("{stem}-{part:05}-of-{count:05}.gguf"));
-    (1..=count).contains(&number).then(|| (number - 1, count, names))
+    (1..=count).contains(&number).then(|| (number - 1, names))
 }
 
 /// The files that an index names.

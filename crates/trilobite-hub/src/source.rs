@@ -163,6 +163,7 @@ impl Server {
             let Sibling { rfilename: name, size, lfs } = file;
             let Lfs { sha256, size: lfs_size } = lfs.unwrap_or_default();
             let sha256 = sha256.filter(|hash| is_hex(hash, 64));
+            let sha256 = sha256.map(|hash| hash.to_ascii_lowercase());
             Known { name, sha256, bytes: lfs_size.or(size) }
         });
         let commit = description.sha.filter(|sha| is_hex(sha, 40));

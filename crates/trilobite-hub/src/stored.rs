@@ -226,8 +226,7 @@ pub fn resolve<'a>(cache: &Cache, argument: &'a Path) -> Result<Cow<'a, Path>> {
 
 impl Cache {
     /// Removes a model and its conversions, or the conversion of a checkpoint elsewhere by its name
-    /// in
-    /// [`ConvertedCopy`].
+    /// in [`ConvertedCopy`].
     ///
     /// # Errors
     /// The name is unknown or ambiguous, another process is pulling or converting the model, or a

@@ -114,8 +114,7 @@ fn peer(row: &mut Row, command: &[String], env: &BTreeMap<String, String>, text:
     row.engine = "peer";
     row.source = subject::words(env, command);
     row.non_embedding_bytes = Cell::NotRun(SILENT.to_owned());
-    let model = command.iter().position(|word| word == "-m" || word == "--model");
-    let model = model.and_then(|at| command.get(at + 1)).map(Path::new);
+    let model = perplexity::model_of(command).map(Path::new);
     let file = model.filter(|path| path.is_file());
     row.file_bytes = match file.and_then(|path| Some(path.metadata().ok()?.len())) {
         Some(bytes) => Cell::Value(bytes),

@@ -55,9 +55,7 @@ pub(super) fn of_peer(
     let beside = program.with_file_name("llama-perplexity");
     let context = context.to_string();
     if beside.exists() {
-        let model = command.iter().position(|word| word == "-m" || word == "--model");
-        let model =
-            model.and_then(|at| command.get(at + 1)).context("the command has no -m FILE")?;
+        let model = model_of(command).context("the command has no -m FILE")?;
         let mut check = Command::new(&beside);
         check.envs(env).args(["-m", model, "-c", &context, "-f"]).arg(text);
         let Output { stdout, stderr, .. } = process::run(&mut check)?;
@@ -75,6 +73,12 @@ pub(super) fn of_peer(
         )
     })?;
     stated_perplexity(&output.stdout)
+}
+
+/// The model that a peer's command names.
+pub(super) fn model_of(command: &[String]) -> Option<&String> {
+    let flag = command.iter().position(|word| word == "-m" || word == "--model")?;
+    command.get(flag + 1)
 }
 
 /// The number in "Final estimate: PPL = 9.27 +/- 0.1".

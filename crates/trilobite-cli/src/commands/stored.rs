@@ -234,12 +234,8 @@ pub(crate) fn show(args: &Show) -> Result<ExitCode> {
         .files
         .into_iter()
         .map(|(name, file)| {
-            let against = match file.verified.as_deref() {
-                Some("pinned") => "as pinned",
-                Some(_) => "as the server says",
-                None => "compared with nothing",
-            };
-            [name, size(file.bytes), format!("sha256 {}, {against}", file.sha256)]
+            let hash = format!("sha256 {}, {}", file.sha256, file.compared());
+            [name, size(file.bytes), hash]
         })
         .collect();
     output::print(&text)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Kind, Role, Task};
-use crate::bytes::sha256;
+use crate::bytes::{sha256, utf8};
 use crate::error::{Error, Result};
 
 /// An error in a definition, and its line.
@@ -22,10 +22,7 @@ impl Task {
     pub fn open(path: &Path) -> Result<Task> {
         let bytes = trilobite_format::read_regular(path).map_err(Error::io(path))?;
         let fail = |line, message| Error::Record { path: path.to_owned(), line, message };
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let before = &bytes[..error.valid_up_to()];
-            fail(1 + before.iter().filter(|&&byte| byte == b'\n').count(), "not UTF-8".to_owned())
-        })?;
+        let text = utf8(path, &bytes)?;
         let name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
         let name = name.ok_or_else(|| fail(1, "the file has no name".to_owned()))?;
         let task = Task::parse(&name, text).map_err(|fault| fail(fault.line, fault.message))?;

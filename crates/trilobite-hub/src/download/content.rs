@@ -88,7 +88,17 @@ impl Content {
                 Kind::Other(known.map(|(_, magic)| *magic))
             }
         };
+        Self::unchecked(kind)
+    }
+
+    /// The checks for a file of which nothing has arrived.
+    fn unchecked(kind: Kind) -> Self {
         Content { kind, needs: Some(BEGINNING), least: 1, exact: false }
+    }
+
+    /// Begins the checks again, for other data.
+    pub(super) fn restart(&mut self) {
+        *self = Self::unchecked(self.kind);
     }
 
     /// Checks a file of which `len` bytes have arrived. Returns the reason why it is not the

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result};
+use crate::{Error, Event, Fetched, Result};
 
 pub(crate) use self::content::fault;
 pub(crate) use self::http::{Client, Token, host, is_hex};
@@ -43,10 +43,7 @@ pub(crate) struct FileSpec<'a> {
 
 /// A file that has been fetched.
 pub(crate) struct Downloaded {
-    pub(crate) bytes: u64,
-    pub(crate) sha256: String,
-    /// The source of the expected hash, if there was one.
-    pub(crate) verified: Option<&'static str>,
+    pub(crate) fetched: Fetched,
     /// The commit of the file, as stated by the server.
     pub(crate) revision: Option<String>,
 }
@@ -55,6 +52,16 @@ pub(crate) struct Downloaded {
 pub(crate) enum TransferEvent<'a> {
     Progress { done: u64, total: Option<u64> },
     Waiting { reason: &'a Error, delay: Duration },
+}
+
+impl<'a> TransferEvent<'a> {
+    /// The event for a file.
+    pub(crate) fn of(self, file: &'a str) -> Event<'a> {
+        match self {
+            TransferEvent::Progress { done, total } => Event::Progress { file, done, total },
+            TransferEvent::Waiting { reason, delay } => Event::Waiting { file, reason, delay },
+        }
+    }
 }
 
 /// The reason why an attempt failed.
@@ -116,8 +123,9 @@ fn fetch(
         None => (spec.stated.or(said.sha256.as_deref()), "server"),
     };
     let (bytes, sha256) = partial.finish(spec.target, expected)?;
-    let verified = expected.map(|_| by);
-    Ok(Downloaded { bytes, sha256, verified, revision: said.revision.take() })
+    let verified = expected.map(|_| by.to_owned());
+    let fetched = Fetched { bytes, sha256, verified };
+    Ok(Downloaded { fetched, revision: said.revision.take() })
 }
 
 /// Requests the rest of a file until it is complete or an attempt limit is reached.
@@ -172,8 +180,8 @@ pub(crate) fn copy(
             return Err(failure.into_reason());
         }
         let (bytes, sha256) = partial.finish(spec.target, spec.sha256)?;
-        let verified = spec.sha256.map(|_| "pinned");
-        Ok(Downloaded { bytes, sha256, verified, revision: None })
+        let verified = spec.sha256.map(|_| "pinned".to_owned());
+        Ok(Downloaded { fetched: Fetched { bytes, sha256, verified }, revision: None })
     };
     work().map_err(|error| Error::Transfer {
         from: source.display().to_string(),

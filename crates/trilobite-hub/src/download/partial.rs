@@ -12,7 +12,7 @@ use ureq::http::{HeaderMap, StatusCode, header};
 use super::content::Content;
 use super::http::Reply;
 use super::{Client, Failure, Said, TransferEvent};
-use crate::lock::open_locked;
+use crate::lock::{open_locked, remove_if_there};
 use crate::{Error, Result};
 
 /// Number of bytes per read.
@@ -92,6 +92,7 @@ impl Partial {
         let json = serde_json::json!({ "tag": version.tag, "total": version.total }).to_string();
         std::fs::write(&self.note, json).map_err(Error::io(&self.note))?;
         self.version = version;
+        self.content.restart();
         Ok(())
     }
 
@@ -233,15 +234,8 @@ impl Partial {
     }
 
     fn remove(&self) -> Result<()> {
-        for path in [&self.path, &self.note] {
-            match std::fs::remove_file(path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::Io { path: path.clone(), source });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove_if_there(&self.path)?;
+        remove_if_there(&self.note)
     }
 
     /// Appends the data of a reader, up to the size of the whole file.
@@ -300,7 +294,7 @@ impl Partial {
         }
         self.file.sync_all().map_err(Error::io(&self.path))?;
         std::fs::rename(&self.path, target).map_err(Error::io(target))?;
-        std::fs::remove_file(&self.note).map_err(Error::io(&self.note))?;
+        remove_if_there(&self.note)?;
         Ok((bytes, sha256))
     }
 
@@ -372,5 +366,32 @@ impl ContentRange {
     /// Whether the range is the whole file.
     fn is_whole(self, announced: Option<u64>) -> bool {
         self.is_rest(0, announced) && self.total.is_none_or(|total| self.end + 1 == total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A safetensors file with this many bytes of data.
+    fn safetensors(data: usize) -> Vec<u8> {
+        let header =
+            format!(r#"{{"t":{{"dtype":"U8","shape":[{data}],"data_offsets":[0,{data}]}}}}"#);
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![7; data]].concat()
+    }
+
+    #[test]
+    fn another_version_is_checked_by_its_own_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("model.safetensors");
+        let (first, second) = (safetensors(500), safetensors(300));
+        let listen = &mut |_: TransferEvent<'_>| {};
+        let mut partial = Partial::open(&target).unwrap();
+        partial.start_over(Some(first.len() as u64)).unwrap();
+        assert!(partial.append(&mut &first[..200], listen).is_err());
+        partial.start_over(Some(second.len() as u64)).unwrap();
+        assert!(partial.append(&mut &second[..], listen).is_ok());
+        partial.finish(&target, None).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), second);
     }
 }
