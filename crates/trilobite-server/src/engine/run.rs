@@ -143,8 +143,10 @@ impl<'m> Run<'m> {
         self.sequence = sequence;
     }
 
-    /// Begins again with an empty sequence: what it has read gives up its memory and is read once more.
+    /// Replaces the sequence by an empty one and returns it. The tokens are processed again later.
     pub(super) fn restart(&mut self, empty: Sequence) -> Sequence {
+        // The time that it then waits for memory is not its client's.
+        self.blocked = None;
         if let Some(prompt) = &mut self.prompt {
             prompt.cached = 0;
         }

@@ -219,8 +219,8 @@ impl<'m> Scheduler<'m> {
         })
     }
 
-    /// Sees to it that there are pages for the next step: drops cached sequences, and then preempts
-    /// runs, the last first.
+    /// Frees pages for the next step. Drops cached sequences first, then preempts runs whose client does
+    /// not read, then the last run.
     fn make_room(&mut self, plan: &mut Vec<usize>) {
         loop {
             let runs = self.running.iter().zip(plan.iter());
@@ -231,14 +231,14 @@ impl<'m> Scheduler<'m> {
             if self.cache.evict() {
                 continue;
             }
-            // The first goes on whatever happens, so that every run comes to its end.
-            let blocked = self.running.iter().rposition(Run::is_blocked);
-            let Some(last) = blocked.or(self.running.len().checked_sub(1)).filter(|&at| at > 0)
-            else {
+            // One run always goes on, so that every run comes to its end.
+            if self.running.len() < 2 {
                 return;
-            };
-            plan.remove(last);
-            self.preempt(last);
+            }
+            let blocked = self.running.iter().rposition(Run::is_blocked);
+            let chosen = blocked.unwrap_or(self.running.len() - 1);
+            plan.remove(chosen);
+            self.preempt(chosen);
         }
     }
 
