@@ -123,6 +123,11 @@ impl Served {
         self.context
     }
 
+    /// The server's limit of tokens in an answer.
+    pub(crate) fn max_tokens(&self) -> Option<usize> {
+        self.max_tokens
+    }
+
     /// Its tokenizer.
     pub(crate) fn tokenizer(&self) -> ApiResult<&Tokenizer> {
         Ok(self.model.tokenizer()?)

@@ -62,11 +62,11 @@ impl Server {
         let address = listener.local_addr().map_err(bind)?;
         let metrics = Metrics::new();
         let count = models.len();
-        let models: Result<Vec<Served>> = models
+        let models: Result<Vec<Arc<Served>>> = models
             .into_iter()
             .map(|served| {
                 let engine = options.engine(&served, count);
-                Served::start(served, engine, options.max_tokens, &metrics)
+                Served::start(served, engine, options.max_tokens, &metrics).map(Arc::new)
             })
             .collect();
         let guard = Guard::new(&options, address);

@@ -84,9 +84,10 @@ impl CompletionRequest {
         Ok(request)
     }
 
-    /// Most tokens of an answer.
-    pub(crate) fn limit(&self) -> usize {
-        self.max_tokens.unwrap_or(DEFAULT_TOKENS)
+    /// Maximum number of tokens of an answer. The default is at most `most`, the server's own limit.
+    pub(crate) fn limit(&self, most: Option<usize>) -> usize {
+        let default = || most.map_or(DEFAULT_TOKENS, |most| most.min(DEFAULT_TOKENS));
+        self.max_tokens.unwrap_or_else(default)
     }
 
     /// Whether the prompt comes before the answer.
