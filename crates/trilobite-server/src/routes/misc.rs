@@ -1,4 +1,4 @@
-//! All paths that generate nothing.
+//! The paths that generate no text.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ pub(super) async fn model(
     Ok(Json(app.model(Some(&id))?.object()))
 }
 
-/// Embeddings, which no model of this server gives.
+/// Embeddings, which no model supports.
 #[utoipa::path(
     post,
     path = "/v1/embeddings",
