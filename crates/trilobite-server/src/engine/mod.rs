@@ -26,7 +26,7 @@ use crate::metrics::ModelMetrics;
 pub(crate) use event::{Answer, Event, Failure, Token, TokenLogprobs};
 pub(crate) use queue::Refused;
 use queue::{Queue, Waiting};
-pub(crate) use run::said;
+pub(crate) use run::panic_message;
 use scheduler::Scheduler;
 
 /// Unread events of a choice before its generation pauses.

@@ -308,7 +308,8 @@ impl Listener<'_, '_> {
             return;
         }
         let take = AssertUnwindSafe(|| self.take(self.start + index, logits));
-        let taken = catch_unwind(take).unwrap_or_else(|panic| Err(Failure::Panic(said(&*panic))));
+        let taken =
+            catch_unwind(take).unwrap_or_else(|panic| Err(Failure::Panic(panic_message(&*panic))));
         self.outcome.failure = taken.err();
     }
 
@@ -335,7 +336,7 @@ impl Listener<'_, '_> {
 }
 
 /// The message of a panic.
-pub(crate) fn said(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }

@@ -10,7 +10,7 @@ use super::event::{Event, Failure};
 use super::pace::{Pace, share};
 use super::prefix::{PrefixCache, common};
 use super::queue::Queue;
-use super::run::{Outcome, Run, said};
+use super::run::{Outcome, Run, panic_message};
 use super::{EngineOptions, Job};
 use crate::metrics::ModelMetrics;
 
@@ -283,7 +283,7 @@ impl<'m> Scheduler<'m> {
                 }
                 Err(Failure::Model(error.to_string()))
             }
-            Err(panic) => Err(Failure::Panic(said(&*panic))),
+            Err(panic) => Err(Failure::Panic(panic_message(&*panic))),
         }
     }
 

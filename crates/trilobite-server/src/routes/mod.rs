@@ -57,7 +57,7 @@ async fn no_such_path() -> ApiError {
 
 /// The response to a request whose handler panicked.
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    ApiError::from(Failure::Panic(crate::engine::said(&*panic))).into_response()
+    ApiError::from(Failure::Panic(crate::engine::panic_message(&*panic))).into_response()
 }
 
 /// Counts responses by path and status.
@@ -77,7 +77,7 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
-            Ok(panic) => Err(Failure::Panic(crate::engine::said(&*panic)).into()),
+            Ok(panic) => Err(Failure::Panic(crate::engine::panic_message(&*panic)).into()),
             Err(_) => Err(Failure::Ended.into()),
         },
     }
