@@ -74,7 +74,7 @@ impl Generation {
 ///
 /// `listen(id, text)` is called with every generated id and the text that has become certain. The
 /// text is often empty, since a character can span several tokens. The listener can stop the
-/// generation.
+/// generation. If text is held back at the end, a further call has it, with the last id again.
 ///
 /// The session does not process the last generated token.
 ///
@@ -318,7 +318,7 @@ mod tests {
 
     /// As in Llama 2, a space belongs to the word that follows it, and a leading space is dropped.
     #[test]
-    fn a_continuation_keeps_its_first_blank() {
+    fn a_continuation_keeps_its_first_space() {
         let json = serde_json::json!({
             "version": "1.0", "added_tokens": [],
             "decoder": {"type": "Sequence", "decoders": [

@@ -20,8 +20,8 @@ const LOOP_GROWTH: f32 = 1.75;
 /// Sampling parameters.
 ///
 /// The steps apply in this order: repetition penalty, frequency and presence penalty, bias, loop
-/// penalty, constraint, temperature, top-k, top-p, min-p. The order of those that transformers has
-/// is the same there.
+/// penalty, constraint, temperature, top-k, top-p, min-p. transformers has some of them, in the same
+/// order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// Divisor of the logits; 0 is greedy sampling.
@@ -291,7 +291,7 @@ impl Sampler {
             self.candidates.select_nth_unstable_by(top_k - 1, Candidate::order);
             self.candidates.truncate(top_k);
         }
-        // Of those that are left: a vocabulary of 128,000 takes milliseconds.
+        // Only for the remaining candidates: a vocabulary of 128,000 takes milliseconds.
         self.candidates.iter_mut().for_each(|candidate| candidate.weight = weight(candidate.logit));
         if top_p < 1.0 {
             self.cut_top_p(f64::from(top_p));

@@ -1,17 +1,17 @@
-//! Why a server does not start.
+//! Errors of starting and running a server.
 
 use std::net::SocketAddr;
 
-/// Everything that can go wrong before a server answers.
+/// A server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A model cannot be run.
+    /// A model cannot run.
     #[error(transparent)]
     Model(#[from] trilobite_runtime::Error),
-    /// There is no model to serve.
+    /// No model is given.
     #[error("there is no model to serve")]
     NoModel,
-    /// Two models would answer to the same name.
+    /// Two models have the same name.
     #[error("two models are named {0:?}: requests could not tell them apart")]
     SameName(String),
     /// The address cannot be listened on.
@@ -19,17 +19,17 @@ pub enum Error {
     Bind {
         /// The address.
         address: SocketAddr,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// An option that no request could be answered with.
+    /// An option has an unusable value.
     #[error("{name} is {value}, expected {expected}")]
     Option {
         /// The option.
         name: &'static str,
         /// Its value.
         value: String,
-        /// What is accepted.
+        /// The accepted values.
         expected: &'static str,
     },
     /// A thread could not be started.

@@ -1,4 +1,4 @@
-//! Constraints of a model's answers.
+//! Constraints of answers, and parsers for them.
 
 use serde_json::{Value, json};
 use trilobite_runtime::Sampler;
@@ -12,7 +12,7 @@ use crate::api::form::Demanded;
 use crate::api::tools::Callable;
 use crate::served::Served;
 
-/// Tokens at the end of a prompt in which `<think>` is searched.
+/// Number of last prompt tokens to search for `<think>`.
 const TAIL: usize = 16;
 
 /// How the answers of a chat are parsed.
@@ -34,7 +34,7 @@ impl Reading {
 }
 
 impl Served {
-    /// Constrains samplers to the form that a request demands. Compiling it can take a while.
+    /// Constrains samplers to the form that a request demands. Compiling a form can be slow.
     pub(crate) fn constrain(
         &self,
         samplers: Vec<Sampler>,

@@ -1,6 +1,6 @@
-//! Who may ask: the key, the Host header, and pages of other origins.
+//! Access control: the API key, the Host header, and the origins of pages.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -22,23 +22,20 @@ const OPEN: [&str; 3] = ["/", "/health", "/openapi.json"];
 /// Names of this machine.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// What a request must fulfil.
+/// Decides whether a request is allowed.
 pub(crate) struct Guard {
     key: Option<String>,
-    /// Values of the Host header, without port; all if there is no list.
+    /// Allowed values of the Host header, without port. `None` allows all.
     hosts: Option<Vec<String>>,
     origins: Vec<String>,
 }
 
 impl Guard {
-    /// What a server at an address asks for. On a loopback address only the names of this machine are
-    /// answered, so that no page can reach the server by a name that it makes point here. Elsewhere every
-    /// name is answered, unless some are listed.
+    /// Creates the guard of a server at `address`. On a loopback address it allows only the names of this
+    /// machine and the listed ones, against DNS rebinding. On other addresses it allows every name unless
+    /// some are listed.
     pub(crate) fn new(options: &Options, address: SocketAddr) -> Self {
-        let loopback = match address.ip() {
-            IpAddr::V4(ip) => ip.is_loopback(),
-            IpAddr::V6(ip) => ip.is_loopback(),
-        };
+        let loopback = address.ip().is_loopback();
         let given = options.hosts.iter().map(|host| host.to_ascii_lowercase());
         let local = LOCAL.iter().map(|&host| host.to_owned());
         let hosts = (loopback || !options.hosts.is_empty()).then(|| given.chain(local).collect());
@@ -63,8 +60,8 @@ impl Guard {
         }
     }
 
-    /// Whether the origin of a page, if the request comes from one, may read the answer. The server's
-    /// own page may, of course.
+    /// Checks the origin of the page that sends a request. Returns the origin if it is a listed one,
+    /// which needs CORS headers. The server's own page needs none.
     fn check_origin(&self, headers: &HeaderMap) -> ApiResult<Option<HeaderValue>> {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(None) };
         let text = origin.to_str().unwrap_or("\u{fffd}");
@@ -72,17 +69,13 @@ impl Guard {
             return Ok(Some(origin.clone()));
         }
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let own = host.is_some_and(|host| text.strip_prefix("http://") == Some(host));
-        // A proxy that speaks TLS serves the same page.
-        let own = own || host.is_some_and(|host| text.strip_prefix("https://") == Some(host));
-        match own {
-            true => Ok(None),
-            false => {
-                let message = format!("pages of the origin {text:?} may not use this server");
-                Err(ApiError::status(StatusCode::FORBIDDEN, message)
-                    .with_code("origin_not_allowed"))
-            }
+        // A proxy serves the same page by TLS.
+        let own = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        if own.is_some() && own == host {
+            return Ok(None);
         }
+        let message = format!("pages of the origin {text:?} may not use this server");
+        Err(ApiError::status(StatusCode::FORBIDDEN, message).with_code("origin_not_allowed"))
     }
 
     fn check_key(&self, path: &str, headers: &HeaderMap) -> ApiResult<()> {
@@ -94,7 +87,7 @@ impl Guard {
             let (scheme, key) = value.split_at_checked("Bearer ".len())?;
             scheme.eq_ignore_ascii_case(b"Bearer ").then_some(key)
         });
-        // In a time that does not depend on how much of it is right.
+        // The comparison takes the same time for every key of this length.
         match given.is_some_and(|given| given.ct_eq(key.as_bytes()).into()) {
             true => Ok(()),
             false => Err(ApiError::key(given.is_some())),
@@ -111,7 +104,7 @@ fn without_port(host: &str) -> String {
     name.to_ascii_lowercase()
 }
 
-/// Lets a request through, or not.
+/// Passes allowed requests on and refuses others.
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let guard = &app.guard;
     let (path, headers) = (request.uri().path().to_owned(), request.headers());

@@ -1,4 +1,4 @@
-//! Serves 1.58-bit language models by HTTP, in OpenAI's protocol.
+//! An HTTP server for 1.58-bit language models that speaks OpenAI's protocol.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -12,11 +12,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Every model has an engine: a thread that generates all answers at the same time, to which requests
-//! come and go at every step. An answer depends on its request alone, to the last bit: not on what
-//! else is being answered, nor on what was answered before.
+//! Every model has an engine: a thread that generates all answers in one batch. Requests join and leave
+//! the batch at every step. An answer depends only on its request, to the last bit, and not on other
+//! requests.
 //!
-//! The server speaks HTTP without encryption, for programs on the same machine or a proxy in front.
+//! The server speaks HTTP without encryption, for programs on the same machine or behind a proxy.
 
 #![forbid(unsafe_code)]
 

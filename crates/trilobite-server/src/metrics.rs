@@ -1,4 +1,4 @@
-//! What `/metrics` shows, in the text format of Prometheus.
+//! The metrics of `/metrics`, in Prometheus's text format.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -10,10 +10,10 @@ use prometheus_client::registry::Registry;
 type Labels = Vec<(&'static str, String)>;
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
-/// Upper ends of the buckets of the time to the first token, in seconds.
+/// Upper bounds of the buckets for the time to the first token, in seconds.
 const FIRST_TOKEN: [f64; 13] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
-/// Those of the time between tokens.
+/// Upper bounds of the buckets for the time between tokens, in seconds.
 const NEXT_TOKEN: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
@@ -35,7 +35,7 @@ pub(crate) struct Metrics {
     next_token: Histograms,
 }
 
-/// Those of one model.
+/// The metrics of one model.
 #[derive(Clone)]
 pub(crate) struct ModelMetrics {
     pub(crate) prompt_tokens: Counter,
@@ -53,7 +53,7 @@ pub(crate) struct ModelMetrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// Creates the metrics, all zero.
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("trilobite");
         let mut counter = |name: &str, help: &str| {
@@ -115,7 +115,7 @@ impl Metrics {
         }
     }
 
-    /// Those of a model.
+    /// The metrics of a model.
     pub(crate) fn of_model(&self, name: &str) -> ModelMetrics {
         let labels: Labels = vec![("model", name.to_owned())];
         let counter = |family: &Family<Labels, Counter>| family.get_or_create(&labels).clone();
@@ -142,7 +142,7 @@ impl Metrics {
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// All of them as text; nothing if they cannot be written.
+    /// The metrics as text, or `None` if they cannot be encoded.
     pub(crate) fn text(&self) -> Option<String> {
         let mut text = String::new();
         encode(&mut text, &self.registry).ok()?;

@@ -9,7 +9,7 @@ use crate::engine::EngineOptions;
 use crate::error::{Error, Result};
 use crate::served::ServedModel;
 
-/// Most sequences of one model at a time.
+/// Maximum sequences of one model at the same time.
 const MAX_PARALLEL: usize = 128;
 
 /// Settings of a server.
@@ -19,37 +19,35 @@ pub struct Options {
     pub address: SocketAddr,
     /// Answers of one model that are generated at the same time.
     pub parallel: usize,
-    /// Memory for the keys and values of each model in bytes; one context always fits. Without it two
-    /// contexts for every parallel answer fit, but at most half of the memory that the machine has left
-    /// is used.
+    /// Memory for the keys and values of each model in bytes; one context always fits. The default has
+    /// room for two contexts of every parallel answer, at most half of the machine's free memory.
     pub cache_bytes: Option<usize>,
-    /// Prompts that can wait for each model.
+    /// Maximum waiting prompts of each model.
     pub queue: usize,
-    /// Most tokens of prompts that a step reads. How many it does read depends on the time that they
-    /// take.
+    /// Maximum prompt tokens of a step. The actual number depends on the measured prefill speed.
     pub step: usize,
-    /// Most tokens of an answer.
+    /// Maximum tokens of an answer.
     pub max_tokens: Option<usize>,
-    /// Most bytes of a request.
+    /// Maximum bytes of a request.
     pub body_bytes: usize,
-    /// Time that a client may take to send a request.
+    /// Maximum time for a client to send a request.
     pub body_time: Duration,
-    /// Time that a request may take, waiting included.
+    /// Maximum time of a request, including its wait in the queue.
     pub request_time: Duration,
-    /// Time that a client of a stream may take to read what is there for it.
+    /// Maximum time that a stream waits for its client to read.
     pub patience: Duration,
-    /// Time that answers have to come to their end when the server is asked to end.
+    /// Time for running answers to finish when the server stops.
     pub grace: Duration,
-    /// The key that requests must have.
+    /// The key that requests must send.
     pub api_key: Option<String>,
-    /// Further values of the Host header, without port, that are answered.
+    /// Additional allowed values of the Host header, without port.
     pub hosts: Vec<String>,
     /// Origins of pages that may read the answers, such as `https://chat.example.org`.
     pub origins: Vec<String>,
 }
 
 impl Default for Options {
-    /// Port 8080 of this machine alone, eight answers at a time.
+    /// Listens on port 8080 of the loopback address and generates eight answers at a time.
     fn default() -> Self {
         Self {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
@@ -83,13 +81,13 @@ impl Options {
         Ok(())
     }
 
-    /// The settings of a model's engine, where so many models share the machine.
+    /// The settings of a model's engine, if `models` models share the machine.
     pub(crate) fn engine(&self, served: &ServedModel, models: usize) -> EngineOptions {
         let config = served.model.config();
         let context = served.session.context.clamp(1, config.context);
         let session = SessionOptions { context, ..served.session };
         let page = session.cache.bytes_for(config, PAGE).max(1);
-        // A sequence of each, and as much again of texts that may come back.
+        // A context of each sequence, and as much again for cached prefixes.
         let wanted = 2 * self.parallel * context.div_ceil(PAGE);
         let free = || free_bytes().map(|bytes| bytes / 2 / models.max(1) / page);
         let pages = match self.cache_bytes {
@@ -108,7 +106,7 @@ impl Options {
     }
 }
 
-/// Memory that the system could give, where it tells.
+/// The machine's free memory in bytes; `None` if the system does not report it.
 fn free_bytes() -> Option<usize> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("MemAvailable:"))?;

@@ -17,25 +17,25 @@ use crate::engine::{Answer, Engine, EngineOptions, Job};
 use crate::error::Result;
 use crate::metrics::Metrics;
 
-/// A model to be served.
+/// A model to serve.
 pub struct ServedModel {
     /// The name by which requests choose it.
     pub name: String,
     /// The model.
     pub model: Arc<Model>,
-    /// The chat template, if the model can be chatted with.
+    /// The chat template; `None` refuses chats.
     pub template: Option<ChatTemplate>,
-    /// Texts that end an answer in a chat, besides the model's own tokens.
+    /// Stop strings of chats, besides the model's end tokens.
     pub stop: Vec<String>,
-    /// Settings of its forward pass. Its context is at most the model's.
+    /// Settings of the forward pass. The context is at most the model's.
     pub session: SessionOptions,
 }
 
 impl ServedModel {
-    /// A model with the chat template that it brings, and the usual settings.
+    /// A model with the chat template of its file and default settings.
     ///
     /// # Errors
-    /// The model has no tokenizer, or a template that cannot be used.
+    /// The model has no tokenizer, or its chat template is invalid.
     pub fn new(name: impl Into<String>, model: Arc<Model>) -> Result<Self> {
         let template = ChatTemplate::from_metadata(model.metadata(), model.tokenizer()?)?;
         let (stop, session) = (Vec::new(), SessionOptions::default());
@@ -43,7 +43,7 @@ impl ServedModel {
     }
 }
 
-/// A model that is being served.
+/// A model in service.
 pub(crate) struct Served {
     name: String,
     model: Arc<Model>,
@@ -58,24 +58,24 @@ pub(crate) struct Served {
     compiler: OnceLock<Compiler>,
 }
 
-/// What is wanted of a prompt.
+/// A prompt, and the settings of its answers.
 pub(crate) struct Wanted {
     /// The prompt.
     pub(crate) prompt: Vec<u32>,
     /// A sampler for each choice.
     pub(crate) samplers: Vec<Sampler>,
-    /// Most tokens of an answer.
+    /// Maximum tokens of an answer.
     pub(crate) max_tokens: Option<usize>,
-    /// Texts that end an answer.
+    /// Stop strings.
     pub(crate) stop: Vec<String>,
-    /// Log-probabilities of the prompt's tokens, with so many of the likeliest.
+    /// Number of likeliest tokens to report with each prompt token; `None` reports no log-probabilities.
     pub(crate) prompt_logprobs: Option<usize>,
-    /// Those of the answer's tokens.
+    /// The same number for the answer's tokens.
     pub(crate) logprobs: Option<usize>,
 }
 
 impl Served {
-    /// Starts to serve a model. A request that wants more than `max_tokens` tokens is refused.
+    /// Starts the engine of a model. A request for more than `max_tokens` tokens is refused.
     pub(crate) fn start(
         served: ServedModel,
         options: EngineOptions,
@@ -123,12 +123,17 @@ impl Served {
         self.context
     }
 
+    /// The server's limit of tokens in an answer.
+    pub(crate) fn max_tokens(&self) -> Option<usize> {
+        self.max_tokens
+    }
+
     /// Its tokenizer.
     pub(crate) fn tokenizer(&self) -> ApiResult<&Tokenizer> {
         Ok(self.model.tokenizer()?)
     }
 
-    /// What `/v1/models` tells of it.
+    /// The object of `/v1/models`.
     pub(crate) fn object(&self) -> ModelObject {
         ModelObject {
             id: self.name.clone(),
@@ -140,7 +145,7 @@ impl Served {
         }
     }
 
-    /// The prompt of a conversation. It can take a while.
+    /// The prompt of a conversation. Slow for long ones.
     pub(crate) fn chat_prompt(&self, request: &ChatRequest) -> ApiResult<Vec<u32>> {
         let Some(template) = &self.template else {
             let message = format!(
@@ -166,8 +171,8 @@ impl Served {
         prompt.map_err(|error| ApiError::from(error).with_param("messages"))
     }
 
-    /// The tokens of a text, with what the tokenizer puts before a text if wanted. The names of special
-    /// tokens stand for these. It can take a while.
+    /// The tokens of a text, in which names of special tokens stand for the tokens. `special` adds the
+    /// tokenizer's own tokens, such as a beginning-of-text token. Slow for long texts.
     pub(crate) fn encode(&self, text: &str, special: bool) -> ApiResult<Vec<u32>> {
         Ok(encode(&self.model, text, special)?)
     }
@@ -177,7 +182,7 @@ impl Served {
         match prompt {
             Prompt::Text(text) => {
                 let ids = self.encode(&text, special)?;
-                // An empty text is continued like an empty context of a score.
+                // As in scoring, an empty text becomes the prefix token.
                 let prefix = if ids.is_empty() { prefix_token(&self.model)? } else { None };
                 Ok(if ids.is_empty() { prefix.into_iter().collect() } else { ids })
             }
@@ -185,7 +190,7 @@ impl Served {
         }
     }
 
-    /// Token ids, all of them in the vocabulary.
+    /// Checks that token ids are in the vocabulary.
     pub(crate) fn checked(&self, ids: Vec<u32>, param: &str) -> ApiResult<Vec<u32>> {
         let vocab = self.model.config().vocab;
         match ids.iter().find(|&&id| id as usize >= vocab) {
@@ -202,7 +207,7 @@ impl Served {
         self.template.as_ref().and_then(ChatTemplate::with_tools)
     }
 
-    /// Compiles constraints. Creating the compiler takes a while.
+    /// The compiler of constraints. The first call creates it, which is slow.
     pub(crate) fn compiler(&self) -> ApiResult<&Compiler> {
         if let Some(compiler) = self.compiler.get() {
             return Ok(compiler);
@@ -213,12 +218,12 @@ impl Served {
         Ok(self.compiler.get_or_init(|| compiler))
     }
 
-    /// Texts that end an answer in a chat.
+    /// Stop strings of chats.
     pub(crate) fn chat_stop(&self) -> &[String] {
         &self.stop
     }
 
-    /// Hands prompts to the engine.
+    /// Submits prompts to the engine.
     pub(crate) fn submit(&self, wanted: Vec<Wanted>, param: &str) -> ApiResult<Vec<Answer>> {
         let jobs: ApiResult<Vec<Job>> =
             wanted.into_iter().map(|wanted| self.job(wanted, param)).collect();
@@ -247,7 +252,7 @@ impl Served {
         Ok(Job { prompt, samplers, limits, prompt_logprobs, logprobs })
     }
 
-    /// What a client needs to make prompts itself.
+    /// The special tokens and the chat template.
     pub(crate) fn tokenizer_info(&self) -> ApiResult<TokenizerInfo> {
         let metadata = self.model.metadata();
         let token = |name: &str| -> ApiResult<Option<String>> {
@@ -265,7 +270,7 @@ impl Served {
 
     /// The bytes of a token.
     pub(crate) fn token_bytes(&self, id: u32) -> Vec<u8> {
-        // Its model's tokenizer is there, and decodes what it has decoded before.
+        // `start` has checked the tokenizer. An id without a token has no bytes.
         self.model.tokenizer().and_then(|tokenizer| tokenizer.bytes(id)).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! Listening, and ending in order.
+//! The server: it listens, and it stops in order.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use crate::options::Options;
 use crate::routes;
 use crate::served::{Served, ServedModel};
 
-/// Threads that take requests and send answers, beside those of the models.
+/// Threads for HTTP. The threads of the models are separate.
 const THREADS: usize = 2;
 
-/// Time to tell the clients whose answers were broken off.
+/// Time to send the last events of aborted answers.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A server that listens.
+/// A listening server.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
@@ -29,23 +29,24 @@ pub struct Server {
     stop: watch::Sender<bool>,
 }
 
-/// Asks a server to end.
+/// Stops a server.
 #[derive(Clone)]
 pub struct Stopper(watch::Sender<bool>);
 
 impl Stopper {
-    /// The server takes no more requests, and ends when all are answered or their time is over.
+    /// Stops the server: it refuses new requests, and ends when all others are answered or the grace
+    /// time is over.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Server {
-    /// Loads the models and listens. Requests are answered when it [runs](Self::run).
+    /// Starts the models' engines and listens. [`run`](Self::run) answers requests.
     ///
     /// # Errors
-    /// There is no model, or one that cannot be served; two have the same name; an option makes no
-    /// sense; or the address is in use.
+    /// There is no model, a model cannot run, two models have the same name, an option has an unusable
+    /// value, or the address cannot be listened on.
     pub fn bind(models: Vec<ServedModel>, options: Options) -> Result<Self> {
         options.check()?;
         if models.is_empty() {
@@ -62,11 +63,11 @@ impl Server {
         let address = listener.local_addr().map_err(bind)?;
         let metrics = Metrics::new();
         let count = models.len();
-        let models: Result<Vec<Served>> = models
+        let models: Result<Vec<Arc<Served>>> = models
             .into_iter()
             .map(|served| {
                 let engine = options.engine(&served, count);
-                Served::start(served, engine, options.max_tokens, &metrics)
+                Served::start(served, engine, options.max_tokens, &metrics).map(Arc::new)
             })
             .collect();
         let guard = Guard::new(&options, address);
@@ -74,20 +75,20 @@ impl Server {
         Ok(Self { listener, address, app, stop: watch::Sender::new(false) })
     }
 
-    /// The address that it listens on.
+    /// The address of the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What asks it to end.
+    /// A handle that stops the server.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.stop.clone())
     }
 
-    /// Answers requests until it is asked to end.
+    /// Answers requests until a [`Stopper`] stops the server.
     ///
     /// # Errors
-    /// The system gives no threads, or the address can no longer be listened on.
+    /// The HTTP threads cannot be started, or listening fails.
     pub fn run(self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -97,7 +98,7 @@ impl Server {
             .map_err(Error::Thread)?;
         let app = Arc::clone(&self.app);
         let result = runtime.block_on(self.serve());
-        // What still encodes a text is not waited for; what is generated is given up.
+        // Does not wait for blocking work, such as encoding a text.
         runtime.shutdown_background();
         drop(app);
         result
@@ -105,9 +106,9 @@ impl Server {
 
     async fn serve(self) -> Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(Error::Listen)?;
-        // Tokens are small, and each is wanted now.
+        // Every token is sent at once.
         let listener = listener.tap_io(|stream| {
-            // A connection that cannot do this is slower, and no worse.
+            // Without the option a connection is only slower.
             let _ = stream.set_nodelay(true);
         });
         let (app, late) = (Arc::clone(&self.app), Arc::clone(&self.app));
@@ -116,7 +117,7 @@ impl Server {
         let stopped = {
             let mut stop = self.stop.subscribe();
             async move {
-                // An error means that nobody can ask any more.
+                // An error means that no stopper is left, which `self.stop` rules out.
                 let _ = stop.wait_for(|stop| *stop).await;
                 app.models.iter().for_each(|model| model.engine().close());
             }

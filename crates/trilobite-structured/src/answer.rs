@@ -81,7 +81,7 @@ impl Answer {
             self.skip_space(Section::Text);
         }
         if self.section == Section::Text {
-            self.tell(&mut out);
+            self.emit(&mut out);
         }
         out
     }
@@ -95,7 +95,7 @@ impl Answer {
                 let rest = std::mem::take(&mut self.held).trim_end().to_owned();
                 out.extend((!rest.is_empty()).then_some(Piece::Reasoning(rest)));
             }
-            Section::Beginning | Section::Text => self.tell(&mut out),
+            Section::Beginning | Section::Text => self.emit(&mut out),
         }
         if let Some(calls) = &mut self.calls {
             calls.finish(&mut out);
@@ -111,7 +111,7 @@ impl Answer {
         }
     }
 
-    fn tell(&mut self, out: &mut Vec<Piece>) {
+    fn emit(&mut self, out: &mut Vec<Piece>) {
         let text = std::mem::take(&mut self.held);
         match &mut self.calls {
             Some(calls) => calls.push(&text, out),

@@ -108,11 +108,11 @@ impl CallReader {
         let held = std::mem::take(&mut self.held);
         match (self.progress, self.format) {
             (Progress::Call, CallFormat::Tagged) => match self.call(&held) {
-                Some(call) => self.tell(call, out),
+                Some(call) => self.emit(call, out),
                 None => text(format!("{OPEN}{held}"), out),
             },
             (Progress::Call, _) => match self.calls(&held) {
-                Some(calls) => calls.into_iter().for_each(|call| self.tell(call, out)),
+                Some(calls) => calls.into_iter().for_each(|call| self.emit(call, out)),
                 None => text(held, out),
             },
             (Progress::Between, _) => text(held.trim_start().to_owned(), out),
@@ -120,7 +120,7 @@ impl CallReader {
         }
     }
 
-    fn tell(&mut self, call: Call, out: &mut Vec<Piece>) {
+    fn emit(&mut self, call: Call, out: &mut Vec<Piece>) {
         if self.left > 0 {
             self.left -= 1;
             out.push(Piece::Call(call));
@@ -139,7 +139,7 @@ impl CallReader {
                 let end = self.tried + at;
                 self.tried = end + CLOSE.len();
                 if let Some(call) = self.call(&self.held[..end]) {
-                    self.tell(call, out);
+                    self.emit(call, out);
                     self.held.drain(..self.tried);
                     self.progress = Progress::Between;
                 }

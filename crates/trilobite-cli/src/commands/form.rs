@@ -24,12 +24,12 @@ pub(crate) struct FormArgs {
 }
 
 impl FormArgs {
-    /// Whether there is any.
+    /// Whether a form is given.
     pub(crate) fn is_given(&self) -> bool {
         self.json_schema.is_some() || self.grammar.is_some() || self.regex.is_some()
     }
 
-    /// The form of a model's answers, if any is given.
+    /// Compiles the form for a model, if one is given.
     pub(crate) fn compile(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Option<Form>> {
         let (place, grammar) = match (&self.json_schema, &self.grammar, &self.regex) {
             (Some(path), ..) => {

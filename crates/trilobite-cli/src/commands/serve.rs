@@ -14,11 +14,11 @@ use super::template::Template;
 use crate::args::{self, Compute, Global};
 use crate::{interrupt, model, output};
 
-/// How soon a signal is noticed.
+/// Interval between checks for a signal.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 /// The name of the built-in model.
 const BUILT_IN: &str = "tinystories";
-/// Where the key can be given unseen by other users of the machine.
+/// Environment variable of the API key. Unlike an argument, other users of the machine cannot read it.
 const KEY_VARIABLE: &str = "TRILOBITE_API_KEY";
 
 #[derive(Args)]
@@ -124,12 +124,12 @@ fn address(args: &Serve) -> Result<SocketAddr> {
     let host = args.host.trim_start_matches('[').trim_end_matches(']');
     let found = (host, args.port).to_socket_addrs().with_context(|| format!("--host {host}"))?;
     let mut found: Vec<SocketAddr> = found.collect();
-    // Where a name has both, what most clients try first.
+    // IPv4 first, as most clients try.
     found.sort_by_key(SocketAddr::is_ipv6);
     found.first().copied().with_context(|| format!("--host {host} is no address of this machine"))
 }
 
-/// A model, named as requests choose it.
+/// Loads a model and names it for requests.
 fn served(path: Option<&Path>, args: &Serve, global: &Global) -> Result<ServedModel> {
     let source = args::Model { model: path.map(Path::to_owned), no_cache: args.no_cache };
     let model = model::load_to_decode(&source, global)?;
@@ -145,7 +145,7 @@ fn served(path: Option<&Path>, args: &Serve, global: &Global) -> Result<ServedMo
     Ok(ServedModel { session, ..served })
 }
 
-/// The name of a model: that of its file or folder, or the name it was pulled by.
+/// The name of a model: its file without extension, its folder, or the name it was pulled by.
 fn name(path: &Path) -> String {
     let name = match path.file_name() {
         Some(name) if path.is_dir() => Some(name),

@@ -14,19 +14,19 @@ use super::tools::{self, Callable, ToolCall};
 /// A request to continue a conversation.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ChatRequest {
-    /// What was said. Besides those here, a message may have whatever fields the model's template knows.
+    /// The conversation. A message can have additional fields for the model's template.
     #[schema(value_type = Vec<ChatMessage>, min_items = 1)]
     pub(crate) messages: Vec<Message>,
-    /// Most tokens of an answer. Default: as many as the context holds.
+    /// Maximum tokens of an answer. Default: as many as the context holds.
     #[schema(maximum = 2147483647)]
     pub(crate) max_completion_tokens: Option<usize>,
     /// The older name of `max_completion_tokens`.
     #[schema(maximum = 2147483647)]
     pub(crate) max_tokens: Option<usize>,
-    /// Tells the log-probability of each token.
+    /// Reports the log-probability of each token.
     #[schema(default = false)]
     pub(crate) logprobs: Option<bool>,
-    /// Tells so many of the likeliest tokens with it.
+    /// Number of likeliest tokens to report with each token.
     #[schema(minimum = 0, maximum = 20)]
     pub(crate) top_logprobs: Option<usize>,
     /// Variables of the model's chat template, such as `enable_thinking`.
@@ -35,10 +35,10 @@ pub(crate) struct ChatRequest {
     /// Functions that the answer may call.
     #[serde(skip)]
     pub(crate) callable: Option<Callable>,
-    /// Most tokens of the reasoning before an answer, between `<think>` and `</think>`.
+    /// Maximum tokens of the reasoning before an answer, between `<think>` and `</think>`.
     #[schema(maximum = 2147483647)]
     pub(crate) max_reasoning_tokens: Option<usize>,
-    /// How the answer is chosen and told.
+    /// Settings of sampling and of the response.
     #[serde(flatten)]
     pub(crate) common: Common,
 }
@@ -47,22 +47,22 @@ pub(crate) struct ChatRequest {
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "the description of what `Message` holds")]
 pub(crate) struct ChatMessage {
-    /// Who says it.
+    /// The role of the sender.
     role: Role,
-    /// What is said.
+    /// The content.
     content: Content,
 }
 
-/// Who says a message.
+/// The role of a message.
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "the description of what `Message` holds")]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
-    /// What the conversation is about.
+    /// Instructions.
     System,
     /// The newer name of `system`.
     Developer,
-    /// Who asks.
+    /// The user.
     User,
     /// The model.
     Assistant,
@@ -85,7 +85,7 @@ pub(crate) enum Content {
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "the description of what `Message` holds")]
 pub(crate) struct ContentPart {
-    /// This server reads no images and hears no audio.
+    /// The type. Images and audio are not supported.
     r#type: PartType,
     /// The text.
     text: String,
@@ -122,18 +122,18 @@ impl ChatRequest {
         Ok(request)
     }
 
-    /// Most tokens of an answer.
+    /// Maximum tokens of an answer.
     pub(crate) fn limit(&self) -> Option<usize> {
         self.max_completion_tokens.or(self.max_tokens)
     }
 
-    /// How many of the likeliest tokens are wanted, if log-probabilities are.
+    /// Number of likeliest tokens to report; `None` reports no log-probabilities.
     pub(crate) fn top(&self) -> Option<usize> {
         self.logprobs.filter(|wanted| *wanted).map(|_| self.top_logprobs.unwrap_or(0))
     }
 }
 
-/// The messages, each content one text.
+/// Takes the messages. Parts of a content are joined to one text.
 fn messages(fields: &mut Fields) -> ApiResult<Vec<Message>> {
     let Some(list) = fields.take::<Vec<Map<String, Value>>>("messages")? else {
         return Err(ApiError::field("messages", "there are no messages"));
@@ -205,13 +205,13 @@ pub(crate) struct ChatCompletion {
     pub(crate) id: String,
     /// `chat.completion`.
     pub(crate) object: &'static str,
-    /// When it was made, in seconds since 1970.
+    /// Time of the answer in seconds since 1970.
     pub(crate) created: u64,
     /// The model's id.
     pub(crate) model: String,
     /// The answers.
     pub(crate) choices: Vec<ChatChoice>,
-    /// The tokens that were used.
+    /// The token counts.
     pub(crate) usage: Usage,
 }
 
@@ -248,7 +248,7 @@ pub(crate) struct AnswerMessage {
 /// Log-probabilities of an answer's tokens.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct ChatLogprobs {
-    /// Token by token, that which ended the answer included.
+    /// The tokens, including the one that ended the answer.
     pub(crate) content: Vec<ChatLogprob>,
     /// Always null.
     pub(crate) refusal: Option<String>,
@@ -269,7 +269,7 @@ pub(crate) struct ChatLogprob {
 pub(crate) struct TopLogprob {
     /// The token's text.
     pub(crate) token: String,
-    /// `ln` of its probability, before anything that sampling does.
+    /// `ln` of its probability by the model's logits, before penalties and temperature.
     pub(crate) logprob: f64,
     /// The bytes of the text.
     pub(crate) bytes: Vec<u8>,
@@ -282,13 +282,13 @@ pub(crate) struct ChatChunk {
     pub(crate) id: String,
     /// `chat.completion.chunk`.
     pub(crate) object: &'static str,
-    /// When the answer was begun, in seconds since 1970.
+    /// Start time of the answer in seconds since 1970.
     pub(crate) created: u64,
     /// The model's id.
     pub(crate) model: String,
-    /// The choice that the part belongs to; none in the last chunk, which has the usage.
+    /// The choice that the part belongs to. It is empty in the last chunk, which has the usage.
     pub(crate) choices: Vec<ChunkChoice>,
-    /// The tokens that were used, in the last chunk, if wanted.
+    /// The token counts, in the last chunk, if requested.
     pub(crate) usage: Option<Usage>,
 }
 
@@ -297,7 +297,7 @@ pub(crate) struct ChatChunk {
 pub(crate) struct ChunkChoice {
     /// Which answer it is.
     pub(crate) index: usize,
-    /// What is new.
+    /// The new part.
     pub(crate) delta: Delta,
     /// Log-probabilities of its tokens.
     pub(crate) logprobs: Option<ChatLogprobs>,
@@ -306,7 +306,7 @@ pub(crate) struct ChunkChoice {
 }
 
 impl Delta {
-    /// Whether nothing is new.
+    /// Whether the part is empty.
     pub(crate) fn is_empty(&self) -> bool {
         let Self { role, content, reasoning_content, tool_calls } = self;
         let texts = content.is_some() || reasoning_content.is_some();
@@ -314,7 +314,7 @@ impl Delta {
     }
 }
 
-/// What is new of an answer.
+/// The new part of an answer.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Delta {
     /// `assistant`, in the first part.
@@ -326,7 +326,7 @@ pub(crate) struct Delta {
     /// The reasoning that comes next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reasoning_content: Option<String>,
-    /// Calls of functions, each as a whole.
+    /// Complete calls of functions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tool_calls: Vec<ToolCall>,
 }

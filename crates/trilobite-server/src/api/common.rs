@@ -1,4 +1,4 @@
-//! What requests for chats and for completions have in common.
+//! The fields that chat and completion requests share.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use super::fields::Fields;
 use super::form::{self, Demanded};
 use super::random;
 
-/// Most answers to one prompt.
+/// Maximum answers to one prompt.
 pub(crate) const MAX_CHOICES: usize = 16;
-/// The largest number that is taken for a number of tokens.
+/// Maximum value of a number of tokens.
 pub(crate) const MAX_TOKENS: usize = i32::MAX as usize;
-/// Most stop texts. OpenAI takes four; evaluation harnesses send more.
+/// Maximum stop strings. OpenAI allows four; evaluation harnesses send more.
 const MAX_STOPS: usize = 64;
-/// Most of the likeliest tokens that are shown.
+/// Maximum number of likeliest tokens to report.
 pub(crate) const MAX_TOP: usize = 20;
 
-/// How answers are chosen and told.
+/// Settings of sampling and of the response.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Common {
     /// The model's id. Not needed where only one model is served.
@@ -29,61 +29,61 @@ pub(crate) struct Common {
     /// Answers to each prompt.
     #[schema(minimum = 1, maximum = 16, default = 1)]
     pub(crate) n: Option<usize>,
-    /// Tells the answer while it is generated, as server-sent events.
+    /// Streams the answer as server-sent events.
     #[schema(default = false)]
     pub(crate) stream: Option<bool>,
-    /// What a stream tells beside the answer.
+    /// Settings of the stream.
     pub(crate) stream_options: Option<StreamOptions>,
-    /// Texts that end an answer; they are no part of it.
+    /// Stop strings. The answer ends before the first one.
     pub(crate) stop: Option<Stop>,
-    /// Seed of the random numbers: the same seed gives the same answer, whatever else the server does.
-    /// Choice i has the seed plus i. Without one each request has another.
+    /// Seed of the random numbers. The same seed gives the same answer. Choice i uses the seed plus i. The
+    /// default is random.
     pub(crate) seed: Option<i64>,
     /// Logits are divided by this; 0 is greedy. Default: what `trilobite run` uses for this model.
     #[schema(minimum = 0, maximum = 2)]
     pub(crate) temperature: Option<f32>,
-    /// Only the likeliest tokens that together reach this probability. Default: as `trilobite run`.
+    /// Keeps the likeliest tokens that together reach this probability. Default: as `trilobite run`.
     #[schema(minimum = 0, maximum = 1)]
     pub(crate) top_p: Option<f32>,
-    /// Only the likeliest tokens, so many; 0 and -1 keep all. Default: as `trilobite run`.
+    /// Keeps this many likeliest tokens; 0 and -1 keep all. Default: as `trilobite run`.
     #[schema(minimum = -1, maximum = 2147483647)]
     pub(crate) top_k: Option<i64>,
-    /// Only tokens of at least this fraction of the likeliest one's probability. Default: as
+    /// Keeps tokens with at least this fraction of the likeliest one's probability. Default: as
     /// `trilobite run`.
     #[schema(minimum = 0, maximum = 1)]
     pub(crate) min_p: Option<f32>,
-    /// What the logit of a token loses for each time that the answer has it.
+    /// Subtracted from the logit of a token for each of its occurrences in the answer.
     #[schema(minimum = -2, maximum = 2, default = 0)]
     pub(crate) frequency_penalty: Option<f32>,
-    /// What the logit of a token loses if the answer has it.
+    /// Subtracted once from the logit of every token in the answer.
     #[schema(minimum = -2, maximum = 2, default = 0)]
     pub(crate) presence_penalty: Option<f32>,
     /// Logits of tokens in the prompt or the answer are divided by this when positive and multiplied
     /// when negative. Default: as `trilobite run`.
     #[schema(minimum = 0.01, maximum = 100)]
     pub(crate) repetition_penalty: Option<f32>,
-    /// What the logit of a token loses that would go on with a repetition of eight tokens. Default: as
+    /// Subtracted from the logit of a token that would extend a repetition of eight tokens. Default: as
     /// `trilobite run`.
     #[schema(minimum = 0, maximum = 100)]
     pub(crate) loop_penalty: Option<f32>,
-    /// By token id, what is added to the token's logit.
+    /// Added to the logits of tokens, by token id.
     pub(crate) logit_bias: Option<BTreeMap<String, f64>>,
-    /// The form that answers have.
+    /// The form of the answers.
     #[serde(skip)]
     pub(crate) form: Option<Demanded>,
 }
 
-/// What a stream tells beside the answer.
+/// Settings of a stream.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub(crate) struct StreamOptions {
-    /// The tokens that were used, in a last chunk.
+    /// Adds a last chunk with the token counts.
     #[serde(default)]
     pub(crate) include_usage: bool,
 }
 
 impl StreamOptions {
     fn take(fields: &mut Fields) -> ApiResult<Option<Self>> {
-        // An object: a list would do for serde.
+        // serde would accept a list too.
         let Some(options) = fields.take::<Map<String, Value>>("stream_options")? else {
             return Ok(None);
         };
@@ -137,17 +137,17 @@ impl Common {
         self.n.unwrap_or(1)
     }
 
-    /// Whether the answer is told while it is generated.
+    /// Whether the answer is streamed.
     pub(crate) fn streams(&self) -> bool {
         self.stream.unwrap_or(false)
     }
 
-    /// Whether a stream ends with the tokens that were used.
+    /// Whether a stream ends with the token counts.
     pub(crate) fn includes_usage(&self) -> bool {
         self.stream_options.unwrap_or_default().include_usage
     }
 
-    /// Texts that end an answer.
+    /// The stop strings.
     pub(crate) fn stops(&self) -> &[String] {
         match &self.stop {
             None => &[],
@@ -156,8 +156,8 @@ impl Common {
         }
     }
 
-    /// A sampler for each choice, with what `trilobite run` would use for the model where the request
-    /// says nothing. Every prompt gets the same ones.
+    /// A sampler for each choice. Settings that the request lacks are those of `trilobite run`. Every
+    /// prompt has the same samplers.
     pub(crate) fn samplers(&self, model: &Model, chat: bool, seed: u64) -> ApiResult<Vec<Sampler>> {
         let choice = SamplingChoice {
             temperature: self.temperature,

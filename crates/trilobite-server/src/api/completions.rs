@@ -16,22 +16,22 @@ const DEFAULT_TOKENS: usize = 16;
 /// A request to continue texts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CompletionRequest {
-    /// One text or several, each as a string or as token ids. Ids are taken as they are.
+    /// One text or several, each as a string or as token ids.
     pub(crate) prompt: Prompts,
-    /// Most tokens of an answer; 0 gives none, which is of use with `echo`.
+    /// Maximum tokens of an answer. 0 generates nothing, for use with `echo`.
     #[schema(default = 16, maximum = 2147483647)]
     pub(crate) max_tokens: Option<usize>,
-    /// Tells the log-probability of each token, and so many of the likeliest.
+    /// Reports the log-probability of each token, and of this many likeliest ones.
     #[schema(minimum = 0, maximum = 20)]
     pub(crate) logprobs: Option<usize>,
-    /// Puts the prompt before the answer, and before its log-probabilities.
+    /// Repeats the prompt before the answer, with its log-probabilities.
     #[schema(default = false)]
     pub(crate) echo: Option<bool>,
-    /// Puts what the tokenizer puts before a text, such as a beginning-of-text token, before a prompt
-    /// that is a string and does not begin with its name.
+    /// Adds the tokenizer's own tokens, such as a beginning-of-text token, to a prompt that is a string and
+    /// does not begin with the token's name.
     #[schema(default = true)]
     pub(crate) add_special_tokens: Option<bool>,
-    /// How the answer is chosen and told.
+    /// Settings of sampling and of the response.
     #[serde(flatten)]
     pub(crate) common: Common,
 }
@@ -84,9 +84,10 @@ impl CompletionRequest {
         Ok(request)
     }
 
-    /// Most tokens of an answer.
-    pub(crate) fn limit(&self) -> usize {
-        self.max_tokens.unwrap_or(DEFAULT_TOKENS)
+    /// Maximum number of tokens of an answer. The default is at most `most`, the server's own limit.
+    pub(crate) fn limit(&self, most: Option<usize>) -> usize {
+        let default = || most.map_or(DEFAULT_TOKENS, |most| most.min(DEFAULT_TOKENS));
+        self.max_tokens.unwrap_or_else(default)
     }
 
     /// Whether the prompt comes before the answer.
@@ -141,14 +142,14 @@ pub(crate) struct Completion {
     pub(crate) id: String,
     /// `text_completion`.
     pub(crate) object: &'static str,
-    /// When it was made, in seconds since 1970.
+    /// Time of the answer in seconds since 1970.
     pub(crate) created: u64,
     /// The model's id.
     pub(crate) model: String,
-    /// The answers, `n` to each prompt. Of a stream, what is new of one; none in its last part, which has
-    /// the usage.
+    /// The answers, `n` to each prompt. A chunk of a stream has the new part of one answer; the last chunk
+    /// has none, but the usage.
     pub(crate) choices: Vec<CompletionChoice>,
-    /// The tokens that were used. In a stream only in its last part, if wanted.
+    /// The token counts. A stream has them in its last chunk, if requested.
     pub(crate) usage: Option<Usage>,
 }
 
@@ -168,13 +169,13 @@ pub(crate) struct CompletionChoice {
 /// Log-probabilities of tokens, in four lists of the same length.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct CompletionLogprobs {
-    /// The texts of the tokens, those of the prompt included with `echo`.
+    /// The texts of the tokens, with `echo` including those of the prompt.
     pub(crate) tokens: Vec<String>,
     /// `ln` of their probabilities; null for the first of a prompt.
     pub(crate) token_logprobs: Vec<Option<f64>>,
-    /// The likeliest tokens in their places with theirs, the token itself included.
+    /// The likeliest tokens at each place and their log-probabilities, including the token itself.
     #[schema(value_type = Vec<Option<Object>>)]
     pub(crate) top_logprobs: Vec<Option<Map<String, Value>>>,
-    /// Where their texts begin, in characters.
+    /// Offsets of their texts, in characters.
     pub(crate) text_offset: Vec<usize>,
 }

@@ -22,12 +22,12 @@ pub(crate) struct ErrorBody {
 /// An error.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorObject {
-    /// What is wrong.
+    /// The fault.
     pub(crate) message: String,
     /// The kind of error, such as `invalid_request_error`.
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
-    /// The field of the request that is wrong.
+    /// The faulty field of the request.
     pub(crate) param: Option<String>,
     /// The error's name, such as `context_length_exceeded`.
     pub(crate) code: Option<&'static str>,
@@ -49,17 +49,17 @@ impl ApiError {
         Self { status, error }
     }
 
-    /// The request is wrong.
+    /// The request is invalid.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
-    /// A field of the request is wrong.
+    /// A field of the request is invalid.
     pub(crate) fn field(name: impl Into<String>, message: impl Into<String>) -> Self {
         Self::invalid(message).with_param(name)
     }
 
-    /// The request is wrong in a way that has its own status.
+    /// The request is invalid, with its own status.
     pub(crate) fn status(status: StatusCode, message: impl Into<String>) -> Self {
         Self::new(status, "invalid_request_error", message)
     }
@@ -78,7 +78,7 @@ impl ApiError {
         Self::field(param, message).with_code("context_length_exceeded")
     }
 
-    /// No such model.
+    /// The model does not exist.
     pub(crate) fn no_model(name: &str) -> Self {
         Self::status(StatusCode::NOT_FOUND, format!("the model {name:?} does not exist"))
             .with_param("model")
@@ -94,19 +94,19 @@ impl ApiError {
         Self::status(StatusCode::UNAUTHORIZED, message).with_code("invalid_api_key")
     }
 
-    /// The field that is wrong.
+    /// Sets the faulty field.
     pub(crate) fn with_param(mut self, param: impl Into<String>) -> Self {
         self.error.param = Some(param.into());
         self
     }
 
-    /// The error's name.
+    /// Sets the error's name.
     pub(crate) fn with_code(mut self, code: &'static str) -> Self {
         self.error.code = Some(code);
         self
     }
 
-    /// The body.
+    /// The body of the response.
     pub(crate) fn body(&self) -> ErrorBody {
         ErrorBody { error: self.error.clone() }
     }
@@ -151,7 +151,7 @@ impl From<trilobite_runtime::Error> for ApiError {
     fn from(error: trilobite_runtime::Error) -> Self {
         use trilobite_runtime::Error;
         match error {
-            // What a conversation or a text is at fault for.
+            // Faults of the request's texts and settings.
             Error::Template(_) | Error::Tokenizer(_) | Error::Sampling { .. } => {
                 Self::invalid(error.to_string())
             }

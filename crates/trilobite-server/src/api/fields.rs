@@ -1,4 +1,4 @@
-//! The fields of a request, taken one by one, so that what is left over is known.
+//! The fields of a request. Reading a field removes it, so unknown fields are left.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -21,7 +21,7 @@ pub(crate) const HARMLESS: [&str; 9] = [
     "user",
 ];
 
-/// The fields of a request that have not been taken.
+/// The unread fields of a request.
 pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -34,19 +34,19 @@ impl Fields {
         }
     }
 
-    /// A field's value; `null` is as good as no field.
+    /// Takes a field's value. `null` counts as absent.
     pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> ApiResult<Option<T>> {
         let Some(value) = self.value(name) else { return Ok(None) };
         let read = serde_json::from_value(value);
         read.map(Some).map_err(|error| ApiError::field(name, format!("{name}: {error}")))
     }
 
-    /// A field's JSON value.
+    /// Takes a field's JSON value. `null` counts as absent.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
         self.0.shift_remove(name).filter(|value| !value.is_null()).map(whole_numbers)
     }
 
-    /// A number within limits.
+    /// Takes a number within a range.
     pub(crate) fn number<T>(&mut self, name: &str, range: RangeInclusive<T>) -> ApiResult<Option<T>>
     where
         T: DeserializeOwned + PartialOrd + Display,
@@ -60,7 +60,7 @@ impl Fields {
         Ok(number)
     }
 
-    /// A number within limits, as which it is compared before it is rounded.
+    /// Takes a number within a range. It is rounded after the comparison.
     pub(crate) fn float(
         &mut self,
         name: &str,
@@ -69,7 +69,7 @@ impl Fields {
         Ok(self.number(name, range)?.map(|number| number as f32))
     }
 
-    /// A field whose other values than some are not supported.
+    /// Takes a field of which only some values are supported.
     pub(crate) fn only(&mut self, name: &str, values: &[Value]) -> ApiResult<()> {
         match self.value(name) {
             Some(value) if !values.contains(&value) => Err(not_supported(name)),
@@ -77,7 +77,7 @@ impl Fields {
         }
     }
 
-    /// Ends the reading. Fields that are left over are errors, unless they change no answer.
+    /// Refuses the remaining fields, unless they change no answer.
     pub(crate) fn finish(mut self) -> ApiResult<()> {
         self.only("audio", &[])?;
         self.only("function_call", &[json!("none")])?;
@@ -104,10 +104,9 @@ impl Fields {
     }
 }
 
-/// A number, or a list of them, with integers that were written as fractions as integers, as which
-/// JSON Schema counts them.
+/// Turns whole floats such as `1.0` into integers, also in lists. JSON Schema counts them as integers.
 fn whole_numbers(value: Value) -> Value {
-    /// Below, every integer has its float.
+    /// Every integer below this is exact as a float.
     const EXACT: f64 = (1u64 << 53) as f64;
     match value {
         Value::Array(list) => list.into_iter().map(whole_numbers).collect(),
@@ -122,7 +121,7 @@ fn whole_numbers(value: Value) -> Value {
     }
 }
 
-/// A field, or its value, is known and not supported.
+/// The error of a known field or value that is not supported.
 pub(crate) fn not_supported(name: &str) -> ApiError {
     ApiError::field(name, format!("the value of {name} is not supported by this server"))
         .with_code("unsupported_parameter")

@@ -50,7 +50,7 @@ pub(crate) struct JsonSchemaFormat {
     /// The schema. References go to its own `$defs`; keywords that are not supported are errors.
     #[schema(value_type = Object)]
     schema: Map<String, Value>,
-    /// Answers fit the schema whether it is set or not.
+    /// Accepted. Answers always fit the schema.
     strict: Option<bool>,
 }
 

@@ -1,4 +1,4 @@
-//! The shapes of requests and answers: OpenAI's, and what extends them.
+//! The JSON of requests and responses: OpenAI's, with extensions.
 
 pub(crate) mod chat;
 pub(crate) mod common;
@@ -21,7 +21,7 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// A random number of the system's.
+/// A random number, for ids and seeds.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -39,9 +39,9 @@ pub(crate) struct StreamEvent {
 pub(crate) struct Usage {
     /// Tokens of the prompts.
     pub(crate) prompt_tokens: usize,
-    /// Tokens of the answers, those that ended them included.
+    /// Tokens of the answers, including end tokens.
     pub(crate) completion_tokens: usize,
-    /// Both.
+    /// Sum of both.
     pub(crate) total_tokens: usize,
     /// More about the prompts.
     pub(crate) prompt_tokens_details: PromptDetails,
@@ -50,12 +50,12 @@ pub(crate) struct Usage {
 /// Tokens of prompts.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct PromptDetails {
-    /// Those that were not read again because an earlier text begins with them.
+    /// Tokens whose keys and values were cached.
     pub(crate) cached_tokens: usize,
 }
 
 impl Usage {
-    /// Counts a prompt, of which some tokens were not read again.
+    /// Counts a prompt and its cached tokens.
     pub(crate) fn add_prompt(&mut self, tokens: usize, cached: usize) {
         self.prompt_tokens += tokens;
         self.total_tokens += tokens;
@@ -69,8 +69,8 @@ impl Usage {
     }
 }
 
-/// Why an answer ended, in OpenAI's words: `stop` at the end of its text or at a stop text, `length`
-/// where the tokens that were asked for or the context ended it.
+/// The `finish_reason` of an answer: `stop` at an end token or a stop string, `length` at the token
+/// limit or the end of the context.
 pub(crate) fn finish_reason(finish: &trilobite_runtime::Finish) -> &'static str {
     use trilobite_runtime::Finish;
     match finish {
@@ -79,7 +79,7 @@ pub(crate) fn finish_reason(finish: &trilobite_runtime::Finish) -> &'static str 
     }
 }
 
-/// The text of a token's bytes; those that are no text by themselves are written out, as OpenAI does.
+/// The text of a token's bytes. Bytes that are not UTF-8 are escaped as OpenAI does.
 pub(crate) fn token_text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),

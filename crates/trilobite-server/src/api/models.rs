@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Texts whose embeddings are wanted.
+/// A request for embeddings.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "no model gives embeddings, so that only the name is looked at")]
 pub(crate) struct EmbeddingRequest {
@@ -27,12 +27,12 @@ pub(crate) struct ModelObject {
     pub(crate) id: String,
     /// `model`.
     pub(crate) object: &'static str,
-    /// When the server began to serve it, in seconds since 1970.
+    /// Start time of the model's service in seconds since 1970.
     pub(crate) created: u64,
     /// `trilobite`.
     pub(crate) owned_by: &'static str,
-    /// Tokens that its context holds.
+    /// Maximum tokens of its context.
     pub(crate) max_model_len: usize,
-    /// Whether it can be chatted with: whether it has a chat template.
+    /// Whether it has a chat template.
     pub(crate) chat: bool,
 }

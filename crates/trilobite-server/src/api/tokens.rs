@@ -6,14 +6,14 @@ use utoipa::ToSchema;
 use super::error::{ApiError, ApiResult};
 use super::fields::Fields;
 
-/// A text whose tokens are wanted.
+/// A text to tokenize.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TokenizeRequest {
     /// The model's id. Not needed where only one model is served.
     pub(crate) model: Option<String>,
     /// The text.
     pub(crate) prompt: String,
-    /// Puts what the tokenizer puts before a text first, as `/v1/completions` does.
+    /// Adds the tokenizer's own tokens, as `/v1/completions` does.
     #[schema(default = true)]
     pub(crate) add_special_tokens: Option<bool>,
 }
@@ -25,11 +25,11 @@ pub(crate) struct TokenizeResponse {
     pub(crate) tokens: Vec<u32>,
     /// Their number.
     pub(crate) count: usize,
-    /// Tokens that the model's context holds.
+    /// Maximum tokens of the model's context.
     pub(crate) max_model_len: usize,
 }
 
-/// Tokens whose text is wanted.
+/// Tokens to convert to text.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DetokenizeRequest {
     /// The model's id. Not needed where only one model is served.
@@ -51,7 +51,7 @@ pub(crate) struct DetokenizeResponse {
     pub(crate) prompt: String,
 }
 
-/// What a client needs to make prompts itself.
+/// The special tokens and the chat template, with which a client can make prompts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TokenizerInfo {
     /// The token before a text.

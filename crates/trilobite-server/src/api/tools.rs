@@ -22,11 +22,11 @@ pub(crate) struct Callable {
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "the description of what `Callable::take` takes")]
 pub(crate) struct ToolFields {
-    /// Functions that the answer may call. A model whose template shows it none is told of them in the
-    /// system message.
+    /// Functions that the answer can call. If the model's template ignores them, the system message
+    /// describes them.
     tools: Option<Vec<Tool>>,
-    /// Whether functions are called; `{"type": "function", "function": {"name": ...}}` demands a call of
-    /// one. The arguments of calls that are demanded fit the function's schema.
+    /// Whether functions are called. `{"type": "function", "function": {"name": ...}}` demands a call of
+    /// one function. The arguments of demanded calls fit the function's schema.
     tool_choice: Option<ToolChoiceName>,
     /// Whether an answer can have several calls.
     #[schema(default = true)]
@@ -37,7 +37,7 @@ pub(crate) struct ToolFields {
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "the description of a tool")]
 pub(crate) struct Tool {
-    /// What kind of tool it is.
+    /// Its kind.
     r#type: ToolType,
     /// The function.
     function: Function,
@@ -64,7 +64,7 @@ pub(crate) struct Function {
     /// The JSON schema of its arguments.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Map<String, Value>>,
-    /// The arguments of calls that are demanded fit the schema whether it is set or not.
+    /// Accepted. The arguments of demanded calls always fit the schema.
     strict: Option<bool>,
 }
 
@@ -73,28 +73,28 @@ pub(crate) struct Function {
 #[allow(dead_code, reason = "the description of a choice")]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ToolChoiceName {
-    /// No.
+    /// The answer calls no function.
     None,
-    /// As the model likes.
+    /// The model decides.
     Auto,
-    /// At least one.
+    /// The answer calls at least one function.
     Required,
 }
 
 /// A call of a function.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ToolCall {
-    /// Which call of the answer it is.
+    /// Its index in the answer.
     pub(crate) index: usize,
     /// The call's id.
     pub(crate) id: String,
     /// `function`.
     pub(crate) r#type: &'static str,
-    /// What is called.
+    /// The function and its arguments.
     pub(crate) function: FunctionCall,
 }
 
-/// What is called.
+/// A function and its arguments.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FunctionCall {
     /// The function's name.

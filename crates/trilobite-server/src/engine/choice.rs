@@ -1,10 +1,10 @@
-//! One of the answers to a prompt.
+//! A choice: one of the answers to a prompt.
 
 use trilobite_runtime::{Continuation, Finish, Limits, Logits, Peak, Sampler, Tokenizer};
 
 use super::event::{Failure, Token, TokenLogprobs};
 
-/// An answer that is being generated: what its next token depends on beside the logits.
+/// The state of an answer beside its sequence.
 pub(super) struct Choice<'m> {
     index: usize,
     sampler: Sampler,
@@ -13,7 +13,7 @@ pub(super) struct Choice<'m> {
 }
 
 impl<'m> Choice<'m> {
-    /// Nothing after `prompt` yet.
+    /// Creates an empty answer to `prompt`.
     pub(super) fn new(
         index: usize,
         sampler: Sampler,
@@ -26,24 +26,25 @@ impl<'m> Choice<'m> {
         Self { index, sampler, continuation, max_tokens }
     }
 
-    /// Which choice of its job it is.
+    /// Its index in the job.
     pub(super) fn index(&self) -> usize {
         self.index
     }
 
-    /// Whether no token is wanted.
+    /// Whether no token is requested.
     pub(super) fn is_empty(&self) -> bool {
         self.max_tokens == Some(0)
     }
 
-    /// How many of the largest logits the next token depends on; `None` if on all.
+    /// Number of largest logits that the next token depends on, or `None` for all. Updates the sampler's
+    /// penalties.
     pub(super) fn needs(&mut self) -> Option<usize> {
         self.sampler.watch(self.continuation.ids());
         self.sampler.needs()
     }
 
-    /// Chooses the token after `text`, which is all that was read, in a context of `context` tokens; with
-    /// its log-probability and those of the `logprobs` likeliest, if wanted.
+    /// Chooses the token after `text`, the processed tokens, in a context of `context` tokens. With
+    /// `logprobs` the token has its log-probability and those of this many likeliest tokens.
     pub(super) fn next(
         &mut self,
         logits: Logits<'_>,
@@ -75,7 +76,7 @@ impl<'m> Choice<'m> {
     }
 }
 
-/// The log-probability of a token, and those of the `top` likeliest, by the logits of all tokens.
+/// The log-probabilities of a token and of the `top` likeliest ones. `logits` are those of all tokens.
 pub(super) fn log_probabilities(
     logits: &[f32],
     id: u32,
@@ -95,7 +96,7 @@ pub(super) fn log_probabilities(
     Ok(TokenLogprobs { id, logprob: peak.log_probability(logit), top })
 }
 
-/// The tokens of the `count` largest logits, largest first, equals by their ids.
+/// The tokens of the `count` largest logits, largest first; ties in the order of the ids.
 fn largest(logits: &[f32], count: usize) -> Vec<u32> {
     let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
     let order = |a: &u32, b: &u32| {

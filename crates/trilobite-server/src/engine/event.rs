@@ -1,54 +1,54 @@
-//! What an engine tells about an answer.
+//! The events of an answer.
 
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use trilobite_runtime::Finish;
 
-/// Something that has happened to a job.
+/// An event of a job.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The prompt has been read. First of all events.
+    /// The prefill is over. This is the first event.
     Prompt {
-        /// Tokens whose keys and values were there already.
+        /// Tokens whose keys and values were cached.
         cached: usize,
-        /// Log-probabilities of the prompt's tokens, if wanted; the first has none.
+        /// Log-probabilities of the prompt's tokens, if requested. The first token has none.
         logprobs: Vec<Option<TokenLogprobs>>,
     },
     /// A token was generated.
     Token(Token),
-    /// A choice ended without a token, as no token was wanted.
+    /// A choice ended without a token, because none was requested.
     Empty {
         /// The choice.
         choice: usize,
     },
-    /// The job has ended. Last of all events.
+    /// The job failed. This is the last event.
     Failed(Failure),
 }
 
 /// A token of an answer.
 #[derive(Debug)]
 pub(crate) struct Token {
-    /// The choice that it belongs to.
+    /// Index of the choice.
     pub(crate) choice: usize,
-    /// The token.
+    /// Its id.
     pub(crate) id: u32,
-    /// The text that it makes certain.
+    /// The text that has become certain.
     pub(crate) text: String,
-    /// Its log-probability, if wanted.
+    /// Its log-probability, if requested.
     pub(crate) logprobs: Option<TokenLogprobs>,
-    /// Why the choice ends, if it does.
+    /// Why the choice ended, if it did.
     pub(crate) finish: Option<Finish>,
 }
 
-/// The log-probability of a token, before anything that sampling does.
+/// The log-probability of a token by the model's logits, before penalties and temperature.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TokenLogprobs {
     /// The token.
     pub(crate) id: u32,
     /// `ln` of its probability.
     pub(crate) logprob: f64,
-    /// The likeliest tokens with theirs, likeliest first.
+    /// The likeliest tokens and their log-probabilities, likeliest first.
     pub(crate) top: Vec<(u32, f64)>,
 }
 
@@ -58,38 +58,37 @@ pub(crate) enum Failure {
     /// The model or its sampling failed.
     #[error("{0}")]
     Model(String),
-    /// Something panicked.
+    /// A panic.
     #[error("the request failed by a fault of the server: {0}")]
     Panic(String),
-    /// The time was over.
+    /// The time limit was exceeded.
     #[error("the request took longer than {} s", .0.as_secs_f64())]
     Time(Duration),
     /// The client did not read.
     #[error("the client read nothing for {} s", .0.as_secs_f64())]
     SlowReader(Duration),
-    /// The server ended before the answer.
+    /// The server stopped before the end of the answer.
     #[error("the server is shutting down")]
     Ended,
 }
 
-/// The events of a job, as they come.
+/// The events of a job.
 #[derive(Debug)]
 pub(crate) struct Answer {
     events: mpsc::Receiver<Event>,
-    /// Choices that have not ended.
+    /// Number of unfinished choices.
     left: usize,
 }
 
 impl Answer {
-    /// The events of a job with so many choices, and where they come from. Each choice can be `ahead`
-    /// events ahead of the reader.
+    /// Creates the channel of a job. It holds `ahead` unread events of each choice.
     pub(super) fn channel(choices: usize, ahead: usize) -> (mpsc::Sender<Event>, Self) {
-        // The first events, one more than there are choices, always fit.
+        // The prefill ends with one event for the prompt and one for each choice.
         let (sender, events) = mpsc::channel(choices * ahead + 1);
         (sender, Self { events, left: choices })
     }
 
-    /// The next event; none after the job has ended.
+    /// The next event, or `None` after the last one.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         if self.left == 0 {
             return None;
@@ -98,7 +97,7 @@ impl Answer {
         Some(self.note(event))
     }
 
-    /// The next event, waited for without a runtime.
+    /// Like [`next`](Self::next), outside of an async runtime.
     #[cfg(test)]
     pub(super) fn blocking_next(&mut self) -> Option<Event> {
         if self.left == 0 {

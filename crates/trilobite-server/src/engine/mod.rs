@@ -1,9 +1,9 @@
 //! Continuous batching: one thread owns a model's forward pass, and requests join and leave its batch
 //! at every step.
 //!
-//! A step reads one token of every answer that is being generated and some tokens of the prompts that
-//! are being read (`pace.rs`). Tokens depend on nothing but their own sequence, so an answer has the
-//! bits that it has alone, whatever else runs, whatever was cached, and however often it was preempted.
+//! A step processes one token of every running answer and some tokens of the prompts (`pace.rs`). A
+//! token depends only on its own sequence. Batching, caching and preemption therefore change no bit of
+//! an answer.
 
 mod choice;
 mod event;
@@ -26,23 +26,23 @@ use crate::metrics::ModelMetrics;
 pub(crate) use event::{Answer, Event, Failure, Token, TokenLogprobs};
 pub(crate) use queue::Refused;
 use queue::{Queue, Waiting};
-pub(crate) use run::said;
+pub(crate) use run::panic_message;
 use scheduler::Scheduler;
 
-/// Events that a choice can be ahead of its reader before its generation pauses.
+/// Unread events of a choice before its generation pauses.
 const EVENTS_AHEAD: usize = 64;
 
 /// A prompt, and the settings of its continuations.
 pub(crate) struct Job {
-    /// Its tokens, as many as the context holds at most.
+    /// The tokens of the prompt. They fit in the context.
     pub(crate) prompt: Vec<u32>,
     /// A sampler for each choice.
     pub(crate) samplers: Vec<Sampler>,
     /// When a choice ends.
     pub(crate) limits: Limits,
-    /// The log-probabilities of the prompt's tokens, each with so many of the likeliest, if wanted.
+    /// Number of likeliest tokens to report with each prompt token; `None` reports no log-probabilities.
     pub(crate) prompt_logprobs: Option<usize>,
-    /// Those of the answer's tokens.
+    /// The same number for the answer's tokens.
     pub(crate) logprobs: Option<usize>,
 }
 
@@ -51,21 +51,21 @@ pub(crate) struct Job {
 pub(crate) struct EngineOptions {
     /// Settings of the forward pass.
     pub(crate) session: SessionOptions,
-    /// Sequences that are generated at the same time.
+    /// Maximum sequences in a batch.
     pub(crate) parallel: usize,
-    /// Pages of keys and values.
+    /// Maximum pages of keys and values.
     pub(crate) pages: usize,
-    /// Prompts that can wait.
+    /// Maximum waiting prompts.
     pub(crate) queue: usize,
-    /// Most tokens of prompts that a step reads.
+    /// Maximum prompt tokens of a step.
     pub(crate) step: usize,
-    /// Time that a request may take, waiting included.
+    /// Maximum time of a request, including its wait in the queue.
     pub(crate) time: Duration,
-    /// Time that a client may take to read what is there for it.
+    /// Maximum time that an answer waits for its client to read.
     pub(crate) patience: Duration,
 }
 
-/// A model that answers.
+/// The thread that generates a model's answers.
 pub(crate) struct Engine {
     queue: Arc<Queue>,
     time: Duration,
@@ -76,7 +76,7 @@ impl Engine {
     /// Starts a model's thread.
     ///
     /// # Errors
-    /// The forward pass or its threads cannot be had, or the model has no tokenizer.
+    /// The forward pass or its threads cannot be created, or the model has no tokenizer.
     pub(crate) fn start(
         model: &Arc<Model>,
         options: EngineOptions,
@@ -85,13 +85,13 @@ impl Engine {
         let forward = Forward::new(Arc::clone(model), options.session)?;
         let context = forward.context();
         model.tokenizer()?;
-        // One sequence always fits, beside a page that is being copied.
+        // One context always fits, with a page to copy.
         let pages = options.pages.max(context.div_ceil(PAGE) + 1);
         let options = EngineOptions { parallel: options.parallel.max(1), pages, ..options };
         let queue = Arc::new(Queue::new(options.queue, metrics.queued.clone()));
         let (shared, model) = (Arc::clone(&queue), Arc::clone(model));
         let work = move || {
-            // Whatever ends the thread, nobody waits for it.
+            // Waiting requests end however the thread ends.
             let _end = shared.end_on_drop();
             let Ok(tokenizer) = model.tokenizer() else { return };
             Scheduler::new(forward, tokenizer, &shared, options, metrics).work();
@@ -101,11 +101,10 @@ impl Engine {
         Ok(Self { queue, time: options.time, thread: Some(thread) })
     }
 
-    /// Hands over the jobs of a request: all of them, or none if there is no room for all. The answers
-    /// come in their order.
+    /// Submits the jobs of a request, all or none. Returns the answers in the order of the jobs.
     ///
     /// # Errors
-    /// There is no room, or the server ends.
+    /// The queue has no room for all jobs, or the server is stopping.
     pub(crate) fn submit(&self, jobs: Vec<Job>) -> std::result::Result<Vec<Answer>, Refused> {
         let arrived = Instant::now();
         let deadline = arrived + self.time;
@@ -120,12 +119,12 @@ impl Engine {
         Ok(answers)
     }
 
-    /// Takes no more requests, and ends when all that it has are answered.
+    /// Refuses new requests. The thread ends when all others are answered.
     pub(crate) fn close(&self) {
         self.queue.close();
     }
 
-    /// Takes no more requests, and breaks off those that it has.
+    /// Refuses new requests and aborts the others.
     pub(crate) fn abort(&self) {
         self.queue.abort();
     }
@@ -140,7 +139,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.queue.abort();
         if let Some(thread) = self.thread.take() {
-            // A panic there has been reported, and has nothing more to say.
+            // The panic hook has reported a panic of the thread.
             let _ = thread.join();
         }
     }

@@ -1,42 +1,42 @@
-//! How many tokens of prompts a step reads.
+//! The number of prompt tokens in a step.
 
 use std::time::Duration;
 
-/// The time that reading prompts may add to a step while answers are being generated: the time between
-/// two tokens of an answer is at most this and what a token of every running answer takes.
+/// Time for prefill in a step that also decodes. It bounds the extra time between two tokens of an
+/// answer.
 const BESIDE_ANSWERS: Duration = Duration::from_millis(250);
-/// The same while there are only prompts: what a new request waits for.
+/// Time of a step with prefill only, which a new request waits for.
 const ALONE: Duration = Duration::from_millis(500);
-/// Fewer tokens than this cost nearly as much as so many.
+/// Minimum tokens of a step. Fewer take nearly the same time.
 const LEAST: usize = 16;
-/// The tokens of a step until one has been measured.
+/// Tokens of a step before the first measurement.
 const FIRST: usize = 32;
 /// The weight of the newest measurement.
 const NEWEST: f64 = 0.3;
 
-/// The speed at which prompts are read, as measured, and the tokens that a step may read of them.
+/// The measured speed of prefill, and the number of prompt tokens that it allows in a step.
 pub(super) struct Pace {
-    /// Seconds that a token of a prompt takes.
+    /// Seconds of a prompt token.
     seconds: Option<f64>,
     most: usize,
 }
 
 impl Pace {
-    /// No measurement yet; never more than `most` tokens.
+    /// Creates a pace without a measurement. A step has at most `most` tokens.
     pub(super) fn new(most: usize) -> Self {
         Self { seconds: None, most: most.max(1) }
     }
 
-    /// Tokens of prompts for the next step, which continues answers or does not.
+    /// Number of prompt tokens in the next step. `answers` means that the step also decodes.
     pub(super) fn tokens(&self, answers: bool) -> usize {
         let time = if answers { BESIDE_ANSWERS } else { ALONE };
         let fitting = |seconds: f64| (time.as_secs_f64() / seconds) as usize;
         self.seconds.map_or(FIRST, fitting).max(LEAST).min(self.most)
     }
 
-    /// Notes that a step with so many tokens of prompts took so long.
+    /// Records the time of a step with `tokens` prompt tokens.
     pub(super) fn note(&mut self, tokens: usize, time: Duration) {
-        // The cost of a few tokens is that of a step, not theirs.
+        // With few tokens the time is mostly the fixed cost of a step.
         if tokens < LEAST.min(self.most) {
             return;
         }
@@ -46,8 +46,8 @@ impl Pace {
     }
 }
 
-/// Divides `tokens` among prompts that have so many left to read: evenly, and what a short one does
-/// not need goes to the others, so that a long prompt never keeps a short one waiting.
+/// Divides `tokens` evenly among prompts with `left` tokens each. Longer prompts share what shorter ones
+/// do not need, so a long prompt never delays a short one.
 pub(super) fn share(left: &[usize], tokens: usize) -> Vec<usize> {
     let mut shares = vec![0; left.len()];
     let mut order: Vec<usize> = (0..left.len()).collect();

@@ -1,8 +1,8 @@
-//! The keys and values of texts that were read, for those that begin alike.
+//! A cache of keys and values for prompts with a common prefix.
 
 use trilobite_runtime::Sequence;
 
-/// Sequences that nothing runs any more. They share pages with each other and with running sequences.
+/// Finished sequences. They share pages with each other and with running sequences.
 #[derive(Default)]
 pub(super) struct PrefixCache {
     entries: Vec<Entry>,
@@ -11,17 +11,17 @@ pub(super) struct PrefixCache {
 
 struct Entry {
     sequence: Sequence,
-    /// When it was last used.
+    /// Clock of the last use.
     used: u64,
 }
 
-/// The number of tokens with which both begin.
+/// Length of the common prefix.
 pub(super) fn common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 impl PrefixCache {
-    /// Keeps a sequence, in place of those that it continues.
+    /// Adds a sequence and removes its prefixes.
     pub(super) fn insert(&mut self, sequence: Sequence) {
         self.clock += 1;
         if sequence.is_empty() {
@@ -38,7 +38,7 @@ impl PrefixCache {
         self.entries.push(Entry { sequence, used: self.clock });
     }
 
-    /// The sequence that begins with the most of `tokens`, cut to those, if they are more than `least`.
+    /// The longest cached prefix of `tokens`, if it is longer than `least`.
     pub(super) fn find(&mut self, tokens: &[u32], least: usize) -> Option<Sequence> {
         self.clock += 1;
         let lengths = self.entries.iter_mut().map(|e| (common(e.sequence.tokens(), tokens), e));
@@ -52,7 +52,7 @@ impl PrefixCache {
         Some(sequence)
     }
 
-    /// Drops the sequence that has not been used for the longest time; `false` if there is none.
+    /// Drops the least recently used sequence. Returns `false` if there is none.
     pub(super) fn evict(&mut self) -> bool {
         let oldest = (0..self.entries.len()).min_by_key(|&index| self.entries[index].used);
         oldest.map(|index| self.entries.swap_remove(index)).is_some()

@@ -1,4 +1,4 @@
-//! The jobs that wait for an engine.
+//! The queue of waiting jobs.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::Job;
 use super::event::Event;
 
-/// A job, with where its events go.
+/// A job and the channel for its events.
 pub(super) struct Waiting {
     pub(super) job: Job,
     pub(super) events: mpsc::Sender<Event>,
@@ -18,21 +18,21 @@ pub(super) struct Waiting {
     pub(super) deadline: Instant,
 }
 
-/// Why a request was not taken.
+/// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// It has more prompts than can wait at all.
+    /// It has more prompts than the queue holds.
     TooMany {
-        /// Prompts that can wait.
+        /// Maximum waiting prompts.
         limit: usize,
     },
-    /// Too many others wait.
+    /// The queue has no room now.
     Full,
-    /// The server ends.
+    /// The server is stopping.
     Ending,
 }
 
-/// Jobs in the order in which they came.
+/// Jobs in order of arrival.
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -48,17 +48,17 @@ struct State {
 }
 
 impl Queue {
-    /// An empty queue of at most `limit` jobs; `length` shows how many there are.
+    /// Creates a queue of at most `limit` jobs. `length` reports their number.
     pub(super) fn new(limit: usize, length: Gauge) -> Self {
         Self { state: Mutex::default(), changed: Condvar::new(), limit: limit.max(1), length }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing here leaves the state half changed.
+        // No panic leaves the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends jobs: all or none.
+    /// Appends all jobs or none.
     pub(super) fn push(&self, jobs: Vec<Waiting>) -> Result<(), Refused> {
         let mut state = self.lock();
         if state.closed {
@@ -87,7 +87,7 @@ impl Queue {
         first
     }
 
-    /// Takes out the jobs whose client has gone or whose time is over, and returns the latter.
+    /// Removes jobs whose client has disconnected or whose time is over. Returns the latter.
     pub(super) fn expire(&self, now: Instant) -> Vec<Waiting> {
         let mut state = self.lock();
         let mut late = Vec::new();
@@ -104,7 +104,7 @@ impl Queue {
         late
     }
 
-    /// Waits until there is a job, for at most `time`; `false` if there will be no more.
+    /// Waits for a job, at most `time`. Returns `false` if the queue is closed and empty.
     pub(super) fn wait(&self, time: Duration) -> bool {
         let state = self.lock();
         let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
@@ -113,13 +113,13 @@ impl Queue {
         !(state.closed && state.waiting.is_empty())
     }
 
-    /// Takes no more jobs.
+    /// Refuses new jobs.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Takes no more jobs, and drops those that it has.
+    /// Refuses new jobs and drops the waiting ones.
     pub(super) fn abort(&self) {
         let mut state = self.lock();
         (state.closed, state.aborted) = (true, true);
@@ -128,12 +128,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Whether the jobs that are being answered are to be dropped.
+    /// Whether running jobs must end too.
     pub(super) fn is_aborted(&self) -> bool {
         self.lock().aborted
     }
 
-    /// Aborts when what is returned is dropped.
+    /// Aborts the queue when the returned value is dropped.
     pub(super) fn end_on_drop(&self) -> impl Drop {
         struct End<'a>(&'a Queue);
         impl Drop for End<'_> {

@@ -1,4 +1,4 @@
-//! A sequence that is being read or continued.
+//! A sequence in progress.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -12,33 +12,33 @@ use super::event::{Event, Failure, Token, TokenLogprobs};
 use super::queue::Waiting;
 use crate::metrics::ModelMetrics;
 
-/// A sequence with the choices that continue it: all choices of a job until its prompt has been read,
-/// and then one.
+/// A sequence and the choices that continue it: all choices of a job during the prefill of its prompt,
+/// one choice after it.
 pub(super) struct Run<'m> {
-    /// Earlier ones go first.
+    /// Order of arrival.
     pub(super) number: u64,
-    /// What has been read of the tokens.
+    /// The processed tokens, with their keys and values.
     pub(super) sequence: Sequence,
     /// The prompt and the answer.
     tokens: Vec<u32>,
     choices: Vec<Choice<'m>>,
-    /// What is known of the prompt, until it has been read.
+    /// The state of the prefill; `None` after it.
     prompt: Option<Prompt>,
-    /// How many of the likeliest tokens are wanted with each token's log-probability.
+    /// Number of likeliest tokens to report with each token's log-probability.
     logprobs: Option<usize>,
     events: mpsc::Sender<Event>,
-    /// Room for events that the next step may have.
+    /// Reserved room for the events of the next step.
     permits: Vec<mpsc::OwnedPermit<Event>>,
-    /// Since when there has been no room for them.
+    /// When the reservation first failed.
     blocked: Option<Instant>,
     deadline: Instant,
     /// When the last token was sent, or the request came.
     last: Instant,
-    /// It took part in a step that failed, and takes the next one alone.
+    /// Whether it took part in a failed step. Its next step has no other run.
     pub(super) alone: bool,
 }
 
-/// A prompt that is being read.
+/// The state of a prefill.
 struct Prompt {
     cached: usize,
     logprobs: Option<PromptLogprobs>,
@@ -50,18 +50,18 @@ struct PromptLogprobs {
     list: Vec<Option<TokenLogprobs>>,
 }
 
-/// What a step has found out for a run.
+/// The result of a step for a run.
 #[derive(Default)]
 pub(super) struct Outcome {
-    /// A token of each choice, if the run has been read to its end.
+    /// A token of each choice, if all tokens of the run are processed.
     tokens: Vec<Token>,
     failure: Option<Failure>,
 }
 
-/// Takes the logits of a run in a step.
+/// Receives the logits of a run in a step.
 pub(super) struct Listener<'r, 'm> {
     text: &'r [u32],
-    /// Tokens of the text before those that the step reads.
+    /// Number of tokens before those of the step.
     start: usize,
     context: usize,
     choices: &'r mut [Choice<'m>],
@@ -72,7 +72,7 @@ pub(super) struct Listener<'r, 'm> {
 }
 
 impl<'m> Run<'m> {
-    /// A job's run.
+    /// Creates the run of a job.
     pub(super) fn new(
         number: u64,
         sequence: Sequence,
@@ -107,12 +107,12 @@ impl<'m> Run<'m> {
         &self.tokens
     }
 
-    /// Tokens that have not been read.
+    /// Number of tokens to process.
     pub(super) fn pending(&self) -> usize {
         self.tokens.len() - self.sequence.len()
     }
 
-    /// Whether it has generated something.
+    /// Whether the prefill of its prompt is over.
     pub(super) fn is_answer(&self) -> bool {
         self.prompt.is_none()
     }
@@ -122,20 +122,20 @@ impl<'m> Run<'m> {
         self.choices.len()
     }
 
-    /// Pages of its tokens and of the next one.
+    /// Number of pages that its tokens and the next one need.
     pub(super) fn pages(&self) -> usize {
         (self.tokens.len() + 1).div_ceil(PAGE)
     }
 
-    /// The tokens whose keys and values it can take from others: not the last, whose logits are wanted,
-    /// and none if all logits are wanted.
+    /// The tokens whose keys and values it can take from another sequence: all but the last, whose logits
+    /// are needed. There are none if the logits of all prompt tokens are needed.
     pub(super) fn sharable(&self) -> &[u32] {
         let all = self.prompt.as_ref().is_some_and(|prompt| prompt.logprobs.is_some());
         let len = if all { 0 } else { self.tokens.len().saturating_sub(1) };
         &self.tokens[..len]
     }
 
-    /// Goes on from a sequence that has read more of its tokens.
+    /// Continues from a sequence with more of its tokens.
     pub(super) fn adopt(&mut self, sequence: Sequence) {
         if let Some(prompt) = &mut self.prompt {
             prompt.cached += sequence.len() - self.sequence.len();
@@ -143,25 +143,27 @@ impl<'m> Run<'m> {
         self.sequence = sequence;
     }
 
-    /// Begins again with an empty sequence: what it has read gives up its memory and is read once more.
+    /// Replaces the sequence by an empty one and returns it. The tokens are processed again later.
     pub(super) fn restart(&mut self, empty: Sequence) -> Sequence {
+        // The time that it then waits for memory is not its client's.
+        self.blocked = None;
         if let Some(prompt) = &mut self.prompt {
             prompt.cached = 0;
         }
         std::mem::replace(&mut self.sequence, empty)
     }
 
-    /// Whether nobody waits for it.
+    /// Whether its client has disconnected.
     pub(super) fn is_gone(&self) -> bool {
         self.events.is_closed()
     }
 
-    /// Whether its client has to read before it can go on.
+    /// Whether it waits until its client reads.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.is_some()
     }
 
-    /// Why it has to end now, if it has to.
+    /// The failure that ends it at `now`, if a time limit is exceeded.
     pub(super) fn overdue(
         &self,
         now: Instant,
@@ -175,7 +177,7 @@ impl<'m> Run<'m> {
         blocked.map(|_| Failure::SlowReader(patience))
     }
 
-    /// Reserves room for the events of the next step; `false` if there is none.
+    /// Reserves room for the events of the next step. Returns `false` if there is none.
     pub(super) fn reserve(&mut self, now: Instant) -> bool {
         let needed = if self.is_answer() { 1 } else { self.choices.len() + 1 };
         while self.permits.len() < needed {
@@ -197,21 +199,21 @@ impl<'m> Run<'m> {
         }
     }
 
-    /// Ends it. A client that has not read what came before learns that the answer ended.
+    /// Ends the run. If there is no room for the failure, the client sees [`Failure::Ended`].
     pub(super) fn fail(mut self, failure: Failure) {
         if self.permits.is_empty() {
-            // There may be no room, or nobody.
+            // The channel can be full or closed.
             let _ = self.events.try_send(Event::Failed(failure));
         } else {
             self.send(Event::Failed(failure));
         }
     }
 
-    /// Its part in a step that reads `count` of its tokens, and what takes the logits.
+    /// Its part in a step that processes `count` of its tokens, and the listener for the logits.
     pub(super) fn part(&mut self, count: usize, context: usize) -> (Part<'_>, Listener<'_, 'm>) {
         let start = self.sequence.len();
         let end = start + count;
-        // All of them look at their answers.
+        // `needs` also updates the penalties, so every choice is asked.
         let needs: Vec<Option<usize>> = self.choices.iter_mut().map(Choice::needs).collect();
         let needs = needs.into_iter().try_fold(0, |most, needs| Some(most.max(needs?)));
         let want = match &self.prompt {
@@ -237,8 +239,8 @@ impl<'m> Run<'m> {
         (Part { sequence, tokens: &tokens[start..end], want }, listener)
     }
 
-    /// Tells what a step has found out, and returns what is left: the choices that go on, each with a
-    /// sequence, or the sequence if there is none.
+    /// Sends the events of a step. Returns a run for each choice that continues or, if none does, the
+    /// sequence, unless the run failed.
     pub(super) fn settle(
         mut self,
         outcome: Outcome,
@@ -300,13 +302,14 @@ impl<'m> Run<'m> {
 }
 
 impl Listener<'_, '_> {
-    /// Takes the logits after a token of the step. What panics here is a fault of this run alone.
+    /// Receives the logits after a token of the step. A panic fails only this run.
     pub(super) fn hear(&mut self, index: usize, logits: Logits<'_>) {
         if self.outcome.failure.is_some() {
             return;
         }
         let take = AssertUnwindSafe(|| self.take(self.start + index, logits));
-        let taken = catch_unwind(take).unwrap_or_else(|panic| Err(Failure::Panic(said(&*panic))));
+        let taken =
+            catch_unwind(take).unwrap_or_else(|panic| Err(Failure::Panic(panic_message(&*panic))));
         self.outcome.failure = taken.err();
     }
 
@@ -326,14 +329,14 @@ impl Listener<'_, '_> {
         Ok(())
     }
 
-    /// What was found out.
+    /// The result of the step.
     pub(super) fn outcome(self) -> Outcome {
         self.outcome
     }
 }
 
-/// What a panic said.
-pub(crate) fn said(panic: &(dyn std::any::Any + Send)) -> String {
+/// The message of a panic.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }

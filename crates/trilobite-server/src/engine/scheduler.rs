@@ -10,22 +10,22 @@ use super::event::{Event, Failure};
 use super::pace::{Pace, share};
 use super::prefix::{PrefixCache, common};
 use super::queue::Queue;
-use super::run::{Outcome, Run, said};
+use super::run::{Outcome, Run, panic_message};
 use super::{EngineOptions, Job};
 use crate::metrics::ModelMetrics;
 
-/// How long the thread sleeps while nothing comes; it also looks for clients that have gone.
+/// Longest wait for a job while nothing runs.
 const IDLE: Duration = Duration::from_millis(500);
-/// How long it waits for clients that have to read before anything can go on.
+/// Pause while every run waits for its client.
 const BLOCKED: Duration = Duration::from_millis(2);
-/// A prompt takes keys and values from another run if it is spared at least so many tokens.
+/// Minimum tokens to take over from another run.
 const WORTH_SHARING: usize = 8;
 
-/// What a test makes of the tokens of each part of a step.
+/// A test's view of a step: the tokens of each part.
 #[cfg(test)]
 pub(super) type BeforeStep = Box<dyn FnMut(&[&[u32]])>;
 
-/// What an engine's thread works with.
+/// The state of an engine's thread.
 pub(super) struct Scheduler<'m> {
     forward: Forward,
     tokenizer: &'m Tokenizer,
@@ -34,9 +34,9 @@ pub(super) struct Scheduler<'m> {
     metrics: ModelMetrics,
     pace: Pace,
     cache: PrefixCache,
-    /// Runs that take part in steps, in the order of their arrival.
+    /// Runs that take part in steps, in order of arrival.
     running: Vec<Run<'m>>,
-    /// Runs that have been preempted, in the order of their arrival.
+    /// Preempted runs, in order of arrival.
     preempted: VecDeque<Run<'m>>,
     arrivals: u64,
     #[cfg(test)]
@@ -67,7 +67,7 @@ impl<'m> Scheduler<'m> {
         }
     }
 
-    /// Answers jobs until there will be no more.
+    /// Answers jobs until the queue is closed and empty, or aborted.
     pub(super) fn work(&mut self) {
         loop {
             if self.queue.is_aborted() {
@@ -89,15 +89,15 @@ impl<'m> Scheduler<'m> {
         }
     }
 
-    /// Ends runs whose client has gone or does not read, and those that take too long.
+    /// Ends runs whose client has disconnected or does not read, and runs that exceed the time limit.
     fn end_overdue(&mut self) {
         let now = Instant::now();
         let EngineOptions { time, patience, .. } = self.options;
         for late in self.queue.expire(now) {
-            // Nothing was sent yet, so there is room.
+            // The channel of a waiting job is empty, so there is room.
             let _ = late.events.try_send(Event::Failed(Failure::Time(time)));
         }
-        // All choices of a job end together: the answer would lack one.
+        // All choices of a job end together: an answer without one of them is incomplete.
         let runs = self.running.iter().chain(&self.preempted);
         let overdue: BTreeMap<u64, Failure> =
             runs.filter_map(|run| Some((run.number, run.overdue(now, time, patience)?))).collect();
@@ -115,7 +115,7 @@ impl<'m> Scheduler<'m> {
         self.preempted = waiting.into();
     }
 
-    /// Lets runs begin, preempted ones first, as long as there is room.
+    /// Starts runs while there is room, preempted ones first.
     fn admit(&mut self) {
         while let Some(run) = self.preempted.front() {
             if !fits(&self.running, &self.options, run.choices(), run.pages()) {
@@ -134,7 +134,7 @@ impl<'m> Scheduler<'m> {
         }
     }
 
-    /// Puts a run to the others, with what is known of its beginning.
+    /// Adds a run, with the cached keys and values of its prefix.
     fn join(&mut self, mut run: Run<'m>) {
         let known = run.sequence.len();
         if let Some(sequence) = self.cache.find(run.sharable(), known) {
@@ -144,7 +144,7 @@ impl<'m> Scheduler<'m> {
         self.running.insert(at, run);
     }
 
-    /// One pass of the model.
+    /// Runs one forward pass.
     fn step(&mut self) {
         let (mut plan, prompts) = self.plan();
         self.make_room(&mut plan);
@@ -161,7 +161,7 @@ impl<'m> Scheduler<'m> {
         }
     }
 
-    /// The tokens that each run reads in the next step, and how many of them are of prompts.
+    /// Number of tokens that each run processes in the next step, and how many of all are prefill.
     fn plan(&mut self) -> (Vec<usize>, usize) {
         let now = Instant::now();
         let mut plan = vec![0; self.running.len()];
@@ -190,7 +190,7 @@ impl<'m> Scheduler<'m> {
         (plan, shares.iter().sum())
     }
 
-    /// Gives a run the keys and values that another has computed of its tokens.
+    /// Gives a run the keys and values of the longest prefix that another run has processed.
     fn share_prefix(&mut self, index: usize) {
         let run = &self.running[index];
         if run.sharable().len() < run.sequence.len() + WORTH_SHARING {
@@ -208,19 +208,19 @@ impl<'m> Scheduler<'m> {
         }
     }
 
-    /// Whether one of the runs that are `reading` is about to read what this one would read.
+    /// Whether a run of `reading` is about to process the same tokens as this one.
     fn awaits_another(&self, index: usize, reading: &[usize]) -> bool {
         let run = &self.running[index];
         let least = run.sequence.len() + WORTH_SHARING;
         reading.iter().any(|&other| {
             let other = &self.running[other];
-            // What it has read already has been taken from it.
+            // This run has taken over what the other has processed already.
             common(other.tokens(), run.sharable()) >= least.max(other.sequence.len() + 1)
         })
     }
 
-    /// Sees to it that there are pages for the next step: drops cached sequences, and then preempts
-    /// runs, the last first.
+    /// Frees pages for the next step. Drops cached sequences first, then preempts runs whose client does
+    /// not read, then the last run.
     fn make_room(&mut self, plan: &mut Vec<usize>) {
         loop {
             let runs = self.running.iter().zip(plan.iter());
@@ -231,18 +231,18 @@ impl<'m> Scheduler<'m> {
             if self.cache.evict() {
                 continue;
             }
-            // The first goes on whatever happens, so that every run comes to its end.
-            let blocked = self.running.iter().rposition(Run::is_blocked);
-            let Some(last) = blocked.or(self.running.len().checked_sub(1)).filter(|&at| at > 0)
-            else {
+            // One run always goes on, so that every run comes to its end.
+            if self.running.len() < 2 {
                 return;
-            };
-            plan.remove(last);
-            self.preempt(last);
+            }
+            let blocked = self.running.iter().rposition(Run::is_blocked);
+            let chosen = blocked.unwrap_or(self.running.len() - 1);
+            plan.remove(chosen);
+            self.preempt(chosen);
         }
     }
 
-    /// Takes a run out of the steps and drops its keys and values.
+    /// Moves a run to the preempted ones and drops its keys and values.
     fn preempt(&mut self, index: usize) {
         self.metrics.preemptions.inc();
         let mut run = self.running.remove(index);
@@ -251,10 +251,10 @@ impl<'m> Scheduler<'m> {
         self.preempted.insert(at, run);
     }
 
-    /// Reads what is planned.
+    /// Processes the planned tokens.
     ///
     /// # Errors
-    /// The step failed as a whole; what it was to read may have been read in part.
+    /// The step failed as a whole. Some of its tokens may have been processed.
     fn read(&mut self, plan: &[usize]) -> Result<Vec<Outcome>, Failure> {
         let context = self.forward.context();
         let (mut parts, mut listeners): (Vec<_>, Vec<_>) = self
@@ -283,11 +283,11 @@ impl<'m> Scheduler<'m> {
                 }
                 Err(Failure::Model(error.to_string()))
             }
-            Err(panic) => Err(Failure::Panic(said(&*panic))),
+            Err(panic) => Err(Failure::Panic(panic_message(&*panic))),
         }
     }
 
-    /// Tells the clients what a step has found out, and takes out what has ended.
+    /// Sends the events of a step to the clients and removes the runs that ended.
     fn settle(&mut self, plan: &[usize], outcomes: Vec<Outcome>) {
         let mut outcomes = outcomes.into_iter();
         for (run, &count) in std::mem::take(&mut self.running).into_iter().zip(plan) {
@@ -303,8 +303,8 @@ impl<'m> Scheduler<'m> {
         }
     }
 
-    /// After a step that failed: ends the run that it consisted of. Of several each takes a step alone,
-    /// from the beginning, since nobody knows which of them it was.
+    /// Handles a failed step. A single run ends. Several runs start again, each alone, since the one at
+    /// fault is unknown.
     fn isolate(&mut self, plan: &[usize], failure: Failure) {
         let taking_part = plan.iter().filter(|&&count| count > 0).count();
         for (mut run, &count) in std::mem::take(&mut self.running).into_iter().zip(plan) {
@@ -321,7 +321,7 @@ impl<'m> Scheduler<'m> {
     }
 }
 
-/// Whether there is room for a run with so many choices and pages beside others. One runs always.
+/// Whether a run of `choices` and `pages` fits beside the running ones. A single run always fits.
 fn fits(running: &[Run<'_>], options: &EngineOptions, choices: usize, pages: usize) -> bool {
     let taken: usize = running.iter().map(Run::choices).sum();
     let held: usize = running.iter().map(Run::pages).sum();

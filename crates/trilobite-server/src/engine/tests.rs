@@ -420,6 +420,22 @@ fn who_does_not_read_keeps_nobody_waiting_and_is_given_up() {
 }
 
 #[test]
+fn who_does_not_read_gives_up_pages() {
+    let model = model();
+    let metrics = Metrics::new().of_model("test");
+    // Pages of one context and of a copy.
+    let options = EngineOptions { parallel: 2, pages: 0, ..options() };
+    let engine = Engine::start(&model, options, metrics.clone()).unwrap();
+    let slow = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
+    let other = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
+    // The other goes on to its end beside the first, which is the older one.
+    let whole = read(other).unwrap();
+    assert_eq!(whole.choices[0].ids.len(), 150);
+    assert_eq!(metrics.preemptions.get(), 1);
+    assert_eq!(read(slow).unwrap(), whole);
+}
+
+#[test]
 fn who_leaves_makes_room() {
     let model = model();
     let engine = engine(&model, EngineOptions { parallel: 1, ..options() });

@@ -18,7 +18,7 @@ impl FromRequest<Arc<App>> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> ApiResult<Self> {
-        // Also keeps out pages of other origins, which may send other types without asking.
+        // Browsers send JSON to another origin only after a preflight request.
         let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default();
         if !media_type.trim().eq_ignore_ascii_case("application/json") {
@@ -30,7 +30,7 @@ impl FromRequest<Arc<App>> for Body {
             let message = format!("the body is larger than {limit} bytes");
             ApiError::status(StatusCode::PAYLOAD_TOO_LARGE, message).with_code("request_too_large")
         };
-        // Said at once where the length is known.
+        // A known length is refused before the body arrives.
         let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         if length.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > limit)
         {

@@ -40,10 +40,8 @@ pub(super) async fn chat_completions(
     Body(fields): Body,
 ) -> ApiResult<Response> {
     let request = ChatRequest::read(fields)?;
-    app.model(request.common.model.as_deref())?;
-    let state = Arc::clone(&app);
-    let (request, wanted, reading) = super::blocking(move || {
-        let served = state.model(request.common.model.as_deref())?;
+    let served = Arc::clone(app.model(request.common.model.as_deref())?);
+    let (served, request, wanted, reading) = super::blocking(move || {
         let common = &request.common;
         let prompt = served.chat_prompt(&request)?;
         let samplers = common.samplers(served.model(), true, common.first_seed())?;
@@ -56,17 +54,16 @@ pub(super) async fn chat_completions(
             prompt_logprobs: None,
             logprobs: request.top(),
         };
-        Ok((request, wanted, reading))
+        Ok((served, request, wanted, reading))
     })
     .await?;
-    let served = app.model(request.common.model.as_deref())?;
     let tokens = wanted.prompt.len();
     let answers = served.submit(vec![wanted], "messages")?;
     let envelope = Envelope::new("chatcmpl", served.name());
-    let told =
-        (0..request.common.choices()).map(|_| ToldChoice { reader: reading.answer(), calls: 0 });
-    let told = told.collect();
-    let writer = Writer { app: Arc::clone(&app), envelope, request, told };
+    let progress = (0..request.common.choices())
+        .map(|_| Progress { reader: reading.answer(), calls: 0 })
+        .collect();
+    let writer = Writer { served, envelope, request, progress };
     if writer.request.common.streams() {
         let includes_usage = writer.request.common.includes_usage();
         return Ok(respond(answers, vec![tokens], writer, includes_usage));
@@ -114,7 +111,6 @@ async fn collect(
     }
     choices.iter_mut().for_each(|choice| choice.message.complete());
     let Envelope { id, created, model } = writer.envelope;
-    let model = model.to_string();
     Ok(ChatCompletion { id, object: "chat.completion", created, model, choices, usage })
 }
 
@@ -129,7 +125,7 @@ impl AnswerMessage {
         self.tool_calls.extend(delta.tool_calls);
     }
 
-    /// Leaves out a text that calls have in the place of one.
+    /// Removes an empty text from a message with calls.
     fn complete(&mut self) {
         if !self.tool_calls.is_empty() {
             self.content = self.content.take().filter(|text| !text.is_empty());
@@ -137,23 +133,24 @@ impl AnswerMessage {
     }
 }
 
-/// Tells an answer piece by piece.
+/// Writes the chunks of answers.
 struct Writer {
-    app: Arc<App>,
+    served: Arc<Served>,
     envelope: Envelope,
     request: ChatRequest,
-    /// By choice, what has been told of it.
-    told: Vec<ToldChoice>,
+    /// The state of each choice.
+    progress: Vec<Progress>,
 }
 
-/// What has been told of a choice.
-struct ToldChoice {
+/// The state of a choice.
+struct Progress {
     reader: Reader,
+    /// Calls so far.
     calls: usize,
 }
 
-impl ToldChoice {
-    /// What some more text, or the last, tells.
+impl Progress {
+    /// Parses more text. The `last` text ends the choice.
     fn push(&mut self, text: &str, last: bool) -> Delta {
         let mut pieces = self.reader.push(text);
         if last {
@@ -177,14 +174,14 @@ impl ToldChoice {
 }
 
 impl Writer {
-    /// What a token tells of its choice.
+    /// The part of a choice that a token adds.
     fn choice(&mut self, token: Token) -> ChunkChoice {
         let logprobs = self.logprobs(token.logprobs);
         let mut finish_reason = token.finish.as_ref().map(finish_reason);
         let mut delta = Delta::default();
-        if let Some(told) = self.told.get_mut(token.choice) {
-            delta = told.push(&token.text, finish_reason.is_some());
-            if told.calls > 0 && finish_reason == Some("stop") {
+        if let Some(progress) = self.progress.get_mut(token.choice) {
+            delta = progress.push(&token.text, finish_reason.is_some());
+            if progress.calls > 0 && finish_reason == Some("stop") {
                 finish_reason = Some("tool_calls");
             }
         }
@@ -192,8 +189,11 @@ impl Writer {
     }
 
     fn logprobs(&self, known: Option<TokenLogprobs>) -> Option<ChatLogprobs> {
-        let (known, served) = (known?, self.app.model(Some(&self.envelope.model)).ok()?);
-        let token = |(id, logprob)| shown(served, id, logprob);
+        let known = known?;
+        let token = |(id, logprob)| {
+            let bytes = self.served.token_bytes(id);
+            TopLogprob { token: token_text(&bytes), logprob, bytes }
+        };
         let top_logprobs = known.top.into_iter().map(token).collect();
         let content = vec![ChatLogprob { token: token((known.id, known.logprob)), top_logprobs }];
         Some(ChatLogprobs { content, refusal: None })
@@ -201,14 +201,9 @@ impl Writer {
 
     fn chunk(&self, choice: Option<ChunkChoice>, usage: Option<Usage>) -> ChatChunk {
         let Envelope { id, created, model } = self.envelope.clone();
-        let (model, choices) = (model.to_string(), choice.into_iter().collect());
+        let choices = choice.into_iter().collect();
         ChatChunk { id, object: "chat.completion.chunk", created, model, choices, usage }
     }
-}
-
-fn shown(served: &Served, id: u32, logprob: f64) -> TopLogprob {
-    let bytes = served.token_bytes(id);
-    TopLogprob { token: token_text(&bytes), logprob, bytes }
 }
 
 impl Chunks for Writer {
@@ -232,8 +227,8 @@ impl Chunks for Writer {
 
     fn token(&mut self, _: usize, token: Token) -> Option<ChatChunk> {
         let choice = self.choice(token);
-        let told = !choice.delta.is_empty() || choice.logprobs.is_some();
-        (told || choice.finish_reason.is_some()).then(|| self.chunk(Some(choice), None))
+        let is_new = !choice.delta.is_empty() || choice.logprobs.is_some();
+        (is_new || choice.finish_reason.is_some()).then(|| self.chunk(Some(choice), None))
     }
 
     fn empty(&mut self, _: usize, index: usize) -> ChatChunk {

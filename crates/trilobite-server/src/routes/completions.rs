@@ -39,28 +39,25 @@ pub(super) async fn completions(
     Body(fields): Body,
 ) -> ApiResult<Response> {
     let request = CompletionRequest::read(fields)?;
-    app.model(request.common.model.as_deref())?;
-    let state = Arc::clone(&app);
-    let (request, texts, wanted) = super::blocking(move || {
-        let served = state.model(request.common.model.as_deref())?;
+    let served = Arc::clone(app.model(request.common.model.as_deref())?);
+    let (served, request, texts, wanted) = super::blocking(move || {
         let seed = request.common.first_seed();
         let (mut texts, mut wanted) = (Vec::new(), Vec::new());
         for prompt in request.prompt.each() {
-            let one = want(served, &request, prompt.clone(), seed)?;
-            texts.push(Text::new(served, &request, prompt, &one.prompt)?);
+            let one = want(&served, &request, prompt.clone(), seed)?;
+            texts.push(Text::new(&served, &request, prompt, &one.prompt)?);
             wanted.push(one);
         }
-        Ok((request, texts, wanted))
+        Ok((served, request, texts, wanted))
     })
     .await?;
-    let served = app.model(request.common.model.as_deref())?;
     let tokens: Vec<usize> = wanted.iter().map(|wanted| wanted.prompt.len()).collect();
     let answers = served.submit(wanted, "prompt")?;
     let envelope = Envelope::new("cmpl", served.name());
     let choices = request.common.choices();
     let offsets = vec![0; choices * texts.len()];
     let (streams, includes_usage) = (request.common.streams(), request.common.includes_usage());
-    let writer = Writer { app: Arc::clone(&app), envelope, choices, request, texts, offsets };
+    let writer = Writer { served, envelope, choices, request, texts, offsets };
     if streams {
         return Ok(respond(answers, tokens, writer, includes_usage));
     }
@@ -79,25 +76,25 @@ fn want(
             request.common.samplers(served.model(), false, seed)?,
             request.common.form.as_ref(),
         )?,
-        max_tokens: Some(request.limit()),
+        max_tokens: Some(request.limit(served.max_tokens())),
         stop: request.common.stops().to_vec(),
         prompt_logprobs: request.logprobs.filter(|_| request.echoes()),
         logprobs: request.logprobs,
     })
 }
 
-/// A prompt that comes before its answers.
+/// A prompt to echo before its answers.
 struct Text {
     text: String,
     tokens: Vec<u32>,
-    /// Tokens before it that are no part of its text.
+    /// Tokens that the tokenizer adds before the text.
     added: usize,
-    /// Characters that the others have before it: SentencePiece puts a space before a text.
+    /// Characters that the tokenizer adds before the text: the space of SentencePiece.
     lead: usize,
 }
 
 impl Text {
-    /// The prompt as it was sent, or the text of its tokens; nothing without `echo`.
+    /// The prompt as sent, or the text of its tokens. It is empty without `echo`.
     fn new(
         served: &Served,
         request: &CompletionRequest,
@@ -172,14 +169,14 @@ impl CompletionChoice {
     }
 }
 
-/// Tells answers piece by piece.
+/// Writes the chunks of answers.
 struct Writer {
-    app: Arc<App>,
+    served: Arc<Served>,
     envelope: Envelope,
     choices: usize,
     request: CompletionRequest,
     texts: Vec<Text>,
-    /// By the index of a choice, where the text of its next token begins.
+    /// The offset of the next token's text, by the index of the choice.
     offsets: Vec<usize>,
 }
 
@@ -188,7 +185,7 @@ impl Writer {
         prompt * self.choices + choice
     }
 
-    /// The prompt, before each of its answers, if that is wanted.
+    /// The prompt, once for each of its choices. It is empty without `echo`.
     fn echo(&mut self, prompt: usize, known: &[Option<TokenLogprobs>]) -> Vec<CompletionChoice> {
         if !self.request.echoes() {
             return Vec::new();
@@ -232,7 +229,7 @@ impl Writer {
         CompletionChoice { index, text, logprobs: None, finish_reason: Some("length") }
     }
 
-    /// Adds a token, the first characters of whose text are no part of the answer's.
+    /// Adds a token. The first `hidden` characters of its text are not part of the answer.
     fn add(
         &mut self,
         all: &mut CompletionLogprobs,
@@ -241,8 +238,7 @@ impl Writer {
         known: Option<&TokenLogprobs>,
         hidden: usize,
     ) {
-        let Ok(served) = self.app.model(Some(&self.envelope.model)) else { return };
-        let text = |id| token_text(&served.token_bytes(id));
+        let text = |id| token_text(&self.served.token_bytes(id));
         let own = text(id);
         all.text_offset.push(self.offsets[index]);
         self.offsets[index] += own.chars().count().saturating_sub(hidden);
@@ -250,7 +246,7 @@ impl Writer {
         all.top_logprobs.push(known.map(|known| {
             let mut top = Map::new();
             for &(id, logprob) in known.top.iter().chain([&(known.id, known.logprob)]) {
-                // Of tokens with the same text the likeliest.
+                // Tokens can have the same text: the likeliest comes first.
                 top.entry(text(id)).or_insert_with(|| logprob.into());
             }
             top
@@ -260,7 +256,6 @@ impl Writer {
 
     fn answer(&self, choices: Vec<CompletionChoice>, usage: Option<Usage>) -> Completion {
         let Envelope { id, created, model } = self.envelope.clone();
-        let model = model.to_string();
         Completion { id, object: "text_completion", created, model, choices, usage }
     }
 }
@@ -279,9 +274,8 @@ impl Chunks for Writer {
 
     fn token(&mut self, prompt: usize, token: Token) -> Option<Completion> {
         let piece = self.piece(prompt, token);
-        let says = !piece.text.is_empty() || piece.logprobs.is_some();
-        let says = says || piece.finish_reason.is_some();
-        says.then(|| self.answer(vec![piece], None))
+        let is_new = !piece.text.is_empty() || piece.logprobs.is_some();
+        (is_new || piece.finish_reason.is_some()).then(|| self.answer(vec![piece], None))
     }
 
     fn empty(&mut self, prompt: usize, choice: usize) -> Completion {

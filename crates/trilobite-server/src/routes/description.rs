@@ -12,7 +12,7 @@ use crate::api::error::{ApiError, ApiResult};
 use crate::api::fields::HARMLESS;
 use crate::app::App;
 
-/// The description of the server, as far as the types tell it.
+/// The part of the description that the types define.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Trilobite", description = "1.58-bit language models in OpenAI's protocol"),
@@ -48,7 +48,7 @@ pub(super) async fn openapi(State(app): State<Arc<App>>) -> ApiResult<Json<Value
     Ok(Json(described))
 }
 
-/// Adds what the types do not tell: which fields are known, and which tokens there are.
+/// Adds what the types do not define: the known fields and the range of token ids.
 fn complete(schemas: &mut Map<String, Value>, app: &App) {
     for name in ["ChatRequest", "CompletionRequest", "TokenizeRequest", "DetokenizeRequest"] {
         let Some(schema) = schemas.get(name).cloned() else { continue };
@@ -72,7 +72,7 @@ fn complete(schemas: &mut Map<String, Value>, app: &App) {
         if let Some(seed) = whole["properties"].get_mut("seed") {
             (seed["minimum"], seed["maximum"]) = (i64::MIN.into(), i64::MAX.into());
         }
-        // No other field, but for one that is null.
+        // Unknown fields must be null.
         whole["additionalProperties"] = json!({"type": "null"});
         schemas.insert(name.to_owned(), whole);
     }
@@ -91,16 +91,16 @@ fn complete(schemas: &mut Map<String, Value>, app: &App) {
     }
     schemas.get_mut("Prompts").into_iter().for_each(need_items);
     if let Some(chat) = schemas.get_mut("ChatRequest") {
-        let told = json!({"properties": {"logprobs": {"const": true}}, "required": ["logprobs"]});
+        let shown = json!({"properties": {"logprobs": {"const": true}}, "required": ["logprobs"]});
         let none = json!({"properties": {"top_logprobs": {"enum": [0, null]}}});
-        chat["anyOf"] = json!([told, none]);
+        chat["anyOf"] = json!([shown, none]);
         let tools = json!({"properties": {"tools": {"type": "array", "minItems": 1}}, "required": ["tools"]});
         let free = json!({"properties": {"tool_choice": {"enum": ["none", "auto", null]}}});
         chat["allOf"] = json!([{"anyOf": [tools, free]}]);
     }
 }
 
-/// Puts the fields of a schema, and of those that it is made of, into one.
+/// Adds the fields of a schema and of the schemas it refers to.
 fn merge(whole: &mut Value, schema: &Value, schemas: &Map<String, Value>) {
     let name = schema["$ref"].as_str().and_then(|name| name.rsplit('/').next());
     let named = name.and_then(|name| schemas.get(name)).into_iter();
@@ -137,7 +137,7 @@ fn numbers_to(last: usize) -> String {
     format!("^({})$", cases.join("|"))
 }
 
-/// Says of all lists that they are not empty.
+/// Requires every list to have an item.
 fn need_items(schema: &mut Value) {
     if schema["type"] == "array" {
         schema["minItems"] = 1.into();

@@ -1,11 +1,13 @@
-//! All paths that generate nothing.
+//! The paths that generate no text.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::json;
 
@@ -19,13 +21,20 @@ use crate::app::App;
 
 /// The chat page: one file.
 const PAGE: &str = include_str!("../page.html");
-/// What the page may do: run what is in it, and ask this server.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-                           img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-                           frame-ancestors 'none'";
+/// What stands before the policy of the page, which ends at the next quotation mark.
+const POLICY: &str = "<meta http-equiv=\"Content-Security-Policy\" content=\"";
 
-pub(super) async fn page() -> Response {
-    ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE)).into_response()
+/// The chat page. The header repeats the policy of the page and adds what only a header can say.
+pub(super) async fn page() -> ApiResult<Response> {
+    let policy = PAGE.split_once(POLICY).and_then(|(_, rest)| rest.split_once('"'));
+    let (policy, _) = policy.ok_or_else(|| ApiError::internal("the page has no policy"))?;
+    let headers = [
+        (CONTENT_SECURITY_POLICY, format!("{policy}; frame-ancestors 'none'")),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (REFERRER_POLICY, "same-origin".to_owned()),
+        (CACHE_CONTROL, "no-cache".to_owned()),
+    ];
+    Ok((headers, Html(PAGE)).into_response())
 }
 
 /// The models that are served.
@@ -55,7 +64,7 @@ pub(super) async fn model(
     Ok(Json(app.model(Some(&id))?.object()))
 }
 
-/// Embeddings, which no model of this server gives.
+/// Embeddings, which no model supports.
 #[utoipa::path(
     post,
     path = "/v1/embeddings",

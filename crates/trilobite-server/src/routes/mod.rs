@@ -55,29 +55,29 @@ async fn no_such_path() -> ApiError {
     ApiError::status(StatusCode::NOT_FOUND, "there is no such path").with_code("not_found")
 }
 
-/// The answer to a request whose handling panicked.
+/// The response to a request whose handler panicked.
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    ApiError::from(Failure::Panic(crate::engine::said(&*panic))).into_response()
+    ApiError::from(Failure::Panic(crate::engine::panic_message(&*panic))).into_response()
 }
 
-/// Counts the answers.
+/// Counts responses by path and status.
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
-    // Other paths are without number, and whoever asks for them chooses them.
+    // Clients choose the other paths, so their number is unlimited.
     app.metrics
         .count(path.as_ref().map_or("other", MatchedPath::as_str), response.status().as_u16());
     response
 }
 
-/// Runs what takes more than a moment where it keeps nobody waiting.
+/// Runs slow work on a thread of its own.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> ApiResult<T> + Send + 'static,
 ) -> ApiResult<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
-            Ok(panic) => Err(Failure::Panic(crate::engine::said(&*panic)).into()),
+            Ok(panic) => Err(Failure::Panic(crate::engine::panic_message(&*panic)).into()),
             Err(_) => Err(Failure::Ended.into()),
         },
     }

@@ -1,7 +1,6 @@
-//! Answers while they are generated, as server-sent events.
+//! Streams answers as server-sent events.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -11,12 +10,12 @@ use serde::Serialize;
 
 use crate::api::Usage;
 use crate::api::error::ApiError;
-use crate::engine::{Answer, Event, Token};
+use crate::engine::{Answer, Event, Token, TokenLogprobs};
 
-/// Time after which a stream shows that it is alive.
+/// Time between comments that keep a silent stream open.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// The events of several answers as they come, each with the index of its answer.
+/// The events of several answers in the order of their arrival, each with the index of its answer.
 pub(super) fn merge(answers: Vec<Answer>) -> impl Stream<Item = (usize, Event)> + Send {
     let events = answers.into_iter().enumerate().map(|(index, answer)| {
         let next = move |mut answer: Answer| async move {
@@ -27,32 +26,28 @@ pub(super) fn merge(answers: Vec<Answer>) -> impl Stream<Item = (usize, Event)> 
     stream::select_all(events)
 }
 
-/// How a protocol tells an answer piece by piece.
+/// Turns the events of answers into the chunks of a protocol.
 pub(super) trait Chunks: Send + 'static {
-    /// The JSON of a piece.
+    /// The JSON of a chunk.
     type Chunk: Serialize;
 
-    /// What is told before anything has happened.
+    /// The first chunks.
     fn begin(&mut self) -> Vec<Self::Chunk>;
 
-    /// What is told when a prompt has been read.
-    fn prompt(
-        &mut self,
-        prompt: usize,
-        logprobs: Vec<Option<crate::engine::TokenLogprobs>>,
-    ) -> Vec<Self::Chunk>;
+    /// The chunks after the prefill of a prompt.
+    fn prompt(&mut self, prompt: usize, logprobs: Vec<Option<TokenLogprobs>>) -> Vec<Self::Chunk>;
 
-    /// What is told of a token.
+    /// The chunk of a token, unless it is empty.
     fn token(&mut self, prompt: usize, token: Token) -> Option<Self::Chunk>;
 
-    /// What is told when a choice ends without a token.
+    /// The chunk of a choice that ends without a token.
     fn empty(&mut self, prompt: usize, choice: usize) -> Self::Chunk;
 
-    /// The tokens that were used.
+    /// The chunk with the token counts.
     fn usage(&mut self, usage: Usage) -> Self::Chunk;
 }
 
-/// A response that tells the answers to prompts of so many tokens while they are generated.
+/// Streams the answers to prompts, whose token counts are `prompts`.
 pub(super) fn respond<C: Chunks>(
     answers: Vec<Answer>,
     prompts: Vec<usize>,
@@ -60,12 +55,16 @@ pub(super) fn respond<C: Chunks>(
     includes_usage: bool,
 ) -> Response {
     let mut usage = Usage::default();
-    let mut failed = false;
     let begin = events(chunks.begin());
-    let happened = merge(answers).map(Some).chain(stream::once(async { None }));
-    let told = happened.flat_map(move |happened| {
-        let told = match happened {
-            _ if failed => Vec::new(),
+    let all = merge(answers).map(Some).chain(stream::once(async { None }));
+    // A failure is the last event: dropping the other answers cancels them.
+    let until_failure = all.scan(false, |failed, event| {
+        let ended = *failed;
+        *failed = matches!(event, Some((_, Event::Failed(_))));
+        std::future::ready((!ended).then_some(event))
+    });
+    let rest = until_failure.flat_map(move |event| {
+        let new = match event {
             Some((prompt, Event::Prompt { cached, logprobs })) => {
                 usage.add_prompt(prompts.get(prompt).copied().unwrap_or(0), cached);
                 events(chunks.prompt(prompt, logprobs))
@@ -75,45 +74,42 @@ pub(super) fn respond<C: Chunks>(
                 events(chunks.token(prompt, token))
             }
             Some((prompt, Event::Empty { choice })) => events([chunks.empty(prompt, choice)]),
-            Some((_, Event::Failed(failure))) => {
-                failed = true;
-                events([ApiError::from(failure).body()])
-            }
+            Some((_, Event::Failed(failure))) => events([ApiError::from(failure).body()]),
             None => {
                 let last = includes_usage.then(|| chunks.usage(usage));
                 let done = sse::Event::default().data("[DONE]");
                 events(last).into_iter().chain([Ok(done)]).collect()
             }
         };
-        stream::iter(told)
+        stream::iter(new)
     });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Sse::new(stream::iter(begin).chain(told)).keep_alive(keep_alive).into_response()
+    Sse::new(stream::iter(begin).chain(rest)).keep_alive(keep_alive).into_response()
 }
 
 fn events<T: Serialize>(
     chunks: impl IntoIterator<Item = T>,
 ) -> Vec<Result<sse::Event, Infallible>> {
     let event = |chunk: T| {
-        // Strings, numbers and lists of them: nothing that JSON could not hold.
+        // Chunks hold strings, numbers and lists, which always serialize.
         let json = serde_json::to_string(&chunk).unwrap_or_default();
         Ok(sse::Event::default().data(json))
     };
     chunks.into_iter().map(event).collect()
 }
 
-/// What all pieces of an answer have in common.
+/// The fields that all chunks of an answer share.
 #[derive(Clone)]
 pub(super) struct Envelope {
     pub(super) id: String,
     pub(super) created: u64,
-    pub(super) model: Arc<str>,
+    pub(super) model: String,
 }
 
 impl Envelope {
-    /// A new answer's.
+    /// The fields of a new answer.
     pub(super) fn new(prefix: &str, model: &str) -> Self {
         let id = format!("{prefix}-{:016x}", crate::api::random());
-        Self { id, created: crate::api::now(), model: model.into() }
+        Self { id, created: crate::api::now(), model: model.to_owned() }
     }
 }

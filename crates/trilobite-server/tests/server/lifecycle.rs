@@ -123,9 +123,12 @@ fn the_limit_of_tokens_is_kept() {
     let server = Running::new(Options { max_tokens: Some(5), ..options() });
     let request = json!({"prompt": "b", "max_tokens": 6});
     assert_eq!(post(server.address, PATH, &request).error(400)["param"], "max_tokens");
-    let request = json!({"messages": [{"role": "user", "content": "a"}], "temperature": 0});
-    let answer = post(server.address, "/v1/chat/completions", &request).ok();
-    assert!(answer["usage"]["completion_tokens"].as_u64().unwrap() <= 5);
+    let chat = json!({"messages": [{"role": "user", "content": "a"}], "temperature": 0});
+    let text = json!({"prompt": "b", "temperature": 0});
+    for (path, request) in [("/v1/chat/completions", chat), (PATH, text)] {
+        let answer = post(server.address, path, &request).ok();
+        assert!(answer["usage"]["completion_tokens"].as_u64().unwrap() <= 5);
+    }
     assert_eq!(get(server.address, "/health").status, 200);
 }
 

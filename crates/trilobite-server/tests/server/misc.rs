@@ -1,4 +1,7 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::client::{get, post};
 use crate::fixture::{Running, model, options};
@@ -124,7 +127,23 @@ fn the_page_is_served_and_may_ask_only_this_server() {
     let server = Running::new(options());
     let page = get(server.address, "/");
     assert_eq!(page.status, 200);
-    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(page.header("referrer-policy"), Some("same-origin"));
+    assert_eq!(page.header("cache-control"), Some("no-cache"));
     let policy = page.header("content-security-policy").unwrap();
-    assert!(policy.contains("default-src 'none'") && policy.contains("connect-src 'self'"));
+    let directives: Vec<&str> = policy.split("; ").collect();
+    for directive in ["default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'"] {
+        assert!(directives.contains(&directive), "{directive} is not in {policy}");
+    }
+    // Inline text runs by its hash alone.
+    for (tag, directive) in [("script", "script-src"), ("style", "style-src")] {
+        let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+        let texts: Vec<&str> = page.text().split(&open).skip(1).collect();
+        let [text] = texts[..] else { panic!("the page has {} of {open}", texts.len()) };
+        let (text, _) = text.split_once(&close).unwrap();
+        let hash = STANDARD.encode(Sha256::digest(text));
+        let expected = format!("{directive} 'sha256-{hash}'");
+        assert!(directives.contains(&&*expected), "{expected} is not in {policy}");
+    }
 }
