@@ -26,10 +26,13 @@ Examples:
   trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf  a Hugging Face folder to one packed file
   trilobite run 2b.gguf                             a chat on the terminal
 
-MODEL is a GGUF file, a Hugging Face checkpoint folder or the name of a pulled model. Without it, the
-built-in model is used. Case and punctuation of names do not matter; OWNER/REPOSITORY may be shortened
-to REPOSITORY. A checkpoint folder is converted once, into the cache. The environment variable
-TRILOBITE_ISA (scalar, avx2, avxvnni, avx512vnni, neon, dotprod) lowers the instruction set."
+MODEL is a GGUF file, a Hugging Face checkpoint folder or the name of a pulled model. Without it, the \
+built-in model is used. Case and punctuation of names do not matter; OWNER/REPOSITORY may be shortened \
+to REPOSITORY. A checkpoint folder of 16 MiB or more is converted once, into the cache.
+
+The environment variable TRILOBITE_ISA selects a lower instruction set: scalar, avx2, avxvnni or \
+avx512vnni on x86-64, scalar, neon or dotprod on 64-bit ARM; with the feature c-kernels also c, and \
+i8mm on 64-bit ARM."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -147,11 +150,11 @@ Examples:
   trilobite run model.gguf --no-chat -p \"The sky is\" -n 16
   trilobite run model.gguf --tokens 1,2,3 -n 16 --ids
 
-If the model has a chat template, the prompt is a message, which the model answers. A line end at the
-end of a file or of standard input is not part of the prompt. A chat with a model without sampling
-settings has a temperature of 0.7, top-k 40, top-p 0.95, min-p 0.05 and a loop penalty of 0.8: this
-is subtracted from the logit of a token that would extend a repetition of eight tokens within the
-answer, times 1.75 for each further repeated token. --temp 0 turns these defaults off; -v shows the
+If the model has a chat template, the prompt is a message, which the model answers. A line end at the \
+end of a file or of standard input is not part of the prompt. A chat with a model without sampling \
+settings has a temperature of 0.7, top-k 40, top-p 0.95, min-p 0.05 and a loop penalty of 0.8: this \
+is subtracted from the logit of a token that would extend a repetition of eight tokens within the \
+answer, times 1.75 for each further repeated token. --temp 0 turns these defaults off; -v shows the \
 settings in use.")]
 pub(crate) struct Run {
     #[command(flatten)]
@@ -308,7 +311,8 @@ Examples:
   trilobite tokenize model.gguf -p \"Hello, world\"
   trilobite tokenize tokenizer.json --decode 9906,11,1917")]
 pub(crate) struct Tokenize {
-    /// GGUF file, Hugging Face folder or tokenizer.json [default: the built-in model]
+    /// GGUF file, Hugging Face folder, tokenizer.json or name of a pulled model [default: the
+    /// built-in model]
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
     /// A prompt (may be repeated)
@@ -333,10 +337,10 @@ pub(crate) struct Tokenize {
 Example:
   echo '{\"context\":\"The sky is\",\"continuation\":\" blue\"}' | trilobite score model.gguf
 
-A line holds \"context\" and \"continuation\", or \"context_ids\" and \"continuation_ids\". Text is
-tokenized together, names of special tokens standing for these, and split by the number of the
-context's tokens; an empty context is the beginning-of-text token. The line comes back with \"logprob\" (natural), \"greedy\", \"tokens\" and
-\"bytes\" added.")]
+A line holds \"context\" and \"continuation\", or \"context_ids\" and \"continuation_ids\". Text is \
+tokenized together, names of special tokens standing for these, and split by the number of the \
+context's tokens; an empty context is the beginning-of-text token. Each line is written with \
+\"logprob\" (natural), \"greedy\", \"tokens\" and \"bytes\" added.")]
 pub(crate) struct Score {
     #[command(flatten)]
     pub(crate) model: Model,
@@ -366,15 +370,14 @@ Examples:
   trilobite eval --tasks hellaswag --data evaldata --limit 100 --json
   trilobite eval model.gguf --tasks mmlu --data evaldata --shard 1/4 -o part1
   trilobite eval --tasks mmlu --merge part1 part2 part3 part4 -o whole
-
   trilobite eval model.gguf --tasks mt_bench --data evaldata --judge-url https://api.openai.com/v1
   trilobite eval model.gguf --tasks mine.toml --shots 3 --log-samples
   trilobite eval --list
 
-Every finished item is a line of OUTPUT/TASK.jsonl. The same command continues where it stopped, and
-refuses results of another model, other data or other settings. With --judge-url it has stored answers
-to MT-bench rated. OUTPUT/results.json has the output of --json. How to write a task of your own:
-crates/trilobite-eval/README.md.
+Every finished item is a line of OUTPUT/TASK.jsonl. The same command continues where it stopped, and \
+refuses results of another model, other data or other settings. With --judge-url, \
+stored answers to MT-bench are rated. OUTPUT/results.json has the output of --json. How to write a \
+task of your own: crates/trilobite-eval/README.md.
 
 Tasks: {}", trilobite_eval::Task::names().join(", ")))]
 pub(crate) struct Eval {
@@ -488,9 +491,9 @@ pub(crate) struct Eval {
 Example:
   trilobite perplexity model.gguf --file wiki.test.raw --ctx 2048
 
-The text is tokenized as one stream, special tokens taken as text, and cut into windows of N
-tokens; where the tokenizer adds a beginning-of-text token, every window begins with one (and
-holds N - 1 tokens of the text). Every token with something before it in its window is scored, or
+The text is tokenized as one stream, special tokens taken as text, and cut into windows of N \
+tokens; where the tokenizer adds a beginning-of-text token, every window begins with one (and \
+holds N - 1 tokens of the text). Every token with something before it in its window is scored, or \
 with --stride only those that no earlier window has scored.")]
 pub(crate) struct Perplexity {
     #[command(flatten)]

@@ -18,19 +18,20 @@ Examples:
   trilobite pull                                    what there is
   trilobite pull bitnet-b1.58-2b-4t                 then: trilobite run bitnet-b1.58-2b-4t
   trilobite pull owner/repository@v1.0              at a branch, tag or commit
-  trilobite pull owner/repository:model-Q8_0.gguf   one GGUF file, with its other parts if it is split
+  trilobite pull owner/repository:model-Q8_0.gguf   one GGUF file, and its other parts if split
   trilobite pull llama-3.2-1b-instruct --from /mnt/mirror
   trilobite pull --data arc_easy,piqa
 
-NAME is a model of the list, in any case and punctuation, or OWNER/REPOSITORY[@REVISION][:FILE] of
-the hub. Only the files that a model needs are fetched: config.json, tokenizer, chat template and
-safetensors, or else the only GGUF file. The commit is recorded; a model is kept at one revision.
-An interrupted download continues where it stopped. The SHA-256 of every file is shown, recorded and
-compared with that of the list or the task, or else with the one that the server states. A file of
+NAME is a model of the list, in any case and punctuation, or OWNER/REPOSITORY[@REVISION][:FILE] of \
+the hub. Only the files that a model needs are fetched: config.json, tokenizer, chat template and \
+safetensors, or else the only GGUF file. The commit is recorded; a model is kept at one revision. \
+An interrupted download continues where it stopped. The SHA-256 of every file is shown, recorded and \
+compared with that of the list or the task, or else with the one that the server states. A file of \
 the wrong size or structure, such as a login page, is removed.
-Files go to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder. HF_ENDPOINT names a
-mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com. The access token for
-gated repositories is --token, HF_TOKEN, or the one stored by `hf auth login`; it is sent to the hub
+
+Files go to $TRILOBITE_HOME, by default `trilobite` in the user's cache folder. HF_ENDPOINT names a \
+mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com. The access token for \
+gated repositories is --token, HF_TOKEN, or the one stored by `hf auth login`; it is sent to the hub \
 only. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]
 pub(crate) struct Pull {
     /// Models of the list, or repositories of the hub

@@ -28,11 +28,12 @@ Examples:
   trilobite serve 2b.gguf --port 0 | head -1        the address, of a free port
   trilobite serve 2b.gguf --host 0.0.0.0 --api-key \"$KEY\"
 
-Prints one line with its address when it is ready. Requests choose a model by its name: that of its
-file without .gguf, of its folder, or the name it was pulled by. Answers are the same, to the last bit,
-whatever else is being answered. SIGTERM and Ctrl-C end it when all answers are given, after 30
-seconds at most; a second signal ends it at once. It speaks HTTP without encryption: TLS is a proxy's
-business. On a loopback address it answers only to the hosts localhost, 127.0.0.1 and [::1].")]
+Prints one line with its address when it is ready. Requests choose a model by its name: that of its \
+file without .gguf, of its folder, or the name it was pulled by. Answers are the same, to the last bit, \
+whatever else is being answered. SIGTERM and Ctrl-C end it when all answers are given, after 30 \
+seconds at most; a second signal ends it at once. It speaks HTTP without encryption: leave TLS to a \
+proxy. On a loopback address it answers only to the hosts localhost, 127.0.0.1 and [::1], and those \
+of --allow-host.")]
 pub(crate) struct Serve {
     /// GGUF files, Hugging Face folders or names of pulled models [default: the built-in model]
     #[arg(value_name = "MODEL")]

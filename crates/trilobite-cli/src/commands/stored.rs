@@ -18,7 +18,7 @@ Examples:
   trilobite list
   trilobite list --json
 
-Shows the name, repository, commit, format and size of each model, and below it the conversions of
+Shows the name, repository, commit, format and size of each model, and below it the conversions of \
 the model. `trilobite pull` lists the models that can be pulled by a short name.")]
 pub(crate) struct List {
     /// Print JSON
@@ -46,7 +46,7 @@ Examples:
   trilobite rm bitnet-b1.58-2b-4t
   trilobite rm owner/repository:model-Q8_0.gguf
 
-Removes the model's folder in the cache and its conversions, and nothing outside of the cache. A model
+Removes the model's folder in the cache and its conversions, and nothing outside of the cache. A model \
 that another process is pulling or converting is kept.")]
 pub(crate) struct Rm {
     /// Names of pulled models, or of conversions of other checkpoints, as `trilobite list` shows
