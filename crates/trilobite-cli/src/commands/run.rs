@@ -57,6 +57,10 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
             (prompt_ids(&text, &model, args, template.as_ref())?, Some(text))
         }
     };
+    // Before the prompt: the answer continues its line.
+    if let Some(seed) = generator.chosen_seed.take() {
+        output::say(&format!("seed {seed}"));
+    }
     if args.echo {
         let echo = match (args.ids, text) {
             (true, _) => join(&prompt) + " ",
@@ -64,9 +68,6 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
             (false, _) => model.tokenizer()?.decode(&prompt, true)?,
         };
         output::print_text(&echo)?;
-    }
-    if let Some(seed) = generator.chosen_seed.take() {
-        output::say(&format!("seed {seed}"));
     }
     let generation = generator.generate(&prompt, output::print_text)?;
     if args.ids {

@@ -1,6 +1,6 @@
 //! What the other commands print, and that it is right.
 
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -282,4 +282,20 @@ fn completions_and_manual_are_written() {
     let folder = tempfile::tempdir().unwrap();
     stdout(command(["man", "-o"]).arg(folder.path())).unwrap();
     assert!(folder.path().join("trilobite-convert.1").exists());
+}
+
+/// On a terminal the result and the messages share the screen.
+#[test]
+fn the_answer_continues_the_line_of_the_echoed_prompt() {
+    let mut screen = tempfile::tempfile().unwrap();
+    let mut run = command(["run", "-p", "Once upon a time", "-n", "4", "--temp", "1", "--echo"]);
+    run.stdout(screen.try_clone().unwrap()).stderr(screen.try_clone().unwrap());
+    assert!(run.status().unwrap().success());
+    screen.rewind().unwrap();
+    let mut shown = String::new();
+    screen.read_to_string(&mut shown).unwrap();
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(lines[0].starts_with("seed "), "{shown}");
+    let answer = lines[1].strip_prefix("Once upon a time").unwrap();
+    assert!(!answer.is_empty() && !answer.contains("seed"), "{shown}");
 }
