@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Architecture, Role, scale_name};
+use super::architecture::Architecture;
+use super::tensors::{Role, scale_name};
 use crate::keys::DENSE_PROJECTIONS;
 use crate::{Error, Gguf, TensorInfo, TensorType, ternary};
 
