@@ -14,7 +14,7 @@ use trilobite_kernels::scan::{self, Bounds};
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Layout, i2_s};
 
 use self::check::Coded;
-use self::matrix::Place;
+pub(crate) use self::matrix::Place;
 pub use self::matrix::{Kind, Matrix};
 pub(crate) use self::view::View;
 use crate::error::{Error, Result};
