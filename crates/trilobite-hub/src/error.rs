@@ -48,7 +48,7 @@ pub enum Error {
         hint: String,
     },
     /// No model in the cache has this name.
-    #[error("no model {name:?} has been pulled; {hint}")]
+    #[error("{name:?} has not been pulled; {hint}")]
     NotStored {
         /// The name.
         name: String,

@@ -81,7 +81,7 @@ impl Stored {
         let near = nearest(name, names().chain(all.iter().map(Stored::short)));
         let hint = match near {
             Some(near) => format!("did you mean {near}?"),
-            None if all.is_empty() => "there is none".to_owned(),
+            None if all.is_empty() => "no model has".to_owned(),
             None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
         };
         Err(Error::NotStored { name: name.to_owned(), hint })

@@ -239,7 +239,8 @@ fn table(tasks: &[Task], outcomes: &[Outcome]) -> String {
         let measured = &outcome.measured;
         if let Some(reason) = measured.not_run {
             let (name, n, metric) = (&task.name, outcome.n, &task.metrics[0]);
-            let _ = writeln!(text, "{name:22} {n:6}  {metric:24}   not run  {reason}");
+            let _ =
+                writeln!(text, "{name:22} {n:6}  {metric:24}   not run  {reason} (--judge-url)");
         }
         let groups = measured.groups.iter();
         let groups = groups.map(|(name, group)| (format!("  {name}"), group.n, &group.metrics));

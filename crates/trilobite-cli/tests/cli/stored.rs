@@ -76,7 +76,7 @@ fn what_was_pulled_is_listed_and_shown() {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let said = fails(&mut with_home(home, &["show", "tinny"]));
-    assert!(said.contains("no model \"tinny\" has been pulled; did you mean Tiny?"), "{said}");
+    assert!(said.contains("\"tinny\" has not been pulled; did you mean Tiny?"), "{said}");
     let said = fails(&mut with_home(home, &["show", "bitnet-b1.58-2b-4t"]));
     assert!(said.contains("`trilobite pull bitnet-b1.58-2b-4t` fetches it"), "{said}");
 }

@@ -30,7 +30,7 @@ use crate::task::{Conversation, Task};
 /// Number of turns of a conversation.
 const TURNS: usize = 2;
 /// The reason for a missing score when no judge was given.
-const NO_JUDGE: &str = "no judge was given (--judge-url)";
+const NO_JUDGE: &str = "no judge was given";
 /// The suffix of the file of a task's judgments.
 const JUDGMENTS: &str = ".judgments.jsonl";
 
