@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod cli;
 mod commands;
+mod form;
 mod hint;
 mod input;
 mod interrupt;
@@ -19,7 +21,7 @@ use anyhow::Result;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
 
-use crate::args::{Cli, Command};
+use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     // An evaluation started this process as a sandbox: it confines itself and becomes Python.

@@ -4,7 +4,7 @@ pub(crate) mod bench;
 mod chat;
 pub(crate) mod convert;
 pub(crate) mod eval;
-pub(crate) mod form;
+mod generator;
 pub(crate) mod inspect;
 pub(crate) mod logits;
 pub(crate) mod manual;
