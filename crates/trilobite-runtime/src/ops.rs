@@ -5,6 +5,7 @@
 //! work on a product is done by the thread that computed it.
 
 mod attention;
+mod experts;
 mod sparse;
 
 use std::ops::Range;
@@ -12,9 +13,11 @@ use std::ops::Range;
 use trilobite_kernels::{Codes, Kernels, Layout, Method, WideCodes, WideParts, Workspace};
 
 pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
+pub(crate) use self::experts::Routing;
 pub use self::sparse::Live;
 pub(crate) use self::sparse::MIN_DENSE_BATCH;
 
+use self::experts::Gathered;
 use crate::config::Activation;
 use crate::model::Model;
 use crate::profile::Stage;
@@ -56,6 +59,8 @@ pub(crate) struct Scratch {
     /// The rows that are not skipped.
     rows: Vec<u32>,
     pub(crate) workspace: Workspace,
+    /// The inputs of one expert.
+    gathered: Gathered,
     live: Live,
 }
 
@@ -69,6 +74,7 @@ impl Scratch {
             row: Vec::with_capacity(len),
             rows: Vec::with_capacity(len),
             workspace: Workspace::with_capacity(1, len),
+            gathered: Gathered::default(),
             live: Live::default(),
         }
     }

@@ -89,6 +89,9 @@ pub struct Layer {
     pub attn_post_norm: Option<Vec<f32>>,
     /// Norm before the feed-forward network, `[hidden]`.
     pub ffn_norm: Vec<f32>,
+    /// The router of a mixture of experts, `[experts][hidden]`. With it, the three projections below
+    /// hold those of all experts, one after the other.
+    pub router: Option<Matrix>,
     /// Gate projection, `[intermediate][hidden]`.
     pub gate: Matrix,
     /// Up projection, `[intermediate][hidden]`.
@@ -197,13 +200,15 @@ impl Weights {
             Some(HeadScan { codes, refinements, bounds }) => vec![codes, refinements, bounds],
             None => vec![&mut self.head.place],
         };
-        let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
+        let layers = self.layers.iter_mut().flat_map(Layer::always_read);
         layers.map(|matrix| &mut matrix.place).chain(head)
     }
 
     /// Size in bytes of all tensors except the embedding and the head.
     pub fn non_embedding_bytes(&self) -> usize {
-        let matrices = self.layers.iter().flat_map(Layer::matrices).map(|m| m.place.range.len());
+        let matrices = self.layers.iter().flat_map(Layer::matrices);
+        let routers = self.layers.iter().filter_map(|layer| layer.router.as_ref());
+        let matrices = matrices.chain(routers).map(|m| m.place.range.len());
         let vector = |v: &Vec<f32>| 4 * v.len();
         let vectors = self.layers.iter().map(|layer| {
             let biases = layer.matrices().into_iter().filter_map(|m| m.bias.as_ref());
@@ -235,9 +240,13 @@ impl Layer {
         self.attn_post_norm.is_some() || self.ffn_post_norm.is_some()
     }
 
-    fn matrices_mut(&mut self) -> [&mut Matrix; 7] {
-        let Layer { q, k, v, o, gate, up, down, .. } = self;
-        [q, k, v, o, gate, up, down]
+    /// The matrices that every token reads. Of experts, it reads some.
+    fn always_read(&mut self) -> Vec<&mut Matrix> {
+        let Layer { q, k, v, o, router, gate, up, down, .. } = self;
+        match router {
+            None => vec![q, k, v, o, gate, up, down],
+            Some(router) => vec![q, k, v, o, router],
+        }
     }
 }
 
@@ -262,6 +271,10 @@ struct Tensors<'a> {
 
 impl<'a> Tensors<'a> {
     fn layer(&mut self, index: u64) -> Result<Layer> {
+        let [gate, up, down] = match self.model.arch.has_experts() {
+            true => [Role::GateExperts, Role::UpExperts, Role::DownExperts],
+            false => [Role::Gate, Role::Up, Role::Down],
+        };
         Ok(Layer {
             attn_norm: self.vector(Role::AttnNorm, index)?,
             q: self.matrix(Role::Q, index)?,
@@ -273,10 +286,11 @@ impl<'a> Tensors<'a> {
             o: self.matrix(Role::AttnOutput, index)?,
             attn_post_norm: self.vector_if_any(Role::AttnPostNorm, index)?,
             ffn_norm: self.vector(Role::FfnNorm, index)?,
-            gate: self.matrix(Role::Gate, index)?,
-            up: self.matrix(Role::Up, index)?,
+            router: self.router(index)?,
+            gate: self.matrix(gate, index)?,
+            up: self.matrix(up, index)?,
             ffn_sub_norm: self.vector_if_any(Role::FfnSubNorm, index)?,
-            down: self.matrix(Role::Down, index)?,
+            down: self.matrix(down, index)?,
             ffn_post_norm: self.vector_if_any(Role::FfnPostNorm, index)?,
         })
     }
@@ -311,6 +325,8 @@ impl<'a> Tensors<'a> {
         let info = self.take(name, &shape)?;
         match shape[..] {
             [rows, cols] => Ok((info, rows as usize, cols as usize)),
+            // The matrices of all experts are one of as many rows.
+            [experts, rows, cols] => Ok((info, (experts * rows) as usize, cols as usize)),
             _ => Err(self.type_error(name, "a matrix")),
         }
     }
@@ -332,11 +348,28 @@ impl<'a> Tensors<'a> {
         self.has(role).then(|| self.vector(role, layer)).transpose()
     }
 
+    /// Takes the router of a mixture of experts, whose weights are floats.
+    fn router(&mut self, layer: u64) -> Result<Option<Matrix>> {
+        const PURPOSE: &str = "a router, which is F32, F16 or BF16";
+        if !self.has(Role::Router) {
+            return Ok(None);
+        }
+        let name = Role::Router.name(layer);
+        let (matrix, view) = self.dense(&name, Role::Router, PURPOSE)?;
+        if view.ty().has_blocks() {
+            return Err(self.type_error(&name, PURPOSE));
+        }
+        Ok(Some(matrix))
+    }
+
     /// Takes a projection with its bias, or the head, transposed if stored so.
     fn matrix(&mut self, role: Role, layer: u64) -> Result<Matrix> {
         let name = role.name(layer);
         let name = self.gguf.matrix(&name).map_or(name, |info| info.name.clone());
         let (mut matrix, view) = match self.projections.storage(&name) {
+            Some(Storage::Packed) if self.model.arch.has_experts() => {
+                return Err(self.type_error(&name, "a matrix of a mixture of experts"));
+            }
             Some(Storage::Packed) => self.ternary(&name, role)?,
             Some(Storage::Unpacked) => return Err(self.type_error(&name, "it is, unconverted")),
             Some(Storage::Dense) | None => {

@@ -2,6 +2,7 @@
 //! projection. Readers and writers of files share it.
 
 mod architecture;
+mod experts;
 mod hyperparameters;
 mod notes;
 mod prefixed;
@@ -17,6 +18,7 @@ mod window;
 mod words;
 
 pub use architecture::Architecture;
+pub use experts::Experts;
 pub use hyperparameters::{Fault, Hyperparameters, limits};
 pub use notes::{mixture_note, zeros_note};
 pub use projections::{Projections, Storage, is_projection};

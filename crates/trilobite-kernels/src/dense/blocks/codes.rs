@@ -66,6 +66,19 @@ impl WideCodes {
         }
     }
 
+    /// Becomes a copy of some rows of `other`, in the given order.
+    pub fn gather(&mut self, other: &Self, rows: impl ExactSizeIterator<Item = usize>) {
+        self.reset(rows.len(), other.cols);
+        let WideParts { n, codes, steps, sums } = self.parts_mut();
+        for (to, row) in rows.enumerate() {
+            let WideRow { codes: row_codes, steps: row_steps, sums: row_sums } = other.row(row);
+            let chunks = to * n..(to + 1) * n;
+            codes.as_chunks_mut().0[chunks.clone()].copy_from_slice(row_codes);
+            steps[chunks.clone()].copy_from_slice(row_steps);
+            sums[chunks].copy_from_slice(row_sums);
+        }
+    }
+
     /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.tokens

@@ -1,0 +1,266 @@
+//! Mixtures of experts.
+//!
+//! A token uses a few experts, and only their weights are read, in place. The tokens of a batch are
+//! gathered by expert, so each expert is read once. What the experts add to a token is added in the
+//! order of the experts, so its bits do not depend on the other tokens.
+
+use std::ops::Range;
+
+use trilobite_kernels::{DenseMatrix, Kernels, WideCodes, Workspace};
+
+use super::{ALIGN, Input, MIN_MULTIPLY_ADDS, Ops, PIECE_BYTES, ROW_CHUNK, Scratch, grown};
+use crate::model::Model;
+use crate::team::Pieces;
+use crate::weights::{Matrix, View};
+
+/// Added to the sum of the weights of a token's experts before the division by it.
+const LEAST_SUM: f32 = 1e-20;
+
+/// A use of an expert by a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Use {
+    expert: usize,
+    token: usize,
+    /// The factor of the expert's output.
+    weight: f32,
+}
+
+/// The experts that the tokens of a batch use.
+#[derive(Default)]
+pub(crate) struct Routing {
+    /// The probabilities of all experts, `[T][experts]`.
+    probabilities: Vec<f32>,
+    /// The uses, `[T][used]` by falling weight at first, then sorted by expert and token.
+    uses: Vec<Use>,
+    /// The uses of each expert that is used.
+    groups: Vec<Range<usize>>,
+}
+
+/// The inputs of one expert.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    /// `[tokens][cols]`
+    floats: Vec<f32>,
+    wide: WideCodes,
+}
+
+impl Ops<'_> {
+    /// Finds the experts of every token of a batch: those with the largest probability, `used` each.
+    pub(crate) fn route(
+        &mut self,
+        input: Input<'_>,
+        router: &Matrix,
+        used: usize,
+        routing: &mut Routing,
+    ) {
+        let Routing { probabilities, uses, groups } = routing;
+        let experts = router.rows;
+        let probabilities = grown(probabilities, input.count * experts);
+        self.linear(input, [(router, &mut *probabilities)]);
+        uses.clear();
+        uses.resize(input.count * used, Use::default());
+        let kernels = self.workers.kernels;
+        let (rows, chosen, none) = ((probabilities, experts), (&mut uses[..], used), (&mut [(); 0][..], 0));
+        self.workers.team.rows3(rows, chosen, none, |_, token, probabilities, chosen, _| {
+            kernels.softmax(probabilities);
+            choose(token, probabilities, chosen);
+        });
+        uses.sort_unstable_by_key(|each| (each.expert, each.token));
+        groups.clear();
+        for group in uses.chunk_by(|a, b| a.expert == b.expert) {
+            let start = groups.last().map_or(0, |last: &Range<usize>| last.end);
+            groups.push(start..start + group.len());
+        }
+    }
+
+    /// `out[use] = silu(min(input * gate^T, clamp)) * clamp(input * up^T, -clamp, clamp)` for every
+    /// use of an expert.
+    pub(crate) fn gated_experts(
+        &mut self,
+        input: Input<'_>,
+        (gate, up): (&Matrix, &Matrix),
+        clamp: f32,
+        routing: &Routing,
+        out: &mut [f32],
+    ) {
+        let kernels = self.workers.kernels;
+        let width = out.len() / routing.uses.len();
+        let [gate, up] = [gate, up].map(|matrix| Experts::new(kernels, self.model, matrix, width));
+        let split = gate.split(routing, input.count);
+        self.workers.team.columns([(out, width)], ALIGN, split, |scratch, _, rows, strip| {
+            let Scratch { floats, row, workspace, gathered, .. } = scratch;
+            for group in &routing.groups {
+                let uses = &routing.uses[group.clone()];
+                let tokens = uses.iter().map(|each| each.token);
+                let inputs = gathered.gather(input, gate.has_blocks(), tokens);
+                let len = uses.len() * rows.len();
+                let (gates, ups) = (grown(floats, len), grown(row, len));
+                let expert = uses[0].expert;
+                gate.product(expert, rows.clone(), inputs, workspace, gates);
+                up.product(expert, rows.clone(), inputs, workspace, ups);
+                // Comparisons keep NaN.
+                gates.iter_mut().filter(|gate| **gate > clamp).for_each(|gate| *gate = clamp);
+                for up in &mut *ups {
+                    *up = if *up > clamp { clamp } else if *up < -clamp { -clamp } else { *up };
+                }
+                kernels.silu_mul(gates, ups);
+                for (at, gated) in group.clone().zip(gates.chunks_exact(rows.len())) {
+                    strip.row(at).copy_from_slice(gated);
+                }
+            }
+        });
+    }
+
+    /// `x[token] += weight * input[use] * matrix^T` for every use of an expert, in the order of the
+    /// experts.
+    pub(crate) fn add_experts(
+        &mut self,
+        input: Input<'_>,
+        matrix: &Matrix,
+        routing: &Routing,
+        x: &mut [f32],
+    ) {
+        let kernels = self.workers.kernels;
+        let width = matrix.rows / self.model.config().experts.as_ref().map_or(1, |e| e.count);
+        let matrix = Experts::new(kernels, self.model, matrix, width);
+        let split = matrix.split(routing, x.len() / width);
+        self.workers.team.columns([(x, width)], ALIGN, split, |scratch, _, rows, strip| {
+            let Scratch { floats, workspace, gathered, .. } = scratch;
+            for group in &routing.groups {
+                let uses = &routing.uses[group.clone()];
+                let inputs = gathered.gather(input, matrix.has_blocks(), group.clone());
+                let values = grown(floats, uses.len() * rows.len());
+                matrix.product(uses[0].expert, rows.clone(), inputs, workspace, values);
+                for (each, values) in uses.iter().zip(values.chunks_exact(rows.len())) {
+                    for (x, value) in strip.row(each.token).iter_mut().zip(values) {
+                        *x += each.weight * value;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Chooses the experts of a token, by falling probability and, of equal ones, by rising index. Their
+/// weights are their probabilities, divided by the sum of these.
+fn choose(token: usize, probabilities: &[f32], chosen: &mut [Use]) {
+    let mut sum = 0.0;
+    let mut above = None;
+    for each in &mut *chosen {
+        // The largest that comes after the last one chosen.
+        let after = |&(expert, p): &(usize, f32)| {
+            above.is_none_or(|(last, q): (usize, f32)| p.total_cmp(&q).is_lt() || p.total_cmp(&q).is_eq() && expert > last)
+        };
+        let rest = probabilities.iter().copied().enumerate().filter(after);
+        let best = rest.reduce(|best, next| if next.1.total_cmp(&best.1).is_gt() { next } else { best });
+        let Some((expert, weight)) = best else { break };
+        above = best;
+        sum += weight;
+        *each = Use { expert, token, weight };
+    }
+    chosen.iter_mut().for_each(|each| each.weight /= sum + LEAST_SUM);
+}
+
+/// A projection of all experts.
+#[derive(Clone, Copy)]
+struct Experts<'a> {
+    kernels: &'static Kernels,
+    matrix: DenseMatrix<'a>,
+    /// Rows of an expert.
+    rows: usize,
+}
+
+impl<'a> Experts<'a> {
+    fn new(kernels: &'static Kernels, model: &'a Model, matrix: &Matrix, rows: usize) -> Self {
+        match model.view(matrix) {
+            View::Dense(matrix) => Self { kernels, matrix, rows },
+            View::Ternary(..) => unreachable!("a packed matrix of experts is refused on opening"),
+        }
+    }
+
+    fn has_blocks(self) -> bool {
+        self.matrix.ty().has_blocks()
+    }
+
+    /// How the rows are divided among threads.
+    fn split(self, routing: &Routing, tokens: usize) -> Pieces {
+        let bytes = self.matrix.ty().row_len(self.matrix.cols()).unwrap_or(1).max(1);
+        let size = if tokens == 1 { PIECE_BYTES / bytes } else { ROW_CHUNK };
+        let multiply_adds = self.matrix.cols() * routing.uses.len();
+        Pieces { least: MIN_MULTIPLY_ADDS / multiply_adds.max(1), size }
+    }
+
+    /// `out[input][rows] = inputs * rows of an expert^T`.
+    fn product(
+        self,
+        expert: usize,
+        rows: Range<usize>,
+        inputs: (&[f32], &WideCodes),
+        workspace: &mut Workspace,
+        out: &mut [f32],
+    ) {
+        let first = expert * self.rows;
+        let rows = first + rows.start..first + rows.end;
+        match self.has_blocks() {
+            true => self.kernels.block_gemm(&self.matrix, rows, inputs.1, workspace, out),
+            false => self.kernels.dense_gemm(&self.matrix, rows, inputs.0, workspace, out),
+        }
+    }
+}
+
+impl Gathered {
+    /// Some rows of an input: their codes for blocks, otherwise floats.
+    fn gather<'b>(
+        &'b mut self,
+        input: Input<'b>,
+        blocks: bool,
+        rows: impl ExactSizeIterator<Item = usize>,
+    ) -> (&'b [f32], &'b WideCodes) {
+        let Gathered { floats, wide } = self;
+        if input.count == 1 {
+            return (input.floats, input.wide);
+        }
+        if blocks {
+            wide.gather(input.wide, rows);
+            return (&[], wide);
+        }
+        let cols = input.floats.len() / input.count;
+        floats.clear();
+        rows.for_each(|row| floats.extend(&input.floats[row * cols..(row + 1) * cols]));
+        (floats, wide)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(probabilities: &[f32], used: usize) -> Vec<(usize, f32)> {
+        let mut uses = vec![Use::default(); used];
+        choose(3, probabilities, &mut uses);
+        assert!(uses.iter().all(|each| each.token == 3));
+        uses.iter().map(|each| (each.expert, each.weight)).collect()
+    }
+
+    #[test]
+    fn the_most_likely_experts_are_chosen_and_of_equal_ones_the_first() {
+        assert_eq!(chosen(&[0.125, 0.5, 0.25, 0.125], 2), [(1, 0.5 / 0.75), (2, 0.25 / 0.75)]);
+        assert_eq!(chosen(&[0.25; 4], 2), [(0, 0.5), (1, 0.5)]);
+        assert_eq!(chosen(&[0.1, 0.4, 0.1, 0.4], 3).map_to_experts(), [1, 3, 0]);
+        assert_eq!(chosen(&[0.5, 0.5], 2), [(0, 0.5), (1, 0.5)]);
+        // All of a token's probabilities are NaN if its logits are.
+        assert_eq!(chosen(&[f32::NAN; 3], 2).map_to_experts(), [0, 1]);
+        // No sum of tiny probabilities is a division by zero.
+        assert_eq!(chosen(&[0.0, 0.0], 1), [(0, 0.0)]);
+    }
+
+    trait Experts {
+        fn map_to_experts(self) -> Vec<usize>;
+    }
+
+    impl Experts for Vec<(usize, f32)> {
+        fn map_to_experts(self) -> Vec<usize> {
+            self.into_iter().map(|(expert, _)| expert).collect()
+        }
+    }
+}
