@@ -39,10 +39,9 @@ const QWEN: Graph =
 fn graph(architecture: Architecture) -> Graph {
     match architecture {
         Architecture::BitNetB158 => Graph { activation: Activation::Relu2, ..QWEN },
-        Architecture::BitNet
-        | Architecture::Qwen2
-        | Architecture::Qwen3
-        | Architecture::Maple => QWEN,
+        Architecture::BitNet | Architecture::Qwen2 | Architecture::Qwen3 | Architecture::Maple => {
+            QWEN
+        }
         Architecture::Llama => Graph { rope_pairs: RopePairs::Adjacent, ..QWEN },
         Architecture::Gemma3 => {
             Graph { activation: Activation::Gelu, scaled_embedding: true, ..QWEN }

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
 use crate::ops::{
-    self, Attention, AttentionBuffers, Heads, InputBuffer, Live, MIN_DENSE_BATCH, Ops, Routing, Run,
-    grown,
+    self, Attention, AttentionBuffers, Heads, InputBuffer, Live, MIN_DENSE_BATCH, Ops, Routing,
+    Run, grown,
 };
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
@@ -337,7 +337,7 @@ impl Forward {
         // Norm and rotary position embedding of every head of q and k.
         let (window, positions) = (config.window(index), &b.positions[..]);
         let rope = self.local_rope.as_ref().filter(|_| window.is_some()).unwrap_or(&self.rope);
-        let rotated = if config.rotates(index) { config.rope_dim } else { 0 };
+        let rotates = config.rotates(index);
         let q = &mut b.q[..count * q_width];
         let k = &mut b.k[..count * kv_width];
         let (kernels, none) = (ops.workers.kernels, (&mut [(); 0][..], 0));
@@ -351,11 +351,9 @@ impl Forward {
                         head.copy_from_slice(normed);
                     }
                     match config.rope_pairs {
-                        _ if rotated == 0 => {}
-                        RopePairs::Halves => kernels.rope_neox(&mut head[..rotated], cos, sin),
-                        RopePairs::Adjacent => {
-                            kernels.rope_adjacent(&mut head[..rotated], cos, sin);
-                        }
+                        _ if !rotates => {}
+                        RopePairs::Halves => kernels.rope_neox(head, cos, sin),
+                        RopePairs::Adjacent => kernels.rope_adjacent(head, cos, sin),
                     }
                 }
             }
@@ -421,7 +419,6 @@ impl Forward {
         let matrices = [router, &layer.gate, &layer.up];
         let input = ops.prepare(x, Some(&layer.ffn_norm), count, &matrices, &mut b.input);
         ops.route(input, router, experts.used, &mut b.routing);
-        ops.workers.lap(Stage::Router);
         let uses = count * experts.used;
         let gated = &mut b.gated[..uses * config.intermediate];
         let clamp = experts.clamp[index];

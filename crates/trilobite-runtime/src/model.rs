@@ -15,6 +15,7 @@ mod large_pages {
 }
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -107,6 +108,10 @@ impl Model {
             .filter(|name| is_projection(name))
             .map(|name| (name, projections.storage(name) == Some(Storage::Dense)));
         let notes = zeros_note(&zeros).into_iter().chain(mixture_note(mixture)).collect();
+        // The checks have read them all, but tokens read few of them.
+        for place in weights.experts() {
+            files.get(place.part).into_iter().for_each(|file| file.release(&place.range));
+        }
         Ok(Self { files, copy: None, gguf, config, weights, notes, tokenizer: OnceLock::new() })
     }
 
@@ -209,6 +214,22 @@ impl Bytes {
             Bytes::Mapped(_, map) => map,
             Bytes::Owned(bytes) => bytes,
         }
+    }
+
+    /// Tells the system that it may free the memory of a range of a map, because it may not be read
+    /// again.
+    fn release(&self, range: &Range<usize>) {
+        let Bytes::Mapped(_, map) = self else { return };
+        if range.end > map.len() {
+            return;
+        }
+        // The system may ignore the advice, so a failure is ignored too.
+        #[cfg(unix)]
+        // SAFETY: the pages of a map that is only read are never dirty. A later access reads the same
+        // bytes from the file again.
+        let _ = unsafe {
+            map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+        };
     }
 }
 

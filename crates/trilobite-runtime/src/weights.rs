@@ -204,6 +204,12 @@ impl Weights {
         layers.map(|matrix| &mut matrix.place).chain(head)
     }
 
+    /// The places of the experts.
+    pub(crate) fn experts(&self) -> impl Iterator<Item = &Place> {
+        let mixtures = self.layers.iter().filter(|layer| layer.router.is_some());
+        mixtures.flat_map(|layer| [&layer.gate, &layer.up, &layer.down]).map(|m| &m.place)
+    }
+
     /// Size in bytes of all tensors except the embedding and the head.
     pub fn non_embedding_bytes(&self) -> usize {
         let matrices = self.layers.iter().flat_map(Layer::matrices);

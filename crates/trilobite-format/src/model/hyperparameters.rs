@@ -217,7 +217,10 @@ impl Hyperparameters {
         })?;
         let pairs = self.rope_dim.is_multiple_of(2) && (2..=self.head_dim).contains(&self.rope_dim);
         Fault::unless(pairs, ROPE_DIM, self.rope_dim, || {
-            format!("an even number from 2 to the head width {}, as RoPE turns pairs", self.head_dim)
+            format!(
+                "an even number from 2 to the head width {}, as RoPE turns pairs",
+                self.head_dim
+            )
         })?;
         let eps = self.norm_eps >= 0.0 && self.norm_eps.is_finite();
         Fault::unless(eps, NORM_EPS, self.norm_eps, || "a finite number of at least 0".into())?;

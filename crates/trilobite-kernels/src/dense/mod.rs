@@ -20,6 +20,7 @@ mod types;
 pub(crate) use blocks::Buffers as BlockBuffers;
 pub use blocks::{WideCodes, WideGroup, WideParts};
 pub(crate) use floats::{Buffer as FloatBuffer, gemm};
+pub use pack::pack_tq2_0;
 pub use types::{DenseMatrix, DenseType};
 
 use blocks::simd::Integers;

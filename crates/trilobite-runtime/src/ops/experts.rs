@@ -4,6 +4,7 @@
 //! gathered by expert, so each expert is read once. What the experts add to a token is added in the
 //! order of the experts, so its bits do not depend on the other tokens.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use trilobite_kernels::{DenseMatrix, Kernels, WideCodes, Workspace};
@@ -60,7 +61,8 @@ impl Ops<'_> {
         uses.clear();
         uses.resize(input.count * used, Use::default());
         let kernels = self.workers.kernels;
-        let (rows, chosen, none) = ((probabilities, experts), (&mut uses[..], used), (&mut [(); 0][..], 0));
+        let (rows, chosen, none) =
+            ((probabilities, experts), (&mut uses[..], used), (&mut [(); 0][..], 0));
         self.workers.team.rows3(rows, chosen, none, |_, token, probabilities, chosen, _| {
             kernels.softmax(probabilities);
             choose(token, probabilities, chosen);
@@ -87,12 +89,13 @@ impl Ops<'_> {
         let width = out.len() / routing.uses.len();
         let [gate, up] = [gate, up].map(|matrix| Experts::new(kernels, self.model, matrix, width));
         let split = gate.split(routing, input.count);
+        let matrices = [gate, up];
         self.workers.team.columns([(out, width)], ALIGN, split, |scratch, _, rows, strip| {
             let Scratch { floats, row, workspace, gathered, .. } = scratch;
             for group in &routing.groups {
                 let uses = &routing.uses[group.clone()];
                 let tokens = uses.iter().map(|each| each.token);
-                let inputs = gathered.gather(input, gate.has_blocks(), tokens);
+                let inputs = gathered.gather(input, &matrices, tokens);
                 let len = uses.len() * rows.len();
                 let (gates, ups) = (grown(floats, len), grown(row, len));
                 let expert = uses[0].expert;
@@ -101,7 +104,13 @@ impl Ops<'_> {
                 // Comparisons keep NaN.
                 gates.iter_mut().filter(|gate| **gate > clamp).for_each(|gate| *gate = clamp);
                 for up in &mut *ups {
-                    *up = if *up > clamp { clamp } else if *up < -clamp { -clamp } else { *up };
+                    *up = if *up > clamp {
+                        clamp
+                    } else if *up < -clamp {
+                        -clamp
+                    } else {
+                        *up
+                    };
                 }
                 kernels.silu_mul(gates, ups);
                 for (at, gated) in group.clone().zip(gates.chunks_exact(rows.len())) {
@@ -121,14 +130,14 @@ impl Ops<'_> {
         x: &mut [f32],
     ) {
         let kernels = self.workers.kernels;
-        let width = matrix.rows / self.model.config().experts.as_ref().map_or(1, |e| e.count);
+        let width = self.model.config().hidden;
         let matrix = Experts::new(kernels, self.model, matrix, width);
         let split = matrix.split(routing, x.len() / width);
         self.workers.team.columns([(x, width)], ALIGN, split, |scratch, _, rows, strip| {
             let Scratch { floats, workspace, gathered, .. } = scratch;
             for group in &routing.groups {
                 let uses = &routing.uses[group.clone()];
-                let inputs = gathered.gather(input, matrix.has_blocks(), group.clone());
+                let inputs = gathered.gather(input, &[matrix], group.clone());
                 let values = grown(floats, uses.len() * rows.len());
                 matrix.product(uses[0].expert, rows.clone(), inputs, workspace, values);
                 for (each, values) in uses.iter().zip(values.chunks_exact(rows.len())) {
@@ -145,16 +154,20 @@ impl Ops<'_> {
 /// weights are their probabilities, divided by the sum of these.
 fn choose(token: usize, probabilities: &[f32], chosen: &mut [Use]) {
     let mut sum = 0.0;
-    let mut above = None;
+    let mut last: Option<(usize, f32)> = None;
     for each in &mut *chosen {
-        // The largest that comes after the last one chosen.
-        let after = |&(expert, p): &(usize, f32)| {
-            above.is_none_or(|(last, q): (usize, f32)| p.total_cmp(&q).is_lt() || p.total_cmp(&q).is_eq() && expert > last)
+        let follows = |&(expert, p): &(usize, f32)| {
+            last.is_none_or(|(last, q)| match p.total_cmp(&q) {
+                Ordering::Less => true,
+                Ordering::Equal => expert > last,
+                Ordering::Greater => false,
+            })
         };
-        let rest = probabilities.iter().copied().enumerate().filter(after);
-        let best = rest.reduce(|best, next| if next.1.total_cmp(&best.1).is_gt() { next } else { best });
-        let Some((expert, weight)) = best else { break };
-        above = best;
+        let rest = probabilities.iter().copied().enumerate().filter(follows);
+        let larger =
+            |a: (usize, f32), b: (usize, f32)| if b.1.total_cmp(&a.1).is_gt() { b } else { a };
+        let Some((expert, weight)) = rest.reduce(larger) else { break };
+        last = Some((expert, weight));
         sum += weight;
         *each = Use { expert, token, weight };
     }
@@ -209,24 +222,25 @@ impl<'a> Experts<'a> {
 }
 
 impl Gathered {
-    /// Some rows of an input: their codes for blocks, otherwise floats.
+    /// Some rows of an input, in the forms that the matrices take.
     fn gather<'b>(
         &'b mut self,
         input: Input<'b>,
-        blocks: bool,
-        rows: impl ExactSizeIterator<Item = usize>,
+        matrices: &[Experts<'_>],
+        rows: impl ExactSizeIterator<Item = usize> + Clone,
     ) -> (&'b [f32], &'b WideCodes) {
         let Gathered { floats, wide } = self;
         if input.count == 1 {
             return (input.floats, input.wide);
         }
-        if blocks {
-            wide.gather(input.wide, rows);
-            return (&[], wide);
+        if matrices.iter().any(|matrix| matrix.has_blocks()) {
+            wide.gather(input.wide, rows.clone());
         }
-        let cols = input.floats.len() / input.count;
         floats.clear();
-        rows.for_each(|row| floats.extend(&input.floats[row * cols..(row + 1) * cols]));
+        if matrices.iter().any(|matrix| !matrix.has_blocks()) {
+            let cols = input.floats.len() / input.count;
+            rows.for_each(|row| floats.extend(&input.floats[row * cols..(row + 1) * cols]));
+        }
         (floats, wide)
     }
 }
@@ -242,25 +256,19 @@ mod tests {
         uses.iter().map(|each| (each.expert, each.weight)).collect()
     }
 
+    fn experts(probabilities: &[f32], used: usize) -> Vec<usize> {
+        chosen(probabilities, used).into_iter().map(|(expert, _)| expert).collect()
+    }
+
     #[test]
     fn the_most_likely_experts_are_chosen_and_of_equal_ones_the_first() {
         assert_eq!(chosen(&[0.125, 0.5, 0.25, 0.125], 2), [(1, 0.5 / 0.75), (2, 0.25 / 0.75)]);
         assert_eq!(chosen(&[0.25; 4], 2), [(0, 0.5), (1, 0.5)]);
-        assert_eq!(chosen(&[0.1, 0.4, 0.1, 0.4], 3).map_to_experts(), [1, 3, 0]);
+        assert_eq!(experts(&[0.1, 0.4, 0.1, 0.4], 3), [1, 3, 0]);
         assert_eq!(chosen(&[0.5, 0.5], 2), [(0, 0.5), (1, 0.5)]);
         // All of a token's probabilities are NaN if its logits are.
-        assert_eq!(chosen(&[f32::NAN; 3], 2).map_to_experts(), [0, 1]);
+        assert_eq!(experts(&[f32::NAN; 3], 2), [0, 1]);
         // No sum of tiny probabilities is a division by zero.
         assert_eq!(chosen(&[0.0, 0.0], 1), [(0, 0.0)]);
-    }
-
-    trait Experts {
-        fn map_to_experts(self) -> Vec<usize>;
-    }
-
-    impl Experts for Vec<(usize, f32)> {
-        fn map_to_experts(self) -> Vec<usize> {
-            self.into_iter().map(|(expert, _)| expert).collect()
-        }
     }
 }
