@@ -9,7 +9,10 @@ use std::ops::Range;
 
 use trilobite_kernels::{DenseMatrix, Kernels, WideCodes, Workspace};
 
-use super::{ALIGN, Input, MIN_MULTIPLY_ADDS, Ops, PIECE_BYTES, ROW_CHUNK, Scratch, grown};
+use super::{
+    ALIGN, Input, Inputs, MIN_MULTIPLY_ADDS, Ops, PIECE_BYTES, ROW_CHUNK, Scratch, dense_product,
+    grown,
+};
 use crate::model::Model;
 use crate::team::Pieces;
 use crate::weights::{Matrix, View};
@@ -96,11 +99,9 @@ impl Ops<'_> {
                 let uses = &routing.uses[group.clone()];
                 let tokens = uses.iter().map(|each| each.token);
                 let inputs = gathered.gather(input, &matrices, tokens);
-                let len = uses.len() * rows.len();
-                let (gates, ups) = (grown(floats, len), grown(row, len));
                 let expert = uses[0].expert;
-                gate.product(expert, rows.clone(), inputs, workspace, gates);
-                up.product(expert, rows.clone(), inputs, workspace, ups);
+                let gates = gate.product(expert, rows.clone(), inputs, workspace, floats);
+                let ups = up.product(expert, rows.clone(), inputs, workspace, row);
                 // Comparisons keep NaN.
                 gates.iter_mut().filter(|gate| **gate > clamp).for_each(|gate| *gate = clamp);
                 for up in &mut *ups {
@@ -138,8 +139,8 @@ impl Ops<'_> {
             for group in &routing.groups {
                 let uses = &routing.uses[group.clone()];
                 let inputs = gathered.gather(input, &[matrix], group.clone());
-                let values = grown(floats, uses.len() * rows.len());
-                matrix.product(uses[0].expert, rows.clone(), inputs, workspace, values);
+                let expert = uses[0].expert;
+                let values = matrix.product(expert, rows.clone(), inputs, workspace, floats);
                 for (each, values) in uses.iter().zip(values.chunks_exact(rows.len())) {
                     for (x, value) in strip.row(each.token).iter_mut().zip(values) {
                         *x += each.weight * value;
@@ -203,21 +204,18 @@ impl<'a> Experts<'a> {
         Pieces { least: MIN_MULTIPLY_ADDS / multiply_adds.max(1), size }
     }
 
-    /// `out[input][rows] = inputs * rows of an expert^T`.
-    fn product(
+    /// `out[count][rows] = inputs * rows of an expert^T`, in a buffer.
+    fn product<'b>(
         self,
         expert: usize,
         rows: Range<usize>,
-        inputs: (&[f32], &WideCodes),
+        inputs: Inputs<'_>,
         workspace: &mut Workspace,
-        out: &mut [f32],
-    ) {
+        buffer: &'b mut Vec<f32>,
+    ) -> &'b mut [f32] {
         let first = expert * self.rows;
         let rows = first + rows.start..first + rows.end;
-        match self.has_blocks() {
-            true => self.kernels.block_gemm(&self.matrix, rows, inputs.1, workspace, out),
-            false => self.kernels.dense_gemm(&self.matrix, rows, inputs.0, workspace, out),
-        }
+        dense_product(self.kernels, &self.matrix, rows, inputs, workspace, buffer)
     }
 }
 
@@ -228,20 +226,22 @@ impl Gathered {
         input: Input<'b>,
         matrices: &[Experts<'_>],
         rows: impl ExactSizeIterator<Item = usize> + Clone,
-    ) -> (&'b [f32], &'b WideCodes) {
+    ) -> Inputs<'b> {
         let Gathered { floats, wide } = self;
+        let (count, pairs) = (rows.len(), input.pairs);
         if input.count == 1 {
-            return (input.floats, input.wide);
+            let Input { floats, wide, .. } = input;
+            return Inputs { count, floats, wide, pairs };
         }
         if matrices.iter().any(|matrix| matrix.has_blocks()) {
-            wide.gather(input.wide, rows.clone());
+            wide.gather(input.wide, 1 + usize::from(pairs), rows.clone());
         }
         floats.clear();
         if matrices.iter().any(|matrix| !matrix.has_blocks()) {
             let cols = input.floats.len() / input.count;
             rows.for_each(|row| floats.extend(&input.floats[row * cols..(row + 1) * cols]));
         }
-        (floats, wide)
+        Inputs { count, floats, wide, pairs }
     }
 }
 

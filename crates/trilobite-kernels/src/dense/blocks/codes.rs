@@ -66,16 +66,22 @@ impl WideCodes {
         }
     }
 
-    /// Becomes a copy of some rows of `other`, in the given order.
-    pub fn gather(&mut self, other: &Self, rows: impl ExactSizeIterator<Item = usize>) {
-        self.reset(rows.len(), other.cols);
+    /// Becomes a copy of some rows of `other`: for each index `i` the `each` rows from `i * each` on.
+    pub fn gather(
+        &mut self,
+        other: &Self,
+        each: usize,
+        indices: impl ExactSizeIterator<Item = usize>,
+    ) {
+        self.reset(each * indices.len(), other.cols);
         let WideParts { n, codes, steps, sums } = self.parts_mut();
-        for (to, row) in rows.enumerate() {
-            let WideRow { codes: row_codes, steps: row_steps, sums: row_sums } = other.row(row);
-            let chunks = to * n..(to + 1) * n;
-            codes.as_chunks_mut().0[chunks.clone()].copy_from_slice(row_codes);
-            steps[chunks.clone()].copy_from_slice(row_steps);
-            sums[chunks].copy_from_slice(row_sums);
+        for (to, index) in indices.enumerate() {
+            let from = index * each * n..(index + 1) * each * n;
+            let to = to * each * n..(to + 1) * each * n;
+            let groups = |chunks: &Range<usize>| chunks.start * GROUPS..chunks.end * GROUPS;
+            codes[groups(&to)].copy_from_slice(&other.codes[groups(&from)]);
+            steps[to.clone()].copy_from_slice(&other.steps[from.clone()]);
+            sums[to].copy_from_slice(&other.sums[from]);
         }
     }
 

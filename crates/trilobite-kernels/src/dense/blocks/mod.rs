@@ -55,6 +55,8 @@ macro_rules! unroll {
 
 /// The largest code.
 const LARGEST: f32 = 32_767.0;
+/// 1.5 * 2^23. Adding it rounds a number of at most 2^22 to an integer, ties to even.
+const ROUND: f32 = 12_582_912.0;
 
 /// Number of chunks of a block of widened weights. A tile's activations then stay in the
 /// first-level cache.
@@ -82,20 +84,37 @@ pub(crate) fn wide_codes(
                 &whole
             }
         };
-        // Compares as integers, so that infinities and NaN are the largest.
-        let largest = x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
-        *step = f32::from_bits(largest) / LARGEST;
-        let inverse = if *step >= f32::MIN_POSITIVE { 1.0 / *step } else { 0.0 };
+        let inverse;
+        (*step, inverse) = step_of(x);
         for ((codes, x), sum) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
             let mut total = 0;
             for (code, x) in codes.0.iter_mut().zip(x) {
-                // Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low
-                // bits.
-                *code = (x * inverse + 12_582_912.0).to_bits() as i16;
+                // Leaves the integer in the low bits.
+                *code = (x * inverse + ROUND).to_bits() as i16;
                 total += i32::from(*code);
             }
             *sum = total as f32;
             simd.arrange(codes);
+        }
+    }
+}
+
+/// The step of a chunk's codes, and its inverse.
+#[inline(always)]
+fn step_of(x: &[f32]) -> (f32, f32) {
+    // Compares as integers, so that infinities and NaN are the largest.
+    let largest = x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
+    let step = f32::from_bits(largest) / LARGEST;
+    (step, if step >= f32::MIN_POSITIVE { 1.0 / step } else { 0.0 })
+}
+
+/// What the [codes](crate::Kernels::wide_codes) of a row of activations leave of it: the differences
+/// from the values of the codes. Codes of these differences add another 16 bits.
+pub fn wide_rest(x: &[f32], rest: &mut [f32]) {
+    for (x, rest) in x.chunks(CHUNK).zip(rest.chunks_mut(CHUNK)) {
+        let (step, inverse) = step_of(x);
+        for (x, rest) in x.iter().zip(rest) {
+            *rest = x - ((x * inverse + ROUND) - ROUND) * step;
         }
     }
 }
