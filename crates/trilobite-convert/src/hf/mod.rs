@@ -9,6 +9,8 @@ mod dense_tests;
 #[cfg(test)]
 mod grid_tests;
 mod json;
+#[cfg(test)]
+mod maple_tests;
 mod names;
 #[cfg(test)]
 mod names_tests;

@@ -66,7 +66,7 @@ fn tq2_0(row: &[f32; 256], out: &mut [u8; 66]) -> Result<(), usize> {
     };
     let size = row[first].abs();
     let d = f16::from_f32(size);
-    if d.to_f32() != size {
+    if d.to_f32() != size || !size.is_finite() {
         return Err(first);
     }
     let is_trit = |x: &f32| x.abs() == size || *x == 0.0;
