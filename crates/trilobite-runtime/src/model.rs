@@ -151,6 +151,19 @@ impl Model {
         &self.notes
     }
 
+    /// The part of a mixture of experts that a token does not use: its weights and bytes. Both are 0
+    /// for other models.
+    pub fn unused_experts(&self) -> (u64, u64) {
+        let Some(experts) = &self.config.experts else { return (0, 0) };
+        let layers = self.weights.layers.iter();
+        let matrices = layers.flat_map(|layer| [&layer.gate, &layer.up, &layer.down]);
+        let (weights, bytes) = matrices.fold((0, 0), |(weights, bytes), matrix| {
+            (weights + matrix.rows * matrix.cols, bytes + matrix.place.range.len())
+        });
+        let unused = |all: usize| (all / experts.count * (experts.count - experts.used)) as u64;
+        (unused(weights), unused(bytes))
+    }
+
     /// The file's header.
     pub fn gguf(&self) -> &Gguf {
         &self.gguf
