@@ -100,7 +100,10 @@ impl Model {
         let embedding = gguf.tensor(&Role::Embedding.name(0));
         let rows = embedding.and_then(|info| info.shape.first().copied());
         let model = Hyperparameters::read(gguf.metadata(), rows)?;
-        let weights = Weights::from_gguf(&gguf, &slices, &model, &projections)?;
+        let release = |place: &Place| {
+            files.get(place.part).into_iter().for_each(|file| file.release(&place.range));
+        };
+        let weights = Weights::from_gguf(&gguf, &slices, &model, &projections, release)?;
         let config = Config::new(model, name);
         let zeros: Vec<&str> = weights.zeros.iter().map(String::as_str).collect();
         let tensors = gguf.tensors().iter().map(|info| info.name.as_str());
@@ -108,10 +111,6 @@ impl Model {
             .filter(|name| is_projection(name))
             .map(|name| (name, projections.storage(name) == Some(Storage::Dense)));
         let notes = zeros_note(&zeros).into_iter().chain(mixture_note(mixture)).collect();
-        // The checks have read them all, but tokens read few of them.
-        for place in weights.experts() {
-            files.get(place.part).into_iter().for_each(|file| file.release(&place.range));
-        }
         Ok(Self { files, copy: None, gguf, config, weights, notes, tokenizer: OnceLock::new() })
     }
 

@@ -144,7 +144,8 @@ pub enum RopeDivisors {
 }
 
 impl Weights {
-    /// Finds every tensor that `model` has and checks shapes, types, scales and codes.
+    /// Finds every tensor that `model` has and checks shapes, types, scales and codes. Passes the
+    /// places of experts to `checked`, since a token reads few of the bytes that the check has read.
     ///
     /// # Errors
     /// A tensor is missing, unknown, of the wrong shape or type, or has an invalid scale or code.
@@ -153,6 +154,7 @@ impl Weights {
         files: &[&[u8]],
         model: &Hyperparameters,
         projections: &Projections,
+        checked: impl Fn(&Place) + Sync,
     ) -> Result<Self> {
         let mut tensors = Tensors {
             gguf,
@@ -180,7 +182,11 @@ impl Weights {
         };
         let rope_divisors = tensors.rope_divisors()?;
         tensors.all_used()?;
-        check::codes(&tensors.coded)?;
+        check::codes(&tensors.coded, |coded| {
+            if coded.role.is_of_experts() {
+                checked(&Place::of(coded.info));
+            }
+        })?;
         Ok(Self {
             embedding,
             embedding_type: view.ty(),
@@ -202,12 +208,6 @@ impl Weights {
         };
         let layers = self.layers.iter_mut().flat_map(Layer::always_read);
         layers.map(|matrix| &mut matrix.place).chain(head)
-    }
-
-    /// The places of the experts.
-    pub(crate) fn experts(&self) -> impl Iterator<Item = &Place> {
-        let mixtures = self.layers.iter().filter(|layer| layer.router.is_some());
-        mixtures.flat_map(|layer| [&layer.gate, &layer.up, &layer.down]).map(|m| &m.place)
     }
 
     /// Size in bytes of all tensors except the embedding and the head.
@@ -405,7 +405,7 @@ impl<'a> Tensors<'a> {
         let view = DenseMatrix::new(ty, self.bytes(info), rows, cols);
         let view = view.ok_or_else(|| self.type_error(name, purpose))?;
         if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0) {
-            self.coded.push(Coded { info, view: View::Dense(view) });
+            self.coded.push(Coded { info, role, view: View::Dense(view) });
         }
         Ok((matrix, view))
     }
@@ -431,7 +431,7 @@ impl<'a> Tensors<'a> {
         if !(scaled && scale.is_finite()) {
             return Err(Error::Scale { name: name.to_owned(), scale });
         }
-        self.coded.push(Coded { info, view });
+        self.coded.push(Coded { info, role, view });
         Ok((matrix, view))
     }
 
