@@ -265,7 +265,10 @@ impl<'a> Builder<'a, '_> {
             let col = wide.iter().position(|w| !w.is_finite())?;
             Some((row * cols + col, wide[col]))
         });
-        match bad.find_map_first(|bad| bad) {
+        let bad = bad.find_map_first(|bad| bad);
+        // They are read again when they are written.
+        self.files[info.part].release(bytes);
+        match bad {
             None => Ok(bytes),
             Some((element, found)) => Err(Error::NotFinite {
                 file: self.file(info).to_owned(),
