@@ -65,6 +65,8 @@ pub(crate) enum Weights {
     F32,
     /// bfloat16 weights that stay dense.
     Dense,
+    /// bfloat16 weights, ternary with a scale for each row.
+    Rows,
     /// A converted GGUF file instead of a checkpoint.
     Gguf,
 }

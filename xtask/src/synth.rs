@@ -2,6 +2,7 @@
 //! measure speed and memory without the real weights.
 
 mod config;
+mod packed;
 mod random;
 mod tensors;
 #[cfg(test)]
@@ -19,7 +20,8 @@ use serde_json::{Map, Value, json};
 use crate::models::{Models, Shape, Weights};
 use tensors::Tensor;
 
-/// Writes a random checkpoint of a listed model, in the Hugging Face layout and at its full size.
+/// Writes a random checkpoint of a listed model, in the Hugging Face layout and at its full size. A
+/// mixture of experts is written as the packed file that its checkpoint would become.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Name of a model in models/models.toml
@@ -46,9 +48,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(layers) = args.layers {
         shape.num_hidden_layers = layers;
     }
-    let weights = args.out.join("model.safetensors");
+    let packed = model.weights == Weights::Rows;
+    let name = if packed { PACKED } else { "model.safetensors" };
+    let weights = args.out.join(name);
     if weights.exists() {
         bail!("{} exists already", weights.display());
+    }
+    if packed {
+        write_packed(&shape, &args.out, args.seed)?;
+        println!(
+            "{}: {} with random weights, {:.2} GB in {:.1} s",
+            weights.display(),
+            model.repository,
+            bytes(&shape, model.weights)? as f64 / 1e9,
+            start.elapsed().as_secs_f64()
+        );
+        return Ok(());
     }
     write_checkpoint(&shape, model.weights, &args.out, args.seed)?;
     let tensors = tensors::tensors(&config::config(&shape, model.weights), model.weights)?;
@@ -64,8 +79,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of all tensors of a checkpoint.
+/// The name of a packed file.
+pub(crate) const PACKED: &str = "model.gguf";
+
+/// Writes a packed file to a folder.
+pub(crate) fn write_packed(shape: &Shape, folder: &Path, seed: u64) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    write(&folder.join(PACKED), |out| packed::write(out, shape, seed))
+}
+
+/// Bytes of all tensors of a checkpoint, or of the packed file in its place.
 pub(crate) fn bytes(shape: &Shape, weights: Weights) -> Result<u64> {
+    if weights == Weights::Rows {
+        return packed::bytes(shape);
+    }
     let tensors = tensors::tensors(&config::config(shape, weights), weights)?;
     Ok(tensors.iter().map(|tensor| tensor.bytes() as u64).sum())
 }

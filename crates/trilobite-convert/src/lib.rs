@@ -13,6 +13,7 @@ mod plan;
 mod rows;
 mod scan;
 mod source;
+mod stack;
 #[cfg(test)]
 mod testing;
 mod trits;

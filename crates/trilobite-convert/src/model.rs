@@ -5,7 +5,8 @@ use trilobite_format::{Metadata, TensorType};
 
 use crate::dense::Dense;
 use crate::scan::Scan;
-use crate::source::SourceFile;
+use crate::source::{SourceFile, View};
+use crate::stack::Stack;
 use crate::trits::{Encoding, Ternary};
 
 /// The plan of a file: everything except the weights themselves.
@@ -41,6 +42,7 @@ impl Planned<'_> {
 pub(crate) enum Data<'a> {
     Ternary(Ternary<'a>),
     Dense(Dense<'a>),
+    Stack(Stack<'a>),
     /// Blocks of a quantised type, copied unchanged.
     Blocks(&'a [u8]),
     /// Computed values, as F32.
@@ -55,8 +57,22 @@ impl<'a> Data<'a> {
         matches!(self, Data::Ternary(_))
     }
 
-    /// The bytes in the source.
-    pub(crate) fn source(&self) -> &'a [u8] {
+    /// The bytes in the source, in one or more places.
+    pub(crate) fn sources(&self) -> Vec<&'a [u8]> {
+        let bytes = |view: &View<'a>| view.bytes;
+        match self {
+            Data::Stack(stack) => stack.views.iter().map(bytes).collect(),
+            Data::Ternary(_)
+            | Data::Dense(_)
+            | Data::Blocks(_)
+            | Data::Values(_)
+            | Data::Scan(_) => {
+                vec![self.source()]
+            }
+        }
+    }
+
+    fn source(&self) -> &'a [u8] {
         match self {
             Data::Ternary(ternary) => match &ternary.encoding {
                 Encoding::Packed { view, .. } | Encoding::Plain { view, .. } => view.bytes,
@@ -65,7 +81,7 @@ impl<'a> Data<'a> {
             },
             Data::Dense(dense) => dense.view.bytes,
             Data::Blocks(bytes) => bytes,
-            Data::Values(_) => &[],
+            Data::Values(_) | Data::Stack(_) => &[],
             Data::Scan(scan) => scan.view.bytes,
         }
     }

@@ -14,6 +14,9 @@ use crate::source::View;
 /// The version to write into files.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What an error says about quantising a mixture of experts.
+pub(crate) const QUANTISED_EXPERTS: &str = "quantising a mixture of experts";
+
 /// Inserts the general metadata keys.
 pub(crate) fn general(
     metadata: &mut Metadata,
@@ -91,6 +94,8 @@ pub(crate) fn file_type(tensors: &[Planned<'_>]) -> Option<u32> {
         TensorType::Q4_0 => Some(2),
         TensorType::Q8_0 => Some(7),
         TensorType::Bf16 => Some(32),
+        TensorType::Tq1_0 => Some(36),
+        TensorType::Tq2_0 => Some(37),
         ty if ty.is_ternary() => Some(40),
         _ => None,
     }
@@ -114,7 +119,7 @@ pub(crate) fn choose_types(
     }
     arrange(tensors, arch, options.layout)?;
     choose_head(tensors, options.head, notes)?;
-    add_scan(tensors, options, ternary);
+    add_scan(tensors, options, ternary || arch.has_experts());
     Ok(())
 }
 
@@ -126,14 +131,18 @@ fn choose_dense(
 ) -> Result<(), Error> {
     let head = head_index(tensors);
     let mut wider = 0;
-    for (i, tensor) in tensors.iter_mut().enumerate().filter(|(_, t)| t.shape.len() == 2) {
+    let is_matrix = |tensor: &Planned<'_>| {
+        let router = Role::of(&tensor.name).is_some_and(|(role, _)| role == Role::Router);
+        tensor.shape.len() >= 2 && !router
+    };
+    for (i, tensor) in tensors.iter_mut().enumerate().filter(|(_, t)| is_matrix(t)) {
         let mut chosen = if i == head { ty.of_head() } else { ty.tensor_type() };
         if chosen.byte_len(&tensor.shape).is_none() {
             // llama.cpp also falls back to F16 for rows that are not whole blocks.
             chosen = TensorType::F16;
             wider += 1;
         }
-        if chosen != tensor.ty && !matches!(tensor.data, Data::Dense(_)) {
+        if chosen != tensor.ty && !matches!(tensor.data, Data::Dense(_) | Data::Stack(_)) {
             return Err(Error::Quantised {
                 tensor: tensor.name.clone(),
                 found: tensor.ty,
@@ -189,7 +198,8 @@ fn choose_head(
 /// Minimum number of rows for a coarse copy.
 const SCAN_ROWS: u64 = 32_768;
 
-/// Adds the coarse copy of the head if the options ask for it. The head's type must already be
+/// Adds the coarse copy of the head if the options ask for it, or if `ternary` weights leave most
+/// of a token's bytes to the head. The head's type must already be
 /// chosen.
 fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options, ternary: bool) {
     let Some(head) = tensors.get(head_index(tensors)) else { return };
@@ -199,7 +209,7 @@ fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options, ternary: bool) {
         return;
     };
     let wanted = match options.head_scan {
-        // Dense models have none, because other programs read their files too.
+        // Other dense models have none, because other programs read their files too.
         HeadScan::Auto => ternary && rows >= SCAN_ROWS && options.layout != Layout::I2S,
         HeadScan::Always => true,
         HeadScan::None => false,

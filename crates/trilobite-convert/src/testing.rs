@@ -179,6 +179,62 @@ impl Tiny {
         tiny
     }
 
+    /// `MapleForCausalLM` with two experts, a router whose weights count up, and projections of whole
+    /// blocks of TQ2_0. Row `r` of a projection holds [`trits`] of the seed `r`, multiplied by
+    /// `(r + 1) / 64`, with zeros of both signs.
+    pub(crate) fn maple() -> Tiny {
+        const WIDE: u64 = 256;
+        let mut tiny = Tiny {
+            config: json!({
+                "architectures": ["MapleForCausalLM"], "model_type": "maple",
+                "hidden_act": "silu", "hidden_size": WIDE, "num_hidden_layers": 1,
+                "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 64,
+                "vocab_size": VOCAB, "max_position_embeddings": 64, "sliding_window": 8,
+                "layer_types": ["sliding_attention"], "num_experts": 2, "num_experts_per_tok": 1,
+                "moe_intermediate_size": WIDE,
+            }),
+            tensors: Vec::new(),
+            files: Vec::new(),
+        };
+        let counting = |n: u64| bf16s(&(0..n).map(|i| i as f32 / 8.0 - 2.0).collect::<Vec<_>>());
+        for name in ["model.word_embeddings", "lm_head"] {
+            let shape = [VOCAB, WIDE];
+            tiny.set(format!("{name}.weight"), "BF16", &shape, counting(VOCAB * WIDE));
+        }
+        tiny.set(block("mlp.gate.weight"), "BF16", &[2, WIDE], counting(2 * WIDE));
+        for (name, len) in [
+            ("input_layernorm", WIDE),
+            ("post_attention_layernorm", WIDE),
+            ("self_attn.q_norm", 64),
+            ("self_attn.k_norm", 64),
+        ] {
+            tiny.set(block(name) + ".weight", "BF16", &[len], bf16s(&vec![1.0; len as usize]));
+        }
+        tiny.set("model.norm.weight", "BF16", &[WIDE], bf16s(&[2.0; WIDE as usize]));
+        let projections = [("q_proj", WIDE), ("k_proj", 64), ("v_proj", 64), ("o_proj", WIDE)]
+            .map(|(name, rows)| (format!("self_attn.{name}"), rows));
+        let experts = ["gate_proj", "up_proj", "down_proj"].into_iter().flat_map(|name| {
+            (0..2).map(move |expert| (format!("mlp.experts.{expert}.{name}"), WIDE))
+        });
+        for (name, rows) in projections.into_iter().chain(experts) {
+            let weights = bf16s(&Tiny::maple_rows(rows, WIDE));
+            tiny.set(block(&name) + ".weight", "BF16", &[rows, WIDE], weights);
+        }
+        tiny
+    }
+
+    /// The weights of a projection of [`maple`](Self::maple).
+    pub(crate) fn maple_rows(rows: u64, cols: u64) -> Vec<f32> {
+        let row = |r: u64| {
+            let scale = (r + 1) as f32 / 64.0;
+            trits(r, cols).into_iter().enumerate().map(move |(i, trit)| match trit {
+                0 if i % 2 == 0 => -0.0,
+                trit => f32::from(trit) * scale,
+            })
+        };
+        (0..rows).flat_map(row).collect()
+    }
+
     /// Replaces the projections by dense F32 weights: `weight(projection, element)`.
     pub(crate) fn with_dense(mut self, weight: impl Fn(usize, usize) -> f32) -> Tiny {
         self.tensors.retain(|(name, _)| !name.ends_with("weight_scale"));

@@ -42,9 +42,17 @@ pub(crate) fn verify(
                     read(&mut file, info, &mut bytes).map_err(unread)?;
                     source.matches(info.ty, &bytes)?
                 }
+                Data::Stack(stack) if info.ty == TensorType::Tq2_0 => {
+                    read(&mut file, info, &mut bytes).map_err(unread)?;
+                    stack.matches(&bytes)
+                }
                 // The hash of the file covers these.
-                Data::Dense(_) | Data::Blocks(_) | Data::Values(_) | Data::Scan(_) => true,
+                Data::Dense(_) | Data::Stack(_) => true,
+                Data::Blocks(_) | Data::Values(_) | Data::Scan(_) => true,
             };
+        for source in tensor.data.sources() {
+            plan.files.iter().for_each(|file| file.release(source));
+        }
         if !same {
             return Ok(Some(format!("tensor {}", tensor.name)));
         }

@@ -89,7 +89,9 @@ pub(crate) fn write<'a, W: Write>(
             }
             Ok(())
         })?;
-        plan.files.iter().for_each(|file| file.release(tensor.data.source()));
+        for source in tensor.data.sources() {
+            plan.files.iter().for_each(|file| file.release(source));
+        }
         match rounding {
             Some(Rounding::Exact) => exactly += 1,
             Some(Rounding::Absmean) => by_absmean += 1,
@@ -127,6 +129,7 @@ impl Planned<'_> {
                 return Ok(Streamed { rounding: trits.rounding, zero });
             }
             Data::Dense(dense) => dense.stream(&self.name, self.ty, sink)?,
+            Data::Stack(stack) => stack.stream(&self.name, self.ty, sink)?,
             Data::Blocks(bytes) => sink(bytes)?,
             Data::Scan(scan) => scan.stream(sink)?,
             Data::Values(values) => {

@@ -32,6 +32,7 @@ fn every_family_converts_and_is_verified() {
         ("bitnet_gguf", "bitnet-b1.58", TensorType::I2S),
         ("bitnet_gguf/model-i2_s.gguf", "bitnet-b1.58", TensorType::I2S),
         ("bitnet_gguf/model-tq.gguf", "bitnet-b1.58", TensorType::I2S),
+        ("maple_gguf/model.gguf", "maple", TensorType::Tq2_0),
     ] {
         let checkpoint = Checkpoint::open(golden(family)).unwrap();
         let path = out.path().join("out.gguf");
@@ -51,7 +52,8 @@ fn every_family_converts_and_is_verified() {
         let file = std::fs::read(&path).unwrap();
         assert_eq!(file.len() as u64, report.file_bytes);
         let gguf = Gguf::parse(&file).unwrap();
-        assert!(gguf.metadata().strings("tokenizer.ggml.tokens").unwrap().is_some(), "{family}");
+        let tokenizer = ["tokenizer.ggml.tokens", "tokenizer.huggingface.json"];
+        assert!(tokenizer.iter().any(|key| gguf.metadata().get(key).is_some()), "{family}");
         assert!(gguf.metadata().u32s("trilobite.eos_token_ids").unwrap().is_some(), "{family}");
 
         // The output is a valid source, and converts to itself.

@@ -99,6 +99,18 @@ pub mod model {
     pub const VALUE_DIM: &str = "attention.value_length";
     pub const NORM_EPS: &str = "attention.layer_norm_rms_epsilon";
     pub const ATTENTION_SCALE: &str = "attention.scale";
+    pub const EXPERTS: &str = "expert_count";
+    pub const EXPERTS_USED: &str = "expert_used_count";
+    pub const EXPERT_FFN: &str = "expert_feed_forward_length";
+    pub const EXPERT_CLAMP: &str = "swiglu_clamp_exp";
+    /// The prefix of the keys of experts.
+    pub const EXPERT: &str = "expert_";
+    /// The number of llama.cpp of the function that turns router logits into weights.
+    pub const EXPERT_GATING: &str = "expert_gating_func";
+    /// Whether the weights of the chosen experts are divided by their sum.
+    pub const EXPERT_NORM: &str = "expert_weights_norm";
+    /// A factor of the weights of the chosen experts.
+    pub const EXPERT_SCALE: &str = "expert_weights_scale";
     pub const WINDOW: &str = "attention.sliding_window";
     pub const WINDOW_PATTERN: &str = "attention.sliding_window_pattern";
     pub const SOFTCAP: &str = "final_logit_softcapping";

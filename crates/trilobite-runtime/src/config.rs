@@ -39,7 +39,9 @@ const QWEN: Graph =
 fn graph(architecture: Architecture) -> Graph {
     match architecture {
         Architecture::BitNetB158 => Graph { activation: Activation::Relu2, ..QWEN },
-        Architecture::BitNet | Architecture::Qwen2 | Architecture::Qwen3 => QWEN,
+        Architecture::BitNet | Architecture::Qwen2 | Architecture::Qwen3 | Architecture::Maple => {
+            QWEN
+        }
         Architecture::Llama => Graph { rope_pairs: RopePairs::Adjacent, ..QWEN },
         Architecture::Gemma3 => {
             Graph { activation: Activation::Gelu, scaled_embedding: true, ..QWEN }
@@ -60,6 +62,17 @@ pub struct Window {
     pub scaled: bool,
 }
 
+/// A mixture of experts: feed-forward networks of which a token uses a few.
+#[derive(Clone, Debug)]
+pub struct Experts {
+    /// Number of experts of a layer.
+    pub count: usize,
+    /// Number of experts that a token uses.
+    pub used: usize,
+    /// The clamp of each layer.
+    pub clamp: Vec<f32>,
+}
+
 /// Hyperparameters of a decoder-only transformer.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -69,7 +82,7 @@ pub struct Config {
     pub vocab: usize,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width of the feed-forward network.
+    /// Width of the feed-forward network, or of an expert.
     pub intermediate: usize,
     /// Number of layers.
     pub layers: usize,
@@ -79,6 +92,8 @@ pub struct Config {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// Number of elements at the start of a head that the rotary embedding rotates.
+    pub rope_dim: usize,
     /// Longest context the model was trained for, in tokens.
     pub context: usize,
     /// The epsilon of every RMS norm, added to the mean square.
@@ -93,6 +108,13 @@ pub struct Config {
     pub attention_scale: f32,
     /// Sliding-window attention, if some layers use it.
     pub window: Option<Window>,
+    /// Whether only layers with a window have a rotary embedding (Maple).
+    pub rotates_in_windows_only: bool,
+    /// The experts, if the feed-forward network is a mixture of them.
+    pub experts: Option<Experts>,
+    /// Whether products of weights in blocks take activations of 32 bits, as a pair of 16-bit codes.
+    /// 16 bits would move the logits of a Maple by more than other orders of its sums do.
+    pub pairs_codes: bool,
     /// Factor of the token embeddings: `sqrt(hidden)` in Gemma, otherwise 1.
     pub embedding_scale: f32,
     /// The cap `c` of soft-capped logits, `c tanh(x / c)`.
@@ -108,11 +130,12 @@ impl Config {
             architecture: name.to_owned(),
             vocab: model.vocab as usize,
             hidden: model.hidden as usize,
-            intermediate: model.ffn as usize,
+            intermediate: model.experts.as_ref().map_or(model.ffn, |experts| experts.ffn) as usize,
             layers: model.layers as usize,
             heads: model.heads as usize,
             kv_heads: model.kv_heads as usize,
             head_dim: model.head_dim as usize,
+            rope_dim: model.rope_dim as usize,
             context: model.context as usize,
             norm_eps: model.norm_eps,
             rope: model.rope,
@@ -125,6 +148,13 @@ impl Config {
                 rope_theta: window.rope_theta,
                 scaled: !model.arch.slides(),
             }),
+            pairs_codes: model.arch.has_experts(),
+            rotates_in_windows_only: model.arch.rotates_in_windows_only(),
+            experts: model.experts.map(|experts| Experts {
+                count: experts.count as usize,
+                used: experts.used as usize,
+                clamp: experts.clamp,
+            }),
             embedding_scale: if scaled_embedding { (model.hidden as f32).sqrt() } else { 1.0 },
             logit_cap: model.softcap,
         }
@@ -133,6 +163,11 @@ impl Config {
     /// The window of a layer, or `None` if the layer attends to all tokens.
     pub fn window(&self, layer: usize) -> Option<&Window> {
         self.window.as_ref().filter(|window| window.layers.get(layer) == Some(&true))
+    }
+
+    /// Whether a layer has a rotary position embedding.
+    pub fn rotates(&self, layer: usize) -> bool {
+        !self.rotates_in_windows_only || self.window(layer).is_some()
     }
 
     /// Width of all query heads together.

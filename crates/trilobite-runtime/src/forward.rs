@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
 use crate::ops::{
-    self, Attention, AttentionBuffers, Heads, InputBuffer, MIN_DENSE_BATCH, Ops, Run,
+    self, Attention, AttentionBuffers, Heads, InputBuffer, MIN_DENSE_BATCH, Ops, Routing, Run,
 };
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::scratch::{Live, grown};
 use crate::sequence::{Part, Sequence, Want};
-use crate::weights::{Layer, RopeDivisors, View};
+use crate::weights::{Layer, Matrix, RopeDivisors, View};
 use crate::workers::Workers;
 
 /// Maximum number of tokens in a batch. Larger batches take more memory and are no faster.
@@ -92,8 +92,10 @@ struct Buffers {
     /// The attention's output, `[T][heads * head_dim]`.
     attended: Vec<f32>,
     attention: AttentionBuffers,
-    /// The gated product, `[T][intermediate]`.
+    /// The gated product, `[T][intermediate]`. In a mixture there is one for every use of an expert.
     gated: Vec<f32>,
+    /// The experts of each token.
+    routing: Routing,
     /// What a block adds to the residual stream, if that is normed first, `[T][hidden]`.
     added: Vec<f32>,
     /// The input of a projection.
@@ -124,6 +126,7 @@ impl Forward {
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
         let most = widest.max(config.vocab).max(ops::scratch_len(config));
         let buffer = |width: usize| vec![0.0; batch * width];
+        let uses = config.experts.as_ref().map_or(1, |experts| experts.used);
         let post_norms = model.weights().layers.iter().any(Layer::has_post_norms);
         let buffers = Buffers {
             runs: Vec::new(),
@@ -135,7 +138,8 @@ impl Forward {
             v: buffer(config.kv_width()),
             attended: buffer(config.q_width()),
             attention: AttentionBuffers::new(config.heads, context),
-            gated: buffer(config.intermediate),
+            gated: buffer(uses * config.intermediate),
+            routing: Routing::default(),
             added: buffer(if post_norms { config.hidden } else { 0 }),
             input: InputBuffer::new(batch, widest),
             parts: vec![0; options.threads * batch.min(MIN_DENSE_BATCH) * config.hidden],
@@ -144,7 +148,7 @@ impl Forward {
         };
         let divisors = &model.weights().rope_divisors;
         let table = |rope: &Rope, divisors: &RopeDivisors| {
-            RopeTable::new(rope, divisors, config.head_dim, context)
+            RopeTable::new(rope, divisors, config.rope_dim, context)
         };
         Ok(Self {
             workers: Workers::new(options.threads, most)?,
@@ -299,7 +303,10 @@ impl Forward {
 
         for (index, layer) in weights.layers.iter().enumerate() {
             self.attention(&model, index, layer, parts, count);
-            self.feed_forward(&model, layer, count);
+            match &layer.router {
+                None => self.feed_forward(&model, layer, count),
+                Some(router) => self.mixture(&model, index, layer, router, count),
+            }
         }
     }
 
@@ -330,6 +337,7 @@ impl Forward {
         // Norm and rotary position embedding of every head of q and k.
         let (window, positions) = (config.window(index), &b.positions[..]);
         let rope = self.local_rope.as_ref().filter(|_| window.is_some()).unwrap_or(&self.rope);
+        let rotates = config.rotates(index);
         let q = &mut b.q[..count * q_width];
         let k = &mut b.k[..count * kv_width];
         let (kernels, none) = (ops.workers.kernels, (&mut [(); 0][..], 0));
@@ -343,6 +351,7 @@ impl Forward {
                         head.copy_from_slice(normed);
                     }
                     match config.rope_pairs {
+                        _ if !rotates => {}
                         RopePairs::Halves => kernels.rope_neox(head, cos, sin),
                         RopePairs::Adjacent => kernels.rope_adjacent(head, cos, sin),
                     }
@@ -387,6 +396,37 @@ impl Forward {
         let norm = layer.ffn_sub_norm.as_deref();
         let input = ops.prepare(gated, norm, count, &[&layer.down], &mut b.input);
         ops.residual(input, &layer.down, layer.ffn_post_norm.as_deref(), &mut b.added, x);
+        ops.workers.lap(Stage::Down);
+    }
+
+    /// `x += sum of weight(expert) * down(act(gate(norm(x)), up(norm(x))))` over the experts of each
+    /// token.
+    fn mixture(
+        &mut self,
+        model: &Model,
+        index: usize,
+        layer: &Layer,
+        router: &Matrix,
+        count: usize,
+    ) {
+        let config = model.config();
+        let Some(experts) = &config.experts else { return };
+        let b = &mut self.buffers;
+        let plain = self.options.plain;
+        let mut ops = Ops { workers: &mut self.workers, model, parts: &mut b.parts, plain };
+
+        let x = &mut b.x[..count * config.hidden];
+        let matrices = [router, &layer.gate, &layer.up];
+        let input = ops.prepare(x, Some(&layer.ffn_norm), count, &matrices, &mut b.input);
+        ops.route(input, router, experts.used, &mut b.routing);
+        let uses = count * experts.used;
+        let gated = &mut b.gated[..uses * config.intermediate];
+        let clamp = experts.clamp[index];
+        ops.gated_experts(input, (&layer.gate, &layer.up), clamp, &b.routing, gated);
+        ops.workers.lap(Stage::GateUp);
+
+        let input = ops.prepare(gated, None, uses, &[&layer.down], &mut b.input);
+        ops.add_experts(input, &layer.down, &b.routing, x);
         ops.workers.lap(Stage::Down);
     }
 

@@ -40,7 +40,7 @@ mod workers;
 
 pub use cache::{CacheType, PAGE};
 pub use chat::{ChatTemplate, Conversation, Ending, Message, StandardTemplate};
-pub use config::{Activation, Config, RopePairs};
+pub use config::{Activation, Config, Experts, RopePairs, Window};
 pub use defaults::SamplingChoice;
 pub use error::{Error, Result};
 pub use forward::{Forward, MAX_BATCH, SessionOptions};

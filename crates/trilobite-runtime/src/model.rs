@@ -15,6 +15,7 @@ mod large_pages {
 }
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -99,7 +100,10 @@ impl Model {
         let embedding = gguf.tensor(&Role::Embedding.name(0));
         let rows = embedding.and_then(|info| info.shape.first().copied());
         let model = Hyperparameters::read(gguf.metadata(), rows)?;
-        let weights = Weights::from_gguf(&gguf, &slices, &model, &projections)?;
+        let release = |place: &Place| {
+            files.get(place.part).into_iter().for_each(|file| file.release(&place.range));
+        };
+        let weights = Weights::from_gguf(&gguf, &slices, &model, &projections, release)?;
         let config = Config::new(model, name);
         let zeros: Vec<&str> = weights.zeros.iter().map(String::as_str).collect();
         let tensors = gguf.tensors().iter().map(|info| info.name.as_str());
@@ -144,6 +148,19 @@ impl Model {
     /// Remarks for the user: projections that are dense, or that are all zeros.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The part of a mixture of experts that a token does not use: its weights and bytes. Both are 0
+    /// for other models.
+    pub fn unused_experts(&self) -> (u64, u64) {
+        let Some(experts) = &self.config.experts else { return (0, 0) };
+        let layers = self.weights.layers.iter();
+        let matrices = layers.flat_map(|layer| [&layer.gate, &layer.up, &layer.down]);
+        let (weights, bytes) = matrices.fold((0, 0), |(weights, bytes), matrix| {
+            (weights + matrix.rows * matrix.cols, bytes + matrix.place.range.len())
+        });
+        let unused = |all: usize| (all / experts.count * (experts.count - experts.used)) as u64;
+        (unused(weights), unused(bytes))
     }
 
     /// The file's header.
@@ -209,6 +226,22 @@ impl Bytes {
             Bytes::Mapped(_, map) => map,
             Bytes::Owned(bytes) => bytes,
         }
+    }
+
+    /// Tells the system that it may free the memory of a range of a map, because it may not be read
+    /// again.
+    fn release(&self, range: &Range<usize>) {
+        let Bytes::Mapped(_, map) = self else { return };
+        if range.end > map.len() {
+            return;
+        }
+        // The system may ignore the advice, so a failure is ignored too.
+        #[cfg(unix)]
+        // SAFETY: the pages of a map that is only read are never dirty. A later access reads the same
+        // bytes from the file again.
+        let _ = unsafe {
+            map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+        };
     }
 }
 

@@ -5,13 +5,17 @@
 //! work on a product is done by the thread that computed it.
 
 mod attention;
+mod experts;
 mod sparse;
 
 use std::ops::Range;
 
-use trilobite_kernels::{Codes, Kernels, Layout, Method, WideCodes, WideParts};
+use trilobite_kernels::{
+    Codes, DenseMatrix, Kernels, Layout, Method, WideCodes, WideParts, Workspace, wide_rest,
+};
 
 pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
+pub(crate) use self::experts::Routing;
 pub(crate) use self::sparse::MIN_DENSE_BATCH;
 
 use crate::config::Activation;
@@ -62,6 +66,9 @@ pub(crate) struct Input<'a> {
     count: usize,
     floats: &'a [f32],
     wide: &'a WideCodes,
+    /// Whether a token has two rows of 16-bit codes: those of its activations, and those of what the
+    /// first leave.
+    pairs: bool,
     codes: &'a Codes,
 }
 
@@ -88,6 +95,7 @@ impl Ops<'_> {
         let (width, eps) = (x.len() / count, self.model.config().norm_eps);
         let ternary = matrices.iter().filter(|m| matches!(m.kind, Kind::Ternary { .. })).count();
         let blocks = matrices.iter().any(|m| matches!(m.kind, Kind::Dense(ty) if ty.has_blocks()));
+        let pairs = self.model.config().pairs_codes;
         let InputBuffer { floats, wide, codes } = prepared;
 
         let (mut x, mut norm) = (x, norm);
@@ -116,17 +124,26 @@ impl Ops<'_> {
             });
         }
         if blocks {
-            wide.reset(count, width);
+            let each = 1 + usize::from(pairs);
+            wide.reset(count * each, width);
             let WideParts { n, codes, steps, sums } = wide.parts_mut();
-            let groups = codes.len() / count;
-            let rows = (codes, groups);
-            team.rows3(rows, (steps, n), (sums, n), |_, t, codes, steps, sums| {
+            let rows = (codes.len() / count, each * n);
+            let (codes, steps, sums) = ((codes, rows.0), (steps, rows.1), (sums, rows.1));
+            team.rows3(codes, steps, sums, |scratch, t, codes, steps, sums| {
                 let codes = WideParts { n, codes, steps, sums };
-                kernels.wide_codes(&x[t * width..(t + 1) * width], width, codes);
+                let x = &x[t * width..(t + 1) * width];
+                if !pairs {
+                    return kernels.wide_codes(x, width, codes);
+                }
+                let both = grown(&mut scratch.floats, 2 * width);
+                let (first, rest) = both.split_at_mut(width);
+                first.copy_from_slice(x);
+                wide_rest(x, rest);
+                kernels.wide_codes(both, width, codes);
             });
         }
         self.workers.lap(Stage::Normalise);
-        Input { count, floats: x, wide, codes }
+        Input { count, floats: x, wide, pairs, codes }
     }
 
     /// `out[T][rows] = input[T][cols] * matrix^T` for each matrix.
@@ -339,7 +356,7 @@ impl<'a> Product<'a> {
         scratch: &mut Scratch,
         mut put: impl FnMut(usize, Values<'_>),
     ) {
-        let Input { count, floats, wide, codes } = self.input;
+        let Input { count, floats, wide, pairs, codes } = self.input;
         let len = rows.len();
         let bias = self.matrix.bias.as_ref().map_or(&[][..], |bias| &bias[rows.clone()]);
         let Scratch { sums, floats: values, workspace, .. } = scratch;
@@ -357,17 +374,55 @@ impl<'a> Product<'a> {
                 }
             }
             View::Dense(matrix) => {
-                let values = grown(values, count * len);
-                match matrix.ty().has_blocks() {
-                    true => self.kernels.block_gemm(matrix, rows, wide, workspace, values),
-                    false => self.kernels.dense_gemm(matrix, rows, floats, workspace, values),
-                }
+                let inputs = Inputs { count, floats, wide, pairs };
+                let values = dense_product(self.kernels, matrix, rows, inputs, workspace, values);
                 for (t, values) in values.chunks_exact(len).enumerate() {
                     put(t, Values { products: Products::Dense(values), bias });
                 }
             }
         }
     }
+}
+
+/// The input of products with dense matrices: see [`Input`].
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    count: usize,
+    floats: &'a [f32],
+    wide: &'a WideCodes,
+    pairs: bool,
+}
+
+/// `out[count][rows] = inputs[count][cols] * rows^T`, in a buffer.
+fn dense_product<'b>(
+    kernels: &Kernels,
+    matrix: &DenseMatrix<'_>,
+    rows: Range<usize>,
+    inputs: Inputs<'_>,
+    workspace: &mut Workspace,
+    buffer: &'b mut Vec<f32>,
+) -> &'b mut [f32] {
+    let Inputs { count, floats, wide, pairs } = inputs;
+    let len = count * rows.len();
+    if !matrix.ty().has_blocks() {
+        let out = grown(buffer, len);
+        kernels.dense_gemm(matrix, rows, floats, workspace, out);
+        return out;
+    }
+    if !pairs {
+        let out = grown(buffer, len);
+        kernels.block_gemm(matrix, rows, wide, workspace, out);
+        return out;
+    }
+    let width = rows.len();
+    let out = grown(buffer, 2 * len);
+    kernels.block_gemm(matrix, rows, wide, workspace, out);
+    for t in 0..count {
+        for i in 0..width {
+            out[t * width + i] = out[2 * t * width + i] + out[(2 * t + 1) * width + i];
+        }
+    }
+    &mut out[..len]
 }
 
 /// Cuts a range into pieces of at most `step`, each with its offset from the start.

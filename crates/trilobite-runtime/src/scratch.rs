@@ -1,6 +1,6 @@
 //! The buffers of a thread, and its count of what sparsity skips.
 
-use trilobite_kernels::Workspace;
+use trilobite_kernels::{WideCodes, Workspace};
 
 /// The buffers of one thread.
 pub(crate) struct Scratch {
@@ -11,6 +11,8 @@ pub(crate) struct Scratch {
     /// The rows that are not skipped.
     pub(crate) rows: Vec<u32>,
     pub(crate) workspace: Workspace,
+    /// The inputs of one expert.
+    pub(crate) gathered: Gathered,
     pub(crate) live: Live,
 }
 
@@ -24,6 +26,7 @@ impl Scratch {
             row: Vec::with_capacity(len),
             rows: Vec::with_capacity(len),
             workspace: Workspace::with_capacity(1, len),
+            gathered: Gathered::default(),
             live: Live::default(),
         }
     }
@@ -32,6 +35,14 @@ impl Scratch {
     pub(crate) fn take_live(&mut self) -> Live {
         std::mem::take(&mut self.live)
     }
+}
+
+/// The inputs of one expert.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    /// `[tokens][cols]`
+    pub(crate) floats: Vec<f32>,
+    pub(crate) wide: WideCodes,
 }
 
 /// Rows and columns read of the projections that sparsity can skip. Only small batches are counted.

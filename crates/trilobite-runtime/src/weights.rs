@@ -53,6 +53,9 @@ pub struct Layer {
     pub attn_post_norm: Option<Vec<f32>>,
     /// Norm before the feed-forward network, `[hidden]`.
     pub ffn_norm: Vec<f32>,
+    /// The router of a mixture of experts, `[experts][hidden]`. With it, the three projections below
+    /// hold those of all experts, one after the other.
+    pub router: Option<Matrix>,
     /// Gate projection, `[intermediate][hidden]`.
     pub gate: Matrix,
     /// Up projection, `[intermediate][hidden]`.
@@ -105,7 +108,8 @@ pub enum RopeDivisors {
 }
 
 impl Weights {
-    /// Finds every tensor that `model` has and checks shapes, types, scales and codes.
+    /// Finds every tensor that `model` has and checks shapes, types, scales and codes. Passes the
+    /// places of experts to `checked`, since a token reads few of the bytes that the check has read.
     ///
     /// # Errors
     /// A tensor is missing, unknown, of the wrong shape or type, or has an invalid scale or code.
@@ -114,6 +118,7 @@ impl Weights {
         files: &[&[u8]],
         model: &Hyperparameters,
         projections: &Projections,
+        checked: impl Fn(&Place) + Sync,
     ) -> Result<Self> {
         let mut tensors = Tensors {
             gguf,
@@ -141,7 +146,11 @@ impl Weights {
         };
         let rope_divisors = tensors.rope_divisors()?;
         tensors.all_used()?;
-        check::codes(&tensors.coded)?;
+        check::codes(&tensors.coded, |coded| {
+            if coded.role.is_of_experts() {
+                checked(&Place::of(coded.info));
+            }
+        })?;
         Ok(Self {
             embedding,
             embedding_type: view.ty(),
@@ -161,13 +170,15 @@ impl Weights {
             Some(HeadScan { codes, refinements, bounds }) => vec![codes, refinements, bounds],
             None => vec![&mut self.head.place],
         };
-        let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
+        let layers = self.layers.iter_mut().flat_map(Layer::always_read);
         layers.map(|matrix| &mut matrix.place).chain(head)
     }
 
     /// Size in bytes of all tensors except the embedding and the head.
     pub fn non_embedding_bytes(&self) -> usize {
-        let matrices = self.layers.iter().flat_map(Layer::matrices).map(|m| m.place.range.len());
+        let matrices = self.layers.iter().flat_map(Layer::matrices);
+        let routers = self.layers.iter().filter_map(|layer| layer.router.as_ref());
+        let matrices = matrices.chain(routers).map(|m| m.place.range.len());
         let vector = |v: &Vec<f32>| 4 * v.len();
         let vectors = self.layers.iter().map(|layer| {
             let biases = layer.matrices().into_iter().filter_map(|m| m.bias.as_ref());
@@ -199,9 +210,13 @@ impl Layer {
         self.attn_post_norm.is_some() || self.ffn_post_norm.is_some()
     }
 
-    fn matrices_mut(&mut self) -> [&mut Matrix; 7] {
-        let Layer { q, k, v, o, gate, up, down, .. } = self;
-        [q, k, v, o, gate, up, down]
+    /// The matrices that every token reads. Of experts, it reads some.
+    fn always_read(&mut self) -> Vec<&mut Matrix> {
+        let Layer { q, k, v, o, router, gate, up, down, .. } = self;
+        match router {
+            None => vec![q, k, v, o, gate, up, down],
+            Some(router) => vec![q, k, v, o, router],
+        }
     }
 }
 
@@ -220,6 +235,10 @@ struct Tensors<'a> {
 
 impl<'a> Tensors<'a> {
     fn layer(&mut self, index: u64) -> Result<Layer> {
+        let [gate, up, down] = match self.model.arch.has_experts() {
+            true => [Role::GateExperts, Role::UpExperts, Role::DownExperts],
+            false => [Role::Gate, Role::Up, Role::Down],
+        };
         Ok(Layer {
             attn_norm: self.vector(Role::AttnNorm, index)?,
             q: self.matrix(Role::Q, index)?,
@@ -231,10 +250,11 @@ impl<'a> Tensors<'a> {
             o: self.matrix(Role::AttnOutput, index)?,
             attn_post_norm: self.vector_if_any(Role::AttnPostNorm, index)?,
             ffn_norm: self.vector(Role::FfnNorm, index)?,
-            gate: self.matrix(Role::Gate, index)?,
-            up: self.matrix(Role::Up, index)?,
+            router: self.router(index)?,
+            gate: self.matrix(gate, index)?,
+            up: self.matrix(up, index)?,
             ffn_sub_norm: self.vector_if_any(Role::FfnSubNorm, index)?,
-            down: self.matrix(Role::Down, index)?,
+            down: self.matrix(down, index)?,
             ffn_post_norm: self.vector_if_any(Role::FfnPostNorm, index)?,
         })
     }
@@ -269,6 +289,8 @@ impl<'a> Tensors<'a> {
         let info = self.take(name, &shape)?;
         match shape[..] {
             [rows, cols] => Ok((info, rows as usize, cols as usize)),
+            // The matrices of all experts are one of as many rows.
+            [experts, rows, cols] => Ok((info, (experts * rows) as usize, cols as usize)),
             _ => Err(self.type_error(name, "a matrix")),
         }
     }
@@ -290,11 +312,28 @@ impl<'a> Tensors<'a> {
         self.has(role).then(|| self.vector(role, layer)).transpose()
     }
 
+    /// Takes the router of a mixture of experts, whose weights are floats.
+    fn router(&mut self, layer: u64) -> Result<Option<Matrix>> {
+        const PURPOSE: &str = "a router, which is F32, F16 or BF16";
+        if !self.has(Role::Router) {
+            return Ok(None);
+        }
+        let name = Role::Router.name(layer);
+        let (matrix, view) = self.dense(&name, Role::Router, PURPOSE)?;
+        if view.ty().has_blocks() {
+            return Err(self.type_error(&name, PURPOSE));
+        }
+        Ok(Some(matrix))
+    }
+
     /// Takes a projection with its bias, or the head, transposed if stored so.
     fn matrix(&mut self, role: Role, layer: u64) -> Result<Matrix> {
         let name = role.name(layer);
         let name = self.gguf.matrix(&name).map_or(name, |info| info.name.clone());
         let (mut matrix, view) = match self.projections.storage(&name) {
+            Some(Storage::Packed) if self.model.arch.has_experts() => {
+                return Err(self.type_error(&name, "a matrix of a mixture of experts"));
+            }
             Some(Storage::Packed) => self.ternary(&name, role)?,
             Some(Storage::Unpacked) => return Err(self.type_error(&name, "it is, unconverted")),
             Some(Storage::Dense) | None => {
@@ -324,7 +363,7 @@ impl<'a> Tensors<'a> {
         let view = DenseMatrix::new(ty, self.bytes(info), rows, cols);
         let view = view.ok_or_else(|| self.type_error(name, purpose))?;
         if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0) {
-            self.coded.push(Coded { info, view: View::Dense(view) });
+            self.coded.push(Coded { info, role, view: View::Dense(view) });
         }
         Ok((matrix, view))
     }
@@ -350,7 +389,7 @@ impl<'a> Tensors<'a> {
         if !(scaled && scale.is_finite()) {
             return Err(Error::Scale { name: name.to_owned(), scale });
         }
-        self.coded.push(Coded { info, view });
+        self.coded.push(Coded { info, role, view });
         Ok((matrix, view))
     }
 

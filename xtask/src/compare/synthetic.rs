@@ -61,6 +61,10 @@ fn make(binary: &Path, model: &Model, shape: &Shape, out: &Path) -> Result<()> {
     eprintln!("{}: random weights", model.name);
     let parent = out.parent().context("a file has a folder")?;
     let checkpoint = tempfile::Builder::new().prefix("checkpoint-").tempdir_in(parent)?;
+    if model.weights == Weights::Rows {
+        synth::write_packed(shape, checkpoint.path(), SEED)?;
+        return convert(binary, &checkpoint.path().join(synth::PACKED), out);
+    }
     synth::write_checkpoint(shape, model.weights, checkpoint.path(), SEED)?;
     convert(binary, checkpoint.path(), out)
 }

@@ -31,11 +31,18 @@ pub(crate) fn config(shape: &Shape, weights: Weights) -> Value {
         config["hidden_act"] = json!(activation);
     }
     let mode = if weights == Weights::Packed { "offline" } else { "online" };
+    if shape.class == "MapleForCausalLM" {
+        // Every fourth layer attends to all tokens.
+        let slides = |layer: usize| {
+            ["sliding_attention", "full_attention"][usize::from(layer.is_multiple_of(4))]
+        };
+        config["layer_types"] = (1..=shape.num_hidden_layers).map(slides).collect();
+    }
     for (key, value) in &shape.config {
         config[key] = value.clone();
     }
     match shape.class.as_str() {
-        _ if weights == Weights::Dense => {}
+        _ if matches!(weights, Weights::Dense | Weights::Rows) => {}
         "BitNetForCausalLM" => {
             config["quantization_config"] = json!({
                 "quant_method": "bitnet",

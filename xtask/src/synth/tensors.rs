@@ -69,7 +69,7 @@ pub(crate) const ZEROS: f32 = 6.0 / 16.0;
 
 /// Standard deviation of the logits. The last norm scales the residual stream to RMS 1, so the rows
 /// of the output matrix need `LOGITS / sqrt(hidden_size)`.
-const LOGITS: f32 = 3.0;
+pub(crate) const LOGITS: f32 = 3.0;
 
 /// Standard deviation of biases.
 const BIAS: f32 = 0.1;

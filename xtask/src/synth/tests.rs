@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::tensors::{Dtype, Fill, Tensor, ZEROS, tensors};
 use super::*;
-use crate::models::{Models, Shape, Weights};
+use crate::models::{Model, Models, Shape, Weights};
 
 fn all(shape: &Shape, weights: Weights) -> Vec<Tensor> {
     tensors(&config::config(shape, weights), weights).unwrap()
@@ -32,7 +32,8 @@ fn bitnet_2b4t_has_the_published_tensors() {
 #[test]
 fn every_listed_shape_has_tensors_and_a_whole_vocabulary() {
     let models = Models::load().unwrap();
-    for model in models.model.iter().filter(|model| model.weights != Weights::Gguf) {
+    let written = |model: &&Model| !matches!(model.weights, Weights::Gguf | Weights::Rows);
+    for model in models.model.iter().filter(written) {
         let name = &model.name;
         let Ok(shape) = models.shape(model) else { continue };
         let more = match shape.class.as_str() {
@@ -83,6 +84,39 @@ fn the_dense_models_have_their_published_sizes() {
         let list = all(models.shape(model).unwrap(), model.weights);
         assert_eq!(list.iter().map(|t| t.bytes() / 2).sum::<usize>(), parameters, "{name}");
     }
+}
+
+#[test]
+fn maple_has_its_published_size_and_is_written_packed() {
+    let models = Models::load().unwrap();
+    let model = models.find("maple").unwrap();
+    let mut shape = models.shape(model).unwrap().clone();
+    let list = all(&shape, model.weights);
+    let experts = list.iter().filter(|t| t.name.contains(".mlp.experts.")).count();
+    assert_eq!(experts, 24 * 256 * 3);
+    let parameters: usize = list.iter().map(|t| t.bytes() / 2).sum();
+    assert_eq!(parameters, 20_214_030_336);
+
+    // Few, narrow experts.
+    (shape.num_hidden_layers, shape.vocab_size, shape.base_vocab_size) = (2, 300, 297);
+    (shape.hidden_size, shape.num_attention_heads) = (256, 2);
+    shape.num_key_value_heads = 1;
+    for (key, value) in
+        [("num_experts", 3), ("moe_intermediate_size", 256), ("num_experts_per_tok", 2)]
+    {
+        shape.config.insert(key.to_owned(), value.into());
+    }
+    let mut file = Vec::new();
+    packed::write(&mut file, &shape, 1).unwrap();
+    let gguf = trilobite_format::Gguf::parse(&file).unwrap();
+    let total: usize = gguf.tensors().iter().map(|info| info.range.len()).sum();
+    assert_eq!(total as u64, packed::bytes(&shape).unwrap());
+    let model = trilobite_format::model::Hyperparameters::read(gguf.metadata(), None).unwrap();
+    assert_eq!(model.experts.unwrap().count, 3);
+    assert_eq!(model.window.unwrap().layers, [true, true]);
+    let info = gguf.tensor("blk.1.ffn_down_exps.weight").unwrap();
+    let blocks = info.bytes(&file).as_chunks::<66>().0;
+    assert!(blocks.iter().all(|block| block[64..] == blocks[0][64..]));
 }
 
 #[test]

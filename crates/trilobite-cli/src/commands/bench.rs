@@ -381,13 +381,13 @@ fn prompt(model: &Model, tokens: usize) -> Vec<u32> {
     (0..tokens).map(|i| (i * 7919 % model.config().vocab) as u32).collect()
 }
 
-/// Bytes per decoded token: the weights, the keys and values of the tokens before the decoded
+/// Bytes per decoded token: the weights, of experts those that it uses, the keys and values of the tokens before the decoded
 /// ones, and those of half of the decoded ones on average.
 fn bytes_per_token(model: &Model, work: &Work, args: &Bench) -> u64 {
     let tokens = args.depth + args.n.div_ceil(2);
     let cache = args.kv.bytes_for(model.config(), tokens);
     let all = (model.weights().non_embedding_bytes() + cache) as u64;
-    all - work.skipped_bytes(model) + work.head_bytes()
+    all - work.skipped_bytes(model) - model.unused_experts().1 + work.head_bytes()
 }
 
 /// The storage types of the layers' matrices.

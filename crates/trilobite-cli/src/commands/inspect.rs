@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use trilobite_format::model::{HeadScanPart, special_id};
 use trilobite_format::{Array, TensorInfo, Value as MetadataValue, keys};
 use trilobite_kernels::Kernels;
-use trilobite_runtime::{Error, Model, end_ids};
+use trilobite_runtime::{Error, Model, Window, end_ids};
 
 use crate::args::{Global, Inspect};
 use crate::{model, output};
@@ -43,6 +43,14 @@ pub(crate) fn parameters(model: &Model) -> u64 {
     // The coarse copy of the head repeats weights.
     let scan = |tensor: &&TensorInfo| HeadScanPart::of(&tensor.name).is_some();
     model.gguf().tensors().iter().filter(|t| !scan(t)).map(TensorInfo::count).sum()
+}
+
+/// Number of weights that a token is multiplied with. The embedding counts if it is also the head.
+fn active_parameters(model: &Model) -> u64 {
+    let weights = model.weights();
+    let embedding = weights.embedding.rows * weights.embedding.cols;
+    let looked_up = if weights.tied { 0 } else { embedding as u64 };
+    parameters(model) - looked_up - model.unused_experts().0
 }
 
 /// Size of all files in bytes.
@@ -100,6 +108,16 @@ fn json(model: &Model) -> Result<Value> {
     Ok(json!({
         "architecture": model.config().architecture,
         "parameters": parameters(model),
+        "active_parameters": active_parameters(model),
+        "experts": model.config().experts.as_ref().map(|experts| json!({
+            "count": experts.count,
+            "used": experts.used,
+            "clamp": experts.clamp,
+        })),
+        "window": model.config().window.as_ref().map(|window| json!({
+            "tokens": window.tokens,
+            "layers": window.layers,
+        })),
         "file_bytes": file_bytes(model),
         "sha256": hash(model.files()),
         "non_embedding_bytes": model.weights().non_embedding_bytes(),
@@ -128,7 +146,15 @@ fn summary(model: &Model) -> Result<String> {
             c.layers, c.hidden, c.intermediate, c.heads, c.head_dim, c.kv_heads
         ),
     );
+    if let Some(experts) = &c.experts {
+        let (count, used) = (experts.count, experts.used);
+        line("experts", format!("{count} in each layer, {used} for each token"));
+        line("active parameters", active_parameters(model).to_string());
+    }
     line("context", format!("{} tokens", c.context));
+    if let Some(window) = &c.window {
+        line("window", self::window(window, c.rotates_in_windows_only));
+    }
     line(
         "vocabulary",
         format!("{} (head {})", c.vocab, if model.weights().tied { "tied" } else { "untied" }),
@@ -158,6 +184,21 @@ fn summary(model: &Model) -> Result<String> {
     line("instruction set", Kernels::detect()?.isa.name().into());
     line("sha256", hash(model.files()));
     Ok(out)
+}
+
+/// The window, in words. Some architectures count it without the current token, and have RoPE in its
+/// layers only.
+fn window(window: &Window, precedes: bool) -> String {
+    let (tokens, all) = (window.tokens, window.layers.len());
+    let layers = window.layers.iter().filter(|slides| **slides).count();
+    match precedes {
+        false => format!("{tokens} tokens, the current one included, in {layers} of {all} layers"),
+        true => format!(
+            "the current token and {} before it, as in the reference, in {layers} of {all} layers; \
+             the others have no RoPE",
+            tokens.saturating_sub(1)
+        ),
+    }
 }
 
 /// The number of tensors of each type.

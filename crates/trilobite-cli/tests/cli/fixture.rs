@@ -42,16 +42,26 @@ impl Fixture {
         Array::parse(&std::fs::read(self.folder.join(format!("golden/logits_{prompt}.npy")))?)
     }
 
-    /// The folder itself, and the same model as GGUF files where it has them.
+    /// The folder itself if it is a checkpoint, and the same model as GGUF files where it has them.
     pub(crate) fn sources(&self) -> Result<Vec<PathBuf>> {
-        let mut sources = vec![self.folder.clone()];
+        let (mut sources, mut folder) = (Vec::new(), false);
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "gguf") {
-                sources.push(path);
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("gguf") => sources.push(path),
+                Some("safetensors") => folder = true,
+                _ => {}
             }
         }
+        if folder {
+            sources.insert(0, self.folder.clone());
+        }
         Ok(sources)
+    }
+
+    /// The first of its sources.
+    pub(crate) fn source(&self) -> Result<PathBuf> {
+        self.sources()?.into_iter().next().context("no model")
     }
 
     /// Whether its projections are ternary, as opposed to dense.

@@ -119,7 +119,7 @@ fn greedy_tokens_agree_with_the_reference() {
         let greedy: BTreeMap<String, Greedy> = fixture.json("golden/greedy.json")?;
         let least = DECIDED_STD * fixture.logits("long")?.std();
         for (prompt, reference) in greedy {
-            let found = generate(&fixture.folder, fixture, &prompt, reference.ids.len())?;
+            let found = generate(&fixture.source()?, fixture, &prompt, reference.ids.len())?;
             ensure!(found.len() == reference.ids.len(), "{prompt}: {} tokens", found.len());
             let decided = reference
                 .top1_minus_top2

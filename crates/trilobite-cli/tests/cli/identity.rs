@@ -11,7 +11,7 @@ fn logits_do_not_depend_on_layouts_threads_batches_or_instructions() {
     for_each(|fixture| {
         let folder = tempfile::tempdir()?;
         let model = folder.path().join("model.gguf");
-        trilobite::convert(&fixture.folder, &model)?;
+        trilobite::convert(&fixture.source()?, &model)?;
         let mut models = vec![model];
         if fixture.is_ternary()? {
             for layout in ["i2_s", "t5_3", "sparse"] {
@@ -62,7 +62,7 @@ fn tokens_do_not_depend_on_the_coarse_head() {
             let model = folder.path().join(scan).with_extension("gguf");
             if !model.exists() {
                 let mut convert = trilobite::command(["convert", "--head-scan", scan, "-o"]);
-                trilobite::stdout(convert.arg(&model).arg(&fixture.folder))?;
+                trilobite::stdout(convert.arg(&model).arg(fixture.source()?))?;
             }
             let fixed =
                 ["run", "--tokens", &tokens, "-n", "48", "--ignore-eos", "--ids", "--seed=3"];
@@ -92,7 +92,7 @@ fn logits_of_rounded_caches_do_not_depend_on_threads_batches_or_instructions() {
     for_each(|fixture| {
         let folder = tempfile::tempdir()?;
         let model = folder.path().join("model.gguf");
-        trilobite::convert(&fixture.folder, &model)?;
+        trilobite::convert(&fixture.source()?, &model)?;
         let tokens = fixture.prompt("mid")?;
         let exact = trilobite::logits(&model, &tokens, &[], &[])?;
         for kv in ["f16", "q8"] {

@@ -42,6 +42,12 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     let rows = gguf.tensor(&Role::Embedding.name(0)).and_then(|info| info.shape.first().copied());
     let model = Hyperparameters::read(source, rows).map_err(in_file)?;
     let files: Vec<&[u8]> = checkpoint.files.iter().map(|file| &**file).collect();
+    if options.quantize.is_some() && model.arch.has_experts() {
+        return Err(Error::Unsupported {
+            file: file.name.clone(),
+            what: plan::QUANTISED_EXPERTS.to_owned(),
+        });
+    }
     let projections = match options.quantize {
         None => Projections::of(model.arch, &gguf, &files),
         Some(Quantize::Absmean) => Projections::to_quantise(&gguf, &files),
@@ -125,6 +131,7 @@ impl<'a> Builder<'a, '_> {
             match tensor.role {
                 Role::Embedding => self.dense(&tensor)?,
                 Role::Head => self.head(&tensor, notes)?,
+                Role::Router => self.router(&tensor)?,
                 role if role.divides_rope() => self.divisors(&tensor)?,
                 role if role.is_vector() => self.vector(&tensor)?,
                 _ => self.projection(&tensor)?,
@@ -215,6 +222,14 @@ impl<'a> Builder<'a, '_> {
         self.push_dense(info)
     }
 
+    /// Plans a router, whose weights are floats.
+    fn router(&mut self, tensor: &Tensor) -> Result<(), Error> {
+        let info = self.take(&tensor.name, &tensor.shape)?;
+        let (view, ty) = (self.view(&info)?, info.ty);
+        self.push(info, ty, Data::Dense(Dense { view, head_dim: None }));
+        Ok(())
+    }
+
     fn push_dense(&mut self, info: TensorInfo) -> Result<(), Error> {
         let data = match blocks(info.ty) {
             Some(ty) => Data::Blocks(self.finite_blocks(&info, ty)?),
@@ -250,7 +265,10 @@ impl<'a> Builder<'a, '_> {
             let col = wide.iter().position(|w| !w.is_finite())?;
             Some((row * cols + col, wide[col]))
         });
-        match bad.find_map_first(|bad| bad) {
+        let bad = bad.find_map_first(|bad| bad);
+        // They are read again when they are written.
+        self.files[info.part].release(bytes);
+        match bad {
             None => Ok(bytes),
             Some((element, found)) => Err(Error::NotFinite {
                 file: self.file(info).to_owned(),

@@ -2,6 +2,7 @@
 
 mod classes;
 mod defaults;
+mod experts;
 mod rope;
 #[cfg(test)]
 mod tests;
@@ -62,7 +63,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
         }
     }
     // There is no BitNet model of this architecture to test against.
-    if arch == Architecture::Qwen3 {
+    if matches!(arch, Architecture::Qwen3 | Architecture::Maple) {
         if object.get("quantization_config").is_some() {
             return Err(object.unsupported("quantization_config"));
         }
@@ -74,11 +75,16 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     let sizes = sizes(&object, arch, defaults)?;
     // Limit the numbers of layers and pairs before lists of these lengths are read.
     sizes.check().map_err(unfit)?;
-    let Rotary { rope, context, local_theta, divisors, notes } =
+    let experts = match arch.has_experts() {
+        true => Some(experts::read(&object, sizes.layers)?),
+        false => None,
+    };
+    let Rotary { rope, rope_dim, context, local_theta, divisors, notes } =
         rope::read(&object, &sizes, defaults.rope_theta)?;
     let window = window(&object, &sizes, local_theta)?;
     let attention_scale = attention_scale(&object, &sizes)?;
-    let model = Hyperparameters { rope, context, window, attention_scale, ..sizes };
+    let model =
+        Hyperparameters { rope, rope_dim, context, window, experts, attention_scale, ..sizes };
     model.check().map_err(unfit)?;
     let (quantization, excluded) = quantization(&object, old)?;
     Ok(HfConfig {
@@ -111,7 +117,9 @@ fn sizes(
         None if object.is_null("num_key_value_heads") => heads,
         None => defaults.kv_heads.unwrap_or(heads),
     };
-    let head_dim = match stated("head_dim")?.or(defaults.head_dim) {
+    // Null means `hidden / heads` in `MapleConfig`.
+    let unstated = arch == Architecture::Maple && object.is_null("head_dim");
+    let head_dim = match stated("head_dim")?.or(defaults.head_dim.filter(|_| !unstated)) {
         Some(head_dim) => head_dim,
         None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
         None => {
@@ -129,9 +137,11 @@ fn sizes(
         heads,
         kv_heads,
         head_dim,
+        rope_dim: head_dim,
         norm_eps: object.number("rms_norm_eps")?.unwrap_or(defaults.norm_eps),
         rope: Rope::unscaled(defaults.rope_theta),
         window: None,
+        experts: None,
         attention_scale: None,
         softcap: if gemma { softcap(object)? } else { None },
     })
@@ -139,7 +149,7 @@ fn sizes(
 
 /// The error for a hyperparameter outside its range, under its name in config.json.
 fn unfit(object: &Object<'_>, fault: Fault) -> Error {
-    const NAMES: [(&str, &str); 12] = [
+    const NAMES: [(&str, &str); 13] = [
         (keys::VOCAB, "vocab_size"),
         (keys::CONTEXT, "max_position_embeddings"),
         (keys::HIDDEN, "hidden_size"),
@@ -151,6 +161,7 @@ fn unfit(object: &Object<'_>, fault: Fault) -> Error {
         (keys::NORM_EPS, "rms_norm_eps"),
         (keys::WINDOW, "sliding_window"),
         (keys::ROPE_BASE, "rope_theta"),
+        (keys::ROPE_DIM, "partial_rotary_factor"),
         (keys::ROPE_BASE_WINDOW, "rope_local_base_freq"),
     ];
     let Fault { key, expected, found } = fault;
@@ -190,8 +201,9 @@ fn window(
 ) -> Result<Option<Window>, Error> {
     const KEY: &str = "sliding_window";
     let gemma = sizes.arch == Architecture::Gemma3;
+    let maple = sizes.arch == Architecture::Maple;
     let uses = match sizes.arch {
-        Architecture::Gemma3 => true,
+        Architecture::Gemma3 | Architecture::Maple => true,
         // A window of null means no window.
         Architecture::Qwen2 | Architecture::Qwen3 => {
             object.bool("use_sliding_window")? == Some(true) && !object.is_null(KEY)
@@ -201,6 +213,10 @@ fn window(
     let count = sizes.layers as usize;
     let layers = match layer_types(object, count)? {
         Some(layers) => layers,
+        // deepgrove's model code and other programs disagree about a default.
+        None if maple => {
+            return Err(object.bad("layer_types", "a list with the type of each layer"));
+        }
         None if gemma => {
             const PERIOD: &str = "sliding_window_pattern";
             let period = object.integer(PERIOD, 1..=limits::LAYERS)?.unwrap_or(6) as usize;
@@ -219,6 +235,12 @@ fn window(
     }
     if !uses {
         return Err(object.bad("use_sliding_window", "true, for some layers slide"));
+    }
+    if maple {
+        // deepgrove's model code counts the tokens before the current one.
+        let before = object.integer(KEY, 1..=u32::MAX.into())?;
+        let tokens = object.require(KEY, before)? + 1;
+        return Ok(Some(Window { tokens, layers, rope_theta }));
     }
     let tokens = object.integer(KEY, 0..=u32::MAX.into())?.unwrap_or(4096);
     Ok(Some(Window { tokens, layers, rope_theta }))

@@ -9,6 +9,8 @@ mod dense_tests;
 #[cfg(test)]
 mod grid_tests;
 mod json;
+#[cfg(test)]
+mod maple_tests;
 mod names;
 #[cfg(test)]
 mod names_tests;
@@ -27,7 +29,8 @@ use crate::dense::Dense;
 use crate::model::{Data, Plan, Planned};
 use crate::options::Options;
 use crate::rows::source_row;
-use crate::source::{Checkpoint, Dtype, Shards, View};
+use crate::source::{Checkpoint, Dtype, Shards, SourceFile, View};
+use crate::stack::Stack;
 use crate::trits::{Encoding, Ternary, check_scale};
 use crate::{Error, plan};
 use config::{HfConfig, Quantization};
@@ -46,13 +49,19 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     })?;
     let object = Object::new(CONFIG, &json);
     let source = config::read(object)?;
+    if options.quantize.is_some() && source.model.arch.has_experts() {
+        let (file, what) = (CONFIG.to_owned(), plan::QUANTISED_EXPERTS.to_owned());
+        return Err(Error::Unsupported { file, what });
+    }
     let mut shards = checkpoint.shards()?;
-    base_names(&mut shards);
+    base_names(&mut shards, &source);
     let mut builder = Builder {
         shards,
         options,
         tensors: Vec::new(),
         notes: source.notes.clone(),
+        files: &checkpoint.files,
+        dense_projections: 0,
         excluded: 0,
         source,
     };
@@ -91,10 +100,19 @@ pub fn checkpoint_tensors(
     let source = config::read(Object::new(CONFIG, config))?;
     let tied = source.tied.unwrap_or(source.tied_by_default);
     let has = |role| if role == Role::Head { !tied } else { source.has(role) };
-    let named = tensors(&source.model, has).into_iter().filter_map(|tensor| {
+    let named = tensors(&source.model, has).into_iter().flat_map(|tensor| {
         let Tensor { role, layer, shape, .. } = tensor;
-        let name = format!("{}.{}", source.module(role, layer)?, suffix(role));
-        Some(CheckpointTensor { role, name, shape })
+        let of = |module: String, shape: &[u64]| {
+            let name = format!("{module}.{}", suffix(role));
+            CheckpointTensor { role, name, shape: shape.to_vec() }
+        };
+        match (role.is_of_experts(), shape.as_slice()) {
+            (true, &[experts, ref shape @ ..]) => {
+                let modules = (0..experts).filter_map(|at| names::expert(role, layer, at));
+                modules.map(|module| of(module, shape)).collect::<Vec<_>>()
+            }
+            _ => source.module(role, layer).map(|module| of(module, &shape)).into_iter().collect(),
+        }
     });
     let named = named.collect();
     Ok((source.model, named))
@@ -103,8 +121,10 @@ pub fn checkpoint_tensors(
 /// Renames tensors to their names in a model with a head. A checkpoint saved from the base model
 /// lacks the prefix `model.`, and a wrapped one has it twice; transformers adds or strips one
 /// prefix.
-fn base_names(shards: &mut Shards<'_>) {
-    let has = |prefix: &str| shards.get(&format!("{prefix}embed_tokens.weight")).is_some();
+fn base_names(shards: &mut Shards<'_>, source: &HfConfig) {
+    let embedding = source.module(Role::Embedding, 0).unwrap_or_default();
+    let embedding = embedding.trim_start_matches(BASE);
+    let has = |prefix: &str| shards.get(&format!("{prefix}{embedding}.weight")).is_some();
     let (as_expected, bare, wrapped) = (has(BASE), has(""), has("model.model."));
     if as_expected {
         return;
@@ -120,9 +140,12 @@ fn base_names(shards: &mut Shards<'_>) {
 struct Builder<'a, 'o> {
     source: HfConfig,
     shards: Shards<'a>,
+    files: &'a [SourceFile],
     options: &'o Options,
     tensors: Vec<Planned<'a>>,
     notes: Vec<String>,
+    /// Number of projections of a mixture of experts that TQ2_0 cannot represent.
+    dense_projections: usize,
     /// Number of projections that `modules_to_not_convert` keeps dense.
     excluded: usize,
 }
@@ -133,7 +156,20 @@ impl<'a> Builder<'a, '_> {
         let has = |role| if role == Role::Head { !tied } else { self.source.has(role) };
         for tensor in tensors(&self.source.model, has) {
             match self.source.module(tensor.role, tensor.layer) {
+                None if tensor.role.is_of_experts() => self.experts(tensor)?,
                 None => self.divisors(tensor)?,
+                Some(module) if tensor.role == Role::Router => {
+                    let weight = format!("{module}.weight");
+                    let view = self.shards.require_shape(&weight, &tensor.shape)?;
+                    self.dense(tensor.name, view, None)?;
+                }
+                Some(module)
+                    if self.source.model.arch.has_experts() && tensor.role.is_projection() =>
+                {
+                    let weight = format!("{module}.weight");
+                    let view = self.shards.require_shape(&weight, &tensor.shape)?;
+                    self.stack(tensor, vec![view])?;
+                }
                 Some(module) if tensor.role == Role::Embedding => {
                     self.embedding(tensor, &module)?
                 }
@@ -152,6 +188,38 @@ impl<'a> Builder<'a, '_> {
         }
         let view = self.shards.require_shape(&weight, &tensor.shape)?;
         self.dense(tensor.name, view, None)
+    }
+
+    /// Plans the matrices of the experts of a layer as one tensor.
+    fn experts(&mut self, tensor: Tensor) -> Result<(), Error> {
+        let &[experts, ref shape @ ..] = tensor.shape.as_slice() else { return Ok(()) };
+        let views = (0..experts).filter_map(|at| names::expert(tensor.role, tensor.layer, at));
+        let views =
+            views.map(|module| self.shards.require_shape(&format!("{module}.weight"), shape));
+        let views = views.collect::<Result<Vec<_>, _>>()?;
+        self.stack(tensor, views)
+    }
+
+    /// Plans matrices with a ternary row each as one tensor: as TQ2_0 if it represents them exactly,
+    /// otherwise in their own type.
+    fn stack(&mut self, tensor: Tensor, views: Vec<View<'a>>) -> Result<(), Error> {
+        let Tensor { name, shape, .. } = tensor;
+        let Some(own) = views.first().and_then(|view| view.dtype.float_type()) else {
+            let expected = "BF16, F16 or F32";
+            return views.first().map_or(Ok(()), |view| Err(view.dtype_error(expected)));
+        };
+        if let Some(other) = views.iter().find(|view| view.dtype.float_type() != Some(own)) {
+            return Err(other.dtype_error(&format!("{own}, as the other experts have")));
+        }
+        let stack = Stack { views };
+        let packed = self.options.ty.is_none() && stack.is_ternary();
+        for view in &stack.views {
+            self.files.iter().for_each(|file| file.release(view.bytes));
+        }
+        let ty = if packed { TensorType::Tq2_0 } else { own };
+        self.dense_projections += usize::from(!packed);
+        self.tensors.push(Planned { name, ty, shape, data: Data::Stack(stack) });
+        Ok(())
     }
 
     fn divisors(&mut self, tensor: Tensor) -> Result<(), Error> {
@@ -215,6 +283,13 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn note(&mut self) {
+        if self.dense_projections > 0 && self.options.ty.is_none() {
+            self.notes.push(format!(
+                "{} projections are stored as floats: their rows are not ternary, or not a multiple of \
+                 256 wide",
+                self.dense_projections
+            ));
+        }
         if self.excluded > 0 {
             let count = self.excluded;
             self.notes.push(format!("modules_to_not_convert keeps {count} projections dense"));

@@ -9,6 +9,7 @@ pub(super) const HEAD: &str = "lm_head";
 /// checkpoints. `None` for a role without a tensor in checkpoints.
 pub(super) fn module(role: Role, layer: u64, arch: Architecture, old: bool) -> Option<String> {
     let part = match role {
+        Role::Embedding if arch == Architecture::Maple => "model.word_embeddings",
         Role::Embedding => "model.embed_tokens",
         Role::OutputNorm => "model.norm",
         Role::Head => HEAD,
@@ -29,12 +30,26 @@ pub(super) fn module(role: Role, layer: u64, arch: Architecture, old: bool) -> O
         Role::Down => "mlp.down_proj",
         Role::FfnSubNorm if old => "mlp.ffn_layernorm",
         Role::FfnSubNorm => "mlp.ffn_sub_norm",
+        Role::Router => "mlp.gate",
+        // Each expert has a tensor of its own.
+        Role::GateExperts | Role::UpExperts | Role::DownExperts => return None,
         Role::RopeFreqs | Role::RopeShort | Role::RopeLong | Role::DownTransposed => return None,
     };
     Some(match role.in_layer() {
         true => format!("model.layers.{layer}.{part}"),
         false => part.to_owned(),
     })
+}
+
+/// The module of an expert's projection. `None` for a role without experts.
+pub(super) fn expert(role: Role, layer: u64, expert: u64) -> Option<String> {
+    let part = match role {
+        Role::GateExperts => "gate_proj",
+        Role::UpExperts => "up_proj",
+        Role::DownExperts => "down_proj",
+        _ => return None,
+    };
+    Some(format!("model.layers.{layer}.mlp.experts.{expert}.{part}"))
 }
 
 /// The suffix after the name of the module.

@@ -19,10 +19,13 @@ pub enum Architecture {
     /// GELU; norms before and after attention and feed-forward network, norms of each head of q and
     /// k, sliding windows.
     Gemma3,
+    /// SiLU with clamped inputs; a mixture of experts, norms of each head of q and k, sliding windows;
+    /// RoPE on the first elements of each head, in the layers with a window only.
+    Maple,
 }
 
 /// All names. The first of an architecture is the one that is written.
-const NAMES: [(&str, Architecture); 7] = [
+const NAMES: [(&str, Architecture); 8] = [
     ("bitnet-b1.58", Architecture::BitNetB158),
     ("bitnet-25", Architecture::BitNetB158),
     ("bitnet", Architecture::BitNet),
@@ -30,6 +33,7 @@ const NAMES: [(&str, Architecture); 7] = [
     ("qwen2", Architecture::Qwen2),
     ("qwen3", Architecture::Qwen3),
     ("gemma3", Architecture::Gemma3),
+    ("maple", Architecture::Maple),
 ];
 
 impl Architecture {
@@ -60,6 +64,7 @@ impl Architecture {
             Architecture::Qwen2 => "qwen2",
             Architecture::Qwen3 => "qwen3",
             Architecture::Gemma3 => "gemma3",
+            Architecture::Maple => "maple",
         }
     }
 
@@ -71,7 +76,8 @@ impl Architecture {
             Architecture::Llama
             | Architecture::Qwen2
             | Architecture::Qwen3
-            | Architecture::Gemma3 => false,
+            | Architecture::Gemma3
+            | Architecture::Maple => false,
         }
     }
 
@@ -79,6 +85,23 @@ impl Architecture {
     /// network zero.
     pub fn squared_relu(self) -> bool {
         self == Architecture::BitNetB158
+    }
+
+    /// Whether the feed-forward network is a mixture of experts. Its projections are never multiplied
+    /// with int8 activations, even if they are ternary.
+    pub fn has_experts(self) -> bool {
+        self == Architecture::Maple
+    }
+
+    /// Whether only layers with a sliding window have RoPE.
+    pub fn rotates_in_windows_only(self) -> bool {
+        self == Architecture::Maple
+    }
+
+    /// Whether `attention.sliding_window` counts the tokens before the current one, as deepgrove's
+    /// model code does for Maple. In the other architectures it includes the current token.
+    pub fn window_precedes(self) -> bool {
+        self == Architecture::Maple
     }
 
     /// Whether five in six layers slide by default, with a RoPE of their own, in a file that has a

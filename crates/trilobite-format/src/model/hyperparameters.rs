@@ -1,6 +1,7 @@
 //! The sizes and other numeric parameters of a model.
 
 use super::architecture::Architecture;
+use super::experts::Experts;
 use super::fault::Fault;
 use super::limits;
 use super::prefixed::Keys;
@@ -12,9 +13,8 @@ use crate::keys::model::{
 };
 use crate::{Error, Metadata, Value};
 
-/// Widths that must equal the head width: RoPE rotates whole heads, and values are as wide as keys.
-/// The first two are written.
-const HEAD_WIDTHS: [&str; 3] = [VALUE_DIM, ROPE_DIM, ROPE_DIM_WINDOW];
+/// The numbers of rotated elements of a head. Only the first is written.
+const ROPE_DIMS: [&str; 2] = [ROPE_DIM, ROPE_DIM_WINDOW];
 
 /// The hyperparameters of a model, as its metadata store them.
 ///
@@ -30,7 +30,7 @@ pub struct Hyperparameters {
     pub context: u64,
     /// Width of the residual stream.
     pub hidden: u64,
-    /// Width of the feed-forward network.
+    /// Width of the feed-forward network. A mixture of experts has its own and does not use this.
     pub ffn: u64,
     /// Number of layers.
     pub layers: u64,
@@ -40,12 +40,17 @@ pub struct Hyperparameters {
     pub kv_heads: u64,
     /// Width of a head; even.
     pub head_dim: u64,
+    /// Number of elements at the start of a head that RoPE rotates; even. Only a Maple rotates less
+    /// than `head_dim`.
+    pub rope_dim: u64,
     /// The epsilon of every RMS norm, added to the mean square.
     pub norm_eps: f32,
     /// RoPE of the layers without a sliding window.
     pub rope: Rope,
     /// Sliding-window attention, if some layers have it.
     pub window: Option<Window>,
+    /// The experts, if the feed-forward network is a mixture of them.
+    pub experts: Option<Experts>,
     /// The factor of attention scores; `1 / sqrt(scale_width)` by default.
     pub attention_scale: Option<f32>,
     /// The cap `c` of logits: they become `c tanh(x / c)`.
@@ -61,12 +66,14 @@ impl Hyperparameters {
     pub fn read(metadata: &Metadata, rows: Option<u64>) -> Result<Self, Error> {
         let (arch, prefix) = Architecture::of(metadata)?;
         let keys = Keys { metadata, prefix };
+        let bad = |Fault { key, expected, found }| keys.bad(key, expected, found);
 
         let layers = keys.require_size(LAYERS)?;
         let hidden = keys.require_size(HIDDEN)?;
         let heads = keys.layer_size(HEADS, layers)?.ok_or_else(|| keys.missing(HEADS))?;
         let width = match keys.size(HEAD_DIM)? {
             Some(width) => Some(width),
+            None if arch == Architecture::Maple => None,
             None => keys.size(ROPE_DIM)?,
         };
         let head_dim = match width {
@@ -77,11 +84,23 @@ impl Hyperparameters {
                 return Err(keys.bad(HIDDEN, expected, hidden));
             }
         };
-        for key in HEAD_WIDTHS {
-            if let Some(width) = keys.size(key)?.filter(|width| *width != head_dim) {
-                return Err(keys.bad(key, format!("the head width {head_dim}"), width));
-            }
+        if let Some(width) = keys.size(VALUE_DIM)?.filter(|width| *width != head_dim) {
+            return Err(keys.bad(VALUE_DIM, format!("the head width {head_dim}"), width));
         }
+        let rope_dim = rope_dim(&keys, arch, head_dim)?;
+        let experts = match arch.has_experts() {
+            true => {
+                Fault::range(LAYERS, layers, 1, limits::LAYERS).map_err(bad)?;
+                Some(Experts::read(&keys, layers)?)
+            }
+            false => None,
+        };
+        let ffn = keys.layer_size(FFN, layers)?;
+        let ffn = match &experts {
+            None => ffn.ok_or_else(|| keys.missing(FFN))?,
+            // Some files have no width of a network that does not exist.
+            Some(experts) => ffn.filter(|ffn| *ffn > 0).unwrap_or(experts.ffn),
+        };
         let tokens = || metadata.strings(crate::keys::TOKENS);
         let vocab = match (keys.size(VOCAB)?, rows) {
             (Some(vocab), _) | (None, Some(vocab)) => vocab,
@@ -94,18 +113,19 @@ impl Hyperparameters {
             vocab,
             context,
             hidden,
-            ffn: keys.layer_size(FFN, layers)?.ok_or_else(|| keys.missing(FFN))?,
+            ffn,
             layers,
             heads,
             kv_heads: keys.layer_size(KV_HEADS, layers)?.unwrap_or(heads),
             head_dim,
+            rope_dim,
             norm_eps: keys.float(NORM_EPS)?.ok_or_else(|| keys.missing(NORM_EPS))?,
             rope,
             window: None,
+            experts,
             attention_scale: keys.float(ATTENTION_SCALE)?,
             softcap: keys.float(SOFTCAP)?,
         };
-        let bad = |Fault { key, expected, found }| keys.bad(key, expected, found);
         // Check the number of layers before a list of that length is built.
         read.check().map_err(bad)?;
         read.window = Window::read(&keys, arch, layers, read.rope.theta)?;
@@ -139,14 +159,15 @@ impl Hyperparameters {
             (HEADS, self.heads),
             (KV_HEADS, self.kv_heads),
             (HEAD_DIM, self.head_dim),
-            (HEAD_WIDTHS[0], self.head_dim),
-            (HEAD_WIDTHS[1], self.head_dim),
+            (VALUE_DIM, self.head_dim),
+            (ROPE_DIM, self.rope_dim),
         ] {
             set(key, Some((size as u32).into()));
         }
         set(NORM_EPS, Some(self.norm_eps.into()));
         self.rope.describe(&mut set);
-        Window::describe(self.window.as_ref(), self.arch, &mut set);
+        Window::describe(self.window.as_ref(), self.arch, self.layers, &mut set);
+        Experts::describe(self.experts.as_ref(), &mut set);
         set(ATTENTION_SCALE, self.attention_scale.map(Value::from));
         set(SOFTCAP, self.softcap.map(Value::from));
     }
@@ -173,14 +194,45 @@ impl Hyperparameters {
         Fault::unless(width, HEAD_DIM, self.head_dim, || {
             format!("an even number from 2 to {widest}, as RoPE turns pairs")
         })?;
+        let pairs = self.rope_dim.is_multiple_of(2) && (2..=self.head_dim).contains(&self.rope_dim);
+        Fault::unless(pairs, ROPE_DIM, self.rope_dim, || {
+            format!(
+                "an even number from 2 to the head width {}, as RoPE turns pairs",
+                self.head_dim
+            )
+        })?;
         let eps = self.norm_eps >= 0.0 && self.norm_eps.is_finite();
         Fault::unless(eps, NORM_EPS, self.norm_eps, || "a finite number of at least 0".into())?;
         self.rope.check(self.context)?;
+        self.experts.as_ref().map_or(Ok(()), Experts::check)?;
         if let Some(window) = &self.window {
             Fault::range(WINDOW, window.tokens, 1, limits::CONTEXT)?;
             check_base(ROPE_BASE_WINDOW, window.rope_theta, 1.0, self.context)?;
         }
         self.attention_scale.map_or(Ok(()), |scale| Fault::positive(ATTENTION_SCALE, scale))?;
         self.softcap.map_or(Ok(()), |cap| Fault::positive(SOFTCAP, cap))
+    }
+}
+
+/// The number of elements of a head that RoPE rotates. All of them, except in a Maple, which must say
+/// how many.
+fn rope_dim(keys: &Keys<'_>, arch: Architecture, head_dim: u64) -> Result<u64, Error> {
+    let mut stated = None;
+    for key in ROPE_DIMS {
+        let maple = arch == Architecture::Maple;
+        // Some converters write 0 for the layers without a window, which have no RoPE.
+        let Some(found) = keys.size(key)?.filter(|width| !(maple && *width == 0)) else { continue };
+        match stated {
+            None if maple || found == head_dim => stated = Some(found),
+            None => return Err(keys.bad(key, format!("the head width {head_dim}"), found)),
+            Some(other) if found == other => {}
+            Some(other) => {
+                return Err(keys.bad(key, format!("{other}, as in {ROPE_DIM}"), found));
+            }
+        }
+    }
+    match stated {
+        None if arch == Architecture::Maple => Err(keys.missing(ROPE_DIM)),
+        stated => Ok(stated.unwrap_or(head_dim)),
     }
 }

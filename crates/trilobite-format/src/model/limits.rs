@@ -7,3 +7,4 @@ pub const CONTEXT: u64 = 1 << 31;
 pub const WIDTH: u64 = 1 << 22;
 pub const LAYERS: u64 = 1 << 12;
 pub const HEADS: u64 = 1 << 16;
+pub const EXPERTS: u64 = 1 << 16;

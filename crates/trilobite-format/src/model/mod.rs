@@ -2,6 +2,7 @@
 //! projection. Readers and writers of files share it.
 
 mod architecture;
+mod experts;
 mod fault;
 mod hyperparameters;
 pub mod limits;
@@ -19,6 +20,7 @@ mod window;
 mod words;
 
 pub use architecture::Architecture;
+pub use experts::Experts;
 pub use fault::Fault;
 pub use hyperparameters::Hyperparameters;
 pub use notes::{mixture_note, zeros_note};

@@ -40,7 +40,14 @@ impl Projections {
     /// # Errors
     /// A projection of a BitNet model is dense and not listed in [`DENSE_PROJECTIONS`].
     pub fn of(arch: Architecture, gguf: &Gguf, files: &[&[u8]]) -> Result<Self, Error> {
-        let found = Self::to_quantise(gguf, files)?;
+        let mut found = Self::to_quantise(gguf, files)?;
+        if arch.has_experts() {
+            // Its ternary matrices are multiplied as they are, even one with a single scale.
+            for storage in found.storage.values_mut().filter(|s| **s == Storage::Unpacked) {
+                *storage = Storage::Dense;
+            }
+            return Ok(found);
+        }
         let mut projections = gguf.tensors().iter().filter(|info| is_projection(&info.name));
         let bitnet = arch.is_bitnet()
             || projections.clone().any(|info| is_bitnet_type(info.ty) || has_scale(gguf, info));

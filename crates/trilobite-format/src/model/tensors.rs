@@ -1,6 +1,6 @@
 //! The table of tensors: the name and shape of each, and the models that have it.
 
-use super::architecture::Architecture::{self, BitNet, BitNetB158, Gemma3, Qwen2, Qwen3};
+use super::architecture::Architecture::{self, BitNet, BitNetB158, Gemma3, Maple, Qwen2, Qwen3};
 use super::hyperparameters::Hyperparameters;
 use super::rope::Scaling;
 
@@ -23,6 +23,14 @@ pub enum Role {
     Down,
     /// [`Down`](Self::Down) stored transposed. It takes the place of `Down`.
     DownTransposed,
+    /// The matrix whose products with a token rate the experts for it.
+    Router,
+    /// [`Gate`](Self::Gate) of all experts.
+    GateExperts,
+    /// [`Up`](Self::Up) of all experts.
+    UpExperts,
+    /// [`Down`](Self::Down) of all experts.
+    DownExperts,
     AttnSubNorm,
     FfnSubNorm,
     AttnPostNorm,
@@ -72,8 +80,11 @@ enum Size {
     /// The width of all key heads, and of all value heads.
     Keys,
     Head,
-    /// The frequencies of RoPE: half the width of a head.
+    /// The frequencies of RoPE: half the rotated elements of a head.
     Pairs,
+    Experts,
+    /// The width of an expert.
+    ExpertFfn,
 }
 
 /// Which models have a tensor.
@@ -81,6 +92,7 @@ enum Size {
 enum Models {
     All,
     Of(&'static [Architecture]),
+    AllBut(&'static [Architecture]),
     /// Required in these, optional in all others.
     AnyBut(&'static [Architecture]),
     LongRope,
@@ -105,17 +117,19 @@ const fn layer(role: Role, name: &'static str, shape: &'static [Size], models: M
     Row { role, name, in_layer: true, shape, models }
 }
 
-use Models::{All, AnyBut, LongRope, Of, OtherRope};
-use Size::{Ffn, Head, Hidden, Keys, Pairs, Queries, Vocab};
+use Models::{All, AllBut, AnyBut, LongRope, Of, OtherRope};
+use Size::{ExpertFfn, Experts, Ffn, Head, Hidden, Keys, Pairs, Queries, Vocab};
 
 const SUB_NORMS: Models = Of(&[BitNetB158, BitNet]);
 const POST_NORMS: Models = Of(&[Gemma3]);
-const HEAD_NORMS: Models = Of(&[Qwen3, Gemma3]);
+const HEAD_NORMS: Models = Of(&[Qwen3, Gemma3, Maple]);
+const ONE_NETWORK: Models = AllBut(&[Maple]);
+const MIXTURE: Models = Of(&[Maple]);
 const BIASES: Models = AnyBut(&[Qwen2]);
 
 /// All tensors, indexed by [`Role`].
 #[rustfmt::skip]
-static TABLE: [Row; 26] = [
+static TABLE: [Row; 30] = [
     whole(Role::Embedding, "token_embd.weight", &[Vocab, Hidden], All),
     whole(Role::RopeFreqs, "rope_freqs.weight", &[Pairs], OtherRope),
     whole(Role::RopeShort, "rope_factors_short.weight", &[Pairs], LongRope),
@@ -126,10 +140,14 @@ static TABLE: [Row; 26] = [
     layer(Role::V, "attn_v.weight", &[Keys, Hidden], All),
     layer(Role::AttnOutput, "attn_output.weight", &[Hidden, Queries], All),
     layer(Role::FfnNorm, "ffn_norm.weight", &[Hidden], All),
-    layer(Role::Gate, "ffn_gate.weight", &[Ffn, Hidden], All),
-    layer(Role::Up, "ffn_up.weight", &[Ffn, Hidden], All),
-    layer(Role::Down, "ffn_down.weight", &[Hidden, Ffn], All),
+    layer(Role::Gate, "ffn_gate.weight", &[Ffn, Hidden], ONE_NETWORK),
+    layer(Role::Up, "ffn_up.weight", &[Ffn, Hidden], ONE_NETWORK),
+    layer(Role::Down, "ffn_down.weight", &[Hidden, Ffn], ONE_NETWORK),
     layer(Role::DownTransposed, "ffn_down_t.weight", &[Ffn, Hidden], Models::None),
+    layer(Role::Router, "ffn_gate_inp.weight", &[Experts, Hidden], MIXTURE),
+    layer(Role::GateExperts, "ffn_gate_exps.weight", &[Experts, ExpertFfn, Hidden], MIXTURE),
+    layer(Role::UpExperts, "ffn_up_exps.weight", &[Experts, ExpertFfn, Hidden], MIXTURE),
+    layer(Role::DownExperts, "ffn_down_exps.weight", &[Experts, Hidden, ExpertFfn], MIXTURE),
     layer(Role::AttnSubNorm, "attn_sub_norm.weight", &[Queries], SUB_NORMS),
     layer(Role::FfnSubNorm, "ffn_sub_norm.weight", &[Ffn], SUB_NORMS),
     layer(Role::AttnPostNorm, "post_attention_norm.weight", &[Hidden], POST_NORMS),
@@ -180,7 +198,9 @@ impl Role {
             Size::Queries => model.heads * model.head_dim,
             Size::Keys => model.kv_heads * model.head_dim,
             Size::Head => model.head_dim,
-            Size::Pairs => model.head_dim / 2,
+            Size::Pairs => model.rope_dim / 2,
+            Size::Experts => model.experts.as_ref().map_or(0, |experts| experts.count),
+            Size::ExpertFfn => model.experts.as_ref().map_or(0, |experts| experts.ffn),
         };
         self.row().shape.iter().map(length).collect()
     }
@@ -191,11 +211,13 @@ impl Role {
         match self.row().models {
             Models::All => Presence::Required,
             Models::Of(list) if list.contains(&model.arch) => Presence::Required,
+            Models::AllBut(list) if !list.contains(&model.arch) => Presence::Required,
             Models::AnyBut(list) if list.contains(&model.arch) => Presence::Required,
             Models::AnyBut(_) => Presence::Optional,
             Models::LongRope if long => Presence::Required,
             Models::OtherRope if !long => Presence::Optional,
-            Models::Of(_) | Models::LongRope | Models::OtherRope | Models::None => Presence::Absent,
+            Models::Of(_) | Models::AllBut(_) => Presence::Absent,
+            Models::LongRope | Models::OtherRope | Models::None => Presence::Absent,
         }
     }
 
@@ -204,10 +226,11 @@ impl Role {
         self.row().in_layer
     }
 
-    /// Whether this is a projection: a matrix of a layer, which may be ternary.
+    /// Whether this is a projection: a matrix of a layer, which may be ternary, or one for each
+    /// expert.
     pub fn is_projection(self) -> bool {
         let row = self.row();
-        row.in_layer && row.shape.len() == 2
+        row.in_layer && row.shape.len() >= 2 && self != Role::Router
     }
 
     /// Whether this is the bias of a projection.
@@ -218,6 +241,11 @@ impl Role {
     /// Whether this is a vector, such as a norm or a bias.
     pub fn is_vector(self) -> bool {
         self.row().shape.len() == 1
+    }
+
+    /// Whether this holds a matrix for each expert.
+    pub fn is_of_experts(self) -> bool {
+        matches!(self, Role::GateExperts | Role::UpExperts | Role::DownExperts)
     }
 
     /// Whether this holds divisors of rotary frequencies.

@@ -12,11 +12,24 @@ pub(super) fn llama() -> Hyperparameters {
         heads: 4,
         kv_heads: 2,
         head_dim: 8,
+        rope_dim: 8,
         norm_eps: 1e-5,
         rope: Rope::unscaled(10_000.0),
         window: None,
+        experts: None,
         attention_scale: None,
         softcap: None,
+    }
+}
+
+pub(super) fn maple() -> Hyperparameters {
+    let layers = vec![true, true, false];
+    Hyperparameters {
+        arch: Architecture::Maple,
+        rope_dim: 4,
+        window: Some(Window { tokens: 9, layers, rope_theta: 1e4 }),
+        experts: Some(Experts { count: 6, used: 2, ffn: 12, clamp: vec![7.0, 6.5, 7.0] }),
+        ..llama()
     }
 }
 
@@ -74,6 +87,9 @@ fn what_is_described_is_read() {
         gemma([true, true, false]),
         gemma([true, false, true]),
         gemma([true; 3]),
+        maple(),
+        Hyperparameters { window: None, ..maple() },
+        llama(),
     ];
     // Describing a model removes the keys of another.
     let mut file = Metadata::new();
@@ -117,6 +133,71 @@ fn defaults_are_llama_cpp_s() {
     let yarn = Yarn { factor: 2.0, original: 64, ..yarn() };
     let read = Hyperparameters::read(&unscaled, None).unwrap();
     assert_eq!(read.rope.scaling, Scaling::Yarn(yarn));
+}
+
+/// Reads the metadata of a Maple with the values of some keys replaced, or removed if `None`.
+fn read_maple(changes: &[(&str, Option<Value>)]) -> Result<Hyperparameters, String> {
+    let mut metadata = metadata(&maple());
+    for (key, value) in changes {
+        let key = format!("maple.{key}");
+        match value {
+            Some(value) => metadata.insert(key, value.clone()),
+            None => metadata.remove(&key),
+        }
+    }
+    Hyperparameters::read(&metadata, None).map_err(|error| error.to_string())
+}
+
+#[test]
+fn both_dialects_of_maple_s_keys_are_read() {
+    let (zero, four) = (Some(Value::from(0u32)), Some(Value::from(4u32)));
+    let other = [
+        ("rope.dimension_count", zero.clone()),
+        ("rope.dimension_count_swa", four),
+        ("expert_gating_func", Some(1u32.into())),
+        ("expert_weights_norm", Some(true.into())),
+        ("expert_weights_scale", Some(1f32.into())),
+        ("expert_shared_count", zero.clone()),
+        ("expert_feed_forward_length", Some(vec![12u32; 3].into())),
+        ("attention.sliding_window_pattern", Some(vec![1u32, 1, 0].into())),
+    ];
+    assert_eq!(read_maple(&other).unwrap(), maple());
+    let clamps = |value| read_maple(&[("swiglu_clamp_exp", value)]).unwrap().experts.unwrap().clamp;
+    assert_eq!(clamps(None), [7.0; 3]);
+    assert_eq!(clamps(Some(5f32.into())), [5.0; 3]);
+    for width in [None, zero] {
+        assert_eq!(read_maple(&[("feed_forward_length", width)]).unwrap().ffn, 12);
+    }
+    // The number in the file does not count the current token.
+    assert_eq!(metadata(&maple()).u32("maple.attention.sliding_window").unwrap(), Some(8));
+}
+
+#[test]
+fn a_maple_that_would_be_computed_otherwise_is_refused() {
+    for (key, value, part) in [
+        ("rope.dimension_count", None, "maple.rope.dimension_count"),
+        ("rope.dimension_count", Some(10u32.into()), "is 10, expected an even number from 2 to"),
+        ("rope.dimension_count_swa", Some(6u32.into()), "is 6, expected 4, as in rope.dimension"),
+        ("attention.sliding_window_pattern", None, "maple.attention.sliding_window_pattern"),
+        ("attention.sliding_window_pattern", Some(3u32.into()), "sliding_window_pattern"),
+        ("attention.sliding_window", None, "maple.attention.sliding_window"),
+        ("attention.sliding_window", Some(0u32.into()), "maple.attention.sliding_window"),
+        ("expert_count", None, "maple.expert_count"),
+        ("expert_count", Some(0u32.into()), "is 0, expected an integer from 1 to"),
+        ("expert_used_count", Some(7u32.into()), "is 7, expected an integer from 1 to 6"),
+        ("expert_feed_forward_length", None, "maple.expert_feed_forward_length"),
+        ("expert_gating_func", Some(2u32.into()), "is 2, expected 1, which is softmax"),
+        ("expert_weights_norm", Some(false.into()), "is false, expected true"),
+        ("expert_weights_scale", Some(2.5f32.into()), "is 2.5, expected 1"),
+        ("expert_shared_count", Some(1u32.into()), "is 1, expected 0"),
+        ("leading_dense_block_count", Some(1u32.into()), "is 1, expected 0"),
+        ("expert_bias_count", Some(1u32.into()), "maple.expert_bias_count"),
+        ("swiglu_clamp_exp", Some(vec![7f32; 2].into()), "is a list of 2, expected an entry"),
+        ("swiglu_clamp_exp", Some(0f32.into()), "is 0, expected a positive number"),
+    ] {
+        let message = read_maple(&[(key, value)]).unwrap_err();
+        assert!(message.contains(part), "{message:?} lacks {part:?}");
+    }
 }
 
 #[test]

@@ -29,7 +29,19 @@ impl Window {
         layers: u64,
         rope_theta: f32,
     ) -> Result<Option<Self>, Error> {
-        let Some(tokens) = keys.size(WINDOW)?.filter(|tokens| *tokens > 0) else { return Ok(None) };
+        let tokens = keys.size(WINDOW)?.filter(|tokens| *tokens > 0);
+        if architecture.rotates_in_windows_only() {
+            // Without its pattern the file does not say which layers have RoPE.
+            let Some(Value::Array(list)) = keys.get(WINDOW_PATTERN) else {
+                return Err(keys.missing(WINDOW_PATTERN));
+            };
+            if !listed(keys, list, layers)?.contains(&true) {
+                return Ok(None);
+            }
+            tokens.ok_or_else(|| keys.missing(WINDOW))?;
+        }
+        let Some(tokens) = tokens else { return Ok(None) };
+        let tokens = tokens.saturating_add(u64::from(architecture.window_precedes()));
         let layers = match keys.get(WINDOW_PATTERN) {
             Some(Value::Array(list)) => listed(keys, list, layers)?,
             _ => {
@@ -47,17 +59,24 @@ impl Window {
     pub(super) fn describe(
         window: Option<&Self>,
         architecture: Architecture,
+        layers: u64,
         mut set: impl FnMut(&str, Option<Value>),
     ) {
-        set(WINDOW, window.map(|window| (window.tokens as u32).into()));
-        let pattern = window.filter(|window| !(architecture.slides() && window.has_period(PERIOD)));
-        set(
-            WINDOW_PATTERN,
-            pattern.map(|window| match window.period() {
-                Some(period) => period.into(),
-                None => window.layers.clone().into(),
-            }),
-        );
+        let before = u64::from(architecture.window_precedes());
+        set(WINDOW, window.map(|window| (window.tokens.saturating_sub(before) as u32).into()));
+        let pattern = match window {
+            None if architecture.rotates_in_windows_only() => {
+                Some(vec![false; layers as usize].into())
+            }
+            Some(window) if architecture.rotates_in_windows_only() => {
+                Some(window.layers.clone().into())
+            }
+            Some(window) if !(architecture.slides() && window.has_period(PERIOD)) => {
+                Some(window.period().map_or_else(|| window.layers.clone().into(), Value::from))
+            }
+            _ => None,
+        };
+        set(WINDOW_PATTERN, pattern);
         set(ROPE_BASE_WINDOW, window.map(|window| window.rope_theta.into()));
     }
 

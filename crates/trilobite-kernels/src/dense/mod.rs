@@ -18,8 +18,9 @@ mod trits;
 mod types;
 
 pub(crate) use blocks::Buffers as BlockBuffers;
-pub use blocks::{WideCodes, WideGroup, WideParts};
+pub use blocks::{WideCodes, WideGroup, WideParts, wide_rest};
 pub(crate) use floats::{Buffer as FloatBuffer, gemm};
+pub use pack::pack_tq2_0;
 pub use types::{DenseMatrix, DenseType};
 
 use blocks::simd::Integers;

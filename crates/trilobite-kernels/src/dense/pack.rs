@@ -38,6 +38,55 @@ impl DenseType {
     }
 }
 
+/// Packs a row as TQ2_0, which must represent every weight exactly: a block of 256 holds `-d`, 0 and
+/// `d` only, for a number `d` that is an f16. Zeros of both signs become zeros.
+///
+/// # Errors
+/// The index of a weight that is something else. `out` is then unspecified.
+///
+/// # Panics
+/// If `row` is not whole blocks, or `out` does not have their bytes.
+pub fn pack_tq2_0(row: &[f32], out: &mut [u8]) -> Result<(), usize> {
+    let expected = DenseType::TQ2_0.row_len(row.len());
+    assert_eq!(Some(out.len()), expected, "bytes of {} weights", row.len());
+    let blocks = row.as_chunks().0.iter().zip(out.as_chunks_mut().0);
+    for (i, (row, out)) in blocks.enumerate() {
+        tq2_0(row, out).map_err(|at| i * row.len() + at)?;
+    }
+    Ok(())
+}
+
+/// Packs a block: two halves of 32 bytes, each with four planes of 32 codes, lowest bits first, and
+/// the scale.
+fn tq2_0(row: &[f32; 256], out: &mut [u8; 66]) -> Result<(), usize> {
+    let Some(first) = row.iter().position(|x| *x != 0.0) else {
+        *out = [0b01_01_01_01; 66];
+        out[64..].fill(0);
+        return Ok(());
+    };
+    let size = row[first].abs();
+    let d = f16::from_f32(size);
+    if d.to_f32() != size || !size.is_finite() {
+        return Err(first);
+    }
+    let is_trit = |x: &f32| x.abs() == size || *x == 0.0;
+    if !row.iter().fold(true, |all, x| all & is_trit(x)) {
+        return Err(row.iter().position(|x| !is_trit(x)).unwrap_or(first));
+    }
+    let halves = out[..64].as_chunks_mut::<32>().0.iter_mut().zip(row.as_chunks::<128>().0);
+    for (bytes, row) in halves {
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            let code = |plane: usize| {
+                let x = row[plane * 32 + i];
+                1 + u8::from(x > 0.0) - u8::from(x < 0.0)
+            };
+            *byte = code(0) | code(1) << 2 | code(2) << 4 | code(3) << 6;
+        }
+    }
+    out[64..].copy_from_slice(&d.to_le_bytes());
+    Ok(())
+}
+
 /// Packs a row block by block.
 fn pack<const W: usize, const N: usize>(
     row: &[f32],

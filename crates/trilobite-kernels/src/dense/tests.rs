@@ -1,6 +1,6 @@
 use super::{DenseMatrix, DenseType, WideCodes, reference};
 use crate::random::Random;
-use crate::{Kernels, Workspace};
+use crate::{Kernels, Workspace, pack_tq2_0, wide_rest};
 
 /// Rows converted by ggml's Python package: see `ggml.py`.
 const GGML: &str = include_str!("ggml.txt");
@@ -422,4 +422,83 @@ fn a_code_of_trits_is_used_if_packing_its_trits_gives_it() {
         assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 768), Some((0, 512 + element)));
     }
     assert_eq!(DenseType::Q8_0.find_unused(&[0xff; 34], 32), None);
+}
+
+#[test]
+fn a_row_of_tq2_0_is_packed_exactly_or_not_at_all() {
+    let unpacked = |bytes: &[u8]| {
+        let matrix = DenseMatrix::new(DenseType::TQ2_0, bytes, 1, 512).unwrap();
+        let mut row = vec![0.0; 512];
+        Kernels::best().dense_row(&matrix, 0, &mut row);
+        row
+    };
+    let trit = |i: usize| ((i * i + i / 7) % 3) as f32 - 1.0;
+    let mut row: Vec<f32> = (0..512).map(|i| trit(i) * if i < 256 { 0.75 } else { 2e-7 }).collect();
+    row[300] = -0.0;
+    // 2e-7 is no f16, but its neighbour is.
+    let mut packed = vec![0xff; 2 * 66];
+    assert!(matches!(pack_tq2_0(&row, &mut packed), Err(at) if at >= 256));
+    let tiny = half::f16::from_f32(2e-7).to_f32();
+    row[256..].iter_mut().for_each(|x| *x = if *x == 0.0 { *x } else { tiny.copysign(*x) });
+    pack_tq2_0(&row, &mut packed).unwrap();
+    assert_eq!(unpacked(&packed), row);
+    assert_eq!(DenseType::TQ2_0.find_unused(&packed, 512), None);
+
+    row[256..].fill(0.0);
+    pack_tq2_0(&row, &mut packed).unwrap();
+    assert_eq!(unpacked(&packed), row);
+    assert_eq!(packed[66 + 64..], [0, 0]);
+    for other in [0.5, -0.750_000_1, f32::NAN, f32::INFINITY] {
+        row[97] = other;
+        assert_eq!(pack_tq2_0(&row, &mut packed), Err(97), "{other}");
+    }
+    row.fill(f32::INFINITY);
+    assert_eq!(pack_tq2_0(&row, &mut packed), Err(0));
+}
+
+#[test]
+fn a_second_code_holds_what_the_first_leaves() {
+    let cols = 512;
+    let x: Vec<f32> = (0..512).map(|i| ((i * 37 % 101) as f32 - 50.3) * 1.01f32.powi(i)).collect();
+    let mut rest = vec![0.0; cols];
+    wide_rest(&x, &mut rest);
+    for kernels in Kernels::available() {
+        let codes = wide_codes(kernels, &[&x[..], &rest].concat(), cols);
+        // Rows with a single 1 pick the values of codes.
+        for col in [0, 1, 17, 255, 256, 511] {
+            let mut one = vec![0.0; cols];
+            one[col] = 1.0;
+            let mut bytes = vec![0; 2 * 66];
+            pack_tq2_0(&one, &mut bytes).unwrap();
+            let w = matrix(DenseType::TQ2_0, &bytes, cols);
+            let mut out = [0.0; 2];
+            kernels.block_gemm(&w, 0..1, &codes, &mut Workspace::default(), &mut out);
+            let chunk = &x[col / 256 * 256..][..256];
+            let largest = chunk.iter().fold(0f32, |most, x| most.max(x.abs()));
+            let one_code = (out[0] - x[col]).abs() / largest;
+            let two_codes = (out[0] + out[1] - x[col]).abs() / largest;
+            assert!(one_code <= 1e-4 && two_codes <= f32::EPSILON, "{one_code} {two_codes}");
+        }
+    }
+}
+
+#[test]
+fn gathered_codes_are_those_of_the_chosen_rows() {
+    let (cols, mut random) = (288, Random(5));
+    let x = random.floats(6 * cols);
+    let bytes = self::random(&mut random, DenseType::Q8_0, 3, cols);
+    let w = matrix(DenseType::Q8_0, &bytes, cols);
+    for kernels in Kernels::available() {
+        let all = wide_codes(kernels, &x, cols);
+        let product = |codes: &WideCodes| {
+            let mut out = vec![0.0; codes.tokens() * w.rows()];
+            kernels.block_gemm(&w, 0..w.rows(), codes, &mut Workspace::default(), &mut out);
+            out
+        };
+        let products = product(&all);
+        let mut gathered = WideCodes::default();
+        gathered.gather(&all, 2, [2, 0].into_iter());
+        let rows = [4, 5, 0, 1].map(|row| &products[row * w.rows()..(row + 1) * w.rows()]);
+        assert_eq!(product(&gathered), rows.concat());
+    }
 }

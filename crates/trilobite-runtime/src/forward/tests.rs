@@ -14,7 +14,7 @@ const SEQUENCES: usize = 16;
 const ROUNDS: usize = 10;
 
 /// Every architecture, and every layout of those that are ternary.
-const MODELS: [(&str, Layout); 9] = [
+const MODELS: [(&str, Layout); 11] = [
     ("bitnet_online", Layout::I2S),
     ("bitnet_online", Layout::T5_3),
     ("bitnet_online", Layout::Sparse),
@@ -24,6 +24,8 @@ const MODELS: [(&str, Layout); 9] = [
     ("gemma3", Layout::Auto),
     ("qwen2", Layout::Auto),
     ("qwen3", Layout::Auto),
+    ("maple", Layout::Auto),
+    ("maple_gguf/model.gguf", Layout::Auto),
 ];
 
 fn model(name: &str, layout: Layout) -> Arc<Model> {

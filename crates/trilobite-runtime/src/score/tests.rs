@@ -8,7 +8,8 @@ use crate::cache::CacheType;
 use crate::forward::SessionOptions;
 
 /// Ternary and dense models, two of them with sliding windows shorter than the texts.
-const MODELS: [&str; 6] = ["bitnet_online", "llama_bitnet", "llama", "gemma3", "qwen2", "qwen3"];
+const MODELS: [&str; 7] =
+    ["bitnet_online", "llama_bitnet", "llama", "gemma3", "qwen2", "qwen3", "maple"];
 
 /// Length of the sessions' context: long enough for the attention of a few tokens to be divided by
 /// positions.

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::thread::available_parallelism;
 
 use trilobite_format::TensorInfo;
+use trilobite_format::model::Role;
 
 use super::view::View;
 use crate::error::{Error, Result};
@@ -15,14 +16,16 @@ const MIN_PARALLEL_BYTES: usize = 4 << 20;
 /// A tensor with codes, as stored.
 pub(super) struct Coded<'a> {
     pub(super) info: &'a TensorInfo,
+    pub(super) role: Role,
     pub(super) view: View<'a>,
 }
 
-/// Checks that every code of some tensors is valid. The check takes as long as reading them.
+/// Checks that every code of some tensors is valid, and passes each to `done`. The check takes as
+/// long as reading them.
 ///
 /// # Errors
 /// A code is invalid.
-pub(super) fn codes(tensors: &[Coded<'_>]) -> Result<()> {
+pub(super) fn codes(tensors: &[Coded<'_>], done: impl Fn(&Coded<'_>) + Sync) -> Result<()> {
     let bytes: usize = tensors.iter().map(|tensor| tensor.info.range.len()).sum();
     let threads =
         if bytes < MIN_PARALLEL_BYTES { 1 } else { available_parallelism().map_or(1, usize::from) };
@@ -33,6 +36,7 @@ pub(super) fn codes(tensors: &[Coded<'_>]) -> Result<()> {
         if let Some(unused) = tensors[item].view.find_unused() {
             let _ = found[item].set(unused);
         }
+        done(&tensors[item]);
     });
     let first = tensors.iter().zip(&found).find_map(|(tensor, found)| Some((tensor, found.get()?)));
     match first {

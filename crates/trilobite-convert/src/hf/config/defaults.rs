@@ -76,3 +76,17 @@ pub(super) const GEMMA3: Defaults = Defaults {
     tied: true,
     ..LLAMA
 };
+
+/// `MapleConfig` of deepgrove's `configuration_maple.py`. The width of a feed-forward network is
+/// unused.
+pub(super) const MAPLE: Defaults = Defaults {
+    vocab: 151_936,
+    hidden: 2048,
+    ffn: 512,
+    layers: 20,
+    heads: 16,
+    kv_heads: Some(4),
+    head_dim: Some(128),
+    context: 32_768,
+    ..LLAMA
+};

@@ -15,6 +15,8 @@ const ATTENTION: &str = "attention_factor";
 /// The RoPE parameters in config.json.
 pub(super) struct Rotary {
     pub(super) rope: Rope,
+    /// Number of rotated elements of a head.
+    pub(super) rope_dim: u64,
     /// The context length, which YaRN may extend beyond `max_position_embeddings`.
     pub(super) context: u64,
     /// The base of sliding layers.
@@ -62,19 +64,34 @@ pub(super) fn read(
         return Err(local.unsupported(key));
     }
     let partial = "partial_rotary_factor";
+    let maple = sizes.arch == Architecture::Maple;
     for place in keys.sources.iter().chain([&local, &Some(*object)]).flatten() {
-        if place.number(partial)?.is_some_and(|factor| factor != 1.0) {
+        if place.number(partial)?.is_some_and(|factor| factor != 1.0 && !maple) {
             return Err(place.unsupported(partial));
         }
     }
+    let rope_dim = match maple {
+        true => {
+            let factor = keys.of(partial).get(partial).or(object.get(partial));
+            // As Python computes it, with the default of `MapleConfig`.
+            let factor = factor.and_then(serde_json::Value::as_f64).unwrap_or(0.5);
+            (sizes.head_dim as f64 * factor) as u64
+        }
+        false => sizes.head_dim,
+    };
     let rope = Rope::unscaled(theta);
     let context = sizes.context;
-    let mut rotary = Rotary { rope, context, local_theta, divisors: Vec::new(), notes: Vec::new() };
+    let (divisors, notes) = (Vec::new(), Vec::new());
+    let mut rotary = Rotary { rope, rope_dim, context, local_theta, divisors, notes };
     if !gemma && scaling.is_some() && parameters.is_some() {
         let file = object.file;
         rotary.notes.push(format!("{file}: `rope_parameters` has no effect beside `rope_scaling`"));
     }
     rotary.scale(&keys, sizes)?;
+    // There is no such model to test against.
+    if maple && rotary.rope.scaling != Scaling::None {
+        return Err(object.unsupported("rope_scaling"));
+    }
     Ok(rotary)
 }
 

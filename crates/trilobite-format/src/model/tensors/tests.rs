@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::tests::llama;
+use crate::model::tests::{llama, maple};
 use crate::model::{Rope, Scaling};
 
 fn names(model: &Hyperparameters, has: impl Fn(Role) -> bool) -> Vec<String> {
@@ -59,6 +59,25 @@ fn tensors_are_in_the_order_of_files_with_their_shapes() {
         assert_eq!((of(name), &all[at].shape[..]), (at, shape), "{name}");
     }
     assert_eq!(all.len(), 24);
+}
+
+#[test]
+fn a_mixture_has_experts_instead_of_one_network() {
+    let model = maple();
+    let all = tensors(&model, |role| role == Role::Head);
+    let of = |name: &str| all.iter().find(|tensor| tensor.name == name);
+    for (name, shape) in [
+        ("blk.0.attn_q_norm.weight", &[8][..]),
+        ("blk.2.ffn_gate_inp.weight", &[6, 16]),
+        ("blk.2.ffn_gate_exps.weight", &[6, 12, 16]),
+        ("blk.2.ffn_up_exps.weight", &[6, 12, 16]),
+        ("blk.2.ffn_down_exps.weight", &[6, 16, 12]),
+    ] {
+        assert_eq!(of(name).unwrap().shape, shape, "{name}");
+    }
+    assert_eq!((of("blk.0.ffn_gate.weight"), all.len()), (None, 3 + 3 * 12));
+    assert_eq!(tensors(&llama(), |_| true).iter().filter(|t| t.role.is_of_experts()).count(), 0);
+    assert!(Role::DownExperts.is_projection() && !Role::Router.is_projection());
 }
 
 #[test]

@@ -66,6 +66,25 @@ impl WideCodes {
         }
     }
 
+    /// Becomes a copy of some rows of `other`: for each index `i` the `each` rows from `i * each` on.
+    pub fn gather(
+        &mut self,
+        other: &Self,
+        each: usize,
+        indices: impl ExactSizeIterator<Item = usize>,
+    ) {
+        self.reset(each * indices.len(), other.cols);
+        let WideParts { n, codes, steps, sums } = self.parts_mut();
+        for (to, index) in indices.enumerate() {
+            let from = index * each * n..(index + 1) * each * n;
+            let to = to * each * n..(to + 1) * each * n;
+            let groups = |chunks: &Range<usize>| chunks.start * GROUPS..chunks.end * GROUPS;
+            codes[groups(&to)].copy_from_slice(&other.codes[groups(&from)]);
+            steps[to.clone()].copy_from_slice(&other.steps[from.clone()]);
+            sums[to].copy_from_slice(&other.sums[from]);
+        }
+    }
+
     /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.tokens

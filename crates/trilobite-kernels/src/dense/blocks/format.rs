@@ -7,6 +7,8 @@ use super::simd::Integers;
 pub(super) trait Format<const N: usize, const B: usize> {
     /// Whether the groups of a block have integer scales, with one float step for all.
     const SCALES: bool = false;
+    /// Whether these scales are all 1.
+    const UNSCALED: bool = false;
     /// Whether half groups have scales of their own.
     const HALVES: bool = false;
     /// Whether weights have minimums.
@@ -85,12 +87,13 @@ grouped!(Q8_0, 34, false, |simd, block| simd.words(simd.bytes(part(block, 2))));
 /// Implements a type whose blocks are chunks.
 macro_rules! chunked {
     (
-        $name:ident, $bytes:literal, $halves:literal, $minimums:literal,
+        $name:ident, $bytes:literal, $unscaled:literal, $halves:literal, $minimums:literal,
         |$simd:ident, $block:ident, $group:ident| $codes:expr, $factors:expr
     ) => {
         pub(super) struct $name;
         impl Format<$bytes, 1> for $name {
             const SCALES: bool = true;
+            const UNSCALED: bool = $unscaled;
             const HALVES: bool = $halves;
             const MINIMUMS: bool = $minimums;
             #[inline(always)]
@@ -113,6 +116,7 @@ chunked!(
     Q4K,
     144,
     false,
+    false,
     true,
     |simd, block, group| {
         simd.half_bytes(part(block, 16 + group as usize / 2 * 32), group % 2 == 1)
@@ -122,6 +126,7 @@ chunked!(
 chunked!(
     Q5K,
     176,
+    false,
     false,
     true,
     |simd, block, group| {
@@ -134,6 +139,7 @@ chunked!(
 chunked!(
     Q6K,
     210,
+    false,
     true,
     false,
     |simd, block, group| {
@@ -153,6 +159,7 @@ chunked!(
 chunked!(
     TQ1_0,
     54,
+    true,
     false,
     false,
     |simd, block, group| {
@@ -180,6 +187,7 @@ chunked!(
 chunked!(
     TQ2_0,
     66,
+    true,
     false,
     false,
     |simd, block, group| {

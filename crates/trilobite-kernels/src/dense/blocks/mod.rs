@@ -55,6 +55,8 @@ macro_rules! unroll {
 
 /// The largest code.
 const LARGEST: f32 = 32_767.0;
+/// 1.5 * 2^23. Adding it rounds a number of at most 2^22 to an integer, ties to even.
+const ROUND: f32 = 12_582_912.0;
 
 /// Number of chunks of a block of widened weights. A tile's activations then stay in the
 /// first-level cache.
@@ -82,20 +84,37 @@ pub(crate) fn wide_codes(
                 &whole
             }
         };
-        // Compares as integers, so that infinities and NaN are the largest.
-        let largest = x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
-        *step = f32::from_bits(largest) / LARGEST;
-        let inverse = if *step >= f32::MIN_POSITIVE { 1.0 / *step } else { 0.0 };
+        let inverse;
+        (*step, inverse) = step_of(x);
         for ((codes, x), sum) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
             let mut total = 0;
             for (code, x) in codes.0.iter_mut().zip(x) {
-                // Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low
-                // bits.
-                *code = (x * inverse + 12_582_912.0).to_bits() as i16;
+                // Leaves the integer in the low bits.
+                *code = (x * inverse + ROUND).to_bits() as i16;
                 total += i32::from(*code);
             }
             *sum = total as f32;
             simd.arrange(codes);
+        }
+    }
+}
+
+/// The step of a chunk's codes, and its inverse.
+#[inline(always)]
+fn step_of(x: &[f32]) -> (f32, f32) {
+    // Compares as integers, so that infinities and NaN are the largest.
+    let largest = x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
+    let step = f32::from_bits(largest) / LARGEST;
+    (step, if step >= f32::MIN_POSITIVE { 1.0 / step } else { 0.0 })
+}
+
+/// What the [codes](crate::Kernels::wide_codes) of a row of activations leave of it: the differences
+/// from the values of the codes. Codes of these differences add another 16 bits.
+pub fn wide_rest(x: &[f32], rest: &mut [f32]) {
+    for (x, rest) in x.chunks(CHUNK).zip(rest.chunks_mut(CHUNK)) {
+        let (step, inverse) = step_of(x);
+        for (x, rest) in x.iter().zip(rest) {
+            *rest = x - ((x * inverse + ROUND) - ROUND) * step;
         }
     }
 }
@@ -109,8 +128,10 @@ pub(crate) fn gemm<S: Integers>(
     buffers: &mut Buffers,
     out: &mut [f32],
 ) {
-    if x.tokens() == 1 {
-        return dispatch!(w.ty, gemv(simd, w.bytes, x.row(0), out));
+    match x.tokens() {
+        1 => return dispatch!(w.ty, one_token(simd, w.bytes, x.row(0), out)),
+        2 => return dispatch!(w.ty, two_tokens(simd, w.bytes, [x.row(0), x.row(1)], out)),
+        _ => {}
     }
     // A tile has as many sums as fit in the registers.
     match S::REGISTERS * S::WIDTH {
@@ -143,64 +164,111 @@ fn form<F: Format<N, B>, const N: usize, const B: usize>() -> (bool, bool) {
 
 /// The products of rows with one token.
 #[inline(always)]
-fn gemv<F: Format<N, B>, const N: usize, const B: usize>(
+fn one_token<F: Format<N, B>, const N: usize, const B: usize>(
     simd: impl Integers,
     w: &[u8],
     x: WideRow<'_>,
     out: &mut [f32],
 ) {
-    let row_len = w.len() / out.len();
-    for (out, row) in out.iter_mut().zip(w.chunks_exact(row_len)) {
+    few_tokens::<_, F, N, B, 1>(simd, w, [x], out);
+}
+
+/// The products of rows with two tokens.
+#[inline(always)]
+fn two_tokens<F: Format<N, B>, const N: usize, const B: usize>(
+    simd: impl Integers,
+    w: &[u8],
+    x: [WideRow<'_>; 2],
+    out: &mut [f32],
+) {
+    few_tokens::<_, F, N, B, 2>(simd, w, x, out);
+}
+
+/// The products of rows with a few tokens, without a widened copy of the weights.
+#[inline(always)]
+fn few_tokens<S: Integers, F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
+    simd: S,
+    w: &[u8],
+    x: [WideRow<'_>; T],
+    out: &mut [f32],
+) {
+    let rows = out.len() / T;
+    let row_len = w.len() / rows;
+    for (r, row) in w.chunks_exact(row_len).enumerate() {
         let (chunks, tail) = row.as_chunks::<N>().0.as_chunks::<B>();
-        let mut acc = simd.splat_half(0.0);
+        let mut acc = [simd.splat_half(0.0); T];
         for (i, chunk) in chunks.iter().enumerate() {
             for line in chunk.as_flattened().chunks(64) {
                 simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
             }
-            let sums = product::<_, F, N, B>(simd, chunk, &x.codes[i], &x.sums[i]);
-            acc = simd.mul_add_half(sums, simd.splat_half(x.steps[i]), acc);
+            let sums = product::<_, F, N, B, T>(simd, chunk, x, i);
+            unroll!(TOKEN < T => {
+                let step = simd.splat_half(x[TOKEN].steps[i]);
+                acc[TOKEN] = simd.mul_add_half(sums[TOKEN], step, acc[TOKEN]);
+            });
         }
         if !tail.is_empty() {
             let i = chunks.len();
-            let sums = product::<_, F, N, B>(simd, &padded(tail), &x.codes[i], &x.sums[i]);
-            acc = simd.mul_add_half(sums, simd.splat_half(x.steps[i]), acc);
+            let sums = product::<_, F, N, B, T>(simd, &padded(tail), x, i);
+            unroll!(TOKEN < T => {
+                let step = simd.splat_half(x[TOKEN].steps[i]);
+                acc[TOKEN] = simd.mul_add_half(sums[TOKEN], step, acc[TOKEN]);
+            });
         }
-        *out = simd.sum_half(acc);
+        unroll!(TOKEN < T => out[TOKEN * rows + r] = simd.sum_half(acc[TOKEN]));
     }
 }
 
-/// The products of a chunk, not yet multiplied with the step of the activations.
+/// The products of a chunk with chunk `i` of some tokens, not yet multiplied with the steps of the
+/// activations.
 #[inline(always)]
-fn product<S: Integers, F: Format<N, B>, const N: usize, const B: usize>(
+fn product<S: Integers, F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
     simd: S,
     chunk: &[[u8; N]; B],
-    x: &[WideGroup; GROUPS],
-    x_sums: &[f32; GROUPS],
-) -> S::Half {
+    x: [WideRow<'_>; T],
+    i: usize,
+) -> [S::Half; T] {
     let Factors { steps, scales, minimums } = F::factors(simd, chunk);
-    let mut out = simd.splat_half(0.0);
+    let codes_of = x.map(|token| &token.codes[i]);
+    let mut out = [simd.splat_half(0.0); T];
     if F::SCALES {
         let scales = in_memory(&scales);
-        let mut sums = simd.zero_sums();
+        let mut sums = [simd.zero_sums(); T];
         unroll!(G < GROUPS => {
             let codes = F::codes::<_, G>(simd, chunk);
-            let dot = simd.products(codes, simd.load_words(&x[G]));
-            sums = if F::HALVES {
-                simd.scale_halves(dot, &[scales[2 * G], scales[2 * G + 1]], sums)
-            } else {
-                simd.scale(dot, &scales[G], sums)
-            };
+            unroll!(TOKEN < T => {
+                let words = simd.load_words(&codes_of[TOKEN][G]);
+                sums[TOKEN] = if F::UNSCALED {
+                    simd.dot(codes, words, sums[TOKEN])
+                } else if F::HALVES {
+                    let scales = [scales[2 * G], scales[2 * G + 1]];
+                    simd.scale_halves(simd.products(codes, words), &scales, sums[TOKEN])
+                } else {
+                    simd.scale(simd.products(codes, words), &scales[G], sums[TOKEN])
+                };
+            });
         });
-        out = simd.mul_add_half(simd.floats(sums), simd.splat_half(steps[0]), out);
+        unroll!(TOKEN < T => {
+            let sums = simd.floats(sums[TOKEN]);
+            out[TOKEN] = simd.mul_add_half(sums, simd.splat_half(steps[0]), out[TOKEN]);
+        });
     } else {
         let steps = in_memory(&steps);
         unroll!(G < GROUPS => {
             let codes = F::codes::<_, G>(simd, chunk);
-            let dot = simd.products(codes, simd.load_words(&x[G]));
-            out = simd.mul_add_half(simd.floats(dot), simd.splat_half(steps[G]), out);
+            let step = simd.splat_half(steps[G]);
+            unroll!(TOKEN < T => {
+                let dot = simd.products(codes, simd.load_words(&codes_of[TOKEN][G]));
+                out[TOKEN] = simd.mul_add_half(simd.floats(dot), step, out[TOKEN]);
+            });
         });
     }
-    if F::MINIMUMS { simd.mul_add_lower(&minimums, x_sums, out) } else { out }
+    if F::MINIMUMS {
+        unroll!(TOKEN < T => {
+            out[TOKEN] = simd.mul_add_lower(&minimums, &x[TOKEN].sums[i], out[TOKEN]);
+        });
+    }
+    out
 }
 
 /// The blocks, padded with zeros.
@@ -321,7 +389,7 @@ fn widen<F: Format<N, B>, const N: usize, const B: usize>(
         let groups = (place - r) * GROUPS + r;
         unroll!(G < GROUPS => {
             let mut codes = F::codes::<_, G>(simd, chunk);
-            if F::SCALES {
+            if F::SCALES && !F::UNSCALED {
                 let (a, b) = if F::HALVES { (2 * G, 2 * G + 1) } else { (G, G) };
                 codes = simd.mul_words(codes, scales[a] as i16, scales[b] as i16);
             }
