@@ -145,13 +145,15 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
         }
         results.extend(row.iter().chain(&out).map(|value| value.to_bits()));
     }
-    let mut query = Query::default();
-    query.set(&x);
-    let mut sums = [0; 2];
+    let mut queries = vec![Query::default(); 9];
+    for (shift, query) in queries.iter_mut().enumerate() {
+        query.set(&[&x[shift..], &x[..shift]].concat());
+    }
+    let mut sums = [0; 18];
     let scanned = bytes.repeat(2);
-    kernels.scan(&scanned[..2 * code_bytes(cols)], &query, &mut sums);
+    kernels.scan(&scanned[..2 * code_bytes(cols)], &queries, &mut sums);
     let refinements = &scanned[..2 * refinement_bytes(cols)];
-    kernels.refine_scan(refinements, 1, &[1, 0], &query, &mut sums);
+    kernels.refine_scan(refinements, 1, &[1, 0], &queries[0], &mut sums[..2]);
     results.extend(sums.iter().map(|sum| *sum as u32));
     results.extend(f16.iter().map(|bits| u32::from(*bits)));
     results.extend(codes.iter().map(|code| *code as u32));

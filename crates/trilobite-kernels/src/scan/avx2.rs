@@ -2,28 +2,47 @@
 
 use std::arch::x86_64::*;
 
-use super::{BITS, BLOCK, CODES, Halves, PART, REFINEMENTS};
+use super::{BITS, BLOCK, CODES, PART, Query, REFINEMENTS};
 
 /// Number of rows of a list to prefetch ahead.
 pub(super) const AHEAD: usize = 4;
 /// Number of codes in half a block.
 const HALF: usize = BLOCK / 2;
 
+/// Maximum number of queries whose sums fit in the registers.
+const TOGETHER: usize = 4;
+
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
+#[target_feature(enable = "avx2")]
+pub(crate) fn scan(codes: &[[u8; CODES]], queries: &[Query], out: &mut [i32]) {
+    let rows = out.len() / queries.len();
+    let groups = queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows));
+    for (queries, out) in groups {
+        match queries {
+            [a] => scan_group(codes, [a], out),
+            [a, b] => scan_group(codes, [a, b], out),
+            [a, b, c] => scan_group(codes, [a, b, c], out),
+            [a, b, c, d, ..] => scan_group(codes, [a, b, c, d], out),
+            [] => {}
+        }
+    }
+}
+
+/// Scans with a group of queries, which share the unpacked codes.
 ///
-/// Processes one row at a time. Tiles of rows would share the codes of the vector, but their
+/// Processes one row at a time. Tiles of rows would share the codes of the queries, but their
 /// parallel streams measured slower with codes from memory.
 #[target_feature(enable = "avx2")]
-pub(crate) fn scan(codes: &[[u8; CODES]], x: Halves<'_>, out: &mut [i32]) {
-    let blocks = x[0].len();
+fn scan_group<const N: usize>(codes: &[[u8; CODES]], queries: [&Query; N], out: &mut [i32]) {
+    let (rows, blocks) = (out.len() / N, queries[0].codes().len());
+    let x = queries.map(|query| &query.codes()[..blocks]);
     let (half, fifth) = (_mm256_set1_epi8(15), _mm256_set1_epi8(16));
-    for (row, out) in codes.chunks_exact(blocks).zip(out) {
-        let mut sums = [_mm256_setzero_si256(); 2];
-        for ((block, high), low) in row.iter().zip(x[0]).zip(x[1]) {
+    for (r, row) in codes.chunks_exact(blocks).enumerate() {
+        let mut sums = [[_mm256_setzero_si256(); 2]; N];
+        for (b, block) in row.iter().enumerate() {
             prefetch(block);
             let (halves, bits) = block.as_chunks::<PART>().0.split_at(HALF / PART);
             let bits = load(&bits[0]);
-            let [mut a, mut b]: [[__m256i; 4]; 2] = [[bits; 4]; 2];
             // Moves the bit of each part to its place.
             let fifths = [
                 _mm256_slli_epi16::<4>(bits),
@@ -36,21 +55,27 @@ pub(crate) fn scan(codes: &[[u8; CODES]], x: Halves<'_>, out: &mut [i32]) {
                 _mm256_srli_epi16::<3>(bits),
             ]
             .map(|bits| _mm256_and_si256(bits, fifth));
+            let mut codes: [[__m256i; 4]; 2] = [[bits; 4]; 2];
             for p in 0..4 {
                 let both = load(&halves[p]);
-                a[p] = _mm256_or_si256(_mm256_and_si256(both, half), fifths[p]);
+                codes[0][p] = _mm256_or_si256(_mm256_and_si256(both, half), fifths[p]);
                 let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(both), half);
-                b[p] = _mm256_or_si256(upper, fifths[p + 4]);
+                codes[1][p] = _mm256_or_si256(upper, fifths[p + 4]);
             }
-            for (sum, x) in sums.iter_mut().zip([high, low]) {
-                let (x, _) = x.as_chunks::<PART>();
-                // Products are at most 31 * 128, and eight of them fit in an i16.
-                for (codes, x) in [a, b].iter().zip(x.chunks_exact(4)) {
-                    *sum = _mm256_add_epi32(*sum, widen(products(codes, x)));
+            for (parts, codes) in codes.iter().enumerate() {
+                for (x, sums) in x.iter().zip(&mut sums) {
+                    for (x, sum) in x[b].iter().zip(sums) {
+                        // Products are at most 31 * 128, and eight of them fit in an i16.
+                        let (x, _) = x.as_chunks::<PART>();
+                        let x = &x[4 * parts..4 * parts + 4];
+                        *sum = _mm256_add_epi32(*sum, widen(products(codes, x)));
+                    }
                 }
             }
         }
-        *out = total(sums);
+        for (q, sums) in sums.into_iter().enumerate() {
+            out[q * rows + r] = total(sums);
+        }
     }
 }
 
@@ -60,10 +85,11 @@ pub(crate) fn refine(
     bits: &[[u8; BITS]],
     refinement: usize,
     rows: &[u32],
-    x: Halves<'_>,
+    query: &Query,
     sums: &mut [i32],
 ) {
-    let blocks = x[0].len();
+    let x = query.codes();
+    let blocks = x.len();
     let row = |row: u32| (row as usize * REFINEMENTS + refinement) * blocks;
     let one = _mm256_set1_epi8(1);
     for (i, out) in sums.iter_mut().enumerate() {
@@ -72,7 +98,7 @@ pub(crate) fn refine(
             prefetch_row(&bits[row(next)..][..blocks]);
         }
         let mut sums = [_mm256_setzero_si256(); 2];
-        for ((bits, high), low) in bits[start..start + blocks].iter().zip(x[0]).zip(x[1]) {
+        for (bits, [high, low]) in bits[start..start + blocks].iter().zip(x) {
             let bits = load(bits);
             let parts = [
                 bits,

@@ -55,8 +55,8 @@ const SLACK: f64 = 1.0 / (1u64 << 30) as f64;
 /// The limit above which products could overflow in f32.
 const HUGE: f64 = (1u128 << 126) as f64;
 
-/// The high and the low halves of a vector's codes, in blocks: `256 * high + low`.
-pub(crate) type Halves<'a> = [&'a [[i8; BLOCK]]; 2];
+/// The high and the low halves of a block of a vector's codes: `256 * high + low`.
+pub(crate) type Halves = [[i8; BLOCK]; 2];
 
 /// Size in bytes of the five-bit codes of a row.
 pub fn code_bytes(cols: usize) -> usize {
@@ -194,8 +194,8 @@ fn best_scale(row: &[f32], norm: f64) -> f32 {
 /// A vector to multiply with rows: its integer codes, and the numbers for the bounds.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// The high and the low halves of the codes, in whole blocks.
-    halves: [Vec<i8>; 2],
+    /// The codes, in whole blocks.
+    codes: Vec<Halves>,
     /// The sum of the codes.
     total: i64,
     /// The value of a code of 1.
@@ -225,12 +225,10 @@ impl Query {
         let inverse = if largest > 0.0 { most / f64::from(largest) } else { 0.0 };
         let (mut norm, mut missed) = (0.0, 0.0);
         self.total = 0;
-        for half in &mut self.halves {
-            half.clear();
-            half.resize(n.next_multiple_of(BLOCK), 0);
-        }
-        let [high, low] = &mut self.halves;
-        for ((&x, high), low) in x.iter().zip(high).zip(low) {
+        self.codes.clear();
+        self.codes.resize(n.div_ceil(BLOCK), [[0; BLOCK]; 2]);
+        let columns = self.codes.iter_mut().flat_map(|[high, low]| high.iter_mut().zip(low));
+        for (&x, (high, low)) in x.iter().zip(columns) {
             let x = f64::from(x);
             let code = (x * inverse).round_ties_even().clamp(-most, most);
             norm += x * x;
@@ -255,8 +253,8 @@ impl Query {
     }
 
     /// The codes, for the kernels.
-    pub(crate) fn halves(&self) -> Halves<'_> {
-        [self.halves[0].as_chunks().0, self.halves[1].as_chunks().0]
+    pub(crate) fn codes(&self) -> &[Halves] {
+        &self.codes
     }
 
     /// The interval of floats, inclusive, that contains the product with a row. `sum` is the sum of
