@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BITS, BLOCK, CODES, PART, Query, REFINEMENTS};
+use super::{BITS, BLOCK, CODES, Halves, PART, Query, REFINEMENTS};
 
 /// Number of rows of a list to prefetch ahead.
 pub(super) const AHEAD: usize = 4;
@@ -64,7 +64,7 @@ fn scan_group<const N: usize>(codes: &[[u8; CODES]], queries: [&Query; N], out: 
             }
             for (parts, codes) in codes.iter().enumerate() {
                 for (x, sums) in x.iter().zip(&mut sums) {
-                    for (x, sum) in x[b].iter().zip(sums) {
+                    for (x, sum) in x[b].0.iter().zip(sums) {
                         // Products are at most 31 * 128, and eight of them fit in an i16.
                         let (x, _) = x.as_chunks::<PART>();
                         let x = &x[4 * parts..4 * parts + 4];
@@ -98,7 +98,7 @@ pub(crate) fn refine(
             prefetch_row(&bits[row(next)..][..blocks]);
         }
         let mut sums = [_mm256_setzero_si256(); 2];
-        for (bits, [high, low]) in bits[start..start + blocks].iter().zip(x) {
+        for (bits, Halves([high, low])) in bits[start..start + blocks].iter().zip(x) {
             let bits = load(bits);
             let parts = [
                 bits,

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2::{AHEAD, prefetch, prefetch_row};
-use super::{BITS, BLOCK, CODES, Query, REFINEMENTS};
+use super::{BITS, BLOCK, CODES, Halves, Query, REFINEMENTS};
 
 /// Number of codes in a register: two parts of a block.
 const PAIR: usize = 64;
@@ -62,7 +62,7 @@ fn scan_group<const N: usize, const CHAINS: usize>(
                 // codes | bits & fifth
                 let codes = _mm512_ternarylogic_epi32::<0xf8>(codes, bits, fifth);
                 for (x, sums) in x.iter().zip(&mut sums) {
-                    for (x, sum) in x[b].iter().zip(&mut sums[p % CHAINS]) {
+                    for (x, sum) in x[b].0.iter().zip(&mut sums[p % CHAINS]) {
                         *sum = _mm512_dpbusd_epi32(*sum, codes, load(&x.as_chunks().0[p]));
                     }
                 }
@@ -97,7 +97,7 @@ pub(crate) fn refine(
             prefetch_row(&bits[row(next)..][..blocks]);
         }
         let mut sums = [_mm512_setzero_si512(); 2];
-        for (bits, [high, low]) in bits[start..start + blocks].iter().zip(x) {
+        for (bits, Halves([high, low])) in bits[start..start + blocks].iter().zip(x) {
             let bits = twice(bits);
             let (high, low) = (high.as_chunks().0, low.as_chunks().0);
             for p in 0..4 {

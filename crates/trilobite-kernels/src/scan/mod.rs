@@ -55,8 +55,11 @@ const SLACK: f64 = 1.0 / (1u64 << 30) as f64;
 /// The limit above which products could overflow in f32.
 const HUGE: f64 = (1u128 << 126) as f64;
 
-/// The high and the low halves of a block of a vector's codes: `256 * high + low`.
-pub(crate) type Halves = [[i8; BLOCK]; 2];
+/// The high and the low halves of a block of a vector's codes: `256 * high + low`. Aligned so that
+/// no load of 64 codes crosses a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Halves(pub(crate) [[i8; BLOCK]; 2]);
 
 /// Size in bytes of the five-bit codes of a row.
 pub fn code_bytes(cols: usize) -> usize {
@@ -226,8 +229,8 @@ impl Query {
         let (mut norm, mut missed) = (0.0, 0.0);
         self.total = 0;
         self.codes.clear();
-        self.codes.resize(n.div_ceil(BLOCK), [[0; BLOCK]; 2]);
-        let columns = self.codes.iter_mut().flat_map(|[high, low]| high.iter_mut().zip(low));
+        self.codes.resize(n.div_ceil(BLOCK), Halves([[0; BLOCK]; 2]));
+        let columns = self.codes.iter_mut().flat_map(|Halves([high, low])| high.iter_mut().zip(low));
         for (&x, (high, low)) in x.iter().zip(columns) {
             let x = f64::from(x);
             let code = (x * inverse).round_ties_even().clamp(-most, most);

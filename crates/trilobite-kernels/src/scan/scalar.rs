@@ -41,7 +41,7 @@ fn sum<const N: usize>(
 ) -> i32 {
     let mut sums = [0i32; 2];
     for (block, halves) in row.iter().zip(x) {
-        for (half, sum) in halves.iter().zip(&mut sums) {
+        for (half, sum) in halves.0.iter().zip(&mut sums) {
             for (part, x) in half.as_chunks::<PART>().0.iter().enumerate() {
                 let products = x
                     .iter()

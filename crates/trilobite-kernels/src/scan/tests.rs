@@ -55,10 +55,10 @@ fn enclosed(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<(f32, f32)> {
 /// A query with these codes.
 fn query(codes: &[i16]) -> Query {
     let halves = |block: &[i16]| {
-        let mut halves = [[0; BLOCK]; 2];
+        let mut halves = Halves([[0; BLOCK]; 2]);
         for (i, &code) in block.iter().enumerate() {
-            halves[1][i] = code as i8;
-            halves[0][i] = ((code - i16::from(code as i8)) >> 8) as i8;
+            halves.0[1][i] = code as i8;
+            halves.0[0][i] = ((code - i16::from(code as i8)) >> 8) as i8;
         }
         halves
     };
