@@ -196,17 +196,19 @@ impl Search {
                 for (q, (query, sums)) in
                     queries.iter().zip(sums.chunks_exact(rows.len())).enumerate()
                 {
-                    let (mut coarse, mut upper) = ([0; ROWS], [0; ROWS]);
-                    let bounds = &head.bounds[rows.clone()];
-                    for (i, (&sum, bounds)) in sums.iter().zip(bounds).enumerate() {
-                        let (low, high) = query.enclose(sum, 0, &Bounds::from_bytes(bounds));
+                    let (mut low, mut high) = ([0.0; ROWS], [0.0; ROWS]);
+                    let (low, high) = (&mut low[..rows.len()], &mut high[..rows.len()]);
+                    kernels.enclose(query, sums, &head.bounds[rows.clone()], low, high);
+                    let coarse = strip.row(3 * q + 1)[part.clone()].iter_mut();
+                    for (coarse, (&low, &high)) in coarse.zip(low.iter().zip(&*high)) {
                         let known = low > f32::NEG_INFINITY;
-                        coarse[i] = if known { ordered(low / 2.0 + high / 2.0) } else { LOWEST };
-                        upper[i] = ordered(high);
+                        *coarse = if known { ordered(low / 2.0 + high / 2.0) } else { LOWEST };
+                    }
+                    for (upper, &high) in strip.row(3 * q + 2)[part.clone()].iter_mut().zip(&*high)
+                    {
+                        *upper = ordered(high);
                     }
                     strip.row(3 * q)[part.clone()].copy_from_slice(sums);
-                    strip.row(3 * q + 1)[part.clone()].copy_from_slice(&coarse[..rows.len()]);
-                    strip.row(3 * q + 2)[part.clone()].copy_from_slice(&upper[..rows.len()]);
                 }
             }
         });

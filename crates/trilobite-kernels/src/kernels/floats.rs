@@ -250,6 +250,20 @@ impl Kernels {
         call!(self.scan(codes, queries, out))
     }
 
+    /// Encloses the products of a vector with some rows, given their sums of five-bit codes:
+    /// `low[r]` and `high[r]` are the ends of [`scan::Query::enclose`].
+    pub fn enclose(
+        &self,
+        query: &scan::Query,
+        sums: &[i32],
+        rows: &[[u8; scan::Bounds::BYTES]],
+        low: &mut [f32],
+        high: &mut [f32],
+    ) {
+        assert_eq!([rows.len(), low.len(), high.len()], [sums.len(); 3], "rows");
+        call!(self.enclose(query, sums, rows, low, high))
+    }
+
     /// Refines the sums of some `rows` by one bit of their codes.
     ///
     /// `sums[i]` becomes `2 * sums[i] + sum_k bit[rows[i]][k] * x[k]`. `refinements` holds the

@@ -6,18 +6,18 @@ use super::{BITS, BLOCK, CODES, Halves, PART, Query, REFINEMENTS};
 
 /// Number of rows of a list to prefetch ahead.
 pub(super) const AHEAD: usize = 4;
+/// Maximum number of queries that share the unpacked codes. The sums of more do not fit in the
+/// registers of AVX2, and the codes of more and the prefetched rows do not fit in the first-level
+/// cache.
+pub(super) const TOGETHER: usize = 4;
 /// Number of codes in half a block.
 const HALF: usize = BLOCK / 2;
-
-/// Maximum number of queries whose sums fit in the registers.
-const TOGETHER: usize = 4;
 
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
 #[target_feature(enable = "avx2")]
 pub(crate) fn scan(codes: &[[u8; CODES]], queries: &[Query], out: &mut [i32]) {
     let rows = out.len() / queries.len();
-    let groups = queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows));
-    for (queries, out) in groups {
+    for (queries, out) in queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows)) {
         match queries {
             [a] => scan_group(codes, [a], out),
             [a, b] => scan_group(codes, [a, b], out),
@@ -92,6 +92,9 @@ pub(crate) fn refine(
     let blocks = x.len();
     let row = |row: u32| (row as usize * REFINEMENTS + refinement) * blocks;
     let one = _mm256_set1_epi8(1);
+    for &first in rows.iter().take(AHEAD) {
+        prefetch_row(&bits[row(first)..][..blocks]);
+    }
     for (i, out) in sums.iter_mut().enumerate() {
         let start = row(rows[i]);
         if let Some(&next) = rows.get(i + AHEAD) {

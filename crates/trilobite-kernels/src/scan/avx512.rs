@@ -2,32 +2,22 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{AHEAD, prefetch, prefetch_row};
+use super::avx2::{AHEAD, TOGETHER, prefetch, prefetch_row};
 use super::{BITS, BLOCK, CODES, Halves, Query, REFINEMENTS};
 
 /// Number of codes in a register: two parts of a block.
 const PAIR: usize = 64;
 
-/// Maximum number of queries whose sums fit in the registers.
-const TOGETHER: usize = 8;
-
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(crate) fn scan(codes: &[[u8; CODES]], queries: &[Query], out: &mut [i32]) {
     let rows = out.len() / queries.len();
-    let groups = queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows));
-    for (queries, out) in groups {
+    for (queries, out) in queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows)) {
         match queries {
             [a] => scan_group::<1, 2>(codes, [a], out),
             [a, b] => scan_group::<2, 2>(codes, [a, b], out),
-            [a, b, c] => scan_group::<3, 2>(codes, [a, b, c], out),
-            [a, b, c, d] => scan_group::<4, 1>(codes, [a, b, c, d], out),
-            [a, b, c, d, e] => scan_group::<5, 1>(codes, [a, b, c, d, e], out),
-            [a, b, c, d, e, f] => scan_group::<6, 1>(codes, [a, b, c, d, e, f], out),
-            [a, b, c, d, e, f, g] => scan_group::<7, 1>(codes, [a, b, c, d, e, f, g], out),
-            [a, b, c, d, e, f, g, h, ..] => {
-                scan_group::<8, 1>(codes, [a, b, c, d, e, f, g, h], out);
-            }
+            [a, b, c] => scan_group::<3, 1>(codes, [a, b, c], out),
+            [a, b, c, d, ..] => scan_group::<4, 1>(codes, [a, b, c, d], out),
             [] => {}
         }
     }
@@ -91,6 +81,9 @@ pub(crate) fn refine(
     let row = |row: u32| (row as usize * REFINEMENTS + refinement) * blocks;
     let one = _mm512_set1_epi8(1);
     let turns = [turn(0, -1), turn(-2, -3), turn(-4, -5), turn(-6, -7)];
+    for &first in rows.iter().take(AHEAD) {
+        prefetch_row(&bits[row(first)..][..blocks]);
+    }
     for (i, out) in sums.iter_mut().enumerate() {
         let start = row(rows[i]);
         if let Some(&next) = rows.get(i + AHEAD) {

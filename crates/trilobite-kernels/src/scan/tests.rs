@@ -2,7 +2,7 @@ use super::*;
 use crate::random::Random;
 use crate::{DenseMatrix, DenseType, Kernels, Workspace};
 
-/// One query more than any kernel multiplies with a code at a time.
+/// Whole groups of queries that share codes, and every number of queries left over.
 const QUERIES: usize = 9;
 
 /// The product of a row and a vector, computed by `dense_gemm`.
@@ -62,7 +62,7 @@ fn query(codes: &[i16]) -> Query {
         }
         halves
     };
-    let total = codes.iter().map(|&code| i64::from(code)).sum();
+    let total = codes.iter().map(|&code| f64::from(code)).sum();
     Query { codes: codes.chunks(BLOCK).map(halves).collect(), total, ..Query::default() }
 }
 
@@ -199,6 +199,37 @@ fn products_lie_within_their_bounds() {
             None => {
                 let norm = |v: &[f32]| v.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
                 assert!(norm(&row) * norm(&x) > HUGE / 16.0, "{round}: no bounds");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_encloses_alike() {
+    let mut random = Random(8);
+    let mut query = Query::default();
+    assert!(query.set(&random.floats(300)));
+    let specials = [0.0, f32::MIN_POSITIVE / 4.0, 1e30, f32::MAX, f32::INFINITY, f32::NAN];
+    for rows in [0, 1, 15, 16, 17, 100] {
+        let sums: Vec<i32> = (0..rows).map(|_| random.bits() as i32 >> 4).collect();
+        let bounds: Vec<Bounds> = (0..rows)
+            .map(|row| {
+                let mut number = |at: usize| match (row + at) % 5 {
+                    0 => specials[row / 5 % specials.len()],
+                    _ => random.floats(1)[0].abs(),
+                };
+                let residuals = [number(2), number(3), number(4)];
+                Bounds { scale: number(0), norm: number(1), residuals }
+            })
+            .collect();
+        let bytes: Vec<_> = bounds.iter().map(|bounds| bounds.to_bytes()).collect();
+        for kernels in Kernels::available() {
+            let (mut low, mut high) = (vec![7.0; rows], vec![7.0; rows]);
+            kernels.enclose(&query, &sums, &bytes, &mut low, &mut high);
+            for (row, bounds) in bounds.iter().enumerate() {
+                let ends = query.enclose(sums[row], 0, bounds);
+                let bits = |(low, high): (f32, f32)| (low.to_bits(), high.to_bits());
+                assert_eq!(bits((low[row], high[row])), bits(ends), "{kernels:?} {bounds:?}");
             }
         }
     }
