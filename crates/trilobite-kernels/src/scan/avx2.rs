@@ -17,12 +17,14 @@ const HALF: usize = BLOCK / 2;
 #[target_feature(enable = "avx2")]
 pub(crate) fn scan(codes: &[[u8; CODES]], queries: &[Query], out: &mut [i32]) {
     let rows = out.len() / queries.len();
-    for (queries, out) in queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows)) {
-        match queries {
-            [a] => scan_group(codes, [a], out),
-            [a, b] => scan_group(codes, [a, b], out),
-            [a, b, c] => scan_group(codes, [a, b, c], out),
-            [a, b, c, d, ..] => scan_group(codes, [a, b, c, d], out),
+    let groups = queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows));
+    for (group, (some, out)) in groups.enumerate() {
+        let ahead = Ahead::new(codes, queries, group);
+        match some {
+            [a] => scan_group(codes, [a], ahead, out),
+            [a, b] => scan_group(codes, [a, b], ahead, out),
+            [a, b, c] => scan_group(codes, [a, b, c], ahead, out),
+            [a, b, c, d, ..] => scan_group(codes, [a, b, c, d], ahead, out),
             [] => {}
         }
     }
@@ -33,14 +35,22 @@ pub(crate) fn scan(codes: &[[u8; CODES]], queries: &[Query], out: &mut [i32]) {
 /// Processes one row at a time. Tiles of rows would share the codes of the queries, but their
 /// parallel streams measured slower with codes from memory.
 #[target_feature(enable = "avx2")]
-fn scan_group<const N: usize>(codes: &[[u8; CODES]], queries: [&Query; N], out: &mut [i32]) {
+fn scan_group<const N: usize>(
+    codes: &[[u8; CODES]],
+    queries: [&Query; N],
+    ahead: Ahead,
+    out: &mut [i32],
+) {
     let (rows, blocks) = (out.len() / N, queries[0].codes().len());
     let x = queries.map(|query| &query.codes()[..blocks]);
     let (half, fifth) = (_mm256_set1_epi8(15), _mm256_set1_epi8(16));
     for (r, row) in codes.chunks_exact(blocks).enumerate() {
+        let prefetched = ahead.takes(r);
         let mut sums = [[_mm256_setzero_si256(); 2]; N];
         for (b, block) in row.iter().enumerate() {
-            prefetch(block);
+            if prefetched {
+                prefetch(block, ahead.distance);
+            }
             let (halves, bits) = block.as_chunks::<PART>().0.split_at(HALF / PART);
             let bits = load(&bits[0]);
             // Moves the bit of each part to its place.
@@ -166,13 +176,38 @@ fn load_signed(x: &[i8; PART]) -> __m256i {
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
 
+/// The codes that a group of queries prefetches.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// The distance in bytes.
+    pub(super) distance: usize,
+    /// The group, and the number of groups.
+    group: (usize, usize),
+}
+
+impl Ahead {
+    /// A single group prefetches somewhat later codes. Several groups, each of which processes all
+    /// rows, share the prefetching of as many rows after these.
+    pub(super) fn new(codes: &[[u8; CODES]], queries: &[Query], group: usize) -> Self {
+        /// The distance that measured fastest with codes from memory.
+        const DISTANCE: usize = 16384;
+        let groups = queries.len().div_ceil(TOGETHER);
+        let distance = if groups == 1 { DISTANCE } else { size_of_val(codes) };
+        Self { distance, group: (group, groups) }
+    }
+
+    /// Whether the group prefetches codes while it processes a row.
+    #[inline]
+    pub(super) fn takes(self, row: usize) -> bool {
+        row % self.group.1 == self.group.0
+    }
+}
+
 /// Prefetches the codes some distance after a block.
 #[inline]
-pub(super) fn prefetch(block: &[u8; CODES]) {
-    /// The distance that measured fastest with codes from memory.
-    const DISTANCE: usize = 16384;
+pub(super) fn prefetch(block: &[u8; CODES], distance: usize) {
     for line in 0..3 {
-        let ahead = block.as_ptr().wrapping_add(DISTANCE + 64 * line);
+        let ahead = block.as_ptr().wrapping_add(distance + 64 * line);
         // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) }
     }

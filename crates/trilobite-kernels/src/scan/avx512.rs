@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{AHEAD, TOGETHER, prefetch, prefetch_row};
+use super::avx2::{AHEAD, Ahead, TOGETHER, prefetch, prefetch_row};
 use super::{BITS, BLOCK, CODES, Halves, Query, REFINEMENTS};
 
 /// Number of codes in a register: two parts of a block.
@@ -12,12 +12,14 @@ const PAIR: usize = 64;
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(crate) fn scan(codes: &[[u8; CODES]], queries: &[Query], out: &mut [i32]) {
     let rows = out.len() / queries.len();
-    for (queries, out) in queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows)) {
-        match queries {
-            [a] => scan_group::<1, 2>(codes, [a], out),
-            [a, b] => scan_group::<2, 2>(codes, [a, b], out),
-            [a, b, c] => scan_group::<3, 1>(codes, [a, b, c], out),
-            [a, b, c, d, ..] => scan_group::<4, 1>(codes, [a, b, c, d], out),
+    let groups = queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows));
+    for (group, (some, out)) in groups.enumerate() {
+        let ahead = Ahead::new(codes, queries, group);
+        match some {
+            [a] => scan_group::<1, 2>(codes, [a], ahead, out),
+            [a, b] => scan_group::<2, 2>(codes, [a, b], ahead, out),
+            [a, b, c] => scan_group::<3, 1>(codes, [a, b, c], ahead, out),
+            [a, b, c, d, ..] => scan_group::<4, 1>(codes, [a, b, c, d], ahead, out),
             [] => {}
         }
     }
@@ -29,6 +31,7 @@ pub(crate) fn scan(codes: &[[u8; CODES]], queries: &[Query], out: &mut [i32]) {
 fn scan_group<const N: usize, const CHAINS: usize>(
     codes: &[[u8; CODES]],
     queries: [&Query; N],
+    ahead: Ahead,
     out: &mut [i32],
 ) {
     let (rows, blocks) = (out.len() / N, queries[0].codes().len());
@@ -38,9 +41,12 @@ fn scan_group<const N: usize, const CHAINS: usize>(
     // Moves the fifth bits of each pair of parts to their place.
     let turns = [turn(4, 3), turn(2, 1), turn(0, -1), turn(-2, -3)];
     for (r, row) in codes.chunks_exact(blocks).enumerate() {
+        let prefetched = ahead.takes(r);
         let mut sums = [[[_mm512_setzero_si512(); 2]; CHAINS]; N];
         for (b, block) in row.iter().enumerate() {
-            prefetch(block);
+            if prefetched {
+                prefetch(block, ahead.distance);
+            }
             let (halves, bits) = block.split_at(BLOCK / 2);
             let (halves, bits) = (halves.as_chunks().0, twice(bits));
             let (first, second) = (load(&halves[0]), load(&halves[1]));
