@@ -49,7 +49,7 @@ fn scan_group<const N: usize>(
         let mut sums = [[_mm256_setzero_si256(); 2]; N];
         for (b, block) in row.iter().enumerate() {
             if prefetched {
-                prefetch(block, ahead.distance);
+                ahead.prefetch(block);
             }
             let (halves, bits) = block.as_chunks::<PART>().0.split_at(HALF / PART);
             let bits = load(&bits[0]);
@@ -180,9 +180,9 @@ fn load_signed(x: &[i8; PART]) -> __m256i {
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
     /// The distance in bytes.
-    pub(super) distance: usize,
-    /// The group, and the number of groups.
-    group: (usize, usize),
+    distance: usize,
+    group: usize,
+    groups: usize,
 }
 
 impl Ahead {
@@ -193,23 +193,23 @@ impl Ahead {
         const DISTANCE: usize = 16384;
         let groups = queries.len().div_ceil(TOGETHER);
         let distance = if groups == 1 { DISTANCE } else { size_of_val(codes) };
-        Self { distance, group: (group, groups) }
+        Self { distance, group, groups }
     }
 
     /// Whether the group prefetches codes while it processes a row.
     #[inline]
     pub(super) fn takes(self, row: usize) -> bool {
-        row % self.group.1 == self.group.0
+        row % self.groups == self.group
     }
-}
 
-/// Prefetches the codes some distance after a block.
-#[inline]
-pub(super) fn prefetch(block: &[u8; CODES], distance: usize) {
-    for line in 0..3 {
-        let ahead = block.as_ptr().wrapping_add(distance + 64 * line);
-        // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) }
+    /// Prefetches the codes at the distance from a block.
+    #[inline]
+    pub(super) fn prefetch(self, block: &[u8; CODES]) {
+        for line in 0..3 {
+            let ahead = block.as_ptr().wrapping_add(self.distance + 64 * line);
+            // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{AHEAD, Ahead, TOGETHER, prefetch, prefetch_row};
+use super::avx2::{AHEAD, Ahead, TOGETHER, prefetch_row};
 use super::{BITS, BLOCK, CODES, Halves, Query, REFINEMENTS};
 
 /// Number of codes in a register: two parts of a block.
@@ -45,7 +45,7 @@ fn scan_group<const N: usize, const CHAINS: usize>(
         let mut sums = [[[_mm512_setzero_si512(); 2]; CHAINS]; N];
         for (b, block) in row.iter().enumerate() {
             if prefetched {
-                prefetch(block, ahead.distance);
+                ahead.prefetch(block);
             }
             let (halves, bits) = block.split_at(BLOCK / 2);
             let (halves, bits) = (halves.as_chunks().0, twice(bits));
@@ -95,17 +95,17 @@ pub(crate) fn refine(
         if let Some(&next) = rows.get(i + AHEAD) {
             prefetch_row(&bits[row(next)..][..blocks]);
         }
-        let mut sums = [_mm512_setzero_si512(); 2];
+        let mut sums = [[_mm512_setzero_si512(); 2]; 2];
         for (bits, Halves([high, low])) in bits[start..start + blocks].iter().zip(x) {
             let bits = twice(bits);
             let (high, low) = (high.as_chunks().0, low.as_chunks().0);
             for p in 0..4 {
                 let codes = _mm512_and_si512(_mm512_rolv_epi32(bits, turns[p]), one);
-                sums[0] = _mm512_dpbusd_epi32(sums[0], codes, load(&high[p]));
-                sums[1] = _mm512_dpbusd_epi32(sums[1], codes, load(&low[p]));
+                sums[0][p % 2] = _mm512_dpbusd_epi32(sums[0][p % 2], codes, load(&high[p]));
+                sums[1][p % 2] = _mm512_dpbusd_epi32(sums[1][p % 2], codes, load(&low[p]));
             }
         }
-        *out = 2 * *out + total(sums);
+        *out = 2 * *out + total(sums.map(|[a, b]| _mm512_add_epi32(a, b)));
     }
 }
 
