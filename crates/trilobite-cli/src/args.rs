@@ -230,6 +230,10 @@ pub(crate) struct Run {
     pub(crate) parse_special: bool,
     #[command(flatten)]
     pub(crate) form: FormArgs,
+    /// Do not guess next tokens from the text so far; the answer is the same, where it repeats
+    /// text slower
+    #[arg(long)]
+    pub(crate) no_speculate: bool,
     #[command(flatten)]
     pub(crate) compute: Compute,
 }

@@ -197,7 +197,7 @@ impl Forward {
 
     /// Processes the tokens of all parts, each after the tokens of its sequence, and passes the
     /// requested logits to `sink(part, index of the token, logits)`, in the order of the tokens of
-    /// each part.
+    /// each part. Tokens whose largest logits a search does not find come after the others.
     ///
     /// # Errors
     /// A token outside the vocabulary, more tokens than a sequence can hold, a sequence of another
@@ -234,7 +234,7 @@ impl Forward {
         if needed > context {
             return Err(Error::Context { needed, context });
         }
-        if part.tokens.is_empty() && matches!(part.want, Want::Largest(_)) {
+        if part.tokens.is_empty() && matches!(part.want, Want::Largest { .. }) {
             return Err(Error::EmptyPrompt);
         }
         match part.sequence.shape() == Shape::new(self.model.config(), self.options.cache) {
@@ -395,18 +395,20 @@ impl Forward {
         wanted.clear();
         for run in 0..self.buffers.runs.len() {
             let Run { part, index, ref rows, .. } = self.buffers.runs[run];
-            let (first, last) = (rows.start, rows.end - 1);
-            let end = index + rows.len();
+            let (first, end) = (rows.start, index + rows.len());
+            let places =
+                |from: usize| (from.max(index)..end).map(move |at| (first + at - index, part, at));
             match parts[part].want {
                 Want::Nothing => {}
-                Want::From(from) => {
-                    wanted.extend((from.max(index)..end).map(|at| (first + at - index, part, at)));
+                Want::From(from) => wanted.extend(places(from)),
+                Want::Largest { from, count } => {
+                    for place in places(from) {
+                        match self.search(place.0, count) {
+                            true => sink(part, place.2, self.search.found()),
+                            false => wanted.push(place),
+                        }
+                    }
                 }
-                Want::Largest(_) if end < parts[part].tokens.len() => {}
-                Want::Largest(k) if self.search(last, k) => {
-                    sink(part, end - 1, self.search.found());
-                }
-                Want::Largest(_) => wanted.push((last, part, end - 1)),
             }
         }
         // Rows are processed together so that the head is read as few times as possible.

@@ -132,7 +132,19 @@ pub enum Want {
     Nothing,
     /// All logits after each token from this index on.
     From(usize),
-    /// The largest logits after the last token: this many, all that equal one of them, and possibly
-    /// others.
-    Largest(usize),
+    /// The largest logits after each token from an index on: this many, all that equal one of them,
+    /// and possibly others.
+    Largest {
+        /// Index of the first token.
+        from: usize,
+        /// Number of logits.
+        count: usize,
+    },
+}
+
+impl Want {
+    /// The logits after each token from an index on: this many of the largest, or all.
+    pub fn new(from: usize, largest: Option<usize>) -> Self {
+        largest.map_or(Self::From(from), |count| Self::Largest { from, count })
+    }
 }

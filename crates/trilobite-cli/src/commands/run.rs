@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use trilobite_runtime::{
-    Finish, Generation, Limits, Message, Model, Sampler, Sampling, Session, end_ids, generate,
+    Drafted, Finish, Generation, Limits, Message, Model, Sampler, Sampling, Session, end_ids,
+    generate,
 };
 use trilobite_structured::Form;
 
@@ -77,6 +78,10 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     if !global.quiet {
         output::say(&generator.summary(&generation));
     }
+    if global.verbose {
+        let Drafted { drafted, accepted } = generation.drafted;
+        output::say(&format!("{accepted} of {drafted} guessed tokens were right"));
+    }
     Ok(match (generation.finish, interrupt::exit_status()) {
         (Finish::Interrupted, Some(status)) => status.into(),
         _ => ExitCode::SUCCESS,
@@ -141,10 +146,14 @@ impl Generator {
         if global.verbose {
             output::say(&sampling::describe(&sampling));
         }
+        let mut session = model::session(model, &args.compute, args.ctx)?;
+        if args.no_speculate {
+            session.speculate(None);
+        }
         let stop = template.map_or(&[][..], |template| template.stop);
         let stop = args.stop.iter().cloned().chain(stop.iter().map(|&text| text.to_owned()));
         Ok(Self {
-            session: model::session(model, &args.compute, args.ctx)?,
+            session,
             sampler,
             sampling,
             limits: Limits { max_tokens: args.n, end_ids, stop: stop.collect() },

@@ -220,10 +220,7 @@ impl<'m> Run<'m> {
             Some(Prompt { logprobs: Some(_), .. }) => Want::From(0),
             Some(_) if self.choices.iter().all(Choice::is_empty) => Want::Nothing,
             _ if end < self.tokens.len() => Want::Nothing,
-            _ => match needs.filter(|_| self.logprobs.is_none()) {
-                Some(largest) => Want::Largest(largest),
-                None => Want::From(count - 1),
-            },
+            _ => Want::new(count - 1, needs.filter(|_| self.logprobs.is_none())),
         };
         let Self { sequence, tokens, choices, prompt, logprobs, .. } = self;
         let listener = Listener {

@@ -1,0 +1,150 @@
+//! Speculation: guesses of the next tokens, which one pass verifies.
+//!
+//! Decoding waits for the memory that holds the weights, so a pass over a few tokens takes little
+//! longer than a pass over one. A [`Drafter`] guesses the tokens that follow. The pass reads the
+//! guesses along with the last token, and the sampler chooses a token after each, as it would
+//! without them, until its choice differs from the next guess. Tokens, their logits and the random
+//! numbers drawn are therefore those of decoding one by one; only the time differs.
+
+use std::ops::Sub;
+use std::time::Instant;
+
+use crate::error::Result;
+use crate::pace::Pace;
+
+/// Maximum number of guesses of a pass.
+const MAX_DRAFTS: usize = 7;
+/// Minimum number of tokens that must occur twice for [`Lookup`] to guess what follows.
+const MIN_MATCH: usize = 2;
+/// Number of tokens up to which longer matches are preferred.
+const MAX_MATCH: usize = 16;
+
+/// Guesses the tokens that follow a text.
+pub trait Drafter: Send {
+    /// Appends at most `most` guesses of the tokens after `text` to `drafts`.
+    ///
+    /// # Errors
+    /// A model that guesses cannot process the text.
+    fn draft(&mut self, text: &[u32], most: usize, drafts: &mut Vec<u32>) -> Result<()>;
+}
+
+/// Guesses that the text goes on as it did where its last tokens occurred before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lookup;
+
+impl Drafter for Lookup {
+    fn draft(&mut self, text: &[u32], most: usize, drafts: &mut Vec<u32>) -> Result<()> {
+        let Some(end) = earlier(text) else { return Ok(()) };
+        let first = drafts.len();
+        for index in end..end + most {
+            // A repetition can reach into the guesses.
+            let token = text.get(index).or_else(|| drafts.get(first + index - text.len()));
+            drafts.extend(token.copied());
+        }
+        Ok(())
+    }
+}
+
+/// The end of the earlier part of the text that has the most tokens in common with its end, the
+/// last one of equals.
+fn earlier(text: &[u32]) -> Option<usize> {
+    let last = text.last()?;
+    let mut best = (MIN_MATCH - 1, None);
+    for end in (1..text.len()).rev().filter(|end| text[end - 1] == *last) {
+        let pairs = text[..end].iter().rev().zip(text.iter().rev()).take(MAX_MATCH);
+        let length = pairs.take_while(|(a, b)| a == b).count();
+        if length > best.0 {
+            best = (length, Some(end));
+        }
+        if length == MAX_MATCH {
+            break;
+        }
+    }
+    best.1
+}
+
+/// Numbers of guesses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drafted {
+    /// Guesses that a pass has read.
+    pub drafted: usize,
+    /// Guesses that were right.
+    pub accepted: usize,
+}
+
+impl Sub for Drafted {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self { drafted: self.drafted - other.drafted, accepted: self.accepted - other.accepted }
+    }
+}
+
+/// The speculation of a sequence: a drafter, and when it is worth asking.
+pub struct Speculation {
+    drafter: Box<dyn Drafter>,
+    pace: Pace,
+    /// The guesses of the pass in progress, and when it began.
+    drafts: Vec<u32>,
+    begun: Option<Instant>,
+    counts: Drafted,
+}
+
+impl Default for Speculation {
+    /// Speculation by [`Lookup`].
+    fn default() -> Self {
+        Self::new(Lookup)
+    }
+}
+
+impl Speculation {
+    /// Creates the speculation of a drafter. It asks for few guesses or none where they are seldom
+    /// right, so that it costs next to nothing there.
+    pub fn new(drafter: impl Drafter + 'static) -> Self {
+        Self::with(drafter, Pace::default())
+    }
+
+    /// Creates speculation that always asks for as many guesses as a pass takes.
+    pub fn eager(drafter: impl Drafter + 'static) -> Self {
+        Self::with(drafter, Pace::eager())
+    }
+
+    fn with(drafter: impl Drafter + 'static, pace: Pace) -> Self {
+        let (drafter, drafts) = (Box::new(drafter), Vec::with_capacity(MAX_DRAFTS));
+        Self { drafter, pace, drafts, begun: None, counts: Drafted::default() }
+    }
+
+    /// Guesses at most `most` tokens after `text`, for a pass that begins now. The pass must end
+    /// with [`note`](Self::note).
+    ///
+    /// # Errors
+    /// The drafter fails.
+    pub fn draft(&mut self, text: &[u32], most: usize) -> Result<&[u32]> {
+        self.begun = Some(Instant::now());
+        self.drafts.clear();
+        let most = self.pace.drafts(most.min(MAX_DRAFTS));
+        if most > 0 {
+            self.drafter.draft(text, most, &mut self.drafts)?;
+            self.drafts.truncate(most);
+        }
+        Ok(&self.drafts)
+    }
+
+    /// Records how many of the guesses of a pass were right.
+    pub fn note(&mut self, accepted: usize) {
+        let drafted = self.drafts.len();
+        self.counts.drafted += drafted;
+        self.counts.accepted += accepted;
+        if let Some(begun) = self.begun.take() {
+            self.pace.note(drafted, accepted, begun.elapsed());
+        }
+    }
+
+    /// Numbers of guesses so far.
+    pub fn counts(&self) -> Drafted {
+        self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests;
