@@ -130,14 +130,13 @@ impl Speculation {
         Ok(&self.drafts)
     }
 
-    /// Records how many of the guesses of a pass were right.
+    /// Records how many of the guesses of a pass were right. Does nothing if no pass has begun.
     pub fn note(&mut self, accepted: usize) {
+        let Some(begun) = self.begun.take() else { return };
         let drafted = self.drafts.len();
         self.counts.drafted += drafted;
         self.counts.accepted += accepted;
-        if let Some(begun) = self.begun.take() {
-            self.pace.note(drafted, accepted, begun.elapsed());
-        }
+        self.pace.note(drafted, accepted, begun.elapsed());
     }
 
     /// Numbers of guesses so far.

@@ -24,6 +24,8 @@ pub(crate) struct Metrics {
     prompt_tokens: Family<Labels, Counter>,
     cached_tokens: Family<Labels, Counter>,
     tokens: Family<Labels, Counter>,
+    drafted_tokens: Family<Labels, Counter>,
+    accepted_tokens: Family<Labels, Counter>,
     preemptions: Family<Labels, Counter>,
     cancelled: Family<Labels, Counter>,
     queued: Family<Labels, Gauge>,
@@ -41,6 +43,8 @@ pub(crate) struct ModelMetrics {
     pub(crate) prompt_tokens: Counter,
     pub(crate) cached_tokens: Counter,
     pub(crate) tokens: Counter,
+    pub(crate) drafted_tokens: Counter,
+    pub(crate) accepted_tokens: Counter,
     pub(crate) preemptions: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) queued: Gauge,
@@ -66,6 +70,8 @@ impl Metrics {
         let cached_tokens =
             counter("cached_prompt_tokens", "Tokens of prompts that were not read again");
         let tokens = counter("generated_tokens", "Tokens of answers");
+        let drafted_tokens = counter("drafted_tokens", "Tokens of answers that were guessed");
+        let accepted_tokens = counter("accepted_tokens", "Guessed tokens that were right");
         let preemptions =
             counter("preemptions", "Sequences that gave up their cache pages and were read again");
         let cancelled = counter(
@@ -103,6 +109,8 @@ impl Metrics {
             prompt_tokens,
             cached_tokens,
             tokens,
+            drafted_tokens,
+            accepted_tokens,
             preemptions,
             cancelled,
             queued,
@@ -124,6 +132,8 @@ impl Metrics {
             prompt_tokens: counter(&self.prompt_tokens),
             cached_tokens: counter(&self.cached_tokens),
             tokens: counter(&self.tokens),
+            drafted_tokens: counter(&self.drafted_tokens),
+            accepted_tokens: counter(&self.accepted_tokens),
             preemptions: counter(&self.preemptions),
             cancelled: counter(&self.cancelled),
             queued: gauge(&self.queued),

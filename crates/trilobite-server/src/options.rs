@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use trilobite_runtime::{MAX_BATCH, PAGE, SessionOptions};
+use trilobite_runtime::{MAX_BATCH, PAGE, SessionOptions, Speculation};
 
 use crate::engine::EngineOptions;
 use crate::error::{Error, Result};
@@ -26,6 +26,9 @@ pub struct Options {
     pub queue: usize,
     /// Maximum prompt tokens of a step. The actual number depends on the measured prefill speed.
     pub step: usize,
+    /// Whether next tokens are guessed while at most two answers are generated. Plain sessions never
+    /// guess.
+    pub speculate: bool,
     /// Maximum tokens of an answer.
     pub max_tokens: Option<usize>,
     /// Maximum bytes of a request.
@@ -55,6 +58,7 @@ impl Default for Options {
             cache_bytes: None,
             queue: 256,
             step: MAX_BATCH,
+            speculate: true,
             max_tokens: None,
             body_bytes: 8 << 20,
             body_time: Duration::from_secs(30),
@@ -100,6 +104,7 @@ impl Options {
             pages,
             queue: self.queue,
             step: self.step,
+            speculation: (self.speculate && !session.plain).then_some(Speculation::default),
             time: self.request_time,
             patience: self.patience,
         }

@@ -77,6 +77,10 @@ pub(crate) struct Serve {
         ChatTemplate::standard_names()
     ))]
     chat_template: Option<PathBuf>,
+    /// Do not guess next tokens from the text so far; answers are the same, where they repeat text
+    /// slower
+    #[arg(long)]
+    no_speculate: bool,
     #[command(flatten)]
     compute: Compute,
 }
@@ -102,6 +106,7 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
         parallel: args.parallel,
         cache_bytes: args.cache_memory.map(|mib| mib.saturating_mul(1 << 20)),
         queue: args.queue,
+        speculate: !args.no_speculate,
         max_tokens: args.max_tokens,
         api_key,
         hosts: args.allow_host.clone(),

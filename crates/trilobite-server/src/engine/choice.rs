@@ -36,11 +36,15 @@ impl<'m> Choice<'m> {
         self.max_tokens == Some(0)
     }
 
-    /// Number of largest logits that the next token depends on, or `None` for all. Updates the sampler's
-    /// penalties.
-    pub(super) fn needs(&mut self) -> Option<usize> {
-        self.sampler.watch(self.continuation.ids());
-        self.sampler.needs()
+    /// Number of largest logits that the next token depends on, and those after the guessed ones, or
+    /// `None` for all.
+    pub(super) fn needs(&mut self, guesses: &[u32]) -> Option<usize> {
+        self.sampler.needs_after(self.continuation.ids(), guesses)
+    }
+
+    /// Number of tokens that the answer can still have; `None` is no limit.
+    pub(super) fn left(&self) -> Option<usize> {
+        self.max_tokens.map(|max| max.saturating_sub(self.continuation.ids().len()))
     }
 
     /// Chooses the token after `text`, the processed tokens, in a context of `context` tokens. With
@@ -54,6 +58,7 @@ impl<'m> Choice<'m> {
         room: &mut Vec<f32>,
     ) -> Result<Token, Failure> {
         let failure = |error: trilobite_runtime::Error| Failure::Model(error.to_string());
+        self.sampler.watch(self.continuation.ids());
         let id = self.sampler.sample(logits, text).map_err(failure)?;
         let logprobs = match logprobs {
             Some(top) => Some(log_probabilities(logits.values(), id, top, room)?),

@@ -2,8 +2,8 @@
 //! at every step.
 //!
 //! A step processes one token of every running answer and some tokens of the prompts (`pace.rs`). A
-//! token depends only on its own sequence. Batching, caching and preemption therefore change no bit of
-//! an answer.
+//! token depends only on its own sequence. Batching, caching, preemption and speculation therefore change
+//! no bit of an answer.
 
 mod choice;
 mod event;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use trilobite_runtime::{Forward, Limits, Model, PAGE, Sampler, SessionOptions};
+use trilobite_runtime::{Forward, Limits, Model, PAGE, Sampler, SessionOptions, Speculation};
 
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
@@ -59,6 +59,8 @@ pub(crate) struct EngineOptions {
     pub(crate) queue: usize,
     /// Maximum prompt tokens of a step.
     pub(crate) step: usize,
+    /// Creates the speculation of an answer, if there is any.
+    pub(crate) speculation: Option<fn() -> Speculation>,
     /// Maximum time of a request, including its wait in the queue.
     pub(crate) time: Duration,
     /// Maximum time that an answer waits for its client to read.

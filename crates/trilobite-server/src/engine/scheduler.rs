@@ -21,6 +21,9 @@ const BLOCKED: Duration = Duration::from_millis(2);
 /// Minimum tokens to take over from another run.
 const WORTH_SHARING: usize = 8;
 
+/// Maximum number of answers that a step guesses for. With more, a pass takes longer for each guess.
+const MOST_GUESSING: usize = 2;
+
 /// A test's view of a step: the tokens of each part.
 #[cfg(test)]
 pub(super) type BeforeStep = Box<dyn FnMut(&[&[u32]])>;
@@ -129,7 +132,9 @@ impl<'m> Scheduler<'m> {
         };
         while let Some(waiting) = self.queue.pop(|job| first(job, &self.running, &self.options)) {
             self.arrivals += 1;
-            let run = Run::new(self.arrivals, self.forward.sequence(), waiting, self.tokenizer);
+            let (empty, speculation) = (self.forward.sequence(), self.options.speculation);
+            let speculation = speculation.map(|new| new());
+            let run = Run::new(self.arrivals, empty, waiting, self.tokenizer, speculation);
             self.join(run);
         }
     }
@@ -150,6 +155,9 @@ impl<'m> Scheduler<'m> {
         self.make_room(&mut plan);
         if plan.iter().all(|&count| count == 0) {
             return std::thread::sleep(BLOCKED);
+        }
+        if let Err(failure) = self.guess(&mut plan, prompts) {
+            return self.isolate(&plan, failure);
         }
         let begun = Instant::now();
         match self.read(&plan) {
@@ -240,6 +248,29 @@ impl<'m> Scheduler<'m> {
             plan.remove(chosen);
             self.preempt(chosen);
         }
+    }
+
+    /// Adds guesses to a step that only decodes a few answers, as far as there are pages.
+    ///
+    /// # Errors
+    /// The drafter fails.
+    fn guess(&mut self, plan: &mut [usize], prompts: usize) -> Result<(), Failure> {
+        if prompts > 0 || plan.iter().filter(|&&count| count > 0).count() > MOST_GUESSING {
+            return Ok(());
+        }
+        let context = self.forward.context();
+        let mut free = self.options.pages.saturating_sub(self.forward.pages());
+        for (run, count) in self.running.iter_mut().zip(plan).filter(|(_, count)| **count == 1) {
+            let guessed = match run.alone {
+                true => 0,
+                false => run.guess(context).map_err(|error| Failure::Model(error.to_string()))?,
+            };
+            match free.checked_sub(run.sequence.missing_pages(1 + guessed)) {
+                Some(left) => (free, *count) = (left, 1 + guessed),
+                None => run.drop_guesses(),
+            }
+        }
+        Ok(())
     }
 
     /// Moves a run to the preempted ones and drops its keys and values.

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
 use trilobite_runtime::{
-    Constraint, Finish, Request, Sampling, Scorer, Session, end_ids, generate,
+    Constraint, Finish, Lookup, Request, Sampling, Scorer, Session, end_ids, generate,
 };
 
 use super::scheduler::BeforeStep;
@@ -38,6 +38,7 @@ fn options() -> EngineOptions {
         pages: 1000,
         queue: 100,
         step: 32,
+        speculation: Some(|| Speculation::eager(Lookup)),
         time: Duration::from_secs(3600),
         patience: Duration::from_secs(3600),
     }
@@ -174,7 +175,11 @@ fn answered(
 
 /// The choices of a request as `trilobite run` and `trilobite score` would compute them.
 fn alone(model: &Arc<Model>, ask: &Ask) -> (Vec<Told>, Vec<Option<f64>>) {
-    let session = || Session::new(Arc::clone(model), session()).unwrap();
+    let session = || {
+        let mut session = Session::new(Arc::clone(model), session()).unwrap();
+        session.speculate(None);
+        session
+    };
     let mut scorer = Scorer::new(session());
     let mut score = |context: &[u32], id: u32| {
         let request = Request { context: context.to_vec(), continuation: vec![id] };
@@ -267,14 +272,16 @@ fn answers_have_the_bits_that_each_has_alone() {
     let model = model();
     let mut preemptions = 0;
     let mut cached = 0;
-    // With room for everybody, and for little more than one.
-    for (seed, pages) in [(1, 1000), (2, 12), (3, 6)] {
+    let (mut drafted, mut accepted) = (0, 0);
+    // With room for everybody, and for little more than one. Few at a time have guesses.
+    for (seed, pages, parallel) in [(1, 1000, 6), (2, 12, 6), (3, 6, 6), (4, 1000, 2), (5, 6, 3)] {
         let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
         let beginnings: Vec<Vec<u32>> =
             (0..3).map(|_| (0..90).map(|_| random.below(300) as u32).collect()).collect();
         let asks: Vec<Ask> = (0..24).map(|_| random.ask(&beginnings)).collect();
         let metrics = Metrics::new().of_model("test");
-        let options = EngineOptions { pages, step: [7, 32, 16][seed as usize % 3], ..options() };
+        let step = [7, 32, 16][seed as usize % 3];
+        let options = EngineOptions { pages, parallel, step, ..options() };
         let jobs = asks.iter().map(|ask| ask.job(&model)).collect();
         let wholes = answered(&model, options, jobs, &metrics, None);
         for (ask, whole) in asks.iter().zip(wholes) {
@@ -282,7 +289,10 @@ fn answers_have_the_bits_that_each_has_alone() {
         }
         preemptions += metrics.preemptions.get();
         cached += metrics.cached_tokens.get();
+        drafted += metrics.drafted_tokens.get();
+        accepted += metrics.accepted_tokens.get();
     }
+    assert!(accepted > 50 && drafted - accepted > 50, "{accepted} of {drafted} guesses");
     assert!(preemptions > 0 && cached > 0, "{preemptions} preemptions, {cached} cached tokens");
 }
 
@@ -352,7 +362,7 @@ fn a_prompt_is_read_in_pieces_between_the_tokens_of_answers() {
     let look: BeforeStep = Box::new(move |parts| {
         seen.lock().unwrap().push(parts.iter().map(|part| part.len()).collect::<Vec<_>>());
     });
-    let options = EngineOptions { step: 16, ..options() };
+    let options = EngineOptions { step: 16, speculation: None, ..options() };
     let jobs = asks.iter().map(|ask| ask.job(&model)).collect();
     answered(&model, options, jobs, &Metrics::new().of_model("test"), Some(look));
     let steps = steps.lock().unwrap();
