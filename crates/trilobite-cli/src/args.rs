@@ -10,6 +10,7 @@ use trilobite_convert::{Head, HeadScan, Layout, Quantize, Type};
 use trilobite_runtime::{CacheType, ChatTemplate};
 
 use crate::commands::form::FormArgs;
+use crate::commands::prompt_cache::PromptCacheArgs;
 use crate::commands::pull::Pull;
 use crate::commands::serve::Serve;
 use crate::commands::stored::{List, Rm, Show};
@@ -234,6 +235,11 @@ pub(crate) struct Run {
     /// text slower
     #[arg(long)]
     pub(crate) no_speculate: bool,
+    /// A small model with the same vocabulary that guesses next tokens; the answer is the same
+    #[arg(long, value_name = "MODEL", conflicts_with = "no_speculate")]
+    pub(crate) draft: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cache: PromptCacheArgs,
     #[command(flatten)]
     pub(crate) compute: Compute,
 }
@@ -545,6 +551,12 @@ pub(crate) struct Bench {
     /// Show the time of each stage of a token
     #[arg(long)]
     pub(crate) profile: bool,
+    /// Measure decoding with guesses of next tokens too: all of them right, and all wrong
+    #[arg(long)]
+    pub(crate) speculate: bool,
+    /// Measure decoding with the guesses of this small model with the same vocabulary too
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) draft: Option<PathBuf>,
     /// Number of runs per measurement
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     pub(crate) runs: usize,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trilobite_format::model::Rope;
+use trilobite_format::model::{Rope, Scaling};
 
 use crate::cache::{CacheType, PageCount, Shape};
 use crate::config::RopePairs;
@@ -168,6 +168,17 @@ impl Forward {
     /// Maximum number of tokens of a sequence.
     pub fn context(&self) -> usize {
         self.options.context
+    }
+
+    /// Number of threads.
+    pub(crate) fn threads(&self) -> usize {
+        self.options.threads
+    }
+
+    /// Whether the context is long enough for LongRoPE's factors of long contexts.
+    pub(crate) fn has_long_context(&self) -> bool {
+        let scaling = &self.model.config().rope.scaling;
+        matches!(scaling, Scaling::LongRope { original } if self.context() as u64 > *original)
     }
 
     /// Element type of the KV cache.

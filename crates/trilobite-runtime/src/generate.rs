@@ -128,7 +128,10 @@ pub fn generate(
                 return;
             }
             match answer.take(logits) {
-                Ok(id) if next.get(index + 1) == Some(&id) => expected += 1,
+                Ok(id) if next.get(index + 1) == Some(&id) => {
+                    answer.sampler.watch(&answer.continuation.ids);
+                    expected += 1;
+                }
                 // The tokens that follow were guessed wrongly.
                 Ok(_) => expected = usize::MAX,
                 Err(error) => failure = Some(error),
@@ -178,9 +181,8 @@ struct Answer<'a, 't, L> {
 }
 
 impl<L: FnMut(u32, &str) -> ControlFlow<()>> Answer<'_, '_, L> {
-    /// Chooses the token after the text from its logits.
+    /// Chooses the token after the text from its logits. The sampler has seen the answer so far.
     fn take(&mut self, logits: Logits<'_>) -> Result<u32> {
-        self.sampler.watch(&self.continuation.ids);
         let id = self.sampler.sample(logits, &self.text)?;
         self.text.push(id);
         let (piece, finish) = self.continuation.push(id)?;

@@ -186,11 +186,11 @@ impl Sampler {
         self.constraint.as_ref().is_some_and(|constraint| constraint.is_complete())
     }
 
-    /// Updates the penalties for an answer, before its next token is sampled. An answer that is
-    /// shorter than the previous one starts a new count.
+    /// Updates the penalties for an answer, before its next token is sampled. An answer that is no
+    /// longer than the previous one starts a new count.
     pub fn watch(&mut self, answer: &[u32]) {
         if self.counts_tokens() {
-            if answer.len() < self.counted {
+            if answer.len() <= self.counted {
                 (self.counts, self.counted) = (BTreeMap::new(), 0);
             }
             for &id in &answer[self.counted..] {

@@ -58,8 +58,9 @@ impl Session {
     }
 
     /// Replaces the speculation of [`generate`](crate::generate), which changes its speed alone.
-    pub fn speculate(&mut self, speculation: Option<Speculation>) {
-        self.speculation = speculation;
+    /// Returns the previous one.
+    pub fn speculate(&mut self, speculation: Option<Speculation>) -> Option<Speculation> {
+        std::mem::replace(&mut self.speculation, speculation)
     }
 
     /// The parts of the session.

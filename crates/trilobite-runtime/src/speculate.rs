@@ -7,10 +7,14 @@
 //! numbers drawn are therefore those of decoding one by one; only the time differs.
 
 use std::ops::Sub;
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::pace::Pace;
+use crate::sampler::argmax;
+use crate::session::Session;
 
 /// Maximum number of guesses of a pass.
 const MAX_DRAFTS: usize = 7;
@@ -142,6 +146,62 @@ impl Speculation {
     /// Numbers of guesses so far.
     pub fn counts(&self) -> Drafted {
         self.counts
+    }
+}
+
+/// Guesses by a small model with the same vocabulary, greedily.
+pub struct ModelDrafter {
+    session: Session,
+    /// The number of ids in the other model's vocabulary.
+    vocab: usize,
+}
+
+impl ModelDrafter {
+    /// Creates the drafter of a session for a model.
+    ///
+    /// # Errors
+    /// The models have different vocabularies.
+    pub fn new(session: Session, model: &Model) -> Result<Self> {
+        let drafting = Arc::clone(session.model());
+        let different = |text| Err(Error::DraftVocabulary(text));
+        let (own, other) = (drafting.tokenizer()?, model.tokenizer()?);
+        let (own_len, other_len) = (own.max_id(), other.max_id());
+        if own_len != other_len {
+            let size = |most: Option<u32>| most.map_or(0, |most| u64::from(most) + 1);
+            let (own, other) = (size(own_len), size(other_len));
+            return different(format!("it has {own} tokens, and the model has {other}"));
+        }
+        for id in own_len.map_or(0..0, |most| 0..most + 1) {
+            let (own, other) = (own.token(id), other.token(id));
+            if own != other {
+                let name =
+                    |token: Option<String>| token.map_or("absent".into(), |t| format!("{t:?}"));
+                let (own, other) = (name(own), name(other));
+                return different(format!("token {id} is {own}, and {other} in the model"));
+            }
+        }
+        Ok(Self { session, vocab: model.config().vocab })
+    }
+}
+
+impl Drafter for ModelDrafter {
+    fn draft(&mut self, text: &[u32], most: usize, drafts: &mut Vec<u32>) -> Result<()> {
+        // A padded vocabulary has ids without tokens, and not every one in both models.
+        let known = self.session.model().config().vocab;
+        if text.iter().any(|&id| id as usize >= known) {
+            return Ok(());
+        }
+        let kept = self.session.rewind(text, text.len().saturating_sub(1));
+        let room = self.session.context().saturating_sub(text.len());
+        let mut next = text[kept..].to_vec();
+        for _ in 0..most.min(room) {
+            let logits = self.session.next_largest(&next, 1)?;
+            let best = argmax(logits.values()).map(|best| logits.id(best as usize));
+            let Some(id) = best.filter(|&id| (id as usize) < self.vocab) else { break };
+            drafts.push(id);
+            next = vec![id];
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod inspect;
 pub(crate) mod logits;
 pub(crate) mod manual;
 pub(crate) mod perplexity;
+pub(crate) mod prompt_cache;
 pub(crate) mod pull;
 pub(crate) mod run;
 mod sampling;

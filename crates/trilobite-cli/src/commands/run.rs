@@ -13,6 +13,7 @@ use trilobite_runtime::{
 use trilobite_structured::Form;
 
 use super::chat;
+use super::prompt_cache::PromptCache;
 use super::sampling::{self, sampling};
 use super::template::Template;
 use crate::args::{Global, Run};
@@ -21,6 +22,7 @@ use crate::{input, interrupt, model, output};
 /// A model and the state of a generation.
 pub(crate) struct Generator {
     pub(crate) session: Session,
+    cache: Option<PromptCache>,
     sampler: Sampler,
     sampling: Sampling,
     pub(crate) limits: Limits,
@@ -48,7 +50,9 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     };
     let mut generator = Generator::new(&model, args, global, template.as_ref())?;
     if !has_prompt && terminal {
-        return chat::run(&mut generator, &model, args, global, template.as_ref());
+        let status = chat::run(&mut generator, &model, args, global, template.as_ref())?;
+        generator.save_cache()?;
+        return Ok(status);
     }
 
     let (prompt, text) = match &args.tokens {
@@ -82,6 +86,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
         let Drafted { drafted, accepted } = generation.drafted;
         output::say(&format!("{accepted} of {drafted} guessed tokens were right"));
     }
+    generator.save_cache()?;
     Ok(match (generation.finish, interrupt::exit_status()) {
         (Finish::Interrupted, Some(status)) => status.into(),
         _ => ExitCode::SUCCESS,
@@ -150,10 +155,17 @@ impl Generator {
         if args.no_speculate {
             session.speculate(None);
         }
+        if let Some(path) = &args.draft {
+            let drafter =
+                model::drafter(path, model, &session, &args.compute, args.model.no_cache, global)?;
+            session.speculate(Some(drafter));
+        }
+        let cache = PromptCache::open(&args.cache, &mut session)?;
         let stop = template.map_or(&[][..], |template| template.stop);
         let stop = args.stop.iter().cloned().chain(stop.iter().map(|&text| text.to_owned()));
         Ok(Self {
             session,
+            cache,
             sampler,
             sampling,
             limits: Limits { max_tokens: args.n, end_ids, stop: stop.collect() },
@@ -162,6 +174,11 @@ impl Generator {
             ids: args.ids,
             form,
         })
+    }
+
+    /// Saves the keys and values for the next run, if requested.
+    fn save_cache(&mut self) -> Result<()> {
+        self.cache.as_mut().map_or(Ok(()), |cache| cache.save(&mut self.session))
     }
 
     /// The sampling settings.

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use trilobite_convert::{Checkpoint, HeadScan, Options, convert, ignore_progress};
+use trilobite_convert::{Checkpoint, Head, HeadScan, Options, convert, ignore_progress};
 
 use super::*;
 use crate::{
-    CacheType, Constraint, Finish, Generation, Limits, Model, Sampler, Sampling, Session,
-    SessionOptions, generate,
+    CacheType, Constraint, Finish, Generation, Limits, Model, ModelDrafter, Sampler, Sampling,
+    Session, SessionOptions, generate,
 };
 
 fn guesses(text: &[u32], most: usize) -> Vec<u32> {
@@ -48,11 +48,14 @@ const MODELS: [(&str, HeadScan); 7] = [
 const CONTEXT: usize = 90;
 
 fn model(name: &str, head_scan: HeadScan) -> Arc<Model> {
+    converted(name, &Options { head_scan, ..Options::default() })
+}
+
+fn converted(name: &str, options: &Options) -> Arc<Model> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden").join(name);
-    let options = Options { head_scan, ..Options::default() };
     let mut file = Vec::new();
     let checkpoint = Checkpoint::open(folder).unwrap();
-    convert(&checkpoint, &options, &mut file, &mut ignore_progress).unwrap();
+    convert(&checkpoint, options, &mut file, &mut ignore_progress).unwrap();
     Arc::new(Model::from_bytes(file).unwrap())
 }
 
@@ -233,4 +236,44 @@ fn guesses_change_nothing() {
     let times = |end: Finish| ends.iter().filter(|other| **other == end).count();
     let expected = [Finish::EndOfText, Finish::Length, Finish::ContextFull, Finish::Interrupted];
     assert!(expected.iter().all(|end| times(end.clone()) > 4), "{ends:?}");
+}
+
+#[test]
+fn a_model_guesses_what_it_would_say_itself() {
+    let model = model("bitnet_online", HeadScan::Always);
+    let rounded = Options { head: Head::Q8_0, head_scan: HeadScan::None, ..Options::default() };
+    let other = converted("bitnet_online", &rounded);
+    let options = SessionOptions { threads: 1, context: CONTEXT, ..SessionOptions::default() };
+    let case = Case {
+        options,
+        sampling: Sampling::default(),
+        bias: Vec::new(),
+        constrained: false,
+        limits: Limits { max_tokens: Some(40), ..Limits::default() },
+        prompt: vec![5, 6, 7],
+        patience: usize::MAX,
+    };
+    let (alone, _) = case.run(&model, None);
+    // With a context shorter than the answer, and of another model with the same vocabulary.
+    for (small, context) in [(&model, CONTEXT), (&model, 20), (&other, CONTEXT)] {
+        let options = SessionOptions { context, ..options };
+        let session = Session::new(Arc::clone(small), options).unwrap();
+        let drafter = ModelDrafter::new(session, &model).unwrap();
+        let (guessed, drafted) = case.run(&model, Some(Speculation::eager(drafter)));
+        assert_eq!(guessed, alone);
+        assert!(drafted.drafted > 0);
+        if Arc::ptr_eq(small, &model) {
+            assert_eq!(drafted.accepted, drafted.drafted);
+        }
+    }
+}
+
+#[test]
+fn a_model_with_another_vocabulary_cannot_guess() {
+    let model = model("bitnet_online", HeadScan::None);
+    let other = self::model("gemma3", HeadScan::None);
+    let options = SessionOptions { threads: 1, ..SessionOptions::default() };
+    let session = Session::new(other, options).unwrap();
+    let error = ModelDrafter::new(session, &model).err().unwrap().to_string();
+    assert!(error.starts_with("the drafting model has another vocabulary: "), "{error}");
 }

@@ -42,6 +42,11 @@ impl<'m> Choice<'m> {
         self.sampler.needs_after(self.continuation.ids(), guesses)
     }
 
+    /// Updates the penalties for the answer's last token, which was guessed.
+    pub(super) fn watch(&mut self) {
+        self.sampler.watch(self.continuation.ids());
+    }
+
     /// Number of tokens that the answer can still have; `None` is no limit.
     pub(super) fn left(&self) -> Option<usize> {
         self.max_tokens.map(|max| max.saturating_sub(self.continuation.ids().len()))
@@ -58,7 +63,6 @@ impl<'m> Choice<'m> {
         room: &mut Vec<f32>,
     ) -> Result<Token, Failure> {
         let failure = |error: trilobite_runtime::Error| Failure::Model(error.to_string());
-        self.sampler.watch(self.continuation.ids());
         let id = self.sampler.sample(logits, text).map_err(failure)?;
         let logprobs = match logprobs {
             Some(top) => Some(log_probabilities(logits.values(), id, top, room)?),

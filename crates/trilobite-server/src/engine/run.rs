@@ -385,7 +385,10 @@ impl Listener<'_, '_> {
                     choice.next(logits, text, self.context, self.logprobs, &mut self.room)?;
                 // The token after a right guess is the next unknown one.
                 let right = token.finish.is_none() && guess == Some(&token.id);
-                self.unknown += usize::from(right);
+                if right {
+                    choice.watch();
+                    self.unknown += 1;
+                }
                 self.outcome.tokens.push(token);
             }
             return Ok(());
