@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     tokens: Family<Labels, Counter>,
     drafted_tokens: Family<Labels, Counter>,
     accepted_tokens: Family<Labels, Counter>,
+    loaded_pages: Family<Labels, Counter>,
+    damaged_pages: Family<Labels, Counter>,
     preemptions: Family<Labels, Counter>,
     cancelled: Family<Labels, Counter>,
     queued: Family<Labels, Gauge>,
@@ -45,6 +47,8 @@ pub(crate) struct ModelMetrics {
     pub(crate) tokens: Counter,
     pub(crate) drafted_tokens: Counter,
     pub(crate) accepted_tokens: Counter,
+    pub(crate) loaded_pages: Counter,
+    pub(crate) damaged_pages: Counter,
     pub(crate) preemptions: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) queued: Gauge,
@@ -72,6 +76,12 @@ impl Metrics {
         let tokens = counter("generated_tokens", "Tokens of answers");
         let drafted_tokens = counter("drafted_tokens", "Tokens of answers that were guessed");
         let accepted_tokens = counter("accepted_tokens", "Guessed tokens that were right");
+        let loaded_pages = counter(
+            "loaded_cache_pages",
+            "Pages of keys and values read from the prompt cache's folder",
+        );
+        let damaged_pages =
+            counter("damaged_cache_pages", "Damaged files removed from the prompt cache's folder");
         let preemptions =
             counter("preemptions", "Sequences that gave up their cache pages and were read again");
         let cancelled = counter(
@@ -111,6 +121,8 @@ impl Metrics {
             tokens,
             drafted_tokens,
             accepted_tokens,
+            loaded_pages,
+            damaged_pages,
             preemptions,
             cancelled,
             queued,
@@ -134,6 +146,8 @@ impl Metrics {
             tokens: counter(&self.tokens),
             drafted_tokens: counter(&self.drafted_tokens),
             accepted_tokens: counter(&self.accepted_tokens),
+            loaded_pages: counter(&self.loaded_pages),
+            damaged_pages: counter(&self.damaged_pages),
             preemptions: counter(&self.preemptions),
             cancelled: counter(&self.cancelled),
             queued: gauge(&self.queued),

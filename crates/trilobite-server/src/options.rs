@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trilobite_runtime::{MAX_BATCH, PAGE, SessionOptions, Speculation};
 
-use crate::engine::EngineOptions;
+use crate::engine::{EngineOptions, PromptFolder};
 use crate::error::{Error, Result};
 use crate::served::ServedModel;
 
@@ -22,6 +22,8 @@ pub struct Options {
     /// Memory for the keys and values of each model in bytes; one context always fits. The default has
     /// room for two contexts of every parallel answer, at most half of the machine's free memory.
     pub cache_bytes: Option<usize>,
+    /// A folder for keys and values that outlive the server.
+    pub prompt_folder: Option<PromptFolder>,
     /// Maximum waiting prompts of each model.
     pub queue: usize,
     /// Maximum prompt tokens of a step. The actual number depends on the measured prefill speed.
@@ -56,6 +58,7 @@ impl Default for Options {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
             parallel: 8,
             cache_bytes: None,
+            prompt_folder: None,
             queue: 256,
             step: MAX_BATCH,
             speculate: true,

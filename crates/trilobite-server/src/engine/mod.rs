@@ -6,6 +6,7 @@
 //! no bit of an answer.
 
 mod choice;
+mod disk;
 mod event;
 mod pace;
 mod prefix;
@@ -15,6 +16,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,6 +25,7 @@ use trilobite_runtime::{Forward, Limits, Model, PAGE, Sampler, SessionOptions, S
 
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
+use disk::DiskCache;
 pub(crate) use event::{Answer, Event, Failure, Token, TokenLogprobs};
 pub(crate) use queue::Refused;
 use queue::{Queue, Waiting};
@@ -67,6 +70,28 @@ pub(crate) struct EngineOptions {
     pub(crate) patience: Duration,
 }
 
+/// A folder for keys and values that outlive the server.
+#[derive(Clone, Debug)]
+pub struct PromptFolder {
+    /// Its path. It is created if it does not exist.
+    pub path: PathBuf,
+    /// Maximum bytes of its files.
+    pub bytes: u64,
+}
+
+impl PromptFolder {
+    /// Opens the folder for a model.
+    ///
+    /// # Errors
+    /// Nothing can be written there, or the writing thread cannot be started.
+    fn open(&self, forward: &Forward, metrics: ModelMetrics) -> Result<DiskCache> {
+        let failed = |source| Error::PromptFolder { path: self.path.clone(), source };
+        std::fs::create_dir_all(&self.path).map_err(failed)?;
+        tempfile::tempfile_in(&self.path).map_err(failed)?;
+        DiskCache::new(self.path.clone(), self.bytes, forward, metrics).map_err(Error::Thread)
+    }
+}
+
 /// The thread that generates a model's answers.
 pub(crate) struct Engine {
     queue: Arc<Queue>,
@@ -83,6 +108,7 @@ impl Engine {
         model: &Arc<Model>,
         options: EngineOptions,
         metrics: ModelMetrics,
+        folder: Option<&PromptFolder>,
     ) -> Result<Self> {
         let forward = Forward::new(Arc::clone(model), options.session)?;
         let context = forward.context();
@@ -91,12 +117,13 @@ impl Engine {
         let pages = options.pages.max(context.div_ceil(PAGE) + 1);
         let options = EngineOptions { parallel: options.parallel.max(1), pages, ..options };
         let queue = Arc::new(Queue::new(options.queue, metrics.queued.clone()));
+        let disk = folder.map(|folder| folder.open(&forward, metrics.clone())).transpose()?;
         let (shared, model) = (Arc::clone(&queue), Arc::clone(model));
         let work = move || {
             // Waiting requests end however the thread ends.
             let _end = shared.end_on_drop();
             let Ok(tokenizer) = model.tokenizer() else { return };
-            Scheduler::new(forward, tokenizer, &shared, options, metrics).work();
+            Scheduler::new(forward, tokenizer, &shared, options, metrics, disk).work();
         };
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(work);
         let thread = thread.map_err(Error::Thread)?;

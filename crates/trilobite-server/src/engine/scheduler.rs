@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use trilobite_runtime::{Error, Forward, PAGE, Tokenizer};
 
+use super::disk::DiskCache;
 use super::event::{Event, Failure};
 use super::pace::{Pace, share};
 use super::prefix::{PrefixCache, common};
@@ -37,6 +38,7 @@ pub(super) struct Scheduler<'m> {
     metrics: ModelMetrics,
     pace: Pace,
     cache: PrefixCache,
+    disk: Option<DiskCache>,
     /// Runs that take part in steps, in order of arrival.
     running: Vec<Run<'m>>,
     /// Preempted runs, in order of arrival.
@@ -53,6 +55,7 @@ impl<'m> Scheduler<'m> {
         queue: &'m Queue,
         options: EngineOptions,
         metrics: ModelMetrics,
+        disk: Option<DiskCache>,
     ) -> Self {
         Self {
             forward,
@@ -62,6 +65,7 @@ impl<'m> Scheduler<'m> {
             metrics,
             pace: Pace::new(options.step),
             cache: PrefixCache::default(),
+            disk,
             running: Vec::new(),
             preempted: VecDeque::new(),
             arrivals: 0,
@@ -183,6 +187,7 @@ impl<'m> Scheduler<'m> {
                 continue;
             }
             self.share_prefix(index);
+            self.load(index);
             match self.running[index].pending() {
                 1 => *count = 1,
                 _ if self.awaits_another(index, &reading) => {}
@@ -212,6 +217,21 @@ impl<'m> Scheduler<'m> {
         {
             let mut sequence = self.running[other].sequence.fork();
             sequence.truncate(length);
+            self.running[index].adopt(sequence);
+        }
+    }
+
+    /// Gives a run the next keys and values of its prompt that are on the disk.
+    fn load(&mut self, index: usize) {
+        let run = &self.running[index];
+        let known = run.sequence.len();
+        let Some(disk) = self.disk.as_ref().filter(|_| run.sharable().len() >= known + PAGE) else {
+            return;
+        };
+        let free = self.options.pages.saturating_sub(self.forward.pages());
+        let mut sequence = run.sequence.fork();
+        disk.extend(&mut sequence, run.sharable(), free);
+        if sequence.len() > known {
             self.running[index].adopt(sequence);
         }
     }
@@ -329,7 +349,10 @@ impl<'m> Scheduler<'m> {
             };
             match run.settle(outcome, &self.metrics) {
                 Ok(runs) => self.running.extend(runs),
-                Err(read) => read.into_iter().for_each(|sequence| self.cache.insert(sequence)),
+                Err(read) => read.into_iter().for_each(|sequence| {
+                    self.disk.iter().for_each(|disk| disk.store(&sequence));
+                    self.cache.insert(sequence);
+                }),
             }
         }
     }

@@ -18,7 +18,7 @@ const CONTEXT: usize = 160;
 /// Events that fit without a reader: all that a job can have.
 const UNREAD: usize = CONTEXT + 2;
 
-fn model() -> Arc<Model> {
+pub(super) fn model() -> Arc<Model> {
     let folder =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden/llama_bitnet_online");
     let mut file = Vec::new();
@@ -31,7 +31,7 @@ fn session() -> SessionOptions {
     SessionOptions { threads: 1, context: CONTEXT, ..SessionOptions::default() }
 }
 
-fn options() -> EngineOptions {
+pub(super) fn options() -> EngineOptions {
     EngineOptions {
         session: session(),
         parallel: 6,
@@ -46,7 +46,7 @@ fn options() -> EngineOptions {
 
 /// What a job is made from, so that it can be made twice.
 #[derive(Clone, Debug)]
-struct Ask {
+pub(super) struct Ask {
     prompt: Vec<u32>,
     sampling: Sampling,
     choices: u64,
@@ -69,7 +69,7 @@ static LIST: LazyLock<Form> = LazyLock::new(|| {
 });
 
 impl Ask {
-    fn greedy(prompt: &[u32], max_tokens: usize) -> Self {
+    pub(super) fn greedy(prompt: &[u32], max_tokens: usize) -> Self {
         Self {
             prompt: prompt.to_vec(),
             sampling: Sampling::default(),
@@ -94,7 +94,7 @@ impl Ask {
         Limits { max_tokens: self.max_tokens, end_ids, stop: self.stop.clone() }
     }
 
-    fn job(&self, model: &Model) -> Job {
+    pub(super) fn job(&self, model: &Model) -> Job {
         Job {
             prompt: self.prompt.clone(),
             samplers: (0..self.choices).map(|choice| self.sampler(choice)).collect(),
@@ -115,13 +115,13 @@ struct Told {
 }
 
 #[derive(Debug, PartialEq)]
-struct Whole {
-    cached: usize,
+pub(super) struct Whole {
+    pub(super) cached: usize,
     prompt: Vec<Option<TokenLogprobs>>,
     choices: Vec<Told>,
 }
 
-fn read(mut answer: Answer) -> std::result::Result<Whole, Failure> {
+pub(super) fn read(mut answer: Answer) -> std::result::Result<Whole, Failure> {
     let mut whole = Whole { cached: 0, prompt: Vec::new(), choices: Vec::new() };
     while let Some(event) = answer.blocking_next() {
         let choice = match event {
@@ -167,7 +167,7 @@ fn answered(
     queue.close();
     let forward = Forward::new(Arc::clone(model), options.session).unwrap();
     let tokenizer = model.tokenizer().unwrap();
-    let mut scheduler = Scheduler::new(forward, tokenizer, &queue, options, metrics.clone());
+    let mut scheduler = Scheduler::new(forward, tokenizer, &queue, options, metrics.clone(), None);
     scheduler.before_step = before_step;
     scheduler.work();
     answers.into_iter().map(read).collect()
@@ -215,7 +215,7 @@ fn alone(model: &Arc<Model>, ask: &Ask) -> (Vec<Told>, Vec<Option<f64>>) {
     (choices, prompt)
 }
 
-fn assert_alone(model: &Arc<Model>, ask: &Ask, whole: &Whole) {
+pub(super) fn assert_alone(model: &Arc<Model>, ask: &Ask, whole: &Whole) {
     let (choices, prompt) = alone(model, ask);
     // The likeliest tokens are compared elsewhere.
     let mut told = whole.choices.clone();
@@ -402,7 +402,7 @@ fn a_fault_ends_the_request_that_has_it() {
 }
 
 fn engine(model: &Arc<Model>, options: EngineOptions) -> Engine {
-    Engine::start(model, options, Metrics::new().of_model("test")).unwrap()
+    Engine::start(model, options, Metrics::new().of_model("test"), None).unwrap()
 }
 
 /// A request whose answer is longer than what fits without a reader.
@@ -435,7 +435,7 @@ fn who_does_not_read_gives_up_pages() {
     let metrics = Metrics::new().of_model("test");
     // Pages of one context and of a copy.
     let options = EngineOptions { parallel: 2, pages: 0, ..options() };
-    let engine = Engine::start(&model, options, metrics.clone()).unwrap();
+    let engine = Engine::start(&model, options, metrics.clone(), None).unwrap();
     let slow = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
     let other = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
     // The other goes on to its end beside the first, which is the older one.
