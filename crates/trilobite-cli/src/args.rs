@@ -231,11 +231,11 @@ pub(crate) struct Run {
     pub(crate) parse_special: bool,
     #[command(flatten)]
     pub(crate) form: FormArgs,
-    /// Do not guess next tokens from the text so far; the answer is the same, where it repeats
+    /// Do not draft next tokens from the text so far; the answer is the same, where it repeats
     /// text slower
     #[arg(long)]
     pub(crate) no_speculate: bool,
-    /// A small model with the same vocabulary that guesses next tokens; the answer is the same
+    /// A small model with the same vocabulary that drafts next tokens; the answer is the same
     #[arg(long, value_name = "MODEL", conflicts_with = "no_speculate")]
     pub(crate) draft: Option<PathBuf>,
     #[command(flatten)]
@@ -551,10 +551,10 @@ pub(crate) struct Bench {
     /// Show the time of each stage of a token
     #[arg(long)]
     pub(crate) profile: bool,
-    /// Measure decoding with guesses of next tokens too: all of them right, and all wrong
+    /// Measure decoding with drafts of next tokens too: all of them right, and all wrong
     #[arg(long)]
     pub(crate) speculate: bool,
-    /// Measure decoding with the guesses of this small model with the same vocabulary too
+    /// Measure decoding with the drafts of this small model with the same vocabulary too
     #[arg(long, value_name = "MODEL")]
     pub(crate) draft: Option<PathBuf>,
     /// Number of runs per measurement

@@ -144,7 +144,7 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A model cannot guess the tokens of another one, because its vocabulary differs.
+    /// A model cannot draft the tokens of another one, because its vocabulary differs.
     #[error("the drafting model has another vocabulary: {0}")]
     DraftVocabulary(String),
     /// The name of a cache type is unknown.

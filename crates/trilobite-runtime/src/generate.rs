@@ -56,7 +56,7 @@ pub struct Generation {
     pub prompt_time: Duration,
     /// Time of the decoding steps, which produce all tokens but the first.
     pub decode_time: Duration,
-    /// Tokens that were guessed.
+    /// Tokens that were drafted.
     pub drafted: Drafted,
 }
 
@@ -114,7 +114,7 @@ pub fn generate(
         }
         let sure = next.len();
         if let Some(speculation) = speculation.as_mut().filter(|_| count > 0) {
-            // The token after the last guess is within the limits too.
+            // The token after the last draft is within the limits too.
             let room = limits.max_tokens.map_or(usize::MAX, |max| max - count - 1);
             let room = room.min(forward.context() - sequence.len() - 1);
             next.extend_from_slice(speculation.draft(&answer.text, room)?);
@@ -132,7 +132,7 @@ pub fn generate(
                     answer.sampler.watch(&answer.continuation.ids);
                     expected += 1;
                 }
-                // The tokens that follow were guessed wrongly.
+                // The tokens that follow were drafted wrongly.
                 Ok(_) => expected = usize::MAX,
                 Err(error) => failure = Some(error),
             }

@@ -1,34 +1,34 @@
-//! The number of guesses that are worth a pass.
+//! The number of drafts that are worth a pass.
 
 use std::time::Duration;
 
-/// Time of a guess in a pass before the first measurement, in passes without guesses.
+/// Time of a draft in a pass before the first measurement, in passes without drafts.
 const FIRST_COST: f64 = 0.3;
 /// Bounds of the measured time, so that a pause of the machine does not end speculation.
 const COSTS: (f64, f64) = (0.01, 2.0);
-/// Assumed fraction of right guesses before the first one.
+/// Assumed fraction of right drafts before the first one.
 const FIRST_RATE: f64 = 0.6;
-/// Weight of the newest guess in the fraction.
+/// Weight of the newest draft in the fraction.
 const NEWEST_GUESS: f64 = 0.15;
 /// Weight of the newest measurement of time.
 const NEWEST_TIME: f64 = 0.2;
-/// Time that wrong guesses may take at first, in passes.
+/// Time that wrong drafts may take at first, in passes.
 const FIRST_CREDIT: f64 = 0.5;
-/// Time that each pass adds to that. Where every guess is wrong, this is the fraction lost.
+/// Time that each pass adds to that. Where every draft is wrong, this is the fraction lost.
 const CREDIT: f64 = 0.01;
-/// Maximum time that right guesses gain for wrong ones.
+/// Maximum time that right drafts gain for wrong ones.
 const MAX_CREDIT: f64 = 2.0;
 
-/// Chooses the number of guesses from the measured times and the fraction that was right. The time
-/// lost by wrong guesses is bounded, whatever was right before.
+/// Chooses the number of drafts from the measured times and the fraction that was right. The time
+/// lost by wrong drafts is bounded, whatever was right before.
 pub(crate) struct Pace {
-    /// Seconds of a pass without guesses.
+    /// Seconds of a pass without drafts.
     pass: Option<f64>,
-    /// Time of a guess, in passes.
+    /// Time of a draft, in passes.
     cost: Option<f64>,
-    /// Probability that a guess after right ones is right.
+    /// Probability that a draft after right ones is right.
     rate: f64,
-    /// Time that wrong guesses may take, in passes.
+    /// Time that wrong drafts may take, in passes.
     credit: f64,
     eager: bool,
 }
@@ -40,12 +40,12 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// A pace that always takes as many guesses as there may be.
+    /// A pace that always takes as many drafts as there may be.
     pub(crate) fn eager() -> Self {
         Self { eager: true, ..Self::default() }
     }
 
-    /// The number of guesses to ask for, at most `most`.
+    /// The number of drafts to ask for, at most `most`.
     pub(crate) fn drafts(&self, most: usize) -> usize {
         if self.eager {
             return most;
@@ -53,7 +53,7 @@ impl Pace {
         let cost = self.cost.unwrap_or(FIRST_COST);
         let affordable = (self.credit / cost).max(0.0) as usize;
         let most = most.min(affordable);
-        // Tokens in the time of a pass without guesses.
+        // Tokens in the time of a pass without drafts.
         let (mut best, mut speed) = (0, 1.0);
         let (mut tokens, mut reached) = (1.0, 1.0);
         for count in 1..=most {
@@ -64,11 +64,11 @@ impl Pace {
                 (best, speed) = (count, now);
             }
         }
-        // A guess now and then shows whether the text has changed.
+        // A draft now and then shows whether the text has changed.
         best.max(most.min(1))
     }
 
-    /// Records a pass with `drafted` guesses, of which the first `accepted` were right.
+    /// Records a pass with `drafted` drafts, of which the first `accepted` were right.
     pub(crate) fn note(&mut self, drafted: usize, accepted: usize, time: Duration) {
         let seconds = time.as_secs_f64();
         self.credit += CREDIT;
@@ -98,8 +98,8 @@ mod tests {
 
     const PASS: Duration = Duration::from_millis(10);
 
-    /// The time of `passes` passes of which each takes `cost` more for a guess, in passes, and the
-    /// number of tokens, if guesses are right as `right` says.
+    /// The time of `passes` passes of which each takes `cost` more for a draft, in passes, and the
+    /// number of tokens, if drafts are right as `right` says.
     fn decode(pace: &mut Pace, passes: usize, cost: f64, right: impl Fn(usize) -> bool) -> f64 {
         let (mut time, mut tokens) = (0.0, 0);
         for _ in 0..passes {
@@ -114,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn wrong_guesses_cost_two_percent_at_most() {
+    fn wrong_drafts_cost_two_percent_at_most() {
         for cost in [0.05, 0.2, 0.6] {
             for passes in [64, 128, 1_000] {
                 let mut pace = Pace::default();
-                // The first pass of an answer is without guesses.
+                // The first pass of an answer is without drafts.
                 pace.note(0, 0, PASS);
                 let speed = decode(&mut pace, passes, cost, |_| false);
                 assert!(speed > 0.98, "{cost}, {passes}: {speed}");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_guesses_after_right_ones_end_soon() {
+    fn wrong_drafts_after_right_ones_end_soon() {
         let mut pace = Pace::default();
         decode(&mut pace, 100, 0.2, |_| true);
         let (lost, passes) = (MAX_CREDIT + 2.0, 1_000);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn right_guesses_are_taken() {
+    fn right_drafts_are_taken() {
         let mut pace = Pace::default();
         pace.note(0, 0, PASS);
         assert!(decode(&mut pace, 100, 0.2, |_| true) > 2.5);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_that_take_as_long_as_passes_are_not_made() {
+    fn drafts_that_take_as_long_as_passes_are_not_made() {
         let mut pace = Pace::default();
         pace.note(0, 0, PASS);
         let speed = decode(&mut pace, 1_000, 1.2, |_| true);

@@ -1,9 +1,9 @@
-//! Speculation: guesses of the next tokens, which one pass verifies.
+//! Speculation: drafts of the next tokens, which one pass verifies.
 //!
 //! Decoding waits for the memory that holds the weights, so a pass over a few tokens takes little
-//! longer than a pass over one. A [`Drafter`] guesses the tokens that follow. The pass reads the
-//! guesses along with the last token, and the sampler chooses a token after each, as it would
-//! without them, until its choice differs from the next guess. Tokens, their logits and the random
+//! longer than a pass over one. A [`Drafter`] drafts the tokens that follow. The pass reads the
+//! drafts along with the last token, and the sampler chooses a token after each, as it would
+//! without them, until its choice differs from the next draft. Tokens, their logits and the random
 //! numbers drawn are therefore those of decoding one by one; only the time differs.
 
 use std::ops::Sub;
@@ -16,23 +16,23 @@ use crate::pace::Pace;
 use crate::sampler::argmax;
 use crate::session::Session;
 
-/// Maximum number of guesses of a pass.
+/// Maximum number of drafts of a pass.
 const MAX_DRAFTS: usize = 7;
-/// Minimum number of tokens that must occur twice for [`Lookup`] to guess what follows.
+/// Minimum number of tokens that must occur twice for [`Lookup`] to draft what follows.
 const MIN_MATCH: usize = 2;
 /// Number of tokens up to which longer matches are preferred.
 const MAX_MATCH: usize = 16;
 
-/// Guesses the tokens that follow a text.
+/// Drafts the tokens that follow a text.
 pub trait Drafter: Send {
-    /// Appends at most `most` guesses of the tokens after `text` to `drafts`.
+    /// Appends at most `most` drafts of the tokens after `text` to `drafts`.
     ///
     /// # Errors
-    /// A model that guesses cannot process the text.
+    /// A model that drafts cannot process the text.
     fn draft(&mut self, text: &[u32], most: usize, drafts: &mut Vec<u32>) -> Result<()>;
 }
 
-/// Guesses that the text goes on as it did where its last tokens occurred before.
+/// Drafts that the text goes on as it did where its last tokens occurred before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lookup;
 
@@ -41,7 +41,7 @@ impl Drafter for Lookup {
         let Some(end) = earlier(text) else { return Ok(()) };
         let first = drafts.len();
         for index in end..end + most {
-            // A repetition can reach into the guesses.
+            // A repetition can reach into the drafts.
             let token = text.get(index).or_else(|| drafts.get(first + index - text.len()));
             drafts.extend(token.copied());
         }
@@ -67,12 +67,12 @@ fn earlier(text: &[u32]) -> Option<usize> {
     best.1
 }
 
-/// Numbers of guesses.
+/// Numbers of drafts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drafted {
-    /// Guesses that a pass has read.
+    /// Drafts that a pass has read.
     pub drafted: usize,
-    /// Guesses that were right.
+    /// Drafts that were right.
     pub accepted: usize,
 }
 
@@ -88,7 +88,7 @@ impl Sub for Drafted {
 pub struct Speculation {
     drafter: Box<dyn Drafter>,
     pace: Pace,
-    /// The guesses of the pass in progress, and when it began.
+    /// The drafts of the pass in progress, and when it began.
     drafts: Vec<u32>,
     begun: Option<Instant>,
     counts: Drafted,
@@ -102,13 +102,13 @@ impl Default for Speculation {
 }
 
 impl Speculation {
-    /// Creates the speculation of a drafter. It asks for few guesses or none where they are seldom
+    /// Creates the speculation of a drafter. It asks for few drafts or none where they are seldom
     /// right, so that it costs next to nothing there.
     pub fn new(drafter: impl Drafter + 'static) -> Self {
         Self::with(drafter, Pace::default())
     }
 
-    /// Creates speculation that always asks for as many guesses as a pass takes.
+    /// Creates speculation that always asks for as many drafts as a pass takes.
     pub fn eager(drafter: impl Drafter + 'static) -> Self {
         Self::with(drafter, Pace::eager())
     }
@@ -118,7 +118,7 @@ impl Speculation {
         Self { drafter, pace, drafts, begun: None, counts: Drafted::default() }
     }
 
-    /// Guesses at most `most` tokens after `text`, for a pass that begins now. The pass must end
+    /// Drafts at most `most` tokens after `text`, for a pass that begins now. The pass must end
     /// with [`note`](Self::note).
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl Speculation {
         Ok(&self.drafts)
     }
 
-    /// Records how many of the guesses of a pass were right. Does nothing if no pass has begun.
+    /// Records how many of the drafts of a pass were right. Does nothing if no pass has begun.
     pub fn note(&mut self, accepted: usize) {
         let Some(begun) = self.begun.take() else { return };
         let drafted = self.drafts.len();
@@ -143,13 +143,13 @@ impl Speculation {
         self.pace.note(drafted, accepted, begun.elapsed());
     }
 
-    /// Numbers of guesses so far.
+    /// Numbers of drafts so far.
     pub fn counts(&self) -> Drafted {
         self.counts
     }
 }
 
-/// Guesses by a small model with the same vocabulary, greedily.
+/// Drafts by a small model with the same vocabulary, greedily.
 pub struct ModelDrafter {
     session: Session,
     /// The number of ids in the other model's vocabulary.

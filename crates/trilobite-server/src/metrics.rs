@@ -74,8 +74,8 @@ impl Metrics {
         let cached_tokens =
             counter("cached_prompt_tokens", "Tokens of prompts that were not read again");
         let tokens = counter("generated_tokens", "Tokens of answers");
-        let drafted_tokens = counter("drafted_tokens", "Tokens of answers that were guessed");
-        let accepted_tokens = counter("accepted_tokens", "Guessed tokens that were right");
+        let drafted_tokens = counter("drafted_tokens", "Tokens of answers that were drafted");
+        let accepted_tokens = counter("accepted_tokens", "Drafted tokens that were right");
         let loaded_pages = counter(
             "loaded_cache_pages",
             "Pages of keys and values read from the prompt cache's folder",

@@ -28,8 +28,8 @@ pub struct Options {
     pub queue: usize,
     /// Maximum prompt tokens of a step. The actual number depends on the measured prefill speed.
     pub step: usize,
-    /// Whether next tokens are guessed while at most two answers are generated. Plain sessions never
-    /// guess.
+    /// Whether next tokens are drafted while at most two answers are generated. Plain sessions never
+    /// draft.
     pub speculate: bool,
     /// Maximum tokens of an answer.
     pub max_tokens: Option<usize>,

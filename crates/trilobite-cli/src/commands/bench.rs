@@ -119,7 +119,7 @@ struct Measured {
     decode: Option<(Spread, f64)>,
     /// Energy of a decoded token, if it can be measured.
     joules: Option<Spread>,
-    /// Decoding speeds with guesses, if requested.
+    /// Decoding speeds with drafts, if requested.
     speculation: Option<Speeds>,
 }
 

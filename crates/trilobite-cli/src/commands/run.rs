@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     }
     if global.verbose {
         let Drafted { drafted, accepted } = generation.drafted;
-        output::say(&format!("{accepted} of {drafted} guessed tokens were right"));
+        output::say(&format!("{accepted} of {drafted} drafted tokens were right"));
     }
     generator.save_cache()?;
     Ok(match (generation.finish, interrupt::exit_status()) {

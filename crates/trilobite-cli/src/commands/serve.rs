@@ -84,7 +84,7 @@ pub(crate) struct Serve {
         ChatTemplate::standard_names()
     ))]
     chat_template: Option<PathBuf>,
-    /// Do not guess next tokens from the text so far; answers are the same, where they repeat text
+    /// Do not draft next tokens from the text so far; answers are the same, where they repeat text
     /// slower
     #[arg(long)]
     no_speculate: bool,

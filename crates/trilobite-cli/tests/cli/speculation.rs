@@ -1,4 +1,4 @@
-//! Guessed tokens and kept keys and values change no answer.
+//! Drafted tokens and kept keys and values change no answer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,22 +31,22 @@ fn fails(args: &[&str]) -> String {
 }
 
 #[test]
-fn guesses_change_no_answer() {
+fn drafts_change_no_answer() {
     let model = built_in().display().to_string();
     for temperature in ["0", "0.8"] {
         let args = ["--temp", temperature];
         let (alone, said) = story(&[&args[..], &["--no-speculate"]].concat());
-        assert!(said.contains("0 of 0 guessed tokens were right"), "{said}");
+        assert!(said.contains("0 of 0 drafted tokens were right"), "{said}");
         let (looked_up, _) = story(&args);
         assert_eq!(looked_up, alone);
         let (drafted, said) = story(&[&args[..], &["--draft", &model]].concat());
         assert_eq!(drafted, alone);
-        assert!(!said.contains(" of 0 guessed tokens"), "{said}");
+        assert!(!said.contains(" of 0 drafted tokens"), "{said}");
     }
 }
 
 #[test]
-fn a_model_of_another_vocabulary_guesses_nothing() {
+fn a_model_of_another_vocabulary_drafts_nothing() {
     let other = own_folder().join("llama").display().to_string();
     let error = fails(&["--draft", &other]);
     assert!(error.contains(&format!("--draft {other}: the drafting model has another")), "{error}");
@@ -55,18 +55,18 @@ fn a_model_of_another_vocabulary_guesses_nothing() {
 }
 
 #[test]
-fn bench_compares_right_and_wrong_guesses() {
+fn bench_compares_right_and_wrong_drafts() {
     let model = built_in().display().to_string();
     let args = ["bench", "-n", "12", "-p", "0", "-r", "1", "-t", "1", "-q"];
     let mut json = command(args);
     let json: Value =
         serde_json::from_str(&stdout(json.args(["--json", "--draft", &model])).unwrap()).unwrap();
     for kind in ["no", "right", "wrong", "model"] {
-        let speed = &json[0]["speculation"][format!("{kind}_guesses")]["median"];
+        let speed = &json[0]["speculation"][format!("{kind}_drafts")]["median"];
         assert!(speed.as_f64().unwrap() > 0.0, "{json}");
     }
     let text = stdout(command(args).arg("--speculate")).unwrap();
-    assert!(text.contains("guesses change the speed by "), "{text}");
+    assert!(text.contains("drafts change the speed by "), "{text}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::{
     Session, SessionOptions, generate,
 };
 
-fn guesses(text: &[u32], most: usize) -> Vec<u32> {
+fn drafts(text: &[u32], most: usize) -> Vec<u32> {
     let mut drafts = Vec::new();
     Lookup.draft(text, most, &mut drafts).unwrap();
     drafts
@@ -20,19 +20,19 @@ fn guesses(text: &[u32], most: usize) -> Vec<u32> {
 
 #[test]
 fn the_longest_match_is_continued_and_the_last_of_equals() {
-    assert_eq!(guesses(&[1, 2, 3, 4, 9, 1, 2], 3), [3, 4, 9]);
-    assert_eq!(guesses(&[1, 2, 3, 8, 1, 2, 4, 8, 1, 2], 2), [4, 8]);
-    assert_eq!(guesses(&[7, 1, 2, 3, 8, 1, 2, 4, 8, 7, 1, 2], 2), [3, 8]);
+    assert_eq!(drafts(&[1, 2, 3, 4, 9, 1, 2], 3), [3, 4, 9]);
+    assert_eq!(drafts(&[1, 2, 3, 8, 1, 2, 4, 8, 1, 2], 2), [4, 8]);
+    assert_eq!(drafts(&[7, 1, 2, 3, 8, 1, 2, 4, 8, 7, 1, 2], 2), [3, 8]);
     // Of one token there is no match.
-    assert_eq!(guesses(&[5, 2, 3, 4, 2], 3), [0; 0]);
-    assert_eq!(guesses(&[], 3), [0; 0]);
-    assert_eq!(guesses(&[1, 2, 1, 2], 0), [0; 0]);
+    assert_eq!(drafts(&[5, 2, 3, 4, 2], 3), [0; 0]);
+    assert_eq!(drafts(&[], 3), [0; 0]);
+    assert_eq!(drafts(&[1, 2, 1, 2], 0), [0; 0]);
 }
 
 #[test]
 fn a_repetition_goes_on() {
-    assert_eq!(guesses(&[5, 1, 2, 1, 2], 5), [1, 2, 1, 2, 1]);
-    assert_eq!(guesses(&[6, 6, 6], 4), [6, 6, 6, 6]);
+    assert_eq!(drafts(&[5, 1, 2, 1, 2], 5), [1, 2, 1, 2, 1]);
+    assert_eq!(drafts(&[6, 6, 6], 4), [6, 6, 6, 6]);
 }
 
 /// Every architecture.
@@ -67,7 +67,7 @@ impl Random {
     }
 }
 
-/// Guesses the tokens of a known answer, some of them wrongly.
+/// Drafts the tokens of a known answer, some of them wrongly.
 struct Oracle {
     random: Random,
     prompt: usize,
@@ -203,7 +203,7 @@ impl Case {
 }
 
 #[test]
-fn guesses_change_nothing() {
+fn drafts_change_nothing() {
     let mut all = Drafted::default();
     let mut random = Random(ChaCha8Rng::seed_from_u64(0));
     let mut ends = Vec::new();
@@ -220,8 +220,8 @@ fn guesses_change_nothing() {
                     answer: alone.ids.clone(),
                     wrong: random.below(model.config().vocab) as u32,
                 };
-                let (guessed, drafted) = case.run(&model, Some(Speculation::eager(oracle)));
-                assert!(guessed == alone, "{name}, {cache}, {round}:\n{guessed:?}\n{alone:?}");
+                let (drafted, drafted) = case.run(&model, Some(Speculation::eager(oracle)));
+                assert!(drafted == alone, "{name}, {cache}, {round}:\n{drafted:?}\n{alone:?}");
                 let (looked_up, _) = case.run(&model, Some(Speculation::eager(Lookup)));
                 assert!(looked_up == alone, "{name}, {cache}, {round}, looked up");
                 let (paced, _) = case.run(&model, Some(Speculation::default()));
@@ -239,7 +239,7 @@ fn guesses_change_nothing() {
 }
 
 #[test]
-fn a_model_guesses_what_it_would_say_itself() {
+fn a_model_drafts_what_it_would_say_itself() {
     let model = model("bitnet_online", HeadScan::Always);
     let rounded = Options { head: Head::Q8_0, head_scan: HeadScan::None, ..Options::default() };
     let other = converted("bitnet_online", &rounded);
@@ -259,8 +259,8 @@ fn a_model_guesses_what_it_would_say_itself() {
         let options = SessionOptions { context, ..options };
         let session = Session::new(Arc::clone(small), options).unwrap();
         let drafter = ModelDrafter::new(session, &model).unwrap();
-        let (guessed, drafted) = case.run(&model, Some(Speculation::eager(drafter)));
-        assert_eq!(guessed, alone);
+        let (drafted, drafted) = case.run(&model, Some(Speculation::eager(drafter)));
+        assert_eq!(drafted, alone);
         assert!(drafted.drafted > 0);
         if Arc::ptr_eq(small, &model) {
             assert_eq!(drafted.accepted, drafted.drafted);

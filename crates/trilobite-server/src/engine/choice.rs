@@ -36,13 +36,13 @@ impl<'m> Choice<'m> {
         self.max_tokens == Some(0)
     }
 
-    /// Number of largest logits that the next token depends on, and those after the guessed ones, or
+    /// Number of largest logits that the next token depends on, and those after the drafted ones, or
     /// `None` for all.
-    pub(super) fn needs(&mut self, guesses: &[u32]) -> Option<usize> {
-        self.sampler.needs_after(self.continuation.ids(), guesses)
+    pub(super) fn needs(&mut self, drafts: &[u32]) -> Option<usize> {
+        self.sampler.needs_after(self.continuation.ids(), drafts)
     }
 
-    /// Updates the penalties for the answer's last token, which was guessed.
+    /// Updates the penalties for the answer's last token, which was drafted.
     pub(super) fn watch(&mut self) {
         self.sampler.watch(self.continuation.ids());
     }

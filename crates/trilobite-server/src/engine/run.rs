@@ -19,10 +19,10 @@ pub(super) struct Run<'m> {
     pub(super) number: u64,
     /// The processed tokens, with their keys and values.
     pub(super) sequence: Sequence,
-    /// The prompt and the answer, and guesses during a step.
+    /// The prompt and the answer, and drafts during a step.
     tokens: Vec<u32>,
-    /// Number of guesses.
-    guesses: usize,
+    /// Number of drafts.
+    drafts: usize,
     speculation: Option<Speculation>,
     choices: Vec<Choice<'m>>,
     /// The state of the prefill; `None` after it.
@@ -56,7 +56,7 @@ struct PromptLogprobs {
 /// The result of a step for a run.
 #[derive(Default)]
 pub(super) struct Outcome {
-    /// A token of each choice, if all tokens of the run are processed; after right guesses, several of
+    /// A token of each choice, if all tokens of the run are processed; after right drafts, several of
     /// its only choice.
     tokens: Vec<Token>,
     failure: Option<Failure>,
@@ -97,7 +97,7 @@ impl<'m> Run<'m> {
             number,
             sequence,
             tokens: job.prompt,
-            guesses: 0,
+            drafts: 0,
             speculation,
             choices,
             prompt: Some(Prompt { cached: 0, logprobs }),
@@ -154,7 +154,7 @@ impl<'m> Run<'m> {
 
     /// Replaces the sequence by an empty one and returns it. The tokens are processed again later.
     pub(super) fn restart(&mut self, empty: Sequence) -> Sequence {
-        self.drop_guesses();
+        self.drop_drafts();
         // The time that it then waits for memory is not its client's.
         self.blocked = None;
         if let Some(prompt) = &mut self.prompt {
@@ -219,36 +219,36 @@ impl<'m> Run<'m> {
         }
     }
 
-    /// Guesses tokens after the only one to process, in a context of `context` tokens. Returns their
+    /// Drafts tokens after the only one to process, in a context of `context` tokens. Returns their
     /// number.
     ///
     /// # Errors
     /// The drafter fails.
-    pub(super) fn guess(&mut self, context: usize) -> trilobite_runtime::Result<usize> {
+    pub(super) fn draft(&mut self, context: usize) -> trilobite_runtime::Result<usize> {
         let (Some(speculation), [choice], None) =
             (&mut self.speculation, &self.choices[..], &self.prompt)
         else {
             return Ok(0);
         };
-        // The token after the last guess is within the limits too.
+        // The token after the last draft is within the limits too.
         let room = choice.left().map_or(usize::MAX, |left| left.saturating_sub(1));
         let room = room.min(context.saturating_sub(self.tokens.len()));
-        let guesses = speculation.draft(&self.tokens, room)?;
+        let drafts = speculation.draft(&self.tokens, room)?;
         // Each token that is found needs room for its event.
-        while self.permits.len() <= guesses.len() {
+        while self.permits.len() <= drafts.len() {
             match self.events.clone().try_reserve_owned() {
                 Ok(permit) => self.permits.push(permit),
                 Err(_) => break,
             }
         }
-        self.guesses = guesses.len().min(self.permits.len().saturating_sub(1));
-        self.tokens.extend_from_slice(&guesses[..self.guesses]);
-        Ok(self.guesses)
+        self.drafts = drafts.len().min(self.permits.len().saturating_sub(1));
+        self.tokens.extend_from_slice(&drafts[..self.drafts]);
+        Ok(self.drafts)
     }
 
-    /// Removes the guesses.
-    pub(super) fn drop_guesses(&mut self) {
-        self.tokens.truncate(self.tokens.len() - std::mem::take(&mut self.guesses));
+    /// Removes the drafts.
+    pub(super) fn drop_drafts(&mut self) {
+        self.tokens.truncate(self.tokens.len() - std::mem::take(&mut self.drafts));
     }
 
     /// Its part in a step that processes `count` of its tokens, and the listener for the logits.
@@ -256,21 +256,21 @@ impl<'m> Run<'m> {
         let start = self.sequence.len();
         let end = start + count;
         // `needs` also updates the penalties, so every choice is asked.
-        let guesses = &self.tokens[self.tokens.len() - self.guesses..];
-        let needs = self.choices.iter_mut().map(|choice| choice.needs(guesses));
+        let drafts = &self.tokens[self.tokens.len() - self.drafts..];
+        let needs = self.choices.iter_mut().map(|choice| choice.needs(drafts));
         let needs: Vec<Option<usize>> = needs.collect();
         let needs = needs.into_iter().try_fold(0, |most, needs| Some(most.max(needs?)));
         let want = match &self.prompt {
             Some(Prompt { logprobs: Some(_), .. }) => Want::From(0),
             Some(_) if self.choices.iter().all(Choice::is_empty) => Want::Nothing,
             _ if end < self.tokens.len() => Want::Nothing,
-            _ => Want::new(count - 1 - self.guesses, needs.filter(|_| self.logprobs.is_none())),
+            _ => Want::new(count - 1 - self.drafts, needs.filter(|_| self.logprobs.is_none())),
         };
         let Self { sequence, tokens, choices, prompt, logprobs, .. } = self;
         let listener = Listener {
             text: tokens,
             start,
-            unknown: tokens.len() - self.guesses - 1,
+            unknown: tokens.len() - self.drafts - 1,
             context,
             choices,
             prompt: prompt.as_mut().and_then(|prompt| prompt.logprobs.as_mut()),
@@ -292,11 +292,11 @@ impl<'m> Run<'m> {
             self.fail(failure);
             return Err(None);
         }
-        let (guesses, mut tokens) = (self.guesses, outcome.tokens);
-        // Right guesses are tokens of the answer, and the sequence has processed them.
-        let accepted = if guesses > 0 { tokens.len().saturating_sub(1) } else { 0 };
-        self.guesses -= accepted;
-        self.drop_guesses();
+        let (drafts, mut tokens) = (self.drafts, outcome.tokens);
+        // Right drafts are tokens of the answer, and the sequence has processed them.
+        let accepted = if drafts > 0 { tokens.len().saturating_sub(1) } else { 0 };
+        self.drafts -= accepted;
+        self.drop_drafts();
         self.sequence.truncate(self.tokens.len());
         if self.pending() > 0 {
             return Ok(vec![self]);
@@ -318,7 +318,7 @@ impl<'m> Run<'m> {
             metrics.next_token.observe(waited);
         }
         metrics.tokens.inc_by(tokens.len() as u64);
-        metrics.drafted_tokens.inc_by(guesses as u64);
+        metrics.drafted_tokens.inc_by(drafts as u64);
         metrics.accepted_tokens.inc_by(accepted as u64);
         if tokens.is_empty() {
             (0..self.choices.len()).for_each(|choice| self.send(Event::Empty { choice }));
@@ -345,7 +345,7 @@ impl<'m> Run<'m> {
             number: self.number,
             sequence: self.sequence.fork(),
             tokens: [&self.tokens[..], &[id]].concat(),
-            guesses: 0,
+            drafts: 0,
             speculation: speculates.then(|| self.speculation.take().unwrap_or_default()),
             choices: vec![choice],
             prompt: None,
@@ -375,16 +375,16 @@ impl Listener<'_, '_> {
 
     fn take(&mut self, position: usize, logits: Logits<'_>) -> Result<(), Failure> {
         if position > self.unknown {
-            // This follows a wrong guess.
+            // This follows a wrong draft.
             return Ok(());
         }
         if position == self.unknown {
-            let (text, guess) = (&self.text[..=position], self.text.get(position + 1));
+            let (text, draft) = (&self.text[..=position], self.text.get(position + 1));
             for choice in self.choices.iter_mut().filter(|choice| !choice.is_empty()) {
                 let token =
                     choice.next(logits, text, self.context, self.logprobs, &mut self.room)?;
-                // The token after a right guess is the next unknown one.
-                let right = token.finish.is_none() && guess == Some(&token.id);
+                // The token after a right draft is the next unknown one.
+                let right = token.finish.is_none() && draft == Some(&token.id);
                 if right {
                     choice.watch();
                     self.unknown += 1;

@@ -22,8 +22,8 @@ const BLOCKED: Duration = Duration::from_millis(2);
 /// Minimum tokens to take over from another run.
 const WORTH_SHARING: usize = 8;
 
-/// Maximum number of answers that a step guesses for. With more, a pass takes longer for each guess.
-const MOST_GUESSING: usize = 2;
+/// Maximum number of answers that a step drafts for. With more, a pass takes longer for each draft.
+const MOST_DRAFTING: usize = 2;
 
 /// A test's view of a step: the tokens of each part.
 #[cfg(test)]
@@ -160,7 +160,7 @@ impl<'m> Scheduler<'m> {
         if plan.iter().all(|&count| count == 0) {
             return std::thread::sleep(BLOCKED);
         }
-        if let Err(failure) = self.guess(&mut plan, prompts) {
+        if let Err(failure) = self.draft(&mut plan, prompts) {
             return self.isolate(&plan, failure);
         }
         let begun = Instant::now();
@@ -270,24 +270,24 @@ impl<'m> Scheduler<'m> {
         }
     }
 
-    /// Adds guesses to a step that only decodes a few answers, as far as there are pages.
+    /// Adds drafts to a step that only decodes a few answers, as far as there are pages.
     ///
     /// # Errors
     /// The drafter fails.
-    fn guess(&mut self, plan: &mut [usize], prompts: usize) -> Result<(), Failure> {
-        if prompts > 0 || plan.iter().filter(|&&count| count > 0).count() > MOST_GUESSING {
+    fn draft(&mut self, plan: &mut [usize], prompts: usize) -> Result<(), Failure> {
+        if prompts > 0 || plan.iter().filter(|&&count| count > 0).count() > MOST_DRAFTING {
             return Ok(());
         }
         let context = self.forward.context();
         let mut free = self.options.pages.saturating_sub(self.forward.pages());
         for (run, count) in self.running.iter_mut().zip(plan).filter(|(_, count)| **count == 1) {
-            let guessed = match run.alone {
+            let drafted = match run.alone {
                 true => 0,
-                false => run.guess(context).map_err(|error| Failure::Model(error.to_string()))?,
+                false => run.draft(context).map_err(|error| Failure::Model(error.to_string()))?,
             };
-            match free.checked_sub(run.sequence.missing_pages(1 + guessed)) {
-                Some(left) => (free, *count) = (left, 1 + guessed),
-                None => run.drop_guesses(),
+            match free.checked_sub(run.sequence.missing_pages(1 + drafted)) {
+                Some(left) => (free, *count) = (left, 1 + drafted),
+                None => run.drop_drafts(),
             }
         }
         Ok(())

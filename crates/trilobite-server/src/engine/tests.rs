@@ -273,7 +273,7 @@ fn answers_have_the_bits_that_each_has_alone() {
     let mut preemptions = 0;
     let mut cached = 0;
     let (mut drafted, mut accepted) = (0, 0);
-    // With room for everybody, and for little more than one. Few at a time have guesses.
+    // With room for everybody, and for little more than one. Few at a time have drafts.
     for (seed, pages, parallel) in [(1, 1000, 6), (2, 12, 6), (3, 6, 6), (4, 1000, 2), (5, 6, 3)] {
         let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
         let beginnings: Vec<Vec<u32>> =
@@ -292,7 +292,7 @@ fn answers_have_the_bits_that_each_has_alone() {
         drafted += metrics.drafted_tokens.get();
         accepted += metrics.accepted_tokens.get();
     }
-    assert!(accepted > 50 && drafted - accepted > 50, "{accepted} of {drafted} guesses");
+    assert!(accepted > 50 && drafted - accepted > 50, "{accepted} of {drafted} drafts");
     assert!(preemptions > 0 && cached > 0, "{preemptions} preemptions, {cached} cached tokens");
 }
 

@@ -1,4 +1,4 @@
-//! What guessing tokens gains and costs.
+//! What drafting tokens gains and costs.
 
 use std::ops::ControlFlow;
 
@@ -9,13 +9,13 @@ use trilobite_runtime::{Drafter, Limits, Sampler, Sampling, Session, Speculation
 use super::{Spread, prompt, row};
 use crate::args::Bench;
 
-/// The guesses of a measurement.
+/// The drafts of a measurement.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Guesses {
+enum Drafts {
     None,
-    /// Every guess is right, as in text that repeats what was said.
+    /// Every draft is right, as in text that repeats what was said.
     Right,
-    /// No guess is right.
+    /// No draft is right.
     Wrong,
     /// Those of a small model.
     Model,
@@ -44,10 +44,10 @@ impl Drafter for Known {
     }
 }
 
-/// The speeds of one thread count without guesses, with right ones and with wrong ones.
+/// The speeds of one thread count without drafts, with right ones and with wrong ones.
 #[derive(Default)]
 pub(super) struct Speeds {
-    /// The prompt and the answer without guesses.
+    /// The prompt and the answer without drafts.
     text: Vec<u32>,
     none: Vec<f64>,
     right: Vec<f64>,
@@ -58,7 +58,7 @@ pub(super) struct Speeds {
 }
 
 impl Speeds {
-    /// Creates a measurement, also of the guesses of a small model.
+    /// Creates a measurement, also of the drafts of a small model.
     pub(super) fn new(drafter: Option<Speculation>) -> Self {
         Self { drafter, ..Self::default() }
     }
@@ -70,18 +70,18 @@ impl Speeds {
         args: &Bench,
         round: usize,
     ) -> Result<()> {
-        let all = [Guesses::None, Guesses::Right, Guesses::Wrong, Guesses::Model];
-        for guesses in all {
-            if guesses == Guesses::Model && self.drafter.is_none() {
+        let all = [Drafts::None, Drafts::Right, Drafts::Wrong, Drafts::Model];
+        for drafts in all {
+            if drafts == Drafts::Model && self.drafter.is_none() {
                 continue;
             }
-            let speed = self.speed(session, args, guesses)?;
+            let speed = self.speed(session, args, drafts)?;
             if let Some(speed) = speed.filter(|_| round > 0) {
-                match guesses {
-                    Guesses::None => self.none.push(speed),
-                    Guesses::Right => self.right.push(speed),
-                    Guesses::Wrong => self.wrong.push(speed),
-                    Guesses::Model => self.model.push(speed),
+                match drafts {
+                    Drafts::None => self.none.push(speed),
+                    Drafts::Right => self.right.push(speed),
+                    Drafts::Wrong => self.wrong.push(speed),
+                    Drafts::Model => self.model.push(speed),
                 }
             }
         }
@@ -93,28 +93,28 @@ impl Speeds {
         &mut self,
         session: &mut Session,
         args: &Bench,
-        guesses: Guesses,
+        drafts: Drafts,
     ) -> Result<Option<f64>> {
         let prompt = prompt(session.model(), args.depth + 1);
         let known = |right| Speculation::new(Known { text: self.text.clone(), right });
-        session.speculate(match guesses {
-            Guesses::None => None,
-            Guesses::Right => Some(known(true)),
-            Guesses::Wrong => Some(known(false)),
-            Guesses::Model => self.drafter.take(),
+        session.speculate(match drafts {
+            Drafts::None => None,
+            Drafts::Right => Some(known(true)),
+            Drafts::Wrong => Some(known(false)),
+            Drafts::Model => self.drafter.take(),
         });
         let mut sampler = Sampler::new(Sampling::default())?;
         let limits = Limits { max_tokens: Some(args.n), ..Limits::default() };
         let go_on = |_: u32, _: &str| ControlFlow::Continue(());
         let made = generate(session, None, &mut sampler, &prompt, &limits, go_on)?;
         let speculation = session.speculate(None);
-        if guesses == Guesses::Model {
+        if drafts == Drafts::Model {
             self.drafter = speculation;
         }
         let text = [&prompt[..], &made.ids].concat();
-        match guesses {
-            Guesses::None => self.text = text,
-            _ => ensure!(text == self.text, "guesses have changed the answer"),
+        match drafts {
+            Drafts::None => self.text = text,
+            _ => ensure!(text == self.text, "drafts have changed the answer"),
         }
         Ok(made.decode_speed())
     }
@@ -128,16 +128,16 @@ impl Speeds {
         let none = spread(&self.none);
         let change = |speed: &Spread| 100.0 * (speed.median / none.median - 1.0);
         let (right, wrong) = (spread(&self.right), spread(&self.wrong));
-        let mut text = row(threads, "no guesses", &none)
-            + &row(threads, "right guesses", &right)
-            + &row(threads, "wrong guesses", &wrong)
+        let mut text = row(threads, "no drafts", &none)
+            + &row(threads, "right drafts", &right)
+            + &row(threads, "wrong drafts", &wrong)
             + &format!(
-                "  guesses change the speed by {:+.1} % where all are right and ",
+                "  drafts change the speed by {:+.1} % where all are right and ",
                 change(&right)
             )
             + &format!("{:+.1} % where all are wrong\n", change(&wrong));
         if !self.model.is_empty() {
-            text += &row(threads, "model's guesses", &spread(&self.model));
+            text += &row(threads, "model's drafts", &spread(&self.model));
         }
         text
     }
@@ -147,10 +147,10 @@ impl Speeds {
         let spread =
             |speeds: &Vec<f64>| (!speeds.is_empty()).then(|| Spread::of(speeds.clone()).json());
         json!({
-            "no_guesses": spread(&self.none),
-            "right_guesses": spread(&self.right),
-            "wrong_guesses": spread(&self.wrong),
-            "model_guesses": spread(&self.model),
+            "no_drafts": spread(&self.none),
+            "right_drafts": spread(&self.right),
+            "wrong_drafts": spread(&self.wrong),
+            "model_drafts": spread(&self.model),
         })
     }
 }
