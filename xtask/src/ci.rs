@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 pub(crate) struct Args {}
 
 pub(crate) fn run(_: &Args) -> Result<()> {
-    let cargo = |args: &[&str]| crate::run(&mut crate::cargo(), args);
+    let cargo = |args: &[&str]| crate::repository::run(&mut crate::repository::cargo(), args);
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
     let doc = &["doc", "--workspace", "--no-deps", "--locked"];
-    crate::run(crate::cargo().env("RUSTDOCFLAGS", "-D warnings"), doc)?;
+    crate::repository::run(crate::repository::cargo().env("RUSTDOCFLAGS", "-D warnings"), doc)?;
     cargo(&["test", "--workspace", "--locked"])?;
     cargo(&["test", "-p", "trilobite-kernels", "--features", "c-kernels", "--locked"])?;
     minimum_version()
@@ -29,7 +29,7 @@ fn minimum_version() -> Result<()> {
         .trim_matches('"');
     let rustup = || {
         let mut rustup = Command::new("rustup");
-        rustup.current_dir(crate::root()).args(["run", version, "cargo"]);
+        rustup.current_dir(crate::repository::root()).args(["run", version, "cargo"]);
         rustup
     };
     let installed = rustup().arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -37,5 +37,5 @@ fn minimum_version() -> Result<()> {
         println!("Rust {version} is not installed: the minimum version is not checked");
         return Ok(());
     }
-    crate::run(&mut rustup(), &["check", "--workspace", "--all-targets", "--locked"])
+    crate::repository::run(&mut rustup(), &["check", "--workspace", "--all-targets", "--locked"])
 }

@@ -23,19 +23,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let out = std::path::absolute(&args.out)?;
     let out = out.to_str().context("--out is not UTF-8")?;
-    crate::shell(&python, &["models/golden/golden.py", "--out", out])?;
-    crate::shell(&python, &["models/golden/configs.py", out])?;
-    crate::shell(&python, &["models/golden/tokenizer_settings.py", out])?;
-    crate::shell(&python, &["models/golden/chat_templates.py", out])
+    crate::repository::shell(&python, &["models/golden/golden.py", "--out", out])?;
+    crate::repository::shell(&python, &["models/golden/configs.py", out])?;
+    crate::repository::shell(&python, &["models/golden/tokenizer_settings.py", out])?;
+    crate::repository::shell(&python, &["models/golden/chat_templates.py", out])
 }
 
 /// The interpreter of models/golden/.venv, with the packages of requirements.txt installed.
 fn virtual_environment() -> Result<PathBuf> {
-    let folder = crate::root().join("models/golden/.venv");
+    let folder = crate::repository::root().join("models/golden/.venv");
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     if !python.exists() {
-        crate::shell("python3", &["-m", "venv", "models/golden/.venv"])?;
+        crate::repository::shell("python3", &["-m", "venv", "models/golden/.venv"])?;
     }
-    crate::shell(&python, &["-m", "pip", "install", "-q", "-r", "models/golden/requirements.txt"])?;
+    crate::repository::shell(
+        &python,
+        &["-m", "pip", "install", "-q", "-r", "models/golden/requirements.txt"],
+    )?;
     Ok(python)
 }

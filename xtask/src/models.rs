@@ -120,7 +120,7 @@ pub(crate) struct Shape {
 
 /// The lock file beside models.toml: commits and hashes of what was fetched.
 pub(crate) fn lockfile() -> PathBuf {
-    crate::root().join("models/models.lock")
+    crate::repository::root().join("models/models.lock")
 }
 
 impl Models {

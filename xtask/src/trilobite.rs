@@ -14,7 +14,7 @@ pub(crate) fn binary(given: Option<&Path>) -> Result<PathBuf> {
     let args =
         ["build", "--release", "-p", "trilobite-cli", "--message-format=json-render-diagnostics"];
     eprintln!("$ cargo {}", args.join(" "));
-    let output = crate::cargo()
+    let output = crate::repository::cargo()
         .args(args)
         .stderr(Stdio::inherit())
         .output()

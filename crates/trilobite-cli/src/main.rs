@@ -3,13 +3,16 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod cli;
 mod commands;
+mod form;
 mod hint;
 mod input;
 mod interrupt;
 mod machine;
 mod model;
 mod output;
+mod prompt_cache;
 mod suggest;
 
 use std::borrow::Cow;
@@ -19,7 +22,7 @@ use anyhow::Result;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
 
-use crate::args::{Cli, Command};
+use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     // An evaluation started this process as a sandbox: it confines itself and becomes Python.

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use trilobite_format::TensorType;
 
-use crate::options::{Layout, Type};
-
 /// Why a checkpoint could not be converted. Each message names the file and the tensor or key,
 /// with what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
@@ -223,10 +221,10 @@ pub enum Error {
     },
     /// A dense type was chosen for a ternary model.
     #[error("the model is ternary: its matrices cannot be stored as {0}")]
-    TypeOfTernary(Type),
+    TypeOfTernary(&'static str),
     /// A ternary layout was chosen for a dense model.
     #[error("the model is dense: its matrices cannot be stored in the layout {0}")]
-    LayoutOfDense(Layout),
+    LayoutOfDense(&'static str),
     /// An option has no such value.
     #[error("there is no {what} {found:?}; there are {known}")]
     Choice {

@@ -105,10 +105,10 @@ pub(crate) fn choose_types(
 ) -> Result<(), Error> {
     let ternary = tensors.iter().any(|tensor| tensor.data.is_ternary());
     match options.ty {
-        Some(ty) if ternary => return Err(Error::TypeOfTernary(ty)),
+        Some(ty) if ternary => return Err(Error::TypeOfTernary(ty.name())),
         Some(ty) => choose_dense(tensors, ty, notes)?,
         None if !ternary && options.layout != Layout::Auto => {
-            return Err(Error::LayoutOfDense(options.layout));
+            return Err(Error::LayoutOfDense(options.layout.name()));
         }
         None => {}
     }

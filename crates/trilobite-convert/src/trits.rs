@@ -282,7 +282,7 @@ pub(crate) fn layout(ty: TensorType) -> Layout {
 
 /// The scale shared by all blocks. NaN if they have several; such a tensor is not ternary.
 fn block_scale(ty: TensorType, bytes: &[u8]) -> f32 {
-    ternary::one_scale(ty, bytes).map_or(f32::NAN, |scale| f16::from_le_bytes(scale).to_f32())
+    ty.one_scale(bytes).map_or(f32::NAN, |scale| f16::from_le_bytes(scale).to_f32())
 }
 
 /// Checks that a scale is a positive finite number, or 0 for a tensor of zeros.

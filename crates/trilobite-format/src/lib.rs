@@ -3,9 +3,11 @@
 
 mod error;
 mod file;
+mod header;
 pub mod keys;
 mod metadata;
 pub mod model;
+mod one_scale;
 mod reader;
 mod split;
 mod tensor_type;
@@ -17,22 +19,10 @@ mod writer;
 
 pub use error::Error;
 pub use file::{open_regular, read_regular};
+pub use header::{DEFAULT_ALIGNMENT, LFS_POINTER, MAGIC, VERSION};
 pub use metadata::Metadata;
 pub use reader::{Gguf, TensorInfo};
 pub use split::Split;
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};
 pub use writer::Writer;
-
-/// The first four bytes of every GGUF file.
-pub const MAGIC: [u8; 4] = *b"GGUF";
-
-/// The first bytes of a Git LFS pointer: the text that a repository cloned without LFS holds in
-/// place of each large file.
-pub const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
-
-/// The container version that [`Writer`] writes.
-pub const VERSION: u32 = 3;
-
-/// Alignment of tensor data where `general.alignment` does not say otherwise.
-pub const DEFAULT_ALIGNMENT: u64 = 32;

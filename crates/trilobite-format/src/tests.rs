@@ -242,8 +242,8 @@ fn a_ternary_matrix_has_one_scale() {
     ] {
         for (ty, bytes) in blocks(scales) {
             let expected = one.map(|scale| [scale, 0]);
-            assert_eq!(ternary::one_scale(ty, &bytes), expected, "{ty} {scales:?}");
-            assert_eq!(ternary::one_scale(TensorType::Q8_0, &bytes), None);
+            assert_eq!(ty.one_scale(&bytes), expected, "{ty} {scales:?}");
+            assert_eq!(TensorType::Q8_0.one_scale(&bytes), None);
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::folder::{disk_bytes, folders, remove_folder};
 use crate::lock::open_locked;
-use crate::stored::{disk_bytes, folders, remove_folder};
 use crate::{Cache, Error, Result};
 
 /// The name of the receipt in a checkpoint's folder.

@@ -35,6 +35,7 @@ mod download;
 mod error;
 #[cfg(feature = "download")]
 mod event;
+mod folder;
 mod listed;
 mod lock;
 mod names;

@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 use crate::head::{Head, Logits, Search};
 use crate::model::Model;
 use crate::ops::{
-    self, Attention, AttentionBuffers, Heads, InputBuffer, Live, MIN_DENSE_BATCH, Ops, Run, grown,
+    self, Attention, AttentionBuffers, Heads, InputBuffer, MIN_DENSE_BATCH, Ops, Run,
 };
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
+use crate::scratch::{Live, grown};
 use crate::sequence::{Part, Sequence, Want};
 use crate::weights::{Layer, RopeDivisors, View};
 use crate::workers::Workers;

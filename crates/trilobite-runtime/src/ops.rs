@@ -9,15 +9,15 @@ mod sparse;
 
 use std::ops::Range;
 
-use trilobite_kernels::{Codes, Kernels, Layout, Method, WideCodes, WideParts, Workspace};
+use trilobite_kernels::{Codes, Kernels, Layout, Method, WideCodes, WideParts};
 
 pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
-pub use self::sparse::Live;
 pub(crate) use self::sparse::MIN_DENSE_BATCH;
 
 use crate::config::Activation;
 use crate::model::Model;
 use crate::profile::Stage;
+use crate::scratch::{Scratch, grown};
 use crate::team::Pieces;
 use crate::weights::{Kind, Matrix, View};
 use crate::workers::Workers;
@@ -45,33 +45,6 @@ pub(crate) struct Ops<'a> {
     pub(crate) parts: &'a mut [i32],
     /// Whether every weight is read and multiplied, with no shortcuts.
     pub(crate) plain: bool,
-}
-
-/// The buffers of one thread.
-pub(crate) struct Scratch {
-    sums: Vec<i32>,
-    pub(crate) floats: Vec<f32>,
-    /// The activations of one token.
-    row: Vec<f32>,
-    /// The rows that are not skipped.
-    rows: Vec<u32>,
-    pub(crate) workspace: Workspace,
-    live: Live,
-}
-
-impl Scratch {
-    /// Allocates buffers for decoding: `len` outputs of a product, or the attention of one token.
-    /// Pages that are not written to take no memory.
-    pub(crate) fn new(len: usize) -> Self {
-        Self {
-            sums: Vec::with_capacity(len),
-            floats: Vec::with_capacity(len),
-            row: Vec::with_capacity(len),
-            rows: Vec::with_capacity(len),
-            workspace: Workspace::with_capacity(1, len),
-            live: Live::default(),
-        }
-    }
 }
 
 /// A buffer for the input of products.
@@ -404,12 +377,4 @@ fn pieces(range: Range<usize>, step: usize) -> impl Iterator<Item = (usize, Rang
         let end = range.end.min(start.saturating_add(step));
         (start - first, start..end)
     })
-}
-
-/// The first `len` elements of a buffer, which grows if necessary.
-pub(crate) fn grown<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
-    }
-    &mut buffer[..len]
 }

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::forward::{Forward, SessionOptions};
 use crate::head::Logits;
 use crate::model::Model;
-use crate::ops::Live;
 use crate::profile::Profile;
+use crate::scratch::Live;
 use crate::sequence::{Part, Sequence, Want};
 use crate::speculate::Speculation;
 

@@ -1,10 +1,10 @@
 //! The tensors of a model, as checked views into its file.
 
 mod check;
+mod matrix;
 mod view;
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use trilobite_format::model::{
     HeadScanPart, Hyperparameters, Presence, Projections, Role, Scaling, Storage, check_divisors,
@@ -14,32 +14,10 @@ use trilobite_kernels::scan::{self, Bounds};
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Layout, i2_s};
 
 use self::check::Coded;
+pub(crate) use self::matrix::Place;
+pub use self::matrix::{Kind, Matrix};
 pub(crate) use self::view::View;
 use crate::error::{Error, Result};
-
-/// A weight matrix `[rows][cols]` (out, in) in the model file.
-#[derive(Clone, Debug)]
-pub struct Matrix {
-    /// Number of rows, the width of the output.
-    pub rows: usize,
-    /// Number of columns, the width of the input.
-    pub cols: usize,
-    /// The place of the packed weights.
-    pub place: Place,
-    /// How the weights are stored.
-    pub kind: Kind,
-    /// The bias, which is added to the product, `[rows]`.
-    pub bias: Option<Vec<f32>>,
-}
-
-/// A range of bytes in one of the model's files.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// Index of the file.
-    pub part: usize,
-    /// The bytes within the file.
-    pub range: Range<usize>,
-}
 
 /// A coarse copy of the head: see [`trilobite_kernels::scan`].
 #[derive(Clone, Debug)]
@@ -50,20 +28,6 @@ pub struct HeadScan {
     pub refinements: Place,
     /// The bounds of the rows, `[vocab]`.
     pub bounds: Place,
-}
-
-/// The storage format of a matrix, which decides how it is multiplied.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
-    /// Packed trits, multiplied exactly with int8 activations.
-    Ternary {
-        /// How the trits are packed.
-        layout: Layout,
-        /// The value of a trit of 1.
-        scale: f32,
-    },
-    /// Floats or a block format, multiplied with f32 activations.
-    Dense(DenseType),
 }
 
 /// One transformer layer.
@@ -238,12 +202,6 @@ impl Layer {
     fn matrices_mut(&mut self) -> [&mut Matrix; 7] {
         let Layer { q, k, v, o, gate, up, down, .. } = self;
         [q, k, v, o, gate, up, down]
-    }
-}
-
-impl Place {
-    fn of(info: &TensorInfo) -> Self {
-        Self { part: info.part, range: info.range.clone() }
     }
 }
 

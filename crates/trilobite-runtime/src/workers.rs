@@ -3,8 +3,8 @@
 use trilobite_kernels::Kernels;
 
 use crate::error::{Error, Result};
-use crate::ops::{Live, Scratch};
 use crate::profile::{Profile, Stage, Stopwatch};
+use crate::scratch::{Live, Scratch};
 use crate::team::Team;
 
 /// The kernels of the machine and a team of threads with their scratch.

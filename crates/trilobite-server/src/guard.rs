@@ -1,9 +1,8 @@
 //! Access control: the API key, the Host header, and the origins of pages.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, HOST, ORIGIN, VARY,
@@ -14,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use crate::api::error::{ApiError, ApiResult};
-use crate::app::App;
 use crate::options::Options;
 
 /// Paths that need no key.
@@ -93,6 +91,36 @@ impl Guard {
             false => Err(ApiError::key(given.is_some())),
         }
     }
+
+    /// Passes an allowed request on and refuses another.
+    pub(crate) async fn pass(&self, request: Request, next: Next) -> Response {
+        let (path, headers) = (request.uri().path().to_owned(), request.headers());
+        let allowed =
+            self.check_host(request.uri(), headers).and_then(|()| self.check_origin(headers));
+        let origin = match allowed {
+            Ok(origin) => origin,
+            Err(error) => return error.into_response(),
+        };
+        let mut response = if request.method() == Method::OPTIONS && origin.is_some() {
+            StatusCode::NO_CONTENT.into_response()
+        } else {
+            match self.check_key(&path, headers) {
+                Ok(()) => next.run(request).await,
+                Err(error) => error.into_response(),
+            }
+        };
+        if let Some(origin) = origin {
+            let headers = response.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(VARY, HeaderValue::from_static("Origin"));
+            let methods = HeaderValue::from_static("GET, POST");
+            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+            let allowed = HeaderValue::from_static("Authorization, Content-Type");
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+            headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        }
+        response
+    }
 }
 
 /// A host without its port, in lower case.
@@ -102,37 +130,6 @@ fn without_port(host: &str) -> String {
         _ => host,
     };
     name.to_ascii_lowercase()
-}
-
-/// Passes allowed requests on and refuses others.
-pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let guard = &app.guard;
-    let (path, headers) = (request.uri().path().to_owned(), request.headers());
-    let allowed =
-        guard.check_host(request.uri(), headers).and_then(|()| guard.check_origin(headers));
-    let origin = match allowed {
-        Ok(origin) => origin,
-        Err(error) => return error.into_response(),
-    };
-    let mut response = if request.method() == Method::OPTIONS && origin.is_some() {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        match guard.check_key(&path, headers) {
-            Ok(()) => next.run(request).await,
-            Err(error) => error.into_response(),
-        }
-    };
-    if let Some(origin) = origin {
-        let headers = response.headers_mut();
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(VARY, HeaderValue::from_static("Origin"));
-        let methods = HeaderValue::from_static("GET, POST");
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-        let allowed = HeaderValue::from_static("Authorization, Content-Type");
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    }
-    response
 }
 
 #[cfg(test)]

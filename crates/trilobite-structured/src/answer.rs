@@ -1,19 +1,10 @@
 //! Splits an answer into reasoning, text and tool calls.
 
-use crate::call::{Call, CallFormat, CallReader};
+use crate::call::CallFormat;
+use crate::call_reader::{CallReader, overlap};
+use crate::piece::Piece;
 use crate::reasoning::{THINK, THINK_END};
 use crate::tools::Tools;
-
-/// A piece of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// More reasoning.
-    Reasoning(String),
-    /// More text.
-    Text(String),
-    /// A complete tool call.
-    Call(Call),
-}
 
 /// Splits an answer incrementally.
 ///
@@ -119,9 +110,4 @@ impl Answer {
             None => out.push(Piece::Text(text)),
         }
     }
-}
-
-/// Length of the longest proper prefix of `tag` that ends `text`.
-pub(crate) fn overlap(text: &str, tag: &str) -> usize {
-    (1..tag.len()).rev().find(|&length| text.ends_with(&tag[..length])).unwrap_or(0)
 }

@@ -23,18 +23,21 @@
 
 mod answer;
 mod call;
+mod call_reader;
 mod compiler;
 mod error;
 mod grammar;
 mod numbers;
+mod piece;
 mod reasoning;
 mod tools;
 mod vocabulary;
 
-pub use answer::{Answer, Piece};
+pub use answer::Answer;
 pub use call::{Call, CallFormat};
 pub use compiler::{Compiler, Form};
 pub use error::{Error, Result};
 pub use grammar::Grammar;
+pub use piece::Piece;
 pub use reasoning::{THINK, THINK_END};
 pub use tools::{ToolChoice, Tools};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::Args;
+use super::args::Args;
 use super::perplexity::{self, Perplexity};
 use super::row::{Cell, Row};
 use super::subject::{self, Kind, Subject};
@@ -28,7 +28,7 @@ impl Text {
                 expected: None,
             });
         }
-        let folder = crate::root().join("models/tinystories");
+        let folder = crate::repository::root().join("models/tinystories");
         let path = folder.join("perplexity.json");
         let json = std::fs::read(&path).with_context(|| path.display().to_string())?;
         let known: Value = serde_json::from_slice(&json)?;

@@ -7,8 +7,10 @@ use std::time::SystemTime;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::measure::{Machine, Spread};
-use super::{Args, process};
+use super::args::Args;
+use super::measure::Machine;
+use super::process;
+use super::spread::Spread;
 
 /// What may explain a difference between two reports.
 #[derive(Serialize)]
@@ -36,7 +38,7 @@ const UNKNOWN: &str = "not available";
 pub(super) fn fingerprint(binary: &Path, args: &Args, measured: &Machine) -> Result<Fingerprint> {
     let said = |program: &Path, words: &[&str]| {
         let mut command = Command::new(program);
-        command.args(words).current_dir(crate::root());
+        command.args(words).current_dir(crate::repository::root());
         process::run(&mut command).ok().map(|output| output.stdout.trim().to_owned())
     };
     let file = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());

@@ -7,37 +7,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Args;
+use super::args::Args;
 use super::plan::{Pass, Plan, TestKind};
 use super::process::{self, OTHERS, Output};
 use super::row::{Cell, Row};
+use super::spread::Spread;
 use super::subject::{Kind, Subject};
 
 /// Runs that others disturbed are repeated, but not more often than this.
 const REPEATS: usize = 2;
-
-/// Median, least and largest of several runs.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
-    pub(super) values: Vec<f64>,
-}
-
-impl Spread {
-    pub(super) fn of(values: &[f64]) -> Option<Self> {
-        let mut sorted = values.to_vec();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let (min, max) = (*sorted.first()?, *sorted.last()?);
-        let middle = sorted.len() / 2;
-        let median = match sorted.len() % 2 {
-            1 => sorted[middle],
-            _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
-        };
-        Some(Spread { median, min, max, values: values.to_vec() })
-    }
-}
 
 /// What one run of a row gave.
 #[derive(Default)]
@@ -295,12 +273,5 @@ mod tests {
             (run.bandwidth, run.peak, machine.isa.as_deref()),
             (Some(3e10), Some(9), Some("avx2"))
         );
-    }
-
-    #[test]
-    fn the_middle_of_an_even_number_is_a_mean() {
-        let spread = Spread::of(&[4.0, 1.0, 2.0, 3.0]).unwrap();
-        assert_eq!((spread.median, spread.min, spread.max), (2.5, 1.0, 4.0));
-        assert!(Spread::of(&[]).is_none());
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::score::{self, Task};
-use super::{Args, Row};
+use super::args::Args;
+use super::tasks::{self, Task};
 
 /// What a comparison measures.
 pub(super) struct Plan {
@@ -69,23 +69,12 @@ pub(super) struct RowSpec {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Goal {
-    name: String,
+    pub(super) name: String,
     /// The beginning of the test's name, so that `tg64` is one of any number of threads.
-    test: String,
-    ours: Vec<String>,
-    theirs: Vec<String>,
-    at_least: f64,
-}
-
-/// A goal's ratio: the fastest of ours to the fastest of theirs, by their medians.
-#[derive(Serialize)]
-pub(super) struct Ratio<'a> {
-    goal: &'a str,
-    test: String,
-    ours: &'a str,
-    theirs: &'a str,
-    ratio: f64,
-    at_least: f64,
+    pub(super) test: String,
+    pub(super) ours: Vec<String>,
+    pub(super) theirs: Vec<String>,
+    pub(super) at_least: f64,
 }
 
 /// A file of rows.
@@ -117,9 +106,9 @@ impl Plan {
         }
         let tasks = match &args.tasks {
             _ if args.synthetic => Vec::new(),
-            Some(names) => score::tasks(names)?,
-            None if args.published => score::tasks(&score::published_tasks())?,
-            None => score::tasks(&score::DEFAULT_TASKS.map(str::to_owned))?,
+            Some(names) => tasks::tasks(names)?,
+            None if args.published => tasks::tasks(&tasks::published_tasks())?,
+            None => tasks::tasks(&tasks::DEFAULT_TASKS.map(str::to_owned))?,
         };
         let (prompt, decode, threads) = (args.prompt, args.decode, args.threads());
         Ok(Plan {
@@ -197,35 +186,6 @@ impl Plan {
         };
         format!("{what} {} tokens, tokens/s{threads}", test.tokens)
     }
-
-    /// The ratios of the goals, as far as both sides were measured.
-    pub(super) fn ratios<'a>(&'a self, rows: &'a [Row]) -> Vec<Ratio<'a>> {
-        let mut ratios = Vec::new();
-        for goal in &self.goals {
-            for test in self.tests() {
-                if test.name().rsplit_once('-').is_none_or(|(name, _)| name != goal.test) {
-                    continue;
-                }
-                let best = |names: &[String]| {
-                    let named = rows.iter().filter(|row| names.contains(&row.name));
-                    let speeds =
-                        named.filter_map(|r| Some((r.name.as_str(), r.speed(test)?.median)));
-                    speeds.max_by(|(_, a), (_, b)| a.total_cmp(b))
-                };
-                if let (Some(ours), Some(theirs)) = (best(&goal.ours), best(&goal.theirs)) {
-                    ratios.push(Ratio {
-                        goal: &goal.name,
-                        test: self.label(test),
-                        ours: ours.0,
-                        theirs: theirs.0,
-                        ratio: ours.1 / theirs.1,
-                        at_least: goal.at_least,
-                    });
-                }
-            }
-        }
-        ratios
-    }
 }
 
 impl Pass {
@@ -293,7 +253,9 @@ mod tests {
 
     #[test]
     fn the_committed_rows_are_whole() {
-        let text = std::fs::read_to_string(crate::root().join("benches/peers/2b4t.toml")).unwrap();
+        let text =
+            std::fs::read_to_string(crate::repository::root().join("benches/peers/2b4t.toml"))
+                .unwrap();
         let plan = Plan::of_rows(&text, "").unwrap();
         assert_eq!((plan.rows.len(), plan.passes.len(), plan.goals.len()), (13, 5, 7));
         assert!(plan.rows.iter().all(|row| row.model.is_some() != row.peer.is_some()));

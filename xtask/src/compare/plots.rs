@@ -2,8 +2,8 @@
 
 use super::plan::{Plan, Test, TestKind};
 use super::row::{Cell, Row};
-use super::score::Task;
 use super::svg::{self, Bar, Group, Point};
+use super::tasks::Task;
 use crate::models::{Model, Published};
 
 /// A picture and the name of its file.

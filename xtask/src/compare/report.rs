@@ -9,15 +9,16 @@ use minijinja::{Environment, Value};
 use serde::Serialize;
 use serde_json::json;
 
-use super::Args;
+use super::args::Args;
 use super::check::Text;
 use super::machine::Fingerprint;
-use super::measure::Spread;
 use super::perplexity::Perplexity;
-use super::plan::{Plan, Ratio, Test, TestKind};
+use super::plan::{Plan, Test, TestKind};
 use super::plots::{self, Picture};
+use super::ratios::{self, Ratio};
 use super::row::{Cell, Row};
-use super::score::{Score, Task};
+use super::spread::Spread;
+use super::tasks::{Score, Task};
 use crate::models::{Model, Models, Published};
 
 /// What report.json holds.
@@ -155,7 +156,7 @@ pub(super) fn write(
         context: text.context,
         wrap: args.wrap.as_deref(),
     };
-    let goals = &plan.ratios(rows);
+    let goals = &ratios::ratios(plan, rows);
     let report = Report {
         machine: &machine,
         settings,

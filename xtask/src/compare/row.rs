@@ -6,11 +6,11 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::measure::Spread;
 use super::perplexity::Perplexity;
 use super::plan::Test;
-use super::score::Score;
+use super::spread::Spread;
 use super::subject::Subject;
+use super::tasks::Score;
 
 /// A number, or why there is none.
 #[derive(Clone, Debug, Serialize)]

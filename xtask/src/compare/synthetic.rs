@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Args;
+use super::args::Args;
 use super::subject::{Kind, Subject, convert, converted};
 use crate::models::{Model, Models, Shape, Weights};
 use crate::synth;

@@ -125,7 +125,7 @@ fn without_a_network_every_cell_of_the_published_comparison_says_so() {
     }
     assert!(markdown.contains(&format!("\n1. Not run: {reason}\n")), "{markdown}");
     // A server that does not answer is asked once, and data that no model needs are not fetched.
-    let lockfile = crate::root().join("models/models.lock");
+    let lockfile = crate::repository::root().join("models/models.lock");
     let pull = format!("pull {} --lock {}", MODELS[0], lockfile.display());
     assert_eq!(place.calls("pull"), [pull]);
 }

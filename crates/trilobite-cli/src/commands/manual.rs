@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_mangen::Man;
 
-use crate::args::Cli;
+use crate::cli::Cli;
 use crate::{interrupt, output};
 
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<ExitCode> {

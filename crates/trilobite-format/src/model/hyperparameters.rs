@@ -1,10 +1,11 @@
 //! The sizes and other numeric parameters of a model.
 
-use std::fmt::Display;
-
+use super::architecture::Architecture;
+use super::fault::Fault;
+use super::limits;
 use super::prefixed::Keys;
-use super::rope::check_base;
-use super::{Architecture, Rope, Window};
+use super::rope::{Rope, check_base};
+use super::window::Window;
 use crate::keys::model::{
     ATTENTION_SCALE, CONTEXT, FFN, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, NORM_EPS,
     ROPE_BASE_WINDOW, ROPE_DIM, ROPE_DIM_WINDOW, SOFTCAP, VALUE_DIM, VOCAB, WINDOW,
@@ -14,17 +15,6 @@ use crate::{Error, Metadata, Value};
 /// Widths that must equal the head width: RoPE rotates whole heads, and values are as wide as keys.
 /// The first two are written.
 const HEAD_WIDTHS: [&str; 3] = [VALUE_DIM, ROPE_DIM, ROPE_DIM_WINDOW];
-
-/// Upper limits of sizes, far above those of any model. Rows of at most 2^22 weights also keep the
-/// integer sums of the kernels within 32 bits.
-#[allow(missing_docs, reason = "the names say what they limit")]
-pub mod limits {
-    pub const VOCAB: u64 = 1 << 24;
-    pub const CONTEXT: u64 = 1 << 31;
-    pub const WIDTH: u64 = 1 << 22;
-    pub const LAYERS: u64 = 1 << 12;
-    pub const HEADS: u64 = 1 << 16;
-}
 
 /// The hyperparameters of a model, as its metadata store them.
 ///
@@ -60,17 +50,6 @@ pub struct Hyperparameters {
     pub attention_scale: Option<f32>,
     /// The cap `c` of logits: they become `c tanh(x / c)`.
     pub softcap: Option<f32>,
-}
-
-/// A hyperparameter outside its valid range.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The metadata key, without the name of the architecture.
-    pub key: &'static str,
-    /// The accepted values.
-    pub expected: String,
-    /// The value.
-    pub found: String,
 }
 
 impl Hyperparameters {
@@ -203,29 +182,5 @@ impl Hyperparameters {
         }
         self.attention_scale.map_or(Ok(()), |scale| Fault::positive(ATTENTION_SCALE, scale))?;
         self.softcap.map_or(Ok(()), |cap| Fault::positive(SOFTCAP, cap))
-    }
-}
-
-impl Fault {
-    pub(super) fn unless(
-        fits: bool,
-        key: &'static str,
-        found: impl Display,
-        expected: impl FnOnce() -> String,
-    ) -> Result<(), Self> {
-        if fits {
-            return Ok(());
-        }
-        Err(Self { key, expected: expected(), found: found.to_string() })
-    }
-
-    pub(super) fn range(key: &'static str, found: u64, least: u64, most: u64) -> Result<(), Self> {
-        Self::unless((least..=most).contains(&found), key, found, || {
-            format!("an integer from {least} to {most}")
-        })
-    }
-
-    pub(super) fn positive(key: &'static str, found: f32) -> Result<(), Self> {
-        Self::unless(found > 0.0 && found.is_finite(), key, found, || "a positive number".into())
     }
 }

@@ -2,7 +2,9 @@
 //! projection. Readers and writers of files share it.
 
 mod architecture;
+mod fault;
 mod hyperparameters;
+pub mod limits;
 mod notes;
 mod prefixed;
 mod projections;
@@ -17,7 +19,8 @@ mod window;
 mod words;
 
 pub use architecture::Architecture;
-pub use hyperparameters::{Fault, Hyperparameters, limits};
+pub use fault::Fault;
+pub use hyperparameters::Hyperparameters;
 pub use notes::{mixture_note, zeros_note};
 pub use projections::{Projections, Storage, is_projection};
 pub use rope::{Rope, Scaling, Yarn, check_divisors};

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Architecture, Role, scale_name};
+use super::architecture::Architecture;
+use super::tensors::{Role, scale_name};
 use crate::keys::DENSE_PROJECTIONS;
-use crate::{Error, Gguf, TensorInfo, TensorType, ternary};
+use crate::{Error, Gguf, TensorInfo, TensorType};
 
 /// How a projection or the head is stored. It decides the type of the activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +105,7 @@ fn has_scale(gguf: &Gguf, info: &TensorInfo) -> bool {
 
 fn storage(ty: TensorType, bytes: &[u8], has_scale: bool) -> Storage {
     match ty {
-        TensorType::Tq1_0 | TensorType::Tq2_0 => match ternary::one_scale(ty, bytes) {
+        TensorType::Tq1_0 | TensorType::Tq2_0 => match ty.one_scale(bytes) {
             Some(_) => Storage::Unpacked,
             None => Storage::Dense,
         },

@@ -1,7 +1,8 @@
 //! Rotary position embedding: its base, and its scaling to longer contexts.
 
+use super::fault::Fault;
+use super::limits;
 use super::prefixed::Keys;
-use super::{Fault, limits};
 use crate::keys::model::{
     ATTENTION_FACTOR, BETA_FAST, BETA_SLOW, EXT_FACTOR, FINETUNED, LOG_MULTIPLIER,
     OLD_SCALING_FACTOR, ORIGINAL_CONTEXT, ROPE, ROPE_BASE, ROPE_BASE_WINDOW, ROPE_DIM,

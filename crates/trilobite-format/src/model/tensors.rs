@@ -1,7 +1,8 @@
 //! The table of tensors: the name and shape of each, and the models that have it.
 
-use super::Architecture::{self, BitNet, BitNetB158, Gemma3, Qwen2, Qwen3};
-use super::{Hyperparameters, Scaling};
+use super::architecture::Architecture::{self, BitNet, BitNetB158, Gemma3, Qwen2, Qwen3};
+use super::hyperparameters::Hyperparameters;
+use super::rope::Scaling;
 
 /// The function of a tensor in a model, in the order of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

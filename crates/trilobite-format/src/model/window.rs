@@ -1,6 +1,6 @@
 //! Sliding-window attention.
 
-use super::Architecture;
+use super::architecture::Architecture;
 use super::prefixed::Keys;
 use crate::keys::model::{ROPE_BASE_WINDOW, WINDOW, WINDOW_PATTERN};
 use crate::{Array, Error, Value};

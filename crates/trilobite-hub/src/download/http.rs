@@ -7,7 +7,7 @@ use ureq::http::{HeaderMap, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Timeout};
 
-use super::Failure;
+use super::attempt::Failure;
 use crate::Error;
 
 /// Maximum number of redirects per file.

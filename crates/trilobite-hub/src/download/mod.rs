@@ -5,6 +5,7 @@
 //! there and never joins pieces of two versions. A file gets its final name only after its hash,
 //! size and structure have been checked, as far as they are known.
 
+mod attempt;
 mod content;
 mod http;
 mod partial;
@@ -14,8 +15,10 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Event, Fetched, Result};
+use crate::{Error, Fetched, Result};
 
+pub(crate) use self::attempt::TransferEvent;
+use self::attempt::{Failure, Said};
 pub(crate) use self::content::fault;
 pub(crate) use self::http::{Client, Token, host, is_hex};
 use self::partial::Partial;
@@ -46,50 +49,6 @@ pub(crate) struct Downloaded {
     pub(crate) fetched: Fetched,
     /// The commit of the file, as stated by the server.
     pub(crate) revision: Option<String>,
-}
-
-/// An event of a download.
-pub(crate) enum TransferEvent<'a> {
-    Progress { done: u64, total: Option<u64> },
-    Waiting { reason: &'a Error, delay: Duration },
-}
-
-impl<'a> TransferEvent<'a> {
-    /// The event for a file.
-    pub(crate) fn of(self, file: &'a str) -> Event<'a> {
-        match self {
-            TransferEvent::Progress { done, total } => Event::Progress { file, done, total },
-            TransferEvent::Waiting { reason, delay } => Event::Waiting { file, reason, delay },
-        }
-    }
-}
-
-/// The reason why an attempt failed.
-enum Failure {
-    /// A temporary failure.
-    Passing { reason: Error, after: Option<Duration> },
-    /// A permanent failure.
-    Final(Error),
-}
-
-impl Failure {
-    fn passing(reason: Error) -> Self {
-        Failure::Passing { reason, after: None }
-    }
-
-    fn into_reason(self) -> Error {
-        match self {
-            Failure::Passing { reason, .. } | Failure::Final(reason) => reason,
-        }
-    }
-}
-
-/// Metadata of a file in the server's responses.
-#[derive(Default)]
-struct Said {
-    revision: Option<String>,
-    sha256: Option<String>,
-    bytes: Option<u64>,
 }
 
 /// Fetches a file. A partial file of another process is continued.

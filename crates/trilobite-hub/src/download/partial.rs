@@ -9,9 +9,9 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use ureq::http::{HeaderMap, StatusCode, header};
 
+use super::attempt::{Failure, Said, TransferEvent};
 use super::content::Content;
-use super::http::Reply;
-use super::{Client, Failure, Said, TransferEvent};
+use super::http::{Client, Reply};
 use crate::lock::{open_locked, remove_if_there};
 use crate::{Error, Result};
 

@@ -8,20 +8,27 @@
 //! a thread with a stack of known size. Only namespaces can form cycles, so values refer to them by
 //! number.
 //!
+//! From the bottom up: the [`budget`], the [`value`]s with their operators, the [`machine`] as the
+//! methods, tests and filters see it, the methods, tests and filters themselves, the [`parser`], and
+//! the [`interpreter`], which is the machine.
+//!
 //! These are not supported and raise an error: blocks and inheritance, `{% autoescape %}`, the
 //! filters in [`filters::unknown`], `\N{...}` in strings, and integers beyond 128 bits.
 
+mod arguments;
 mod ast;
 mod budget;
 mod clock;
+mod constructors;
 mod error;
+mod escape;
 mod filters;
 mod format;
+mod interpreter;
 mod lexer;
 mod machine;
 mod methods;
 mod parser;
-mod percent;
 mod predicates;
 #[cfg(test)]
 mod tests;
@@ -38,7 +45,7 @@ use budget::Budget;
 pub(crate) use clock::Clock;
 pub(crate) use error::Error;
 use error::{Result, fail};
-use machine::Machine;
+use interpreter::Interpreter;
 use value::Value;
 
 /// Maximum size of a template's source in bytes. Published ones have up to 20 kB.
@@ -68,7 +75,7 @@ pub(crate) fn render(source: &str, variables: &Map<String, Json>, clock: Clock) 
         for (name, value) in variables {
             values.insert(Rc::from(&**name), Value::from_json(value, &budget)?);
         }
-        let text = Machine::new(values, budget, clock).render(&template)?;
+        let text = Interpreter::new(values, budget, clock).render(&template)?;
         let most = BASE_OUTPUT + OUTPUT_PER_BYTE * bytes;
         if text.len() > most {
             let length = text.len();
@@ -94,20 +101,4 @@ fn weight(value: &Json) -> usize {
         }
         _ => 5,
     }
-}
-
-/// Escapes the characters of a text that have a meaning in HTML.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&#34;",
-            '\'' => out += "&#39;",
-            _ => out.push(c),
-        }
-    }
-    out
 }

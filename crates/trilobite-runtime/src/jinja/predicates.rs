@@ -2,14 +2,16 @@
 
 use std::rc::Rc;
 
+use super::arguments::{Args, required};
 use super::ast::{Comparison, Operator};
 use super::error::{Error, Result};
 use super::filters;
-use super::machine::{Args, Machine, required};
+use super::machine::Machine;
 use super::methods::{is_lower, is_upper};
-use super::value::{Value, arithmetic, compare, equal};
+use super::value::Value;
+use super::value::operators::{arithmetic, compare, equal};
 
-type Test = fn(&mut Machine, &Value, Args) -> Result<bool>;
+type Test = fn(&mut dyn Machine, &Value, Args) -> Result<bool>;
 
 /// The test with a name.
 fn test(name: &str) -> Option<Test> {
@@ -77,42 +79,52 @@ pub(super) fn unknown(name: &str) -> Error {
 }
 
 /// `value is name(args)`
-pub(super) fn passes(machine: &mut Machine, name: &str, value: &Value, args: Args) -> Result<bool> {
+pub(super) fn passes(
+    machine: &mut dyn Machine,
+    name: &str,
+    value: &Value,
+    args: Args,
+) -> Result<bool> {
     let test = test(name).ok_or_else(|| unknown(name))?;
     test(machine, value, args).map_err(|error| error.within(|| name.to_owned()))
 }
 
-fn kind(_: &mut Machine, value: &Value, args: Args, fits: fn(&Value) -> bool) -> Result<bool> {
+fn kind(_: &mut dyn Machine, value: &Value, args: Args, fits: fn(&Value) -> bool) -> Result<bool> {
     let [] = args.bind("it", [])?;
     Ok(fits(value))
 }
 
 fn compared(
-    machine: &mut Machine,
+    machine: &mut dyn Machine,
     value: &Value,
     args: Args,
     comparison: Comparison,
 ) -> Result<bool> {
     let [other] = args.bind("it", ["other"])?;
-    compare(value, comparison, &required(other, "it")?, &machine.budget)
+    compare(value, comparison, &required(other, "it")?, machine.budget())
 }
 
-fn cased(machine: &mut Machine, value: &Value, args: Args, fits: fn(&str) -> bool) -> Result<bool> {
+fn cased(
+    machine: &mut dyn Machine,
+    value: &Value,
+    args: Args,
+    fits: fn(&str) -> bool,
+) -> Result<bool> {
     let [] = args.bind("it", [])?;
-    Ok(fits(&value.to_text(machine)?))
+    Ok(fits(&value.to_text(machine.context())?))
 }
 
 /// Whether a division leaves the remainder `rest`.
-fn divides(machine: &mut Machine, value: &Value, divisor: &Value, rest: i128) -> Result<bool> {
-    let remainder = arithmetic(value, Operator::Remainder, divisor, machine)?;
-    equal(&remainder, &Value::Int(rest), &machine.budget)
+fn divides(machine: &mut dyn Machine, value: &Value, divisor: &Value, rest: i128) -> Result<bool> {
+    let remainder = arithmetic(value, Operator::Remainder, divisor, machine.context())?;
+    equal(&remainder, &Value::Int(rest), machine.budget())
 }
 
 /// Python's `is`.
-fn same(machine: &mut Machine, a: &Value, b: &Value) -> Result<bool> {
+fn same(machine: &mut dyn Machine, a: &Value, b: &Value) -> Result<bool> {
     Ok(match (a, b) {
         (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => Rc::ptr_eq(a, b),
         (Value::Dict(a), Value::Dict(b)) => Rc::ptr_eq(a, b),
-        _ => a.type_name() == b.type_name() && equal(a, b, &machine.budget)?,
+        _ => a.type_name() == b.type_name() && equal(a, b, machine.budget())?,
     })
 }

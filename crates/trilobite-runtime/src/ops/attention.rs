@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use trilobite_kernels::kv::{self, Block, Cells, CellsMut, Visible};
 
-use super::grown;
 use crate::cache::{PAGE, Page};
 use crate::config::Config;
+use crate::scratch::grown;
 use crate::sequence::Part;
 use crate::workers::Workers;
 

@@ -8,55 +8,15 @@ use std::ops::Range;
 
 use trilobite_kernels::{Layout, TernaryMatrix};
 
-use super::{ALIGN, Input, MIN_MULTIPLY_ADDS, Ops, Product, Scratch, grown};
+use super::{ALIGN, Input, MIN_MULTIPLY_ADDS, Ops, Product};
 use crate::config::Activation;
+use crate::scratch::{Scratch, grown};
 use crate::team::{Pieces, Strip};
 use crate::weights::{Matrix, View};
 
 /// Batches of at least this many tokens skip nothing: nearly every row is needed by one of the
 /// tokens, and the dense product is faster.
 pub(crate) const MIN_DENSE_BATCH: usize = 12;
-
-/// Rows and columns read of the projections that sparsity can skip. Only small batches are counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Live {
-    /// Rows read of the up projections.
-    pub rows: u64,
-    /// Total rows of these projections.
-    pub of_rows: u64,
-    /// Columns read of the down projections.
-    pub columns: u64,
-    /// Total columns of these projections.
-    pub of_columns: u64,
-}
-
-impl std::ops::AddAssign for Live {
-    fn add_assign(&mut self, other: Live) {
-        self.rows += other.rows;
-        self.of_rows += other.of_rows;
-        self.columns += other.columns;
-        self.of_columns += other.of_columns;
-    }
-}
-
-impl Live {
-    /// The fraction of the rows that was read, or `None` if there are none.
-    pub fn row_fraction(&self) -> Option<f64> {
-        (self.of_rows > 0).then(|| self.rows as f64 / self.of_rows as f64)
-    }
-
-    /// The fraction of the columns that was read, or `None` if there are none.
-    pub fn column_fraction(&self) -> Option<f64> {
-        (self.of_columns > 0).then(|| self.columns as f64 / self.of_columns as f64)
-    }
-}
-
-impl Scratch {
-    /// Returns the counts since the last call.
-    pub(crate) fn take_live(&mut self) -> Live {
-        std::mem::take(&mut self.live)
-    }
-}
 
 /// An up projection of which only the rows with a nonzero gate are computed.
 pub(super) struct UpRows<'a> {

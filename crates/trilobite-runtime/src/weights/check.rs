@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 
 use trilobite_format::TensorInfo;
 
-use super::View;
+use super::view::View;
 use crate::error::{Error, Result};
 use crate::team::Team;
 

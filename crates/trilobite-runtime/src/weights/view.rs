@@ -2,7 +2,7 @@
 
 use trilobite_kernels::{DenseMatrix, Kernels, TernaryMatrix};
 
-use super::{Kind, Matrix};
+use super::matrix::{Kind, Matrix};
 
 /// The weights of a [`Matrix`].
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use trilobite_runtime::{Error, Forward, PAGE, Sequence, TextKey};
 
+use crate::error::{Error as Failure, Result};
 use crate::metrics::ModelMetrics;
 
 /// How names of files end.
@@ -22,6 +23,29 @@ const WAITING: usize = 2;
 const PAGES: usize = 16;
 /// Age of an unfinished file that no process is writing any more.
 const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// A folder for keys and values that outlive the server.
+#[derive(Clone, Debug)]
+pub struct PromptFolder {
+    /// Its path. It is created if it does not exist.
+    pub path: PathBuf,
+    /// Maximum bytes of its files.
+    pub bytes: u64,
+}
+
+impl PromptFolder {
+    /// Opens the folder for a model.
+    ///
+    /// # Errors
+    /// Nothing can be written there, or the writing thread cannot be started.
+    pub(super) fn open(&self, forward: &Forward, metrics: ModelMetrics) -> Result<DiskCache> {
+        let failed = |source| Failure::PromptFolder { path: self.path.clone(), source };
+        std::fs::create_dir_all(&self.path).map_err(failed)?;
+        tempfile::tempfile_in(&self.path).map_err(failed)?;
+        let disk = DiskCache::new(self.path.clone(), self.bytes, forward, metrics);
+        disk.map_err(Failure::Thread)
+    }
+}
 
 /// A folder of pages, for one model.
 pub(super) struct DiskCache {

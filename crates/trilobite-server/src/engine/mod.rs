@@ -8,6 +8,7 @@
 mod choice;
 mod disk;
 mod event;
+mod job;
 mod pace;
 mod prefix;
 mod queue;
@@ -16,17 +17,17 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use trilobite_runtime::{Forward, Limits, Model, PAGE, Sampler, SessionOptions, Speculation};
+use trilobite_runtime::{Forward, Model, PAGE};
 
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
-use disk::DiskCache;
+pub use disk::PromptFolder;
 pub(crate) use event::{Answer, Event, Failure, Token, TokenLogprobs};
+pub(crate) use job::{EngineOptions, Job};
 pub(crate) use queue::Refused;
 use queue::{Queue, Waiting};
 pub(crate) use run::panic_message;
@@ -34,63 +35,6 @@ use scheduler::Scheduler;
 
 /// Unread events of a choice before its generation pauses.
 const EVENTS_AHEAD: usize = 64;
-
-/// A prompt, and the settings of its continuations.
-pub(crate) struct Job {
-    /// The tokens of the prompt. They fit in the context.
-    pub(crate) prompt: Vec<u32>,
-    /// A sampler for each choice.
-    pub(crate) samplers: Vec<Sampler>,
-    /// When a choice ends.
-    pub(crate) limits: Limits,
-    /// Number of likeliest tokens to report with each prompt token; `None` reports no log-probabilities.
-    pub(crate) prompt_logprobs: Option<usize>,
-    /// The same number for the answer's tokens.
-    pub(crate) logprobs: Option<usize>,
-}
-
-/// Settings of an engine.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct EngineOptions {
-    /// Settings of the forward pass.
-    pub(crate) session: SessionOptions,
-    /// Maximum sequences in a batch.
-    pub(crate) parallel: usize,
-    /// Maximum pages of keys and values.
-    pub(crate) pages: usize,
-    /// Maximum waiting prompts.
-    pub(crate) queue: usize,
-    /// Maximum prompt tokens of a step.
-    pub(crate) step: usize,
-    /// Creates the speculation of an answer, if there is any.
-    pub(crate) speculation: Option<fn() -> Speculation>,
-    /// Maximum time of a request, including its wait in the queue.
-    pub(crate) time: Duration,
-    /// Maximum time that an answer waits for its client to read.
-    pub(crate) patience: Duration,
-}
-
-/// A folder for keys and values that outlive the server.
-#[derive(Clone, Debug)]
-pub struct PromptFolder {
-    /// Its path. It is created if it does not exist.
-    pub path: PathBuf,
-    /// Maximum bytes of its files.
-    pub bytes: u64,
-}
-
-impl PromptFolder {
-    /// Opens the folder for a model.
-    ///
-    /// # Errors
-    /// Nothing can be written there, or the writing thread cannot be started.
-    fn open(&self, forward: &Forward, metrics: ModelMetrics) -> Result<DiskCache> {
-        let failed = |source| Error::PromptFolder { path: self.path.clone(), source };
-        std::fs::create_dir_all(&self.path).map_err(failed)?;
-        tempfile::tempfile_in(&self.path).map_err(failed)?;
-        DiskCache::new(self.path.clone(), self.bytes, forward, metrics).map_err(Error::Thread)
-    }
-}
 
 /// The thread that generates a model's answers.
 pub(crate) struct Engine {

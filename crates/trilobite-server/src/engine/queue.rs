@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc;
 
-use super::Job;
 use super::event::Event;
+use super::job::Job;
 
 /// A job and the channel for its events.
 pub(super) struct Waiting {

@@ -8,11 +8,11 @@ use trilobite_runtime::{Error, Forward, PAGE, Tokenizer};
 
 use super::disk::DiskCache;
 use super::event::{Event, Failure};
+use super::job::{EngineOptions, Job};
 use super::pace::{Pace, share};
 use super::prefix::{PrefixCache, common};
 use super::queue::Queue;
 use super::run::{Outcome, Run, panic_message};
-use super::{EngineOptions, Job};
 use crate::metrics::ModelMetrics;
 
 /// Longest wait for a job while nothing runs.

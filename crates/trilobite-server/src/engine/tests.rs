@@ -5,7 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
 use trilobite_runtime::{
-    Constraint, Finish, Lookup, Request, Sampling, Scorer, Session, end_ids, generate,
+    Constraint, Finish, Limits, Lookup, Request, Sampler, Sampling, Scorer, Session,
+    SessionOptions, Speculation, end_ids, generate,
 };
 
 use super::scheduler::BeforeStep;

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use trilobite_structured::{Answer as Reader, Piece};
 
+use super::blocking::blocking;
 use super::body::Body;
 use super::stream::{Chunks, Envelope, merge, respond};
 use crate::api::chat::{
@@ -41,7 +42,7 @@ pub(super) async fn chat_completions(
 ) -> ApiResult<Response> {
     let request = ChatRequest::read(fields)?;
     let served = Arc::clone(app.model(request.common.model.as_deref())?);
-    let (served, request, wanted, reading) = super::blocking(move || {
+    let (served, request, wanted, reading) = blocking(move || {
         let common = &request.common;
         let prompt = served.chat_prompt(&request)?;
         let samplers = common.samplers(served.model(), true, common.first_seed())?;

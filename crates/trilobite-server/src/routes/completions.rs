@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde_json::Map;
 
+use super::blocking::blocking;
 use super::body::Body;
 use super::stream::{Chunks, Envelope, merge, respond};
 use crate::api::completions::{
@@ -40,7 +41,7 @@ pub(super) async fn completions(
 ) -> ApiResult<Response> {
     let request = CompletionRequest::read(fields)?;
     let served = Arc::clone(app.model(request.common.model.as_deref())?);
-    let (served, request, texts, wanted) = super::blocking(move || {
+    let (served, request, texts, wanted) = blocking(move || {
         let seed = request.common.first_seed();
         let (mut texts, mut wanted) = (Vec::new(), Vec::new());
         for prompt in request.prompt.each() {

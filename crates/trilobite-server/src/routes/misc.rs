@@ -11,6 +11,7 @@ use axum::http::header::{
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::json;
 
+use super::blocking::blocking;
 use super::body::Body;
 use crate::api::error::{ApiError, ApiResult, ErrorBody};
 use crate::api::models::{EmbeddingRequest, ModelList, ModelObject};
@@ -98,7 +99,7 @@ pub(super) async fn tokenize(
     Body(fields): Body,
 ) -> ApiResult<Json<TokenizeResponse>> {
     let request = TokenizeRequest::read(fields)?;
-    super::blocking(move || {
+    blocking(move || {
         let served = app.model(request.model.as_deref())?;
         let tokens = served.encode(&request.prompt, request.add_special_tokens.unwrap_or(true))?;
         let (count, max_model_len) = (tokens.len(), served.context());
@@ -122,7 +123,7 @@ pub(super) async fn detokenize(
     Body(fields): Body,
 ) -> ApiResult<Json<DetokenizeResponse>> {
     let request = DetokenizeRequest::read(fields)?;
-    super::blocking(move || {
+    blocking(move || {
         let served = app.model(request.model.as_deref())?;
         let tokens = served.checked(request.tokens, "tokens")?;
         Ok(Json(DetokenizeResponse { prompt: served.tokenizer()?.decode(&tokens, true)? }))

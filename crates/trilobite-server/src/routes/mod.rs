@@ -1,5 +1,6 @@
 //! The paths of the server.
 
+mod blocking;
 mod body;
 mod chat;
 mod completions;
@@ -17,10 +18,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::api::error::{ApiError, ApiResult};
+use crate::api::error::ApiError;
 use crate::app::App;
-use crate::engine::Failure;
-use crate::guard::guard;
+use crate::engine::{Failure, panic_message};
 
 /// All paths.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -57,7 +57,12 @@ async fn no_such_path() -> ApiError {
 
 /// The response to a request whose handler panicked.
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    ApiError::from(Failure::Panic(crate::engine::panic_message(&*panic))).into_response()
+    ApiError::from(Failure::Panic(panic_message(&*panic))).into_response()
+}
+
+/// Passes allowed requests on and refuses others.
+async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    app.guard.pass(request, next).await
 }
 
 /// Counts responses by path and status.
@@ -68,17 +73,4 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     app.metrics
         .count(path.as_ref().map_or("other", MatchedPath::as_str), response.status().as_u16());
     response
-}
-
-/// Runs slow work on a thread of its own.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> ApiResult<T> + Send + 'static,
-) -> ApiResult<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => Err(Failure::Panic(crate::engine::panic_message(&*panic)).into()),
-            Err(_) => Err(Failure::Ended.into()),
-        },
-    }
 }

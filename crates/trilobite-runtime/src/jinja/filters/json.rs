@@ -3,11 +3,16 @@
 use std::cmp::Ordering;
 use std::fmt::Write;
 
+use super::super::arguments::{Args, flag};
 use super::super::error::{Result, fail};
-use super::super::machine::{Args, Machine, flag};
-use super::super::value::{Value, float, ordering, sorted};
+use super::super::machine::Machine;
+use super::super::value::Value;
+use super::super::value::context::Context;
+use super::super::value::operators::ordering;
+use super::super::value::sort::sorted;
+use super::super::value::text::float;
 
-pub(super) fn tojson(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn tojson(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [ascii, indent, separators, sort] =
         args.bind("it", ["ensure_ascii", "indent", "separators", "sort_keys"])?;
     let indent = match indent {
@@ -16,7 +21,7 @@ pub(super) fn tojson(machine: &mut Machine, value: Value, args: Args) -> Result<
         Some(value) => match value.as_int() {
             Some(width) => {
                 let width = usize::try_from(width.max(0)).unwrap_or(usize::MAX);
-                machine.budget.bytes(width)?;
+                machine.budget().bytes(width)?;
                 Some(" ".repeat(width))
             }
             None => return fail("an indent is a number or a string"),
@@ -27,7 +32,7 @@ pub(super) fn tojson(machine: &mut Machine, value: Value, args: Args) -> Result<
             (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned())
         }
         Some(pair) => {
-            let pair = pair.iterate(&machine.budget)?;
+            let pair = pair.iterate(machine.budget())?;
             match pair.iter().map(Value::as_str).collect::<Vec<_>>()[..] {
                 [Some(comma), Some(colon)] => (comma.to_owned(), colon.to_owned()),
                 _ => return fail("separators are two strings"),
@@ -35,13 +40,14 @@ pub(super) fn tojson(machine: &mut Machine, value: Value, args: Args) -> Result<
         }
     };
     let (ascii, sort) = (flag(&ascii), flag(&sort));
-    let mut writer = Writer { machine, out: String::new(), ascii, sort, indent, comma, colon };
+    let context = machine.context();
+    let mut writer = Writer { context, out: String::new(), ascii, sort, indent, comma, colon };
     writer.value(&value, 0)?;
     Ok(Value::str(writer.out))
 }
 
 struct Writer<'a> {
-    machine: &'a Machine,
+    context: &'a Context,
     out: String,
     ascii: bool,
     sort: bool,
@@ -52,7 +58,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn push(&mut self, text: &str) -> Result<()> {
-        self.machine.budget.bytes(text.len())?;
+        self.context.budget.bytes(text.len())?;
         self.out.push_str(text);
         Ok(())
     }
@@ -67,10 +73,10 @@ impl Writer<'_> {
             Value::Dict(dict) => {
                 let mut pairs: Vec<(&Value, &Value)> =
                     dict.iter().map(|(key, value)| (key.value(), value)).collect();
-                self.machine.budget.spend(pairs.len())?;
+                self.context.budget.spend(pairs.len())?;
                 if self.sort {
                     pairs = sorted(pairs, &mut |(a, _), (b, _)| {
-                        Ok(ordering(a, b, "<", &self.machine.budget)? == Some(Ordering::Less))
+                        Ok(ordering(a, b, "<", &self.context.budget)? == Some(Ordering::Less))
                     })?;
                 }
                 self.container("{}", level, pairs.into_iter(), |writer, (key, value)| {
@@ -122,7 +128,7 @@ impl Writer<'_> {
 
     fn line(&mut self, level: usize) -> Result<()> {
         let Some(indent) = &self.indent else { return Ok(()) };
-        self.machine.budget.bytes(indent.len().saturating_mul(level))?;
+        self.context.budget.bytes(indent.len().saturating_mul(level))?;
         self.out.push('\n');
         for _ in 0..level {
             self.out.push_str(indent);
@@ -132,7 +138,7 @@ impl Writer<'_> {
 
     fn string(&mut self, text: &str) -> Result<()> {
         // A character becomes at most six.
-        self.machine.budget.bytes(if self.ascii { 6 } else { 2 } * text.len())?;
+        self.context.budget.bytes(if self.ascii { 6 } else { 2 } * text.len())?;
         let out = &mut self.out;
         out.push('"');
         for c in text.chars() {

@@ -6,11 +6,12 @@ mod select;
 mod sequences;
 mod strings;
 
+use super::arguments::Args;
 use super::error::{Error, Result};
-use super::machine::{Args, Machine};
+use super::machine::Machine;
 use super::value::Value;
 
-type Filter = fn(&mut Machine, Value, Args) -> Result<Value>;
+type Filter = fn(&mut dyn Machine, Value, Args) -> Result<Value>;
 
 /// The filter with a name.
 fn filter(name: &str) -> Option<Filter> {
@@ -78,7 +79,12 @@ pub(super) fn unknown(name: &str) -> Error {
 }
 
 /// `value|name(args)`
-pub(super) fn apply(machine: &mut Machine, name: &str, value: Value, args: Args) -> Result<Value> {
+pub(super) fn apply(
+    machine: &mut dyn Machine,
+    name: &str,
+    value: Value,
+    args: Args,
+) -> Result<Value> {
     let filter = filter(name).ok_or_else(|| unknown(name))?;
     filter(machine, value, args).map_err(|error| error.within(|| name.to_owned()))
 }

@@ -1,13 +1,16 @@
 //! Filters on numbers.
 
-use super::super::error::{Error, fail};
-use super::super::machine::{Args, Machine, add, integer};
+use super::super::arguments::{Args, integer};
+use super::super::ast::Operator;
+use super::super::error::{Error, Result, fail};
+use super::super::machine::Machine;
 use super::super::unicode;
-use super::super::value::{Value, truncated};
-use super::Result;
+use super::super::value::Value;
+use super::super::value::convert::truncated;
+use super::super::value::operators::arithmetic;
 use super::select::Path;
 
-pub(super) fn abs(_: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn abs(_: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [] = args.bind("it", [])?;
     match (value.defined()?.as_int(), value.as_float()) {
         (Some(number), _) => Ok(Value::Int(number.saturating_abs())),
@@ -47,13 +50,13 @@ fn parse_float(text: &str) -> Option<f64> {
     number(text)?.parse().ok()
 }
 
-pub(super) fn int(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn int(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [default, base] = args.bind("it", ["default", "base"])?;
     let base = integer(&base, "it")?.unwrap_or(10);
     let base = u32::try_from(base).unwrap_or(u32::MAX);
     let float = match value.defined()? {
         Value::Str(text) | Value::Markup(text) => {
-            machine.budget.bytes(text.len())?;
+            machine.budget().bytes(text.len())?;
             match parse_int(text, base) {
                 Some(number) => return Ok(Value::Int(number)),
                 None => parse_float(text),
@@ -71,11 +74,11 @@ pub(super) fn int(machine: &mut Machine, value: Value, args: Args) -> Result<Val
     }
 }
 
-pub(super) fn float(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn float(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [default] = args.bind("it", ["default"])?;
     let number = match value.defined()? {
         Value::Str(text) | Value::Markup(text) => {
-            machine.budget.bytes(text.len())?;
+            machine.budget().bytes(text.len())?;
             parse_float(text)
         }
         _ => value.as_float(),
@@ -83,7 +86,7 @@ pub(super) fn float(machine: &mut Machine, value: Value, args: Args) -> Result<V
     Ok(number.map(Value::Float).or(default).unwrap_or(Value::Float(0.0)))
 }
 
-pub(super) fn round(_: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn round(_: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [precision, method] = args.bind("it", ["precision", "method"])?;
     let precision = integer(&precision, "it")?.unwrap_or(0).clamp(-400, 400) as i32;
     let Some(number) = value.defined()?.as_float() else {
@@ -117,16 +120,16 @@ fn to_a_multiple(number: i128, power: u32) -> Result<i128> {
     multiple.ok_or_else(|| Error::new(format!("{number} is too large to round")))
 }
 
-pub(super) fn sum(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn sum(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [attribute, start] = args.bind("it", ["attribute", "start"])?;
     let path = Path::new(&attribute.unwrap_or(Value::None));
     let mut sum = start.unwrap_or(Value::Int(0));
     if sum.as_str().is_some() {
         return fail("can't sum strings");
     }
-    for item in value.iterate(&machine.budget)? {
+    for item in value.iterate(machine.budget())? {
         let item = path.of(machine, &item)?;
-        sum = add(&sum, &item, machine)?;
+        sum = arithmetic(&sum, Operator::Add, &item, machine.context())?;
     }
     Ok(sum)
 }

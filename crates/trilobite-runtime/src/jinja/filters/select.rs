@@ -1,8 +1,8 @@
 //! Filters that apply an attribute, a test or another filter to every item.
 
+use super::super::arguments::Args;
 use super::super::error::{Error, Result, fail};
-use super::super::machine::{Args, Machine};
-use super::super::predicates;
+use super::super::machine::Machine;
 use super::super::value::Value;
 
 /// The path of an attribute such as `function.parameters.0`.
@@ -18,7 +18,7 @@ impl Path {
         })
     }
 
-    pub(super) fn of(&self, machine: &mut Machine, value: &Value) -> Result<Value> {
+    pub(super) fn of(&self, machine: &mut dyn Machine, value: &Value) -> Result<Value> {
         let mut value = value.clone();
         for part in &self.0 {
             value = machine.subscript(&value, part)?;
@@ -43,14 +43,14 @@ fn named(value: &Value) -> Result<&str> {
     value.as_str().ok_or_else(|| Error::new("a name is needed"))
 }
 
-pub(super) fn map(machine: &mut Machine, value: Value, mut args: Args) -> Result<Value> {
+pub(super) fn map(machine: &mut dyn Machine, value: Value, mut args: Args) -> Result<Value> {
     let mut mapped = Vec::new();
     let attribute = if args.positional.is_empty() { args.take("attribute") } else { None };
     if let Some(attribute) = attribute {
         let default = args.take("default");
         let [] = args.bind("it", [])?;
         let path = Path::new(&attribute);
-        for item in value.iterate(&machine.budget)? {
+        for item in value.iterate(machine.budget())? {
             let found = path.of(machine, &item)?;
             mapped.push(match &default {
                 Some(default) if found.is_undefined() => default.clone(),
@@ -60,10 +60,9 @@ pub(super) fn map(machine: &mut Machine, value: Value, mut args: Args) -> Result
     } else {
         let Some(filter) = take_first(&mut args) else { return fail("it needs a filter's name") };
         let name = named(&filter)?;
-        for item in value.iterate(&machine.budget)? {
-            machine.budget.spend(args.len())?;
-            let args = args.clone();
-            mapped.push(machine.nested(|machine| super::apply(machine, name, item, args))?);
+        for item in value.iterate(machine.budget())? {
+            machine.budget().spend(args.len())?;
+            mapped.push(machine.filter(name, item, args.clone())?);
         }
     }
     Value::iterator(mapped)
@@ -71,7 +70,7 @@ pub(super) fn map(machine: &mut Machine, value: Value, mut args: Args) -> Result
 
 /// `select`, `selectattr`, `reject` and `rejectattr`.
 pub(super) fn select(
-    machine: &mut Machine,
+    machine: &mut dyn Machine,
     value: Value,
     mut args: Args,
     by_attribute: bool,
@@ -86,12 +85,12 @@ pub(super) fn select(
     };
     let test = take_first(&mut args);
     let mut kept = Vec::new();
-    let items = if value.is_true() { value.iterate(&machine.budget)? } else { Vec::new() };
+    let items = if value.is_true() { value.iterate(machine.budget())? } else { Vec::new() };
     for item in items {
         let tested = path.of(machine, &item)?;
-        machine.budget.spend(args.len())?;
+        machine.budget().spend(args.len())?;
         let passes = match &test {
-            Some(test) => predicates::passes(machine, named(test)?, &tested, args.clone())?,
+            Some(test) => machine.test(named(test)?, &tested, args.clone())?,
             None => tested.is_true(),
         };
         if passes == keep {

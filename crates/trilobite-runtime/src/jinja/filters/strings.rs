@@ -1,25 +1,34 @@
 //! Filters on strings.
 
-use super::super::error::{Error, fail};
-use super::super::machine::{Args, Machine, flag, integer, required, text};
-use super::super::methods::{attribute, lines, replaced};
-use super::super::value::Value;
-use super::super::{percent, unicode};
-use super::Result;
+use std::rc::Rc;
+
+use super::super::arguments::{Args, flag, integer, required, text};
+use super::super::constructors::dict;
+use super::super::error::{Error, Result, fail};
+use super::super::escape;
+use super::super::machine::Machine;
+use super::super::methods::{lines, replaced};
+use super::super::unicode;
+use super::super::value::{Value, percent};
 use super::select::Path;
 
 /// Converts a value to a string. An HTML string stays one.
-fn soft(machine: &Machine, value: Value) -> Result<Value> {
+fn soft(machine: &dyn Machine, value: Value) -> Result<Value> {
     match value {
         Value::Str(_) | Value::Markup(_) => Ok(value),
-        value => Ok(Value::str(value.to_text(machine)?)),
+        value => Ok(Value::str(value.to_text(machine.context())?)),
     }
 }
 
 /// Applies a method of strings as a filter.
-pub(super) fn method(machine: &mut Machine, value: Value, args: Args, name: &str) -> Result<Value> {
+pub(super) fn method(
+    machine: &mut dyn Machine,
+    value: Value,
+    args: Args,
+    name: &str,
+) -> Result<Value> {
     let value = soft(machine, value)?;
-    let method = attribute(machine, &value, name)?;
+    let method = machine.attribute(&value, name)?;
     let args = match name {
         "center" if args.positional.is_empty() && args.named.is_empty() => {
             Args { positional: vec![Value::Int(80)], named: Vec::new() }
@@ -29,17 +38,17 @@ pub(super) fn method(machine: &mut Machine, value: Value, args: Args, name: &str
     machine.call(&method, args)
 }
 
-pub(super) fn string(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn string(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [] = args.bind("it", [])?;
     soft(machine, value)
 }
 
-pub(super) fn safe(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn safe(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [] = args.bind("it", [])?;
-    Ok(Value::Markup(value.to_text(machine)?.into()))
+    Ok(Value::Markup(value.to_text(machine.context())?.into()))
 }
 
-pub(super) fn escape(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn escape(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [] = args.bind("it", [])?;
     match value {
         Value::Markup(_) => Ok(value),
@@ -47,19 +56,19 @@ pub(super) fn escape(machine: &mut Machine, value: Value, args: Args) -> Result<
     }
 }
 
-pub(super) fn force_escape(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn force_escape(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [] = args.bind("it", [])?;
-    let text = value.to_text(machine)?;
+    let text = value.to_text(machine.context())?;
     // A character can become five.
-    machine.budget.bytes(5 * text.len())?;
-    Ok(Value::Markup(super::super::escape(&text).into()))
+    machine.budget().bytes(5 * text.len())?;
+    Ok(Value::Markup(escape::escape(&text).into()))
 }
 
-pub(super) fn title(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn title(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [] = args.bind("it", [])?;
     let value = soft(machine, value)?;
     let text = value.as_str().unwrap_or_default();
-    machine.budget.bytes(3 * text.len())?;
+    machine.budget().bytes(3 * text.len())?;
     let mut out = String::with_capacity(text.len());
     let mut begins = true;
     for c in text.chars() {
@@ -72,63 +81,60 @@ pub(super) fn title(machine: &mut Machine, value: Value, args: Args) -> Result<V
     Ok(value.same_kind(out))
 }
 
-pub(super) fn replace(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn replace(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [old, new, count] = args.bind("it", ["old", "new", "count"])?;
-    let value = value.to_text(machine)?;
-    let old = required(old, "it")?.to_text(machine)?;
-    let new = required(new, "it")?.to_text(machine)?;
+    let value = value.to_text(machine.context())?;
+    let old = required(old, "it")?.to_text(machine.context())?;
+    let new = required(new, "it")?.to_text(machine.context())?;
     let count = integer(&count, "it")?.and_then(|count| usize::try_from(count).ok());
     Ok(Value::str(replaced(machine, &value, &old, &new, count)?))
 }
 
-pub(super) fn join(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn join(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [separator, attribute] = args.bind("it", ["d", "attribute"])?;
     let separator = match separator {
-        Some(separator) => separator.to_text(machine)?,
+        Some(separator) => separator.to_text(machine.context())?,
         None => String::new(),
     };
     let path = Path::new(&attribute.unwrap_or(Value::None));
     let mut out = String::new();
-    for (index, item) in value.iterate(&machine.budget)?.iter().enumerate() {
+    for (index, item) in value.iterate(machine.budget())?.iter().enumerate() {
         if index > 0 {
-            machine.budget.bytes(separator.len())?;
+            machine.budget().bytes(separator.len())?;
             out += &separator;
         }
-        out += &path.of(machine, item)?.to_text(machine)?;
+        out += &path.of(machine, item)?.to_text(machine.context())?;
     }
     Ok(Value::str(out))
 }
 
-pub(super) fn format(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn format(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let value = soft(machine, value)?;
     let values = match (args.positional.is_empty(), args.named.is_empty()) {
         (_, true) => Value::tuple(args.positional)?,
-        (true, false) => {
-            let make = super::super::machine::global("dict").unwrap_or(Value::None);
-            machine.call(&make, args)?
-        }
+        (true, false) => Value::Dict(Rc::new(dict(args, machine.budget())?)),
         _ => return fail("can't handle positional and keyword arguments at the same time"),
     };
-    percent::format(&value, &values, machine)
+    percent::format(&value, &values, machine.context())
 }
 
-pub(super) fn indent(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn indent(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [width, first, blank] = args.bind("it", ["width", "first", "blank"])?;
     let indent = match &width {
         Some(Value::Str(indent)) => indent.to_string(),
         width => {
             let width = usize::try_from(integer(width, "it")?.unwrap_or(4)).unwrap_or(0);
-            machine.budget.bytes(width)?;
+            machine.budget().bytes(width)?;
             " ".repeat(width)
         }
     };
     let Some(text) = value.defined()?.as_str() else {
         return fail(format!("a string is needed, not {}", value.type_name()));
     };
-    machine.budget.spend(text.len() / 2)?;
+    machine.budget().spend(text.len() / 2)?;
     let text = format!("{text}\n");
     let lines = lines(&text, false);
-    machine.budget.bytes(text.len() + lines.len().saturating_mul(indent.len() + 1))?;
+    machine.budget().bytes(text.len() + lines.len().saturating_mul(indent.len() + 1))?;
     let mut out = String::new();
     for (index, line) in lines.iter().enumerate() {
         if index > 0 {
@@ -143,7 +149,7 @@ pub(super) fn indent(machine: &mut Machine, value: Value, args: Args) -> Result<
     Ok(value.same_kind(out))
 }
 
-pub(super) fn truncate(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn truncate(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [length, kill_words, end, leeway] =
         args.bind("it", ["length", "killwords", "end", "leeway"])?;
     let number = |value: &Option<Value>, default: usize| {
@@ -155,7 +161,7 @@ pub(super) fn truncate(machine: &mut Machine, value: Value, args: Args) -> Resul
     let Some(whole) = value.defined()?.as_str() else {
         return fail(format!("a string is needed, not {}", value.type_name()));
     };
-    machine.budget.bytes(whole.len())?;
+    machine.budget().bytes(whole.len())?;
     if whole.chars().count() <= length.saturating_add(leeway) {
         return Ok(value);
     }
@@ -169,9 +175,9 @@ pub(super) fn truncate(machine: &mut Machine, value: Value, args: Args) -> Resul
     Ok(value.same_kind(format!("{kept}{end}")))
 }
 
-pub(super) fn wordcount(machine: &mut Machine, value: Value, args: Args) -> Result<Value> {
+pub(super) fn wordcount(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [] = args.bind("it", [])?;
-    let text = value.to_text(machine)?;
+    let text = value.to_text(machine.context())?;
     let words = text.split(|c| !unicode::is_word(c)).filter(|word| !word.is_empty());
     Ok(Value::Int(words.count() as i128))
 }

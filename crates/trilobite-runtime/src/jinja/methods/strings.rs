@@ -1,14 +1,14 @@
 //! Methods of strings.
 
+use super::super::arguments::{Args, bounds, flag, integer, limit, required, text};
 use super::super::error::{Result, fail};
+use super::super::escape::escape;
 use super::super::format::str_format;
-use super::super::machine::{Args, Machine, flag, integer, required, text};
+use super::super::machine::{Machine, Method};
+use super::super::unicode;
 use super::super::value::Value;
-use super::super::{escape, unicode};
-use super::containers::limit;
-use super::{Call, bounds};
 
-pub(super) fn method(name: &str) -> Option<Call> {
+pub(super) fn method(name: &str) -> Option<Method> {
     Some(match name {
         "upper" => |m, s, a| map(m, s, a, |s| s.to_uppercase()),
         "lower" => |m, s, a| map(m, s, a, |s| s.to_lowercase()),
@@ -59,25 +59,30 @@ fn receiver(value: &Value) -> &str {
 }
 
 /// The text of a string, after paying for reading it.
-fn read<'a>(machine: &Machine, value: &'a Value) -> Result<&'a str> {
+fn read<'a>(machine: &dyn Machine, value: &'a Value) -> Result<&'a str> {
     let text = receiver(value);
-    machine.budget.bytes(text.len())?;
+    machine.budget().bytes(text.len())?;
     Ok(text)
 }
 
-fn map(machine: &Machine, value: &Value, args: Args, map: fn(&str) -> String) -> Result<Value> {
+fn map(machine: &dyn Machine, value: &Value, args: Args, map: fn(&str) -> String) -> Result<Value> {
     let [] = args.bind("it", [])?;
     // A change of case makes a text at most three times as long.
-    machine.budget.bytes(3 * receiver(value).len())?;
+    machine.budget().bytes(3 * receiver(value).len())?;
     Ok(Value::str(map(receiver(value))))
 }
 
-fn test(machine: &Machine, value: &Value, args: Args, test: fn(&str) -> bool) -> Result<Value> {
+fn test(machine: &dyn Machine, value: &Value, args: Args, test: fn(&str) -> bool) -> Result<Value> {
     let [] = args.bind("it", [])?;
     Ok(Value::Bool(test(read(machine, value)?)))
 }
 
-fn every(machine: &Machine, value: &Value, args: Args, fits: fn(char) -> bool) -> Result<Value> {
+fn every(
+    machine: &dyn Machine,
+    value: &Value,
+    args: Args,
+    fits: fn(char) -> bool,
+) -> Result<Value> {
     let [] = args.bind("it", [])?;
     let text = read(machine, value)?;
     Ok(Value::Bool(!text.is_empty() && text.chars().all(fits)))
@@ -108,11 +113,17 @@ fn swap_case(text: &str) -> String {
     out
 }
 
-fn strip(machine: &Machine, value: &Value, args: Args, start: bool, end: bool) -> Result<Value> {
+fn strip(
+    machine: &dyn Machine,
+    value: &Value,
+    args: Args,
+    start: bool,
+    end: bool,
+) -> Result<Value> {
     let [chars] = args.bind("it", ["chars"])?;
     let chars = text(&chars, "it")?;
     if let Some(chars) = chars {
-        machine.budget.spend(receiver(value).len().saturating_mul(chars.len() / 16 + 1))?;
+        machine.budget().spend(receiver(value).len().saturating_mul(chars.len() / 16 + 1))?;
     }
     let stripped = trim(read(machine, value)?, chars, start, end);
     Ok(Value::str(stripped))
@@ -134,7 +145,7 @@ pub(in crate::jinja) fn trim<'a>(
 }
 
 fn remove(
-    machine: &Machine,
+    machine: &dyn Machine,
     value: &Value,
     args: Args,
     strip: for<'a> fn(&'a str, &str) -> Option<&'a str>,
@@ -147,7 +158,7 @@ fn remove(
 }
 
 fn affix(
-    machine: &Machine,
+    machine: &dyn Machine,
     value: &Value,
     args: Args,
     fits: fn(&str, &str) -> bool,
@@ -172,7 +183,7 @@ fn affix(
                 part.type_name()
             ));
         };
-        machine.budget.bytes(part.len())?;
+        machine.budget().bytes(part.len())?;
         if whole.is_some_and(|whole| fits(whole, part)) {
             return Ok(Value::Bool(true));
         }
@@ -186,12 +197,12 @@ fn characters(text: &str, start: usize, stop: usize) -> &str {
     &text[byte(start)..byte(stop)]
 }
 
-fn split(machine: &mut Machine, value: &Value, args: Args, from_end: bool) -> Result<Value> {
+fn split(machine: &mut dyn Machine, value: &Value, args: Args, from_end: bool) -> Result<Value> {
     let [separator, most] = args.bind("split", ["sep", "maxsplit"])?;
     let most = limit(&most, "split")?.map_or(usize::MAX, |most| most.saturating_add(1));
     let separator = text(&separator, "split")?;
     let whole = read(machine, value)?;
-    machine.budget.spend(whole.len() / 2)?;
+    machine.budget().spend(whole.len() / 2)?;
     let mut parts: Vec<&str> = match separator {
         Some("") => return fail("empty separator"),
         Some(separator) if from_end => whole.rsplitn(most, separator).collect(),
@@ -201,7 +212,7 @@ fn split(machine: &mut Machine, value: &Value, args: Args, from_end: bool) -> Re
     if from_end {
         parts.reverse();
     }
-    machine.budget.spend(2 * parts.len())?;
+    machine.budget().spend(2 * parts.len())?;
     Value::list(parts.into_iter().map(Value::str).collect())
 }
 
@@ -227,11 +238,11 @@ fn words(text: &str, most: usize, from_end: bool) -> Vec<&str> {
     parts
 }
 
-fn split_lines(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
+fn split_lines(machine: &mut dyn Machine, value: &Value, args: Args) -> Result<Value> {
     let [keep] = args.bind("splitlines", ["keepends"])?;
-    machine.budget.spend(receiver(value).len() / 2)?;
+    machine.budget().spend(receiver(value).len() / 2)?;
     let lines = lines(receiver(value), flag(&keep));
-    machine.budget.spend(2 * lines.len())?;
+    machine.budget().spend(2 * lines.len())?;
     Value::list(lines.into_iter().map(Value::str).collect())
 }
 
@@ -251,7 +262,12 @@ pub(in crate::jinja) fn lines(text: &str, keep: bool) -> Vec<&str> {
     lines
 }
 
-fn partition(machine: &mut Machine, value: &Value, args: Args, from_end: bool) -> Result<Value> {
+fn partition(
+    machine: &mut dyn Machine,
+    value: &Value,
+    args: Args,
+    from_end: bool,
+) -> Result<Value> {
     let [separator] = args.bind("partition", ["sep"])?;
     let separator = required(separator, "partition")?;
     let whole = read(machine, value)?;
@@ -270,9 +286,9 @@ fn partition(machine: &mut Machine, value: &Value, args: Args, from_end: bool) -
     Value::tuple(parts.map(Value::str).into())
 }
 
-fn join(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
+fn join(machine: &mut dyn Machine, value: &Value, args: Args) -> Result<Value> {
     let [items] = args.bind("join", ["iterable"])?;
-    let items = required(items, "join")?.iterate(&machine.budget)?;
+    let items = required(items, "join")?.iterate(machine.budget())?;
     let (separator, markup) = (receiver(value), matches!(value, Value::Markup(_)));
     let mut out = String::new();
     for (index, item) in items.iter().enumerate() {
@@ -281,7 +297,7 @@ fn join(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
             return fail(format!("item {index} is of type {found}, expected a string"));
         };
         let separator = if index > 0 { separator } else { "" };
-        machine.budget.bytes(separator.len() + part.len())?;
+        machine.budget().bytes(separator.len() + part.len())?;
         out += separator;
         match item {
             Value::Str(text) if markup => out += &escape(text),
@@ -291,7 +307,7 @@ fn join(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
     Ok(Value::str(out))
 }
 
-fn replace(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
+fn replace(machine: &mut dyn Machine, value: &Value, args: Args) -> Result<Value> {
     let [old, new, count] = args.bind("replace", ["old", "new", "count"])?;
     let (old, new) = (required(old, "replace")?, required(new, "replace")?);
     let (Some(old), Some(new)) = (old.as_str(), new.as_str()) else {
@@ -303,20 +319,20 @@ fn replace(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
 
 /// Replaces `old` by `new`, as often as `count` allows.
 pub(in crate::jinja) fn replaced(
-    machine: &Machine,
+    machine: &dyn Machine,
     text: &str,
     old: &str,
     new: &str,
     count: Option<usize>,
 ) -> Result<String> {
-    machine.budget.bytes(text.len())?;
+    machine.budget().bytes(text.len())?;
     let found = text.matches(old).take(count.unwrap_or(usize::MAX)).count();
-    machine.budget.bytes(found.saturating_mul(new.len()))?;
+    machine.budget().bytes(found.saturating_mul(new.len()))?;
     Ok(text.replacen(old, new, found))
 }
 
 /// The index of a match, in characters.
-fn find(machine: &Machine, value: &Value, args: Args, last: bool) -> Result<Option<usize>> {
+fn find(machine: &dyn Machine, value: &Value, args: Args, last: bool) -> Result<Option<usize>> {
     let [part, start, stop] = args.bind("find", ["sub", "start", "end"])?;
     let part = required(part, "find")?;
     let Some(part) = part.as_str() else { return fail("a string is needed") };
@@ -337,7 +353,7 @@ fn found(index: Option<usize>) -> Result<Value> {
     }
 }
 
-fn count(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
+fn count(machine: &mut dyn Machine, value: &Value, args: Args) -> Result<Value> {
     let [part, start, stop] = args.bind("count", ["sub", "start", "end"])?;
     let part = required(part, "count")?;
     let Some(part) = part.as_str() else { return fail("a string is needed") };
@@ -357,7 +373,7 @@ enum Side {
     Both,
 }
 
-fn pad(machine: &Machine, value: &Value, args: Args, side: Side) -> Result<Value> {
+fn pad(machine: &dyn Machine, value: &Value, args: Args, side: Side) -> Result<Value> {
     let [width, fill] = args.bind("it", ["width", "fillchar"])?;
     let width = limit(&Some(required(width, "it")?), "it")?.unwrap_or(0);
     let fill = text(&fill, "it")?.unwrap_or(" ");
@@ -372,26 +388,26 @@ fn pad(machine: &Machine, value: &Value, args: Args, side: Side) -> Result<Value
         // Python's rounding.
         Side::Both => missing / 2 + (missing & width & 1),
     };
-    machine.budget.bytes(whole.len().saturating_add(missing.saturating_mul(fill.len())))?;
+    machine.budget().bytes(whole.len().saturating_add(missing.saturating_mul(fill.len())))?;
     Ok(Value::str([&*fill.repeat(left), whole, &*fill.repeat(missing - left)].concat()))
 }
 
-fn zero_fill(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
+fn zero_fill(machine: &mut dyn Machine, value: &Value, args: Args) -> Result<Value> {
     let [width] = args.bind("zfill", ["width"])?;
     let width = limit(&Some(required(width, "zfill")?), "zfill")?.unwrap_or(0);
     let whole = read(machine, value)?;
     let missing = width.saturating_sub(whole.chars().count());
-    machine.budget.bytes(missing)?;
+    machine.budget().bytes(missing)?;
     let sign = whole.len() - whole.strip_prefix(['+', '-']).unwrap_or(whole).len();
     Ok(Value::str([&whole[..sign], &*"0".repeat(missing), &whole[sign..]].concat()))
 }
 
-fn expand_tabs(machine: &mut Machine, value: &Value, args: Args) -> Result<Value> {
+fn expand_tabs(machine: &mut dyn Machine, value: &Value, args: Args) -> Result<Value> {
     let [size] = args.bind("expandtabs", ["tabsize"])?;
     let size = integer(&size, "expandtabs")?.unwrap_or(8);
     let size = usize::try_from(size).unwrap_or(0);
     let whole = read(machine, value)?;
-    machine.budget.bytes(whole.matches('\t').count().saturating_mul(size))?;
+    machine.budget().bytes(whole.matches('\t').count().saturating_mul(size))?;
     let (mut out, mut column) = (String::with_capacity(whole.len()), 0);
     for c in whole.chars() {
         match c {

@@ -1,4 +1,4 @@
-//! From JSON to values.
+//! From JSON to values, and from floats to integers.
 
 use std::rc::Rc;
 
@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::{Dict, Value};
 use crate::jinja::budget::Budget;
-use crate::jinja::error::Result;
+use crate::jinja::error::{Result, fail};
 
 impl Value {
     /// Converts JSON as Python's `json` module does.
@@ -30,5 +30,15 @@ impl Value {
                 Value::Dict(Rc::new(Dict::new(pairs.iter().map(pair), budget)?))
             }
         })
+    }
+}
+
+/// The integer part of a float.
+pub(in crate::jinja) fn truncated(number: f64) -> Result<i128> {
+    let whole = number.trunc();
+    // Floats that need more than 128 bits or are not finite have no such integer.
+    match whole.abs() < i128::MAX as f64 {
+        true => Ok(whole as i128),
+        false => fail(format!("{number} is no integer of 128 bits")),
     }
 }

@@ -1,24 +1,24 @@
 //! The values of a template, which behave like Python's.
 
-mod convert;
+pub(super) mod context;
+pub(super) mod convert;
 mod dict;
+pub(super) mod field;
 mod index;
-mod operators;
-mod sort;
-mod text;
+pub(super) mod operators;
+pub(super) mod percent;
+pub(super) mod sort;
+pub(super) mod text;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 pub(super) use dict::{Dict, Key};
-pub(super) use operators::{arithmetic, compare, equal, ordering, truncated};
-pub(super) use sort::sorted;
-pub(super) use text::{float, quote};
 
+use super::ast::{For, Macro};
 use super::budget::Budget;
 use super::error::{Error, Result, fail};
-use super::machine::{Function, Loop};
 
 /// Maximum nesting of lists, dicts and other containers, so that visiting them needs little stack.
 const MAX_DEPTH: u16 = 200;
@@ -88,6 +88,36 @@ pub(super) enum View {
     Items,
     Keys,
     Values,
+}
+
+/// A loop, running or finished.
+pub(super) struct Loop {
+    pub(super) definition: Rc<For>,
+    /// The scope around the loop.
+    pub(super) scope: usize,
+    pub(super) items: Rc<Items>,
+    pub(super) index: Cell<usize>,
+    /// Number of recursive calls of `loop` around it.
+    pub(super) depth: usize,
+    /// Its number among the loops of the rendering.
+    pub(super) id: usize,
+}
+
+/// A callable: a global function and a method by their names, a macro by its definition.
+pub(super) enum Function {
+    Global(&'static str),
+    Method { receiver: Value, name: Rc<str> },
+    Macro { definition: Rc<Macro>, scope: usize },
+}
+
+impl Function {
+    fn type_name(&self) -> &'static str {
+        match self {
+            Function::Global(_) => "function",
+            Function::Method { .. } => "builtin_function_or_method",
+            Function::Macro { .. } => "Macro",
+        }
+    }
 }
 
 impl Value {

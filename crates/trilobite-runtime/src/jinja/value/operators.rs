@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::{Key, Value, View};
+use super::context::Context;
+use super::{Key, Value, View, percent};
 use crate::jinja::ast::{Comparison, Operator};
 use crate::jinja::budget::Budget;
 use crate::jinja::error::{Error, Result, fail};
-use crate::jinja::machine::Machine;
-use crate::jinja::{escape, percent};
+use crate::jinja::escape::escape;
 
 /// `a == b`
 pub(in crate::jinja) fn equal(a: &Value, b: &Value, budget: &Budget) -> Result<bool> {
@@ -192,11 +192,11 @@ pub(in crate::jinja) fn arithmetic(
     a: &Value,
     operator: Operator,
     b: &Value,
-    machine: &mut Machine,
+    context: &Context,
 ) -> Result<Value> {
     a.defined()?;
     if let (Operator::Remainder, Some(_)) = (operator, a.as_str()) {
-        return percent::format(a, b, machine);
+        return percent::format(a, b, context);
     }
     b.defined()?;
     if let (Some(x), Some(y)) = (a.as_int(), b.as_int()) {
@@ -205,7 +205,7 @@ pub(in crate::jinja) fn arithmetic(
     if let (Some(x), Some(y)) = (a.as_float(), b.as_float()) {
         return floats(x, operator, y);
     }
-    let budget = &machine.budget;
+    let budget = &context.budget;
     match operator {
         Operator::Add => match (a, b) {
             (Value::List(x), Value::List(y)) | (Value::Tuple(x), Value::Tuple(y)) => {
@@ -276,16 +276,6 @@ fn integers(a: i128, operator: Operator, b: i128) -> Result<Value> {
     };
     let symbol = operator.symbol();
     result.map(Value::Int).ok_or_else(|| Error::new(format!("{a} {symbol} {b} is too large")))
-}
-
-/// The integer part of a float.
-pub(in crate::jinja) fn truncated(number: f64) -> Result<i128> {
-    let whole = number.trunc();
-    // Floats that need more than 128 bits or are not finite have no such integer.
-    match whole.abs() < i128::MAX as f64 {
-        true => Ok(whole as i128),
-        false => fail(format!("{number} is no integer of 128 bits")),
-    }
 }
 
 fn floats(a: f64, operator: Operator, b: f64) -> Result<Value> {

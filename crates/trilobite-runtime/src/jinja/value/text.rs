@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{Value, View};
+use super::context::Context;
+use super::{Function, Value, View};
 use crate::jinja::error::{Result, fail};
-use crate::jinja::machine::{Function, Machine};
 use crate::jinja::unicode;
 
 /// Maximum nesting that is printed. Namespaces can contain each other to any depth.
@@ -12,8 +12,8 @@ const MAX_DEPTH: usize = 1000;
 
 impl Value {
     /// The text of a printed value.
-    pub(in crate::jinja) fn to_text(&self, machine: &Machine) -> Result<String> {
-        let mut printer = Printer { machine, out: String::new(), open: Vec::new(), depth: 0 };
+    pub(in crate::jinja) fn to_text(&self, context: &Context) -> Result<String> {
+        let mut printer = Printer { context, out: String::new(), open: Vec::new(), depth: 0 };
         match self {
             Value::Str(text) | Value::Markup(text) => printer.push(text)?,
             Value::Undefined(_) => {}
@@ -23,15 +23,15 @@ impl Value {
     }
 
     /// The text of a value printed within a list.
-    pub(in crate::jinja) fn repr(&self, machine: &Machine) -> Result<String> {
-        let mut printer = Printer { machine, out: String::new(), open: Vec::new(), depth: 0 };
+    pub(in crate::jinja) fn repr(&self, context: &Context) -> Result<String> {
+        let mut printer = Printer { context, out: String::new(), open: Vec::new(), depth: 0 };
         printer.repr(self)?;
         Ok(printer.out)
     }
 }
 
 struct Printer<'a> {
-    machine: &'a Machine,
+    context: &'a Context,
     out: String,
     /// The namespaces that are being printed.
     open: Vec<usize>,
@@ -40,7 +40,7 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     fn push(&mut self, text: &str) -> Result<()> {
-        self.machine.budget.bytes(text.len())?;
+        self.context.budget.bytes(text.len())?;
         self.out.push_str(text);
         Ok(())
     }
@@ -84,7 +84,7 @@ impl Printer<'_> {
                 self.push(value.type_name())?;
                 let items: Vec<Value> = match view {
                     View::Keys => dict.keys().collect(),
-                    _ => value.iterate(&self.machine.budget)?,
+                    _ => value.iterate(&self.context.budget)?,
                 };
                 self.items("([", &items, "])")
             }
@@ -93,7 +93,7 @@ impl Printer<'_> {
             Value::Namespace(id) => {
                 self.push("<Namespace ")?;
                 self.open.push(*id);
-                self.pairs(&self.machine.namespace(*id))?;
+                self.pairs(&self.context.namespace(*id))?;
                 self.open.pop();
                 self.push(">")
             }
@@ -106,14 +106,14 @@ impl Printer<'_> {
                     self.push(&format!("<Macro {}>", quote(&definition.name)))
                 }
                 Function::Method { name, .. } => self.push(&format!("<built-in method {name}>")),
-                Function::Global(name, _) => self.push(&format!("<function {name}>")),
+                Function::Global(name) => self.push(&format!("<function {name}>")),
             },
         }
     }
 
     fn quoted(&mut self, text: &str) -> Result<()> {
         // A character can become ten.
-        self.machine.budget.spend(text.len() / 4)?;
+        self.context.budget.spend(text.len() / 4)?;
         self.push(&quote(text))
     }
 

@@ -2,18 +2,18 @@
 
 use std::rc::Rc;
 
-use super::super::error::{Error, Result, fail};
-use super::super::value::Value;
+use super::error::{Error, Result, fail};
+use super::value::Value;
 
 #[derive(Clone, Default)]
-pub(in crate::jinja) struct Args {
-    pub(in crate::jinja) positional: Vec<Value>,
-    pub(in crate::jinja) named: Vec<(Rc<str>, Value)>,
+pub(super) struct Args {
+    pub(super) positional: Vec<Value>,
+    pub(super) named: Vec<(Rc<str>, Value)>,
 }
 
 impl Args {
     /// Binds arguments to these parameters, each by position, by name or not at all.
-    pub(in crate::jinja) fn bind<const N: usize>(
+    pub(super) fn bind<const N: usize>(
         self,
         function: &str,
         names: [&str; N],
@@ -36,24 +36,24 @@ impl Args {
         Ok(bound)
     }
 
-    pub(in crate::jinja) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.positional.len() + self.named.len()
     }
 
     /// Removes a named argument.
-    pub(in crate::jinja) fn take(&mut self, name: &str) -> Option<Value> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         let index = self.named.iter().position(|(known, _)| &**known == name)?;
         Some(self.named.remove(index).1)
     }
 }
 
 /// The value of a required argument.
-pub(in crate::jinja) fn required(value: Option<Value>, function: &str) -> Result<Value> {
+pub(super) fn required(value: Option<Value>, function: &str) -> Result<Value> {
     value.ok_or_else(|| Error::new(format!("{function} needs another argument")))
 }
 
 /// The value of an optional integer argument. `None` counts as absent.
-pub(in crate::jinja) fn integer(value: &Option<Value>, function: &str) -> Result<Option<i128>> {
+pub(super) fn integer(value: &Option<Value>, function: &str) -> Result<Option<i128>> {
     match value {
         None | Some(Value::None) => Ok(None),
         Some(value) => match value.as_int() {
@@ -64,10 +64,7 @@ pub(in crate::jinja) fn integer(value: &Option<Value>, function: &str) -> Result
 }
 
 /// The value of an optional string argument. `None` counts as absent.
-pub(in crate::jinja) fn text<'a>(
-    value: &'a Option<Value>,
-    function: &str,
-) -> Result<Option<&'a str>> {
+pub(super) fn text<'a>(value: &'a Option<Value>, function: &str) -> Result<Option<&'a str>> {
     match value {
         None | Some(Value::None) => Ok(None),
         Some(value) => match value.as_str() {
@@ -78,6 +75,34 @@ pub(in crate::jinja) fn text<'a>(
 }
 
 /// Whether an optional argument is present and true.
-pub(in crate::jinja) fn flag(value: &Option<Value>) -> bool {
+pub(super) fn flag(value: &Option<Value>) -> bool {
     value.as_ref().is_some_and(Value::is_true)
+}
+
+/// An optional count. A negative one means no limit.
+pub(super) fn limit(value: &Option<Value>, function: &str) -> Result<Option<usize>> {
+    Ok(integer(value, function)?.and_then(|number| usize::try_from(number).ok()))
+}
+
+/// The part of a sequence between the `start` and `stop` of `find` and `index`.
+pub(super) fn bounds(
+    length: usize,
+    start: &Option<Value>,
+    stop: &Option<Value>,
+    function: &str,
+) -> Result<(usize, usize)> {
+    let bound = |value: &Option<Value>, default: usize| {
+        Ok(match integer(value, function)? {
+            None => default,
+            Some(number) if number < 0 => (length as i128 + number).max(0) as usize,
+            Some(number) => number.min(length as i128) as usize,
+        })
+    };
+    let start_given = integer(start, function)?;
+    let (from, to) = (bound(start, 0)?, bound(stop, length)?);
+    // Beyond the end nothing matches, not even an empty string.
+    match start_given {
+        Some(number) if number > length as i128 => Ok((length + 1, length)),
+        _ => Ok((from, to)),
+    }
 }

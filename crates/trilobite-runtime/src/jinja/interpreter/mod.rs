@@ -1,52 +1,31 @@
 //! The interpreter of templates.
 
-mod arguments;
 mod evaluate;
 mod functions;
 mod scopes;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-pub(super) use arguments::{Args, flag, integer, required, text};
-pub(super) use evaluate::add;
-pub(super) use functions::{Function, global};
-use scopes::Scope;
+use scopes::Scopes;
 
 use super::ast::{Body, For, Macro, PostfixStep, Statement, StatementKind, Target};
 use super::budget::Budget;
 use super::clock::Clock;
-use super::error::{Error, Result, fail};
-use super::value::{Dict, Items, Value};
+use super::error::{Result, fail};
+use super::value::context::Context;
+use super::value::{Function, Items, Loop, Value};
 
 /// Maximum nesting of statements, expressions and calls at run time.
 const MAX_DEPTH: usize = 1500;
 
-pub(super) struct Machine {
-    pub(super) budget: Budget,
-    pub(super) clock: Clock,
-    scopes: Vec<Scope>,
-    /// The innermost scope.
-    scope: usize,
-    namespaces: RefCell<Vec<Rc<Dict>>>,
+pub(super) struct Interpreter {
+    context: Context,
+    clock: Clock,
+    scopes: Scopes,
     loops: usize,
-    /// The arguments of the last call of a loop's `changed`.
-    pub(super) changed: HashMap<usize, Value>,
     depth: usize,
-}
-
-/// A loop, running or finished.
-pub(super) struct Loop {
-    definition: Rc<For>,
-    /// The scope around the loop.
-    scope: usize,
-    pub(super) items: Rc<Items>,
-    pub(super) index: Cell<usize>,
-    /// Number of recursive calls of `loop` around it.
-    pub(super) depth: usize,
-    /// Its number among the loops of the rendering.
-    pub(super) id: usize,
 }
 
 /// The continuation after a statement.
@@ -57,19 +36,10 @@ enum Flow {
     Continue,
 }
 
-impl Machine {
+impl Interpreter {
     pub(super) fn new(variables: HashMap<Rc<str>, Value>, budget: Budget, clock: Clock) -> Self {
-        let scopes = vec![Scope::outermost(variables), Scope::within(0)];
-        Self {
-            budget,
-            clock,
-            scopes,
-            scope: 1,
-            namespaces: RefCell::default(),
-            loops: 0,
-            changed: HashMap::new(),
-            depth: 0,
-        }
+        let (context, scopes) = (Context::new(budget), Scopes::new(variables));
+        Self { context, clock, scopes, loops: 0, depth: 0 }
     }
 
     /// Renders a template to text.
@@ -80,8 +50,8 @@ impl Machine {
     }
 
     /// Runs a function one level deeper.
-    pub(super) fn nested<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        self.budget.spend(1)?;
+    fn nested<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.context.budget.spend(1)?;
         if self.depth >= MAX_DEPTH {
             return fail(format!("calls and expressions are nested more than {MAX_DEPTH} deep"));
         }
@@ -91,8 +61,18 @@ impl Machine {
         result
     }
 
+    /// Runs a function in a new scope within another.
+    fn scoped<T>(&mut self, parent: usize, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.context.budget.spend(4)?;
+        let before = self.scopes.innermost();
+        self.scopes.enter(parent);
+        let result = run(self);
+        self.scopes.leave(before);
+        result
+    }
+
     fn write(&self, out: &mut String, text: &str) -> Result<()> {
-        self.budget.bytes(text.len())?;
+        self.context.budget.bytes(text.len())?;
         out.push_str(text);
         Ok(())
     }
@@ -113,19 +93,19 @@ impl Machine {
     /// Renders a body in a new scope.
     fn capture(&mut self, body: &Body) -> Result<String> {
         let mut out = String::new();
-        self.scoped(self.scope, |machine| machine.run(body, &mut out))?;
+        self.scoped(self.scopes.innermost(), |machine| machine.run(body, &mut out))?;
         Ok(out)
     }
 
     fn statement(&mut self, statement: &Statement, out: &mut String) -> Result<Flow> {
-        self.budget.spend(1)?;
+        self.context.budget.spend(1)?;
         match &statement.kind {
             StatementKind::Text(text) => self.write(out, text)?,
             StatementKind::Output(value) => {
                 let value = self.evaluate(value)?;
                 match value.as_str() {
                     Some(text) => self.write(out, text)?,
-                    None => out.push_str(&value.to_text(self)?),
+                    None => out.push_str(&value.to_text(&self.context)?),
                 }
             }
             StatementKind::If { branches, otherwise } => {
@@ -137,8 +117,8 @@ impl Machine {
                 return self.run(otherwise, out);
             }
             StatementKind::For(definition) => {
-                let values = self.evaluate(&definition.iterable)?.iterate(&self.budget)?;
-                self.repeat(definition, self.scope, values, 0, out)?;
+                let values = self.evaluate(&definition.iterable)?.iterate(&self.context.budget)?;
+                self.repeat(definition, self.scopes.innermost(), values, 0, out)?;
             }
             StatementKind::Set { target, value } => {
                 let value = self.evaluate(value)?;
@@ -154,7 +134,7 @@ impl Machine {
                 for (_, value) in bindings {
                     values.push(self.evaluate(value)?);
                 }
-                return self.scoped(self.scope, |machine| {
+                return self.scoped(self.scopes.innermost(), |machine| {
                     for ((target, _), value) in bindings.iter().zip(values) {
                         machine.assign(target, value)?;
                     }
@@ -163,7 +143,7 @@ impl Machine {
             }
             StatementKind::Filter { filters, body } => {
                 let text = Value::str(self.capture(body)?);
-                let text = self.filtered(text, filters)?.to_text(self)?;
+                let text = self.filtered(text, filters)?.to_text(&self.context)?;
                 self.write(out, &text)?;
             }
             StatementKind::Macro(definition) => {
@@ -172,7 +152,7 @@ impl Machine {
             }
             StatementKind::Call { call, caller } => {
                 let caller = self.close_over(caller);
-                let text = self.evaluate_call(call, caller)?.to_text(self)?;
+                let text = self.evaluate_call(call, caller)?.to_text(&self.context)?;
                 self.write(out, &text)?;
             }
             StatementKind::Break => return Ok(Flow::Break),
@@ -193,9 +173,9 @@ impl Machine {
 
     /// A macro as a value. It captures the scope in which it is defined.
     fn close_over(&mut self, definition: &Rc<Macro>) -> Value {
-        self.keep_scopes();
-        let definition = Rc::clone(definition);
-        Value::Function(Rc::new(Function::Macro { definition, scope: self.scope }))
+        self.scopes.keep();
+        let (definition, scope) = (Rc::clone(definition), self.scopes.innermost());
+        Value::Function(Rc::new(Function::Macro { definition, scope }))
     }
 
     /// Runs the body of a loop for each of some values.
@@ -234,7 +214,7 @@ impl Machine {
         for (index, item) in state.items.values.iter().enumerate() {
             state.index.set(index);
             let flow = self.scoped(scope, |machine| {
-                machine.set("loop", Value::Loop(Rc::clone(&state)));
+                machine.scopes.set("loop", Value::Loop(Rc::clone(&state)));
                 machine.assign(&definition.target, item.clone())?;
                 machine.run(&definition.body, out)
             })?;
@@ -254,7 +234,7 @@ impl Machine {
         if !state.definition.recursive {
             return fail("only a loop that is marked recursive can be called");
         }
-        let values = values.iterate(&self.budget)?;
+        let values = values.iterate(&self.context.budget)?;
         let mut out = String::new();
         self.nested(|machine| {
             machine.repeat(&state.definition, state.scope, values, state.depth + 1, &mut out)
@@ -265,15 +245,15 @@ impl Machine {
     fn assign(&mut self, target: &Target, value: Value) -> Result<()> {
         match target {
             Target::Name(name) => {
-                self.set(name, value);
+                self.scopes.set(name, value);
                 Ok(())
             }
             Target::Attribute(name, attribute) => match self.lookup(name)? {
-                Value::Namespace(id) => self.set_attribute(id, attribute, value),
+                Value::Namespace(id) => self.context.set_attribute(id, attribute, value),
                 _ => fail(format!("cannot set {name}.{attribute}: {name} is no namespace")),
             },
             Target::Tuple(targets) => {
-                let values = value.iterate(&self.budget)?;
+                let values = value.iterate(&self.context.budget)?;
                 if values.len() != targets.len() {
                     let (found, expected) = (values.len(), targets.len());
                     return fail(format!("{found} values cannot be unpacked to {expected} names"));
@@ -284,41 +264,5 @@ impl Machine {
                     .try_for_each(|(target, value)| self.assign(target, value))
             }
         }
-    }
-
-    /// Creates a namespace.
-    pub(super) fn new_namespace(&mut self, pairs: Dict) -> Result<Value> {
-        for (name, _) in pairs.iter() {
-            check_attribute(name.value().as_str().unwrap_or_default())?;
-        }
-        self.budget.spend(2 + 4 * pairs.len())?;
-        let mut namespaces = self.namespaces.borrow_mut();
-        namespaces.push(Rc::new(pairs));
-        Ok(Value::Namespace(namespaces.len() - 1))
-    }
-
-    /// The contents of a namespace.
-    pub(super) fn namespace(&self, id: usize) -> Rc<Dict> {
-        self.namespaces.borrow().get(id).map_or_else(Rc::default, Rc::clone)
-    }
-
-    fn set_attribute(&mut self, id: usize, name: &str, value: Value) -> Result<()> {
-        check_attribute(name)?;
-        self.budget.spend(1)?;
-        if let Some(namespace) = self.namespaces.borrow_mut().get_mut(id) {
-            if Rc::strong_count(namespace) > 1 {
-                self.budget.spend(4 * namespace.len())?;
-            }
-            Rc::make_mut(namespace).set(name, value);
-        }
-        Ok(())
-    }
-}
-
-/// Returns an error for a name that begins with an underscore, which is reserved for Python.
-fn check_attribute(name: &str) -> Result<()> {
-    match name.starts_with('_') {
-        true => Err(Error::new(format!("a namespace cannot have an attribute {name:?}"))),
-        false => Ok(()),
     }
 }

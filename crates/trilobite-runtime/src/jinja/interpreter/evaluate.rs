@@ -2,19 +2,23 @@
 
 use std::rc::Rc;
 
+use super::super::arguments::Args;
 use super::super::ast::{Arguments, Expr, Operator, PostfixStep};
 use super::super::error::{Result, fail};
-use super::super::value::{Dict, Key, Value, arithmetic, compare};
-use super::super::{filters, methods, predicates};
-use super::{Args, Machine};
+use super::super::machine::Machine;
+use super::super::value::operators::{arithmetic, compare};
+use super::super::value::{Dict, Key, Value};
+use super::super::{filters, predicates};
+use super::Interpreter;
+use super::functions::global;
 
-impl Machine {
+impl Interpreter {
     pub(super) fn evaluate(&mut self, expression: &Expr) -> Result<Value> {
         self.nested(|machine| machine.value_of(expression))
     }
 
     fn all(&mut self, expressions: &[Expr]) -> Result<Vec<Value>> {
-        self.budget.spend(expressions.len())?;
+        self.context.budget.spend(expressions.len())?;
         expressions.iter().map(|expression| self.evaluate(expression)).collect()
     }
 
@@ -31,16 +35,18 @@ impl Machine {
             Expr::Dict(pairs) => {
                 let mut all = Vec::with_capacity(pairs.len());
                 for (key, value) in pairs {
-                    let key = Key::new(self.evaluate(key)?, &self.budget)?;
+                    let key = Key::new(self.evaluate(key)?, &self.context.budget)?;
                     all.push(Ok((key, self.evaluate(value)?)));
                 }
-                Value::Dict(Rc::new(Dict::new(all, &self.budget)?))
+                Value::Dict(Rc::new(Dict::new(all, &self.context.budget)?))
             }
             Expr::Not(operand) => Value::Bool(!self.evaluate(operand)?.is_true()),
             Expr::Negative(operand) => {
                 let value = self.evaluate(operand)?;
                 match value.defined()?.as_int() {
-                    Some(_) => arithmetic(&Value::Int(0), Operator::Subtract, &value, self)?,
+                    Some(_) => {
+                        arithmetic(&Value::Int(0), Operator::Subtract, &value, &self.context)?
+                    }
                     None => match value.as_float() {
                         Some(number) => Value::Float(-number),
                         None => return fail(format!("bad operand for -: '{}'", value.type_name())),
@@ -59,14 +65,14 @@ impl Machine {
                 let mut value = self.evaluate(first)?;
                 for (operator, operand) in rest {
                     let operand = self.evaluate(operand)?;
-                    value = arithmetic(&value, *operator, &operand, self)?;
+                    value = arithmetic(&value, *operator, &operand, &self.context)?;
                 }
                 value
             }
             Expr::Concat(parts) => {
                 let mut text = String::new();
                 for part in parts {
-                    text += &self.evaluate(part)?.to_text(self)?;
+                    text += &self.evaluate(part)?.to_text(&self.context)?;
                 }
                 Value::str(text)
             }
@@ -74,7 +80,7 @@ impl Machine {
                 let mut left = self.evaluate(first)?;
                 for (comparison, right) in rest {
                     let right = self.evaluate(right)?;
-                    if !compare(&left, *comparison, &right, &self.budget)? {
+                    if !compare(&left, *comparison, &right, &self.context.budget)? {
                         return Ok(Value::Bool(false));
                     }
                     left = right;
@@ -122,7 +128,7 @@ impl Machine {
             args.named.push((Rc::clone(name), self.evaluate(value)?));
         }
         if let Some(more) = &arguments.more_positional {
-            let more = self.evaluate(more)?.iterate(&self.budget)?;
+            let more = self.evaluate(more)?.iterate(&self.context.budget)?;
             args.positional.extend(more);
         }
         if let Some(more) = &arguments.more_named {
@@ -133,7 +139,7 @@ impl Machine {
                 let Some(name) = name.value().as_str() else {
                     return fail("names of arguments must be strings");
                 };
-                self.budget.spend(1)?;
+                self.context.budget.spend(1)?;
                 args.named.push((name.into(), value.clone()));
             }
         }
@@ -142,9 +148,9 @@ impl Machine {
 
     /// Applies a postfix operator.
     pub(super) fn step(&mut self, value: Value, step: &PostfixStep) -> Result<Value> {
-        self.budget.spend(1)?;
+        self.context.budget.spend(1)?;
         match step {
-            PostfixStep::Attribute(name) => methods::attribute(self, &value, name),
+            PostfixStep::Attribute(name) => self.attribute(&value, name),
             PostfixStep::Item(key) => {
                 let key = self.evaluate(key)?;
                 self.subscript(&value, &key)
@@ -156,7 +162,7 @@ impl Machine {
                         *value = self.evaluate(bound)?;
                     }
                 }
-                value.slice(values, &self.budget)
+                value.slice(values, &self.context.budget)
             }
             PostfixStep::Call(arguments) => {
                 let args = self.arguments(arguments)?;
@@ -173,19 +179,10 @@ impl Machine {
         }
     }
 
-    /// `value[key]`: an item, or else an attribute.
-    pub(in crate::jinja) fn subscript(&mut self, value: &Value, key: &Value) -> Result<Value> {
-        if let Some(item) = value.item(key, &self.budget)? {
-            return Ok(item);
-        }
-        match key.as_str() {
-            Some(name) => methods::attribute_only(self, value, name),
-            None => {
-                let reason =
-                    format!("{} object has no element {}", value.type_name(), key.repr(self)?);
-                Ok(Value::Undefined(reason.into()))
-            }
-        }
+    /// The value of a variable, or the global function with its name.
+    pub(super) fn lookup(&self, name: &str) -> Result<Value> {
+        let value = self.scopes.get(name, &self.context.budget)?;
+        Ok(value.or_else(|| global(name)).unwrap_or_else(|| Value::undefined(name)))
     }
 
     /// Calls the callee of `{% call %}`, with `caller` as an additional argument.
@@ -202,9 +199,4 @@ impl Machine {
         args.named.push(("caller".into(), caller));
         self.call(&callee, args)
     }
-}
-
-/// An operator as a function, for filters.
-pub(in crate::jinja) fn add(a: &Value, b: &Value, machine: &mut Machine) -> Result<Value> {
-    arithmetic(a, Operator::Add, b, machine)
 }

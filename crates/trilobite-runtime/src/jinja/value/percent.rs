@@ -1,17 +1,18 @@
 //! The `%` operator on strings.
 
-use super::error::{Error, Result, fail};
-use super::escape;
-use super::format::{Cursor, Field, character};
-use super::machine::Machine;
-use super::value::{Key, Value, truncated};
+use super::context::Context;
+use super::convert::truncated;
+use super::field::{Cursor, Field, character};
+use super::{Key, Value};
+use crate::jinja::error::{Error, Result, fail};
+use crate::jinja::escape::escape;
 
 /// `format % values`
-pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Result<Value> {
+pub(in crate::jinja) fn format(format: &Value, values: &Value, context: &Context) -> Result<Value> {
     let markup = matches!(format, Value::Markup(_));
     let mut given = match values {
         Value::Tuple(items) => {
-            machine.budget.spend(items.values.len())?;
+            context.budget.spend(items.values.len())?;
             items.values.clone()
         }
         _ => vec![values.clone()],
@@ -23,7 +24,7 @@ pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Resul
     let mut out = String::new();
     let mut rest = format.as_str().unwrap_or_default();
     while let Some(at) = rest.find('%') {
-        machine.budget.bytes(at)?;
+        context.budget.bytes(at)?;
         out.push_str(&rest[..at]);
         let mut cursor = Cursor(&rest[at + 1..]);
         let mut value = None;
@@ -36,7 +37,7 @@ pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Resul
             let name = &inner[..end.ok_or_else(|| Error::new("incomplete format key"))?];
             cursor.0 = &inner[name.len() + 1..];
             let Value::Dict(dict) = values else { return fail("format requires a mapping") };
-            let key = Key::new(Value::str(name), &machine.budget)?;
+            let key = Key::new(Value::str(name), &context.budget)?;
             let found = dict.get(&key).cloned();
             value = Some(found.ok_or_else(|| Error::new(format!("there is no key {name:?}")))?);
             named = true;
@@ -82,13 +83,13 @@ pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Resul
         match kind {
             // A value that goes into HTML is escaped.
             's' if markup && !matches!(value, Value::Markup(_)) => {
-                let text = escape(&value.to_text(machine)?);
-                out += &field.text(&text, &machine.budget)?;
+                let text = escape(&value.to_text(context)?);
+                out += &field.text(&text, &context.budget)?;
             }
-            _ => out += &written(kind, &field, &value, machine)?,
+            _ => out += &written(kind, &field, &value, context)?,
         }
     }
-    machine.budget.bytes(rest.len())?;
+    context.budget.bytes(rest.len())?;
     out.push_str(rest);
     let mapping = matches!(values, Value::Dict(_) | Value::List(_) | Value::Undefined(_));
     if !named && !mapping && given.next().is_some() {
@@ -97,15 +98,15 @@ pub(super) fn format(format: &Value, values: &Value, machine: &Machine) -> Resul
     Ok(format.same_kind(out))
 }
 
-fn written(kind: char, field: &Field, value: &Value, machine: &Machine) -> Result<String> {
-    let budget = &machine.budget;
+fn written(kind: char, field: &Field, value: &Value, context: &Context) -> Result<String> {
+    let budget = &context.budget;
     let number = || {
         let found = value.type_name();
         Error::new(format!("%{kind} format: a real number is required, not {found}"))
     };
     match kind {
-        's' => field.text(&value.to_text(machine)?, budget),
-        'r' | 'a' => field.text(&value.repr(machine)?, budget),
+        's' => field.text(&value.to_text(context)?, budget),
+        'r' | 'a' => field.text(&value.repr(context)?, budget),
         'd' | 'i' | 'u' => {
             let number = match value {
                 Value::Float(float) => truncated(*float)?,
