@@ -448,7 +448,8 @@ pub(crate) struct Perplexity {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  trilobite bench model.gguf -p 512 -n 128 -t 1,2 -r 5")]
+#[command(after_help = "Examples:\n  trilobite bench model.gguf -p 512 -n 128 -t 1,2 -r 5\n  \
+    trilobite bench model.gguf -p 8 --batch 4,8")]
 pub(crate) struct Bench {
     #[command(flatten)]
     pub(crate) model: Model,
@@ -458,6 +459,10 @@ pub(crate) struct Bench {
     /// Number of tokens to decode
     #[arg(short, long = "n-predict", value_name = "N", default_value_t = 128)]
     pub(crate) n: usize,
+    /// Numbers of sequences to decode at once, besides one; the speed is that of all together
+    #[arg(short, long, value_name = "N", value_delimiter = ',',
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) batch: Vec<u16>,
     /// Number of tokens in the context before decoding starts
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub(crate) depth: usize,

@@ -7,7 +7,7 @@ use trilobite_format::model::{Rope, Scaling};
 use crate::cache::{CacheType, PageCount, Shape};
 use crate::config::RopePairs;
 use crate::error::{Error, Result};
-use crate::head::{Head, Logits, Search};
+use crate::head::{Head, Logits, MAX_INPUTS, Search};
 use crate::model::Model;
 use crate::ops::{
     self, Attention, AttentionBuffers, Heads, InputBuffer, MIN_DENSE_BATCH, Ops, Run,
@@ -73,14 +73,19 @@ pub struct Forward {
     pages: PageCount,
 }
 
+/// A row of a batch, the index of its part, and the index of its token there.
+type Place = (usize, usize, usize);
+
 /// Activations of a batch. `T` is its number of tokens.
 struct Buffers {
     /// The runs of the batch: consecutive tokens of one sequence.
     runs: Vec<Run>,
     /// The position of each token, `[T]`.
     positions: Vec<usize>,
-    /// The rows whose logits are requested, each with the index of its part and its index there.
-    wanted: Vec<(usize, usize, usize)>,
+    /// The rows all of whose logits are requested.
+    wanted: Vec<Place>,
+    /// The rows whose largest logits are requested, and how many.
+    largest: Vec<(Place, usize)>,
     /// The residual stream, `[T][hidden]`.
     x: Vec<f32>,
     /// Queries, `[T][heads * head_dim]`.
@@ -100,7 +105,7 @@ struct Buffers {
     input: InputBuffer,
     /// Partial sums of a down projection, `[threads][T][hidden]`, for small batches.
     parts: Vec<i32>,
-    /// The input of the head, `[hidden]`.
+    /// The inputs of a search in the head, `[MAX_INPUTS][hidden]`.
     normed: Vec<f32>,
     /// `[HEAD_BATCH][vocab]`, grown on demand.
     logits: Vec<f32>,
@@ -129,6 +134,7 @@ impl Forward {
             runs: Vec::new(),
             positions: Vec::with_capacity(batch),
             wanted: Vec::with_capacity(batch),
+            largest: Vec::with_capacity(batch),
             x: buffer(config.hidden),
             q: buffer(config.q_width()),
             k: buffer(config.kv_width()),
@@ -139,7 +145,7 @@ impl Forward {
             added: buffer(if post_norms { config.hidden } else { 0 }),
             input: InputBuffer::new(batch, widest),
             parts: vec![0; options.threads * batch.min(MIN_DENSE_BATCH) * config.hidden],
-            normed: vec![0.0; config.hidden],
+            normed: vec![0.0; MAX_INPUTS * config.hidden],
             logits: Vec::new(),
         };
         let divisors = &model.weights().rope_divisors;
@@ -404,7 +410,9 @@ impl Forward {
     /// Passes the requested logits of the batch to `sink`.
     fn outputs(&mut self, parts: &[Part<'_>], sink: &mut impl FnMut(usize, usize, Logits<'_>)) {
         let mut wanted = std::mem::take(&mut self.buffers.wanted);
+        let mut largest = std::mem::take(&mut self.buffers.largest);
         wanted.clear();
+        largest.clear();
         for run in 0..self.buffers.runs.len() {
             let Run { part, index, ref rows, .. } = self.buffers.runs[run];
             let (first, end) = (rows.start, index + rows.len());
@@ -414,16 +422,23 @@ impl Forward {
                 Want::Nothing => {}
                 Want::From(from) => wanted.extend(places(from)),
                 Want::Largest { from, count } => {
-                    for place in places(from) {
-                        match self.search(place.0, count) {
-                            true => sink(part, place.2, self.search.found()),
-                            false => wanted.push(place),
-                        }
-                    }
+                    largest.extend(places(from).map(|place| (place, count)));
                 }
             }
         }
         // Rows are processed together so that the head is read as few times as possible.
+        for group in largest.chunks(MAX_INPUTS) {
+            self.search(group);
+            for (input, &(place, _)) in group.iter().enumerate() {
+                let (_, part, index) = place;
+                match self.search.found(input) {
+                    Some(logits) => sink(part, index, logits),
+                    None => wanted.push(place),
+                }
+            }
+        }
+        // In the order of the rows, so that each moves to a place that is free.
+        wanted.sort_unstable();
         let hidden = self.model.config().hidden;
         for (to, &(row, ..)) in wanted.iter().enumerate() {
             self.buffers.x.copy_within(row * hidden..(row + 1) * hidden, to * hidden);
@@ -434,7 +449,7 @@ impl Forward {
                 sink(part, index, Logits::all(logits));
             }
         }
-        self.buffers.wanted = wanted;
+        (self.buffers.wanted, self.buffers.largest) = (wanted, largest);
     }
 
     /// The logits of `count` rows of the batch from `start` on.
@@ -456,19 +471,18 @@ impl Forward {
         logits.chunks_exact(config.vocab)
     }
 
-    /// Searches for the `k` largest logits of a row of the batch. Returns `false` if the whole head
-    /// must be computed.
-    fn search(&mut self, row: usize, k: usize) -> bool {
+    /// Searches for the largest logits of some rows of the batch.
+    fn search(&mut self, largest: &[(Place, usize)]) {
         let (config, weights) = (self.model.config(), self.model.weights());
         let (Some(scan), View::Dense(head), false) =
             (&weights.head_scan, self.model.view(&weights.head), self.options.plain)
         else {
-            return false;
+            return;
         };
         // A search compares logits before the cap, which can make different ones equal, and its
         // bounds are valid for float weights only.
         if config.logit_cap.is_some() || head.ty().has_blocks() {
-            return false;
+            return;
         }
         let model = &self.model;
         let head = Head {
@@ -477,19 +491,19 @@ impl Forward {
             refinements: model.bytes(&scan.refinements),
             bounds: model.bytes(&scan.bounds).as_chunks().0,
         };
-        let x = &self.buffers.x[row * config.hidden..(row + 1) * config.hidden];
-        let h = &mut self.buffers.normed[..];
-        self.workers.kernels.rms_norm(x, &weights.output_norm, config.norm_eps, h);
-        self.search.run(&mut self.workers, head, h, k)
+        let Buffers { x, normed, .. } = &mut self.buffers;
+        for (&((row, ..), _), h) in largest.iter().zip(normed.chunks_exact_mut(config.hidden)) {
+            let x = &x[row * config.hidden..(row + 1) * config.hidden];
+            self.workers.kernels.rms_norm(x, &weights.output_norm, config.norm_eps, h);
+        }
+        self.search.run(&mut self.workers, head, normed, largest.iter().map(|&(_, k)| k));
     }
 
     /// The logits that the last [`read`](Self::read) of a single token passed to its sink: the
     /// result of a search if `found`, or all.
     pub(crate) fn last_logits(&self, found: bool) -> Logits<'_> {
-        match found {
-            true => self.search.found(),
-            false => Logits::all(&self.buffers.logits[..self.model.config().vocab]),
-        }
+        let all = || Logits::all(&self.buffers.logits[..self.model.config().vocab]);
+        self.search.found(0).filter(|_| found).unwrap_or_else(all)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Greedy decoding needs the largest logit and top-k sampling the k largest, yet in most models the
 //! head is more than half of the bytes that a decoded token reads. A coarse copy of the head bounds
-//! every logit from below and above ([`scan`]). The search has three steps:
+//! every logit from below and above ([`scan`]). Several inputs, as of a batch of sequences, are
+//! searched for together, so that the copy is read once. The search has three steps for each:
 //!
 //! 1. Compute the coarse logits of all rows, and the exact logits of the `k` rows with the largest.
 //!    Let `t` be the smallest of these exact logits. Then `k` logits are at least `t`.
@@ -13,6 +14,7 @@
 //!
 //! [`scan`]: trilobite_kernels::scan
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trilobite_kernels::scan::{Bounds, Query, REFINEMENTS, code_bytes};
@@ -22,6 +24,8 @@ use crate::profile::Stage;
 use crate::team::Pieces;
 use crate::workers::Workers;
 
+/// Maximum number of inputs of a search. More take more memory and are hardly faster.
+pub(crate) const MAX_INPUTS: usize = 8;
 /// Rows that a thread scans at a time.
 const ROWS: usize = 64;
 /// Rows from which a thread selects those to refine.
@@ -86,18 +90,39 @@ pub(crate) struct Head<'a> {
     pub(crate) bounds: &'a [[u8; Bounds::BYTES]],
 }
 
-/// A search for the largest logits, with its buffers.
+/// A search for the largest logits of some inputs, with its buffers.
 #[derive(Default)]
 pub(crate) struct Search {
-    query: Query,
-    /// For all rows the sums, the coarse logits and the upper bounds of the logits, `[3][rows]`.
-    /// The latter two are [`ordered`] integers.
+    /// Number of queries of the last search.
+    count: usize,
+    /// The inputs that have bounds, and buffers for more.
+    queries: Vec<Query>,
+    /// The target of each query.
+    targets: Vec<Target>,
+    /// For each query and all rows the sums, the coarse logits and the upper bounds of the logits,
+    /// `[queries][3][rows]`. The latter two are [`ordered`] integers.
     seen: Vec<i32>,
-    /// Coarse logits, for sorting.
-    sorted: Vec<i32>,
+    /// The rows computed exactly, of one target after another, and their logits.
     ids: Vec<u32>,
     values: Vec<f32>,
+}
+
+/// What is searched for with one query, and what is found.
+#[derive(Default)]
+struct Target {
+    /// Index of the input.
+    input: usize,
+    /// Number of logits to find.
+    k: usize,
+    /// The smallest of `k` exact logits, an [`ordered`] integer.
+    threshold: i32,
+    /// The rows to compute exactly. None if the whole head must be computed.
+    ids: Vec<u32>,
+    /// The range of these rows in [`Search::ids`].
+    place: Range<usize>,
     refined: [usize; REFINEMENTS],
+    /// Coarse logits, for sorting.
+    sorted: Vec<i32>,
 }
 
 /// The coarse logit of a row that has no bounds.
@@ -110,102 +135,190 @@ fn ordered(value: f32) -> i32 {
 }
 
 impl Search {
-    /// Finds every row whose product with `x` is one of the `k` largest or equal to one of them,
-    /// and computes these products. Returns `false` if that takes the whole head.
+    /// Finds, for each of at most [`MAX_INPUTS`] inputs `x` and each `k`, every row whose product
+    /// with the input is one of the `k` largest or equal to one of them, and computes these
+    /// products.
     pub(crate) fn run(
         &mut self,
         workers: &mut Workers,
         head: Head<'_>,
         x: &[f32],
-        k: usize,
-    ) -> bool {
-        let kernels = workers.kernels;
-        let rows = head.bounds.len();
-        if k == 0 || k > rows / MIN_ROWS_PER_LOGIT || !self.query.set(x) {
-            return false;
+        k: impl IntoIterator<Item = usize>,
+    ) {
+        self.begin(head, x, k);
+        if self.count == 0 {
+            return;
         }
-        self.seen.resize(3 * rows, 0);
-        let query = &self.query;
+        self.scan(workers, head);
+        self.each_target(workers, |target, seen| target.choose(seen.coarse));
+        workers.lap(Stage::Scan);
+        self.compute(workers, head, x);
+
+        for target in &mut self.targets[..self.count] {
+            let values = self.values[target.place.clone()].iter();
+            target.threshold = values.copied().map(ordered).fold(i32::MAX, i32::min);
+        }
+        self.refine(workers, head);
+        self.each_target(workers, |target, seen| target.select(seen.upper));
+        workers.lap(Stage::Scan);
+        self.compute(workers, head, x);
+    }
+
+    /// Makes queries of the inputs.
+    fn begin(&mut self, head: Head<'_>, x: &[f32], k: impl IntoIterator<Item = usize>) {
+        let rows = head.bounds.len();
+        self.queries.resize_with(MAX_INPUTS, Query::default);
+        self.targets.resize_with(MAX_INPUTS, Target::default);
+        self.count = 0;
+        for (input, (x, k)) in x.chunks_exact(head.weights.cols()).zip(k).enumerate() {
+            let possible = k > 0 && k <= rows / MIN_ROWS_PER_LOGIT;
+            if possible && self.queries[self.count].set(x) {
+                let target = &mut self.targets[self.count];
+                (target.input, target.k) = (input, k);
+                self.count += 1;
+            }
+        }
+    }
+
+    /// Computes the sums, the coarse logits and the upper bounds of all rows.
+    fn scan(&mut self, workers: &mut Workers, head: Head<'_>) {
+        let (kernels, rows) = (workers.kernels, head.bounds.len());
+        let queries = &self.queries[..self.count];
+        self.seen.resize(3 * rows * queries.len(), 0);
         workers.team.columns([(&mut self.seen, rows)], ALIGN, SCAN, |_, _, range, strip| {
             for start in range.clone().step_by(ROWS) {
                 let rows = start..range.end.min(start + ROWS);
                 let part = start - range.start..rows.end - range.start;
-                let (mut sums, mut coarse, mut upper) = ([0; ROWS], [0; ROWS], [0; ROWS]);
-                let sums = &mut sums[..rows.len()];
+                let mut sums = [0; MAX_INPUTS * ROWS];
+                let sums = &mut sums[..queries.len() * rows.len()];
                 let bytes = code_bytes(head.weights.cols());
-                kernels.scan(&head.codes[rows.start * bytes..rows.end * bytes], query, sums);
-                for (i, (&sum, bounds)) in sums.iter().zip(&head.bounds[rows.clone()]).enumerate() {
-                    let (low, high) = query.enclose(sum, 0, &Bounds::from_bytes(bounds));
-                    let known = low > f32::NEG_INFINITY;
-                    coarse[i] = if known { ordered(low / 2.0 + high / 2.0) } else { LOWEST };
-                    upper[i] = ordered(high);
+                kernels.scan(&head.codes[rows.start * bytes..rows.end * bytes], queries, sums);
+                for (q, (query, sums)) in
+                    queries.iter().zip(sums.chunks_exact(rows.len())).enumerate()
+                {
+                    let (mut low, mut high) = ([0.0; ROWS], [0.0; ROWS]);
+                    let (low, high) = (&mut low[..rows.len()], &mut high[..rows.len()]);
+                    kernels.enclose(query, sums, &head.bounds[rows.clone()], low, high);
+                    let coarse = strip.row(3 * q + 1)[part.clone()].iter_mut();
+                    for (coarse, (&low, &high)) in coarse.zip(low.iter().zip(&*high)) {
+                        let known = low > f32::NEG_INFINITY;
+                        *coarse = if known { ordered(low / 2.0 + high / 2.0) } else { LOWEST };
+                    }
+                    for (upper, &high) in strip.row(3 * q + 2)[part.clone()].iter_mut().zip(&*high)
+                    {
+                        *upper = ordered(high);
+                    }
+                    strip.row(3 * q)[part.clone()].copy_from_slice(sums);
                 }
-                strip.row(0)[part.clone()].copy_from_slice(sums);
-                strip.row(1)[part.clone()].copy_from_slice(&coarse[..rows.len()]);
-                strip.row(2)[part].copy_from_slice(&upper[..rows.len()]);
             }
         });
-        let coarse = &self.seen[rows..2 * rows];
-        // A row without bounds may be the largest.
-        if coarse.iter().fold(false, |any, coarse| any | (*coarse == LOWEST)) {
-            return false;
-        }
-        let least = nth_largest(coarse, k, &mut self.sorted);
-        self.ids.clear();
-        self.ids.reserve(rows / 2);
-        self.values.clear();
-        self.values.reserve(rows / 2);
-        self.ids.extend((0..).zip(coarse).filter(|(_, c)| **c >= least).map(|(id, _)| id).take(k));
-        workers.lap(Stage::Scan);
-        self.compute(workers, head, x);
-        let threshold = self.values.iter().copied().map(ordered).fold(i32::MAX, i32::min);
+    }
 
-        let refined = [const { AtomicUsize::new(0) }; REFINEMENTS];
-        let query = &self.query;
+    /// Runs a function for every target, with what is seen of the rows.
+    fn each_target(&mut self, workers: &mut Workers, run: impl Fn(&mut Target, Seen<'_>) + Sync) {
+        let targets = &mut self.targets[..self.count];
+        let (rows, none) = (self.seen.len() / self.count / 3, (&mut [(); 0][..], 0));
+        let seen = (&mut self.seen[..], 3 * rows);
+        workers.team.rows3(seen, (targets, 1), none, |_, _, seen, target, _| {
+            let (coarse, upper) = seen[rows..].split_at(rows);
+            target.iter_mut().for_each(|target| run(target, Seen { coarse, upper }));
+        });
+    }
+
+    /// Tightens the upper bounds that reach the thresholds.
+    fn refine(&mut self, workers: &mut Workers, head: Head<'_>) {
+        let (kernels, rows) = (workers.kernels, head.bounds.len());
+        let refined = [const { [const { AtomicUsize::new(0) }; REFINEMENTS] }; MAX_INPUTS];
+        let queries = self.queries.iter().zip(&self.targets[..self.count]);
+        let queries = queries.zip(&refined);
         workers.team.columns([(&mut self.seen, rows)], ALIGN, REFINE, |_, _, range, strip| {
             for start in range.clone().step_by(GROUP) {
                 let end = range.end.min(start + GROUP);
                 let part = start - range.start..end - range.start;
-                let mut sums = [0; GROUP];
-                sums[..part.len()].copy_from_slice(&strip.row(0)[part.clone()]);
-                let upper = &mut strip.row(2)[part];
-                let looked = head.refine(kernels, query, threshold, start, &mut sums, upper);
-                for (sum, looked) in refined.iter().zip(looked) {
-                    sum.fetch_add(looked, Ordering::Relaxed);
+                for (q, ((query, target), refined)) in queries.clone().enumerate() {
+                    let mut sums = [0; GROUP];
+                    sums[..part.len()].copy_from_slice(&strip.row(3 * q)[part.clone()]);
+                    let upper = &mut strip.row(3 * q + 2)[part.clone()];
+                    let threshold = target.threshold;
+                    let looked = head.refine(kernels, query, threshold, start, &mut sums, upper);
+                    for (sum, looked) in refined.iter().zip(looked) {
+                        sum.fetch_add(looked, Ordering::Relaxed);
+                    }
                 }
             }
         });
-        self.refined = refined.map(AtomicUsize::into_inner);
-        let upper = &self.seen[2 * rows..];
-        if upper.iter().map(|end| usize::from(*end >= threshold)).sum::<usize>() > rows / 2 {
-            return false;
+        for (target, refined) in self.targets.iter_mut().zip(refined) {
+            target.refined = refined.map(AtomicUsize::into_inner);
         }
-        self.ids.clear();
-        self.ids.extend((0..).zip(upper).filter(|(_, end)| **end >= threshold).map(|(id, _)| id));
-        workers.lap(Stage::Scan);
-        self.compute(workers, head, x);
-        true
     }
 
-    /// Computes the products of the rows `ids` exactly.
+    /// Computes the products of the rows of every target exactly.
     fn compute(&mut self, workers: &mut Workers, head: Head<'_>, x: &[f32]) {
-        let (kernels, ids) = (workers.kernels, &self.ids);
-        self.values.clear();
-        self.values.resize(ids.len(), 0.0);
-        let out = [(&mut self.values[..], ids.len())];
+        let (kernels, cols) = (workers.kernels, head.weights.cols());
+        let Self { targets, ids, values, .. } = self;
+        let targets = &mut targets[..self.count];
+        ids.clear();
+        for target in &mut *targets {
+            target.place = ids.len()..ids.len() + target.ids.len();
+            ids.extend_from_slice(&target.ids);
+        }
+        values.clear();
+        values.resize(ids.len(), 0.0);
+        if ids.is_empty() {
+            return;
+        }
+        let (targets, out) = (&*targets, [(&mut values[..], ids.len())]);
         workers.team.columns(out, 1, EXACT, |scratch, _, range, strip| {
-            let values = strip.row(0).chunks_exact_mut(1);
-            for (value, &row) in values.zip(&ids[range]) {
-                let (row, workspace) = (row as usize, &mut scratch.workspace);
-                kernels.dense_gemm(&head.weights, row..row + 1, x, workspace, value);
+            for Target { input, place, .. } in targets {
+                let x = &x[input * cols..(input + 1) * cols];
+                for at in range.start.max(place.start)..range.end.min(place.end) {
+                    let row = ids[at] as usize;
+                    let value = &mut strip.row(0)[at - range.start..][..1];
+                    let workspace = &mut scratch.workspace;
+                    kernels.dense_gemm(&head.weights, row..row + 1, x, workspace, value);
+                }
             }
         });
         workers.lap(Stage::Head);
     }
 
-    /// The result of the last search.
-    pub(crate) fn found(&self) -> Logits<'_> {
-        Logits { ids: Some(&self.ids), values: &self.values, refined: self.refined }
+    /// The logits that the last search found for an input. `None` if the whole head must be
+    /// computed.
+    pub(crate) fn found(&self, input: usize) -> Option<Logits<'_>> {
+        let target = self.targets[..self.count].iter().find(|target| target.input == input)?;
+        let (ids, values) = (&self.ids[target.place.clone()], &self.values[target.place.clone()]);
+        (!ids.is_empty()).then_some(Logits { ids: Some(ids), values, refined: target.refined })
+    }
+}
+
+/// The coarse logits and the upper bounds of all rows, for one query.
+struct Seen<'a> {
+    coarse: &'a [i32],
+    upper: &'a [i32],
+}
+
+impl Target {
+    /// Chooses the rows with the `k` largest coarse logits.
+    fn choose(&mut self, coarse: &[i32]) {
+        self.ids.clear();
+        self.ids.reserve(coarse.len() / 2);
+        // A row without bounds may be the largest.
+        if coarse.iter().fold(false, |any, coarse| any | (*coarse == LOWEST)) {
+            return;
+        }
+        let least = nth_largest(coarse, self.k, &mut self.sorted);
+        let rows = (0..).zip(coarse).filter(|(_, coarse)| **coarse >= least);
+        self.ids.extend(rows.map(|(id, _)| id).take(self.k));
+    }
+
+    /// Selects the rows whose upper bounds reach the threshold, unless these are most rows.
+    fn select(&mut self, upper: &[i32]) {
+        self.ids.clear();
+        let reach = |end: &i32| *end >= self.threshold;
+        if upper.iter().map(|end| usize::from(reach(end))).sum::<usize>() > upper.len() / 2 {
+            return;
+        }
+        self.ids.extend((0..).zip(upper).filter(|(_, end)| reach(end)).map(|(id, _)| id));
     }
 }
 

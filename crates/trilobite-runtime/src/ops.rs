@@ -207,8 +207,9 @@ impl Ops<'_> {
                 gate.piece(rows.clone(), scratch, |t, values| {
                     values.write(&mut strip.row(t)[part.clone()]);
                 });
-                if let Some(up) = &sparse {
-                    up.gate(rows, scratch, strip, part);
+                if let Some(up) = &sparse
+                    && up.gate(rows.clone(), scratch, strip, part.clone())
+                {
                     continue;
                 }
                 let up_row = grown(&mut up_row, rows.len());

@@ -1,5 +1,6 @@
 //! `trilobite bench`: the speed of the engine compared with the memory bandwidth.
 
+mod batch;
 mod profile;
 mod speculation;
 
@@ -117,6 +118,8 @@ struct Measured {
     prefill: Vec<(usize, Spread)>,
     /// Decoding speed and memory bandwidth.
     decode: Option<(Spread, f64)>,
+    /// Decoding speed of several sequences together.
+    batches: Vec<(usize, Spread)>,
     /// Energy of a decoded token, if it can be measured.
     joules: Option<Spread>,
     /// Decoding speeds with drafts, if requested.
@@ -141,16 +144,18 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     // Thread counts are interleaved, so that a slow phase of the machine affects all of them.
     let mut prefill = vec![vec![Vec::new(); args.prompt.len()]; threads.len()];
     let mut decode = vec![Vec::new(); threads.len()];
+    let mut batches = vec![vec![Vec::new(); args.batch.len()]; threads.len()];
     let mut sessions = Vec::new();
     for &threads in &threads {
         let cache = args.kv;
         let (context, batch, plain) = (longest, MAX_BATCH, args.plain);
         let options = SessionOptions { threads, context, batch, cache, plain };
-        sessions.push(Session::new(Arc::clone(&model), options)?);
+        let session = Session::new(Arc::clone(&model), options)?;
+        sessions.push((session, batch::Sequences::default()));
     }
     let mut speculation = Vec::new();
     if args.speculate || args.draft.is_some() {
-        for (session, &threads) in sessions.iter().zip(&threads) {
+        for ((session, _), &threads) in sessions.iter().zip(&threads) {
             let path = args.draft.as_ref();
             let drafter = path.map(|path| drafter(path, session, threads, args, global));
             speculation.push(Speeds::new(drafter.transpose()?));
@@ -168,7 +173,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             peak = machine::peak_resident_bytes();
             stream = Some(self::stream()?);
         }
-        for (slot, session) in sessions.iter_mut().enumerate() {
+        for (slot, (session, sequences)) in sessions.iter_mut().enumerate() {
             if !global.quiet {
                 let threads = threads[slot];
                 match round {
@@ -199,6 +204,12 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     decode[slot].push(speed);
                     joules[slot].extend(taken.map(|taken| taken / args.n as f64));
                 }
+                for (index, &count) in args.batch.iter().enumerate() {
+                    let speed = sequences.speed(session, args, count.into())?;
+                    if round > 0 {
+                        batches[slot][index].push(speed);
+                    }
+                }
             }
         }
     }
@@ -208,21 +219,23 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         false => Vec::new(),
     };
     drop(sessions);
+    /// The spread of the speeds for each number of tokens or sequences that was measured.
+    fn spreads(counts: impl Iterator<Item = usize>, speeds: &[Vec<f64>]) -> Vec<(usize, Spread)> {
+        let measured = counts.zip(speeds).filter(|(_, speeds)| !speeds.is_empty());
+        measured.map(|(count, speeds)| (count, Spread::of(speeds.clone()))).collect()
+    }
     let results: Vec<Measured> = threads
         .iter()
-        .zip(prefill.into_iter().zip(decode).zip(joules.into_iter().zip(bandwidths)))
-        .map(|(&threads, ((prefill, decode), (joules, bandwidths)))| Measured {
+        .enumerate()
+        .map(|(slot, &threads)| Measured {
             threads,
-            prefill: args
-                .prompt
-                .iter()
-                .zip(prefill)
-                .filter(|(_, speeds)| !speeds.is_empty())
-                .map(|(&tokens, speeds)| (tokens, Spread::of(speeds)))
-                .collect(),
-            decode: (!decode.is_empty())
-                .then(|| (Spread::of(decode), Spread::of(bandwidths).median)),
-            joules: (!joules.is_empty()).then(|| Spread::of(joules)),
+            prefill: spreads(args.prompt.iter().copied(), &prefill[slot]),
+            decode: (!decode[slot].is_empty()).then(|| {
+                let bandwidth = Spread::of(bandwidths[slot].clone()).median;
+                (Spread::of(decode[slot].clone()), bandwidth)
+            }),
+            batches: spreads(args.batch.iter().map(|&count| count.into()), &batches[slot]),
+            joules: (!joules[slot].is_empty()).then(|| Spread::of(joules[slot].clone())),
             speculation: speculation.next(),
         })
         .collect();
@@ -254,6 +267,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     "bandwidth_bytes_per_s": bandwidth,
                     "fraction_of_limit": bytes as f64 * speed.median / bandwidth,
                 })),
+                "batches": result.batches.iter().map(|(sequences, speed)| {
+                    json!({"sequences": sequences, "tokens_per_s": speed.json()})
+                }).collect::<Vec<_>>(),
                 "cache": args.kv.name(),
                 "cache_bytes_per_token": cache_bytes,
                 "peak_resident_bytes": peak,
@@ -282,11 +298,11 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         for (tokens, speed) in &result.prefill {
             text += &row(result.threads, &format!("prefill {tokens}"), speed);
         }
+        let what = match args.depth {
+            0 => format!("decode {}", args.n),
+            depth => format!("decode {}@{depth}", args.n),
+        };
         if let Some((speed, bandwidth)) = &result.decode {
-            let what = match args.depth {
-                0 => format!("decode {}", args.n),
-                depth => format!("decode {}@{depth}", args.n),
-            };
             text += &row(result.threads, &what, speed);
             text += &format!(
                 "  {} read per token at {:.1} GB/s: {:.0} % of the limit\n",
@@ -321,6 +337,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 };
             }
         }
+        for (sequences, speed) in &result.batches {
+            text += &row(result.threads, &format!("{sequences} x {what}"), speed);
+        }
     }
     text += &format!(
         "weights without the embedding {}",
@@ -346,25 +365,36 @@ fn row(threads: usize, what: &str, speed: &Spread) -> String {
 
 /// The time of each stage for each thread count, measured in separate runs.
 fn profiles(
-    sessions: &mut [Session],
+    sessions: &mut [(Session, batch::Sequences)],
     threads: &[usize],
     args: &Bench,
 ) -> Result<Vec<profile::StageTimes>> {
     let mut profiles = Vec::new();
-    for (session, &threads) in sessions.iter_mut().zip(threads) {
+    for ((session, sequences), &threads) in sessions.iter_mut().zip(threads) {
         if args.n > 0 {
             profiles.push(profile::StageTimes::new(
                 session,
                 threads,
                 ("decode", args.n),
+                args.n,
                 |session| decode_speed(session, args, &mut Work::default()).map(|_| ()),
             )?);
+            for count in args.batch.iter().map(|&count| usize::from(count)) {
+                profiles.push(profile::StageTimes::new(
+                    session,
+                    threads,
+                    ("sequences", count),
+                    count * args.n,
+                    |session| sequences.speed(session, args, count).map(|_| ()),
+                )?);
+            }
         }
         for &tokens in args.prompt.iter().filter(|tokens| **tokens > 0) {
             profiles.push(profile::StageTimes::new(
                 session,
                 threads,
                 ("prefill", tokens),
+                tokens,
                 |session| prefill_speed(session, tokens).map(|_| ()),
             )?);
         }
@@ -407,11 +437,16 @@ fn decode_speed(session: &mut Session, args: &Bench, work: &mut Work) -> Result<
     for _ in 0..args.n {
         let logits = session.next_largest(&next, 1)?;
         work.count(&model, logits);
-        next[0] = argmax(logits.values()).map_or(0, |best| logits.id(best as usize));
+        next[0] = best(logits);
     }
     let seconds = start.elapsed().as_secs_f64();
     work.live += session.take_live();
     Ok(args.n as f64 / seconds)
+}
+
+/// The token with the largest logit.
+fn best(logits: Logits<'_>) -> u32 {
+    argmax(logits.values()).map_or(0, |best| logits.id(best as usize))
 }
 
 /// Token ids spread over the vocabulary.

@@ -258,6 +258,24 @@ fn bench_reports_every_thread_count() {
 }
 
 #[test]
+fn bench_decodes_several_sequences_at_once() {
+    let args = ["-p", "0", "-n", "3", "--depth", "5", "--batch", "2,9", "-r", "2", "--profile"];
+    let text = stdout(command(["bench", "-t", "2"]).args(args)).unwrap();
+    assert!(text.contains("9 x decode 3@5") && text.contains("sequences 9"), "{text}");
+    let text = stdout(command(["bench", "-t", "2", "--json"]).args(args)).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let batches = report[0]["batches"].as_array().unwrap();
+    let sequences: Vec<_> = batches.iter().map(|batch| &batch["sequences"]).collect();
+    assert_eq!(sequences, [2, 9]);
+    assert!(batches[1]["tokens_per_s"]["min"].as_f64().unwrap() > 0.0);
+    assert_eq!(report[0]["decode"]["tokens"], 3);
+    let profile = report[0]["profile"].as_array().unwrap();
+    assert_eq!((&profile[2]["work"], &profile[2]["count"]), (&"sequences".into(), &9.into()));
+    assert_eq!(profile[2]["tokens"], 27);
+    assert!(stdout(&mut command(["bench", "--batch", "0"])).is_err());
+}
+
+#[test]
 fn bench_counts_the_cache_of_a_deep_context() {
     let report = |args: &[&str]| -> Value {
         // Plain, so that no weight is left out.

@@ -175,22 +175,20 @@ impl ColumnList {
     /// Lists the rows of `part` with the codes of these tokens. Returns the number of rows.
     fn fill(&mut self, part: Range<usize>, skip: Skip, x: &Codes, tokens: Range<usize>) -> usize {
         let row = |t: usize| &x.row(t)[part.clone()];
+        self.rows.clear();
+        self.rows.resize(part.len() + GROUP, u32::from(skip == Skip::Nothing));
+        if skip == Skip::Zeros {
+            for t in tokens.clone() {
+                let needed = self.rows.iter_mut().zip(row(t));
+                needed.for_each(|(needed, code)| *needed |= u32::from(*code != 0));
+            }
+        }
         // Each row is written after the last kept one, which overwrites skipped rows.
-        self.rows.resize(part.len() + GROUP, 0);
         let mut count = 0;
-        if skip == Skip::Nothing {
-            count = part.len();
-            self.rows.iter_mut().zip(part.clone()).for_each(|(out, row)| *out = row as u32);
-        } else if tokens.len() == 1 {
-            for (i, code) in part.clone().zip(row(tokens.start)) {
-                self.rows[count] = i as u32;
-                count += usize::from(*code != 0);
-            }
-        } else {
-            for i in part.clone() {
-                self.rows[count] = i as u32;
-                count += usize::from(tokens.clone().any(|t| x.row(t)[i] != 0));
-            }
+        for (i, row) in part.clone().enumerate() {
+            let needed = self.rows[i] as usize;
+            self.rows[count] = row as u32;
+            count += needed;
         }
         let padded = count.next_multiple_of(GROUP);
         self.rows.truncate(padded);
@@ -199,12 +197,15 @@ impl ColumnList {
         self.codes.resize(tokens.len() * padded, 0);
         self.totals.clear();
         for (t, codes) in tokens.clone().zip(self.codes.chunks_exact_mut(padded.max(1))) {
-            let row = x.row(t);
-            let mut total = 0;
-            for (code, i) in codes.iter_mut().zip(&self.rows[..count]) {
-                *code = row[*i as usize];
-                total += i32::from(*code);
+            let all = row(t);
+            if count == part.len() {
+                codes[..count].copy_from_slice(all);
+            } else {
+                for (code, i) in codes.iter_mut().zip(&self.rows[..count]) {
+                    *code = all[*i as usize - part.start];
+                }
             }
+            let total = codes[..count].iter().map(|code| i32::from(*code)).sum();
             codes[count..].fill(0);
             self.totals.push(total);
         }

@@ -7,6 +7,7 @@ macro_rules! compile {
         use crate::simd;
         use crate::dense::{self, BlockBuffers, DenseMatrix, FloatBuffer, WideCodes, WideGroup, blocks};
         use crate::kv::{Block, Visible};
+        use crate::scan::{self, Bounds, Query};
         use std::ops::Range;
 
         $($target)*
@@ -98,6 +99,14 @@ macro_rules! compile {
         $($target)*
         pub(crate) fn dense_row(w: DenseMatrix<'_>, out: &mut [f32]) {
             dense::row($simd, w, out)
+        }
+
+        $($target)*
+        pub(crate) fn enclose(
+            query: &Query, sums: &[i32], rows: &[[u8; Bounds::BYTES]], low: &mut [f32],
+            high: &mut [f32],
+        ) {
+            scan::enclose(query, sums, rows, low, high)
         }
     };
 }

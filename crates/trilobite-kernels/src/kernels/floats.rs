@@ -233,17 +233,35 @@ impl Kernels {
         }
     }
 
-    /// Multiplies the codes of rows with those of a vector, exactly: see [`scan`](mod@scan).
+    /// Multiplies the codes of rows with those of some vectors, exactly: see [`scan`](mod@scan).
     ///
-    /// `out[r] = sum_k codes[r][k] * x[k]`, for five-bit codes. The length of `out` determines the
-    /// number of rows.
-    pub fn scan(&self, codes: &[u8], x: &scan::Query, out: &mut [i32]) {
-        let (codes, x) = (codes.as_chunks().0, x.halves());
-        assert_eq!(codes.len(), out.len() * x[0].len(), "codes");
-        if out.is_empty() || x[0].is_empty() {
+    /// `out[q][r] = sum_k codes[r][k] * queries[q][k]`, for five-bit codes. The length of `out`
+    /// determines the number of rows.
+    pub fn scan(&self, codes: &[u8], queries: &[scan::Query], out: &mut [i32]) {
+        let codes = codes.as_chunks().0;
+        let rows = out.len() / queries.len().max(1);
+        assert_eq!(out.len(), rows * queries.len(), "sums");
+        let blocks = queries.first().map_or(0, |query| query.codes().len());
+        assert!(queries.iter().all(|query| query.codes().len() == blocks), "queries");
+        assert_eq!(codes.len(), rows * blocks, "codes");
+        if codes.is_empty() {
             return out.fill(0);
         }
-        call!(self.scan(codes, x, out))
+        call!(self.scan(codes, queries, out))
+    }
+
+    /// Encloses the products of a vector with some rows, given their sums of five-bit codes:
+    /// `low[r]` and `high[r]` are the ends of [`scan::Query::enclose`].
+    pub fn enclose(
+        &self,
+        query: &scan::Query,
+        sums: &[i32],
+        rows: &[[u8; scan::Bounds::BYTES]],
+        low: &mut [f32],
+        high: &mut [f32],
+    ) {
+        assert_eq!([rows.len(), low.len(), high.len()], [sums.len(); 3], "rows");
+        call!(self.enclose(query, sums, rows, low, high))
     }
 
     /// Refines the sums of some `rows` by one bit of their codes.
@@ -258,7 +276,7 @@ impl Kernels {
         x: &scan::Query,
         sums: &mut [i32],
     ) {
-        let (bits, x) = (refinements.as_chunks().0, x.halves());
+        let bits = refinements.as_chunks().0;
         assert!(refinement < scan::REFINEMENTS, "refinements");
         assert_eq!(rows.len(), sums.len(), "sums");
         call!(self.refine_scan(bits, refinement, rows, x, sums))

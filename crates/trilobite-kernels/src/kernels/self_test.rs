@@ -2,7 +2,7 @@
 
 use super::{Kernels, Method, transposed};
 use crate::kv::{self, Cells, CellsMut, Visible};
-use crate::scan::{Query, code_bytes, refinement_bytes};
+use crate::scan::{Bounds, Query, code_bytes, refinement_bytes};
 use crate::{Codes, DenseMatrix, DenseType, Layout, TernaryMatrix, WideCodes, Workspace, i2_s};
 
 /// The `(rows, columns, tokens)` of ternary products. They cover every tile, a row after the last
@@ -145,13 +145,20 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
         }
         results.extend(row.iter().chain(&out).map(|value| value.to_bits()));
     }
-    let mut query = Query::default();
-    query.set(&x);
-    let mut sums = [0; 2];
+    let mut queries = vec![Query::default(); 9];
+    for (shift, query) in queries.iter_mut().enumerate() {
+        query.set(&[&x[shift..], &x[..shift]].concat());
+    }
+    let mut sums = [0; 18];
     let scanned = bytes.repeat(2);
-    kernels.scan(&scanned[..2 * code_bytes(cols)], &query, &mut sums);
+    kernels.scan(&scanned[..2 * code_bytes(cols)], &queries, &mut sums);
     let refinements = &scanned[..2 * refinement_bytes(cols)];
-    kernels.refine_scan(refinements, 1, &[1, 0], &query, &mut sums);
+    kernels.refine_scan(refinements, 1, &[1, 0], &queries[0], &mut sums[..2]);
+    let bounds = Bounds { scale: 0.3, norm: 2.0, residuals: [0.25, 0.125, 0.0625] }.to_bytes();
+    let mut ends = [0.0; 36];
+    let (low, high) = ends.split_at_mut(18);
+    kernels.enclose(&queries[0], &sums, &[bounds; 18], low, high);
+    results.extend(ends.map(f32::to_bits));
     results.extend(sums.iter().map(|sum| *sum as u32));
     results.extend(f16.iter().map(|bits| u32::from(*bits)));
     results.extend(codes.iter().map(|code| *code as u32));

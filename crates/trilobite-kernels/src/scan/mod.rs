@@ -55,8 +55,11 @@ const SLACK: f64 = 1.0 / (1u64 << 30) as f64;
 /// The limit above which products could overflow in f32.
 const HUGE: f64 = (1u128 << 126) as f64;
 
-/// The high and the low halves of a vector's codes, in blocks: `256 * high + low`.
-pub(crate) type Halves<'a> = [&'a [[i8; BLOCK]]; 2];
+/// The high and the low halves of a block of a vector's codes: `256 * high + low`. Aligned so that
+/// no load of 64 codes crosses a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Halves(pub(crate) [[i8; BLOCK]; 2]);
 
 /// Size in bytes of the five-bit codes of a row.
 pub fn code_bytes(cols: usize) -> usize {
@@ -194,10 +197,10 @@ fn best_scale(row: &[f32], norm: f64) -> f32 {
 /// A vector to multiply with rows: its integer codes, and the numbers for the bounds.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// The high and the low halves of the codes, in whole blocks.
-    halves: [Vec<i8>; 2],
-    /// The sum of the codes.
-    total: i64,
+    /// The codes, in whole blocks.
+    codes: Vec<Halves>,
+    /// The sum of the codes, an integer.
+    total: f64,
     /// The value of a code of 1.
     step: f64,
     /// The error bound of a product per unit of the row's residual ...
@@ -224,13 +227,12 @@ impl Query {
         self.step = f64::from(largest) / most;
         let inverse = if largest > 0.0 { most / f64::from(largest) } else { 0.0 };
         let (mut norm, mut missed) = (0.0, 0.0);
-        self.total = 0;
-        for half in &mut self.halves {
-            half.clear();
-            half.resize(n.next_multiple_of(BLOCK), 0);
-        }
-        let [high, low] = &mut self.halves;
-        for ((&x, high), low) in x.iter().zip(high).zip(low) {
+        self.total = 0.0;
+        self.codes.clear();
+        self.codes.resize(n.div_ceil(BLOCK), Halves([[0; BLOCK]; 2]));
+        let columns =
+            self.codes.iter_mut().flat_map(|Halves([high, low])| high.iter_mut().zip(low));
+        for (&x, (high, low)) in x.iter().zip(columns) {
             let x = f64::from(x);
             let code = (x * inverse).round_ties_even().clamp(-most, most);
             norm += x * x;
@@ -238,7 +240,7 @@ impl Query {
             let code = code as i16;
             *low = code as i8;
             *high = ((code - i16::from(*low)) >> 8) as i8;
-            self.total += i64::from(code);
+            self.total += f64::from(code);
         }
         let norm = norm.sqrt() * (1.0 + SLACK);
         // The second term covers the rounding of `step * code`.
@@ -255,8 +257,8 @@ impl Query {
     }
 
     /// The codes, for the kernels.
-    pub(crate) fn halves(&self) -> Halves<'_> {
-        [self.halves[0].as_chunks().0, self.halves[1].as_chunks().0]
+    pub(crate) fn codes(&self) -> &[Halves] {
+        &self.codes
     }
 
     /// The interval of floats, inclusive, that contains the product with a row. `sum` is the sum of
@@ -264,16 +266,60 @@ impl Query {
     /// nothing is known.
     #[inline]
     pub fn enclose(&self, sum: i32, refinements: usize, row: &Bounds) -> (f32, f32) {
-        let (norm, residual) = (f64::from(row.norm), f64::from(row.residuals[refinements]));
-        let sum = ((2 * i64::from(sum) + self.total) << (REFINEMENTS - refinements))
-            - i64::from(RANGE) * self.total;
-        let coarse = f64::from(row.scale) * self.step * sum as f64;
+        self.interval(sum, refinements, row.scale, row.norm, row.residuals[refinements])
+    }
+
+    /// See [`enclose`](Self::enclose). Has no branches, so that a loop is compiled to vectors.
+    #[inline(always)]
+    fn interval(
+        &self,
+        sum: i32,
+        refinements: usize,
+        scale: f32,
+        norm: f32,
+        residual: f32,
+    ) -> (f32, f32) {
+        let (norm, residual) = (f64::from(norm), f64::from(residual));
+        // Integers far below 2^53, which are exact.
+        let unit = f64::from(1 << (REFINEMENTS - refinements));
+        let sum = (2.0 * f64::from(sum) + self.total) * unit - f64::from(RANGE) * self.total;
+        let coarse = f64::from(scale) * self.step * sum;
         let error = residual * self.per_residual + norm * self.per_norm + self.constant;
+        let low = ((coarse - error) as f32).next_down();
+        let high = ((coarse + error) as f32).next_up();
         // Written so that NaN fails the test.
-        if coarse.abs() + error < HUGE && norm * self.norm < HUGE {
-            (((coarse - error) as f32).next_down(), ((coarse + error) as f32).next_up())
-        } else {
-            (f32::NEG_INFINITY, f32::INFINITY)
+        let known = (coarse.abs() + error < HUGE) & (norm * self.norm < HUGE);
+        (if known { low } else { f32::NEG_INFINITY }, if known { high } else { f32::INFINITY })
+    }
+}
+
+/// See [`Kernels::enclose`](crate::Kernels::enclose), which checks the lengths.
+#[inline(always)]
+pub(crate) fn enclose(
+    query: &Query,
+    sums: &[i32],
+    rows: &[[u8; Bounds::BYTES]],
+    low: &mut [f32],
+    high: &mut [f32],
+) {
+    /// Number of rows whose bounds are gathered at a time.
+    const ROWS: usize = 16;
+    let sums = sums.chunks(ROWS).zip(rows.chunks(ROWS));
+    let ends = low.chunks_mut(ROWS).zip(high.chunks_mut(ROWS));
+    for ((some, rows), (low, high)) in sums.zip(ends) {
+        let (mut sums, mut bounds) = ([0; ROWS], [[0.0; ROWS]; 3]);
+        sums[..some.len()].copy_from_slice(some);
+        for (i, row) in rows.iter().enumerate() {
+            let row = Bounds::from_bytes(row);
+            (bounds[0][i], bounds[1][i], bounds[2][i]) = (row.scale, row.norm, row.residuals[0]);
         }
+        let [scales, norms, residuals] = bounds;
+        let mut ends = [[0.0; ROWS]; 2];
+        for i in 0..ROWS {
+            (ends[0][i], ends[1][i]) =
+                query.interval(sums[i], 0, scales[i], norms[i], residuals[i]);
+        }
+        low.copy_from_slice(&ends[0][..low.len()]);
+        high.copy_from_slice(&ends[1][..high.len()]);
     }
 }

@@ -2,6 +2,9 @@ use super::*;
 use crate::random::Random;
 use crate::{DenseMatrix, DenseType, Kernels, Workspace};
 
+/// Whole groups of queries that share codes, and every number of queries left over.
+const QUERIES: usize = 9;
+
 /// The product of a row and a vector, computed by `dense_gemm`.
 fn product(kernels: &Kernels, row: &[f32], x: &[f32]) -> f32 {
     let bytes: Vec<u8> = row.iter().flat_map(|w| w.to_le_bytes()).collect();
@@ -33,7 +36,7 @@ fn enclosures(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<[(f32, f32); 
         return None;
     }
     let mut sum = [0];
-    kernels.scan(&row.codes, &query, &mut sum);
+    kernels.scan(&row.codes, std::slice::from_ref(&query), &mut sum);
     let ends = std::array::from_fn(|level| {
         if level > 0 {
             kernels.refine_scan(&row.refinements, level - 1, &[0], &query, &mut sum);
@@ -51,13 +54,16 @@ fn enclosed(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<(f32, f32)> {
 
 /// A query with these codes.
 fn query(codes: &[i16]) -> Query {
-    let len = codes.len().next_multiple_of(BLOCK);
-    let low: Vec<i8> = codes.iter().map(|&code| code as i8).collect();
-    let high = codes.iter().zip(&low).map(|(code, low)| ((code - i16::from(*low)) >> 8) as i8);
-    let mut halves = [high.collect::<Vec<_>>(), low];
-    halves.iter_mut().for_each(|half| half.resize(len, 0));
-    let total = codes.iter().map(|&code| i64::from(code)).sum();
-    Query { halves, total, ..Query::default() }
+    let halves = |block: &[i16]| {
+        let mut halves = Halves([[0; BLOCK]; 2]);
+        for (i, &code) in block.iter().enumerate() {
+            halves.0[1][i] = code as i8;
+            halves.0[0][i] = ((code - i16::from(code as i8)) >> 8) as i8;
+        }
+        halves
+    };
+    let total = codes.iter().map(|&code| f64::from(code)).sum();
+    Query { codes: codes.chunks(BLOCK).map(halves).collect(), total, ..Query::default() }
 }
 
 #[test]
@@ -103,12 +109,14 @@ fn every_instruction_set_computes_the_exact_sums() {
                 };
                 let codes: Vec<u8> = bytes(rows * code_bytes(cols));
                 let refinements: Vec<u8> = bytes(rows * refinement_bytes(cols));
-                let x: Vec<i16> = (0..cols)
-                    .map(|_| extreme.unwrap_or_else(|| random.bits() as i16 % most))
-                    .collect();
+                let x: [Vec<i16>; QUERIES] = std::array::from_fn(|q| {
+                    let extreme = extreme.filter(|_| q % 2 == 0);
+                    let code = |_| extreme.unwrap_or_else(|| random.bits() as i16 % most);
+                    (0..cols).map(code).collect()
+                });
                 let blocks = cols.div_ceil(BLOCK);
-                let expected = |row: usize, level: usize| -> i32 {
-                    let terms = x.iter().enumerate().map(|(column, x)| {
+                let expected = |query: usize, row: usize, level: usize| -> i32 {
+                    let terms = x[query].iter().enumerate().map(|(column, x)| {
                         let (block, part) = (column / BLOCK, column % BLOCK / PART);
                         let i = column % PART;
                         let codes = &codes[(row * blocks + block) * CODES..][..CODES];
@@ -122,19 +130,24 @@ fn every_instruction_set_computes_the_exact_sums() {
                     });
                     terms.sum::<i64>().try_into().unwrap()
                 };
-                let query = query(&x);
+                let queries = x.each_ref().map(|x| query(x));
+                let coarse: Vec<i32> = (0..QUERIES)
+                    .flat_map(|query| (0..rows).map(move |row| (query, row)))
+                    .map(|(query, row)| expected(query, row, 0))
+                    .collect();
                 let ids: Vec<u32> = (0..rows as u32).rev().collect();
                 for kernels in Kernels::available() {
-                    let mut sums = vec![7; rows];
-                    kernels.scan(&codes, &query, &mut sums);
-                    for (row, sum) in sums.iter().enumerate() {
-                        assert_eq!(*sum, expected(row, 0), "{kernels:?} {rows}x{cols}");
+                    for n in 1..=QUERIES {
+                        let mut sums = vec![7; n * rows];
+                        kernels.scan(&codes, &queries[..n], &mut sums);
+                        assert_eq!(sums, coarse[..n * rows], "{kernels:?} {rows}x{cols} {n}");
                     }
+                    let mut sums = coarse[..rows].to_vec();
                     sums.reverse();
                     for level in 1..=REFINEMENTS {
-                        kernels.refine_scan(&refinements, level - 1, &ids, &query, &mut sums);
+                        kernels.refine_scan(&refinements, level - 1, &ids, &queries[0], &mut sums);
                         for (&row, sum) in ids.iter().zip(&sums) {
-                            let expected = expected(row as usize, level);
+                            let expected = expected(0, row as usize, level);
                             assert_eq!(*sum, expected, "{kernels:?} {rows}x{cols} {level}");
                         }
                     }
@@ -186,6 +199,37 @@ fn products_lie_within_their_bounds() {
             None => {
                 let norm = |v: &[f32]| v.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
                 assert!(norm(&row) * norm(&x) > HUGE / 16.0, "{round}: no bounds");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_encloses_alike() {
+    let mut random = Random(8);
+    let mut query = Query::default();
+    assert!(query.set(&random.floats(300)));
+    let specials = [0.0, f32::MIN_POSITIVE / 4.0, 1e30, f32::MAX, f32::INFINITY, f32::NAN];
+    for rows in [0, 1, 15, 16, 17, 100] {
+        let sums: Vec<i32> = (0..rows).map(|_| random.bits() as i32 >> 4).collect();
+        let bounds: Vec<Bounds> = (0..rows)
+            .map(|row| {
+                let mut number = |at: usize| match (row + at) % 5 {
+                    0 => specials[row / 5 % specials.len()],
+                    _ => random.floats(1)[0].abs(),
+                };
+                let residuals = [number(2), number(3), number(4)];
+                Bounds { scale: number(0), norm: number(1), residuals }
+            })
+            .collect();
+        let bytes: Vec<_> = bounds.iter().map(|bounds| bounds.to_bytes()).collect();
+        for kernels in Kernels::available() {
+            let (mut low, mut high) = (vec![7.0; rows], vec![7.0; rows]);
+            kernels.enclose(&query, &sums, &bytes, &mut low, &mut high);
+            for (row, bounds) in bounds.iter().enumerate() {
+                let ends = query.enclose(sums[row], 0, bounds);
+                let bits = |(low, high): (f32, f32)| (low.to_bits(), high.to_bits());
+                assert_eq!(bits((low[row], high[row])), bits(ends), "{kernels:?} {bounds:?}");
             }
         }
     }

@@ -59,10 +59,8 @@ impl Copied {
     /// Runs a search and compares its result with all logits. Returns the number of logits found.
     fn check(&self, workers: &mut Workers, x: &[f32], k: usize) -> Option<usize> {
         let mut search = Search::default();
-        if !search.run(workers, self.head(), x, k) {
-            return None;
-        }
-        let (all, found) = (self.all(x), search.found());
+        search.run(workers, self.head(), x, [k]);
+        let (all, found) = (self.all(x), search.found(0)?);
         for (index, value) in found.values().iter().enumerate() {
             assert_eq!(value.to_bits(), all[found.id(index) as usize].to_bits());
         }
@@ -175,13 +173,58 @@ fn what_is_found_does_not_depend_on_the_threads() {
     let (head, x) = (Copied::new(&random.rows(500, 64)), random.vector(64));
     let found = |threads| {
         let mut search = Search::default();
-        assert!(search.run(&mut Workers::new(threads, 0).unwrap(), head.head(), &x, 5));
-        (search.ids, search.values, search.refined)
+        search.run(&mut Workers::new(threads, 0).unwrap(), head.head(), &x, [5]);
+        (owned(search.found(0).unwrap()), search.ids)
     };
     let one = found(1);
     for threads in [2, 3, 7] {
         assert_eq!(found(threads), one);
     }
+}
+
+/// The tokens, the bits of their logits, and the numbers of refined rows.
+fn owned(found: Logits<'_>) -> (Vec<u32>, Vec<u32>, [usize; REFINEMENTS]) {
+    let ids = (0..found.values().len()).map(|index| found.id(index)).collect();
+    (ids, found.values().iter().map(|value| value.to_bits()).collect(), found.refined())
+}
+
+#[test]
+fn inputs_searched_for_together_find_what_each_finds_alone() {
+    let mut random = random(5);
+    let (rows, cols) = (700, 48);
+    let weights = random.rows(rows, cols);
+    let head = Copied::new(&weights);
+    let mut workers = Workers::new(3, 0).unwrap();
+    // One search after another, so that the buffers hold what an earlier one has left.
+    let (mut together, mut found, mut none) = (Search::default(), 0, 0);
+    for round in 0..60 {
+        let inputs: Vec<(Vec<f32>, usize)> = (0..1 + round % MAX_INPUTS)
+            .map(|_| {
+                let k = [1, 1, 2, 20, 0, rows][random.below(6)];
+                let x = match random.below(8) {
+                    // Every logit is the largest.
+                    0 => vec![0.0; cols],
+                    // No logit has a bound.
+                    1 => vec![f32::INFINITY; cols],
+                    2 => vec![1e38; cols],
+                    3 | 4 => weights[random.below(rows)].clone(),
+                    _ => random.vector(cols),
+                };
+                (x, k)
+            })
+            .collect();
+        let x: Vec<f32> = inputs.iter().flat_map(|(x, _)| x).copied().collect();
+        together.run(&mut workers, head.head(), &x, inputs.iter().map(|&(_, k)| k));
+        for (input, (x, k)) in inputs.iter().enumerate() {
+            let mut alone = Search::default();
+            alone.run(&mut workers, head.head(), x, [*k]);
+            let alone = alone.found(0).map(owned);
+            assert_eq!(together.found(input).map(owned), alone, "{round}: {input}");
+            *if alone.is_some() { &mut found } else { &mut none } += 1;
+        }
+        assert!(together.found(inputs.len()).is_none());
+    }
+    assert!(found > 50 && none > 50, "{found} found, {none} not");
 }
 
 #[test]
@@ -220,10 +263,10 @@ fn samplers_choose_from_what_is_found_as_from_all() {
         for _ in 0..200 {
             let x = random.vector(32);
             let mut search = Search::default();
-            assert!(search.run(&mut workers, head.head(), &x, a.needs().unwrap()));
+            search.run(&mut workers, head.head(), &x, a.needs());
             let all = head.all(&x);
             let expected = a.sample(Logits::all(&all), &[]).unwrap();
-            assert_eq!(b.sample(search.found(), &[]).unwrap(), expected);
+            assert_eq!(b.sample(search.found(0).unwrap(), &[]).unwrap(), expected);
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::weights::{Matrix, View};
 /// Batches of at least this many tokens skip nothing: nearly every row is needed by one of the
 /// tokens, and the dense product is faster.
 pub(crate) const MIN_DENSE_BATCH: usize = 12;
+/// A list of rows is multiplied if at least one in this many rows is not on it. Otherwise the
+/// multiplication of all rows is faster.
+const ROWS_PER_SKIPPED: usize = 8;
 
 /// An up projection of which only the rows with a nonzero gate are computed.
 pub(super) struct UpRows<'a> {
@@ -47,34 +50,38 @@ fn counts(gate: f32) -> bool {
 
 impl UpRows<'_> {
     /// Multiplies the squared ReLU of the gates in the columns `part` of the strip with the outputs
-    /// `rows`.
+    /// `rows`. Returns `false` if that needs nearly all rows; then nothing is multiplied.
     pub(super) fn gate(
         &self,
         rows: Range<usize>,
         scratch: &mut Scratch,
         strip: &mut Strip<'_, f32>,
         part: Range<usize>,
-    ) {
+    ) -> bool {
         let Product { kernels, input: Input { count, codes, .. }, .. } = self.product;
         let Scratch { sums, floats, rows: live, live: counted, .. } = scratch;
         live.clear();
         live.resize(rows.len(), 0);
-        let mut len = 0;
-        if count == 1 {
-            for (row, gate) in (rows.start as u32..).zip(&strip.row(0)[part.clone()]) {
-                live[len] = row;
-                len += usize::from(counts(*gate));
-            }
-        } else {
-            for (row, i) in (rows.start as u32..).zip(part.clone()) {
-                live[len] = row;
-                len += usize::from((0..count).any(|t| counts(strip.row(t)[i])));
+        // Whether each row is live for a token, then the list of the live rows.
+        for t in 0..count {
+            for (live, gate) in live.iter_mut().zip(&strip.row(t)[part.clone()]) {
+                *live |= u32::from(counts(*gate));
             }
         }
-        let live = &live[..len];
-        counted.rows += len as u64;
+        let mut len = 0;
+        for i in 0..live.len() {
+            let counts = live[i] as usize;
+            live[len] = (rows.start + i) as u32;
+            len += counts;
+        }
+        let all = (rows.len() - len) * ROWS_PER_SKIPPED < rows.len();
+        counted.rows += if all { rows.len() } else { len } as u64;
         counted.of_rows += rows.len() as u64;
+        if all {
+            return false;
+        }
 
+        let live = &live[..len];
         let sums = grown(sums, count * len);
         kernels.ternary_rows(&self.weights, live, codes, sums);
         let (gates, ups) = grown(floats, 2 * len).split_at_mut(len);
@@ -93,6 +100,7 @@ impl UpRows<'_> {
                 out[place(*row)] = *gated;
             }
         }
+        true
     }
 }
 

@@ -220,8 +220,8 @@ fn drafts_change_nothing() {
                     answer: alone.ids.clone(),
                     wrong: random.below(model.config().vocab) as u32,
                 };
-                let (drafted, drafted) = case.run(&model, Some(Speculation::eager(oracle)));
-                assert!(drafted == alone, "{name}, {cache}, {round}:\n{drafted:?}\n{alone:?}");
+                let (seen, drafted) = case.run(&model, Some(Speculation::eager(oracle)));
+                assert!(seen == alone, "{name}, {cache}, {round}:\n{seen:?}\n{alone:?}");
                 let (looked_up, _) = case.run(&model, Some(Speculation::eager(Lookup)));
                 assert!(looked_up == alone, "{name}, {cache}, {round}, looked up");
                 let (paced, _) = case.run(&model, Some(Speculation::default()));
@@ -259,8 +259,8 @@ fn a_model_drafts_what_it_would_say_itself() {
         let options = SessionOptions { context, ..options };
         let session = Session::new(Arc::clone(small), options).unwrap();
         let drafter = ModelDrafter::new(session, &model).unwrap();
-        let (drafted, drafted) = case.run(&model, Some(Speculation::eager(drafter)));
-        assert_eq!(drafted, alone);
+        let (seen, drafted) = case.run(&model, Some(Speculation::eager(drafter)));
+        assert_eq!(seen, alone);
         assert!(drafted.drafted > 0);
         if Arc::ptr_eq(small, &model) {
             assert_eq!(drafted.accepted, drafted.drafted);

@@ -10,6 +10,8 @@ use trilobite_runtime::{Profile, Session, Stage};
 pub(super) struct StageTimes {
     threads: usize,
     what: &'static str,
+    /// What it is done with: a number of tokens, or of sequences.
+    count: usize,
     tokens: usize,
     profile: Profile,
     /// The whole time, including work outside of the forward pass.
@@ -17,11 +19,12 @@ pub(super) struct StageTimes {
 }
 
 impl StageTimes {
-    /// Measures `work` on `tokens` tokens.
+    /// Measures `work` on `tokens` tokens, which a table names by what is done and a number.
     pub(super) fn new(
         session: &mut Session,
         threads: usize,
-        (what, tokens): (&'static str, usize),
+        (what, count): (&'static str, usize),
+        tokens: usize,
         work: impl FnOnce(&mut Session) -> Result<()>,
     ) -> Result<Self> {
         session.measure(true);
@@ -29,7 +32,7 @@ impl StageTimes {
         let result = work(session);
         let total = start.elapsed();
         let profile = session.measure(false).unwrap_or_default();
-        result.map(|()| Self { threads, what, tokens, profile, total })
+        result.map(|()| Self { threads, what, count, tokens, profile, total })
     }
 
     pub(super) fn threads(&self) -> usize {
@@ -59,6 +62,7 @@ impl StageTimes {
         });
         json!({
             "work": self.what,
+            "count": self.count,
             "tokens": self.tokens,
             "us_per_token": self.micros(self.total),
             "outside_us_per_token": self.micros(self.outside()),
@@ -73,7 +77,7 @@ pub(super) fn table(columns: &[StageTimes]) -> String {
         let cells: String = columns.iter().map(|column| format!("{:>16}", cell(column))).collect();
         format!("{name:24}{cells}\n")
     };
-    let mut text = line("us a token", &|column| format!("{} {}", column.what, column.tokens));
+    let mut text = line("us a token", &|column| format!("{} {}", column.what, column.count));
     text += &line("", &|column| format!("{} threads", column.threads));
     let mut row = |name: &str, time: &dyn Fn(&StageTimes) -> Duration| {
         text += &line(name, &|column| format!("{:.1}", column.micros(time(column))));

@@ -3,10 +3,13 @@
 use super::{PAIR, Weights};
 use crate::i2_s::{BLOCK, BLOCK_BYTES};
 
-/// Number of rows added up in registers while the next ones are prefetched; both fit in the
+/// Maximum number of rows added up in registers while the next ones are prefetched; both fit in the
 /// first-level cache. A 16-bit lane holds the sum of so many products of a code in 0..=3 and an
 /// activation in -128..=127.
-const ROWS: usize = 32;
+const ROWS: usize = 64;
+/// The number of rows for a single token, for which the latency of memory counts more than loads
+/// and stores of the sums.
+const ROWS_OF_ONE: usize = 32;
 
 /// A range of blocks of some rows.
 pub(crate) struct Part<'a> {
@@ -45,16 +48,18 @@ pub(super) fn add<S: AddRows>(
 ) {
     sums.fill(0);
     let (packed, width, count) = (weights.packed, weights.width(), rows.len());
+    let tokens = sums.len() / width;
+    let step = if tokens == 1 { ROWS_OF_ONE } else { ROWS };
     let mut next = [0; ROWS];
     let fill = |starts: &mut [usize; ROWS], first: usize| {
-        let rows = &rows[count.min(first)..count.min(first + ROWS)];
+        let rows = &rows[count.min(first)..count.min(first + step)];
         for (start, row) in starts.iter_mut().zip(rows) {
             *start = weights.start(*row);
         }
         rows.len()
     };
     let mut wanted = fill(&mut next, 0);
-    for first in (0..count).step_by(ROWS) {
+    for first in (0..count).step_by(step) {
         let chunk = first..first + wanted;
         let starts = next;
         wanted = fill(&mut next, chunk.end);
@@ -67,7 +72,6 @@ pub(super) fn add<S: AddRows>(
             }
             let blocks = S::BLOCKS.min(weights.blocks.len() - b);
             let part = Part { packed: &packed[b..], blocks, starts: &starts[..chunk.len()] };
-            let tokens = sums.len() / width;
             let mut t = 0;
             while t < tokens {
                 let sums = sums[t * width + b * BLOCK..].chunks_mut(width);
