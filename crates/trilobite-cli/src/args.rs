@@ -10,6 +10,7 @@ use trilobite_convert::{Head, HeadScan, Layout, Quantize, Type};
 use trilobite_runtime::{CacheType, ChatTemplate};
 
 use crate::form::FormArgs;
+use crate::prompt_cache::PromptCacheArgs;
 
 #[derive(Args)]
 pub(crate) struct Global {
@@ -153,6 +154,15 @@ pub(crate) struct Run {
     pub(crate) parse_special: bool,
     #[command(flatten)]
     pub(crate) form: FormArgs,
+    /// Do not draft next tokens from the text so far; the answer is the same, where it repeats
+    /// text slower
+    #[arg(long)]
+    pub(crate) no_speculate: bool,
+    /// A small model with the same vocabulary that drafts next tokens; the answer is the same
+    #[arg(long, value_name = "MODEL", conflicts_with = "no_speculate")]
+    pub(crate) draft: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cache: PromptCacheArgs,
     #[command(flatten)]
     pub(crate) compute: Compute,
 }
@@ -469,6 +479,12 @@ pub(crate) struct Bench {
     /// Show the time of each stage of a token
     #[arg(long)]
     pub(crate) profile: bool,
+    /// Measure decoding with drafts of next tokens too: all of them right, and all wrong
+    #[arg(long)]
+    pub(crate) speculate: bool,
+    /// Measure decoding with the drafts of this small model with the same vocabulary too
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) draft: Option<PathBuf>,
     /// Number of runs per measurement
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     pub(crate) runs: usize,

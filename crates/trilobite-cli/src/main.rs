@@ -12,6 +12,7 @@ mod interrupt;
 mod machine;
 mod model;
 mod output;
+mod prompt_cache;
 mod suggest;
 
 use std::borrow::Cow;

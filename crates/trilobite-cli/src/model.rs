@@ -6,7 +6,7 @@ use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
 use trilobite_hub::{Cache, Conversion, open_tokenizer};
-use trilobite_runtime::{Model, Session, SessionOptions, Tokenizer};
+use trilobite_runtime::{Model, ModelDrafter, Session, SessionOptions, Speculation, Tokenizer};
 
 use crate::{args, interrupt, machine, output};
 
@@ -138,4 +138,22 @@ pub(crate) fn session_options(
         cache: compute.kv,
         plain: compute.plain,
     })
+}
+
+/// Speculation by a small model, for a session of another one.
+pub(crate) fn drafter(
+    path: &Path,
+    model: &Model,
+    session: &Session,
+    compute: &args::Compute,
+    no_cache: bool,
+    global: &args::Global,
+) -> Result<Speculation> {
+    let source = args::Model { model: Some(path.to_owned()), no_cache };
+    let drafting = load_to_decode(&source, global)?;
+    let context = session.context().min(drafting.config().context);
+    let session = self::session(&drafting, compute, Some(context))?;
+    let drafter =
+        ModelDrafter::new(session, model).with_context(|| format!("--draft {}", path.display()))?;
+    Ok(Speculation::new(drafter))
 }

@@ -1,6 +1,7 @@
 //! The KV cache: pages that hold the keys and values of a fixed number of positions.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -77,6 +78,9 @@ impl FromStr for CacheType {
 
 /// Positions per page. A page is one block of the attention.
 pub const PAGE: usize = kv::BLOCK;
+
+/// Numbers that are written at a time.
+const WRITTEN: usize = 1 << 14;
 
 /// The dimensions and the element type of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +167,49 @@ impl Page {
         Ok(page)
     }
 
+    /// Bytes of the pages of a shape in a file.
+    pub(crate) fn bytes(shape: Shape) -> usize {
+        let cells = shape.layers * shape.kv_heads * 2 * shape.head_cells();
+        match shape.ty {
+            CacheType::F32 => cells * size_of::<f32>(),
+            CacheType::F16 => cells * size_of::<u16>(),
+            CacheType::Q8 => cells + cells / kv::BLOCK * size_of::<f32>(),
+        }
+    }
+
+    /// Writes the contents, little-endian.
+    ///
+    /// # Errors
+    /// The writer fails.
+    pub(crate) fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        match &self.store {
+            Store::F32(all) => write_all(to, all, |value| value.to_le_bytes()),
+            Store::F16(all) => write_all(to, all, |value| value.to_le_bytes()),
+            Store::Q8 { codes, steps } => {
+                write_all(to, codes, |code| code.to_le_bytes())?;
+                write_all(to, steps, |step| step.to_le_bytes())
+            }
+        }
+    }
+
+    /// Creates a page from what [`write`](Self::write) wrote, and counts it.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub(crate) fn from_bytes(shape: Shape, bytes: &[u8], count: &PageCount) -> Result<Self> {
+        let mut page = Self::new(shape, count)?;
+        match &mut page.store {
+            Store::F32(all) => read_all(all, bytes, f32::from_le_bytes),
+            Store::F16(all) => read_all(all, bytes, u16::from_le_bytes),
+            Store::Q8 { codes, steps } => {
+                let (first, rest) = bytes.split_at(codes.len());
+                read_all(codes, first, i8::from_le_bytes);
+                read_all(steps, rest, f32::from_le_bytes);
+            }
+        }
+        Ok(page)
+    }
+
     /// The keys and the values of a head of a layer.
     pub(crate) fn head(&self, layer: usize, head: usize) -> (Cells<'_>, Cells<'_>) {
         let cells = match &self.store {
@@ -197,6 +244,28 @@ impl Page {
 impl Drop for Page {
     fn drop(&mut self) {
         self.count.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes numbers as bytes, many at a time.
+fn write_all<T: Copy, const N: usize>(
+    to: &mut impl Write,
+    values: &[T],
+    bytes: impl Fn(T) -> [u8; N],
+) -> io::Result<()> {
+    let mut block = Vec::with_capacity(N * WRITTEN);
+    for values in values.chunks(WRITTEN) {
+        block.clear();
+        values.iter().for_each(|value| block.extend_from_slice(&bytes(*value)));
+        to.write_all(&block)?;
+    }
+    Ok(())
+}
+
+/// Reads numbers from bytes.
+fn read_all<T, const N: usize>(values: &mut [T], bytes: &[u8], value: impl Fn([u8; N]) -> T) {
+    for (to, from) in values.iter_mut().zip(bytes.as_chunks().0) {
+        *to = value(*from);
     }
 }
 

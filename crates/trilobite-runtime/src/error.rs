@@ -127,6 +127,26 @@ pub enum Error {
         /// The size of the failed allocation in bytes.
         bytes: usize,
     },
+    /// A file of keys and values cannot be used.
+    #[error("the prompt cache {path} cannot be used: {fault}")]
+    CacheFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// A file of keys and values cannot be written.
+    #[error("cannot write the prompt cache {path}")]
+    CacheWrite {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A model cannot draft the tokens of another one, because its vocabulary differs.
+    #[error("the drafting model has another vocabulary: {0}")]
+    DraftVocabulary(String),
     /// The name of a cache type is unknown.
     #[error("there is no type of cache {found:?}; there are {known}")]
     CacheType {

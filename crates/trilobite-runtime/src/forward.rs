@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trilobite_format::model::Rope;
+use trilobite_format::model::{Rope, Scaling};
 
 use crate::cache::{CacheType, PageCount, Shape};
 use crate::config::RopePairs;
@@ -181,6 +181,17 @@ impl Forward {
         self.options.context
     }
 
+    /// Number of threads.
+    pub(crate) fn threads(&self) -> usize {
+        self.options.threads
+    }
+
+    /// Whether the context is long enough for LongRoPE's factors of long contexts.
+    pub(crate) fn has_long_context(&self) -> bool {
+        let scaling = &self.model.config().rope.scaling;
+        matches!(scaling, Scaling::LongRope { original } if self.context() as u64 > *original)
+    }
+
     /// Element type of the KV cache.
     pub fn cache_type(&self) -> CacheType {
         self.options.cache
@@ -208,7 +219,7 @@ impl Forward {
 
     /// Processes the tokens of all parts, each after the tokens of its sequence, and passes the
     /// requested logits to `sink(part, index of the token, logits)`, in the order of the tokens of
-    /// each part.
+    /// each part. Tokens whose largest logits a search does not find come after the others.
     ///
     /// # Errors
     /// A token outside the vocabulary, more tokens than a sequence can hold, a sequence of another
@@ -245,7 +256,7 @@ impl Forward {
         if needed > context {
             return Err(Error::Context { needed, context });
         }
-        if part.tokens.is_empty() && matches!(part.want, Want::Largest(_)) {
+        if part.tokens.is_empty() && matches!(part.want, Want::Largest { .. }) {
             return Err(Error::EmptyPrompt);
         }
         match part.sequence.shape() == Shape::new(self.model.config(), self.options.cache) {
@@ -444,15 +455,15 @@ impl Forward {
         largest.clear();
         for run in 0..self.buffers.runs.len() {
             let Run { part, index, ref rows, .. } = self.buffers.runs[run];
-            let (first, last) = (rows.start, rows.end - 1);
-            let end = index + rows.len();
+            let (first, end) = (rows.start, index + rows.len());
+            let places =
+                |from: usize| (from.max(index)..end).map(move |at| (first + at - index, part, at));
             match parts[part].want {
                 Want::Nothing => {}
-                Want::From(from) => {
-                    wanted.extend((from.max(index)..end).map(|at| (first + at - index, part, at)));
+                Want::From(from) => wanted.extend(places(from)),
+                Want::Largest { from, count } => {
+                    largest.extend(places(from).map(|place| (place, count)));
                 }
-                Want::Largest(_) if end < parts[part].tokens.len() => {}
-                Want::Largest(k) => largest.push(((last, part, end - 1), k)),
             }
         }
         // Rows are processed together so that the head is read as few times as possible.

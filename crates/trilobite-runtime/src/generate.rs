@@ -3,9 +3,12 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::head::Logits;
 use crate::sampler::Sampler;
+use crate::sequence::{Part, Want};
 use crate::session::Session;
+use crate::speculate::Drafted;
 use crate::tokenizer::Tokenizer;
 
 /// Number of prompt tokens that precede the generated ones when they are decoded. A SentencePiece
@@ -53,6 +56,8 @@ pub struct Generation {
     pub prompt_time: Duration,
     /// Time of the decoding steps, which produce all tokens but the first.
     pub decode_time: Duration,
+    /// Tokens that were drafted.
+    pub drafted: Drafted,
 }
 
 impl Generation {
@@ -76,7 +81,7 @@ impl Generation {
 /// text is often empty, since a character can span several tokens. The listener can stop the
 /// generation. If text is held back at the end, a further call has it, with the last id again.
 ///
-/// The session does not process the last generated token.
+/// The session does not process the last generated token. Its speculation changes the time alone.
 ///
 /// # Errors
 /// The prompt is empty, does not fit in the context, or holds unknown ids.
@@ -86,45 +91,74 @@ pub fn generate(
     sampler: &mut Sampler,
     prompt: &[u32],
     limits: &Limits,
-    mut listen: impl FnMut(u32, &str) -> ControlFlow<()>,
+    listen: impl FnMut(u32, &str) -> ControlFlow<()>,
 ) -> Result<Generation> {
     let start = Instant::now();
     // The last prompt token is always processed: its logits predict the first new token.
     let kept = session.rewind(prompt, prompt.len().saturating_sub(1));
-    let mut continuation = Continuation::new(tokenizer, limits.clone(), prompt);
+    let (forward, sequence, mut speculation) = session.split();
+    let before = speculation.as_ref().map(|speculation| speculation.counts());
+    let continuation = Continuation::new(tokenizer, limits.clone(), prompt);
+    let text = prompt.to_vec();
+    let mut answer = Answer { sampler, continuation, text, listen, finish: None };
     let mut next = prompt[kept..].to_vec();
     let mut prompt_time = Duration::ZERO;
     let finish = loop {
-        if limits.max_tokens.is_some_and(|max| continuation.ids.len() >= max) {
+        let count = answer.continuation.ids.len();
+        if limits.max_tokens.is_some_and(|max| count >= max) {
             break Finish::Length;
         }
         // The prompt must fit. After that a full context ends the generation.
-        if !continuation.ids.is_empty() && session.position() >= session.context() {
+        if count > 0 && sequence.len() >= forward.context() {
             break Finish::ContextFull;
         }
-        sampler.watch(&continuation.ids);
-        let (logits, context) = session.next(&next, sampler.needs())?;
-        let id = sampler.sample(logits, context)?;
-        if continuation.ids.is_empty() {
-            prompt_time = start.elapsed();
+        let sure = next.len();
+        if let Some(speculation) = speculation.as_mut().filter(|_| count > 0) {
+            // The token after the last draft is within the limits too.
+            let room = limits.max_tokens.map_or(usize::MAX, |max| max - count - 1);
+            let room = room.min(forward.context() - sequence.len() - 1);
+            next.extend_from_slice(speculation.draft(&answer.text, room)?);
         }
-        let (piece, finish) = continuation.push(id)?;
-        let finish = finish.or_else(|| sampler.is_complete().then_some(Finish::EndOfText));
-        let flow = listen(id, &piece);
-        if let Some(finish) = finish {
+        let from = sure.checked_sub(1).ok_or(Error::EmptyPrompt)?;
+        let needs = answer.sampler.needs_after(&answer.continuation.ids, &next[sure..]);
+        let part = Part { sequence: &mut *sequence, tokens: &next, want: Want::new(from, needs) };
+        let (mut expected, mut failure) = (from, None);
+        forward.read(&mut [part], |_, index, logits| {
+            if index != expected || answer.finish.is_some() || failure.is_some() {
+                return;
+            }
+            match answer.take(logits) {
+                Ok(id) if next.get(index + 1) == Some(&id) => {
+                    answer.sampler.watch(&answer.continuation.ids);
+                    expected += 1;
+                }
+                // The tokens that follow were drafted wrongly.
+                Ok(_) => expected = usize::MAX,
+                Err(error) => failure = Some(error),
+            }
+        })?;
+        sequence.truncate(answer.text.len() - 1);
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        match (count, &mut speculation) {
+            (0, _) => prompt_time = start.elapsed(),
+            (_, Some(speculation)) => speculation.note(answer.continuation.ids.len() - count - 1),
+            _ => {}
+        }
+        if let Some(finish) = answer.finish.take() {
             break finish;
         }
-        if flow.is_break() {
-            break Finish::Interrupted;
-        }
         next.clear();
-        next.push(id);
+        next.extend(answer.text.last());
     };
+    let Answer { mut continuation, mut listen, .. } = answer;
     let rest = continuation.finish()?;
     if let Some(&last) = continuation.ids.last().filter(|_| !rest.is_empty()) {
         // The generation has ended, so the listener's answer has no effect.
         let _ = listen(last, &rest);
     }
+    let drafted = speculation.zip(before).map(|(now, before)| now.counts() - before);
     Ok(Generation {
         prompt_tokens: prompt.len() - kept,
         prompt_time,
@@ -132,7 +166,31 @@ pub fn generate(
         ids: continuation.ids,
         text: continuation.text,
         finish,
+        drafted: drafted.unwrap_or_default(),
     })
+}
+
+/// An answer in progress.
+struct Answer<'a, 't, L> {
+    sampler: &'a mut Sampler,
+    continuation: Continuation<'t>,
+    /// The prompt and the tokens of the answer.
+    text: Vec<u32>,
+    listen: L,
+    finish: Option<Finish>,
+}
+
+impl<L: FnMut(u32, &str) -> ControlFlow<()>> Answer<'_, '_, L> {
+    /// Chooses the token after the text from its logits. The sampler has seen the answer so far.
+    fn take(&mut self, logits: Logits<'_>) -> Result<u32> {
+        let id = self.sampler.sample(logits, &self.text)?;
+        self.text.push(id);
+        let (piece, finish) = self.continuation.push(id)?;
+        let finish = finish.or_else(|| self.sampler.is_complete().then_some(Finish::EndOfText));
+        let flow = (self.listen)(id, &piece);
+        self.finish = finish.or(flow.is_break().then_some(Finish::Interrupted));
+        Ok(id)
+    }
 }
 
 /// The tokens that continue a prompt, and their text.

@@ -235,6 +235,23 @@ impl Sampler {
         (few > 0 && !self.needs_all()).then_some(few + self.loops.len())
     }
 
+    /// Number of largest logits that suffice for sampling after `answer` and after each of the
+    /// tokens `drafts` that may follow it, or `None` if all logits are needed. Updates the penalties
+    /// for `answer`.
+    pub fn needs_after(&mut self, answer: &[u32], drafts: &[u32]) -> Option<usize> {
+        self.watch(answer);
+        let mut most = self.needs()?;
+        if self.sampling.loop_penalty != 0.0 && !drafts.is_empty() {
+            let all = [answer, drafts].concat();
+            for end in answer.len() + 1..=all.len() {
+                self.watch(&all[..end]);
+                most = most.max(self.needs()?);
+            }
+            self.watch(answer);
+        }
+        Some(most)
+    }
+
     /// Returns the next token after `context`. `logits` are all logits, or at least as many of the
     /// largest as the sampler [`needs`](Self::needs).
     ///

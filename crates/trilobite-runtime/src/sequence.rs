@@ -109,6 +109,26 @@ impl Sequence {
         pages.filter_map(|(index, page)| Some((index * PAGE, Arc::get_mut(page)?)))
     }
 
+    /// Bytes of a page in a file.
+    pub(crate) fn page_bytes(&self) -> usize {
+        Page::bytes(self.shape)
+    }
+
+    /// A page of this sequence's shape with the contents of a file.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub(crate) fn page_from(&self, bytes: &[u8]) -> Result<Page> {
+        Page::from_bytes(self.shape, bytes, &self.count)
+    }
+
+    /// Replaces the pages from `index` on, with their tokens.
+    pub(crate) fn replace(&mut self, index: usize, tokens: &[u32], pages: Vec<Page>) {
+        self.truncate(index * PAGE);
+        self.tokens.extend_from_slice(tokens);
+        self.pages.extend(pages.into_iter().map(Arc::new));
+    }
+
     /// Appends tokens whose keys and values have been written.
     pub(crate) fn push(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
@@ -132,7 +152,19 @@ pub enum Want {
     Nothing,
     /// All logits after each token from this index on.
     From(usize),
-    /// The largest logits after the last token: this many, all that equal one of them, and possibly
-    /// others.
-    Largest(usize),
+    /// The largest logits after each token from an index on: this many, all that equal one of them,
+    /// and possibly others.
+    Largest {
+        /// Index of the first token.
+        from: usize,
+        /// Number of logits.
+        count: usize,
+    },
+}
+
+impl Want {
+    /// The logits after each token from an index on: this many of the largest, or all.
+    pub fn new(from: usize, largest: Option<usize>) -> Self {
+        largest.map_or(Self::From(from), |count| Self::Largest { from, count })
+    }
 }

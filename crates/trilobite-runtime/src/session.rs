@@ -10,22 +10,26 @@ use crate::model::Model;
 use crate::profile::Profile;
 use crate::scratch::Live;
 use crate::sequence::{Part, Sequence, Want};
+use crate::speculate::Speculation;
 
 /// A model and one sequence of tokens: a [`Forward`] with a [`Sequence`].
 pub struct Session {
     forward: Forward,
     sequence: Sequence,
+    speculation: Option<Speculation>,
 }
 
 impl Session {
-    /// Creates a session with an empty context.
+    /// Creates a session with an empty context. Unless the options are plain, it speculates by
+    /// [`Lookup`](crate::Lookup).
     ///
     /// # Errors
     /// `TRILOBITE_ISA` names an instruction set that cannot be used, or a thread cannot be started.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let forward = Forward::new(model, options)?;
         let sequence = forward.sequence();
-        Ok(Self { forward, sequence })
+        let speculation = (!options.plain).then(Speculation::default);
+        Ok(Self { forward, sequence, speculation })
     }
 
     /// The model.
@@ -51,6 +55,17 @@ impl Session {
     /// The forward pass and the sequence, for processing other sequences along with this one.
     pub fn parts(&mut self) -> (&mut Forward, &mut Sequence) {
         (&mut self.forward, &mut self.sequence)
+    }
+
+    /// Replaces the speculation of [`generate`](crate::generate), which changes its speed alone.
+    /// Returns the previous one.
+    pub fn speculate(&mut self, speculation: Option<Speculation>) -> Option<Speculation> {
+        std::mem::replace(&mut self.speculation, speculation)
+    }
+
+    /// The parts of the session.
+    pub(crate) fn split(&mut self) -> (&mut Forward, &mut Sequence, Option<&mut Speculation>) {
+        (&mut self.forward, &mut self.sequence, self.speculation.as_mut())
     }
 
     /// Element type of the KV cache.
@@ -99,7 +114,7 @@ impl Session {
     /// # Errors
     /// `tokens` is empty, or as for [`read`](Self::read).
     pub fn next_logits(&mut self, tokens: &[u32]) -> Result<Logits<'_>> {
-        Ok(self.next(tokens, None)?.0)
+        self.next(tokens, None)
     }
 
     /// Processes tokens and returns the `k` largest logits after the last one, all logits equal to
@@ -111,22 +126,16 @@ impl Session {
     /// # Errors
     /// `tokens` is empty, or as for [`read`](Self::read).
     pub fn next_largest(&mut self, tokens: &[u32], k: usize) -> Result<Logits<'_>> {
-        Ok(self.next(tokens, Some(k))?.0)
+        self.next(tokens, Some(k))
     }
 
-    /// Processes tokens. Returns the logits after the last one (the `largest`, or all) and all
-    /// tokens of the sequence.
-    pub(crate) fn next(
-        &mut self,
-        tokens: &[u32],
-        largest: Option<usize>,
-    ) -> Result<(Logits<'_>, &[u32])> {
-        let last = tokens.len().checked_sub(1).ok_or(Error::EmptyPrompt)?;
+    /// Processes tokens and returns the logits after the last one: the `largest`, or all.
+    fn next(&mut self, tokens: &[u32], largest: Option<usize>) -> Result<Logits<'_>> {
+        let from = tokens.len().checked_sub(1).ok_or(Error::EmptyPrompt)?;
+        let want = Want::new(from, largest);
         let mut found = false;
-        self.feed(tokens, largest.map_or(Want::From(last), Want::Largest), |_, logits| {
-            found = !logits.is_all();
-        })?;
-        Ok((self.forward.last_logits(found), self.sequence.tokens()))
+        self.feed(tokens, want, |_, logits| found = !logits.is_all())?;
+        Ok(self.forward.last_logits(found))
     }
 
     /// Processes tokens and passes the logits after each to `sink(index in tokens, logits)`.

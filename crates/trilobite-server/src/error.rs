@@ -1,6 +1,7 @@
 //! Errors of starting and running a server.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// A server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,14 @@ pub enum Error {
     /// Two models have the same name.
     #[error("two models are named {0:?}: requests could not tell them apart")]
     SameName(String),
+    /// The folder for keys and values cannot be used.
+    #[error("cannot write to the folder {path} for the prompt cache")]
+    PromptFolder {
+        /// The folder.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Bind {

@@ -32,6 +32,7 @@ mod routes;
 mod served;
 mod server;
 
+pub use engine::PromptFolder;
 pub use error::{Error, Result};
 pub use options::Options;
 pub use served::ServedModel;

@@ -24,6 +24,10 @@ pub(crate) struct Metrics {
     prompt_tokens: Family<Labels, Counter>,
     cached_tokens: Family<Labels, Counter>,
     tokens: Family<Labels, Counter>,
+    drafted_tokens: Family<Labels, Counter>,
+    accepted_tokens: Family<Labels, Counter>,
+    loaded_pages: Family<Labels, Counter>,
+    damaged_pages: Family<Labels, Counter>,
     preemptions: Family<Labels, Counter>,
     cancelled: Family<Labels, Counter>,
     queued: Family<Labels, Gauge>,
@@ -41,6 +45,10 @@ pub(crate) struct ModelMetrics {
     pub(crate) prompt_tokens: Counter,
     pub(crate) cached_tokens: Counter,
     pub(crate) tokens: Counter,
+    pub(crate) drafted_tokens: Counter,
+    pub(crate) accepted_tokens: Counter,
+    pub(crate) loaded_pages: Counter,
+    pub(crate) damaged_pages: Counter,
     pub(crate) preemptions: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) queued: Gauge,
@@ -66,6 +74,14 @@ impl Metrics {
         let cached_tokens =
             counter("cached_prompt_tokens", "Tokens of prompts that were not read again");
         let tokens = counter("generated_tokens", "Tokens of answers");
+        let drafted_tokens = counter("drafted_tokens", "Tokens of answers that were drafted");
+        let accepted_tokens = counter("accepted_tokens", "Drafted tokens that were right");
+        let loaded_pages = counter(
+            "loaded_cache_pages",
+            "Pages of keys and values read from the prompt cache's folder",
+        );
+        let damaged_pages =
+            counter("damaged_cache_pages", "Damaged files removed from the prompt cache's folder");
         let preemptions =
             counter("preemptions", "Sequences that gave up their cache pages and were read again");
         let cancelled = counter(
@@ -103,6 +119,10 @@ impl Metrics {
             prompt_tokens,
             cached_tokens,
             tokens,
+            drafted_tokens,
+            accepted_tokens,
+            loaded_pages,
+            damaged_pages,
             preemptions,
             cancelled,
             queued,
@@ -124,6 +144,10 @@ impl Metrics {
             prompt_tokens: counter(&self.prompt_tokens),
             cached_tokens: counter(&self.cached_tokens),
             tokens: counter(&self.tokens),
+            drafted_tokens: counter(&self.drafted_tokens),
+            accepted_tokens: counter(&self.accepted_tokens),
+            loaded_pages: counter(&self.loaded_pages),
+            damaged_pages: counter(&self.damaged_pages),
             preemptions: counter(&self.preemptions),
             cancelled: counter(&self.cancelled),
             queued: gauge(&self.queued),

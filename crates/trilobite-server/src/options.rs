@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use trilobite_runtime::{MAX_BATCH, PAGE, SessionOptions};
+use trilobite_runtime::{MAX_BATCH, PAGE, SessionOptions, Speculation};
 
-use crate::engine::EngineOptions;
+use crate::engine::{EngineOptions, PromptFolder};
 use crate::error::{Error, Result};
 use crate::served::ServedModel;
 
@@ -22,10 +22,15 @@ pub struct Options {
     /// Memory for the keys and values of each model in bytes; one context always fits. The default has
     /// room for two contexts of every parallel answer, at most half of the machine's free memory.
     pub cache_bytes: Option<usize>,
+    /// A folder for keys and values that outlive the server.
+    pub prompt_folder: Option<PromptFolder>,
     /// Maximum waiting prompts of each model.
     pub queue: usize,
     /// Maximum prompt tokens of a step. The actual number depends on the measured prefill speed.
     pub step: usize,
+    /// Whether next tokens are drafted while at most two answers are generated. Plain sessions never
+    /// draft.
+    pub speculate: bool,
     /// Maximum tokens of an answer.
     pub max_tokens: Option<usize>,
     /// Maximum bytes of a request.
@@ -53,8 +58,10 @@ impl Default for Options {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
             parallel: 8,
             cache_bytes: None,
+            prompt_folder: None,
             queue: 256,
             step: MAX_BATCH,
+            speculate: true,
             max_tokens: None,
             body_bytes: 8 << 20,
             body_time: Duration::from_secs(30),
@@ -100,6 +107,7 @@ impl Options {
             pages,
             queue: self.queue,
             step: self.step,
+            speculation: (self.speculate && !session.plain).then_some(Speculation::default),
             time: self.request_time,
             patience: self.patience,
         }

@@ -13,9 +13,10 @@ use crate::api::completions::Prompt;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::models::ModelObject;
 use crate::api::tokens::TokenizerInfo;
-use crate::engine::{Answer, Engine, EngineOptions, Job};
+use crate::engine::{Answer, Engine, Job};
 use crate::error::Result;
 use crate::metrics::Metrics;
+use crate::options::Options;
 
 /// A model to serve.
 pub struct ServedModel {
@@ -75,19 +76,20 @@ pub(crate) struct Wanted {
 }
 
 impl Served {
-    /// Starts the engine of a model. A request for more than `max_tokens` tokens is refused.
+    /// Starts the engine of a model, one of `models` that share the machine.
     pub(crate) fn start(
         served: ServedModel,
-        options: EngineOptions,
-        max_tokens: Option<usize>,
+        options: &Options,
+        models: usize,
         metrics: &Metrics,
     ) -> Result<Self> {
+        let engine = options.engine(&served, models);
         let ServedModel { name, model, template, stop, .. } = served;
         let end_ids = end_ids(model.metadata(), Some(model.tokenizer()?))?;
         let metrics = metrics.of_model(&name);
-        metrics.page_limit.set(options.pages as i64);
-        let engine = Engine::start(&model, options, metrics)?;
-        let (context, created) = (options.session.context, crate::api::now());
+        metrics.page_limit.set(engine.pages as i64);
+        let (context, created) = (engine.session.context, crate::api::now());
+        let engine = Engine::start(&model, engine, metrics, options.prompt_folder.as_ref())?;
         let compiler = OnceLock::new();
         Ok(Self {
             name,
@@ -96,7 +98,7 @@ impl Served {
             stop,
             end_ids,
             context,
-            max_tokens,
+            max_tokens: options.max_tokens,
             created,
             engine,
             compiler,

@@ -65,10 +65,7 @@ impl Server {
         let count = models.len();
         let models: Result<Vec<Arc<Served>>> = models
             .into_iter()
-            .map(|served| {
-                let engine = options.engine(&served, count);
-                Served::start(served, engine, options.max_tokens, &metrics).map(Arc::new)
-            })
+            .map(|served| Served::start(served, &options, count, &metrics).map(Arc::new))
             .collect();
         let guard = Guard::new(&options, address);
         let app = Arc::new(App { models: models?, metrics, guard, options });

@@ -2,8 +2,10 @@
 
 mod batch;
 mod profile;
+mod speculation;
 
 use std::hint::black_box;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -14,10 +16,12 @@ use serde_json::{Value, json};
 use trilobite_format::model::is_projection;
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{
-    Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions, Team, argmax,
+    Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions, Speculation, Team,
+    argmax,
 };
 
-use crate::args::{Bench, Global};
+use self::speculation::Speeds;
+use crate::args::{Bench, Compute, Global};
 use crate::{machine, model, output};
 
 /// Number of bytes read to measure the memory bandwidth. They exceed any cache.
@@ -118,6 +122,8 @@ struct Measured {
     batches: Vec<(usize, Spread)>,
     /// Energy of a decoded token, if it can be measured.
     joules: Option<Spread>,
+    /// Decoding speeds with drafts, if requested.
+    speculation: Option<Speeds>,
 }
 
 pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
@@ -147,6 +153,14 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         let session = Session::new(Arc::clone(&model), options)?;
         sessions.push((session, batch::Sequences::default()));
     }
+    let mut speculation = Vec::new();
+    if args.speculate || args.draft.is_some() {
+        for ((session, _), &threads) in sessions.iter().zip(&threads) {
+            let path = args.draft.as_ref();
+            let drafter = path.map(|path| drafter(path, session, threads, args, global));
+            speculation.push(Speeds::new(drafter.transpose()?));
+        }
+    }
     let mut work = Work::default();
     let energy = machine::Energy::counters();
     let mut joules = vec![Vec::new(); threads.len()];
@@ -173,6 +187,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     prefill[slot][index].push(speed);
                 }
             }
+            if let Some(speeds) = speculation.get_mut(slot).filter(|_| args.n > 0) {
+                speeds.measure(session, args, round)?;
+            }
             if args.n > 0 {
                 let read = || energy.as_ref().and_then(machine::Energy::read);
                 let before = read();
@@ -196,6 +213,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             }
         }
     }
+    let mut speculation = speculation.into_iter();
     let profiles = match args.profile {
         true => profiles(&mut sessions, &threads, args)?,
         false => Vec::new(),
@@ -218,6 +236,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             }),
             batches: spreads(args.batch.iter().map(|&count| count.into()), &batches[slot]),
             joules: (!joules[slot].is_empty()).then(|| Spread::of(joules[slot].clone())),
+            speculation: speculation.next(),
         })
         .collect();
 
@@ -257,6 +276,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 "non_embedding_bytes": model.weights().non_embedding_bytes(),
                 "machine": machine::describe(),
             });
+            if let Some(speeds) = &result.speculation {
+                object["speculation"] = speeds.json();
+            }
             if args.profile {
                 let own = profiles.iter().filter(|part| part.threads() == result.threads);
                 object["profile"] = own.map(profile::StageTimes::json).collect();
@@ -288,6 +310,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 bandwidth / 1e9,
                 100.0 * bytes as f64 * speed.median / bandwidth,
             );
+            if let Some(speeds) = &result.speculation {
+                text += &speeds.text(result.threads);
+            }
             if let Some(joules) = &result.joules {
                 text +=
                     &format!("  {:.3} J per token by the processor's counters\n", joules.median);
@@ -375,6 +400,19 @@ fn profiles(
         }
     }
     Ok(profiles)
+}
+
+/// Speculation by the model of `--draft`, for a session.
+fn drafter(
+    path: &Path,
+    session: &Session,
+    threads: usize,
+    args: &Bench,
+    global: &Global,
+) -> Result<Speculation> {
+    let threads = u16::try_from(threads).ok();
+    let compute = Compute { threads, batch: MAX_BATCH, kv: args.kv, plain: args.plain };
+    model::drafter(path, session.model(), session, &compute, args.model.no_cache, global)
 }
 
 /// Prefill speed in tokens per second, including the logits of the last token.

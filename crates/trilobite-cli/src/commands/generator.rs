@@ -12,11 +12,13 @@ use trilobite_structured::Form;
 use super::sampling::{self, sampling};
 use super::template::Template;
 use crate::args::{Global, Run};
+use crate::prompt_cache::PromptCache;
 use crate::{interrupt, model, output};
 
 /// A model and the state of a generation.
 pub(super) struct Generator {
     pub(super) session: Session,
+    cache: Option<PromptCache>,
     sampler: Sampler,
     sampling: Sampling,
     pub(super) limits: Limits,
@@ -54,10 +56,21 @@ impl Generator {
         if global.verbose {
             output::say(&sampling::describe(&sampling));
         }
+        let mut session = model::session(model, &args.compute, args.ctx)?;
+        if args.no_speculate {
+            session.speculate(None);
+        }
+        if let Some(path) = &args.draft {
+            let drafter =
+                model::drafter(path, model, &session, &args.compute, args.model.no_cache, global)?;
+            session.speculate(Some(drafter));
+        }
+        let cache = PromptCache::open(&args.cache, &mut session)?;
         let stop = template.map_or(&[][..], |template| template.stop);
         let stop = args.stop.iter().cloned().chain(stop.iter().map(|&text| text.to_owned()));
         Ok(Self {
-            session: model::session(model, &args.compute, args.ctx)?,
+            session,
+            cache,
             sampler,
             sampling,
             limits: Limits { max_tokens: args.n, end_ids, stop: stop.collect() },
@@ -66,6 +79,11 @@ impl Generator {
             ids: args.ids,
             form,
         })
+    }
+
+    /// Saves the keys and values for the next run, if requested.
+    pub(super) fn save_cache(&mut self) -> Result<()> {
+        self.cache.as_mut().map_or(Ok(()), |cache| cache.save(&mut self.session))
     }
 
     /// The sampling settings.

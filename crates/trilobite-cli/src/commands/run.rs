@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use trilobite_runtime::{Finish, Message, Model};
+use trilobite_runtime::{Drafted, Finish, Message, Model};
 
 use super::chat;
 use super::generator::Generator;
@@ -28,7 +28,9 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     };
     let mut generator = Generator::new(&model, args, global, template.as_ref())?;
     if !has_prompt && terminal {
-        return chat::run(&mut generator, &model, args, global, template.as_ref());
+        let status = chat::run(&mut generator, &model, args, global, template.as_ref())?;
+        generator.save_cache()?;
+        return Ok(status);
     }
 
     let (prompt, text) = match &args.tokens {
@@ -58,6 +60,11 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     if !global.quiet {
         output::say(&generator.summary(&generation));
     }
+    if global.verbose {
+        let Drafted { drafted, accepted } = generation.drafted;
+        output::say(&format!("{accepted} of {drafted} drafted tokens were right"));
+    }
+    generator.save_cache()?;
     Ok(match (generation.finish, interrupt::exit_status()) {
         (Finish::Interrupted, Some(status)) => status.into(),
         _ => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use trilobite_runtime::ChatTemplate;
-use trilobite_server::{Options, ServedModel, Server};
+use trilobite_server::{Options, PromptFolder, ServedModel, Server};
 
 use super::template::Template;
 use crate::args::{self, Compute, Global};
@@ -60,6 +60,13 @@ pub(crate) struct Serve {
     /// contexts of every parallel answer, at most half of the free memory]
     #[arg(long, value_name = "MIB")]
     cache_memory: Option<usize>,
+    /// Keep keys and values in this folder, so that prompts with a known beginning are not computed
+    /// again after a restart; models and servers can share it
+    #[arg(long, value_name = "DIR")]
+    prompt_cache: Option<PathBuf>,
+    /// Size of that folder in MiB; the least recently used files are removed
+    #[arg(long, value_name = "MIB", default_value_t = 8192, requires = "prompt_cache")]
+    prompt_cache_size: u64,
     /// Prompts that can wait for each model before requests are refused
     #[arg(long, value_name = "N", default_value_t = 256)]
     queue: usize,
@@ -77,6 +84,10 @@ pub(crate) struct Serve {
         ChatTemplate::standard_names()
     ))]
     chat_template: Option<PathBuf>,
+    /// Do not draft next tokens from the text so far; answers are the same, where they repeat text
+    /// slower
+    #[arg(long)]
+    no_speculate: bool,
     #[command(flatten)]
     compute: Compute,
 }
@@ -97,11 +108,15 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
             "note: without --api-key everybody who reaches this address can use the server",
         );
     }
+    let bytes = args.prompt_cache_size.saturating_mul(1 << 20);
+    let prompt_folder = args.prompt_cache.clone().map(|path| PromptFolder { path, bytes });
     let options = Options {
         address,
         parallel: args.parallel,
         cache_bytes: args.cache_memory.map(|mib| mib.saturating_mul(1 << 20)),
+        prompt_folder,
         queue: args.queue,
+        speculate: !args.no_speculate,
         max_tokens: args.max_tokens,
         api_key,
         hosts: args.allow_host.clone(),

@@ -32,6 +32,7 @@ mod real;
 mod sandbox;
 mod serve;
 mod server;
+mod speculation;
 mod stored;
 #[cfg(target_os = "linux")]
 mod terminal;

@@ -3,7 +3,7 @@ use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::own_folder;
 use crate::trilobite::{command, stdout};
@@ -96,4 +96,31 @@ fn what_makes_no_sense_is_said() {
         let error = stdout(command(["serve", "--port", "0"]).args(args)).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
+}
+
+#[test]
+fn a_server_reads_what_another_has_computed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path().join("cache").display().to_string();
+    let text = "Once upon a time there was a little dog. ".repeat(8);
+    let request = json!({"prompt": text, "max_tokens": 8, "temperature": 0}).to_string();
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let (mut server, address, _) = serve(&["--prompt-cache", &folder])?;
+        let (status, answer) = ask(&address, "POST", "/v1/completions", &request)?;
+        ensure!(status == "HTTP/1.1 200 OK", "{status}");
+        let cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64();
+        answers.push((answer["choices"].clone(), cached));
+        #[cfg(unix)]
+        Command::new("kill").arg(server.0.id().to_string()).status()?;
+        #[cfg(unix)]
+        server.0.wait()?;
+    }
+    assert_eq!(answers[0].0, answers[1].0);
+    #[cfg(unix)]
+    assert!(answers[0].1 == Some(0) && answers[1].1 >= Some(32), "{answers:?}");
+    let args = ["serve", "--port", "0", "--prompt-cache", env!("CARGO_BIN_EXE_trilobite")];
+    let error = stdout(&mut command(args)).unwrap_err().to_string();
+    assert!(error.contains("cannot write to the folder"), "{error}");
+    Ok(())
 }

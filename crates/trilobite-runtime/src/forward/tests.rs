@@ -97,7 +97,11 @@ fn sequences_together(model: &Arc<Model>, seed: u64, options: SessionOptions) {
             .iter()
             .map(|text| match text.len().checked_sub(1) {
                 None => Want::Nothing,
-                Some(last) => [Want::From(last), Want::Largest(1), Want::Nothing][random.below(3)],
+                Some(last) => {
+                    let from = last - random.below(last.min(9) + 1);
+                    let largest = Some(1 + random.below(3)).filter(|_| random.below(2) == 0);
+                    [Want::new(from, largest), Want::Nothing][random.below(3) / 2]
+                }
             })
             .collect();
         let inputs = sequences.iter_mut().zip(&texts).zip(&wants);
@@ -105,17 +109,29 @@ fn sequences_together(model: &Arc<Model>, seed: u64, options: SessionOptions) {
             inputs.map(|((sequence, tokens), &want)| Part { sequence, tokens, want }).collect();
         let mut found = Vec::new();
         let sink = |part: usize, index: usize, logits: Logits<'_>| {
-            assert_eq!(index + 1, texts[part].len());
             let bits = logits.values().iter().enumerate();
             let bits: Vec<_> = bits.map(|(i, x)| (logits.id(i), x.to_bits())).collect();
-            found.push((part, bits));
+            found.push((part, index, bits));
         };
         forward.read(&mut parts, sink).unwrap();
-        let wanted = wants.iter().filter(|want| **want != Want::Nothing).count();
-        assert_eq!(found.len(), wanted);
-        for (part, bits) in found {
-            let all = alone(&mut reference, sequences[part].tokens());
+        let wanted = wants.iter().zip(&texts).map(|(want, text)| match *want {
+            Want::Nothing => 0,
+            Want::From(from) | Want::Largest { from, .. } => text.len() - from,
+        });
+        assert_eq!(found.len(), wanted.sum::<usize>());
+        for (part, index, bits) in found {
+            let end = sequences[part].len() - texts[part].len() + index + 1;
+            let all = alone(&mut reference, &sequences[part].tokens()[..end]);
             assert!(bits.iter().all(|&(id, bits)| all[id as usize] == bits), "round {round}");
+            if let Want::Largest { count, .. } = wants[part] {
+                let least = |bits: &mut Vec<f32>| {
+                    bits.sort_unstable_by(|a, b| b.total_cmp(a));
+                    bits[count - 1]
+                };
+                let mut some = bits.iter().map(|&(_, bits)| f32::from_bits(bits)).collect();
+                let mut all = all.into_iter().map(f32::from_bits).collect();
+                assert_eq!(least(&mut some), least(&mut all));
+            }
             shown += 1;
         }
     }
@@ -212,7 +228,7 @@ fn what_cannot_be_read_changes_nothing() {
     };
     assert!(matches!(fails(&[vocab], Want::Nothing), Error::TokenId { .. }));
     assert!(matches!(fails(&[1; 41], Want::Nothing), Error::Context { needed: 41, context: 40 }));
-    assert!(matches!(fails(&[], Want::Largest(1)), Error::EmptyPrompt));
+    assert!(matches!(fails(&[], Want::Largest { from: 0, count: 1 }), Error::EmptyPrompt));
     let q8 = Shape { ty: CacheType::Q8, ..good.shape() };
     let mut other = Sequence::new(q8, PageCount::default());
     let part = Part { sequence: &mut other, tokens: &[1], want: Want::Nothing };

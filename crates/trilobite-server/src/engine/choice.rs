@@ -36,11 +36,20 @@ impl<'m> Choice<'m> {
         self.max_tokens == Some(0)
     }
 
-    /// Number of largest logits that the next token depends on, or `None` for all. Updates the sampler's
-    /// penalties.
-    pub(super) fn needs(&mut self) -> Option<usize> {
+    /// Number of largest logits that the next token depends on, and those after the drafted ones, or
+    /// `None` for all.
+    pub(super) fn needs(&mut self, drafts: &[u32]) -> Option<usize> {
+        self.sampler.needs_after(self.continuation.ids(), drafts)
+    }
+
+    /// Updates the penalties for the answer's last token, which was drafted.
+    pub(super) fn watch(&mut self) {
         self.sampler.watch(self.continuation.ids());
-        self.sampler.needs()
+    }
+
+    /// Number of tokens that the answer can still have; `None` is no limit.
+    pub(super) fn left(&self) -> Option<usize> {
+        self.max_tokens.map(|max| max.saturating_sub(self.continuation.ids().len()))
     }
 
     /// Chooses the token after `text`, the processed tokens, in a context of `context` tokens. With

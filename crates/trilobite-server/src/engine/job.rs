@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trilobite_runtime::{Limits, Sampler, SessionOptions};
+use trilobite_runtime::{Limits, Sampler, SessionOptions, Speculation};
 
 /// A prompt, and the settings of its continuations.
 pub(crate) struct Job {
@@ -31,6 +31,8 @@ pub(crate) struct EngineOptions {
     pub(crate) queue: usize,
     /// Maximum prompt tokens of a step.
     pub(crate) step: usize,
+    /// Creates the speculation of an answer, if there is any.
+    pub(crate) speculation: Option<fn() -> Speculation>,
     /// Maximum time of a request, including its wait in the queue.
     pub(crate) time: Duration,
     /// Maximum time that an answer waits for its client to read.

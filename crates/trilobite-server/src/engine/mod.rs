@@ -2,10 +2,11 @@
 //! at every step.
 //!
 //! A step processes one token of every running answer and some tokens of the prompts (`pace.rs`). A
-//! token depends only on its own sequence. Batching, caching and preemption therefore change no bit of
-//! an answer.
+//! token depends only on its own sequence. Batching, caching, preemption and speculation therefore change
+//! no bit of an answer.
 
 mod choice;
+mod disk;
 mod event;
 mod job;
 mod pace;
@@ -24,6 +25,7 @@ use trilobite_runtime::{Forward, Model, PAGE};
 
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
+pub use disk::PromptFolder;
 pub(crate) use event::{Answer, Event, Failure, Token, TokenLogprobs};
 pub(crate) use job::{EngineOptions, Job};
 pub(crate) use queue::Refused;
@@ -50,6 +52,7 @@ impl Engine {
         model: &Arc<Model>,
         options: EngineOptions,
         metrics: ModelMetrics,
+        folder: Option<&PromptFolder>,
     ) -> Result<Self> {
         let forward = Forward::new(Arc::clone(model), options.session)?;
         let context = forward.context();
@@ -58,12 +61,13 @@ impl Engine {
         let pages = options.pages.max(context.div_ceil(PAGE) + 1);
         let options = EngineOptions { parallel: options.parallel.max(1), pages, ..options };
         let queue = Arc::new(Queue::new(options.queue, metrics.queued.clone()));
+        let disk = folder.map(|folder| folder.open(&forward, metrics.clone())).transpose()?;
         let (shared, model) = (Arc::clone(&queue), Arc::clone(model));
         let work = move || {
             // Waiting requests end however the thread ends.
             let _end = shared.end_on_drop();
             let Ok(tokenizer) = model.tokenizer() else { return };
-            Scheduler::new(forward, tokenizer, &shared, options, metrics).work();
+            Scheduler::new(forward, tokenizer, &shared, options, metrics, disk).work();
         };
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(work);
         let thread = thread.map_err(Error::Thread)?;

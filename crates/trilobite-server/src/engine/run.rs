@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use trilobite_runtime::{Logits, PAGE, Part, Sequence, Tokenizer, Want};
+use trilobite_runtime::{Logits, PAGE, Part, Sequence, Speculation, Tokenizer, Want};
 
 use super::choice::{Choice, log_probabilities};
 use super::event::{Event, Failure, Token, TokenLogprobs};
@@ -19,8 +19,11 @@ pub(super) struct Run<'m> {
     pub(super) number: u64,
     /// The processed tokens, with their keys and values.
     pub(super) sequence: Sequence,
-    /// The prompt and the answer.
+    /// The prompt and the answer, and drafts during a step.
     tokens: Vec<u32>,
+    /// Number of drafts.
+    drafts: usize,
+    speculation: Option<Speculation>,
     choices: Vec<Choice<'m>>,
     /// The state of the prefill; `None` after it.
     prompt: Option<Prompt>,
@@ -53,7 +56,8 @@ struct PromptLogprobs {
 /// The result of a step for a run.
 #[derive(Default)]
 pub(super) struct Outcome {
-    /// A token of each choice, if all tokens of the run are processed.
+    /// A token of each choice, if all tokens of the run are processed; after right drafts, several of
+    /// its only choice.
     tokens: Vec<Token>,
     failure: Option<Failure>,
 }
@@ -63,6 +67,8 @@ pub(super) struct Listener<'r, 'm> {
     text: &'r [u32],
     /// Number of tokens before those of the step.
     start: usize,
+    /// Index of the token after which the next one is unknown.
+    unknown: usize,
     context: usize,
     choices: &'r mut [Choice<'m>],
     prompt: Option<&'r mut PromptLogprobs>,
@@ -78,6 +84,7 @@ impl<'m> Run<'m> {
         sequence: Sequence,
         waiting: Waiting,
         tokenizer: &'m Tokenizer,
+        speculation: Option<Speculation>,
     ) -> Self {
         let Waiting { job, events, arrived, deadline } = waiting;
         let choice = |(index, sampler)| {
@@ -90,6 +97,8 @@ impl<'m> Run<'m> {
             number,
             sequence,
             tokens: job.prompt,
+            drafts: 0,
+            speculation,
             choices,
             prompt: Some(Prompt { cached: 0, logprobs }),
             logprobs: job.logprobs,
@@ -145,6 +154,7 @@ impl<'m> Run<'m> {
 
     /// Replaces the sequence by an empty one and returns it. The tokens are processed again later.
     pub(super) fn restart(&mut self, empty: Sequence) -> Sequence {
+        self.drop_drafts();
         // The time that it then waits for memory is not its client's.
         self.blocked = None;
         if let Some(prompt) = &mut self.prompt {
@@ -209,26 +219,58 @@ impl<'m> Run<'m> {
         }
     }
 
+    /// Drafts tokens after the only one to process, in a context of `context` tokens. Returns their
+    /// number.
+    ///
+    /// # Errors
+    /// The drafter fails.
+    pub(super) fn draft(&mut self, context: usize) -> trilobite_runtime::Result<usize> {
+        let (Some(speculation), [choice], None) =
+            (&mut self.speculation, &self.choices[..], &self.prompt)
+        else {
+            return Ok(0);
+        };
+        // The token after the last draft is within the limits too.
+        let room = choice.left().map_or(usize::MAX, |left| left.saturating_sub(1));
+        let room = room.min(context.saturating_sub(self.tokens.len()));
+        let drafts = speculation.draft(&self.tokens, room)?;
+        // Each token that is found needs room for its event.
+        while self.permits.len() <= drafts.len() {
+            match self.events.clone().try_reserve_owned() {
+                Ok(permit) => self.permits.push(permit),
+                Err(_) => break,
+            }
+        }
+        self.drafts = drafts.len().min(self.permits.len().saturating_sub(1));
+        self.tokens.extend_from_slice(&drafts[..self.drafts]);
+        Ok(self.drafts)
+    }
+
+    /// Removes the drafts.
+    pub(super) fn drop_drafts(&mut self) {
+        self.tokens.truncate(self.tokens.len() - std::mem::take(&mut self.drafts));
+    }
+
     /// Its part in a step that processes `count` of its tokens, and the listener for the logits.
     pub(super) fn part(&mut self, count: usize, context: usize) -> (Part<'_>, Listener<'_, 'm>) {
         let start = self.sequence.len();
         let end = start + count;
         // `needs` also updates the penalties, so every choice is asked.
-        let needs: Vec<Option<usize>> = self.choices.iter_mut().map(Choice::needs).collect();
+        let drafts = &self.tokens[self.tokens.len() - self.drafts..];
+        let needs = self.choices.iter_mut().map(|choice| choice.needs(drafts));
+        let needs: Vec<Option<usize>> = needs.collect();
         let needs = needs.into_iter().try_fold(0, |most, needs| Some(most.max(needs?)));
         let want = match &self.prompt {
             Some(Prompt { logprobs: Some(_), .. }) => Want::From(0),
             Some(_) if self.choices.iter().all(Choice::is_empty) => Want::Nothing,
             _ if end < self.tokens.len() => Want::Nothing,
-            _ => match needs.filter(|_| self.logprobs.is_none()) {
-                Some(largest) => Want::Largest(largest),
-                None => Want::From(count - 1),
-            },
+            _ => Want::new(count - 1 - self.drafts, needs.filter(|_| self.logprobs.is_none())),
         };
         let Self { sequence, tokens, choices, prompt, logprobs, .. } = self;
         let listener = Listener {
             text: tokens,
             start,
+            unknown: tokens.len() - self.drafts - 1,
             context,
             choices,
             prompt: prompt.as_mut().and_then(|prompt| prompt.logprobs.as_mut()),
@@ -250,8 +292,17 @@ impl<'m> Run<'m> {
             self.fail(failure);
             return Err(None);
         }
+        let (drafts, mut tokens) = (self.drafts, outcome.tokens);
+        // Right drafts are tokens of the answer, and the sequence has processed them.
+        let accepted = if drafts > 0 { tokens.len().saturating_sub(1) } else { 0 };
+        self.drafts -= accepted;
+        self.drop_drafts();
+        self.sequence.truncate(self.tokens.len());
         if self.pending() > 0 {
             return Ok(vec![self]);
+        }
+        if let Some(speculation) = &mut self.speculation {
+            speculation.note(accepted);
         }
         let now = Instant::now();
         let first = self.prompt.take();
@@ -266,13 +317,19 @@ impl<'m> Run<'m> {
         } else {
             metrics.next_token.observe(waited);
         }
-        metrics.tokens.inc_by(outcome.tokens.len() as u64);
-        if outcome.tokens.is_empty() {
+        metrics.tokens.inc_by(tokens.len() as u64);
+        metrics.drafted_tokens.inc_by(drafts as u64);
+        metrics.accepted_tokens.inc_by(accepted as u64);
+        if tokens.is_empty() {
             (0..self.choices.len()).for_each(|choice| self.send(Event::Empty { choice }));
             return Err(Some(self.sequence));
         }
+        for token in tokens.drain(..accepted) {
+            metrics.next_token.observe(0.0);
+            self.send(Event::Token(token));
+        }
         let mut next = Vec::new();
-        for token in outcome.tokens {
+        for token in tokens {
             let (index, id, goes_on) = (token.choice, token.id, token.finish.is_none());
             self.send(Event::Token(token));
             let at = self.choices.iter().position(|choice| choice.index() == index);
@@ -283,10 +340,13 @@ impl<'m> Run<'m> {
         if next.is_empty() {
             return Err(Some(self.sequence));
         }
+        let speculates = self.speculation.is_some();
         let fork = |(choice, id)| Self {
             number: self.number,
             sequence: self.sequence.fork(),
             tokens: [&self.tokens[..], &[id]].concat(),
+            drafts: 0,
+            speculation: speculates.then(|| self.speculation.take().unwrap_or_default()),
             choices: vec![choice],
             prompt: None,
             logprobs: self.logprobs,
@@ -314,14 +374,26 @@ impl Listener<'_, '_> {
     }
 
     fn take(&mut self, position: usize, logits: Logits<'_>) -> Result<(), Failure> {
-        let Some(&next) = self.text.get(position + 1) else {
+        if position > self.unknown {
+            // This follows a wrong draft.
+            return Ok(());
+        }
+        if position == self.unknown {
+            let (text, draft) = (&self.text[..=position], self.text.get(position + 1));
             for choice in self.choices.iter_mut().filter(|choice| !choice.is_empty()) {
                 let token =
-                    choice.next(logits, self.text, self.context, self.logprobs, &mut self.room)?;
+                    choice.next(logits, text, self.context, self.logprobs, &mut self.room)?;
+                // The token after a right draft is the next unknown one.
+                let right = token.finish.is_none() && draft == Some(&token.id);
+                if right {
+                    choice.watch();
+                    self.unknown += 1;
+                }
                 self.outcome.tokens.push(token);
             }
             return Ok(());
-        };
+        }
+        let next = self.text[position + 1];
         if let Some(PromptLogprobs { top, list }) = self.prompt.as_deref_mut() {
             let known = log_probabilities(logits.values(), next, *top, &mut self.room)?;
             list[position + 1] = Some(known);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use trilobite_runtime::{Error, Forward, PAGE, Tokenizer};
 
+use super::disk::DiskCache;
 use super::event::{Event, Failure};
 use super::job::{EngineOptions, Job};
 use super::pace::{Pace, share};
@@ -21,6 +22,9 @@ const BLOCKED: Duration = Duration::from_millis(2);
 /// Minimum tokens to take over from another run.
 const WORTH_SHARING: usize = 8;
 
+/// Maximum number of answers that a step drafts for. With more, a pass takes longer for each draft.
+const MOST_DRAFTING: usize = 2;
+
 /// A test's view of a step: the tokens of each part.
 #[cfg(test)]
 pub(super) type BeforeStep = Box<dyn FnMut(&[&[u32]])>;
@@ -34,6 +38,7 @@ pub(super) struct Scheduler<'m> {
     metrics: ModelMetrics,
     pace: Pace,
     cache: PrefixCache,
+    disk: Option<DiskCache>,
     /// Runs that take part in steps, in order of arrival.
     running: Vec<Run<'m>>,
     /// Preempted runs, in order of arrival.
@@ -50,6 +55,7 @@ impl<'m> Scheduler<'m> {
         queue: &'m Queue,
         options: EngineOptions,
         metrics: ModelMetrics,
+        disk: Option<DiskCache>,
     ) -> Self {
         Self {
             forward,
@@ -59,6 +65,7 @@ impl<'m> Scheduler<'m> {
             metrics,
             pace: Pace::new(options.step),
             cache: PrefixCache::default(),
+            disk,
             running: Vec::new(),
             preempted: VecDeque::new(),
             arrivals: 0,
@@ -129,7 +136,9 @@ impl<'m> Scheduler<'m> {
         };
         while let Some(waiting) = self.queue.pop(|job| first(job, &self.running, &self.options)) {
             self.arrivals += 1;
-            let run = Run::new(self.arrivals, self.forward.sequence(), waiting, self.tokenizer);
+            let (empty, speculation) = (self.forward.sequence(), self.options.speculation);
+            let speculation = speculation.map(|new| new());
+            let run = Run::new(self.arrivals, empty, waiting, self.tokenizer, speculation);
             self.join(run);
         }
     }
@@ -150,6 +159,9 @@ impl<'m> Scheduler<'m> {
         self.make_room(&mut plan);
         if plan.iter().all(|&count| count == 0) {
             return std::thread::sleep(BLOCKED);
+        }
+        if let Err(failure) = self.draft(&mut plan, prompts) {
+            return self.isolate(&plan, failure);
         }
         let begun = Instant::now();
         match self.read(&plan) {
@@ -175,6 +187,7 @@ impl<'m> Scheduler<'m> {
                 continue;
             }
             self.share_prefix(index);
+            self.load(index);
             match self.running[index].pending() {
                 1 => *count = 1,
                 _ if self.awaits_another(index, &reading) => {}
@@ -204,6 +217,21 @@ impl<'m> Scheduler<'m> {
         {
             let mut sequence = self.running[other].sequence.fork();
             sequence.truncate(length);
+            self.running[index].adopt(sequence);
+        }
+    }
+
+    /// Gives a run the next keys and values of its prompt that are on the disk.
+    fn load(&mut self, index: usize) {
+        let run = &self.running[index];
+        let known = run.sequence.len();
+        let Some(disk) = self.disk.as_ref().filter(|_| run.sharable().len() >= known + PAGE) else {
+            return;
+        };
+        let free = self.options.pages.saturating_sub(self.forward.pages());
+        let mut sequence = run.sequence.fork();
+        disk.extend(&mut sequence, run.sharable(), free);
+        if sequence.len() > known {
             self.running[index].adopt(sequence);
         }
     }
@@ -240,6 +268,29 @@ impl<'m> Scheduler<'m> {
             plan.remove(chosen);
             self.preempt(chosen);
         }
+    }
+
+    /// Adds drafts to a step that only decodes a few answers, as far as there are pages.
+    ///
+    /// # Errors
+    /// The drafter fails.
+    fn draft(&mut self, plan: &mut [usize], prompts: usize) -> Result<(), Failure> {
+        if prompts > 0 || plan.iter().filter(|&&count| count > 0).count() > MOST_DRAFTING {
+            return Ok(());
+        }
+        let context = self.forward.context();
+        let mut free = self.options.pages.saturating_sub(self.forward.pages());
+        for (run, count) in self.running.iter_mut().zip(plan).filter(|(_, count)| **count == 1) {
+            let drafted = match run.alone {
+                true => 0,
+                false => run.draft(context).map_err(|error| Failure::Model(error.to_string()))?,
+            };
+            match free.checked_sub(run.sequence.missing_pages(1 + drafted)) {
+                Some(left) => (free, *count) = (left, 1 + drafted),
+                None => run.drop_drafts(),
+            }
+        }
+        Ok(())
     }
 
     /// Moves a run to the preempted ones and drops its keys and values.
@@ -298,7 +349,10 @@ impl<'m> Scheduler<'m> {
             };
             match run.settle(outcome, &self.metrics) {
                 Ok(runs) => self.running.extend(runs),
-                Err(read) => read.into_iter().for_each(|sequence| self.cache.insert(sequence)),
+                Err(read) => read.into_iter().for_each(|sequence| {
+                    self.disk.iter().for_each(|disk| disk.store(&sequence));
+                    self.cache.insert(sequence);
+                }),
             }
         }
     }

@@ -5,8 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
 use trilobite_runtime::{
-    Constraint, Finish, Limits, Request, Sampler, Sampling, Scorer, Session, SessionOptions,
-    end_ids, generate,
+    Constraint, Finish, Limits, Lookup, Request, Sampler, Sampling, Scorer, Session,
+    SessionOptions, Speculation, end_ids, generate,
 };
 
 use super::scheduler::BeforeStep;
@@ -19,7 +19,7 @@ const CONTEXT: usize = 160;
 /// Events that fit without a reader: all that a job can have.
 const UNREAD: usize = CONTEXT + 2;
 
-fn model() -> Arc<Model> {
+pub(super) fn model() -> Arc<Model> {
     let folder =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden/llama_bitnet_online");
     let mut file = Vec::new();
@@ -32,13 +32,14 @@ fn session() -> SessionOptions {
     SessionOptions { threads: 1, context: CONTEXT, ..SessionOptions::default() }
 }
 
-fn options() -> EngineOptions {
+pub(super) fn options() -> EngineOptions {
     EngineOptions {
         session: session(),
         parallel: 6,
         pages: 1000,
         queue: 100,
         step: 32,
+        speculation: Some(|| Speculation::eager(Lookup)),
         time: Duration::from_secs(3600),
         patience: Duration::from_secs(3600),
     }
@@ -46,7 +47,7 @@ fn options() -> EngineOptions {
 
 /// What a job is made from, so that it can be made twice.
 #[derive(Clone, Debug)]
-struct Ask {
+pub(super) struct Ask {
     prompt: Vec<u32>,
     sampling: Sampling,
     choices: u64,
@@ -69,7 +70,7 @@ static LIST: LazyLock<Form> = LazyLock::new(|| {
 });
 
 impl Ask {
-    fn greedy(prompt: &[u32], max_tokens: usize) -> Self {
+    pub(super) fn greedy(prompt: &[u32], max_tokens: usize) -> Self {
         Self {
             prompt: prompt.to_vec(),
             sampling: Sampling::default(),
@@ -94,7 +95,7 @@ impl Ask {
         Limits { max_tokens: self.max_tokens, end_ids, stop: self.stop.clone() }
     }
 
-    fn job(&self, model: &Model) -> Job {
+    pub(super) fn job(&self, model: &Model) -> Job {
         Job {
             prompt: self.prompt.clone(),
             samplers: (0..self.choices).map(|choice| self.sampler(choice)).collect(),
@@ -115,13 +116,13 @@ struct Told {
 }
 
 #[derive(Debug, PartialEq)]
-struct Whole {
-    cached: usize,
+pub(super) struct Whole {
+    pub(super) cached: usize,
     prompt: Vec<Option<TokenLogprobs>>,
     choices: Vec<Told>,
 }
 
-fn read(mut answer: Answer) -> std::result::Result<Whole, Failure> {
+pub(super) fn read(mut answer: Answer) -> std::result::Result<Whole, Failure> {
     let mut whole = Whole { cached: 0, prompt: Vec::new(), choices: Vec::new() };
     while let Some(event) = answer.blocking_next() {
         let choice = match event {
@@ -167,7 +168,7 @@ fn answered(
     queue.close();
     let forward = Forward::new(Arc::clone(model), options.session).unwrap();
     let tokenizer = model.tokenizer().unwrap();
-    let mut scheduler = Scheduler::new(forward, tokenizer, &queue, options, metrics.clone());
+    let mut scheduler = Scheduler::new(forward, tokenizer, &queue, options, metrics.clone(), None);
     scheduler.before_step = before_step;
     scheduler.work();
     answers.into_iter().map(read).collect()
@@ -175,7 +176,11 @@ fn answered(
 
 /// The choices of a request as `trilobite run` and `trilobite score` would compute them.
 fn alone(model: &Arc<Model>, ask: &Ask) -> (Vec<Told>, Vec<Option<f64>>) {
-    let session = || Session::new(Arc::clone(model), session()).unwrap();
+    let session = || {
+        let mut session = Session::new(Arc::clone(model), session()).unwrap();
+        session.speculate(None);
+        session
+    };
     let mut scorer = Scorer::new(session());
     let mut score = |context: &[u32], id: u32| {
         let request = Request { context: context.to_vec(), continuation: vec![id] };
@@ -211,7 +216,7 @@ fn alone(model: &Arc<Model>, ask: &Ask) -> (Vec<Told>, Vec<Option<f64>>) {
     (choices, prompt)
 }
 
-fn assert_alone(model: &Arc<Model>, ask: &Ask, whole: &Whole) {
+pub(super) fn assert_alone(model: &Arc<Model>, ask: &Ask, whole: &Whole) {
     let (choices, prompt) = alone(model, ask);
     // The likeliest tokens are compared elsewhere.
     let mut told = whole.choices.clone();
@@ -268,14 +273,16 @@ fn answers_have_the_bits_that_each_has_alone() {
     let model = model();
     let mut preemptions = 0;
     let mut cached = 0;
-    // With room for everybody, and for little more than one.
-    for (seed, pages) in [(1, 1000), (2, 12), (3, 6)] {
+    let (mut drafted, mut accepted) = (0, 0);
+    // With room for everybody, and for little more than one. Few at a time have drafts.
+    for (seed, pages, parallel) in [(1, 1000, 6), (2, 12, 6), (3, 6, 6), (4, 1000, 2), (5, 6, 3)] {
         let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
         let beginnings: Vec<Vec<u32>> =
             (0..3).map(|_| (0..90).map(|_| random.below(300) as u32).collect()).collect();
         let asks: Vec<Ask> = (0..24).map(|_| random.ask(&beginnings)).collect();
         let metrics = Metrics::new().of_model("test");
-        let options = EngineOptions { pages, step: [7, 32, 16][seed as usize % 3], ..options() };
+        let step = [7, 32, 16][seed as usize % 3];
+        let options = EngineOptions { pages, parallel, step, ..options() };
         let jobs = asks.iter().map(|ask| ask.job(&model)).collect();
         let wholes = answered(&model, options, jobs, &metrics, None);
         for (ask, whole) in asks.iter().zip(wholes) {
@@ -283,7 +290,10 @@ fn answers_have_the_bits_that_each_has_alone() {
         }
         preemptions += metrics.preemptions.get();
         cached += metrics.cached_tokens.get();
+        drafted += metrics.drafted_tokens.get();
+        accepted += metrics.accepted_tokens.get();
     }
+    assert!(accepted > 50 && drafted - accepted > 50, "{accepted} of {drafted} drafts");
     assert!(preemptions > 0 && cached > 0, "{preemptions} preemptions, {cached} cached tokens");
 }
 
@@ -353,7 +363,7 @@ fn a_prompt_is_read_in_pieces_between_the_tokens_of_answers() {
     let look: BeforeStep = Box::new(move |parts| {
         seen.lock().unwrap().push(parts.iter().map(|part| part.len()).collect::<Vec<_>>());
     });
-    let options = EngineOptions { step: 16, ..options() };
+    let options = EngineOptions { step: 16, speculation: None, ..options() };
     let jobs = asks.iter().map(|ask| ask.job(&model)).collect();
     answered(&model, options, jobs, &Metrics::new().of_model("test"), Some(look));
     let steps = steps.lock().unwrap();
@@ -393,7 +403,7 @@ fn a_fault_ends_the_request_that_has_it() {
 }
 
 fn engine(model: &Arc<Model>, options: EngineOptions) -> Engine {
-    Engine::start(model, options, Metrics::new().of_model("test")).unwrap()
+    Engine::start(model, options, Metrics::new().of_model("test"), None).unwrap()
 }
 
 /// A request whose answer is longer than what fits without a reader.
@@ -426,7 +436,7 @@ fn who_does_not_read_gives_up_pages() {
     let metrics = Metrics::new().of_model("test");
     // Pages of one context and of a copy.
     let options = EngineOptions { parallel: 2, pages: 0, ..options() };
-    let engine = Engine::start(&model, options, metrics.clone()).unwrap();
+    let engine = Engine::start(&model, options, metrics.clone(), None).unwrap();
     let slow = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
     let other = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
     // The other goes on to its end beside the first, which is the older one.

@@ -38,7 +38,7 @@ impl Sequences {
             let tokens = next.clone();
             let parts = sequences.iter_mut().zip(tokens.chunks(1));
             let mut parts: Vec<Part<'_>> = parts
-                .map(|(sequence, tokens)| Part { sequence, tokens, want: Want::Largest(1) })
+                .map(|(sequence, tokens)| Part { sequence, tokens, want: Want::new(0, Some(1)) })
                 .collect();
             forward.read(&mut parts, |part, _, logits| next[part] = best(logits))?;
         }
