@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use trilobite_convert::{Head, HeadScan, Layout, Quantize, Type};
 use trilobite_runtime::{CacheType, ChatTemplate};
 
+use crate::commands::embed::Embed;
 use crate::commands::form::FormArgs;
 use crate::commands::pull::Pull;
 use crate::commands::serve::Serve;
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     Score(Score),
     /// Measure the perplexity of a text
     Perplexity(Perplexity),
+    /// Compute embeddings of texts
+    Embed(Embed),
     /// Measure speed, memory use and the fraction of the memory bandwidth reached
     Bench(Bench),
     /// Run benchmark tasks
@@ -99,7 +102,7 @@ pub(crate) enum Command {
 }
 
 /// A parser for the values of an option that a library defines, each with a description.
-fn choice<T>(
+pub(crate) fn choice<T>(
     all: &'static [T],
     name: fn(T) -> &'static str,
     summary: fn(T) -> &'static str,

@@ -1,5 +1,6 @@
 //! Conversion sources: the files of a checkpoint and the tensors in them.
 
+mod modules;
 mod safetensors;
 mod shards;
 #[cfg(test)]
@@ -16,13 +17,14 @@ use serde_json::Value;
 use trilobite_format::{Gguf, Split, open_regular};
 
 use crate::Error;
+pub(crate) use modules::MODULES;
 pub(crate) use shards::Shards;
 pub(crate) use view::{Dtype, View};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// Optional files beside the weights.
-const SIDE_FILES: [&str; 7] = [
+const SIDE_FILES: [&str; 9] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -30,6 +32,8 @@ const SIDE_FILES: [&str; 7] = [
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
+    MODULES,
+    "config_sentence_transformers.json",
 ];
 
 /// Maximum size of a JSON file. The largest published tokenizer.json have 40 million bytes.
@@ -166,7 +170,7 @@ impl Checkpoint {
     /// Opens a checkpoint folder without its weights.
     ///
     /// # Errors
-    /// [`Error::Read`].
+    /// [`Error::Read`], or the file that lists the parts of an embedding model is malformed.
     pub fn open_without_weights(folder: impl AsRef<Path>) -> Result<Checkpoint, Error> {
         let folder = folder.as_ref();
         let resolved = folder.canonicalize().map_err(|source| read_error(folder, source))?;
@@ -178,6 +182,9 @@ impl Checkpoint {
         };
         for name in SIDE_FILES {
             checkpoint.add(folder, name)?;
+        }
+        if let Some(name) = checkpoint.pooling_file()? {
+            checkpoint.add(folder, &name)?;
         }
         Ok(checkpoint)
     }

@@ -19,10 +19,13 @@ pub enum Architecture {
     /// GELU; norms before and after attention and feed-forward network, norms of each head of q and
     /// k, sliding windows.
     Gemma3,
+    /// Llama with factors of the embedding, of what blocks add to the residual stream, and of the
+    /// logits; q and k are permuted as in Llama.
+    MiniCpm,
 }
 
 /// All names. The first of an architecture is the one that is written.
-const NAMES: [(&str, Architecture); 7] = [
+const NAMES: [(&str, Architecture); 8] = [
     ("bitnet-b1.58", Architecture::BitNetB158),
     ("bitnet-25", Architecture::BitNetB158),
     ("bitnet", Architecture::BitNet),
@@ -30,6 +33,7 @@ const NAMES: [(&str, Architecture); 7] = [
     ("qwen2", Architecture::Qwen2),
     ("qwen3", Architecture::Qwen3),
     ("gemma3", Architecture::Gemma3),
+    ("minicpm", Architecture::MiniCpm),
 ];
 
 impl Architecture {
@@ -60,6 +64,7 @@ impl Architecture {
             Architecture::Qwen2 => "qwen2",
             Architecture::Qwen3 => "qwen3",
             Architecture::Gemma3 => "gemma3",
+            Architecture::MiniCpm => "minicpm",
         }
     }
 
@@ -71,7 +76,8 @@ impl Architecture {
             Architecture::Llama
             | Architecture::Qwen2
             | Architecture::Qwen3
-            | Architecture::Gemma3 => false,
+            | Architecture::Gemma3
+            | Architecture::MiniCpm => false,
         }
     }
 
@@ -79,6 +85,12 @@ impl Architecture {
     /// network zero.
     pub fn squared_relu(self) -> bool {
         self == Architecture::BitNetB158
+    }
+
+    /// Whether files of this architecture permute the rows of q and k, so that RoPE rotates adjacent
+    /// elements.
+    pub fn permutes(self) -> bool {
+        matches!(self, Architecture::Llama | Architecture::MiniCpm)
     }
 
     /// Whether five in six layers slide by default, with a RoPE of their own, in a file that has a

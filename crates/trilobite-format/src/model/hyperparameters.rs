@@ -4,10 +4,11 @@ use std::fmt::Display;
 
 use super::prefixed::Keys;
 use super::rope::check_base;
-use super::{Architecture, Rope, Window};
+use super::{Architecture, Pooling, Rope, Scales, Window};
 use crate::keys::model::{
-    ATTENTION_SCALE, CONTEXT, FFN, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, NORM_EPS,
-    ROPE_BASE_WINDOW, ROPE_DIM, ROPE_DIM_WINDOW, SOFTCAP, VALUE_DIM, VOCAB, WINDOW,
+    ATTENTION_SCALE, CONTEXT, FFN, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, NORM_EPS, POOLING,
+    PROJECTION_NORM_EPS, ROPE_BASE_WINDOW, ROPE_DIM, ROPE_DIM_WINDOW, SOFTCAP, VALUE_DIM, VOCAB,
+    WINDOW,
 };
 use crate::{Error, Metadata, Value};
 
@@ -52,6 +53,8 @@ pub struct Hyperparameters {
     pub head_dim: u64,
     /// The epsilon of every RMS norm, added to the mean square.
     pub norm_eps: f32,
+    /// The epsilon of the norms of projections' inputs, if it is not `norm_eps`.
+    pub projection_norm_eps: Option<f32>,
     /// RoPE of the layers without a sliding window.
     pub rope: Rope,
     /// Sliding-window attention, if some layers have it.
@@ -60,6 +63,10 @@ pub struct Hyperparameters {
     pub attention_scale: Option<f32>,
     /// The cap `c` of logits: they become `c tanh(x / c)`.
     pub softcap: Option<f32>,
+    /// Factors of the residual stream and the logits.
+    pub scales: Scales,
+    /// How an embedding model pools the hidden states of a text.
+    pub pooling: Option<Pooling>,
 }
 
 /// A hyperparameter outside its valid range.
@@ -121,10 +128,13 @@ impl Hyperparameters {
             kv_heads: keys.layer_size(KV_HEADS, layers)?.unwrap_or(heads),
             head_dim,
             norm_eps: keys.float(NORM_EPS)?.ok_or_else(|| keys.missing(NORM_EPS))?,
+            projection_norm_eps: keys.float(PROJECTION_NORM_EPS)?,
             rope,
             window: None,
             attention_scale: keys.float(ATTENTION_SCALE)?,
             softcap: keys.float(SOFTCAP)?,
+            scales: Scales::read(&keys, arch, layers, hidden)?,
+            pooling: Pooling::read(&keys)?,
         };
         let bad = |Fault { key, expected, found }| keys.bad(key, expected, found);
         // Check the number of layers before a list of that length is built.
@@ -170,6 +180,9 @@ impl Hyperparameters {
         Window::describe(self.window.as_ref(), self.arch, &mut set);
         set(ATTENTION_SCALE, self.attention_scale.map(Value::from));
         set(SOFTCAP, self.softcap.map(Value::from));
+        set(PROJECTION_NORM_EPS, self.projection_norm_eps.map(Value::from));
+        set(POOLING, self.pooling.map(|pooling| (pooling.number() as u32).into()));
+        self.scales.describe(self.arch, &mut set);
     }
 
     /// Checks that a model with these hyperparameters can be run. Reading and writing share this
@@ -196,6 +209,13 @@ impl Hyperparameters {
         })?;
         let eps = self.norm_eps >= 0.0 && self.norm_eps.is_finite();
         Fault::unless(eps, NORM_EPS, self.norm_eps, || "a finite number of at least 0".into())?;
+        if let Some(eps) = self.projection_norm_eps {
+            let valid = eps >= 0.0 && eps.is_finite();
+            Fault::unless(valid, PROJECTION_NORM_EPS, eps, || {
+                "a finite number of at least 0".into()
+            })?;
+        }
+        self.scales.check()?;
         self.rope.check(self.context)?;
         if let Some(window) = &self.window {
             Fault::range(WINDOW, window.tokens, 1, limits::CONTEXT)?;

@@ -22,7 +22,7 @@ pub(super) struct Class {
     pub(super) defaults: &'static Defaults,
 }
 
-static CLASSES: [Class; 6] = [
+static CLASSES: [Class; 7] = [
     Class {
         names: ["BitNetForCausalLM", "BitNetModel"],
         model_type: Some("bitnet"),
@@ -70,6 +70,14 @@ static CLASSES: [Class; 6] = [
         old: false,
         activation: "hidden_activation",
         defaults: &defaults::GEMMA3,
+    },
+    Class {
+        names: ["MiniCPMForCausalLM", "MiniCPMModel"],
+        model_type: Some("minicpm"),
+        arch: Architecture::MiniCpm,
+        old: false,
+        activation: "hidden_act",
+        defaults: &defaults::MINICPM,
     },
 ];
 
