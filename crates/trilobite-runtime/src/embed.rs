@@ -57,34 +57,23 @@ impl Embedder {
         self.pooling
     }
 
-    /// Embeds texts, given as tokens, and passes each embedding to `sink`, in the order of the texts.
-    /// Several short texts share a forward pass.
+    /// Embeds the first of some texts, given as tokens: as many as share a forward pass, at least one.
+    /// Returns no embedding only if there is no text.
     ///
     /// # Errors
     /// A text has no tokens, more than the context holds, or an unknown one. Not enough memory for
     /// keys and values.
-    pub fn embed<E: From<Error>>(
-        &mut self,
-        texts: &[Vec<u32>],
-        mut sink: impl FnMut(Embedding) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let mut rest = texts;
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fits = |text: &&Vec<u32>| {
-                tokens += text.len();
-                tokens <= MAX_BATCH
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            let (group, others) = rest.split_at(count);
-            self.embed_group(group)?.into_iter().try_for_each(&mut sink)?;
-            rest = others;
-        }
-        Ok(())
+    pub fn embed_first(&mut self, texts: &[Vec<u32>]) -> Result<Vec<Embedding>> {
+        let mut tokens = 0;
+        let fits = |text: &&Vec<u32>| {
+            tokens += text.len();
+            tokens <= MAX_BATCH
+        };
+        let count = texts.iter().take_while(fits).count().max(1).min(texts.len());
+        self.embed_batch(&texts[..count])
     }
 
-    /// Embeds texts in one call of the forward pass.
-    fn embed_group(&mut self, texts: &[Vec<u32>]) -> Result<Vec<Embedding>> {
+    fn embed_batch(&mut self, texts: &[Vec<u32>]) -> Result<Vec<Embedding>> {
         if texts.iter().any(Vec::is_empty) {
             return Err(Error::EmptyPrompt);
         }

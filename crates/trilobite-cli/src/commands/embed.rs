@@ -75,14 +75,16 @@ pub(crate) fn run(args: &Embed, global: &Global) -> Result<ExitCode> {
         tokens.push(ids);
     }
     let bar = Progress::new(texts.len() as u64, Unit::Items, global)?;
-    let mut done = 0;
-    let mut each = |write: &mut dyn FnMut(usize, Embedding) -> Result<()>| {
-        embedder.embed(&tokens, |embedding| {
-            write(done, embedding)?;
-            done += 1;
+    let mut each = |write: &mut dyn FnMut(usize, Embedding) -> Result<()>| -> Result<()> {
+        let mut done = 0;
+        while done < tokens.len() {
+            for embedding in embedder.embed_first(&tokens[done..])? {
+                write(done, embedding)?;
+                done += 1;
+            }
             bar.set(done as u64, tokens.len() as u64);
-            Ok::<_, anyhow::Error>(())
-        })
+        }
+        Ok(())
     };
     match &args.npy {
         None => each(&mut |index, embedding| {

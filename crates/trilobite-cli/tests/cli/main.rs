@@ -12,6 +12,7 @@ mod commands;
 mod configs;
 mod converted;
 mod dense;
+mod embeddings;
 mod eval;
 mod eval_own;
 mod failures;

@@ -80,11 +80,12 @@ impl Embedding {
         if let Some(json) = checkpoint.json(PROMPTS)? {
             let file = Object::new(PROMPTS, &json);
             let prompts = file.object("prompts.")?;
-            for (name, prompt) in prompts.iter().flat_map(Object::iter) {
-                let Some(prompt) = prompt.as_str() else {
-                    return Err(Object { path: "prompts.", ..file }.bad(name, "a string"));
-                };
-                metadata.insert(format!("{}{name}", keys::PROMPTS), prompt);
+            for (object, name) in
+                prompts.iter().flat_map(|all| all.keys().map(move |key| (all, key)))
+            {
+                if let Some(prompt) = object.str(name)? {
+                    metadata.insert(format!("{}{name}", keys::PROMPTS), prompt);
+                }
             }
             if let Some(name) = file.str("default_prompt_name")? {
                 if prompts.is_none_or(|prompts| prompts.get(name).is_none()) {

@@ -8,6 +8,8 @@ mod config;
 mod dense_tests;
 mod embedding;
 #[cfg(test)]
+mod embedding_tests;
+#[cfg(test)]
 mod grid_tests;
 mod json;
 mod names;
