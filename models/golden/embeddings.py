@@ -147,7 +147,7 @@ def load(config, tensors, family):
     """transformers' model with the weights, in float32."""
     settings = AutoConfig.for_model(**{k: v for k, v in config.items() if k != "architectures"})
     settings._attn_implementation = "eager"
-    model = AutoModel.from_config(settings).float().eval()
+    model = AutoModel.from_config(settings, dtype=torch.float32).eval()
     weights = {name: tensor.float() for name, tensor in tensors.items()}
     norms = {name: weights.pop(f"{name}.norm.weight") for name in list_projections(model)}
     model.load_state_dict(weights)

@@ -52,6 +52,10 @@ pub const SCORES: &str = "tokenizer.ggml.scores";
 pub const MERGES: &str = "tokenizer.ggml.merges";
 /// Whether the tokenizer inserts a space before the text.
 pub const SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+/// SentencePiece's precompiled character map, as bytes.
+pub const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
+/// Whether the tokenizer removes spaces at both ends of a text, and all but one in a row.
+pub const EXTRA_SPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
 /// The chat template.
 pub const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 /// The chat template for conversations with tools.

@@ -15,6 +15,7 @@ mod json;
 mod names;
 #[cfg(test)]
 mod names_tests;
+mod sentencepiece;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
