@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let out = std::path::absolute(&args.out)?;
     let out = out.to_str().context("--out is not UTF-8")?;
     crate::shell(&python, &["models/golden/golden.py", "--out", out])?;
+    crate::shell(&python, &["models/golden/embeddings.py", "--out", out])?;
     crate::shell(&python, &["models/golden/configs.py", out])?;
     crate::shell(&python, &["models/golden/tokenizer_settings.py", out])?;
     crate::shell(&python, &["models/golden/chat_templates.py", out])

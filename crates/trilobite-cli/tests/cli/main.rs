@@ -31,6 +31,7 @@ mod pull;
 mod real;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod sandbox;
+mod sentencepiece;
 mod serve;
 mod server;
 mod stored;

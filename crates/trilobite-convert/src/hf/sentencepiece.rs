@@ -173,7 +173,7 @@ impl Checkpoint {
         let mut metadata = Metadata::new();
         pieces.describe(&mut metadata);
         for (name, text) in [("bos", &pieces.bos), ("eos", &pieces.eos)] {
-            let stated = chat::token(settings.get(&format!("{name}_token")));
+            let stated = chat::token(settings.get(format!("{name}_token")));
             let id =
                 stated.as_ref().or(text.as_ref()).and_then(|text| pieces.vocabulary.ids.get(text));
             if let Some(id) = id {

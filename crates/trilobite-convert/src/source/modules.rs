@@ -9,6 +9,8 @@ use crate::Error;
 
 /// The list of the parts.
 pub(crate) const MODULES: &str = "modules.json";
+/// The usual description of the pooling.
+pub(super) const USUAL_POOLING: &str = "1_Pooling/config.json";
 
 impl Checkpoint {
     /// The file that describes the pooling of an embedding model.
