@@ -216,7 +216,9 @@ fn scan(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
     let mut out = vec![0; rows];
     group.throughput(throughput(rows * cols, codes.len()));
     group.bench_function(BenchmarkId::new(format!("scan {rows}x{cols}"), 1), |bencher| {
-        bencher.iter(|| kernels.scan(black_box(&codes), &query, black_box(&mut out)));
+        bencher.iter(|| {
+            kernels.scan(black_box(&codes), std::slice::from_ref(&query), black_box(&mut out))
+        });
     });
 }
 

@@ -15,6 +15,9 @@ CHAT_TEMPLATE = (
 # Attention projections with a bias, where the architecture decides it.
 BIASED = {"qwen2": ["q_proj", "k_proj", "v_proj"]}
 
+# Epsilon of the norms of projections' inputs, which is not that of the other norms.
+INPUT_NORM_EPS = 1e-4
+
 # Share of zeros among the weights of a packed checkpoint.
 ZEROS = 0.375
 
@@ -30,6 +33,7 @@ def config(family, vocab):
             "qwen2": ["Qwen2ForCausalLM"],
             "qwen3": ["Qwen3ForCausalLM"],
             "gemma3": ["Gemma3ForCausalLM"],
+            "minicpm": ["MiniCPMForCausalLM"],
         }[family["graph"]],
         "model_type": {"1bitllm": "llama", "gemma3": "gemma3_text"}.get(family["graph"], family["graph"]),
         "hidden_activation" if family["graph"] == "gemma3" else "hidden_act": activation,
@@ -71,6 +75,8 @@ def config(family, vocab):
             "linear_class": "autobitlinear",
             "quantization_mode": "offline" if family["packed"] else "online",
         }
+        if family.get("input_norms"):
+            out["quantization_config"].update(use_rms_norm=True, rms_norm_eps=INPUT_NORM_EPS)
     return out
 
 
@@ -99,6 +105,8 @@ def tensors(family, generator):
         out[name + ".weight"] = torch.where(values.abs() < 2**-9, 0, values).to(dtype)
 
     def projection(name, n, k):
+        if family.get("input_norms"):
+            out[f"{name}.{family['input_norms']}.weight"] = (0.5 + uniform(k)).to(dtype)
         # An input of RMS 1 gives an output of RMS about 1.
         scale = (0.8 + 0.4 * uniform(1)) / (k * (1 - ZEROS)) ** 0.5
         if family["packed"]:

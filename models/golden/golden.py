@@ -233,6 +233,49 @@ FAMILIES = {
         dialect="transformers5",
         rope=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16),
     ),
+    # Master weights, and a norm of the input of every projection (`use_rms_norm`).
+    "llama_bitnet_norms": dict(
+        graph="llama",
+        linear="AutoBitLinear",
+        packed=False,
+        dtype=BF16,
+        vocabulary=vocabularies.gpt2,
+        vocab_size=272,
+        hidden=64,
+        inter=96,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        theta=10000.0,
+        input_norms="rms_norm",
+    ),
+    # Factors of embedding, residual stream and logits; LongRoPE within the original context.
+    "minicpm": dict(
+        graph="minicpm",
+        linear="Linear",
+        packed=False,
+        dtype=BF16,
+        vocabulary=vocabularies.gpt2,
+        vocab_size=280,
+        hidden=64,
+        inter=80,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        theta=10000.0,
+        eps=1e-6,
+        extra=dict(
+            scale_emb=12,
+            scale_depth=1.4,
+            dim_model_base=16,
+            rope_scaling=dict(
+                rope_type="longrope",
+                short_factor=[1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 1.9, 2.1],
+                long_factor=[2.2, 2.4, 2.6, 2.8, 3.0, 3.4, 3.8, 4.2],
+                original_max_position_embeddings=512,
+            ),
+        ),
+    ),
 }
 
 # Vocabulary of the tokenizers that are written on their own, without a model.
@@ -332,6 +375,9 @@ def load(folder, family, config, tensors):
         if family["graph"] == "1bitllm":
             folder = pathlib.Path(renamed)
             write_as_bitnet(folder, config, tensors)
+        elif family["graph"] == "minicpm":
+            folder = pathlib.Path(renamed)
+            write_as_llama(folder, config, tensors)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     torch.nn.Module.float(model)  # transformers refuses `model.float()` for quantised models.
     names = {type(module).__name__ for name, module in model.named_modules() if name.endswith("_proj")}
@@ -365,6 +411,21 @@ def write_as_bitnet(folder, config, tensors):
         folder / "model.safetensors",
         {"format": "pt"},
     )
+
+
+def write_as_llama(folder, config, tensors):
+    """MiniCPM's model code is not in transformers; it is Llama with factors, which its weights can hold."""
+    factors = {
+        "embed_tokens": config["scale_emb"],
+        "o_proj": config["scale_depth"] / config["num_hidden_layers"] ** 0.5,
+        "down_proj": config["scale_depth"] / config["num_hidden_layers"] ** 0.5,
+    }
+    scaled = {name: tensor.float() * factors.get(name.split(".")[-2], 1) for name, tensor in tensors.items()}
+    head = tensors["model.embed_tokens.weight"].float()
+    scaled["lm_head.weight"] = head * config["dim_model_base"] / config["hidden_size"]
+    checkpoints.save_file(scaled, folder / "model.safetensors", {"format": "pt"})
+    llama = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False}
+    checkpoints.dump(folder / "config.json", {**config, **llama})
 
 
 def make_prompts(tokenizer, vocab, vocab_size, generator):

@@ -25,6 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let out = out.to_str().context("--out is not UTF-8")?;
     crate::repository::shell(&python, &["models/golden/golden.py", "--out", out])?;
     crate::repository::shell(&python, &["models/golden/maple.py", out])?;
+    crate::repository::shell(&python, &["models/golden/embeddings.py", "--out", out])?;
     crate::repository::shell(&python, &["models/golden/configs.py", out])?;
     crate::repository::shell(&python, &["models/golden/tokenizer_settings.py", out])?;
     crate::repository::shell(&python, &["models/golden/chat_templates.py", out])

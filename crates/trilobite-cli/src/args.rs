@@ -23,7 +23,7 @@ pub(crate) struct Global {
 }
 
 /// A parser for the values of an option that a library defines, each with a description.
-fn choice<T>(
+pub(crate) fn choice<T>(
     all: &'static [T],
     name: fn(T) -> &'static str,
     summary: fn(T) -> &'static str,

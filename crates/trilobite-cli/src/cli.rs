@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::args::{
     Bench, Convert, Eval, Global, Inspect, Logits, Perplexity, Run, Score, Tokenize,
 };
+use crate::commands::embed::Embed;
 use crate::commands::pull::Pull;
 use crate::commands::serve::Serve;
 use crate::commands::stored::{List, Rm, Show};
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Score(Score),
     /// Measure the perplexity of a text
     Perplexity(Perplexity),
+    /// Compute embeddings of texts
+    Embed(Embed),
     /// Measure speed, memory use and the fraction of the memory bandwidth reached
     Bench(Bench),
     /// Run benchmark tasks

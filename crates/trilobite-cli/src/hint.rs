@@ -99,6 +99,8 @@ fn of_runtime(error: &Runtime) -> Hint {
         // Transparent: the inner error is not in the chain of causes.
         Runtime::Format(error) => of_format(error),
         Runtime::NoTokenizer => Some("give token ids with --tokens".into()),
+        Runtime::OnlyEmbeds => Some("`trilobite embed` gives them".into()),
+        Runtime::NoPooling => Some("choose with --pooling mean or --pooling last".into()),
         _ => None,
     }
 }

@@ -67,6 +67,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Tokenize(args) => commands::tokenize::run(&args, &cli.global),
         Command::Score(args) => commands::score::run(&args, &cli.global),
         Command::Perplexity(args) => commands::perplexity::run(&args, &cli.global),
+        Command::Embed(args) => commands::embed::run(&args, &cli.global),
         Command::Bench(args) => commands::bench::run(&args, &cli.global),
         Command::Eval(args) => commands::eval::run(&args, &cli.global),
         Command::Serve(args) => commands::serve::run(&args, &cli.global),

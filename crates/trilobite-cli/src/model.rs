@@ -103,12 +103,21 @@ pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Resu
     Ok(tokenizer)
 }
 
+/// Checks that a model gives logits, before a command does anything with it.
+fn ensure_head(model: &Model) -> Result<()> {
+    match model.only_embeds() {
+        true => Err(trilobite_runtime::Error::OnlyEmbeds.into()),
+        false => Ok(()),
+    }
+}
+
 /// A session with the requested length of the context, or with the default one.
 pub(crate) fn session(
     model: &Arc<Model>,
     compute: &args::Compute,
     context: Option<usize>,
 ) -> Result<Session> {
+    ensure_head(model)?;
     Ok(Session::new(Arc::clone(model), session_options(model, compute, context)?)?)
 }
 

@@ -36,6 +36,17 @@ pub enum Error {
         /// What is missing.
         why: String,
     },
+    /// The weights are in PyTorch's own format.
+    #[error(
+        "the weights of {path} are in {file}, which is not read, because such a file can run any \
+         program: save them as safetensors, as `save_pretrained` of transformers does"
+    )]
+    Pickled {
+        /// The checkpoint.
+        path: String,
+        /// The file.
+        file: String,
+    },
     /// A JSON file is malformed.
     #[error("{file}")]
     Json {

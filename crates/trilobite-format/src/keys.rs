@@ -31,6 +31,11 @@ pub const SPECIAL_TOKENS: &str = "trilobite.special_tokens.";
 /// Whether to sample by default; greedy decoding otherwise.
 pub const DO_SAMPLE: &str = "trilobite.generation.do_sample";
 
+/// The prefix of the keys of an embedding model's prompts. The name of the prompt follows.
+pub const PROMPTS: &str = "trilobite.prompts.";
+/// The name of the prompt that precedes every text by default.
+pub const DEFAULT_PROMPT: &str = "trilobite.default_prompt";
+
 /// The whole tokenizer.json.
 pub const TOKENIZER_JSON: &str = "tokenizer.huggingface.json";
 /// The kind of tokenizer, such as `gpt2` or `llama`.
@@ -47,6 +52,10 @@ pub const SCORES: &str = "tokenizer.ggml.scores";
 pub const MERGES: &str = "tokenizer.ggml.merges";
 /// Whether the tokenizer inserts a space before the text.
 pub const SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+/// SentencePiece's precompiled character map, as bytes.
+pub const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
+/// Whether the tokenizer removes spaces at both ends of a text, and all but one in a row.
+pub const EXTRA_SPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
 /// The chat template.
 pub const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 /// The chat template for conversations with tools.
@@ -113,6 +122,11 @@ pub mod model {
     pub const EXPERT_SCALE: &str = "expert_weights_scale";
     pub const WINDOW: &str = "attention.sliding_window";
     pub const WINDOW_PATTERN: &str = "attention.sliding_window_pattern";
+    pub const PROJECTION_NORM_EPS: &str = "attention.projection_norm_rms_epsilon";
+    pub const POOLING: &str = "pooling_type";
+    pub const EMBEDDING_SCALE: &str = "embedding_scale";
+    pub const RESIDUAL_SCALE: &str = "residual_scale";
+    pub const LOGIT_SCALE: &str = "logit_scale";
     pub const SOFTCAP: &str = "final_logit_softcapping";
     pub const ROPE: &str = "rope.";
     pub const ROPE_DIM: &str = "rope.dimension_count";

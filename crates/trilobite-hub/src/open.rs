@@ -107,11 +107,14 @@ pub fn open_tokenizer(cache: &Cache, model: Option<&Path>) -> Result<Tokenizer> 
     }
 }
 
-/// The tokenizer of a Hugging Face checkpoint that has a tokenizer.json.
+/// The tokenizer of a Hugging Face checkpoint that has a tokenizer.json or a tokenizer.model.
 ///
 /// # Errors
 /// A file of the checkpoint is damaged.
 pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
-    let Some((json, clean_up)) = checkpoint.tokenizer_json()? else { return Ok(None) };
+    let Some((json, clean_up)) = checkpoint.tokenizer_json()? else {
+        let Some(metadata) = checkpoint.sentence_piece()? else { return Ok(None) };
+        return Ok(Some(Tokenizer::from_metadata(&metadata)?));
+    };
     Ok(Some(Tokenizer::from_json(json.as_bytes())?.with_clean_up(clean_up)))
 }

@@ -18,9 +18,7 @@ pub(crate) fn select(repository: &str, all: &[Known], file: Option<&str>) -> Res
     if let Some(file) = file {
         return one_file(repository, all, file);
     }
-    let top = |file: &&Known| !file.name.contains(['/', '\\']);
-    let needed: Vec<_> =
-        all.iter().filter(top).filter(|file| Checkpoint::may_hold(&file.name)).collect();
+    let needed: Vec<_> = all.iter().filter(|file| Checkpoint::may_hold(&file.name)).collect();
     let has = |name: &str| needed.iter().any(|file| file.name == name);
     let (single, index) = (has(SINGLE), has(INDEX));
     let chosen = |file: &&&Known| match file.name.as_str() {
@@ -141,19 +139,22 @@ mod tests {
             "onnx/model.onnx",
             "original/model.safetensors",
             "tokenizer.json",
+            "tokenizer.model",
+            "1_Pooling/config.json",
+            "2_Dense/config.json",
             "../escape.safetensors",
             "q8.gguf",
         ];
         let with = |more: &[&'static str]| [&beside, more].concat();
-        let side = ["config.json", "tokenizer.json"];
+        let side = ["config.json", "tokenizer.json", "tokenizer.model", "1_Pooling/config.json"];
         for weights in [&["model.safetensors"][..], &["other.safetensors"]] {
             assert_takes(&with(weights), None, &[&side, weights].concat());
         }
         // A single file is preferred to an index, and an index to files that it may not name.
         let shards = ["consolidated.safetensors", "model-00001-of-00001.safetensors", INDEX];
-        assert_takes(&with(&shards), None, &["config.json", "tokenizer.json", INDEX]);
+        assert_takes(&with(&shards), None, &[&side[..], &[INDEX]].concat());
         let all = with(&[&shards[..], &[SINGLE]].concat());
-        assert_takes(&all, None, &["config.json", "tokenizer.json", SINGLE]);
+        assert_takes(&all, None, &[&side[..], &[SINGLE]].concat());
     }
 
     #[test]

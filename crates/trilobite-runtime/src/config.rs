@@ -1,6 +1,6 @@
 //! The shape of a model, read from its metadata.
 
-use trilobite_format::model::{Architecture, Hyperparameters, Rope};
+use trilobite_format::model::{Architecture, Hyperparameters, Pooling, Rope};
 
 /// The nonlinearity of the gated feed-forward network: `act(gate) * up`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub enum Activation {
 pub enum RopePairs {
     /// `(i, i + head_dim / 2)`, as in Hugging Face checkpoints.
     Halves,
-    /// `(2 i, 2 i + 1)`, as in GGUF files of the architecture `llama`, which permute the q and k
-    /// rows.
+    /// `(2 i, 2 i + 1)`, as in GGUF files of the architectures `llama` and `minicpm`, which permute
+    /// the q and k rows.
     Adjacent,
 }
 
@@ -42,7 +42,9 @@ fn graph(architecture: Architecture) -> Graph {
         Architecture::BitNet | Architecture::Qwen2 | Architecture::Qwen3 | Architecture::Maple => {
             QWEN
         }
-        Architecture::Llama => Graph { rope_pairs: RopePairs::Adjacent, ..QWEN },
+        Architecture::Llama | Architecture::MiniCpm => {
+            Graph { rope_pairs: RopePairs::Adjacent, ..QWEN }
+        }
         Architecture::Gemma3 => {
             Graph { activation: Activation::Gelu, scaled_embedding: true, ..QWEN }
         }
@@ -98,6 +100,8 @@ pub struct Config {
     pub context: usize,
     /// The epsilon of every RMS norm, added to the mean square.
     pub norm_eps: f32,
+    /// The epsilon of the norms that projections have of their own.
+    pub projection_norm_eps: f32,
     /// Rotary position embedding of the layers with full attention.
     pub rope: Rope,
     /// The pairs of elements that the rotary embedding rotates.
@@ -115,10 +119,16 @@ pub struct Config {
     /// Whether products of weights in blocks take activations of 32 bits, as a pair of 16-bit codes.
     /// 16 bits would move the logits of a Maple by more than other orders of its sums do.
     pub pairs_codes: bool,
-    /// Factor of the token embeddings: `sqrt(hidden)` in Gemma, otherwise 1.
+    /// Factor of the token embeddings: `sqrt(hidden)` in Gemma, stated in MiniCPM, otherwise 1.
     pub embedding_scale: f32,
+    /// Factor of what a block adds to the residual stream: stated in MiniCPM, otherwise 1.
+    pub residual_scale: f32,
+    /// Divisor of the logits: stated in MiniCPM, otherwise 1.
+    pub logit_divisor: f32,
     /// The cap `c` of soft-capped logits, `c tanh(x / c)`.
     pub logit_cap: Option<f32>,
+    /// How an embedding model pools the hidden states of a text.
+    pub pooling: Option<Pooling>,
 }
 
 impl Config {
@@ -138,6 +148,7 @@ impl Config {
             rope_dim: model.rope_dim as usize,
             context: model.context as usize,
             norm_eps: model.norm_eps,
+            projection_norm_eps: model.projection_norm_eps.unwrap_or(model.norm_eps),
             rope: model.rope,
             rope_pairs,
             activation,
@@ -155,8 +166,14 @@ impl Config {
                 used: experts.used as usize,
                 clamp: experts.clamp,
             }),
-            embedding_scale: if scaled_embedding { (model.hidden as f32).sqrt() } else { 1.0 },
+            embedding_scale: match scaled_embedding {
+                true => (model.hidden as f32).sqrt(),
+                false => model.scales.embedding,
+            },
+            residual_scale: model.scales.residual,
+            logit_divisor: model.scales.logits,
             logit_cap: model.softcap,
+            pooling: model.pooling,
         }
     }
 

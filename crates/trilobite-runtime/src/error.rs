@@ -163,6 +163,23 @@ pub enum Error {
         /// The operating system's error.
         source: std::io::Error,
     },
+    /// Text is requested from a model that gives embeddings only.
+    #[error("the model has no head: it gives embeddings, no text")]
+    OnlyEmbeds,
+    /// Embeddings are requested from a model that does not say how hidden states are pooled.
+    #[error("the model does not say how the hidden states of a text become its embedding")]
+    NoPooling,
+    /// The model has no prompt of this name.
+    #[error("the model has no prompt {found:?}; {}", match known.as_str() {
+        "" => "it has none".to_owned(),
+        known => format!("it has {known}"),
+    })]
+    NoPrompt {
+        /// The name.
+        found: String,
+        /// The names of the model's prompts.
+        known: String,
+    },
     /// The prompt is empty.
     #[error("the prompt is empty: at least one token is needed")]
     EmptyPrompt,

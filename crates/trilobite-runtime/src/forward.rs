@@ -105,6 +105,10 @@ struct Buffers {
     added: Vec<f32>,
     /// The input of a projection.
     input: InputBuffer,
+    /// What projections with norms of their own norm again, `[T][widest]`.
+    normed_once: Vec<f32>,
+    /// The product of an up projection with a norm of its own, `[T][intermediate]`.
+    up: Vec<f32>,
     /// Partial sums of a down projection, `[threads][T][hidden]`, for small batches.
     parts: Vec<i32>,
     /// The inputs of a search in the head, `[MAX_INPUTS][hidden]`.
@@ -133,6 +137,7 @@ impl Forward {
         let buffer = |width: usize| vec![0.0; batch * width];
         let uses = config.experts.as_ref().map_or(1, |experts| experts.used);
         let post_norms = model.weights().layers.iter().any(Layer::has_post_norms);
+        let input_norms = model.weights().layers.iter().any(Layer::has_input_norms);
         let buffers = Buffers {
             runs: Vec::new(),
             positions: Vec::with_capacity(batch),
@@ -148,6 +153,8 @@ impl Forward {
             routing: Routing::default(),
             added: buffer(if post_norms { config.hidden } else { 0 }),
             input: InputBuffer::new(batch, widest),
+            normed_once: buffer(if input_norms { widest } else { 0 }),
+            up: buffer(if input_norms { config.intermediate } else { 0 }),
             parts: vec![0; options.threads * batch.min(MIN_DENSE_BATCH) * config.hidden],
             normed: vec![0.0; MAX_INPUTS * config.hidden],
             logits: Vec::new(),
@@ -230,6 +237,44 @@ impl Forward {
         parts: &mut [Part<'_>],
         mut sink: impl FnMut(usize, usize, Logits<'_>),
     ) -> Result<()> {
+        let wants = |part: &Part<'_>| part.want != Want::Nothing;
+        if self.model.only_embeds() && parts.iter().any(wants) {
+            return Err(Error::OnlyEmbeds);
+        }
+        self.each_batch(parts, |forward, parts| forward.outputs(parts, &mut sink))
+    }
+
+    /// Processes the tokens of all parts, each after the tokens of its sequence, and passes the
+    /// hidden state of every token after the last norm to `sink(part, index of the token, state)`,
+    /// in the order of the tokens of each part. No logits are computed.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn hidden_states(
+        &mut self,
+        parts: &mut [Part<'_>],
+        mut sink: impl FnMut(usize, usize, &[f32]),
+    ) -> Result<()> {
+        self.each_batch(parts, |forward, _| {
+            let config = forward.model.config();
+            let Buffers { runs, x, normed, .. } = &mut forward.buffers;
+            let (kernels, weight) = (forward.workers.kernels, &forward.model.weights().output_norm);
+            for Run { part, index, rows, .. } in &*runs {
+                for (index, row) in (*index..).zip(rows.clone()) {
+                    let x = &x[row * config.hidden..(row + 1) * config.hidden];
+                    kernels.rms_norm(x, weight, config.norm_eps, normed);
+                    sink(*part, index, normed);
+                }
+            }
+        })
+    }
+
+    /// Processes the tokens of all parts, and calls `then` after each batch.
+    fn each_batch(
+        &mut self,
+        parts: &mut [Part<'_>],
+        mut then: impl FnMut(&mut Self, &[Part<'_>]),
+    ) -> Result<()> {
         parts.iter().try_for_each(|part| self.check(part))?;
         self.workers.start();
         let mut next = (0, 0);
@@ -239,7 +284,7 @@ impl Forward {
                 return Ok(());
             }
             self.layers(parts);
-            self.outputs(parts, &mut sink);
+            then(self, parts);
             for run in &self.buffers.runs {
                 let Part { sequence, tokens, .. } = &mut parts[run.part];
                 sequence.push(&tokens[run.index..run.index + run.rows.len()]);
@@ -346,9 +391,17 @@ impl Forward {
         // q, k, v of norm(x)                                           [T][.. * head_dim]
         let x = &mut b.x[..count * config.hidden];
         let matrices = [&layer.q, &layer.k, &layer.v];
-        let input = ops.prepare(x, Some(&layer.attn_norm), count, &matrices, &mut b.input);
         let products = [(&layer.q, &mut b.q[..]), (&layer.k, &mut b.k), (&layer.v, &mut b.v)];
-        ops.linear(input, products);
+        if layer.has_input_norms() {
+            for (matrix, out) in products {
+                let (norm, normed) = (Some(&layer.attn_norm[..]), &mut b.normed_once);
+                let input = ops.prepare_one(x, norm, count, matrix, normed, &mut b.input);
+                ops.linear(input, [(matrix, out)]);
+            }
+        } else {
+            let input = ops.prepare(x, Some(&layer.attn_norm), count, &matrices, &mut b.input);
+            ops.linear(input, products);
+        }
         ops.workers.lap(Stage::QueryKeyValue);
 
         // Norm and rotary position embedding of every head of q and k.
@@ -391,7 +444,8 @@ impl Forward {
         ops.workers.lap(Stage::Attention);
 
         let norm = layer.attn_sub_norm.as_deref();
-        let input = ops.prepare(attended, norm, count, &[&layer.o], &mut b.input);
+        let normed = &mut b.normed_once;
+        let input = ops.prepare_one(attended, norm, count, &layer.o, normed, &mut b.input);
         ops.residual(input, &layer.o, layer.attn_post_norm.as_deref(), &mut b.added, x);
         ops.workers.lap(Stage::Output);
     }
@@ -406,12 +460,22 @@ impl Forward {
         let x = &mut b.x[..count * config.hidden];
         let gated = &mut b.gated[..count * config.intermediate];
         let (gate, up) = (&layer.gate, &layer.up);
-        let input = ops.prepare(x, Some(&layer.ffn_norm), count, &[gate, up], &mut b.input);
-        ops.gated(input, (gate, up), config.activation, gated);
+        if layer.has_input_norms() {
+            for (matrix, out) in [(gate, &mut gated[..]), (up, &mut b.up)] {
+                let (norm, normed) = (Some(&layer.ffn_norm[..]), &mut b.normed_once);
+                let input = ops.prepare_one(x, norm, count, matrix, normed, &mut b.input);
+                ops.linear(input, [(matrix, out)]);
+            }
+            ops.activate(config.activation, gated, &b.up, config.intermediate);
+        } else {
+            let input = ops.prepare(x, Some(&layer.ffn_norm), count, &[gate, up], &mut b.input);
+            ops.gated(input, (gate, up), config.activation, gated);
+        }
         ops.workers.lap(Stage::GateUp);
 
         let norm = layer.ffn_sub_norm.as_deref();
-        let input = ops.prepare(gated, norm, count, &[&layer.down], &mut b.input);
+        let normed = &mut b.normed_once;
+        let input = ops.prepare_one(gated, norm, count, &layer.down, normed, &mut b.input);
         ops.residual(input, &layer.down, layer.ffn_post_norm.as_deref(), &mut b.added, x);
         ops.workers.lap(Stage::Down);
     }

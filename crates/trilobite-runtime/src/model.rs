@@ -145,6 +145,11 @@ impl Model {
         &self.weights
     }
 
+    /// Whether the model gives embeddings only: it says how hidden states are pooled, and has no head.
+    pub fn only_embeds(&self) -> bool {
+        self.config.pooling.is_some() && self.weights.tied
+    }
+
     /// Remarks for the user: projections that are dense, or that are all zeros.
     pub fn notes(&self) -> &[String] {
         &self.notes

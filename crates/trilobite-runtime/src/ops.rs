@@ -91,8 +91,60 @@ impl Ops<'_> {
         matrices: &[&Matrix],
         prepared: &'b mut InputBuffer,
     ) -> Input<'b> {
+        let eps = self.model.config().norm_eps;
+        self.prepare_by(x, norm, eps, count, matrices, prepared)
+    }
+
+    /// Prepares the input of one matrix from `x`, `[count][cols]`, after `norm` if one is given and
+    /// the norm that the matrix has of its own. `normed` is a buffer for the result of the former.
+    pub(crate) fn prepare_one<'b>(
+        &mut self,
+        x: &'b [f32],
+        norm: Option<&[f32]>,
+        count: usize,
+        matrix: &Matrix,
+        normed: &'b mut [f32],
+        prepared: &'b mut InputBuffer,
+    ) -> Input<'b> {
+        let Some(own) = matrix.input_norm.as_deref() else {
+            return self.prepare(x, norm, count, &[matrix], prepared);
+        };
+        let x = match norm {
+            Some(norm) => self.norm(x, norm, count, normed),
+            None => x,
+        };
+        let eps = self.model.config().projection_norm_eps;
+        self.prepare_by(x, Some(own), eps, count, &[matrix], prepared)
+    }
+
+    /// The RMS norm of every row of `x`, `[count][cols]`.
+    pub(crate) fn norm<'b>(
+        &mut self,
+        x: &[f32],
+        weight: &[f32],
+        count: usize,
+        normed: &'b mut [f32],
+    ) -> &'b [f32] {
+        let (kernels, eps) = (self.workers.kernels, self.model.config().norm_eps);
+        let width = x.len() / count;
+        let normed = &mut normed[..x.len()];
+        self.workers.team.rows(normed, width, |_, t, out| {
+            kernels.rms_norm(&x[t * width..(t + 1) * width], weight, eps, out);
+        });
+        normed
+    }
+
+    fn prepare_by<'b>(
+        &mut self,
+        x: &'b [f32],
+        norm: Option<&[f32]>,
+        eps: f32,
+        count: usize,
+        matrices: &[&Matrix],
+        prepared: &'b mut InputBuffer,
+    ) -> Input<'b> {
         let (kernels, team) = (self.workers.kernels, &mut self.workers.team);
-        let (width, eps) = (x.len() / count, self.model.config().norm_eps);
+        let width = x.len() / count;
         let ternary = matrices.iter().filter(|m| matches!(m.kind, Kind::Ternary { .. })).count();
         let blocks = matrices.iter().any(|m| matches!(m.kind, Kind::Dense(ty) if ty.has_blocks()));
         let pairs = self.model.config().pairs_codes;
@@ -164,7 +216,8 @@ impl Ops<'_> {
         });
     }
 
-    /// `x[T][rows] += norm(input[T][cols] * matrix^T)`. `added` is a buffer for the product.
+    /// `x[T][rows] += a * norm(input[T][cols] * matrix^T)`, where `a` is the factor of the residual
+    /// stream. `added` is a buffer for the product.
     pub(crate) fn residual(
         &mut self,
         input: Input<'_>,
@@ -176,26 +229,44 @@ impl Ops<'_> {
         let Some(norm) = norm else { return self.linear_add(input, matrix, x) };
         self.linear(input, [(matrix, &mut *added)]);
         let kernels = self.workers.kernels;
-        let (width, eps) = (matrix.rows, self.model.config().norm_eps);
+        let config = self.model.config();
+        let (width, eps, factor) = (matrix.rows, config.norm_eps, config.residual_scale);
         self.workers.team.rows(&mut x[..input.count * width], width, |scratch, t, x| {
             let normed = grown(&mut scratch.floats, width);
             kernels.rms_norm(&added[t * width..(t + 1) * width], norm, eps, normed);
             for (x, normed) in x.iter_mut().zip(normed) {
-                *x += *normed;
+                *x += *normed * factor;
             }
         });
     }
 
-    /// `x[T][rows] += input[T][cols] * matrix^T`.
+    /// `x[T][rows] += a * (input[T][cols] * matrix^T)`.
     fn linear_add(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) {
-        if self.add_columns(input, matrix, x) {
+        let factor = self.model.config().residual_scale;
+        if factor == 1.0 && self.add_columns(input, matrix, x) {
             return;
         }
         let (kernels, model, plain) = (self.workers.kernels, self.model, self.plain);
         let x = (&mut x[..input.count * matrix.rows], matrix.rows);
         let product = Product::new(kernels, model, matrix, input, plain);
         self.workers.team.columns([x], ALIGN, product.split(), |scratch, _, rows, strip| {
-            product.each(rows, scratch, |t, part, values| values.add(&mut strip.row(t)[part]));
+            product.each(rows, scratch, |t, part, values| {
+                values.add(factor, &mut strip.row(t)[part]);
+            });
+        });
+    }
+
+    /// `gate[T][width] = activation(gate) * up`.
+    pub(crate) fn activate(
+        &mut self,
+        activation: Activation,
+        gate: &mut [f32],
+        up: &[f32],
+        width: usize,
+    ) {
+        let kernels = self.workers.kernels;
+        self.workers.team.rows(gate, width, |_, t, gate| {
+            activate(kernels, activation, gate, &up[t * width..(t + 1) * width]);
         });
     }
 
@@ -233,15 +304,20 @@ impl Ops<'_> {
                 up.piece(rows, scratch, |t, values| {
                     values.write(up_row);
                     let gate = &mut strip.row(t)[part.clone()];
-                    match activation {
-                        Activation::Relu2 => kernels.relu2_mul(gate, up_row),
-                        Activation::Silu => kernels.silu_mul(gate, up_row),
-                        Activation::Gelu => kernels.gelu_mul(gate, up_row),
-                    }
+                    activate(kernels, activation, gate, up_row);
                 });
             }
             scratch.row = up_row;
         });
+    }
+}
+
+/// Replaces each gate by `activation(gate) * up`.
+fn activate(kernels: &Kernels, activation: Activation, gate: &mut [f32], up: &[f32]) {
+    match activation {
+        Activation::Relu2 => kernels.relu2_mul(gate, up),
+        Activation::Silu => kernels.silu_mul(gate, up),
+        Activation::Gelu => kernels.gelu_mul(gate, up),
     }
 }
 
@@ -283,21 +359,22 @@ impl Values<'_> {
         }
     }
 
-    fn add(self, out: &mut [f32]) {
+    /// Adds the values, times a factor. A factor of 1 changes no bit.
+    fn add(self, factor: f32, out: &mut [f32]) {
         match self.products {
             Products::Ternary(sums, scale) => {
                 for (out, &sum) in out.iter_mut().zip(sums) {
-                    *out += sum as f32 * scale;
+                    *out += sum as f32 * scale * factor;
                 }
             }
             Products::Dense(values) => {
                 for (out, value) in out.iter_mut().zip(values) {
-                    *out += value;
+                    *out += value * factor;
                 }
             }
         }
         for (out, bias) in out.iter_mut().zip(self.bias) {
-            *out += bias;
+            *out += bias * factor;
         }
     }
 }

@@ -77,7 +77,7 @@ pub struct Weights {
     pub embedding_type: DenseType,
     /// The layers, first to last.
     pub layers: Vec<Layer>,
-    /// Norm before the head, `[hidden]`.
+    /// Norm before the head, `[hidden]`, divided by the divisor of the logits.
     pub output_norm: Vec<f32>,
     /// Output head, `[vocab][hidden]`. A tied head is the embedding itself.
     pub head: Matrix,
@@ -136,7 +136,8 @@ impl Weights {
         for index in 0..model.layers {
             layers.push(tensors.layer(index)?);
         }
-        let output_norm = tensors.vector(Role::OutputNorm, 0)?;
+        let mut output_norm = tensors.vector(Role::OutputNorm, 0)?;
+        output_norm.iter_mut().for_each(|weight| *weight /= model.scales.logits);
         let tied = !tensors.has(Role::Head);
         let head = if tied { embedding.clone() } else { tensors.matrix(Role::Head, 0)? };
         let scanned = gguf.tensor(HeadScanPart::Codes.name()).is_some();
@@ -181,7 +182,9 @@ impl Weights {
         let matrices = matrices.chain(routers).map(|m| m.place.range.len());
         let vector = |v: &Vec<f32>| 4 * v.len();
         let vectors = self.layers.iter().map(|layer| {
-            let biases = layer.matrices().into_iter().filter_map(|m| m.bias.as_ref());
+            let of_matrices =
+                |m: &'_ Matrix| m.bias.iter().chain(&m.input_norm).map(vector).sum::<usize>();
+            let of_matrices = layer.matrices().into_iter().map(of_matrices).sum::<usize>();
             let norms = [
                 &layer.q_norm,
                 &layer.k_norm,
@@ -192,7 +195,7 @@ impl Weights {
             ];
             let norms = norms.into_iter().flatten();
             let always = [&layer.attn_norm, &layer.ffn_norm].into_iter();
-            biases.chain(norms).chain(always).map(vector).sum::<usize>()
+            of_matrices + norms.chain(always).map(vector).sum::<usize>()
         });
         matrices.sum::<usize>() + vectors.sum::<usize>() + vector(&self.output_norm)
     }
@@ -217,6 +220,11 @@ impl Layer {
             None => vec![q, k, v, o, gate, up, down],
             Some(router) => vec![q, k, v, o, router],
         }
+    }
+
+    /// Whether projections have norms of their own.
+    pub(crate) fn has_input_norms(&self) -> bool {
+        self.matrices().iter().any(|matrix| matrix.input_norm.is_some())
     }
 }
 
@@ -347,6 +355,9 @@ impl<'a> Tensors<'a> {
         if let Some(bias) = role.bias() {
             matrix.bias = self.vector_if_any(bias, layer)?;
         }
+        if let Some(norm) = role.input_norm() {
+            matrix.input_norm = self.vector_if_any(norm, layer)?;
+        }
         Ok(matrix)
     }
 
@@ -358,8 +369,14 @@ impl<'a> Tensors<'a> {
     ) -> Result<(Matrix, DenseMatrix<'a>)> {
         let (info, rows, cols) = self.take_matrix(name, role)?;
         let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, purpose))?;
-        let matrix =
-            Matrix { rows, cols, place: Place::of(info), kind: Kind::Dense(ty), bias: None };
+        let matrix = Matrix {
+            rows,
+            cols,
+            place: Place::of(info),
+            kind: Kind::Dense(ty),
+            bias: None,
+            input_norm: None,
+        };
         let view = DenseMatrix::new(ty, self.bytes(info), rows, cols);
         let view = view.ok_or_else(|| self.type_error(name, purpose))?;
         if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0) {
@@ -382,7 +399,7 @@ impl<'a> Tensors<'a> {
         let mut place = Place::of(info);
         place.range.end = place.range.start + codes.len();
         let kind = Kind::Ternary { layout, scale };
-        let matrix = Matrix { rows, cols, place, kind, bias: None };
+        let matrix = Matrix { rows, cols, place, kind, bias: None, input_norm: None };
         let view = matrix.view(codes).ok_or_else(|| self.type_error(name, "a ternary matrix"))?;
         // A matrix of zeros may have any scale, or none.
         let scaled = scale > 0.0 || scale == 0.0 && layout.is_zero(codes, cols);

@@ -2,17 +2,20 @@
 
 use std::sync::{Arc, OnceLock};
 
+use axum::http::StatusCode;
 use trilobite_runtime::{
-    ChatTemplate, Conversation, Limits, Model, Sampler, SessionOptions, Tokenizer, encode, end_ids,
-    prefix_token,
+    ChatTemplate, Conversation, Embedder, Limits, Model, Pooling, Sampler, SessionOptions,
+    Tokenizer, encode, end_ids, prefix_token,
 };
 use trilobite_structured::{Compiler, Tools};
 
 use crate::api::chat::ChatRequest;
 use crate::api::completions::Prompt;
+use crate::api::embeddings::EmbeddingRequest;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::models::ModelObject;
 use crate::api::tokens::TokenizerInfo;
+use crate::embeddings::Embeds;
 use crate::engine::{Answer, Engine, Job};
 use crate::error::Result;
 use crate::metrics::Metrics;
@@ -54,7 +57,10 @@ pub(crate) struct Served {
     context: usize,
     max_tokens: Option<usize>,
     created: u64,
-    engine: Engine,
+    /// `None` in a model that gives embeddings only.
+    engine: Option<Engine>,
+    /// `None` in a model that gives text only.
+    embeds: Option<Embeds>,
     /// Created for the first constrained request.
     compiler: OnceLock<Compiler>,
 }
@@ -88,8 +94,19 @@ impl Served {
         let end_ids = end_ids(model.metadata(), Some(model.tokenizer()?))?;
         let metrics = metrics.of_model(&name);
         metrics.page_limit.set(engine.pages as i64);
+        let embeds = match model.config().pooling {
+            Some(Pooling::Mean | Pooling::Cls | Pooling::Last) => {
+                let embedder = Embedder::new(Arc::clone(&model), engine.session, None)?;
+                Some(Embeds::new(embedder, engine.queue, metrics.clone()))
+            }
+            // The protocol has one vector for a text.
+            Some(Pooling::None) | None => None,
+        };
         let (context, created) = (engine.session.context, crate::api::now());
-        let engine = Engine::start(&model, engine, metrics, options.prompt_folder.as_ref())?;
+        let engine = match model.only_embeds() {
+            true => None,
+            false => Some(Engine::start(&model, engine, metrics, options.prompt_folder.as_ref())?),
+        };
         let compiler = OnceLock::new();
         Ok(Self {
             name,
@@ -101,6 +118,7 @@ impl Served {
             max_tokens: options.max_tokens,
             created,
             engine,
+            embeds,
             compiler,
         })
     }
@@ -115,9 +133,60 @@ impl Served {
         &self.model
     }
 
-    /// The engine.
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+    /// Refuses new requests.
+    pub(crate) fn close(&self) {
+        self.engine.iter().for_each(Engine::close);
+        self.embeds.iter().for_each(Embeds::close);
+    }
+
+    /// Refuses new requests and aborts the others.
+    pub(crate) fn abort(&self) {
+        self.engine.iter().for_each(Engine::abort);
+        self.embeds.iter().for_each(Embeds::abort);
+    }
+
+    /// Whether it can answer no more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.engine.as_ref().is_some_and(Engine::has_ended)
+    }
+
+    /// The engine of a model that generates text.
+    pub(crate) fn engine(&self) -> ApiResult<&Engine> {
+        self.engine.as_ref().ok_or_else(|| {
+            let name = &self.name;
+            let message = format!(
+                "the model {name:?} generates no text: /v1/embeddings gives its embeddings"
+            );
+            let error = ApiError::status(StatusCode::NOT_FOUND, message);
+            error.with_param("model").with_code("no_text")
+        })
+    }
+
+    /// The embedder of a model that gives embeddings.
+    pub(crate) fn embeds(&self) -> ApiResult<&Embeds> {
+        self.embeds.as_ref().ok_or_else(|| {
+            let message = format!("the model {:?} gives no embeddings of texts", self.name);
+            let error = ApiError::status(StatusCode::NOT_FOUND, message);
+            error.with_param("model").with_code("no_embeddings")
+        })
+    }
+
+    /// The tokens of the texts to embed. Slow for long texts.
+    pub(crate) fn to_embed(&self, request: &EmbeddingRequest) -> ApiResult<Vec<Vec<u32>>> {
+        let prompt = self.model.prompt(request.prompt_name.as_deref());
+        let prompt = prompt.map_err(|error| ApiError::field("prompt_name", error.to_string()))?;
+        let text = |input| match input {
+            Prompt::Text(text) => Ok(self.model.encode_to_embed(prompt, &text)?),
+            Prompt::Tokens(ids) => self.checked(ids, "input"),
+        };
+        let fits = |ids: Vec<u32>| match ids.len() {
+            0 => Err(ApiError::field("input", "a text of the input has no tokens")),
+            tokens if tokens > self.context => {
+                Err(ApiError::context(tokens, self.context, "input"))
+            }
+            _ => Ok(ids),
+        };
+        request.input.each().into_iter().map(|input| text(input).and_then(fits)).collect()
     }
 
     /// Tokens that its context holds.
@@ -143,12 +212,13 @@ impl Served {
             created: self.created,
             owned_by: "trilobite",
             max_model_len: self.context,
-            chat: self.template.is_some(),
+            chat: self.template.is_some() && self.engine.is_some(),
         }
     }
 
     /// The prompt of a conversation. Slow for long ones.
     pub(crate) fn chat_prompt(&self, request: &ChatRequest) -> ApiResult<Vec<u32>> {
+        self.engine()?;
         let Some(template) = &self.template else {
             let message = format!(
                 "the model {:?} has no chat template; /v1/completions continues a text",
@@ -181,6 +251,7 @@ impl Served {
 
     /// The tokens of a prompt of `/v1/completions`.
     pub(crate) fn prompt(&self, prompt: Prompt, special: bool) -> ApiResult<Vec<u32>> {
+        self.engine()?;
         match prompt {
             Prompt::Text(text) => {
                 let ids = self.encode(&text, special)?;
@@ -229,7 +300,7 @@ impl Served {
     pub(crate) fn submit(&self, wanted: Vec<Wanted>, param: &str) -> ApiResult<Vec<Answer>> {
         let jobs: ApiResult<Vec<Job>> =
             wanted.into_iter().map(|wanted| self.job(wanted, param)).collect();
-        Ok(self.engine.submit(jobs?)?)
+        Ok(self.engine()?.submit(jobs?)?)
     }
 
     fn job(&self, wanted: Wanted, param: &str) -> ApiResult<Job> {

@@ -116,7 +116,7 @@ impl Server {
             async move {
                 // An error means that no stopper is left, which `self.stop` rules out.
                 let _ = stop.wait_for(|stop| *stop).await;
-                app.models.iter().for_each(|model| model.engine().close());
+                app.models.iter().for_each(|model| model.close());
             }
         };
         let router = routes::router(Arc::clone(&self.app));
@@ -124,7 +124,7 @@ impl Server {
         let too_late = async {
             let _ = stop.wait_for(|stop| *stop).await;
             tokio::time::sleep(grace).await;
-            late.models.iter().for_each(|model| model.engine().abort());
+            late.models.iter().for_each(|model| model.abort());
             tokio::time::sleep(FAREWELL).await;
         };
         tokio::select! {

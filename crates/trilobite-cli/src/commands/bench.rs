@@ -129,6 +129,10 @@ struct Measured {
 pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     ensure!(args.runs > 0, "-r is 0, expected at least 1");
     let model = model::load_to_decode(&args.model, global)?;
+    ensure!(
+        args.n == 0 || !model.only_embeds(),
+        "the model gives embeddings only, so there is nothing to decode; -n 0 measures its prefill"
+    );
     let context = args.depth.saturating_add(args.n).saturating_add(1);
     let longest = args.prompt.iter().copied().max().unwrap_or(0).max(context);
     ensure!(
@@ -420,7 +424,10 @@ fn prefill_speed(session: &mut Session, tokens: usize) -> Result<f64> {
     let prompt = prompt(session.model(), tokens);
     session.truncate(0);
     let start = Instant::now();
-    session.next_logits(&prompt)?;
+    match session.model().only_embeds() {
+        true => session.read(&prompt)?,
+        false => drop(session.next_logits(&prompt)?),
+    }
     Ok(tokens as f64 / start.elapsed().as_secs_f64())
 }
 

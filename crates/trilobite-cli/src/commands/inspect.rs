@@ -130,6 +130,12 @@ fn json(model: &Model) -> Result<Value> {
     }))
 }
 
+/// What follows a prefix in the keys of the metadata.
+fn keys_after(model: &Model, prefix: &str) -> String {
+    let keys = model.metadata().iter().filter_map(|(key, _)| key.strip_prefix(prefix));
+    keys.collect::<Vec<_>>().join(", ")
+}
+
 /// The most important properties of the model.
 fn summary(model: &Model) -> Result<String> {
     let c = model.config();
@@ -157,8 +163,22 @@ fn summary(model: &Model) -> Result<String> {
     }
     line(
         "vocabulary",
-        format!("{} (head {})", c.vocab, if model.weights().tied { "tied" } else { "untied" }),
+        format!(
+            "{} ({})",
+            c.vocab,
+            match (model.only_embeds(), model.weights().tied) {
+                (true, _) => "no head",
+                (false, true) => "head tied",
+                (false, false) => "head untied",
+            }
+        ),
     );
+    if let Some(pooling) = c.pooling {
+        let prompts = keys_after(model, keys::PROMPTS);
+        let prompts =
+            if prompts.is_empty() { String::new() } else { format!("; prompts {prompts}") };
+        line("embedding", format!("{}{prompts}", pooling.summary()));
+    }
     line("file", output::bytes(file_bytes(model)));
     line("tensors", types(model));
     line("without embedding", output::bytes(model.weights().non_embedding_bytes() as u64));

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use trilobite_runtime::MAX_BATCH;
 
+use super::npy;
 use crate::args::{Global, Logits};
 use crate::{model, output};
 
@@ -15,7 +16,7 @@ pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
     ensure!(count <= most, "--tokens are {count}, but the model was made for at most {most}");
     let mut session = model::session(&model, &args.compute, Some(count))?;
     output::write_result(&args.output, |out| {
-        out.write_all(&npy_header(count, vocab))?;
+        out.write_all(&npy::header(count, vocab))?;
         // Errors and signals are noticed between two batches.
         for batch in args.tokens.chunks(MAX_BATCH) {
             let mut written = Ok(());
@@ -33,18 +34,4 @@ pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
         output::say(&format!("{}: f32 [{count}, {vocab}]", args.output.display()));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Version 1.0 of NumPy's format: magic, version, length, a Python dictionary padded to 64 bytes.
-fn npy_header(rows: usize, cols: usize) -> Vec<u8> {
-    let mut dictionary =
-        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
-    while (10 + dictionary.len() + 1) % 64 != 0 {
-        dictionary.push(' ');
-    }
-    dictionary.push('\n');
-    let mut header = b"\x93NUMPY\x01\x00".to_vec();
-    header.extend((dictionary.len() as u16).to_le_bytes());
-    header.extend(dictionary.as_bytes());
-    header
 }

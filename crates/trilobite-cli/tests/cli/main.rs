@@ -12,6 +12,7 @@ mod commands;
 mod configs;
 mod converted;
 mod dense;
+mod embeddings;
 mod eval;
 mod eval_own;
 mod failures;
@@ -30,6 +31,7 @@ mod pull;
 mod real;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod sandbox;
+mod sentencepiece;
 mod serve;
 mod server;
 mod speculation;

@@ -8,7 +8,9 @@ mod rope;
 mod tests;
 
 use trilobite_format::keys::model as keys;
-use trilobite_format::model::{Architecture, Fault, Hyperparameters, Role, Rope, Window, limits};
+use trilobite_format::model::{
+    Architecture, Fault, Hyperparameters, Role, Rope, Scales, Window, limits,
+};
 
 use super::names;
 use crate::Error;
@@ -30,6 +32,8 @@ pub(crate) struct HfConfig {
     /// The default of the model's class for `tied`.
     pub(crate) tied_by_default: bool,
     pub(crate) quantization: Quantization,
+    /// Whether the input of every quantised projection is normed (`use_rms_norm`).
+    pub(crate) input_norms: bool,
     /// The modules in `modules_to_not_convert`. `None` if the key is absent: then all projections
     /// are ternary, and the head is dense.
     pub(crate) excluded: Option<Vec<String>>,
@@ -63,7 +67,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
         }
     }
     // There is no BitNet model of this architecture to test against.
-    if matches!(arch, Architecture::Qwen3 | Architecture::Maple) {
+    if arch == Architecture::Maple {
         if object.get("quantization_config").is_some() {
             return Err(object.unsupported("quantization_config"));
         }
@@ -83,10 +87,21 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
         rope::read(&object, &sizes, defaults.rope_theta)?;
     let window = window(&object, &sizes, local_theta)?;
     let attention_scale = attention_scale(&object, &sizes)?;
-    let model =
-        Hyperparameters { rope, rope_dim, context, window, experts, attention_scale, ..sizes };
-    model.check().map_err(unfit)?;
+    let scales = scales(&object, &sizes)?;
     let (quantization, excluded) = quantization(&object, old)?;
+    let projection_norm_eps = input_norms(&object)?;
+    let model = Hyperparameters {
+        rope,
+        rope_dim,
+        context,
+        window,
+        experts,
+        attention_scale,
+        scales,
+        projection_norm_eps: projection_norm_eps.filter(|eps| *eps != sizes.norm_eps),
+        ..sizes
+    };
+    model.check().map_err(unfit)?;
     Ok(HfConfig {
         model,
         // Qwen 2 requires its biases, regardless of the key.
@@ -95,6 +110,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
         tied: object.bool("tie_word_embeddings")?,
         tied_by_default: defaults.tied,
         quantization,
+        input_norms: projection_norm_eps.is_some(),
         excluded,
         rope_divisors: divisors,
         notes,
@@ -139,17 +155,20 @@ fn sizes(
         head_dim,
         rope_dim: head_dim,
         norm_eps: object.number("rms_norm_eps")?.unwrap_or(defaults.norm_eps),
+        projection_norm_eps: None,
         rope: Rope::unscaled(defaults.rope_theta),
         window: None,
         experts: None,
         attention_scale: None,
         softcap: if gemma { softcap(object)? } else { None },
+        scales: Scales::NONE,
+        pooling: None,
     })
 }
 
 /// The error for a hyperparameter outside its range, under its name in config.json.
 fn unfit(object: &Object<'_>, fault: Fault) -> Error {
-    const NAMES: [(&str, &str); 13] = [
+    const NAMES: [(&str, &str); 17] = [
         (keys::VOCAB, "vocab_size"),
         (keys::CONTEXT, "max_position_embeddings"),
         (keys::HIDDEN, "hidden_size"),
@@ -160,6 +179,10 @@ fn unfit(object: &Object<'_>, fault: Fault) -> Error {
         (keys::HEAD_DIM, "head_dim"),
         (keys::NORM_EPS, "rms_norm_eps"),
         (keys::WINDOW, "sliding_window"),
+        (keys::PROJECTION_NORM_EPS, "quantization_config.rms_norm_eps"),
+        (keys::EMBEDDING_SCALE, "scale_emb"),
+        (keys::RESIDUAL_SCALE, "scale_depth"),
+        (keys::LOGIT_SCALE, "dim_model_base"),
         (keys::ROPE_BASE, "rope_theta"),
         (keys::ROPE_DIM, "partial_rotary_factor"),
         (keys::ROPE_BASE_WINDOW, "rope_local_base_freq"),
@@ -182,6 +205,33 @@ fn attention_scale(object: &Object<'_>, model: &Hyperparameters) -> Result<Optio
     let scalar = object.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
     let usual = scalar == model.head_dim as f32 && model.scale_width() == model.head_dim;
     Ok((!usual).then(|| (1.0 / f64::from(scalar).sqrt()) as f32))
+}
+
+/// The factors of MiniCPM.
+fn scales(object: &Object<'_>, sizes: &Hyperparameters) -> Result<Scales, Error> {
+    if sizes.arch != Architecture::MiniCpm {
+        return Ok(Scales::NONE);
+    }
+    const EXPERTS: &str = "num_experts";
+    if object.integer(EXPERTS, 0..=u32::MAX.into())?.is_some_and(|experts| experts > 0) {
+        return Err(object.unsupported(EXPERTS));
+    }
+    let or_1 = |key| Ok::<f32, Error>(object.positive(key)?.unwrap_or(1.0));
+    let depth = f64::from(or_1("scale_depth")?);
+    Ok(Scales {
+        embedding: or_1("scale_emb")?,
+        residual: (depth / (sizes.layers as f64).sqrt()) as f32,
+        logits: sizes.hidden as f32 / or_1("dim_model_base")?,
+    })
+}
+
+/// The epsilon of the norms of projections' inputs; `None` if there are no such norms.
+fn input_norms(object: &Object<'_>) -> Result<Option<f32>, Error> {
+    let Some(settings) = object.object("quantization_config.")? else { return Ok(None) };
+    match settings.bool("use_rms_norm")? {
+        Some(true) => Ok(Some(settings.number("rms_norm_eps")?.unwrap_or(1e-6))),
+        _ => Ok(None),
+    }
 }
 
 /// The cap of the logits. That of attention scores is a remnant of Gemma 2 that no Gemma 3 uses.
@@ -284,9 +334,6 @@ fn quantization(
         Some("bitnet") => {}
         _ => return Err(settings.bad("quant_method", "\"bitnet\"")),
     }
-    if settings.bool("use_rms_norm")? == Some(true) {
-        return Err(settings.unsupported("use_rms_norm"));
-    }
     let online = match settings.str("quantization_mode")? {
         None | Some("offline") => false,
         Some("online") => true,
@@ -321,21 +368,31 @@ fn excluded(settings: &Object<'_>) -> Result<Option<Vec<String>>, Error> {
 impl HfConfig {
     /// The module of which the tensor is the weight or the bias.
     pub(crate) fn module(&self, role: Role, layer: u64) -> Option<String> {
-        names::module(role, layer, self.model.arch, self.old)
+        let module = names::module(role, layer, self.model.arch, self.old)?;
+        // The name that transformers gives the norms which it adds itself.
+        let linear = module.strip_suffix(".norm").filter(|_| self.input_norms);
+        match linear.filter(|_| role.is_input_norm()) {
+            Some(linear) => Some(format!("{linear}.rms_norm")),
+            None => Some(module),
+        }
     }
 
     /// The head width for reordering the rows of rotated tensors; see
     /// [`source_row`](crate::rows::source_row).
     pub(crate) fn reordering(&self, role: Role) -> Option<usize> {
         let rotated = matches!(role, Role::Q | Role::K | Role::QBias | Role::KBias);
-        let adjacent = self.model.arch == Architecture::Llama;
-        (rotated && adjacent).then_some(self.model.head_dim as usize)
+        (rotated && self.model.arch.permutes()).then_some(self.model.head_dim as usize)
     }
 
     /// Whether the model has an optional tensor other than the head.
     pub(crate) fn has(&self, role: Role) -> bool {
         match role.divides_rope() {
             true => self.rope_divisors.iter().any(|(divisors, _)| *divisors == role),
+            false if role.is_input_norm() => {
+                let norm = self.module(role, 0).filter(|_| self.input_norms);
+                let linear = norm.as_deref().and_then(|norm| norm.strip_suffix(".rms_norm"));
+                linear.is_some_and(|linear| !self.is_excluded(linear))
+            }
             false => role.is_bias() && self.biases,
         }
     }

@@ -91,15 +91,17 @@ fn qwen_3_has_norms_of_heads_and_biases_where_they_are_stated() {
         tiny.rename(&block(&format!("self_attn.{name}.weight")), "model.other");
         contains(&tiny.error(), &format!("{name}.weight is missing"));
     }
-    for (key, value) in [
-        ("quantization_config", json!({"quant_method": "bitnet"})),
-        ("quantization_config", json!({"quant_method": "fp8"})),
-        ("is_bitnet_config", json!(true)),
+    for (key, value, part) in [
+        (
+            "quantization_config",
+            json!({"quant_method": "bitnet"}),
+            "q_proj.weight_scale is missing",
+        ),
+        ("quantization_config", json!({"quant_method": "fp8"}), "expected \"bitnet\""),
     ] {
         let mut tiny = tiny.clone();
-        let part = format!("`{key}`: {value} is not supported");
         tiny.config[key] = value;
-        contains(&tiny.error(), &part);
+        contains(&tiny.error(), part);
     }
 }
 
@@ -246,4 +248,33 @@ fn added_tokens_without_a_row_are_left_out() {
     let tokenizer = metadata.str("tokenizer.huggingface.json").unwrap().unwrap();
     assert!(tokenizer.contains("<bos>") && !tokenizer.contains("<image>"));
     contains(&report.notes.join("\n"), "no rows for the added tokens \"<image>\"");
+}
+
+#[test]
+fn minicpms_factors_become_keys() {
+    let mut tiny = Tiny::llama().with_dense(|i, e| (i * 100 + e) as f32 / 64.0);
+    tiny.config["architectures"] = json!(["MiniCPMForCausalLM"]);
+    tiny.config["model_type"] = json!("minicpm");
+    tiny.config["quantization_config"] = json!(null);
+    let scales = |tiny: &Tiny| {
+        let file = metadata(&tiny.converted());
+        ["embedding_scale", "residual_scale", "logit_scale"]
+            .map(|key| file.f32(&format!("minicpm.{key}")).unwrap().unwrap())
+    };
+    // One layer.
+    assert_eq!(scales(&tiny), [1.0, 1.0, HIDDEN as f32]);
+    tiny.config["scale_emb"] = json!(12);
+    tiny.config["scale_depth"] = json!(1.4);
+    tiny.config["dim_model_base"] = json!(4);
+    assert_eq!(scales(&tiny), [12.0, 1.4, 4.0]);
+    // The rows of q are permuted as in Llama.
+    let mut llama = tiny.clone();
+    llama.config["architectures"] = json!(["LlamaForCausalLM"]);
+    let q = "blk.0.attn_q.weight";
+    assert_eq!(dense(&tiny.converted(), q), dense(&llama.converted(), q));
+    tiny.config["scale_depth"] = json!(0);
+    contains(&tiny.error(), "`scale_depth` is 0, expected a positive number");
+    tiny.config["scale_depth"] = json!(1.4);
+    tiny.config["num_experts"] = json!(8);
+    contains(&tiny.error(), "`num_experts`: 8 is not supported");
 }

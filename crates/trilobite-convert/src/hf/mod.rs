@@ -6,6 +6,9 @@ mod chat;
 mod config;
 #[cfg(test)]
 mod dense_tests;
+mod embedding;
+#[cfg(test)]
+mod embedding_tests;
 #[cfg(test)]
 mod grid_tests;
 mod json;
@@ -14,6 +17,7 @@ mod maple_tests;
 mod names;
 #[cfg(test)]
 mod names_tests;
+mod sentencepiece;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
@@ -48,13 +52,14 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         why: format!("it has no {CONFIG}"),
     })?;
     let object = Object::new(CONFIG, &json);
-    let source = config::read(object)?;
+    let mut source = config::read(object)?;
     if options.quantize.is_some() && source.model.arch.has_experts() {
         let (file, what) = (CONFIG.to_owned(), plan::QUANTISED_EXPERTS.to_owned());
         return Err(Error::Unsupported { file, what });
     }
     let mut shards = checkpoint.shards()?;
     base_names(&mut shards, &source);
+    let embedding = embedding::complete(checkpoint, object, &mut source, &shards)?;
     let mut builder = Builder {
         shards,
         options,
@@ -76,6 +81,9 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     plan::general(&mut metadata, model.arch, &checkpoint.name, plan::file_type(&tensors));
     model.describe(&mut metadata);
     tokenizer::describe(checkpoint, object, model.vocab, &mut metadata, &mut notes)?;
+    if let Some(embedding) = embedding {
+        embedding.describe(checkpoint, model.arch, &mut metadata)?;
+    }
     plan::name_dense(&tensors, model.arch, &mut metadata);
     Ok(Plan { model, files: &checkpoint.files, metadata, tensors, notes })
 }
@@ -153,7 +161,10 @@ struct Builder<'a, 'o> {
 impl<'a> Builder<'a, '_> {
     fn tensors(&mut self) -> Result<(), Error> {
         let tied = self.is_tied();
-        let has = |role| if role == Role::Head { !tied } else { self.source.has(role) };
+        let has = |role: Role| match role {
+            Role::Head => !tied,
+            role => self.source.has(role) || self.source.has_input_norm(role, &self.shards),
+        };
         for tensor in tensors(&self.source.model, has) {
             match self.source.module(tensor.role, tensor.layer) {
                 None if tensor.role.is_of_experts() => self.experts(tensor)?,
@@ -320,7 +331,7 @@ impl<'a> Builder<'a, '_> {
         }
         let reordering = self.source.reordering(role);
         let gemma = self.source.model.arch == Architecture::Gemma3;
-        let offset = gemma && suffix == "weight";
+        let offset = gemma && suffix == "weight" && !role.is_input_norm();
         let data = if offset || reordering.is_some() {
             view.require_finite()?;
             let values = view.to_f32();

@@ -33,6 +33,13 @@ pub(super) fn module(role: Role, layer: u64, arch: Architecture, old: bool) -> O
         Role::Router => "mlp.gate",
         // Each expert has a tensor of its own.
         Role::GateExperts | Role::UpExperts | Role::DownExperts => return None,
+        Role::QInputNorm => "self_attn.q_proj.norm",
+        Role::KInputNorm => "self_attn.k_proj.norm",
+        Role::VInputNorm => "self_attn.v_proj.norm",
+        Role::AttnOutputInputNorm => "self_attn.o_proj.norm",
+        Role::GateInputNorm => "mlp.gate_proj.norm",
+        Role::UpInputNorm => "mlp.up_proj.norm",
+        Role::DownInputNorm => "mlp.down_proj.norm",
         Role::RopeFreqs | Role::RopeShort | Role::RopeLong | Role::DownTransposed => return None,
     };
     Some(match role.in_layer() {

@@ -283,7 +283,7 @@ fn what_does_not_fit_is_named() {
             |t| t.config["quantization_config"]["quant_method"] = json!("gptq"),
             "quant_method` is \"gptq\"",
         ),
-        (|t| t.config["quantization_config"]["use_rms_norm"] = json!(true), "use_rms_norm`: true"),
+        (|t| t.config["quantization_config"]["use_rms_norm"] = json!(3), "use_rms_norm` is 3"),
         (
             |t| t.config["quantization_config"]["linear_class"] = json!("x"),
             "linear_class` is \"x\"",

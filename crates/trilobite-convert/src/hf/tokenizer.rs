@@ -9,14 +9,14 @@ use trilobite_format::{Metadata, keys};
 
 use super::json::Object;
 use super::vocabulary::{self, Vocabulary};
-use super::{added_tokens, chat};
+use super::{added_tokens, chat, sentencepiece};
 use crate::Error;
 use crate::source::{Checkpoint, Kind};
 
 const TOKENIZER: &str = "tokenizer.json";
-const SETTINGS: &str = "tokenizer_config.json";
+pub(super) const SETTINGS: &str = "tokenizer_config.json";
 /// Added tokens with their ids, in files of old versions.
-const NUMBERED: &str = "added_tokens.json";
+pub(super) const NUMBERED: &str = "added_tokens.json";
 
 /// Adds all metadata that tokenizing and chatting need.
 pub(crate) fn describe(
@@ -38,6 +38,7 @@ pub(crate) fn describe(
     let text_of = |key: &str| {
         chat::token(tokenizer_config.get(key)).or_else(|| chat::token(special.get(key)))
     };
+    let (mut bos, mut eos) = (text_of("bos_token"), text_of("eos_token"));
     let vocabulary = match read(checkpoint, &tokenizer_config)? {
         Some(File { mut tokenizer, json, cleans_up, other_id }) => {
             notes.extend(other_id);
@@ -69,13 +70,20 @@ pub(crate) fn describe(
             }
             Some(vocabulary)
         }
-        None => {
-            notes.push(
-                "no tokenizer.json (a tokenizer.model is not read): the file takes token ids only"
-                    .to_owned(),
-            );
-            None
-        }
+        None => match sentencepiece::read(checkpoint, &tokenizer_config, Some(vocab))? {
+            Some(pieces) => {
+                pieces.describe(metadata);
+                (bos, eos) = (bos.or(pieces.bos), eos.or(pieces.eos));
+                Some(pieces.vocabulary)
+            }
+            None => {
+                notes.push(
+                    "neither tokenizer.json nor tokenizer.model: the file takes token ids only"
+                        .to_owned(),
+                );
+                None
+            }
+        },
     };
 
     let id_of = |text: Option<&str>| vocabulary.as_ref()?.id(text?);
@@ -91,7 +99,6 @@ pub(crate) fn describe(
         }
         Ok::<_, Error>(ids)
     };
-    let (bos, eos) = (text_of("bos_token"), text_of("eos_token"));
     let first = |ids: Vec<u64>, text: Option<&str>| ids.first().copied().or_else(|| id_of(text));
 
     let begins = ids(&config, "bos_token_id")?;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 use trilobite_format::model::{TokenKind, Words};
-use trilobite_format::{Metadata, keys};
+use trilobite_format::{Array, Metadata, Value as Stored, keys};
 
 use super::json::Object;
 use crate::Error;
@@ -20,16 +20,20 @@ pub(crate) struct Vocabulary {
     pub(crate) ggml: Option<Ggml>,
 }
 
-/// A BPE vocabulary in llama.cpp's form.
+/// A vocabulary in llama.cpp's form.
 pub(crate) struct Ggml {
-    model: &'static str,
-    words: &'static Words,
-    tokens: Vec<String>,
-    kinds: Vec<TokenKind>,
-    merges: Vec<String>,
-    scores: Vec<f32>,
+    pub(super) model: &'static str,
+    pub(super) words: &'static Words,
+    pub(super) tokens: Vec<String>,
+    pub(super) kinds: Vec<TokenKind>,
+    pub(super) merges: Vec<String>,
+    pub(super) scores: Vec<f32>,
     /// Whether the tokenizer inserts a space before the text.
-    prefix: bool,
+    pub(super) prefix: bool,
+    /// SentencePiece's map of characters; empty if there is none.
+    pub(super) charsmap: Vec<u8>,
+    /// Whether spaces at both ends and repeated ones are removed; `None` if not stated.
+    pub(super) extra_spaces: Option<bool>,
 }
 
 /// Reads a tokenizer.json. All ids must be below `vocab`.
@@ -155,6 +159,8 @@ fn ggml(
         merges,
         scores: if bytes { scores } else { Vec::new() },
         prefix: adds_space(tokenizer.value),
+        charsmap: Vec::new(),
+        extra_spaces: None,
     })
 }
 
@@ -171,6 +177,12 @@ impl Ggml {
         } else {
             metadata.insert(keys::SCORES, self.scores.clone());
             metadata.insert(keys::SPACE_PREFIX, self.prefix);
+        }
+        if !self.charsmap.is_empty() {
+            metadata.insert(keys::CHARSMAP, Stored::Array(Array::U8(self.charsmap.clone())));
+        }
+        if let Some(extra_spaces) = self.extra_spaces {
+            metadata.insert(keys::EXTRA_SPACES, extra_spaces);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Conversion sources: the files of a checkpoint and the tensors in them.
 
+mod modules;
 mod safetensors;
 mod shards;
 #[cfg(test)]
@@ -16,20 +17,28 @@ use serde_json::Value;
 use trilobite_format::{Gguf, Split, open_regular};
 
 use crate::Error;
+pub(crate) use modules::MODULES;
+use modules::USUAL_POOLING;
 pub(crate) use shards::Shards;
 pub(crate) use view::{Dtype, View};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// Names of weights in PyTorch's own format, which can hold any program.
+const PICKLED: [&str; 3] =
+    ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
 /// Optional files beside the weights.
-const SIDE_FILES: [&str; 7] = [
+const SIDE_FILES: [&str; 10] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
+    MODULES,
+    "config_sentence_transformers.json",
 ];
 
 /// Maximum size of a JSON file. The largest published tokenizer.json have 40 million bytes.
@@ -110,7 +119,9 @@ impl Deref for SourceFile {
 impl Checkpoint {
     /// Whether a file with this name in a checkpoint's folder can belong to the checkpoint.
     pub fn may_hold(name: &str) -> bool {
-        SIDE_FILES.contains(&name) || name == INDEX || name.ends_with(".safetensors")
+        let nested = name.contains(['/', '\\']);
+        let weights = name == INDEX || name.ends_with(".safetensors");
+        SIDE_FILES.contains(&name) || name == USUAL_POOLING || weights && !nested
     }
 
     /// Opens a checkpoint folder, a `.safetensors` file with its config.json beside it, or a GGUF
@@ -166,7 +177,7 @@ impl Checkpoint {
     /// Opens a checkpoint folder without its weights.
     ///
     /// # Errors
-    /// [`Error::Read`].
+    /// [`Error::Read`], or the file that lists the parts of an embedding model is malformed.
     pub fn open_without_weights(folder: impl AsRef<Path>) -> Result<Checkpoint, Error> {
         let folder = folder.as_ref();
         let resolved = folder.canonicalize().map_err(|source| read_error(folder, source))?;
@@ -178,6 +189,9 @@ impl Checkpoint {
         };
         for name in SIDE_FILES {
             checkpoint.add(folder, name)?;
+        }
+        if let Some(name) = checkpoint.pooling_file()? {
+            checkpoint.add(folder, &name)?;
         }
         Ok(checkpoint)
     }
@@ -196,7 +210,15 @@ impl Checkpoint {
                 checkpoint.add(folder, &shard)?;
             }
         }
-        checkpoint.require_weights(&folder.display().to_string())?;
+        if let Err(error) = checkpoint.require_weights(&folder.display().to_string()) {
+            let pickled = PICKLED.into_iter().find(|name| folder.join(name).exists());
+            return Err(match pickled {
+                Some(name) => {
+                    Error::Pickled { path: folder.display().to_string(), file: name.to_owned() }
+                }
+                None => error,
+            });
+        }
         Ok(checkpoint)
     }
 
@@ -204,8 +226,7 @@ impl Checkpoint {
         let why = if self.file("config.json").is_none() {
             "it has no config.json"
         } else if self.file(&self.weights).is_none() && self.file(INDEX).is_none() {
-            "it has neither model.safetensors nor model.safetensors.index.json (weights in \
-             PyTorch's .bin files are not read)"
+            "it has neither model.safetensors nor model.safetensors.index.json"
         } else {
             return Ok(());
         };

@@ -123,8 +123,10 @@ fn what_is_no_checkpoint_is_refused() {
     contains(&error(&folder.path().join("absent")), "cannot read");
     contains(&error(folder.path()), "it has no config.json");
     fs::write(folder.path().join("config.json"), "{").unwrap();
+    contains(&error(folder.path()), "it has neither model.safetensors nor");
     fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
-    contains(&error(folder.path()), "PyTorch's .bin files are not read");
+    contains(&error(folder.path()), "are in pytorch_model.bin, which is not read");
+    contains(&error(folder.path()), "save them as safetensors");
     contains(&error(&folder.path().join("pytorch_model.bin")), "expected a Hugging Face folder");
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1180000000\n";
     for name in ["model.safetensors", "tokenizer.json", "m.gguf"] {

@@ -22,10 +22,13 @@ pub enum Architecture {
     /// SiLU with clamped inputs; a mixture of experts, norms of each head of q and k, sliding windows;
     /// RoPE on the first elements of each head, in the layers with a window only.
     Maple,
+    /// Llama with factors of the embedding, of what blocks add to the residual stream, and of the
+    /// logits; q and k are permuted as in Llama.
+    MiniCpm,
 }
 
 /// All names. The first of an architecture is the one that is written.
-const NAMES: [(&str, Architecture); 8] = [
+const NAMES: [(&str, Architecture); 9] = [
     ("bitnet-b1.58", Architecture::BitNetB158),
     ("bitnet-25", Architecture::BitNetB158),
     ("bitnet", Architecture::BitNet),
@@ -34,6 +37,7 @@ const NAMES: [(&str, Architecture); 8] = [
     ("qwen3", Architecture::Qwen3),
     ("gemma3", Architecture::Gemma3),
     ("maple", Architecture::Maple),
+    ("minicpm", Architecture::MiniCpm),
 ];
 
 impl Architecture {
@@ -65,6 +69,7 @@ impl Architecture {
             Architecture::Qwen3 => "qwen3",
             Architecture::Gemma3 => "gemma3",
             Architecture::Maple => "maple",
+            Architecture::MiniCpm => "minicpm",
         }
     }
 
@@ -77,7 +82,8 @@ impl Architecture {
             | Architecture::Qwen2
             | Architecture::Qwen3
             | Architecture::Gemma3
-            | Architecture::Maple => false,
+            | Architecture::Maple
+            | Architecture::MiniCpm => false,
         }
     }
 
@@ -102,6 +108,12 @@ impl Architecture {
     /// model code does for Maple. In the other architectures it includes the current token.
     pub fn window_precedes(self) -> bool {
         self == Architecture::Maple
+    }
+
+    /// Whether files of this architecture permute the rows of q and k, so that RoPE rotates adjacent
+    /// elements.
+    pub fn permutes(self) -> bool {
+        matches!(self, Architecture::Llama | Architecture::MiniCpm)
     }
 
     /// Whether five in six layers slide by default, with a RoPE of their own, in a file that has a

@@ -4,12 +4,15 @@ use super::architecture::Architecture;
 use super::experts::Experts;
 use super::fault::Fault;
 use super::limits;
+use super::pooling::Pooling;
 use super::prefixed::Keys;
 use super::rope::{Rope, check_base};
+use super::scales::Scales;
 use super::window::Window;
 use crate::keys::model::{
-    ATTENTION_SCALE, CONTEXT, FFN, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, NORM_EPS,
-    ROPE_BASE_WINDOW, ROPE_DIM, ROPE_DIM_WINDOW, SOFTCAP, VALUE_DIM, VOCAB, WINDOW,
+    ATTENTION_SCALE, CONTEXT, FFN, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, NORM_EPS, POOLING,
+    PROJECTION_NORM_EPS, ROPE_BASE_WINDOW, ROPE_DIM, ROPE_DIM_WINDOW, SOFTCAP, VALUE_DIM, VOCAB,
+    WINDOW,
 };
 use crate::{Error, Metadata, Value};
 
@@ -45,6 +48,8 @@ pub struct Hyperparameters {
     pub rope_dim: u64,
     /// The epsilon of every RMS norm, added to the mean square.
     pub norm_eps: f32,
+    /// The epsilon of the norms of projections' inputs, if it is not `norm_eps`.
+    pub projection_norm_eps: Option<f32>,
     /// RoPE of the layers without a sliding window.
     pub rope: Rope,
     /// Sliding-window attention, if some layers have it.
@@ -55,6 +60,10 @@ pub struct Hyperparameters {
     pub attention_scale: Option<f32>,
     /// The cap `c` of logits: they become `c tanh(x / c)`.
     pub softcap: Option<f32>,
+    /// Factors of the residual stream and the logits.
+    pub scales: Scales,
+    /// How an embedding model pools the hidden states of a text.
+    pub pooling: Option<Pooling>,
 }
 
 impl Hyperparameters {
@@ -120,11 +129,14 @@ impl Hyperparameters {
             head_dim,
             rope_dim,
             norm_eps: keys.float(NORM_EPS)?.ok_or_else(|| keys.missing(NORM_EPS))?,
+            projection_norm_eps: keys.float(PROJECTION_NORM_EPS)?,
             rope,
             window: None,
             experts,
             attention_scale: keys.float(ATTENTION_SCALE)?,
             softcap: keys.float(SOFTCAP)?,
+            scales: Scales::read(&keys, arch, layers, hidden)?,
+            pooling: Pooling::read(&keys)?,
         };
         // Check the number of layers before a list of that length is built.
         read.check().map_err(bad)?;
@@ -170,6 +182,9 @@ impl Hyperparameters {
         Experts::describe(self.experts.as_ref(), &mut set);
         set(ATTENTION_SCALE, self.attention_scale.map(Value::from));
         set(SOFTCAP, self.softcap.map(Value::from));
+        set(PROJECTION_NORM_EPS, self.projection_norm_eps.map(Value::from));
+        set(POOLING, self.pooling.map(|pooling| (pooling.number() as u32).into()));
+        self.scales.describe(self.arch, &mut set);
     }
 
     /// Checks that a model with these hyperparameters can be run. Reading and writing share this
@@ -203,6 +218,13 @@ impl Hyperparameters {
         })?;
         let eps = self.norm_eps >= 0.0 && self.norm_eps.is_finite();
         Fault::unless(eps, NORM_EPS, self.norm_eps, || "a finite number of at least 0".into())?;
+        if let Some(eps) = self.projection_norm_eps {
+            let valid = eps >= 0.0 && eps.is_finite();
+            Fault::unless(valid, PROJECTION_NORM_EPS, eps, || {
+                "a finite number of at least 0".into()
+            })?;
+        }
+        self.scales.check()?;
         self.rope.check(self.context)?;
         self.experts.as_ref().map_or(Ok(()), Experts::check)?;
         if let Some(window) = &self.window {

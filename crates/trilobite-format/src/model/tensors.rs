@@ -41,6 +41,15 @@ pub enum Role {
     KBias,
     VBias,
     AttnOutputBias,
+    /// The norm of the input of [`Q`](Self::Q), before it is multiplied. The other projections of a
+    /// layer have such a norm each.
+    QInputNorm,
+    KInputNorm,
+    VInputNorm,
+    AttnOutputInputNorm,
+    GateInputNorm,
+    UpInputNorm,
+    DownInputNorm,
     OutputNorm,
     Head,
 }
@@ -126,10 +135,11 @@ const HEAD_NORMS: Models = Of(&[Qwen3, Gemma3, Maple]);
 const ONE_NETWORK: Models = AllBut(&[Maple]);
 const MIXTURE: Models = Of(&[Maple]);
 const BIASES: Models = AnyBut(&[Qwen2]);
+const OPTIONAL: Models = AnyBut(&[]);
 
 /// All tensors, indexed by [`Role`].
 #[rustfmt::skip]
-static TABLE: [Row; 30] = [
+static TABLE: [Row; 37] = [
     whole(Role::Embedding, "token_embd.weight", &[Vocab, Hidden], All),
     whole(Role::RopeFreqs, "rope_freqs.weight", &[Pairs], OtherRope),
     whole(Role::RopeShort, "rope_factors_short.weight", &[Pairs], LongRope),
@@ -157,10 +167,17 @@ static TABLE: [Row; 30] = [
     layer(Role::QBias, "attn_q.bias", &[Queries], BIASES),
     layer(Role::KBias, "attn_k.bias", &[Keys], BIASES),
     layer(Role::VBias, "attn_v.bias", &[Keys], BIASES),
-    layer(Role::AttnOutputBias, "attn_output.bias", &[Hidden], AnyBut(&[])),
+    layer(Role::AttnOutputBias, "attn_output.bias", &[Hidden], OPTIONAL),
+    layer(Role::QInputNorm, "attn_q_norm_in.weight", &[Hidden], OPTIONAL),
+    layer(Role::KInputNorm, "attn_k_norm_in.weight", &[Hidden], OPTIONAL),
+    layer(Role::VInputNorm, "attn_v_norm_in.weight", &[Hidden], OPTIONAL),
+    layer(Role::AttnOutputInputNorm, "attn_output_norm_in.weight", &[Queries], OPTIONAL),
+    layer(Role::GateInputNorm, "ffn_gate_norm_in.weight", &[Hidden], OPTIONAL),
+    layer(Role::UpInputNorm, "ffn_up_norm_in.weight", &[Hidden], OPTIONAL),
+    layer(Role::DownInputNorm, "ffn_down_norm_in.weight", &[Ffn], OPTIONAL),
     whole(Role::OutputNorm, "output_norm.weight", &[Hidden], All),
     // Optional: without it the embedding is the head.
-    whole(Role::Head, "output.weight", &[Vocab, Hidden], AnyBut(&[])),
+    whole(Role::Head, "output.weight", &[Vocab, Hidden], OPTIONAL),
 ];
 
 /// The prefix of the names of a layer's tensors.
@@ -262,6 +279,25 @@ impl Role {
             Role::AttnOutput => Some(Role::AttnOutputBias),
             _ => None,
         }
+    }
+
+    /// The norm of the input of a projection, which some models have.
+    pub fn input_norm(self) -> Option<Self> {
+        match self {
+            Role::Q => Some(Role::QInputNorm),
+            Role::K => Some(Role::KInputNorm),
+            Role::V => Some(Role::VInputNorm),
+            Role::AttnOutput => Some(Role::AttnOutputInputNorm),
+            Role::Gate => Some(Role::GateInputNorm),
+            Role::Up => Some(Role::UpInputNorm),
+            Role::Down => Some(Role::DownInputNorm),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the norm of the input of a projection.
+    pub fn is_input_norm(self) -> bool {
+        TABLE.iter().any(|row| row.role.input_norm() == Some(self))
     }
 
     fn row(self) -> &'static Row {

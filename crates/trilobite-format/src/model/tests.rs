@@ -14,11 +14,14 @@ pub(super) fn llama() -> Hyperparameters {
         head_dim: 8,
         rope_dim: 8,
         norm_eps: 1e-5,
+        projection_norm_eps: None,
         rope: Rope::unscaled(10_000.0),
         window: None,
         experts: None,
         attention_scale: None,
         softcap: None,
+        scales: Scales::NONE,
+        pooling: None,
     }
 }
 
@@ -83,6 +86,13 @@ fn what_is_described_is_read() {
         scaled(Scaling::Yarn(Yarn { beta_fast: 8.0, truncate: false, ..yarn() }), 1.0),
         scaled(Scaling::LongRope { original: 16 }, 1.1),
         Hyperparameters { arch: Architecture::Qwen2, window: Some(window([true; 3])), ..llama() },
+        Hyperparameters { arch: Architecture::Qwen3, pooling: Some(Pooling::Last), ..llama() },
+        Hyperparameters {
+            arch: Architecture::MiniCpm,
+            projection_norm_eps: Some(1e-6),
+            scales: Scales { embedding: 12.0, residual: 0.25, logits: 9.0 },
+            ..llama()
+        },
         Hyperparameters { arch: Architecture::Qwen3, ..scaled(Scaling::Yarn(yarn()), 1.25) },
         gemma([true, true, false]),
         gemma([true, false, true]),
@@ -314,4 +324,28 @@ fn scores_are_divided_by_the_root_of_a_heads_width_but_for_gemma_27b() {
     assert_eq!(widths(Architecture::Gemma3, 3), 8);
     assert_eq!(widths(Architecture::Gemma3, 62), 4);
     assert_eq!(widths(Architecture::Llama, 62), 8);
+}
+
+#[test]
+fn pooling_is_one_of_four_kinds_or_unstated() {
+    let pooling = |value: Value| read("pooling_type", Some(value)).map(|model| model.pooling);
+    assert_eq!(pooling(3u32.into()), Ok(Some(Pooling::Last)));
+    assert_eq!(pooling(0u32.into()), Ok(Some(Pooling::None)));
+    assert_eq!(pooling(Value::I32(-1)), Ok(None));
+    refuses("pooling_type", 4u32, "expected 0 (none), 1 (mean), 2 (cls) or 3 (last)");
+    for pooling in Pooling::ALL {
+        assert_eq!(pooling.name().parse::<Pooling>().ok(), Some(*pooling));
+    }
+}
+
+#[test]
+fn a_file_of_minicpm_without_factors_has_those_of_the_first_model() {
+    let mut metadata = metadata(&Hyperparameters { arch: Architecture::MiniCpm, ..llama() });
+    for key in ["embedding_scale", "residual_scale", "logit_scale"] {
+        metadata.remove(&format!("minicpm.{key}"));
+    }
+    let scales = Hyperparameters::read(&metadata, None).unwrap().scales;
+    let layers = 3.0f32;
+    let expected = Scales { embedding: 12.0, residual: 1.4 / layers.sqrt(), logits: 16.0 / 256.0 };
+    assert_eq!(scales, expected);
 }

@@ -5,6 +5,7 @@ use trilobite_format::model::{TokenKind, Words, special_id};
 use trilobite_format::{Error as FormatError, Metadata};
 
 use super::added::{AddedToken, AddedTokens};
+use super::charsmap::Charsmap;
 use super::decoder::{self, Decoder};
 use super::model::Model;
 use super::node::Fault;
@@ -17,6 +18,7 @@ use super::replace::Replace;
 use super::scored::Scored;
 use super::split;
 use super::template::Template;
+use super::unigram::Unigram;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
@@ -28,10 +30,11 @@ pub(super) fn read(metadata: &Metadata) -> Result<(Parts, Option<String>)> {
     let arrays = Arrays::read(metadata)?;
     match metadata.str(TOKENIZER)? {
         Some("gpt2") => byte_level(&arrays),
-        Some("llama") => Ok((sentence_piece(&arrays)?, None)),
+        Some("llama") => Ok((sentence_piece(&arrays, scored)?, None)),
+        Some("t5") => Ok((sentence_piece(&arrays, unigram)?, None)),
         Some(other) => Err(bad(
             TOKENIZER,
-            "gpt2 (byte-level BPE) or llama (SentencePiece)",
+            "gpt2 (byte-level BPE), llama or t5 (SentencePiece)",
             format!("{other:?}"),
         )),
         None => Err(missing(TOKENIZER)),
@@ -188,9 +191,11 @@ fn pre_tokenizer(
     Ok((pre, Some(format!("{fault}: assuming {}, token ids may differ", pre.name()))))
 }
 
-/// Builds a SentencePiece tokenizer (Llama 2, Gemma): no words, spaces written as U+2581, scores
-/// instead of merges, byte tokens for text outside the vocabulary.
-fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
+/// Builds a SentencePiece tokenizer: no words, spaces written as U+2581, scores instead of merges.
+fn sentence_piece(
+    arrays: &Arrays<'_>,
+    model: fn(&Arrays<'_>, &[f32], Option<u32>) -> Result<Model>,
+) -> Result<Parts> {
     let scores = arrays.metadata.f32s(SCORES)?;
     let scores = scores.ok_or_else(|| missing(SCORES))?;
     arrays.same_length(SCORES, scores.len())?;
@@ -200,18 +205,23 @@ fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
     let of_type = |wanted: TokenKind| arrays.kinds.iter().position(|&kind| kind == wanted);
     let unknown =
         special_id(arrays.metadata, "unknown")?.or(of_type(TokenKind::Unknown).map(|id| id as u32));
-    let spells = |kind: &TokenKind| !matches!(*kind, TokenKind::Control | TokenKind::Unknown);
-    let pieces = arrays.kinds.iter().map(spells);
-    let model = Scored::new(arrays.vocabulary(), scores, pieces, unknown);
-    if let Some(byte) = model.unspellable() {
-        let expected = "a token for every byte, or an unknown token";
-        return Err(bad(TOKENS, expected, format!("no <0x{byte:02X}> and no unknown token")));
-    }
-    let model = Model::Scored(model);
+    let model = model(arrays, scores, unknown)?;
     let replace = |from: &str, to: &str| -> Result<Replace> {
         Ok(Replace::new(Pattern::text(from).map_err(Error::Tokenizer)?, to))
     };
-    let mut normalizer = vec![normalizer::Step::Replace(replace(" ", BLANK)?)];
+    let mut normalizer = Vec::new();
+    if let Some(map) = arrays.metadata.i32s(keys::CHARSMAP)?.filter(|map| !map.is_empty()) {
+        // Signed in some files.
+        let bytes: Vec<u8> = map.into_iter().map(|byte| byte as u8).collect();
+        let map = Charsmap::new(&bytes).map_err(|fault| Error::TokenizerFile {
+            place: format!("metadata key {}", keys::CHARSMAP),
+            fault,
+        })?;
+        normalizer.push(normalizer::Step::LongestMatches(map));
+    }
+    if arrays.metadata.bool(keys::EXTRA_SPACES)? == Some(true) {
+        normalizer.push(normalizer::Step::ExtraSpaces);
+    }
     let mut decoder = vec![
         decoder::Step::Replace(replace(BLANK, " ")?),
         decoder::Step::ByteFallback,
@@ -220,9 +230,10 @@ fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
     // Every text, and every stretch between special tokens, begins with a space, as words do.
     let prefix = arrays.metadata.bool(keys::SPACE_PREFIX)?.unwrap_or(true);
     if prefix {
-        normalizer.insert(0, normalizer::Step::Prepend(BLANK.to_owned()));
+        normalizer.push(normalizer::Step::Prepend(BLANK.to_owned()));
         decoder.push(decoder::Step::Strip { content: ' ', start: 1, stop: 0 });
     }
+    normalizer.push(normalizer::Step::Replace(replace(" ", BLANK)?));
     let normalizer = Normalizer(normalizer);
     Ok(Parts {
         // Tokens such as two spaces match in the normalized text, where spaces are U+2581. With a
@@ -234,4 +245,27 @@ fn sentence_piece(arrays: &Arrays<'_>) -> Result<Parts> {
         template: arrays.surroundings(true, Some(1), Some(2))?,
         decoder: Some(Decoder(decoder)),
     })
+}
+
+/// Byte-pair encoding by scores (Llama 2, Gemma). Text outside the vocabulary becomes byte tokens.
+fn scored(arrays: &Arrays<'_>, scores: &[f32], unknown: Option<u32>) -> Result<Model> {
+    let spells = |kind: &TokenKind| !matches!(*kind, TokenKind::Control | TokenKind::Unknown);
+    let pieces = arrays.kinds.iter().map(spells);
+    let model = Scored::new(arrays.vocabulary(), scores, pieces, unknown);
+    if let Some(byte) = model.unspellable() {
+        let expected = "a token for every byte, or an unknown token";
+        return Err(bad(TOKENS, expected, format!("no <0x{byte:02X}> and no unknown token")));
+    }
+    Ok(Model::Scored(model))
+}
+
+/// The most likely tokens (T5).
+fn unigram(arrays: &Arrays<'_>, scores: &[f32], unknown: Option<u32>) -> Result<Model> {
+    let kind = |id: u32| arrays.kinds.get(id as usize).copied();
+    let is_piece = |id| matches!(kind(id), Some(TokenKind::Normal | TokenKind::UserDefined));
+    let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
+    let bytes = arrays.kinds.contains(&TokenKind::Byte);
+    let model = Unigram::new(arrays.vocabulary(), scores, unknown, bytes, is_piece);
+    let fault = |fault| Error::TokenizerFile { place: format!("metadata key {TOKENS}"), fault };
+    Ok(Model::Unigram(model.map_err(fault)?))
 }

@@ -360,5 +360,5 @@ fn unigram(settings: &Node<'_>, vocab: Entries<'_>) -> Result<Unigram, Fault> {
         },
     };
     let byte_fallback = settings.flag("byte_fallback", false)?;
-    Unigram::new(vocabulary, scores, unknown, byte_fallback).map_err(fault)
+    Unigram::new(vocabulary, scores, unknown, byte_fallback, |_| true).map_err(fault)
 }

@@ -18,13 +18,25 @@ pub(super) struct Normalizer(pub(super) Vec<Step>);
 
 /// A step. It uses the Unicode tables of the same crates as the reference.
 pub(super) enum Step {
-    Bert { clean: bool, chinese: bool, strip_accents: bool, lowercase: bool },
-    Strip { left: bool, right: bool },
+    Bert {
+        clean: bool,
+        chinese: bool,
+        strip_accents: bool,
+        lowercase: bool,
+    },
+    Strip {
+        left: bool,
+        right: bool,
+    },
     StripAccents,
     Form(Form),
     Lowercase,
     Nmt,
     Charsmap(Charsmap),
+    /// The same map, with the longest match at every place.
+    LongestMatches(Charsmap),
+    /// Removes spaces at both ends and all but one of several in a row.
+    ExtraSpaces,
     Replace(Replace),
     Prepend(String),
     ByteLevel,
@@ -122,6 +134,11 @@ impl Step {
             Self::Form(form) => normalized(text, *form),
             Self::Lowercase => lowercase(text),
             Self::Charsmap(map) => map.apply(text)?,
+            Self::LongestMatches(map) => map.apply_longest(text)?,
+            Self::ExtraSpaces => {
+                let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+                return Ok((words.join(" "), !text.starts_with(' ')));
+            }
             Self::Prepend(_) if text.is_empty() => String::new(),
             Self::Prepend(prefix) => [prefix.as_str(), text].concat(),
             Self::ByteLevel => bytes::to_characters(text),

@@ -65,14 +65,23 @@ impl Scored {
         let mut symbols: Vec<Symbol> = text.char_indices().map(symbol).collect();
         let between = |start: u32, end: u32| text.get(start as usize..end as usize);
         merge(&mut symbols, |left, right| self.piece(between(left.start, right.end)?));
+        let mut in_unknown = false;
         for Symbol { start, end, .. } in symbols {
             let piece = between(start, end).unwrap_or_default();
             match self.piece(piece) {
                 Some((_, id)) => ids.push(id),
+                // Without tokens for bytes, a stretch of unknown characters is one unknown token.
+                None if self.bytes.iter().all(Option::is_none) => {
+                    if !std::mem::replace(&mut in_unknown, true) {
+                        ids.extend(self.unknown);
+                    }
+                    continue;
+                }
                 None => ids.extend(piece.bytes().filter_map(|byte| {
                     self.bytes.get(usize::from(byte)).copied().flatten().or(self.unknown)
                 })),
             }
+            in_unknown = false;
         }
         Ok(())
     }

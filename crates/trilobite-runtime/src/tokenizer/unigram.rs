@@ -44,14 +44,17 @@ impl PathStep {
 }
 
 impl Unigram {
+    /// Creates the vocabulary. `is_piece` tells tokens of text from control tokens.
     pub(super) fn new(
         vocabulary: Vocabulary,
         scores: Vec<f64>,
         unknown: Option<u32>,
         byte_fallback: bool,
+        is_piece: impl Fn(u32) -> bool,
     ) -> Result<Self, String> {
         let (mut texts, mut ids) = (Vec::new(), Vec::new());
-        for (text, id) in vocabulary.iter().filter(|(text, _)| !text.is_empty()) {
+        let pieces = vocabulary.iter().filter(|(text, id)| !text.is_empty() && is_piece(*id));
+        for (text, id) in pieces {
             texts.push(text);
             ids.push(id);
         }

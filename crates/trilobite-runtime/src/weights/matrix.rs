@@ -18,6 +18,9 @@ pub struct Matrix {
     pub kind: Kind,
     /// The bias, which is added to the product, `[rows]`.
     pub bias: Option<Vec<f32>>,
+    /// The norm of the input of this matrix alone, after all other norms, `[cols]` (BitNet embedding
+    /// models).
+    pub input_norm: Option<Vec<f32>>,
 }
 
 /// A range of bytes in one of the model's files.

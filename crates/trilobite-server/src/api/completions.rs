@@ -36,7 +36,7 @@ pub(crate) struct CompletionRequest {
     pub(crate) common: Common,
 }
 
-/// The texts to continue.
+/// The texts of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Prompts {
@@ -54,7 +54,7 @@ pub(crate) enum Prompts {
     TokenLists(Vec<Vec<u32>>),
 }
 
-/// A text to continue.
+/// A text of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Prompt {
     /// As text.
@@ -69,7 +69,7 @@ impl CompletionRequest {
         let prompt = fields.value("prompt");
         let prompt = prompt.ok_or_else(|| ApiError::field("prompt", "there is no prompt"))?;
         let request = Self {
-            prompt: Prompts::read(prompt)?,
+            prompt: Prompts::read(prompt, "prompt")?,
             max_tokens: fields.number("max_tokens", 0..=MAX_TOKENS)?,
             logprobs: fields.number("logprobs", 0..=MAX_TOP)?,
             echo: fields.take("echo")?,
@@ -102,17 +102,21 @@ impl CompletionRequest {
 }
 
 impl Prompts {
-    fn read(value: Value) -> ApiResult<Self> {
+    /// Reads the field `name`.
+    pub(crate) fn read(value: Value, name: &str) -> ApiResult<Self> {
         let wrong = || {
-            let message = "prompt is neither a string, a list of strings, a list of token ids, nor a \
-                           list of lists of token ids";
-            ApiError::field("prompt", message)
+            let message = format!(
+                "{name} is neither a string, a list of strings, a list of token ids, nor a list of \
+                 lists of token ids"
+            );
+            ApiError::field(name, message)
         };
         match value {
             Value::String(text) => Ok(Self::Text(text)),
             Value::Array(list) => {
-                let first =
-                    list.first().ok_or_else(|| ApiError::field("prompt", "prompt is empty"))?;
+                let first = list
+                    .first()
+                    .ok_or_else(|| ApiError::field(name, format!("{name} is empty")))?;
                 let read = match first {
                     Value::String(_) => serde_json::from_value(list.into()).map(Self::Texts),
                     Value::Array(_) => serde_json::from_value(list.into()).map(Self::TokenLists),

@@ -41,6 +41,15 @@ impl Fields {
         read.map(Some).map_err(|error| ApiError::field(name, format!("{name}: {error}")))
     }
 
+    /// A field's value, which stays there.
+    pub(crate) fn peek<T: DeserializeOwned>(&self, name: &str) -> ApiResult<Option<T>> {
+        let Some(value) = self.0.get(name).filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        let read = serde_json::from_value(value.clone());
+        read.map(Some).map_err(|error| ApiError::field(name, format!("{name}: {error}")))
+    }
+
     /// Takes a field's JSON value. `null` counts as absent.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
         self.0.shift_remove(name).filter(|value| !value.is_null()).map(whole_numbers)

@@ -3,6 +3,7 @@
 pub(crate) mod chat;
 pub(crate) mod common;
 pub(crate) mod completions;
+pub(crate) mod embeddings;
 pub(crate) mod error;
 pub(crate) mod fields;
 pub(crate) mod form;

@@ -3,14 +3,6 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A request for embeddings.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "no model gives embeddings, so that only the name is looked at")]
-pub(crate) struct EmbeddingRequest {
-    /// The model's id. Not needed where only one model is served.
-    model: Option<String>,
-}
-
 /// The models.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelList {

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::{chat, completions, misc};
+use super::{chat, completions, embeddings, misc};
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::fields::HARMLESS;
 use crate::app::App;
@@ -19,7 +19,7 @@ use crate::app::App;
     paths(
         chat::chat_completions,
         completions::completions,
-        misc::embeddings,
+        embeddings::embeddings,
         misc::models,
         misc::model,
         misc::tokenize,
@@ -50,7 +50,13 @@ pub(super) async fn openapi(State(app): State<Arc<App>>) -> ApiResult<Json<Value
 
 /// Adds what the types do not define: the known fields and the range of token ids.
 fn complete(schemas: &mut Map<String, Value>, app: &App) {
-    for name in ["ChatRequest", "CompletionRequest", "TokenizeRequest", "DetokenizeRequest"] {
+    for name in [
+        "ChatRequest",
+        "CompletionRequest",
+        "EmbeddingRequest",
+        "TokenizeRequest",
+        "DetokenizeRequest",
+    ] {
         let Some(schema) = schemas.get(name).cloned() else { continue };
         let mut whole = json!({"type": "object", "properties": {}, "required": []});
         merge(&mut whole, &schema, schemas);
@@ -62,7 +68,7 @@ fn complete(schemas: &mut Map<String, Value>, app: &App) {
         for fields in further.iter().filter_map(|fields| schemas.get(*fields)) {
             merge(&mut whole, fields, schemas);
         }
-        if name.starts_with('C') {
+        if !name.ends_with("kenizeRequest") {
             for field in HARMLESS {
                 if whole["properties"].get(field).is_none() {
                     whole["properties"][field] = json!({"description": "Changes no answer."});
@@ -75,6 +81,13 @@ fn complete(schemas: &mut Map<String, Value>, app: &App) {
         // Unknown fields must be null.
         whole["additionalProperties"] = json!({"type": "null"});
         schemas.insert(name.to_owned(), whole);
+    }
+    let widths = app.models.iter().filter(|model| model.embeds().is_ok());
+    if let Some(width) = widths.map(|model| model.model().config().hidden).min()
+        && let Some(request) = schemas.get_mut("EmbeddingRequest")
+    {
+        let dimensions = &mut request["properties"]["dimensions"];
+        (dimensions["minimum"], dimensions["maximum"]) = (width.into(), width.into());
     }
     let vocab = app.models.iter().map(|model| model.model().config().vocab).min();
     let last = vocab.unwrap_or(1).saturating_sub(1);

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::blocking::blocking;
 use super::body::Body;
 use crate::api::error::{ApiError, ApiResult, ErrorBody};
-use crate::api::models::{EmbeddingRequest, ModelList, ModelObject};
+use crate::api::models::{ModelList, ModelObject};
 use crate::api::tokens::{
     DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse, TokenizerInfo,
 };
@@ -63,25 +63,6 @@ pub(super) async fn model(
     Path(id): Path<String>,
 ) -> ApiResult<Json<ModelObject>> {
     Ok(Json(app.model(Some(&id))?.object()))
-}
-
-/// Embeddings, which no model supports.
-#[utoipa::path(
-    post,
-    path = "/v1/embeddings",
-    request_body = EmbeddingRequest,
-    responses((status = "4XX", description = "No model gives embeddings", body = ErrorBody))
-)]
-pub(super) async fn embeddings(State(app): State<Arc<App>>, Body(mut fields): Body) -> ApiError {
-    let model = fields.take::<String>("model");
-    match model.and_then(|name| app.model(name.as_deref()).map(|model| model.name().to_owned())) {
-        Ok(name) => {
-            let message = format!("the model {name:?} gives no embeddings: it generates text");
-            let error = ApiError::status(StatusCode::NOT_FOUND, message);
-            error.with_param("model").with_code("no_embeddings")
-        }
-        Err(error) => error,
-    }
 }
 
 /// The tokens of a text.
@@ -146,7 +127,7 @@ pub(super) async fn tokenizer_info(State(app): State<Arc<App>>) -> ApiResult<Jso
     (status = 503, description = "It cannot", body = serde_json::Value),
 ))]
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
-    let dead = app.models.iter().find(|model| model.engine().has_ended());
+    let dead = app.models.iter().find(|model| model.has_ended());
     match dead {
         None => Json(json!({"status": "ok"})).into_response(),
         Some(model) => {

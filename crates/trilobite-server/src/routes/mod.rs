@@ -5,6 +5,7 @@ mod body;
 mod chat;
 mod completions;
 mod description;
+mod embeddings;
 mod misc;
 mod stream;
 
@@ -34,7 +35,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/models/{*id}", get(misc::model))
         .route("/v1/chat/completions", post(chat::chat_completions))
         .route("/v1/completions", post(completions::completions))
-        .route("/v1/embeddings", post(misc::embeddings))
+        .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/tokenize", post(misc::tokenize))
         .route("/detokenize", post(misc::detokenize))
         .route("/tokenizer_info", get(misc::tokenizer_info))

@@ -4,6 +4,7 @@
 mod chat;
 mod client;
 mod completions;
+mod embeddings;
 mod errors;
 mod fixture;
 mod forms;

@@ -51,15 +51,6 @@ fn texts_become_tokens_and_back() {
 }
 
 #[test]
-fn embeddings_are_not_given() {
-    let server = Running::new(options());
-    let ask = |body: Value| post(server.address, "/v1/embeddings", &body);
-    let error = ask(json!({"model": "llama_bitnet_online", "input": "a"})).error(404);
-    assert_eq!(error["code"], "no_embeddings");
-    ask(json!({"model": "other", "input": "a"})).error(404);
-}
-
-#[test]
 fn health_and_metrics_are_told() {
     let server = Running::new(options());
     assert_eq!(get(server.address, "/health").ok(), json!({"status": "ok"}));

@@ -22,7 +22,7 @@ pub(super) struct Class {
     pub(super) defaults: &'static Defaults,
 }
 
-static CLASSES: [Class; 7] = [
+static CLASSES: [Class; 8] = [
     Class {
         names: ["BitNetForCausalLM", "BitNetModel"],
         model_type: Some("bitnet"),
@@ -78,6 +78,14 @@ static CLASSES: [Class; 7] = [
         old: false,
         activation: "hidden_act",
         defaults: &defaults::MAPLE,
+    },
+    Class {
+        names: ["MiniCPMForCausalLM", "MiniCPMModel"],
+        model_type: Some("minicpm"),
+        arch: Architecture::MiniCpm,
+        old: false,
+        activation: "hidden_act",
+        defaults: &defaults::MINICPM,
     },
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! The values are those of `configuration_llama.py`, `configuration_bitnet.py`,
 //! `configuration_qwen2.py`, `configuration_qwen3.py` and `configuration_gemma3.py` of transformers
-//! 5.23. `models/golden/configs.py` records them for the tests. No key is required there; sizes
+//! 5.23, and those of `configuration_minicpm.py` that OpenBMB publishes with its models. `models/golden/configs.py` records them for the tests. No key is required there; sizes
 //! that do not match the tensors are found by the tensors' shapes.
 
 /// The default values of a configuration class.
@@ -90,3 +90,6 @@ pub(super) const MAPLE: Defaults = Defaults {
     context: 32_768,
     ..LLAMA
 };
+
+/// `MiniCPMConfig`.
+pub(super) const MINICPM: Defaults = Defaults { tied: true, ..LLAMA };

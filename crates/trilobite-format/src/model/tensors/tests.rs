@@ -32,6 +32,7 @@ fn a_layer_has_what_its_architecture_has() {
         (Architecture::Qwen2, 3),
         (Architecture::Qwen3, 2),
         (Architecture::Gemma3, 4),
+        (Architecture::MiniCpm, 0),
     ] {
         assert_eq!(count(arch, |_| false), 2 + 9 + more, "{arch:?}");
         assert_eq!(count(arch, |role| role == Role::Head), 3 + 9 + more, "{arch:?}");
@@ -103,4 +104,17 @@ fn the_specification_names_every_tensor() {
         assert!(specification.contains(part.name()), "{}", part.name());
         assert_eq!(HeadScanPart::of(part.name()), Some(part));
     }
+}
+
+#[test]
+fn every_projection_has_an_input_norm_as_wide_as_its_columns() {
+    let model = llama();
+    let all: Vec<Role> = TABLE.iter().map(|row| row.role).collect();
+    let projections = all.iter().filter(|role| role.is_projection());
+    for role in projections.filter(|role| **role != Role::DownTransposed) {
+        let norm = role.input_norm().unwrap();
+        assert!(norm.is_input_norm() && norm.is_vector(), "{norm:?}");
+        assert_eq!(norm.shape(&model)[0], role.shape(&model)[1], "{norm:?}");
+    }
+    assert_eq!(all.iter().filter(|role| role.is_input_norm()).count(), 7);
 }

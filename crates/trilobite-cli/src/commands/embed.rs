@@ -1,0 +1,154 @@
+//! `trilobite embed`: computes embeddings of texts.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Args;
+use serde_json::Value;
+use trilobite_runtime::{Embedder, Embedding, Pooling};
+
+use super::npy;
+use crate::args::{self, Compute, Global, choice};
+use crate::output::{self, Progress, Unit};
+use crate::{input, model};
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trilobite embed bitnet-embedding.gguf -p \"The cat sleeps on the sofa.\"
+  trilobite embed bitnet-embedding.gguf --prompt-name query -p \"Where does the cat sleep?\"
+  trilobite embed bitnet-embedding.gguf --file documents.txt --npy documents.npy
+
+A file has a text in each line; one that ends in .jsonl has a JSON string, or an object with \"text\". \
+Prints a line of JSON for each text, in order: {\"index\", \"tokens\", \"embedding\"}. Vectors have the \
+Euclidean norm 1, so a scalar product is the cosine of two texts. --pooling none gives a list of \
+vectors, one for each token. Names of special tokens in a text are text.")]
+pub(crate) struct Embed {
+    #[command(flatten)]
+    model: args::Model,
+    /// A text (may be repeated)
+    #[arg(short, long, value_name = "TEXT", group = "source", allow_hyphen_values = true)]
+    prompt: Vec<String>,
+    /// File with a text in each line [default: standard input]
+    #[arg(long, value_name = "F", group = "source")]
+    file: Option<PathBuf>,
+    /// Put a prompt of the model before every text, such as query or document [default: the model's,
+    /// usually none]
+    #[arg(long, value_name = "NAME")]
+    prompt_name: Option<String>,
+    /// How the hidden states of a text become its embedding [default: as the model says]
+    #[arg(long, value_parser = choice(Pooling::ALL, |p| p.name(), |p| p.summary()))]
+    pooling: Option<Pooling>,
+    /// Write the vectors to this file, as an f32 array with a row for each
+    #[arg(long, value_name = "FILE.npy")]
+    npy: Option<PathBuf>,
+    /// Print JSON lines, the default
+    #[arg(long, conflicts_with = "npy")]
+    json: bool,
+    /// Maximum number of tokens of a text [default: the model's]
+    #[arg(long, value_name = "N")]
+    ctx: Option<usize>,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+pub(crate) fn run(args: &Embed, global: &Global) -> Result<ExitCode> {
+    let texts = texts(args)?;
+    let model = model::load(&args.model, global)?;
+    model::tokenizer(&model, global)?;
+    let prompt = model.prompt(args.prompt_name.as_deref())?;
+    let context = args.ctx.unwrap_or(model.config().context);
+    let options = model::session_options(&model, &args.compute, Some(context))?;
+    let mut embedder = Embedder::new(Arc::clone(&model), options, args.pooling)?;
+    let each_token = embedder.pooling() == Pooling::None;
+    let mut tokens = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let ids = model.encode_to_embed(prompt, text)?;
+        ensure!(
+            (1..=context).contains(&ids.len()),
+            "text {} has {} tokens, expected 1 to {context}",
+            index + 1,
+            ids.len()
+        );
+        tokens.push(ids);
+    }
+    let bar = Progress::new(texts.len() as u64, Unit::Items, global)?;
+    let mut each = |write: &mut dyn FnMut(usize, Embedding) -> Result<()>| -> Result<()> {
+        let mut done = 0;
+        while done < tokens.len() {
+            for embedding in embedder.embed_first(&tokens[done..])? {
+                write(done, embedding)?;
+                done += 1;
+            }
+            bar.set(done as u64, tokens.len() as u64);
+        }
+        Ok(())
+    };
+    match &args.npy {
+        None => each(&mut |index, embedding| {
+            let count = tokens[index].len();
+            let embedding = match each_token {
+                true => serde_json::to_string(&embedding.vectors().collect::<Vec<_>>())?,
+                false => serde_json::to_string(&embedding.values)?,
+            };
+            output::print(&format!(
+                "{{\"index\":{index},\"tokens\":{count},\"embedding\":{embedding}}}\n"
+            ))
+        })?,
+        Some(path) => {
+            let rows = match each_token {
+                true => tokens.iter().map(Vec::len).sum(),
+                false => tokens.len(),
+            };
+            let width = model.config().hidden;
+            output::write_result(path, |out| {
+                out.write_all(&npy::header(rows, width))?;
+                each(&mut |_, embedding| {
+                    let bytes = embedding.values.iter().flat_map(|x| x.to_le_bytes());
+                    Ok(out.write_all(&bytes.collect::<Vec<_>>())?)
+                })
+            })?;
+            if !global.quiet {
+                output::say(&format!("{}: f32 [{rows}, {width}]", path.display()));
+            }
+        }
+    }
+    bar.finish();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The texts of the arguments, the file, or standard input.
+fn texts(args: &Embed) -> Result<Vec<String>> {
+    if !args.prompt.is_empty() {
+        return Ok(args.prompt.clone());
+    }
+    let Some(path) = &args.file else {
+        return Ok(lines(&input::text_from(std::io::stdin()).context("stdin")?));
+    };
+    let text = input::text(path)?;
+    if path.extension() != Some("jsonl".as_ref()) {
+        return Ok(lines(&text));
+    }
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(index, line)| item(line).with_context(|| place(path, index)))
+        .collect()
+}
+
+fn place(path: &Path, index: usize) -> String {
+    format!("{} line {}", path.display(), index + 1)
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The text of a line of JSON.
+fn item(line: &str) -> Result<String> {
+    let value: Value = serde_json::from_str(line)?;
+    let text = value.as_str().or_else(|| value.get("text")?.as_str());
+    text.map(str::to_owned).ok_or_else(|| anyhow!("neither a string nor an object with \"text\""))
+}
