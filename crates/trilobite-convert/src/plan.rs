@@ -91,6 +91,9 @@ pub(crate) fn file_type(tensors: &[Planned<'_>]) -> Option<u32> {
         TensorType::Q4_0 => Some(2),
         TensorType::Q8_0 => Some(7),
         TensorType::Bf16 => Some(32),
+        TensorType::Q1_0 => Some(40),
+        TensorType::Q2_0 => Some(41),
+        TensorType::Pq2_0 => Some(141),
         ty if ty.is_ternary() => Some(40),
         _ => None,
     }

@@ -9,7 +9,10 @@ mod sparse;
 
 use std::ops::Range;
 
-use trilobite_kernels::{Codes, Kernels, Layout, Method, WideCodes, WideParts, Workspace};
+use trilobite_kernels::{
+    Codes, DenseType, Kernels, Layout, Method, SplitCodes, SplitParts, WideCodes, WideParts,
+    Workspace,
+};
 
 pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
 pub use self::sparse::Live;
@@ -79,16 +82,18 @@ pub(crate) struct InputBuffer {
     /// `[T][cols]`
     floats: Vec<f32>,
     wide: WideCodes,
+    split: SplitCodes,
     codes: Codes,
 }
 
-/// The input of products, `[T][cols]`: f32 for float matrices, 16-bit codes for block formats,
-/// 8-bit codes for ternary matrices.
+/// The input of products, `[T][cols]`: f32 for float matrices, 16-bit codes for block formats, which
+/// are split into bytes for weights of at most two bits, 8-bit codes for ternary matrices.
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'a> {
     count: usize,
     floats: &'a [f32],
     wide: &'a WideCodes,
+    split: &'a SplitCodes,
     codes: &'a Codes,
 }
 
@@ -96,7 +101,8 @@ impl InputBuffer {
     /// Allocates a buffer for `count` tokens of up to `cols` activations.
     pub(crate) fn new(count: usize, cols: usize) -> Self {
         let codes = Codes::new(count, cols);
-        Self { floats: vec![0.0; count * cols], wide: WideCodes::default(), codes }
+        let (wide, split) = (WideCodes::default(), SplitCodes::default());
+        Self { floats: vec![0.0; count * cols], wide, split, codes }
     }
 }
 
@@ -114,8 +120,15 @@ impl Ops<'_> {
         let (kernels, team) = (self.workers.kernels, &mut self.workers.team);
         let (width, eps) = (x.len() / count, self.model.config().norm_eps);
         let ternary = matrices.iter().filter(|m| matches!(m.kind, Kind::Ternary { .. })).count();
-        let blocks = matrices.iter().any(|m| matches!(m.kind, Kind::Dense(ty) if ty.has_blocks()));
-        let InputBuffer { floats, wide, codes } = prepared;
+        let dense = || {
+            matrices.iter().filter_map(|m| match m.kind {
+                Kind::Dense(ty) => Some(ty),
+                Kind::Ternary { .. } => None,
+            })
+        };
+        let crumbs = dense().any(DenseType::has_crumbs);
+        let blocks = dense().any(|ty| ty.has_blocks() && !ty.has_crumbs());
+        let InputBuffer { floats, wide, split, codes } = prepared;
 
         let (mut x, mut norm) = (x, norm);
         if let Some(weight) = norm.filter(|_| ternary < matrices.len()) {
@@ -152,8 +165,17 @@ impl Ops<'_> {
                 kernels.wide_codes(&x[t * width..(t + 1) * width], width, codes);
             });
         }
+        if crumbs {
+            split.reset(count, width, true);
+            let SplitParts { n, high, chunks, steps } = split.parts_mut();
+            let none: (&mut [()], usize) = (&mut [], 0);
+            team.rows3((chunks, n), (steps, n), none, |_, t, chunks, steps, _| {
+                let codes = SplitParts { n, high, chunks, steps };
+                kernels.split_codes(&x[t * width..(t + 1) * width], width, codes);
+            });
+        }
         self.workers.lap(Stage::Normalise);
-        Input { count, floats: x, wide, codes }
+        Input { count, floats: x, wide, split, codes }
     }
 
     /// `out[T][rows] = input[T][cols] * matrix^T` for each matrix.
@@ -366,7 +388,7 @@ impl<'a> Product<'a> {
         scratch: &mut Scratch,
         mut put: impl FnMut(usize, Values<'_>),
     ) {
-        let Input { count, floats, wide, codes } = self.input;
+        let Input { count, floats, wide, split, codes } = self.input;
         let len = rows.len();
         let bias = self.matrix.bias.as_ref().map_or(&[][..], |bias| &bias[rows.clone()]);
         let Scratch { sums, floats: values, workspace, .. } = scratch;
@@ -385,9 +407,13 @@ impl<'a> Product<'a> {
             }
             View::Dense(matrix) => {
                 let values = grown(values, count * len);
-                match matrix.ty().has_blocks() {
-                    true => self.kernels.block_gemm(matrix, rows, wide, workspace, values),
-                    false => self.kernels.dense_gemm(matrix, rows, floats, workspace, values),
+                let (kernels, ty) = (self.kernels, matrix.ty());
+                if ty.has_crumbs() {
+                    kernels.crumb_gemm(matrix, rows, split, workspace, values);
+                } else if ty.has_blocks() {
+                    kernels.block_gemm(matrix, rows, wide, workspace, values);
+                } else {
+                    kernels.dense_gemm(matrix, rows, floats, workspace, values);
                 }
                 for (t, values) in values.chunks_exact(len).enumerate() {
                     put(t, Values { products: Products::Dense(values), bias });

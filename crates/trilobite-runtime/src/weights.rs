@@ -365,7 +365,7 @@ impl<'a> Tensors<'a> {
             Matrix { rows, cols, place: Place::of(info), kind: Kind::Dense(ty), bias: None };
         let view = DenseMatrix::new(ty, self.bytes(info), rows, cols);
         let view = view.ok_or_else(|| self.type_error(name, purpose))?;
-        if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0) {
+        if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0 | DenseType::PTQ1_0) {
             self.coded.push(Coded { info, view: View::Dense(view) });
         }
         Ok((matrix, view))
@@ -467,6 +467,10 @@ fn dense_type(ty: TensorType) -> Option<DenseType> {
         TensorType::Q6K => Some(DenseType::Q6K),
         TensorType::Tq1_0 => Some(DenseType::TQ1_0),
         TensorType::Tq2_0 => Some(DenseType::TQ2_0),
+        TensorType::Q1_0 => Some(DenseType::Q1_0),
+        TensorType::Q2_0 => Some(DenseType::Q2_0),
+        TensorType::Pq2_0 => Some(DenseType::PQ2_0),
+        TensorType::Ptq1_0 => Some(DenseType::PTQ1_0),
         _ => None,
     }
 }

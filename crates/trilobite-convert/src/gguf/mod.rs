@@ -88,6 +88,10 @@ pub(crate) fn blocks(ty: TensorType) -> Option<DenseType> {
         TensorType::Q6K => Some(DenseType::Q6K),
         TensorType::Tq1_0 => Some(DenseType::TQ1_0),
         TensorType::Tq2_0 => Some(DenseType::TQ2_0),
+        TensorType::Q1_0 => Some(DenseType::Q1_0),
+        TensorType::Q2_0 => Some(DenseType::Q2_0),
+        TensorType::Pq2_0 => Some(DenseType::PQ2_0),
+        TensorType::Ptq1_0 => Some(DenseType::PTQ1_0),
         _ => None,
     }
 }
