@@ -86,8 +86,8 @@ pub(crate) struct InputBuffer {
     codes: Codes,
 }
 
-/// The input of products, `[T][cols]`: f32 for float matrices, 16-bit codes for block formats, which
-/// are split into bytes for weights of at most two bits, 8-bit codes for ternary matrices.
+/// The input of products, `[T][cols]`: f32 for float matrices, 16-bit codes for block formats, codes
+/// split into bytes for blocks of at most two bits, 8-bit codes for ternary matrices.
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'a> {
     count: usize,
@@ -167,10 +167,10 @@ impl Ops<'_> {
         }
         if crumbs {
             split.reset(count, width, true);
-            let SplitParts { n, high, chunks, steps } = split.parts_mut();
+            let SplitParts { n, wide, chunks, steps } = split.parts_mut();
             let none: (&mut [()], usize) = (&mut [], 0);
             team.rows3((chunks, n), (steps, n), none, |_, t, chunks, steps, _| {
-                let codes = SplitParts { n, high, chunks, steps };
+                let codes = SplitParts { n, wide, chunks, steps };
                 kernels.split_codes(&x[t * width..(t + 1) * width], width, codes);
             });
         }

@@ -82,9 +82,9 @@ fn rounded(x: &[f32], largest: f32) -> Vec<(Vec<i64>, f32)> {
     chunks.collect()
 }
 
-/// The largest code of activations for a type, if they have 16 bits.
+/// The largest code of activations for a type.
 fn largest(ty: DenseType) -> f32 {
-    if ty.has_crumbs() { 32_639.0 } else { 32_767.0 }
+    if ty.has_crumbs() { 4_194_303.0 } else { 32_767.0 }
 }
 
 /// The product of a row of blocks with rounded activations, in the order that the docs of `crumbs`
@@ -96,7 +96,7 @@ fn crumbs_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
         let columns = columns.zip(x).collect::<Vec<_>>();
         for (sum, columns) in sums.iter_mut().zip(columns.chunks(16)) {
             let lane: i64 = columns.iter().map(|((code, _), x)| i64::from(*code) * **x).sum();
-            assert!(lane.abs() < 1 << 24, "a sum is not exact");
+            assert!(lane.abs() < 1 << 28, "a sum is too large");
             *sum = (lane as f32 * columns[0].0.1).mul_add(*step, *sum);
         }
     }
@@ -187,9 +187,9 @@ fn block_products(
 }
 
 /// The codes of some tokens, split into bytes.
-fn split_codes(kernels: &Kernels, x: &[f32], cols: usize, high: bool) -> SplitCodes {
+fn split_codes(kernels: &Kernels, x: &[f32], cols: usize, wide: bool) -> SplitCodes {
     let mut codes = SplitCodes::default();
-    codes.reset(x.len() / cols, cols, high);
+    codes.reset(x.len() / cols, cols, wide);
     kernels.split_codes(x, cols, codes.parts_mut());
     codes
 }

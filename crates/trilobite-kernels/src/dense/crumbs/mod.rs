@@ -2,12 +2,12 @@
 //!
 //! A weight is `d (c - 1)` with a code `c` from 0 to 3, and a scale `d` for every 64 or 128 columns.
 //! Columns form chunks of 256. A row of activations is rounded to integers with a step for every
-//! chunk, and an integer is `256 high + low` with two signed bytes. A product of a code and a byte
-//! needs the cheapest multiplication that processors have, and two of them are exact.
+//! chunk: the largest magnitude divided by 4,194,303, so that they are as precise as f32. An integer
+//! is three signed bytes. The product of a code and a byte is the cheapest that processors have.
 //!
 //! For each chunk, lane `i` of 16 sums `(c - 1) a` over the columns `16 i` to `16 i + 15`, an exact
-//! integer below 2^24. Then `row[i] = fma(lane[i] d, step, row[i])`, where `lane[i] d` is rounded.
-//! At the end the 16 lanes are added pairwise: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+//! integer below 2^28. Then `row[i] = fma(f32(lane[i]) d, step, row[i])`, where the conversion and
+//! the product with `d` are rounded to nearest. At the end the 16 lanes are added pairwise: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 //!
 //! Codes and bytes are stored in four planes of 64 bytes: byte `j` of plane `p` belongs to column
 //! `4 j + p`. A byte of packed codes holds four adjacent columns, so a plane is one shift and one
@@ -36,7 +36,7 @@ use crate::simd::AHEAD;
 
 /// Number of chunks that a tile of tokens multiplies at a time. Its activations then stay in the
 /// first-level cache.
-const DEPTH: usize = 8;
+const DEPTH: usize = 6;
 
 /// The products of all rows with at least one token. `out` is `[tokens][rows]`, and not empty.
 #[inline(always)]
@@ -47,7 +47,7 @@ pub(crate) fn gemm<S: Crumbs>(
     sums: &mut Vec<Half>,
     out: &mut [f32],
 ) {
-    match x.has_high() {
+    match x.is_wide() {
         true => dispatch!(w.ty, tokens::<S, true>(simd, w, x, sums, out)),
         false => dispatch!(w.ty, tokens::<S, false>(simd, w, x, sums, out)),
     }
@@ -55,7 +55,7 @@ pub(crate) fn gemm<S: Crumbs>(
 
 /// The products of rows with several tokens, a tile of tokens at a time.
 #[inline(always)]
-fn tokens<S: Crumbs, const HIGH: bool, F: Crumb<N, B>, const N: usize, const B: usize>(
+fn tokens<S: Crumbs, const WIDE: bool, F: Crumb<N, B>, const N: usize, const B: usize>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &SplitCodes,
@@ -73,9 +73,9 @@ fn tokens<S: Crumbs, const HIGH: bool, F: Crumb<N, B>, const N: usize, const B: 
         };
         let out = &mut out[first * w.rows..(first + n) * w.rows];
         match n {
-            4 => tile::<S, HIGH, F, N, B, 4>(simd, w, rows(x, first), sums, out),
-            2 => tile::<S, HIGH, F, N, B, 2>(simd, w, rows(x, first), sums, out),
-            _ => tile::<S, HIGH, F, N, B, 1>(simd, w, rows(x, first), sums, out),
+            4 => tile::<S, WIDE, F, N, B, 4>(simd, w, rows(x, first), sums, out),
+            2 => tile::<S, WIDE, F, N, B, 2>(simd, w, rows(x, first), sums, out),
+            _ => tile::<S, WIDE, F, N, B, 1>(simd, w, rows(x, first), sums, out),
         }
         first += n;
     }
@@ -90,7 +90,7 @@ fn rows<const T: usize>(x: &SplitCodes, first: usize) -> [SplitRow<'_>; T] {
 #[inline(always)]
 fn tile<
     S: Crumbs,
-    const HIGH: bool,
+    const WIDE: bool,
     F: Crumb<N, B>,
     const N: usize,
     const B: usize,
@@ -122,12 +122,12 @@ fn tile<
                 for line in chunk.as_flattened().chunks(64) {
                     simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
                 }
-                add::<S, HIGH, F, N, B, T>(simd, chunk, &x, i, &mut acc);
+                add::<S, WIDE, F, N, B, T>(simd, chunk, &x, i, &mut acc);
             }
             if !tail.is_empty() && end == chunks {
                 let mut chunk = [[0; N]; B];
                 chunk[..tail.len()].copy_from_slice(tail);
-                add::<S, HIGH, F, N, B, T>(simd, &chunk, &x, end - 1 - start, &mut acc);
+                add::<S, WIDE, F, N, B, T>(simd, &chunk, &x, end - 1 - start, &mut acc);
             }
             unroll!(TOKEN < T => {
                 if end == chunks {
@@ -144,7 +144,7 @@ fn tile<
 #[inline(always)]
 fn add<
     S: Crumbs,
-    const HIGH: bool,
+    const WIDE: bool,
     F: Crumb<N, B>,
     const N: usize,
     const B: usize,
@@ -160,10 +160,12 @@ fn add<
     let steps = simd.steps(F::steps(chunk));
     unroll!(TOKEN < T => {
         let x = x[TOKEN];
-        let SplitChunk { high, low, less } = &x.chunks[i];
+        let SplitChunk { high, middle, low, less } = &x.chunks[i];
         let mut dot = simd.dot_planes(&codes, low, simd.load_sums(less));
-        if HIGH {
-            dot = simd.join(simd.dot_planes(&codes, high, simd.zero_sums()), dot);
+        if WIDE {
+            let high = simd.dot_planes(&codes, high, simd.zero_sums());
+            let middle = simd.dot_planes(&codes, middle, simd.zero_sums());
+            dot = simd.join(simd.join(high, middle), dot);
         }
         let scaled = simd.mul_half(simd.floats(dot), steps);
         acc[TOKEN] = simd.mul_add_half(scaled, simd.splat_half(x.steps[i]), acc[TOKEN]);
