@@ -177,7 +177,7 @@ fn choose_head(
             why: format!("its shape is {:?}", tensor.shape),
         });
     }
-    if matches!(tensor.data, Data::Blocks(_)) && ty != tensor.ty {
+    if !matches!(tensor.data, Data::Dense(_)) && ty != tensor.ty {
         let why = format!("the source has it as {}", tensor.ty);
         return Err(Error::Head { tensor: tensor.name.clone(), ty, why });
     }

@@ -407,6 +407,7 @@ impl<'a> Product<'a> {
             }
             View::Dense(matrix) => {
                 let values = grown(values, count * len);
+                let (first, outliers) = (rows.start, self.matrix.outliers_of(rows.clone()));
                 let (kernels, ty) = (self.kernels, matrix.ty());
                 if ty.has_crumbs() {
                     kernels.crumb_gemm(matrix, rows, split, workspace, values);
@@ -415,7 +416,12 @@ impl<'a> Product<'a> {
                 } else {
                     kernels.dense_gemm(matrix, rows, floats, workspace, values);
                 }
-                for (t, values) in values.chunks_exact(len).enumerate() {
+                for (t, values) in values.chunks_exact_mut(len).enumerate() {
+                    // Every row adds its outliers in the order of columns.
+                    for outlier in outliers {
+                        let x = floats[t * matrix.cols() + outlier.col as usize];
+                        values[outlier.row as usize - first] += outlier.value * x;
+                    }
                     put(t, Values { products: Products::Dense(values), bias });
                 }
             }

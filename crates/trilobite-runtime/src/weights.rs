@@ -9,7 +9,7 @@ use std::ops::Range;
 use trilobite_format::model::{
     HeadScanPart, Hyperparameters, Presence, Projections, Role, Scaling, Storage, check_divisors,
 };
-use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
+use trilobite_format::{Gguf, Outlier, TensorInfo, TensorType, ternary};
 use trilobite_kernels::scan::{self, Bounds};
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Layout, i2_s};
 
@@ -30,6 +30,8 @@ pub struct Matrix {
     pub kind: Kind,
     /// The bias, which is added to the product, `[rows]`.
     pub bias: Option<Vec<f32>>,
+    /// Numbers to add to some weights, in row-major order.
+    pub outliers: Vec<Outlier>,
 }
 
 /// A range of bytes in one of the model's files.
@@ -241,6 +243,14 @@ impl Layer {
     }
 }
 
+impl Matrix {
+    /// The outliers of a range of rows.
+    pub(crate) fn outliers_of(&self, rows: Range<usize>) -> &[Outlier] {
+        let start = |row| self.outliers.partition_point(|outlier| (outlier.row as usize) < row);
+        &self.outliers[start(rows.start)..start(rows.end)]
+    }
+}
+
 impl Place {
     fn of(info: &TensorInfo) -> Self {
         Self { part: info.part, range: info.range.clone() }
@@ -361,14 +371,31 @@ impl<'a> Tensors<'a> {
     ) -> Result<(Matrix, DenseMatrix<'a>)> {
         let (info, rows, cols) = self.take_matrix(name, role)?;
         let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, purpose))?;
+        let kind = Kind::Dense(ty);
+        let outliers = self.outliers(name, rows, cols)?;
         let matrix =
-            Matrix { rows, cols, place: Place::of(info), kind: Kind::Dense(ty), bias: None };
+            Matrix { rows, cols, place: Place::of(info), kind, bias: None, outliers };
         let view = DenseMatrix::new(ty, self.bytes(info), rows, cols);
         let view = view.ok_or_else(|| self.type_error(name, purpose))?;
         if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0 | DenseType::PTQ1_0) {
             self.coded.push(Coded { info, view: View::Dense(view) });
         }
         Ok((matrix, view))
+    }
+
+    /// Takes the outliers of a dense matrix, if it has any.
+    fn outliers(&mut self, name: &str, rows: usize, cols: usize) -> Result<Vec<Outlier>> {
+        let tensor = Outlier::tensor(name);
+        let Some(count) = self.gguf.tensor(&tensor).and_then(|info| info.shape.first().copied())
+        else {
+            return Ok(Vec::new());
+        };
+        let info = self.take(&tensor, &[count, Outlier::BYTES as u64])?;
+        if info.ty != TensorType::I8 {
+            return Err(self.type_error(&tensor, "a list of outliers"));
+        }
+        let outliers = Outlier::read(self.bytes(info), rows, cols);
+        outliers.map_err(|entry| Error::Outlier { name: tensor, entry })
     }
 
     fn ternary(&mut self, name: &str, role: Role) -> Result<(Matrix, View<'a>)> {
@@ -385,7 +412,8 @@ impl<'a> Tensors<'a> {
         let mut place = Place::of(info);
         place.range.end = place.range.start + codes.len();
         let kind = Kind::Ternary { layout, scale };
-        let matrix = Matrix { rows, cols, place, kind, bias: None };
+        let outliers = Vec::new();
+        let matrix = Matrix { rows, cols, place, kind, bias: None, outliers };
         let view = matrix.view(codes).ok_or_else(|| self.type_error(name, "a ternary matrix"))?;
         // A matrix of zeros may have any scale, or none.
         let scaled = scale > 0.0 || scale == 0.0 && layout.is_zero(codes, cols);
