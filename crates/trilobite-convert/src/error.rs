@@ -313,6 +313,35 @@ pub enum Error {
         /// The tensor.
         tensor: String,
     },
+    /// A group of an MLX matrix whose weights are not multiples of its scale.
+    #[error(
+        "{file}: group {element} of {tensor} has the scale {scale} and the bias {bias}, expected a \
+         scale that F16 can hold and its negative"
+    )]
+    Affine {
+        /// The source file.
+        file: String,
+        /// The tensor with the scales.
+        tensor: String,
+        /// Index of the group.
+        element: usize,
+        /// Its scale.
+        scale: f32,
+        /// Its bias.
+        bias: f32,
+    },
+    /// A malformed tensor of outliers.
+    #[error(
+        "{file}: outlier {entry} of {tensor} is not finite, outside the matrix or out of order"
+    )]
+    Outlier {
+        /// The source file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Index of the outlier.
+        entry: usize,
+    },
     /// The written file cannot be read back, for example because memory is short.
     #[error("{} cannot be verified: it cannot be read back", path.display())]
     ReadBack {

@@ -5,6 +5,7 @@ mod dense;
 mod error;
 mod file;
 mod gguf;
+mod grouped;
 mod hf;
 mod model;
 mod new_file;

@@ -4,6 +4,7 @@ use trilobite_format::model::Hyperparameters;
 use trilobite_format::{Metadata, TensorType};
 
 use crate::dense::Dense;
+use crate::grouped::{Grouped, Mlx};
 use crate::scan::Scan;
 use crate::source::{SourceFile, View};
 use crate::stack::Stack;
@@ -45,6 +46,12 @@ pub(crate) enum Data<'a> {
     Stack(Stack<'a>),
     /// Blocks of a quantised type, copied unchanged.
     Blocks(&'a [u8]),
+    /// A matrix with a scale for each group of columns.
+    Grouped(Grouped<'a>),
+    /// A matrix of MLX.
+    Mlx(Mlx<'a>),
+    /// Computed bytes.
+    Bytes(Vec<u8>),
     /// Computed values, as F32.
     Values(Vec<f32>),
     /// A part of the coarse copy of the head.
@@ -62,13 +69,7 @@ impl<'a> Data<'a> {
         let bytes = |view: &View<'a>| view.bytes;
         match self {
             Data::Stack(stack) => stack.views.iter().map(bytes).collect(),
-            Data::Ternary(_)
-            | Data::Dense(_)
-            | Data::Blocks(_)
-            | Data::Values(_)
-            | Data::Scan(_) => {
-                vec![self.source()]
-            }
+            _ => vec![self.source()],
         }
     }
 
@@ -81,7 +82,9 @@ impl<'a> Data<'a> {
             },
             Data::Dense(dense) => dense.view.bytes,
             Data::Blocks(bytes) => bytes,
-            Data::Values(_) | Data::Stack(_) => &[],
+            Data::Grouped(grouped) => grouped.view.bytes,
+            Data::Mlx(mlx) => mlx.words.bytes,
+            Data::Values(_) | Data::Bytes(_) | Data::Stack(_) => &[],
             Data::Scan(scan) => scan.view.bytes,
         }
     }

@@ -96,6 +96,9 @@ pub(crate) fn file_type(tensors: &[Planned<'_>]) -> Option<u32> {
         TensorType::Bf16 => Some(32),
         TensorType::Tq1_0 => Some(36),
         TensorType::Tq2_0 => Some(37),
+        TensorType::Q1_0 => Some(40),
+        TensorType::Q2_0 => Some(41),
+        TensorType::Pq2_0 => Some(141),
         ty if ty.is_ternary() => Some(40),
         _ => None,
     }
@@ -183,7 +186,7 @@ fn choose_head(
             why: format!("its shape is {:?}", tensor.shape),
         });
     }
-    if matches!(tensor.data, Data::Blocks(_)) && ty != tensor.ty {
+    if !matches!(tensor.data, Data::Dense(_)) && ty != tensor.ty {
         let why = format!("the source has it as {}", tensor.ty);
         return Err(Error::Head { tensor: tensor.name.clone(), ty, why });
     }

@@ -49,6 +49,7 @@ pub(crate) fn verify(
                 // The hash of the file covers these.
                 Data::Dense(_) | Data::Stack(_) => true,
                 Data::Blocks(_) | Data::Values(_) | Data::Scan(_) => true,
+                Data::Grouped(_) | Data::Mlx(_) | Data::Bytes(_) => true,
             };
         for source in tensor.data.sources() {
             plan.files.iter().for_each(|file| file.release(source));

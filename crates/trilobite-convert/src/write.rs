@@ -14,6 +14,7 @@ use trilobite_kernels::{DenseMatrix, Kernels, Layout, i2_s};
 
 use crate::dense::Dense;
 use crate::gguf::blocks;
+use crate::grouped::Grouped;
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Options, Progress, Report, Stage, TypeTotal};
 use crate::source::{Checkpoint, Kind};
@@ -131,6 +132,9 @@ impl Planned<'_> {
             Data::Dense(dense) => dense.stream(&self.name, self.ty, sink)?,
             Data::Stack(stack) => stack.stream(&self.name, self.ty, sink)?,
             Data::Blocks(bytes) => sink(bytes)?,
+            Data::Bytes(bytes) => sink(bytes)?,
+            Data::Grouped(grouped) => grouped.stream(self.ty, sink)?,
+            Data::Mlx(mlx) => mlx.stream(sink)?,
             Data::Scan(scan) => scan.stream(sink)?,
             Data::Values(values) => {
                 let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -145,7 +149,7 @@ impl Planned<'_> {
         let &[rows, cols] = self.shape.as_slice() else { return false };
         let (rows, cols) = (rows as usize, cols as usize);
         match &self.data {
-            Data::Dense(Dense { view, .. }) => {
+            Data::Dense(Dense { view, .. }) | Data::Grouped(Grouped { view, .. }) => {
                 let mut row = Vec::new();
                 (0..view.count()).step_by(cols).all(|start| {
                     view.widen(start..start + cols, &mut row);
@@ -291,8 +295,8 @@ fn report(plan: &Plan<'_>, file_bytes: u64, hash: &[u8]) -> Report {
             bytes: 0,
         });
         total.tensors += 1;
-        // The coarse copy repeats weights: count its bytes only.
-        if !matches!(tensor.data, Data::Scan(_)) {
+        // The coarse copy and outliers repeat weights: count their bytes only.
+        if tensor.ty != TensorType::I8 && !matches!(tensor.data, Data::Scan(_)) {
             total.weights += tensor.shape.iter().product::<u64>();
         }
         total.bytes += tensor.byte_len();

@@ -153,6 +153,24 @@ pub enum Error {
         /// The type number in the file.
         id: u32,
     },
+    /// Tensors of type 42 whose sizes fit none of the three layouts of that number, or several.
+    #[error(
+        "type 42 of tensor {tensor:?} has three layouts, which only sizes tell apart: it has {} \
+         bytes, Q2_0 {}, PQ2_0 {}, STQ1_0 {}",
+        or_none(*found), or_none(*q2_0), or_none(*pq2_0), or_none(*stq1_0)
+    )]
+    Undecided {
+        /// The tensor name.
+        tensor: String,
+        /// The bytes up to the next tensor.
+        found: Option<u64>,
+        /// The size as Q2_0, if that can hold the shape.
+        q2_0: Option<u64>,
+        /// The size as PQ2_0, if that can hold the shape.
+        pq2_0: Option<u64>,
+        /// The size as STQ1_0, if that can hold the shape.
+        stq1_0: Option<u64>,
+    },
     /// A shape that the tensor's type cannot hold: an empty dimension, a size that overflows, or
     /// rows that are not a multiple of the type's block.
     #[error("tensor {tensor:?} of type {ty} cannot have the shape {shape:?}")]
@@ -255,4 +273,9 @@ pub enum Error {
         /// The number of bytes received.
         found: u64,
     },
+}
+
+/// The number, or the word for its absence.
+fn or_none(number: Option<u64>) -> String {
+    number.map_or_else(|| "none".to_owned(), |number| number.to_string())
 }

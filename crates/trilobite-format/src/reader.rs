@@ -1,5 +1,7 @@
 //! Parsing and validating the header of a file.
 
+mod q2_0;
+
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -101,14 +103,18 @@ impl<'a> Header<'a> {
         Ok(Self { cursor, version, tensor_count, metadata })
     }
 
-    /// Reads the tensor index. Returns the offset of the data section and the tensors.
-    fn tensors(&mut self) -> Result<(u64, Vec<TensorHeader>), Error> {
+    /// Reads the tensor index. Returns the offset of the data section and the tensors. `file` is the
+    /// length of the file, if it is known.
+    fn tensors(&mut self, file: Option<usize>) -> Result<(u64, Vec<TensorHeader>), Error> {
         let alignment = alignment(&self.metadata)?;
         let mut headers = Vec::with_capacity(self.tensor_count);
         for _ in 0..self.tensor_count {
             headers.push(self.cursor.tensor(alignment)?);
         }
-        Ok(((self.cursor.at as u64).next_multiple_of(alignment), headers))
+        let data = (self.cursor.at as u64).next_multiple_of(alignment);
+        let len = file.map(|file| (file as u64).saturating_sub(data));
+        q2_0::tell_apart(&mut headers, alignment, len)?;
+        Ok((data, headers))
     }
 }
 
@@ -131,7 +137,7 @@ impl Gguf {
     /// [`Error::Truncated`] if the header is incomplete. Every other deviation from the format is
     /// an error too.
     pub fn least_len(file: &[u8]) -> Result<u64, Error> {
-        let (data, headers) = Header::parse(file)?.tensors()?;
+        let (data, headers) = Header::parse(file)?.tensors(None)?;
         let ends = headers.iter().map(|header| header.offset.saturating_add(header.len));
         Ok(ends.max().map_or(data.min(file.len() as u64), |end| data.saturating_add(end)))
     }
@@ -142,7 +148,7 @@ impl Gguf {
     /// Every deviation from the format is an error; see [`Error`].
     pub fn parse(file: &[u8]) -> Result<Gguf, Error> {
         let mut header = Header::parse(file)?;
-        let (data, headers) = header.tensors()?;
+        let (data, headers) = header.tensors(Some(file.len()))?;
         let Header { version, metadata, .. } = header;
 
         let mut tensors = Vec::with_capacity(headers.len());

@@ -40,6 +40,16 @@ pub enum TensorType {
     Tq1_0,
     /// Ternary, llama.cpp: blocks of 256, four weights a byte (64 bytes), then an F16 scale.
     Tq2_0,
+    /// Blocks of 128, 1 bit: an F16 scale, then 16 bytes. A weight is the scale or its negative.
+    Q1_0,
+    /// Blocks of 64, 2 bits: an F16 scale, then 16 bytes. A code of 3 is twice the scale.
+    Q2_0,
+    /// Blocks of 128, 2 bits, PrismML: an F16 scale, then 32 bytes. A code of 3 is twice the scale.
+    /// Older files store the type number of Q2_0; the positions of the tensors tell the two apart.
+    Pq2_0,
+    /// Blocks of 128 trits, PrismML: five a byte (24 bytes), four a byte (2 bytes), then an F16
+    /// scale.
+    Ptq1_0,
     /// Ternary, bitnet.cpp on x86: see [`crate::ternary`].
     I2S,
     /// Ternary, specific to Trilobite: I2_S with every row padded to whole blocks.
@@ -54,7 +64,7 @@ pub enum TensorType {
 
 impl TensorType {
     /// Every type, in the order of the type numbers.
-    pub const ALL: [TensorType; 18] = [
+    pub const ALL: [TensorType; 22] = [
         TensorType::F32,
         TensorType::F16,
         TensorType::Q4_0,
@@ -70,6 +80,10 @@ impl TensorType {
         TensorType::Tq1_0,
         TensorType::Tq2_0,
         TensorType::I2S,
+        TensorType::Q1_0,
+        TensorType::Q2_0,
+        TensorType::Pq2_0,
+        TensorType::Ptq1_0,
         TensorType::I2R,
         TensorType::I2T,
         TensorType::T5_3,
@@ -93,6 +107,10 @@ impl TensorType {
             TensorType::Tq1_0 => 34,
             TensorType::Tq2_0 => 35,
             TensorType::I2S => 36,
+            TensorType::Q1_0 => 41,
+            TensorType::Q2_0 => 42,
+            TensorType::Pq2_0 => 142,
+            TensorType::Ptq1_0 => 143,
             TensorType::I2R | TensorType::I2T => 7401,
             TensorType::T5_3 => 7402,
         }
@@ -131,18 +149,24 @@ impl TensorType {
             TensorType::Tq1_0 => "TQ1_0",
             TensorType::Tq2_0 => "TQ2_0",
             TensorType::I2S => "I2_S",
+            TensorType::Q1_0 => "Q1_0",
+            TensorType::Q2_0 => "Q2_0",
+            TensorType::Pq2_0 => "PQ2_0",
+            TensorType::Ptq1_0 => "PTQ1_0",
             TensorType::I2R | TensorType::I2T => "I2_R",
             TensorType::T5_3 => "T5_3",
         }
     }
 
-    /// Whether the weights are -1, 0 and 1 times a scale.
+    /// Whether the weights are -1, 0 and 1 times a scale. Types whose codes also have other values
+    /// are not.
     pub const fn is_ternary(self) -> bool {
         match self {
             TensorType::F32 | TensorType::F16 | TensorType::Bf16 => false,
             TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q5_0 | TensorType::Q5_1 => false,
             TensorType::Q8_0 | TensorType::I8 => false,
             TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => false,
+            TensorType::Q1_0 | TensorType::Q2_0 | TensorType::Pq2_0 | TensorType::Ptq1_0 => false,
             TensorType::Tq1_0 | TensorType::Tq2_0 => true,
             TensorType::I2S | TensorType::I2R | TensorType::I2T | TensorType::T5_3 => true,
         }
@@ -176,6 +200,10 @@ impl TensorType {
             TensorType::I8 => Some(count),
             TensorType::Tq1_0 => blocks(256, 54),
             TensorType::Tq2_0 => blocks(256, 66),
+            TensorType::Q1_0 => blocks(128, 18),
+            TensorType::Q2_0 => blocks(64, 18),
+            TensorType::Pq2_0 => blocks(128, 34),
+            TensorType::Ptq1_0 => blocks(128, 28),
             TensorType::I2S => {
                 let whole = count.is_multiple_of(BLOCK as u64);
                 whole.then(|| (count / 4).checked_add(TAIL as u64)).flatten()
@@ -220,6 +248,8 @@ impl TensorType {
             29 => "IQ1_M",
             38 => "TL1, a table layout for one shape and machine",
             39 => "TL2 of bitnet.cpp or MXFP4 of llama.cpp",
+            // Q2_0 and PQ2_0 share the number.
+            42 => "STQ1_0",
             134 => "IQ1_BN of ik_llama.cpp",
             135 => "IQ2_BN of ik_llama.cpp",
             335 => "IQ2_BN_R4 of ik_llama.cpp",

@@ -183,6 +183,10 @@ fn sizes_of_types() {
         (TensorType::Q4K, 256, 144),
         (TensorType::Q5K, 256, 176),
         (TensorType::Q6K, 256, 210),
+        (TensorType::Q1_0, 128, 18),
+        (TensorType::Q2_0, 64, 18),
+        (TensorType::Pq2_0, 128, 34),
+        (TensorType::Ptq1_0, 128, 28),
     ] {
         assert_eq!(sizes(ty, &[5, 3 * block]), Some(15 * bytes), "{ty}");
         assert_eq!(sizes(ty, &[block, block / 2]), None, "{ty}");
@@ -275,6 +279,53 @@ fn the_writer_insists_on_order_and_length() {
     assert!(matches!(new(scalar), Err(Error::Dimensions { .. })));
     let nameless = vec![(String::new(), TensorType::F32, vec![1])];
     assert!(matches!(new(nameless), Err(Error::NameLength { .. })));
+}
+
+/// Tensors of type 42 at the distances that their sizes give.
+#[test]
+fn positions_tell_the_layouts_of_type_42_apart() {
+    // Shapes, outermost first, the bytes of a block of 256 weights, and bytes after the last tensor.
+    let parse = |shapes: &[[u64; 2]], bytes: &[u64], after: usize| {
+        let mut raw = Raw::new(shapes.len() as u64, 0);
+        let mut offset = 0u64;
+        for (i, ([rows, cols], bytes)) in shapes.iter().zip(bytes).enumerate() {
+            raw.tensor(&format!("t{i}"), &[*cols, *rows], 42, offset);
+            offset += (rows * cols * bytes / 256).next_multiple_of(32);
+        }
+        let len = raw.0.len().next_multiple_of(32) + offset as usize + after;
+        raw.0.resize(len, 0);
+        Gguf::parse(&raw.0)
+    };
+    let types = |shapes: &[[u64; 2]], bytes: u64, after: usize| {
+        let gguf = parse(shapes, &vec![bytes; shapes.len()], after).unwrap();
+        let tensors = gguf.tensors().iter().map(|tensor| (tensor.ty, tensor.range.len() as u64));
+        let sizes = shapes.iter().map(|[rows, cols]| rows * cols * bytes / 256);
+        let (types, lengths): (Vec<_>, Vec<_>) = tensors.unzip();
+        assert_eq!(lengths, sizes.collect::<Vec<_>>());
+        types
+    };
+    use TensorType::{Pq2_0, Q2_0};
+    for (bytes, ty) in [(72, Q2_0), (68, Pq2_0)] {
+        // One tensor decides: the first is as long in both layouts, the last is not counted.
+        assert_eq!(types(&[[1, 128], [64, 128], [1, 128]], bytes, 0), [ty; 3]);
+        assert_eq!(types(&[[64, 128], [1, 256]], bytes, 100), [ty; 2]);
+        // The last tensor counts if the end of the file fits.
+        assert_eq!(types(&[[64, 128]], bytes, 0), [ty]);
+    }
+    // Only Q2_0 has blocks of 64.
+    assert_eq!(types(&[[64, 192]], 72, 0), [Q2_0]);
+    let error = |shapes: &[[u64; 2]], bytes: &[u64], after| {
+        parse(shapes, bytes, after).unwrap_err().to_string()
+    };
+    let ambiguous =
+        "type 42 of tensor \"t0\" has three layouts, which only sizes tell apart: it has";
+    contains(error(&[[1, 128], [1, 128]], &[72, 72], 0), &format!("{ambiguous} 64 bytes, Q2_0 36"));
+    contains(error(&[[64, 128]], &[72], 32), ambiguous);
+    let sizes = "it has 2272 bytes, Q2_0 2304, PQ2_0 2176, STQ1_0 none";
+    contains(error(&[[64, 128], [64, 128]], &[71, 72], 0), sizes);
+    let sizes = "\"t1\" has three layouts, which only sizes tell apart: it has 2176";
+    contains(error(&[[64, 128], [64, 128], [1, 128]], &[72, 68, 68], 0), sizes);
+    contains(error(&[[64, 256], [64, 256]], &[42, 42], 0), "unsupported type 42 (STQ1_0)");
 }
 
 /// Builds headers that the writer refuses to write.

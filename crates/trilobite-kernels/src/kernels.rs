@@ -12,7 +12,8 @@ mod tests;
 pub use method::Method;
 
 use crate::dense::blocks::GROUPS;
-use crate::dense::{BlockBuffers, FloatBuffer, WideGroup};
+use crate::dense::blocks::simd::Half;
+use crate::dense::{BlockBuffers, FloatBuffer, SplitChunk, SplitCodes, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
 use crate::workspace::LookUpBuffers;
@@ -108,6 +109,8 @@ pub struct Kernels {
     dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),
     wide_codes: RoundRow,
     block_gemm: unsafe fn(DenseMatrix<'_>, &WideCodes, &mut BlockBuffers, &mut [f32]),
+    split_codes: unsafe fn(&[f32], bool, &mut [SplitChunk], &mut [f32]),
+    crumb_gemm: unsafe fn(DenseMatrix<'_>, &SplitCodes, &mut Vec<Half>, &mut [f32]),
     dense_row: unsafe fn(DenseMatrix<'_>, &mut [f32]),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
@@ -159,6 +162,8 @@ macro_rules! table {
             dense_gemm: compiled::$float::dense_gemm,
             wide_codes: compiled::$float::wide_codes,
             block_gemm: compiled::$float::block_gemm,
+            split_codes: compiled::$float::split_codes,
+            crumb_gemm: compiled::$float::crumb_gemm,
             dense_row: compiled::$float::dense_row,
             dot: compiled::$float::dot,
             rms_norm: compiled::$float::rms_norm,

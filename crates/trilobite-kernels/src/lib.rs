@@ -44,7 +44,10 @@ pub mod t5_3;
 mod workspace;
 
 pub use codes::{Codes, CodesParts, CodesRow};
-pub use dense::{DenseMatrix, DenseType, WideCodes, WideGroup, WideParts, pack_tq2_0, wide_rest};
+pub use dense::{
+    DenseMatrix, DenseType, SplitChunk, SplitCodes, SplitParts, WideCodes, WideGroup, WideParts,
+    pack_tq2_0, wide_rest,
+};
 pub use error::Error;
 pub use kernels::{Isa, Kernels, Method};
 pub use layout::{Layout, TernaryMatrix};

@@ -3,6 +3,14 @@ use std::path::PathBuf;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A malformed tensor of outliers.
+    #[error("outlier {entry} of {name} is not finite, outside the matrix or out of order")]
+    Outlier {
+        /// The tensor.
+        name: String,
+        /// Index of the outlier.
+        entry: usize,
+    },
     /// The file could not be opened or mapped.
     #[error("cannot read {path}")]
     Io {

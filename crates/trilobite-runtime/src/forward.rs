@@ -355,7 +355,11 @@ impl Forward {
             let rows = run.rows.start * config.hidden..run.rows.end * config.hidden;
             let x = self.buffers.x[rows].chunks_exact_mut(config.hidden);
             for (x, &token) in x.zip(&parts[run.part].tokens[run.index..]) {
-                self.workers.kernels.dense_row(&table, token as usize, x);
+                let token = token as usize;
+                self.workers.kernels.dense_row(&table, token, x);
+                for outlier in weights.embedding.outliers_of(token..token + 1) {
+                    x[outlier.col as usize] += outlier.value;
+                }
                 if config.embedding_scale != 1.0 {
                     x.iter_mut().for_each(|x| *x *= config.embedding_scale);
                 }

@@ -11,7 +11,8 @@ mod sparse;
 use std::ops::Range;
 
 use trilobite_kernels::{
-    Codes, DenseMatrix, Kernels, Layout, Method, WideCodes, WideParts, Workspace, wide_rest,
+    Codes, DenseMatrix, DenseType, Kernels, Layout, Method, SplitCodes, SplitParts, WideCodes,
+    WideParts, Workspace, wide_rest,
 };
 
 pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
@@ -56,11 +57,12 @@ pub(crate) struct InputBuffer {
     /// `[T][cols]`
     floats: Vec<f32>,
     wide: WideCodes,
+    split: SplitCodes,
     codes: Codes,
 }
 
-/// The input of products, `[T][cols]`: f32 for float matrices, 16-bit codes for block formats,
-/// 8-bit codes for ternary matrices.
+/// The input of products, `[T][cols]`: f32 for float matrices, 16-bit codes for block formats, codes
+/// split into bytes for blocks of at most two bits, 8-bit codes for ternary matrices.
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'a> {
     count: usize,
@@ -69,6 +71,7 @@ pub(crate) struct Input<'a> {
     /// Whether a token has two rows of 16-bit codes: those of its activations, and those of what the
     /// first leave.
     pairs: bool,
+    split: &'a SplitCodes,
     codes: &'a Codes,
 }
 
@@ -76,7 +79,8 @@ impl InputBuffer {
     /// Allocates a buffer for `count` tokens of up to `cols` activations.
     pub(crate) fn new(count: usize, cols: usize) -> Self {
         let codes = Codes::new(count, cols);
-        Self { floats: vec![0.0; count * cols], wide: WideCodes::default(), codes }
+        let (wide, split) = (WideCodes::default(), SplitCodes::default());
+        Self { floats: vec![0.0; count * cols], wide, split, codes }
     }
 }
 
@@ -146,9 +150,16 @@ impl Ops<'_> {
         let (kernels, team) = (self.workers.kernels, &mut self.workers.team);
         let width = x.len() / count;
         let ternary = matrices.iter().filter(|m| matches!(m.kind, Kind::Ternary { .. })).count();
-        let blocks = matrices.iter().any(|m| matches!(m.kind, Kind::Dense(ty) if ty.has_blocks()));
+        let dense = || {
+            matrices.iter().filter_map(|m| match m.kind {
+                Kind::Dense(ty) => Some(ty),
+                Kind::Ternary { .. } => None,
+            })
+        };
+        let crumbs = dense().any(DenseType::has_crumbs);
+        let blocks = dense().any(|ty| ty.has_blocks() && !ty.has_crumbs());
         let pairs = self.model.config().pairs_codes;
-        let InputBuffer { floats, wide, codes } = prepared;
+        let InputBuffer { floats, wide, split, codes } = prepared;
 
         let (mut x, mut norm) = (x, norm);
         if let Some(weight) = norm.filter(|_| ternary < matrices.len()) {
@@ -194,8 +205,17 @@ impl Ops<'_> {
                 kernels.wide_codes(both, width, codes);
             });
         }
+        if crumbs {
+            split.reset(count, width, true);
+            let SplitParts { n, wide, chunks, steps } = split.parts_mut();
+            let none: (&mut [()], usize) = (&mut [], 0);
+            team.rows3((chunks, n), (steps, n), none, |_, t, chunks, steps, _| {
+                let codes = SplitParts { n, wide, chunks, steps };
+                kernels.split_codes(&x[t * width..(t + 1) * width], width, codes);
+            });
+        }
         self.workers.lap(Stage::Normalise);
-        Input { count, floats: x, wide, pairs, codes }
+        Input { count, floats: x, wide, pairs, split, codes }
     }
 
     /// `out[T][rows] = input[T][cols] * matrix^T` for each matrix.
@@ -434,7 +454,7 @@ impl<'a> Product<'a> {
         scratch: &mut Scratch,
         mut put: impl FnMut(usize, Values<'_>),
     ) {
-        let Input { count, floats, wide, pairs, codes } = self.input;
+        let Input { count, floats, wide, pairs, split, codes } = self.input;
         let len = rows.len();
         let bias = self.matrix.bias.as_ref().map_or(&[][..], |bias| &bias[rows.clone()]);
         let Scratch { sums, floats: values, workspace, .. } = scratch;
@@ -452,9 +472,15 @@ impl<'a> Product<'a> {
                 }
             }
             View::Dense(matrix) => {
-                let inputs = Inputs { count, floats, wide, pairs };
+                let (first, outliers) = (rows.start, self.matrix.outliers_of(rows.clone()));
+                let inputs = Inputs { count, floats, wide, pairs, split };
                 let values = dense_product(self.kernels, matrix, rows, inputs, workspace, values);
-                for (t, values) in values.chunks_exact(len).enumerate() {
+                for (t, values) in values.chunks_exact_mut(len).enumerate() {
+                    // Every row adds its outliers in the order of columns.
+                    for outlier in outliers {
+                        let x = floats[t * matrix.cols() + outlier.col as usize];
+                        values[outlier.row as usize - first] += outlier.value * x;
+                    }
                     put(t, Values { products: Products::Dense(values), bias });
                 }
             }
@@ -469,6 +495,7 @@ struct Inputs<'a> {
     floats: &'a [f32],
     wide: &'a WideCodes,
     pairs: bool,
+    split: &'a SplitCodes,
 }
 
 /// `out[count][rows] = inputs[count][cols] * rows^T`, in a buffer.
@@ -480,8 +507,13 @@ fn dense_product<'b>(
     workspace: &mut Workspace,
     buffer: &'b mut Vec<f32>,
 ) -> &'b mut [f32] {
-    let Inputs { count, floats, wide, pairs } = inputs;
+    let Inputs { count, floats, wide, pairs, split } = inputs;
     let len = count * rows.len();
+    if matrix.ty().has_crumbs() {
+        let out = grown(buffer, len);
+        kernels.crumb_gemm(matrix, rows, split, workspace, out);
+        return out;
+    }
     if !matrix.ty().has_blocks() {
         let out = grown(buffer, len);
         kernels.dense_gemm(matrix, rows, floats, workspace, out);

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use trilobite_format::model::{
     HeadScanPart, Hyperparameters, Presence, Projections, Role, Scaling, Storage, check_divisors,
 };
-use trilobite_format::{Gguf, TensorInfo, TensorType, ternary};
+use trilobite_format::{Gguf, Outlier, TensorInfo, TensorType, ternary};
 use trilobite_kernels::scan::{self, Bounds};
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Layout, i2_s};
 
@@ -346,6 +346,9 @@ impl<'a> Tensors<'a> {
             Some(Storage::Unpacked) => return Err(self.type_error(&name, "it is, unconverted")),
             Some(Storage::Dense) | None => {
                 let (matrix, view) = self.dense(&name, role, "a weight matrix")?;
+                if role.is_of_experts() && (view.ty().has_crumbs() || !matrix.outliers.is_empty()) {
+                    return Err(self.type_error(&name, "a matrix of a mixture of experts"));
+                }
                 (matrix, View::Dense(view))
             }
         };
@@ -369,6 +372,7 @@ impl<'a> Tensors<'a> {
     ) -> Result<(Matrix, DenseMatrix<'a>)> {
         let (info, rows, cols) = self.take_matrix(name, role)?;
         let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, purpose))?;
+        let outliers = self.outliers(name, rows, cols)?;
         let matrix = Matrix {
             rows,
             cols,
@@ -376,13 +380,29 @@ impl<'a> Tensors<'a> {
             kind: Kind::Dense(ty),
             bias: None,
             input_norm: None,
+            outliers,
         };
         let view = DenseMatrix::new(ty, self.bytes(info), rows, cols);
         let view = view.ok_or_else(|| self.type_error(name, purpose))?;
-        if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0) {
+        if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0 | DenseType::PTQ1_0) {
             self.coded.push(Coded { info, role, view: View::Dense(view) });
         }
         Ok((matrix, view))
+    }
+
+    /// Takes the outliers of a dense matrix, if it has any.
+    fn outliers(&mut self, name: &str, rows: usize, cols: usize) -> Result<Vec<Outlier>> {
+        let tensor = Outlier::tensor(name);
+        let Some(count) = self.gguf.tensor(&tensor).and_then(|info| info.shape.first().copied())
+        else {
+            return Ok(Vec::new());
+        };
+        let info = self.take(&tensor, &[count, Outlier::BYTES as u64])?;
+        if info.ty != TensorType::I8 {
+            return Err(self.type_error(&tensor, "a list of outliers"));
+        }
+        let outliers = Outlier::read(self.bytes(info), rows, cols);
+        outliers.map_err(|entry| Error::Outlier { name: tensor, entry })
     }
 
     fn ternary(&mut self, name: &str, role: Role) -> Result<(Matrix, View<'a>)> {
@@ -399,7 +419,8 @@ impl<'a> Tensors<'a> {
         let mut place = Place::of(info);
         place.range.end = place.range.start + codes.len();
         let kind = Kind::Ternary { layout, scale };
-        let matrix = Matrix { rows, cols, place, kind, bias: None, input_norm: None };
+        let (bias, input_norm, outliers) = (None, None, Vec::new());
+        let matrix = Matrix { rows, cols, place, kind, bias, input_norm, outliers };
         let view = matrix.view(codes).ok_or_else(|| self.type_error(name, "a ternary matrix"))?;
         // A matrix of zeros may have any scale, or none.
         let scaled = scale > 0.0 || scale == 0.0 && layout.is_zero(codes, cols);
@@ -481,6 +502,10 @@ fn dense_type(ty: TensorType) -> Option<DenseType> {
         TensorType::Q6K => Some(DenseType::Q6K),
         TensorType::Tq1_0 => Some(DenseType::TQ1_0),
         TensorType::Tq2_0 => Some(DenseType::TQ2_0),
+        TensorType::Q1_0 => Some(DenseType::Q1_0),
+        TensorType::Q2_0 => Some(DenseType::Q2_0),
+        TensorType::Pq2_0 => Some(DenseType::PQ2_0),
+        TensorType::Ptq1_0 => Some(DenseType::PTQ1_0),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use trilobite_format::model::{
     HeadScanPart, Hyperparameters, Projections, Role, Storage, Tensor, check_divisors,
     is_projection, mixture_note, scale_name, tensors,
 };
-use trilobite_format::{Gguf, Split, TensorInfo, TensorType};
+use trilobite_format::{Gguf, Outlier, Split, TensorInfo, TensorType};
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels};
 
 use crate::dense::Dense;
@@ -94,6 +94,10 @@ pub(crate) fn blocks(ty: TensorType) -> Option<DenseType> {
         TensorType::Q6K => Some(DenseType::Q6K),
         TensorType::Tq1_0 => Some(DenseType::TQ1_0),
         TensorType::Tq2_0 => Some(DenseType::TQ2_0),
+        TensorType::Q1_0 => Some(DenseType::Q1_0),
+        TensorType::Q2_0 => Some(DenseType::Q2_0),
+        TensorType::Pq2_0 => Some(DenseType::PQ2_0),
+        TensorType::Ptq1_0 => Some(DenseType::PTQ1_0),
         _ => None,
     }
 }
@@ -236,8 +240,31 @@ impl<'a> Builder<'a, '_> {
             None => Data::Dense(Dense { view: self.view(&info)?, head_dim: None }),
         };
         let ty = info.ty;
+        let outliers = self.outliers(&info)?;
         self.push(info, ty, data);
+        self.tensors.extend(outliers);
         Ok(())
+    }
+
+    /// The outliers of a matrix, in files of our own.
+    fn outliers(&mut self, matrix: &TensorInfo) -> Result<Option<Planned<'a>>, Error> {
+        let name = Outlier::tensor(&matrix.name);
+        let Some(count) = self.remaining.get(&name).and_then(|info| info.shape.first().copied())
+        else {
+            return Ok(None);
+        };
+        let info = self.take(&name, &[count, Outlier::BYTES as u64])?;
+        if info.ty != TensorType::I8 {
+            return Err(self.type_error(&info, "I8"));
+        }
+        let bytes = self.bytes(&info);
+        let [rows, cols] = [0, 1].map(|i| matrix.shape.get(i).map_or(1, |n| *n as usize));
+        if let Err(entry) = Outlier::read(bytes, rows, cols) {
+            let file = self.file(&info).to_owned();
+            return Err(Error::Outlier { file, tensor: name, entry });
+        }
+        let TensorInfo { name, ty, shape, .. } = info;
+        Ok(Some(Planned { name, ty, shape, data: Data::Blocks(bytes) }))
     }
 
     /// The bytes of a tensor of quantised blocks. All codes must be valid and all weights finite.

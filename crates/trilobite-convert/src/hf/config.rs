@@ -56,6 +56,8 @@ pub(crate) enum Quantization {
     /// Ternary weights with a `weight_scale`. A weight is trit times scale, or trit divided by
     /// scale.
     Offline { divide: bool },
+    /// Codes of two bits with a scale and a bias for each group of columns.
+    Mlx { group: u64 },
 }
 
 /// Reads config.json.
@@ -67,6 +69,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
         }
     }
     // There is no BitNet model of this architecture to test against.
+    let mlx = if arch == Architecture::Qwen3 { mlx(&object)? } else { None };
     if arch == Architecture::Maple {
         if object.get("quantization_config").is_some() {
             return Err(object.unsupported("quantization_config"));
@@ -88,7 +91,10 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     let window = window(&object, &sizes, local_theta)?;
     let attention_scale = attention_scale(&object, &sizes)?;
     let scales = scales(&object, &sizes)?;
-    let (quantization, excluded) = quantization(&object, old)?;
+    let (quantization, excluded) = match mlx {
+        Some(group) => (Quantization::Mlx { group }, None),
+        None => quantization(&object, old)?,
+    };
     let projection_norm_eps = input_norms(&object)?;
     let model = Hyperparameters {
         rope,
@@ -314,6 +320,32 @@ fn layer_types(object: &Object<'_>, count: usize) -> Result<Option<Vec<bool>>, E
             &format!("\"full_attention\" or \"sliding_attention\" for each of {count} layers"),
         )),
     }
+}
+
+/// The size of a group in a checkpoint of MLX, which repeats its key under transformers' name.
+fn mlx(object: &Object<'_>) -> Result<Option<u64>, Error> {
+    let own = object.object("quantization.")?;
+    let settings = match own {
+        Some(settings) => Some(settings),
+        None => object.object("quantization_config.")?.filter(|s| s.get("quant_method").is_none()),
+    };
+    let Some(settings) = settings else { return Ok(None) };
+    let Some(group) = settings.integer("group_size", 1..=u32::MAX.into())? else {
+        return match own {
+            Some(_) => Err(settings.bad("group_size", "a number of columns")),
+            None => Ok(None),
+        };
+    };
+    if settings.integer("bits", 0..=u32::MAX.into())? != Some(2) {
+        return Err(settings.bad("bits", "2"));
+    }
+    if settings.str("mode")?.is_some_and(|mode| mode != "affine") {
+        return Err(settings.bad("mode", "\"affine\""));
+    }
+    if !group.is_multiple_of(64) {
+        return Err(settings.bad("group_size", "a multiple of 64"));
+    }
+    Ok(Some(group))
 }
 
 /// Reads `quantization_config`, with the defaults of transformers.

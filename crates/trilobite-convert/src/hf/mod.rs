@@ -30,8 +30,9 @@ use trilobite_format::model::{
 use trilobite_format::{Metadata, TensorType};
 
 use crate::dense::Dense;
+use crate::grouped::{self, Mlx};
 use crate::model::{Data, Plan, Planned};
-use crate::options::Options;
+use crate::options::{Head, Options};
 use crate::rows::source_row;
 use crate::source::{Checkpoint, Dtype, Shards, SourceFile, View};
 use crate::stack::Stack;
@@ -72,6 +73,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     };
     builder.tensors()?;
     builder.check_tied()?;
+    builder.find_groups();
     builder.buffers()?;
     builder.note();
     let Builder { source, tensors, mut notes, .. } = builder;
@@ -192,6 +194,9 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn embedding(&mut self, tensor: Tensor, module: &str) -> Result<(), Error> {
+        if self.mlx(&tensor, module)? {
+            return Ok(());
+        }
         let mut weight = format!("{module}.weight");
         // A file with tied weights may contain only the head.
         if self.is_tied() && self.shards.get(&weight).is_none() {
@@ -273,6 +278,47 @@ impl<'a> Builder<'a, '_> {
         }
         let arch = self.source.model.arch;
         plan::choose_types(&mut self.tensors, arch, self.options, &mut self.notes)
+    }
+
+    /// Packs the matrices of a dense model of Bonsai's architecture that have scales for groups,
+    /// unless the options ask for types.
+    fn find_groups(&mut self) {
+        let Options { ty, head, quantize, .. } = self.options;
+        let as_stored = ty.is_none() && *head == Head::Source && quantize.is_none();
+        let arch = self.source.model.arch;
+        if as_stored && arch == Architecture::Qwen3 {
+            grouped::pack(&mut self.tensors, &mut self.notes);
+        }
+    }
+
+    /// Plans a matrix of MLX, if it is one.
+    fn mlx(&mut self, tensor: &Tensor, module: &str) -> Result<bool, Error> {
+        let names = ["weight", "scales", "biases"].map(|suffix| format!("{module}.{suffix}"));
+        let (Quantization::Mlx { group }, Some(_), &[rows, cols]) =
+            (self.source.quantization, self.shards.get(&names[1]), tensor.shape.as_slice())
+        else {
+            return Ok(false);
+        };
+        let [words, scales, biases] = &names;
+        let words = self.shards.require_shape(words, &[rows, cols / 16])?;
+        if words.dtype != Dtype::Other("U32", 4) {
+            return Err(words.dtype_error("U32"));
+        }
+        let groups = [rows, cols / group];
+        let scales = self.shards.require_shape(scales, &groups)?;
+        let biases = self.shards.require_shape(biases, &groups)?;
+        let (ty, block) = match group % 128 {
+            0 => (TensorType::Pq2_0, 128),
+            _ => (TensorType::Q2_0, 64),
+        };
+        let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+        if !cols.is_multiple_of(group) {
+            let what = format!("{module}.weight of {cols} columns in groups of {group}");
+            return Err(Error::Unsupported { file: CONFIG.to_owned(), what });
+        }
+        let data = Data::Mlx(Mlx::new(words, &scales, &biases, (group as usize, block))?);
+        self.tensors.push(Planned { name, ty, shape, data });
+        Ok(true)
     }
 
     /// Whether the head is tied to the embedding. If config.json does not say, a checkpoint with a
@@ -365,6 +411,9 @@ impl<'a> Builder<'a, '_> {
     /// Plans a projection: ternary unless `modules_to_not_convert` lists it. The configuration must
     /// agree with the stored type.
     fn projection(&mut self, tensor: Tensor, module: &str) -> Result<(), Error> {
+        if self.mlx(&tensor, module)? {
+            return Ok(());
+        }
         let Tensor { role, name, shape, .. } = tensor;
         let head_dim = self.source.reordering(role);
         let weight = format!("{module}.weight");
@@ -415,6 +464,7 @@ impl<'a> Builder<'a, '_> {
             Quantization::Online => Encoding::Master { view },
             Quantization::Stated => Encoding::Dense { view },
             Quantization::Unstated if self.options.quantize.is_some() => Encoding::Dense { view },
+            Quantization::Mlx { .. } => return self.dense(name, view, head_dim),
             Quantization::Unstated if !self.source.model.arch.is_bitnet() => {
                 return self.dense(name, view, head_dim);
             }

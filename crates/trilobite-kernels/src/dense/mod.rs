@@ -5,9 +5,27 @@
 //! rounded addition in types with minimums. Each weight thus has exactly one right value.
 //!
 //! Float weights are multiplied with float activations (`floats`). Weights in blocks are small
-//! integers, and are multiplied with 16-bit activations (`blocks`).
+//! integers, and are multiplied with 16-bit activations (`blocks`), which are split into bytes if
+//! the weights have at most two bits (`crumbs`).
+
+/// Evaluates an expression for each constant below `$end`, at most 8, as straight code. A loop that
+/// the compiler does not unroll would keep the registers of its arrays in memory.
+macro_rules! unroll {
+    ($i:ident < $end:expr => $body:expr) => {
+        unroll! { $i < $end => $body; 0 1 2 3 4 5 6 7 }
+    };
+    ($i:ident < $end:expr => $body:expr; $($value:literal)*) => {
+        $({
+            const $i: usize = $value;
+            if $i < $end {
+                $body
+            }
+        })*
+    };
+}
 
 pub(crate) mod blocks;
+pub(crate) mod crumbs;
 mod floats;
 mod pack;
 #[cfg(test)]
@@ -19,17 +37,19 @@ mod types;
 
 pub(crate) use blocks::Buffers as BlockBuffers;
 pub use blocks::{WideCodes, WideGroup, WideParts, wide_rest};
+pub use crumbs::{SplitChunk, SplitCodes, SplitParts};
 pub(crate) use floats::{Buffer as FloatBuffer, gemm};
 pub use pack::pack_tq2_0;
 pub use types::{DenseMatrix, DenseType};
 
-use blocks::simd::Integers;
+use crumbs::simd::Crumbs;
 
 /// Widens a matrix of one row.
 #[inline(always)]
-pub(crate) fn row(simd: impl Integers, w: DenseMatrix<'_>, out: &mut [f32]) {
+pub(crate) fn row(simd: impl Crumbs, w: DenseMatrix<'_>, out: &mut [f32]) {
     match w.ty {
         DenseType::F32 | DenseType::F16 | DenseType::BF16 => floats::row(simd, w, out),
+        _ if w.ty.has_crumbs() => crumbs::row(simd, w, out),
         _ => blocks::row(simd, w, out),
     }
 }

@@ -140,3 +140,41 @@ pub(super) fn tq2_0(block: &[u8; 66]) -> [Group; 8] {
         Group::new(half(block, 64), None, |i| i32::from(code(group, i)) - 1)
     })
 }
+
+pub(super) fn q1_0(block: &[u8; 18]) -> [Group; 4] {
+    let bit = |i: usize| i32::from(block[2 + i / 8] >> (i % 8) & 1);
+    std::array::from_fn(|group| {
+        Group::new(half(block, 0), None, |i| 2 * bit(GROUP * group + i) - 1)
+    })
+}
+
+/// The 2-bit code of weight `i` of a block of Q2_0 or PQ2_0. Four adjacent weights share a byte.
+fn crumb(block: &[u8], i: usize) -> i32 {
+    i32::from(block[2 + i / 4] >> (i % 4 * 2) & 3)
+}
+
+pub(super) fn q2_0(block: &[u8; 18]) -> [Group; 2] {
+    std::array::from_fn(|group| {
+        Group::new(half(block, 0), None, |i| crumb(block, GROUP * group + i) - 1)
+    })
+}
+
+pub(super) fn pq2_0(block: &[u8; 34]) -> [Group; 4] {
+    std::array::from_fn(|group| {
+        Group::new(half(block, 0), None, |i| crumb(block, GROUP * group + i) - 1)
+    })
+}
+
+pub(super) fn ptq1_0(block: &[u8; 28]) -> [Group; 4] {
+    // Bytes as in TQ1_0, in runs of 16, 8 and 2.
+    let trit = |i: usize| {
+        let (first, len, i) = match i {
+            0..80 => (0, 16, i),
+            80..120 => (16, 8, i - 80),
+            _ => (24, 2, i - 120),
+        };
+        let fraction = block[first + i % len].wrapping_mul(3_u8.pow((i / len) as u32));
+        i32::from(((u16::from(fraction) * 3) >> 8) as u8) - 1
+    };
+    std::array::from_fn(|group| Group::new(half(block, 26), None, |i| trit(GROUP * group + i)))
+}

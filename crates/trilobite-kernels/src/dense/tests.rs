@@ -1,4 +1,4 @@
-use super::{DenseMatrix, DenseType, WideCodes, reference};
+use super::{DenseMatrix, DenseType, SplitCodes, WideCodes, reference};
 use crate::random::Random;
 use crate::{Kernels, Workspace, pack_tq2_0, wide_rest};
 
@@ -30,7 +30,7 @@ fn unsigned(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| (x + 0.0).to_bits()).collect()
 }
 
-/// The groups of a row of blocks by the specification: a block of 256 has eight, a block of 32 one.
+/// The groups of 32 of a row of blocks by the specification.
 fn groups(ty: DenseType, row: &[u8]) -> Vec<reference::Group> {
     fn decode<const N: usize, const G: usize>(
         row: &[u8],
@@ -50,6 +50,10 @@ fn groups(ty: DenseType, row: &[u8]) -> Vec<reference::Group> {
         DenseType::Q6K => decode(row, reference::q6_k),
         DenseType::TQ1_0 => decode(row, reference::tq1_0),
         DenseType::TQ2_0 => decode(row, reference::tq2_0),
+        DenseType::Q1_0 => decode(row, reference::q1_0),
+        DenseType::Q2_0 => decode(row, reference::q2_0),
+        DenseType::PQ2_0 => decode(row, reference::pq2_0),
+        DenseType::PTQ1_0 => decode(row, reference::ptq1_0),
     }
 }
 
@@ -68,19 +72,43 @@ fn specified(ty: DenseType, row: &[u8]) -> Vec<f32> {
 }
 
 /// Activations rounded as the documentation of [`Kernels::wide_codes`] states: the codes of each
-/// 256 columns, and their step.
-fn rounded(x: &[f32]) -> Vec<(Vec<i64>, f32)> {
+/// 256 columns, at most `largest`, and their step.
+fn rounded(x: &[f32], largest: f32) -> Vec<(Vec<i64>, f32)> {
     let chunks = x.chunks(256).map(|x| {
-        let step = x.iter().fold(0.0_f32, |max, x| max.max(x.abs())) / 32767.0;
+        let step = x.iter().fold(0.0_f32, |max, x| max.max(x.abs())) / largest;
         let inverse = if step == 0.0 { 0.0 } else { 1.0 / step };
         (x.iter().map(|x| (x * inverse).round_ties_even() as i64).collect(), step)
     });
     chunks.collect()
 }
 
+/// The largest code of activations for a type.
+fn largest(ty: DenseType) -> f32 {
+    if ty.has_crumbs() { 4_194_303.0 } else { 32_767.0 }
+}
+
+/// The product of a row of blocks with rounded activations, in the order that the docs of `crumbs`
+/// state.
+fn crumbs_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
+    let mut sums = [0.0_f32; 16];
+    for (groups, (x, step)) in groups(ty, row).chunks(8).zip(x) {
+        let columns = groups.iter().flat_map(|group| group.codes.map(|code| (code, group.step)));
+        let columns = columns.zip(x).collect::<Vec<_>>();
+        for (sum, columns) in sums.iter_mut().zip(columns.chunks(16)) {
+            let lane: i64 = columns.iter().map(|((code, _), x)| i64::from(*code) * **x).sum();
+            assert!(lane.abs() < 1 << 28, "a sum is too large");
+            *sum = (lane as f32 * columns[0].0.1).mul_add(*step, *sum);
+        }
+    }
+    pairwise(&mut sums)
+}
+
 /// The product of a row of blocks with rounded activations, in the order that the docs of `blocks`
 /// state.
 fn blocks_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
+    if ty.has_crumbs() {
+        return crumbs_in_order(ty, row, x);
+    }
     let mut sums = [0.0_f32; 16];
     for (groups, (x, step)) in groups(ty, row).chunks(8).zip(x) {
         let scaled = ty.block().0 == 256;
@@ -142,6 +170,30 @@ fn wide_codes(kernels: &Kernels, x: &[f32], cols: usize) -> WideCodes {
     codes
 }
 
+/// The products of some rows of blocks with activations, by the kernels of the type.
+fn block_products(
+    kernels: &Kernels,
+    w: &DenseMatrix<'_>,
+    rows: std::ops::Range<usize>,
+    x: &[f32],
+    workspace: &mut Workspace,
+    out: &mut [f32],
+) {
+    if w.ty().has_crumbs() {
+        let codes = split_codes(kernels, x, w.cols(), true);
+        return kernels.crumb_gemm(w, rows, &codes, workspace, out);
+    }
+    kernels.block_gemm(w, rows, &wide_codes(kernels, x, w.cols()), workspace, out)
+}
+
+/// The codes of some tokens, split into bytes.
+fn split_codes(kernels: &Kernels, x: &[f32], cols: usize, wide: bool) -> SplitCodes {
+    let mut codes = SplitCodes::default();
+    codes.reset(x.len() / cols, cols, wide);
+    kernels.split_codes(x, cols, codes.parts_mut());
+    codes
+}
+
 /// A matrix of random bits with finite scales.
 fn random(random: &mut Random, ty: DenseType, rows: usize, cols: usize) -> Vec<u8> {
     let halves: &[usize] = match ty {
@@ -152,6 +204,8 @@ fn random(random: &mut Random, ty: DenseType, rows: usize, cols: usize) -> Vec<u
             return out;
         }
         DenseType::Q4_0 | DenseType::Q5_0 | DenseType::Q8_0 => &[0],
+        DenseType::Q1_0 | DenseType::Q2_0 | DenseType::PQ2_0 => &[0],
+        DenseType::PTQ1_0 => &[26],
         DenseType::Q6K => &[208],
         DenseType::TQ1_0 => &[52],
         DenseType::TQ2_0 => &[64],
@@ -189,7 +243,9 @@ fn weights_are_those_of_ggml() {
         }
         types.push(ty);
     }
-    assert_eq!(types, DenseType::ALL[1..]);
+    // The package does not have the types with crumbs.
+    let others = DenseType::ALL[1..].iter().copied().filter(|ty| !ty.has_crumbs());
+    assert_eq!(types, others.collect::<Vec<_>>());
 }
 
 #[test]
@@ -214,9 +270,10 @@ fn weights_are_those_of_the_specification() {
 fn products_have_the_stated_order() {
     let mut numbers = Random(5);
     let workspace = &mut Workspace::default();
-    let lengths = [1, 7, 31, 32, 33, 64, 100, 256, 512, 576, 1000, 1280, 2081, 2304, 4352];
+    let lengths = [1, 7, 31, 32, 33, 64, 100, 128, 256, 320, 512, 576, 1000, 1280, 1408, 2081];
+    let lengths = lengths.into_iter().chain([2304, 4352, 4480]).collect::<Vec<_>>();
     for ty in DenseType::ALL {
-        for cols in lengths.into_iter().filter(|cols| ty.row_len(*cols).is_some()) {
+        for cols in lengths.iter().copied().filter(|cols| ty.row_len(*cols).is_some()) {
             let row_len = ty.row_len(cols).unwrap();
             let w = random(&mut numbers, ty, 59, cols);
             for (rows, tokens) in
@@ -225,7 +282,7 @@ fn products_have_the_stated_order() {
                 let x = numbers.floats(tokens * cols);
                 let mut expected = Vec::new();
                 for x in x.chunks(cols) {
-                    let codes = rounded(x);
+                    let codes = rounded(x, largest(ty));
                     expected.extend(rows.clone().map(|r| {
                         let row = &w[r * row_len..(r + 1) * row_len];
                         match ty.has_blocks() {
@@ -238,8 +295,7 @@ fn products_have_the_stated_order() {
                     let mut out = vec![9.0; expected.len()];
                     let (w, rows) = (matrix(ty, &w, cols), rows.clone());
                     if ty.has_blocks() {
-                        let codes = wide_codes(kernels, &x, cols);
-                        kernels.block_gemm(&w, rows, &codes, workspace, &mut out);
+                        block_products(kernels, &w, rows, &x, workspace, &mut out);
                     } else {
                         kernels.dense_gemm(&w, rows, &x, workspace, &mut out);
                     }
@@ -266,29 +322,26 @@ fn extreme_blocks_are_exact() {
             for (row, random) in row.chunks_mut(block).zip(random.chunks(block)) {
                 // Replaces the float factors of blocks with finite ones. The integer scales of Q6_K
                 // stay extreme.
-                let floats = if weights == 32 { 0..4.min(block - 32 / 2) } else { 0..4 };
+                let floats = match weights {
+                    32 => 0..4.min(block - 32 / 2),
+                    64 | 128 => 0..2,
+                    _ => 0..4,
+                };
                 match ty {
                     DenseType::Q6K => row[208..].copy_from_slice(&random[208..]),
-                    DenseType::TQ1_0 | DenseType::TQ2_0 => {
+                    DenseType::TQ1_0 | DenseType::TQ2_0 | DenseType::PTQ1_0 => {
                         row[block - 2..].copy_from_slice(&random[block - 2..]);
                     }
                     _ => row[floats.clone()].copy_from_slice(&random[floats]),
                 }
             }
             for x in [&x[..], &[1.0; 512], &[-1.0; 512]] {
-                let expected = blocks_in_order(ty, &row, &rounded(x));
+                let expected = blocks_in_order(ty, &row, &rounded(x, largest(ty)));
                 for kernels in Kernels::available() {
                     for tokens in [1, 2, 4] {
-                        let codes = wide_codes(kernels, &x.repeat(tokens), 512);
-                        let mut out = vec![0.0; tokens];
+                        let (w, mut out) = (matrix(ty, &row, 512), vec![0.0; tokens]);
                         let workspace = &mut Workspace::default();
-                        kernels.block_gemm(
-                            &matrix(ty, &row, 512),
-                            0..1,
-                            &codes,
-                            workspace,
-                            &mut out,
-                        );
+                        block_products(kernels, &w, 0..1, &x.repeat(tokens), workspace, &mut out);
                         assert_eq!(
                             bits(&out),
                             bits(&vec![expected; tokens]),
@@ -312,7 +365,7 @@ fn rounded_activations_are_close() {
         let product = |w: &[f32], x: &[f32]| -> f64 {
             w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum()
         };
-        let steps = rounded(&x).iter().map(|(_, step)| *step).fold(0.0, f32::max);
+        let steps = rounded(&x, largest(ty)).iter().map(|(_, step)| *step).fold(0.0, f32::max);
         let total = weights.iter().map(|w| f64::from(w.abs())).sum::<f64>();
         let largest =
             groups(ty, &row).iter().filter_map(|g| g.minimum).fold(0.0, |m, x| x.abs().max(m));
@@ -320,8 +373,8 @@ fn rounded_activations_are_close() {
         let float = 1e-5 * (total + 512.0 * f64::from(largest));
         for kernels in Kernels::available() {
             let mut out = [0.0];
-            let (codes, workspace) = (wide_codes(kernels, &x, 512), &mut Workspace::default());
-            kernels.block_gemm(&matrix(ty, &row, 512), 0..1, &codes, workspace, &mut out);
+            let (w, workspace) = (matrix(ty, &row, 512), &mut Workspace::default());
+            block_products(kernels, &w, 0..1, &x, workspace, &mut out);
             let error = (f64::from(out[0]) - product(&weights, &x)).abs();
             assert!(
                 error <= 0.5 * f64::from(steps) * total + float,
@@ -333,16 +386,40 @@ fn rounded_activations_are_close() {
 
 #[test]
 fn what_is_not_finite_stays_so() {
-    let row = random(&mut Random(4), DenseType::Q8_0, 1, 512);
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let mut x = [0.5; 512];
-        x[300] = bad;
-        for kernels in Kernels::available() {
-            let mut out = [0.0];
-            let matrix = matrix(DenseType::Q8_0, &row, 512);
-            let (codes, workspace) = (wide_codes(kernels, &x, 512), &mut Workspace::default());
-            kernels.block_gemm(&matrix, 0..1, &codes, workspace, &mut out);
-            assert!(!out[0].is_finite(), "{bad}: {kernels:?}");
+    for ty in [DenseType::Q8_0, DenseType::PQ2_0] {
+        let row = random(&mut Random(4), ty, 1, 512);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = [0.5; 512];
+            x[300] = bad;
+            for kernels in Kernels::available() {
+                let (w, mut out) = (matrix(ty, &row, 512), [0.0]);
+                block_products(kernels, &w, 0..1, &x, &mut Workspace::default(), &mut out);
+                assert!(!out[0].is_finite(), "{bad}: {kernels:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn codes_of_one_byte_have_the_stated_products() {
+    let mut numbers = Random(6);
+    for ty in DenseType::ALL.into_iter().filter(|ty| ty.has_crumbs()) {
+        for cols in [128, 384, 2432] {
+            let (rows, tokens) = (5, 7);
+            let w = random(&mut numbers, ty, rows, cols);
+            let x = numbers.floats(tokens * cols);
+            let expected = x.chunks(cols).flat_map(|x| {
+                let codes = rounded(x, 127.0);
+                let rows = w.chunks(ty.row_len(cols).unwrap());
+                rows.map(move |row| crumbs_in_order(ty, row, &codes)).collect::<Vec<_>>()
+            });
+            let expected = expected.collect::<Vec<_>>();
+            for kernels in Kernels::available() {
+                let (w, mut out) = (matrix(ty, &w, cols), vec![0.0; tokens * rows]);
+                let codes = split_codes(kernels, &x, cols, false);
+                kernels.crumb_gemm(&w, 0..rows, &codes, &mut Workspace::default(), &mut out);
+                assert_eq!(bits(&out), bits(&expected), "{ty:?}, {cols}: {kernels:?}");
+            }
         }
     }
 }
@@ -422,6 +499,17 @@ fn a_code_of_trits_is_used_if_packing_its_trits_gives_it() {
         assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 768), Some((0, 512 + element)));
     }
     assert_eq!(DenseType::Q8_0.find_unused(&[0xff; 34], 32), None);
+    // Code 3 of PQ2_0 is a weight.
+    assert_eq!(DenseType::PQ2_0.find_unused(&[0xff; 34], 128), None);
+    for (at, bad, first) in [(0, 1, 0), (15, 1, 15), (16, 1, 80), (23, 1, 87), (24, 128, 120)] {
+        let mut blocks = [128; 2 * 28];
+        for block in blocks.chunks_mut(28) {
+            block[24..26].fill(127);
+        }
+        assert_eq!(DenseType::PTQ1_0.find_unused(&blocks, 128), None);
+        blocks[28 + at] = bad;
+        assert_eq!(DenseType::PTQ1_0.find_unused(&blocks, 128), Some((1, first)), "{bad} at {at}");
+    }
 }
 
 #[test]

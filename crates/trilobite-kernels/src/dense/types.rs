@@ -35,11 +35,19 @@ pub enum DenseType {
     TQ1_0,
     /// 256 trits, four a byte: `d q`.
     TQ2_0,
+    /// 128 codes of a bit: `d (2 q - 1)`.
+    Q1_0,
+    /// 64 codes of 2 bits: `d (q - 1)`.
+    Q2_0,
+    /// 128 codes of 2 bits: `d (q - 1)`.
+    PQ2_0,
+    /// 128 trits, five a byte: `d q`.
+    PTQ1_0,
 }
 
 impl DenseType {
     /// Every type.
-    pub const ALL: [DenseType; 13] = [
+    pub const ALL: [DenseType; 17] = [
         DenseType::F32,
         DenseType::F16,
         DenseType::BF16,
@@ -53,12 +61,22 @@ impl DenseType {
         DenseType::Q6K,
         DenseType::TQ1_0,
         DenseType::TQ2_0,
+        DenseType::Q1_0,
+        DenseType::Q2_0,
+        DenseType::PQ2_0,
+        DenseType::PTQ1_0,
     ];
 
     /// Whether weights are stored in blocks, whose products are computed in integers instead of
     /// floats.
     pub fn has_blocks(self) -> bool {
         self.block().0 > 1
+    }
+
+    /// Whether blocks have codes of at most two bits and one scale. They are multiplied with
+    /// activations that are [split](crate::SplitCodes) into bytes.
+    pub fn has_crumbs(self) -> bool {
+        matches!(self, Self::Q1_0 | Self::Q2_0 | Self::PQ2_0 | Self::PTQ1_0)
     }
 
     /// Number of weights and of bytes in a block.
@@ -76,6 +94,10 @@ impl DenseType {
             DenseType::Q6K => (256, 210),
             DenseType::TQ1_0 => (256, 54),
             DenseType::TQ2_0 => (256, 66),
+            DenseType::Q1_0 => (128, 18),
+            DenseType::Q2_0 => (64, 18),
+            DenseType::PQ2_0 => (128, 34),
+            DenseType::PTQ1_0 => (128, 28),
         }
     }
 
@@ -92,6 +114,7 @@ impl DenseType {
         let element = match self {
             DenseType::TQ1_0 => trits::tq1_0(w)?,
             DenseType::TQ2_0 => trits::tq2_0(w)?,
+            DenseType::PTQ1_0 => trits::ptq1_0(w)?,
             _ => return None,
         };
         Some((element / cols.max(1), element % cols.max(1)))

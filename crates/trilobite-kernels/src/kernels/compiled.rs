@@ -5,7 +5,10 @@ macro_rules! compile {
     ([$($target:tt)*] $simd:expr) => {
         use crate::float::{attend as attention, elementwise};
         use crate::simd;
-        use crate::dense::{self, BlockBuffers, DenseMatrix, FloatBuffer, WideCodes, WideGroup, blocks};
+        use crate::dense::{
+            self, BlockBuffers, DenseMatrix, FloatBuffer, SplitChunk, SplitCodes, WideCodes, WideGroup,
+            blocks, blocks::simd::Half, crumbs,
+        };
         use crate::kv::{Block, Visible};
         use crate::scan::{self, Bounds, Query};
         use std::ops::Range;
@@ -94,6 +97,20 @@ macro_rules! compile {
             w: DenseMatrix<'_>, x: &WideCodes, buffers: &mut BlockBuffers, out: &mut [f32],
         ) {
             blocks::gemm($simd, w, x, buffers, out)
+        }
+
+        $($target)*
+        pub(crate) fn split_codes(
+            x: &[f32], wide: bool, chunks: &mut [SplitChunk], steps: &mut [f32],
+        ) {
+            crumbs::split_codes(x, wide, chunks, steps)
+        }
+
+        $($target)*
+        pub(crate) fn crumb_gemm(
+            w: DenseMatrix<'_>, x: &SplitCodes, sums: &mut Vec<Half>, out: &mut [f32],
+        ) {
+            crumbs::gemm($simd, w, x, sums, out)
         }
 
         $($target)*

@@ -2,9 +2,9 @@
 //! coarse head.
 
 use super::{Kernels, call};
-use crate::dense::blocks;
+use crate::dense::{blocks, crumbs};
 use crate::kv::{self, Block, Cells, Visible};
-use crate::{DenseMatrix, WideCodes, WideParts, Workspace, scan};
+use crate::{DenseMatrix, SplitCodes, SplitParts, WideCodes, WideParts, Workspace, scan};
 use std::ops::Range;
 
 impl Kernels {
@@ -66,7 +66,8 @@ impl Kernels {
         workspace: &mut Workspace,
         out: &mut [f32],
     ) {
-        assert!(w.ty().has_blocks(), "a product of blocks in {:?}", w.ty());
+        let ty = w.ty();
+        assert!(ty.has_blocks() && !ty.has_crumbs(), "a product of blocks in {ty:?}");
         assert_eq!(x.cols(), w.cols(), "codes of a token");
         assert_eq!(out.len(), x.tokens() * rows.len(), "outputs");
         let w = w.part(rows);
@@ -74,6 +75,48 @@ impl Kernels {
             return out.fill(0.0);
         }
         call!(self.block_gemm(w, x, &mut workspace.blocks, out))
+    }
+
+    /// Rounds rows of activations to codes that are split into bytes. `x` is `[tokens][cols]`, one
+    /// row for each row of `codes`.
+    ///
+    /// Every 256 columns have a step: the largest magnitude divided by 4,194,303, or by 127 for codes
+    /// of one byte. A code is the activation divided by the step, rounded to nearest, ties to
+    /// even. If an activation is not finite, neither is the step, and the products are NaN or
+    /// infinite.
+    pub fn split_codes(&self, x: &[f32], cols: usize, codes: SplitParts<'_>) {
+        let SplitParts { n, wide, chunks, steps } = codes;
+        assert_eq!(n, cols.div_ceil(crumbs::CHUNK), "chunks");
+        let rows = chunks.chunks_exact_mut(n.max(1)).zip(steps.chunks_exact_mut(n.max(1)));
+        assert_eq!(x.len(), rows.len() * cols, "activations");
+        for ((chunks, steps), x) in rows.zip(x.chunks_exact(cols.max(1))) {
+            call!(self.split_codes(x, wide, chunks, steps))
+        }
+    }
+
+    /// Multiplies rows of a dense matrix with [codes of at most two bits](crate::DenseType::has_crumbs)
+    /// with the codes of activations.
+    ///
+    /// `out[t * rows.len() + (r - rows.start)]` is the product of row `r` and token `t`. Sums of
+    /// codes are exact integers. The results of a token do not depend on the other tokens.
+    ///
+    /// The matrix has as many columns as `x`.
+    pub fn crumb_gemm(
+        &self,
+        w: &DenseMatrix<'_>,
+        rows: Range<usize>,
+        x: &SplitCodes,
+        workspace: &mut Workspace,
+        out: &mut [f32],
+    ) {
+        assert!(w.ty().has_crumbs(), "a product of at most two bits in {:?}", w.ty());
+        assert_eq!(x.cols(), w.cols(), "codes of a token");
+        assert_eq!(out.len(), x.tokens() * rows.len(), "outputs");
+        let w = w.part(rows);
+        if out.is_empty() || w.cols() == 0 {
+            return out.fill(0.0);
+        }
+        call!(self.crumb_gemm(w, x, &mut workspace.crumbs, out))
     }
 
     /// Widens one row of a dense matrix into `out`, `[cols]`.

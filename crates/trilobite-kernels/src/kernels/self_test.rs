@@ -3,7 +3,9 @@
 use super::{Kernels, Method, transposed};
 use crate::kv::{self, Cells, CellsMut, Visible};
 use crate::scan::{Bounds, Query, code_bytes, refinement_bytes};
-use crate::{Codes, DenseMatrix, DenseType, Layout, TernaryMatrix, WideCodes, Workspace, i2_s};
+use crate::{
+    Codes, DenseMatrix, DenseType, Layout, SplitCodes, TernaryMatrix, WideCodes, Workspace, i2_s,
+};
 
 /// The `(rows, columns, tokens)` of ternary products. They cover every tile, a row after the last
 /// tile, columns after the last block, and more columns than i16 can sum.
@@ -119,8 +121,8 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     // The same bytes as weights of every type.
     let bytes = bytes.repeat(4);
     for ty in DenseType::ALL {
-        // Whole blocks of 1, 32 and 256 columns. The first length that the type can hold is used.
-        let blocks = [cols, cols / 32 * 32, cols / 256 * 256];
+        // Whole blocks of 1, 32, 64 and more columns. The first length that the type can hold is used.
+        let blocks = [1, 32, 64, 128, 256].map(|block| cols / block * block);
         let matrix = blocks.into_iter().find_map(|cols| {
             let bytes = &bytes[..ty.row_len(cols)?];
             DenseMatrix::new(ty, bytes, 1, cols)
@@ -132,7 +134,15 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
         kernels.dense_row(&matrix, 0, &mut row);
         let mut out = [0.0; 2];
         let two = [&x[..cols], &x[..cols]].concat();
-        if ty.has_blocks() {
+        if ty.has_crumbs() {
+            let mut codes = SplitCodes::default();
+            for (tokens, wide) in [(1, true), (2, true), (1, false)] {
+                codes.reset(tokens, cols, wide);
+                kernels.split_codes(&two[..tokens * cols], cols, codes.parts_mut());
+                kernels.crumb_gemm(&matrix, 0..1, &codes, workspace, &mut out[..tokens]);
+                results.push(out[0].to_bits());
+            }
+        } else if ty.has_blocks() {
             let mut codes = WideCodes::default();
             for tokens in [1, 2] {
                 codes.reset(tokens, cols);

@@ -218,10 +218,11 @@ impl Gathered {
         rows: impl ExactSizeIterator<Item = usize> + Clone,
     ) -> Inputs<'b> {
         let Gathered { floats, wide } = self;
-        let (count, pairs) = (rows.len(), input.pairs);
+        // Experts have no blocks of two bits, so these codes are not gathered.
+        let (count, pairs, split) = (rows.len(), input.pairs, input.split);
         if input.count == 1 {
             let Input { floats, wide, .. } = input;
-            return Inputs { count, floats, wide, pairs };
+            return Inputs { count, floats, wide, pairs, split };
         }
         if matrices.iter().any(|matrix| matrix.has_blocks()) {
             wide.gather(input.wide, 1 + usize::from(pairs), rows.clone());
@@ -231,7 +232,7 @@ impl Gathered {
             let cols = input.floats.len() / input.count;
             rows.for_each(|row| floats.extend(&input.floats[row * cols..(row + 1) * cols]));
         }
-        Inputs { count, floats, wide, pairs }
+        Inputs { count, floats, wide, pairs, split }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use trilobite_format::TensorInfo;
+use trilobite_format::{Outlier, TensorInfo};
 use trilobite_kernels::{DenseType, Layout};
 
 /// A weight matrix `[rows][cols]` (out, in) in the model file.
@@ -21,6 +21,8 @@ pub struct Matrix {
     /// The norm of the input of this matrix alone, after all other norms, `[cols]` (BitNet embedding
     /// models).
     pub input_norm: Option<Vec<f32>>,
+    /// Numbers to add to some weights, in row-major order.
+    pub outliers: Vec<Outlier>,
 }
 
 /// A range of bytes in one of the model's files.
@@ -49,5 +51,13 @@ pub enum Kind {
 impl Place {
     pub(super) fn of(info: &TensorInfo) -> Self {
         Self { part: info.part, range: info.range.clone() }
+    }
+}
+
+impl Matrix {
+    /// The outliers of a range of rows.
+    pub(crate) fn outliers_of(&self, rows: Range<usize>) -> &[Outlier] {
+        let start = |row| self.outliers.partition_point(|outlier| (outlier.row as usize) < row);
+        &self.outliers[start(rows.start)..start(rows.end)]
     }
 }

@@ -35,9 +35,6 @@ const NO_MINIMUMS: [f32; GROUPS] = [0.0; GROUPS];
 macro_rules! dispatch {
     ($ty:expr, $f:ident($($arg:expr),*)) => {
         match $ty {
-            DenseType::F32 | DenseType::F16 | DenseType::BF16 => {
-                unreachable!("a type with blocks")
-            }
             DenseType::Q4_0 => $f::<format::Q4_0, 18, 8>($($arg),*),
             DenseType::Q4_1 => $f::<format::Q4_1, 20, 8>($($arg),*),
             DenseType::Q5_0 => $f::<format::Q5_0, 22, 8>($($arg),*),
@@ -48,6 +45,12 @@ macro_rules! dispatch {
             DenseType::Q6K => $f::<format::Q6K, 210, 1>($($arg),*),
             DenseType::TQ1_0 => $f::<format::TQ1_0, 54, 1>($($arg),*),
             DenseType::TQ2_0 => $f::<format::TQ2_0, 66, 1>($($arg),*),
+            DenseType::F32 | DenseType::F16 | DenseType::BF16 => {
+                unreachable!("a type with blocks")
+            }
+            DenseType::Q1_0 | DenseType::Q2_0 | DenseType::PQ2_0 | DenseType::PTQ1_0 => {
+                unreachable!("a type of more than two bits")
+            }
         }
     };
 }

@@ -37,22 +37,6 @@ use self::simd::{Half, Integers};
 use super::types::{DenseMatrix, DenseType};
 use crate::simd::{AHEAD, pad};
 
-/// Evaluates an expression for each constant below `$end`, at most 8, as straight code. A loop that
-/// the compiler does not unroll would keep the registers of its arrays in memory.
-macro_rules! unroll {
-    ($i:ident < $end:expr => $body:expr) => {
-        unroll! { $i < $end => $body; 0 1 2 3 4 5 6 7 }
-    };
-    ($i:ident < $end:expr => $body:expr; $($value:literal)*) => {
-        $({
-            const $i: usize = $value;
-            if $i < $end {
-                $body
-            }
-        })*
-    };
-}
-
 /// The largest code.
 const LARGEST: f32 = 32_767.0;
 /// 1.5 * 2^23. Adding it rounds a number of at most 2^22 to an integer, ties to even.

@@ -1,0 +1,131 @@
+//! x86-64 with AVX2, FMA and F16C: a plane is two registers, and so are 16 sums.
+
+use super::codes::{LANES, PLANE_LEN, PLANES};
+use super::simd::Crumbs;
+use crate::simd::avx2::Avx2;
+use std::arch::x86_64::*;
+
+/// Evaluates an expression for both registers.
+macro_rules! both {
+    ($i:ident => $register:expr) => {
+        // SAFETY: `self` proves that the processor has the instructions. Pointers come from
+        // references to arrays; the two registers, together or each, cover no more than the whole
+        // array.
+        unsafe {
+            [
+                {
+                    const $i: usize = 0;
+                    $register
+                },
+                {
+                    const $i: usize = 1;
+                    $register
+                },
+            ]
+        }
+    };
+}
+
+impl Crumbs for Avx2 {
+    type Plane = [__m256i; 2];
+
+    #[inline(always)]
+    fn load_plane(self, x: &[u8; PLANE_LEN]) -> Self::Plane {
+        both!(I => _mm256_loadu_si256(x.as_ptr().add(32 * I).cast()))
+    }
+
+    #[inline(always)]
+    fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]) {
+        both!(I => _mm256_storeu_si256(out.as_mut_ptr().add(32 * I).cast(), x[I]));
+    }
+
+    #[inline(always)]
+    fn halves(self, x: [&[u8; 32]; 2]) -> Self::Plane {
+        both!(I => _mm256_loadu_si256(x[I].as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn quarters(self, x: [&[u8; 16]; 4]) -> Self::Plane {
+        both!(I => _mm256_set_m128i(
+            _mm_loadu_si128(x[2 * I + 1].as_ptr().cast()),
+            _mm_loadu_si128(x[2 * I].as_ptr().cast()),
+        ))
+    }
+
+    #[inline(always)]
+    fn nibbles_to_bytes(self, x: [&[u8; 16]; 2]) -> Self::Plane {
+        both!(I => {
+            let x = _mm256_cvtepu8_epi16(_mm_loadu_si128(x[I].as_ptr().cast()));
+            _mm256_or_si256(x, _mm256_slli_epi16::<4>(x))
+        })
+    }
+
+    #[inline(always)]
+    fn pairs_of_bits(self, x: Self::Plane) -> [Self::Plane; PLANES] {
+        let mask = both!(I => { let _ = I; _mm256_set1_epi8(3) });
+        [
+            both!(I => _mm256_and_si256(x[I], mask[I])),
+            both!(I => _mm256_and_si256(_mm256_srli_epi16::<2>(x[I]), mask[I])),
+            both!(I => _mm256_and_si256(_mm256_srli_epi16::<4>(x[I]), mask[I])),
+            both!(I => _mm256_and_si256(_mm256_srli_epi16::<6>(x[I]), mask[I])),
+        ]
+    }
+
+    #[inline(always)]
+    fn doubled_bits(self, x: Self::Plane) -> [Self::Plane; PLANES] {
+        let mask = both!(I => { let _ = I; _mm256_set1_epi8(2) });
+        [
+            both!(I => _mm256_and_si256(_mm256_slli_epi16::<1>(x[I]), mask[I])),
+            both!(I => _mm256_and_si256(x[I], mask[I])),
+            both!(I => _mm256_and_si256(_mm256_srli_epi16::<1>(x[I]), mask[I])),
+            both!(I => _mm256_and_si256(_mm256_srli_epi16::<2>(x[I]), mask[I])),
+        ]
+    }
+
+    #[inline(always)]
+    fn dot_planes(
+        self,
+        w: &[Self::Plane; PLANES],
+        x: &[[i8; PLANE_LEN]; PLANES],
+        c: Self::Sums,
+    ) -> Self::Sums {
+        both!(I => {
+            // The sum of eight products of at most 3 * 128 fits in a word.
+            let products = [0, 1, 2, 3].map(|p| {
+                _mm256_maddubs_epi16(w[p][I], _mm256_loadu_si256(x[p].as_ptr().add(32 * I).cast()))
+            });
+            let words = _mm256_add_epi16(
+                _mm256_add_epi16(products[0], products[1]),
+                _mm256_add_epi16(products[2], products[3]),
+            );
+            _mm256_add_epi32(_mm256_madd_epi16(words, _mm256_set1_epi16(1)), c[I])
+        })
+    }
+
+    #[inline(always)]
+    fn load_sums(self, x: &[i32; LANES]) -> Self::Sums {
+        both!(I => _mm256_loadu_si256(x.as_ptr().add(8 * I).cast()))
+    }
+
+    #[inline(always)]
+    fn join(self, high: Self::Sums, low: Self::Sums) -> Self::Sums {
+        both!(I => _mm256_add_epi32(_mm256_slli_epi32::<8>(high[I]), low[I]))
+    }
+
+    #[inline(always)]
+    fn steps(self, x: [u16; 4]) -> Self::Half {
+        let x = x.map(four_times);
+        both!(I => _mm256_cvtph_ps(_mm_set_epi64x(x[2 * I + 1], x[2 * I])))
+    }
+
+    #[inline(always)]
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        both!(I => _mm256_mul_ps(a[I], b[I]))
+    }
+}
+
+/// Four copies of the bits.
+#[inline(always)]
+pub(super) fn four_times(x: u16) -> i64 {
+    u64::from(x).wrapping_mul(0x0001_0001_0001_0001) as i64
+}

@@ -1,0 +1,120 @@
+//! x86-64 with AVX-512 and VNNI: a plane is a register, and so are 16 sums.
+
+use super::avx2::four_times;
+use super::codes::{LANES, PLANE_LEN, PLANES};
+use super::simd::Crumbs;
+use crate::simd::avx512::Avx512;
+use std::arch::x86_64::*;
+
+impl Crumbs for Avx512 {
+    type Plane = __m512i;
+
+    #[inline(always)]
+    fn load_plane(self, x: &[u8; PLANE_LEN]) -> Self::Plane {
+        // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]) {
+        // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
+    }
+
+    #[inline(always)]
+    fn halves(self, [a, b]: [&[u8; 32]; 2]) -> Self::Plane {
+        // SAFETY: `self` proves that the processor has the instructions; there are 32 bytes each.
+        unsafe {
+            let a = _mm512_castsi256_si512(_mm256_loadu_si256(a.as_ptr().cast()));
+            _mm512_inserti64x4::<1>(a, _mm256_loadu_si256(b.as_ptr().cast()))
+        }
+    }
+
+    #[inline(always)]
+    fn quarters(self, [a, b, c, d]: [&[u8; 16]; 4]) -> Self::Plane {
+        // SAFETY: `self` proves that the processor has the instructions; there are 16 bytes each.
+        unsafe {
+            let a = _mm512_castsi128_si512(_mm_loadu_si128(a.as_ptr().cast()));
+            let a = _mm512_inserti32x4::<1>(a, _mm_loadu_si128(b.as_ptr().cast()));
+            let a = _mm512_inserti32x4::<2>(a, _mm_loadu_si128(c.as_ptr().cast()));
+            _mm512_inserti32x4::<3>(a, _mm_loadu_si128(d.as_ptr().cast()))
+        }
+    }
+
+    #[inline(always)]
+    fn nibbles_to_bytes(self, [a, b]: [&[u8; 16]; 2]) -> Self::Plane {
+        // SAFETY: `self` proves that the processor has the instructions; there are 16 bytes each.
+        unsafe {
+            let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
+            let x = _mm512_cvtepu8_epi16(_mm256_set_m128i(b, a));
+            _mm512_or_si512(x, _mm512_slli_epi16::<4>(x))
+        }
+    }
+
+    #[inline(always)]
+    fn pairs_of_bits(self, x: Self::Plane) -> [Self::Plane; PLANES] {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let mask = _mm512_set1_epi8(3);
+            [
+                _mm512_and_si512(x, mask),
+                _mm512_and_si512(_mm512_srli_epi16::<2>(x), mask),
+                _mm512_and_si512(_mm512_srli_epi16::<4>(x), mask),
+                _mm512_and_si512(_mm512_srli_epi16::<6>(x), mask),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn doubled_bits(self, x: Self::Plane) -> [Self::Plane; PLANES] {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let mask = _mm512_set1_epi8(2);
+            [
+                _mm512_and_si512(_mm512_slli_epi16::<1>(x), mask),
+                _mm512_and_si512(x, mask),
+                _mm512_and_si512(_mm512_srli_epi16::<1>(x), mask),
+                _mm512_and_si512(_mm512_srli_epi16::<2>(x), mask),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn dot_planes(
+        self,
+        w: &[Self::Plane; PLANES],
+        x: &[[i8; PLANE_LEN]; PLANES],
+        mut c: Self::Sums,
+    ) -> Self::Sums {
+        unroll!(P < 4 => {
+            // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
+            c = unsafe { _mm512_dpbusd_epi32(c, w[P], _mm512_loadu_si512(x[P].as_ptr().cast())) };
+        });
+        c
+    }
+
+    #[inline(always)]
+    fn load_sums(self, x: &[i32; LANES]) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions; there are 16 integers.
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn join(self, high: Self::Sums, low: Self::Sums) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low) }
+    }
+
+    #[inline(always)]
+    fn steps(self, x: [u16; 4]) -> Self::Half {
+        let [a, b, c, d] = x.map(four_times);
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_cvtph_ps(_mm256_set_epi64x(d, c, b, a)) }
+    }
+
+    #[inline(always)]
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+}

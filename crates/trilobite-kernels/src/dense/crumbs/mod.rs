@@ -1,0 +1,202 @@
+//! Products of weights of at most two bits with activations that are split into bytes.
+//!
+//! A weight is `d (c - 1)` with a code `c` from 0 to 3, and a scale `d` for every 64 or 128 columns.
+//! Columns form chunks of 256. A row of activations is rounded to integers with a step for every
+//! chunk: the largest magnitude divided by 4,194,303, so that they are as precise as f32. An integer
+//! is three signed bytes. The product of a code and a byte is the cheapest that processors have.
+//!
+//! For each chunk, lane `i` of 16 sums `(c - 1) a` over the columns `16 i` to `16 i + 15`, an exact
+//! integer below 2^28. Then `row[i] = fma(f32(lane[i]) d, step, row[i])`, where the conversion and
+//! the product with `d` are rounded to nearest. At the end the 16 lanes are added pairwise: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+//!
+//! Codes and bytes are stored in four planes of 64 bytes: byte `j` of plane `p` belongs to column
+//! `4 j + p`. A byte of packed codes holds four adjacent columns, so a plane is one shift and one
+//! mask of the packed bytes.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod codes;
+mod format;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+pub(crate) mod simd;
+
+pub(crate) use codes::{CHUNK, split_codes};
+pub use codes::{SplitChunk, SplitCodes, SplitParts};
+
+use self::codes::{LANES, PLANE_LEN, PLANES, SplitRow};
+use self::format::{Crumb, dispatch};
+use self::simd::Crumbs;
+use super::blocks::simd::Half;
+use super::types::{DenseMatrix, DenseType};
+use crate::simd::AHEAD;
+
+/// Number of chunks that a tile of tokens multiplies at a time. Its activations then stay in the
+/// first-level cache.
+const DEPTH: usize = 6;
+
+/// The products of all rows with at least one token. `out` is `[tokens][rows]`, and not empty.
+#[inline(always)]
+pub(crate) fn gemm<S: Crumbs>(
+    simd: S,
+    w: DenseMatrix<'_>,
+    x: &SplitCodes,
+    sums: &mut Vec<Half>,
+    out: &mut [f32],
+) {
+    match x.is_wide() {
+        true => dispatch!(w.ty, tokens::<S, true>(simd, w, x, sums, out)),
+        false => dispatch!(w.ty, tokens::<S, false>(simd, w, x, sums, out)),
+    }
+}
+
+/// The products of rows with several tokens, a tile of tokens at a time.
+#[inline(always)]
+fn tokens<S: Crumbs, const WIDE: bool, F: Crumb<N, B>, const N: usize, const B: usize>(
+    simd: S,
+    w: DenseMatrix<'_>,
+    x: &SplitCodes,
+    sums: &mut Vec<Half>,
+    out: &mut [f32],
+) {
+    let mut first = 0;
+    while first < x.tokens() {
+        // A tile has as many sums as fit in the registers.
+        let (left, wide) = (x.tokens() - first, S::REGISTERS * S::WIDTH >= 512);
+        let n = match left {
+            4.. if wide => 4,
+            2.. => 2,
+            _ => 1,
+        };
+        let out = &mut out[first * w.rows..(first + n) * w.rows];
+        match n {
+            4 => tile::<S, WIDE, F, N, B, 4>(simd, w, rows(x, first), sums, out),
+            2 => tile::<S, WIDE, F, N, B, 2>(simd, w, rows(x, first), sums, out),
+            _ => tile::<S, WIDE, F, N, B, 1>(simd, w, rows(x, first), sums, out),
+        }
+        first += n;
+    }
+}
+
+/// The activations of `T` tokens.
+fn rows<const T: usize>(x: &SplitCodes, first: usize) -> [SplitRow<'_>; T] {
+    std::array::from_fn(|t| x.row(first + t))
+}
+
+/// The products of rows with `T` tokens.
+#[inline(always)]
+fn tile<
+    S: Crumbs,
+    const WIDE: bool,
+    F: Crumb<N, B>,
+    const N: usize,
+    const B: usize,
+    const T: usize,
+>(
+    simd: S,
+    w: DenseMatrix<'_>,
+    x: [SplitRow<'_>; T],
+    sums: &mut Vec<Half>,
+    out: &mut [f32],
+) {
+    let row_len = w.bytes.len() / w.rows;
+    let chunks = x[0].steps.len();
+    let depth = if T == 1 { chunks } else { DEPTH.min(chunks) };
+    if depth < chunks {
+        sums.resize(sums.len().max(w.rows * T), Half::ZERO);
+    }
+    for start in (0..chunks).step_by(depth) {
+        let end = chunks.min(start + depth);
+        let x = x.map(|x| x.chunks(start..end));
+        for (r, row) in w.bytes.chunks_exact(row_len).enumerate() {
+            let mut acc = [simd.splat_half(0.0); T];
+            if start > 0 {
+                unroll!(TOKEN < T => acc[TOKEN] = simd.load_half(&sums[r * T + TOKEN]));
+            }
+            let (whole, tail) = row.as_chunks::<N>().0.as_chunks::<B>();
+            for (i, chunk) in whole[start.min(whole.len())..end.min(whole.len())].iter().enumerate()
+            {
+                for line in chunk.as_flattened().chunks(64) {
+                    simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+                }
+                add::<S, WIDE, F, N, B, T>(simd, chunk, &x, i, &mut acc);
+            }
+            if !tail.is_empty() && end == chunks {
+                let mut chunk = [[0; N]; B];
+                chunk[..tail.len()].copy_from_slice(tail);
+                add::<S, WIDE, F, N, B, T>(simd, &chunk, &x, end - 1 - start, &mut acc);
+            }
+            unroll!(TOKEN < T => {
+                if end == chunks {
+                    out[TOKEN * w.rows + r] = simd.sum_half(acc[TOKEN]);
+                } else {
+                    simd.store_half(acc[TOKEN], &mut sums[r * T + TOKEN]);
+                }
+            });
+        }
+    }
+}
+
+/// Adds the products of a chunk of a row with chunk `i` of `T` tokens.
+#[inline(always)]
+fn add<
+    S: Crumbs,
+    const WIDE: bool,
+    F: Crumb<N, B>,
+    const N: usize,
+    const B: usize,
+    const T: usize,
+>(
+    simd: S,
+    chunk: &[[u8; N]; B],
+    x: &[SplitRow<'_>; T],
+    i: usize,
+    acc: &mut [S::Half; T],
+) {
+    let codes = F::planes(simd, chunk);
+    let steps = simd.steps(F::steps(chunk));
+    unroll!(TOKEN < T => {
+        let x = x[TOKEN];
+        let SplitChunk { high, middle, low, less } = &x.chunks[i];
+        let mut dot = simd.dot_planes(&codes, low, simd.load_sums(less));
+        if WIDE {
+            let high = simd.dot_planes(&codes, high, simd.zero_sums());
+            let middle = simd.dot_planes(&codes, middle, simd.zero_sums());
+            dot = simd.join(simd.join(high, middle), dot);
+        }
+        let scaled = simd.mul_half(simd.floats(dot), steps);
+        acc[TOKEN] = simd.mul_add_half(scaled, simd.splat_half(x.steps[i]), acc[TOKEN]);
+    });
+}
+
+/// Widens a matrix of one row.
+#[inline(always)]
+pub(crate) fn row<S: Crumbs>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
+    dispatch!(w.ty, widen::<S>(simd, w.bytes, out))
+}
+
+#[inline(always)]
+fn widen<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize>(
+    simd: S,
+    row: &[u8],
+    out: &mut [f32],
+) {
+    let blocks = row.as_chunks::<N>().0.chunks(B);
+    for (out, blocks) in out.chunks_mut(CHUNK).zip(blocks) {
+        let mut chunk = [[0; N]; B];
+        chunk[..blocks.len()].copy_from_slice(blocks);
+        let mut codes = [[0; PLANE_LEN]; PLANES];
+        for (out, plane) in codes.iter_mut().zip(F::planes(simd, &chunk)) {
+            simd.store_plane(plane, out);
+        }
+        let mut steps = Half::ZERO;
+        simd.store_half(simd.steps(F::steps(&chunk)), &mut steps);
+        for (i, out) in out.iter_mut().enumerate() {
+            let code = codes[i % PLANES][i / PLANES];
+            *out = (f32::from(code) - 1.0) * steps.0[i / LANES];
+        }
+    }
+}

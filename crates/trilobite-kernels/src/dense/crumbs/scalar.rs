@@ -1,0 +1,85 @@
+//! Any processor, in plain Rust.
+
+use super::codes::{LANES, PLANE_LEN, PLANES};
+use super::simd::Crumbs;
+use crate::simd::scalar::{Arithmetic, Scalar};
+use half::f16;
+
+impl<F: Arithmetic> Crumbs for Scalar<F> {
+    type Plane = [u8; PLANE_LEN];
+
+    #[inline]
+    fn load_plane(self, x: &[u8; PLANE_LEN]) -> Self::Plane {
+        *x
+    }
+
+    #[inline]
+    fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]) {
+        *out = x;
+    }
+
+    #[inline]
+    fn halves(self, x: [&[u8; 32]; 2]) -> Self::Plane {
+        std::array::from_fn(|i| x[i / 32][i % 32])
+    }
+
+    #[inline]
+    fn quarters(self, x: [&[u8; 16]; 4]) -> Self::Plane {
+        std::array::from_fn(|i| x[i / 16][i % 16])
+    }
+
+    #[inline]
+    fn nibbles_to_bytes(self, x: [&[u8; 16]; 2]) -> Self::Plane {
+        std::array::from_fn(|i| x[i / 32][i % 32 / 2] >> (i % 2 * 4))
+    }
+
+    #[inline]
+    fn pairs_of_bits(self, x: Self::Plane) -> [Self::Plane; PLANES] {
+        std::array::from_fn(|p| x.map(|x| x >> (2 * p) & 3))
+    }
+
+    #[inline]
+    fn doubled_bits(self, x: Self::Plane) -> [Self::Plane; PLANES] {
+        std::array::from_fn(|p| x.map(|x| (x >> p & 1) << 1))
+    }
+
+    #[inline]
+    fn dot_planes(
+        self,
+        w: &[Self::Plane; PLANES],
+        x: &[[i8; PLANE_LEN]; PLANES],
+        mut c: Self::Sums,
+    ) -> Self::Sums {
+        for (w, x) in w.iter().zip(x) {
+            let fours = w.as_chunks::<4>().0.iter().zip(x.as_chunks::<4>().0);
+            for (c, (w, x)) in c.iter_mut().zip(fours) {
+                for (w, x) in w.iter().zip(x) {
+                    *c += i32::from(*w) * i32::from(*x);
+                }
+            }
+        }
+        c
+    }
+
+    #[inline]
+    fn load_sums(self, x: &[i32; LANES]) -> Self::Sums {
+        *x
+    }
+
+    #[inline]
+    fn join(self, high: Self::Sums, low: Self::Sums) -> Self::Sums {
+        std::array::from_fn(|i| 256 * high[i] + low[i])
+    }
+
+    #[inline]
+    fn steps(self, x: [u16; 4]) -> Self::Half {
+        // The const function of `half` never tests for processor features.
+        let x = x.map(|x| f16::from_bits(x).to_f32_const());
+        std::array::from_fn(|i| x[i / 4])
+    }
+
+    #[inline]
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+}

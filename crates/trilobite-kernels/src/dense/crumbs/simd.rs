@@ -1,0 +1,38 @@
+//! The operations of an instruction set on planes of 64 bytes.
+
+use super::codes::{LANES, PLANE_LEN, PLANES};
+use crate::dense::blocks::simd::Integers;
+
+/// The operations of an instruction set on planes. All implementations give the same results. Lane
+/// `i` of a sum or of sixteen floats belongs to the bytes `4 i` to `4 i + 3` of the planes.
+pub(crate) trait Crumbs: Integers {
+    /// Sixty-four bytes.
+    type Plane: Copy;
+
+    fn load_plane(self, x: &[u8; PLANE_LEN]) -> Self::Plane;
+    fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]);
+    /// Joins two halves.
+    fn halves(self, x: [&[u8; 32]; 2]) -> Self::Plane;
+    /// Joins four quarters.
+    fn quarters(self, x: [&[u8; 16]; 4]) -> Self::Plane;
+    /// The lower half of the first byte, its upper half, the lower half of the second byte, and so
+    /// on, in the lower halves of bytes. The upper halves are not specified.
+    fn nibbles_to_bytes(self, x: [&[u8; 16]; 2]) -> Self::Plane;
+    /// Plane `p` has the bits `2 p` and `2 p + 1` of the bytes.
+    fn pairs_of_bits(self, x: Self::Plane) -> [Self::Plane; PLANES];
+    /// Plane `p` has twice the bit `p` of the bytes.
+    fn doubled_bits(self, x: Self::Plane) -> [Self::Plane; PLANES];
+    /// `c` plus each lane's sum of products. The codes `w` are at most 3.
+    fn dot_planes(
+        self,
+        w: &[Self::Plane; PLANES],
+        x: &[[i8; PLANE_LEN]; PLANES],
+        c: Self::Sums,
+    ) -> Self::Sums;
+    fn load_sums(self, x: &[i32; LANES]) -> Self::Sums;
+    /// `256 high + low`
+    fn join(self, high: Self::Sums, low: Self::Sums) -> Self::Sums;
+    /// Converts four f16, each for four lanes.
+    fn steps(self, x: [u16; 4]) -> Self::Half;
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half;
+}
