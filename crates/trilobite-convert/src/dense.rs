@@ -34,11 +34,7 @@ impl Dense<'_> {
         let rows = self.view.count() / cols;
         let row_bytes =
             ty.byte_len(&[cols as u64]).expect("rows are whole blocks of their type") as usize;
-        let group = (PIECE / row_bytes.max(1)).clamp(1, rows.max(1));
-        let mut out = vec![0; group * row_bytes];
-        for first in (0..rows).step_by(group) {
-            let last = (first + group).min(rows);
-            let piece = &mut out[..(last - first) * row_bytes];
+        pieces(rows, row_bytes, |first, piece| {
             let failed = piece
                 .par_chunks_mut(row_bytes)
                 .enumerate()
@@ -48,13 +44,26 @@ impl Dense<'_> {
                     encode(ty, wide, out)
                 })
                 .find_map_first(Result::err);
-            if let Some(value) = failed {
-                return Err(beyond_range(name, ty, value));
+            match failed {
+                Some(value) => Err(beyond_range(name, ty, value)),
+                None => sink(piece),
             }
-            sink(piece)?;
-        }
-        Ok(())
+        })
     }
+}
+
+/// Passes the index of the first row and a buffer for each piece of a matrix to `fill`, in order.
+pub(crate) fn pieces(
+    rows: usize,
+    row_bytes: usize,
+    mut fill: impl FnMut(usize, &mut [u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let group = (PIECE / row_bytes.max(1)).clamp(1, rows.max(1));
+    let mut out = vec![0; group * row_bytes];
+    (0..rows).step_by(group).try_for_each(|first| {
+        let last = (first + group).min(rows);
+        fill(first, &mut out[..(last - first) * row_bytes])
+    })
 }
 
 /// The error for a weight that the type cannot represent.

@@ -8,7 +8,7 @@ use trilobite_format::TensorType;
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels, pack_tq2_0};
 
 use crate::Error;
-use crate::dense::{Dense, PIECE};
+use crate::dense::{Dense, pieces};
 use crate::source::View;
 
 /// The matrices, first to last.
@@ -78,12 +78,8 @@ fn stream_tq2_0(
     let changed = || Error::Changed { file: view.file.to_owned(), tensor: view.name.clone() };
     let row_bytes = DenseType::TQ2_0.row_len(cols).filter(|bytes| *bytes > 0);
     let row_bytes = row_bytes.ok_or_else(changed)?;
-    let group = (PIECE / row_bytes).clamp(1, rows);
-    let mut out = vec![0; group * row_bytes];
-    for first in (0..rows).step_by(group) {
-        let last = (first + group).min(rows);
-        let piece = &mut out[..(last - first) * row_bytes];
-        let failed = piece
+    pieces(rows, row_bytes, |first, piece| {
+        let packed = piece
             .par_chunks_mut(row_bytes)
             .enumerate()
             .map_init(Vec::new, |wide, (i, out)| {
@@ -91,13 +87,13 @@ fn stream_tq2_0(
                 view.widen(row * cols..(row + 1) * cols, wide);
                 pack_tq2_0(wide, out)
             })
-            .any(|packed| packed.is_err());
-        if failed || !same_weights(view, first..last, piece) {
-            return Err(changed());
+            .all(|packed| packed.is_ok());
+        let last = first + piece.len() / row_bytes;
+        match packed && same_weights(view, first..last, piece) {
+            true => sink(piece),
+            false => Err(changed()),
         }
-        sink(piece)?;
-    }
-    Ok(())
+    })
 }
 
 /// Whether packed rows have the weights of the source. Zeros of both signs are equal.

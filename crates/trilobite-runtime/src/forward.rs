@@ -5,7 +5,7 @@ use std::sync::Arc;
 use trilobite_format::model::{Rope, Scaling};
 
 use crate::cache::{CacheType, PageCount, Shape};
-use crate::config::RopePairs;
+use crate::config::{Experts, RopePairs};
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, MAX_INPUTS, Search};
 use crate::model::Model;
@@ -369,9 +369,11 @@ impl Forward {
 
         for (index, layer) in weights.layers.iter().enumerate() {
             self.attention(&model, index, layer, parts, count);
-            match &layer.router {
-                None => self.feed_forward(&model, layer, count),
-                Some(router) => self.mixture(&model, index, layer, router, count),
+            match (&layer.router, &config.experts) {
+                (Some(router), Some(Experts { used, clamp, .. })) => {
+                    self.mixture(&model, layer, router, (*used, clamp[index]), count);
+                }
+                _ => self.feed_forward(&model, layer, count),
             }
         }
     }
@@ -484,18 +486,17 @@ impl Forward {
         ops.workers.lap(Stage::Down);
     }
 
-    /// `x += sum of weight(expert) * down(act(gate(norm(x)), up(norm(x))))` over the experts of each
-    /// token.
+    /// `x += sum of weight(expert) * down(act(gate(norm(x)), up(norm(x))))` over the experts that a
+    /// token uses.
     fn mixture(
         &mut self,
         model: &Model,
-        index: usize,
         layer: &Layer,
         router: &Matrix,
+        (used, clamp): (usize, f32),
         count: usize,
     ) {
         let config = model.config();
-        let Some(experts) = &config.experts else { return };
         let b = &mut self.buffers;
         let plain = self.options.plain;
         let mut ops = Ops { workers: &mut self.workers, model, parts: &mut b.parts, plain };
@@ -503,10 +504,9 @@ impl Forward {
         let x = &mut b.x[..count * config.hidden];
         let matrices = [router, &layer.gate, &layer.up];
         let input = ops.prepare(x, Some(&layer.ffn_norm), count, &matrices, &mut b.input);
-        ops.route(input, router, experts.used, &mut b.routing);
-        let uses = count * experts.used;
+        ops.route(input, router, used, &mut b.routing);
+        let uses = count * used;
         let gated = &mut b.gated[..uses * config.intermediate];
-        let clamp = experts.clamp[index];
         ops.gated_experts(input, (&layer.gate, &layer.up), clamp, &b.routing, gated);
         ops.workers.lap(Stage::GateUp);
 

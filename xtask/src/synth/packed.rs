@@ -23,10 +23,11 @@ fn index(model: &Hyperparameters, tied: bool) -> Vec<(planned::Tensor, TensorTyp
         _ => TensorType::Bf16,
     };
     let all = planned::tensors(model, |role| role == Role::Head && !tied);
-    all.into_iter()
-        .map(|tensor| (tensor.role, tensor))
-        .map(|(role, tensor)| (tensor, ty(role)))
-        .collect()
+    let typed = |tensor: planned::Tensor| {
+        let ty = ty(tensor.role);
+        (tensor, ty)
+    };
+    all.into_iter().map(typed).collect()
 }
 
 /// Number of bytes of the tensors of the packed file.

@@ -53,6 +53,17 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         Some(Quantize::Absmean) => Projections::to_quantise(&gguf, &files),
     };
     let projections = projections.map_err(in_file)?;
+    if let Some(info) =
+        projections.first(Storage::Packed, &gguf).filter(|_| model.arch.has_experts())
+    {
+        return Err(Error::Dtype {
+            file: checkpoint.files[info.part].name.clone(),
+            tensor: info.name.clone(),
+            expected: "floats, or a type with scales for blocks, in a mixture of experts"
+                .to_owned(),
+            found: info.ty.to_string(),
+        });
+    }
 
     let mut notes = Vec::new();
     let mut builder = Builder {

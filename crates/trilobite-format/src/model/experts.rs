@@ -11,24 +11,27 @@ use crate::{Error, Value};
 
 /// Every accepted key that starts with `expert_`. An unknown one could change the computation, so it
 /// is an error.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     EXPERTS,
     EXPERTS_USED,
     EXPERT_FFN,
     EXPERT_GATING,
     EXPERT_NORM,
     EXPERT_SCALE,
-    NONE[0],
-    NONE[1],
-    NONE[2],
+    NEUTRAL[0].0,
+    NEUTRAL[1].0,
+    NEUTRAL[2].0,
+    NEUTRAL[3].0,
 ];
 
-/// Keys of parts that no supported mixture has. Their only accepted value is 0.
-const NONE: [&str; 4] = [
-    "expert_shared_count",
-    "expert_shared_feed_forward_length",
-    "expert_group_used_count",
-    "leading_dense_block_count",
+/// Keys of parts that no supported mixture has, with the largest values that mean that there are
+/// none.
+const NEUTRAL: [(&str, u64); 5] = [
+    ("expert_shared_count", 0),
+    ("expert_shared_feed_forward_length", 0),
+    ("expert_group_count", 1),
+    ("expert_group_used_count", 1),
+    ("leading_dense_block_count", 0),
 ];
 
 /// llama.cpp's number of softmax among the functions that turn router logits into weights.
@@ -62,9 +65,9 @@ impl Experts {
                 return Err(Error::UnknownKey(key.to_owned()));
             }
         }
-        for key in NONE {
-            if let Some(found) = keys.size(key)?.filter(|found| *found > 0) {
-                return Err(keys.bad(key, "0", found));
+        for (key, most) in NEUTRAL {
+            if let Some(found) = keys.size(key)?.filter(|found| *found > most) {
+                return Err(keys.bad(key, format!("at most {most}"), found));
             }
         }
         if let Some(found) = keys.size(EXPERT_GATING)?.filter(|found| *found != SOFTMAX) {
@@ -93,15 +96,13 @@ impl Experts {
         set(EXPERTS_USED, size(|experts| experts.used));
         set(EXPERT_FFN, size(|experts| experts.ffn));
         set(EXPERT_CLAMP, experts.map(|experts| experts.clamp.clone().into()));
-        for key in NONE.iter().chain(&[EXPERT_GATING, EXPERT_NORM, EXPERT_SCALE]) {
-            set(key, None);
-        }
+        let neutral = NEUTRAL.iter().map(|(key, _)| *key);
+        neutral.chain([EXPERT_GATING, EXPERT_NORM, EXPERT_SCALE]).for_each(|key| set(key, None));
     }
 
     pub(super) fn check(&self) -> Result<(), Fault> {
         Fault::range(EXPERTS, self.count, 1, limits::EXPERTS)?;
         Fault::range(EXPERTS_USED, self.used, 1, self.count)?;
-        // The rows of all experts are one matrix.
         Fault::range(EXPERT_FFN, self.ffn, 1, limits::WIDTH)?;
         self.clamp.iter().try_for_each(|clamp| Fault::positive(EXPERT_CLAMP, *clamp))
     }

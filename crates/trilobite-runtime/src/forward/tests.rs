@@ -3,6 +3,7 @@ use std::path::Path;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use trilobite_convert::{Checkpoint, HeadScan, Layout, Options, convert, ignore_progress};
+use trilobite_format::Gguf;
 
 use super::*;
 
@@ -234,4 +235,18 @@ fn what_cannot_be_read_changes_nothing() {
     let part = Part { sequence: &mut other, tokens: &[1], want: Want::Nothing };
     let error = forward.read(&mut [part], |_, _, _| {}).unwrap_err();
     assert!(matches!(error, Error::ForeignSequence));
+}
+
+#[test]
+fn an_invalid_code_of_an_expert_is_found() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden/maple_gguf/model.gguf");
+    let mut file = std::fs::read(path).unwrap();
+    assert!(Model::from_bytes(file.clone()).is_ok());
+    let name = "blk.1.ffn_up_exps.weight";
+    let range = Gguf::parse(&file).unwrap().tensor(name).unwrap().range.clone();
+    // The last codes of the last expert: its block ends with the scale.
+    file[range.end - 3] = 0xff;
+    let error = Model::from_bytes(file).err().unwrap().to_string();
+    assert!(error.contains(name) && error.contains("row 767"), "{error}");
 }
