@@ -259,6 +259,7 @@ impl Forward {
             let config = forward.model.config();
             let Buffers { runs, x, normed, .. } = &mut forward.buffers;
             let (kernels, weight) = (forward.workers.kernels, &forward.model.weights().output_norm);
+            let normed = &mut normed[..config.hidden];
             for Run { part, index, rows, .. } in &*runs {
                 for (index, row) in (*index..).zip(rows.clone()) {
                     let x = &x[row * config.hidden..(row + 1) * config.hidden];
