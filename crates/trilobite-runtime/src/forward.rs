@@ -9,8 +9,9 @@ use crate::config::{Experts, RopePairs};
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, MAX_INPUTS, Search};
 use crate::model::Model;
+use crate::ops::experts::Routing;
 use crate::ops::{
-    self, Attention, AttentionBuffers, Heads, InputBuffer, MIN_DENSE_BATCH, Ops, Routing, Run,
+    self, Attention, AttentionBuffers, Heads, InputBuffer, MIN_DENSE_BATCH, Ops, Run,
 };
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;

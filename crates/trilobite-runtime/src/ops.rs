@@ -5,7 +5,7 @@
 //! work on a product is done by the thread that computed it.
 
 mod attention;
-mod experts;
+pub(crate) mod experts;
 mod sparse;
 
 use std::ops::Range;
@@ -16,7 +16,6 @@ use trilobite_kernels::{
 };
 
 pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
-pub(crate) use self::experts::Routing;
 pub(crate) use self::sparse::MIN_DENSE_BATCH;
 
 use crate::config::Activation;

@@ -3,6 +3,8 @@
 mod batch;
 mod profile;
 mod speculation;
+mod spread;
+mod tokens;
 
 use std::hint::black_box;
 use std::path::Path;
@@ -17,10 +19,11 @@ use trilobite_format::model::is_projection;
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{
     Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions, Speculation, Team,
-    argmax,
 };
 
 use self::speculation::Speeds;
+use self::spread::{Spread, row};
+use self::tokens::{best, prompt};
 use crate::args::{Bench, Compute, Global};
 use crate::{machine, model, output};
 
@@ -28,27 +31,6 @@ use crate::{machine, model, output};
 const STREAM_BYTES: usize = 512 << 20;
 /// Number of passes over them. The result is the median.
 const STREAM_RUNS: usize = 5;
-
-/// Median, minimum and maximum of several runs.
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_unstable_by(f64::total_cmp);
-        let mid = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[mid] } else { (values[mid - 1] + values[mid]) / 2.0 };
-        Self { median, min: values[0], max: values[values.len() - 1] }
-    }
-
-    fn json(&self) -> Value {
-        json!({"median": self.median, "min": self.min, "max": self.max})
-    }
-}
 
 /// Counts of the weights read for decoded tokens that need not all be read.
 #[derive(Default)]
@@ -362,11 +344,6 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(threads: usize, what: &str, speed: &Spread) -> String {
-    let Spread { median, min, max } = speed;
-    format!("{threads:3} threads  {what:14} {median:9.2} tokens/s  ({min:.2} to {max:.2})\n")
-}
-
 /// The time of each stage for each thread count, measured in separate runs.
 fn profiles(
     sessions: &mut [(Session, batch::Sequences)],
@@ -449,16 +426,6 @@ fn decode_speed(session: &mut Session, args: &Bench, work: &mut Work) -> Result<
     let seconds = start.elapsed().as_secs_f64();
     work.live += session.take_live();
     Ok(args.n as f64 / seconds)
-}
-
-/// The token with the largest logit.
-fn best(logits: Logits<'_>) -> u32 {
-    argmax(logits.values()).map_or(0, |best| logits.id(best as usize))
-}
-
-/// Token ids spread over the vocabulary.
-fn prompt(model: &Model, tokens: usize) -> Vec<u32> {
-    (0..tokens).map(|i| (i * 7919 % model.config().vocab) as u32).collect()
 }
 
 /// Bytes per decoded token: the weights, of experts those that it uses, the keys and values of the tokens before the decoded

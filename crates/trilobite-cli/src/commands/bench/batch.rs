@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use trilobite_runtime::{Part, Sequence, Session, Want};
 
-use super::{best, prompt};
+use super::tokens::{best, prompt};
 use crate::args::Bench;
 
 /// Sequences that are decoded together, kept for all runs.

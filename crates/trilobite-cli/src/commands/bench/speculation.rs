@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use trilobite_runtime::{Drafter, Limits, Sampler, Sampling, Session, Speculation, generate};
 
-use super::{Spread, prompt, row};
+use super::spread::{Spread, row};
+use super::tokens::prompt;
 use crate::args::Bench;
 
 /// The drafts of a measurement.

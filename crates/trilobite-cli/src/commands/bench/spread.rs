@@ -1,0 +1,29 @@
+//! The speeds of several runs.
+
+use serde_json::{Value, json};
+
+/// Median, minimum and maximum of several runs.
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+impl Spread {
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
+        values.sort_unstable_by(f64::total_cmp);
+        let mid = values.len() / 2;
+        let median =
+            if values.len() % 2 == 1 { values[mid] } else { (values[mid - 1] + values[mid]) / 2.0 };
+        Self { median, min: values[0], max: values[values.len() - 1] }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({"median": self.median, "min": self.min, "max": self.max})
+    }
+}
+
+pub(super) fn row(threads: usize, what: &str, speed: &Spread) -> String {
+    let Spread { median, min, max } = speed;
+    format!("{threads:3} threads  {what:14} {median:9.2} tokens/s  ({min:.2} to {max:.2})\n")
+}
