@@ -123,8 +123,6 @@ pub struct Config {
     pub embedding_scale: f32,
     /// Factor of what a block adds to the residual stream: stated in MiniCPM, otherwise 1.
     pub residual_scale: f32,
-    /// Divisor of the logits: stated in MiniCPM, otherwise 1.
-    pub logit_divisor: f32,
     /// The cap `c` of soft-capped logits, `c tanh(x / c)`.
     pub logit_cap: Option<f32>,
     /// How an embedding model pools the hidden states of a text.
@@ -171,7 +169,6 @@ impl Config {
                 false => model.scales.embedding,
             },
             residual_scale: model.scales.residual,
-            logit_divisor: model.scales.logits,
             logit_cap: model.softcap,
             pooling: model.pooling,
         }

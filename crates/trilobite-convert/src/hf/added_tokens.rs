@@ -11,6 +11,11 @@ use serde_json::{Map, Value, json};
 use super::json::Object;
 use crate::Error;
 
+/// The settings of a tokenizer.
+pub(super) const SETTINGS: &str = "tokenizer_config.json";
+/// Added tokens with their ids, in files of old versions.
+pub(super) const NUMBERED: &str = "added_tokens.json";
+
 /// The keys of named special tokens, in the order in which the tokens are added.
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];

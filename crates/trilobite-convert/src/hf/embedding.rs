@@ -37,7 +37,7 @@ pub(super) fn complete(
     let stated = pooling(checkpoint)?;
     let names = config.get("architectures").and_then(Value::as_array);
     let name = names.and_then(|names| names.first()).and_then(Value::as_str);
-    let is_base = name.is_some_and(|name| name.ends_with("Model"));
+    let is_base = name.is_none_or(|name| name.ends_with("Model"));
     source.model.pooling = match stated {
         None if normed && is_base => {
             source.notes.push(format!("there is no {MODULES}: the last token is the embedding"));
@@ -51,7 +51,7 @@ pub(super) fn complete(
     if shards.get(&format!("{}.weight", super::names::HEAD)).is_none() {
         source.tied = Some(true);
     }
-    Ok(Some(Embedding { ends: normed }))
+    Ok(Some(Embedding { ends: normed || source.input_norms }))
 }
 
 impl HfConfig {

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use trilobite_format::model::{TokenKind, Words};
 use trilobite_format::{Metadata, keys};
 
+use super::added_tokens::{NUMBERED, SETTINGS};
 use super::chat;
 use super::json::Object;
-use super::tokenizer::{NUMBERED, SETTINGS};
 use super::vocabulary::{Ggml, Vocabulary};
 use crate::Error;
 use crate::source::Checkpoint;

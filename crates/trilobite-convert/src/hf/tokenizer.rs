@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use trilobite_format::model::END_OF_TURN;
 use trilobite_format::{Metadata, keys};
 
+use super::added_tokens::{NUMBERED, SETTINGS};
 use super::json::Object;
 use super::vocabulary::{self, Vocabulary};
 use super::{added_tokens, chat, sentencepiece};
@@ -14,9 +15,6 @@ use crate::Error;
 use crate::source::{Checkpoint, Kind};
 
 const TOKENIZER: &str = "tokenizer.json";
-pub(super) const SETTINGS: &str = "tokenizer_config.json";
-/// Added tokens with their ids, in files of old versions.
-pub(super) const NUMBERED: &str = "added_tokens.json";
 
 /// Adds all metadata that tokenizing and chatting need.
 pub(crate) fn describe(

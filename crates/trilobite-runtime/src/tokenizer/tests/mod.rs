@@ -144,9 +144,10 @@ fn equal_scores_join_from_the_left() {
         ids
     };
     assert_eq!(ids("aaaaa"), [2, 1]);
-    // A control token is never part of a text, and without byte tokens characters are unknown.
+    // A control token is never part of a text. Without byte tokens, SentencePiece makes one unknown
+    // token of a stretch of unknown characters.
     assert_eq!(ids("<c>"), [8, 7]);
-    assert_eq!(ids("é"), [3]);
+    assert_eq!(ids("éüaé"), [3, 0, 3]);
     assert_eq!(scored.unspellable(), None);
 }
 
