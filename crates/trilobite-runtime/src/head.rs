@@ -134,6 +134,11 @@ fn ordered(value: f32) -> i32 {
     bits ^ ((bits >> 31) as u32 >> 1) as i32
 }
 
+/// The coarse logit of a row with these bounds, an [`ordered`] integer.
+fn middle(low: f32, high: f32) -> i32 {
+    if low > f32::NEG_INFINITY { ordered(low / 2.0 + high / 2.0) } else { LOWEST }
+}
+
 impl Search {
     /// Finds, for each of at most [`MAX_INPUTS`] inputs `x` and each `k`, every row whose product
     /// with the input is one of the `k` largest or equal to one of them, and computes these
@@ -193,22 +198,20 @@ impl Search {
                 let sums = &mut sums[..queries.len() * rows.len()];
                 let bytes = code_bytes(head.weights.cols());
                 kernels.scan(&head.codes[rows.start * bytes..rows.end * bytes], queries, sums);
-                for (q, (query, sums)) in
-                    queries.iter().zip(sums.chunks_exact(rows.len())).enumerate()
-                {
+                let each = queries.iter().zip(sums.chunks_exact(rows.len()));
+                for (q, (query, sums)) in each.enumerate() {
                     let (mut low, mut high) = ([0.0; ROWS], [0.0; ROWS]);
                     let (low, high) = (&mut low[..rows.len()], &mut high[..rows.len()]);
                     kernels.enclose(query, sums, &head.bounds[rows.clone()], low, high);
-                    let coarse = strip.row(3 * q + 1)[part.clone()].iter_mut();
-                    for (coarse, (&low, &high)) in coarse.zip(low.iter().zip(&*high)) {
-                        let known = low > f32::NEG_INFINITY;
-                        *coarse = if known { ordered(low / 2.0 + high / 2.0) } else { LOWEST };
-                    }
-                    for (upper, &high) in strip.row(3 * q + 2)[part.clone()].iter_mut().zip(&*high)
-                    {
-                        *upper = ordered(high);
-                    }
                     strip.row(3 * q)[part.clone()].copy_from_slice(sums);
+                    let coarse = &mut strip.row(3 * q + 1)[part.clone()];
+                    for (coarse, (low, high)) in coarse.iter_mut().zip(low.iter().zip(&*high)) {
+                        *coarse = middle(*low, *high);
+                    }
+                    let upper = &mut strip.row(3 * q + 2)[part.clone()];
+                    for (upper, high) in upper.iter_mut().zip(&*high) {
+                        *upper = ordered(*high);
+                    }
                 }
             }
         });
@@ -269,14 +272,12 @@ impl Search {
         }
         let (targets, out) = (&*targets, [(&mut values[..], ids.len())]);
         workers.team.columns(out, 1, EXACT, |scratch, _, range, strip| {
-            for Target { input, place, .. } in targets {
-                let x = &x[input * cols..(input + 1) * cols];
-                for at in range.start.max(place.start)..range.end.min(place.end) {
-                    let row = ids[at] as usize;
-                    let value = &mut strip.row(0)[at - range.start..][..1];
-                    let workspace = &mut scratch.workspace;
-                    kernels.dense_gemm(&head.weights, row..row + 1, x, workspace, value);
-                }
+            let values = strip.row(0).chunks_exact_mut(1);
+            for (at, (value, &row)) in range.clone().zip(values.zip(&ids[range])) {
+                let target = targets.partition_point(|target| target.place.end <= at);
+                let x = &x[targets[target].input * cols..][..cols];
+                let (row, workspace) = (row as usize, &mut scratch.workspace);
+                kernels.dense_gemm(&head.weights, row..row + 1, x, workspace, value);
             }
         });
         workers.lap(Stage::Head);
