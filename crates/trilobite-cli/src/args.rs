@@ -461,7 +461,7 @@ pub(crate) struct Bench {
     pub(crate) n: usize,
     /// Numbers of sequences to decode at once, besides one; the speed is that of all together
     #[arg(short, long, value_name = "N", value_delimiter = ',',
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
+          value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) batch: Vec<u16>,
     /// Number of tokens in the context before decoding starts
     #[arg(short, long, value_name = "N", default_value_t = 0)]
