@@ -322,7 +322,9 @@ pub enum Error {
         bias: f32,
     },
     /// A malformed tensor of outliers.
-    #[error("{file}: outlier {entry} of {tensor} is not finite, outside the matrix or out of order")]
+    #[error(
+        "{file}: outlier {entry} of {tensor} is not finite, outside the matrix or out of order"
+    )]
     Outlier {
         /// The source file.
         file: String,

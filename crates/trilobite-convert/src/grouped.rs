@@ -11,11 +11,11 @@ use trilobite_format::model::is_projection;
 use trilobite_format::{Outlier, TensorType};
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels};
 
+use crate::Error;
 use crate::dense::{Dense, PIECE};
 use crate::gguf::blocks;
 use crate::model::{Data, Planned};
 use crate::source::View;
-use crate::Error;
 
 /// A matrix fits if at most one weight of so many is an outlier. Each takes 96 bits.
 const WEIGHTS_PER_OUTLIER: usize = 256;
@@ -230,7 +230,8 @@ fn of_row(outliers: &[Outlier], row: usize) -> &[Outlier] {
 
 /// Packs a row. Outliers become 0.
 fn encode(ty: DenseType, row: &[f32], out: &mut [u8]) {
-    let (weights, bytes) = if ty == DenseType::Q2_0 { (64, 18) } else { (128, out.len() * 128 / row.len()) };
+    let (weights, bytes) =
+        if ty == DenseType::Q2_0 { (64, 18) } else { (128, out.len() * 128 / row.len()) };
     for (row, out) in row.chunks_exact(weights).zip(out.chunks_exact_mut(bytes)) {
         let scale = scale(row).unwrap_or(0.0);
         let (step, codes) = out.split_at_mut(2);
@@ -268,7 +269,8 @@ impl<'a> Mlx<'a> {
             view.require_finite()?;
         }
         let mut found = Vec::with_capacity(scales.count() * group / block);
-        for (element, (scale, bias)) in scales.to_f32().into_iter().zip(biases.to_f32()).enumerate() {
+        for (element, (scale, bias)) in scales.to_f32().into_iter().zip(biases.to_f32()).enumerate()
+        {
             let rounded = f16::from_f32(scale);
             if bias != -scale || rounded.to_f32() != scale {
                 let (file, tensor) = (scales.file.to_owned(), scales.name.clone());

@@ -317,7 +317,8 @@ fn positions_tell_the_layouts_of_type_42_apart() {
     let error = |shapes: &[[u64; 2]], bytes: &[u64], after| {
         parse(shapes, bytes, after).unwrap_err().to_string()
     };
-    let ambiguous = "type 42 of tensor \"t0\" has three layouts, which only sizes tell apart: it has";
+    let ambiguous =
+        "type 42 of tensor \"t0\" has three layouts, which only sizes tell apart: it has";
     contains(error(&[[1, 128], [1, 128]], &[72, 72], 0), &format!("{ambiguous} 64 bytes, Q2_0 36"));
     contains(error(&[[64, 128]], &[72], 32), ambiguous);
     let sizes = "it has 2272 bytes, Q2_0 2304, PQ2_0 2176, STQ1_0 none";

@@ -373,8 +373,7 @@ impl<'a> Tensors<'a> {
         let ty = dense_type(info.ty).ok_or_else(|| self.type_error(name, purpose))?;
         let kind = Kind::Dense(ty);
         let outliers = self.outliers(name, rows, cols)?;
-        let matrix =
-            Matrix { rows, cols, place: Place::of(info), kind, bias: None, outliers };
+        let matrix = Matrix { rows, cols, place: Place::of(info), kind, bias: None, outliers };
         let view = DenseMatrix::new(ty, self.bytes(info), rows, cols);
         let view = view.ok_or_else(|| self.type_error(name, purpose))?;
         if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0 | DenseType::PTQ1_0) {

@@ -24,8 +24,8 @@ use trilobite_format::model::{
 use trilobite_format::{Metadata, TensorType};
 
 use crate::dense::Dense;
-use crate::model::{Data, Plan, Planned};
 use crate::grouped::{self, Mlx};
+use crate::model::{Data, Plan, Planned};
 use crate::options::{Head, Options};
 use crate::rows::source_row;
 use crate::source::{Checkpoint, Dtype, Shards, View};

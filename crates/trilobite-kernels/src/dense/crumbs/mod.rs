@@ -24,8 +24,8 @@ mod neon;
 mod scalar;
 pub(crate) mod simd;
 
-pub use codes::{SplitChunk, SplitCodes, SplitParts};
 pub(crate) use codes::{CHUNK, split_codes};
+pub use codes::{SplitChunk, SplitCodes, SplitParts};
 
 use self::codes::{LANES, PLANE_LEN, PLANES, SplitRow};
 use self::format::{Crumb, dispatch};
