@@ -9,8 +9,8 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use trilobite_kernels::scan::{Query, code_bytes};
 use trilobite_kernels::{
-    Codes, DenseMatrix, DenseType, Error, Kernels, Layout, Method, TernaryMatrix, WideCodes,
-    Workspace, i2_s,
+    Codes, DenseMatrix, DenseType, Error, Kernels, Layout, Method, SplitCodes, TernaryMatrix,
+    WideCodes, Workspace, i2_s,
 };
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
@@ -144,6 +144,9 @@ fn dense(
     let mut codes = WideCodes::default();
     codes.reset(tokens, cols);
     kernels.wide_codes(&x, cols, codes.parts_mut());
+    let mut split = SplitCodes::default();
+    split.reset(tokens, cols, true);
+    kernels.split_codes(&x, cols, split.parts_mut());
     let mut workspace = Workspace::default();
     let mut out = vec![0.0; chunk * tokens];
     group.throughput(throughput(chunk * cols * tokens, chunk * row_len));
@@ -155,7 +158,9 @@ fn dense(
             let (rows, out) = (first..first + chunk, black_box(&mut out));
             let weights = DenseMatrix::new(ty, black_box(&weights), all, cols);
             let (weights, workspace) = (weights.expect("the weights fit"), &mut workspace);
-            if ty.has_blocks() {
+            if ty.has_crumbs() {
+                kernels.crumb_gemm(&weights, rows, &split, workspace, out);
+            } else if ty.has_blocks() {
                 kernels.block_gemm(&weights, rows, &codes, workspace, out);
             } else {
                 kernels.dense_gemm(&weights, rows, &x, workspace, out);

@@ -86,10 +86,10 @@ impl Crumbs for Avx512 {
         x: &[[i8; PLANE_LEN]; PLANES],
         mut c: Self::Sums,
     ) -> Self::Sums {
-        unroll!(P < 4 => {
+        for (w, x) in w.iter().zip(x) {
             // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
-            c = unsafe { _mm512_dpbusd_epi32(c, w[P], _mm512_loadu_si512(x[P].as_ptr().cast())) };
-        });
+            c = unsafe { _mm512_dpbusd_epi32(c, *w, _mm512_loadu_si512(x.as_ptr().cast())) };
+        }
         c
     }
 

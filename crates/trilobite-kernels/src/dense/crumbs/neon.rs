@@ -87,11 +87,11 @@ impl Crumbs for Neon {
         each!(I => {
             // The sum of four products of at most 3 * 128 fits in a word.
             let (mut first, mut second) = (vdupq_n_s16(0), vdupq_n_s16(0));
-            unroll!(P < 4 => {
-                let (w, x) = (vreinterpretq_s8_u8(w[P][I]), vld1q_s8(x[P].as_ptr().add(16 * I)));
+            for (w, x) in w.iter().zip(x) {
+                let (w, x) = (vreinterpretq_s8_u8(w[I]), vld1q_s8(x.as_ptr().add(16 * I)));
                 first = vmlal_s8(first, vget_low_s8(w), vget_low_s8(x));
                 second = vmlal_high_s8(second, w, x);
-            });
+            }
             // A sum of four adjacent bytes.
             vaddq_s32(c[I], vpaddlq_s16(vpaddq_s16(first, second)))
         })
