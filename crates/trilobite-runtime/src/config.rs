@@ -117,7 +117,8 @@ pub struct Config {
     /// The experts, if the feed-forward network is a mixture of them.
     pub experts: Option<Experts>,
     /// Whether products of weights in blocks take activations of 32 bits, as a pair of 16-bit codes.
-    /// 16 bits would move the logits of a Maple by more than other orders of its sums do.
+    /// 16 bits would move the logits of a Maple or a MiniCPM with ternary weights by more than other
+    /// orders of its sums do.
     pub pairs_codes: bool,
     /// Factor of the token embeddings: `sqrt(hidden)` in Gemma, stated in MiniCPM, otherwise 1.
     pub embedding_scale: f32,
@@ -157,7 +158,7 @@ impl Config {
                 rope_theta: window.rope_theta,
                 scaled: !model.arch.slides(),
             }),
-            pairs_codes: model.arch.has_experts(),
+            pairs_codes: matches!(model.arch, Architecture::Maple | Architecture::MiniCpm),
             rotates_in_windows_only: model.arch.rotates_in_windows_only(),
             experts: model.experts.map(|experts| Experts {
                 count: experts.count as usize,
