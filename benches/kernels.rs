@@ -216,15 +216,18 @@ fn head(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
 fn scan(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
     let (rows, cols) = HEAD;
     let codes = [1, 255, 100, 33].repeat(rows * code_bytes(cols) / 4);
-    let mut query = Query::default();
-    assert!(query.set(&vec![1.0; cols]), "ones have bounds");
-    let mut out = vec![0; rows];
-    group.throughput(throughput(rows * cols, codes.len()));
-    group.bench_function(BenchmarkId::new(format!("scan {rows}x{cols}"), 1), |bencher| {
-        bencher.iter(|| {
-            kernels.scan(black_box(&codes), std::slice::from_ref(&query), black_box(&mut out))
+    let mut queries = vec![Query::default(); 8];
+    for query in &mut queries {
+        assert!(query.set(&vec![1.0; cols]), "ones have bounds");
+    }
+    let mut out = vec![0; queries.len() * rows];
+    for n in [1, 4, queries.len()] {
+        let (queries, out) = (&queries[..n], &mut out[..n * rows]);
+        group.throughput(throughput(n * rows * cols, codes.len()));
+        group.bench_function(BenchmarkId::new(format!("scan {rows}x{cols}"), n), |bencher| {
+            bencher.iter(|| kernels.scan(black_box(&codes), queries, black_box(&mut *out)));
         });
-    });
+    }
 }
 
 fn throughput(multiply_adds: usize, bytes: usize) -> Throughput {
