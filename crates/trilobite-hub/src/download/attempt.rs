@@ -23,19 +23,23 @@ impl<'a> TransferEvent<'a> {
 /// The reason why an attempt failed.
 pub(super) enum Failure {
     /// A temporary failure.
-    Passing { reason: Error, after: Option<Duration> },
+    Passing { reason: Box<Error>, after: Option<Duration> },
     /// A permanent failure.
-    Final(Error),
+    Lasting(Box<Error>),
 }
 
 impl Failure {
     pub(super) fn passing(reason: Error) -> Self {
-        Failure::Passing { reason, after: None }
+        Failure::Passing { reason: Box::new(reason), after: None }
+    }
+
+    pub(super) fn lasting(reason: Error) -> Self {
+        Failure::Lasting(Box::new(reason))
     }
 
     pub(super) fn into_reason(self) -> Error {
         match self {
-            Failure::Passing { reason, .. } | Failure::Final(reason) => reason,
+            Failure::Passing { reason, .. } | Failure::Lasting(reason) => *reason,
         }
     }
 }

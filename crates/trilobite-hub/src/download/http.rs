@@ -108,12 +108,12 @@ impl Client {
                 301 | 302 | 303 | 307 | 308 => {
                     let to = text(header::LOCATION.as_str()).unwrap_or_default();
                     let next = join(&url, &to);
-                    url = next.ok_or_else(|| Failure::Final(Error::Redirect { url, to }))?;
+                    url = next.ok_or_else(|| Failure::lasting(Error::Redirect { url, to }))?;
                 }
                 _ => return Err(self.refusal(&url, status, &parts.headers)),
             }
         }
-        Err(Failure::Final(Error::Redirects { most: MAX_REDIRECTS, url }))
+        Err(Failure::lasting(Error::Redirects { most: MAX_REDIRECTS, url }))
     }
 
     /// Classifies a failure without a response. An interrupted exchange is temporary. An unknown
@@ -142,7 +142,7 @@ impl Client {
         let reason = Error::NoAnswer { host: host(url), source };
         match passing {
             true => Failure::passing(reason),
-            false => Failure::Final(reason),
+            false => Failure::lasting(reason),
         }
     }
 
@@ -156,9 +156,9 @@ impl Client {
         };
         match status.as_u16() {
             408 | 429 | 500 | 502 | 503 | 504 => {
-                Failure::Passing { reason, after: retry_after(headers) }
+                Failure::Passing { reason: Box::new(reason), after: retry_after(headers) }
             }
-            _ => Failure::Final(reason),
+            _ => Failure::lasting(reason),
         }
     }
 }

@@ -100,8 +100,8 @@ fn attempts(
     loop {
         let (reason, after) = match partial.resume(client, url, said, listen) {
             Ok(()) => return Ok(()),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Passing { reason, after }) => (reason, after),
+            Err(Failure::Lasting(error)) => return Err(*error),
+            Err(Failure::Passing { reason, after }) => (*reason, after),
         };
         let len = partial.len()?;
         stalled = if len > furthest { 0 } else { stalled + 1 };

@@ -105,7 +105,7 @@ impl Partial {
         listen: &mut dyn FnMut(TransferEvent<'_>),
     ) -> Result<(), Failure> {
         let have = match self.ranges && self.version != Version::default() {
-            true => self.len().map_err(Failure::Final)?,
+            true => self.len().map_err(Failure::lasting)?,
             false => 0,
         };
         let mut headers = Vec::new();
@@ -132,7 +132,7 @@ impl Partial {
                 let version = Version { tag: tag(&headers), total };
                 let whole = range.is_none_or(|range| range.is_whole(announced));
                 self.check_whole(have > 0, whole, &version, said.bytes)?;
-                self.begin(version).map_err(Failure::Final)?;
+                self.begin(version).map_err(Failure::lasting)?;
             }
             // The file is complete.
             StatusCode::RANGE_NOT_SATISFIABLE
@@ -145,7 +145,7 @@ impl Partial {
             _ if have > 0 => {
                 return Err(self.disable_ranges(format!("it answers {status} to a range")));
             }
-            _ => return Err(Failure::Final(Error::Unasked(status.as_u16()))),
+            _ => return Err(Failure::lasting(Error::Unasked(status.as_u16()))),
         }
         self.append(&mut body.into_with_config().limit(u64::MAX).reader(), listen)
     }
@@ -162,7 +162,7 @@ impl Partial {
             return Ok(());
         }
         let coding = String::from_utf8_lossy(coding).into_owned();
-        Err(Failure::Final(Error::Compressed(coding)))
+        Err(Failure::lasting(Error::Compressed(coding)))
     }
 
     /// Checks that a partial response continues the `have` bytes received.
@@ -176,7 +176,7 @@ impl Partial {
         let total = range.as_ref().and_then(|range| range.total);
         let now = Version { tag, total };
         if self.version.precedes(&now) || self.version.tag.is_none() && now.tag.is_some() {
-            self.begin(Version::default()).map_err(Failure::Final)?;
+            self.begin(Version::default()).map_err(Failure::lasting)?;
             return Err(Failure::passing(Error::ChangedOnServer));
         }
         let fits = range.is_some_and(|range| range.is_rest(have, announced));
@@ -222,7 +222,7 @@ impl Partial {
 
     /// Removes the received data.
     fn discard(&self, why: String) -> Failure {
-        Failure::Final(self.remove().map_or_else(|error| error, |()| Error::Content(why)))
+        Failure::lasting(self.remove().map_or_else(|error| error, |()| Error::Content(why)))
     }
 
     /// Removes the file if it is empty.
@@ -245,7 +245,7 @@ impl Partial {
         listen: &mut dyn FnMut(TransferEvent<'_>),
     ) -> Result<(), Failure> {
         let total = self.version.total;
-        let failed = |source| Failure::Final(Error::Io { path: self.path.clone(), source });
+        let failed = |source| Failure::lasting(Error::Io { path: self.path.clone(), source });
         let mut done = self.file.seek(SeekFrom::End(0)).map_err(failed)?;
         let mut chunk = vec![0; CHUNK];
         loop {
@@ -258,8 +258,12 @@ impl Partial {
             };
             if let Err(source) = self.file.write_all(&chunk[..read]) {
                 // A part of the chunk may have been written, which is as valid as the rest.
-                let kept = self.len().map_err(Failure::Final)?;
-                return Err(Failure::Final(Error::Kept { path: self.path.clone(), kept, source }));
+                let kept = self.len().map_err(Failure::lasting)?;
+                return Err(Failure::lasting(Error::Kept {
+                    path: self.path.clone(),
+                    kept,
+                    source,
+                }));
             }
             done += read as u64;
             let fault = self.content.fault(&mut self.file, done).map_err(failed)?;
