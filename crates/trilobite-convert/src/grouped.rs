@@ -12,8 +12,8 @@ use trilobite_format::{Outlier, TensorType};
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels};
 
 use crate::Error;
+use crate::blocks::blocks;
 use crate::dense::{Dense, PIECE};
-use crate::gguf::blocks;
 use crate::model::{Data, Planned};
 use crate::source::View;
 

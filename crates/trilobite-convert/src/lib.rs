@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
+mod blocks;
 mod dense;
 mod error;
 mod file;

@@ -12,8 +12,8 @@ use trilobite_format::model::{Hyperparameters, is_projection, zeros_note};
 use trilobite_format::{TensorType, Writer, ternary};
 use trilobite_kernels::{DenseMatrix, Kernels, Layout, i2_s};
 
+use crate::blocks::blocks;
 use crate::dense::Dense;
-use crate::gguf::blocks;
 use crate::grouped::Grouped;
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Options, Progress, Report, Stage, TypeTotal};

@@ -3,7 +3,7 @@ use trilobite_format::{Gguf, Outlier, TensorType};
 use trilobite_kernels::{DenseMatrix, Kernels};
 
 use super::scale;
-use crate::gguf::blocks;
+use crate::blocks::blocks;
 use crate::testing::*;
 use crate::{Checkpoint, Options, Type};
 

@@ -18,7 +18,7 @@ use trilobite_format::{Gguf, Split, open_regular};
 
 use crate::Error;
 pub(crate) use modules::MODULES;
-use modules::USUAL_POOLING;
+use modules::{USUAL_POOLING, pooling_file};
 pub(crate) use shards::Shards;
 pub(crate) use view::{Dtype, View};
 
@@ -117,6 +117,11 @@ impl Deref for SourceFile {
 }
 
 impl Checkpoint {
+    /// The file that describes the pooling of an embedding model.
+    pub(crate) fn pooling_file(&self) -> Result<Option<String>, Error> {
+        self.json(MODULES)?.map_or(Ok(None), |modules| pooling_file(&modules))
+    }
+
     /// Whether a file with this name in a checkpoint's folder can belong to the checkpoint.
     pub fn may_hold(name: &str) -> bool {
         let nested = name.contains(['/', '\\']);

@@ -4,7 +4,6 @@ use std::path::{Component, Path};
 
 use serde_json::Value;
 
-use super::Checkpoint;
 use crate::Error;
 
 /// The list of the parts.
@@ -12,38 +11,35 @@ pub(crate) const MODULES: &str = "modules.json";
 /// The usual description of the pooling.
 pub(super) const USUAL_POOLING: &str = "1_Pooling/config.json";
 
-impl Checkpoint {
-    /// The file that describes the pooling of an embedding model.
-    pub(crate) fn pooling_file(&self) -> Result<Option<String>, Error> {
-        let Some(modules) = self.json(MODULES)? else { return Ok(None) };
-        let bad = |key: String, expected: &str, found: &Value| Error::Value {
-            file: MODULES.to_owned(),
-            key,
-            expected: expected.to_owned(),
-            found: found.to_string(),
-        };
-        let list = modules.as_array();
-        let list = list.ok_or_else(|| bad("content".to_owned(), "a list of modules", &modules))?;
-        let mut pooling = None;
-        for (index, module) in list.iter().enumerate() {
-            let field = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
-            let (kind, path) = (field("type"), field("path"));
-            match kind.rsplit('.').next().unwrap_or_default() {
-                "Transformer" | "Normalize" => {}
-                "Pooling" if is_inside(path) => pooling = Some(format!("{path}/config.json")),
-                "Pooling" => {
-                    return Err(bad(format!("{index}.path"), "a folder of the checkpoint", module));
-                }
-                _ => {
-                    return Err(Error::Unsupported {
-                        file: MODULES.to_owned(),
-                        what: format!("the module {kind:?}"),
-                    });
-                }
+/// The file that describes the pooling of an embedding model with these modules.
+pub(super) fn pooling_file(modules: &Value) -> Result<Option<String>, Error> {
+    let bad = |key: String, expected: &str, found: &Value| Error::Value {
+        file: MODULES.to_owned(),
+        key,
+        expected: expected.to_owned(),
+        found: found.to_string(),
+    };
+    let list = modules.as_array();
+    let list = list.ok_or_else(|| bad("content".to_owned(), "a list of modules", modules))?;
+    let mut pooling = None;
+    for (index, module) in list.iter().enumerate() {
+        let field = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
+        let (kind, path) = (field("type"), field("path"));
+        match kind.rsplit('.').next().unwrap_or_default() {
+            "Transformer" | "Normalize" => {}
+            "Pooling" if is_inside(path) => pooling = Some(format!("{path}/config.json")),
+            "Pooling" => {
+                return Err(bad(format!("{index}.path"), "a folder of the checkpoint", module));
+            }
+            _ => {
+                return Err(Error::Unsupported {
+                    file: MODULES.to_owned(),
+                    what: format!("the module {kind:?}"),
+                });
             }
         }
-        Ok(pooling)
     }
+    Ok(pooling)
 }
 
 /// Whether a path names a place below the folder of a checkpoint.
