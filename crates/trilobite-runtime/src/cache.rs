@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use trilobite_kernels::kv::{self, Cells, CellsMut};
 
@@ -79,6 +79,9 @@ impl FromStr for CacheType {
 /// Positions per page. A page is one block of the attention.
 pub const PAGE: usize = kv::BLOCK;
 
+/// Maximum number of former pages whose memory is kept.
+const FREE_PAGES: usize = 16;
+
 /// Numbers that are written at a time.
 const WRITTEN: usize = 1 << 14;
 
@@ -109,17 +112,28 @@ impl Shape {
 pub(crate) struct Page {
     shape: Shape,
     store: Store,
-    count: PageCount,
+    pool: PagePool,
 }
 
-/// The number of pages that exist, shared by all pages of a forward pass.
+/// The number of pages that exist, and the memory of a few that no longer do, shared by all pages of
+/// a forward pass. Memory fresh from the system costs a prompt a fiftieth of its time.
 #[derive(Clone, Default)]
-pub(crate) struct PageCount(Arc<AtomicUsize>);
+pub(crate) struct PagePool(Arc<Pool>);
 
-impl PageCount {
-    /// The current count.
-    pub(crate) fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+#[derive(Default)]
+struct Pool {
+    pages: AtomicUsize,
+    free: Mutex<Vec<Store>>,
+}
+
+impl PagePool {
+    /// The number of pages.
+    pub(crate) fn pages(&self) -> usize {
+        self.0.pages.load(Ordering::Relaxed)
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Store>> {
+        self.0.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,20 +147,36 @@ enum Store {
     },
 }
 
+impl Default for Store {
+    /// A store without memory.
+    fn default() -> Self {
+        Store::F32(Vec::new())
+    }
+}
+
 impl Page {
     /// Creates a page of zeros and counts it.
     ///
     /// # Errors
     /// There is not enough memory.
-    pub(crate) fn new(shape: Shape, count: &PageCount) -> Result<Self> {
+    pub(crate) fn new(shape: Shape, pool: &PagePool) -> Result<Self> {
         let len = shape.layers * shape.kv_heads * 2 * shape.head_cells();
-        let store = match shape.ty {
-            CacheType::F32 => Store::F32(zeros(len)?),
-            CacheType::F16 => Store::F16(zeros(len)?),
-            CacheType::Q8 => Store::Q8 { codes: zeros(len)?, steps: zeros(len / kv::BLOCK)? },
+        let former = pool.free().pop().unwrap_or_default();
+        let store = match (shape.ty, former) {
+            (CacheType::F32, Store::F32(former)) => Store::F32(zeros(former, len)?),
+            (CacheType::F32, _) => Store::F32(zeros(Vec::new(), len)?),
+            (CacheType::F16, Store::F16(former)) => Store::F16(zeros(former, len)?),
+            (CacheType::F16, _) => Store::F16(zeros(Vec::new(), len)?),
+            (CacheType::Q8, former) => {
+                let (codes, steps) = match former {
+                    Store::Q8 { codes, steps } => (codes, steps),
+                    _ => Default::default(),
+                };
+                Store::Q8 { codes: zeros(codes, len)?, steps: zeros(steps, len / kv::BLOCK)? }
+            }
         };
-        count.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { shape, store, count: count.clone() })
+        pool.0.pages.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { shape, store, pool: pool.clone() })
     }
 
     /// Creates a page with the same contents and counts it.
@@ -154,7 +184,7 @@ impl Page {
     /// # Errors
     /// There is not enough memory.
     pub(crate) fn copy(&self) -> Result<Self> {
-        let mut page = Self::new(self.shape, &self.count)?;
+        let mut page = Self::new(self.shape, &self.pool)?;
         match (&mut page.store, &self.store) {
             (Store::F32(to), Store::F32(from)) => to.copy_from_slice(from),
             (Store::F16(to), Store::F16(from)) => to.copy_from_slice(from),
@@ -196,8 +226,8 @@ impl Page {
     ///
     /// # Errors
     /// There is not enough memory.
-    pub(crate) fn from_bytes(shape: Shape, bytes: &[u8], count: &PageCount) -> Result<Self> {
-        let mut page = Self::new(shape, count)?;
+    pub(crate) fn from_bytes(shape: Shape, bytes: &[u8], pool: &PagePool) -> Result<Self> {
+        let mut page = Self::new(shape, pool)?;
         match &mut page.store {
             Store::F32(all) => read_all(all, bytes, f32::from_le_bytes),
             Store::F16(all) => read_all(all, bytes, u16::from_le_bytes),
@@ -243,7 +273,11 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        self.count.0.fetch_sub(1, Ordering::Relaxed);
+        self.pool.0.pages.fetch_sub(1, Ordering::Relaxed);
+        let mut free = self.pool.free();
+        if free.len() < FREE_PAGES {
+            free.push(std::mem::take(&mut self.store));
+        }
     }
 }
 
@@ -269,9 +303,9 @@ fn read_all<T, const N: usize>(values: &mut [T], bytes: &[u8], value: impl Fn([u
     }
 }
 
-/// A vector of `len` zeros, or an error if there is not enough memory.
-fn zeros<T: Copy + Default>(len: usize) -> Result<Vec<T>> {
-    let mut zeros = Vec::new();
+/// A vector of `len` zeros in the memory of another, or an error if there is not enough memory.
+fn zeros<T: Copy + Default>(mut zeros: Vec<T>, len: usize) -> Result<Vec<T>> {
+    zeros.clear();
     let bytes = len.saturating_mul(size_of::<T>());
     zeros.try_reserve_exact(len).map_err(|_| Error::Memory { bytes })?;
     zeros.resize(len, T::default());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trilobite_format::model::{Rope, Scaling};
 
-use crate::cache::{CacheType, PageCount, Shape};
+use crate::cache::{CacheType, PagePool, Shape};
 use crate::config::{Experts, RopePairs};
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, MAX_INPUTS, Search};
@@ -71,7 +71,7 @@ pub struct Forward {
     local_rope: Option<RopeTable>,
     buffers: Buffers,
     search: Search,
-    pages: PageCount,
+    pool: PagePool,
 }
 
 /// A row of a batch, the index of its part, and the index of its token there.
@@ -173,7 +173,7 @@ impl Forward {
             }),
             buffers,
             search: Search::default(),
-            pages: PageCount::default(),
+            pool: PagePool::default(),
             options,
             model,
         })
@@ -207,12 +207,12 @@ impl Forward {
 
     /// Creates an empty sequence.
     pub fn sequence(&self) -> Sequence {
-        Sequence::new(Shape::new(self.model.config(), self.options.cache), self.pages.clone())
+        Sequence::new(Shape::new(self.model.config(), self.options.cache), self.pool.clone())
     }
 
     /// Number of pages of keys and values in use. Pages that several sequences share count once.
     pub fn pages(&self) -> usize {
-        self.pages.get()
+        self.pool.pages()
     }
 
     /// Returns how much of the feed-forward networks was read since the last call.

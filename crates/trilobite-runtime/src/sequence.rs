@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cache::{PAGE, Page, PageCount, Shape};
+use crate::cache::{PAGE, Page, PagePool, Shape};
 use crate::error::Result;
 
 /// The tokens of a sequence and their keys and values, stored in pages.
@@ -14,13 +14,13 @@ pub struct Sequence {
     tokens: Vec<u32>,
     /// The pages for all tokens, and possibly some for more.
     pages: Vec<Arc<Page>>,
-    count: PageCount,
+    pool: PagePool,
 }
 
 impl Sequence {
-    /// Creates an empty sequence whose pages are counted by `count`.
-    pub(crate) fn new(shape: Shape, count: PageCount) -> Self {
-        Self { shape, tokens: Vec::new(), pages: Vec::new(), count }
+    /// Creates an empty sequence with pages of a pool.
+    pub(crate) fn new(shape: Shape, pool: PagePool) -> Self {
+        Self { shape, tokens: Vec::new(), pages: Vec::new(), pool }
     }
 
     /// The tokens processed so far.
@@ -44,7 +44,7 @@ impl Sequence {
             shape: self.shape,
             tokens: self.tokens.clone(),
             pages: self.pages.clone(),
-            count: self.count.clone(),
+            pool: self.pool.clone(),
         }
     }
 
@@ -94,7 +94,7 @@ impl Sequence {
             match self.pages.get_mut(index) {
                 Some(page) if Arc::strong_count(page) == 1 => {}
                 Some(page) => *page = Arc::new(page.copy()?),
-                None => self.pages.push(Arc::new(Page::new(self.shape, &self.count)?)),
+                None => self.pages.push(Arc::new(Page::new(self.shape, &self.pool)?)),
             }
         }
         Ok(())
@@ -119,7 +119,7 @@ impl Sequence {
     /// # Errors
     /// There is not enough memory.
     pub(crate) fn page_from(&self, bytes: &[u8]) -> Result<Page> {
-        Page::from_bytes(self.shape, bytes, &self.count)
+        Page::from_bytes(self.shape, bytes, &self.pool)
     }
 
     /// Replaces the pages from `index` on, with their tokens.

@@ -231,7 +231,7 @@ fn what_cannot_be_read_changes_nothing() {
     assert!(matches!(fails(&[1; 41], Want::Nothing), Error::Context { needed: 41, context: 40 }));
     assert!(matches!(fails(&[], Want::Largest { from: 0, count: 1 }), Error::EmptyPrompt));
     let q8 = Shape { ty: CacheType::Q8, ..good.shape() };
-    let mut other = Sequence::new(q8, PageCount::default());
+    let mut other = Sequence::new(q8, PagePool::default());
     let part = Part { sequence: &mut other, tokens: &[1], want: Want::Nothing };
     let error = forward.read(&mut [part], |_, _, _| {}).unwrap_err();
     assert!(matches!(error, Error::ForeignSequence));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cache::{CacheType, PageCount, Shape};
+use crate::cache::{CacheType, PagePool, Shape};
 use crate::sequence::{Sequence, Want};
 
 /// A head width that does not fill whole panels.
@@ -18,7 +18,7 @@ fn attend(ty: CacheType, window: usize, threads: usize, batch: usize) -> Vec<u32
     let Heads { query, kv, dim } = HEADS;
     let mut workers = Workers::new(threads, 0).unwrap();
     let shape = Shape { layers: 2, kv_heads: kv, head_dim: dim, ty };
-    let mut sequence = Sequence::new(shape, PageCount::default());
+    let mut sequence = Sequence::new(shape, PagePool::default());
     let q = numbers(CONTEXT * query * dim, 1);
     let k = numbers(CONTEXT * kv * dim, 2);
     let v = numbers(CONTEXT * kv * dim, 3);
