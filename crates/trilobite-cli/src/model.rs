@@ -159,10 +159,10 @@ pub(crate) fn drafter(
     global: &args::Global,
 ) -> Result<Speculation> {
     let source = args::Model { model: Some(path.to_owned()), no_cache };
-    let drafting = load_to_decode(&source, global)?;
+    let named = || format!("--draft {}", path.display());
+    let drafting = load_to_decode(&source, global).with_context(named)?;
     let context = session.context().min(drafting.config().context);
     let session = self::session(&drafting, compute, Some(context))?;
-    let drafter =
-        ModelDrafter::new(session, model).with_context(|| format!("--draft {}", path.display()))?;
+    let drafter = ModelDrafter::new(session, model).with_context(named)?;
     Ok(Speculation::new(drafter))
 }

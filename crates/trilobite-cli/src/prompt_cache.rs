@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use trilobite_runtime::{Session, TextKey};
+use trilobite_runtime::{Sequence, Session, TextKey};
 
 #[derive(Args)]
 pub(crate) struct PromptCacheArgs {
@@ -36,7 +36,7 @@ impl PromptCache {
             sequence.load(path, key)?;
         } else {
             // Better to fail now than after the answer.
-            sequence.save(path, key)?;
+            Sequence::can_save(path)?;
         }
         let (path, tokens) = (path.clone(), sequence.tokens().to_vec());
         Ok(Some(Self { path, key, tokens, read_only: args.prompt_cache_ro }))

@@ -101,14 +101,20 @@ impl Embedder {
             values: sum.chunks_exact(width).flat_map(normalized).collect(),
             width,
         };
-        Ok(sums.into_iter().map(embedding).collect())
+        let embeddings: Vec<Embedding> = sums.into_iter().map(embedding).collect();
+        let finite = |embedding: &Embedding| embedding.values.iter().all(|x| x.is_finite());
+        match embeddings.iter().all(finite) {
+            true => Ok(embeddings),
+            false => Err(Error::EmbeddingNotFinite),
+        }
     }
 }
 
 /// A vector divided by its Euclidean norm.
 fn normalized(vector: &[f64]) -> impl Iterator<Item = f32> {
     let squares: f64 = vector.iter().map(|x| x * x).sum();
-    let norm = squares.sqrt().max(MIN_NORM);
+    // A NaN stays one: `max` would hide it.
+    let norm = if squares.is_nan() { f64::NAN } else { squares.sqrt().max(MIN_NORM) };
     vector.iter().map(move |x| (x / norm) as f32)
 }
 
@@ -152,6 +158,21 @@ impl Model {
                     keys.filter_map(|key| key.strip_prefix(keys::PROMPTS)).collect();
                 Err(Error::NoPrompt { found: name.to_owned(), known: known.join(", ") })
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_have_norm_one_or_show_what_is_not_finite() {
+        let vector = |values: &[f64]| normalized(values).collect::<Vec<f32>>();
+        assert_eq!(vector(&[3.0, 4.0]), [0.6, 0.8]);
+        assert_eq!(vector(&[0.0, 0.0]), [0.0, 0.0]);
+        for fault in [f64::NAN, f64::INFINITY] {
+            assert!(vector(&[1.0, fault]).iter().any(|x| !x.is_finite()));
         }
     }
 }

@@ -206,6 +206,9 @@ pub enum Error {
     /// The largest logit is not a finite number.
     #[error("the largest logit is not a finite number: the weights cannot be sound")]
     NotFinite,
+    /// An embedding has a number that is not finite.
+    #[error("the embedding is not finite: the weights cannot be sound")]
+    EmbeddingNotFinite,
     /// A constraint failed, or allows no token.
     #[error("constraint: {0}")]
     Constraint(String),

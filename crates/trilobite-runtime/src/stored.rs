@@ -99,6 +99,16 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
+/// Creates a hidden file in the folder of another, or of what a link refers to.
+fn beside(path: &Path) -> std::io::Result<NamedTempFile> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = parent.unwrap_or(Path::new("."));
+    // Its error does not name the hidden file.
+    folder.metadata()?;
+    NamedTempFile::new_in(folder)
+}
+
 impl Sequence {
     /// Writes the tokens and their keys and values to a file, which replaces another one when it is
     /// complete. `key` is that of an empty text. Only the owner can read the file.
@@ -107,6 +117,15 @@ impl Sequence {
     /// The file cannot be written.
     pub fn save(&self, path: &Path, key: TextKey) -> Result<()> {
         self.save_pages(path, key, 0, self.len())
+    }
+
+    /// Checks that [`save`](Self::save) can write a file.
+    ///
+    /// # Errors
+    /// It cannot: the folder is missing or cannot be written to.
+    pub fn can_save(path: &Path) -> Result<()> {
+        let file = beside(path).map(drop);
+        file.map_err(|source| Error::CacheWrite { path: path.to_owned(), source })
     }
 
     /// Writes the page at `index`, all of whose positions have tokens. `key` is that of the tokens
@@ -120,11 +139,12 @@ impl Sequence {
 
     fn save_pages(&self, path: &Path, key: TextKey, start: usize, end: usize) -> Result<()> {
         let write = || {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let file = NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))?;
+            let file = beside(path)?;
             self.write(BufWriter::new(file.as_file()), key, start..end)?;
             file.as_file().sync_all()?;
-            file.persist(path).map_err(|error| error.error)?;
+            // What a link refers to is replaced, not the link.
+            let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            file.persist(target).map_err(|error| error.error)?;
             Ok(())
         };
         write().map_err(|source| Error::CacheWrite { path: path.to_owned(), source })

@@ -481,7 +481,16 @@ impl<'a> Tensors<'a> {
 
     fn all_used(&self) -> Result<()> {
         match self.gguf.tensors().iter().find(|info| !self.used.contains(&info.name)) {
-            Some(info) => Err(Error::UnexpectedTensor(info.name.clone())),
+            // The first layer decides whether the layers have an optional tensor.
+            Some(info) => Err(match Role::of(&info.name) {
+                Some((role, layer))
+                    if (1..self.model.layers).contains(&layer)
+                        && role.presence(self.model) == Presence::Optional =>
+                {
+                    Error::MissingTensor(role.name(0))
+                }
+                _ => Error::UnexpectedTensor(info.name.clone()),
+            }),
             None => Ok(()),
         }
     }

@@ -131,6 +131,11 @@ impl Generator {
             },
         )?;
         shown?;
+        if self.cache.is_some() && self.limits.max_tokens == Some(0) {
+            // Nothing is generated, but the prompt is wanted in the cache.
+            let known = self.session.rewind(prompt, prompt.len());
+            self.session.read(&prompt[known..])?;
+        }
         Ok(generation)
     }
 

@@ -172,6 +172,11 @@ fn files_that_contradict_themselves_are_refused() {
     convert(&Fixture::named("qwen2").folder, &file, &[]);
     rewrite(&file, &out, |_| {}, |name| name != "blk.1.attn_k.bias");
     refused("tensor blk.1.attn_k.bias is missing");
+    convert(&Fixture::named("llama_bitnet_norms").folder, &file, &[]);
+    for lacking in ["blk.0.attn_q_norm_in.weight", "blk.1.ffn_down_norm_in.weight"] {
+        rewrite(&file, &out, |_| {}, |name| name != lacking);
+        refused(&format!("tensor {lacking} is missing"));
+    }
 }
 
 #[test]

@@ -18,7 +18,10 @@ fn story(args: &[&str]) -> (String, String) {
 }
 
 fn told(beginning: &str, args: &[&str]) -> (String, String) {
-    let mut command = command(["run", "-t", "2", "-n", "60", "--seed", "3", "-v"]);
+    let mut command = command(["run", "-t", "2", "--seed", "3", "-v"]);
+    if !args.contains(&"-n") {
+        command.args(["-n", "60"]);
+    }
     let output = command.args(["-p", beginning]).args(args).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
@@ -96,6 +99,26 @@ fn a_run_goes_on_from_the_prompt_cache_of_another() {
         assert_ne!(fs::read(&path).unwrap(), kept);
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// A run that generates nothing warms the cache, and one that fails leaves no file.
+#[test]
+fn a_prompt_alone_can_be_kept_by_way_of_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, link) = (folder.path().join("story.kv"), folder.path().join("link.kv"));
+    let cache = ["--prompt-cache", link.to_str().unwrap()];
+    let long = "once upon a time ".repeat(600);
+    let failed = command(["run", "-p", &long, "-n", "1"]).args(cache).output().unwrap();
+    assert!(!failed.status.success() && !link.exists());
+
+    let (alone, _) = story(&[]);
+    let target = ["--prompt-cache", path.to_str().unwrap()];
+    story(&[&["-n", "0"], &target[..]].concat());
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let (told, said) = story(&cache);
+    assert_eq!(told, alone);
+    assert!(said.contains("prompt 1 tokens"), "{said}");
+    assert!(link.is_symlink() && path.metadata().unwrap().len() > 88);
 }
 
 #[test]

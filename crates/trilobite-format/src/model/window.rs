@@ -38,7 +38,10 @@ impl Window {
             if !listed(keys, list, layers)?.contains(&true) {
                 return Ok(None);
             }
-            tokens.ok_or_else(|| keys.missing(WINDOW))?;
+            match keys.size(WINDOW)? {
+                Some(0) => return Err(keys.bad(WINDOW, "at least 1".to_owned(), 0)),
+                stated => stated.ok_or_else(|| keys.missing(WINDOW))?,
+            };
         }
         let Some(tokens) = tokens else { return Ok(None) };
         let tokens = tokens.saturating_add(u64::from(architecture.window_precedes()));
