@@ -481,15 +481,9 @@ impl<'a> Tensors<'a> {
 
     fn all_used(&self) -> Result<()> {
         match self.gguf.tensors().iter().find(|info| !self.used.contains(&info.name)) {
-            // The first layer decides whether the layers have an optional tensor.
-            Some(info) => Err(match Role::of(&info.name) {
-                Some((role, layer))
-                    if (1..self.model.layers).contains(&layer)
-                        && role.presence(self.model) == Presence::Optional =>
-                {
-                    Error::MissingTensor(role.name(0))
-                }
-                _ => Error::UnexpectedTensor(info.name.clone()),
+            Some(info) => Err(match Role::lacking(&info.name, self.model) {
+                Some(lacking) => Error::MissingTensor(lacking),
+                None => Error::UnexpectedTensor(info.name.clone()),
             }),
             None => Ok(()),
         }

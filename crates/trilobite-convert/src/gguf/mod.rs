@@ -78,7 +78,10 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     let Builder { remaining, mut tensors, .. } = builder;
     if let Some((name, info)) = remaining.into_iter().next() {
         let file = checkpoint.files[info.part].name.clone();
-        return Err(Error::Unexpected { file, tensor: name });
+        return Err(match Role::lacking(&name, &model) {
+            Some(tensor) => Error::Missing { file, tensor },
+            None => Error::Unexpected { file, tensor: name },
+        });
     }
     plan::choose_types(&mut tensors, model.arch, options, &mut notes)?;
     let mut metadata =

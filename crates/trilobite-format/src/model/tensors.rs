@@ -238,6 +238,14 @@ impl Role {
         }
     }
 
+    /// The name of the tensor that the first layer lacks, if `name` is that of an optional tensor of a
+    /// later one. The first layer decides whether the layers have such tensors.
+    pub fn lacking(name: &str, model: &Hyperparameters) -> Option<String> {
+        let (role, layer) = Self::of(name)?;
+        let optional = role.presence(model) == Presence::Optional;
+        (optional && (1..model.layers).contains(&layer)).then(|| role.name(0))
+    }
+
     /// Whether this is a tensor of a layer.
     pub fn in_layer(self) -> bool {
         self.row().in_layer
