@@ -50,6 +50,10 @@ impl NewFile {
         // lock the file either, and leave it alone.
         #[cfg(unix)]
         let _ = temporary.as_file().try_lock();
+        // Before it was locked, another process may have taken it for abandoned.
+        if !temporary.path().exists() {
+            return Err(refused(target, "another process is writing it"));
+        }
         Ok(NewFile { target: target.to_owned(), temporary })
     }
 

@@ -90,7 +90,9 @@ fn a_target_has_one_conversion_and_the_next_clears_up_behind_a_killed_one() {
     let (large, target) = (large_checkpoint(), tempfile::tempdir().unwrap());
     let (small, out) = (Fixture::named("bitnet_offline").folder, target.path().join("out.gguf"));
     let mut running = Running::start(&mut conversion(large.path(), &out));
-    let file = wait_for(|| partial(target.path()));
+    // It is locked before it has contents.
+    let filled = |file: &String| target.path().join(file).metadata().is_ok_and(|m| m.len() > 0);
+    let file = wait_for(|| partial(target.path()).filter(filled));
     running.signal("STOP");
     let (code, said) = line_of(&conversion(&small, &out).output().unwrap());
     assert_eq!(code, Some(1));
