@@ -145,7 +145,7 @@ fn dense(
     codes.reset(tokens, cols);
     kernels.wide_codes(&x, cols, codes.parts_mut());
     let mut split = SplitCodes::default();
-    split.reset(tokens, cols, true);
+    split.reset(tokens, cols);
     kernels.split_codes(&x, cols, split.parts_mut());
     let mut workspace = Workspace::default();
     let mut out = vec![0.0; chunk * tokens];

@@ -13,7 +13,7 @@ use trilobite_kernels::{DenseMatrix, DenseType, Kernels};
 
 use crate::Error;
 use crate::blocks::blocks;
-use crate::dense::{Dense, PIECE};
+use crate::dense::{Dense, PIECE, pieces};
 use crate::model::{Data, Planned};
 use crate::source::View;
 
@@ -191,11 +191,7 @@ impl Grouped<'_> {
         let dense = blocks(ty).expect("grouped matrices have a type of blocks");
         let row_bytes = dense.row_len(cols).expect("types are chosen to hold their shapes");
         let kernels = Kernels::best();
-        let group = (PIECE / row_bytes).clamp(1, rows.max(1));
-        let mut out = vec![0; group * row_bytes];
-        for first in (0..rows).step_by(group) {
-            let last = (first + group).min(rows);
-            let piece = &mut out[..(last - first) * row_bytes];
+        pieces(rows, row_bytes, |first, piece| {
             let changed = piece.par_chunks_mut(row_bytes).enumerate().map_init(
                 Default::default,
                 |(wide, again): &mut (Vec<f32>, Vec<f32>), (i, out)| {
@@ -205,7 +201,7 @@ impl Grouped<'_> {
                     again.resize(cols, 0.0);
                     let matrix = DenseMatrix::new(dense, out, 1, cols).expect("one row");
                     kernels.dense_row(&matrix, 0, again);
-                    for outlier in of_row(&self.outliers, row) {
+                    for outlier in Outlier::of_rows(&self.outliers, row..row + 1) {
                         again[outlier.col as usize] += outlier.value;
                     }
                     again != wide
@@ -215,17 +211,9 @@ impl Grouped<'_> {
                 let (file, tensor) = (self.view.file.to_owned(), self.view.name.clone());
                 return Err(Error::Changed { file, tensor });
             }
-            sink(piece)?;
-        }
-        Ok(())
+            sink(piece)
+        })
     }
-}
-
-/// The outliers of a row.
-fn of_row(outliers: &[Outlier], row: usize) -> &[Outlier] {
-    let start = outliers.partition_point(|outlier| (outlier.row as usize) < row);
-    let end = outliers.partition_point(|outlier| outlier.row as usize <= row);
-    &outliers[start..end]
 }
 
 /// Packs a row. Outliers become 0.

@@ -1,5 +1,7 @@
 //! The tensor of a packed matrix's outliers: weights that its type cannot hold.
 
+use std::ops::Range;
+
 /// A number that is added to a weight of a matrix. The weight itself is stored as 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outlier {
@@ -43,6 +45,12 @@ impl Outlier {
             Ok(Outlier { row, col, value })
         };
         bytes.as_chunks().0.iter().enumerate().map(outlier).collect()
+    }
+
+    /// Those of a range of rows, among outliers in the order of rows.
+    pub fn of_rows(outliers: &[Outlier], rows: Range<usize>) -> &[Outlier] {
+        let start = |row| outliers.partition_point(|outlier| (outlier.row as usize) < row);
+        &outliers[start(rows.start)..start(rows.end)]
     }
 
     /// The name of the tensor with the outliers of `weight`.

@@ -1,18 +1,18 @@
 //! The forward pass for a batch of tokens from one or more sequences.
 
+mod buffers;
+
 use std::sync::Arc;
 
 use trilobite_format::model::{Rope, Scaling};
 
+use self::buffers::{Buffers, Place};
 use crate::cache::{CacheType, PagePool, Shape};
 use crate::config::{Experts, RopePairs};
 use crate::error::{Error, Result};
 use crate::head::{Head, Logits, MAX_INPUTS, Search};
 use crate::model::Model;
-use crate::ops::experts::Routing;
-use crate::ops::{
-    self, Attention, AttentionBuffers, Heads, InputBuffer, MIN_DENSE_BATCH, Ops, Run,
-};
+use crate::ops::{self, Attention, Heads, Ops, Run};
 use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::scratch::{Live, grown};
@@ -74,50 +74,6 @@ pub struct Forward {
     pool: PagePool,
 }
 
-/// A row of a batch, the index of its part, and the index of its token there.
-type Place = (usize, usize, usize);
-
-/// Activations of a batch. `T` is its number of tokens.
-struct Buffers {
-    /// The runs of the batch: consecutive tokens of one sequence.
-    runs: Vec<Run>,
-    /// The position of each token, `[T]`.
-    positions: Vec<usize>,
-    /// The rows all of whose logits are requested.
-    wanted: Vec<Place>,
-    /// The rows whose largest logits are requested, and how many.
-    largest: Vec<(Place, usize)>,
-    /// The residual stream, `[T][hidden]`.
-    x: Vec<f32>,
-    /// Queries, `[T][heads * head_dim]`.
-    q: Vec<f32>,
-    /// Keys, `[T][kv_heads * head_dim]`.
-    k: Vec<f32>,
-    /// Values, `[T][kv_heads * head_dim]`.
-    v: Vec<f32>,
-    /// The attention's output, `[T][heads * head_dim]`.
-    attended: Vec<f32>,
-    attention: AttentionBuffers,
-    /// The gated product, `[T][intermediate]`. In a mixture there is one for every use of an expert.
-    gated: Vec<f32>,
-    /// The experts of each token.
-    routing: Routing,
-    /// What a block adds to the residual stream, if that is normed first, `[T][hidden]`.
-    added: Vec<f32>,
-    /// The input of a projection.
-    input: InputBuffer,
-    /// What projections with norms of their own norm again, `[T][widest]`.
-    normed_once: Vec<f32>,
-    /// The product of an up projection with a norm of its own, `[T][intermediate]`.
-    up: Vec<f32>,
-    /// Partial sums of a down projection, `[threads][T][hidden]`, for small batches.
-    parts: Vec<i32>,
-    /// The inputs of a search in the head, `[MAX_INPUTS][hidden]`.
-    normed: Vec<f32>,
-    /// `[HEAD_BATCH][vocab]`, grown on demand.
-    logits: Vec<f32>,
-}
-
 impl Forward {
     /// Creates the forward pass of a model.
     ///
@@ -132,34 +88,9 @@ impl Forward {
             ..options
         };
         let config = model.config();
-        let batch = options.batch;
         let widest = config.hidden.max(config.intermediate).max(config.q_width());
         let most = widest.max(config.vocab).max(ops::scratch_len(config));
-        let buffer = |width: usize| vec![0.0; batch * width];
-        let uses = config.experts.as_ref().map_or(1, |experts| experts.used);
-        let post_norms = model.weights().layers.iter().any(Layer::has_post_norms);
-        let input_norms = model.weights().layers.iter().any(Layer::has_input_norms);
-        let buffers = Buffers {
-            runs: Vec::new(),
-            positions: Vec::with_capacity(batch),
-            wanted: Vec::with_capacity(batch),
-            largest: Vec::with_capacity(batch),
-            x: buffer(config.hidden),
-            q: buffer(config.q_width()),
-            k: buffer(config.kv_width()),
-            v: buffer(config.kv_width()),
-            attended: buffer(config.q_width()),
-            attention: AttentionBuffers::new(config.heads, context),
-            gated: buffer(uses * config.intermediate),
-            routing: Routing::default(),
-            added: buffer(if post_norms { config.hidden } else { 0 }),
-            input: InputBuffer::new(batch, widest),
-            normed_once: buffer(if input_norms { widest } else { 0 }),
-            up: buffer(if input_norms { config.intermediate } else { 0 }),
-            parts: vec![0; options.threads * batch.min(MIN_DENSE_BATCH) * config.hidden],
-            normed: vec![0.0; MAX_INPUTS * config.hidden],
-            logits: Vec::new(),
-        };
+        let buffers = Buffers::new(&model, options.threads, options.batch, context);
         let divisors = &model.weights().rope_divisors;
         let table = |rope: &Rope, divisors: &RopeDivisors| {
             RopeTable::new(rope, divisors, config.rope_dim, context)

@@ -113,28 +113,13 @@ impl Ops<'_> {
             return self.prepare(x, norm, count, &[matrix], prepared);
         };
         let x = match norm {
-            Some(norm) => self.norm(x, norm, count, normed),
+            Some(norm) => {
+                rms_norm(self.workers, x, norm, self.model.config().norm_eps, count, normed)
+            }
             None => x,
         };
         let eps = self.model.config().projection_norm_eps;
         self.prepare_by(x, Some(own), eps, count, &[matrix], prepared)
-    }
-
-    /// The RMS norm of every row of `x`, `[count][cols]`.
-    pub(crate) fn norm<'b>(
-        &mut self,
-        x: &[f32],
-        weight: &[f32],
-        count: usize,
-        normed: &'b mut [f32],
-    ) -> &'b [f32] {
-        let (kernels, eps) = (self.workers.kernels, self.model.config().norm_eps);
-        let width = x.len() / count;
-        let normed = &mut normed[..x.len()];
-        self.workers.team.rows(normed, width, |_, t, out| {
-            kernels.rms_norm(&x[t * width..(t + 1) * width], weight, eps, out);
-        });
-        normed
     }
 
     fn prepare_by<'b>(
@@ -146,7 +131,6 @@ impl Ops<'_> {
         matrices: &[&Matrix],
         prepared: &'b mut InputBuffer,
     ) -> Input<'b> {
-        let (kernels, team) = (self.workers.kernels, &mut self.workers.team);
         let width = x.len() / count;
         let ternary = matrices.iter().filter(|m| matches!(m.kind, Kind::Ternary { .. })).count();
         let dense = || {
@@ -162,12 +146,9 @@ impl Ops<'_> {
 
         let (mut x, mut norm) = (x, norm);
         if let Some(weight) = norm.filter(|_| ternary < matrices.len()) {
-            let normed = &mut floats[..x.len()];
-            team.rows(normed, width, |_, t, out| {
-                kernels.rms_norm(&x[t * width..(t + 1) * width], weight, eps, out);
-            });
-            (x, norm) = (normed, None);
+            (x, norm) = (rms_norm(self.workers, x, weight, eps, count, floats), None);
         }
+        let (kernels, team) = (self.workers.kernels, &mut self.workers.team);
         if ternary > 0 {
             codes.reset(count, width);
             let parts = codes.parts_mut();
@@ -205,11 +186,11 @@ impl Ops<'_> {
             });
         }
         if crumbs {
-            split.reset(count, width, true);
-            let SplitParts { n, wide, chunks, steps } = split.parts_mut();
+            split.reset(count, width);
+            let SplitParts { n, chunks, steps } = split.parts_mut();
             let none: (&mut [()], usize) = (&mut [], 0);
             team.rows3((chunks, n), (steps, n), none, |_, t, chunks, steps, _| {
-                let codes = SplitParts { n, wide, chunks, steps };
+                let codes = SplitParts { n, chunks, steps };
                 kernels.split_codes(&x[t * width..(t + 1) * width], width, codes);
             });
         }
@@ -485,6 +466,23 @@ impl<'a> Product<'a> {
             }
         }
     }
+}
+
+/// The RMS norm of every row of `x`, `[count][cols]`.
+fn rms_norm<'b>(
+    workers: &mut Workers,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    count: usize,
+    normed: &'b mut [f32],
+) -> &'b [f32] {
+    let (kernels, width) = (workers.kernels, x.len() / count);
+    let normed = &mut normed[..x.len()];
+    workers.team.rows(normed, width, |_, t, out| {
+        kernels.rms_norm(&x[t * width..(t + 1) * width], weight, eps, out);
+    });
+    normed
 }
 
 /// The input of products with dense matrices: see [`Input`].

@@ -73,11 +73,6 @@ impl Session {
         self.forward.cache_type()
     }
 
-    /// The forward pass, which can process other sequences too.
-    pub fn forward_mut(&mut self) -> &mut Forward {
-        &mut self.forward
-    }
-
     /// Removes all tokens from `position` on.
     pub fn truncate(&mut self, position: usize) {
         self.sequence.truncate(position);

@@ -99,9 +99,8 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
-/// Creates a hidden file in the folder of another, or of what a link refers to.
+/// Creates a hidden file in the folder of another.
 fn beside(path: &Path) -> std::io::Result<NamedTempFile> {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = parent.unwrap_or(Path::new("."));
     // Its error does not name the hidden file.
@@ -139,11 +138,11 @@ impl Sequence {
 
     fn save_pages(&self, path: &Path, key: TextKey, start: usize, end: usize) -> Result<()> {
         let write = || {
-            let file = beside(path)?;
-            self.write(BufWriter::new(file.as_file()), key, start..end)?;
-            file.as_file().sync_all()?;
             // What a link refers to is replaced, not the link.
             let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            let file = beside(&target)?;
+            self.write(BufWriter::new(file.as_file()), key, start..end)?;
+            file.as_file().sync_all()?;
             file.persist(target).map_err(|error| error.error)?;
             Ok(())
         };

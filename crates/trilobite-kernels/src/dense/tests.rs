@@ -180,18 +180,12 @@ fn block_products(
     out: &mut [f32],
 ) {
     if w.ty().has_crumbs() {
-        let codes = split_codes(kernels, x, w.cols(), true);
+        let mut codes = SplitCodes::default();
+        codes.reset(x.len() / w.cols(), w.cols());
+        kernels.split_codes(x, w.cols(), codes.parts_mut());
         return kernels.crumb_gemm(w, rows, &codes, workspace, out);
     }
     kernels.block_gemm(w, rows, &wide_codes(kernels, x, w.cols()), workspace, out)
-}
-
-/// The codes of some tokens, split into bytes.
-fn split_codes(kernels: &Kernels, x: &[f32], cols: usize, wide: bool) -> SplitCodes {
-    let mut codes = SplitCodes::default();
-    codes.reset(x.len() / cols, cols, wide);
-    kernels.split_codes(x, cols, codes.parts_mut());
-    codes
 }
 
 /// A matrix of random bits with finite scales.
@@ -395,30 +389,6 @@ fn what_is_not_finite_stays_so() {
                 let (w, mut out) = (matrix(ty, &row, 512), [0.0]);
                 block_products(kernels, &w, 0..1, &x, &mut Workspace::default(), &mut out);
                 assert!(!out[0].is_finite(), "{bad}: {kernels:?}");
-            }
-        }
-    }
-}
-
-#[test]
-fn codes_of_one_byte_have_the_stated_products() {
-    let mut numbers = Random(6);
-    for ty in DenseType::ALL.into_iter().filter(|ty| ty.has_crumbs()) {
-        for cols in [128, 384, 2432] {
-            let (rows, tokens) = (5, 7);
-            let w = random(&mut numbers, ty, rows, cols);
-            let x = numbers.floats(tokens * cols);
-            let expected = x.chunks(cols).flat_map(|x| {
-                let codes = rounded(x, 127.0);
-                let rows = w.chunks(ty.row_len(cols).unwrap());
-                rows.map(move |row| crumbs_in_order(ty, row, &codes)).collect::<Vec<_>>()
-            });
-            let expected = expected.collect::<Vec<_>>();
-            for kernels in Kernels::available() {
-                let (w, mut out) = (matrix(ty, &w, cols), vec![0.0; tokens * rows]);
-                let codes = split_codes(kernels, &x, cols, false);
-                kernels.crumb_gemm(&w, 0..rows, &codes, &mut Workspace::default(), &mut out);
-                assert_eq!(bits(&out), bits(&expected), "{ty:?}, {cols}: {kernels:?}");
             }
         }
     }

@@ -101,9 +101,9 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn split_codes(
-            x: &[f32], wide: bool, chunks: &mut [SplitChunk], steps: &mut [f32],
+            x: &[f32], chunks: &mut [SplitChunk], steps: &mut [f32],
         ) {
-            crumbs::split_codes(x, wide, chunks, steps)
+            crumbs::split_codes(x, chunks, steps)
         }
 
         $($target)*

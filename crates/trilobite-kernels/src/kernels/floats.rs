@@ -80,17 +80,16 @@ impl Kernels {
     /// Rounds rows of activations to codes that are split into bytes. `x` is `[tokens][cols]`, one
     /// row for each row of `codes`.
     ///
-    /// Every 256 columns have a step: the largest magnitude divided by 4,194,303, or by 127 for codes
-    /// of one byte. A code is the activation divided by the step, rounded to nearest, ties to
-    /// even. If an activation is not finite, neither is the step, and the products are NaN or
+    /// Every 256 columns have a step: the largest magnitude divided by 4,194,303. A code is the
+    /// activation divided by the step, rounded to nearest, ties to even. If an activation is not finite, neither is the step, and the products are NaN or
     /// infinite.
     pub fn split_codes(&self, x: &[f32], cols: usize, codes: SplitParts<'_>) {
-        let SplitParts { n, wide, chunks, steps } = codes;
+        let SplitParts { n, chunks, steps } = codes;
         assert_eq!(n, cols.div_ceil(crumbs::CHUNK), "chunks");
         let rows = chunks.chunks_exact_mut(n.max(1)).zip(steps.chunks_exact_mut(n.max(1)));
         assert_eq!(x.len(), rows.len() * cols, "activations");
         for ((chunks, steps), x) in rows.zip(x.chunks_exact(cols.max(1))) {
-            call!(self.split_codes(x, wide, chunks, steps))
+            call!(self.split_codes(x, chunks, steps))
         }
     }
 

@@ -136,8 +136,8 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
         let two = [&x[..cols], &x[..cols]].concat();
         if ty.has_crumbs() {
             let mut codes = SplitCodes::default();
-            for (tokens, wide) in [(1, true), (2, true), (1, false)] {
-                codes.reset(tokens, cols, wide);
+            for tokens in [1, 2] {
+                codes.reset(tokens, cols);
                 kernels.split_codes(&two[..tokens * cols], cols, codes.parts_mut());
                 kernels.crumb_gemm(&matrix, 0..1, &codes, workspace, &mut out[..tokens]);
                 results.push(out[0].to_bits());

@@ -57,7 +57,6 @@ impl Place {
 impl Matrix {
     /// The outliers of a range of rows.
     pub(crate) fn outliers_of(&self, rows: Range<usize>) -> &[Outlier] {
-        let start = |row| self.outliers.partition_point(|outlier| (outlier.row as usize) < row);
-        &self.outliers[start(rows.start)..start(rows.end)]
+        Outlier::of_rows(&self.outliers, rows)
     }
 }

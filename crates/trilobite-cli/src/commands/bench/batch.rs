@@ -23,7 +23,7 @@ impl Sequences {
         count: usize,
     ) -> Result<f64> {
         let model = Arc::clone(session.model());
-        let forward = session.forward_mut();
+        let (forward, _) = session.parts();
         let context = prompt(&model, args.depth);
         self.0.resize_with(count.max(self.0.len()), || forward.sequence());
         let sequences = &mut self.0[..count];

@@ -123,6 +123,7 @@ macro_rules! both {
         }
     };
 }
+pub(in crate::dense) use both;
 
 impl Integers for Avx2 {
     type Words = [__m256i; 2];

@@ -18,13 +18,13 @@
 //! less than 2^31.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod codes;
 mod format;
 #[cfg(target_arch = "aarch64")]
-mod neon;
+pub(super) mod neon;
 mod scalar;
 pub(crate) mod simd;
 

@@ -13,7 +13,7 @@ macro_rules! each {
     };
     ($i:ident => $register:expr; $($value:literal)*) => {
         // SAFETY: `self` proves that the processor has the instructions. Pointers come from references
-        // to whole groups or halves, of which a register covers one quarter.
+        // to arrays; the four registers, together or each, cover no more than the whole array.
         unsafe {
             [$({
                 const $i: usize = $value;
@@ -22,6 +22,7 @@ macro_rules! each {
         }
     };
 }
+pub(in crate::dense) use each;
 
 /// The order of eight columns: first one column of each lane of four, then the other, so that a
 /// multiplication of four adjacent columns adds to the four lanes.

@@ -2,37 +2,12 @@
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
 use super::simd::Crumbs;
+use crate::dense::blocks::avx2::both;
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
 
-/// Evaluates an expression for both registers.
-macro_rules! both {
-    ($i:ident => $register:expr) => {
-        // SAFETY: `self` proves that the processor has the instructions. Pointers come from
-        // references to arrays; the two registers, together or each, cover no more than the whole
-        // array.
-        unsafe {
-            [
-                {
-                    const $i: usize = 0;
-                    $register
-                },
-                {
-                    const $i: usize = 1;
-                    $register
-                },
-            ]
-        }
-    };
-}
-
 impl Crumbs for Avx2 {
     type Plane = [__m256i; 2];
-
-    #[inline(always)]
-    fn load_plane(self, x: &[u8; PLANE_LEN]) -> Self::Plane {
-        both!(I => _mm256_loadu_si256(x.as_ptr().add(32 * I).cast()))
-    }
 
     #[inline(always)]
     fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]) {

@@ -10,12 +10,6 @@ impl Crumbs for Avx512 {
     type Plane = __m512i;
 
     #[inline(always)]
-    fn load_plane(self, x: &[u8; PLANE_LEN]) -> Self::Plane {
-        // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
-        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
-    }
-
-    #[inline(always)]
     fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]) {
         // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }

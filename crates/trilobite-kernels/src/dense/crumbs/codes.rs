@@ -13,8 +13,6 @@ pub(super) const LANES: usize = 16;
 
 /// The largest code of three bytes: the largest that is rounded by an addition.
 const LARGEST: f32 = 4_194_303.0;
-/// The largest code of one byte.
-const LARGEST_BYTE: f32 = 127.0;
 
 /// The signed bytes of the codes of 256 columns, aligned for the widest registers. Column `4 j + p`
 /// is byte `j` of plane `p`.
@@ -39,15 +37,13 @@ impl SplitChunk {
 
 /// The codes of the activations of some tokens, split into bytes, with a step for every 256 columns.
 ///
-/// Rows are padded with zeros to a multiple of 256 columns. Codes have three bytes if they are
-/// [wide](SplitCodes::is_wide), otherwise one.
+/// Rows are padded with zeros to a multiple of 256 columns.
 #[derive(Clone, Debug, Default)]
 pub struct SplitCodes {
     chunks: Vec<SplitChunk>,
     steps: Vec<f32>,
     tokens: usize,
     cols: usize,
-    wide: bool,
 }
 
 /// All rows of [`SplitCodes`], to be filled in parallel.
@@ -55,8 +51,6 @@ pub struct SplitCodes {
 pub struct SplitParts<'a> {
     /// The number of chunks of 256 columns in a row.
     pub n: usize,
-    /// Whether codes have three bytes instead of one.
-    pub wide: bool,
     /// The codes, `[tokens][n]`.
     pub chunks: &'a mut [SplitChunk],
     /// The value of a code of one, `[tokens][n]`.
@@ -73,8 +67,8 @@ pub(super) struct SplitRow<'a> {
 impl SplitCodes {
     /// Resizes to `tokens` rows of `cols` activations, to be filled through
     /// [`parts_mut`](SplitCodes::parts_mut). Allocates only if that exceeds the largest size so far.
-    pub fn reset(&mut self, tokens: usize, cols: usize, wide: bool) {
-        (self.tokens, self.cols, self.wide) = (tokens, cols, wide);
+    pub fn reset(&mut self, tokens: usize, cols: usize) {
+        (self.tokens, self.cols) = (tokens, cols);
         let chunks = tokens * cols.div_ceil(CHUNK);
         if self.steps.len() < chunks {
             self.chunks.resize(chunks, SplitChunk::ZERO);
@@ -92,16 +86,11 @@ impl SplitCodes {
         self.cols
     }
 
-    /// Whether codes have three bytes instead of one.
-    pub fn is_wide(&self) -> bool {
-        self.wide
-    }
-
     /// The parts of all tokens.
     pub fn parts_mut(&mut self) -> SplitParts<'_> {
         let n = self.cols.div_ceil(CHUNK);
         let (chunks, steps) = (&mut self.chunks[..self.tokens * n], &mut self.steps[..]);
-        SplitParts { n, wide: self.wide, chunks, steps: &mut steps[..self.tokens * n] }
+        SplitParts { n, chunks, steps: &mut steps[..self.tokens * n] }
     }
 
     pub(super) fn row(&self, token: usize) -> SplitRow<'_> {
@@ -119,8 +108,7 @@ impl SplitRow<'_> {
 
 /// See [`Kernels::split_codes`](crate::Kernels::split_codes). `chunks` and `steps` belong to one row.
 #[inline(always)]
-pub(crate) fn split_codes(x: &[f32], wide: bool, chunks: &mut [SplitChunk], steps: &mut [f32]) {
-    let largest_code = if wide { LARGEST } else { LARGEST_BYTE };
+pub(crate) fn split_codes(x: &[f32], chunks: &mut [SplitChunk], steps: &mut [f32]) {
     for ((x, chunk), step) in x.chunks(CHUNK).zip(chunks).zip(steps) {
         let whole: [f32; CHUNK] = match x.first_chunk() {
             Some(x) => *x,
@@ -128,7 +116,7 @@ pub(crate) fn split_codes(x: &[f32], wide: bool, chunks: &mut [SplitChunk], step
         };
         // Compares as integers, so that infinities and NaN are the largest.
         let largest = whole.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
-        *step = f32::from_bits(largest) / largest_code;
+        *step = f32::from_bits(largest) / LARGEST;
         let inverse = if *step >= f32::MIN_POSITIVE { 1.0 / *step } else { 0.0 };
         // Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits. The
         // mask keeps codes of what is not finite within range.
@@ -141,10 +129,8 @@ pub(crate) fn split_codes(x: &[f32], wide: bool, chunks: &mut [SplitChunk], step
         }
         // Bytes are signed, so the ones above are rounded to nearest.
         split(&codes, 0, &mut chunk.low);
-        if wide {
-            split(&codes, 1, &mut chunk.middle);
-            split(&codes, 2, &mut chunk.high);
-        }
+        split(&codes, 1, &mut chunk.middle);
+        split(&codes, 2, &mut chunk.high);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Unpacking blocks to planes of codes, as `reference` specifies.
 
-use super::codes::{PLANE_LEN, PLANES};
+use super::codes::PLANES;
 use super::simd::Crumbs;
 
 /// A type with blocks of `N` bytes and `B` blocks in a chunk of 256 columns.
@@ -68,40 +68,35 @@ impl Crumb<34, 2> for PQ2_0 {
 
 impl Crumb<28, 2> for PTQ1_0 {
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, chunk: &[[u8; 28]; 2]) -> [S::Plane; PLANES] {
-        let mut planes = [[0; PLANE_LEN]; PLANES];
-        for (i, block) in chunk.iter().enumerate() {
-            let at = i * PLANE_LEN / 2;
-            // Trit n of byte m of 16 is column 16 n + m: byte 4 n + m / 4 of plane m % 4.
-            let bytes: [u8; 16] = std::array::from_fn(|i| block[i % 4 * 4 + i / 4]);
-            for n in 0..5 {
-                for (plane, trits) in planes.iter_mut().zip(trits(&bytes, n).as_chunks().0) {
-                    let trits: &[u8; 4] = trits;
-                    plane[at + 4 * n..][..4].copy_from_slice(trits);
-                }
-            }
-            // Trit n of byte m of 8 is column 80 + 8 n + m.
-            let bytes: [u8; 8] = std::array::from_fn(|i| block[16 + i % 2 * 4 + i / 2]);
-            for n in 0..5 {
-                for (plane, trits) in planes.iter_mut().zip(trits(&bytes, n).as_chunks().0) {
-                    let trits: &[u8; 2] = trits;
-                    plane[at + 20 + 2 * n..][..2].copy_from_slice(trits);
-                }
-            }
-            // Trit n of byte m of 2 is column 120 + 2 n + m.
-            for n in 0..4 {
-                let [a, b] = trits(&[block[24], block[25]], n);
-                planes[2 * n % 4][at + 30 + n / 2] = a;
-                planes[2 * n % 4 + 1][at + 30 + n / 2] = b;
-            }
-        }
-        planes.map(|plane| simd.load_plane(&plane))
+    fn planes<S: Crumbs>(simd: S, [a, b]: &[[u8; 28]; 2]) -> [S::Plane; PLANES] {
+        simd.pairs_of_bits(simd.halves([&four_a_byte(a), &four_a_byte(b)]))
     }
 
     #[inline(always)]
     fn steps([a, b]: &[[u8; 28]; 2]) -> [u16; 4] {
         twice([step(a, 26), step(b, 26)])
     }
+}
+
+/// The codes of a block of PTQ1_0, four adjacent ones a byte, as PQ2_0 has them.
+#[inline(always)]
+fn four_a_byte(block: &[u8; 28]) -> [u8; 32] {
+    // Trit n of byte m is column 16 n + m, after the first 16 bytes 80 + 8 n + m, and in the last two
+    // 120 + 2 n + m.
+    let mut codes = [0; 128];
+    for n in 0..5 {
+        codes[16 * n..][..16].copy_from_slice(&trits::<16>(part(block, 0), n));
+        codes[80 + 8 * n..][..8].copy_from_slice(&trits::<8>(part(block, 16), n));
+    }
+    for n in 0..4 {
+        codes[120 + 2 * n..][..2].copy_from_slice(&trits::<2>(part(block, 24), n));
+    }
+    let mut bytes = [0; 32];
+    for (byte, codes) in bytes.iter_mut().zip(codes.as_chunks().0) {
+        // Moves the four codes to the bits 24, 26, 28 and 30. What is below does not overlap.
+        *byte = (u32::from_le_bytes(*codes).wrapping_mul(0x0104_1040) >> 24) as u8;
+    }
+    bytes
 }
 
 /// Trit `n` of each byte, plus 1. A byte holds five trits in base 3, as a fraction of 256.

@@ -47,15 +47,12 @@ pub(crate) fn gemm<S: Crumbs>(
     sums: &mut Vec<Half>,
     out: &mut [f32],
 ) {
-    match x.is_wide() {
-        true => dispatch!(w.ty, tokens::<S, true>(simd, w, x, sums, out)),
-        false => dispatch!(w.ty, tokens::<S, false>(simd, w, x, sums, out)),
-    }
+    dispatch!(w.ty, tokens::<S>(simd, w, x, sums, out))
 }
 
 /// The products of rows with several tokens, a tile of tokens at a time.
 #[inline(always)]
-fn tokens<S: Crumbs, const WIDE: bool, F: Crumb<N, B>, const N: usize, const B: usize>(
+fn tokens<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &SplitCodes,
@@ -73,9 +70,9 @@ fn tokens<S: Crumbs, const WIDE: bool, F: Crumb<N, B>, const N: usize, const B: 
         };
         let out = &mut out[first * w.rows..(first + n) * w.rows];
         match n {
-            4 => tile::<S, WIDE, F, N, B, 4>(simd, w, rows(x, first), sums, out),
-            2 => tile::<S, WIDE, F, N, B, 2>(simd, w, rows(x, first), sums, out),
-            _ => tile::<S, WIDE, F, N, B, 1>(simd, w, rows(x, first), sums, out),
+            4 => tile::<S, F, N, B, 4>(simd, w, rows(x, first), sums, out),
+            2 => tile::<S, F, N, B, 2>(simd, w, rows(x, first), sums, out),
+            _ => tile::<S, F, N, B, 1>(simd, w, rows(x, first), sums, out),
         }
         first += n;
     }
@@ -88,14 +85,7 @@ fn rows<const T: usize>(x: &SplitCodes, first: usize) -> [SplitRow<'_>; T] {
 
 /// The products of rows with `T` tokens.
 #[inline(always)]
-fn tile<
-    S: Crumbs,
-    const WIDE: bool,
-    F: Crumb<N, B>,
-    const N: usize,
-    const B: usize,
-    const T: usize,
->(
+fn tile<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize, const T: usize>(
     simd: S,
     w: DenseMatrix<'_>,
     x: [SplitRow<'_>; T],
@@ -122,12 +112,12 @@ fn tile<
                 for line in chunk.as_flattened().chunks(64) {
                     simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
                 }
-                add::<S, WIDE, F, N, B, T>(simd, chunk, &x, i, &mut acc);
+                add::<S, F, N, B, T>(simd, chunk, &x, i, &mut acc);
             }
             if !tail.is_empty() && end == chunks {
                 let mut chunk = [[0; N]; B];
                 chunk[..tail.len()].copy_from_slice(tail);
-                add::<S, WIDE, F, N, B, T>(simd, &chunk, &x, end - 1 - start, &mut acc);
+                add::<S, F, N, B, T>(simd, &chunk, &x, end - 1 - start, &mut acc);
             }
             unroll!(TOKEN < T => {
                 if end == chunks {
@@ -142,14 +132,7 @@ fn tile<
 
 /// Adds the products of a chunk of a row with chunk `i` of `T` tokens.
 #[inline(always)]
-fn add<
-    S: Crumbs,
-    const WIDE: bool,
-    F: Crumb<N, B>,
-    const N: usize,
-    const B: usize,
-    const T: usize,
->(
+fn add<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize, const T: usize>(
     simd: S,
     chunk: &[[u8; N]; B],
     x: &[SplitRow<'_>; T],
@@ -161,12 +144,10 @@ fn add<
     unroll!(TOKEN < T => {
         let x = x[TOKEN];
         let SplitChunk { high, middle, low, less } = &x.chunks[i];
-        let mut dot = simd.dot_planes(&codes, low, simd.load_sums(less));
-        if WIDE {
-            let high = simd.dot_planes(&codes, high, simd.zero_sums());
-            let middle = simd.dot_planes(&codes, middle, simd.zero_sums());
-            dot = simd.join(simd.join(high, middle), dot);
-        }
+        let high = simd.dot_planes(&codes, high, simd.zero_sums());
+        let middle = simd.dot_planes(&codes, middle, simd.zero_sums());
+        let low = simd.dot_planes(&codes, low, simd.load_sums(less));
+        let dot = simd.join(simd.join(high, middle), low);
         let scaled = simd.mul_half(simd.floats(dot), steps);
         acc[TOKEN] = simd.mul_add_half(scaled, simd.splat_half(x.steps[i]), acc[TOKEN]);
     });

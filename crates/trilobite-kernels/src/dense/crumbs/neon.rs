@@ -2,34 +2,13 @@
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
 use super::simd::Crumbs;
+use crate::dense::blocks::neon::each;
 use crate::simd::neon::Neon;
 use crate::simd::{Simd, pad};
 use std::arch::aarch64::*;
 
-/// Evaluates an expression for each of the four registers.
-macro_rules! each {
-    ($i:ident => $register:expr) => {
-        each! { $i => $register; 0 1 2 3 }
-    };
-    ($i:ident => $register:expr; $($value:literal)*) => {
-        // SAFETY: `self` proves that the processor has the instructions. Pointers come from references
-        // to arrays; the four registers, together or each, cover no more than the whole array.
-        unsafe {
-            [$({
-                const $i: usize = $value;
-                $register
-            }),*]
-        }
-    };
-}
-
 impl Crumbs for Neon {
     type Plane = [uint8x16_t; 4];
-
-    #[inline(always)]
-    fn load_plane(self, x: &[u8; PLANE_LEN]) -> Self::Plane {
-        each!(I => vld1q_u8(x.as_ptr().add(16 * I)))
-    }
 
     #[inline(always)]
     fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]) {

@@ -9,11 +9,6 @@ impl<F: Arithmetic> Crumbs for Scalar<F> {
     type Plane = [u8; PLANE_LEN];
 
     #[inline]
-    fn load_plane(self, x: &[u8; PLANE_LEN]) -> Self::Plane {
-        *x
-    }
-
-    #[inline]
     fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]) {
         *out = x;
     }

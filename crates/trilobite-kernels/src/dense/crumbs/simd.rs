@@ -9,7 +9,6 @@ pub(crate) trait Crumbs: Integers {
     /// Sixty-four bytes.
     type Plane: Copy;
 
-    fn load_plane(self, x: &[u8; PLANE_LEN]) -> Self::Plane;
     fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]);
     /// Joins two halves.
     fn halves(self, x: [&[u8; 32]; 2]) -> Self::Plane;
