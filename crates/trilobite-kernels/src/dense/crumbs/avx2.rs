@@ -66,12 +66,17 @@ impl Crumbs for Avx2 {
     ) -> Self::Sums {
         both!(I => {
             // The sum of eight products of at most 3 * 128 fits in a word.
-            let products = [0, 1, 2, 3].map(|p| {
-                _mm256_maddubs_epi16(w[p][I], _mm256_loadu_si256(x[p].as_ptr().add(32 * I).cast()))
-            });
+            // Not `map` of an array, which would be a call without these instructions.
+            let x = |p: usize| _mm256_loadu_si256(x[p].as_ptr().add(32 * I).cast());
             let words = _mm256_add_epi16(
-                _mm256_add_epi16(products[0], products[1]),
-                _mm256_add_epi16(products[2], products[3]),
+                _mm256_add_epi16(
+                    _mm256_maddubs_epi16(w[0][I], x(0)),
+                    _mm256_maddubs_epi16(w[1][I], x(1)),
+                ),
+                _mm256_add_epi16(
+                    _mm256_maddubs_epi16(w[2][I], x(2)),
+                    _mm256_maddubs_epi16(w[3][I], x(3)),
+                ),
             );
             _mm256_add_epi32(_mm256_madd_epi16(words, _mm256_set1_epi16(1)), c[I])
         })
@@ -89,8 +94,9 @@ impl Crumbs for Avx2 {
 
     #[inline(always)]
     fn steps(self, x: [u16; 4]) -> Self::Half {
-        let x = x.map(four_times);
-        both!(I => _mm256_cvtph_ps(_mm_set_epi64x(x[2 * I + 1], x[2 * I])))
+        both!(I => {
+            _mm256_cvtph_ps(_mm_set_epi64x(four_times(x[2 * I + 1]), four_times(x[2 * I])))
+        })
     }
 
     #[inline(always)]

@@ -101,7 +101,8 @@ impl Crumbs for Avx512 {
 
     #[inline(always)]
     fn steps(self, x: [u16; 4]) -> Self::Half {
-        let [a, b, c, d] = x.map(four_times);
+        let [a, b, c, d] = x;
+        let (a, b, c, d) = (four_times(a), four_times(b), four_times(c), four_times(d));
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_cvtph_ps(_mm256_set_epi64x(d, c, b, a)) }
     }

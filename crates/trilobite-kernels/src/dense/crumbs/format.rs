@@ -32,8 +32,8 @@ pub(super) struct PTQ1_0;
 
 impl Crumb<18, 2> for Q1_0 {
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, chunk: &[[u8; 18]; 2]) -> [S::Plane; PLANES] {
-        simd.doubled_bits(simd.nibbles_to_bytes(chunk.each_ref().map(|block| part(block, 2))))
+    fn planes<S: Crumbs>(simd: S, [a, b]: &[[u8; 18]; 2]) -> [S::Plane; PLANES] {
+        simd.doubled_bits(simd.nibbles_to_bytes([part(a, 2), part(b, 2)]))
     }
 
     #[inline(always)]
@@ -44,20 +44,20 @@ impl Crumb<18, 2> for Q1_0 {
 
 impl Crumb<18, 4> for Q2_0 {
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, chunk: &[[u8; 18]; 4]) -> [S::Plane; PLANES] {
-        simd.pairs_of_bits(simd.quarters(chunk.each_ref().map(|block| part(block, 2))))
+    fn planes<S: Crumbs>(simd: S, [a, b, c, d]: &[[u8; 18]; 4]) -> [S::Plane; PLANES] {
+        simd.pairs_of_bits(simd.quarters([part(a, 2), part(b, 2), part(c, 2), part(d, 2)]))
     }
 
     #[inline(always)]
-    fn steps(chunk: &[[u8; 18]; 4]) -> [u16; 4] {
-        chunk.each_ref().map(|block| step(block, 0))
+    fn steps([a, b, c, d]: &[[u8; 18]; 4]) -> [u16; 4] {
+        [step(a, 0), step(b, 0), step(c, 0), step(d, 0)]
     }
 }
 
 impl Crumb<34, 2> for PQ2_0 {
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, chunk: &[[u8; 34]; 2]) -> [S::Plane; PLANES] {
-        simd.pairs_of_bits(simd.halves(chunk.each_ref().map(|block| part(block, 2))))
+    fn planes<S: Crumbs>(simd: S, [a, b]: &[[u8; 34]; 2]) -> [S::Plane; PLANES] {
+        simd.pairs_of_bits(simd.halves([part(a, 2), part(b, 2)]))
     }
 
     #[inline(always)]
@@ -85,11 +85,11 @@ fn four_a_byte(block: &[u8; 28]) -> [u8; 32] {
     // 120 + 2 n + m.
     let mut codes = [0; 128];
     for n in 0..5 {
-        codes[16 * n..][..16].copy_from_slice(&trits::<16>(part(block, 0), n));
-        codes[80 + 8 * n..][..8].copy_from_slice(&trits::<8>(part(block, 16), n));
+        trits(&block[..16], n, &mut codes[16 * n..][..16]);
+        trits(&block[16..24], n, &mut codes[80 + 8 * n..][..8]);
     }
     for n in 0..4 {
-        codes[120 + 2 * n..][..2].copy_from_slice(&trits::<2>(part(block, 24), n));
+        trits(&block[24..26], n, &mut codes[120 + 2 * n..][..2]);
     }
     let mut bytes = [0; 32];
     for (byte, codes) in bytes.iter_mut().zip(codes.as_chunks().0) {
@@ -101,9 +101,12 @@ fn four_a_byte(block: &[u8; 28]) -> [u8; 32] {
 
 /// Trit `n` of each byte, plus 1. A byte holds five trits in base 3, as a fraction of 256.
 #[inline(always)]
-fn trits<const M: usize>(bytes: &[u8; M], n: usize) -> [u8; M] {
+fn trits(bytes: &[u8], n: usize, out: &mut [u8]) {
     let power = [1, 3, 9, 27, 81][n];
-    bytes.map(|byte| ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8)
+    // A loop is compiled to vectors. `map` of an array would be a call without their instructions.
+    for (out, byte) in out.iter_mut().zip(bytes) {
+        *out = ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8;
+    }
 }
 
 /// The step at byte `at` of a block.
