@@ -20,7 +20,7 @@ const LAYOUTS: [Layout; 2] = [Layout::I2S(i2_s::Rows::Flat), Layout::T5_3];
 /// `(rows, cols)` of the down projection, the only one that is stored transposed.
 const DOWN: (usize, usize) = PROJECTIONS[2];
 /// The types of dense matrices in published models.
-const DENSE: [(&str, DenseType); 11] = [
+const DENSE: [(&str, DenseType); 15] = [
     ("f32", DenseType::F32),
     ("f16", DenseType::F16),
     ("bf16", DenseType::BF16),
@@ -32,6 +32,10 @@ const DENSE: [(&str, DenseType); 11] = [
     ("q4_k", DenseType::Q4K),
     ("q5_k", DenseType::Q5K),
     ("q6_k", DenseType::Q6K),
+    ("q1_0", DenseType::Q1_0),
+    ("q2_0", DenseType::Q2_0),
+    ("pq2_0", DenseType::PQ2_0),
+    ("ptq1_0", DenseType::PTQ1_0),
 ];
 /// `(rows, cols)` of the gate projection of Llama 3.2 1B; the down projection is its transpose.
 const GATE: (usize, usize) = (8192, 2048);

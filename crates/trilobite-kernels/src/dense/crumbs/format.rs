@@ -68,8 +68,9 @@ impl Crumb<34, 2> for PQ2_0 {
 
 impl Crumb<28, 2> for PTQ1_0 {
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, [a, b]: &[[u8; 28]; 2]) -> [S::Plane; PLANES] {
-        simd.pairs_of_bits(simd.halves([&four_a_byte(a), &four_a_byte(b)]))
+    fn planes<S: Crumbs>(simd: S, chunk: &[[u8; 28]; 2]) -> [S::Plane; PLANES] {
+        let packed = four_a_byte(chunk);
+        simd.pairs_of_bits(simd.halves([part(&packed, 0), part(&packed, 32)]))
     }
 
     #[inline(always)]
@@ -78,35 +79,37 @@ impl Crumb<28, 2> for PTQ1_0 {
     }
 }
 
-/// The codes of a block of PTQ1_0, four adjacent ones a byte, as PQ2_0 has them.
+/// The codes of blocks of PTQ1_0, four adjacent ones a byte, as PQ2_0 has them.
+///
+/// The loops are long enough to be compiled to vectors.
 #[inline(always)]
-fn four_a_byte(block: &[u8; 28]) -> [u8; 32] {
-    // Trit n of byte m is column 16 n + m, after the first 16 bytes 80 + 8 n + m, and in the last two
-    // 120 + 2 n + m.
-    let mut codes = [0; 128];
-    for n in 0..5 {
-        trits(&block[..16], n, &mut codes[16 * n..][..16]);
-        trits(&block[16..24], n, &mut codes[80 + 8 * n..][..8]);
+fn four_a_byte([a, b]: &[[u8; 28]; 2]) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    bytes[..28].copy_from_slice(a);
+    bytes[32..60].copy_from_slice(b);
+    let mut codes = [0; 256];
+    for (n, power) in [1, 3, 9, 27, 81].into_iter().enumerate() {
+        // Trit n of each byte, plus 1. A byte holds five trits in base 3, as a fraction of 256.
+        let mut trits = [0; 64];
+        for (trit, byte) in trits.iter_mut().zip(&bytes) {
+            *trit = ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8;
+        }
+        for (codes, trits) in codes.chunks_exact_mut(128).zip(trits.chunks_exact(32)) {
+            // Trit n of byte m is column 16 n + m, after the first 16 bytes 80 + 8 n + m, and in the
+            // last two 120 + 2 n + m.
+            codes[16 * n..][..16].copy_from_slice(&trits[..16]);
+            codes[80 + 8 * n..][..8].copy_from_slice(&trits[16..24]);
+            if n < 4 {
+                codes[120 + 2 * n..][..2].copy_from_slice(&trits[24..26]);
+            }
+        }
     }
-    for n in 0..4 {
-        trits(&block[24..26], n, &mut codes[120 + 2 * n..][..2]);
-    }
-    let mut bytes = [0; 32];
-    for (byte, codes) in bytes.iter_mut().zip(codes.as_chunks().0) {
+    let mut packed = [0; 64];
+    for (byte, codes) in packed.iter_mut().zip(codes.as_chunks().0) {
         // Moves the four codes to the bits 24, 26, 28 and 30. What is below does not overlap.
         *byte = (u32::from_le_bytes(*codes).wrapping_mul(0x0104_1040) >> 24) as u8;
     }
-    bytes
-}
-
-/// Trit `n` of each byte, plus 1. A byte holds five trits in base 3, as a fraction of 256.
-#[inline(always)]
-fn trits(bytes: &[u8], n: usize, out: &mut [u8]) {
-    let power = [1, 3, 9, 27, 81][n];
-    // A loop is compiled to vectors. `map` of an array would be a call without their instructions.
-    for (out, byte) in out.iter_mut().zip(bytes) {
-        *out = ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8;
-    }
+    packed
 }
 
 /// The step at byte `at` of a block.
