@@ -123,7 +123,8 @@ pub struct Kernels {
     to_f16: unsafe fn(&[f32], &mut [u16]),
     attend_scores: unsafe fn(&[f32], Block<'_>, Visible, f32, &mut [f32]),
     attend_values: unsafe fn(&[f32], Block<'_>, Range<usize>, Visible, &mut [f32]),
-    scan: unsafe fn(&[[u8; scan::CODES]], &[scan::Query], &mut [i32]),
+    scan: unsafe fn(&[[u8; scan::CODES]], &[scan::Query], scan::Precision, &mut [i32]),
+    complete_scan: unsafe fn(&[[u8; scan::CODES]], &[u32], &scan::Query, &mut [i32]),
     refine_scan: RefineScan,
     enclose: Enclose,
 }
@@ -131,8 +132,14 @@ pub struct Kernels {
 /// The signature of [`scan::scalar::refine`].
 type RefineScan = unsafe fn(&[[u8; scan::BITS]], usize, &[u32], &scan::Query, &mut [i32]);
 /// The signature of [`scan::enclose`].
-type Enclose =
-    unsafe fn(&scan::Query, &[i32], &[[u8; scan::Bounds::BYTES]], &mut [f32], &mut [f32]);
+type Enclose = unsafe fn(
+    &scan::Query,
+    scan::Precision,
+    &[i32],
+    &[[u8; scan::Bounds::BYTES]],
+    &mut [f32],
+    &mut [f32],
+);
 /// The signature of [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes).
 type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
 /// The signature of [`t5_3::avx2::repack`].
@@ -177,6 +184,7 @@ macro_rules! table {
             attend_scores: compiled::$float::attend_scores,
             attend_values: compiled::$float::attend_values,
             scan: scan::$scan::scan,
+            complete_scan: scan::$scan::complete,
             refine_scan: scan::$scan::refine,
             enclose: compiled::$float::enclose,
         }

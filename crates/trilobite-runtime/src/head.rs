@@ -8,7 +8,9 @@
 //! 1. Compute the coarse logits of all rows, and the exact logits of the `k` rows with the largest.
 //!    Let `t` be the smallest of these exact logits. Then `k` logits are at least `t`.
 //! 2. Exclude every row whose upper bound is below `t`. For the other rows read the next bit of the
-//!    codes, which tightens the bounds, then the bit after it.
+//!    codes, which tightens the bounds, then the bit after it. Several inputs, for which a scan is
+//!    limited by arithmetic, are first scanned with the high halves of their codes alone, and the
+//!    rows that are left with the low halves.
 //! 3. Compute the exact logits of the remaining rows, a few dozen, with the kernel that computes
 //!    the whole head, which gives the same bits.
 //!
@@ -17,7 +19,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use trilobite_kernels::scan::{Bounds, Query, REFINEMENTS, code_bytes};
+use trilobite_kernels::scan::{Bounds, Precision, Query, REFINEMENTS, code_bytes};
 use trilobite_kernels::{DenseMatrix, Kernels};
 
 use crate::profile::Stage;
@@ -26,6 +28,8 @@ use crate::workers::Workers;
 
 /// Maximum number of inputs of a search. More take more memory and are hardly faster.
 pub(crate) const MAX_INPUTS: usize = 8;
+/// A scan with high halves pays if at most one in this many rows is left for the low halves.
+const ROWS_PER_COMPLETED: usize = 4;
 /// Rows that a thread scans at a time.
 const ROWS: usize = 64;
 /// Rows from which a thread selects those to refine.
@@ -91,10 +95,12 @@ pub(crate) struct Head<'a> {
 }
 
 /// A search for the largest logits of some inputs, with its buffers.
-#[derive(Default)]
 pub(crate) struct Search {
     /// Number of queries of the last search.
     count: usize,
+    precision: Precision,
+    /// Whether the last search left so many rows that a scan with high halves does not pay.
+    many: bool,
     /// The inputs that have bounds, and buffers for more.
     queries: Vec<Query>,
     /// The target of each query.
@@ -105,6 +111,21 @@ pub(crate) struct Search {
     /// The rows computed exactly, of one target after another, and their logits.
     ids: Vec<u32>,
     values: Vec<f32>,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            precision: Precision::Full,
+            many: false,
+            queries: Vec::new(),
+            targets: Vec::new(),
+            seen: Vec::new(),
+            ids: Vec::new(),
+            values: Vec::new(),
+        }
+    }
 }
 
 /// What is searched for with one query, and what is found.
@@ -183,12 +204,14 @@ impl Search {
                 self.count += 1;
             }
         }
+        let few = self.count > 1 && !self.many;
+        self.precision = if few { Precision::High } else { Precision::Full };
     }
 
     /// Computes the sums, the coarse logits and the upper bounds of all rows.
     fn scan(&mut self, workers: &mut Workers, head: Head<'_>) {
         let (kernels, rows) = (workers.kernels, head.bounds.len());
-        let queries = &self.queries[..self.count];
+        let (queries, precision) = (&self.queries[..self.count], self.precision);
         self.seen.resize(3 * rows * queries.len(), 0);
         workers.team.columns([(&mut self.seen, rows)], ALIGN, SCAN, |_, _, range, strip| {
             for start in range.clone().step_by(ROWS) {
@@ -197,12 +220,14 @@ impl Search {
                 let mut sums = [0; MAX_INPUTS * ROWS];
                 let sums = &mut sums[..queries.len() * rows.len()];
                 let bytes = code_bytes(head.weights.cols());
-                kernels.scan(&head.codes[rows.start * bytes..rows.end * bytes], queries, sums);
+                let codes = &head.codes[rows.start * bytes..rows.end * bytes];
+                kernels.scan(codes, queries, precision, sums);
                 let each = queries.iter().zip(sums.chunks_exact(rows.len()));
                 for (q, (query, sums)) in each.enumerate() {
                     let (mut low, mut high) = ([0.0; ROWS], [0.0; ROWS]);
                     let (low, high) = (&mut low[..rows.len()], &mut high[..rows.len()]);
-                    kernels.enclose(query, sums, &head.bounds[rows.clone()], low, high);
+                    let bounds = &head.bounds[rows.clone()];
+                    kernels.enclose(query, precision, sums, bounds, low, high);
                     strip.row(3 * q)[part.clone()].copy_from_slice(sums);
                     let coarse = &mut strip.row(3 * q + 1)[part.clone()];
                     for (coarse, (low, high)) in coarse.iter_mut().zip(low.iter().zip(&*high)) {
@@ -230,7 +255,8 @@ impl Search {
 
     /// Tightens the upper bounds that reach the thresholds.
     fn refine(&mut self, workers: &mut Workers, head: Head<'_>) {
-        let (kernels, rows) = (workers.kernels, head.bounds.len());
+        let (kernels, rows, precision) = (workers.kernels, head.bounds.len(), self.precision);
+        let left = AtomicUsize::new(0);
         let refined = [const { [const { AtomicUsize::new(0) }; REFINEMENTS] }; MAX_INPUTS];
         let queries = self.queries.iter().zip(&self.targets[..self.count]);
         let queries = queries.zip(&refined);
@@ -242,8 +268,12 @@ impl Search {
                     let mut sums = [0; GROUP];
                     sums[..part.len()].copy_from_slice(&strip.row(3 * q)[part.clone()]);
                     let upper = &mut strip.row(3 * q + 2)[part.clone()];
-                    let threshold = target.threshold;
-                    let looked = head.refine(kernels, query, threshold, start, &mut sums, upper);
+                    let mut rows = Rows::new(start, target.threshold, &mut sums, upper);
+                    left.fetch_add(rows.len, Ordering::Relaxed);
+                    if precision == Precision::High {
+                        rows.complete(kernels, head, query);
+                    }
+                    let looked = rows.refine(kernels, head, query);
                     for (sum, looked) in refined.iter().zip(looked) {
                         sum.fetch_add(looked, Ordering::Relaxed);
                     }
@@ -253,6 +283,7 @@ impl Search {
         for (target, refined) in self.targets.iter_mut().zip(refined) {
             target.refined = refined.map(AtomicUsize::into_inner);
         }
+        self.many = left.into_inner() * ROWS_PER_COMPLETED > rows * self.count;
     }
 
     /// Computes the products of the rows of every target exactly.
@@ -343,40 +374,62 @@ fn largest(values: &[i32]) -> i32 {
     values.iter().copied().fold(LOWEST, i32::max)
 }
 
-impl Head<'_> {
-    /// Reads further bits of the rows from `first` on whose upper bounds reach the threshold, and
-    /// excludes the rows whose tighter upper bounds do not. Returns how many rows were refined.
-    fn refine(
-        &self,
-        kernels: &Kernels,
-        query: &Query,
-        threshold: i32,
-        first: usize,
-        sums: &mut [i32; GROUP],
-        upper: &mut [i32],
-    ) -> [usize; REFINEMENTS] {
+/// The rows of a group whose upper bounds reach the threshold of a query.
+struct Rows<'a> {
+    /// The first row of the group.
+    first: usize,
+    threshold: i32,
+    /// The rows, and their sums, of which the first `len` count.
+    ids: [u32; GROUP],
+    sums: &'a mut [i32; GROUP],
+    len: usize,
+    /// The upper bounds of the group.
+    upper: &'a mut [i32],
+}
+
+impl<'a> Rows<'a> {
+    /// Selects the rows. `sums` and `upper` are those of the group.
+    fn new(first: usize, threshold: i32, sums: &'a mut [i32; GROUP], upper: &'a mut [i32]) -> Self {
         let (mut ids, mut len) = ([0; GROUP], 0);
         for (i, &end) in upper.iter().enumerate() {
             (ids[len], sums[len]) = ((first + i) as u32, sums[i]);
             len += usize::from(end >= threshold);
         }
+        Self { first, threshold, ids, sums, len, upper }
+    }
+
+    /// Adds the low halves of the query's codes to sums of the high halves.
+    fn complete(&mut self, kernels: &Kernels, head: Head<'_>, query: &Query) {
+        let sums = &mut self.sums[..self.len];
+        kernels.complete_scan(head.codes, &self.ids[..self.len], query, sums);
+        self.tighten(head, query, 0);
+    }
+
+    /// Reads the further bits of the codes. Returns how many rows each was read for.
+    fn refine(&mut self, kernels: &Kernels, head: Head<'_>, query: &Query) -> [usize; REFINEMENTS] {
         let mut looked = [0; REFINEMENTS];
         for (refinement, looked) in looked.iter_mut().enumerate() {
-            *looked = len;
-            let (some, bits) = (&ids[..len], self.refinements);
-            kernels.refine_scan(bits, refinement, some, query, &mut sums[..len]);
-            let mut left = 0;
-            for i in 0..len {
-                let row = ids[i] as usize;
-                let bounds = Bounds::from_bytes(&self.bounds[row]);
-                let end = ordered(query.enclose(sums[i], refinement + 1, &bounds).1);
-                upper[row - first] = end;
-                (ids[left], sums[left]) = (ids[i], sums[i]);
-                left += usize::from(end >= threshold);
-            }
-            len = left;
+            *looked = self.len;
+            let (ids, sums) = (&self.ids[..self.len], &mut self.sums[..self.len]);
+            kernels.refine_scan(head.refinements, refinement, ids, query, sums);
+            self.tighten(head, query, refinement + 1);
         }
         looked
+    }
+
+    /// Computes the upper bounds for sums with some refinements, and excludes the rows whose bounds
+    /// do not reach the threshold.
+    fn tighten(&mut self, head: Head<'_>, query: &Query, refinements: usize) {
+        let mut left = 0;
+        for i in 0..self.len {
+            let row = self.ids[i] as usize;
+            let bounds = Bounds::from_bytes(&head.bounds[row]);
+            let end = ordered(query.enclose(self.sums[i], refinements, &bounds).1);
+            self.upper[row - self.first] = end;
+            (self.ids[left], self.sums[left]) = (self.ids[i], self.sums[i]);
+            left += usize::from(end >= self.threshold);
+        }
+        self.len = left;
     }
 }
 

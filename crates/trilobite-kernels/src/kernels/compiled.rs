@@ -10,7 +10,7 @@ macro_rules! compile {
             blocks, blocks::simd::Half, crumbs,
         };
         use crate::kv::{Block, Visible};
-        use crate::scan::{self, Bounds, Query};
+        use crate::scan::{self, Bounds, Precision, Query};
         use std::ops::Range;
 
         $($target)*
@@ -120,10 +120,10 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn enclose(
-            query: &Query, sums: &[i32], rows: &[[u8; Bounds::BYTES]], low: &mut [f32],
-            high: &mut [f32],
+            query: &Query, precision: Precision, sums: &[i32], rows: &[[u8; Bounds::BYTES]],
+            low: &mut [f32], high: &mut [f32],
         ) {
-            scan::enclose(query, sums, rows, low, high)
+            scan::enclose(query, precision, sums, rows, low, high)
         }
     };
 }

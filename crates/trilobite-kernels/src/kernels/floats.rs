@@ -277,9 +277,15 @@ impl Kernels {
 
     /// Multiplies the codes of rows with those of some vectors, exactly: see [`scan`](mod@scan).
     ///
-    /// `out[q][r] = sum_k codes[r][k] * queries[q][k]`, for five-bit codes. The length of `out`
-    /// determines the number of rows.
-    pub fn scan(&self, codes: &[u8], queries: &[scan::Query], out: &mut [i32]) {
+    /// `out[q][r] = sum_k codes[r][k] * queries[q][k]`, for five-bit codes and all or the high half
+    /// of each code of a query. The length of `out` determines the number of rows.
+    pub fn scan(
+        &self,
+        codes: &[u8],
+        queries: &[scan::Query],
+        precision: scan::Precision,
+        out: &mut [i32],
+    ) {
         let codes = codes.as_chunks().0;
         let rows = out.len() / queries.len().max(1);
         assert_eq!(out.len(), rows * queries.len(), "sums");
@@ -289,21 +295,32 @@ impl Kernels {
         if codes.is_empty() {
             return out.fill(0);
         }
-        call!(self.scan(codes, queries, out))
+        call!(self.scan(codes, queries, precision, out))
     }
 
-    /// Encloses the products of a vector with some rows, given their sums of five-bit codes:
-    /// `low[r]` and `high[r]` are the ends of [`scan::Query::enclose`].
+    /// Adds the products with the low halves of a vector's codes to the sums of some `rows` that a
+    /// [`scan`](Kernels::scan) with the high halves gave: `sums[i]` becomes the sum of a full scan.
+    pub fn complete_scan(&self, codes: &[u8], rows: &[u32], x: &scan::Query, sums: &mut [i32]) {
+        assert_eq!(rows.len(), sums.len(), "sums");
+        let codes = codes.as_chunks().0;
+        call!(self.complete_scan(codes, rows, x, sums))
+    }
+
+    /// Encloses the products of a vector with some rows, given their sums of five-bit codes.
+    ///
+    /// `low[r]` and `high[r]` are the ends of an interval that contains the product. With full
+    /// precision it is that of [`scan::Query::enclose`].
     pub fn enclose(
         &self,
         query: &scan::Query,
+        precision: scan::Precision,
         sums: &[i32],
         rows: &[[u8; scan::Bounds::BYTES]],
         low: &mut [f32],
         high: &mut [f32],
     ) {
         assert_eq!([rows.len(), low.len(), high.len()], [sums.len(); 3], "rows");
-        call!(self.enclose(query, sums, rows, low, high))
+        call!(self.enclose(query, precision, sums, rows, low, high))
     }
 
     /// Refines the sums of some `rows` by one bit of their codes.

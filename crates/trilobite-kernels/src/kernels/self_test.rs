@@ -2,7 +2,7 @@
 
 use super::{Kernels, Method, transposed};
 use crate::kv::{self, Cells, CellsMut, Visible};
-use crate::scan::{Bounds, Query, code_bytes, refinement_bytes};
+use crate::scan::{Bounds, Precision, Query, code_bytes, refinement_bytes};
 use crate::{
     Codes, DenseMatrix, DenseType, Layout, SplitCodes, TernaryMatrix, WideCodes, Workspace, i2_s,
 };
@@ -161,13 +161,17 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     }
     let mut sums = [0; 18];
     let scanned = bytes.repeat(2);
-    kernels.scan(&scanned[..2 * code_bytes(cols)], &queries, &mut sums);
+    let scanned_codes = &scanned[..2 * code_bytes(cols)];
+    kernels.scan(scanned_codes, &queries, Precision::Full, &mut sums);
+    results.extend(sums.iter().map(|sum| *sum as u32));
+    kernels.scan(scanned_codes, &queries, Precision::High, &mut sums);
+    kernels.complete_scan(scanned_codes, &[1, 0], &queries[0], &mut sums[..2]);
     let refinements = &scanned[..2 * refinement_bytes(cols)];
     kernels.refine_scan(refinements, 1, &[1, 0], &queries[0], &mut sums[..2]);
     let bounds = Bounds { scale: 0.3, norm: 2.0, residuals: [0.25, 0.125, 0.0625] }.to_bytes();
     let mut ends = [0.0; 36];
     let (low, high) = ends.split_at_mut(18);
-    kernels.enclose(&queries[0], &sums, &[bounds; 18], low, high);
+    kernels.enclose(&queries[0], Precision::High, &sums, &[bounds; 18], low, high);
     results.extend(ends.map(f32::to_bits));
     results.extend(sums.iter().map(|sum| *sum as u32));
     results.extend(f16.iter().map(|bits| u32::from(*bits)));

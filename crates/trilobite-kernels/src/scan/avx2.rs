@@ -2,40 +2,71 @@
 
 use std::arch::x86_64::*;
 
-use super::{BITS, BLOCK, CODES, Halves, PART, Query, REFINEMENTS};
+use super::{BITS, BLOCK, CODES, Halves, PART, Precision, Query, REFINEMENTS};
 
 /// Number of rows of a list to prefetch ahead.
 pub(super) const AHEAD: usize = 4;
+/// Number of codes in half a block.
+const HALF: usize = BLOCK / 2;
+/// The half of a query's codes that [`complete`] multiplies.
+const LOW: usize = 1;
+
 /// Maximum number of queries that share the unpacked codes. The sums of more do not fit in the
 /// registers of AVX2, and the codes of more and the prefetched rows do not fit in the first-level
 /// cache.
-pub(super) const TOGETHER: usize = 4;
-/// Number of codes in half a block.
-const HALF: usize = BLOCK / 2;
+pub(super) const fn together(precision: Precision) -> usize {
+    match precision {
+        Precision::High => 8,
+        Precision::Full => 4,
+    }
+}
 
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
 #[target_feature(enable = "avx2")]
-pub(crate) fn scan(codes: &[[u8; CODES]], queries: &[Query], out: &mut [i32]) {
-    let rows = out.len() / queries.len();
-    let groups = queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows));
+pub(crate) fn scan(
+    codes: &[[u8; CODES]],
+    queries: &[Query],
+    precision: Precision,
+    out: &mut [i32],
+) {
+    let (rows, together) = (out.len() / queries.len(), together(precision));
+    let groups = queries.chunks(together).zip(out.chunks_mut(together * rows));
     for (group, (some, out)) in groups.enumerate() {
-        let ahead = Ahead::new(codes, queries, group);
-        match some {
-            [a] => scan_group(codes, [a], ahead, out),
-            [a, b] => scan_group(codes, [a, b], ahead, out),
-            [a, b, c] => scan_group(codes, [a, b, c], ahead, out),
-            [a, b, c, d, ..] => scan_group(codes, [a, b, c, d], ahead, out),
-            [] => {}
+        let ahead = Ahead::new(codes, queries.len().div_ceil(together), group);
+        match (some, precision) {
+            ([a], Precision::Full) => scan_group::<1, 2>(codes, [a], ahead, out),
+            ([a, b], Precision::Full) => scan_group::<2, 2>(codes, [a, b], ahead, out),
+            ([a, b, c], Precision::Full) => scan_group::<3, 2>(codes, [a, b, c], ahead, out),
+            ([a, b, c, d, ..], Precision::Full) => {
+                scan_group::<4, 2>(codes, [a, b, c, d], ahead, out);
+            }
+            ([a], Precision::High) => scan_group::<1, 1>(codes, [a], ahead, out),
+            ([a, b], Precision::High) => scan_group::<2, 1>(codes, [a, b], ahead, out),
+            ([a, b, c], Precision::High) => scan_group::<3, 1>(codes, [a, b, c], ahead, out),
+            ([a, b, c, d], Precision::High) => scan_group::<4, 1>(codes, [a, b, c, d], ahead, out),
+            ([a, b, c, d, e], Precision::High) => {
+                scan_group::<5, 1>(codes, [a, b, c, d, e], ahead, out);
+            }
+            ([a, b, c, d, e, f], Precision::High) => {
+                scan_group::<6, 1>(codes, [a, b, c, d, e, f], ahead, out);
+            }
+            ([a, b, c, d, e, f, g], Precision::High) => {
+                scan_group::<7, 1>(codes, [a, b, c, d, e, f, g], ahead, out);
+            }
+            ([a, b, c, d, e, f, g, h, ..], Precision::High) => {
+                scan_group::<8, 1>(codes, [a, b, c, d, e, f, g, h], ahead, out);
+            }
+            ([], _) => {}
         }
     }
 }
 
-/// Scans with a group of queries, which share the unpacked codes.
+/// Scans with the first `HALVES` halves of a group of queries, which share the unpacked codes.
 ///
 /// Processes one row at a time. Tiles of rows would share the codes of the queries, but their
 /// parallel streams measured slower with codes from memory.
 #[target_feature(enable = "avx2")]
-fn scan_group<const N: usize>(
+fn scan_group<const N: usize, const HALVES: usize>(
     codes: &[[u8; CODES]],
     queries: [&Query; N],
     ahead: Ahead,
@@ -43,50 +74,95 @@ fn scan_group<const N: usize>(
 ) {
     let (rows, blocks) = (out.len() / N, queries[0].codes().len());
     let x = queries.map(|query| &query.codes()[..blocks]);
-    let (half, fifth) = (_mm256_set1_epi8(15), _mm256_set1_epi8(16));
     for (r, row) in codes.chunks_exact(blocks).enumerate() {
         let prefetched = ahead.takes(r);
-        let mut sums = [[_mm256_setzero_si256(); 2]; N];
+        let mut sums = [[_mm256_setzero_si256(); HALVES]; N];
         for (b, block) in row.iter().enumerate() {
             if prefetched {
                 ahead.prefetch(block);
             }
-            let (halves, bits) = block.as_chunks::<PART>().0.split_at(HALF / PART);
-            let bits = load(&bits[0]);
-            // Moves the bit of each part to its place.
-            let fifths = [
-                _mm256_slli_epi16::<4>(bits),
-                _mm256_slli_epi16::<3>(bits),
-                _mm256_slli_epi16::<2>(bits),
-                _mm256_slli_epi16::<1>(bits),
-                bits,
-                _mm256_srli_epi16::<1>(bits),
-                _mm256_srli_epi16::<2>(bits),
-                _mm256_srli_epi16::<3>(bits),
-            ]
-            .map(|bits| _mm256_and_si256(bits, fifth));
-            let mut codes: [[__m256i; 4]; 2] = [[bits; 4]; 2];
-            for p in 0..4 {
-                let both = load(&halves[p]);
-                codes[0][p] = _mm256_or_si256(_mm256_and_si256(both, half), fifths[p]);
-                let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(both), half);
-                codes[1][p] = _mm256_or_si256(upper, fifths[p + 4]);
-            }
-            for (parts, codes) in codes.iter().enumerate() {
+            for (parts, codes) in [lower(block), upper(block)].iter().enumerate() {
                 for (x, sums) in x.iter().zip(&mut sums) {
                     for (x, sum) in x[b].0.iter().zip(sums) {
-                        // Products are at most 31 * 128, and eight of them fit in an i16.
-                        let (x, _) = x.as_chunks::<PART>();
-                        let x = &x[4 * parts..4 * parts + 4];
-                        *sum = _mm256_add_epi32(*sum, widen(products(codes, x)));
+                        *sum = _mm256_add_epi32(*sum, widen(products(codes, half_of(x, parts))));
                     }
                 }
             }
         }
         for (q, sums) in sums.into_iter().enumerate() {
-            out[q * rows + r] = total(sums);
+            out[q * rows + r] = match sums[..] {
+                [high, low] => total([high, low], queries[q].base()),
+                [high, ..] => sum_lanes(high),
+                [] => 0,
+            };
         }
     }
+}
+
+/// See [`Kernels::complete_scan`](crate::Kernels::complete_scan), which checks the lengths.
+#[target_feature(enable = "avx2")]
+pub(crate) fn complete(codes: &[[u8; CODES]], rows: &[u32], query: &Query, sums: &mut [i32]) {
+    let x = query.codes();
+    let row = |row: u32| &codes[row as usize * x.len()..][..x.len()];
+    for &first in rows.iter().take(AHEAD) {
+        prefetch_row(row(first).as_flattened());
+    }
+    for (i, out) in sums.iter_mut().enumerate() {
+        if let Some(&next) = rows.get(i + AHEAD) {
+            prefetch_row(row(next).as_flattened());
+        }
+        let mut sum = _mm256_setzero_si256();
+        for (block, x) in row(rows[i]).iter().zip(x) {
+            for (parts, codes) in [lower(block), upper(block)].iter().enumerate() {
+                let products = products(codes, half_of(&x.0[LOW], parts));
+                sum = _mm256_add_epi32(sum, widen(products));
+            }
+        }
+        *out = out.wrapping_mul(query.base()).wrapping_add(sum_lanes(sum));
+    }
+}
+
+/// The codes of the first four parts of a block.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn lower(block: &[u8; CODES]) -> [__m256i; 4] {
+    let half = _mm256_set1_epi8(15);
+    let (halves, bits) = block.as_chunks::<PART>().0.split_at(HALF / PART);
+    let bits = load(&bits[0]);
+    [
+        with_fifth(_mm256_and_si256(load(&halves[0]), half), _mm256_slli_epi16::<4>(bits)),
+        with_fifth(_mm256_and_si256(load(&halves[1]), half), _mm256_slli_epi16::<3>(bits)),
+        with_fifth(_mm256_and_si256(load(&halves[2]), half), _mm256_slli_epi16::<2>(bits)),
+        with_fifth(_mm256_and_si256(load(&halves[3]), half), _mm256_slli_epi16::<1>(bits)),
+    ]
+}
+
+/// The codes of the last four parts of a block.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn upper(block: &[u8; CODES]) -> [__m256i; 4] {
+    let half = _mm256_set1_epi8(15);
+    let (halves, bits) = block.as_chunks::<PART>().0.split_at(HALF / PART);
+    let bits = load(&bits[0]);
+    let upper = |both| _mm256_and_si256(_mm256_srli_epi16::<4>(both), half);
+    [
+        with_fifth(upper(load(&halves[0])), bits),
+        with_fifth(upper(load(&halves[1])), _mm256_srli_epi16::<1>(bits)),
+        with_fifth(upper(load(&halves[2])), _mm256_srli_epi16::<2>(bits)),
+        with_fifth(upper(load(&halves[3])), _mm256_srli_epi16::<3>(bits)),
+    ]
+}
+
+/// Adds the fifth bits, which are in their place in `bits`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn with_fifth(codes: __m256i, bits: __m256i) -> __m256i {
+    _mm256_or_si256(codes, _mm256_and_si256(bits, _mm256_set1_epi8(16)))
+}
+
+/// The codes of the vector for the first or the last four parts of a block.
+fn half_of(x: &[i8; BLOCK], half: usize) -> &[[i8; PART]] {
+    &x.as_chunks().0[4 * half..4 * half + 4]
 }
 
 /// See [`Kernels::refine_scan`](crate::Kernels::refine_scan), which checks the lengths.
@@ -103,33 +179,32 @@ pub(crate) fn refine(
     let row = |row: u32| (row as usize * REFINEMENTS + refinement) * blocks;
     let one = _mm256_set1_epi8(1);
     for &first in rows.iter().take(AHEAD) {
-        prefetch_row(&bits[row(first)..][..blocks]);
+        prefetch_row(bits[row(first)..][..blocks].as_flattened());
     }
     for (i, out) in sums.iter_mut().enumerate() {
         let start = row(rows[i]);
         if let Some(&next) = rows.get(i + AHEAD) {
-            prefetch_row(&bits[row(next)..][..blocks]);
+            prefetch_row(bits[row(next)..][..blocks].as_flattened());
         }
         let mut sums = [_mm256_setzero_si256(); 2];
         for (bits, Halves([high, low])) in bits[start..start + blocks].iter().zip(x) {
             let bits = load(bits);
             let parts = [
-                bits,
-                _mm256_srli_epi16::<1>(bits),
-                _mm256_srli_epi16::<2>(bits),
-                _mm256_srli_epi16::<3>(bits),
-                _mm256_srli_epi16::<4>(bits),
-                _mm256_srli_epi16::<5>(bits),
-                _mm256_srli_epi16::<6>(bits),
-                _mm256_srli_epi16::<7>(bits),
-            ]
-            .map(|bits| _mm256_and_si256(bits, one));
+                _mm256_and_si256(bits, one),
+                _mm256_and_si256(_mm256_srli_epi16::<1>(bits), one),
+                _mm256_and_si256(_mm256_srli_epi16::<2>(bits), one),
+                _mm256_and_si256(_mm256_srli_epi16::<3>(bits), one),
+                _mm256_and_si256(_mm256_srli_epi16::<4>(bits), one),
+                _mm256_and_si256(_mm256_srli_epi16::<5>(bits), one),
+                _mm256_and_si256(_mm256_srli_epi16::<6>(bits), one),
+                _mm256_and_si256(_mm256_srli_epi16::<7>(bits), one),
+            ];
             for (sum, x) in sums.iter_mut().zip([high, low]) {
                 let (x, _) = x.as_chunks::<PART>();
                 *sum = _mm256_add_epi32(*sum, widen(products(&parts, x)));
             }
         }
-        *out = 2 * *out + total(sums);
+        *out = 2 * *out + total(sums, query.base());
     }
 }
 
@@ -151,11 +226,17 @@ fn widen(sums: __m256i) -> __m256i {
     _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
 }
 
-/// The sum of the products with both halves.
+/// The sum of the products with both halves, of which the high one has the unit `base`.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn total([high, low]: [__m256i; 2]) -> i32 {
-    let v = _mm256_add_epi32(_mm256_slli_epi32::<8>(high), low);
+fn total([high, low]: [__m256i; 2], base: i32) -> i32 {
+    sum_lanes(_mm256_add_epi32(_mm256_mullo_epi32(high, _mm256_set1_epi32(base)), low))
+}
+
+/// The sum of eight i32.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sum_lanes(v: __m256i) -> i32 {
     let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
     let v = _mm_add_epi32(v, _mm_unpackhi_epi64(v, v));
     let v = _mm_add_epi32(v, _mm_shuffle_epi32::<1>(v));
@@ -188,10 +269,9 @@ pub(super) struct Ahead {
 impl Ahead {
     /// A single group prefetches somewhat later codes. Several groups, each of which processes all
     /// rows, share the prefetching of as many rows after these.
-    pub(super) fn new(codes: &[[u8; CODES]], queries: &[Query], group: usize) -> Self {
+    pub(super) fn new(codes: &[[u8; CODES]], groups: usize, group: usize) -> Self {
         /// The distance that measured fastest with codes from memory.
         const DISTANCE: usize = 16384;
-        let groups = queries.len().div_ceil(TOGETHER);
         let distance = if groups == 1 { DISTANCE } else { size_of_val(codes) };
         Self { distance, group, groups }
     }
@@ -213,10 +293,10 @@ impl Ahead {
     }
 }
 
-/// Prefetches the bits of a row.
+/// Prefetches the bytes of a row.
 #[inline]
-pub(super) fn prefetch_row(bits: &[[u8; BITS]]) {
-    for line in bits.chunks(2) {
+pub(super) fn prefetch_row(bytes: &[u8]) {
+    for line in bytes.chunks(64) {
         // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }

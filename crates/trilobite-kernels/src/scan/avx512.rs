@@ -2,33 +2,61 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{AHEAD, Ahead, TOGETHER, prefetch_row};
-use super::{BITS, BLOCK, CODES, Halves, Query, REFINEMENTS};
+use super::avx2::{AHEAD, Ahead, prefetch_row, together};
+use super::{BITS, BLOCK, CODES, Halves, Precision, Query, REFINEMENTS};
 
 /// Number of codes in a register: two parts of a block.
 const PAIR: usize = 64;
+/// The half of a query's codes that [`complete`] multiplies.
+const LOW: usize = 1;
 
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(crate) fn scan(codes: &[[u8; CODES]], queries: &[Query], out: &mut [i32]) {
-    let rows = out.len() / queries.len();
-    let groups = queries.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER * rows));
+pub(crate) fn scan(
+    codes: &[[u8; CODES]],
+    queries: &[Query],
+    precision: Precision,
+    out: &mut [i32],
+) {
+    let (rows, together) = (out.len() / queries.len(), together(precision));
+    let groups = queries.chunks(together).zip(out.chunks_mut(together * rows));
     for (group, (some, out)) in groups.enumerate() {
-        let ahead = Ahead::new(codes, queries, group);
-        match some {
-            [a] => scan_group::<1, 2>(codes, [a], ahead, out),
-            [a, b] => scan_group::<2, 2>(codes, [a, b], ahead, out),
-            [a, b, c] => scan_group::<3, 1>(codes, [a, b, c], ahead, out),
-            [a, b, c, d, ..] => scan_group::<4, 1>(codes, [a, b, c, d], ahead, out),
-            [] => {}
+        let ahead = Ahead::new(codes, queries.len().div_ceil(together), group);
+        match (some, precision) {
+            ([a], Precision::Full) => scan_group::<1, 2, 2>(codes, [a], ahead, out),
+            ([a, b], Precision::Full) => scan_group::<2, 2, 2>(codes, [a, b], ahead, out),
+            ([a, b, c], Precision::Full) => scan_group::<3, 1, 2>(codes, [a, b, c], ahead, out),
+            ([a, b, c, d, ..], Precision::Full) => {
+                scan_group::<4, 1, 2>(codes, [a, b, c, d], ahead, out);
+            }
+            ([a], Precision::High) => scan_group::<1, 4, 1>(codes, [a], ahead, out),
+            ([a, b], Precision::High) => scan_group::<2, 4, 1>(codes, [a, b], ahead, out),
+            ([a, b, c], Precision::High) => scan_group::<3, 2, 1>(codes, [a, b, c], ahead, out),
+            ([a, b, c, d], Precision::High) => {
+                scan_group::<4, 2, 1>(codes, [a, b, c, d], ahead, out);
+            }
+            ([a, b, c, d, e], Precision::High) => {
+                scan_group::<5, 2, 1>(codes, [a, b, c, d, e], ahead, out);
+            }
+            ([a, b, c, d, e, f], Precision::High) => {
+                scan_group::<6, 1, 1>(codes, [a, b, c, d, e, f], ahead, out);
+            }
+            ([a, b, c, d, e, f, g], Precision::High) => {
+                scan_group::<7, 1, 1>(codes, [a, b, c, d, e, f, g], ahead, out);
+            }
+            ([a, b, c, d, e, f, g, h, ..], Precision::High) => {
+                scan_group::<8, 1, 1>(codes, [a, b, c, d, e, f, g, h], ahead, out);
+            }
+            ([], _) => {}
         }
     }
 }
 
-/// Scans with a group of queries, which share the unpacked codes. Each half of a query has `CHAINS`
-/// sums, so that few queries are not limited by the latency of an addition.
+/// Scans with the first `HALVES` halves of a group of queries, which share the unpacked codes. Each
+/// half of a query has `CHAINS` sums, so that few queries are not limited by the latency of an
+/// addition.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn scan_group<const N: usize, const CHAINS: usize>(
+fn scan_group<const N: usize, const CHAINS: usize, const HALVES: usize>(
     codes: &[[u8; CODES]],
     queries: [&Query; N],
     ahead: Ahead,
@@ -36,27 +64,14 @@ fn scan_group<const N: usize, const CHAINS: usize>(
 ) {
     let (rows, blocks) = (out.len() / N, queries[0].codes().len());
     let x = queries.map(|query| &query.codes()[..blocks]);
-    let half = _mm512_set1_epi8(15);
-    let fifth = _mm512_set1_epi8(16);
-    // Moves the fifth bits of each pair of parts to their place.
-    let turns = [turn(4, 3), turn(2, 1), turn(0, -1), turn(-2, -3)];
     for (r, row) in codes.chunks_exact(blocks).enumerate() {
         let prefetched = ahead.takes(r);
-        let mut sums = [[[_mm512_setzero_si512(); 2]; CHAINS]; N];
+        let mut sums = [[[_mm512_setzero_si512(); HALVES]; CHAINS]; N];
         for (b, block) in row.iter().enumerate() {
             if prefetched {
                 ahead.prefetch(block);
             }
-            let (halves, bits) = block.split_at(BLOCK / 2);
-            let (halves, bits) = (halves.as_chunks().0, twice(bits));
-            let (first, second) = (load(&halves[0]), load(&halves[1]));
-            let lower = |v| _mm512_and_si512(v, half);
-            let upper = |v| _mm512_and_si512(_mm512_srli_epi16::<4>(v), half);
-            let codes = [lower(first), lower(second), upper(first), upper(second)];
-            for (p, codes) in codes.into_iter().enumerate() {
-                let bits = _mm512_rolv_epi32(bits, turns[p]);
-                // codes | bits & fifth
-                let codes = _mm512_ternarylogic_epi32::<0xf8>(codes, bits, fifth);
+            for (p, codes) in unpack(block).into_iter().enumerate() {
                 for (x, sums) in x.iter().zip(&mut sums) {
                     for (x, sum) in x[b].0.iter().zip(&mut sums[p % CHAINS]) {
                         *sum = _mm512_dpbusd_epi32(*sum, codes, load(&x.as_chunks().0[p]));
@@ -65,12 +80,65 @@ fn scan_group<const N: usize, const CHAINS: usize>(
             }
         }
         for (q, chains) in sums.into_iter().enumerate() {
-            let add = |[a, b]: [__m512i; 2], [c, d]: [__m512i; 2]| {
-                [_mm512_add_epi32(a, c), _mm512_add_epi32(b, d)]
+            let mut sums = [_mm512_setzero_si512(); HALVES];
+            for chain in chains {
+                for (sum, other) in sums.iter_mut().zip(chain) {
+                    *sum = _mm512_add_epi32(*sum, other);
+                }
+            }
+            out[q * rows + r] = match sums[..] {
+                [high, low] => total([high, low], queries[q].base()),
+                [high, ..] => _mm512_reduce_add_epi32(high),
+                [] => 0,
             };
-            out[q * rows + r] = total(chains.into_iter().fold([_mm512_setzero_si512(); 2], add));
         }
     }
+}
+
+/// See [`Kernels::complete_scan`](crate::Kernels::complete_scan), which checks the lengths.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(crate) fn complete(codes: &[[u8; CODES]], rows: &[u32], query: &Query, sums: &mut [i32]) {
+    let x = query.codes();
+    let row = |row: u32| &codes[row as usize * x.len()..][..x.len()];
+    for &first in rows.iter().take(AHEAD) {
+        prefetch_row(row(first).as_flattened());
+    }
+    for (i, out) in sums.iter_mut().enumerate() {
+        if let Some(&next) = rows.get(i + AHEAD) {
+            prefetch_row(row(next).as_flattened());
+        }
+        let mut sums = [_mm512_setzero_si512(); 4];
+        for (block, x) in row(rows[i]).iter().zip(x) {
+            for (p, codes) in unpack(block).into_iter().enumerate() {
+                let x = load(&x.0[LOW].as_chunks().0[p]);
+                sums[p] = _mm512_dpbusd_epi32(sums[p], codes, x);
+            }
+        }
+        let [a, b, c, d] = sums;
+        let low = _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d));
+        *out = out.wrapping_mul(query.base()).wrapping_add(_mm512_reduce_add_epi32(low));
+    }
+}
+
+/// The codes of a block, two parts in a register.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn unpack(block: &[u8; CODES]) -> [__m512i; 4] {
+    let (half, fifth) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
+    let (halves, bits) = block.split_at(BLOCK / 2);
+    let (halves, bits) = (halves.as_chunks().0, twice(bits));
+    let (first, second) = (load(&halves[0]), load(&halves[1]));
+    // codes | bits & fifth, after the fifth bits of the two parts are moved to their place.
+    let join = |codes, lower, upper| {
+        let bits = _mm512_rolv_epi32(bits, turn(lower, upper));
+        _mm512_ternarylogic_epi32::<0xf8>(codes, bits, fifth)
+    };
+    [
+        join(_mm512_and_si512(first, half), 4, 3),
+        join(_mm512_and_si512(second, half), 2, 1),
+        join(_mm512_and_si512(_mm512_srli_epi16::<4>(first), half), 0, -1),
+        join(_mm512_and_si512(_mm512_srli_epi16::<4>(second), half), -2, -3),
+    ]
 }
 
 /// See [`Kernels::refine_scan`](crate::Kernels::refine_scan), which checks the lengths.
@@ -88,12 +156,12 @@ pub(crate) fn refine(
     let one = _mm512_set1_epi8(1);
     let turns = [turn(0, -1), turn(-2, -3), turn(-4, -5), turn(-6, -7)];
     for &first in rows.iter().take(AHEAD) {
-        prefetch_row(&bits[row(first)..][..blocks]);
+        prefetch_row(bits[row(first)..][..blocks].as_flattened());
     }
     for (i, out) in sums.iter_mut().enumerate() {
         let start = row(rows[i]);
         if let Some(&next) = rows.get(i + AHEAD) {
-            prefetch_row(&bits[row(next)..][..blocks]);
+            prefetch_row(bits[row(next)..][..blocks].as_flattened());
         }
         let mut sums = [[_mm512_setzero_si512(); 2]; 2];
         for (bits, Halves([high, low])) in bits[start..start + blocks].iter().zip(x) {
@@ -105,7 +173,9 @@ pub(crate) fn refine(
                 sums[1][p % 2] = _mm512_dpbusd_epi32(sums[1][p % 2], codes, load(&low[p]));
             }
         }
-        *out = 2 * *out + total(sums.map(|[a, b]| _mm512_add_epi32(a, b)));
+        let [[a, b], [c, d]] = sums;
+        let halves = [_mm512_add_epi32(a, b), _mm512_add_epi32(c, d)];
+        *out = 2 * *out + total(halves, query.base());
     }
 }
 
@@ -116,11 +186,12 @@ fn turn(lower: i32, upper: i32) -> __m512i {
     _mm512_inserti64x4::<1>(_mm512_set1_epi32(lower), _mm256_set1_epi32(upper))
 }
 
-/// The sum of the products with both halves.
+/// The sum of the products with both halves, of which the high one has the unit `base`.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn total([high, low]: [__m512i; 2]) -> i32 {
-    _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low))
+fn total([high, low]: [__m512i; 2], base: i32) -> i32 {
+    let high = _mm512_mullo_epi32(high, _mm512_set1_epi32(base));
+    _mm512_reduce_add_epi32(_mm512_add_epi32(high, low))
 }
 
 #[target_feature(enable = "avx512f")]

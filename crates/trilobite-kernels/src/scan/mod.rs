@@ -6,7 +6,8 @@
 //! of half a step. Weights beyond `128 scale` are clipped. Each row also has [`Bounds`]: its
 //! `scale`, and upper bounds of the Euclidean norms |w| and, for 5, 6 and 7 bits, |w - scale * u|.
 //! The scale is chosen to make the norm for 6 bits small. A vector `x` is stored as a [`Query`]:
-//! codes `q`, a `step`, |x| and |x - step * q|. The integer `u . q` is exact, and
+//! codes `q` of 16 bits, of which a first scan may multiply the high halves only, a `step`, |x| and
+//! |x - step * q|. The integer `u . q` is exact, and
 //!
 //! - by Cauchy and Schwarz `|w . x - scale * u . x| <= |w - scale * u| |x|` and
 //!   `|scale * u . x - scale * step * u . q| <= |scale * u| |x - step * q|`, where
@@ -55,8 +56,8 @@ const SLACK: f64 = 1.0 / (1u64 << 30) as f64;
 /// The limit above which products could overflow in f32.
 const HUGE: f64 = (1u128 << 126) as f64;
 
-/// The high and the low halves of a block of a vector's codes: `256 * high + low`. Aligned so that
-/// no load of 64 codes crosses a cache line.
+/// The high and the low halves of a block of a vector's codes: `base * high + low`, where the base
+/// belongs to the [`Query`]. Aligned so that no load of 64 codes crosses a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Halves(pub(crate) [[i8; BLOCK]; 2]);
@@ -194,11 +195,33 @@ fn best_scale(row: &[f32], norm: f64) -> f32 {
     best.1
 }
 
+/// How much of a vector's codes is multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// The high halves, which takes half the work and gives wider bounds.
+    High,
+    /// Both halves.
+    Full,
+}
+
 /// A vector to multiply with rows: its integer codes, and the numbers for the bounds.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     /// The codes, in whole blocks.
     codes: Vec<Halves>,
+    /// The unit of the high halves. It is even and no larger than necessary, so that the high halves
+    /// are as precise as an i8 can be.
+    base: i32,
+    /// The bounds of products with the high halves, and with both.
+    high: Errors,
+    full: Errors,
+    /// The norm of the vector.
+    norm: f64,
+}
+
+/// What bounds the difference between a product with a row and the product of their codes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Errors {
     /// The sum of the codes, an integer.
     total: f64,
     /// The value of a code of 1.
@@ -209,8 +232,20 @@ pub struct Query {
     per_norm: f64,
     /// ... and the constant part.
     constant: f64,
-    /// The norm of the vector.
-    norm: f64,
+}
+
+impl Errors {
+    /// The errors for `n` codes that have a `step` and the sum `total`, of a vector with this norm
+    /// whose difference from its codes has at most the norm `missed`.
+    fn new(n: usize, step: f64, total: f64, norm: f64, missed: f64) -> Self {
+        let n = n as f64;
+        let unit = f64::from(f32::EPSILON) / 2.0;
+        let rounding = n * unit / (1.0 - n * unit);
+        // SLACK covers the rounding of the coarse value and of the bounds themselves.
+        let per_residual = (norm + missed) * (1.0 + SLACK);
+        let per_norm = (rounding * norm + missed) * (1.0 + SLACK) + per_residual * SLACK;
+        Self { total, step, per_residual, per_norm, constant: n * f64::from(f32::from_bits(1)) }
+    }
 }
 
 impl Query {
@@ -224,10 +259,12 @@ impl Query {
         // fits in an i32.
         let most = (i32::MAX as usize / (RANGE as usize * n)).min(127 * 256 + 127) as f64;
         let largest = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-        self.step = f64::from(largest) / most;
+        let step = f64::from(largest) / most;
         let inverse = if largest > 0.0 { most / f64::from(largest) } else { 0.0 };
-        let (mut norm, mut missed) = (0.0, 0.0);
-        self.total = 0.0;
+        let base = 2 * (most as i32 / 255 + 1);
+        let mut norm = 0.0;
+        // The squared norms of what the high halves and both halves miss, and their sums.
+        let (mut missed, mut totals) = ([0.0; 2], [0.0; 2]);
         self.codes.clear();
         self.codes.resize(n.div_ceil(BLOCK), Halves([[0; BLOCK]; 2]));
         let columns =
@@ -236,24 +273,27 @@ impl Query {
             let x = f64::from(x);
             let code = (x * inverse).round_ties_even().clamp(-most, most);
             norm += x * x;
-            missed += (x - self.step * code).powi(2);
-            let code = code as i16;
-            *low = code as i8;
-            *high = ((code - i16::from(*low)) >> 8) as i8;
-            self.total += f64::from(code);
+            let code = code as i32;
+            let upper = (code + base / 2).div_euclid(base);
+            (*high, *low) = (upper as i8, (code - upper * base) as i8);
+            for (i, code) in [upper * base, code].into_iter().enumerate() {
+                missed[i] += (x - step * f64::from(code)).powi(2);
+                totals[i] += f64::from(code);
+            }
         }
         let norm = norm.sqrt() * (1.0 + SLACK);
         // The second term covers the rounding of `step * code`.
-        let missed = missed.sqrt() * (1.0 + SLACK) + norm * SLACK;
-        let n = n as f64;
-        let unit = f64::from(f32::EPSILON) / 2.0;
-        let rounding = n * unit / (1.0 - n * unit);
-        // SLACK covers the rounding of the coarse value and of the bounds themselves.
-        self.per_residual = (norm + missed) * (1.0 + SLACK);
-        self.per_norm = (rounding * norm + missed) * (1.0 + SLACK) + self.per_residual * SLACK;
-        self.constant = n * f64::from(f32::from_bits(1));
-        self.norm = norm;
+        let [high, full] = missed.map(|missed| missed.sqrt() * (1.0 + SLACK) + norm * SLACK);
+        let unit = f64::from(base);
+        self.high = Errors::new(n, unit * step, totals[0] / unit, norm, high);
+        self.full = Errors::new(n, step, totals[1], norm, full);
+        (self.norm, self.base) = (norm, base);
         true
+    }
+
+    /// The unit of the high halves.
+    pub(crate) fn base(&self) -> i32 {
+        self.base
     }
 
     /// The codes, for the kernels.
@@ -266,13 +306,22 @@ impl Query {
     /// nothing is known.
     #[inline]
     pub fn enclose(&self, sum: i32, refinements: usize, row: &Bounds) -> (f32, f32) {
-        self.interval(sum, refinements, row.scale, row.norm, row.residuals[refinements])
+        let residual = row.residuals[refinements];
+        self.interval(&self.full, sum, refinements, row.scale, row.norm, residual)
+    }
+
+    fn errors(&self, precision: Precision) -> &Errors {
+        match precision {
+            Precision::High => &self.high,
+            Precision::Full => &self.full,
+        }
     }
 
     /// See [`enclose`](Self::enclose). Has no branches, so that a loop is compiled to vectors.
     #[inline(always)]
     fn interval(
         &self,
+        errors: &Errors,
         sum: i32,
         refinements: usize,
         scale: f32,
@@ -282,9 +331,9 @@ impl Query {
         let (norm, residual) = (f64::from(norm), f64::from(residual));
         // Integers far below 2^53, which are exact.
         let unit = f64::from(1 << (REFINEMENTS - refinements));
-        let sum = (2.0 * f64::from(sum) + self.total) * unit - f64::from(RANGE) * self.total;
-        let coarse = f64::from(scale) * self.step * sum;
-        let error = residual * self.per_residual + norm * self.per_norm + self.constant;
+        let sum = (2.0 * f64::from(sum) + errors.total) * unit - f64::from(RANGE) * errors.total;
+        let coarse = f64::from(scale) * errors.step * sum;
+        let error = residual * errors.per_residual + norm * errors.per_norm + errors.constant;
         let low = ((coarse - error) as f32).next_down();
         let high = ((coarse + error) as f32).next_up();
         // Written so that NaN fails the test.
@@ -297,6 +346,7 @@ impl Query {
 #[inline(always)]
 pub(crate) fn enclose(
     query: &Query,
+    precision: Precision,
     sums: &[i32],
     rows: &[[u8; Bounds::BYTES]],
     low: &mut [f32],
@@ -304,6 +354,7 @@ pub(crate) fn enclose(
 ) {
     /// Number of rows whose bounds are gathered at a time.
     const ROWS: usize = 16;
+    let errors = *query.errors(precision);
     let sums = sums.chunks(ROWS).zip(rows.chunks(ROWS));
     let ends = low.chunks_mut(ROWS).zip(high.chunks_mut(ROWS));
     for ((some, rows), (low, high)) in sums.zip(ends) {
@@ -317,7 +368,7 @@ pub(crate) fn enclose(
         let mut ends = [[0.0; ROWS]; 2];
         for i in 0..ROWS {
             (ends[0][i], ends[1][i]) =
-                query.interval(sums[i], 0, scales[i], norms[i], residuals[i]);
+                query.interval(&errors, sums[i], 0, scales[i], norms[i], residuals[i]);
         }
         low.copy_from_slice(&ends[0][..low.len()]);
         high.copy_from_slice(&ends[1][..high.len()]);

@@ -1,19 +1,40 @@
 //! Plain Rust, one code at a time.
 
-use super::{BITS, BLOCK, CODES, Halves, PART, Query, REFINEMENTS};
+use super::{BITS, BLOCK, CODES, Halves, PART, Precision, Query, REFINEMENTS};
 
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
-pub(crate) fn scan(codes: &[[u8; CODES]], queries: &[Query], out: &mut [i32]) {
+pub(crate) fn scan(
+    codes: &[[u8; CODES]],
+    queries: &[Query],
+    precision: Precision,
+    out: &mut [i32],
+) {
     let rows = out.len() / queries.len();
     for (query, out) in queries.iter().zip(out.chunks_exact_mut(rows)) {
         let x = query.codes();
         for (row, out) in codes.chunks_exact(x.len()).zip(out) {
-            *out = sum(row, x, |block, part, i| {
-                let low = block[part % 4 * PART + i] >> (part / 4 * 4) & 15;
-                low | (block[BLOCK / 2 + i] >> part & 1) << 4
-            });
+            let [high, low] = products(row, x, code);
+            *out = match precision {
+                Precision::High => high,
+                Precision::Full => join(high, low, query),
+            };
         }
     }
+}
+
+/// See [`Kernels::complete_scan`](crate::Kernels::complete_scan), which checks the lengths.
+pub(crate) fn complete(codes: &[[u8; CODES]], rows: &[u32], query: &Query, out: &mut [i32]) {
+    let x = query.codes();
+    for (&row, out) in rows.iter().zip(out) {
+        let [_, low] = products(&codes[row as usize * x.len()..][..x.len()], x, code);
+        *out = join(*out, low, query);
+    }
+}
+
+/// The code of a column in a block.
+fn code(block: &[u8; CODES], part: usize, i: usize) -> u8 {
+    let low = block[part % 4 * PART + i] >> (part / 4 * 4) & 15;
+    low | (block[BLOCK / 2 + i] >> part & 1) << 4
 }
 
 /// See [`Kernels::refine_scan`](crate::Kernels::refine_scan), which checks the lengths.
@@ -29,16 +50,23 @@ pub(crate) fn refine(
     for (&row, out) in rows.iter().zip(sums) {
         let start = (row as usize * REFINEMENTS + refinement) * blocks;
         let bits = &bits[start..start + blocks];
-        *out = 2 * *out + sum(bits, x, |block, part, i| block[i] >> part & 1);
+        let [high, low] = products(bits, x, |block, part, i| block[i] >> part & 1);
+        *out = 2 * *out + join(high, low, query);
     }
 }
 
-/// The sum of codes times codes of the vector. Each half may overflow, but their sum does not.
-fn sum<const N: usize>(
+/// The sum of products with codes, of those with their halves. The sum of the high halves may
+/// overflow when it is multiplied, but the result does not.
+fn join(high: i32, low: i32, query: &Query) -> i32 {
+    high.wrapping_mul(query.base()).wrapping_add(low)
+}
+
+/// The sums of codes times the halves of the codes of the vector. The second may wrap.
+fn products<const N: usize>(
     row: &[[u8; N]],
     x: &[Halves],
     code: impl Fn(&[u8; N], usize, usize) -> u8,
-) -> i32 {
+) -> [i32; 2] {
     let mut sums = [0i32; 2];
     for (block, halves) in row.iter().zip(x) {
         for (half, sum) in halves.0.iter().zip(&mut sums) {
@@ -51,5 +79,5 @@ fn sum<const N: usize>(
             }
         }
     }
-    sums[0].wrapping_mul(256).wrapping_add(sums[1])
+    sums
 }

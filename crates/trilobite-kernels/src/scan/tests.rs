@@ -28,16 +28,23 @@ fn packed(row: &[f32]) -> Row {
     Row { codes, refinements, bounds }
 }
 
-/// The enclosures of a product for increasing numbers of bits. `None` if the vector has no bounds.
-fn enclosures(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<[(f32, f32); 1 + REFINEMENTS]> {
+/// The enclosures of a product: with the high halves of the vector's codes, then with all of them and
+/// increasing numbers of bits. `None` if the vector has no bounds.
+fn enclosures(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<[(f32, f32); 2 + REFINEMENTS]> {
     let mut query = Query::default();
     let row = packed(row);
     if !query.set(x) {
         return None;
     }
     let mut sum = [0];
-    kernels.scan(&row.codes, std::slice::from_ref(&query), &mut sum);
-    let ends = std::array::from_fn(|level| {
+    let one = std::slice::from_ref(&query);
+    kernels.scan(&row.codes, one, Precision::High, &mut sum);
+    let (mut low, mut high) = ([0.0], [0.0]);
+    let bounds = [row.bounds.to_bytes()];
+    kernels.enclose(&query, Precision::High, &sum, &bounds, &mut low, &mut high);
+    kernels.scan(&row.codes, one, Precision::Full, &mut sum);
+    let ends = std::array::from_fn(|i| {
+        let Some(level) = i.checked_sub(1) else { return (low[0], high[0]) };
         if level > 0 {
             kernels.refine_scan(&row.refinements, level - 1, &[0], &query, &mut sum);
         }
@@ -49,8 +56,11 @@ fn enclosures(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<[(f32, f32); 
 
 /// The tightest enclosure of a product.
 fn enclosed(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<(f32, f32)> {
-    enclosures(kernels, row, x).map(|ends| ends[REFINEMENTS])
+    enclosures(kernels, row, x).map(|ends| ends[1 + REFINEMENTS])
 }
+
+/// The base of the codes in [`query`]: the largest.
+const BASE: i32 = 256;
 
 /// A query with these codes.
 fn query(codes: &[i16]) -> Query {
@@ -63,7 +73,9 @@ fn query(codes: &[i16]) -> Query {
         halves
     };
     let total = codes.iter().map(|&code| f64::from(code)).sum();
-    Query { codes: codes.chunks(BLOCK).map(halves).collect(), total, ..Query::default() }
+    let full = Errors { total, ..Errors::default() };
+    let codes = codes.chunks(BLOCK).map(halves).collect();
+    Query { codes, base: BASE, full, ..Query::default() }
 }
 
 #[test]
@@ -115,8 +127,8 @@ fn every_instruction_set_computes_the_exact_sums() {
                     (0..cols).map(code).collect()
                 });
                 let blocks = cols.div_ceil(BLOCK);
-                let expected = |query: usize, row: usize, level: usize| -> i32 {
-                    let terms = x[query].iter().enumerate().map(|(column, x)| {
+                let product_of = |x: &[i16], row: usize, level: usize| -> i32 {
+                    let terms = x.iter().enumerate().map(|(column, x)| {
                         let (block, part) = (column / BLOCK, column % BLOCK / PART);
                         let i = column % PART;
                         let codes = &codes[(row * blocks + block) * CODES..][..CODES];
@@ -130,18 +142,34 @@ fn every_instruction_set_computes_the_exact_sums() {
                     });
                     terms.sum::<i64>().try_into().unwrap()
                 };
+                let expected =
+                    |query: usize, row: usize, level: usize| product_of(&x[query], row, level);
                 let queries = x.each_ref().map(|x| query(x));
-                let coarse: Vec<i32> = (0..QUERIES)
-                    .flat_map(|query| (0..rows).map(move |row| (query, row)))
-                    .map(|(query, row)| expected(query, row, 0))
-                    .collect();
+                let all = || (0..QUERIES).flat_map(|query| (0..rows).map(move |row| (query, row)));
+                let coarse: Vec<i32> = all().map(|(query, row)| expected(query, row, 0)).collect();
+                // The low half of a code is its last byte as a signed number.
+                let high = x.each_ref().map(|x| -> Vec<i16> {
+                    x.iter().map(|x| (x - i16::from(*x as i8)) >> 8).collect()
+                });
+                let high: Vec<i32> =
+                    all().map(|(query, row)| product_of(&high[query], row, 0)).collect();
                 let ids: Vec<u32> = (0..rows as u32).rev().collect();
                 for kernels in Kernels::available() {
                     for n in 1..=QUERIES {
-                        let mut sums = vec![7; n * rows];
-                        kernels.scan(&codes, &queries[..n], &mut sums);
-                        assert_eq!(sums, coarse[..n * rows], "{kernels:?} {rows}x{cols} {n}");
+                        for (precision, expected) in
+                            [(Precision::Full, &coarse), (Precision::High, &high)]
+                        {
+                            let mut sums = vec![7; n * rows];
+                            kernels.scan(&codes, &queries[..n], precision, &mut sums);
+                            let case = format!("{kernels:?} {rows}x{cols} {n} {precision:?}");
+                            assert_eq!(sums, expected[..n * rows], "{case}");
+                        }
                     }
+                    let mut sums = high[..rows].to_vec();
+                    sums.reverse();
+                    kernels.complete_scan(&codes, &ids, &queries[0], &mut sums);
+                    sums.reverse();
+                    assert_eq!(sums, coarse[..rows], "{kernels:?} {rows}x{cols}");
                     let mut sums = coarse[..rows].to_vec();
                     sums.reverse();
                     for level in 1..=REFINEMENTS {
@@ -225,7 +253,7 @@ fn every_instruction_set_encloses_alike() {
         let bytes: Vec<_> = bounds.iter().map(|bounds| bounds.to_bytes()).collect();
         for kernels in Kernels::available() {
             let (mut low, mut high) = (vec![7.0; rows], vec![7.0; rows]);
-            kernels.enclose(&query, &sums, &bytes, &mut low, &mut high);
+            kernels.enclose(&query, Precision::Full, &sums, &bytes, &mut low, &mut high);
             for (row, bounds) in bounds.iter().enumerate() {
                 let ends = query.enclose(sums[row], 0, bounds);
                 let bits = |(low, high): (f32, f32)| (low.to_bits(), high.to_bits());
@@ -243,7 +271,8 @@ fn bounds_are_tight_enough_to_be_of_use() {
     let bounds = packed(&row).bounds;
     let x = Random(4).floats(2560);
     let ends = enclosures(kernels, &row, &x).unwrap();
-    for (level, ((low, high), residual)) in ends.into_iter().zip(bounds.residuals).enumerate() {
+    let full = ends.into_iter().skip(1);
+    for (level, ((low, high), residual)) in full.zip(bounds.residuals).enumerate() {
         let step = f64::from(bounds.scale) * f64::from(8 >> level);
         let ratio = f64::from(residual) / (step * (2560.0f64 / 12.0).sqrt());
         assert!((0.95..1.05).contains(&ratio), "{level}: {ratio}");
@@ -251,6 +280,10 @@ fn bounds_are_tight_enough_to_be_of_use() {
         let ratio = f64::from(high - low) / 2.0 / norms;
         assert!((0.95..1.1).contains(&ratio), "{level}: {low}..{high} of {norms}");
     }
+    // The high halves of the codes miss a 256th of the largest activation at most.
+    let width = |(low, high): (f32, f32)| high - low;
+    let ratio = width(ends[0]) / width(ends[1]);
+    assert!((1.0..1.2).contains(&ratio), "{ratio}");
     // Normal weights are clipped.
     let mut random = Random(6);
     let normal = |_| random.floats(12).iter().sum::<f32>() / 2.0;
