@@ -124,13 +124,13 @@ pub struct Kernels {
     attend_scores: unsafe fn(&[f32], Block<'_>, Visible, f32, &mut [f32]),
     attend_values: unsafe fn(&[f32], Block<'_>, Range<usize>, Visible, &mut [f32]),
     scan: unsafe fn(&[[u8; scan::CODES]], &[scan::Query], scan::Precision, &mut [i32]),
-    complete_scan: unsafe fn(&[[u8; scan::CODES]], &[u32], &scan::Query, &mut [i32]),
     refine_scan: RefineScan,
     enclose: Enclose,
 }
 
 /// The signature of [`scan::scalar::refine`].
-type RefineScan = unsafe fn(&[[u8; scan::BITS]], usize, &[u32], &scan::Query, &mut [i32]);
+type RefineScan =
+    unsafe fn(&[[u8; scan::BITS]], usize, &[u32], &scan::Query, scan::Precision, &mut [i32]);
 /// The signature of [`scan::enclose`].
 type Enclose = unsafe fn(
     &scan::Query,
@@ -184,7 +184,6 @@ macro_rules! table {
             attend_scores: compiled::$float::attend_scores,
             attend_values: compiled::$float::attend_values,
             scan: scan::$scan::scan,
-            complete_scan: scan::$scan::complete,
             refine_scan: scan::$scan::refine,
             enclose: compiled::$float::enclose,
         }

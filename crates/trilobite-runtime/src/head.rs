@@ -8,11 +8,12 @@
 //! 1. Compute the coarse logits of all rows, and the exact logits of the `k` rows with the largest.
 //!    Let `t` be the smallest of these exact logits. Then `k` logits are at least `t`.
 //! 2. Exclude every row whose upper bound is below `t`. For the other rows read the next bit of the
-//!    codes, which tightens the bounds, then the bit after it. Several inputs, for which a scan is
-//!    limited by arithmetic, are first scanned with the high halves of their codes alone, and the
-//!    rows that are left with the low halves.
+//!    codes, which tightens the bounds, then the bit after it.
 //! 3. Compute the exact logits of the remaining rows, a few dozen, with the kernel that computes
 //!    the whole head, which gives the same bits.
+//!
+//! A scan for several inputs is limited by arithmetic. It uses the high halves of their codes alone,
+//! unless these leave too many rows.
 //!
 //! [`scan`]: trilobite_kernels::scan
 
@@ -28,8 +29,10 @@ use crate::workers::Workers;
 
 /// Maximum number of inputs of a search. More take more memory and are hardly faster.
 pub(crate) const MAX_INPUTS: usize = 8;
-/// A scan with high halves pays if at most one in this many rows is left for the low halves.
-const ROWS_PER_COMPLETED: usize = 4;
+/// High halves pay if they leave at most one in this many rows to compute exactly.
+const ROWS_PER_EXACT: usize = 128;
+/// Number of searches with full precision after one that the high halves have made slower.
+const PAUSE: usize = 32;
 /// Rows that a thread scans at a time.
 const ROWS: usize = 64;
 /// Rows from which a thread selects those to refine.
@@ -99,8 +102,8 @@ pub(crate) struct Search {
     /// Number of queries of the last search.
     count: usize,
     precision: Precision,
-    /// Whether the last search left so many rows that a scan with high halves does not pay.
-    many: bool,
+    /// Number of searches to come that do not use high halves alone.
+    pause: usize,
     /// The inputs that have bounds, and buffers for more.
     queries: Vec<Query>,
     /// The target of each query.
@@ -118,7 +121,7 @@ impl Default for Search {
         Self {
             count: 0,
             precision: Precision::Full,
-            many: false,
+            pause: 0,
             queries: Vec::new(),
             targets: Vec::new(),
             seen: Vec::new(),
@@ -186,6 +189,15 @@ impl Search {
         }
         self.refine(workers, head);
         self.each_target(workers, |target, seen| target.select(seen.upper));
+        let exact = |target: &Target| match target.ids.len() {
+            0 => head.bounds.len(),
+            some => some,
+        };
+        let exact: usize = self.targets[..self.count].iter().map(exact).sum();
+        let many = exact * ROWS_PER_EXACT > self.count * head.bounds.len();
+        if self.precision == Precision::High && many {
+            self.pause = PAUSE;
+        }
         workers.lap(Stage::Scan);
         self.compute(workers, head, x);
     }
@@ -204,8 +216,9 @@ impl Search {
                 self.count += 1;
             }
         }
-        let few = self.count > 1 && !self.many;
-        self.precision = if few { Precision::High } else { Precision::Full };
+        let high = self.count > 1 && self.pause == 0;
+        self.precision = if high { Precision::High } else { Precision::Full };
+        self.pause = self.pause.saturating_sub(1);
     }
 
     /// Computes the sums, the coarse logits and the upper bounds of all rows.
@@ -256,7 +269,6 @@ impl Search {
     /// Tightens the upper bounds that reach the thresholds.
     fn refine(&mut self, workers: &mut Workers, head: Head<'_>) {
         let (kernels, rows, precision) = (workers.kernels, head.bounds.len(), self.precision);
-        let left = AtomicUsize::new(0);
         let refined = [const { [const { AtomicUsize::new(0) }; REFINEMENTS] }; MAX_INPUTS];
         let queries = self.queries.iter().zip(&self.targets[..self.count]);
         let queries = queries.zip(&refined);
@@ -268,12 +280,8 @@ impl Search {
                     let mut sums = [0; GROUP];
                     sums[..part.len()].copy_from_slice(&strip.row(3 * q)[part.clone()]);
                     let upper = &mut strip.row(3 * q + 2)[part.clone()];
-                    let mut rows = Rows::new(start, target.threshold, &mut sums, upper);
-                    left.fetch_add(rows.len, Ordering::Relaxed);
-                    if precision == Precision::High {
-                        rows.complete(kernels, head, query);
-                    }
-                    let looked = rows.refine(kernels, head, query);
+                    let (query, threshold) = ((query, precision), target.threshold);
+                    let looked = head.refine(kernels, query, threshold, start, &mut sums, upper);
                     for (sum, looked) in refined.iter().zip(looked) {
                         sum.fetch_add(looked, Ordering::Relaxed);
                     }
@@ -283,7 +291,6 @@ impl Search {
         for (target, refined) in self.targets.iter_mut().zip(refined) {
             target.refined = refined.map(AtomicUsize::into_inner);
         }
-        self.many = left.into_inner() * ROWS_PER_COMPLETED > rows * self.count;
     }
 
     /// Computes the products of the rows of every target exactly.
@@ -374,62 +381,41 @@ fn largest(values: &[i32]) -> i32 {
     values.iter().copied().fold(LOWEST, i32::max)
 }
 
-/// The rows of a group whose upper bounds reach the threshold of a query.
-struct Rows<'a> {
-    /// The first row of the group.
-    first: usize,
-    threshold: i32,
-    /// The rows, and their sums, of which the first `len` count.
-    ids: [u32; GROUP],
-    sums: &'a mut [i32; GROUP],
-    len: usize,
-    /// The upper bounds of the group.
-    upper: &'a mut [i32],
-}
-
-impl<'a> Rows<'a> {
-    /// Selects the rows. `sums` and `upper` are those of the group.
-    fn new(first: usize, threshold: i32, sums: &'a mut [i32; GROUP], upper: &'a mut [i32]) -> Self {
+impl Head<'_> {
+    /// Reads further bits of the rows from `first` on whose upper bounds reach the threshold, and
+    /// excludes the rows whose tighter upper bounds do not. Returns how many rows were refined.
+    fn refine(
+        &self,
+        kernels: &Kernels,
+        (query, precision): (&Query, Precision),
+        threshold: i32,
+        first: usize,
+        sums: &mut [i32; GROUP],
+        upper: &mut [i32],
+    ) -> [usize; REFINEMENTS] {
         let (mut ids, mut len) = ([0; GROUP], 0);
         for (i, &end) in upper.iter().enumerate() {
             (ids[len], sums[len]) = ((first + i) as u32, sums[i]);
             len += usize::from(end >= threshold);
         }
-        Self { first, threshold, ids, sums, len, upper }
-    }
-
-    /// Adds the low halves of the query's codes to sums of the high halves.
-    fn complete(&mut self, kernels: &Kernels, head: Head<'_>, query: &Query) {
-        let sums = &mut self.sums[..self.len];
-        kernels.complete_scan(head.codes, &self.ids[..self.len], query, sums);
-        self.tighten(head, query, 0);
-    }
-
-    /// Reads the further bits of the codes. Returns how many rows each was read for.
-    fn refine(&mut self, kernels: &Kernels, head: Head<'_>, query: &Query) -> [usize; REFINEMENTS] {
         let mut looked = [0; REFINEMENTS];
         for (refinement, looked) in looked.iter_mut().enumerate() {
-            *looked = self.len;
-            let (ids, sums) = (&self.ids[..self.len], &mut self.sums[..self.len]);
-            kernels.refine_scan(head.refinements, refinement, ids, query, sums);
-            self.tighten(head, query, refinement + 1);
+            *looked = len;
+            let (some, sums, bits) = (&ids[..len], &mut sums[..len], self.refinements);
+            kernels.refine_scan(bits, refinement, some, query, precision, sums);
+            let mut left = 0;
+            for i in 0..len {
+                let row = ids[i] as usize;
+                let bounds = Bounds::from_bytes(&self.bounds[row]);
+                let end = query.enclose(precision, sums[i], refinement + 1, &bounds).1;
+                let end = ordered(end);
+                upper[row - first] = end;
+                (ids[left], sums[left]) = (ids[i], sums[i]);
+                left += usize::from(end >= threshold);
+            }
+            len = left;
         }
         looked
-    }
-
-    /// Computes the upper bounds for sums with some refinements, and excludes the rows whose bounds
-    /// do not reach the threshold.
-    fn tighten(&mut self, head: Head<'_>, query: &Query, refinements: usize) {
-        let mut left = 0;
-        for i in 0..self.len {
-            let row = self.ids[i] as usize;
-            let bounds = Bounds::from_bytes(&head.bounds[row]);
-            let end = ordered(query.enclose(self.sums[i], refinements, &bounds).1);
-            self.upper[row - self.first] = end;
-            (self.ids[left], self.sums[left]) = (self.ids[i], self.sums[i]);
-            left += usize::from(end >= self.threshold);
-        }
-        self.len = left;
     }
 }
 

@@ -298,18 +298,9 @@ impl Kernels {
         call!(self.scan(codes, queries, precision, out))
     }
 
-    /// Adds the products with the low halves of a vector's codes to the sums of some `rows` that a
-    /// [`scan`](Kernels::scan) with the high halves gave: `sums[i]` becomes the sum of a full scan.
-    pub fn complete_scan(&self, codes: &[u8], rows: &[u32], x: &scan::Query, sums: &mut [i32]) {
-        assert_eq!(rows.len(), sums.len(), "sums");
-        let codes = codes.as_chunks().0;
-        call!(self.complete_scan(codes, rows, x, sums))
-    }
-
     /// Encloses the products of a vector with some rows, given their sums of five-bit codes.
     ///
-    /// `low[r]` and `high[r]` are the ends of an interval that contains the product. With full
-    /// precision it is that of [`scan::Query::enclose`].
+    /// `low[r]` and `high[r]` are the ends of [`scan::Query::enclose`].
     pub fn enclose(
         &self,
         query: &scan::Query,
@@ -333,11 +324,12 @@ impl Kernels {
         refinement: usize,
         rows: &[u32],
         x: &scan::Query,
+        precision: scan::Precision,
         sums: &mut [i32],
     ) {
         let bits = refinements.as_chunks().0;
         assert!(refinement < scan::REFINEMENTS, "refinements");
         assert_eq!(rows.len(), sums.len(), "sums");
-        call!(self.refine_scan(bits, refinement, rows, x, sums))
+        call!(self.refine_scan(bits, refinement, rows, x, precision, sums))
     }
 }

@@ -165,9 +165,11 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
     kernels.scan(scanned_codes, &queries, Precision::Full, &mut sums);
     results.extend(sums.iter().map(|sum| *sum as u32));
     kernels.scan(scanned_codes, &queries, Precision::High, &mut sums);
-    kernels.complete_scan(scanned_codes, &[1, 0], &queries[0], &mut sums[..2]);
     let refinements = &scanned[..2 * refinement_bytes(cols)];
-    kernels.refine_scan(refinements, 1, &[1, 0], &queries[0], &mut sums[..2]);
+    for precision in [Precision::High, Precision::Full] {
+        kernels.refine_scan(refinements, 1, &[1, 0], &queries[0], precision, &mut sums[..2]);
+        results.extend(sums[..2].iter().map(|sum| *sum as u32));
+    }
     let bounds = Bounds { scale: 0.3, norm: 2.0, residuals: [0.25, 0.125, 0.0625] }.to_bytes();
     let mut ends = [0.0; 36];
     let (low, high) = ends.split_at_mut(18);

@@ -8,8 +8,6 @@ use super::{BITS, BLOCK, CODES, Halves, PART, Precision, Query, REFINEMENTS};
 pub(super) const AHEAD: usize = 4;
 /// Number of codes in half a block.
 const HALF: usize = BLOCK / 2;
-/// The half of a query's codes that [`complete`] multiplies.
-const LOW: usize = 1;
 
 /// Maximum number of queries that share the unpacked codes. The sums of more do not fit in the
 /// registers of AVX2, and the codes of more and the prefetched rows do not fit in the first-level
@@ -90,35 +88,8 @@ fn scan_group<const N: usize, const HALVES: usize>(
             }
         }
         for (q, sums) in sums.into_iter().enumerate() {
-            out[q * rows + r] = match sums[..] {
-                [high, low] => total([high, low], queries[q].base()),
-                [high, ..] => sum_lanes(high),
-                [] => 0,
-            };
+            out[q * rows + r] = total(sums, queries[q]);
         }
-    }
-}
-
-/// See [`Kernels::complete_scan`](crate::Kernels::complete_scan), which checks the lengths.
-#[target_feature(enable = "avx2")]
-pub(crate) fn complete(codes: &[[u8; CODES]], rows: &[u32], query: &Query, sums: &mut [i32]) {
-    let x = query.codes();
-    let row = |row: u32| &codes[row as usize * x.len()..][..x.len()];
-    for &first in rows.iter().take(AHEAD) {
-        prefetch_row(row(first).as_flattened());
-    }
-    for (i, out) in sums.iter_mut().enumerate() {
-        if let Some(&next) = rows.get(i + AHEAD) {
-            prefetch_row(row(next).as_flattened());
-        }
-        let mut sum = _mm256_setzero_si256();
-        for (block, x) in row(rows[i]).iter().zip(x) {
-            for (parts, codes) in [lower(block), upper(block)].iter().enumerate() {
-                let products = products(codes, half_of(&x.0[LOW], parts));
-                sum = _mm256_add_epi32(sum, widen(products));
-            }
-        }
-        *out = out.wrapping_mul(query.base()).wrapping_add(sum_lanes(sum));
     }
 }
 
@@ -172,6 +143,22 @@ pub(crate) fn refine(
     refinement: usize,
     rows: &[u32],
     query: &Query,
+    precision: Precision,
+    sums: &mut [i32],
+) {
+    match precision {
+        Precision::High => refine_rows::<1>(bits, refinement, rows, query, sums),
+        Precision::Full => refine_rows::<2>(bits, refinement, rows, query, sums),
+    }
+}
+
+/// Refines with the first `HALVES` halves of the query's codes.
+#[target_feature(enable = "avx2")]
+fn refine_rows<const HALVES: usize>(
+    bits: &[[u8; BITS]],
+    refinement: usize,
+    rows: &[u32],
+    query: &Query,
     sums: &mut [i32],
 ) {
     let x = query.codes();
@@ -186,8 +173,8 @@ pub(crate) fn refine(
         if let Some(&next) = rows.get(i + AHEAD) {
             prefetch_row(bits[row(next)..][..blocks].as_flattened());
         }
-        let mut sums = [_mm256_setzero_si256(); 2];
-        for (bits, Halves([high, low])) in bits[start..start + blocks].iter().zip(x) {
+        let mut sums = [_mm256_setzero_si256(); HALVES];
+        for (bits, Halves(x)) in bits[start..start + blocks].iter().zip(x) {
             let bits = load(bits);
             let parts = [
                 _mm256_and_si256(bits, one),
@@ -199,12 +186,12 @@ pub(crate) fn refine(
                 _mm256_and_si256(_mm256_srli_epi16::<6>(bits), one),
                 _mm256_and_si256(_mm256_srli_epi16::<7>(bits), one),
             ];
-            for (sum, x) in sums.iter_mut().zip([high, low]) {
+            for (sum, x) in sums.iter_mut().zip(x) {
                 let (x, _) = x.as_chunks::<PART>();
                 *sum = _mm256_add_epi32(*sum, widen(products(&parts, x)));
             }
         }
-        *out = 2 * *out + total(sums, query.base());
+        *out = 2 * *out + total(sums, query);
     }
 }
 
@@ -226,11 +213,15 @@ fn widen(sums: __m256i) -> __m256i {
     _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
 }
 
-/// The sum of the products with both halves, of which the high one has the unit `base`.
+/// The sum of the products with both halves, or with the high one.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn total([high, low]: [__m256i; 2], base: i32) -> i32 {
-    sum_lanes(_mm256_add_epi32(_mm256_mullo_epi32(high, _mm256_set1_epi32(base)), low))
+fn total<const HALVES: usize>(sums: [__m256i; HALVES], query: &Query) -> i32 {
+    let mut sum = sums[0];
+    if let Some(low) = sums.get(1) {
+        sum = _mm256_add_epi32(_mm256_mullo_epi32(sum, _mm256_set1_epi32(query.base())), *low);
+    }
+    sum_lanes(sum)
 }
 
 /// The sum of eight i32.

@@ -7,8 +7,6 @@ use super::{BITS, BLOCK, CODES, Halves, Precision, Query, REFINEMENTS};
 
 /// Number of codes in a register: two parts of a block.
 const PAIR: usize = 64;
-/// The half of a query's codes that [`complete`] multiplies.
-const LOW: usize = 1;
 
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
@@ -86,37 +84,8 @@ fn scan_group<const N: usize, const CHAINS: usize, const HALVES: usize>(
                     *sum = _mm512_add_epi32(*sum, other);
                 }
             }
-            out[q * rows + r] = match sums[..] {
-                [high, low] => total([high, low], queries[q].base()),
-                [high, ..] => _mm512_reduce_add_epi32(high),
-                [] => 0,
-            };
+            out[q * rows + r] = total(sums, queries[q]);
         }
-    }
-}
-
-/// See [`Kernels::complete_scan`](crate::Kernels::complete_scan), which checks the lengths.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(crate) fn complete(codes: &[[u8; CODES]], rows: &[u32], query: &Query, sums: &mut [i32]) {
-    let x = query.codes();
-    let row = |row: u32| &codes[row as usize * x.len()..][..x.len()];
-    for &first in rows.iter().take(AHEAD) {
-        prefetch_row(row(first).as_flattened());
-    }
-    for (i, out) in sums.iter_mut().enumerate() {
-        if let Some(&next) = rows.get(i + AHEAD) {
-            prefetch_row(row(next).as_flattened());
-        }
-        let mut sums = [_mm512_setzero_si512(); 4];
-        for (block, x) in row(rows[i]).iter().zip(x) {
-            for (p, codes) in unpack(block).into_iter().enumerate() {
-                let x = load(&x.0[LOW].as_chunks().0[p]);
-                sums[p] = _mm512_dpbusd_epi32(sums[p], codes, x);
-            }
-        }
-        let [a, b, c, d] = sums;
-        let low = _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d));
-        *out = out.wrapping_mul(query.base()).wrapping_add(_mm512_reduce_add_epi32(low));
     }
 }
 
@@ -148,6 +117,22 @@ pub(crate) fn refine(
     refinement: usize,
     rows: &[u32],
     query: &Query,
+    precision: Precision,
+    sums: &mut [i32],
+) {
+    match precision {
+        Precision::High => refine_rows::<1>(bits, refinement, rows, query, sums),
+        Precision::Full => refine_rows::<2>(bits, refinement, rows, query, sums),
+    }
+}
+
+/// Refines with the first `HALVES` halves of the query's codes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn refine_rows<const HALVES: usize>(
+    bits: &[[u8; BITS]],
+    refinement: usize,
+    rows: &[u32],
+    query: &Query,
     sums: &mut [i32],
 ) {
     let x = query.codes();
@@ -163,19 +148,22 @@ pub(crate) fn refine(
         if let Some(&next) = rows.get(i + AHEAD) {
             prefetch_row(bits[row(next)..][..blocks].as_flattened());
         }
-        let mut sums = [[_mm512_setzero_si512(); 2]; 2];
-        for (bits, Halves([high, low])) in bits[start..start + blocks].iter().zip(x) {
+        let mut sums = [[_mm512_setzero_si512(); 2]; HALVES];
+        for (bits, Halves(x)) in bits[start..start + blocks].iter().zip(x) {
             let bits = twice(bits);
-            let (high, low) = (high.as_chunks().0, low.as_chunks().0);
             for p in 0..4 {
                 let codes = _mm512_and_si512(_mm512_rolv_epi32(bits, turns[p]), one);
-                sums[0][p % 2] = _mm512_dpbusd_epi32(sums[0][p % 2], codes, load(&high[p]));
-                sums[1][p % 2] = _mm512_dpbusd_epi32(sums[1][p % 2], codes, load(&low[p]));
+                for (x, sums) in x.iter().zip(&mut sums) {
+                    sums[p % 2] =
+                        _mm512_dpbusd_epi32(sums[p % 2], codes, load(&x.as_chunks().0[p]));
+                }
             }
         }
-        let [[a, b], [c, d]] = sums;
-        let halves = [_mm512_add_epi32(a, b), _mm512_add_epi32(c, d)];
-        *out = 2 * *out + total(halves, query.base());
+        let mut halves = [_mm512_setzero_si512(); HALVES];
+        for (half, [a, b]) in halves.iter_mut().zip(sums) {
+            *half = _mm512_add_epi32(a, b);
+        }
+        *out = 2 * *out + total(halves, query);
     }
 }
 
@@ -186,12 +174,15 @@ fn turn(lower: i32, upper: i32) -> __m512i {
     _mm512_inserti64x4::<1>(_mm512_set1_epi32(lower), _mm256_set1_epi32(upper))
 }
 
-/// The sum of the products with both halves, of which the high one has the unit `base`.
+/// The sum of the products with both halves, or with the high one.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn total([high, low]: [__m512i; 2], base: i32) -> i32 {
-    let high = _mm512_mullo_epi32(high, _mm512_set1_epi32(base));
-    _mm512_reduce_add_epi32(_mm512_add_epi32(high, low))
+fn total<const HALVES: usize>(sums: [__m512i; HALVES], query: &Query) -> i32 {
+    let mut sum = sums[0];
+    if let Some(low) = sums.get(1) {
+        sum = _mm512_add_epi32(_mm512_mullo_epi32(sum, _mm512_set1_epi32(query.base())), *low);
+    }
+    _mm512_reduce_add_epi32(sum)
 }
 
 #[target_feature(enable = "avx512f")]

@@ -6,7 +6,7 @@
 //! of half a step. Weights beyond `128 scale` are clipped. Each row also has [`Bounds`]: its
 //! `scale`, and upper bounds of the Euclidean norms |w| and, for 5, 6 and 7 bits, |w - scale * u|.
 //! The scale is chosen to make the norm for 6 bits small. A vector `x` is stored as a [`Query`]:
-//! codes `q` of 16 bits, of which a first scan may multiply the high halves only, a `step`, |x| and
+//! codes `q` of 16 bits, of which a scan may multiply the high halves only, a `step`, |x| and
 //! |x - step * q|. The integer `u . q` is exact, and
 //!
 //! - by Cauchy and Schwarz `|w . x - scale * u . x| <= |w - scale * u| |x|` and
@@ -302,12 +302,18 @@ impl Query {
     }
 
     /// The interval of floats, inclusive, that contains the product with a row. `sum` is the sum of
-    /// the products of codes with the given number of refinements. The interval is infinite if
-    /// nothing is known.
+    /// the products of codes with the given number of refinements and the codes of this vector in
+    /// the given precision. The interval is infinite if nothing is known.
     #[inline]
-    pub fn enclose(&self, sum: i32, refinements: usize, row: &Bounds) -> (f32, f32) {
-        let residual = row.residuals[refinements];
-        self.interval(&self.full, sum, refinements, row.scale, row.norm, residual)
+    pub fn enclose(
+        &self,
+        precision: Precision,
+        sum: i32,
+        refinements: usize,
+        row: &Bounds,
+    ) -> (f32, f32) {
+        let (errors, residual) = (self.errors(precision), row.residuals[refinements]);
+        self.interval(errors, sum, refinements, row.scale, row.norm, residual)
     }
 
     fn errors(&self, precision: Precision) -> &Errors {

@@ -13,21 +13,8 @@ pub(crate) fn scan(
     for (query, out) in queries.iter().zip(out.chunks_exact_mut(rows)) {
         let x = query.codes();
         for (row, out) in codes.chunks_exact(x.len()).zip(out) {
-            let [high, low] = products(row, x, code);
-            *out = match precision {
-                Precision::High => high,
-                Precision::Full => join(high, low, query),
-            };
+            *out = join(products(row, x, code), query, precision);
         }
-    }
-}
-
-/// See [`Kernels::complete_scan`](crate::Kernels::complete_scan), which checks the lengths.
-pub(crate) fn complete(codes: &[[u8; CODES]], rows: &[u32], query: &Query, out: &mut [i32]) {
-    let x = query.codes();
-    for (&row, out) in rows.iter().zip(out) {
-        let [_, low] = products(&codes[row as usize * x.len()..][..x.len()], x, code);
-        *out = join(*out, low, query);
     }
 }
 
@@ -43,6 +30,7 @@ pub(crate) fn refine(
     refinement: usize,
     rows: &[u32],
     query: &Query,
+    precision: Precision,
     sums: &mut [i32],
 ) {
     let x = query.codes();
@@ -50,15 +38,18 @@ pub(crate) fn refine(
     for (&row, out) in rows.iter().zip(sums) {
         let start = (row as usize * REFINEMENTS + refinement) * blocks;
         let bits = &bits[start..start + blocks];
-        let [high, low] = products(bits, x, |block, part, i| block[i] >> part & 1);
-        *out = 2 * *out + join(high, low, query);
+        let products = products(bits, x, |block, part, i| block[i] >> part & 1);
+        *out = 2 * *out + join(products, query, precision);
     }
 }
 
-/// The sum of products with codes, of those with their halves. The sum of the high halves may
-/// overflow when it is multiplied, but the result does not.
-fn join(high: i32, low: i32, query: &Query) -> i32 {
-    high.wrapping_mul(query.base()).wrapping_add(low)
+/// The sum of products with the codes of a vector, given those with their halves. The sum of the
+/// high halves may overflow when it is multiplied, but the result does not.
+fn join([high, low]: [i32; 2], query: &Query, precision: Precision) -> i32 {
+    match precision {
+        Precision::High => high,
+        Precision::Full => high.wrapping_mul(query.base()).wrapping_add(low),
+    }
 }
 
 /// The sums of codes times the halves of the codes of the vector. The second may wrap.

@@ -1,7 +1,9 @@
 //! AVX-512: the 32 i16 lanes of a register hold all 27 sums of three activations, and `vpermw`
-//! looks up those of 32 rows at once.
+//! looks up those of 32 rows at once. Several tokens are multiplied in [`batch`].
 //!
 //! One look-up and one addition replace 96 products, whereas a multiply-add instruction does 64.
+
+mod batch;
 
 use super::{BLOCK_COLS, PLANES, Plane, Product, TILE, TRIPLES, UNUSED, WEIGHTS, planes};
 use crate::codes::MARGIN;
@@ -10,8 +12,10 @@ use std::ops::Range;
 
 /// Maximum number of tokens at a time, so that their sums stay in registers.
 const TOKENS: usize = 8;
-/// Number of tables held at a time, for all tokens: 32 KB.
-const TABLES: usize = 512;
+/// Number of tokens from which multiply-adds are faster.
+const BATCH: usize = 3;
+/// Number of blocks whose tables are held, for one or two tokens: 32 KB.
+const BLOCKS: usize = 32;
 /// Number of blocks that can be summed in i16: 10 * 8 sums of at most 384.
 const NARROW: usize = 10;
 
@@ -24,32 +28,38 @@ struct Table([i16; TILE]);
 type Sums = [__m512i; 2];
 
 /// Fills `out` with the sums of a [`Product`].
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(crate) fn gemm(product: &Product<'_>, out: &mut [i32]) {
     out.fill(0);
-    let mut tables = [Table([0; TILE]); TABLES];
-    let tokens = &product.tokens;
-    let (stride, blocks) = (product.rows.len(), planes(product.matrix.cols).div_ceil(PLANES));
+    let (tokens, stride) = (product.tokens.clone(), product.rows.len());
+    if tokens.len() < BATCH {
+        let mut tables = [Table([0; TILE]); 2 * BLOCKS * TRIPLES];
+        for part in parts(product, if tokens.len() == 1 { 2 * BLOCKS } else { BLOCKS }) {
+            match tokens.len() {
+                1 => add_tokens::<1>(&part, tokens.start, &mut tables, out),
+                _ => add_tokens::<2>(&part, tokens.start, &mut tables, out),
+            }
+        }
+        return;
+    }
+    let mut buffer: batch::Buffer<TOKENS> = [[[[0; 3]; 2]; TOKENS]; batch::BLOCKS];
+    let buffer = buffer.as_flattened_mut();
     // The minimum number of passes, with numbers of tokens as equal as possible.
-    let most = tokens.len().div_ceil(tokens.len().div_ceil(TOKENS).max(1)).max(1);
+    let most = tokens.len().div_ceil(tokens.len().div_ceil(TOKENS));
     // All tokens pass a part of the columns before the next part, because the weights come from
     // memory.
-    let parts = blocks.div_ceil(TABLES / (most * TRIPLES));
-    let step = blocks.div_ceil(parts);
-    for start in (0..blocks).step_by(step) {
-        let part = Part { product, blocks: start..blocks.min(start + step) };
+    for part in parts(product, batch::BLOCKS) {
         for t in tokens.clone().step_by(most) {
             let out = &mut out[(t - tokens.start) * stride..];
-            let tables = &mut tables;
             match most.min(tokens.end - t) {
-                1 => add_tokens::<1>(&part, t, tables, out),
-                2 => add_tokens::<2>(&part, t, tables, out),
-                3 => add_tokens::<3>(&part, t, tables, out),
-                4 => add_tokens::<4>(&part, t, tables, out),
-                5 => add_tokens::<5>(&part, t, tables, out),
-                6 => add_tokens::<6>(&part, t, tables, out),
-                7 => add_tokens::<7>(&part, t, tables, out),
-                _ => add_tokens::<TOKENS>(&part, t, tables, out),
+                1 => batch::add_tokens::<1>(&part, t, buffer, out),
+                2 => batch::add_tokens::<2>(&part, t, buffer, out),
+                3 => batch::add_tokens::<3>(&part, t, buffer, out),
+                4 => batch::add_tokens::<4>(&part, t, buffer, out),
+                5 => batch::add_tokens::<5>(&part, t, buffer, out),
+                6 => batch::add_tokens::<6>(&part, t, buffer, out),
+                7 => batch::add_tokens::<7>(&part, t, buffer, out),
+                _ => batch::add_tokens::<TOKENS>(&part, t, buffer, out),
             }
         }
     }
@@ -61,42 +71,61 @@ struct Part<'a> {
     blocks: Range<usize>,
 }
 
+/// Cuts a product into parts of about equal size and at most `most` blocks.
+fn parts<'a>(product: &'a Product<'a>, most: usize) -> impl Iterator<Item = Part<'a>> {
+    let blocks = planes(product.matrix.cols).div_ceil(PLANES);
+    let step = blocks.div_ceil(blocks.div_ceil(most));
+    let ranges = (0..blocks).step_by(step).map(move |start| start..blocks.min(start + step));
+    ranges.map(|blocks| Part { product, blocks })
+}
+
+impl Part<'_> {
+    /// Calls `sums(planes of the part, planes from one tile to the next)` for every tile, and adds
+    /// the sums of `T` tokens to the outputs.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn each_tile<const T: usize>(
+        &self,
+        out: &mut [i32],
+        sums: impl Fn(&[Plane], usize) -> [Sums; T],
+    ) {
+        let Part { product: &Product { matrix, ref rows, .. }, ref blocks } = *self;
+        for index in rows.start / TILE..rows.end.div_ceil(TILE) {
+            let weights = matrix.tile(index);
+            let end = weights.len().min(blocks.end * PLANES);
+            let sums = sums(&weights[blocks.start * PLANES..end], weights.len());
+            let first = index * TILE;
+            let wanted = rows.start.max(first)..rows.end.min(first + TILE);
+            for (sums, out) in sums.iter().zip(out.chunks_mut(rows.len())) {
+                let out = &mut out[wanted.start - rows.start..wanted.end - rows.start];
+                if let Some(out) = out.first_chunk_mut() {
+                    add(*sums, out);
+                } else {
+                    let mut tile = [0; TILE];
+                    add(*sums, &mut tile);
+                    for (out, sum) in out.iter_mut().zip(&tile[wanted.start - first..]) {
+                        *out += sum;
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Adds the sums of weights times activations of `T` tokens from `t` on.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn add_tokens<const T: usize>(
-    part: &Part<'_>,
-    t: usize,
-    tables: &mut [Table; TABLES],
-    out: &mut [i32],
-) {
-    let Part { product: &Product { matrix, ref rows, x, .. }, ref blocks } = *part;
+fn add_tokens<const T: usize>(part: &Part<'_>, t: usize, tables: &mut [Table], out: &mut [i32]) {
+    let Part { product, ref blocks } = *part;
     let tables = &mut tables.as_chunks_mut().0[..blocks.len() * TRIPLES];
     for i in 0..T {
-        let x = &x.padded(t + i)[MARGIN..][blocks.start * BLOCK_COLS..blocks.end * BLOCK_COLS];
+        let x = &product.x.padded(t + i)[MARGIN..];
+        let x = &x[blocks.start * BLOCK_COLS..blocks.end * BLOCK_COLS];
         for (tables, x) in tables.iter_mut().zip(x.as_chunks().0) {
             tables[i] = table(x);
         }
     }
     let tables = tables.as_chunks().0;
-    for index in rows.start / TILE..rows.end.div_ceil(TILE) {
-        let weights = matrix.tile(index);
-        let end = weights.len().min(blocks.end * PLANES);
-        let sums = tile_sums::<T>(&weights[blocks.start * PLANES..end], weights.len(), tables);
-        let first = index * TILE;
-        let wanted = rows.start.max(first)..rows.end.min(first + TILE);
-        for (sums, out) in sums.iter().zip(out.chunks_mut(rows.len())) {
-            let out = &mut out[wanted.start - rows.start..wanted.end - rows.start];
-            if let Some(out) = out.first_chunk_mut() {
-                add(*sums, out);
-            } else {
-                let mut tile = [0; TILE];
-                add(*sums, &mut tile);
-                for (out, sum) in out.iter_mut().zip(&tile[wanted.start - first..]) {
-                    *out += sum;
-                }
-            }
-        }
-    }
+    part.each_tile(out, |weights, stride| tile_sums::<T>(weights, stride, tables));
 }
 
 /// Builds the table of three activations.

@@ -1,9 +1,9 @@
 //! AVX2: interleaves the bytes of two rows, so that `vpmaddubsw` adds their products.
 
 use super::Weights;
-use super::simd::{AddRows, Part};
+use super::simd::{AddRows, Part, ROWS};
 use crate::i2_s::BLOCK_BYTES;
-use crate::i2_s::avx2::{load, prefetch};
+use crate::i2_s::avx2::{load, prefetch, store};
 use std::arch::x86_64::*;
 
 /// See [`Add`](super::Add).
@@ -45,11 +45,61 @@ fn block<const T: usize>(part: &Part<'_>, codes: [&[i8]; T], mut sums: [&mut [i3
             planes::<T, 2, 0>(part, codes, &mut sums);
             planes::<T, 2, 2>(part, codes, &mut sums);
         }
-        _ => {
-            planes::<T, 1, 0>(part, codes, &mut sums);
-            planes::<T, 1, 1>(part, codes, &mut sums);
-            planes::<T, 1, 2>(part, codes, &mut sums);
-            planes::<T, 1, 3>(part, codes, &mut sums);
+        3 | 4 => batch::<T, 2>(part, codes, &mut sums),
+        _ => batch::<T, 1>(part, codes, &mut sums),
+    }
+}
+
+/// Adds the products of many tokens, `H` interleaved halves of a bit plane at a time.
+///
+/// Interleaves the rows once, because there are not enough registers for the sums of all planes.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn batch<const T: usize, const H: usize>(
+    part: &Part<'_>,
+    codes: [&[i8]; T],
+    sums: &mut [&mut [i32]; T],
+) {
+    let pairs = part.starts.as_chunks::<2>().0;
+    let mut interleaved = [[[0; BLOCK_BYTES]; 2]; ROWS / 2];
+    let mut x = [[0; ROWS / 2]; T];
+    for ([a, b], to) in pairs.iter().zip(&mut interleaved) {
+        let (a, b) = (load(&part.packed[*a]), load(&part.packed[*b]));
+        store(_mm256_unpacklo_epi8(a, b), &mut to[0]);
+        store(_mm256_unpackhi_epi8(a, b), &mut to[1]);
+    }
+    for (x, codes) in x.iter_mut().zip(codes) {
+        // Two activations, twice: lanes of 32 bits are broadcast faster than those of 16.
+        for (x, [a, b]) in x.iter_mut().zip(codes.as_chunks().0) {
+            let pair = u32::from(u16::from_le_bytes([*a as u8, *b as u8]));
+            *x = (pair | pair << 16) as i32;
+        }
+    }
+    let interleaved = &interleaved[..pairs.len()];
+    let mask = _mm256_set1_epi8(3);
+    for first in (0..8).step_by(H) {
+        let (plane, half) = (first / 2, first % 2);
+        let shift = _mm_cvtsi32_si128(6 - 2 * plane as i32);
+        let mut narrow = [[_mm256_setzero_si256(); H]; T];
+        for (i, halves) in interleaved.iter().enumerate() {
+            let mut weights = [_mm256_setzero_si256(); H];
+            for (weights, bytes) in weights.iter_mut().zip(&halves[half..]) {
+                *weights = _mm256_and_si256(_mm256_srl_epi16(load(bytes), shift), mask);
+            }
+            for (narrow, x) in narrow.iter_mut().zip(&x) {
+                let x = _mm256_set1_epi32(x[i]);
+                for (sum, weights) in narrow.iter_mut().zip(weights) {
+                    *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(weights, x));
+                }
+            }
+        }
+        for (sums, narrow) in sums.iter_mut().zip(narrow) {
+            let eights = &mut sums.as_chunks_mut::<BLOCK_BYTES>().0[plane].as_chunks_mut().0;
+            for (i, narrow) in narrow.into_iter().enumerate() {
+                // The first half holds columns 0 to 7 and 16 to 23, the second the others.
+                accumulate(_mm256_castsi256_si128(narrow), &mut eights[half + i]);
+                accumulate(_mm256_extracti128_si256::<1>(narrow), &mut eights[half + i + 2]);
+            }
         }
     }
 }
@@ -69,12 +119,16 @@ fn planes<const T: usize, const P: usize, const FIRST: usize>(
         let (a, b) = (load(&part.packed[*a]), load(&part.packed[*b]));
         let halves = [_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)];
         for (p, narrow) in narrow.iter_mut().enumerate() {
-            let weights = halves.map(|half| match FIRST + p {
-                0 => _mm256_and_si256(_mm256_srli_epi16::<6>(half), mask),
-                1 => _mm256_and_si256(_mm256_srli_epi16::<4>(half), mask),
-                2 => _mm256_and_si256(_mm256_srli_epi16::<2>(half), mask),
-                _ => _mm256_and_si256(half, mask),
-            });
+            let mut weights = halves;
+            for half in &mut weights {
+                let codes = match FIRST + p {
+                    0 => _mm256_srli_epi16::<6>(*half),
+                    1 => _mm256_srli_epi16::<4>(*half),
+                    2 => _mm256_srli_epi16::<2>(*half),
+                    _ => *half,
+                };
+                *half = _mm256_and_si256(codes, mask);
+            }
             for (narrow, codes) in narrow.iter_mut().zip(codes) {
                 let x = _mm256_set1_epi16(i16::from_le_bytes(codes[i].map(|x| x as u8)));
                 for (sum, weights) in narrow.iter_mut().zip(weights) {

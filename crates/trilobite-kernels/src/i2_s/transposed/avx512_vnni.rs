@@ -1,7 +1,7 @@
 //! AVX-512 VNNI: interleaves the bytes of four rows, so that `vpdpbusd` adds their products.
 
-use super::simd::{AddRows, Part};
-use super::{PAIR, Weights};
+use super::simd::{AddRows, Part, ROWS};
+use super::{GROUP, PAIR, Weights};
 use crate::i2_s::avx2::prefetch;
 use crate::i2_s::{BLOCK, BLOCK_BYTES};
 use std::arch::x86_64::*;
@@ -50,7 +50,7 @@ impl AddRows for Avx512 {
     }
 }
 
-/// Adds the products of `T` tokens with a pair of blocks of every row, or the last block.
+/// Adds the products of `T` tokens with a pair of blocks, or one block, of every row.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
 #[inline]
 fn pair<const T: usize>(part: &Part<'_>, codes: [&[i8]; T], mut sums: [&mut [i32]; T]) {
@@ -61,13 +61,92 @@ fn pair<const T: usize>(part: &Part<'_>, codes: [&[i8]; T], mut sums: [&mut [i32
             planes::<T, 2, 0>(part, codes, &mut sums);
             planes::<T, 2, 2>(part, codes, &mut sums);
         }
-        _ => {
-            planes::<T, 1, 0>(part, codes, &mut sums);
-            planes::<T, 1, 1>(part, codes, &mut sums);
-            planes::<T, 1, 2>(part, codes, &mut sums);
-            planes::<T, 1, 3>(part, codes, &mut sums);
+        3 | 4 => batch::<T, 4>(part, codes, &mut sums),
+        _ => batch::<T, 2>(part, codes, &mut sums),
+    }
+}
+
+/// The bytes of four rows, interleaved: see [`interleave`].
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Quarters([[u8; 64]; 4]);
+
+/// Adds the products of many tokens, `Q` quarters of a bit plane at a time.
+///
+/// Interleaves the rows once, because there are not enough registers for the sums of all planes.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn batch<const T: usize, const Q: usize>(
+    part: &Part<'_>,
+    codes: [&[i8]; T],
+    sums: &mut [&mut [i32]; T],
+) {
+    let groups = part.starts.as_chunks::<GROUP>().0;
+    let mut interleaved = [Quarters([[0; 64]; 4]); ROWS / GROUP];
+    for (starts, to) in groups.iter().zip(&mut interleaved) {
+        for (quarter, to) in interleave(part, starts).into_iter().zip(&mut to.0) {
+            // SAFETY: the reference is valid for writing the 64 bytes of an unaligned store.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), quarter) };
         }
     }
+    let interleaved = &interleaved[..groups.len()];
+    let codes = codes.map(|codes| &codes.as_chunks::<GROUP>().0[..groups.len()]);
+    for first in (0..16).step_by(Q) {
+        let (plane, quarter) = (first / 4, first % 4);
+        let mask = _mm512_set1_epi8((3u8 << (6 - 2 * plane)) as i8);
+        let mut wide = [[_mm512_setzero_si512(); Q]; T];
+        for (sums, wide) in sums.iter().zip(&mut wide) {
+            for (memory, wide) in sums.as_chunks::<16>().0[first..first + Q].iter().zip(wide) {
+                *wide = load_sums(memory);
+            }
+        }
+        for (i, quarters) in interleaved.iter().enumerate() {
+            let mut weights = [_mm512_setzero_si512(); Q];
+            for (weights, quarter) in weights.iter_mut().zip(&quarters.0[quarter..]) {
+                // SAFETY: the reference is valid for reading the 64 bytes of an unaligned load.
+                let quarter = unsafe { _mm512_loadu_si512(quarter.as_ptr().cast()) };
+                *weights = _mm512_and_si512(quarter, mask);
+            }
+            for (wide, codes) in wide.iter_mut().zip(codes) {
+                let x = broadcast(&codes[i]);
+                for (sum, weights) in wide.iter_mut().zip(weights) {
+                    *sum = _mm512_dpbusd_epi32(*sum, weights, x);
+                }
+            }
+        }
+        for (sums, wide) in sums.iter_mut().zip(wide) {
+            let memory = &mut sums.as_chunks_mut::<16>().0[first..first + Q];
+            for (memory, wide) in memory.iter_mut().zip(wide) {
+                store_sums(wide, memory);
+            }
+        }
+    }
+}
+
+/// Interleaves the bytes of four rows: quarter `q` has bytes `4 q` to `4 q + 3` of every 16 bytes of
+/// the rows, those of the same place next to each other.
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+#[inline]
+fn interleave(part: &Part<'_>, starts: &[usize; GROUP]) -> [__m512i; 4] {
+    let [a, b, c, d] = *starts;
+    let row = |start: usize| load_blocks(&part.packed[start..start + part.blocks]);
+    let (a, b, c, d) = (row(a), row(b), row(c), row(d));
+    let (low, high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
+    let (low2, high2) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
+    [
+        _mm512_unpacklo_epi16(low, low2),
+        _mm512_unpackhi_epi16(low, low2),
+        _mm512_unpacklo_epi16(high, high2),
+        _mm512_unpackhi_epi16(high, high2),
+    ]
+}
+
+/// Four activations in every lane.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn broadcast(codes: &[i8; GROUP]) -> __m512i {
+    let [a, b, c, d] = *codes;
+    _mm512_set1_epi32(i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]))
 }
 
 /// Adds the products of `P` bit planes from `FIRST` on.
@@ -78,27 +157,21 @@ fn planes<const T: usize, const P: usize, const FIRST: usize>(
     codes: [&[i8]; T],
     sums: &mut [&mut [i32]; T],
 ) {
-    let codes = codes.map(|codes| &codes.as_chunks::<4>().0[..part.starts.len() / 4]);
+    let codes = codes.map(|codes| &codes.as_chunks::<GROUP>().0[..part.starts.len() / GROUP]);
     let mut wide = [[[_mm512_setzero_si512(); 4]; T]; P];
     each_sum(sums, &mut wide, FIRST, |memory, wide| *wide = load_sums(memory));
-    for (i, starts) in part.starts.as_chunks::<4>().0.iter().enumerate() {
-        let [a, b, c, d] =
-            starts.map(|start| load_blocks(&part.packed[start..start + part.blocks]));
-        let (low, high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
-        let (low2, high2) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
-        let quarters = [
-            _mm512_unpacklo_epi16(low, low2),
-            _mm512_unpackhi_epi16(low, low2),
-            _mm512_unpacklo_epi16(high, high2),
-            _mm512_unpackhi_epi16(high, high2),
-        ];
+    for (i, starts) in part.starts.as_chunks::<GROUP>().0.iter().enumerate() {
+        let quarters = interleave(part, starts);
         for (p, wide) in wide.iter_mut().enumerate() {
             // The codes are not shifted, which multiplies their sums; the sums are shifted at the
             // end.
             let mask = _mm512_set1_epi8((3u8 << (6 - 2 * (FIRST + p))) as i8);
-            let weights = quarters.map(|quarter| _mm512_and_si512(quarter, mask));
+            let mut weights = quarters;
+            for weights in &mut weights {
+                *weights = _mm512_and_si512(*weights, mask);
+            }
             for (wide, codes) in wide.iter_mut().zip(codes) {
-                let x = _mm512_set1_epi32(i32::from_le_bytes(codes[i].map(|x| x as u8)));
+                let x = broadcast(&codes[i]);
                 for (sum, weights) in wide.iter_mut().zip(weights) {
                     *sum = _mm512_dpbusd_epi32(*sum, weights, x);
                 }

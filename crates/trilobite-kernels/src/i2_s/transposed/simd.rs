@@ -6,7 +6,7 @@ use crate::i2_s::{BLOCK, BLOCK_BYTES};
 /// Maximum number of rows added up in registers while the next ones are prefetched; both fit in the
 /// first-level cache. A 16-bit lane holds the sum of so many products of a code in 0..=3 and an
 /// activation in -128..=127.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 /// The number of rows for a single token, for which the latency of memory counts more than loads
 /// and stores of the sums.
 const ROWS_OF_ONE: usize = 32;
@@ -79,7 +79,8 @@ pub(super) fn add<S: AddRows>(
                 t += match tokens - t {
                     1 => add_tokens::<S, 1>(simd, &part, codes, sums),
                     2 | 3 => add_tokens::<S, 2>(simd, &part, codes, sums),
-                    _ => add_tokens::<S, 4>(simd, &part, codes, sums),
+                    4..8 => add_tokens::<S, 4>(simd, &part, codes, sums),
+                    _ => add_tokens::<S, 8>(simd, &part, codes, sums),
                 };
             }
         }
