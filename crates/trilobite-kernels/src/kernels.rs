@@ -101,9 +101,10 @@ pub struct Kernels {
     i2_s_rows: unsafe fn(&i2_s::Product<'_, &[u32]>, &mut [i32]),
     i2_s_lookup: Option<LookUp>,
     i2_t_add: transposed::Add,
-    i2_t_repack: transposed::Repack,
-    t5_3_gemm: unsafe fn(&t5_3::Product<'_>, &mut [i32]),
     /// The repacking kernel, with the number of tokens from which it is faster.
+    i2_t_repack: (usize, transposed::Repack),
+    t5_3_gemm: unsafe fn(&t5_3::Product<'_>, &mut [i32]),
+    /// As for I2_T, if there is one.
     t5_3_repack: Option<(usize, Repack)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),
@@ -162,7 +163,7 @@ macro_rules! table {
             i2_s_rows: i2_s::$i2_s::rows,
             i2_s_lookup: None,
             i2_t_add: transposed::scalar::add,
-            i2_t_repack: transposed::repack_portable,
+            i2_t_repack: (12, transposed::repack_portable),
             t5_3_gemm: t5_3::$t5_3::gemm,
             t5_3_repack: None,
             quantize_row: compiled::$float::quantize_row,
@@ -262,12 +263,13 @@ fn detected() -> Vec<Kernels> {
         })
     };
     let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as Repack));
-    let i2_t_repack = transposed::repack_avx2;
+    // From these numbers of tokens on, measured on Zen 5 with 1728 and 2560 columns.
+    let i2_t_repack = (32, transposed::repack_avx2 as transposed::Repack);
     tables.push(Kernels {
         i2_s_lookup: lookup(),
         i2_t_add: transposed::avx2::add,
         i2_t_repack,
-        t5_3_repack: t5_3_repack(16),
+        t5_3_repack: t5_3_repack(32),
         ..table!(Isa::Avx2, avx2, avx2, avx2, avx2)
     });
     if is_x86_feature_detected!("avxvnni") {
@@ -275,7 +277,7 @@ fn detected() -> Vec<Kernels> {
             i2_s_lookup: lookup(),
             i2_t_add: transposed::avx2::add,
             i2_t_repack,
-            t5_3_repack: t5_3_repack(16),
+            t5_3_repack: t5_3_repack(32),
             ..table!(Isa::AvxVnni, avx_vnni, avx2, avx2, avx2)
         });
     }
@@ -287,7 +289,7 @@ fn detected() -> Vec<Kernels> {
         tables.push(Kernels {
             i2_t_add: transposed::avx512_vnni::add,
             i2_t_repack,
-            t5_3_repack: t5_3_repack(64),
+            t5_3_repack: t5_3_repack(128),
             ..table!(Isa::Avx512Vnni, avx512_vnni, avx512, avx512, avx512)
         });
     }

@@ -22,8 +22,6 @@ use crate::codes::Codes;
 use crate::packing::Packing;
 use std::ops::Range;
 
-/// Number of tokens from which repacking the matrix is faster.
-pub(crate) const REPACK_TOKENS: usize = 12;
 /// Maximum number of rows added up before the sums are taken from the kernel. Sums 64 times as
 /// large would still fit in 32 bits: 2^15 * 3 * 128 * 64 < 2^31.
 const MAX_ROWS: usize = 1 << 15;

@@ -70,7 +70,8 @@ impl Kernels {
             }
             Layout::I2T => {
                 let product = product.of(i2_t_matrix(matrix));
-                if product.tokens.len() < transposed::REPACK_TOKENS {
+                let (many, repack) = self.i2_t_repack;
+                if product.tokens.len() < many {
                     let (add, part) = (self.i2_t_add, 0..matrix.cols());
                     let (skip, list) = (transposed::Skip::Nothing, &mut workspace.columns);
                     // SAFETY: as in `call`.
@@ -78,7 +79,8 @@ impl Kernels {
                     return;
                 }
                 let Workspace { repacked, lookup, .. } = workspace;
-                let rows = call!(self.i2_t_repack(&product.matrix, product.rows.clone(), repacked));
+                // SAFETY: as in `call`.
+                let rows = unsafe { repack(&product.matrix, product.rows.clone(), repacked) };
                 let matrix = i2_s_matrix(i2_s::Rows::Padded, repacked, matrix.cols());
                 self.multiply_i2_s(method, Product { rows, ..product.of(matrix) }, lookup, out);
             }

@@ -58,7 +58,7 @@ fn an_instruction_set_that_computes_something_else_fails_its_self_test() {
     wrong.i2_t_add = |_, _, _, sums| sums.fill(1);
     assert_ne!(self_test::results(&wrong), expected);
     let mut wrong = scalar();
-    wrong.i2_t_repack = |_, rows, out| {
+    wrong.i2_t_repack.1 = |_, rows, out| {
         *out = vec![0; 1 << 20];
         rows
     };
