@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::args::{Global, Tokenize};
-use crate::{model, output};
+use crate::{input, model, output};
 
 pub(crate) fn run(args: &Tokenize, global: &Global) -> Result<ExitCode> {
     let tokenizer = model::load_tokenizer(args.model.as_deref(), global)?;
@@ -17,7 +17,7 @@ pub(crate) fn run(args: &Tokenize, global: &Global) -> Result<ExitCode> {
     let prompts: Vec<&str> = match &args.file {
         Some(path) => {
             text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            text.split_terminator('\n').collect()
+            input::without_mark(&text).split_terminator('\n').collect()
         }
         None if args.prompt.is_empty() => bail!("nothing to do: give -p, --file or --decode"),
         None => args.prompt.iter().map(String::as_str).collect(),
