@@ -43,11 +43,12 @@ pub(crate) fn read(args: &args::Model, global: &args::Global) -> Result<Model> {
 /// Names the path of a model in an error, unless the error begins with it.
 pub(crate) fn of_model(error: anyhow::Error, path: &Path) -> anyhow::Error {
     let (text, path) = (error.to_string(), path.display().to_string());
-    let rest = text.strip_prefix("cannot read ").unwrap_or(&text).strip_prefix(&path);
+    let place = text.strip_prefix("cannot read ").unwrap_or(&text).trim_start_matches('"');
     // Otherwise it is another name that begins alike.
-    let ends =
-        |rest: &str| path.ends_with('/') || rest.is_empty() || rest.starts_with([':', ' ', '/']);
-    if rest.is_some_and(ends) { error } else { error.context(path) }
+    let ends = |rest: &str| {
+        path.ends_with('/') || rest.is_empty() || rest.starts_with([':', ' ', '/', '"'])
+    };
+    if place.strip_prefix(&path).is_some_and(ends) { error } else { error.context(path) }
 }
 
 /// Opens a model, and reports the progress of its conversion if it is a checkpoint.
@@ -170,7 +171,7 @@ pub(crate) fn drafter(
 ) -> Result<Speculation> {
     let source = args::Model { model: Some(path.to_owned()), no_cache };
     let named = || format!("--draft {}", path.display());
-    let drafting = load_to_decode(&source, global).with_context(named)?;
+    let drafting = load_to_decode(&source, global).context("--draft")?;
     let context = session.context().min(drafting.config().context);
     let session = self::session(&drafting, compute, Some(context))?;
     let drafter = ModelDrafter::new(session, model).with_context(named)?;

@@ -361,7 +361,7 @@ pub enum Error {
     #[error("it is one file of a checkpoint; give the folder, {}", .0.display())]
     PartOfCheckpoint(PathBuf),
     /// A checkpoint has no supported tokenizer.
-    #[error("there is no tokenizer.json")]
+    #[error("there is neither tokenizer.json nor tokenizer.model")]
     NoTokenizer,
     /// A checkpoint cannot be converted, or a file cannot be written.
     #[cfg(any(feature = "download", feature = "open"))]

@@ -384,3 +384,23 @@ fn converting_again_changes_nothing() {
         assert!(fs::read(damaged.out()).unwrap() == fs::read(&again).unwrap(), "{args:?}");
     }
 }
+
+#[test]
+fn errors_say_what_to_give_instead() {
+    let damaged = Damaged::copy_of("bitnet_offline");
+    let (folder, model) = (damaged.target.path(), damaged.out());
+    convert(damaged.source.path(), &model).unwrap();
+    let run = command(["run", "-p", "a"]).arg(folder).output().unwrap();
+    failed(&run, &["it has no config.json; the file out.gguf in it may be a model"]);
+    failed(&conversion(&model, &model).output().unwrap(), &["it is the source; -o names another"]);
+    let empty = folder.join("empty.gguf");
+    fs::write(&empty, "").unwrap();
+    let run = command(["run", "-p", "a"]).arg(&empty).output().unwrap();
+    failed(&run, &["empty.gguf: not a GGUF file: it is empty"]);
+    for args in [&["show", "none"][..], &["rm", "none"], &["run", "-p", "a", "--draft", "none"]] {
+        let output = command(args).env("TRILOBITE_HOME", folder).output().unwrap();
+        failed(&output, &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.matches("none").count(), 1, "{said}");
+    }
+}

@@ -80,7 +80,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
             return Err(object.unsupported(key));
         }
     }
-    // There is no BitNet model of this architecture to test against.
+    // Bonsai is the only supported model that MLX packs.
     let mlx = if arch == Architecture::Qwen3 { mlx(&object)? } else { None };
     if arch == Architecture::Maple {
         if object.get("quantization_config").is_some() {

@@ -8,6 +8,7 @@ mod tests;
 mod view;
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Deref;
@@ -229,7 +230,7 @@ impl Checkpoint {
                 Some(name) => {
                     Error::Pickled { path: folder.display().to_string(), file: name.to_owned() }
                 }
-                None => error,
+                None => with_model(error, folder),
             });
         }
         Ok(checkpoint)
@@ -325,6 +326,18 @@ impl Checkpoint {
             .filter_map(|file| file.path.as_ref()?.canonicalize().ok())
             .any(|file| file == path)
     }
+}
+
+/// Adds to an error about a folder the name of a GGUF file in it.
+fn with_model(error: Error, folder: &Path) -> Error {
+    let Error::NotACheckpoint { path, why } = error else { return error };
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let gguf = |name: &OsString| Path::new(name).extension().is_some_and(|end| end == "gguf");
+    let why = match names.filter(gguf).min() {
+        Some(name) => format!("{why}; the file {} in it may be a model", name.display()),
+        None => why,
+    };
+    Error::NotACheckpoint { path, why }
 }
 
 /// The parts of the GGUF model that an opened file belongs to; usually only that file.
