@@ -22,8 +22,12 @@ pub(crate) fn run(args: &Tokenize, global: &Global) -> Result<ExitCode> {
         None if args.prompt.is_empty() => bail!("nothing to do: give -p, --file or --decode"),
         None => args.prompt.iter().map(String::as_str).collect(),
     };
-    for prompt in prompts {
-        let ids = tokenizer.encode(prompt, !args.no_special, args.parse_special)?;
+    for (number, prompt) in (1..).zip(prompts) {
+        let ids = tokenizer.encode(prompt, !args.no_special, args.parse_special);
+        let ids = ids.with_context(|| match &args.file {
+            Some(path) => format!("{} line {number}", path.display()),
+            None => format!("text {number}"),
+        })?;
         let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
         output::print(&format!("{}\n", ids.join(",")))?;
     }
