@@ -74,6 +74,9 @@ fn of_format(error: &Format) -> Hint {
 fn of_convert(error: &Convert) -> Hint {
     let hint = match error {
         Convert::Exists(_) => "--force overwrites it",
+        Convert::OutputPath { why, .. } if *why == trilobite_convert::IS_SOURCE => {
+            "-o names another file"
+        }
         Convert::Dense { .. } => {
             "if it holds master weights, or ternary weights written out as dense numbers, convert \
              with `--quantize absmean`"

@@ -37,7 +37,18 @@ fn read_and_tell(args: &args::Model, global: &args::Global) -> Result<Model> {
 /// Opens the model that the arguments name.
 pub(crate) fn read(args: &args::Model, global: &args::Global) -> Result<Model> {
     let Some(path) = args.model.as_deref() else { return open(None, args, global) };
-    open(Some(path), args, global).with_context(|| path.display().to_string())
+    open(Some(path), args, global).map_err(|error| of_model(error, path))
+}
+
+/// Names the path of a model in an error, unless the error begins with it.
+pub(crate) fn of_model(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    let (text, path) = (error.to_string(), path.display().to_string());
+    let place = text.strip_prefix("cannot read ").unwrap_or(&text).trim_start_matches('"');
+    // Otherwise it is another name that begins alike.
+    let ends = |rest: &str| {
+        path.ends_with('/') || rest.is_empty() || rest.starts_with([':', ' ', '/', '"'])
+    };
+    if place.strip_prefix(&path).is_some_and(ends) { error } else { error.context(path) }
 }
 
 /// Opens a model, and reports the progress of its conversion if it is a checkpoint.
@@ -98,7 +109,7 @@ fn tell_assumption(tokenizer: &Tokenizer, global: &args::Global) {
 pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Result<Tokenizer> {
     let opened = open_tokenizer(&Cache::from_env(), path);
     let Some(path) = path else { return Ok(opened?) };
-    let tokenizer = opened.with_context(|| path.display().to_string())?;
+    let tokenizer = opened.map_err(|error| of_model(error.into(), path))?;
     tell_assumption(&tokenizer, global);
     Ok(tokenizer)
 }
@@ -160,7 +171,7 @@ pub(crate) fn drafter(
 ) -> Result<Speculation> {
     let source = args::Model { model: Some(path.to_owned()), no_cache };
     let named = || format!("--draft {}", path.display());
-    let drafting = load_to_decode(&source, global).with_context(named)?;
+    let drafting = load_to_decode(&source, global).context("--draft")?;
     let context = session.context().min(drafting.config().context);
     let session = self::session(&drafting, compute, Some(context))?;
     let drafter = ModelDrafter::new(session, model).with_context(named)?;

@@ -15,6 +15,10 @@ use trilobite_hub::Size;
 use crate::args::Global;
 use crate::interrupt;
 
+/// Maximum length of a message on stderr in characters. It may quote a file, whose names and values
+/// can have any length.
+const MAX_MESSAGE: usize = 1200;
+
 /// An error of writing to stdout.
 #[derive(Debug)]
 pub(crate) struct Stdout(pub(crate) io::Error);
@@ -55,7 +59,21 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
 
 /// Prints a line on stderr. A closed stderr is not an error.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", line(text));
+    let _ = writeln!(io::stderr(), "{}", shortened(&line(text), MAX_MESSAGE));
+}
+
+/// Text of at most `most` characters, and three dots in place of its middle if it is longer: a
+/// message begins with the place of an error and ends with what is expected there.
+fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    let end = most / 3;
+    let first = text.char_indices().nth(most - end).map(|(at, _)| at);
+    let last = text.char_indices().nth_back(end.saturating_sub(1)).map(|(at, _)| at);
+    match (first, last, text.chars().nth(most)) {
+        (Some(first), Some(last), Some(_)) => {
+            format!("{}...{}", &text[..first], &text[last..]).into()
+        }
+        _ => text.into(),
+    }
 }
 
 /// Prints several lines on stderr, and keeps the spaces at their beginnings. `faint` selects the

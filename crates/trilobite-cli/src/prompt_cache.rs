@@ -33,7 +33,7 @@ impl PromptCache {
         let (forward, sequence) = session.parts();
         let key = TextKey::new(forward);
         if args.prompt_cache_ro || exists(path) {
-            sequence.load(path, key)?;
+            sequence.load(path, key, forward.model().config())?;
         } else {
             // Better to fail now than after the answer.
             Sequence::can_save(path)?;

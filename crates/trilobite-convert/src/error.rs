@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// The weights are in PyTorch's own format.
     #[error(
-        "the weights of {path} are in {file}, which is not read, because such a file can run any \
+        "{path}: the weights are in {file}, which is not read, because such a file can run any \
          program: save them as safetensors, as `save_pretrained` of transformers does"
     )]
     Pickled {
@@ -185,6 +185,28 @@ pub enum Error {
         /// The weight.
         found: f32,
     },
+    /// A file that another one names is missing.
+    #[error("{by} names {file}, which is missing")]
+    NoFile {
+        /// The missing file.
+        file: String,
+        /// The file that names it.
+        by: String,
+    },
+    /// A ternary tensor contains a code that represents no weight.
+    #[error(
+        "{file}: tensor {tensor} has a code that stands for no weight at row {row}, column {col}"
+    )]
+    UnusedCode {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Row of the code.
+        row: u64,
+        /// Its column.
+        col: u64,
+    },
     /// A weight of a ternary tensor is not -1, 0 or 1.
     #[error(
         "{file}: tensor {tensor} is said to be ternary, but holds {found} at row {row}, column {col}"
@@ -198,8 +220,8 @@ pub enum Error {
         row: u64,
         /// Column of the weight.
         col: u64,
-        /// The weight, or the invalid code.
-        found: String,
+        /// The weight.
+        found: f32,
     },
     /// The model has tied weights, but its head differs from its embedding.
     #[error("{file}: {tensor} differs from the embedding, but the model says that they are tied")]

@@ -10,6 +10,9 @@ use crate::options::{Options, Progress, Report};
 use crate::source::Checkpoint;
 use crate::{Error, verify, write};
 
+/// Why a source cannot be the output of its conversion.
+pub const IS_SOURCE: &str = "it is the source";
+
 /// Converts a checkpoint into the file `out`.
 ///
 /// The file is written under a temporary name in the same folder (see [`NewFile`]) and synchronised
@@ -28,7 +31,7 @@ pub fn convert_file(
 ) -> Result<Report, Error> {
     new_file::check(out)?;
     if checkpoint.contains(out) {
-        return Err(Error::OutputPath { path: out.to_owned(), why: "it is the source" });
+        return Err(Error::OutputPath { path: out.to_owned(), why: IS_SOURCE });
     }
     if !force && out.exists() {
         return Err(Error::Exists(out.to_owned()));

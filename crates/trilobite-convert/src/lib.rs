@@ -23,7 +23,7 @@ mod verify;
 mod write;
 
 pub use error::Error;
-pub use file::convert_file;
+pub use file::{IS_SOURCE, convert_file};
 pub use hf::{CheckpointTensor, checkpoint_tensors};
 pub use new_file::NewFile;
 pub use options::{

@@ -117,17 +117,17 @@ impl Ternary<'_> {
         let (rows, cols) = (self.rows, self.cols);
         match ty {
             TensorType::Tq1_0 => {
-                self.refuse_unused(ty, DenseType::TQ1_0.find_unused(bytes, cols))?;
+                self.refuse_unused(DenseType::TQ1_0.find_unused(bytes, cols))?;
                 Ok((block_scale(ty, bytes), Decode::Tq1(bytes.as_chunks().0)))
             }
             TensorType::Tq2_0 => {
-                self.refuse_unused(ty, DenseType::TQ2_0.find_unused(bytes, cols))?;
+                self.refuse_unused(DenseType::TQ2_0.find_unused(bytes, cols))?;
                 Ok((block_scale(ty, bytes), Decode::Tq2(bytes.as_chunks().0)))
             }
             _ => {
                 let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
                 let layout = layout(ty);
-                self.refuse_unused(ty, layout.find_unused(codes, rows, cols))?;
+                self.refuse_unused(layout.find_unused(codes, rows, cols))?;
                 let decode = match layout {
                     Layout::I2T => Decode::Transposed(codes),
                     _ => Decode::Codes(codes, layout),
@@ -138,20 +138,16 @@ impl Ternary<'_> {
     }
 
     /// Fails if there is an invalid code; `at` is its row and column.
-    fn refuse_unused(&self, ty: TensorType, at: Option<(usize, usize)>) -> Result<(), Error> {
-        match at {
-            None => Ok(()),
-            Some((row, col)) => Err(self.not_ternary(row, col, unused_code(ty).to_owned())),
-        }
+    fn refuse_unused(&self, at: Option<(usize, usize)>) -> Result<(), Error> {
+        at.map_or(Ok(()), |(row, col)| Err(self.unused_code(row, col)))
     }
 
-    fn not_ternary(&self, row: usize, col: usize, found: String) -> Error {
-        Error::NotTernary {
+    fn unused_code(&self, row: usize, col: usize) -> Error {
+        Error::UnusedCode {
             file: self.file.to_owned(),
             tensor: self.name.clone(),
             row: row as u64,
             col: col as u64,
-            found,
         }
     }
 }
@@ -180,7 +176,7 @@ impl Trits<'_> {
             // One reduction over the row; search only if it fails.
             if out.iter().fold(0, |worst, &t| t.max(worst)) > 1 {
                 let col = out.iter().position(|&t| t > 1).expect("the worst is above 1");
-                return Err(self.tensor.not_ternary(source, col, self.found(source, col)));
+                return Err(self.not_ternary(source, col));
             }
         }
         Ok(())
@@ -229,26 +225,19 @@ impl Trits<'_> {
         }
     }
 
-    /// The stored value of a weight that is not ternary, for errors.
-    fn found(&self, row: usize, col: usize) -> String {
-        match &self.decode {
-            Decode::Plain(view) => {
-                let mut weight = Vec::new();
-                let at = row * self.tensor.cols + col;
-                view.widen(at..at + 1, &mut weight);
-                weight.first().map_or_else(String::new, f32::to_string)
-            }
-            _ => unused_code(TensorType::I2S).to_owned(),
+    /// The error for a weight that is not ternary.
+    fn not_ternary(&self, row: usize, col: usize) -> Error {
+        let Decode::Plain(view) = &self.decode else { return self.tensor.unused_code(row, col) };
+        let mut weight = Vec::new();
+        let at = row * self.tensor.cols + col;
+        view.widen(at..at + 1, &mut weight);
+        Error::NotTernary {
+            file: self.tensor.file.to_owned(),
+            tensor: self.tensor.name.clone(),
+            row: row as u64,
+            col: col as u64,
+            found: weight.first().copied().unwrap_or(f32::NAN),
         }
-    }
-}
-
-/// The description of the invalid codes of a ternary type.
-pub(crate) fn unused_code(ty: TensorType) -> &'static str {
-    match ty {
-        TensorType::T5_3 => "an index that stands for nothing",
-        TensorType::Tq1_0 => "a byte that stands for no trits",
-        _ => "the code 3",
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use minijinja::Value;
+use serde_json::value::RawValue;
 
 use crate::bytes::{sha256, unpack, utf8};
 use crate::error::{Error, Result};
@@ -190,22 +191,30 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
             }
         }
         Format::Json => {
-            let values: Vec<Fields> = serde_json::from_str(text)
-                .map_err(|error| fail(error.line(), format!("not an array of objects: {error}")))?;
-            for fields in values {
-                add(1, fields, None);
+            let refuse = |line, error| fail(line, format!("not an array of objects: {error}"));
+            let values: Vec<&RawValue> =
+                serde_json::from_str(text).map_err(|error| refuse(error.line(), error))?;
+            let mut place = LineNumber::new(text);
+            for value in values {
+                // Each value is a part of the text.
+                let number = place.at(value.get().as_ptr() as usize - text.as_ptr() as usize);
+                let fields = serde_json::from_str(value.get());
+                add(number, fields.map_err(|error| refuse(number, error))?, None);
             }
         }
         Format::Csv => {
             let mut reader = csv::Reader::from_reader(text.as_bytes());
             let header = reader.headers().map_err(|error| fail(1, error.to_string()))?.clone();
+            let mut place = LineNumber::new(text);
+            // A position is before the empty lines that are skipped.
+            let mut line = |position: Option<&csv::Position>| {
+                let at = position.map_or(0, |position| position.byte() as usize);
+                let rest = text.get(at..).unwrap_or_default();
+                place.at(text.len() - rest.trim_start_matches(['\r', '\n']).len())
+            };
             for row in reader.records() {
-                let row = row.map_err(|error| {
-                    let line = error.position().map_or(1, csv::Position::line);
-                    fail(line as usize, error.to_string())
-                })?;
-                let line = row.position().map_or(1, csv::Position::line) as usize;
-                add(line, fields(header.iter(), row.iter()), None);
+                let row = row.map_err(|error| fail(line(error.position()), error.to_string()))?;
+                add(line(row.position()), fields(header.iter(), row.iter()), None);
             }
         }
         Format::Tsv => {
@@ -246,6 +255,59 @@ fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Vec<Record>> {
     Ok(records)
 }
 
+/// The numbers of lines at rising places of a text.
+struct LineNumber<'a> {
+    text: &'a str,
+    at: usize,
+    line: usize,
+}
+
+impl<'a> LineNumber<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, at: 0, line: 1 }
+    }
+
+    /// The line of the byte at `at`.
+    fn at(&mut self, at: usize) -> usize {
+        let passed = self.text.as_bytes().get(self.at..at).unwrap_or_default();
+        self.line += passed.iter().filter(|byte| **byte == b'\n').count();
+        self.at = at;
+        self.line
+    }
+}
+
 fn fields<'a>(header: impl Iterator<Item = &'a str>, row: impl Iterator<Item = &'a str>) -> Fields {
     header.zip(row).map(|(name, value)| (name.to_owned(), value.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(format: Format, text: &str) -> Result<Vec<usize>> {
+        let records = parse(Path::new("data"), format, text.as_bytes())?;
+        Ok(records.iter().map(|record| record.line).collect())
+    }
+
+    #[test]
+    fn records_know_their_lines() {
+        for (format, text, expected) in [
+            (Format::Jsonl, "\u{feff}{\"a\":1}\n\n{\"a\":2}\n", [1, 3]),
+            (Format::Json, "\u{feff}[\n\n{\"a\":\n1},\n  {\"a\":2}]\n", [3, 5]),
+            (Format::Csv, "\u{feff}a\n\n\"x\ny\"\nz\n", [3, 5]),
+            (Format::Tsv, "\u{feff}a\tb\n1\t2\n3\t4\n", [2, 3]),
+        ] {
+            assert_eq!(lines(format, text).unwrap(), expected, "{format:?}");
+        }
+        for (format, text, place) in [
+            (Format::Jsonl, "{}\n\n5\n", "data line 3: "),
+            (Format::Json, "[{},\n{},\n5]", "data line 3: not an array of objects"),
+            (Format::Json, "[{},\n{", "data line 2: not an array of objects"),
+            (Format::Csv, "a,b\n1,2\n\n3\n", "data line 4: "),
+            (Format::Tsv, "a\tb\n1\t2\n3\n", "data line 3: "),
+        ] {
+            let error = lines(format, text).unwrap_err().to_string();
+            assert!(error.contains(place), "{error}");
+        }
+    }
 }

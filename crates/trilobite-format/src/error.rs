@@ -9,7 +9,10 @@ pub enum Error {
     #[error("cannot write GGUF: {0}")]
     Io(#[from] std::io::Error),
     /// The first four bytes are not `GGUF`.
-    #[error("not a GGUF file: it starts with {found:02x?}, expected 47 47 55 46 (\"GGUF\")")]
+    #[error("not a GGUF file: {}", match found.as_slice() {
+        [] => "it is empty".to_owned(),
+        found => format!("it starts with {found:02x?}, expected 47 47 55 46 (\"GGUF\")"),
+    })]
     Magic {
         /// The bytes at the start of the file (fewer than four when it is shorter).
         found: Vec<u8>,

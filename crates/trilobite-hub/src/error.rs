@@ -357,8 +357,11 @@ pub enum Error {
     /// A converted file was changed by another program.
     #[error("{}: it was changed after it was written", .0.display())]
     Changed(PathBuf),
+    /// An argument is a file of a checkpoint that is no model by itself.
+    #[error("it is one file of a checkpoint; give the folder, {}", .0.display())]
+    PartOfCheckpoint(PathBuf),
     /// A checkpoint has no supported tokenizer.
-    #[error("there is no tokenizer.json")]
+    #[error("there is neither tokenizer.json nor tokenizer.model")]
     NoTokenizer,
     /// A checkpoint cannot be converted, or a file cannot be written.
     #[cfg(any(feature = "download", feature = "open"))]

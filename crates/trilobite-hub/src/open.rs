@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use trilobite_convert::{Checkpoint, Options, Progress, convert};
-use trilobite_format::{LFS_POINTER, Metadata, read_regular};
+use trilobite_format::{Error as FormatError, LFS_POINTER, Metadata, read_regular};
 use trilobite_runtime::{Error as RuntimeError, Model, Tokenizer};
 
 use crate::converted::{self, Conversion, ConversionListener};
@@ -49,6 +49,7 @@ pub fn open(
     if !path.is_dir() && !weights {
         match Model::open(path) {
             Err(RuntimeError::Unpacked { .. }) => {}
+            Err(RuntimeError::Format(error)) => return Err(of_file(path, error)),
             opened => return Ok(opened?),
         }
     }
@@ -60,6 +61,18 @@ pub fn open(
         return Ok(model);
     }
     in_memory(&checkpoint, listen)
+}
+
+/// The error for a file that is not valid GGUF.
+fn of_file(path: &Path, error: FormatError) -> Error {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match (&error, path.parent()) {
+        (FormatError::Magic { .. }, Some(folder)) if name.is_some_and(Checkpoint::is_part) => {
+            let here = folder.as_os_str().is_empty();
+            Error::PartOfCheckpoint(if here { Path::new(".") } else { folder }.to_owned())
+        }
+        _ => error.into(),
+    }
 }
 
 fn built_in() -> Result<Checkpoint> {
@@ -92,11 +105,12 @@ pub fn open_tokenizer(cache: &Cache, model: Option<&Path>) -> Result<Tokenizer> 
     if path.extension().is_some_and(|extension| extension == "json") {
         let bytes = read_regular(path).map_err(Error::io(path))?;
         if bytes.starts_with(LFS_POINTER) {
-            return Err(trilobite_format::Error::LfsPointer.into());
+            return Err(FormatError::LfsPointer.into());
         }
         return Ok(Tokenizer::from_json(&bytes)?);
     }
-    let metadata = Metadata::parse(&trilobite_runtime::map(path)?)?;
+    let metadata = Metadata::parse(&trilobite_runtime::map(path)?);
+    let metadata = metadata.map_err(|error| of_file(path, error))?;
     // If a model has several files, the tokenizer is in the first.
     match trilobite_runtime::parts(path, &metadata)?.first() {
         Some(first) if first != path => {

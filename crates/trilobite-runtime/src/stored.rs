@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::cache::{PAGE, Page};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::forward::Forward;
 use crate::sequence::Sequence;
@@ -168,13 +169,18 @@ impl Sequence {
     }
 
     /// Replaces the tokens and their keys and values by those of a file. `key` is that of an empty
-    /// text.
+    /// text, and `config` that of the model.
     ///
     /// # Errors
     /// The file cannot be read, is damaged, or is of another model, cache type or version. The
     /// sequence is unchanged then.
-    pub fn load(&mut self, path: &Path, key: TextKey) -> Result<()> {
-        let (tokens, pages) = self.read_pages(path, key)?;
+    pub fn load(&mut self, path: &Path, key: TextKey, config: &Config) -> Result<()> {
+        let (tokens, pages) = self.read_pages(path, key, config.context)?;
+        let vocab = config.vocab;
+        if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab) {
+            let text = format!("its token {id} is outside the vocabulary of {vocab}");
+            return Err(fault(path, text));
+        }
         self.replace(0, &tokens, pages);
         Ok(())
     }
@@ -191,7 +197,7 @@ impl Sequence {
         index: usize,
         tokens: &[u32],
     ) -> Result<()> {
-        let (found, pages) = self.read_pages(path, key)?;
+        let (found, pages) = self.read_pages(path, key, PAGE)?;
         if found != tokens || self.len() < index * PAGE || tokens.len() != PAGE {
             return Err(fault(path, "it has other tokens than its name says".to_owned()));
         }
@@ -199,8 +205,8 @@ impl Sequence {
         Ok(())
     }
 
-    /// Reads a file of this sequence's shape.
-    fn read_pages(&self, path: &Path, key: TextKey) -> Result<(Vec<u32>, Vec<Page>)> {
+    /// Reads a file of this sequence's shape with at most `most` tokens.
+    fn read_pages(&self, path: &Path, key: TextKey, most: usize) -> Result<(Vec<u32>, Vec<Page>)> {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let fault = |text: String| fault(path, text);
         // A pipe would wait for a writer.
@@ -232,7 +238,10 @@ impl Sequence {
             let expected = self.page_bytes();
             return Err(fault(format!("its pages have {page_bytes} bytes, expected {expected}")));
         }
-        // Before anything is allocated for the tokens.
+        // Before anything is allocated for the tokens. A file with holes can have any length.
+        if count > most as u64 {
+            return Err(fault(format!("it has {count} tokens, expected at most {most}")));
+        }
         let length = u128::from(count) * 4
             + u128::from(count.div_ceil(PAGE as u64)) * u128::from(page_bytes)
             + (HEADER + HASH) as u128;

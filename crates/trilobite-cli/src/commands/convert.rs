@@ -11,8 +11,8 @@ use trilobite_convert as engine;
 use trilobite_hub::{Cache, resolve, tokenizer_of};
 
 use crate::args::{Convert, Global};
-use crate::interrupt;
 use crate::output::{self, Progress, Unit};
+use crate::{interrupt, model};
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
@@ -26,9 +26,10 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let options = engine::Options { layout, ty, head, head_scan, quantize };
     // An interrupted conversion removes its temporary file.
     interrupt::listen()?;
-    let checkpoint = engine::Checkpoint::open(&source)?;
+    let in_source = |error| model::of_model(error, &source);
+    let checkpoint = engine::Checkpoint::open(&source).map_err(|error| in_source(error.into()))?;
     // An invalid tokenizer is an error now instead of when the file is run.
-    tokenizer_of(&checkpoint)?;
+    tokenizer_of(&checkpoint).map_err(|error| in_source(error.into()))?;
     let bar = Progress::new(0, Unit::Bytes, global)?;
     let report = engine::convert_file(&checkpoint, &options, &out, args.force, &mut |progress| {
         bar.set(progress.done, progress.total);
@@ -41,7 +42,8 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
             "interrupted; nothing was written to {}, and the same command begins anew",
             out.display()
         ),
-        report => report?,
+        Err(error) if of_output(&error) => return Err(error.into()),
+        report => report.map_err(|error| in_source(error.into()))?,
     };
     let seconds = start.elapsed().as_secs_f64();
     if args.json {
@@ -84,6 +86,21 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     output::print_text(&text)?;
     output::say(&format!("converted in {seconds:.1} s"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether an error of a conversion has another place than the source.
+fn of_output(error: &engine::Error) -> bool {
+    use engine::Error::{Exists, Output, OutputPath, ReadBack, Threads, Verify, Write};
+    matches!(
+        error,
+        Exists(_)
+            | Output { .. }
+            | OutputPath { .. }
+            | ReadBack { .. }
+            | Threads(_)
+            | Verify { .. }
+            | Write(_)
+    )
 }
 
 /// The name of the source with `.gguf`, in the current folder.

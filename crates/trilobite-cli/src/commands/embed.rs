@@ -1,6 +1,6 @@
 //! `trilobite embed`: computes embeddings of texts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub(crate) struct Embed {
 }
 
 pub(crate) fn run(args: &Embed, global: &Global) -> Result<ExitCode> {
-    let texts = texts(args)?;
+    let Texts { source, list } = texts(args)?;
     let model = model::load(&args.model, global)?;
     model::tokenizer(&model, global)?;
     let prompt = model.prompt(args.prompt_name.as_deref())?;
@@ -64,17 +64,18 @@ pub(crate) fn run(args: &Embed, global: &Global) -> Result<ExitCode> {
     let mut embedder = Embedder::new(Arc::clone(&model), options, args.pooling)?;
     let each_token = embedder.pooling() == Pooling::None;
     let mut tokens = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
-        let ids = model.encode_to_embed(prompt, text)?;
+    for (number, text) in &list {
+        let place = || format!("{source} {number}");
+        let ids = model.encode_to_embed(prompt, text).with_context(place)?;
+        let count = ids.len();
         ensure!(
-            (1..=context).contains(&ids.len()),
-            "text {} has {} tokens, expected 1 to {context}",
-            index + 1,
-            ids.len()
+            (1..=context).contains(&count),
+            "{}: {count} tokens, expected 1 to {context}",
+            place()
         );
         tokens.push(ids);
     }
-    let bar = Progress::new(texts.len() as u64, Unit::Items, global)?;
+    let bar = Progress::new(list.len() as u64, Unit::Items, global)?;
     let mut each = |write: &mut dyn FnMut(usize, Embedding) -> Result<()>| -> Result<()> {
         let mut done = 0;
         while done < tokens.len() {
@@ -119,31 +120,37 @@ pub(crate) fn run(args: &Embed, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Texts to embed, and where they are from.
+struct Texts {
+    /// What the numbers count: the lines of a file, or the texts of the arguments.
+    source: String,
+    /// The texts with their numbers.
+    list: Vec<(usize, String)>,
+}
+
 /// The texts of the arguments, the file, or standard input.
-fn texts(args: &Embed) -> Result<Vec<String>> {
+fn texts(args: &Embed) -> Result<Texts> {
     if !args.prompt.is_empty() {
-        return Ok(args.prompt.clone());
+        let list = (1..).zip(args.prompt.iter().cloned()).collect();
+        return Ok(Texts { source: "text".to_owned(), list });
     }
-    let Some(path) = &args.file else {
-        return Ok(lines(&input::text_from(std::io::stdin()).context("stdin")?));
+    let (name, text) = match &args.file {
+        Some(path) => (path.display().to_string(), input::text(path)?),
+        None => ("stdin".to_owned(), input::text_from(std::io::stdin()).context("stdin")?),
     };
-    let text = input::text(path)?;
-    if path.extension() != Some("jsonl".as_ref()) {
-        return Ok(lines(&text));
-    }
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(index, line)| item(line).with_context(|| place(path, index)))
-        .collect()
-}
-
-fn place(path: &Path, index: usize) -> String {
-    format!("{} line {}", path.display(), index + 1)
-}
-
-fn lines(text: &str) -> Vec<String> {
-    text.lines().map(str::to_owned).collect()
+    let source = format!("{name} line");
+    let json = args.file.as_deref().is_some_and(|path| path.extension() == Some("jsonl".as_ref()));
+    let lines = (1..).zip(text.lines());
+    let list = match json {
+        false => lines.map(|(number, line)| (number, line.to_owned())).collect(),
+        true => lines
+            .filter(|(_, line)| !line.trim().is_empty())
+            .map(|(number, line)| {
+                Ok((number, item(line).with_context(|| format!("{source} {number}"))?))
+            })
+            .collect::<Result<_>>()?,
+    };
+    Ok(Texts { source, list })
 }
 
 /// The text of a line of JSON.

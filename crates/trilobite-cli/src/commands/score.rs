@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use trilobite_runtime::{Model, Request, Scorer};
 
 use crate::args::{Global, Score};
-use crate::model;
 use crate::output::{self, Progress, Unit};
+use crate::{input, model};
 
 pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
     let model = model::load(&args.model, global)?;
@@ -27,6 +27,7 @@ pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
     let mut score_all = |write: &mut dyn FnMut(&str) -> Result<()>| -> Result<()> {
         for (index, line) in lines.iter().enumerate() {
             bar.set(index as u64, total);
+            let line = if index == 0 { input::without_mark(line) } else { line };
             if line.trim().is_empty() {
                 continue;
             }

@@ -1,13 +1,14 @@
 //! `trilobite list`, `show` and `rm`: the models in the cache.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use trilobite_hub::{Cache, ConvertedCopy, Listed, Size, Stored};
 
-use crate::output;
+use crate::{model, output};
 
 /// Number of digits of a commit in a table.
 const SHORT_COMMIT: usize = 12;
@@ -183,9 +184,14 @@ fn table<const N: usize>(rows: &[[String; N]], sizes: usize) -> String {
     text
 }
 
+/// The stored model of this name.
+fn find(cache: &Cache, name: &str) -> Result<Stored> {
+    Stored::find(cache, name).map_err(|error| model::of_model(error.into(), Path::new(name)))
+}
+
 pub(crate) fn show(args: &Show) -> Result<ExitCode> {
     let cache = Cache::from_env();
-    let stored = Stored::find(&cache, &args.name).with_context(|| args.name.clone())?;
+    let stored = find(&cache, &args.name)?;
     let model = CachedModel::of(stored, &cache)?;
     let stored = &model.stored;
     let record = stored.record.clone().unwrap_or_default();
@@ -246,7 +252,8 @@ pub(crate) fn show(args: &Show) -> Result<ExitCode> {
 pub(crate) fn remove(args: &Rm) -> Result<ExitCode> {
     let cache = Cache::from_env();
     for name in &args.names {
-        let removed = cache.remove(name).with_context(|| name.clone())?;
+        let removed = cache.remove(name);
+        let removed = removed.map_err(|error| model::of_model(error.into(), Path::new(name)))?;
         let name = output::line(&removed.name);
         output::print(&format!("{name}: {} freed\n", Size(removed.bytes)))?;
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::args::{Global, Tokenize};
-use crate::{model, output};
+use crate::{input, model, output};
 
 pub(crate) fn run(args: &Tokenize, global: &Global) -> Result<ExitCode> {
     let tokenizer = model::load_tokenizer(args.model.as_deref(), global)?;
@@ -17,13 +17,17 @@ pub(crate) fn run(args: &Tokenize, global: &Global) -> Result<ExitCode> {
     let prompts: Vec<&str> = match &args.file {
         Some(path) => {
             text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            text.split_terminator('\n').collect()
+            input::without_mark(&text).split_terminator('\n').collect()
         }
         None if args.prompt.is_empty() => bail!("nothing to do: give -p, --file or --decode"),
         None => args.prompt.iter().map(String::as_str).collect(),
     };
-    for prompt in prompts {
-        let ids = tokenizer.encode(prompt, !args.no_special, args.parse_special)?;
+    for (number, prompt) in (1..).zip(prompts) {
+        let ids = tokenizer.encode(prompt, !args.no_special, args.parse_special);
+        let ids = ids.with_context(|| match &args.file {
+            Some(path) => format!("{} line {number}", path.display()),
+            None => format!("text {number}"),
+        })?;
         let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
         output::print(&format!("{}\n", ids.join(",")))?;
     }

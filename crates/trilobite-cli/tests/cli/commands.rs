@@ -39,6 +39,25 @@ fn score(model: &Path, lines: &[Value]) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Some editors put one before a text; it is no part of the text.
+#[test]
+fn a_byte_order_mark_is_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text");
+    let with = |text: &str, args: &[&str]| {
+        std::fs::write(&path, text).unwrap();
+        stdout(command(args).arg(&path)).unwrap()
+    };
+    let line = "{\"context\": \"Once\", \"continuation\": \" upon\"}\n";
+    for (args, text) in [
+        (&["tokenize", "--file"][..], "Once upon\na time"),
+        (&["perplexity", "--file"], "Once upon a time there was a cat."),
+        (&["score", "-i"], line),
+    ] {
+        assert_eq!(with(&format!("\u{feff}{text}"), args), with(text, args), "{args:?}");
+    }
+}
+
 #[test]
 fn log_likelihoods_agree_with_the_reference() {
     let fixture = Fixture::named("bitnet_offline");

@@ -143,6 +143,26 @@ fn texts_come_from_files_and_vectors_go_to_them() -> Result<()> {
         ensure!(row == vector);
     }
 
+    // A byte-order mark is no part of the text.
+    for (name, text) in [
+        ("mark.txt", "\u{feff}a river\r\nto the sea\r\n"),
+        ("mark.jsonl", "\u{feff}\"a river\"\n\"to the sea\"\n"),
+    ] {
+        let path = file(name, text)?;
+        let found = trilobite::stdout(embed(&model, &["--file"]).arg(&path))?;
+        ensure!(found == expected, "{name}: {found}");
+    }
+    // Errors name the line of the file.
+    let long = file("long.jsonl", "\n\"a\"\n\n\"a b c d e f\"\n")?;
+    let place = format!("{} line 4: ", long.display());
+    refuses(embed(&model, &["--ctx", "4", "--file"]).arg(&long), &place);
+    let bad = file("bad.jsonl", "\n\n{\"txt\": 1}\n")?;
+    let place = format!("{} line 3: neither", bad.display());
+    refuses(embed(&model, &["--file"]).arg(&bad), &place);
+    let blank = file("blank.txt", "a\nb c d e f g h\n")?;
+    let place = format!("{} line 2: ", blank.display());
+    refuses(embed(&model, &["--ctx", "4", "--file"]).arg(&blank), &place);
+
     // Without pooling every token has a vector; the last is that of the text.
     let each = trilobite::stdout(&mut embed(&model, &["--pooling", "none", "-p", "a river"]))?;
     let each: Value = serde_json::from_str(&each)?;

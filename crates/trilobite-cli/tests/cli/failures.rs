@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use trilobite_format::{Metadata, Writer};
 
 use crate::fixture::Fixture;
 use crate::trilobite::{command, convert};
@@ -273,5 +274,133 @@ fn wrong_usage_has_its_own_exit_status() {
         let output = command(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
         assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+/// A converted checkpoint with another key, or another type for one.
+fn with_key(folder: &Path, key: &str, value: &str) -> PathBuf {
+    let path = folder.join("made.gguf");
+    let mut metadata = Metadata::new();
+    metadata.insert("general.architecture", "llama");
+    metadata.insert(key, value);
+    let file = Writer::new(Vec::new(), &metadata, Vec::new()).unwrap().finish().unwrap();
+    fs::write(&path, file).unwrap();
+    path
+}
+
+#[test]
+fn an_error_does_not_quote_all_of_a_long_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = [
+        (format!("llama.rope.{}", "k".repeat(60_000)), "x".to_owned()),
+        ("general.architecture".to_owned(), "\u{202e}a".repeat(2_000_000)),
+        ("llama.block_count".to_owned(), "y".repeat(3_000_000)),
+    ];
+    for (key, value) in &names {
+        let file = with_key(folder.path(), key, value);
+        let run = command(["run", "-p", "a"]).arg(&file).output().unwrap();
+        let convert = conversion(&file, &folder.path().join("out.gguf")).output().unwrap();
+        for output in [run, convert] {
+            failed(&output, &["made.gguf"]);
+            assert!(output.stderr.len() < 5_000, "{} bytes", output.stderr.len());
+        }
+    }
+    // The same of names in JSON files and of tensors.
+    let damaged = Damaged::copy_of("qwen2");
+    let long = "model.".repeat(50_000);
+    damaged.edit_json("config.json", |config| config["hidden_act"] = json!(long));
+    let output = conversion(damaged.source.path(), &damaged.out()).output().unwrap();
+    failed(&output, &["hidden_act"]);
+    assert!(output.stderr.len() < 5_000);
+    let damaged = Damaged::copy_of("bitnet_offline");
+    damaged.edit("model.safetensors", |file| {
+        let header =
+            format!("{{\"{long}\":{{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}}}");
+        *file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+    });
+    let output = conversion(damaged.source.path(), &damaged.out()).output().unwrap();
+    failed(&output, &["model.safetensors"]);
+    assert!(output.stderr.len() < 5_000);
+}
+
+#[test]
+fn an_error_names_the_model_once() {
+    let damaged = Damaged::copy_of("bitnet_offline");
+    let folder = damaged.source.path().to_str().unwrap().to_owned();
+    let said = || {
+        let run = command(["run", "-p", "a", &folder]).output().unwrap();
+        let tokenize = command(["tokenize", "-p", "a", &folder]).output().unwrap();
+        let convert = conversion(damaged.source.path(), &damaged.out()).output().unwrap();
+        [run, convert, tokenize].map(|output| String::from_utf8(output.stderr).unwrap())
+    };
+    damaged.edit("tokenizer_config.json", |file| file.truncate(3));
+    for text in said() {
+        assert_eq!(text.matches(&folder).count(), 1, "{text}");
+    }
+    damaged.edit_json("config.json", |config| config["hidden_size"] = json!(0));
+    let [run, convert, _] = said();
+    fs::remove_file(damaged.file("model.safetensors")).unwrap();
+    let [without_weights, _, _] = said();
+    for text in [run, convert, without_weights] {
+        assert_eq!(text.matches(&folder).count(), 1, "{text}");
+    }
+    // Its folder is not to blame for the output.
+    let whole = Fixture::named("bitnet_offline").folder;
+    let output = conversion(&whole, Path::new("none/out.gguf")).output().unwrap();
+    failed(&output, &["error: cannot write to none/out.gguf"]);
+}
+
+#[test]
+fn one_file_of_a_checkpoint_is_no_model() {
+    let folder = Fixture::named("sentencepiece/llama").folder;
+    let damaged = Damaged::copy_of("qwen2");
+    for file in [folder.join("tokenizer.model"), damaged.file("config.json")] {
+        let hint = format!("give the folder, {}", file.parent().unwrap().display());
+        for args in [&["run", "-p", "a"][..], &["inspect"], &["serve", "--port", "0"]] {
+            failed(&command(args).arg(&file).output().unwrap(), &[&hint]);
+        }
+        failed(&conversion(&file, &damaged.out()).output().unwrap(), &["give the folder"]);
+    }
+    let file = folder.join("tokenizer.model");
+    let output = command(["tokenize", "-p", "a"]).arg(&file).output().unwrap();
+    failed(&output, &["give the folder, "]);
+}
+
+/// Also where the checkpoint names the id of a token without its text.
+#[test]
+fn converting_again_changes_nothing() {
+    let damaged = Damaged::copy_of("qwen2");
+    damaged.edit_json("tokenizer_config.json", |config| config["bos_token"] = json!(null));
+    let again = damaged.target.path().join("again.gguf");
+    for args in [&[][..], &["--type", "q8_0"]] {
+        for (source, out) in
+            [(damaged.source.path(), damaged.out()), (&damaged.out(), again.clone())]
+        {
+            let mut command = conversion(source, &out);
+            command.arg("--force").args(if source.is_dir() { args } else { &[] });
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+        assert!(fs::read(damaged.out()).unwrap() == fs::read(&again).unwrap(), "{args:?}");
+    }
+}
+
+#[test]
+fn errors_say_what_to_give_instead() {
+    let damaged = Damaged::copy_of("bitnet_offline");
+    let (folder, model) = (damaged.target.path(), damaged.out());
+    convert(damaged.source.path(), &model).unwrap();
+    let run = command(["run", "-p", "a"]).arg(folder).output().unwrap();
+    failed(&run, &["it has no config.json; the file out.gguf in it may be a model"]);
+    failed(&conversion(&model, &model).output().unwrap(), &["it is the source; -o names another"]);
+    let empty = folder.join("empty.gguf");
+    fs::write(&empty, "").unwrap();
+    let run = command(["run", "-p", "a"]).arg(&empty).output().unwrap();
+    failed(&run, &["empty.gguf: not a GGUF file: it is empty"]);
+    for args in [&["show", "none"][..], &["rm", "none"], &["run", "-p", "a", "--draft", "none"]] {
+        let output = command(args).env("TRILOBITE_HOME", folder).output().unwrap();
+        failed(&output, &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.matches("none").count(), 1, "{said}");
     }
 }

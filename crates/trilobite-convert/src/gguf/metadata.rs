@@ -29,14 +29,17 @@ pub(crate) fn translate(
     let name = source.str(keys::NAME).map_err(error)?.unwrap_or(name);
     plan::general(&mut metadata, model.arch, name, None);
     model.describe(&mut metadata);
-    tokenizer(file, model.vocab, &mut metadata, notes)?;
+    let own = source.get(keys::VERSION).is_some();
+    tokenizer(file, model.vocab, own, &mut metadata, notes)?;
     Ok(metadata)
 }
 
-/// Fills in missing tokenizer keys and corrects known wrong ones.
+/// Fills in missing tokenizer keys and corrects known wrong ones. What a file of our `own` lacks, its
+/// checkpoint does not have.
 fn tokenizer(
     file: &str,
     vocab: u64,
+    own: bool,
     metadata: &mut Metadata,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
@@ -73,7 +76,7 @@ fn tokenizer(
         notes.push("the chat template was an outdated one and was replaced".to_owned());
     }
     let mut fill = |key: &str, value: Option<Value>| {
-        if let Some(value) = value.filter(|_| metadata.get(key).is_none()) {
+        if let Some(value) = value.filter(|_| !own && metadata.get(key).is_none()) {
             metadata.insert(key, value);
         }
     };

@@ -20,7 +20,7 @@ use crate::dense::Dense;
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Options, Quantize};
 use crate::source::{Checkpoint, Dtype, SourceFile, View};
-use crate::trits::{Encoding, Ternary, check_scale, unused_code};
+use crate::trits::{Encoding, Ternary, check_scale};
 use crate::{Error, plan};
 
 /// Plans the conversion of a GGUF file.
@@ -270,12 +270,11 @@ impl<'a> Builder<'a, '_> {
             bytes.len() / ty.row_len(cols).expect("the rows of a parsed file are whole blocks");
         let matrix = DenseMatrix::new(ty, bytes, rows, cols).expect("a parsed file has whole rows");
         if let Some((row, col)) = matrix.find_unused() {
-            return Err(Error::NotTernary {
+            return Err(Error::UnusedCode {
                 file: self.file(info).to_owned(),
                 tensor: info.name.clone(),
                 row: row as u64,
                 col: col as u64,
-                found: unused_code(info.ty).to_owned(),
             });
         }
         // Any kernels will do, because all give the same weights.

@@ -14,10 +14,22 @@ use trilobite_format::model::{
 
 use super::names;
 use crate::Error;
-use crate::hf::json::Object;
+use crate::hf::json::{Object, brief};
 use classes::Class;
 use defaults::Defaults;
 use rope::Rotary;
+
+/// The names of a parameter of RoPE, in the order in which they take precedence.
+macro_rules! rope_names {
+    ($name:literal) => {
+        [
+            concat!("rope_scaling.", $name),
+            concat!("rope_parameters.full_attention.", $name),
+            concat!("rope_parameters.", $name),
+            $name,
+        ]
+    };
+}
 
 /// The content of config.json.
 #[derive(Debug)]
@@ -68,7 +80,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
             return Err(object.unsupported(key));
         }
     }
-    // There is no BitNet model of this architecture to test against.
+    // Bonsai is the only supported model that MLX packs.
     let mlx = if arch == Architecture::Qwen3 { mlx(&object)? } else { None };
     if arch == Architecture::Maple {
         if object.get("quantization_config").is_some() {
@@ -133,7 +145,8 @@ fn sizes(
     let size = |key: &str, default: u64| Ok::<_, Error>(stated(key)?.unwrap_or(default));
     let gemma = arch == Architecture::Gemma3;
     let hidden = size("hidden_size", defaults.hidden)?;
-    let heads = size("num_attention_heads", defaults.heads)?;
+    let heads = object.integer("num_attention_heads", 1..=limits::HEADS)?;
+    let heads = heads.unwrap_or(defaults.heads);
     let kv_heads = match stated("num_key_value_heads")? {
         Some(kv_heads) => kv_heads,
         None if object.is_null("num_key_value_heads") => heads,
@@ -143,7 +156,7 @@ fn sizes(
     let unstated = arch == Architecture::Maple && object.is_null("head_dim");
     let head_dim = match stated("head_dim")?.or(defaults.head_dim.filter(|_| !unstated)) {
         Some(head_dim) => head_dim,
-        None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+        None if hidden.is_multiple_of(heads) => hidden / heads,
         None => {
             let expected = format!("a value, for {heads} heads do not divide {hidden}");
             return Err(object.bad("head_dim", &expected));
@@ -172,32 +185,53 @@ fn sizes(
     })
 }
 
-/// The error for a hyperparameter outside its range, under its name in config.json.
+/// The error for a hyperparameter outside its range, under its name in config.json and with the value
+/// there, from which the hyperparameter may follow.
 fn unfit(object: &Object<'_>, fault: Fault) -> Error {
-    const NAMES: [(&str, &str); 17] = [
-        (keys::VOCAB, "vocab_size"),
-        (keys::CONTEXT, "max_position_embeddings"),
-        (keys::HIDDEN, "hidden_size"),
-        (keys::LAYERS, "num_hidden_layers"),
-        (keys::FFN, "intermediate_size"),
-        (keys::HEADS, "num_attention_heads"),
-        (keys::KV_HEADS, "num_key_value_heads"),
-        (keys::HEAD_DIM, "head_dim"),
-        (keys::NORM_EPS, "rms_norm_eps"),
-        (keys::WINDOW, "sliding_window"),
-        (keys::PROJECTION_NORM_EPS, "quantization_config.rms_norm_eps"),
-        (keys::EMBEDDING_SCALE, "scale_emb"),
-        (keys::RESIDUAL_SCALE, "scale_depth"),
-        (keys::LOGIT_SCALE, "dim_model_base"),
-        (keys::ROPE_BASE, "rope_theta"),
-        (keys::ROPE_DIM, "partial_rotary_factor"),
-        (keys::ROPE_BASE_WINDOW, "rope_local_base_freq"),
+    /// The names of each hyperparameter, in the order in which they take precedence.
+    const NAMES: [(&str, &[&str]); 21] = [
+        (keys::VOCAB, &["vocab_size"]),
+        (keys::CONTEXT, &["max_position_embeddings"]),
+        (keys::HIDDEN, &["hidden_size"]),
+        (keys::LAYERS, &["num_hidden_layers"]),
+        (keys::FFN, &["intermediate_size"]),
+        (keys::HEADS, &["num_attention_heads"]),
+        (keys::KV_HEADS, &["num_key_value_heads"]),
+        (keys::HEAD_DIM, &["head_dim"]),
+        (keys::NORM_EPS, &["rms_norm_eps"]),
+        (keys::WINDOW, &["sliding_window"]),
+        (keys::PROJECTION_NORM_EPS, &["quantization_config.rms_norm_eps"]),
+        (keys::EMBEDDING_SCALE, &["scale_emb"]),
+        (keys::RESIDUAL_SCALE, &["scale_depth"]),
+        (keys::LOGIT_SCALE, &["dim_model_base"]),
+        (keys::ROPE_BASE, &rope_names!("rope_theta")),
+        (keys::ROPE_DIM, &rope_names!("partial_rotary_factor")),
+        (
+            keys::ROPE_BASE_WINDOW,
+            &[
+                "rope_parameters.sliding_attention.rope_theta",
+                "rope_local_base_freq",
+                "rope_parameters.rope_theta",
+                "rope_theta",
+            ],
+        ),
+        (keys::SCALING_FACTOR, &rope_names!("factor")),
+        (keys::ATTENTION_FACTOR, &rope_names!("attention_factor")),
+        (keys::BETA_FAST, &rope_names!("beta_fast")),
+        (keys::BETA_SLOW, &rope_names!("beta_slow")),
     ];
     let Fault { key, expected, found } = fault;
-    let name = NAMES.iter().find(|(known, _)| *known == key).map_or(key, |(_, name)| name);
-    let found = match object.get(name) {
-        Some(_) => found,
-        None => format!("{found} where it is not stated"),
+    let own = [key];
+    let names = NAMES.iter().find(|(known, _)| *known == key).map_or(&own[..], |(_, all)| all);
+    let value = |name: &&'static str| {
+        let value = name.split('.').try_fold(object.value, |value, key| value.get(key));
+        value.filter(|value| !value.is_null()).map(|value| (*name, brief(value)))
+    };
+    let number = |text: &str| text.parse::<f64>().ok();
+    let (name, found) = match names.iter().find_map(value) {
+        Some((name, stated)) if number(&stated) == number(&found) => (name, stated),
+        Some((name, stated)) => (name, format!("{stated}, which means {found}")),
+        None => (names[names.len() - 1], format!("{found} where it is not stated")),
     };
     Error::Value { file: object.file.to_owned(), key: name.to_owned(), expected, found }
 }

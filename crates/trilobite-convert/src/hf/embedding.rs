@@ -77,7 +77,7 @@ impl Embedding {
         arch: Architecture,
         metadata: &mut Metadata,
     ) -> Result<(), Error> {
-        if let Some(json) = checkpoint.json(PROMPTS)? {
+        if let Some(json) = checkpoint.object(PROMPTS)? {
             let file = Object::new(PROMPTS, &json);
             let prompts = file.object("prompts.")?;
             for (object, name) in
@@ -109,12 +109,8 @@ impl Embedding {
 /// The pooling that a checkpoint of sentence-transformers states.
 fn pooling(checkpoint: &Checkpoint) -> Result<Option<Pooling>, Error> {
     let Some(file) = checkpoint.pooling_file()? else { return Ok(None) };
-    let json = checkpoint.json(&file)?.ok_or_else(|| Error::Value {
-        file: MODULES.to_owned(),
-        key: "path".to_owned(),
-        expected: format!("a module with the file {file}"),
-        found: "none".to_owned(),
-    })?;
+    let absent = || Error::NoFile { file: file.clone(), by: MODULES.to_owned() };
+    let json = checkpoint.object(&file)?.ok_or_else(absent)?;
     let object = Object::new(&file, &json);
     let pooling = match object.str("pooling_mode")? {
         Some(name) => named(name).ok_or_else(|| object.unsupported("pooling_mode"))?,

@@ -102,8 +102,13 @@ fn modules_that_change_the_vectors_are_refused() {
     let module = |kind: &str, path: &str| json!([{"type": format!("a.b.{kind}"), "path": path}]);
     contains(&modules(module("Dense", "2_Dense")), "the module \"a.b.Dense\" is not supported");
     contains(&modules(module("Pooling", "../x")), "expected a folder of the checkpoint");
-    contains(&modules(module("Pooling", "1_Pooling")), "1_Pooling/config.json");
-    contains(&modules(json!({})), "expected a list of modules");
+    let absent = modules(module("Pooling", "1_Pooling"));
+    contains(&absent, "modules.json names 1_Pooling/config.json, which is missing");
+    for wrong in [json!({}), json!([])] {
+        contains(&modules(wrong), "expected a list of modules");
+    }
+    let wrong = "`0` is 5, expected an object with `type` and `path`";
+    contains(&modules(json!([5])), wrong);
 }
 
 #[test]
@@ -123,6 +128,20 @@ fn prompts_are_kept() {
     let wrong = settings(json!({"prompts": both, "default_prompt_name": "other"})).error();
     contains(&wrong, "`default_prompt_name` is \"other\"");
     contains(&settings(json!({"prompts": {"query": 3}})).error(), "`prompts.query` is 3");
+    let list = settings(json!([1])).error();
+    contains(&list, "config_sentence_transformers.json: `content` is [1], expected an object");
+}
+
+#[test]
+fn files_that_hold_no_object_are_refused() {
+    for name in ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json"] {
+        let mut tiny = Tiny::llama();
+        tiny.file(name, json!([1]));
+        contains(&tiny.error(), &format!("{name}: `content` is [1], expected an object"));
+    }
+    let mut tiny = Tiny::llama();
+    tiny.config = json!("llama");
+    contains(&tiny.error(), "config.json: `content` is \"llama\", expected an object");
 }
 
 #[test]

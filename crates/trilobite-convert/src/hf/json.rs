@@ -152,7 +152,7 @@ fn finite(value: &Value) -> Option<f32> {
 }
 
 /// A value as JSON, shortened if it is long.
-fn brief(value: &Value) -> String {
+pub(crate) fn brief(value: &Value) -> String {
     const LONGEST: usize = 80;
     let text = value.to_string();
     match text.char_indices().nth(LONGEST) {

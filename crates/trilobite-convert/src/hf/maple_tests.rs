@@ -174,8 +174,16 @@ fn a_configuration_that_would_be_computed_otherwise_is_refused() {
             json!(3),
             "`num_experts_per_tok` is 3, expected an integer from 1 to 2",
         ),
-        ("partial_rotary_factor", json!(0.05), "`partial_rotary_factor` is 3, expected an even"),
-        ("partial_rotary_factor", json!(1.5), "`partial_rotary_factor` is 96, expected an even"),
+        (
+            "partial_rotary_factor",
+            json!(0.05),
+            "`partial_rotary_factor` is 0.05, which means 3, expected an even",
+        ),
+        (
+            "partial_rotary_factor",
+            json!(1.5),
+            "`partial_rotary_factor` is 1.5, which means 96, expected an even",
+        ),
         ("rope_scaling", json!({"rope_type": "linear", "factor": 2.0}), "is not supported"),
         ("quantization_config", json!({"quant_method": "bitnet"}), "is not supported"),
     ] {

@@ -40,6 +40,7 @@ use crate::trits::{Encoding, Ternary, check_scale};
 use crate::{Error, plan};
 use config::{HfConfig, Quantization};
 use json::Object;
+pub(crate) use json::brief;
 use names::{HEAD, suffix};
 
 const CONFIG: &str = "config.json";
@@ -48,7 +49,7 @@ const BASE: &str = "model.";
 
 /// Plans the conversion of a Hugging Face checkpoint.
 pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {
-    let json = checkpoint.json(CONFIG)?.ok_or_else(|| Error::NotACheckpoint {
+    let json = checkpoint.object(CONFIG)?.ok_or_else(|| Error::NotACheckpoint {
         path: checkpoint.name.clone(),
         why: format!("it has no {CONFIG}"),
     })?;

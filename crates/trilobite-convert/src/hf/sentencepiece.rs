@@ -107,7 +107,7 @@ fn add_tokens(
 ) -> Result<(), Error> {
     /// Maximum number of ids without a token that added tokens may leave.
     const MAX_GAP: usize = 1 << 16;
-    let numbered = checkpoint.json(NUMBERED)?.unwrap_or_default();
+    let numbered = checkpoint.object(NUMBERED)?.unwrap_or_default();
     let numbered = Object::new(NUMBERED, &numbered);
     let decoder = settings.object("added_tokens_decoder.")?;
     let mut added: Vec<(u64, String, TokenKind)> = Vec::new();
@@ -166,7 +166,7 @@ impl Checkpoint {
     /// # Errors
     /// A file of the checkpoint is malformed.
     pub fn sentence_piece(&self) -> Result<Option<Metadata>, Error> {
-        let settings = self.json(SETTINGS)?.unwrap_or_else(|| json!({}));
+        let settings = self.object(SETTINGS)?.unwrap_or_else(|| json!({}));
         let Some(pieces) = read(self, &Object::new(SETTINGS, &settings), None)? else {
             return Ok(None);
         };

@@ -331,7 +331,7 @@ fn what_does_not_fit_is_named() {
         ),
         (
             |t| t.get(&block("mlp.up_proj.weight")).2[5] |= 0b1100,
-            "holds the code 3 at row 6, column 5",
+            "has a code that stands for no weight at row 6, column 5",
         ),
         (
             |t| t.get("model.norm.weight").2[12..16].copy_from_slice(&f32s(&[f32::NAN])),

@@ -25,7 +25,7 @@ pub(crate) fn describe(
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
     // A missing file counts as empty.
-    let json = |name: &str| checkpoint.json(name).map(Option::unwrap_or_default);
+    let json = |name: &str| checkpoint.object(name).map(Option::unwrap_or_default);
     let (generation, tokenizer_config, special) =
         (json("generation_config.json")?, settings(checkpoint)?, json("special_tokens_map.json")?);
     let generation = Object::new("generation_config.json", &generation);
@@ -173,8 +173,8 @@ impl Checkpoint {
 }
 
 fn settings(checkpoint: &Checkpoint) -> Result<Value, Error> {
-    let mut settings = checkpoint.json(SETTINGS)?.unwrap_or_else(|| json!({}));
-    if let Some(special) = checkpoint.json("special_tokens_map.json")? {
+    let mut settings = checkpoint.object(SETTINGS)?.unwrap_or_else(|| json!({}));
+    if let Some(special) = checkpoint.object("special_tokens_map.json")? {
         added_tokens::overlay(&mut settings, &special);
     }
     Ok(settings)
@@ -182,12 +182,12 @@ fn settings(checkpoint: &Checkpoint) -> Result<Value, Error> {
 
 fn read(checkpoint: &Checkpoint, settings: &Object<'_>) -> Result<Option<File>, Error> {
     let (Some(mut tokenizer), Some(text)) =
-        (checkpoint.json(TOKENIZER)?, checkpoint.text(TOKENIZER)?)
+        (checkpoint.object(TOKENIZER)?, checkpoint.text(TOKENIZER)?)
     else {
         return Ok(None);
     };
     // Only old versions have this file.
-    let numbered = checkpoint.json(NUMBERED)?.unwrap_or_default();
+    let numbered = checkpoint.object(NUMBERED)?.unwrap_or_default();
     let changes =
         added_tokens::complete(&mut tokenizer, settings, &Object::new(NUMBERED, &numbered))?;
     let json = if changes.any { with_added_tokens(text, &tokenizer)? } else { text.to_owned() };

@@ -8,6 +8,7 @@ mod tests;
 mod view;
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Deref;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use trilobite_format::{Gguf, Split, open_regular};
 
 use crate::Error;
+use crate::hf::brief;
 pub(crate) use modules::MODULES;
 use modules::{USUAL_POOLING, pooling_file};
 pub(crate) use shards::Shards;
@@ -129,6 +131,11 @@ impl Checkpoint {
         SIDE_FILES.contains(&name) || name == USUAL_POOLING || weights && !nested
     }
 
+    /// Whether a file with this name can be a part of a checkpoint, but is none by itself.
+    pub fn is_part(name: &str) -> bool {
+        Self::may_hold(name) || PICKLED.contains(&name)
+    }
+
     /// Opens a checkpoint folder, a `.safetensors` file with its config.json beside it, or a GGUF
     /// file. The other parts of a split GGUF model must be beside it.
     ///
@@ -151,10 +158,12 @@ impl Checkpoint {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
             return Self::open_folder(folder.unwrap_or(Path::new(".")), path.file_name());
         }
-        Err(Error::NotACheckpoint {
-            path: path.display().to_string(),
-            why: "expected a Hugging Face folder, a .safetensors file or a GGUF file".to_owned(),
-        })
+        let part = path.file_name().and_then(|name| name.to_str()).is_some_and(Self::is_part);
+        let why = match part {
+            true => "it is one file of a checkpoint; give the folder",
+            false => "expected a Hugging Face folder, a .safetensors file or a GGUF file",
+        };
+        Err(Error::NotACheckpoint { path: path.display().to_string(), why: why.to_owned() })
     }
 
     /// Makes a checkpoint from files in memory. Their names are those in a Hugging Face folder, or
@@ -221,7 +230,7 @@ impl Checkpoint {
                 Some(name) => {
                     Error::Pickled { path: folder.display().to_string(), file: name.to_owned() }
                 }
-                None => error,
+                None => with_model(error, folder),
             });
         }
         Ok(checkpoint)
@@ -284,6 +293,19 @@ impl Checkpoint {
         parsed.map(Some).map_err(|source| Error::Json { file: name.to_owned(), source })
     }
 
+    /// Parses a JSON file that holds an object, if it exists.
+    pub(crate) fn object(&self, name: &str) -> Result<Option<Value>, Error> {
+        match self.json(name)? {
+            Some(value) if !value.is_object() => Err(Error::Value {
+                file: name.to_owned(),
+                key: "content".to_owned(),
+                expected: "an object".to_owned(),
+                found: brief(&value),
+            }),
+            value => Ok(value),
+        }
+    }
+
     /// Reads a text file, if it exists.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Error> {
         let Some(file) = self.file(name) else { return Ok(None) };
@@ -304,6 +326,18 @@ impl Checkpoint {
             .filter_map(|file| file.path.as_ref()?.canonicalize().ok())
             .any(|file| file == path)
     }
+}
+
+/// Adds to an error about a folder the name of a GGUF file in it.
+fn with_model(error: Error, folder: &Path) -> Error {
+    let Error::NotACheckpoint { path, why } = error else { return error };
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let gguf = |name: &OsString| Path::new(name).extension().is_some_and(|end| end == "gguf");
+    let why = match names.filter(gguf).min() {
+        Some(name) => format!("{why}; the file {} in it may be a model", name.display()),
+        None => why,
+    };
+    Error::NotACheckpoint { path, why }
 }
 
 /// The parts of the GGUF model that an opened file belongs to; usually only that file.

@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use serde_json::Value;
 
 use crate::Error;
+use crate::hf::brief;
 
 /// The list of the parts.
 pub(crate) const MODULES: &str = "modules.json";
@@ -17,14 +18,18 @@ pub(super) fn pooling_file(modules: &Value) -> Result<Option<String>, Error> {
         file: MODULES.to_owned(),
         key,
         expected: expected.to_owned(),
-        found: found.to_string(),
+        found: brief(found),
     };
     let list = modules.as_array();
+    let list = list.filter(|list| !list.is_empty());
     let list = list.ok_or_else(|| bad("content".to_owned(), "a list of modules", modules))?;
     let mut pooling = None;
     for (index, module) in list.iter().enumerate() {
-        let field = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
-        let (kind, path) = (field("type"), field("path"));
+        let field = |key: &str| {
+            let text = module.get(key).and_then(Value::as_str);
+            text.ok_or_else(|| bad(index.to_string(), "an object with `type` and `path`", module))
+        };
+        let (kind, path) = (field("type")?, field("path")?);
         match kind.rsplit('.').next().unwrap_or_default() {
             "Transformer" | "Normalize" => {}
             "Pooling" if is_inside(path) => pooling = Some(format!("{path}/config.json")),

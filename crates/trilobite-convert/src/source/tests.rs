@@ -127,7 +127,7 @@ fn what_is_no_checkpoint_is_refused() {
     fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
     contains(&error(folder.path()), "are in pytorch_model.bin, which is not read");
     contains(&error(folder.path()), "save them as safetensors");
-    contains(&error(&folder.path().join("pytorch_model.bin")), "expected a Hugging Face folder");
+    contains(&error(&folder.path().join("pytorch_model.bin")), "give the folder");
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1180000000\n";
     for name in ["model.safetensors", "tokenizer.json", "m.gguf"] {
         let file = folder.path().join(name);

@@ -119,7 +119,7 @@ fn blocks_must_agree_on_the_scale_unless_they_are_zero() {
         assert!(message.contains("expected a positive finite number"), "{message}");
     }
     let message = run(&[block(ones, 0.5), block(0xab, 0.5)]).unwrap_err().to_string();
-    assert!(message.contains("holds the code 3 at row 0, column 256"), "{message}");
+    assert!(message.contains("a code that stands for no weight at row 0, column 256"), "{message}");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn what_t5_3_never_holds_is_refused() {
     for bad in [0x00, 0x80, 0x0f, 0x8f] {
         codes[1] = bad;
         let message = run(&codes).unwrap_err().to_string();
-        let expected = "holds an index that stands for nothing at row 1, column 0";
+        let expected = "a code that stands for no weight at row 1, column 0";
         assert!(message.contains(expected), "{message}");
     }
 }

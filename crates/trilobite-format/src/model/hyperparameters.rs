@@ -75,11 +75,18 @@ impl Hyperparameters {
     pub fn read(metadata: &Metadata, rows: Option<u64>) -> Result<Self, Error> {
         let (arch, prefix) = Architecture::of(metadata)?;
         let keys = Keys { metadata, prefix };
-        let bad = |Fault { key, expected, found }| keys.bad(key, expected, found);
+        // A head is as wide as it rotates where its width is not stated.
+        let widths = [HEAD_DIM, ROPE_DIM].map(|key| keys.get(key).is_some());
+        let rotated = arch != Architecture::Maple && widths == [false, true];
+        let bad = |fault: Fault| match fault.key {
+            HEAD_DIM if rotated => keys.unfit(Fault { key: ROPE_DIM, ..fault }),
+            _ => keys.unfit(fault),
+        };
 
         let layers = keys.require_size(LAYERS)?;
         let hidden = keys.require_size(HIDDEN)?;
         let heads = keys.layer_size(HEADS, layers)?.ok_or_else(|| keys.missing(HEADS))?;
+        Fault::range(HEADS, heads, 1, limits::HEADS).map_err(bad)?;
         let width = match keys.size(HEAD_DIM)? {
             Some(width) => Some(width),
             None if arch == Architecture::Maple => None,
@@ -87,7 +94,7 @@ impl Hyperparameters {
         };
         let head_dim = match width {
             Some(width) => width,
-            None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+            None if hidden.is_multiple_of(heads) => hidden / heads,
             None => {
                 let expected = format!("a multiple of the {heads} heads without {HEAD_DIM}");
                 return Err(keys.bad(HIDDEN, expected, hidden));

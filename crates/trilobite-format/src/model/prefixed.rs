@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use super::fault::Fault;
 use crate::{Error, Metadata, Value};
 
 /// The metadata keys that start with the name of the architecture.
@@ -55,6 +56,22 @@ impl<'a> Keys<'a> {
 
     pub(super) fn missing(&self, key: &str) -> Error {
         Error::MissingKey(self.name(key))
+    }
+
+    /// The error for a hyperparameter outside its range. The value in the file may be another one,
+    /// from which the hyperparameter follows.
+    pub(super) fn unfit(&self, Fault { key, expected, found }: Fault) -> Error {
+        let stated = self.get(key).map(|value| match value {
+            Value::F32(number) => number.to_string(),
+            Value::F64(number) => number.to_string(),
+            value => value.as_integer().map_or_else(|| value.describe(), |n| n.to_string()),
+        });
+        let found = match stated {
+            Some(stated) if stated == found => found,
+            Some(stated) => format!("{stated}, which means {found}"),
+            None => format!("{found} where it is not stated"),
+        };
+        self.bad(key, expected, found)
     }
 
     pub(super) fn bad(&self, key: &str, expected: impl Into<String>, found: impl Display) -> Error {

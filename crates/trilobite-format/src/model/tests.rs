@@ -64,6 +64,33 @@ fn refuses(key: &str, value: impl Into<Value>, part: &str) {
     assert!(message.contains(part), "{message:?} lacks {part:?}");
 }
 
+/// A hyperparameter that follows from a value is not shown in its place.
+#[test]
+fn an_error_shows_the_value_that_the_file_has() {
+    refuses("attention.head_count", 0u32, "llama.attention.head_count is 0, expected an integer");
+    let error = |model: &Hyperparameters, changes: &[(&str, Option<Value>)]| {
+        let mut file = metadata(model);
+        for (key, value) in changes {
+            let key = format!("{}.{key}", model.arch.name());
+            match value {
+                Some(value) => file.insert(key, value.clone()),
+                None => file.remove(&key),
+            }
+        }
+        Hyperparameters::read(&file, None).unwrap_err().to_string()
+    };
+    let window = [("attention.sliding_window", Some(4_000_000_000u32.into()))];
+    let found = error(&maple(), &window);
+    assert!(found.contains("window is 4000000000, which means 4000000001, expected"), "{found}");
+    let widths = ["attention.key_length", "attention.value_length"].map(|key| (key, None));
+    let rotated = ("rope.dimension_count", Some(7u32.into()));
+    let found = error(&llama(), &[widths[0].clone(), widths[1].clone(), rotated]);
+    assert!(found.contains("llama.rope.dimension_count is 7, expected an even"), "{found}");
+    let heads = ("attention.head_count", Some(Value::from(vec![0u32, 0, 0])));
+    let found = error(&llama(), &[heads]);
+    assert!(found.contains("which means 0, expected an integer from 1"), "{found}");
+}
+
 #[test]
 fn what_is_described_is_read() {
     let scaled = |scaling, attention_factor| {

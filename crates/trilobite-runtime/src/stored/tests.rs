@@ -51,7 +51,7 @@ fn what_is_loaded_goes_on_with_the_same_bits() {
                 let mut loaded = forward.sequence();
                 // What was there is replaced.
                 logits(&mut forward, &mut loaded, &[3; 40]);
-                loaded.load(&path, key).unwrap();
+                loaded.load(&path, key, model.config()).unwrap();
                 assert_eq!(loaded.tokens(), text(count));
                 let expected = logits(&mut forward, &mut sequence, &more);
                 assert_eq!(logits(&mut forward, &mut loaded, &more), expected, "{name}, {cache}");
@@ -119,7 +119,7 @@ fn a_wrong_or_damaged_file_changes_nothing() {
         std::fs::write(&path, bytes).unwrap();
         let mut loaded = sequence.fork();
         loaded.truncate(40);
-        let error = loaded.load(&path, key).unwrap_err().to_string();
+        let error = loaded.load(&path, key, bitnet.config()).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("cache"), "{expected}: {error}");
         assert!(!error.contains('\n'), "{error}");
         assert_eq!(loaded.tokens(), text(40));
@@ -156,17 +156,72 @@ fn a_wrong_or_damaged_file_changes_nothing() {
 
     // A folder, and no file.
     let mut loaded = forward.sequence();
-    let error = loaded.load(folder.path(), key).unwrap_err();
+    let error = loaded.load(folder.path(), key, bitnet.config()).unwrap_err();
     assert!(error.to_string().ends_with("it is not a file"), "{error}");
-    let error = loaded.load(&folder.path().join("none"), key).unwrap_err();
+    let error = loaded.load(&folder.path().join("none"), key, bitnet.config()).unwrap_err();
     assert!(matches!(error, Error::Io { .. }));
     // Of another model, and of another cache type.
-    for (model, cache) in [(model("llama"), CacheType::Q8), (bitnet, CacheType::F32)] {
+    for (model, cache) in [(model("llama"), CacheType::Q8), (bitnet.clone(), CacheType::F32)] {
         let other = self::forward(&model, cache);
-        let error = other.sequence().load(&path, TextKey::new(&other)).unwrap_err();
+        let key = TextKey::new(&other);
+        let error = other.sequence().load(&path, key, model.config()).unwrap_err();
         assert!(error.to_string().contains("another model"), "{error}");
     }
-    loaded.load(&path, key).unwrap();
+    loaded.load(&path, key, bitnet.config()).unwrap();
+}
+
+/// Writes the beginning of a file of `count` tokens, and a hole in place of the rest.
+fn with_hole(path: &Path, key: TextKey, sequence: &Sequence, count: u64) {
+    let mut file = File::create(path).unwrap();
+    let page_bytes = sequence.page_bytes() as u64;
+    file.write_all(MAGIC).unwrap();
+    file.write_all(&key.0).unwrap();
+    file.write_all(&count.to_le_bytes()).unwrap();
+    file.write_all(&page_bytes.to_le_bytes()).unwrap();
+    let pages = count.div_ceil(PAGE as u64) * page_bytes;
+    file.set_len((HEADER + HASH) as u64 + 4 * count + pages).unwrap();
+}
+
+#[test]
+fn a_file_with_more_tokens_than_the_model_can_read_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cache");
+    let model = model("bitnet_online");
+    let forward = forward(&model, CacheType::Q8);
+    let (mut sequence, key) = (forward.sequence(), TextKey::new(&forward));
+    let context = model.config().context as u64;
+    // A terabyte of tokens, if the file system can hold such a file.
+    for count in [context + 1, 1 << 20, 1 << 30] {
+        with_hole(&path, key, &sequence, count);
+        let error = sequence.load(&path, key, model.config()).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("{count} tokens, expected at most {context}")), "{error}");
+        let error = sequence.load_page(&path, key, 0, &text(PAGE)).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("{count} tokens, expected at most 32")), "{error}");
+    }
+    with_hole(&path, key, &sequence, context);
+    let error = sequence.load(&path, key, model.config()).unwrap_err().to_string();
+    assert!(error.ends_with("checksum differs"), "{error}");
+}
+
+#[test]
+fn tokens_outside_the_vocabulary_are_not_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cache");
+    let model = model("bitnet_online");
+    let mut forward = forward(&model, CacheType::Q8);
+    let (mut sequence, key) = (forward.sequence(), TextKey::new(&forward));
+    logits(&mut forward, &mut sequence, &text(3));
+    sequence.save(&path, key).unwrap();
+    // The last token becomes another one, and the checksum fits.
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[HEADER + 8..HEADER + 12].copy_from_slice(&1_000_000u32.to_le_bytes());
+    let end = bytes.len() - HASH;
+    let hash = Sha256::digest(&bytes[..end]);
+    bytes[end..].copy_from_slice(&hash);
+    std::fs::write(&path, bytes).unwrap();
+    let error = sequence.load(&path, key, model.config()).unwrap_err().to_string();
+    assert!(error.contains("its token 1000000 is outside the vocabulary"), "{error}");
+    assert_eq!(sequence.tokens(), text(3));
 }
 
 #[test]

@@ -141,6 +141,41 @@ fn null_is_none_where_that_is_something_else_than_the_default() {
     contains(&gemma3.error(), "`sliding_window` is missing, expected a number of tokens");
 }
 
+/// A hyperparameter that follows from a value is not shown in its place.
+#[test]
+fn an_error_shows_the_value_that_the_file_has() {
+    let maple = json!({"sliding_window": 4_000_000_000u32});
+    let norm = json!({"quantization_config": {"quant_method": "bitnet", "use_rms_norm": true,
+        "rms_norm_eps": -1e-6}});
+    for (mut tiny, keys, part) in [
+        (
+            Tiny::maple(),
+            json!({"partial_rotary_factor": 0.05}),
+            "`partial_rotary_factor` is 0.05, which means 3, expected an even number from 2 to",
+        ),
+        (
+            Tiny::maple(),
+            maple,
+            "`sliding_window` is 4000000000, which means 4000000001, expected an integer",
+        ),
+        (
+            Tiny::llama(),
+            json!({"num_attention_heads": 0}),
+            "`num_attention_heads` is 0, expected an integer from 1 to 65536",
+        ),
+        (Tiny::bitnet(), norm, "`quantization_config.rms_norm_eps` is -1e-6, expected a finite"),
+        (
+            Tiny::llama(),
+            json!({"rope_parameters": {"rope_theta": 1e-38}, "rope_theta": 5.0}),
+            "`rope_parameters.rope_theta` is 1e-38, expected a base whose angles are finite",
+        ),
+        (Tiny::llama(), json!({"head_dim": 7}), "`head_dim` is 7, expected an even number"),
+    ] {
+        set(&mut tiny, keys);
+        contains(&tiny.error(), part);
+    }
+}
+
 #[test]
 fn sub_norms_go_with_either_activation() {
     let mut tiny = Tiny::bitnet();
@@ -253,11 +288,11 @@ fn rope_that_cannot_be_honoured_is_refused() {
             "`rope_parameters.full_attention`: {\"rope_theta\":5.0} is not supported",
         ),
         (yarn(json!({"attention_factor": -1})), "attention_factor` is -1"),
-        (yarn(json!({"beta_fast": -1})), "yarn_beta_fast` is -1"),
+        (yarn(json!({"beta_fast": -1})), "`rope_scaling.beta_fast` is -1, expected a positive"),
         (yarn(json!({"original_max_position_embeddings": 0})), "embeddings` is 0, expected an"),
         (
             json!({"rope_theta": 1.0, "rope_scaling": {"type": "yarn", "factor": 2}}),
-            "`rope_theta` is 1, expected above 1 for yarn",
+            "`rope_theta` is 1.0, expected above 1 for yarn",
         ),
         (json!({"rope_scaling": {"type": "longrope"}}), "expected a list of 4 positive numbers"),
         (
