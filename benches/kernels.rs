@@ -7,7 +7,7 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
-use trilobite_kernels::scan::{Query, code_bytes};
+use trilobite_kernels::scan::{Precision, Query, code_bytes};
 use trilobite_kernels::{
     Codes, DenseMatrix, DenseType, Error, Kernels, Layout, Method, SplitCodes, TernaryMatrix,
     WideCodes, Workspace, i2_s,
@@ -228,9 +228,14 @@ fn scan(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
     for n in [1, 4, queries.len()] {
         let (queries, out) = (&queries[..n], &mut out[..n * rows]);
         group.throughput(throughput(n * rows * cols, codes.len()));
-        group.bench_function(BenchmarkId::new(format!("scan {rows}x{cols}"), n), |bencher| {
-            bencher.iter(|| kernels.scan(black_box(&codes), queries, black_box(&mut *out)));
-        });
+        for (precision, name) in [(Precision::Full, "scan"), (Precision::High, "scan high halves")]
+        {
+            group.bench_function(BenchmarkId::new(format!("{name} {rows}x{cols}"), n), |bencher| {
+                bencher.iter(|| {
+                    kernels.scan(black_box(&codes), queries, precision, black_box(&mut *out));
+                });
+            });
+        }
     }
 }
 
