@@ -146,7 +146,13 @@ fn sequences_read_together_have_the_bits_that_each_has_alone() {
         let model = model(name, layout);
         for (index, cache) in caches.into_iter().enumerate() {
             let (threads, batch) = [(2, 256), (3, 16), (1, 7)][(seed + index) % 3];
-            let options = SessionOptions { threads, context: CONTEXT, batch, cache, plain: false };
+            let options = SessionOptions {
+                threads,
+                context: CONTEXT,
+                batch,
+                cache,
+                ..SessionOptions::default()
+            };
             sequences_together(&model, 3 * seed as u64 + index as u64, options);
         }
     }
