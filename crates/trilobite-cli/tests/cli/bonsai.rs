@@ -176,7 +176,7 @@ fn int8_activations_are_close_and_have_the_same_bits_everywhere() {
         let reference = fixture.logits("long").unwrap();
         let tokens = fixture.prompt("long").unwrap();
         let int8 = |args: &[&str], isa: &str| {
-            let args = [&["--activations", "int8"], args].concat();
+            let args = [&["--activations", "int8"][..], args].concat();
             logits(&source, &tokens, &args, &[("TRILOBITE_ISA", isa)]).unwrap()
         };
         let found = int8(&["-t", "1"], "scalar");
