@@ -60,7 +60,7 @@ def model(layers, level):
 
 def main():
     threads, layers, runs = (int(value) for value in (sys.argv[1:] + ["2", "4", "31"][len(sys.argv) - 1:]))
-    for level, name in ((0, "f32"), (4, "int8")):
+    for level, name in ((4, "int8"), (0, "f32")):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(model(layers, level), options, providers=["CPUExecutionProvider"])
