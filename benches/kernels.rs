@@ -9,8 +9,8 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use trilobite_kernels::scan::{Precision, Query, code_bytes};
 use trilobite_kernels::{
-    Codes, DenseMatrix, DenseType, Error, Kernels, Layout, Method, SplitCodes, TernaryMatrix,
-    WideCodes, Workspace, i2_s,
+    Codes, DenseMatrix, DenseType, Error, Kernels, Layout, Method, SplitCodes, SplitForm,
+    TernaryMatrix, WideCodes, Workspace, i2_s,
 };
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
@@ -20,7 +20,7 @@ const LAYOUTS: [Layout; 2] = [Layout::I2S(i2_s::Rows::Flat), Layout::T5_3];
 /// `(rows, cols)` of the down projection, the only one that is stored transposed.
 const DOWN: (usize, usize) = PROJECTIONS[2];
 /// The types of dense matrices in published models.
-const DENSE: [(&str, DenseType); 15] = [
+const DENSE: [(&str, DenseType); 16] = [
     ("f32", DenseType::F32),
     ("f16", DenseType::F16),
     ("bf16", DenseType::BF16),
@@ -36,6 +36,7 @@ const DENSE: [(&str, DenseType); 15] = [
     ("q2_0", DenseType::Q2_0),
     ("pq2_0", DenseType::PQ2_0),
     ("ptq1_0", DenseType::PTQ1_0),
+    ("tq2_0", DenseType::TQ2_0),
 ];
 /// `(rows, cols)` of the gate projection of Llama 3.2 1B; the down projection is its transpose.
 const GATE: (usize, usize) = (8192, 2048);
@@ -67,7 +68,11 @@ fn main() -> Result<(), Error> {
     for (name, ty) in DENSE {
         for tokens in [1, 4, 16, 128, 512] {
             for shape in [GATE, (GATE.1, GATE.0)] {
-                dense(&mut group, kernels, name, ty, shape, tokens);
+                dense(&mut group, kernels, name, (ty, false), shape, tokens);
+                if ty.has_crumbs() {
+                    let name = format!("{name}, int8");
+                    dense(&mut group, kernels, &name, (ty, true), shape, tokens);
+                }
             }
         }
     }
@@ -134,7 +139,7 @@ fn dense(
     group: &mut BenchmarkGroup<'_, WallTime>,
     kernels: &Kernels,
     name: &str,
-    ty: DenseType,
+    (ty, int8): (DenseType, bool),
     (rows, cols): (usize, usize),
     tokens: usize,
 ) {
@@ -149,7 +154,7 @@ fn dense(
     codes.reset(tokens, cols);
     kernels.wide_codes(&x, cols, codes.parts_mut());
     let mut split = SplitCodes::default();
-    split.reset(tokens, cols);
+    split.reset(tokens, cols, SplitForm { order: ty.column_order().unwrap_or_default(), int8 });
     kernels.split_codes(&x, cols, split.parts_mut());
     let mut workspace = Workspace::default();
     let mut out = vec![0.0; chunk * tokens];

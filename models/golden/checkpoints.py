@@ -101,8 +101,21 @@ def tensors(family, generator):
     def rows(name):
         # Logits get a standard deviation of about 3. Values below 2^-9 are left out so that f16,
         # which GGUF files use for this tensor, holds every one exactly.
+        if "groups" in family:
+            out[name + ".weight"] = grouped(family["vocab_size"], hidden, 3 / hidden**0.5)
+            return
         values = normal(family["vocab_size"], hidden) * 3 / hidden**0.5
         out[name + ".weight"] = torch.where(values.abs() < 2**-9, 0, values).to(dtype)
+
+    def grouped(n, k, std):
+        """Ternary values with a scale for each group of columns, and two others."""
+        groups = n * k // family["groups"]
+        scales = ((0.8 + 0.4 * uniform(groups, 1)) * std / (1 - ZEROS) ** 0.5).to(dtype)
+        draw = uniform(groups, family["groups"])
+        trits = (draw >= (1 - ZEROS) / 2).to(dtype) + (draw >= (1 + ZEROS) / 2).to(dtype) - 1
+        values = (trits * scales).reshape(n, k)
+        values[1, 3], values[n - 2, k - 1] = 2.3 * std, -0.4 * std
+        return values
 
     def projection(name, n, k):
         if family.get("input_norms"):
@@ -115,6 +128,8 @@ def tensors(family, generator):
             out[name + ".weight"] = pack(codes)
             stored = scale if family["linear"] == "AutoBitLinear" else 1 / scale
             out[name + ".weight_scale"] = stored.to(dtype)
+        elif "groups" in family:
+            out[name + ".weight"] = grouped(n, k, k**-0.5)
         elif family["linear"] == "Linear":
             out[name + ".weight"] = (normal(n, k) / k**0.5).to(dtype)
         else:

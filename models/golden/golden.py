@@ -276,6 +276,26 @@ FAMILIES = {
             ),
         ),
     ),
+    # Qwen 3 with every matrix ternary, an f16 scale for each 128 columns, and a few weights that are no
+    # multiples of it.
+    "bonsai": dict(
+        graph="qwen3",
+        linear="Linear",
+        packed=False,
+        groups=128,
+        dtype=F16,
+        vocabulary=vocabularies.gpt2,
+        vocab_size=280,
+        hidden=128,
+        inter=256,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=32,
+        theta=1000000.0,
+        eps=1e-6,
+        extra=dict(rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)),
+    ),
 }
 
 # Vocabulary of the tokenizers that are written on their own, without a model.

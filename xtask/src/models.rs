@@ -67,6 +67,8 @@ pub(crate) enum Weights {
     Dense,
     /// bfloat16 weights, ternary with a scale for each row.
     Rows,
+    /// float16 weights, all matrices ternary with a scale for each 128 columns.
+    Groups,
     /// A converted GGUF file instead of a checkpoint.
     Gguf,
 }
@@ -91,6 +93,8 @@ impl Template {
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Shape {
+    /// The encoding of projections, for shapes of models that are not listed.
+    pub(crate) weights: Option<Weights>,
     /// The first entry of `architectures`.
     pub(crate) class: String,
     pub(crate) model_type: String,
@@ -110,7 +114,7 @@ pub(crate) struct Shape {
     pub(crate) tie_word_embeddings: bool,
     pub(crate) bos_token_id: Option<u32>,
     pub(crate) eos_token_id: Vec<u32>,
-    special_tokens: BTreeMap<String, String>,
+    pub(crate) special_tokens: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) generation: BTreeMap<String, serde_json::Value>,
     /// The chat template of the tokenizer.
@@ -141,6 +145,12 @@ impl Models {
     /// The models of the technical report's table, and their columns.
     pub(crate) fn published(&self) -> impl Iterator<Item = (&Model, &Published)> {
         self.model.iter().filter_map(|model| Some((model, model.published.as_ref()?)))
+    }
+
+    /// The shape of this name that says how weights are stored, of models that are not listed.
+    pub(crate) fn unlisted(&self, name: &str) -> Option<(Weights, &Shape)> {
+        let shape = self.shape.get(name)?;
+        Some((shape.weights?, shape))
     }
 
     /// The shape of a model.

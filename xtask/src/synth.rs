@@ -24,7 +24,7 @@ use tensors::Tensor;
 /// mixture of experts is written as the packed file that its checkpoint would become.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Name of a model in models/models.toml
+    /// Name of a model in models/models.toml, or of a shape there with `weights`
     name: String,
     /// Folder to write
     #[arg(short, long, value_name = "DIR")]
@@ -40,40 +40,36 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let models = Models::load()?;
-    let model = models.find(&args.name)?;
-    let mut shape = models.shape(model)?.clone();
-    if model.weights == Weights::Gguf {
-        bail!("{} is a GGUF file: synth the checkpoint that it was made from", model.name);
+    let (weights, shape) = match models.unlisted(&args.name) {
+        Some(unlisted) => unlisted,
+        None => {
+            let model = models.find(&args.name)?;
+            (model.weights, models.shape(model)?)
+        }
+    };
+    if weights == Weights::Gguf {
+        bail!("{} is a GGUF file: synth the checkpoint that it was made from", args.name);
     }
+    let mut shape = shape.clone();
     if let Some(layers) = args.layers {
         shape.num_hidden_layers = layers;
     }
-    let packed = model.weights == Weights::Rows;
+    let packed = weights == Weights::Rows;
     let name = if packed { PACKED } else { "model.safetensors" };
-    let weights = args.out.join(name);
-    if weights.exists() {
-        bail!("{} exists already", weights.display());
+    let file = args.out.join(name);
+    if file.exists() {
+        bail!("{} exists already", file.display());
     }
     if packed {
         write_packed(&shape, &args.out, args.seed)?;
-        println!(
-            "{}: {} with random weights, {:.2} GB in {:.1} s",
-            weights.display(),
-            model.repository,
-            bytes(&shape, model.weights)? as f64 / 1e9,
-            start.elapsed().as_secs_f64()
-        );
-        return Ok(());
+    } else {
+        write_checkpoint(&shape, weights, &args.out, args.seed)?;
     }
-    write_checkpoint(&shape, model.weights, &args.out, args.seed)?;
-    let tensors = tensors::tensors(&config::config(&shape, model.weights), model.weights)?;
-    let bytes: usize = tensors.iter().map(Tensor::bytes).sum();
     println!(
-        "{}: {} with random weights, {} tensors, {:.2} GB in {:.1} s",
-        args.out.display(),
-        model.repository,
-        tensors.len(),
-        bytes as f64 / 1e9,
+        "{}: {} with random weights, {:.2} GB in {:.1} s",
+        file.display(),
+        args.name,
+        bytes(&shape, weights)? as f64 / 1e9,
         start.elapsed().as_secs_f64()
     );
     Ok(())
@@ -112,7 +108,11 @@ pub(crate) fn write_checkpoint(
         ("generation_config.json", config::generation_config(shape)),
         ("tokenizer_config.json", config::tokenizer_config(shape)?),
         ("tokenizer.json", tokenizer::tokenizer(shape)?),
-    ] {
+    ]
+    .into_iter()
+    .chain(config::embedding_files(shape))
+    {
+        std::fs::create_dir_all(folder.join(name).parent().unwrap_or(folder))?;
         write(&folder.join(name), |out| Ok(serde_json::to_writer_pretty(out, &value)?))?;
     }
     write(&folder.join("model.safetensors"), |out| write_safetensors(out, &tensors, seed))

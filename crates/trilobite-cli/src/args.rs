@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use trilobite_convert::{Head, HeadScan, Layout, Quantize, Type};
-use trilobite_runtime::{CacheType, ChatTemplate};
+use trilobite_runtime::{Activations, CacheType, ChatTemplate};
 
 use crate::form::FormArgs;
 use crate::prompt_cache::PromptCacheArgs;
@@ -39,6 +39,10 @@ fn cache_types() -> impl TypedValueParser<Value = CacheType> {
     choice(CacheType::ALL, CacheType::name, CacheType::summary)
 }
 
+fn roundings() -> impl TypedValueParser<Value = Activations> {
+    choice(Activations::ALL, Activations::name, Activations::summary)
+}
+
 #[derive(Args)]
 pub(crate) struct Model {
     /// GGUF file, Hugging Face folder or name of a pulled model [default: the built-in model]
@@ -60,6 +64,10 @@ pub(crate) struct Compute {
     /// Type of the key-value cache; f16 takes half the memory of f32, q8 a good quarter; both round
     #[arg(long, value_name = "TYPE", default_value_t, value_parser = cache_types())]
     pub(crate) kv: CacheType,
+    /// Rounding of activations that are multiplied with weights of one and two bits (Bonsai, Maple);
+    /// int8 is faster and lossy
+    #[arg(long, value_name = "HOW", default_value_t, value_parser = roundings())]
+    pub(crate) activations: Activations,
     /// Read every weight and compute every logit, by multiply-add: slower, with the same results
     #[arg(long)]
     pub(crate) plain: bool,
@@ -473,6 +481,9 @@ pub(crate) struct Bench {
     /// Type of the key-value cache
     #[arg(long, value_name = "TYPE", default_value_t, value_parser = cache_types())]
     pub(crate) kv: CacheType,
+    /// Rounding of activations that are multiplied with weights of one and two bits; int8 is lossy
+    #[arg(long, value_name = "HOW", default_value_t, value_parser = roundings())]
+    pub(crate) activations: Activations,
     /// Read every weight and compute every logit, by multiply-add
     #[arg(long)]
     pub(crate) plain: bool,

@@ -6,7 +6,9 @@ use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
 use trilobite_hub::{Cache, Conversion, open_tokenizer};
-use trilobite_runtime::{Model, ModelDrafter, Session, SessionOptions, Speculation, Tokenizer};
+use trilobite_runtime::{
+    Activations, Model, ModelDrafter, Session, SessionOptions, Speculation, Tokenizer,
+};
 
 use crate::{args, interrupt, machine, output};
 
@@ -156,6 +158,7 @@ pub(crate) fn session_options(
         context,
         batch: compute.batch,
         cache: compute.kv,
+        activations: compute.activations,
         plain: compute.plain,
     })
 }
@@ -173,7 +176,11 @@ pub(crate) fn drafter(
     let named = || format!("--draft {}", path.display());
     let drafting = load_to_decode(&source, global).context("--draft")?;
     let context = session.context().min(drafting.config().context);
-    let session = self::session(&drafting, compute, Some(context))?;
+    ensure_head(&drafting)?;
+    let options = session_options(&drafting, compute, Some(context))?;
+    // The model may have other weights than the one that it drafts for, and drafts change no answer.
+    let options = SessionOptions { activations: Activations::Exact, ..options };
+    let session = Session::new(Arc::clone(&drafting), options)?;
     let drafter = ModelDrafter::new(session, model).with_context(named)?;
     Ok(Speculation::new(drafter))
 }

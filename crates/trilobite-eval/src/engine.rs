@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use trilobite_format::keys::CHAT_TEMPLATE;
-use trilobite_runtime::{ChatTemplate, Model, Request, Score, Scorer, Session};
+use trilobite_runtime::{Activations, ChatTemplate, Model, Request, Score, Scorer, Session};
 
 use crate::bytes::sha256;
 use crate::error::{Error, Result};
@@ -36,6 +36,9 @@ pub struct Settings {
     pub context: usize,
     /// Element type of the KV cache. Rounded keys and values change logits.
     pub kv: &'static str,
+    /// How activations are rounded, unless as by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activations: Option<&'static str>,
 }
 
 /// A model and a session, with the settings of a run.
@@ -53,7 +56,9 @@ impl Engine {
     pub fn new(session: Session, name: &str, prompting: Prompting) -> Self {
         let model = Arc::clone(session.model());
         let (context, kv) = (session.context(), session.cache_type().name());
-        let settings = Settings { prompting, context, kv };
+        let activations = session.activations();
+        let activations = (activations != Activations::default()).then(|| activations.name());
+        let settings = Settings { prompting, context, kv, activations };
         // A model in several files has one hash for each.
         let sha256 = model.files().map(sha256).collect::<Vec<_>>().join(" ");
         Self {

@@ -13,7 +13,7 @@ pub use method::Method;
 
 use crate::dense::blocks::GROUPS;
 use crate::dense::blocks::simd::Half;
-use crate::dense::{BlockBuffers, FloatBuffer, SplitChunk, SplitCodes, WideGroup};
+use crate::dense::{BlockBuffers, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
 use crate::workspace::LookUpBuffers;
@@ -110,7 +110,7 @@ pub struct Kernels {
     dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),
     wide_codes: RoundRow,
     block_gemm: unsafe fn(DenseMatrix<'_>, &WideCodes, &mut BlockBuffers, &mut [f32]),
-    split_codes: unsafe fn(&[f32], &mut [SplitChunk], &mut [f32]),
+    split_codes: unsafe fn(&[f32], SplitForm, &mut [SplitChunk], &mut [f32]),
     crumb_gemm: unsafe fn(DenseMatrix<'_>, &SplitCodes, &mut Vec<Half>, &mut [f32]),
     dense_row: unsafe fn(DenseMatrix<'_>, &mut [f32]),
     dot: unsafe fn(&[f32], &[f32]) -> f32,

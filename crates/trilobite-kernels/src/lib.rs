@@ -45,8 +45,8 @@ mod workspace;
 
 pub use codes::{Codes, CodesParts, CodesRow};
 pub use dense::{
-    DenseMatrix, DenseType, SplitChunk, SplitCodes, SplitParts, WideCodes, WideGroup, WideParts,
-    pack_tq2_0, wide_rest,
+    ColumnOrder, DenseMatrix, DenseType, SplitChunk, SplitCodes, SplitForm, SplitParts, WideCodes,
+    WideGroup, WideParts, pack_tq2_0, wide_rest,
 };
 pub use error::Error;
 pub use kernels::{Isa, Kernels, Method};

@@ -116,9 +116,9 @@ pub struct Config {
     pub rotates_in_windows_only: bool,
     /// The experts, if the feed-forward network is a mixture of them.
     pub experts: Option<Experts>,
-    /// Whether products of weights in blocks take activations of 32 bits, as a pair of 16-bit codes.
-    /// 16 bits would move the logits of a Maple or a MiniCPM with ternary weights by more than other
-    /// orders of its sums do.
+    /// Whether products of weights in blocks of more than two bits take activations of 32 bits, as a pair
+    /// of 16-bit codes. 16 bits would move the logits of a Maple or a MiniCPM by more than other orders of
+    /// its sums do.
     pub pairs_codes: bool,
     /// Factor of the token embeddings: `sqrt(hidden)` in Gemma, stated in MiniCPM, otherwise 1.
     pub embedding_scale: f32,

@@ -155,6 +155,20 @@ pub enum Error {
     /// A model cannot draft the tokens of another one, because its vocabulary differs.
     #[error("the drafting model has another vocabulary: {0}")]
     DraftVocabulary(String),
+    /// The name of a way to round activations is unknown.
+    #[error("activations cannot be {found:?}; they can be {known}")]
+    Activations {
+        /// The name.
+        found: String,
+        /// The known names.
+        known: String,
+    },
+    /// Int8 activations are requested for a model that has no dense weights of at most two bits.
+    #[error(
+        "activations can be int8 with weights in Q1_0, Q2_0, PQ2_0, PTQ1_0, TQ1_0 or TQ2_0 that are \
+         kept so, which this model does not have"
+    )]
+    NoInt8,
     /// The name of a cache type is unknown.
     #[error("there is no type of cache {found:?}; there are {known}")]
     CacheType {

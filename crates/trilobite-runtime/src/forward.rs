@@ -7,6 +7,7 @@ use std::sync::Arc;
 use trilobite_format::model::{Rope, Scaling};
 
 use self::buffers::{Buffers, Place};
+use crate::activations::Activations;
 use crate::cache::{CacheType, PagePool, Shape};
 use crate::config::{Experts, RopePairs};
 use crate::error::{Error, Result};
@@ -27,7 +28,8 @@ const HEAD_BATCH: usize = 16;
 /// Default capacity of a sequence in tokens.
 const DEFAULT_CONTEXT: usize = 4096;
 
-/// Settings of a forward pass. Only `cache` and, in models with LongRoPE, `context` change results.
+/// Settings of a forward pass. Only `cache`, `activations` and, in models with LongRoPE, `context` change
+/// results.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
     /// Number of threads, the caller's thread included.
@@ -39,6 +41,8 @@ pub struct SessionOptions {
     pub batch: usize,
     /// Element type of the KV cache.
     pub cache: CacheType,
+    /// How activations are rounded.
+    pub activations: Activations,
     /// Reads every weight and computes every logit, by multiply-add. This is the reference for the
     /// faster ways, which give the same results.
     pub plain: bool,
@@ -52,6 +56,7 @@ impl Default for SessionOptions {
             context: DEFAULT_CONTEXT,
             batch: MAX_BATCH,
             cache: CacheType::default(),
+            activations: Activations::default(),
             plain: false,
         }
     }
@@ -78,8 +83,10 @@ impl Forward {
     /// Creates the forward pass of a model.
     ///
     /// # Errors
-    /// `TRILOBITE_ISA` names an instruction set that cannot be used, or a thread cannot be started.
+    /// `TRILOBITE_ISA` names an instruction set that cannot be used, a thread cannot be started, or
+    /// int8 activations are requested for a model without weights of at most two bits.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
+        options.activations.check(model.weights())?;
         let context = options.context.max(1);
         let options = SessionOptions {
             threads: options.threads.max(1),
@@ -134,6 +141,11 @@ impl Forward {
     /// Element type of the KV cache.
     pub fn cache_type(&self) -> CacheType {
         self.options.cache
+    }
+
+    /// How activations are rounded.
+    pub fn activations(&self) -> Activations {
+        self.options.activations
     }
 
     /// Creates an empty sequence.
@@ -324,8 +336,9 @@ impl Forward {
         let head_dim = config.head_dim;
         let (q_width, kv_width) = (config.q_width(), config.kv_width());
         let b = &mut self.buffers;
-        let plain = self.options.plain;
-        let mut ops = Ops { workers: &mut self.workers, model, parts: &mut b.parts, plain };
+        let SessionOptions { plain, activations, .. } = self.options;
+        let mut ops =
+            Ops { workers: &mut self.workers, model, parts: &mut b.parts, plain, activations };
 
         // q, k, v of norm(x)                                           [T][.. * head_dim]
         let x = &mut b.x[..count * config.hidden];
@@ -393,8 +406,9 @@ impl Forward {
     fn feed_forward(&mut self, model: &Model, layer: &Layer, count: usize) {
         let config = model.config();
         let b = &mut self.buffers;
-        let plain = self.options.plain;
-        let mut ops = Ops { workers: &mut self.workers, model, parts: &mut b.parts, plain };
+        let SessionOptions { plain, activations, .. } = self.options;
+        let mut ops =
+            Ops { workers: &mut self.workers, model, parts: &mut b.parts, plain, activations };
 
         let x = &mut b.x[..count * config.hidden];
         let gated = &mut b.gated[..count * config.intermediate];
@@ -431,8 +445,9 @@ impl Forward {
     ) {
         let config = model.config();
         let b = &mut self.buffers;
-        let plain = self.options.plain;
-        let mut ops = Ops { workers: &mut self.workers, model, parts: &mut b.parts, plain };
+        let SessionOptions { plain, activations, .. } = self.options;
+        let mut ops =
+            Ops { workers: &mut self.workers, model, parts: &mut b.parts, plain, activations };
 
         let x = &mut b.x[..count * config.hidden];
         let matrices = [router, &layer.gate, &layer.up];
@@ -498,8 +513,14 @@ impl Forward {
         let model = Arc::clone(&self.model);
         let (config, weights) = (model.config(), model.weights());
         let b = &mut self.buffers;
-        let plain = self.options.plain;
-        let mut ops = Ops { workers: &mut self.workers, model: &model, parts: &mut b.parts, plain };
+        let SessionOptions { plain, activations, .. } = self.options;
+        let mut ops = Ops {
+            workers: &mut self.workers,
+            model: &model,
+            parts: &mut b.parts,
+            plain,
+            activations,
+        };
         let x = &b.x[start * config.hidden..(start + count) * config.hidden];
         let (norm, head) = (Some(&weights.output_norm[..]), &weights.head);
         let input = ops.prepare(x, norm, count, &[head], &mut b.input);

@@ -15,6 +15,7 @@
 //! Logits depend only on the model and the tokens, to the last bit. The number of threads, the
 //! instruction set and the division of the tokens among calls do not change them.
 
+mod activations;
 mod cache;
 mod chat;
 mod config;
@@ -42,6 +43,7 @@ mod tokenizer;
 mod weights;
 mod workers;
 
+pub use activations::Activations;
 pub use cache::{CacheType, PAGE};
 pub use chat::{ChatTemplate, Conversation, Ending, Message, StandardTemplate};
 pub use config::{Activation, Config, Experts, RopePairs, Window};

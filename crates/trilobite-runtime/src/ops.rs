@@ -11,17 +11,18 @@ mod sparse;
 use std::ops::Range;
 
 use trilobite_kernels::{
-    Codes, DenseMatrix, DenseType, Kernels, Layout, Method, SplitCodes, SplitParts, WideCodes,
+    Codes, ColumnOrder, DenseMatrix, Kernels, Layout, Method, SplitForm, SplitParts, WideCodes,
     WideParts, Workspace, wide_rest,
 };
 
 pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
 pub(crate) use self::sparse::MIN_DENSE_BATCH;
 
+use crate::activations::Activations;
 use crate::config::Activation;
 use crate::model::Model;
 use crate::profile::Stage;
-use crate::scratch::{Scratch, grown};
+use crate::scratch::{AllSplitCodes, Scratch, grown};
 use crate::team::Pieces;
 use crate::weights::{Kind, Matrix, View};
 use crate::workers::Workers;
@@ -49,6 +50,8 @@ pub(crate) struct Ops<'a> {
     pub(crate) parts: &'a mut [i32],
     /// Whether every weight is read and multiplied, with no shortcuts.
     pub(crate) plain: bool,
+    /// How the input of weights of at most two bits is rounded.
+    pub(crate) activations: Activations,
 }
 
 /// A buffer for the input of products.
@@ -56,7 +59,7 @@ pub(crate) struct InputBuffer {
     /// `[T][cols]`
     floats: Vec<f32>,
     wide: WideCodes,
-    split: SplitCodes,
+    split: AllSplitCodes,
     codes: Codes,
 }
 
@@ -70,7 +73,7 @@ pub(crate) struct Input<'a> {
     /// Whether a token has two rows of 16-bit codes: those of its activations, and those of what the
     /// first leave.
     pairs: bool,
-    split: &'a SplitCodes,
+    split: &'a AllSplitCodes,
     codes: &'a Codes,
 }
 
@@ -78,7 +81,7 @@ impl InputBuffer {
     /// Allocates a buffer for `count` tokens of up to `cols` activations.
     pub(crate) fn new(count: usize, cols: usize) -> Self {
         let codes = Codes::new(count, cols);
-        let (wide, split) = (WideCodes::default(), SplitCodes::default());
+        let (wide, split) = (WideCodes::default(), AllSplitCodes::default());
         Self { floats: vec![0.0; count * cols], wide, split, codes }
     }
 }
@@ -139,7 +142,6 @@ impl Ops<'_> {
                 Kind::Ternary { .. } => None,
             })
         };
-        let crumbs = dense().any(DenseType::has_crumbs);
         let blocks = dense().any(|ty| ty.has_blocks() && !ty.has_crumbs());
         let pairs = self.model.config().pairs_codes;
         let InputBuffer { floats, wide, split, codes } = prepared;
@@ -185,12 +187,16 @@ impl Ops<'_> {
                 kernels.wide_codes(both, width, codes);
             });
         }
-        if crumbs {
-            split.reset(count, width);
-            let SplitParts { n, chunks, steps } = split.parts_mut();
+        let int8 = self.activations == Activations::Int8;
+        for (order, split) in ColumnOrder::ALL.into_iter().zip(&mut *split) {
+            if !dense().any(|ty| ty.column_order() == Some(order)) {
+                continue;
+            }
+            split.reset(count, width, SplitForm { order, int8 });
+            let SplitParts { form, n, chunks, steps } = split.parts_mut();
             let none: (&mut [()], usize) = (&mut [], 0);
             team.rows3((chunks, n), (steps, n), none, |_, t, chunks, steps, _| {
-                let codes = SplitParts { n, chunks, steps };
+                let codes = SplitParts { form, n, chunks, steps };
                 kernels.split_codes(&x[t * width..(t + 1) * width], width, codes);
             });
         }
@@ -492,7 +498,7 @@ struct Inputs<'a> {
     floats: &'a [f32],
     wide: &'a WideCodes,
     pairs: bool,
-    split: &'a SplitCodes,
+    split: &'a AllSplitCodes,
 }
 
 /// `out[count][rows] = inputs[count][cols] * rows^T`, in a buffer.
@@ -506,9 +512,9 @@ fn dense_product<'b>(
 ) -> &'b mut [f32] {
     let Inputs { count, floats, wide, pairs, split } = inputs;
     let len = count * rows.len();
-    if matrix.ty().has_crumbs() {
+    if let Some(order) = matrix.ty().column_order() {
         let out = grown(buffer, len);
-        kernels.crumb_gemm(matrix, rows, split, workspace, out);
+        kernels.crumb_gemm(matrix, rows, &split[order as usize], workspace, out);
         return out;
     }
     if !matrix.ty().has_blocks() {

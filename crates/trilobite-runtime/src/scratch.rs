@@ -1,6 +1,6 @@
 //! The buffers of a thread, and its count of what sparsity skips.
 
-use trilobite_kernels::{WideCodes, Workspace};
+use trilobite_kernels::{ColumnOrder, SplitCodes, WideCodes, Workspace};
 
 /// The buffers of one thread.
 pub(crate) struct Scratch {
@@ -37,12 +37,16 @@ impl Scratch {
     }
 }
 
+/// Codes that are split into bytes, for each order of columns.
+pub(crate) type AllSplitCodes = [SplitCodes; ColumnOrder::ALL.len()];
+
 /// The inputs of one expert.
 #[derive(Default)]
 pub(crate) struct Gathered {
     /// `[tokens][cols]`
     pub(crate) floats: Vec<f32>,
     pub(crate) wide: WideCodes,
+    pub(crate) split: AllSplitCodes,
 }
 
 /// Rows and columns read of the projections that sparsity can skip. Only small batches are counted.

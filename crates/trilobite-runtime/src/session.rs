@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::activations::Activations;
 use crate::cache::CacheType;
 use crate::error::{Error, Result};
 use crate::forward::{Forward, SessionOptions};
@@ -71,6 +72,11 @@ impl Session {
     /// Element type of the KV cache.
     pub fn cache_type(&self) -> CacheType {
         self.forward.cache_type()
+    }
+
+    /// How activations are rounded.
+    pub fn activations(&self) -> Activations {
+        self.forward.activations()
     }
 
     /// Removes all tokens from `position` on.

@@ -14,7 +14,8 @@
 //! | 32 | SHA-256 of all of that |
 //!
 //! The key of an empty text is the hash of the version of this crate, the model's files, the cache
-//! type, and whether the context is long enough for LongRoPE's other frequencies. That of a longer
+//! type, whether the context is long enough for LongRoPE's other frequencies, and the rounding of
+//! activations, unless it is the default. That of a longer
 //! text is the hash of the key 32 tokens earlier and these tokens.
 
 use std::fs::File;
@@ -25,6 +26,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
+use crate::activations::Activations;
 use crate::cache::{PAGE, Page};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -63,6 +65,9 @@ impl TextKey {
         hash.update([0]);
         hash.update(forward.cache_type().name());
         hash.update([0, u8::from(forward.has_long_context())]);
+        if forward.activations() != Activations::default() {
+            hash.update(forward.activations().name());
+        }
         hash.update(hashes.as_flattened());
         Self(hash.finalize().into())
     }

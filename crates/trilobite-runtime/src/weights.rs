@@ -346,7 +346,7 @@ impl<'a> Tensors<'a> {
             Some(Storage::Unpacked) => return Err(self.type_error(&name, "it is, unconverted")),
             Some(Storage::Dense) | None => {
                 let (matrix, view) = self.dense(&name, role, "a weight matrix")?;
-                if role.is_of_experts() && (view.ty().has_crumbs() || !matrix.outliers.is_empty()) {
+                if role.is_of_experts() && !matrix.outliers.is_empty() {
                     return Err(self.type_error(&name, "a matrix of a mixture of experts"));
                 }
                 (matrix, View::Dense(view))

@@ -37,8 +37,13 @@ fn decoding_allocates_pages_alone() -> Result<(), Box<dyn Error>> {
             convert(&checkpoint, &options, &mut file, &mut ignore_progress)?;
             let model = Arc::new(Model::from_bytes(file)?);
             for (threads, cache) in [(1, CacheType::F32), (2, CacheType::F16), (4, CacheType::Q8)] {
-                let options =
-                    SessionOptions { threads, context: 300, batch: 16, cache, plain: false };
+                let options = SessionOptions {
+                    threads,
+                    context: 300,
+                    batch: 16,
+                    cache,
+                    ..SessionOptions::default()
+                };
                 let mut session = Session::new(Arc::clone(&model), options)?;
                 let decode = |session: &mut Session| -> Result<(), Box<dyn Error>> {
                     for token in 0..PAIRS {

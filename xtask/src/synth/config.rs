@@ -20,7 +20,11 @@ pub(crate) fn config(shape: &Shape, weights: Weights) -> Value {
         "rms_norm_eps": shape.rms_norm_eps,
         "rope_theta": shape.rope_theta,
         "tie_word_embeddings": shape.tie_word_embeddings,
-        "torch_dtype": if weights == Weights::F32 { "float32" } else { "bfloat16" },
+        "torch_dtype": match weights {
+            Weights::F32 => "float32",
+            Weights::Groups => "float16",
+            _ => "bfloat16",
+        },
         "bos_token_id": shape.bos_token_id,
         "eos_token_id": shape.eos_token_id.first(),
     });
@@ -42,7 +46,8 @@ pub(crate) fn config(shape: &Shape, weights: Weights) -> Value {
         config[key] = value.clone();
     }
     match shape.class.as_str() {
-        _ if matches!(weights, Weights::Dense | Weights::Rows) => {}
+        _ if matches!(weights, Weights::Dense | Weights::Rows | Weights::Groups) => {}
+        _ if is_base(&config) => {}
         "BitNetForCausalLM" => {
             config["quantization_config"] = json!({
                 "quant_method": "bitnet",
@@ -60,6 +65,27 @@ pub(crate) fn config(shape: &Shape, weights: Weights) -> Value {
         }
     }
     config
+}
+
+/// Whether a checkpoint is one of a model without a head. Its projections are BitNet's, with norms of
+/// their own.
+pub(super) fn is_base(config: &Value) -> bool {
+    config["architectures"][0].as_str().is_some_and(|class| class.ends_with("Model"))
+}
+
+/// The files that make a model without a head one of embeddings, by name.
+pub(super) fn embedding_files(shape: &Shape) -> Vec<(&'static str, Value)> {
+    if !shape.class.ends_with("Model") {
+        return Vec::new();
+    }
+    let modules = json!([
+        { "idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer" },
+        { "idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling" },
+    ]);
+    vec![
+        ("modules.json", modules),
+        ("1_Pooling/config.json", json!({ "pooling_mode_lasttoken": true })),
+    ]
 }
 
 /// generation_config.json: the ids that begin and end a text, and the sampling defaults.

@@ -5,7 +5,7 @@
 
 use std::io::{Result, Write};
 
-use half::bf16;
+use half::{bf16, f16};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -57,6 +57,9 @@ fn table(fill: Fill, dtype: Dtype, rng: &mut ChaCha8Rng) -> Vec<u8> {
     let mut uniform = || rng.next_u32() as f32 / (1u64 << 32) as f32;
     let values: Vec<f32> = match fill {
         Fill::TernaryCodes => return (0..TABLE).map(four_codes).collect(),
+        Fill::Trits(scale) => {
+            (0..TABLE).map(|bits| scale * (f32::from(four_codes(bits) & 3) - 1.0)).collect()
+        }
         // The sum of twelve uniform numbers has variance 1 and needs no transcendental function,
         // which would differ between systems.
         Fill::Normal(std) => {
@@ -68,6 +71,7 @@ fn table(fill: Fill, dtype: Dtype, rng: &mut ChaCha8Rng) -> Vec<u8> {
     };
     match dtype {
         Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
         _ => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
     }
 }

@@ -5,12 +5,14 @@ use serde_json::Value;
 use trilobite_convert::{CheckpointTensor, checkpoint_tensors};
 use trilobite_format::model::{Architecture, Role};
 
+use super::config::is_base;
 use crate::models::Weights;
 
 /// A tensor's element type in safetensors.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Dtype {
     U8,
+    F16,
     Bf16,
     F32,
 }
@@ -20,6 +22,8 @@ pub(crate) enum Dtype {
 pub(crate) enum Fill {
     /// 2-bit codes, four a byte: 0, 1, 2 for -1, 0, +1. The code 3 never occurs.
     TernaryCodes,
+    /// Minus this number, 0 and this number.
+    Trits(f32),
     /// Normal with mean 0 and this standard deviation.
     Normal(f32),
     /// Uniform between 0.75 and 1.25: the weights of a norm.
@@ -43,6 +47,7 @@ impl Dtype {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Dtype::U8 => "U8",
+            Dtype::F16 => "F16",
             Dtype::Bf16 => "BF16",
             Dtype::F32 => "F32",
         }
@@ -51,7 +56,7 @@ impl Dtype {
     pub(crate) fn bytes(self) -> usize {
         match self {
             Dtype::U8 => 1,
-            Dtype::Bf16 => 2,
+            Dtype::F16 | Dtype::Bf16 => 2,
             Dtype::F32 => 4,
         }
     }
@@ -87,11 +92,18 @@ pub(crate) fn tensors(config: &Value, weights: Weights) -> Result<Vec<Tensor>> {
         weights,
         inverse_scale: quantization.is_some_and(|settings| settings["linear_class"].is_null()),
         norms: if gemma { Fill::NearZero } else { Fill::NearOne },
+        input_norms: is_base(config),
         out: Vec::new(),
     };
-    let logits = Fill::Normal(LOGITS / (model.hidden as f32).sqrt());
+    let std = LOGITS / (model.hidden as f32).sqrt();
+    let logits = match weights {
+        Weights::Groups => Fill::Trits(std / (1.0 - ZEROS).sqrt()),
+        _ => Fill::Normal(std),
+    };
     for CheckpointTensor { role, name, shape } in tensors {
         let shape: Vec<usize> = shape.into_iter().map(|n| n as usize).collect();
+        let base = |name: &str| name.strip_prefix("model.").map(str::to_owned);
+        let name = if list.input_norms { base(&name).unwrap_or(name) } else { name };
         match role {
             Role::Embedding | Role::Head => list.dense(name, &shape, logits),
             _ if role.is_bias() => list.dense(name, &shape, Fill::Normal(BIAS)),
@@ -107,6 +119,8 @@ struct List {
     weights: Weights,
     /// The distribution of the weights of norms.
     norms: Fill,
+    /// Whether every projection has a norm of its input.
+    input_norms: bool,
     /// Whether `weight_scale` divides, as in `BitLinear`, instead of multiplying, as in
     /// `AutoBitLinear`.
     inverse_scale: bool,
@@ -119,7 +133,11 @@ impl List {
     }
 
     fn dense(&mut self, name: String, shape: &[usize], fill: Fill) {
-        let dtype = if self.weights == Weights::F32 { Dtype::F32 } else { Dtype::Bf16 };
+        let dtype = match self.weights {
+            Weights::F32 => Dtype::F32,
+            Weights::Groups => Dtype::F16,
+            _ => Dtype::Bf16,
+        };
         self.push(name, dtype, shape, fill);
     }
 
@@ -132,8 +150,14 @@ impl List {
         if self.weights == Weights::Dense {
             return self.dense(name, shape, Fill::Normal(1.0 / (cols as f32).sqrt()));
         }
+        if self.input_norms {
+            let norm = name.replace(".weight", ".norm.weight");
+            self.dense(norm, &[cols], self.norms);
+        }
         let scale = 1.0 / (cols as f32 * (1.0 - ZEROS)).sqrt();
-        if self.weights == Weights::Packed {
+        if self.weights == Weights::Groups {
+            self.dense(name, shape, Fill::Trits(scale));
+        } else if self.weights == Weights::Packed {
             let stored = if self.inverse_scale { 1.0 / scale } else { scale };
             self.push(format!("{name}_scale"), Dtype::Bf16, &[1], Fill::Around(stored));
             self.push(name, Dtype::U8, &[rows / 4, cols], Fill::TernaryCodes);

@@ -1,6 +1,8 @@
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use serde_json::Value;
+use trilobite_convert::Options;
 
 use super::tensors::{Dtype, Fill, Tensor, ZEROS, tensors};
 use super::*;
@@ -117,6 +119,48 @@ fn maple_has_its_published_size_and_is_written_packed() {
     let info = gguf.tensor("blk.1.ffn_down_exps.weight").unwrap();
     let blocks = info.bytes(&file).as_chunks::<66>().0;
     assert!(blocks.iter().all(|block| block[64..] == blocks[0][64..]));
+}
+
+#[test]
+fn bonsai_and_the_embedding_model_have_their_published_sizes() {
+    let models = Models::load().unwrap();
+    for (name, parameters) in [
+        ("bonsai-1.7b", 1_720_574_976),
+        ("bonsai-4b", 4_022_468_096),
+        ("bonsai-8b", 8_190_735_360),
+        // As Qwen 3 0.6B, with the norms of 196 projections.
+        ("bitnet-embedding-0.6b", 596_049_920 + 28 * (5 * 1024 + 2048 + 3072)),
+    ] {
+        let (weights, shape) = models.unlisted(name).unwrap();
+        let list = all(shape, weights);
+        assert_eq!(list.iter().map(|t| t.bytes() / 2).sum::<usize>(), parameters, "{name}");
+    }
+}
+
+#[test]
+fn small_checkpoints_convert_to_what_they_are_random_versions_of() {
+    let models = Models::load().unwrap();
+    for (name, ty) in [("bonsai-1.7b", "PQ2_0"), ("bitnet-embedding-0.6b", "I2_S")] {
+        let (weights, shape) = models.unlisted(name).unwrap();
+        let mut shape = shape.clone();
+        (shape.num_hidden_layers, shape.vocab_size, shape.base_vocab_size) = (2, 300, 297);
+        (shape.hidden_size, shape.intermediate_size, shape.head_dim) = (256, 384, 64);
+        (shape.num_attention_heads, shape.num_key_value_heads) = (4, 2);
+        (shape.bos_token_id, shape.eos_token_id) = (Some(297), vec![298, 297]);
+        shape.special_tokens = [("297", "<|endoftext|>"), ("298", "<|im_end|>")]
+            .map(|(id, name)| (id.to_owned(), name.to_owned()))
+            .into();
+        let folder = tempfile::tempdir().unwrap();
+        write_checkpoint(&shape, weights, folder.path(), 1).unwrap();
+        let checkpoint = trilobite_convert::Checkpoint::open(folder.path()).unwrap();
+        let mut file = Vec::new();
+        let progress = &mut |_: trilobite_convert::Progress<'_>| ControlFlow::Continue(());
+        trilobite_convert::convert(&checkpoint, &Options::default(), &mut file, progress).unwrap();
+        let gguf = trilobite_format::Gguf::parse(&file).unwrap();
+        assert_eq!(gguf.tensor("blk.1.ffn_down.weight").unwrap().ty.name(), ty, "{name}");
+        let embeds = gguf.tensor("blk.1.ffn_down_norm_in.weight").is_some();
+        assert_eq!(embeds, name.contains("embedding"));
+    }
 }
 
 #[test]

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use trilobite_format::model::is_projection;
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{
-    Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions, Speculation, Team,
+    Activations, Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions,
+    Speculation, Team,
 };
 
 use self::speculation::Speeds;
@@ -133,9 +134,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
     let mut batches = vec![vec![Vec::new(); args.batch.len()]; threads.len()];
     let mut sessions = Vec::new();
     for &threads in &threads {
-        let cache = args.kv;
-        let (context, batch, plain) = (longest, MAX_BATCH, args.plain);
-        let options = SessionOptions { threads, context, batch, cache, plain };
+        let (context, batch) = (longest, MAX_BATCH);
+        let &Bench { kv: cache, activations, plain, .. } = args;
+        let options = SessionOptions { threads, context, batch, cache, activations, plain };
         let session = Session::new(Arc::clone(&model), options)?;
         sessions.push((session, batch::Sequences::default()));
     }
@@ -257,6 +258,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                     json!({"sequences": sequences, "tokens_per_s": speed.json()})
                 }).collect::<Vec<_>>(),
                 "cache": args.kv.name(),
+                "activations": args.activations.name(),
                 "cache_bytes_per_token": cache_bytes,
                 "peak_resident_bytes": peak,
                 "non_embedding_bytes": model.weights().non_embedding_bytes(),
@@ -275,8 +277,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = format!(
-        "{name}: {}, {}, {}\n",
+        "{name}: {}{}, {}, {}\n",
         layout(&model),
+        if args.activations == Activations::default() { "" } else { ", int8 activations" },
         Kernels::detect()?.isa.name(),
         machine::cpu_name().unwrap_or_else(|| std::env::consts::ARCH.into()),
     );
@@ -392,7 +395,8 @@ fn drafter(
     global: &Global,
 ) -> Result<Speculation> {
     let threads = u16::try_from(threads).ok();
-    let compute = Compute { threads, batch: MAX_BATCH, kv: args.kv, plain: args.plain };
+    let &Bench { kv, activations, plain, .. } = args;
+    let compute = Compute { threads, batch: MAX_BATCH, kv, activations, plain };
     model::drafter(path, session.model(), session, &compute, args.model.no_cache, global)
 }
 

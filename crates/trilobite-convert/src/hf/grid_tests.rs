@@ -85,7 +85,7 @@ fn runs(tiny: &Tiny) -> bool {
         context: config.context.min(64),
         batch: 2,
         cache: CacheType::F32,
-        plain: false,
+        ..SessionOptions::default()
     };
     let mut session = Session::new(model, options).unwrap();
     let mut finite = true;

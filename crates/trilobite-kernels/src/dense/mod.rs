@@ -37,7 +37,7 @@ mod types;
 
 pub(crate) use blocks::Buffers as BlockBuffers;
 pub use blocks::{WideCodes, WideGroup, WideParts, wide_rest};
-pub use crumbs::{SplitChunk, SplitCodes, SplitParts};
+pub use crumbs::{ColumnOrder, SplitChunk, SplitCodes, SplitForm, SplitParts};
 pub(crate) use floats::{Buffer as FloatBuffer, gemm};
 pub use pack::pack_tq2_0;
 pub use types::{DenseMatrix, DenseType};

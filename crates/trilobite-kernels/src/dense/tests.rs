@@ -1,4 +1,4 @@
-use super::{DenseMatrix, DenseType, SplitCodes, WideCodes, reference};
+use super::{ColumnOrder, DenseMatrix, DenseType, SplitCodes, SplitForm, WideCodes, reference};
 use crate::random::Random;
 use crate::{Kernels, Workspace, pack_tq2_0, wide_rest};
 
@@ -83,8 +83,17 @@ fn rounded(x: &[f32], largest: f32) -> Vec<(Vec<i64>, f32)> {
 }
 
 /// The largest code of activations for a type.
-fn largest(ty: DenseType) -> f32 {
-    if ty.has_crumbs() { 4_194_303.0 } else { 32_767.0 }
+fn largest(ty: DenseType, int8: bool) -> f32 {
+    match ty.has_crumbs() {
+        true if int8 => 127.0,
+        true => 4_194_303.0,
+        false => 32_767.0,
+    }
+}
+
+/// Whether activations of a type can be single bytes, and whether they are.
+fn roundings(ty: DenseType) -> &'static [bool] {
+    if ty.has_crumbs() { &[false, true] } else { &[false] }
 }
 
 /// The product of a row of blocks with rounded activations, in the order that the docs of `crumbs`
@@ -93,11 +102,19 @@ fn crumbs_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
     let mut sums = [0.0_f32; 16];
     for (groups, (x, step)) in groups(ty, row).chunks(8).zip(x) {
         let columns = groups.iter().flat_map(|group| group.codes.map(|code| (code, group.step)));
-        let columns = columns.zip(x).collect::<Vec<_>>();
-        for (sum, columns) in sums.iter_mut().zip(columns.chunks(16)) {
-            let lane: i64 = columns.iter().map(|((code, _), x)| i64::from(*code) * **x).sum();
+        // The lane of each column.
+        let lane = |column: usize| match ty.column_order().unwrap() {
+            ColumnOrder::Adjacent => column / 16,
+            ColumnOrder::Apart => (column / 128 * 32 + column % 32) / 4,
+        };
+        let mut lanes = [(0, 0.0); 16];
+        for (column, ((code, step), x)) in columns.zip(x).enumerate() {
+            let sum = &mut lanes[lane(column)];
+            *sum = (sum.0 + i64::from(code) * *x, step);
+        }
+        for (sum, (lane, d)) in sums.iter_mut().zip(lanes) {
             assert!(lane.abs() < 1 << 28, "a sum is too large");
-            *sum = (lane as f32 * columns[0].0.1).mul_add(*step, *sum);
+            *sum = (lane as f32 * d).mul_add(*step, *sum);
         }
     }
     pairwise(&mut sums)
@@ -175,13 +192,13 @@ fn block_products(
     kernels: &Kernels,
     w: &DenseMatrix<'_>,
     rows: std::ops::Range<usize>,
-    x: &[f32],
+    (x, int8): (&[f32], bool),
     workspace: &mut Workspace,
     out: &mut [f32],
 ) {
-    if w.ty().has_crumbs() {
+    if let Some(order) = w.ty().column_order() {
         let mut codes = SplitCodes::default();
-        codes.reset(x.len() / w.cols(), w.cols());
+        codes.reset(x.len() / w.cols(), w.cols(), SplitForm { order, int8 });
         kernels.split_codes(x, w.cols(), codes.parts_mut());
         return kernels.crumb_gemm(w, rows, &codes, workspace, out);
     }
@@ -237,8 +254,10 @@ fn weights_are_those_of_ggml() {
         }
         types.push(ty);
     }
-    // The package does not have the types with crumbs.
-    let others = DenseType::ALL[1..].iter().copied().filter(|ty| !ty.has_crumbs());
+    // The package does not have the others.
+    const OTHERS: [DenseType; 4] =
+        [DenseType::Q1_0, DenseType::Q2_0, DenseType::PQ2_0, DenseType::PTQ1_0];
+    let others = DenseType::ALL[1..].iter().copied().filter(|ty| !OTHERS.contains(ty));
     assert_eq!(types, others.collect::<Vec<_>>());
 }
 
@@ -266,7 +285,8 @@ fn products_have_the_stated_order() {
     let workspace = &mut Workspace::default();
     let lengths = [1, 7, 31, 32, 33, 64, 100, 128, 256, 320, 512, 576, 1000, 1280, 1408, 2081];
     let lengths = lengths.into_iter().chain([2304, 4352, 4480]).collect::<Vec<_>>();
-    for ty in DenseType::ALL {
+    let types = DenseType::ALL.into_iter();
+    for (ty, int8) in types.flat_map(|ty| roundings(ty).iter().map(move |int8| (ty, *int8))) {
         for cols in lengths.iter().copied().filter(|cols| ty.row_len(*cols).is_some()) {
             let row_len = ty.row_len(cols).unwrap();
             let w = random(&mut numbers, ty, 59, cols);
@@ -276,7 +296,7 @@ fn products_have_the_stated_order() {
                 let x = numbers.floats(tokens * cols);
                 let mut expected = Vec::new();
                 for x in x.chunks(cols) {
-                    let codes = rounded(x, largest(ty));
+                    let codes = rounded(x, largest(ty, int8));
                     expected.extend(rows.clone().map(|r| {
                         let row = &w[r * row_len..(r + 1) * row_len];
                         match ty.has_blocks() {
@@ -289,14 +309,14 @@ fn products_have_the_stated_order() {
                     let mut out = vec![9.0; expected.len()];
                     let (w, rows) = (matrix(ty, &w, cols), rows.clone());
                     if ty.has_blocks() {
-                        block_products(kernels, &w, rows, &x, workspace, &mut out);
+                        block_products(kernels, &w, rows, (&x, int8), workspace, &mut out);
                     } else {
                         kernels.dense_gemm(&w, rows, &x, workspace, &mut out);
                     }
                     assert_eq!(
                         bits(&out),
                         bits(&expected),
-                        "{ty:?}, rows of {cols}, {tokens} tokens: {kernels:?}"
+                        "{ty:?}, rows of {cols}, {tokens} tokens, int8 {int8}: {kernels:?}"
                     );
                 }
             }
@@ -330,17 +350,23 @@ fn extreme_blocks_are_exact() {
                 }
             }
             for x in [&x[..], &[1.0; 512], &[-1.0; 512]] {
-                let expected = blocks_in_order(ty, &row, &rounded(x, largest(ty)));
-                for kernels in Kernels::available() {
-                    for tokens in [1, 2, 4] {
-                        let (w, mut out) = (matrix(ty, &row, 512), vec![0.0; tokens]);
-                        let workspace = &mut Workspace::default();
-                        block_products(kernels, &w, 0..1, &x.repeat(tokens), workspace, &mut out);
-                        assert_eq!(
-                            bits(&out),
-                            bits(&vec![expected; tokens]),
-                            "{ty:?}: {kernels:?}"
-                        );
+                for &int8 in roundings(ty) {
+                    let expected = blocks_in_order(ty, &row, &rounded(x, largest(ty, int8)));
+                    for kernels in Kernels::available() {
+                        for tokens in [1, 2, 4] {
+                            let (w, mut out) = (matrix(ty, &row, 512), vec![0.0; tokens]);
+                            let x = (&x.repeat(tokens)[..], int8);
+                            block_products(
+                                kernels,
+                                &w,
+                                0..1,
+                                x,
+                                &mut Workspace::default(),
+                                &mut out,
+                            );
+                            let expected = vec![expected; tokens];
+                            assert_eq!(bits(&out), bits(&expected), "{ty:?}: {kernels:?}");
+                        }
                     }
                 }
             }
@@ -348,18 +374,20 @@ fn extreme_blocks_are_exact() {
     }
 }
 
-/// Rounding to 16 bits changes a product by at most half a step for every weight.
+/// Rounding changes a product by at most half a step for every weight.
 #[test]
 fn rounded_activations_are_close() {
     let mut numbers = Random(8);
     let x = numbers.floats(512);
-    for ty in DenseType::ALL.into_iter().filter(|ty| ty.has_blocks()) {
+    let types = DenseType::ALL.into_iter().filter(|ty| ty.has_blocks());
+    for (ty, int8) in types.flat_map(|ty| roundings(ty).iter().map(move |int8| (ty, *int8))) {
         let row = random(&mut numbers, ty, 1, 512);
         let weights = specified(ty, &row);
         let product = |w: &[f32], x: &[f32]| -> f64 {
             w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum()
         };
-        let steps = rounded(&x, largest(ty)).iter().map(|(_, step)| *step).fold(0.0, f32::max);
+        let steps =
+            rounded(&x, largest(ty, int8)).iter().map(|(_, step)| *step).fold(0.0, f32::max);
         let total = weights.iter().map(|w| f64::from(w.abs())).sum::<f64>();
         let largest =
             groups(ty, &row).iter().filter_map(|g| g.minimum).fold(0.0, |m, x| x.abs().max(m));
@@ -368,7 +396,7 @@ fn rounded_activations_are_close() {
         for kernels in Kernels::available() {
             let mut out = [0.0];
             let (w, workspace) = (matrix(ty, &row, 512), &mut Workspace::default());
-            block_products(kernels, &w, 0..1, &x, workspace, &mut out);
+            block_products(kernels, &w, 0..1, (&x, int8), workspace, &mut out);
             let error = (f64::from(out[0]) - product(&weights, &x)).abs();
             assert!(
                 error <= 0.5 * f64::from(steps) * total + float,
@@ -380,15 +408,18 @@ fn rounded_activations_are_close() {
 
 #[test]
 fn what_is_not_finite_stays_so() {
-    for ty in [DenseType::Q8_0, DenseType::PQ2_0] {
+    for ty in [DenseType::Q8_0, DenseType::PQ2_0, DenseType::TQ2_0] {
         let row = random(&mut Random(4), ty, 1, 512);
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut x = [0.5; 512];
             x[300] = bad;
             for kernels in Kernels::available() {
                 let (w, mut out) = (matrix(ty, &row, 512), [0.0]);
-                block_products(kernels, &w, 0..1, &x, &mut Workspace::default(), &mut out);
-                assert!(!out[0].is_finite(), "{bad}: {kernels:?}");
+                for &int8 in roundings(ty) {
+                    let x = (&x[..], int8);
+                    block_products(kernels, &w, 0..1, x, &mut Workspace::default(), &mut out);
+                    assert!(!out[0].is_finite(), "{bad}: {kernels:?}");
+                }
             }
         }
     }
@@ -522,15 +553,16 @@ fn a_second_code_holds_what_the_first_leaves() {
     wide_rest(&x, &mut rest);
     for kernels in Kernels::available() {
         let codes = wide_codes(kernels, &[&x[..], &rest].concat(), cols);
-        // Rows with a single 1 pick the values of codes.
+        // Rows with a single weight pick the values of codes.
         for col in [0, 1, 17, 255, 256, 511] {
-            let mut one = vec![0.0; cols];
-            one[col] = 1.0;
-            let mut bytes = vec![0; 2 * 66];
-            pack_tq2_0(&one, &mut bytes).unwrap();
-            let w = matrix(DenseType::TQ2_0, &bytes, cols);
+            let mut one = [0.0; 512];
+            one[col] = -8.0;
+            let mut bytes = vec![0; DenseType::Q4_0.row_len(cols).unwrap()];
+            DenseType::Q4_0.pack_row(&one, &mut bytes).unwrap();
+            let w = matrix(DenseType::Q4_0, &bytes, cols);
             let mut out = [0.0; 2];
             kernels.block_gemm(&w, 0..1, &codes, &mut Workspace::default(), &mut out);
+            let out = out.map(|product| product / -8.0);
             let chunk = &x[col / 256 * 256..][..256];
             let largest = chunk.iter().fold(0f32, |most, x| most.max(x.abs()));
             let one_code = (out[0] - x[col]).abs() / largest;
@@ -557,6 +589,29 @@ fn gathered_codes_are_those_of_the_chosen_rows() {
         let mut gathered = WideCodes::default();
         gathered.gather(&all, 2, [2, 0].into_iter());
         let rows = [4, 5, 0, 1].map(|row| &products[row * w.rows()..(row + 1) * w.rows()]);
+        assert_eq!(product(&gathered), rows.concat());
+        gathers_split_codes(kernels);
+    }
+}
+
+fn gathers_split_codes(kernels: &Kernels) {
+    let (cols, mut random) = (768, Random(6));
+    let x = random.floats(4 * cols);
+    let bytes = self::random(&mut random, DenseType::TQ2_0, 3, cols);
+    let w = matrix(DenseType::TQ2_0, &bytes, cols);
+    for int8 in [false, true] {
+        let mut all = SplitCodes::default();
+        all.reset(4, cols, SplitForm { order: ColumnOrder::Apart, int8 });
+        kernels.split_codes(&x, cols, all.parts_mut());
+        let product = |codes: &SplitCodes| {
+            let mut out = vec![0.0; codes.tokens() * w.rows()];
+            kernels.crumb_gemm(&w, 0..w.rows(), codes, &mut Workspace::default(), &mut out);
+            out
+        };
+        let products = product(&all);
+        let mut gathered = SplitCodes::default();
+        gathered.gather(&all, [3, 0].into_iter());
+        let rows = [3, 0].map(|row| &products[row * w.rows()..(row + 1) * w.rows()]);
         assert_eq!(product(&gathered), rows.concat());
     }
 }

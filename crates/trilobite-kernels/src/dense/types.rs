@@ -1,5 +1,6 @@
 //! Types and views of dense matrices.
 
+use super::crumbs::ColumnOrder;
 use super::trits;
 use std::ops::Range;
 
@@ -76,7 +77,17 @@ impl DenseType {
     /// Whether blocks have codes of at most two bits and one scale. They are multiplied with
     /// activations that are [split](crate::SplitCodes) into bytes.
     pub fn has_crumbs(self) -> bool {
-        matches!(self, Self::Q1_0 | Self::Q2_0 | Self::PQ2_0 | Self::PTQ1_0)
+        self.column_order().is_some()
+    }
+
+    /// The order of columns in the codes of activations for this type, if it has
+    /// [crumbs](Self::has_crumbs).
+    pub fn column_order(self) -> Option<ColumnOrder> {
+        match self {
+            Self::Q1_0 | Self::Q2_0 | Self::PQ2_0 => Some(ColumnOrder::Adjacent),
+            Self::PTQ1_0 | Self::TQ1_0 | Self::TQ2_0 => Some(ColumnOrder::Apart),
+            _ => None,
+        }
     }
 
     /// Number of weights and of bytes in a block.

@@ -6,7 +6,7 @@ macro_rules! compile {
         use crate::float::{attend as attention, elementwise};
         use crate::simd;
         use crate::dense::{
-            self, BlockBuffers, DenseMatrix, FloatBuffer, SplitChunk, SplitCodes, WideCodes, WideGroup,
+            self, BlockBuffers, DenseMatrix, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideCodes, WideGroup,
             blocks, blocks::simd::Half, crumbs,
         };
         use crate::kv::{Block, Visible};
@@ -101,9 +101,9 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn split_codes(
-            x: &[f32], chunks: &mut [SplitChunk], steps: &mut [f32],
+            x: &[f32], form: SplitForm, chunks: &mut [SplitChunk], steps: &mut [f32],
         ) {
-            crumbs::split_codes(x, chunks, steps)
+            crumbs::split_codes(x, form, chunks, steps)
         }
 
         $($target)*

@@ -80,16 +80,17 @@ impl Kernels {
     /// Rounds rows of activations to codes that are split into bytes. `x` is `[tokens][cols]`, one
     /// row for each row of `codes`.
     ///
-    /// Every 256 columns have a step: the largest magnitude divided by 4,194,303. A code is the
-    /// activation divided by the step, rounded to nearest, ties to even. If an activation is not finite, neither is the step, and the products are NaN or
+    /// Every 256 columns have a step: the largest magnitude divided by 4,194,303, or by 127 if codes
+    /// are a single byte. A code is the activation divided by the step, rounded to nearest, ties to
+    /// even. If an activation is not finite, neither is the step, and the products are NaN or
     /// infinite.
     pub fn split_codes(&self, x: &[f32], cols: usize, codes: SplitParts<'_>) {
-        let SplitParts { n, chunks, steps } = codes;
+        let SplitParts { form, n, chunks, steps } = codes;
         assert_eq!(n, cols.div_ceil(crumbs::CHUNK), "chunks");
         let rows = chunks.chunks_exact_mut(n.max(1)).zip(steps.chunks_exact_mut(n.max(1)));
         assert_eq!(x.len(), rows.len() * cols, "activations");
         for ((chunks, steps), x) in rows.zip(x.chunks_exact(cols.max(1))) {
-            call!(self.split_codes(x, chunks, steps))
+            call!(self.split_codes(x, form, chunks, steps))
         }
     }
 
@@ -108,7 +109,8 @@ impl Kernels {
         workspace: &mut Workspace,
         out: &mut [f32],
     ) {
-        assert!(w.ty().has_crumbs(), "a product of at most two bits in {:?}", w.ty());
+        let order = Some(x.form().order);
+        assert_eq!(w.ty().column_order(), order, "a product of at most two bits in {:?}", w.ty());
         assert_eq!(x.cols(), w.cols(), "codes of a token");
         assert_eq!(out.len(), x.tokens() * rows.len(), "outputs");
         let w = w.part(rows);

@@ -4,7 +4,8 @@ use super::{Kernels, Method};
 use crate::kv::{self, Cells, CellsMut, Visible};
 use crate::scan::{Bounds, Precision, Query, code_bytes, refinement_bytes};
 use crate::{
-    Codes, DenseMatrix, DenseType, Layout, SplitCodes, TernaryMatrix, WideCodes, Workspace, i2_s,
+    Codes, DenseMatrix, DenseType, Layout, SplitCodes, SplitForm, TernaryMatrix, WideCodes,
+    Workspace, i2_s,
 };
 
 /// The `(rows, columns, tokens)` of ternary products. They cover every tile, a row after the last
@@ -141,10 +142,10 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
         kernels.dense_row(&matrix, 0, &mut row);
         let mut out = [0.0; 2];
         let two = [&x[..cols], &x[..cols]].concat();
-        if ty.has_crumbs() {
+        if let Some(order) = ty.column_order() {
             let mut codes = SplitCodes::default();
-            for tokens in [1, 2] {
-                codes.reset(tokens, cols);
+            for (tokens, int8) in [(1, false), (2, false), (1, true)] {
+                codes.reset(tokens, cols, SplitForm { order, int8 });
                 kernels.split_codes(&two[..tokens * cols], cols, codes.parts_mut());
                 kernels.crumb_gemm(&matrix, 0..1, &codes, workspace, &mut out[..tokens]);
                 results.push(out[0].to_bits());

@@ -15,7 +15,7 @@ const SEQUENCES: usize = 16;
 const ROUNDS: usize = 10;
 
 /// Every architecture, and every layout of those that are ternary.
-const MODELS: [(&str, Layout); 11] = [
+const MODELS: [(&str, Layout); 12] = [
     ("bitnet_online", Layout::I2S),
     ("bitnet_online", Layout::T5_3),
     ("bitnet_online", Layout::Sparse),
@@ -25,6 +25,7 @@ const MODELS: [(&str, Layout); 11] = [
     ("gemma3", Layout::Auto),
     ("qwen2", Layout::Auto),
     ("qwen3", Layout::Auto),
+    ("bonsai", Layout::Auto),
     ("maple", Layout::Auto),
     ("maple_gguf/model.gguf", Layout::Auto),
 ];
@@ -146,7 +147,13 @@ fn sequences_read_together_have_the_bits_that_each_has_alone() {
         let model = model(name, layout);
         for (index, cache) in caches.into_iter().enumerate() {
             let (threads, batch) = [(2, 256), (3, 16), (1, 7)][(seed + index) % 3];
-            let options = SessionOptions { threads, context: CONTEXT, batch, cache, plain: false };
+            let options = SessionOptions {
+                threads,
+                context: CONTEXT,
+                batch,
+                cache,
+                ..SessionOptions::default()
+            };
             sequences_together(&model, 3 * seed as u64 + index as u64, options);
         }
     }

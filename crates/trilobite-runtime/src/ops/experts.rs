@@ -7,9 +7,9 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use trilobite_kernels::{DenseMatrix, Kernels, Workspace};
+use trilobite_kernels::{ColumnOrder, DenseMatrix, Kernels, Workspace};
 
-use super::{ALIGN, Input, Inputs, MIN_MULTIPLY_ADDS, Ops, PIECE_BYTES, ROW_CHUNK, dense_product};
+use super::{ALIGN, Input, Inputs, MIN_MULTIPLY_ADDS, Ops, PIECE_BYTES, dense_product};
 use crate::model::Model;
 use crate::scratch::{Gathered, Scratch, grown};
 use crate::team::Pieces;
@@ -186,10 +186,14 @@ impl<'a> Experts<'a> {
         self.matrix.ty().has_blocks()
     }
 
-    /// How the rows are divided among threads.
+    fn order(self) -> Option<ColumnOrder> {
+        self.matrix.ty().column_order()
+    }
+
+    /// How the rows are divided among threads. Every piece gathers the inputs of all experts.
     fn split(self, routing: &Routing, tokens: usize) -> Pieces {
         let bytes = self.matrix.ty().row_len(self.matrix.cols()).unwrap_or(1).max(1);
-        let size = if tokens == 1 { PIECE_BYTES / bytes } else { ROW_CHUNK };
+        let size = if tokens == 1 { PIECE_BYTES / bytes } else { usize::MAX };
         let multiply_adds = self.matrix.cols() * routing.uses.len();
         Pieces { least: MIN_MULTIPLY_ADDS / multiply_adds.max(1), size }
     }
@@ -217,15 +221,19 @@ impl Gathered {
         matrices: &[Experts<'_>],
         rows: impl ExactSizeIterator<Item = usize> + Clone,
     ) -> Inputs<'b> {
-        let Gathered { floats, wide } = self;
-        // Experts have no blocks of two bits, so these codes are not gathered.
-        let (count, pairs, split) = (rows.len(), input.pairs, input.split);
+        let Gathered { floats, wide, split } = self;
+        let (count, pairs) = (rows.len(), input.pairs);
         if input.count == 1 {
-            let Input { floats, wide, .. } = input;
+            let Input { floats, wide, split, .. } = input;
             return Inputs { count, floats, wide, pairs, split };
         }
-        if matrices.iter().any(|matrix| matrix.has_blocks()) {
+        if matrices.iter().any(|matrix| matrix.has_blocks() && matrix.order().is_none()) {
             wide.gather(input.wide, 1 + usize::from(pairs), rows.clone());
+        }
+        for (order, split) in ColumnOrder::ALL.into_iter().zip(&mut *split) {
+            if matrices.iter().any(|matrix| matrix.order() == Some(order)) {
+                split.gather(&input.split[order as usize], rows.clone());
+            }
         }
         floats.clear();
         if matrices.iter().any(|matrix| !matrix.has_blocks()) {

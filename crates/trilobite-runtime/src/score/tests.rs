@@ -25,7 +25,8 @@ fn model(name: &str) -> Arc<Model> {
 }
 
 fn scorer(model: &Arc<Model>, (threads, batch): (usize, usize), cache: CacheType) -> Scorer {
-    let options = SessionOptions { threads, context: CONTEXT, batch, cache, plain: false };
+    let options =
+        SessionOptions { threads, context: CONTEXT, batch, cache, ..SessionOptions::default() };
     Scorer::new(Session::new(Arc::clone(model), options).unwrap())
 }
 

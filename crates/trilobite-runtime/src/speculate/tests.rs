@@ -158,7 +158,13 @@ impl Case {
         let count = 1 + random.below(40);
         let (threads, batch) = [(1, 256), (2, 5)][random.below(2)];
         Self {
-            options: SessionOptions { threads, context: CONTEXT, batch, cache, plain: false },
+            options: SessionOptions {
+                threads,
+                context: CONTEXT,
+                batch,
+                cache,
+                ..SessionOptions::default()
+            },
             sampling,
             bias: (0..random.below(4) / 3).map(|id| (id as u32, 1.5)).collect(),
             constrained: random.below(3) == 0,

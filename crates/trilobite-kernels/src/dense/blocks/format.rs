@@ -1,14 +1,12 @@
 //! Decoding blocks of weights to integers and factors, as `reference` specifies.
 
-use super::codes::{GROUP, GROUPS};
+use super::codes::GROUPS;
 use super::simd::Integers;
 
 /// A type with blocks of `N` bytes and `B` blocks in a chunk of 256 columns.
 pub(super) trait Format<const N: usize, const B: usize> {
     /// Whether the groups of a block have integer scales, with one float step for all.
     const SCALES: bool = false;
-    /// Whether these scales are all 1.
-    const UNSCALED: bool = false;
     /// Whether half groups have scales of their own.
     const HALVES: bool = false;
     /// Whether weights have minimums.
@@ -43,14 +41,10 @@ macro_rules! dispatch {
             DenseType::Q4K => $f::<format::Q4K, 144, 1>($($arg),*),
             DenseType::Q5K => $f::<format::Q5K, 176, 1>($($arg),*),
             DenseType::Q6K => $f::<format::Q6K, 210, 1>($($arg),*),
-            DenseType::TQ1_0 => $f::<format::TQ1_0, 54, 1>($($arg),*),
-            DenseType::TQ2_0 => $f::<format::TQ2_0, 66, 1>($($arg),*),
             DenseType::F32 | DenseType::F16 | DenseType::BF16 => {
                 unreachable!("a type with blocks")
             }
-            DenseType::Q1_0 | DenseType::Q2_0 | DenseType::PQ2_0 | DenseType::PTQ1_0 => {
-                unreachable!("a type of more than two bits")
-            }
+            _ => unreachable!("a type of more than two bits"),
         }
     };
 }
@@ -90,13 +84,12 @@ grouped!(Q8_0, 34, false, |simd, block| simd.words(simd.bytes(part(block, 2))));
 /// Implements a type whose blocks are chunks.
 macro_rules! chunked {
     (
-        $name:ident, $bytes:literal, $unscaled:literal, $halves:literal, $minimums:literal,
+        $name:ident, $bytes:literal, $halves:literal, $minimums:literal,
         |$simd:ident, $block:ident, $group:ident| $codes:expr, $factors:expr
     ) => {
         pub(super) struct $name;
         impl Format<$bytes, 1> for $name {
             const SCALES: bool = true;
-            const UNSCALED: bool = $unscaled;
             const HALVES: bool = $halves;
             const MINIMUMS: bool = $minimums;
             #[inline(always)]
@@ -119,7 +112,6 @@ chunked!(
     Q4K,
     144,
     false,
-    false,
     true,
     |simd, block, group| {
         simd.half_bytes(part(block, 16 + group as usize / 2 * 32), group % 2 == 1)
@@ -129,7 +121,6 @@ chunked!(
 chunked!(
     Q5K,
     176,
-    false,
     false,
     true,
     |simd, block, group| {
@@ -142,7 +133,6 @@ chunked!(
 chunked!(
     Q6K,
     210,
-    false,
     true,
     false,
     |simd, block, group| {
@@ -159,47 +149,6 @@ chunked!(
         minimums: NO_MINIMUMS,
     }
 );
-chunked!(
-    TQ1_0,
-    54,
-    true,
-    false,
-    false,
-    |simd, block, group| {
-        let mut trits = [0; GROUP];
-        let mut run = |place: usize, bytes: &[u8], power: usize| {
-            for (trit, byte) in trits[place..].iter_mut().zip(bytes) {
-                let fraction = byte.wrapping_mul([1, 3, 9, 27, 81][power]);
-                *trit = ((u16::from(fraction) * 3) >> 8) as u8;
-            }
-        };
-        // The bytes form runs. Each run stores all its first trits, then all its second ones.
-        let (first, second, last) = (&block[..32], &block[32..48], &block[48..52]);
-        match group as usize {
-            group @ 0..5 => run(0, first, group),
-            group @ 5..7 => (0..2).for_each(|i| run(16 * i, second, 2 * (group - 5) + i)),
-            _ => {
-                run(0, second, 4);
-                (0..4).for_each(|i| run(16 + 4 * i, last, i));
-            }
-        }
-        simd.words(simd.sub(simd.bytes(&trits), 1))
-    },
-    Factors { steps: step(simd, part(block, 50)), scales: [1; 2 * GROUPS], minimums: NO_MINIMUMS }
-);
-chunked!(
-    TQ2_0,
-    66,
-    true,
-    false,
-    false,
-    |simd, block, group| {
-        let codes = simd.bytes(part(block, group as usize / 4 * 32));
-        simd.words(simd.sub(simd.shift(codes, -2 * (group % 4), 3), 1))
-    },
-    Factors { steps: step(simd, part(block, 62)), scales: [1; 2 * GROUPS], minimums: NO_MINIMUMS }
-);
-
 /// The step of a chunk: the second of two f16.
 #[inline(always)]
 fn step(simd: impl Integers, bytes: &[u8; 4]) -> [f32; GROUPS] {

@@ -222,9 +222,7 @@ fn product<S: Integers, F: Format<N, B>, const N: usize, const B: usize, const T
             let codes = F::codes::<_, G>(simd, chunk);
             unroll!(TOKEN < T => {
                 let words = simd.load_words(&codes_of[TOKEN][G]);
-                sums[TOKEN] = if F::UNSCALED {
-                    simd.dot(codes, words, sums[TOKEN])
-                } else if F::HALVES {
+                sums[TOKEN] = if F::HALVES {
                     let scales = [scales[2 * G], scales[2 * G + 1]];
                     simd.scale_halves(simd.products(codes, words), &scales, sums[TOKEN])
                 } else {
@@ -373,7 +371,7 @@ fn widen<F: Format<N, B>, const N: usize, const B: usize>(
         let groups = (place - r) * GROUPS + r;
         unroll!(G < GROUPS => {
             let mut codes = F::codes::<_, G>(simd, chunk);
-            if F::SCALES && !F::UNSCALED {
+            if F::SCALES {
                 let (a, b) = if F::HALVES { (2 * G, 2 * G + 1) } else { (G, G) };
                 codes = simd.mul_words(codes, scales[a] as i16, scales[b] as i16);
             }

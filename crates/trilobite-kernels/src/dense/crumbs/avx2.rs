@@ -1,7 +1,7 @@
 //! x86-64 with AVX2, FMA and F16C: a plane is two registers, and so are 16 sums.
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
-use super::simd::Crumbs;
+use super::simd::{Crumbs, Places};
 use crate::dense::blocks::avx2::both;
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
@@ -32,6 +32,31 @@ impl Crumbs for Avx2 {
         both!(I => {
             let x = _mm256_cvtepu8_epi16(_mm_loadu_si128(x[I].as_ptr().cast()));
             _mm256_or_si256(x, _mm256_slli_epi16::<4>(x))
+        })
+    }
+
+    #[inline(always)]
+    fn trits(self, x: [&[u8; 16]; 4], places: &Places) -> Self::Plane {
+        let Places { bytes, powers } = places;
+        both!(I => {
+            let x = _mm256_set_m128i(
+                _mm_loadu_si128(x[2 * I + 1].as_ptr().cast()),
+                _mm_loadu_si128(x[2 * I].as_ptr().cast()),
+            );
+            let x = _mm256_shuffle_epi8(x, _mm256_loadu_si256(bytes[2 * I].as_ptr().cast()));
+            let powers = _mm256_loadu_si256(powers[2 * I].as_ptr().cast());
+            // Products of words are right in their lower bytes.
+            let low = _mm256_set1_epi16(0xff);
+            let even = _mm256_and_si256(_mm256_mullo_epi16(x, powers), low);
+            let upper = _mm256_srli_epi16::<8>(powers);
+            let odd = _mm256_mullo_epi16(_mm256_andnot_si256(low, x), upper);
+            let x = _mm256_or_si256(even, odd);
+            // The trit of a fraction is the number of thirds that it reaches.
+            let reaches = |third: i8| {
+                _mm256_cmpeq_epi8(_mm256_max_epu8(x, _mm256_set1_epi8(third)), x)
+            };
+            let trits = _mm256_add_epi8(reaches(86), reaches(171_u8 as i8));
+            _mm256_sub_epi8(_mm256_setzero_si256(), trits)
         })
     }
 

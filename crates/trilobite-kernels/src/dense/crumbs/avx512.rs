@@ -2,7 +2,7 @@
 
 use super::avx2::four_times;
 use super::codes::{LANES, PLANE_LEN, PLANES};
-use super::simd::Crumbs;
+use super::simd::{Crumbs, Places};
 use crate::simd::avx512::Avx512;
 use std::arch::x86_64::*;
 
@@ -42,6 +42,29 @@ impl Crumbs for Avx512 {
             let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
             let x = _mm512_cvtepu8_epi16(_mm256_set_m128i(b, a));
             _mm512_or_si512(x, _mm512_slli_epi16::<4>(x))
+        }
+    }
+
+    #[inline(always)]
+    fn trits(self, x: [&[u8; 16]; 4], places: &Places) -> Self::Plane {
+        let Places { bytes, powers } = places;
+        let x = self.quarters(x);
+        // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
+        unsafe {
+            let x = _mm512_shuffle_epi8(x, _mm512_loadu_si512(bytes.as_ptr().cast()));
+            let powers = _mm512_loadu_si512(powers.as_ptr().cast());
+            // Products of words are right in their lower bytes.
+            let low = _mm512_set1_epi16(0xff);
+            let even = _mm512_and_si512(_mm512_mullo_epi16(x, powers), low);
+            let upper = _mm512_srli_epi16::<8>(powers);
+            let odd = _mm512_mullo_epi16(_mm512_andnot_si512(low, x), upper);
+            let x = _mm512_or_si512(even, odd);
+            // The trit of a fraction is the number of thirds that it reaches.
+            let one = _mm512_set1_epi8(1);
+            let first = _mm512_cmpge_epu8_mask(x, _mm512_set1_epi8(86));
+            let second = _mm512_cmpge_epu8_mask(x, _mm512_set1_epi8(171_u8 as i8));
+            let trits = _mm512_maskz_mov_epi8(first, one);
+            _mm512_mask_add_epi8(trits, second, trits, one)
         }
     }
 

@@ -1,10 +1,12 @@
 //! Unpacking blocks to planes of codes, as `reference` specifies.
 
-use super::codes::PLANES;
-use super::simd::Crumbs;
+use super::codes::{ColumnOrder, PLANES};
+use super::simd::{Crumbs, Places};
 
 /// A type with blocks of `N` bytes and `B` blocks in a chunk of 256 columns.
 pub(super) trait Crumb<const N: usize, const B: usize> {
+    /// The order of the columns in the planes.
+    const ORDER: ColumnOrder = ColumnOrder::Adjacent;
     /// The codes of a chunk. The weights are the codes minus 1, times the step.
     fn planes<S: Crumbs>(simd: S, chunk: &[[u8; N]; B]) -> [S::Plane; PLANES];
     /// The step of each 64 columns, an f16.
@@ -19,6 +21,8 @@ macro_rules! dispatch {
             DenseType::Q2_0 => $f::<$($generic,)* format::Q2_0, 18, 4>($($arg),*),
             DenseType::PQ2_0 => $f::<$($generic,)* format::PQ2_0, 34, 2>($($arg),*),
             DenseType::PTQ1_0 => $f::<$($generic,)* format::PTQ1_0, 28, 2>($($arg),*),
+            DenseType::TQ1_0 => $f::<$($generic,)* format::TQ1_0, 54, 1>($($arg),*),
+            DenseType::TQ2_0 => $f::<$($generic,)* format::TQ2_0, 66, 1>($($arg),*),
             _ => unreachable!("a type of at most two bits"),
         }
     };
@@ -29,6 +33,8 @@ pub(super) struct Q1_0;
 pub(super) struct Q2_0;
 pub(super) struct PQ2_0;
 pub(super) struct PTQ1_0;
+pub(super) struct TQ1_0;
+pub(super) struct TQ2_0;
 
 impl Crumb<18, 2> for Q1_0 {
     #[inline(always)]
@@ -67,10 +73,32 @@ impl Crumb<34, 2> for PQ2_0 {
 }
 
 impl Crumb<28, 2> for PTQ1_0 {
+    const ORDER: ColumnOrder = ColumnOrder::Apart;
+
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, chunk: &[[u8; 28]; 2]) -> [S::Plane; PLANES] {
-        let packed = four_a_byte(chunk);
-        simd.pairs_of_bits(simd.halves([part(&packed, 0), part(&packed, 32)]))
+    fn planes<S: Crumbs>(simd: S, [a, b]: &[[u8; 28]; 2]) -> [S::Plane; PLANES] {
+        // Sixteen bytes have columns 0 to 79, eight 80 to 119, two the others. The last ten are at
+        // the end of a part.
+        let (a, b): ([&[u8; 16]; 2], [&[u8; 16]; 2]) =
+            ([part(a, 0), part(a, 10)], [part(b, 0), part(b, 10)]);
+        [
+            simd.trits(
+                [a[0], a[0], b[0], b[0]],
+                const { &places([ALL[0], ALL[1], ALL[0], ALL[1]]) },
+            ),
+            simd.trits(
+                [a[0], a[0], b[0], b[0]],
+                const { &places([ALL[2], ALL[3], ALL[2], ALL[3]]) },
+            ),
+            simd.trits(
+                [a[0], a[1], b[0], b[1]],
+                const { &places([ALL[4], runs(6, 8, 0), ALL[4], runs(6, 8, 0)]) },
+            ),
+            simd.trits(
+                [a[1], a[1], b[1], b[1]],
+                const { &places([runs(6, 8, 2), LAST, runs(6, 8, 2), LAST]) },
+            ),
+        ]
     }
 
     #[inline(always)]
@@ -79,37 +107,81 @@ impl Crumb<28, 2> for PTQ1_0 {
     }
 }
 
-/// The codes of blocks of PTQ1_0, four adjacent ones a byte, as PQ2_0 has them.
-///
-/// The loops are long enough to be compiled to vectors.
-#[inline(always)]
-fn four_a_byte([a, b]: &[[u8; 28]; 2]) -> [u8; 64] {
-    let mut bytes = [0; 64];
-    bytes[..28].copy_from_slice(a);
-    bytes[32..60].copy_from_slice(b);
-    let mut codes = [0; 256];
-    for (n, power) in [1, 3, 9, 27, 81].into_iter().enumerate() {
-        // Trit n of each byte, plus 1. A byte holds five trits in base 3, as a fraction of 256.
-        let mut trits = [0; 64];
-        for (trit, byte) in trits.iter_mut().zip(&bytes) {
-            *trit = ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8;
-        }
-        for (codes, trits) in codes.chunks_exact_mut(128).zip(trits.chunks_exact(32)) {
-            // Trit n of byte m is column 16 n + m, after the first 16 bytes 80 + 8 n + m, and in the
-            // last two 120 + 2 n + m.
-            codes[16 * n..][..16].copy_from_slice(&trits[..16]);
-            codes[80 + 8 * n..][..8].copy_from_slice(&trits[16..24]);
-            if n < 4 {
-                codes[120 + 2 * n..][..2].copy_from_slice(&trits[24..26]);
-            }
-        }
+impl Crumb<54, 1> for TQ1_0 {
+    const ORDER: ColumnOrder = ColumnOrder::Apart;
+
+    #[inline(always)]
+    fn planes<S: Crumbs>(simd: S, [block]: &[[u8; 54]; 1]) -> [S::Plane; PLANES] {
+        // Thirty-two bytes have columns 0 to 159, sixteen 160 to 239, four the others.
+        let [a, b, c, d]: [&[u8; 16]; 4] =
+            [part(block, 0), part(block, 16), part(block, 32), part(block, 36)];
+        [
+            simd.trits([a, b, a, b], const { &places([ALL[0], ALL[0], ALL[4], ALL[4]]) }),
+            simd.trits([a, b, c, c], const { &places([ALL[1], ALL[1], ALL[0], ALL[1]]) }),
+            simd.trits([a, b, c, c], const { &places([ALL[2], ALL[2], ALL[2], ALL[3]]) }),
+            simd.trits([a, b, c, d], const { &places([ALL[3], ALL[3], ALL[4], runs(12, 4, 0)]) }),
+        ]
     }
-    let mut packed = [0; 64];
-    for (byte, codes) in packed.iter_mut().zip(codes.as_chunks().0) {
-        // Moves the four codes to the bits 24, 26, 28 and 30. What is below does not overlap.
-        *byte = (u32::from_le_bytes(*codes).wrapping_mul(0x0104_1040) >> 24) as u8;
+
+    #[inline(always)]
+    fn steps([block]: &[[u8; 54]; 1]) -> [u16; 4] {
+        [step(block, 52); 4]
     }
-    packed
+}
+
+impl Crumb<66, 1> for TQ2_0 {
+    const ORDER: ColumnOrder = ColumnOrder::Apart;
+
+    #[inline(always)]
+    fn planes<S: Crumbs>(simd: S, [block]: &[[u8; 66]; 1]) -> [S::Plane; PLANES] {
+        simd.pairs_of_bits(simd.halves([part(block, 0), part(block, 32)]))
+    }
+
+    #[inline(always)]
+    fn steps([block]: &[[u8; 66]; 1]) -> [u16; 4] {
+        [step(block, 64); 4]
+    }
+}
+
+/// The byte and the power of each of sixteen trits.
+type Run = [(u8, u8); 16];
+
+const fn places(runs: [Run; 4]) -> Places {
+    let mut places = Places { bytes: [[0; 16]; 4], powers: [[0; 16]; 4] };
+    let mut i = 0;
+    while i < 64 {
+        (places.bytes[i / 16][i % 16], places.powers[i / 16][i % 16]) = runs[i / 16][i % 16];
+        i += 1;
+    }
+    places
+}
+
+/// Trit `n` of sixteen bytes, for each `n`.
+const ALL: [Run; 5] =
+    [runs(0, 16, 0), runs(0, 16, 1), runs(0, 16, 2), runs(0, 16, 3), runs(0, 16, 4)];
+
+/// The last trits of eight bytes, then four of two.
+const LAST: Run = {
+    let (mut last, four) = (runs(6, 8, 4), runs(14, 2, 0));
+    let mut i = 8;
+    while i < 16 {
+        last[i] = four[i - 8];
+        i += 1;
+    }
+    last
+};
+
+/// Trit `first` of some bytes, then the next trits of the same bytes, and so on.
+const fn runs(from: u8, bytes: u8, first: u32) -> Run {
+    let mut places = [(0, 0); 16];
+    let mut i = 0;
+    while i < 16 {
+        // More than five trits are not used.
+        let trit = (first + (i / bytes) as u32) % 5;
+        places[i as usize] = (from + i % bytes, 3_u8.pow(trit));
+        i += 1;
+    }
+    places
 }
 
 /// The step at byte `at` of a block.

@@ -4,14 +4,14 @@
 //! Columns form chunks of 256. A row of activations is rounded to integers with a step for every
 //! chunk: the largest magnitude divided by 4,194,303, so that they are as precise as f32. An integer
 //! is three signed bytes. The product of a code and a byte is the cheapest that processors have.
+//! On request integers are single bytes, with a step of the largest magnitude divided by 127.
 //!
-//! For each chunk, lane `i` of 16 sums `(c - 1) a` over the columns `16 i` to `16 i + 15`, an exact
-//! integer below 2^28. Then `row[i] = fma(f32(lane[i]) d, step, row[i])`, where the conversion and
+//! For each chunk, lane `i` of 16 sums `(c - 1) a` over the columns of the bytes `4 i` to `4 i + 3` of
+//! four planes, an exact integer below 2^28. Then `row[i] = fma(f32(lane[i]) d, step, row[i])`, where the conversion and
 //! the product with `d` are rounded to nearest. At the end the 16 lanes are added pairwise: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 //!
-//! Codes and bytes are stored in four planes of 64 bytes: byte `j` of plane `p` belongs to column
-//! `4 j + p`. A byte of packed codes holds four adjacent columns, so a plane is one shift and one
-//! mask of the packed bytes.
+//! Codes and bytes are stored in four planes of 64 bytes. The order of columns is that of the type's
+//! packed bytes, so a plane is one shift and one mask of them: see [`ColumnOrder`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -25,9 +25,9 @@ mod scalar;
 pub(crate) mod simd;
 
 pub(crate) use codes::{CHUNK, split_codes};
-pub use codes::{SplitChunk, SplitCodes, SplitParts};
+pub use codes::{ColumnOrder, SplitChunk, SplitCodes, SplitForm, SplitParts};
 
-use self::codes::{LANES, PLANE_LEN, PLANES, SplitRow};
+use self::codes::{PLANE_LEN, PLANES, SplitRow};
 use self::format::{Crumb, dispatch};
 use self::simd::Crumbs;
 use super::blocks::simd::Half;
@@ -47,12 +47,15 @@ pub(crate) fn gemm<S: Crumbs>(
     sums: &mut Vec<Half>,
     out: &mut [f32],
 ) {
-    dispatch!(w.ty, tokens::<S>(simd, w, x, sums, out))
+    match x.form().int8 {
+        true => dispatch!(w.ty, tokens::<S, true>(simd, w, x, sums, out)),
+        false => dispatch!(w.ty, tokens::<S, false>(simd, w, x, sums, out)),
+    }
 }
 
 /// The products of rows with several tokens, a tile of tokens at a time.
 #[inline(always)]
-fn tokens<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize>(
+fn tokens<S: Crumbs, const INT8: bool, F: Crumb<N, B>, const N: usize, const B: usize>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &SplitCodes,
@@ -70,9 +73,9 @@ fn tokens<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize>(
         };
         let out = &mut out[first * w.rows..(first + n) * w.rows];
         match n {
-            4 => tile::<S, F, N, B, 4>(simd, w, rows(x, first), sums, out),
-            2 => tile::<S, F, N, B, 2>(simd, w, rows(x, first), sums, out),
-            _ => tile::<S, F, N, B, 1>(simd, w, rows(x, first), sums, out),
+            4 => tile::<S, INT8, F, N, B, 4>(simd, w, rows(x, first), sums, out),
+            2 => tile::<S, INT8, F, N, B, 2>(simd, w, rows(x, first), sums, out),
+            _ => tile::<S, INT8, F, N, B, 1>(simd, w, rows(x, first), sums, out),
         }
         first += n;
     }
@@ -85,7 +88,14 @@ fn rows<const T: usize>(x: &SplitCodes, first: usize) -> [SplitRow<'_>; T] {
 
 /// The products of rows with `T` tokens.
 #[inline(always)]
-fn tile<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize, const T: usize>(
+fn tile<
+    S: Crumbs,
+    const INT8: bool,
+    F: Crumb<N, B>,
+    const N: usize,
+    const B: usize,
+    const T: usize,
+>(
     simd: S,
     w: DenseMatrix<'_>,
     x: [SplitRow<'_>; T],
@@ -112,12 +122,12 @@ fn tile<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize, const T: usiz
                 for line in chunk.as_flattened().chunks(64) {
                     simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
                 }
-                add::<S, F, N, B, T>(simd, chunk, &x, i, &mut acc);
+                add::<S, INT8, F, N, B, T>(simd, chunk, &x, i, &mut acc);
             }
             if !tail.is_empty() && end == chunks {
                 let mut chunk = [[0; N]; B];
                 chunk[..tail.len()].copy_from_slice(tail);
-                add::<S, F, N, B, T>(simd, &chunk, &x, end - 1 - start, &mut acc);
+                add::<S, INT8, F, N, B, T>(simd, &chunk, &x, end - 1 - start, &mut acc);
             }
             unroll!(TOKEN < T => {
                 if end == chunks {
@@ -132,7 +142,14 @@ fn tile<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize, const T: usiz
 
 /// Adds the products of a chunk of a row with chunk `i` of `T` tokens.
 #[inline(always)]
-fn add<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize, const T: usize>(
+fn add<
+    S: Crumbs,
+    const INT8: bool,
+    F: Crumb<N, B>,
+    const N: usize,
+    const B: usize,
+    const T: usize,
+>(
     simd: S,
     chunk: &[[u8; N]; B],
     x: &[SplitRow<'_>; T],
@@ -144,10 +161,12 @@ fn add<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize, const T: usize
     unroll!(TOKEN < T => {
         let x = x[TOKEN];
         let SplitChunk { high, middle, low, less } = &x.chunks[i];
-        let high = simd.dot_planes(&codes, high, simd.zero_sums());
-        let middle = simd.dot_planes(&codes, middle, simd.zero_sums());
-        let low = simd.dot_planes(&codes, low, simd.load_sums(less));
-        let dot = simd.join(simd.join(high, middle), low);
+        let mut dot = simd.dot_planes(&codes, low, simd.load_sums(less));
+        if !INT8 {
+            let high = simd.dot_planes(&codes, high, simd.zero_sums());
+            let middle = simd.dot_planes(&codes, middle, simd.zero_sums());
+            dot = simd.join(simd.join(high, middle), dot);
+        }
         let scaled = simd.mul_half(simd.floats(dot), steps);
         acc[TOKEN] = simd.mul_add_half(scaled, simd.splat_half(x.steps[i]), acc[TOKEN]);
     });
@@ -176,8 +195,8 @@ fn widen<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize>(
         let mut steps = Half::ZERO;
         simd.store_half(simd.steps(F::steps(&chunk)), &mut steps);
         for (i, out) in out.iter_mut().enumerate() {
-            let code = codes[i % PLANES][i / PLANES];
-            *out = (f32::from(code) - 1.0) * steps.0[i / LANES];
+            let (plane, byte) = F::ORDER.place(i);
+            *out = (f32::from(codes[plane][byte]) - 1.0) * steps.0[byte / 4];
         }
     }
 }

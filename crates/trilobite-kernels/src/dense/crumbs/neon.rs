@@ -1,7 +1,7 @@
 //! aarch64: a plane is four registers, and so are 16 sums.
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
-use super::simd::Crumbs;
+use super::simd::{Crumbs, Places};
 use crate::dense::blocks::neon::each;
 use crate::simd::neon::Neon;
 use crate::simd::{Simd, pad};
@@ -31,6 +31,18 @@ impl Crumbs for Neon {
             let x = vld1q_u8(x[I / 2].as_ptr());
             let upper = vshrq_n_u8::<4>(x);
             if I % 2 == 0 { vzip1q_u8(x, upper) } else { vzip2q_u8(x, upper) }
+        })
+    }
+
+    #[inline(always)]
+    fn trits(self, x: [&[u8; 16]; 4], places: &Places) -> Self::Plane {
+        let Places { bytes, powers } = places;
+        each!(I => {
+            let x = vqtbl1q_u8(vld1q_u8(x[I].as_ptr()), vld1q_u8(bytes[I].as_ptr()));
+            let x = vmulq_u8(x, vld1q_u8(powers[I].as_ptr()));
+            // The trit of a fraction is the number of thirds that it reaches.
+            let trits = vaddq_u8(vcgeq_u8(x, vdupq_n_u8(86)), vcgeq_u8(x, vdupq_n_u8(171)));
+            vsubq_u8(vdupq_n_u8(0), trits)
         })
     }
 

@@ -1,7 +1,7 @@
 //! Any processor, in plain Rust.
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
-use super::simd::Crumbs;
+use super::simd::{Crumbs, Places};
 use crate::simd::scalar::{Arithmetic, Scalar};
 use half::f16;
 
@@ -26,6 +26,15 @@ impl<F: Arithmetic> Crumbs for Scalar<F> {
     #[inline]
     fn nibbles_to_bytes(self, x: [&[u8; 16]; 2]) -> Self::Plane {
         std::array::from_fn(|i| x[i / 32][i % 32 / 2] >> (i % 2 * 4))
+    }
+
+    #[inline]
+    fn trits(self, x: [&[u8; 16]; 4], places: &Places) -> Self::Plane {
+        std::array::from_fn(|i| {
+            let byte = x[i / 16][usize::from(places.bytes[i / 16][i % 16])];
+            let fraction = byte.wrapping_mul(places.powers[i / 16][i % 16]);
+            ((u16::from(fraction) * 3) >> 8) as u8
+        })
     }
 
     #[inline]

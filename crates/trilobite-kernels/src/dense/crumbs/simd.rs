@@ -3,6 +3,14 @@
 use super::codes::{LANES, PLANE_LEN, PLANES};
 use crate::dense::blocks::simd::Integers;
 
+/// The places of 64 trits, each 16 in bytes of their own.
+pub(crate) struct Places {
+    /// The byte that holds each trit.
+    pub(super) bytes: [[u8; 16]; 4],
+    /// The power of 3 that moves each trit to the front of its byte.
+    pub(super) powers: [[u8; 16]; 4],
+}
+
 /// The operations of an instruction set on planes. All implementations give the same results. Lane
 /// `i` of a sum or of sixteen floats belongs to the bytes `4 i` to `4 i + 3` of the planes.
 pub(crate) trait Crumbs: Integers {
@@ -17,6 +25,8 @@ pub(crate) trait Crumbs: Integers {
     /// The lower half of the first byte, its upper half, the lower half of the second byte, and so
     /// on, in the lower halves of bytes. The upper halves are not specified.
     fn nibbles_to_bytes(self, x: [&[u8; 16]; 2]) -> Self::Plane;
+    /// A trit, plus 1, of each place. A byte holds five in base 3, as a fraction of 256.
+    fn trits(self, x: [&[u8; 16]; 4], places: &Places) -> Self::Plane;
     /// Plane `p` has the bits `2 p` and `2 p + 1` of the bytes.
     fn pairs_of_bits(self, x: Self::Plane) -> [Self::Plane; PLANES];
     /// Plane `p` has twice the bit `p` of the bytes.
