@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use trilobite_runtime::{MAX_BATCH, PAGE, SessionOptions, Speculation};
 
 use crate::engine::{EngineOptions, PromptFolder};
@@ -95,8 +94,8 @@ impl Options {
             let value = self.parallel.to_string();
             return Err(Error::Option { name: "parallel", value, expected: "1 to 128" });
         }
-        if !(1..=Semaphore::MAX_PERMITS).contains(&self.connections) {
-            let value = self.connections.to_string();
+        if self.connections == 0 {
+            let value = "0".to_owned();
             return Err(Error::Option { name: "connections", value, expected: "at least 1" });
         }
         if self.api_key.as_ref().is_some_and(|key| key.is_empty()) {
