@@ -22,6 +22,7 @@
 
 mod api;
 mod app;
+mod connections;
 mod embeddings;
 mod engine;
 mod error;

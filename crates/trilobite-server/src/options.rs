@@ -12,6 +12,12 @@ use crate::served::ServedModel;
 /// Maximum sequences of one model at the same time.
 const MAX_PARALLEL: usize = 128;
 
+/// Default number of connections: half of the files that a process may usually have open.
+const CONNECTIONS: usize = 512;
+/// Default time of [`Options::head_time`]. Proxies keep idle connections for up to 60 s. If the server
+/// ended them first, a request could meet the end of its connection.
+const HEAD_TIME: Duration = Duration::from_secs(75);
+
 /// Settings of a server.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -33,13 +39,18 @@ pub struct Options {
     pub speculate: bool,
     /// Maximum tokens of an answer.
     pub max_tokens: Option<usize>,
+    /// Maximum open connections. More wait until one ends.
+    pub connections: usize,
+    /// Maximum time of a connection until the head of its next request is complete, which includes the
+    /// time that it is idle.
+    pub head_time: Duration,
     /// Maximum bytes of a request.
     pub body_bytes: usize,
-    /// Maximum time for a client to send a request.
+    /// Maximum time for a client to send the body of a request.
     pub body_time: Duration,
     /// Maximum time of a request, including its wait in the queue.
     pub request_time: Duration,
-    /// Maximum time that a stream waits for its client to read.
+    /// Maximum time that an answer waits for its client to read.
     pub patience: Duration,
     /// Time for running answers to finish when the server stops.
     pub grace: Duration,
@@ -63,6 +74,8 @@ impl Default for Options {
             step: MAX_BATCH,
             speculate: true,
             max_tokens: None,
+            connections: CONNECTIONS,
+            head_time: HEAD_TIME,
             body_bytes: 8 << 20,
             body_time: Duration::from_secs(30),
             request_time: Duration::from_secs(3600),
@@ -80,6 +93,10 @@ impl Options {
         if !(1..=MAX_PARALLEL).contains(&self.parallel) {
             let value = self.parallel.to_string();
             return Err(Error::Option { name: "parallel", value, expected: "1 to 128" });
+        }
+        if self.connections == 0 {
+            let value = "0".to_owned();
+            return Err(Error::Option { name: "connections", value, expected: "at least 1" });
         }
         if self.api_key.as_ref().is_some_and(|key| key.is_empty()) {
             let value = "empty".to_owned();

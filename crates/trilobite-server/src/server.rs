@@ -4,10 +4,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use tokio::sync::watch;
 
 use crate::app::App;
+use crate::connections::{self, Limits};
 use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::metrics::Metrics;
@@ -103,13 +103,10 @@ impl Server {
 
     async fn serve(self) -> Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(Error::Listen)?;
-        // Every token is sent at once.
-        let listener = listener.tap_io(|stream| {
-            // Without the option a connection is only slower.
-            let _ = stream.set_nodelay(true);
-        });
         let (app, late) = (Arc::clone(&self.app), Arc::clone(&self.app));
-        let grace = self.app.options.grace;
+        let Options { connections, head_time, patience, grace, .. } = self.app.options;
+        // A client that reads again after its answer was given up is told why.
+        let limits = Limits { connections, head_time, write_time: 2 * patience };
         let mut stop = self.stop.subscribe();
         let stopped = {
             let mut stop = self.stop.subscribe();
@@ -120,7 +117,6 @@ impl Server {
             }
         };
         let router = routes::router(Arc::clone(&self.app));
-        let serve = axum::serve(listener, router).with_graceful_shutdown(stopped);
         let too_late = async {
             let _ = stop.wait_for(|stop| *stop).await;
             tokio::time::sleep(grace).await;
@@ -128,8 +124,9 @@ impl Server {
             tokio::time::sleep(FAREWELL).await;
         };
         tokio::select! {
-            ended = serve => ended.map_err(Error::Listen),
-            () = too_late => Ok(()),
+            () = connections::serve(listener, router, limits, stopped) => {}
+            () = too_late => {}
         }
+        Ok(())
     }
 }

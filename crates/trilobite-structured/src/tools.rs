@@ -38,7 +38,7 @@ impl Tools {
     /// Parses a list of tools, each `{"type": "function", "function": {"name": ...}}`.
     ///
     /// # Errors
-    /// A tool is not a function, has no name, or has the name of another.
+    /// A tool is not a function, has no name or that of another, or a field has a value of another type.
     pub fn read(list: Vec<Value>) -> Result<Self> {
         let mut functions: Vec<Function> = Vec::new();
         for (index, tool) in list.iter().enumerate() {
@@ -65,6 +65,17 @@ impl Tools {
                     return Err(wrong(".function.parameters", fault));
                 }
             };
+            let function = &tool["function"];
+            let is_text = |value: &Value| value.is_null() || value.is_string();
+            let is_choice = |value: &Value| value.is_null() || value.is_boolean();
+            if !is_text(&function["description"]) {
+                let fault = format!("it is {}, expected a text", function["description"]);
+                return Err(wrong(".function.description", fault));
+            }
+            if !is_choice(&function["strict"]) {
+                let fault = format!("it is {}, expected true or false", function["strict"]);
+                return Err(wrong(".function.strict", fault));
+            }
             functions.push(Function { name, parameters });
         }
         Ok(Self { list, functions })

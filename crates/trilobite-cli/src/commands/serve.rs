@@ -70,6 +70,9 @@ pub(crate) struct Serve {
     /// Prompts that can wait for each model before requests are refused
     #[arg(long, value_name = "N", default_value_t = 256)]
     queue: usize,
+    /// Connections that can be open at the same time; more wait
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    connections: usize,
     /// Most tokens of an answer [default: what the context holds]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
@@ -116,6 +119,7 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
         cache_bytes: args.cache_memory.map(|mib| mib.saturating_mul(1 << 20)),
         prompt_folder,
         queue: args.queue,
+        connections: args.connections,
         speculate: !args.no_speculate,
         max_tokens: args.max_tokens,
         api_key,

@@ -45,8 +45,8 @@ pub(crate) enum ResponseFormat {
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "the description of a form")]
 pub(crate) struct JsonSchemaFormat {
-    /// Its name.
-    name: String,
+    /// Its name, which changes nothing.
+    name: Option<String>,
     /// The schema. References go to its own `$defs`; keywords that are not supported are errors.
     #[schema(value_type = Object)]
     schema: Map<String, Value>,
@@ -93,18 +93,29 @@ fn of_format(format: Map<String, Value>) -> ApiResult<Option<Grammar>> {
         Some("text") => Ok(None),
         Some("json_object") => Ok(Some(Grammar::Json)),
         Some("json_schema") => {
-            match format.get("json_schema").and_then(|json| json.get("schema")) {
-                Some(schema) => Ok(Some(Grammar::Schema(schema.clone()))),
-                None => {
-                    let field = "response_format.json_schema.schema";
-                    Err(ApiError::field(field, format!("{field} is missing")))
-                }
-            }
+            of_schema(format.get("json_schema").unwrap_or(&Value::Null)).map(Some)
         }
         Some(_) => Err(not_supported("response_format")),
         None => {
             let field = "response_format.type";
             Err(ApiError::field(field, format!("{field} is missing or no string")))
         }
+    }
+}
+
+fn of_schema(format: &Value) -> ApiResult<Grammar> {
+    let wrong = |key: &str, fault: &str| {
+        let field = format!("response_format.json_schema.{key}");
+        Err(ApiError::field(&field, format!("{field} {fault}")))
+    };
+    if !(format["name"].is_null() || format["name"].is_string()) {
+        return wrong("name", "is no string");
+    }
+    if !(format["strict"].is_null() || format["strict"].is_boolean()) {
+        return wrong("strict", "is neither true nor false");
+    }
+    match format.get("schema") {
+        Some(schema) => Ok(Grammar::Schema(schema.clone())),
+        None => wrong("schema", "is missing"),
     }
 }

@@ -108,13 +108,14 @@ pub(crate) fn receive(mut stream: TcpStream) -> Reply {
     reply
 }
 
-/// The chunks of a body as one.
+/// The chunks of a body as one. The last is incomplete if the connection broke off.
 fn joined(mut chunks: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = chunks.windows(2).position(|two| two == b"\r\n") {
         let size = usize::from_str_radix(std::str::from_utf8(&chunks[..end]).unwrap(), 16).unwrap();
-        body.extend(&chunks[end + 2..end + 2 + size]);
-        chunks = &chunks[end + 4 + size..];
+        let chunk = &chunks[end + 2..];
+        body.extend(&chunk[..size.min(chunk.len())]);
+        chunks = chunk.get(size + 2..).unwrap_or_default();
     }
     body
 }

@@ -34,7 +34,11 @@ fn wrong_requests_are_told_what_is_wrong() {
     wrong(image, "messages[0].content[0]", json!("unsupported_content"));
     let function = |parameters: Value| json!({"type": "function", "function": {"name": "a", "parameters": parameters}});
     let (tool, unique) = (function(json!({})), function(json!({"uniqueItems": true})));
-    let schema = |schema: Value| json!({"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}});
+    let described =
+        |function: Value| json!({"tools": [{"type": "function", "function": function}]});
+    let format =
+        |format: Value| json!({"response_format": {"type": "json_schema", "json_schema": format}});
+    let schema = |schema: Value| format(json!({"schema": schema}));
     for (more, param) in [
         (json!({"temperature": -0.1}), "temperature"),
         (json!({"temperature": 2.1}), "temperature"),
@@ -57,6 +61,8 @@ fn wrong_requests_are_told_what_is_wrong() {
         (json!({"presence_penalty": 3}), "presence_penalty"),
         (json!({"tools": [{"type": "function"}]}), "tools[0].function.name"),
         (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (described(json!({"name": "a", "strict": {}})), "tools[0].function.strict"),
+        (described(json!({"name": "a", "description": 1})), "tools[0].function.description"),
         (json!({"tool_choice": "required"}), "tool_choice"),
         (
             json!({"tools": [tool], "tool_choice": {"type": "function", "function": {"name": "b"}}}),
@@ -68,6 +74,8 @@ fn wrong_requests_are_told_what_is_wrong() {
         (json!({"regex": "a", "response_format": {"type": "json_object"}}), "regex"),
         (json!({"response_format": {}}), "response_format.type"),
         (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema.schema"),
+        (format(json!({"schema": {}, "strict": {}})), "response_format.json_schema.strict"),
+        (format(json!({"schema": {}, "name": 1})), "response_format.json_schema.name"),
         (schema(json!({"type": "array", "uniqueItems": true})), "response_format"),
         (schema(json!(3)), "response_format"),
         (json!({"max_reasoning_tokens": -1}), "max_reasoning_tokens"),

@@ -13,7 +13,7 @@ const RUNNING: &str = "trilobite_running_sequences";
 const QUEUED: &str = "trilobite_queued_prompts";
 
 /// A stream of more bytes than the sockets hold, whose end it never comes to unless it is read.
-fn long_stream(server: &Running) -> TcpStream {
+pub(crate) fn long_stream(server: &Running) -> TcpStream {
     // No choice ends early: the end of text is never chosen.
     let end = model("llama_bitnet_online").tokenizer().unwrap().id("</s>").unwrap().to_string();
     let request = json!({"prompt": "a", "max_tokens": 500, "n": 16, "stream": true, "seed": 1,
@@ -142,6 +142,8 @@ fn servers_that_could_not_answer_do_not_start() {
     assert!(twice.starts_with("two models are named \"a\""));
     let none = error(vec![served()], Options { parallel: 0, ..options() });
     assert_eq!(none, "parallel is 0, expected 1 to 128");
+    let none = error(vec![served()], Options { connections: 0, ..options() });
+    assert_eq!(none, "connections is 0, expected at least 1");
     let empty = Options { api_key: Some(String::new()), ..options() };
     assert_eq!(error(vec![served()], empty), "the API key is empty, expected a text");
     let server = Running::new(options());

@@ -4,6 +4,7 @@
 mod chat;
 mod client;
 mod completions;
+mod connections;
 mod embeddings;
 mod errors;
 mod fixture;
