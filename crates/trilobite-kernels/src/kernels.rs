@@ -124,11 +124,13 @@ pub struct Kernels {
     to_f16: unsafe fn(&[f32], &mut [u16]),
     attend_scores: unsafe fn(&[f32], Block<'_>, Visible, f32, &mut [f32]),
     attend_values: unsafe fn(&[f32], Block<'_>, Range<usize>, Visible, &mut [f32]),
-    scan: unsafe fn(&[[u8; scan::CODES]], &[scan::Query], scan::Precision, &mut [i32]),
+    scan: Scan,
     refine_scan: RefineScan,
     enclose: Enclose,
 }
 
+/// The signature of [`scan::scalar::scan`].
+type Scan = unsafe fn(&[[u8; scan::CODES]], &[scan::Query], scan::Precision, &mut [i32]);
 /// The signature of [`scan::scalar::refine`].
 type RefineScan =
     unsafe fn(&[[u8; scan::BITS]], usize, &[u32], &scan::Query, scan::Precision, &mut [i32]);
