@@ -98,6 +98,7 @@ pub(crate) struct Head<'a> {
 }
 
 /// A search for the largest logits of some inputs, with its buffers.
+#[derive(Default)]
 pub(crate) struct Search {
     /// Number of queries of the last search.
     count: usize,
@@ -114,21 +115,6 @@ pub(crate) struct Search {
     /// The rows computed exactly, of one target after another, and their logits.
     ids: Vec<u32>,
     values: Vec<f32>,
-}
-
-impl Default for Search {
-    fn default() -> Self {
-        Self {
-            count: 0,
-            precision: Precision::Full,
-            pause: 0,
-            queries: Vec::new(),
-            targets: Vec::new(),
-            seen: Vec::new(),
-            ids: Vec::new(),
-            values: Vec::new(),
-        }
-    }
 }
 
 /// What is searched for with one query, and what is found.
@@ -407,8 +393,7 @@ impl Head<'_> {
             for i in 0..len {
                 let row = ids[i] as usize;
                 let bounds = Bounds::from_bytes(&self.bounds[row]);
-                let end = query.enclose(precision, sums[i], refinement + 1, &bounds).1;
-                let end = ordered(end);
+                let end = ordered(query.enclose(precision, sums[i], refinement + 1, &bounds).1);
                 upper[row - first] = end;
                 (ids[left], sums[left]) = (ids[i], sums[i]);
                 left += usize::from(end >= threshold);

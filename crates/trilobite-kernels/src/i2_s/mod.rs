@@ -27,7 +27,7 @@ pub(crate) mod square;
 #[cfg(test)]
 mod tests;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-mod tiles;
+pub(crate) mod tiles;
 pub mod transposed;
 
 use crate::codes::MARGIN;

@@ -129,7 +129,7 @@ pub(crate) trait Tile: Copy {
 
 /// The number of registers for each of the `sums` of a tile, at most `most`. With several, an
 /// addition need not wait for the one before it.
-pub(super) const fn spread(sums: usize, most: usize) -> usize {
+pub(crate) const fn spread(sums: usize, most: usize) -> usize {
     if most * sums <= 8 || most == 1 { most } else { spread(sums, most / 2) }
 }
 

@@ -31,31 +31,7 @@ pub(crate) fn scan(
     let groups = queries.chunks(together).zip(out.chunks_mut(together * rows));
     for (group, (some, out)) in groups.enumerate() {
         let ahead = Ahead::new(codes, queries.len().div_ceil(together), group);
-        match (some, precision) {
-            ([a], Precision::Full) => scan_group::<1, 2>(codes, [a], ahead, out),
-            ([a, b], Precision::Full) => scan_group::<2, 2>(codes, [a, b], ahead, out),
-            ([a, b, c], Precision::Full) => scan_group::<3, 2>(codes, [a, b, c], ahead, out),
-            ([a, b, c, d, ..], Precision::Full) => {
-                scan_group::<4, 2>(codes, [a, b, c, d], ahead, out);
-            }
-            ([a], Precision::High) => scan_group::<1, 1>(codes, [a], ahead, out),
-            ([a, b], Precision::High) => scan_group::<2, 1>(codes, [a, b], ahead, out),
-            ([a, b, c], Precision::High) => scan_group::<3, 1>(codes, [a, b, c], ahead, out),
-            ([a, b, c, d], Precision::High) => scan_group::<4, 1>(codes, [a, b, c, d], ahead, out),
-            ([a, b, c, d, e], Precision::High) => {
-                scan_group::<5, 1>(codes, [a, b, c, d, e], ahead, out);
-            }
-            ([a, b, c, d, e, f], Precision::High) => {
-                scan_group::<6, 1>(codes, [a, b, c, d, e, f], ahead, out);
-            }
-            ([a, b, c, d, e, f, g], Precision::High) => {
-                scan_group::<7, 1>(codes, [a, b, c, d, e, f, g], ahead, out);
-            }
-            ([a, b, c, d, e, f, g, h, ..], Precision::High) => {
-                scan_group::<8, 1>(codes, [a, b, c, d, e, f, g, h], ahead, out);
-            }
-            ([], _) => {}
-        }
+        scan_group!(precision, some.len(), scan_some(codes, some, ahead, out));
     }
 }
 
@@ -64,14 +40,15 @@ pub(crate) fn scan(
 /// Processes one row at a time. Tiles of rows would share the codes of the queries, but their
 /// parallel streams measured slower with codes from memory.
 #[target_feature(enable = "avx2")]
-fn scan_group<const N: usize, const HALVES: usize>(
+fn scan_some<const N: usize, const HALVES: usize>(
     codes: &[[u8; CODES]],
-    queries: [&Query; N],
+    queries: &[Query],
     ahead: Ahead,
     out: &mut [i32],
 ) {
+    let Some(queries) = queries.first_chunk::<N>() else { return };
     let (rows, blocks) = (out.len() / N, queries[0].codes().len());
-    let x = queries.map(|query| &query.codes()[..blocks]);
+    let x = queries.each_ref().map(|query| &query.codes()[..blocks]);
     for (r, row) in codes.chunks_exact(blocks).enumerate() {
         let prefetched = ahead.takes(r);
         let mut sums = [[_mm256_setzero_si256(); HALVES]; N];
@@ -88,7 +65,7 @@ fn scan_group<const N: usize, const HALVES: usize>(
             }
         }
         for (q, sums) in sums.into_iter().enumerate() {
-            out[q * rows + r] = total(sums, queries[q]);
+            out[q * rows + r] = total(sums, &queries[q]);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::avx2::{AHEAD, Ahead, prefetch_row, together};
 use super::{BITS, BLOCK, CODES, Halves, Precision, Query, REFINEMENTS};
+use crate::i2_s::tiles::spread;
 
 /// Number of codes in a register: two parts of a block.
 const PAIR: usize = 64;
@@ -20,58 +21,32 @@ pub(crate) fn scan(
     let groups = queries.chunks(together).zip(out.chunks_mut(together * rows));
     for (group, (some, out)) in groups.enumerate() {
         let ahead = Ahead::new(codes, queries.len().div_ceil(together), group);
-        match (some, precision) {
-            ([a], Precision::Full) => scan_group::<1, 2, 2>(codes, [a], ahead, out),
-            ([a, b], Precision::Full) => scan_group::<2, 2, 2>(codes, [a, b], ahead, out),
-            ([a, b, c], Precision::Full) => scan_group::<3, 1, 2>(codes, [a, b, c], ahead, out),
-            ([a, b, c, d, ..], Precision::Full) => {
-                scan_group::<4, 1, 2>(codes, [a, b, c, d], ahead, out);
-            }
-            ([a], Precision::High) => scan_group::<1, 4, 1>(codes, [a], ahead, out),
-            ([a, b], Precision::High) => scan_group::<2, 4, 1>(codes, [a, b], ahead, out),
-            ([a, b, c], Precision::High) => scan_group::<3, 2, 1>(codes, [a, b, c], ahead, out),
-            ([a, b, c, d], Precision::High) => {
-                scan_group::<4, 2, 1>(codes, [a, b, c, d], ahead, out);
-            }
-            ([a, b, c, d, e], Precision::High) => {
-                scan_group::<5, 2, 1>(codes, [a, b, c, d, e], ahead, out);
-            }
-            ([a, b, c, d, e, f], Precision::High) => {
-                scan_group::<6, 1, 1>(codes, [a, b, c, d, e, f], ahead, out);
-            }
-            ([a, b, c, d, e, f, g], Precision::High) => {
-                scan_group::<7, 1, 1>(codes, [a, b, c, d, e, f, g], ahead, out);
-            }
-            ([a, b, c, d, e, f, g, h, ..], Precision::High) => {
-                scan_group::<8, 1, 1>(codes, [a, b, c, d, e, f, g, h], ahead, out);
-            }
-            ([], _) => {}
-        }
+        scan_group!(precision, some.len(), scan_some(codes, some, ahead, out));
     }
 }
 
-/// Scans with the first `HALVES` halves of a group of queries, which share the unpacked codes. Each
-/// half of a query has `CHAINS` sums, so that few queries are not limited by the latency of an
-/// addition.
+/// Scans with the first `HALVES` halves of a group of queries, which share the unpacked codes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn scan_group<const N: usize, const CHAINS: usize, const HALVES: usize>(
+fn scan_some<const N: usize, const HALVES: usize>(
     codes: &[[u8; CODES]],
-    queries: [&Query; N],
+    queries: &[Query],
     ahead: Ahead,
     out: &mut [i32],
 ) {
+    let Some(queries) = queries.first_chunk::<N>() else { return };
     let (rows, blocks) = (out.len() / N, queries[0].codes().len());
-    let x = queries.map(|query| &query.codes()[..blocks]);
+    let x = queries.each_ref().map(|query| &query.codes()[..blocks]);
     for (r, row) in codes.chunks_exact(blocks).enumerate() {
         let prefetched = ahead.takes(r);
-        let mut sums = [[[_mm512_setzero_si512(); HALVES]; CHAINS]; N];
+        let mut sums = [[[_mm512_setzero_si512(); HALVES]; 4]; N];
         for (b, block) in row.iter().enumerate() {
             if prefetched {
                 ahead.prefetch(block);
             }
             for (p, codes) in unpack(block).into_iter().enumerate() {
                 for (x, sums) in x.iter().zip(&mut sums) {
-                    for (x, sum) in x[b].0.iter().zip(&mut sums[p % CHAINS]) {
+                    let sums = &mut sums[p % const { spread(N * HALVES, 4) }];
+                    for (x, sum) in x[b].0.iter().zip(sums) {
                         *sum = _mm512_dpbusd_epi32(*sum, codes, load(&x.as_chunks().0[p]));
                     }
                 }
@@ -84,7 +59,7 @@ fn scan_group<const N: usize, const CHAINS: usize, const HALVES: usize>(
                     *sum = _mm512_add_epi32(*sum, other);
                 }
             }
-            out[q * rows + r] = total(sums, queries[q]);
+            out[q * rows + r] = total(sums, &queries[q]);
         }
     }
 }

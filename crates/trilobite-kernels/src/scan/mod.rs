@@ -25,6 +25,26 @@
 //! those of column `i` of part `p` and, in its high half, of part `p + 4`. A block of single bits
 //! has 32 bytes. Bit `p` of byte `i` belongs to column `i` of part `p`.
 
+/// Calls `$scan::<queries, halves>` for the number of queries in a group.
+#[cfg(target_arch = "x86_64")]
+macro_rules! scan_group {
+    ($precision:expr, $count:expr, $scan:ident $args:tt) => {
+        match ($precision, $count) {
+            (Precision::Full, 1) => $scan::<1, 2> $args,
+            (Precision::Full, 2) => $scan::<2, 2> $args,
+            (Precision::Full, 3) => $scan::<3, 2> $args,
+            (Precision::Full, _) => $scan::<4, 2> $args,
+            (Precision::High, 1) => $scan::<1, 1> $args,
+            (Precision::High, 2) => $scan::<2, 1> $args,
+            (Precision::High, 3) => $scan::<3, 1> $args,
+            (Precision::High, 4) => $scan::<4, 1> $args,
+            (Precision::High, 5) => $scan::<5, 1> $args,
+            (Precision::High, 6) => $scan::<6, 1> $args,
+            (Precision::High, 7) => $scan::<7, 1> $args,
+            (Precision::High, _) => $scan::<8, 1> $args,
+        }
+    };
+}
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -196,11 +216,12 @@ fn best_scale(row: &[f32], norm: f64) -> f32 {
 }
 
 /// How much of a vector's codes is multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// The high halves, which takes half the work and gives wider bounds.
     High,
     /// Both halves.
+    #[default]
     Full,
 }
 

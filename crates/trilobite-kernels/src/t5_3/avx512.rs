@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// Maximum number of tokens at a time, so that their sums stay in registers.
 const TOKENS: usize = 8;
-/// Number of tokens from which multiply-adds are faster.
+/// Number of tokens from which multiply-adds are as fast as look-ups, or faster.
 const BATCH: usize = 3;
 /// Number of blocks whose tables are held, for one or two tokens: 32 KB.
 const BLOCKS: usize = 32;
