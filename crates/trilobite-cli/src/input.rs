@@ -23,9 +23,8 @@ pub(crate) fn text_from(from: impl Read) -> Result<String> {
     let mut text = String::new();
     from.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     ensure!(text.len() as u64 <= MAX_BYTES, "it is longer than {MAX_BYTES} bytes");
-    if text.starts_with(BYTE_ORDER_MARK) {
-        text.drain(..BYTE_ORDER_MARK.len());
-    }
+    let mark = text.len() - without_mark(&text).len();
+    text.drain(..mark);
     Ok(text)
 }
 

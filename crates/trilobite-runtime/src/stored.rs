@@ -15,8 +15,8 @@
 //!
 //! The key of an empty text is the hash of the version of this crate, the model's files, the cache
 //! type, whether the context is long enough for LongRoPE's other frequencies, and the rounding of
-//! activations, unless it is the default. That of a longer
-//! text is the hash of the key 32 tokens earlier and these tokens.
+//! activations, unless it is the default. That of a longer text is the hash of the key 32 tokens
+//! earlier and these tokens.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
