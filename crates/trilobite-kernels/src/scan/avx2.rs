@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{BITS, BLOCK, CODES, Halves, PART, Precision, Query, REFINEMENTS};
 
 /// Number of rows of a list to prefetch ahead.
-pub(super) const AHEAD: usize = 4;
+pub(super) const AHEAD: usize = 12;
 /// Number of codes in half a block.
 const HALF: usize = BLOCK / 2;
 

@@ -1,7 +1,7 @@
-//! AVX2: interleaves the bytes of two rows, so that `vpmaddubsw` adds their products.
+//! AVX2: interleaves the bytes of two or four rows, so that `vpmaddubsw` adds their products.
 
-use super::Weights;
 use super::simd::{AddRows, Part, ROWS};
+use super::{GROUP, Weights};
 use crate::i2_s::BLOCK_BYTES;
 use crate::i2_s::avx2::{load, prefetch, store};
 use std::arch::x86_64::*;
@@ -25,12 +25,27 @@ impl AddRows for Avx2 {
         unsafe { block(part, codes, sums) }
     }
 
-    fn finish(self, _: &mut [i32]) {}
+    /// Before this, the sums of a bit plane are in the order of the [`Quarters`].
+    fn finish(self, sums: &mut [i32]) {
+        for plane in sums.as_chunks_mut::<BLOCK_BYTES>().0 {
+            let quarters = *plane;
+            let fours = plane.as_chunks_mut::<4>().0;
+            for (i, quarter) in quarters.as_chunks::<8>().0.iter().enumerate() {
+                fours[i].copy_from_slice(&quarter[..4]);
+                fours[i + QUARTERS].copy_from_slice(&quarter[4..]);
+            }
+        }
+    }
 
     #[inline(always)]
-    fn prefetch(self, address: *const i8) {
-        // SAFETY: `self` proves that the processor has AVX2.
-        unsafe { prefetch(address) }
+    fn prefetch(self, address: *const i8, soon: bool) {
+        if soon {
+            // SAFETY: `self` proves that the processor has AVX2.
+            unsafe { prefetch(address) }
+        } else {
+            // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address) }
+        }
     }
 }
 
@@ -50,58 +65,101 @@ fn block<const T: usize>(part: &Part<'_>, codes: [&[i8]; T], mut sums: [&mut [i3
     }
 }
 
-/// Adds the products of many tokens, `H` interleaved halves of a bit plane at a time.
+/// Adds the products of many tokens, `Q` quarters of a bit plane at a time.
 ///
 /// Interleaves the rows once, because there are not enough registers for the sums of all planes.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn batch<const T: usize, const H: usize>(
+fn batch<const T: usize, const Q: usize>(
     part: &Part<'_>,
     codes: [&[i8]; T],
     sums: &mut [&mut [i32]; T],
 ) {
-    let pairs = part.starts.as_chunks::<2>().0;
-    let mut interleaved = [[[0; BLOCK_BYTES]; 2]; ROWS / 2];
-    let mut x = [[0; ROWS / 2]; T];
-    for ([a, b], to) in pairs.iter().zip(&mut interleaved) {
-        let (a, b) = (load(&part.packed[*a]), load(&part.packed[*b]));
-        store(_mm256_unpacklo_epi8(a, b), &mut to[0]);
-        store(_mm256_unpackhi_epi8(a, b), &mut to[1]);
+    let groups = part.starts.as_chunks::<GROUP>().0;
+    let mut interleaved = [Quarters([[0; BLOCK_BYTES]; QUARTERS]); ROWS / GROUP];
+    // The activations of all tokens for a group, side by side.
+    let mut x = [[0; T]; ROWS / GROUP];
+    for (starts, to) in groups.iter().zip(&mut interleaved) {
+        interleave(part, starts, to);
     }
-    for (x, codes) in x.iter_mut().zip(codes) {
-        // Two activations, twice: lanes of 32 bits are broadcast faster than those of 16.
-        for (x, [a, b]) in x.iter_mut().zip(codes.as_chunks().0) {
-            let pair = u32::from(u16::from_le_bytes([*a as u8, *b as u8]));
-            *x = (pair | pair << 16) as i32;
+    for (t, codes) in codes.iter().enumerate() {
+        for (x, codes) in x.iter_mut().zip(codes.as_chunks::<GROUP>().0) {
+            x[t] = i32::from_le_bytes(codes.map(|x| x as u8));
         }
     }
-    let interleaved = &interleaved[..pairs.len()];
-    let mask = _mm256_set1_epi8(3);
-    for first in (0..8).step_by(H) {
-        let (plane, half) = (first / 2, first % 2);
-        let shift = _mm_cvtsi32_si128(6 - 2 * plane as i32);
-        let mut narrow = [[_mm256_setzero_si256(); H]; T];
-        for (i, halves) in interleaved.iter().enumerate() {
-            let mut weights = [_mm256_setzero_si256(); H];
-            for (weights, bytes) in weights.iter_mut().zip(&halves[half..]) {
-                *weights = _mm256_and_si256(_mm256_srl_epi16(load(bytes), shift), mask);
-            }
-            for (narrow, x) in narrow.iter_mut().zip(&x) {
-                let x = _mm256_set1_epi32(x[i]);
-                for (sum, weights) in narrow.iter_mut().zip(weights) {
-                    *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(weights, x));
-                }
-            }
+    let (interleaved, x) = (&interleaved[..groups.len()], &x[..groups.len()]);
+    for quarter in (0..QUARTERS).step_by(Q) {
+        plane::<T, Q, 0>(interleaved, x, quarter, sums);
+        plane::<T, Q, 1>(interleaved, x, quarter, sums);
+        plane::<T, Q, 2>(interleaved, x, quarter, sums);
+        plane::<T, Q, 3>(interleaved, x, quarter, sums);
+    }
+}
+
+/// Adds the products of `Q` quarters of bit plane `P`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn plane<const T: usize, const Q: usize, const P: usize>(
+    interleaved: &[Quarters],
+    x: &[[i32; T]],
+    quarter: usize,
+    sums: &mut [&mut [i32]; T],
+) {
+    let mut narrow = [[_mm256_setzero_si256(); Q]; T];
+    for (Quarters(quarters), x) in interleaved.iter().zip(x) {
+        let mut weights = [_mm256_setzero_si256(); Q];
+        for (weights, bytes) in weights.iter_mut().zip(&quarters[quarter..]) {
+            let bytes = load(bytes);
+            // Shifts compete with multiplications for ports, so planes 0 and 2 keep a factor of 4. A
+            // lane holds 2 * ROWS / GROUP products of a code up to 8 and an activation.
+            *weights = match P {
+                0 => _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi8(12)),
+                1 => _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi8(3)),
+                2 => _mm256_and_si256(bytes, _mm256_set1_epi8(12)),
+                _ => _mm256_and_si256(bytes, _mm256_set1_epi8(3)),
+            };
         }
-        for (sums, narrow) in sums.iter_mut().zip(narrow) {
-            let eights = &mut sums.as_chunks_mut::<BLOCK_BYTES>().0[plane].as_chunks_mut().0;
-            for (i, narrow) in narrow.into_iter().enumerate() {
-                // The first half holds columns 0 to 7 and 16 to 23, the second the others.
-                accumulate(_mm256_castsi256_si128(narrow), &mut eights[half + i]);
-                accumulate(_mm256_extracti128_si256::<1>(narrow), &mut eights[half + i + 2]);
+        for (narrow, x) in narrow.iter_mut().zip(x) {
+            let x = _mm256_set1_epi32(*x);
+            for (sum, weights) in narrow.iter_mut().zip(weights) {
+                *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(weights, x));
             }
         }
     }
+    for (sums, narrow) in sums.iter_mut().zip(narrow) {
+        let quarters = &mut sums.as_chunks_mut().0[P * QUARTERS..][..QUARTERS];
+        for (sums, narrow) in quarters[quarter..].iter_mut().zip(narrow) {
+            let mut wide = _mm256_madd_epi16(narrow, _mm256_set1_epi16(1));
+            if P.is_multiple_of(2) {
+                wide = _mm256_srai_epi32::<2>(wide);
+            }
+            accumulate(wide, sums);
+        }
+    }
+}
+
+/// Number of registers for the interleaved bytes of four rows.
+const QUARTERS: usize = 4;
+
+/// The interleaved bytes of four rows. Aligned so that no load crosses a cache line.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Quarters([[u8; BLOCK_BYTES]; QUARTERS]);
+
+/// Interleaves the bytes of four rows. Quarter `i` holds columns `4 * i` to `4 * i + 3` and those 16
+/// columns further, of each bit plane.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn interleave(part: &Part<'_>, starts: &[usize; GROUP], Quarters(quarters): &mut Quarters) {
+    let [a, b, c, d] = starts;
+    let [a, b] = [load(&part.packed[*a]), load(&part.packed[*b])];
+    let [c, d] = [load(&part.packed[*c]), load(&part.packed[*d])];
+    let (low, high) = (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b));
+    let (low2, high2) = (_mm256_unpacklo_epi8(c, d), _mm256_unpackhi_epi8(c, d));
+    store(_mm256_unpacklo_epi16(low, low2), &mut quarters[0]);
+    store(_mm256_unpackhi_epi16(low, low2), &mut quarters[1]);
+    store(_mm256_unpacklo_epi16(high, high2), &mut quarters[2]);
+    store(_mm256_unpackhi_epi16(high, high2), &mut quarters[3]);
 }
 
 /// Adds the products of `P` bit planes from `FIRST` on.
@@ -140,25 +198,24 @@ fn planes<const T: usize, const P: usize, const FIRST: usize>(
     for (p, narrow) in narrow.into_iter().enumerate() {
         for ([low, high], sums) in narrow.into_iter().zip(sums.iter_mut()) {
             let sums = &mut sums.as_chunks_mut::<BLOCK_BYTES>().0[FIRST + p];
-            // The interleaved halves hold columns 0 to 7 and 16 to 23, and the other columns.
-            let first = _mm256_permute2x128_si256::<0x20>(low, high);
-            let second = _mm256_permute2x128_si256::<0x31>(low, high);
-            let eights = sums.as_chunks_mut().0.as_chunks_mut::<2>().0;
-            for (sixteen, eights) in [first, second].into_iter().zip(eights) {
-                accumulate(_mm256_castsi256_si128(sixteen), &mut eights[0]);
-                accumulate(_mm256_extracti128_si256::<1>(sixteen), &mut eights[1]);
+            // A half holds columns 0 to 7 and 16 to 23, the other one those 8 columns further.
+            let quarters = sums.as_chunks_mut().0.as_chunks_mut::<2>().0;
+            for (half, quarters) in [low, high].into_iter().zip(quarters) {
+                let half = _mm256_permute4x64_epi64::<0b11_01_10_00>(half);
+                let [first, second] = quarters;
+                accumulate(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(half)), first);
+                accumulate(_mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(half)), second);
             }
         }
     }
 }
 
-/// Adds eight i16 to eight sums.
+/// Adds eight numbers to eight sums.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn accumulate(narrow: __m128i, sums: &mut [i32; 8]) {
-    let wide = _mm256_cvtepi16_epi32(narrow);
+fn accumulate(numbers: __m256i, sums: &mut [i32; 8]) {
     let address = sums.as_mut_ptr().cast();
     // SAFETY: the reference is valid for reading and writing the 32 bytes that an unaligned load
     // and store access.
-    unsafe { _mm256_storeu_si256(address, _mm256_add_epi32(_mm256_loadu_si256(address), wide)) }
+    unsafe { _mm256_storeu_si256(address, _mm256_add_epi32(_mm256_loadu_si256(address), numbers)) }
 }

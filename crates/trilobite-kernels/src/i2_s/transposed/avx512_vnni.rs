@@ -44,9 +44,14 @@ impl AddRows for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const i8) {
-        // SAFETY: `self` proves that the processor has AVX2.
-        unsafe { prefetch(address) }
+    fn prefetch(self, address: *const i8, soon: bool) {
+        if soon {
+            // SAFETY: `self` proves that the processor has AVX2.
+            unsafe { prefetch(address) }
+        } else {
+            // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address) }
+        }
     }
 }
 

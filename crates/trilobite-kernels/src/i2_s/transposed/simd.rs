@@ -33,8 +33,9 @@ pub(crate) trait AddRows: Copy {
     /// Sorts the sums into the order of the columns.
     fn finish(self, sums: &mut [i32]);
 
-    /// Prefetches the cache line at an address, which may be outside the program's memory.
-    fn prefetch(self, address: *const i8);
+    /// Prefetches the cache line at an address, which may be outside the program's memory, for use
+    /// `soon` or into the second-level cache.
+    fn prefetch(self, address: *const i8, soon: bool);
 }
 
 /// The body of an [`Add`](super::Add) function.
@@ -59,6 +60,10 @@ pub(super) fn add<S: AddRows>(
         rows.len()
     };
     let mut wanted = fill(&mut next, 0);
+    // The blocks ahead are prefetched a few at a time.
+    let turns = count.div_ceil(step) * weights.blocks.len().div_ceil(PAIR);
+    let lines = weights.ahead.len().div_ceil(PAIR).div_ceil(turns.max(1));
+    let mut ahead = weights.ahead.clone().step_by(PAIR);
     for first in (0..count).step_by(step) {
         let chunk = first..first + wanted;
         let starts = next;
@@ -67,7 +72,10 @@ pub(super) fn add<S: AddRows>(
             // A pair of blocks is a cache line.
             if b % PAIR == 0 {
                 for start in &next[..wanted] {
-                    simd.prefetch(packed.as_ptr().wrapping_add(start + b).cast());
+                    simd.prefetch(packed.as_ptr().wrapping_add(start + b).cast(), true);
+                }
+                for start in ahead.by_ref().take(lines) {
+                    simd.prefetch(packed.as_ptr().wrapping_add(start).cast(), false);
                 }
             }
             let blocks = S::BLOCKS.min(weights.blocks.len() - b);

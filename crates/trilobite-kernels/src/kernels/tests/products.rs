@@ -181,6 +181,17 @@ fn every_kernel_agrees_with_the_reference_however_many_activations_are_zero() {
     }
 }
 
+/// With so many rows a part of the columns does not fit in a cache.
+#[test]
+fn every_kernel_agrees_with_the_reference_if_tokens_have_few_columns_in_common() {
+    let mut random = Random(8);
+    let (rows, cols) = (20_000, 150);
+    let trits = random.trits(rows * cols);
+    for tokens in [2, 5] {
+        Case::new(&trits, &sparse(&mut random, tokens * cols, 2), cols).check();
+    }
+}
+
 #[test]
 fn every_kernel_is_exact_at_the_extremes() {
     for cols in [63, 127, 2048, 2049, 3072, 4096, 6912, 8640] {
