@@ -40,7 +40,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// A pace that always takes as many drafts as there may be.
+    /// A pace that always asks for the maximum number of drafts.
     pub(crate) fn eager() -> Self {
         Self { eager: true, ..Self::default() }
     }
