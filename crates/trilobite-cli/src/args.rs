@@ -162,8 +162,8 @@ pub(crate) struct Run {
     pub(crate) parse_special: bool,
     #[command(flatten)]
     pub(crate) form: FormArgs,
-    /// Do not draft next tokens from the text so far; the answer is the same, where it repeats
-    /// text slower
+    /// Do not draft next tokens from the text so far; the answer is the same, but repeated text is
+    /// slower
     #[arg(long)]
     pub(crate) no_speculate: bool,
     /// A small model with the same vocabulary that drafts next tokens; the answer is the same

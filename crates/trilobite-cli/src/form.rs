@@ -9,10 +9,10 @@ use trilobite_structured::{Compiler, Form, Grammar};
 
 use crate::input;
 
-/// What an answer is required to be.
+/// The constraint on an answer.
 #[derive(Args)]
 pub(crate) struct FormArgs {
-    /// Answer with JSON that the schema in this file allows
+    /// Answer with JSON that is valid for the schema in this file
     #[arg(long, value_name = "FILE", group = "form")]
     json_schema: Option<PathBuf>,
     /// Answer with a text of the grammar in this file, in Lark's notation

@@ -46,7 +46,7 @@ pub(crate) fn read(args: &args::Model, global: &args::Global) -> Result<Model> {
 pub(crate) fn of_model(error: anyhow::Error, path: &Path) -> anyhow::Error {
     let (text, path) = (error.to_string(), path.display().to_string());
     let place = text.strip_prefix("cannot read ").unwrap_or(&text).trim_start_matches('"');
-    // Otherwise it is another name that begins alike.
+    // Otherwise the error begins with a longer name.
     let ends = |rest: &str| {
         path.ends_with('/') || rest.is_empty() || rest.starts_with([':', ' ', '/', '"'])
     };
@@ -178,7 +178,7 @@ pub(crate) fn drafter(
     let context = session.context().min(drafting.config().context);
     ensure_head(&drafting)?;
     let options = session_options(&drafting, compute, Some(context))?;
-    // The model may have other weights than the one that it drafts for, and drafts change no answer.
+    // The draft model may lack the weights for int8 activations. Drafts change no answer.
     let options = SessionOptions { activations: Activations::Exact, ..options };
     let session = Session::new(Arc::clone(&drafting), options)?;
     let drafter = ModelDrafter::new(session, model).with_context(named)?;

@@ -1,4 +1,4 @@
-//! Keys and values that a run leaves for the next one.
+//! The file in which a run keeps keys and values for the next run.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ impl PromptCache {
         if args.prompt_cache_ro || exists(path) {
             sequence.load(path, key, forward.model().config())?;
         } else {
-            // Better to fail now than after the answer.
+            // Fail now rather than after the answer.
             Sequence::can_save(path)?;
         }
         let (path, tokens) = (path.clone(), sequence.tokens().to_vec());
@@ -54,7 +54,7 @@ impl PromptCache {
     }
 }
 
-/// Whether there is something at a path, be it a link to nothing.
+/// Whether a path exists, including a broken link.
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }

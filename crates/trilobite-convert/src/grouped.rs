@@ -17,7 +17,7 @@ use crate::dense::{Dense, PIECE, pieces};
 use crate::model::{Data, Planned};
 use crate::source::View;
 
-/// A matrix fits if at most one weight of so many is an outlier. Each takes 96 bits.
+/// Minimum number of weights per outlier in a matrix that fits. An outlier takes 96 bits.
 const WEIGHTS_PER_OUTLIER: usize = 256;
 /// Rows that are tried before the whole matrix.
 const SAMPLE: usize = 16;
@@ -116,7 +116,7 @@ struct Found {
     only_signs: bool,
 }
 
-/// Finds the outliers of some rows in blocks of so many weights. `None` if there are too many.
+/// Finds the outliers of some rows in blocks of `weights` weights. `None` if there are too many.
 fn search(view: &View<'_>, rows: std::ops::Range<usize>, weights: usize) -> Option<Found> {
     let cols = view.cols();
     let most = rows.len() * cols / WEIGHTS_PER_OUTLIER;

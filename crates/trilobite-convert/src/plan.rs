@@ -14,7 +14,7 @@ use crate::source::View;
 /// The version to write into files.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What an error says about quantising a mixture of experts.
+/// The feature that an error names when a mixture of experts would be quantised.
 pub(crate) const QUANTISED_EXPERTS: &str = "quantising a mixture of experts";
 
 /// Inserts the general metadata keys.

@@ -114,7 +114,7 @@ pub mod model {
     pub const EXPERT_CLAMP: &str = "swiglu_clamp_exp";
     /// The prefix of the keys of experts.
     pub const EXPERT: &str = "expert_";
-    /// The number of llama.cpp of the function that turns router logits into weights.
+    /// llama.cpp's number of the function that turns router logits into weights.
     pub const EXPERT_GATING: &str = "expert_gating_func";
     /// Whether the weights of the chosen experts are divided by their sum.
     pub const EXPERT_NORM: &str = "expert_weights_norm";

@@ -319,26 +319,26 @@ pub enum Error {
         /// The cause, with line and column.
         source: Box<toml::de::Error>,
     },
-    /// A model is not what a lock file pins it to.
+    /// A model contradicts its pin in a lock file.
     #[error("{what} is {found}, but {} has {locked}", path.display())]
     OtherThanLocked {
         /// The lock file.
         path: PathBuf,
-        /// What differs.
+        /// The property that differs.
         what: String,
         /// Its value in the lock file.
         locked: String,
         /// The other value.
         found: String,
     },
-    /// A file that a lock file pins came with other content.
+    /// A pinned file was received with other contents.
     #[error("{} pins {file}", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
         /// The file.
         file: String,
-        /// What came instead.
+        /// The error about the received data.
         source: Box<Error>,
     },
 
@@ -395,7 +395,7 @@ impl Error {
         text
     }
 
-    /// Whether what came is not the file.
+    /// Whether the received data are not the requested file.
     #[cfg(feature = "download")]
     pub(crate) fn is_of_content(&self) -> bool {
         match self {

@@ -12,13 +12,13 @@ use crate::listed::Listed;
 use crate::record::Record;
 use crate::{Error, Result};
 
-/// What stands above the entries.
+/// The comment above the entries.
 const HEADING: &str = "\
 # Commits and files of the models that have been fetched. The first `trilobite pull --lock` of a model
 # adds it, and every later one must get the same bytes.
 ";
 
-/// A lock file's content.
+/// The contents of a lock file.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Lockfile {
@@ -26,18 +26,18 @@ struct Lockfile {
     model: Vec<Pin>,
 }
 
-/// What a model is pinned to.
+/// The pin of a model: its commit and files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Pin {
     name: String,
     repository: String,
-    /// `None` if the model has only come from a mirror, which does not know it.
+    /// `None` if the model has come only from mirrors, which do not know the commit.
     pub(crate) commit: Option<String>,
     pub(crate) files: BTreeMap<String, PinnedFile>,
 }
 
-/// What a file is pinned to.
+/// The pin of a file: its size and hash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PinnedFile {
@@ -85,7 +85,7 @@ impl Pin {
         }
     }
 
-    /// Adds a model that agrees with its pin, or has none, to the lock file.
+    /// Adds a model to the lock file. It has no pin there, or agrees with it.
     pub(crate) fn keep(path: &Path, name: &str, record: &Record) -> Result<()> {
         let mut lock = Lockfile::read(path)?;
         let new = Pin::of(name, record);
@@ -98,7 +98,7 @@ impl Pin {
         lock.write(path)
     }
 
-    /// Compares the pin with what is known of a model before it is fetched.
+    /// Compares the pin with the known properties of a model before it is fetched.
     pub(crate) fn agrees_with_list(
         &self,
         path: &Path,
@@ -118,7 +118,7 @@ impl Pin {
         Ok(())
     }
 
-    /// Compares the pin with what came so far.
+    /// Compares the pin with the files received so far.
     pub(crate) fn agrees(&self, path: &Path, record: &Record) -> Result<()> {
         if let (Some(pinned), Some(commit)) = (&self.commit, commit(record)) {
             self.same(path, "the commit", pinned, commit)?;
@@ -146,7 +146,7 @@ impl Pin {
     }
 }
 
-/// The commit of a pulled model, where it is known.
+/// The commit of a pulled model, if known.
 fn commit(record: &Record) -> Option<&str> {
     Some(record.revision.as_str()).filter(|revision| is_hex(revision, 40))
 }

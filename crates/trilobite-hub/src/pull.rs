@@ -25,7 +25,7 @@ pub struct Request {
     pub reference: Reference,
     /// The entry in `models/models.toml`, if there is one.
     pub listed: Option<Listed>,
-    /// A lock file that what comes must agree with. A model that it lacks is added.
+    /// A lock file that the received files must agree with. A model that it lacks is added.
     pub lockfile: Option<PathBuf>,
 }
 
@@ -157,7 +157,7 @@ impl Reporter<'_> {
 struct Pull<'a> {
     source: &'a Source,
     request: &'a Request,
-    /// What the model is pinned to, and the lock file that says so.
+    /// The pin of the model, and the lock file that contains it.
     pin: Option<(Pin, &'a Path)>,
     folder: &'a Path,
     /// Whether the folder has a record.

@@ -101,10 +101,11 @@ pub struct Kernels {
     i2_s_rows: unsafe fn(&i2_s::Product<'_, &[u32]>, &mut [i32]),
     i2_s_lookup: Option<LookUp>,
     i2_t_add: transposed::Add,
-    /// The repacking kernel, with the number of tokens from which it is faster.
+    /// The repacking kernel of I2_T, with the number of tokens from which it is faster.
     i2_t_repack: (usize, transposed::Repack),
     t5_3_gemm: unsafe fn(&t5_3::Product<'_>, &mut [i32]),
-    /// As for I2_T, if there is one.
+    /// The repacking kernel of T5_3, if there is one, with the number of tokens from which it is
+    /// faster.
     t5_3_repack: Option<(usize, Repack)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),

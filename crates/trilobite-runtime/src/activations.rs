@@ -38,7 +38,7 @@ impl Activations {
         }
     }
 
-    /// Checks that a model has weights for which this is a choice.
+    /// Checks that a model has weights to which the setting applies.
     pub(crate) fn check(self, weights: &Weights) -> Result<()> {
         let crumbs = |kind| matches!(kind, Kind::Dense(ty) if ty.has_crumbs());
         let layers = weights.layers.iter().flat_map(|layer| layer.matrices());

@@ -115,8 +115,8 @@ pub(crate) struct Page {
     pool: PagePool,
 }
 
-/// The number of pages that exist, and the memory of a few that no longer do, shared by all pages of
-/// a forward pass. Memory fresh from the system costs a prompt a fiftieth of its time.
+/// The number of pages, and the memory of a few former ones for reuse. All pages of a forward pass
+/// share it. Fresh memory from the system would take a fiftieth of the time of a prompt.
 #[derive(Clone, Default)]
 pub(crate) struct PagePool(Arc<Pool>);
 

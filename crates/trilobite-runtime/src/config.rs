@@ -100,7 +100,7 @@ pub struct Config {
     pub context: usize,
     /// The epsilon of every RMS norm, added to the mean square.
     pub norm_eps: f32,
-    /// The epsilon of the norms that projections have of their own.
+    /// The epsilon of the norms of the inputs of single projections.
     pub projection_norm_eps: f32,
     /// Rotary position embedding of the layers with full attention.
     pub rope: Rope,
@@ -116,9 +116,9 @@ pub struct Config {
     pub rotates_in_windows_only: bool,
     /// The experts, if the feed-forward network is a mixture of them.
     pub experts: Option<Experts>,
-    /// Whether products of weights in blocks of more than two bits take activations of 32 bits, as a pair
-    /// of 16-bit codes. 16 bits would move the logits of a Maple or a MiniCPM by more than other orders of
-    /// its sums do.
+    /// Whether products of weights in blocks of more than two bits take activations of 32 bits, as a
+    /// pair of 16-bit codes. In Maple and MiniCPM, 16 bits would change logits by more than another
+    /// order of float sums does.
     pub pairs_codes: bool,
     /// Factor of the token embeddings: `sqrt(hidden)` in Gemma, stated in MiniCPM, otherwise 1.
     pub embedding_scale: f32,

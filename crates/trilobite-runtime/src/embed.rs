@@ -30,8 +30,8 @@ impl Embedding {
     }
 }
 
-/// Computes embeddings. They depend on the model, the pooling and the tokens of the text alone, to
-/// the last bit.
+/// Computes embeddings. An embedding depends only on the model, the pooling and the tokens of its
+/// text, to the last bit.
 pub struct Embedder {
     forward: Forward,
     pooling: Pooling,

@@ -101,8 +101,8 @@ impl Ops<'_> {
         self.prepare_by(x, norm, eps, count, matrices, prepared)
     }
 
-    /// Prepares the input of one matrix from `x`, `[count][cols]`, after `norm` if one is given and
-    /// the norm that the matrix has of its own. `normed` is a buffer for the result of the former.
+    /// Prepares the input of one matrix from `x`, `[count][cols]`, after `norm` if one is given, and
+    /// then the matrix's own norm if it has one. `normed` is a buffer for the result of `norm`.
     pub(crate) fn prepare_one<'b>(
         &mut self,
         x: &'b [f32],

@@ -40,7 +40,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// A pace that always takes as many drafts as there may be.
+    /// A pace that always asks for the maximum number of drafts.
     pub(crate) fn eager() -> Self {
         Self { eager: true, ..Self::default() }
     }
@@ -140,7 +140,7 @@ mod tests {
         let mut pace = Pace::default();
         pace.note(0, 0, PASS);
         assert!(decode(&mut pace, 100, 0.2, |_| true) > 2.5);
-        // Also after a long text without.
+        // Also after a long text without right drafts.
         let mut pace = Pace::default();
         decode(&mut pace, 1_000, 0.2, |_| false);
         decode(&mut pace, 100, 0.2, |_| true);

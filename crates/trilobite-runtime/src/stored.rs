@@ -6,12 +6,12 @@
 //! | bytes | content |
 //! |---|---|
 //! | 8 | `trilo-kv` |
-//! | 32 | the key of the tokens before: what the bits of keys and values depend on, as a SHA-256 |
+//! | 32 | the key of the preceding tokens: a SHA-256 of everything that the keys and values depend on |
 //! | 8 | number of tokens |
 //! | 8 | bytes of a page |
 //! | 4 for each token | the tokens |
 //! | pages | keys and values, a page for 32 tokens |
-//! | 32 | SHA-256 of all of that |
+//! | 32 | SHA-256 of all bytes above |
 //!
 //! The key of an empty text is the hash of the version of this crate, the model's files, the cache
 //! type, whether the context is long enough for LongRoPE's other frequencies, and the rounding of

@@ -1,4 +1,4 @@
-//! Connections: how many there are, and how long a silent one lasts.
+//! Connections: their maximum number, and their time limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,8 @@ pub(crate) struct Limits {
     pub(crate) write_time: Duration,
 }
 
-/// Answers the requests of all connections until `stopped`, then ends them after their present answers.
+/// Answers the requests of all connections until `stopped`, then ends each connection after its
+/// current answer.
 pub(crate) async fn serve(
     mut listener: TcpListener,
     router: Router,

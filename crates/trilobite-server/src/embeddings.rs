@@ -21,14 +21,14 @@ pub(crate) struct Embeds {
     metrics: ModelMetrics,
 }
 
-/// A request for embeddings, and whether its client still waits.
+/// A request for embeddings: its time limit, and whether its client still waits.
 pub(crate) struct Asked {
     time: Duration,
     deadline: Instant,
     gone: Arc<AtomicBool>,
 }
 
-/// Tells that the client has gone when it is dropped.
+/// Marks the client as gone when dropped.
 pub(crate) struct Here(Arc<AtomicBool>);
 
 impl Drop for Here {
@@ -38,12 +38,12 @@ impl Drop for Here {
 }
 
 impl Asked {
-    /// A request that may take this time.
+    /// Creates a request with a time limit.
     pub(crate) fn new(time: Duration) -> Self {
         Self { time, deadline: Instant::now() + time, gone: Arc::default() }
     }
 
-    /// What the connection keeps while the client waits.
+    /// A guard that the connection holds while the client waits.
     pub(crate) fn guard(&self) -> Here {
         Here(Arc::clone(&self.gone))
     }

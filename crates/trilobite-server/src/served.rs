@@ -57,9 +57,9 @@ pub(crate) struct Served {
     context: usize,
     max_tokens: Option<usize>,
     created: u64,
-    /// `None` in a model that gives embeddings only.
+    /// `None` for a model that gives embeddings only.
     engine: Option<Engine>,
-    /// `None` in a model that gives text only.
+    /// `None` for a model that gives text only.
     embeds: Option<Embeds>,
     /// Created for the first constrained request.
     compiler: OnceLock<Compiler>,

@@ -1,4 +1,4 @@
-//! The server: it listens, and it stops in order.
+//! The server: listening, and orderly shutdown.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -105,7 +105,7 @@ impl Server {
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(Error::Listen)?;
         let (app, late) = (Arc::clone(&self.app), Arc::clone(&self.app));
         let Options { connections, head_time, patience, grace, .. } = self.app.options;
-        // A client that reads again after its answer was given up is told why.
+        // A client that reads again after its answer was aborted still receives the reason.
         let limits = Limits { connections, head_time, write_time: 2 * patience };
         let mut stop = self.stop.subscribe();
         let stopped = {

@@ -1,4 +1,4 @@
-//! Answers are taken apart the same way wherever they are cut into pieces.
+//! Tests that answers are parsed the same way for any division into pieces.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use serde_json::json;
@@ -10,7 +10,7 @@ fn tools() -> Tools {
     Tools::read(vec![function("add"), function("stop")]).unwrap()
 }
 
-/// What an answer says in all: reasoning, text, and calls.
+/// The complete parts of an answer: reasoning, text and calls.
 type Said = (String, String, Vec<Call>);
 
 fn read(mut answer: Answer, pieces: &[&str]) -> Said {
@@ -26,7 +26,8 @@ fn read(mut answer: Answer, pieces: &[&str]) -> Said {
     said
 }
 
-/// What is said, the same in one piece, in two cut anywhere, and character by character.
+/// Parses an answer in one piece, in any two pieces, and character by character, and asserts that
+/// the results are equal.
 fn said(answer: impl Fn() -> Answer, text: &str) -> Said {
     let whole = read(answer(), &[text]);
     for (at, _) in text.char_indices() {
@@ -71,7 +72,7 @@ fn tagged_calls_are_found() {
     assert_eq!(said(answer, one), (String::new(), String::new(), vec![added()]));
     let text = format!("<think>x</think>Now.\n{one}\n{one}\n");
     assert_eq!(said(answer, &text), ("x".into(), "Now.".into(), vec![added(), added()]));
-    // A string can hold what ends a call, and the last end can be missing.
+    // A string can contain the end tag of a call, and the last end tag can be missing.
     let tricky = "<tool_call>{\"name\": \"stop\", \"arguments\": {\"x\": \"</tool_call>\"}}";
     let stopped = call("stop", "{\"x\":\"</tool_call>\"}");
     assert_eq!(said(answer, tricky).2, [stopped]);

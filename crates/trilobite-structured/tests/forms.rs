@@ -1,4 +1,4 @@
-//! Whatever a model thinks, its answer has the form that it is required to have.
+//! Tests that answers satisfy their constraint for any logits.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::path::Path;
@@ -21,7 +21,7 @@ fn tokenizer(name: &str) -> Tokenizer {
     Tokenizer::from_json(&std::fs::read(golden.join(name).join("tokenizer.json")).unwrap()).unwrap()
 }
 
-/// A model without sense: its logits are random numbers.
+/// A model with random logits.
 struct Random {
     tokenizer: Tokenizer,
     ends: Vec<u32>,
@@ -32,7 +32,7 @@ impl Random {
     fn new(name: &str, ends: &[&str]) -> Self {
         let tokenizer = tokenizer(name);
         let ends = ends.iter().map(|end| tokenizer.id(end).unwrap()).collect();
-        // More logits than tokens, as padded models have.
+        // More logits than tokens, as in padded models.
         let vocab = tokenizer.max_id().unwrap() as usize + 9;
         Self { tokenizer, ends, vocab }
     }
@@ -73,7 +73,7 @@ impl Random {
     }
 }
 
-/// A schema, and whether JSON is what it allows.
+/// A schema, and a function that checks JSON against it.
 type Case = (Value, fn(&Value) -> bool);
 
 fn cases() -> Vec<Case> {
@@ -163,7 +163,7 @@ fn every_answer_that_ends_fits_its_schema() {
                     assert_eq!(finish, Finish::Length);
                 }
             }
-            // Only what has no bound can go on for ever.
+            // Only unbounded answers can fail to end.
             assert!(whole >= 12, "{name}: {schema}: {whole} of 24");
         }
     }
@@ -309,7 +309,7 @@ fn demanded_calls_are_calls() {
     let none = ToolChoice::Named("storm".to_owned());
     let error = tools.grammar(CallFormat::Tagged, &none, true, None).unwrap_err();
     assert_eq!(error.to_string(), "there is no function \"storm\" among the tools");
-    // Where no call is demanded, JSON of a schema is an answer too.
+    // If no call is required, JSON of the schema is a valid answer, too.
     let schema = json!({"const": "sunny"});
     let either = tools.grammar(CallFormat::Tagged, &ToolChoice::Auto, true, Some(&schema));
     let form = compiler.compile(&either.unwrap().unwrap()).unwrap();
@@ -334,7 +334,7 @@ fn reasoning_ends_within_its_budget_and_then_has_a_form() {
             assert!(tokens < budget + 200, "{tokens}: {reasoning}");
             assert_eq!(reasoning.is_empty() || reasoning.trim().is_empty(), budget == 0, "{text}");
         }
-        // Without a form the answer goes on as the model likes.
+        // Without a constraint the answer continues freely.
         let constraint = compiler.with_reasoning(None, true, Some(2));
         let (text, _, _) = model.generate(constraint, 1.0, 9, 60);
         assert_eq!(text.matches("</think>").count(), 1, "{text}");

@@ -2,38 +2,39 @@
 
 use std::path::PathBuf;
 
-/// Compares models, and other engines, in memory, speed and scores.
+/// Compares models and other engines by memory, speed and scores.
 ///
-/// A MODEL is a name of models/models.toml (it is fetched if it is not there), a GGUF file, a
-/// checkpoint folder (it is converted), or `tinystories`, the built-in one; NAME=MODEL names its row.
-/// The default is everything that is there: the built-in model, its dense twin, and what was pulled.
-/// What is fetched is pinned by models/models.lock.
+/// A MODEL is a name in models/models.toml (fetched if it is not stored), a GGUF file, a checkpoint
+/// folder (converted first), or `tinystories`, the built-in model; NAME=MODEL names its row. The
+/// default is the built-in model, its dense twin and all pulled models. models/models.lock pins
+/// what is fetched.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Models
     #[arg(value_name = "MODEL")]
     pub(super) models: Vec<String>,
-    /// The comparison of the technical report of BitNet b1.58 2B4T: its models, all items of its tasks
+    /// The comparison of the technical report of BitNet b1.58 2B4T: its models on all items of its
+    /// tasks
     #[arg(long, conflicts_with_all = ["synthetic", "rows"])]
     pub(super) published: bool,
-    /// Memory and speed of the same models with random weights, which need no network. MODEL then
-    /// chooses among all models of models/models.toml with a shape
+    /// Memory and speed of the same models with random weights, without a network. MODEL then is
+    /// any model of models/models.toml with a shape
     #[arg(long, conflicts_with_all = ["rows", "tasks", "data", "limit", "eval_args"])]
     pub(super) synthetic: bool,
-    /// Rows, tests and goals of a file, such as benches/peers/2b4t.toml: speed only
+    /// Rows, tests and goals from a file, such as benches/peers/2b4t.toml; speed only
     #[arg(long, value_name = "FILE", conflicts_with_all = ["models", "peers", "tasks",
           "data", "limit", "eval_args", "prompt", "decode", "threads"])]
     pub(super) rows: Option<PathBuf>,
     /// Only the tests of --rows whose name contains this, such as tg64-2
     #[arg(long, value_name = "TEXT", requires = "rows")]
     pub(super) only: Option<String>,
-    /// Another engine with its model: COMMAND takes llama-bench's -p, -n, -t, -r and -o json
+    /// Another engine with its model; COMMAND accepts llama-bench's -p, -n, -t, -r and -o json
     #[arg(long = "peer", value_name = "NAME=COMMAND")]
     pub(super) peers: Vec<String>,
-    /// Tasks to score [default: those whose answers are chosen; all 16 with --published]
+    /// Tasks to score [default: those of multiple choice; all 16 with --published]
     #[arg(long, value_name = "TASK,TASK", value_delimiter = ',')]
     pub(super) tasks: Option<Vec<String>>,
-    /// Folder of the data sets [default: where `trilobite pull --data` puts them]
+    /// Folder of the data sets [default: the folder of `trilobite pull --data`]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Only the first N items of each task; 0 is all [default: 100; all with --published]
@@ -42,19 +43,19 @@ pub(crate) struct Args {
     /// More arguments of `trilobite eval`, such as --run-untrusted-code
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(super) eval_args: Option<String>,
-    /// Text for the perplexity that is checked first [default: models/tinystories/story.txt]
+    /// Text for the perplexity, which is checked first [default: models/tinystories/story.txt]
     #[arg(long, value_name = "FILE")]
     pub(super) text: Option<PathBuf>,
-    /// Tokens in a window of the perplexity [default: 128 for the default text, else 512]
+    /// Window length of the perplexity in tokens [default: 128 for the default text, else 512]
     #[arg(long, value_name = "N")]
     pub(super) ctx: Option<usize>,
-    /// Tokens of the prompt that is read
+    /// Prompt length for the prefill in tokens
     #[arg(short, long, value_name = "N", default_value_t = 512)]
     pub(super) prompt: usize,
-    /// Tokens that are decoded
+    /// Number of tokens to decode
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
     pub(super) decode: usize,
-    /// Interleaved rounds
+    /// Number of interleaved rounds
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     pub(super) rounds: usize,
     /// Threads [default: all cores]
@@ -63,13 +64,13 @@ pub(crate) struct Args {
     /// Folder of the report
     #[arg(short, long, value_name = "DIR", default_value = "target/compare")]
     pub(super) output: PathBuf,
-    /// Local mirror that models are copied from
+    /// Folder to copy models from instead of fetching them
     #[arg(long, value_name = "DIR")]
     pub(super) from: Option<PathBuf>,
     /// Fetch nothing
     #[arg(long)]
     pub(super) no_fetch: bool,
-    /// Command put before every measured one, such as one that keeps the machine quiet
+    /// Command to put before every measured one, such as one that keeps the machine quiet
     #[arg(long, value_name = "COMMAND")]
     pub(super) wrap: Option<String>,
     /// The binary to use [default: a release build of this checkout]
@@ -78,7 +79,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The number of threads, by default that of the cores.
+    /// The number of threads, by default the number of cores.
     pub(super) fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.unwrap_or_else(cores)

@@ -1,4 +1,4 @@
-//! Whether a subject computes what it should: that is known before its speed and scores are measured.
+//! Checks that a subject computes the right results, before its speed and scores are measured.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::perplexity::{self, Perplexity};
 use super::row::{Cell, Row};
 use super::subject::{self, Kind, Subject};
 
-/// The text that all perplexities are of, and what is known of it.
+/// The text of all perplexities, and the expected value.
 pub(super) struct Text {
     pub(super) file: PathBuf,
     pub(super) context: usize,
@@ -43,7 +43,8 @@ impl Text {
     }
 }
 
-/// A subject's row with its memory and perplexity: first of all, whether it computes what it should.
+/// Creates a subject's row with its memory and perplexity, which shows whether its results are
+/// right.
 pub(super) fn checked(binary: &Path, subject: &Subject, text: &Text) -> Row {
     let mut row = Row::new(subject, "");
     let model = match &subject.kind {
@@ -78,7 +79,7 @@ pub(super) fn checked(binary: &Path, subject: &Subject, text: &Text) -> Row {
     row
 }
 
-/// Whether a model with this perplexity is worth measuring, and scoring.
+/// Whether to measure and to score a model with this perplexity; otherwise the reasons.
 fn verdict(
     perplexity: &Cell<Perplexity>,
     vocabulary: Option<u64>,
@@ -99,7 +100,7 @@ fn verdict(
         let why = format!("its perplexity is {value:.4}, expected {expected:.4}");
         return (Err(why.clone()), Err(why));
     }
-    // Untrained weights have the speed of trained ones, but nothing to score.
+    // Untrained weights are as fast as trained ones. Their scores mean nothing.
     match vocabulary.filter(|tokens| value > 0.5 * *tokens as f64) {
         Some(tokens) => {
             (Ok(()), Err(format!("its perplexity of {value:.0} over {tokens} tokens is chance")))
@@ -108,7 +109,7 @@ fn verdict(
     }
 }
 
-/// Fills in what can be known of a peer before it is measured.
+/// Fills in the memory and the perplexity of a peer, and checks the latter.
 fn peer(row: &mut Row, command: &[String], env: &BTreeMap<String, String>, text: &Text) {
     const SILENT: &str = "the peer does not say";
     row.engine = "peer";
@@ -123,7 +124,7 @@ fn peer(row: &mut Row, command: &[String], env: &BTreeMap<String, String>, text:
     let perplexity = perplexity::of_peer(command, env, &text.file, text.context);
     row.perplexity = perplexity.into();
     row.measure = match &row.perplexity {
-        // A peer that cannot be checked is measured, and its row says so.
+        // A peer without a check is measured, with a note in its row.
         Cell::NotRun(why) => {
             row.notes.push(format!("Its perplexity was not checked: {why}."));
             Ok(())

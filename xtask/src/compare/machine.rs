@@ -1,4 +1,4 @@
-//! The machine that the figures are of.
+//! The machine on which a comparison runs.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use super::measure::Machine;
 use super::process;
 use super::spread::Spread;
 
-/// What may explain a difference between two reports.
+/// The properties of a machine that can explain differences between reports.
 #[derive(Serialize)]
 pub(super) struct Fingerprint {
     pub(super) date: String,
@@ -21,7 +21,7 @@ pub(super) struct Fingerprint {
     pub(super) threads: usize,
     /// The instruction set that the engine chose.
     pub(super) isa: String,
-    /// What the processor has of AVX, AMX, NEON and the like.
+    /// The processor's features: AVX, AMX, NEON and the like.
     pub(super) cpu_flags: String,
     pub(super) memory_bytes: Option<u64>,
     pub(super) bandwidth_bytes_per_s: Option<Spread>,
@@ -81,7 +81,7 @@ pub(super) fn fingerprint(binary: &Path, args: &Args, measured: &Machine) -> Res
         rustc: said(Path::new("rustc"), &["--version"]).unwrap_or_else(unknown),
         revision: match (revision, &args.trilobite) {
             (None, _) => unknown(),
-            // It may be of any revision.
+            // The binary may have been built from any revision.
             (Some(revision), Some(_)) => format!("{revision} (but --trilobite named the binary)"),
             (Some(revision), None) => revision,
         },
@@ -89,7 +89,7 @@ pub(super) fn fingerprint(binary: &Path, args: &Args, measured: &Machine) -> Res
     })
 }
 
-/// Day and minute in UTC.
+/// A time in UTC, to the minute.
 fn date(time: SystemTime) -> String {
     let text = httpdate::fmt_http_date(time);
     // "Sun, 22 Nov 2026 20:08:31 GMT"

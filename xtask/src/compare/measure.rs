@@ -1,4 +1,4 @@
-//! Memory and speed: what the engines say, run by run and row by row.
+//! Measures memory and speed, run by run and row by row.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,10 +14,10 @@ use super::row::{Cell, Row};
 use super::spread::Spread;
 use super::subject::{Kind, Subject};
 
-/// Runs that others disturbed are repeated, but not more often than this.
+/// Maximum number of repetitions of a run that other processes disturbed.
 const REPEATS: usize = 2;
 
-/// What one run of a row gave.
+/// The results of one run of a row.
 #[derive(Default)]
 struct Run {
     prefill: Option<f64>,
@@ -28,7 +28,7 @@ struct Run {
     facts: Map<String, Value>,
 }
 
-/// What all rounds of a pass gave of a row.
+/// The results of all rounds of a pass for a row.
 #[derive(Default)]
 struct Runs {
     runs: Vec<Run>,
@@ -43,8 +43,8 @@ pub(super) struct Machine {
     pub(super) isa: Option<String>,
 }
 
-/// Pass by pass every row once a round, each time another one first, so that a slow moment of the
-/// machine falls on all of them.
+/// Runs the passes one after another. In a round of a pass every row runs once, and each round
+/// begins with another row, so a slow phase of the machine affects all rows.
 pub(super) fn interleaved(
     binary: &Path,
     args: &Args,
@@ -79,7 +79,7 @@ pub(super) fn interleaved(
             }
         }
     }
-    // What a thread gets of the memory's bandwidth depends on their number.
+    // The bandwidth depends on the number of threads.
     let most = plan.passes.iter().map(|pass| pass.threads).max();
     let mut bandwidths = Vec::new();
     for ((row, passes), subject) in rows.iter_mut().zip(&all).zip(subjects) {
@@ -148,7 +148,7 @@ fn fill(row: &mut Row, passes: &[Runs], subject: &Subject, args: &Args, plan: &P
     }
 }
 
-/// One run, repeated while others disturb it.
+/// Runs a row once, and again if other processes disturbed the run.
 fn quiet_run(
     binary: &Path,
     args: &Args,
@@ -199,7 +199,7 @@ fn one_run(
     }
     let Output { stdout, peak_resident_bytes, others, .. } =
         process::run(Command::new(&words[0]).args(&words[1..]).envs(&subject.env))?;
-    // While a command that keeps the machine quiet waits for its turn, others work.
+    // A command that keeps the machine quiet may wait while other processes work.
     let others = others.filter(|_| args.wrap.is_none()).unwrap_or(0.0);
     let run = match kind {
         Kind::Model(_) => of_trilobite(&stdout, machine)?,
@@ -208,11 +208,11 @@ fn one_run(
     Ok((run, others))
 }
 
-/// What is kept of what `trilobite bench --json` says of decoding.
+/// The keys of `trilobite bench --json` about decoding that reports contain.
 const FACTS: [&str; 4] =
     ["bytes_per_token", "bandwidth_bytes_per_s", "head_rows_per_token", "live_fraction"];
 
-/// Reads `trilobite bench --json`.
+/// Parses the output of `trilobite bench --json`.
 fn of_trilobite(stdout: &str, machine: &mut Machine) -> Result<Run> {
     let results: Value = serde_json::from_str(stdout).context("trilobite bench --json")?;
     let result = &results[0];
@@ -233,7 +233,7 @@ fn of_trilobite(stdout: &str, machine: &mut Machine) -> Result<Run> {
     })
 }
 
-/// Reads `llama-bench -o json`.
+/// Parses the output of `llama-bench -o json`.
 fn of_peer(stdout: &str, peak: Option<u64>) -> Result<Run> {
     let start = stdout.find('[').context("it printed no JSON array")?;
     let results: Vec<Value> = serde_json::from_str(&stdout[start..]).context("its -o json")?;

@@ -1,8 +1,8 @@
-//! `cargo xtask compare`: models and engines beside each other, from the file to the plots.
+//! `cargo xtask compare`: compares models and engines, and writes tables and plots.
 //!
-//! Every number comes from a program that was run (`trilobite bench`, `perplexity`, `eval`, `inspect`,
-//! or a peer) or from models.toml, and then it is marked as published. A cell without a number says
-//! why.
+//! Every number is the output of a program (`trilobite bench`, `perplexity`, `eval`, `inspect` or a
+//! peer), or a published figure from models.toml, which is marked as such. A cell without a number
+//! states the reason.
 
 mod args;
 mod check;
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     for subject in &subjects {
         if let Err(why) = &subject.kind {
-            // Without a network all models have the same fate, which is told once.
+            // Without a network all models fail for the same reason, which is printed once.
             let said = rows.iter().any(|row| row.measure.as_ref() == Err(why));
             eprintln!("{}: {}", subject.name, if said { "the same" } else { why });
         }

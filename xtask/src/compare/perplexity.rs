@@ -16,11 +16,11 @@ pub(super) struct Perplexity {
     pub(super) value: f64,
     pub(super) bits_per_byte: Option<f64>,
     pub(super) method: String,
-    /// What it has to be, where that is known.
+    /// The expected value, if known.
     pub(super) expected: Option<f64>,
 }
 
-/// `trilobite perplexity`.
+/// The perplexity of a model, by `trilobite perplexity`.
 pub(super) fn of_model(
     binary: &Path,
     model: Option<&Path>,

@@ -1,4 +1,4 @@
-//! What a comparison measures: tests, tasks and goals, by its arguments or by a file of rows.
+//! The plan of a comparison: tests, tasks and goals, from its arguments or from a file of rows.
 
 use std::collections::BTreeMap;
 
@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
 use super::args::Args;
 use super::tasks::{self, Task};
 
-/// What a comparison measures.
+/// The plan of a comparison.
 pub(super) struct Plan {
     pub(super) title: String,
     pub(super) passes: Vec<Pass>,
-    /// The lines of scores; none where nothing is scored.
+    /// The tasks to score; empty if nothing is scored.
     pub(super) tasks: Vec<Task>,
     /// Items of each task; 0 is all.
     pub(super) limit: usize,
-    /// Whether the technical report's figures stand beside the measured ones.
+    /// Whether the report includes the technical report's figures.
     pub(super) published: bool,
     pub(super) rows: Vec<RowSpec>,
     pub(super) goals: Vec<Goal>,
     pub(super) notes: Vec<String>,
 }
 
-/// A measured process: a prompt that is read, tokens that are decoded, or both.
+/// A measured process: prefill, decoding, or both.
 pub(super) struct Pass {
     pub(super) prompt: usize,
     pub(super) decode: usize,
     pub(super) threads: usize,
-    /// The rows that take part; all if there is no list.
+    /// The names of the rows to run; `None` means all.
     rows: Option<Vec<String>>,
 }
 
@@ -61,16 +61,16 @@ pub(super) struct RowSpec {
     pub(super) args: Vec<String>,
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
-    /// What tells it from other rows.
+    /// The difference from other rows.
     pub(super) note: Option<String>,
 }
 
-/// A ratio of two speeds that is aimed at.
+/// A target for the ratio of two speeds.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Goal {
     pub(super) name: String,
-    /// The beginning of the test's name, so that `tg64` is one of any number of threads.
+    /// The beginning of the test's name: `tg64` stands for any number of threads.
     pub(super) test: String,
     pub(super) ours: Vec<String>,
     pub(super) theirs: Vec<String>,
@@ -172,7 +172,7 @@ impl Plan {
         self.tests().into_iter().find(|test| test.kind == kind)
     }
 
-    /// What a line of the table is called.
+    /// The label of a test's line in the table.
     pub(super) fn label(&self, test: Test) -> String {
         let what = match test.kind {
             TestKind::Prefill => "reading",
@@ -202,7 +202,7 @@ impl Pass {
 }
 
 impl Test {
-    /// Such as `pp512-2` and `tg64-1`: kind, tokens, threads.
+    /// The name, such as `pp512-2` or `tg64-1`: kind, tokens, threads.
     pub(super) fn name(self) -> String {
         let kind = match self.kind {
             TestKind::Prefill => "pp",
@@ -232,7 +232,7 @@ impl Test {
     }
 }
 
-/// A word with the values of the variables that it names as `$NAME`.
+/// Replaces each `$NAME` in a word by the value of that variable.
 pub(super) fn expand(word: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String> {
     let mut pieces = word.split('$');
     let mut text = pieces.next().unwrap_or_default().to_owned();

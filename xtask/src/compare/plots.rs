@@ -14,16 +14,16 @@ pub(super) struct Plot {
     pub(super) svg: String,
 }
 
-/// What is drawn: measured rows and published models, in the order of their colours.
+/// The contents of the plots: measured rows and published models, in the order of their colours.
 pub(super) struct Picture<'a> {
     pub(super) rows: &'a [Row],
     pub(super) published: &'a [(&'a Model, &'a Published)],
     pub(super) plan: &'a Plan,
-    /// The tasks that every scored row was scored on.
+    /// The tasks on which all scored rows were scored.
     pub(super) common: &'a [&'a Task],
 }
 
-/// The mean of a row's scores over some tasks, if it has them all.
+/// The mean of a row's scores over some tasks; `None` if one is missing.
 pub(super) fn mean(tasks: &[&Task], score: impl Fn(&Task) -> Option<f64>) -> Option<f64> {
     let scores: Option<Vec<f64>> = tasks.iter().map(|task| score(task)).collect();
     let scores = scores.filter(|scores| !scores.is_empty())?;
@@ -67,7 +67,7 @@ impl Picture<'_> {
         plots
     }
 
-    /// Points of everything that has a mean score and a value on the x axis.
+    /// A point for every row and published model that has a mean score and a value on the x axis.
     fn scatter(
         &self,
         title: &str,
@@ -99,7 +99,7 @@ impl Picture<'_> {
         (!points.is_empty()).then(|| svg::scatter(title, axis, &y_label, &points))
     }
 
-    /// Bars of tokens a second, from the least to the largest run.
+    /// Bars of tokens per second, with the range of the runs.
     fn speeds(&self, name: &'static str, what: &'static str, test: Test) -> Option<Plot> {
         let mut bars = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
@@ -169,7 +169,7 @@ impl Picture<'_> {
     }
 }
 
-/// Three digits or all before the point.
+/// A number with three digits, or all digits before the point if there are more.
 fn short(value: f64) -> String {
     match value {
         0.0..10.0 => format!("{value:.2}"),

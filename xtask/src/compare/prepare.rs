@@ -1,4 +1,4 @@
-//! Models made ready: fetched, made and converted.
+//! Fetches, synthesises and converts models.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,11 +13,11 @@ use super::subject::{Kind, Subject, command, convert, converted};
 use super::synthetic;
 use crate::models::Models;
 
-/// The name of the model inside the binary.
+/// The name of the built-in model.
 const BUILT_IN: &str = "tinystories";
 
-/// The models and peers that are compared, fetched, made and converted. What cannot be had is a
-/// subject with the reason.
+/// Prepares the models and peers to compare. One that cannot be prepared becomes a subject with the
+/// reason.
 pub(super) fn prepare(binary: &Path, args: &Args, plan: &Plan) -> Result<Vec<Subject>> {
     let mut subjects: Vec<Subject> = plan.rows.iter().map(Subject::of_row).collect();
     if args.synthetic {
@@ -57,13 +57,13 @@ pub(super) fn prepare(binary: &Path, args: &Args, plan: &Plan) -> Result<Vec<Sub
     Ok(subjects)
 }
 
-/// The file's or folder's name, without .gguf.
+/// The name of a file or folder, without .gguf.
 fn short(text: &str) -> String {
     let name = Path::new(text).file_name().map_or(text.into(), |name| name.to_string_lossy());
     name.strip_suffix(".gguf").unwrap_or(&name).to_owned()
 }
 
-/// What is there without asking: the built-in model, its dense twin, and what was pulled.
+/// The default models: the built-in one, its dense twin, and those that have been pulled.
 fn present() -> Result<Vec<String>> {
     let twin = crate::repository::root().join("models/tinystories-dense.gguf");
     let mut names = vec![BUILT_IN.to_owned(), twin.to_string_lossy().into_owned()];
@@ -72,7 +72,8 @@ fn present() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A model's file: fetched if it is listed and not there, converted if it is a checkpoint.
+/// The file of a model. A listed model is fetched if it is not stored, and a checkpoint is
+/// converted.
 fn model(
     binary: &Path,
     args: &Args,
@@ -91,7 +92,7 @@ fn model(
     }
     if !is_there && listed && !args.no_fetch {
         let mut pull = Command::new(binary);
-        // One lock file for all comparisons: the first fetch decides what a name means.
+        // All comparisons share a lock file: the first fetch pins a name.
         pull.args(["pull", source, "--lock"]).arg(crate::models::lockfile());
         if let Some(from) = &args.from {
             pull.arg("--from").arg(from);
@@ -101,7 +102,7 @@ fn model(
     if path.is_file() {
         return Ok(Kind::Model(Some(path.to_owned())));
     }
-    // Speed and memory are those of a packed file, not of a checkpoint converted on the way in.
+    // Measure speed and memory with a packed file, not with a checkpoint that every run converts.
     let out = converted(args, name);
     if !is_current(&out, path) {
         std::fs::create_dir_all(args.output.join("models"))?;
@@ -110,15 +111,15 @@ fn model(
     Ok(Kind::Model(Some(out)))
 }
 
-/// Whether a converted file is newer than everything that it was made of.
+/// Whether a converted file is newer than all files of its source.
 fn is_current(file: &Path, source: &Path) -> bool {
     let changed = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let Some(made) = changed(file) else { return false };
     files(source).iter().all(|path| changed(path).is_some_and(|time| time < made))
 }
 
-/// The files of a checkpoint folder or a pulled model. There are none of what is neither; converting it
-/// says so.
+/// The files of a checkpoint folder or a pulled model; empty for other sources, whose conversion
+/// then fails.
 fn files(source: &Path) -> Vec<PathBuf> {
     if let Ok(entries) = std::fs::read_dir(source) {
         return entries.flatten().map(|entry| entry.path()).collect();

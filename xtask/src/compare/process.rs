@@ -1,4 +1,4 @@
-//! Other programs, run and watched.
+//! Runs other programs, and watches their memory and the load of the machine.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// Processor time that other processes may take during a measured run, as a share of the machine.
+/// Maximum processor time of other processes during a measured run, as a fraction of the machine's.
 pub(super) const OTHERS: f64 = 0.06;
 
-/// What a program gave.
+/// The output of a program.
 pub(super) struct Output {
     pub(super) stdout: String,
     pub(super) stderr: String,
-    /// The largest resident size that was seen, where the system shows it.
+    /// The largest observed resident size, if the system reports it.
     pub(super) peak_resident_bytes: Option<u64>,
-    /// The share of all processors' time that others took meanwhile, where the system shows it.
+    /// The fraction of all processor time that other processes took, if the system reports it.
     pub(super) others: Option<f64>,
 }
 
-/// Runs a program to its end. A bad exit status is an error with the last line that it said.
+/// Runs a program to its end. A nonzero exit status is an error with the last line of its standard
+/// error.
 pub(super) fn run(command: &mut Command) -> Result<Output> {
     let shown = command.get_program().to_string_lossy().into_owned();
     let mut work = || -> Result<Output> {
@@ -46,8 +47,8 @@ pub(super) fn run(command: &mut Command) -> Result<Output> {
     work().with_context(|| shown)
 }
 
-/// Runs `trilobite pull` for one thing after another. A server that did not answer is not asked again:
-/// whatever else was to come from it has the same reason.
+/// Runs several `trilobite pull`. After a server has not answered, no more are run, and all fail
+/// for that reason.
 #[derive(Default)]
 pub(super) struct Pulls {
     silent: Option<String>,
@@ -61,25 +62,25 @@ impl Pulls {
         run(command).map(drop).map_err(|error| {
             let text = format!("{error:#}");
             let Some(at) = text.find("no answer from ") else { return error };
-            // The file that happened to be the first is not the reason.
+            // The reason is the server, not the first file.
             anyhow!("{}", self.silent.insert(text[at..].to_owned()))
         })
     }
 }
 
-/// Reads a pipe on a thread, so that no program waits for its reader.
+/// Reads a pipe on a thread, so that the program never waits for its reader.
 fn read_aside(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What came before an error is what there is.
+            // After an error the bytes read so far count.
             let _ = pipe.read_to_end(&mut bytes);
         }
         bytes
     })
 }
 
-/// Waits for a program and notes its largest resident size.
+/// Waits for a program and records its largest resident size.
 fn wait(child: &mut Child) -> Result<(std::process::ExitStatus, Option<u64>)> {
     let path = format!("/proc/{}/status", child.id());
     let mut peak = None;
@@ -102,7 +103,7 @@ struct Work {
     processors: f64,
 }
 
-/// Clock ticks a second; Linux shows these files in hundredths on every architecture.
+/// Clock ticks per second. Linux uses hundredths in these files on every architecture.
 const TICKS: f64 = 100.0;
 
 impl Work {
@@ -111,14 +112,14 @@ impl Work {
         let mut numbers = stat.lines().next()?.split_whitespace().skip(1);
         let mut all = 0.0;
         for (index, number) in numbers.by_ref().take(8).enumerate() {
-            // Neither idle nor waiting for a disk.
+            // Everything except idle time and waiting for a disk.
             if index != 3 && index != 4 {
                 all += number.parse::<f64>().ok()?;
             }
         }
         let processors = stat.lines().filter(|line| line.starts_with("cpu")).count() - 1;
         let own = std::fs::read_to_string("/proc/self/stat").ok()?;
-        // After the name, which may hold anything but a closing parenthesis at its end.
+        // The fields follow the name, which ends with the last closing parenthesis.
         let (_, fields) = own.rsplit_once(')')?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();

@@ -1,11 +1,11 @@
-//! The goals of a comparison, and how far they are reached.
+//! The goals of a comparison and the ratios reached.
 
 use serde::Serialize;
 
 use super::plan::Plan;
 use super::row::Row;
 
-/// A goal's ratio: the fastest of ours to the fastest of theirs, by their medians.
+/// The ratio of a goal: the largest median of our rows to the largest of theirs.
 #[derive(Serialize)]
 pub(super) struct Ratio<'a> {
     goal: &'a str,
@@ -16,7 +16,7 @@ pub(super) struct Ratio<'a> {
     at_least: f64,
 }
 
-/// The ratios of the goals, as far as both sides were measured.
+/// The ratios of the goals for which both sides were measured.
 pub(super) fn ratios<'a>(plan: &'a Plan, rows: &'a [Row]) -> Vec<Ratio<'a>> {
     let mut ratios = Vec::new();
     for goal in &plan.goals {

@@ -1,4 +1,4 @@
-//! The report: what was measured as JSON, and as a page with tables and plots.
+//! The report: the measurements as JSON, and as a page with tables and plots.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ use super::spread::Spread;
 use super::tasks::{Score, Task};
 use crate::models::{Model, Models, Published};
 
-/// What report.json holds.
+/// The contents of report.json.
 #[derive(Serialize)]
 struct Report<'a> {
     machine: &'a Fingerprint,
@@ -59,7 +59,7 @@ struct Shown {
     text: String,
     /// "measured", "published", or "none".
     kind: &'static str,
-    /// The number of the note that says why it is empty.
+    /// The number of the note with the reason why the cell is empty.
     note: Option<usize>,
 }
 
@@ -75,7 +75,7 @@ struct Section {
     lines: Vec<Line>,
 }
 
-/// The table while it is made: its columns and the reasons of its empty cells.
+/// A table under construction: its columns and the reasons for its empty cells.
 struct Table<'a> {
     rows: &'a [Row],
     published: &'a [(&'a Model, &'a Published)],
@@ -83,7 +83,7 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// A line, from what the rows and the published models have.
+    /// Creates a line from values of the rows and of the published models.
     fn line<T>(
         &mut self,
         label: &str,
@@ -124,7 +124,7 @@ fn known<T: Clone>(cell: &Cell<T>) -> Result<T, String> {
     }
 }
 
-/// Writes report.json, report.md, report.html and the plots as files of their own.
+/// Writes report.json, report.md, report.html and a file for each plot.
 pub(super) fn write(
     args: &Args,
     text: &Text,
@@ -212,12 +212,12 @@ pub(super) fn write(
     Ok(())
 }
 
-/// What is to be known of printed averages that are not the means of their own cells.
+/// A note about printed averages that differ from the means of their cells.
 fn note_on_averages(
     published: &[(&Model, &Published)],
     mean: impl Fn(&Published) -> Option<f64>,
 ) -> Option<String> {
-    /// Both are rounded to two digits, and so are the cells.
+    /// Averages and cells are rounded to two digits.
     const ROUNDING: f64 = 0.015;
     let mut other = Vec::new();
     let mut same = Vec::new();
@@ -296,7 +296,7 @@ fn sections(table: &mut Table<'_>, plan: &Plan, common: &[&Task], all: &[&Task])
             Some(cell) => known(cell),
             None => Err("not scored".to_owned()),
         };
-        // How many items were scored stands with the task, where it is the same for all rows.
+        // The label of the task has the number of items if it is the same for all rows.
         let counts = table.rows.iter().filter_map(|row| row.scores.get(&task.key)?.value());
         let count = counts.map(|score| score.n).next();
         let part = count.zip(task.items).filter(|(n, items)| n != items);
@@ -356,7 +356,7 @@ fn milliseconds(speed: &Spread) -> String {
     if ms < 10.0 { format!("{ms:.2}") } else { format!("{ms:.1}") }
 }
 
-/// Median (least to largest).
+/// Formats a spread as `median (minimum to maximum)`.
 fn range(spread: &Spread, scale: f64, digits: usize) -> String {
     let [median, min, max] = [spread.median, spread.min, spread.max].map(|value| value * scale);
     let digits = if median >= 1000.0 { 0 } else { digits };

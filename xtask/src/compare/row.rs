@@ -1,4 +1,4 @@
-//! A row of the report: what was measured of a model or a peer.
+//! A row of the report: the measurements of a model or a peer.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::spread::Spread;
 use super::subject::Subject;
 use super::tasks::Score;
 
-/// A number, or why there is none.
+/// A number, or the reason why there is none.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Cell<T> {
@@ -35,14 +35,14 @@ impl<T> From<Result<T>> for Cell<T> {
     }
 }
 
-/// What was measured of a subject.
+/// The measurements of a subject.
 #[derive(Serialize)]
 pub(super) struct Row {
     pub(super) name: String,
     /// Its name in models.toml.
     pub(super) listed: Option<String>,
     pub(super) engine: &'static str,
-    /// What was run: a file, or a command.
+    /// The file or the command that was run.
     pub(super) source: String,
     pub(super) notes: Vec<String>,
     pub(super) sha256: Option<String>,
@@ -50,22 +50,22 @@ pub(super) struct Row {
     pub(super) non_embedding_bytes: Cell<u64>,
     pub(super) peak_resident_bytes: Cell<u64>,
     pub(super) perplexity: Cell<Perplexity>,
-    /// Tokens a second, by the names of the tests.
+    /// Tokens per second, by the names of the tests.
     pub(super) speeds: BTreeMap<String, Cell<Spread>>,
     pub(super) joules_per_token: Cell<Spread>,
-    /// What Trilobite says of a decoded token: bytes read, rows of the head computed, and the like.
+    /// Trilobite's figures for a decoded token, such as bytes read and rows of the head computed.
     pub(super) facts: Map<String, Value>,
     pub(super) scores: BTreeMap<String, Cell<Score>>,
-    /// Why its speed is not measured.
+    /// An error is the reason why its speed is not measured.
     #[serde(skip)]
     pub(super) measure: Result<(), String>,
-    /// Why its scores are not.
+    /// An error is the reason why it is not scored.
     #[serde(skip)]
     pub(super) score: Result<(), String>,
 }
 
 impl Row {
-    /// A row that could not be run at all.
+    /// Creates a row without measurements; `why` is the reason.
     pub(super) fn new(subject: &Subject, why: &str) -> Self {
         Row {
             name: subject.name.clone(),

@@ -1,4 +1,4 @@
-//! Scores: `trilobite eval`, task by task.
+//! Scores of `trilobite eval`, task by task.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,8 +14,8 @@ use super::row::{Cell, Row};
 use super::subject::{Kind, Subject, safe};
 use super::tasks::{Score, Task};
 
-/// Fetches the data of the tasks, unless a folder was given. What cannot be fetched is returned, by
-/// task, and said by the cells that need it.
+/// Fetches the data of the tasks, unless the arguments name a folder. Returns the errors by task,
+/// for the cells of these tasks.
 pub(super) fn fetch(binary: &Path, args: &Args, tasks: &[Task]) -> BTreeMap<String, String> {
     let mut failures = BTreeMap::new();
     let mut pulls = Pulls::default();
@@ -60,7 +60,7 @@ pub(super) fn row(
     }
 }
 
-/// Why a task was not scored: what its data could not be fetched for, where that is the reason.
+/// Replaces an error about missing data by the reason why they could not be fetched.
 fn without_data(error: anyhow::Error, reason: Option<&String>) -> anyhow::Error {
     let text = format!("{error:#}");
     let missing = ["no such data file", "--data is missing"].iter().any(|part| text.contains(part));
@@ -97,7 +97,7 @@ fn one(
     read(task, &output.stdout)
 }
 
-/// Reads `trilobite eval --json`.
+/// Parses the output of `trilobite eval --json`.
 fn read(task: &Task, stdout: &str) -> Result<Score> {
     let report: Value = serde_json::from_str(stdout).context("trilobite eval --json")?;
     let result = &report["tasks"][&task.name];

@@ -1,8 +1,8 @@
-//! What several runs give.
+//! The results of several runs.
 
 use serde::Serialize;
 
-/// Median, least and largest of several runs.
+/// Median, minimum and maximum of several runs.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Spread {
     pub(super) median: f64,

@@ -1,4 +1,4 @@
-//! What is compared: models that Trilobite runs, and other programs with theirs.
+//! The subjects of a comparison: models that Trilobite runs, and other programs with their models.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use super::args::Args;
 use super::plan::{RowSpec, expand};
 use super::process::{self, Output};
 
-/// Something with a row of its own.
+/// A subject, which has a row in the report.
 pub(super) struct Subject {
     /// Its name in the report.
     pub(super) name: String,
     /// Its name in models.toml.
     pub(super) listed: Option<String>,
-    /// What is run, or why nothing can be.
+    /// The model or program to run, or the reason why there is none.
     pub(super) kind: Result<Kind, String>,
     /// More arguments of `trilobite bench`.
     pub(super) args: Vec<String>,
@@ -57,7 +57,7 @@ impl Subject {
         Subject { args, env, note, ..Subject::new(&name, None, kind) }
     }
 
-    /// What is run, for the report.
+    /// The model and its arguments, for the report.
     pub(super) fn shown(&self, model: Option<&Path>) -> String {
         let model =
             model.map_or("the model in the binary".into(), |path| path.display().to_string());
@@ -65,13 +65,13 @@ impl Subject {
     }
 }
 
-/// A command with its variables.
+/// A command with its environment variables as text.
 pub(super) fn words(env: &BTreeMap<String, String>, command: &[String]) -> String {
     let env = env.iter().map(|(name, value)| format!("{name}={value}"));
     env.chain(command.iter().cloned()).collect::<Vec<_>>().join(" ")
 }
 
-/// The words of a peer's command.
+/// Splits a peer's command into words.
 pub(super) fn command(name: &str, text: &str) -> Result<Vec<String>> {
     let words = shlex::split(text).filter(|words| !words.is_empty());
     words.with_context(|| format!("{name}: {text:?} is no command"))
@@ -88,12 +88,12 @@ pub(super) fn convert(binary: &Path, source: &Path, out: &Path) -> Result<()> {
     process::run(&mut convert).map(drop)
 }
 
-/// A name as that of a file.
+/// Converts a name to a valid file name.
 pub(super) fn safe(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || "-._".contains(c) { c } else { '_' }).collect()
 }
 
-/// What `inspect` says of a model.
+/// The output of `trilobite inspect --json` for a model.
 pub(super) fn inspect(binary: &Path, model: Option<&Path>) -> Result<Value> {
     let mut inspect = Command::new(binary);
     inspect.arg("inspect").args(model).arg("--json");

@@ -1,14 +1,14 @@
-//! Plots as SVG text: labelled axes, no two labels in one place.
+//! Plots as SVG text, with labelled axes and labels that do not overlap.
 
 use std::fmt::Write;
 
-/// Colours that readers with any colour vision tell apart (Okabe and Ito).
+/// Colours that are distinct for any colour vision (Okabe and Ito).
 const COLOURS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a6a00", "#444444"];
 /// Width of an average character of 13 px text.
 const CHARACTER: f64 = 7.0;
 
-/// The colour of the n-th thing that is shown.
+/// The colour of the n-th item.
 pub(super) fn colour(n: usize) -> &'static str {
     COLOURS[n % COLOURS.len()]
 }
@@ -19,11 +19,11 @@ pub(super) struct Point {
     pub(super) x: f64,
     pub(super) y: f64,
     pub(super) colour: &'static str,
-    /// Drawn hollow.
+    /// Whether the point is drawn hollow.
     pub(super) hollow: bool,
 }
 
-/// A bar with the range that its value was found in.
+/// A bar with the range of its measurements.
 pub(super) struct Bar {
     pub(super) label: String,
     pub(super) value: f64,
@@ -70,7 +70,7 @@ pub(super) fn scatter(title: &str, x_label: &str, y_label: &str, points: &[Point
         r##"<text transform="translate(18 {middle:.1}) rotate(-90)" text-anchor="middle" fill="#111">{}</text>"##,
         escape(y_label)
     );
-    // Boxes that no label may touch: the points, then the labels that are there already.
+    // Boxes that labels must not overlap: the points, then the labels placed so far.
     let mut taken: Vec<Box4> = points.iter().map(|p| Box4::around(x(p.x), y(p.y), 8.0)).collect();
     let frame = Box4 { x0: left, y0: top - 4.0, x1: width - 2.0, y1: height - bottom - 2.0 };
     for point in points {
@@ -89,7 +89,7 @@ pub(super) fn scatter(title: &str, x_label: &str, y_label: &str, points: &[Point
     close(svg)
 }
 
-/// A free place for a label near a point: its box, its anchor and where the text begins.
+/// A free place for a label near a point: its box, its anchor and the position of the text.
 fn place(
     x: f64,
     y: f64,
@@ -107,7 +107,7 @@ fn place(
         let label = Box4 { x0, y0: at_y - 12.0, x1: x0 + wide, y1: at_y + 4.0 };
         (label, anchor, at_x, at_y)
     };
-    // Beside the point, then ever further above and below it.
+    // Try beside the point first, then further and further above and below.
     let mut spots = vec![spot("start", 12.0, 4.0), spot("end", -12.0, 4.0)];
     for step in 0..12 {
         let away = 18.0 * f64::from(step);
@@ -121,7 +121,7 @@ fn place(
     spots.swap_remove(found.unwrap_or(0))
 }
 
-/// Horizontal bars from zero, with whiskers, under the names of their groups.
+/// Horizontal bars that start at zero, with whiskers, grouped by name.
 pub(super) fn bars(title: &str, axis: &str, groups: &[Group]) -> String {
     let all = || groups.iter().flat_map(|group| &group.bars);
     let longest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0) as f64;
@@ -241,12 +241,12 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, colour: &str, text: &str
     );
 }
 
-/// Text between tags.
+/// Escapes text for use between tags.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Round numbers that enclose the values, about six; with `zero`, from there.
+/// About six round numbers that enclose the values; with `zero`, they start at 0.
 fn linear_ticks(values: impl Iterator<Item = f64>, zero: bool) -> Vec<f64> {
     let (mut low, mut high) = span(values);
     if zero {
@@ -263,7 +263,7 @@ fn linear_ticks(values: impl Iterator<Item = f64>, zero: bool) -> Vec<f64> {
     (0..=(last - first) as usize).map(|n| (first + n as f64) * step).collect()
 }
 
-/// Powers of ten, with 2 and 5 times them where there are few, that enclose the values.
+/// Powers of ten that enclose the values, with 2 and 5 times these if there are few.
 fn log_ticks(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let (low, high) = span(values.filter(|value| *value > 0.0));
     let (low, high) = (low.max(1e-9) * 0.9, high.max(1e-9) * 1.1);
@@ -276,7 +276,7 @@ fn log_ticks(values: impl Iterator<Item = f64>) -> Vec<f64> {
     all[from..=to].to_vec()
 }
 
-/// The least and the largest value; 1 and 1 of none.
+/// The smallest and the largest value; 1 and 1 if there are none.
 fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let mut found: Option<(f64, f64)> = None;
     for value in values.filter(|value| value.is_finite()) {
@@ -286,11 +286,11 @@ fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
     found.unwrap_or((1.0, 1.0))
 }
 
-/// A tick's value without needless digits.
+/// The value of a tick with as few digits as needed.
 fn number(value: f64) -> String {
     let rounded = (value * 1e6).round() / 1e6;
     let text = format!("{rounded}");
-    // Thousands apart, so that zeros need not be counted.
+    // Separate thousands for legibility.
     let Some((sign, digits)) = text.find(|c: char| c.is_ascii_digit()).map(|at| text.split_at(at))
     else {
         return text;

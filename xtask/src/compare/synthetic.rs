@@ -1,4 +1,4 @@
-//! Models of random weights in the shapes of listed ones: made once and kept.
+//! Models with random weights in the shapes of listed ones. They are made once and kept.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::synth;
 /// Seed of all weights.
 const SEED: u64 = 1;
 
-/// The models that the arguments name, by default those of the technical report.
+/// Prepares the models that the arguments name, by default those of the technical report.
 pub(super) fn prepare(binary: &Path, args: &Args) -> Result<Vec<Subject>> {
     let models = Models::load()?;
     let mut chosen = Vec::new();
@@ -44,7 +44,7 @@ fn subject(binary: &Path, args: &Args, models: &Models, model: &Model) -> Subjec
     Subject { note, ..Subject::new(&model.name, Some(&model.name), kind) }
 }
 
-/// Beside a converted real model.
+/// The file name, which differs from that of the real model.
 fn file_name(model: &Model) -> String {
     format!("{}-random", model.name)
 }
@@ -69,9 +69,9 @@ fn make(binary: &Path, model: &Model, shape: &Shape, out: &Path) -> Result<()> {
     convert(binary, checkpoint.path(), out)
 }
 
-/// Disk space for files to make and the largest checkpoint, which lies beside them for a while. A
-/// converted file takes what its checkpoint does and, with a coarse copy of the head, up to a quarter
-/// more.
+/// The disk space for converted files of these checkpoints, and for the largest checkpoint during
+/// its conversion. A converted file is as large as its checkpoint and, with a coarse copy of the
+/// head, up to a quarter larger.
 fn needed(checkpoints: &[u64]) -> u64 {
     let files: u64 = checkpoints.iter().map(|bytes| bytes + bytes / 4).sum();
     files + checkpoints.iter().max().unwrap_or(&0)
@@ -97,7 +97,7 @@ fn has_room(folder: &Path, needed: u64, free: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Free disk space, where the system says.
+/// Free disk space, if the system reports it.
 fn free(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     {

@@ -1,9 +1,9 @@
-//! The tasks that models are scored on.
+//! The tasks on which models are scored.
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// The tasks that take seconds with a small model: those whose answers are chosen, not written.
+/// The default tasks, which take seconds with a small model: those of multiple choice.
 pub(super) const DEFAULT_TASKS: [&str; 10] = [
     "arc_challenge",
     "arc_easy",
@@ -17,7 +17,7 @@ pub(super) const DEFAULT_TASKS: [&str; 10] = [
     "mmlu",
 ];
 
-/// The rows of the published table: the name there, the task, and the metric that the cells are.
+/// The rows of the published table: the name there, the task, and the metric.
 const ROWS: [(&str, &str, &str); 16] = [
     ("arc_challenge", "arc_challenge", "acc_norm"),
     ("arc_easy", "arc_easy", "acc_norm"),
@@ -52,7 +52,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// A value as the table shows it: in percent, but for MT-bench's marks from 1 to 10.
+    /// A value in the table's unit: percent, except for MT-bench's ratings from 1 to 10.
     pub(super) fn shown(&self, value: f64) -> f64 {
         if self.key == "mt_bench" { value } else { 100.0 * value }
     }
@@ -66,7 +66,7 @@ pub(super) struct Score {
     pub(super) n: usize,
 }
 
-/// What is needed of a task's definition.
+/// The required part of a task's definition.
 #[derive(Deserialize)]
 struct Definition {
     title: String,
@@ -79,12 +79,12 @@ pub(super) fn published_tasks() -> Vec<String> {
     ROWS.iter().map(|(_, name, _)| (*name).to_owned()).collect()
 }
 
-/// The table's tasks, and others that were asked for.
+/// The tasks of the table, and further requested ones.
 pub(super) fn tasks(asked: &[String]) -> Result<Vec<Task>> {
     let folder = crate::repository::root().join("crates/trilobite-eval/tasks");
     let define = |key: &str, name: &str, metric: Option<&str>| -> Result<Task> {
         let path = folder.join(format!("{name}.toml"));
-        // A variant, such as mmlu_5shot, is defined with its task.
+        // A variant, such as mmlu_5shot, has the definition of its task.
         let base = folder.join(format!("{}.toml", name.rsplit_once('_').map_or(name, |(b, _)| b)));
         let path = if path.exists() || metric.is_some() { path } else { base };
         let definition: Option<Definition> = match std::fs::read_to_string(&path) {

@@ -1,4 +1,4 @@
-//! Whole comparisons, with scripts in place of the engines.
+//! Tests of whole comparisons, with scripts in place of the engines.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use tempfile::TempDir;
 
 use crate::Task;
 
-/// What a script does for `pull` where there is no network.
+/// A script's response to `pull` without a network.
 const NO_NETWORK: &str = "echo \"error: $2: https://hub.example/x to /x: no answer from hub.example: refused\" >&2; exit 1";
 
-/// A folder with a script in place of `trilobite`, which notes what it was called with.
+/// A folder with a script in place of `trilobite`, which records its arguments.
 struct Place {
     folder: TempDir,
 }
@@ -56,8 +56,9 @@ esac"#,
         std::fs::set_permissions(self.path(name), executable).unwrap();
     }
 
-    /// `cargo xtask compare` with the script; the report as JSON and as text. Runs that other processes
-    /// disturb are repeated unless a command is to keep the machine quiet; `env` stands for one.
+    /// Runs `cargo xtask compare` with the script. Returns the report as JSON and as text. Without
+    /// `--wrap`, runs that other processes disturb would be repeated; `env` is a command that
+    /// changes nothing.
     fn compare(&self, args: &[&str]) -> (Value, String) {
         let shown = |name: &str| self.path(name).display().to_string();
         let whole = [&["xtask", "compare"], args].concat();
@@ -68,7 +69,7 @@ esac"#,
         (serde_json::from_str(&read("report.json")).unwrap(), read("report.md"))
     }
 
-    /// The calls of the script that begin with a word.
+    /// The calls of the script whose first argument is this word.
     fn calls(&self, of: &str) -> Vec<String> {
         let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
         log.lines().filter(|line| line.starts_with(of)).map(str::to_owned).collect()
@@ -105,7 +106,7 @@ fn without_a_network_every_cell_of_the_published_comparison_says_so() {
         assert_eq!(scores.len(), 16);
         assert!(scores.values().all(|score| score["not_run"] == reason), "{scores:?}");
     }
-    // Every line has a number or a numbered reason in all eight columns, and the reasons are lines.
+    // Every line has a number or a numbered reason in all eight columns. Each reason is a line.
     let published = ["*400*", "*2000*", "*1400*", "*2600*"];
     let empty = ["not run [1]"; 4];
     assert_eq!(line(&markdown, "weights without"), [&empty[..], &published].concat());
@@ -124,7 +125,7 @@ fn without_a_network_every_cell_of_the_published_comparison_says_so() {
         assert_eq!(cells.matches("not run [").count(), 4, "{cells}");
     }
     assert!(markdown.contains(&format!("\n1. Not run: {reason}\n")), "{markdown}");
-    // A server that does not answer is asked once, and data that no model needs are not fetched.
+    // A server that does not answer is asked once. Data that no model needs are not fetched.
     let lockfile = crate::repository::root().join("models/models.lock");
     let pull = format!("pull {} --lock {}", MODELS[0], lockfile.display());
     assert_eq!(place.calls("pull"), [pull]);
@@ -145,7 +146,7 @@ fn the_published_comparison_measures_four_models_on_sixteen_tasks() {
     assert_eq!(line(&markdown, "decoded token, ms")[..2], ["50.0", "50.0"]);
     assert_eq!(line(&markdown, "reading 512 tokens")[0], "100.0 (100.0 to 100.0)");
     assert_eq!(line(&markdown, "perplexity")[0], "9.270 (1.500 bits per byte)");
-    // All items of all tasks, of the three models that are there.
+    // All items of all tasks, for the three available models.
     let evals = place.calls("eval");
     assert_eq!(evals.len(), 3 * 16);
     assert!(evals.iter().all(|call| !call.contains("--limit")), "{evals:?}");
@@ -169,7 +170,7 @@ fn random_weights_are_measured_without_fetching_or_scoring() {
     let place = Place::new(NO_NETWORK);
     let models = place.path("out/models");
     std::fs::create_dir_all(&models).unwrap();
-    // Made by an earlier comparison.
+    // Models of an earlier comparison.
     for name in MODELS {
         std::fs::write(models.join(format!("{name}-random.gguf")), "").unwrap();
     }
@@ -193,7 +194,7 @@ fn random_weights_are_measured_without_fetching_or_scoring() {
         assert_eq!(place.calls(none), [""; 0], "{none}");
     }
 
-    // What has no shape is a row that says so.
+    // A model without a shape gets a row with that reason.
     let (report, _) = place.compare(&["--synthetic", "falcon-e-1b-instruct", "bitnet-b1.58-2b-4t"]);
     let reason = "models/models.toml does not know the shape of falcon-e-1b-instruct";
     assert_eq!(report["rows"][0]["file_bytes"]["not_run"], reason);
@@ -258,7 +259,7 @@ at_least = 1.5
     let decode = line(&markdown, "decoding 64 tokens, tokens/s, 2 threads");
     assert_eq!(decode[..2], ["20.0 (20.0 to 20.0)", "10.0 (10.0 to 10.0)"]);
     assert_eq!(report["rows"][2]["perplexity"]["not_run"], missing);
-    // One test's failure does not keep a row from the others.
+    // A row that fails in one test is run in the others.
     let prefill = line(&markdown, "reading 512 tokens, tokens/s, 1 thread");
     assert!(
         prefill[0] == "100.0 (100.0 to 100.0)" && prefill[1].starts_with("not run"),
@@ -291,7 +292,7 @@ at_least = 1.5
     let peer = |name: &str| format!("{name}={}", place.path(name).display());
     let args = ["tinystories", "--peer", &peer("a"), "--peer", &peer("b"), "-p", "0", "-n", "8"];
     place.compare(&[&args[..], &["-r", "3", "--tasks", "piqa", "--no-fetch"]].concat());
-    // With the built-in model m the rounds are m a b, a b m, b m a.
+    // With the built-in model m, the rounds are m a b, a b m and b m a.
     assert_eq!(std::fs::read_to_string(place.path("order")).unwrap(), "ababba");
 }
 

@@ -33,7 +33,7 @@ const STREAM_BYTES: usize = 512 << 20;
 /// Number of passes over them. The result is the median.
 const STREAM_RUNS: usize = 5;
 
-/// Counts of the weights read for decoded tokens that need not all be read.
+/// Counts of the weights read of those that decoded tokens can skip.
 #[derive(Default)]
 struct Work {
     tokens: u64,
@@ -416,8 +416,7 @@ fn prefill_speed(session: &mut Session, tokens: usize) -> Result<f64> {
 fn decode_speed(session: &mut Session, args: &Bench, work: &mut Work) -> Result<f64> {
     let model = Arc::clone(session.model());
     let mut next = prompt(&model, 1);
-    // The tokens that remain in the session are those of a prompt, since nothing else is read
-    // there.
+    // All tokens before position `depth` are those of the prompt.
     session.truncate(args.depth);
     session.read(&prompt(&model, args.depth)[session.position()..])?;
     session.take_live();
@@ -432,8 +431,8 @@ fn decode_speed(session: &mut Session, args: &Bench, work: &mut Work) -> Result<
     Ok(args.n as f64 / seconds)
 }
 
-/// Bytes per decoded token: the weights, of experts those that it uses, the keys and values of the tokens before the decoded
-/// ones, and those of half of the decoded ones on average.
+/// Bytes per decoded token: the weights (of experts, those that the token uses), the keys and
+/// values of the tokens before the decoded ones and, on average, those of half of the decoded ones.
 fn bytes_per_token(model: &Model, work: &Work, args: &Bench) -> u64 {
     let tokens = args.depth + args.n.div_ceil(2);
     let cache = args.kv.bytes_for(model.config(), tokens);

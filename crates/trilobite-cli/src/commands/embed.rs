@@ -34,11 +34,11 @@ pub(crate) struct Embed {
     /// File with a text in each line [default: standard input]
     #[arg(long, value_name = "F", group = "source")]
     file: Option<PathBuf>,
-    /// Put a prompt of the model before every text, such as query or document [default: the model's,
-    /// usually none]
+    /// Name of a prompt of the model to put before every text, such as query or document [default:
+    /// the model's, usually none]
     #[arg(long, value_name = "NAME")]
     prompt_name: Option<String>,
-    /// How the hidden states of a text become its embedding [default: as the model says]
+    /// How the hidden states of a text become its embedding [default: the model's]
     #[arg(long, value_parser = choice(Pooling::ALL, |p| p.name(), |p| p.summary()))]
     pooling: Option<Pooling>,
     /// Write the vectors to this file, as an f32 array with a row for each
@@ -120,9 +120,9 @@ pub(crate) fn run(args: &Embed, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Texts to embed, and where they are from.
+/// Texts to embed, and their source.
 struct Texts {
-    /// What the numbers count: the lines of a file, or the texts of the arguments.
+    /// The unit of the numbers: lines of a file, or texts of the arguments.
     source: String,
     /// The texts with their numbers.
     list: Vec<(usize, String)>,

@@ -1,4 +1,4 @@
-//! Generation, as a prompt and a chat share it.
+//! Generation, shared by single prompts and chats.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ impl Generator {
         )?;
         shown?;
         if self.cache.is_some() && self.limits.max_tokens == Some(0) {
-            // Nothing is generated, but the prompt is wanted in the cache.
+            // Nothing is generated, but the cache needs the prompt.
             let known = self.session.rewind(prompt, prompt.len());
             self.session.read(&prompt[known..])?;
         }

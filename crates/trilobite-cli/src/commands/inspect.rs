@@ -130,7 +130,7 @@ fn json(model: &Model) -> Result<Value> {
     }))
 }
 
-/// What follows a prefix in the keys of the metadata.
+/// The rest of each metadata key that begins with a prefix, as a list.
 fn keys_after(model: &Model, prefix: &str) -> String {
     let keys = model.metadata().iter().filter_map(|(key, _)| key.strip_prefix(prefix));
     keys.collect::<Vec<_>>().join(", ")

@@ -34,7 +34,7 @@ mirror of the hub, TRILOBITE_DATA_ENDPOINT one of raw.githubusercontent.com. The
 gated repositories is --token, HF_TOKEN, or the one stored by `hf auth login`; it is sent to the hub \
 only. Proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.")]
 pub(crate) struct Pull {
-    /// Models of the list, or repositories of the hub
+    /// Names in models/models.toml, or repositories of the hub
     #[arg(value_name = "NAME|OWNER/REPOSITORY[@REVISION][:FILE]")]
     names: Vec<String>,
     /// Fetch the data sets of these tasks, or of all
@@ -45,7 +45,8 @@ pub(crate) struct Pull {
     /// data sets in the layout that the tasks expect
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
-    /// Lock file: commits and hashes of models have to be those in it; a model that it lacks is added
+    /// Lock file with commits and hashes of models, which must match; a model that it lacks is
+    /// added
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
     /// Access token for the hub [default: HF_TOKEN]; other users can see a command's arguments

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
             (prompt_ids(&text, &model, args, template.as_ref())?, Some(text))
         }
     };
-    // Before the prompt: the answer continues its line.
+    // Print the seed before the prompt, whose line the answer continues.
     if let Some(seed) = generator.unshown_seed() {
         output::say(&format!("seed {seed}"));
     }

@@ -60,7 +60,7 @@ fn score(
     let (request, bytes) =
         if item.contains_key("context_ids") || item.contains_key("continuation_ids") {
             let continuation = ids(&item, "continuation_ids")?;
-            // The text of literal ids is known only if there is a tokenizer.
+            // The text of literal ids needs a tokenizer.
             let bytes = match model.tokenizer() {
                 Ok(tokenizer) => Some(tokenizer.decode(&continuation, true)?.len()),
                 Err(_) => None,

@@ -47,39 +47,39 @@ pub(crate) struct Serve {
     /// Port to listen on; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     port: u16,
-    /// Answers of a model that are generated at the same time
+    /// Maximum number of answers that a model generates at the same time
     #[arg(long, value_name = "N", default_value_t = 8)]
     parallel: usize,
-    /// Tokens that a context holds [default: the model's, at most 4096]
+    /// Length of the context in tokens [default: the model's, at most 4096]
     #[arg(long, value_name = "N")]
     ctx: Option<usize>,
-    /// Key that requests must bring [default: that of the environment variable TRILOBITE_API_KEY]
+    /// API key that requests must send [default: the environment variable TRILOBITE_API_KEY]
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
     /// Memory for keys and values of each model in MiB; one context always fits [default: for two
     /// contexts of every parallel answer, at most half of the free memory]
     #[arg(long, value_name = "MIB")]
     cache_memory: Option<usize>,
-    /// Keep keys and values in this folder, so that prompts with a known beginning are not computed
+    /// Keep keys and values in this folder, so that known beginnings of prompts are not computed
     /// again after a restart; models and servers can share it
     #[arg(long, value_name = "DIR")]
     prompt_cache: Option<PathBuf>,
     /// Size of that folder in MiB; the least recently used files are removed
     #[arg(long, value_name = "MIB", default_value_t = 8192, requires = "prompt_cache")]
     prompt_cache_size: u64,
-    /// Prompts that can wait for each model before requests are refused
+    /// Maximum number of waiting prompts of each model; further requests are refused
     #[arg(long, value_name = "N", default_value_t = 256)]
     queue: usize,
-    /// Connections that can be open at the same time; more wait
+    /// Maximum number of open connections; further ones wait
     #[arg(long, value_name = "N", default_value_t = 512)]
     connections: usize,
-    /// Most tokens of an answer [default: what the context holds]
+    /// Maximum number of tokens of an answer [default: until the context is full]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
-    /// Another host that requests may name (may be repeated)
+    /// Additional host name to accept in the Host header (may be repeated)
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// Origin of pages that may use the server: scheme, host and port (may be repeated)
+    /// Origin of web pages that may use the server: scheme, host and port (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     #[arg(long, value_name = "FILE|NAME", help = format!(
@@ -87,7 +87,7 @@ pub(crate) struct Serve {
         ChatTemplate::standard_names()
     ))]
     chat_template: Option<PathBuf>,
-    /// Do not draft next tokens from the text so far; answers are the same, where they repeat text
+    /// Do not draft next tokens from the text so far; answers are the same, but repeated text is
     /// slower
     #[arg(long)]
     no_speculate: bool,

@@ -1,4 +1,4 @@
-//! Models with weights of one and two bits and a scale for each group of columns.
+//! Tests of models with weights of one and two bits and a scale for each group of columns.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ const NORMS: [(&str, usize); 5] = [
     ("blk.0.attn_k_norm", 64),
 ];
 const TOKENS: [u32; 9] = [1, 2, 3, 40, 5, 47, 0, 8, 9];
-/// The order of float sums and the precision of activations differ.
+/// Tolerance of logits: the order of float sums and the precision of activations differ.
 const FLOAT: f32 = 2e-4;
 
 /// The bytes of a matrix of random codes in a type.
@@ -48,7 +48,7 @@ fn packed(ty: DenseType, matrix: usize) -> Vec<u8> {
     };
     for (i, block) in out.chunks_mut(block).enumerate() {
         if ty == DenseType::PTQ1_0 {
-            // Bytes that encode trits: of five, and of four.
+            // Bytes that encode five trits, then bytes that encode four.
             for (at, byte) in block[..26].iter_mut().enumerate() {
                 let number = u32::from(*byte) % if at < 24 { 243 } else { 81 };
                 let number = if at < 24 { number } else { 3 * number };
@@ -62,7 +62,7 @@ fn packed(ty: DenseType, matrix: usize) -> Vec<u8> {
     out
 }
 
-/// The same weights as F16.
+/// The same weights in F16.
 fn widened(ty: DenseType, matrix: usize) -> Vec<u8> {
     let (_, rows, cols) = MATRICES[matrix];
     let bytes = packed(ty, matrix);
@@ -110,7 +110,7 @@ fn write(path: &Path, ty: TensorType, tied: bool, bytes: impl Fn(usize) -> Vec<u
     std::fs::write(path, writer.finish().unwrap()).unwrap();
 }
 
-/// Float products of the same weights are the reference.
+/// The reference is float products of the same weights.
 #[test]
 fn models_of_one_and_two_bits_compute_what_their_floats_do() {
     let folder = tempfile::tempdir().unwrap();
@@ -133,7 +133,7 @@ fn models_of_one_and_two_bits_compute_what_their_floats_do() {
             for (a, b) in values.iter().zip(&reference) {
                 assert!((a - b).abs() <= FLOAT, "{ty}: {a}, not {b}");
             }
-            // The same bits from the conversion, by other kernels, and by other numbers of threads.
+            // The conversion, other kernels and other numbers of threads give the same bits.
             convert(&small, &converted).unwrap();
             let bytes = std::fs::read(&converted).unwrap();
             let gguf = Gguf::parse(&bytes).unwrap();
@@ -164,8 +164,9 @@ fn files_whose_layout_is_unknown_leave_nothing_behind() {
     assert!(!out.exists());
 }
 
-/// RMS error over the standard deviation of the logits that rounding every input of a product to int8
-/// causes, with room: 0.04 was measured in PyTorch with a step for each token, 0.03 with one for 32 columns.
+/// Limit of the RMS error that rounding every input of a product to int8 causes, divided by the
+/// standard deviation of the logits. PyTorch gives 0.04 with a step for each token, and 0.03 with a
+/// step for 32 columns.
 const INT8: f64 = 0.07;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Chats: which template a run uses, what it renders, and how tokens are chosen.
+//! Tests of chats: the template that a run uses, its output, and the sampling of tokens.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::fixture::Fixture;
 use crate::trilobite::{command, convert, stdout};
 
-/// A copy of a checkpoint, with changes.
+/// Copies a checkpoint and changes it.
 pub(crate) fn checkpoint() -> (TempDir, PathBuf) {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("model");
@@ -39,7 +39,7 @@ fn run(model: &Path, args: &[&str]) -> Output {
     command(["run", "-t", "2"]).arg(model).args(args).output().unwrap()
 }
 
-/// What a run prints of its prompt.
+/// The prompt as a run prints it.
 fn echo(model: &Path, args: &[&str]) -> String {
     let mut command = command(["run", "-t", "2", "--echo", "-n", "0", "-q"]);
     stdout(command.arg(model).args(args)).unwrap()
@@ -160,7 +160,7 @@ fn special_tokens_are_variables_in_a_folder_and_in_its_conversion() {
             .to_string(),
     )
     .unwrap();
-    // Of files without `added_tokens_decoder`, special_tokens_map.json comes first.
+    // Without `added_tokens_decoder`, special_tokens_map.json takes precedence.
     let expected = "<|begin_of_text|>['<other>', '<unk>', '<image>', '<mask>']<one><two>False\n";
     let file = parent.path().join("model.gguf");
     convert(&folder, &file).unwrap();

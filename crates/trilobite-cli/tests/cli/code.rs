@@ -1,4 +1,4 @@
-//! HumanEval+: verdicts on answers.
+//! Tests of HumanEval+: verdicts on answers.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::eval::{data, items};
 use crate::trilobite::command;
 
-/// `eval --answers` on lines of answers.
+/// The command `eval --answers` for lines of answers.
 pub(crate) fn eval(folder: &Path, lines: &[Value]) -> Command {
     let file = folder.join("answers.jsonl");
     let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
@@ -28,13 +28,13 @@ pub(crate) fn verdicts(id: &str, answers: &[&str]) -> Vec<Value> {
 
 fn verdicts_on(lines: &[Value]) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
-    // Several answers to a problem have verdicts, but no score.
+    // Several answers to a problem get verdicts, but no score.
     eval(folder.path(), lines).output().unwrap();
     let items = items(&folder.path().join("out"), "humaneval_plus");
     items.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Whether this machine gives all layers of the sandbox; a test ends here where it does not.
+/// Whether this machine supports all layers of the sandbox. Otherwise the test ends here.
 pub(crate) fn sandbox_is_whole() -> bool {
     static REASON: LazyLock<Option<String>> = LazyLock::new(|| {
         let folder = tempfile::tempdir().unwrap();
@@ -56,11 +56,11 @@ fn solutions_are_run_against_their_tests() {
         return;
     }
     let answers = [
-        // What a model without a chat template adds to the prompt.
+        // A continuation of the prompt, by a model without a chat template.
         "    return x + x\n",
         "    def double_inner(y):\n        return y + y\n    return double_inner(x)\n",
         "Sure:\nimport math\n\ndef helper(x):\n    return x\n\ndef double(x):\n    return helper(x) * 2\n",
-        // Right on the base tests only.
+        // Passes the base tests only.
         "    return 2 * abs(x)\n",
         "    return x\n",
         "    return (\n",
@@ -75,7 +75,7 @@ fn solutions_are_run_against_their_tests() {
     );
 }
 
-/// Of a chat, an answer that is the function's body alone is no solution.
+/// In a chat, an answer with the function's body alone is not a solution.
 #[test]
 fn the_prompt_belongs_to_base_models() {
     if !sandbox_is_whole() {
@@ -91,7 +91,7 @@ fn the_prompt_belongs_to_base_models() {
     assert_eq!(correct, [false, true, true, true], "{found:#?}");
 }
 
-/// Floats need not be equal to the last bit, and of a polynomial any zero will do.
+/// Floats may differ in the last bits, and any zero of a polynomial is accepted.
 #[test]
 fn zeros_are_checked_by_their_polynomial() {
     if !sandbox_is_whole() {
@@ -108,8 +108,8 @@ fn zeros_are_checked_by_their_polynomial() {
     assert_eq!(correct, [true, true, false], "{found:#?}");
 }
 
-/// The verdicts that `record.py` recorded, on completions and on all problems but the first, whose
-/// chats differ in their solutions: those are compared in `trilobite-eval`.
+/// Compares the verdicts with those that `record.py` recorded, except on chats about the first
+/// problem: these differ in the extracted solution, which `trilobite-eval` compares.
 #[test]
 fn verdicts_are_those_of_evalplus() {
     if !sandbox_is_whole() {
@@ -130,7 +130,7 @@ fn verdicts_are_those_of_evalplus() {
     }
 }
 
-/// Code that answers without solving, or too late, is not right.
+/// Code that forges a result, or takes too long, fails.
 #[test]
 fn verdicts_cannot_be_forged() {
     if !sandbox_is_whole() {
@@ -149,7 +149,7 @@ fn verdicts_cannot_be_forged() {
             "import sys\n\ndef double(x):\n    main = sys.modules['__main__']\n    main.encode = main.json.dumps = lambda *a, **k: 'true'\n    return 1\n",
             "wrong result",
         ),
-        // All that it can write to is the pipe of its answers.
+        // It can write to the pipe of its results only.
         (
             "import os\n\ndef double(x):\n    for fd in range(3, 64):\n        for line in (b'true', b'[true, 0]', b'\"passed\"', b'{\"like\": {}}'):\n            try:\n                os.write(fd, line + b'\\n')\n            except OSError:\n                pass\n    return 1\n",
             "wrong result",
@@ -158,7 +158,7 @@ fn verdicts_cannot_be_forged() {
             "import os, sys\n\ndef double(x):\n    os.write(1, b'passed\\n')\n    os._exit(0)\n    return 1\n",
             "no answer",
         ),
-        // Nothing in this process knows what is expected.
+        // No object in this process has the expected results.
         (
             "import gc, sys\n\ndef double(x):\n    found = [o for o in gc.get_objects() if isinstance(o, dict) and ('expected' in o or 'canonical_solution' in o)]\n    frame = sys._getframe()\n    while frame:\n        found += [k for k in frame.f_locals if k in ('expected', 'reference', 'verdict')]\n        frame = frame.f_back\n    raise KeyError if found else LookupError\n    return 1\n",
             "LookupError",

@@ -1,4 +1,4 @@
-//! What the other commands print, and that it is right.
+//! Tests of the output of the other commands.
 
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 use crate::fixture::Fixture;
 use crate::trilobite::{comma_separated, command, stdout};
 
-/// Distance of a log-likelihood from the reference's: some twenty tokens, each with the float noise
-/// of its logits.
+/// Tolerance of a log-likelihood: about twenty tokens, each with the float noise of its logits.
 const LOGPROB: f64 = 1e-3;
-/// Relative distance of a perplexity from PyTorch's.
+/// Relative tolerance of a perplexity, compared with PyTorch's.
 const PERPLEXITY: f64 = 1e-3;
 
 /// The built-in model's folder.
@@ -20,7 +19,7 @@ fn built_in() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tinystories")
 }
 
-/// Runs `score` with these lines on standard input.
+/// Runs `score` with these lines as standard input.
 fn score(model: &Path, lines: &[Value]) -> Vec<Value> {
     let mut child = command(["score", "--quiet"])
         .arg(model)
@@ -39,7 +38,7 @@ fn score(model: &Path, lines: &[Value]) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Some editors put one before a text; it is no part of the text.
+/// Some editors write a byte-order mark before a text. It is not part of the text.
 #[test]
 fn a_byte_order_mark_is_no_text() {
     let folder = tempfile::tempdir().unwrap();
@@ -81,7 +80,7 @@ fn log_likelihoods_agree_with_the_reference() {
         assert_eq!(scored["tokens"], ids.len() - from);
         assert_eq!(scored["context_ids"], json!(ids[..from]), "the line itself comes back");
     }
-    // What was read for a line before changes nothing.
+    // The lines before a line do not affect its score.
     assert_eq!(scored[1], scored[4]);
     assert_eq!(scored[0], scored[5]);
 }
@@ -94,7 +93,7 @@ fn text_is_scored_as_its_tokens() {
         let printed = stdout(&mut command(["tokenize", "-p", text])).unwrap();
         printed.trim_end().split(',').map(|id| id.parse().unwrap()).collect()
     };
-    // The blank at the context's end belongs to the continuation.
+    // The space at the end of the context belongs to the continuation.
     let head = tokens(context.trim_end());
     let whole = tokens(&format!("{context}{continuation}"));
     let text = json!({"context": context, "continuation": continuation});
@@ -148,7 +147,7 @@ fn overlapping_windows_score_every_token_once() {
     let disjoint = run(&["--ctx", "64"]);
     let overlapping = run(&["--ctx", "64", "--stride", "16"]);
     assert_eq!(disjoint["tokens"], overlapping["tokens"]);
-    // More context can only be of use, on a text that the model knows the language of.
+    // More context lowers the perplexity of a text in the model's language.
     let value = |result: &Value| result["perplexity"].as_f64().unwrap();
     assert!(value(&overlapping) < value(&disjoint), "{overlapping} {disjoint}");
 }
@@ -224,7 +223,7 @@ fn inspect_counts_what_is_there() {
     let embedding = tensors.iter().find(|tensor| tensor["name"] == "token_embd.weight").unwrap();
     let bytes: u64 = tensors.iter().map(|tensor| tensor["bytes"].as_u64().unwrap()).sum();
     let without = bytes - embedding["bytes"].as_u64().unwrap();
-    // The tail of each ternary tensor holds its scale, and is not counted as weights.
+    // The tail of each ternary tensor holds its scale, and does not count as weights.
     let tails = 32 * tensors.iter().filter(|tensor| tensor["type"] == "I2_S").count() as u64;
     assert_eq!(report["non_embedding_bytes"], without - tails);
     assert!(tensors.iter().all(|tensor| tensor["sha256"].as_str().unwrap().len() == 64));
@@ -297,7 +296,7 @@ fn bench_decodes_several_sequences_at_once() {
 #[test]
 fn bench_counts_the_cache_of_a_deep_context() {
     let report = |args: &[&str]| -> Value {
-        // Plain, so that no weight is left out.
+        // With `--plain` no weight is skipped.
         let fixed = ["bench", "--plain", "-p", "8", "-n", "4", "-t", "2", "-r", "1", "--json"];
         let text = stdout(&mut command(fixed.iter().chain(args)));
         serde_json::from_str::<Value>(&text.unwrap()).unwrap()[0].take()
@@ -321,7 +320,7 @@ fn completions_and_manual_are_written() {
     assert!(folder.path().join("trilobite-convert.1").exists());
 }
 
-/// On a terminal the result and the messages share the screen.
+/// On a terminal, result and messages appear on the same screen.
 #[test]
 fn the_answer_continues_the_line_of_the_echoed_prompt() {
     let mut screen = tempfile::tempfile().unwrap();

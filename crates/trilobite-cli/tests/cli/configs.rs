@@ -1,4 +1,4 @@
-//! Small checkpoints under many configurations, against transformers.
+//! Tests of small checkpoints with many configurations, compared with transformers.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -8,17 +8,17 @@ use crate::fixture::own_folder;
 use crate::npy::Array;
 use crate::trilobite;
 
-/// Float precision of a logit of a dense model, which nothing rounds.
+/// Tolerance of the logits of dense models, in which only float rounding differs.
 const DENSE: f32 = 5e-4;
 
-/// A configuration, and what transformers computes with it (`models/golden/configs.py`).
+/// A configuration, and the logits of transformers with it (by `models/golden/configs.py`).
 #[derive(Deserialize)]
 struct Case {
     name: String,
     weights: String,
     config: Value,
     tokens: Vec<u32>,
-    /// After the last tokens.
+    /// The logits after the last tokens.
     logits: Vec<Vec<f32>>,
 }
 

@@ -1,4 +1,4 @@
-//! Checkpoints that are converted once and kept.
+//! Tests of the cache of converted checkpoints.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::fixture::Fixture;
 use crate::trilobite::after;
 use crate::trilobite::command;
 
-/// Tokens of the checkpoint, so many that its conversion is kept.
+/// Vocabulary size of the checkpoint, large enough that its conversion is cached.
 const VOCABULARY: usize = 140_000;
 
-/// A checkpoint that is large enough, and a cache.
+/// A checkpoint that is large enough for the cache, and a cache folder.
 struct Place {
     checkpoint: TempDir,
     home: TempDir,
 }
 
-/// What a command printed and said.
+/// The standard output and standard error of a command.
 #[derive(Debug)]
 struct Said {
     out: String,
@@ -77,7 +77,7 @@ fn said(command: &mut Command) -> Said {
     Said { out: String::from_utf8(stdout).unwrap(), error }
 }
 
-/// Copies a checkpoint, its embedding (and head) repeated until it has as many rows as asked for.
+/// Copies a checkpoint, and repeats the rows of its embedding (and head) until there are enough.
 pub(crate) fn enlarge(from: &Path, to: &Path) {
     for name in ["generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
         fs::copy(from.join(name), to.join(name)).unwrap();
@@ -126,7 +126,7 @@ fn a_checkpoint_is_converted_once() {
     assert!(!second.error.contains("convert"), "{second:?}");
     assert_eq!((&first.out, &second.out), (&memory.out, &memory.out));
     assert_eq!(fs::metadata(place.file()).unwrap().modified().unwrap(), made);
-    // The same under another name of the folder, and quietly.
+    // Another path of the same folder finds the conversion, without messages.
     let parent = place.checkpoint.path().join("..");
     let mut inspect = command(["inspect", "--quiet"]);
     inspect.arg(parent.join(place.checkpoint.path().file_name().unwrap()));
@@ -148,7 +148,7 @@ fn a_changed_checkpoint_is_converted_again() {
     let place = Place::new();
     let first = said(&mut place.run());
     let old = place.file();
-    // Other weights, of the same size and with the old times.
+    // Other weights, with the same size and the old times.
     let weights = place.weights();
     let modified = fs::metadata(&weights).unwrap().modified().unwrap();
     let mut bytes = fs::read(&weights).unwrap();
@@ -163,7 +163,7 @@ fn a_changed_checkpoint_is_converted_again() {
         assert_ne!(changed.out, first.out);
         assert_eq!(changed.out, said(place.run().arg("--no-cache")).out);
     }
-    // A file less.
+    // One file less.
     let old = place.file();
     fs::remove_file(place.checkpoint.path().join("generation_config.json")).unwrap();
     said(&mut place.run());
@@ -203,7 +203,7 @@ fn a_damaged_file_is_made_again() {
 fn processes_at_once_make_one_file() {
     let place = Place::new();
     let memory = said(place.run().arg("--no-cache"));
-    // What a conversion that was killed has left.
+    // The leftovers of a killed conversion.
     said(&mut place.run());
     let file = place.file();
     let left = file.with_file_name(".trilobite-x.partial");
@@ -224,7 +224,7 @@ fn processes_at_once_make_one_file() {
 fn a_cache_that_cannot_be_written_is_done_without() {
     let place = Place::new();
     let expected = said(place.run().arg("--no-cache")).out;
-    // A file where the cache's folder would be.
+    // A file in place of the cache folder.
     let occupied = place.home.path().join("file");
     fs::write(&occupied, "").unwrap();
     let there = said(place.run().env("TRILOBITE_HOME", &occupied));
@@ -232,7 +232,7 @@ fn a_cache_that_cannot_be_written_is_done_without() {
     let notes = there.error.lines().filter(|line| line.contains("converting it in memory"));
     assert_eq!(notes.count(), 1, "{there:?}");
     assert_eq!(place.kept(), Vec::<PathBuf>::new());
-    // A checkpoint that is at fault is not converted a second time.
+    // An invalid checkpoint is not converted a second time.
     let weights = fs::read(place.weights()).unwrap();
     fs::write(place.weights(), &weights[..weights.len() - 1]).unwrap();
     let failed = place.run().output().unwrap();
@@ -250,11 +250,12 @@ fn a_full_disk_is_done_without() {
     let full = said(&mut after("trap '' XFSZ; ulimit -f 600", &place.run()));
     assert_eq!(full.out, expected);
     assert!(full.error.contains("converting it in memory") && full.error.contains("too large"));
-    // Without a home there is no cache, or the one of the user's entry in the system's list.
+    // Without a home folder there is no cache, or the one in the home folder of the system's user
+    // list.
     let mut homeless = place.run();
     for name in ["HOME", "XDG_CACHE_HOME", "TRILOBITE_HOME"] {
         homeless.env_remove(name);
     }
-    // Nothing is written to the cache of whoever runs the tests.
+    // The tests write nothing to the cache of the user who runs them.
     assert_eq!(said(homeless.env("XDG_CACHE_HOME", "/proc/none")).out, expected);
 }

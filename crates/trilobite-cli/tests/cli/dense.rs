@@ -1,4 +1,4 @@
-//! Dense models in every form: number types, files, parts of files, and what must not be done to them.
+//! Tests of dense models: number types, files, split files, and invalid options.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn logits(model: &Path, fixture: &Fixture) -> Array {
     Array::parse(&trilobite::logits(model, &tokens, &[], &[]).unwrap()).unwrap()
 }
 
-/// The RMS of a difference, over the standard deviation of the second.
+/// The RMS difference of two arrays, divided by the standard deviation of the second.
 fn distance(found: &Array, reference: &Array) -> f64 {
     let squares = found.values.iter().zip(&reference.values);
     let sum: f64 = squares.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
@@ -43,7 +43,7 @@ fn types_round_by_as_much_as_they_have_bits() {
             convert(&fixture.folder, &out, &["--type", ty]);
             let found = distance(&logits(&out, &fixture), &source);
             assert!((least..=most).contains(&found), "{name} as {ty}: {found}");
-            // A file is converted as the folder is.
+            // A GGUF file and its checkpoint folder convert to the same bytes.
             let plain = folder.path().join("plain.gguf");
             let again = folder.path().join("again.gguf");
             convert(&fixture.folder, &plain, &[]);
@@ -53,7 +53,7 @@ fn types_round_by_as_much_as_they_have_bits() {
     }
 }
 
-/// Writes a file as parts, each with every `parts`-th tensor.
+/// Writes a file as a split model. Each part has every `parts`-th tensor.
 fn split(source: &Path, folder: &Path, parts: usize) -> Vec<PathBuf> {
     let bytes = fs::read(source).unwrap();
     let gguf = Gguf::parse(&bytes).unwrap();
@@ -111,7 +111,7 @@ fn a_model_in_parts_is_opened_by_any_of_them() {
     }
 }
 
-/// Writes a file with its metadata changed and without some tensors.
+/// Writes a file with changed metadata and without some tensors.
 fn rewrite(
     source: &Path,
     out: &Path,
@@ -157,7 +157,7 @@ fn files_that_contradict_themselves_are_refused() {
     ];
     for (key, value, named) in cases {
         let change = |metadata: &mut Metadata| {
-            // So that a number of layers that is too large is about the pattern.
+            // With this pattern, an excessive number of layers is an error about the pattern.
             let pattern = vec![true, true, false];
             metadata.insert("gemma3.attention.sliding_window_pattern", pattern);
             metadata.insert(key, value);

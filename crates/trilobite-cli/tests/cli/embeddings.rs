@@ -1,4 +1,4 @@
-//! Embeddings against the reference.
+//! Tests of embeddings, compared with the reference.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,10 +12,10 @@ use crate::fixture::{Fixture, own_folder};
 use crate::npy::Array;
 use crate::trilobite;
 
-/// Least cosine with the reference. The int8 codes are rounded, so that a sum in another order moves
-/// one now and then; a mistake in the graph, such as a missing norm, goes below 0.997.
+/// Minimum cosine with the reference. A sum in another order changes an int8 code now and then. A
+/// mistake in the graph, such as a missing norm, gives less than 0.997.
 const COSINE: f64 = 0.9995;
-/// Precision of a vector whose texts have no moved code.
+/// Tolerance of the vectors of texts in which no code differs.
 const EXACT: f32 = 1e-4;
 
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ fn embed(model: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// The vector of a text with a prompt.
+/// The vector of a text after a prompt.
 fn vector(model: &Path, text: &Text, args: &[&str]) -> Result<Vec<f32>> {
     let mut command = embed(model, &["--prompt-name", &text.prompt, "-p", &text.text]);
     let line: Value = serde_json::from_str(&trilobite::stdout(command.args(args))?)?;
@@ -50,7 +50,7 @@ fn vectors_agree_with_the_reference() -> Result<()> {
         let again = folder.path().join("again.gguf");
         for layout in ["i2_s", "t5_3"] {
             let made = trilobite::convert_to(layout, &fixture.folder, &converted);
-            // Rows that are no whole blocks have no I2_S.
+            // I2_S cannot hold rows of incomplete blocks.
             if made.is_err() && layout == "i2_s" {
                 continue;
             }
@@ -143,7 +143,7 @@ fn texts_come_from_files_and_vectors_go_to_them() -> Result<()> {
         ensure!(row == vector);
     }
 
-    // A byte-order mark is no part of the text.
+    // A byte-order mark is not part of the text.
     for (name, text) in [
         ("mark.txt", "\u{feff}a river\r\nto the sea\r\n"),
         ("mark.jsonl", "\u{feff}\"a river\"\n\"to the sea\"\n"),
@@ -163,7 +163,7 @@ fn texts_come_from_files_and_vectors_go_to_them() -> Result<()> {
     let place = format!("{} line 2: ", blank.display());
     refuses(embed(&model, &["--ctx", "4", "--file"]).arg(&blank), &place);
 
-    // Without pooling every token has a vector; the last is that of the text.
+    // Without pooling every token has a vector. The last one equals the vector of the text.
     let each = trilobite::stdout(&mut embed(&model, &["--pooling", "none", "-p", "a river"]))?;
     let each: Value = serde_json::from_str(&each)?;
     let vectors: Vec<Vec<f32>> = serde_json::from_value(each["embedding"].clone())?;

@@ -1,4 +1,4 @@
-//! Benchmark tasks on the built-in model, with data written for these tests.
+//! Tests of benchmark tasks with the built-in model, on data written for these tests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ pub(crate) fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../trilobite-eval/tests/data")
 }
 
-/// `eval --json` with these arguments.
+/// The output of `eval --json` with these arguments.
 fn eval(output: &Path, args: &[&str]) -> Value {
     let mut command = command(["eval", "--any-data", "--json", "--quiet", "--data"]);
     command.arg(data()).arg("-o").arg(output).args(args);
@@ -36,7 +36,7 @@ fn choices_are_scored_as_score_scores_them() {
     let correct = lines.iter().filter(|line| line["correct"] == true).count();
     assert!((acc - correct as f64 / 3.0).abs() < 1e-12);
 
-    // The first item, scored by another command.
+    // The first item, scored by `trilobite score`.
     let input = folder.path().join("in.jsonl");
     let texts = [" an oven", " a refrigerator", " a lamp"];
     let request = |text: &str| {
@@ -54,7 +54,7 @@ fn choices_are_scored_as_score_scores_them() {
         assert_eq!(choice["chars"], texts[index].chars().count() - 1);
     }
 
-    // The probability of the true answers among all.
+    // The share of the probability that falls on the true answers.
     let truth: Value = serde_json::from_str(&items(folder.path(), "truthfulqa_mc2")).unwrap();
     let p = |index: usize| truth["choices"][index]["logprob"].as_f64().unwrap().exp();
     let expected = (p(0) + p(2)) / (p(0) + p(1) + p(2));
@@ -71,7 +71,7 @@ fn a_run_goes_on_where_it_stopped() {
     let path = part.join("arc_easy.jsonl");
     let mut two = items(&part, "arc_easy");
     assert_eq!(two.lines().count(), 2);
-    // As a killed run leaves it.
+    // The state that a killed run leaves.
     two.truncate(two.len() - 10);
     std::fs::write(&path, &two).unwrap();
     let report = eval(&part, &["--tasks", "arc_easy,wikitext"]);
@@ -80,7 +80,7 @@ fn a_run_goes_on_where_it_stopped() {
         assert_eq!(items(&part, task), items(&folder.path().join("whole"), task));
     }
 
-    // Results of other settings are neither used nor lost.
+    // Results with other settings are neither used nor lost.
     let mut other = command(["eval", "--any-data", "--tasks", "arc_easy", "--no-bos", "--data"]);
     let output = other.arg(data()).arg("-o").arg(&part).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -104,7 +104,7 @@ fn parts_make_a_whole() {
         let said = String::from_utf8(output.stderr).unwrap();
         (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).ok(), said)
     };
-    // To the last bit and in the order of the task, whatever the order of the parts.
+    // The same bits in the order of the task, for any order of the parts.
     let (_, merged, said) = merge("merged", &["two", "one"], &[]);
     let merged = merged.unwrap_or_else(|| panic!("{said}"));
     assert_eq!(merged["tasks"]["arc_easy"]["n"], 3);
@@ -127,7 +127,7 @@ fn parts_make_a_whole() {
     assert!(said.contains("settings is") && said.contains("\"kv\":\"f16\""), "{said}");
 }
 
-/// What `eval` says when it fails.
+/// The error message of `eval`.
 fn refused(output: &Path, data: &Path, args: &[&str]) -> String {
     let mut command = command(["eval", "--any-data", "--quiet", "--data"]);
     let output = command.arg(data).arg("-o").arg(output).args(args).output().unwrap();
@@ -135,8 +135,8 @@ fn refused(output: &Path, data: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// Results rest on the settings, the data and the prompts; what was run with others is not gone on
-/// with.
+/// Results depend on the settings, the data and the prompts. A run does not continue one with
+/// others.
 #[test]
 fn results_of_other_runs_are_not_taken_for_ones_own() {
     let folder = tempfile::tempdir().unwrap();
@@ -157,7 +157,7 @@ fn results_of_other_runs_are_not_taken_for_ones_own() {
             "{said}"
         );
     }
-    // The same items in a file of another hash.
+    // The same items in a file with another hash.
     let other = folder.path().join("data");
     std::fs::create_dir_all(other.join("arc")).unwrap();
     let file = "arc/ARC-Easy-Test.jsonl";
@@ -165,7 +165,7 @@ fn results_of_other_runs_are_not_taken_for_ones_own() {
     std::fs::write(other.join(file), format!("{text}\n")).unwrap();
     let said = refused(&out, &other, &["--tasks", "arc_easy"]);
     assert!(said.contains("results of another run (data_sha256 is"), "{said}");
-    // Another prompt under the same id.
+    // Another prompt with the same id.
     let path = out.join("arc_easy.jsonl");
     let mut line: Value = serde_json::from_str(&before).unwrap();
     line["prompt_sha256"] = "0".into();
@@ -176,7 +176,7 @@ fn results_of_other_runs_are_not_taken_for_ones_own() {
     run(&out, &["--limit", "1"]);
     assert_eq!(items(&out, "arc_easy"), before);
 
-    // While one run is at work, another is refused.
+    // While one run is in progress, another is refused.
     let held = std::fs::File::open(&path).unwrap();
     held.lock().unwrap();
     let said = refused(&out, &data(), &["--tasks", "arc_easy"]);
@@ -184,7 +184,7 @@ fn results_of_other_runs_are_not_taken_for_ones_own() {
     drop(held);
     run(&out, &[]);
 
-    // Two items of one id.
+    // Two items with the same id.
     std::fs::write(other.join(file), format!("{text}{text}")).unwrap();
     let said = refused(&folder.path().join("twice"), &other, &["--tasks", "arc_easy"]);
     assert!(said.contains("arc_easy: two items have the id \"T_1\""), "{said}");
@@ -194,7 +194,7 @@ fn results_of_other_runs_are_not_taken_for_ones_own() {
     assert!(said.contains("arc_easy: there are no items in what was asked for"), "{said}");
 }
 
-/// Every answer has a verdict; a score is of one answer an item.
+/// Every answer gets a verdict. A score needs one answer per item.
 #[test]
 fn answers_are_graded_once_an_item() {
     let folder = tempfile::tempdir().unwrap();
@@ -230,7 +230,7 @@ fn answers_are_graded_once_an_item() {
     write(&[]);
     let said = refused(&out, &data, &args);
     assert!(said.contains("gsm8k: there are no items"), "{said}");
-    // They are no results of a model.
+    // They are not results of a model.
     let said = refused(&out, &data, &["--tasks", "gsm8k"]);
     assert!(said.contains("results of another run (data_sha256 is missing"), "{said}");
     let model = folder.path().join("model");
@@ -257,8 +257,9 @@ fn unknown_tasks_and_foreign_data_are_refused() {
     assert!(!folder.path().join("piqa.jsonl").exists());
 }
 
-/// A page's tokens are scored once each, in windows of 16: the first after the beginning-of-text token,
-/// each later one after the token before it, and the last after as many as fill its window.
+/// Each token of a page is scored once, in windows of 16. The first window begins with the
+/// beginning-of-text token, a later one with the token before it, and the last one with as many
+/// tokens as fill it.
 #[test]
 fn pages_are_scored_in_windows() {
     let folder = tempfile::tempdir().unwrap();
@@ -292,7 +293,8 @@ fn pages_are_scored_in_windows() {
     assert_eq!(report["tasks"]["wikitext"]["n"], 2);
 }
 
-/// `eval --tasks mt_bench` with these arguments, and the requests of which it makes the server.
+/// Runs `eval --tasks mt_bench` with these arguments. Returns its output and its requests to the
+/// judge's server.
 fn mt_bench(output: &Path, args: &[&str], ratings: &[&str]) -> (Value, Vec<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -347,7 +349,7 @@ fn conversations_are_rated_by_a_judge_or_not_at_all() {
     let turns = first["choices"][0]["turns"].as_array().unwrap();
     assert!(turns.len() == 2 && first["choices"][0]["index"] == 0 && first["tstamp"].is_f64());
 
-    // The answers that are there are rated, in their order.
+    // The stored answers are rated, in their order.
     let ratings = ["Rating: [[3]]", "[[4]]", "Hm.", "[8]"];
     let (report, requests) = mt_bench(folder.path(), &["--json"], &ratings);
     assert_eq!(items(folder.path(), "mt_bench"), answers);
@@ -365,7 +367,7 @@ fn conversations_are_rated_by_a_judge_or_not_at_all() {
     assert!(requests[2]["messages"][1]["content"].as_str().unwrap().contains("[R] It is 12."));
 }
 
-/// Ctrl-C while a judge is asked: what there is is kept, and said to be.
+/// After Ctrl-C during a request to the judge, results are kept, and the message says so.
 #[test]
 #[cfg(unix)]
 fn an_interrupted_run_says_what_is_kept() {
@@ -378,7 +380,7 @@ fn an_interrupted_run_says_what_is_kept() {
     let (mut stream, _) = listener.accept().unwrap();
     let mut interrupt = std::process::Command::new("kill");
     assert!(interrupt.args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    // Until the signal has arrived.
+    // Wait until the signal has arrived.
     std::thread::sleep(std::time::Duration::from_millis(300));
     let reply = r#"{"choices": [{"message": {"content": "[[7]]"}}]}"#;
     let head = format!("connection: close\r\ncontent-length: {}", reply.len());

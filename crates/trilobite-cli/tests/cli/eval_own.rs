@@ -1,4 +1,4 @@
-//! Tasks of one's own, the number of examples, chat templates, and what is kept of a run.
+//! Tests of tasks in files, numbers of examples, chat templates, and the files of a run.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +12,14 @@ fn own(name: &str) -> PathBuf {
     data().join("own").join(name)
 }
 
-/// `eval --json` of a task of one's own.
+/// The output of `eval --json` for a task in a file.
 fn eval(task: &Path, output: &Path, args: &[&str]) -> Value {
     let mut command = command(["eval", "--json", "--quiet", "--tasks"]);
     command.arg(task).arg("-o").arg(output).args(args);
     serde_json::from_str(&stdout(&mut command).unwrap()).unwrap()
 }
 
-/// What `eval` says when it fails, in one line.
+/// The error message of `eval`, which is one line.
 fn refused(args: &[&str], output: &Path) -> String {
     let output = command(["eval", "--quiet"]).args(args).arg("-o").arg(output).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -51,13 +51,13 @@ fn a_task_of_ones_own_is_run_with_any_number_of_examples() {
         let requests = sample["requests"].as_array().unwrap();
         assert_eq!(requests.len(), item["choices"].as_array().unwrap().len());
         assert_eq!(requests[0]["context"].as_str().unwrap().matches("\n\nQuestion: ").count(), 3);
-        // A sample is the item's result and what was asked.
+        // A sample has the item's result and its prompts.
         for (field, value) in item.as_object().unwrap() {
             assert_eq!(sample[field], *value, "{field}");
         }
     }
     assert_eq!(samples[0]["requests"][1]["continuation"], " Paris");
-    // The same prompts by another command.
+    // The same prompts, scored by `trilobite score`.
     let input = folder.path().join("in.jsonl");
     std::fs::write(&input, samples[0]["requests"][1].to_string()).unwrap();
     let scored = stdout(command(["score", "--quiet", "--input"]).arg(&input)).unwrap();
@@ -73,7 +73,7 @@ fn a_task_of_ones_own_is_run_with_any_number_of_examples() {
     assert_eq!((&samples[0]["prompt"], &samples[0]["gold"]), (&prompt.into(), &json!(["3"])));
 }
 
-/// Samples are kept of items that an earlier command ran too.
+/// The samples include items of an earlier run.
 #[test]
 fn samples_are_whole_after_a_run_that_went_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -84,7 +84,7 @@ fn samples_are_whole_after_a_run_that_went_on() {
     assert_eq!(ids, ["france", "river", "peru"]);
 }
 
-/// Another definition of the same name, although its prompts are the same.
+/// Another definition with the same name and the same prompts.
 #[test]
 fn results_belong_to_one_definition() {
     let folder = tempfile::tempdir().unwrap();
@@ -117,7 +117,7 @@ fn the_report_is_kept_beside_the_items() {
     let hash = task["data"]["capitals.jsonl"].as_str().unwrap();
     assert_eq!((hash.len(), &task["data_sha256"]), (64, &hash.into()));
     assert_eq!((&task["version"], task["task_sha256"].as_str().unwrap().len()), (&1.into(), 64));
-    // That of the last command, whole.
+    // The complete report of the last command.
     let printed = eval(&own("sums.toml"), folder.path(), &[]);
     let kept: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(kept, printed);
@@ -139,7 +139,7 @@ fn a_task_is_named_once() {
     assert!(said.contains("./none.toml: "), "{said}");
 }
 
-/// A folder is merged once, and an item has one line.
+/// A folder can be merged only once, and an item has one line.
 #[test]
 fn results_are_counted_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -207,7 +207,7 @@ fn tasks_are_listed_before_they_are_run() {
     assert_eq!(row, expected);
 }
 
-/// What is in the prompt of a chat template is scored, with one token that begins the text.
+/// Scores the prompt of a chat template, with a single beginning-of-text token.
 #[test]
 fn multiple_choice_goes_through_a_chat_template() {
     let (_parent, model) = checkpoint();
@@ -233,7 +233,8 @@ fn multiple_choice_goes_through_a_chat_template() {
     let end = "[user]Question: What is the capital of Peru?\nAnswer:\n[assistant]\n";
     assert!(context.ends_with(end) && context.matches("[assistant]").count() == 2, "{context}");
     assert_eq!(request["continuation"], "Lima");
-    // As `score` scores that text: it begins with the name of the token that begins texts.
+    // The scores equal those of `trilobite score` for this text, which begins with the name of the
+    // beginning-of-text token.
     let input = model.join("in.jsonl");
     std::fs::write(&input, request.to_string()).unwrap();
     let mut score = command(["score", "--quiet"]);
@@ -241,12 +242,12 @@ fn multiple_choice_goes_through_a_chat_template() {
     let scored: Value = serde_json::from_str(&scored).unwrap();
     assert_eq!(samples[2]["choices"][1]["logprob"], scored["logprob"]);
 
-    // All examples in one question.
+    // All examples are in one question.
     let (_, samples) =
         run(&["--apply-chat-template", "--fewshot-as-multiturn=false"], &model.join("single"));
     let context = samples[2]["requests"][0]["context"].as_str().unwrap();
     assert_eq!(context.matches("[user]").count(), 1, "{context}");
-    // Without the flag, nothing of the template.
+    // Without the flag the template is not used.
     let (report, samples) = run(&[], &model.join("plain"));
     assert!(report["settings"].get("apply_chat_template").is_none());
     assert!(!samples[0]["requests"][0]["context"].as_str().unwrap().contains('['));
@@ -263,7 +264,7 @@ fn a_model_without_a_template_is_told_at_once() {
     assert!(!output.exists());
 }
 
-/// Each subject of MMLU is a result of its own; all items weigh the same in the average.
+/// Each subject of MMLU has its own result. All items have the same weight in the average.
 #[test]
 fn groups_have_results_of_their_own() {
     let folder = tempfile::tempdir().unwrap();

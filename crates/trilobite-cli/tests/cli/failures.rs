@@ -1,4 +1,5 @@
-//! Sources that cannot be converted: exit status 1, one line that names the culprit, nothing written.
+//! Tests of sources that cannot be converted: exit status 1, one line that names the cause, and no
+//! output file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ impl Damaged {
         });
     }
 
-    /// Converting fails properly, with a line that has all of `named` in it.
+    /// Asserts that converting fails with a line that contains all of `named`.
     #[track_caller]
     fn is_refused(&self, named: &[&str]) {
         let output = conversion(self.source.path(), &self.out()).output().unwrap();
@@ -81,7 +82,7 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Exit status 1 and one line on standard error.
+/// Asserts exit status 1 and one line on standard error.
 #[track_caller]
 fn failed(output: &Output, named: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
@@ -213,7 +214,7 @@ fn target_folder_that_is_absent() {
     assert_eq!(files_in(whole.target.path()), Vec::<PathBuf>::new());
 }
 
-/// The superuser may write into any folder, but nobody may make a file in /proc.
+/// Root may write into any folder, but no user may create a file in /proc.
 #[cfg(target_os = "linux")]
 #[test]
 fn target_folder_that_cannot_be_written() {
@@ -222,7 +223,7 @@ fn target_folder_that_cannot_be_written() {
     failed(&conversion(whole.source.path(), out).output().unwrap(), &["/proc"]);
 }
 
-/// A limit on the size of files fails a write in the middle, as a full disk does.
+/// A limit on the file size makes a write fail in the middle, like a full disk.
 #[cfg(unix)]
 #[test]
 fn full_disk() {
@@ -277,7 +278,7 @@ fn wrong_usage_has_its_own_exit_status() {
     }
 }
 
-/// A converted checkpoint with another key, or another type for one.
+/// A converted checkpoint with an additional key, or another type of a key.
 fn with_key(folder: &Path, key: &str, value: &str) -> PathBuf {
     let path = folder.join("made.gguf");
     let mut metadata = Metadata::new();
@@ -305,7 +306,7 @@ fn an_error_does_not_quote_all_of_a_long_name() {
             assert!(output.stderr.len() < 5_000, "{} bytes", output.stderr.len());
         }
     }
-    // The same of names in JSON files and of tensors.
+    // The same for names in JSON files and for names of tensors.
     let damaged = Damaged::copy_of("qwen2");
     let long = "model.".repeat(50_000);
     damaged.edit_json("config.json", |config| config["hidden_act"] = json!(long));
@@ -344,7 +345,7 @@ fn an_error_names_the_model_once() {
     for text in [run, convert, without_weights] {
         assert_eq!(text.matches(&folder).count(), 1, "{text}");
     }
-    // Its folder is not to blame for the output.
+    // An error about the output does not name the source.
     let whole = Fixture::named("bitnet_offline").folder;
     let output = conversion(&whole, Path::new("none/out.gguf")).output().unwrap();
     failed(&output, &["error: cannot write to none/out.gguf"]);
@@ -366,7 +367,7 @@ fn one_file_of_a_checkpoint_is_no_model() {
     failed(&output, &["give the folder, "]);
 }
 
-/// Also where the checkpoint names the id of a token without its text.
+/// Also for a checkpoint that states the id of a token, but not its text.
 #[test]
 fn converting_again_changes_nothing() {
     let damaged = Damaged::copy_of("qwen2");

@@ -1,4 +1,4 @@
-//! The checkpoints with reference outputs.
+//! Checkpoints with reference outputs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ impl Fixture {
         Array::parse(&std::fs::read(self.folder.join(format!("golden/logits_{prompt}.npy")))?)
     }
 
-    /// The folder itself if it is a checkpoint, and the same model as GGUF files where it has them.
+    /// The folder itself if it is a checkpoint, and the GGUF files of the same model in it.
     pub(crate) fn sources(&self) -> Result<Vec<PathBuf>> {
         let (mut sources, mut folder) = (Vec::new(), false);
         for entry in std::fs::read_dir(&self.folder)? {
@@ -85,7 +85,7 @@ pub(crate) fn roots() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Checks every checkpoint, and fails with what is wrong with each.
+/// Checks every checkpoint, and fails with the errors of all.
 pub(crate) fn for_each(check: impl Fn(&Fixture) -> Result<()>) {
     let mut failures = Vec::new();
     for root in roots() {

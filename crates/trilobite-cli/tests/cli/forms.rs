@@ -1,4 +1,4 @@
-//! `run` with a form of the answer.
+//! Tests of `run` with a constraint on the answer.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -34,7 +34,7 @@ fn answers_have_the_form_that_is_demanded() -> Result<()> {
     );
     std::fs::write(&file, "start: \"x\" Y\nY: /y{3}/\n")?;
     assert_eq!(stdout(&mut run(&["--grammar", path]))?, "xyyy\n");
-    // What is wrong is told before anything is generated.
+    // Errors are reported before anything is generated.
     let failure = |args: &[&str]| {
         let output = run(args).output().unwrap();
         assert!(!output.status.success() && output.stdout.is_empty());

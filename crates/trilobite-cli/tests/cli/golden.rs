@@ -1,9 +1,10 @@
-//! Logits and greedy tokens against the reference.
+//! Tests of logits and greedy tokens, compared with the reference.
 //!
-//! The int8 codes that enter a ternary product are rounded, so a sum in another order now and then
-//! moves one by 1; from there on the logits differ by about a percent. A position is either right to
-//! float precision or off by that noise. The limits tell noise from mistakes: SiLU for squared ReLU,
-//! a wrong epsilon, truncated codes, codes per block or a scale the wrong way round are all outside.
+//! The int8 codes of a ternary product are rounded, so a float sum in another order changes a code
+//! by 1 now and then. The logits after it differ by about a percent. A position therefore agrees to
+//! float precision, or differs by this noise. The limits distinguish noise from mistakes: SiLU
+//! instead of squared ReLU, a wrong epsilon, truncated codes, codes per block and an inverted scale
+//! all exceed them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,21 +16,22 @@ use crate::fixture::{Fixture, PROMPTS, for_each};
 use crate::npy::Array;
 use crate::trilobite;
 
-/// Float precision of a logit of a dense model, which nothing rounds.
+/// Tolerance of the logits of dense models, in which only float rounding differs.
 const DENSE: f64 = 5e-4;
-/// Float precision of a logit.
+/// Tolerance of logits where no code differs.
 const EXACT: f64 = 1e-4;
-/// RMS error over the standard deviation of the logits, for a prompt of some twenty tokens.
+/// Maximum RMS error divided by the standard deviation of the logits, for a prompt of about twenty
+/// tokens.
 const SHORT_RMS: f64 = 0.01;
-/// Share of positions of that prompt without any moved code upstream.
+/// Minimum fraction of positions of that prompt where no code differs.
 const SHORT_EXACT: f64 = 0.6;
-/// The same for longer prompts, where attention gathers the noise of more positions.
+/// The maximum RMS error for longer prompts, where attention adds the noise of more positions.
 const LONG_RMS: f64 = 0.035;
-/// Share of positions of those whose likeliest token is the reference's.
+/// Minimum fraction of their positions with the same most likely token as the reference.
 const LONG_ARGMAX: f64 = 0.94;
-/// A greedy step is decided when its margin is above so many times the noise measured there ...
+/// A greedy step is decided if its margin exceeds this multiple of the noise measured there ...
 const DECIDED_SPREADS: f64 = 4.0;
-/// ... and above this share of the standard deviation of the logits.
+/// ... and this fraction of the standard deviation of the logits.
 const DECIDED_STD: f64 = 0.1;
 
 #[test]

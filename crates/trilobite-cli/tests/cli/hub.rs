@@ -1,4 +1,4 @@
-//! Pulling any repository from a server that behaves as the hub does.
+//! Tests of pulling repositories from a server that behaves like the hub.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(crate) const TAGGED: &str = "fedcba9876543210fedcba9876543210fedcba98";
 /// Files by name.
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
-/// A hub of one repository, whose large files are on another server.
+/// A hub with one repository, whose large files are on another server.
 pub(crate) struct Hub {
     pub(crate) hub: Server,
     storage: Server,
@@ -34,7 +34,7 @@ impl Hub {
         let url = storage.url.clone();
         let hub = Server::new(move |request| {
             if !request.path.contains(repository) {
-                // The hub does not say which repositories are private.
+                // The hub does not reveal which repositories are private.
                 return error("401 Unauthorized", "RepoNotFound");
             }
             let (commit, files) = match revision(request) {
@@ -78,7 +78,7 @@ impl Hub {
         with_home(self.home.path(), args)
     }
 
-    /// The files that were asked for since the last request of this number.
+    /// The files requested since the request with this number.
     fn asked(&self, since: usize) -> Vec<String> {
         self.hub.requests()[since..].iter().map(|request| request.path.clone()).collect()
     }
@@ -94,7 +94,7 @@ fn is_large(name: &str) -> bool {
     [".safetensors", ".gguf", ".bin"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// The revision that a request of the hub names.
+/// The revision in a request to the hub.
 pub(crate) fn revision(request: &Request) -> Option<&str> {
     let path = request.path.split('?').next()?;
     let after = |mark: &str| Some(path.split_once(mark)?.1.split('/').next().unwrap());
@@ -106,7 +106,7 @@ fn error(status: &str, code: &str) -> Answer {
     Answer::with(status, b"{\"error\":\"no\"}").header("X-Error-Code", code)
 }
 
-/// What the hub says of a repository.
+/// The hub's description of a repository.
 fn list(commit: &str, files: &Files) -> Value {
     let siblings = files.iter().map(|(name, bytes)| match is_large(name) {
         true => json!({
@@ -118,7 +118,7 @@ fn list(commit: &str, files: &Files) -> Value {
     json!({"id": "x", "private": false, "sha": commit, "siblings": siblings.collect::<Vec<_>>()})
 }
 
-/// The files of a checkpoint of these tests.
+/// The files of a small checkpoint.
 pub(crate) fn checkpoint() -> Files {
     let folder = Fixture::named("qwen2").folder;
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
@@ -130,7 +130,7 @@ pub(crate) fn checkpoint() -> Files {
         .collect()
 }
 
-/// These files and others.
+/// These files and further ones.
 fn with(mut files: Files, more: &[(&str, &[u8])]) -> Files {
     files.extend(more.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())));
     files
@@ -167,7 +167,7 @@ fn a_repository_is_pulled_and_its_name_is_a_model() {
     for (name, bytes) in checkpoint() {
         assert!(std::fs::read(folder.join(&name)).unwrap() == bytes, "{name}");
     }
-    // The token is for the hub alone, and everything is of the commit that it names.
+    // The token is sent to the hub only, and all files come from the commit that it names.
     let requests = hub.hub.requests();
     assert!(requests.iter().all(|r| r.headers["authorization"] == "Bearer hf_secret"));
     assert_eq!(requests[0].path, "/api/models/owner/Tiny-Qwen_2.5/revision/main?blobs=true");
@@ -196,7 +196,7 @@ fn a_repository_is_pulled_and_its_name_is_a_model() {
     assert!(said.contains(&format!("at revision {MAIN}, not v1")), "{said}");
     assert!(said.contains("`trilobite pull owner/Tiny-Qwen_2.5@v1` fetches it"), "{said}");
 
-    // Only the list is asked for again, also by another spelling.
+    // A second pull requests only the list, also with another spelling of the name.
     for name in ["owner/Tiny-Qwen_2.5", "tiny-qwen-2.5"] {
         let before = hub.hub.requests().len();
         assert_eq!(stdout(&mut hub.pull(name)).unwrap(), printed);
@@ -219,7 +219,7 @@ fn a_revision_is_a_branch_a_tag_or_a_commit() {
     assert_eq!((&record()["revision"], &record()["asked"]), (&json!(MAIN), &json!("main")));
     let large = hub.storage.requests().len();
     stdout(&mut hub.pull("owner/r@v1")).unwrap();
-    // What the other revision does not have is gone, and what both have is not fetched again.
+    // Files that the other revision lacks are removed, and common files are not fetched again.
     assert_eq!(stored(&folder), tagged.keys().cloned().collect::<Vec<_>>());
     let config = std::fs::read(folder.join("tokenizer_config.json")).unwrap();
     assert_eq!(config, tagged["tokenizer_config.json"]);
@@ -227,7 +227,7 @@ fn a_revision_is_a_branch_a_tag_or_a_commit() {
     assert_eq!(hub.storage.requests().len(), large);
     stdout(&mut hub.with_home(&["inspect", "owner/r@v1"])).unwrap();
 
-    // The files of a commit do not change, so the hub is not asked about them.
+    // The files of a commit never change, so the hub is not asked.
     let before = hub.hub.requests().len();
     stdout(&mut hub.pull(&format!("owner/r@{TAGGED}"))).unwrap();
     assert_eq!(hub.hub.requests().len(), before);
@@ -322,7 +322,7 @@ fn a_gguf_file_is_pulled_by_its_name() {
     for name in ["owner/m-GGUF:m-i2_s.gguf", "owner/m-gguf", "m-gguf", "M-I2S", "m-i2_s.gguf"] {
         assert_eq!(run(name), expected, "{name}");
     }
-    // All parts of a model come with any of them.
+    // Any part of a model fetches all parts.
     let printed = stdout(&mut hub.pull("owner/m-GGUF:big/m-q8-00002-of-00002.gguf")).unwrap();
     let first = Path::new(printed.trim());
     assert!(first.ends_with("big/m-q8-00001-of-00002.gguf"), "{printed}");
@@ -330,7 +330,7 @@ fn a_gguf_file_is_pulled_by_its_name() {
     let said = fails(&mut hub.with_home(&["inspect", "m-gguf"]));
     assert!(said.contains("can mean owner/m-GGUF:big/"), "{said}");
     assert!(said.contains(" or owner/m-GGUF:m-i2_s.gguf"), "{said}");
-    // The only one need not be named.
+    // A single GGUF file need not be named.
     let printed = stdout(&mut hub.pull("owner/m-GGUF@v1")).unwrap();
     assert!(printed.trim().ends_with("only.gguf"), "{printed}");
 }
@@ -364,18 +364,18 @@ fn refusals_are_explained() {
         let page = format!("{}/owner/r", server.url);
         assert!(said.contains(&format!("{expected} {page}")), "{said}");
         assert!(said.contains("set HF_TOKEN or --token"), "{said}");
-        // Who is known is told what is missing.
+        // With a token, the message says what is missing.
         let mut known = pull(&server, home.path(), &["owner/r"]);
         let said = fails(known.env("HF_TOKEN", "hf_wrong"));
         assert!(!said.contains("set HF_TOKEN") && said.contains(&page), "{said}");
         assert!(!said.contains("hf_wrong"), "{said}");
         stdout(&mut pull(&server, home.path(), &["owner/r", "--token", "hf_right"])).unwrap();
-        // The token that the hub's own client keeps.
+        // The token that the hub's own client stores.
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("token"), "hf_right\n").unwrap();
         stdout(&mut pull(&server, home.path(), &["owner/r"])).unwrap();
     }
-    // A refusal of the server that the hub redirects to says nothing of the repository.
+    // A refusal by a server that the hub redirects to says nothing about the repository.
     let storage = Server::new(|_| Answer::status("403 Forbidden"));
     let to = format!("{}/blob", storage.url);
     let server = Server::new(move |request| match request.path.starts_with("/api/") {
@@ -389,7 +389,7 @@ fn refusals_are_explained() {
 
 #[test]
 fn a_mirror_may_know_less_than_the_hub() {
-    // No query, no revisions but commits, no sizes, no commit, no headers.
+    // A server without queries, branches, sizes, commits and headers.
     let server = Server::new(|request| {
         if request.path == "/api/models/owner/r" {
             let siblings: Vec<_> =
@@ -409,7 +409,7 @@ fn a_mirror_may_know_less_than_the_hub() {
     let said = fails(&mut pull(&server, home.path(), &["owner/s"]));
     assert!(said.contains("there is no repository owner/s"), "{said}");
 
-    // A local one.
+    // A local mirror.
     let mirror = tempfile::tempdir().unwrap();
     let folder = mirror.path().join("owner/copy");
     std::fs::create_dir_all(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! The same bits, however the work is divided and the weights are stored.
+//! Tests that logits have the same bits for any division of the work and any layout of the weights.
 
 use anyhow::ensure;
 use trilobite_kernels::Kernels;
@@ -16,7 +16,7 @@ fn logits_do_not_depend_on_layouts_threads_batches_or_instructions() {
         if fixture.is_ternary()? {
             for layout in ["i2_s", "t5_3", "sparse"] {
                 let other = folder.path().join(layout).with_extension("gguf");
-                // Not every layout is for every model.
+                // Not every layout supports every model.
                 if trilobite::convert_to(layout, &models[0], &other).is_ok() {
                     models.push(other);
                 }

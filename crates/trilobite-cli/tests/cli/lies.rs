@@ -1,4 +1,4 @@
-//! Fetching from servers that send something else than the file, or a part of it as the whole.
+//! Tests of servers that send other data than the file, or a part of it as the whole.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::server::{Answer, Request, Server};
 use crate::trilobite::after;
 use crate::trilobite::{command, stdout};
 
-/// Git's text in place of a large file.
+/// The text of Git LFS in place of a large file.
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
                        oid sha256:0000000000000000000000000000000000000000000000000000000000000000\n\
                        size 1180000000\n";
@@ -26,13 +26,14 @@ fn checkpoint_file(request: &Request) -> Vec<u8> {
     std::fs::read(Fixture::named("qwen2").folder.join(name)).unwrap()
 }
 
-/// The names in the folder of a model, other than those of files that came whole.
+/// The names in a model's folder, except those of complete files.
 fn left_of(home: &Path, model: &str) -> Vec<String> {
     let folder = std::fs::read_dir(home.join("models").join(model)).unwrap();
     folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// Breaks off once, then answers every request for a part with `lie`, and others rightly.
+/// A server that breaks the first connection, then answers every request for a range with `lie`,
+/// and all others correctly.
 fn liar(lie: impl Fn(usize, &[u8]) -> Answer + Send + 'static) -> Server {
     Server::new(move |request| match (request.number, request.start()) {
         (0, _) => Answer::file(&content()).header("ETag", "\"v1\"").cut(300_000),
@@ -104,7 +105,7 @@ fn a_wrong_part_is_not_added() {
 
 #[test]
 fn a_server_that_always_sends_the_rest_is_refused() {
-    // Of the whole file, too, it sends what was missing at first.
+    // It sends the missing part in response to a request for the whole file, too.
     let server = Server::new(|request| match request.number {
         0 => Answer::file(&content()).cut(300_000),
         _ => Answer::file(&content()[300_000..]),
@@ -114,7 +115,7 @@ fn a_server_that_always_sends_the_rest_is_refused() {
     let (whole, rest) = (content().len(), content().len() - 300_000);
     assert!(said.contains(&format!("it announces {rest} bytes, {whole} at first")), "{said}");
     assert_eq!(left(home.path()), Vec::<String>::new());
-    // Its first answer is a part.
+    // Its first response is a part.
     let server = Server::new(|_| {
         let range = format!("bytes 10-{}/{}", content().len() - 1, content().len());
         Answer::file(&content()[10..]).header("Content-Range", &range)
@@ -182,7 +183,7 @@ fn every_file_of_a_checkpoint_is_looked_at() {
         assert!(said.contains(expected) && said.contains(name), "{name}: {expected}: {said}");
         let left = left_of(home.path(), CHECKPOINT);
         assert!(!left.iter().any(|file| file.starts_with(name)), "{name}: {left:?}");
-        // Not a model that another command would take.
+        // Another command does not accept it as a model.
         let run = fails(command(["inspect", CHECKPOINT]).env("TRILOBITE_HOME", home.path()));
         assert!(run.contains("it has not been pulled"), "{run}");
     }
@@ -215,7 +216,7 @@ fn bodies_that_never_end_are_left() {
     let home = tempfile::tempdir().unwrap();
     let said = fails(&mut pull(&server, home.path(), &[CHECKPOINT]));
     assert!(said.contains("bytes came; it was removed"), "{said}");
-    // A JSON file may be long, but not that long.
+    // JSON files have a maximum size.
     let server = Server::new(|_| Answer::file(b"{").header("Content-Length", "1000000000000"));
     let said = fails(&mut pull(&server, home.path(), &["smollm2-135m-instruct"]));
     assert!(said.contains("has 1000000000000 bytes, at most"), "{said}");
@@ -227,7 +228,7 @@ fn bodies_without_a_length_are_whole_by_their_own_header() {
         let server = Server::new(move |request| {
             let answer = Answer::file(&checkpoint_file(request)).header("ETag", "\"v1\"");
             let answer = if chunked { answer.chunked() } else { answer.without("Content-Length") };
-            // The first one breaks off, with nothing that says so.
+            // The first response ends early without an error.
             let first = request.path.ends_with("model.safetensors") && request.start().is_none();
             match (first, request.start()) {
                 (true, _) => answer.cut(100_500),
@@ -264,10 +265,10 @@ fn a_redirect_to_a_login_page_is_no_file() {
     let home = tempfile::tempdir().unwrap();
     let said = fails(&mut pull(&hub, home.path(), &[MODEL]));
     assert!(said.contains("it is a web page"), "{said}");
-    // The list of a model's files is asked for, too.
+    // The same for the list of a model's files.
     let said = fails(&mut pull(&hub, home.path(), &["smollm2-135m-instruct"]));
     assert!(said.contains("it is a web page"), "{said}");
-    // The tasks pin their data: the page is named before its hash is.
+    // The tasks pin hashes of their data. The error names the web page, not the hash.
     let said = fails(&mut pull(&hub, home.path(), &["--data", "boolq"]));
     assert!(said.contains("it is a web page"), "{said}");
 }
@@ -321,9 +322,9 @@ fn what_a_killed_process_left_is_gone_on_with_or_begun_again() {
     };
     let note = |tag: &str| format!("{{\"tag\": {tag}, \"total\": {}}}", content().len());
     for (partial, note, expected) in [
-        // As it was: gone on with.
+        // An unchanged file is continued.
         (content()[..400_000].to_vec(), note("\"\\\"v1\\\"\""), Some(400_000)),
-        // Nothing says which version it is of.
+        // The version of the part is unknown.
         (content()[..400_000].to_vec(), note("null"), None),
         (b"anything".to_vec(), "{".to_owned(), None),
         (b"anything".to_vec(), String::new(), None),
@@ -359,12 +360,12 @@ fn what_was_pulled_without_a_look_is_fetched_again() {
     let home = tempfile::tempdir().unwrap();
     stdout(&mut pull(&server, home.path(), &[MODEL])).unwrap();
     let folder = home.path().join("models").join(MODEL);
-    // An empty file that was recorded as the model.
+    // An empty file that the record lists as the model.
     let record = folder.join("pulled.json");
     let text = std::fs::read_to_string(&record).unwrap();
     std::fs::write(&record, text.replace(&hash(&content()), &hash(b""))).unwrap();
     std::fs::write(folder.join(FILE), b"").unwrap();
-    // As long as it cannot be fetched it is no model.
+    // Until it is fetched, it is not a model.
     let other = Server::new(|_| Answer::status("404 Not Found"));
     fails(&mut pull(&other, home.path(), &[MODEL]));
     let said = fails(command(["inspect", MODEL]).env("TRILOBITE_HOME", home.path()));
@@ -407,7 +408,7 @@ fn the_hubs_spelling_of_a_name_will_do() {
         command.env("TRILOBITE_HOME", home.path()).current_dir(home.path());
         command
     };
-    // It is pulled: that it is no model that runs is said with its file.
+    // The model is pulled but cannot be run; the error names its file.
     let said = fails(&mut with_home(&["inspect", "Microsoft/bitnet-b1.58-2B-4T-gguf"]));
     assert!(said.contains("metadata key"), "{said}");
     for (name, expected) in [

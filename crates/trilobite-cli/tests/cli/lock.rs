@@ -1,4 +1,4 @@
-//! `pull --lock`: what a model was first is what it has to be later.
+//! Tests of `pull --lock`: later fetches must agree with the first one.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ fn hub(main: &[u8], tagged: &[u8]) -> Hub {
     Hub::new(REPOSITORY, files(main), files(tagged))
 }
 
-/// `pull NAME --lock LOCK` of a hub.
+/// The command `pull NAME --lock LOCK` with a hub.
 fn locked(hub: &Hub, name: &str, lock: &Path) -> std::process::Command {
     let mut command = hub.pull(name);
     command.arg("--lock").arg(lock);
@@ -44,7 +44,8 @@ fn the_first_pull_writes_the_lock_and_later_ones_keep_to_it() {
     );
     assert!(text.ends_with(&entry), "{text}");
 
-    // Another machine asks for that commit, whatever the branch is at, and the lock does not change.
+    // Another machine requests that commit, wherever the branch is, and the lock file does not
+    // change.
     let second = hub(&content(), b"");
     stdout(&mut locked(&second, MODEL, &lock)).unwrap();
     assert!(second.hub.requests().iter().all(|request| revision(request) == Some(MAIN)));
@@ -76,9 +77,9 @@ fn what_contradicts_the_lock_is_an_error_with_both_values() {
     let expected = format!("SHA-256 is {}, expected {}", hash(&other_content()), hash(&content()));
     assert!(said.contains(&expected) && said.contains(&format!("{shown} pins {FILE}")), "{said}");
     assert!(!changed.home.path().join("models").join(MODEL).join(FILE).exists());
-    // Without a lock that is what the server has.
+    // Without a lock file the server's version is accepted.
     stdout(&mut changed.pull(MODEL)).unwrap();
-    // What was pulled before must agree too.
+    // A model that was pulled before must agree, too.
     let said = fails(&mut locked(&changed, MODEL, &lock));
     let (other, own) = (hash(&other_content()), hash(&content()));
     let expected = format!("the SHA-256 of {FILE} is {other}, but {shown} has {own}");

@@ -1,7 +1,8 @@
-//! The built binary against reference outputs, and against sources that it has to refuse.
+//! Tests of the binary: its results compared with reference outputs, and sources that it must
+//! refuse.
 //!
-//! The checkpoints are those of `models/golden` and, when the environment variable `TRILOBITE_GOLDEN`
-//! names one, of another folder of the same layout.
+//! The checkpoints are those of `models/golden` and, if the environment variable `TRILOBITE_GOLDEN`
+//! names one, of another folder with the same layout.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 #![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 

@@ -1,4 +1,4 @@
-//! NumPy's file format, as far as the reference outputs use it.
+//! The part of NumPy's file format that reference outputs use.
 
 use anyhow::{Context, Result, ensure};
 
@@ -28,7 +28,7 @@ impl Array {
         Ok(Array { cols, values })
     }
 
-    /// The rows, one a position.
+    /// The rows, one per position.
     pub(crate) fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks(self.cols)
     }

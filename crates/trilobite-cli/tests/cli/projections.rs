@@ -1,5 +1,5 @@
-//! What the projections of a model are, by all commands alike: what one refuses, all do, and what is
-//! told by one is told by all.
+//! Tests that all commands treat the projections of a model alike: they refuse the same files, and
+//! print the same notes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ const TOKENS: [u32; 5] = [1, 2, 3, 4, 5];
 const PROJECTIONS: [&str; 7] =
     ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
-/// A GGUF file that a test may change.
+/// A GGUF file that a test can change.
 #[derive(Clone)]
 struct File {
     metadata: Metadata,
@@ -35,7 +35,7 @@ impl File {
         File { metadata: gguf.metadata().clone(), tensors: tensors.collect() }
     }
 
-    /// The model with two bits a weight that bitnet.cpp could have written.
+    /// A model in I2_S, as bitnet.cpp writes it.
     fn foreign() -> File {
         File::read(&Fixture::named("bitnet_gguf").folder.join("model-i2_s.gguf"))
     }
@@ -72,7 +72,7 @@ impl File {
         (trits, scale)
     }
 
-    /// Gives an I2_S projection another type and the bytes that it has for some trits and a scale.
+    /// Stores an I2_S projection as another type; `bytes` encodes its trits and scale.
     fn store(&mut self, name: &str, ty: TensorType, bytes: impl Fn(&[i8], f32) -> Vec<u8>) {
         let (trits, scale) = self.trits(name);
         let bytes = bytes(&trits, scale);
@@ -80,7 +80,7 @@ impl File {
         (tensor.1, tensor.3) = (ty, bytes);
     }
 
-    /// Renames the architecture; sub-norms are left to those that have them.
+    /// Renames the architecture, and removes sub-norms if it has none.
     fn of_architecture(mut self, name: &str) -> File {
         let old = self.metadata.str("general.architecture").unwrap().unwrap().to_owned() + ".";
         let mut metadata = Metadata::new();
@@ -104,7 +104,7 @@ fn projection(part: &str) -> String {
     format!("blk.0.{part}.weight")
 }
 
-/// Numbers as a type of floats has them.
+/// Numbers encoded in a float type.
 fn numbers(ty: TensorType, values: impl IntoIterator<Item = f32>) -> Vec<u8> {
     let dense = match ty {
         TensorType::F32 => DenseType::F32,
@@ -114,7 +114,7 @@ fn numbers(ty: TensorType, values: impl IntoIterator<Item = f32>) -> Vec<u8> {
     };
     let values: Vec<f32> = values.into_iter().collect();
     let mut bytes = vec![0; dense.row_len(values.len()).unwrap()];
-    // An infinity is a fault of a test's own, which is not packed.
+    // An infinity, which a test inserts on purpose, cannot be packed.
     if dense.pack_row(&values, &mut bytes).is_err() {
         assert_eq!((ty, values[0]), (TensorType::F16, f32::INFINITY));
         bytes = 0x7c00u16.to_le_bytes().to_vec();
@@ -135,7 +135,7 @@ fn tq2_0(trits: &[i8], scale: impl Fn(usize) -> f32) -> Vec<u8> {
     trits.chunks(256).enumerate().flat_map(block).collect()
 }
 
-/// TQ1_0, likewise.
+/// TQ1_0, with a scale for every block.
 fn tq1_0(trits: &[i8], scale: impl Fn(usize) -> f32) -> Vec<u8> {
     let block = |(i, trits): (usize, &[i8])| {
         let byte = |places: Vec<usize>| {
@@ -151,7 +151,7 @@ fn tq1_0(trits: &[i8], scale: impl Fn(usize) -> f32) -> Vec<u8> {
     trits.chunks(256).enumerate().flat_map(block).collect()
 }
 
-/// A model file among what the commands read and write.
+/// A folder with a model file and the files that the commands read and write.
 struct Place {
     folder: TempDir,
 }
@@ -174,7 +174,7 @@ impl Place {
         self.path("model.gguf")
     }
 
-    /// What each command makes of the model.
+    /// The output of each command for the model.
     fn outputs(&self) -> Vec<(String, Output)> {
         let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../trilobite-eval/tests/data");
         let path = |name| self.path(name).display().to_string();
@@ -206,7 +206,8 @@ impl Place {
         commands.map(run).into()
     }
 
-    /// Every command refuses the model, with one line that has this in it, and writes nothing.
+    /// Asserts that every command refuses the model with one line that contains these texts, and
+    /// writes nothing.
     #[track_caller]
     fn is_refused(&self, named: &[&str]) {
         for (command, output) in self.outputs() {
@@ -221,8 +222,8 @@ impl Place {
         assert!(["out.npy", "out.gguf"].iter().all(|name| !self.path(name).exists()));
     }
 
-    /// Every command takes the model and tells these notes, and it computes what its conversion does.
-    /// Returns the logits.
+    /// Asserts that every command accepts the model and prints these notes, and that its logits
+    /// equal those of its conversion. Returns the logits.
     #[track_caller]
     fn runs(&self, notes: &[&str]) -> Vec<u8> {
         for (command, output) in self.outputs() {
@@ -277,7 +278,7 @@ fn masters_put_back_are_refused() {
 #[test]
 fn trits_written_as_numbers_are_refused_and_can_be_packed() {
     let mut base = File::foreign();
-    // Scales that every type holds.
+    // Scales that every type can represent.
     for part in PROJECTIONS {
         let (_, _, _, bytes) = base.get(&projection(part));
         let codes = bytes.len() - ternary::TAIL;
@@ -360,7 +361,7 @@ fn blocks_of_trits_are_ternary_if_they_agree_on_their_scale() {
         refused(&stored(&|_| -0.5), &[&name, "-0.5"]);
         refused(&stored(&|_| f32::INFINITY), &[&name, "inf"]);
         refused(&stored(&|_| 0.0), &[&name, "is 0, expected a positive"]);
-        // Bits that stand for no trits.
+        // Bits that encode no trits.
         let mut damaged = stored(&|_| 0.5);
         damaged.get(&name).3[..3].fill(if ty == TensorType::Tq1_0 { 1 } else { 0xff });
         refused(&damaged, &[&name, "row 0, column 0"]);
@@ -389,7 +390,7 @@ fn a_model_is_bitnet_s_by_its_types_too() {
     file.store(&v, TensorType::Tq2_0, several);
     refused(&file, &[&said, "several scales"]);
 
-    // Other programs round to blocks of trits as to any blocks.
+    // Other programs quantise to blocks of trits as to any other blocks.
     let mut dense = llama();
     for part in PROJECTIONS {
         dense.store(&projection(part), TensorType::F16, as_f16);
@@ -402,7 +403,7 @@ fn a_model_is_bitnet_s_by_its_types_too() {
     let one = |trits: &[i8], _: f32| tq2_0(trits, |_| 0.25);
     (rounded.get(&q).1, rounded.get(&q).3) = (TensorType::Tq2_0, llama().with(&q, one));
     runs(&rounded, &["6 of 7 projections are dense"]);
-    // Their codes are looked at as well.
+    // Their codes are checked as well.
     let mut damaged = dense;
     (damaged.get(&q).1, damaged.get(&q).3) = (TensorType::Tq2_0, llama().with(&q, several));
     damaged.get(&q).3[66] = 0x55 | 0x0c;
@@ -416,7 +417,7 @@ fn what_a_file_names_may_be_dense() {
     file.store(&v, TensorType::Bf16, |trits, _| {
         numbers(TensorType::Bf16, trits.iter().map(|trit| f32::from(*trit) * 0.5))
     });
-    // The program that wrote a file excuses nothing.
+    // The same rules apply to files of every program.
     file.metadata.insert("trilobite.version", "0.1.0");
     refused(&file, &[&v, "BF16", "trilobite.dense_projections"]);
     file.metadata.insert("trilobite.dense_projections", vec![projection("attn_q")]);
@@ -505,7 +506,7 @@ fn zeros_run_whatever_their_scale_and_are_told() {
 }
 
 impl File {
-    /// The bytes that a projection has for its trits and scale.
+    /// Stores a projection as the bytes that encode its trits and scale.
     fn with(mut self, name: &str, bytes: impl Fn(&[i8], f32) -> Vec<u8>) -> Vec<u8> {
         let (trits, scale) = self.trits(name);
         bytes(&trits, scale)

@@ -1,4 +1,4 @@
-//! Fetching from servers that misbehave.
+//! Tests of fetching from servers that misbehave.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,12 +14,12 @@ use crate::server::{Answer, Request, Server};
 use crate::trilobite::after;
 use crate::trilobite::{command, stdout};
 
-/// A listed model of one file.
+/// A listed model with one file.
 pub(crate) const MODEL: &str = "bitnet-b1.58-2b-4t-gguf";
 pub(crate) const FILE: &str = "ggml-model-i2_s.gguf";
 const AT_MAIN: &str = "/microsoft/bitnet-b1.58-2B-4T-gguf/resolve/main/ggml-model-i2_s.gguf";
 
-/// A GGUF file of one tensor, whose bytes repeat nowhere near a buffer's size.
+/// A GGUF file with one tensor, whose bytes do not repeat within a buffer.
 fn gguf(mut seed: u64) -> Vec<u8> {
     let tensors = vec![("t".to_owned(), TensorType::I8, vec![SIZE])];
     let mut writer = Writer::new(Vec::new(), &Metadata::new(), tensors).unwrap();
@@ -95,7 +95,7 @@ fn dropped_connections_are_gone_on_with() {
     assert_eq!(record["files"][FILE]["verified"], Value::Null);
     assert_eq!(record["complete"], true);
 
-    // A file that is there and whole is not fetched again; a damaged one is.
+    // A complete file is not fetched again; a damaged one is.
     stdout(&mut pull(&server, home.path(), &[MODEL])).unwrap();
     assert_eq!(server.requests().len(), 4);
     std::fs::write(home.path().join("models").join(MODEL).join(FILE), "damaged").unwrap();
@@ -110,9 +110,9 @@ fn another_process_goes_on_with_the_same_version_only() {
     {
         let server = Server::new(move |request| match request.number {
             0 => Answer::range(request, &content()).header("ETag", "\"v1\"").cut(300_000),
-            // A final answer ends the first process.
+            // A permanent failure ends the first process.
             1 => Answer::status("404 Not Found"),
-            // As If-Range says: a part of the same version, or all of another one.
+            // As If-Range requires: a part of the same version, or all of another one.
             _ if request.headers.get("if-range").is_some_and(|asked| asked == tag) => {
                 Answer::range(request, &content()).header("ETag", tag)
             }
@@ -133,7 +133,7 @@ fn another_process_goes_on_with_the_same_version_only() {
 
 #[test]
 fn a_part_of_another_version_is_not_joined() {
-    // A server that answers a range of the new version, whatever If-Range says.
+    // A server that sends a range of the new version, and ignores If-Range.
     let other = gguf(1);
     let expected = other.clone();
     let server = Server::new(move |request| match request.number {
@@ -145,7 +145,7 @@ fn a_part_of_another_version_is_not_joined() {
     assert!(fetched(home.path()) == expected);
     let starts: Vec<_> = server.requests().iter().map(Request::start).collect();
     assert_eq!(starts, [None, Some(300_000), None]);
-    // A weak tag cannot be asked about.
+    // A weak tag cannot be sent in If-Range.
     assert!(!server.requests()[1].headers.contains_key("if-range"));
 }
 
@@ -244,7 +244,7 @@ fn wrong_bytes_are_removed() {
     assert!(said.contains("its SHA-256 is ") && said.contains(&expected), "{said}");
     assert_eq!(left(home.path()), Vec::<String>::new());
 
-    // The tasks pin their data.
+    // The tasks pin the hashes of their data.
     let said = fails(&mut pull(&server, home.path(), &["--data", "boolq"]));
     assert!(
         said.contains("21acbfbd1e7908fddd9e626bc2a6101c5a5430bda3fbf74985b979af7a63b989"),
@@ -260,7 +260,7 @@ fn wrong_bytes_are_removed() {
 fn a_full_disk_leaves_what_came() {
     let server = Server::new(|request| Answer::range(request, &content()).header("ETag", "\"v1\""));
     let home = tempfile::tempdir().unwrap();
-    // A process that may write no file beyond 300 KiB, without dying of it.
+    // A process with a file size limit of 300 KiB, which does not kill it.
     let mut command = after("trap '' XFSZ; ulimit -f 600", &pull(&server, home.path(), &[MODEL]));
     let said = fails(&mut command);
     assert!(said.contains("bytes came and are kept") && said.contains("File too large"), "{said}");
@@ -273,7 +273,7 @@ fn a_full_disk_leaves_what_came() {
     assert_eq!(server.requests().last().unwrap().start(), Some(kept));
 }
 
-/// The files of a model whose list is not known are those that the hub lists, at its commit.
+/// A model without a list of files has those that the hub lists, at its commit.
 #[test]
 fn the_hub_lists_files() {
     let folder = own_folder().join("llama");
@@ -309,7 +309,7 @@ fn the_hub_lists_files() {
     assert!(said.contains("`trilobite pull smollm2-135m-instruct` fetches it"), "{said}");
     stdout(&mut pull(&server, home.path(), &[name])).unwrap();
 
-    // It is complete: nobody is asked again, and a file that is lost is fetched by itself.
+    // It is complete: no list is requested again, and a lost file is fetched by itself.
     let asked = server.requests().len();
     stdout(&mut pull(&server, home.path(), &[name])).unwrap();
     assert_eq!(server.requests().len(), asked);
@@ -317,7 +317,7 @@ fn the_hub_lists_files() {
     stdout(&mut pull(&server, home.path(), &[name])).unwrap();
     assert_eq!(server.requests().len(), asked + 1);
 
-    // The name is a model now, wherever one is meant.
+    // All commands now accept the name as a model.
     let with_home = |args: &[&str]| {
         let mut command = command(args);
         stdout(command.env("TRILOBITE_HOME", home.path()).current_dir(home.path())).unwrap()
@@ -329,7 +329,7 @@ fn the_hub_lists_files() {
     assert!(home.path().join(format!("{name}.gguf")).exists());
     assert!(with_home(&["pull"]).contains("smollm2-135m-instruct        pulled"));
 
-    // A mirror of the same layout as the hub.
+    // A mirror with the hub's layout.
     let mirror = tempfile::tempdir().unwrap();
     let other = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(mirror.path().join("HuggingFaceTB")).unwrap();
@@ -345,7 +345,7 @@ fn the_hub_lists_files() {
     assert_eq!(serde_json::from_str::<Value>(&copied).unwrap(), inspected);
 }
 
-/// Two tasks on the data that was pulled.
+/// Two tasks on the pulled data.
 fn eval(home: &Path) -> Command {
     let mut command = command(["eval", "--tasks", "boolq,piqa", "--limit", "1", "-o"]);
     command.arg(home.join("out")).env("TRILOBITE_HOME", home);
@@ -358,7 +358,7 @@ fn data_sets_are_found_where_they_were_put() {
     let said = fails(&mut eval(home.path()));
     assert!(said.contains("`trilobite pull --data boolq,piqa` fetches it"), "{said}");
 
-    // Data of these tests are not the originals, and a copy of them is refused.
+    // The data of these tests differ from the originals, so a copy of them is refused.
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../trilobite-eval/tests/data");
     let server = Server::new(|_| Answer::status("404 Not Found"));
     let from = own.to_str().unwrap();

@@ -1,6 +1,6 @@
-//! Real models against llama.cpp. `TRILOBITE_MODELS` names a folder with the files of [`MODELS`] and
-//! what llama.cpp computes for them in `ref`. README.md of `models/golden` says where the files come
-//! from.
+//! Tests of real models, compared with llama.cpp. `TRILOBITE_MODELS` names a folder with the files
+//! of [`MODELS`] and the results of llama.cpp in `ref`. README.md of `models/golden` has the origin
+//! of the files.
 
 use std::path::{Path, PathBuf};
 
@@ -16,9 +16,9 @@ use crate::trilobite;
 const MODELS: [(&str, &str); 2] =
     [("smollm2", "smollm2-135m.gguf"), ("gemma3", "gemma3-270m.gguf")];
 
-/// How far logits may be off, and how close two must be for either to be the largest.
+/// Tolerance of logits. If two logits differ by less, either may be the largest.
 const TIE: f32 = 1e-2;
-/// How far a perplexity may be off: half a percent.
+/// Relative tolerance of a perplexity: half a percent.
 const PERPLEXITY: f64 = 0.005;
 
 /// Checks every model.
@@ -57,7 +57,8 @@ struct Step {
 #[test]
 #[ignore = "needs TRILOBITE_MODELS, a folder of real models"]
 fn greedy_tokens_are_those_of_llama_cpp() {
-    // llama.cpp with the same weights as f32: as it is, it rounds activations to 8 bits.
+    // The reference has the same weights in f32; with quantised weights llama.cpp rounds
+    // activations to 8 bits.
     for_each(|name, model, reference| {
         let path = reference.join(format!("{name}.greedy.weights_f32_kv_f32.json"));
         for Prompt { ids, steps } in json::<Greedy>(&path)?.prompts {

@@ -1,4 +1,4 @@
-//! What the code in an answer can do: compute, and nothing else.
+//! Tests of the sandbox: the code in an answer can compute, and nothing else.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::code::{eval, sandbox_is_whole, verdicts};
 use crate::eval::items;
 use crate::trilobite::command;
 
-/// What a program has found out, as the name of an exception.
+/// Functions that report a result as the name of an exception.
 const TELL: &str = "import ctypes, errno, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,7 +31,7 @@ def tell(what):
 def double(x):
 ";
 
-/// What answers tell of themselves.
+/// The results that answers report.
 fn told(answers: &[&str]) -> Vec<String> {
     let answers: Vec<_> =
         answers.iter().map(|code| format!("{TELL}    {code}\n    return 2 * x\n")).collect();
@@ -43,8 +43,8 @@ fn told(answers: &[&str]) -> Vec<String> {
     found.iter().map(told).collect()
 }
 
-/// Calls that reach beyond the process. One that was new in Linux 6.6 is among them: what is not
-/// allowed is forbidden, whether this crate has heard of it or not.
+/// System calls that reach beyond the process. One of them is new in Linux 6.6: calls that are not
+/// allowed are forbidden, even if this crate does not know them.
 const FORBIDDEN: &[i64] = &[
     // Processes.
     libc::SYS_clone,
@@ -102,7 +102,7 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_mount_setattr,
     libc::SYS_sethostname,
     libc::SYS_setdomainname,
-    // Networks, and other ways to others.
+    // Networks, and other communication.
     libc::SYS_socket,
     libc::SYS_socketpair,
     libc::SYS_connect,
@@ -160,7 +160,8 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_mbind,
     libc::SYS_move_pages,
     libc::SYS_remap_file_pages,
-    // None, and one of a table that 64-bit programs may reach on x86-64.
+    // An unknown call, and one of the table of 32-bit calls that 64-bit programs can reach on
+    // x86-64.
     4000,
     0x4000_0027,
 ];
@@ -173,7 +174,7 @@ fn system_calls_are_forbidden() {
     let each = format!(
         "tell([n for n in {FORBIDDEN:?} if call(n, 0, 0, 0, 0, 0, 0) not in ('EPERM', 'ENOSYS')])"
     );
-    // Of those that are allowed, what they may not be asked for.
+    // Forbidden arguments of allowed calls.
     let some = format!(
         "f = os.open('f', os.O_CREAT | os.O_RDWR)\n    tell(sorted({{{}}}))",
         [
@@ -208,7 +209,7 @@ fn system_calls_are_forbidden() {
     assert_eq!(told(&[&each, &some]), ["[]", "['EPERM']"]);
 }
 
-/// There are no files but Python's, no processes but its own, no terminal, no capabilities and no
+/// The sandbox has Python's files and its own processes only, and no terminal, capabilities or
 /// environment.
 #[test]
 fn nothing_else_is_there() {
@@ -243,7 +244,7 @@ fn nothing_else_is_there() {
             "tell(sorted(set(os.environ) - {'LC_CTYPE'}))".into(),
             "['OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS']",
         ),
-        // Its inputs and its outputs, and what it was given for the standard streams.
+        // The descriptors are its input and output, and those of the standard streams.
         (
             "tell([fd for fd in range(64) if attempt(os.fstat, fd) != 'EBADF'])".into(),
             "[0, 1, 2, 3, 4]",
@@ -264,7 +265,7 @@ fn what_code_takes_is_limited() {
     let attempts = [
         ("bytearray(5 << 30)", "MemoryError"),
         ("os.ftruncate(os.open('f', os.O_CREAT | os.O_RDWR), 1 << 30)", "OSError"),
-        // The folder in memory is small, in bytes and in files.
+        // The folder in memory is limited in bytes and in files.
         (
             "size = 0\n    try:\n        for i in range(100):\n            fd = os.open(str(i), os.O_CREAT | os.O_RDWR)\n            for _ in range(15):\n                size += os.write(fd, bytes(1 << 20))\n            os.close(fd)\n    except OSError as error:\n        tell((size >> 20, errno.errorcode[error.errno]))",
             "(64, 'ENOSPC')",
@@ -303,7 +304,7 @@ fn nothing_outlives_the_evaluation() {
     }
     let folder = tempfile::tempdir().unwrap();
     let code = "import signal, time\n\ndef double(x):\n    for number in (1, 2, 15):\n        signal.signal(number, signal.SIG_IGN)\n    time.sleep(1000)\n    return 2 * x\n";
-    // A test's time is soon over, that of the reference is not.
+    // The time limit of a test is short, that of the reference is long.
     let data = folder.path().join("humaneval_plus");
     std::fs::create_dir(&data).unwrap();
     let problem = json!({
@@ -330,7 +331,7 @@ fn nothing_outlives_the_evaluation() {
         || descendants(root).into_iter().filter(|&id| is_python(id)).collect::<Vec<_>>();
     // The judge, and the harness.
     wait_until("no harness starts", &|| harnesses().len() == 2);
-    // Its code is running then, or about to.
+    // Its code is running now, or is about to.
     std::thread::sleep(Duration::from_millis(300));
     let all = descendants(root);
     assert!(all.len() >= 6, "a launcher, a first process and Python for each: {all:?}");
@@ -339,7 +340,7 @@ fn nothing_outlives_the_evaluation() {
     wait_until("a process outlives the evaluation", &|| all.iter().all(|&id| parent(id).is_none()));
 }
 
-/// The parent of a process that has not ended.
+/// The parent of a running process.
 fn parent(id: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let (_, after) = stat.rsplit_once(") ")?;
@@ -348,7 +349,7 @@ fn parent(id: u32) -> Option<u32> {
     fields.next()?.parse().ok()
 }
 
-/// The processes that a process has started, and those that they have.
+/// All descendants of a process.
 fn descendants(root: u32) -> Vec<u32> {
     let ids = std::fs::read_dir("/proc").unwrap();
     let ids = ids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -361,7 +362,8 @@ fn is_python(id: u32) -> bool {
     name.starts_with("python")
 }
 
-/// Where a layer is missing, the command says which and runs nothing, unless that is allowed.
+/// If a layer is missing, the command names it and runs nothing, unless the layer is allowed to be
+/// missing.
 #[test]
 fn missing_layers_are_refused() {
     if !sandbox_is_whole() {

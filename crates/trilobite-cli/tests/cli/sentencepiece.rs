@@ -1,4 +1,4 @@
-//! tokenizer.model files against the reference library.
+//! Tests of tokenizer.model files, compared with the reference library.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::trilobite::{comma_separated, command, convert, stdout};
 struct Case {
     text: String,
     ids: Vec<u32>,
-    /// `None` if a character of the text is unknown, which decoders show in different ways.
+    /// `None` if a character of the text is unknown, since decoders show it in different ways.
     decoded: Option<String>,
 }
 
@@ -64,7 +64,7 @@ fn sentencepiece_models_travel_in_converted_files() -> Result<()> {
         convert(source.path(), &out)?;
         let fixture = Fixture::named(&format!("sentencepiece/{name}"));
         check(&out, &cases(&fixture)?).context(name)?;
-        // The token that begins a text is added unless the settings say otherwise.
+        // The beginning-of-text token is added unless the settings disable it.
         let first = |model: &Path| stdout(command(["tokenize", "-p", "a"]).arg(model));
         for model in [source.path(), &out] {
             ensure!(first(model)?.starts_with("1,"), "{}", first(model)?);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::fixture::own_folder;
 use crate::trilobite::{command, stdout};
 
-/// A server that is ended with the test.
+/// A server that ends with the test.
 struct Server(Child);
 
 impl Drop for Server {
@@ -18,7 +18,8 @@ impl Drop for Server {
     }
 }
 
-/// Starts a server on a free port; returns its address, and what else it prints.
+/// Starts a server on a free port. Returns the server, its address and a reader of its further
+/// output.
 fn serve(args: &[&str]) -> Result<(Server, String, BufReader<ChildStdout>)> {
     let mut command = command(["serve", "--port", "0"]);
     command.env_remove("TRILOBITE_API_KEY").args(args).stdout(Stdio::piped());
@@ -30,7 +31,7 @@ fn serve(args: &[&str]) -> Result<(Server, String, BufReader<ChildStdout>)> {
     Ok((server, address, out))
 }
 
-/// The status line and the JSON of an answer.
+/// Sends a request, and returns the status line and the JSON of the response.
 fn ask(address: &str, method: &str, path: &str, body: &str) -> Result<(String, Value)> {
     let mut stream = TcpStream::connect(address)?;
     write!(
@@ -51,7 +52,7 @@ fn it_prints_its_address_answers_and_ends_in_order() -> Result<()> {
     let request = r#"{"prompt": "Once upon a time", "max_tokens": 12, "temperature": 0}"#;
     let (status, answer) = ask(&address, "POST", "/v1/completions", request)?;
     ensure!(status == "HTTP/1.1 200 OK", "{status}");
-    // The built-in model says what it says to `run`.
+    // The built-in model generates the same text as with `run`.
     let text = stdout(&mut command(["run", "--temp", "0", "-n", "12", "-p", "Once upon a time"]))?;
     assert_eq!(answer["choices"][0]["text"], text.trim_end_matches('\n'));
     assert_eq!(answer["model"], "tinystories");

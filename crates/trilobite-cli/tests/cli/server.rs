@@ -1,16 +1,16 @@
-//! A file server that misbehaves as told.
+//! A file server for tests, with configurable misbehaviour.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// A request, header names in lower case.
+/// A request, with header names in lower case.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) headers: BTreeMap<String, String>,
-    /// How many came before it.
+    /// Number of requests before it.
     pub(crate) number: usize,
 }
 
@@ -22,12 +22,12 @@ impl Request {
     }
 }
 
-/// What is sent before the connection is closed.
+/// The response that is sent before the connection is closed.
 pub(crate) struct Answer {
     status: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// What is sent after the body until the client stops reading.
+    /// Bytes to repeat after the body until the client stops reading.
     endless: Vec<u8>,
 }
 
@@ -53,7 +53,7 @@ impl Answer {
         answer.header("Connection", "close").header("Content-Length", &body.len().to_string())
     }
 
-    /// A file or the part of it that is asked for.
+    /// A file, or the requested range of it.
     pub(crate) fn range(request: &Request, bytes: &[u8]) -> Self {
         let Some(start) = request.start() else { return Answer::file(bytes) };
         let total = bytes.len();
@@ -72,7 +72,7 @@ impl Answer {
         self
     }
 
-    /// Leaves a header out.
+    /// Omits a header.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(other, _)| other != name);
         self
@@ -104,7 +104,7 @@ impl Answer {
     }
 }
 
-/// A server on a port of its own, until the test's process ends.
+/// A server on a free port, which runs until the test's process ends.
 pub(crate) struct Server {
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -118,7 +118,7 @@ impl Server {
         let log = Arc::clone(&requests);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                // A client that goes away is no concern of the server.
+                // Errors of a client that disconnects are ignored.
                 let _ = serve(stream.unwrap(), &answer, &log);
             }
         });

@@ -1,4 +1,4 @@
-//! Drafted tokens and kept keys and values change no answer.
+//! Tests that drafts and the prompt cache do not change answers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ fn built_in() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tinystories")
 }
 
-/// The answer to a story's beginning, and what was said on stderr.
+/// The continuation of a story, and the messages on stderr.
 fn story(args: &[&str]) -> (String, String) {
     told("Once upon a time, there was", args)
 }
@@ -90,7 +90,7 @@ fn a_run_goes_on_from_the_prompt_cache_of_another() {
         let (second, said) = with(&[]);
         assert_eq!(second, alone);
         assert!(said.contains("prompt 1 tokens"), "{said}");
-        // The same text is not written again, and another one is, unless that is not allowed.
+        // The same text is not written again. Another one is, unless `--prompt-cache-ro` is given.
         assert_eq!(fs::read(&path).unwrap(), kept);
         let other = |more: &[&str]| told("A dog was", &[&args[..], &cache, more].concat());
         other(&["--prompt-cache-ro"]);
@@ -101,7 +101,7 @@ fn a_run_goes_on_from_the_prompt_cache_of_another() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
-/// A run that generates nothing warms the cache, and one that fails leaves no file.
+/// A run that generates nothing fills the cache, and a failed run leaves no file.
 #[test]
 fn a_prompt_alone_can_be_kept_by_way_of_a_link() {
     let folder = tempfile::tempdir().unwrap();
@@ -150,7 +150,7 @@ fn a_wrong_or_damaged_prompt_cache_is_refused_in_one_line() {
         let error = fails(&[&cache[..], args].concat());
         assert!(error.contains(expected) && error.contains(name), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
-        // It stays for whoever wants to look at it.
+        // The damaged file is kept.
         assert_eq!(fs::read(&path).unwrap(), contents);
     }
     let error = fails(&["--prompt-cache", folder.path().to_str().unwrap()]);

@@ -1,4 +1,4 @@
-//! Listing, showing and removing what has been pulled.
+//! Tests of listing, showing and removing pulled models.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::pull::{fails, hash, pull};
 use crate::server::{Answer, Server};
 use crate::trilobite::{command, stdout};
 
-/// Longest wait for another process or thread of a test.
+/// Timeout for another process or thread of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn json(home: &Path, args: &[&str]) -> Value {
@@ -56,7 +56,7 @@ fn what_was_pulled_is_listed_and_shown() {
     assert_eq!(listed["revision"], MAIN);
     assert_eq!(listed["format"], "safetensors");
     assert_eq!(listed["complete"], true);
-    // The record takes some space itself.
+    // The record itself takes some space.
     assert!((bytes..bytes + 4096).contains(&listed["bytes"].as_u64().unwrap()), "{listed}");
 
     let shown = json(home, &["show", "tiny", "--json"]);
@@ -108,7 +108,7 @@ fn a_model_goes_with_what_was_converted_from_it() {
     assert_eq!(large["converted"].as_array().unwrap().len(), 1, "{list}");
     let text = stdout(&mut with_home(home.path(), &["list"])).unwrap();
     assert_eq!(text.lines().filter(|line| line.starts_with("  converted ")).count(), 2, "{text}");
-    // The checkpoint elsewhere has a conversion in the cache.
+    // The conversion of a checkpoint outside of the cache.
     let elsewhere = list.as_array().unwrap().iter().find(|m| m["format"] == "converted").unwrap();
     let source = mirror.path().canonicalize().unwrap();
     assert_eq!(elsewhere["source"].as_str(), source.to_str());
@@ -161,7 +161,7 @@ fn nothing_outside_of_the_cache_is_removed() {
     assert!(said.contains(&format!("at revision {MAIN}, not v1")), "{said}");
     let usage = command(["rm"]).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
-    // Neither links nor a record lead out.
+    // Links and records cannot lead out of the cache.
     #[cfg(unix)]
     {
         let folder = home.join("models/owner--r");

@@ -1,4 +1,4 @@
-//! The chat on a terminal.
+//! Tests of the chat on a terminal.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -17,21 +17,21 @@ use tempfile::TempDir;
 use crate::fixture::Fixture;
 use crate::trilobite::{command, stdout};
 
-/// Longest wait for what comes at once.
+/// Timeout of output that normally appears at once.
 const LONG: Duration = Duration::from_secs(60);
 const CTRL_C: &str = "\u{3}";
 const CTRL_D: &str = "\u{4}";
 const UP: &str = "\u{1b}[A";
-/// Runs a command and says how it left the terminal.
+/// Runs a command, and prints the state of the terminal after it.
 const SHELL: &str = "trap : INT; \"$@\"; code=$?; stty -a >&2; exit $code";
 
 /// A chat on a pseudo terminal, with its keyboard and screen.
 struct Chat {
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
-    /// Number of bytes of the screen that were read.
+    /// Number of bytes of the screen read so far.
     seen: usize,
-    /// The shell that runs it.
+    /// The shell that runs the chat.
     shell: Child,
 }
 
@@ -40,7 +40,7 @@ impl Chat {
         Chat::spawn(home, args, None)
     }
 
-    /// A chat whose standard output may be something else.
+    /// Starts a chat, whose standard output can be redirected.
     fn spawn<S: AsRef<OsStr>>(
         home: &Path,
         args: impl IntoIterator<Item = S>,
@@ -57,7 +57,7 @@ impl Chat {
         let size = Winsize { ws_row: 24, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&terminal, size).unwrap();
 
-        // In a session of its own, whose terminal this is: its Ctrl-C is a signal.
+        // The chat has its own session with this terminal, so that Ctrl-C is a signal.
         let mut session = Command::new("setsid");
         session.args(["-c", "sh", "-c", SHELL, "sh", env!("CARGO_BIN_EXE_trilobite")]);
         session.args(["run", "-t", "2"]).args(args);
@@ -83,12 +83,12 @@ impl Chat {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// What came since the last look.
+    /// The output that has not been read.
     fn unseen(&self) -> String {
         String::from_utf8_lossy(&self.screen.lock().unwrap()[self.seen..]).into_owned()
     }
 
-    /// Waits for a text. Returns what came up to its end, and looks on behind it.
+    /// Waits for a text. Returns the output up to its end; the next call continues after it.
     #[track_caller]
     fn sees(&mut self, text: &str) -> String {
         let start = Instant::now();
@@ -105,17 +105,17 @@ impl Chat {
         }
     }
 
-    /// Types a line at a prompt, and waits for what is said.
+    /// Types a line at the prompt, and waits for a text.
     #[track_caller]
     fn says(&mut self, line: &str, answer: &str) -> String {
         self.types(&format!("{line}\r"));
         self.sees(answer)
     }
 
-    /// Waits for an answer to go on for a while.
+    /// Waits until an answer has begun and continued for a while.
     #[track_caller]
     fn sees_an_answer(&mut self) {
-        // Pastes are marked from here on, which is when an answer begins.
+        // When an answer begins, bracketed paste is disabled and enabled again.
         self.sees("\u{1b}[?2004l");
         self.sees("\u{1b}[?2004h");
         let start = Instant::now();
@@ -125,7 +125,7 @@ impl Chat {
         }
     }
 
-    /// The end, which leaves the terminal as it was.
+    /// Waits for the end, and checks that the terminal is restored.
     #[track_caller]
     fn ends(&mut self) -> Option<i32> {
         for mode in [" icanon", " iexten", " echo", " -noflsh"] {
@@ -144,7 +144,7 @@ impl Drop for Chat {
     }
 }
 
-/// A folder with a model of a long context, in which an answer hardly ends.
+/// A model with a long context, whose answers hardly end.
 fn endless() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let golden = Fixture::named("llama").folder;
@@ -239,7 +239,7 @@ fn ctrl_c_stops_answers_and_clears_lines_and_leaves_when_it_is_meant() {
     chat.sees("> ");
     let messages = saved(&mut chat, &home.path().join("chat.json"));
     assert_eq!(messages.len(), 2);
-    // What was shown, but for where lines were broken.
+    // The visible text without line breaks.
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     let bare = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
     let kept: String = messages[1].1.chars().filter(|c| !c.is_whitespace()).map(escaped).collect();
@@ -252,7 +252,7 @@ fn ctrl_c_stops_answers_and_clears_lines_and_leaves_when_it_is_meant() {
     chat.types(CTRL_C);
     chat.sees("Ctrl-C once more or Ctrl-D leaves");
     chat.sees("> ");
-    // It was not meant.
+    // The user discards the line.
     chat.types(&format!("x{CTRL_C}"));
     chat.says("/stats", "conversation   1 turn\r\n");
     chat.types(&format!("\"\"\"\rbegun\r{CTRL_C}"));
@@ -278,7 +278,7 @@ fn ctrl_c_stops_the_reading_of_a_long_prompt_and_never_the_chat() {
     chat.says(&format!("/load {}", long.display()), "1 turn from ");
     chat.sees("> ");
     chat.says("hello", "\u{1b}[?2004l");
-    // The second comes before the first is looked at, or at the prompt.
+    // The second signal arrives before the first is noticed, or at the prompt.
     for _ in 0..2 {
         std::thread::sleep(Duration::from_millis(5));
         chat.types(CTRL_C);
@@ -310,7 +310,7 @@ fn what_is_typed_during_an_answer_is_for_the_next_prompt() {
     chat.sees("tail");
     chat.types(&format!(" and all{CTRL_C}"));
     chat.says("/stats", "conversation   1 turn\r\n");
-    // What is pasted then is one message, too.
+    // Text pasted during an answer is one message, too.
     chat.says("/set n none", "n none\r\n");
     chat.types("again\r");
     chat.sees_an_answer();
@@ -404,7 +404,7 @@ fn the_history_is_kept_where_others_cannot_read_it() {
     chat.types(CTRL_D);
     assert_eq!(chat.ends(), Some(0));
 
-    // Where it cannot be kept, the chat is the same.
+    // If the history cannot be written, the chat works the same.
     let file = home.path().join("file");
     fs::write(&file, "hi").unwrap();
     let mut chat = Chat::start(&file, SHORT);
@@ -413,7 +413,7 @@ fn the_history_is_kept_where_others_cannot_read_it() {
     assert!(!said.contains("error"), "{said}");
     chat.types(CTRL_D);
     assert_eq!(chat.ends(), Some(0));
-    // A prompt that is no message of a chat is not remembered.
+    // A prompt outside of a chat is not added to the history.
     let home = tempfile::tempdir().unwrap();
     let mut run = command(["run", "-q", "-n", "1"]);
     run.stdin(File::open(&file).unwrap()).env("TRILOBITE_HOME", home.path());
@@ -439,7 +439,7 @@ fn a_full_context_leaves_the_oldest_turns_out() {
     chat.says(&"a long message ".repeat(60), "error: the message does not fit");
     chat.says("hello", "length reached");
     assert_eq!(saved(&mut chat, &path).len(), 14);
-    // Another conversation can fill it, too.
+    // Another conversation can fill the context, too.
     chat.says("/clear", "the conversation is forgotten");
     let stats = chat.says("/stats", "all answers");
     assert!(!stats.contains("left out"), "{stats}");

@@ -1,4 +1,4 @@
-//! Token ids and decoded text against the reference library.
+//! Tests of token ids and decoded text, compared with the reference library.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use serde::Deserialize;
 use crate::fixture::{Fixture, for_each, roots};
 use crate::trilobite::{comma_separated, command, convert, stdout};
 
-/// What the reference library makes of a text in which names of special tokens are recognised.
+/// The results of the reference library for a text in which names of special tokens are recognised.
 #[derive(Deserialize)]
 struct Case {
     text: String,
     ids_with_special: Vec<u32>,
     ids: Vec<u32>,
-    /// With names of special tokens as text.
+    /// The ids if names of special tokens are text.
     ids_as_text: Option<Vec<u32>>,
     decode_ids_skip_special: String,
     decode_ids_keep_special: String,
@@ -46,7 +46,7 @@ fn vocabularies_of_gguf_files_agree_with_the_reference() {
     assert!(check_all("vocabularies", "vocabulary.gguf") >= 7);
 }
 
-/// Checks `file` in every folder of `parent`; returns how many.
+/// Checks `file` in every folder of `parent`. Returns their number.
 fn check_all(parent: &str, file: &str) -> usize {
     let mut checked = 0;
     for root in roots() {
@@ -62,7 +62,7 @@ fn check_all(parent: &str, file: &str) -> usize {
     checked
 }
 
-/// The cases of a folder; a process cannot be given a text with a NUL as an argument.
+/// The cases of a folder without those that contain NUL, which an argument cannot contain.
 fn cases(fixture: &Fixture) -> Result<Vec<Case>> {
     let mut cases: Vec<Case> = fixture.json("golden/tokenizer_cases.json")?;
     cases.retain(|case| !case.text.contains('\0'));

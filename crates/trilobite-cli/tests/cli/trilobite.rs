@@ -6,14 +6,14 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Result, ensure};
 
-/// The binary with these arguments, set up so that the machine's environment does not matter.
+/// The binary with these arguments, in a fixed environment.
 pub(crate) fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trilobite"));
     command.args(args).stdin(Stdio::null()).env_remove("TRILOBITE_ISA");
     command
 }
 
-/// What the command prints; a bad exit status is an error with what it said.
+/// The standard output of a command. A nonzero exit status is an error with its standard error.
 pub(crate) fn stdout(command: &mut Command) -> Result<String> {
     let Output { status, stdout, stderr } = command.output()?;
     let said = String::from_utf8_lossy(&stderr);
@@ -47,7 +47,7 @@ pub(crate) fn convert_to(layout: &str, source: &Path, out: &Path) -> Result<()> 
     Ok(())
 }
 
-/// Token ids as a flag's value.
+/// Token ids as the value of a flag.
 pub(crate) fn comma_separated(ids: &[u32]) -> String {
     ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }

@@ -34,8 +34,8 @@ pub(crate) fn translate(
     Ok(metadata)
 }
 
-/// Fills in missing tokenizer keys and corrects known wrong ones. What a file of our `own` lacks, its
-/// checkpoint does not have.
+/// Fills in missing tokenizer keys and corrects known wrong ones. A key that a file of our `own`
+/// lacks has no value in its checkpoint.
 fn tokenizer(
     file: &str,
     vocab: u64,

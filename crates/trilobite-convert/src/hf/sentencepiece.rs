@@ -32,7 +32,7 @@ pub(super) struct SentencePiece {
 /// there are unused.
 ///
 /// # Errors
-/// The file is damaged or uses what Trilobite does not have.
+/// The file is damaged or uses an unsupported feature.
 pub(super) fn read(
     checkpoint: &Checkpoint,
     settings: &Object<'_>,
@@ -130,7 +130,7 @@ fn add_tokens(
             return Err(settings.bad("added_tokens_decoder", "ids that follow the vocabulary"));
         }
         pad(ggml, at + 1);
-        // A piece of the model stays what it is there: an unknown token is no control token.
+        // A piece keeps the kind that the model gives it, such as unknown.
         if matches!(ggml.kinds[at], TokenKind::Normal | TokenKind::Unused)
             || ggml.tokens[at] != text
         {

@@ -131,7 +131,7 @@ impl Checkpoint {
         SIDE_FILES.contains(&name) || name == USUAL_POOLING || weights && !nested
     }
 
-    /// Whether a file with this name can be a part of a checkpoint, but is none by itself.
+    /// Whether a file with this name can be a part of a checkpoint, but not a whole checkpoint.
     pub fn is_part(name: &str) -> bool {
         Self::may_hold(name) || PICKLED.contains(&name)
     }

@@ -43,8 +43,8 @@ pub struct Hyperparameters {
     pub kv_heads: u64,
     /// Width of a head; even.
     pub head_dim: u64,
-    /// Number of elements at the start of a head that RoPE rotates; even. Only a Maple rotates less
-    /// than `head_dim`.
+    /// Number of elements at the start of a head that RoPE rotates; even. It is `head_dim` except
+    /// in Maple.
     pub rope_dim: u64,
     /// The epsilon of every RMS norm, added to the mean square.
     pub norm_eps: f32,
@@ -114,7 +114,7 @@ impl Hyperparameters {
         let ffn = keys.layer_size(FFN, layers)?;
         let ffn = match &experts {
             None => ffn.ok_or_else(|| keys.missing(FFN))?,
-            // Some files have no width of a network that does not exist.
+            // The layers have no dense network, so some files omit its width.
             Some(experts) => ffn.filter(|ffn| *ffn > 0).unwrap_or(experts.ffn),
         };
         let tokens = || metadata.strings(crate::keys::TOKENS);
@@ -243,8 +243,8 @@ impl Hyperparameters {
     }
 }
 
-/// The number of elements of a head that RoPE rotates. All of them, except in a Maple, which must say
-/// how many.
+/// The number of elements of a head that RoPE rotates: the number that the file states in Maple,
+/// all of them in other architectures.
 fn rope_dim(keys: &Keys<'_>, arch: Architecture, head_dim: u64) -> Result<u64, Error> {
     let mut stated = None;
     for key in ROPE_DIMS {

@@ -23,7 +23,7 @@ pub enum Role {
     Down,
     /// [`Down`](Self::Down) stored transposed. It takes the place of `Down`.
     DownTransposed,
-    /// The matrix whose products with a token rate the experts for it.
+    /// The router, whose product with a token is a logit for each expert.
     Router,
     /// [`Gate`](Self::Gate) of all experts.
     GateExperts,

@@ -1,5 +1,5 @@
-//! The three layouts that share the type number of Q2_0. No metadata tell them apart, but the
-//! positions of the tensors do.
+//! The three layouts that share the type number of Q2_0. Only the positions of the tensors
+//! distinguish them.
 
 use super::TensorHeader;
 use crate::{Error, TensorType};

@@ -1,4 +1,4 @@
-//! Attempts to fetch a file: their events, what servers say, and failures.
+//! Attempts to fetch a file: events, metadata in responses, and failures.
 
 use std::time::Duration;
 

@@ -339,7 +339,7 @@ mod tests {
     fn gguf() -> Vec<u8> {
         let tensors = vec![("t".to_owned(), TensorType::I8, vec![320])];
         let mut metadata = Metadata::new();
-        // A header of several looks.
+        // This makes the header so long that it takes several checks.
         metadata.insert("words", vec!["word".to_owned(); 1000]);
         let mut writer = Writer::new(Vec::new(), &metadata, tensors).unwrap();
         writer.tensor("t", &[1; 320]).unwrap();

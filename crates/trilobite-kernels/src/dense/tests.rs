@@ -91,7 +91,7 @@ fn largest(ty: DenseType, int8: bool) -> f32 {
     }
 }
 
-/// Whether activations of a type can be single bytes, and whether they are.
+/// The values of `int8` to test with a type.
 fn roundings(ty: DenseType) -> &'static [bool] {
     if ty.has_crumbs() { &[false, true] } else { &[false] }
 }

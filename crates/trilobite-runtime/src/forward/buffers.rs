@@ -38,7 +38,7 @@ pub(super) struct Buffers {
     pub(super) added: Vec<f32>,
     /// The input of a projection.
     pub(super) input: InputBuffer,
-    /// What projections with norms of their own norm again, `[T][widest]`.
+    /// The input of projections with norms of their own, before these norms, `[T][widest]`.
     pub(super) normed_once: Vec<f32>,
     /// The product of an up projection with a norm of its own, `[T][intermediate]`.
     pub(super) up: Vec<f32>,

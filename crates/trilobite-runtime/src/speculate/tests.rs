@@ -23,7 +23,7 @@ fn the_longest_match_is_continued_and_the_last_of_equals() {
     assert_eq!(drafts(&[1, 2, 3, 4, 9, 1, 2], 3), [3, 4, 9]);
     assert_eq!(drafts(&[1, 2, 3, 8, 1, 2, 4, 8, 1, 2], 2), [4, 8]);
     assert_eq!(drafts(&[7, 1, 2, 3, 8, 1, 2, 4, 8, 7, 1, 2], 2), [3, 8]);
-    // Of one token there is no match.
+    // A single token never matches.
     assert_eq!(drafts(&[5, 2, 3, 4, 2], 3), [0; 0]);
     assert_eq!(drafts(&[], 3), [0; 0]);
     assert_eq!(drafts(&[1, 2, 1, 2], 0), [0; 0]);
@@ -87,7 +87,7 @@ impl Drafter for Oracle {
     }
 }
 
-/// Allows the tokens whose ids fit to the sum of those before, and records all logits.
+/// Allows tokens depending on the sum of the ids before, and records all logits.
 struct Recorded {
     sum: u32,
     seen: Arc<Mutex<Vec<u32>>>,
@@ -115,9 +115,9 @@ impl Constraint for Recorded {
     }
 }
 
-/// What can be seen of a generation: its tokens, why it ended, what the listener heard, the tokens
-/// and the next logits of the session, all logits that a constraint saw, and the next token of the
-/// sampler.
+/// Everything observable of a generation: its tokens, why it ended, the text passed to the
+/// listener, the tokens and the next logits of the session, all logits passed to the constraint,
+/// and the next token of the sampler.
 #[derive(Debug, PartialEq)]
 struct Seen {
     ids: Vec<u32>,
@@ -260,7 +260,7 @@ fn a_model_drafts_what_it_would_say_itself() {
         patience: usize::MAX,
     };
     let (alone, _) = case.run(&model, None);
-    // With a context shorter than the answer, and of another model with the same vocabulary.
+    // With a context shorter than the answer, and with another model of the same vocabulary.
     for (small, context) in [(&model, CONTEXT), (&model, 20), (&other, CONTEXT)] {
         let options = SessionOptions { context, ..options };
         let session = Session::new(Arc::clone(small), options).unwrap();

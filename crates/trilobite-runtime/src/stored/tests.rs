@@ -49,13 +49,13 @@ fn what_is_loaded_goes_on_with_the_same_bits() {
                 logits(&mut forward, &mut sequence, &text(count));
                 sequence.save(&path, key).unwrap();
                 let mut loaded = forward.sequence();
-                // What was there is replaced.
+                // The previous tokens are replaced.
                 logits(&mut forward, &mut loaded, &[3; 40]);
                 loaded.load(&path, key, model.config()).unwrap();
                 assert_eq!(loaded.tokens(), text(count));
                 let expected = logits(&mut forward, &mut sequence, &more);
                 assert_eq!(logits(&mut forward, &mut loaded, &more), expected, "{name}, {cache}");
-                // Also where the loaded text is left early.
+                // Also if the loaded text is truncated first.
                 let half = count / 2;
                 loaded.truncate(half);
                 let mut other = forward.sequence();
@@ -90,7 +90,7 @@ fn single_pages_continue_each_other() {
     };
     let page = |index: usize| &tokens[index * PAGE..(index + 1) * PAGE];
     load(&mut loaded, 1, 1, page(1)).unwrap();
-    // Not that one, or with other tokens, or after a gap.
+    // Another page, other tokens, or a gap before the page are errors.
     assert!(load(&mut loaded, 2, 1, page(1)).is_err());
     assert!(load(&mut loaded, 2, 2, page(1)).is_err());
     loaded.truncate(63);
@@ -128,7 +128,7 @@ fn a_wrong_or_damaged_file_changes_nothing() {
         (0, "no cache of keys"),
         (8, "another model"),
         (39, "another model"),
-        // The counts are lies.
+        // The counts are wrong.
         (40, "expected"),
         (47, "expected"),
         (48, "its pages have"),
@@ -154,13 +154,13 @@ fn a_wrong_or_damaged_file_changes_nothing() {
     fails(&[&whole[..], &[0]].concat(), "expected");
     std::fs::write(&path, &whole).unwrap();
 
-    // A folder, and no file.
+    // A folder in place of a file.
     let mut loaded = forward.sequence();
     let error = loaded.load(folder.path(), key, bitnet.config()).unwrap_err();
     assert!(error.to_string().ends_with("it is not a file"), "{error}");
     let error = loaded.load(&folder.path().join("none"), key, bitnet.config()).unwrap_err();
     assert!(matches!(error, Error::Io { .. }));
-    // Of another model, and of another cache type.
+    // Files of another model, and of another cache type.
     for (model, cache) in [(model("llama"), CacheType::Q8), (bitnet.clone(), CacheType::F32)] {
         let other = self::forward(&model, cache);
         let key = TextKey::new(&other);

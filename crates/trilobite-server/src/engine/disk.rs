@@ -15,13 +15,13 @@ use trilobite_runtime::{Error, Forward, PAGE, Sequence, TextKey};
 use crate::error::{Error as Failure, Result};
 use crate::metrics::ModelMetrics;
 
-/// How names of files end.
+/// The suffix of file names.
 const SUFFIX: &str = ".kv";
 /// Sequences that wait to be written. Their pages stay in memory.
 const WAITING: usize = 2;
 /// Maximum number of pages to read between two steps, so that other answers do not wait long.
 const PAGES: usize = 16;
-/// Age of an unfinished file that no process is writing any more.
+/// Minimum age of an unfinished file that counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// A folder for keys and values that outlive the server.
@@ -144,7 +144,7 @@ impl Writer {
                     // A text is as recently used as its longest continuation.
                     touch(&path);
                 } else if sequence.save_page(&path, key, index).is_err() {
-                    // A full disk is no reason to answer less: the pages are computed again.
+                    // A full disk is not an error: the pages are computed again when needed.
                     break;
                 }
                 key = next;

@@ -17,7 +17,7 @@ pub(crate) enum Event {
     },
     /// A token was generated.
     Token(Token),
-    /// A choice ended without a token, because none was requested.
+    /// A choice ended without a token, because no tokens were requested.
     Empty {
         /// The choice.
         choice: usize,

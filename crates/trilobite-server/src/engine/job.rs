@@ -1,4 +1,4 @@
-//! What an engine is asked for.
+//! The jobs and the settings of an engine.
 
 use std::time::Duration;
 

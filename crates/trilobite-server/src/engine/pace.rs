@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Time for prefill in a step that also decodes. It bounds the extra time between two tokens of an
-/// answer. With half the time, prompts are read about a sixth slower.
+/// answer. With half of this time, prefill is about a sixth slower.
 const BESIDE_ANSWERS: Duration = Duration::from_millis(125);
 /// Time of a step with prefill only, which a new request waits for.
 const ALONE: Duration = Duration::from_millis(500);

@@ -37,7 +37,7 @@ pub(super) struct Run<'m> {
     deadline: Instant,
     /// When the last token was sent, or the request came.
     last: Instant,
-    /// Whether it took part in a failed step. Its next step has no other run.
+    /// Whether it took part in a failed step. It then takes its next step alone.
     pub(super) alone: bool,
 }
 
@@ -155,7 +155,7 @@ impl<'m> Run<'m> {
     /// Replaces the sequence by an empty one and returns it. The tokens are processed again later.
     pub(super) fn restart(&mut self, empty: Sequence) -> Sequence {
         self.drop_drafts();
-        // The time that it then waits for memory is not its client's.
+        // The client is not responsible for the time that the run waits for memory.
         self.blocked = None;
         if let Some(prompt) = &mut self.prompt {
             prompt.cached = 0;

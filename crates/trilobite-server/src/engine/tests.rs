@@ -16,7 +16,7 @@ use super::*;
 use crate::metrics::Metrics;
 
 const CONTEXT: usize = 160;
-/// Events that fit without a reader: all that a job can have.
+/// Number of events that fit without a reader: all events of a job.
 const UNREAD: usize = CONTEXT + 2;
 
 pub(super) fn model() -> Arc<Model> {
@@ -45,7 +45,7 @@ pub(super) fn options() -> EngineOptions {
     }
 }
 
-/// What a job is made from, so that it can be made twice.
+/// The settings of a job, so that it can be created twice.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
     prompt: Vec<u32>,
@@ -55,11 +55,11 @@ pub(super) struct Ask {
     stop: Vec<String>,
     prompt_logprobs: Option<usize>,
     logprobs: Option<usize>,
-    /// Whether it has to be a list of numbers.
+    /// Whether the answer must be a list of numbers.
     formed: bool,
 }
 
-/// A list of numbers.
+/// The constraint that allows a list of numbers.
 static LIST: LazyLock<Form> = LazyLock::new(|| {
     let (model, number) = (model(), serde_json::json!({"type": "number"}));
     let tokenizer = model.tokenizer().unwrap();
@@ -106,7 +106,7 @@ impl Ask {
     }
 }
 
-/// An answer's choice, as it was told.
+/// A choice of an answer, as its events describe it.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Told {
     ids: Vec<u32>,
@@ -145,8 +145,8 @@ pub(super) fn read(mut answer: Answer) -> std::result::Result<Whole, Failure> {
     Ok(whole)
 }
 
-/// Answers jobs in this thread, as a server that is given all at once. `before_step` sees the tokens
-/// of each part of a step.
+/// Answers jobs in this thread, like a server that receives all at once. `before_step` gets the
+/// tokens of each part of a step.
 fn answered(
     model: &Arc<Model>,
     options: EngineOptions,
@@ -218,7 +218,7 @@ fn alone(model: &Arc<Model>, ask: &Ask) -> (Vec<Told>, Vec<Option<f64>>) {
 
 pub(super) fn assert_alone(model: &Arc<Model>, ask: &Ask, whole: &Whole) {
     let (choices, prompt) = alone(model, ask);
-    // The likeliest tokens are compared elsewhere.
+    // Another test compares the likeliest tokens.
     let mut told = whole.choices.clone();
     told.iter_mut().flat_map(|told| &mut told.logprobs).for_each(|known| known.top.clear());
     assert_eq!(told, choices, "{ask:?}");
@@ -238,7 +238,7 @@ impl Random {
         of[self.below(of.len())].clone()
     }
 
-    /// A request of any kind. Many begin alike.
+    /// A random request. Many have a common beginning.
     fn ask(&mut self, beginnings: &[Vec<u32>]) -> Ask {
         let mut prompt = self.one(beginnings);
         prompt.truncate(self.below(prompt.len()) + 1);
@@ -274,7 +274,7 @@ fn answers_have_the_bits_that_each_has_alone() {
     let mut preemptions = 0;
     let mut cached = 0;
     let (mut drafted, mut accepted) = (0, 0);
-    // With room for everybody, and for little more than one. Few at a time have drafts.
+    // With room for all runs, and for little more than one. Few runs at a time have drafts.
     for (seed, pages, parallel) in [(1, 1000, 6), (2, 12, 6), (3, 6, 6), (4, 1000, 2), (5, 6, 3)] {
         let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
         let beginnings: Vec<Vec<u32>> =
@@ -330,7 +330,7 @@ fn what_was_read_before_is_not_read_again() {
         whole.cached
     };
     assert_eq!(cached(&prompt), 0);
-    // All but the last token, whose logits are wanted.
+    // All but the last token, whose logits are needed.
     assert_eq!(cached(&prompt), 69);
     assert_eq!(cached(&prompt[..50]), 49);
     assert_eq!(cached(&[&prompt[..41], &[1, 2, 3]].concat()), 41);
@@ -349,7 +349,7 @@ fn prompts_that_come_together_share_what_they_begin_with() {
     for (ask, whole) in asks.iter().zip(wholes) {
         assert_alone(&model, ask, &whole.unwrap());
     }
-    // For fewer than eight tokens none waits for another.
+    // No run waits for another for fewer than eight tokens.
     let cached = metrics.cached_tokens.get();
     assert!((4 * 93..=4 * 100).contains(&cached), "{cached} of 400");
 }
@@ -390,7 +390,7 @@ fn a_fault_ends_the_request_that_has_it() {
     let mut jobs: Vec<Job> = asks.iter().map(|ask| ask.job(&model)).collect();
     let sampler = jobs[1].samplers.remove(0).with_constraint(Box::new(Faulty(0)));
     jobs[1].samplers.push(sampler);
-    // And the step itself fails with the token 4 in it.
+    // A step with token 4 fails as a whole.
     let look: BeforeStep =
         Box::new(|parts| assert!(!parts.iter().any(|part| part.contains(&4)), "the token 4"));
     let metrics = Metrics::new().of_model("test");
@@ -422,11 +422,11 @@ fn who_does_not_read_keeps_nobody_waiting_and_is_given_up() {
     let patience = Duration::from_millis(1);
     let engine = engine(&model, EngineOptions { patience, parallel: 1, ..options() });
     let slow = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
-    // Waits until the other, which nobody reads, has been given up.
+    // Wait until the other run, whose client does not read, has been aborted.
     let ask = Ask::greedy(&[5, 6], 5);
     let whole = read(engine.submit(vec![ask.job(&model)]).unwrap().remove(0)).unwrap();
     assert_alone(&model, &ask, &whole);
-    // The buffer was full, so that the answer just ends.
+    // The buffer was full, so the answer ends without a reason.
     assert_eq!(read(slow), Err(Failure::Ended));
 }
 
@@ -434,12 +434,12 @@ fn who_does_not_read_keeps_nobody_waiting_and_is_given_up() {
 fn who_does_not_read_gives_up_pages() {
     let model = model();
     let metrics = Metrics::new().of_model("test");
-    // Pages of one context and of a copy.
+    // Pages for one context and a copied page.
     let options = EngineOptions { parallel: 2, pages: 0, ..options() };
     let engine = Engine::start(&model, options, metrics.clone(), None).unwrap();
     let slow = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
     let other = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
-    // The other goes on to its end beside the first, which is the older one.
+    // The other run continues to its end beside the first, which is older.
     let whole = read(other).unwrap();
     assert_eq!(whole.choices[0].ids.len(), 150);
     assert_eq!(metrics.preemptions.get(), 1);
@@ -463,7 +463,7 @@ fn a_full_queue_refuses_and_an_ending_one_too() {
     let model = model();
     let engine = engine(&model, EngineOptions { parallel: 1, queue: 2, ..options() });
     let mut first = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
-    // It runs, and stays, as nobody reads on.
+    // The first run has started, and stays because its client does not read.
     assert!(matches!(first.blocking_next(), Some(Event::Prompt { .. })));
     let many = |count: usize| (0..count).map(|_| long_job(&model)).collect::<Vec<_>>();
     assert!(matches!(engine.submit(many(3)), Err(Refused::TooMany { limit: 2 })));
@@ -471,7 +471,7 @@ fn a_full_queue_refuses_and_an_ending_one_too() {
     assert!(matches!(engine.submit(many(2)), Err(Refused::Full)));
     engine.close();
     assert!(matches!(engine.submit(many(1)), Err(Refused::Ending)));
-    // What was taken is answered.
+    // Accepted jobs are answered.
     assert_eq!(read(first).unwrap().choices[0].ids.len(), 150);
     assert_eq!(read(second).unwrap().choices[0].ids.len(), 150);
 }

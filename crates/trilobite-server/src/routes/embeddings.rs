@@ -29,7 +29,7 @@ pub(super) async fn embeddings(
     State(app): State<Arc<App>>,
     Body(fields): Body,
 ) -> ApiResult<Json<EmbeddingList>> {
-    // That the model gives no embeddings matters more than what is wrong with the request.
+    // A model without embeddings is reported before errors in the request.
     let served = Arc::clone(app.model(fields.peek::<String>("model")?.as_deref())?);
     served.embeds()?;
     let request = EmbeddingRequest::read(fields)?;

@@ -22,10 +22,11 @@ use crate::app::App;
 
 /// The chat page: one file.
 const PAGE: &str = include_str!("../page.html");
-/// What stands before the policy of the page, which ends at the next quotation mark.
+/// The text before the policy in the page. The policy ends at the next quotation mark.
 const POLICY: &str = "<meta http-equiv=\"Content-Security-Policy\" content=\"";
 
-/// The chat page. The header repeats the policy of the page and adds what only a header can say.
+/// The chat page. The header repeats the policy of the page, and adds the directives that only a
+/// header can have.
 pub(super) async fn page() -> ApiResult<Response> {
     let policy = PAGE.split_once(POLICY).and_then(|(_, rest)| rest.split_once('"'));
     let (policy, _) = policy.ok_or_else(|| ApiError::internal("the page has no policy"))?;

@@ -11,7 +11,7 @@ use crate::fixture::{Running, model, options, session};
 
 const PATH: &str = "/v1/chat/completions";
 
-/// What `trilobite run` would generate.
+/// The generation of `trilobite run`.
 fn run(text: &str, seed: u64, max_tokens: usize, choice: SamplingChoice) -> Generation {
     let model = model("llama_bitnet_online");
     let (metadata, tokenizer) = (model.metadata(), model.tokenizer().unwrap());
@@ -156,7 +156,7 @@ fn tokens_have_bytes_and_the_likeliest_beside_them() {
         assert!([0xc3, 0xa9].contains(&byte), "{byte:x}");
         assert_eq!(token["token"], format!("bytes:\\x{byte:02x}"));
     }
-    // Without logprobs there are none.
+    // Without `logprobs` the answer has none.
     let answer = post(server.address, PATH, &ask("Hello", 1, json!({"max_tokens": 1}))).ok();
     assert_eq!(answer["choices"][0]["logprobs"], Value::Null);
 }
@@ -166,7 +166,7 @@ fn a_stop_text_ends_an_answer_and_is_no_part_of_it() {
     let server = Running::new(options());
     let whole = post(server.address, PATH, &ask("Hello", 11, json!({"max_tokens": 40}))).ok();
     let whole = whole["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
-    // A text from its middle.
+    // A text from the middle of the answer.
     let start = whole.char_indices().nth(whole.chars().count() / 2).unwrap().0;
     let stop: String = whole[start..].chars().take(2).collect();
     for stops in [json!(stop), json!(["never said", stop])] {

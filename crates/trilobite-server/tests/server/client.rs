@@ -1,11 +1,11 @@
-//! As much of an HTTP client as the tests need.
+//! A minimal HTTP client for the tests.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -30,14 +30,14 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The JSON of a good answer.
+    /// The JSON of a successful response.
     #[track_caller]
     pub(crate) fn ok(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text());
         self.json()
     }
 
-    /// The error object of an answer with a status.
+    /// The error object of a response with a status.
     #[track_caller]
     pub(crate) fn error(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
@@ -47,7 +47,7 @@ impl Reply {
         error
     }
 
-    /// The data of a stream's events, without what marks its end.
+    /// The data of a stream's events, without the end marker.
     #[track_caller]
     pub(crate) fn events(&self) -> Vec<Value> {
         assert_eq!(self.status, 200, "{}", self.text());
@@ -77,7 +77,7 @@ pub(crate) fn open(
     stream
 }
 
-/// Sends a request and leaves the answer to be read.
+/// Sends a request and returns the open connection.
 pub(crate) fn send(
     address: SocketAddr,
     method: &str,
@@ -88,12 +88,12 @@ pub(crate) fn send(
     let length = body.len().to_string();
     let headers = [headers, &[("Content-Length", &length)]].concat();
     let mut stream = open(address, method, path, &headers);
-    // A server that refuses the head need not read the body.
+    // A server that refuses the head may not read the body.
     let _ = stream.write_all(body);
     stream
 }
 
-/// Reads an answer to its end.
+/// Reads a response to its end.
 pub(crate) fn receive(mut stream: TcpStream) -> Reply {
     let mut bytes = Vec::new();
     // A refused body may be followed by a reset.
@@ -108,7 +108,7 @@ pub(crate) fn receive(mut stream: TcpStream) -> Reply {
     reply
 }
 
-/// The chunks of a body as one. The last is incomplete if the connection broke off.
+/// Joins the chunks of a body. The last one is incomplete if the connection broke.
 fn joined(mut chunks: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = chunks.windows(2).position(|two| two == b"\r\n") {

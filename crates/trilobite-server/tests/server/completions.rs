@@ -6,7 +6,8 @@ use crate::fixture::{Running, model, options, session};
 
 const PATH: &str = "/v1/completions";
 
-/// As lm-evaluation-harness asks, and what it reads, compared with `trilobite score`.
+/// Sends the requests of lm-evaluation-harness, and compares the fields that it reads with
+/// `trilobite score`.
 #[test]
 fn log_likelihoods_of_prompts_are_those_of_score() {
     let server = Running::new(options());
@@ -64,12 +65,12 @@ fn a_prompt_is_echoed() {
     let both = ask(json!("Hello"), 5, json!(1));
     let text = format!("Hello{}", plain["choices"][0]["text"].as_str().unwrap());
     assert_eq!(both["text"], text);
-    // Tokens lie in the text where they say, as far as they are whole characters.
+    // Tokens of whole characters are in the text at their offsets.
     let characters: Vec<char> = text.chars().collect();
     let (tokens, offsets) = (&both["logprobs"]["tokens"], &both["logprobs"]["text_offset"]);
     let offsets =
         offsets.as_array().unwrap().iter().map(|offset| offset.as_u64().unwrap() as usize);
-    // But for the beginning-of-text token and the space before a text.
+    // All tokens except the beginning-of-text token and the space before a text.
     for (token, offset) in tokens.as_array().unwrap().iter().zip(offsets).skip(2) {
         let token = token.as_str().unwrap();
         if token.starts_with("bytes:") {
@@ -91,7 +92,7 @@ fn prompts_can_be_texts_or_tokens_one_or_several() {
         let choices = answer["choices"].as_array().unwrap().clone();
         let indices: Vec<u64> = choices.iter().map(|c| c["index"].as_u64().unwrap()).collect();
         assert_eq!(indices, (0..choices.len() as u64).collect::<Vec<_>>());
-        // The text is mostly bytes that are no characters.
+        // The text is mostly bytes that are not characters.
         choices.iter().map(|choice| choice["logprobs"]["tokens"].clone()).collect::<Vec<_>>()
     };
     let (one, two) = (ask(json!("One"), 2), ask(json!("Two"), 2));
@@ -100,7 +101,8 @@ fn prompts_can_be_texts_or_tokens_one_or_several() {
     assert_eq!(ask(json!(["One", "Two"]), 2), [&one[..], &two].concat());
     assert_eq!(ask(json!([tokens("One"), tokens("Two")]), 2), [&one[..], &two].concat());
     assert_eq!(ask(json!(["Two"]), 1), two[..1]);
-    // Nothing is continued from the beginning-of-text token, which the tokenizer adds or not.
+    // An empty prompt is continued from the beginning-of-text token, whether or not the tokenizer
+    // adds it.
     let prefix = trilobite_runtime::prefix_token(&model).unwrap();
     assert_eq!(ask(json!(""), 1), ask(json!([prefix]), 1));
     let bare = json!({"prompt": "", "max_tokens": 1, "add_special_tokens": false});
@@ -143,7 +145,7 @@ fn what_was_read_before_is_not_read_again() {
     assert_eq!(server.metric("trilobite_cached_prompt_tokens_total"), 99.0);
 }
 
-/// Sixteen clients at once, each with requests of its own, against each request alone.
+/// Sixteen parallel clients with different requests, compared with each request alone.
 #[test]
 fn answers_are_the_same_whatever_else_is_asked() {
     let request = |index: usize| {
@@ -157,7 +159,7 @@ fn answers_are_the_same_whatever_else_is_asked() {
         let server = Running::new(options());
         (0..16).map(|index| choices(&server, index)).collect()
     };
-    // With few pages, so that they displace each other.
+    // With few pages, so that runs preempt each other.
     let server = Running::new(trilobite_server::Options { cache_bytes: Some(0), ..options() });
     let together: Vec<Value> = std::thread::scope(|scope| {
         let ask = |index| {

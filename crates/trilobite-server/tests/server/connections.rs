@@ -8,9 +8,9 @@ use crate::client::get;
 use crate::fixture::{Running, options};
 use crate::lifecycle::long_stream;
 
-/// What a test waits for comes earlier, unless it never comes.
+/// Timeout of events that must occur.
 const NEVER: Duration = Duration::from_secs(60);
-/// A wait for an answer that does not come.
+/// A wait during which no answer must arrive.
 const A_WHILE: Duration = Duration::from_millis(300);
 
 fn connect(server: &Running) -> TcpStream {
@@ -77,7 +77,7 @@ fn a_client_that_does_not_read_loses_its_connection() {
     let patience = Duration::from_millis(50);
     let server = Running::new(Options { connections: 1, patience, ..options() });
     let stream = long_stream(&server);
-    // Waits for the place of the other connection.
+    // This connection waits until the other one ends.
     let mut other = connect(&server);
     ask(&mut other);
     answer(&mut other);

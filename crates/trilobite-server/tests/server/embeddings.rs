@@ -13,7 +13,7 @@ fn ask(server: &Running, body: Value) -> Reply {
     post(server.address, "/v1/embeddings", &body)
 }
 
-/// The vectors that the runtime gives.
+/// The vectors of the runtime.
 fn expected(prompt: Option<&str>) -> (Vec<Vec<f32>>, usize) {
     let model = model(MODEL);
     let prompt = model.prompt(prompt).unwrap();

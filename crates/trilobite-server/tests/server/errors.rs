@@ -128,14 +128,14 @@ fn bodies_that_are_no_requests_are_refused() {
     let large = json!({"prompt": "a".repeat(1000)}).to_string();
     let error = ask(&[JSON], large.as_bytes()).error(413);
     assert_eq!(error["code"], "request_too_large");
-    // Without a length it is noticed when it has come.
+    // Without a length, the size is noticed when the body has arrived.
     let chunked = [JSON, ("Transfer-Encoding", "chunked")];
     let mut stream = open(server.address, "POST", COMPLETIONS, &chunked);
     for _ in 0..20 {
         let _ = write!(stream, "40\r\n{}\r\n", "a".repeat(64));
     }
     receive(stream).error(413);
-    // And with one it is not waited for.
+    // With a length, the server does not wait for the body.
     let length = [JSON, ("Content-Length", "1001")];
     receive(open(server.address, "POST", COMPLETIONS, &length)).error(413);
     let charset = ("Content-Type", "Application/JSON; charset=utf-8");

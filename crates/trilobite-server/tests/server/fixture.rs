@@ -21,7 +21,7 @@ pub(crate) fn model(name: &str) -> Arc<Model> {
     Arc::new(Model::from_bytes(file).unwrap())
 }
 
-/// How the models are served.
+/// Settings of the models' sessions.
 pub(crate) fn session() -> SessionOptions {
     SessionOptions { threads: 1, ..SessionOptions::default() }
 }
@@ -52,7 +52,7 @@ impl Running {
         Self::serve(models.collect(), options)
     }
 
-    /// A server with another chat template.
+    /// A server whose model has another chat template.
     pub(crate) fn with_template(source: &str) -> Self {
         let model = model("llama_bitnet_online");
         let template =

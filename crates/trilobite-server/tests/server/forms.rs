@@ -1,4 +1,4 @@
-//! Answers of a form, calls of functions, and reasoning.
+//! Tests of constrained answers, tool calls and reasoning.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,8 @@ use crate::client::post;
 use crate::fixture::{Running, options};
 
 const CHAT: &str = "/v1/chat/completions";
-/// Templates that show tools as Qwen's does, that show none, and that begin the reasoning.
+/// Templates: one with tools in Qwen's format, one without tools, and one that begins the
+/// reasoning.
 const TAGGED: &str = "{% if tools %}{{ tools | tojson }} Answer <tool_call></tool_call>. {% endif %}\
                       {% for m in messages %}{{ m.role }}: {{ m.content }}\
                       {% for call in m.tool_calls or [] %}{{ call.function.arguments.items() | list }}{% endfor %}\
@@ -86,7 +87,7 @@ fn answers_fit_their_schema() {
         }
     }
     assert!(whole >= 4, "{whole} of 8");
-    // The end of the grammar is the end of the answer, and a limit is one before that.
+    // The answer ends with the grammar, or earlier at a limit.
     let request = |most: usize| ask("Hi", json!({"regex": "(ab){9}", "max_tokens": most}));
     let end = |most| post(server.address, CHAT, &request(most)).ok()["choices"][0].take();
     assert_eq!(end(60)["message"]["content"], "ab".repeat(9));
@@ -158,7 +159,7 @@ fn models_are_shown_tools_unless_none_is_to_be_called() {
         let without = tokens(json!({}));
         assert!(tokens(json!({"tools": weather()})) > without + 20);
         assert_eq!(tokens(json!({"tools": weather(), "tool_choice": "none"})), without);
-        // Calls and their results go back into the conversation.
+        // Calls and their results become part of the conversation.
         let call = json!({"id": "1", "type": "function",
             "function": {"name": "weather", "arguments": "{\"city\": \"Rome\"}"}});
         let messages = json!([{"role": "user", "content": "Hi"},
@@ -184,7 +185,7 @@ fn reasoning_is_told_apart_and_bounded() {
     let (told, finish) = joined(&post(server.address, CHAT, &stream).events()).remove(0);
     assert_eq!((&told["content"], finish), (&message["content"], json!("stop")));
     assert_eq!(told.get("reasoning_content"), message.get("reasoning_content"));
-    // Reasoning that is cut off leaves no text.
+    // If reasoning is cut off, there is no text.
     let mut cut = ask("Is it?", json!({"temperature": 0.8, "seed": 5}));
     cut["max_tokens"] = 4.into();
     let answer = post(server.address, CHAT, &cut).ok();

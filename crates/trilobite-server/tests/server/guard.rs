@@ -44,7 +44,7 @@ fn only_names_of_this_machine_are_answered() {
         let reply = ask(&server, "GET", "/health", &[("Host", host)]);
         assert_eq!(reply.error(403)["code"], "host_not_allowed", "{host}");
     }
-    // The target of the request counts, too.
+    // The host in the target of the request counts, too.
     let reply = ask(&server, "GET", "http://evil.example/health", &[("Host", "localhost")]);
     reply.error(403);
 }

@@ -12,9 +12,9 @@ const PATH: &str = "/v1/completions";
 const RUNNING: &str = "trilobite_running_sequences";
 const QUEUED: &str = "trilobite_queued_prompts";
 
-/// A stream of more bytes than the sockets hold, whose end it never comes to unless it is read.
+/// A stream of more bytes than the sockets hold, which cannot end unless it is read.
 pub(crate) fn long_stream(server: &Running) -> TcpStream {
-    // No choice ends early: the end of text is never chosen.
+    // No choice ends early, because the end-of-text token is never chosen.
     let end = model("llama_bitnet_online").tokenizer().unwrap().id("</s>").unwrap().to_string();
     let request = json!({"prompt": "a", "max_tokens": 500, "n": 16, "stream": true, "seed": 1,
         "logprobs": 20, "temperature": 1, "logit_bias": {end: -100}});
@@ -58,7 +58,7 @@ fn a_client_that_does_not_read_is_given_up() {
     server.wait_for("trilobite_cancelled_total", |cancelled| cancelled > 0.0);
     server.wait_for(RUNNING, |running| running == 0.0);
     post(server.address, PATH, &json!({"prompt": "b", "max_tokens": 3})).ok();
-    // What it was told has no end.
+    // The received stream has no end marker.
     let reply = receive(stream);
     assert!(!reply.text().contains("[DONE]"));
 }

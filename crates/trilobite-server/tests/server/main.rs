@@ -1,4 +1,4 @@
-//! A server and its clients over sockets of this machine.
+//! Tests of a server with clients over local sockets.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod chat;

@@ -23,7 +23,7 @@ fn models_are_listed_and_chosen() {
     };
     let (one, two) = (ask(json!("llama_bitnet_online")).ok(), ask(json!("llama")).ok());
     assert_ne!(one["choices"], two["choices"]);
-    // With two models a request has to say which.
+    // With two models a request must name one.
     assert_eq!(ask(Value::Null).error(400)["param"], "model");
     assert_eq!(get(server.address, "/tokenizer_info").error(400)["param"], "model");
 }
@@ -94,7 +94,7 @@ fn the_description_has_every_path() {
     ] {
         assert!(paths.iter().any(|known| *known == path), "{path} is not among {paths:?}");
     }
-    // Only known fields, and tokens that the model has.
+    // Only known fields, and tokens of the model.
     let request = &description["components"]["schemas"]["CompletionRequest"];
     assert_eq!(request["additionalProperties"], json!({"type": "null"}));
     assert_eq!(request["required"], json!(["prompt"]));
@@ -105,7 +105,7 @@ fn the_description_has_every_path() {
     let ids = &request["properties"]["logit_bias"]["propertyNames"]["pattern"];
     let expected = "^(319|0|[1-9][0-9]{0,1}|[1-2][0-9]{2}|3[0-0][0-9]{1}|31[0-8][0-9]{0})$";
     assert_eq!(ids, expected);
-    // What is referred to is there.
+    // All references can be resolved.
     let text = description.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1) {
         let pointer = reference.split('"').next().unwrap();
@@ -127,7 +127,7 @@ fn the_page_is_served_and_may_ask_only_this_server() {
     for directive in ["default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'"] {
         assert!(directives.contains(&directive), "{directive} is not in {policy}");
     }
-    // Inline text runs by its hash alone.
+    // Inline scripts and styles are allowed by their hashes only.
     for (tag, directive) in [("script", "script-src"), ("style", "style-src")] {
         let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
         let texts: Vec<&str> = page.text().split(&open).skip(1).collect();

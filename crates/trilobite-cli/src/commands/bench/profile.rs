@@ -10,7 +10,7 @@ use trilobite_runtime::{Profile, Session, Stage};
 pub(super) struct StageTimes {
     threads: usize,
     what: &'static str,
-    /// What it is done with: a number of tokens, or of sequences.
+    /// Number of tokens, or of sequences.
     count: usize,
     tokens: usize,
     profile: Profile,
@@ -19,7 +19,7 @@ pub(super) struct StageTimes {
 }
 
 impl StageTimes {
-    /// Measures `work` on `tokens` tokens, which a table names by what is done and a number.
+    /// Measures `work` on `tokens` tokens. The heading of its column is the activity and a number.
     pub(super) fn new(
         session: &mut Session,
         threads: usize,

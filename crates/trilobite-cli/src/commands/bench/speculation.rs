@@ -1,4 +1,4 @@
-//! What drafting tokens gains and costs.
+//! The gain and the cost of drafts.
 
 use std::ops::ControlFlow;
 
@@ -14,15 +14,15 @@ use crate::args::Bench;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Drafts {
     None,
-    /// Every draft is right, as in text that repeats what was said.
+    /// Every draft is right, as in repeated text.
     Right,
     /// No draft is right.
     Wrong,
-    /// Those of a small model.
+    /// The drafts of a small model.
     Model,
 }
 
-/// The tokens to come, or others.
+/// A drafter of the known answer, or of wrong tokens.
 struct Known {
     /// The prompt and the answer.
     text: Vec<u32>,
@@ -59,7 +59,7 @@ pub(super) struct Speeds {
 }
 
 impl Speeds {
-    /// Creates a measurement, also of the drafts of a small model.
+    /// Creates a measurement, including drafts of a small model if there is a `drafter`.
     pub(super) fn new(drafter: Option<Speculation>) -> Self {
         Self { drafter, ..Self::default() }
     }

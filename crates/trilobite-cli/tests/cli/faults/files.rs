@@ -1,4 +1,4 @@
-//! Links, devices and FIFOs where files are expected.
+//! Tests with links, devices and FIFOs in place of files.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -36,7 +36,7 @@ fn links_and_devices_are_not_replaced() {
         fs::remove_file(&link).unwrap();
     }
     assert_eq!(names(folder.path()), ["file", "log"]);
-    // A pipe takes what a file would get.
+    // A pipe receives the contents that a file would get.
     let mut piped = command(["logits", "--tokens", "1", "--quiet", "-o", "/dev/stdout"]);
     let piped = piped.arg(&model).output().unwrap();
     let written = crate::trilobite::logits(&model, &[1], &[], &[]).unwrap();
@@ -48,7 +48,7 @@ fn fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Nobody ever writes to them.
+/// No process ever writes to them.
 #[test]
 fn fifos_are_refused_where_files_are_read_from_any_place() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! What goes wrong around a command: streams, signals, files that are none, texts that steer.
+//! Tests of faults around a command: streams, signals, special files, and texts that control the
+//! terminal.
 
 mod files;
 mod signals;
@@ -11,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::trilobite::command;
 
-/// Longest time that something may take that takes no time.
+/// Timeout of operations that are normally immediate.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Waits for what comes soon.
+/// Waits until `found` returns a value.
 #[track_caller]
 fn wait_for<T>(mut found: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -41,7 +42,7 @@ impl Running {
         assert!(kill.status().unwrap().success());
     }
 
-    /// The end that comes soon.
+    /// Waits for the end, which must come soon.
     #[track_caller]
     fn end(&mut self) -> Output {
         let status = wait_for(|| self.0.try_wait().unwrap());

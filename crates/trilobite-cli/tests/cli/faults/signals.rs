@@ -1,4 +1,4 @@
-//! Signals that ask for the end, and what a killed process leaves.
+//! Tests of signals that ask a command to end, and of the leftovers of a killed process.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,12 +12,12 @@ use super::{Running, conversion, line_of, names, wait_for};
 use crate::fixture::Fixture;
 use crate::trilobite::command;
 
-/// The name of the incomplete file in a folder, when there is one.
+/// The name of the incomplete file in a folder, if there is one.
 fn partial(folder: &Path) -> Option<String> {
     names(folder).into_iter().find(|name| name.ends_with(".partial"))
 }
 
-/// A checkpoint that takes long to convert: most of its embedding is a hole in the file.
+/// A checkpoint whose conversion takes long: most of its embedding is a hole in the file.
 fn large_checkpoint() -> tempfile::TempDir {
     const ROWS: u64 = 2 << 20;
     let small = Fixture::named("bitnet_offline").folder;
@@ -70,7 +70,7 @@ fn signals_end_a_conversion_that_leaves_nothing() {
     }
 }
 
-/// As with `nohup`.
+/// The case of `nohup`.
 #[test]
 fn a_conversion_may_outlive_its_terminal() {
     let (source, target) = (large_checkpoint(), tempfile::tempdir().unwrap());
@@ -90,7 +90,7 @@ fn a_target_has_one_conversion_and_the_next_clears_up_behind_a_killed_one() {
     let (large, target) = (large_checkpoint(), tempfile::tempdir().unwrap());
     let (small, out) = (Fixture::named("bitnet_offline").folder, target.path().join("out.gguf"));
     let mut running = Running::start(&mut conversion(large.path(), &out));
-    // It is locked before it has contents.
+    // The file is locked before it has contents.
     let filled = |file: &String| target.path().join(file).metadata().is_ok_and(|m| m.len() > 0);
     let file = wait_for(|| partial(target.path()).filter(filled));
     running.signal("STOP");
@@ -98,7 +98,7 @@ fn a_target_has_one_conversion_and_the_next_clears_up_behind_a_killed_one() {
     assert_eq!(code, Some(1));
     assert!(said.contains("out.gguf: another process is writing it"), "{said}");
     assert_eq!(names(target.path()), [file.as_str()]);
-    // Other targets are free.
+    // Other targets are not affected.
     let other = target.path().join("other.gguf");
     assert!(conversion(&small, &other).output().unwrap().status.success());
 

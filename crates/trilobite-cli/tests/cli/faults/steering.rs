@@ -1,4 +1,4 @@
-//! Texts that would steer the terminal.
+//! Tests with texts that would control the terminal.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use super::{conversion, line_of};
 use crate::fixture::Fixture;
 use crate::trilobite::{command, stdout};
 
-/// What erases the screen, what is the same in one byte, and what turns the text around.
+/// Characters that erase the screen (also as a single byte), reverse the text, ring and delete.
 const STEERING: &str = "\u{1b}[2J\u{9b}2J\u{202e}\u{7}\u{7f}\r";
 
 #[track_caller]
@@ -46,7 +46,7 @@ fn what_is_said_does_not_steer_the_terminal() {
         shows_everything(&output.stderr);
     }
 
-    // Types and names of tensors, and what else is in a checkpoint.
+    // Types and names of tensors, and other texts in a checkpoint.
     let small = Fixture::named("bitnet_offline").folder;
     let file = fs::read(small.join("model.safetensors")).unwrap();
     let edit = |from: &str, to: &str| {

@@ -1,4 +1,4 @@
-//! Streams that fail, and limits of the system.
+//! Tests with failing streams and limits of the system.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::{conversion, line_of, names};
 use crate::fixture::Fixture;
 use crate::trilobite::command;
 
-/// Commands that write to standard error, with their exit status when it is open.
+/// Commands that write to standard error, with their exit status if it is open.
 fn talking(out: &Path) -> Vec<(Command, i32)> {
     let model = Fixture::named("bitnet_offline").folder;
     let mut absent = command(["inspect"]);
@@ -80,7 +80,7 @@ fn a_result_that_cannot_be_printed_is_an_error_unless_its_reader_has_left() {
     }
 }
 
-/// No thread has so large a stack.
+/// A stack size that no thread can have.
 const STACK: (&str, &str) = ("RUST_MIN_STACK", "1125899906842624");
 
 #[test]
@@ -111,7 +111,7 @@ fn a_context_takes_memory_for_the_tokens_that_are_there() {
         serde_json::from_slice(&fs::read(small.join("config.json")).unwrap()).unwrap();
     config["max_position_embeddings"] = 16_000_000.into();
     fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-    // Keys and values of all these tokens would take 16 GB.
+    // The keys and values of these tokens would take 16 GB.
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -v 8000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_trilobite")]);
     command.args(["run", "--tokens", "1", "--ids", "-n", "1", "-q", "-t", "1"]);

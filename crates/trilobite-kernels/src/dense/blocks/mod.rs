@@ -260,8 +260,8 @@ fn padded<const N: usize, const B: usize>(blocks: &[[u8; N]]) -> [[u8; N]; B] {
     chunk
 }
 
-/// Loads factors one by one into all lanes, which costs no more than a load. If the compiler saw
-/// their addresses, it would load several at once, and each would cost a shuffle.
+/// Hides the address of factors from the compiler. Loading one factor into all lanes costs no more
+/// than a load, but the compiler would load several at once and shuffle each into its lanes.
 #[inline(always)]
 fn in_memory<T>(factors: &T) -> &T {
     std::hint::black_box(factors)

@@ -11,7 +11,7 @@ pub(super) const PLANE_LEN: usize = 64;
 /// Number of sums of a chunk, and of columns of a sum.
 pub(super) const LANES: usize = 16;
 
-/// The largest code of three bytes: the largest that is rounded by an addition.
+/// The largest code of three bytes: the largest that one addition can round.
 const LARGEST: f32 = 4_194_303.0;
 
 /// The largest code of one byte.
@@ -23,7 +23,8 @@ pub enum ColumnOrder {
     /// Byte `j` of plane `p` is column `4 j + p`: four adjacent weights share a byte.
     #[default]
     Adjacent,
-    /// Byte `32 h + j` of plane `p` is column `128 h + 32 p + j`: weights at a distance of 32 do.
+    /// Byte `32 h + j` of plane `p` is column `128 h + 32 p + j`: four weights at a distance of 32
+    /// columns share a byte.
     Apart,
 }
 

@@ -3,7 +3,7 @@
 use super::codes::{LANES, PLANE_LEN, PLANES};
 use crate::dense::blocks::simd::Integers;
 
-/// The places of 64 trits, each 16 in bytes of their own.
+/// The places of 64 trits, four groups of 16. The trits of a group are in 16 different bytes.
 pub(crate) struct Places {
     /// The byte that holds each trit.
     pub(super) bytes: [[u8; 16]; 4],

@@ -1,7 +1,7 @@
 //! AVX-512 VNNI, several tokens: the weights are unpacked once for all of them, and multiplied.
 //!
-//! A look-up serves one token, as an instruction of a multiply-add does, but tables take room in the
-//! first-level cache, so that a tile could not be read from one end to the other.
+//! A look-up and a multiply-add both serve one token. The tables of several tokens would fill the
+//! first-level cache, so a tile could not be processed from one end to the other.
 
 use super::super::{BLOCK_COLS, PLANES, Plane, TILE, TRIPLE, TRIPLES, UNUSED, WEIGHTS};
 use super::{Part, Sums, prefetch};

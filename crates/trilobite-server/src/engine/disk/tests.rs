@@ -42,12 +42,12 @@ fn what_one_server_computes_another_reads() {
     let (cached, metrics) = answer(&model, options(), place, &[&prompt]);
     assert_eq!((cached, metrics.loaded_pages.get()), (vec![0], 0));
     assert_eq!(sizes(folder.path()).len(), 3);
-    // Whole pages, and the second prompt continues those of the first in memory.
+    // Whole pages; the second prompt continues those of the first in memory.
     let (cached, metrics) = answer(&model, options(), place, &[&prompt, &other]);
     assert_eq!((cached, metrics.loaded_pages.get()), (vec![96, 70], 3));
     let (cached, _) = answer(&model, options(), place, &[&other]);
     assert_eq!(cached, [64]);
-    // With another cache type nothing is known.
+    // With another cache type no pages are found.
     let session = SessionOptions { cache: CacheType::Q8, ..options().session };
     let forward = Forward::new(Arc::clone(&model), session).unwrap();
     let disk =
@@ -55,7 +55,7 @@ fn what_one_server_computes_another_reads() {
     let mut sequence = forward.sequence();
     disk.extend(&mut sequence, &prompt, 100);
     assert!(sequence.is_empty());
-    // Only as many pages as there is room for.
+    // Only as many pages as fit.
     let forward = Forward::new(Arc::clone(&model), options().session).unwrap();
     let disk = DiskCache::new(folder.path().to_owned(), u64::MAX, &forward, metrics).unwrap();
     let mut sequence = forward.sequence();
