@@ -16,7 +16,7 @@ use trilobite_kernels::{
 };
 
 pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
-pub(crate) use self::sparse::MIN_DENSE_BATCH;
+pub(crate) use self::sparse::MAX_COLUMNS_BATCH;
 
 use crate::activations::Activations;
 use crate::config::Activation;
@@ -46,7 +46,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub(crate) struct Ops<'a> {
     pub(crate) workers: &'a mut Workers,
     pub(crate) model: &'a Model,
-    /// Partial sums, `[threads][T][hidden]` for fewer than [`MIN_DENSE_BATCH`] tokens.
+    /// Partial sums, `[threads][T][hidden]` for at most [`MAX_COLUMNS_BATCH`] tokens.
     pub(crate) parts: &'a mut [i32],
     /// Whether every weight is read and multiplied, with no shortcuts.
     pub(crate) plain: bool,

@@ -69,6 +69,7 @@ pub(crate) struct Weights<'a> {
     stride: usize,
     blocks: Range<usize>,
     /// Blocks to prefetch for later calls, besides the listed rows.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 prefetches"))]
     ahead: Range<usize>,
 }
 

@@ -3,7 +3,7 @@
 use crate::head::MAX_INPUTS;
 use crate::model::Model;
 use crate::ops::experts::Routing;
-use crate::ops::{AttentionBuffers, InputBuffer, MIN_DENSE_BATCH, Run};
+use crate::ops::{AttentionBuffers, InputBuffer, MAX_COLUMNS_BATCH, Run};
 use crate::weights::Layer;
 
 /// A row of a batch, the index of its part, and the index of its token there.
@@ -76,7 +76,7 @@ impl Buffers {
             input: InputBuffer::new(batch, widest),
             normed_once: buffer(if input_norms { widest } else { 0 }),
             up: buffer(if input_norms { config.intermediate } else { 0 }),
-            parts: vec![0; threads * batch.min(MIN_DENSE_BATCH) * config.hidden],
+            parts: vec![0; threads * batch.min(MAX_COLUMNS_BATCH) * config.hidden],
             normed: vec![0.0; MAX_INPUTS * config.hidden],
             logits: Vec::new(),
         }

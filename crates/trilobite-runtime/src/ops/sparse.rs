@@ -14,9 +14,12 @@ use crate::scratch::{Scratch, grown};
 use crate::team::{Pieces, Strip};
 use crate::weights::{Matrix, View};
 
-/// Batches of at least this many tokens skip nothing: nearly every row is needed by one of the
-/// tokens, and the dense product is faster.
-pub(crate) const MIN_DENSE_BATCH: usize = 12;
+/// Batches of at least this many tokens skip no row: nearly every row is needed by one of the tokens,
+/// and the dense product is faster.
+const MIN_DENSE_BATCH: usize = 12;
+/// Larger batches skip no column: their dense product is faster, even though each token skips
+/// columns of its own.
+pub(crate) const MAX_COLUMNS_BATCH: usize = 64;
 /// A list of rows is multiplied if at least one in this many rows is not on it. Otherwise the
 /// multiplication of all rows is faster.
 const ROWS_PER_SKIPPED: usize = 8;
@@ -113,7 +116,7 @@ impl Ops<'_> {
     pub(super) fn add_columns(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) -> bool {
         let View::Ternary(weights, scale) = self.model.view(matrix) else { return false };
         let Input { count, codes, .. } = input;
-        if self.plain || count >= MIN_DENSE_BATCH || weights.layout() != Layout::I2T {
+        if self.plain || count > MAX_COLUMNS_BATCH || weights.layout() != Layout::I2T {
             return false;
         }
         let kernels = self.workers.kernels;
