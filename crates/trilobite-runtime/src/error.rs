@@ -193,7 +193,7 @@ pub enum Error {
     NoPooling,
     /// The model has no prompt of this name.
     #[error("the model has no prompt {found:?}; {}", match known.as_str() {
-        "" => "it has none".to_owned(),
+        "" => "it has no prompts".to_owned(),
         known => format!("it has {known}"),
     })]
     NoPrompt {

@@ -15,7 +15,7 @@ use crate::suggest;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  trilobite pull                                    what there is
+  trilobite pull                                    the list of models
   trilobite pull bitnet-b1.58-2b-4t                 then: trilobite run bitnet-b1.58-2b-4t
   trilobite pull owner/repository@v1.0              at a branch, tag or commit
   trilobite pull owner/repository:model-Q8_0.gguf   one GGUF file, and its other parts if split
