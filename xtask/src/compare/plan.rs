@@ -175,8 +175,8 @@ impl Plan {
     /// The label of a test's line in the table.
     pub(super) fn label(&self, test: Test) -> String {
         let what = match test.kind {
-            TestKind::Prefill => "reading",
-            TestKind::Decode => "decoding",
+            TestKind::Prefill => "prefill of",
+            TestKind::Decode => "decode of",
         };
         let same = self.passes.iter().all(|pass| pass.threads == test.threads);
         let threads = match test.threads {

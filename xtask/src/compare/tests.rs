@@ -144,7 +144,7 @@ fn the_published_comparison_measures_four_models_on_sixteen_tasks() {
         "{markdown}"
     );
     assert_eq!(line(&markdown, "decoded token, ms")[..2], ["50.0", "50.0"]);
-    assert_eq!(line(&markdown, "reading 512 tokens")[0], "100.0 (100.0 to 100.0)");
+    assert_eq!(line(&markdown, "prefill of 512 tokens")[0], "100.0 (100.0 to 100.0)");
     assert_eq!(line(&markdown, "perplexity")[0], "9.270 (1.500 bits per byte)");
     // All items of all tasks, for the three available models.
     let evals = place.calls("eval");
@@ -180,10 +180,10 @@ fn random_weights_are_measured_without_fetching_or_scoring() {
     let (report, markdown) = place.compare(&["--synthetic", "-r", "1", "--peer", &peer]);
     assert_eq!(names(&report), [&MODELS[..], &["other"]].concat());
     assert_eq!(
-        line(&markdown, "decoding 128 tokens")[..5],
+        line(&markdown, "decode of 128 tokens")[..5],
         ["20.0", "20.0", "20.0", "20.0", "10.0"]
     );
-    assert_eq!(line(&markdown, "reading 512 tokens")[4], "50.0");
+    assert_eq!(line(&markdown, "prefill of 512 tokens")[4], "50.0");
     assert_eq!(line(&markdown, "decoded token, ms")[5], "*29*");
     assert!(!markdown.contains("ARC-Easy") && !markdown.contains("training tokens"), "{markdown}");
     assert!(
@@ -256,11 +256,11 @@ at_least = 1.5
     let calls = [ours("-p 0 -n 64 -t 2"), ours("-p 512 -n 0 -t 1")].concat();
     assert_eq!(place.calls("bench"), calls);
     let missing = "the variable NO_SUCH_VARIABLE of \"$NO_SUCH_VARIABLE/bench\" is not set";
-    let decode = line(&markdown, "decoding 64 tokens, tokens/s, 2 threads");
+    let decode = line(&markdown, "decode of 64 tokens, tokens/s, 2 threads");
     assert_eq!(decode[..2], ["20.0 (20.0 to 20.0)", "10.0 (10.0 to 10.0)"]);
     assert_eq!(report["rows"][2]["perplexity"]["not_run"], missing);
     // A row that fails in one test is run in the others.
-    let prefill = line(&markdown, "reading 512 tokens, tokens/s, 1 thread");
+    let prefill = line(&markdown, "prefill of 512 tokens, tokens/s, 1 thread");
     assert!(
         prefill[0] == "100.0 (100.0 to 100.0)" && prefill[1].starts_with("not run"),
         "{prefill:?}"
@@ -271,7 +271,7 @@ at_least = 1.5
     assert_eq!((&goals[0]["goal"], &goals[0]["ratio"]), (&"decode".into(), &2.0.into()));
     assert!(
         markdown.contains(
-            "| decode | decoding 64 tokens, tokens/s, 2 threads | ours | theirs | **2.00** | 1.5 |"
+            "| decode | decode of 64 tokens, tokens/s, 2 threads | ours | theirs | **2.00** | 1.5 |"
         ),
         "{markdown}"
     );
