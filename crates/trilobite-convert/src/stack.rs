@@ -20,7 +20,7 @@ pub(crate) struct Stack<'a> {
 /// A matrix of a source.
 pub(crate) enum Matrix<'a> {
     Floats(View<'a>),
-    Words(Words<'a>),
+    Words(Box<Words<'a>>),
 }
 
 impl<'a> Matrix<'a> {
@@ -44,8 +44,9 @@ impl<'a> Matrix<'a> {
     pub(crate) fn float_type(&self) -> Option<TensorType> {
         match self {
             Matrix::Floats(view) => view.dtype.float_type(),
-            Matrix::Words(Words { scales, biases: None, .. }) => scales.dtype.float_type(),
-            Matrix::Words(_) => Some(TensorType::F32),
+            // A bias of its own can make weights that no smaller type holds.
+            Matrix::Words(words) if words.biases.is_some() => Some(TensorType::F32),
+            Matrix::Words(words) => words.scales.dtype.float_type(),
         }
     }
 

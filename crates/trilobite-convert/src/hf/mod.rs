@@ -250,7 +250,7 @@ impl<'a> Builder<'a, '_> {
             grouped::check_biases(&scales, &biases)?;
         }
         let (rows, cols) = (rows as usize, cols as usize);
-        Ok(Matrix::Words(Words { words, scales, biases: None, rows, cols }))
+        Ok(Matrix::Words(Box::new(Words { words, scales, biases: None, rows, cols })))
     }
 
     /// Takes out the words of a matrix of MLX.
@@ -370,7 +370,7 @@ impl<'a> Builder<'a, '_> {
             self.notes
                 .push(format!("{module}.weight has codes of four bits and is stored as {ty}"));
             let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-            let data = Data::Stack(Stack { matrices: vec![Matrix::Words(words)] });
+            let data = Data::Stack(Stack { matrices: vec![Matrix::Words(Box::new(words))] });
             self.tensors.push(Planned { name, ty, shape, data });
             return Ok(true);
         }
