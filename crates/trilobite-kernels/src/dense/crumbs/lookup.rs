@@ -40,8 +40,7 @@ pub(super) fn fits(w: &DenseMatrix<'_>) -> bool {
     w.rows >= ROWS && w.cols.is_multiple_of(CHUNK)
 }
 
-/// The products of all rows with all tokens, a tile of tokens at a time. The matrix
-/// [`fits`](fits).
+/// The products of all rows with all tokens, a tile of tokens at a time. The matrix [`fits`].
 #[inline(always)]
 pub(super) fn gemm(
     simd: Avx2,
