@@ -51,6 +51,8 @@ const BASE: &str = "model.";
 
 /// The prefix of the tensors with which deepgrove's programs search the head approximately.
 const APPROXIMATE_HEAD: &str = "lm_head_flash.";
+/// The type of the words of MLX.
+const U32: Dtype = Dtype::Other("U32", 4);
 /// Number of codes of two bits in a word of MLX.
 const WORD: u64 = 16;
 
@@ -235,7 +237,10 @@ impl<'a> Builder<'a, '_> {
         let group = match quantization {
             _ if by_row => WORD,
             Quantization::Mlx { group } if self.shards.get(&scales).is_some() => group,
-            _ => return Ok(Matrix::Floats(self.shards.require_shape(&weight, shape)?)),
+            _ => match self.shards.get(&weight) {
+                Some(view) if view.dtype == U32 => return Err(self.shards.missing(&alpha)),
+                _ => return Ok(Matrix::Floats(self.shards.require_shape(&weight, shape)?)),
+            },
         };
         self.check_group(module, cols, group)?;
         let words = self.words(&weight, [rows, cols / WORD])?;
@@ -257,7 +262,7 @@ impl<'a> Builder<'a, '_> {
     fn words(&mut self, weight: &str, shape: [u64; 2]) -> Result<View<'a>, Error> {
         let words = self.shards.require_shape(weight, &shape)?;
         match words.dtype {
-            Dtype::Other("U32", 4) => Ok(words),
+            U32 => Ok(words),
             _ => Err(words.dtype_error("U32")),
         }
     }
