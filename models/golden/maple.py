@@ -1,4 +1,4 @@
-"""Writes the two small Maple checkpoints and what deepgrove's model code computes for them.
+"""Writes the three small Maple checkpoints and what deepgrove's model code computes for them.
 
 transformers does not have the architecture, so the reference is written here after `modeling_maple.py` of
 deepgrove/maple-preview, in NumPy and float64. Needs numpy and gguf of requirements.txt. The tokenizer and the
@@ -29,6 +29,10 @@ SMALL = dict(
 # Rows of whole blocks of TQ1_0 and TQ2_0.
 BLOCKS = dict(
     hidden=256, heads=4, kv_heads=1, head_dim=64, window=12, layers="GS", experts=3, used=2, width=256, tied=True
+)
+# Packed as MLX does: one scale a row, an embedding and a head of four bits.
+MLX = dict(
+    hidden=256, heads=2, kv_heads=1, head_dim=64, window=10, layers="SG", experts=3, used=2, width=256, tied=False
 )
 
 
@@ -195,9 +199,12 @@ def config(shape):
 def write_safetensors(path, tensors):
     header, data = {}, b""
     for name, value in sorted(tensors.items()):
-        raw = (value.astype(np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+        if value.dtype == np.uint32:
+            dtype, raw = "U32", value.astype("<u4").tobytes()
+        else:
+            dtype, raw = "BF16", (value.astype(np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
         header[name] = {
-            "dtype": "BF16",
+            "dtype": dtype,
             "shape": list(value.shape),
             "data_offsets": [len(data), len(data) + len(raw)],
         }
@@ -276,6 +283,48 @@ def write_gguf(path, shape, tensors):
     out.close()
 
 
+def four_bits(value, group=64):
+    """MLX's codes of four bits with a scale and a bias for each group of columns, and the weights they stand for."""
+    groups = value.reshape(len(value), -1, group)
+    low, high = groups.min(axis=-1), groups.max(axis=-1)
+    # Without a scale below 2^-9, so that f16 holds every one exactly.
+    scales, biases = bf16(np.maximum((high - low) / 15, 2**-9)), bf16(low)
+    codes = np.clip(np.rint((groups - biases[..., None]) / scales[..., None]), 0, 15)
+    weights = (codes * scales[..., None] + biases[..., None]).astype(np.float32)
+    return codes.astype(np.uint32).reshape(value.shape), scales, biases, weights.reshape(value.shape)
+
+
+def words(codes, bits):
+    """Codes of so many bits as 32-bit words, lowest first."""
+    each = 32 // bits
+    return np.bitwise_or.reduce(codes.reshape(*codes.shape[:-1], -1, each) << bits * np.arange(each, dtype=np.uint32), axis=-1)
+
+
+def mlx_tensors(shape, tensors):
+    """The tensors of deepgrove's pack for MLX. Replaces the embedding and the head by what their codes stand for."""
+    out = {}
+
+    def ternary(name, value):
+        scale = np.abs(value).max(axis=-1)
+        codes = (np.sign(value) + 1).astype(np.uint32)
+        out[name + ".weight"], out[name + ".row_alpha"] = words(codes, 2), scale
+
+    for name in ["model.word_embeddings", "lm_head"]:
+        codes, scales, biases, tensors[name + ".weight"] = four_bits(tensors[name + ".weight"])
+        out[name + ".weight"], out[name + ".scales"], out[name + ".biases"] = words(codes, 4), scales, biases
+    for name, value in tensors.items():
+        if name.endswith("_proj.weight") and ".experts." not in name:
+            ternary(name.removesuffix(".weight"), value)
+        elif "proj" not in name and name not in out:
+            out[name] = value
+    for layer in range(len(shape["layers"])):
+        prefix = f"model.layers.{layer}.mlp."
+        for name in EXPERTS:
+            stack = [tensors[f"{prefix}experts.{expert}.{name}.weight"] for expert in range(shape["experts"])]
+            ternary(f"{prefix}switch_mlp.{name}", np.stack(stack))
+    return out
+
+
 def evaluate(exact, rounded, prompt):
     """Logits, greedy continuation, and how far a pass in float32 is from both."""
     ids = list(prompt)
@@ -294,9 +343,10 @@ def evaluate(exact, rounded, prompt):
     return logits[:n], spread[:n], greedy
 
 
-def write(folder, shape, seed, blocks):
+def write(folder, shape, seed, form):
     rng = np.random.default_rng(seed)
     all_tensors = tensors(shape, rng)
+    packed = mlx_tensors(shape, all_tensors) if form == "mlx" else all_tensors
     golden = folder / "golden"
     golden.mkdir(parents=True, exist_ok=True)
     prompts = json.loads((TOKENIZER / "golden/prompts.json").read_text(encoding="utf-8"))
@@ -314,11 +364,18 @@ def write(folder, shape, seed, blocks):
     dump(golden / "meta.json", {"seed": seed, "numpy": np.__version__, "reference": reference}, 2)
     for name in ["prompts.json", "tokenizer_cases.json"]:
         shutil.copyfile(TOKENIZER / "golden" / name, golden / name)
-    dump(folder / "config.json", config(shape), 2)
-    if blocks:
+    settings = config(shape)
+    if form == "mlx":
+        head = {"group_size": 64, "bits": 4}
+        settings["quantization"] = {
+            "group_size": 128, "bits": 2, "mode": "affine", "lm_head": head, "model.word_embeddings": head
+        }
+        settings["quantization_config"] = settings["quantization"]
+    dump(folder / "config.json", settings, 2)
+    if form == "gguf":
         write_gguf(folder / "model.gguf", shape, all_tensors)
         return
-    write_safetensors(folder / "model.safetensors", all_tensors)
+    write_safetensors(folder / "model.safetensors", packed)
     for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"]:
         shutil.copyfile(TOKENIZER / name, folder / name)
 
@@ -329,5 +386,6 @@ def dump(path, value, indent=None):
 
 if __name__ == "__main__":
     out = pathlib.Path(sys.argv[1])
-    write(out / "maple", SMALL, 21, blocks=False)
-    write(out / "maple_gguf", BLOCKS, 22, blocks=True)
+    write(out / "maple", SMALL, 21, "floats")
+    write(out / "maple_gguf", BLOCKS, 22, "gguf")
+    write(out / "maple_mlx", MLX, 23, "mlx")

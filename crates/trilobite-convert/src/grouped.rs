@@ -250,19 +250,12 @@ impl<'a> Mlx<'a> {
         biases: &View<'_>,
         (group, block): (usize, usize),
     ) -> Result<Self, Error> {
-        for view in [scales, biases] {
-            if view.dtype.float_type().is_none() {
-                return Err(view.dtype_error("BF16, F16 or F32"));
-            }
-            view.require_finite()?;
-        }
+        check_biases(scales, biases)?;
         let mut found = Vec::with_capacity(scales.count() * group / block);
-        for (element, (scale, bias)) in scales.to_f32().into_iter().zip(biases.to_f32()).enumerate()
-        {
+        for (element, scale) in scales.to_f32().into_iter().enumerate() {
             let rounded = f16::from_f32(scale);
-            if bias != -scale || rounded.to_f32() != scale {
-                let (file, tensor) = (scales.file.to_owned(), scales.name.clone());
-                return Err(Error::Affine { file, tensor, element, scale, bias });
+            if rounded.to_f32() != scale {
+                return Err(affine(scales, element, scale, -scale));
             }
             found.extend(std::iter::repeat_n(rounded, group / block));
         }
@@ -286,6 +279,20 @@ impl<'a> Mlx<'a> {
         }
         sink(&out)
     }
+}
+
+/// Checks that the bias of every group of MLX is the negative of its scale.
+pub(crate) fn check_biases(scales: &View<'_>, biases: &View<'_>) -> Result<(), Error> {
+    let pairs = scales.to_f32().into_iter().zip(biases.to_f32());
+    match pairs.enumerate().find(|(_, (scale, bias))| *bias != -scale) {
+        None => Ok(()),
+        Some((element, (scale, bias))) => Err(affine(scales, element, scale, bias)),
+    }
+}
+
+fn affine(scales: &View<'_>, element: usize, scale: f32, bias: f32) -> Error {
+    let (file, tensor) = (scales.file.to_owned(), scales.name.clone());
+    Error::Affine { file, tensor, element, scale, bias }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod stack;
 mod testing;
 mod trits;
 mod verify;
+mod words;
 mod write;
 
 pub use error::Error;

@@ -6,8 +6,8 @@ use trilobite_format::{Metadata, TensorType};
 use crate::dense::Dense;
 use crate::grouped::{Grouped, Mlx};
 use crate::scan::Scan;
-use crate::source::{SourceFile, View};
-use crate::stack::Stack;
+use crate::source::SourceFile;
+use crate::stack::{Matrix, Stack};
 use crate::trits::{Encoding, Ternary};
 
 /// The plan of a file: everything except the weights themselves.
@@ -66,9 +66,8 @@ impl<'a> Data<'a> {
 
     /// The bytes in the source, in one or more places.
     pub(crate) fn sources(&self) -> Vec<&'a [u8]> {
-        let bytes = |view: &View<'a>| view.bytes;
         match self {
-            Data::Stack(stack) => stack.views.iter().map(bytes).collect(),
+            Data::Stack(stack) => stack.matrices.iter().flat_map(Matrix::sources).collect(),
             _ => vec![self.source()],
         }
     }

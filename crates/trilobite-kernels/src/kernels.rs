@@ -12,7 +12,7 @@ mod tests;
 pub use method::Method;
 
 use crate::dense::blocks::GROUPS;
-use crate::dense::blocks::simd::Half;
+use crate::dense::crumbs::CrumbBuffers;
 use crate::dense::{BlockBuffers, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
@@ -112,7 +112,7 @@ pub struct Kernels {
     wide_codes: RoundRow,
     block_gemm: unsafe fn(DenseMatrix<'_>, &WideCodes, &mut BlockBuffers, &mut [f32]),
     split_codes: unsafe fn(&[f32], SplitForm, &mut [SplitChunk], &mut [f32]),
-    crumb_gemm: unsafe fn(DenseMatrix<'_>, &SplitCodes, &mut Vec<Half>, &mut [f32]),
+    crumb_gemm: unsafe fn(DenseMatrix<'_>, &SplitCodes, &mut CrumbBuffers, &mut [f32]),
     dense_row: unsafe fn(DenseMatrix<'_>, &mut [f32]),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),

@@ -1,6 +1,6 @@
 //! Scratch memory for products.
 
-use crate::dense::blocks::simd::Half;
+use crate::dense::crumbs::CrumbBuffers;
 use crate::dense::{BlockBuffers, FloatBuffer};
 use crate::i2_s::transposed::ColumnList;
 
@@ -24,8 +24,7 @@ pub struct Workspace {
     pub(crate) columns: ColumnList,
     pub(crate) floats: FloatBuffer,
     pub(crate) blocks: BlockBuffers,
-    /// Sums of a tile of tokens with weights of at most two bits.
-    pub(crate) crumbs: Vec<Half>,
+    pub(crate) crumbs: CrumbBuffers,
 }
 
 impl Workspace {

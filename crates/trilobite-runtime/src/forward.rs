@@ -21,8 +21,12 @@ use crate::sequence::{Part, Sequence, Want};
 use crate::weights::{Layer, Matrix, RopeDivisors, View};
 use crate::workers::Workers;
 
-/// Maximum number of tokens in a batch. Larger batches take more memory and are no faster.
-pub const MAX_BATCH: usize = 256;
+/// Maximum number of tokens in a batch. In larger ones more tokens share an expert of a mixture, but
+/// they take more memory.
+pub const MAX_BATCH: usize = 512;
+/// Maximum number of tokens in a batch of a model without experts, for which larger ones are no
+/// faster.
+const MAX_DENSE_BATCH: usize = 256;
 /// Maximum number of tokens whose logits are computed together.
 const HEAD_BATCH: usize = 16;
 /// Default capacity of a sequence in tokens.
@@ -37,7 +41,8 @@ pub struct SessionOptions {
     /// Maximum number of tokens of a sequence. Memory is allocated as tokens arrive. Models with
     /// LongRoPE use other frequencies if this exceeds their original context.
     pub context: usize,
-    /// Maximum number of tokens in a batch, at most [`MAX_BATCH`].
+    /// Maximum number of tokens in a batch, at most [`MAX_BATCH`], or half of it in a model without
+    /// experts.
     pub batch: usize,
     /// Element type of the KV cache.
     pub cache: CacheType,
@@ -88,10 +93,11 @@ impl Forward {
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         options.activations.check(model.weights())?;
         let context = options.context.max(1);
+        let most = if model.config().experts.is_some() { MAX_BATCH } else { MAX_DENSE_BATCH };
         let options = SessionOptions {
             threads: options.threads.max(1),
             context,
-            batch: options.batch.clamp(1, MAX_BATCH.min(context)),
+            batch: options.batch.clamp(1, most.min(context)),
             ..options
         };
         let config = model.config();

@@ -11,8 +11,8 @@ mod sparse;
 use std::ops::Range;
 
 use trilobite_kernels::{
-    Codes, ColumnOrder, DenseMatrix, Kernels, Layout, Method, SplitForm, SplitParts, WideCodes,
-    WideParts, Workspace, wide_rest,
+    Codes, ColumnOrder, DenseMatrix, DenseType, Kernels, Layout, Method, SplitForm, SplitParts,
+    WideCodes, WideParts, Workspace, wide_rest,
 };
 
 pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
@@ -30,6 +30,9 @@ use crate::workers::Workers;
 /// Rows of a dense matrix that a thread multiplies with a batch at a time: as many as its kernel
 /// widens to f32.
 const ROW_CHUNK: usize = 96;
+/// Rows of a matrix with at most two bits a weight that a thread multiplies at a time. Tables of the
+/// input are made for each of these pieces.
+const CRUMB_CHUNK: usize = 256;
 /// Rows of a ternary matrix that a thread multiplies at a time. More are faster but their sums take
 /// more memory.
 const TERNARY_CHUNK: usize = 1280;
@@ -419,7 +422,7 @@ impl<'a> Product<'a> {
             }
             _ if self.input.count == 1 => PIECE_BYTES / (place.range.len() / rows.max(1)).max(1),
             Kind::Ternary { .. } => TERNARY_CHUNK,
-            Kind::Dense(_) => ROW_CHUNK,
+            Kind::Dense(ty) => row_chunk(ty),
         };
         Pieces { least: MIN_MULTIPLY_ADDS / (cols * self.input.count).max(1), size }
     }
@@ -429,7 +432,7 @@ impl<'a> Product<'a> {
         match self.matrix.kind {
             _ if self.input.count == 1 => usize::MAX,
             Kind::Ternary { .. } => TERNARY_CHUNK,
-            Kind::Dense(_) => ROW_CHUNK,
+            Kind::Dense(ty) => row_chunk(ty),
         }
     }
 
@@ -472,6 +475,11 @@ impl<'a> Product<'a> {
             }
         }
     }
+}
+
+/// Rows of a dense matrix that a thread multiplies with a batch at a time.
+fn row_chunk(ty: DenseType) -> usize {
+    if ty.has_crumbs() { CRUMB_CHUNK } else { ROW_CHUNK }
 }
 
 /// The RMS norm of every row of `x`, `[count][cols]`.

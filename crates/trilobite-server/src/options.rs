@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use trilobite_runtime::{MAX_BATCH, PAGE, SessionOptions, Speculation};
+use trilobite_runtime::{PAGE, SessionOptions, Speculation};
 
 use crate::engine::{EngineOptions, PromptFolder};
 use crate::error::{Error, Result};
@@ -12,6 +12,8 @@ use crate::served::ServedModel;
 /// Maximum sequences of one model at the same time.
 const MAX_PARALLEL: usize = 128;
 
+/// Default of [`Options::step`].
+const STEP: usize = 256;
 /// Default number of connections: half of the files that a process may usually have open.
 const CONNECTIONS: usize = 512;
 /// Default time of [`Options::head_time`]. Proxies keep idle connections for up to 60 s. If the server
@@ -71,7 +73,7 @@ impl Default for Options {
             cache_bytes: None,
             prompt_folder: None,
             queue: 256,
-            step: MAX_BATCH,
+            step: STEP,
             speculate: true,
             max_tokens: None,
             connections: CONNECTIONS,

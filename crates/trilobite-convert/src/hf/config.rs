@@ -44,6 +44,8 @@ pub(crate) struct HfConfig {
     /// The default of the model's class for `tied`.
     pub(crate) tied_by_default: bool,
     pub(crate) quantization: Quantization,
+    /// The modules that MLX packs with four bits, and the sizes of their groups.
+    pub(crate) four_bits: Vec<(String, u64)>,
     /// Whether the input of every quantised projection is normed (`use_rms_norm`).
     pub(crate) input_norms: bool,
     /// The modules in `modules_to_not_convert`. `None` if the key is absent: then all projections
@@ -68,7 +70,7 @@ pub(crate) enum Quantization {
     /// Ternary weights with a `weight_scale`. A weight is trit times scale, or trit divided by
     /// scale.
     Offline { divide: bool },
-    /// Codes of two bits with a scale and a bias for each group of columns.
+    /// Codes of two bits with a scale for each row, or a scale and a bias for each group of columns.
     Mlx { group: u64 },
 }
 
@@ -80,10 +82,13 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
             return Err(object.unsupported(key));
         }
     }
-    // Bonsai is the only supported model that MLX packs.
-    let mlx = if arch == Architecture::Qwen3 { mlx(&object)? } else { None };
+    // Bonsai and Maple are the supported models that MLX packs.
+    let mlx = match arch {
+        Architecture::Qwen3 | Architecture::Maple => mlx(&object)?,
+        _ => None,
+    };
     if arch == Architecture::Maple {
-        if object.get("quantization_config").is_some() {
+        if mlx.is_none() && object.get("quantization_config").is_some() {
             return Err(object.unsupported("quantization_config"));
         }
         if object.bool("is_bitnet_config")? == Some(true) {
@@ -103,9 +108,12 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
     let window = window(&object, &sizes, local_theta)?;
     let attention_scale = attention_scale(&object, &sizes)?;
     let scales = scales(&object, &sizes)?;
-    let (quantization, excluded) = match mlx {
-        Some(group) => (Quantization::Mlx { group }, None),
-        None => quantization(&object, old)?,
+    let (quantization, excluded, four_bits) = match mlx {
+        Some((group, four_bits)) => (Quantization::Mlx { group }, None, four_bits),
+        None => {
+            let (quantization, excluded) = quantization(&object, old)?;
+            (quantization, excluded, Vec::new())
+        }
     };
     let projection_norm_eps = input_norms(&object)?;
     let model = Hyperparameters {
@@ -128,6 +136,7 @@ pub(crate) fn read(object: Object<'_>) -> Result<HfConfig, Error> {
         tied: object.bool("tie_word_embeddings")?,
         tied_by_default: defaults.tied,
         quantization,
+        four_bits,
         input_norms: projection_norm_eps.is_some(),
         excluded,
         rope_divisors: divisors,
@@ -356,8 +365,12 @@ fn layer_types(object: &Object<'_>, count: usize) -> Result<Option<Vec<bool>>, E
     }
 }
 
-/// The size of a group in a checkpoint of MLX, which repeats its key under transformers' name.
-fn mlx(object: &Object<'_>) -> Result<Option<u64>, Error> {
+/// What a checkpoint of MLX says about its codes: the size of a group, and the modules that have four
+/// bits instead of two, with the sizes of their groups.
+type MlxSettings = (u64, Vec<(String, u64)>);
+
+/// Reads the settings of a checkpoint of MLX, which repeats its key under transformers' name.
+fn mlx(object: &Object<'_>) -> Result<Option<MlxSettings>, Error> {
     let own = object.object("quantization.")?;
     let settings = match own {
         Some(settings) => Some(settings),
@@ -379,7 +392,23 @@ fn mlx(object: &Object<'_>) -> Result<Option<u64>, Error> {
     if !group.is_multiple_of(64) {
         return Err(settings.bad("group_size", "a multiple of 64"));
     }
-    Ok(Some(group))
+    let mut four_bits = Vec::new();
+    for (module, value) in settings.iter().filter(|(_, value)| value.is_object()) {
+        let number = |key: &str| value.get(key).and_then(serde_json::Value::as_u64);
+        let affine = value.get("mode").is_none_or(|mode| mode == "affine");
+        match (number("bits"), number("group_size")) {
+            (Some(4), Some(size)) if affine && size > 0 && size.is_multiple_of(32) => {
+                four_bits.push((module.to_owned(), size));
+            }
+            (Some(2), Some(size)) if affine && size == group => {}
+            _ => {
+                let size =
+                    format!("2 bits in groups of {group}, or 4 in groups of a multiple of 32");
+                return Err(settings.bad(module, &size));
+            }
+        }
+    }
+    Ok(Some((group, four_bits)))
 }
 
 /// Reads `quantization_config`, with the defaults of transformers.

@@ -9,6 +9,7 @@ mod dense_tests;
 mod embedding;
 #[cfg(test)]
 mod embedding_tests;
+mod fused;
 #[cfg(test)]
 mod grid_tests;
 mod json;
@@ -35,8 +36,9 @@ use crate::model::{Data, Plan, Planned};
 use crate::options::{Head, Options};
 use crate::rows::source_row;
 use crate::source::{Checkpoint, Dtype, Shards, SourceFile, View};
-use crate::stack::Stack;
+use crate::stack::{Matrix, Stack};
 use crate::trits::{Encoding, Ternary, check_scale};
+use crate::words::Words;
 use crate::{Error, plan};
 use config::{HfConfig, Quantization};
 use json::Object;
@@ -46,6 +48,13 @@ use names::{HEAD, suffix};
 const CONFIG: &str = "config.json";
 /// The prefix of the names of all other modules.
 const BASE: &str = "model.";
+
+/// The prefix of the tensors with which deepgrove's programs search the head approximately.
+const APPROXIMATE_HEAD: &str = "lm_head_flash.";
+/// The type of the words of MLX.
+const U32: Dtype = Dtype::Other("U32", 4);
+/// Number of codes of two bits in a word of MLX.
+const WORD: u64 = 16;
 
 /// Plans the conversion of a Hugging Face checkpoint.
 pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {
@@ -61,6 +70,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     }
     let mut shards = checkpoint.shards()?;
     base_names(&mut shards, &source);
+    fused::divide(&mut shards, &source.model)?;
     let embedding = embedding::complete(checkpoint, object, &mut source, &shards)?;
     let mut builder = Builder {
         shards,
@@ -180,9 +190,8 @@ impl<'a> Builder<'a, '_> {
                 Some(module)
                     if self.source.model.arch.has_experts() && tensor.role.is_projection() =>
                 {
-                    let weight = format!("{module}.weight");
-                    let view = self.shards.require_shape(&weight, &tensor.shape)?;
-                    self.stack(tensor, vec![view])?;
+                    let matrix = self.matrix(&module, &tensor.shape)?;
+                    self.stack(tensor, vec![matrix])?;
                 }
                 Some(module) if tensor.role == Role::Embedding => {
                     self.embedding(tensor, &module)?
@@ -210,28 +219,77 @@ impl<'a> Builder<'a, '_> {
     /// Plans the matrices of the experts of a layer as one tensor.
     fn experts(&mut self, tensor: Tensor) -> Result<(), Error> {
         let &[experts, ref shape @ ..] = tensor.shape.as_slice() else { return Ok(()) };
-        let views = (0..experts).filter_map(|at| names::expert(tensor.role, tensor.layer, at));
-        let views =
-            views.map(|module| self.shards.require_shape(&format!("{module}.weight"), shape));
-        let views = views.collect::<Result<Vec<_>, _>>()?;
-        self.stack(tensor, views)
+        let modules = (0..experts).filter_map(|at| names::expert(tensor.role, tensor.layer, at));
+        let matrices = modules.map(|module| self.matrix(&module, shape));
+        let matrices = matrices.collect::<Result<Vec<_>, _>>()?;
+        self.stack(tensor, matrices)
+    }
+
+    /// Takes out the matrix of a projection of a mixture of experts: floats, or codes of MLX with a
+    /// scale for each row or each group of columns.
+    fn matrix(&mut self, module: &str, shape: &[u64]) -> Result<Matrix<'a>, Error> {
+        let [weight, alpha, scales, biases] =
+            ["weight", "row_alpha", "scales", "biases"].map(|suffix| format!("{module}.{suffix}"));
+        let (&[rows, cols], quantization) = (shape, self.source.quantization) else {
+            return Ok(Matrix::Floats(self.shards.require_shape(&weight, shape)?));
+        };
+        let by_row = self.shards.get(&alpha).is_some();
+        let group = match quantization {
+            _ if by_row => WORD,
+            Quantization::Mlx { group } if self.shards.get(&scales).is_some() => group,
+            _ => match self.shards.get(&weight) {
+                Some(view) if view.dtype == U32 => return Err(self.shards.missing(&alpha)),
+                _ => return Ok(Matrix::Floats(self.shards.require_shape(&weight, shape)?)),
+            },
+        };
+        self.check_group(module, cols, group)?;
+        let words = self.words(&weight, [rows, cols / WORD])?;
+        let scales = match by_row {
+            true => self.shards.require_shape(&alpha, &[rows])?,
+            false => self.shards.require_shape(&scales, &[rows, cols / group])?,
+        };
+        require_floats(&scales)?;
+        if !by_row {
+            let biases = self.shards.require_shape(&biases, &[rows, cols / group])?;
+            require_floats(&biases)?;
+            grouped::check_biases(&scales, &biases)?;
+        }
+        let (rows, cols) = (rows as usize, cols as usize);
+        Ok(Matrix::Words(Box::new(Words { words, scales, biases: None, rows, cols })))
+    }
+
+    /// Takes out the words of a matrix of MLX.
+    fn words(&mut self, weight: &str, shape: [u64; 2]) -> Result<View<'a>, Error> {
+        let words = self.shards.require_shape(weight, &shape)?;
+        match words.dtype {
+            U32 => Ok(words),
+            _ => Err(words.dtype_error("U32")),
+        }
+    }
+
+    fn check_group(&self, module: &str, cols: u64, group: u64) -> Result<(), Error> {
+        if cols.is_multiple_of(group) {
+            return Ok(());
+        }
+        let what = format!("{module}.weight of {cols} columns in groups of {group}");
+        Err(Error::Unsupported { file: CONFIG.to_owned(), what })
     }
 
     /// Plans matrices with a ternary row each as one tensor: as TQ2_0 if it represents them exactly,
     /// otherwise in their own type.
-    fn stack(&mut self, tensor: Tensor, views: Vec<View<'a>>) -> Result<(), Error> {
+    fn stack(&mut self, tensor: Tensor, matrices: Vec<Matrix<'a>>) -> Result<(), Error> {
         let Tensor { name, shape, .. } = tensor;
-        let Some(own) = views.first().and_then(|view| view.dtype.float_type()) else {
-            let expected = "BF16, F16 or F32";
-            return views.first().map_or(Ok(()), |view| Err(view.dtype_error(expected)));
+        let Some(own) = matrices.first().and_then(Matrix::float_type) else {
+            let first = matrices.first().map(Matrix::view);
+            return first.map_or(Ok(()), |view| Err(view.dtype_error("BF16, F16 or F32")));
         };
-        if let Some(other) = views.iter().find(|view| view.dtype.float_type() != Some(own)) {
-            return Err(other.dtype_error(&format!("{own}, as the other experts have")));
+        if let Some(other) = matrices.iter().find(|matrix| matrix.float_type() != Some(own)) {
+            return Err(other.view().dtype_error(&format!("{own}, as the other experts have")));
         }
-        let stack = Stack { views };
+        let stack = Stack { matrices };
         let packed = self.options.ty.is_none() && stack.is_ternary();
-        for view in &stack.views {
-            self.files.iter().for_each(|file| file.release(view.bytes));
+        for bytes in stack.matrices.iter().flat_map(Matrix::sources) {
+            self.files.iter().for_each(|file| file.release(bytes));
         }
         let ty = if packed { TensorType::Tq2_0 } else { own };
         self.dense_projections += usize::from(!packed);
@@ -301,22 +359,33 @@ impl<'a> Builder<'a, '_> {
             return Ok(false);
         };
         let [words, scales, biases] = &names;
-        let words = self.shards.require_shape(words, &[rows, cols / 16])?;
-        if words.dtype != Dtype::Other("U32", 4) {
-            return Err(words.dtype_error("U32"));
-        }
+        let four_bits = self.source.four_bits.iter().find(|(name, _)| name == module);
+        let (group, bits) = four_bits.map_or((group, 2), |(_, group)| (*group, 4));
+        self.check_group(module, cols, group)?;
+        let words = self.words(words, [rows, cols * bits / 32])?;
         let groups = [rows, cols / group];
         let scales = self.shards.require_shape(scales, &groups)?;
         let biases = self.shards.require_shape(biases, &groups)?;
+        if bits == 4 {
+            require_floats(&scales)?;
+            require_floats(&biases)?;
+            let biases = Some(biases);
+            let words = Words { words, scales, biases, rows: rows as usize, cols: cols as usize };
+            let ty = if words.fits_q4_1() { TensorType::Q4_1 } else { TensorType::F32 };
+            self.notes
+                .push(format!("{module}.weight has codes of four bits and is stored as {ty}"));
+            let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+            let data = Data::Stack(Stack { matrices: vec![Matrix::Words(Box::new(words))] });
+            self.tensors.push(Planned { name, ty, shape, data });
+            return Ok(true);
+        }
+        require_floats(&scales)?;
+        require_floats(&biases)?;
         let (ty, block) = match group % 128 {
             0 => (TensorType::Pq2_0, 128),
             _ => (TensorType::Q2_0, 64),
         };
         let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-        if !cols.is_multiple_of(group) {
-            let what = format!("{module}.weight of {cols} columns in groups of {group}");
-            return Err(Error::Unsupported { file: CONFIG.to_owned(), what });
-        }
         let data = Data::Mlx(Mlx::new(words, &scales, &biases, (group as usize, block))?);
         self.tensors.push(Planned { name, ty, shape, data });
         Ok(true)
@@ -336,6 +405,11 @@ impl<'a> Builder<'a, '_> {
         if count > 0 {
             let what = "that follow from the configuration were left out";
             self.notes.push(format!("{count} buffers {what}"));
+        }
+        if model.arch.has_experts()
+            && self.shards.leave_out(|name, _| name.starts_with(APPROXIMATE_HEAD)) > 0
+        {
+            self.notes.push("the tensors of an approximate head were left out".to_owned());
         }
         self.shards.require_empty()
     }
@@ -519,5 +593,13 @@ impl<'a> Builder<'a, '_> {
         check_scale(view.file, name, stored)?;
         check_scale(view.file, name, scale)?;
         Ok(scale)
+    }
+}
+
+/// Checks that a tensor holds finite floats.
+fn require_floats(view: &View<'_>) -> Result<(), Error> {
+    match view.dtype.float_type() {
+        Some(_) => view.require_finite(),
+        None => Err(view.dtype_error("BF16, F16 or F32")),
     }
 }

@@ -128,6 +128,16 @@ impl<'a> Shards<'a> {
         })
     }
 
+    /// Adds a tensor under a name. It is an error if there is one of this name.
+    pub(crate) fn insert(&mut self, name: String, view: View<'a>) -> Result<(), Error> {
+        match self.tensors.insert(name, view) {
+            None => Ok(()),
+            Some(View { file, name: tensor, .. }) => {
+                Err(Error::Unexpected { file: file.to_owned(), tensor })
+            }
+        }
+    }
+
     pub(crate) fn missing(&self, name: &str) -> Error {
         Error::Missing { file: self.list.to_owned(), tensor: name.to_owned() }
     }

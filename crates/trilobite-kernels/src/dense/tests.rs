@@ -374,6 +374,39 @@ fn extreme_blocks_are_exact() {
     }
 }
 
+/// Enough rows for kernels that multiply eight at a time, and whole chunks or not.
+#[test]
+fn many_rows_are_multiplied_as_on_any_processor() {
+    let mut numbers = Random(11);
+    // Every table comes after those with fewer instructions.
+    let scalar = Kernels::available()[0];
+    for ty in DenseType::ALL.into_iter().filter(|ty| ty.has_crumbs()) {
+        for (rows, cols) in [(8, 768), (21, 512), (13, 2304), (16, 1920), (7, 256)] {
+            let Some(_) = ty.row_len(cols) else { continue };
+            let bytes = random(&mut numbers, ty, rows, cols);
+            let w = matrix(ty, &bytes, cols);
+            for tokens in [1, 2, 4, 7] {
+                let mut x = numbers.floats(tokens * cols);
+                // The largest codes, of both signs.
+                x[..512.min(cols)].iter_mut().for_each(|x| *x = x.signum());
+                for &int8 in roundings(ty) {
+                    let product = |kernels| {
+                        let mut out = vec![0.0; tokens * (rows - 1)];
+                        let workspace = &mut Workspace::default();
+                        block_products(kernels, &w, 1..rows, (&x, int8), workspace, &mut out);
+                        bits(&out)
+                    };
+                    let expected = product(scalar);
+                    for kernels in Kernels::available() {
+                        let what = format!("{ty:?}, {rows} x {cols}, {tokens}: {kernels:?}");
+                        assert_eq!(product(kernels), expected, "{what}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Rounding changes a product by at most half a step for every weight.
 #[test]
 fn rounded_activations_are_close() {

@@ -7,7 +7,7 @@ macro_rules! compile {
         use crate::simd;
         use crate::dense::{
             self, BlockBuffers, DenseMatrix, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideCodes, WideGroup,
-            blocks, blocks::simd::Half, crumbs,
+            blocks, crumbs,
         };
         use crate::kv::{Block, Visible};
         use crate::scan::{self, Bounds, Precision, Query};
@@ -108,9 +108,9 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn crumb_gemm(
-            w: DenseMatrix<'_>, x: &SplitCodes, sums: &mut Vec<Half>, out: &mut [f32],
+            w: DenseMatrix<'_>, x: &SplitCodes, buffers: &mut crumbs::CrumbBuffers, out: &mut [f32],
         ) {
-            crumbs::gemm($simd, w, x, sums, out)
+            crumbs::gemm($simd, w, x, buffers, out)
         }
 
         $($target)*

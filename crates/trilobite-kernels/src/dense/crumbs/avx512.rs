@@ -7,6 +7,7 @@ use crate::simd::avx512::Avx512;
 use std::arch::x86_64::*;
 
 impl Crumbs for Avx512 {
+    const TOKENS: usize = 4;
     type Plane = __m512i;
 
     #[inline(always)]

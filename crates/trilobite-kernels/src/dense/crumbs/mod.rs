@@ -19,6 +19,8 @@ mod avx2;
 mod avx512;
 mod codes;
 mod format;
+#[cfg(target_arch = "x86_64")]
+mod lookup;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -38,15 +40,28 @@ use crate::simd::AHEAD;
 /// first-level cache.
 const DEPTH: usize = 6;
 
+/// Buffers of a product.
+#[derive(Debug, Default)]
+pub(crate) struct CrumbBuffers {
+    /// Sums of a tile of tokens.
+    sums: Vec<Half>,
+    #[cfg(target_arch = "x86_64")]
+    tables: Vec<lookup::ChunkTables>,
+}
+
 /// The products of all rows with at least one token. `out` is `[tokens][rows]`, and not empty.
 #[inline(always)]
 pub(crate) fn gemm<S: Crumbs>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &SplitCodes,
-    sums: &mut Vec<Half>,
+    buffers: &mut CrumbBuffers,
     out: &mut [f32],
 ) {
+    if simd.look_up(w, x, buffers, out) {
+        return;
+    }
+    let sums = &mut buffers.sums;
     match x.form().int8 {
         true => dispatch!(w.ty, tokens::<S, true>(simd, w, x, sums, out)),
         false => dispatch!(w.ty, tokens::<S, false>(simd, w, x, sums, out)),
@@ -64,10 +79,8 @@ fn tokens<S: Crumbs, const INT8: bool, F: Crumb<N, B>, const N: usize, const B: 
 ) {
     let mut first = 0;
     while first < x.tokens() {
-        // A tile has as many sums as fit in the registers.
-        let (left, wide) = (x.tokens() - first, S::REGISTERS * S::WIDTH >= 512);
-        let n = match left {
-            4.. if wide => 4,
+        let n = match x.tokens() - first {
+            4.. if S::TOKENS == 4 => 4,
             2.. => 2,
             _ => 1,
         };

@@ -1,6 +1,8 @@
 //! The operations of an instruction set on planes of 64 bytes.
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
+use super::{CrumbBuffers, SplitCodes};
+use crate::dense::DenseMatrix;
 use crate::dense::blocks::simd::Integers;
 
 /// The places of 64 trits, four groups of 16. The trits of a group are in 16 different bytes.
@@ -16,6 +18,21 @@ pub(crate) struct Places {
 pub(crate) trait Crumbs: Integers {
     /// Sixty-four bytes.
     type Plane: Copy;
+
+    /// Number of tokens that are multiplied together: the fastest, up to 4.
+    const TOKENS: usize = 2;
+
+    /// Multiplies by look-up, if that is possible and faster. `out` is `[tokens][rows]`.
+    #[inline(always)]
+    fn look_up(
+        self,
+        _: DenseMatrix<'_>,
+        _: &SplitCodes,
+        _: &mut CrumbBuffers,
+        _: &mut [f32],
+    ) -> bool {
+        false
+    }
 
     fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]);
     /// Joins two halves.
