@@ -1,8 +1,14 @@
 #!/usr/bin/env python3
 """Train a small BitNet b1.58 story model on CPU and export it for inference.
 
-    python train.py --train train.txt --valid val.txt --out OUT --work WORK --hours 1.6
+    python train.py --train train.txt --valid val.txt --out OUT --work WORK --steps 5200
+    python train.py ... --out OUT2 --work WORK2 --from WORK/state.pt --decay 1200
     python train.py ... --dense        # the dense twin: a plain LlamaForCausalLM of the same shape
+
+The first command trains at a constant learning rate after the warm-up and may be stopped at any moment;
+started again, it goes on from WORK/state.pt. The second makes a finished model of whatever the first has
+reached: the learning rate falls to 0 over 1200 more steps. It leaves the first folder as it is, so that
+the longer run can go on afterwards. The batches of a step depend only on the seed and the step.
 
 The text files hold stories separated by lines "<|endoftext|>". The ternary model is
 transformers' BitNetForCausalLM, trained with quantisation-aware training: every linear layer sees
@@ -16,10 +22,13 @@ Tested with the versions in requirements.txt.
 
 import argparse
 import bisect
+import ctypes
 import json
 import math
 import os
+import platform
 import random
+import signal
 import time
 from dataclasses import asdict, dataclass, fields
 
@@ -121,6 +130,34 @@ def rotate(x, cos, sin):
     return x * cos + torch.cat([-b, a], -1) * sin
 
 
+def attend(q, k, v, block=128):
+    """Causal attention over [batch, length, heads, head_dim].
+
+    In bfloat16, that is in training, it runs in blocks of queries that skip the later keys, and the heads of
+    a group are consecutive rows of one product with the key and value heads that they share: compiled for a
+    CPU it takes less than half the time of scaled_dot_product_attention, to which it is equal but for rounding.
+    """
+    batch, length, heads, size = q.shape
+    groups = k.shape[2]
+    group = heads // groups
+    if q.dtype == torch.float32:
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+    q = q.view(batch, length, groups, group, size).transpose(1, 2).reshape(batch * groups, length * group, size)
+    k, v = (t.transpose(1, 2).reshape(batch * groups, length, size) for t in (k, v))
+    place = torch.arange(length)
+    outputs = []
+    for start in range(0, length, block):
+        end = min(start + block, length)
+        scores = (q[:, start * group : end * group] @ k[:, :end].mT).float() * size**-0.5
+        later = place[:end] > place[start:end].repeat_interleave(group)[:, None]
+        p = scores.masked_fill(later, -math.inf).softmax(-1)
+        outputs.append(p.to(q.dtype) @ v[:, :end])
+    o = torch.cat(outputs, 1).view(batch, groups, length, group, size)
+    return o.transpose(1, 2).reshape(batch, length, heads, size)
+
+
 class Attention(nn.Module):
     def __init__(self, c):
         super().__init__()
@@ -136,12 +173,9 @@ class Attention(nn.Module):
     def forward(self, x, cos, sin, dtype):
         c, (batch, length, _) = self.c, x.shape
         q, k, v = project(x, [self.q_proj, self.k_proj, self.v_proj], c.dense, dtype)
-        q, k, v = (t.reshape(batch, length, -1, c.head_dim).transpose(1, 2) for t in (q, k, v))
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        group = c.num_attention_heads // c.num_key_value_heads
-        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-        o = F.scaled_dot_product_attention(q.to(dtype), k.to(dtype), v.to(dtype), is_causal=True)
-        o = o.float().transpose(1, 2).reshape(batch, length, -1)
+        q, k, v = (t.reshape(batch, length, -1, c.head_dim) for t in (q, k, v))
+        o = attend(rotate(q, cos, sin).to(dtype), rotate(k, cos, sin).to(dtype), v.to(dtype))
+        o = o.float().reshape(batch, length, -1)
         if not c.dense:
             o = self.attn_sub_norm(o)
         return project(o, [self.o_proj], c.dense, dtype)[0]
@@ -194,7 +228,7 @@ class Model(nn.Module):
 
     def forward(self, ids, dtype=torch.float32):
         x = self.embed_tokens(ids)
-        cos, sin = self.cos[: ids.shape[1]], self.sin[: ids.shape[1]]
+        cos, sin = (t[: ids.shape[1], None] for t in (self.cos, self.sin))
         for layer in self.layers:
             x = layer(x, cos, sin, dtype)
         return F.linear(self.norm(x).to(dtype), self.embed_tokens.weight.to(dtype)).float()
@@ -427,48 +461,51 @@ def generate(model, tokenizer, prompt, count=250, temperature=0.0, top_p=1.0, se
 # ---------------------------------------------------------------- training
 
 
+def keep_memory():
+    """Let glibc's malloc keep what is freed: by default each large tensor is mapped and zeroed anew by the kernel."""
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, mmap_max = -1, -4
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, -1)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", required=True)
     parser.add_argument("--valid", required=True)
     parser.add_argument("--out", required=True, help="folder for the exported checkpoint")
-    parser.add_argument("--work", required=True, help="folder for the training state and log")
+    parser.add_argument("--work", required=True, help="folder for the training state and log; continued if it has a state")
+    parser.add_argument("--from", dest="origin", help="state.pt of another run to start from")
     parser.add_argument("--tokenizer", help="use this tokenizer.json instead of training one")
     parser.add_argument("--dense", action="store_true", help="train the dense twin")
-    parser.add_argument("--hours", type=float, help="wall-clock budget; the learning rate reaches 0 at its end")
-    parser.add_argument("--deadline", help="local HH:MM at which the learning rate reaches 0, instead of --hours")
-    parser.add_argument("--steps", type=int, help="fixed number of steps instead of a time budget")
-    parser.add_argument("--batch", type=int, default=8, help="rows per step")
+    parser.add_argument("--steps", type=int, help="step at which the run ends; by default --decay steps after its start")
+    parser.add_argument("--decay", type=int, default=0, help="last steps, in which the learning rate falls linearly to 0")
+    parser.add_argument("--batch", type=int, default=16, help="rows per step")
     parser.add_argument("--length", type=int, default=512, help="tokens per row")
-    parser.add_argument("--lr", type=float, default=0.016, help="Muon, weight matrices")
-    parser.add_argument("--lr-embed", type=float, default=3e-3, help="Adam, embeddings and norms")
-    parser.add_argument("--weight-decay", type=float, default=0.1, help="of the matrices, first half only")
-    parser.add_argument("--decay-from", type=float, default=0.3, help="progress at which the linear decay starts")
+    parser.add_argument("--lr", type=float, default=0.02, help="Muon, weight matrices")
+    parser.add_argument("--lr-embed", type=float, default=4e-3, help="Adam, embeddings and norms")
+    parser.add_argument("--weight-decay", type=float, default=0.02, help="of the matrices, before the decay only")
     parser.add_argument("--warmup", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fp32", action="store_true", help="train in float32 instead of bfloat16 products")
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--save-minutes", type=float, default=10)
-    parser.add_argument("--resume", action="store_true", help="continue from WORK/state.pt")
-    parser.add_argument("--max-seconds", type=float, help="stop early without changing the schedule")
+    parser.add_argument("--save-minutes", type=float, default=8)
+    parser.add_argument("--validate", type=int, default=250, help="steps between exports and held-out losses")
     for f in fields(Config):
         if f.name != "dense":
             parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default)
     args = parser.parse_args()
+    if not args.steps and not args.decay:
+        parser.error("the run needs an end: give --steps or --decay")
 
+    keep_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
     os.makedirs(args.work, exist_ok=True)
     config = Config(**{f.name: getattr(args, f.name) for f in fields(Config)})
     dtype = torch.float32 if args.fp32 else torch.bfloat16
-    start = time.time()
-    if args.deadline:
-        hour, minute = map(int, args.deadline.split(":"))
-        end = time.mktime(time.localtime(start)[:3] + (hour, minute, 0, 0, 0, -1))
-    else:
-        end = start + 3600 * args.hours if args.hours else None
 
     stories = read_stories(args.train)
     path = args.tokenizer or os.path.join(args.work, "tokenizer.json")
@@ -489,15 +526,6 @@ def main():
     muon = Muon(matrices, dtype=dtype)
     adam = torch.optim.Adam(others, lr=args.lr_embed, betas=(0.9, 0.95), eps=1e-10, foreach=True)
     parameters = sum(p.numel() for p in model.parameters())
-    step, tokens, progress, spent, epoch = 0, 0, 0.0, 0.0, 0
-    state_path = os.path.join(args.work, "state.pt")
-    if args.resume:
-        state = torch.load(state_path)
-        model.load_state_dict(state["model"])
-        adam.load_state_dict(state["adam"])
-        muon.buffers = state["muon"]
-        step, tokens, progress, spent, epoch = (state[k] for k in ("step", "tokens", "progress", "spent", "epoch"))
-        rng = random.Random(args.seed + step)
 
     log = open(os.path.join(args.work, "log.txt"), "a")
 
@@ -505,81 +533,96 @@ def main():
         print(text, flush=True)
         print(text, file=log, flush=True)
 
-    say(f"{asdict(config)}")
-    say(
-        f"{parameters} parameters; {len(train)} stories, {lengths.sum()} tokens, mean length {lengths.mean():.0f}, "
-        f"{(lengths > args.length).mean():.1%} longer than a row"
-    )
+    # `at` counts the rows of the epoch that are used up; `start` is the step at which this run left its origin.
+    step, tokens, epoch, at, start, average = 0, 0, 1, 0, 0, None
+    state_path = os.path.join(args.work, "state.pt")
+    source = state_path if os.path.exists(state_path) else args.origin
+    if source:
+        state = torch.load(source)
+        if state["config"] != asdict(config):
+            raise SystemExit(f"{source} holds a model of another shape: {state['config']}, not {asdict(config)}")
+        model.load_state_dict(state["model"])
+        adam.load_state_dict(state["adam"])
+        muon.buffers = state["muon"]
+        step, tokens, epoch, at, average = (state[k] for k in ("step", "tokens", "epoch", "at", "average"))
+        start = state["start"] if source == state_path else step
+        say(f"continued from {source} at step {step}")
+    else:
+        say(f"{asdict(config)}")
+        say(
+            f"{parameters} parameters; {len(train)} stories, {lengths.sum()} tokens, mean length {lengths.mean():.0f}, "
+            f"{(lengths > args.length).mean():.1%} longer than a row"
+        )
+    end = args.steps or start + args.decay
+
+    def epoch_rows(epoch):
+        return pack_rows(train, args.length, random.Random(f"{args.seed} {epoch}"))
 
     def save():
         torch.save(
             dict(model=model.state_dict(), adam=adam.state_dict(), muon=muon.buffers, step=step, tokens=tokens,
-                 progress=progress, spent=spent, epoch=epoch, config=asdict(config)),
+                 epoch=epoch, at=at, start=start, average=average, config=asdict(config)),
             state_path + ".part",
         )
         os.replace(state_path + ".part", state_path)
-        export(model, tokenizer, args.out)
 
     def validate():
+        export(model, tokenizer, args.out)
         exported = load(args.out)
         with torch.no_grad():
             losses = [
                 loss_of(exported, valid_ids[i : i + 8], valid_targets[i : i + 8], torch.float32)
                 for i in range(0, len(valid_ids), 8)
             ]
-        say(f"  held-out loss of the exported checkpoint {float(torch.stack(losses).mean()):.4f} (32 rows)")
+        say(f"held-out step {step} tokens {tokens / 1e6:.2f}M loss {float(torch.stack(losses).mean()):.4f}")
         say("  " + generate(exported, tokenizer, "Once upon a time", 120, 0.7, 0.9).replace("\n", "\n  "))
 
+    stopped = []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     compiled = loss_of if args.no_compile else torch.compile(loss_of, dynamic=False)
-    rows, at, window, average, rows_seen = None, 0, [], None, 0
-    last_save = began = time.time()
-    while progress < 1:
-        clock = time.time()
-        if rows is None or at + args.batch > len(rows):
-            rows, at, epoch = pack_rows(train, args.length, rng), 0, epoch + 1
+    rows = epoch_rows(epoch)
+    last_save = last_log = time.time()
+    logged = step
+    while step < end and not stopped:
+        if at + args.batch > len(rows):
+            epoch, at = epoch + 1, 0
+            rows = epoch_rows(epoch)
         ids, targets = to_batch(rows[at : at + args.batch])
         at += args.batch
 
-        decay = min(1.0, (1 - progress) / (1 - args.decay_from)) * min(1.0, (step + 1) / args.warmup)
+        decaying = step >= end - args.decay
+        factor = (end - step) / args.decay if decaying else 1.0
+        factor = min(factor, (step + 1) / args.warmup)
         loss = compiled(model, ids, targets, dtype)
         loss.backward()
-        muon.step(args.lr * decay, args.weight_decay if progress < 0.5 else 0.0)
-        adam.param_groups[0]["lr"] = args.lr_embed * decay
+        value = loss.item()
+        if not math.isfinite(value):
+            raise SystemExit(f"the loss of step {step + 1} is {value}; {state_path} holds an earlier step")
+        muon.step(args.lr * factor, 0.0 if decaying else args.weight_decay)
+        adam.param_groups[0]["lr"] = args.lr_embed * factor
         adam.step()
         model.zero_grad(set_to_none=True)
 
         step += 1
         tokens += int((targets >= 0).sum())
-        value = loss.item()
         average = value if average is None else average + 0.05 * (value - average)
-        elapsed = time.time() - clock
-        spent += elapsed
-        # The first step's duration is mostly compilation and says nothing about the rest.
-        window = [] if rows_seen == 0 else (window + [elapsed])[-20:]
-        rows_seen += args.batch
-        if args.steps:
-            progress = step / args.steps
-        elif window:
-            # The rest of the schedule is spread over the time that is left, at the usual duration
-            # of a step: after a pause of the process the decay is steeper but still complete.
-            usual = sorted(window)[len(window) // 2]
-            left = end - time.time()
-            progress = 1.0 if left < usual else progress + (1 - progress) * usual / left
-        if step % 20 == 0 or step <= 3:
+        if step % 20 == 0:
+            now = time.time()
             say(
                 f"step {step} epoch {epoch} tokens {tokens / 1e6:.2f}M loss {value:.4f} average {average:.4f} "
-                f"progress {progress:.3f} lr {args.lr * decay:.5f} "
-                f"{args.batch * args.length / np.mean(window[-10:] or [elapsed]):.0f} tokens/s "
+                f"lr {args.lr * factor:.5f} {(step - logged) * args.batch * args.length / (now - last_log):.0f} tokens/s "
                 f"{time.strftime('%H:%M:%S')}"
             )
+            last_log, logged = now, step
+        if step % args.validate == 0 and step < end:
+            validate()
         if time.time() - last_save > 60 * args.save_minutes:
             save()
-            validate()
             last_save = time.time()
-        if args.max_seconds and time.time() - began > args.max_seconds:
-            break
     save()
-    say(f"finished: step {step}, epoch {epoch}, {tokens} tokens, {spent / 60:.1f} minutes in steps")
+    if step < end:
+        raise SystemExit(f"stopped at step {step} of {end}")
+    say(f"finished: step {step}, epoch {epoch}, {tokens} tokens")
     validate()
 
 
