@@ -33,6 +33,10 @@ import aiohttp
 LEAST_ID, MOST_ID = 1000, 100_000  # No special token of Llama 3's vocabulary.
 
 
+class EndedEarly(Exception):
+    pass
+
+
 class Answer:
     """The times of an answer's pieces, and its token counts."""
 
@@ -94,7 +98,8 @@ class Server:
                 answer.usage = chunk.get("usage") or answer.usage
                 if any(choice["text"] for choice in chunk["choices"]):
                     answer.times.append(now)
-        assert answer.usage["completion_tokens"] == count, answer.usage
+        if answer.usage["completion_tokens"] != count:
+            raise EndedEarly(f"{self.name}: {answer.usage['completion_tokens']} of {count} tokens")
         return answer
 
 
@@ -104,7 +109,10 @@ def prompt(length):
 
 async def load(server, args, clients):
     asks = [server.ask(prompt(args.prompt), args.generate) for _ in range(clients)]
-    answers = await asyncio.gather(*asks)
+    answers = await asyncio.gather(*asks, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
     first = max(answer.times[0] for answer in answers)
     last = min(answer.times[-1] for answer in answers)
     within = sum((answer.usage["completion_tokens"] - 1) / max(len(answer.times) - 1, 1)
@@ -147,6 +155,16 @@ TESTS = {
 }
 
 
+async def measure(test, server, args):
+    """The figures of a test, begun again with other prompts if the model ends an answer early."""
+    for _ in range(5):
+        try:
+            return await TESTS[test](server, args)
+        except EndedEarly as ended:
+            print(f"{test} again: {ended}", file=sys.stderr)
+    raise SystemExit(f"{test}: {server.name} ends every answer early")
+
+
 async def run(args):
     names = [server.split("=", 1) for server in args.server]
     found = {}
@@ -155,7 +173,7 @@ async def run(args):
         for number in range(args.rounds):
             for server in servers if number % 2 == 0 else servers[::-1]:
                 for test in args.tests:
-                    figures = await TESTS[test](server, args)
+                    figures = await measure(test, server, args)
                     for what, value in figures.items():
                         found.setdefault((test, what, server.name), []).append(value)
     finally:
