@@ -1,6 +1,6 @@
 //! Types and views of dense matrices.
 
-use super::crumbs::ColumnOrder;
+use super::crumbs::codes::ColumnOrder;
 use super::trits;
 use std::ops::Range;
 

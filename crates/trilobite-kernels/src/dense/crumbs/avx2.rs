@@ -2,9 +2,7 @@
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
 use super::simd::{Crumbs, Places};
-use super::{CrumbBuffers, SplitCodes, lookup};
 use crate::dense::blocks::avx2::both;
-use crate::dense::{DenseMatrix, DenseType};
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
 
@@ -14,18 +12,8 @@ impl Crumbs for Avx2 {
     const TOKENS: usize = 4;
 
     #[inline(always)]
-    fn look_up(
-        self,
-        w: DenseMatrix<'_>,
-        x: &SplitCodes,
-        buffers: &mut CrumbBuffers,
-        out: &mut [f32],
-    ) -> bool {
-        let fits = !x.form().int8 && w.ty == DenseType::Q1_0 && lookup::fits(&w);
-        if fits {
-            lookup::gemm(self, w, x, &mut buffers.tables, out);
-        }
-        fits
+    fn look_up(self) -> Option<Avx2> {
+        Some(self)
     }
 
     #[inline(always)]

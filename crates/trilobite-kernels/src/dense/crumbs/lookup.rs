@@ -11,7 +11,7 @@
 
 use super::codes::{CHUNK, LANES, PLANE_LEN, PLANES, SplitChunk, SplitCodes, SplitRow};
 use super::rows;
-use crate::dense::types::DenseMatrix;
+use crate::dense::types::{DenseMatrix, DenseType};
 use crate::simd::avx2::Avx2;
 use crate::simd::{AHEAD, Simd};
 use std::arch::x86_64::*;
@@ -35,9 +35,9 @@ pub(crate) struct Table([i32; 8]);
 /// The tables of a chunk.
 pub(crate) type ChunkTables = [[Table; TABLES]; LANES];
 
-/// Whether the rows of a matrix of Q1_0 can be multiplied in this way.
+/// Whether the rows of a matrix can be multiplied in this way.
 pub(super) fn fits(w: &DenseMatrix<'_>) -> bool {
-    w.rows >= ROWS && w.cols.is_multiple_of(CHUNK)
+    w.ty == DenseType::Q1_0 && w.rows >= ROWS && w.cols.is_multiple_of(CHUNK)
 }
 
 /// The products of all rows with all tokens, a tile of tokens at a time. The matrix [`fits`].

@@ -17,7 +17,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod codes;
+pub(super) mod codes;
 mod format;
 #[cfg(target_arch = "x86_64")]
 mod lookup;
@@ -58,8 +58,12 @@ pub(crate) fn gemm<S: Crumbs>(
     buffers: &mut CrumbBuffers,
     out: &mut [f32],
 ) {
-    if simd.look_up(w, x, buffers, out) {
-        return;
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx2) = simd.look_up()
+        && !x.form().int8
+        && lookup::fits(&w)
+    {
+        return lookup::gemm(avx2, w, x, &mut buffers.tables, out);
     }
     let sums = &mut buffers.sums;
     match x.form().int8 {

@@ -1,9 +1,9 @@
 //! The operations of an instruction set on planes of 64 bytes.
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
-use super::{CrumbBuffers, SplitCodes};
-use crate::dense::DenseMatrix;
 use crate::dense::blocks::simd::Integers;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::avx2::Avx2;
 
 /// The places of 64 trits, four groups of 16. The trits of a group are in 16 different bytes.
 pub(crate) struct Places {
@@ -22,16 +22,11 @@ pub(crate) trait Crumbs: Integers {
     /// Number of tokens that are multiplied together: the fastest, up to 4.
     const TOKENS: usize = 2;
 
-    /// Multiplies by look-up, if that is possible and faster. `out` is `[tokens][rows]`.
+    /// The instruction set if its kernel multiplies codes of one bit by look-up.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn look_up(
-        self,
-        _: DenseMatrix<'_>,
-        _: &SplitCodes,
-        _: &mut CrumbBuffers,
-        _: &mut [f32],
-    ) -> bool {
-        false
+    fn look_up(self) -> Option<Avx2> {
+        None
     }
 
     fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]);
