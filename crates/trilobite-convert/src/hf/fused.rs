@@ -23,8 +23,10 @@ pub(super) fn divide(shards: &mut Shards<'_>, model: &Hyperparameters) -> Result
     let Some(experts) = &model.experts else { return Ok(()) };
     for layer in 0..model.layers {
         let heads = [Role::Q, Role::K, Role::V];
-        let parts =
-            heads.map(|role| (module(role, layer, Architecture::Maple, false), rows(role, model)));
+        let parts = heads.map(|role| {
+            let module = module(role, layer, Architecture::Maple, false);
+            (module.expect("a projection has a module"), rows(role, model))
+        });
         let fused = format!("model.layers.{layer}.self_attn.qkv_proj");
         for suffix in SUFFIXES {
             let name = format!("{fused}.{suffix}");
@@ -40,7 +42,10 @@ pub(super) fn divide(shards: &mut Shards<'_>, model: &Hyperparameters) -> Result
                 let height = roles.iter().map(|role| rows(*role, model)).sum();
                 require(&view, &[experts.count, height])?;
                 let of_expert = |at| {
-                    roles.iter().map(move |role| (expert(*role, layer, at), rows(*role, model)))
+                    roles.iter().map(move |role| {
+                        let module = expert(*role, layer, at);
+                        (module.expect("these are roles of experts"), rows(*role, model))
+                    })
                 };
                 let parts: Vec<_> = (0..experts.count).flat_map(of_expert).collect();
                 place(shards, &view, &parts, 2, suffix)?;
@@ -75,7 +80,7 @@ fn require(view: &View<'_>, first: &[u64]) -> Result<(), Error> {
 fn place<'a>(
     shards: &mut Shards<'a>,
     view: &View<'a>,
-    parts: &[(Option<String>, u64)],
+    parts: &[(String, u64)],
     first: usize,
     suffix: &str,
 ) -> Result<(), Error> {
@@ -88,7 +93,6 @@ fn place<'a>(
         let mut shape = vec![*rows];
         shape.extend(view.shape.iter().skip(first));
         let part = View { shape, bytes, ..view.clone() };
-        let module = module.as_deref().unwrap_or_default();
         shards.insert(format!("{module}.{suffix}"), part)?;
     }
     Ok(())

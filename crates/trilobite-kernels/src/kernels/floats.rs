@@ -312,8 +312,7 @@ impl Kernels {
         low: &mut [f32],
         high: &mut [f32],
     ) {
-        assert_eq!(rows.len(), sums.len(), "rows");
-        assert_eq!((low.len(), high.len()), (sums.len(), sums.len()), "ends");
+        assert_eq!([rows.len(), low.len(), high.len()], [sums.len(); 3], "rows");
         call!(self.enclose(query, precision, sums, rows, low, high))
     }
 
