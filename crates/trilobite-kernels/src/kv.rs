@@ -63,12 +63,12 @@ impl Cells<'_> {
         }
     }
 
-    /// The address of the first cell.
-    pub(crate) fn address(&self) -> *const u8 {
+    /// The addresses of the first cell and of the first step. Only codes have steps.
+    pub(crate) fn addresses(&self) -> (*const u8, *const u8) {
         match self {
-            Cells::F32(cells) => cells.as_ptr().cast(),
-            Cells::F16(cells) => cells.as_ptr().cast(),
-            Cells::Q8 { codes, .. } => codes.as_ptr().cast(),
+            Cells::F32(cells) => (cells.as_ptr().cast(), std::ptr::null()),
+            Cells::F16(cells) => (cells.as_ptr().cast(), std::ptr::null()),
+            Cells::Q8 { codes, steps } => (codes.as_ptr().cast(), steps.as_ptr().cast()),
         }
     }
 }
@@ -80,7 +80,7 @@ pub struct Block<'a> {
     pub index: usize,
     /// The cells.
     pub cells: Cells<'a>,
-    /// The cells of the block that is read after this one, for prefetching only.
+    /// The cells of a block that is read soon after this one, for prefetching only.
     pub next: Cells<'a>,
 }
 

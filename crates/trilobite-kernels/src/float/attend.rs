@@ -10,32 +10,45 @@ use crate::kv::{self, Block, Cells, Visible};
 use crate::simd::{LANES, Simd};
 use std::ops::Range;
 
-/// Number of rows of keys to prefetch ahead: the distance that measured fastest with keys from
-/// memory. Values are prefetched a whole block ahead.
-const KEYS_AHEAD: usize = 64;
+/// Number of bytes of keys to prefetch ahead, at most a whole block: the distance that measured
+/// fastest with keys from memory. Values are prefetched a whole block ahead.
+const KEYS_AHEAD: usize = 8192;
 
 /// Rows of 32 cells of one type. A tile has 32 of them.
 trait CellRows: Copy {
     /// Number of bytes in a row.
     const BYTES: usize;
+    /// Number of bytes of the steps of a tile.
+    const STEPS: usize;
+    /// Number of rows.
+    fn count(self) -> usize;
+    /// Address of the first row.
+    fn address(self) -> *const u8;
     /// The rows of a range of tiles.
     fn tiles(self, tiles: Range<usize>) -> Self;
-    /// Prefetches the cells `ahead` rows after `row`. The rows at `next` follow the last row.
-    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize, next: *const u8);
-    /// Loads row `row`: an element of panel `panel` at 32 positions.
-    fn key<S: Simd>(self, simd: S, row: usize, panel: usize) -> S::Lanes;
+    /// A range of rows of keys, one for each panel.
+    fn panels(self, rows: Range<usize>) -> Self;
+    /// Loads an element of panel `panel` at 32 positions, from the rows of the panels.
+    fn key<S: Simd>(self, simd: S, panel: usize) -> S::Lanes;
     /// Loads row `row` of a tile: 32 elements of a value.
     fn value<S: Simd>(self, simd: S, row: usize) -> S::Lanes;
+
+    /// Address of the row `distance` rows after `row`, at most a block further. The rows at `next`
+    /// follow the last row.
+    #[inline(always)]
+    fn ahead(self, row: usize, distance: usize, next: *const u8) -> *const u8 {
+        let ahead = row + distance.min(self.count());
+        match ahead.checked_sub(self.count()) {
+            None => self.address().wrapping_add(ahead * Self::BYTES),
+            Some(row) => next.wrapping_add(row * Self::BYTES),
+        }
+    }
 }
 
-/// Prefetches the cache lines of the row `ahead` rows after `row`.
+/// Prefetches the cache lines of some bytes.
 #[inline(always)]
-fn prefetch<S: Simd, T>(simd: S, rows: &[[T; LANES]], row: usize, ahead: usize, next: *const u8) {
-    let start = match rows.get(row + ahead) {
-        Some(row) => row.as_ptr().cast(),
-        None => next.wrapping_add((row + ahead - rows.len()) * size_of::<[T; LANES]>()),
-    };
-    for line in (0..size_of::<[T; LANES]>()).step_by(64) {
+fn prefetch<S: Simd>(simd: S, start: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
         simd.prefetch(start.wrapping_add(line));
     }
 }
@@ -62,6 +75,17 @@ impl Cell for u16 {
 
 impl<T: Cell> CellRows for &[[T; LANES]] {
     const BYTES: usize = size_of::<[T; LANES]>();
+    const STEPS: usize = 0;
+
+    #[inline(always)]
+    fn count(self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    fn address(self) -> *const u8 {
+        self.as_ptr().cast()
+    }
 
     #[inline(always)]
     fn tiles(self, tiles: Range<usize>) -> Self {
@@ -69,13 +93,13 @@ impl<T: Cell> CellRows for &[[T; LANES]] {
     }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize, next: *const u8) {
-        prefetch(simd, self, row, ahead, next);
+    fn panels(self, rows: Range<usize>) -> Self {
+        &self[rows]
     }
 
     #[inline(always)]
-    fn key<S: Simd>(self, simd: S, row: usize, _: usize) -> S::Lanes {
-        T::load(simd, &self[row])
+    fn key<S: Simd>(self, simd: S, panel: usize) -> S::Lanes {
+        T::load(simd, &self[panel])
     }
 
     #[inline(always)]
@@ -93,6 +117,17 @@ struct Q8<'a> {
 
 impl CellRows for Q8<'_> {
     const BYTES: usize = LANES;
+    const STEPS: usize = size_of::<[f32; LANES]>();
+
+    #[inline(always)]
+    fn count(self) -> usize {
+        self.codes.len()
+    }
+
+    #[inline(always)]
+    fn address(self) -> *const u8 {
+        self.codes.as_ptr().cast()
+    }
 
     #[inline(always)]
     fn tiles(self, tiles: Range<usize>) -> Self {
@@ -103,13 +138,14 @@ impl CellRows for Q8<'_> {
     }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(self, simd: S, row: usize, ahead: usize, next: *const u8) {
-        prefetch(simd, self.codes, row, ahead, next);
+    fn panels(self, rows: Range<usize>) -> Self {
+        let steps = &self.steps[..rows.len()];
+        Self { codes: &self.codes[rows], steps }
     }
 
     #[inline(always)]
-    fn key<S: Simd>(self, simd: S, row: usize, panel: usize) -> S::Lanes {
-        simd.mul(simd.load_i8(&self.codes[row]), simd.load(&self.steps[panel]))
+    fn key<S: Simd>(self, simd: S, panel: usize) -> S::Lanes {
+        simd.mul(simd.load_i8(&self.codes[panel]), simd.load(&self.steps[panel]))
     }
 
     #[inline(always)]
@@ -124,29 +160,30 @@ struct BlockRows<R> {
     rows: R,
     /// Index of the block.
     index: usize,
-    /// Address of the rows of the next block, for prefetching.
+    /// Addresses of the rows and of the steps of the next block, for prefetching.
     next: *const u8,
+    next_steps: *const u8,
 }
 
 /// Calls a function with the rows of a block.
 macro_rules! with_tiles {
     ($block:expr, $tiles:ident => $call:expr) => {{
         let Block { index, cells, next } = $block;
-        let next = next.address();
+        let (next, next_steps) = next.addresses();
         match cells {
             Cells::F32(cells) => {
                 let rows: &[[f32; LANES]] = cells.as_chunks().0;
-                let $tiles = BlockRows { rows, index, next };
+                let $tiles = BlockRows { rows, index, next, next_steps };
                 $call
             }
             Cells::F16(cells) => {
                 let rows: &[[u16; LANES]] = cells.as_chunks().0;
-                let $tiles = BlockRows { rows, index, next };
+                let $tiles = BlockRows { rows, index, next, next_steps };
                 $call
             }
             Cells::Q8 { codes, steps } => {
                 let rows = Q8 { codes: codes.as_chunks().0, steps: steps.as_chunks().0 };
-                let $tiles = BlockRows { rows, index, next };
+                let $tiles = BlockRows { rows, index, next, next_steps };
                 $call
             }
         }
@@ -167,22 +204,23 @@ pub(crate) fn scores(
 }
 
 #[inline(always)]
-fn scores_of<S: Simd>(
+fn scores_of<S: Simd, R: CellRows>(
     simd: S,
     q: &[f32],
-    keys: BlockRows<impl CellRows>,
+    keys: BlockRows<R>,
     visible: Visible,
     scale: f32,
     out: &mut [f32],
 ) {
     let (rows, panels) = (visible.rows, q.len() / visible.rows / LANES);
     let positions = out.len() / rows;
+    prefetch(simd, keys.next_steps, panels * R::STEPS);
     let q: &[[f32; LANES]] = q.as_chunks().0;
     let chunks: &mut [[f32; LANES]] = out.as_chunks_mut().0;
     let mut out = BlockColumns { chunks, stride: positions / LANES, column: keys.index };
     let mut row = 0;
     while row < rows {
-        let n = take::<S>(rows - row);
+        let n = take(rows - row);
         if (row..row + n).any(|row| !visible.within(row, keys.index).is_empty()) {
             let q = &q[row * panels..];
             match n {
@@ -195,12 +233,10 @@ fn scores_of<S: Simd>(
     }
 }
 
-/// The number of rows to process together, of the `left` rows. The 32 lanes of each, and a few
-/// more, must fit in the registers.
-#[inline(always)]
-fn take<S: Simd>(left: usize) -> usize {
+/// The number of rows to process together, of the `left` rows.
+fn take(left: usize) -> usize {
     match left {
-        4.. if S::REGISTERS * S::WIDTH >= 16 * LANES => 4,
+        4.. => 4,
         2.. => 2,
         _ => 1,
     }
@@ -235,68 +271,82 @@ fn score_rows<S: Simd, const N: usize>(
     for n in 0..N {
         rows[n] = &q[n * panels..(n + 1) * panels];
     }
-    let q = rows;
-    let BlockRows { rows: keys, next, .. } = keys;
-    let ahead = (row == 0).then_some(next);
-    let mut eights = [[simd.splat(0.0); N]; 4];
-    for (l, eight) in [0, 2, 1, 3].into_iter().zip(&mut eights) {
-        let a = four(simd, q, keys, panels, l, ahead);
-        *eight = add(simd, a, four(simd, q, keys, panels, l + 4, ahead));
-    }
-    let [a, b, c, d] = eights;
-    let dots = add(simd, add(simd, a, b), add(simd, c, d));
-    for (n, dots) in dots.into_iter().enumerate() {
-        simd.store(simd.mul(dots, simd.splat(scale)), out.row(row + n));
+    let ahead = (row == 0).then_some(keys.next);
+    let dots = Dots { simd, q: rows, keys: keys.rows, panels, ahead };
+    dots.store::<0>(scale, row, out);
+    if S::CHUNKS == 2 {
+        Dots { ahead: None, ..dots }.store::<1>(scale, row, out);
     }
 }
 
-/// Lane `l` of the dot products: the sum over the elements `l`, `l + 32`, and so on, whose keys are
-/// adjacent.
-#[inline(always)]
-fn lane<S: Simd, const N: usize>(
+/// The dot products of `N` query rows with the keys of a block.
+#[derive(Clone, Copy)]
+struct Dots<'a, S, R, const N: usize> {
     simd: S,
-    q: [&[[f32; LANES]]; N],
-    keys: impl CellRows,
+    q: [&'a [[f32; LANES]]; N],
+    keys: R,
     panels: usize,
-    l: usize,
+    /// The rows of the next block, if keys are to be prefetched.
     ahead: Option<*const u8>,
-) -> [S::Lanes; N] {
-    let mut acc = [simd.splat(0.0); N];
-    let first = kv::rank(l) * panels;
-    for panel in 0..panels {
-        if let Some(next) = ahead {
-            keys.prefetch(simd, first + panel, KEYS_AHEAD, next);
-        }
-        let key = keys.key(simd, first + panel, panel);
-        for (acc, q) in acc.iter_mut().zip(q) {
-            *acc = simd.mul_add(simd.splat(q[panel][l]), key, *acc);
-        }
-    }
-    acc
 }
 
-/// The pairwise sum of the lanes `l`, `l + 16`, `l + 8` and `l + 24`.
-#[inline(always)]
-fn four<S: Simd, const N: usize>(
-    simd: S,
-    q: [&[[f32; LANES]]; N],
-    keys: impl CellRows,
-    panels: usize,
-    l: usize,
-    ahead: Option<*const u8>,
-) -> [S::Lanes; N] {
-    let a = lane(simd, q, keys, panels, l, ahead);
-    let a = add(simd, a, lane(simd, q, keys, panels, l + 16, ahead));
-    let b = lane(simd, q, keys, panels, l + 8, ahead);
-    add(simd, a, add(simd, b, lane(simd, q, keys, panels, l + 24, ahead)))
-}
-
-#[inline(always)]
-fn add<S: Simd, const N: usize>(simd: S, mut a: [S::Lanes; N], b: [S::Lanes; N]) -> [S::Lanes; N] {
-    for n in 0..N {
-        a[n] = simd.add(a[n], b[n]);
+impl<S: Simd, R: CellRows, const N: usize> Dots<'_, S, R, N> {
+    /// Stores the scores at the positions of chunk `C`.
+    #[inline(always)]
+    fn store<const C: usize>(self, scale: f32, row: usize, out: &mut BlockColumns<'_>) {
+        let simd = self.simd;
+        // The lanes are added pairwise in the order in which they are stored. Sums of two, four and
+        // more lanes wait for the sums of as many.
+        const PAIRS: usize = LANES / 2;
+        let mut waiting = [[simd.chunk::<0>(simd.splat(0.0)); N]; PAIRS.ilog2() as usize + 1];
+        for pair in 0..PAIRS {
+            let first = self.lane::<C>(2 * pair);
+            let mut sums = self.add(first, self.lane::<C>(2 * pair + 1));
+            let level = pair.trailing_ones() as usize;
+            for waiting in &waiting[..level] {
+                sums = self.add(*waiting, sums);
+            }
+            waiting[level] = sums;
+        }
+        let dots = waiting[PAIRS.ilog2() as usize];
+        let scale = simd.chunk::<0>(simd.splat(scale));
+        // Adding -0.0 changes nothing: the product alone is rounded.
+        let zero = simd.chunk::<0>(simd.splat(-0.0));
+        for (n, dots) in dots.into_iter().enumerate() {
+            simd.store_chunk::<C>(simd.mul_add_chunk(dots, scale, zero), out.row(row + n));
+        }
     }
-    a
+
+    #[inline(always)]
+    fn add(self, mut a: [S::Chunk; N], b: [S::Chunk; N]) -> [S::Chunk; N] {
+        for n in 0..N {
+            a[n] = self.simd.add_chunk(a[n], b[n]);
+        }
+        a
+    }
+
+    /// The lane of the dot products that is stored at a place; [`rank`](kv::rank) is its own
+    /// inverse. Lane `l` is the sum over the elements `l`, `l + 32`, and so on, whose keys are
+    /// adjacent.
+    #[inline(always)]
+    fn lane<const C: usize>(self, place: usize) -> [S::Chunk; N] {
+        let Dots { simd, q, keys, panels, ahead } = self;
+        let l = kv::rank(place);
+        let ahead = ahead.map(|next| keys.ahead(place * panels, KEYS_AHEAD / R::BYTES, next));
+        let keys = keys.panels(place * panels..(place + 1) * panels);
+        let mut acc = [simd.chunk::<0>(simd.splat(0.0)); N];
+        for panel in 0..panels {
+            if let Some(ahead) = ahead {
+                prefetch(simd, ahead.wrapping_add(panel * R::BYTES), R::BYTES);
+            }
+            let key = simd.chunk::<C>(keys.key(simd, panel));
+            for (acc, q) in acc.iter_mut().zip(q) {
+                let q = simd.chunk::<0>(simd.splat(q[panel][l]));
+                *acc = simd.mul_add_chunk(q, key, *acc);
+            }
+        }
+        acc
+    }
 }
 
 /// See [`Kernels::attend_values`](crate::Kernels::attend_values), which checks the lengths.
@@ -328,16 +378,17 @@ fn values_of<S: Simd, R: CellRows>(
     for (column, panel) in panels.clone().enumerate() {
         let rows_of_panel = values.rows.tiles(panel..panel + 1);
         let next = values.next.wrapping_add(panel * LANES * R::BYTES);
+        prefetch(simd, values.next_steps.wrapping_add(panel * R::STEPS), R::STEPS);
         let tile = BlockRows { rows: rows_of_panel, next, ..values };
         let mut out = BlockColumns { chunks: &mut *out, stride: panels.len(), column };
         let mut row = 0;
         while row < rows {
             let weights = &weights[row * blocks + values.index..];
-            let n = take::<S>(rows - row);
+            let n = take(rows - row);
             match n {
-                4 => weigh_rows::<S, 4>(simd, weights, blocks, tile, visible, row, &mut out),
-                2 => weigh_rows::<S, 2>(simd, weights, blocks, tile, visible, row, &mut out),
-                _ => weigh_rows::<S, 1>(simd, weights, blocks, tile, visible, row, &mut out),
+                4 => weigh_rows::<S, R, 4>(simd, weights, blocks, tile, visible, row, &mut out),
+                2 => weigh_rows::<S, R, 2>(simd, weights, blocks, tile, visible, row, &mut out),
+                _ => weigh_rows::<S, R, 1>(simd, weights, blocks, tile, visible, row, &mut out),
             }
             row += n;
         }
@@ -346,59 +397,78 @@ fn values_of<S: Simd, R: CellRows>(
 
 /// Adds a tile of values to `N` rows, weighted by the first 32 `weights` of each row.
 #[inline(always)]
-fn weigh_rows<S: Simd, const N: usize>(
+fn weigh_rows<S: Simd, R: CellRows, const N: usize>(
     simd: S,
     weights: &[[f32; LANES]],
     stride: usize,
-    tile: BlockRows<impl CellRows>,
+    tile: BlockRows<R>,
     visible: Visible,
     row: usize,
     out: &mut BlockColumns<'_>,
 ) {
-    let BlockRows { rows: tile, index: block, next } = tile;
-    let ahead = (row == 0).then_some(next);
-    // Positions that all rows see are added to all rows at once; the positions before and after
-    // them to one row at a time.
-    let mut seen = [const { 0..0 }; N];
-    let (mut start, mut end) = (0, LANES);
-    let mut acc = [simd.splat(0.0); N];
     let mut rows = [&weights[0]; N];
+    let mut seen = [const { 0..0 }; N];
     for n in 0..N {
-        seen[n] = visible.within(row + n, block);
-        (start, end) = (start.max(seen[n].start), end.min(seen[n].end));
-        acc[n] = simd.load(out.row(row + n));
         rows[n] = &weights[n * stride];
+        seen[n] = visible.within(row + n, tile.index);
     }
-    let (end, weights) = (end.max(start), rows);
-    for n in 0..N {
-        let before = seen[n].start..seen[n].end.min(start);
-        [acc[n]] = weigh(simd, [acc[n]], [weights[n]], tile, before, None);
-    }
-    acc = weigh(simd, acc, weights, tile, start..end, ahead);
-    for n in 0..N {
-        let after = seen[n].start.max(end)..seen[n].end;
-        [acc[n]] = weigh(simd, [acc[n]], [weights[n]], tile, after, None);
-        simd.store(acc[n], out.row(row + n));
+    let ahead = (row == 0).then_some(tile.next);
+    weigh_chunk::<S, R, 0, N>(simd, rows, tile.rows, &seen, ahead, row, out);
+    if S::CHUNKS == 2 {
+        weigh_chunk::<S, R, 1, N>(simd, rows, tile.rows, &seen, None, row, out);
     }
 }
 
-/// Adds a range of positions of a tile, in order.
+/// Adds the elements of chunk `C` of a tile of values at the positions that each row has `seen`.
 #[inline(always)]
-fn weigh<S: Simd, const N: usize>(
+fn weigh_chunk<S: Simd, R: CellRows, const C: usize, const N: usize>(
     simd: S,
-    mut acc: [S::Lanes; N],
     weights: [&[f32; LANES]; N],
-    tile: impl CellRows,
+    tile: R,
+    seen: &[Range<usize>; N],
+    ahead: Option<*const u8>,
+    row: usize,
+    out: &mut BlockColumns<'_>,
+) {
+    // Positions that all rows see are added to all rows at once; the positions before and after
+    // them to one row at a time.
+    let (mut start, mut end) = (0, LANES);
+    let mut acc = [simd.chunk::<0>(simd.splat(0.0)); N];
+    for n in 0..N {
+        (start, end) = (start.max(seen[n].start), end.min(seen[n].end));
+        acc[n] = simd.chunk::<C>(simd.load(out.row(row + n)));
+    }
+    let end = end.max(start);
+    for n in 0..N {
+        let before = seen[n].start..seen[n].end.min(start);
+        [acc[n]] = weigh::<S, R, C, 1>(simd, [acc[n]], [weights[n]], tile, before, None);
+    }
+    acc = weigh::<S, R, C, N>(simd, acc, weights, tile, start..end, ahead);
+    for n in 0..N {
+        let after = seen[n].start.max(end)..seen[n].end;
+        [acc[n]] = weigh::<S, R, C, 1>(simd, [acc[n]], [weights[n]], tile, after, None);
+        simd.store_chunk::<C>(acc[n], out.row(row + n));
+    }
+}
+
+/// Adds chunk `C` of a range of positions of a tile, in order.
+#[inline(always)]
+fn weigh<S: Simd, R: CellRows, const C: usize, const N: usize>(
+    simd: S,
+    mut acc: [S::Chunk; N],
+    weights: [&[f32; LANES]; N],
+    tile: R,
     positions: Range<usize>,
     ahead: Option<*const u8>,
-) -> [S::Lanes; N] {
+) -> [S::Chunk; N] {
     for position in positions.start..positions.end.min(LANES) {
         if let Some(next) = ahead {
-            tile.prefetch(simd, position, LANES, next);
+            prefetch(simd, next.wrapping_add(position * R::BYTES), R::BYTES);
         }
-        let value = tile.value(simd, position);
+        let value = simd.chunk::<C>(tile.value(simd, position));
         for (acc, weights) in acc.iter_mut().zip(weights) {
-            *acc = simd.mul_add(value, simd.splat(weights[position]), *acc);
+            let weight = simd.chunk::<0>(simd.splat(weights[position]));
+            *acc = simd.mul_add_chunk(value, weight, *acc);
         }
     }
     acc

@@ -38,9 +38,11 @@ macro_rules! each {
 impl Simd for Avx512 {
     type Lanes = [__m512; 2];
     type Part = __m512;
+    type Chunk = Self::Lanes;
 
     const WIDTH: usize = 16;
     const REGISTERS: usize = 32;
+    const CHUNKS: usize = 1;
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
@@ -147,6 +149,26 @@ impl Simd for Avx512 {
     fn mul_add_part(self, a: Self::Part, b: Self::Part, c: Self::Part) -> Self::Part {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn chunk<const C: usize>(self, x: Self::Lanes) -> Self::Chunk {
+        x
+    }
+
+    #[inline(always)]
+    fn add_chunk(self, a: Self::Chunk, b: Self::Chunk) -> Self::Chunk {
+        self.add(a, b)
+    }
+
+    #[inline(always)]
+    fn mul_add_chunk(self, a: Self::Chunk, b: Self::Chunk, c: Self::Chunk) -> Self::Chunk {
+        self.mul_add(a, b, c)
+    }
+
+    #[inline(always)]
+    fn store_chunk<const C: usize>(self, x: Self::Chunk, out: &mut [f32; LANES]) {
+        self.store(x, out);
     }
 }
 

@@ -28,11 +28,15 @@ pub(crate) trait Simd: Copy {
     type Lanes: Copy;
     /// A part of the lanes: those of one register.
     type Part: Copy;
+    /// All lanes, or half of them: four chunks and a few more fit in the registers.
+    type Chunk: Copy;
 
     /// Number of lanes of a part.
     const WIDTH: usize;
     /// Number of parts that the vector registers hold.
     const REGISTERS: usize;
+    /// Number of chunks in the lanes: 1 or 2.
+    const CHUNKS: usize;
 
     /// Prefetches the memory at an address, which may be outside the program's memory.
     fn prefetch(self, address: *const u8);
@@ -63,6 +67,14 @@ pub(crate) trait Simd: Copy {
     fn store_part(self, x: Self::Part, out: &mut [f32]);
     /// `a * b + c`, rounded once.
     fn mul_add_part(self, a: Self::Part, b: Self::Part, c: Self::Part) -> Self::Part;
+
+    /// Chunk `C` of the lanes. What computes only the other chunk is removed by the compiler.
+    fn chunk<const C: usize>(self, x: Self::Lanes) -> Self::Chunk;
+    fn add_chunk(self, a: Self::Chunk, b: Self::Chunk) -> Self::Chunk;
+    /// `a * b + c`, rounded once.
+    fn mul_add_chunk(self, a: Self::Chunk, b: Self::Chunk, c: Self::Chunk) -> Self::Chunk;
+    /// Stores to the lanes of chunk `C`.
+    fn store_chunk<const C: usize>(self, x: Self::Chunk, out: &mut [f32; LANES]);
 }
 
 /// The values, padded with zeros.

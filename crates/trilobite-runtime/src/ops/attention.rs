@@ -18,7 +18,7 @@ use crate::workers::Workers;
 /// is divided by positions and elements. A division by heads alone would leave threads idle.
 const FEW_TOKENS: usize = 8;
 const MANY_POSITIONS: usize = 256;
-/// Positions whose scores a thread computes at a time in that case.
+/// Minimum number of positions whose scores a thread computes at a time in that case.
 const SCORE_POSITIONS: usize = 128;
 /// Maximum number of scores that a thread holds at a time. They fit in the second-level cache.
 const MAX_SCORES: usize = 1 << 17;
@@ -251,7 +251,10 @@ impl Attention<'_> {
 
         // Scores, [kv heads][rows][positions]
         let scores = grown(scores, kv_heads * rows * n);
-        let (shape, size) = ([1, kv_heads * rows, n], [rows, SCORE_POSITIONS]);
+        // The first block of a piece is not prefetched, so pieces are long.
+        let fair = (kv_heads * n).div_ceil(8 * workers.team.threads());
+        let piece = fair.next_multiple_of(PAGE).max(SCORE_POSITIONS);
+        let (shape, size) = ([1, kv_heads * rows, n], [rows, piece]);
         let one = std::slice::from_ref(&(0..1));
         workers.team.blocks(scores, shape, one, size, |scratch, _, mut block| {
             let [_, head_rows, part] = block.ranges();
@@ -274,23 +277,32 @@ impl Attention<'_> {
             kernels.softmax(&mut scores[visible.of(row % rows)]);
         });
 
-        let (shape, size) = ([tokens, query, dim], [group, kv::BLOCK]);
+        // Two panels are read faster than one, but one may divide more evenly.
+        let rounds = |panels: usize| {
+            let pieces = kv_heads * dim.div_ceil(panels * kv::BLOCK);
+            pieces.div_ceil(workers.team.threads()) * panels
+        };
+        let panels = if rounds(2) <= rounds(1) { 2 } else { 1 };
+        let (shape, size) = ([tokens, query, dim], [group, panels * kv::BLOCK]);
         let all = std::slice::from_ref(&run.rows);
         workers.team.blocks(out, shape, all, size, |scratch, _, mut block| {
             let [tokens, heads, elements] = block.ranges();
-            let (kv_head, panel) = (heads.start / group, elements.start / kv::BLOCK);
+            let kv_head = heads.start / group;
+            let panels = elements.start / kv::BLOCK..elements.end.div_ceil(kv::BLOCK);
             let weights = &scores[kv_head * rows * n..(kv_head + 1) * rows * n];
-            let sums = grown(&mut scratch.floats, rows * kv::BLOCK);
+            let width = panels.len() * kv::BLOCK;
+            let sums = grown(&mut scratch.floats, rows * width);
             sums.fill(0.0);
             let values = |index: usize| -> Cells<'_> {
                 pages[index.min(n / PAGE - 1)].head(self.layer, kv_head).1
             };
             for index in 0..n / PAGE {
-                let values = Block { index, cells: values(index), next: values(index + 1) };
-                kernels.attend_values(weights, values, panel..panel + 1, visible, sums);
+                // The values of a block are used up before those of the next one arrive.
+                let values = Block { index, cells: values(index), next: values(index + 2) };
+                kernels.attend_values(weights, values, panels.clone(), visible, sums);
             }
             let places = tokens.flat_map(|t| heads.clone().map(move |head| (t, head)));
-            for (sums, (t, head)) in sums.chunks_exact(kv::BLOCK).zip(places) {
+            for (sums, (t, head)) in sums.chunks_exact(width).zip(places) {
                 block.row(t, head).copy_from_slice(&sums[..elements.len()]);
             }
         });
