@@ -176,8 +176,11 @@ fn add<const CARRY: bool>(
 ) {
     for ((entries, low), high) in entries.iter().zip(low).zip(high) {
         let mut sum = load(low);
-        for (i, entry) in entries.iter().enumerate() {
-            sum = _mm256_add_epi16(sum, load(&tables.0[i / SHARING][usize::from(*entry)]));
+        // One load for all entries: loads limit the speed.
+        let entries = u64::from_le_bytes(*entries);
+        for i in 0..GROUP {
+            let entry = (entries >> (8 * i)) as u8;
+            sum = _mm256_add_epi16(sum, load(&tables.0[i / SHARING][usize::from(entry)]));
         }
         if CARRY {
             let carried = _mm256_add_epi16(load(high), _mm256_srai_epi16::<8>(sum));
