@@ -269,8 +269,8 @@ impl<'a> Builder<'a, '_> {
         let rows =
             bytes.len() / ty.row_len(cols).expect("the rows of a parsed file are whole blocks");
         let matrix = DenseMatrix::new(ty, bytes, rows, cols).expect("a parsed file has whole rows");
-        if let Some((row, col)) = matrix.find_unused() {
-            return Err(Error::UnusedCode {
+        if let Some((row, col)) = matrix.find_invalid() {
+            return Err(Error::InvalidCode {
                 file: self.file(info).to_owned(),
                 tensor: info.name.clone(),
                 row: row as u64,

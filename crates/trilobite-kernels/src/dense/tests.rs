@@ -487,31 +487,31 @@ fn a_code_of_trits_is_used_if_packing_its_trits_gives_it() {
     for (at, first) in [(5, 5), (31, 31), (32, 160), (47, 175), (48, 240), (51, 243)] {
         for byte in 0..=255 {
             let (used, block) = tq1_0(at, byte);
-            let found = DenseType::TQ1_0.find_unused(&[[128; 54], block].concat()[54..], 256);
+            let found = DenseType::TQ1_0.find_invalid(&[[128; 54], block].concat()[54..], 256);
             assert_eq!(found, (!used).then_some((0, first)), "{byte} at {at}");
         }
     }
     for element in [0, 1, 31, 32, 127, 128, 255] {
         let (half, plane, at) = (element / 128, element / 32 % 4, element % 32);
         let mut blocks = [0b01_10_00_01; 3 * 66];
-        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 256), None);
+        assert_eq!(DenseType::TQ2_0.find_invalid(&blocks, 256), None);
         blocks[66 + 64..][..2].fill(0xff);
-        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 256), None, "a scale is no code");
+        assert_eq!(DenseType::TQ2_0.find_invalid(&blocks, 256), None, "a scale is no code");
         blocks[2 * 66 + half * 32 + at] |= 3 << (2 * plane);
-        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 256), Some((2, element)));
-        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 768), Some((0, 512 + element)));
+        assert_eq!(DenseType::TQ2_0.find_invalid(&blocks, 256), Some((2, element)));
+        assert_eq!(DenseType::TQ2_0.find_invalid(&blocks, 768), Some((0, 512 + element)));
     }
-    assert_eq!(DenseType::Q8_0.find_unused(&[0xff; 34], 32), None);
+    assert_eq!(DenseType::Q8_0.find_invalid(&[0xff; 34], 32), None);
     // Code 3 of PQ2_0 is a weight.
-    assert_eq!(DenseType::PQ2_0.find_unused(&[0xff; 34], 128), None);
+    assert_eq!(DenseType::PQ2_0.find_invalid(&[0xff; 34], 128), None);
     for (at, bad, first) in [(0, 1, 0), (15, 1, 15), (16, 1, 80), (23, 1, 87), (24, 128, 120)] {
         let mut blocks = [128; 2 * 28];
         for block in blocks.chunks_mut(28) {
             block[24..26].fill(127);
         }
-        assert_eq!(DenseType::PTQ1_0.find_unused(&blocks, 128), None);
+        assert_eq!(DenseType::PTQ1_0.find_invalid(&blocks, 128), None);
         blocks[28 + at] = bad;
-        assert_eq!(DenseType::PTQ1_0.find_unused(&blocks, 128), Some((1, first)), "{bad} at {at}");
+        assert_eq!(DenseType::PTQ1_0.find_invalid(&blocks, 128), Some((1, first)), "{bad} at {at}");
     }
 }
 

@@ -121,7 +121,7 @@ impl DenseType {
 
     /// Row and column of the first weight with an invalid code, in the order of the bytes of `w`.
     /// Rows have `cols` weights. Only types of trits have invalid codes.
-    pub fn find_unused(self, w: &[u8], cols: usize) -> Option<(usize, usize)> {
+    pub fn find_invalid(self, w: &[u8], cols: usize) -> Option<(usize, usize)> {
         let element = match self {
             DenseType::TQ1_0 => trits::tq1_0(w)?,
             DenseType::TQ2_0 => trits::tq2_0(w)?,
@@ -180,8 +180,8 @@ impl<'a> DenseMatrix<'a> {
         DenseMatrix { bytes, rows: rows.len(), ..*self }
     }
 
-    /// Row and column of the first weight with an invalid code: see [`DenseType::find_unused`].
-    pub fn find_unused(&self) -> Option<(usize, usize)> {
-        self.ty.find_unused(self.bytes, self.cols)
+    /// Row and column of the first weight with an invalid code: see [`DenseType::find_invalid`].
+    pub fn find_invalid(&self) -> Option<(usize, usize)> {
+        self.ty.find_invalid(self.bytes, self.cols)
     }
 }

@@ -120,8 +120,8 @@ impl Packing for Columns {
         }
     }
 
-    fn find_unused(&self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)> {
-        Rows::Padded.find_unused(packed, cols, rows).map(|(col, row)| (row, col))
+    fn find_invalid(&self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)> {
+        Rows::Padded.find_invalid(packed, cols, rows).map(|(col, row)| (row, col))
     }
 
     fn is_zero(&self, packed: &[u8], cols: usize) -> bool {

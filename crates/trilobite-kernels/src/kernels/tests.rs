@@ -137,7 +137,7 @@ const SHAPES: [(usize, usize); 12] = [
 ];
 
 #[test]
-fn unused_codes_are_where_unpacking_finds_them() {
+fn invalid_codes_are_where_unpacking_finds_them() {
     let mut random = Random(7);
     for (layout, (rows, cols)) in
         Layout::ALL.into_iter().flat_map(|l| SHAPES.map(|shape| (l, shape)))
@@ -145,14 +145,14 @@ fn unused_codes_are_where_unpacking_finds_them() {
         let Some(len) = layout.packed_len(rows, cols) else { continue };
         let mut packed = vec![0; len];
         layout.pack(&random.trits(rows * cols), cols, &mut packed);
-        assert_eq!(layout.find_unused(&packed, rows, cols), None, "{layout:?} {rows}x{cols}");
+        assert_eq!(layout.find_invalid(&packed, rows, cols), None, "{layout:?} {rows}x{cols}");
         for _ in 0..200 {
             let mut damaged = packed.clone();
             let (at, bits) = (random.bits() as usize % len, random.bits() as u8);
             damaged[at] = bits;
             let mut trits = vec![0; rows * cols];
             layout.unpack(&damaged, cols, &mut trits);
-            let found = layout.find_unused(&damaged, rows, cols);
+            let found = layout.find_invalid(&damaged, rows, cols);
             let within = found.filter(|&(row, col)| row < rows && col < cols);
             let expected = trits.contains(&2);
             assert_eq!(within.is_some(), expected, "{layout:?} {rows}x{cols}: {bits:#x} at {at}");

@@ -29,10 +29,10 @@ impl Matrix {
 
 impl View<'_> {
     /// Row and column of the first invalid code, if there is one.
-    pub(super) fn find_unused(&self) -> Option<(usize, usize)> {
+    pub(super) fn find_invalid(&self) -> Option<(usize, usize)> {
         match self {
-            View::Ternary(matrix, _) => matrix.find_unused(),
-            View::Dense(matrix) => matrix.find_unused(),
+            View::Ternary(matrix, _) => matrix.find_invalid(),
+            View::Dense(matrix) => matrix.find_invalid(),
         }
     }
 
