@@ -12,7 +12,7 @@ mod tests;
 pub use method::Method;
 
 use crate::dense::blocks::GROUPS;
-use crate::dense::crumbs::CrumbBuffers;
+use crate::dense::low_bit::LowBitBuffers;
 use crate::dense::{BlockBuffers, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
@@ -112,7 +112,7 @@ pub struct Kernels {
     wide_codes: RoundRow,
     block_gemm: unsafe fn(DenseMatrix<'_>, &WideCodes, &mut BlockBuffers, &mut [f32]),
     split_codes: unsafe fn(&[f32], SplitForm, &mut [SplitChunk], &mut [f32]),
-    crumb_gemm: unsafe fn(DenseMatrix<'_>, &SplitCodes, &mut CrumbBuffers, &mut [f32]),
+    low_bit_gemm: unsafe fn(DenseMatrix<'_>, &SplitCodes, &mut LowBitBuffers, &mut [f32]),
     dense_row: unsafe fn(DenseMatrix<'_>, &mut [f32]),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
@@ -174,7 +174,7 @@ macro_rules! table {
             wide_codes: compiled::$float::wide_codes,
             block_gemm: compiled::$float::block_gemm,
             split_codes: compiled::$float::split_codes,
-            crumb_gemm: compiled::$float::crumb_gemm,
+            low_bit_gemm: compiled::$float::low_bit_gemm,
             dense_row: compiled::$float::dense_row,
             dot: compiled::$float::dot,
             rms_norm: compiled::$float::rms_norm,

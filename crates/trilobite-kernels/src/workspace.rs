@@ -1,6 +1,6 @@
 //! Scratch memory for products.
 
-use crate::dense::crumbs::CrumbBuffers;
+use crate::dense::low_bit::LowBitBuffers;
 use crate::dense::{BlockBuffers, FloatBuffer};
 use crate::i2_s::transposed::ColumnList;
 
@@ -24,7 +24,7 @@ pub struct Workspace {
     pub(crate) columns: ColumnList,
     pub(crate) floats: FloatBuffer,
     pub(crate) blocks: BlockBuffers,
-    pub(crate) crumbs: CrumbBuffers,
+    pub(crate) low_bit: LowBitBuffers,
 }
 
 impl Workspace {

@@ -1,6 +1,6 @@
 //! Types and views of dense matrices.
 
-use super::crumbs::codes::ColumnOrder;
+use super::low_bit::codes::ColumnOrder;
 use super::trits;
 use std::ops::Range;
 
@@ -76,12 +76,12 @@ impl DenseType {
 
     /// Whether blocks have codes of at most two bits and one scale. They are multiplied with
     /// activations that are [split](crate::SplitCodes) into bytes.
-    pub fn has_crumbs(self) -> bool {
+    pub fn is_low_bit(self) -> bool {
         self.column_order().is_some()
     }
 
-    /// The order of columns in the codes of activations for this type, if it has
-    /// [crumbs](Self::has_crumbs).
+    /// The order of columns in the codes of activations for this type, if it is
+    /// [low-bit](Self::is_low_bit).
     pub fn column_order(self) -> Option<ColumnOrder> {
         match self {
             Self::Q1_0 | Self::Q2_0 | Self::PQ2_0 => Some(ColumnOrder::Adjacent),
