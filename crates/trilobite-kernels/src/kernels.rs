@@ -102,11 +102,11 @@ pub struct Kernels {
     i2_s_lookup: Option<LookUp>,
     i2_t_add: transposed::Add,
     /// The repacking kernel of I2_T, with the number of tokens from which it is faster.
-    i2_t_repack: (usize, transposed::Repack),
+    i2_t_repack: (usize, transposed::RepackColumns),
     t5_3_gemm: unsafe fn(&t5_3::Product<'_>, &mut [i32]),
     /// The repacking kernel of T5_3, if there is one, with the number of tokens from which it is
     /// faster.
-    t5_3_repack: Option<(usize, Repack)>,
+    t5_3_repack: Option<(usize, RepackTiles)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),
     wide_codes: RoundRow,
@@ -147,7 +147,7 @@ type Enclose = unsafe fn(
 /// The signature of [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes).
 type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
 /// The signature of [`t5_3::avx2::repack`].
-type Repack = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
+type RepackTiles = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// Multiplication by look-up tables, for matrices that [allow](i2_s::Matrix::allows_lookup) it and a
 /// multiple of `lanes` tokens.
 struct LookUp {
@@ -265,9 +265,9 @@ fn detected() -> Vec<Kernels> {
             },
         })
     };
-    let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as Repack));
+    let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as RepackTiles));
     // From these numbers of tokens on, measured on Zen 5 with 1728 and 2560 columns.
-    let i2_t_repack = (32, transposed::repack_avx2 as transposed::Repack);
+    let i2_t_repack = (32, transposed::repack_avx2 as transposed::RepackColumns);
     tables.push(Kernels {
         i2_s_lookup: lookup(),
         i2_t_add: transposed::avx2::add,

@@ -8,9 +8,9 @@ use crate::i2_s::transposed::ColumnList;
 #[derive(Debug, Default)]
 pub(crate) struct LookUpBuffers {
     #[cfg(target_arch = "x86_64")]
-    pub(crate) avx2: crate::i2_s::lookup::Buffers,
+    pub(crate) avx2: crate::i2_s::lookup::Avx2Buffers,
     #[cfg(feature = "c-kernels")]
-    pub(crate) c: crate::i2_s::c::Buffers,
+    pub(crate) c: crate::i2_s::c::PortableBuffers,
 }
 
 /// Buffers for the intermediate data of products: repacked rows, tables, lists of columns, widened

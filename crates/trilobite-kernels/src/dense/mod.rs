@@ -35,9 +35,9 @@ mod tests;
 mod trits;
 mod types;
 
-pub(crate) use blocks::Buffers as BlockBuffers;
+pub(crate) use blocks::BlockBuffers;
 pub use blocks::{WideCodes, WideGroup, WideParts, wide_rest};
-pub(crate) use floats::{Buffer as FloatBuffer, gemm};
+pub(crate) use floats::{FloatBuffer, gemm};
 pub use low_bit::{ColumnOrder, SplitChunk, SplitCodes, SplitForm, SplitParts};
 pub use pack::pack_tq2_0;
 pub use types::{DenseMatrix, DenseType};

@@ -15,7 +15,7 @@ mod simd;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use repack::avx2 as repack_avx2;
-pub(crate) use repack::{Repack, portable as repack_portable};
+pub(crate) use repack::{RepackColumns, portable as repack_portable};
 
 use super::{BLOCK, BLOCK_BYTES, Rows};
 use crate::codes::Codes;
