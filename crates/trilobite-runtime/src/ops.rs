@@ -24,7 +24,7 @@ use crate::model::Model;
 use crate::profile::Stage;
 use crate::scratch::{AllSplitCodes, Scratch, grown};
 use crate::team::Pieces;
-use crate::weights::{Kind, Matrix, View};
+use crate::weights::{Kind, Matrix, MatrixView};
 use crate::workers::Workers;
 
 /// Rows of a dense matrix that a thread multiplies with a batch at a time: as many as its kernel
@@ -335,7 +335,7 @@ fn activate(kernels: &Kernels, activation: Activation, gate: &mut [f32], up: &[f
 struct Product<'a> {
     kernels: &'static Kernels,
     matrix: &'a Matrix,
-    weights: View<'a>,
+    weights: MatrixView<'a>,
     input: Input<'a>,
     plain: bool,
 }
@@ -448,7 +448,7 @@ impl<'a> Product<'a> {
         let bias = self.matrix.bias.as_ref().map_or(&[][..], |bias| &bias[rows.clone()]);
         let Scratch { sums, floats: values, workspace, .. } = scratch;
         match &self.weights {
-            View::Ternary(matrix, scale) => {
+            MatrixView::Ternary(matrix, scale) => {
                 let sums = grown(sums, count * len);
                 let method = match self.plain {
                     true => Method::MultiplyAdd,
@@ -460,7 +460,7 @@ impl<'a> Product<'a> {
                     put(t, Values { products, bias });
                 }
             }
-            View::Dense(matrix) => {
+            MatrixView::Dense(matrix) => {
                 let (first, outliers) = (rows.start, self.matrix.outliers_of(rows.clone()));
                 let inputs = Inputs { count, floats, wide, pairs, split };
                 let values = dense_product(self.kernels, matrix, rows, inputs, workspace, values);

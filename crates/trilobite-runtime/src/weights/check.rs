@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use trilobite_format::TensorInfo;
 use trilobite_format::model::Role;
 
-use super::view::View;
+use super::view::MatrixView;
 use crate::error::{Error, Result};
 use crate::team::Team;
 
@@ -17,7 +17,7 @@ const MIN_PARALLEL_BYTES: usize = 4 << 20;
 pub(super) struct Coded<'a> {
     pub(super) info: &'a TensorInfo,
     pub(super) role: Role,
-    pub(super) view: View<'a>,
+    pub(super) view: MatrixView<'a>,
 }
 
 /// Checks that every code of some tensors is valid, and passes each to `done`. The check takes as

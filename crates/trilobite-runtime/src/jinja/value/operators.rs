@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::context::Context;
-use super::{Key, Value, View, percent};
+use super::{DictView, Key, Value, percent};
 use crate::jinja::ast::{Comparison, Operator};
 use crate::jinja::budget::Budget;
 use crate::jinja::error::{Error, Result, fail};
@@ -135,7 +135,7 @@ pub(in crate::jinja) fn contains(container: &Value, item: &Value, budget: &Budge
                 }
             }
         }
-        Value::Dict(dict) | Value::View(View::Keys, dict) => {
+        Value::Dict(dict) | Value::View(DictView::Keys, dict) => {
             Ok(dict.get(&Key::new(item.clone(), budget)?).is_some())
         }
         Value::Iterator(stream) => {
