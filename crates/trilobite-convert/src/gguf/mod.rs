@@ -67,15 +67,15 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     }
 
     let mut notes = Vec::new();
-    let mut builder = Builder {
+    let mut planner = GgufPlanner {
         files: &checkpoint.files,
         remaining: gguf.tensors().iter().map(|info| (info.name.clone(), info.clone())).collect(),
         projections,
         options,
         tensors: Vec::new(),
     };
-    builder.tensors(&model, &mut notes)?;
-    let Builder { remaining, mut tensors, .. } = builder;
+    planner.tensors(&model, &mut notes)?;
+    let GgufPlanner { remaining, mut tensors, .. } = planner;
     if let Some((name, info)) = remaining.into_iter().next() {
         let file = checkpoint.files[info.part].name.clone();
         return Err(match Role::lacking(&name, &model) {
@@ -101,7 +101,7 @@ fn is_part(gguf: &Gguf) -> bool {
     !matches!(Split::of(gguf.metadata()), Ok(None))
 }
 
-struct Builder<'a, 'o> {
+struct GgufPlanner<'a, 'o> {
     files: &'a [SourceFile],
     /// The source tensors that have not been used yet.
     remaining: BTreeMap<String, TensorInfo>,
@@ -110,7 +110,7 @@ struct Builder<'a, 'o> {
     tensors: Vec<Planned<'a>>,
 }
 
-impl<'a> Builder<'a, '_> {
+impl<'a> GgufPlanner<'a, '_> {
     /// The name of the file that contains a tensor.
     fn file(&self, info: &TensorInfo) -> &'a str {
         &self.files[info.part].name
