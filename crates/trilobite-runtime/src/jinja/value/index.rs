@@ -2,7 +2,7 @@
 
 use super::{DictView, Key, Value};
 use crate::jinja::budget::Budget;
-use crate::jinja::error::{Error, Result, fail};
+use crate::jinja::error::{Result, TemplateError, fail};
 
 /// An upper bound of the length of any sequence.
 const LONGEST: i128 = 1 << 40;
@@ -88,7 +88,7 @@ impl Value {
             }
             _ => {
                 let message = format!("'{}' object is not subscriptable", self.type_name());
-                return Err(Error::new(message));
+                return Err(TemplateError::new(message));
             }
         })
     }

@@ -18,7 +18,7 @@ pub(super) use dict::{Dict, Key};
 
 use super::ast::{For, Macro};
 use super::budget::Budget;
-use super::error::{Error, Result, fail};
+use super::error::{Result, TemplateError, fail};
 
 /// Maximum nesting of lists, dicts and other containers, so that visiting them needs little stack.
 const MAX_DEPTH: u16 = 200;
@@ -292,7 +292,7 @@ impl Value {
     /// Returns the error of an undefined value.
     pub(super) fn defined(&self) -> Result<&Self> {
         match self {
-            Value::Undefined(reason) => Err(Error::new(&**reason)),
+            Value::Undefined(reason) => Err(TemplateError::new(&**reason)),
             _ => Ok(self),
         }
     }

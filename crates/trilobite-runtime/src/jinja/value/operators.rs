@@ -7,7 +7,7 @@ use super::context::Context;
 use super::{DictView, Key, Value, percent};
 use crate::jinja::ast::{Comparison, Operator};
 use crate::jinja::budget::Budget;
-use crate::jinja::error::{Error, Result, fail};
+use crate::jinja::error::{Result, TemplateError, fail};
 use crate::jinja::escape::escape;
 
 /// `a == b`
@@ -275,7 +275,9 @@ fn integers(a: i128, operator: Operator, b: i128) -> Result<Value> {
         Operator::Power => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
     };
     let symbol = operator.symbol();
-    result.map(Value::Int).ok_or_else(|| Error::new(format!("{a} {symbol} {b} is too large")))
+    result
+        .map(Value::Int)
+        .ok_or_else(|| TemplateError::new(format!("{a} {symbol} {b} is too large")))
 }
 
 fn floats(a: f64, operator: Operator, b: f64) -> Result<Value> {
