@@ -19,7 +19,6 @@ use crate::kv::{Block, Visible};
 use crate::workspace::LookUpBuffers;
 use crate::{DenseMatrix, Error, WideCodes, i2_s, scan, t5_3};
 use std::ops::Range;
-use std::str::FromStr;
 use std::sync::OnceLock;
 
 /// The environment variable that lowers the instruction set.
@@ -72,17 +71,6 @@ impl Isa {
             Isa::DotProd => "dotprod",
             Isa::I8mm => "i8mm",
         }
-    }
-}
-
-impl FromStr for Isa {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Isa, Error> {
-        Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
-            let known = Isa::ALL.map(Isa::name).join(", ");
-            Error::UnknownIsa { value: name.to_owned(), known }
-        })
     }
 }
 
@@ -328,10 +316,10 @@ fn detected() -> Vec<Kernels> {
 /// The highest table, or the one named by `cap`.
 fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
     let Some(cap) = cap else { return Ok(Kernels::best()) };
-    let (tables, asked) = (tables(), cap.parse::<Isa>()?);
-    tables.iter().find(|table| table.isa == asked).ok_or_else(|| {
+    let tables = tables();
+    tables.iter().find(|table| table.isa.name() == cap).ok_or_else(|| {
         let available = tables.iter().map(|table| table.isa.name()).collect::<Vec<_>>();
-        Error::MissingIsa { asked: asked.name(), available: available.join(", ") }
+        Error::MissingIsa { value: cap.to_owned(), available: available.join(", ") }
     })
 }
 
@@ -340,7 +328,7 @@ impl Kernels {
     /// environment variable `TRILOBITE_ISA` names. The first call decides for the whole process.
     ///
     /// # Errors
-    /// The variable names no instruction set, or one that this machine lacks.
+    /// The variable does not name an instruction set of this machine.
     pub fn detect() -> Result<&'static Kernels, Error> {
         static CHOSEN: OnceLock<Result<&'static Kernels, Error>> = OnceLock::new();
         CHOSEN
