@@ -69,7 +69,7 @@ fn main() -> Result<(), Error> {
         for tokens in [1, 4, 16, 128, 512] {
             for shape in [GATE, (GATE.1, GATE.0)] {
                 dense(&mut group, kernels, name, (ty, false), shape, tokens);
-                if ty.has_crumbs() {
+                if ty.is_low_bit() {
                     let name = format!("{name}, int8");
                     dense(&mut group, kernels, &name, (ty, true), shape, tokens);
                 }
@@ -167,8 +167,8 @@ fn dense(
             let (rows, out) = (first..first + chunk, black_box(&mut out));
             let weights = DenseMatrix::new(ty, black_box(&weights), all, cols);
             let (weights, workspace) = (weights.expect("the weights fit"), &mut workspace);
-            if ty.has_crumbs() {
-                kernels.crumb_gemm(&weights, rows, &split, workspace, out);
+            if ty.is_low_bit() {
+                kernels.low_bit_gemm(&weights, rows, &split, workspace, out);
             } else if ty.has_blocks() {
                 kernels.block_gemm(&weights, rows, &codes, workspace, out);
             } else {

@@ -158,8 +158,8 @@ class Cluster:
     def ask(self, *command):
         return subprocess.run(command, env=self.environment, capture_output=True, text=True).stdout
 
-    def until(self, condition, what, patience=600):
-        end = time.monotonic() + patience
+    def until(self, condition, what, timeout=600):
+        end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end or any(daemon.poll() is not None for daemon in self.daemons):
                 logs = "\n".join(f"{path}:\n{path.read_text()[-2000:]}" for path in self.folder.glob("*.out"))

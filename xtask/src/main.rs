@@ -18,7 +18,7 @@ use clap::Parser;
 /// Repository chores.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
-enum Task {
+enum XtaskCommand {
     Synth(synth::Args),
     Compare(Box<compare::Args>),
     Fetch(fetch::Args),
@@ -27,12 +27,12 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let result = match Task::parse() {
-        Task::Synth(args) => synth::run(&args),
-        Task::Compare(args) => compare::run(&args),
-        Task::Fetch(args) => fetch::run(&args),
-        Task::Golden(args) => golden::run(&args),
-        Task::Ci(args) => ci::run(&args),
+    let result = match XtaskCommand::parse() {
+        XtaskCommand::Synth(args) => synth::run(&args),
+        XtaskCommand::Compare(args) => compare::run(&args),
+        XtaskCommand::Fetch(args) => fetch::run(&args),
+        XtaskCommand::Golden(args) => golden::run(&args),
+        XtaskCommand::Ci(args) => ci::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,10 +12,10 @@ use trilobite_runtime::Error as Runtime;
 /// The page where the hub creates access tokens.
 const TOKENS: &str = "https://huggingface.co/settings/tokens";
 
-type Hint = Option<Cow<'static, str>>;
+type ErrorHint = Option<Cow<'static, str>>;
 
 /// The remedy for an error, which is printed after its message.
-pub(crate) fn of(error: &Error) -> Hint {
+pub(crate) fn of(error: &Error) -> ErrorHint {
     error.chain().find_map(|cause| {
         let hub = || cause.downcast_ref().and_then(of_hub);
         let format = || cause.downcast_ref().and_then(of_format);
@@ -26,7 +26,7 @@ pub(crate) fn of(error: &Error) -> Hint {
     })
 }
 
-fn of_hub(error: &Hub) -> Hint {
+fn of_hub(error: &Hub) -> ErrorHint {
     let hint = match error {
         // Transparent: the inner error is not in the chain of causes.
         Hub::Runtime(error) => return of_runtime(error),
@@ -60,7 +60,7 @@ fn of_hub(error: &Hub) -> Hint {
     Some(hint.into())
 }
 
-fn of_format(error: &Format) -> Hint {
+fn of_format(error: &Format) -> ErrorHint {
     use TensorType::{Bf16, F16, F32};
     let hint = match error {
         Format::NotTernary { ty: F32 | F16 | Bf16, .. } => {
@@ -71,7 +71,7 @@ fn of_format(error: &Format) -> Hint {
     Some(hint.into())
 }
 
-fn of_convert(error: &Convert) -> Hint {
+fn of_convert(error: &Convert) -> ErrorHint {
     let hint = match error {
         Convert::Exists(_) => "--force overwrites it",
         Convert::OutputPath { why, .. } if *why == trilobite_convert::IS_SOURCE => {
@@ -97,7 +97,7 @@ fn of_convert(error: &Convert) -> Hint {
     Some(hint.into())
 }
 
-fn of_runtime(error: &Runtime) -> Hint {
+fn of_runtime(error: &Runtime) -> ErrorHint {
     match error {
         // Transparent: the inner error is not in the chain of causes.
         Runtime::Format(error) => of_format(error),
@@ -108,7 +108,7 @@ fn of_runtime(error: &Runtime) -> Hint {
     }
 }
 
-fn of_eval(error: &Eval) -> Hint {
+fn of_eval(error: &Eval) -> ErrorHint {
     let hint = match error {
         // Transparent: the inner error is not in the chain of causes.
         Eval::Model(error) => return of_runtime(error),

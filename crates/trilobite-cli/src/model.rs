@@ -6,6 +6,7 @@ use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
 use trilobite_hub::{Cache, Conversion, open_tokenizer};
+use trilobite_kernels::Kernels;
 use trilobite_runtime::{
     Activations, Model, ModelDrafter, Session, SessionOptions, Speculation, Tokenizer,
 };
@@ -38,6 +39,8 @@ fn read_and_tell(args: &args::Model, global: &args::Global) -> Result<Model> {
 
 /// Opens the model that the arguments name.
 pub(crate) fn read(args: &args::Model, global: &args::Global) -> Result<Model> {
+    // Every use of a model needs kernels. Their error is not one of the file.
+    Kernels::detect()?;
     let Some(path) = args.model.as_deref() else { return open(None, args, global) };
     open(Some(path), args, global).map_err(|error| of_model(error, path))
 }

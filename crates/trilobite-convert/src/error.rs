@@ -197,7 +197,7 @@ pub enum Error {
     #[error(
         "{file}: tensor {tensor} has a code that stands for no weight at row {row}, column {col}"
     )]
-    UnusedCode {
+    InvalidCode {
         /// The file.
         file: String,
         /// The tensor.

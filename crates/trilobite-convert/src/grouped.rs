@@ -110,19 +110,19 @@ fn fit(view: &View<'_>) -> Option<Fit> {
 }
 
 /// The outliers of some rows.
-struct Found {
+struct Outliers {
     outliers: Vec<Outlier>,
     /// Whether all weights are plus or minus the scale of their block.
     only_signs: bool,
 }
 
 /// Finds the outliers of some rows in blocks of `weights` weights. `None` if there are too many.
-fn search(view: &View<'_>, rows: std::ops::Range<usize>, weights: usize) -> Option<Found> {
+fn search(view: &View<'_>, rows: std::ops::Range<usize>, weights: usize) -> Option<Outliers> {
     let cols = view.cols();
     let most = rows.len() * cols / WEIGHTS_PER_OUTLIER;
     let of_row = |wide: &mut Vec<f32>, row: usize| {
         view.widen(row * cols..(row + 1) * cols, wide);
-        let mut found = Found { outliers: Vec::new(), only_signs: true };
+        let mut found = Outliers { outliers: Vec::new(), only_signs: true };
         for (i, block) in wide.chunks_exact(weights).enumerate() {
             let step = scale(block)?;
             for (j, weight) in block.iter().enumerate() {
@@ -139,7 +139,7 @@ fn search(view: &View<'_>, rows: std::ops::Range<usize>, weights: usize) -> Opti
     let of_rows = rows.into_par_iter().map_init(Vec::new, of_row).collect::<Option<Vec<_>>>()?;
     let only_signs = of_rows.iter().all(|found| found.only_signs);
     let outliers: Vec<_> = of_rows.into_iter().flat_map(|found| found.outliers).collect();
-    (outliers.len() <= most).then_some(Found { outliers, only_signs })
+    (outliers.len() <= most).then_some(Outliers { outliers, only_signs })
 }
 
 /// The code of a weight in a block with this scale, if it has one.

@@ -37,7 +37,7 @@ impl NewFile {
         check(target)?;
         let folder = folder(target);
         let prefix = prefix(target);
-        if remove_abandoned(folder, &prefix) == Found::Writer {
+        if remove_abandoned(folder, &prefix) == PrefixUse::InUse {
             return Err(refused(target, "another process is writing it"));
         }
         let mut builder = tempfile::Builder::new();
@@ -131,18 +131,18 @@ fn prefix(target: &Path) -> String {
     format!("{PREFIX}{}-", &name[..end])
 }
 
+/// Whether another process is writing a file with a prefix.
 #[derive(PartialEq, Eq)]
-enum Found {
-    Nothing,
-    /// Another process is writing a file with this prefix.
-    Writer,
+enum PrefixUse {
+    Free,
+    InUse,
 }
 
 /// Removes the files with this prefix that no process is writing.
-fn remove_abandoned(folder: &Path, prefix: &str) -> Found {
+fn remove_abandoned(folder: &Path, prefix: &str) -> PrefixUse {
     // On other systems a process cannot read a file that it has locked itself.
     if !cfg!(unix) {
-        return Found::Nothing;
+        return PrefixUse::Free;
     }
     // A writable folder may be unreadable.
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -155,11 +155,11 @@ fn remove_abandoned(folder: &Path, prefix: &str) -> Found {
         match file.try_lock() {
             // A file that cannot be removed only takes up space.
             Ok(()) => drop(std::fs::remove_file(entry.path())),
-            Err(TryLockError::WouldBlock) => return Found::Writer,
+            Err(TryLockError::WouldBlock) => return PrefixUse::InUse,
             Err(TryLockError::Error(_)) => {}
         }
     }
-    Found::Nothing
+    PrefixUse::Free
 }
 
 #[cfg(test)]

@@ -117,17 +117,17 @@ impl Ternary<'_> {
         let (rows, cols) = (self.rows, self.cols);
         match ty {
             TensorType::Tq1_0 => {
-                self.refuse_unused(DenseType::TQ1_0.find_unused(bytes, cols))?;
+                self.refuse_invalid(DenseType::TQ1_0.find_invalid(bytes, cols))?;
                 Ok((block_scale(ty, bytes), Decode::Tq1(bytes.as_chunks().0)))
             }
             TensorType::Tq2_0 => {
-                self.refuse_unused(DenseType::TQ2_0.find_unused(bytes, cols))?;
+                self.refuse_invalid(DenseType::TQ2_0.find_invalid(bytes, cols))?;
                 Ok((block_scale(ty, bytes), Decode::Tq2(bytes.as_chunks().0)))
             }
             _ => {
                 let (codes, scale) = ternary::split(bytes).unwrap_or((bytes, f32::NAN));
                 let layout = layout(ty);
-                self.refuse_unused(layout.find_unused(codes, rows, cols))?;
+                self.refuse_invalid(layout.find_invalid(codes, rows, cols))?;
                 let decode = match layout {
                     Layout::I2T => Decode::Transposed(codes),
                     _ => Decode::Codes(codes, layout),
@@ -138,12 +138,12 @@ impl Ternary<'_> {
     }
 
     /// Fails if there is an invalid code; `at` is its row and column.
-    fn refuse_unused(&self, at: Option<(usize, usize)>) -> Result<(), Error> {
-        at.map_or(Ok(()), |(row, col)| Err(self.unused_code(row, col)))
+    fn refuse_invalid(&self, at: Option<(usize, usize)>) -> Result<(), Error> {
+        at.map_or(Ok(()), |(row, col)| Err(self.invalid_code(row, col)))
     }
 
-    fn unused_code(&self, row: usize, col: usize) -> Error {
-        Error::UnusedCode {
+    fn invalid_code(&self, row: usize, col: usize) -> Error {
+        Error::InvalidCode {
             file: self.file.to_owned(),
             tensor: self.name.clone(),
             row: row as u64,
@@ -227,7 +227,7 @@ impl Trits<'_> {
 
     /// The error for a weight that is not ternary.
     fn not_ternary(&self, row: usize, col: usize) -> Error {
-        let Decode::Plain(view) = &self.decode else { return self.tensor.unused_code(row, col) };
+        let Decode::Plain(view) = &self.decode else { return self.tensor.invalid_code(row, col) };
         let mut weight = Vec::new();
         let at = row * self.tensor.cols + col;
         view.widen(at..at + 1, &mut weight);

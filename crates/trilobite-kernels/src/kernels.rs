@@ -12,14 +12,13 @@ mod tests;
 pub use method::Method;
 
 use crate::dense::blocks::GROUPS;
-use crate::dense::crumbs::CrumbBuffers;
+use crate::dense::low_bit::LowBitBuffers;
 use crate::dense::{BlockBuffers, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
 use crate::workspace::LookUpBuffers;
 use crate::{DenseMatrix, Error, WideCodes, i2_s, scan, t5_3};
 use std::ops::Range;
-use std::str::FromStr;
 use std::sync::OnceLock;
 
 /// The environment variable that lowers the instruction set.
@@ -75,17 +74,6 @@ impl Isa {
     }
 }
 
-impl FromStr for Isa {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Isa, Error> {
-        Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
-            let known = Isa::ALL.map(Isa::name).join(", ");
-            Error::UnknownIsa { value: name.to_owned(), known }
-        })
-    }
-}
-
 /// The kernels for one instruction set. The results are the same bits on every instruction set.
 ///
 /// Float sums have a fixed order: element `i` goes to lane `i % 32` by fused multiply-add, then the
@@ -102,17 +90,17 @@ pub struct Kernels {
     i2_s_lookup: Option<LookUp>,
     i2_t_add: transposed::Add,
     /// The repacking kernel of I2_T, with the number of tokens from which it is faster.
-    i2_t_repack: (usize, transposed::Repack),
+    i2_t_repack: (usize, transposed::RepackColumns),
     t5_3_gemm: unsafe fn(&t5_3::Product<'_>, &mut [i32]),
     /// The repacking kernel of T5_3, if there is one, with the number of tokens from which it is
     /// faster.
-    t5_3_repack: Option<(usize, Repack)>,
+    t5_3_repack: Option<(usize, RepackTiles)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),
     wide_codes: RoundRow,
     block_gemm: unsafe fn(DenseMatrix<'_>, &WideCodes, &mut BlockBuffers, &mut [f32]),
     split_codes: unsafe fn(&[f32], SplitForm, &mut [SplitChunk], &mut [f32]),
-    crumb_gemm: unsafe fn(DenseMatrix<'_>, &SplitCodes, &mut CrumbBuffers, &mut [f32]),
+    low_bit_gemm: unsafe fn(DenseMatrix<'_>, &SplitCodes, &mut LowBitBuffers, &mut [f32]),
     dense_row: unsafe fn(DenseMatrix<'_>, &mut [f32]),
     dot: unsafe fn(&[f32], &[f32]) -> f32,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
@@ -147,7 +135,7 @@ type Enclose = unsafe fn(
 /// The signature of [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes).
 type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
 /// The signature of [`t5_3::avx2::repack`].
-type Repack = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
+type RepackTiles = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// Multiplication by look-up tables, for matrices that [allow](i2_s::Matrix::allows_lookup) it and a
 /// multiple of `lanes` tokens.
 struct LookUp {
@@ -174,7 +162,7 @@ macro_rules! table {
             wide_codes: compiled::$float::wide_codes,
             block_gemm: compiled::$float::block_gemm,
             split_codes: compiled::$float::split_codes,
-            crumb_gemm: compiled::$float::crumb_gemm,
+            low_bit_gemm: compiled::$float::low_bit_gemm,
             dense_row: compiled::$float::dense_row,
             dot: compiled::$float::dot,
             rms_norm: compiled::$float::rms_norm,
@@ -265,9 +253,9 @@ fn detected() -> Vec<Kernels> {
             },
         })
     };
-    let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as Repack));
+    let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as RepackTiles));
     // From these numbers of tokens on, measured on Zen 5 with 1728 and 2560 columns.
-    let i2_t_repack = (32, transposed::repack_avx2 as transposed::Repack);
+    let i2_t_repack = (32, transposed::repack_avx2 as transposed::RepackColumns);
     tables.push(Kernels {
         i2_s_lookup: lookup(),
         i2_t_add: transposed::avx2::add,
@@ -328,10 +316,10 @@ fn detected() -> Vec<Kernels> {
 /// The highest table, or the one named by `cap`.
 fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
     let Some(cap) = cap else { return Ok(Kernels::best()) };
-    let (tables, asked) = (tables(), cap.parse::<Isa>()?);
-    tables.iter().find(|table| table.isa == asked).ok_or_else(|| {
+    let tables = tables();
+    tables.iter().find(|table| table.isa.name() == cap).ok_or_else(|| {
         let available = tables.iter().map(|table| table.isa.name()).collect::<Vec<_>>();
-        Error::MissingIsa { asked: asked.name(), available: available.join(", ") }
+        Error::MissingIsa { value: cap.to_owned(), available: available.join(", ") }
     })
 }
 
@@ -340,7 +328,7 @@ impl Kernels {
     /// environment variable `TRILOBITE_ISA` names. The first call decides for the whole process.
     ///
     /// # Errors
-    /// The variable names no instruction set, or one that this machine lacks.
+    /// The variable does not name an instruction set of this machine.
     pub fn detect() -> Result<&'static Kernels, Error> {
         static CHOSEN: OnceLock<Result<&'static Kernels, Error>> = OnceLock::new();
         CHOSEN

@@ -67,8 +67,8 @@ impl Layout {
     /// `rows` x `cols` matrix. A row or column outside the matrix lies in its padding.
     ///
     /// Takes as long as reading the codes.
-    pub fn find_unused(self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)> {
-        self.packing().find_unused(packed, rows, cols)
+    pub fn find_invalid(self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)> {
+        self.packing().find_invalid(packed, rows, cols)
     }
 
     /// Whether all weights of a packed matrix, and its padding, are zero. Rows have `cols` weights.
@@ -125,9 +125,9 @@ impl<'a> TernaryMatrix<'a> {
         self.cols
     }
 
-    /// Row and column of the first weight with an invalid code: see [`Layout::find_unused`].
-    pub fn find_unused(&self) -> Option<(usize, usize)> {
-        self.layout.find_unused(self.packed, self.rows, self.cols)
+    /// Row and column of the first weight with an invalid code: see [`Layout::find_invalid`].
+    pub fn find_invalid(&self) -> Option<(usize, usize)> {
+        self.layout.find_invalid(self.packed, self.rows, self.cols)
     }
 
     /// Whether all weights, and the padding, are zero.

@@ -14,7 +14,7 @@ pub(crate) trait Packing {
 
     /// Row and column of the first weight, in the order of the bytes, with an invalid code. They
     /// may lie in the padding.
-    fn find_unused(&self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)>;
+    fn find_invalid(&self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)>;
 
     /// Whether all weights, and the padding, are zero.
     fn is_zero(&self, packed: &[u8], cols: usize) -> bool;

@@ -1,6 +1,6 @@
 //! Scratch memory for products.
 
-use crate::dense::crumbs::CrumbBuffers;
+use crate::dense::low_bit::LowBitBuffers;
 use crate::dense::{BlockBuffers, FloatBuffer};
 use crate::i2_s::transposed::ColumnList;
 
@@ -8,9 +8,9 @@ use crate::i2_s::transposed::ColumnList;
 #[derive(Debug, Default)]
 pub(crate) struct LookUpBuffers {
     #[cfg(target_arch = "x86_64")]
-    pub(crate) avx2: crate::i2_s::lookup::Buffers,
+    pub(crate) avx2: crate::i2_s::lookup::Avx2Buffers,
     #[cfg(feature = "c-kernels")]
-    pub(crate) c: crate::i2_s::c::Buffers,
+    pub(crate) c: crate::i2_s::c::PortableBuffers,
 }
 
 /// Buffers for the intermediate data of products: repacked rows, tables, lists of columns, widened
@@ -24,7 +24,7 @@ pub struct Workspace {
     pub(crate) columns: ColumnList,
     pub(crate) floats: FloatBuffer,
     pub(crate) blocks: BlockBuffers,
-    pub(crate) crumbs: CrumbBuffers,
+    pub(crate) low_bit: LowBitBuffers,
 }
 
 impl Workspace {

@@ -40,10 +40,10 @@ impl Activations {
 
     /// Checks that a model has weights to which the setting applies.
     pub(crate) fn check(self, weights: &Weights) -> Result<()> {
-        let crumbs = |kind| matches!(kind, Kind::Dense(ty) if ty.has_crumbs());
+        let low_bit = |kind| matches!(kind, Kind::Dense(ty) if ty.is_low_bit());
         let layers = weights.layers.iter().flat_map(|layer| layer.matrices());
-        let has_crumbs = layers.chain([&weights.head]).any(|matrix| crumbs(matrix.kind));
-        match self == Activations::Exact || has_crumbs {
+        let any_low_bit = layers.chain([&weights.head]).any(|matrix| low_bit(matrix.kind));
+        match self == Activations::Exact || any_low_bit {
             true => Ok(()),
             false => Err(Error::NoInt8),
         }

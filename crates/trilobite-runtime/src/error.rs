@@ -62,7 +62,7 @@ pub enum Error {
     },
     /// A ternary tensor contains a code that represents no weight.
     #[error("tensor {name} has a code that stands for no weight at row {row}, column {col}")]
-    UnusedCode {
+    InvalidCode {
         /// The tensor.
         name: String,
         /// Row of the code.

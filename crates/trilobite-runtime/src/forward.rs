@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use trilobite_format::model::{Rope, Scaling};
 
-use self::buffers::{Buffers, Place};
+use self::buffers::{BatchRow, Buffers};
 use crate::activations::Activations;
 use crate::cache::{CacheType, PagePool, Shape};
 use crate::config::{Experts, RopePairs};
@@ -18,7 +18,7 @@ use crate::profile::{Profile, Stage};
 use crate::rope::RopeTable;
 use crate::scratch::{Live, grown};
 use crate::sequence::{Part, Sequence, Want};
-use crate::weights::{Layer, Matrix, RopeDivisors, View};
+use crate::weights::{Layer, Matrix, MatrixView, RopeDivisors};
 use crate::workers::Workers;
 
 /// Maximum number of tokens in a batch. In larger ones more tokens share an expert of a mixture, but
@@ -540,9 +540,9 @@ impl Forward {
     }
 
     /// Searches for the largest logits of some rows of the batch.
-    fn search(&mut self, largest: &[(Place, usize)]) {
+    fn search(&mut self, largest: &[(BatchRow, usize)]) {
         let (config, weights) = (self.model.config(), self.model.weights());
-        let (Some(scan), View::Dense(head), false) =
+        let (Some(scan), MatrixView::Dense(head), false) =
             (&weights.head_scan, self.model.view(&weights.head), self.options.plain)
         else {
             return;

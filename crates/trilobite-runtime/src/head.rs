@@ -108,10 +108,10 @@ pub(crate) struct Search {
     /// The inputs that have bounds, and buffers for more.
     queries: Vec<Query>,
     /// The target of each query.
-    targets: Vec<Target>,
+    targets: Vec<SearchTarget>,
     /// For each query and all rows the sums, the coarse logits and the upper bounds of the logits,
     /// `[queries][3][rows]`. The latter two are [`ordered`] integers.
-    seen: Vec<i32>,
+    estimates: Vec<i32>,
     /// The rows computed exactly, of one target after another, and their logits.
     ids: Vec<u32>,
     values: Vec<f32>,
@@ -119,7 +119,7 @@ pub(crate) struct Search {
 
 /// What is searched for with one query, and what is found.
 #[derive(Default)]
-struct Target {
+struct SearchTarget {
     /// Index of the input.
     input: usize,
     /// Number of logits to find.
@@ -165,7 +165,7 @@ impl Search {
             return;
         }
         self.scan(workers, head);
-        self.each_target(workers, |target, seen| target.choose(seen.coarse));
+        self.each_target(workers, |target, estimates| target.choose(estimates.coarse));
         workers.lap(Stage::Scan);
         self.compute(workers, head, x);
 
@@ -174,8 +174,8 @@ impl Search {
             target.threshold = values.copied().map(ordered).fold(i32::MAX, i32::min);
         }
         self.refine(workers, head);
-        self.each_target(workers, |target, seen| target.select(seen.upper));
-        let exact = |target: &Target| match target.ids.len() {
+        self.each_target(workers, |target, estimates| target.select(estimates.upper));
+        let exact = |target: &SearchTarget| match target.ids.len() {
             0 => head.bounds.len(),
             some => some,
         };
@@ -192,7 +192,7 @@ impl Search {
     fn begin(&mut self, head: Head<'_>, x: &[f32], k: impl IntoIterator<Item = usize>) {
         let rows = head.bounds.len();
         self.queries.resize_with(MAX_INPUTS, Query::default);
-        self.targets.resize_with(MAX_INPUTS, Target::default);
+        self.targets.resize_with(MAX_INPUTS, SearchTarget::default);
         self.count = 0;
         for (input, (x, k)) in x.chunks_exact(head.weights.cols()).zip(k).enumerate() {
             let possible = k > 0 && k <= rows / MIN_ROWS_PER_LOGIT;
@@ -211,8 +211,8 @@ impl Search {
     fn scan(&mut self, workers: &mut Workers, head: Head<'_>) {
         let (kernels, rows) = (workers.kernels, head.bounds.len());
         let (queries, precision) = (&self.queries[..self.count], self.precision);
-        self.seen.resize(3 * rows * queries.len(), 0);
-        workers.team.columns([(&mut self.seen, rows)], ALIGN, SCAN, |_, _, range, strip| {
+        self.estimates.resize(3 * rows * queries.len(), 0);
+        workers.team.columns([(&mut self.estimates, rows)], ALIGN, SCAN, |_, _, range, strip| {
             for start in range.clone().step_by(ROWS) {
                 let rows = start..range.end.min(start + ROWS);
                 let part = start - range.start..rows.end - range.start;
@@ -241,14 +241,18 @@ impl Search {
         });
     }
 
-    /// Runs a function for every target, with what is seen of the rows.
-    fn each_target(&mut self, workers: &mut Workers, run: impl Fn(&mut Target, Seen<'_>) + Sync) {
+    /// Runs a function for every target, with its estimates of the rows.
+    fn each_target(
+        &mut self,
+        workers: &mut Workers,
+        run: impl Fn(&mut SearchTarget, Estimates<'_>) + Sync,
+    ) {
         let targets = &mut self.targets[..self.count];
-        let (rows, none) = (self.seen.len() / self.count / 3, (&mut [(); 0][..], 0));
-        let seen = (&mut self.seen[..], 3 * rows);
-        workers.team.rows3(seen, (targets, 1), none, |_, _, seen, target, _| {
-            let (coarse, upper) = seen[rows..].split_at(rows);
-            target.iter_mut().for_each(|target| run(target, Seen { coarse, upper }));
+        let (rows, none) = (self.estimates.len() / self.count / 3, (&mut [(); 0][..], 0));
+        let estimates = (&mut self.estimates[..], 3 * rows);
+        workers.team.rows3(estimates, (targets, 1), none, |_, _, estimates, target, _| {
+            let (coarse, upper) = estimates[rows..].split_at(rows);
+            target.iter_mut().for_each(|target| run(target, Estimates { coarse, upper }));
         });
     }
 
@@ -258,7 +262,7 @@ impl Search {
         let refined = [const { [const { AtomicUsize::new(0) }; REFINEMENTS] }; MAX_INPUTS];
         let queries = self.queries.iter().zip(&self.targets[..self.count]);
         let queries = queries.zip(&refined);
-        workers.team.columns([(&mut self.seen, rows)], ALIGN, REFINE, |_, _, range, strip| {
+        workers.team.columns([(&mut self.estimates, rows)], ALIGN, REFINE, |_, _, range, strip| {
             for start in range.clone().step_by(GROUP) {
                 let end = range.end.min(start + GROUP);
                 let part = start - range.start..end - range.start;
@@ -317,12 +321,12 @@ impl Search {
 }
 
 /// The coarse logits and the upper bounds of all rows, for one query.
-struct Seen<'a> {
+struct Estimates<'a> {
     coarse: &'a [i32],
     upper: &'a [i32],
 }
 
-impl Target {
+impl SearchTarget {
     /// Chooses the rows with the `k` largest coarse logits.
     fn choose(&mut self, coarse: &[i32]) {
         self.ids.clear();

@@ -30,7 +30,7 @@ use trilobite_kernels::DenseMatrix;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
-use crate::weights::{Matrix, Place, View, Weights};
+use crate::weights::{Matrix, MatrixView, Place, Weights};
 
 /// The reason why a matrix view can always be made: `Model::open` made each of them once.
 const CHECKED: &str = "a matrix has the bytes that it had when the model was opened";
@@ -195,7 +195,7 @@ impl Model {
     }
 
     /// The weights of a matrix.
-    pub(crate) fn view(&self, matrix: &Matrix) -> View<'_> {
+    pub(crate) fn view(&self, matrix: &Matrix) -> MatrixView<'_> {
         matrix.view(self.bytes(&matrix.place)).expect(CHECKED)
     }
 

@@ -24,7 +24,7 @@ use crate::model::Model;
 use crate::profile::Stage;
 use crate::scratch::{AllSplitCodes, Scratch, grown};
 use crate::team::Pieces;
-use crate::weights::{Kind, Matrix, View};
+use crate::weights::{Kind, Matrix, MatrixView};
 use crate::workers::Workers;
 
 /// Rows of a dense matrix that a thread multiplies with a batch at a time: as many as its kernel
@@ -32,7 +32,7 @@ use crate::workers::Workers;
 const ROW_CHUNK: usize = 96;
 /// Rows of a matrix with at most two bits a weight that a thread multiplies at a time. Tables of the
 /// input are made for each of these pieces.
-const CRUMB_CHUNK: usize = 256;
+const LOW_BIT_CHUNK: usize = 256;
 /// Rows of a ternary matrix that a thread multiplies at a time. More are faster but their sums take
 /// more memory.
 const TERNARY_CHUNK: usize = 1280;
@@ -145,7 +145,7 @@ impl Ops<'_> {
                 Kind::Ternary { .. } => None,
             })
         };
-        let blocks = dense().any(|ty| ty.has_blocks() && !ty.has_crumbs());
+        let blocks = dense().any(|ty| ty.has_blocks() && !ty.is_low_bit());
         let pairs = self.model.config().pairs_codes;
         let InputBuffer { floats, wide, split, codes } = prepared;
 
@@ -335,7 +335,7 @@ fn activate(kernels: &Kernels, activation: Activation, gate: &mut [f32], up: &[f
 struct Product<'a> {
     kernels: &'static Kernels,
     matrix: &'a Matrix,
-    weights: View<'a>,
+    weights: MatrixView<'a>,
     input: Input<'a>,
     plain: bool,
 }
@@ -448,7 +448,7 @@ impl<'a> Product<'a> {
         let bias = self.matrix.bias.as_ref().map_or(&[][..], |bias| &bias[rows.clone()]);
         let Scratch { sums, floats: values, workspace, .. } = scratch;
         match &self.weights {
-            View::Ternary(matrix, scale) => {
+            MatrixView::Ternary(matrix, scale) => {
                 let sums = grown(sums, count * len);
                 let method = match self.plain {
                     true => Method::MultiplyAdd,
@@ -460,7 +460,7 @@ impl<'a> Product<'a> {
                     put(t, Values { products, bias });
                 }
             }
-            View::Dense(matrix) => {
+            MatrixView::Dense(matrix) => {
                 let (first, outliers) = (rows.start, self.matrix.outliers_of(rows.clone()));
                 let inputs = Inputs { count, floats, wide, pairs, split };
                 let values = dense_product(self.kernels, matrix, rows, inputs, workspace, values);
@@ -479,7 +479,7 @@ impl<'a> Product<'a> {
 
 /// Rows of a dense matrix that a thread multiplies with a batch at a time.
 fn row_chunk(ty: DenseType) -> usize {
-    if ty.has_crumbs() { CRUMB_CHUNK } else { ROW_CHUNK }
+    if ty.is_low_bit() { LOW_BIT_CHUNK } else { ROW_CHUNK }
 }
 
 /// The RMS norm of every row of `x`, `[count][cols]`.
@@ -522,7 +522,7 @@ fn dense_product<'b>(
     let len = count * rows.len();
     if let Some(order) = matrix.ty().column_order() {
         let out = grown(buffer, len);
-        kernels.crumb_gemm(matrix, rows, &split[order as usize], workspace, out);
+        kernels.low_bit_gemm(matrix, rows, &split[order as usize], workspace, out);
         return out;
     }
     if !matrix.ty().has_blocks() {

@@ -115,9 +115,9 @@ impl Scorer {
     /// # Errors
     /// As for [`score`](Scorer::score).
     pub fn score_all(&mut self, requests: &[Request]) -> Result<Vec<Score>> {
-        let texts: Vec<Text<'_>> = requests
+        let texts: Vec<ScoredText<'_>> = requests
             .iter()
-            .map(|request| Text::new(request, &self.session))
+            .map(|request| ScoredText::new(request, &self.session))
             .collect::<Result<_>>()?;
         let Some(first) = texts.first() else { return Ok(Vec::new()) };
         let common =
@@ -188,7 +188,7 @@ impl Scorer {
 }
 
 /// The tokens of a request that the model processes.
-struct Text<'a> {
+struct ScoredText<'a> {
     /// Context and continuation without its last token, which is predicted but not processed.
     tokens: Vec<u32>,
     /// The index of the last context token, the first one whose logits are needed.
@@ -196,7 +196,7 @@ struct Text<'a> {
     continuation: &'a [u32],
 }
 
-impl<'a> Text<'a> {
+impl<'a> ScoredText<'a> {
     fn new(request: &'a Request, session: &Session) -> Result<Self> {
         let Request { context, continuation } = request;
         let (limit, vocab) = (session.context(), session.model().config().vocab);

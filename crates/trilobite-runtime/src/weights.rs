@@ -16,7 +16,7 @@ use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Layout, i2_s};
 use self::check::Coded;
 pub(crate) use self::matrix::Place;
 pub use self::matrix::{Kind, Matrix};
-pub(crate) use self::view::View;
+pub(crate) use self::view::MatrixView;
 use crate::error::{Error, Result};
 
 /// A coarse copy of the head: see [`trilobite_kernels::scan`].
@@ -349,7 +349,7 @@ impl<'a> Tensors<'a> {
                 if role.is_of_experts() && !matrix.outliers.is_empty() {
                     return Err(self.type_error(&name, "a matrix of a mixture of experts"));
                 }
-                (matrix, View::Dense(view))
+                (matrix, MatrixView::Dense(view))
             }
         };
         if view.is_zero(Kernels::detect()?) {
@@ -385,7 +385,7 @@ impl<'a> Tensors<'a> {
         let view = DenseMatrix::new(ty, self.bytes(info), rows, cols);
         let view = view.ok_or_else(|| self.type_error(name, purpose))?;
         if matches!(ty, DenseType::TQ1_0 | DenseType::TQ2_0 | DenseType::PTQ1_0) {
-            self.coded.push(Coded { info, role, view: View::Dense(view) });
+            self.coded.push(Coded { info, role, view: MatrixView::Dense(view) });
         }
         Ok((matrix, view))
     }
@@ -405,7 +405,7 @@ impl<'a> Tensors<'a> {
         outliers.map_err(|entry| Error::Outlier { name: tensor, entry })
     }
 
-    fn ternary(&mut self, name: &str, role: Role) -> Result<(Matrix, View<'a>)> {
+    fn ternary(&mut self, name: &str, role: Role) -> Result<(Matrix, MatrixView<'a>)> {
         let (info, rows, cols) = self.take_matrix(name, role)?;
         let layout = match info.ty {
             TensorType::I2S => Layout::I2S(i2_s::Rows::Flat),

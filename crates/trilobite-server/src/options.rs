@@ -53,7 +53,7 @@ pub struct Options {
     /// Maximum time of a request, including its wait in the queue.
     pub request_time: Duration,
     /// Maximum time that an answer waits for its client to read.
-    pub patience: Duration,
+    pub write_timeout: Duration,
     /// Time for running answers to finish when the server stops.
     pub grace: Duration,
     /// The key that requests must send.
@@ -81,7 +81,7 @@ impl Default for Options {
             body_bytes: 8 << 20,
             body_time: Duration::from_secs(30),
             request_time: Duration::from_secs(3600),
-            patience: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(30),
             api_key: None,
             hosts: Vec::new(),
@@ -128,7 +128,7 @@ impl Options {
             step: self.step,
             speculation: (self.speculate && !session.plain).then_some(Speculation::default),
             time: self.request_time,
-            patience: self.patience,
+            write_timeout: self.write_timeout,
         }
     }
 }

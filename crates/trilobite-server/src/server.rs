@@ -104,9 +104,9 @@ impl Server {
     async fn serve(self) -> Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(Error::Listen)?;
         let (app, late) = (Arc::clone(&self.app), Arc::clone(&self.app));
-        let Options { connections, head_time, patience, grace, .. } = self.app.options;
+        let Options { connections, head_time, write_timeout, grace, .. } = self.app.options;
         // A client that reads again after its answer was aborted still receives the reason.
-        let limits = Limits { connections, head_time, write_time: 2 * patience };
+        let limits = Limits { connections, head_time, write_time: 2 * write_timeout };
         let mut stop = self.stop.subscribe();
         let stopped = {
             let mut stop = self.stop.subscribe();

@@ -19,7 +19,7 @@ import threading
 import unittest
 from pathlib import Path
 
-from page_support import PAGE, PATIENCE, Answer, Browser, Server, event, halves, pictures, stream, until
+from page_support import PAGE, TIMEOUT, Answer, Browser, Server, event, halves, pictures, stream, until
 
 
 def rehashed(page):
@@ -238,7 +238,7 @@ class Talking(Case):
                 until(lambda: self.text("article.assistant .markdown") == ["first"], "the first words")
                 self.browser.keys("escape") if how == "escape" else self.browser.press("Stop")
                 self.idle()
-                self.assertTrue(answer.left.wait(PATIENCE), "the request was not broken off")
+                self.assertTrue(answer.left.wait(TIMEOUT), "the request was not broken off")
                 self.assertRegex(self.text("footer .quiet")[0], "stopped$")
                 self.assertEqual(self.text(".wrong"), [])
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "src" / "page.html"
 META = re.compile(r'http-equiv="Content-Security-Policy" content="([^"]*)"')
-PATIENCE = 20  # Seconds until something that should happen is missing. No test depends on how fast it happens.
+TIMEOUT = 20  # Seconds until something that should happen is missing. No test depends on how fast it happens.
 
 
 # ---- A server that answers as the tests say --------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path in ("/v1/chat/completions", "/v1/completions") and self.allowed():
             self.server.requests.append(body)
             assert ("messages" in body) == (self.path == "/v1/chat/completions")
-            self.send(self.server.answers.get(timeout=PATIENCE))
+            self.send(self.server.answers.get(timeout=TIMEOUT))
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -232,13 +232,13 @@ class Browser:
 
 
 def until(condition, what):
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         found = condition()
         if found:
             return found
         time.sleep(0.03)
-    raise AssertionError(f"waited {PATIENCE} s for {what}")
+    raise AssertionError(f"waited {TIMEOUT} s for {what}")
 
 
 # ---- Pictures --------------------------------------------------------------------------------------------------

@@ -5,8 +5,10 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
-/// Whitespace between the tokens of JSON, bounded so that a model cannot repeat it without end.
-const WHITESPACE: &str = r"[ \n\r\t]{1,32}";
+/// Maximum whitespace characters between two tokens of JSON: a line break and an indentation of 15
+/// levels by two spaces, or of 7 by four. Without a bound, as in llguidance's default, a model that
+/// has begun to repeat whitespace does so until the answer is cut off, and the JSON is incomplete.
+const MAX_WHITESPACE: usize = 32;
 /// The key of llguidance's options in a schema.
 const OPTIONS: &str = "x-guidance";
 
@@ -71,6 +73,7 @@ pub(crate) fn bounded(schema: &Value) -> Result<Value> {
             return Err(Error::Grammar { kind: "the JSON schema", fault });
         }
     };
-    bounded.entry(OPTIONS).or_insert_with(|| json!({"whitespace_pattern": WHITESPACE}));
+    let whitespace = format!(r"[ \n\r\t]{{1,{MAX_WHITESPACE}}}");
+    bounded.entry(OPTIONS).or_insert_with(|| json!({"whitespace_pattern": whitespace}));
     Ok(bounded.into())
 }

@@ -24,6 +24,8 @@ fn tokenizer(name: &str) -> Tokenizer {
 /// A model with random logits.
 struct Random {
     tokenizer: Tokenizer,
+    /// Numbers to add to the logits of some tokens.
+    bias: Vec<(u32, f32)>,
     ends: Vec<u32>,
     vocab: usize,
 }
@@ -34,7 +36,7 @@ impl Random {
         let ends = ends.iter().map(|end| tokenizer.id(end).unwrap()).collect();
         // More logits than tokens, as in padded models.
         let vocab = tokenizer.max_id().unwrap() as usize + 9;
-        Self { tokenizer, ends, vocab }
+        Self { tokenizer, bias: Vec::new(), ends, vocab }
     }
 
     fn compiler(&self) -> Compiler {
@@ -49,7 +51,7 @@ impl Random {
         most: usize,
     ) -> (String, Finish, usize) {
         let sampling = Sampling { temperature, seed, ..Sampling::default() };
-        let mut sampler = Sampler::new(sampling).unwrap();
+        let mut sampler = Sampler::new(sampling).unwrap().with_bias(self.bias.clone()).unwrap();
         sampler.constrain(constraint);
         let limits = Limits { end_ids: self.ends.clone(), ..Limits::default() };
         let mut answer = Continuation::new(Some(&self.tokenizer), limits, &[]);
@@ -184,6 +186,27 @@ fn json_is_an_object() {
             }
         }
         assert!(whole > 0, "{name}");
+    }
+}
+
+#[test]
+fn a_model_that_prefers_whitespace_completes_its_json() {
+    let schema = json!({"type": "array", "items": {"const": 1}, "minItems": 2, "maxItems": 2});
+    for (name, ends) in TOKENIZERS {
+        let mut model = Random::new(name, ends);
+        let form = model.compiler().compile(&Grammar::Schema(schema.clone())).unwrap();
+        let is_whitespace = |id: &u32| {
+            let text = model.tokenizer.decode(&[*id], false).unwrap_or_default();
+            !text.is_empty() && text.trim_matches([' ', '\n', '\t', '\r']).is_empty()
+        };
+        model.bias = (0..model.vocab as u32).filter(is_whitespace).map(|id| (id, 100.0)).collect();
+        for seed in 0..4 {
+            let (text, finish, _) = model.generate(Some(form.begin()), 0.0, seed, MOST);
+            assert_eq!(finish, Finish::EndOfText, "{name}: {text:?}");
+            assert_eq!(serde_json::from_str::<Value>(&text).expect(&text), json!([1, 1]));
+            let runs = text.split(|c: char| !c.is_whitespace()).map(str::len);
+            assert_eq!(runs.max(), Some(32), "{name}: {text:?}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Parser;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::Task;
+use crate::XtaskCommand;
 
 /// A script's response to `pull` without a network.
 const NO_NETWORK: &str = "echo \"error: $2: https://hub.example/x to /x: no answer from hub.example: refused\" >&2; exit 1";
@@ -63,7 +63,10 @@ esac"#,
         let shown = |name: &str| self.path(name).display().to_string();
         let whole = [&["xtask", "compare"], args].concat();
         let files = ["--trilobite", &shown("trilobite"), "-o", &shown("out"), "--wrap", "env"];
-        let Task::Compare(args) = Task::parse_from([&whole[..], &files].concat()) else { panic!() };
+        let XtaskCommand::Compare(args) = XtaskCommand::parse_from([&whole[..], &files].concat())
+        else {
+            panic!()
+        };
         super::run(&args).unwrap();
         let read = |name: &str| std::fs::read_to_string(self.path("out").join(name)).unwrap();
         (serde_json::from_str(&read("report.json")).unwrap(), read("report.md"))

@@ -23,7 +23,7 @@ use trilobite_runtime::{
 };
 
 use self::speculation::Speeds;
-use self::spread::{Spread, row};
+use self::spread::{Spread, noun, row};
 use self::tokens::{best, prompt};
 use crate::args::{Bench, Compute, Global};
 use crate::{machine, model, output};
@@ -162,10 +162,10 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         }
         for (slot, (session, sequences)) in sessions.iter_mut().enumerate() {
             if !global.quiet {
-                let threads = threads[slot];
+                let threads = format!("{} {}", threads[slot], noun(threads[slot]));
                 match round {
-                    0 => output::say(&format!("warming up, {threads} threads")),
-                    _ => output::say(&format!("run {round} of {}, {threads} threads", args.runs)),
+                    0 => output::say(&format!("warming up, {threads}")),
+                    _ => output::say(&format!("run {round} of {}, {threads}", args.runs)),
                 }
             }
             for (index, &tokens) in args.prompt.iter().enumerate().filter(|(_, n)| **n > 0) {
@@ -319,9 +319,11 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 false => "\n".to_owned(),
             };
             if let Some(rows) = work.live.row_fraction() {
-                text += &format!("  {:.1} % of the neurons live", 100.0 * rows);
+                text += &format!("  {:.1} % of the gate activations are not zero", 100.0 * rows);
                 text += &match work.live.column_fraction() {
-                    Some(columns) => format!(", {:.1} % after quantisation\n", 100.0 * columns),
+                    Some(columns) => {
+                        format!(", {:.1} % of the down projection's inputs\n", 100.0 * columns)
+                    }
                     None => "\n".to_owned(),
                 };
             }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
-use crate::trilobite::{comma_separated, command, stdout};
+use crate::trilobite::{comma_separated, command, convert_to, stdout};
 
 /// Tolerance of a log-likelihood: about twenty tokens, each with the float noise of its logits.
 const LOGPROB: f64 = 1e-3;
@@ -273,6 +273,28 @@ fn bench_reports_every_thread_count() {
             / decode["bandwidth_bytes_per_s"].as_f64().unwrap();
         assert!((decode["fraction_of_limit"].as_f64().unwrap() - fraction).abs() < 1e-9);
     }
+}
+
+#[test]
+fn bench_says_what_it_measures_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("sparse.gguf");
+    convert_to("sparse", &Fixture::named("bitnet_offline").folder, &model).unwrap();
+    let args = ["bench", "-p", "4", "-n", "4", "-t", "1,2", "-r", "1", "--profile"];
+    let output = command(args).arg(&model).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<&str> = said.lines().filter(|line| line.contains("thread")).collect();
+    let [one, two] = ["1 thread", "2 threads"];
+    let expected = [format!("warming up, {one}"), format!("warming up, {two}")];
+    let expected = expected.into_iter().chain([one, two].map(|what| format!("run 1 of 1, {what}")));
+    assert_eq!(told, expected.collect::<Vec<_>>());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for row in ["  1 thread   prefill 4 ", "  2 threads  decode 4 ", " 1 thread ", " 2 threads "] {
+        assert!(text.contains(row), "{row}: {text}");
+    }
+    assert!(!text.contains("1 threads"), "{text}");
+    let zeros = text.lines().find(|line| line.contains("gate activations are not zero")).unwrap();
+    assert!(zeros.ends_with(" % of the down projection's inputs"), "{zeros}");
 }
 
 #[test]

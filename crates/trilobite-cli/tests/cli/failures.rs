@@ -258,9 +258,13 @@ fn token_outside_the_vocabulary() {
 #[test]
 fn unknown_instruction_set() {
     let model = Fixture::named("bitnet_offline").folder;
-    let mut command = command(["run", "--tokens", "1", "-n", "1", "--temp", "0"]);
-    command.env("TRILOBITE_ISA", "mmx");
-    failed(&command.arg(&model).output().unwrap(), &["TRILOBITE_ISA", "mmx"]);
+    for name in ["bench", "inspect", "run"] {
+        let output = command([name]).arg(&model).env("TRILOBITE_ISA", "avx512").output().unwrap();
+        failed(&output, &["scalar"]);
+        // It is no error of the file.
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("error: TRILOBITE_ISA is \"avx512\", but this machine"), "{said}");
+    }
 }
 
 #[test]

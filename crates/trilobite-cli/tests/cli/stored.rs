@@ -16,7 +16,7 @@ use crate::server::{Answer, Server};
 use crate::trilobite::{command, stdout};
 
 /// Timeout for another process or thread of a test.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn json(home: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&stdout(&mut with_home(home, args)).unwrap()).unwrap()
@@ -189,14 +189,14 @@ fn a_model_that_is_being_pulled_stays() {
         }
         if name == "tokenizer.json" {
             reached.send(()).unwrap();
-            wait.recv_timeout(PATIENCE).unwrap();
+            wait.recv_timeout(TIMEOUT).unwrap();
         }
         Answer::file(&checkpoint()[name])
     });
     let home = tempfile::tempdir().unwrap();
     let mut pulling = pull(&server, home.path(), &["owner/r", "--quiet"]);
     let mut pulling = pulling.stdout(Stdio::null()).spawn().unwrap();
-    at.recv_timeout(PATIENCE).unwrap();
+    at.recv_timeout(TIMEOUT).unwrap();
     let before = files(home.path());
     let busy = "another process is pulling or removing owner/r";
     let said = fails(&mut with_home(home.path(), &["rm", "owner/r"]));

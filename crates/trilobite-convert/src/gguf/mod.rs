@@ -67,15 +67,15 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     }
 
     let mut notes = Vec::new();
-    let mut builder = Builder {
+    let mut planner = GgufPlanner {
         files: &checkpoint.files,
         remaining: gguf.tensors().iter().map(|info| (info.name.clone(), info.clone())).collect(),
         projections,
         options,
         tensors: Vec::new(),
     };
-    builder.tensors(&model, &mut notes)?;
-    let Builder { remaining, mut tensors, .. } = builder;
+    planner.tensors(&model, &mut notes)?;
+    let GgufPlanner { remaining, mut tensors, .. } = planner;
     if let Some((name, info)) = remaining.into_iter().next() {
         let file = checkpoint.files[info.part].name.clone();
         return Err(match Role::lacking(&name, &model) {
@@ -101,7 +101,7 @@ fn is_part(gguf: &Gguf) -> bool {
     !matches!(Split::of(gguf.metadata()), Ok(None))
 }
 
-struct Builder<'a, 'o> {
+struct GgufPlanner<'a, 'o> {
     files: &'a [SourceFile],
     /// The source tensors that have not been used yet.
     remaining: BTreeMap<String, TensorInfo>,
@@ -110,7 +110,7 @@ struct Builder<'a, 'o> {
     tensors: Vec<Planned<'a>>,
 }
 
-impl<'a> Builder<'a, '_> {
+impl<'a> GgufPlanner<'a, '_> {
     /// The name of the file that contains a tensor.
     fn file(&self, info: &TensorInfo) -> &'a str {
         &self.files[info.part].name
@@ -269,8 +269,8 @@ impl<'a> Builder<'a, '_> {
         let rows =
             bytes.len() / ty.row_len(cols).expect("the rows of a parsed file are whole blocks");
         let matrix = DenseMatrix::new(ty, bytes, rows, cols).expect("a parsed file has whole rows");
-        if let Some((row, col)) = matrix.find_unused() {
-            return Err(Error::UnusedCode {
+        if let Some((row, col)) = matrix.find_invalid() {
+            return Err(Error::InvalidCode {
                 file: self.file(info).to_owned(),
                 tensor: info.name.clone(),
                 row: row as u64,

@@ -5,7 +5,7 @@ use trilobite_format::TensorType;
 use trilobite_format::model::Tensor;
 
 use super::config::Quantization;
-use super::{Builder, CONFIG};
+use super::{CONFIG, HfPlanner};
 use crate::Error;
 use crate::grouped::{self, Mlx};
 use crate::model::{Data, Planned};
@@ -18,7 +18,7 @@ const U32: Dtype = Dtype::Other("U32", 4);
 /// Number of codes of two bits in a word of MLX.
 const WORD: u64 = 16;
 
-impl<'a> Builder<'a, '_> {
+impl<'a> HfPlanner<'a, '_> {
     /// Takes out the matrix of a projection of a mixture of experts: floats, or codes of MLX with a
     /// scale for each row or each group of columns.
     pub(super) fn matrix(&mut self, module: &str, shape: &[u64]) -> Result<Matrix<'a>, Error> {

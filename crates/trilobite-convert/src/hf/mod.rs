@@ -67,7 +67,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     base_names(&mut shards, &source);
     fused::divide(&mut shards, &source.model)?;
     let embedding = embedding::complete(checkpoint, object, &mut source, &shards)?;
-    let mut builder = Builder {
+    let mut planner = HfPlanner {
         shards,
         options,
         tensors: Vec::new(),
@@ -77,12 +77,12 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         excluded: 0,
         source,
     };
-    builder.tensors()?;
-    builder.check_tied()?;
-    builder.find_groups();
-    builder.buffers()?;
-    builder.note();
-    let Builder { source, tensors, mut notes, .. } = builder;
+    planner.tensors()?;
+    planner.check_tied()?;
+    planner.find_groups();
+    planner.buffers()?;
+    planner.note();
+    let HfPlanner { source, tensors, mut notes, .. } = planner;
 
     let model = source.model;
     let mut metadata = Metadata::new();
@@ -153,7 +153,7 @@ fn base_names(shards: &mut Shards<'_>, source: &HfConfig) {
     }
 }
 
-struct Builder<'a, 'o> {
+struct HfPlanner<'a, 'o> {
     source: HfConfig,
     shards: Shards<'a>,
     files: &'a [SourceFile],
@@ -166,7 +166,7 @@ struct Builder<'a, 'o> {
     excluded: usize,
 }
 
-impl<'a> Builder<'a, '_> {
+impl<'a> HfPlanner<'a, '_> {
     fn tensors(&mut self) -> Result<(), Error> {
         let tied = self.is_tied();
         let has = |role: Role| match role {

@@ -20,7 +20,7 @@ const LINE: usize = 16;
 
 /// A buffer for the weights of a block, the activations of a tile, and sums.
 #[derive(Debug, Default)]
-pub(crate) struct Buffer(Vec<f32>);
+pub(crate) struct FloatBuffer(Vec<f32>);
 
 /// A float type with `N` bytes for 32 weights.
 trait FloatFormat<const N: usize> {
@@ -83,7 +83,7 @@ pub(crate) fn gemm<S: Simd>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &[f32],
-    buffer: &mut Buffer,
+    buffer: &mut FloatBuffer,
     out: &mut [f32],
 ) {
     match (x.len() == w.cols, S::REGISTERS) {
@@ -120,7 +120,7 @@ fn blocks<S: Simd, const R: usize>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &[f32],
-    buffer: &mut Buffer,
+    buffer: &mut FloatBuffer,
     out: &mut [f32],
 ) {
     let DenseMatrix { ty, bytes: w, rows, cols } = w;
@@ -134,7 +134,7 @@ fn blocks<S: Simd, const R: usize>(
     let kept = if cols > DEPTH { tokens } else { TOKENS };
     let lens = [size * padded.min(DEPTH), TOKENS * padded, kept * size * LANES];
 
-    let Buffer(buffer) = buffer;
+    let FloatBuffer(buffer) = buffer;
     buffer.resize(buffer.len().max(lens.iter().sum::<usize>() + LINE), 0.0);
     let start = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
     let (wide, rest) = buffer[start..].split_at_mut(lens[0]);
@@ -149,7 +149,7 @@ fn blocks<S: Simd, const R: usize>(
                 let start = (first_row + r) * row_len + col * bytes;
                 let w = &w[start..start + depth * bytes];
                 // The panels of R rows are adjacent within a part.
-                let place = Place {
+                let place = Destination {
                     start: r / R * groups * R + r % R,
                     group: R,
                     part: count.div_ceil(R) * groups * R,
@@ -163,7 +163,8 @@ fn blocks<S: Simd, const R: usize>(
                 let packed = &mut packed[TOKENS * col..][..n * groups * LANES];
                 if tokens > TOKENS || first_row == 0 {
                     let x = &x[first * cols + col..];
-                    let place = Place { start: 0, group: n, part: groups * n, width: S::WIDTH };
+                    let place =
+                        Destination { start: 0, group: n, part: groups * n, width: S::WIDTH };
                     pack(simd, x, cols, depth, place, packed);
                 }
                 let sums = &mut sums[first % kept * size * LANES..];
@@ -188,7 +189,7 @@ fn blocks<S: Simd, const R: usize>(
 /// The destination of the groups of a row, in units of registers. They are stored beside those of
 /// the other rows of a panel or tile, one part after another.
 #[derive(Clone, Copy)]
-struct Place {
+struct Destination {
     /// The destination of the first part of the first group.
     start: usize,
     /// Distance from group to group.
@@ -199,7 +200,7 @@ struct Place {
     width: usize,
 }
 
-impl Place {
+impl Destination {
     #[inline(always)]
     fn put(self, index: usize, lanes: &[f32; LANES], out: &mut [f32]) {
         for (part, lanes) in lanes.chunks_exact(self.width).enumerate() {
@@ -214,7 +215,7 @@ impl Place {
 fn widen<S: Simd, F: FloatFormat<N>, const N: usize>(
     simd: S,
     w: &[u8],
-    place: Place,
+    place: Destination,
     out: &mut [f32],
 ) {
     let mut lanes = [0.0; LANES];
@@ -235,10 +236,10 @@ fn widen<S: Simd, F: FloatFormat<N>, const N: usize>(
 /// Copies the first `depth` columns of the tokens of a tile; their number is the distance from
 /// group to group.
 #[inline(always)]
-fn pack(_: impl Simd, x: &[f32], cols: usize, depth: usize, place: Place, out: &mut [f32]) {
+fn pack(_: impl Simd, x: &[f32], cols: usize, depth: usize, place: Destination, out: &mut [f32]) {
     for (i, col) in (0..depth).step_by(LANES).enumerate() {
         for t in 0..place.group {
-            let place = Place { start: t, ..place };
+            let place = Destination { start: t, ..place };
             let x = &x[t * cols + col..][..LANES.min(depth - col)];
             match x.first_chunk() {
                 Some(x) => place.put(i, x, out),
@@ -313,7 +314,7 @@ impl Panels<'_> {
 pub(crate) fn row(simd: impl Simd, w: DenseMatrix<'_>, out: &mut [f32]) {
     let DenseMatrix { ty, bytes: w, .. } = w;
     // All parts of a group are adjacent: the row in its own order.
-    let place = Place { start: 0, group: 1, part: 0, width: LANES };
+    let place = Destination { start: 0, group: 1, part: 0, width: LANES };
     let mut wide = [0.0; DEPTH];
     let bytes = w.len() / out.len();
     for (out, w) in out.chunks_mut(DEPTH).zip(w.chunks(DEPTH * bytes)) {

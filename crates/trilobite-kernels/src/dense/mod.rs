@@ -6,7 +6,7 @@
 //!
 //! Float weights are multiplied with float activations (`floats`). Weights in blocks are small
 //! integers, and are multiplied with 16-bit activations (`blocks`), which are split into bytes if
-//! the weights have at most two bits (`crumbs`).
+//! the weights have at most two bits (`low_bit`).
 
 /// Evaluates an expression for each constant below `$end`, at most 8, as straight code. A loop that
 /// the compiler does not unroll would keep the registers of its arrays in memory.
@@ -25,8 +25,8 @@ macro_rules! unroll {
 }
 
 pub(crate) mod blocks;
-pub(crate) mod crumbs;
 mod floats;
+pub(crate) mod low_bit;
 mod pack;
 #[cfg(test)]
 mod reference;
@@ -35,21 +35,21 @@ mod tests;
 mod trits;
 mod types;
 
-pub(crate) use blocks::Buffers as BlockBuffers;
+pub(crate) use blocks::BlockBuffers;
 pub use blocks::{WideCodes, WideGroup, WideParts, wide_rest};
-pub use crumbs::{ColumnOrder, SplitChunk, SplitCodes, SplitForm, SplitParts};
-pub(crate) use floats::{Buffer as FloatBuffer, gemm};
+pub(crate) use floats::{FloatBuffer, gemm};
+pub use low_bit::{ColumnOrder, SplitChunk, SplitCodes, SplitForm, SplitParts};
 pub use pack::pack_tq2_0;
 pub use types::{DenseMatrix, DenseType};
 
-use crumbs::simd::Crumbs;
+use low_bit::simd::BytePlanes;
 
 /// Widens a matrix of one row.
 #[inline(always)]
-pub(crate) fn row(simd: impl Crumbs, w: DenseMatrix<'_>, out: &mut [f32]) {
+pub(crate) fn row(simd: impl BytePlanes, w: DenseMatrix<'_>, out: &mut [f32]) {
     match w.ty {
         DenseType::F32 | DenseType::F16 | DenseType::BF16 => floats::row(simd, w, out),
-        _ if w.ty.has_crumbs() => crumbs::row(simd, w, out),
+        _ if w.ty.is_low_bit() => low_bit::row(simd, w, out),
         _ => blocks::row(simd, w, out),
     }
 }

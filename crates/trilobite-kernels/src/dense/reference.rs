@@ -149,19 +149,19 @@ pub(super) fn q1_0(block: &[u8; 18]) -> [Group; 4] {
 }
 
 /// The 2-bit code of weight `i` of a block of Q2_0 or PQ2_0. Four adjacent weights share a byte.
-fn crumb(block: &[u8], i: usize) -> i32 {
+fn two_bits(block: &[u8], i: usize) -> i32 {
     i32::from(block[2 + i / 4] >> (i % 4 * 2) & 3)
 }
 
 pub(super) fn q2_0(block: &[u8; 18]) -> [Group; 2] {
     std::array::from_fn(|group| {
-        Group::new(half(block, 0), None, |i| crumb(block, GROUP * group + i) - 1)
+        Group::new(half(block, 0), None, |i| two_bits(block, GROUP * group + i) - 1)
     })
 }
 
 pub(super) fn pq2_0(block: &[u8; 34]) -> [Group; 4] {
     std::array::from_fn(|group| {
-        Group::new(half(block, 0), None, |i| crumb(block, GROUP * group + i) - 1)
+        Group::new(half(block, 0), None, |i| two_bits(block, GROUP * group + i) - 1)
     })
 }
 

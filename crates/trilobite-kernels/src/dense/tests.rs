@@ -84,7 +84,7 @@ fn rounded(x: &[f32], largest: f32) -> Vec<(Vec<i64>, f32)> {
 
 /// The largest code of activations for a type.
 fn largest(ty: DenseType, int8: bool) -> f32 {
-    match ty.has_crumbs() {
+    match ty.is_low_bit() {
         true if int8 => 127.0,
         true => 4_194_303.0,
         false => 32_767.0,
@@ -93,12 +93,12 @@ fn largest(ty: DenseType, int8: bool) -> f32 {
 
 /// The values of `int8` to test with a type.
 fn roundings(ty: DenseType) -> &'static [bool] {
-    if ty.has_crumbs() { &[false, true] } else { &[false] }
+    if ty.is_low_bit() { &[false, true] } else { &[false] }
 }
 
-/// The product of a row of blocks with rounded activations, in the order that the docs of `crumbs`
+/// The product of a row of blocks with rounded activations, in the order that the docs of `low_bit`
 /// state.
-fn crumbs_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
+fn low_bit_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
     let mut sums = [0.0_f32; 16];
     for (groups, (x, step)) in groups(ty, row).chunks(8).zip(x) {
         let columns = groups.iter().flat_map(|group| group.codes.map(|code| (code, group.step)));
@@ -123,8 +123,8 @@ fn crumbs_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
 /// The product of a row of blocks with rounded activations, in the order that the docs of `blocks`
 /// state.
 fn blocks_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
-    if ty.has_crumbs() {
-        return crumbs_in_order(ty, row, x);
+    if ty.is_low_bit() {
+        return low_bit_in_order(ty, row, x);
     }
     let mut sums = [0.0_f32; 16];
     for (groups, (x, step)) in groups(ty, row).chunks(8).zip(x) {
@@ -200,7 +200,7 @@ fn block_products(
         let mut codes = SplitCodes::default();
         codes.reset(x.len() / w.cols(), w.cols(), SplitForm { order, int8 });
         kernels.split_codes(x, w.cols(), codes.parts_mut());
-        return kernels.crumb_gemm(w, rows, &codes, workspace, out);
+        return kernels.low_bit_gemm(w, rows, &codes, workspace, out);
     }
     kernels.block_gemm(w, rows, &wide_codes(kernels, x, w.cols()), workspace, out)
 }
@@ -380,7 +380,7 @@ fn many_rows_are_multiplied_as_on_any_processor() {
     let mut numbers = Random(11);
     // Every table comes after those with fewer instructions.
     let scalar = Kernels::available()[0];
-    for ty in DenseType::ALL.into_iter().filter(|ty| ty.has_crumbs()) {
+    for ty in DenseType::ALL.into_iter().filter(|ty| ty.is_low_bit()) {
         for (rows, cols) in [(8, 768), (21, 512), (13, 2304), (16, 1920), (7, 256)] {
             let Some(_) = ty.row_len(cols) else { continue };
             let bytes = random(&mut numbers, ty, rows, cols);
@@ -487,31 +487,31 @@ fn a_code_of_trits_is_used_if_packing_its_trits_gives_it() {
     for (at, first) in [(5, 5), (31, 31), (32, 160), (47, 175), (48, 240), (51, 243)] {
         for byte in 0..=255 {
             let (used, block) = tq1_0(at, byte);
-            let found = DenseType::TQ1_0.find_unused(&[[128; 54], block].concat()[54..], 256);
+            let found = DenseType::TQ1_0.find_invalid(&[[128; 54], block].concat()[54..], 256);
             assert_eq!(found, (!used).then_some((0, first)), "{byte} at {at}");
         }
     }
     for element in [0, 1, 31, 32, 127, 128, 255] {
         let (half, plane, at) = (element / 128, element / 32 % 4, element % 32);
         let mut blocks = [0b01_10_00_01; 3 * 66];
-        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 256), None);
+        assert_eq!(DenseType::TQ2_0.find_invalid(&blocks, 256), None);
         blocks[66 + 64..][..2].fill(0xff);
-        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 256), None, "a scale is no code");
+        assert_eq!(DenseType::TQ2_0.find_invalid(&blocks, 256), None, "a scale is no code");
         blocks[2 * 66 + half * 32 + at] |= 3 << (2 * plane);
-        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 256), Some((2, element)));
-        assert_eq!(DenseType::TQ2_0.find_unused(&blocks, 768), Some((0, 512 + element)));
+        assert_eq!(DenseType::TQ2_0.find_invalid(&blocks, 256), Some((2, element)));
+        assert_eq!(DenseType::TQ2_0.find_invalid(&blocks, 768), Some((0, 512 + element)));
     }
-    assert_eq!(DenseType::Q8_0.find_unused(&[0xff; 34], 32), None);
+    assert_eq!(DenseType::Q8_0.find_invalid(&[0xff; 34], 32), None);
     // Code 3 of PQ2_0 is a weight.
-    assert_eq!(DenseType::PQ2_0.find_unused(&[0xff; 34], 128), None);
+    assert_eq!(DenseType::PQ2_0.find_invalid(&[0xff; 34], 128), None);
     for (at, bad, first) in [(0, 1, 0), (15, 1, 15), (16, 1, 80), (23, 1, 87), (24, 128, 120)] {
         let mut blocks = [128; 2 * 28];
         for block in blocks.chunks_mut(28) {
             block[24..26].fill(127);
         }
-        assert_eq!(DenseType::PTQ1_0.find_unused(&blocks, 128), None);
+        assert_eq!(DenseType::PTQ1_0.find_invalid(&blocks, 128), None);
         blocks[28 + at] = bad;
-        assert_eq!(DenseType::PTQ1_0.find_unused(&blocks, 128), Some((1, first)), "{bad} at {at}");
+        assert_eq!(DenseType::PTQ1_0.find_invalid(&blocks, 128), Some((1, first)), "{bad} at {at}");
     }
 }
 
@@ -575,7 +575,7 @@ fn gathers_split_codes(kernels: &Kernels) {
         kernels.split_codes(&x, cols, all.parts_mut());
         let product = |codes: &SplitCodes| {
             let mut out = vec![0.0; codes.tokens() * w.rows()];
-            kernels.crumb_gemm(&w, 0..w.rows(), codes, &mut Workspace::default(), &mut out);
+            kernels.low_bit_gemm(&w, 0..w.rows(), codes, &mut Workspace::default(), &mut out);
             out
         };
         let products = product(&all);

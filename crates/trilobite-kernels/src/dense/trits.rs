@@ -57,11 +57,11 @@ fn ptq1_0_block(block: &[u8; 28]) -> Option<usize> {
 /// The first element whose code is 3.
 fn tq2_0_block(block: &[u8; 66]) -> Option<usize> {
     let codes = &block[..64];
-    let unused = |byte: u8| byte & byte >> 1 & 0b01_01_01_01;
-    if codes.iter().fold(0, |found, byte| found | unused(*byte)) == 0 {
+    let invalid = |byte: u8| byte & byte >> 1 & 0b01_01_01_01;
+    if codes.iter().fold(0, |found, byte| found | invalid(*byte)) == 0 {
         return None;
     }
-    let at = codes.iter().position(|byte| unused(*byte) != 0)?;
+    let at = codes.iter().position(|byte| invalid(*byte) != 0)?;
     let plane = (0..4).find(|plane| codes[at] >> (2 * plane) & 3 == 3)?;
     Some(at / 32 * 128 + plane * 32 + at % 32)
 }

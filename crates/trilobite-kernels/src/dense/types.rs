@@ -1,6 +1,6 @@
 //! Types and views of dense matrices.
 
-use super::crumbs::codes::ColumnOrder;
+use super::low_bit::codes::ColumnOrder;
 use super::trits;
 use std::ops::Range;
 
@@ -76,12 +76,12 @@ impl DenseType {
 
     /// Whether blocks have codes of at most two bits and one scale. They are multiplied with
     /// activations that are [split](crate::SplitCodes) into bytes.
-    pub fn has_crumbs(self) -> bool {
+    pub fn is_low_bit(self) -> bool {
         self.column_order().is_some()
     }
 
-    /// The order of columns in the codes of activations for this type, if it has
-    /// [crumbs](Self::has_crumbs).
+    /// The order of columns in the codes of activations for this type, if it is
+    /// [low-bit](Self::is_low_bit).
     pub fn column_order(self) -> Option<ColumnOrder> {
         match self {
             Self::Q1_0 | Self::Q2_0 | Self::PQ2_0 => Some(ColumnOrder::Adjacent),
@@ -121,7 +121,7 @@ impl DenseType {
 
     /// Row and column of the first weight with an invalid code, in the order of the bytes of `w`.
     /// Rows have `cols` weights. Only types of trits have invalid codes.
-    pub fn find_unused(self, w: &[u8], cols: usize) -> Option<(usize, usize)> {
+    pub fn find_invalid(self, w: &[u8], cols: usize) -> Option<(usize, usize)> {
         let element = match self {
             DenseType::TQ1_0 => trits::tq1_0(w)?,
             DenseType::TQ2_0 => trits::tq2_0(w)?,
@@ -180,8 +180,8 @@ impl<'a> DenseMatrix<'a> {
         DenseMatrix { bytes, rows: rows.len(), ..*self }
     }
 
-    /// Row and column of the first weight with an invalid code: see [`DenseType::find_unused`].
-    pub fn find_unused(&self) -> Option<(usize, usize)> {
-        self.ty.find_unused(self.bytes, self.cols)
+    /// Row and column of the first weight with an invalid code: see [`DenseType::find_invalid`].
+    pub fn find_invalid(&self) -> Option<(usize, usize)> {
+        self.ty.find_invalid(self.bytes, self.cols)
     }
 }

@@ -18,9 +18,9 @@ const ROWS: usize = 1280;
 /// Number of groups that can be summed in i16: 255 + 7 * 8 bytes * 4 activations * 128 = 28927.
 const NARROW: usize = 7;
 
-/// Buffers for tables and sums.
+/// Buffers for the tables and sums of [`lookup`].
 #[derive(Debug, Default)]
-pub(crate) struct Buffers {
+pub(crate) struct PortableBuffers {
     /// The bytes, for each group of bytes and each row.
     bytes: Vec<[u8; GROUP]>,
     /// The activations, for each group of bytes.
@@ -125,7 +125,7 @@ fn arrange(x: &[i8], arranged: &mut [Arranged]) -> i32 {
 ///
 /// Lanes are tokens. All signed sums of the activations of the four weights of a byte are
 /// tabulated; every row then costs one addition per byte.
-pub(crate) fn lookup(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i32]) {
+pub(crate) fn lookup(product: &Product<'_>, buffers: &mut PortableBuffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
     debug_assert!(matrix.allows_lookup(), "{matrix:?}");
     let (blocks, stride) = (matrix.cols.div_ceil(BLOCK), rows.len());
@@ -133,7 +133,7 @@ pub(crate) fn lookup(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i3
     let few = if few < MIN_TOKENS { few } else { 0 };
     let tokens = tokens.start..tokens.end - few;
     let (out, rest) = out.split_at_mut(tokens.len() * stride);
-    let Buffers { bytes, activations, tables, low, high } = buffers;
+    let PortableBuffers { bytes, activations, tables, low, high } = buffers;
     for first in rows.clone().step_by(ROWS) {
         let count = ROWS.min(rows.end - first);
         bytes.resize(blocks * GROUPS * count, [0; GROUP]);

@@ -49,7 +49,7 @@ type Activations = [[Lanes; 4]; GROUP];
 /// Buffers for tables and sums. They are reused, because fresh pages for every matrix would cost a
 /// few per cent of the time.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers {
+pub(crate) struct Avx2Buffers {
     /// The table entries of the bytes, for each group of bytes and each row.
     entries: Vec<[u8; GROUP]>,
     /// The activations, for each group of bytes.
@@ -63,12 +63,12 @@ pub(crate) struct Buffers {
 /// Fills `out` with the sums of a [`Product`] of a matrix that
 /// [allows look-up](super::Matrix::allows_lookup) and a multiple of [`LANES`] tokens.
 #[target_feature(enable = "avx2")]
-pub(crate) fn gemm(product: &Product<'_>, buffers: &mut Buffers, out: &mut [i32]) {
+pub(crate) fn gemm(product: &Product<'_>, buffers: &mut Avx2Buffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
     debug_assert!(matrix.allows_lookup() && tokens.len().is_multiple_of(LANES));
     let blocks = matrix.cols.div_ceil(BLOCK);
     let stride = rows.len();
-    let Buffers { entries, activations, tables, low, high } = buffers;
+    let Avx2Buffers { entries, activations, tables, low, high } = buffers;
     activations.resize(blocks * GROUPS, [[ZERO; 4]; GROUP]);
     for first in rows.clone().step_by(ROWS) {
         let count = ROWS.min(rows.end - first);

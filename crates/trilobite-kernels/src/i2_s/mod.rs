@@ -67,8 +67,8 @@ impl Packing for Rows {
         unpack(packed, cols, *self, trits);
     }
 
-    fn find_unused(&self, packed: &[u8], _: usize, cols: usize) -> Option<(usize, usize)> {
-        let element = check::find_unused(packed)?;
+    fn find_invalid(&self, packed: &[u8], _: usize, cols: usize) -> Option<(usize, usize)> {
+        let element = check::find_invalid(packed)?;
         let stride = match self {
             Rows::Flat => cols.max(1),
             Rows::Padded => cols.max(1).next_multiple_of(BLOCK),

@@ -144,7 +144,7 @@ pub(crate) fn gemm<S: Tile>(simd: S, product: &Product<'_, impl Select>, out: &m
     }
     for first in (0..stride).step_by(ROWS) {
         let part = first..stride.min(first + ROWS);
-        let weights = Weights { matrix, rows: rows.clone(), part };
+        let weights = SelectedRows { matrix, rows: rows.clone(), part };
         let mut t = tokens.start;
         while t < tokens.end {
             let out = &mut out[(t - tokens.start) * stride + first..];
@@ -166,7 +166,7 @@ pub(crate) fn gemm<S: Tile>(simd: S, product: &Product<'_, impl Select>, out: &m
 }
 
 /// The selected rows of a packed matrix.
-struct Weights<'a, S> {
+struct SelectedRows<'a, S> {
     matrix: Matrix<'a>,
     rows: S,
     /// The range of the selection.
@@ -178,13 +178,13 @@ struct Weights<'a, S> {
 #[inline(always)]
 fn gemm_tokens<const R: usize, const T: usize>(
     simd: impl Tile,
-    weights: &Weights<'_, impl Select>,
+    weights: &SelectedRows<'_, impl Select>,
     x: &Codes,
     t: usize,
     out: &mut [i32],
     stride: usize,
 ) -> usize {
-    let Weights { matrix, ref rows, ref part } = *weights;
+    let SelectedRows { matrix, ref rows, ref part } = *weights;
     // Rows with the same start within a block can share activations. Others may extend over one
     // more block.
     let aligned = matrix.is_aligned();

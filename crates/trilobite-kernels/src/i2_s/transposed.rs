@@ -15,7 +15,7 @@ mod simd;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use repack::avx2 as repack_avx2;
-pub(crate) use repack::{Repack, portable as repack_portable};
+pub(crate) use repack::{RepackColumns, portable as repack_portable};
 
 use super::{BLOCK, BLOCK_BYTES, Rows};
 use crate::codes::Codes;
@@ -120,8 +120,8 @@ impl Packing for Columns {
         }
     }
 
-    fn find_unused(&self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)> {
-        Rows::Padded.find_unused(packed, cols, rows).map(|(col, row)| (row, col))
+    fn find_invalid(&self, packed: &[u8], rows: usize, cols: usize) -> Option<(usize, usize)> {
+        Rows::Padded.find_invalid(packed, cols, rows).map(|(col, row)| (row, col))
     }
 
     fn is_zero(&self, packed: &[u8], cols: usize) -> bool {

@@ -7,7 +7,7 @@ macro_rules! compile {
         use crate::simd;
         use crate::dense::{
             self, BlockBuffers, DenseMatrix, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideCodes, WideGroup,
-            blocks, crumbs,
+            blocks, low_bit,
         };
         use crate::kv::{Block, Visible};
         use crate::scan::{self, Bounds, Precision, Query};
@@ -103,14 +103,14 @@ macro_rules! compile {
         pub(crate) fn split_codes(
             x: &[f32], form: SplitForm, chunks: &mut [SplitChunk], steps: &mut [f32],
         ) {
-            crumbs::split_codes(x, form, chunks, steps)
+            low_bit::split_codes(x, form, chunks, steps)
         }
 
         $($target)*
-        pub(crate) fn crumb_gemm(
-            w: DenseMatrix<'_>, x: &SplitCodes, buffers: &mut crumbs::CrumbBuffers, out: &mut [f32],
+        pub(crate) fn low_bit_gemm(
+            w: DenseMatrix<'_>, x: &SplitCodes, buffers: &mut low_bit::LowBitBuffers, out: &mut [f32],
         ) {
-            crumbs::gemm($simd, w, x, buffers, out)
+            low_bit::gemm($simd, w, x, buffers, out)
         }
 
         $($target)*

@@ -2,7 +2,7 @@
 //! coarse head.
 
 use super::{Kernels, call};
-use crate::dense::{blocks, crumbs};
+use crate::dense::{blocks, low_bit};
 use crate::kv::{self, Block, Cells, Visible};
 use crate::{DenseMatrix, SplitCodes, SplitParts, WideCodes, WideParts, Workspace, scan};
 use std::ops::Range;
@@ -67,7 +67,7 @@ impl Kernels {
         out: &mut [f32],
     ) {
         let ty = w.ty();
-        assert!(ty.has_blocks() && !ty.has_crumbs(), "a product of blocks in {ty:?}");
+        assert!(ty.has_blocks() && !ty.is_low_bit(), "a product of blocks in {ty:?}");
         assert_eq!(x.cols(), w.cols(), "codes of a token");
         assert_eq!(out.len(), x.tokens() * rows.len(), "outputs");
         let w = w.part(rows);
@@ -86,7 +86,7 @@ impl Kernels {
     /// infinite.
     pub fn split_codes(&self, x: &[f32], cols: usize, codes: SplitParts<'_>) {
         let SplitParts { form, n, chunks, steps } = codes;
-        assert_eq!(n, cols.div_ceil(crumbs::CHUNK), "chunks");
+        assert_eq!(n, cols.div_ceil(low_bit::CHUNK), "chunks");
         let rows = chunks.chunks_exact_mut(n.max(1)).zip(steps.chunks_exact_mut(n.max(1)));
         assert_eq!(x.len(), rows.len() * cols, "activations");
         for ((chunks, steps), x) in rows.zip(x.chunks_exact(cols.max(1))) {
@@ -94,14 +94,14 @@ impl Kernels {
         }
     }
 
-    /// Multiplies rows of a dense matrix with [codes of at most two bits](crate::DenseType::has_crumbs)
+    /// Multiplies rows of a dense matrix with [codes of at most two bits](crate::DenseType::is_low_bit)
     /// with the codes of activations.
     ///
     /// `out[t * rows.len() + (r - rows.start)]` is the product of row `r` and token `t`. Sums of
     /// codes are exact integers. The results of a token do not depend on the other tokens.
     ///
     /// The matrix has as many columns as `x`.
-    pub fn crumb_gemm(
+    pub fn low_bit_gemm(
         &self,
         w: &DenseMatrix<'_>,
         rows: Range<usize>,
@@ -117,7 +117,7 @@ impl Kernels {
         if out.is_empty() || w.cols() == 0 {
             return out.fill(0.0);
         }
-        call!(self.crumb_gemm(w, x, &mut workspace.crumbs, out))
+        call!(self.low_bit_gemm(w, x, &mut workspace.low_bit, out))
     }
 
     /// Widens one row of a dense matrix into `out`, `[cols]`.

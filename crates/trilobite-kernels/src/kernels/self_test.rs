@@ -147,7 +147,7 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
             for (tokens, int8) in [(1, false), (2, false), (1, true)] {
                 codes.reset(tokens, cols, SplitForm { order, int8 });
                 kernels.split_codes(&two[..tokens * cols], cols, codes.parts_mut());
-                kernels.crumb_gemm(&matrix, 0..1, &codes, workspace, &mut out[..tokens]);
+                kernels.low_bit_gemm(&matrix, 0..1, &codes, workspace, &mut out[..tokens]);
                 results.push(out[0].to_bits());
             }
         } else if ty.has_blocks() {

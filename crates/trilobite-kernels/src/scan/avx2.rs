@@ -30,7 +30,7 @@ pub(crate) fn scan(
     let (rows, together) = (out.len() / queries.len(), together(precision));
     let groups = queries.chunks(together).zip(out.chunks_mut(together * rows));
     for (group, (some, out)) in groups.enumerate() {
-        let ahead = Ahead::new(codes, queries.len().div_ceil(together), group);
+        let ahead = PrefetchPlan::new(codes, queries.len().div_ceil(together), group);
         scan_group!(precision, some.len(), scan_some(codes, some, ahead, out));
     }
 }
@@ -43,7 +43,7 @@ pub(crate) fn scan(
 fn scan_some<const N: usize, const HALVES: usize>(
     codes: &[[u8; CODES]],
     queries: &[Query],
-    ahead: Ahead,
+    ahead: PrefetchPlan,
     out: &mut [i32],
 ) {
     let Some(queries) = queries.first_chunk::<N>() else { return };
@@ -227,14 +227,14 @@ fn load_signed(x: &[i8; PART]) -> __m256i {
 
 /// The codes that a group of queries prefetches.
 #[derive(Clone, Copy)]
-pub(super) struct Ahead {
+pub(super) struct PrefetchPlan {
     /// The distance in bytes.
     distance: usize,
     group: usize,
     groups: usize,
 }
 
-impl Ahead {
+impl PrefetchPlan {
     /// A single group prefetches somewhat later codes. Several groups, each of which processes all
     /// rows, share the prefetching of as many rows after these.
     pub(super) fn new(codes: &[[u8; CODES]], groups: usize, group: usize) -> Self {

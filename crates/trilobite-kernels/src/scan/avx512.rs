@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{AHEAD, Ahead, prefetch_row, together};
+use super::avx2::{AHEAD, PrefetchPlan, prefetch_row, together};
 use super::{BITS, BLOCK, CODES, Halves, Precision, Query, REFINEMENTS};
 use crate::i2_s::tiles::spread;
 
@@ -20,7 +20,7 @@ pub(crate) fn scan(
     let (rows, together) = (out.len() / queries.len(), together(precision));
     let groups = queries.chunks(together).zip(out.chunks_mut(together * rows));
     for (group, (some, out)) in groups.enumerate() {
-        let ahead = Ahead::new(codes, queries.len().div_ceil(together), group);
+        let ahead = PrefetchPlan::new(codes, queries.len().div_ceil(together), group);
         scan_group!(precision, some.len(), scan_some(codes, some, ahead, out));
     }
 }
@@ -30,7 +30,7 @@ pub(crate) fn scan(
 fn scan_some<const N: usize, const HALVES: usize>(
     codes: &[[u8; CODES]],
     queries: &[Query],
-    ahead: Ahead,
+    ahead: PrefetchPlan,
     out: &mut [i32],
 ) {
     let Some(queries) = queries.first_chunk::<N>() else { return };

@@ -8,7 +8,7 @@ mod repack;
 
 pub(crate) use repack::repack;
 
-use super::{BLOCK_COLS, PLANES, Plane, Product, TILE, TRIPLES, UNUSED, WEIGHTS, planes};
+use super::{BLOCK_COLS, INVALID, PLANES, Plane, Product, TILE, TRIPLES, WEIGHTS, planes};
 use crate::codes::MARGIN;
 use std::arch::x86_64::*;
 
@@ -92,7 +92,7 @@ fn table(x: &[i8; 3]) -> Table {
         let mut i = 0;
         while i < 3 * 16 {
             // Invalid indices count as 0.
-            if WEIGHTS[i / 3][0] != UNUSED {
+            if WEIGHTS[i / 3][0] != INVALID {
                 signs[i % 3][i / 3] = WEIGHTS[i / 3][i % 3] as i16;
             }
             i += 1;

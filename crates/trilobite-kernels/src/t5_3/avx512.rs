@@ -5,7 +5,7 @@
 
 mod batch;
 
-use super::{BLOCK_COLS, PLANES, Plane, Product, TILE, TRIPLES, UNUSED, WEIGHTS, planes};
+use super::{BLOCK_COLS, INVALID, PLANES, Plane, Product, TILE, TRIPLES, WEIGHTS, planes};
 use crate::codes::MARGIN;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -138,7 +138,7 @@ fn table(x: &[i8; 3]) -> Table {
         let mut i = 0;
         while i < 3 * 16 {
             // Invalid indices count as 0.
-            if WEIGHTS[i / 3][0] != UNUSED {
+            if WEIGHTS[i / 3][0] != INVALID {
                 let sign = WEIGHTS[i / 3][i % 3] as i16;
                 signs[i % 3].0[i / 3] = sign;
                 signs[i % 3].0[16 + i / 3] = -sign;

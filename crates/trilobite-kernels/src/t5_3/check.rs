@@ -14,14 +14,14 @@ const INDICES: [u8; PLANES] = {
 };
 
 /// Row and column of the first weight, in the order of the bytes, whose index is 0 or 15.
-pub(crate) fn find_unused(packed: &[u8], cols: usize) -> Option<(usize, usize)> {
+pub(crate) fn find_invalid(packed: &[u8], cols: usize) -> Option<(usize, usize)> {
     let width = planes(cols).max(1);
     let any = |planes: &[Plane]| {
         let mut found = [0; TILE / 8];
         for (i, plane) in planes.iter().enumerate() {
             let indices = u64::from_ne_bytes([INDICES[i % PLANES]; 8]);
             for (found, bytes) in found.iter_mut().zip(plane.as_chunks().0) {
-                *found |= unused(u64::from_ne_bytes(*bytes)) & indices;
+                *found |= invalid(u64::from_ne_bytes(*bytes)) & indices;
             }
         }
         found != [0; _]
@@ -33,7 +33,7 @@ pub(crate) fn find_unused(packed: &[u8], cols: usize) -> Option<(usize, usize)> 
         of_plane.map(move |t| (i / PLANES * BLOCK_COLS + t * TRIPLE, INDEX[t].1, plane))
     });
     for (col, shift, plane) in triples {
-        let at = plane.iter().position(|byte| unused(u64::from(*byte)) >> shift & 1 == 1);
+        let at = plane.iter().position(|byte| invalid(u64::from(*byte)) >> shift & 1 == 1);
         if let Some(row) = at {
             return Some((tile * TILE + row, col));
         }
@@ -42,7 +42,7 @@ pub(crate) fn find_unused(packed: &[u8], cols: usize) -> Option<(usize, usize)> 
 }
 
 /// The lowest bit of every half byte that is 0 or 15, that is, whose bits are all equal.
-fn unused(bytes: u64) -> u64 {
+fn invalid(bytes: u64) -> u64 {
     let differ = bytes ^ bytes >> 1;
     !(differ | differ >> 1 | differ >> 2) & 0x1111_1111_1111_1111
 }

@@ -57,8 +57,8 @@ impl Packing for Tiles {
         unpack(packed, cols, trits);
     }
 
-    fn find_unused(&self, packed: &[u8], _: usize, cols: usize) -> Option<(usize, usize)> {
-        check::find_unused(packed, cols)
+    fn find_invalid(&self, packed: &[u8], _: usize, cols: usize) -> Option<(usize, usize)> {
+        check::find_invalid(packed, cols)
     }
 
     fn is_zero(&self, packed: &[u8], cols: usize) -> bool {
@@ -162,17 +162,17 @@ fn unpack_block(block: &[Plane], lane: usize) -> [[i8; TRIPLE]; TRIPLES] {
     std::array::from_fn(|i| {
         let index = bytes[INDEX[i].0] >> INDEX[i].1 & 15;
         let negative = bytes[SIGN[i].0] >> SIGN[i].1 & 1 == 1;
-        WEIGHTS[usize::from(index)].map(|w| if negative && w != UNUSED { -w } else { w })
+        WEIGHTS[usize::from(index)].map(|w| if negative && w != INVALID { -w } else { w })
     })
 }
 
 /// The value of each weight of an invalid index.
-const UNUSED: i8 = 2;
+const INVALID: i8 = 2;
 /// The weights of every index, for a positive sign.
 const WEIGHTS: [[i8; TRIPLE]; 16] = weights();
 
 const fn weights() -> [[i8; TRIPLE]; 16] {
-    let mut weights = [[UNUSED; TRIPLE]; 16];
+    let mut weights = [[INVALID; TRIPLE]; 16];
     let mut n = 0;
     while n <= 13 {
         // The digits of n in base 3, each from -1 to 1: those of n + 13, which are 0 to 2, less 1.

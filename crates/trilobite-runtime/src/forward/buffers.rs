@@ -7,7 +7,7 @@ use crate::ops::{AttentionBuffers, InputBuffer, MAX_COLUMNS_BATCH, Run};
 use crate::weights::Layer;
 
 /// A row of a batch, the index of its part, and the index of its token there.
-pub(super) type Place = (usize, usize, usize);
+pub(super) type BatchRow = (usize, usize, usize);
 
 /// Activations of a batch. `T` is its number of tokens.
 pub(super) struct Buffers {
@@ -16,9 +16,9 @@ pub(super) struct Buffers {
     /// The position of each token, `[T]`.
     pub(super) positions: Vec<usize>,
     /// The rows all of whose logits are requested.
-    pub(super) wanted: Vec<Place>,
+    pub(super) wanted: Vec<BatchRow>,
     /// The rows whose largest logits are requested, and how many.
-    pub(super) largest: Vec<(Place, usize)>,
+    pub(super) largest: Vec<(BatchRow, usize)>,
     /// The residual stream, `[T][hidden]`.
     pub(super) x: Vec<f32>,
     /// Queries, `[T][heads * head_dim]`.

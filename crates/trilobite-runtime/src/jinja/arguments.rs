@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::error::{Error, Result, fail};
+use super::error::{Result, TemplateError, fail};
 use super::value::Value;
 
 #[derive(Clone, Default)]
@@ -49,7 +49,7 @@ impl Args {
 
 /// The value of a required argument.
 pub(super) fn required(value: Option<Value>, function: &str) -> Result<Value> {
-    value.ok_or_else(|| Error::new(format!("{function} needs another argument")))
+    value.ok_or_else(|| TemplateError::new(format!("{function} needs another argument")))
 }
 
 /// The value of an optional integer argument. `None` counts as absent.

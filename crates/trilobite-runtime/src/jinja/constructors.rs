@@ -2,7 +2,7 @@
 
 use super::arguments::{Args, integer, required};
 use super::budget::Budget;
-use super::error::{Error, Result, fail};
+use super::error::{Result, TemplateError, fail};
 use super::value::{Dict, Key, Range, Value};
 
 /// Maximum length of a range, as in Jinja2's sandbox.
@@ -15,7 +15,8 @@ pub(super) fn range(args: Args) -> Result<Value> {
     let number = |value: Option<Value>, default: i64| {
         let number = integer(&value, "range")?.unwrap_or(default.into());
         let fits = i64::try_from(number);
-        fits.map(i128::from).map_err(|_| Error::new(format!("{number} is too large for range")))
+        fits.map(i128::from)
+            .map_err(|_| TemplateError::new(format!("{number} is too large for range")))
     };
     let first = Some(required(first, "range")?);
     let (start, stop) = match given {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 #[derive(Debug)]
-pub(crate) struct Error {
+pub(crate) struct TemplateError {
     /// The line in the template; 0 while it is unknown.
     line: usize,
     /// The innermost filter, test or method.
@@ -11,9 +11,9 @@ pub(crate) struct Error {
     message: String,
 }
 
-pub(super) type Result<T> = std::result::Result<T, Error>;
+pub(super) type Result<T> = std::result::Result<T, TemplateError>;
 
-impl Error {
+impl TemplateError {
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { line: 0, within: None, message: message.into() }
     }
@@ -35,10 +35,10 @@ impl Error {
 
 /// Returns an error.
 pub(super) fn fail<T>(message: impl Into<String>) -> Result<T> {
-    Err(Error::new(message))
+    Err(TemplateError::new(message))
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.line > 0 {
             write!(f, "line {}: ", self.line)?;

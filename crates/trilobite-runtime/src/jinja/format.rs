@@ -1,7 +1,7 @@
 //! `str.format`.
 
 use super::arguments::Args;
-use super::error::{Error, Result, fail};
+use super::error::{Result, TemplateError, fail};
 use super::machine::Machine;
 use super::value::Value;
 use super::value::field::formatted;
@@ -43,7 +43,8 @@ impl Formatter<'_> {
                     open += i32::from(c == '{') - i32::from(c == '}');
                     open == 0
                 });
-                let end = end.ok_or_else(|| Error::new("expected '}' before end of string"))?;
+                let end =
+                    end.ok_or_else(|| TemplateError::new("expected '}' before end of string"))?;
                 out += &self.replacement(&rest[..end], levels)?;
                 rest = &rest[end + 1..];
             }
@@ -89,15 +90,15 @@ impl Formatter<'_> {
             let index = name.parse().unwrap_or(self.next);
             self.next += usize::from(name.is_empty());
             let value = self.args.positional.get(index).cloned();
-            value.ok_or_else(|| Error::new(format!("there is no argument {index}")))?
+            value.ok_or_else(|| TemplateError::new(format!("there is no argument {index}")))?
         } else {
             let named = self.args.named.iter().find(|(known, _)| &**known == name);
             let value = named.map(|(_, value)| value.clone());
-            value.ok_or_else(|| Error::new(format!("there is no argument {name:?}")))?
+            value.ok_or_else(|| TemplateError::new(format!("there is no argument {name:?}")))?
         };
         while !rest.is_empty() {
             if let Some(index) = rest.strip_prefix('[') {
-                let bad = || Error::new("missing ']' in format string");
+                let bad = || TemplateError::new("missing ']' in format string");
                 let (key, after) = index.split_once(']').ok_or_else(bad)?;
                 let key = match key.parse::<u32>() {
                     Ok(number) => Value::Int(number.into()),

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::error::{Error, Result};
+use super::error::{Result, TemplateError};
 use super::unicode;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -149,7 +149,7 @@ impl<'a> Lexer<'a> {
 
     fn comment(&mut self) -> Result<()> {
         let rest = self.rest();
-        let end = rest.find("#}").ok_or_else(|| Error::new("a comment has no end"))?;
+        let end = rest.find("#}").ok_or_else(|| TemplateError::new("a comment has no end"))?;
         let sign = match rest.as_bytes()[..end].last() {
             Some(b'-') => "-",
             Some(b'+') => "+",
@@ -192,7 +192,7 @@ impl<'a> Lexer<'a> {
             self.end(mark, true);
             return Ok(());
         }
-        Err(Error::new("{% raw %} has no end"))
+        Err(TemplateError::new("{% raw %} has no end"))
     }
 
     fn tag(&mut self, begin: Token, end: Token, mark: &str) -> Result<()> {
@@ -215,7 +215,7 @@ impl<'a> Lexer<'a> {
                 }
             }
             let Some(first) = rest.chars().next() else {
-                return Err(Error::new(format!("a tag has no end: expected {mark}")));
+                return Err(TemplateError::new(format!("a tag has no end: expected {mark}")));
             };
             match first {
                 '0'..='9' => self.number()?,
@@ -228,7 +228,7 @@ impl<'a> Lexer<'a> {
                 _ => {
                     let operator = OPERATORS.iter().find(|operator| rest.starts_with(**operator));
                     let Some(operator) = operator else {
-                        return Err(Error::new(format!("unexpected character {first:?}")));
+                        return Err(TemplateError::new(format!("unexpected character {first:?}")));
                     };
                     match *operator {
                         "(" | "[" | "{" => open.push(*operator),
@@ -241,7 +241,9 @@ impl<'a> Lexer<'a> {
                             };
                             if expected != *operator {
                                 let found = format!("unexpected {operator:?}");
-                                return Err(Error::new(format!("{found}, expected {expected:?}")));
+                                return Err(TemplateError::new(format!(
+                                    "{found}, expected {expected:?}"
+                                )));
                             }
                         }
                         _ => {}
@@ -285,7 +287,8 @@ impl<'a> Lexer<'a> {
         };
         let (token, end) = if end > whole {
             let text = rest[..end].replace('_', "");
-            let value = text.parse().map_err(|_| Error::new(format!("bad number {text}")))?;
+            let value =
+                text.parse().map_err(|_| TemplateError::new(format!("bad number {text}")))?;
             (Token::Float(value), end)
         } else {
             let (skip, length) = match radix {
@@ -297,7 +300,8 @@ impl<'a> Lexer<'a> {
             };
             let text = rest[skip..skip + length].replace('_', "");
             let value = i128::from_str_radix(&text, radix);
-            let value = value.map_err(|_| Error::new(format!("bad or too large number {text}")))?;
+            let value =
+                value.map_err(|_| TemplateError::new(format!("bad or too large number {text}")))?;
             (Token::Int(value), skip + length)
         };
         self.push(token);
@@ -313,7 +317,7 @@ impl<'a> Lexer<'a> {
             escaped = c == '\\' && !escaped;
             ends
         });
-        let end = end.ok_or_else(|| Error::new("a string has no end"))?;
+        let end = end.ok_or_else(|| TemplateError::new("a string has no end"))?;
         let text = unescape(&inner[..end])?;
         self.push(Token::Str(text.into()));
         self.skip(end + 2);
@@ -363,11 +367,11 @@ fn unescape(text: &str) -> Result<String> {
                 let digits = rest.get(..length).unwrap_or(rest);
                 let hex = digits.len() == length && digits.bytes().all(|b| b.is_ascii_hexdigit());
                 let character = code(digits, 16).filter(|_| hex).and_then(char::from_u32);
-                let bad = || Error::new(format!("\\{escape}{digits} is not a character"));
+                let bad = || TemplateError::new(format!("\\{escape}{digits} is not a character"));
                 out.push(character.ok_or_else(bad)?);
                 rest = &rest[length..];
             }
-            'N' => return Err(Error::new("\\N{...} in a string is not supported")),
+            'N' => return Err(TemplateError::new("\\N{...} in a string is not supported")),
             // Jinja2 first writes other characters as escapes, so this backslash escapes the
             // escape.
             _ if !escape.is_ascii() => {

@@ -43,7 +43,7 @@ use serde_json::{Map, Value as Json};
 
 use budget::Budget;
 pub(crate) use clock::Clock;
-pub(crate) use error::Error;
+pub(crate) use error::TemplateError;
 use error::{Result, fail};
 use interpreter::Interpreter;
 use value::Value;
@@ -85,8 +85,8 @@ pub(crate) fn render(source: &str, variables: &Map<String, Json>, clock: Clock) 
     };
     thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run);
-        let thread =
-            thread.map_err(|error| Error::new(format!("no thread to run it on: {error}")))?;
+        let thread = thread
+            .map_err(|error| TemplateError::new(format!("no thread to run it on: {error}")))?;
         thread.join().unwrap_or_else(|_| fail("it makes the template engine panic"))
     })
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::arguments::{Args, required};
 use super::ast::{Comparison, Operator};
-use super::error::{Error, Result};
+use super::error::{Result, TemplateError};
 use super::filters;
 use super::machine::Machine;
 use super::methods::{is_lower, is_upper};
@@ -74,8 +74,8 @@ pub(super) fn exists(name: &str) -> bool {
 }
 
 /// The error of an unknown test.
-pub(super) fn unknown(name: &str) -> Error {
-    Error::new(format!("there is no test {name}"))
+pub(super) fn unknown(name: &str) -> TemplateError {
+    TemplateError::new(format!("there is no test {name}"))
 }
 
 /// `value is name(args)`

@@ -13,7 +13,7 @@ use super::{ALIGN, Input, Inputs, MIN_MULTIPLY_ADDS, Ops, PIECE_BYTES, dense_pro
 use crate::model::Model;
 use crate::scratch::{Gathered, Scratch, grown};
 use crate::team::Pieces;
-use crate::weights::{Matrix, View};
+use crate::weights::{Matrix, MatrixView};
 
 /// Added to the sum of the weights of a token's experts before the division by it.
 const LEAST_SUM: f32 = 1e-20;
@@ -80,7 +80,8 @@ impl Ops<'_> {
     ) {
         let kernels = self.workers.kernels;
         let width = out.len() / routing.uses.len();
-        let [gate, up] = [gate, up].map(|matrix| Experts::new(kernels, self.model, matrix, width));
+        let [gate, up] =
+            [gate, up].map(|matrix| ExpertProjection::new(kernels, self.model, matrix, width));
         let split = gate.split(routing, input.count);
         let matrices = [gate, up];
         self.workers.team.columns([(out, width)], ALIGN, split, |scratch, _, rows, strip| {
@@ -122,7 +123,7 @@ impl Ops<'_> {
     ) {
         let kernels = self.workers.kernels;
         let width = self.model.config().hidden;
-        let matrix = Experts::new(kernels, self.model, matrix, width);
+        let matrix = ExpertProjection::new(kernels, self.model, matrix, width);
         let split = matrix.split(routing, x.len() / width);
         self.workers.team.columns([(x, width)], ALIGN, split, |scratch, _, rows, strip| {
             let Scratch { floats, workspace, gathered, .. } = scratch;
@@ -167,18 +168,20 @@ fn choose(token: usize, probabilities: &[f32], chosen: &mut [Use]) {
 
 /// A projection of all experts.
 #[derive(Clone, Copy)]
-struct Experts<'a> {
+struct ExpertProjection<'a> {
     kernels: &'static Kernels,
     matrix: DenseMatrix<'a>,
     /// Rows of an expert.
     rows: usize,
 }
 
-impl<'a> Experts<'a> {
+impl<'a> ExpertProjection<'a> {
     fn new(kernels: &'static Kernels, model: &'a Model, matrix: &Matrix, rows: usize) -> Self {
         match model.view(matrix) {
-            View::Dense(matrix) => Self { kernels, matrix, rows },
-            View::Ternary(..) => unreachable!("a packed matrix of experts is refused on opening"),
+            MatrixView::Dense(matrix) => Self { kernels, matrix, rows },
+            MatrixView::Ternary(..) => {
+                unreachable!("a packed matrix of experts is refused on opening")
+            }
         }
     }
 
@@ -218,7 +221,7 @@ impl Gathered {
     fn gather<'b>(
         &'b mut self,
         input: Input<'b>,
-        matrices: &[Experts<'_>],
+        matrices: &[ExpertProjection<'_>],
         rows: impl ExactSizeIterator<Item = usize> + Clone,
     ) -> Inputs<'b> {
         let Gathered { floats, wide, split } = self;

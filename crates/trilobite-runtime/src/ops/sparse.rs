@@ -12,7 +12,7 @@ use super::{ALIGN, Input, MIN_MULTIPLY_ADDS, Ops, Product};
 use crate::config::Activation;
 use crate::scratch::{Scratch, grown};
 use crate::team::{Pieces, Strip};
-use crate::weights::{Matrix, View};
+use crate::weights::{Matrix, MatrixView};
 
 /// Batches of at least this many tokens skip no row: nearly every row is needed by one of the tokens,
 /// and the dense product is faster.
@@ -34,7 +34,7 @@ pub(super) struct UpRows<'a> {
 impl<'a> Product<'a> {
     /// Converts to a sparse up projection, if the product allows it.
     pub(super) fn sparse(self, activation: Activation) -> Option<UpRows<'a>> {
-        let View::Ternary(weights, scale) = self.weights else { return None };
+        let MatrixView::Ternary(weights, scale) = self.weights else { return None };
         let Input { count, codes, .. } = self.input;
         // Zero times an output is zero unless the output is infinite. Outputs are at most 128 per
         // column.
@@ -114,7 +114,7 @@ impl Ops<'_> {
     /// Threads divide the columns, so each reads whole rows of the stored layout. Their partial
     /// sums are integers, which can be added in any order.
     pub(super) fn add_columns(&mut self, input: Input<'_>, matrix: &Matrix, x: &mut [f32]) -> bool {
-        let View::Ternary(weights, scale) = self.model.view(matrix) else { return false };
+        let MatrixView::Ternary(weights, scale) = self.model.view(matrix) else { return false };
         let Input { count, codes, .. } = input;
         if self.plain || count > MAX_COLUMNS_BATCH || weights.layout() != Layout::I2T {
             return false;

@@ -137,7 +137,7 @@ struct Case {
     limits: Limits,
     prompt: Vec<u32>,
     /// Number of tokens after which the listener stops.
-    patience: usize,
+    max_heard: usize,
 }
 
 impl Case {
@@ -171,7 +171,7 @@ impl Case {
             limits: Limits { max_tokens, end_ids, stop: Vec::new() },
             // Few different tokens, so that penalties and repetitions occur.
             prompt: (0..count).map(|_| random.below(4) as u32).collect(),
-            patience: [usize::MAX, random.below(30)][random.below(3) / 2],
+            max_heard: [usize::MAX, random.below(30)][random.below(3) / 2],
         }
     }
 
@@ -188,7 +188,7 @@ impl Case {
         let mut heard = Vec::new();
         let listen = |id: u32, text: &str| {
             heard.push((id, text.to_owned()));
-            if heard.len() > self.patience {
+            if heard.len() > self.max_heard {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
@@ -257,7 +257,7 @@ fn a_model_drafts_what_it_would_say_itself() {
         constrained: false,
         limits: Limits { max_tokens: Some(40), ..Limits::default() },
         prompt: vec![5, 6, 7],
-        patience: usize::MAX,
+        max_heard: usize::MAX,
     };
     let (alone, _) = case.run(&model, None);
     // With a context shorter than the answer, and with another model of the same vocabulary.

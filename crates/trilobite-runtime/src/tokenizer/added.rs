@@ -6,7 +6,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
 
 use super::deadline::Deadline;
-use super::model::Model;
+use super::model::TokenizationModel;
 use super::node::{Fault, Node};
 use super::normalizer::Normalizer;
 
@@ -90,7 +90,7 @@ impl AddedTokens {
     /// entry counts.
     pub(super) fn new(
         tokens: Vec<AddedToken>,
-        model: &Model,
+        model: &TokenizationModel,
         normalizer: &Normalizer,
     ) -> Result<Self, Fault> {
         let fault = |what: String| Fault::new("added_tokens", what);

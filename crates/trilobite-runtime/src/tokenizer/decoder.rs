@@ -7,10 +7,10 @@ use super::pre_tokenizer::Prepend;
 use super::replace::{Replace, check_growth, most_bytes};
 
 /// The steps that turn the texts of tokens into the decoded text.
-pub(super) struct Decoder(pub(super) Vec<Step>);
+pub(super) struct Decoder(pub(super) Vec<DecoderStep>);
 
 /// A step, which maps a list of texts to another. After the last step they are joined.
-pub(super) enum Step {
+pub(super) enum DecoderStep {
     Bpe { suffix: String },
     ByteFallback,
     ByteLevel,
@@ -25,14 +25,14 @@ pub(super) enum Step {
 impl Decoder {
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
         let steps = node.steps("decoders")?;
-        Ok(Self(steps.iter().map(Step::read).collect::<Result<_, _>>()?))
+        Ok(Self(steps.iter().map(DecoderStep::read).collect::<Result<_, _>>()?))
     }
 
     /// The bytes of a token that represents bytes instead of characters.
     pub(super) fn bytes(&self, token: &str) -> Option<Vec<u8>> {
         self.0.iter().find_map(|step| match step {
-            Step::ByteLevel => bytes::from_characters(token),
-            Step::ByteFallback => Some(vec![byte(token)?]),
+            DecoderStep::ByteLevel => bytes::from_characters(token),
+            DecoderStep::ByteFallback => Some(vec![byte(token)?]),
             _ => None,
         })
     }
@@ -49,7 +49,7 @@ impl Decoder {
     }
 }
 
-impl Step {
+impl DecoderStep {
     fn read(node: &Node<'_>) -> Result<Self, Fault> {
         let text = |key: &str| node.need(key)?.string().map(str::to_owned);
         let cleanup = || node.need("cleanup")?.boolean();

@@ -6,10 +6,10 @@ use trilobite_format::{Error as FormatError, Metadata};
 
 use super::added::{AddedToken, AddedTokens};
 use super::charsmap::Charsmap;
-use super::decoder::{self, Decoder};
-use super::model::Model;
+use super::decoder::{Decoder, DecoderStep};
+use super::model::TokenizationModel;
 use super::node::Fault;
-use super::normalizer::{self, Form, Normalizer};
+use super::normalizer::{Form, Normalizer, NormalizerStep};
 use super::parts::Parts;
 use super::pattern::Pattern;
 use super::pre_tokenizer::PreTokenizer;
@@ -117,7 +117,7 @@ impl<'a> Arrays<'a> {
     fn added(
         &self,
         normalized: bool,
-        model: &Model,
+        model: &TokenizationModel,
         normalizer: &Normalizer,
     ) -> Result<AddedTokens> {
         let added = self.tokens.iter().zip(&self.kinds).filter_map(|(token, &kind)| {
@@ -160,8 +160,8 @@ fn byte_level(arrays: &Arrays<'_>) -> Result<(Parts, Option<String>)> {
         let found = format!("{merge:?} (number {rank}), where {text:?} is no token");
         bad(MERGES, "pairs of tokens that make a token", found)
     })?;
-    let model = Model::Ranked(model);
-    let compose = normalizer::Step::Form(Form::Nfc);
+    let model = TokenizationModel::Ranked(model);
+    let compose = NormalizerStep::Form(Form::Nfc);
     let normalizer = Normalizer(pre.compose.then_some(compose).into_iter().collect());
     let parts = Parts {
         added: arrays.added(false, &model, &normalizer)?,
@@ -169,7 +169,7 @@ fn byte_level(arrays: &Arrays<'_>) -> Result<(Parts, Option<String>)> {
         pre_tokenizer: PreTokenizer(split::steps(pre).map_err(Error::Tokenizer)?),
         model,
         template: arrays.surroundings(pre.add_bos, None, None)?,
-        decoder: Some(Decoder(vec![decoder::Step::ByteLevel])),
+        decoder: Some(Decoder(vec![DecoderStep::ByteLevel])),
     };
     Ok((parts, assumption))
 }
@@ -194,7 +194,7 @@ fn pre_tokenizer(
 /// Builds a SentencePiece tokenizer: no words, spaces written as U+2581, scores instead of merges.
 fn sentence_piece(
     arrays: &Arrays<'_>,
-    model: fn(&Arrays<'_>, &[f32], Option<u32>) -> Result<Model>,
+    model: fn(&Arrays<'_>, &[f32], Option<u32>) -> Result<TokenizationModel>,
 ) -> Result<Parts> {
     let scores = arrays.metadata.f32s(SCORES)?;
     let scores = scores.ok_or_else(|| missing(SCORES))?;
@@ -217,23 +217,23 @@ fn sentence_piece(
             place: format!("metadata key {}", keys::CHARSMAP),
             fault,
         })?;
-        normalizer.push(normalizer::Step::LongestMatches(map));
+        normalizer.push(NormalizerStep::LongestMatches(map));
     }
     if arrays.metadata.bool(keys::EXTRA_SPACES)? == Some(true) {
-        normalizer.push(normalizer::Step::ExtraSpaces);
+        normalizer.push(NormalizerStep::ExtraSpaces);
     }
     let mut decoder = vec![
-        decoder::Step::Replace(replace(BLANK, " ")?),
-        decoder::Step::ByteFallback,
-        decoder::Step::Fuse,
+        DecoderStep::Replace(replace(BLANK, " ")?),
+        DecoderStep::ByteFallback,
+        DecoderStep::Fuse,
     ];
     // Every text, and every stretch between special tokens, begins with a space, as words do.
     let prefix = arrays.metadata.bool(keys::SPACE_PREFIX)?.unwrap_or(true);
     if prefix {
-        normalizer.push(normalizer::Step::Prepend(BLANK.to_owned()));
-        decoder.push(decoder::Step::Strip { content: ' ', start: 1, stop: 0 });
+        normalizer.push(NormalizerStep::Prepend(BLANK.to_owned()));
+        decoder.push(DecoderStep::Strip { content: ' ', start: 1, stop: 0 });
     }
-    normalizer.push(normalizer::Step::Replace(replace(" ", BLANK)?));
+    normalizer.push(NormalizerStep::Replace(replace(" ", BLANK)?));
     let normalizer = Normalizer(normalizer);
     Ok(Parts {
         // Tokens such as two spaces match in the normalized text, where spaces are U+2581. With a
@@ -248,7 +248,7 @@ fn sentence_piece(
 }
 
 /// Byte-pair encoding by scores (Llama 2, Gemma). Text outside the vocabulary becomes byte tokens.
-fn scored(arrays: &Arrays<'_>, scores: &[f32], unknown: Option<u32>) -> Result<Model> {
+fn scored(arrays: &Arrays<'_>, scores: &[f32], unknown: Option<u32>) -> Result<TokenizationModel> {
     let spells = |kind: &TokenKind| !matches!(*kind, TokenKind::Control | TokenKind::Unknown);
     let pieces = arrays.kinds.iter().map(spells);
     let model = Scored::new(arrays.vocabulary(), scores, pieces, unknown);
@@ -256,16 +256,16 @@ fn scored(arrays: &Arrays<'_>, scores: &[f32], unknown: Option<u32>) -> Result<M
         let expected = "a token for every byte, or an unknown token";
         return Err(bad(TOKENS, expected, format!("no <0x{byte:02X}> and no unknown token")));
     }
-    Ok(Model::Scored(model))
+    Ok(TokenizationModel::Scored(model))
 }
 
 /// The most likely tokens (T5).
-fn unigram(arrays: &Arrays<'_>, scores: &[f32], unknown: Option<u32>) -> Result<Model> {
+fn unigram(arrays: &Arrays<'_>, scores: &[f32], unknown: Option<u32>) -> Result<TokenizationModel> {
     let kind = |id: u32| arrays.kinds.get(id as usize).copied();
     let is_piece = |id| matches!(kind(id), Some(TokenKind::Normal | TokenKind::UserDefined));
     let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
     let bytes = arrays.kinds.contains(&TokenKind::Byte);
     let model = Unigram::new(arrays.vocabulary(), scores, unknown, bytes, is_piece);
     let fault = |fault| Error::TokenizerFile { place: format!("metadata key {TOKENS}"), fault };
-    Ok(Model::Unigram(model.map_err(fault)?))
+    Ok(TokenizationModel::Unigram(model.map_err(fault)?))
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::added::{AddedToken, AddedTokens};
 use super::decoder::Decoder;
-use super::model::Model;
+use super::model::TokenizationModel;
 use super::node::{Fault, MAX_ID, Node};
 use super::normalizer::Normalizer;
 use super::parts::Parts;
@@ -49,20 +49,20 @@ struct ModelFile<'a> {
 
 /// A string that is borrowed from the file unless it contains escapes.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct JsonStr<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The tokens of a vocabulary.
 enum Entries<'a> {
     /// Tokens with their ids.
-    Ids(Vec<(Text<'a>, u32)>),
+    Ids(Vec<(JsonStr<'a>, u32)>),
     /// Tokens with their scores, in the order of the ids.
-    Scores(Vec<(Text<'a>, f64)>),
+    Scores(Vec<(JsonStr<'a>, f64)>),
 }
 
 /// A pair of tokens: `["a", "b"]`, or `"a b"` in old files.
 enum Merge<'a> {
-    Pair(Text<'a>, Text<'a>),
-    Line(Text<'a>),
+    Pair(JsonStr<'a>, JsonStr<'a>),
+    Line(JsonStr<'a>),
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for ModelFile<'a> {
@@ -77,7 +77,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for ModelFile<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let (mut vocab, mut merges, mut settings) = (None, None, Map::new());
-                while let Some(Text(key)) = map.next_key()? {
+                while let Some(JsonStr(key)) = map.next_key()? {
                     let in_key =
                         |error: A::Error| A::Error::custom(format!("`model.{key}`: {error}"));
                     match &*key {
@@ -98,8 +98,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for ModelFile<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
             type Value = Entries<'de>;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,11 +108,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(Text(text)) = map.next_key()? {
+                while let Some(JsonStr(text)) = map.next_key()? {
                     let id = map.next_value().map_err(|error: A::Error| {
                         A::Error::custom(format!("the id of {text:?}: {error}"))
                     })?;
-                    entries.push((Text(text), id));
+                    entries.push((JsonStr(text), id));
                 }
                 Ok(Entries::Ids(entries))
             }
@@ -125,14 +125,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
                 Ok(Entries::Scores(entries))
             }
         }
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(EntriesVisitor)
     }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
+        struct MergeVisitor;
+        impl<'de> Visitor<'de> for MergeVisitor {
             type Value = Merge<'de>;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,11 +140,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
             }
 
             fn visit_borrowed_str<E>(self, line: &'de str) -> Result<Self::Value, E> {
-                Ok(Merge::Line(Text(Cow::Borrowed(line))))
+                Ok(Merge::Line(JsonStr(Cow::Borrowed(line))))
             }
 
             fn visit_str<E>(self, line: &str) -> Result<Self::Value, E> {
-                Ok(Merge::Line(Text(Cow::Owned(line.to_owned()))))
+                Ok(Merge::Line(JsonStr(Cow::Owned(line.to_owned()))))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Self::Value, A::Error> {
@@ -154,7 +154,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
                 }
             }
         }
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(MergeVisitor)
     }
 }
 
@@ -217,7 +217,7 @@ fn other_ids(list: &[Node<'_>], parts: &Parts) -> Result<Option<String>, Fault> 
 }
 
 impl ModelFile<'_> {
-    fn build(self) -> Result<Model, Fault> {
+    fn build(self) -> Result<TokenizationModel, Fault> {
         let settings = Node::new("model", &self.settings);
         let kind = match settings.get("type") {
             Some(kind) => kind.string()?,
@@ -232,11 +232,11 @@ impl ModelFile<'_> {
         match kind {
             "BPE" => {
                 let merges = self.merges.ok_or_else(|| Fault::new("model.merges", "is missing"))?;
-                byte_pairs(&settings, vocab.with_ids()?, &merges).map(Model::Ranked)
+                byte_pairs(&settings, vocab.with_ids()?, &merges).map(TokenizationModel::Ranked)
             }
             "WordLevel" => {
                 let model = WordLevel { vocabulary: vocab.with_ids()?, unknown: unknown()? };
-                Ok(Model::WordLevel(model))
+                Ok(TokenizationModel::WordLevel(model))
             }
             "WordPiece" => {
                 let vocabulary = vocab.with_ids()?;
@@ -245,7 +245,7 @@ impl ModelFile<'_> {
                     let what = format!("has a token of {longest} bytes, expected {MAX_TOKEN}");
                     return Err(Fault::new("model.vocab", what));
                 }
-                Ok(Model::WordPiece(WordPiece {
+                Ok(TokenizationModel::WordPiece(WordPiece {
                     vocabulary,
                     unknown: unknown()?,
                     prefix: settings.need("continuing_subword_prefix")?.string()?.to_owned(),
@@ -253,7 +253,7 @@ impl ModelFile<'_> {
                     longest,
                 }))
             }
-            "Unigram" => unigram(&settings, vocab).map(Model::Unigram),
+            "Unigram" => unigram(&settings, vocab).map(TokenizationModel::Unigram),
             _ => Err(settings.unknown_kind()),
         }
     }
@@ -270,7 +270,7 @@ impl Entries<'_> {
         };
         entries.sort_by_key(|&(_, id)| id);
         let mut vocabulary = Vocabulary::with_capacity(entries.len());
-        for (Text(text), id) in &entries {
+        for (JsonStr(text), id) in &entries {
             if *id > MAX_ID {
                 return Err(fault(format!(
                     "has the id {id} for {text:?}, expected up to {MAX_ID}"
@@ -321,10 +321,10 @@ fn byte_pairs(
     let mut pairs = Vec::with_capacity(merges.len());
     for merge in merges {
         let pair = match merge {
-            Merge::Pair(Text(left), Text(right)) => Some((&**left, &**right)),
+            Merge::Pair(JsonStr(left), JsonStr(right)) => Some((&**left, &**right)),
             // The first line of the merges files that such lists are made from.
-            Merge::Line(Text(line)) if line.starts_with("#version") => continue,
-            Merge::Line(Text(line)) => {
+            Merge::Line(JsonStr(line)) if line.starts_with("#version") => continue,
+            Merge::Line(JsonStr(line)) => {
                 line.split_once(' ').filter(|(_, right)| !right.contains(' '))
             }
         };
@@ -348,7 +348,7 @@ fn unigram(settings: &Node<'_>, vocab: Entries<'_>) -> Result<Unigram, Fault> {
     }
     let mut vocabulary = Vocabulary::with_capacity(entries.len());
     let mut scores = Vec::with_capacity(entries.len());
-    for (Text(text), score) in &entries {
+    for (JsonStr(text), score) in &entries {
         vocabulary.push(text);
         scores.push(*score);
     }

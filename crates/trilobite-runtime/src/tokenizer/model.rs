@@ -8,7 +8,7 @@ use super::vocabulary::Vocabulary;
 use super::words::{WordLevel, WordPiece};
 
 /// A vocabulary with a method to split words into its tokens.
-pub(super) enum Model {
+pub(super) enum TokenizationModel {
     /// Byte-pair encoding by a list of merges.
     Ranked(Ranked),
     /// Byte-pair encoding by scores.
@@ -19,7 +19,7 @@ pub(super) enum Model {
     WordPiece(WordPiece),
 }
 
-impl Model {
+impl TokenizationModel {
     fn vocabulary(&self) -> &Vocabulary {
         match self {
             Self::Ranked(model) => &model.vocabulary,

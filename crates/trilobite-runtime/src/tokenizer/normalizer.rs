@@ -14,10 +14,10 @@ use super::replace::{Replace, check_growth, most_bytes};
 
 /// The steps of a normalizer, in order.
 #[derive(Default)]
-pub(super) struct Normalizer(pub(super) Vec<Step>);
+pub(super) struct Normalizer(pub(super) Vec<NormalizerStep>);
 
 /// A step. It uses the Unicode tables of the same crates as the reference.
-pub(super) enum Step {
+pub(super) enum NormalizerStep {
     Bert {
         clean: bool,
         chinese: bool,
@@ -54,7 +54,7 @@ pub(super) enum Form {
 impl Normalizer {
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
         let steps = node.steps("normalizers")?;
-        Ok(Self(steps.iter().map(Step::read).collect::<Result<_, _>>()?))
+        Ok(Self(steps.iter().map(NormalizerStep::read).collect::<Result<_, _>>()?))
     }
 
     /// The normalized text, and whether its first character comes from the first character of
@@ -77,7 +77,7 @@ impl Normalizer {
     }
 }
 
-impl Step {
+impl NormalizerStep {
     fn read(node: &Node<'_>) -> Result<Self, Fault> {
         let flag = |key: &str| node.need(key)?.boolean();
         Ok(match node.kind()? {

@@ -3,7 +3,7 @@
 use super::added::{AddedTokens, Segment};
 use super::deadline::Deadline;
 use super::decoder::Decoder;
-use super::model::Model;
+use super::model::TokenizationModel;
 use super::normalizer::Normalizer;
 use super::pre_tokenizer::{Piece, PreTokenizer};
 use super::template::Template;
@@ -13,7 +13,7 @@ pub(super) struct Parts {
     pub(super) added: AddedTokens,
     pub(super) normalizer: Normalizer,
     pub(super) pre_tokenizer: PreTokenizer,
-    pub(super) model: Model,
+    pub(super) model: TokenizationModel,
     pub(super) template: Template,
     pub(super) decoder: Option<Decoder>,
 }

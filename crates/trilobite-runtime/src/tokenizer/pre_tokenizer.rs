@@ -11,9 +11,9 @@ use super::pattern::Pattern;
 
 /// The steps of a pre-tokenizer. Each cuts the pieces that the previous step produced.
 #[derive(Default)]
-pub(super) struct PreTokenizer(pub(super) Vec<Step>);
+pub(super) struct PreTokenizer(pub(super) Vec<PreTokenizerStep>);
 
-pub(super) enum Step {
+pub(super) enum PreTokenizerStep {
     Bert,
     ByteLevel { prefix: bool, words: Option<Pattern> },
     Delimiter(char),
@@ -59,7 +59,7 @@ type Sink<'s> = dyn FnMut(Piece<'_>) -> Result<(), String> + 's;
 impl PreTokenizer {
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
         let steps = node.steps("pretokenizers")?;
-        Ok(Self(steps.iter().map(Step::read).collect::<Result<_, _>>()?))
+        Ok(Self(steps.iter().map(PreTokenizerStep::read).collect::<Result<_, _>>()?))
     }
 
     /// Calls `word` with every word of a piece.
@@ -74,7 +74,7 @@ impl PreTokenizer {
 }
 
 fn cut(
-    steps: &[Step],
+    steps: &[PreTokenizerStep],
     piece: Piece<'_>,
     deadline: &Deadline,
     word: &mut dyn FnMut(&str) -> Result<(), String>,
@@ -120,7 +120,7 @@ impl Behavior {
     }
 }
 
-impl Step {
+impl PreTokenizerStep {
     fn read(node: &Node<'_>) -> Result<Self, Fault> {
         Ok(match node.kind()? {
             "BertPreTokenizer" => Self::Bert,

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use trilobite_format::TensorInfo;
 use trilobite_format::model::Role;
 
-use super::view::View;
+use super::view::MatrixView;
 use crate::error::{Error, Result};
 use crate::team::Team;
 
@@ -17,7 +17,7 @@ const MIN_PARALLEL_BYTES: usize = 4 << 20;
 pub(super) struct Coded<'a> {
     pub(super) info: &'a TensorInfo,
     pub(super) role: Role,
-    pub(super) view: View<'a>,
+    pub(super) view: MatrixView<'a>,
 }
 
 /// Checks that every code of some tensors is valid, and passes each to `done`. The check takes as
@@ -33,8 +33,8 @@ pub(super) fn codes(tensors: &[Coded<'_>], done: impl Fn(&Coded<'_>) + Sync) -> 
     let mut team =
         Team::new(threads, || ()).map_err(|source| Error::Threads { threads, source })?;
     team.items(tensors.len(), &|_, item| {
-        if let Some(unused) = tensors[item].view.find_unused() {
-            let _ = found[item].set(unused);
+        if let Some(invalid) = tensors[item].view.find_invalid() {
+            let _ = found[item].set(invalid);
         }
         done(&tensors[item]);
     });
@@ -42,7 +42,7 @@ pub(super) fn codes(tensors: &[Coded<'_>], done: impl Fn(&Coded<'_>) + Sync) -> 
     match first {
         None => Ok(()),
         Some((tensor, &(row, col))) => {
-            Err(Error::UnusedCode { name: tensor.info.name.clone(), row, col })
+            Err(Error::InvalidCode { name: tensor.info.name.clone(), row, col })
         }
     }
 }

@@ -6,7 +6,7 @@ use super::matrix::{Kind, Matrix};
 
 /// The weights of a [`Matrix`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum View<'a> {
+pub(crate) enum MatrixView<'a> {
     /// Packed trits, and the value of a trit of 1.
     Ternary(TernaryMatrix<'a>, f32),
     /// Floats or a block format.
@@ -15,32 +15,32 @@ pub(crate) enum View<'a> {
 
 impl Matrix {
     /// A view of the weights in `bytes`, or `None` if their number does not match shape and kind.
-    pub(crate) fn view<'a>(&self, bytes: &'a [u8]) -> Option<View<'a>> {
+    pub(crate) fn view<'a>(&self, bytes: &'a [u8]) -> Option<MatrixView<'a>> {
         let Matrix { rows, cols, kind, .. } = *self;
         match kind {
             Kind::Ternary { layout, scale } => {
                 let matrix = TernaryMatrix::new(layout, bytes, rows, cols)?;
-                Some(View::Ternary(matrix, scale))
+                Some(MatrixView::Ternary(matrix, scale))
             }
-            Kind::Dense(ty) => Some(View::Dense(DenseMatrix::new(ty, bytes, rows, cols)?)),
+            Kind::Dense(ty) => Some(MatrixView::Dense(DenseMatrix::new(ty, bytes, rows, cols)?)),
         }
     }
 }
 
-impl View<'_> {
+impl MatrixView<'_> {
     /// Row and column of the first invalid code, if there is one.
-    pub(super) fn find_unused(&self) -> Option<(usize, usize)> {
+    pub(super) fn find_invalid(&self) -> Option<(usize, usize)> {
         match self {
-            View::Ternary(matrix, _) => matrix.find_unused(),
-            View::Dense(matrix) => matrix.find_unused(),
+            MatrixView::Ternary(matrix, _) => matrix.find_invalid(),
+            MatrixView::Dense(matrix) => matrix.find_invalid(),
         }
     }
 
     /// Whether all weights are zeros.
     pub(super) fn is_zero(&self, kernels: &Kernels) -> bool {
         match self {
-            View::Ternary(matrix, _) => matrix.is_zero(),
-            View::Dense(matrix) => kernels.dense_is_zero(matrix),
+            MatrixView::Ternary(matrix, _) => matrix.is_zero(),
+            MatrixView::Dense(matrix) => kernels.dense_is_zero(matrix),
         }
     }
 }

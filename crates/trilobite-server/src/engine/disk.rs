@@ -71,7 +71,7 @@ impl DiskCache {
     ) -> std::io::Result<Self> {
         let key = TextKey::new(forward);
         let (sender, sequences) = sync_channel(WAITING);
-        let writer = Writer { folder: folder.clone(), key, most };
+        let writer = PageWriter { folder: folder.clone(), key, most };
         let thread = std::thread::Builder::new().name("prompt cache".to_owned());
         let writer = thread.spawn(move || writer.work(&sequences))?;
         Ok(Self { folder, key, sender: Some(sender), writer: Some(writer), metrics })
@@ -126,13 +126,13 @@ impl Drop for DiskCache {
 }
 
 /// The state of the writing thread.
-struct Writer {
+struct PageWriter {
     folder: PathBuf,
     key: TextKey,
     most: u64,
 }
 
-impl Writer {
+impl PageWriter {
     fn work(&self, sequences: &Receiver<Sequence>) {
         self.make_room();
         while let Ok(sequence) = sequences.recv() {

@@ -36,5 +36,5 @@ pub(crate) struct EngineOptions {
     /// Maximum time of a request, including its wait in the queue.
     pub(crate) time: Duration,
     /// Maximum time that an answer waits for its client to read.
-    pub(crate) patience: Duration,
+    pub(crate) write_timeout: Duration,
 }

@@ -26,7 +26,7 @@ pub(super) struct Run<'m> {
     speculation: Option<Speculation>,
     choices: Vec<Choice<'m>>,
     /// The state of the prefill; `None` after it.
-    prompt: Option<Prompt>,
+    prompt: Option<Prefill>,
     /// Number of likeliest tokens to report with each token's log-probability.
     logprobs: Option<usize>,
     events: mpsc::Sender<Event>,
@@ -42,7 +42,7 @@ pub(super) struct Run<'m> {
 }
 
 /// The state of a prefill.
-struct Prompt {
+struct Prefill {
     cached: usize,
     logprobs: Option<PromptLogprobs>,
 }
@@ -100,7 +100,7 @@ impl<'m> Run<'m> {
             drafts: 0,
             speculation,
             choices,
-            prompt: Some(Prompt { cached: 0, logprobs }),
+            prompt: Some(Prefill { cached: 0, logprobs }),
             logprobs: job.logprobs,
             events,
             permits: Vec::new(),
@@ -178,13 +178,13 @@ impl<'m> Run<'m> {
         &self,
         now: Instant,
         time: Duration,
-        patience: Duration,
+        write_timeout: Duration,
     ) -> Option<Failure> {
         if self.deadline <= now {
             return Some(Failure::Time(time));
         }
-        let blocked = self.blocked.filter(|&since| now.duration_since(since) > patience);
-        blocked.map(|_| Failure::SlowReader(patience))
+        let blocked = self.blocked.filter(|&since| now.duration_since(since) > write_timeout);
+        blocked.map(|_| Failure::SlowReader(write_timeout))
     }
 
     /// Reserves room for the events of the next step. Returns `false` if there is none.
@@ -261,7 +261,7 @@ impl<'m> Run<'m> {
         let needs: Vec<Option<usize>> = needs.collect();
         let needs = needs.into_iter().try_fold(0, |most, needs| Some(most.max(needs?)));
         let want = match &self.prompt {
-            Some(Prompt { logprobs: Some(_), .. }) => Want::From(0),
+            Some(Prefill { logprobs: Some(_), .. }) => Want::From(0),
             Some(_) if self.choices.iter().all(Choice::is_empty) => Want::Nothing,
             _ if end < self.tokens.len() => Want::Nothing,
             _ => Want::new(count - 1 - self.drafts, needs.filter(|_| self.logprobs.is_none())),
@@ -308,7 +308,7 @@ impl<'m> Run<'m> {
         let first = self.prompt.take();
         let waited = now.duration_since(self.last).as_secs_f64();
         self.last = now;
-        if let Some(Prompt { cached, logprobs }) = first {
+        if let Some(Prefill { cached, logprobs }) = first {
             metrics.prompt_tokens.inc_by(self.tokens.len() as u64);
             metrics.cached_tokens.inc_by(cached as u64);
             metrics.first_token.observe(waited);

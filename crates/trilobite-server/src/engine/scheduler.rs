@@ -99,15 +99,16 @@ impl<'m> Scheduler<'m> {
     /// Ends runs whose client has disconnected or does not read, and runs that exceed the time limit.
     fn end_overdue(&mut self) {
         let now = Instant::now();
-        let EngineOptions { time, patience, .. } = self.options;
+        let EngineOptions { time, write_timeout, .. } = self.options;
         for late in self.queue.expire(now) {
             // The channel of a waiting job is empty, so there is room.
             let _ = late.events.try_send(Event::Failed(Failure::Time(time)));
         }
         // All choices of a job end together: an answer without one of them is incomplete.
         let runs = self.running.iter().chain(&self.preempted);
-        let overdue: BTreeMap<u64, Failure> =
-            runs.filter_map(|run| Some((run.number, run.overdue(now, time, patience)?))).collect();
+        let overdue: BTreeMap<u64, Failure> = runs
+            .filter_map(|run| Some((run.number, run.overdue(now, time, write_timeout)?)))
+            .collect();
         let ends = |run: &mut Run<'_>| run.is_gone() || overdue.contains_key(&run.number);
         let ended: Vec<Run<'_>> = self.running.extract_if(.., ends).collect();
         let mut waiting = Vec::from(std::mem::take(&mut self.preempted));

@@ -41,7 +41,7 @@ pub(super) fn options() -> EngineOptions {
         step: 32,
         speculation: Some(|| Speculation::eager(Lookup)),
         time: Duration::from_secs(3600),
-        patience: Duration::from_secs(3600),
+        write_timeout: Duration::from_secs(3600),
     }
 }
 
@@ -419,8 +419,8 @@ fn long_job(model: &Model) -> Job {
 #[test]
 fn who_does_not_read_keeps_nobody_waiting_and_is_given_up() {
     let model = model();
-    let patience = Duration::from_millis(1);
-    let engine = engine(&model, EngineOptions { patience, parallel: 1, ..options() });
+    let write_timeout = Duration::from_millis(1);
+    let engine = engine(&model, EngineOptions { write_timeout, parallel: 1, ..options() });
     let slow = engine.submit(vec![long_job(&model)]).unwrap().remove(0);
     // Wait until the other run, whose client does not read, has been aborted.
     let ask = Ask::greedy(&[5, 6], 5);

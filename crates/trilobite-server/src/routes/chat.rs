@@ -64,7 +64,7 @@ pub(super) async fn chat_completions(
     let progress = (0..request.common.choices())
         .map(|_| Progress { reader: reading.answer(), calls: 0 })
         .collect();
-    let writer = Writer { served, envelope, request, progress };
+    let writer = ChatWriter { served, envelope, request, progress };
     if writer.request.common.streams() {
         let includes_usage = writer.request.common.includes_usage();
         return Ok(respond(answers, vec![tokens], writer, includes_usage));
@@ -76,7 +76,7 @@ pub(super) async fn chat_completions(
 async fn collect(
     answers: Vec<Answer>,
     tokens: usize,
-    mut writer: Writer,
+    mut writer: ChatWriter,
 ) -> ApiResult<ChatCompletion> {
     let choice = |index| ChatChoice {
         index,
@@ -135,7 +135,7 @@ impl AnswerMessage {
 }
 
 /// Writes the chunks of answers.
-struct Writer {
+struct ChatWriter {
     served: Arc<Served>,
     envelope: Envelope,
     request: ChatRequest,
@@ -174,7 +174,7 @@ impl Progress {
     }
 }
 
-impl Writer {
+impl ChatWriter {
     /// The part of a choice that a token adds.
     fn choice(&mut self, token: Token) -> ChunkChoice {
         let logprobs = self.logprobs(token.logprobs);
@@ -207,7 +207,7 @@ impl Writer {
     }
 }
 
-impl Chunks for Writer {
+impl Chunks for ChatWriter {
     type Chunk = ChatChunk;
 
     fn begin(&mut self) -> Vec<ChatChunk> {

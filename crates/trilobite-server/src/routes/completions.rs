@@ -58,7 +58,7 @@ pub(super) async fn completions(
     let choices = request.common.choices();
     let offsets = vec![0; choices * texts.len()];
     let (streams, includes_usage) = (request.common.streams(), request.common.includes_usage());
-    let writer = Writer { served, envelope, choices, request, texts, offsets };
+    let writer = CompletionWriter { served, envelope, choices, request, texts, offsets };
     if streams {
         return Ok(respond(answers, tokens, writer, includes_usage));
     }
@@ -123,7 +123,7 @@ impl Text {
 async fn collect(
     answers: Vec<Answer>,
     tokens: Vec<usize>,
-    mut writer: Writer,
+    mut writer: CompletionWriter,
 ) -> ApiResult<Completion> {
     let mut usage = Usage::default();
     let mut choices: Vec<Option<CompletionChoice>> = writer.offsets.iter().map(|_| None).collect();
@@ -171,7 +171,7 @@ impl CompletionChoice {
 }
 
 /// Writes the chunks of answers.
-struct Writer {
+struct CompletionWriter {
     served: Arc<Served>,
     envelope: Envelope,
     choices: usize,
@@ -181,7 +181,7 @@ struct Writer {
     offsets: Vec<usize>,
 }
 
-impl Writer {
+impl CompletionWriter {
     fn index(&self, prompt: usize, choice: usize) -> usize {
         prompt * self.choices + choice
     }
@@ -261,7 +261,7 @@ impl Writer {
     }
 }
 
-impl Chunks for Writer {
+impl Chunks for CompletionWriter {
     type Chunk = Completion;
 
     fn begin(&mut self) -> Vec<Completion> {

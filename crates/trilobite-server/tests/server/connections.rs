@@ -74,8 +74,8 @@ fn connections_beyond_the_limit_wait_for_another_to_end() {
 
 #[test]
 fn a_client_that_does_not_read_loses_its_connection() {
-    let patience = Duration::from_millis(50);
-    let server = Running::new(Options { connections: 1, patience, ..options() });
+    let write_timeout = Duration::from_millis(50);
+    let server = Running::new(Options { connections: 1, write_timeout, ..options() });
     let stream = long_stream(&server);
     // This connection waits until the other one ends.
     let mut other = connect(&server);

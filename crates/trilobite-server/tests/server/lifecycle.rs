@@ -52,8 +52,11 @@ fn a_client_that_waits_for_a_whole_answer_and_leaves_makes_room() {
 
 #[test]
 fn a_client_that_does_not_read_is_given_up() {
-    let server =
-        Running::new(Options { parallel: 1, patience: Duration::from_millis(20), ..options() });
+    let server = Running::new(Options {
+        parallel: 1,
+        write_timeout: Duration::from_millis(20),
+        ..options()
+    });
     let stream = long_stream(&server);
     server.wait_for("trilobite_cancelled_total", |cancelled| cancelled > 0.0);
     server.wait_for(RUNNING, |running| running == 0.0);

@@ -6,6 +6,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use trilobite_runtime::{Profile, Session, Stage};
 
+use super::spread::noun;
+
 /// The time of each stage for some tokens.
 pub(super) struct StageTimes {
     threads: usize,
@@ -78,7 +80,7 @@ pub(super) fn table(columns: &[StageTimes]) -> String {
         format!("{name:24}{cells}\n")
     };
     let mut text = line("us a token", &|column| format!("{} {}", column.what, column.count));
-    text += &line("", &|column| format!("{} threads", column.threads));
+    text += &line("", &|column| format!("{} {}", column.threads, noun(column.threads)));
     let mut row = |name: &str, time: &dyn Fn(&StageTimes) -> Duration| {
         text += &line(name, &|column| format!("{:.1}", column.micros(time(column))));
     };

@@ -23,7 +23,13 @@ impl Spread {
     }
 }
 
+/// The noun for a number of threads.
+pub(super) fn noun(threads: usize) -> &'static str {
+    if threads == 1 { "thread" } else { "threads" }
+}
+
 pub(super) fn row(threads: usize, what: &str, speed: &Spread) -> String {
     let Spread { median, min, max } = speed;
-    format!("{threads:3} threads  {what:14} {median:9.2} tokens/s  ({min:.2} to {max:.2})\n")
+    let noun = noun(threads);
+    format!("{threads:3} {noun:7}  {what:14} {median:9.2} tokens/s  ({min:.2} to {max:.2})\n")
 }

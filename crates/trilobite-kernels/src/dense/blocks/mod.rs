@@ -109,7 +109,7 @@ pub(crate) fn gemm<S: Integers>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &WideCodes,
-    buffers: &mut Buffers,
+    buffers: &mut BlockBuffers,
     out: &mut [f32],
 ) {
     match x.tokens() {
@@ -130,7 +130,7 @@ fn tiles<S: Integers, const R: usize, const T: usize>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &WideCodes,
-    buffers: &mut Buffers,
+    buffers: &mut BlockBuffers,
     out: &mut [f32],
 ) {
     match dispatch!(w.ty, form()) {
@@ -269,7 +269,7 @@ fn in_memory<T>(factors: &T) -> &T {
 
 /// A block of widened weights, in panels with the rows of a tile, and sums.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers {
+pub(crate) struct BlockBuffers {
     /// Codes times scales, `[panel][group][R]`.
     words: Vec<WideGroup>,
     /// `[panel][chunk][GROUPS][R]`, or `[panel][chunk][R]` if there are scales.
@@ -286,7 +286,7 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
     simd: S,
     w: DenseMatrix<'_>,
     x: &WideCodes,
-    buffers: &mut Buffers,
+    buffers: &mut BlockBuffers,
     out: &mut [f32],
 ) {
     let DenseMatrix { ty, bytes: w, rows, .. } = w;
@@ -310,13 +310,13 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
                 let row = &w[(first_row + r) * row_len..][..row_len];
                 let row = &row[chunk * chunk_len..row_len.min((chunk + depth) * chunk_len)];
                 // Panels of R rows are adjacent.
-                let place = Place { first: r / R * depth * R + r % R, rows: R };
+                let place = PanelRow { first: r / R * depth * R + r % R, rows: R };
                 dispatch!(ty, widen(simd, row, place, buffers));
             }
             for first in (0..tokens).step_by(T) {
                 let n = T.min(tokens - first);
                 let sums = first % kept * size;
-                let x = Columns { x, first, chunk, depth };
+                let x = ChunkRange { x, first, chunk, depth };
                 match n {
                     1 => buffers.multiply::<S, SCALES, MINIMUMS, R, 1>(simd, x, count, size, sums),
                     2 if T > 2 => {
@@ -343,7 +343,7 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
 /// The destination of a row in a panel: the index of its first chunk, and the number of rows of the
 /// panel.
 #[derive(Clone, Copy)]
-struct Place {
+struct PanelRow {
     first: usize,
     rows: usize,
 }
@@ -353,13 +353,13 @@ struct Place {
 fn widen<F: Format<N, B>, const N: usize, const B: usize>(
     simd: impl Integers,
     row: &[u8],
-    place: Place,
-    out: &mut Buffers,
+    place: PanelRow,
+    out: &mut BlockBuffers,
 ) {
     let (chunks, tail) = row.as_chunks::<N>().0.as_chunks::<B>();
     let last = padded(tail);
     let last = if tail.is_empty() { None } else { Some(&last) };
-    let Place { first, rows } = place;
+    let PanelRow { first, rows } = place;
     let r = first % rows;
     for (i, chunk) in chunks.iter().chain(last).enumerate() {
         for line in chunk.as_flattened().chunks(64) {
@@ -392,7 +392,7 @@ fn widen<F: Format<N, B>, const N: usize, const B: usize>(
 
 /// A range of chunks of some tokens.
 #[derive(Clone, Copy)]
-struct Columns<'a> {
+struct ChunkRange<'a> {
     x: &'a WideCodes,
     /// The first token.
     first: usize,
@@ -402,7 +402,7 @@ struct Columns<'a> {
     depth: usize,
 }
 
-impl Buffers {
+impl BlockBuffers {
     /// Resizes for `rows` rows of `depth` chunks.
     fn reset<const R: usize>(&mut self, rows: usize, depth: usize) {
         let chunks = rows.next_multiple_of(R) * depth;
@@ -423,7 +423,7 @@ impl Buffers {
     >(
         &mut self,
         simd: S,
-        x: Columns<'_>,
+        x: ChunkRange<'_>,
         count: usize,
         size: usize,
         first: usize,
@@ -515,10 +515,10 @@ pub(crate) fn row<S: Integers>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
     let DenseMatrix { ty, bytes: w, .. } = w;
     let (weights, bytes) = ty.block();
     let (scales, minimums) = dispatch!(ty, form());
-    let mut wide = Buffers::default();
+    let mut wide = BlockBuffers::default();
     wide.reset::<1>(1, 1);
     for (out, w) in out.chunks_mut(CHUNK).zip(w.chunks(CHUNK / weights * bytes)) {
-        dispatch!(ty, widen(simd, w, Place { first: 0, rows: 1 }, &mut wide));
+        dispatch!(ty, widen(simd, w, PanelRow { first: 0, rows: 1 }, &mut wide));
         for (g, out) in out.chunks_exact_mut(GROUP).enumerate() {
             let step = wide.steps[if scales { 0 } else { g }];
             simd.restore(&mut wide.words[g]);

@@ -50,7 +50,7 @@ fn a_row_of_tq2_0_is_packed_exactly_or_not_at_all() {
     row[256..].iter_mut().for_each(|x| *x = if *x == 0.0 { *x } else { tiny.copysign(*x) });
     pack_tq2_0(&row, &mut packed).unwrap();
     assert_eq!(unpacked(&packed), row);
-    assert_eq!(DenseType::TQ2_0.find_unused(&packed, 512), None);
+    assert_eq!(DenseType::TQ2_0.find_invalid(&packed, 512), None);
 
     row[256..].fill(0.0);
     pack_tq2_0(&row, &mut packed).unwrap();

@@ -9,14 +9,14 @@ use std::arch::x86_64::*;
 /// See [`Add`](super::Add).
 #[target_feature(enable = "avx2")]
 pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut [i32]) {
-    super::simd::add(Avx2(()), weights, rows, codes, sums);
+    super::simd::add(Avx2Rows(()), weights, rows, codes, sums);
 }
 
 /// The proof that the processor has AVX2.
 #[derive(Clone, Copy)]
-struct Avx2(());
+struct Avx2Rows(());
 
-impl AddRows for Avx2 {
+impl AddRows for Avx2Rows {
     const BLOCKS: usize = 1;
 
     #[inline(always)]

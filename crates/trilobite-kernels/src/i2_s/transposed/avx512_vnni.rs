@@ -9,14 +9,14 @@ use std::arch::x86_64::*;
 /// See [`Add`](super::Add).
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
 pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut [i32]) {
-    super::simd::add(Avx512(()), weights, rows, codes, sums);
+    super::simd::add(Avx512Rows(()), weights, rows, codes, sums);
 }
 
 /// The proof that the processor has AVX-512 VNNI.
 #[derive(Clone, Copy)]
-struct Avx512(());
+struct Avx512Rows(());
 
-impl AddRows for Avx512 {
+impl AddRows for Avx512Rows {
     const BLOCKS: usize = PAIR;
 
     #[inline(always)]

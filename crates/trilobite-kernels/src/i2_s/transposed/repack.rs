@@ -6,19 +6,19 @@ use std::ops::Range;
 
 /// Repacks the blocks that contain some rows of a matrix as padded I2_S to the start of the buffer,
 /// which grows if necessary. Returns the positions of the rows in the buffer.
-pub(crate) type Repack = unsafe fn(&Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
+pub(crate) type RepackColumns = unsafe fn(&Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 
 /// One byte for each of 32 columns of 32 rows.
 type Square = [[u8; BLOCK_BYTES]; 32];
 
-/// The [`Repack`] function for any processor.
+/// The [`RepackColumns`] function for any processor.
 pub(crate) fn portable(matrix: &Matrix<'_>, rows: Range<usize>, out: &mut Vec<u8>) -> Range<usize> {
     repack(matrix, rows, out, |square| {
         std::array::from_fn(|i| std::array::from_fn(|j| square[j][i]))
     })
 }
 
-/// The [`Repack`] function for AVX2.
+/// The [`RepackColumns`] function for AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 pub(crate) fn avx2(matrix: &Matrix<'_>, rows: Range<usize>, out: &mut Vec<u8>) -> Range<usize> {

@@ -1,6 +1,6 @@
 //! Repacking T5_3 as I2_S, 32 rows at a time.
 
-use super::super::{BLOCK_COLS, Matrix, PLANES, Plane, TILE, TRIPLE, UNUSED, WEIGHTS};
+use super::super::{BLOCK_COLS, INVALID, Matrix, PLANES, Plane, TILE, TRIPLE, WEIGHTS};
 use super::{load, store, triples};
 use crate::i2_s;
 use crate::i2_s::square::transpose;
@@ -60,7 +60,7 @@ fn unpack_block(block: &[Plane; PLANES], columns: &mut [[i8; TILE]; BLOCK_COLS])
         let mut i = 0;
         while i < TRIPLE * TILE {
             let weight = WEIGHTS[i / TRIPLE % 16][i % TRIPLE];
-            if weight != UNUSED {
+            if weight != INVALID {
                 tables[i % TRIPLE][i / TRIPLE] = weight;
             }
             i += 1;

@@ -3,7 +3,7 @@
 //! A look-up and a multiply-add both serve one token. The tables of several tokens would fill the
 //! first-level cache, so a tile could not be processed from one end to the other.
 
-use super::super::{BLOCK_COLS, PLANES, Plane, TILE, TRIPLE, TRIPLES, UNUSED, WEIGHTS};
+use super::super::{BLOCK_COLS, INVALID, PLANES, Plane, TILE, TRIPLE, TRIPLES, WEIGHTS};
 use super::{Part, Sums, prefetch};
 use crate::codes::MARGIN;
 use std::arch::x86_64::*;
@@ -131,7 +131,7 @@ const CODES: [i8; 16] = {
     let mut i = 0;
     while i < 16 {
         let [w0, w1, w2] = WEIGHTS[i];
-        if w0 != UNUSED {
+        if w0 != INVALID {
             codes[i] = (w0 + 1) | (w1 + 1) << 2 | (w2 + 1) << 4;
         }
         i += 1;

@@ -7,7 +7,7 @@ mod sequences;
 mod strings;
 
 use super::arguments::Args;
-use super::error::{Error, Result};
+use super::error::{Result, TemplateError};
 use super::machine::Machine;
 use super::value::Value;
 
@@ -68,8 +68,8 @@ pub(super) fn exists(name: &str) -> bool {
 }
 
 /// The error of an unknown filter.
-pub(super) fn unknown(name: &str) -> Error {
-    Error::new(match name {
+pub(super) fn unknown(name: &str) -> TemplateError {
+    TemplateError::new(match name {
         "filesizeformat" | "pprint" | "random" | "striptags" | "urlencode" | "urlize"
         | "wordwrap" | "xmlattr" => {
             format!("the filter {name} is not supported")

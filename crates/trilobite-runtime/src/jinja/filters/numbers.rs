@@ -2,7 +2,7 @@
 
 use super::super::arguments::{Args, integer};
 use super::super::ast::Operator;
-use super::super::error::{Error, Result, fail};
+use super::super::error::{Result, TemplateError, fail};
 use super::super::machine::Machine;
 use super::super::unicode;
 use super::super::value::Value;
@@ -117,7 +117,7 @@ fn to_a_multiple(number: i128, power: u32) -> Result<i128> {
     let left = unit - rest;
     let up = rest > left || (rest == left && down % 2 != 0);
     let multiple = (down + i128::from(up)).checked_mul(unit);
-    multiple.ok_or_else(|| Error::new(format!("{number} is too large to round")))
+    multiple.ok_or_else(|| TemplateError::new(format!("{number} is too large to round")))
 }
 
 pub(super) fn sum(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {

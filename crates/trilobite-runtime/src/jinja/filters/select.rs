@@ -1,7 +1,7 @@
 //! Filters that apply an attribute, a test or another filter to every item.
 
 use super::super::arguments::Args;
-use super::super::error::{Error, Result, fail};
+use super::super::error::{Result, TemplateError, fail};
 use super::super::machine::Machine;
 use super::super::value::Value;
 
@@ -40,7 +40,7 @@ fn take_first(args: &mut Args) -> Option<Value> {
 }
 
 fn named(value: &Value) -> Result<&str> {
-    value.as_str().ok_or_else(|| Error::new("a name is needed"))
+    value.as_str().ok_or_else(|| TemplateError::new("a name is needed"))
 }
 
 pub(super) fn map(machine: &mut dyn Machine, value: Value, mut args: Args) -> Result<Value> {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use super::super::arguments::{Args, flag, integer, required};
-use super::super::error::{Error, Result, fail};
+use super::super::error::{Result, TemplateError, fail};
 use super::super::machine::Machine;
 use super::super::methods;
 use super::super::value::operators::{equal, ordering};
@@ -31,7 +31,7 @@ pub(super) fn default(_: &mut dyn Machine, value: Value, args: Args) -> Result<V
 pub(super) fn attr(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {
     let [name] = args.bind("it", ["name"])?;
     let name = required(name, "it")?;
-    let name = name.as_str().ok_or_else(|| Error::new("a name is needed"))?;
+    let name = name.as_str().ok_or_else(|| TemplateError::new("a name is needed"))?;
     methods::attribute_only(&value, name, machine.context())
 }
 
@@ -222,7 +222,7 @@ pub(super) fn extreme(
 fn positive(value: Option<Value>) -> Result<usize> {
     let number = integer(&Some(required(value, "it")?), "it")?.unwrap_or(0);
     let number = usize::try_from(number).ok().filter(|&number| number > 0);
-    number.ok_or_else(|| Error::new("a positive number is needed"))
+    number.ok_or_else(|| TemplateError::new("a positive number is needed"))
 }
 
 pub(super) fn batch(machine: &mut dyn Machine, value: Value, args: Args) -> Result<Value> {

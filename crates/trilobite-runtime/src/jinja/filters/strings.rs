@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::super::arguments::{Args, flag, integer, required, text};
 use super::super::constructors::dict;
-use super::super::error::{Error, Result, fail};
+use super::super::error::{Result, TemplateError, fail};
 use super::super::escape;
 use super::super::machine::Machine;
 use super::super::methods::{lines, replaced};
@@ -166,7 +166,7 @@ pub(super) fn truncate(machine: &mut dyn Machine, value: Value, args: Args) -> R
         return Ok(value);
     }
     let kept = length.checked_sub(end.chars().count());
-    let kept = kept.ok_or_else(|| Error::new("the length is less than that of the end"))?;
+    let kept = kept.ok_or_else(|| TemplateError::new("the length is less than that of the end"))?;
     let kept: String = whole.chars().take(kept).collect();
     let kept = match flag(&kill_words) {
         true => &*kept,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::super::arguments::{Args, required};
 use super::super::ast::Macro;
 use super::super::constructors::{dict, range};
-use super::super::error::{Error, Result, fail};
+use super::super::error::{Result, TemplateError, fail};
 use super::super::machine::Machine;
 use super::super::value::context::Context;
 use super::super::value::{Dict, Function, Value};
@@ -20,12 +20,12 @@ const GLOBALS: [(&str, Global); 5] = [
     ("namespace", |machine, args| machine.context.new_namespace(dict(args, machine.budget())?)),
     ("raise_exception", |machine, args| {
         let [message] = args.bind("raise_exception", ["message"])?;
-        Err(Error::new(required(message, "raise_exception")?.to_text(&machine.context)?))
+        Err(TemplateError::new(required(message, "raise_exception")?.to_text(&machine.context)?))
     }),
     ("strftime_now", |machine, args| {
         let [format] = args.bind("strftime_now", ["format"])?;
         let format = required(format, "strftime_now")?;
-        let format = format.as_str().ok_or_else(|| Error::new("a format is a string"))?;
+        let format = format.as_str().ok_or_else(|| TemplateError::new("a format is a string"))?;
         Ok(Value::str(machine.clock.format(format, machine.budget())?))
     }),
 ];

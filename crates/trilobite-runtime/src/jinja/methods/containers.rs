@@ -6,7 +6,7 @@ use super::super::arguments::{Args, bounds, required};
 use super::super::error::{Result, fail};
 use super::super::machine::Method;
 use super::super::value::operators::equal;
-use super::super::value::{Key, Value, View};
+use super::super::value::{DictView, Key, Value};
 
 pub(super) fn list_method(value: &Value, name: &str) -> Option<Method> {
     match name {
@@ -41,9 +41,9 @@ pub(super) fn list_method(value: &Value, name: &str) -> Option<Method> {
 
 pub(super) fn dict_method(name: &str) -> Option<Method> {
     match name {
-        "items" => Some(view(View::Items)),
-        "keys" => Some(view(View::Keys)),
-        "values" => Some(view(View::Values)),
+        "items" => Some(view(DictView::Items)),
+        "keys" => Some(view(DictView::Keys)),
+        "values" => Some(view(DictView::Values)),
         "copy" => Some(|_, dict, args| {
             let [] = args.bind("copy", [])?;
             Ok(dict.clone())
@@ -59,15 +59,15 @@ pub(super) fn dict_method(name: &str) -> Option<Method> {
 }
 
 /// `dict.items`, `dict.keys` or `dict.values`.
-fn view(kind: View) -> Method {
+fn view(kind: DictView) -> Method {
     match kind {
-        View::Items => |_, receiver, args| as_view(View::Items, receiver, args),
-        View::Keys => |_, receiver, args| as_view(View::Keys, receiver, args),
-        View::Values => |_, receiver, args| as_view(View::Values, receiver, args),
+        DictView::Items => |_, receiver, args| as_view(DictView::Items, receiver, args),
+        DictView::Keys => |_, receiver, args| as_view(DictView::Keys, receiver, args),
+        DictView::Values => |_, receiver, args| as_view(DictView::Values, receiver, args),
     }
 }
 
-fn as_view(kind: View, receiver: &Value, args: Args) -> Result<Value> {
+fn as_view(kind: DictView, receiver: &Value, args: Args) -> Result<Value> {
     let [] = args.bind("a view", [])?;
     match receiver {
         Value::Dict(dict) => Ok(Value::View(kind, Rc::clone(dict))),

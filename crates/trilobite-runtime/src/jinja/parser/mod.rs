@@ -5,7 +5,7 @@ mod expression;
 use std::rc::Rc;
 
 use super::ast::{Body, Expr, For, Macro, Statement, StatementKind, Target, Uses};
-use super::error::{Error, Result, fail};
+use super::error::{Result, TemplateError, fail};
 use super::lexer::{Token, tokenize};
 
 /// Maximum nesting of blocks and brackets.
@@ -37,7 +37,7 @@ struct Parser {
     /// only when it is reached.
     conditional: bool,
     /// The error of the first unknown filter or test outside of conditions.
-    unknown: Option<Error>,
+    unknown: Option<TemplateError>,
     /// The special names used so far.
     uses: Uses,
 }
@@ -89,8 +89,8 @@ impl Parser {
         self.expect(&Token::Operator(operator))
     }
 
-    fn unexpected(&self, expected: &str) -> Error {
-        Error::new(format!("expected {expected}, not {}", describe(self.token())))
+    fn unexpected(&self, expected: &str) -> TemplateError {
+        TemplateError::new(format!("expected {expected}, not {}", describe(self.token())))
     }
 
     fn name(&mut self) -> Result<Rc<str>> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::{Dict, Loop, Value};
 use crate::jinja::budget::Budget;
-use crate::jinja::error::{Error, Result};
+use crate::jinja::error::{Result, TemplateError};
 
 /// The budget of a rendering, and what could make values contain themselves.
 pub(in crate::jinja) struct Context {
@@ -64,7 +64,7 @@ impl Context {
 /// Returns an error for a name that begins with an underscore, which is reserved for Python.
 fn check_attribute(name: &str) -> Result<()> {
     match name.starts_with('_') {
-        true => Err(Error::new(format!("a namespace cannot have an attribute {name:?}"))),
+        true => Err(TemplateError::new(format!("a namespace cannot have an attribute {name:?}"))),
         false => Ok(()),
     }
 }

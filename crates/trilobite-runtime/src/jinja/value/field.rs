@@ -4,7 +4,7 @@ use super::Value;
 use super::context::Context;
 use super::text::{float, quote};
 use crate::jinja::budget::Budget;
-use crate::jinja::error::{Error, Result, fail};
+use crate::jinja::error::{Result, TemplateError, fail};
 
 /// Maximum number of digits after the decimal point.
 const MAX_PRECISION: usize = 1000;
@@ -191,7 +191,7 @@ pub(in crate::jinja) fn formatted(value: &Value, form: &str, context: &Context) 
 /// The character with a code.
 pub(super) fn character(code: i128) -> Result<String> {
     let character = u32::try_from(code).ok().and_then(char::from_u32);
-    character.map(String::from).ok_or_else(|| Error::new(format!("{code} is no character")))
+    character.map(String::from).ok_or_else(|| TemplateError::new(format!("{code} is no character")))
 }
 
 /// Parses `[[fill]align][sign][#][0][width][grouping][.precision][type]`.
@@ -242,6 +242,6 @@ impl Cursor<'_> {
             return Ok(None);
         }
         let number = digits.parse().map(Some);
-        number.map_err(|_| Error::new(format!("{digits} is too large for a format")))
+        number.map_err(|_| TemplateError::new(format!("{digits} is too large for a format")))
     }
 }

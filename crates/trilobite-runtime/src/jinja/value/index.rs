@@ -1,8 +1,8 @@
 //! Subscripts and slices.
 
-use super::{Key, Value, View};
+use super::{DictView, Key, Value};
 use crate::jinja::budget::Budget;
-use crate::jinja::error::{Error, Result, fail};
+use crate::jinja::error::{Result, TemplateError, fail};
 
 /// An upper bound of the length of any sequence.
 const LONGEST: i128 = 1 << 40;
@@ -30,7 +30,9 @@ impl Value {
             }
             Value::Range(range) => at(range.length).map(|index| range.get(index)),
             Value::Dict(dict) => match key {
-                Value::List(_) | Value::Dict(_) | Value::View(View::Items | View::Keys, _) => None,
+                Value::List(_)
+                | Value::Dict(_)
+                | Value::View(DictView::Items | DictView::Keys, _) => None,
                 _ => dict.get(&Key::new(key.clone(), budget)?).cloned(),
             },
             _ => None,
@@ -86,7 +88,7 @@ impl Value {
             }
             _ => {
                 let message = format!("'{}' object is not subscriptable", self.type_name());
-                return Err(Error::new(message));
+                return Err(TemplateError::new(message));
             }
         })
     }

@@ -18,7 +18,7 @@ pub(super) use dict::{Dict, Key};
 
 use super::ast::{For, Macro};
 use super::budget::Budget;
-use super::error::{Error, Result, fail};
+use super::error::{Result, TemplateError, fail};
 
 /// Maximum nesting of lists, dicts and other containers, so that visiting them needs little stack.
 const MAX_DEPTH: u16 = 200;
@@ -38,7 +38,7 @@ pub(super) enum Value {
     Tuple(Rc<Items>),
     Dict(Rc<Dict>),
     Range(Range),
-    View(View, Rc<Dict>),
+    View(DictView, Rc<Dict>),
     /// The result of filters such as `map`: it can be read once and has no length.
     Iterator(Rc<Stream>),
     /// The number of a namespace of the machine. Namespaces are the only mutable values, and so the
@@ -84,7 +84,7 @@ impl Range {
 
 /// The results of `dict.items`, `dict.keys` and `dict.values`.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum View {
+pub(super) enum DictView {
     Items,
     Keys,
     Values,
@@ -203,9 +203,9 @@ impl Value {
             Value::Tuple(_) => "tuple",
             Value::Dict(_) => "dict",
             Value::Range(_) => "range",
-            Value::View(View::Items, _) => "dict_items",
-            Value::View(View::Keys, _) => "dict_keys",
-            Value::View(View::Values, _) => "dict_values",
+            Value::View(DictView::Items, _) => "dict_items",
+            Value::View(DictView::Keys, _) => "dict_keys",
+            Value::View(DictView::Values, _) => "dict_values",
             Value::Iterator(_) => "generator",
             Value::Namespace(_) => "Namespace",
             Value::Loop(_) => "LoopContext",
@@ -265,9 +265,9 @@ impl Value {
             }
             Value::List(items) | Value::Tuple(items) => items.values.clone(),
             Value::Range(range) => (0..range.length).map(|index| range.get(index)).collect(),
-            Value::Dict(dict) | Value::View(View::Keys, dict) => dict.keys().collect(),
-            Value::View(View::Values, dict) => dict.values().cloned().collect(),
-            Value::View(View::Items, dict) => dict
+            Value::Dict(dict) | Value::View(DictView::Keys, dict) => dict.keys().collect(),
+            Value::View(DictView::Values, dict) => dict.values().cloned().collect(),
+            Value::View(DictView::Items, dict) => dict
                 .iter()
                 .map(|(key, value)| Value::tuple(vec![key.value().clone(), value.clone()]))
                 .collect::<Result<_>>()?,
@@ -292,7 +292,7 @@ impl Value {
     /// Returns the error of an undefined value.
     pub(super) fn defined(&self) -> Result<&Self> {
         match self {
-            Value::Undefined(reason) => Err(Error::new(&**reason)),
+            Value::Undefined(reason) => Err(TemplateError::new(&**reason)),
             _ => Ok(self),
         }
     }

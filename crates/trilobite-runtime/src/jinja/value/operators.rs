@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::context::Context;
-use super::{Key, Value, View, percent};
+use super::{DictView, Key, Value, percent};
 use crate::jinja::ast::{Comparison, Operator};
 use crate::jinja::budget::Budget;
-use crate::jinja::error::{Error, Result, fail};
+use crate::jinja::error::{Result, TemplateError, fail};
 use crate::jinja::escape::escape;
 
 /// `a == b`
@@ -135,7 +135,7 @@ pub(in crate::jinja) fn contains(container: &Value, item: &Value, budget: &Budge
                 }
             }
         }
-        Value::Dict(dict) | Value::View(View::Keys, dict) => {
+        Value::Dict(dict) | Value::View(DictView::Keys, dict) => {
             Ok(dict.get(&Key::new(item.clone(), budget)?).is_some())
         }
         Value::Iterator(stream) => {
@@ -275,7 +275,9 @@ fn integers(a: i128, operator: Operator, b: i128) -> Result<Value> {
         Operator::Power => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
     };
     let symbol = operator.symbol();
-    result.map(Value::Int).ok_or_else(|| Error::new(format!("{a} {symbol} {b} is too large")))
+    result
+        .map(Value::Int)
+        .ok_or_else(|| TemplateError::new(format!("{a} {symbol} {b} is too large")))
 }
 
 fn floats(a: f64, operator: Operator, b: f64) -> Result<Value> {

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::convert::truncated;
 use super::field::{Cursor, Field, character};
 use super::{Key, Value};
-use crate::jinja::error::{Error, Result, fail};
+use crate::jinja::error::{Result, TemplateError, fail};
 use crate::jinja::escape::escape;
 
 /// `format % values`
@@ -19,7 +19,7 @@ pub(in crate::jinja) fn format(format: &Value, values: &Value, context: &Context
     }
     .into_iter();
     let mut next =
-        || given.next().ok_or_else(|| Error::new("not enough arguments for format string"));
+        || given.next().ok_or_else(|| TemplateError::new("not enough arguments for format string"));
     let mut named = false;
     let mut out = String::new();
     let mut rest = format.as_str().unwrap_or_default();
@@ -34,12 +34,13 @@ pub(in crate::jinja) fn format(format: &Value, values: &Value, context: &Context
                 open += i32::from(c == '(') - i32::from(c == ')');
                 open == 0
             });
-            let name = &inner[..end.ok_or_else(|| Error::new("incomplete format key"))?];
+            let name = &inner[..end.ok_or_else(|| TemplateError::new("incomplete format key"))?];
             cursor.0 = &inner[name.len() + 1..];
             let Value::Dict(dict) = values else { return fail("format requires a mapping") };
             let key = Key::new(Value::str(name), &context.budget)?;
             let found = dict.get(&key).cloned();
-            value = Some(found.ok_or_else(|| Error::new(format!("there is no key {name:?}")))?);
+            value =
+                Some(found.ok_or_else(|| TemplateError::new(format!("there is no key {name:?}")))?);
             named = true;
         }
         let mut field = Field::default();
@@ -69,7 +70,8 @@ pub(in crate::jinja) fn format(format: &Value, values: &Value, context: &Context
             field.precision = Some(bounded(number(&mut cursor)?.max(0)));
         }
         while cursor.next_if(|c| matches!(c, 'h' | 'l' | 'L')).is_some() {}
-        let kind = cursor.next_if(|_| true).ok_or_else(|| Error::new("incomplete format"))?;
+        let kind =
+            cursor.next_if(|_| true).ok_or_else(|| TemplateError::new("incomplete format"))?;
         field.kind = Some(kind);
         rest = cursor.0;
         if kind == '%' {
@@ -102,7 +104,7 @@ fn written(kind: char, field: &Field, value: &Value, context: &Context) -> Resul
     let budget = &context.budget;
     let number = || {
         let found = value.type_name();
-        Error::new(format!("%{kind} format: a real number is required, not {found}"))
+        TemplateError::new(format!("%{kind} format: a real number is required, not {found}"))
     };
     match kind {
         's' => field.text(&value.to_text(context)?, budget),

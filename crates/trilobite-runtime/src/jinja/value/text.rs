@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::context::Context;
-use super::{Function, Value, View};
+use super::{DictView, Function, Value};
 use crate::jinja::error::{Result, fail};
 use crate::jinja::unicode;
 
@@ -83,7 +83,7 @@ impl Printer<'_> {
             Value::View(view, dict) => {
                 self.push(value.type_name())?;
                 let items: Vec<Value> = match view {
-                    View::Keys => dict.keys().collect(),
+                    DictView::Keys => dict.keys().collect(),
                     _ => value.iterate(&self.context.budget)?,
                 };
                 self.items("([", &items, "])")

@@ -1,12 +1,12 @@
 //! x86-64 with AVX2, FMA and F16C: a plane is two registers, and so are 16 sums.
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
-use super::simd::{Crumbs, Places};
+use super::simd::{BytePlanes, Places};
 use crate::dense::blocks::avx2::both;
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
 
-impl Crumbs for Avx2 {
+impl BytePlanes for Avx2 {
     type Plane = [__m256i; 2];
 
     const TOKENS: usize = 4;

@@ -30,8 +30,8 @@ pub(crate) use codes::{CHUNK, split_codes};
 pub use codes::{ColumnOrder, SplitChunk, SplitCodes, SplitForm, SplitParts};
 
 use self::codes::{PLANE_LEN, PLANES, SplitRow};
-use self::format::{Crumb, dispatch};
-use self::simd::Crumbs;
+use self::format::{LowBitFormat, dispatch};
+use self::simd::BytePlanes;
 use super::blocks::simd::Half;
 use super::types::{DenseMatrix, DenseType};
 use crate::simd::AHEAD;
@@ -42,7 +42,7 @@ const DEPTH: usize = 6;
 
 /// Buffers of a product.
 #[derive(Debug, Default)]
-pub(crate) struct CrumbBuffers {
+pub(crate) struct LowBitBuffers {
     /// Sums of a tile of tokens.
     sums: Vec<Half>,
     #[cfg(target_arch = "x86_64")]
@@ -51,11 +51,11 @@ pub(crate) struct CrumbBuffers {
 
 /// The products of all rows with at least one token. `out` is `[tokens][rows]`, and not empty.
 #[inline(always)]
-pub(crate) fn gemm<S: Crumbs>(
+pub(crate) fn gemm<S: BytePlanes>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &SplitCodes,
-    buffers: &mut CrumbBuffers,
+    buffers: &mut LowBitBuffers,
     out: &mut [f32],
 ) {
     #[cfg(target_arch = "x86_64")]
@@ -74,7 +74,13 @@ pub(crate) fn gemm<S: Crumbs>(
 
 /// The products of rows with several tokens, a tile of tokens at a time.
 #[inline(always)]
-fn tokens<S: Crumbs, const INT8: bool, F: Crumb<N, B>, const N: usize, const B: usize>(
+fn tokens<
+    S: BytePlanes,
+    const INT8: bool,
+    F: LowBitFormat<N, B>,
+    const N: usize,
+    const B: usize,
+>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &SplitCodes,
@@ -106,9 +112,9 @@ fn rows<const T: usize>(x: &SplitCodes, first: usize) -> [SplitRow<'_>; T] {
 /// The products of rows with `T` tokens.
 #[inline(always)]
 fn tile<
-    S: Crumbs,
+    S: BytePlanes,
     const INT8: bool,
-    F: Crumb<N, B>,
+    F: LowBitFormat<N, B>,
     const N: usize,
     const B: usize,
     const T: usize,
@@ -160,9 +166,9 @@ fn tile<
 /// Adds the products of a chunk of a row with chunk `i` of `T` tokens.
 #[inline(always)]
 fn add<
-    S: Crumbs,
+    S: BytePlanes,
     const INT8: bool,
-    F: Crumb<N, B>,
+    F: LowBitFormat<N, B>,
     const N: usize,
     const B: usize,
     const T: usize,
@@ -191,12 +197,12 @@ fn add<
 
 /// Widens a matrix of one row.
 #[inline(always)]
-pub(crate) fn row<S: Crumbs>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
+pub(crate) fn row<S: BytePlanes>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
     dispatch!(w.ty, widen::<S>(simd, w.bytes, out))
 }
 
 #[inline(always)]
-fn widen<S: Crumbs, F: Crumb<N, B>, const N: usize, const B: usize>(
+fn widen<S: BytePlanes, F: LowBitFormat<N, B>, const N: usize, const B: usize>(
     simd: S,
     row: &[u8],
     out: &mut [f32],

@@ -1,13 +1,13 @@
 //! aarch64: a plane is four registers, and so are 16 sums.
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
-use super::simd::{Crumbs, Places};
+use super::simd::{BytePlanes, Places};
 use crate::dense::blocks::neon::each;
 use crate::simd::neon::Neon;
 use crate::simd::{Simd, pad};
 use std::arch::aarch64::*;
 
-impl Crumbs for Neon {
+impl BytePlanes for Neon {
     type Plane = [uint8x16_t; 4];
 
     #[inline(always)]

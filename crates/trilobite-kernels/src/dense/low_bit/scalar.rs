@@ -1,11 +1,11 @@
 //! Any processor, in plain Rust.
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
-use super::simd::{Crumbs, Places};
+use super::simd::{BytePlanes, Places};
 use crate::simd::scalar::{Arithmetic, Scalar};
 use half::f16;
 
-impl<F: Arithmetic> Crumbs for Scalar<F> {
+impl<F: Arithmetic> BytePlanes for Scalar<F> {
     type Plane = [u8; PLANE_LEN];
 
     #[inline]

@@ -1,14 +1,14 @@
 //! Unpacking blocks to planes of codes, as `reference` specifies.
 
 use super::codes::{ColumnOrder, PLANES};
-use super::simd::{Crumbs, Places};
+use super::simd::{BytePlanes, Places};
 
 /// A type with blocks of `N` bytes and `B` blocks in a chunk of 256 columns.
-pub(super) trait Crumb<const N: usize, const B: usize> {
+pub(super) trait LowBitFormat<const N: usize, const B: usize> {
     /// The order of the columns in the planes.
     const ORDER: ColumnOrder = ColumnOrder::Adjacent;
     /// The codes of a chunk. The weights are the codes minus 1, times the step.
-    fn planes<S: Crumbs>(simd: S, chunk: &[[u8; N]; B]) -> [S::Plane; PLANES];
+    fn planes<S: BytePlanes>(simd: S, chunk: &[[u8; N]; B]) -> [S::Plane; PLANES];
     /// The step of each 64 columns, an f16.
     fn steps(chunk: &[[u8; N]; B]) -> [u16; 4];
 }
@@ -36,9 +36,9 @@ pub(super) struct PTQ1_0;
 pub(super) struct TQ1_0;
 pub(super) struct TQ2_0;
 
-impl Crumb<18, 2> for Q1_0 {
+impl LowBitFormat<18, 2> for Q1_0 {
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, [a, b]: &[[u8; 18]; 2]) -> [S::Plane; PLANES] {
+    fn planes<S: BytePlanes>(simd: S, [a, b]: &[[u8; 18]; 2]) -> [S::Plane; PLANES] {
         simd.doubled_bits(simd.nibbles_to_bytes([part(a, 2), part(b, 2)]))
     }
 
@@ -48,9 +48,9 @@ impl Crumb<18, 2> for Q1_0 {
     }
 }
 
-impl Crumb<18, 4> for Q2_0 {
+impl LowBitFormat<18, 4> for Q2_0 {
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, [a, b, c, d]: &[[u8; 18]; 4]) -> [S::Plane; PLANES] {
+    fn planes<S: BytePlanes>(simd: S, [a, b, c, d]: &[[u8; 18]; 4]) -> [S::Plane; PLANES] {
         simd.pairs_of_bits(simd.quarters([part(a, 2), part(b, 2), part(c, 2), part(d, 2)]))
     }
 
@@ -60,9 +60,9 @@ impl Crumb<18, 4> for Q2_0 {
     }
 }
 
-impl Crumb<34, 2> for PQ2_0 {
+impl LowBitFormat<34, 2> for PQ2_0 {
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, [a, b]: &[[u8; 34]; 2]) -> [S::Plane; PLANES] {
+    fn planes<S: BytePlanes>(simd: S, [a, b]: &[[u8; 34]; 2]) -> [S::Plane; PLANES] {
         simd.pairs_of_bits(simd.halves([part(a, 2), part(b, 2)]))
     }
 
@@ -72,11 +72,11 @@ impl Crumb<34, 2> for PQ2_0 {
     }
 }
 
-impl Crumb<28, 2> for PTQ1_0 {
+impl LowBitFormat<28, 2> for PTQ1_0 {
     const ORDER: ColumnOrder = ColumnOrder::Apart;
 
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, [a, b]: &[[u8; 28]; 2]) -> [S::Plane; PLANES] {
+    fn planes<S: BytePlanes>(simd: S, [a, b]: &[[u8; 28]; 2]) -> [S::Plane; PLANES] {
         // Sixteen bytes have columns 0 to 79, eight 80 to 119, two the others. The last ten are at
         // the end of a part.
         let (a, b): ([&[u8; 16]; 2], [&[u8; 16]; 2]) =
@@ -107,11 +107,11 @@ impl Crumb<28, 2> for PTQ1_0 {
     }
 }
 
-impl Crumb<54, 1> for TQ1_0 {
+impl LowBitFormat<54, 1> for TQ1_0 {
     const ORDER: ColumnOrder = ColumnOrder::Apart;
 
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, [block]: &[[u8; 54]; 1]) -> [S::Plane; PLANES] {
+    fn planes<S: BytePlanes>(simd: S, [block]: &[[u8; 54]; 1]) -> [S::Plane; PLANES] {
         // Thirty-two bytes have columns 0 to 159, sixteen 160 to 239, four the others.
         let [a, b, c, d]: [&[u8; 16]; 4] =
             [part(block, 0), part(block, 16), part(block, 32), part(block, 36)];
@@ -129,11 +129,11 @@ impl Crumb<54, 1> for TQ1_0 {
     }
 }
 
-impl Crumb<66, 1> for TQ2_0 {
+impl LowBitFormat<66, 1> for TQ2_0 {
     const ORDER: ColumnOrder = ColumnOrder::Apart;
 
     #[inline(always)]
-    fn planes<S: Crumbs>(simd: S, [block]: &[[u8; 66]; 1]) -> [S::Plane; PLANES] {
+    fn planes<S: BytePlanes>(simd: S, [block]: &[[u8; 66]; 1]) -> [S::Plane; PLANES] {
         simd.pairs_of_bits(simd.halves([part(block, 0), part(block, 32)]))
     }
 

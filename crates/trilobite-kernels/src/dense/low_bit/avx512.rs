@@ -2,11 +2,11 @@
 
 use super::avx2::four_times;
 use super::codes::{LANES, PLANE_LEN, PLANES};
-use super::simd::{Crumbs, Places};
+use super::simd::{BytePlanes, Places};
 use crate::simd::avx512::Avx512;
 use std::arch::x86_64::*;
 
-impl Crumbs for Avx512 {
+impl BytePlanes for Avx512 {
     const TOKENS: usize = 4;
     type Plane = __m512i;
 

@@ -30,10 +30,10 @@ const MAX_BYTES: usize = 384 << 10;
 /// The numbers for the values of three bits.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
-pub(crate) struct Table([i32; 8]);
+pub(crate) struct SumTable([i32; 8]);
 
 /// The tables of a chunk.
-pub(crate) type ChunkTables = [[Table; TABLES]; LANES];
+pub(crate) type ChunkTables = [[SumTable; TABLES]; LANES];
 
 /// Whether the rows of a matrix can be multiplied in this way.
 pub(super) fn fits(w: &DenseMatrix<'_>) -> bool {
@@ -59,7 +59,7 @@ pub(super) fn gemm(
             _ => 1,
         };
         if tables.len() < n * each {
-            tables.resize(n * each, [[Table([0; 8]); TABLES]; LANES]);
+            tables.resize(n * each, [[SumTable([0; 8]); TABLES]; LANES]);
         }
         let tables = &mut tables[..n * each];
         for (t, tables) in tables.chunks_exact_mut(each).enumerate() {

@@ -15,7 +15,7 @@ pub(crate) struct Places {
 
 /// The operations of an instruction set on planes. All implementations give the same results. Lane
 /// `i` of a sum or of sixteen floats belongs to the bytes `4 i` to `4 i + 3` of the planes.
-pub(crate) trait Crumbs: Integers {
+pub(crate) trait BytePlanes: Integers {
     /// Sixty-four bytes.
     type Plane: Copy;
 
