@@ -11,6 +11,7 @@ mod tests;
 
 pub use method::Method;
 
+use self::self_test::SelfTest;
 use crate::dense::blocks::GROUPS;
 use crate::dense::low_bit::LowBitBuffers;
 use crate::dense::{BlockBuffers, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideGroup};
@@ -198,8 +199,9 @@ fn tables() -> &'static [Kernels] {
     static TABLES: OnceLock<Vec<Kernels>> = OnceLock::new();
     TABLES.get_or_init(|| {
         let scalar = scalar();
-        let expected = self_test::results(&scalar);
-        let passing = detected().into_iter().filter(|table| self_test::results(table) == expected);
+        let self_test = SelfTest::new();
+        let expected = self_test.results(&scalar);
+        let passing = detected().into_iter().filter(|table| self_test.results(table) == expected);
         std::iter::once(scalar).chain(passing).collect()
     })
 }

@@ -17,7 +17,7 @@ macro_rules! unroll {
     ($i:ident < $end:expr => $body:expr; $($value:literal)*) => {
         $({
             const $i: usize = $value;
-            if $i < $end {
+            if const { $i < $end } {
                 $body
             }
         })*

@@ -20,21 +20,80 @@ const SHAPES: [(usize, usize, usize); 7] = [
     (3, 150, 128),
 ];
 
-/// The bits of all kernels' results on a few shapes.
-pub(super) fn results(kernels: &Kernels) -> Vec<u32> {
-    let mut results = Vec::new();
-    for (rows, cols, tokens) in SHAPES {
-        let sums = sums(kernels, rows, cols, tokens);
-        results.extend(sums.iter().map(|sum| *sum as u32));
+/// The matrices and activations of the ternary products, the same for every instruction set.
+pub(super) struct SelfTest {
+    /// For each of [`SHAPES`], matrices with the same weights, and activations.
+    products: Vec<(Vec<Packed>, Codes)>,
+    /// A transposed matrix of several blocks, and activations of different numbers of tokens, of
+    /// which every second column counts.
+    transposed: (Packed, Vec<Codes>),
+}
+
+/// A packed matrix.
+struct Packed {
+    layout: Layout,
+    bytes: Vec<u8>,
+    rows: usize,
+    cols: usize,
+}
+
+impl Packed {
+    fn new(layout: Layout, trits: &[i8], cols: usize) -> Self {
+        let rows = trits.len() / cols;
+        let mut bytes = vec![0; layout.packed_len(rows, cols).unwrap_or_default()];
+        layout.pack(trits, cols, &mut bytes);
+        Self { layout, bytes, rows, cols }
     }
-    for tokens in [1, 2, 4, 8, 32] {
-        let sums = products_transposed(kernels, tokens);
-        results.extend(sums.iter().map(|sum| *sum as u32));
+
+    fn matrix(&self) -> Option<TernaryMatrix<'_>> {
+        TernaryMatrix::new(self.layout, &self.bytes, self.rows, self.cols)
     }
-    for cols in [64, 300] {
-        floats(kernels, cols, &mut results);
+}
+
+impl SelfTest {
+    pub(super) fn new() -> Self {
+        let products = SHAPES.map(|(rows, cols, tokens)| {
+            // The first row and token are extreme, the others mixed.
+            let trits = mixed(rows * cols).enumerate();
+            let trits = trits.map(|(i, trit)| if i < cols { 1 } else { trit }).collect::<Vec<_>>();
+            let layouts = [Layout::I2S(i2_s::Rows::Padded), Layout::T5_3];
+            let matrices = layouts.map(|layout| Packed::new(layout, &trits, cols));
+            let x = codes(tokens, cols, |t, i| if t == 0 { -128 } else { (i * 37 + t * 11) as i8 });
+            (Vec::from(matrices), x)
+        });
+        let (rows, cols) = (300, 150);
+        let matrix = Packed::new(Layout::I2T, &mixed(rows * cols).collect::<Vec<_>>(), cols);
+        let x = [1, 2, 4, 8, 32].map(|tokens| {
+            codes(tokens, cols, |t, i| if i % 2 == 0 { 0 } else { (i * 37 + t * 11) as i8 })
+        });
+        Self { products: Vec::from(products), transposed: (matrix, Vec::from(x)) }
     }
-    results
+
+    /// The bits of all kernels' results on a few shapes.
+    pub(super) fn results(&self, kernels: &Kernels) -> Vec<u32> {
+        let mut results = Vec::new();
+        for (matrices, x) in &self.products {
+            for matrix in matrices.iter().filter_map(Packed::matrix) {
+                results.extend(sums(kernels, &matrix, x).iter().map(|sum| *sum as u32));
+            }
+        }
+        let (matrix, x) = &self.transposed;
+        if let Some(matrix) = matrix.matrix() {
+            for x in x {
+                let sums = products_transposed(kernels, &matrix, x);
+                results.extend(sums.iter().map(|sum| *sum as u32));
+            }
+        }
+        for cols in [64, 300] {
+            floats(kernels, cols, &mut results);
+        }
+        results
+    }
+}
+
+/// Trits without a pattern.
+fn mixed(n: usize) -> impl Iterator<Item = i8> {
+    (0..n).map(|i| (i * i % 7 % 3) as i8 - 1)
 }
 
 /// Numbers in -1..1 with many different bits.
@@ -42,51 +101,33 @@ fn sample(n: usize) -> Vec<f32> {
     (0..n as u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
 }
 
-fn sums(kernels: &Kernels, rows: usize, cols: usize, tokens: usize) -> Vec<i32> {
-    // The first row and token are extreme, the others mixed.
-    let trits = (0..rows * cols).map(|i| if i < cols { 1 } else { (i * i % 7 % 3) as i8 - 1 });
-    let trits = trits.collect::<Vec<_>>();
-    let x = codes(tokens, cols, |t, i| if t == 0 { -128 } else { (i * 37 + t * 11) as i8 });
+/// Products of all rows by every method, and of every second row.
+fn sums(kernels: &Kernels, matrix: &TernaryMatrix<'_>, x: &Codes) -> Vec<i32> {
+    let (rows, tokens) = (matrix.rows(), x.tokens());
     let mut sums = Vec::new();
-    for layout in [Layout::I2S(i2_s::Rows::Padded), Layout::T5_3] {
-        let packed = pack(layout, &trits, cols);
-        let Some(matrix) = TernaryMatrix::new(layout, &packed, rows, cols) else { continue };
-        for method in Method::ALL {
-            let mut out = vec![0; rows * tokens];
-            let workspace = &mut Workspace::default();
-            kernels.ternary_gemm_by(method, &matrix, 0..rows, &x, workspace, &mut out);
-            sums.extend(out);
-        }
-        if let Layout::I2S(_) = layout {
-            // Every second row.
-            let chosen = (0..rows as u32).step_by(2).collect::<Vec<_>>();
-            let mut some = vec![0; chosen.len() * tokens];
-            kernels.ternary_rows(&matrix, &chosen, &x, &mut some);
-            sums.extend(some);
-        }
+    for method in Method::ALL {
+        let mut out = vec![0; rows * tokens];
+        let workspace = &mut Workspace::default();
+        kernels.ternary_gemm_by(method, matrix, 0..rows, x, workspace, &mut out);
+        sums.extend(out);
+    }
+    if let Layout::I2S(_) = matrix.layout() {
+        let chosen = (0..rows as u32).step_by(2).collect::<Vec<_>>();
+        let mut some = vec![0; chosen.len() * tokens];
+        kernels.ternary_rows(matrix, &chosen, x, &mut some);
+        sums.extend(some);
     }
     sums
 }
 
-fn pack(layout: Layout, trits: &[i8], cols: usize) -> Vec<u8> {
-    let mut packed = vec![0; layout.packed_len(trits.len() / cols, cols).unwrap_or_default()];
-    layout.pack(trits, cols, &mut packed);
-    packed
-}
-
-/// Products with a transposed matrix of several blocks, in which every second column counts.
-fn products_transposed(kernels: &Kernels, tokens: usize) -> Vec<i32> {
-    let (rows, cols, layout) = (300, 150, Layout::I2T);
-    let x = codes(tokens, cols, |t, i| if i % 2 == 0 { 0 } else { (i * 37 + t * 11) as i8 });
-    let trits = (0..rows * cols).map(|i| (i * i % 7 % 3) as i8 - 1).collect::<Vec<_>>();
-    let packed = pack(layout, &trits, cols);
-    let mut out = vec![0; 2 * rows * tokens];
-    let (all, live) = out.split_at_mut(rows * tokens);
-    if let Some(matrix) = TernaryMatrix::new(layout, &packed, rows, cols) {
-        let workspace = &mut Workspace::default();
-        kernels.ternary_gemm(&matrix, 0..rows, &x, workspace, all);
-        kernels.ternary_part(&matrix, 0..cols, &x, workspace, live);
-    }
+/// Products of all columns of a transposed matrix, and of those that are not zero.
+fn products_transposed(kernels: &Kernels, matrix: &TernaryMatrix<'_>, x: &Codes) -> Vec<i32> {
+    let (rows, cols) = (matrix.rows(), matrix.cols());
+    let mut out = vec![0; 2 * rows * x.tokens()];
+    let (all, live) = out.split_at_mut(rows * x.tokens());
+    let workspace = &mut Workspace::default();
+    kernels.ternary_gemm(matrix, 0..rows, x, workspace, all);
+    kernels.ternary_part(matrix, 0..cols, x, workspace, live);
     out
 }
 

@@ -28,10 +28,11 @@ fn an_instruction_set_that_is_unknown_or_missing_is_an_error_with_the_available_
 
 #[test]
 fn every_instruction_set_of_the_machine_passes_its_self_test() {
-    let expected = self_test::results(&scalar());
+    let self_test = SelfTest::new();
+    let expected = self_test.results(&scalar());
     let detected = detected();
     for kernels in &detected {
-        assert_eq!(self_test::results(kernels), expected, "{kernels:?}");
+        assert_eq!(self_test.results(kernels), expected, "{kernels:?}");
     }
     assert_eq!(Kernels::available().len(), 1 + detected.len());
     for isa in Isa::ALL {
@@ -43,28 +44,29 @@ fn every_instruction_set_of_the_machine_passes_its_self_test() {
 
 #[test]
 fn an_instruction_set_that_computes_something_else_fails_its_self_test() {
-    let expected = self_test::results(&scalar());
+    let self_test = SelfTest::new();
+    let expected = self_test.results(&scalar());
     let mut wrong = scalar();
     wrong.dot = |_, _| 0.0;
-    assert_ne!(self_test::results(&wrong), expected);
+    assert_ne!(self_test.results(&wrong), expected);
     let mut wrong = scalar();
     wrong.i2_s_gemm = |_, out| out.fill(1);
-    assert_ne!(self_test::results(&wrong), expected);
+    assert_ne!(self_test.results(&wrong), expected);
     let mut wrong = scalar();
     wrong.i2_s_rows = |_, out| out.fill(1);
-    assert_ne!(self_test::results(&wrong), expected);
+    assert_ne!(self_test.results(&wrong), expected);
     let mut wrong = scalar();
     wrong.i2_t_add = |_, _, _, sums| sums.fill(1);
-    assert_ne!(self_test::results(&wrong), expected);
+    assert_ne!(self_test.results(&wrong), expected);
     let mut wrong = scalar();
     wrong.i2_t_repack.1 = |_, rows, out| {
         *out = vec![0; 1 << 20];
         rows
     };
-    assert_ne!(self_test::results(&wrong), expected);
+    assert_ne!(self_test.results(&wrong), expected);
     let mut wrong = scalar();
     wrong.t5_3_gemm = |_, out| out.fill(1);
-    assert_ne!(self_test::results(&wrong), expected);
+    assert_ne!(self_test.results(&wrong), expected);
 }
 
 #[test]

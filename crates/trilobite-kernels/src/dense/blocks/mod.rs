@@ -118,9 +118,10 @@ pub(crate) fn gemm<S: Integers>(
         _ => {}
     }
     // A tile has as many sums as fit in the registers.
-    match S::REGISTERS * S::WIDTH {
-        512.. => tiles::<S, 6, 4>(simd, w, x, buffers, out),
-        _ => tiles::<S, 2, 2>(simd, w, x, buffers, out),
+    if const { S::REGISTERS * S::WIDTH >= 512 } {
+        tiles::<S, 6, 4>(simd, w, x, buffers, out);
+    } else {
+        tiles::<S, 2, 2>(simd, w, x, buffers, out);
     }
 }
 
@@ -319,10 +320,10 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
                 let x = ChunkRange { x, first, chunk, depth };
                 match n {
                     1 => buffers.multiply::<S, SCALES, MINIMUMS, R, 1>(simd, x, count, size, sums),
-                    2 if T > 2 => {
+                    2 if const { T > 2 } => {
                         buffers.multiply::<S, SCALES, MINIMUMS, R, 2>(simd, x, count, size, sums)
                     }
-                    3 if T > 3 => {
+                    3 if const { T > 3 } => {
                         buffers.multiply::<S, SCALES, MINIMUMS, R, 3>(simd, x, count, size, sums)
                     }
                     _ => buffers.multiply::<S, SCALES, MINIMUMS, R, T>(simd, x, count, size, sums),

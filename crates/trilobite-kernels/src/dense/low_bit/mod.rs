@@ -96,7 +96,9 @@ fn tokens<
         };
         let out = &mut out[first * w.rows..(first + n) * w.rows];
         match n {
-            4 => tile::<S, INT8, F, N, B, 4>(simd, w, rows(x, first), sums, out),
+            4 if const { S::TOKENS == 4 } => {
+                tile::<S, INT8, F, N, B, 4>(simd, w, rows(x, first), sums, out)
+            }
             2 => tile::<S, INT8, F, N, B, 2>(simd, w, rows(x, first), sums, out),
             _ => tile::<S, INT8, F, N, B, 1>(simd, w, rows(x, first), sums, out),
         }
@@ -185,7 +187,7 @@ fn add<
         let x = x[TOKEN];
         let SplitChunk { high, middle, low, less } = &x.chunks[i];
         let mut dot = simd.dot_planes(&codes, low, simd.load_sums(less));
-        if !INT8 {
+        if const { !INT8 } {
             let high = simd.dot_planes(&codes, high, simd.zero_sums());
             let middle = simd.dot_planes(&codes, middle, simd.zero_sums());
             dot = simd.join(simd.join(high, middle), dot);

@@ -1,5 +1,6 @@
 //! Every part of a tokenizer.json, compared with the `tokenizers` crate.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Value, json};
@@ -171,8 +172,8 @@ fn both(expression: &str) -> (Pattern, tokenizers::pre_tokenizers::split::Split)
 }
 
 /// Expressions of published tokenizers, and constructs in which Oniguruma and the crates differ.
-fn expressions() -> Vec<&'static str> {
-    let mut all: Vec<&str> = trilobite_format::model::Words::ALL
+fn expressions() -> BTreeSet<&'static str> {
+    let mut all: BTreeSet<&str> = trilobite_format::model::Words::ALL
         .iter()
         .flat_map(|words| words.expressions)
         .copied()
@@ -203,22 +204,92 @@ fn expressions() -> Vec<&'static str> {
     all
 }
 
-#[test]
-fn expressions_cut_every_character_as_onigurumas_do() {
+/// The classes that occur in [`expressions`].
+const CLASSES: [&str; 26] = [
+    r"\w",
+    r"[\w]",
+    r"\d",
+    r"\s",
+    r"\h",
+    r"\p{L}",
+    r"\p{Lu}",
+    r"\p{Ll}",
+    r"\p{Lt}",
+    r"\p{Lm}",
+    r"\p{Lo}",
+    r"\p{M}",
+    r"\p{N}",
+    r"\p{P}",
+    r"\p{S}",
+    r"\p{Han}",
+    r"\p{Alpha}",
+    "[[:alpha:]]",
+    "[[:digit:]]",
+    "[[:alnum:]]",
+    "[[:upper:]]",
+    "[[:lower:]]",
+    "[[:space:]]",
+    "[[:punct:]]",
+    "[[:word:]]",
+    "(?i:[a-z])",
+];
+
+/// The assigned characters without most of the ideographs and hieroglyphs.
+fn characters() -> impl Iterator<Item = char> {
     let ranges =
         [0..0x3400, 0x9FF0..0xD800, 0xF900..0x1_3500, 0x1_6000..0x2_0010, 0xE0000..0xE0200];
-    let characters: Vec<char> = ranges.into_iter().flatten().filter_map(char::from_u32).collect();
-    for expression in expressions() {
-        let (ours, theirs) = both(expression);
-        for some in characters.chunks(512) {
-            let lines = some.iter().map(|c| format!("{c}a {c}1{c} '{c}\n{c}A"));
-            let text: String = lines.collect();
-            let (found, expected) = (our_cuts(&ours, &text), their_cuts(&theirs, &text));
-            if found != expected {
-                let differs = found.iter().zip(&expected).find(|(a, b)| a != b);
-                panic!("{expression}: {differs:?} near U+{:04X}", some[0] as u32);
-            }
+    ranges.into_iter().flatten().filter_map(char::from_u32)
+}
+
+/// The characters at the ends of each run of characters of the same classes, and all below U+3400
+/// and in the presentation forms, some of which expressions name or match without regard to case.
+/// An expression cuts the other characters as it cuts their neighbors.
+fn characters_at_bounds() -> Vec<char> {
+    let text: String = characters().collect();
+    // By code point, a bit for each class.
+    let mut classes = vec![0u32; 0xE0201];
+    for (bit, class) in CLASSES.into_iter().enumerate() {
+        let mut member = |from: usize, _| {
+            let c = text[from..].chars().next().unwrap();
+            classes[c as usize] |= 1 << bit;
+            Ok(())
+        };
+        both(class).0.each_match(&text, &Deadline::for_text(&text), &mut member).unwrap();
+    }
+    let named = |c: char| c < '\u{3400}' || ('\u{FB00}'..'\u{10000}').contains(&c);
+    let inside = |c: char| {
+        let at = c as usize;
+        classes[at - 1] == classes[at] && classes[at] == classes[at + 1]
+    };
+    characters().filter(|c| named(*c) || !inside(*c)).collect()
+}
+
+/// Cuts the characters in texts of 512 of them. `line` is the text of one.
+fn compare_cuts(expression: &str, characters: &[char], line: impl Fn(&char) -> String) {
+    let (ours, theirs) = both(expression);
+    for some in characters.chunks(512) {
+        let text: String = some.iter().map(&line).collect();
+        let (found, expected) = (our_cuts(&ours, &text), their_cuts(&theirs, &text));
+        if found != expected {
+            let differs = found.iter().zip(&expected).find(|(a, b)| a != b);
+            panic!("{expression}: {differs:?} near U+{:04X}", some[0] as u32);
         }
+    }
+}
+
+#[test]
+fn classes_contain_the_characters_of_onigurumas() {
+    let characters: Vec<char> = characters().collect();
+    for class in CLASSES {
+        compare_cuts(class, &characters, |c| format!("{c}\n-"));
+    }
+}
+
+#[test]
+fn expressions_cut_every_kind_of_character_as_onigurumas_do() {
+    let characters = characters_at_bounds();
+    for expression in expressions() {
+        compare_cuts(expression, &characters, |c| format!("{c}a {c}1{c} '{c}\n{c}A"));
     }
 }
 
