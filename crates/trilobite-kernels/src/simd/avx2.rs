@@ -147,31 +147,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn add_part(self, a: Self::Part, b: Self::Part) -> Self::Part {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn chunk<const C: usize>(self, x: Self::Lanes) -> Self::Chunk {
         [x[2 * C], x[2 * C + 1]]
-    }
-
-    #[inline(always)]
-    fn add_chunk(self, mut a: Self::Chunk, b: Self::Chunk) -> Self::Chunk {
-        for (a, b) in a.iter_mut().zip(b) {
-            // SAFETY: `self` proves that the processor has the instructions.
-            *a = unsafe { _mm256_add_ps(*a, b) };
-        }
-        a
-    }
-
-    #[inline(always)]
-    fn mul_add_chunk(self, a: Self::Chunk, b: Self::Chunk, mut c: Self::Chunk) -> Self::Chunk {
-        for (i, c) in c.iter_mut().enumerate() {
-            *c = self.mul_add_part(a[i], b[i], *c);
-        }
-        c
-    }
-
-    #[inline(always)]
-    fn store_chunk<const C: usize>(self, x: Self::Chunk, out: &mut [f32; LANES]) {
-        for (x, out) in x.into_iter().zip(out[LANES / 2 * C..].chunks_exact_mut(Self::WIDTH)) {
-            self.store_part(x, out);
-        }
     }
 }

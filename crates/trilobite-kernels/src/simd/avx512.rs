@@ -152,23 +152,14 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn add_part(self, a: Self::Part, b: Self::Part) -> Self::Part {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn chunk<const C: usize>(self, x: Self::Lanes) -> Self::Chunk {
         x
-    }
-
-    #[inline(always)]
-    fn add_chunk(self, a: Self::Chunk, b: Self::Chunk) -> Self::Chunk {
-        self.add(a, b)
-    }
-
-    #[inline(always)]
-    fn mul_add_chunk(self, a: Self::Chunk, b: Self::Chunk, c: Self::Chunk) -> Self::Chunk {
-        self.mul_add(a, b, c)
-    }
-
-    #[inline(always)]
-    fn store_chunk<const C: usize>(self, x: Self::Chunk, out: &mut [f32; LANES]) {
-        self.store(x, out);
     }
 }
 

@@ -28,8 +28,8 @@ pub(crate) trait Simd: Copy {
     type Lanes: Copy;
     /// A part of the lanes: those of one register.
     type Part: Copy;
-    /// All lanes, or half of them: four chunks and a few more fit in the registers.
-    type Chunk: Copy;
+    /// The parts of all lanes, or of half of them: four chunks and a few more fit in the registers.
+    type Chunk: Copy + AsRef<[Self::Part]> + AsMut<[Self::Part]>;
 
     /// Number of lanes of a part.
     const WIDTH: usize;
@@ -68,13 +68,36 @@ pub(crate) trait Simd: Copy {
     /// `a * b + c`, rounded once.
     fn mul_add_part(self, a: Self::Part, b: Self::Part, c: Self::Part) -> Self::Part;
 
+    fn add_part(self, a: Self::Part, b: Self::Part) -> Self::Part;
+
     /// Chunk `C` of the lanes. What computes only the other chunk is removed by the compiler.
     fn chunk<const C: usize>(self, x: Self::Lanes) -> Self::Chunk;
-    fn add_chunk(self, a: Self::Chunk, b: Self::Chunk) -> Self::Chunk;
+
+    #[inline(always)]
+    fn add_chunk(self, mut a: Self::Chunk, b: Self::Chunk) -> Self::Chunk {
+        for (a, b) in a.as_mut().iter_mut().zip(b.as_ref()) {
+            *a = self.add_part(*a, *b);
+        }
+        a
+    }
+
     /// `a * b + c`, rounded once.
-    fn mul_add_chunk(self, a: Self::Chunk, b: Self::Chunk, c: Self::Chunk) -> Self::Chunk;
+    #[inline(always)]
+    fn mul_add_chunk(self, a: Self::Chunk, b: Self::Chunk, mut c: Self::Chunk) -> Self::Chunk {
+        for ((a, b), c) in a.as_ref().iter().zip(b.as_ref()).zip(c.as_mut()) {
+            *c = self.mul_add_part(*a, *b, *c);
+        }
+        c
+    }
+
     /// Stores to the lanes of chunk `C`.
-    fn store_chunk<const C: usize>(self, x: Self::Chunk, out: &mut [f32; LANES]);
+    #[inline(always)]
+    fn store_chunk<const C: usize>(self, x: Self::Chunk, out: &mut [f32; LANES]) {
+        let out = &mut out[LANES / Self::CHUNKS * C..];
+        for (x, out) in x.as_ref().iter().zip(out.chunks_exact_mut(Self::WIDTH)) {
+            self.store_part(*x, out);
+        }
+    }
 }
 
 /// The values, padded with zeros.

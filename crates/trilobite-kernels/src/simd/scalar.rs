@@ -43,7 +43,7 @@ impl Arithmetic for InRust {
 impl<F: Arithmetic> Simd for Scalar<F> {
     type Lanes = [f32; LANES];
     type Part = [f32; LANES];
-    type Chunk = Self::Lanes;
+    type Chunk = [Self::Part; 1];
 
     const WIDTH: usize = LANES;
     // A part is all lanes, and 16 registers of four floats hold two.
@@ -140,22 +140,12 @@ impl<F: Arithmetic> Simd for Scalar<F> {
     }
 
     #[inline]
-    fn chunk<const C: usize>(self, x: Self::Lanes) -> Self::Chunk {
-        x
-    }
-
-    #[inline]
-    fn add_chunk(self, a: Self::Chunk, b: Self::Chunk) -> Self::Chunk {
+    fn add_part(self, a: Self::Part, b: Self::Part) -> Self::Part {
         self.add(a, b)
     }
 
     #[inline]
-    fn mul_add_chunk(self, a: Self::Chunk, b: Self::Chunk, c: Self::Chunk) -> Self::Chunk {
-        self.mul_add(a, b, c)
-    }
-
-    #[inline]
-    fn store_chunk<const C: usize>(self, x: Self::Chunk, out: &mut [f32; LANES]) {
-        self.store(x, out);
+    fn chunk<const C: usize>(self, x: Self::Lanes) -> Self::Chunk {
+        [x]
     }
 }

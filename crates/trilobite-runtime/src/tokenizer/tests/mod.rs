@@ -1,3 +1,4 @@
+mod expressions;
 mod hostile;
 mod reference;
 mod settings;
