@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plot the losses of training logs as an SVG.
 
-    python plot.py curve.svg WORK/log.txt [WORK2/log.txt ...]
+    python plot.py curve.svg training/ternary.txt training/dense.txt [...]
 
 A line is the moving average of the training loss, its dots are held-out losses of exported checkpoints.
 A run that was stopped repeats the steps since its last state; the last record of a step counts.
@@ -41,7 +41,8 @@ def main():
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     # Blue and vermilion of Okabe and Ito: told apart by colour-blind readers.
     for path, colour in zip(args.log, ("#0072b2", "#d55e00", "#009e73", "#cc79a7")):
-        name = os.path.basename(os.path.dirname(os.path.abspath(path)))
+        folder, file = os.path.split(os.path.abspath(path))
+        name = os.path.basename(folder) if file == "log.txt" else os.path.splitext(file)[0]
         if training := points(path, TRAINING):
             axes.plot(*zip(*training), color=colour, linewidth=1, label=f"{name}, training")
         if held_out := points(path, HELD_OUT):

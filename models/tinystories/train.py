@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Train a small BitNet b1.58 story model on CPU and export it for inference.
+"""Train a small BitNet b1.58 story model on a CPU or a GPU and export it for inference.
 
     python train.py --train train.txt --valid val.txt --out OUT --work WORK --steps 5200
     python train.py ... --out OUT2 --work WORK2 --from WORK/state.pt --decay 1200
     python train.py ... --dense        # the dense twin: a plain LlamaForCausalLM of the same shape
+    python train.py ... --teacher OUT3 --teacher OUT4    # learn the mean of other models' probabilities too
 
 The first command trains at a constant learning rate after the warm-up and may be stopped at any moment;
 started again, it goes on from WORK/state.pt. The second makes a finished model of whatever the first has
@@ -57,6 +58,7 @@ class Config:
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0
     dense: bool = False
+    dropout: float = 0.0
 
     @property
     def head_dim(self):
@@ -133,14 +135,14 @@ def rotate(x, cos, sin):
 def attend(q, k, v, block=128):
     """Causal attention over [batch, length, heads, head_dim].
 
-    In bfloat16, that is in training, it runs in blocks of queries that skip the later keys, and the heads of
-    a group are consecutive rows of one product with the key and value heads that they share: compiled for a
-    CPU it takes less than half the time of scaled_dot_product_attention, to which it is equal but for rounding.
+    In bfloat16 on a CPU, that is in training, it runs in blocks of queries that skip the later keys, and the
+    heads of a group are consecutive rows of one product with the key and value heads that they share: compiled,
+    it takes less than half the time of scaled_dot_product_attention, to which it is equal but for rounding.
     """
     batch, length, heads, size = q.shape
     groups = k.shape[2]
     group = heads // groups
-    if q.dtype == torch.float32:
+    if q.dtype == torch.float32 or q.is_cuda:
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
@@ -204,10 +206,11 @@ class Block(nn.Module):
         self.self_attn = Attention(c)
         self.post_attention_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
         self.mlp = MLP(c)
+        self.drop = nn.Dropout(c.dropout)
 
     def forward(self, x, cos, sin, dtype):
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, dtype)
-        return x + self.mlp(self.post_attention_layernorm(x), dtype)
+        x = x + self.drop(self.self_attn(self.input_layernorm(x), cos, sin, dtype))
+        return x + self.drop(self.mlp(self.post_attention_layernorm(x), dtype))
 
 
 class Model(nn.Module):
@@ -233,9 +236,31 @@ class Model(nn.Module):
             x = layer(x, cos, sin, dtype)
         return F.linear(self.norm(x).to(dtype), self.embed_tokens.weight.to(dtype)).float()
 
+    def compile_layers(self):
+        """Compile one layer for all of them, which takes seconds where the whole model takes minutes."""
+        for layer in self.layers:
+            layer.compile(dynamic=False)
+
 
 def loss_of(model, ids, targets, dtype):
     return F.cross_entropy(model(ids, dtype).flatten(0, 1), targets.flatten(), ignore_index=-100)
+
+
+def losses_of(model, teachers, share, ids, targets, dtype):
+    """The cross-entropy of the targets, and the loss to minimise, of which the teachers' mean probabilities have a share."""
+    logits, targets = model(ids, dtype).flatten(0, 1), targets.flatten()
+    loss = F.cross_entropy(logits, targets, ignore_index=-100)
+    if not teachers:
+        return loss, loss
+    with torch.no_grad():
+        expected = sum(teacher(ids, dtype).flatten(0, 1).softmax(-1) for teacher in teachers) / len(teachers)
+    return loss, (1 - share) * loss + share * distance(logits, expected, targets)
+
+
+def distance(logits, expected, targets):
+    """Mean cross-entropy with the expected probabilities of each token, over the places that have a target."""
+    counted = targets >= 0
+    return -((expected * F.log_softmax(logits, -1)).sum(-1) * counted).sum() / counted.sum()
 
 
 # ---------------------------------------------------------------- checkpoint
@@ -271,7 +296,7 @@ def export(model, tokenizer, folder):
         "architectures": ["LlamaForCausalLM" if c.dense else "BitNetForCausalLM"],
         "model_type": "llama" if c.dense else "bitnet",
         "hidden_act": "silu" if c.dense else "relu2",
-        **{f.name: getattr(c, f.name) for f in fields(c) if f.name != "dense"},
+        **{f.name: getattr(c, f.name) for f in fields(c) if f.name not in ("dense", "dropout")},
         "attention_bias": False,
         "attention_dropout": 0.0,
         "initializer_range": 0.02,
@@ -292,8 +317,10 @@ def export(model, tokenizer, folder):
         "eos_token_id": END_ID,
         "pad_token_id": END_ID,
         "do_sample": True,
-        "temperature": 0.7,
+        "temperature": 0.5,
         "top_p": 0.9,
+        "repetition_penalty": 1.1,
+        "loop_penalty": 4.0,  # of Trilobite; others ignore it
         "max_length": c.max_position_embeddings,
     }
     token = {"content": END, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
@@ -317,14 +344,14 @@ def export(model, tokenizer, folder):
     tokenizer.save(os.path.join(folder, "tokenizer.json"))
 
 
-def load(folder):
+def load(folder, device="cpu"):
     """The model of an exported folder, in float32 with exactly the stored values."""
     with open(os.path.join(folder, "config.json")) as f:
         config = json.load(f)
     names = {f.name for f in fields(Config)}
     c = Config(**{k: v for k, v in config.items() if k in names}, dense=config["model_type"] == "llama")
-    tensors = load_file(os.path.join(folder, "model.safetensors"))
-    model = Model(c)
+    tensors = load_file(os.path.join(folder, "model.safetensors"), device=str(device))
+    model = Model(c).to(device)
     with torch.no_grad():
         for name, module in model.named_modules():
             if isinstance(module, Linear) and not c.dense:
@@ -400,7 +427,7 @@ def pack_rows(stories, length, rng):
 
 
 def to_batch(rows):
-    rows = torch.from_numpy(rows).long()
+    rows = rows.long()
     ids, targets = rows[:, :-1].clamp(min=0), rows[:, 1:].clone()
     targets[targets < 0] = -100
     return ids.contiguous(), targets.contiguous()
@@ -417,7 +444,7 @@ class Muon:
         self.groups = {}
         for p in params:
             self.groups.setdefault(tuple(p.shape), []).append(p)
-        self.buffers = {k: torch.zeros(len(v), *k) for k, v in self.groups.items()}
+        self.buffers = {k: torch.zeros(len(v), *k, device=v[0].device) for k, v in self.groups.items()}
 
     @torch.no_grad()
     def step(self, lr, weight_decay):
@@ -445,7 +472,7 @@ def generate(model, tokenizer, prompt, count=250, temperature=0.0, top_p=1.0, se
     rng = torch.Generator().manual_seed(seed)
     ids = tokenizer.encode(prompt).ids
     for _ in range(count):
-        logits = model(torch.tensor([ids[-model.c.max_position_embeddings :]]))[0, -1]
+        logits = model(torch.tensor([ids[-model.c.max_position_embeddings :]], device=model.cos.device))[0, -1].cpu()
         if temperature == 0:
             token = int(logits.argmax())
         else:
@@ -479,6 +506,8 @@ def main():
     parser.add_argument("--from", dest="origin", help="state.pt of another run to start from")
     parser.add_argument("--tokenizer", help="use this tokenizer.json instead of training one")
     parser.add_argument("--dense", action="store_true", help="train the dense twin")
+    parser.add_argument("--teacher", action="append", default=[], help="exported folder of a model to learn from")
+    parser.add_argument("--teacher-share", type=float, default=0.5, help="share of the teachers in the loss")
     parser.add_argument("--steps", type=int, help="step at which the run ends; by default --decay steps after its start")
     parser.add_argument("--decay", type=int, default=0, help="last steps, in which the learning rate falls linearly to 0")
     parser.add_argument("--batch", type=int, default=16, help="rows per step")
@@ -488,6 +517,7 @@ def main():
     parser.add_argument("--weight-decay", type=float, default=0.02, help="of the matrices, before the decay only")
     parser.add_argument("--warmup", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fp32", action="store_true", help="train in float32 instead of bfloat16 products")
     parser.add_argument("--no-compile", action="store_true")
@@ -506,6 +536,7 @@ def main():
     os.makedirs(args.work, exist_ok=True)
     config = Config(**{f.name: getattr(args, f.name) for f in fields(Config)})
     dtype = torch.float32 if args.fp32 else torch.bfloat16
+    device = torch.device(args.device)
 
     stories = read_stories(args.train)
     path = args.tokenizer or os.path.join(args.work, "tokenizer.json")
@@ -516,11 +547,14 @@ def main():
         tokenizer.save(path)
     train = encode_stories(tokenizer, stories)
     valid_ids, valid_targets = to_batch(
-        pack_rows(encode_stories(tokenizer, read_stories(args.valid)), args.length, random.Random(0))[:32]
+        torch.from_numpy(
+            pack_rows(encode_stories(tokenizer, read_stories(args.valid)), args.length, random.Random(0))[:32]
+        ).to(device)
     )
     lengths = np.array([len(s) for s in train])
 
-    model = Model(config)
+    model = Model(config).to(device)
+    teachers = [load(folder, device) for folder in args.teacher]
     matrices = [p for p in model.layers.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
     muon = Muon(matrices, dtype=dtype)
@@ -538,7 +572,7 @@ def main():
     state_path = os.path.join(args.work, "state.pt")
     source = state_path if os.path.exists(state_path) else args.origin
     if source:
-        state = torch.load(source)
+        state = torch.load(source, map_location=device)
         if state["config"] != asdict(config):
             raise SystemExit(f"{source} holds a model of another shape: {state['config']}, not {asdict(config)}")
         model.load_state_dict(state["model"])
@@ -556,19 +590,21 @@ def main():
     end = args.steps or start + args.decay
 
     def epoch_rows(epoch):
-        return pack_rows(train, args.length, random.Random(f"{args.seed} {epoch}"))
+        """The rows of an epoch, on the device, and the number of targets of each."""
+        rows = pack_rows(train, args.length, random.Random(f"{args.seed} {epoch}"))
+        return torch.from_numpy(rows).to(device), (rows[:, 1:] >= 0).sum(1)
 
     def save():
         torch.save(
             dict(model=model.state_dict(), adam=adam.state_dict(), muon=muon.buffers, step=step, tokens=tokens,
-                 epoch=epoch, at=at, start=start, average=average, config=asdict(config)),
+                 epoch=epoch, at=at, start=start, average=float(average), config=asdict(config)),
             state_path + ".part",
         )
         os.replace(state_path + ".part", state_path)
 
     def validate():
         export(model, tokenizer, args.out)
-        exported = load(args.out)
+        exported = load(args.out, device)
         with torch.no_grad():
             losses = [
                 loss_of(exported, valid_ids[i : i + 8], valid_targets[i : i + 8], torch.float32)
@@ -579,33 +615,40 @@ def main():
 
     stopped = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
-    compiled = loss_of if args.no_compile else torch.compile(loss_of, dynamic=False)
-    rows = epoch_rows(epoch)
+    losses = losses_of
+    if device.type == "cuda" and not args.no_compile:
+        for one in [model, *teachers]:
+            one.compile_layers()
+    elif not args.no_compile:
+        losses = torch.compile(losses_of, dynamic=False)
+    rows, counts = epoch_rows(epoch)
     last_save = last_log = time.time()
     logged = step
     while step < end and not stopped:
         if at + args.batch > len(rows):
             epoch, at = epoch + 1, 0
-            rows = epoch_rows(epoch)
+            rows, counts = epoch_rows(epoch)
         ids, targets = to_batch(rows[at : at + args.batch])
+        tokens += int(counts[at : at + args.batch].sum())
         at += args.batch
 
         decaying = step >= end - args.decay
         factor = (end - step) / args.decay if decaying else 1.0
         factor = min(factor, (step + 1) / args.warmup)
-        loss = compiled(model, ids, targets, dtype)
+        value, loss = losses(model, teachers, args.teacher_share, ids, targets, dtype)
         loss.backward()
-        value = loss.item()
-        if not math.isfinite(value):
-            raise SystemExit(f"the loss of step {step + 1} is {value}; {state_path} holds an earlier step")
         muon.step(args.lr * factor, 0.0 if decaying else args.weight_decay)
         adam.param_groups[0]["lr"] = args.lr_embed * factor
         adam.step()
         model.zero_grad(set_to_none=True)
 
         step += 1
-        tokens += int((targets >= 0).sum())
+        value = value.detach()
         average = value if average is None else average + 0.05 * (value - average)
+        # Reading a loss waits for the device, which is why it is not done at every step.
+        saving = time.time() - last_save > 60 * args.save_minutes
+        if (saving or step % 20 == 0) and not math.isfinite(average):
+            raise SystemExit(f"the loss is not finite by step {step}; {state_path} holds an earlier step")
         if step % 20 == 0:
             now = time.time()
             say(
@@ -616,7 +659,7 @@ def main():
             last_log, logged = now, step
         if step % args.validate == 0 and step < end:
             validate()
-        if time.time() - last_save > 60 * args.save_minutes:
+        if saving:
             save()
             last_save = time.time()
     save()

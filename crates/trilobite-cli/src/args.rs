@@ -121,8 +121,8 @@ pub(crate) struct Run {
     /// Penalty for tokens that already occur in the context [default: the model's, else 1]
     #[arg(long, value_name = "X")]
     pub(crate) repeat_penalty: Option<f32>,
-    /// Penalty for tokens that extend a repetition within the answer; 0 is none [default: 0.8 in a
-    /// chat with a model without settings of its own, else 0]
+    /// Penalty for tokens that extend a repetition within the answer; 0 is none [default: the model's,
+    /// else 0.8 in a chat with a model without settings of its own, else 0]
     #[arg(long, value_name = "X")]
     pub(crate) loop_penalty: Option<f32>,
     /// Seed of the random number generator [default: a new one each time, printed]

@@ -60,13 +60,14 @@ impl SamplingChoice {
         let temperature = self.temperature.unwrap_or(temperature);
         let default = if temperature == 0.0 { Sampling::default() } else { default };
         let penalty = self.repeat_penalty.or(float("repetition_penalty")?);
+        let loops = self.loop_penalty.or(float("loop_penalty")?);
         Ok(Sampling {
             temperature,
             top_k: self.top_k.or(top_k).unwrap_or(default.top_k),
             top_p: self.top_p.or(float("top_p")?).unwrap_or(default.top_p),
             min_p: self.min_p.or(float("min_p")?).unwrap_or(default.min_p),
             repeat_penalty: penalty.unwrap_or(default.repeat_penalty),
-            loop_penalty: self.loop_penalty.unwrap_or(default.loop_penalty),
+            loop_penalty: loops.unwrap_or(default.loop_penalty),
             ..default
         })
     }
@@ -100,8 +101,10 @@ mod tests {
             ("do_sample", Value::Bool(true)),
             ("temperature", Value::F32(0.5)),
             ("top_p", Value::F32(0.9)),
+            ("loop_penalty", Value::F32(2.0)),
         ]);
-        let sampling = Sampling { temperature: 0.5, top_p: 0.9, ..Sampling::default() };
+        let sampling =
+            Sampling { temperature: 0.5, top_p: 0.9, loop_penalty: 2.0, ..Sampling::default() };
         for chat in [true, false] {
             assert_eq!(SamplingChoice::default().complete(&own, chat).unwrap(), sampling);
             let complete = given.complete(&own, chat).unwrap();

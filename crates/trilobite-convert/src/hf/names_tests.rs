@@ -144,19 +144,21 @@ fn settings_of_sampling_that_nothing_can_use_are_said_and_left_out() {
         let metadata = Gguf::parse(&file).unwrap().metadata().clone();
         let number = |key: &str| metadata.f32(&format!("trilobite.generation.{key}")).unwrap();
         let top_k = metadata.u32("trilobite.generation.top_k").unwrap();
-        let floats = ["temperature", "top_p", "min_p", "repetition_penalty"].map(number);
+        let floats =
+            ["temperature", "top_p", "min_p", "repetition_penalty", "loop_penalty"].map(number);
         let notes = report.notes.into_iter().filter(|note| note.contains("generation_config"));
         (floats, top_k, notes.collect::<Vec<_>>())
     };
     let (floats, top_k, notes) = settings(json!({"temperature": 0, "top_p": 0, "min_p": 0.1,
-        "repetition_penalty": 1.1, "top_k": 0}));
-    assert_eq!((floats, top_k), ([Some(0.0), Some(0.0), Some(0.1), Some(1.1)], Some(0)));
+        "repetition_penalty": 1.1, "loop_penalty": 2, "top_k": 0}));
+    let expected = [Some(0.0), Some(0.0), Some(0.1), Some(1.1), Some(2.0)];
+    assert_eq!((floats, top_k), (expected, Some(0)));
     assert!(notes.is_empty());
     let none = settings(json!({"temperature": null, "top_p": null, "top_k": null}));
-    assert_eq!(none, ([None; 4], None, vec![]));
+    assert_eq!(none, ([None; 5], None, vec![]));
     let (floats, top_k, notes) = settings(json!({"temperature": -1, "top_p": -0.5, "min_p": 2,
-        "repetition_penalty": 0, "top_k": -1}));
-    assert_eq!((floats, top_k, notes.len()), ([None; 4], None, 5));
+        "repetition_penalty": 0, "loop_penalty": -1, "top_k": -1}));
+    assert_eq!((floats, top_k, notes.len()), ([None; 5], None, 6));
     contains(&notes[3], "generation_config.json: `repetition_penalty` is 0 and was left out");
     assert_eq!(settings(json!({"top_k": 1e12})).1, Some(u32::MAX));
 }

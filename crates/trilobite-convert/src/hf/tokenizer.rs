@@ -222,6 +222,8 @@ fn generation_defaults(
         ("top_p", 0.0..=f32::MAX),
         ("min_p", 0.0..=1.0),
         ("repetition_penalty", f32::MIN_POSITIVE..=f32::MAX),
+        // Trilobite's own; transformers has no such setting.
+        ("loop_penalty", 0.0..=f32::MAX),
         ("top_k", 0.0..=f32::MAX),
     ] {
         let Some(number) = generation.number(key)? else { continue };
