@@ -308,7 +308,7 @@ pub(crate) const DEFAULT_KEY: &str = "OPENAI_API_KEY";
 #[command(after_help = format!("\
 Examples:
   trilobite eval model.gguf --tasks arc_easy,piqa --data evaldata
-  trilobite eval --tasks hellaswag --data evaldata --limit 100 --json
+  trilobite eval --tasks hellaswag --data evaldata --shuffle 1 --limit 300 --json
   trilobite eval model.gguf --tasks mmlu --data evaldata --shard 1/4 -o part1
   trilobite eval --tasks mmlu --merge part1 part2 part3 part4 -o whole
   trilobite eval model.gguf --tasks mt_bench --data evaldata --judge-url https://api.openai.com/v1
@@ -343,6 +343,9 @@ pub(crate) struct Eval {
     /// Evaluate the first N items of each task only
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) limit: Option<usize>,
+    /// Put the items in a random order, so that --limit N selects a random subset
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["merge", "answers"])]
+    pub(crate) shuffle: Option<u64>,
     /// Evaluate part I of N of each task only
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<trilobite_eval::Shard>,

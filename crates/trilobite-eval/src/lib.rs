@@ -47,7 +47,7 @@ pub use origin::Origin;
 pub use outcome::Outcome;
 pub use place::Place;
 pub use run::{Progress, run};
-pub use shard::Shard;
+pub use shard::{Selection, Shard};
 pub use task::{
     Choice, Conversation, DataFile, Format, Generation, Grader, Group, Kind, Matching, Role,
     Sampler, Task,

@@ -84,7 +84,7 @@ pub fn merge(task: &Task, parts: &[PathBuf], output: &Path, partial: bool) -> Re
 fn difference(a: &Value, b: &Value) -> Option<(String, String, String)> {
     let fields = [a, b].into_iter().filter_map(Value::as_object).flat_map(|object| object.keys());
     let text = |value: Option<&Value>| value.map_or("missing".to_owned(), Value::to_string);
-    let differs = |field: &&String| a.get(field.as_str()) != b.get(field.as_str());
+    let differs = |field: &&String| a[field.as_str()] != b[field.as_str()];
     let field = fields.into_iter().find(differs)?;
     Some((field.clone(), text(a.get(field)), text(b.get(field))))
 }

@@ -195,8 +195,10 @@ impl RunSettings {
         let path = settings_path(folder, task);
         if let Some(found) = Self::read(folder, task)? {
             let fields = self.identity.as_object().into_iter().flatten();
-            let other =
-                |(field, value): &(&String, &Value)| found.identity.get(*field) != Some(*value);
+            // A setting that is not there is null.
+            let other = |(field, value): &(&String, &Value)| {
+                found.identity.get(*field).unwrap_or(&Value::Null) != *value
+            };
             let mut others = fields.filter(other);
             // Examples change the hash of the data too. Their number makes a better message.
             let number = |(field, _): &(&String, &Value)| {

@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 use crate::place::Place;
 use crate::protocol::{Items, Protocol};
 use crate::results::{self, AppendFile, Line, RunSettings};
-use crate::shard::Shard;
+use crate::shard::{Selection, Shard};
 use crate::task::Task;
 
 /// The progress of a run.
@@ -44,17 +44,15 @@ pub fn run(
     engine: &mut Engine,
     task: &Task,
     place: Place<'_>,
-    limit: Option<usize>,
-    shard: Option<Shard>,
+    selection: Selection,
     listen: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Outcome> {
     // A missing chat template is an error before anything is written.
     engine.template(false)?;
     let protocol = protocol(task);
     let items = items(protocol.as_ref(), place)?;
-    let total = items.list.len().min(limit.unwrap_or(usize::MAX));
-    let part = shard.unwrap_or(Shard::WHOLE);
-    let chosen: Vec<usize> = (0..total).filter(|&index| part.holds(index)).collect();
+    let ids: Vec<&str> = items.list.iter().map(|item| item.id()).collect();
+    let chosen = selection.choose(&ids);
     if chosen.is_empty() {
         return Err(Error::NoItems { task: task.name.clone() });
     }
@@ -64,14 +62,18 @@ pub fn run(
     let mut file = AppendFile::open(&path)?;
     let hashes = data::hashes(task, place.data)?;
     let data_sha256 = data::fingerprint(&hashes);
-    let identity = identity(engine, task, &data_sha256, &items);
-    RunSettings { identity, items: total, parts: vec![part] }.save(place.output, task)?;
+    let mut identity = identity(engine, task, &data_sha256, &items);
+    // Positions in results depend on it.
+    identity["shuffle"] = selection.shuffle.into();
+    let parts = vec![selection.shard.unwrap_or(Shard::WHOLE)];
+    let requested = selection.count(ids.len());
+    RunSettings { identity, items: requested, parts }.save(place.output, task)?;
     let mut done: HashMap<String, Line> = HashMap::new();
     for line in results::parse(&path, &file.lines()?)? {
         done.insert(line.id.clone(), line);
     }
     let mut lines = Vec::new();
-    for (count, &index) in chosen.iter().enumerate() {
+    for (count, &(position, index)) in chosen.iter().enumerate() {
         if listen(Progress { done: count, total: chosen.len() }).is_break() {
             return Err(Error::Interrupted {
                 task: task.name.clone(),
@@ -101,7 +103,7 @@ pub fn run(
                     },
                     error => error,
                 })?;
-                value["index"] = index.into();
+                value["index"] = position.into();
                 file.append(&value)?;
                 Line { number: 0, id, value }
             }
@@ -115,7 +117,7 @@ pub fn run(
     outcome.data_sha256 = Some(data_sha256);
     if place.log_samples {
         let path = results::samples_path(place.output, task);
-        let mut samples = chosen.iter().zip(&lines).map(|(&index, line)| {
+        let mut samples = chosen.iter().zip(&lines).map(|(&(_, index), line)| {
             let mut sample = line.value.clone();
             for (field, value) in items.list[index].asked(engine, &line.value)? {
                 sample[field] = value;

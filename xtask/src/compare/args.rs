@@ -19,11 +19,11 @@ pub(crate) struct Args {
     pub(super) published: bool,
     /// Memory and speed of the same models with random weights, without a network. MODEL then is
     /// any model of models/models.toml with a shape
-    #[arg(long, conflicts_with_all = ["rows", "tasks", "data", "limit", "eval_args"])]
+    #[arg(long, conflicts_with_all = ["rows", "tasks", "data", "limit", "shuffle", "eval_args"])]
     pub(super) synthetic: bool,
     /// Rows, tests and goals from a file, such as benches/peers/2b4t.toml; speed only
     #[arg(long, value_name = "FILE", conflicts_with_all = ["models", "peers", "tasks",
-          "data", "limit", "eval_args", "prompt", "decode", "threads"])]
+          "data", "limit", "shuffle", "eval_args", "prompt", "decode", "threads"])]
     pub(super) rows: Option<PathBuf>,
     /// Only the tests of --rows whose name contains this, such as tg64-2
     #[arg(long, value_name = "TEXT", requires = "rows")]
@@ -40,6 +40,10 @@ pub(crate) struct Args {
     /// Only the first N items of each task; 0 is all [default: 100; all with --published]
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
+
+    /// Put the items of a task in a random order first, so that --limit N selects a random subset
+    #[arg(long, value_name = "SEED")]
+    pub(super) shuffle: Option<u64>,
     /// More arguments of `trilobite eval`, such as --run-untrusted-code
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(super) eval_args: Option<String>,

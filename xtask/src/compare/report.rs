@@ -38,6 +38,7 @@ struct Settings<'a> {
     tests: &'a [Test],
     rounds: usize,
     limit: usize,
+    shuffle: Option<u64>,
     /// The name of the file whose perplexity was measured.
     text: String,
     context: usize,
@@ -152,6 +153,7 @@ pub(super) fn write(
         tests: &tests,
         rounds: args.rounds,
         limit: plan.limit,
+        shuffle: args.shuffle,
         text: text.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         context: text.context,
         wrap: args.wrap.as_deref(),

@@ -90,6 +90,9 @@ fn one(
     if plan.limit > 0 {
         eval.args(["--limit", &plan.limit.to_string()]);
     }
+    if let Some(seed) = args.shuffle {
+        eval.args(["--shuffle", &seed.to_string()]);
+    }
     if let Some(more) = &args.eval_args {
         eval.args(shlex::split(more).with_context(|| format!("--eval-args {more:?}"))?);
     }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
-use trilobite_eval::{Engine, JudgeServer, Listed, Outcome, Place, Prompting, Task};
+use trilobite_eval::{Engine, JudgeServer, Listed, Outcome, Place, Prompting, Selection, Task};
 use trilobite_hub::Cache;
 
 use crate::args::{DEFAULT_KEY, Eval, Global};
@@ -182,7 +182,8 @@ fn one(
 ) -> Result<Outcome> {
     let bar = Progress::new(0, Unit::Items, global)?;
     bar.set_message(&task.title);
-    let outcome = trilobite_eval::run(engine, task, place, args.limit, args.shard, &mut |at| {
+    let selection = Selection { shuffle: args.shuffle, limit: args.limit, shard: args.shard };
+    let outcome = trilobite_eval::run(engine, task, place, selection, &mut |at| {
         bar.set(at.done as u64, at.total as u64);
         if interrupt::seen() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

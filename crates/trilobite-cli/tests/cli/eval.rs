@@ -157,6 +157,8 @@ fn results_of_other_runs_are_not_taken_for_ones_own() {
             "{said}"
         );
     }
+    let said = refused(&out, &data(), &["--tasks", "arc_easy", "--shuffle", "1"]);
+    assert!(said.contains("results of another run (shuffle is null"), "{said}");
     // The same items in a file with another hash.
     let other = folder.path().join("data");
     std::fs::create_dir_all(other.join("arc")).unwrap();
