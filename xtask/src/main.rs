@@ -7,6 +7,7 @@ mod compare;
 mod fetch;
 mod golden;
 mod models;
+mod readme;
 mod repository;
 mod synth;
 mod trilobite;
@@ -23,6 +24,7 @@ enum XtaskCommand {
     Compare(Box<compare::Args>),
     Fetch(fetch::Args),
     Golden(golden::Args),
+    Readme(readme::Args),
     Ci(ci::Args),
 }
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         XtaskCommand::Compare(args) => compare::run(&args),
         XtaskCommand::Fetch(args) => fetch::run(&args),
         XtaskCommand::Golden(args) => golden::run(&args),
+        XtaskCommand::Readme(args) => readme::run(&args),
         XtaskCommand::Ci(args) => ci::run(&args),
     };
     match result {

@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// Number of interleaved rounds
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     pub(super) rounds: usize,
+    /// Measure the speed of decoding by threads and by tokens in the context too
+    #[arg(long, conflicts_with = "rows")]
+    pub(super) scaling: bool,
     /// Threads [default: all cores]
     #[arg(short, long, value_name = "N")]
     pub(super) threads: Option<usize>,

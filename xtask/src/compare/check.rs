@@ -56,7 +56,9 @@ pub(super) fn checked(binary: &Path, subject: &Subject, text: &Text) -> Row {
         Ok(Kind::Model(model)) => model.as_deref(),
     };
     row.source = subject.shown(model);
-    let facts = match subject::inspect(binary, model) {
+    let mut inspection = subject::inspection(binary, model);
+    row.ran("inspect", &inspection);
+    let facts = match subject::inspect(&mut inspection) {
         Ok(facts) => facts,
         Err(error) => return Row::new(subject, &format!("{error:#}")),
     };
@@ -67,7 +69,12 @@ pub(super) fn checked(binary: &Path, subject: &Subject, text: &Text) -> Row {
     row.file_bytes = bytes("file_bytes");
     row.non_embedding_bytes = bytes("non_embedding_bytes");
     row.sha256 = facts["sha256"].as_str().map(str::to_owned);
-    let mut perplexity = perplexity::of_model(binary, model, &text.file, text.context);
+    let architecture = facts["architecture"].as_str().unwrap_or_default();
+    let context = facts["metadata"][format!("{architecture}.context_length")].as_u64();
+    row.context = context.and_then(|tokens| usize::try_from(tokens).ok());
+    let mut command = perplexity::command(binary, model, &text.file, text.context);
+    row.ran("perplexity", &command);
+    let mut perplexity = perplexity::of_model(&mut command);
     if let (Ok(perplexity), None) = (&mut perplexity, model) {
         perplexity.expected = text.expected;
     }

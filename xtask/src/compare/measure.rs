@@ -69,6 +69,9 @@ pub(super) fn interleaved(
                 let tests: Vec<_> = pass.tests().map(|test| test.name()).collect();
                 let (name, tests) = (&subjects[at].name, tests.join(" "));
                 eprintln!("round {} of {}, {tests}: {name}", round + 1, args.rounds);
+                if let Ok(command) = command(binary, args, pass, &subjects[at]) {
+                    rows[at].ran(&tests, &command);
+                }
                 match quiet_run(binary, args, pass, &subjects[at], &mut machine) {
                     Ok((run, others)) => {
                         runs.others = runs.others.max(others);
@@ -176,6 +179,20 @@ fn one_run(
     subject: &Subject,
     machine: &mut Machine,
 ) -> Result<(Run, f64)> {
+    let mut command = command(binary, args, pass, subject)?;
+    let kind = subject.kind.as_ref().map_err(|why| anyhow!("{why}"))?;
+    let Output { stdout, peak_resident_bytes, others, .. } = process::run(&mut command)?;
+    // A command that keeps the machine quiet may wait while other processes work.
+    let others = others.filter(|_| args.wrap.is_none()).unwrap_or(0.0);
+    let run = match kind {
+        Kind::Model(_) => of_trilobite(&stdout, machine)?,
+        Kind::Peer(_) => of_peer(&stdout, peak_resident_bytes.filter(|_| args.wrap.is_none()))?,
+    };
+    Ok((run, others))
+}
+
+/// The command of a run.
+fn command(binary: &Path, args: &Args, pass: &Pass, subject: &Subject) -> Result<Command> {
     let mut words: Vec<String> = Vec::new();
     if let Some(wrap) = &args.wrap {
         words.extend(shlex::split(wrap).with_context(|| format!("--wrap {wrap:?}"))?);
@@ -197,15 +214,9 @@ fn one_run(
             words.extend(["-o".into(), "json".into()]);
         }
     }
-    let Output { stdout, peak_resident_bytes, others, .. } =
-        process::run(Command::new(&words[0]).args(&words[1..]).envs(&subject.env))?;
-    // A command that keeps the machine quiet may wait while other processes work.
-    let others = others.filter(|_| args.wrap.is_none()).unwrap_or(0.0);
-    let run = match kind {
-        Kind::Model(_) => of_trilobite(&stdout, machine)?,
-        Kind::Peer(_) => of_peer(&stdout, peak_resident_bytes.filter(|_| args.wrap.is_none()))?,
-    };
-    Ok((run, others))
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).envs(&subject.env);
+    Ok(command)
 }
 
 /// The keys of `trilobite bench --json` about decoding that reports contain.

@@ -16,6 +16,7 @@ mod process;
 mod ratios;
 mod report;
 mod row;
+mod scaling;
 mod score;
 mod spread;
 mod subject;
@@ -51,6 +52,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         rows.push(check::checked(&binary, subject, &text));
     }
     let measured = measure::interleaved(&binary, args, &plan, &subjects, &mut rows);
+    if args.scaling {
+        scaling::measure(&binary, args, &subjects, &mut rows);
+    }
     let to_score = rows.iter().any(|row| row.score.is_ok());
     let unfetched = score::fetch(&binary, args, if to_score { &plan.tasks } else { &[] });
     for (row, subject) in rows.iter_mut().zip(&subjects) {

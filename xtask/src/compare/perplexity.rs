@@ -20,17 +20,17 @@ pub(super) struct Perplexity {
     pub(super) expected: Option<f64>,
 }
 
-/// The perplexity of a model, by `trilobite perplexity`.
-pub(super) fn of_model(
-    binary: &Path,
-    model: Option<&Path>,
-    text: &Path,
-    context: usize,
-) -> Result<Perplexity> {
+/// The command that prints the perplexity of a model.
+pub(super) fn command(binary: &Path, model: Option<&Path>, text: &Path, context: usize) -> Command {
     let mut command = Command::new(binary);
     command.arg("perplexity").args(model).arg("--file").arg(text);
     command.args(["--ctx", &context.to_string(), "--json", "-q"]);
-    stated_perplexity(&process::run(&mut command)?.stdout)
+    command
+}
+
+/// The perplexity of a model, by `trilobite perplexity`.
+pub(super) fn of_model(command: &mut Command) -> Result<Perplexity> {
+    stated_perplexity(&process::run(command)?.stdout)
 }
 
 fn stated_perplexity(stdout: &str) -> Result<Perplexity> {

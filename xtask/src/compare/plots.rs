@@ -2,7 +2,9 @@
 
 use super::plan::{Plan, Test, TestKind};
 use super::row::{Cell, Row};
-use super::svg::{self, Bar, Group, Point};
+use super::scaling::Scaling;
+use super::spread::Spread;
+use super::svg::{self, Bar, Group, Point, Series};
 use super::tasks::Task;
 use crate::models::{Model, Published};
 
@@ -63,8 +65,57 @@ impl Picture<'_> {
         let prefill = self.plan.first(TestKind::Prefill);
         plots.extend(decode.and_then(|test| self.speeds("decode", "Decoding", test)));
         plots.extend(prefill.and_then(|test| self.speeds("prefill", "Reading a prompt", test)));
+        let (title, axis) = ("Decoding by threads", "threads");
+        plots.extend(self.scaling("threads", title, axis, &|scaling| &scaling.threads));
+        let (title, axis) = ("Decoding by tokens in the context", "tokens in the context");
+        plots.extend(self.scaling("context", title, axis, &|scaling| &scaling.context));
+        plots.extend(self.memory());
         plots.extend(self.tasks());
         plots
+    }
+
+    /// Decoding speeds by a number.
+    fn scaling(
+        &self,
+        name: &'static str,
+        title: &'static str,
+        axis: &str,
+        of: &dyn Fn(&Scaling) -> &[(usize, Spread)],
+    ) -> Option<Plot> {
+        let point = |(x, speed): &(usize, Spread)| [*x as f64, speed.median, speed.min, speed.max];
+        let points = |row: &Row| Some(of(row.scaling.as_ref()?).iter().map(point).collect());
+        self.lines(name, title, (axis, "decoded tokens a second"), true, &points)
+    }
+
+    /// The resident size over the time of a run.
+    fn memory(&self) -> Option<Plot> {
+        let point = |&(seconds, bytes): &(f64, u64)| {
+            let mb = bytes as f64 / 1e6;
+            [seconds, mb, mb, mb]
+        };
+        let points = |row: &Row| Some(row.scaling.as_ref()?.memory.iter().map(point).collect());
+        let labels = ("seconds since the start of the program", "resident memory, MB");
+        self.lines("memory", "Memory over time", labels, false, &points)
+    }
+
+    /// A line for every row with points.
+    fn lines(
+        &self,
+        name: &'static str,
+        title: &'static str,
+        (x, y): (&str, &str),
+        marked: bool,
+        points: &dyn Fn(&Row) -> Option<Vec<[f64; 4]>>,
+    ) -> Option<Plot> {
+        let mut series = Vec::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            if let Some(points) = points(row).filter(|points| !points.is_empty()) {
+                let (label, colour) = (row.name.clone(), svg::colour(index));
+                series.push(Series { label, colour, points, marked });
+            }
+        }
+        let svg = (!series.is_empty()).then(|| svg::lines(title, x, y, &series))?;
+        Some(Plot { name, title, svg })
     }
 
     /// A point for every row and published model that has a mean score and a value on the x axis.
@@ -119,7 +170,7 @@ impl Picture<'_> {
             return None;
         }
         let groups = [Group { name: String::new(), bars }];
-        let svg = svg::bars(what, "tokens a second: median, least and largest run", &groups);
+        let svg = svg::bars(what, "tokens a second: median, least and largest run", &groups, true);
         Some(Plot { name, title: what, svg })
     }
 
@@ -164,7 +215,7 @@ impl Picture<'_> {
             return None;
         }
         let title = "Scores by task";
-        let svg = svg::bars(title, "score, % (whiskers: one standard error)", &groups);
+        let svg = svg::bars(title, "score, % (whiskers: one standard error)", &groups, false);
         Some(Plot { name: "tasks", title, svg })
     }
 }

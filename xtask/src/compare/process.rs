@@ -15,6 +15,8 @@ pub(super) struct Output {
     pub(super) stderr: String,
     /// The largest observed resident size, if the system reports it.
     pub(super) peak_resident_bytes: Option<u64>,
+    /// The resident size over time: seconds since the start, and bytes.
+    pub(super) memory: Vec<(f64, u64)>,
     /// The fraction of all processor time that other processes took, if the system reports it.
     pub(super) others: Option<f64>,
 }
@@ -30,7 +32,7 @@ pub(super) fn run(command: &mut Command) -> Result<Output> {
         let mut child = command.spawn()?;
         let stdout = read_aside(child.stdout.take());
         let stderr = read_aside(child.stderr.take());
-        let (status, peak_resident_bytes) = wait(&mut child)?;
+        let Finished { status, peak_resident_bytes, memory } = wait(&mut child, start)?;
         let seconds = start.elapsed().as_secs_f64();
         let join = |thread: std::thread::JoinHandle<Vec<u8>>| {
             String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned()
@@ -42,7 +44,7 @@ pub(super) fn run(command: &mut Command) -> Result<Output> {
             bail!("{status}: {}", said.strip_prefix("error: ").unwrap_or(said));
         }
         let others = before.zip(Work::now()).map(|(before, after)| after.others(&before, seconds));
-        Ok(Output { stdout, stderr, peak_resident_bytes, others })
+        Ok(Output { stdout, stderr, peak_resident_bytes, memory, others })
     };
     work().with_context(|| shown)
 }
@@ -80,19 +82,30 @@ fn read_aside(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHand
     })
 }
 
-/// Waits for a program and records its largest resident size.
-fn wait(child: &mut Child) -> Result<(std::process::ExitStatus, Option<u64>)> {
+/// A finished program.
+struct Finished {
+    status: std::process::ExitStatus,
+    peak_resident_bytes: Option<u64>,
+    memory: Vec<(f64, u64)>,
+}
+
+/// Waits for a program and records its resident size: the largest, and over time.
+fn wait(child: &mut Child, start: Instant) -> Result<Finished> {
     let path = format!("/proc/{}/status", child.id());
     let mut peak = None;
+    let mut memory = Vec::new();
     loop {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib: Option<u64> = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-        peak = peak.max(kib.map(|kib| kib * 1024));
+        let bytes = |name: &str| -> Option<u64> {
+            let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(rest.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+        };
+        peak = peak.max(bytes("VmHWM:"));
+        memory.extend(bytes("VmRSS:").map(|size| (start.elapsed().as_secs_f64(), size)));
         if let Some(status) = child.try_wait()? {
-            return Ok((status, peak));
+            return Ok(Finished { status, peak_resident_bytes: peak, memory });
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -68,6 +68,21 @@ struct Shown {
 struct Line {
     label: String,
     cells: Vec<Shown>,
+    /// The names of rows and the commands that measured them.
+    commands: Vec<(String, String)>,
+}
+
+impl Line {
+    /// Adds the commands of a test or a task.
+    fn by(mut self, rows: &[Row], what: &str) -> Self {
+        for row in rows {
+            // A command can be of several tests.
+            let of = |names: &str| names.split(' ').any(|name| name == what);
+            let command = row.commands.iter().find(|(names, _)| of(names));
+            self.commands.extend(command.map(|(_, command)| (row.name.clone(), command.clone())));
+        }
+        self
+    }
 }
 
 #[derive(Serialize)]
@@ -105,7 +120,7 @@ impl Table<'_> {
                 None => Shown { text: "not published".to_owned(), kind: "none", note: None },
             });
         }
-        Line { label: label.to_owned(), cells }
+        Line { label: label.to_owned(), cells, commands: Vec::new() }
     }
 
     fn empty(&mut self, reason: &str) -> Shown {
@@ -246,6 +261,7 @@ fn note_on_averages(
 }
 
 fn sections(table: &mut Table<'_>, plan: &Plan, common: &[&Task], all: &[&Task]) -> Vec<Section> {
+    let rows = table.rows;
     let mb = |bytes: &u64| megabytes(*bytes as f64 / 1e6);
     let none = |_: &Published| None;
     let perplexity = |p: &Perplexity| match (p.bits_per_byte, p.expected) {
@@ -253,15 +269,20 @@ fn sections(table: &mut Table<'_>, plan: &Plan, common: &[&Task], all: &[&Task])
         (Some(bits), None) => format!("{:.3} ({bits:.3} bits per byte)", p.value),
         (None, None) => format!("{:.3}", p.value),
     };
+    let first = plan.tests().first().map_or_else(String::new, |test| test.name());
     let memory = vec![
-        table.line(
-            "weights without the embedding, MB",
-            |r| known(&r.non_embedding_bytes),
-            mb,
-            |p| Some(megabytes(p.non_embedding_gb * 1e3)),
-        ),
-        table.line("model file, MB", |r| known(&r.file_bytes), mb, none),
-        table.line("peak resident memory, MB", |r| known(&r.peak_resident_bytes), mb, none),
+        table
+            .line(
+                "weights without the embedding, MB",
+                |r| known(&r.non_embedding_bytes),
+                mb,
+                |p| Some(megabytes(p.non_embedding_gb * 1e3)),
+            )
+            .by(rows, "inspect"),
+        table.line("model file, MB", |r| known(&r.file_bytes), mb, none).by(rows, "inspect"),
+        table
+            .line("peak resident memory, MB", |r| known(&r.peak_resident_bytes), mb, none)
+            .by(rows, &first),
     ];
     let of_test = |row: &Row, test: Test| match (&row.measure, row.speeds.get(&test.name())) {
         (Err(why), _) => Err(why.clone()),
@@ -274,10 +295,16 @@ fn sections(table: &mut Table<'_>, plan: &Plan, common: &[&Task], all: &[&Task])
         None => Err("no decoding was asked for".to_owned()),
     };
     let published_latency = |p: &Published| Some(format!("{}", p.cpu_decoding_ms));
-    let mut speed = vec![table.line("decoded token, ms", latency, milliseconds, published_latency)];
+    let decoding = decode.map_or_else(String::new, |test| test.name());
+    let mut speed = vec![
+        table
+            .line("decoded token, ms", latency, milliseconds, published_latency)
+            .by(rows, &decoding),
+    ];
     for test in plan.tests() {
         let label = plan.label(test);
-        speed.push(table.line(&label, |r| of_test(r, test), |s| range(s, 1.0, 1), none));
+        let line = table.line(&label, |r| of_test(r, test), |s| range(s, 1.0, 1), none);
+        speed.push(line.by(rows, &test.name()));
     }
     speed.push(table.line(
         "energy of a decoded token, J",
@@ -285,7 +312,8 @@ fn sections(table: &mut Table<'_>, plan: &Plan, common: &[&Task], all: &[&Task])
         |s| range(s, 1.0, 3),
         none,
     ));
-    let check = vec![table.line("perplexity", |r| known(&r.perplexity), perplexity, none)];
+    let check = table.line("perplexity", |r| known(&r.perplexity), perplexity, none);
+    let check = vec![check.by(rows, "perplexity")];
     let section = |title: &str, lines| Section { title: title.to_owned(), lines };
     let mut sections =
         vec![section("Checked first", check), section("Memory", memory), section("Speed", speed)];
@@ -311,7 +339,7 @@ fn sections(table: &mut Table<'_>, plan: &Plan, common: &[&Task], all: &[&Task])
         };
         let label = format!("{} ({}{part})", task.title, task.metric);
         let value = |p: &Published| Some(format!("{:.2}", p.scores.get(&task.key)?));
-        scores.push(table.line(&label, cell, show, value));
+        scores.push(table.line(&label, cell, show, value).by(rows, &task.name));
     }
     let mut mean_of = |label: &str, of: &[&Task], why: &str| {
         let row = |row: &Row| {

@@ -1,6 +1,7 @@
 //! A row of the report: the measurements of a model or a peer.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::perplexity::Perplexity;
 use super::plan::Test;
+use super::scaling::Scaling;
 use super::spread::Spread;
 use super::subject::Subject;
 use super::tasks::Score;
@@ -53,6 +55,11 @@ pub(super) struct Row {
     /// Tokens per second, by the names of the tests.
     pub(super) speeds: BTreeMap<String, Cell<Spread>>,
     pub(super) joules_per_token: Cell<Spread>,
+    pub(super) scaling: Option<Scaling>,
+    /// The commands that were run, by the names of the tests and tasks.
+    pub(super) commands: BTreeMap<String, String>,
+    /// The length of the context in tokens.
+    pub(super) context: Option<usize>,
     /// Trilobite's figures for a decoded token, such as bytes read and rows of the head computed.
     pub(super) facts: Map<String, Value>,
     pub(super) scores: BTreeMap<String, Cell<Score>>,
@@ -80,11 +87,27 @@ impl Row {
             perplexity: Cell::NotRun(why.to_owned()),
             speeds: BTreeMap::new(),
             joules_per_token: Cell::NotRun(why.to_owned()),
+            scaling: None,
+            commands: BTreeMap::new(),
+            context: None,
             facts: Map::new(),
             scores: BTreeMap::new(),
             measure: Err(why.to_owned()),
             score: Err(why.to_owned()),
         }
+    }
+
+    /// Records a command.
+    pub(super) fn ran(&mut self, what: &str, command: &Command) {
+        let env = command.get_envs().filter_map(|(name, value)| {
+            Some(format!("{}={}", name.to_string_lossy(), value?.to_string_lossy()))
+        });
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words = env.chain(words.map(|word| word.to_string_lossy().into_owned()));
+        let words: Vec<String> = words.collect();
+        let quoted = shlex::try_join(words.iter().map(String::as_str));
+        // Words with a null character can neither be quoted nor be run.
+        self.commands.insert(what.to_owned(), quoted.unwrap_or_else(|_| words.join(" ")));
     }
 
     /// The speed in a test, if it was measured.

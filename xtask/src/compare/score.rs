@@ -50,7 +50,7 @@ pub(super) fn row(
                 eprintln!("{}: {}", subject.name, task.name);
                 let id = row.sha256.as_deref().and_then(|hash| hash.get(..8)).unwrap_or("model");
                 let folder = args.output.join("eval").join(format!("{}-{id}", safe(&row.name)));
-                let score = one(binary, args, plan, task, model.as_deref(), &folder);
+                let score = one(binary, args, plan, task, model.as_deref(), &folder, row);
                 score.map_err(|error| without_data(error, unfetched.get(&task.name))).into()
             }
             (Ok(()), Ok(Kind::Peer(_))) => Cell::NotRun("a peer is not scored".to_owned()),
@@ -77,6 +77,7 @@ fn one(
     task: &Task,
     model: Option<&Path>,
     folder: &Path,
+    row: &mut Row,
 ) -> Result<Score> {
     let mut eval = Command::new(binary);
     eval.arg("eval")
@@ -96,6 +97,7 @@ fn one(
     if let Some(more) = &args.eval_args {
         eval.args(shlex::split(more).with_context(|| format!("--eval-args {more:?}"))?);
     }
+    row.ran(&task.name, &eval);
     let output = process::run(&mut eval)?;
     read(task, &output.stdout)
 }

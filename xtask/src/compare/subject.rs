@@ -93,10 +93,15 @@ pub(super) fn safe(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || "-._".contains(c) { c } else { '_' }).collect()
 }
 
-/// The output of `trilobite inspect --json` for a model.
-pub(super) fn inspect(binary: &Path, model: Option<&Path>) -> Result<Value> {
+/// The command that describes a model.
+pub(super) fn inspection(binary: &Path, model: Option<&Path>) -> Command {
     let mut inspect = Command::new(binary);
     inspect.arg("inspect").args(model).arg("--json");
-    let Output { stdout, .. } = process::run(&mut inspect)?;
+    inspect
+}
+
+/// The output of `trilobite inspect --json`.
+pub(super) fn inspect(inspection: &mut Command) -> Result<Value> {
+    let Output { stdout, .. } = process::run(inspection)?;
     serde_json::from_str(&stdout).context("trilobite inspect --json")
 }
