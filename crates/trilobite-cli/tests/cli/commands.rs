@@ -134,6 +134,19 @@ fn perplexity_of_the_built_in_model_is_pytorch_s() {
     assert!((ratio - 1.0).abs() < PERPLEXITY, "{found}, expected {expected}");
 }
 
+/// `cargo xtask readme` writes it.
+#[test]
+fn the_story_in_the_readme_is_the_model_s() {
+    let readme = std::fs::read_to_string(built_in().join("../../README.md")).unwrap();
+    let begin = "<!-- output trilobite run -p \"Once upon a time\" --echo --seed 1 -q -->\n";
+    let (_, rest) = readme.split_once(begin).unwrap();
+    let (quoted, _) = rest.split_once("<!-- end -->").unwrap();
+    let lines = quoted.lines().filter_map(|line| line.strip_prefix("> "));
+    let mut command = command(["run", "-p", "Once upon a time", "--echo", "--seed", "1", "-q"]);
+    let story = stdout(&mut command).unwrap();
+    assert_eq!(lines.collect::<Vec<_>>(), story.trim().lines().collect::<Vec<_>>());
+}
+
 #[test]
 fn overlapping_windows_score_every_token_once() {
     let expected: Value =
