@@ -349,6 +349,10 @@ pub(crate) struct Eval {
     /// Evaluate part I of N of each task only
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<trilobite_eval::Shard>,
+    /// Number of answers to generate at once, which changes no result
+    #[arg(long = "batch-size", value_name = "N", default_value_t = 8,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(crate) at_once: usize,
     /// Merge the results in these folders, without a model
     #[arg(
         long, value_name = "DIR", num_args = 1..,

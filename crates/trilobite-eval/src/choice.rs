@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::metrics::Measured;
 use crate::place::Place;
 use crate::prompt::{Preface, Shot, Shots, undelimited};
-use crate::protocol::{Item, Items, Protocol, parse_lines};
+use crate::protocol::{Item, Items, Protocol, Work, parse_lines};
 use crate::record::Record;
 use crate::results::Line;
 use crate::task::{Choice, Task};
@@ -281,6 +281,16 @@ impl Question {
     }
 }
 
+impl Question {
+    fn answer(&self, engine: &mut Engine) -> Result<serde_json::Value> {
+        let requests = self.requests_for(engine)?;
+        let scores = engine.score(&requests)?;
+        let scores: Vec<_> =
+            scores.iter().map(|(score, tokens)| (score.logprob, *tokens)).collect();
+        Ok(json!(self.decided(&scores)))
+    }
+}
+
 impl Item for Question {
     fn id(&self) -> &str {
         &self.id
@@ -297,12 +307,8 @@ impl Item for Question {
         sha256(prompt.as_bytes())
     }
 
-    fn answer(&self, engine: &mut Engine) -> Result<serde_json::Value> {
-        let requests = self.requests_for(engine)?;
-        let scores = engine.score(&requests)?;
-        let scores: Vec<_> =
-            scores.iter().map(|(score, tokens)| (score.logprob, *tokens)).collect();
-        Ok(json!(self.decided(&scores)))
+    fn work(&self, _engine: &Engine) -> Result<Work<'_>> {
+        Ok(Work::Answer(Box::new(|engine| self.answer(engine))))
     }
 
     fn asked(

@@ -1,10 +1,14 @@
 //! A model that answers the requests of a task.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::Serialize;
 use trilobite_format::keys::CHAT_TEMPLATE;
-use trilobite_runtime::{Activations, ChatTemplate, Model, Request, Score, Scorer, Session};
+use trilobite_runtime::{
+    Activations, ChatTemplate, Limits, Model, Request, Sampling, Score, Scorer, Session,
+    generate_many,
+};
 
 use crate::bytes::sha256;
 use crate::error::{Error, Result};
@@ -49,6 +53,7 @@ pub struct Engine {
     sha256: String,
     name: String,
     whole: bool,
+    batch: usize,
 }
 
 impl Engine {
@@ -68,12 +73,34 @@ impl Engine {
             sha256,
             name: name.into(),
             whole: false,
+            batch: 8,
         }
     }
 
     /// Sets whether every continuation is scored by itself, which changes no result.
     pub fn score_whole(&mut self, whole: bool) {
         self.whole = whole;
+    }
+
+    /// Sets how many answers are generated at once, 8 by default, which changes no result.
+    pub fn generate_at_once(&mut self, batch: usize) {
+        self.batch = batch;
+    }
+
+    /// Generates the continuations of prompts greedily, several at once. `listen` is called with the
+    /// number of a prompt and its continuation, in the order in which they end.
+    ///
+    /// # Errors
+    /// The model fails on the prompt with the returned number.
+    pub(crate) fn generate(
+        &mut self,
+        prompts: &[(Vec<u32>, Limits)],
+        listen: impl FnMut(usize, String) -> ControlFlow<()>,
+    ) -> std::result::Result<(), (usize, trilobite_runtime::Error)> {
+        let model = Arc::clone(&self.model);
+        let tokenizer = Some(model.tokenizer().map_err(|error| (0, error))?);
+        let (sampling, batch) = (Sampling::default(), self.batch);
+        generate_many(self.session(), tokenizer, sampling, prompts, batch, listen)
     }
 
     /// The settings.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use trilobite_runtime::{
-    ChatTemplate, Conversation, Limits, Message, Sampler, Sampling, encode, end_ids,
+    ChatTemplate, Conversation, Limits, Message, Sampler, encode, end_ids,
     generate as generate_tokens,
 };
 
@@ -19,7 +19,7 @@ use crate::grade::Judge;
 use crate::metrics::Measured;
 use crate::place::Place;
 use crate::prompt::{Preface, Shot, Shots};
-use crate::protocol::{Item, Items, Protocol, parse_lines};
+use crate::protocol::{Item, Items, Protocol, Work, parse_lines};
 use crate::record::Record;
 use crate::results::Line;
 use crate::task::{Generation, Task};
@@ -204,14 +204,14 @@ impl Item for Exercise {
         self.prompt.sha256()
     }
 
-    fn answer(&self, engine: &mut Engine) -> Result<Value> {
+    fn work(&self, engine: &Engine) -> Result<Work<'_>> {
         let asked = self.prompt_for(engine)?;
         let Generation { stop, chat_stop, plain_stop, max_tokens, .. } = &*self.definition;
-        let chats = matches!(asked, ModelPrompt::Conversation { .. });
-        let stop = [stop.as_slice(), if chats { chat_stop } else { plain_stop }].concat();
-        let mut sampler = Sampler::new(Sampling::default())?;
-        let output = generate(engine, &asked, &mut sampler, *max_tokens, &stop)?;
-        self.graded(output, Some(chats))
+        let chat = matches!(asked, ModelPrompt::Conversation { .. });
+        let stop = [stop.as_slice(), if chat { chat_stop } else { plain_stop }].concat();
+        let (prompt, limits) = tokens(engine, &asked, *max_tokens, &stop)?;
+        let grade = Box::new(move |output| self.graded(output, Some(chat)));
+        Ok(Work::Generate { prompt, limits, grade })
     }
 
     fn asked(&self, engine: &Engine, _line: &Value) -> Result<Map<String, Value>> {
@@ -250,16 +250,15 @@ impl ModelPrompt {
     }
 }
 
-/// Generates an answer. If the context has no room for it, the earliest tokens of the prompt are
-/// dropped, as in lm-evaluation-harness.
-pub(crate) fn generate(
-    engine: &mut Engine,
+/// The tokens of a prompt and the limits of the answer. If the context has no room for it, the
+/// earliest tokens of the prompt are dropped, as in lm-evaluation-harness.
+fn tokens(
+    engine: &Engine,
     asked: &ModelPrompt,
-    sampler: &mut Sampler,
     max_tokens: usize,
     stop: &[String],
-) -> trilobite_runtime::Result<String> {
-    let model = engine.shared_model();
+) -> trilobite_runtime::Result<(Vec<u32>, Limits)> {
+    let model = engine.model();
     let tokenizer = model.tokenizer()?;
     let bos = engine.prompting().bos;
     let tokens = match asked {
@@ -267,18 +266,30 @@ pub(crate) fn generate(
             template.encode_begun(messages, begun, tokenizer)?
         }
         ModelPrompt::Conversation { .. } => tokenizer.encode(&asked.text()?, false, true)?,
-        ModelPrompt::Text(text) => encode(&model, text, bos)?,
+        ModelPrompt::Text(text) => encode(model, text, bos)?,
     };
     let room = engine.settings().context.saturating_sub(max_tokens).max(1);
-    let tokens = &tokens[tokens.len().saturating_sub(room)..];
+    let tokens = tokens[tokens.len().saturating_sub(room)..].to_vec();
     let limits = Limits {
         max_tokens: Some(max_tokens),
         end_ids: end_ids(model.metadata(), Some(tokenizer))?,
         stop: stop.to_vec(),
     };
+    Ok((tokens, limits))
+}
+
+/// Generates an answer by itself.
+pub(crate) fn generate(
+    engine: &mut Engine,
+    asked: &ModelPrompt,
+    sampler: &mut Sampler,
+    max_tokens: usize,
+) -> trilobite_runtime::Result<String> {
+    let (tokens, limits) = tokens(engine, asked, max_tokens, &[])?;
+    let model = engine.shared_model();
+    let tokenizer = Some(model.tokenizer()?);
     let go_on = |_: u32, _: &str| ControlFlow::Continue(());
-    let session = engine.session();
-    Ok(generate_tokens(session, Some(tokenizer), sampler, tokens, &limits, go_on)?.text)
+    Ok(generate_tokens(engine.session(), tokenizer, sampler, &tokens, &limits, go_on)?.text)
 }
 
 /// The metrics of graded items.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use trilobite_runtime::Limits;
 
 use crate::data;
 use crate::engine::Engine;
@@ -60,6 +61,22 @@ impl Items {
     }
 }
 
+/// What the model has to do for an item. Either way the result is a line of the results.
+pub(crate) enum Work<'a> {
+    /// Generate a text and grade it. Several items are generated at once.
+    Generate {
+        /// The tokens of the prompt.
+        prompt: Vec<u32>,
+        limits: Limits,
+        grade: Box<dyn Fn(String) -> Result<Value> + 'a>,
+    },
+    /// Anything else.
+    Answer(AnswerItem<'a>),
+}
+
+/// Runs the model on an item.
+pub(crate) type AnswerItem<'a> = Box<dyn FnOnce(&mut Engine) -> Result<Value> + 'a>;
+
 /// An item of a task.
 pub(crate) trait Item {
     /// Its id, unique in the task.
@@ -68,8 +85,8 @@ pub(crate) trait Item {
     /// The hash of the prompt before the chat template is applied.
     fn prompt_sha256(&self) -> String;
 
-    /// Runs the model on the item and returns a line of the results.
-    fn answer(&self, engine: &mut Engine) -> Result<Value>;
+    /// What the model has to do.
+    fn work(&self, engine: &Engine) -> Result<Work<'_>>;
 
     /// The exact prompts that led to a line of the results.
     fn asked(&self, engine: &Engine, line: &Value) -> Result<Map<String, Value>>;

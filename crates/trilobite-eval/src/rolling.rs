@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::{Measured, Metric};
 use crate::place::Place;
-use crate::protocol::{Item, Items, Protocol, parse_lines};
+use crate::protocol::{Item, Items, Protocol, Work, parse_lines};
 use crate::results::Line;
 use crate::task::Task;
 
@@ -52,6 +52,12 @@ pub(crate) struct Page {
     bytes: usize,
 }
 
+impl Page {
+    fn answer(&self, engine: &mut Engine) -> Result<Value> {
+        Ok(json!(score(engine, self)?))
+    }
+}
+
 impl Item for Page {
     fn id(&self) -> &str {
         &self.id
@@ -61,8 +67,8 @@ impl Item for Page {
         sha256(self.text.as_bytes())
     }
 
-    fn answer(&self, engine: &mut Engine) -> Result<Value> {
-        Ok(json!(score(engine, self)?))
+    fn work(&self, _engine: &Engine) -> Result<Work<'_>> {
+        Ok(Work::Answer(Box::new(|engine| self.answer(engine))))
     }
 
     fn asked(&self, _engine: &Engine, _line: &Value) -> Result<Map<String, Value>> {

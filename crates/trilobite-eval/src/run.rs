@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::kind::protocol;
 use crate::outcome::Outcome;
 use crate::place::Place;
-use crate::protocol::{Items, Protocol};
+use crate::protocol::{Items, Protocol, Work};
 use crate::results::{self, AppendFile, Line, RunSettings};
 use crate::shard::{Selection, Shard};
 use crate::task::Task;
@@ -72,46 +72,82 @@ pub fn run(
     for line in results::parse(&path, &file.lines()?)? {
         done.insert(line.id.clone(), line);
     }
-    let mut lines = Vec::new();
-    for (count, &(position, index)) in chosen.iter().enumerate() {
-        if listen(Progress { done: count, total: chosen.len() }).is_break() {
-            return Err(Error::Interrupted {
-                task: task.name.clone(),
-                done: count,
-                total: chosen.len(),
-                what: "items",
-                path,
-            });
-        }
+    let mut lines: Vec<Option<Line>> = Vec::new();
+    for &(_, index) in &chosen {
         let item = &items.list[index];
-        let id = item.id().to_owned();
-        let line = match done.remove(&id) {
-            Some(line) => {
-                let (found, expected) = (&line.value["prompt_sha256"], item.prompt_sha256());
-                if *found != *expected {
-                    let (field, found) = (format!("prompt_sha256 of item {id}"), found.to_string());
-                    return Err(Error::OtherRun { path, field, found, expected });
-                }
-                line
+        let line = done.remove(item.id());
+        if let Some(line) = &line {
+            let (found, expected) = (&line.value["prompt_sha256"], item.prompt_sha256());
+            if *found != *expected {
+                let field = format!("prompt_sha256 of item {}", item.id());
+                return Err(Error::OtherRun { path, field, found: found.to_string(), expected });
             }
-            None => {
-                let mut value = item.answer(engine).map_err(|error| match error {
-                    Error::Model(source) => Error::Item {
-                        task: task.name.clone(),
-                        id: id.clone(),
-                        source: Box::new(source),
-                    },
-                    error => error,
-                })?;
-                value["index"] = position.into();
-                file.append(&value)?;
-                Line { number: 0, id, value }
-            }
-        };
+        }
         lines.push(line);
     }
+    let total = chosen.len();
+    let mut count = lines.iter().flatten().count();
+    let mut proceed = |count: usize| match listen(Progress { done: count, total }) {
+        ControlFlow::Break(()) if count < total => Err(Error::Interrupted {
+            task: task.name.clone(),
+            done: count,
+            total,
+            what: "items",
+            path: path.clone(),
+        }),
+        _ => Ok(()),
+    };
+    proceed(count)?;
+    let missing: Vec<usize> = (0..total).filter(|&at| lines[at].is_none()).collect();
+    let item = |at: usize| &items.list[chosen[at].1];
+    let mut take = |at: usize, mut value: Value| -> Result<()> {
+        value["index"] = chosen[at].0.into();
+        file.append(&value)?;
+        lines[at] = Some(Line { number: 0, id: item(at).id().to_owned(), value });
+        count += 1;
+        proceed(count)
+    };
+    let failed = |at: usize, error| Error::Item {
+        task: task.name.clone(),
+        id: item(at).id().to_owned(),
+        source: Box::new(error),
+    };
+
+    // Texts are generated several at once. The other items run one after another.
+    let (mut prompts, mut graders, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for at in missing {
+        match item(at).work(engine)? {
+            Work::Generate { prompt, limits, grade } => {
+                prompts.push((prompt, limits));
+                graders.push((at, grade));
+            }
+            Work::Answer(answer) => others.push((at, answer)),
+        }
+    }
+    let mut fault = None;
+    let generated = engine.generate(&prompts, |number, text| {
+        let (at, grade) = &graders[number];
+        match grade(text).and_then(|value| take(*at, value)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                fault = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    if let Some(error) = fault {
+        return Err(error);
+    }
+    generated.map_err(|(number, error)| failed(graders[number].0, error))?;
+    for (at, answer) in others {
+        let value = answer(engine).map_err(|error| match error {
+            Error::Model(source) => failed(at, source),
+            error => error,
+        })?;
+        take(at, value)?;
+    }
+    let lines: Vec<Line> = lines.into_iter().flatten().collect();
     file.sync()?;
-    let _ = listen(Progress { done: chosen.len(), total: chosen.len() });
     let mut outcome = Outcome::of(protocol.as_ref(), path, &lines)?;
     outcome.data = hashes;
     outcome.data_sha256 = Some(data_sha256);

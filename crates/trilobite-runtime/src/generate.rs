@@ -1,5 +1,7 @@
 //! Generation of tokens, and of text as soon as the tokens determine it.
 
+mod many;
+
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,8 @@ use crate::sequence::{Part, Want};
 use crate::session::Session;
 use crate::speculate::Drafted;
 use crate::tokenizer::Tokenizer;
+
+pub use many::generate_many;
 
 /// Number of prompt tokens that precede the generated ones when they are decoded. A SentencePiece
 /// tokenizer drops a space at the beginning of a text, and a continuation keeps that space.

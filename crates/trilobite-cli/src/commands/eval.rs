@@ -63,6 +63,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         interrupt::listen()?;
         let mut engine = Engine::new(session, &name(args), prompting(args));
         engine.score_whole(args.whole);
+        engine.generate_at_once(args.at_once);
         for task in &tasks {
             outcomes.push(one(&mut engine, task, place(data), args, global)?);
         }

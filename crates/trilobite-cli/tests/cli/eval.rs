@@ -243,6 +243,35 @@ fn answers_are_graded_once_an_item() {
     assert!(said.contains("results of another run (answers is missing"), "{said}");
 }
 
+/// Several answers are generated at once. Neither their number nor an interruption changes them.
+#[test]
+fn answers_do_not_depend_on_how_many_are_generated_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir_all(data.join("gsm8k")).unwrap();
+    for name in ["test", "train"] {
+        let row = |number| {
+            let question = format!("How many are {number} and {}?", number * number);
+            serde_json::json!({"question": question, "answer": format!("So many. #### {number}")})
+        };
+        let rows: String = (0..6).map(|number| format!("{}\n", row(number))).collect();
+        std::fs::write(data.join(format!("gsm8k/{name}.jsonl")), rows).unwrap();
+    }
+    let run = |name: &str, args: &[&str]| {
+        let out = folder.path().join(name);
+        let mut command = command(["eval", "--any-data", "--quiet", "--tasks", "gsm8k", "--data"]);
+        stdout(command.arg(&data).arg("-o").arg(&out).args(args)).unwrap();
+        let mut lines: Vec<String> = items(&out, "gsm8k").lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let alone = run("alone", &["--batch-size", "1"]);
+    assert_eq!(alone.len(), 6);
+    assert_eq!(run("together", &[]), alone);
+    assert_eq!(run("parts", &["--batch-size", "3", "--limit", "4"]), alone[..4]);
+    assert_eq!(run("parts", &["--batch-size", "3"]), alone);
+}
+
 #[test]
 fn unknown_tasks_and_foreign_data_are_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::generation::{self, ModelPrompt};
 use crate::metrics::Measured;
 use crate::place::Place;
-use crate::protocol::{Item, Items, Protocol, parse_lines};
+use crate::protocol::{Item, Items, Protocol, Work, parse_lines};
 use crate::record::Record;
 use crate::results::Line;
 use crate::task::{Conversation, Task};
@@ -180,15 +180,7 @@ impl Dialogue {
     }
 }
 
-impl Item for Dialogue {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn prompt_sha256(&self) -> String {
-        sha256(self.turns.join("\0").as_bytes())
-    }
-
+impl Dialogue {
     /// Asks the second question after the model has answered the first.
     fn answer(&self, engine: &mut Engine) -> Result<Value> {
         let sampling = Sampling { temperature: self.temperature, ..Sampling::default() };
@@ -197,7 +189,7 @@ impl Item for Dialogue {
         let mut answers: Vec<String> = Vec::new();
         for _ in &self.turns {
             let asked = self.prompt_for(engine, &answers)?;
-            let output = generation::generate(engine, &asked, &mut sampler, self.max_tokens, &[])?;
+            let output = generation::generate(engine, &asked, &mut sampler, self.max_tokens)?;
             answers.push(output.trim().to_owned());
         }
         let identity = format!("{} {} {answers:?}", engine.model_sha256(), self.id);
@@ -211,6 +203,20 @@ impl Item for Dialogue {
             choices: vec![AnswerSet { index: 0, turns: answers }],
             tstamp: now.as_secs_f64(),
         }))
+    }
+}
+
+impl Item for Dialogue {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn prompt_sha256(&self) -> String {
+        sha256(self.turns.join("\0").as_bytes())
+    }
+
+    fn work(&self, _engine: &Engine) -> Result<Work<'_>> {
+        Ok(Work::Answer(Box::new(|engine| self.answer(engine))))
     }
 
     fn asked(&self, engine: &Engine, line: &Value) -> Result<Map<String, Value>> {
