@@ -97,6 +97,9 @@ impl Engine {
         prompts: &[(Vec<u32>, Limits)],
         listen: impl FnMut(usize, String) -> ControlFlow<()>,
     ) -> std::result::Result<(), (usize, trilobite_runtime::Error)> {
+        if prompts.is_empty() {
+            return Ok(());
+        }
         let model = Arc::clone(&self.model);
         let tokenizer = Some(model.tokenizer().map_err(|error| (0, error))?);
         let (sampling, batch) = (Sampling::default(), self.batch);

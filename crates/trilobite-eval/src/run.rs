@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::kind::protocol;
 use crate::outcome::Outcome;
 use crate::place::Place;
-use crate::protocol::{Items, Protocol, Work};
+use crate::protocol::{Item, Items, Protocol, Work};
 use crate::results::{self, AppendFile, Line, RunSettings};
 use crate::shard::{Selection, Shard};
 use crate::task::Task;
@@ -99,53 +99,16 @@ pub fn run(
     };
     proceed(count)?;
     let missing: Vec<usize> = (0..total).filter(|&at| lines[at].is_none()).collect();
-    let item = |at: usize| &items.list[chosen[at].1];
-    let mut take = |at: usize, mut value: Value| -> Result<()> {
+    let work: Vec<&dyn Item> =
+        missing.iter().map(|&at| items.list[chosen[at].1].as_ref()).collect();
+    answer_all(engine, task, &work, &mut |number, mut value| {
+        let at = missing[number];
         value["index"] = chosen[at].0.into();
         file.append(&value)?;
-        lines[at] = Some(Line { number: 0, id: item(at).id().to_owned(), value });
+        lines[at] = Some(Line { number: 0, id: work[number].id().to_owned(), value });
         count += 1;
         proceed(count)
-    };
-    let failed = |at: usize, error| Error::Item {
-        task: task.name.clone(),
-        id: item(at).id().to_owned(),
-        source: Box::new(error),
-    };
-
-    // Texts are generated several at once. The other items run one after another.
-    let (mut prompts, mut graders, mut others) = (Vec::new(), Vec::new(), Vec::new());
-    for at in missing {
-        match item(at).work(engine)? {
-            Work::Generate { prompt, limits, grade } => {
-                prompts.push((prompt, limits));
-                graders.push((at, grade));
-            }
-            Work::Answer(answer) => others.push((at, answer)),
-        }
-    }
-    let mut fault = None;
-    let generated = engine.generate(&prompts, |number, text| {
-        let (at, grade) = &graders[number];
-        match grade(text).and_then(|value| take(*at, value)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                fault = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    });
-    if let Some(error) = fault {
-        return Err(error);
-    }
-    generated.map_err(|(number, error)| failed(graders[number].0, error))?;
-    for (at, answer) in others {
-        let value = answer(engine).map_err(|error| match error {
-            Error::Model(source) => failed(at, source),
-            error => error,
-        })?;
-        take(at, value)?;
-    }
+    })?;
     let lines: Vec<Line> = lines.into_iter().flatten().collect();
     file.sync()?;
     let mut outcome = Outcome::of(protocol.as_ref(), path, &lines)?;
@@ -168,6 +131,54 @@ pub fn run(
         outcome.measured = measured;
     }
     Ok(outcome)
+}
+
+/// Runs the model on items, and calls `take` with the number of each and a line of the results.
+/// Texts are generated several at once; the other items run one after another.
+fn answer_all(
+    engine: &mut Engine,
+    task: &Task,
+    items: &[&dyn Item],
+    take: &mut dyn FnMut(usize, Value) -> Result<()>,
+) -> Result<()> {
+    let failed = |number: usize, error| Error::Item {
+        task: task.name.clone(),
+        id: items[number].id().to_owned(),
+        source: Box::new(error),
+    };
+    let (mut prompts, mut graders, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, item) in items.iter().enumerate() {
+        match item.work(engine)? {
+            Work::Generate { prompt, limits, grade } => {
+                prompts.push((prompt, limits));
+                graders.push((number, grade));
+            }
+            Work::Answer(answer) => others.push((number, answer)),
+        }
+    }
+    let mut fault = None;
+    let generated = engine.generate(&prompts, |prompt, text| {
+        let (number, grade) = &graders[prompt];
+        match grade(text).and_then(|value| take(*number, value)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                fault = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    if let Some(error) = fault {
+        return Err(error);
+    }
+    generated.map_err(|(prompt, error)| failed(graders[prompt].0, error))?;
+    for (number, answer) in others {
+        let value = answer(engine).map_err(|error| match error {
+            Error::Model(source) => failed(number, source),
+            error => error,
+        })?;
+        take(number, value)?;
+    }
+    Ok(())
 }
 
 /// Everything that the results of a run depend on.
