@@ -153,9 +153,9 @@ mod tests {
             let text = "The old house at the end of the street had a green door and ";
             let prompt = |number: usize| {
                 let words = format!("{text}{} windows", number * number);
-                let ids = tokenizer.encode(&words, number % 3 == 0, false).unwrap();
+                let ids = tokenizer.encode(&words, number.is_multiple_of(3), false).unwrap();
                 let max_tokens = [None, Some(0), Some(1), Some(7), Some(20)][number % 5];
-                let stop = if number % 4 == 0 { vec!["e".to_owned()] } else { Vec::new() };
+                let stop = if number.is_multiple_of(4) { vec!["e".to_owned()] } else { Vec::new() };
                 (ids, Limits { max_tokens, stop, end_ids: vec![5] })
             };
             let prompts: Vec<_> = (0..11).map(prompt).collect();
