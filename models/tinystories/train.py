@@ -594,10 +594,15 @@ def main():
         rows = pack_rows(train, args.length, random.Random(f"{args.seed} {epoch}"))
         return torch.from_numpy(rows).to(device), (rows[:, 1:] >= 0).sum(1)
 
+    def check():
+        if average is not None and not math.isfinite(average):
+            raise SystemExit(f"the loss is not finite by step {step}; {state_path} holds an earlier step")
+
     def save():
+        check()
         torch.save(
             dict(model=model.state_dict(), adam=adam.state_dict(), muon=muon.buffers, step=step, tokens=tokens,
-                 epoch=epoch, at=at, start=start, average=float(average), config=asdict(config)),
+                 epoch=epoch, at=at, start=start, average=None if average is None else float(average), config=asdict(config)),
             state_path + ".part",
         )
         os.replace(state_path + ".part", state_path)
@@ -646,11 +651,9 @@ def main():
         value = value.detach()
         average = value if average is None else average + 0.05 * (value - average)
         # Reading a loss waits for the device, which is why it is not done at every step.
-        saving = time.time() - last_save > 60 * args.save_minutes
-        if (saving or step % 20 == 0) and not math.isfinite(average):
-            raise SystemExit(f"the loss is not finite by step {step}; {state_path} holds an earlier step")
         if step % 20 == 0:
             now = time.time()
+            check()
             say(
                 f"step {step} epoch {epoch} tokens {tokens / 1e6:.2f}M loss {value:.4f} average {average:.4f} "
                 f"lr {args.lr * factor:.5f} {(step - logged) * args.batch * args.length / (now - last_log):.0f} tokens/s "
@@ -659,7 +662,7 @@ def main():
             last_log, logged = now, step
         if step % args.validate == 0 and step < end:
             validate()
-        if saving:
+        if time.time() - last_save > 60 * args.save_minutes:
             save()
             last_save = time.time()
     save()

@@ -350,7 +350,7 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<trilobite_eval::Shard>,
     /// Number of answers to generate at once, which changes no result
-    #[arg(long = "batch-size", value_name = "N", default_value_t = 8,
+    #[arg(long = "batch-size", value_name = "N", default_value_t = trilobite_eval::BATCH_SIZE,
           value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) at_once: usize,
     /// Merge the results in these folders, without a model

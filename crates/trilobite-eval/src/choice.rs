@@ -279,9 +279,7 @@ impl Question {
             pred_norm,
         }
     }
-}
 
-impl Question {
     fn answer(&self, engine: &mut Engine) -> Result<serde_json::Value> {
         let requests = self.requests_for(engine)?;
         let scores = engine.score(&requests)?;

@@ -13,6 +13,9 @@ use trilobite_runtime::{
 use crate::bytes::sha256;
 use crate::error::{Error, Result};
 
+/// Default number of answers that are generated at once.
+pub const BATCH_SIZE: usize = 8;
+
 /// Settings of the prompts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Prompting {
@@ -73,7 +76,7 @@ impl Engine {
             sha256,
             name: name.into(),
             whole: false,
-            batch: 8,
+            batch: BATCH_SIZE,
         }
     }
 
@@ -82,7 +85,7 @@ impl Engine {
         self.whole = whole;
     }
 
-    /// Sets how many answers are generated at once, 8 by default, which changes no result.
+    /// Sets how many answers are generated at once, which changes no result.
     pub fn generate_at_once(&mut self, batch: usize) {
         self.batch = batch;
     }

@@ -37,7 +37,7 @@ mod tests;
 
 pub use answers::grade_answers;
 pub use conversation::JudgeServer;
-pub use engine::{Engine, Prompting, Settings};
+pub use engine::{BATCH_SIZE, Engine, Prompting, Settings};
 pub use error::{Error, Result};
 pub use grade::{Confinement, SandboxLayer, confine_and_run, confinement};
 pub use list::{Listed, ListedFile, list};

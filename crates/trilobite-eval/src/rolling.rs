@@ -52,12 +52,6 @@ pub(crate) struct Page {
     bytes: usize,
 }
 
-impl Page {
-    fn answer(&self, engine: &mut Engine) -> Result<Value> {
-        Ok(json!(score(engine, self)?))
-    }
-}
-
 impl Item for Page {
     fn id(&self) -> &str {
         &self.id
@@ -68,7 +62,7 @@ impl Item for Page {
     }
 
     fn work(&self, _engine: &Engine) -> Result<Work<'_>> {
-        Ok(Work::Answer(Box::new(|engine| self.answer(engine))))
+        Ok(Work::Answer(Box::new(|engine| Ok(json!(score(engine, self)?)))))
     }
 
     fn asked(&self, _engine: &Engine, _line: &Value) -> Result<Map<String, Value>> {

@@ -40,7 +40,6 @@ pub(crate) struct Args {
     /// Only the first N items of each task; 0 is all [default: 100; all with --published]
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
-
     /// Put the items of a task in a random order first, so that --limit N selects a random subset
     #[arg(long, value_name = "SEED")]
     pub(super) shuffle: Option<u64>,
@@ -62,7 +61,7 @@ pub(crate) struct Args {
     /// Number of interleaved rounds
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     pub(super) rounds: usize,
-    /// Measure the speed of decoding by threads and by tokens in the context too
+    /// Measure decoding by threads and by tokens in the context, and memory over time, too
     #[arg(long, conflicts_with = "rows")]
     pub(super) scaling: bool,
     /// Threads [default: all cores]

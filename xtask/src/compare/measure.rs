@@ -69,10 +69,11 @@ pub(super) fn interleaved(
                 let tests: Vec<_> = pass.tests().map(|test| test.name()).collect();
                 let (name, tests) = (&subjects[at].name, tests.join(" "));
                 eprintln!("round {} of {}, {tests}: {name}", round + 1, args.rounds);
-                if let Ok(command) = command(binary, args, pass, &subjects[at]) {
+                let run = command(binary, args, pass, &subjects[at]).and_then(|mut command| {
                     rows[at].ran(&tests, &command);
-                }
-                match quiet_run(binary, args, pass, &subjects[at], &mut machine) {
+                    quiet_run(&mut command, args, &subjects[at], &mut machine)
+                });
+                match run {
                     Ok((run, others)) => {
                         runs.others = runs.others.max(others);
                         runs.runs.push(run);
@@ -153,15 +154,14 @@ fn fill(row: &mut Row, passes: &[Runs], subject: &Subject, args: &Args, plan: &P
 
 /// Runs a row once, and again if other processes disturbed the run.
 fn quiet_run(
-    binary: &Path,
+    command: &mut Command,
     args: &Args,
-    pass: &Pass,
     subject: &Subject,
     machine: &mut Machine,
 ) -> Result<(Run, f64)> {
     let mut best: Option<(Run, f64)> = None;
     for _ in 0..=REPEATS {
-        let (run, others) = one_run(binary, args, pass, subject, machine)?;
+        let (run, others) = one_run(command, args, subject, machine)?;
         if best.as_ref().is_none_or(|(_, least)| others < *least) {
             best = Some((run, others));
         }
@@ -173,15 +173,13 @@ fn quiet_run(
 }
 
 fn one_run(
-    binary: &Path,
+    command: &mut Command,
     args: &Args,
-    pass: &Pass,
     subject: &Subject,
     machine: &mut Machine,
 ) -> Result<(Run, f64)> {
-    let mut command = command(binary, args, pass, subject)?;
     let kind = subject.kind.as_ref().map_err(|why| anyhow!("{why}"))?;
-    let Output { stdout, peak_resident_bytes, others, .. } = process::run(&mut command)?;
+    let Output { stdout, peak_resident_bytes, others, .. } = process::run(command)?;
     // A command that keeps the machine quiet may wait while other processes work.
     let others = others.filter(|_| args.wrap.is_none()).unwrap_or(0.0);
     let run = match kind {

@@ -15,8 +15,6 @@ pub(super) struct Output {
     pub(super) stderr: String,
     /// The largest observed resident size, if the system reports it.
     pub(super) peak_resident_bytes: Option<u64>,
-    /// The resident size over time: seconds since the start, and bytes.
-    pub(super) memory: Vec<(f64, u64)>,
     /// The fraction of all processor time that other processes took, if the system reports it.
     pub(super) others: Option<f64>,
 }
@@ -24,6 +22,23 @@ pub(super) struct Output {
 /// Runs a program to its end. A nonzero exit status is an error with the last line of its standard
 /// error.
 pub(super) fn run(command: &mut Command) -> Result<Output> {
+    watched(command, Duration::from_millis(20), &mut |_, _| {})
+}
+
+/// Runs a program to its end. Returns its resident size over time: seconds since the start, and bytes.
+pub(super) fn memory(command: &mut Command) -> Result<Vec<(f64, u64)>> {
+    let mut sizes = Vec::new();
+    let mut note = |seconds, bytes| sizes.push((seconds, bytes));
+    watched(command, Duration::from_millis(5), &mut note)?;
+    Ok(sizes)
+}
+
+/// Runs a program, and passes its resident size to `note` at intervals.
+fn watched(
+    command: &mut Command,
+    interval: Duration,
+    note: &mut dyn FnMut(f64, u64),
+) -> Result<Output> {
     let shown = command.get_program().to_string_lossy().into_owned();
     let mut work = || -> Result<Output> {
         let before = Work::now();
@@ -32,7 +47,8 @@ pub(super) fn run(command: &mut Command) -> Result<Output> {
         let mut child = command.spawn()?;
         let stdout = read_aside(child.stdout.take());
         let stderr = read_aside(child.stderr.take());
-        let Finished { status, peak_resident_bytes, memory } = wait(&mut child, start)?;
+        let mut note = |bytes| note(start.elapsed().as_secs_f64(), bytes);
+        let (status, peak_resident_bytes) = wait(&mut child, interval, &mut note)?;
         let seconds = start.elapsed().as_secs_f64();
         let join = |thread: std::thread::JoinHandle<Vec<u8>>| {
             String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned()
@@ -44,7 +60,7 @@ pub(super) fn run(command: &mut Command) -> Result<Output> {
             bail!("{status}: {}", said.strip_prefix("error: ").unwrap_or(said));
         }
         let others = before.zip(Work::now()).map(|(before, after)| after.others(&before, seconds));
-        Ok(Output { stdout, stderr, peak_resident_bytes, memory, others })
+        Ok(Output { stdout, stderr, peak_resident_bytes, others })
     };
     work().with_context(|| shown)
 }
@@ -82,18 +98,14 @@ fn read_aside(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHand
     })
 }
 
-/// A finished program.
-struct Finished {
-    status: std::process::ExitStatus,
-    peak_resident_bytes: Option<u64>,
-    memory: Vec<(f64, u64)>,
-}
-
-/// Waits for a program and records its resident size: the largest, and over time.
-fn wait(child: &mut Child, start: Instant) -> Result<Finished> {
+/// Waits for a program and looks at its resident size at intervals. Returns the largest.
+fn wait(
+    child: &mut Child,
+    interval: Duration,
+    note: &mut dyn FnMut(u64),
+) -> Result<(std::process::ExitStatus, Option<u64>)> {
     let path = format!("/proc/{}/status", child.id());
     let mut peak = None;
-    let mut memory = Vec::new();
     loop {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let bytes = |name: &str| -> Option<u64> {
@@ -101,11 +113,13 @@ fn wait(child: &mut Child, start: Instant) -> Result<Finished> {
             Some(rest.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
         };
         peak = peak.max(bytes("VmHWM:"));
-        memory.extend(bytes("VmRSS:").map(|size| (start.elapsed().as_secs_f64(), size)));
-        if let Some(status) = child.try_wait()? {
-            return Ok(Finished { status, peak_resident_bytes: peak, memory });
+        if let Some(size) = bytes("VmRSS:") {
+            note(size);
         }
-        std::thread::sleep(Duration::from_millis(5));
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, peak));
+        }
+        std::thread::sleep(interval);
     }
 }
 

@@ -67,7 +67,10 @@ fn of_model(
         if context.is_some_and(|context| depth + args.decode > context) {
             break;
         }
-        let measured = bench("context", &["-d", &depth.to_string(), "-t", &most.to_string()])?;
+        let measured = bench(
+            &format!("context-{depth}"),
+            &["-d", &depth.to_string(), "-t", &most.to_string()],
+        )?;
         scaling.context.extend(measured.into_iter().map(|(_, speed)| (depth, speed)));
     }
     let mut command = Command::new(binary);
@@ -75,7 +78,7 @@ fn of_model(
     command.args(["--temp", "0", "-q", "-n", &tokens, "-t", &most.to_string()]);
     command.envs(&subject.env);
     row.ran("memory", &command);
-    scaling.memory = thinned(&process::run(&mut command)?.memory);
+    scaling.memory = thinned(&process::memory(&mut command)?);
     Ok(scaling)
 }
 

@@ -34,10 +34,11 @@ case "$1" in
 pull) {pull} ;;
 convert) for out; do :; done; echo gguf > "$out" ;;
 inspect) echo '{{"file_bytes": 200, "non_embedding_bytes": 100000000, "sha256": "0123456789",
-  "tensors": [{{"name": "token_embd.weight", "shape": [1000, 8]}}]}}' ;;
+  "tensors": [{{"name": "token_embd.weight", "shape": [1000, 8]}}],
+  "architecture": "tiny", "metadata": {{"tiny.context_length": 300}}}}' ;;
 perplexity) echo '{{"perplexity": {perplexity}, "bits_per_byte": 1.5, "method": "windows"}}' ;;
-bench) echo '[{{"isa": "avx2", "prefill": [{{"tokens_per_s": {{"median": 100.0}}}}],
-  "decode": {{"tokens_per_s": {{"median": 20.0}}, "bandwidth_bytes_per_s": 3e10, "bytes_per_token": 7}},
+bench) echo '[{{"isa": "avx2", "threads": 3, "prefill": [{{"tokens_per_s": {{"median": 100.0}}}}],
+  "decode": {{"tokens_per_s": {{"median": 20.0, "min": 19.0, "max": 21.0}}, "bandwidth_bytes_per_s": 3e10, "bytes_per_token": 7}},
   "peak_resident_bytes": 300000000}}]' ;;
 eval) case "$*" in
   *mt_bench*) echo '{{"tasks": {{"mt_bench": {{"n": 2, "metrics": {{}}, "not_run": "no judge"}}}}}}' ;;
@@ -213,6 +214,29 @@ fn random_weights_are_measured_without_fetching_or_scoring() {
     let reason = "models/models.toml does not know the shape of falcon-e-1b-instruct";
     assert_eq!(report["rows"][0]["file_bytes"]["not_run"], reason);
     assert_eq!(report["rows"][1]["file_bytes"]["value"], 200);
+}
+
+#[test]
+fn scaling_is_measured_by_threads_and_contexts() {
+    let place = Place::new("");
+    let args = ["tinystories", "--tasks", "piqa", "--no-fetch", "-r", "1", "-n", "8", "-t", "6"];
+    let (report, _) = place.compare(&[&args[..], &["--scaling"]].concat());
+    let scaling = &report["rows"][0]["scaling"];
+    let axis = |name: &str| {
+        let points = scaling[name].as_array().unwrap();
+        points
+            .iter()
+            .map(|point| (point[0].clone(), point[1]["median"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(axis("threads"), [(3.into(), 20.0.into())]);
+    // The context has 300 tokens.
+    assert_eq!(axis("context"), [(0.into(), 20.0.into()), (256.into(), 20.0.into())]);
+    let calls = place.calls("bench").join("\n");
+    assert!(calls.contains("-t 1,2,4,6") && !calls.contains("-d 1024"), "{calls}");
+    assert_eq!(place.calls("run").len(), 1);
+    let page = std::fs::read_to_string(place.path("out/report.html")).unwrap();
+    assert!(page.contains("-d 0 -t 6</pre>") && page.contains("-d 256 -t 6</pre>"), "{page}");
 }
 
 #[test]

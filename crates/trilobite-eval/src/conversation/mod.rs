@@ -178,9 +178,7 @@ impl Dialogue {
             None => ModelPrompt::Text(plain(&messages)),
         })
     }
-}
 
-impl Dialogue {
     /// Asks the second question after the model has answered the first.
     fn answer(&self, engine: &mut Engine) -> Result<Value> {
         let sampling = Sampling { temperature: self.temperature, ..Sampling::default() };
