@@ -14,6 +14,8 @@ pub(crate) fn environment() -> std::result::Result<Environment<'static>, minijin
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // Errors then name the undefined variable, in release builds too.
+    environment.set_debug(true);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("position", position);

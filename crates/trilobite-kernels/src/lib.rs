@@ -40,6 +40,7 @@ mod random;
 mod reference;
 pub mod scan;
 mod simd;
+mod stream;
 pub mod t5_3;
 mod workspace;
 
@@ -51,4 +52,5 @@ pub use dense::{
 pub use error::Error;
 pub use kernels::{Isa, Kernels, Method};
 pub use layout::{Layout, TernaryMatrix};
+pub use stream::read_all;
 pub use workspace::Workspace;

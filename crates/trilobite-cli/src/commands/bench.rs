@@ -9,14 +9,14 @@ mod tokens;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use memmap2::MmapMut;
 use serde_json::{Value, json};
 use trilobite_format::model::is_projection;
-use trilobite_kernels::Kernels;
+use trilobite_kernels::{Kernels, read_all};
 use trilobite_runtime::{
     Activations, Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions,
     Speculation, Team,
@@ -459,37 +459,23 @@ fn stream() -> Result<MmapMut> {
         // The kernel was built without large pages.
         ensure!(error.kind() == std::io::ErrorKind::InvalidInput, error);
     }
-    for (i, value) in (0u64..).zip(stream.as_chunks_mut().0) {
-        *value = i.to_le_bytes();
-    }
+    // Pages that were never written share one page of zeros.
+    stream.fill(1);
     Ok(stream)
 }
 
 /// Bytes per second that all threads together read from memory.
 fn bandwidth(stream: &[u8], threads: usize) -> Result<f64> {
-    let stream: &[[u8; 8]] = stream.as_chunks().0;
     let mut team = Team::new(threads, || ())?;
-    let sums = Mutex::new(0u64);
     let share = stream.len().div_ceil(threads);
     let mut pass = || {
         let start = Instant::now();
         team.run(&|member| {
-            let part = stream.chunks(share).nth(member).unwrap_or_default();
-            // Independent sums, so that memory and not addition limits the speed.
-            let mut lanes = [0u64; 32];
-            for chunk in part.as_chunks::<32>().0 {
-                for (lane, value) in lanes.iter_mut().zip(chunk) {
-                    *lane = lane.wrapping_add(u64::from_le_bytes(*value));
-                }
-            }
-            if let Ok(mut sum) = sums.lock() {
-                *sum = lanes.iter().fold(*sum, |sum, lane| sum.wrapping_add(*lane));
-            }
+            black_box(read_all(stream.chunks(share).nth(member).unwrap_or_default()));
         });
         size_of_val(stream) as f64 / start.elapsed().as_secs_f64()
     };
     pass();
     let speeds = (0..STREAM_RUNS).map(|_| pass()).collect();
-    black_box(sums.lock().map_or(0, |sum| *sum));
     Ok(Spread::of(speeds).median)
 }

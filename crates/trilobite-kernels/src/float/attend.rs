@@ -220,12 +220,16 @@ fn scores_of<S: Simd, R: CellRows>(
     let mut out = BlockColumns { chunks, stride: positions / LANES, column: keys.index };
     let mut row = 0;
     while row < rows {
-        let n = take(rows - row);
+        let n = take::<S>(rows - row);
         if (row..row + n).any(|row| !visible.within(row, keys.index).is_empty()) {
             let q = &q[row * panels..];
             match n {
-                4 => score_rows::<S, 4>(simd, q, panels, keys, scale, row, &mut out),
-                2 => score_rows::<S, 2>(simd, q, panels, keys, scale, row, &mut out),
+                4 if const { several::<S>() } => {
+                    score_rows::<S, 4>(simd, q, panels, keys, scale, row, &mut out)
+                }
+                2 if const { several::<S>() } => {
+                    score_rows::<S, 2>(simd, q, panels, keys, scale, row, &mut out)
+                }
                 _ => score_rows::<S, 1>(simd, q, panels, keys, scale, row, &mut out),
             }
         }
@@ -234,12 +238,17 @@ fn scores_of<S: Simd, R: CellRows>(
 }
 
 /// The number of rows to process together, of the `left` rows.
-fn take(left: usize) -> usize {
+fn take<S: Simd>(left: usize) -> usize {
     match left {
-        4.. => 4,
-        2.. => 2,
+        4.. if several::<S>() => 4,
+        2.. if several::<S>() => 2,
         _ => 1,
     }
+}
+
+/// Whether the registers hold the sums of several rows.
+const fn several<S: Simd>() -> bool {
+    S::REGISTERS > 2
 }
 
 /// A block of 32 columns of a matrix.
@@ -384,10 +393,14 @@ fn values_of<S: Simd, R: CellRows>(
         let mut row = 0;
         while row < rows {
             let weights = &weights[row * blocks + values.index..];
-            let n = take(rows - row);
+            let n = take::<S>(rows - row);
             match n {
-                4 => weigh_rows::<S, R, 4>(simd, weights, blocks, tile, visible, row, &mut out),
-                2 => weigh_rows::<S, R, 2>(simd, weights, blocks, tile, visible, row, &mut out),
+                4 if const { several::<S>() } => {
+                    weigh_rows::<S, R, 4>(simd, weights, blocks, tile, visible, row, &mut out)
+                }
+                2 if const { several::<S>() } => {
+                    weigh_rows::<S, R, 2>(simd, weights, blocks, tile, visible, row, &mut out)
+                }
                 _ => weigh_rows::<S, R, 1>(simd, weights, blocks, tile, visible, row, &mut out),
             }
             row += n;

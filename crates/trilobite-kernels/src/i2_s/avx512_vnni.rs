@@ -34,8 +34,10 @@ fn tile<const R: usize, const T: usize>(
         for r in 0..R {
             prefetch(ahead[r].block(b));
             let block = _mm512_broadcast_i64x4(load(&w[r][b]));
-            let planes =
-                shifts.map(|shift| _mm512_and_si512(_mm512_srlv_epi16(block, shift), mask));
+            let mut planes = [mask; 2];
+            for p in 0..2 {
+                planes[p] = _mm512_and_si512(_mm512_srlv_epi16(block, shifts[p]), mask);
+            }
             for t in 0..T {
                 for (p, x) in x[t][b].as_chunks().0.iter().enumerate() {
                     let sum = &mut sums[r][t][p % const { spread(R * T, 2) }];
@@ -44,14 +46,14 @@ fn tile<const R: usize, const T: usize>(
             }
         }
     }
-    sums.map(|sums| {
-        let mut totals = [0; T];
+    let mut totals = [[0; T]; R];
+    for r in 0..R {
         for t in 0..T {
-            let [a, b] = sums[t];
-            totals[t] = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+            let [a, b] = sums[r][t];
+            totals[r][t] = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
         }
-        totals
-    })
+    }
+    totals
 }
 
 #[target_feature(enable = "avx512f")]

@@ -39,13 +39,13 @@ fn tile<const R: usize, const T: usize>(
             }
         }
     }
-    sums.map(|sums| {
-        let mut totals = [0; T];
+    let mut totals = [[0; T]; R];
+    for r in 0..R {
         for t in 0..T {
-            let [a, b, c, d] = sums[t];
+            let [a, b, c, d] = sums[r][t];
             let sum = _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d));
-            totals[t] = sum_lanes(sum);
+            totals[r][t] = sum_lanes(sum);
         }
-        totals
-    })
+    }
+    totals
 }

@@ -127,7 +127,7 @@ fn arrange(x: &[i8], arranged: &mut [Arranged]) -> i32 {
 /// tabulated; every row then costs one addition per byte.
 pub(crate) fn lookup(product: &Product<'_>, buffers: &mut PortableBuffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
-    debug_assert!(matrix.allows_lookup(), "{matrix:?}");
+    assert!(matrix.allows_lookup(), "{matrix:?}");
     let (blocks, stride) = (matrix.cols.div_ceil(BLOCK), rows.len());
     let few = tokens.len() % LANES;
     let few = if few < MIN_TOKENS { few } else { 0 };

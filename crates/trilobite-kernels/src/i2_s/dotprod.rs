@@ -33,14 +33,14 @@ fn tile<const R: usize, const T: usize>(
             }
         }
     }
-    sums.map(|sums| {
-        let mut totals = [0; T];
+    let mut totals = [[0; T]; R];
+    for r in 0..R {
         for t in 0..T {
-            let [a, b, c, d] = sums[t];
-            totals[t] = vaddvq_s32(vaddq_s32(vaddq_s32(a, b), vaddq_s32(c, d)));
+            let [a, b, c, d] = sums[r][t];
+            totals[r][t] = vaddvq_s32(vaddq_s32(vaddq_s32(a, b), vaddq_s32(c, d)));
         }
-        totals
-    })
+    }
+    totals
 }
 
 /// Adds four products to each of four sums. The intrinsic is not stable yet.

@@ -65,7 +65,7 @@ pub(crate) struct Avx2Buffers {
 #[target_feature(enable = "avx2")]
 pub(crate) fn gemm(product: &Product<'_>, buffers: &mut Avx2Buffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
-    debug_assert!(matrix.allows_lookup() && tokens.len().is_multiple_of(LANES));
+    assert!(matrix.allows_lookup() && tokens.len().is_multiple_of(LANES));
     let blocks = matrix.cols.div_ceil(BLOCK);
     let stride = rows.len();
     let Avx2Buffers { entries, activations, tables, low, high } = buffers;
@@ -150,19 +150,30 @@ fn transpose(x: &Codes, t: usize, activations: &mut [Activations]) {
 /// Tabulates the signed sums of the activations of each byte, in the order of the byte's codes.
 #[target_feature(enable = "avx2")]
 fn build(activations: &Activations, tables: &mut Tables) {
-    let signed = |sum, x| [_mm256_sub_epi16(sum, x), sum, _mm256_add_epi16(sum, x)];
     for (i, x) in activations.iter().enumerate() {
         let table = &mut tables.0[i / SHARING][i % SHARING * SUMS..][..SUMS];
         let [a, b, c, d] = [load(&x[0]), load(&x[1]), load(&x[2]), load(&x[3])];
-        let zero = _mm256_setzero_si256();
-        let upper = signed(zero, a).map(|sum| signed(sum, b));
-        let lower = signed(zero, c).map(|sum| signed(sum, d));
+        let [upper, lower] = [signed_pair(a, b), signed_pair(c, d)];
         for (nine, upper) in table.as_chunks_mut::<9>().0.iter_mut().zip(upper.as_flattened()) {
             for (entry, lower) in nine.iter_mut().zip(lower.as_flattened()) {
                 store(entry, _mm256_add_epi16(*upper, *lower));
             }
         }
     }
+}
+
+/// The signed sums of two vectors of activations.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn signed_pair(a: __m256i, b: __m256i) -> [[__m256i; 3]; 3] {
+    let [minus, zero, plus] = signed(_mm256_setzero_si256(), a);
+    [signed(minus, b), signed(zero, b), signed(plus, b)]
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn signed(sum: __m256i, x: __m256i) -> [__m256i; 3] {
+    [_mm256_sub_epi16(sum, x), sum, _mm256_add_epi16(sum, x)]
 }
 
 /// Adds the entries of a group to the sum of each row. With `CARRY`, moves the carry from low to

@@ -210,8 +210,12 @@ fn gemm_tokens<const R: usize, const T: usize>(
             };
             let out = &mut out[r - part.start..];
             if aligned && r + R <= part.end {
-                let w = std::array::from_fn(|i| blocks(r + i));
-                add(simd.tile::<R, T>(w.map(|w| w.0), w.map(|w| w.1), x_blocks), out, stride);
+                let (first_row, first_ahead) = blocks(r);
+                let (mut w, mut ahead) = ([first_row; R], [first_ahead; R]);
+                for i in 1..R {
+                    (w[i], ahead[i]) = blocks(r + i);
+                }
+                add(simd.tile::<R, T>(w, ahead, x_blocks), out, stride);
                 r += R;
             } else {
                 let (w, ahead) = blocks(r);
@@ -223,6 +227,7 @@ fn gemm_tokens<const R: usize, const T: usize>(
     T
 }
 
+#[inline(always)]
 fn add<const R: usize, const T: usize>(sums: [[i32; T]; R], out: &mut [i32], stride: usize) {
     for (r, sums) in sums.iter().enumerate() {
         for (t, sum) in sums.iter().enumerate() {

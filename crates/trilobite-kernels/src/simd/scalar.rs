@@ -26,14 +26,14 @@ pub(crate) trait Arithmetic: Copy {
 pub(crate) struct InRust;
 
 impl Arithmetic for InRust {
-    #[inline]
+    #[inline(never)]
     fn multiply_add(self, a: &[f32], b: &[f32], c: &mut [f32]) {
         for ((a, b), c) in a.iter().zip(b).zip(c) {
             *c = a.mul_add(*b, *c);
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn widen(self, x: &[u16; LANES]) -> [f32; LANES] {
         // The const functions of `half` never test for processor features.
         x.map(|x| f16::from_bits(x).to_f32_const())
@@ -50,45 +50,45 @@ impl<F: Arithmetic> Simd for Scalar<F> {
     const REGISTERS: usize = 2;
     const CHUNKS: usize = 1;
 
-    #[inline]
+    #[inline(never)]
     fn prefetch(self, _: *const u8) {}
 
-    #[inline]
+    #[inline(never)]
     fn splat(self, x: f32) -> Self::Lanes {
         [x; LANES]
     }
 
-    #[inline]
+    #[inline(never)]
     fn load(self, x: &[f32; LANES]) -> Self::Lanes {
         *x
     }
 
-    #[inline]
+    #[inline(never)]
     fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes {
         self.0.widen(x)
     }
 
-    #[inline]
+    #[inline(never)]
     fn load_bf16(self, x: &[u16; LANES]) -> Self::Lanes {
         x.map(|x| f32::from_bits(u32::from(x) << 16))
     }
 
-    #[inline]
+    #[inline(never)]
     fn load_i8(self, x: &[i8; LANES]) -> Self::Lanes {
         x.map(f32::from)
     }
 
-    #[inline]
+    #[inline(never)]
     fn store(self, x: Self::Lanes, out: &mut [f32; LANES]) {
         *out = x;
     }
 
-    #[inline]
+    #[inline(never)]
     fn store_f16(self, x: Self::Lanes, out: &mut [u16; LANES]) {
         *out = x.map(|x| f16::from_f32_const(x).to_bits());
     }
 
-    #[inline]
+    #[inline(never)]
     fn add(self, mut a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         for i in 0..LANES {
             a[i] += b[i];
@@ -96,7 +96,7 @@ impl<F: Arithmetic> Simd for Scalar<F> {
         a
     }
 
-    #[inline]
+    #[inline(never)]
     fn mul(self, mut a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         for i in 0..LANES {
             a[i] *= b[i];
@@ -104,13 +104,13 @@ impl<F: Arithmetic> Simd for Scalar<F> {
         a
     }
 
-    #[inline]
+    #[inline(never)]
     fn mul_add(self, a: Self::Lanes, b: Self::Lanes, mut c: Self::Lanes) -> Self::Lanes {
         self.0.multiply_add(&a, &b, &mut c);
         c
     }
 
-    #[inline]
+    #[inline(never)]
     fn sum(self, mut x: Self::Lanes) -> f32 {
         let mut width = LANES;
         while width > 1 {
@@ -122,29 +122,29 @@ impl<F: Arithmetic> Simd for Scalar<F> {
         x[0]
     }
 
-    #[inline]
+    #[inline(never)]
     fn load_part(self, x: &[f32]) -> Self::Part {
         let mut part = [0.0; LANES];
         part.copy_from_slice(&x[..LANES]);
         part
     }
 
-    #[inline]
+    #[inline(never)]
     fn store_part(self, x: Self::Part, out: &mut [f32]) {
         out[..LANES].copy_from_slice(&x);
     }
 
-    #[inline]
+    #[inline(never)]
     fn mul_add_part(self, a: Self::Part, b: Self::Part, c: Self::Part) -> Self::Part {
         self.mul_add(a, b, c)
     }
 
-    #[inline]
+    #[inline(never)]
     fn add_part(self, a: Self::Part, b: Self::Part) -> Self::Part {
         self.add(a, b)
     }
 
-    #[inline]
+    #[inline(never)]
     fn chunk<const C: usize>(self, x: Self::Lanes) -> Self::Chunk {
         [x]
     }

@@ -136,7 +136,11 @@ impl Sums {
         let (mut evens, mut odds) = ([0u16; TILE / 2], [0u16; TILE / 2]);
         store(even, &mut evens);
         store(self.odd, &mut odds);
-        std::array::from_fn(|r| i32::from(if r % 2 == 0 { evens[r / 2] } else { odds[r / 2] }))
+        let mut rows = [0; TILE];
+        for r in 0..TILE {
+            rows[r] = i32::from(if r % 2 == 0 { evens[r / 2] } else { odds[r / 2] });
+        }
+        rows
     }
 }
 
@@ -162,10 +166,15 @@ fn tile_sums<const T: usize>(
         add_block(&block, &tables[whole.len()], &mut sums);
     }
     let bias = BIAS * tables.len() as i32;
-    sums.map(|[low, high]| {
+    let mut totals = [[0; TILE]; T];
+    for t in 0..T {
+        let [low, high] = sums[t];
         let (low, high) = (low.rows(), high.rows());
-        std::array::from_fn(|r| (low[r] - bias) + (high[r] - bias) * i32::from(STEP))
-    })
+        for r in 0..TILE {
+            totals[t][r] = (low[r] - bias) + (high[r] - bias) * i32::from(STEP);
+        }
+    }
+    totals
 }
 
 /// Adds the sums over one block.

@@ -114,7 +114,9 @@ pub(crate) fn gemm<S: Integers>(
 ) {
     match x.tokens() {
         1 => return dispatch!(w.ty, one_token(simd, w.bytes, x.row(0), out)),
-        2 => return dispatch!(w.ty, two_tokens(simd, w.bytes, [x.row(0), x.row(1)], out)),
+        2 if const { S::REGISTERS > 2 } => {
+            return dispatch!(w.ty, two_tokens(simd, w.bytes, [x.row(0), x.row(1)], out));
+        }
         _ => {}
     }
     // A tile has as many sums as fit in the registers.
@@ -181,24 +183,23 @@ fn few_tokens<S: Integers, F: Format<N, B>, const N: usize, const B: usize, cons
     let row_len = w.len() / rows;
     for (r, row) in w.chunks_exact(row_len).enumerate() {
         let (chunks, tail) = row.as_chunks::<N>().0.as_chunks::<B>();
+        let last = [padded(tail)];
+        let last = if tail.is_empty() { &last[..0] } else { &last[..] };
         let mut acc = [simd.splat_half(0.0); T];
-        for (i, chunk) in chunks.iter().enumerate() {
-            for line in chunk.as_flattened().chunks(64) {
-                simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+        let mut i = 0;
+        // A chain of both would test for its end before every chunk.
+        for chunks in [chunks, last] {
+            for chunk in chunks {
+                for line in chunk.as_flattened().chunks(64) {
+                    simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+                }
+                let sums = product::<_, F, N, B, T>(simd, chunk, x, i);
+                unroll!(TOKEN < T => {
+                    let step = simd.splat_half(x[TOKEN].steps[i]);
+                    acc[TOKEN] = simd.mul_add_half(sums[TOKEN], step, acc[TOKEN]);
+                });
+                i += 1;
             }
-            let sums = product::<_, F, N, B, T>(simd, chunk, x, i);
-            unroll!(TOKEN < T => {
-                let step = simd.splat_half(x[TOKEN].steps[i]);
-                acc[TOKEN] = simd.mul_add_half(sums[TOKEN], step, acc[TOKEN]);
-            });
-        }
-        if !tail.is_empty() {
-            let i = chunks.len();
-            let sums = product::<_, F, N, B, T>(simd, &padded(tail), x, i);
-            unroll!(TOKEN < T => {
-                let step = simd.splat_half(x[TOKEN].steps[i]);
-                acc[TOKEN] = simd.mul_add_half(sums[TOKEN], step, acc[TOKEN]);
-            });
         }
         unroll!(TOKEN < T => out[TOKEN * rows + r] = simd.sum_half(acc[TOKEN]));
     }

@@ -34,7 +34,7 @@ impl Integers for Neon {
     type Sums = [int32x4_t; 4];
     type Half = [float32x4_t; 4];
 
-    plain_bytes!();
+    plain_bytes!(always);
 
     #[inline(always)]
     fn arrange(self, x: &mut WideGroup) {

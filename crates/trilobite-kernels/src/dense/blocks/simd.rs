@@ -98,13 +98,13 @@ pub(crate) trait Integers: Simd {
 
 /// Implements the operations on bytes in plain Rust, for a type whose `Bytes` are an array.
 macro_rules! plain_bytes {
-    () => {
-        #[inline(always)]
+    ($inline:ident) => {
+        #[inline($inline)]
         fn bytes(self, x: &[u8; GROUP]) -> Self::Bytes {
             *x
         }
 
-        #[inline(always)]
+        #[inline($inline)]
         fn split(self, x: &[u8; GROUP / 2]) -> Self::Bytes {
             let mut out = [0; GROUP];
             for (i, byte) in x.iter().enumerate() {
@@ -113,7 +113,7 @@ macro_rules! plain_bytes {
             out
         }
 
-        #[inline(always)]
+        #[inline($inline)]
         fn bits(self, bits: u32, value: u8) -> Self::Bytes {
             let mut out = [0; GROUP];
             for (i, out) in out.iter_mut().enumerate() {
@@ -122,12 +122,12 @@ macro_rules! plain_bytes {
             out
         }
 
-        #[inline(always)]
+        #[inline($inline)]
         fn shift(self, x: Self::Bytes, by: i32, mask: u8) -> Self::Bytes {
             x.map(|x| if by < 0 { x >> -by & mask } else { x << by & mask })
         }
 
-        #[inline(always)]
+        #[inline($inline)]
         fn or(self, mut a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
             for i in 0..GROUP {
                 a[i] |= b[i];
@@ -135,12 +135,12 @@ macro_rules! plain_bytes {
             a
         }
 
-        #[inline(always)]
+        #[inline($inline)]
         fn sub(self, a: Self::Bytes, b: u8) -> Self::Bytes {
             a.map(|a| a.wrapping_sub(b))
         }
 
-        #[inline(always)]
+        #[inline($inline)]
         fn widen_bytes(self, x: &[u8; 16]) -> [i32; 16] {
             x.map(i32::from)
         }

@@ -91,7 +91,7 @@ fn tokens<
     while first < x.tokens() {
         let n = match x.tokens() - first {
             4.. if S::TOKENS == 4 => 4,
-            2.. => 2,
+            2.. if S::TOKENS >= 2 => 2,
             _ => 1,
         };
         let out = &mut out[first * w.rows..(first + n) * w.rows];
@@ -99,7 +99,9 @@ fn tokens<
             4 if const { S::TOKENS == 4 } => {
                 tile::<S, INT8, F, N, B, 4>(simd, w, rows(x, first), sums, out)
             }
-            2 => tile::<S, INT8, F, N, B, 2>(simd, w, rows(x, first), sums, out),
+            2 if const { S::TOKENS >= 2 } => {
+                tile::<S, INT8, F, N, B, 2>(simd, w, rows(x, first), sums, out)
+            }
             _ => tile::<S, INT8, F, N, B, 1>(simd, w, rows(x, first), sums, out),
         }
         first += n;
@@ -142,17 +144,18 @@ fn tile<
                 unroll!(TOKEN < T => acc[TOKEN] = simd.load_half(&sums[r * T + TOKEN]));
             }
             let (whole, tail) = row.as_chunks::<N>().0.as_chunks::<B>();
-            for (i, chunk) in whole[start.min(whole.len())..end.min(whole.len())].iter().enumerate()
-            {
-                for line in chunk.as_flattened().chunks(64) {
-                    simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+            let mut last = [[[0; N]; B]];
+            last[0][..tail.len()].copy_from_slice(tail);
+            let last = if tail.is_empty() || end < chunks { &last[..0] } else { &last[..] };
+            let mut i = 0;
+            for part in [&whole[start.min(whole.len())..end.min(whole.len())], last] {
+                for chunk in part {
+                    for line in chunk.as_flattened().chunks(64) {
+                        simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+                    }
+                    add::<S, INT8, F, N, B, T>(simd, chunk, &x, i, &mut acc);
+                    i += 1;
                 }
-                add::<S, INT8, F, N, B, T>(simd, chunk, &x, i, &mut acc);
-            }
-            if !tail.is_empty() && end == chunks {
-                let mut chunk = [[0; N]; B];
-                chunk[..tail.len()].copy_from_slice(tail);
-                add::<S, INT8, F, N, B, T>(simd, &chunk, &x, end - 1 - start, &mut acc);
             }
             unroll!(TOKEN < T => {
                 if end == chunks {

@@ -8,27 +8,29 @@ use half::f16;
 impl<F: Arithmetic> BytePlanes for Scalar<F> {
     type Plane = [u8; PLANE_LEN];
 
-    #[inline]
+    const TOKENS: usize = 1;
+
+    #[inline(never)]
     fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]) {
         *out = x;
     }
 
-    #[inline]
+    #[inline(never)]
     fn halves(self, x: [&[u8; 32]; 2]) -> Self::Plane {
         std::array::from_fn(|i| x[i / 32][i % 32])
     }
 
-    #[inline]
+    #[inline(never)]
     fn quarters(self, x: [&[u8; 16]; 4]) -> Self::Plane {
         std::array::from_fn(|i| x[i / 16][i % 16])
     }
 
-    #[inline]
+    #[inline(never)]
     fn nibbles_to_bytes(self, x: [&[u8; 16]; 2]) -> Self::Plane {
         std::array::from_fn(|i| x[i / 32][i % 32 / 2] >> (i % 2 * 4))
     }
 
-    #[inline]
+    #[inline(never)]
     fn trits(self, x: [&[u8; 16]; 4], places: &Places) -> Self::Plane {
         std::array::from_fn(|i| {
             let byte = x[i / 16][usize::from(places.bytes[i / 16][i % 16])];
@@ -37,17 +39,17 @@ impl<F: Arithmetic> BytePlanes for Scalar<F> {
         })
     }
 
-    #[inline]
+    #[inline(never)]
     fn pairs_of_bits(self, x: Self::Plane) -> [Self::Plane; PLANES] {
         std::array::from_fn(|p| x.map(|x| x >> (2 * p) & 3))
     }
 
-    #[inline]
+    #[inline(never)]
     fn doubled_bits(self, x: Self::Plane) -> [Self::Plane; PLANES] {
         std::array::from_fn(|p| x.map(|x| (x >> p & 1) << 1))
     }
 
-    #[inline]
+    #[inline(never)]
     fn dot_planes(
         self,
         w: &[Self::Plane; PLANES],
@@ -65,24 +67,24 @@ impl<F: Arithmetic> BytePlanes for Scalar<F> {
         c
     }
 
-    #[inline]
+    #[inline(never)]
     fn load_sums(self, x: &[i32; LANES]) -> Self::Sums {
         *x
     }
 
-    #[inline]
+    #[inline(never)]
     fn join(self, high: Self::Sums, low: Self::Sums) -> Self::Sums {
         std::array::from_fn(|i| 256 * high[i] + low[i])
     }
 
-    #[inline]
+    #[inline(never)]
     fn steps(self, x: [u16; 4]) -> Self::Half {
         // The const function of `half` never tests for processor features.
         let x = x.map(|x| f16::from_bits(x).to_f32_const());
         std::array::from_fn(|i| x[i / 4])
     }
 
-    #[inline]
+    #[inline(never)]
     fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
         std::array::from_fn(|i| a[i] * b[i])
     }
