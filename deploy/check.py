@@ -323,7 +323,7 @@ def container(program, rootfs):
     tool = ["buildah", "--storage-driver", "vfs", "--root", folder / "storage", "--runroot", folder / "run"]
     try:
         # No registry is asked: the program stands in for the build stage, ROOTFS for Debian's slim image.
-        built = folder / "build" / "source" / "target" / "release"
+        built = folder / "build" / "source" / "target" / "dist"
         built.mkdir(parents=True)
         shutil.copy(program, built / "trilobite")
         base = run(*tool, "from", "scratch").strip()
