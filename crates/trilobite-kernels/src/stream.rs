@@ -4,7 +4,7 @@
 const SUMS: usize = 32;
 
 /// Reads all bytes and returns a checksum, so that the time measures the bandwidth of the memory.
-/// The last bytes that are not 256 are left out.
+/// Bytes after the last whole 256 are left out.
 pub fn read_all(bytes: &[u8]) -> u64 {
     let words: &[[u8; 8]] = bytes.as_chunks().0;
     let mut sums = [0u64; SUMS];

@@ -1,7 +1,7 @@
 //! Any processor, in plain Rust.
 //!
-//! Methods may be calls: unlike those of the instruction sets, they need no processor features of
-//! their caller.
+//! Methods are calls: unlike those of the instruction sets, they need no processor features of
+//! their caller, and inlined they would take half of the crate's compile time.
 
 use super::{LANES, Simd};
 use half::f16;
@@ -50,7 +50,7 @@ impl<F: Arithmetic> Simd for Scalar<F> {
     const REGISTERS: usize = 2;
     const CHUNKS: usize = 1;
 
-    #[inline(never)]
+    #[inline]
     fn prefetch(self, _: *const u8) {}
 
     #[inline(never)]
