@@ -15,7 +15,12 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     let doc = &["doc", "--workspace", "--no-deps", "--locked"];
     crate::repository::run(crate::repository::cargo().env("RUSTDOCFLAGS", "-D warnings"), doc)?;
     cargo(&["test", "--workspace", "--locked"])?;
-    cargo(&["test", "-p", "trilobite-kernels", "--features", "c-kernels", "--locked"])?;
+    // With the standard library's checks of unsafe code, which the tests of the README leave out.
+    let checked = &["test", "-p", "trilobite-kernels", "--features", "c-kernels", "--locked"];
+    crate::repository::run(
+        crate::repository::cargo().env("CARGO_PROFILE_TEST_DEBUG_ASSERTIONS", "true"),
+        checked,
+    )?;
     minimum_version()
 }
 
