@@ -9,7 +9,8 @@ use half::f16;
 use rayon::prelude::*;
 use trilobite_format::model::is_projection;
 use trilobite_format::{Outlier, TensorType};
-use trilobite_kernels::{DenseMatrix, DenseType, Kernels};
+use trilobite_kernels::source::{groups, same};
+use trilobite_kernels::{DenseMatrix, Kernels};
 
 use crate::Error;
 use crate::blocks::blocks;
@@ -122,60 +123,16 @@ fn search(view: &View<'_>, rows: std::ops::Range<usize>, weights: usize) -> Opti
     let most = rows.len() * cols / WEIGHTS_PER_OUTLIER;
     let of_row = |wide: &mut Vec<f32>, row: usize| {
         view.widen(row * cols..(row + 1) * cols, wide);
-        let mut found = Outliers { outliers: Vec::new(), only_signs: true };
-        for (i, block) in wide.chunks_exact(weights).enumerate() {
-            let step = scale(block)?;
-            for (j, weight) in block.iter().enumerate() {
-                let code = code(*weight, step);
-                found.only_signs &= matches!(code, Some(0 | 2)) && step > 0.0;
-                if code.is_none() {
-                    let col = (i * weights + j) as u32;
-                    found.outliers.push(Outlier { row: row as u32, col, value: *weight });
-                }
-            }
-        }
-        (found.outliers.len() <= cols / 4).then_some(found)
+        Some((row, groups::outliers(wide, weights)?))
     };
     let of_rows = rows.into_par_iter().map_init(Vec::new, of_row).collect::<Option<Vec<_>>>()?;
-    let only_signs = of_rows.iter().all(|found| found.only_signs);
-    let outliers: Vec<_> = of_rows.into_iter().flat_map(|found| found.outliers).collect();
-    (outliers.len() <= most).then_some(Outliers { outliers, only_signs })
-}
-
-/// The code of a weight in a block with this scale, if it has one.
-fn code(weight: f32, scale: f32) -> Option<u8> {
-    if weight == 0.0 {
-        Some(1)
-    } else if weight == scale {
-        Some(2)
-    } else if weight == -scale {
-        Some(0)
-    } else if weight == 2.0 * scale {
-        Some(3)
-    } else {
-        None
-    }
-}
-
-/// The scale of a block: the magnitude in it that F16 can hold and that leaves the fewest outliers,
-/// the smallest of several. 0 for a block of zeros. `None` if a weight is not finite.
-fn scale(block: &[f32]) -> Option<f32> {
-    let outliers = |scale: f32| block.iter().filter(|w| code(**w, scale).is_none()).count();
-    let holds = |scale: f32| f16::from_f32(scale).to_f32() == scale;
-    let Some(first) = block.iter().find(|weight| **weight != 0.0).map(|weight| weight.abs()) else {
-        return Some(0.0);
+    let only_signs = of_rows.iter().all(|(_, row)| row.only_signs);
+    let of_row = |(row, outliers): (usize, groups::Outliers)| {
+        let found = outliers.found.into_iter();
+        found.map(move |(col, value)| Outlier { row: row as u32, col, value })
     };
-    if holds(first) && outliers(first) == 0 {
-        return Some(first);
-    }
-    if !block.iter().all(|weight| weight.is_finite()) {
-        return None;
-    }
-    let mut magnitudes: Vec<u32> = block.iter().map(|weight| weight.abs().to_bits()).collect();
-    magnitudes.sort_unstable();
-    magnitudes.dedup();
-    let candidates = magnitudes.into_iter().map(f32::from_bits).filter(|m| *m > 0.0 && holds(*m));
-    Some(candidates.min_by_key(|scale| outliers(*scale)).unwrap_or(0.0))
+    let outliers: Vec<_> = of_rows.into_iter().flat_map(of_row).collect();
+    (outliers.len() <= most).then_some(Outliers { outliers, only_signs })
 }
 
 impl Grouped<'_> {
@@ -197,14 +154,14 @@ impl Grouped<'_> {
                 |(wide, again): &mut (Vec<f32>, Vec<f32>), (i, out)| {
                     let row = first + i;
                     self.view.widen(row * cols..(row + 1) * cols, wide);
-                    encode(dense, wide, out);
+                    groups::pack(dense, wide, out);
                     again.resize(cols, 0.0);
                     let matrix = DenseMatrix::new(dense, out, 1, cols).expect("one row");
                     kernels.dense_row(&matrix, 0, again);
                     for outlier in Outlier::of_rows(&self.outliers, row..row + 1) {
                         again[outlier.col as usize] += outlier.value;
                     }
-                    again != wide
+                    !same(again, wide)
                 },
             );
             if changed.any(|changed| changed) {
@@ -213,25 +170,6 @@ impl Grouped<'_> {
             }
             sink(piece)
         })
-    }
-}
-
-/// Packs a row. Outliers become 0.
-fn encode(ty: DenseType, row: &[f32], out: &mut [u8]) {
-    let (weights, bytes) =
-        if ty == DenseType::Q2_0 { (64, 18) } else { (128, out.len() * 128 / row.len()) };
-    for (row, out) in row.chunks_exact(weights).zip(out.chunks_exact_mut(bytes)) {
-        let scale = scale(row).unwrap_or(0.0);
-        let (step, codes) = out.split_at_mut(2);
-        step.copy_from_slice(&f16::from_f32(scale).to_le_bytes());
-        codes.fill(0);
-        for (i, weight) in row.iter().enumerate() {
-            let code = code(*weight, scale).unwrap_or(1);
-            match ty {
-                DenseType::Q1_0 => codes[i / 8] |= (code >> 1) << (i % 8),
-                _ => codes[i / 4] |= code << (2 * (i % 4)),
-            }
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 use trilobite_format::keys::{self, DENSE_PROJECTIONS};
 use trilobite_format::model::{Architecture, HeadScanPart, Role, is_projection};
 use trilobite_format::{Metadata, TensorType};
+use trilobite_kernels::source::same;
 
 use crate::Error;
 use crate::dense::Dense;
@@ -243,6 +244,6 @@ pub(crate) fn same_values(a: &View<'_>, b: &View<'_>) -> bool {
         let piece = start..(start + PIECE).min(a.count());
         a.widen(piece.clone(), &mut wide_a);
         b.widen(piece, &mut wide_b);
-        wide_a == wide_b
+        same(&wide_a, &wide_b)
     })
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 use trilobite_format::TensorType;
+use trilobite_kernels::source::same;
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels, pack_tq2_0};
 
 use crate::Error;
@@ -199,7 +200,7 @@ fn same_weights(matrix: &Matrix<'_>, rows: Range<usize>, packed: &[u8]) -> bool 
             matrix.widen(row, wide);
             unpacked.resize(cols, 0.0);
             kernels.dense_row(&packed, row - rows.start, unpacked);
-            wide == unpacked
+            same(wide, unpacked)
         })
         .all(|same| same)
 }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use half::f16;
 use rayon::prelude::*;
 use trilobite_format::{TensorType, ternary};
+use trilobite_kernels::source::{self, trits};
 use trilobite_kernels::{DenseType, Layout, i2_s};
 
 use crate::Error;
@@ -173,9 +174,7 @@ impl Trits<'_> {
         for (row, out) in rows.zip(out.chunks_exact_mut(cols)) {
             let source = source_row(row, self.tensor.head_dim);
             self.decode_row(source, scratch, out);
-            // One reduction over the row; search only if it fails.
-            if out.iter().fold(0, |worst, &t| t.max(worst)) > 1 {
-                let col = out.iter().position(|&t| t > 1).expect("the worst is above 1");
+            if let Some(col) = trits::first_invalid(out) {
                 return Err(self.not_ternary(source, col));
             }
         }
@@ -189,12 +188,10 @@ impl Trits<'_> {
         // A group of rows is one block of every column.
         let (from, len) = (rows.start / 4, i2_s::BLOCK / 4);
         for (col, column) in codes.chunks_exact(stride).enumerate() {
-            let mut trits = [0; i2_s::BLOCK];
+            let mut block_trits = [0; i2_s::BLOCK];
             let Some(block) = column.get(from..from + len) else { continue };
-            i2_s::unpack(block, i2_s::BLOCK, i2_s::Rows::Padded, &mut trits);
-            for (out, trit) in out.iter_mut().skip(col).step_by(cols).zip(trits) {
-                *out = trit;
-            }
+            i2_s::unpack(block, i2_s::BLOCK, i2_s::Rows::Padded, &mut block_trits);
+            trits::set_column(&block_trits, cols, col, out);
         }
     }
 
@@ -208,20 +205,22 @@ impl Trits<'_> {
             Decode::Packed(bytes) => {
                 let plane_rows = self.tensor.rows / 4;
                 let (plane, start) = (row / plane_rows, row % plane_rows * cols);
-                for (trit, byte) in out.iter_mut().zip(&bytes[start..start + cols]) {
-                    *trit = (byte >> (2 * plane) & 3) as i8 - 1;
-                }
+                trits::of_plane(&bytes[start..start + cols], plane, out);
             }
-            Decode::Plain(view) => convert(view, elements, wide, out, |w| {
-                let trit = sign(w);
-                if f32::from(trit) == w { trit } else { 2 }
-            }),
-            Decode::Threshold(view, factor) => convert(view, elements, wide, out, |w| {
-                i8::from(w * factor > 0.5) - i8::from(w * factor < -0.5)
-            }),
-            Decode::Sign(view) => convert(view, elements, wide, out, sign),
-            Decode::Tq1(blocks) => decode_blocks(blocks, row, tq1_0, out),
-            Decode::Tq2(blocks) => decode_blocks(blocks, row, tq2_0, out),
+            Decode::Plain(view) => {
+                view.widen(elements, wide);
+                trits::exact(wide, out);
+            }
+            Decode::Threshold(view, factor) => {
+                view.widen(elements, wide);
+                trits::round(wide, *factor, out);
+            }
+            Decode::Sign(view) => {
+                view.widen(elements, wide);
+                trits::signs(wide, out);
+            }
+            Decode::Tq1(blocks) => trits::tq1_0(row_of(blocks, row, cols), out),
+            Decode::Tq2(blocks) => trits::tq2_0(row_of(blocks, row, cols), out),
         }
     }
 
@@ -241,22 +240,10 @@ impl Trits<'_> {
     }
 }
 
-fn sign(w: f32) -> i8 {
-    i8::from(w > 0.0) - i8::from(w < 0.0)
-}
-
-/// Converts the elements of a view to trits, one by one.
-fn convert(
-    view: &View<'_>,
-    elements: Range<usize>,
-    wide: &mut Vec<f32>,
-    out: &mut [i8],
-    trit: impl Fn(f32) -> i8,
-) {
-    view.widen(elements, wide);
-    for (out, &w) in out.iter_mut().zip(wide.iter()) {
-        *out = trit(w);
-    }
+/// The blocks of 256 weights of a row.
+fn row_of<T>(blocks: &[T], row: usize, cols: usize) -> &[T] {
+    let per_row = cols / 256;
+    &blocks[row * per_row..(row + 1) * per_row]
 }
 
 /// The kernels' layout for a ternary type.
@@ -291,15 +278,7 @@ fn absmean<'t>(view: &'t View<'_>) -> Result<(f32, Decode<'t>), Error> {
     let sums: Vec<f64> = pieces(view, PIECE)
         .map_init(Vec::new, |wide, piece| {
             view.widen(piece, wide);
-            // Sixteen running sums, which the compiler vectorises.
-            let mut lanes = [0.0f64; 16];
-            let (chunks, rest) = wide.as_chunks::<16>();
-            for chunk in chunks {
-                for (lane, w) in lanes.iter_mut().zip(chunk) {
-                    *lane += f64::from(w.abs());
-                }
-            }
-            lanes.iter().sum::<f64>() + rest.iter().map(|w| f64::from(w.abs())).sum::<f64>()
+            source::sum_of_magnitudes(wide)
         })
         .collect();
     let sum: f64 = sums.iter().sum();
@@ -318,13 +297,13 @@ fn single_magnitude(view: &View<'_>) -> Result<Option<f32>, Error> {
     let largest = pieces(view, PIECE)
         .map_init(Vec::new, |wide, piece| {
             view.widen(piece, wide);
-            wide.iter().fold(0f32, |max, w| max.max(w.abs()))
+            source::largest_magnitude(wide)
         })
         .reduce(|| 0.0, f32::max);
     let single = pieces(view, PIECE)
         .map_init(Vec::new, |wide, piece| {
             view.widen(piece, wide);
-            wide.iter().all(|w| *w == 0.0 || w.abs() == largest)
+            source::has_one_magnitude(wide, largest)
         })
         .all(|single| single);
     Ok((single && largest > 0.0).then_some(largest))
@@ -337,49 +316,4 @@ fn pieces(
 ) -> impl IndexedParallelIterator<Item = Range<usize>> + use<> {
     let count = view.count();
     (0..count.div_ceil(len)).into_par_iter().map(move |i| i * len..((i + 1) * len).min(count))
-}
-
-/// Decodes one row of blocks of 256 weights.
-fn decode_blocks<const N: usize>(
-    blocks: &[[u8; N]],
-    row: usize,
-    decode: impl Fn(&[u8; N], &mut [i8]),
-    out: &mut [i8],
-) {
-    let per_row = out.len() / 256;
-    let blocks = &blocks[row * per_row..(row + 1) * per_row];
-    for (block, out) in blocks.iter().zip(out.chunks_exact_mut(256)) {
-        decode(block, out);
-    }
-}
-
-/// Decodes a TQ1_0 block: base 3, five trits a byte (four in the last four bytes), the first trit
-/// most significant. A byte is `ceil(value * 256 / 243)`. The bytes form runs of 32, 16 and 4. Each
-/// run stores all its first trits, then all its second ones, and so on.
-fn tq1_0(block: &[u8; 54], out: &mut [i8]) {
-    let runs = [(0..32, 5), (32..48, 5), (48..52, 4)];
-    let mut out = out.iter_mut();
-    for (run, trits) in runs {
-        let bytes = &block[run];
-        let mut power = 1u8;
-        for _ in 0..trits {
-            for (byte, trit) in bytes.iter().zip(&mut out) {
-                let digit = (u16::from(byte.wrapping_mul(power)) * 3) >> 8;
-                *trit = digit as i8 - 1;
-            }
-            power = power.wrapping_mul(3);
-        }
-    }
-}
-
-/// Decodes a TQ2_0 block: two halves of 32 bytes, each with four planes of 32 trits, lowest bits
-/// first.
-fn tq2_0(block: &[u8; 66], out: &mut [i8]) {
-    for (half, out) in block.chunks_exact(32).zip(out.chunks_exact_mut(128)) {
-        for (plane, out) in out.chunks_exact_mut(32).enumerate() {
-            for (trit, byte) in out.iter_mut().zip(half) {
-                *trit = (byte >> (2 * plane) & 3) as i8 - 1;
-            }
-        }
-    }
 }

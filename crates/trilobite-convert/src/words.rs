@@ -1,6 +1,6 @@
 //! Matrices of MLX whose weights are computed from codes.
 
-use half::f16;
+use trilobite_kernels::source::{fits_f16, q4_1, scale_codes, unpack_codes};
 
 use crate::source::View;
 
@@ -35,12 +35,12 @@ impl<'a> Words<'a> {
     }
 
     /// The codes of a row.
-    fn codes(&self, row: usize) -> impl Iterator<Item = u8> + use<'a> {
+    fn codes(&self, row: usize) -> Vec<u8> {
         let bits = self.bits();
         let row_len = self.cols * bits / 8;
-        let bytes = &self.words.bytes[row * row_len..(row + 1) * row_len];
-        let mask = u8::MAX >> (8 - bits);
-        bytes.iter().flat_map(move |byte| (0..8 / bits).map(move |i| byte >> (i * bits) & mask))
+        let mut codes = Vec::with_capacity(self.cols);
+        unpack_codes(&self.words.bytes[row * row_len..(row + 1) * row_len], bits, &mut codes);
+        codes
     }
 
     /// The scales and biases of a row.
@@ -59,32 +59,24 @@ impl<'a> Words<'a> {
     /// Writes the weights of a row to `out`.
     pub(crate) fn widen(&self, row: usize, out: &mut Vec<f32>) {
         let (scales, biases) = self.steps(row);
-        let group = self.group();
         out.clear();
-        let weight = |(i, code)| f32::from(code) * scales[i / group] + biases[i / group];
-        out.extend(self.codes(row).enumerate().map(weight));
+        scale_codes(&self.codes(row), self.group(), &scales, &biases, out);
     }
 
     /// Whether Q4_1 holds the codes, the scales and the biases.
     pub(crate) fn fits_q4_1(&self) -> bool {
-        let holds = |x: &f32| f16::from_f32(*x).to_f32() == *x;
-        let steps = self.views().skip(1).all(|view| view.to_f32().iter().all(holds));
+        let steps = self.views().skip(1).all(|view| fits_f16(&view.to_f32()));
         self.bits() == 4 && self.group().is_multiple_of(BLOCK) && steps
     }
 
-    /// Encodes a row as Q4_1: blocks of a scale, a bias, and codes in the order 0, 16, 1, 17 and so on.
+    /// Encodes a row as Q4_1 as [`q4_1`] does.
     pub(crate) fn encode_q4_1(&self, row: usize, out: &mut [u8]) {
         let (scales, biases) = self.steps(row);
-        let codes: Vec<u8> = self.codes(row).collect();
-        let blocks = codes.chunks_exact(BLOCK).zip(out.chunks_exact_mut(4 + BLOCK / 2));
+        let codes = self.codes(row);
+        let blocks = codes.as_chunks::<BLOCK>().0.iter().zip(out.as_chunks_mut::<20>().0);
         for (i, (codes, out)) in blocks.enumerate() {
             let group = i * BLOCK / self.group();
-            out[..2].copy_from_slice(&f16::from_f32(scales[group]).to_le_bytes());
-            out[2..4].copy_from_slice(&f16::from_f32(biases[group]).to_le_bytes());
-            let (low, high) = codes.split_at(BLOCK / 2);
-            for (out, (low, high)) in out[4..].iter_mut().zip(low.iter().zip(high)) {
-                *out = low | high << 4;
-            }
+            *out = q4_1(scales[group], biases[group], codes);
         }
     }
 }

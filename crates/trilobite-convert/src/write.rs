@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use trilobite_format::model::{Hyperparameters, is_projection, zeros_note};
 use trilobite_format::{TensorType, Writer, ternary};
+use trilobite_kernels::source::{has_one_magnitude, trits};
 use trilobite_kernels::{DenseMatrix, Kernels, Layout, i2_s};
 
 use crate::blocks::blocks;
@@ -153,7 +154,7 @@ impl Planned<'_> {
                 let mut row = Vec::new();
                 (0..view.count()).step_by(cols).all(|start| {
                     view.widen(start..start + cols, &mut row);
-                    row.iter().all(|weight| *weight == 0.0)
+                    has_one_magnitude(&row, 0.0)
                 })
             }
             Data::Blocks(bytes) => {
@@ -230,7 +231,7 @@ impl Trits<'_> {
                 let first = i * GROUP;
                 columns.clear();
                 for col in first..cols.min(first + GROUP) {
-                    columns.extend(source.iter().skip(col).step_by(cols));
+                    trits::push_column(&source, cols, col, columns);
                 }
                 i2_s::pack(columns, rows, i2_s::Rows::Padded, codes);
             },
@@ -261,13 +262,19 @@ impl Trits<'_> {
 }
 
 /// Whether the codes of a transposed matrix encode the given row-major trits, in rows of `cols`.
-pub(crate) fn transposed_equals(codes: &[u8], trits: &[i8], cols: usize) -> bool {
-    let rows = trits.len() / cols;
-    codes.par_chunks(codes.len() / cols).enumerate().all(|(col, codes)| {
-        let mut column = vec![0; rows];
-        i2_s::unpack(codes, rows, i2_s::Rows::Padded, &mut column);
-        column.iter().eq(trits.iter().skip(col).step_by(cols))
-    })
+pub(crate) fn transposed_equals(codes: &[u8], row_major: &[i8], cols: usize) -> bool {
+    let rows = row_major.len() / cols;
+    let differs = codes.par_chunks(codes.len() / cols).enumerate().map_init(
+        Default::default,
+        |(packed, source): &mut (Vec<i8>, Vec<i8>), (col, codes)| {
+            packed.resize(rows, 0);
+            i2_s::unpack(codes, rows, i2_s::Rows::Padded, packed);
+            source.clear();
+            trits::push_column(row_major, cols, col, source);
+            packed != source
+        },
+    );
+    !differs.any(|differs| differs)
 }
 
 /// The buffers of a thread.

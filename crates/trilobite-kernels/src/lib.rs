@@ -40,6 +40,7 @@ mod random;
 mod reference;
 pub mod scan;
 mod simd;
+pub mod source;
 mod stream;
 pub mod t5_3;
 mod workspace;

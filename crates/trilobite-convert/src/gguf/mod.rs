@@ -13,6 +13,7 @@ use trilobite_format::model::{
     is_projection, mixture_note, scale_name, tensors,
 };
 use trilobite_format::{Gguf, Outlier, Split, TensorInfo, TensorType};
+use trilobite_kernels::source::first_not_finite;
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels};
 
 use crate::blocks::blocks;
@@ -282,7 +283,7 @@ impl<'a> GgufPlanner<'a, '_> {
         let bad = (0..rows).into_par_iter().map_init(Vec::new, |wide, row| {
             wide.resize(cols, 0.0);
             kernels.dense_row(&matrix, row, wide);
-            let col = wide.iter().position(|w| !w.is_finite())?;
+            let col = first_not_finite(wide)?;
             Some((row * cols + col, wide[col]))
         });
         let bad = bad.find_map_first(|bad| bad);

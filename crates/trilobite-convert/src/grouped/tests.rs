@@ -2,7 +2,6 @@ use serde_json::json;
 use trilobite_format::{Gguf, Outlier, TensorType};
 use trilobite_kernels::{DenseMatrix, Kernels};
 
-use super::scale;
 use crate::blocks::blocks;
 use crate::testing::*;
 use crate::{Checkpoint, Options, Type};
@@ -89,19 +88,6 @@ fn stored(file: &[u8], matrix: usize) -> (TensorType, Vec<f32>, usize) {
         *weight = outlier.value;
     }
     (info.ty, weights, outliers.len())
-}
-
-#[test]
-fn the_scale_is_the_magnitude_that_leaves_the_fewest_outliers() {
-    let of = |weights: &[f32]| scale(weights).unwrap();
-    assert_eq!(of(&[0.0, -0.5, 0.5, -0.0, 0.5]), 0.5);
-    assert_eq!(of(&[3.0, -0.5, 0.5, 0.5]), 0.5, "an outlier can be the largest");
-    assert_eq!(of(&[0.25, -0.5, 0.5, -0.5]), 0.5, "or the smallest");
-    assert_eq!(of(&[1.0, -0.5, 0.5, 0.0]), 0.5, "twice the scale is a code");
-    assert_eq!(of(&[1.0, -0.5, 1.0, 0.0]), 0.5);
-    assert_eq!(of(&[0.0, -0.0]), 0.0);
-    assert_eq!(of(&[0.1, 0.5, 0.5]), 0.5, "F16 does not hold 0.1");
-    assert_eq!(scale(&[0.5, f32::NAN]), None);
 }
 
 #[test]

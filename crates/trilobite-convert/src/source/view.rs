@@ -3,10 +3,9 @@
 use std::fmt;
 use std::ops::Range;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 use trilobite_format::TensorType;
+use trilobite_kernels::source::Element;
 
 use crate::Error;
 
@@ -29,6 +28,18 @@ impl Dtype {
             Dtype::F16 | Dtype::Bf16 => 2,
             Dtype::U8 | Dtype::I8 => 1,
             Dtype::Other(_, size) => size,
+        }
+    }
+
+    /// The elements as the kernels read them, for supported types.
+    fn element(self) -> Option<Element> {
+        match self {
+            Dtype::F32 => Some(Element::F32),
+            Dtype::F16 => Some(Element::F16),
+            Dtype::Bf16 => Some(Element::Bf16),
+            Dtype::U8 => Some(Element::U8),
+            Dtype::I8 => Some(Element::I8),
+            Dtype::Other(..) => None,
         }
     }
 
@@ -80,26 +91,9 @@ impl View<'_> {
     pub(crate) fn widen(&self, range: Range<usize>, out: &mut Vec<f32>) {
         let size = self.dtype.size();
         let bytes = &self.bytes[range.start * size..range.end * size];
-        out.clear();
-        match self.dtype {
-            Dtype::F32 => out.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
-            Dtype::Bf16 => {
-                out.extend(bytes.as_chunks().0.iter().map(|&b| bf16_to_f32(u16::from_le_bytes(b))))
-            }
-            Dtype::F16 => {
-                // `half` converts slices with the processor's instructions.
-                out.resize(bytes.len() / 2, 0.0);
-                let mut halves = [f16::ZERO; 256];
-                for (bytes, out) in bytes.chunks(512).zip(out.chunks_mut(256)) {
-                    for (half, &b) in halves.iter_mut().zip(bytes.as_chunks().0) {
-                        *half = f16::from_le_bytes(b);
-                    }
-                    halves[..out.len()].convert_to_f32_slice(out);
-                }
-            }
-            Dtype::U8 => out.extend(bytes.iter().map(|&b| f32::from(b))),
-            Dtype::I8 => out.extend(bytes.iter().map(|&b| f32::from(b as i8))),
-            Dtype::Other(..) => {}
+        match self.dtype.element() {
+            Some(element) => element.widen(bytes, out),
+            None => out.clear(),
         }
     }
 
@@ -114,7 +108,7 @@ impl View<'_> {
     pub(crate) fn require_finite(&self) -> Result<(), Error> {
         const PIECE: usize = 1 << 20;
         let bad = self.bytes.par_chunks(PIECE).enumerate().find_map_first(|(i, piece)| {
-            let at = first_not_finite(self.dtype, piece)?;
+            let at = self.dtype.element()?.first_not_finite(piece)?;
             Some(i * (PIECE / self.dtype.size()) + at)
         });
         match bad {
@@ -139,25 +133,5 @@ impl View<'_> {
             expected: expected.to_owned(),
             found: self.dtype.to_string(),
         }
-    }
-}
-
-pub(crate) fn bf16_to_f32(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
-/// Index of the first element whose exponent is all ones. A whole piece is tested in one reduction,
-/// which the compiler vectorises; the search runs only if the test fails.
-fn first_not_finite(dtype: Dtype, bytes: &[u8]) -> Option<usize> {
-    fn search<const N: usize>(bytes: &[u8], bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
-        let elements = bytes.as_chunks::<N>().0;
-        let any = elements.iter().fold(false, |any, &b| any | bad(b));
-        if any { elements.iter().position(|&b| bad(b)) } else { None }
-    }
-    match dtype {
-        Dtype::F32 => search(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
-        Dtype::Bf16 => search(bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
-        Dtype::F16 => search(bytes, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
-        Dtype::U8 | Dtype::I8 | Dtype::Other(..) => None,
     }
 }

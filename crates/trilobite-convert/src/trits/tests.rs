@@ -82,20 +82,6 @@ fn ggufs_ternary_types_are_decoded() {
 }
 
 #[test]
-fn every_tq1_0_byte_is_five_trits() {
-    // The bytes of the 243 values, rounded as in llama.cpp.
-    for value in 0..243u32 {
-        let byte = (value * 256).div_ceil(243) as u8;
-        let mut block = [0; 54];
-        block[0] = byte;
-        let mut trits = [0; 256];
-        tq1_0(&block, &mut trits);
-        let found = (0..5).fold(0, |number, n| number * 3 + (trits[32 * n] + 1) as u32);
-        assert_eq!(found, value);
-    }
-}
-
-#[test]
 fn blocks_must_agree_on_the_scale_unless_they_are_zero() {
     let scale = |x: f32| f16::from_f32(x).to_le_bytes();
     let block = |code: u8, d: f32| {

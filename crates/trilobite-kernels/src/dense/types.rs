@@ -91,7 +91,7 @@ impl DenseType {
     }
 
     /// Number of weights and of bytes in a block.
-    pub(super) const fn block(self) -> (usize, usize) {
+    pub(crate) const fn block(self) -> (usize, usize) {
         match self {
             DenseType::F32 => (1, 4),
             DenseType::F16 | DenseType::BF16 => (1, 2),
