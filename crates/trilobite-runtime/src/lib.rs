@@ -25,7 +25,6 @@ mod error;
 mod forward;
 mod generate;
 mod head;
-mod jinja;
 mod model;
 mod ops;
 mod pace;

@@ -8,9 +8,9 @@ mod tests;
 use serde_json::{Map, Value as Json};
 use trilobite_format::model::{special_id, template_instead};
 use trilobite_format::{Metadata, keys};
+use trilobite_jinja::Clock;
 
 use crate::error::{Error, Result};
-use crate::jinja::{self, Clock};
 use crate::tokenizer::Tokenizer;
 pub use message::Message;
 pub use standard::StandardTemplate;
@@ -182,7 +182,7 @@ impl ChatTemplate {
             ("documents".to_owned(), list(conversation.documents)),
             ("add_generation_prompt".to_owned(), (conversation.ending == Ending::Answer).into()),
         ]);
-        let prompt = jinja::render(source, &variables, self.clock)
+        let prompt = trilobite_jinja::render(source, &variables, self.clock)
             .map_err(|error| Error::Template(error.to_string()))?;
         match last {
             Some(last) => cut_after(prompt, &last),

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use trilobite_format::Metadata;
+use trilobite_jinja::Clock;
 
 use super::{ChatTemplate, Conversation, Ending, Message, special_tokens};
-use crate::jinja::{self, Clock};
 use crate::tokenizer::Tokenizer;
 
 #[derive(Deserialize)]
@@ -17,8 +17,6 @@ struct Golden {
     templates: BTreeMap<String, String>,
     conversations: BTreeMap<String, Talk>,
     prompts: Vec<Prompt>,
-    variables: Map<String, Json>,
-    expressions: Vec<Expression>,
 }
 
 #[derive(Deserialize)]
@@ -35,12 +33,6 @@ struct Prompt {
     template: String,
     conversation: String,
     ending: String,
-    rendered: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Expression {
-    template: String,
     rendered: Option<String>,
 }
 
@@ -122,20 +114,6 @@ fn a_long_conversation_is_rendered() {
             "{name}: {prompt:.200?}"
         );
     }
-}
-
-#[test]
-fn expressions_are_those_of_transformers() {
-    let golden = golden();
-    assert!(golden.expressions.len() > 700);
-    let mut wrong = Vec::new();
-    for Expression { template, rendered } in &golden.expressions {
-        let found = jinja::render(template, &golden.variables, golden.clock());
-        if found.as_ref().ok() != rendered.as_ref() {
-            wrong.push(format!("{template:?}: {found:?}, not {rendered:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{} texts differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -7,12 +7,11 @@ use super::error::{Result, fail};
 
 /// The source of the current time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) enum Clock {
+pub enum Clock {
     /// The system's local time.
     #[default]
     System,
-    /// A fixed time, for tests.
-    #[cfg(test)]
+    /// A fixed time.
     Stopped(DateTime),
 }
 
@@ -20,7 +19,6 @@ impl Clock {
     fn now(self) -> DateTime {
         match self {
             Clock::System => jiff::ZonedDateTime::now().datetime(),
-            #[cfg(test)]
             Clock::Stopped(time) => time,
         }
     }

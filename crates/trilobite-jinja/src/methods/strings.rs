@@ -93,12 +93,12 @@ fn is_cased(text: &str) -> bool {
 }
 
 /// `str.islower`
-pub(in crate::jinja) fn is_lower(text: &str) -> bool {
+pub(crate) fn is_lower(text: &str) -> bool {
     is_cased(text) && text.chars().all(|c| !unicode::is_cased(c) || c.is_lowercase())
 }
 
 /// `str.isupper`
-pub(in crate::jinja) fn is_upper(text: &str) -> bool {
+pub(crate) fn is_upper(text: &str) -> bool {
     is_cased(text) && text.chars().all(|c| !unicode::is_cased(c) || c.is_uppercase())
 }
 
@@ -130,12 +130,7 @@ fn strip(
 }
 
 /// Removes the characters in `chars`, or spaces, from the ends of a text.
-pub(in crate::jinja) fn trim<'a>(
-    text: &'a str,
-    chars: Option<&str>,
-    start: bool,
-    end: bool,
-) -> &'a str {
+pub(crate) fn trim<'a>(text: &'a str, chars: Option<&str>, start: bool, end: bool) -> &'a str {
     let matches = |c: char| match chars {
         Some(chars) => chars.contains(c),
         None => unicode::is_space(c),
@@ -247,7 +242,7 @@ fn split_lines(machine: &mut dyn Machine, value: &Value, args: Args) -> Result<V
 }
 
 /// The lines of a text, with or without their line ends.
-pub(in crate::jinja) fn lines(text: &str, keep: bool) -> Vec<&str> {
+pub(crate) fn lines(text: &str, keep: bool) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -318,7 +313,7 @@ fn replace(machine: &mut dyn Machine, value: &Value, args: Args) -> Result<Value
 }
 
 /// Replaces `old` by `new`, as often as `count` allows.
-pub(in crate::jinja) fn replaced(
+pub(crate) fn replaced(
     machine: &dyn Machine,
     text: &str,
     old: &str,

@@ -4,11 +4,11 @@ use super::context::Context;
 use super::convert::truncated;
 use super::field::{Cursor, Field, character};
 use super::{Key, Value};
-use crate::jinja::error::{Result, TemplateError, fail};
-use crate::jinja::escape::escape;
+use crate::error::{Result, TemplateError, fail};
+use crate::escape::escape;
 
 /// `format % values`
-pub(in crate::jinja) fn format(format: &Value, values: &Value, context: &Context) -> Result<Value> {
+pub(crate) fn format(format: &Value, values: &Value, context: &Context) -> Result<Value> {
     let markup = matches!(format, Value::Markup(_));
     let mut given = match values {
         Value::Tuple(items) => {

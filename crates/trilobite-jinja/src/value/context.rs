@@ -5,24 +5,24 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::{Dict, Loop, Value};
-use crate::jinja::budget::Budget;
-use crate::jinja::error::{Result, TemplateError};
+use crate::budget::Budget;
+use crate::error::{Result, TemplateError};
 
 /// The budget of a rendering, and what could make values contain themselves.
-pub(in crate::jinja) struct Context {
-    pub(in crate::jinja) budget: Budget,
+pub(crate) struct Context {
+    pub(crate) budget: Budget,
     namespaces: RefCell<Vec<Rc<Dict>>>,
     /// The arguments of the last call of each loop's `changed`.
     changed: RefCell<HashMap<usize, Value>>,
 }
 
 impl Context {
-    pub(in crate::jinja) fn new(budget: Budget) -> Self {
+    pub(crate) fn new(budget: Budget) -> Self {
         Self { budget, namespaces: RefCell::default(), changed: RefCell::default() }
     }
 
     /// Creates a namespace.
-    pub(in crate::jinja) fn new_namespace(&self, pairs: Dict) -> Result<Value> {
+    pub(crate) fn new_namespace(&self, pairs: Dict) -> Result<Value> {
         for (name, _) in pairs.iter() {
             check_attribute(name.value().as_str().unwrap_or_default())?;
         }
@@ -33,17 +33,12 @@ impl Context {
     }
 
     /// The contents of a namespace.
-    pub(in crate::jinja) fn namespace(&self, id: usize) -> Rc<Dict> {
+    pub(crate) fn namespace(&self, id: usize) -> Rc<Dict> {
         self.namespaces.borrow().get(id).map_or_else(Rc::default, Rc::clone)
     }
 
     /// Sets an attribute of a namespace.
-    pub(in crate::jinja) fn set_attribute(
-        &self,
-        id: usize,
-        name: &str,
-        value: Value,
-    ) -> Result<()> {
+    pub(crate) fn set_attribute(&self, id: usize, name: &str, value: Value) -> Result<()> {
         check_attribute(name)?;
         self.budget.spend(1)?;
         if let Some(namespace) = self.namespaces.borrow_mut().get_mut(id) {
@@ -56,7 +51,7 @@ impl Context {
     }
 
     /// Stores the arguments of a loop's `changed`, and returns those of the call before.
-    pub(in crate::jinja) fn changed(&self, state: &Loop, now: Value) -> Option<Value> {
+    pub(crate) fn changed(&self, state: &Loop, now: Value) -> Option<Value> {
         self.changed.borrow_mut().insert(state.id, now)
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+/// The reason why a template cannot be rendered, with its place in the template.
 #[derive(Debug)]
-pub(crate) struct TemplateError {
+pub struct TemplateError {
     /// The line in the template; 0 while it is unknown.
     line: usize,
     /// The innermost filter, test or method.
@@ -49,3 +50,5 @@ impl fmt::Display for TemplateError {
         f.write_str(&self.message)
     }
 }
+
+impl std::error::Error for TemplateError {}

@@ -4,15 +4,15 @@ use std::fmt::Write;
 
 use super::context::Context;
 use super::{DictView, Function, Value};
-use crate::jinja::error::{Result, fail};
-use crate::jinja::unicode;
+use crate::error::{Result, fail};
+use crate::unicode;
 
 /// Maximum nesting that is printed. Namespaces can contain each other to any depth.
 const MAX_DEPTH: usize = 1000;
 
 impl Value {
     /// The text of a printed value.
-    pub(in crate::jinja) fn to_text(&self, context: &Context) -> Result<String> {
+    pub(crate) fn to_text(&self, context: &Context) -> Result<String> {
         let mut printer = Printer { context, out: String::new(), open: Vec::new(), depth: 0 };
         match self {
             Value::Str(text) | Value::Markup(text) => printer.push(text)?,
@@ -23,7 +23,7 @@ impl Value {
     }
 
     /// The text of a value printed within a list.
-    pub(in crate::jinja) fn repr(&self, context: &Context) -> Result<String> {
+    pub(crate) fn repr(&self, context: &Context) -> Result<String> {
         let mut printer = Printer { context, out: String::new(), open: Vec::new(), depth: 0 };
         printer.repr(self)?;
         Ok(printer.out)
@@ -143,7 +143,7 @@ impl Printer<'_> {
 }
 
 /// A string literal in Python's syntax. It uses double quotes only if that avoids escapes.
-pub(in crate::jinja) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::with_capacity(text.len() + 2);
     out.push(quote);
@@ -169,7 +169,7 @@ pub(in crate::jinja) fn quote(text: &str) -> String {
 
 /// A float in Python's syntax: the shortest digits that parse to the same value, with an exponent
 /// below 1e-4 and from 1e16 on.
-pub(in crate::jinja) fn float(number: f64) -> String {
+pub(crate) fn float(number: f64) -> String {
     if number.is_nan() {
         return "nan".to_owned();
     }

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use serde_json::Value as Json;
 
 use super::{Dict, Value};
-use crate::jinja::budget::Budget;
-use crate::jinja::error::{Result, fail};
+use crate::budget::Budget;
+use crate::error::{Result, fail};
 
 impl Value {
     /// Converts JSON as Python's `json` module does.
-    pub(in crate::jinja) fn from_json(json: &Json, budget: &Budget) -> Result<Self> {
+    pub(crate) fn from_json(json: &Json, budget: &Budget) -> Result<Self> {
         Ok(match json {
             Json::Null => Value::None,
             Json::Bool(bit) => Value::Bool(*bit),
@@ -34,7 +34,7 @@ impl Value {
 }
 
 /// The integer part of a float.
-pub(in crate::jinja) fn truncated(number: f64) -> Result<i128> {
+pub(crate) fn truncated(number: f64) -> Result<i128> {
     let whole = number.trunc();
     // Floats that need more than 128 bits or are not finite have no such integer.
     match whole.abs() < i128::MAX as f64 {

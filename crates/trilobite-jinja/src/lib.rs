@@ -3,17 +3,29 @@
 //! lstrip_blocks=True)` with its own `tojson`, `strftime_now`, `raise_exception` and
 //! `{% generation %}`).
 //!
-//! A template comes with a model file and is untrusted code. A [`Budget`] pays for every step, item
+//! ```
+//! use serde_json::{Map, json};
+//! use trilobite_jinja::{Clock, render};
+//!
+//! let variables = Map::from_iter([("names".to_owned(), json!(["Ada", "Grace"]))]);
+//! let text = render("{{ names | join(' and ') }}: {{ names }}", &variables, Clock::System)?;
+//! assert_eq!(text, "Ada and Grace: ['Ada', 'Grace']");
+//! # Ok::<(), trilobite_jinja::TemplateError>(())
+//! ```
+//!
+//! A template comes with a model file and is untrusted code. A budget pays for every step, item
 //! and byte. Nesting is limited in the source, in values and at run time, and the template runs on
 //! a thread with a stack of known size. Only namespaces can form cycles, so values refer to them by
 //! number.
 //!
-//! From the bottom up: the [`budget`], the [`value`]s with their operators, the [`machine`] as the
-//! methods, tests and filters see it, the methods, tests and filters themselves, the [`parser`], and
-//! the [`interpreter`], which is the machine.
+//! From the bottom up: the `budget`, the `value`s with their operators, the `machine` as the
+//! methods, tests and filters see it, the methods, tests and filters themselves, the `parser`, and
+//! the `interpreter`, which is the machine.
 //!
 //! These are not supported and raise an error: blocks and inheritance, `{% autoescape %}`, the
-//! filters in [`filters::unknown`], `\N{...}` in strings, and integers beyond 128 bits.
+//! filters in `filters::unknown`, `\N{...}` in strings, and integers beyond 128 bits.
+
+#![forbid(unsafe_code)]
 
 mod arguments;
 mod ast;
@@ -22,6 +34,8 @@ mod clock;
 mod constructors;
 mod error;
 mod escape;
+#[cfg(test)]
+mod expression_tests;
 mod filters;
 mod format;
 mod interpreter;
@@ -42,9 +56,9 @@ use std::thread;
 use serde_json::{Map, Value as Json};
 
 use budget::Budget;
-pub(crate) use clock::Clock;
-pub(crate) use error::TemplateError;
-use error::{Result, fail};
+pub use clock::Clock;
+pub use error::TemplateError;
+use error::fail;
 use interpreter::Interpreter;
 use value::Value;
 
@@ -62,7 +76,14 @@ const BASE_OUTPUT: usize = 1 << 20;
 const OUTPUT_PER_BYTE: usize = 16;
 
 /// Renders a template with these variables.
-pub(crate) fn render(source: &str, variables: &Map<String, Json>, clock: Clock) -> Result<String> {
+///
+/// # Errors
+/// The template is invalid, takes too much time or memory, or raises an exception.
+pub fn render(
+    source: &str,
+    variables: &Map<String, Json>,
+    clock: Clock,
+) -> Result<String, TemplateError> {
     if source.len() > MAX_SOURCE {
         let length = source.len();
         return fail(format!("its source has {length} bytes, expected at most {MAX_SOURCE}"));

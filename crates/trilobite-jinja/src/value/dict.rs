@@ -5,37 +5,37 @@ use std::hash::{Hash, Hasher};
 use indexmap::IndexMap;
 
 use super::{Value, nested};
-use crate::jinja::budget::Budget;
-use crate::jinja::error::{Result, fail};
+use crate::budget::Budget;
+use crate::error::{Result, fail};
 
 /// The cost of a pair besides its key.
 const PAIR: usize = 3;
 
 #[derive(Clone, Default)]
-pub(in crate::jinja) struct Dict {
+pub(crate) struct Dict {
     pairs: IndexMap<Key, Value>,
     depth: u16,
 }
 
 /// A dict key. `1`, `1.0` and `True` are the same key.
 #[derive(Clone)]
-pub(in crate::jinja) struct Key {
+pub(crate) struct Key {
     value: Value,
     weight: usize,
 }
 
 impl Key {
-    pub(in crate::jinja) fn new(value: Value, budget: &Budget) -> Result<Self> {
+    pub(crate) fn new(value: Value, budget: &Budget) -> Result<Self> {
         let weight = weigh(&value, budget)?;
         Ok(Self { value, weight })
     }
 
-    pub(in crate::jinja) fn value(&self) -> &Value {
+    pub(crate) fn value(&self) -> &Value {
         &self.value
     }
 
     /// The cost of looking up this key.
-    pub(in crate::jinja) fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         self.weight
     }
 }
@@ -106,7 +106,7 @@ fn hash(value: &Value, state: &mut impl Hasher) {
 }
 
 impl Dict {
-    pub(in crate::jinja) fn new(
+    pub(crate) fn new(
         pairs: impl IntoIterator<Item = Result<(Key, Value)>>,
         budget: &Budget,
     ) -> Result<Self> {
@@ -124,32 +124,32 @@ impl Dict {
         self.depth
     }
 
-    pub(in crate::jinja) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.pairs.len()
     }
 
-    pub(in crate::jinja) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    pub(in crate::jinja) fn get(&self, key: &Key) -> Option<&Value> {
+    pub(crate) fn get(&self, key: &Key) -> Option<&Value> {
         self.pairs.get(key)
     }
 
     /// Sets a name of a namespace. Its depth does not count, since no value contains a namespace.
-    pub(in crate::jinja) fn set(&mut self, name: &str, value: Value) {
+    pub(crate) fn set(&mut self, name: &str, value: Value) {
         self.pairs.insert(name.into(), value);
     }
 
-    pub(in crate::jinja) fn iter(&self) -> impl DoubleEndedIterator<Item = (&Key, &Value)> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&Key, &Value)> {
         self.pairs.iter()
     }
 
-    pub(in crate::jinja) fn keys(&self) -> impl DoubleEndedIterator<Item = Value> {
+    pub(crate) fn keys(&self) -> impl DoubleEndedIterator<Item = Value> {
         self.pairs.keys().map(|key| key.value().clone())
     }
 
-    pub(in crate::jinja) fn values(&self) -> impl DoubleEndedIterator<Item = &Value> {
+    pub(crate) fn values(&self) -> impl DoubleEndedIterator<Item = &Value> {
         self.pairs.values()
     }
 }

@@ -3,8 +3,8 @@
 use super::Value;
 use super::context::Context;
 use super::text::{float, quote};
-use crate::jinja::budget::Budget;
-use crate::jinja::error::{Result, TemplateError, fail};
+use crate::budget::Budget;
+use crate::error::{Result, TemplateError, fail};
 
 /// Maximum number of digits after the decimal point.
 const MAX_PRECISION: usize = 1000;
@@ -154,7 +154,7 @@ fn general(number: f64, precision: usize, keep_zeros: bool) -> String {
 }
 
 /// `format(value, form)`
-pub(in crate::jinja) fn formatted(value: &Value, form: &str, context: &Context) -> Result<String> {
+pub(crate) fn formatted(value: &Value, form: &str, context: &Context) -> Result<String> {
     if form.is_empty() {
         return value.to_text(context);
     }

@@ -1,15 +1,15 @@
 //! Subscripts and slices.
 
 use super::{DictView, Key, Value};
-use crate::jinja::budget::Budget;
-use crate::jinja::error::{Result, TemplateError, fail};
+use crate::budget::Budget;
+use crate::error::{Result, TemplateError, fail};
 
 /// An upper bound of the length of any sequence.
 const LONGEST: i128 = 1 << 40;
 
 impl Value {
     /// `self[key]`, or `None` where Python raises a LookupError or a TypeError.
-    pub(in crate::jinja) fn item(&self, key: &Value, budget: &Budget) -> Result<Option<Value>> {
+    pub(crate) fn item(&self, key: &Value, budget: &Budget) -> Result<Option<Value>> {
         let at = |length: usize| {
             let index = key.as_int()?;
             let index = if index < 0 { index + length as i128 } else { index };
@@ -40,7 +40,7 @@ impl Value {
     }
 
     /// A string of the same type as this one.
-    pub(in crate::jinja) fn same_kind(&self, text: String) -> Value {
+    pub(crate) fn same_kind(&self, text: String) -> Value {
         match self {
             Value::Markup(_) => Value::Markup(text.into()),
             _ => Value::str(text),
@@ -48,7 +48,7 @@ impl Value {
     }
 
     /// `self[start:stop:step]`
-    pub(in crate::jinja) fn slice(&self, bounds: [Value; 3], budget: &Budget) -> Result<Value> {
+    pub(crate) fn slice(&self, bounds: [Value; 3], budget: &Budget) -> Result<Value> {
         let number = |value: &Value| match value {
             Value::None => Ok(None),
             _ => match value.defined()?.as_int() {

@@ -1,10 +1,10 @@
 //! Sorting.
 
-use crate::jinja::error::Result;
+use crate::error::Result;
 
 /// Sorts items stably by `less`. The comparison can fail and, with NaN, is not always a total
 /// order, so the standard library's sort does not apply.
-pub(in crate::jinja) fn sorted<T>(
+pub(crate) fn sorted<T>(
     mut items: Vec<T>,
     less: &mut impl FnMut(&T, &T) -> Result<bool>,
 ) -> Result<Vec<T>> {

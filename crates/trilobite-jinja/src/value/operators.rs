@@ -5,13 +5,13 @@ use std::rc::Rc;
 
 use super::context::Context;
 use super::{DictView, Key, Value, percent};
-use crate::jinja::ast::{Comparison, Operator};
-use crate::jinja::budget::Budget;
-use crate::jinja::error::{Result, TemplateError, fail};
-use crate::jinja::escape::escape;
+use crate::ast::{Comparison, Operator};
+use crate::budget::Budget;
+use crate::error::{Result, TemplateError, fail};
+use crate::escape::escape;
 
 /// `a == b`
-pub(in crate::jinja) fn equal(a: &Value, b: &Value, budget: &Budget) -> Result<bool> {
+pub(crate) fn equal(a: &Value, b: &Value, budget: &Budget) -> Result<bool> {
     budget.spend(1)?;
     let all = |a: &[Value], b: &[Value]| {
         if a.len() != b.len() {
@@ -70,7 +70,7 @@ fn numbers(a: &Value, b: &Value) -> Option<Option<Ordering>> {
 }
 
 /// The order of two values, or `None` with NaN. `symbol` is the operator in errors.
-pub(in crate::jinja) fn ordering(
+pub(crate) fn ordering(
     a: &Value,
     b: &Value,
     symbol: &str,
@@ -101,7 +101,7 @@ pub(in crate::jinja) fn ordering(
 }
 
 /// A comparison of two values.
-pub(in crate::jinja) fn compare(
+pub(crate) fn compare(
     a: &Value,
     comparison: Comparison,
     b: &Value,
@@ -123,7 +123,7 @@ pub(in crate::jinja) fn compare(
 }
 
 /// `item in container`
-pub(in crate::jinja) fn contains(container: &Value, item: &Value, budget: &Budget) -> Result<bool> {
+pub(crate) fn contains(container: &Value, item: &Value, budget: &Budget) -> Result<bool> {
     match container {
         Value::Str(text) | Value::Markup(text) => {
             budget.bytes(text.len())?;
@@ -188,7 +188,7 @@ impl Operator {
 }
 
 /// Applies an arithmetic operator to two values.
-pub(in crate::jinja) fn arithmetic(
+pub(crate) fn arithmetic(
     a: &Value,
     operator: Operator,
     b: &Value,
