@@ -12,7 +12,7 @@ use trilobite_kernels::Layout;
 use crate::model::{Data, Plan, Planned};
 use crate::options::{Progress, Stage};
 use crate::trits::{GROUP, Ternary, layout};
-use crate::write::{Buffers, group_bytes, hex, transposed_equals};
+use crate::write::{Buffers, group_bytes, hex, set_len, transposed_equals};
 use crate::{Error, source};
 
 /// Compares a written file with the plan: every name, type, shape and metadata entry, and every
@@ -104,8 +104,8 @@ impl Ternary<'_> {
             .map_init(Default::default, |buffers: &mut Buffers, (i, codes)| {
                 let group = i * GROUP..((i + 1) * GROUP).min(rows);
                 let weights = group.len() * cols;
-                buffers.source.resize(weights, 0);
-                buffers.packed.resize(weights, 0);
+                set_len(&mut buffers.source, weights);
+                set_len(&mut buffers.packed, weights);
                 trits.decode(group, &mut buffers.scratch, &mut buffers.source)?;
                 layout.unpack(codes, cols, &mut buffers.packed);
                 Ok(buffers.packed != buffers.source)

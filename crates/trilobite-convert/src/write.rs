@@ -204,10 +204,10 @@ impl Trits<'_> {
             .map_init(Default::default, |buffers: &mut Buffers, (i, codes)| {
                 let group = i * GROUP..((i + 1) * GROUP).min(rows);
                 let weights = group.len() * cols;
-                buffers.source.resize(weights, 0);
+                set_len(&mut buffers.source, weights);
                 self.decode(group, &mut buffers.scratch, &mut buffers.source)?;
                 layout.pack(&buffers.source, cols, codes);
-                buffers.packed.resize(weights, 0);
+                set_len(&mut buffers.packed, weights);
                 layout.unpack(codes, cols, &mut buffers.packed);
                 if buffers.packed == buffers.source { Ok(()) } else { Err(self.changed()) }
             })
@@ -267,7 +267,7 @@ pub(crate) fn transposed_equals(codes: &[u8], row_major: &[i8], cols: usize) -> 
     let differs = codes.par_chunks(codes.len() / cols).enumerate().map_init(
         Default::default,
         |(packed, source): &mut (Vec<i8>, Vec<i8>), (col, codes)| {
-            packed.resize(rows, 0);
+            set_len(packed, rows);
             i2_s::unpack(codes, rows, i2_s::Rows::Padded, packed);
             source.clear();
             trits::push_column(row_major, cols, col, source);
@@ -285,6 +285,14 @@ pub(crate) struct Buffers {
     pub(crate) source: Vec<i8>,
     /// Trits of the same rows, unpacked from the codes.
     pub(crate) packed: Vec<i8>,
+}
+
+/// Sets the length of a buffer that will be overwritten. Without optimisation, `resize` writes one
+/// element after another.
+pub(crate) fn set_len(buffer: &mut Vec<i8>, len: usize) {
+    if buffer.len() != len {
+        *buffer = vec![0; len];
+    }
 }
 
 /// Code bytes of a group of rows, which is whole blocks in every layout.
