@@ -79,7 +79,7 @@ pub(crate) fn sha256(mut file: File) -> io::Result<String> {
 }
 
 fn read(file: &mut File, info: &TensorInfo, bytes: &mut Vec<u8>) -> io::Result<()> {
-    bytes.resize(info.range.len(), 0);
+    set_len(bytes, info.range.len());
     file.seek(SeekFrom::Start(info.range.start as u64))?;
     file.read_exact(bytes)
 }

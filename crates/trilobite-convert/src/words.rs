@@ -69,7 +69,7 @@ impl<'a> Words<'a> {
         self.bits() == 4 && self.group().is_multiple_of(BLOCK) && steps
     }
 
-    /// Encodes a row as Q4_1 as [`q4_1`] does.
+    /// Encodes a row in blocks of Q4_1.
     pub(crate) fn encode_q4_1(&self, row: usize, out: &mut [u8]) {
         let (scales, biases) = self.steps(row);
         let codes = self.codes(row);

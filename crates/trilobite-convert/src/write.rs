@@ -289,9 +289,9 @@ pub(crate) struct Buffers {
 
 /// Sets the length of a buffer that will be overwritten. Without optimisation, `resize` writes one
 /// element after another.
-pub(crate) fn set_len(buffer: &mut Vec<i8>, len: usize) {
+pub(crate) fn set_len<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
     if buffer.len() != len {
-        *buffer = vec![0; len];
+        *buffer = vec![T::default(); len];
     }
 }
 

@@ -1,5 +1,4 @@
-//! Loops over the weights of a checkpoint: exact widening, checks, and the trits and codes that
-//! they stand for.
+//! Loops over the weights of a checkpoint: exact widening, checks, and conversion to trits and codes.
 //!
 //! The crate that converts checkpoints is built without optimisation and calls these for every row.
 
@@ -133,8 +132,14 @@ pub fn unpack_codes(bytes: &[u8], bits: usize, out: &mut Vec<u8>) {
 /// codes.
 ///
 /// # Panics
-/// If `group` is 0.
+/// If `group` is 0, or if there is not one scale and one bias for every group.
 pub fn scale_codes(codes: &[u8], group: usize, scales: &[f32], biases: &[f32], out: &mut Vec<f32>) {
+    let groups = codes.len().div_ceil(group);
+    assert_eq!(
+        (scales.len(), biases.len()),
+        (groups, groups),
+        "scales and biases of {groups} groups"
+    );
     let steps = scales.iter().zip(biases);
     for (codes, (scale, bias)) in codes.chunks(group).zip(steps) {
         out.extend(codes.iter().map(|code| f32::from(*code) * scale + bias));

@@ -1,7 +1,7 @@
 //! Trits of stored weights.
 
-/// Replaces each weight by the sign of those whose magnitude times `factor` exceeds one half, else 0.
-/// This equals rounding half to even and clamping to -1..1.
+/// The sign of each weight whose magnitude times `factor` exceeds one half, and 0 for the others. This
+/// equals rounding half to even and clamping to -1..1.
 pub fn round(weights: &[f32], factor: f32, trits: &mut [i8]) {
     for (trit, w) in trits.iter_mut().zip(weights) {
         *trit = i8::from(w * factor > 0.5) - i8::from(w * factor < -0.5);

@@ -17,6 +17,16 @@ fn partial(folder: &Path) -> Option<String> {
     names(folder).into_iter().find(|name| name.ends_with(".partial"))
 }
 
+/// The signals that end a command, with its exit status. A command ignores SIGHUP if it is started so,
+/// as under `nohup`, or if the system does not tell.
+fn ending_signals() -> Vec<(&'static str, i32)> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.map(|set| u64::from_str_radix(set.trim(), 16).unwrap());
+    let hangup = ignored.is_some_and(|set| set & 1 == 0).then_some(("HUP", 129));
+    [("INT", 130), ("TERM", 143)].into_iter().chain(hangup).collect()
+}
+
 /// A checkpoint whose conversion takes long: most of its embedding is a hole in the file.
 fn large_checkpoint() -> tempfile::TempDir {
     const ROWS: u64 = 2 << 20;
@@ -58,7 +68,7 @@ fn signals_end_a_conversion_that_leaves_nothing() {
     let (source, target) = (large_checkpoint(), tempfile::tempdir().unwrap());
     let out = target.path().join("out.gguf");
     fs::write(&out, "mine").unwrap();
-    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+    for (signal, status) in ending_signals() {
         let mut running = Running::start(&mut conversion(source.path(), &out));
         wait_for(|| partial(target.path()));
         running.signal(signal);
@@ -116,7 +126,7 @@ fn signals_end_a_score_that_leaves_nothing() {
     let line = "{\"context_ids\":[1,2,3,4,5,6,7],\"continuation_ids\":[2,3,4,5,6]}\n";
     fs::write(&input, line.repeat(200_000)).unwrap();
     fs::create_dir(&target).unwrap();
-    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+    for (signal, status) in ending_signals() {
         let mut command = command(["score", "-i"]);
         command.arg(&input).arg("-o").arg(target.join("out.jsonl"));
         let mut running = Running::start(&mut command);
