@@ -115,7 +115,7 @@ fn characters() -> impl Iterator<Item = char> {
     ranges.into_iter().flatten().filter_map(char::from_u32)
 }
 
-/// The characters at the ends of each run of characters of the same classes, and all below U+3400
+/// The characters at the ends of each run of characters of the same classes, and all below U+2200
 /// and in the presentation forms, some of which expressions name or match without regard to case.
 /// An expression cuts the other characters as it cuts their neighbors.
 fn characters_at_bounds() -> Vec<char> {
@@ -130,7 +130,7 @@ fn characters_at_bounds() -> Vec<char> {
         };
         both(class).0.each_match(&text, &Deadline::for_text(&text), &mut member).unwrap();
     }
-    let named = |c: char| c < '\u{3400}' || ('\u{FB00}'..'\u{10000}').contains(&c);
+    let named = |c: char| c < '\u{2200}' || ('\u{FB00}'..'\u{10000}').contains(&c);
     let inside = |c: char| {
         let at = c as usize;
         classes[at - 1] == classes[at] && classes[at] == classes[at + 1]

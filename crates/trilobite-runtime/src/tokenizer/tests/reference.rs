@@ -288,7 +288,7 @@ fn added_tokens_are_found_as_the_reference_finds_them() {
             assert!(Tokenizer::from_json(file.to_string().as_bytes()).is_err(), "{file}");
             continue;
         }
-        compare(&file, &random_texts(round + 300, 150));
+        compare(&file, &random_texts(round + 300, 60));
     }
 }
 
