@@ -3,5 +3,3 @@
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod i8mm;
 pub(crate) mod portable;
-#[cfg(test)]
-mod tests;

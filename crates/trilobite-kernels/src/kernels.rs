@@ -2,13 +2,13 @@
 
 mod cells;
 mod compiled;
+mod faulty;
 mod floats;
 mod method;
 mod self_test;
 mod ternary;
-#[cfg(test)]
-mod tests;
 
+pub use faulty::faulty;
 pub use method::Method;
 
 use self::self_test::SelfTest;
@@ -197,13 +197,15 @@ use call;
 /// lowest first.
 fn tables() -> &'static [Kernels] {
     static TABLES: OnceLock<Vec<Kernels>> = OnceLock::new();
-    TABLES.get_or_init(|| {
-        let scalar = scalar();
-        let self_test = SelfTest::new();
-        let expected = self_test.results(&scalar);
-        let passing = detected().into_iter().filter(|table| self_test.results(table) == expected);
-        std::iter::once(scalar).chain(passing).collect()
-    })
+    TABLES.get_or_init(|| std::iter::once(scalar()).chain(passing(detected())).collect())
+}
+
+/// The tables whose results equal those of the scalar one.
+pub fn passing(mut tables: Vec<Kernels>) -> Vec<Kernels> {
+    let self_test = SelfTest::new();
+    let expected = self_test.results(&scalar());
+    tables.retain(|table| self_test.results(table) == expected);
+    tables
 }
 
 /// The table for any processor.
@@ -234,7 +236,7 @@ fn portable() -> Vec<Kernels> {
 
 /// The tables of the machine's instruction sets above the scalar one, lowest first.
 #[cfg(target_arch = "x86_64")]
-fn detected() -> Vec<Kernels> {
+pub fn detected() -> Vec<Kernels> {
     let mut tables = portable();
     let avx2 = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
@@ -291,7 +293,7 @@ fn detected() -> Vec<Kernels> {
 
 /// The tables of the machine's instruction sets above the scalar one, lowest first.
 #[cfg(target_arch = "aarch64")]
-fn detected() -> Vec<Kernels> {
+pub fn detected() -> Vec<Kernels> {
     use std::arch::is_aarch64_feature_detected;
     let mut tables = portable();
     if !is_aarch64_feature_detected!("neon") {
@@ -311,12 +313,12 @@ fn detected() -> Vec<Kernels> {
 
 /// The tables of the machine's instruction sets above the scalar one: none on this architecture.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn detected() -> Vec<Kernels> {
+pub fn detected() -> Vec<Kernels> {
     portable()
 }
 
 /// The highest table, or the one named by `cap`.
-fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
+pub fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
     let Some(cap) = cap else { return Ok(Kernels::best()) };
     let tables = tables();
     tables.iter().find(|table| table.isa.name() == cap).ok_or_else(|| {

@@ -34,10 +34,6 @@ pub mod kv;
 mod layout;
 mod packing;
 mod product;
-#[cfg(test)]
-mod random;
-#[cfg(test)]
-mod reference;
 pub mod scan;
 mod simd;
 pub mod source;
@@ -55,3 +51,12 @@ pub use kernels::{Isa, Kernels, Method};
 pub use layout::{Layout, TernaryMatrix};
 pub use stream::read_all;
 pub use workspace::Workspace;
+
+/// For the tests of this crate; not part of its interface.
+#[doc(hidden)]
+pub mod internals {
+    #[cfg(feature = "c-kernels")]
+    pub use crate::c::portable::multiply_add;
+    pub use crate::float::exp::exp;
+    pub use crate::kernels::{choose, detected, faulty, passing};
+}

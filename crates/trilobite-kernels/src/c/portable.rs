@@ -135,7 +135,7 @@ pub(crate) fn quantize_row(x: &[f32], codes: &mut [i8]) -> (f32, i32) {
 
 /// `c += a * b` in each lane, rounded once.
 #[inline(always)]
-pub(crate) fn multiply_add(a: &[f32], b: &[f32], c: &mut [f32]) {
+pub fn multiply_add(a: &[f32], b: &[f32], c: &mut [f32]) {
     let lanes = c.len();
     assert!(lanes <= 32 && lanes.is_multiple_of(8), "{lanes} lanes");
     assert!(a.len() == lanes && b.len() == lanes, "factors");

@@ -28,10 +28,6 @@ pub(crate) mod blocks;
 mod floats;
 pub(crate) mod low_bit;
 mod pack;
-#[cfg(test)]
-mod reference;
-#[cfg(test)]
-mod tests;
 mod trits;
 mod types;
 

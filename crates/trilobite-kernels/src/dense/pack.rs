@@ -140,6 +140,3 @@ fn q4_0(block: &[f32; 32]) -> Result<[u8; 18], f32> {
     }
     Ok(out)
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,7 +2,7 @@
 
 /// e^x within 2 ulp; 0 below about -103.97, infinity above about 88.73, NaN for NaN.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     // ln 2 in two parts. The first has so few bits that its product with n is exact.
     const LN2_HI: f32 = 0.693_359_4;
     const LN2_LO: f32 = -2.121_944_4e-4;

@@ -2,6 +2,4 @@
 
 pub(crate) mod attend;
 pub(crate) mod elementwise;
-mod exp;
-#[cfg(test)]
-mod tests;
+pub(crate) mod exp;

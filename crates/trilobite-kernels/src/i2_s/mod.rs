@@ -24,8 +24,6 @@ pub(crate) mod neon;
 pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod square;
-#[cfg(test)]
-mod tests;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) mod tiles;
 pub mod transposed;

@@ -50,8 +50,6 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod scalar;
-#[cfg(test)]
-mod tests;
 
 /// Number of columns of a block.
 pub const BLOCK: usize = 256;

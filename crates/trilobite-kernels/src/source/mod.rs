@@ -3,8 +3,6 @@
 //! The crate that converts checkpoints is built without optimisation and calls these for every row.
 
 pub mod groups;
-#[cfg(test)]
-mod tests;
 pub mod trits;
 
 use half::f16;

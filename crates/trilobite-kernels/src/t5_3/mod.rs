@@ -14,8 +14,6 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod check;
 pub(crate) mod scalar;
-#[cfg(test)]
-mod tests;
 
 use crate::packing::{Packing, row_count};
 

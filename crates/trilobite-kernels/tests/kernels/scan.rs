@@ -1,7 +1,17 @@
-use super::*;
 use crate::random::Random;
-use crate::{DenseMatrix, DenseType, Kernels, Workspace};
+use trilobite_kernels::scan::{
+    BLOCK, Bounds, Precision, Query, REFINEMENTS, code_bytes, pack, refinement_bytes,
+};
+use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Workspace};
 
+/// Number of columns whose bits have the same place in their bytes.
+const PART: usize = 32;
+/// Size in bytes of the five-bit codes of a block.
+const CODES: usize = 128 + 32;
+/// Size in bytes of the single bits of a block.
+const BITS: usize = 32;
+/// The limit of the product of two norms above which a product could overflow in f32.
+const HUGE: f64 = (1u128 << 126) as f64;
 /// Whole groups of queries that share codes, and every number of queries left over.
 const QUERIES: usize = 9;
 
@@ -19,6 +29,21 @@ struct Row {
     codes: Vec<u8>,
     refinements: Vec<u8>,
     bounds: Bounds,
+}
+
+impl Row {
+    /// The code of a weight with some refinements, in the layout as documented.
+    fn code(&self, column: usize, refinements: usize) -> i32 {
+        let (block, part, i) = (column / BLOCK, column % BLOCK / PART, column % PART);
+        let codes = &self.codes[block * CODES..][..CODES];
+        let low = codes[part % 4 * PART + i] >> if part < 4 { 0 } else { 4 } & 15;
+        let mut code = i32::from(low) + 16 * i32::from(codes[128 + i] >> part & 1);
+        let len = self.refinements.len() / REFINEMENTS;
+        for bits in self.refinements.chunks(len).take(refinements) {
+            code = 2 * code + i32::from(bits[block * BITS + i] >> part & 1);
+        }
+        code
+    }
 }
 
 fn packed(row: &[f32]) -> Row {
@@ -60,23 +85,12 @@ fn enclosed(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<(f32, f32)> {
     enclosures(kernels, row, x).map(|ends| ends[1][REFINEMENTS])
 }
 
-/// The base of the codes in [`query`]: the largest.
-const BASE: i32 = 256;
-
-/// A query with these codes.
+/// The query of these numbers. Its codes are the numbers, because one of them has the largest magnitude
+/// of a code.
 fn query(codes: &[i16]) -> Query {
-    let halves = |block: &[i16]| {
-        let mut halves = Halves([[0; BLOCK]; 2]);
-        for (i, &code) in block.iter().enumerate() {
-            halves.0[1][i] = code as i8;
-            halves.0[0][i] = ((code - i16::from(code as i8)) >> 8) as i8;
-        }
-        halves
-    };
-    let total = codes.iter().map(|&code| f64::from(code)).sum();
-    let full = Errors { total, ..Errors::default() };
-    let codes = codes.chunks(BLOCK).map(halves).collect();
-    Query { codes, base: BASE, full, ..Query::default() }
+    let mut query = Query::default();
+    assert!(query.set(&codes.iter().map(|code| f32::from(*code)).collect::<Vec<_>>()));
+    query
 }
 
 #[test]
@@ -85,21 +99,12 @@ fn packed_codes_are_the_nearest() {
     for cols in [1, 31, 256, 300, 1000] {
         let mut row = random.floats(cols);
         row[cols / 2] *= 30.0;
-        let Row { codes, refinements, bounds } = packed(&row);
-        let (scale, blocks) = (f64::from(bounds.scale), cols.div_ceil(BLOCK));
+        let packed = packed(&row);
+        let scale = f64::from(packed.bounds.scale);
         for (column, &w) in row.iter().enumerate() {
-            // The layout as documented.
-            let (block, part, i) = (column / BLOCK, column % BLOCK / PART, column % PART);
-            let codes = &codes[block * CODES..][..CODES];
-            let low = codes[part % 4 * PART + i] >> if part < 4 { 0 } else { 4 } & 15;
-            let mut code = i32::from(low) + 16 * i32::from(codes[128 + i] >> part & 1);
             for level in 0..=REFINEMENTS {
-                if level > 0 {
-                    let bits = &refinements[((level - 1) * blocks + block) * BITS..][..BITS];
-                    let bit = bits[i] >> part & 1;
-                    code = 2 * code + i32::from(bit);
-                }
                 let step = f64::from(1 << (REFINEMENTS - level)) * scale;
+                let code = packed.code(column, level);
                 let value = f64::from(2 * code + 1) * step - 128.0 * scale;
                 // Values outside the range have the first or last code.
                 let w = f64::from(w).clamp(-128.0 * scale, 128.0 * scale);
@@ -125,7 +130,11 @@ fn every_instruction_set_computes_the_exact_sums() {
                 let x: [Vec<i16>; QUERIES] = std::array::from_fn(|q| {
                     let extreme = extreme.filter(|_| q % 2 == 0);
                     let code = |_| extreme.unwrap_or_else(|| random.bits() as i16 % most);
-                    (0..cols).map(code).collect()
+                    let mut codes: Vec<i16> = (0..cols).map(code).collect();
+                    if extreme.is_none() {
+                        codes[q % cols] = if q % 4 < 2 { most } else { -most };
+                    }
+                    codes
                 });
                 let blocks = cols.div_ceil(BLOCK);
                 let product_of = |x: &[i16], row: usize, level: usize| -> i32 {
@@ -144,9 +153,11 @@ fn every_instruction_set_computes_the_exact_sums() {
                     terms.sum::<i64>().try_into().unwrap()
                 };
                 let queries = x.each_ref().map(|x| query(x));
-                // The low half of a code is its last byte as a signed number.
+                // The least even base for which both halves of every code are an i8.
+                let base = 2 * (i32::from(most) / 255 + 1);
                 let halves = x.each_ref().map(|x| -> Vec<i16> {
-                    x.iter().map(|x| (x - i16::from(*x as i8)) >> 8).collect()
+                    let high = |x: &i16| (i32::from(*x) + base / 2).div_euclid(base) as i16;
+                    x.iter().map(high).collect()
                 });
                 let products = |x: &[Vec<i16>]| -> Vec<i32> {
                     let each = x.iter().flat_map(|x| (0..rows).map(move |row| (x, row)));
@@ -202,10 +213,11 @@ fn products_lie_within_their_bounds() {
             // The residual is parallel to the vector, and all rounding errors have the same
             // direction.
             3 => {
-                let scale = packed(&row).bounds.scale;
-                for (x, w) in x.iter_mut().zip(&row) {
-                    let value = value(code(f64::from(*w), inverse(scale)), round % 3);
-                    *x = (w - value as f32 * scale).clamp(-1e30, 1e30);
+                let (packed, cut) = (packed(&row), round % 3);
+                for (column, (x, w)) in x.iter_mut().zip(&row).enumerate() {
+                    let code = packed.code(column, REFINEMENTS - cut);
+                    let value = ((2 * code + 1) << cut) - 128;
+                    *x = (w - value as f32 * packed.bounds.scale).clamp(-1e30, 1e30);
                 }
             }
             // Everything cancels.

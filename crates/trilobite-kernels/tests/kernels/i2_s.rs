@@ -1,4 +1,4 @@
-use super::*;
+use trilobite_kernels::i2_s::{Rows, pack, packed_len, unpack};
 
 const LAYOUTS: [Rows; 2] = [Rows::Flat, Rows::Padded];
 

@@ -1,8 +1,9 @@
-use half::bf16;
-
-use super::groups::{outliers, scale};
-use super::trits::tq1_0;
-use super::*;
+use half::{bf16, f16};
+use trilobite_kernels::source::groups::{outliers, scale};
+use trilobite_kernels::source::trits::{self, tq1_0};
+use trilobite_kernels::source::{
+    Element, has_one_magnitude, largest_magnitude, scale_codes, sum_of_magnitudes, unpack_codes,
+};
 
 #[test]
 fn every_tq1_0_byte_is_five_trits() {

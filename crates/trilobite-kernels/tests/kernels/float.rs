@@ -1,8 +1,8 @@
 mod attend;
 
-use super::exp::exp;
 use crate::random::Random;
-use crate::{DenseMatrix, DenseType, Kernels};
+use trilobite_kernels::internals::exp;
+use trilobite_kernels::{DenseMatrix, DenseType, Kernels};
 
 const LENGTHS: [usize; 15] = [0, 1, 7, 8, 31, 32, 33, 63, 64, 65, 100, 128, 1000, 2560, 6912];
 

@@ -1,12 +1,17 @@
-use super::{ColumnOrder, DenseMatrix, DenseType, SplitCodes, SplitForm, WideCodes, reference};
-use crate::random::Random;
-use crate::{Kernels, Workspace, wide_rest};
+mod pack;
+mod reference;
 
-/// Rows converted by ggml's Python package: see `ggml.py`.
-const GGML: &str = include_str!("ggml.txt");
+use crate::random::Random;
+use trilobite_kernels::{
+    ColumnOrder, DenseMatrix, DenseType, Kernels, SplitCodes, SplitForm, WideCodes, Workspace,
+    wide_rest,
+};
+
+/// Rows converted by ggml's Python package: see `dense/ggml.py`.
+const GGML: &str = include_str!("dense/ggml.txt");
 
 /// The lines of a kind: the type, the bytes of a row, and its weights.
-pub(super) fn ggml(kind: &str) -> impl Iterator<Item = (DenseType, Vec<u8>, Vec<f32>)> {
+fn ggml(kind: &str) -> impl Iterator<Item = (DenseType, Vec<u8>, Vec<f32>)> {
     let hex = |digits: &str, size: usize| -> Vec<u32> {
         let value = |i| u32::from_str_radix(&digits[i..i + size], 16).unwrap();
         (0..digits.len()).step_by(size).map(value).collect()
@@ -18,6 +23,12 @@ pub(super) fn ggml(kind: &str) -> impl Iterator<Item = (DenseType, Vec<u8>, Vec<
         let bytes = hex(parts[2], 2).into_iter().map(|byte| byte as u8).collect();
         (ty, bytes, hex(parts[3], 8).into_iter().map(f32::from_bits).collect())
     })
+}
+
+/// Number of weights and of bytes in a block.
+fn block(ty: DenseType) -> (usize, usize) {
+    let weights = [1, 32, 64, 128, 256];
+    weights.into_iter().find_map(|weights| Some((weights, ty.row_len(weights)?))).unwrap()
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {
@@ -39,7 +50,6 @@ fn groups(ty: DenseType, row: &[u8]) -> Vec<reference::Group> {
         row.as_chunks().0.iter().flat_map(block).collect()
     }
     match ty {
-        DenseType::F32 | DenseType::F16 | DenseType::BF16 => panic!("{ty:?} has no blocks"),
         DenseType::Q4_0 => decode(row, reference::q4_0),
         DenseType::Q4_1 => decode(row, reference::q4_1),
         DenseType::Q5_0 => decode(row, reference::q5_0),
@@ -54,6 +64,7 @@ fn groups(ty: DenseType, row: &[u8]) -> Vec<reference::Group> {
         DenseType::Q2_0 => decode(row, reference::q2_0),
         DenseType::PQ2_0 => decode(row, reference::pq2_0),
         DenseType::PTQ1_0 => decode(row, reference::ptq1_0),
+        _ => panic!("no blocks of {ty:?} are specified"),
     }
 }
 
@@ -128,7 +139,7 @@ fn blocks_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
     }
     let mut sums = [0.0_f32; 16];
     for (groups, (x, step)) in groups(ty, row).chunks(8).zip(x) {
-        let scaled = ty.block().0 == 256;
+        let scaled = block(ty).0 == 256;
         let mut chunk = [0.0_f32; 16];
         let mut all = [0_i64; 16];
         for (group, x) in groups.iter().zip(x.chunks(32)) {
@@ -224,7 +235,7 @@ fn random(random: &mut Random, ty: DenseType, rows: usize, cols: usize) -> Vec<u
     };
     let mut out: Vec<_> =
         (0..ty.row_len(cols).unwrap() * rows).map(|_| random.bits() as u8).collect();
-    for block in out.chunks_mut(ty.block().1) {
+    for block in out.chunks_mut(block(ty).1) {
         for &at in halves {
             let half = half::f16::from_f32(random.floats(1)[0]).to_le_bytes();
             block[at..at + 2].copy_from_slice(&half);
@@ -332,7 +343,7 @@ fn extreme_blocks_are_exact() {
         for byte in [0, 0x80, 0xff] {
             let mut row = vec![byte; ty.row_len(512).unwrap()];
             let random = random(&mut Random(3), ty, 1, 512);
-            let (weights, block) = ty.block();
+            let (weights, block) = block(ty);
             for (row, random) in row.chunks_mut(block).zip(random.chunks(block)) {
                 // Replaces the float factors of blocks with finite ones. The integer scales of Q6_K
                 // stay extreme.

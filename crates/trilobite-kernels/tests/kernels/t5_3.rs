@@ -1,4 +1,4 @@
-use super::*;
+use trilobite_kernels::t5_3::{TILE, pack, packed_len, unpack};
 
 fn packed(trits: &[i8], cols: usize) -> Vec<u8> {
     let mut packed = vec![0xAA; packed_len(trits.len() / cols, cols).unwrap()];

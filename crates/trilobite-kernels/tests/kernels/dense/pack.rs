@@ -1,5 +1,5 @@
-use crate::dense::tests::ggml;
-use crate::{DenseMatrix, DenseType, Kernels, pack_tq2_0};
+use super::ggml;
+use trilobite_kernels::{DenseMatrix, DenseType, Kernels, pack_tq2_0};
 
 #[test]
 fn rows_are_packed_as_ggml_packs_them() {

@@ -1,9 +1,9 @@
 //! Attention compared with simple loops over plain rows.
 
 use super::{dot_in_order, in_place, same};
-use crate::Kernels;
-use crate::kv::{self, Block, Cells, CellsMut, Visible};
 use crate::random::Random;
+use trilobite_kernels::Kernels;
+use trilobite_kernels::kv::{self, Block, Cells, CellsMut, Visible};
 
 #[derive(Clone, Copy, Debug)]
 enum Type {

@@ -1,12 +1,15 @@
-use super::portable;
 use crate::random::Random;
-use crate::simd::LANES;
 use half::f16;
+use trilobite_kernels::internals::multiply_add;
+use trilobite_kernels::{DenseMatrix, DenseType, Isa, Kernels};
+
+/// Number of lanes to multiply and add at a time.
+const LANES: usize = 32;
 
 /// Asserts that `a * b + c` is rounded once in every lane. Any NaN is accepted.
 fn check(a: &[f32], b: &[f32], c: &[f32]) {
     let mut sums = c.to_vec();
-    portable::multiply_add(a, b, &mut sums);
+    multiply_add(a, b, &mut sums);
     for (i, sum) in sums.into_iter().enumerate() {
         let (a, b, c) = (a[i], b[i], c[i]);
         let expected = a.mul_add(b, c);
@@ -73,9 +76,14 @@ fn any_multiple_of_eight_lanes_is_added() {
 
 #[test]
 fn all_numbers_of_half_precision_are_widened() {
-    for first in (0..=u16::MAX).step_by(LANES) {
-        let bits: [u16; LANES] = std::array::from_fn(|i| first + i as u16);
-        let expected = bits.map(|bits| f16::from_bits(bits).to_f32_const().to_bits());
-        assert_eq!(portable::widen(&bits).map(f32::to_bits), expected, "from {first:#x} on");
+    let tables = Kernels::available();
+    let kernels = tables.iter().find(|kernels| kernels.isa == Isa::C).unwrap();
+    let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    let matrix = DenseMatrix::new(DenseType::F16, &bytes, 1, 1 << 16).unwrap();
+    let mut wide = vec![0.0; 1 << 16];
+    kernels.dense_row(&matrix, 0, &mut wide);
+    for (bits, wide) in (0..=u16::MAX).zip(wide) {
+        let expected = f16::from_bits(bits).to_f32_const();
+        assert_eq!(wide.to_bits(), expected.to_bits(), "{bits:#x}");
     }
 }
