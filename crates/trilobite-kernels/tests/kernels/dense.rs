@@ -112,7 +112,8 @@ fn roundings(ty: DenseType) -> &'static [bool] {
 fn low_bit_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
     let mut sums = [0.0_f32; 16];
     for (groups, (x, step)) in groups(ty, row).chunks(8).zip(x) {
-        let columns = groups.iter().flat_map(|group| group.codes.map(|code| (code, group.step)));
+        let columns =
+            groups.iter().flat_map(|group| group.codes.map(|code| (code, group.steps[0])));
         // The lane of each column.
         let lane = |column: usize| match ty.column_order().unwrap() {
             ColumnOrder::Adjacent => column / 16,
@@ -137,36 +138,23 @@ fn blocks_in_order(ty: DenseType, row: &[u8], x: &[(Vec<i64>, f32)]) -> f32 {
     if ty.is_low_bit() {
         return low_bit_in_order(ty, row, x);
     }
-    let mut sums = [0.0_f32; 16];
+    let mut sums = [0.0_f32; 8];
     for (groups, (x, step)) in groups(ty, row).chunks(8).zip(x) {
-        let scaled = block(ty).0 == 256;
-        let mut chunk = [0.0_f32; 16];
-        let mut all = [0_i64; 16];
-        for (group, x) in groups.iter().zip(x.chunks(32)) {
-            let mut lanes = [0_i64; 16];
-            for (i, (code, x)) in group.codes.iter().zip(x).enumerate() {
-                lanes[i / 2] += i64::from(*code) * x;
-            }
-            for i in 0..16 {
-                all[i] += lanes[i];
-                if !scaled {
-                    chunk[i] = (lanes[i] as f32).mul_add(group.step, chunk[i]);
-                }
-            }
-        }
-        for i in 0..16 {
-            assert!(i32::try_from(all[i]).is_ok(), "a sum overflows");
-            if scaled {
-                chunk[i] = (all[i] as f32).mul_add(groups[0].step, 0.0);
-            }
-        }
-        for (g, (group, x)) in groups.iter().zip(x.chunks(32)).enumerate() {
+        for ((group, x), row) in groups.iter().zip(x.chunks(32)).zip(&mut sums) {
+            let sum = |half: std::ops::Range<usize>| {
+                let sum: i64 = half.map(|i| i64::from(group.codes[i]) * x[i]).sum();
+                assert!(i32::try_from(sum).is_ok(), "a sum overflows");
+                sum as f32
+            };
+            let [lower, upper] = group.steps;
+            let mut product = match ty {
+                DenseType::Q6K => sum(16..32).mul_add(upper, sum(0..16) * lower),
+                _ => sum(0..32) * lower,
+            };
             if let Some(minimum) = group.minimum {
-                chunk[g] = minimum.mul_add(x.iter().sum::<i64>() as f32, chunk[g]);
+                product = minimum.mul_add(x.iter().sum::<i64>() as f32, product);
             }
-        }
-        for i in 0..16 {
-            sums[i] = chunk[i].mul_add(*step, sums[i]);
+            *row = product.mul_add(*step, *row);
         }
     }
     pairwise(&mut sums)
@@ -301,9 +289,16 @@ fn products_have_the_stated_order() {
         for cols in lengths.iter().copied().filter(|cols| ty.row_len(*cols).is_some()) {
             let row_len = ty.row_len(cols).unwrap();
             let w = random(&mut numbers, ty, 59, cols);
-            for (rows, tokens) in
-                [(0..59, 1), (2..7, 2), (3..4, 3), (1..18, 4), (0..5, 9), (5..5, 2), (0..59, 13)]
-            {
+            for (rows, tokens) in [
+                (0..59, 1),
+                (2..7, 2),
+                (3..4, 3),
+                (1..18, 4),
+                (0..5, 9),
+                (5..5, 2),
+                (0..59, 15),
+                (7..40, 16),
+            ] {
                 let x = numbers.floats(tokens * cols);
                 let mut expected = Vec::new();
                 for x in x.chunks(cols) {
@@ -364,7 +359,7 @@ fn extreme_blocks_are_exact() {
                 for &int8 in roundings(ty) {
                     let expected = blocks_in_order(ty, &row, &rounded(x, largest(ty, int8)));
                     for kernels in Kernels::available() {
-                        for tokens in [1, 2, 4] {
+                        for tokens in [1, 2, 4, 8] {
                             let (w, mut out) = (matrix(ty, &row, 512), vec![0.0; tokens]);
                             let x = (&x.repeat(tokens)[..], int8);
                             block_products(

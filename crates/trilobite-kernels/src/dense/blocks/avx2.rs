@@ -1,7 +1,7 @@
 //! x86-64 with AVX2, FMA and F16C: 32 words are two registers, and so are 16 sums.
 
-use super::codes::{GROUP, WideGroup};
-use super::simd::{Half, Integers};
+use super::codes::{GROUP, GROUPS, WideGroup};
+use super::simd::{Half, Integers, LANES};
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
 
@@ -9,6 +9,7 @@ use std::arch::x86_64::*;
 macro_rules! x86_bytes {
     () => {
         type Bytes = __m256i;
+        type Eight = __m256;
 
         #[inline(always)]
         fn bytes(self, x: &[u8; GROUP]) -> Self::Bytes {
@@ -99,6 +100,50 @@ macro_rules! x86_bytes {
             }
             out
         }
+
+        #[inline(always)]
+        fn splat_eight(self, x: f32) -> Self::Eight {
+            // SAFETY: `self` proves that the processor has the instructions.
+            unsafe { _mm256_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        fn load_eight(self, x: &[f32; GROUPS]) -> Self::Eight {
+            // SAFETY: `self` proves that the processor has the instructions; there are eight floats.
+            unsafe { _mm256_loadu_ps(x.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn mul_eight(self, a: Self::Eight, b: Self::Eight) -> Self::Eight {
+            // SAFETY: `self` proves that the processor has the instructions.
+            unsafe { _mm256_mul_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn mul_add_eight(self, a: Self::Eight, b: Self::Eight, c: Self::Eight) -> Self::Eight {
+            // SAFETY: `self` proves that the processor has the instructions.
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn keep_eight(self, x: Self::Eight, n: usize) -> Self::Eight {
+            // SAFETY: `self` proves that the processor has the instructions.
+            unsafe {
+                let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let kept = _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lanes);
+                _mm256_and_ps(x, _mm256_castsi256_ps(kept))
+            }
+        }
+
+        #[inline(always)]
+        fn sum_eight(self, x: Self::Eight) -> f32 {
+            // SAFETY: `self` proves that the processor has the instructions.
+            unsafe {
+                let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+                let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+                _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+            }
+        }
     };
 }
 pub(super) use x86_bytes;
@@ -129,6 +174,11 @@ impl Integers for Avx2 {
     type Words = [__m256i; 2];
     type Sums = [__m256i; 2];
     type Half = [__m256; 2];
+    type Four = [__m256i; 2];
+
+    const FEW_TOKENS: usize = 8;
+    const TOKENS_AT_ONCE: usize = 4;
+    const PANELS_AT_ONCE: usize = 1;
 
     x86_bytes!();
 
@@ -188,11 +238,6 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
-    fn mul_words(self, x: Self::Words, low: i16, high: i16) -> Self::Words {
-        both!(I => _mm256_mullo_epi16(x[I], _mm256_set1_epi16([low, high][I])))
-    }
-
-    #[inline(always)]
     fn zero_sums(self) -> Self::Sums {
         both!(I => { let _ = I; _mm256_setzero_si256() })
     }
@@ -205,16 +250,6 @@ impl Integers for Avx2 {
     #[inline(always)]
     fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums {
         both!(I => _mm256_add_epi32(_mm256_madd_epi16(a[I], b[I]), c[I]))
-    }
-
-    #[inline(always)]
-    fn scale(self, a: Self::Sums, factor: &i32, c: Self::Sums) -> Self::Sums {
-        both!(I => _mm256_add_epi32(_mm256_mullo_epi32(a[I], _mm256_set1_epi32(*factor)), c[I]))
-    }
-
-    #[inline(always)]
-    fn scale_halves(self, a: Self::Sums, factors: &[i32; 2], c: Self::Sums) -> Self::Sums {
-        both!(I => _mm256_add_epi32(_mm256_mullo_epi32(a[I], _mm256_set1_epi32(factors[I])), c[I]))
     }
 
     #[inline(always)]
@@ -243,12 +278,65 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
-    fn mul_add_lower(self, a: &[f32; 8], b: &[f32; 8], [lower, upper]: Self::Half) -> Self::Half {
-        // SAFETY: `self` proves that the processor has the instructions; there are eight floats each.
-        unsafe {
-            let (a, b) = (_mm256_loadu_ps(a.as_ptr()), _mm256_loadu_ps(b.as_ptr()));
-            [_mm256_fmadd_ps(a, b, lower), upper]
+    fn pair(self, x: &WideGroup, i: usize) -> Self::Words {
+        let pair = i32::from(x.0[2 * i] as u16) | i32::from(x.0[2 * i + 1]) << 16;
+        both!(I => { let _ = I; _mm256_set1_epi32(pair) })
+    }
+
+    #[inline(always)]
+    fn transpose(self, x: &mut [WideGroup; LANES]) {
+        // Blocks of eight groups and eight pairs. Two are exchanged.
+        for [(group, half), (to_group, to_half)] in
+            [[(0, 0), (0, 0)], [(8, 1), (8, 1)], [(0, 1), (8, 0)]]
+        {
+            let a = self.transposed_block(x, group, half);
+            let b = self.transposed_block(x, to_group, to_half);
+            for i in 0..8 {
+                let to = &mut x[to_group + i].0[16 * to_half..16 * to_half + 16];
+                // SAFETY: `self` proves that the processor has the instructions; a half of a group,
+                // which is aligned, is a register.
+                unsafe { _mm256_store_si256(to.as_mut_ptr().cast(), a[i]) };
+                let to = &mut x[group + i].0[16 * half..16 * half + 16];
+                // SAFETY: as above.
+                unsafe { _mm256_store_si256(to.as_mut_ptr().cast(), b[i]) };
+            }
         }
+    }
+
+    #[inline(always)]
+    fn sum_four<const HALVES: bool>(self, x: [Self::Sums; 4]) -> Self::Four {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let four = |x: [__m256i; 4]| {
+                let [a, b] = [_mm256_hadd_epi32(x[0], x[1]), _mm256_hadd_epi32(x[2], x[3])];
+                _mm256_hadd_epi32(a, b)
+            };
+            if HALVES {
+                [0, 1].map(|half| four(x.map(|x| x[half])))
+            } else {
+                [four(x.map(|[a, b]| _mm256_add_epi32(a, b))), _mm256_setzero_si256()]
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn eight(self, [[a, _], [b, _]]: [Self::Four; 2]) -> Self::Eight {
+        self.eight_floats(a, b)
+    }
+
+    #[inline(always)]
+    fn eight_halves(self, [a, b]: [Self::Four; 2]) -> [Self::Eight; 2] {
+        [self.eight_floats(a[0], b[0]), self.eight_floats(a[1], b[1])]
+    }
+
+    #[inline(always)]
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        both!(I => _mm256_mul_ps(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        both!(I => _mm256_add_ps(a[I], b[I]))
     }
 
     #[inline(always)]
@@ -279,6 +367,47 @@ impl Integers for Avx2 {
 }
 
 impl Avx2 {
+    /// The pairs of words in a half, 0 or 1, of eight groups, transposed.
+    #[inline(always)]
+    fn transposed_block(self, x: &[WideGroup; LANES], first: usize, half: usize) -> [__m256i; 8] {
+        // SAFETY: `self` proves that the processor has the instructions; the index is checked, and a
+        // half of a group, which is aligned, is a register.
+        unsafe {
+            let mut rows = [_mm256_setzero_si256(); 8];
+            for (row, x) in rows.iter_mut().zip(&x[first..first + 8]) {
+                *row = _mm256_load_si256(x.0[16 * half..16 * half + 16].as_ptr().cast());
+            }
+            // Single pairs, then two, within halves of registers; then halves.
+            let mut next = rows;
+            for i in [0, 2, 4, 6] {
+                next[i] = _mm256_unpacklo_epi32(rows[i], rows[i + 1]);
+                next[i + 1] = _mm256_unpackhi_epi32(rows[i], rows[i + 1]);
+            }
+            for i in [0, 4] {
+                rows[i] = _mm256_unpacklo_epi64(next[i], next[i + 2]);
+                rows[i + 1] = _mm256_unpackhi_epi64(next[i], next[i + 2]);
+                rows[i + 2] = _mm256_unpacklo_epi64(next[i + 1], next[i + 3]);
+                rows[i + 3] = _mm256_unpackhi_epi64(next[i + 1], next[i + 3]);
+            }
+            for i in 0..4 {
+                next[i] = _mm256_permute2x128_si256::<0x20>(rows[i], rows[i + 4]);
+                next[i + 4] = _mm256_permute2x128_si256::<0x31>(rows[i], rows[i + 4]);
+            }
+            next
+        }
+    }
+
+    /// Adds the halves of two partial sums of four groups.
+    #[inline(always)]
+    fn eight_floats(self, a: __m256i, b: __m256i) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let lower = _mm256_permute2x128_si256::<0x20>(a, b);
+            let upper = _mm256_permute2x128_si256::<0x31>(a, b);
+            _mm256_cvtepi32_ps(_mm256_add_epi32(lower, upper))
+        }
+    }
+
     /// Widens sixteen unsigned bytes to words, by a shuffle. The compiler would move conversions
     /// behind the shifts, and two shifted forms could not share one.
     #[inline(always)]

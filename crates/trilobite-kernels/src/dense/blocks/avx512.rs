@@ -1,8 +1,8 @@
 //! x86-64 with AVX-512 and VNNI: 32 words are a register, and so are 16 sums.
 
 use super::avx2::{pairs, x86_bytes};
-use super::codes::{GROUP, WideGroup};
-use super::simd::{Half, Integers};
+use super::codes::{GROUP, GROUPS, WideGroup};
+use super::simd::{Half, Integers, LANES};
 use crate::simd::avx512::Avx512;
 use std::arch::x86_64::*;
 
@@ -10,6 +10,11 @@ impl Integers for Avx512 {
     type Words = __m512i;
     type Sums = __m512i;
     type Half = __m512;
+    type Four = __m512i;
+
+    const FEW_TOKENS: usize = 4;
+    const TOKENS_AT_ONCE: usize = 8;
+    const PANELS_AT_ONCE: usize = 2;
 
     x86_bytes!();
 
@@ -65,16 +70,6 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
-    fn mul_words(self, x: Self::Words, low: i16, high: i16) -> Self::Words {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let factors = _mm512_castsi256_si512(_mm256_set1_epi16(low));
-            let factors = _mm512_inserti64x4::<1>(factors, _mm256_set1_epi16(high));
-            _mm512_mullo_epi16(x, factors)
-        }
-    }
-
-    #[inline(always)]
     fn zero_sums(self) -> Self::Sums {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_setzero_si512() }
@@ -90,22 +85,6 @@ impl Integers for Avx512 {
     fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_dpwssd_epi32(c, a, b) }
-    }
-
-    #[inline(always)]
-    fn scale(self, a: Self::Sums, factor: &i32, c: Self::Sums) -> Self::Sums {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_add_epi32(_mm512_mullo_epi32(a, _mm512_set1_epi32(*factor)), c) }
-    }
-
-    #[inline(always)]
-    fn scale_halves(self, a: Self::Sums, factors: &[i32; 2], c: Self::Sums) -> Self::Sums {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let high = _mm512_set1_epi32(factors[1]);
-            let factors = _mm512_mask_blend_epi32(0xff00, _mm512_set1_epi32(factors[0]), high);
-            _mm512_add_epi32(_mm512_mullo_epi32(a, factors), c)
-        }
     }
 
     #[inline(always)]
@@ -139,13 +118,88 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
-    fn mul_add_lower(self, a: &[f32; 8], b: &[f32; 8], c: Self::Half) -> Self::Half {
-        // SAFETY: `self` proves that the processor has the instructions; there are eight floats each.
+    fn pair(self, x: &WideGroup, i: usize) -> Self::Words {
+        let pair = i32::from(x.0[2 * i] as u16) | i32::from(x.0[2 * i + 1]) << 16;
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_set1_epi32(pair) }
+    }
+
+    #[inline(always)]
+    fn sum_four<const HALVES: bool>(self, [a, b, c, d]: [Self::Sums; 4]) -> Self::Four {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
-            let a = _mm512_castps256_ps512(_mm256_loadu_ps(a.as_ptr()));
-            let b = _mm512_castps256_ps512(_mm256_loadu_ps(b.as_ptr()));
-            _mm512_mask3_fmadd_ps(a, b, c, 0xff)
+            // The sums of quarters, each of four lanes.
+            let pair =
+                |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (a, b) = (pair(a, b), pair(c, d));
+            _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
         }
+    }
+
+    #[inline(always)]
+    fn eight(self, x: [Self::Four; 2]) -> Self::Eight {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let halves = self.halves(x);
+            let upper = _mm512_extracti64x4_epi64::<1>(halves);
+            _mm256_cvtepi32_ps(_mm256_add_epi32(_mm512_castsi512_si256(halves), upper))
+        }
+    }
+
+    #[inline(always)]
+    fn eight_halves(self, x: [Self::Four; 2]) -> [Self::Eight; 2] {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let halves = _mm512_cvtepi32_ps(self.halves(x));
+            let upper = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(halves));
+            [_mm512_castps512_ps256(halves), _mm256_castpd_ps(upper)]
+        }
+    }
+
+    #[inline(always)]
+    fn transpose(self, x: &mut [WideGroup; LANES]) {
+        let mut rows = [self.zero_sums(); LANES];
+        for (row, x) in rows.iter_mut().zip(&*x) {
+            *row = self.load_words(x);
+        }
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            // Single pairs, then two, within quarters; then quarters, then halves.
+            let mut next = rows;
+            for i in (0..LANES).step_by(2) {
+                next[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+                next[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+            }
+            for i in (0..LANES).step_by(4) {
+                rows[i] = _mm512_unpacklo_epi64(next[i], next[i + 2]);
+                rows[i + 1] = _mm512_unpackhi_epi64(next[i], next[i + 2]);
+                rows[i + 2] = _mm512_unpacklo_epi64(next[i + 1], next[i + 3]);
+                rows[i + 3] = _mm512_unpackhi_epi64(next[i + 1], next[i + 3]);
+            }
+            for i in [0, 1, 2, 3, 8, 9, 10, 11] {
+                next[i] = _mm512_shuffle_i32x4::<0b10_00_10_00>(rows[i], rows[i + 4]);
+                next[i + 4] = _mm512_shuffle_i32x4::<0b11_01_11_01>(rows[i], rows[i + 4]);
+            }
+            for i in 0..8 {
+                rows[i] = _mm512_shuffle_i32x4::<0b10_00_10_00>(next[i], next[i + 8]);
+                rows[i + 8] = _mm512_shuffle_i32x4::<0b11_01_11_01>(next[i], next[i + 8]);
+            }
+        }
+        for (x, row) in x.iter_mut().zip(rows) {
+            self.store_words(row, x);
+        }
+    }
+
+    #[inline(always)]
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_add_ps(a, b) }
     }
 
     #[inline(always)]
@@ -174,6 +228,18 @@ impl Integers for Avx512 {
 }
 
 impl Avx512 {
+    /// The sums of the lower halves of eight groups, then those of the upper halves.
+    #[inline(always)]
+    fn halves(self, [a, b]: [__m512i; 2]) -> __m512i {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let first = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b);
+            let second = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b);
+            let sums = _mm512_add_epi32(first, second);
+            _mm512_shuffle_i32x4::<0b11_01_10_00>(sums, sums)
+        }
+    }
+
     /// Widens unsigned bytes of the first (or last) eight places of each quarter to words, by a
     /// shuffle. The compiler would move conversions behind the shifts, and two shifted forms could
     /// not share one.

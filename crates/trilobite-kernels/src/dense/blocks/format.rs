@@ -1,13 +1,11 @@
-//! Decoding blocks of weights to integers and factors, as `reference` specifies.
+//! Decoding blocks of weights to integers and factors, as `tests/kernels/dense/reference.rs` specifies.
 
 use super::codes::GROUPS;
 use super::simd::Integers;
 
 /// A type with blocks of `N` bytes and `B` blocks in a chunk of 256 columns.
 pub(super) trait Format<const N: usize, const B: usize> {
-    /// Whether the groups of a block have integer scales, with one float step for all.
-    const SCALES: bool = false;
-    /// Whether half groups have scales of their own.
+    /// Whether half groups have steps of their own.
     const HALVES: bool = false;
     /// Whether weights have minimums.
     const MINIMUMS: bool = false;
@@ -18,15 +16,24 @@ pub(super) trait Format<const N: usize, const B: usize> {
 
 /// The factors of a chunk. Those that a type does not have are not computed.
 pub(super) struct Factors {
-    /// One for each group, or a single one if there are scales.
+    /// One for each group, or for each lower half of a group.
     pub(super) steps: [f32; GROUPS],
-    /// One for each group, or for each half group.
-    pub(super) scales: [i32; 2 * GROUPS],
+    /// One for each upper half of a group.
+    pub(super) upper_steps: [f32; GROUPS],
     /// One for each group, to be added to its weights.
     pub(super) minimums: [f32; GROUPS],
 }
 
-const NO_SCALES: [i32; 2 * GROUPS] = [0; 2 * GROUPS];
+impl Factors {
+    /// Sets the factors of all but the first `valid` groups to zero.
+    pub(super) fn keep(&mut self, valid: usize) {
+        for factors in [&mut self.steps, &mut self.upper_steps, &mut self.minimums] {
+            factors[valid..].fill(0.0);
+        }
+    }
+}
+
+const NO_STEPS: [f32; GROUPS] = [0.0; GROUPS];
 const NO_MINIMUMS: [f32; GROUPS] = [0.0; GROUPS];
 
 /// Calls a function for the format of a type.
@@ -61,7 +68,7 @@ macro_rules! grouped {
             fn factors<S: Integers>(simd: S, chunk: &[[u8; $bytes]; GROUPS]) -> Factors {
                 let firsts = chunk.each_ref().map(|block| part(block, 0));
                 let [steps, minimums] = simd.f16x16(firsts);
-                Factors { steps, scales: NO_SCALES, minimums }
+                Factors { steps, upper_steps: NO_STEPS, minimums }
             }
             #[inline(always)]
             fn codes<S: Integers, const G: usize>(
@@ -89,7 +96,6 @@ macro_rules! chunked {
     ) => {
         pub(super) struct $name;
         impl Format<$bytes, 1> for $name {
-            const SCALES: bool = true;
             const HALVES: bool = $halves;
             const MINIMUMS: bool = $minimums;
             #[inline(always)]
@@ -143,19 +149,20 @@ chunked!(
         let lower = simd.shift(simd.bytes(lower), -4 * (group / 2 % 2), 15);
         simd.words(simd.sub(simd.or(lower, upper), 32))
     },
-    Factors {
-        steps: step(simd, part(block, 206)),
-        scales: simd.widen_bytes(part(block, 192)).map(|scale| i32::from(scale as i8)),
-        minimums: NO_MINIMUMS,
+    {
+        let scales = simd.widen_bytes(part(block, 192));
+        let [_, step] = simd.f16x2(part(block, 206));
+        let (mut steps, mut upper_steps) = (NO_STEPS, NO_STEPS);
+        for g in 0..GROUPS {
+            // Exact, because a scale has seven bits and a step eleven.
+            steps[g] = f32::from(scales[2 * g] as i8) * step;
+            upper_steps[g] = f32::from(scales[2 * g + 1] as i8) * step;
+        }
+        Factors { steps, upper_steps, minimums: NO_MINIMUMS }
     }
 );
-/// The step of a chunk: the second of two f16.
-#[inline(always)]
-fn step(simd: impl Integers, bytes: &[u8; 4]) -> [f32; GROUPS] {
-    [simd.f16x2(bytes)[1]; GROUPS]
-}
 
-/// A step, the step of the minimums, and six-bit factors for both: see `reference::factors`.
+/// A step, the step of the minimums, and six-bit factors for both: see `factors` in `tests/kernels/dense/reference.rs`.
 #[inline(always)]
 fn six_bits(simd: impl Integers, bytes: &[u8; 16]) -> Factors {
     let word = |at| u32::from_le_bytes(*part(bytes, at));
@@ -170,11 +177,13 @@ fn six_bits(simd: impl Integers, bytes: &[u8; 16]) -> Factors {
     let factors = factors.map(u32::to_le_bytes);
     let factors = simd.widen_bytes(part(factors.as_flattened(), 0));
     let [step, minimum] = simd.f16x2(part(bytes, 0));
-    let mut minimums = [0.0; GROUPS];
-    for (i, out) in minimums.iter_mut().enumerate() {
-        *out = factors[GROUPS + i] as f32 * -minimum;
+    let (mut steps, mut minimums) = (NO_STEPS, NO_MINIMUMS);
+    for g in 0..GROUPS {
+        // Exact, because a factor has six bits and a step eleven.
+        steps[g] = factors[g] as f32 * step;
+        minimums[g] = factors[GROUPS + g] as f32 * -minimum;
     }
-    Factors { steps: [step; GROUPS], scales: factors, minimums }
+    Factors { steps, upper_steps: NO_STEPS, minimums }
 }
 
 /// The `M` bytes from `at` on. Every caller passes constants.

@@ -4,18 +4,20 @@
 //! to 16-bit integers, with a step for every chunk: the largest magnitude divided by 32,767. The
 //! error is 258 times smaller than with the 8 bits of other engines. Then, for each chunk,
 //!
-//! - lane `i` of 16 sums the products of the columns `2 i` and `2 i + 1` of a group, an exact
-//!   integer;
-//! - if a block is a group, `chunk[i] = fma(lane[i], d, chunk[i])` for one group after another; if
-//!   a block is a chunk, the sum over groups of `lane[i] s` is still an exact integer, and
-//!   `chunk[i] = fma(sum, d, 0)`;
+//! - `sum[g]` is the sum of the products of the integers of group `g`, which is exact: a product of
+//!   two is at most 128 * 32,768, so 32 of them stay below 2^31;
+//! - `chunk[g] = f32(sum[g]) * d[g]`, where `d[g]` is the step of the group's weights; if halves of
+//!   a group have steps of their own, it is `fma(f32(upper), d', f32(lower) * d)`;
 //! - if weights have minimums, `chunk[g] = fma(m[g], a[g], chunk[g])` for the minimum of each group
 //!   and the sum of its activations' integers;
-//! - `row[i] = fma(chunk[i], step, row[i])`.
+//! - `row[g] = fma(chunk[g], step, row[g])` with the step of the activations.
 //!
-//! At the end the 16 lanes are added pairwise: 8 + 8, 4 + 4, 2 + 2, 1 + 1. Padding columns are
-//! zeros. Nothing overflows: |q s| is at most 4,096, and a lane sums 16 products, whose total is
-//! less than 2^31.
+//! At the end the eight lanes of a row are added pairwise: 4 + 4, 2 + 2, 1 + 1. Padding columns are
+//! zeros.
+//!
+//! A few tokens are multiplied with the weights as they are stored, and lanes are columns. For more
+//! tokens weights are widened and transposed to *panels* of 16 rows, and lanes are rows: the
+//! columns of a group then add to the same lane, and a sum is converted once in 32 products.
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
@@ -33,7 +35,7 @@ pub use codes::{WideCodes, WideGroup, WideParts};
 
 use self::codes::WideRow;
 use self::format::{Factors, Format, dispatch};
-use self::simd::{Half, Integers};
+use self::simd::{Half, Integers, LANES};
 use super::types::{DenseMatrix, DenseType};
 use crate::simd::{AHEAD, pad};
 
@@ -47,6 +49,8 @@ const ROUND: f32 = 12_582_912.0;
 const DEPTH: usize = 8;
 /// Number of rows of a block, whose weights, 384 KB, stay in the second-level cache.
 const ROWS: usize = 96;
+/// Number of rows of a panel.
+const PANEL: usize = LANES;
 
 /// See [`Kernels::wide_codes`](crate::Kernels::wide_codes). `codes`, `steps` and `sums` belong to
 /// one row.
@@ -112,41 +116,40 @@ pub(crate) fn gemm<S: Integers>(
     buffers: &mut BlockBuffers,
     out: &mut [f32],
 ) {
-    match x.tokens() {
-        1 => return dispatch!(w.ty, one_token(simd, w.bytes, x.row(0), out)),
-        2 if const { S::REGISTERS > 2 } => {
-            return dispatch!(w.ty, two_tokens(simd, w.bytes, [x.row(0), x.row(1)], out));
+    if x.tokens() <= S::FEW_TOKENS {
+        let mut first = 0;
+        while first < x.tokens() {
+            let n = 1 << (x.tokens() - first).min(4).ilog2();
+            let out = &mut out[first * w.rows..(first + n) * w.rows];
+            match n {
+                4 if const { S::FEW_TOKENS >= 4 } => {
+                    dispatch!(w.ty, four_tokens(simd, w.bytes, some_tokens(x, first), out))
+                }
+                2 if const { S::FEW_TOKENS >= 2 } => {
+                    dispatch!(w.ty, two_tokens(simd, w.bytes, some_tokens(x, first), out))
+                }
+                _ => dispatch!(w.ty, one_token(simd, w.bytes, some_tokens(x, first), out)),
+            }
+            first += n;
         }
-        _ => {}
+        return;
     }
-    // A tile has as many sums as fit in the registers.
-    if const { S::REGISTERS * S::WIDTH >= 512 } {
-        tiles::<S, 6, 4>(simd, w, x, buffers, out);
-    } else {
-        tiles::<S, 2, 2>(simd, w, x, buffers, out);
-    }
-}
-
-/// The products of rows with several tokens, in tiles of `R` rows and `T` tokens.
-#[inline(always)]
-fn tiles<S: Integers, const R: usize, const T: usize>(
-    simd: S,
-    w: DenseMatrix<'_>,
-    x: &WideCodes,
-    buffers: &mut BlockBuffers,
-    out: &mut [f32],
-) {
     match dispatch!(w.ty, form()) {
-        (false, false) => blocks::<S, false, false, R, T>(simd, w, x, buffers, out),
-        (false, true) => blocks::<S, false, true, R, T>(simd, w, x, buffers, out),
-        (true, false) => blocks::<S, true, false, R, T>(simd, w, x, buffers, out),
-        (true, true) => blocks::<S, true, true, R, T>(simd, w, x, buffers, out),
+        (true, _) => blocks::<S, true, false>(simd, w, x, buffers, out),
+        (false, true) => blocks::<S, false, true>(simd, w, x, buffers, out),
+        (false, false) => blocks::<S, false, false>(simd, w, x, buffers, out),
     }
 }
 
-/// Whether a type has scales, and whether it has minimums.
+/// Whether halves of a type's groups have steps of their own, and whether it has minimums.
 fn form<F: Format<N, B>, const N: usize, const B: usize>() -> (bool, bool) {
-    (F::SCALES, F::MINIMUMS)
+    const { assert!(!(F::HALVES && F::MINIMUMS), "a form that no type has") };
+    (F::HALVES, F::MINIMUMS)
+}
+
+/// The activations of `T` tokens.
+fn some_tokens<const T: usize>(x: &WideCodes, first: usize) -> [WideRow<'_>; T] {
+    std::array::from_fn(|t| x.row(first + t))
 }
 
 /// The products of rows with one token.
@@ -154,10 +157,10 @@ fn form<F: Format<N, B>, const N: usize, const B: usize>() -> (bool, bool) {
 fn one_token<F: Format<N, B>, const N: usize, const B: usize>(
     simd: impl Integers,
     w: &[u8],
-    x: WideRow<'_>,
+    x: [WideRow<'_>; 1],
     out: &mut [f32],
 ) {
-    few_tokens::<_, F, N, B, 1>(simd, w, [x], out);
+    few_tokens::<_, F, N, B, 1>(simd, w, x, out);
 }
 
 /// The products of rows with two tokens.
@@ -171,6 +174,17 @@ fn two_tokens<F: Format<N, B>, const N: usize, const B: usize>(
     few_tokens::<_, F, N, B, 2>(simd, w, x, out);
 }
 
+/// The products of rows with four tokens.
+#[inline(always)]
+fn four_tokens<F: Format<N, B>, const N: usize, const B: usize>(
+    simd: impl Integers,
+    w: &[u8],
+    x: [WideRow<'_>; 4],
+    out: &mut [f32],
+) {
+    few_tokens::<_, F, N, B, 4>(simd, w, x, out);
+}
+
 /// The products of rows with a few tokens, without a widened copy of the weights.
 #[inline(always)]
 fn few_tokens<S: Integers, F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
@@ -181,110 +195,100 @@ fn few_tokens<S: Integers, F: Format<N, B>, const N: usize, const B: usize, cons
 ) {
     let rows = out.len() / T;
     let row_len = w.len() / rows;
-    for (r, row) in w.chunks_exact(row_len).enumerate() {
-        let (chunks, tail) = row.as_chunks::<N>().0.as_chunks::<B>();
-        let last = [padded(tail)];
-        let last = if tail.is_empty() { &last[..0] } else { &last[..] };
-        let mut acc = [simd.splat_half(0.0); T];
-        let mut i = 0;
-        // A chain of both would test for its end before every chunk.
-        for chunks in [chunks, last] {
-            for chunk in chunks {
-                for line in chunk.as_flattened().chunks(64) {
-                    simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
-                }
-                let sums = product::<_, F, N, B, T>(simd, chunk, x, i);
-                unroll!(TOKEN < T => {
-                    let step = simd.splat_half(x[TOKEN].steps[i]);
-                    acc[TOKEN] = simd.mul_add_half(sums[TOKEN], step, acc[TOKEN]);
-                });
-                i += 1;
+    let mut last = [[0; N]; B];
+    for r in 0..rows {
+        let mut acc = [simd.splat_eight(0.0); T];
+        for (i, at) in (0..row_len).step_by(N * B).enumerate() {
+            let chunk = chunk(&w[r * row_len + at..], row_len - at, &mut last);
+            for line in chunk.0.as_flattened().chunks(64) {
+                simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
             }
+            add::<_, F, N, B, T>(simd, chunk, x, i, &mut acc);
         }
-        unroll!(TOKEN < T => out[TOKEN * rows + r] = simd.sum_half(acc[TOKEN]));
+        unroll!(TOKEN < T => out[TOKEN * rows + r] = simd.sum_eight(acc[TOKEN]));
     }
 }
 
-/// The products of a chunk with chunk `i` of some tokens, not yet multiplied with the steps of the
-/// activations.
+/// The chunk at the beginning of `rest`, the remaining bytes of a matrix, of which `len` belong to
+/// the row, and the number of its groups that do. At the end of the matrix the chunk is copied to
+/// `last`.
 #[inline(always)]
-fn product<S: Integers, F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
+fn chunk<'a, const N: usize, const B: usize>(
+    rest: &'a [u8],
+    len: usize,
+    last: &'a mut [[u8; N]; B],
+) -> (&'a [[u8; N]; B], usize) {
+    let valid = (len / N).min(B) * (GROUPS / B);
+    let whole = rest.get(..N * B).and_then(|bytes| bytes.as_chunks().0.first_chunk());
+    let chunk = match whole {
+        Some(chunk) => chunk,
+        None => {
+            for (to, from) in last.iter_mut().zip(rest.as_chunks().0) {
+                *to = *from;
+            }
+            last
+        }
+    };
+    (chunk, valid)
+}
+
+/// Adds the products of a chunk's valid groups with chunk `i` of some tokens.
+#[inline(always)]
+fn add<S: Integers, F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
     simd: S,
-    chunk: &[[u8; N]; B],
+    (chunk, valid): (&[[u8; N]; B], usize),
     x: [WideRow<'_>; T],
     i: usize,
-) -> [S::Half; T] {
-    let Factors { steps, scales, minimums } = F::factors(simd, chunk);
-    let codes_of = x.map(|token| &token.codes[i]);
-    let mut out = [simd.splat_half(0.0); T];
-    if F::SCALES {
-        let scales = in_memory(&scales);
-        let mut sums = [simd.zero_sums(); T];
+    acc: &mut [S::Eight; T],
+) {
+    let Factors { steps, upper_steps, minimums } = F::factors(simd, chunk);
+    let mut codes = [F::codes::<_, 0>(simd, chunk); GROUPS];
+    unroll!(G < GROUPS => codes[G] = F::codes::<_, G>(simd, chunk));
+    unroll!(TOKEN < T => {
+        let mut sums = [simd.zero_sums(); GROUPS];
         unroll!(G < GROUPS => {
-            let codes = F::codes::<_, G>(simd, chunk);
-            unroll!(TOKEN < T => {
-                let words = simd.load_words(&codes_of[TOKEN][G]);
-                sums[TOKEN] = if F::HALVES {
-                    let scales = [scales[2 * G], scales[2 * G + 1]];
-                    simd.scale_halves(simd.products(codes, words), &scales, sums[TOKEN])
-                } else {
-                    simd.scale(simd.products(codes, words), &scales[G], sums[TOKEN])
-                };
-            });
+            sums[G] = simd.products(codes[G], simd.load_words(&x[TOKEN].codes[i][G]));
         });
-        unroll!(TOKEN < T => {
-            let sums = simd.floats(sums[TOKEN]);
-            out[TOKEN] = simd.mul_add_half(sums, simd.splat_half(steps[0]), out[TOKEN]);
-        });
-    } else {
-        let steps = in_memory(&steps);
-        unroll!(G < GROUPS => {
-            let codes = F::codes::<_, G>(simd, chunk);
-            let step = simd.splat_half(steps[G]);
-            unroll!(TOKEN < T => {
-                let dot = simd.products(codes, simd.load_words(&codes_of[TOKEN][G]));
-                out[TOKEN] = simd.mul_add_half(simd.floats(dot), step, out[TOKEN]);
-            });
-        });
-    }
-    if F::MINIMUMS {
-        unroll!(TOKEN < T => {
-            out[TOKEN] = simd.mul_add_lower(&minimums, &x[TOKEN].sums[i], out[TOKEN]);
-        });
-    }
-    out
+        let [a, b, c, d, e, f, g, h] = sums;
+        let (first, second) = ([a, b, c, d], [e, f, g, h]);
+        let steps = simd.load_eight(&steps);
+        let mut products = if F::HALVES {
+            let fours = [simd.sum_four::<true>(first), simd.sum_four::<true>(second)];
+            let [lower, upper] = simd.eight_halves(fours);
+            let lower = simd.mul_eight(lower, steps);
+            simd.mul_add_eight(upper, simd.load_eight(&upper_steps), lower)
+        } else {
+            let fours = [simd.sum_four::<false>(first), simd.sum_four::<false>(second)];
+            simd.mul_eight(simd.eight(fours), steps)
+        };
+        if F::MINIMUMS {
+            let sums = simd.load_eight(&x[TOKEN].sums[i]);
+            products = simd.mul_add_eight(simd.load_eight(&minimums), sums, products);
+        }
+        if B > 1 && valid < GROUPS {
+            products = simd.keep_eight(products, valid);
+        }
+        let step = simd.splat_eight(x[TOKEN].steps[i]);
+        acc[TOKEN] = simd.mul_add_eight(products, step, acc[TOKEN]);
+    });
 }
 
-/// The blocks, padded with zeros.
-fn padded<const N: usize, const B: usize>(blocks: &[[u8; N]]) -> [[u8; N]; B] {
-    let mut chunk = [[0; N]; B];
-    chunk[..blocks.len()].copy_from_slice(blocks);
-    chunk
-}
-
-/// Hides the address of factors from the compiler. Loading one factor into all lanes costs no more
-/// than a load, but the compiler would load several at once and shuffle each into its lanes.
-#[inline(always)]
-fn in_memory<T>(factors: &T) -> &T {
-    std::hint::black_box(factors)
-}
-
-/// A block of widened weights, in panels with the rows of a tile, and sums.
+/// A block of widened weights, in panels, and sums.
 #[derive(Debug, Default)]
 pub(crate) struct BlockBuffers {
-    /// Codes times scales, `[panel][group][R]`.
+    /// `[panel][chunk][GROUPS][16]`: pairs of columns, each of the rows of the panel.
     words: Vec<WideGroup>,
-    /// `[panel][chunk][GROUPS][R]`, or `[panel][chunk][R]` if there are scales.
-    steps: Vec<f32>,
-    /// `[panel][chunk][R]`
-    minimums: Vec<[f32; GROUPS]>,
-    /// `[tokens][ROWS]`
+    /// Steps of the groups or of their halves, `[panel][chunk][GROUPS]`.
+    steps: Vec<[Half; 2]>,
+    /// `[panel][chunk][GROUPS]`
+    minimums: Vec<Half>,
+    /// `[tokens][panel][GROUPS]`
     sums: Vec<Half>,
 }
 
-/// The products of rows with several tokens, for types with `SCALES` and `MINIMUMS`.
+/// The products of rows with several tokens, for types with `HALVES` or `MINIMUMS`.
 #[inline(always)]
-fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize, const T: usize>(
+fn blocks<S: Integers, const HALVES: bool, const MINIMUMS: bool>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &WideCodes,
@@ -298,96 +302,116 @@ fn blocks<S: Integers, const SCALES: bool, const MINIMUMS: bool, const R: usize,
     let chunk_len = CHUNK / weights * bytes;
     let chunks = x.row(0).steps.len();
     // Sums are kept for the next block of columns, if there is one.
-    let kept = if chunks > DEPTH { tokens } else { T };
-    // A single tile takes one panel at a time from the first-level cache.
-    let size = if tokens > T { ROWS } else { R };
+    let kept = if chunks > DEPTH { tokens } else { S::TOKENS_AT_ONCE };
+    // A single tile takes its panels from the first-level cache.
+    let size = if tokens > S::TOKENS_AT_ONCE { ROWS } else { S::PANELS_AT_ONCE * PANEL };
+    let panels = size / PANEL;
 
-    buffers.sums.resize(kept * size, Half::ZERO);
+    buffers.sums.resize(buffers.sums.len().max(kept * panels * GROUPS), Half::ZERO);
     for first_row in (0..rows).step_by(size) {
         let count = size.min(rows - first_row);
         for chunk in (0..chunks).step_by(DEPTH) {
             let depth = DEPTH.min(chunks - chunk);
-            buffers.reset::<R>(size, depth);
+            buffers.reset(panels, depth);
             for r in 0..count {
-                let row = &w[(first_row + r) * row_len..][..row_len];
-                let row = &row[chunk * chunk_len..row_len.min((chunk + depth) * chunk_len)];
-                // Panels of R rows are adjacent.
-                let place = PanelRow { first: r / R * depth * R + r % R, rows: R };
-                dispatch!(ty, widen(simd, row, place, buffers));
+                let row = &w[(first_row + r) * row_len + chunk * chunk_len..];
+                let len = (depth * chunk_len).min(row_len - chunk * chunk_len);
+                let first = r / PANEL * depth * GROUPS;
+                dispatch!(ty, widen(simd, (row, len), first, r % PANEL, buffers));
             }
-            for first in (0..tokens).step_by(T) {
-                let n = T.min(tokens - first);
-                let sums = first % kept * size;
-                let x = ChunkRange { x, first, chunk, depth };
+            let filled = count.div_ceil(PANEL) * depth * GROUPS * LANES;
+            for words in buffers.words[..filled].as_chunks_mut().0 {
+                simd.transpose(words);
+                for words in words {
+                    simd.arrange(words);
+                }
+            }
+            let mut first = 0;
+            while first < tokens {
+                let sums = first % kept * panels * GROUPS;
+                let range = ChunkRange { x, first, chunk, depth };
+                let left = S::TOKENS_AT_ONCE.min(tokens - first);
+                let n = 1 << left.ilog2();
                 match n {
-                    1 => buffers.multiply::<S, SCALES, MINIMUMS, R, 1>(simd, x, count, size, sums),
-                    2 if const { T > 2 } => {
-                        buffers.multiply::<S, SCALES, MINIMUMS, R, 2>(simd, x, count, size, sums)
+                    1 => {
+                        buffers.multiply::<S, HALVES, MINIMUMS, 1>(simd, range, count, panels, sums)
                     }
-                    3 if const { T > 3 } => {
-                        buffers.multiply::<S, SCALES, MINIMUMS, R, 3>(simd, x, count, size, sums)
+                    2 if const { S::TOKENS_AT_ONCE > 1 } => {
+                        buffers.multiply::<S, HALVES, MINIMUMS, 2>(simd, range, count, panels, sums)
                     }
-                    _ => buffers.multiply::<S, SCALES, MINIMUMS, R, T>(simd, x, count, size, sums),
+                    4 if const { S::TOKENS_AT_ONCE > 2 } => {
+                        buffers.multiply::<S, HALVES, MINIMUMS, 4>(simd, range, count, panels, sums)
+                    }
+                    _ if const { S::TOKENS_AT_ONCE > 4 } => {
+                        buffers.multiply::<S, HALVES, MINIMUMS, 8>(simd, range, count, panels, sums)
+                    }
+                    _ => unreachable!("more tokens than at once"),
                 }
                 if chunk + depth == chunks {
                     for t in 0..n {
+                        let sums = &buffers.sums[sums + t * panels * GROUPS..][..panels * GROUPS];
                         let out = &mut out[(first + t) * rows + first_row..][..count];
-                        for (out, sum) in out.iter_mut().zip(&buffers.sums[sums + t * size..]) {
-                            *out = simd.sum_half(simd.load_half(sum));
+                        for (out, sums) in out.chunks_mut(PANEL).zip(sums.as_chunks().0) {
+                            let whole = sum_lanes(simd, sums);
+                            out.copy_from_slice(&whole.0[..out.len()]);
                         }
                     }
                 }
+                first += n;
             }
         }
     }
 }
 
-/// The destination of a row in a panel: the index of its first chunk, and the number of rows of the
-/// panel.
-#[derive(Clone, Copy)]
-struct PanelRow {
-    first: usize,
-    rows: usize,
+/// Adds the eight lanes of sixteen rows pairwise.
+#[inline(always)]
+fn sum_lanes(simd: impl Integers, sums: &[Half; GROUPS]) -> Half {
+    let [a, b, c, d, e, f, g, h] = sums;
+    let add = |x: &Half, y: &Half| simd.add_half(simd.load_half(x), simd.load_half(y));
+    let (even, odd) = (simd.add_half(add(a, e), add(c, g)), simd.add_half(add(b, f), add(d, h)));
+    let mut out = Half::ZERO;
+    simd.store_half(simd.add_half(even, odd), &mut out);
+    out
 }
 
-/// Widens some chunks of a row. The last may be incomplete.
+/// Widens chunks of row `r` of a panel, whose groups begin at `first`, and leaves the row's words
+/// adjacent. The row is the remaining bytes of a matrix, and the number of those to widen. Behind
+/// the row's columns factors are zeros, and words are arbitrary: activations are zeros there.
 #[inline(always)]
 fn widen<F: Format<N, B>, const N: usize, const B: usize>(
     simd: impl Integers,
-    row: &[u8],
-    place: PanelRow,
+    (row, len): (&[u8], usize),
+    first: usize,
+    r: usize,
     out: &mut BlockBuffers,
 ) {
-    let (chunks, tail) = row.as_chunks::<N>().0.as_chunks::<B>();
-    let last = padded(tail);
-    let last = if tail.is_empty() { None } else { Some(&last) };
-    let PanelRow { first, rows } = place;
-    let r = first % rows;
-    for (i, chunk) in chunks.iter().chain(last).enumerate() {
+    let mut last = [[0; N]; B];
+    for (i, at) in (0..len).step_by(N * B).enumerate() {
+        let (chunk, valid) = chunk(&row[at..], len - at, &mut last);
         for line in chunk.as_flattened().chunks(64) {
             simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
         }
-        let Factors { steps, scales, minimums } = F::factors(simd, chunk);
-        let place = first + i * rows;
-        // The groups of a chunk are adjacent, like its rows.
-        let groups = (place - r) * GROUPS + r;
+        let mut factors = F::factors(simd, chunk);
+        if B > 1 && valid < GROUPS {
+            factors.keep(valid);
+        }
+        let groups = first + i * GROUPS..first + (i + 1) * GROUPS;
+        let words = &mut out.words[groups.start * PANEL..groups.end * PANEL];
         unroll!(G < GROUPS => {
-            let mut codes = F::codes::<_, G>(simd, chunk);
-            if F::SCALES {
-                let (a, b) = if F::HALVES { (2 * G, 2 * G + 1) } else { (G, G) };
-                codes = simd.mul_words(codes, scales[a] as i16, scales[b] as i16);
-            }
-            simd.store_words(codes, &mut out.words[groups + G * rows]);
+            let words = &mut words[G * PANEL + r];
+            simd.store_words(F::codes::<_, G>(simd, chunk), words);
+            simd.restore(words);
         });
-        if F::SCALES {
-            out.steps[place] = steps[0];
-        } else {
-            for (g, step) in steps.into_iter().enumerate() {
-                out.steps[groups + g * rows] = step;
+        for (g, out) in out.steps[groups.clone()].iter_mut().enumerate() {
+            out[0].0[r] = factors.steps[g];
+            if F::HALVES {
+                out[1].0[r] = factors.upper_steps[g];
             }
         }
         if F::MINIMUMS {
-            out.minimums[place] = minimums;
+            for (out, minimum) in out.minimums[groups].iter_mut().zip(factors.minimums) {
+                out.0[r] = minimum;
+            }
         }
     }
 }
@@ -404,111 +428,140 @@ struct ChunkRange<'a> {
     depth: usize,
 }
 
+/// A chunk of the weights of a panel: words, steps and minimums.
+#[derive(Clone, Copy)]
+struct PanelChunk<'a> {
+    words: &'a [[WideGroup; LANES]; GROUPS],
+    steps: &'a [[Half; 2]; GROUPS],
+    minimums: &'a [Half; GROUPS],
+}
+
 impl BlockBuffers {
-    /// Resizes for `rows` rows of `depth` chunks.
-    fn reset<const R: usize>(&mut self, rows: usize, depth: usize) {
-        let chunks = rows.next_multiple_of(R) * depth;
-        self.words.resize(self.words.len().max(chunks * GROUPS), WideGroup::ZERO);
-        self.steps.resize(self.steps.len().max(chunks * GROUPS), 0.0);
-        self.minimums.resize(self.minimums.len().max(chunks), [0.0; GROUPS]);
+    /// Resizes for panels of `depth` chunks.
+    fn reset(&mut self, panels: usize, depth: usize) {
+        let groups = panels * depth * GROUPS;
+        self.words.resize(self.words.len().max(groups * LANES), WideGroup::ZERO);
+        self.steps.resize(self.steps.len().max(groups), [Half::ZERO; 2]);
+        self.minimums.resize(self.minimums.len().max(groups), Half::ZERO);
     }
 
     /// Adds the products of `count` rows with `T` tokens to sums from `first` on, or sets them if
-    /// these are the first columns. Each token has `size` sums.
+    /// these are the first columns. Each token has sums of `panels` panels.
     #[inline(always)]
-    fn multiply<
-        S: Integers,
-        const SCALES: bool,
-        const MINIMUMS: bool,
-        const R: usize,
-        const T: usize,
-    >(
+    fn multiply<S: Integers, const HALVES: bool, const MINIMUMS: bool, const T: usize>(
         &mut self,
         simd: S,
         x: ChunkRange<'_>,
         count: usize,
-        size: usize,
+        panels: usize,
         first: usize,
     ) {
-        let tokens: [WideRow<'_>; T] =
-            std::array::from_fn(|t| x.x.row(x.first + t).chunks(x.chunk..x.chunk + x.depth));
-        let groups = if SCALES { 1 } else { GROUPS };
-        let panels = self.words.chunks_exact(x.depth * GROUPS * R);
-        let panels = panels.zip(self.steps.chunks_exact(x.depth * groups * R));
-        let panels = panels.zip(self.minimums.chunks_exact(x.depth * R));
-        for (panel, ((words, steps), minimums)) in panels.take(count.div_ceil(R)).enumerate() {
-            let chunks = words.chunks_exact(GROUPS * R).zip(steps.chunks_exact(groups * R));
-            let chunks = chunks.zip(minimums.as_chunks::<R>().0);
-            for (i, ((words, steps), minimums)) in chunks.enumerate() {
-                let codes = tokens.each_ref().map(|token| &token.codes[i]);
-                let tile = tile::<S, SCALES, R, T>(simd, words, steps, codes);
-                unroll!(TOKEN < T => {
-                    let token = &tokens[TOKEN];
-                    let step = simd.splat_half(token.steps[i]);
-                    let sums = &mut self.sums[first + TOKEN * size + panel * R..][..R];
-                    unroll!(ROW < R => {
-                        let mut acc = tile[TOKEN][ROW];
-                        if MINIMUMS {
-                            acc = simd.mul_add_lower(&minimums[ROW], &token.sums[i], acc);
-                        }
-                        let sum = match x.chunk + i {
-                            0 => simd.splat_half(0.0),
-                            _ => simd.load_half(&sums[ROW]),
-                        };
-                        simd.store_half(simd.mul_add_half(acc, step, sum), &mut sums[ROW]);
-                    });
-                });
+        let BlockBuffers { words, steps, minimums, sums } = self;
+        let sums = &mut sums[first..];
+        let (words, steps) = (words.as_chunks().0.as_chunks().0, steps.as_chunks().0);
+        let minimums = minimums.as_chunks().0;
+        let chunk = |panel: usize, i: usize| {
+            let at = panel * x.depth + i;
+            PanelChunk { words: &words[at], steps: &steps[at], minimums: &minimums[at] }
+        };
+        let mut panel = 0;
+        while panel * PANEL < count {
+            // The second of two panels may have no rows, like rows of the last.
+            let both = S::PANELS_AT_ONCE == 2 && panel + 1 < panels;
+            for i in 0..x.depth {
+                let place = Place { first: panel * GROUPS, token: panels * GROUPS };
+                match both {
+                    true if const { S::PANELS_AT_ONCE == 2 } => {
+                        let chunks = [chunk(panel, i), chunk(panel + 1, i)];
+                        tile::<S, HALVES, MINIMUMS, T, 2>(simd, chunks, x, i, sums, place);
+                    }
+                    _ => {
+                        let chunks = [chunk(panel, i)];
+                        tile::<S, HALVES, MINIMUMS, T, 1>(simd, chunks, x, i, sums, place);
+                    }
+                }
             }
+            panel += 1 + usize::from(both);
         }
     }
 }
 
-/// The products of a chunk of `R` rows and `T` tokens, without minimums and steps of activations.
+/// The place of a tile's sums: the index of the first, and the distance between tokens.
+#[derive(Clone, Copy)]
+struct Place {
+    first: usize,
+    token: usize,
+}
+
+/// Adds the products of a chunk of `P` panels and `T` tokens to the sums.
 #[inline(always)]
-fn tile<S: Integers, const SCALES: bool, const R: usize, const T: usize>(
+fn tile<S: Integers, const HALVES: bool, const MINIMUMS: bool, const T: usize, const P: usize>(
     simd: S,
-    words: &[WideGroup],
-    steps: &[f32],
-    x: [&[WideGroup; GROUPS]; T],
-) -> [[S::Half; R]; T] {
-    // Hides the number of groups: if it were known, the compiler would unroll loops and move loads
-    // up until registers run out.
-    let words = std::hint::black_box(words).as_chunks::<R>().0;
-    let x = x.map(|x| std::hint::black_box(&x[..]));
-    let steps = steps.as_chunks::<R>().0;
-    let mut out = [[simd.splat_half(0.0); R]; T];
-    if SCALES {
-        let mut sums = [[simd.zero_sums(); R]; T];
-        for (g, words) in words.iter().enumerate() {
-            unroll!(TOKEN < T => {
-                let x = simd.load_words(&x[TOKEN][g]);
-                unroll!(ROW < R => {
-                    let words = simd.load_words(&words[ROW]);
-                    sums[TOKEN][ROW] = simd.dot(words, x, sums[TOKEN][ROW]);
-                });
-            });
+    panels: [PanelChunk<'_>; P],
+    x: ChunkRange<'_>,
+    i: usize,
+    sums: &mut [Half],
+    place: Place,
+) {
+    let mut tokens = [x.x.row(x.first); T];
+    unroll!(TOKEN < T => tokens[TOKEN] = x.x.row(x.first + TOKEN));
+    let i = x.chunk + i;
+    let new = i == 0;
+    for g in 0..GROUPS {
+        let mut lower = [[simd.zero_sums(); P]; T];
+        let mut upper = lower;
+        let mut codes = [&tokens[0].codes[i][g]; T];
+        unroll!(TOKEN < T => codes[TOKEN] = &tokens[TOKEN].codes[i][g]);
+        let mut words = [&panels[0].words[g]; P];
+        unroll!(P_ < P => words[P_] = &panels[P_].words[g]);
+        if HALVES {
+            dots(simd, words, codes, 0..LANES / 2, &mut lower);
+            dots(simd, words, codes, LANES / 2..LANES, &mut upper);
+        } else {
+            dots(simd, words, codes, 0..LANES, &mut lower);
         }
         unroll!(TOKEN < T => {
-            unroll!(ROW < R => {
-                let step = simd.splat_half(steps[0][ROW]);
-                let sums = simd.floats(sums[TOKEN][ROW]);
-                out[TOKEN][ROW] = simd.mul_add_half(sums, step, out[TOKEN][ROW]);
+            let token = tokens[TOKEN];
+            let step = simd.splat_half(token.steps[i]);
+            unroll!(P_ < P => {
+                let PanelChunk { steps, minimums, .. } = panels[P_];
+                let [d, upper_d] = &steps[g];
+                let mut chunk = simd.mul_half(simd.floats(lower[TOKEN][P_]), simd.load_half(d));
+                if HALVES {
+                    let upper = simd.floats(upper[TOKEN][P_]);
+                    chunk = simd.mul_add_half(upper, simd.load_half(upper_d), chunk);
+                }
+                if MINIMUMS {
+                    let sum = simd.splat_half(token.sums[i][g]);
+                    chunk = simd.mul_add_half(simd.load_half(&minimums[g]), sum, chunk);
+                }
+                let sum = &mut sums[TOKEN * place.token + place.first + P_ * GROUPS + g];
+                let old = if new { simd.splat_half(0.0) } else { simd.load_half(sum) };
+                simd.store_half(simd.mul_add_half(chunk, step, old), sum);
             });
         });
-    } else {
-        for (g, words) in words.iter().enumerate() {
-            let steps = &steps[g];
-            unroll!(TOKEN < T => {
-                let x = simd.load_words(&x[TOKEN][g]);
-                unroll!(ROW < R => {
-                    let sums = simd.products(simd.load_words(&words[ROW]), x);
-                    let step = simd.splat_half(steps[ROW]);
-                    out[TOKEN][ROW] = simd.mul_add_half(simd.floats(sums), step, out[TOKEN][ROW]);
-                });
-            });
-        }
     }
-    out
+}
+
+/// Adds the products of some pairs of columns of a group.
+#[inline(always)]
+fn dots<S: Integers, const T: usize, const P: usize>(
+    simd: S,
+    words: [&[WideGroup; LANES]; P],
+    codes: [&WideGroup; T],
+    pairs: std::ops::Range<usize>,
+    sums: &mut [[S::Sums; P]; T],
+) {
+    let mut acc = *sums;
+    for pair in pairs {
+        let mut w = [simd.load_words(&words[0][pair]); P];
+        unroll!(P_ < P => w[P_] = simd.load_words(&words[P_][pair]));
+        unroll!(TOKEN < T => {
+            let x = simd.pair(codes[TOKEN], pair);
+            unroll!(P_ < P => acc[TOKEN][P_] = simd.dot(w[P_], x, acc[TOKEN][P_]));
+        });
+    }
+    *sums = acc;
 }
 
 /// Widens a matrix of one row.
@@ -516,18 +569,18 @@ fn tile<S: Integers, const SCALES: bool, const R: usize, const T: usize>(
 pub(crate) fn row<S: Integers>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
     let DenseMatrix { ty, bytes: w, .. } = w;
     let (weights, bytes) = ty.block();
-    let (scales, minimums) = dispatch!(ty, form());
+    let (halves, minimums) = dispatch!(ty, form());
     let mut wide = BlockBuffers::default();
-    wide.reset::<1>(1, 1);
+    wide.reset(1, 1);
     for (out, w) in out.chunks_mut(CHUNK).zip(w.chunks(CHUNK / weights * bytes)) {
-        dispatch!(ty, widen(simd, w, PanelRow { first: 0, rows: 1 }, &mut wide));
+        dispatch!(ty, widen(simd, (w, w.len()), 0, 0, &mut wide));
         for (g, out) in out.chunks_exact_mut(GROUP).enumerate() {
-            let step = wide.steps[if scales { 0 } else { g }];
-            simd.restore(&mut wide.words[g]);
-            for (out, word) in out.iter_mut().zip(wide.words[g].0) {
-                *out = f32::from(word) * step;
+            let steps = &wide.steps[g];
+            for (i, (out, word)) in out.iter_mut().zip(wide.words[g * PANEL].0).enumerate() {
+                let half = usize::from(halves && i >= GROUP / 2);
+                *out = f32::from(word) * steps[half].0[0];
                 if minimums {
-                    *out += wide.minimums[0][g];
+                    *out += wide.minimums[g].0[0];
                 }
             }
         }

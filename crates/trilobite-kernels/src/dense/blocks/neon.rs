@@ -1,6 +1,6 @@
 //! aarch64: 32 words are four registers, and so are 16 sums.
 
-use super::codes::{GROUP, WideGroup};
+use super::codes::{GROUP, GROUPS, WideGroup};
 use super::simd::{Half, Integers, plain_bytes};
 use crate::simd::neon::Neon;
 use crate::simd::{LANES, Simd, pad};
@@ -33,6 +33,12 @@ impl Integers for Neon {
     type Words = [int16x8_t; 4];
     type Sums = [int32x4_t; 4];
     type Half = [float32x4_t; 4];
+    type Four = [int32x4_t; 2];
+    type Eight = [float32x4_t; 2];
+
+    const FEW_TOKENS: usize = 4;
+    const TOKENS_AT_ONCE: usize = 4;
+    const PANELS_AT_ONCE: usize = 1;
 
     plain_bytes!(always);
 
@@ -71,11 +77,6 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
-    fn mul_words(self, x: Self::Words, low: i16, high: i16) -> Self::Words {
-        each!(I => vmulq_n_s16(x[I], if I < 2 { low } else { high }))
-    }
-
-    #[inline(always)]
     fn zero_sums(self) -> Self::Sums {
         each!(I => { let _ = I; vdupq_n_s32(0) })
     }
@@ -94,16 +95,6 @@ impl Integers for Neon {
             let c = vmlal_s16(c[I], vget_low_s16(a[I]), vget_low_s16(b[I]));
             vmlal_high_s16(c, a[I], b[I])
         })
-    }
-
-    #[inline(always)]
-    fn scale(self, a: Self::Sums, factor: &i32, c: Self::Sums) -> Self::Sums {
-        each!(I => vmlaq_n_s32(c[I], a[I], *factor))
-    }
-
-    #[inline(always)]
-    fn scale_halves(self, a: Self::Sums, factors: &[i32; 2], c: Self::Sums) -> Self::Sums {
-        each!(I => vmlaq_n_s32(c[I], a[I], factors[I / 2]))
     }
 
     #[inline(always)]
@@ -132,15 +123,99 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
-    fn mul_add_lower(self, a: &[f32; 8], b: &[f32; 8], mut c: Self::Half) -> Self::Half {
-        // SAFETY: `self` proves that the processor has the instructions; there are eight floats each.
+    fn pair(self, x: &WideGroup, i: usize) -> Self::Words {
+        // The places of both columns: see `ORDER`.
+        let first = i / 4 * 8 + i % 4;
+        let (a, b) = (x.0[first], x.0[first + 4]);
+        each!(I => { let _ = I; vcombine_s16(vdup_n_s16(a), vdup_n_s16(b)) })
+    }
+
+    #[inline(always)]
+    fn sum_four<const HALVES: bool>(self, x: [Self::Sums; 4]) -> Self::Four {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
-            for i in 0..2 {
-                let (a, b) = (vld1q_f32(a.as_ptr().add(4 * i)), vld1q_f32(b.as_ptr().add(4 * i)));
-                c[i] = vfmaq_f32(c[i], a, b);
+            let four =
+                |[a, b, c, d]: [int32x4_t; 4]| vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
+            let [lower, upper] = [0, 2].map(|at| x.map(|x| vaddq_s32(x[at], x[at + 1])));
+            if HALVES {
+                [four(lower), four(upper)]
+            } else {
+                let mut sums = lower;
+                for (sum, upper) in sums.iter_mut().zip(upper) {
+                    *sum = vaddq_s32(*sum, upper);
+                }
+                [four(sums), vdupq_n_s32(0)]
             }
         }
-        c
+    }
+
+    #[inline(always)]
+    fn eight(self, [[a, _], [b, _]]: [Self::Four; 2]) -> Self::Eight {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { [vcvtq_f32_s32(a), vcvtq_f32_s32(b)] }
+    }
+
+    #[inline(always)]
+    fn eight_halves(self, [a, b]: [Self::Four; 2]) -> [Self::Eight; 2] {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { [0, 1].map(|half| [vcvtq_f32_s32(a[half]), vcvtq_f32_s32(b[half])]) }
+    }
+
+    #[inline(always)]
+    fn splat_eight(self, x: f32) -> Self::Eight {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { [vdupq_n_f32(x); 2] }
+    }
+
+    #[inline(always)]
+    fn load_eight(self, x: &[f32; GROUPS]) -> Self::Eight {
+        // SAFETY: `self` proves that the processor has the instructions; there are eight floats.
+        unsafe { [vld1q_f32(x.as_ptr()), vld1q_f32(x.as_ptr().add(4))] }
+    }
+
+    #[inline(always)]
+    fn mul_eight(self, a: Self::Eight, b: Self::Eight) -> Self::Eight {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { [vmulq_f32(a[0], b[0]), vmulq_f32(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn mul_add_eight(self, a: Self::Eight, b: Self::Eight, c: Self::Eight) -> Self::Eight {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { [vfmaq_f32(c[0], a[0], b[0]), vfmaq_f32(c[1], a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn keep_eight(self, mut x: Self::Eight, n: usize) -> Self::Eight {
+        for (i, x) in x.iter_mut().enumerate() {
+            // SAFETY: `self` proves that the processor has the instructions; there are four integers.
+            unsafe {
+                let lanes = [0, 1, 2, 3].map(|lane| 4 * i as u32 + lane);
+                let kept = vcltq_u32(vld1q_u32(lanes.as_ptr()), vdupq_n_u32(n as u32));
+                *x = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(*x), kept));
+            }
+        }
+        x
+    }
+
+    #[inline(always)]
+    fn sum_eight(self, [a, b]: Self::Eight) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let x = vaddq_f32(a, b);
+            let x = vadd_f32(vget_low_f32(x), vget_high_f32(x));
+            vget_lane_f32::<0>(x) + vget_lane_f32::<1>(x)
+        }
+    }
+
+    #[inline(always)]
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        each!(I => vmulq_f32(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        each!(I => vaddq_f32(a[I], b[I]))
     }
 
     #[inline(always)]

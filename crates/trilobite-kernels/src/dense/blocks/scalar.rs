@@ -1,6 +1,6 @@
 //! Any processor, in plain Rust.
 
-use super::codes::{GROUP, WideGroup};
+use super::codes::{GROUP, GROUPS, WideGroup};
 use super::simd::{Half, Integers, LANES, plain_bytes};
 use crate::simd::scalar::{Arithmetic, Scalar};
 use half::f16;
@@ -10,6 +10,12 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     type Words = [i16; GROUP];
     type Sums = [i32; LANES];
     type Half = [f32; LANES];
+    type Four = [[i32; 4]; 2];
+    type Eight = [f32; GROUPS];
+
+    const FEW_TOKENS: usize = 1;
+    const TOKENS_AT_ONCE: usize = 1;
+    const PANELS_AT_ONCE: usize = 1;
 
     plain_bytes!(never);
 
@@ -29,14 +35,6 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     }
 
     #[inline(never)]
-    fn mul_words(self, mut x: Self::Words, low: i16, high: i16) -> Self::Words {
-        for (i, x) in x.iter_mut().enumerate() {
-            *x *= if i < GROUP / 2 { low } else { high };
-        }
-        x
-    }
-
-    #[inline(never)]
     fn zero_sums(self) -> Self::Sums {
         [0; LANES]
     }
@@ -50,19 +48,6 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     fn dot(self, a: Self::Words, b: Self::Words, mut c: Self::Sums) -> Self::Sums {
         for (i, (a, b)) in a.into_iter().zip(b).enumerate() {
             c[i / 2] += i32::from(a) * i32::from(b);
-        }
-        c
-    }
-
-    #[inline(never)]
-    fn scale(self, a: Self::Sums, factor: &i32, c: Self::Sums) -> Self::Sums {
-        self.scale_halves(a, &[*factor; 2], c)
-    }
-
-    #[inline(never)]
-    fn scale_halves(self, a: Self::Sums, factors: &[i32; 2], mut c: Self::Sums) -> Self::Sums {
-        for (i, (a, c)) in a.into_iter().zip(&mut c).enumerate() {
-            *c += a * factors[2 * i / LANES];
         }
         c
     }
@@ -94,9 +79,73 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     }
 
     #[inline(never)]
-    fn mul_add_lower(self, a: &[f32; 8], b: &[f32; 8], mut c: Self::Half) -> Self::Half {
-        self.0.multiply_add(a, b, &mut c[..8]);
+    fn pair(self, x: &WideGroup, i: usize) -> Self::Words {
+        std::array::from_fn(|word| x.0[2 * i + word % 2])
+    }
+
+    #[inline(never)]
+    fn sum_four<const HALVES: bool>(self, x: [Self::Sums; 4]) -> Self::Four {
+        [0, LANES / 2].map(|at| x.map(|x| x[at..at + LANES / 2].iter().sum()))
+    }
+
+    #[inline(never)]
+    fn eight(self, x: [Self::Four; 2]) -> Self::Eight {
+        std::array::from_fn(|g| {
+            let [lower, upper] = x[g / 4];
+            (lower[g % 4] + upper[g % 4]) as f32
+        })
+    }
+
+    #[inline(never)]
+    fn eight_halves(self, x: [Self::Four; 2]) -> [Self::Eight; 2] {
+        [0, 1].map(|half| std::array::from_fn(|g| x[g / 4][half][g % 4] as f32))
+    }
+
+    #[inline(never)]
+    fn splat_eight(self, x: f32) -> Self::Eight {
+        [x; GROUPS]
+    }
+
+    #[inline(never)]
+    fn load_eight(self, x: &[f32; GROUPS]) -> Self::Eight {
+        *x
+    }
+
+    #[inline(never)]
+    fn mul_eight(self, a: Self::Eight, b: Self::Eight) -> Self::Eight {
+        std::array::from_fn(|g| a[g] * b[g])
+    }
+
+    #[inline(never)]
+    fn mul_add_eight(self, a: Self::Eight, b: Self::Eight, mut c: Self::Eight) -> Self::Eight {
+        self.0.multiply_add(&a, &b, &mut c);
         c
+    }
+
+    #[inline(never)]
+    fn keep_eight(self, mut x: Self::Eight, n: usize) -> Self::Eight {
+        x[n..].fill(0.0);
+        x
+    }
+
+    #[inline(never)]
+    fn sum_eight(self, mut x: Self::Eight) -> f32 {
+        for width in [4, 2, 1] {
+            for i in 0..width {
+                x[i] += x[i + width];
+            }
+        }
+        x[0]
+    }
+
+    #[inline(never)]
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(never)]
+    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        std::array::from_fn(|i| a[i] + b[i])
     }
 
     #[inline(never)]

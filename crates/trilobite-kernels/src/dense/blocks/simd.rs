@@ -1,6 +1,6 @@
 //! The integer operations of an instruction set, on 32 columns.
 
-use super::codes::{GROUP, WideGroup};
+use super::codes::{GROUP, GROUPS, WideGroup};
 use crate::simd::Simd;
 
 /// Number of lanes of a sum of 32 columns: every lane sums two adjacent columns.
@@ -25,6 +25,18 @@ pub(crate) trait Integers: Simd {
     type Sums: Copy;
     /// Sixteen floats.
     type Half: Copy;
+    /// Partial sums of four groups.
+    type Four: Copy;
+    /// Eight floats, one for each group of a chunk.
+    type Eight: Copy;
+
+    /// The largest number of tokens for which it is faster to use weights as they are stored than to
+    /// widen and transpose them first.
+    const FEW_TOKENS: usize;
+    /// Number of tokens that a product of more multiplies together, up to 8.
+    const TOKENS_AT_ONCE: usize;
+    /// Number of panels that it multiplies together: 1 or 2.
+    const PANELS_AT_ONCE: usize;
 
     fn bytes(self, x: &[u8; GROUP]) -> Self::Bytes;
     /// The lower halves of the bytes, then the upper halves.
@@ -62,28 +74,51 @@ pub(crate) trait Integers: Simd {
     fn half_bytes(self, x: &[u8; GROUP], upper: bool) -> Self::Words {
         self.words(self.shift(self.bytes(x), if upper { -4 } else { 0 }, 15))
     }
-    /// Each word of the lower sixteen columns times `low`, of the others times `high`. The products
-    /// fit.
-    fn mul_words(self, x: Self::Words, low: i16, high: i16) -> Self::Words;
-
     fn zero_sums(self) -> Self::Sums;
     /// The sum of each lane's two products.
     fn products(self, a: Self::Words, b: Self::Words) -> Self::Sums;
     /// The sum of each lane's two products, plus `c`.
     fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums;
-    /// `a * factor + c`
-    fn scale(self, a: Self::Sums, factor: &i32, c: Self::Sums) -> Self::Sums;
-    /// `a * factors + c`, with one factor for the lower eight lanes and one for the others.
-    fn scale_halves(self, a: Self::Sums, factors: &[i32; 2], c: Self::Sums) -> Self::Sums;
     fn floats(self, x: Self::Sums) -> Self::Half;
+
+    /// Words `2 i` and `2 i + 1` of a group in column order, in all lanes. `i` is below 16.
+    fn pair(self, x: &WideGroup, i: usize) -> Self::Words;
+    /// Transposes pairs of words: pair `i` of group `j` becomes pair `j` of group `i`.
+    #[inline(always)]
+    fn transpose(self, x: &mut [WideGroup; LANES]) {
+        for i in 0..LANES {
+            for j in 0..i {
+                for word in 0..2 {
+                    let (a, b) = (x[i].0[2 * j + word], x[j].0[2 * i + word]);
+                    (x[i].0[2 * j + word], x[j].0[2 * i + word]) = (b, a);
+                }
+            }
+        }
+    }
+
+    /// The sums of the lanes of four groups, of each half of the lanes if `HALVES`.
+    fn sum_four<const HALVES: bool>(self, x: [Self::Sums; 4]) -> Self::Four;
+    /// The sums of eight groups, from two parts without halves.
+    fn eight(self, x: [Self::Four; 2]) -> Self::Eight;
+    /// The sums of the lower and the upper halves of eight groups, from two parts with halves.
+    fn eight_halves(self, x: [Self::Four; 2]) -> [Self::Eight; 2];
+    fn splat_eight(self, x: f32) -> Self::Eight;
+    fn load_eight(self, x: &[f32; GROUPS]) -> Self::Eight;
+    fn mul_eight(self, a: Self::Eight, b: Self::Eight) -> Self::Eight;
+    /// `a * b + c`, rounded once.
+    fn mul_add_eight(self, a: Self::Eight, b: Self::Eight, c: Self::Eight) -> Self::Eight;
+    /// The first `n` lanes, and zeros in the others. `n` is at most 8.
+    fn keep_eight(self, x: Self::Eight, n: usize) -> Self::Eight;
+    /// The pairwise sum.
+    fn sum_eight(self, x: Self::Eight) -> f32;
 
     fn splat_half(self, x: f32) -> Self::Half;
     fn load_half(self, x: &Half) -> Self::Half;
     fn store_half(self, x: Self::Half, out: &mut Half);
     /// `a * b + c`, rounded once.
     fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half;
-    /// `a * b + c`, rounded once, in the lower eight lanes, and `c` in the others.
-    fn mul_add_lower(self, a: &[f32; 8], b: &[f32; 8], c: Self::Half) -> Self::Half;
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half;
+    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half;
     /// The pairwise sum of the lanes.
     fn sum_half(self, x: Self::Half) -> f32;
 

@@ -130,11 +130,6 @@ impl BytePlanes for Avx2 {
             _mm256_cvtph_ps(_mm_set_epi64x(four_times(x[2 * I + 1]), four_times(x[2 * I])))
         })
     }
-
-    #[inline(always)]
-    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
-        both!(I => _mm256_mul_ps(a[I], b[I]))
-    }
 }
 
 /// Four copies of the bits.

@@ -130,10 +130,4 @@ impl BytePlanes for Avx512 {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_cvtph_ps(_mm256_set_epi64x(d, c, b, a)) }
     }
-
-    #[inline(always)]
-    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_mul_ps(a, b) }
-    }
 }

@@ -1,4 +1,4 @@
-//! Unpacking blocks to planes of codes, as `reference` specifies.
+//! Unpacking blocks to planes of codes, as `tests/kernels/dense/reference.rs` specifies.
 
 use super::codes::{ColumnOrder, PLANES};
 use super::simd::{BytePlanes, Places};

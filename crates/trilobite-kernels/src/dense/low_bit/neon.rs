@@ -104,9 +104,4 @@ impl BytePlanes for Neon {
         self.store(self.load_f16(&pad(&x)), &mut steps);
         each!(I => vdupq_n_f32(steps[I]))
     }
-
-    #[inline(always)]
-    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
-        each!(I => vmulq_f32(a[I], b[I]))
-    }
 }

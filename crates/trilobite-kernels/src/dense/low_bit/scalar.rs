@@ -83,9 +83,4 @@ impl<F: Arithmetic> BytePlanes for Scalar<F> {
         let x = x.map(|x| f16::from_bits(x).to_f32_const());
         std::array::from_fn(|i| x[i / 4])
     }
-
-    #[inline(never)]
-    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
-        std::array::from_fn(|i| a[i] * b[i])
-    }
 }

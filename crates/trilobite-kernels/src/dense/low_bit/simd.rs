@@ -55,5 +55,4 @@ pub(crate) trait BytePlanes: Integers {
     fn join(self, high: Self::Sums, low: Self::Sums) -> Self::Sums;
     /// Converts four f16, each for four lanes.
     fn steps(self, x: [u16; 4]) -> Self::Half;
-    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half;
 }

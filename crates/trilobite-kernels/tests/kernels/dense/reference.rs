@@ -7,21 +7,22 @@ const GROUP: usize = 32;
 
 /// The weights are `step * code`, plus the minimum if there is one.
 pub(super) struct Group {
-    pub(super) step: f32,
-    /// Codes, multiplied by the integer scales in types that have them.
+    /// The steps of both halves, multiplied by the integer scales in types that have them. These
+    /// products are exact.
+    pub(super) steps: [f32; 2],
     pub(super) codes: [i32; GROUP],
     pub(super) minimum: Option<f32>,
 }
 
 impl Group {
     fn new(step: f32, minimum: Option<f32>, code: impl FnMut(usize) -> i32) -> Group {
-        Group { step, codes: std::array::from_fn(code), minimum }
+        Group { steps: [step; 2], codes: std::array::from_fn(code), minimum }
     }
 
     /// Exact products, and one rounded addition.
     pub(super) fn weights(&self) -> [f32; GROUP] {
-        self.codes.map(|code| {
-            let product = self.step * code as f32;
+        std::array::from_fn(|i| {
+            let product = self.steps[i / (GROUP / 2)] * self.codes[i] as f32;
             self.minimum.map_or(product, |minimum| product + minimum)
         })
     }
@@ -83,9 +84,8 @@ pub(super) fn q4_k(block: &[u8; 144]) -> [Group; 8] {
     std::array::from_fn(|group| {
         // Two groups share 32 bytes.
         let codes = &block[16 + group / 2 * 32..];
-        Group::new(d, Some(-m * f32::from(minimums[group])), |i| {
-            i32::from(scales[group]) * i32::from(codes[i] >> (group % 2 * 4) & 15)
-        })
+        let (step, minimum) = (d * f32::from(scales[group]), -m * f32::from(minimums[group]));
+        Group::new(step, Some(minimum), |i| i32::from(codes[i] >> (group % 2 * 4) & 15))
     })
 }
 
@@ -95,9 +95,9 @@ pub(super) fn q5_k(block: &[u8; 176]) -> [Group; 8] {
     let bits = &block[16..48];
     std::array::from_fn(|group| {
         let codes = &block[48 + group / 2 * 32..];
-        Group::new(d, Some(-m * f32::from(minimums[group])), |i| {
-            let code = codes[i] >> (group % 2 * 4) & 15 | (bits[i] >> group & 1) << 4;
-            i32::from(scales[group]) * i32::from(code)
+        let (step, minimum) = (d * f32::from(scales[group]), -m * f32::from(minimums[group]));
+        Group::new(step, Some(minimum), |i| {
+            i32::from(codes[i] >> (group % 2 * 4) & 15 | (bits[i] >> group & 1) << 4)
         })
     })
 }
@@ -110,10 +110,12 @@ pub(super) fn q6_k(block: &[u8; 210]) -> [Group; 8] {
         let lower = &block[part * 64 + group % 2 * 32..];
         let upper = &block[128 + part * 32..];
         let scales = &block[192 + part * 8 + group * 2..];
-        Group::new(d, None, |i| {
+        let steps = [scales[0], scales[1]].map(|scale| d * f32::from(scale as i8));
+        let codes = Group::new(d, None, |i| {
             let code = lower[i] >> (group / 2 * 4) & 15 | (upper[i] >> (group * 2) & 3) << 4;
-            i32::from(scales[i / 16] as i8) * (i32::from(code) - 32)
-        })
+            i32::from(code) - 32
+        });
+        Group { steps, ..codes }
     })
 }
 
