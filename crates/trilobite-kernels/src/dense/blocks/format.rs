@@ -162,7 +162,8 @@ chunked!(
     }
 );
 
-/// A step, the step of the minimums, and six-bit factors for both: see `factors` in `tests/kernels/dense/reference.rs`.
+/// A step, the step of the minimums, and six-bit factors for both: see `factors` in
+/// `tests/kernels/dense/reference.rs`.
 #[inline(always)]
 fn six_bits(simd: impl Integers, bytes: &[u8; 16]) -> Factors {
     let word = |at| u32::from_le_bytes(*part(bytes, at));

@@ -306,6 +306,7 @@ fn blocks<S: Integers, const HALVES: bool, const MINIMUMS: bool>(
     // A single tile takes its panels from the first-level cache.
     let size = if tokens > S::TOKENS_AT_ONCE { ROWS } else { S::PANELS_AT_ONCE * PANEL };
     let panels = size / PANEL;
+    const { assert!(ROWS.is_multiple_of(S::PANELS_AT_ONCE * PANEL), "panels are left over") };
 
     buffers.sums.resize(buffers.sums.len().max(kept * panels * GROUPS), Half::ZERO);
     for first_row in (0..rows).step_by(size) {
@@ -464,36 +465,24 @@ impl BlockBuffers {
             let at = panel * x.depth + i;
             PanelChunk { words: &words[at], steps: &steps[at], minimums: &minimums[at] }
         };
-        let mut panel = 0;
-        while panel * PANEL < count {
-            // The second of two panels may have no rows, like rows of the last.
-            let both = S::PANELS_AT_ONCE == 2 && panel + 1 < panels;
+        // The panels of a tile may have more rows than the matrix.
+        for panel in (0..count.div_ceil(PANEL)).step_by(S::PANELS_AT_ONCE) {
+            let sums = &mut sums[panel * GROUPS..];
+            let token = panels * GROUPS;
             for i in 0..x.depth {
-                let place = Place { first: panel * GROUPS, token: panels * GROUPS };
-                match both {
-                    true if const { S::PANELS_AT_ONCE == 2 } => {
-                        let chunks = [chunk(panel, i), chunk(panel + 1, i)];
-                        tile::<S, HALVES, MINIMUMS, T, 2>(simd, chunks, x, i, sums, place);
-                    }
-                    _ => {
-                        let chunks = [chunk(panel, i)];
-                        tile::<S, HALVES, MINIMUMS, T, 1>(simd, chunks, x, i, sums, place);
-                    }
+                if const { S::PANELS_AT_ONCE == 2 } {
+                    let chunks = [chunk(panel, i), chunk(panel + 1, i)];
+                    tile::<S, HALVES, MINIMUMS, T, 2>(simd, chunks, x, i, sums, token);
+                } else {
+                    tile::<S, HALVES, MINIMUMS, T, 1>(simd, [chunk(panel, i)], x, i, sums, token);
                 }
             }
-            panel += 1 + usize::from(both);
         }
     }
 }
 
-/// The place of a tile's sums: the index of the first, and the distance between tokens.
-#[derive(Clone, Copy)]
-struct Place {
-    first: usize,
-    token: usize,
-}
-
-/// Adds the products of a chunk of `P` panels and `T` tokens to the sums.
+/// Adds the products of a chunk of `P` panels and `T` tokens to the sums, which are `distance` apart
+/// for the tokens.
 #[inline(always)]
 fn tile<S: Integers, const HALVES: bool, const MINIMUMS: bool, const T: usize, const P: usize>(
     simd: S,
@@ -501,8 +490,9 @@ fn tile<S: Integers, const HALVES: bool, const MINIMUMS: bool, const T: usize, c
     x: ChunkRange<'_>,
     i: usize,
     sums: &mut [Half],
-    place: Place,
+    distance: usize,
 ) {
+    // `some_tokens` is not always inlined, and this runs for every chunk.
     let mut tokens = [x.x.row(x.first); T];
     unroll!(TOKEN < T => tokens[TOKEN] = x.x.row(x.first + TOKEN));
     let i = x.chunk + i;
@@ -535,7 +525,7 @@ fn tile<S: Integers, const HALVES: bool, const MINIMUMS: bool, const T: usize, c
                     let sum = simd.splat_half(token.sums[i][g]);
                     chunk = simd.mul_add_half(simd.load_half(&minimums[g]), sum, chunk);
                 }
-                let sum = &mut sums[TOKEN * place.token + place.first + P_ * GROUPS + g];
+                let sum = &mut sums[TOKEN * distance + P_ * GROUPS + g];
                 let old = if new { simd.splat_half(0.0) } else { simd.load_half(sum) };
                 simd.store_half(simd.mul_add_half(chunk, step, old), sum);
             });
