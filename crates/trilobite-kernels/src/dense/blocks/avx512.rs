@@ -1,22 +1,113 @@
-//! x86-64 with AVX-512 and VNNI: 32 words are a register, and so are 16 sums.
+//! x86-64 with AVX-512 and VNNI: four bytes of each row are a register, and so are 16 sums.
 
-use super::avx2::{pairs, x86_bytes};
-use super::codes::{GROUP, GROUPS, WideGroup};
-use super::simd::{Half, Integers, LANES};
+use super::avx2::x86_pair;
+use super::codes::WideGroup;
+use super::simd::{Half, Integers, ROWS_LEN};
 use crate::simd::avx512::Avx512;
 use std::arch::x86_64::*;
 
 impl Integers for Avx512 {
+    type Rows = __m512i;
     type Words = __m512i;
     type Sums = __m512i;
     type Half = __m512;
-    type Four = __m512i;
 
-    const FEW_TOKENS: usize = 4;
+    const FEW_TOKENS: usize = 8;
     const TOKENS_AT_ONCE: usize = 8;
     const PANELS_AT_ONCE: usize = 2;
 
-    x86_bytes!();
+    #[inline(always)]
+    fn quads(self, x: &[u8], distance: usize) -> [Self::Rows; 4] {
+        assert!(x.len() >= 15 * distance + 16, "sixteen rows");
+        // SAFETY: `self` proves that the processor has the instructions, and the assertion keeps the
+        // bytes of each row inside.
+        unsafe {
+            let (a, b) = (four_rows(x.as_ptr(), distance, 0), four_rows(x.as_ptr(), distance, 1));
+            let (c, d) = (four_rows(x.as_ptr(), distance, 2), four_rows(x.as_ptr(), distance, 3));
+            let (lower, upper) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (first, second) =
+                (_mm512_unpacklo_epi64(lower, upper), _mm512_unpackhi_epi64(lower, upper));
+            let (lower, upper) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            let (third, fourth) =
+                (_mm512_unpacklo_epi64(lower, upper), _mm512_unpackhi_epi64(lower, upper));
+            [first, second, third, fourth]
+        }
+    }
+
+    #[inline(always)]
+    fn store_rows(self, x: Self::Rows, out: &mut [u8; ROWS_LEN]) {
+        // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
+    }
+
+    #[inline(always)]
+    fn shift(self, x: Self::Rows, by: usize, mask: u8) -> Self::Rows {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let x = _mm512_srl_epi16(x, _mm_cvtsi64_si128(by as i64));
+            _mm512_and_si512(x, _mm512_set1_epi8(mask as i8))
+        }
+    }
+
+    #[inline(always)]
+    fn times_16(self, x: Self::Rows) -> Self::Rows {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_slli_epi16::<4>(x) }
+    }
+
+    #[inline(always)]
+    fn or(self, a: Self::Rows, b: Self::Rows) -> Self::Rows {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_or_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_sub_epi8(a, _mm512_set1_epi8(b as i8)) }
+    }
+
+    #[inline(always)]
+    fn bits<const I: usize>(self, x: Self::Rows, value: u8) -> Self::Rows {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            // The byte of the four bits, four times.
+            let places = _mm512_set4_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0);
+            let byte = _mm512_set1_epi8(const { I as i8 / 2 });
+            let x = _mm512_shuffle_epi8(x, _mm512_or_si512(places, byte));
+            let bits = _mm512_set1_epi32(if I.is_multiple_of(2) {
+                0x0804_0201
+            } else {
+                0x8040_2010_u32 as i32
+            });
+            _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(x, bits), value as i8)
+        }
+    }
+
+    #[inline(always)]
+    fn bytes_of(self, x: Self::Rows) -> [Self::Half; 4] {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            [
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(x))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<16>(x))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<8>(x))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(x)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn f16_pairs(self, x: Self::Rows) -> [Self::Half; 2] {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let [first, second] = [x, _mm512_srli_epi32::<16>(x)];
+            [
+                _mm512_cvtph_ps(_mm512_cvtepi32_epi16(first)),
+                _mm512_cvtph_ps(_mm512_cvtepi32_epi16(second)),
+            ]
+        }
+    }
 
     #[inline(always)]
     fn load_words(self, x: &WideGroup) -> Self::Words {
@@ -31,54 +122,15 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
-    fn words(self, x: Self::Bytes) -> Self::Words {
+    fn words(self, x: Self::Rows) -> [Self::Words; 2] {
         // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_cvtepi8_epi16(x) }
-    }
-
-    #[inline(always)]
-    fn nibbles(self, x: &[u8; GROUP / 2], bias: u8) -> Self::Words {
-        // SAFETY: `self` proves that the processor has the instructions; there are 16 bytes.
-        unsafe {
-            let x = self.spread(_mm512_broadcast_i32x4(_mm_loadu_si128(x.as_ptr().cast())));
-            let counts = _mm512_inserti64x4::<1>(_mm512_setzero_si512(), _mm256_set1_epi16(4));
-            let x = _mm512_and_si512(_mm512_srlv_epi16(x, counts), _mm512_set1_epi16(15));
-            _mm512_sub_epi16(x, _mm512_set1_epi16(i16::from(bias)))
-        }
-    }
-
-    #[inline(always)]
-    fn five_bits(self, x: &[u8; GROUP / 2], bits: &[u8; 4], bias: u8) -> Self::Words {
-        let codes = self.nibbles(x, bias);
-        let bits = u32::from_le_bytes(*bits);
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_mask_add_epi16(codes, bits, codes, _mm512_set1_epi16(16)) }
-    }
-
-    #[inline(always)]
-    fn half_bytes(self, x: &[u8; GROUP], upper: bool) -> Self::Words {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let x = _mm512_castsi256_si512(self.bytes(x));
-            let x = self.spread(_mm512_shuffle_i32x4::<0b01_01_00_00>(x, x));
-            if upper {
-                _mm512_srli_epi16::<4>(x)
-            } else {
-                _mm512_and_si512(x, _mm512_set1_epi16(15))
-            }
-        }
+        unsafe { [_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x)), _mm512_srai_epi16::<8>(x)] }
     }
 
     #[inline(always)]
     fn zero_sums(self) -> Self::Sums {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_setzero_si512() }
-    }
-
-    #[inline(always)]
-    fn products(self, a: Self::Words, b: Self::Words) -> Self::Sums {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_madd_epi16(a, b) }
     }
 
     #[inline(always)]
@@ -119,75 +171,8 @@ impl Integers for Avx512 {
 
     #[inline(always)]
     fn pair(self, x: &WideGroup, i: usize) -> Self::Words {
-        let pair = i32::from(x.0[2 * i] as u16) | i32::from(x.0[2 * i + 1]) << 16;
         // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_set1_epi32(pair) }
-    }
-
-    #[inline(always)]
-    fn sum_four<const HALVES: bool>(self, [a, b, c, d]: [Self::Sums; 4]) -> Self::Four {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            // The sums of quarters, each of four lanes.
-            let pair =
-                |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-            let (a, b) = (pair(a, b), pair(c, d));
-            _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
-        }
-    }
-
-    #[inline(always)]
-    fn eight(self, x: [Self::Four; 2]) -> Self::Eight {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let halves = self.halves(x);
-            let upper = _mm512_extracti64x4_epi64::<1>(halves);
-            _mm256_cvtepi32_ps(_mm256_add_epi32(_mm512_castsi512_si256(halves), upper))
-        }
-    }
-
-    #[inline(always)]
-    fn eight_halves(self, x: [Self::Four; 2]) -> [Self::Eight; 2] {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let halves = _mm512_cvtepi32_ps(self.halves(x));
-            let upper = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(halves));
-            [_mm512_castps512_ps256(halves), _mm256_castpd_ps(upper)]
-        }
-    }
-
-    #[inline(always)]
-    fn transpose(self, x: &mut [WideGroup; LANES]) {
-        let mut rows = [self.zero_sums(); LANES];
-        for (row, x) in rows.iter_mut().zip(&*x) {
-            *row = self.load_words(x);
-        }
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            // Single pairs, then two, within quarters; then quarters, then halves.
-            let mut next = rows;
-            for i in (0..LANES).step_by(2) {
-                next[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-                next[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-            }
-            for i in (0..LANES).step_by(4) {
-                rows[i] = _mm512_unpacklo_epi64(next[i], next[i + 2]);
-                rows[i + 1] = _mm512_unpackhi_epi64(next[i], next[i + 2]);
-                rows[i + 2] = _mm512_unpacklo_epi64(next[i + 1], next[i + 3]);
-                rows[i + 3] = _mm512_unpackhi_epi64(next[i + 1], next[i + 3]);
-            }
-            for i in [0, 1, 2, 3, 8, 9, 10, 11] {
-                next[i] = _mm512_shuffle_i32x4::<0b10_00_10_00>(rows[i], rows[i + 4]);
-                next[i + 4] = _mm512_shuffle_i32x4::<0b11_01_11_01>(rows[i], rows[i + 4]);
-            }
-            for i in 0..8 {
-                rows[i] = _mm512_shuffle_i32x4::<0b10_00_10_00>(next[i], next[i + 8]);
-                rows[i + 8] = _mm512_shuffle_i32x4::<0b11_01_11_01>(next[i], next[i + 8]);
-            }
-        }
-        for (x, row) in x.iter_mut().zip(rows) {
-            self.store_words(row, x);
-        }
+        unsafe { _mm512_set1_epi32(x86_pair(x, i)) }
     }
 
     #[inline(always)]
@@ -213,44 +198,23 @@ impl Integers for Avx512 {
             _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
         }
     }
-
-    #[inline(always)]
-    fn widen_bytes(self, x: &[u8; 16]) -> [i32; 16] {
-        let mut out = [0; 16];
-        // SAFETY: `self` proves that the processor has the instructions; there are sixteen bytes and
-        // as many integers.
-        unsafe {
-            let x = _mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast()));
-            _mm512_storeu_si512(out.as_mut_ptr().cast(), x);
-        }
-        out
-    }
 }
 
-impl Avx512 {
-    /// The sums of the lower halves of eight groups, then those of the upper halves.
-    #[inline(always)]
-    fn halves(self, [a, b]: [__m512i; 2]) -> __m512i {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let first = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b);
-            let second = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b);
-            let sums = _mm512_add_epi32(first, second);
-            _mm512_shuffle_i32x4::<0b11_01_10_00>(sums, sums)
-        }
-    }
-
-    /// Widens unsigned bytes of the first (or last) eight places of each quarter to words, by a
-    /// shuffle. The compiler would move conversions behind the shifts, and two shifted forms could
-    /// not share one.
-    #[inline(always)]
-    fn spread(self, x: __m512i) -> __m512i {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            // The source of words: a byte and a zero.
-            let (a, b) = (pairs([0, 1, 2, 3]), pairs([4, 5, 6, 7]));
-            let (c, d) = (pairs([8, 9, 10, 11]), pairs([12, 13, 14, 15]));
-            _mm512_shuffle_epi8(x, _mm512_setr_epi64(a, b, c, d, a, b, c, d))
-        }
+/// Sixteen bytes of each of the rows `first`, `first + 4`, `first + 8` and `first + 12`. Transposed
+/// quarters of four such registers have the rows in order.
+///
+/// # Safety
+/// The processor has AVX-512, and the bytes of these rows can be read.
+#[inline(always)]
+unsafe fn four_rows(x: *const u8, distance: usize, first: usize) -> __m512i {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let a = _mm512_castsi128_si512(_mm_loadu_si128(x.add(first * distance).cast()));
+        let b = _mm_loadu_si128(x.add((first + 4) * distance).cast());
+        let c = _mm_loadu_si128(x.add((first + 8) * distance).cast());
+        let d = _mm_loadu_si128(x.add((first + 12) * distance).cast());
+        let (ab, cd) = (_mm512_inserti32x4::<1>(a, b), _mm512_castsi128_si512(c));
+        let cd = _mm512_inserti32x4::<1>(cd, d);
+        _mm512_inserti64x4::<1>(ab, _mm512_castsi512_si256(cd))
     }
 }

@@ -1,7 +1,39 @@
 //! Decoding blocks of weights to integers and factors, as `tests/kernels/dense/reference.rs` specifies.
+//! Sixteen rows are decoded together, each in its own lane.
 
 use super::codes::GROUPS;
-use super::simd::Integers;
+use super::simd::{Half, Integers};
+
+/// The bytes of sixteen rows from the start of a chunk on.
+#[derive(Clone, Copy)]
+pub(super) struct RowBytes<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Number of bytes from row to row.
+    pub(super) distance: usize,
+}
+
+impl RowBytes<'_> {
+    /// Sixteen bytes of each row from byte `at` on: see [`Integers::quads`].
+    #[inline(always)]
+    fn quads<S: Integers>(self, simd: S, at: usize) -> [S::Rows; 4] {
+        simd.quads(&self.bytes[at..], self.distance)
+    }
+
+    /// Thirty-two bytes of each row from byte `at` on.
+    #[inline(always)]
+    fn eights<S: Integers>(self, simd: S, at: usize) -> [S::Rows; 8] {
+        let ([a, b, c, d], [e, f, g, h]) = (self.quads(simd, at), self.quads(simd, at + 16));
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
+/// The factors of a chunk of sixteen rows. Those that a type does not have are not stored.
+pub(super) struct Factors<'a> {
+    /// The steps of the groups, or of their lower and upper halves.
+    pub(super) steps: &'a mut [[Half; 2]; GROUPS],
+    /// One for each group, to be added to its weights.
+    pub(super) minimums: &'a mut [Half; GROUPS],
+}
 
 /// A type with blocks of `N` bytes and `B` blocks in a chunk of 256 columns.
 pub(super) trait Format<const N: usize, const B: usize> {
@@ -9,45 +41,27 @@ pub(super) trait Format<const N: usize, const B: usize> {
     const HALVES: bool = false;
     /// Whether weights have minimums.
     const MINIMUMS: bool = false;
-    fn factors<S: Integers>(simd: S, chunk: &[[u8; N]; B]) -> Factors;
-    /// The codes of group `G`, without scale and minimum.
-    fn codes<S: Integers, const G: usize>(simd: S, chunk: &[[u8; N]; B]) -> S::Words;
+    /// Stores the factors of the first `valid` groups.
+    fn factors<S: Integers>(simd: S, rows: RowBytes<'_>, valid: usize, out: Factors<'_>);
+    /// The codes of group `g`, four columns at a time, without scale and minimum.
+    fn codes<S: Integers>(simd: S, rows: RowBytes<'_>, g: usize) -> [S::Rows; 8];
 }
 
-/// The factors of a chunk. Those that a type does not have are not computed.
-pub(super) struct Factors {
-    /// One for each group, or for each lower half of a group.
-    pub(super) steps: [f32; GROUPS],
-    /// One for each upper half of a group.
-    pub(super) upper_steps: [f32; GROUPS],
-    /// One for each group, to be added to its weights.
-    pub(super) minimums: [f32; GROUPS],
-}
-
-impl Factors {
-    /// Sets the factors of all but the first `valid` groups to zero.
-    pub(super) fn keep(&mut self, valid: usize) {
-        for factors in [&mut self.steps, &mut self.upper_steps, &mut self.minimums] {
-            factors[valid..].fill(0.0);
-        }
-    }
-}
-
-const NO_STEPS: [f32; GROUPS] = [0.0; GROUPS];
-const NO_MINIMUMS: [f32; GROUPS] = [0.0; GROUPS];
-
-/// Calls a function for the format of a type.
+/// Calls a function for the format of a type. Constants in brackets are further generic arguments.
 macro_rules! dispatch {
     ($ty:expr, $f:ident($($arg:expr),*)) => {
+        dispatch!($ty, $f[]($($arg),*))
+    };
+    ($ty:expr, $f:ident[$($constant:tt),*]($($arg:expr),*)) => {
         match $ty {
-            DenseType::Q4_0 => $f::<format::Q4_0, 18, 8>($($arg),*),
-            DenseType::Q4_1 => $f::<format::Q4_1, 20, 8>($($arg),*),
-            DenseType::Q5_0 => $f::<format::Q5_0, 22, 8>($($arg),*),
-            DenseType::Q5_1 => $f::<format::Q5_1, 24, 8>($($arg),*),
-            DenseType::Q8_0 => $f::<format::Q8_0, 34, 8>($($arg),*),
-            DenseType::Q4K => $f::<format::Q4K, 144, 1>($($arg),*),
-            DenseType::Q5K => $f::<format::Q5K, 176, 1>($($arg),*),
-            DenseType::Q6K => $f::<format::Q6K, 210, 1>($($arg),*),
+            DenseType::Q4_0 => $f::<format::Q4_0, 18, 8 $(, $constant)*>($($arg),*),
+            DenseType::Q4_1 => $f::<format::Q4_1, 20, 8 $(, $constant)*>($($arg),*),
+            DenseType::Q5_0 => $f::<format::Q5_0, 22, 8 $(, $constant)*>($($arg),*),
+            DenseType::Q5_1 => $f::<format::Q5_1, 24, 8 $(, $constant)*>($($arg),*),
+            DenseType::Q8_0 => $f::<format::Q8_0, 34, 8 $(, $constant)*>($($arg),*),
+            DenseType::Q4K => $f::<format::Q4K, 144, 1 $(, $constant)*>($($arg),*),
+            DenseType::Q5K => $f::<format::Q5K, 176, 1 $(, $constant)*>($($arg),*),
+            DenseType::Q6K => $f::<format::Q6K, 210, 1 $(, $constant)*>($($arg),*),
             DenseType::F32 | DenseType::F16 | DenseType::BF16 => {
                 unreachable!("a type with blocks")
             }
@@ -60,54 +74,80 @@ pub(super) use dispatch;
 /// Implements a type with one group a block, which starts with a step, and in some types a minimum,
 /// in f16.
 macro_rules! grouped {
-    ($name:ident, $bytes:literal, $minimums:literal, |$simd:ident, $block:ident| $codes:expr) => {
+    ($name:ident, $bytes:literal, $minimums:literal, |$simd:ident, $rows:ident, $at:ident| $codes:expr) => {
         pub(super) struct $name;
         impl Format<$bytes, GROUPS> for $name {
             const MINIMUMS: bool = $minimums;
             #[inline(always)]
-            fn factors<S: Integers>(simd: S, chunk: &[[u8; $bytes]; GROUPS]) -> Factors {
-                let firsts = chunk.each_ref().map(|block| part(block, 0));
-                let [steps, minimums] = simd.f16x16(firsts);
-                Factors { steps, upper_steps: NO_STEPS, minimums }
+            fn factors<S: Integers>(simd: S, rows: RowBytes<'_>, valid: usize, out: Factors<'_>) {
+                let groups = out.steps.iter_mut().zip(out.minimums).take(valid);
+                for (g, ([out, _], out_minimum)) in groups.enumerate() {
+                    let [step, minimum] = simd.f16_pairs(rows.quads(simd, g * $bytes)[0]);
+                    simd.store_half(step, out);
+                    if $minimums {
+                        simd.store_half(minimum, out_minimum);
+                    }
+                }
             }
             #[inline(always)]
-            fn codes<S: Integers, const G: usize>(
-                $simd: S,
-                chunk: &[[u8; $bytes]; GROUPS],
-            ) -> S::Words {
-                let $block = &chunk[G];
+            fn codes<S: Integers>($simd: S, $rows: RowBytes<'_>, g: usize) -> [S::Rows; 8] {
+                let $at = g * $bytes;
                 $codes
             }
         }
     };
 }
 
-grouped!(Q4_0, 18, false, |simd, block| simd.nibbles(part(block, 2), 8));
-grouped!(Q4_1, 20, true, |simd, block| simd.nibbles(part(block, 4), 0));
-grouped!(Q5_0, 22, false, |simd, block| simd.five_bits(part(block, 6), part(block, 2), 16));
-grouped!(Q5_1, 24, true, |simd, block| simd.five_bits(part(block, 8), part(block, 4), 0));
-grouped!(Q8_0, 34, false, |simd, block| simd.words(simd.bytes(part(block, 2))));
+grouped!(Q4_0, 18, false, |simd, rows, at| biased(
+    simd,
+    nibbles(simd, rows.quads(simd, at + 2)),
+    8
+));
+grouped!(Q4_1, 20, true, |simd, rows, at| nibbles(simd, rows.quads(simd, at + 4)));
+grouped!(Q5_0, 22, false, |simd, rows, at| biased(simd, five_bits(simd, rows, at + 2), 16));
+grouped!(Q5_1, 24, true, |simd, rows, at| five_bits(simd, rows, at + 4));
+grouped!(Q8_0, 34, false, |simd, rows, at| rows.eights(simd, at + 2));
+
+/// The lower halves of sixteen bytes, then the upper halves.
+#[inline(always)]
+fn nibbles<S: Integers>(simd: S, [a, b, c, d]: [S::Rows; 4]) -> [S::Rows; 8] {
+    let mut codes = [a, b, c, d, a, b, c, d];
+    unroll!(I < 8 => codes[I] = simd.shift(codes[I], I / 4 * 4, 15));
+    codes
+}
+
+/// Codes of 32 fifth bits, which are adjacent, followed by the other bits.
+#[inline(always)]
+fn five_bits<S: Integers>(simd: S, rows: RowBytes<'_>, at: usize) -> [S::Rows; 8] {
+    let [bits, ..] = rows.quads(simd, at);
+    let mut codes = nibbles(simd, rows.quads(simd, at + 4));
+    unroll!(I < 8 => codes[I] = simd.or(codes[I], simd.bits::<I>(bits, 16)));
+    codes
+}
+
+/// Codes minus `bias`.
+#[inline(always)]
+fn biased<S: Integers>(simd: S, mut codes: [S::Rows; 8], bias: u8) -> [S::Rows; 8] {
+    unroll!(I < 8 => codes[I] = simd.sub(codes[I], bias));
+    codes
+}
 
 /// Implements a type whose blocks are chunks.
 macro_rules! chunked {
     (
         $name:ident, $bytes:literal, $halves:literal, $minimums:literal,
-        |$simd:ident, $block:ident, $group:ident| $codes:expr, $factors:expr
+        |$simd:ident, $rows:ident, $group:ident| $codes:expr, $factors:expr
     ) => {
         pub(super) struct $name;
         impl Format<$bytes, 1> for $name {
             const HALVES: bool = $halves;
             const MINIMUMS: bool = $minimums;
             #[inline(always)]
-            fn factors<S: Integers>($simd: S, [$block]: &[[u8; $bytes]; 1]) -> Factors {
-                $factors
+            fn factors<S: Integers>(simd: S, rows: RowBytes<'_>, _: usize, out: Factors<'_>) {
+                $factors(simd, rows, out);
             }
             #[inline(always)]
-            fn codes<S: Integers, const G: usize>(
-                $simd: S,
-                [$block]: &[[u8; $bytes]; 1],
-            ) -> S::Words {
-                let $group = const { G as i32 };
+            fn codes<S: Integers>($simd: S, $rows: RowBytes<'_>, $group: usize) -> [S::Rows; 8] {
                 $codes
             }
         }
@@ -119,79 +159,84 @@ chunked!(
     144,
     false,
     true,
-    |simd, block, group| {
-        simd.half_bytes(part(block, 16 + group as usize / 2 * 32), group % 2 == 1)
+    |simd, rows, group| {
+        // Two groups share 32 bytes.
+        let mut codes = rows.eights(simd, 16 + group / 2 * 32);
+        unroll!(I < 8 => codes[I] = simd.shift(codes[I], 4 * (group % 2), 15));
+        codes
     },
-    six_bits(simd, part(block, 0))
+    six_bits
 );
 chunked!(
     Q5K,
     176,
     false,
     true,
-    |simd, block, group| {
-        let (upper, lower) = (part(block, 16), part(block, 48 + group as usize / 2 * 32));
-        let upper = simd.shift(simd.bytes(upper), 4 - group, 16);
-        simd.words(simd.or(simd.shift(simd.bytes(lower), -4 * (group % 2), 15), upper))
+    |simd, rows, group| {
+        let mut codes = rows.eights(simd, 48 + group / 2 * 32);
+        let upper = rows.eights(simd, 16);
+        unroll!(I < 8 => {
+            let upper = simd.times_16(simd.shift(upper[I], group, 1));
+            codes[I] = simd.or(simd.shift(codes[I], 4 * (group % 2), 15), upper);
+        });
+        codes
     },
-    six_bits(simd, part(block, 0))
+    six_bits
 );
 chunked!(
     Q6K,
     210,
     true,
     false,
-    |simd, block, group| {
-        let place = group as usize;
-        let lower = part(block, place / 4 * 64 + place % 2 * 32);
-        let upper = part(block, 128 + place / 4 * 32);
-        let upper = simd.shift(simd.bytes(upper), 4 - 2 * (group % 4), 48);
-        let lower = simd.shift(simd.bytes(lower), -4 * (group / 2 % 2), 15);
-        simd.words(simd.sub(simd.or(lower, upper), 32))
+    |simd, rows, group| {
+        // Each half of the block has 64 bytes of lower and 32 of upper bits for its four groups.
+        let (half, place) = (group / 4, group % 4);
+        let mut codes = rows.eights(simd, half * 64 + place % 2 * 32);
+        let upper = rows.eights(simd, 128 + half * 32);
+        unroll!(I < 8 => {
+            let upper = simd.times_16(simd.shift(upper[I], 2 * place, 3));
+            let lower = simd.shift(codes[I], place / 2 * 4, 15);
+            codes[I] = simd.sub(simd.or(lower, upper), 32);
+        });
+        codes
     },
-    {
-        let scales = simd.widen_bytes(part(block, 192));
-        let [_, step] = simd.f16x2(part(block, 206));
-        let (mut steps, mut upper_steps) = (NO_STEPS, NO_STEPS);
-        for g in 0..GROUPS {
-            // Exact, because a scale has seven bits and a step eleven.
-            steps[g] = f32::from(scales[2 * g] as i8) * step;
-            upper_steps[g] = f32::from(scales[2 * g + 1] as i8) * step;
-        }
-        Factors { steps, upper_steps, minimums: NO_MINIMUMS }
-    }
+    scaled_halves
 );
+
+/// The 16 scales of Q6_K, with a common step.
+#[inline(always)]
+fn scaled_halves<S: Integers>(simd: S, rows: RowBytes<'_>, out: Factors<'_>) {
+    let scales = rows.quads(simd, 192);
+    let [.., last] = rows.quads(simd, 194);
+    let [_, step] = simd.f16_pairs(last);
+    for (steps, scales) in out.steps.as_chunks_mut::<2>().0.iter_mut().zip(scales) {
+        for (out, scale) in steps.as_flattened_mut().iter_mut().zip(simd.bytes_of(scales)) {
+            // Exact, because a scale has seven bits and a step eleven.
+            simd.store_half(simd.mul_half(scale, step), out);
+        }
+    }
+}
 
 /// A step, the step of the minimums, and six-bit factors for both: see `factors` in
 /// `tests/kernels/dense/reference.rs`.
 #[inline(always)]
-fn six_bits(simd: impl Integers, bytes: &[u8; 16]) -> Factors {
-    let word = |at| u32::from_le_bytes(*part(bytes, at));
-    let [a, b, c] = [word(4), word(8), word(12)];
-    let upper = |first: u32| first >> 2 & 0x3030_3030;
-    let factors = [
-        a & 0x3f3f_3f3f,
-        c & 0x0f0f_0f0f | upper(a),
-        b & 0x3f3f_3f3f,
-        c >> 4 & 0x0f0f_0f0f | upper(b),
-    ];
-    let factors = factors.map(u32::to_le_bytes);
-    let factors = simd.widen_bytes(part(factors.as_flattened(), 0));
-    let [step, minimum] = simd.f16x2(part(bytes, 0));
-    let (mut steps, mut minimums) = (NO_STEPS, NO_MINIMUMS);
-    for g in 0..GROUPS {
-        // Exact, because a factor has six bits and a step eleven.
-        steps[g] = factors[g] as f32 * step;
-        minimums[g] = factors[GROUPS + g] as f32 * -minimum;
+fn six_bits<S: Integers>(simd: S, rows: RowBytes<'_>, out: Factors<'_>) {
+    let [both, a, b, c] = rows.quads(simd, 0);
+    let [step, minimum] = simd.f16_pairs(both);
+    let minimum = simd.mul_half(minimum, simd.splat_half(-1.0));
+    let last = simd.or(simd.shift(c, 0, 15), simd.shift(a, 2, 48));
+    let steps = [simd.shift(a, 0, 63), last];
+    let last = simd.or(simd.shift(c, 4, 15), simd.shift(b, 2, 48));
+    let minimums = [simd.shift(b, 0, 63), last];
+    for (out, factors) in out.steps.as_chunks_mut::<4>().0.iter_mut().zip(steps) {
+        for (out, factor) in out.iter_mut().zip(simd.bytes_of(factors)) {
+            // Exact, because a factor has six bits and a step eleven.
+            simd.store_half(simd.mul_half(factor, step), &mut out[0]);
+        }
     }
-    Factors { steps, upper_steps: NO_STEPS, minimums }
-}
-
-/// The `M` bytes from `at` on. Every caller passes constants.
-#[inline(always)]
-fn part<const M: usize>(items: &[u8], at: usize) -> &[u8; M] {
-    match items[at..].first_chunk() {
-        Some(part) => part,
-        None => unreachable!("a part of a block lies within it"),
+    for (out, factors) in out.minimums.as_chunks_mut::<4>().0.iter_mut().zip(minimums) {
+        for (out, factor) in out.iter_mut().zip(simd.bytes_of(factors)) {
+            simd.store_half(simd.mul_half(factor, minimum), out);
+        }
     }
 }

@@ -15,9 +15,9 @@
 //! At the end the eight lanes of a row are added pairwise: 4 + 4, 2 + 2, 1 + 1. Padding columns are
 //! zeros.
 //!
-//! A few tokens are multiplied with the weights as they are stored, and lanes are columns. For more
-//! tokens weights are widened and transposed to *panels* of 16 rows, and lanes are rows: the
-//! columns of a group then add to the same lane, and a sum is converted once in 32 products.
+//! Lanes are rows: sixteen, a *panel*, are transposed four bytes at a time, as they are stored, and
+//! then widened. The columns of a group add to the same lane, and a sum is converted once in 32
+//! products.
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
@@ -34,10 +34,10 @@ pub(crate) use codes::{CHUNK, GROUP, GROUPS};
 pub use codes::{WideCodes, WideGroup, WideParts};
 
 use self::codes::WideRow;
-use self::format::{Factors, Format, dispatch};
-use self::simd::{Half, Integers, LANES};
+use self::format::{Factors, Format, RowBytes, dispatch};
+use self::simd::{Half, Integers, LANES, ROWS_LEN};
 use super::types::{DenseMatrix, DenseType};
-use crate::simd::{AHEAD, pad};
+use crate::simd::pad;
 
 /// The largest code.
 const LARGEST: f32 = 32_767.0;
@@ -51,12 +51,14 @@ const DEPTH: usize = 8;
 const ROWS: usize = 96;
 /// Number of rows of a panel.
 const PANEL: usize = LANES;
+/// Number of bytes of the longest chunk, of Q8_0.
+const MAX_CHUNK_LEN: usize = 8 * 34;
 
 /// See [`Kernels::wide_codes`](crate::Kernels::wide_codes). `codes`, `steps` and `sums` belong to
 /// one row.
 #[inline(always)]
 pub(crate) fn wide_codes(
-    simd: impl Integers,
+    _: impl Integers,
     x: &[f32],
     codes: &mut [WideGroup],
     steps: &mut [f32],
@@ -76,13 +78,14 @@ pub(crate) fn wide_codes(
         (*step, inverse) = step_of(x);
         for ((codes, x), sum) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
             let mut total = 0;
-            for (code, x) in codes.0.iter_mut().zip(x) {
+            for (codes, x) in codes.0.as_chunks_mut().0.iter_mut().zip(x.as_chunks::<4>().0) {
                 // Leaves the integer in the low bits.
-                *code = (x * inverse + ROUND).to_bits() as i16;
-                total += i32::from(*code);
+                let [a, b, c, d] = x.map(|x| (x * inverse + ROUND).to_bits() as i16);
+                // The order of `Integers::words`.
+                *codes = [a, c, b, d];
+                total += i32::from(a) + i32::from(b) + i32::from(c) + i32::from(d);
             }
             *sum = total as f32;
-            simd.arrange(codes);
         }
     }
 }
@@ -119,16 +122,20 @@ pub(crate) fn gemm<S: Integers>(
     if x.tokens() <= S::FEW_TOKENS {
         let mut first = 0;
         while first < x.tokens() {
-            let n = 1 << (x.tokens() - first).min(4).ilog2();
+            let n = 1 << (x.tokens() - first).min(S::TOKENS_AT_ONCE).ilog2();
             let out = &mut out[first * w.rows..(first + n) * w.rows];
             match n {
-                4 if const { S::FEW_TOKENS >= 4 } => {
-                    dispatch!(w.ty, four_tokens(simd, w.bytes, some_tokens(x, first), out))
+                1 => dispatch!(w.ty, few_tokens[1](simd, w, x, first, out)),
+                2 if const { S::TOKENS_AT_ONCE >= 2 } => {
+                    dispatch!(w.ty, few_tokens[2](simd, w, x, first, out))
                 }
-                2 if const { S::FEW_TOKENS >= 2 } => {
-                    dispatch!(w.ty, two_tokens(simd, w.bytes, some_tokens(x, first), out))
+                4 if const { S::TOKENS_AT_ONCE >= 4 } => {
+                    dispatch!(w.ty, few_tokens[4](simd, w, x, first, out))
                 }
-                _ => dispatch!(w.ty, one_token(simd, w.bytes, some_tokens(x, first), out)),
+                _ if const { S::TOKENS_AT_ONCE >= 8 } => {
+                    dispatch!(w.ty, few_tokens[8](simd, w, x, first, out))
+                }
+                _ => unreachable!("more tokens than at once"),
             }
             first += n;
         }
@@ -145,132 +152,6 @@ pub(crate) fn gemm<S: Integers>(
 fn form<F: Format<N, B>, const N: usize, const B: usize>() -> (bool, bool) {
     const { assert!(!(F::HALVES && F::MINIMUMS), "a form that no type has") };
     (F::HALVES, F::MINIMUMS)
-}
-
-/// The activations of `T` tokens.
-fn some_tokens<const T: usize>(x: &WideCodes, first: usize) -> [WideRow<'_>; T] {
-    std::array::from_fn(|t| x.row(first + t))
-}
-
-/// The products of rows with one token.
-#[inline(always)]
-fn one_token<F: Format<N, B>, const N: usize, const B: usize>(
-    simd: impl Integers,
-    w: &[u8],
-    x: [WideRow<'_>; 1],
-    out: &mut [f32],
-) {
-    few_tokens::<_, F, N, B, 1>(simd, w, x, out);
-}
-
-/// The products of rows with two tokens.
-#[inline(always)]
-fn two_tokens<F: Format<N, B>, const N: usize, const B: usize>(
-    simd: impl Integers,
-    w: &[u8],
-    x: [WideRow<'_>; 2],
-    out: &mut [f32],
-) {
-    few_tokens::<_, F, N, B, 2>(simd, w, x, out);
-}
-
-/// The products of rows with four tokens.
-#[inline(always)]
-fn four_tokens<F: Format<N, B>, const N: usize, const B: usize>(
-    simd: impl Integers,
-    w: &[u8],
-    x: [WideRow<'_>; 4],
-    out: &mut [f32],
-) {
-    few_tokens::<_, F, N, B, 4>(simd, w, x, out);
-}
-
-/// The products of rows with a few tokens, without a widened copy of the weights.
-#[inline(always)]
-fn few_tokens<S: Integers, F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
-    simd: S,
-    w: &[u8],
-    x: [WideRow<'_>; T],
-    out: &mut [f32],
-) {
-    let rows = out.len() / T;
-    let row_len = w.len() / rows;
-    let mut last = [[0; N]; B];
-    for r in 0..rows {
-        let mut acc = [simd.splat_eight(0.0); T];
-        for (i, at) in (0..row_len).step_by(N * B).enumerate() {
-            let chunk = chunk(&w[r * row_len + at..], row_len - at, &mut last);
-            for line in chunk.0.as_flattened().chunks(64) {
-                simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
-            }
-            add::<_, F, N, B, T>(simd, chunk, x, i, &mut acc);
-        }
-        unroll!(TOKEN < T => out[TOKEN * rows + r] = simd.sum_eight(acc[TOKEN]));
-    }
-}
-
-/// The chunk at the beginning of `rest`, the remaining bytes of a matrix, of which `len` belong to
-/// the row, and the number of its groups that do. At the end of the matrix the chunk is copied to
-/// `last`.
-#[inline(always)]
-fn chunk<'a, const N: usize, const B: usize>(
-    rest: &'a [u8],
-    len: usize,
-    last: &'a mut [[u8; N]; B],
-) -> (&'a [[u8; N]; B], usize) {
-    let valid = (len / N).min(B) * (GROUPS / B);
-    let whole = rest.get(..N * B).and_then(|bytes| bytes.as_chunks().0.first_chunk());
-    let chunk = match whole {
-        Some(chunk) => chunk,
-        None => {
-            for (to, from) in last.iter_mut().zip(rest.as_chunks().0) {
-                *to = *from;
-            }
-            last
-        }
-    };
-    (chunk, valid)
-}
-
-/// Adds the products of a chunk's valid groups with chunk `i` of some tokens.
-#[inline(always)]
-fn add<S: Integers, F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
-    simd: S,
-    (chunk, valid): (&[[u8; N]; B], usize),
-    x: [WideRow<'_>; T],
-    i: usize,
-    acc: &mut [S::Eight; T],
-) {
-    let Factors { steps, upper_steps, minimums } = F::factors(simd, chunk);
-    let mut codes = [F::codes::<_, 0>(simd, chunk); GROUPS];
-    unroll!(G < GROUPS => codes[G] = F::codes::<_, G>(simd, chunk));
-    unroll!(TOKEN < T => {
-        let mut sums = [simd.zero_sums(); GROUPS];
-        unroll!(G < GROUPS => {
-            sums[G] = simd.products(codes[G], simd.load_words(&x[TOKEN].codes[i][G]));
-        });
-        let [a, b, c, d, e, f, g, h] = sums;
-        let (first, second) = ([a, b, c, d], [e, f, g, h]);
-        let steps = simd.load_eight(&steps);
-        let mut products = if F::HALVES {
-            let fours = [simd.sum_four::<true>(first), simd.sum_four::<true>(second)];
-            let [lower, upper] = simd.eight_halves(fours);
-            let lower = simd.mul_eight(lower, steps);
-            simd.mul_add_eight(upper, simd.load_eight(&upper_steps), lower)
-        } else {
-            let fours = [simd.sum_four::<false>(first), simd.sum_four::<false>(second)];
-            simd.mul_eight(simd.eight(fours), steps)
-        };
-        if F::MINIMUMS {
-            let sums = simd.load_eight(&x[TOKEN].sums[i]);
-            products = simd.mul_add_eight(simd.load_eight(&minimums), sums, products);
-        }
-        if B > 1 && valid < GROUPS {
-            products = simd.keep_eight(products, valid);
-        }
-        let step = simd.splat_eight(x[TOKEN].steps[i]);
-        acc[TOKEN] = simd.mul_add_eight(products, step, acc[TOKEN]);
-    });
 }
 
 /// A block of widened weights, in panels, and sums.
@@ -295,36 +176,27 @@ fn blocks<S: Integers, const HALVES: bool, const MINIMUMS: bool>(
     buffers: &mut BlockBuffers,
     out: &mut [f32],
 ) {
-    let DenseMatrix { ty, bytes: w, rows, .. } = w;
+    let DenseMatrix { ty, rows, .. } = w;
     let tokens = x.tokens();
-    let row_len = w.len() / rows;
-    let (weights, bytes) = ty.block();
-    let chunk_len = CHUNK / weights * bytes;
     let chunks = x.row(0).steps.len();
+    let panels = ROWS / PANEL;
+    const { assert!(ROWS.is_multiple_of(S::PANELS_AT_ONCE * PANEL), "panels are left over") };
+    let (source, mut last) = (Source::new(w, ROWS), [0; PANEL * MAX_CHUNK_LEN]);
     // Sums are kept for the next block of columns, if there is one.
     let kept = if chunks > DEPTH { tokens } else { S::TOKENS_AT_ONCE };
-    // A single tile takes its panels from the first-level cache.
-    let size = if tokens > S::TOKENS_AT_ONCE { ROWS } else { S::PANELS_AT_ONCE * PANEL };
-    let panels = size / PANEL;
-    const { assert!(ROWS.is_multiple_of(S::PANELS_AT_ONCE * PANEL), "panels are left over") };
 
     buffers.sums.resize(buffers.sums.len().max(kept * panels * GROUPS), Half::ZERO);
-    for first_row in (0..rows).step_by(size) {
-        let count = size.min(rows - first_row);
+    for first_row in (0..rows).step_by(ROWS) {
+        let count = ROWS.min(rows - first_row);
         for chunk in (0..chunks).step_by(DEPTH) {
             let depth = DEPTH.min(chunks - chunk);
             buffers.reset(panels, depth);
-            for r in 0..count {
-                let row = &w[(first_row + r) * row_len + chunk * chunk_len..];
-                let len = (depth * chunk_len).min(row_len - chunk * chunk_len);
-                let first = r / PANEL * depth * GROUPS;
-                dispatch!(ty, widen(simd, (row, len), first, r % PANEL, buffers));
-            }
-            let filled = count.div_ceil(PANEL) * depth * GROUPS * LANES;
-            for words in buffers.words[..filled].as_chunks_mut().0 {
-                simd.transpose(words);
-                for words in words {
-                    simd.arrange(words);
+            for first in (0..count).step_by(PANEL) {
+                for i in 0..depth {
+                    let source = source.chunk(first_row + first, chunk + i);
+                    let place = first / PANEL * depth + i;
+                    let rows = source.panel(&mut last);
+                    dispatch!(ty, widen[HALVES, MINIMUMS](simd, source, rows, place, buffers));
                 }
             }
             let mut first = 0;
@@ -375,44 +247,191 @@ fn sum_lanes(simd: impl Integers, sums: &[Half; GROUPS]) -> Half {
     out
 }
 
-/// Widens chunks of row `r` of a panel, whose groups begin at `first`, and leaves the row's words
-/// adjacent. The row is the remaining bytes of a matrix, and the number of those to widen. Behind
-/// the row's columns factors are zeros, and words are arbitrary: activations are zeros there.
+/// The rows of a matrix, sixteen at a time.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    bytes: &'a [u8],
+    rows: usize,
+    /// Number of bytes of a row.
+    row_len: usize,
+    /// Number of bytes of a whole chunk.
+    chunk_len: usize,
+    /// Number of rows of a tile.
+    tile: usize,
+}
+
+/// A chunk of up to sixteen rows.
+#[derive(Clone, Copy)]
+struct SourceChunk<'a> {
+    /// The remaining bytes of the matrix, from the chunk in the first row on.
+    bytes: &'a [u8],
+    /// Number of bytes from row to row.
+    distance: usize,
+    /// Number of rows.
+    rows: usize,
+    /// Number of bytes of the chunk that belong to a row.
+    len: usize,
+    /// As many bytes as the chunk has in sixteen rows, to be prefetched: the rows of the next tile
+    /// in order, one part with every chunk.
+    next: *const u8,
+}
+
+impl<'a> Source<'a> {
+    /// `tile` is the number of rows of a tile.
+    #[inline(always)]
+    fn new(w: DenseMatrix<'a>, tile: usize) -> Self {
+        let DenseMatrix { ty, bytes, rows, .. } = w;
+        let (weights, block) = ty.block();
+        Source {
+            bytes,
+            rows,
+            row_len: bytes.len() / rows,
+            chunk_len: CHUNK / weights * block,
+            tile,
+        }
+    }
+
+    /// Chunk `i` of the rows from `row` on.
+    #[inline(always)]
+    fn chunk(self, row: usize, i: usize) -> SourceChunk<'a> {
+        let (panel, at) = (row * self.row_len, i * self.chunk_len);
+        SourceChunk {
+            bytes: &self.bytes[panel + at..],
+            distance: self.row_len,
+            rows: PANEL.min(self.rows - row),
+            len: self.chunk_len.min(self.row_len - at),
+            next: self.bytes.as_ptr().wrapping_add(panel + self.tile * self.row_len + at * PANEL),
+        }
+    }
+}
+
+impl<'a> SourceChunk<'a> {
+    /// The bytes of sixteen rows, copied to `last` and padded with zeros if there are fewer.
+    #[inline(always)]
+    fn panel(self, last: &'a mut [u8; PANEL * MAX_CHUNK_LEN]) -> RowBytes<'a> {
+        if self.rows == PANEL {
+            return RowBytes { bytes: self.bytes, distance: self.distance };
+        }
+        last.fill(0);
+        for (row, to) in self.bytes.chunks(self.distance).zip(last.chunks_mut(MAX_CHUNK_LEN)) {
+            to[..self.len].copy_from_slice(&row[..self.len]);
+        }
+        RowBytes { bytes: last, distance: MAX_CHUNK_LEN }
+    }
+
+    /// Prefetches the part of group `g`.
+    #[inline(always)]
+    fn prefetch<const N: usize, const B: usize>(self, simd: impl Integers, g: usize) {
+        let len = const { PANEL * N * B / GROUPS };
+        for line in (0..len).step_by(64) {
+            simd.prefetch(self.next.wrapping_add(g * len + line));
+        }
+    }
+}
+
+/// Widens a chunk, whose bytes are `rows`, to chunk `place` of the buffers. Behind a row's columns
+/// factors are zeros, and words are arbitrary: activations are zeros there.
 #[inline(always)]
-fn widen<F: Format<N, B>, const N: usize, const B: usize>(
+fn widen<
+    F: Format<N, B>,
+    const N: usize,
+    const B: usize,
+    const HALVES: bool,
+    const MINIMUMS: bool,
+>(
     simd: impl Integers,
-    (row, len): (&[u8], usize),
-    first: usize,
-    r: usize,
+    source: SourceChunk<'_>,
+    rows: RowBytes<'_>,
+    place: usize,
     out: &mut BlockBuffers,
 ) {
-    let mut last = [[0; N]; B];
-    for (i, at) in (0..len).step_by(N * B).enumerate() {
-        let (chunk, valid) = chunk(&row[at..], len - at, &mut last);
-        for line in chunk.as_flattened().chunks(64) {
-            simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
-        }
-        let mut factors = F::factors(simd, chunk);
-        if B > 1 && valid < GROUPS {
-            factors.keep(valid);
-        }
-        let groups = first + i * GROUPS..first + (i + 1) * GROUPS;
-        let words = &mut out.words[groups.start * PANEL..groups.end * PANEL];
-        unroll!(G < GROUPS => {
-            let words = &mut words[G * PANEL + r];
-            simd.store_words(F::codes::<_, G>(simd, chunk), words);
-            simd.restore(words);
+    if const { HALVES != F::HALVES || MINIMUMS != F::MINIMUMS } {
+        unreachable!("a type of another form");
+    }
+    let BlockBuffers { words, steps, minimums, .. } = out;
+    let valid = source.len / N * (GROUPS / B);
+    let steps = &mut steps.as_chunks_mut().0[place];
+    let minimums = &mut minimums.as_chunks_mut().0[place];
+    let words = &mut words.as_chunks_mut::<LANES>().0.as_chunks_mut::<GROUPS>().0[place];
+    F::factors(simd, rows, valid, Factors { steps, minimums });
+    if valid < GROUPS {
+        steps[valid..].fill([Half::ZERO; 2]);
+        minimums[valid..].fill(Half::ZERO);
+    }
+    for (g, words) in words.iter_mut().take(valid).enumerate() {
+        source.prefetch::<N, B>(simd, g);
+        let codes = F::codes(simd, rows, g);
+        unroll!(I < 8 => {
+            let [first, second] = simd.words(codes[I]);
+            simd.store_words(first, &mut words[2 * I]);
+            simd.store_words(second, &mut words[2 * I + 1]);
         });
-        for (g, out) in out.steps[groups.clone()].iter_mut().enumerate() {
-            out[0].0[r] = factors.steps[g];
-            if F::HALVES {
-                out[1].0[r] = factors.upper_steps[g];
+    }
+}
+
+/// The products of rows with `T` tokens from `first` on, without a widened copy of the weights.
+#[inline(always)]
+fn few_tokens<F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
+    simd: impl Integers,
+    w: DenseMatrix<'_>,
+    x: &WideCodes,
+    first: usize,
+    out: &mut [f32],
+) {
+    let x: [WideRow<'_>; T] = std::array::from_fn(|t| x.row(first + t));
+    let source = Source::new(w, PANEL);
+    let mut last = [0; PANEL * MAX_CHUNK_LEN];
+    let mut steps = [[Half::ZERO; 2]; GROUPS];
+    let mut minimums = [Half::ZERO; GROUPS];
+    for row in (0..w.rows).step_by(PANEL) {
+        let mut sums = [[Half::ZERO; GROUPS]; T];
+        for i in 0..x[0].steps.len() {
+            let chunk = source.chunk(row, i);
+            let rows = chunk.panel(&mut last);
+            let valid = chunk.len / N * (GROUPS / B);
+            let factors = Factors { steps: &mut steps, minimums: &mut minimums };
+            F::factors(simd, rows, valid, factors);
+            for g in 0..GROUPS {
+                let mut products = [simd.splat_half(0.0); T];
+                if g < valid {
+                    chunk.prefetch::<N, B>(simd, g);
+                    let codes = F::codes(simd, rows, g);
+                    let mut acc = [[simd.zero_sums(); 2]; T];
+                    unroll!(I < 8 => {
+                        let [first, second] = simd.words(codes[I]);
+                        let half = if F::HALVES { I / 4 } else { 0 };
+                        unroll!(TOKEN < T => {
+                            let x = &x[TOKEN].codes[i][g];
+                            let sum = simd.dot(first, simd.pair(x, 2 * I), acc[TOKEN][half]);
+                            acc[TOKEN][half] = simd.dot(second, simd.pair(x, 2 * I + 1), sum);
+                        });
+                    });
+                    let [d, upper_d] = &steps[g];
+                    unroll!(TOKEN < T => {
+                        let [lower, upper] = acc[TOKEN];
+                        let mut chunk = simd.mul_half(simd.floats(lower), simd.load_half(d));
+                        if F::HALVES {
+                            let d = simd.load_half(upper_d);
+                            chunk = simd.mul_add_half(simd.floats(upper), d, chunk);
+                        }
+                        if F::MINIMUMS {
+                            let sum = simd.splat_half(x[TOKEN].sums[i][g]);
+                            chunk = simd.mul_add_half(simd.load_half(&minimums[g]), sum, chunk);
+                        }
+                        products[TOKEN] = chunk;
+                    });
+                }
+                unroll!(TOKEN < T => {
+                    let sum = &mut sums[TOKEN][g];
+                    let step = simd.splat_half(x[TOKEN].steps[i]);
+                    simd.store_half(simd.mul_add_half(products[TOKEN], step, simd.load_half(sum)), sum);
+                });
             }
         }
-        if F::MINIMUMS {
-            for (out, minimum) in out.minimums[groups].iter_mut().zip(factors.minimums) {
-                out.0[r] = minimum;
-            }
+        let count = PANEL.min(w.rows - row);
+        for (t, sums) in sums.iter().enumerate() {
+            let whole = sum_lanes(simd, sums);
+            out[t * w.rows + row..][..count].copy_from_slice(&whole.0[..count]);
         }
     }
 }
@@ -457,7 +476,7 @@ impl BlockBuffers {
         panels: usize,
         first: usize,
     ) {
-        let BlockBuffers { words, steps, minimums, sums } = self;
+        let BlockBuffers { words, steps, minimums, sums, .. } = self;
         let sums = &mut sums[first..];
         let (words, steps) = (words.as_chunks().0.as_chunks().0, steps.as_chunks().0);
         let minimums = minimums.as_chunks().0;
@@ -492,7 +511,6 @@ fn tile<S: Integers, const HALVES: bool, const MINIMUMS: bool, const T: usize, c
     sums: &mut [Half],
     distance: usize,
 ) {
-    // `some_tokens` is not always inlined, and this runs for every chunk.
     let mut tokens = [x.x.row(x.first); T];
     unroll!(TOKEN < T => tokens[TOKEN] = x.x.row(x.first + TOKEN));
     let i = x.chunk + i;
@@ -560,19 +578,37 @@ pub(crate) fn row<S: Integers>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
     let DenseMatrix { ty, bytes: w, .. } = w;
     let (weights, bytes) = ty.block();
     let (halves, minimums) = dispatch!(ty, form());
-    let mut wide = BlockBuffers::default();
-    wide.reset(1, 1);
+    let mut steps = [[Half::ZERO; 2]; GROUPS];
+    let mut all_minimums = [Half::ZERO; GROUPS];
+    let mut codes = [[[0; ROWS_LEN]; 8]; GROUPS];
     for (out, w) in out.chunks_mut(CHUNK).zip(w.chunks(CHUNK / weights * bytes)) {
-        dispatch!(ty, widen(simd, (w, w.len()), 0, 0, &mut wide));
+        let factors = Factors { steps: &mut steps, minimums: &mut all_minimums };
+        dispatch!(ty, decode(simd, w, factors, &mut codes));
         for (g, out) in out.chunks_exact_mut(GROUP).enumerate() {
-            let steps = &wide.steps[g];
-            for (i, (out, word)) in out.iter_mut().zip(wide.words[g * PANEL].0).enumerate() {
+            for (i, out) in out.iter_mut().enumerate() {
                 let half = usize::from(halves && i >= GROUP / 2);
-                *out = f32::from(word) * steps[half].0[0];
+                *out = f32::from(codes[g][i / 4][i % 4] as i8) * steps[g][half].0[0];
                 if minimums {
-                    *out += wide.minimums[g].0[0];
+                    *out += all_minimums[g].0[0];
                 }
             }
         }
+    }
+}
+
+/// Decodes a chunk of a row. Every lane has the same row.
+#[inline(always)]
+fn decode<F: Format<N, B>, const N: usize, const B: usize>(
+    simd: impl Integers,
+    w: &[u8],
+    factors: Factors<'_>,
+    out: &mut [[[u8; ROWS_LEN]; 8]; GROUPS],
+) {
+    let rows = RowBytes { bytes: w, distance: 0 };
+    let valid = w.len() / N * (GROUPS / B);
+    F::factors(simd, rows, valid, factors);
+    for (g, out) in out.iter_mut().take(valid).enumerate() {
+        let codes = F::codes(simd, rows, g);
+        unroll!(I < 8 => simd.store_rows(codes[I], &mut out[I]));
     }
 }

@@ -1,9 +1,9 @@
-//! aarch64: 32 words are four registers, and so are 16 sums.
+//! aarch64: four bytes of each row are four registers, and so are 16 sums.
 
-use super::codes::{GROUP, GROUPS, WideGroup};
-use super::simd::{Half, Integers, plain_bytes};
+use super::codes::WideGroup;
+use super::simd::{Half, Integers, ROWS_LEN};
 use crate::simd::neon::Neon;
-use crate::simd::{LANES, Simd, pad};
+use crate::simd::{LANES, Simd};
 use std::arch::aarch64::*;
 
 /// Evaluates an expression for each of the four registers.
@@ -24,38 +24,114 @@ macro_rules! each {
 }
 pub(in crate::dense) use each;
 
-/// The order of eight columns: first one column of each lane of four, then the other, so that a
-/// multiplication of four adjacent columns adds to the four lanes.
-const ORDER: [u8; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
+/// The bytes of four rows, one after another: the first byte of each row, the third, the second, and the
+/// fourth. A multiplication of four adjacent words then adds to the lanes of four rows.
+const ORDER: [u8; 16] = [0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15];
 
 impl Integers for Neon {
-    type Bytes = [u8; GROUP];
+    type Rows = [uint8x16_t; 4];
     type Words = [int16x8_t; 4];
     type Sums = [int32x4_t; 4];
     type Half = [float32x4_t; 4];
-    type Four = [int32x4_t; 2];
-    type Eight = [float32x4_t; 2];
 
-    const FEW_TOKENS: usize = 4;
+    const FEW_TOKENS: usize = 8;
     const TOKENS_AT_ONCE: usize = 4;
     const PANELS_AT_ONCE: usize = 1;
 
-    plain_bytes!(always);
-
     #[inline(always)]
-    fn arrange(self, x: &mut WideGroup) {
-        let columns = x.0;
-        for (i, word) in x.0.iter_mut().enumerate() {
-            *word = columns[i / 8 * 8 + usize::from(ORDER[i % 8])];
-        }
+    fn quads(self, x: &[u8], distance: usize) -> [Self::Rows; 4] {
+        assert!(x.len() >= 15 * distance + 16, "sixteen rows");
+        // The assertion keeps the bytes of each row inside.
+        let [a, b, c, d] = each!(I => {
+            let x = x.as_ptr().add(4 * I * distance);
+            let (a, b) = (vld1q_u8(x), vld1q_u8(x.add(distance)));
+            let (c, d) = (vld1q_u8(x.add(2 * distance)), vld1q_u8(x.add(3 * distance)));
+            let (a, b) = (vreinterpretq_u32_u8(a), vreinterpretq_u32_u8(b));
+            let (c, d) = (vreinterpretq_u32_u8(c), vreinterpretq_u32_u8(d));
+            let even = [
+                vreinterpretq_u64_u32(vtrn1q_u32(a, b)),
+                vreinterpretq_u64_u32(vtrn1q_u32(c, d)),
+            ];
+            let odd = [
+                vreinterpretq_u64_u32(vtrn2q_u32(a, b)),
+                vreinterpretq_u64_u32(vtrn2q_u32(c, d)),
+            ];
+            [
+                vreinterpretq_u8_u64(vzip1q_u64(even[0], even[1])),
+                vreinterpretq_u8_u64(vzip1q_u64(odd[0], odd[1])),
+                vreinterpretq_u8_u64(vzip2q_u64(even[0], even[1])),
+                vreinterpretq_u8_u64(vzip2q_u64(odd[0], odd[1])),
+            ]
+        });
+        [
+            [a[0], b[0], c[0], d[0]],
+            [a[1], b[1], c[1], d[1]],
+            [a[2], b[2], c[2], d[2]],
+            [a[3], b[3], c[3], d[3]],
+        ]
     }
 
     #[inline(always)]
-    fn restore(self, x: &mut WideGroup) {
-        let words = x.0;
-        for (i, word) in words.into_iter().enumerate() {
-            x.0[i / 8 * 8 + usize::from(ORDER[i % 8])] = word;
+    fn store_rows(self, x: Self::Rows, out: &mut [u8; ROWS_LEN]) {
+        each!(I => vst1q_u8(out.as_mut_ptr().add(16 * I), x[I]));
+    }
+
+    #[inline(always)]
+    fn shift(self, x: Self::Rows, by: usize, mask: u8) -> Self::Rows {
+        // A negative count shifts right.
+        each!(I => vandq_u8(vshlq_u8(x[I], vdupq_n_s8(-(by as i8))), vdupq_n_u8(mask)))
+    }
+
+    #[inline(always)]
+    fn times_16(self, x: Self::Rows) -> Self::Rows {
+        each!(I => vshlq_n_u8::<4>(x[I]))
+    }
+
+    #[inline(always)]
+    fn or(self, a: Self::Rows, b: Self::Rows) -> Self::Rows {
+        each!(I => vorrq_u8(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
+        each!(I => vsubq_u8(a[I], vdupq_n_u8(b)))
+    }
+
+    #[inline(always)]
+    fn bits<const I: usize>(self, x: Self::Rows, value: u8) -> Self::Rows {
+        each!(R => {
+            // The byte of the four bits, four times.
+            let places = [0_u8, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12];
+            let places = vaddq_u8(vld1q_u8(places.as_ptr()), vdupq_n_u8(const { I as u8 / 2 }));
+            let bits: u32 = if I.is_multiple_of(2) { 0x0804_0201 } else { 0x8040_2010 };
+            let set = vtstq_u8(vqtbl1q_u8(x[R], places), vreinterpretq_u8_u32(vdupq_n_u32(bits)));
+            vandq_u8(set, vdupq_n_u8(value))
+        })
+    }
+
+    #[inline(always)]
+    fn bytes_of(self, x: Self::Rows) -> [Self::Half; 4] {
+        [
+            each!(I => vcvtq_f32_s32(vshrq_n_s32::<24>(vshlq_n_s32::<24>(vreinterpretq_s32_u8(x[I]))))),
+            each!(I => vcvtq_f32_s32(vshrq_n_s32::<24>(vshlq_n_s32::<16>(vreinterpretq_s32_u8(x[I]))))),
+            each!(I => vcvtq_f32_s32(vshrq_n_s32::<24>(vshlq_n_s32::<8>(vreinterpretq_s32_u8(x[I]))))),
+            each!(I => vcvtq_f32_s32(vshrq_n_s32::<24>(vreinterpretq_s32_u8(x[I])))),
+        ]
+    }
+
+    #[inline(always)]
+    fn f16_pairs(self, x: Self::Rows) -> [Self::Half; 2] {
+        let mut bytes = [0; ROWS_LEN];
+        self.store_rows(x, &mut bytes);
+        let (mut bits, mut floats) = ([0; LANES], [0.0; LANES]);
+        for (i, bytes) in bytes.as_chunks().0.iter().enumerate() {
+            bits[i % 2 * 16 + i / 2] = u16::from_le_bytes(*bytes);
         }
+        self.store(self.load_f16(&bits), &mut floats);
+        [
+            each!(I => vld1q_f32(floats.as_ptr().add(4 * I))),
+            each!(I => vld1q_f32(floats.as_ptr().add(16 + 4 * I))),
+        ]
     }
 
     #[inline(always)]
@@ -69,24 +145,14 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
-    fn words(self, x: Self::Bytes) -> Self::Words {
-        each!(I => {
-            let order = vld1_u8(ORDER.as_ptr());
-            vmovl_s8(vreinterpret_s8_u8(vtbl1_u8(vld1_u8(x.as_ptr().add(8 * I)), order)))
-        })
+    fn words(self, x: Self::Rows) -> [Self::Words; 2] {
+        let x = each!(I => vreinterpretq_s8_u8(vqtbl1q_u8(x[I], vld1q_u8(ORDER.as_ptr()))));
+        [each!(I => vmovl_s8(vget_low_s8(x[I]))), each!(I => vmovl_high_s8(x[I]))]
     }
 
     #[inline(always)]
     fn zero_sums(self) -> Self::Sums {
         each!(I => { let _ = I; vdupq_n_s32(0) })
-    }
-
-    #[inline(always)]
-    fn products(self, a: Self::Words, b: Self::Words) -> Self::Sums {
-        each!(I => {
-            let c = vmull_s16(vget_low_s16(a[I]), vget_low_s16(b[I]));
-            vmlal_high_s16(c, a[I], b[I])
-        })
     }
 
     #[inline(always)]
@@ -124,88 +190,8 @@ impl Integers for Neon {
 
     #[inline(always)]
     fn pair(self, x: &WideGroup, i: usize) -> Self::Words {
-        // The places of both columns: see `ORDER`.
-        let first = i / 4 * 8 + i % 4;
-        let (a, b) = (x.0[first], x.0[first + 4]);
+        let (a, b) = (x.0[2 * i], x.0[2 * i + 1]);
         each!(I => { let _ = I; vcombine_s16(vdup_n_s16(a), vdup_n_s16(b)) })
-    }
-
-    #[inline(always)]
-    fn sum_four<const HALVES: bool>(self, x: [Self::Sums; 4]) -> Self::Four {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let four =
-                |[a, b, c, d]: [int32x4_t; 4]| vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
-            let [lower, upper] = [0, 2].map(|at| x.map(|x| vaddq_s32(x[at], x[at + 1])));
-            if HALVES {
-                [four(lower), four(upper)]
-            } else {
-                let mut sums = lower;
-                for (sum, upper) in sums.iter_mut().zip(upper) {
-                    *sum = vaddq_s32(*sum, upper);
-                }
-                [four(sums), vdupq_n_s32(0)]
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn eight(self, [[a, _], [b, _]]: [Self::Four; 2]) -> Self::Eight {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { [vcvtq_f32_s32(a), vcvtq_f32_s32(b)] }
-    }
-
-    #[inline(always)]
-    fn eight_halves(self, [a, b]: [Self::Four; 2]) -> [Self::Eight; 2] {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { [0, 1].map(|half| [vcvtq_f32_s32(a[half]), vcvtq_f32_s32(b[half])]) }
-    }
-
-    #[inline(always)]
-    fn splat_eight(self, x: f32) -> Self::Eight {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { [vdupq_n_f32(x); 2] }
-    }
-
-    #[inline(always)]
-    fn load_eight(self, x: &[f32; GROUPS]) -> Self::Eight {
-        // SAFETY: `self` proves that the processor has the instructions; there are eight floats.
-        unsafe { [vld1q_f32(x.as_ptr()), vld1q_f32(x.as_ptr().add(4))] }
-    }
-
-    #[inline(always)]
-    fn mul_eight(self, a: Self::Eight, b: Self::Eight) -> Self::Eight {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { [vmulq_f32(a[0], b[0]), vmulq_f32(a[1], b[1])] }
-    }
-
-    #[inline(always)]
-    fn mul_add_eight(self, a: Self::Eight, b: Self::Eight, c: Self::Eight) -> Self::Eight {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { [vfmaq_f32(c[0], a[0], b[0]), vfmaq_f32(c[1], a[1], b[1])] }
-    }
-
-    #[inline(always)]
-    fn keep_eight(self, mut x: Self::Eight, n: usize) -> Self::Eight {
-        for (i, x) in x.iter_mut().enumerate() {
-            // SAFETY: `self` proves that the processor has the instructions; there are four integers.
-            unsafe {
-                let lanes = [0, 1, 2, 3].map(|lane| 4 * i as u32 + lane);
-                let kept = vcltq_u32(vld1q_u32(lanes.as_ptr()), vdupq_n_u32(n as u32));
-                *x = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(*x), kept));
-            }
-        }
-        x
-    }
-
-    #[inline(always)]
-    fn sum_eight(self, [a, b]: Self::Eight) -> f32 {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let x = vaddq_f32(a, b);
-            let x = vadd_f32(vget_low_f32(x), vget_high_f32(x));
-            vget_lane_f32::<0>(x) + vget_lane_f32::<1>(x)
-        }
     }
 
     #[inline(always)]
@@ -226,28 +212,5 @@ impl Integers for Neon {
             let x = vadd_f32(vget_low_f32(x), vget_high_f32(x));
             vget_lane_f32::<0>(x) + vget_lane_f32::<1>(x)
         }
-    }
-
-    #[inline(always)]
-    fn f16x2(self, &[a, b, c, d]: &[u8; 4]) -> [f32; 2] {
-        let [x, y, ..] = self.f16(&[[a, b], [c, d]].map(u16::from_le_bytes));
-        [x, y]
-    }
-
-    #[inline(always)]
-    fn f16x16(self, bytes: [&[u8; 4]; 8]) -> [[f32; 8]; 2] {
-        [0, 2]
-            .map(|at| self.f16(&bytes.map(|bytes| u16::from_le_bytes([bytes[at], bytes[at + 1]]))))
-    }
-}
-
-impl Neon {
-    /// Converts up to eight f16.
-    #[inline(always)]
-    fn f16(self, bits: &[u16]) -> [f32; 8] {
-        let mut out = [0.0; LANES];
-        self.store(self.load_f16(&pad(bits)), &mut out);
-        let [a, b, c, d, e, f, g, h, ..] = out;
-        [a, b, c, d, e, f, g, h]
     }
 }

@@ -1,23 +1,78 @@
 //! Any processor, in plain Rust.
 
-use super::codes::{GROUP, GROUPS, WideGroup};
-use super::simd::{Half, Integers, LANES, plain_bytes};
+use super::codes::{GROUP, WideGroup};
+use super::simd::{Half, Integers, LANES, ROWS_LEN};
 use crate::simd::scalar::{Arithmetic, Scalar};
 use half::f16;
 
 impl<F: Arithmetic> Integers for Scalar<F> {
-    type Bytes = [u8; GROUP];
+    type Rows = [u8; ROWS_LEN];
     type Words = [i16; GROUP];
     type Sums = [i32; LANES];
     type Half = [f32; LANES];
-    type Four = [[i32; 4]; 2];
-    type Eight = [f32; GROUPS];
 
     const FEW_TOKENS: usize = 1;
     const TOKENS_AT_ONCE: usize = 1;
     const PANELS_AT_ONCE: usize = 1;
 
-    plain_bytes!(never);
+    #[inline(never)]
+    fn quads(self, x: &[u8], distance: usize) -> [Self::Rows; 4] {
+        let mut quads = [[0; ROWS_LEN]; 4];
+        for r in 0..LANES {
+            for (i, quad) in quads.iter_mut().enumerate() {
+                quad[4 * r..4 * r + 4].copy_from_slice(&x[r * distance + 4 * i..][..4]);
+            }
+        }
+        quads
+    }
+
+    #[inline(never)]
+    fn store_rows(self, x: Self::Rows, out: &mut [u8; ROWS_LEN]) {
+        *out = x;
+    }
+
+    #[inline(never)]
+    fn shift(self, x: Self::Rows, by: usize, mask: u8) -> Self::Rows {
+        x.map(|x| x >> by & mask)
+    }
+
+    #[inline(never)]
+    fn times_16(self, x: Self::Rows) -> Self::Rows {
+        x.map(|x| x << 4)
+    }
+
+    #[inline(never)]
+    fn or(self, mut a: Self::Rows, b: Self::Rows) -> Self::Rows {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a |= b;
+        }
+        a
+    }
+
+    #[inline(never)]
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
+        a.map(|a| a.wrapping_sub(b))
+    }
+
+    #[inline(never)]
+    fn bits<const I: usize>(self, x: Self::Rows, value: u8) -> Self::Rows {
+        std::array::from_fn(|i| {
+            let bit = 4 * I + i % 4;
+            (x[i / 4 * 4 + bit / 8] >> (bit % 8) & 1) * value
+        })
+    }
+
+    #[inline(never)]
+    fn bytes_of(self, x: Self::Rows) -> [Self::Half; 4] {
+        [0, 1, 2, 3].map(|at| std::array::from_fn(|r| f32::from(x[4 * r + at] as i8)))
+    }
+
+    #[inline(never)]
+    fn f16_pairs(self, x: Self::Rows) -> [Self::Half; 2] {
+        // The const function of `half` never tests for processor features.
+        let half = |at| f16::from_le_bytes([x[at], x[at + 1]]).to_f32_const();
+        [0, 2].map(|at| std::array::from_fn(|r| half(4 * r + at)))
+    }
 
     #[inline(never)]
     fn load_words(self, x: &WideGroup) -> Self::Words {
@@ -30,18 +85,13 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     }
 
     #[inline(never)]
-    fn words(self, x: Self::Bytes) -> Self::Words {
-        x.map(|x| i16::from(x as i8))
+    fn words(self, x: Self::Rows) -> [Self::Words; 2] {
+        [0, 1].map(|at| std::array::from_fn(|i| i16::from(x[2 * i + at] as i8)))
     }
 
     #[inline(never)]
     fn zero_sums(self) -> Self::Sums {
         [0; LANES]
-    }
-
-    #[inline(never)]
-    fn products(self, a: Self::Words, b: Self::Words) -> Self::Sums {
-        self.dot(a, b, [0; LANES])
     }
 
     #[inline(never)]
@@ -84,61 +134,6 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     }
 
     #[inline(never)]
-    fn sum_four<const HALVES: bool>(self, x: [Self::Sums; 4]) -> Self::Four {
-        [0, LANES / 2].map(|at| x.map(|x| x[at..at + LANES / 2].iter().sum()))
-    }
-
-    #[inline(never)]
-    fn eight(self, x: [Self::Four; 2]) -> Self::Eight {
-        std::array::from_fn(|g| {
-            let [lower, upper] = x[g / 4];
-            (lower[g % 4] + upper[g % 4]) as f32
-        })
-    }
-
-    #[inline(never)]
-    fn eight_halves(self, x: [Self::Four; 2]) -> [Self::Eight; 2] {
-        [0, 1].map(|half| std::array::from_fn(|g| x[g / 4][half][g % 4] as f32))
-    }
-
-    #[inline(never)]
-    fn splat_eight(self, x: f32) -> Self::Eight {
-        [x; GROUPS]
-    }
-
-    #[inline(never)]
-    fn load_eight(self, x: &[f32; GROUPS]) -> Self::Eight {
-        *x
-    }
-
-    #[inline(never)]
-    fn mul_eight(self, a: Self::Eight, b: Self::Eight) -> Self::Eight {
-        std::array::from_fn(|g| a[g] * b[g])
-    }
-
-    #[inline(never)]
-    fn mul_add_eight(self, a: Self::Eight, b: Self::Eight, mut c: Self::Eight) -> Self::Eight {
-        self.0.multiply_add(&a, &b, &mut c);
-        c
-    }
-
-    #[inline(never)]
-    fn keep_eight(self, mut x: Self::Eight, n: usize) -> Self::Eight {
-        x[n..].fill(0.0);
-        x
-    }
-
-    #[inline(never)]
-    fn sum_eight(self, mut x: Self::Eight) -> f32 {
-        for width in [4, 2, 1] {
-            for i in 0..width {
-                x[i] += x[i + width];
-            }
-        }
-        x[0]
-    }
-
-    #[inline(never)]
     fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
         std::array::from_fn(|i| a[i] * b[i])
     }
@@ -156,17 +151,5 @@ impl<F: Arithmetic> Integers for Scalar<F> {
             }
         }
         x[0]
-    }
-
-    #[inline(never)]
-    fn f16x2(self, &[a, b, c, d]: &[u8; 4]) -> [f32; 2] {
-        // The const function of `half` never tests for processor features.
-        [[a, b], [c, d]].map(|bytes| f16::from_le_bytes(bytes).to_f32_const())
-    }
-
-    #[inline(never)]
-    fn f16x16(self, bytes: [&[u8; 4]; 8]) -> [[f32; 8]; 2] {
-        let values = bytes.map(|bytes| self.f16x2(bytes));
-        [values.map(|[first, _]| first), values.map(|[_, second]| second)]
     }
 }
