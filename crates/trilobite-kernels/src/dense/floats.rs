@@ -153,7 +153,6 @@ fn blocks<S: Simd, const R: usize>(
                     start: r / R * groups * R + r % R,
                     group: R,
                     part: count.div_ceil(R) * groups * R,
-                    width: S::WIDTH,
                 };
                 dispatch!(ty, widen(simd, w, place, wide));
             }
@@ -163,8 +162,7 @@ fn blocks<S: Simd, const R: usize>(
                 let packed = &mut packed[TOKENS * col..][..n * groups * LANES];
                 if tokens > TOKENS || first_row == 0 {
                     let x = &x[first * cols + col..];
-                    let place =
-                        Destination { start: 0, group: n, part: groups * n, width: S::WIDTH };
+                    let place = Destination { start: 0, group: n, part: groups * n };
                     pack(simd, x, cols, depth, place, packed);
                 }
                 let sums = &mut sums[first % kept * size * LANES..];
@@ -196,17 +194,21 @@ struct Destination {
     group: usize,
     /// Distance from part to part.
     part: usize,
-    /// Number of lanes of a register.
-    width: usize,
 }
 
 impl Destination {
     #[inline(always)]
-    fn put(self, index: usize, lanes: &[f32; LANES], out: &mut [f32]) {
-        for (part, lanes) in lanes.chunks_exact(self.width).enumerate() {
-            let at = self.start + index * self.group + part * self.part;
-            out[at * self.width..][..self.width].copy_from_slice(lanes);
-        }
+    fn put<S: Simd>(self, simd: S, index: usize, lanes: S::Lanes, out: &mut [f32]) {
+        let at = self.start + index * self.group;
+        unroll!(C < 2 => {
+            if C < S::CHUNKS {
+                let chunk = simd.chunk::<C>(lanes);
+                let first = LANES / S::WIDTH / S::CHUNKS * C;
+                for (part, lanes) in (first..).zip(chunk.as_ref()) {
+                    simd.store_part(*lanes, &mut out[(at + part * self.part) * S::WIDTH..]);
+                }
+            }
+        });
     }
 }
 
@@ -218,32 +220,36 @@ fn widen<S: Simd, F: FloatFormat<N>, const N: usize>(
     place: Destination,
     out: &mut [f32],
 ) {
-    let mut lanes = [0.0; LANES];
     let (blocks, tail) = w.as_chunks();
     for (i, block) in blocks.iter().enumerate() {
         for line in block.chunks(64) {
             simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
         }
-        simd.store(F::load(simd, block), &mut lanes);
-        place.put(i, &lanes, out);
+        place.put(simd, i, F::load(simd, block), out);
     }
     if !tail.is_empty() {
-        simd.store(F::load(simd, &pad(tail)), &mut lanes);
-        place.put(blocks.len(), &lanes, out);
+        place.put(simd, blocks.len(), F::load(simd, &pad(tail)), out);
     }
 }
 
 /// Copies the first `depth` columns of the tokens of a tile; their number is the distance from
 /// group to group.
 #[inline(always)]
-fn pack(_: impl Simd, x: &[f32], cols: usize, depth: usize, place: Destination, out: &mut [f32]) {
+fn pack<S: Simd>(
+    simd: S,
+    x: &[f32],
+    cols: usize,
+    depth: usize,
+    place: Destination,
+    out: &mut [f32],
+) {
     for (i, col) in (0..depth).step_by(LANES).enumerate() {
         for t in 0..place.group {
             let place = Destination { start: t, ..place };
             let x = &x[t * cols + col..][..LANES.min(depth - col)];
             match x.first_chunk() {
-                Some(x) => place.put(i, x, out),
-                None => place.put(i, &pad(x), out),
+                Some(x) => place.put(simd, i, simd.load(x), out),
+                None => place.put(simd, i, simd.load(&pad(x)), out),
             }
         }
     }
@@ -288,6 +294,8 @@ impl Panels<'_> {
                     }
                 }
                 for (w, x) in w.chunks_exact(R * S::WIDTH).zip(x.chunks_exact(T * S::WIDTH)) {
+                    // Lengths that the compiler knows need one check.
+                    let (w, x) = (&w[..R * S::WIDTH], &x[..T * S::WIDTH]);
                     let mut weights = [acc[0][0]; R];
                     for r in 0..R {
                         weights[r] = simd.load_part(&w[r * S::WIDTH..]);
@@ -312,13 +320,19 @@ impl Panels<'_> {
 /// Widens a matrix of one row.
 #[inline(always)]
 pub(crate) fn row(simd: impl Simd, w: DenseMatrix<'_>, out: &mut [f32]) {
-    let DenseMatrix { ty, bytes: w, .. } = w;
-    // All parts of a group are adjacent: the row in its own order.
-    let place = Destination { start: 0, group: 1, part: 0, width: LANES };
-    let mut wide = [0.0; DEPTH];
-    let bytes = w.len() / out.len();
-    for (out, w) in out.chunks_mut(DEPTH).zip(w.chunks(DEPTH * bytes)) {
-        dispatch!(ty, widen(simd, w, place, &mut wide));
-        out.copy_from_slice(&wide[..out.len()]);
+    dispatch!(w.ty, widen_row(simd, w.bytes, out));
+}
+
+#[inline(always)]
+fn widen_row<S: Simd, F: FloatFormat<N>, const N: usize>(simd: S, w: &[u8], out: &mut [f32]) {
+    let (blocks, tail) = w.as_chunks();
+    let (out, out_tail) = out.as_chunks_mut();
+    for (block, out) in blocks.iter().zip(out) {
+        simd.store(F::load(simd, block), out);
+    }
+    if !tail.is_empty() {
+        let mut lanes = [0.0; LANES];
+        simd.store(F::load(simd, &pad(tail)), &mut lanes);
+        out_tail.copy_from_slice(&lanes[..out_tail.len()]);
     }
 }

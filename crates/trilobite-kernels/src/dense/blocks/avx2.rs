@@ -128,6 +128,16 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
+    fn arrange(self, x: &mut WideGroup) {
+        both!(I => {
+            let words = _mm256_load_si256(x.0.as_ptr().add(16 * I).cast());
+            let words = _mm256_shufflelo_epi16::<0b11_01_10_00>(words);
+            let words = _mm256_shufflehi_epi16::<0b11_01_10_00>(words);
+            _mm256_store_si256(x.0.as_mut_ptr().add(16 * I).cast(), words);
+        });
+    }
+
+    #[inline(always)]
     fn load_words(self, x: &WideGroup) -> Self::Words {
         both!(I => _mm256_load_si256(x.0.as_ptr().add(16 * I).cast()))
     }

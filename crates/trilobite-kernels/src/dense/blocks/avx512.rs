@@ -110,6 +110,17 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
+    fn arrange(self, x: &mut WideGroup) {
+        // SAFETY: `self` proves that the processor has the instructions; a group is aligned.
+        unsafe {
+            let words = _mm512_load_si512(x.0.as_ptr().cast());
+            let words = _mm512_shufflelo_epi16::<0b11_01_10_00>(words);
+            let words = _mm512_shufflehi_epi16::<0b11_01_10_00>(words);
+            _mm512_store_si512(x.0.as_mut_ptr().cast(), words);
+        }
+    }
+
+    #[inline(always)]
     fn load_words(self, x: &WideGroup) -> Self::Words {
         // SAFETY: `self` proves that the processor has the instructions; a group is aligned.
         unsafe { _mm512_load_si512(x.0.as_ptr().cast()) }

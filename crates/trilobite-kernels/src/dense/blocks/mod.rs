@@ -38,6 +38,7 @@ use self::format::{Factors, Format, RowBytes, dispatch};
 use self::simd::{Half, Integers, LANES, ROWS_LEN};
 use super::types::{DenseMatrix, DenseType};
 use crate::simd::pad;
+use std::marker::PhantomData;
 
 /// The largest code.
 const LARGEST: f32 = 32_767.0;
@@ -51,6 +52,8 @@ const DEPTH: usize = 8;
 const ROWS: usize = 96;
 /// Number of rows of a panel.
 const PANEL: usize = LANES;
+/// The largest number of tokens whose products need no widened copy of the weights.
+const MAX_FEW_TOKENS: usize = 8;
 /// Number of bytes of the longest chunk, of Q8_0.
 const MAX_CHUNK_LEN: usize = 8 * 34;
 
@@ -58,7 +61,7 @@ const MAX_CHUNK_LEN: usize = 8 * 34;
 /// one row.
 #[inline(always)]
 pub(crate) fn wide_codes(
-    _: impl Integers,
+    simd: impl Integers,
     x: &[f32],
     codes: &mut [WideGroup],
     steps: &mut [f32],
@@ -78,13 +81,12 @@ pub(crate) fn wide_codes(
         (*step, inverse) = step_of(x);
         for ((codes, x), sum) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
             let mut total = 0;
-            for (codes, x) in codes.0.as_chunks_mut().0.iter_mut().zip(x.as_chunks::<4>().0) {
+            for (code, x) in codes.0.iter_mut().zip(x) {
                 // Leaves the integer in the low bits.
-                let [a, b, c, d] = x.map(|x| (x * inverse + ROUND).to_bits() as i16);
-                // The order of `Integers::words`.
-                *codes = [a, c, b, d];
-                total += i32::from(a) + i32::from(b) + i32::from(c) + i32::from(d);
+                *code = (x * inverse + ROUND).to_bits() as i16;
+                total += i32::from(*code);
             }
+            simd.arrange(codes);
             *sum = total as f32;
         }
     }
@@ -119,27 +121,11 @@ pub(crate) fn gemm<S: Integers>(
     buffers: &mut BlockBuffers,
     out: &mut [f32],
 ) {
+    if x.tokens() == 1 {
+        return dispatch!(w.ty, few_tokens[true](simd, w, x, out));
+    }
     if x.tokens() <= S::FEW_TOKENS {
-        let mut first = 0;
-        while first < x.tokens() {
-            let n = 1 << (x.tokens() - first).min(S::TOKENS_AT_ONCE).ilog2();
-            let out = &mut out[first * w.rows..(first + n) * w.rows];
-            match n {
-                1 => dispatch!(w.ty, few_tokens[1](simd, w, x, first, out)),
-                2 if const { S::TOKENS_AT_ONCE >= 2 } => {
-                    dispatch!(w.ty, few_tokens[2](simd, w, x, first, out))
-                }
-                4 if const { S::TOKENS_AT_ONCE >= 4 } => {
-                    dispatch!(w.ty, few_tokens[4](simd, w, x, first, out))
-                }
-                _ if const { S::TOKENS_AT_ONCE >= 8 } => {
-                    dispatch!(w.ty, few_tokens[8](simd, w, x, first, out))
-                }
-                _ => unreachable!("more tokens than at once"),
-            }
-            first += n;
-        }
-        return;
+        return dispatch!(w.ty, few_tokens[false](simd, w, x, out));
     }
     match dispatch!(w.ty, form()) {
         (true, _) => blocks::<S, true, false>(simd, w, x, buffers, out),
@@ -369,63 +355,63 @@ fn widen<
     }
 }
 
-/// The products of rows with `T` tokens from `first` on, without a widened copy of the weights.
+/// Adds the product of a group, times the step of the activations, to a sum.
 #[inline(always)]
-fn few_tokens<F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
+fn add_product<S: Integers>(simd: S, product: S::Half, step: f32, sum: &mut Half) {
+    let old = simd.load_half(sum);
+    simd.store_half(simd.mul_add_half(product, simd.splat_half(step), old), sum);
+}
+
+/// The products of rows with a few tokens, or with `ONE`, without a widened copy of the weights.
+#[inline(always)]
+fn few_tokens<F: Format<N, B>, const N: usize, const B: usize, const ONE: bool>(
     simd: impl Integers,
     w: DenseMatrix<'_>,
     x: &WideCodes,
-    first: usize,
     out: &mut [f32],
 ) {
-    let x: [WideRow<'_>; T] = std::array::from_fn(|t| x.row(first + t));
+    let mut tokens = [x.row(0); MAX_FEW_TOKENS];
+    for (t, token) in tokens.iter_mut().enumerate().take(x.tokens()) {
+        *token = x.row(t);
+    }
+    let tokens = &tokens[..x.tokens()];
     let source = Source::new(w, PANEL);
     let mut last = [0; PANEL * MAX_CHUNK_LEN];
     let mut steps = [[Half::ZERO; 2]; GROUPS];
     let mut minimums = [Half::ZERO; GROUPS];
+    let mut sums = [[Half::ZERO; GROUPS]; MAX_FEW_TOKENS];
+    let sums = &mut sums[..tokens.len()];
     for row in (0..w.rows).step_by(PANEL) {
-        let mut sums = [[Half::ZERO; GROUPS]; T];
-        for i in 0..x[0].steps.len() {
+        sums.fill([Half::ZERO; GROUPS]);
+        for i in 0..tokens[0].steps.len() {
             let chunk = source.chunk(row, i);
             let rows = chunk.panel(&mut last);
             let valid = chunk.len / N * (GROUPS / B);
             let factors = Factors { steps: &mut steps, minimums: &mut minimums };
             F::factors(simd, rows, valid, factors);
-            for g in 0..GROUPS {
-                let mut products = [simd.splat_half(0.0); T];
-                if g < valid {
-                    chunk.prefetch::<N, B>(simd, g);
-                    let codes = F::codes(simd, rows, g);
-                    let mut acc = [[simd.zero_sums(); 2]; T];
-                    unroll!(I < 8 => {
-                        let [first, second] = simd.words(codes[I]);
-                        let half = if F::HALVES { I / 4 } else { 0 };
-                        unroll!(TOKEN < T => {
-                            let x = &x[TOKEN].codes[i][g];
-                            let sum = simd.dot(first, simd.pair(x, 2 * I), acc[TOKEN][half]);
-                            acc[TOKEN][half] = simd.dot(second, simd.pair(x, 2 * I + 1), sum);
-                        });
-                    });
-                    let [d, upper_d] = &steps[g];
-                    unroll!(TOKEN < T => {
-                        let [lower, upper] = acc[TOKEN];
-                        let mut chunk = simd.mul_half(simd.floats(lower), simd.load_half(d));
-                        if F::HALVES {
-                            let d = simd.load_half(upper_d);
-                            chunk = simd.mul_add_half(simd.floats(upper), d, chunk);
-                        }
-                        if F::MINIMUMS {
-                            let sum = simd.splat_half(x[TOKEN].sums[i][g]);
-                            chunk = simd.mul_add_half(simd.load_half(&minimums[g]), sum, chunk);
-                        }
-                        products[TOKEN] = chunk;
-                    });
+            for g in 0..valid {
+                chunk.prefetch::<N, B>(simd, g);
+                let group = Group::<_, F, N, B> {
+                    codes: F::codes(simd, rows, g),
+                    steps: &steps[g],
+                    minimums: &minimums[g],
+                    place: (i, g),
+                    format: PhantomData,
+                };
+                if ONE {
+                    group.multiply::<1>(simd, tokens, sums);
+                    continue;
                 }
-                unroll!(TOKEN < T => {
-                    let sum = &mut sums[TOKEN][g];
-                    let step = simd.splat_half(x[TOKEN].steps[i]);
-                    simd.store_half(simd.mul_add_half(products[TOKEN], step, simd.load_half(sum)), sum);
-                });
+                let mut first = 0;
+                while first < tokens.len() {
+                    first += group.multiply_some(simd, &tokens[first..], &mut sums[first..]);
+                }
+            }
+            // Columns behind the row count as zeros, as in panels.
+            for g in valid..GROUPS {
+                for (x, sums) in tokens.iter().zip(&mut *sums) {
+                    add_product(simd, simd.splat_half(0.0), x.steps[i], &mut sums[g]);
+                }
             }
         }
         let count = PANEL.min(w.rows - row);
@@ -433,6 +419,67 @@ fn few_tokens<F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
             let whole = sum_lanes(simd, sums);
             out[t * w.rows + row..][..count].copy_from_slice(&whole.0[..count]);
         }
+    }
+}
+
+/// A group of sixteen rows.
+struct Group<'a, S: Integers, F: Format<N, B>, const N: usize, const B: usize> {
+    codes: [S::Rows; 8],
+    steps: &'a [Half; 2],
+    minimums: &'a Half,
+    /// Index of the chunk, and of the group in it.
+    place: (usize, usize),
+    format: PhantomData<F>,
+}
+
+impl<S: Integers, F: Format<N, B>, const N: usize, const B: usize> Group<'_, S, F, N, B> {
+    /// Adds the products with as many of the tokens as are multiplied together. Returns their number.
+    #[inline(always)]
+    fn multiply_some(&self, simd: S, tokens: &[WideRow<'_>], sums: &mut [[Half; GROUPS]]) -> usize {
+        let n = 1 << tokens.len().min(S::TOKENS_AT_ONCE).ilog2();
+        match n {
+            1 => self.multiply::<1>(simd, tokens, sums),
+            2 if const { S::TOKENS_AT_ONCE >= 2 } => self.multiply::<2>(simd, tokens, sums),
+            4 if const { S::TOKENS_AT_ONCE >= 4 } => self.multiply::<4>(simd, tokens, sums),
+            _ if const { S::TOKENS_AT_ONCE >= 8 } => self.multiply::<8>(simd, tokens, sums),
+            _ => unreachable!("more tokens than at once"),
+        }
+        n
+    }
+
+    /// Adds the products with the first `T` tokens.
+    #[inline(always)]
+    fn multiply<const T: usize>(
+        &self,
+        simd: S,
+        tokens: &[WideRow<'_>],
+        sums: &mut [[Half; GROUPS]],
+    ) {
+        let (tokens, sums) = (&tokens[..T], &mut sums[..T]);
+        let (i, g) = self.place;
+        let mut acc = [[simd.zero_sums(); 2]; T];
+        unroll!(I < 8 => {
+            let [first, second] = simd.words(self.codes[I]);
+            let half = if F::HALVES { I / 4 } else { 0 };
+            unroll!(TOKEN < T => {
+                let x = &tokens[TOKEN].codes[i][g];
+                let sum = simd.dot(first, simd.pair(x, 2 * I), acc[TOKEN][half]);
+                acc[TOKEN][half] = simd.dot(second, simd.pair(x, 2 * I + 1), sum);
+            });
+        });
+        let [d, upper_d] = self.steps;
+        unroll!(TOKEN < T => {
+            let ([lower, upper], x) = (acc[TOKEN], tokens[TOKEN]);
+            let mut product = simd.mul_half(simd.floats(lower), simd.load_half(d));
+            if F::HALVES {
+                product = simd.mul_add_half(simd.floats(upper), simd.load_half(upper_d), product);
+            }
+            if F::MINIMUMS {
+                let sum = simd.splat_half(x.sums[i][g]);
+                product = simd.mul_add_half(simd.load_half(self.minimums), sum, product);
+            }
+            add_product(simd, product, x.steps[i], &mut sums[TOKEN][g]);
+        });
     }
 }
 

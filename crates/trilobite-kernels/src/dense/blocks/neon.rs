@@ -135,6 +135,13 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
+    fn arrange(self, x: &mut WideGroup) {
+        for words in x.0.as_chunks_mut::<4>().0 {
+            words.swap(1, 2);
+        }
+    }
+
+    #[inline(always)]
     fn load_words(self, x: &WideGroup) -> Self::Words {
         each!(I => vld1q_s16(x.0.as_ptr().add(8 * I)))
     }

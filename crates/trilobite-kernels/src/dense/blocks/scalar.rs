@@ -75,6 +75,13 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     }
 
     #[inline(never)]
+    fn arrange(self, x: &mut WideGroup) {
+        for words in x.0.as_chunks_mut::<4>().0 {
+            words.swap(1, 2);
+        }
+    }
+
+    #[inline(never)]
     fn load_words(self, x: &WideGroup) -> Self::Words {
         x.0
     }

@@ -28,12 +28,12 @@ pub(crate) trait Integers: Simd {
     /// Sixteen floats, one for each row.
     type Half: Copy;
 
-    /// The largest number of tokens for which it is faster to decode weights in registers, for up to
-    /// four tokens, than to keep widened weights.
+    /// The largest number of tokens for which it is faster to decode weights in registers than to keep
+    /// widened weights, up to 8.
     const FEW_TOKENS: usize;
-    /// Number of tokens that a product of more multiplies together, up to 8.
+    /// Number of tokens that are multiplied together, up to 8.
     const TOKENS_AT_ONCE: usize;
-    /// Number of panels that it multiplies together: 1 or 2.
+    /// Number of panels that a product of many tokens multiplies together: 1 or 2.
     const PANELS_AT_ONCE: usize;
 
     /// Sixteen bytes of each of sixteen rows, which begin `distance` bytes apart: the first four
@@ -58,6 +58,9 @@ pub(crate) trait Integers: Simd {
     /// The first two bytes of each row as f16, and the last two.
     fn f16_pairs(self, x: Self::Rows) -> [Self::Half; 2];
 
+    /// Reorders every four words to the order of [`words`](Integers::words): the first, the third, the
+    /// second and the fourth.
+    fn arrange(self, x: &mut WideGroup);
     fn load_words(self, x: &WideGroup) -> Self::Words;
     fn store_words(self, x: Self::Words, out: &mut WideGroup);
     /// The bytes as signed integers: the first and third byte of each row, then the second and
