@@ -21,6 +21,11 @@ pub(crate) fn run(_: &Args) -> Result<()> {
         crate::repository::cargo().env("CARGO_PROFILE_TEST_DEBUG_ASSERTIONS", "true"),
         checked,
     )?;
+    if crate::instructions::available() {
+        cargo(&["xtask", "instructions"])?;
+    } else {
+        println!("valgrind is not installed: the instructions of the kernels are not counted");
+    }
     minimum_version()
 }
 

@@ -6,6 +6,7 @@ mod ci;
 mod compare;
 mod fetch;
 mod golden;
+mod instructions;
 mod models;
 mod readme;
 mod repository;
@@ -24,6 +25,7 @@ enum XtaskCommand {
     Compare(Box<compare::Args>),
     Fetch(fetch::Args),
     Golden(golden::Args),
+    Instructions(instructions::Args),
     Readme(readme::Args),
     Ci(ci::Args),
 }
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         XtaskCommand::Compare(args) => compare::run(&args),
         XtaskCommand::Fetch(args) => fetch::run(&args),
         XtaskCommand::Golden(args) => golden::run(&args),
+        XtaskCommand::Instructions(args) => instructions::run(&args),
         XtaskCommand::Readme(args) => readme::run(&args),
         XtaskCommand::Ci(args) => ci::run(&args),
     };
