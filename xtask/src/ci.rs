@@ -22,7 +22,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
         checked,
     )?;
     if crate::instructions::available() {
-        cargo(&["xtask", "instructions"])?;
+        crate::instructions::run(&crate::instructions::Args::default())?;
     } else {
         println!("valgrind is not installed: the instructions of the kernels are not counted");
     }

@@ -20,7 +20,7 @@ type Counts = BTreeMap<String, BTreeMap<String, BTreeMap<usize, f64>>>;
 
 /// Counts the instructions of matrix products with valgrind, and compares them with
 /// benches/instructions.json.
-#[derive(Parser)]
+#[derive(Default, Parser)]
 pub(crate) struct Args {
     /// Record the counts of this machine's instruction set instead of comparing them
     #[arg(long)]
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(compare(&counts("neon", 1.0), &recorded).unwrap(), [] as [&str; 0]);
     }
 
-    /// Every count that the products print is recorded.
+    /// The file has counts of every product with one token.
     #[test]
     fn the_recorded_counts_can_be_read() {
         let recorded: Counts = serde_json::from_slice(&fs::read(path()).unwrap()).unwrap();

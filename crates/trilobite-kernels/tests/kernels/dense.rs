@@ -294,6 +294,8 @@ fn products_have_the_stated_order() {
                 (2..7, 2),
                 (3..4, 3),
                 (1..18, 4),
+                (1..59, 7),
+                (16..48, 8),
                 (0..5, 9),
                 (5..5, 2),
                 (0..59, 15),
@@ -359,7 +361,7 @@ fn extreme_blocks_are_exact() {
                 for &int8 in roundings(ty) {
                     let expected = blocks_in_order(ty, &row, &rounded(x, largest(ty, int8)));
                     for kernels in Kernels::available() {
-                        for tokens in [1, 2, 4, 8] {
+                        for tokens in [1, 2, 4, 8, 9] {
                             let (w, mut out) = (matrix(ty, &row, 512), vec![0.0; tokens]);
                             let x = (&x.repeat(tokens)[..], int8);
                             block_products(

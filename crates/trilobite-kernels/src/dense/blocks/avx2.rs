@@ -33,7 +33,6 @@ impl Integers for Avx2 {
     type Sums = [__m256i; 2];
     type Half = [__m256; 2];
 
-    const FEW_TOKENS: usize = 8;
     const TOKENS_AT_ONCE: usize = 4;
     const PANELS_AT_ONCE: usize = 1;
 

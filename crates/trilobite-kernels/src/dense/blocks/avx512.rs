@@ -12,7 +12,6 @@ impl Integers for Avx512 {
     type Sums = __m512i;
     type Half = __m512;
 
-    const FEW_TOKENS: usize = 8;
     const TOKENS_AT_ONCE: usize = 8;
     const PANELS_AT_ONCE: usize = 2;
 

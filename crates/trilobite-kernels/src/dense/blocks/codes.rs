@@ -109,18 +109,11 @@ impl WideCodes {
 
     pub(crate) fn row(&self, token: usize) -> WideRow<'_> {
         let n = self.cols.div_ceil(CHUNK);
-        let (codes, steps, sums) = (self.codes.as_chunks().0, &self.steps[..], &self.sums[..]);
-        WideRow { codes, steps, sums }.chunks(token * n..(token + 1) * n)
-    }
-}
-
-impl WideRow<'_> {
-    /// A range of the chunks.
-    pub(crate) fn chunks(self, range: Range<usize>) -> Self {
+        let chunks = token * n..(token + 1) * n;
         WideRow {
-            codes: &self.codes[range.clone()],
-            steps: &self.steps[range.clone()],
-            sums: &self.sums[range],
+            codes: &self.codes.as_chunks().0[chunks.clone()],
+            steps: &self.steps[chunks.clone()],
+            sums: &self.sums[chunks],
         }
     }
 }

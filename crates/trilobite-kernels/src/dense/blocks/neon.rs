@@ -34,7 +34,6 @@ impl Integers for Neon {
     type Sums = [int32x4_t; 4];
     type Half = [float32x4_t; 4];
 
-    const FEW_TOKENS: usize = 8;
     const TOKENS_AT_ONCE: usize = 4;
     const PANELS_AT_ONCE: usize = 1;
 

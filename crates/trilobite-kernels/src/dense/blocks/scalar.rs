@@ -11,7 +11,6 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     type Sums = [i32; LANES];
     type Half = [f32; LANES];
 
-    const FEW_TOKENS: usize = 1;
     const TOKENS_AT_ONCE: usize = 1;
     const PANELS_AT_ONCE: usize = 1;
 

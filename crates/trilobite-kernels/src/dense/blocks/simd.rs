@@ -28,9 +28,6 @@ pub(crate) trait Integers: Simd {
     /// Sixteen floats, one for each row.
     type Half: Copy;
 
-    /// The largest number of tokens for which it is faster to decode weights in registers than to keep
-    /// widened weights, up to 8.
-    const FEW_TOKENS: usize;
     /// Number of tokens that are multiplied together, up to 8.
     const TOKENS_AT_ONCE: usize;
     /// Number of panels that a product of many tokens multiplies together: 1 or 2.
@@ -43,8 +40,7 @@ pub(crate) trait Integers: Simd {
     /// `x` ends before the last byte.
     fn quads(self, x: &[u8], distance: usize) -> [Self::Rows; 4];
     fn store_rows(self, x: Self::Rows, out: &mut [u8; ROWS_LEN]);
-    /// Shifts each byte right by less than 8, and masks it. The mask has no higher bits than the
-    /// result.
+    /// Shifts each byte right by `by`, below 8, and masks it: `mask` is below `2^(8 - by)`.
     fn shift(self, x: Self::Rows, by: usize, mask: u8) -> Self::Rows;
     /// Each byte times 16. Bytes are below 16.
     fn times_16(self, x: Self::Rows) -> Self::Rows;
