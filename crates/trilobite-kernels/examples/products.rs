@@ -12,7 +12,7 @@ use trilobite_kernels::{
     WideCodes, Workspace,
 };
 
-const ROWS: usize = 96;
+const ROWS: usize = 128;
 const COLS: usize = 2560;
 const TOKENS: [usize; 2] = [1, 16];
 
@@ -102,8 +102,8 @@ fn ternary(kernels: &Kernels, layout: Layout) -> Result<(), Box<dyn Error>> {
 
 fn dense(kernels: &Kernels, name: &str, ty: DenseType) -> Result<(), Box<dyn Error>> {
     let row_len = ty.row_len(COLS).ok_or("rows of whole blocks")?;
-    // Bits that are a normal number in every float type.
-    let weights: Vec<_> = (0..ROWS * row_len).map(|i| (i % 251) as u8 & 0x3b | 0x20).collect();
+    // Bits that are a normal number in every float type, and trits in every type of two bits.
+    let weights: Vec<_> = (0..ROWS * row_len).map(|i| (i % 251) as u8 & 0x2a | 0x20).collect();
     let matrix = DenseMatrix::new(ty, &weights, ROWS, COLS).ok_or("the weights fit")?;
     for tokens in TOKENS {
         let x: Vec<_> = (0..tokens * COLS).map(|i| (i % 15) as f32 - 7.0).collect();

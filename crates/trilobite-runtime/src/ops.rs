@@ -32,7 +32,7 @@ use crate::workers::Workers;
 const ROW_CHUNK: usize = 96;
 /// Rows of a matrix with at most two bits a weight that a thread multiplies at a time. Tables of the
 /// input are made for each of these pieces.
-const LOW_BIT_CHUNK: usize = 256;
+const LOW_BIT_CHUNK: usize = 1024;
 /// Rows of a ternary matrix that a thread multiplies at a time. More are faster but their sums take
 /// more memory.
 const TERNARY_CHUNK: usize = 1280;

@@ -415,6 +415,39 @@ fn many_rows_are_multiplied_as_on_any_processor() {
     }
 }
 
+/// Enough rows and tokens for products by look-up, whole tiles of both or not, and weights that
+/// these take or not.
+#[test]
+fn many_tokens_are_multiplied_as_on_any_processor() {
+    let mut numbers = Random(14);
+    let scalar = Kernels::available()[0];
+    for ty in DenseType::ALL.into_iter().filter(|ty| ty.is_low_bit()) {
+        for (rows, cols, tokens) in [(131, 768, 43), (1150, 256, 16), (129, 1920, 29)] {
+            let Some(row_len) = ty.row_len(cols) else { continue };
+            let mut bytes = random(&mut numbers, ty, rows, cols);
+            let x = numbers.floats(tokens * cols);
+            for ternary in [false, true] {
+                if ternary {
+                    // Every code of three becomes two.
+                    bytes.iter_mut().for_each(|byte| *byte &= !(*byte >> 1 & 0x55));
+                }
+                let w = DenseMatrix::new(ty, &bytes, bytes.len() / row_len, cols).unwrap();
+                let product = |kernels| {
+                    let mut out = vec![0.0; tokens * (rows - 1)];
+                    let workspace = &mut Workspace::default();
+                    block_products(kernels, &w, 1..rows, (&x, false), workspace, &mut out);
+                    bits(&out)
+                };
+                let expected = product(scalar);
+                for kernels in Kernels::available() {
+                    let what = format!("{ty:?}, {rows} x {cols}, {tokens}: {kernels:?}");
+                    assert_eq!(product(kernels), expected, "{what}");
+                }
+            }
+        }
+    }
+}
+
 /// Rounding changes a product by at most half a step for every weight.
 #[test]
 fn rounded_activations_are_close() {

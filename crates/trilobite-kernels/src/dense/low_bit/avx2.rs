@@ -10,9 +10,10 @@ impl BytePlanes for Avx2 {
     type Plane = [__m256i; 2];
 
     const TOKENS: usize = 4;
+    const LEAST_LOOK_UP: Option<usize> = Some(8);
 
     #[inline(always)]
-    fn look_up(self) -> Option<Avx2> {
+    fn look_up_bits(self) -> Option<Avx2> {
         Some(self)
     }
 
@@ -117,6 +118,26 @@ impl BytePlanes for Avx2 {
     #[inline(always)]
     fn load_sums(self, x: &[i32; LANES]) -> Self::Sums {
         both!(I => _mm256_loadu_si256(x.as_ptr().add(8 * I).cast()))
+    }
+
+    #[inline(always)]
+    fn store_sums(self, x: Self::Sums, out: &mut [i32; LANES]) {
+        both!(I => _mm256_storeu_si256(out.as_mut_ptr().add(8 * I).cast(), x[I]));
+    }
+
+    #[inline(always)]
+    fn whole(self, x: Self::Rows) -> Self::Sums {
+        x
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        both!(I => _mm256_add_epi32(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn sub_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        both!(I => _mm256_sub_epi32(a[I], b[I]))
     }
 
     #[inline(always)]

@@ -7,8 +7,10 @@ use crate::simd::avx512::Avx512;
 use std::arch::x86_64::*;
 
 impl BytePlanes for Avx512 {
-    const TOKENS: usize = 4;
     type Plane = __m512i;
+
+    const TOKENS: usize = 4;
+    const LEAST_LOOK_UP: Option<usize> = Some(10);
 
     #[inline(always)]
     fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]) {
@@ -115,6 +117,29 @@ impl BytePlanes for Avx512 {
     fn load_sums(self, x: &[i32; LANES]) -> Self::Sums {
         // SAFETY: `self` proves that the processor has the instructions; there are 16 integers.
         unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_sums(self, x: Self::Sums, out: &mut [i32; LANES]) {
+        // SAFETY: `self` proves that the processor has the instructions; there are 16 integers.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
+    }
+
+    #[inline(always)]
+    fn whole(self, x: Self::Rows) -> Self::Sums {
+        x
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_sub_epi32(a, b) }
     }
 
     #[inline(always)]

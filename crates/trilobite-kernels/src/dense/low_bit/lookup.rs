@@ -1,227 +1,293 @@
-//! Products of Q1_0 by look-up, with AVX2.
+//! Products of many tokens by look-up (Vec-LUT, arXiv 2512.06443).
 //!
-//! A lane of a chunk has sixteen columns, whose codes are sixteen adjacent bits of the row. A table
-//! holds, for each value of three of these bits, what they add to the lane's sum, an integer of 32
-//! bits. So the sum of sixteen products is that of six numbers from tables, in place of products
-//! with three bytes of each activation. Eight rows are multiplied at a time, one in each 32-bit
-//! element of a register, because one instruction looks up eight numbers in a table of eight.
-//!
-//! The tables are made of the activations, once for all rows. Codes of two bits take eleven tables,
-//! which is slower than the products.
+//! Lanes are tokens. For each four columns of a sum, a table holds what they add for all 81 choices
+//! of weights, which must be -1, 0 and 1. A row of the matrix adds one entry in place of 64 products
+//! with each of the three bytes of the activations.
 
-use super::codes::{CHUNK, LANES, PLANE_LEN, PLANES, SplitChunk, SplitCodes, SplitRow};
-use super::rows;
+use super::codes::{CHUNK, LANES, PLANE_LEN, PLANES, SplitChunk, SplitCodes};
+use super::format::{self, LowBitFormat, dispatch};
+use super::simd::BytePlanes;
+use crate::dense::blocks::simd::{Half, ROWS_LEN};
 use crate::dense::types::{DenseMatrix, DenseType};
-use crate::simd::avx2::Avx2;
-use crate::simd::{AHEAD, Simd};
-use std::arch::x86_64::*;
+use std::ops::Range;
 
-/// Number of rows that are multiplied together.
-const ROWS: usize = 8;
-/// Number of tables of a lane.
-const TABLES: usize = LANES.div_ceil(3);
-/// Bytes of a block of 128 columns: a step, then the codes.
-const BLOCK: usize = 18;
-/// Number of lanes in a block.
-const BLOCK_LANES: usize = LANES / 2;
-/// Maximum bytes of tables: a part of the second-level cache.
-const MAX_BYTES: usize = 384 << 10;
+/// Number of tokens that are multiplied together.
+pub(super) const TOKENS: usize = LANES;
+/// Number of tables of a sum, each of [`PLANES`] columns.
+const TABLES: usize = LANES / PLANES;
+/// Number of entries of a table.
+const SUMS: usize = 81;
+/// Number of tables in 256 entries, so that any byte is a valid index.
+const SHARING: usize = 256 / SUMS;
+/// Number of rows whose entries are adjacent.
+const PANEL: usize = ROWS_LEN / TABLES;
+/// Number of rows that share tables once they are built. With fewer rows, tables are built more
+/// often; with more, entries and sums leave the second-level cache.
+const ROWS: usize = 1024;
+/// Least number of rows for which tables pay: building all takes the time of about 100 rows.
+const LEAST_ROWS: usize = 128;
+/// Bytes of the codes of a token in a chunk.
+const TOKEN_BYTES: usize = 4 * CHUNK;
 
-/// The numbers for the values of three bits.
+/// An integer for each token.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
-pub(crate) struct SumTable([i32; 8]);
+#[repr(align(64))]
+struct Entry([i32; TOKENS]);
 
-/// The tables of a chunk.
-pub(crate) type ChunkTables = [[SumTable; TABLES]; LANES];
+/// Table `i` starts at entry `SUMS * (i % SHARING)` of `[i / SHARING]`.
+#[derive(Debug)]
+struct Tables([[Entry; 256]; TABLES.div_ceil(SHARING)]);
 
-/// Whether the rows of a matrix can be multiplied in this way.
-pub(super) fn fits(w: &DenseMatrix<'_>) -> bool {
-    w.ty == DenseType::Q1_0 && w.rows >= ROWS && w.cols.is_multiple_of(CHUNK)
+impl Default for Tables {
+    fn default() -> Tables {
+        Tables([[Entry([0; TOKENS]); 256]; TABLES.div_ceil(SHARING)])
+    }
 }
 
-/// The products of all rows with all tokens, a tile of tokens at a time. The matrix [`fits`].
+/// Buffers of a product.
+#[derive(Debug, Default)]
+pub(super) struct LookupBuffers {
+    /// The entries of a sum's four tables for each row, `[chunks][LANES][panels]`.
+    entries: Vec<[u8; ROWS_LEN]>,
+    /// The step of each 64 columns for each row, `[chunks][4][panels]`.
+    scales: Vec<[f32; PANEL]>,
+    /// The codes of the tokens as bytes of i32, `[chunks][TOKENS]`, each in planes.
+    codes: Vec<[[u8; TOKEN_BYTES]; TOKENS]>,
+    /// The step of each token, `[chunks]`.
+    steps: Vec<Half>,
+    tables: Box<Tables>,
+    /// The sums of a lane, for each row.
+    lane: Vec<Half>,
+    /// The sums of one lane, of two, of four, and so on, for each row.
+    pairs: [Vec<Half>; LANES.ilog2() as usize + 1],
+}
+
+/// Multiplies all rows with the first tokens, as many as are faster in this way: all but fewer than
+/// `least` after the last whole tile. Returns their number.
 #[inline(always)]
-pub(super) fn gemm(
-    simd: Avx2,
+pub(super) fn gemm<S: BytePlanes>(
+    simd: S,
     w: DenseMatrix<'_>,
     x: &SplitCodes,
-    tables: &mut Vec<ChunkTables>,
+    least: Option<usize>,
+    buffers: &mut LookupBuffers,
     out: &mut [f32],
-) {
-    let each = w.cols / CHUNK;
-    let most = MAX_BYTES / (each * size_of::<ChunkTables>());
-    let mut first = 0;
-    while first < x.tokens() {
-        let n = match (x.tokens() - first).min(most) {
-            4.. => 4,
-            2.. => 2,
-            _ => 1,
-        };
-        if tables.len() < n * each {
-            tables.resize(n * each, [[SumTable([0; 8]); TABLES]; LANES]);
-        }
-        let tables = &mut tables[..n * each];
-        for (t, tables) in tables.chunks_exact_mut(each).enumerate() {
-            let chunks = x.row(first + t).chunks;
-            for (chunk, tables) in chunks.iter().zip(tables) {
-                fill(simd, chunk, tables);
-            }
-        }
-        let out = &mut out[first * w.rows..(first + n) * w.rows];
-        match n {
-            4 => tile::<4>(simd, w, rows(x, first), tables, out),
-            2 => tile::<2>(simd, w, rows(x, first), tables, out),
-            _ => tile::<1>(simd, w, rows(x, first), tables, out),
-        }
-        first += n;
+) -> usize {
+    let Some(least) = least else { return 0 };
+    let rest = x.tokens() % TOKENS;
+    let tokens = if rest < least { x.tokens() - rest } else { x.tokens() };
+    if tokens == 0 || w.rows < LEAST_ROWS {
+        return 0;
     }
-}
-
-/// Makes the tables of a chunk.
-#[inline(always)]
-fn fill(_: Avx2, chunk: &SplitChunk, tables: &mut ChunkTables) {
-    // A set bit stands for the code 2.
-    let mut adds = [[0; PLANE_LEN]; PLANES];
-    for p in 0..PLANES {
-        let SplitChunk { high, middle, low, .. } = chunk;
-        for i in 0..PLANE_LEN {
-            let code = (i32::from(high[p][i]) << 16) + (i32::from(middle[p][i]) << 8);
-            adds[p][i] = 2 * (code + i32::from(low[p][i]));
-        }
-    }
-    for (lane, tables) in tables.iter_mut().enumerate() {
-        // What bit `i` of the lane adds. Bits beyond the lane add nothing.
-        let adds = |i: usize| match i < LANES {
-            true => adds[i % PLANES][lane * 4 + i / PLANES],
-            false => 0,
-        };
-        macro_rules! fill {
-            ($($k:literal)*) => {$({
-                let least = if $k == 0 { chunk.less[lane] } else { 0 };
-                let (first, second, third) = (adds(3 * $k), adds(3 * $k + 1), adds(3 * $k + 2));
-                // SAFETY: the caller's `Avx2` proves that the processor has the instructions; a table
-                // has eight aligned integers.
-                unsafe {
-                    let a = _mm256_setr_epi32(0, -1, 0, -1, 0, -1, 0, -1);
-                    let b = _mm256_setr_epi32(0, 0, -1, -1, 0, 0, -1, -1);
-                    let c = _mm256_setr_epi32(0, 0, 0, 0, -1, -1, -1, -1);
-                    let a = _mm256_and_si256(_mm256_set1_epi32(first), a);
-                    let b = _mm256_and_si256(_mm256_set1_epi32(second), b);
-                    let c = _mm256_and_si256(_mm256_set1_epi32(third), c);
-                    let c = _mm256_add_epi32(_mm256_set1_epi32(least), c);
-                    let sums = _mm256_add_epi32(_mm256_add_epi32(a, b), c);
-                    _mm256_store_si256((&raw mut tables[$k].0).cast(), sums);
-                }
-            })*};
-        }
-        fill!(0 1 2 3 4 5);
-    }
-}
-
-/// The products of rows with `T` tokens.
-#[inline(always)]
-fn tile<const T: usize>(
-    simd: Avx2,
-    w: DenseMatrix<'_>,
-    x: [SplitRow<'_>; T],
-    tables: &[ChunkTables],
-    out: &mut [f32],
-) {
     let row_len = w.bytes.len() / w.rows;
-    let each = tables.len() / T;
-    for first in (0..w.rows).step_by(ROWS) {
-        // The last eight rows may include some of those before.
-        let first = first.min(w.rows - ROWS);
-        let bytes = &w.bytes[first * row_len..(first + ROWS) * row_len];
-        let blocks = bytes.as_chunks::<BLOCK>().0;
-        let count = blocks.len() / ROWS;
-        // SAFETY: `simd` proves that the processor has the instructions.
-        let mut acc = [[unsafe { _mm256_setzero_ps() }; LANES]; T];
-        for b in 0..count {
-            for line in bytes[ROWS * BLOCK * b..ROWS * BLOCK * (b + 1)].chunks(64) {
-                simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
-            }
-            let mut rows = [&blocks[b]; ROWS];
-            for (r, row) in rows.iter_mut().enumerate() {
-                *row = &blocks[r * count + b];
-            }
-            let steps = steps(simd, rows);
-            for (i, word) in words(simd, rows).into_iter().enumerate() {
-                // A word has two lanes.
-                let lane = b % 2 * BLOCK_LANES + 2 * i;
-                macro_rules! look_up {
-                    ($lane:expr, $($k:literal $by:literal),*) => {
-                        // SAFETY: `simd` proves that the processor has the instructions; tables are
-                        // eight aligned integers.
-                        unsafe {
-                            let mut sums = [_mm256_setzero_si256(); T];
-                            $({
-                                let index = _mm256_srli_epi32::<$by>(word);
-                                for t in 0..T {
-                                    let table = &tables[t * each + b / 2][$lane][$k].0;
-                                    let table = _mm256_load_si256((&raw const *table).cast());
-                                    let chosen = _mm256_permutevar8x32_epi32(table, index);
-                                    sums[t] = _mm256_add_epi32(sums[t], chosen);
-                                }
-                            })*
-                            for t in 0..T {
-                                let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[t]), steps);
-                                let step = _mm256_set1_ps(x[t].steps[b / 2]);
-                                acc[t][$lane] = _mm256_fmadd_ps(scaled, step, acc[t][$lane]);
-                            }
-                        }
-                    };
+    for (i, rows) in w.bytes.chunks(ROWS * row_len).enumerate() {
+        let panels = rows.len().div_ceil(row_len * PANEL);
+        buffers.reset(w.cols.div_ceil(CHUNK), panels);
+        if !dispatch!(w.ty, find_entries::<S>(simd, rows, row_len, buffers)) {
+            return 0;
+        }
+        for first in (0..tokens).step_by(TOKENS) {
+            let n = TOKENS.min(tokens - first);
+            buffers.set_tokens(x, first..first + n);
+            add_lanes(simd, panels, buffers);
+            // The last panel can have fewer rows than sums.
+            let count = rows.len() / row_len;
+            let sums = buffers.pairs[LANES.ilog2() as usize][..count].chunks(PANEL);
+            for (panel, sums) in sums.enumerate() {
+                for t in 0..n {
+                    let out = &mut out[(first + t) * w.rows + i * ROWS + panel * PANEL..];
+                    for (out, sum) in out.iter_mut().zip(sums) {
+                        *out = sum.0[t];
+                    }
                 }
-                look_up!(lane, 0 0, 1 3, 2 6, 3 9, 4 12, 5 15);
-                look_up!(lane + 1, 0 16, 1 19, 2 22, 3 25, 4 28, 5 31);
             }
         }
-        for (t, acc) in acc.iter_mut().enumerate() {
-            let mut width = LANES;
-            while width > 1 {
-                width /= 2;
-                for i in 0..width {
-                    // SAFETY: `simd` proves that the processor has the instructions.
-                    acc[i] = unsafe { _mm256_add_ps(acc[i], acc[i + width]) };
+    }
+    tokens
+}
+
+impl LookupBuffers {
+    /// Resizes everything for panels of rows with a number of chunks.
+    fn reset(&mut self, chunks: usize, panels: usize) {
+        self.entries.resize(chunks * LANES * panels, [0; ROWS_LEN]);
+        self.scales.resize(chunks * 4 * panels, [0.0; PANEL]);
+        self.codes.resize(chunks, [[0; TOKEN_BYTES]; TOKENS]);
+        self.steps.resize(chunks, Half::ZERO);
+        for sums in self.pairs.iter_mut().chain([&mut self.lane]) {
+            sums.resize(panels * PANEL, Half::ZERO);
+        }
+    }
+
+    /// Joins the bytes of the codes of at most [`TOKENS`] tokens. The codes of others are zero.
+    #[inline(always)]
+    fn set_tokens(&mut self, x: &SplitCodes, tokens: Range<usize>) {
+        for t in 0..TOKENS {
+            let to = self.codes.iter_mut().zip(&mut self.steps);
+            if t >= tokens.len() {
+                to.for_each(|(codes, steps)| (codes[t], steps.0[t]) = ([0; TOKEN_BYTES], 0.0));
+                continue;
+            }
+            let row = x.row(tokens.start + t);
+            for ((codes, steps), (chunk, step)) in to.zip(row.chunks.iter().zip(row.steps)) {
+                steps.0[t] = *step;
+                let SplitChunk { high, middle, low, .. } = chunk;
+                let bytes = high.as_flattened().iter().zip(middle.as_flattened());
+                let bytes = bytes.zip(low.as_flattened());
+                for (out, ((high, middle), low)) in
+                    codes[t].as_chunks_mut::<4>().0.iter_mut().zip(bytes)
+                {
+                    let code = (i32::from(*high) << 16) + (i32::from(*middle) << 8);
+                    *out = (code + i32::from(*low)).to_le_bytes();
                 }
             }
-            let out = &mut out[t * w.rows + first..][..ROWS];
-            // SAFETY: `simd` proves that the processor has the instructions; `out` has eight floats.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc[0]) };
         }
     }
 }
 
-/// The steps of a block of each row.
+/// Finds the entries and the scales of rows. Returns whether all weights are -1, 0 and 1.
 #[inline(always)]
-fn steps(_: Avx2, rows: [&[u8; BLOCK]; ROWS]) -> __m256 {
-    let mut steps = [0; ROWS];
-    for (step, row) in steps.iter_mut().zip(rows) {
-        *step = u16::from_le_bytes([row[0], row[1]]);
+fn find_entries<S: BytePlanes, F: LowBitFormat<N, B>, const N: usize, const B: usize>(
+    simd: S,
+    rows: &[u8],
+    row_len: usize,
+    buffers: &mut LookupBuffers,
+) -> bool {
+    let mut starts = [0; PLANE_LEN];
+    for (i, start) in starts.iter_mut().enumerate() {
+        *start = (i % TABLES % SHARING * SUMS) as u8;
     }
-    // SAFETY: the caller's `Avx2` proves that the processor has the instructions; there are eight f16.
-    unsafe { _mm256_cvtph_ps(_mm_loadu_si128(steps.as_ptr().cast())) }
+    let mut largest = [0; PLANE_LEN];
+    let LookupBuffers { entries, scales, .. } = buffers;
+    let panels = rows.len().div_ceil(row_len * PANEL);
+    let to = entries.chunks_exact_mut(LANES * panels);
+    for (c, (entries, scales)) in to.zip(scales.chunks_exact_mut(4 * panels)).enumerate() {
+        for (r, rows) in rows.chunks(PANEL * row_len).enumerate() {
+            let mut bytes = [[0; PLANE_LEN]; PANEL];
+            let mut steps = [Half::ZERO; PANEL];
+            let to = bytes.iter_mut().zip(&mut steps);
+            for ((bytes, steps), row) in to.zip(rows.chunks_exact(row_len)) {
+                let blocks = &row.as_chunks::<N>().0[c * B..];
+                let mut chunk = [[0; N]; B];
+                match blocks.first_chunk() {
+                    Some(blocks) => chunk = *blocks,
+                    None => chunk[..blocks.len()].copy_from_slice(blocks),
+                }
+                let mut codes = [[0; PLANE_LEN]; PLANES];
+                for (out, plane) in codes.iter_mut().zip(F::planes(simd, &chunk)) {
+                    simd.store_plane(plane, out);
+                }
+                for (i, byte) in bytes.iter_mut().enumerate() {
+                    let mut sum = 0_u8;
+                    for plane in codes.iter().rev() {
+                        // An invalid code may index any entry of the table.
+                        sum = sum.wrapping_add(sum).wrapping_add(sum).wrapping_add(plane[i]);
+                        largest[i] = plane[i].max(largest[i]);
+                    }
+                    *byte = sum.wrapping_add(starts[i]);
+                }
+                simd.store_half(simd.steps(F::steps(&chunk)), steps);
+            }
+            for i in 0..PLANE_LEN / 16 {
+                let lanes = simd.quads(&bytes.as_flattened()[16 * i..], PLANE_LEN);
+                for (j, lane) in lanes.into_iter().enumerate() {
+                    simd.store_rows(lane, &mut entries[(4 * i + j) * panels + r]);
+                }
+                for (to, steps) in scales[i * panels + r].iter_mut().zip(&steps) {
+                    *to = steps.0[4 * i];
+                }
+            }
+        }
+    }
+    largest.iter().all(|code| *code <= 2)
 }
 
-/// The four words of 32 bits of a block, each of all rows.
+/// Sums the products of all rows.
 #[inline(always)]
-fn words(_: Avx2, rows: [&[u8; BLOCK]; ROWS]) -> [__m256i; 4] {
-    // SAFETY: the caller's `Avx2` proves that the processor has the instructions; there are 16
-    // bytes of codes.
-    unsafe {
-        let load = |r: usize| _mm_loadu_si128(rows[r][2..].as_ptr().cast());
-        let a = _mm256_set_m128i(load(4), load(0));
-        let b = _mm256_set_m128i(load(5), load(1));
-        let c = _mm256_set_m128i(load(6), load(2));
-        let d = _mm256_set_m128i(load(7), load(3));
-        let (low, high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-        let (others, rest) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-        [
-            _mm256_unpacklo_epi64(low, others),
-            _mm256_unpackhi_epi64(low, others),
-            _mm256_unpacklo_epi64(high, rest),
-            _mm256_unpackhi_epi64(high, rest),
-        ]
+fn add_lanes<S: BytePlanes>(simd: S, panels: usize, buffers: &mut LookupBuffers) {
+    let LookupBuffers { entries, scales, codes, steps, tables, lane: sums, pairs } = buffers;
+    for i in 0..LANES {
+        // In this order, the lanes that are added to each other follow each other.
+        let lane = i.reverse_bits() >> (usize::BITS - LANES.ilog2());
+        sums.fill(Half::ZERO);
+        for (c, (codes, steps)) in codes.iter().zip(&*steps).enumerate() {
+            build(simd, codes, lane, tables);
+            let entries = &entries[(c * LANES + lane) * panels..][..panels];
+            let scales = &scales[(c * 4 + lane / 4) * panels..][..panels];
+            add(simd, entries, scales, steps, tables, sums);
+        }
+        let level = i.trailing_ones() as usize;
+        for pairs in &pairs[..level] {
+            for (pair, sum) in pairs.iter().zip(&mut *sums) {
+                simd.store_half(simd.add_half(simd.load_half(pair), simd.load_half(sum)), sum);
+            }
+        }
+        std::mem::swap(sums, &mut pairs[level]);
+    }
+}
+
+/// Tabulates the sums of the codes of a lane's columns for all choices of weights.
+#[inline(always)]
+fn build<S: BytePlanes>(
+    simd: S,
+    codes: &[[u8; TOKEN_BYTES]; TOKENS],
+    lane: usize,
+    tables: &mut Tables,
+) {
+    let mut columns = [[simd.zero_sums(); PLANES]; TABLES];
+    for p in 0..PLANES {
+        let codes = &codes.as_flattened()[4 * (p * PLANE_LEN + lane * TABLES)..];
+        for (columns, codes) in columns.iter_mut().zip(simd.quads(codes, TOKEN_BYTES)) {
+            columns[p] = simd.whole(codes);
+        }
+    }
+    for (i, [a, b, c, d]) in columns.into_iter().enumerate() {
+        let table = &mut tables.0[i / SHARING][i % SHARING * SUMS..][..SUMS];
+        let mut upper = [simd.zero_sums(); 9];
+        let mut lower = [simd.zero_sums(); 9];
+        signed_pairs(simd, d, c, &mut upper);
+        signed_pairs(simd, b, a, &mut lower);
+        for (entries, upper) in table.as_chunks_mut::<9>().0.iter_mut().zip(upper) {
+            for (entry, lower) in entries.iter_mut().zip(lower) {
+                simd.store_sums(simd.add_sums(upper, lower), &mut entry.0);
+            }
+        }
+    }
+}
+
+/// `out[3 i + j] = (i - 1) a + (j - 1) b`
+#[inline(always)]
+fn signed_pairs<S: BytePlanes>(simd: S, a: S::Sums, b: S::Sums, out: &mut [S::Sums; 9]) {
+    let zero = simd.zero_sums();
+    let first = [simd.sub_sums(zero, a), zero, a];
+    let second = [simd.sub_sums(zero, b), zero, b];
+    for i in 0..3 {
+        for j in 0..3 {
+            out[3 * i + j] = simd.add_sums(first[i], second[j]);
+        }
+    }
+}
+
+/// Adds a lane's products of a chunk to the sum of each row.
+#[inline(always)]
+fn add<S: BytePlanes>(
+    simd: S,
+    entries: &[[u8; ROWS_LEN]],
+    scales: &[[f32; PANEL]],
+    steps: &Half,
+    tables: &Tables,
+    sums: &mut [Half],
+) {
+    let steps = simd.load_half(steps);
+    let rows = entries.as_flattened().as_chunks::<TABLES>().0.iter().zip(scales.as_flattened());
+    for ((entries, scale), sum) in rows.zip(sums) {
+        // One load for all entries.
+        let entries = u32::from_le_bytes(*entries);
+        let mut dot = simd.load_sums(&tables.0[0][usize::from(entries as u8)].0);
+        for i in 1..TABLES {
+            let entry = &tables.0[i / SHARING][usize::from((entries >> (8 * i)) as u8)];
+            dot = simd.add_sums(dot, simd.load_sums(&entry.0));
+        }
+        let scaled = simd.mul_half(simd.floats(dot), simd.splat_half(*scale));
+        simd.store_half(simd.mul_add_half(scaled, steps, simd.load_half(sum)), sum);
     }
 }

@@ -17,9 +17,10 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bits;
 pub(super) mod codes;
 mod format;
-#[cfg(target_arch = "x86_64")]
 mod lookup;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -46,7 +47,8 @@ pub(crate) struct LowBitBuffers {
     /// Sums of a tile of tokens.
     sums: Vec<Half>,
     #[cfg(target_arch = "x86_64")]
-    tables: Vec<lookup::ChunkTables>,
+    tables: Vec<bits::ChunkTables>,
+    lookup: lookup::LookupBuffers,
 }
 
 /// The products of all rows with at least one token. `out` is `[tokens][rows]`, and not empty.
@@ -58,21 +60,26 @@ pub(crate) fn gemm<S: BytePlanes>(
     buffers: &mut LowBitBuffers,
     out: &mut [f32],
 ) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(avx2) = simd.look_up()
-        && !x.form().int8
-        && lookup::fits(&w)
-    {
-        return lookup::gemm(avx2, w, x, &mut buffers.tables, out);
-    }
     let sums = &mut buffers.sums;
-    match x.form().int8 {
-        true => dispatch!(w.ty, tokens::<S, true>(simd, w, x, sums, out)),
-        false => dispatch!(w.ty, tokens::<S, false>(simd, w, x, sums, out)),
+    if x.form().int8 {
+        return dispatch!(w.ty, tokens::<S, true>(simd, w, x, 0, sums, out));
     }
+    #[cfg(target_arch = "x86_64")]
+    let bits = simd.look_up_bits().filter(|_| bits::fits(&w));
+    // Look-up of bits is faster for fewer tokens than lanes.
+    #[cfg(target_arch = "x86_64")]
+    let least = if bits.is_some() { Some(lookup::TOKENS) } else { S::LEAST_LOOK_UP };
+    #[cfg(not(target_arch = "x86_64"))]
+    let least = S::LEAST_LOOK_UP;
+    let first = lookup::gemm(simd, w, x, least, &mut buffers.lookup, out);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx2) = bits {
+        return bits::gemm(avx2, w, x, first, &mut buffers.tables, out);
+    }
+    dispatch!(w.ty, tokens::<S, false>(simd, w, x, first, sums, out))
 }
 
-/// The products of rows with several tokens, a tile of tokens at a time.
+/// The products of rows with the tokens from `first` on, a tile of tokens at a time.
 #[inline(always)]
 fn tokens<
     S: BytePlanes,
@@ -84,10 +91,10 @@ fn tokens<
     simd: S,
     w: DenseMatrix<'_>,
     x: &SplitCodes,
+    mut first: usize,
     sums: &mut Vec<Half>,
     out: &mut [f32],
 ) {
-    let mut first = 0;
     while first < x.tokens() {
         let n = match x.tokens() - first {
             4.. if S::TOKENS == 4 => 4,

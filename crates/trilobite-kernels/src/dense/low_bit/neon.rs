@@ -94,6 +94,26 @@ impl BytePlanes for Neon {
     }
 
     #[inline(always)]
+    fn store_sums(self, x: Self::Sums, out: &mut [i32; LANES]) {
+        each!(I => vst1q_s32(out.as_mut_ptr().add(4 * I), x[I]));
+    }
+
+    #[inline(always)]
+    fn whole(self, x: Self::Rows) -> Self::Sums {
+        each!(I => vreinterpretq_s32_u8(x[I]))
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        each!(I => vaddq_s32(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn sub_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        each!(I => vsubq_s32(a[I], b[I]))
+    }
+
+    #[inline(always)]
     fn join(self, high: Self::Sums, low: Self::Sums) -> Self::Sums {
         each!(I => vaddq_s32(vshlq_n_s32::<8>(high[I]), low[I]))
     }

@@ -73,6 +73,28 @@ impl<F: Arithmetic> BytePlanes for Scalar<F> {
     }
 
     #[inline(never)]
+    fn store_sums(self, x: Self::Sums, out: &mut [i32; LANES]) {
+        *out = x;
+    }
+
+    #[inline(never)]
+    fn whole(self, x: Self::Rows) -> Self::Sums {
+        std::array::from_fn(|i| {
+            i32::from_le_bytes([x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]])
+        })
+    }
+
+    #[inline(never)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+
+    #[inline(never)]
+    fn sub_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        std::array::from_fn(|i| a[i].wrapping_sub(b[i]))
+    }
+
+    #[inline(never)]
     fn join(self, high: Self::Sums, low: Self::Sums) -> Self::Sums {
         std::array::from_fn(|i| 256 * high[i] + low[i])
     }

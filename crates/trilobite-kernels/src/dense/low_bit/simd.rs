@@ -22,10 +22,13 @@ pub(crate) trait BytePlanes: Integers {
     /// Number of tokens that are multiplied together: the fastest, up to 4.
     const TOKENS: usize = 2;
 
-    /// The instruction set if its kernel multiplies codes of one bit by look-up.
+    /// The least number of tokens that are multiplied faster by look-up, up to 16.
+    const LEAST_LOOK_UP: Option<usize> = None;
+
+    /// The instruction set if its kernel multiplies codes of one bit and few tokens by look-up.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn look_up(self) -> Option<Avx2> {
+    fn look_up_bits(self) -> Option<Avx2> {
         None
     }
 
@@ -51,6 +54,11 @@ pub(crate) trait BytePlanes: Integers {
         c: Self::Sums,
     ) -> Self::Sums;
     fn load_sums(self, x: &[i32; LANES]) -> Self::Sums;
+    fn store_sums(self, x: Self::Sums, out: &mut [i32; LANES]);
+    /// The four bytes of each row as an integer.
+    fn whole(self, x: Self::Rows) -> Self::Sums;
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    fn sub_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
     /// `256 high + low`
     fn join(self, high: Self::Sums, low: Self::Sums) -> Self::Sums;
     /// Converts four f16, each for four lanes.
