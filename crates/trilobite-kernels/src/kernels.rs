@@ -273,6 +273,7 @@ pub fn detected() -> Vec<Kernels> {
             i2_t_add: transposed::avx2::add,
             i2_t_repack,
             t5_3_repack: t5_3_repack(32),
+            low_bit_gemm: compiled::avx_vnni::low_bit_gemm,
             ..table!(Isa::AvxVnni, avx_vnni, avx2, avx2, avx2)
         });
     }

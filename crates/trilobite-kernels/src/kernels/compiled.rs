@@ -139,7 +139,24 @@ pub(super) mod c {
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2 {
-    compile! { [#[target_feature(enable = "avx2,fma,f16c")]] simd::avx2::Avx2::new() }
+    compile! { [#[target_feature(enable = "avx2,fma,f16c")]] simd::avx2::Avx2::<false>::new() }
+}
+
+/// Only the kernel that the instructions of AVX-VNNI make faster.
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx_vnni {
+    use crate::dense::{DenseMatrix, SplitCodes, low_bit};
+    use crate::simd::avx2::Avx2;
+
+    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+    pub(crate) fn low_bit_gemm(
+        w: DenseMatrix<'_>,
+        x: &SplitCodes,
+        buffers: &mut low_bit::LowBitBuffers,
+        out: &mut [f32],
+    ) {
+        low_bit::gemm(Avx2::<true>::new(), w, x, buffers, out)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -3,14 +3,28 @@
 use super::{LANES, Simd};
 use std::arch::x86_64::*;
 
-/// The proof that the processor has AVX2, FMA and F16C. Only code compiled for them can safely
-/// create one.
+/// The proof that the processor has AVX2, FMA and F16C, and AVX-VNNI if `VNNI` is true. Only code
+/// compiled for them can safely create one.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const VNNI: bool>(());
 
-impl Avx2 {
+impl Avx2<false> {
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub(crate) fn new() -> Avx2 {
+    pub(crate) fn new() -> Self {
+        Avx2(())
+    }
+}
+
+impl Avx2<true> {
+    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+    pub(crate) fn new() -> Self {
+        Avx2(())
+    }
+}
+
+impl<const VNNI: bool> Avx2<VNNI> {
+    /// The proof of AVX2, FMA and F16C alone.
+    pub(crate) fn without_vnni(self) -> Avx2<false> {
         Avx2(())
     }
 }
@@ -43,7 +57,7 @@ macro_rules! each {
     };
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type Lanes = [__m256; 4];
     type Part = __m256;
     type Chunk = [__m256; 2];

@@ -27,7 +27,7 @@ macro_rules! both {
 }
 pub(in crate::dense) use both;
 
-impl Integers for Avx2 {
+impl<const VNNI: bool> Integers for Avx2<VNNI> {
     type Rows = [__m256i; 2];
     type Words = [__m256i; 2];
     type Sums = [__m256i; 2];

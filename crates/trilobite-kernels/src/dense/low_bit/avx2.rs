@@ -6,15 +6,15 @@ use crate::dense::blocks::avx2::both;
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
 
-impl BytePlanes for Avx2 {
+impl<const VNNI: bool> BytePlanes for Avx2<VNNI> {
     type Plane = [__m256i; 2];
 
     const TOKENS: usize = 4;
-    const LEAST_LOOK_UP: Option<usize> = Some(8);
+    const LEAST_LOOK_UP: Option<usize> = Some(if VNNI { 10 } else { 8 });
 
     #[inline(always)]
-    fn look_up_bits(self) -> Option<Avx2> {
-        Some(self)
+    fn look_up_bits(self) -> Option<Avx2<false>> {
+        Some(self.without_vnni())
     }
 
     #[inline(always)]
@@ -97,6 +97,16 @@ impl BytePlanes for Avx2 {
         x: &[[i8; PLANE_LEN]; PLANES],
         c: Self::Sums,
     ) -> Self::Sums {
+        if VNNI {
+            return both!(I => {
+                let mut c = c[I];
+                for (w, x) in w.iter().zip(x) {
+                    let x = _mm256_loadu_si256(x.as_ptr().add(32 * I).cast());
+                    c = _mm256_dpbusd_avx_epi32(c, w[I], x);
+                }
+                c
+            });
+        }
         both!(I => {
             // The sum of eight products of at most 3 * 128 fits in a word.
             // Not `map` of an array, which would be a call without these instructions.

@@ -44,7 +44,7 @@ pub(super) fn fits(w: &DenseMatrix<'_>) -> bool {
 /// [`fits`].
 #[inline(always)]
 pub(super) fn gemm(
-    simd: Avx2,
+    simd: Avx2<false>,
     w: DenseMatrix<'_>,
     x: &SplitCodes,
     mut first: usize,
@@ -81,7 +81,7 @@ pub(super) fn gemm(
 
 /// Makes the tables of a chunk.
 #[inline(always)]
-fn fill(_: Avx2, chunk: &SplitChunk, tables: &mut ChunkTables) {
+fn fill(_: Avx2<false>, chunk: &SplitChunk, tables: &mut ChunkTables) {
     // A set bit stands for the code 2.
     let mut adds = [[0; PLANE_LEN]; PLANES];
     for p in 0..PLANES {
@@ -123,7 +123,7 @@ fn fill(_: Avx2, chunk: &SplitChunk, tables: &mut ChunkTables) {
 /// The products of rows with `T` tokens.
 #[inline(always)]
 fn tile<const T: usize>(
-    simd: Avx2,
+    simd: Avx2<false>,
     w: DenseMatrix<'_>,
     x: [SplitRow<'_>; T],
     tables: &[ChunkTables],
@@ -196,7 +196,7 @@ fn tile<const T: usize>(
 
 /// The steps of a block of each row.
 #[inline(always)]
-fn steps(_: Avx2, rows: [&[u8; BLOCK]; ROWS]) -> __m256 {
+fn steps(_: Avx2<false>, rows: [&[u8; BLOCK]; ROWS]) -> __m256 {
     let mut steps = [0; ROWS];
     for (step, row) in steps.iter_mut().zip(rows) {
         *step = u16::from_le_bytes([row[0], row[1]]);
@@ -207,7 +207,7 @@ fn steps(_: Avx2, rows: [&[u8; BLOCK]; ROWS]) -> __m256 {
 
 /// The four words of 32 bits of a block, each of all rows.
 #[inline(always)]
-fn words(_: Avx2, rows: [&[u8; BLOCK]; ROWS]) -> [__m256i; 4] {
+fn words(_: Avx2<false>, rows: [&[u8; BLOCK]; ROWS]) -> [__m256i; 4] {
     // SAFETY: the caller's `Avx2` proves that the processor has the instructions; there are 16
     // bytes of codes.
     unsafe {

@@ -28,7 +28,7 @@ pub(crate) trait BytePlanes: Integers {
     /// The instruction set if its kernel multiplies codes of one bit and few tokens by look-up.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn look_up_bits(self) -> Option<Avx2> {
+    fn look_up_bits(self) -> Option<Avx2<false>> {
         None
     }
 
