@@ -3,7 +3,7 @@
 use super::simd::{AddRows, Part, ROWS};
 use super::{GROUP, Weights};
 use crate::i2_s::BLOCK_BYTES;
-use crate::i2_s::avx2::{load, prefetch, store};
+use crate::i2_s::avx2::{bypasses, load, prefetch, store};
 use std::arch::x86_64::*;
 
 /// See [`Add`](super::Add).
@@ -41,7 +41,7 @@ impl AddRows for Avx2Rows {
     fn prefetch(self, address: *const i8, soon: bool) {
         if soon {
             // SAFETY: `self` proves that the processor has AVX2.
-            unsafe { prefetch(address) }
+            unsafe { prefetch(address, bypasses(1)) }
         } else {
             // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(address) }

@@ -2,7 +2,7 @@
 
 use super::simd::{AddRows, Part, ROWS};
 use super::{GROUP, PAIR, Weights};
-use crate::i2_s::avx2::prefetch;
+use crate::i2_s::avx2::{bypasses, prefetch};
 use crate::i2_s::{BLOCK, BLOCK_BYTES};
 use std::arch::x86_64::*;
 
@@ -47,7 +47,7 @@ impl AddRows for Avx512Rows {
     fn prefetch(self, address: *const i8, soon: bool) {
         if soon {
             // SAFETY: `self` proves that the processor has AVX2.
-            unsafe { prefetch(address) }
+            unsafe { prefetch(address, bypasses(1)) }
         } else {
             // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(address) }
