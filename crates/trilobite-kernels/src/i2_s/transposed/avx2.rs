@@ -9,12 +9,15 @@ use std::arch::x86_64::*;
 /// See [`Add`](super::Add).
 #[target_feature(enable = "avx2")]
 pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut [i32]) {
-    super::simd::add(Avx2Rows(()), weights, rows, codes, sums);
+    super::simd::add(Avx2Rows { bypass: bypasses(1) }, weights, rows, codes, sums);
 }
 
 /// The proof that the processor has AVX2.
 #[derive(Clone, Copy)]
-struct Avx2Rows(());
+struct Avx2Rows {
+    /// Whether rows that are needed soon bypass the second-level cache.
+    bypass: bool,
+}
 
 impl AddRows for Avx2Rows {
     const BLOCKS: usize = 1;
@@ -41,7 +44,7 @@ impl AddRows for Avx2Rows {
     fn prefetch(self, address: *const i8, soon: bool) {
         if soon {
             // SAFETY: `self` proves that the processor has AVX2.
-            unsafe { prefetch(address, bypasses(1)) }
+            unsafe { prefetch(address, self.bypass) }
         } else {
             // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(address) }

@@ -9,12 +9,15 @@ use std::arch::x86_64::*;
 /// See [`Add`](super::Add).
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
 pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut [i32]) {
-    super::simd::add(Avx512Rows(()), weights, rows, codes, sums);
+    super::simd::add(Avx512Rows { bypass: bypasses(1) }, weights, rows, codes, sums);
 }
 
 /// The proof that the processor has AVX-512 VNNI.
 #[derive(Clone, Copy)]
-struct Avx512Rows(());
+struct Avx512Rows {
+    /// Whether rows that are needed soon bypass the second-level cache.
+    bypass: bool,
+}
 
 impl AddRows for Avx512Rows {
     const BLOCKS: usize = PAIR;
@@ -47,7 +50,7 @@ impl AddRows for Avx512Rows {
     fn prefetch(self, address: *const i8, soon: bool) {
         if soon {
             // SAFETY: `self` proves that the processor has AVX2.
-            unsafe { prefetch(address, bypasses(1)) }
+            unsafe { prefetch(address, self.bypass) }
         } else {
             // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(address) }
