@@ -257,7 +257,7 @@ mod tests {
             std::fs::read_to_string(crate::repository::root().join("benches/peers/2b4t.toml"))
                 .unwrap();
         let plan = Plan::of_rows(&text, "").unwrap();
-        assert_eq!((plan.rows.len(), plan.passes.len(), plan.goals.len()), (13, 5, 7));
+        assert_eq!((plan.rows.len(), plan.passes.len(), plan.goals.len()), (13, 5, 5));
         assert!(plan.rows.iter().all(|row| row.model.is_some() != row.peer.is_some()));
         let plan = Plan::of_rows(&text, "tg64-1").unwrap();
         assert_eq!((plan.rows.len(), plan.tests().len()), (3, 1));
