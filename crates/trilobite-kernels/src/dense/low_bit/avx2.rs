@@ -3,6 +3,7 @@
 use super::codes::{LANES, PLANE_LEN, PLANES};
 use super::simd::{BytePlanes, Places};
 use crate::dense::blocks::avx2::both;
+use crate::dense::types::DenseType;
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
 
@@ -10,7 +11,16 @@ impl<const VNNI: bool> BytePlanes for Avx2<VNNI> {
     type Plane = [__m256i; 2];
 
     const TOKENS: usize = 4;
-    const LEAST_LOOK_UP: Option<usize> = Some(if VNNI { 10 } else { 8 });
+
+    #[inline(always)]
+    fn least_look_up(ty: DenseType) -> Option<usize> {
+        match ty {
+            // Look-up of bits is faster for fewer tokens than lanes.
+            DenseType::Q1_0 => Some(16),
+            _ if VNNI => Some(10),
+            _ => Some(8),
+        }
+    }
 
     #[inline(always)]
     fn look_up_bits(self) -> Option<Avx2<false>> {

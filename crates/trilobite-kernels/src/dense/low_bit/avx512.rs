@@ -3,6 +3,7 @@
 use super::avx2::four_times;
 use super::codes::{LANES, PLANE_LEN, PLANES};
 use super::simd::{BytePlanes, Places};
+use crate::dense::types::DenseType;
 use crate::simd::avx512::Avx512;
 use std::arch::x86_64::*;
 
@@ -10,7 +11,11 @@ impl BytePlanes for Avx512 {
     type Plane = __m512i;
 
     const TOKENS: usize = 4;
-    const LEAST_LOOK_UP: Option<usize> = Some(10);
+
+    #[inline(always)]
+    fn least_look_up(_: DenseType) -> Option<usize> {
+        Some(10)
+    }
 
     #[inline(always)]
     fn store_plane(self, x: Self::Plane, out: &mut [u8; PLANE_LEN]) {

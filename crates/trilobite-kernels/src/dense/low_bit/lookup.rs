@@ -12,7 +12,7 @@ use crate::dense::types::{DenseMatrix, DenseType};
 use std::ops::Range;
 
 /// Number of tokens that are multiplied together.
-pub(super) const TOKENS: usize = LANES;
+const TOKENS: usize = LANES;
 /// Number of tables of a sum, each of [`PLANES`] columns.
 const TABLES: usize = LANES / PLANES;
 /// Number of entries of a table.
@@ -24,7 +24,7 @@ const PANEL: usize = ROWS_LEN / TABLES;
 /// Number of rows that share tables once they are built. With fewer rows, tables are built more
 /// often; with more, entries and sums leave the second-level cache.
 const ROWS: usize = 1024;
-/// Least number of rows for which tables pay: building all takes the time of about 100 rows.
+/// Least number of rows for which tables pay: building all takes about the time of 60 rows.
 const LEAST_ROWS: usize = 128;
 /// Bytes of the codes of a token in a chunk.
 const TOKEN_BYTES: usize = 4 * CHUNK;
@@ -62,18 +62,17 @@ pub(super) struct LookupBuffers {
     pairs: [Vec<Half>; LANES.ilog2() as usize + 1],
 }
 
-/// Multiplies all rows with the first tokens, as many as are faster in this way: all but fewer than
-/// `least` after the last whole tile. Returns their number.
+/// Multiplies all rows with the first tokens, as many as are faster in this way. Returns their
+/// number.
 #[inline(always)]
 pub(super) fn gemm<S: BytePlanes>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &SplitCodes,
-    least: Option<usize>,
     buffers: &mut LookupBuffers,
     out: &mut [f32],
 ) -> usize {
-    let Some(least) = least else { return 0 };
+    let Some(least) = S::least_look_up(w.ty) else { return 0 };
     let rest = x.tokens() % TOKENS;
     let tokens = if rest < least { x.tokens() - rest } else { x.tokens() };
     if tokens == 0 || w.rows < LEAST_ROWS {

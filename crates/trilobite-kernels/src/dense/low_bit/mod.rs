@@ -64,16 +64,11 @@ pub(crate) fn gemm<S: BytePlanes>(
     if x.form().int8 {
         return dispatch!(w.ty, tokens::<S, true>(simd, w, x, 0, sums, out));
     }
+    let first = lookup::gemm(simd, w, x, &mut buffers.lookup, out);
     #[cfg(target_arch = "x86_64")]
-    let bits = simd.look_up_bits().filter(|_| bits::fits(&w));
-    // Look-up of bits is faster for fewer tokens than lanes.
-    #[cfg(target_arch = "x86_64")]
-    let least = if bits.is_some() { Some(lookup::TOKENS) } else { S::LEAST_LOOK_UP };
-    #[cfg(not(target_arch = "x86_64"))]
-    let least = S::LEAST_LOOK_UP;
-    let first = lookup::gemm(simd, w, x, least, &mut buffers.lookup, out);
-    #[cfg(target_arch = "x86_64")]
-    if let Some(avx2) = bits {
+    if let Some(avx2) = simd.look_up_bits()
+        && bits::fits(&w)
+    {
         return bits::gemm(avx2, w, x, first, &mut buffers.tables, out);
     }
     dispatch!(w.ty, tokens::<S, false>(simd, w, x, first, sums, out))

@@ -2,6 +2,7 @@
 
 use super::codes::{LANES, PLANE_LEN, PLANES};
 use crate::dense::blocks::simd::Integers;
+use crate::dense::types::DenseType;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::avx2::Avx2;
 
@@ -22,8 +23,11 @@ pub(crate) trait BytePlanes: Integers {
     /// Number of tokens that are multiplied together: the fastest, up to 4.
     const TOKENS: usize = 2;
 
-    /// The least number of tokens that are multiplied faster by look-up, up to 16.
-    const LEAST_LOOK_UP: Option<usize> = None;
+    /// The least number of tokens, up to 16, from which look-up multiplies weights of a type faster.
+    #[inline(always)]
+    fn least_look_up(_: DenseType) -> Option<usize> {
+        None
+    }
 
     /// The instruction set if its kernel multiplies codes of one bit and few tokens by look-up.
     #[cfg(target_arch = "x86_64")]
