@@ -83,8 +83,10 @@ pub(super) fn model_of(command: &[String]) -> Option<&String> {
 
 /// The number in "Final estimate: PPL = 9.27 +/- 0.1".
 fn final_estimate(text: &str) -> Option<f64> {
-    let (_, rest) = text.split_once("Final estimate: PPL = ")?;
-    rest.split_whitespace().next()?.parse().ok()
+    // ik_llama.cpp names the windows before the equals sign.
+    let (_, rest) = text.split_once("Final estimate: PPL ")?;
+    let (_, value) = rest.lines().next()?.rsplit_once("= ")?;
+    value.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -94,6 +96,8 @@ mod tests {
     #[test]
     fn the_estimate_of_llama_perplexity_is_read() {
         assert_eq!(final_estimate("x\nFinal estimate: PPL = 9.2657 +/- 0.1\n"), Some(9.2657));
+        let windows = "Final estimate: PPL over 7 chunks for n_ctx=256 = 9.5 +/- 0.2\nx = 1";
+        assert_eq!(final_estimate(windows), Some(9.5));
         assert_eq!(final_estimate("no"), None);
     }
 }
