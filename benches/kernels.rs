@@ -9,8 +9,8 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use trilobite_kernels::scan::{Precision, Query, code_bytes};
 use trilobite_kernels::{
-    Codes, DenseMatrix, DenseType, Error, Kernels, Layout, Method, SplitCodes, SplitForm,
-    TernaryMatrix, WideCodes, Workspace, i2_s,
+    Codes, DenseMatrix, DenseType, Error, Kernels, Layout, SplitCodes, SplitForm, TernaryMatrix,
+    WideCodes, Workspace, i2_s,
 };
 
 /// `(rows, cols)` of the query and output, gate and up, down, key and value projections.
@@ -97,14 +97,14 @@ fn ternary(
     let x = activations(tokens, cols, 0);
     let mut out = vec![0; rows * tokens];
     group.throughput(throughput(rows * cols * tokens, packed.len()));
-    // Look-up needs at least sixteen tokens.
-    for method in if tokens < 16 { &Method::ALL[..1] } else { &Method::ALL } {
+    // Other methods than multiply-add need at least sixteen tokens.
+    for method in kernels.methods().take(if tokens < 16 { 1 } else { 2 }) {
         let id = BenchmarkId::new(format!("{method:?} {rows}x{cols}"), tokens);
         group.bench_function(id, |bencher| {
             bencher.iter(|| {
                 let (packed, out) = (black_box(&packed), black_box(&mut out));
                 let matrix = view(layout, packed, rows, cols);
-                kernels.ternary_gemm_by(*method, &matrix, 0..rows, &x, &mut workspace, out);
+                kernels.ternary_gemm_by(method, &matrix, 0..rows, &x, &mut workspace, out);
             });
         });
     }

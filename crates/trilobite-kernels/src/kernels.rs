@@ -17,7 +17,7 @@ use crate::dense::low_bit::LowBitBuffers;
 use crate::dense::{BlockBuffers, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
-use crate::workspace::LookUpBuffers;
+use crate::workspace::ManyBuffers;
 use crate::{DenseMatrix, Error, WideCodes, i2_s, scan, t5_3};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -88,7 +88,7 @@ pub struct Kernels {
     pub isa: Isa,
     i2_s_gemm: unsafe fn(&i2_s::Product<'_>, &mut [i32]),
     i2_s_rows: unsafe fn(&i2_s::Product<'_, &[u32]>, &mut [i32]),
-    i2_s_lookup: Option<LookUp>,
+    i2_s_many: Option<ManyTokens>,
     i2_t_add: transposed::Add,
     /// The repacking kernel of I2_T, with the number of tokens from which it is faster.
     i2_t_repack: (usize, transposed::RepackColumns),
@@ -137,13 +137,14 @@ type Enclose = unsafe fn(
 type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
 /// The signature of [`t5_3::avx2::repack`].
 type RepackTiles = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
-/// Multiplication by look-up tables, for matrices that [allow](i2_s::Matrix::allows_lookup) it and a
-/// multiple of `lanes` tokens.
-struct LookUp {
-    /// Minimum number of rows and of tokens for which building the tables pays.
+/// A kernel for many tokens, for matrices that [allow](i2_s::Matrix::allows_many) it and a multiple
+/// of `lanes` tokens.
+struct ManyTokens {
+    method: Method,
+    /// Minimum number of rows and of tokens for which the preparation pays.
     min_size: (usize, usize),
     lanes: usize,
-    gemm: unsafe fn(&i2_s::Product<'_>, &mut LookUpBuffers, &mut [i32]),
+    gemm: unsafe fn(&i2_s::Product<'_>, &mut ManyBuffers, &mut [i32]),
 }
 
 /// Builds the table of the kernels in these modules of `i2_s`, `t5_3`, `compiled` and `scan`.
@@ -153,7 +154,7 @@ macro_rules! table {
             isa: $isa,
             i2_s_gemm: i2_s::$i2_s::gemm,
             i2_s_rows: i2_s::$i2_s::rows,
-            i2_s_lookup: None,
+            i2_s_many: None,
             i2_t_add: transposed::scalar::add,
             i2_t_repack: (12, transposed::repack_portable),
             t5_3_gemm: t5_3::$t5_3::gemm,
@@ -222,13 +223,14 @@ fn portable() -> Vec<Kernels> {
 /// The table of the C kernels for any processor.
 #[cfg(feature = "c-kernels")]
 fn portable() -> Vec<Kernels> {
-    let i2_s_lookup = Some(LookUp {
+    let i2_s_many = Some(ManyTokens {
+        method: Method::LookUp,
         min_size: (32, i2_s::c::MIN_TOKENS),
         lanes: 1,
         gemm: |product, buffers, out| i2_s::c::lookup(product, &mut buffers.c, out),
     });
     vec![Kernels {
-        i2_s_lookup,
+        i2_s_many,
         quantize_row: crate::c::portable::quantize_row,
         ..table!(Isa::C, c, scalar, c, scalar)
     }]
@@ -245,7 +247,8 @@ pub fn detected() -> Vec<Kernels> {
         return tables;
     }
     let lookup = || {
-        Some(LookUp {
+        Some(ManyTokens {
+            method: Method::LookUp,
             // From this size on look-up was at least 1.1 times as fast as multiply-add (Zen 5, one
             // thread), and 1.5 times as fast with 1280 rows and 128 tokens. With half as many rows
             // or tokens it could be slower.
@@ -261,7 +264,7 @@ pub fn detected() -> Vec<Kernels> {
     // From these numbers of tokens on, measured on Zen 5 with 1728 and 2560 columns.
     let i2_t_repack = (32, transposed::repack_avx2 as transposed::RepackColumns);
     tables.push(Kernels {
-        i2_s_lookup: lookup(),
+        i2_s_many: lookup(),
         i2_t_add: transposed::avx2::add,
         i2_t_repack,
         t5_3_repack: t5_3_repack(32),
@@ -269,7 +272,7 @@ pub fn detected() -> Vec<Kernels> {
     });
     if is_x86_feature_detected!("avxvnni") {
         tables.push(Kernels {
-            i2_s_lookup: lookup(),
+            i2_s_many: lookup(),
             i2_t_add: transposed::avx2::add,
             i2_t_repack,
             t5_3_repack: t5_3_repack(32),
@@ -281,8 +284,19 @@ pub fn detected() -> Vec<Kernels> {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni");
     if avx512 {
-        // No look-up: its multiply-add is faster than the look-up of AVX2.
         tables.push(Kernels {
+            i2_s_many: Some(ManyTokens {
+                method: Method::Panels,
+                // From this size on panels were at least as fast as multiply-add (Emerald Rapids, one
+                // thread), and 1.3 times as fast with 128 tokens. With 16 tokens they took 1.3 times
+                // as long.
+                min_size: (32, 32),
+                lanes: 1,
+                gemm: |product, buffers, out| {
+                    // SAFETY: this is put into a table only after AVX-512 VNNI has been detected.
+                    unsafe { i2_s::panels::gemm(product, &mut buffers.avx512, out) }
+                },
+            }),
             i2_t_add: transposed::avx512_vnni::add,
             i2_t_repack,
             t5_3_repack: t5_3_repack(128),

@@ -4,11 +4,13 @@ use crate::dense::low_bit::LowBitBuffers;
 use crate::dense::{BlockBuffers, FloatBuffer};
 use crate::i2_s::transposed::ColumnList;
 
-/// Buffers for multiplication by look-up, for each instruction set that has it.
+/// Buffers for multiplication with many tokens, for each instruction set that has a kernel for it.
 #[derive(Debug, Default)]
-pub(crate) struct LookUpBuffers {
+pub(crate) struct ManyBuffers {
     #[cfg(target_arch = "x86_64")]
     pub(crate) avx2: crate::i2_s::lookup::Avx2Buffers,
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) avx512: crate::i2_s::panels::PanelBuffers,
     #[cfg(feature = "c-kernels")]
     pub(crate) c: crate::i2_s::c::PortableBuffers,
 }
@@ -20,7 +22,7 @@ pub(crate) struct LookUpBuffers {
 pub struct Workspace {
     /// Rows repacked to another layout.
     pub(crate) repacked: Vec<u8>,
-    pub(crate) lookup: LookUpBuffers,
+    pub(crate) many: ManyBuffers,
     pub(crate) columns: ColumnList,
     pub(crate) floats: FloatBuffer,
     pub(crate) blocks: BlockBuffers,

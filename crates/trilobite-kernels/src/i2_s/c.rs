@@ -121,13 +121,13 @@ fn arrange(x: &[i8], arranged: &mut [Arranged]) -> i32 {
 }
 
 /// Fills `out` with the sums of a [`Product`] of a matrix that
-/// [allows look-up](super::Matrix::allows_lookup).
+/// [allows](super::Matrix::allows_many) it.
 ///
 /// Lanes are tokens. All signed sums of the activations of the four weights of a byte are
 /// tabulated; every row then costs one addition per byte.
 pub(crate) fn lookup(product: &Product<'_>, buffers: &mut PortableBuffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
-    assert!(matrix.allows_lookup(), "{matrix:?}");
+    assert!(matrix.allows_many(), "{matrix:?}");
     let (blocks, stride) = (matrix.cols.div_ceil(BLOCK), rows.len());
     let few = tokens.len() % LANES;
     let few = if few < MIN_TOKENS { few } else { 0 };

@@ -4,6 +4,7 @@
 //! are tabulated. Each row of the matrix then costs one addition per byte, which replaces 64
 //! multiply-adds, and no code is decoded. The sums are exact.
 
+use super::avx2;
 use super::{BLOCK, BLOCK_BYTES, Product};
 use crate::codes::{Codes, MARGIN};
 use std::arch::x86_64::*;
@@ -16,8 +17,11 @@ const GROUP: usize = 8;
 const GROUPS: usize = BLOCK_BYTES / GROUP;
 /// Number of values of a packed byte: the signed sums of four activations.
 const SUMS: usize = 81;
-/// Number of tables in 256 entries, so that any byte is a valid index.
-const SHARING: usize = 256 / SUMS;
+/// Number of bytes of an entry.
+const ENTRY: usize = size_of::<Lanes>();
+/// Number of bytes of the tables of a group.
+const TABLES_LEN: usize = (1 << 16) + ENTRY;
+const _: () = assert!(GROUP * SUMS * ENTRY <= 1 << 16, "offsets have 16 bits");
 /// Number of rows that share tables once they are built. With fewer rows, tables are built more
 /// often; with more, more sums move between the first-level cache and beyond.
 const ROWS: usize = 1280;
@@ -33,13 +37,18 @@ struct Lanes([i16; LANES]);
 
 const ZERO: Lanes = Lanes([0; LANES]);
 
-/// The table of byte `i` of a group starts at entry `SUMS * (i % SHARING)` of `[i / SHARING]`.
+/// The table of byte `i` of a group starts at entry `SUMS * i`. Entries are found by their offset in
+/// bytes, of which any in 16 bits is valid.
 #[derive(Debug)]
-struct Tables([[Lanes; 256]; GROUP.div_ceil(SHARING)]);
+#[repr(align(64))]
+struct Tables([u8; TABLES_LEN]);
+
+/// The offsets of the entries of four bytes, the first in the lowest bits.
+type Offsets = u64;
 
 impl Default for Tables {
     fn default() -> Tables {
-        Tables([[ZERO; 256]; GROUP.div_ceil(SHARING)])
+        Tables([0; TABLES_LEN])
     }
 }
 
@@ -50,8 +59,8 @@ type Activations = [[Lanes; 4]; GROUP];
 /// few per cent of the time.
 #[derive(Debug, Default)]
 pub(crate) struct Avx2Buffers {
-    /// The table entries of the bytes, for each group of bytes and each row.
-    entries: Vec<[u8; GROUP]>,
+    /// Where the tables have the sums of the bytes, for each group of bytes and each row.
+    entries: Vec<[Offsets; GROUP / 4]>,
     /// The activations, for each group of bytes.
     activations: Vec<Activations>,
     tables: Box<Tables>,
@@ -61,18 +70,18 @@ pub(crate) struct Avx2Buffers {
 }
 
 /// Fills `out` with the sums of a [`Product`] of a matrix that
-/// [allows look-up](super::Matrix::allows_lookup) and a multiple of [`LANES`] tokens.
+/// [allows](super::Matrix::allows_many) it and a multiple of [`LANES`] tokens.
 #[target_feature(enable = "avx2")]
 pub(crate) fn gemm(product: &Product<'_>, buffers: &mut Avx2Buffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
-    assert!(matrix.allows_lookup() && tokens.len().is_multiple_of(LANES));
+    assert!(matrix.allows_many() && tokens.len().is_multiple_of(LANES));
     let blocks = matrix.cols.div_ceil(BLOCK);
     let stride = rows.len();
     let Avx2Buffers { entries, activations, tables, low, high } = buffers;
     activations.resize(blocks * GROUPS, [[ZERO; 4]; GROUP]);
     for first in rows.clone().step_by(ROWS) {
         let count = ROWS.min(rows.end - first);
-        entries.resize(blocks * GROUPS * count, [0; GROUP]);
+        entries.resize(blocks * GROUPS * count, [0; GROUP / 4]);
         find_entries(&matrix.blocks[first * blocks..][..count * blocks], blocks, entries);
         for (t, out) in tokens.clone().step_by(LANES).zip(out.chunks_mut(LANES * stride)) {
             transpose(x, t, activations);
@@ -94,25 +103,27 @@ pub(crate) fn gemm(product: &Product<'_>, buffers: &mut Avx2Buffers, out: &mut [
     }
 }
 
-/// Computes the table entries of the bytes of rows of `blocks` blocks.
+/// Computes the offsets of the entries of the bytes of rows of `blocks` blocks.
 #[target_feature(enable = "avx2")]
-fn find_entries(packed: &[[u8; BLOCK_BYTES]], blocks: usize, entries: &mut [[u8; GROUP]]) {
+fn find_entries(packed: &[[u8; BLOCK_BYTES]], blocks: usize, entries: &mut [[Offsets; GROUP / 4]]) {
     let rows = packed.len() / blocks;
     let mut starts = [0; BLOCK_BYTES];
     for (i, start) in starts.iter_mut().enumerate() {
-        *start = (i % GROUP % SHARING * SUMS) as u8;
+        *start = (i % GROUP * SUMS * ENTRY) as u16;
     }
     // Rows are the inner loop, which then writes a few streams instead of hundreds.
     for (b, entries) in entries.chunks_mut(GROUPS * rows).enumerate() {
         for (r, block) in packed.iter().skip(b).step_by(blocks).enumerate() {
-            let mut bytes = [0; BLOCK_BYTES];
-            for ((byte, block), start) in bytes.iter_mut().zip(block).zip(starts) {
-                let next = |sum: u8, shift: u8| sum + sum + sum + (block >> shift & 3);
+            let mut offsets = [0; BLOCK_BYTES];
+            for ((offset, byte), start) in offsets.iter_mut().zip(block).zip(starts) {
+                let next = |sum: u16, shift: u8| 3 * sum + u16::from(byte >> shift & 3);
                 // An invalid code may index any entry of the table.
-                *byte = [6, 4, 2, 0].into_iter().fold(0, next).wrapping_add(start);
+                *offset = [6, 4, 2, 0].into_iter().fold(0, next) * ENTRY as u16 + start;
             }
-            for (g, bytes) in bytes.as_chunks().0.iter().enumerate() {
-                entries[g * rows + r] = *bytes;
+            let offsets = offsets.map(u16::to_le_bytes);
+            let words = offsets.as_flattened().as_chunks().0;
+            for (g, words) in words.as_chunks().0.iter().enumerate() {
+                entries[g * rows + r] = words.map(Offsets::from_le_bytes);
             }
         }
     }
@@ -151,12 +162,12 @@ fn transpose(x: &Codes, t: usize, activations: &mut [Activations]) {
 #[target_feature(enable = "avx2")]
 fn build(activations: &Activations, tables: &mut Tables) {
     for (i, x) in activations.iter().enumerate() {
-        let table = &mut tables.0[i / SHARING][i % SHARING * SUMS..][..SUMS];
+        let table = &mut tables.0.as_chunks_mut::<ENTRY>().0[i * SUMS..][..SUMS];
         let [a, b, c, d] = [load(&x[0]), load(&x[1]), load(&x[2]), load(&x[3])];
         let [upper, lower] = [signed_pair(a, b), signed_pair(c, d)];
         for (nine, upper) in table.as_chunks_mut::<9>().0.iter_mut().zip(upper.as_flattened()) {
             for (entry, lower) in nine.iter_mut().zip(lower.as_flattened()) {
-                store(entry, _mm256_add_epi16(*upper, *lower));
+                avx2::store(_mm256_add_epi16(*upper, *lower), entry);
             }
         }
     }
@@ -180,18 +191,20 @@ fn signed(sum: __m256i, x: __m256i) -> [__m256i; 3] {
 /// high.
 #[target_feature(enable = "avx2")]
 fn add<const CARRY: bool>(
-    entries: &[[u8; GROUP]],
+    entries: &[[Offsets; GROUP / 4]],
     tables: &Tables,
     low: &mut [Lanes],
     high: &mut [Lanes],
 ) {
     for ((entries, low), high) in entries.iter().zip(low).zip(high) {
         let mut sum = load(low);
-        // One load for all entries: loads limit the speed.
-        let entries = u64::from_le_bytes(*entries);
-        for i in 0..GROUP {
-            let entry = (entries >> (8 * i)) as u8;
-            sum = _mm256_add_epi16(sum, load(&tables.0[i / SHARING][usize::from(entry)]));
+        // One load for four offsets: loads limit the speed.
+        for four in entries {
+            for i in 0..4 {
+                let offset = usize::from((four >> (16 * i)) as u16);
+                let entry = &tables.0[offset..offset + ENTRY].as_chunks().0[0];
+                sum = _mm256_add_epi16(sum, avx2::load(entry));
+            }
         }
         if CARRY {
             let carried = _mm256_add_epi16(load(high), _mm256_srai_epi16::<8>(sum));

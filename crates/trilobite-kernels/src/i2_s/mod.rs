@@ -21,6 +21,8 @@ pub(crate) mod i8mm;
 pub(crate) mod lookup;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod panels;
 pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod square;
@@ -39,9 +41,9 @@ const _: () = assert!(BLOCK <= MARGIN, "a block may begin before a row and end a
 pub(crate) const BLOCK_BYTES: usize = BLOCK / 4;
 /// A block of zero trits.
 const ZERO_BLOCK: [u8; BLOCK_BYTES] = [0b01_01_01_01; BLOCK_BYTES];
-/// Multiplication by look-up takes matrices with fewer columns: their sums fit in the 24 bits that
-/// it stores.
-const LOOKUP_COLS: usize = 1 << 16;
+/// The kernels for many tokens take matrices with fewer columns: their sums fit in the 24 bits that
+/// look-up stores.
+const MANY_COLS: usize = 1 << 16;
 
 /// How the rows of a matrix are divided into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,10 +111,10 @@ impl Matrix<'_> {
         self.layout == Rows::Padded || self.cols.is_multiple_of(BLOCK)
     }
 
-    /// Whether the matrix can be multiplied by look-up: all rows start at a block, and they are
+    /// Whether the kernels for many tokens take the matrix: all rows start at a block, and they are
     /// short enough.
-    pub(crate) fn allows_lookup(&self) -> bool {
-        self.is_aligned() && self.cols < LOOKUP_COLS
+    pub(crate) fn allows_many(&self) -> bool {
+        self.is_aligned() && self.cols < MANY_COLS
     }
 }
 

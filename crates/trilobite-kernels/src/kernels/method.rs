@@ -7,9 +7,6 @@ pub enum Method {
     MultiplyAdd,
     /// Tabulates sums of a few activations for many tokens, and looks them up by codes.
     LookUp,
-}
-
-impl Method {
-    /// All methods.
-    pub const ALL: [Method; 2] = [Method::MultiplyAdd, Method::LookUp];
+    /// Unpacks the codes of some rows, and multiplies them with all tokens.
+    Panels,
 }

@@ -1,10 +1,10 @@
 //! Products of ternary matrices with int8 activations.
 
 use super::method::Method;
-use super::{Kernels, LookUp, call};
+use super::{Kernels, ManyTokens, call};
 use crate::i2_s::transposed;
 use crate::product::Product;
-use crate::workspace::LookUpBuffers;
+use crate::workspace::ManyBuffers;
 use crate::{Codes, Layout, TernaryMatrix, Workspace, i2_s, t5_3};
 use std::ops::Range;
 
@@ -40,14 +40,17 @@ impl Kernels {
         self.ternary_gemm_by(method, matrix, rows, x, workspace, out);
     }
 
-    /// The faster method for this number of rows and tokens in one call.
+    /// The fastest method for this number of rows and tokens in one call.
     pub fn fastest_method(&self, rows: usize, tokens: usize) -> Method {
-        let repays = |lookup: &LookUp| rows >= lookup.min_size.0 && tokens >= lookup.min_size.1;
-        if self.i2_s_lookup.as_ref().is_some_and(repays) {
-            Method::LookUp
-        } else {
-            Method::MultiplyAdd
-        }
+        let repays = |many: &&ManyTokens| rows >= many.min_size.0 && tokens >= many.min_size.1;
+        let many = self.i2_s_many.as_ref().filter(repays);
+        many.map_or(Method::MultiplyAdd, |many| many.method)
+    }
+
+    /// The methods that this instruction set has.
+    pub fn methods(&self) -> impl Iterator<Item = Method> {
+        let many = self.i2_s_many.as_ref().map(|many| many.method);
+        std::iter::once(Method::MultiplyAdd).chain(many)
     }
 
     /// [`ternary_gemm`](Kernels::ternary_gemm) by a given method. Where the instruction set, the
@@ -66,7 +69,7 @@ impl Kernels {
         match matrix.layout() {
             Layout::I2S(layout) => {
                 let product = product.of(i2_s_matrix(layout, matrix.packed(), matrix.cols()));
-                self.multiply_i2_s(method, product, &mut workspace.lookup, out);
+                self.multiply_i2_s(method, product, &mut workspace.many, out);
             }
             Layout::I2T => {
                 let product = product.of(i2_t_matrix(matrix));
@@ -78,11 +81,11 @@ impl Kernels {
                     unsafe { transposed::gemm(add, &product, part, skip, list, out) };
                     return;
                 }
-                let Workspace { repacked, lookup, .. } = workspace;
+                let Workspace { repacked, many, .. } = workspace;
                 // SAFETY: as in `call`.
                 let rows = unsafe { repack(&product.matrix, product.rows.clone(), repacked) };
                 let matrix = i2_s_matrix(i2_s::Rows::Padded, repacked, matrix.cols());
-                self.multiply_i2_s(method, Product { rows, ..product.of(matrix) }, lookup, out);
+                self.multiply_i2_s(method, Product { rows, ..product.of(matrix) }, many, out);
             }
             Layout::T5_3 => {
                 let planes = matrix.packed().as_chunks().0;
@@ -92,11 +95,11 @@ impl Kernels {
                 else {
                     return call!(self.t5_3_gemm(&product, out));
                 };
-                let Workspace { repacked, lookup, .. } = workspace;
+                let Workspace { repacked, many, .. } = workspace;
                 // SAFETY: as in `call`.
                 let rows = unsafe { repack(&product.matrix, product.rows.clone(), repacked) };
                 let matrix = i2_s_matrix(i2_s::Rows::Padded, repacked, matrix.cols());
-                self.multiply_i2_s(method, Product { rows, ..product.of(matrix) }, lookup, out);
+                self.multiply_i2_s(method, Product { rows, ..product.of(matrix) }, many, out);
             }
         }
     }
@@ -106,18 +109,18 @@ impl Kernels {
         &self,
         method: Method,
         product: i2_s::Product<'_>,
-        buffers: &mut LookUpBuffers,
+        buffers: &mut ManyBuffers,
         out: &mut [i32],
     ) {
-        let lookup = self.i2_s_lookup.as_ref().filter(|_| method == Method::LookUp);
-        let Some(lookup) = lookup.filter(|_| product.matrix.allows_lookup()) else {
+        let many = self.i2_s_many.as_ref().filter(|many| many.method == method);
+        let Some(many) = many.filter(|_| product.matrix.allows_many()) else {
             return call!(self.i2_s_gemm(&product, out));
         };
         let (tokens, rows) = (product.tokens.clone(), product.rows.clone());
-        let split = tokens.end - tokens.len() % lookup.lanes;
+        let split = tokens.end - tokens.len() % many.lanes;
         let (first, rest) = out.split_at_mut((split - tokens.start) * rows.len());
-        let tabulated = Product { tokens: tokens.start..split, rows, ..product };
-        call!(lookup.gemm(&tabulated, buffers, first));
+        let whole = Product { tokens: tokens.start..split, rows, ..product };
+        call!(many.gemm(&whole, buffers, first));
         let others = Product { tokens: split..tokens.end, ..product };
         call!(self.i2_s_gemm(&others, rest));
     }
