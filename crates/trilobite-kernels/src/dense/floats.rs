@@ -13,8 +13,6 @@ use crate::simd::{AHEAD, LANES, Simd, pad};
 const DEPTH: usize = 32 * LANES;
 /// Number of rows of a block, whose weights, 384 KB, stay in the second-level cache.
 const BLOCK: usize = 96;
-/// Number of tokens of a tile.
-const TOKENS: usize = 4;
 /// Number of floats in a cache line, the alignment of buffers.
 const LINE: usize = 16;
 
@@ -88,8 +86,8 @@ pub(crate) fn gemm<S: Simd>(
 ) {
     match (x.len() == w.cols, S::REGISTERS) {
         (true, _) => dispatch!(w.ty, gemv(simd, w.bytes, x, out)),
-        (false, 32..) => blocks::<S, 6>(simd, w, x, buffer, out),
-        (false, _) => blocks::<S, 3>(simd, w, x, buffer, out),
+        (false, 32..) => blocks::<S, 4, 6>(simd, w, x, buffer, out),
+        (false, _) => blocks::<S, 3, 4>(simd, w, x, buffer, out),
     }
 }
 
@@ -114,9 +112,9 @@ fn gemv<S: Simd, F: FloatFormat<N>, const N: usize>(simd: S, w: &[u8], x: &[f32]
     }
 }
 
-/// The products of rows with several tokens, in tiles of `R` rows and [`TOKENS`] tokens.
+/// The products of rows with several tokens, in tiles of `R` rows and at most `T` tokens.
 #[inline(always)]
-fn blocks<S: Simd, const R: usize>(
+fn blocks<S: Simd, const R: usize, const T: usize>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &[f32],
@@ -128,11 +126,11 @@ fn blocks<S: Simd, const R: usize>(
     let row_len = w.len() / rows;
     let bytes = row_len / cols;
     // A single tile takes one panel at a time from the first-level cache.
-    let size = if tokens > TOKENS { BLOCK } else { R };
+    let size = if tokens > T { BLOCK } else { R };
     let padded = cols.next_multiple_of(LANES);
     // Sums are kept for the next block of columns, if there is one.
-    let kept = if cols > DEPTH { tokens } else { TOKENS };
-    let lens = [size * padded.min(DEPTH), TOKENS * padded, kept * size * LANES];
+    let kept = if cols > DEPTH { tokens } else { T };
+    let lens = [size * padded.min(DEPTH), T * padded, kept * size * LANES];
 
     let FloatBuffer(buffer) = buffer;
     buffer.resize(buffer.len().max(lens.iter().sum::<usize>() + LINE), 0.0);
@@ -157,10 +155,10 @@ fn blocks<S: Simd, const R: usize>(
                 dispatch!(ty, widen(simd, w, place, wide));
             }
             let panels = Panels { weights: &*wide, rows: count, size, groups, new: col == 0 };
-            for first in (0..tokens).step_by(TOKENS) {
-                let n = TOKENS.min(tokens - first);
-                let packed = &mut packed[TOKENS * col..][..n * groups * LANES];
-                if tokens > TOKENS || first_row == 0 {
+            for first in (0..tokens).step_by(T) {
+                let n = T.min(tokens - first);
+                let packed = &mut packed[T * col..][..n * groups * LANES];
+                if tokens > T || first_row == 0 {
                     let x = &x[first * cols + col..];
                     let place = Destination { start: 0, group: n, part: groups * n };
                     pack(simd, x, cols, depth, place, packed);
@@ -170,7 +168,9 @@ fn blocks<S: Simd, const R: usize>(
                     1 => panels.multiply::<S, R, 1>(simd, packed, sums),
                     2 => panels.multiply::<S, R, 2>(simd, packed, sums),
                     3 => panels.multiply::<S, R, 3>(simd, packed, sums),
-                    _ => panels.multiply::<S, R, TOKENS>(simd, packed, sums),
+                    4 if T > 4 => panels.multiply::<S, R, 4>(simd, packed, sums),
+                    5 if T > 5 => panels.multiply::<S, R, 5>(simd, packed, sums),
+                    _ => panels.multiply::<S, R, T>(simd, packed, sums),
                 }
                 if col + depth == cols {
                     for t in 0..n {
@@ -293,9 +293,10 @@ impl Panels<'_> {
                         }
                     }
                 }
-                for (w, x) in w.chunks_exact(R * S::WIDTH).zip(x.chunks_exact(T * S::WIDTH)) {
-                    // Lengths that the compiler knows need one check.
-                    let (w, x) = (&w[..R * S::WIDTH], &x[..T * S::WIDTH]);
+                // A call of an iterator's function would move the sums to memory.
+                for group in 0..self.groups {
+                    let w = &w[group * R * S::WIDTH..][..R * S::WIDTH];
+                    let x = &x[group * T * S::WIDTH..][..T * S::WIDTH];
                     let mut weights = [acc[0][0]; R];
                     for r in 0..R {
                         weights[r] = simd.load_part(&w[r * S::WIDTH..]);
