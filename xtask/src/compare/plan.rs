@@ -253,12 +253,16 @@ mod tests {
 
     #[test]
     fn the_committed_rows_are_whole() {
-        let text =
-            std::fs::read_to_string(crate::repository::root().join("benches/peers/2b4t.toml"))
-                .unwrap();
-        let plan = Plan::of_rows(&text, "").unwrap();
-        assert_eq!((plan.rows.len(), plan.passes.len(), plan.goals.len()), (13, 5, 5));
-        assert!(plan.rows.iter().all(|row| row.model.is_some() != row.peer.is_some()));
+        let text = |name: &str| {
+            let folder = crate::repository::root().join("benches/peers");
+            std::fs::read_to_string(folder.join(name)).unwrap()
+        };
+        for (name, counts) in [("2b4t.toml", (13, 5, 5)), ("dense.toml", (27, 2, 9))] {
+            let plan = Plan::of_rows(&text(name), "").unwrap();
+            assert_eq!((plan.rows.len(), plan.passes.len(), plan.goals.len()), counts);
+            assert!(plan.rows.iter().all(|row| row.model.is_some() != row.peer.is_some()));
+        }
+        let text = text("2b4t.toml");
         let plan = Plan::of_rows(&text, "tg64-1").unwrap();
         assert_eq!((plan.rows.len(), plan.tests().len()), (3, 1));
         let error = Plan::of_rows(&text, "tg65").err().unwrap();
