@@ -4,8 +4,7 @@
 //! are tabulated. Each row of the matrix then costs one addition per byte, which replaces 64
 //! multiply-adds, and no code is decoded. The sums are exact.
 
-use super::avx2;
-use super::{BLOCK, BLOCK_BYTES, Product};
+use super::{BLOCK, BLOCK_BYTES, Product, avx2};
 use crate::codes::{Codes, MARGIN};
 use std::arch::x86_64::*;
 

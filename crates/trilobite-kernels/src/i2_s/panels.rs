@@ -3,8 +3,7 @@
 //! Lanes are rows. A lane of `vpdpbusd` multiplies four codes of its row with four activations that
 //! all lanes share. So no sums are added across lanes, and codes are loaded once for a tile of tokens.
 
-use super::avx2;
-use super::{BLOCK, BLOCK_BYTES, Product};
+use super::{BLOCK, BLOCK_BYTES, Product, avx2};
 use crate::codes::MARGIN;
 use std::arch::x86_64::*;
 
@@ -28,7 +27,7 @@ const SIDE: usize = 8;
 /// Bytes of activations that stay in the second-level cache while the panels pass.
 const ACTIVATIONS: usize = 1024 * 1024;
 
-/// A number for each row of a panel. One of codes holds those of four columns.
+/// The sum, or the codes of four columns, of each row of a panel.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Panel([i32; ROWS]);
