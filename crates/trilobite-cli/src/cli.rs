@@ -11,6 +11,7 @@ use crate::commands::embed::Embed;
 use crate::commands::pull::Pull;
 use crate::commands::serve::Serve;
 use crate::commands::stored::{List, Rm, Show};
+use crate::commands::verify::Verify;
 
 /// Run, convert and measure 1.58-bit language models on ordinary CPUs.
 #[derive(Parser)]
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Run benchmark tasks
     Eval(Eval),
+    /// Prove on this machine that a model computes what its reference computes
+    Verify(Verify),
     /// Serve models by HTTP in OpenAI's protocol
     Serve(Serve),
     /// Fetch models and data sets, verified and resumable

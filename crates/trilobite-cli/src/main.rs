@@ -70,6 +70,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Embed(args) => commands::embed::run(&args, &cli.global),
         Command::Bench(args) => commands::bench::run(&args, &cli.global),
         Command::Eval(args) => commands::eval::run(&args, &cli.global),
+        Command::Verify(args) => commands::verify::run(&args, &cli.global),
         Command::Serve(args) => commands::serve::run(&args, &cli.global),
         Command::Pull(args) => commands::pull::run(&args, &cli.global),
         Command::List(args) => commands::stored::list(&args),

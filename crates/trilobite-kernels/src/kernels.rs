@@ -367,6 +367,13 @@ impl Kernels {
     pub fn available() -> Vec<&'static Kernels> {
         tables().iter().collect()
     }
+
+    /// The instruction sets of this machine whose kernels do not compute what the scalar ones do. They
+    /// are not [`available`](Kernels::available).
+    pub fn rejected() -> Vec<Isa> {
+        let passes = |isa: &Isa| tables().iter().any(|table| table.isa == *isa);
+        detected().iter().map(|table| table.isa).filter(|isa| !passes(isa)).collect()
+    }
 }
 
 impl std::fmt::Debug for Kernels {

@@ -5,6 +5,7 @@ mod buffers;
 use std::sync::Arc;
 
 use trilobite_format::model::{Rope, Scaling};
+use trilobite_kernels::Kernels;
 
 use self::buffers::{BatchRow, Buffers};
 use crate::activations::Activations;
@@ -82,6 +83,9 @@ pub struct Forward {
     buffers: Buffers,
     search: Search,
     pool: PagePool,
+    /// The residual stream of each batch before the first layer and after each half of a layer, if it
+    /// is recorded.
+    trace: Option<Vec<Vec<f32>>>,
 }
 
 impl Forward {
@@ -118,9 +122,16 @@ impl Forward {
             buffers,
             search: Search::default(),
             pool: PagePool::default(),
+            trace: None,
             options,
             model,
         })
+    }
+
+    /// The same forward pass with the kernels of another instruction set.
+    pub fn with_kernels(mut self, kernels: &'static Kernels) -> Self {
+        self.workers.kernels = kernels;
+        self
     }
 
     /// The model.
@@ -220,6 +231,28 @@ impl Forward {
         })
     }
 
+    /// Processes the tokens of a new sequence, which fit in one batch, and returns the residual stream
+    /// `[T][hidden]` before the first layer, after the attention of each layer and after its
+    /// feed-forward network.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn trace(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+        self.trace = Some(Vec::new());
+        let part = Part { sequence: &mut self.sequence(), tokens, want: Want::Nothing };
+        let read = self.each_batch(&mut [part], |_, _| {});
+        let trace = self.trace.take().unwrap_or_default();
+        read.map(|()| trace)
+    }
+
+    /// Adds the residual stream of the batch to the trace.
+    fn record(&mut self) {
+        if let Some(trace) = &mut self.trace {
+            let len = self.buffers.positions.len() * self.model.config().hidden;
+            trace.push(self.buffers.x[..len].to_vec());
+        }
+    }
+
     /// Processes the tokens of all parts, and calls `then` after each batch.
     fn each_batch(
         &mut self,
@@ -317,15 +350,18 @@ impl Forward {
             }
         }
         self.workers.lap(Stage::Embedding);
+        self.record();
 
         for (index, layer) in weights.layers.iter().enumerate() {
             self.attention(&model, index, layer, parts, count);
+            self.record();
             match (&layer.router, &config.experts) {
                 (Some(router), Some(Experts { used, clamp, .. })) => {
                     self.mixture(&model, layer, router, (*used, clamp[index]), count);
                 }
                 _ => self.feed_forward(&model, layer, count),
             }
+            self.record();
         }
     }
 

@@ -29,6 +29,7 @@ mod model;
 mod ops;
 mod pace;
 mod profile;
+mod reference;
 mod rope;
 mod sampler;
 mod score;
@@ -54,6 +55,7 @@ pub use generate::{Continuation, Finish, Generation, Limits, generate, generate_
 pub use head::Logits;
 pub use model::{Model, map, parts};
 pub use profile::{Profile, Spent, Stage};
+pub use reference::Reference;
 pub use sampler::{Constraint, Sampler, Sampling, argmax};
 pub use score::{Peak, Perplexity, Request, Score, Scorer, encode, prefix_token};
 pub use scratch::Live;

@@ -19,3 +19,4 @@ pub(crate) mod serve;
 pub(crate) mod stored;
 mod template;
 pub(crate) mod tokenize;
+pub(crate) mod verify;

@@ -42,3 +42,4 @@ mod stored;
 mod terminal;
 mod tokenizer;
 mod trilobite;
+mod verify;

@@ -1,0 +1,139 @@
+//! Checks that logits have the same bits, however they are computed.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use trilobite_kernels::Kernels;
+use trilobite_runtime::{Forward, Part, SessionOptions, Want};
+
+use super::{Outcome, Subject, is_quick};
+
+/// Number of tokens that slow kernels compute.
+const FEW: usize = 8;
+/// Numbers of largest logits to search for.
+const LARGEST: [usize; 2] = [1, 40];
+
+/// A way to compute logits.
+struct Way {
+    kernels: &'static Kernels,
+    options: SessionOptions,
+    /// Number of tokens of a pass.
+    step: usize,
+}
+
+/// The logits after each token, or the hidden states of a model that gives embeddings only.
+fn outputs(subject: &Subject, way: &Way, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+    let Way { kernels, options, step } = *way;
+    let mut forward = Forward::new(Arc::clone(&subject.model), options)?.with_kernels(kernels);
+    let (mut sequence, mut found) = (forward.sequence(), Vec::new());
+    for tokens in tokens.chunks(step) {
+        let want = if subject.model.only_embeds() { Want::Nothing } else { Want::From(0) };
+        let mut parts = [Part { sequence: &mut sequence, tokens, want }];
+        match want {
+            Want::Nothing => {
+                forward.hidden_states(&mut parts, |_, _, state| found.push(state.to_vec()))?;
+            }
+            _ => forward.read(&mut parts, |_, _, logits| found.push(logits.values().to_vec()))?,
+        }
+    }
+    Ok(found)
+}
+
+/// Where two outputs differ: the token, the index of the first value, and both values.
+fn difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> Option<String> {
+    a.iter().zip(b).enumerate().find_map(|(token, (a, b))| {
+        let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
+        let at = a.iter().zip(b).position(differs)?;
+        Some(format!("after token {}, value {at} is {}, not {}", token + 1, b[at], a[at]))
+    })
+}
+
+/// The kernels of this machine, all tokens at once.
+pub(super) fn instruction_sets(subject: &Subject) -> Result<Outcome> {
+    let (options, tokens) = (subject.options(), &subject.tokens);
+    let chosen = Kernels::detect()?;
+    let way = |kernels| Way { kernels, options, step: tokens.len() };
+    let whole = outputs(subject, &way(chosen), tokens)?;
+    let mut names = vec![chosen.isa.name()];
+    for kernels in Kernels::available().into_iter().rev().filter(|each| each.isa != chosen.isa) {
+        let count = if is_quick(kernels) { tokens.len() } else { FEW.min(tokens.len()) };
+        let found = outputs(subject, &way(kernels), &tokens[..count])?;
+        if let Some(difference) = difference(&whole, &found) {
+            let (name, chosen) = (kernels.isa.name(), chosen.isa.name());
+            return Ok(Outcome::Failed(format!("{name} differs from {chosen}: {difference}")));
+        }
+        names.push(kernels.isa.name());
+    }
+    let rejected: Vec<&str> = Kernels::rejected().into_iter().map(|isa| isa.name()).collect();
+    if !rejected.is_empty() {
+        let rejected = rejected.join(", ");
+        return Ok(Outcome::Failed(format!(
+            "{rejected}: kernels compute something else, not used"
+        )));
+    }
+    Ok(Outcome::Passed(format!("the same bits for {} tokens: {}", tokens.len(), names.join(", "))))
+}
+
+/// Other numbers of threads, other divisions of the tokens among passes, every weight read.
+pub(super) fn divisions(subject: &Subject) -> Result<Outcome> {
+    let (kernels, options, tokens) = (Kernels::detect()?, subject.options(), &subject.tokens);
+    let all = tokens.len();
+    let whole = outputs(subject, &Way { kernels, options, step: all }, tokens)?;
+    let threads = [1, subject.threads + 1];
+    let plain = SessionOptions { plain: true, ..options };
+    let ways = [
+        ("1 thread", SessionOptions { threads: threads[0], ..options }, all),
+        ("more threads", SessionOptions { threads: threads[1], ..options }, all),
+        ("parts of 7 tokens", options, 7),
+        ("one token at a time", options, 1),
+        ("--plain", plain, all),
+        ("--plain, one token at a time", plain, 1),
+    ];
+    for (name, options, step) in ways {
+        let found = outputs(subject, &Way { kernels, options, step }, tokens)?;
+        if let Some(difference) = difference(&whole, &found) {
+            return Ok(Outcome::Failed(format!("{name}: {difference}")));
+        }
+    }
+    Ok(Outcome::Passed(format!(
+        "the same bits with {}, {} and {} threads, at once, in parts of 7, one by one, and --plain",
+        threads[0], subject.threads, threads[1]
+    )))
+}
+
+/// The search for the largest logits.
+pub(super) fn largest(subject: &Subject) -> Result<Outcome> {
+    if subject.model.weights().head_scan.is_none() {
+        return Ok(Outcome::Skipped(
+            "the file has no coarse copy of the head to search".to_owned(),
+        ));
+    }
+    let (kernels, options, tokens) = (Kernels::detect()?, subject.options(), &subject.tokens);
+    let whole = outputs(subject, &Way { kernels, options, step: tokens.len() }, tokens)?;
+    let mut forward = Forward::new(Arc::clone(&subject.model), options)?;
+    for count in LARGEST {
+        let mut sequence = forward.sequence();
+        let want = Want::Largest { from: 0, count };
+        let part = Part { sequence: &mut sequence, tokens, want };
+        let mut fault = None;
+        forward.read(&mut [part], |_, token, found| {
+            let all = &whole[token];
+            let mut sorted = all.clone();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            let least = sorted[count.min(all.len()) - 1];
+            let values = found.values();
+            let id = |index| found.id(index) as usize;
+            let same = (0..values.len()).all(|i| values[i].to_bits() == all[id(i)].to_bits());
+            let enough = values.iter().filter(|value| **value >= least).count();
+            let wanted = all.iter().filter(|value| **value >= least).count();
+            if !same || enough != wanted {
+                fault.get_or_insert(format!("{count} after token {} are others", token + 1));
+            }
+        })?;
+        if let Some(fault) = fault {
+            return Ok(Outcome::Failed(fault));
+        }
+    }
+    let [one, many] = LARGEST;
+    Ok(Outcome::Passed(format!("the {one} and the {many} largest are those of the whole head")))
+}
