@@ -118,7 +118,7 @@ pub fn checkpoint_tensors(
 ) -> Result<(Hyperparameters, Vec<CheckpointTensor>), Error> {
     let source = config::read(Object::new(CONFIG, config))?;
     let tied = source.tied.unwrap_or(source.tied_by_default);
-    let has = |role| if role == Role::Head { !tied } else { source.has(role) };
+    let has = |role, layer| if role == Role::Head { !tied } else { source.has(role, layer) };
     let named = tensors(&source.model, has).into_iter().flat_map(|tensor| {
         let Tensor { role, layer, shape, .. } = tensor;
         let of = |module: String, shape: &[u64]| {
@@ -175,9 +175,9 @@ struct HfPlanner<'a, 'o> {
 impl<'a> HfPlanner<'a, '_> {
     fn tensors(&mut self) -> Result<(), Error> {
         let tied = self.is_tied();
-        let has = |role: Role| match role {
+        let has = |role: Role, layer| match role {
             Role::Head => !tied,
-            role => self.source.has(role) || self.source.has_input_norm(role, &self.shards),
+            role => self.source.has(role, layer) || self.source.has_input_norm(role, &self.shards),
         };
         for tensor in tensors(&self.source.model, has) {
             match self.source.module(tensor.role, tensor.layer) {
