@@ -169,6 +169,9 @@ fn a_model_with_a_head_generates_whatever_its_projections_norm() {
     });
     let file = tiny.converted();
     assert!(Gguf::parse(&file).unwrap().tensor("blk.0.attn_v_norm_in.weight").is_none());
+    // A list means exactly that list, and the head has no such norm in a file.
+    tiny.config["quantization_config"]["modules_to_not_convert"] = json!(["v_proj"]);
+    contains(&tiny.error(), "a norm of the head's input (`use_rms_norm`");
 }
 
 #[test]

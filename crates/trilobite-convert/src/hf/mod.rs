@@ -69,6 +69,11 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     base_names(&mut shards, &source);
     fused::divide(&mut shards, &source.model)?;
     let embedding = embedding::complete(checkpoint, object, &mut source, &shards)?;
+    if source.input_norms && embedding.is_none() && !source.is_excluded(HEAD) {
+        let what = "a norm of the head's input (`use_rms_norm`, and `modules_to_not_convert` does not \
+                    list lm_head)";
+        return Err(Error::Unsupported { file: CONFIG.to_owned(), what: what.to_owned() });
+    }
     let mut planner = HfPlanner {
         shards,
         options,
