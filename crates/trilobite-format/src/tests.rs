@@ -42,6 +42,29 @@ fn small_file() -> Vec<u8> {
 }
 
 #[test]
+fn metadata_is_equal_if_its_types_and_bits_are() {
+    let file = small_file();
+    let all = || Gguf::parse(&file).unwrap().metadata().clone();
+    assert_eq!(all(), all());
+    let values = all();
+    for (at, (key, value)) in values.iter().enumerate() {
+        let equal = values.iter().map(|(_, other)| value == other);
+        assert!(equal.enumerate().all(|(other, equal)| equal == (at == other)), "{key}");
+    }
+    let kinds: [fn(f32) -> Value; 4] = [
+        |v| v.into(),
+        |v| f64::from(v).into(),
+        |v| vec![1.0, v].into(),
+        |v| vec![1.0, f64::from(v)].into(),
+    ];
+    for of in kinds {
+        assert_eq!(of(f32::NAN), of(f32::NAN));
+        assert_ne!(of(0.0), of(-0.0));
+    }
+    assert_ne!(Value::from(vec![1.0]), vec![1.0, 1.0].into());
+}
+
+#[test]
 fn what_is_written_is_read() {
     let file = small_file();
     assert!(file.len().is_multiple_of(32));

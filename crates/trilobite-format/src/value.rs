@@ -1,7 +1,7 @@
 //! Metadata values.
 
-/// A metadata value.
-#[derive(Clone, Debug, PartialEq)]
+/// A metadata value. Values are equal if their types and bits are: a NaN equals itself.
+#[derive(Clone, Debug)]
 pub enum Value {
     /// Type 0.
     U8(u8),
@@ -31,8 +31,8 @@ pub enum Value {
     F64(f64),
 }
 
-/// A metadata array: values of one type.
-#[derive(Clone, Debug, PartialEq)]
+/// A metadata array: values of one type, compared as [`Value`]s are.
+#[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each variant holds the elements that its name says")]
 pub enum Array {
     U8(Vec<u8>),
@@ -154,6 +154,43 @@ impl Array {
             Array::U64(_) => 10,
             Array::I64(_) => 11,
             Array::F64(_) => 12,
+        }
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Value::F32(a), Value::F32(b)) => a.to_bits() == b.to_bits(),
+            (Value::F64(a), Value::F64(b)) => a.to_bits() == b.to_bits(),
+            (Value::Bool(a), Value::Bool(b)) => a == b,
+            (Value::String(a), Value::String(b)) => a == b,
+            (Value::Array(a), Value::Array(b)) => a == b,
+            _ => self.type_id() == other.type_id() && self.as_integer() == other.as_integer(),
+        }
+    }
+}
+
+impl PartialEq for Array {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Array::U8(a), Array::U8(b)) => a == b,
+            (Array::I8(a), Array::I8(b)) => a == b,
+            (Array::U16(a), Array::U16(b)) => a == b,
+            (Array::I16(a), Array::I16(b)) => a == b,
+            (Array::U32(a), Array::U32(b)) => a == b,
+            (Array::I32(a), Array::I32(b)) => a == b,
+            (Array::F32(a), Array::F32(b)) => {
+                a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
+            }
+            (Array::Bool(a), Array::Bool(b)) => a == b,
+            (Array::String(a), Array::String(b)) => a == b,
+            (Array::U64(a), Array::U64(b)) => a == b,
+            (Array::I64(a), Array::I64(b)) => a == b,
+            (Array::F64(a), Array::F64(b)) => {
+                a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
+            }
+            _ => false,
         }
     }
 }

@@ -138,7 +138,7 @@ impl Weights {
         }
         let mut output_norm = tensors.vector(Role::OutputNorm, 0)?;
         output_norm.iter_mut().for_each(|weight| *weight /= model.scales.logits);
-        let tied = !tensors.has(Role::Head);
+        let tied = !tensors.has(Role::Head, 0);
         let head = if tied { embedding.clone() } else { tensors.matrix(Role::Head, 0)? };
         let scanned = gguf.tensor(HeadScanPart::Codes.name()).is_some();
         let head_scan = match head.kind {
@@ -268,11 +268,17 @@ impl<'a> Tensors<'a> {
     }
 
     /// Whether the model has a tensor. A layer's tensor exists in all layers if the first one has
-    /// it.
-    fn has(&self, role: Role) -> bool {
+    /// it; only norms of inputs differ between layers.
+    fn has(&self, role: Role, layer: u64) -> bool {
+        let there = |layer| self.gguf.tensor(&role.name(layer)).is_some();
         match role.presence(self.model) {
             Presence::Required => true,
-            Presence::Optional => self.gguf.tensor(&role.name(0)).is_some(),
+            Presence::Optional => match role.normed_projection() {
+                Some(projection) => {
+                    there(layer) || self.projections.requires_norm(projection, layer)
+                }
+                None => there(0),
+            },
             Presence::Absent => false,
         }
     }
@@ -317,13 +323,13 @@ impl<'a> Tensors<'a> {
     }
 
     fn vector_if_any(&mut self, role: Role, layer: u64) -> Result<Option<Vec<f32>>> {
-        self.has(role).then(|| self.vector(role, layer)).transpose()
+        self.has(role, layer).then(|| self.vector(role, layer)).transpose()
     }
 
     /// Takes the router of a mixture of experts, whose weights are floats.
     fn router(&mut self, layer: u64) -> Result<Option<Matrix>> {
         const PURPOSE: &str = "a router, which is F32, F16 or BF16";
-        if !self.has(Role::Router) {
+        if !self.has(Role::Router, layer) {
             return Ok(None);
         }
         let name = Role::Router.name(layer);
@@ -432,7 +438,7 @@ impl<'a> Tensors<'a> {
     }
 
     fn rope_divisors(&mut self) -> Result<RopeDivisors> {
-        let fixed = self.has(Role::RopeFreqs);
+        let fixed = self.has(Role::RopeFreqs, 0);
         let scaling = &self.model.rope.scaling;
         let mut divisors = |role: Role| -> Result<Vec<f32>> {
             let divisors = self.vector(role, 0)?;

@@ -22,7 +22,7 @@ fn index(model: &Hyperparameters, tied: bool) -> Vec<(planned::Tensor, TensorTyp
         _ if role.is_vector() => TensorType::F32,
         _ => TensorType::Bf16,
     };
-    let all = planned::tensors(model, |role| role == Role::Head && !tied);
+    let all = planned::tensors(model, |role, _| role == Role::Head && !tied);
     let typed = |tensor: planned::Tensor| {
         let ty = ty(tensor.role);
         (tensor, ty)

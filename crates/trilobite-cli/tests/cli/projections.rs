@@ -305,6 +305,22 @@ fn trits_written_as_numbers_are_refused_and_can_be_packed() {
 }
 
 #[test]
+fn a_dense_projection_may_lack_the_norm_that_those_of_other_layers_have() {
+    for layer in [0, 1] {
+        let mut file = File::converted("llama_bitnet_norms", "i2_s");
+        let name = format!("blk.{layer}.ffn_down.weight");
+        file.store(&name, TensorType::F32, |trits, scale| {
+            numbers(TensorType::F32, trits.iter().map(|trit| f32::from(*trit) * scale))
+        });
+        file.metadata.insert("trilobite.dense_projections", vec![name]);
+        let notes = ["projections are dense"];
+        let normed = runs(&file, &notes);
+        file.tensors.retain(|tensor| tensor.0 != format!("blk.{layer}.ffn_down_norm_in.weight"));
+        assert!(runs(&file, &notes) != normed, "{layer}");
+    }
+}
+
+#[test]
 fn weights_beside_their_scales_run() {
     let base = File::foreign();
     let expected = runs(&base, &[]);

@@ -126,7 +126,14 @@ impl<'a> GgufPlanner<'a, '_> {
         for part in HeadScanPart::ALL {
             self.remaining.remove(part.name());
         }
-        for tensor in tensors(model, |role| self.remaining.contains_key(&role.name(0))) {
+        let there = |role: Role, layer| self.remaining.contains_key(&role.name(layer));
+        let has = |role: Role, layer| match role.normed_projection() {
+            Some(projection) => {
+                there(role, layer) || self.projections.requires_norm(projection, layer)
+            }
+            None => there(role, 0),
+        };
+        for tensor in tensors(model, has) {
             match tensor.role {
                 Role::Embedding => self.dense(&tensor)?,
                 Role::Head => self.head(&tensor, notes)?,

@@ -1,7 +1,9 @@
 use trilobite_format::{Gguf, Metadata, TensorType, Value, Writer, ternary as tail};
 
 use crate::testing::*;
-use crate::{Checkpoint, Error, Head, Layout, Options, Quantize, Report};
+use crate::{
+    Checkpoint, Error, Head, Layout, Options, Quantize, Report, convert_file, ignore_progress,
+};
 
 /// A GGUF file taken apart, to be changed and written again.
 struct Parts {
@@ -203,6 +205,19 @@ fn words_are_guessed_as_they_are_where_the_file_is_run() {
         let said = report.notes.join("\n").contains("taken to be llama-bpe");
         assert_eq!(said, words.is_some(), "{mark}");
     }
+}
+
+#[test]
+fn metadata_that_is_not_a_number_is_kept_bit_by_bit() {
+    let mut parts = Parts::of(&Tiny::bitnet().converted());
+    let scores = [0x7fc0_0001, 0xffc0_0000, 0x8000_0000].map(f32::from_bits);
+    parts.metadata.insert("tokenizer.ggml.scores", scores.to_vec());
+    let files = vec![("m.gguf".to_owned(), parts.file().into())];
+    let checkpoint = Checkpoint::from_files(files).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.gguf");
+    convert_file(&checkpoint, &Options::default(), &out, false, &mut ignore_progress).unwrap();
+    assert!(std::fs::read(&out).unwrap() == parts.file());
 }
 
 #[test]

@@ -479,12 +479,13 @@ impl HfConfig {
         (rotated && self.model.arch.permutes()).then_some(self.model.head_dim as usize)
     }
 
-    /// Whether the model has an optional tensor other than the head.
-    pub(crate) fn has(&self, role: Role) -> bool {
+    /// Whether the model has an optional tensor other than the head in a layer. Only converted
+    /// projections norm their input.
+    pub(crate) fn has(&self, role: Role, layer: u64) -> bool {
         match role.divides_rope() {
             true => self.rope_divisors.iter().any(|(divisors, _)| *divisors == role),
             false if role.is_input_norm() => {
-                let norm = self.module(role, 0).filter(|_| self.input_norms);
+                let norm = self.module(role, layer).filter(|_| self.input_norms);
                 let linear = norm.as_deref().and_then(|norm| norm.strip_suffix(".rms_norm"));
                 linear.is_some_and(|linear| !self.is_excluded(linear))
             }

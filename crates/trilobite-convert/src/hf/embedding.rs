@@ -30,7 +30,7 @@ pub(super) fn complete(
     source: &mut HfConfig,
     shards: &Shards<'_>,
 ) -> Result<Option<Embedding>, Error> {
-    let normed = !source.input_norms && source.has_input_norms(shards);
+    let normed = source.has_input_norms(shards);
     if normed && matches!(source.quantization, Quantization::Unstated | Quantization::Stated) {
         source.quantization = Quantization::Online;
     }
@@ -55,10 +55,10 @@ pub(super) fn complete(
 }
 
 impl HfConfig {
-    /// Whether the first layer has the norm of a projection's input.
+    /// Whether the first layer has the norm of a projection's input that config.json does not mention.
     pub(super) fn has_input_norm(&self, role: Role, shards: &Shards<'_>) -> bool {
         let there = |module: String| shards.get(&format!("{module}.weight")).is_some();
-        role.is_input_norm() && self.module(role, 0).is_some_and(there)
+        !self.input_norms && role.is_input_norm() && self.module(role, 0).is_some_and(there)
     }
 
     fn has_input_norms(&self, shards: &Shards<'_>) -> bool {

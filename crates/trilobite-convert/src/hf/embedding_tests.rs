@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use trilobite_format::{Gguf, Metadata};
 
-use crate::Options;
 use crate::testing::*;
+use crate::{Checkpoint, Options};
 
 /// The norm of the input of each projection: all its weights are `1 + index / 8`.
 fn norm(index: usize) -> f32 {
@@ -169,4 +169,41 @@ fn a_model_with_a_head_generates_whatever_its_projections_norm() {
     });
     let file = tiny.converted();
     assert!(Gguf::parse(&file).unwrap().tensor("blk.0.attn_v_norm_in.weight").is_none());
+    // A list means exactly that list, and the head has no such norm in a file.
+    tiny.config["quantization_config"]["modules_to_not_convert"] = json!(["v_proj"]);
+    contains(&tiny.error(), "a norm of the head's input (`use_rms_norm`");
+}
+
+#[test]
+fn layers_may_differ_in_the_projections_that_norm_their_input() {
+    let mut tiny = Tiny::bitnet();
+    tiny.config["num_hidden_layers"] = json!(2);
+    tiny.config["quantization_config"]["use_rms_norm"] = json!(true);
+    for (name, _, cols) in PROJECTIONS {
+        let norm = f32s(&vec![0.5; cols as usize]);
+        tiny.set(block(&format!("{name}.rms_norm.weight")), "F32", &[cols], norm);
+    }
+    let first = tiny.tensors.iter().filter(|(name, _)| name.starts_with("model.layers.0."));
+    let rename =
+        |(name, tensor): &(String, Tensor)| (name.replace("layers.0", "layers.1"), tensor.clone());
+    let second: Vec<_> = first.map(rename).collect();
+    tiny.tensors.extend(second);
+    for layer in [0, 1] {
+        let mut tiny = tiny.clone();
+        let down = format!("model.layers.{layer}.mlp.down_proj");
+        tiny.config["quantization_config"]["modules_to_not_convert"] = json!([down, "lm_head"]);
+        tiny.tensors.retain(|(name, _)| !name.starts_with(&down));
+        let weights = bf16s(&[0.5; (HIDDEN * FFN) as usize]);
+        tiny.set(format!("{down}.weight"), "BF16", &[HIDDEN, FFN], weights);
+        let file = tiny.converted();
+        let gguf = Gguf::parse(&file).unwrap();
+        let normed = |layer| gguf.tensor(&format!("blk.{layer}.ffn_down_norm_in.weight")).is_some();
+        assert_eq!([normed(0), normed(1)], [layer != 0, layer != 1]);
+        let files = vec![("m.gguf".to_owned(), file.clone().into())];
+        let again = Checkpoint::from_files(files).unwrap();
+        assert!(run(&again, &Options::default()).unwrap().0 == file);
+        let norm = format!("model.layers.{}.mlp.down_proj.rms_norm.weight", 1 - layer);
+        tiny.tensors.retain(|(name, _)| *name != norm);
+        contains(&tiny.error(), &format!("tensor {norm} is missing"));
+    }
 }

@@ -25,6 +25,8 @@ mod tests;
 mod tokenizer;
 mod vocabulary;
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use trilobite_format::model::{
     Architecture, Hyperparameters, Role, Tensor, check_divisors, tensors,
@@ -67,6 +69,11 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     base_names(&mut shards, &source);
     fused::divide(&mut shards, &source.model)?;
     let embedding = embedding::complete(checkpoint, object, &mut source, &shards)?;
+    if source.input_norms && embedding.is_none() && !source.is_excluded(HEAD) {
+        let what = "a norm of the head's input (`use_rms_norm`, and `modules_to_not_convert` does not \
+                    list lm_head)";
+        return Err(Error::Unsupported { file: CONFIG.to_owned(), what: what.to_owned() });
+    }
     let mut planner = HfPlanner {
         shards,
         options,
@@ -75,6 +82,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         files: &checkpoint.files,
         dense_projections: 0,
         excluded: 0,
+        factors: HashMap::new(),
         source,
     };
     planner.tensors()?;
@@ -115,7 +123,7 @@ pub fn checkpoint_tensors(
 ) -> Result<(Hyperparameters, Vec<CheckpointTensor>), Error> {
     let source = config::read(Object::new(CONFIG, config))?;
     let tied = source.tied.unwrap_or(source.tied_by_default);
-    let has = |role| if role == Role::Head { !tied } else { source.has(role) };
+    let has = |role, layer| if role == Role::Head { !tied } else { source.has(role, layer) };
     let named = tensors(&source.model, has).into_iter().flat_map(|tensor| {
         let Tensor { role, layer, shape, .. } = tensor;
         let of = |module: String, shape: &[u64]| {
@@ -164,14 +172,17 @@ struct HfPlanner<'a, 'o> {
     dense_projections: usize,
     /// Number of projections that `modules_to_not_convert` keeps dense.
     excluded: usize,
+    /// The `weight_scale` of each module in which it also multiplies the bias. Projections precede
+    /// biases, so it is known by then.
+    factors: HashMap<String, f32>,
 }
 
 impl<'a> HfPlanner<'a, '_> {
     fn tensors(&mut self) -> Result<(), Error> {
         let tied = self.is_tied();
-        let has = |role: Role| match role {
+        let has = |role: Role, layer| match role {
             Role::Head => !tied,
-            role => self.source.has(role) || self.source.has_input_norm(role, &self.shards),
+            role => self.source.has(role, layer) || self.source.has_input_norm(role, &self.shards),
         };
         for tensor in tensors(&self.source.model, has) {
             match self.source.module(tensor.role, tensor.layer) {
@@ -347,6 +358,7 @@ impl<'a> HfPlanner<'a, '_> {
     }
 
     /// Plans a norm or a bias as F32. Gemma's checkpoints store the difference of norms from 1.
+    /// Transformers' `AutoBitLinear` adds a bias before it multiplies by `weight_scale`.
     fn vector(&mut self, tensor: Tensor, module: &str) -> Result<(), Error> {
         let Tensor { role, name, shape, .. } = tensor;
         let suffix = suffix(role);
@@ -357,12 +369,13 @@ impl<'a> HfPlanner<'a, '_> {
         let reordering = self.source.reordering(role);
         let gemma = self.source.model.arch == Architecture::Gemma3;
         let offset = gemma && suffix == "weight" && !role.is_input_norm();
-        let data = if offset || reordering.is_some() {
+        let factor = self.factors.get(module).copied();
+        let data = if offset || factor.is_some() || reordering.is_some() {
             view.require_finite()?;
             let values = view.to_f32();
             let value = |i| {
                 let value = values[source_row(i, reordering)];
-                if offset { 1.0 + value } else { value }
+                if offset { 1.0 + value } else { value * factor.unwrap_or(1.0) }
             };
             Data::Values((0..values.len()).map(value).collect())
         } else {
@@ -429,6 +442,9 @@ impl<'a> HfPlanner<'a, '_> {
         let encoding = match self.source.quantization {
             Quantization::Offline { divide } => {
                 let scale = self.scale(&scale, divide)?;
+                if !divide {
+                    self.factors.insert(module.to_owned(), scale);
+                }
                 if packed {
                     Encoding::Packed { view, scale }
                 } else {

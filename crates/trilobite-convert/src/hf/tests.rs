@@ -75,6 +75,38 @@ fn the_old_linear_class_divides_and_llama_permutes() {
 }
 
 #[test]
+fn a_scale_that_multiplies_weights_multiplies_their_bias() {
+    let mut tiny = Tiny::bitnet();
+    tiny.config["attention_bias"] = json!(true);
+    let bias = |i: usize, rows: u64| (0..rows).map(move |r| i as f32 - r as f32 / 8.0);
+    for (i, (name, rows, _)) in PROJECTIONS.into_iter().take(4).enumerate() {
+        let values: Vec<f32> = bias(i, rows).collect();
+        tiny.set(block(name) + ".bias", "BF16", &[rows], bf16s(&values));
+    }
+    let check = |tiny: &Tiny, factor: fn(usize) -> f32| {
+        let file = tiny.converted();
+        for (i, (name, rows, _)) in PROJECTIONS.into_iter().take(4).enumerate() {
+            let expected: Vec<f32> = bias(i, rows).map(|value| value * factor(i)).collect();
+            assert_eq!(dense(&file, &format!("blk.0.{}.bias", OUTPUT[i])), expected, "{name}");
+        }
+    };
+    let scale = |i| 0.5 + i as f32 / 8.0;
+    check(&tiny, scale);
+    let mut excluded = tiny.clone();
+    excluded.config["quantization_config"]["modules_to_not_convert"] = json!(["v_proj", "lm_head"]);
+    excluded.set(block("self_attn.v_proj.weight"), "BF16", &[8, HIDDEN], bf16s(&[0.5; 128]));
+    excluded.tensors.retain(|(name, _)| !name.ends_with("v_proj.weight_scale"));
+    check(&excluded, |i| if i == 2 { 1.0 } else { 0.5 + i as f32 / 8.0 });
+    // The class that divides adds the bias last, and so does the mode without a stored scale.
+    let mut divided = tiny.clone();
+    divided.config["quantization_config"]["linear_class"] = json!("bitlinear");
+    check(&divided, |_| 1.0);
+    let mut online = tiny.with_dense(|_, e| e as f32 - 50.0);
+    online.config["quantization_config"]["quantization_mode"] = json!("online");
+    check(&online, |_| 1.0);
+}
+
+#[test]
 fn ternary_weights_may_be_stored_as_numbers() {
     let mut tiny = Tiny::bitnet();
     let weights: Vec<f32> = trits(0, 256).into_iter().map(f32::from).collect();

@@ -32,6 +32,8 @@ pub struct Projections {
     storage: HashMap<String, Storage>,
     /// The names in [`DENSE_PROJECTIONS`].
     kept_dense: HashSet<String>,
+    /// The projections whose input has a norm in some layer.
+    normed: HashSet<Role>,
 }
 
 impl Projections {
@@ -76,7 +78,12 @@ impl Projections {
             let bytes = info.bytes(files.get(info.part).copied().unwrap_or_default());
             (info.name.clone(), storage(info.ty, bytes, has_scale(gguf, info)))
         });
-        Ok(Self { storage: storage.collect(), kept_dense: kept_dense.iter().cloned().collect() })
+        let roles = gguf.tensors().iter().filter_map(|info| Role::of(&info.name));
+        Ok(Self {
+            storage: storage.collect(),
+            kept_dense: kept_dense.iter().cloned().collect(),
+            normed: roles.filter_map(|(role, _)| role.normed_projection()).collect(),
+        })
     }
 
     /// How a projection or the head is stored. `None` if there is no such tensor.
@@ -87,6 +94,12 @@ impl Projections {
     /// The first tensor of the file with this storage.
     pub fn first<'a>(&self, storage: Storage, gguf: &'a Gguf) -> Option<&'a TensorInfo> {
         gguf.tensors().iter().find(|info| self.storage(&info.name) == Some(storage))
+    }
+
+    /// Whether the input of a projection must have a norm: that of another layer has one, and the
+    /// model does not list the projection in [`DENSE_PROJECTIONS`].
+    pub fn requires_norm(&self, projection: Role, layer: u64) -> bool {
+        self.normed.contains(&projection) && !self.keeps_dense(&projection.name(layer))
     }
 
     /// Whether the model lists this projection in [`DENSE_PROJECTIONS`].

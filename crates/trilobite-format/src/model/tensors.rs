@@ -59,7 +59,8 @@ pub enum Role {
 pub enum Presence {
     /// The model requires it.
     Required,
-    /// The model may have it. A tensor of a layer is in all layers or in none.
+    /// The model may have it. A tensor of a layer is in all layers or in none, except that dense
+    /// projections may lack a norm that those of other layers have.
     Optional,
     /// The model does not have it, except as a replacement for another tensor.
     Absent,
@@ -239,10 +240,11 @@ impl Role {
     }
 
     /// The name of the tensor that the first layer lacks, if `name` is that of an optional tensor of a
-    /// later one. The first layer decides whether the layers have such tensors.
+    /// later one. The first layer decides whether the layers have such tensors, except norms of
+    /// inputs.
     pub fn lacking(name: &str, model: &Hyperparameters) -> Option<String> {
         let (role, layer) = Self::of(name)?;
-        let optional = role.presence(model) == Presence::Optional;
+        let optional = role.presence(model) == Presence::Optional && !role.is_input_norm();
         (optional && (1..model.layers).contains(&layer)).then(|| role.name(0))
     }
 
@@ -303,9 +305,14 @@ impl Role {
         }
     }
 
+    /// The projection of which this is the norm of the input.
+    pub fn normed_projection(self) -> Option<Self> {
+        TABLE.iter().map(|row| row.role).find(|role| role.input_norm() == Some(self))
+    }
+
     /// Whether this is the norm of the input of a projection.
     pub fn is_input_norm(self) -> bool {
-        TABLE.iter().any(|row| row.role.input_norm() == Some(self))
+        self.normed_projection().is_some()
     }
 
     fn row(self) -> &'static Row {
@@ -313,26 +320,29 @@ impl Role {
     }
 }
 
-/// The tensors of a model in the order of files. `has` says which optional tensors it has.
-pub fn tensors(model: &Hyperparameters, has: impl Fn(Role) -> bool) -> Vec<Tensor> {
-    let present = |row: &&Row| match row.role.presence(model) {
-        Presence::Required => true,
-        Presence::Optional => has(row.role),
-        Presence::Absent => false,
+/// The tensors of a model in the order of files. `has` says which optional tensors it has in a
+/// layer, which is 0 outside the layers.
+pub fn tensors(model: &Hyperparameters, has: impl Fn(Role, u64) -> bool) -> Vec<Tensor> {
+    let tensor = |row: &Row, layer| {
+        let present = match row.role.presence(model) {
+            Presence::Required => true,
+            Presence::Optional => has(row.role, layer),
+            Presence::Absent => false,
+        };
+        present.then(|| Tensor {
+            role: row.role,
+            layer,
+            name: row.role.name(layer),
+            shape: row.role.shape(model),
+        })
     };
-    let tensor = |row: &Row, layer| Tensor {
-        role: row.role,
-        layer,
-        name: row.role.name(layer),
-        shape: row.role.shape(model),
-    };
-    let rows: Vec<&Row> = TABLE.iter().filter(present).collect();
-    let of_layers = |row: &&&Row| row.in_layer;
-    let before = rows.iter().take_while(|row| !row.in_layer).map(|row| tensor(row, 0));
+    let of_layers = |row: &&Row| row.in_layer;
+    let before = TABLE.iter().take_while(|row| !row.in_layer).map(|row| (row, 0));
     let layers = (0..model.layers)
-        .flat_map(|layer| rows.iter().filter(of_layers).map(move |row| tensor(row, layer)));
-    let after = rows.iter().skip_while(|row| !row.in_layer).filter(|row| !row.in_layer);
-    before.chain(layers).chain(after.map(|row| tensor(row, 0))).collect()
+        .flat_map(|layer| TABLE.iter().filter(of_layers).map(move |row| (row, layer)));
+    let after = TABLE.iter().skip_while(|row| !row.in_layer).filter(|row| !row.in_layer);
+    let all = before.chain(layers).chain(after.map(|row| (row, 0)));
+    all.filter_map(|(row, layer)| tensor(row, layer)).collect()
 }
 
 /// The name of the tensor that holds the scale of `weight`, for weights that do not contain their

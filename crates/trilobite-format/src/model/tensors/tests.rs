@@ -3,7 +3,7 @@ use crate::model::tests::{llama, maple};
 use crate::model::{Rope, Scaling};
 
 fn names(model: &Hyperparameters, has: impl Fn(Role) -> bool) -> Vec<String> {
-    tensors(model, has).into_iter().map(|tensor| tensor.name).collect()
+    tensors(model, |role, _| has(role)).into_iter().map(|tensor| tensor.name).collect()
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_layer_has_what_its_architecture_has() {
 #[test]
 fn tensors_are_in_the_order_of_files_with_their_shapes() {
     let model = Hyperparameters { layers: 2, ..llama() };
-    let all = tensors(&model, |role| matches!(role, Role::QBias | Role::Head | Role::RopeFreqs));
+    let all = tensors(&model, |role, _| matches!(role, Role::QBias | Role::Head | Role::RopeFreqs));
     let of = |name: &str| all.iter().position(|tensor| tensor.name == name).unwrap();
     for (name, at, shape) in [
         ("token_embd.weight", 0, &[20, 16][..]),
@@ -65,7 +65,7 @@ fn tensors_are_in_the_order_of_files_with_their_shapes() {
 #[test]
 fn a_mixture_has_experts_instead_of_one_network() {
     let model = maple();
-    let all = tensors(&model, |role| role == Role::Head);
+    let all = tensors(&model, |role, _| role == Role::Head);
     let of = |name: &str| all.iter().find(|tensor| tensor.name == name);
     for (name, shape) in [
         ("blk.0.attn_q_norm.weight", &[8][..]),
@@ -77,7 +77,7 @@ fn a_mixture_has_experts_instead_of_one_network() {
         assert_eq!(of(name).unwrap().shape, shape, "{name}");
     }
     assert_eq!((of("blk.0.ffn_gate.weight"), all.len()), (None, 3 + 3 * 12));
-    assert_eq!(tensors(&llama(), |_| true).iter().filter(|t| t.role.is_of_experts()).count(), 0);
+    assert_eq!(tensors(&llama(), |_, _| true).iter().filter(|t| t.role.is_of_experts()).count(), 0);
     assert!(Role::DownExperts.is_projection() && !Role::Router.is_projection());
 }
 
