@@ -126,5 +126,8 @@ fn damaged_recorded_outputs_are_errors() -> Result<()> {
     std::fs::write(folder.path().join("logits_one.npy"), b"\x93NUMPY\x01\x00\x10")?;
     let said = error(verify(&model, &args))?;
     ensure!(said.contains("logits_one.npy: the header is cut off"), "{said}");
+    std::fs::write(folder.path().join("prompts.json"), r#"{"one": {"ids": []}}"#)?;
+    let said = error(verify(&model, &args))?;
+    ensure!(said.contains("the prompt \"one\" is empty"), "{said}");
     Ok(())
 }

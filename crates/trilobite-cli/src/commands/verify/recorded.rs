@@ -115,6 +115,7 @@ impl Recorded {
             if !self.folder.join(&file).is_file() {
                 continue;
             }
+            ensure!(!ids.is_empty(), "{}: the prompt {name:?} is empty", self.folder.display());
             let expected = self.array(&file)?;
             let found = run(subject, ids)?;
             ensure!(
