@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use trilobite_format::{Metadata, Writer};
 
 use crate::fixture::Fixture;
-use crate::trilobite::{command, convert};
+use crate::trilobite::{command, convert, stdout};
 
 /// A copy of a checkpoint that a test may damage, and an empty folder to convert it into.
 struct Damaged {
@@ -253,6 +253,37 @@ fn token_outside_the_vocabulary() {
     let model = Fixture::named("bitnet_offline").folder;
     let mut command = command(["run", "--tokens", "1,999", "-n", "1", "--temp", "0"]);
     failed(&command.arg(&model).output().unwrap(), &["999", "304"]);
+}
+
+/// Also before anything is said or written, such as the random seed.
+#[test]
+fn tokens_that_cannot_be_read_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (Fixture::named("bitnet_offline").folder, folder.path().join("x.npy"));
+    let run = |args: &[&str]| {
+        let mut run = command(["run", "-n", "1", "--temp", "1", "--echo", "--no-chat"]);
+        let output = run.args(args).arg(&model).output().unwrap();
+        assert!(output.stdout.is_empty(), "{output:?}");
+        output
+    };
+    let unknown = "error: --tokens: token id 999 is outside the vocabulary of 304";
+    failed(&run(&["--ids", "--tokens", "1,999"]), &[unknown]);
+    let long = "--tokens: 3 tokens do not fit in the context of 2";
+    failed(&run(&["--ids", "--tokens", "1,2,3", "--ctx", "2"]), &[long]);
+    failed(&run(&["-p", "one two three four", "--ctx", "2"]), &["fit in the context of 2"]);
+    let mut logits = command(["logits", "--tokens", "1,999", "-o"]);
+    failed(&logits.arg(&out).arg(&model).output().unwrap(), &[unknown]);
+    assert_eq!(files_in(folder.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn an_empty_instruction_set_is_none() {
+    let model = Fixture::named("bitnet_offline").folder;
+    let inspect = |value: Option<&str>| {
+        let mut command = command(["inspect"]);
+        stdout(command.arg(&model).envs(value.map(|value| ("TRILOBITE_ISA", value)))).unwrap()
+    };
+    assert_eq!(inspect(Some("")), inspect(None));
 }
 
 #[test]
