@@ -4,8 +4,9 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use anyhow::Result;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args};
 use trilobite_convert::{Head, HeadScan, Layout, Quantize, Type};
 use trilobite_runtime::{Activations, CacheType, ChatTemplate};
 
@@ -43,6 +44,73 @@ fn roundings() -> impl TypedValueParser<Value = Activations> {
     choice(Activations::ALL, Activations::name, Activations::summary)
 }
 
+/// A parser for whole numbers from `least` on.
+pub(crate) fn at_least(least: usize) -> impl TypedValueParser<Value = usize> {
+    move |text: &str| match text.parse() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("expected a whole number of at least {least}")),
+    }
+}
+
+/// A parser for finite numbers that fit, which `expected` describes.
+fn number(expected: &'static str, fits: fn(f32) -> bool) -> impl TypedValueParser<Value = f32> {
+    move |text: &str| {
+        let number = text.parse().ok().filter(|&number: &f32| number.is_finite() && fits(number));
+        number.ok_or_else(|| format!("expected {expected}"))
+    }
+}
+
+/// A parser for numbers that are not negative.
+fn zero_or_more() -> impl TypedValueParser<Value = f32> {
+    number("0 or more", |number| number >= 0.0)
+}
+
+/// A parser for probabilities.
+fn probability() -> impl TypedValueParser<Value = f32> {
+    number("0 to 1", |number| (0.0..=1.0).contains(&number))
+}
+
+/// A parser for numbers of threads.
+fn thread_count() -> impl TypedValueParser<Value = u16> {
+    clap::value_parser!(u16).range(1..=1024)
+}
+
+/// A parser for names of benchmark tasks, and for paths of task files, which it does not open.
+fn task_name() -> impl TypedValueParser<Value = String> {
+    |name: &str| match is_task_file(name) {
+        true => Ok(name.to_owned()),
+        false => suggest::task(name).map(|_| name.to_owned()),
+    }
+}
+
+/// Whether the name of a task is the path of its file: it ends in .toml or has a folder in it.
+pub(crate) fn is_task_file(name: &str) -> bool {
+    name.ends_with(".toml") || name.contains(std::path::is_separator)
+}
+
+/// The threads of a command that computes in conversions only.
+#[derive(Args)]
+pub(crate) struct Threads {
+    /// Threads of a conversion [default: all cores]
+    #[arg(short, long, value_parser = thread_count())]
+    threads: Option<u16>,
+}
+
+impl Threads {
+    /// Limits the threads of conversions, before the first one.
+    pub(crate) fn limit_conversion(&self) -> Result<()> {
+        Ok(trilobite_convert::start_threads(self.threads.map_or(0, usize::from))?)
+    }
+}
+
+/// Threads of a command that does not use them, so that scripts can give the option to any command.
+#[derive(Args)]
+pub(crate) struct UnusedThreads {
+    #[arg(id = "threads", short = 't', long, value_name = "THREADS", hide = true,
+          value_parser = thread_count())]
+    _threads: Option<u16>,
+}
+
 #[derive(Args)]
 pub(crate) struct Model {
     /// GGUF file, Hugging Face folder or name of a pulled model [default: the built-in model]
@@ -56,7 +124,7 @@ pub(crate) struct Model {
 #[derive(Args)]
 pub(crate) struct Compute {
     /// Threads [default: all cores]
-    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(short, long, value_parser = thread_count())]
     pub(crate) threads: Option<u16>,
     /// Maximum number of tokens per forward pass; no result depends on it
     #[arg(long, value_name = "N", hide = true, default_value_t = trilobite_runtime::MAX_BATCH)]
@@ -212,6 +280,8 @@ pub(crate) struct Convert {
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
 }
 
 #[derive(Args)]
@@ -229,6 +299,8 @@ pub(crate) struct Inspect {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
 }
 
 #[derive(Args)]
@@ -271,6 +343,8 @@ pub(crate) struct Tokenize {
     /// Parse the names of special tokens in the text as these tokens
     #[arg(long)]
     pub(crate) parse_special: bool,
+    #[command(flatten)]
+    pub(crate) threads: UnusedThreads,
 }
 
 #[derive(Args)]
@@ -482,8 +556,7 @@ pub(crate) struct Bench {
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub(crate) depth: usize,
     /// Thread counts [default: all cores]
-    #[arg(short, long, value_delimiter = ',',
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(short, long, value_delimiter = ',', value_parser = thread_count())]
     pub(crate) threads: Vec<u16>,
     /// Type of the key-value cache
     #[arg(long, value_name = "TYPE", default_value_t, value_parser = cache_types())]

@@ -313,6 +313,68 @@ fn wrong_usage_has_its_own_exit_status() {
     }
 }
 
+#[test]
+fn values_that_no_model_allows_are_wrong_usage() {
+    let negative = "expected 0 or more";
+    for (args, expected) in [
+        (&["run", "--temp", "-1"][..], negative),
+        (&["run", "--temp", "nan"], negative),
+        (&["run", "--temp", "inf"], negative),
+        (&["run", "--min-p", "2"], "expected 0 to 1"),
+        (&["run", "--top-p", "1.5"], "expected 0 to 1"),
+        (&["run", "--top-p", "-0.5"], "expected 0 to 1"),
+        (&["run", "--repeat-penalty", "0"], "expected more than 0"),
+        (&["run", "--loop-penalty", "-1"], negative),
+        (&["run", "--batch", "0"], "expected a whole number of at least 1"),
+        (&["run", "--ctx", "0"], "expected a whole number of at least 1"),
+        (&["score", "--ctx", "0"], "expected a whole number of at least 1"),
+        (&["embed", "--ctx", "0"], "expected a whole number of at least 1"),
+        (&["serve", "--ctx", "0"], "expected a whole number of at least 1"),
+        (&["eval", "--tasks", "piqa", "--ctx", "0"], "expected a whole number of at least 1"),
+        (&["eval", "--tasks", "hellaswagg"], "did you mean hellaswag?"),
+        (&["perplexity", "--ctx", "1"], "expected a whole number of at least 2"),
+        (&["perplexity", "--stride", "0"], "expected a whole number of at least 1"),
+        (&["bench", "--runs", "0"], "expected a whole number of at least 1"),
+    ] {
+        let output = command(args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}: {said}");
+        let [.., flag, value] = args else { unreachable!() };
+        let place = format!("error: invalid value '{value}' for '{flag} <");
+        let line = said.lines().next().unwrap();
+        assert!(line.starts_with(&place) && line.ends_with(expected), "{args:?}: {said}");
+    }
+    // Values that conflict with the model are not.
+    let output = command(["run", "-p", "a", "--ctx", "100000"]).output().unwrap();
+    failed(&output, &["--ctx is 100000, but the model was made for at most 512 tokens"]);
+}
+
+#[test]
+fn every_command_takes_a_number_of_threads() {
+    for name in [
+        "run",
+        "convert",
+        "inspect",
+        "logits",
+        "tokenize",
+        "score",
+        "perplexity",
+        "embed",
+        "bench",
+        "eval",
+        "serve",
+        "pull",
+        "list",
+        "show",
+        "rm",
+    ] {
+        let output = command([name, "-t", "0"]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected = "error: invalid value '0' for '--threads <THREADS>': 0 is not in 1..=1024";
+        assert!(said.starts_with(expected), "{name}: {said}");
+    }
+}
+
 /// A converted checkpoint with an additional key, or another type of a key.
 fn with_key(folder: &Path, key: &str, value: &str) -> PathBuf {
     let path = folder.join("made.gguf");
