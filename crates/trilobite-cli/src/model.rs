@@ -145,16 +145,12 @@ pub(crate) fn session_options(
 ) -> Result<SessionOptions> {
     let most = model.config().context;
     let context = match context {
-        Some(0) => bail!("--ctx is 0, expected at least 1"),
         Some(asked) if asked > most => {
             bail!("--ctx is {asked}, but the model was made for at most {most} tokens")
         }
         Some(asked) => asked,
         None => most.min(DEFAULT_CONTEXT),
     };
-    if compute.batch == 0 {
-        bail!("--batch is 0, expected at least 1");
-    }
     let threads = compute.threads.map_or_else(machine::cores, usize::from);
     Ok(SessionOptions {
         threads,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::args::{Global, Tokenize};
 use crate::{input, model, output};
@@ -19,7 +19,6 @@ pub(crate) fn run(args: &Tokenize, global: &Global) -> Result<ExitCode> {
             text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
             input::without_mark(&text).split_terminator('\n').collect()
         }
-        None if args.prompt.is_empty() => bail!("nothing to do: give -p, --file or --decode"),
         None => args.prompt.iter().map(String::as_str).collect(),
     };
     for (number, prompt) in (1..).zip(prompts) {

@@ -306,6 +306,7 @@ fn wrong_usage_has_its_own_exit_status() {
         &["run", "--temp", "warm"],
         &["logits", "--tokens", "1,x", "-o", "x.npy"],
         &["tokenize", "-p", "a", "--decode", "1"],
+        &["tokenize"],
     ] {
         let output = command(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
