@@ -204,23 +204,34 @@ fn fill_buffered(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
-    let mut out = Interruptible(BufWriter::new(file));
-    fill(&mut out).and_then(|()| Ok(out.flush()?)).with_context(|| path.display().to_string())
+    let mut out = Target { out: BufWriter::new(file), path };
+    fill(&mut out)?;
+    Ok(out.flush()?)
 }
 
-/// A writer that fails after a signal has asked the command to end.
-struct Interruptible<W>(W);
+/// A writer whose errors name its file. It fails after a signal has asked the command to end.
+struct Target<'a, W> {
+    out: W,
+    path: &'a Path,
+}
 
-impl<W: Write> Write for Interruptible<W> {
+impl<W> Target<'_, W> {
+    fn named(&self, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+    }
+}
+
+impl<W: Write> Write for Target<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match interrupt::seen() {
+        let written = match interrupt::seen() {
             true => Err(io::Error::other("interrupted before it was complete")),
-            false => self.0.write(bytes),
-        }
+            false => self.out.write(bytes),
+        };
+        written.map_err(|error| self.named(error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.out.flush().map_err(|error| self.named(error))
     }
 }
 

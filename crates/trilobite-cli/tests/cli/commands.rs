@@ -116,6 +116,7 @@ fn a_bad_line_is_named_and_nothing_is_written() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("line 2") && said.contains("context"), "{said}");
+    assert!(said.starts_with(&format!("error: {} line 2: ", input.display())), "{said}");
     assert!(!out.exists());
 }
 

@@ -220,7 +220,15 @@ fn target_folder_that_is_absent() {
 fn target_folder_that_cannot_be_written() {
     let whole = Damaged::copy_of("bitnet_offline");
     let out = Path::new("/proc/out.gguf");
-    failed(&conversion(whole.source.path(), out).output().unwrap(), &["/proc"]);
+    let output = conversion(whole.source.path(), out).output().unwrap();
+    failed(&output, &["error: cannot write /proc/out.gguf: "]);
+    let cache = ["run", "--tokens", "1", "--temp", "0", "--prompt-cache", "/proc/cache"];
+    let cached = command(cache).arg(whole.source.path()).output().unwrap();
+    failed(&cached, &["/proc/cache: "]);
+    for output in [output, cached] {
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.matches("/proc").count(), 1, "a hidden file is named: {said}");
+    }
 }
 
 /// A limit on the file size makes a write fail in the middle, like a full disk.
