@@ -58,6 +58,19 @@ fn a_byte_order_mark_is_no_text() {
 }
 
 #[test]
+fn line_ends_of_other_systems_are_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text");
+    let ids = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        stdout(command(["tokenize", "--file"]).arg(&path)).unwrap()
+    };
+    assert_eq!(ids("Once upon\r\n\r\na time\r\n"), ids("Once upon\n\na time\n"));
+    // Within a line it is text.
+    assert_ne!(ids("Once\rupon\n"), ids("Onceupon\n"));
+}
+
+#[test]
 fn log_likelihoods_agree_with_the_reference() {
     let fixture = Fixture::named("bitnet_offline");
     let ids = fixture.prompt("short").unwrap();
