@@ -53,8 +53,15 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
 
 /// JSON in which every character is visible, with the same value.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
-    // Outside of strings the only such characters are line breaks. All are below U+10000.
-    replaced(text, |c| hides(c) && c != '\n', |c| format!("\\u{:04x}", u32::from(c)))
+    // Tabs and line breaks are outside of strings, and may be spaces. All others are below U+10000.
+    replaced(
+        text,
+        |c| hides(c) && c != '\n',
+        |c| match c {
+            '\t' | '\r' => " ".to_owned(),
+            c => format!("\\u{:04x}", u32::from(c)),
+        },
+    )
 }
 
 /// Prints a line on stderr. A closed stderr is not an error.
