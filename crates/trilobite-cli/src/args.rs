@@ -4,13 +4,15 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use anyhow::Result;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args};
 use trilobite_convert::{Head, HeadScan, Layout, Quantize, Type};
 use trilobite_runtime::{Activations, CacheType, ChatTemplate};
 
 use crate::form::FormArgs;
 use crate::prompt_cache::PromptCacheArgs;
+use crate::suggest;
 
 #[derive(Args)]
 pub(crate) struct Global {
@@ -43,6 +45,73 @@ fn roundings() -> impl TypedValueParser<Value = Activations> {
     choice(Activations::ALL, Activations::name, Activations::summary)
 }
 
+/// A parser for whole numbers from `least` on.
+pub(crate) fn at_least(least: usize) -> impl TypedValueParser<Value = usize> {
+    move |text: &str| match text.parse() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("expected a whole number of at least {least}")),
+    }
+}
+
+/// A parser for finite numbers that fit, which `expected` describes.
+fn number(expected: &'static str, fits: fn(f32) -> bool) -> impl TypedValueParser<Value = f32> {
+    move |text: &str| {
+        let number = text.parse().ok().filter(|&number: &f32| number.is_finite() && fits(number));
+        number.ok_or_else(|| format!("expected {expected}"))
+    }
+}
+
+/// A parser for numbers that are not negative.
+fn zero_or_more() -> impl TypedValueParser<Value = f32> {
+    number("0 or more", |number| number >= 0.0)
+}
+
+/// A parser for probabilities.
+fn probability() -> impl TypedValueParser<Value = f32> {
+    number("0 to 1", |number| (0.0..=1.0).contains(&number))
+}
+
+/// A parser for numbers of threads.
+fn thread_count() -> impl TypedValueParser<Value = u16> {
+    clap::value_parser!(u16).range(1..=1024)
+}
+
+/// A parser for names of benchmark tasks, and for paths of task files, which it does not open.
+fn task_name() -> impl TypedValueParser<Value = String> {
+    |name: &str| match is_task_file(name) {
+        true => Ok(name.to_owned()),
+        false => suggest::task(name).map(|_| name.to_owned()),
+    }
+}
+
+/// Whether the name of a task is the path of its file: it ends in .toml or has a folder in it.
+pub(crate) fn is_task_file(name: &str) -> bool {
+    name.ends_with(".toml") || name.contains(std::path::is_separator)
+}
+
+/// The threads of a command that computes in conversions only.
+#[derive(Args)]
+pub(crate) struct Threads {
+    /// Threads of a conversion [default: all cores]
+    #[arg(short, long, value_parser = thread_count())]
+    threads: Option<u16>,
+}
+
+impl Threads {
+    /// Limits the threads of conversions, before the first one.
+    pub(crate) fn limit_conversion(&self) -> Result<()> {
+        Ok(trilobite_convert::start_threads(self.threads.map_or(0, usize::from))?)
+    }
+}
+
+/// Threads of a command that does not use them, so that scripts can give the option to any command.
+#[derive(Args)]
+pub(crate) struct UnusedThreads {
+    #[arg(id = "threads", short = 't', long, value_name = "THREADS", hide = true,
+          value_parser = thread_count())]
+    _threads: Option<u16>,
+}
+
 #[derive(Args)]
 pub(crate) struct Model {
     /// GGUF file, Hugging Face folder or name of a pulled model [default: the built-in model]
@@ -56,10 +125,11 @@ pub(crate) struct Model {
 #[derive(Args)]
 pub(crate) struct Compute {
     /// Threads [default: all cores]
-    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(short, long, value_parser = thread_count())]
     pub(crate) threads: Option<u16>,
     /// Maximum number of tokens per forward pass; no result depends on it
-    #[arg(long, value_name = "N", hide = true, default_value_t = trilobite_runtime::MAX_BATCH)]
+    #[arg(long, value_name = "N", hide = true, default_value_t = trilobite_runtime::MAX_BATCH,
+          value_parser = at_least(1))]
     pub(crate) batch: usize,
     /// Type of the key-value cache; f16 takes half the memory of f32, q8 a good quarter; both round
     #[arg(long, value_name = "TYPE", default_value_t, value_parser = cache_types())]
@@ -104,7 +174,7 @@ pub(crate) struct Run {
     #[arg(short, long = "n-predict", value_name = "N")]
     pub(crate) n: Option<usize>,
     /// Temperature; 0 is greedy [default: the model's, else 0.7 in a chat and 0 without]
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = zero_or_more())]
     pub(crate) temp: Option<f32>,
     /// Keep the K most likely tokens; 0 keeps all [default: the model's, else 40 in a chat, 0
     /// without]
@@ -112,24 +182,25 @@ pub(crate) struct Run {
     pub(crate) top_k: Option<usize>,
     /// Keep the most likely tokens that together reach this probability [default: the model's, else
     /// 0.95 in a chat and 1 without]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = probability())]
     pub(crate) top_p: Option<f32>,
     /// Keep tokens with at least this fraction of the most likely token's probability [default: the
     /// model's, else 0.05 in a chat and 0 without]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = probability())]
     pub(crate) min_p: Option<f32>,
     /// Penalty for tokens that already occur in the context [default: the model's, else 1]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true,
+          value_parser = number("more than 0", |number| number > 0.0))]
     pub(crate) repeat_penalty: Option<f32>,
     /// Penalty for tokens that extend a repetition within the answer; 0 is none [default: the model's,
     /// else 0.8 in a chat with a model without settings of its own, else 0]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = zero_or_more())]
     pub(crate) loop_penalty: Option<f32>,
     /// Seed of the random number generator [default: a new one each time, printed]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Length of the context in tokens [default: the model's, at most 4096]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub(crate) ctx: Option<usize>,
     /// Apply a chat template to the prompt [default: if the model has one]
     #[arg(long, overrides_with = "no_chat")]
@@ -212,6 +283,8 @@ pub(crate) struct Convert {
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
 }
 
 #[derive(Args)]
@@ -229,6 +302,8 @@ pub(crate) struct Inspect {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
 }
 
 #[derive(Args)]
@@ -247,7 +322,7 @@ pub(crate) struct Logits {
 }
 
 #[derive(Args)]
-#[command(after_help = "\
+#[command(group = ArgGroup::new("source").required(true), after_help = "\
 Examples:
   trilobite tokenize model.gguf -p \"Hello, world\"
   trilobite tokenize tokenizer.json --decode 9906,11,1917")]
@@ -271,6 +346,8 @@ pub(crate) struct Tokenize {
     /// Parse the names of special tokens in the text as these tokens
     #[arg(long)]
     pub(crate) parse_special: bool,
+    #[command(flatten)]
+    pub(crate) threads: UnusedThreads,
 }
 
 #[derive(Args)]
@@ -295,7 +372,7 @@ pub(crate) struct Score {
     #[arg(long)]
     pub(crate) no_bos: bool,
     /// Length of the context in tokens [default: the model's, at most 4096]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub(crate) ctx: Option<usize>,
     #[command(flatten)]
     pub(crate) compute: Compute,
@@ -325,7 +402,8 @@ pub(crate) struct Eval {
     #[command(flatten)]
     pub(crate) model: Model,
     /// The tasks: names, NAME_Nshot for N examples before each item, or paths of definitions
-    #[arg(long, value_name = "TASK,TASK", required_unless_present = "list", value_delimiter = ',')]
+    #[arg(long, value_name = "TASK,TASK", required_unless_present = "list", value_delimiter = ',',
+          value_parser = task_name())]
     pub(crate) tasks: Vec<String>,
     /// List the tasks, or those of --tasks: kind, examples, items if the data are available,
     /// metrics, and the source of the data
@@ -341,7 +419,7 @@ pub(crate) struct Eval {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     /// Evaluate the first N items of each task only
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub(crate) limit: Option<usize>,
     /// Put the items in a random order, so that --limit N selects a random subset
     #[arg(long, value_name = "SEED", conflicts_with_all = ["merge", "answers"])]
@@ -351,7 +429,7 @@ pub(crate) struct Eval {
     pub(crate) shard: Option<trilobite_eval::Shard>,
     /// Number of answers to generate at once, which changes no result
     #[arg(long = "batch-size", value_name = "N", default_value_t = trilobite_eval::BATCH_SIZE,
-          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+          value_parser = at_least(1))]
     pub(crate) at_once: usize,
     /// Merge the results in these folders, without a model
     #[arg(
@@ -371,7 +449,7 @@ pub(crate) struct Eval {
     )]
     pub(crate) answers: Option<PathBuf>,
     /// Length of the context in tokens
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub(crate) ctx: Option<usize>,
     /// Do not add the beginning-of-text token before prompts
     #[arg(long)]
@@ -450,10 +528,10 @@ pub(crate) struct Perplexity {
     #[arg(long, value_name = "F")]
     pub(crate) file: PathBuf,
     /// Window length in tokens [default: the model's context, at most 2048]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least(2))]
     pub(crate) ctx: Option<usize>,
     /// Distance between the beginnings of two windows in tokens [default: the window length]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub(crate) stride: Option<usize>,
     /// Print JSON
     #[arg(long)]
@@ -482,8 +560,7 @@ pub(crate) struct Bench {
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub(crate) depth: usize,
     /// Thread counts [default: all cores]
-    #[arg(short, long, value_delimiter = ',',
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(short, long, value_delimiter = ',', value_parser = thread_count())]
     pub(crate) threads: Vec<u16>,
     /// Type of the key-value cache
     #[arg(long, value_name = "TYPE", default_value_t, value_parser = cache_types())]
@@ -504,7 +581,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "MODEL")]
     pub(crate) draft: Option<PathBuf>,
     /// Number of runs per measurement
-    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = at_least(1))]
     pub(crate) runs: usize,
     /// Print JSON
     #[arg(long)]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use trilobite_hub::{Cache, Conversion, open_tokenizer};
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{
-    Activations, Model, ModelDrafter, Session, SessionOptions, Speculation, Tokenizer,
+    Activations, Error, Model, ModelDrafter, Session, SessionOptions, Speculation, Tokenizer,
 };
 
 use crate::{args, interrupt, machine, output};
@@ -122,8 +122,16 @@ pub(crate) fn load_tokenizer(path: Option<&Path>, global: &args::Global) -> Resu
 /// Checks that a model gives logits, before a command does anything with it.
 fn ensure_head(model: &Model) -> Result<()> {
     match model.only_embeds() {
-        true => Err(trilobite_runtime::Error::OnlyEmbeds.into()),
+        true => Err(Error::OnlyEmbeds.into()),
         false => Ok(()),
+    }
+}
+
+/// Checks that token ids belong to a vocabulary of this size.
+pub(crate) fn check_ids(ids: &[u32], vocab: usize) -> Result<(), Error> {
+    match ids.iter().find(|&&id| id as usize >= vocab) {
+        Some(&id) => Err(Error::TokenId { id, vocab }),
+        None => Ok(()),
     }
 }
 
@@ -145,16 +153,12 @@ pub(crate) fn session_options(
 ) -> Result<SessionOptions> {
     let most = model.config().context;
     let context = match context {
-        Some(0) => bail!("--ctx is 0, expected at least 1"),
         Some(asked) if asked > most => {
             bail!("--ctx is {asked}, but the model was made for at most {most} tokens")
         }
         Some(asked) => asked,
         None => most.min(DEFAULT_CONTEXT),
     };
-    if compute.batch == 0 {
-        bail!("--batch is 0, expected at least 1");
-    }
     let threads = compute.threads.map_or_else(machine::cores, usize::from);
     Ok(SessionOptions {
         threads,

@@ -53,8 +53,15 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
 
 /// JSON in which every character is visible, with the same value.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
-    // Outside of strings the only such characters are line breaks. All are below U+10000.
-    replaced(text, |c| hides(c) && c != '\n', |c| format!("\\u{:04x}", u32::from(c)))
+    // Tabs and line breaks are outside of strings, and may be spaces. All others are below U+10000.
+    replaced(
+        text,
+        |c| hides(c) && c != '\n',
+        |c| match c {
+            '\t' | '\r' => " ".to_owned(),
+            c => format!("\\u{:04x}", u32::from(c)),
+        },
+    )
 }
 
 /// Prints a line on stderr. A closed stderr is not an error.
@@ -204,23 +211,34 @@ fn fill_buffered(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
-    let mut out = Interruptible(BufWriter::new(file));
-    fill(&mut out).and_then(|()| Ok(out.flush()?)).with_context(|| path.display().to_string())
+    let mut out = Target { out: BufWriter::new(file), path };
+    fill(&mut out)?;
+    Ok(out.flush()?)
 }
 
-/// A writer that fails after a signal has asked the command to end.
-struct Interruptible<W>(W);
+/// A writer whose errors name its file. It fails after a signal has asked the command to end.
+struct Target<'a, W> {
+    out: W,
+    path: &'a Path,
+}
 
-impl<W: Write> Write for Interruptible<W> {
+impl<W> Target<'_, W> {
+    fn named(&self, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+    }
+}
+
+impl<W: Write> Write for Target<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match interrupt::seen() {
+        let written = match interrupt::seen() {
             true => Err(io::Error::other("interrupted before it was complete")),
-            false => self.0.write(bytes),
-        }
+            false => self.out.write(bytes),
+        };
+        written.map_err(|error| self.named(error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.out.flush().map_err(|error| self.named(error))
     }
 }
 

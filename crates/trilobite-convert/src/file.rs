@@ -37,7 +37,7 @@ pub fn convert_file(
         return Err(Error::Exists(out.to_owned()));
     }
 
-    write::start_threads()?;
+    write::start_threads(0)?;
     // Plan before the file is created, so that an invalid checkpoint costs nothing.
     let plan = write::plan(checkpoint, options)?;
     let failed = |source: io::Error| Error::Output { path: out.to_owned(), source };

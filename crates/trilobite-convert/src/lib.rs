@@ -32,7 +32,7 @@ pub use options::{
     ignore_progress,
 };
 pub use source::Checkpoint;
-pub use write::convert;
+pub use write::{convert, start_threads};
 
 /// The version of the conversion. It changes whenever the same checkpoint could give a different
 /// file.

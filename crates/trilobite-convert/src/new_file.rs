@@ -42,10 +42,10 @@ impl NewFile {
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(SUFFIX).rand_bytes(RANDOM);
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let failed = |source| Error::Output { path: target.to_owned(), source };
-        let temporary = builder.tempfile_in(folder).map_err(failed)?;
+        // The errors of `tempfile_in` name the hidden path.
+        let open = |path: &Path| File::options().read(true).write(true).create_new(true).open(path);
+        let temporary = builder.make_in(folder, open).map_err(failed)?;
         // The lock tells other processes that this one is alive. Without file locks they cannot
         // lock the file either, and leave it alone.
         #[cfg(unix)]

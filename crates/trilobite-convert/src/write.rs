@@ -36,16 +36,20 @@ pub fn convert<W: Write>(
     out: W,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
-    start_threads()?;
+    start_threads(0)?;
     write(plan(checkpoint, options)?, out, progress).map(|(_, report)| report)
 }
 
-/// Starts the threads shared by all conversions. Rayon would start them itself, but panics if it
-/// cannot.
-pub(crate) fn start_threads() -> Result<(), Error> {
+/// Starts the threads shared by all conversions of the process; 0 means one for each core. The first
+/// call decides: a conversion starts them too.
+///
+/// # Errors
+/// The threads cannot be started.
+pub fn start_threads(threads: usize) -> Result<(), Error> {
+    // Rayon would start them itself, but panics if it cannot.
     static FAILED: OnceLock<Option<io::ErrorKind>> = OnceLock::new();
     let failed = FAILED.get_or_init(|| {
-        let error = rayon::ThreadPoolBuilder::new().build_global().err()?;
+        let error = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().err()?;
         // An error without a cause means that another part of the program has started them.
         Some(error.source()?.downcast_ref::<io::Error>()?.kind())
     });

@@ -343,7 +343,8 @@ pub fn choose(cap: Option<&str>) -> Result<&'static Kernels, Error> {
 
 impl Kernels {
     /// The kernels for the best instruction set of this machine, or for a lower one that the
-    /// environment variable `TRILOBITE_ISA` names. The first call decides for the whole process.
+    /// environment variable `TRILOBITE_ISA` names. An empty variable counts as unset. The first call
+    /// decides for the whole process.
     ///
     /// # Errors
     /// The variable does not name an instruction set of this machine.
@@ -351,7 +352,7 @@ impl Kernels {
         static CHOSEN: OnceLock<Result<&'static Kernels, Error>> = OnceLock::new();
         CHOSEN
             .get_or_init(|| {
-                let cap = std::env::var_os(ISA_VARIABLE);
+                let cap = std::env::var_os(ISA_VARIABLE).filter(|cap| !cap.is_empty());
                 choose(cap.as_ref().map(|cap| cap.to_string_lossy()).as_deref())
             })
             .clone()

@@ -209,7 +209,7 @@ pub enum Error {
     #[error("the sequence was made for another model or another type of cache")]
     ForeignSequence,
     /// The continuation to score is empty.
-    #[error("the continuation adds no token to the context's {context}")]
+    #[error("the continuation is empty: it adds no token to the context's {context}")]
     EmptyContinuation {
         /// Number of tokens of the context.
         context: usize,

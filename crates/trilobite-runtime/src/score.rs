@@ -44,18 +44,42 @@ impl Request {
         let mut whole = encode(model, &format!("{context}{continuation}"), bos)?;
         let mut length = encode(model, head, bos)?.len();
         if head.is_empty() {
-            let prefix = prefix_token(model)?.ok_or(Error::NoPrefix)?;
-            if whole.first() != Some(&prefix) {
-                whole.insert(0, prefix);
-            }
+            begin(model, &mut whole)?;
             length = 1;
         }
+        Self::split(whole, length)
+    }
+
+    /// A request of token ids. An empty context becomes the [`prefix_token`], unless the continuation
+    /// begins with that token.
+    ///
+    /// # Errors
+    /// The context is empty and the model has no prefix token, or the continuation is empty.
+    pub fn from_ids(model: &Model, context: &[u32], continuation: &[u32]) -> Result<Self> {
+        let mut whole = [context, continuation].concat();
+        if context.is_empty() {
+            begin(model, &mut whole)?;
+        }
+        Self::split(whole, context.len().max(1))
+    }
+
+    /// Splits tokens after the `length` tokens of the context.
+    fn split(mut whole: Vec<u32>, length: usize) -> Result<Self> {
         if whole.len() <= length {
             return Err(Error::EmptyContinuation { context: length });
         }
         let continuation = whole.split_off(length);
         Ok(Self { context: whole, continuation })
     }
+}
+
+/// Puts the [`prefix_token`] before tokens that do not begin with it.
+fn begin(model: &Model, tokens: &mut Vec<u32>) -> Result<()> {
+    let prefix = prefix_token(model)?.ok_or(Error::NoPrefix)?;
+    if tokens.first() != Some(&prefix) {
+        tokens.insert(0, prefix);
+    }
+    Ok(())
 }
 
 /// Encodes a text as lm-evaluation-harness does. Names of special tokens in the text become these
@@ -72,15 +96,20 @@ pub fn encode(model: &Model, text: &str, bos: bool) -> Result<Vec<u32>> {
 }
 
 /// The token before the first token of a text: the tokenizer's beginning-of-text token, or else its
-/// end-of-text token. If the file does not name the tokenizer's, these are the model's.
+/// end-of-text token. If the file does not name the tokenizer's or has no tokenizer, these are the
+/// model's.
 ///
 /// # Errors
-/// The model has no tokenizer, or the metadata hold values other than names and ids.
+/// The tokenizer cannot be used, or the metadata hold values other than names and ids.
 pub fn prefix_token(model: &Model) -> Result<Option<u32>> {
-    let (metadata, tokenizer) = (model.metadata(), model.tokenizer()?);
+    let metadata = model.metadata();
+    let tokenizer = match model.tokenizer() {
+        Err(Error::NoTokenizer) => None,
+        found => Some(found?),
+    };
     for end in ["bos", "eos"] {
         let name = metadata.str(&format!("trilobite.{end}_token"))?;
-        if let Some(id) = name.and_then(|name| tokenizer.id(name)) {
+        if let Some(id) = name.and_then(|name| tokenizer?.id(name)) {
             return Ok(Some(id));
         }
     }

@@ -109,9 +109,12 @@ impl<W: Write> Write for Hashed<W> {
 fn beside(path: &Path) -> std::io::Result<NamedTempFile> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = parent.unwrap_or(Path::new("."));
-    // Its error does not name the hidden file.
-    folder.metadata()?;
-    NamedTempFile::new_in(folder)
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // The errors of `NamedTempFile::new_in` name the hidden file.
+    tempfile::Builder::new().make_in(folder, |path| options.open(path))
 }
 
 impl Sequence {

@@ -110,7 +110,6 @@ struct Measured {
 }
 
 pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
-    ensure!(args.runs > 0, "-r is 0, expected at least 1");
     let model = model::load_to_decode(&args.model, global)?;
     ensure!(
         args.n == 0 || !model.only_embeds(),

@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let options = engine::Options { layout, ty, head, head_scan, quantize };
     // An interrupted conversion removes its temporary file.
     interrupt::listen()?;
+    args.threads.limit_conversion()?;
     let in_source = |error| model::of_model(error, &source);
     let checkpoint = engine::Checkpoint::open(&source).map_err(|error| in_source(error.into()))?;
     // An invalid tokenizer is an error now instead of when the file is run.

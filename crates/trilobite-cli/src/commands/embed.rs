@@ -48,7 +48,7 @@ pub(crate) struct Embed {
     #[arg(long, conflicts_with = "npy")]
     json: bool,
     /// Maximum number of tokens of a text [default: the model's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = args::at_least(1))]
     ctx: Option<usize>,
     #[command(flatten)]
     compute: Compute,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use trilobite_eval::{Engine, JudgeServer, Listed, Outcome, Place, Prompting, Selection, Task};
 use trilobite_hub::Cache;
 
-use crate::args::{DEFAULT_KEY, Eval, Global};
+use crate::args::{self, DEFAULT_KEY, Eval, Global};
 use crate::output::{self, Progress, Unit};
 use crate::{interrupt, machine, model, suggest};
 
@@ -96,8 +96,7 @@ fn tasks(args: &Eval) -> Result<Vec<Task>> {
     let mut seen = BTreeSet::new();
     let mut tasks = Vec::new();
     for name in names {
-        // A path ends in .toml or has a folder in it.
-        let task = match name.ends_with(".toml") || name.contains(std::path::is_separator) {
+        let task = match args::is_task_file(name) {
             true => Task::open(Path::new(name))?,
             false => suggest::task(name)?,
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use trilobite_runtime::{
-    Finish, Generation, Limits, Model, Sampler, Sampling, Session, end_ids, generate,
+    Error, Finish, Generation, Limits, Model, Sampler, Sampling, Session, end_ids, generate,
 };
 use trilobite_structured::Form;
 
@@ -101,6 +101,18 @@ impl Generator {
         self.sampler = Sampler::new(sampling)?;
         self.sampling = sampling;
         Ok(())
+    }
+
+    /// Checks that a prompt can be continued, before anything is printed.
+    pub(super) fn check(&self, prompt: &[u32]) -> Result<(), Error> {
+        let (needed, context) = (prompt.len(), self.session.context());
+        if needed == 0 {
+            return Err(Error::EmptyPrompt);
+        }
+        if needed > context {
+            return Err(Error::Context { needed, context });
+        }
+        model::check_ids(prompt, self.model.config().vocab)
     }
 
     /// Generates after `prompt`, the whole context, and prints the text as it comes unless only ids

@@ -23,6 +23,7 @@ const MAX_CHARACTERS: usize = 72;
 const MAX_JSON_BYTES: usize = 65_536;
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
+    args.threads.limit_conversion()?;
     let model = model::read(&args.model, global)?;
     if args.json {
         output::print_json(&json(&model)?)?;

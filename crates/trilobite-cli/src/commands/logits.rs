@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use trilobite_runtime::MAX_BATCH;
 
 use super::npy;
@@ -15,6 +15,7 @@ pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
     let (count, most) = (args.tokens.len(), model.config().context);
     ensure!(count <= most, "--tokens are {count}, but the model was made for at most {most}");
     let mut session = model::session(&model, &args.compute, Some(count))?;
+    model::check_ids(&args.tokens, vocab).context("--tokens")?;
     output::write_result(&args.output, |out| {
         out.write_all(&npy::header(count, vocab))?;
         // Errors and signals are noticed between two batches.

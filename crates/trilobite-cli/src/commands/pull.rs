@@ -8,7 +8,7 @@ use clap::Args;
 use trilobite_eval::Task;
 use trilobite_hub::{Cache, DataFile, Event, Listed, Source, Stored, ask, pull, pull_data};
 
-use crate::args::Global;
+use crate::args::{Global, UnusedThreads};
 use crate::output::{self, Progress, Unit};
 use crate::suggest;
 
@@ -52,6 +52,8 @@ pub(crate) struct Pull {
     /// Access token for the hub [default: HF_TOKEN]; other users can see a command's arguments
     #[arg(long, value_name = "TOKEN", conflicts_with = "from")]
     token: Option<String>,
+    #[command(flatten)]
+    threads: UnusedThreads,
 }
 
 pub(crate) fn run(args: &Pull, global: &Global) -> Result<ExitCode> {

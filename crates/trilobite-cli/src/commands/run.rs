@@ -40,6 +40,10 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
             (prompt_ids(&text, &model, args, template.as_ref())?, Some(text))
         }
     };
+    generator.check(&prompt).map_err(|error| match args.tokens {
+        Some(_) => anyhow::Error::from(error).context("--tokens"),
+        None => error.into(),
+    })?;
     // Print the seed before the prompt, whose line the answer continues.
     if let Some(seed) = generator.unshown_seed() {
         output::say(&format!("seed {seed}"));

@@ -1,11 +1,15 @@
 //! `trilobite score`: computes log-likelihoods of continuations.
 
+use std::borrow::Cow;
+use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use trilobite_runtime::{Model, Request, Scorer};
 
 use crate::args::{Global, Score};
@@ -49,44 +53,103 @@ pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// An object in which values that are not read keep their text.
+struct Item<'a>(Vec<(String, Cow<'a, str>)>);
+
+impl Item<'_> {
+    /// The text of a value. Of several with the same key, the last one counts.
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().rfind(|(found, _)| found == key).map(|(_, value)| &**value)
+    }
+
+    fn set(&mut self, key: &str, value: impl Into<Value>) {
+        let value = Cow::Owned(value.into().to_string());
+        match self.0.iter_mut().rfind(|(found, _)| found == key) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((key.to_owned(), value)),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Item<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
+                    fields.push((key, Cow::Borrowed(value.get())));
+                }
+                Ok(Item(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+impl Display for Item<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (key, value)) in self.0.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            write!(f, "{before}{}:{value}", Value::from(key.as_str()))?;
+        }
+        f.write_str("}")
+    }
+}
+
+/// The line with the score added.
 fn score(
     model: &Model,
     scorer: &mut Scorer,
     line: &str,
     args: &Score,
     global: &Global,
-) -> Result<Value> {
-    let mut item: Map<String, Value> = serde_json::from_str(line)?;
-    let (request, bytes) =
-        if item.contains_key("context_ids") || item.contains_key("continuation_ids") {
-            let continuation = ids(&item, "continuation_ids")?;
-            // The text of literal ids needs a tokenizer.
-            let bytes = match model.tokenizer() {
-                Ok(tokenizer) => Some(tokenizer.decode(&continuation, true)?.len()),
-                Err(_) => None,
-            };
-            (Request { context: ids(&item, "context_ids")?, continuation }, bytes)
-        } else {
-            let (context, continuation) = (text(&item, "context")?, text(&item, "continuation")?);
-            let bytes = Some(continuation.len());
-            // Prints the tokenizer's assumptions.
-            model::tokenizer(model, global)?;
-            (Request::encode(model, context, continuation, !args.no_bos)?, bytes)
+) -> Result<String> {
+    let mut item: Item<'_> = serde_json::from_str(line)?;
+    let has_ids = ["context_ids", "continuation_ids"].iter().any(|key| item.get(key).is_some());
+    let (request, bytes) = if has_ids {
+        let continuation = ids(&item, "continuation_ids")?;
+        // The text of literal ids needs a tokenizer.
+        let bytes = match model.tokenizer() {
+            Ok(tokenizer) => Some(tokenizer.decode(&continuation, true)?.len()),
+            Err(_) => None,
         };
+        (Request::from_ids(model, &ids(&item, "context_ids")?, &continuation)?, bytes)
+    } else {
+        let (context, continuation) = (text(&item, "context")?, text(&item, "continuation")?);
+        let bytes = Some(continuation.len());
+        // Prints the tokenizer's assumptions.
+        model::tokenizer(model, global)?;
+        (Request::encode(model, &context, &continuation, !args.no_bos)?, bytes)
+    };
     let score = scorer.score(&request)?;
-    item.insert("logprob".into(), score.logprob.into());
-    item.insert("greedy".into(), score.greedy.into());
-    item.insert("tokens".into(), request.continuation.len().into());
-    item.insert("bytes".into(), bytes.into());
-    Ok(Value::Object(item))
+    item.set("logprob", score.logprob);
+    item.set("greedy", score.greedy);
+    item.set("tokens", request.continuation.len());
+    item.set("bytes", bytes);
+    Ok(item.to_string())
 }
 
-fn text<'a>(item: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
-    item.get(key).and_then(Value::as_str).with_context(|| format!("{key:?} is not a string"))
+/// The value of a key, if it can be represented.
+fn value(item: &Item<'_>, key: &str) -> Option<Value> {
+    serde_json::from_str(item.get(key)?).ok()
 }
 
-fn ids(item: &Map<String, Value>, key: &str) -> Result<Vec<u32>> {
-    let Some(array) = item.get(key).and_then(Value::as_array) else {
+fn text(item: &Item<'_>, key: &str) -> Result<String> {
+    match value(item, key) {
+        Some(Value::String(text)) => Ok(text),
+        _ => bail!("{key:?} is not a string"),
+    }
+}
+
+fn ids(item: &Item<'_>, key: &str) -> Result<Vec<u32>> {
+    let Some(Value::Array(array)) = value(item, key) else {
         bail!("{key:?} is not an array of token ids");
     };
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());

@@ -51,7 +51,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", default_value_t = 8)]
     parallel: usize,
     /// Length of the context in tokens [default: the model's, at most 4096]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = args::at_least(1))]
     ctx: Option<usize>,
     /// API key that requests must send [default: the environment variable TRILOBITE_API_KEY]
     #[arg(long, value_name = "KEY")]

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use trilobite_hub::{Cache, ConvertedCopy, Listed, Size, Stored};
 
+use crate::args::UnusedThreads;
 use crate::{model, output};
 
 /// Number of digits of a commit in a table.
@@ -25,6 +26,8 @@ pub(crate) struct List {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    threads: UnusedThreads,
 }
 
 #[derive(Args)]
@@ -39,6 +42,8 @@ pub(crate) struct Show {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    threads: UnusedThreads,
 }
 
 #[derive(Args)]
@@ -54,6 +59,8 @@ pub(crate) struct Rm {
     /// them
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
+    #[command(flatten)]
+    threads: UnusedThreads,
 }
 
 /// A model in the cache, with everything that the commands show.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::args::{Global, Tokenize};
 use crate::{input, model, output};
@@ -10,16 +10,20 @@ use crate::{input, model, output};
 pub(crate) fn run(args: &Tokenize, global: &Global) -> Result<ExitCode> {
     let tokenizer = model::load_tokenizer(args.model.as_deref(), global)?;
     if let Some(ids) = &args.decode {
+        for &id in ids {
+            let vocab = tokenizer.max_id().map_or(0, |most| u64::from(most) + 1);
+            let known = tokenizer.token(id).is_some();
+            ensure!(known, "--decode: token id {id} is not in the vocabulary of {vocab}");
+        }
         output::print_text(&format!("{}\n", tokenizer.decode(ids, !args.no_special)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     let text;
     let prompts: Vec<&str> = match &args.file {
         Some(path) => {
-            text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            input::without_mark(&text).split_terminator('\n').collect()
+            text = input::text(path)?;
+            text.lines().collect()
         }
-        None if args.prompt.is_empty() => bail!("nothing to do: give -p, --file or --decode"),
         None => args.prompt.iter().map(String::as_str).collect(),
     };
     for (number, prompt) in (1..).zip(prompts) {

@@ -58,6 +58,19 @@ fn a_byte_order_mark_is_no_text() {
 }
 
 #[test]
+fn line_ends_of_other_systems_are_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text");
+    let ids = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        stdout(command(["tokenize", "--file"]).arg(&path)).unwrap()
+    };
+    assert_eq!(ids("Once upon\r\n\r\na time\r\n"), ids("Once upon\n\na time\n"));
+    // Within a line it is text.
+    assert_ne!(ids("Once\rupon\n"), ids("Onceupon\n"));
+}
+
+#[test]
 fn log_likelihoods_agree_with_the_reference() {
     let fixture = Fixture::named("bitnet_offline");
     let ids = fixture.prompt("short").unwrap();
@@ -107,6 +120,59 @@ fn text_is_scored_as_its_tokens() {
 }
 
 #[test]
+fn a_scored_line_keeps_its_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in.jsonl");
+    let scored = |line: &str| {
+        std::fs::write(&path, line).unwrap();
+        let scored = stdout(command(["score", "-i"]).arg(&path)).unwrap();
+        let (_, rest) = scored.split_once("\"logprob\":").unwrap();
+        let (logprob, _) = rest.split_once(',').unwrap();
+        (scored.trim_end().to_owned(), logprob.to_owned())
+    };
+    let rest = "\"z\":12345678901234567890123,\"price\":1.10,\"big\":1e400,\"a\":\"\\u00e9\",\
+                \"list\":[1, {\"b\":-0.0}]";
+    let texts = "\"context\":\"Once upon\",\"continuation\":\" a time\"";
+    let (line, logprob) = scored(&format!("{{{rest},{texts},\"tokens\":0}}"));
+    let added = format!("\"logprob\":{logprob},\"greedy\":");
+    let (before, after) = line.split_once(&added).unwrap();
+    assert_eq!(before, format!("{{{rest},{texts},\"tokens\":2,"));
+    assert!(after.ends_with(",\"bytes\":7}"), "{line}");
+    // Spaces do not control the terminal.
+    let (line, _) = scored(&format!("{{\"list\":[1,\t2,\r3],{texts}}}"));
+    assert!(line.starts_with("{\"list\":[1, 2, 3],"), "{line}");
+}
+
+#[test]
+fn an_empty_context_begins_the_text_and_an_empty_continuation_is_refused() {
+    let encoded = |text: &str| {
+        let ids = stdout(&mut command(["tokenize", "--no-special", "-p", text])).unwrap();
+        Value::from(ids.trim().split(',').map(|id| id.parse::<u32>().unwrap()).collect::<Vec<_>>())
+    };
+    let ids = encoded("Once upon");
+    let text = json!({"context": "", "continuation": "Once upon"});
+    let same = json!({"context_ids": [], "continuation_ids": ids});
+    let scored = score(&built_in(), &[text, same]);
+    assert_eq!(scored[0]["logprob"], scored[1]["logprob"]);
+    assert_eq!(scored[1]["context_ids"], json!([]));
+    assert_eq!(scored[0]["tokens"], scored[1]["tokens"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in.jsonl");
+    for line in [
+        json!({"context": "Once", "continuation": ""}),
+        json!({"context_ids": [1], "continuation_ids": []}),
+        json!({"context_ids": [], "continuation_ids": []}),
+    ] {
+        std::fs::write(&path, line.to_string()).unwrap();
+        let output = command(["score", "-i"]).arg(&path).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(" line 1: the continuation is empty"), "{said}");
+    }
+}
+
+#[test]
 fn a_bad_line_is_named_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
@@ -116,6 +182,7 @@ fn a_bad_line_is_named_and_nothing_is_written() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("line 2") && said.contains("context"), "{said}");
+    assert!(said.starts_with(&format!("error: {} line 2: ", input.display())), "{said}");
     assert!(!out.exists());
 }
 

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use trilobite_format::{Metadata, Writer};
 
 use crate::fixture::Fixture;
-use crate::trilobite::{command, convert};
+use crate::trilobite::{command, convert, stdout};
 
 /// A copy of a checkpoint that a test may damage, and an empty folder to convert it into.
 struct Damaged {
@@ -220,7 +220,15 @@ fn target_folder_that_is_absent() {
 fn target_folder_that_cannot_be_written() {
     let whole = Damaged::copy_of("bitnet_offline");
     let out = Path::new("/proc/out.gguf");
-    failed(&conversion(whole.source.path(), out).output().unwrap(), &["/proc"]);
+    let output = conversion(whole.source.path(), out).output().unwrap();
+    failed(&output, &["error: cannot write /proc/out.gguf: "]);
+    let cache = ["run", "--tokens", "1", "--temp", "0", "--prompt-cache", "/proc/cache"];
+    let cached = command(cache).arg(whole.source.path()).output().unwrap();
+    failed(&cached, &["/proc/cache: "]);
+    for output in [output, cached] {
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.matches("/proc").count(), 1, "a hidden file is named: {said}");
+    }
 }
 
 /// A limit on the file size makes a write fail in the middle, like a full disk.
@@ -255,6 +263,37 @@ fn token_outside_the_vocabulary() {
     failed(&command.arg(&model).output().unwrap(), &["999", "304"]);
 }
 
+/// Also before anything is said or written, such as the random seed.
+#[test]
+fn tokens_that_cannot_be_read_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (Fixture::named("bitnet_offline").folder, folder.path().join("x.npy"));
+    let run = |args: &[&str]| {
+        let mut run = command(["run", "-n", "1", "--temp", "1", "--echo", "--no-chat"]);
+        let output = run.args(args).arg(&model).output().unwrap();
+        assert!(output.stdout.is_empty(), "{output:?}");
+        output
+    };
+    let unknown = "error: --tokens: token id 999 is outside the vocabulary of 304";
+    failed(&run(&["--ids", "--tokens", "1,999"]), &[unknown]);
+    let long = "--tokens: 3 tokens do not fit in the context of 2";
+    failed(&run(&["--ids", "--tokens", "1,2,3", "--ctx", "2"]), &[long]);
+    failed(&run(&["-p", "one two three four", "--ctx", "2"]), &["fit in the context of 2"]);
+    let mut logits = command(["logits", "--tokens", "1,999", "-o"]);
+    failed(&logits.arg(&out).arg(&model).output().unwrap(), &[unknown]);
+    assert_eq!(files_in(folder.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn an_empty_instruction_set_is_none() {
+    let model = Fixture::named("bitnet_offline").folder;
+    let inspect = |value: Option<&str>| {
+        let mut command = command(["inspect"]);
+        stdout(command.arg(&model).envs(value.map(|value| ("TRILOBITE_ISA", value)))).unwrap()
+    };
+    assert_eq!(inspect(Some("")), inspect(None));
+}
+
 #[test]
 fn unknown_instruction_set() {
     let model = Fixture::named("bitnet_offline").folder;
@@ -275,10 +314,73 @@ fn wrong_usage_has_its_own_exit_status() {
         &["run", "--temp", "warm"],
         &["logits", "--tokens", "1,x", "-o", "x.npy"],
         &["tokenize", "-p", "a", "--decode", "1"],
+        &["tokenize"],
     ] {
         let output = command(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
         assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn values_that_no_model_allows_are_wrong_usage() {
+    let negative = "expected 0 or more";
+    for (args, expected) in [
+        (&["run", "--temp", "-1"][..], negative),
+        (&["run", "--temp", "nan"], negative),
+        (&["run", "--temp", "inf"], negative),
+        (&["run", "--min-p", "2"], "expected 0 to 1"),
+        (&["run", "--top-p", "1.5"], "expected 0 to 1"),
+        (&["run", "--top-p", "-0.5"], "expected 0 to 1"),
+        (&["run", "--repeat-penalty", "0"], "expected more than 0"),
+        (&["run", "--loop-penalty", "-1"], negative),
+        (&["run", "--batch", "0"], "expected a whole number of at least 1"),
+        (&["run", "--ctx", "0"], "expected a whole number of at least 1"),
+        (&["score", "--ctx", "0"], "expected a whole number of at least 1"),
+        (&["embed", "--ctx", "0"], "expected a whole number of at least 1"),
+        (&["serve", "--ctx", "0"], "expected a whole number of at least 1"),
+        (&["eval", "--tasks", "piqa", "--ctx", "0"], "expected a whole number of at least 1"),
+        (&["eval", "--tasks", "hellaswagg"], "did you mean hellaswag?"),
+        (&["perplexity", "--ctx", "1"], "expected a whole number of at least 2"),
+        (&["perplexity", "--stride", "0"], "expected a whole number of at least 1"),
+        (&["bench", "--runs", "0"], "expected a whole number of at least 1"),
+    ] {
+        let output = command(args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}: {said}");
+        let [.., flag, value] = args else { unreachable!() };
+        let place = format!("error: invalid value '{value}' for '{flag} <");
+        let line = said.lines().next().unwrap();
+        assert!(line.starts_with(&place) && line.ends_with(expected), "{args:?}: {said}");
+    }
+    // Values that conflict with the model are not.
+    let output = command(["run", "-p", "a", "--ctx", "100000"]).output().unwrap();
+    failed(&output, &["--ctx is 100000, but the model was made for at most 512 tokens"]);
+}
+
+#[test]
+fn every_command_takes_a_number_of_threads() {
+    for name in [
+        "run",
+        "convert",
+        "inspect",
+        "logits",
+        "tokenize",
+        "score",
+        "perplexity",
+        "embed",
+        "bench",
+        "eval",
+        "serve",
+        "pull",
+        "list",
+        "show",
+        "rm",
+    ] {
+        let output = command([name, "-t", "0"]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected = "error: invalid value '0' for '--threads <THREADS>': 0 is not in 1..=1024";
+        assert!(said.starts_with(expected), "{name}: {said}");
     }
 }
 

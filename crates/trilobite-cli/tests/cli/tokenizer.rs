@@ -112,6 +112,19 @@ fn decode(model: &Path, ids: &[u32], flag: Option<&str>) -> Result<String> {
 }
 
 #[test]
+fn ids_that_are_no_tokens_are_not_decoded() {
+    let folder = Fixture::named("bitnet_offline").folder;
+    for model in [folder.join("tokenizer.json"), folder] {
+        let output = command(["tokenize", "--decode", "1,304"]).arg(&model).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{said}");
+        let expected = "error: --decode: token id 304 is not in the vocabulary of 304\n";
+        assert_eq!(said, expected);
+        assert!(decode(&model, &[303], None).is_ok());
+    }
+}
+
+#[test]
 fn names_of_special_tokens_in_a_text_are_text_unless_asked_for() {
     let model: PathBuf = Fixture::named("bitnet_offline").folder;
     let ids = |flags: &[&str]| {

@@ -80,6 +80,22 @@ fn signals_end_a_conversion_that_leaves_nothing() {
     }
 }
 
+#[test]
+fn a_conversion_starts_the_requested_threads() {
+    let (source, target) = (large_checkpoint(), tempfile::tempdir().unwrap());
+    let threads = |requested: &str| {
+        let mut command = conversion(source.path(), &target.path().join("out.gguf"));
+        let running = Running::start(command.args(["-t", requested]));
+        // They are started before the file is.
+        wait_for(|| partial(target.path()));
+        let tasks = fs::read_dir(format!("/proc/{}/task", running.0.id())).unwrap().count();
+        drop(running);
+        fs::remove_file(target.path().join(partial(target.path()).unwrap())).unwrap();
+        tasks
+    };
+    assert_eq!(threads("7"), threads("1") + 6);
+}
+
 /// The case of `nohup`.
 #[test]
 fn a_conversion_may_outlive_its_terminal() {
