@@ -72,7 +72,7 @@ fn probability() -> impl TypedValueParser<Value = f32> {
 }
 
 /// A parser for numbers of threads.
-fn thread_count() -> impl TypedValueParser<Value = u16> {
+pub(crate) fn thread_count() -> impl TypedValueParser<Value = u16> {
     clap::value_parser!(u16).range(1..=1024)
 }
 

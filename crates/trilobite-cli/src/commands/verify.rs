@@ -48,7 +48,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "DIR")]
     recorded: Option<PathBuf>,
     /// Threads [default: all cores]
-    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(short, long, value_parser = args::thread_count())]
     threads: Option<u16>,
     /// Print JSON
     #[arg(long)]
