@@ -317,7 +317,7 @@ def export(model, tokenizer, folder):
         "eos_token_id": END_ID,
         "pad_token_id": END_ID,
         "do_sample": True,
-        "temperature": 0.5,
+        "temperature": 0.2,
         "top_p": 0.9,
         "repetition_penalty": 1.1,
         "loop_penalty": 4.0,  # of Trilobite; others ignore it
