@@ -50,7 +50,9 @@ impl Grammar {
     /// The grammar in llguidance's form.
     pub(crate) fn top_level(&self) -> Result<TopLevelGrammar> {
         Ok(match self {
-            Self::Json => TopLevelGrammar::from_json_schema(bounded(&json!({"type": "object"}), WHITESPACE)?),
+            Self::Json => {
+                TopLevelGrammar::from_json_schema(bounded(&json!({"type": "object"}), WHITESPACE)?)
+            }
             Self::Schema(schema) => TopLevelGrammar::from_json_schema(bounded(schema, WHITESPACE)?),
             Self::Regex(expression) => TopLevelGrammar::from_regex(expression),
             Self::Lark(grammar) | Self::Calls(grammar) => {
