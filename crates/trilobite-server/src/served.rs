@@ -342,6 +342,16 @@ impl Served {
         })
     }
 
+    /// The bytes of a token in the text of an answer, which leaves special tokens out.
+    pub(crate) fn text_bytes(&self, id: u32) -> Vec<u8> {
+        // A single space at the beginning of a text may be dropped.
+        let text = self.model.tokenizer().and_then(|tokenizer| tokenizer.decode(&[id, id], false));
+        match text {
+            Ok(text) if text.is_empty() => Vec::new(),
+            _ => self.token_bytes(id),
+        }
+    }
+
     /// The bytes of a token.
     pub(crate) fn token_bytes(&self, id: u32) -> Vec<u8> {
         // `start` has checked the tokenizer. An id without a token has no bytes.
