@@ -5,8 +5,8 @@
 
 Prefills a prompt of -p tokens and decodes -n tokens greedily, each once to warm up and then -r times, on -t threads. The
 output has the format of llama-bench's `-o json`. With `--perplexity FILE --ctx N` it prints the perplexity of the text
-instead, by the method of `trilobite perplexity`: disjoint windows of N tokens, which start with the beginning-of-text
-token if the tokenizer adds one.
+instead, by the method of `trilobite perplexity`: windows of N tokens, which start with the beginning-of-text token if the
+tokenizer adds one, and otherwise with the last token of the window before.
 """
 
 import argparse
@@ -57,15 +57,17 @@ def perplexity(model, tokenizer, file, window):
     bos = tokenizer("").input_ids
     tokens = tokenizer(text, add_special_tokens=False).input_ids
     span, total, scored = window - len(bos), 0.0, 0
-    for start in range(0, len(tokens), span):
+    # Without a beginning-of-text token a window begins with the last token of the one before it.
+    for start in range(0, len(tokens) if bos else len(tokens) - 1, window - max(len(bos), 1)):
         ids = torch.tensor([bos + tokens[start:start + span]])
         logprobs = model(ids).logits[0, :-1].float().log_softmax(-1)
         total -= logprobs.gather(1, ids[0, 1:, None]).sum().item()
         scored += ids.shape[1] - 1
-    begin = " that begin with the beginning-of-text token" if bos else ""
+    begin = " that begin with the beginning-of-text token; every token" if bos else "; every token but the first"
+    bytes_scored = len(text.encode()) - (0 if bos else len(tokenizer.decode(tokens[:1]).encode()))
     return {
-        "perplexity": math.exp(total / scored), "bits_per_byte": total / math.log(2) / len(text.encode()), "tokens": scored,
-        "method": f"transformers, windows of {window} tokens{begin}; every token scored once",
+        "perplexity": math.exp(total / scored), "bits_per_byte": total / math.log(2) / bytes_scored, "tokens": scored,
+        "method": f"transformers, windows of {window} tokens{begin} scored once",
     }
 
 

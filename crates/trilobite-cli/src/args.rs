@@ -519,8 +519,8 @@ Example:
 
 The text is tokenized as one stream, special tokens taken as text, and cut into windows of N \
 tokens; where the tokenizer adds a beginning-of-text token, every window begins with one (and \
-holds N - 1 tokens of the text). Every token with something before it in its window is scored, or \
-with --stride only those that no earlier window has scored.")]
+holds N - 1 tokens of the text), and elsewhere with the last token of the window before it. Every \
+token but such a first one is scored, or with --stride only those that no earlier window has scored.")]
 pub(crate) struct Perplexity {
     #[command(flatten)]
     pub(crate) model: Model,
@@ -530,7 +530,8 @@ pub(crate) struct Perplexity {
     /// Window length in tokens [default: the model's context, at most 2048]
     #[arg(long, value_name = "N", value_parser = at_least(2))]
     pub(crate) ctx: Option<usize>,
-    /// Distance between the beginnings of two windows in tokens [default: the window length]
+    /// Distance between the beginnings of two windows in tokens, at most the window length, which
+    /// means windows that touch [default: the window length]
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub(crate) stride: Option<usize>,
     /// Print JSON

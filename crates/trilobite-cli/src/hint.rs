@@ -113,7 +113,7 @@ fn of_eval(error: &Eval) -> ErrorHint {
         // Transparent: the inner error is not in the chain of causes.
         Eval::Model(error) => return of_runtime(error),
         Eval::Hash { .. } => "--any-data takes it as it is",
-        Eval::OtherRun { .. } => "choose another --output or delete them",
+        Eval::OtherRun { .. } | Eval::NoSettings { .. } => "choose another --output or delete them",
         Eval::Busy { .. } => "choose another --output or wait",
         Eval::Untrusted { .. } => "--run-untrusted-code allows it",
         Eval::Incomplete { .. } => "--partial merges what there is",

@@ -24,6 +24,9 @@ use clap::error::{ContextKind, ContextValue};
 
 use crate::cli::{Cli, Command};
 
+/// The exit status of arguments that make no sense.
+const WRONG_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     // An evaluation started this process as a sandbox: it confines itself and becomes Python.
     if let Some(confinement) = trilobite_eval::confinement() {
@@ -51,7 +54,10 @@ fn main() -> ExitCode {
                     text += &hint;
                 }
                 output::say(&text);
-                ExitCode::FAILURE
+                match error.downcast_ref() {
+                    Some(trilobite_server::Error::Option { .. }) => ExitCode::from(WRONG_USAGE),
+                    _ => ExitCode::FAILURE,
+                }
             }
         },
     }
@@ -101,7 +107,7 @@ fn usage(mut error: clap::Error) -> Result<ExitCode> {
     let printed = error.print();
     if error.use_stderr() {
         // stderr may be closed.
-        return Ok(ExitCode::from(2));
+        return Ok(ExitCode::from(WRONG_USAGE));
     }
     printed.map_err(output::Stdout)?;
     Ok(ExitCode::SUCCESS)

@@ -76,6 +76,18 @@ pub enum Error {
         /// The value of this run.
         expected: String,
     },
+    /// There are results in a folder, but not what they depend on.
+    #[error(
+        "{}: results without their settings, perhaps of another run ({} is missing or incomplete)",
+        .path.display(),
+        .settings.display()
+    )]
+    NoSettings {
+        /// The results.
+        path: PathBuf,
+        /// The settings file.
+        settings: PathBuf,
+    },
     /// The results of a task's parts cannot be merged.
     #[error("{task}: {message}")]
     Merge {

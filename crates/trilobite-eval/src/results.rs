@@ -160,8 +160,8 @@ const ITEMS: &str = "items";
 const PARTS: &str = "parts";
 
 impl RunSettings {
-    /// Reads the settings in a folder. Returns `None` if there is no file, or only an incomplete
-    /// one, which remains if a run is killed or the disk is full.
+    /// Reads the settings in a folder. Returns `None` if there is no file, or only the beginning of
+    /// one.
     ///
     /// # Errors
     /// The file cannot be read or has other contents.
@@ -187,10 +187,11 @@ impl RunSettings {
         Ok(Some(Self { items: usize::try_from(items).unwrap_or(usize::MAX), parts, identity }))
     }
 
-    /// Writes the settings, or adds the requested items to existing settings.
+    /// Writes the settings, or adds the requested items to existing settings. The old settings stay
+    /// until the new ones are on the disk.
     ///
     /// # Errors
-    /// The existing settings belong to other results.
+    /// The existing settings belong to other results, or there are results without settings.
     pub(crate) fn save(mut self, folder: &Path, task: &Task) -> Result<()> {
         let path = settings_path(folder, task);
         if let Some(found) = Self::read(folder, task)? {
@@ -211,6 +212,11 @@ impl RunSettings {
             }
             self.items = self.items.max(found.items);
             self.parts.extend(found.parts);
+        } else {
+            let items = items_path(folder, task);
+            if std::fs::metadata(&items).is_ok_and(|items| items.len() > 0) {
+                return Err(Error::NoSettings { path: items, settings: path });
+            }
         }
         self.parts.sort_unstable();
         self.parts.dedup();
@@ -218,7 +224,16 @@ impl RunSettings {
         let mut all = self.identity;
         all[ITEMS] = self.items.into();
         all[PARTS] = json!(parts);
-        std::fs::write(&path, format!("{all:#}\n")).map_err(Error::io(&path))
+        let partial = path.with_extension("json.partial");
+        let write = || {
+            let mut file = File::create(&partial)?;
+            file.write_all(format!("{all:#}\n").as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&partial, &path)
+        };
+        write().map_err(Error::io(&path)).inspect_err(|_| {
+            let _ = std::fs::remove_file(&partial);
+        })
     }
 }
 
@@ -282,7 +297,7 @@ mod tests {
         assert_eq!(error, "r.jsonl line 2: not a result");
     }
 
-    /// Settings that were not written completely were never used.
+    /// Incomplete settings without results were never used.
     #[test]
     fn half_written_settings_are_none() {
         let folder = tempfile::tempdir().unwrap();
@@ -302,6 +317,32 @@ mod tests {
             let error = settings("a", 4, "1/1").save(folder, &task).unwrap_err().to_string();
             assert!(error.contains("gsm8k.settings.json line 1: "), "{error}");
         }
+    }
+
+    /// Without their settings, results may be those of another model.
+    #[test]
+    fn results_without_settings_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, task) = (folder.path(), Task::named("gsm8k").unwrap());
+        let (path, items) = (settings_path(folder, &task), items_path(folder, &task));
+        std::fs::write(&items, "").unwrap();
+        settings("a", 4, "1/1").save(folder, &task).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&items, "{\"id\":\"0\"}\n").unwrap();
+        settings("a", 4, "1/1").save(folder, &task).unwrap();
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 2);
+        for torn in [None, Some(0), Some(whole.len() / 2)] {
+            match torn {
+                Some(torn) => std::fs::write(&path, &whole[..torn]).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            let error = settings("a", 4, "1/1").save(folder, &task).unwrap_err().to_string();
+            assert!(error.contains("gsm8k.jsonl: results without their settings"), "{error}");
+            assert!(error.contains("gsm8k.settings.json is missing or incomplete"), "{error}");
+            assert!(RunSettings::read(folder, &task).unwrap().is_none());
+        }
+        std::fs::remove_file(&items).unwrap();
+        settings("b", 4, "1/1").save(folder, &task).unwrap();
     }
 
     #[test]

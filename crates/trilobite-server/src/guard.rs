@@ -1,6 +1,6 @@
 //! Access control: the API key, the Host header, and the origins of pages.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::extract::Request;
 use axum::http::header::{
@@ -20,24 +20,35 @@ const OPEN: [&str; 3] = ["/", "/health", "/openapi.json"];
 /// Names of this machine.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
+/// Allows pages of every origin.
+pub(crate) const ANY: &str = "*";
+/// Schemes and their ports, which browsers leave out.
+const PORTS: [(&str, &str); 2] = [("http", ":80"), ("https", ":443")];
+
 /// Decides whether a request is allowed.
 pub(crate) struct Guard {
     key: Option<String>,
     /// Allowed values of the Host header, without port. `None` allows all.
     hosts: Option<Vec<String>>,
+    /// Allowed origins as browsers write them, or [`ANY`].
     origins: Vec<String>,
 }
 
 impl Guard {
     /// Creates the guard of a server at `address`. On a loopback address it allows only the names of this
-    /// machine and the listed ones, against DNS rebinding. On other addresses it allows every name unless
-    /// some are listed.
+    /// machine, the address and the listed names, against DNS rebinding. On other addresses it allows
+    /// every name unless some are listed.
     pub(crate) fn new(options: &Options, address: SocketAddr) -> Self {
         let loopback = address.ip().is_loopback();
-        let given = options.hosts.iter().map(|host| host.to_ascii_lowercase());
-        let local = LOCAL.iter().map(|&host| host.to_owned());
+        let given = options.hosts.iter().chain(&options.host).map(|host| host.to_ascii_lowercase());
+        let own = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        let local = LOCAL.iter().map(|&host| host.to_owned()).chain([own]);
         let hosts = (loopback || !options.hosts.is_empty()).then(|| given.chain(local).collect());
-        Self { key: options.api_key.clone(), hosts, origins: options.origins.clone() }
+        let origins = options.origins.iter().filter_map(|text| origin(text)).collect();
+        Self { key: options.api_key.clone(), hosts, origins }
     }
 
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> ApiResult<()> {
@@ -63,7 +74,7 @@ impl Guard {
     fn check_origin(&self, headers: &HeaderMap) -> ApiResult<Option<HeaderValue>> {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(None) };
         let text = origin.to_str().unwrap_or("\u{fffd}");
-        if self.origins.iter().any(|known| known == text) {
+        if self.origins.iter().any(|known| known == ANY || known == text) {
             return Ok(Some(origin.clone()));
         }
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -123,6 +134,43 @@ impl Guard {
     }
 }
 
+/// An origin as browsers write it: in lower case, without the scheme's own port. `None` if the text is
+/// neither an origin nor [`ANY`].
+pub(crate) fn origin(text: &str) -> Option<String> {
+    if text == ANY {
+        return Some(ANY.to_owned());
+    }
+    let text = text.to_ascii_lowercase();
+    let (scheme, mut rest) = text.split_once("://")?;
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(is_scheme) {
+        return None;
+    }
+    let host = match rest.split_once(']') {
+        // An IPv6 address has colons.
+        Some((ip, _)) => &rest[..=ip.len()],
+        None => rest.split(':').next()?,
+    };
+    let ip = host.strip_prefix('[').map(|ip| ip.trim_end_matches(']').parse::<Ipv6Addr>());
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let is_host = match ip {
+        Some(ip) => ip.is_ok(),
+        None => !host.is_empty() && host.chars().all(is_name),
+    };
+    let port = &rest[host.len()..];
+    let is_port = match port.strip_prefix(':') {
+        Some(number) => number.parse::<u16>().is_ok_and(|port| port.to_string() == number),
+        None => port.is_empty(),
+    };
+    if !is_host || !is_port {
+        return None;
+    }
+    if PORTS.contains(&(scheme, port)) {
+        rest = host;
+    }
+    Some(format!("{scheme}://{rest}"))
+}
+
 /// A host without its port, in lower case.
 fn without_port(host: &str) -> String {
     let name = match host.rsplit_once(':') {
@@ -135,6 +183,40 @@ fn without_port(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn origins_are_those_of_browsers() {
+        for (text, expected) in [
+            ("*", "*"),
+            ("https://chat.example.org", "https://chat.example.org"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("HTTPS://Chat.Example.org:443", "https://chat.example.org"),
+            ("http://chat.example.org:443", "http://chat.example.org:443"),
+            ("http://[::1]:80", "http://[::1]"),
+            ("chrome-extension://abc", "chrome-extension://abc"),
+        ] {
+            assert_eq!(origin(text).as_deref(), Some(expected));
+        }
+        for text in [
+            "",
+            "null",
+            "chat.example.org",
+            "https://",
+            "https://chat.example.org/",
+            "https://chat.example.org/page",
+            "https://*.example.org",
+            "https://me@chat.example.org",
+            "https://chat.example.org:",
+            "https://chat.example.org:08",
+            "https://chat.example.org:99999",
+            "https://chät.example.org",
+            "https://[::1",
+            "https://a]b",
+            "://chat.example.org",
+        ] {
+            assert_eq!(origin(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_port_is_no_part_of_a_name() {

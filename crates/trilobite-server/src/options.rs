@@ -7,6 +7,7 @@ use trilobite_runtime::{PAGE, SessionOptions, Speculation};
 
 use crate::engine::{EngineOptions, PromptFolder};
 use crate::error::{Error, Result};
+use crate::guard;
 use crate::served::ServedModel;
 
 /// Maximum sequences of one model at the same time.
@@ -58,9 +59,12 @@ pub struct Options {
     pub grace: Duration,
     /// The key that requests must send.
     pub api_key: Option<String>,
+    /// The name that `address` was given by, which the Host header may have too.
+    pub host: Option<String>,
     /// Additional allowed values of the Host header, without port.
     pub hosts: Vec<String>,
-    /// Origins of pages that may read the answers, such as `https://chat.example.org`.
+    /// Origins of pages that may read the answers, such as `https://chat.example.org`. With a key, `*`
+    /// allows all.
     pub origins: Vec<String>,
 }
 
@@ -84,6 +88,7 @@ impl Default for Options {
             write_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(30),
             api_key: None,
+            host: None,
             hosts: Vec::new(),
             origins: Vec::new(),
         }
@@ -91,7 +96,11 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// An option has an unusable value.
+    pub fn check(&self) -> Result<()> {
         if !(1..=MAX_PARALLEL).contains(&self.parallel) {
             let value = self.parallel.to_string();
             return Err(Error::Option { name: "parallel", value, expected: "1 to 128" });
@@ -103,6 +112,20 @@ impl Options {
         if self.api_key.as_ref().is_some_and(|key| key.is_empty()) {
             let value = "empty".to_owned();
             return Err(Error::Option { name: "the API key", value, expected: "a text" });
+        }
+        if self.max_tokens == Some(0) {
+            let value = "0".to_owned();
+            return Err(Error::Option { name: "max_tokens", value, expected: "at least 1" });
+        }
+        for origin in &self.origins {
+            let expected = match guard::origin(origin) {
+                None => "scheme://host, scheme://host:port or *",
+                Some(any) if any == guard::ANY && self.api_key.is_none() => {
+                    "single origins, unless there is an API key"
+                }
+                Some(_) => continue,
+            };
+            return Err(Error::Option { name: "an origin", value: origin.clone(), expected });
         }
         Ok(())
     }

@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use axum::http::StatusCode;
 use trilobite_runtime::{
-    ChatTemplate, Conversation, Embedder, Limits, Model, Pooling, Sampler, SessionOptions,
+    ChatTemplate, Conversation, Embedder, Limits, Message, Model, Pooling, Sampler, SessionOptions,
     Tokenizer, encode, end_ids, prefix_token,
 };
-use trilobite_structured::{Compiler, Tools};
+use trilobite_structured::{Compiler, Tools, calls_as_text};
 
 use crate::api::chat::ChatRequest;
 use crate::api::completions::Prompt;
@@ -227,14 +227,15 @@ impl Served {
             return Err(ApiError::field("model", message).with_code("no_chat_template"));
         };
         let tools = request.callable.as_ref().map(|callable| &callable.tools);
-        let (tools, described) = match tools {
-            Some(tools) if template.with_tools().is_none() => {
-                (None, Some(tools.described(&request.messages)))
-            }
-            tools => (tools, None),
+        let messages = &request.messages;
+        let (tools, rewritten) = match (tools, template.with_tools()) {
+            (Some(tools), None) => (None, Some(tools.described(messages))),
+            // The template would drop earlier calls.
+            (None, None) if messages.iter().any(has_calls) => (None, Some(calls_as_text(messages))),
+            (tools, _) => (tools, None),
         };
         let conversation = Conversation {
-            messages: described.as_deref().unwrap_or(&request.messages),
+            messages: rewritten.as_deref().unwrap_or(messages),
             tools: tools.map(Tools::list),
             variables: request.chat_template_kwargs.clone().unwrap_or_default(),
             ..Conversation::default()
@@ -341,9 +342,25 @@ impl Served {
         })
     }
 
+    /// The bytes of a token in the text of an answer, which leaves special tokens out.
+    pub(crate) fn text_bytes(&self, id: u32) -> Vec<u8> {
+        // A single space at the beginning of a text may be dropped.
+        let text = self.model.tokenizer().and_then(|tokenizer| tokenizer.decode(&[id, id], false));
+        match text {
+            Ok(text) if text.is_empty() => Vec::new(),
+            _ => self.token_bytes(id),
+        }
+    }
+
     /// The bytes of a token.
     pub(crate) fn token_bytes(&self, id: u32) -> Vec<u8> {
         // `start` has checked the tokenizer. An id without a token has no bytes.
         self.model.tokenizer().and_then(|tokenizer| tokenizer.bytes(id)).unwrap_or_default()
     }
+}
+
+/// Whether a message calls functions or is the result of a call.
+fn has_calls(message: &Message) -> bool {
+    let calls = message.get("tool_calls").and_then(|calls| calls.as_array());
+    message.role() == "tool" || calls.is_some_and(|calls| !calls.is_empty())
 }

@@ -5,10 +5,13 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
-/// Maximum whitespace characters between two tokens of JSON: a line break and an indentation of 15
-/// levels by two spaces, or of 7 by four. Without a bound, as in llguidance's default, a model that
-/// has begun to repeat whitespace does so until the answer is cut off, and the JSON is incomplete.
-const MAX_WHITESPACE: usize = 32;
+/// Whitespace between two tokens of JSON: at most a line break and an indentation of 15 levels by
+/// two spaces, or of 7 by four. Without a bound, as in llguidance's default, a model that has begun
+/// to repeat whitespace does so until the answer is cut off, and the JSON is incomplete.
+pub(crate) const WHITESPACE: &str = r"[ \n\r\t]{1,32}";
+/// Whitespace between two tokens of a call's arguments. Programs read them, so more than a space
+/// only costs tokens.
+pub(crate) const CALL_WHITESPACE: &str = " ";
 /// The key of llguidance's options in a schema.
 const OPTIONS: &str = "x-guidance";
 
@@ -47,8 +50,10 @@ impl Grammar {
     /// The grammar in llguidance's form.
     pub(crate) fn top_level(&self) -> Result<TopLevelGrammar> {
         Ok(match self {
-            Self::Json => TopLevelGrammar::from_json_schema(bounded(&json!({"type": "object"}))?),
-            Self::Schema(schema) => TopLevelGrammar::from_json_schema(bounded(schema)?),
+            Self::Json => {
+                TopLevelGrammar::from_json_schema(bounded(&json!({"type": "object"}), WHITESPACE)?)
+            }
+            Self::Schema(schema) => TopLevelGrammar::from_json_schema(bounded(schema, WHITESPACE)?),
             Self::Regex(expression) => TopLevelGrammar::from_regex(expression),
             Self::Lark(grammar) | Self::Calls(grammar) => {
                 TopLevelGrammar::from_lark(grammar.clone())
@@ -58,12 +63,18 @@ impl Grammar {
 
     /// Wraps an error message of llguidance.
     pub(crate) fn error(&self, fault: &str) -> Error {
-        Error::Grammar { kind: self.kind(), fault: fault.trim_end().to_owned() }
+        // In place of the state of the parser.
+        let fault = fault.trim_end().trim_end_matches("<non-verbose/>").trim_end();
+        let fault = match fault {
+            "NoExtensionBias" => "no text matches it",
+            other => other,
+        };
+        Error::Grammar { kind: self.kind(), fault: fault.to_owned() }
     }
 }
 
-/// Bounds the whitespace of a schema's JSON, unless the schema sets llguidance's options itself.
-pub(crate) fn bounded(schema: &Value) -> Result<Value> {
+/// Bounds the whitespace of a schema's JSON to an expression, unless the schema sets llguidance's options itself.
+pub(crate) fn bounded(schema: &Value, whitespace: &str) -> Result<Value> {
     let mut bounded = match schema {
         Value::Object(fields) => fields.clone(),
         // Equivalent to the empty schema.
@@ -73,7 +84,6 @@ pub(crate) fn bounded(schema: &Value) -> Result<Value> {
             return Err(Error::Grammar { kind: "the JSON schema", fault });
         }
     };
-    let whitespace = format!(r"[ \n\r\t]{{1,{MAX_WHITESPACE}}}");
     bounded.entry(OPTIONS).or_insert_with(|| json!({"whitespace_pattern": whitespace}));
     Ok(bounded.into())
 }

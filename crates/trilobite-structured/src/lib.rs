@@ -40,4 +40,4 @@ pub use error::{Error, Result};
 pub use grammar::Grammar;
 pub use piece::Piece;
 pub use reasoning::{THINK, THINK_END};
-pub use tools::{ToolChoice, Tools};
+pub use tools::{ToolChoice, Tools, calls_as_text};

@@ -7,7 +7,7 @@ use trilobite_runtime::Message;
 
 use crate::call::CallFormat;
 use crate::error::{Error, Result};
-use crate::grammar::{Grammar, bounded};
+use crate::grammar::{CALL_WHITESPACE, Grammar, WHITESPACE, bounded};
 
 /// The functions that an answer can call, in the format of OpenAI's API.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,7 +109,7 @@ impl Tools {
             (ToolChoice::Auto, None) => return Ok(None),
             (ToolChoice::Auto, Some(schema)) => {
                 starts.push("answer");
-                rules += &format!("answer: %json {}\n", bounded(schema)?);
+                rules += &format!("answer: %json {}\n", bounded(schema, WHITESPACE)?);
             }
             (ToolChoice::Required | ToolChoice::Named(_), _) => {}
         }
@@ -121,7 +121,7 @@ impl Tools {
         for (index, Function { name, parameters }) in callable.enumerate() {
             let (before, after) = format.around(name);
             let (before, after) = (Value::from(before), Value::from(after));
-            let parameters = bounded(parameters)?;
+            let parameters = bounded(parameters, CALL_WHITESPACE)?;
             // Lark and JSON quote strings alike.
             _ = writeln!(rules, "call_{index}: {before} arguments_{index} {after}");
             _ = writeln!(rules, "arguments_{index}: %json {parameters}");
@@ -141,8 +141,8 @@ impl Tools {
         ))))
     }
 
-    /// Rewrites a conversation for a template that ignores tools. The system message describes the tools,
-    /// calls become JSON in the assistant's text, and results become user messages.
+    /// Rewrites a conversation for a template that ignores tools, as [`calls_as_text`] does. The system
+    /// message describes the tools.
     pub fn described(&self, messages: &[Message]) -> Vec<Message> {
         let functions: Vec<&Value> = self.list.iter().map(|tool| &tool["function"]).collect();
         let functions = Value::from(functions.into_iter().cloned().collect::<Vec<_>>());
@@ -158,28 +158,36 @@ impl Tools {
         };
         let system = system.map(|text| format!("{text}\n\n")).unwrap_or_default() + &description;
         described.push(Message::new("system", system));
-        let mut results: Vec<String> = Vec::new();
-        for message in rest {
-            if message.role() == "tool" {
-                results.push(format!("The result of the call: {}", message.text()));
-                continue;
-            }
-            flush(&mut results, &mut described);
-            let calls = message.get("tool_calls").and_then(Value::as_array);
-            let calls = calls.into_iter().flatten().map(|call| {
-                let function = &call["function"];
-                json!({"name": function["name"], "arguments": function["arguments"]}).to_string()
-            });
-            let texts = Some(message.text().to_owned()).into_iter().chain(calls);
-            let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
-            described.push(match message.get("tool_calls") {
-                Some(_) => Message::new(message.role(), texts.join("\n")),
-                None => message.clone(),
-            });
-        }
-        flush(&mut results, &mut described);
+        described.extend(calls_as_text(rest));
         described
     }
+}
+
+/// Rewrites a conversation for a template that ignores tools. Calls become JSON in the assistant's
+/// text, and results become user messages.
+pub fn calls_as_text(messages: &[Message]) -> Vec<Message> {
+    let mut written = Vec::new();
+    let mut results: Vec<String> = Vec::new();
+    for message in messages {
+        if message.role() == "tool" {
+            results.push(format!("The result of the call: {}", message.text()));
+            continue;
+        }
+        flush(&mut results, &mut written);
+        let calls = message.get("tool_calls").and_then(Value::as_array);
+        let calls = calls.into_iter().flatten().map(|call| {
+            let function = &call["function"];
+            json!({"name": function["name"], "arguments": function["arguments"]}).to_string()
+        });
+        let texts = Some(message.text().to_owned()).into_iter().chain(calls);
+        let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+        written.push(match message.get("tool_calls") {
+            Some(_) => Message::new(message.role(), texts.join("\n")),
+            None => message.clone(),
+        });
+    }
+    flush(&mut results, &mut written);
+    written
 }
 
 /// Appends results as one message, because templates expect alternating turns.

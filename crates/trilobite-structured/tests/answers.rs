@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use trilobite_runtime::Message;
-use trilobite_structured::{Answer, Call, CallFormat, Error, Piece, Tools};
+use trilobite_structured::{Answer, Call, CallFormat, Error, Piece, Tools, calls_as_text};
 
 fn tools() -> Tools {
     let function = |name| json!({"type": "function", "function": {"name": name}});
@@ -168,6 +168,8 @@ fn a_template_without_tools_is_told_of_them() {
     assert!(described[0].text().contains("[{\"name\":\"add\"},{\"name\":\"stop\"}]"));
     assert_eq!(described[2].text(), "{\"name\":\"add\",\"arguments\":{\"a\":1}}");
     assert_eq!(described[3].text(), "The result of the call: 2\nThe result of the call: 3");
+    // Without tools there is nothing to describe, and the rest is the same.
+    assert_eq!(calls_as_text(&messages), described[1..]);
     let described =
         tools().described(&[Message::new("system", "Be brief."), Message::new("user", "Hi")]);
     assert!(described[0].text().starts_with("Be brief.\n\nYou can call functions."));

@@ -39,6 +39,14 @@ impl Random {
         Self { tokenizer, bias: Vec::new(), ends, vocab }
     }
 
+    fn prefer_whitespace(&mut self) {
+        let is_whitespace = |id: &u32| {
+            let text = self.tokenizer.decode(&[*id], false).unwrap_or_default();
+            !text.is_empty() && text.trim_matches([' ', '\n', '\t', '\r']).is_empty()
+        };
+        self.bias = (0..self.vocab as u32).filter(is_whitespace).map(|id| (id, 100.0)).collect();
+    }
+
     fn compiler(&self) -> Compiler {
         Compiler::new(&self.tokenizer, self.vocab, &self.ends).unwrap()
     }
@@ -195,11 +203,7 @@ fn a_model_that_prefers_whitespace_completes_its_json() {
     for (name, ends) in TOKENIZERS {
         let mut model = Random::new(name, ends);
         let form = model.compiler().compile(&Grammar::Schema(schema.clone())).unwrap();
-        let is_whitespace = |id: &u32| {
-            let text = model.tokenizer.decode(&[*id], false).unwrap_or_default();
-            !text.is_empty() && text.trim_matches([' ', '\n', '\t', '\r']).is_empty()
-        };
-        model.bias = (0..model.vocab as u32).filter(is_whitespace).map(|id| (id, 100.0)).collect();
+        model.prefer_whitespace();
         for seed in 0..4 {
             let (text, finish, _) = model.generate(Some(form.begin()), 0.0, seed, MOST);
             assert_eq!(finish, Finish::EndOfText, "{name}: {text:?}");
@@ -207,6 +211,28 @@ fn a_model_that_prefers_whitespace_completes_its_json() {
             let runs = text.split(|c: char| !c.is_whitespace()).map(str::len);
             assert_eq!(runs.max(), Some(32), "{name}: {text:?}");
         }
+    }
+}
+
+#[test]
+fn the_arguments_of_calls_have_single_spaces() {
+    let schema = json!({"type": "object", "required": ["list"], "additionalProperties": false,
+        "properties": {"list": {"type": "array", "items": {"const": 1}, "minItems": 2,
+            "maxItems": 2}}});
+    let tool = json!({"type": "function", "function": {"name": "add", "parameters": schema}});
+    let tools = Tools::read(vec![tool]).unwrap();
+    let choice = ToolChoice::Required;
+    let grammar = tools.grammar(CallFormat::Arguments, &choice, false, None).unwrap().unwrap();
+    for (name, ends) in TOKENIZERS {
+        let mut model = Random::new(name, ends);
+        let form = model.compiler().compile(&grammar).unwrap();
+        model.prefer_whitespace();
+        let (text, finish, _) = model.generate(Some(form.begin()), 0.0, 1, MOST);
+        assert_eq!(finish, Finish::EndOfText, "{name}: {text:?}");
+        let call: Value = serde_json::from_str(&text).expect(&text);
+        assert_eq!(call["arguments"], json!({"list": [1, 1]}));
+        let runs = text.split(|c: char| !c.is_whitespace()).map(str::len);
+        assert!(runs.max() == Some(1) && !text.contains('\n'), "{name}: {text:?}");
     }
 }
 
@@ -284,6 +310,8 @@ fn what_cannot_be_followed_is_told() {
     fault(Grammar::Regex("(?=a)".to_owned()));
     fault(Grammar::Lark("root ::= \"a\"".to_owned()));
     fault(Grammar::Lark("begin: \"a\"".to_owned()));
+    let nothing = fault(Grammar::Regex(r"a[^\s\S]".to_owned()));
+    assert_eq!(nothing, "no text matches it");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use trilobite_runtime::Perplexity as Sum;
+use trilobite_runtime::{Perplexity as Sum, Tokenizer};
 
 use crate::args::{Global, Perplexity};
 use crate::output::{self, Progress, Unit};
@@ -27,11 +27,14 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
     );
     let mut session = model::session(&model, &args.compute, Some(context))?;
     let span = context - bos.len();
-    let stride = args.stride.unwrap_or(span);
+    let stride = args.stride.unwrap_or(context);
     ensure!(
-        (1..=span).contains(&stride),
-        "--stride is {stride}, expected 1..={span}: a window's tokens"
+        (1..=context).contains(&stride),
+        "--stride is {stride}, expected 1..={context}: at most --ctx"
     );
+    // Windows touch at most. A window without a beginning-of-text token does not score its first
+    // token, so the window before it does.
+    let stride = stride.min(context - bos.len().max(1));
 
     let bar = Progress::new(tokens.len() as u64, Unit::Items, global)?;
     let mut sum = Sum::default();
@@ -54,11 +57,15 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
         args.file.display(),
         tokens.len()
     );
-    let bits_per_byte = sum.negative_log_likelihood / std::f64::consts::LN_2 / text.len() as f64;
-    let method = format!(
-        "windows of {context} tokens{}, one every {stride}; every token scored once",
-        if bos.is_empty() { "" } else { " that begin with the beginning-of-text token" }
-    );
+    let (begin, scored) = match bos.is_empty() {
+        true => ("", "every token but the first"),
+        false => (" that begin with the beginning-of-text token", "every token"),
+    };
+    let method =
+        format!("windows of {context} tokens{begin}, one every {stride}; {scored} scored once");
+    let unscored = if bos.is_empty() { first_bytes(tokenizer, tokens[0], &text)? } else { 0 };
+    let bytes = text.len() - unscored;
+    let bits_per_byte = sum.negative_log_likelihood / std::f64::consts::LN_2 / bytes as f64;
     if args.json {
         output::print_json(&json!({
             "model": model::name(&args.model),
@@ -67,6 +74,7 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
             "mean_negative_log_likelihood": sum.negative_log_likelihood / sum.tokens as f64,
             "bits_per_byte": bits_per_byte,
             "tokens": sum.tokens,
+            "bytes": bytes,
             "ctx": context,
             "stride": stride,
             "method": method,
@@ -79,4 +87,12 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Bytes of the text that its first token stands for.
+fn first_bytes(tokenizer: &Tokenizer, token: u32, text: &str) -> Result<usize> {
+    let bytes = tokenizer.bytes(token)?;
+    // SentencePiece writes a space before the text.
+    let added = bytes.starts_with(b" ") && !text.starts_with(' ');
+    Ok((bytes.len() - usize::from(added)).min(text.len() - 1))
 }

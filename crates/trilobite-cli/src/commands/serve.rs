@@ -33,7 +33,7 @@ file without .gguf, of its folder, or the name it was pulled by. Answers are the
 whatever else is being answered. SIGTERM and Ctrl-C end it when all answers are given, after 30 \
 seconds at most; a second signal ends it at once. It speaks HTTP without encryption: leave TLS to a \
 proxy. On a loopback address it answers only to the hosts localhost, 127.0.0.1 and [::1], and those \
-of --allow-host.")]
+of --host and --allow-host.")]
 pub(crate) struct Serve {
     /// GGUF files, Hugging Face folders or names of pulled models [default: the built-in model]
     #[arg(value_name = "MODEL")]
@@ -79,7 +79,8 @@ pub(crate) struct Serve {
     /// Additional host name to accept in the Host header (may be repeated)
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// Origin of web pages that may use the server: scheme, host and port (may be repeated)
+    /// Origin of web pages that may use the server: scheme://host[:port], or with an API key * for
+    /// all (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     #[arg(long, value_name = "FILE|NAME", help = format!(
@@ -99,12 +100,6 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
     // The first signal ends it in order, the second at once.
     interrupt::listen()?;
     let address = address(args)?;
-    let models = match &args.models[..] {
-        [] => vec![served(None, args, global)?],
-        paths => {
-            paths.iter().map(|path| served(Some(path), args, global)).collect::<Result<_>>()?
-        }
-    };
     let api_key = args.api_key.clone().or_else(|| std::env::var(KEY_VARIABLE).ok());
     if !address.ip().is_loopback() && api_key.is_none() && !global.quiet {
         output::say(
@@ -123,9 +118,17 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
         speculate: !args.no_speculate,
         max_tokens: args.max_tokens,
         api_key,
+        host: Some(args.host.clone()),
         hosts: args.allow_host.clone(),
         origins: args.allow_origin.clone(),
         ..Options::default()
+    };
+    options.check()?;
+    let models = match &args.models[..] {
+        [] => vec![served(None, args, global)?],
+        paths => {
+            paths.iter().map(|path| served(Some(path), args, global)).collect::<Result<_>>()?
+        }
     };
     let server = Server::bind(models, options)?;
     let stopper = server.stopper();

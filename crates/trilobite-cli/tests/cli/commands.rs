@@ -232,6 +232,65 @@ fn overlapping_windows_score_every_token_once() {
     assert!(value(&overlapping) < value(&disjoint), "{overlapping} {disjoint}");
 }
 
+/// The first token of a text has nothing before it in a model without a beginning-of-text token.
+/// Every other token is scored, whatever the windows, and the bytes are those of the scored tokens.
+#[test]
+fn windows_without_a_first_token_score_every_token_but_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text");
+    let text = "Once upon a time there was a cat. It sat on a mat and looked at the rain.";
+    std::fs::write(&path, text).unwrap();
+    let model = Fixture::named("qwen2").source().unwrap();
+    let mut tokenize = command(["tokenize", "--no-special", "--file"]);
+    let ids = stdout(tokenize.arg(&path).arg(&model)).unwrap();
+    let first = ids.split(',').next().unwrap();
+    let first = stdout(command(["tokenize", "--decode", first]).arg(&model)).unwrap();
+    let first = first.trim_end_matches('\n').len();
+    for (args, ctx, stride) in [
+        (&["--ctx", "2"][..], 2, 1),
+        (&["--ctx", "7"], 7, 6),
+        (&["--ctx", "7", "--stride", "7"], 7, 6),
+        (&["--ctx", "7", "--stride", "3"], 7, 3),
+        (&["--ctx", "256"], 256, 255),
+    ] {
+        let mut command = command(["perplexity", "--json", "--quiet", "--file"]);
+        let printed = stdout(command.arg(&path).args(args).arg(&model)).unwrap();
+        let found: Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(found["tokens"], ids.split(',').count() - 1, "{args:?}");
+        assert_eq!(found["bytes"], text.len() - first, "{args:?}");
+        let [bits, mean] = ["bits_per_byte", "mean_negative_log_likelihood"]
+            .map(|name| found[name].as_f64().unwrap());
+        let nats = mean * found["tokens"].as_f64().unwrap();
+        let expected = nats / std::f64::consts::LN_2 / found["bytes"].as_f64().unwrap();
+        assert!((bits - expected).abs() < 1e-9, "{bits} {expected}");
+        let method = format!(
+            "windows of {ctx} tokens, one every {stride}; every token but the first scored once"
+        );
+        assert_eq!(found["method"], method);
+        assert_eq!(found["stride"], stride);
+    }
+}
+
+/// A stride of the whole window means windows that touch, which the first token of each shortens.
+#[test]
+fn a_stride_is_at_most_the_window() {
+    let file = built_in().join("story.txt");
+    let run = |args: &[&str]| {
+        let mut command = command(["perplexity", "--json", "--quiet", "--file"]);
+        stdout(command.arg(&file).args(args))
+    };
+    let whole = run(&["--ctx", "64", "--stride", "64"]).unwrap();
+    assert_eq!(whole, run(&["--ctx", "64"]).unwrap());
+    let found: Value = serde_json::from_str(&whole).unwrap();
+    assert_eq!(found["stride"], 63);
+    assert_eq!(found["bytes"], std::fs::metadata(&file).unwrap().len());
+    let method = "windows of 64 tokens that begin with the beginning-of-text token, one every 63; \
+                  every token scored once";
+    assert_eq!(found["method"], method);
+    let error = run(&["--ctx", "64", "--stride", "65"]).unwrap_err().to_string();
+    assert!(error.contains("--stride is 65, expected 1..=64"), "{error}");
+}
+
 #[test]
 fn a_seed_gives_the_same_story_with_any_threads() {
     let story = |args: &[&str]| {

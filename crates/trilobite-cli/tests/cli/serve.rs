@@ -99,6 +99,33 @@ fn what_makes_no_sense_is_said() {
     }
 }
 
+/// They are refused before a model is loaded.
+#[test]
+fn unusable_options_are_wrong_usage() {
+    for args in [
+        ["--parallel", "0"],
+        ["--connections", "0"],
+        ["--max-tokens", "0"],
+        ["--allow-origin", "https://chat.example.org/"],
+        ["--allow-origin", "*"],
+    ] {
+        let mut command = command(["serve", "/nowhere.gguf", "--port", "0"]);
+        let output = command.env_remove("TRILOBITE_API_KEY").args(args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(&format!(" is {}, expected ", args[1])), "{args:?}: {said}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_printed_address_is_answered() -> Result<()> {
+    let (_server, address, _) = serve(&["--host", "127.0.0.2"])?;
+    let (status, _) = ask(&address, "GET", "/health", "")?;
+    ensure!(status == "HTTP/1.1 200 OK", "{status}");
+    Ok(())
+}
+
 #[test]
 fn a_server_reads_what_another_has_computed() -> Result<()> {
     let folder = tempfile::tempdir()?;

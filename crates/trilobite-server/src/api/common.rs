@@ -8,7 +8,7 @@ use trilobite_runtime::{Model, Sampler, Sampling, SamplingChoice};
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ApiResult};
-use super::fields::Fields;
+use super::fields::{Fields, read};
 use super::form::{self, Demanded};
 use super::random;
 
@@ -74,7 +74,7 @@ pub(crate) struct Common {
 }
 
 /// Settings of a stream.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct StreamOptions {
     /// Adds a last chunk with the token counts.
     #[serde(default)]
@@ -84,12 +84,14 @@ pub(crate) struct StreamOptions {
 impl StreamOptions {
     fn take(fields: &mut Fields) -> ApiResult<Option<Self>> {
         // serde would accept a list too.
-        let Some(options) = fields.take::<Map<String, Value>>("stream_options")? else {
+        let Some(mut options) = fields.take::<Map<String, Value>>("stream_options")? else {
             return Ok(None);
         };
-        let read = serde_json::from_value(options.into());
-        read.map(Some)
-            .map_err(|error| ApiError::field("stream_options", format!("stream_options: {error}")))
+        let name = "include_usage";
+        let usage = options.remove(name);
+        let usage =
+            usage.map(|value| read(&format!("stream_options.{name}"), value)).transpose()?;
+        Ok(Some(Self { include_usage: usage.unwrap_or_default() }))
     }
 }
 

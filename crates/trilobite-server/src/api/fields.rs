@@ -1,11 +1,14 @@
 //! The fields of a request. Reading a field removes it, so unknown fields are left.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::common::Stop;
+use super::embeddings::EncodingFormat;
 use super::error::{ApiError, ApiResult};
 
 /// Fields that change no answer.
@@ -21,6 +24,39 @@ pub(crate) const HARMLESS: [&str; 9] = [
     "user",
 ];
 
+/// Maximum characters of a value in an error.
+const MAX_SHOWN: usize = 80;
+
+/// The type of a field.
+pub(crate) trait Field: DeserializeOwned {
+    /// What its values are, in an error.
+    const EXPECTED: &'static str;
+}
+
+/// Implements [`Field`].
+macro_rules! fields {
+    ($($type:ty: $expected:literal,)*) => {
+        $(impl Field for $type {
+            const EXPECTED: &'static str = $expected;
+        })*
+    };
+}
+
+fields! {
+    bool: "true or false",
+    f64: "a number",
+    i64: "a whole number",
+    usize: "a whole number that is not negative",
+    String: "a string",
+    EncodingFormat: "\"float\" or \"base64\"",
+    Stop: "a string or a list of strings",
+    Map<String, Value>: "an object",
+    BTreeMap<String, f64>: "an object of numbers",
+    Vec<Value>: "a list",
+    Vec<Map<String, Value>>: "a list of objects",
+    Vec<u32>: "a list of token ids",
+}
+
 /// The unread fields of a request.
 pub(crate) struct Fields(Map<String, Value>);
 
@@ -35,19 +71,14 @@ impl Fields {
     }
 
     /// Takes a field's value. `null` counts as absent.
-    pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> ApiResult<Option<T>> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        let read = serde_json::from_value(value);
-        read.map(Some).map_err(|error| ApiError::field(name, format!("{name}: {error}")))
+    pub(crate) fn take<T: Field>(&mut self, name: &str) -> ApiResult<Option<T>> {
+        self.value(name).map(|value| read(name, value)).transpose()
     }
 
     /// A field's value, which stays there.
-    pub(crate) fn peek<T: DeserializeOwned>(&self, name: &str) -> ApiResult<Option<T>> {
-        let Some(value) = self.0.get(name).filter(|value| !value.is_null()) else {
-            return Ok(None);
-        };
-        let read = serde_json::from_value(value.clone());
-        read.map(Some).map_err(|error| ApiError::field(name, format!("{name}: {error}")))
+    pub(crate) fn peek<T: Field>(&self, name: &str) -> ApiResult<Option<T>> {
+        let value = self.0.get(name).filter(|value| !value.is_null());
+        value.map(|value| read(name, value.clone())).transpose()
     }
 
     /// Takes a field's JSON value. `null` counts as absent.
@@ -58,7 +89,7 @@ impl Fields {
     /// Takes a number within a range.
     pub(crate) fn number<T>(&mut self, name: &str, range: RangeInclusive<T>) -> ApiResult<Option<T>>
     where
-        T: DeserializeOwned + PartialOrd + Display,
+        T: Field + PartialOrd + Display,
     {
         let number: Option<T> = self.take(name)?;
         if let Some(number) = number.as_ref().filter(|number| !range.contains(number)) {
@@ -111,6 +142,20 @@ impl Fields {
             None => Ok(()),
         }
     }
+}
+
+/// Reads the value of the field `name`.
+pub(crate) fn read<T: Field>(name: &str, value: Value) -> ApiResult<T> {
+    let text = value.to_string();
+    serde_json::from_value(value).map_err(|_| {
+        let expected = T::EXPECTED;
+        // A long text says no more than its beginning.
+        let message = match text.char_indices().nth(MAX_SHOWN) {
+            Some((end, _)) => format!("{name} is {}..., expected {expected}", &text[..end]),
+            None => format!("{name} is {text}, expected {expected}"),
+        };
+        ApiError::field(name, message)
+    })
 }
 
 /// Turns whole floats such as `1.0` into integers, also in lists. JSON Schema counts them as integers.

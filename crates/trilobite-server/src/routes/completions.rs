@@ -56,9 +56,9 @@ pub(super) async fn completions(
     let answers = served.submit(wanted, "prompt")?;
     let envelope = Envelope::new("cmpl", served.name());
     let choices = request.common.choices();
-    let offsets = vec![0; choices * texts.len()];
+    let ends = vec![TextEnd::default(); choices * texts.len()];
     let (streams, includes_usage) = (request.common.streams(), request.common.includes_usage());
-    let writer = CompletionWriter { served, envelope, choices, request, texts, offsets };
+    let writer = CompletionWriter { served, envelope, choices, request, texts, ends };
     if streams {
         return Ok(respond(answers, tokens, writer, includes_usage));
     }
@@ -126,7 +126,7 @@ async fn collect(
     mut writer: CompletionWriter,
 ) -> ApiResult<Completion> {
     let mut usage = Usage::default();
-    let mut choices: Vec<Option<CompletionChoice>> = writer.offsets.iter().map(|_| None).collect();
+    let mut choices: Vec<Option<CompletionChoice>> = writer.ends.iter().map(|_| None).collect();
     let mut events = merge(answers);
     while let Some((prompt, event)) = events.next().await {
         let pieces = match event {
@@ -170,6 +170,46 @@ impl CompletionChoice {
     }
 }
 
+/// The end of a text whose tokens are decoded one by one.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct TextEnd {
+    /// Number of complete characters.
+    characters: usize,
+    /// The bytes of an incomplete one.
+    rest: Vec<u8>,
+}
+
+impl TextEnd {
+    /// The end of a whole text.
+    fn after(text: &str) -> Self {
+        Self { characters: text.chars().count(), rest: Vec::new() }
+    }
+
+    /// Adds the bytes of a token. Its first `hidden` characters are not part of the text.
+    fn push(&mut self, bytes: &[u8], hidden: usize) {
+        self.rest.extend_from_slice(bytes);
+        let mut new = 0;
+        while !self.rest.is_empty() {
+            let (whole, invalid) = match std::str::from_utf8(&self.rest) {
+                Ok(text) => (text, Some(0)),
+                Err(error) => {
+                    let text = std::str::from_utf8(&self.rest[..error.valid_up_to()]);
+                    (text.unwrap_or_default(), error.error_len())
+                }
+            };
+            new += whole.chars().count();
+            // Bytes that are no character appear as one.
+            new += usize::from(invalid.is_some_and(|bytes| bytes > 0));
+            let end = whole.len() + invalid.unwrap_or(0);
+            self.rest.drain(..end);
+            if invalid.is_none() {
+                break;
+            }
+        }
+        self.characters += new.saturating_sub(hidden);
+    }
+}
+
 /// Writes the chunks of answers.
 struct CompletionWriter {
     served: Arc<Served>,
@@ -177,8 +217,8 @@ struct CompletionWriter {
     choices: usize,
     request: CompletionRequest,
     texts: Vec<Text>,
-    /// The offset of the next token's text, by the index of the choice.
-    offsets: Vec<usize>,
+    /// The end of the text so far, by the index of the choice.
+    ends: Vec<TextEnd>,
 }
 
 impl CompletionWriter {
@@ -205,10 +245,15 @@ impl CompletionWriter {
                         Ordering::Equal => lead,
                         Ordering::Greater => 0,
                     };
-                    self.add(&mut all, index, id, known.as_ref(), hidden);
+                    let bytes = self.served.token_bytes(id);
+                    self.add(&mut all, index, id, known.as_ref());
+                    if hidden < usize::MAX {
+                        self.ends[index].push(&bytes, hidden);
+                    }
                 }
                 all
             });
+            self.ends[index] = TextEnd::after(&text);
             CompletionChoice { index, text, logprobs, finish_reason: None }
         };
         choices.map(echo).collect()
@@ -218,7 +263,8 @@ impl CompletionWriter {
         let index = self.index(prompt, token.choice);
         let logprobs = token.logprobs.map(|known| {
             let mut all = CompletionLogprobs::default();
-            self.add(&mut all, index, token.id, Some(&known), 0);
+            self.add(&mut all, index, token.id, Some(&known));
+            self.ends[index].push(&self.served.text_bytes(token.id), 0);
             all
         });
         let finish_reason = token.finish.as_ref().map(finish_reason);
@@ -230,19 +276,17 @@ impl CompletionWriter {
         CompletionChoice { index, text, logprobs: None, finish_reason: Some("length") }
     }
 
-    /// Adds a token. The first `hidden` characters of its text are not part of the answer.
+    /// Adds a token at the end of the text so far.
     fn add(
-        &mut self,
+        &self,
         all: &mut CompletionLogprobs,
         index: usize,
         id: u32,
         known: Option<&TokenLogprobs>,
-        hidden: usize,
     ) {
         let text = |id| token_text(&self.served.token_bytes(id));
         let own = text(id);
-        all.text_offset.push(self.offsets[index]);
-        self.offsets[index] += own.chars().count().saturating_sub(hidden);
+        all.text_offset.push(self.ends[index].characters);
         all.token_logprobs.push(known.map(|known| known.logprob));
         all.top_logprobs.push(known.map(|known| {
             let mut top = Map::new();
@@ -285,5 +329,35 @@ impl Chunks for CompletionWriter {
 
     fn usage(&mut self, usage: Usage) -> Completion {
         self.answer(Vec::new(), Some(usage))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TextEnd;
+
+    #[test]
+    fn the_end_of_a_text_counts_complete_characters() {
+        let mut end = TextEnd::default();
+        let ends: Vec<usize> = [
+            &b" a"[..],
+            b"\xc3",
+            b"\xa9b",
+            b"\xf0",
+            b"\x9f",
+            b"\xa6",
+            b"\x80",
+            b"\xff",
+            b"\xe6\x97",
+            b"c",
+        ]
+        .into_iter()
+        .map(|bytes| {
+            end.push(bytes, usize::from(bytes.starts_with(b" ")));
+            end.characters
+        })
+        .collect();
+        assert_eq!(ends, [1, 1, 3, 3, 3, 3, 4, 5, 5, 7]);
+        assert_eq!(end, TextEnd::after("aéb🦀\u{fffd}\u{fffd}c"));
     }
 }

@@ -81,6 +81,36 @@ fn a_prompt_is_echoed() {
     }
 }
 
+/// Characters of several tokens count once, when they are complete.
+#[test]
+fn offsets_are_characters_of_the_text() {
+    let server = Running::new(options());
+    let text = "aé日本🦀 z";
+    let request = json!({"prompt": text, "max_tokens": 0, "echo": true, "logprobs": 0});
+    let answer = post(server.address, PATH, &request).ok();
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["text"], text);
+    let characters: Vec<char> = text.chars().collect();
+    let (tokens, offsets) = (&choice["logprobs"]["tokens"], &choice["logprobs"]["text_offset"]);
+    let tokens: Vec<&str> =
+        tokens.as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect();
+    let offsets: Vec<usize> = offsets
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|offset| offset.as_u64().unwrap() as usize)
+        .collect();
+    assert!(tokens.iter().any(|token| token.starts_with("bytes:")), "{tokens:?}");
+    assert!(offsets.is_sorted(), "{offsets:?}");
+    // All tokens except the beginning-of-text token and the space before a text.
+    for (token, &offset) in tokens.iter().zip(&offsets).skip(2) {
+        let rest: String = characters[offset..].iter().collect();
+        if !token.starts_with("bytes:") {
+            assert!(rest.starts_with(token), "{token:?} at {offset}");
+        }
+    }
+}
+
 #[test]
 fn prompts_can_be_texts_or_tokens_one_or_several() {
     let server = Running::new(options());

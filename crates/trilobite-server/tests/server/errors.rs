@@ -99,6 +99,34 @@ fn wrong_requests_are_told_what_is_wrong() {
     wrong(json!({"prompt": vec![1; 513]}), "prompt", json!("context_length_exceeded"));
 }
 
+/// Errors name the value in JSON's words.
+#[test]
+fn values_of_another_type_are_told_what_is_expected() {
+    let server = Running::new(options());
+    for (field, value, expected) in [
+        ("max_tokens", json!("many"), "max_tokens is \"many\", expected a whole number"),
+        ("max_tokens", json!(-1), "max_tokens is -1, expected a whole number that is not negative"),
+        ("top_k", json!(1.5), "top_k is 1.5, expected a whole number"),
+        ("temperature", json!({"a": 1}), "temperature is {\"a\":1}, expected a number"),
+        ("stream", json!("yes"), "stream is \"yes\", expected true or false"),
+        ("stop", json!([1]), "stop is [1], expected a string or a list of strings"),
+        ("logit_bias", json!([]), "logit_bias is [], expected an object of numbers"),
+        ("stream_options", json!([]), "stream_options is [], expected an object"),
+        (
+            "stream_options",
+            json!({"include_usage": 1}),
+            "stream_options.include_usage is 1, expected true or false",
+        ),
+        ("model", json!(vec![7; 100]), "7..., expected a string"),
+    ] {
+        let mut request = json!({"prompt": "a", "max_tokens": 1});
+        request[field] = value;
+        let error = post(server.address, COMPLETIONS, &request).error(400);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(expected) && message.len() < 150, "{message}");
+    }
+}
+
 #[test]
 fn harmless_fields_are_ignored() {
     let server = Running::new(options());

@@ -170,6 +170,29 @@ fn models_are_shown_tools_unless_none_is_to_be_called() {
     }
 }
 
+/// A template without tools would drop earlier calls, and a role that it does not know.
+#[test]
+fn earlier_calls_stay_in_a_conversation_without_tools() {
+    let server = Running::with_template(PLAIN);
+    let tokens = |messages: &Value, more: Value| {
+        let mut request = ask("Hi", more);
+        (request["messages"], request["max_tokens"]) = (messages.clone(), 1.into());
+        post(server.address, CHAT, &request).ok()["usage"]["prompt_tokens"].as_u64().unwrap()
+    };
+    let call = json!({"id": "1", "type": "function",
+        "function": {"name": "weather", "arguments": "{\"city\": \"Rome\"}"}});
+    let messages = json!([{"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "sunny"}]);
+    let text = "{\"name\":\"weather\",\"arguments\":{\"city\":\"Rome\"}}";
+    let written = json!([{"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": text},
+        {"role": "user", "content": "The result of the call: sunny"}]);
+    let expected = tokens(&written, json!({}));
+    assert_eq!(tokens(&messages, json!({})), expected);
+    assert_eq!(tokens(&messages, json!({"tools": weather(), "tool_choice": "none"})), expected);
+}
+
 #[test]
 fn reasoning_is_told_apart_and_bounded() {
     let server = Running::with_template(THINKING);

@@ -1,3 +1,6 @@
+#[cfg(target_os = "linux")]
+use std::net::SocketAddr;
+
 use serde_json::json;
 use trilobite_server::Options;
 
@@ -47,6 +50,39 @@ fn only_names_of_this_machine_are_answered() {
     // The host in the target of the request counts, too.
     let reply = ask(&server, "GET", "http://evil.example/health", &[("Host", "localhost")]);
     reply.error(403);
+}
+
+/// The printed address is answered to, and the name that it was given by. Only Linux has more than one
+/// loopback address without set-up.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_address_that_is_listened_on_is_answered() {
+    let name = Some("My-Machine".to_owned());
+    let address = SocketAddr::from(([127, 0, 0, 2], 0));
+    let server = Running::new(Options { address, host: name, ..options() });
+    let own = server.address.to_string();
+    for host in [&own, "127.0.0.2", "my-machine:8080", "localhost"] {
+        assert_eq!(ask(&server, "GET", "/health", &[("Host", host)]).status, 200, "{host}");
+    }
+    ask(&server, "GET", "/health", &[("Host", "127.0.0.3")]).error(403);
+}
+
+#[test]
+fn pages_of_all_origins_need_a_key() {
+    let all = Options { origins: vec!["*".to_owned()], ..options() };
+    let error = all.check().unwrap_err().to_string();
+    assert_eq!(error, "an origin is *, expected single origins, unless there is an API key");
+    let server = Running::new(Options { api_key: Some("secret".to_owned()), ..all });
+    let (path, page) = ("/v1/completions", "https://page.example");
+    let key = ("Authorization", "Bearer secret");
+    let reply = ask(&server, "POST", path, &[JSON, key, ("Origin", page)]);
+    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, Some(page)));
+    ask(&server, "POST", path, &[JSON, ("Origin", page)]).error(401);
+    let reply = ask(&server, "OPTIONS", path, &[("Origin", page)]);
+    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (204, Some(page)));
+    let slash = Options { origins: vec!["https://page.example/".to_owned()], ..options() };
+    let error = slash.check().unwrap_err().to_string();
+    assert!(error.starts_with("an origin is https://page.example/, expected scheme"), "{error}");
 }
 
 #[test]
