@@ -79,8 +79,8 @@ pub(crate) struct Serve {
     /// Additional host name to accept in the Host header (may be repeated)
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// Origin of web pages that may use the server: scheme://host[:port], or with an API key * for
-    /// all (may be repeated)
+    /// Origin of web pages that may use the server: scheme://host or scheme://host:port, or * for
+    /// all if there is an API key (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     #[arg(long, value_name = "FILE|NAME", help = format!(
