@@ -78,7 +78,7 @@ pub enum Error {
     },
     /// There are results in a folder, but not what they depend on.
     #[error(
-        "{}: results without their settings, perhaps of another run ({} is missing or incomplete)",
+        "{}: results without their settings, perhaps of another run (there is no {})",
         .path.display(),
         .settings.display()
     )]

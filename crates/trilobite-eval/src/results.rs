@@ -212,7 +212,8 @@ impl RunSettings {
             }
             self.items = self.items.max(found.items);
             self.parts.extend(found.parts);
-        } else {
+        } else if !path.exists() {
+            // Incomplete settings are those of a run that was broken off while it wrote them.
             let items = items_path(folder, task);
             if std::fs::metadata(&items).is_ok_and(|items| items.len() > 0) {
                 return Err(Error::NoSettings { path: items, settings: path });
@@ -297,7 +298,7 @@ mod tests {
         assert_eq!(error, "r.jsonl line 2: not a result");
     }
 
-    /// Incomplete settings without results were never used.
+    /// Settings that are not written completely are those of a run that was broken off.
     #[test]
     fn half_written_settings_are_none() {
         let folder = tempfile::tempdir().unwrap();
@@ -331,17 +332,17 @@ mod tests {
         std::fs::write(&items, "{\"id\":\"0\"}\n").unwrap();
         settings("a", 4, "1/1").save(folder, &task).unwrap();
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), 2);
-        for torn in [None, Some(0), Some(whole.len() / 2)] {
-            match torn {
-                Some(torn) => std::fs::write(&path, &whole[..torn]).unwrap(),
-                None => std::fs::remove_file(&path).unwrap(),
-            }
-            let error = settings("a", 4, "1/1").save(folder, &task).unwrap_err().to_string();
-            assert!(error.contains("gsm8k.jsonl: results without their settings"), "{error}");
-            assert!(error.contains("gsm8k.settings.json is missing or incomplete"), "{error}");
-            assert!(RunSettings::read(folder, &task).unwrap().is_none());
+        std::fs::remove_file(&path).unwrap();
+        let error = settings("a", 4, "1/1").save(folder, &task).unwrap_err().to_string();
+        assert!(error.contains("gsm8k.jsonl: results without their settings"), "{error}");
+        assert!(error.contains("there is no") && error.contains("gsm8k.settings.json"), "{error}");
+        for torn in [0, whole.len() / 2] {
+            std::fs::write(&path, &whole[..torn]).unwrap();
+            settings("a", 4, "1/1").save(folder, &task).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
         }
         std::fs::remove_file(&items).unwrap();
+        std::fs::remove_file(&path).unwrap();
         settings("b", 4, "1/1").save(folder, &task).unwrap();
     }
 
