@@ -267,18 +267,13 @@ impl<'a> Tensors<'a> {
         })
     }
 
-    /// Whether the model has a tensor. A layer's tensor exists in all layers if the first one has
-    /// it; only norms of inputs differ between layers.
+    /// Whether the model has a tensor.
     fn has(&self, role: Role, layer: u64) -> bool {
-        let there = |layer| self.gguf.tensor(&role.name(layer)).is_some();
         match role.presence(self.model) {
             Presence::Required => true,
-            Presence::Optional => match role.normed_projection() {
-                Some(projection) => {
-                    there(layer) || self.projections.requires_norm(projection, layer)
-                }
-                None => there(0),
-            },
+            Presence::Optional => {
+                self.projections.have(role, layer, |name| self.gguf.tensor(name).is_some())
+            }
             Presence::Absent => false,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::args::{Global, Tokenize};
 use crate::{input, model, output};
@@ -10,10 +10,9 @@ use crate::{input, model, output};
 pub(crate) fn run(args: &Tokenize, global: &Global) -> Result<ExitCode> {
     let tokenizer = model::load_tokenizer(args.model.as_deref(), global)?;
     if let Some(ids) = &args.decode {
-        for &id in ids {
+        if let Some(id) = ids.iter().find(|id| tokenizer.token(**id).is_none()) {
             let vocab = tokenizer.max_id().map_or(0, |most| u64::from(most) + 1);
-            let known = tokenizer.token(id).is_some();
-            ensure!(known, "--decode: token id {id} is not in the vocabulary of {vocab}");
+            bail!("--decode: token id {id} is not in the vocabulary of {vocab}");
         }
         output::print_text(&format!("{}\n", tokenizer.decode(ids, !args.no_special)?))?;
         return Ok(ExitCode::SUCCESS);

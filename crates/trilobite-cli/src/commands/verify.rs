@@ -11,9 +11,10 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
-use trilobite_kernels::{Isa, Kernels};
-use trilobite_runtime::{Model, SessionOptions};
+use trilobite_kernels::Kernels;
+use trilobite_runtime::Model;
 
+use self::identity::Way;
 use crate::args::{self, Global};
 use crate::{machine, model, output};
 
@@ -63,11 +64,13 @@ enum Outcome {
     Skipped(String),
 }
 
-/// What all checks run.
+/// What all checks run, and what it gives.
 struct Subject {
     model: Arc<Model>,
     tokens: Vec<u32>,
     threads: usize,
+    /// The outputs after each token, computed at once with the kernels that this machine uses.
+    outputs: Vec<Vec<f32>>,
 }
 
 impl Subject {
@@ -81,18 +84,14 @@ impl Subject {
         let others = (0u64..).map(|i| (i * 2_654_435_761 % config.vocab as u64) as u32);
         tokens.extend(others.take(count.saturating_sub(tokens.len())));
         tokens.truncate(count);
-        Ok(Self { model, tokens, threads })
+        let outputs = identity::outputs(&model, &Way::at_once(&tokens, threads)?, &tokens)?;
+        Ok(Self { model, tokens, threads, outputs })
     }
 
-    fn options(&self) -> SessionOptions {
-        let context = self.tokens.len();
-        SessionOptions { threads: self.threads, context, ..SessionOptions::default() }
+    /// How the outputs are computed.
+    fn way(&self) -> Result<Way> {
+        Way::at_once(&self.tokens, self.threads)
     }
-}
-
-/// Whether arithmetic is quick enough to compute all tokens.
-fn is_quick(kernels: &Kernels) -> bool {
-    kernels.isa != Isa::Scalar
 }
 
 pub(crate) fn run(args: &Verify, global: &Global) -> Result<ExitCode> {
@@ -108,7 +107,7 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<ExitCode> {
         ("divisions", Box::new(|| identity::divisions(&subject))),
         ("largest logits", Box::new(|| identity::largest(&subject))),
         ("reference", Box::new(|| reference::layers(&subject))),
-        ("recorded outputs", Box::new(|| recorded::outputs(&subject, recorded.as_ref()))),
+        ("recorded outputs", Box::new(|| recorded::compare(&subject, recorded.as_ref()))),
     ];
     let (mut failures, mut report) = (Vec::new(), Vec::new());
     for (check, run) in checks {

@@ -126,13 +126,8 @@ impl<'a> GgufPlanner<'a, '_> {
         for part in HeadScanPart::ALL {
             self.remaining.remove(part.name());
         }
-        let there = |role: Role, layer| self.remaining.contains_key(&role.name(layer));
-        let has = |role: Role, layer| match role.normed_projection() {
-            Some(projection) => {
-                there(role, layer) || self.projections.requires_norm(projection, layer)
-            }
-            None => there(role, 0),
-        };
+        let there = |name: &str| self.remaining.contains_key(name);
+        let has = |role: Role, layer| self.projections.have(role, layer, there);
         for tensor in tensors(model, has) {
             match tensor.role {
                 Role::Embedding => self.dense(&tensor)?,

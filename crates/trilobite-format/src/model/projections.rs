@@ -96,10 +96,14 @@ impl Projections {
         gguf.tensors().iter().find(|info| self.storage(&info.name) == Some(storage))
     }
 
-    /// Whether the input of a projection must have a norm: that of another layer has one, and the
-    /// model does not list the projection in [`DENSE_PROJECTIONS`].
-    pub fn requires_norm(&self, projection: Role, layer: u64) -> bool {
-        self.normed.contains(&projection) && !self.keeps_dense(&projection.name(layer))
+    /// Whether a model has an optional tensor in a layer, given which tensors are there. The first layer
+    /// decides for all of them, except that the input of a dense projection may lack a norm that those
+    /// of other layers have.
+    pub fn have(&self, role: Role, layer: u64, there: impl Fn(&str) -> bool) -> bool {
+        let Some(projection) = role.normed_projection() else { return there(&role.name(0)) };
+        let required =
+            self.normed.contains(&projection) && !self.keeps_dense(&projection.name(layer));
+        required || there(&role.name(layer))
     }
 
     /// Whether the model lists this projection in [`DENSE_PROJECTIONS`].

@@ -8,7 +8,7 @@ use trilobite_runtime::{Model, Sampler, Sampling, SamplingChoice};
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ApiResult};
-use super::fields::{Fields, read};
+use super::fields::{Field, Fields, read};
 use super::form::{self, Demanded};
 use super::random;
 
@@ -103,6 +103,10 @@ pub(crate) enum Stop {
     One(String),
     /// Several.
     Many(Vec<String>),
+}
+
+impl Field for Stop {
+    const EXPECTED: &'static str = "a string or a list of strings";
 }
 
 impl Common {

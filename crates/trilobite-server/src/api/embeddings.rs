@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::completions::Prompts;
 use super::error::{ApiError, ApiResult};
-use super::fields::{Fields, not_supported};
+use super::fields::{Field, Fields, not_supported};
 
 /// A request for embeddings.
 #[derive(Debug, Serialize, ToSchema)]
@@ -34,6 +34,10 @@ pub(crate) enum EncodingFormat {
     Float,
     /// Little-endian f32, in Base64.
     Base64,
+}
+
+impl Field for EncodingFormat {
+    const EXPECTED: &'static str = "\"float\" or \"base64\"";
 }
 
 impl EmbeddingRequest {

@@ -7,8 +7,6 @@ use std::ops::RangeInclusive;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::common::Stop;
-use super::embeddings::EncodingFormat;
 use super::error::{ApiError, ApiResult};
 
 /// Fields that change no answer.
@@ -48,8 +46,6 @@ fields! {
     i64: "a whole number",
     usize: "a whole number that is not negative",
     String: "a string",
-    EncodingFormat: "\"float\" or \"base64\"",
-    Stop: "a string or a list of strings",
     Map<String, Value>: "an object",
     BTreeMap<String, f64>: "an object of numbers",
     Vec<Value>: "a list",
@@ -146,9 +142,8 @@ impl Fields {
 
 /// Reads the value of the field `name`.
 pub(crate) fn read<T: Field>(name: &str, value: Value) -> ApiResult<T> {
-    let text = value.to_string();
-    serde_json::from_value(value).map_err(|_| {
-        let expected = T::EXPECTED;
+    T::deserialize(&value).map_err(|_| {
+        let (text, expected) = (value.to_string(), T::EXPECTED);
         // A long text says no more than its beginning.
         let message = match text.char_indices().nth(MAX_SHOWN) {
             Some((end, _)) => format!("{name} is {}..., expected {expected}", &text[..end]),

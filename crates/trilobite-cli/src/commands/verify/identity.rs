@@ -3,31 +3,41 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use trilobite_kernels::Kernels;
-use trilobite_runtime::{Forward, Part, SessionOptions, Want};
+use trilobite_kernels::{Isa, Kernels};
+use trilobite_runtime::{Forward, Model, Part, SessionOptions, Want};
 
-use super::{Outcome, Subject, is_quick};
+use super::{Outcome, Subject};
 
-/// Number of tokens that slow kernels compute.
+/// Number of tokens that the scalar kernels compute, which are slow.
 const FEW: usize = 8;
 /// Numbers of largest logits to search for.
 const LARGEST: [usize; 2] = [1, 40];
 
-/// A way to compute logits.
-struct Way {
+/// A way to compute outputs.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
     kernels: &'static Kernels,
-    options: SessionOptions,
+    pub(super) options: SessionOptions,
     /// Number of tokens of a pass.
     step: usize,
 }
 
+impl Way {
+    /// All of some tokens at once, with the kernels that this machine uses.
+    pub(super) fn at_once(tokens: &[u32], threads: usize) -> Result<Self> {
+        let step = tokens.len();
+        let options = SessionOptions { threads, context: step, ..SessionOptions::default() };
+        Ok(Self { kernels: Kernels::detect()?, options, step })
+    }
+}
+
 /// The logits after each token, or the hidden states of a model that gives embeddings only.
-fn outputs(subject: &Subject, way: &Way, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+pub(super) fn outputs(model: &Arc<Model>, way: &Way, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
     let Way { kernels, options, step } = *way;
-    let mut forward = Forward::new(Arc::clone(&subject.model), options)?.with_kernels(kernels);
+    let mut forward = Forward::new(Arc::clone(model), options)?.with_kernels(kernels);
     let (mut sequence, mut found) = (forward.sequence(), Vec::new());
     for tokens in tokens.chunks(step) {
-        let want = if subject.model.only_embeds() { Want::Nothing } else { Want::From(0) };
+        let want = if model.only_embeds() { Want::Nothing } else { Want::From(0) };
         let mut parts = [Part { sequence: &mut sequence, tokens, want }];
         match want {
             Want::Nothing => {
@@ -50,19 +60,18 @@ fn difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> Option<String> {
 
 /// The kernels of this machine, all tokens at once.
 pub(super) fn instruction_sets(subject: &Subject) -> Result<Outcome> {
-    let (options, tokens) = (subject.options(), &subject.tokens);
-    let chosen = Kernels::detect()?;
-    let way = |kernels| Way { kernels, options, step: tokens.len() };
-    let whole = outputs(subject, &way(chosen), tokens)?;
-    let mut names = vec![chosen.isa.name()];
-    for kernels in Kernels::available().into_iter().rev().filter(|each| each.isa != chosen.isa) {
-        let count = if is_quick(kernels) { tokens.len() } else { FEW.min(tokens.len()) };
-        let found = outputs(subject, &way(kernels), &tokens[..count])?;
-        if let Some(difference) = difference(&whole, &found) {
-            let (name, chosen) = (kernels.isa.name(), chosen.isa.name());
+    let (way, tokens) = (subject.way()?, &subject.tokens);
+    let chosen = way.kernels.isa;
+    let mut names = vec![chosen.name()];
+    for kernels in Kernels::available().into_iter().rev().filter(|each| each.isa != chosen) {
+        let name = kernels.isa.name();
+        let count = if kernels.isa == Isa::Scalar { FEW.min(tokens.len()) } else { tokens.len() };
+        let found = outputs(&subject.model, &Way { kernels, ..way }, &tokens[..count])?;
+        if let Some(difference) = difference(&subject.outputs, &found) {
+            let chosen = chosen.name();
             return Ok(Outcome::Failed(format!("{name} differs from {chosen}: {difference}")));
         }
-        names.push(kernels.isa.name());
+        names.push(name);
     }
     let rejected: Vec<&str> = Kernels::rejected().into_iter().map(|isa| isa.name()).collect();
     if !rejected.is_empty() {
@@ -76,22 +85,22 @@ pub(super) fn instruction_sets(subject: &Subject) -> Result<Outcome> {
 
 /// Other numbers of threads, other divisions of the tokens among passes, every weight read.
 pub(super) fn divisions(subject: &Subject) -> Result<Outcome> {
-    let (kernels, options, tokens) = (Kernels::detect()?, subject.options(), &subject.tokens);
-    let all = tokens.len();
-    let whole = outputs(subject, &Way { kernels, options, step: all }, tokens)?;
+    let way = subject.way()?;
     let threads = [1, subject.threads + 1];
-    let plain = SessionOptions { plain: true, ..options };
+    let [one, more] =
+        threads.map(|threads| Way { options: SessionOptions { threads, ..way.options }, ..way });
+    let plain = Way { options: SessionOptions { plain: true, ..way.options }, ..way };
     let ways = [
-        ("1 thread", SessionOptions { threads: threads[0], ..options }, all),
-        ("more threads", SessionOptions { threads: threads[1], ..options }, all),
-        ("parts of 7 tokens", options, 7),
-        ("one token at a time", options, 1),
-        ("--plain", plain, all),
-        ("--plain, one token at a time", plain, 1),
+        ("1 thread", one),
+        ("more threads", more),
+        ("parts of 7 tokens", Way { step: 7, ..way }),
+        ("one token at a time", Way { step: 1, ..way }),
+        ("--plain", plain),
+        ("--plain, one token at a time", Way { step: 1, ..plain }),
     ];
-    for (name, options, step) in ways {
-        let found = outputs(subject, &Way { kernels, options, step }, tokens)?;
-        if let Some(difference) = difference(&whole, &found) {
+    for (name, way) in ways {
+        let found = outputs(&subject.model, &way, &subject.tokens)?;
+        if let Some(difference) = difference(&subject.outputs, &found) {
             return Ok(Outcome::Failed(format!("{name}: {difference}")));
         }
     }
@@ -108,16 +117,15 @@ pub(super) fn largest(subject: &Subject) -> Result<Outcome> {
             "the file has no coarse copy of the head to search".to_owned(),
         ));
     }
-    let (kernels, options, tokens) = (Kernels::detect()?, subject.options(), &subject.tokens);
-    let whole = outputs(subject, &Way { kernels, options, step: tokens.len() }, tokens)?;
-    let mut forward = Forward::new(Arc::clone(&subject.model), options)?;
+    let tokens = &subject.tokens;
+    let mut forward = Forward::new(Arc::clone(&subject.model), subject.way()?.options)?;
     for count in LARGEST {
         let mut sequence = forward.sequence();
         let want = Want::Largest { from: 0, count };
         let part = Part { sequence: &mut sequence, tokens, want };
         let mut fault = None;
         forward.read(&mut [part], |_, token, found| {
-            let all = &whole[token];
+            let all = &subject.outputs[token];
             let mut sorted = all.clone();
             sorted.sort_by(|a, b| b.total_cmp(a));
             let least = sorted[count.min(all.len()) - 1];

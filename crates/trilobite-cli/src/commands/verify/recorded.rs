@@ -7,8 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use trilobite_runtime::{Embedder, Forward, Kind, Part, Pooling, SessionOptions, Want, argmax};
+use trilobite_runtime::{Embedder, Kind, Pooling, argmax};
 
+use super::identity::{Way, outputs};
 use super::{Outcome, Subject};
 use crate::commands::npy::Array;
 use crate::input;
@@ -82,7 +83,7 @@ pub(super) fn folder(asked: Option<&Path>, model: Option<&Path>) -> Result<Optio
 }
 
 /// Compares all that is recorded.
-pub(super) fn outputs(subject: &Subject, recorded: Option<&Recorded>) -> Result<Outcome> {
+pub(super) fn compare(subject: &Subject, recorded: Option<&Recorded>) -> Result<Outcome> {
     let Some(recorded) = recorded else {
         let none = format!("none: no folder {FOLDER} beside the model, and no --recorded");
         return Ok(Outcome::Skipped(none));
@@ -216,7 +217,7 @@ impl Recorded {
         );
         let mut least = 1.0f64;
         for (at, (Text { ids }, expected)) in texts.into_iter().zip(expected.rows()).enumerate() {
-            let options = SessionOptions { context: ids.len(), ..subject.options() };
+            let options = Way::at_once(&ids, subject.threads)?.options;
             let mut embedder = Embedder::new(Arc::clone(&subject.model), options, None)?;
             let found = embedder.embed_first(&[ids])?.swap_remove(0);
             let cosine = cosine(&found.values, expected);
@@ -233,12 +234,7 @@ impl Recorded {
 
 /// The logits after every token.
 fn run(subject: &Subject, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
-    let options = SessionOptions { context: tokens.len(), ..subject.options() };
-    let mut forward = Forward::new(Arc::clone(&subject.model), options)?;
-    let (mut sequence, mut found) = (forward.sequence(), Vec::new());
-    let part = Part { sequence: &mut sequence, tokens, want: Want::From(0) };
-    forward.read(&mut [part], |_, _, logits| found.push(logits.values().to_vec()))?;
-    Ok(found)
+    outputs(&subject.model, &Way::at_once(tokens, subject.threads)?, tokens)
 }
 
 fn is_ternary(subject: &Subject) -> bool {

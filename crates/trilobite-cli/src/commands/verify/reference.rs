@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use trilobite_runtime::{Forward, Kind, Matrix, Reference, Want};
+use trilobite_runtime::{Forward, Kind, Matrix, Reference};
 
 use super::{Outcome, Subject};
 
@@ -60,7 +60,7 @@ impl Worst {
                 added += (expected - before).powi(2);
                 size += expected.powi(2);
             }
-            // Nothing is added only if it is exactly zero; then rounding must be all the error.
+            // Keeps the quotients defined where nothing is added.
             let added = rms(added).max(f64::MIN_POSITIVE);
             error += (rms(missed) / added).powi(2);
             rounding += (ROUNDING * rms(size) / added).powi(2);
@@ -77,12 +77,12 @@ impl Worst {
 
 /// Compares the embedding, both halves of every layer, and the head.
 pub(super) fn layers(subject: &Subject) -> Result<Outcome> {
-    let (model, options) = (&subject.model, subject.options());
+    let model = &subject.model;
     let (config, weights) = (model.config(), model.weights());
     let tokens = &subject.tokens;
     let count = TOKENS.min(tokens.len());
     let reference = Reference::new(model, tokens.len(), subject.threads)?;
-    let mut forward = Forward::new(Arc::clone(model), options)?;
+    let mut forward = Forward::new(Arc::clone(model), subject.way()?.options)?;
     let (hidden, vocab) = (config.hidden, config.vocab);
     // All tokens run, and the first ones are compared: they depend on no later token.
     let trace = forward.trace(tokens)?;
@@ -105,21 +105,12 @@ pub(super) fn layers(subject: &Subject) -> Result<Outcome> {
         worst.compare(place, hidden, limits, (Some(between), after, &expected));
     }
     let last = stream(2 * weights.layers.len());
-    let mut found = Vec::new();
-    let mut sequence = forward.sequence();
-    let part = trilobite_runtime::Part {
-        sequence: &mut sequence,
-        tokens: &tokens[..count],
-        want: if model.only_embeds() { Want::Nothing } else { Want::From(0) },
-    };
+    let found = subject.outputs[..count].concat();
     if model.only_embeds() {
-        forward.hidden_states(&mut [part], |_, _, state| found.extend_from_slice(state))?;
         let expected = reference.normed(last);
         worst.compare("the last norm".to_owned(), hidden, FLOATS, (None, &found, &expected));
     } else {
-        forward.read(&mut [part], |_, _, logits| found.extend_from_slice(logits.values()))?;
-        let expected = reference.logits(last);
-        let limits = limit(&[&weights.head]);
+        let (expected, limits) = (reference.logits(last), limit(&[&weights.head]));
         worst.compare("the head".to_owned(), vocab, limits, (None, &found, &expected));
     }
 
