@@ -17,6 +17,8 @@ use crate::dense::low_bit::LowBitBuffers;
 use crate::dense::{BlockBuffers, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideGroup};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
+#[cfg(target_arch = "x86_64")]
+use crate::processor::Processor;
 use crate::workspace::ManyBuffers;
 use crate::{DenseMatrix, Error, WideCodes, i2_s, scan, t5_3};
 use std::ops::Range;
@@ -88,7 +90,8 @@ pub struct Kernels {
     pub isa: Isa,
     i2_s_gemm: unsafe fn(&i2_s::Product<'_>, &mut [i32]),
     i2_s_rows: unsafe fn(&i2_s::Product<'_, &[u32]>, &mut [i32]),
-    i2_s_many: Option<ManyTokens>,
+    /// The kernels for many tokens, the fastest first.
+    i2_s_many: Vec<ManyTokens>,
     i2_t_add: transposed::Add,
     /// The repacking kernel of I2_T, with the number of tokens from which it is faster.
     i2_t_repack: (usize, transposed::RepackColumns),
@@ -154,7 +157,7 @@ macro_rules! table {
             isa: $isa,
             i2_s_gemm: i2_s::$i2_s::gemm,
             i2_s_rows: i2_s::$i2_s::rows,
-            i2_s_many: None,
+            i2_s_many: Vec::new(),
             i2_t_add: transposed::scalar::add,
             i2_t_repack: (12, transposed::repack_portable),
             t5_3_gemm: t5_3::$t5_3::gemm,
@@ -223,12 +226,12 @@ fn portable() -> Vec<Kernels> {
 /// The table of the C kernels for any processor.
 #[cfg(feature = "c-kernels")]
 fn portable() -> Vec<Kernels> {
-    let i2_s_many = Some(ManyTokens {
+    let i2_s_many = vec![ManyTokens {
         method: Method::LookUp,
         min_size: (32, i2_s::c::MIN_TOKENS),
         lanes: 1,
         gemm: |product, buffers, out| i2_s::c::lookup(product, &mut buffers.c, out),
-    });
+    }];
     vec![Kernels {
         i2_s_many,
         quantize_row: crate::c::portable::quantize_row,
@@ -246,25 +249,23 @@ pub fn detected() -> Vec<Kernels> {
     if !avx2 {
         return tables;
     }
-    let lookup = || {
-        Some(ManyTokens {
-            method: Method::LookUp,
-            // From this size on look-up was at least 1.1 times as fast as multiply-add (Zen 5, one
-            // thread), and 1.5 times as fast with 1280 rows and 128 tokens. With half as many rows
-            // or tokens it could be slower.
-            min_size: (192, 32),
-            lanes: i2_s::lookup::LANES,
-            gemm: |product, buffers, out| {
-                // SAFETY: this is put into a table only after AVX2 has been detected.
-                unsafe { i2_s::lookup::gemm(product, &mut buffers.avx2, out) }
-            },
-        })
+    let lookup = || ManyTokens {
+        method: Method::LookUp,
+        // From this size on look-up was at least 1.1 times as fast as multiply-add (Zen 5, one
+        // thread), and 1.5 times as fast with 1280 rows and 128 tokens. With half as many rows
+        // or tokens it could be slower.
+        min_size: (192, 32),
+        lanes: i2_s::lookup::LANES,
+        gemm: |product, buffers, out| {
+            // SAFETY: this is put into a table only after AVX2 has been detected.
+            unsafe { i2_s::lookup::gemm(product, &mut buffers.avx2, out) }
+        },
     };
     let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as RepackTiles));
     // From these numbers of tokens on, measured on Zen 5 with 1728 and 2560 columns.
     let i2_t_repack = (32, transposed::repack_avx2 as transposed::RepackColumns);
     tables.push(Kernels {
-        i2_s_many: lookup(),
+        i2_s_many: vec![lookup()],
         i2_t_add: transposed::avx2::add,
         i2_t_repack,
         t5_3_repack: t5_3_repack(32),
@@ -272,7 +273,7 @@ pub fn detected() -> Vec<Kernels> {
     });
     if is_x86_feature_detected!("avxvnni") {
         tables.push(Kernels {
-            i2_s_many: lookup(),
+            i2_s_many: vec![lookup()],
             i2_t_add: transposed::avx2::add,
             i2_t_repack,
             t5_3_repack: t5_3_repack(32),
@@ -284,18 +285,24 @@ pub fn detected() -> Vec<Kernels> {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni");
     if avx512 {
+        let panels = ManyTokens {
+            method: Method::Panels,
+            // A whole panel of rows. With 256 rows panels were 1.1 times as fast as multiply-add
+            // for 32 tokens, 1.25 times for 128, and 0.8 times for 16 (Emerald Rapids, one thread).
+            min_size: (32, 32),
+            lanes: 1,
+            gemm: |product, buffers, out| {
+                // SAFETY: this is put into a table only after AVX-512 VNNI has been detected.
+                unsafe { i2_s::panels::gemm(product, &mut buffers.avx512, out) }
+            },
+        };
+        // Panels were 0.77 times as fast as look-up on Zen 4 (2B4T, 512 tokens).
+        let i2_s_many = match Processor::this() {
+            Processor::Zen4 => vec![lookup(), panels],
+            Processor::Amd | Processor::Other => vec![panels, lookup()],
+        };
         tables.push(Kernels {
-            i2_s_many: Some(ManyTokens {
-                method: Method::Panels,
-                // A whole panel of rows. With 256 rows panels were 1.1 times as fast as multiply-add
-                // for 32 tokens, 1.25 times for 128, and 0.8 times for 16 (Emerald Rapids, one thread).
-                min_size: (32, 32),
-                lanes: 1,
-                gemm: |product, buffers, out| {
-                    // SAFETY: this is put into a table only after AVX-512 VNNI has been detected.
-                    unsafe { i2_s::panels::gemm(product, &mut buffers.avx512, out) }
-                },
-            }),
+            i2_s_many,
             i2_t_add: transposed::avx512_vnni::add,
             i2_t_repack,
             t5_3_repack: t5_3_repack(128),

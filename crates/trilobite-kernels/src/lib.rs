@@ -33,6 +33,8 @@ mod kernels;
 pub mod kv;
 mod layout;
 mod packing;
+#[cfg(target_arch = "x86_64")]
+mod processor;
 mod product;
 pub mod scan;
 mod simd;

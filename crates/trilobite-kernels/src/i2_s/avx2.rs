@@ -2,8 +2,8 @@
 
 use super::tiles::Ahead;
 use super::{BLOCK, BLOCK_BYTES};
+use crate::simd::prefetch::Prefetch;
 use std::arch::x86_64::*;
-use std::sync::LazyLock;
 
 super::tiles::compile! { "avx2", wide: false }
 
@@ -20,7 +20,7 @@ fn tile<const R: usize, const T: usize>(
     // code in 0..=2 and an activation in -128..=127, which lie in -32768..=32512.
     const NARROW: usize = 16;
 
-    let (blocks, bypass) = (w[0].len(), bypasses(T));
+    let (blocks, prefetch) = (w[0].len(), Prefetch::fastest_of_two_bits(T));
     w.iter_mut().for_each(|w| *w = &w[..blocks]);
     x.iter_mut().for_each(|x| *x = &x[..blocks]);
     let mask = _mm256_set1_epi8(3);
@@ -29,7 +29,7 @@ fn tile<const R: usize, const T: usize>(
         let mut narrow = [[_mm256_setzero_si256(); T]; R];
         for b in start..blocks.min(start + NARROW) {
             for r in 0..R {
-                prefetch(ahead[r].block(b), bypass);
+                prefetch.line(ahead[r].block(b));
                 let block = load(&w[r][b]);
                 let planes = [
                     _mm256_and_si256(_mm256_srli_epi16::<6>(block), mask),
@@ -88,30 +88,4 @@ pub(super) fn load<T: Byte>(bytes: &[T; BLOCK_BYTES]) -> __m256i {
 pub(crate) fn store(v: __m256i, bytes: &mut [u8; BLOCK_BYTES]) {
     // SAFETY: the reference is valid for writing the 32 bytes that an unaligned store writes.
     unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), v) }
-}
-
-/// Whether weights of a product with one token are faster without a copy in the second-level cache.
-/// With weights from memory that was up to a sixth faster on AMD's Zen 5. On Intel's Emerald Rapids
-/// decoding takes up to 1.3 times as long.
-static BYPASS: LazyLock<bool> = LazyLock::new(|| {
-    // SAFETY: every x86-64 processor has the instruction and its function 0, the vendor's name.
-    #[allow(unused_unsafe, reason = "safe in newer versions of Rust")]
-    let name = unsafe { __cpuid(0) };
-    [name.ebx, name.edx, name.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
-});
-
-/// Whether a product with some tokens bypasses the second-level cache.
-#[inline(always)]
-pub(super) fn bypasses(tokens: usize) -> bool {
-    tokens == 1 && *BYPASS
-}
-
-/// Prefetches the cache line at an address, which may be outside the program's memory.
-#[target_feature(enable = "avx2")]
-#[inline]
-pub(super) fn prefetch(address: *const i8, bypass: bool) {
-    match bypass {
-        true => _mm_prefetch::<_MM_HINT_NTA>(address),
-        false => _mm_prefetch::<_MM_HINT_T0>(address),
-    }
 }

@@ -1,8 +1,9 @@
 //! AVX-512 VNNI: one `vpdpbusd` multiplies 64 codes with 64 activations and sums in i32.
 
-use super::avx2::{bypasses, load, prefetch};
+use super::avx2::load;
 use super::tiles::{Ahead, spread};
 use super::{BLOCK, BLOCK_BYTES};
+use crate::simd::prefetch::Prefetch;
 use std::arch::x86_64::*;
 
 super::tiles::compile! { "avx2,avx512f,avx512bw,avx512vnni", wide: true }
@@ -16,7 +17,7 @@ fn tile<const R: usize, const T: usize>(
     ahead: [Ahead; R],
     mut x: [&[[i8; BLOCK]]; T],
 ) -> [[i32; T]; R] {
-    let (blocks, bypass) = (w[0].len(), bypasses(T));
+    let (blocks, prefetch) = (w[0].len(), Prefetch::fastest_of_two_bits(T));
     w.iter_mut().for_each(|w| *w = &w[..blocks]);
     x.iter_mut().for_each(|x| *x = &x[..blocks]);
     let mask = _mm512_set1_epi8(3);
@@ -32,7 +33,7 @@ fn tile<const R: usize, const T: usize>(
     let mut sums = [[[_mm512_setzero_si512(); 2]; T]; R];
     for b in 0..blocks {
         for r in 0..R {
-            prefetch(ahead[r].block(b), bypass);
+            prefetch.line(ahead[r].block(b));
             let block = _mm512_broadcast_i64x4(load(&w[r][b]));
             let mut planes = [mask; 2];
             for p in 0..2 {

@@ -1,8 +1,9 @@
 //! AVX-VNNI: one `vpdpbusd` multiplies 32 codes with 32 activations and sums in i32.
 
-use super::avx2::{bypasses, load, prefetch, sum_lanes};
+use super::avx2::{load, sum_lanes};
 use super::tiles::{Ahead, spread};
 use super::{BLOCK, BLOCK_BYTES};
+use crate::simd::prefetch::Prefetch;
 use std::arch::x86_64::*;
 
 super::tiles::compile! { "avx2,avxvnni", wide: false }
@@ -16,14 +17,14 @@ fn tile<const R: usize, const T: usize>(
     ahead: [Ahead; R],
     mut x: [&[[i8; BLOCK]]; T],
 ) -> [[i32; T]; R] {
-    let (blocks, bypass) = (w[0].len(), bypasses(T));
+    let (blocks, prefetch) = (w[0].len(), Prefetch::fastest_of_two_bits(T));
     w.iter_mut().for_each(|w| *w = &w[..blocks]);
     x.iter_mut().for_each(|x| *x = &x[..blocks]);
     let mask = _mm256_set1_epi8(3);
     let mut sums = [[[_mm256_setzero_si256(); 4]; T]; R];
     for b in 0..blocks {
         for r in 0..R {
-            prefetch(ahead[r].block(b), bypass);
+            prefetch.line(ahead[r].block(b));
             let block = load(&w[r][b]);
             let planes = [
                 _mm256_and_si256(_mm256_srli_epi16::<6>(block), mask),

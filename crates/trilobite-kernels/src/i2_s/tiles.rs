@@ -48,7 +48,7 @@ pub(super) use compile;
 
 use super::{BLOCK, BLOCK_BYTES, Matrix, Product};
 use crate::codes::{Codes, MARGIN};
-use crate::simd::AHEAD;
+use crate::simd::{AHEAD, ahead};
 use std::ops::Range;
 
 /// Number of rows that stay in the second-level cache while batches of tokens pass.
@@ -63,7 +63,7 @@ pub(crate) trait Select: Clone {
     /// The `i`th row of the selection.
     fn row(&self, i: usize) -> usize;
 
-    /// The index of the block to prefetch: the one [`AHEAD`] bytes after `block`, which belongs to
+    /// The index of the block to prefetch: the one [`ahead`] bytes after `block`, which belongs to
     /// the `i`th row or follows it.
     fn ahead(&self, i: usize, block: usize, matrix: &Matrix<'_>) -> usize;
 }
@@ -78,7 +78,7 @@ impl Select for Range<usize> {
     }
 
     fn ahead(&self, _: usize, block: usize, _: &Matrix<'_>) -> usize {
-        block + AHEAD / BLOCK_BYTES
+        block + ahead() / BLOCK_BYTES
     }
 }
 
@@ -91,8 +91,8 @@ impl Select for &[u32] {
         self[i] as usize
     }
 
-    /// Prefetches only rows of the selection. Twice the distance measured fastest, because the
-    /// hardware prefetches less by itself.
+    /// Prefetches only rows of the selection. Twice [`AHEAD`] measured fastest, because the hardware
+    /// prefetches less by itself.
     fn ahead(&self, i: usize, block: usize, matrix: &Matrix<'_>) -> usize {
         let rows = (2 * AHEAD * 4).div_ceil(matrix.cols);
         let later = self.get(i + rows).map_or(self.row(i), |row| *row as usize);

@@ -10,3 +10,8 @@ pub enum Method {
     /// Unpacks the codes of some rows, and multiplies them with all tokens.
     Panels,
 }
+
+impl Method {
+    /// Every method, including those that an instruction set lacks.
+    pub const ALL: [Method; 3] = [Method::MultiplyAdd, Method::LookUp, Method::Panels];
+}

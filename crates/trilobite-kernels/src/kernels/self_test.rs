@@ -105,7 +105,7 @@ fn sample(n: usize) -> Vec<f32> {
 fn sums(kernels: &Kernels, matrix: &TernaryMatrix<'_>, x: &Codes) -> Vec<i32> {
     let (rows, tokens) = (matrix.rows(), x.tokens());
     let mut sums = Vec::new();
-    for method in [Method::MultiplyAdd, kernels.fastest_method(usize::MAX, usize::MAX)] {
+    for method in Method::ALL {
         let mut out = vec![0; rows * tokens];
         let workspace = &mut Workspace::default();
         kernels.ternary_gemm_by(method, matrix, 0..rows, x, workspace, &mut out);

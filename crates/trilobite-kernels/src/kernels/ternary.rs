@@ -43,13 +43,13 @@ impl Kernels {
     /// The fastest method for this number of rows and tokens in one call.
     pub fn fastest_method(&self, rows: usize, tokens: usize) -> Method {
         let repays = |many: &&ManyTokens| rows >= many.min_size.0 && tokens >= many.min_size.1;
-        let many = self.i2_s_many.as_ref().filter(repays);
+        let many = self.i2_s_many.iter().find(repays);
         many.map_or(Method::MultiplyAdd, |many| many.method)
     }
 
     /// The methods that this instruction set has.
     pub fn methods(&self) -> impl Iterator<Item = Method> {
-        let many = self.i2_s_many.as_ref().map(|many| many.method);
+        let many = self.i2_s_many.iter().map(|many| many.method);
         std::iter::once(Method::MultiplyAdd).chain(many)
     }
 
@@ -112,7 +112,7 @@ impl Kernels {
         buffers: &mut ManyBuffers,
         out: &mut [i32],
     ) {
-        let many = self.i2_s_many.as_ref().filter(|many| many.method == method);
+        let many = self.i2_s_many.iter().find(|many| many.method == method);
         let Some(many) = many.filter(|_| product.matrix.allows_many()) else {
             return call!(self.i2_s_gemm(&product, out));
         };

@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use crate::simd::prefetch::Prefetch;
+
 use super::{BITS, BLOCK, CODES, Halves, PART, Precision, Query, REFINEMENTS};
 
 /// Number of rows of a list to prefetch ahead.
@@ -228,6 +230,7 @@ fn load_signed(x: &[i8; PART]) -> __m256i {
 /// The codes that a group of queries prefetches.
 #[derive(Clone, Copy)]
 pub(super) struct PrefetchPlan {
+    way: Prefetch,
     /// The distance in bytes.
     distance: usize,
     group: usize,
@@ -240,8 +243,9 @@ impl PrefetchPlan {
     pub(super) fn new(codes: &[[u8; CODES]], groups: usize, group: usize) -> Self {
         /// The distance that measured fastest with codes from memory.
         const DISTANCE: usize = 16384;
-        let distance = if groups == 1 { DISTANCE } else { size_of_val(codes) };
-        Self { distance, group, groups }
+        let way = Prefetch::fastest();
+        let distance = if groups == 1 { way.distance(DISTANCE) } else { size_of_val(codes) };
+        Self { way, distance, group, groups }
     }
 
     /// Whether the group prefetches codes while it processes a row.
@@ -254,9 +258,7 @@ impl PrefetchPlan {
     #[inline]
     pub(super) fn prefetch(self, block: &[u8; CODES]) {
         for line in 0..3 {
-            let ahead = block.as_ptr().wrapping_add(self.distance + 64 * line);
-            // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) }
+            self.way.line(block.as_ptr().wrapping_add(self.distance + 64 * line).cast());
         }
     }
 }
@@ -265,7 +267,6 @@ impl PrefetchPlan {
 #[inline]
 pub(super) fn prefetch_row(bytes: &[u8]) {
     for line in bytes.chunks(64) {
-        // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        Prefetch::All.line(line.as_ptr().cast());
     }
 }

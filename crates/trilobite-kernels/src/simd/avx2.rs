@@ -1,5 +1,6 @@
 //! x86-64 with AVX2, FMA and F16C: the 32 lanes are four registers of eight.
 
+use super::prefetch::Prefetch;
 use super::{LANES, Simd};
 use std::arch::x86_64::*;
 
@@ -68,8 +69,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
-        // SAFETY: `self` proves that the processor has the instruction, a hint that never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        Prefetch::fastest().line(address.cast());
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! x86-64 with AVX-512: the 32 lanes are two registers of sixteen.
 
+use super::prefetch::Prefetch;
 use super::{LANES, Simd};
 use std::arch::x86_64::*;
 
@@ -46,8 +47,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
-        // SAFETY: `self` proves that the processor has the instruction, a hint that never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        Prefetch::fastest().line(address.cast());
     }
 
     #[inline(always)]

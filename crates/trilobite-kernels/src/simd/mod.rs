@@ -13,12 +13,24 @@ pub(crate) mod avx512;
 pub(crate) mod c;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod prefetch;
 pub(crate) mod scalar;
 
 /// Number of lanes of a sum.
 pub(crate) const LANES: usize = 32;
-/// Prefetch distance of weights in bytes: the one that measured fastest with weights from memory.
+/// Prefetch distance of weights in bytes, on most machines: the one that measured fastest with
+/// weights from memory.
 pub(crate) const AHEAD: usize = 8192;
+
+/// The prefetch distance of weights in bytes on this machine.
+#[inline]
+pub(crate) fn ahead() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    return prefetch::Prefetch::fastest().distance(AHEAD);
+    #[cfg(not(target_arch = "x86_64"))]
+    AHEAD
+}
 
 /// The float operations of an instruction set, on 32 lanes. A value of the type proves that the
 /// processor has the instructions.

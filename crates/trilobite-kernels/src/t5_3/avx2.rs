@@ -10,6 +10,7 @@ pub(crate) use repack::repack;
 
 use super::{BLOCK_COLS, INVALID, PLANES, Plane, Product, TILE, TRIPLES, WEIGHTS, planes};
 use crate::codes::MARGIN;
+use crate::simd::prefetch::Prefetch;
 use std::arch::x86_64::*;
 
 /// The unit of the high part. Sums lie in -384..=384, so high parts in -15..=15 and low parts in
@@ -265,8 +266,8 @@ fn broadcast(half: &[i8; 16]) -> __m256i {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn prefetch(block: &[Plane; PLANES], stride: usize) {
+    let prefetch = Prefetch::fastest();
     for line in 0..3 {
-        let ahead = block.as_ptr().cast::<u8>().wrapping_add(stride * TILE + 64 * line);
-        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+        prefetch.line(block.as_ptr().cast::<i8>().wrapping_add(stride * TILE + 64 * line));
     }
 }

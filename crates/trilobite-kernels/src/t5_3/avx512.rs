@@ -7,6 +7,7 @@ mod batch;
 
 use super::{BLOCK_COLS, INVALID, PLANES, Plane, Product, TILE, TRIPLES, WEIGHTS, planes};
 use crate::codes::MARGIN;
+use crate::simd::prefetch::Prefetch;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -260,8 +261,8 @@ fn load(table: &Table) -> __m512i {
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn prefetch(block: &[Plane; PLANES], stride: usize) {
+    let prefetch = Prefetch::fastest();
     for line in 0..3 {
-        let ahead = block.as_ptr().cast::<u8>().wrapping_add(stride * TILE + 64 * line);
-        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+        prefetch.line(block.as_ptr().cast::<i8>().wrapping_add(stride * TILE + 64 * line));
     }
 }

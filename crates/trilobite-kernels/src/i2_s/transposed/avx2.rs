@@ -3,20 +3,27 @@
 use super::simd::{AddRows, Part, ROWS};
 use super::{GROUP, Weights};
 use crate::i2_s::BLOCK_BYTES;
-use crate::i2_s::avx2::{bypasses, load, prefetch, store};
+use crate::i2_s::avx2::{load, store};
+use crate::simd::prefetch::Prefetch;
 use std::arch::x86_64::*;
 
 /// See [`Add`](super::Add).
 #[target_feature(enable = "avx2")]
 pub(crate) fn add(weights: &Weights<'_>, rows: &[u32], codes: &[i8], sums: &mut [i32]) {
-    super::simd::add(Avx2Rows { bypass: bypasses(1) }, weights, rows, codes, sums);
+    super::simd::add(
+        Avx2Rows { prefetch: Prefetch::fastest_of_two_bits(1) },
+        weights,
+        rows,
+        codes,
+        sums,
+    );
 }
 
 /// The proof that the processor has AVX2.
 #[derive(Clone, Copy)]
 struct Avx2Rows {
-    /// Whether rows that are needed soon bypass the second-level cache.
-    bypass: bool,
+    /// For rows that are needed soon.
+    prefetch: Prefetch,
 }
 
 impl AddRows for Avx2Rows {
@@ -42,13 +49,8 @@ impl AddRows for Avx2Rows {
 
     #[inline(always)]
     fn prefetch(self, address: *const i8, soon: bool) {
-        if soon {
-            // SAFETY: `self` proves that the processor has AVX2.
-            unsafe { prefetch(address, self.bypass) }
-        } else {
-            // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(address) }
-        }
+        let prefetch = if soon { self.prefetch } else { Prefetch::Second };
+        prefetch.line(address);
     }
 }
 
