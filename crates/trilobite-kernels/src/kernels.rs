@@ -296,20 +296,36 @@ pub fn detected() -> Vec<Kernels> {
                 unsafe { i2_s::panels::gemm(product, &mut buffers.avx512, out) }
             },
         };
-        // Panels were 0.77 times as fast as look-up on Zen 4 (2B4T, 512 tokens).
-        let i2_s_many = match Processor::this() {
-            Processor::Zen4 => vec![lookup(), panels],
-            Processor::Amd | Processor::Other => vec![panels, lookup()],
-        };
-        tables.push(Kernels {
+        let i2_s_many = vec![panels, lookup()];
+        let table = Kernels {
             i2_s_many,
             i2_t_add: transposed::avx512_vnni::add,
             i2_t_repack,
             t5_3_repack: t5_3_repack(128),
             ..table!(Isa::Avx512Vnni, avx512_vnni, avx512, avx512, avx512)
+        };
+        tables.push(match Processor::this() {
+            Processor::Zen4 => prefer_avx2(table),
+            Processor::Amd | Processor::Other => table,
         });
     }
     tables
+}
+
+/// The table for AVX-512 with the kernels for AVX2 that are faster on a processor that halves registers
+/// of 512 bits.
+///
+/// Zen 4, two threads: look-up read prompts of 2B4T 1.3 times as fast as panels. Llama 3.2 1B decoded
+/// 1.7 times as fast in Q8_0 and 1.3 times in Q4_0, and read prompts 1.2 times as fast in K-quants.
+#[cfg(target_arch = "x86_64")]
+fn prefer_avx2(mut table: Kernels) -> Kernels {
+    table.i2_s_many.sort_by_key(|many| many.method != Method::LookUp);
+    Kernels {
+        // The order of the codes belongs to the product.
+        wide_codes: compiled::avx2::wide_codes,
+        block_gemm: compiled::avx2::block_gemm,
+        ..table
+    }
 }
 
 /// The tables of the machine's instruction sets above the scalar one, lowest first.
