@@ -7,26 +7,28 @@ use std::arch::x86_64::*;
 /// The proof that the processor has AVX2, FMA and F16C, and AVX-VNNI if `VNNI` is true. Only code
 /// compiled for them can safely create one.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2<const VNNI: bool>(());
+pub(crate) struct Avx2<const VNNI: bool> {
+    prefetch: Prefetch,
+}
 
 impl Avx2<false> {
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(crate) fn new() -> Self {
-        Avx2(())
+        Avx2 { prefetch: Prefetch::fastest() }
     }
 }
 
 impl Avx2<true> {
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
     pub(crate) fn new() -> Self {
-        Avx2(())
+        Avx2 { prefetch: Prefetch::fastest() }
     }
 }
 
 impl<const VNNI: bool> Avx2<VNNI> {
     /// The proof of AVX2, FMA and F16C alone.
     pub(crate) fn without_vnni(self) -> Avx2<false> {
-        Avx2(())
+        Avx2 { prefetch: self.prefetch }
     }
 }
 
@@ -69,7 +71,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
-        Prefetch::fastest().line(address.cast());
+        self.prefetch.line(address.cast());
     }
 
     #[inline(always)]

@@ -7,12 +7,14 @@ use std::arch::x86_64::*;
 /// The proof that the processor has the features. Only code compiled for them can safely create
 /// one.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512 {
+    prefetch: Prefetch,
+}
 
 impl Avx512 {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vnni")]
     pub(crate) fn new() -> Avx512 {
-        Avx512(())
+        Avx512 { prefetch: Prefetch::fastest() }
     }
 }
 
@@ -47,7 +49,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
-        Prefetch::fastest().line(address.cast());
+        self.prefetch.line(address.cast());
     }
 
     #[inline(always)]

@@ -156,9 +156,10 @@ fn tile_sums<const T: usize>(
 ) -> [[i32; TILE]; T] {
     let zero = Sums { words: _mm256_setzero_si256(), odd: _mm256_setzero_si256() };
     let mut sums = [[zero; 2]; T];
+    let way = Prefetch::fastest();
     let (whole, rest) = weights.as_chunks();
     for (block, tables) in whole.iter().zip(tables) {
-        prefetch(block, stride);
+        prefetch(way, block, stride);
         add_block(block, tables, &mut sums);
     }
     if !rest.is_empty() {
@@ -265,9 +266,8 @@ fn broadcast(half: &[i8; 16]) -> __m256i {
 /// block in memory may belong to columns that are needed much later.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn prefetch(block: &[Plane; PLANES], stride: usize) {
-    let prefetch = Prefetch::fastest();
+fn prefetch(way: Prefetch, block: &[Plane; PLANES], stride: usize) {
     for line in 0..3 {
-        prefetch.line(block.as_ptr().cast::<i8>().wrapping_add(stride * TILE + 64 * line));
+        way.line(block.as_ptr().cast::<i8>().wrapping_add(stride * TILE + 64 * line));
     }
 }

@@ -169,12 +169,13 @@ fn tile_sums<const T: usize>(
     tables: &[[[Table; T]; TRIPLES]],
 ) -> [Sums; T] {
     let mut sums = [[_mm512_setzero_si512(); 2]; T];
+    let way = Prefetch::fastest();
     let runs = weights.chunks(NARROW * PLANES).zip(tables.chunks(NARROW));
     for (weights, tables) in runs {
         let mut narrow = [_mm512_setzero_si512(); T];
         let (whole, rest) = weights.as_chunks();
         for (block, tables) in whole.iter().zip(tables) {
-            prefetch(block, stride);
+            prefetch(way, block, stride);
             add_block(block, tables, &mut narrow);
         }
         if let (false, Some(tables)) = (rest.is_empty(), tables.last()) {
@@ -260,9 +261,8 @@ fn load(table: &Table) -> __m512i {
 /// block in memory may belong to columns that are needed much later.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn prefetch(block: &[Plane; PLANES], stride: usize) {
-    let prefetch = Prefetch::fastest();
+fn prefetch(way: Prefetch, block: &[Plane; PLANES], stride: usize) {
     for line in 0..3 {
-        prefetch.line(block.as_ptr().cast::<i8>().wrapping_add(stride * TILE + 64 * line));
+        way.line(block.as_ptr().cast::<i8>().wrapping_add(stride * TILE + 64 * line));
     }
 }

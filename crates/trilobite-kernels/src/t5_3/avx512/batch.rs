@@ -6,6 +6,7 @@
 use super::super::{BLOCK_COLS, INVALID, PLANES, Plane, TILE, TRIPLE, TRIPLES, WEIGHTS};
 use super::{Part, Sums, prefetch};
 use crate::codes::MARGIN;
+use crate::simd::prefetch::Prefetch;
 use std::arch::x86_64::*;
 
 /// Number of blocks whose activations are held, for each token: 24 KB for eight tokens.
@@ -71,9 +72,10 @@ fn tile_sums<const T: usize>(
     activations: &[[Activations; T]],
 ) -> [Sums; T] {
     let mut sums = [[_mm512_setzero_si512(); 2]; T];
+    let way = Prefetch::fastest();
     let (whole, rest) = weights.as_chunks();
     for (block, activations) in whole.iter().zip(activations) {
-        prefetch(block, stride);
+        prefetch(way, block, stride);
         add_block(block, activations, &mut sums);
     }
     if let (false, Some(activations)) = (rest.is_empty(), activations.last()) {
