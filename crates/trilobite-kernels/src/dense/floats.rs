@@ -6,7 +6,7 @@
 //! of their use, so that they stream from the second-level cache and fill whole cache lines.
 
 use super::types::{DenseMatrix, DenseType};
-use crate::simd::{LANES, Simd, ahead, pad};
+use crate::simd::{AHEAD, LANES, Simd, pad};
 
 /// Number of columns of a block. A part of a panel's weights and of a tile's activations, at most
 /// 40 KB, stays in the first-level cache.
@@ -96,13 +96,12 @@ pub(crate) fn gemm<S: Simd>(
 fn gemv<S: Simd, F: FloatFormat<N>, const N: usize>(simd: S, w: &[u8], x: &[f32], out: &mut [f32]) {
     let row_len = w.len() / out.len();
     let (x, x_tail) = x.as_chunks();
-    let ahead = ahead();
     for (out, row) in out.iter_mut().zip(w.chunks_exact(row_len)) {
         let (blocks, tail) = row.as_chunks();
         let mut acc = simd.splat(0.0);
         for (block, x) in blocks.iter().zip(x) {
             for line in block.chunks(64) {
-                simd.prefetch(line.as_ptr().wrapping_add(ahead));
+                simd.prefetch(line.as_ptr().wrapping_add(AHEAD), 64);
             }
             acc = simd.mul_add(F::load(simd, block), simd.load(x), acc);
         }
@@ -222,10 +221,9 @@ fn widen<S: Simd, F: FloatFormat<N>, const N: usize>(
     out: &mut [f32],
 ) {
     let (blocks, tail) = w.as_chunks();
-    let ahead = ahead();
     for (i, block) in blocks.iter().enumerate() {
         for line in block.chunks(64) {
-            simd.prefetch(line.as_ptr().wrapping_add(ahead));
+            simd.prefetch(line.as_ptr().wrapping_add(AHEAD), 64);
         }
         place.put(simd, i, F::load(simd, block), out);
     }

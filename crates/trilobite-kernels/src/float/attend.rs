@@ -45,14 +45,6 @@ trait CellRows: Copy {
     }
 }
 
-/// Prefetches the cache lines of some bytes.
-#[inline(always)]
-fn prefetch<S: Simd>(simd: S, start: *const u8, bytes: usize) {
-    for line in (0..bytes).step_by(64) {
-        simd.prefetch(start.wrapping_add(line));
-    }
-}
-
 /// A cell that is a float by itself.
 trait Cell: Copy {
     fn load<S: Simd>(simd: S, cells: &[Self; LANES]) -> S::Lanes;
@@ -214,7 +206,7 @@ fn scores_of<S: Simd, R: CellRows>(
 ) {
     let (rows, panels) = (visible.rows, q.len() / visible.rows / LANES);
     let positions = out.len() / rows;
-    prefetch(simd, keys.next_steps, panels * R::STEPS);
+    simd.prefetch(keys.next_steps, panels * R::STEPS);
     let q: &[[f32; LANES]] = q.as_chunks().0;
     let chunks: &mut [[f32; LANES]] = out.as_chunks_mut().0;
     let mut out = BlockColumns { chunks, stride: positions / LANES, column: keys.index };
@@ -346,7 +338,7 @@ impl<S: Simd, R: CellRows, const N: usize> Dots<'_, S, R, N> {
         let mut acc = [simd.chunk::<0>(simd.splat(0.0)); N];
         for panel in 0..panels {
             if let Some(ahead) = ahead {
-                prefetch(simd, ahead.wrapping_add(panel * R::BYTES), R::BYTES);
+                simd.prefetch(ahead.wrapping_add(panel * R::BYTES), R::BYTES);
             }
             let key = simd.chunk::<C>(keys.key(simd, panel));
             for (acc, q) in acc.iter_mut().zip(q) {
@@ -387,7 +379,7 @@ fn values_of<S: Simd, R: CellRows>(
     for (column, panel) in panels.clone().enumerate() {
         let rows_of_panel = values.rows.tiles(panel..panel + 1);
         let next = values.next.wrapping_add(panel * LANES * R::BYTES);
-        prefetch(simd, values.next_steps.wrapping_add(panel * R::STEPS), R::STEPS);
+        simd.prefetch(values.next_steps.wrapping_add(panel * R::STEPS), R::STEPS);
         let tile = BlockRows { rows: rows_of_panel, next, ..values };
         let mut out = BlockColumns { chunks: &mut *out, stride: panels.len(), column };
         let mut row = 0;
@@ -476,7 +468,7 @@ fn weigh<S: Simd, R: CellRows, const C: usize, const N: usize>(
 ) -> [S::Chunk; N] {
     for position in positions.start..positions.end.min(LANES) {
         if let Some(next) = ahead {
-            prefetch(simd, next.wrapping_add(position * R::BYTES), R::BYTES);
+            simd.prefetch(next.wrapping_add(position * R::BYTES), R::BYTES);
         }
         let value = simd.chunk::<C>(tile.value(simd, position));
         for (acc, weights) in acc.iter_mut().zip(weights) {

@@ -32,8 +32,11 @@ fn tile<const R: usize, const T: usize>(
     let shifts = [halves(6, 4), halves(2, 0)];
     let mut sums = [[[_mm512_setzero_si512(); 2]; T]; R];
     for b in 0..blocks {
+        // Two blocks are a cache line.
+        if b % 2 == 0 {
+            prefetch.lines(ahead.iter().map(|ahead| ahead.block(b)));
+        }
         for r in 0..R {
-            prefetch.line(ahead[r].block(b));
             let block = _mm512_broadcast_i64x4(load(&w[r][b]));
             let mut planes = [mask; 2];
             for p in 0..2 {

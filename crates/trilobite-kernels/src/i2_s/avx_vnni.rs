@@ -23,8 +23,11 @@ fn tile<const R: usize, const T: usize>(
     let mask = _mm256_set1_epi8(3);
     let mut sums = [[[_mm256_setzero_si256(); 4]; T]; R];
     for b in 0..blocks {
+        // Two blocks are a cache line.
+        if b % 2 == 0 {
+            prefetch.lines(ahead.iter().map(|ahead| ahead.block(b)));
+        }
         for r in 0..R {
-            prefetch.line(ahead[r].block(b));
             let block = load(&w[r][b]);
             let planes = [
                 _mm256_and_si256(_mm256_srli_epi16::<6>(block), mask),

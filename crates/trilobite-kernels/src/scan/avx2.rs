@@ -257,16 +257,13 @@ impl PrefetchPlan {
     /// Prefetches the codes at the distance from a block.
     #[inline]
     pub(super) fn prefetch(self, block: &[u8; CODES]) {
-        for line in 0..3 {
-            self.way.line(block.as_ptr().wrapping_add(self.distance + 64 * line).cast());
-        }
+        let ahead = block.as_ptr().wrapping_add(self.distance).cast::<i8>();
+        self.way.lines([0, 64, 128].map(|line| ahead.wrapping_add(line)));
     }
 }
 
 /// Prefetches the bytes of a row.
 #[inline]
 pub(super) fn prefetch_row(bytes: &[u8]) {
-    for line in bytes.chunks(64) {
-        Prefetch::All.line(line.as_ptr().cast());
-    }
+    Prefetch::All.lines(bytes.chunks(64).map(|line| line.as_ptr().cast()));
 }

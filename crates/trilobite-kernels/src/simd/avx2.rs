@@ -7,28 +7,26 @@ use std::arch::x86_64::*;
 /// The proof that the processor has AVX2, FMA and F16C, and AVX-VNNI if `VNNI` is true. Only code
 /// compiled for them can safely create one.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2<const VNNI: bool> {
-    prefetch: Prefetch,
-}
+pub(crate) struct Avx2<const VNNI: bool>(());
 
 impl Avx2<false> {
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(crate) fn new() -> Self {
-        Avx2 { prefetch: Prefetch::fastest() }
+        Avx2(())
     }
 }
 
 impl Avx2<true> {
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
     pub(crate) fn new() -> Self {
-        Avx2 { prefetch: Prefetch::fastest() }
+        Avx2(())
     }
 }
 
 impl<const VNNI: bool> Avx2<VNNI> {
     /// The proof of AVX2, FMA and F16C alone.
     pub(crate) fn without_vnni(self) -> Avx2<false> {
-        Avx2 { prefetch: self.prefetch }
+        Avx2(())
     }
 }
 
@@ -70,8 +68,8 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const CHUNKS: usize = 2;
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        self.prefetch.line(address.cast());
+    fn prefetch(self, address: *const u8, bytes: usize) {
+        Prefetch::All.lines((0..bytes).step_by(64).map(|line| address.wrapping_add(line).cast()));
     }
 
     #[inline(always)]

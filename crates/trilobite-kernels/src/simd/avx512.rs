@@ -7,14 +7,12 @@ use std::arch::x86_64::*;
 /// The proof that the processor has the features. Only code compiled for them can safely create
 /// one.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512 {
-    prefetch: Prefetch,
-}
+pub(crate) struct Avx512(());
 
 impl Avx512 {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vnni")]
     pub(crate) fn new() -> Avx512 {
-        Avx512 { prefetch: Prefetch::fastest() }
+        Avx512(())
     }
 }
 
@@ -48,8 +46,8 @@ impl Simd for Avx512 {
     const CHUNKS: usize = 1;
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        self.prefetch.line(address.cast());
+    fn prefetch(self, address: *const u8, bytes: usize) {
+        Prefetch::All.lines((0..bytes).step_by(64).map(|line| address.wrapping_add(line).cast()));
     }
 
     #[inline(always)]

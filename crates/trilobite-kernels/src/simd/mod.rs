@@ -50,8 +50,8 @@ pub(crate) trait Simd: Copy {
     /// Number of chunks in the lanes: 1 or 2.
     const CHUNKS: usize;
 
-    /// Prefetches the memory at an address, which may be outside the program's memory.
-    fn prefetch(self, address: *const u8);
+    /// Prefetches some bytes from an address on, which may be outside the program's memory.
+    fn prefetch(self, address: *const u8, bytes: usize);
     fn splat(self, x: f32) -> Self::Lanes;
     fn load(self, x: &[f32; LANES]) -> Self::Lanes;
     fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes;

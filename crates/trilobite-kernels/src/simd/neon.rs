@@ -42,10 +42,13 @@ impl Simd for Neon {
     const CHUNKS: usize = 2;
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        // SAFETY: the instruction is a hint that never faults and changes no register.
-        unsafe {
-            asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
+    fn prefetch(self, address: *const u8, bytes: usize) {
+        for line in (0..bytes).step_by(64) {
+            let address = address.wrapping_add(line);
+            // SAFETY: the instruction is a hint that never faults and changes no register.
+            unsafe {
+                asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
+            }
         }
     }
 

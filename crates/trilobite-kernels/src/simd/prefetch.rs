@@ -53,12 +53,19 @@ impl Prefetch {
     /// Prefetches the cache line at an address, which may be outside the program's memory.
     #[inline(always)]
     pub(crate) fn line(self, address: *const i8) {
+        self.lines([address]);
+    }
+
+    /// Prefetches the cache lines at some addresses. The way is chosen once for all of them.
+    #[inline(always)]
+    pub(crate) fn lines(self, addresses: impl IntoIterator<Item = *const i8>) {
+        let addresses = addresses.into_iter();
         // SAFETY: a prefetch reads nothing, whatever the address; SSE is in every x86-64.
         unsafe {
             match self {
-                Prefetch::All => _mm_prefetch::<_MM_HINT_T0>(address),
-                Prefetch::First => _mm_prefetch::<_MM_HINT_NTA>(address),
-                Prefetch::Second => _mm_prefetch::<_MM_HINT_T1>(address),
+                Prefetch::All => addresses.for_each(|at| _mm_prefetch::<_MM_HINT_T0>(at)),
+                Prefetch::First => addresses.for_each(|at| _mm_prefetch::<_MM_HINT_NTA>(at)),
+                Prefetch::Second => addresses.for_each(|at| _mm_prefetch::<_MM_HINT_T1>(at)),
             }
         }
     }

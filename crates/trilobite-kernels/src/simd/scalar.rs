@@ -51,7 +51,7 @@ impl<F: Arithmetic> Simd for Scalar<F> {
     const CHUNKS: usize = 1;
 
     #[inline]
-    fn prefetch(self, _: *const u8) {}
+    fn prefetch(self, _: *const u8, _: usize) {}
 
     #[inline(never)]
     fn splat(self, x: f32) -> Self::Lanes {

@@ -267,7 +267,6 @@ fn broadcast(half: &[i8; 16]) -> __m256i {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn prefetch(way: Prefetch, block: &[Plane; PLANES], stride: usize) {
-    for line in 0..3 {
-        way.line(block.as_ptr().cast::<i8>().wrapping_add(stride * TILE + 64 * line));
-    }
+    let ahead = block.as_ptr().cast::<i8>().wrapping_add(stride * TILE);
+    way.lines([0, 64, 128].map(|line| ahead.wrapping_add(line)));
 }

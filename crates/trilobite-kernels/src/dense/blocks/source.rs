@@ -89,8 +89,6 @@ impl<'a> SourceChunk<'a> {
     #[inline(always)]
     pub(super) fn prefetch<const N: usize, const B: usize>(self, simd: impl Integers, g: usize) {
         let len = const { PANEL * N * B / GROUPS };
-        for line in (0..len).step_by(64) {
-            simd.prefetch(self.next.wrapping_add(g * len + line));
-        }
+        simd.prefetch(self.next.wrapping_add(g * len), len);
     }
 }

@@ -13,7 +13,7 @@ use super::codes::{CHUNK, LANES, PLANE_LEN, PLANES, SplitChunk, SplitCodes, Spli
 use super::rows;
 use crate::dense::types::{DenseMatrix, DenseType};
 use crate::simd::avx2::Avx2;
-use crate::simd::{Simd, ahead};
+use crate::simd::{AHEAD, Simd};
 use std::arch::x86_64::*;
 
 /// Number of rows that are multiplied together.
@@ -131,7 +131,6 @@ fn tile<const T: usize>(
 ) {
     let row_len = w.bytes.len() / w.rows;
     let each = tables.len() / T;
-    let ahead = ahead();
     for first in (0..w.rows).step_by(ROWS) {
         // The last eight rows may include some of those before.
         let first = first.min(w.rows - ROWS);
@@ -142,7 +141,7 @@ fn tile<const T: usize>(
         let mut acc = [[unsafe { _mm256_setzero_ps() }; LANES]; T];
         for b in 0..count {
             for line in bytes[ROWS * BLOCK * b..ROWS * BLOCK * (b + 1)].chunks(64) {
-                simd.prefetch(line.as_ptr().wrapping_add(ahead));
+                simd.prefetch(line.as_ptr().wrapping_add(AHEAD), 64);
             }
             let mut rows = [&blocks[b]; ROWS];
             for (r, row) in rows.iter_mut().enumerate() {

@@ -35,7 +35,7 @@ use self::format::{LowBitFormat, dispatch};
 use self::simd::BytePlanes;
 use super::blocks::simd::Half;
 use super::types::{DenseMatrix, DenseType};
-use crate::simd::ahead;
+use crate::simd::AHEAD;
 
 /// Number of chunks that a tile of tokens multiplies at a time. Its activations then stay in the
 /// first-level cache.
@@ -140,7 +140,6 @@ fn tile<
     for start in (0..chunks).step_by(depth) {
         let end = chunks.min(start + depth);
         let x = x.map(|x| x.chunks(start..end));
-        let ahead = ahead();
         for (r, row) in w.bytes.chunks_exact(row_len).enumerate() {
             let mut acc = [simd.splat_half(0.0); T];
             if start > 0 {
@@ -154,7 +153,7 @@ fn tile<
             for part in [&whole[start.min(whole.len())..end.min(whole.len())], last] {
                 for chunk in part {
                     for line in chunk.as_flattened().chunks(64) {
-                        simd.prefetch(line.as_ptr().wrapping_add(ahead));
+                        simd.prefetch(line.as_ptr().wrapping_add(AHEAD), 64);
                     }
                     add::<S, INT8, F, N, B, T>(simd, chunk, &x, i, &mut acc);
                     i += 1;
