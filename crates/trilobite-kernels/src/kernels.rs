@@ -315,8 +315,8 @@ pub fn detected() -> Vec<Kernels> {
 /// The table for AVX-512 with the kernels for AVX2 that are faster on a processor that halves registers
 /// of 512 bits.
 ///
-/// Zen 4, two threads: look-up read prompts of 2B4T 1.3 times as fast as panels. Llama 3.2 1B decoded
-/// 1.7 times as fast in Q8_0 and 1.3 times in Q4_0, and read prompts 1.2 times as fast in K-quants.
+/// Zen 4, two threads: look-up read prompts of 2B4T 1.2 to 1.3 times as fast as panels. Llama 3.2 1B
+/// decoded 1.6 times as fast in Q8_0 and 1.3 times in Q4_0, and read prompts 1.2 times as fast in K-quants.
 #[cfg(target_arch = "x86_64")]
 fn prefer_avx2(mut table: Kernels) -> Kernels {
     table.i2_s_many.sort_by_key(|many| many.method != Method::LookUp);

@@ -100,9 +100,7 @@ fn gemv<S: Simd, F: FloatFormat<N>, const N: usize>(simd: S, w: &[u8], x: &[f32]
         let (blocks, tail) = row.as_chunks();
         let mut acc = simd.splat(0.0);
         for (block, x) in blocks.iter().zip(x) {
-            for line in block.chunks(64) {
-                simd.prefetch(line.as_ptr().wrapping_add(AHEAD), 64);
-            }
+            simd.prefetch(block.as_ptr().wrapping_add(AHEAD), block.len());
             acc = simd.mul_add(F::load(simd, block), simd.load(x), acc);
         }
         if !tail.is_empty() {
@@ -222,9 +220,7 @@ fn widen<S: Simd, F: FloatFormat<N>, const N: usize>(
 ) {
     let (blocks, tail) = w.as_chunks();
     for (i, block) in blocks.iter().enumerate() {
-        for line in block.chunks(64) {
-            simd.prefetch(line.as_ptr().wrapping_add(AHEAD), 64);
-        }
+        simd.prefetch(block.as_ptr().wrapping_add(AHEAD), block.len());
         place.put(simd, i, F::load(simd, block), out);
     }
     if !tail.is_empty() {

@@ -23,7 +23,7 @@ pub(crate) const LANES: usize = 32;
 /// weights from memory.
 pub(crate) const AHEAD: usize = 8192;
 
-/// The prefetch distance of weights in bytes on this machine.
+/// The prefetch distance of ternary weights in bytes on this machine.
 #[inline]
 pub(crate) fn ahead() -> usize {
     #[cfg(target_arch = "x86_64")]

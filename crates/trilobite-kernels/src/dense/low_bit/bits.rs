@@ -140,9 +140,8 @@ fn tile<const T: usize>(
         // SAFETY: `simd` proves that the processor has the instructions.
         let mut acc = [[unsafe { _mm256_setzero_ps() }; LANES]; T];
         for b in 0..count {
-            for line in bytes[ROWS * BLOCK * b..ROWS * BLOCK * (b + 1)].chunks(64) {
-                simd.prefetch(line.as_ptr().wrapping_add(AHEAD), 64);
-            }
+            let start = bytes.as_ptr().wrapping_add(ROWS * BLOCK * b + AHEAD);
+            simd.prefetch(start, ROWS * BLOCK);
             let mut rows = [&blocks[b]; ROWS];
             for (r, row) in rows.iter_mut().enumerate() {
                 *row = &blocks[r * count + b];

@@ -152,9 +152,8 @@ fn tile<
             let mut i = 0;
             for part in [&whole[start.min(whole.len())..end.min(whole.len())], last] {
                 for chunk in part {
-                    for line in chunk.as_flattened().chunks(64) {
-                        simd.prefetch(line.as_ptr().wrapping_add(AHEAD), 64);
-                    }
+                    let bytes = chunk.as_flattened();
+                    simd.prefetch(bytes.as_ptr().wrapping_add(AHEAD), bytes.len());
                     add::<S, INT8, F, N, B, T>(simd, chunk, &x, i, &mut acc);
                     i += 1;
                 }
