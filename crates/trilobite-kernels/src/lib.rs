@@ -60,5 +60,5 @@ pub mod internals {
     #[cfg(feature = "c-kernels")]
     pub use crate::c::portable::multiply_add;
     pub use crate::float::exp::exp;
-    pub use crate::kernels::{choose, detected, faulty, passing};
+    pub use crate::kernels::{SCALAR_FINGERPRINT, choose, detected, faulty, fingerprint, passing};
 }

@@ -20,6 +20,9 @@ const SHAPES: [(usize, usize, usize); 7] = [
     (3, 150, 128),
 ];
 
+/// The fingerprint of the scalar kernels' results, which are the same on every machine.
+pub const SCALAR_FINGERPRINT: u64 = 0x923a_5b04_b170_a581;
+
 /// The matrices and activations of the ternary products, the same for every instruction set.
 pub(super) struct SelfTest {
     /// For each of [`SHAPES`], matrices with the same weights, and activations.
@@ -89,6 +92,13 @@ impl SelfTest {
         }
         results
     }
+}
+
+/// The 64-bit FNV-1a hash of results, word by word.
+pub(super) fn fingerprint(results: &[u32]) -> u64 {
+    results.iter().fold(0xcbf2_9ce4_8422_2325, |hash, bits| {
+        (hash ^ u64::from(*bits)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Trits without a pattern.

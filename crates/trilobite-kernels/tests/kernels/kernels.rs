@@ -1,7 +1,9 @@
 mod products;
 
 use crate::random::Random;
-use trilobite_kernels::internals::{choose, detected, faulty, passing};
+use trilobite_kernels::internals::{
+    SCALAR_FINGERPRINT, choose, detected, faulty, fingerprint, passing,
+};
 use trilobite_kernels::{
     Codes, DenseMatrix, DenseType, Isa, Kernels, Layout, TernaryMatrix, Workspace,
 };
@@ -39,6 +41,11 @@ fn every_instruction_set_of_the_machine_passes_its_self_test() {
             eprintln!("not tested, because this machine lacks it: {}", isa.name());
         }
     }
+}
+
+#[test]
+fn the_recorded_fingerprint_is_that_of_the_scalar_results() {
+    assert_eq!(fingerprint(Kernels::available()[0]), SCALAR_FINGERPRINT);
 }
 
 #[test]
