@@ -40,7 +40,9 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
 }
 
+// Only the arguments of the chosen command are built: the help of `eval` reads the definitions of all tasks.
 #[derive(Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Generate text, or chat on a terminal
     Run(Run),
