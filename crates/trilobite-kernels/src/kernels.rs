@@ -15,13 +15,15 @@ pub use self_test::SCALAR_FINGERPRINT;
 use self::self_test::SelfTest;
 use crate::dense::blocks::GROUPS;
 use crate::dense::low_bit::LowBitBuffers;
-use crate::dense::{BlockBuffers, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideGroup};
+use crate::dense::{
+    BlockBuffers, CodeSums, FloatBuffer, NarrowGroup, SplitChunk, SplitCodes, SplitForm, WideGroup,
+};
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
 #[cfg(target_arch = "x86_64")]
 use crate::processor::Processor;
 use crate::workspace::ManyBuffers;
-use crate::{DenseMatrix, Error, WideCodes, i2_s, scan, t5_3};
+use crate::{DenseMatrix, Error, NarrowCodes, WideCodes, i2_s, scan, t5_3};
 use std::cell::LazyCell;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -103,8 +105,10 @@ pub struct Kernels {
     t5_3_repack: Option<(usize, RepackTiles)>,
     quantize_row: unsafe fn(&[f32], &mut [i8]) -> (f32, i32),
     dense_gemm: unsafe fn(DenseMatrix<'_>, &[f32], &mut FloatBuffer, &mut [f32]),
-    wide_codes: RoundRow,
+    wide_codes: RoundRow<WideGroup>,
     block_gemm: unsafe fn(DenseMatrix<'_>, &WideCodes, &mut BlockBuffers, &mut [f32]),
+    narrow_codes: RoundRow<NarrowGroup>,
+    narrow_gemm: unsafe fn(DenseMatrix<'_>, &NarrowCodes, &mut BlockBuffers, &mut [f32]),
     split_codes: unsafe fn(&[f32], SplitForm, &mut [SplitChunk], &mut [f32]),
     low_bit_gemm: unsafe fn(DenseMatrix<'_>, &SplitCodes, &mut LowBitBuffers, &mut [f32]),
     dense_row: unsafe fn(DenseMatrix<'_>, &mut [f32]),
@@ -139,7 +143,7 @@ type Enclose = unsafe fn(
     &mut [f32],
 );
 /// The signature of [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes).
-type RoundRow = unsafe fn(&[f32], &mut [WideGroup], &mut [f32], &mut [[f32; GROUPS]]);
+type RoundRow<G> = unsafe fn(&[f32], &mut [G], &mut [f32], &mut [[CodeSums; GROUPS]]);
 /// The signature of [`t5_3::avx2::repack`].
 type RepackTiles = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// A kernel for many tokens, for matrices that [allow](i2_s::Matrix::allows_many) it and a multiple
@@ -168,6 +172,8 @@ macro_rules! table {
             dense_gemm: compiled::$float::dense_gemm,
             wide_codes: compiled::$float::wide_codes,
             block_gemm: compiled::$float::block_gemm,
+            narrow_codes: compiled::$float::narrow_codes,
+            narrow_gemm: compiled::$float::narrow_gemm,
             split_codes: compiled::$float::split_codes,
             low_bit_gemm: compiled::$float::low_bit_gemm,
             dense_row: compiled::$float::dense_row,
@@ -288,6 +294,7 @@ pub fn detected() -> Vec<Kernels> {
             i2_t_add: transposed::avx2::add,
             i2_t_repack,
             t5_3_repack: t5_3_repack(32),
+            narrow_gemm: compiled::avx_vnni::narrow_gemm,
             low_bit_gemm: compiled::avx_vnni::low_bit_gemm,
             ..table!(Isa::AvxVnni, avx_vnni, avx2, avx2, avx2)
         });

@@ -45,8 +45,9 @@ mod workspace;
 
 pub use codes::{Codes, CodesParts, CodesRow};
 pub use dense::{
-    ColumnOrder, DenseMatrix, DenseType, SplitChunk, SplitCodes, SplitForm, SplitParts, WideCodes,
-    WideGroup, WideParts, pack_tq2_0, wide_rest,
+    BlockCodes, CodeGroup, CodeParts, CodeSums, ColumnOrder, DenseMatrix, DenseType, NarrowCodes,
+    NarrowGroup, SplitChunk, SplitCodes, SplitForm, SplitParts, WideCodes, WideGroup, pack_tq2_0,
+    wide_rest,
 };
 pub use error::Error;
 pub use kernels::{Isa, Kernels, Method};

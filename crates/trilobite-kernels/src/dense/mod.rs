@@ -32,7 +32,10 @@ mod trits;
 mod types;
 
 pub(crate) use blocks::BlockBuffers;
-pub use blocks::{WideCodes, WideGroup, WideParts, wide_rest};
+pub use blocks::{
+    BlockCodes, CodeGroup, CodeParts, CodeSums, NarrowCodes, NarrowGroup, WideCodes, WideGroup,
+    wide_rest,
+};
 pub(crate) use floats::{FloatBuffer, gemm};
 pub use low_bit::{ColumnOrder, SplitChunk, SplitCodes, SplitForm, SplitParts};
 pub use pack::pack_tq2_0;

@@ -6,7 +6,8 @@ macro_rules! compile {
         use crate::float::{attend as attention, elementwise};
         use crate::simd;
         use crate::dense::{
-            self, BlockBuffers, DenseMatrix, FloatBuffer, SplitChunk, SplitCodes, SplitForm, WideCodes, WideGroup,
+            self, BlockBuffers, CodeSums, DenseMatrix, FloatBuffer, NarrowCodes, NarrowGroup, SplitChunk, SplitCodes,
+            SplitForm, WideCodes, WideGroup,
             blocks, low_bit,
         };
         use crate::kv::{Block, Visible};
@@ -87,7 +88,8 @@ macro_rules! compile {
 
         $($target)*
         pub(crate) fn wide_codes(
-            x: &[f32], codes: &mut [WideGroup], steps: &mut [f32], sums: &mut [[f32; blocks::GROUPS]],
+            x: &[f32], codes: &mut [WideGroup], steps: &mut [f32],
+            sums: &mut [[CodeSums; blocks::GROUPS]],
         ) {
             blocks::wide_codes($simd, x, codes, steps, sums)
         }
@@ -95,6 +97,21 @@ macro_rules! compile {
         $($target)*
         pub(crate) fn block_gemm(
             w: DenseMatrix<'_>, x: &WideCodes, buffers: &mut BlockBuffers, out: &mut [f32],
+        ) {
+            blocks::gemm($simd, w, x, buffers, out)
+        }
+
+        $($target)*
+        pub(crate) fn narrow_codes(
+            x: &[f32], codes: &mut [NarrowGroup], steps: &mut [f32],
+            sums: &mut [[CodeSums; blocks::GROUPS]],
+        ) {
+            blocks::narrow_codes(x, codes, steps, sums)
+        }
+
+        $($target)*
+        pub(crate) fn narrow_gemm(
+            w: DenseMatrix<'_>, x: &NarrowCodes, buffers: &mut BlockBuffers, out: &mut [f32],
         ) {
             blocks::gemm($simd, w, x, buffers, out)
         }
@@ -142,10 +159,10 @@ pub(super) mod avx2 {
     compile! { [#[target_feature(enable = "avx2,fma,f16c")]] simd::avx2::Avx2::<false>::new() }
 }
 
-/// Only the kernel that the instructions of AVX-VNNI make faster.
+/// Only the kernels that the instructions of AVX-VNNI make faster.
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx_vnni {
-    use crate::dense::{DenseMatrix, SplitCodes, low_bit};
+    use crate::dense::{BlockBuffers, DenseMatrix, NarrowCodes, SplitCodes, blocks, low_bit};
     use crate::simd::avx2::Avx2;
 
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
@@ -156,6 +173,16 @@ pub(super) mod avx_vnni {
         out: &mut [f32],
     ) {
         low_bit::gemm(Avx2::<true>::new(), w, x, buffers, out)
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+    pub(crate) fn narrow_gemm(
+        w: DenseMatrix<'_>,
+        x: &NarrowCodes,
+        buffers: &mut BlockBuffers,
+        out: &mut [f32],
+    ) {
+        blocks::gemm(Avx2::<true>::new(), w, x, buffers, out)
     }
 }
 

@@ -4,7 +4,10 @@
 use super::{Kernels, call};
 use crate::dense::{blocks, low_bit};
 use crate::kv::{self, Block, Cells, Visible};
-use crate::{DenseMatrix, SplitCodes, SplitParts, WideCodes, WideParts, Workspace, scan};
+use crate::{
+    BlockCodes, CodeGroup, CodeParts, CodeSums, DenseMatrix, NarrowCodes, NarrowGroup, SplitCodes,
+    SplitParts, WideCodes, WideGroup, Workspace, scan,
+};
 use std::ops::Range;
 
 impl Kernels {
@@ -39,16 +42,18 @@ impl Kernels {
     /// Every 256 columns have a step: the largest magnitude divided by 32,767. A code is the
     /// activation divided by the step, rounded to nearest, ties to even. If an activation is not
     /// finite, neither is the step, and the products are NaN or infinite.
-    pub fn wide_codes(&self, x: &[f32], cols: usize, codes: WideParts<'_>) {
-        let WideParts { n, codes, steps, sums } = codes;
-        assert_eq!(n, cols.div_ceil(blocks::CHUNK), "chunks");
-        let rows = codes.chunks_exact_mut((n * blocks::GROUPS).max(1));
-        let rows = rows.zip(steps.chunks_exact_mut(n.max(1)));
-        let rows = rows.zip(sums.chunks_exact_mut(n.max(1)));
-        assert_eq!(x.len(), rows.len() * cols, "activations");
-        for (((codes, steps), sums), x) in rows.zip(x.chunks_exact(cols.max(1))) {
+    pub fn wide_codes(&self, x: &[f32], cols: usize, codes: CodeParts<'_, WideGroup>) {
+        each_row(x, cols, codes, |x, codes, steps, sums| {
             call!(self.wide_codes(x, codes, steps, sums))
-        }
+        });
+    }
+
+    /// Rounds rows of activations to 8-bit codes, as [`wide_codes`](Kernels::wide_codes) does to 16-bit
+    /// ones. The divisor of steps is 127.
+    pub fn narrow_codes(&self, x: &[f32], cols: usize, codes: CodeParts<'_, NarrowGroup>) {
+        each_row(x, cols, codes, |x, codes, steps, sums| {
+            call!(self.narrow_codes(x, codes, steps, sums))
+        });
     }
 
     /// Multiplies rows of a dense matrix of a block type with the codes of activations.
@@ -66,15 +71,27 @@ impl Kernels {
         workspace: &mut Workspace,
         out: &mut [f32],
     ) {
-        let ty = w.ty();
-        assert!(ty.has_blocks() && !ty.is_low_bit(), "a product of blocks in {ty:?}");
-        assert_eq!(x.cols(), w.cols(), "codes of a token");
-        assert_eq!(out.len(), x.tokens() * rows.len(), "outputs");
-        let w = w.part(rows);
+        let w = block_rows(w, rows, x, out);
         if out.is_empty() || w.cols() == 0 {
             return out.fill(0.0);
         }
         call!(self.block_gemm(w, x, &mut workspace.blocks, out))
+    }
+
+    /// [`block_gemm`](Kernels::block_gemm) with codes of 8 bits.
+    pub fn narrow_gemm(
+        &self,
+        w: &DenseMatrix<'_>,
+        rows: Range<usize>,
+        x: &NarrowCodes,
+        workspace: &mut Workspace,
+        out: &mut [f32],
+    ) {
+        let w = block_rows(w, rows, x, out);
+        if out.is_empty() || w.cols() == 0 {
+            return out.fill(0.0);
+        }
+        call!(self.narrow_gemm(w, x, &mut workspace.blocks, out))
     }
 
     /// Rounds rows of activations to codes that are split into bytes. `x` is `[tokens][cols]`, one
@@ -334,4 +351,36 @@ impl Kernels {
         assert_eq!(rows.len(), sums.len(), "sums");
         call!(self.refine_scan(bits, refinement, rows, x, precision, sums))
     }
+}
+
+/// Calls a function for every row of activations, with its codes, steps and sums.
+fn each_row<G>(
+    x: &[f32],
+    cols: usize,
+    codes: CodeParts<'_, G>,
+    round: impl Fn(&[f32], &mut [G], &mut [f32], &mut [[CodeSums; blocks::GROUPS]]),
+) {
+    let CodeParts { n, codes, steps, sums } = codes;
+    assert_eq!(n, cols.div_ceil(blocks::CHUNK), "chunks");
+    let rows = codes.chunks_exact_mut((n * blocks::GROUPS).max(1));
+    let rows = rows.zip(steps.chunks_exact_mut(n.max(1)));
+    let rows = rows.zip(sums.chunks_exact_mut(n.max(1)));
+    assert_eq!(x.len(), rows.len() * cols, "activations");
+    for (((codes, steps), sums), x) in rows.zip(x.chunks_exact(cols.max(1))) {
+        round(x, codes, steps, sums);
+    }
+}
+
+/// The rows of a matrix of a block type, after a check of the shapes of a product.
+fn block_rows<'a, G: CodeGroup>(
+    w: &DenseMatrix<'a>,
+    rows: Range<usize>,
+    x: &BlockCodes<G>,
+    out: &[f32],
+) -> DenseMatrix<'a> {
+    let ty = w.ty();
+    assert!(ty.has_blocks() && !ty.is_low_bit(), "a product of blocks in {ty:?}");
+    assert_eq!(x.cols(), w.cols(), "codes of a token");
+    assert_eq!(out.len(), x.tokens() * rows.len(), "outputs");
+    w.part(rows)
 }

@@ -4,8 +4,8 @@ use super::{Kernels, Method};
 use crate::kv::{self, Cells, CellsMut, Visible};
 use crate::scan::{Bounds, Precision, Query, code_bytes, refinement_bytes};
 use crate::{
-    Codes, DenseMatrix, DenseType, Layout, SplitCodes, SplitForm, TernaryMatrix, WideCodes,
-    Workspace, i2_s,
+    Codes, DenseMatrix, DenseType, Layout, NarrowCodes, SplitCodes, SplitForm, TernaryMatrix,
+    WideCodes, Workspace, i2_s,
 };
 
 /// The `(rows, columns, tokens)` of ternary products. They cover every tile, a row after the last
@@ -202,11 +202,16 @@ fn floats(kernels: &Kernels, cols: usize, results: &mut Vec<u32>) {
                 results.push(out[0].to_bits());
             }
         } else if ty.has_blocks() {
-            let mut codes = WideCodes::default();
+            let (mut wide, mut narrow) = (WideCodes::default(), NarrowCodes::default());
             for tokens in [1, 2] {
-                codes.reset(tokens, cols);
-                kernels.wide_codes(&two[..tokens * cols], cols, codes.parts_mut());
-                kernels.block_gemm(&matrix, 0..1, &codes, workspace, &mut out[..tokens]);
+                let (x, out) = (&two[..tokens * cols], &mut out[..tokens]);
+                narrow.reset(tokens, cols);
+                kernels.narrow_codes(x, cols, narrow.parts_mut());
+                kernels.narrow_gemm(&matrix, 0..1, &narrow, workspace, out);
+                results.push(out[0].to_bits());
+                wide.reset(tokens, cols);
+                kernels.wide_codes(x, cols, wide.parts_mut());
+                kernels.block_gemm(&matrix, 0..1, &wide, workspace, out);
                 results.push(out[0].to_bits());
             }
         } else {

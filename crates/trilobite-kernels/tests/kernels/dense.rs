@@ -4,7 +4,8 @@ mod reference;
 
 use crate::random::Random;
 use trilobite_kernels::{
-    DenseMatrix, DenseType, Kernels, SplitCodes, SplitForm, WideCodes, Workspace, wide_rest,
+    DenseMatrix, DenseType, Kernels, NarrowCodes, SplitCodes, SplitForm, WideCodes, Workspace,
+    wide_rest,
 };
 
 /// Rows converted by ggml's Python package: see `dense/ggml.py`.
@@ -96,7 +97,7 @@ fn rounded(x: &[f32], largest: f32) -> Vec<(Vec<i64>, f32)> {
 /// The largest code of activations for a type.
 fn largest(ty: DenseType, int8: bool) -> f32 {
     match ty.is_low_bit() {
-        true if int8 => 127.0,
+        _ if int8 => 127.0,
         true => 4_194_303.0,
         false => 32_767.0,
     }
@@ -104,7 +105,7 @@ fn largest(ty: DenseType, int8: bool) -> f32 {
 
 /// The values of `int8` to test with a type.
 fn roundings(ty: DenseType) -> &'static [bool] {
-    if ty.is_low_bit() { &[false, true] } else { &[false] }
+    if ty.has_blocks() { &[false, true] } else { &[false] }
 }
 
 /// The product of a row of blocks with rounded activations, in the order that the docs of `blocks`
@@ -175,6 +176,12 @@ fn block_products(
         codes.reset(x.len() / w.cols(), w.cols(), SplitForm { order, int8 });
         kernels.split_codes(x, w.cols(), codes.parts_mut());
         return kernels.low_bit_gemm(w, rows, &codes, workspace, out);
+    }
+    if int8 {
+        let mut codes = NarrowCodes::default();
+        codes.reset(x.len() / w.cols(), w.cols());
+        kernels.narrow_codes(x, w.cols(), codes.parts_mut());
+        return kernels.narrow_gemm(w, rows, &codes, workspace, out);
     }
     kernels.block_gemm(w, rows, &wide_codes(kernels, x, w.cols()), workspace, out)
 }

@@ -1,6 +1,6 @@
 //! x86-64 with AVX2, FMA and F16C: four bytes of each row are two registers, and so are 16 sums.
 
-use super::codes::WideGroup;
+use super::codes::{NarrowGroup, WideGroup};
 use super::simd::{Half, Integers, ROWS_LEN};
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
@@ -54,6 +54,11 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
+        both!(I => _mm256_loadu_si256(x.as_ptr().add(32 * I).cast()))
+    }
+
+    #[inline(always)]
     fn store_rows(self, x: Self::Rows, out: &mut [u8; ROWS_LEN]) {
         both!(I => _mm256_storeu_si256(out.as_mut_ptr().add(32 * I).cast(), x[I]));
     }
@@ -74,11 +79,6 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
     #[inline(always)]
     fn or(self, a: Self::Rows, b: Self::Rows) -> Self::Rows {
         both!(I => _mm256_or_si256(a[I], b[I]))
-    }
-
-    #[inline(always)]
-    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
-        both!(I => _mm256_sub_epi8(a[I], _mm256_set1_epi8(b as i8)))
     }
 
     #[inline(always)]
@@ -137,17 +137,25 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn load_words(self, x: &WideGroup) -> Self::Words {
-        both!(I => _mm256_load_si256(x.0.as_ptr().add(16 * I).cast()))
+    fn load_words(self, x: &[u8; ROWS_LEN]) -> Self::Words {
+        self.load_rows(x)
     }
 
     #[inline(always)]
-    fn store_words(self, x: Self::Words, out: &mut WideGroup) {
-        both!(I => _mm256_store_si256(out.0.as_mut_ptr().add(16 * I).cast(), x[I]));
+    fn store_words(self, x: Self::Words, out: &mut [u8; ROWS_LEN]) {
+        self.store_rows(x, out);
     }
 
     #[inline(always)]
     fn words(self, x: Self::Rows) -> [Self::Words; 2] {
+        [
+            both!(I => _mm256_and_si256(x[I], _mm256_set1_epi16(0xff))),
+            both!(I => _mm256_srli_epi16::<8>(x[I])),
+        ]
+    }
+
+    #[inline(always)]
+    fn signed_words(self, x: Self::Rows) -> [Self::Words; 2] {
         [
             both!(I => _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x[I]))),
             both!(I => _mm256_srai_epi16::<8>(x[I])),
@@ -155,13 +163,48 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn zero_sums(self) -> Self::Sums {
-        both!(I => { let _ = I; _mm256_setzero_si256() })
+    fn splat_sums(self, x: i32) -> Self::Sums {
+        both!(I => { let _ = I; _mm256_set1_epi32(x) })
     }
 
     #[inline(always)]
     fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums {
         both!(I => _mm256_add_epi32(_mm256_madd_epi16(a[I], b[I]), c[I]))
+    }
+
+    #[inline(always)]
+    fn four(self, x: &NarrowGroup, i: usize) -> Self::Rows {
+        both!(I => { let _ = I; _mm256_set1_epi32(x86_four(x, i)) })
+    }
+
+    #[inline(always)]
+    fn begin_bytes(self, sums: Self::Sums) -> Self::Sums {
+        // Without VNNI products are pairs in words.
+        if VNNI { sums } else { self.splat_sums(0) }
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums {
+        if VNNI {
+            return both!(I => _mm256_dpbusd_avx_epi32(products[I], w[I], x[I]));
+        }
+        both!(I => _mm256_add_epi16(_mm256_maddubs_epi16(w[I], x[I]), products[I]))
+    }
+
+    #[inline(always)]
+    fn dot_signed_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums {
+        let signed = both!(I => _mm256_sign_epi8(x[I], w[I]));
+        self.dot_bytes(both!(I => _mm256_abs_epi8(w[I])), signed, products)
+    }
+
+    #[inline(always)]
+    fn end_bytes(self, products: Self::Sums, sums: Self::Sums) -> Self::Sums {
+        if VNNI {
+            return products;
+        }
+        both!(I => {
+            _mm256_add_epi32(_mm256_madd_epi16(products[I], _mm256_set1_epi16(1)), sums[I])
+        })
     }
 
     #[inline(always)]
@@ -235,4 +278,10 @@ unsafe fn two_rows(x: *const u8, distance: usize, first: usize) -> __m256i {
 #[inline(always)]
 pub(super) fn x86_pair(x: &WideGroup, i: usize) -> i32 {
     i32::from(x.0[2 * i] as u16) | i32::from(x.0[2 * i + 1]) << 16
+}
+
+/// Bytes `4 i` to `4 i + 3` of a group.
+#[inline(always)]
+pub(super) fn x86_four(x: &NarrowGroup, i: usize) -> i32 {
+    i32::from_le_bytes(x.0.as_chunks().0[i].map(|code| code as u8))
 }

@@ -1,7 +1,7 @@
 //! x86-64 with AVX-512 and VNNI: four bytes of each row are a register, and so are 16 sums.
 
-use super::avx2::x86_pair;
-use super::codes::WideGroup;
+use super::avx2::{x86_four, x86_pair};
+use super::codes::{NarrowGroup, WideGroup};
 use super::simd::{Half, Integers, ROWS_LEN};
 use crate::simd::avx512::Avx512;
 use std::arch::x86_64::*;
@@ -14,6 +14,7 @@ impl Integers for Avx512 {
 
     const TOKENS_AT_ONCE: usize = 8;
     const PANELS_AT_ONCE: usize = 2;
+    const SIGNED_BIAS: i32 = 128;
 
     #[inline(always)]
     fn quads(self, x: &[u8], distance: usize) -> [Self::Rows; 4] {
@@ -31,6 +32,12 @@ impl Integers for Avx512 {
                 (_mm512_unpacklo_epi64(lower, upper), _mm512_unpackhi_epi64(lower, upper));
             [first, second, third, fourth]
         }
+    }
+
+    #[inline(always)]
+    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
+        // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
     }
 
     #[inline(always)]
@@ -58,12 +65,6 @@ impl Integers for Avx512 {
     fn or(self, a: Self::Rows, b: Self::Rows) -> Self::Rows {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_or_si512(a, b) }
-    }
-
-    #[inline(always)]
-    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_sub_epi8(a, _mm512_set1_epi8(b as i8)) }
     }
 
     #[inline(always)]
@@ -120,33 +121,65 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
-    fn load_words(self, x: &WideGroup) -> Self::Words {
-        // SAFETY: `self` proves that the processor has the instructions; a group is aligned.
-        unsafe { _mm512_load_si512(x.0.as_ptr().cast()) }
+    fn load_words(self, x: &[u8; ROWS_LEN]) -> Self::Words {
+        self.load_rows(x)
     }
 
     #[inline(always)]
-    fn store_words(self, x: Self::Words, out: &mut WideGroup) {
-        // SAFETY: `self` proves that the processor has the instructions; a group is aligned.
-        unsafe { _mm512_store_si512(out.0.as_mut_ptr().cast(), x) }
+    fn store_words(self, x: Self::Words, out: &mut [u8; ROWS_LEN]) {
+        self.store_rows(x, out);
     }
 
     #[inline(always)]
     fn words(self, x: Self::Rows) -> [Self::Words; 2] {
         // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { [_mm512_and_si512(x, _mm512_set1_epi16(0xff)), _mm512_srli_epi16::<8>(x)] }
+    }
+
+    #[inline(always)]
+    fn signed_words(self, x: Self::Rows) -> [Self::Words; 2] {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { [_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x)), _mm512_srai_epi16::<8>(x)] }
     }
 
     #[inline(always)]
-    fn zero_sums(self) -> Self::Sums {
+    fn splat_sums(self, x: i32) -> Self::Sums {
         // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_setzero_si512() }
+        unsafe { _mm512_set1_epi32(x) }
     }
 
     #[inline(always)]
     fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_dpwssd_epi32(c, a, b) }
+    }
+
+    #[inline(always)]
+    fn four(self, x: &NarrowGroup, i: usize) -> Self::Rows {
+        self.splat_sums(x86_four(x, i))
+    }
+
+    #[inline(always)]
+    fn begin_bytes(self, sums: Self::Sums) -> Self::Sums {
+        sums
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_dpbusd_epi32(products, w, x) }
+    }
+
+    #[inline(always)]
+    fn dot_signed_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        let biased = unsafe { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) };
+        self.dot_bytes(biased, x, products)
+    }
+
+    #[inline(always)]
+    fn end_bytes(self, products: Self::Sums, _: Self::Sums) -> Self::Sums {
+        products
     }
 
     #[inline(always)]

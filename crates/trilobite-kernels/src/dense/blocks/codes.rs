@@ -1,4 +1,4 @@
-//! 16-bit codes of activations.
+//! Codes of activations, of 16 or 8 bits.
 
 use std::ops::Range;
 
@@ -9,60 +9,96 @@ pub(crate) const GROUPS: usize = 8;
 /// Number of columns that share a step.
 pub(crate) const CHUNK: usize = GROUPS * GROUP;
 
-/// Codes of 32 columns, aligned for the widest registers.
+/// Codes of 32 columns of 16 bits, aligned for the widest registers.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub struct WideGroup(pub(crate) [i16; GROUP]);
 
-impl WideGroup {
-    pub(crate) const ZERO: WideGroup = WideGroup([0; GROUP]);
+/// Codes of 32 columns of 8 bits, from -127 to 127.
+#[derive(Clone, Copy, Debug)]
+pub struct NarrowGroup(pub(crate) [i8; GROUP]);
+
+/// A group of codes.
+pub trait CodeGroup: Copy {
+    /// Codes of columns without activations.
+    const ZERO: Self;
 }
 
-/// The 16-bit codes of the activations of some tokens, with a step and sums of codes for every 256
-/// columns.
+impl CodeGroup for WideGroup {
+    const ZERO: Self = WideGroup([0; GROUP]);
+}
+
+impl CodeGroup for NarrowGroup {
+    const ZERO: Self = NarrowGroup([0; GROUP]);
+}
+
+/// The sums of the codes of the lower and the upper half of a group.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CodeSums(pub(crate) [i32; 2]);
+
+impl CodeSums {
+    /// The sum of all codes of the group, which is exact.
+    #[inline(always)]
+    pub(crate) fn total(self) -> f32 {
+        (self.0[0] + self.0[1]) as f32
+    }
+}
+
+/// The codes of the activations of some tokens, with a step and sums of codes for every 256 columns.
 ///
 /// Rows are padded with zeros to a multiple of 256 columns.
-#[derive(Clone, Debug, Default)]
-pub struct WideCodes {
-    codes: Vec<WideGroup>,
+#[derive(Clone, Debug)]
+pub struct BlockCodes<G> {
+    codes: Vec<G>,
     steps: Vec<f32>,
-    sums: Vec<[f32; GROUPS]>,
+    sums: Vec<[CodeSums; GROUPS]>,
     tokens: usize,
     cols: usize,
 }
 
-/// All rows of [`WideCodes`], to be filled in parallel. `n` is the number of chunks of 256 columns
+/// Codes of 16 bits.
+pub type WideCodes = BlockCodes<WideGroup>;
+/// Codes of 8 bits.
+pub type NarrowCodes = BlockCodes<NarrowGroup>;
+
+/// All rows of [`BlockCodes`], to be filled in parallel. `n` is the number of chunks of 256 columns
 /// in a row.
 #[derive(Debug)]
-pub struct WideParts<'a> {
+pub struct CodeParts<'a, G> {
     /// The number of elements of a row of `steps` and of `sums`.
     pub n: usize,
     /// The codes, `[tokens][8 n]`. Their order within a group depends on the instruction set.
-    pub codes: &'a mut [WideGroup],
+    pub codes: &'a mut [G],
     /// The value of a code of one, `[tokens][n]`.
     pub steps: &'a mut [f32],
-    /// The sum of the codes of every 32 columns, `[tokens][n][8]`.
-    pub sums: &'a mut [[f32; GROUPS]],
+    /// The sums of the codes of every 32 columns, `[tokens][n][8]`.
+    pub sums: &'a mut [[CodeSums; GROUPS]],
 }
 
-/// One row of [`WideCodes`].
+/// One row of [`BlockCodes`].
 #[derive(Clone, Copy)]
-pub(crate) struct WideRow<'a> {
-    pub(crate) codes: &'a [[WideGroup; GROUPS]],
+pub(crate) struct CodeRow<'a, G> {
+    pub(crate) codes: &'a [[G; GROUPS]],
     pub(crate) steps: &'a [f32],
-    pub(crate) sums: &'a [[f32; GROUPS]],
+    pub(crate) sums: &'a [[CodeSums; GROUPS]],
 }
 
-impl WideCodes {
+impl<G> Default for BlockCodes<G> {
+    fn default() -> Self {
+        Self { codes: Vec::new(), steps: Vec::new(), sums: Vec::new(), tokens: 0, cols: 0 }
+    }
+}
+
+impl<G: CodeGroup> BlockCodes<G> {
     /// Resizes to `tokens` rows of `cols` activations, to be filled through
     /// [`parts_mut`](WideCodes::parts_mut). Allocates only if that exceeds the largest size so far.
     pub fn reset(&mut self, tokens: usize, cols: usize) {
         (self.tokens, self.cols) = (tokens, cols);
         let chunks = tokens * cols.div_ceil(CHUNK);
         if self.steps.len() < chunks {
-            self.codes.resize(chunks * GROUPS, WideGroup::ZERO);
+            self.codes.resize(chunks * GROUPS, G::ZERO);
             self.steps.resize(chunks, 0.0);
-            self.sums.resize(chunks, [0.0; GROUPS]);
+            self.sums.resize(chunks, [CodeSums::default(); GROUPS]);
         }
     }
 
@@ -74,7 +110,7 @@ impl WideCodes {
         indices: impl ExactSizeIterator<Item = usize>,
     ) {
         self.reset(each * indices.len(), other.cols);
-        let WideParts { n, codes, steps, sums } = self.parts_mut();
+        let CodeParts { n, codes, steps, sums } = self.parts_mut();
         for (to, index) in indices.enumerate() {
             let from = index * each * n..(index + 1) * each * n;
             let to = to * each * n..(to + 1) * each * n;
@@ -96,10 +132,10 @@ impl WideCodes {
     }
 
     /// The parts of all tokens.
-    pub fn parts_mut(&mut self) -> WideParts<'_> {
+    pub fn parts_mut(&mut self) -> CodeParts<'_, G> {
         let n = self.cols.div_ceil(CHUNK);
         let chunks = self.tokens * n;
-        WideParts {
+        CodeParts {
             n,
             codes: &mut self.codes[..chunks * GROUPS],
             steps: &mut self.steps[..chunks],
@@ -107,10 +143,10 @@ impl WideCodes {
         }
     }
 
-    pub(crate) fn row(&self, token: usize) -> WideRow<'_> {
+    pub(crate) fn row(&self, token: usize) -> CodeRow<'_, G> {
         let n = self.cols.div_ceil(CHUNK);
         let chunks = token * n..(token + 1) * n;
-        WideRow {
+        CodeRow {
             codes: &self.codes.as_chunks().0[chunks.clone()],
             steps: &self.steps[chunks.clone()],
             sums: &self.sums[chunks],

@@ -1,6 +1,7 @@
 //! Products with a few tokens: weights are decoded in registers.
 
-use super::codes::{GROUPS, WideCodes, WideRow};
+use super::codes::{BlockCodes, CodeRow, GROUPS};
+use super::form::{Form, code_type, start};
 use super::format::{Factors, Format};
 use super::simd::{Half, Integers};
 use super::source::{PANEL, PanelBytes, Source};
@@ -13,10 +14,17 @@ pub(super) const FEW_TOKENS: usize = 8;
 
 /// The products of rows with a few tokens, or with `ONE`, without a widened copy of the weights.
 #[inline(always)]
-pub(super) fn few_tokens<F: Format<N, B>, const N: usize, const B: usize, const ONE: bool>(
-    simd: impl Integers,
+pub(super) fn few_tokens<
+    S: Integers,
+    G: Form,
+    F: Format<N, B>,
+    const N: usize,
+    const B: usize,
+    const ONE: bool,
+>(
+    simd: S,
     w: DenseMatrix<'_>,
-    x: &WideCodes,
+    x: &BlockCodes<G>,
     out: &mut [f32],
 ) {
     let mut tokens = [x.row(0); FEW_TOKENS];
@@ -47,13 +55,13 @@ pub(super) fn few_tokens<F: Format<N, B>, const N: usize, const B: usize, const 
                     place: (i, g),
                 };
                 if ONE {
-                    group.multiply::<F, N, B, 1>(simd, tokens, sums);
+                    group.multiply::<G, F, N, B, 1>(simd, tokens, sums);
                     continue;
                 }
                 let mut first = 0;
                 while first < tokens.len() {
                     let (tokens, sums) = (&tokens[first..], &mut sums[first..]);
-                    first += group.multiply_some::<F, N, B>(simd, tokens, sums);
+                    first += group.multiply_some::<G, F, N, B>(simd, tokens, sums);
                 }
             }
             // Columns behind the row count as zeros, as in panels.
@@ -83,23 +91,23 @@ struct Group<'a, S: Integers> {
 impl<S: Integers> Group<'_, S> {
     /// Adds the products with as many of the tokens as are multiplied together. Returns their number.
     #[inline(always)]
-    fn multiply_some<F: Format<N, B>, const N: usize, const B: usize>(
+    fn multiply_some<G: Form, F: Format<N, B>, const N: usize, const B: usize>(
         &self,
         simd: S,
-        tokens: &[WideRow<'_>],
+        tokens: &[CodeRow<'_, G>],
         sums: &mut [[Half; GROUPS]],
     ) -> usize {
         let n = 1 << tokens.len().min(S::TOKENS_AT_ONCE).ilog2();
         match n {
-            1 => self.multiply::<F, N, B, 1>(simd, tokens, sums),
+            1 => self.multiply::<G, F, N, B, 1>(simd, tokens, sums),
             2 if const { S::TOKENS_AT_ONCE >= 2 } => {
-                self.multiply::<F, N, B, 2>(simd, tokens, sums)
+                self.multiply::<G, F, N, B, 2>(simd, tokens, sums)
             }
             4 if const { S::TOKENS_AT_ONCE >= 4 } => {
-                self.multiply::<F, N, B, 4>(simd, tokens, sums)
+                self.multiply::<G, F, N, B, 4>(simd, tokens, sums)
             }
             _ if const { S::TOKENS_AT_ONCE >= 8 } => {
-                self.multiply::<F, N, B, 8>(simd, tokens, sums)
+                self.multiply::<G, F, N, B, 8>(simd, tokens, sums)
             }
             _ => unreachable!("more tokens than at once"),
         }
@@ -108,29 +116,38 @@ impl<S: Integers> Group<'_, S> {
 
     /// Adds the products with the first `T` tokens.
     #[inline(always)]
-    fn multiply<F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
+    fn multiply<G: Form, F: Format<N, B>, const N: usize, const B: usize, const T: usize>(
         &self,
         simd: S,
-        tokens: &[WideRow<'_>],
+        tokens: &[CodeRow<'_, G>],
         sums: &mut [[Half; GROUPS]],
     ) {
         let (tokens, sums) = (&tokens[..T], &mut sums[..T]);
         let (i, g) = self.place;
+        let code_type = code_type::<S, G, F, N, B>();
+        let quads = code_type.quads;
         let mut acc = [[simd.zero_sums(); 2]; T];
+        let mut products = [simd.zero_sums(); T];
+        unroll!(TOKEN < T => acc[TOKEN] = start(simd, code_type, F::HALVES, tokens[TOKEN].sums[i][g]));
         unroll!(I < 8 => {
-            let [first, second] = simd.words(self.codes[I]);
             let half = if F::HALVES { I / 4 } else { 0 };
+            let quad = G::quad(simd, code_type.signed, self.codes[I]);
             unroll!(TOKEN < T => {
                 let x = &tokens[TOKEN].codes[i][g];
-                let sum = simd.dot(first, simd.pair(x, 2 * I), acc[TOKEN][half]);
-                acc[TOKEN][half] = simd.dot(second, simd.pair(x, 2 * I + 1), sum);
+                if I % quads == 0 {
+                    products[TOKEN] = G::begin(simd, acc[TOKEN][half]);
+                }
+                products[TOKEN] = x.dot(simd, code_type.signed, quad, I, products[TOKEN]);
+                if I % quads == quads - 1 {
+                    acc[TOKEN][half] = G::end(simd, products[TOKEN], acc[TOKEN][half]);
+                }
             });
         });
         unroll!(TOKEN < T => {
             let x = tokens[TOKEN];
             let form = (F::HALVES, F::MINIMUMS);
             let factors = (self.steps, self.minimums);
-            let product = scaled(simd, form, acc[TOKEN], factors, x.sums[i][g]);
+            let product = scaled(simd, form, acc[TOKEN], factors, x.sums[i][g].total());
             add_product(simd, product, x.steps[i], &mut sums[TOKEN][g]);
         });
     }

@@ -41,27 +41,32 @@ pub(super) trait Format<const N: usize, const B: usize> {
     const HALVES: bool = false;
     /// Whether weights have minimums.
     const MINIMUMS: bool = false;
+    /// What is subtracted from codes: a power of two, or 0.
+    const BIAS: u8 = 0;
+    /// Number of bits of a code. Codes of eight bits are signed.
+    const BITS: u32;
     /// Stores the factors of the first `valid` groups.
     fn factors<S: Integers>(simd: S, rows: RowBytes<'_>, valid: usize, out: Factors<'_>);
-    /// The codes of group `g`, four columns at a time, without scale and minimum.
+    /// The codes of group `g`, four columns at a time, without bias, scale and minimum.
     fn codes<S: Integers>(simd: S, rows: RowBytes<'_>, g: usize) -> [S::Rows; 8];
 }
 
-/// Calls a function for the format of a type. Constants in brackets are further generic arguments.
+/// Calls a function for the format of a type. Types before its name's arguments and constants in
+/// brackets are further generic arguments.
 macro_rules! dispatch {
-    ($ty:expr, $f:ident($($arg:expr),*)) => {
-        dispatch!($ty, $f[]($($arg),*))
+    ($ty:expr, $f:ident $(::<$($before:ident),*>)? $([$($constant:tt),*])? ($($arg:expr),*)) => {
+        dispatch!(@ $ty, $f, [$($($before),*)?], [$($($constant),*)?], ($($arg),*))
     };
-    ($ty:expr, $f:ident[$($constant:tt),*]($($arg:expr),*)) => {
+    (@ $ty:expr, $f:ident, [$($before:ident),*], [$($constant:tt),*], $args:tt) => {
         match $ty {
-            DenseType::Q4_0 => $f::<format::Q4_0, 18, 8 $(, $constant)*>($($arg),*),
-            DenseType::Q4_1 => $f::<format::Q4_1, 20, 8 $(, $constant)*>($($arg),*),
-            DenseType::Q5_0 => $f::<format::Q5_0, 22, 8 $(, $constant)*>($($arg),*),
-            DenseType::Q5_1 => $f::<format::Q5_1, 24, 8 $(, $constant)*>($($arg),*),
-            DenseType::Q8_0 => $f::<format::Q8_0, 34, 8 $(, $constant)*>($($arg),*),
-            DenseType::Q4K => $f::<format::Q4K, 144, 1 $(, $constant)*>($($arg),*),
-            DenseType::Q5K => $f::<format::Q5K, 176, 1 $(, $constant)*>($($arg),*),
-            DenseType::Q6K => $f::<format::Q6K, 210, 1 $(, $constant)*>($($arg),*),
+            DenseType::Q4_0 => $f::<$($before,)* format::Q4_0, 18, 8 $(, $constant)*>$args,
+            DenseType::Q4_1 => $f::<$($before,)* format::Q4_1, 20, 8 $(, $constant)*>$args,
+            DenseType::Q5_0 => $f::<$($before,)* format::Q5_0, 22, 8 $(, $constant)*>$args,
+            DenseType::Q5_1 => $f::<$($before,)* format::Q5_1, 24, 8 $(, $constant)*>$args,
+            DenseType::Q8_0 => $f::<$($before,)* format::Q8_0, 34, 8 $(, $constant)*>$args,
+            DenseType::Q4K => $f::<$($before,)* format::Q4K, 144, 1 $(, $constant)*>$args,
+            DenseType::Q5K => $f::<$($before,)* format::Q5K, 176, 1 $(, $constant)*>$args,
+            DenseType::Q6K => $f::<$($before,)* format::Q6K, 210, 1 $(, $constant)*>$args,
             DenseType::F32 | DenseType::F16 | DenseType::BF16 => {
                 unreachable!("a type with blocks")
             }
@@ -74,10 +79,12 @@ pub(super) use dispatch;
 /// Implements a type with one group a block, which starts with a step, and in some types a minimum,
 /// in f16.
 macro_rules! grouped {
-    ($name:ident, $bytes:literal, $minimums:literal, |$simd:ident, $rows:ident, $at:ident| $codes:expr) => {
+    ($name:ident, $bytes:literal, $minimums:literal, $bias:literal, $bits:literal, |$simd:ident, $rows:ident, $at:ident| $codes:expr) => {
         pub(super) struct $name;
         impl Format<$bytes, GROUPS> for $name {
             const MINIMUMS: bool = $minimums;
+            const BIAS: u8 = $bias;
+            const BITS: u32 = $bits;
             #[inline(always)]
             fn factors<S: Integers>(simd: S, rows: RowBytes<'_>, valid: usize, out: Factors<'_>) {
                 let groups = out.steps.iter_mut().zip(out.minimums).take(valid);
@@ -98,15 +105,11 @@ macro_rules! grouped {
     };
 }
 
-grouped!(Q4_0, 18, false, |simd, rows, at| biased(
-    simd,
-    nibbles(simd, rows.quads(simd, at + 2)),
-    8
-));
-grouped!(Q4_1, 20, true, |simd, rows, at| nibbles(simd, rows.quads(simd, at + 4)));
-grouped!(Q5_0, 22, false, |simd, rows, at| biased(simd, five_bits(simd, rows, at + 2), 16));
-grouped!(Q5_1, 24, true, |simd, rows, at| five_bits(simd, rows, at + 4));
-grouped!(Q8_0, 34, false, |simd, rows, at| rows.eights(simd, at + 2));
+grouped!(Q4_0, 18, false, 8, 4, |simd, rows, at| nibbles(simd, rows.quads(simd, at + 2)));
+grouped!(Q4_1, 20, true, 0, 4, |simd, rows, at| nibbles(simd, rows.quads(simd, at + 4)));
+grouped!(Q5_0, 22, false, 16, 5, |simd, rows, at| five_bits(simd, rows, at + 2));
+grouped!(Q5_1, 24, true, 0, 5, |simd, rows, at| five_bits(simd, rows, at + 4));
+grouped!(Q8_0, 34, false, 0, 8, |simd, rows, at| rows.eights(simd, at + 2));
 
 /// The lower halves of sixteen bytes, then the upper halves.
 #[inline(always)]
@@ -125,23 +128,18 @@ fn five_bits<S: Integers>(simd: S, rows: RowBytes<'_>, at: usize) -> [S::Rows; 8
     codes
 }
 
-/// Codes minus `bias`.
-#[inline(always)]
-fn biased<S: Integers>(simd: S, mut codes: [S::Rows; 8], bias: u8) -> [S::Rows; 8] {
-    unroll!(I < 8 => codes[I] = simd.sub(codes[I], bias));
-    codes
-}
-
 /// Implements a type whose blocks are chunks.
 macro_rules! chunked {
     (
-        $name:ident, $bytes:literal, $halves:literal, $minimums:literal,
+        $name:ident, $bytes:literal, $halves:literal, $minimums:literal, $bias:literal, $bits:literal,
         |$simd:ident, $rows:ident, $group:ident| $codes:expr, $factors:expr
     ) => {
         pub(super) struct $name;
         impl Format<$bytes, 1> for $name {
             const HALVES: bool = $halves;
             const MINIMUMS: bool = $minimums;
+            const BIAS: u8 = $bias;
+            const BITS: u32 = $bits;
             #[inline(always)]
             fn factors<S: Integers>(simd: S, rows: RowBytes<'_>, _: usize, out: Factors<'_>) {
                 $factors(simd, rows, out);
@@ -159,6 +157,8 @@ chunked!(
     144,
     false,
     true,
+    0,
+    4,
     |simd, rows, group| {
         // Two groups share 32 bytes.
         let mut codes = rows.eights(simd, 16 + group / 2 * 32);
@@ -172,6 +172,8 @@ chunked!(
     176,
     false,
     true,
+    0,
+    5,
     |simd, rows, group| {
         let mut codes = rows.eights(simd, 48 + group / 2 * 32);
         let upper = rows.eights(simd, 16);
@@ -188,6 +190,8 @@ chunked!(
     210,
     true,
     false,
+    32,
+    6,
     |simd, rows, group| {
         // Each half of the block has 64 bytes of lower and 32 of upper bits for its four groups.
         let (half, place) = (group / 4, group % 4);
@@ -196,7 +200,7 @@ chunked!(
         unroll!(I < 8 => {
             let upper = simd.times_16(simd.shift(upper[I], 2 * place, 3));
             let lower = simd.shift(codes[I], place / 2 * 4, 15);
-            codes[I] = simd.sub(simd.or(lower, upper), 32);
+            codes[I] = simd.or(lower, upper);
         });
         codes
     },

@@ -1,8 +1,9 @@
-//! Products of weights in blocks of small integers with 16-bit activations.
+//! Products of weights in blocks of small integers with 16-bit activations, or with 8-bit ones on
+//! request.
 //!
 //! Columns form chunks of 256, and chunks form eight groups of 32. A row of activations is rounded
 //! to 16-bit integers, with a step for every chunk: the largest magnitude divided by 32,767. The
-//! error is 258 times smaller than with the 8 bits of other engines. Then, for each chunk,
+//! error is 258 times smaller than with the 8 bits of other engines, where the divisor is 127. Then, for each chunk,
 //!
 //! - `sum[g]` is the sum of the products of the integers of group `g`, which is exact: a product of
 //!   two is at most 128 * 32,768, so 32 of them stay below 2^31;
@@ -25,6 +26,7 @@ pub(super) mod avx2;
 mod avx512;
 mod codes;
 mod few;
+mod form;
 mod format;
 #[cfg(target_arch = "aarch64")]
 pub(super) mod neon;
@@ -34,19 +36,24 @@ pub(crate) mod simd;
 mod source;
 mod sums;
 
+pub use codes::{
+    BlockCodes, CodeGroup, CodeParts, CodeSums, NarrowCodes, NarrowGroup, WideCodes, WideGroup,
+};
 pub(crate) use codes::{CHUNK, GROUP, GROUPS};
-pub use codes::{WideCodes, WideGroup, WideParts};
 pub(crate) use panels::BlockBuffers;
 
 use self::few::{FEW_TOKENS, few_tokens};
+use self::form::Form;
 use self::format::{Factors, Format, RowBytes, dispatch};
 use self::panels::many_tokens;
 use self::simd::{Half, Integers, ROWS_LEN};
 use super::types::{DenseMatrix, DenseType};
 use crate::simd::pad;
 
-/// The largest code.
+/// The largest code of 16 bits.
 const LARGEST: f32 = 32_767.0;
+/// The largest code of 8 bits.
+const LARGEST_NARROW: f32 = 127.0;
 /// 1.5 * 2^23. Adding it rounds a number of at most 2^22 to an integer, ties to even.
 const ROUND: f32 = 12_582_912.0;
 
@@ -58,7 +65,40 @@ pub(crate) fn wide_codes(
     x: &[f32],
     codes: &mut [WideGroup],
     steps: &mut [f32],
-    sums: &mut [[f32; GROUPS]],
+    sums: &mut [[CodeSums; GROUPS]],
+) {
+    let code = |x: f32| (x + ROUND).to_bits() as i16;
+    round(x, LARGEST, steps, sums, codes, |codes, x, inverse| {
+        let sums = round_group(x, inverse, &mut codes.0, code);
+        simd.arrange(codes);
+        sums
+    });
+}
+
+/// See [`Kernels::narrow_codes`](crate::Kernels::narrow_codes). The slices belong to one row.
+#[inline(always)]
+pub(crate) fn narrow_codes(
+    x: &[f32],
+    codes: &mut [NarrowGroup],
+    steps: &mut [f32],
+    sums: &mut [[CodeSums; GROUPS]],
+) {
+    let code = |x: f32| (x + ROUND).to_bits() as i8;
+    round(x, LARGEST_NARROW, steps, sums, codes, |codes, x, inverse| {
+        round_group(x, inverse, &mut codes.0, code)
+    });
+}
+
+/// Rounds a row. `group` rounds 32 activations, given the inverse of the step, and returns the sums
+/// of their codes.
+#[inline(always)]
+fn round<G>(
+    x: &[f32],
+    largest: f32,
+    steps: &mut [f32],
+    sums: &mut [[CodeSums; GROUPS]],
+    codes: &mut [G],
+    group: impl Fn(&mut G, &[f32; GROUP], f32) -> CodeSums,
 ) {
     let chunks = codes.as_chunks_mut::<GROUPS>().0.iter_mut().zip(x.chunks(CHUNK));
     for (((codes, x), step), sums) in chunks.zip(steps).zip(sums) {
@@ -71,34 +111,48 @@ pub(crate) fn wide_codes(
             }
         };
         let inverse;
-        (*step, inverse) = step_of(x);
-        for ((codes, x), sum) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
-            let mut total = 0;
-            for (code, x) in codes.0.iter_mut().zip(x) {
-                // Leaves the integer in the low bits.
-                *code = (x * inverse + ROUND).to_bits() as i16;
-                total += i32::from(*code);
-            }
-            simd.arrange(codes);
-            *sum = total as f32;
+        (*step, inverse) = step_of(x, largest);
+        for ((codes, x), sums) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
+            *sums = group(codes, x, inverse);
         }
     }
 }
 
 /// The step of a chunk's codes, and its inverse.
 #[inline(always)]
-fn step_of(x: &[f32]) -> (f32, f32) {
+fn step_of(x: &[f32], largest_code: f32) -> (f32, f32) {
     // Compares as integers, so that infinities and NaN are the largest.
     let largest = x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
-    let step = f32::from_bits(largest) / LARGEST;
+    let step = f32::from_bits(largest) / largest_code;
     (step, if step >= f32::MIN_POSITIVE { 1.0 / step } else { 0.0 })
+}
+
+/// Rounds 32 activations. `code` takes the low bits of an activation, which adding [`ROUND`] makes its
+/// integer.
+#[inline(always)]
+fn round_group<T: Copy + Into<i32>>(
+    x: &[f32; GROUP],
+    inverse: f32,
+    codes: &mut [T; GROUP],
+    code: impl Fn(f32) -> T,
+) -> CodeSums {
+    let mut sums = CodeSums::default();
+    let halves = codes.as_chunks_mut::<{ GROUP / 2 }>().0.iter_mut().zip(x.as_chunks().0);
+    for ((codes, x), sum) in halves.zip(&mut sums.0) {
+        let x: &[f32; GROUP / 2] = x;
+        for (out, x) in codes.iter_mut().zip(x) {
+            *out = code(x * inverse);
+            *sum += (*out).into();
+        }
+    }
+    sums
 }
 
 /// What the [codes](crate::Kernels::wide_codes) of a row of activations leave of it: the differences
 /// from the values of the codes. Codes of these differences add another 16 bits.
 pub fn wide_rest(x: &[f32], rest: &mut [f32]) {
     for (x, rest) in x.chunks(CHUNK).zip(rest.chunks_mut(CHUNK)) {
-        let (step, inverse) = step_of(x);
+        let (step, inverse) = step_of(x, LARGEST);
         for (x, rest) in x.iter().zip(rest) {
             *rest = x - ((x * inverse + ROUND) - ROUND) * step;
         }
@@ -107,23 +161,23 @@ pub fn wide_rest(x: &[f32], rest: &mut [f32]) {
 
 /// The products of all rows with at least one token. `out` is `[tokens][rows]`, and not empty.
 #[inline(always)]
-pub(crate) fn gemm<S: Integers>(
+pub(crate) fn gemm<S: Integers, G: Form>(
     simd: S,
     w: DenseMatrix<'_>,
-    x: &WideCodes,
+    x: &BlockCodes<G>,
     buffers: &mut BlockBuffers,
     out: &mut [f32],
 ) {
     // A version for one token alone, the most frequent product, needs no loop over tokens.
     match x.tokens() {
-        1 => return dispatch!(w.ty, few_tokens[true](simd, w, x, out)),
-        ..=FEW_TOKENS => return dispatch!(w.ty, few_tokens[false](simd, w, x, out)),
+        1 => return dispatch!(w.ty, few_tokens::<S, G>[true](simd, w, x, out)),
+        ..=FEW_TOKENS => return dispatch!(w.ty, few_tokens::<S, G>[false](simd, w, x, out)),
         _ => {}
     }
     match dispatch!(w.ty, form()) {
-        (true, _) => many_tokens::<S, true, false>(simd, w, x, buffers, out),
-        (false, true) => many_tokens::<S, false, true>(simd, w, x, buffers, out),
-        (false, false) => many_tokens::<S, false, false>(simd, w, x, buffers, out),
+        (true, _) => many_tokens::<S, G, true, false>(simd, w, x, buffers, out),
+        (false, true) => many_tokens::<S, G, false, true>(simd, w, x, buffers, out),
+        (false, false) => many_tokens::<S, G, false, false>(simd, w, x, buffers, out),
     }
 }
 
@@ -133,12 +187,18 @@ fn form<F: Format<N, B>, const N: usize, const B: usize>() -> (bool, bool) {
     (F::HALVES, F::MINIMUMS)
 }
 
+/// What is subtracted from a type's codes.
+fn bias<F: Format<N, B>, const N: usize, const B: usize>() -> u8 {
+    F::BIAS
+}
+
 /// Widens a matrix of one row.
 #[inline(always)]
 pub(crate) fn row<S: Integers>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
     let DenseMatrix { ty, bytes: w, .. } = w;
     let (weights, bytes) = ty.block();
     let (halves, minimums) = dispatch!(ty, form());
+    let bias = dispatch!(ty, bias());
     let mut steps = [[Half::ZERO; 2]; GROUPS];
     let mut all_minimums = [Half::ZERO; GROUPS];
     let mut codes = [[[0; ROWS_LEN]; 8]; GROUPS];
@@ -148,7 +208,8 @@ pub(crate) fn row<S: Integers>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
         for (g, out) in out.chunks_exact_mut(GROUP).enumerate() {
             for (i, out) in out.iter_mut().enumerate() {
                 let half = usize::from(halves && i >= GROUP / 2);
-                *out = f32::from(codes[g][i / 4][i % 4] as i8) * steps[g][half].0[0];
+                *out = f32::from(codes[g][i / 4][i % 4].wrapping_sub(bias) as i8)
+                    * steps[g][half].0[0];
                 if minimums {
                     *out += all_minimums[g].0[0];
                 }

@@ -1,6 +1,6 @@
 //! aarch64: four bytes of each row are four registers, and so are 16 sums.
 
-use super::codes::WideGroup;
+use super::codes::{NarrowGroup, WideGroup};
 use super::simd::{Half, Integers, ROWS_LEN};
 use crate::simd::neon::Neon;
 use crate::simd::{LANES, Simd};
@@ -71,6 +71,11 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
+    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
+        each!(I => vld1q_u8(x.as_ptr().add(16 * I)))
+    }
+
+    #[inline(always)]
     fn store_rows(self, x: Self::Rows, out: &mut [u8; ROWS_LEN]) {
         each!(I => vst1q_u8(out.as_mut_ptr().add(16 * I), x[I]));
     }
@@ -89,11 +94,6 @@ impl Integers for Neon {
     #[inline(always)]
     fn or(self, a: Self::Rows, b: Self::Rows) -> Self::Rows {
         each!(I => vorrq_u8(a[I], b[I]))
-    }
-
-    #[inline(always)]
-    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
-        each!(I => vsubq_u8(a[I], vdupq_n_u8(b)))
     }
 
     #[inline(always)]
@@ -141,24 +141,33 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
-    fn load_words(self, x: &WideGroup) -> Self::Words {
-        each!(I => vld1q_s16(x.0.as_ptr().add(8 * I)))
+    fn load_words(self, x: &[u8; ROWS_LEN]) -> Self::Words {
+        each!(I => vreinterpretq_s16_u8(vld1q_u8(x.as_ptr().add(16 * I))))
     }
 
     #[inline(always)]
-    fn store_words(self, x: Self::Words, out: &mut WideGroup) {
-        each!(I => vst1q_s16(out.0.as_mut_ptr().add(8 * I), x[I]));
+    fn store_words(self, x: Self::Words, out: &mut [u8; ROWS_LEN]) {
+        each!(I => vst1q_u8(out.as_mut_ptr().add(16 * I), vreinterpretq_u8_s16(x[I])));
     }
 
     #[inline(always)]
     fn words(self, x: Self::Rows) -> [Self::Words; 2] {
+        let x = each!(I => vqtbl1q_u8(x[I], vld1q_u8(ORDER.as_ptr())));
+        [
+            each!(I => vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(x[I])))),
+            each!(I => vreinterpretq_s16_u16(vmovl_high_u8(x[I]))),
+        ]
+    }
+
+    #[inline(always)]
+    fn signed_words(self, x: Self::Rows) -> [Self::Words; 2] {
         let x = each!(I => vreinterpretq_s8_u8(vqtbl1q_u8(x[I], vld1q_u8(ORDER.as_ptr()))));
         [each!(I => vmovl_s8(vget_low_s8(x[I]))), each!(I => vmovl_high_s8(x[I]))]
     }
 
     #[inline(always)]
-    fn zero_sums(self) -> Self::Sums {
-        each!(I => { let _ = I; vdupq_n_s32(0) })
+    fn splat_sums(self, x: i32) -> Self::Sums {
+        each!(I => { let _ = I; vdupq_n_s32(x) })
     }
 
     #[inline(always)]
@@ -167,6 +176,37 @@ impl Integers for Neon {
             let c = vmlal_s16(c[I], vget_low_s16(a[I]), vget_low_s16(b[I]));
             vmlal_high_s16(c, a[I], b[I])
         })
+    }
+
+    #[inline(always)]
+    fn four(self, x: &NarrowGroup, i: usize) -> Self::Rows {
+        let four = u32::from_le_bytes(x.0.as_chunks().0[i].map(|code| code as u8));
+        each!(I => { let _ = I; vreinterpretq_u8_u32(vdupq_n_u32(four)) })
+    }
+
+    #[inline(always)]
+    fn begin_bytes(self, sums: Self::Sums) -> Self::Sums {
+        sums
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums {
+        // Codes without a sign have at most six bits, so they are positive as signed bytes too.
+        self.dot_signed_bytes(w, x, products)
+    }
+
+    #[inline(always)]
+    fn dot_signed_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums {
+        each!(I => {
+            let (w, x) = (vreinterpretq_s8_u8(w[I]), vreinterpretq_s8_u8(x[I]));
+            let pairs = vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)), vmull_high_s8(w, x));
+            vpadalq_s16(products[I], pairs)
+        })
+    }
+
+    #[inline(always)]
+    fn end_bytes(self, products: Self::Sums, _: Self::Sums) -> Self::Sums {
+        products
     }
 
     #[inline(always)]

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::codes::{GROUPS, WideCodes, WideGroup};
+use super::codes::{BlockCodes, GROUPS};
+use super::form::{CodeType, Form, Line, code_type, start};
 use super::format::{self, Factors, Format, RowBytes, dispatch};
-use super::simd::{Half, Integers, LANES};
+use super::simd::{Half, Integers};
 use super::source::{PANEL, PanelBytes, Source, SourceChunk};
 use super::sums::{add_product, scaled, sum_lanes};
 use crate::dense::types::{DenseMatrix, DenseType};
@@ -18,8 +19,8 @@ const ROWS: usize = 96;
 /// A block of widened weights, in panels, and sums.
 #[derive(Debug, Default)]
 pub(crate) struct BlockBuffers {
-    /// `[panel][chunk][GROUPS][16]`: pairs of columns, each of the rows of the panel.
-    words: Vec<WideGroup>,
+    /// `[panel][chunk][GROUPS][8]`: quads of columns, each of the rows of the panel.
+    lines: Vec<Line>,
     /// Steps of the groups or of their halves, `[panel][chunk][GROUPS]`.
     steps: Vec<[Half; 2]>,
     /// `[panel][chunk][GROUPS]`
@@ -30,14 +31,15 @@ pub(crate) struct BlockBuffers {
 
 /// The products of rows with many tokens, for types with `HALVES` or `MINIMUMS`.
 #[inline(always)]
-pub(super) fn many_tokens<S: Integers, const HALVES: bool, const MINIMUMS: bool>(
+pub(super) fn many_tokens<S: Integers, G: Form, const HALVES: bool, const MINIMUMS: bool>(
     simd: S,
     w: DenseMatrix<'_>,
-    x: &WideCodes,
+    x: &BlockCodes<G>,
     buffers: &mut BlockBuffers,
     out: &mut [f32],
 ) {
     let DenseMatrix { ty, rows, .. } = w;
+    let code_type = dispatch!(ty, code_type::<S, G>());
     let tokens = x.tokens();
     let chunks = x.row(0).steps.len();
     let panels = ROWS / PANEL;
@@ -51,34 +53,30 @@ pub(super) fn many_tokens<S: Integers, const HALVES: bool, const MINIMUMS: bool>
         let count = ROWS.min(rows - first_row);
         for chunk in (0..chunks).step_by(DEPTH) {
             let depth = DEPTH.min(chunks - chunk);
-            buffers.reset(panels, depth);
+            buffers.reset::<G>(panels, depth);
             for first in (0..count).step_by(PANEL) {
                 for i in 0..depth {
                     let source = source.chunk(first_row + first, chunk + i);
                     let place = first / PANEL * depth + i;
                     let rows = source.panel(&mut last);
-                    dispatch!(ty, widen[HALVES, MINIMUMS](simd, source, rows, place, buffers));
+                    dispatch!(ty, widen::<S, G>[HALVES, MINIMUMS](simd, source, rows, place, buffers));
                 }
             }
             let mut first = 0;
             while first < tokens {
                 let sums = first % kept * panels * GROUPS;
-                let range = ChunkRange { x, first, chunk, depth };
+                let range = ChunkRange { x, first, chunk, depth, code_type };
                 let left = S::TOKENS_AT_ONCE.min(tokens - first);
                 let n = 1 << left.ilog2();
                 match n {
-                    1 => {
-                        buffers.multiply::<S, HALVES, MINIMUMS, 1>(simd, range, count, panels, sums)
-                    }
-                    2 if const { S::TOKENS_AT_ONCE > 1 } => {
-                        buffers.multiply::<S, HALVES, MINIMUMS, 2>(simd, range, count, panels, sums)
-                    }
-                    4 if const { S::TOKENS_AT_ONCE > 2 } => {
-                        buffers.multiply::<S, HALVES, MINIMUMS, 4>(simd, range, count, panels, sums)
-                    }
-                    _ if const { S::TOKENS_AT_ONCE > 4 } => {
-                        buffers.multiply::<S, HALVES, MINIMUMS, 8>(simd, range, count, panels, sums)
-                    }
+                    1 => buffers
+                        .multiply::<S, G, HALVES, MINIMUMS, 1>(simd, range, count, panels, sums),
+                    2 if const { S::TOKENS_AT_ONCE > 1 } => buffers
+                        .multiply::<S, G, HALVES, MINIMUMS, 2>(simd, range, count, panels, sums),
+                    4 if const { S::TOKENS_AT_ONCE > 2 } => buffers
+                        .multiply::<S, G, HALVES, MINIMUMS, 4>(simd, range, count, panels, sums),
+                    _ if const { S::TOKENS_AT_ONCE > 4 } => buffers
+                        .multiply::<S, G, HALVES, MINIMUMS, 8>(simd, range, count, panels, sums),
                     _ => unreachable!("more tokens than at once"),
                 }
                 if chunk + depth == chunks {
@@ -101,13 +99,15 @@ pub(super) fn many_tokens<S: Integers, const HALVES: bool, const MINIMUMS: bool>
 /// factors are zeros, and words are arbitrary: activations are zeros there.
 #[inline(always)]
 fn widen<
+    S: Integers,
+    G: Form,
     F: Format<N, B>,
     const N: usize,
     const B: usize,
     const HALVES: bool,
     const MINIMUMS: bool,
 >(
-    simd: impl Integers,
+    simd: S,
     source: SourceChunk<'_>,
     rows: RowBytes<'_>,
     place: usize,
@@ -116,52 +116,61 @@ fn widen<
     if const { HALVES != F::HALVES || MINIMUMS != F::MINIMUMS } {
         unreachable!("a type of another form");
     }
-    let BlockBuffers { words, steps, minimums, .. } = out;
+    let BlockBuffers { lines, steps, minimums, .. } = out;
     let valid = source.len / N * (GROUPS / B);
     let steps = &mut steps.as_chunks_mut().0[place];
     let minimums = &mut minimums.as_chunks_mut().0[place];
-    let words = &mut words.as_chunks_mut::<LANES>().0.as_chunks_mut::<GROUPS>().0[place];
+    let lines = &mut lines[place * GROUPS * 8 * G::LINES..][..GROUPS * 8 * G::LINES];
     F::factors(simd, rows, valid, Factors { steps, minimums });
     if valid < GROUPS {
         steps[valid..].fill([Half::ZERO; 2]);
         minimums[valid..].fill(Half::ZERO);
     }
-    for (g, words) in words.iter_mut().take(valid).enumerate() {
+    let signed = code_type::<S, G, F, N, B>().signed;
+    for (g, lines) in lines.chunks_exact_mut(8 * G::LINES).take(valid).enumerate() {
         source.prefetch::<N, B>(simd, g);
         let codes = F::codes(simd, rows, g);
         unroll!(I < 8 => {
-            let [first, second] = simd.words(codes[I]);
-            simd.store_words(first, &mut words[2 * I]);
-            simd.store_words(second, &mut words[2 * I + 1]);
+            let quad = G::quad(simd, signed, codes[I]);
+            G::store(simd, quad, &mut lines[I * G::LINES..][..G::LINES]);
         });
     }
 }
 
 /// A range of chunks of some tokens.
-#[derive(Clone, Copy)]
-struct ChunkRange<'a> {
-    x: &'a WideCodes,
+struct ChunkRange<'a, G> {
+    x: &'a BlockCodes<G>,
     /// The first token.
     first: usize,
     /// The first chunk.
     chunk: usize,
     /// Number of chunks.
     depth: usize,
+    /// The type of the weights' codes.
+    code_type: CodeType,
 }
 
-/// A chunk of the weights of a panel: words, steps and minimums.
+impl<G> Clone for ChunkRange<'_, G> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<G> Copy for ChunkRange<'_, G> {}
+
+/// A chunk of the weights of a panel: codes, steps and minimums.
 #[derive(Clone, Copy)]
 struct PanelChunk<'a> {
-    words: &'a [[WideGroup; LANES]; GROUPS],
+    lines: &'a [Line],
     steps: &'a [[Half; 2]; GROUPS],
     minimums: &'a [Half; GROUPS],
 }
 
 impl BlockBuffers {
     /// Resizes for panels of `depth` chunks.
-    fn reset(&mut self, panels: usize, depth: usize) {
+    fn reset<G: Form>(&mut self, panels: usize, depth: usize) {
         let groups = panels * depth * GROUPS;
-        self.words.resize(self.words.len().max(groups * LANES), WideGroup::ZERO);
+        self.lines.resize(self.lines.len().max(groups * 8 * G::LINES), Line::ZERO);
         self.steps.resize(self.steps.len().max(groups), [Half::ZERO; 2]);
         self.minimums.resize(self.minimums.len().max(groups), Half::ZERO);
     }
@@ -169,21 +178,21 @@ impl BlockBuffers {
     /// Adds the products of `count` rows with `T` tokens to sums from `first` on, or sets them if
     /// these are the first columns. Each token has sums of `panels` panels.
     #[inline(always)]
-    fn multiply<S: Integers, const HALVES: bool, const MINIMUMS: bool, const T: usize>(
+    fn multiply<S: Integers, G: Form, const HALVES: bool, const MINIMUMS: bool, const T: usize>(
         &mut self,
         simd: S,
-        x: ChunkRange<'_>,
+        x: ChunkRange<'_, G>,
         count: usize,
         panels: usize,
         first: usize,
     ) {
-        let BlockBuffers { words, steps, minimums, sums } = self;
+        let BlockBuffers { lines, steps, minimums, sums } = self;
         let sums = &mut sums[first..];
-        let (words, steps) = (words.as_chunks().0.as_chunks().0, steps.as_chunks().0);
-        let minimums = minimums.as_chunks().0;
+        let (steps, minimums) = (steps.as_chunks().0, minimums.as_chunks().0);
         let chunk = |panel: usize, i: usize| {
-            let at = panel * x.depth + i;
-            PanelChunk { words: &words[at], steps: &steps[at], minimums: &minimums[at] }
+            let (at, len) = (panel * x.depth + i, GROUPS * 8 * G::LINES);
+            let lines = &lines[at * len..][..len];
+            PanelChunk { lines, steps: &steps[at], minimums: &minimums[at] }
         };
         // The panels of a tile may have more rows than the matrix.
         for panel in (0..count.div_ceil(PANEL)).step_by(S::PANELS_AT_ONCE) {
@@ -192,9 +201,16 @@ impl BlockBuffers {
             for i in 0..x.depth {
                 if const { S::PANELS_AT_ONCE == 2 } {
                     let chunks = [chunk(panel, i), chunk(panel + 1, i)];
-                    tile::<S, HALVES, MINIMUMS, T, 2>(simd, chunks, x, i, sums, token);
+                    tile::<S, G, HALVES, MINIMUMS, T, 2>(simd, chunks, x, i, sums, token);
                 } else {
-                    tile::<S, HALVES, MINIMUMS, T, 1>(simd, [chunk(panel, i)], x, i, sums, token);
+                    tile::<S, G, HALVES, MINIMUMS, T, 1>(
+                        simd,
+                        [chunk(panel, i)],
+                        x,
+                        i,
+                        sums,
+                        token,
+                    );
                 }
             }
         }
@@ -204,10 +220,17 @@ impl BlockBuffers {
 /// Adds the products of a chunk of `P` panels and `T` tokens to the sums, which are `distance` apart
 /// for the tokens.
 #[inline(always)]
-fn tile<S: Integers, const HALVES: bool, const MINIMUMS: bool, const T: usize, const P: usize>(
+fn tile<
+    S: Integers,
+    G: Form,
+    const HALVES: bool,
+    const MINIMUMS: bool,
+    const T: usize,
+    const P: usize,
+>(
     simd: S,
     panels: [PanelChunk<'_>; P],
-    x: ChunkRange<'_>,
+    x: ChunkRange<'_, G>,
     i: usize,
     sums: &mut [Half],
     distance: usize,
@@ -219,14 +242,23 @@ fn tile<S: Integers, const HALVES: bool, const MINIMUMS: bool, const T: usize, c
         let mut lower = [[simd.zero_sums(); P]; T];
         let mut upper = lower;
         let mut codes = [&tokens[0].codes[i][g]; T];
-        unroll!(TOKEN < T => codes[TOKEN] = &tokens[TOKEN].codes[i][g]);
-        let mut words = [&panels[0].words[g]; P];
-        unroll!(P_ < P => words[P_] = &panels[P_].words[g]);
+        unroll!(TOKEN < T => {
+            codes[TOKEN] = &tokens[TOKEN].codes[i][g];
+            let first = start(simd, x.code_type, HALVES, tokens[TOKEN].sums[i][g]);
+            (lower[TOKEN], upper[TOKEN]) = ([first[0]; P], [first[1]; P]);
+        });
+        let len = 8 * G::LINES;
+        let mut lines = [&panels[0].lines[g * len..][..len]; P];
+        unroll!(P_ < P => lines[P_] = &panels[P_].lines[g * len..][..len]);
+        let quads = x.code_type.quads;
         if HALVES {
-            dots(simd, words, codes, 0..LANES / 2, &mut lower);
-            dots(simd, words, codes, LANES / 2..LANES, &mut upper);
+            dots::<_, _, false, T, P>(simd, lines, codes, quads, 0..4, &mut lower);
+            dots::<_, _, false, T, P>(simd, lines, codes, quads, 4..8, &mut upper);
+        } else if x.code_type.signed && const { !MINIMUMS && G::LINES == 1 } {
+            dots::<_, _, true, T, P>(simd, lines, codes, quads, 0..8, &mut lower);
         } else {
-            dots(simd, words, codes, 0..LANES, &mut lower);
+            // Words have been extended with their signs.
+            dots::<_, _, false, T, P>(simd, lines, codes, quads, 0..8, &mut lower);
         }
         unroll!(TOKEN < T => {
             let token = tokens[TOKEN];
@@ -238,30 +270,44 @@ fn tile<S: Integers, const HALVES: bool, const MINIMUMS: bool, const T: usize, c
                 }
                 let acc = [lower[TOKEN][P_], upper[TOKEN][P_]];
                 let factors = (&steps[g], &minimums[g]);
-                let product =
-                    scaled(simd, (HALVES, MINIMUMS), acc, factors, token.sums[i][g]);
+                let total = token.sums[i][g].total();
+                let product = scaled(simd, (HALVES, MINIMUMS), acc, factors, total);
                 add_product(simd, product, token.steps[i], sum);
             });
         });
     }
 }
 
-/// Adds the products of some pairs of columns of a group.
+/// Adds the products of a range of quads of columns of a group, `together` at a time.
 #[inline(always)]
-fn dots<S: Integers, const T: usize, const P: usize>(
+fn dots<S: Integers, G: Form, const SIGNED: bool, const T: usize, const P: usize>(
     simd: S,
-    words: [&[WideGroup; LANES]; P],
-    codes: [&WideGroup; T],
-    pairs: Range<usize>,
+    lines: [&[Line]; P],
+    codes: [&G; T],
+    together: usize,
+    quads: Range<usize>,
     sums: &mut [[S::Sums; P]; T],
 ) {
     let mut acc = *sums;
-    for pair in pairs {
-        let mut w = [simd.load_words(&words[0][pair]); P];
-        unroll!(P_ < P => w[P_] = simd.load_words(&words[P_][pair]));
+    for first in quads.step_by(together) {
+        let mut products = acc;
         unroll!(TOKEN < T => {
-            let x = simd.pair(codes[TOKEN], pair);
-            unroll!(P_ < P => acc[TOKEN][P_] = simd.dot(w[P_], x, acc[TOKEN][P_]));
+            unroll!(P_ < P => products[TOKEN][P_] = G::begin(simd, acc[TOKEN][P_]));
+        });
+        for i in first..first + together {
+            let mut quad = [G::load(simd, &lines[0][i * G::LINES..][..G::LINES]); P];
+            unroll!(P_ < P => quad[P_] = G::load(simd, &lines[P_][i * G::LINES..][..G::LINES]));
+            unroll!(TOKEN < T => {
+                unroll!(P_ < P => {
+                    let products = &mut products[TOKEN][P_];
+                    *products = codes[TOKEN].dot(simd, SIGNED, quad[P_], i, *products);
+                });
+            });
+        }
+        unroll!(TOKEN < T => {
+            unroll!(P_ < P => {
+                acc[TOKEN][P_] = G::end(simd, products[TOKEN][P_], acc[TOKEN][P_]);
+            });
         });
     }
     *sums = acc;

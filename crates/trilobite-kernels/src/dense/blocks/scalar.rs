@@ -1,6 +1,6 @@
 //! Any processor, in plain Rust.
 
-use super::codes::{GROUP, WideGroup};
+use super::codes::{GROUP, NarrowGroup, WideGroup};
 use super::simd::{Half, Integers, LANES, ROWS_LEN};
 use crate::simd::scalar::{Arithmetic, Scalar};
 use half::f16;
@@ -26,6 +26,11 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     }
 
     #[inline(never)]
+    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
+        *x
+    }
+
+    #[inline(never)]
     fn store_rows(self, x: Self::Rows, out: &mut [u8; ROWS_LEN]) {
         *out = x;
     }
@@ -46,11 +51,6 @@ impl<F: Arithmetic> Integers for Scalar<F> {
             *a |= b;
         }
         a
-    }
-
-    #[inline(never)]
-    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
-        a.map(|a| a.wrapping_sub(b))
     }
 
     #[inline(never)]
@@ -81,23 +81,28 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     }
 
     #[inline(never)]
-    fn load_words(self, x: &WideGroup) -> Self::Words {
-        x.0
+    fn load_words(self, x: &[u8; ROWS_LEN]) -> Self::Words {
+        std::array::from_fn(|i| i16::from_ne_bytes([x[2 * i], x[2 * i + 1]]))
     }
 
     #[inline(never)]
-    fn store_words(self, x: Self::Words, out: &mut WideGroup) {
-        out.0 = x;
+    fn store_words(self, x: Self::Words, out: &mut [u8; ROWS_LEN]) {
+        out.as_chunks_mut().0.iter_mut().zip(x).for_each(|(out, x)| *out = x.to_ne_bytes());
     }
 
     #[inline(never)]
     fn words(self, x: Self::Rows) -> [Self::Words; 2] {
+        [0, 1].map(|at| std::array::from_fn(|i| i16::from(x[2 * i + at])))
+    }
+
+    #[inline(never)]
+    fn signed_words(self, x: Self::Rows) -> [Self::Words; 2] {
         [0, 1].map(|at| std::array::from_fn(|i| i16::from(x[2 * i + at] as i8)))
     }
 
     #[inline(never)]
-    fn zero_sums(self) -> Self::Sums {
-        [0; LANES]
+    fn splat_sums(self, x: i32) -> Self::Sums {
+        [x; LANES]
     }
 
     #[inline(never)]
@@ -106,6 +111,42 @@ impl<F: Arithmetic> Integers for Scalar<F> {
             c[i / 2] += i32::from(a) * i32::from(b);
         }
         c
+    }
+
+    #[inline(never)]
+    fn four(self, x: &NarrowGroup, i: usize) -> Self::Rows {
+        std::array::from_fn(|byte| x.0[4 * i + byte % 4] as u8)
+    }
+
+    #[inline(never)]
+    fn begin_bytes(self, sums: Self::Sums) -> Self::Sums {
+        sums
+    }
+
+    #[inline(never)]
+    fn dot_bytes(self, w: Self::Rows, x: Self::Rows, mut products: Self::Sums) -> Self::Sums {
+        for (i, (w, x)) in w.into_iter().zip(x).enumerate() {
+            products[i / 4] += i32::from(w) * i32::from(x as i8);
+        }
+        products
+    }
+
+    #[inline(never)]
+    fn dot_signed_bytes(
+        self,
+        w: Self::Rows,
+        x: Self::Rows,
+        mut products: Self::Sums,
+    ) -> Self::Sums {
+        for (i, (w, x)) in w.into_iter().zip(x).enumerate() {
+            products[i / 4] += i32::from(w as i8) * i32::from(x as i8);
+        }
+        products
+    }
+
+    #[inline(never)]
+    fn end_bytes(self, products: Self::Sums, _: Self::Sums) -> Self::Sums {
+        products
     }
 
     #[inline(never)]

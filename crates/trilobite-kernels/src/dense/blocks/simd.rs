@@ -1,6 +1,6 @@
 //! The integer operations of an instruction set, on sixteen rows.
 
-use super::codes::{GROUP, WideGroup};
+use super::codes::{GROUP, NarrowGroup, WideGroup};
 use crate::simd::Simd;
 
 /// Number of lanes of a sum: rows of a panel.
@@ -30,6 +30,8 @@ pub(crate) trait Integers: Simd {
 
     /// Number of tokens that are multiplied together, up to 8.
     const TOKENS_AT_ONCE: usize;
+    /// What [`dot_signed_bytes`](Integers::dot_signed_bytes) adds to bytes `w`.
+    const SIGNED_BIAS: i32 = 0;
     /// Number of panels that a product of many tokens multiplies together: 1 or 2.
     const PANELS_AT_ONCE: usize;
 
@@ -39,13 +41,13 @@ pub(crate) trait Integers: Simd {
     /// # Panics
     /// `x` ends before the last byte.
     fn quads(self, x: &[u8], distance: usize) -> [Self::Rows; 4];
+    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows;
     fn store_rows(self, x: Self::Rows, out: &mut [u8; ROWS_LEN]);
     /// Shifts each byte right by `by`, below 8, and masks it: `mask` is below `2^(8 - by)`.
     fn shift(self, x: Self::Rows, by: usize, mask: u8) -> Self::Rows;
     /// Each byte times 16. Bytes are below 16.
     fn times_16(self, x: Self::Rows) -> Self::Rows;
     fn or(self, a: Self::Rows, b: Self::Rows) -> Self::Rows;
-    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows;
     /// In each row, byte `j` is `value` if bit `4 I + j` of the row's four bytes is set, and else 0.
     /// `I` is at most 7, and `value` has one bit.
     fn bits<const I: usize>(self, x: Self::Rows, value: u8) -> Self::Rows;
@@ -57,16 +59,34 @@ pub(crate) trait Integers: Simd {
     /// Reorders every four words to the order of [`words`](Integers::words): the first, the third, the
     /// second and the fourth.
     fn arrange(self, x: &mut WideGroup);
-    fn load_words(self, x: &WideGroup) -> Self::Words;
-    fn store_words(self, x: Self::Words, out: &mut WideGroup);
-    /// The bytes as signed integers: the first and third byte of each row, then the second and
+    fn load_words(self, x: &[u8; ROWS_LEN]) -> Self::Words;
+    fn store_words(self, x: Self::Words, out: &mut [u8; ROWS_LEN]);
+    /// The bytes as unsigned integers: the first and third byte of each row, then the second and
     /// fourth.
     fn words(self, x: Self::Rows) -> [Self::Words; 2];
+    /// The bytes as signed integers, in the same order.
+    fn signed_words(self, x: Self::Rows) -> [Self::Words; 2];
     /// Words `2 i` and `2 i + 1` of a group, for all rows. `i` is below 16.
     fn pair(self, x: &WideGroup, i: usize) -> Self::Words;
-    fn zero_sums(self) -> Self::Sums;
+    fn splat_sums(self, x: i32) -> Self::Sums;
+    #[inline(always)]
+    fn zero_sums(self) -> Self::Sums {
+        self.splat_sums(0)
+    }
     /// The sum of each row's two products, plus `c`.
     fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums;
+    /// Bytes `4 i` to `4 i + 3` of a group, for all rows. `i` is below 8.
+    fn four(self, x: &NarrowGroup, i: usize) -> Self::Rows;
+    /// Makes room for products of bytes, to be added to `sums`.
+    fn begin_bytes(self, sums: Self::Sums) -> Self::Sums;
+    /// Adds each row's four products of unsigned bytes `w` and signed bytes `x`. Pairs of adjacent
+    /// products add up to at most 2^15 - 1 in magnitude, in all calls up to
+    /// [`end_bytes`](Integers::end_bytes).
+    fn dot_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums;
+    /// The same for signed bytes `w`, plus [`SIGNED_BIAS`](Integers::SIGNED_BIAS). No byte `x` is -128.
+    fn dot_signed_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums;
+    /// Adds the products to the `sums` of [`begin_bytes`](Integers::begin_bytes).
+    fn end_bytes(self, products: Self::Sums, sums: Self::Sums) -> Self::Sums;
     fn floats(self, x: Self::Sums) -> Self::Half;
 
     fn splat_half(self, x: f32) -> Self::Half;
