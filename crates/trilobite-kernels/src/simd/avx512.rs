@@ -47,7 +47,17 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch(self, address: *const u8, bytes: usize) {
-        Prefetch::All.lines((0..bytes).step_by(64).map(|line| address.wrapping_add(line).cast()));
+        Prefetch::All.bytes(address, bytes);
+    }
+
+    #[inline(always)]
+    fn prefers_second_level(self) -> bool {
+        Prefetch::fastest() == Prefetch::Second
+    }
+
+    #[inline(always)]
+    fn prefetch_second(self, address: *const u8, bytes: usize) {
+        Prefetch::Second.bytes(address, bytes);
     }
 
     #[inline(always)]

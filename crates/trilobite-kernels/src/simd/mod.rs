@@ -52,6 +52,17 @@ pub(crate) trait Simd: Copy {
 
     /// Prefetches some bytes from an address on, which may be outside the program's memory.
     fn prefetch(self, address: *const u8, bytes: usize);
+    /// Whether dense weights are better prefetched with
+    /// [`prefetch_second`](Simd::prefetch_second).
+    #[inline(always)]
+    fn prefers_second_level(self) -> bool {
+        false
+    }
+    /// Prefetches to the second level, if the instruction set can choose.
+    #[inline(always)]
+    fn prefetch_second(self, address: *const u8, bytes: usize) {
+        self.prefetch(address, bytes);
+    }
     fn splat(self, x: f32) -> Self::Lanes;
     fn load(self, x: &[f32; LANES]) -> Self::Lanes;
     fn load_f16(self, x: &[u16; LANES]) -> Self::Lanes;

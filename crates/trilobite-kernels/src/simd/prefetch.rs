@@ -56,6 +56,12 @@ impl Prefetch {
         self.lines([address]);
     }
 
+    /// Prefetches some bytes from an address on.
+    #[inline(always)]
+    pub(crate) fn bytes(self, address: *const u8, bytes: usize) {
+        self.lines((0..bytes).step_by(64).map(|line| address.wrapping_add(line).cast()));
+    }
+
     /// Prefetches the cache lines at some addresses. The way is chosen once for all of them.
     #[inline(always)]
     pub(crate) fn lines(self, addresses: impl IntoIterator<Item = *const i8>) {

@@ -82,6 +82,11 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
+        both!(I => _mm256_sub_epi8(a[I], _mm256_set1_epi8(b as i8)))
+    }
+
+    #[inline(always)]
     fn bits<const I: usize>(self, x: Self::Rows, value: u8) -> Self::Rows {
         both!(R => {
             // The byte of the four bits, four times.
@@ -165,6 +170,11 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
     #[inline(always)]
     fn splat_sums(self, x: i32) -> Self::Sums {
         both!(I => { let _ = I; _mm256_set1_epi32(x) })
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        both!(I => _mm256_add_epi32(a[I], b[I]))
     }
 
     #[inline(always)]

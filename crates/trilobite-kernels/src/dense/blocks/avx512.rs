@@ -68,6 +68,12 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_sub_epi8(a, _mm512_set1_epi8(b as i8)) }
+    }
+
+    #[inline(always)]
     fn bits<const I: usize>(self, x: Self::Rows, value: u8) -> Self::Rows {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
@@ -146,6 +152,12 @@ impl Integers for Avx512 {
     fn splat_sums(self, x: i32) -> Self::Sums {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_add_epi32(a, b) }
     }
 
     #[inline(always)]

@@ -32,16 +32,13 @@ impl CodeGroup for NarrowGroup {
     const ZERO: Self = NarrowGroup([0; GROUP]);
 }
 
-/// The sums of the codes of the lower and the upper half of a group.
+/// Sums of the codes of a group, which are exact.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct CodeSums(pub(crate) [i32; 2]);
-
-impl CodeSums {
-    /// The sum of all codes of the group, which is exact.
-    #[inline(always)]
-    pub(crate) fn total(self) -> f32 {
-        (self.0[0] + self.0[1]) as f32
-    }
+pub struct CodeSums {
+    /// Those of the lower and of the upper half.
+    pub(crate) halves: [i32; 2],
+    /// That of the whole group.
+    pub(crate) total: f32,
 }
 
 /// The codes of the activations of some tokens, with a step and sums of codes for every 256 columns.

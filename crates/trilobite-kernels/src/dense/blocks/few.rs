@@ -1,8 +1,8 @@
 //! Products with a few tokens: weights are decoded in registers.
 
-use super::codes::{BlockCodes, CodeRow, GROUPS};
-use super::form::{Form, code_type, start};
-use super::format::{Factors, Format};
+use super::codes::{BlockCodes, CodeGroup, CodeRow, GROUPS, NarrowGroup};
+use super::form::{CodeType, Form, code_type, start};
+use super::format::{Factors, Format, MAX_SET, Quads};
 use super::simd::{Half, Integers};
 use super::source::{PANEL, PanelBytes, Source};
 use super::sums::{add_product, scaled, sum_lanes};
@@ -32,7 +32,8 @@ pub(super) fn few_tokens<
         *token = x.row(t);
     }
     let tokens = &tokens[..x.tokens()];
-    let source = Source::new(w, PANEL);
+    let source = Source::new(simd, w, PANEL);
+    let code_type = code_type::<S, G, F, N, B>();
     let mut last = [0; size_of::<PanelBytes>()];
     let mut steps = [[Half::ZERO; 2]; GROUPS];
     let mut minimums = [Half::ZERO; GROUPS];
@@ -46,22 +47,30 @@ pub(super) fn few_tokens<
             let valid = chunk.len / N * (GROUPS / B);
             let factors = Factors { steps: &mut steps, minimums: &mut minimums };
             F::factors(simd, rows, valid, factors);
-            for g in 0..valid {
-                chunk.prefetch::<N, B>(simd, g);
-                let group = Group {
-                    codes: F::codes(simd, rows, g),
-                    steps: &steps[g],
-                    minimums: &minimums[g],
-                    place: (i, g),
-                };
+            for set in 0..valid / F::SET {
+                let groups = set * F::SET..(set + 1) * F::SET;
+                groups.clone().for_each(|g| chunk.prefetch::<N, B>(simd, g));
                 if ONE {
-                    group.multiply::<G, F, N, B, 1>(simd, tokens, sums);
+                    let mut products = Products::<S, G, 1>::new(simd, F::HALVES, code_type, tokens);
+                    products.place = (i, groups.start);
+                    F::codes(simd, rows, set, &mut products);
+                    unroll!(K < MAX_SET => if K < F::SET {
+                        let g = groups.start + K;
+                        let factors = (&steps[g], &minimums[g]);
+                        products.add(simd, K, F::MINIMUMS, factors, sums);
+                    });
                     continue;
                 }
-                let mut first = 0;
-                while first < tokens.len() {
-                    let (tokens, sums) = (&tokens[first..], &mut sums[first..]);
-                    first += group.multiply_some::<G, F, N, B>(simd, tokens, sums);
+                let mut codes = Codes([[simd.four(&NarrowGroup::ZERO, 0); 8]; MAX_SET]);
+                F::codes(simd, rows, set, &mut codes);
+                for (g, codes) in groups.zip(codes.0) {
+                    let factors = (&steps[g], &minimums[g]);
+                    let group = Group { codes, factors, place: (i, g) };
+                    let mut first = 0;
+                    while first < tokens.len() {
+                        let (tokens, sums) = (&tokens[first..], &mut sums[first..]);
+                        first += group.multiply_some::<G, F, N, B>(simd, tokens, sums);
+                    }
                 }
             }
             // Columns behind the row count as zeros, as in panels.
@@ -79,11 +88,89 @@ pub(super) fn few_tokens<
     }
 }
 
+/// The codes of a set of groups.
+struct Codes<S: Integers>([[S::Rows; 8]; MAX_SET]);
+
+impl<S: Integers> Quads<S> for Codes<S> {
+    #[inline(always)]
+    fn quad(&mut self, _: S, group: usize, i: usize, codes: S::Rows) {
+        self.0[group][i] = codes;
+    }
+}
+
+/// The products of a set of groups with `T` tokens.
+struct Products<'a, S: Integers, G, const T: usize> {
+    tokens: &'a [CodeRow<'a, G>],
+    /// Index of the chunk, and of the first group in it.
+    place: (usize, usize),
+    /// Whether halves of groups have steps of their own.
+    halves: bool,
+    code_type: CodeType,
+    /// For each group and token the sums of its halves, or of the whole group.
+    sums: [[[S::Sums; 2]; T]; MAX_SET],
+    /// Products that are not yet in the sums.
+    products: [[S::Sums; T]; MAX_SET],
+}
+
+impl<S: Integers, G: Form, const T: usize> Quads<S> for Products<'_, S, G, T> {
+    #[inline(always)]
+    fn quad(&mut self, simd: S, group: usize, i: usize, codes: S::Rows) {
+        let ((chunk, first), quads) = (self.place, self.code_type.quads);
+        let half = if self.halves { i / 4 } else { 0 };
+        let quad = G::quad(simd, self.code_type.signed, codes);
+        unroll!(TOKEN < T => {
+            let CodeRow { codes, sums, .. } = self.tokens[TOKEN];
+            let (x, sum) = (&codes[chunk][first + group], &mut self.sums[group][TOKEN]);
+            let products = &mut self.products[group][TOKEN];
+            if i == 0 {
+                *sum = start(simd, self.code_type, self.halves, sums[chunk][first + group]);
+            }
+            if i % quads == 0 {
+                *products = G::begin(simd, sum[half]);
+            }
+            *products = x.dot(simd, self.code_type.signed, quad, i, *products);
+            if i % quads == quads - 1 {
+                sum[half] = G::end(simd, *products, sum[half]);
+            }
+        });
+    }
+}
+
+impl<'a, S: Integers, G: Form, const T: usize> Products<'a, S, G, T> {
+    #[inline(always)]
+    fn new(simd: S, halves: bool, code_type: CodeType, tokens: &'a [CodeRow<'a, G>]) -> Self {
+        let zero = simd.zero_sums();
+        let (sums, products) = ([[[zero; 2]; T]; MAX_SET], [[zero; T]; MAX_SET]);
+        Self { tokens: &tokens[..T], place: (0, 0), halves, code_type, sums, products }
+    }
+
+    /// Adds the products of a group to the sums of the tokens.
+    #[inline(always)]
+    fn add(
+        &self,
+        simd: S,
+        group: usize,
+        minimums: bool,
+        factors: (&[Half; 2], &Half),
+        out: &mut [[Half; GROUPS]],
+    ) {
+        let (chunk, g) = (self.place.0, self.place.1 + group);
+        let out = &mut out[..T];
+        unroll!(TOKEN < T => {
+            let x = self.tokens[TOKEN];
+            let form = (self.halves, minimums);
+            let total = x.sums[chunk][g].total;
+            let product = scaled(simd, form, self.sums[group][TOKEN], factors, total);
+            add_product(simd, product, x.steps[chunk], &mut out[TOKEN][g]);
+        });
+    }
+}
+
 /// A group of sixteen rows.
 struct Group<'a, S: Integers> {
     codes: [S::Rows; 8],
-    steps: &'a [Half; 2],
-    minimums: &'a Half,
+    /// The steps and the minimums.
+    factors: (&'a [Half; 2], &'a Half),
     /// Index of the chunk, and of the group in it.
     place: (usize, usize),
 }
@@ -122,33 +209,10 @@ impl<S: Integers> Group<'_, S> {
         tokens: &[CodeRow<'_, G>],
         sums: &mut [[Half; GROUPS]],
     ) {
-        let (tokens, sums) = (&tokens[..T], &mut sums[..T]);
-        let (i, g) = self.place;
         let code_type = code_type::<S, G, F, N, B>();
-        let quads = code_type.quads;
-        let mut acc = [[simd.zero_sums(); 2]; T];
-        let mut products = [simd.zero_sums(); T];
-        unroll!(TOKEN < T => acc[TOKEN] = start(simd, code_type, F::HALVES, tokens[TOKEN].sums[i][g]));
-        unroll!(I < 8 => {
-            let half = if F::HALVES { I / 4 } else { 0 };
-            let quad = G::quad(simd, code_type.signed, self.codes[I]);
-            unroll!(TOKEN < T => {
-                let x = &tokens[TOKEN].codes[i][g];
-                if I % quads == 0 {
-                    products[TOKEN] = G::begin(simd, acc[TOKEN][half]);
-                }
-                products[TOKEN] = x.dot(simd, code_type.signed, quad, I, products[TOKEN]);
-                if I % quads == quads - 1 {
-                    acc[TOKEN][half] = G::end(simd, products[TOKEN], acc[TOKEN][half]);
-                }
-            });
-        });
-        unroll!(TOKEN < T => {
-            let x = tokens[TOKEN];
-            let form = (F::HALVES, F::MINIMUMS);
-            let factors = (self.steps, self.minimums);
-            let product = scaled(simd, form, acc[TOKEN], factors, x.sums[i][g].total());
-            add_product(simd, product, x.steps[i], &mut sums[TOKEN][g]);
-        });
+        let mut products = Products::<S, G, T>::new(simd, F::HALVES, code_type, tokens);
+        products.place = self.place;
+        unroll!(I < 8 => products.quad(simd, 0, I, self.codes[I]));
+        products.add(simd, 0, F::MINIMUMS, self.factors, sums);
     }
 }

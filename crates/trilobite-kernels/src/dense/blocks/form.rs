@@ -31,17 +31,30 @@ pub(super) struct CodeType {
 pub(crate) trait Form: CodeGroup + 'static {
     /// Four columns of sixteen rows of weights, a quad.
     type Quad<S: Integers>: Copy;
+    /// A quad or half of it: what is loaded and multiplied at a time.
+    type Unit<S: Integers>: Copy;
 
-    /// Number of lines of a quad.
-    const LINES: usize;
+    /// The quads of a group in memory.
+    type Lines: Copy;
+
+    /// Number of units of a quad.
+    const UNITS: usize;
+    /// Whether weights are decoded in registers for a few tokens too, and not only for one.
+    const FEW: bool;
 
     /// The bias, and the number of quads, for codes of weights of `bits` bits. Those of eight are
     /// signed.
     fn bias_and_quads<S: Integers>(bias: u8, bits: u32) -> (i32, usize);
+    /// The codes of a format as they are widened: words without bias.
+    fn widened<S: Integers>(simd: S, signed: bool, bias: u8, codes: S::Rows) -> Self::Quad<S>;
     /// A quad of the codes of a format.
     fn quad<S: Integers>(simd: S, signed: bool, codes: S::Rows) -> Self::Quad<S>;
-    fn load<S: Integers>(simd: S, lines: &[Line]) -> Self::Quad<S>;
-    fn store<S: Integers>(simd: S, quad: Self::Quad<S>, lines: &mut [Line]);
+    /// The groups that lines hold.
+    fn lines(lines: &[Line]) -> &[Self::Lines];
+    fn lines_mut(lines: &mut [Line]) -> &mut [Self::Lines];
+    /// Loads unit `i` of a group.
+    fn load<S: Integers>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S>;
+    fn store<S: Integers>(simd: S, quad: Self::Quad<S>, i: usize, lines: &mut Self::Lines);
     /// Makes room for the products of some quads, to be added to `sums`.
     fn begin<S: Integers>(simd: S, sums: S::Sums) -> S::Sums;
     /// Adds the products with quad `i` of the activations to the result of [`begin`](Form::begin).
@@ -53,18 +66,39 @@ pub(crate) trait Form: CodeGroup + 'static {
         i: usize,
         products: S::Sums,
     ) -> S::Sums;
+    /// The same with unit `i`.
+    fn dot_unit<S: Integers>(
+        &self,
+        simd: S,
+        signed: bool,
+        unit: Self::Unit<S>,
+        i: usize,
+        products: S::Sums,
+    ) -> S::Sums;
     /// The sums with these products.
     fn end<S: Integers>(simd: S, products: S::Sums, sums: S::Sums) -> S::Sums;
 }
 
 impl Form for WideGroup {
     type Quad<S: Integers> = [S::Words; 2];
+    type Unit<S: Integers> = S::Words;
 
-    const LINES: usize = 2;
+    type Lines = [Line; 16];
+
+    const UNITS: usize = 2;
+    const FEW: bool = true;
 
     #[inline(always)]
     fn bias_and_quads<S: Integers>(bias: u8, _: u32) -> (i32, usize) {
         (i32::from(bias), 8)
+    }
+
+    #[inline(always)]
+    fn widened<S: Integers>(simd: S, signed: bool, bias: u8, codes: S::Rows) -> Self::Quad<S> {
+        match bias {
+            0 => Self::quad(simd, signed, codes),
+            _ => simd.signed_words(simd.sub(codes, bias)),
+        }
     }
 
     #[inline(always)]
@@ -73,14 +107,29 @@ impl Form for WideGroup {
     }
 
     #[inline(always)]
-    fn load<S: Integers>(simd: S, lines: &[Line]) -> Self::Quad<S> {
-        [simd.load_words(&lines[0].0), simd.load_words(&lines[1].0)]
+    fn lines(lines: &[Line]) -> &[Self::Lines] {
+        lines.as_chunks().0
     }
 
     #[inline(always)]
-    fn store<S: Integers>(simd: S, [first, second]: Self::Quad<S>, lines: &mut [Line]) {
-        simd.store_words(first, &mut lines[0].0);
-        simd.store_words(second, &mut lines[1].0);
+    fn lines_mut(lines: &mut [Line]) -> &mut [Self::Lines] {
+        lines.as_chunks_mut().0
+    }
+
+    #[inline(always)]
+    fn load<S: Integers>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S> {
+        simd.load_words(&lines[i].0)
+    }
+
+    #[inline(always)]
+    fn store<S: Integers>(
+        simd: S,
+        [first, second]: Self::Quad<S>,
+        i: usize,
+        lines: &mut Self::Lines,
+    ) {
+        simd.store_words(first, &mut lines[2 * i].0);
+        simd.store_words(second, &mut lines[2 * i + 1].0);
     }
 
     #[inline(always)]
@@ -92,13 +141,26 @@ impl Form for WideGroup {
     fn dot<S: Integers>(
         &self,
         simd: S,
-        _: bool,
+        signed: bool,
         [first, second]: Self::Quad<S>,
         i: usize,
         products: S::Sums,
     ) -> S::Sums {
-        let products = simd.dot(first, simd.pair(self, 2 * i), products);
-        simd.dot(second, simd.pair(self, 2 * i + 1), products)
+        let products = self.dot_unit(simd, signed, first, 2 * i, products);
+        self.dot_unit(simd, signed, second, 2 * i + 1, products)
+    }
+
+    #[inline(always)]
+    fn dot_unit<S: Integers>(
+        &self,
+        simd: S,
+        // Words have been extended with their signs.
+        _: bool,
+        unit: Self::Unit<S>,
+        i: usize,
+        products: S::Sums,
+    ) -> S::Sums {
+        simd.dot(unit, simd.pair(self, i), products)
     }
 
     #[inline(always)]
@@ -109,8 +171,13 @@ impl Form for WideGroup {
 
 impl Form for NarrowGroup {
     type Quad<S: Integers> = S::Rows;
+    type Unit<S: Integers> = S::Rows;
 
-    const LINES: usize = 1;
+    type Lines = [Line; 8];
+
+    const UNITS: usize = 1;
+    // It would take as much compile time as all other products with these codes.
+    const FEW: bool = false;
 
     #[inline(always)]
     fn bias_and_quads<S: Integers>(bias: u8, bits: u32) -> (i32, usize) {
@@ -122,18 +189,33 @@ impl Form for NarrowGroup {
     }
 
     #[inline(always)]
+    fn widened<S: Integers>(_: S, _: bool, _: u8, codes: S::Rows) -> Self::Quad<S> {
+        codes
+    }
+
+    #[inline(always)]
     fn quad<S: Integers>(_: S, _: bool, codes: S::Rows) -> Self::Quad<S> {
         codes
     }
 
     #[inline(always)]
-    fn load<S: Integers>(simd: S, lines: &[Line]) -> Self::Quad<S> {
-        simd.load_rows(&lines[0].0)
+    fn lines(lines: &[Line]) -> &[Self::Lines] {
+        lines.as_chunks().0
     }
 
     #[inline(always)]
-    fn store<S: Integers>(simd: S, quad: Self::Quad<S>, lines: &mut [Line]) {
-        simd.store_rows(quad, &mut lines[0].0);
+    fn lines_mut(lines: &mut [Line]) -> &mut [Self::Lines] {
+        lines.as_chunks_mut().0
+    }
+
+    #[inline(always)]
+    fn load<S: Integers>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S> {
+        simd.load_rows(&lines[i].0)
+    }
+
+    #[inline(always)]
+    fn store<S: Integers>(simd: S, quad: Self::Quad<S>, i: usize, lines: &mut Self::Lines) {
+        simd.store_rows(quad, &mut lines[i].0);
     }
 
     #[inline(always)]
@@ -150,11 +232,23 @@ impl Form for NarrowGroup {
         i: usize,
         products: S::Sums,
     ) -> S::Sums {
+        self.dot_unit(simd, signed, quad, i, products)
+    }
+
+    #[inline(always)]
+    fn dot_unit<S: Integers>(
+        &self,
+        simd: S,
+        signed: bool,
+        unit: Self::Unit<S>,
+        i: usize,
+        products: S::Sums,
+    ) -> S::Sums {
         let x = simd.four(self, i);
         if signed {
-            simd.dot_signed_bytes(quad, x, products)
+            simd.dot_signed_bytes(unit, x, products)
         } else {
-            simd.dot_bytes(quad, x, products)
+            simd.dot_bytes(unit, x, products)
         }
     }
 
@@ -179,7 +273,7 @@ pub(super) fn start<S: Integers>(
     simd: S,
     CodeType { bias, .. }: CodeType,
     halves: bool,
-    CodeSums([lower, upper]): CodeSums,
+    CodeSums { halves: [lower, upper], .. }: CodeSums,
 ) -> [S::Sums; 2] {
     match halves {
         true => [simd.splat_sums(-bias * lower), simd.splat_sums(-bias * upper)],

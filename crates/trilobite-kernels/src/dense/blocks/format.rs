@@ -18,13 +18,6 @@ impl RowBytes<'_> {
     fn quads<S: Integers>(self, simd: S, at: usize) -> [S::Rows; 4] {
         simd.quads(&self.bytes[at..], self.distance)
     }
-
-    /// Thirty-two bytes of each row from byte `at` on.
-    #[inline(always)]
-    fn eights<S: Integers>(self, simd: S, at: usize) -> [S::Rows; 8] {
-        let ([a, b, c, d], [e, f, g, h]) = (self.quads(simd, at), self.quads(simd, at + 16));
-        [a, b, c, d, e, f, g, h]
-    }
 }
 
 /// The factors of a chunk of sixteen rows. Those that a type does not have are not stored.
@@ -41,15 +34,26 @@ pub(super) trait Format<const N: usize, const B: usize> {
     const HALVES: bool = false;
     /// Whether weights have minimums.
     const MINIMUMS: bool = false;
+    /// Number of adjacent groups that share bytes, a set.
+    const SET: usize = 1;
     /// What is subtracted from codes: a power of two, or 0.
     const BIAS: u8 = 0;
     /// Number of bits of a code. Codes of eight bits are signed.
     const BITS: u32;
     /// Stores the factors of the first `valid` groups.
     fn factors<S: Integers>(simd: S, rows: RowBytes<'_>, valid: usize, out: Factors<'_>);
-    /// The codes of group `g`, four columns at a time, without bias, scale and minimum.
-    fn codes<S: Integers>(simd: S, rows: RowBytes<'_>, g: usize) -> [S::Rows; 8];
+    /// Decodes the groups of a set, without bias, scale and minimum. The quads of a group are in order.
+    fn codes<S: Integers>(simd: S, rows: RowBytes<'_>, set: usize, out: &mut impl Quads<S>);
 }
+
+/// Receives decoded weights.
+pub(super) trait Quads<S: Integers> {
+    /// Receives the codes of the columns `4 i` to `4 i + 3` of a group of the set. Both are constants.
+    fn quad(&mut self, simd: S, group: usize, i: usize, codes: S::Rows);
+}
+
+/// The maximum number of groups of a set.
+pub(super) const MAX_SET: usize = 4;
 
 /// Calls a function for the format of a type. Types before its name's arguments and constants in
 /// brackets are further generic arguments.
@@ -79,7 +83,7 @@ pub(super) use dispatch;
 /// Implements a type with one group a block, which starts with a step, and in some types a minimum,
 /// in f16.
 macro_rules! grouped {
-    ($name:ident, $bytes:literal, $minimums:literal, $bias:literal, $bits:literal, |$simd:ident, $rows:ident, $at:ident| $codes:expr) => {
+    ($name:ident, $bytes:literal, $minimums:literal, $bias:literal, $bits:literal, |$simd:ident, $rows:ident, $at:ident, $out:ident| $codes:expr) => {
         pub(super) struct $name;
         impl Format<$bytes, GROUPS> for $name {
             const MINIMUMS: bool = $minimums;
@@ -97,47 +101,59 @@ macro_rules! grouped {
                 }
             }
             #[inline(always)]
-            fn codes<S: Integers>($simd: S, $rows: RowBytes<'_>, g: usize) -> [S::Rows; 8] {
-                let $at = g * $bytes;
+            fn codes<S: Integers>(
+                $simd: S,
+                $rows: RowBytes<'_>,
+                group: usize,
+                $out: &mut impl Quads<S>,
+            ) {
+                let $at = group * $bytes;
                 $codes
             }
         }
     };
 }
 
-grouped!(Q4_0, 18, false, 8, 4, |simd, rows, at| nibbles(simd, rows.quads(simd, at + 2)));
-grouped!(Q4_1, 20, true, 0, 4, |simd, rows, at| nibbles(simd, rows.quads(simd, at + 4)));
-grouped!(Q5_0, 22, false, 16, 5, |simd, rows, at| five_bits(simd, rows, at + 2));
-grouped!(Q5_1, 24, true, 0, 5, |simd, rows, at| five_bits(simd, rows, at + 4));
-grouped!(Q8_0, 34, false, 0, 8, |simd, rows, at| rows.eights(simd, at + 2));
+grouped!(Q4_0, 18, false, 8, 4, |simd, rows, at, out| nibbles(simd, rows, at + 2, out));
+grouped!(Q4_1, 20, true, 0, 4, |simd, rows, at, out| nibbles(simd, rows, at + 4, out));
+grouped!(Q5_0, 22, false, 16, 5, |simd, rows, at, out| five_bits(simd, rows, at + 2, out));
+grouped!(Q5_1, 24, true, 0, 5, |simd, rows, at, out| five_bits(simd, rows, at + 4, out));
+grouped!(Q8_0, 34, false, 0, 8, |simd, rows, at, out| {
+    unroll!(HALF < 2 => {
+        let codes = rows.quads(simd, at + 2 + 16 * HALF);
+        unroll!(I < 4 => out.quad(simd, 0, 4 * HALF + I, codes[I]); 0 1 2 3);
+    }; 0 1);
+});
 
 /// The lower halves of sixteen bytes, then the upper halves.
 #[inline(always)]
-fn nibbles<S: Integers>(simd: S, [a, b, c, d]: [S::Rows; 4]) -> [S::Rows; 8] {
-    let mut codes = [a, b, c, d, a, b, c, d];
-    unroll!(I < 8 => codes[I] = simd.shift(codes[I], I / 4 * 4, 15));
-    codes
+fn nibbles<S: Integers>(simd: S, rows: RowBytes<'_>, at: usize, out: &mut impl Quads<S>) {
+    let bytes = rows.quads(simd, at);
+    unroll!(I < 8 => out.quad(simd, 0, I, simd.shift(bytes[I % 4], I / 4 * 4, 15)));
 }
 
 /// Codes of 32 fifth bits, which are adjacent, followed by the other bits.
 #[inline(always)]
-fn five_bits<S: Integers>(simd: S, rows: RowBytes<'_>, at: usize) -> [S::Rows; 8] {
+fn five_bits<S: Integers>(simd: S, rows: RowBytes<'_>, at: usize, out: &mut impl Quads<S>) {
     let [bits, ..] = rows.quads(simd, at);
-    let mut codes = nibbles(simd, rows.quads(simd, at + 4));
-    unroll!(I < 8 => codes[I] = simd.or(codes[I], simd.bits::<I>(bits, 16)));
-    codes
+    let bytes = rows.quads(simd, at + 4);
+    unroll!(I < 8 => {
+        let lower = simd.shift(bytes[I % 4], I / 4 * 4, 15);
+        out.quad(simd, 0, I, simd.or(lower, simd.bits::<I>(bits, 16)));
+    });
 }
 
 /// Implements a type whose blocks are chunks.
 macro_rules! chunked {
     (
-        $name:ident, $bytes:literal, $halves:literal, $minimums:literal, $bias:literal, $bits:literal,
-        |$simd:ident, $rows:ident, $group:ident| $codes:expr, $factors:expr
+        $name:ident, $bytes:literal, $halves:literal, $minimums:literal, $set:literal, $bias:literal, $bits:literal,
+        |$simd:ident, $rows:ident, $s:ident, $out:ident| $codes:expr, $factors:expr
     ) => {
         pub(super) struct $name;
         impl Format<$bytes, 1> for $name {
             const HALVES: bool = $halves;
             const MINIMUMS: bool = $minimums;
+            const SET: usize = $set;
             const BIAS: u8 = $bias;
             const BITS: u32 = $bits;
             #[inline(always)]
@@ -145,7 +161,12 @@ macro_rules! chunked {
                 $factors(simd, rows, out);
             }
             #[inline(always)]
-            fn codes<S: Integers>($simd: S, $rows: RowBytes<'_>, $group: usize) -> [S::Rows; 8] {
+            fn codes<S: Integers>(
+                $simd: S,
+                $rows: RowBytes<'_>,
+                $s: usize,
+                $out: &mut impl Quads<S>,
+            ) {
                 $codes
             }
         }
@@ -157,13 +178,20 @@ chunked!(
     144,
     false,
     true,
+    2,
     0,
     4,
-    |simd, rows, group| {
+    |simd, rows, set, out| {
         // Two groups share 32 bytes.
-        let mut codes = rows.eights(simd, 16 + group / 2 * 32);
-        unroll!(I < 8 => codes[I] = simd.shift(codes[I], 4 * (group % 2), 15));
-        codes
+        unroll!(HALF < 2 => {
+            let bytes = rows.quads(simd, 16 + set * 32 + 16 * HALF);
+            unroll!(GROUP < 2 => {
+                unroll!(I < 4 => {
+                    let codes = simd.shift(bytes[I], 4 * GROUP, 15);
+                    out.quad(simd, GROUP, 4 * HALF + I, codes);
+                }; 0 1 2 3);
+            }; 0 1);
+        }; 0 1);
     },
     six_bits
 );
@@ -172,16 +200,21 @@ chunked!(
     176,
     false,
     true,
+    2,
     0,
     5,
-    |simd, rows, group| {
-        let mut codes = rows.eights(simd, 48 + group / 2 * 32);
-        let upper = rows.eights(simd, 16);
-        unroll!(I < 8 => {
-            let upper = simd.times_16(simd.shift(upper[I], group, 1));
-            codes[I] = simd.or(simd.shift(codes[I], 4 * (group % 2), 15), upper);
-        });
-        codes
+    |simd, rows, set, out| {
+        unroll!(HALF < 2 => {
+            let bytes = rows.quads(simd, 48 + set * 32 + 16 * HALF);
+            let upper = rows.quads(simd, 16 + 16 * HALF);
+            unroll!(GROUP < 2 => {
+                unroll!(I < 4 => {
+                    let upper = simd.times_16(simd.shift(upper[I], 2 * set + GROUP, 1));
+                    let codes = simd.or(simd.shift(bytes[I], 4 * GROUP, 15), upper);
+                    out.quad(simd, GROUP, 4 * HALF + I, codes);
+                }; 0 1 2 3);
+            }; 0 1);
+        }; 0 1);
     },
     six_bits
 );
@@ -190,19 +223,23 @@ chunked!(
     210,
     true,
     false,
+    4,
     32,
     6,
-    |simd, rows, group| {
-        // Each half of the block has 64 bytes of lower and 32 of upper bits for its four groups.
-        let (half, place) = (group / 4, group % 4);
-        let mut codes = rows.eights(simd, half * 64 + place % 2 * 32);
-        let upper = rows.eights(simd, 128 + half * 32);
-        unroll!(I < 8 => {
-            let upper = simd.times_16(simd.shift(upper[I], 2 * place, 3));
-            let lower = simd.shift(codes[I], place / 2 * 4, 15);
-            codes[I] = simd.or(lower, upper);
-        });
-        codes
+    |simd, rows, set, out| {
+        // Four groups share 64 bytes of lower and 32 of upper bits.
+        unroll!(HALF < 2 => {
+            let at = set * 64 + 16 * HALF;
+            let bytes = [rows.quads(simd, at), rows.quads(simd, at + 32)];
+            let upper = rows.quads(simd, 128 + set * 32 + 16 * HALF);
+            unroll!(GROUP < 4 => {
+                unroll!(I < 4 => {
+                    let upper = simd.times_16(simd.shift(upper[I], 2 * GROUP, 3));
+                    let lower = simd.shift(bytes[GROUP % 2][I], GROUP / 2 * 4, 15);
+                    out.quad(simd, GROUP, 4 * HALF + I, simd.or(lower, upper));
+                }; 0 1 2 3);
+            }; 0 1 2 3);
+        }; 0 1);
     },
     scaled_halves
 );

@@ -44,7 +44,7 @@ pub(crate) use panels::BlockBuffers;
 
 use self::few::{FEW_TOKENS, few_tokens};
 use self::form::Form;
-use self::format::{Factors, Format, RowBytes, dispatch};
+use self::format::{Factors, Format, Quads, RowBytes, dispatch};
 use self::panels::many_tokens;
 use self::simd::{Half, Integers, ROWS_LEN};
 use super::types::{DenseMatrix, DenseType};
@@ -138,13 +138,14 @@ fn round_group<T: Copy + Into<i32>>(
 ) -> CodeSums {
     let mut sums = CodeSums::default();
     let halves = codes.as_chunks_mut::<{ GROUP / 2 }>().0.iter_mut().zip(x.as_chunks().0);
-    for ((codes, x), sum) in halves.zip(&mut sums.0) {
+    for ((codes, x), sum) in halves.zip(&mut sums.halves) {
         let x: &[f32; GROUP / 2] = x;
         for (out, x) in codes.iter_mut().zip(x) {
             *out = code(x * inverse);
             *sum += (*out).into();
         }
     }
+    sums.total = (sums.halves[0] + sums.halves[1]) as f32;
     sums
 }
 
@@ -171,20 +172,27 @@ pub(crate) fn gemm<S: Integers, G: Form>(
     // A version for one token alone, the most frequent product, needs no loop over tokens.
     match x.tokens() {
         1 => return dispatch!(w.ty, few_tokens::<S, G>[true](simd, w, x, out)),
-        ..=FEW_TOKENS => return dispatch!(w.ty, few_tokens::<S, G>[false](simd, w, x, out)),
+        ..=FEW_TOKENS if const { G::FEW } => {
+            return dispatch!(w.ty, few_tokens::<S, G>[false](simd, w, x, out));
+        }
         _ => {}
     }
     match dispatch!(w.ty, form()) {
-        (true, _) => many_tokens::<S, G, true, false>(simd, w, x, buffers, out),
-        (false, true) => many_tokens::<S, G, false, true>(simd, w, x, buffers, out),
-        (false, false) => many_tokens::<S, G, false, false>(simd, w, x, buffers, out),
+        (true, ..) => many_tokens::<S, G, true, false, false>(simd, w, x, buffers, out),
+        (false, true, _) => many_tokens::<S, G, false, true, false>(simd, w, x, buffers, out),
+        // Words have been extended with their signs.
+        (false, false, true) if const { G::UNITS == 1 } => {
+            many_tokens::<S, G, false, false, true>(simd, w, x, buffers, out)
+        }
+        (false, false, _) => many_tokens::<S, G, false, false, false>(simd, w, x, buffers, out),
     }
 }
 
-/// Whether halves of a type's groups have steps of their own, and whether it has minimums.
-fn form<F: Format<N, B>, const N: usize, const B: usize>() -> (bool, bool) {
+/// Whether halves of a type's groups have steps of their own, whether it has minimums, and whether its
+/// codes are signed.
+fn form<F: Format<N, B>, const N: usize, const B: usize>() -> (bool, bool, bool) {
     const { assert!(!(F::HALVES && F::MINIMUMS), "a form that no type has") };
-    (F::HALVES, F::MINIMUMS)
+    (F::HALVES, F::MINIMUMS, F::BITS == 8)
 }
 
 /// What is subtracted from a type's codes.
@@ -197,7 +205,7 @@ fn bias<F: Format<N, B>, const N: usize, const B: usize>() -> u8 {
 pub(crate) fn row<S: Integers>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
     let DenseMatrix { ty, bytes: w, .. } = w;
     let (weights, bytes) = ty.block();
-    let (halves, minimums) = dispatch!(ty, form());
+    let (halves, minimums, _) = dispatch!(ty, form());
     let bias = dispatch!(ty, bias());
     let mut steps = [[Half::ZERO; 2]; GROUPS];
     let mut all_minimums = [Half::ZERO; GROUPS];
@@ -229,8 +237,17 @@ fn decode<F: Format<N, B>, const N: usize, const B: usize>(
     let rows = RowBytes { bytes: w, distance: 0 };
     let valid = w.len() / N * (GROUPS / B);
     F::factors(simd, rows, valid, factors);
-    for (g, out) in out.iter_mut().take(valid).enumerate() {
-        let codes = F::codes(simd, rows, g);
-        unroll!(I < 8 => simd.store_rows(codes[I], &mut out[I]));
+    for (set, out) in out[..valid].chunks_exact_mut(F::SET).enumerate() {
+        F::codes(simd, rows, set, &mut Stored(out));
+    }
+}
+
+/// Stores the codes of a set of groups.
+struct Stored<'a>(&'a mut [[[u8; ROWS_LEN]; 8]]);
+
+impl<S: Integers> Quads<S> for Stored<'_> {
+    #[inline(always)]
+    fn quad(&mut self, simd: S, group: usize, i: usize, codes: S::Rows) {
+        simd.store_rows(codes, &mut self.0[group][i]);
     }
 }

@@ -97,6 +97,11 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
+        each!(I => vsubq_u8(a[I], vdupq_n_u8(b)))
+    }
+
+    #[inline(always)]
     fn bits<const I: usize>(self, x: Self::Rows, value: u8) -> Self::Rows {
         each!(R => {
             // The byte of the four bits, four times.
@@ -168,6 +173,11 @@ impl Integers for Neon {
     #[inline(always)]
     fn splat_sums(self, x: i32) -> Self::Sums {
         each!(I => { let _ = I; vdupq_n_s32(x) })
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        each!(I => vaddq_s32(a[I], b[I]))
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::codes::{BlockCodes, GROUPS};
 use super::form::{CodeType, Form, Line, code_type, start};
-use super::format::{self, Factors, Format, RowBytes, dispatch};
+use super::format::{self, Factors, Format, Quads, RowBytes, dispatch};
 use super::simd::{Half, Integers};
 use super::source::{PANEL, PanelBytes, Source, SourceChunk};
 use super::sums::{add_product, scaled, sum_lanes};
@@ -31,7 +31,13 @@ pub(crate) struct BlockBuffers {
 
 /// The products of rows with many tokens, for types with `HALVES` or `MINIMUMS`.
 #[inline(always)]
-pub(super) fn many_tokens<S: Integers, G: Form, const HALVES: bool, const MINIMUMS: bool>(
+pub(super) fn many_tokens<
+    S: Integers,
+    G: Form,
+    const HALVES: bool,
+    const MINIMUMS: bool,
+    const SIGNED: bool,
+>(
     simd: S,
     w: DenseMatrix<'_>,
     x: &BlockCodes<G>,
@@ -44,7 +50,7 @@ pub(super) fn many_tokens<S: Integers, G: Form, const HALVES: bool, const MINIMU
     let chunks = x.row(0).steps.len();
     let panels = ROWS / PANEL;
     const { assert!(ROWS.is_multiple_of(S::PANELS_AT_ONCE * PANEL), "panels are left over") };
-    let (source, mut last) = (Source::new(w, ROWS), [0; size_of::<PanelBytes>()]);
+    let (source, mut last) = (Source::new(simd, w, ROWS), [0; size_of::<PanelBytes>()]);
     // Sums are kept for the next block of columns, if there is one.
     let kept = if chunks > DEPTH { tokens } else { S::TOKENS_AT_ONCE };
 
@@ -67,16 +73,25 @@ pub(super) fn many_tokens<S: Integers, G: Form, const HALVES: bool, const MINIMU
                 let sums = first % kept * panels * GROUPS;
                 let range = ChunkRange { x, first, chunk, depth, code_type };
                 let left = S::TOKENS_AT_ONCE.min(tokens - first);
-                let n = 1 << left.ilog2();
+                let n = if left == S::TOKENS_AT_ONCE || G::FEW { 1 << left.ilog2() } else { 1 };
                 match n {
-                    1 => buffers
-                        .multiply::<S, G, HALVES, MINIMUMS, 1>(simd, range, count, panels, sums),
-                    2 if const { S::TOKENS_AT_ONCE > 1 } => buffers
-                        .multiply::<S, G, HALVES, MINIMUMS, 2>(simd, range, count, panels, sums),
-                    4 if const { S::TOKENS_AT_ONCE > 2 } => buffers
-                        .multiply::<S, G, HALVES, MINIMUMS, 4>(simd, range, count, panels, sums),
+                    1 => buffers.multiply::<S, G, HALVES, MINIMUMS, SIGNED, 1>(
+                        simd, range, count, panels, sums,
+                    ),
+                    2 if const { S::TOKENS_AT_ONCE == 2 || S::TOKENS_AT_ONCE > 1 && G::FEW } => {
+                        buffers.multiply::<S, G, HALVES, MINIMUMS, SIGNED, 2>(
+                            simd, range, count, panels, sums,
+                        )
+                    }
+                    4 if const { S::TOKENS_AT_ONCE == 4 || S::TOKENS_AT_ONCE > 2 && G::FEW } => {
+                        buffers.multiply::<S, G, HALVES, MINIMUMS, SIGNED, 4>(
+                            simd, range, count, panels, sums,
+                        )
+                    }
                     _ if const { S::TOKENS_AT_ONCE > 4 } => buffers
-                        .multiply::<S, G, HALVES, MINIMUMS, 8>(simd, range, count, panels, sums),
+                        .multiply::<S, G, HALVES, MINIMUMS, SIGNED, 8>(
+                            simd, range, count, panels, sums,
+                        ),
                     _ => unreachable!("more tokens than at once"),
                 }
                 if chunk + depth == chunks {
@@ -120,20 +135,37 @@ fn widen<
     let valid = source.len / N * (GROUPS / B);
     let steps = &mut steps.as_chunks_mut().0[place];
     let minimums = &mut minimums.as_chunks_mut().0[place];
-    let lines = &mut lines[place * GROUPS * 8 * G::LINES..][..GROUPS * 8 * G::LINES];
+    let lines = &mut G::lines_mut(lines)[place * GROUPS..][..GROUPS];
     F::factors(simd, rows, valid, Factors { steps, minimums });
     if valid < GROUPS {
         steps[valid..].fill([Half::ZERO; 2]);
         minimums[valid..].fill(Half::ZERO);
     }
     let signed = code_type::<S, G, F, N, B>().signed;
-    for (g, lines) in lines.chunks_exact_mut(8 * G::LINES).take(valid).enumerate() {
-        source.prefetch::<N, B>(simd, g);
-        let codes = F::codes(simd, rows, g);
-        unroll!(I < 8 => {
-            let quad = G::quad(simd, signed, codes[I]);
-            G::store(simd, quad, &mut lines[I * G::LINES..][..G::LINES]);
-        });
+    for set in 0..valid / F::SET {
+        let groups = set * F::SET..(set + 1) * F::SET;
+        groups.clone().for_each(|g| source.prefetch::<N, B>(simd, g));
+        F::codes(
+            simd,
+            rows,
+            set,
+            &mut Widened::<G> { signed, bias: F::BIAS, lines: &mut lines[groups] },
+        );
+    }
+}
+
+/// Where the quads of a set of groups are widened to.
+struct Widened<'a, G: Form> {
+    signed: bool,
+    bias: u8,
+    lines: &'a mut [G::Lines],
+}
+
+impl<S: Integers, G: Form> Quads<S> for Widened<'_, G> {
+    #[inline(always)]
+    fn quad(&mut self, simd: S, group: usize, i: usize, codes: S::Rows) {
+        let quad = G::widened(simd, self.signed, self.bias, codes);
+        G::store(simd, quad, i, &mut self.lines[group]);
     }
 }
 
@@ -159,18 +191,26 @@ impl<G> Clone for ChunkRange<'_, G> {
 impl<G> Copy for ChunkRange<'_, G> {}
 
 /// A chunk of the weights of a panel: codes, steps and minimums.
-#[derive(Clone, Copy)]
-struct PanelChunk<'a> {
-    lines: &'a [Line],
+struct PanelChunk<'a, G: Form> {
+    lines: &'a [G::Lines; GROUPS],
     steps: &'a [[Half; 2]; GROUPS],
     minimums: &'a [Half; GROUPS],
 }
+
+impl<G: Form> Clone for PanelChunk<'_, G> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<G: Form> Copy for PanelChunk<'_, G> {}
 
 impl BlockBuffers {
     /// Resizes for panels of `depth` chunks.
     fn reset<G: Form>(&mut self, panels: usize, depth: usize) {
         let groups = panels * depth * GROUPS;
-        self.lines.resize(self.lines.len().max(groups * 8 * G::LINES), Line::ZERO);
+        let lines = groups * size_of::<G::Lines>() / size_of::<Line>();
+        self.lines.resize(self.lines.len().max(lines), Line::ZERO);
         self.steps.resize(self.steps.len().max(groups), [Half::ZERO; 2]);
         self.minimums.resize(self.minimums.len().max(groups), Half::ZERO);
     }
@@ -178,7 +218,14 @@ impl BlockBuffers {
     /// Adds the products of `count` rows with `T` tokens to sums from `first` on, or sets them if
     /// these are the first columns. Each token has sums of `panels` panels.
     #[inline(always)]
-    fn multiply<S: Integers, G: Form, const HALVES: bool, const MINIMUMS: bool, const T: usize>(
+    fn multiply<
+        S: Integers,
+        G: Form,
+        const HALVES: bool,
+        const MINIMUMS: bool,
+        const SIGNED: bool,
+        const T: usize,
+    >(
         &mut self,
         simd: S,
         x: ChunkRange<'_, G>,
@@ -189,10 +236,10 @@ impl BlockBuffers {
         let BlockBuffers { lines, steps, minimums, sums } = self;
         let sums = &mut sums[first..];
         let (steps, minimums) = (steps.as_chunks().0, minimums.as_chunks().0);
+        let lines = G::lines(lines).as_chunks().0;
         let chunk = |panel: usize, i: usize| {
-            let (at, len) = (panel * x.depth + i, GROUPS * 8 * G::LINES);
-            let lines = &lines[at * len..][..len];
-            PanelChunk { lines, steps: &steps[at], minimums: &minimums[at] }
+            let at = panel * x.depth + i;
+            PanelChunk::<G> { lines: &lines[at], steps: &steps[at], minimums: &minimums[at] }
         };
         // The panels of a tile may have more rows than the matrix.
         for panel in (0..count.div_ceil(PANEL)).step_by(S::PANELS_AT_ONCE) {
@@ -201,9 +248,9 @@ impl BlockBuffers {
             for i in 0..x.depth {
                 if const { S::PANELS_AT_ONCE == 2 } {
                     let chunks = [chunk(panel, i), chunk(panel + 1, i)];
-                    tile::<S, G, HALVES, MINIMUMS, T, 2>(simd, chunks, x, i, sums, token);
+                    tile::<S, G, HALVES, MINIMUMS, SIGNED, T, 2>(simd, chunks, x, i, sums, token);
                 } else {
-                    tile::<S, G, HALVES, MINIMUMS, T, 1>(
+                    tile::<S, G, HALVES, MINIMUMS, SIGNED, T, 1>(
                         simd,
                         [chunk(panel, i)],
                         x,
@@ -225,11 +272,12 @@ fn tile<
     G: Form,
     const HALVES: bool,
     const MINIMUMS: bool,
+    const SIGNED: bool,
     const T: usize,
     const P: usize,
 >(
     simd: S,
-    panels: [PanelChunk<'_>; P],
+    panels: [PanelChunk<'_, G>; P],
     x: ChunkRange<'_, G>,
     i: usize,
     sums: &mut [Half],
@@ -244,20 +292,19 @@ fn tile<
         let mut codes = [&tokens[0].codes[i][g]; T];
         unroll!(TOKEN < T => {
             codes[TOKEN] = &tokens[TOKEN].codes[i][g];
-            let first = start(simd, x.code_type, HALVES, tokens[TOKEN].sums[i][g]);
-            (lower[TOKEN], upper[TOKEN]) = ([first[0]; P], [first[1]; P]);
         });
-        let len = 8 * G::LINES;
-        let mut lines = [&panels[0].lines[g * len..][..len]; P];
-        unroll!(P_ < P => lines[P_] = &panels[P_].lines[g * len..][..len]);
-        let quads = x.code_type.quads;
+        let mut lines = [&panels[0].lines[g]; P];
+        unroll!(P_ < P => lines[P_] = &panels[P_].lines[g]);
+        // A number that is not known here keeps the compiler from unrolling the loop over quads, which
+        // moves registers to memory.
+        let quads = if const { G::UNITS == 2 } { 8 } else { x.code_type.quads };
         if HALVES {
+            let quads = quads.min(4);
             dots::<_, _, false, T, P>(simd, lines, codes, quads, 0..4, &mut lower);
             dots::<_, _, false, T, P>(simd, lines, codes, quads, 4..8, &mut upper);
-        } else if x.code_type.signed && const { !MINIMUMS && G::LINES == 1 } {
+        } else if const { SIGNED && G::UNITS == 1 } {
             dots::<_, _, true, T, P>(simd, lines, codes, quads, 0..8, &mut lower);
         } else {
-            // Words have been extended with their signs.
             dots::<_, _, false, T, P>(simd, lines, codes, quads, 0..8, &mut lower);
         }
         unroll!(TOKEN < T => {
@@ -268,9 +315,17 @@ fn tile<
                 if i == 0 {
                     *sum = Half::ZERO;
                 }
-                let acc = [lower[TOKEN][P_], upper[TOKEN][P_]];
+                let mut acc = [lower[TOKEN][P_], upper[TOKEN][P_]];
+                // Neither words nor the codes of types with minimums have a bias.
+                if const { G::UNITS == 1 && !MINIMUMS } {
+                    let less = start(simd, x.code_type, HALVES, token.sums[i][g]);
+                    acc[0] = simd.add_sums(acc[0], less[0]);
+                    if HALVES {
+                        acc[1] = simd.add_sums(acc[1], less[1]);
+                    }
+                }
                 let factors = (&steps[g], &minimums[g]);
-                let total = token.sums[i][g].total();
+                let total = token.sums[i][g].total;
                 let product = scaled(simd, (HALVES, MINIMUMS), acc, factors, total);
                 add_product(simd, product, token.steps[i], sum);
             });
@@ -278,11 +333,12 @@ fn tile<
     }
 }
 
-/// Adds the products of a range of quads of columns of a group, `together` at a time.
+/// Adds the products of a range of quads of columns of a group, `together` quads between
+/// [`Form::begin`] and its end.
 #[inline(always)]
 fn dots<S: Integers, G: Form, const SIGNED: bool, const T: usize, const P: usize>(
     simd: S,
-    lines: [&[Line]; P],
+    lines: [&G::Lines; P],
     codes: [&G; T],
     together: usize,
     quads: Range<usize>,
@@ -294,13 +350,15 @@ fn dots<S: Integers, G: Form, const SIGNED: bool, const T: usize, const P: usize
         unroll!(TOKEN < T => {
             unroll!(P_ < P => products[TOKEN][P_] = G::begin(simd, acc[TOKEN][P_]));
         });
-        for i in first..first + together {
-            let mut quad = [G::load(simd, &lines[0][i * G::LINES..][..G::LINES]); P];
-            unroll!(P_ < P => quad[P_] = G::load(simd, &lines[P_][i * G::LINES..][..G::LINES]));
+        for i in first * G::UNITS..(first + together) * G::UNITS {
+            // Shows that `i` is within the arrays.
+            let i = i % (8 * G::UNITS);
+            let mut unit = [G::load(simd, i, lines[0]); P];
+            unroll!(P_ < P => unit[P_] = G::load(simd, i, lines[P_]));
             unroll!(TOKEN < T => {
                 unroll!(P_ < P => {
                     let products = &mut products[TOKEN][P_];
-                    *products = codes[TOKEN].dot(simd, SIGNED, quad[P_], i, *products);
+                    *products = codes[TOKEN].dot_unit(simd, SIGNED, unit[P_], i, *products);
                 });
             });
         }

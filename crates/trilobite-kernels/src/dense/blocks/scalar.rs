@@ -54,6 +54,11 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     }
 
     #[inline(never)]
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
+        a.map(|a| a.wrapping_sub(b))
+    }
+
+    #[inline(never)]
     fn bits<const I: usize>(self, x: Self::Rows, value: u8) -> Self::Rows {
         std::array::from_fn(|i| {
             let bit = 4 * I + i % 4;
@@ -103,6 +108,11 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     #[inline(never)]
     fn splat_sums(self, x: i32) -> Self::Sums {
         [x; LANES]
+    }
+
+    #[inline(never)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
     }
 
     #[inline(never)]

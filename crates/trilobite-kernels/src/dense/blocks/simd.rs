@@ -48,6 +48,7 @@ pub(crate) trait Integers: Simd {
     /// Each byte times 16. Bytes are below 16.
     fn times_16(self, x: Self::Rows) -> Self::Rows;
     fn or(self, a: Self::Rows, b: Self::Rows) -> Self::Rows;
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows;
     /// In each row, byte `j` is `value` if bit `4 I + j` of the row's four bytes is set, and else 0.
     /// `I` is at most 7, and `value` has one bit.
     fn bits<const I: usize>(self, x: Self::Rows, value: u8) -> Self::Rows;
@@ -73,6 +74,7 @@ pub(crate) trait Integers: Simd {
     fn zero_sums(self) -> Self::Sums {
         self.splat_sums(0)
     }
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
     /// The sum of each row's two products, plus `c`.
     fn dot(self, a: Self::Words, b: Self::Words, c: Self::Sums) -> Self::Sums;
     /// Bytes `4 i` to `4 i + 3` of a group, for all rows. `i` is below 8.

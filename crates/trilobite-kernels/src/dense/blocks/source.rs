@@ -24,6 +24,8 @@ pub(super) struct Source<'a> {
     chunk_len: usize,
     /// Number of rows of a tile.
     tile: usize,
+    /// Whether to prefetch to the second level.
+    second_level: bool,
 }
 
 /// A chunk of up to sixteen rows.
@@ -40,12 +42,13 @@ pub(super) struct SourceChunk<'a> {
     /// As many bytes as the chunk has in sixteen rows, to be prefetched: the rows of the next tile
     /// in order, one part with every chunk.
     next: *const u8,
+    second_level: bool,
 }
 
 impl<'a> Source<'a> {
     /// `tile` is the number of rows of a tile.
     #[inline(always)]
-    pub(super) fn new(w: DenseMatrix<'a>, tile: usize) -> Self {
+    pub(super) fn new(simd: impl Integers, w: DenseMatrix<'a>, tile: usize) -> Self {
         let DenseMatrix { ty, bytes, rows, .. } = w;
         let (weights, block) = ty.block();
         Source {
@@ -54,6 +57,7 @@ impl<'a> Source<'a> {
             row_len: bytes.len() / rows,
             chunk_len: CHUNK / weights * block,
             tile,
+            second_level: simd.prefers_second_level(),
         }
     }
 
@@ -67,6 +71,7 @@ impl<'a> Source<'a> {
             rows: PANEL.min(self.rows - row),
             len: self.chunk_len.min(self.row_len - at),
             next: self.bytes.as_ptr().wrapping_add(panel + self.tile * self.row_len + at * PANEL),
+            second_level: self.second_level,
         }
     }
 }
@@ -89,6 +94,11 @@ impl<'a> SourceChunk<'a> {
     #[inline(always)]
     pub(super) fn prefetch<const N: usize, const B: usize>(self, simd: impl Integers, g: usize) {
         let len = const { PANEL * N * B / GROUPS };
-        simd.prefetch(self.next.wrapping_add(g * len), len);
+        let address = self.next.wrapping_add(g * len);
+        if self.second_level {
+            simd.prefetch_second(address, len);
+        } else {
+            simd.prefetch(address, len);
+        }
     }
 }

@@ -151,11 +151,6 @@ impl<const VNNI: bool> BytePlanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-        both!(I => _mm256_add_epi32(a[I], b[I]))
-    }
-
-    #[inline(always)]
     fn sub_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
         both!(I => _mm256_sub_epi32(a[I], b[I]))
     }

@@ -136,12 +136,6 @@ impl BytePlanes for Avx512 {
     }
 
     #[inline(always)]
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_add_epi32(a, b) }
-    }
-
-    #[inline(always)]
     fn sub_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_sub_epi32(a, b) }

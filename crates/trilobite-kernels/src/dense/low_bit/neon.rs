@@ -104,11 +104,6 @@ impl BytePlanes for Neon {
     }
 
     #[inline(always)]
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-        each!(I => vaddq_s32(a[I], b[I]))
-    }
-
-    #[inline(always)]
     fn sub_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
         each!(I => vsubq_s32(a[I], b[I]))
     }

@@ -85,11 +85,6 @@ impl<F: Arithmetic> BytePlanes for Scalar<F> {
     }
 
     #[inline(never)]
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
-    }
-
-    #[inline(never)]
     fn sub_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
         std::array::from_fn(|i| a[i].wrapping_sub(b[i]))
     }

@@ -61,7 +61,6 @@ pub(crate) trait BytePlanes: Integers {
     fn store_sums(self, x: Self::Sums, out: &mut [i32; LANES]);
     /// The four bytes of each row as an integer.
     fn whole(self, x: Self::Rows) -> Self::Sums;
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
     fn sub_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
     /// `256 high + low`
     fn join(self, high: Self::Sums, low: Self::Sums) -> Self::Sums;
