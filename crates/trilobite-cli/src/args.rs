@@ -134,7 +134,7 @@ pub(crate) struct Compute {
     /// Type of the key-value cache; f16 takes half the memory of f32, q8 a good quarter; both round
     #[arg(long, value_name = "TYPE", default_value_t, value_parser = cache_types())]
     pub(crate) kv: CacheType,
-    /// Rounding of activations that are multiplied with weights of one and two bits (Bonsai, Maple);
+    /// Rounding of activations that are multiplied with weights in blocks (Q4_0, K-quants, Bonsai, Maple);
     /// int8 is faster and lossy
     #[arg(long, value_name = "HOW", default_value_t, value_parser = roundings())]
     pub(crate) activations: Activations,
@@ -566,7 +566,7 @@ pub(crate) struct Bench {
     /// Type of the key-value cache
     #[arg(long, value_name = "TYPE", default_value_t, value_parser = cache_types())]
     pub(crate) kv: CacheType,
-    /// Rounding of activations that are multiplied with weights of one and two bits; int8 is lossy
+    /// Rounding of activations that are multiplied with weights in blocks; int8 is lossy
     #[arg(long, value_name = "HOW", default_value_t, value_parser = roundings())]
     pub(crate) activations: Activations,
     /// Read every weight and compute every logit, by multiply-add

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::weights::{Kind, Weights};
 
-/// How the activations that are multiplied with dense weights of at most two bits are rounded.
+/// How the activations that are multiplied with dense weights in blocks are rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
-    /// To integers of 23 bits, as precise as f32.
+    /// To integers of 16 bits, and of 23 bits for weights of at most two bits.
     #[default]
     Exact,
     /// To int8 with a step for every 256: faster, and the logits change.
@@ -31,19 +31,17 @@ impl Activations {
     /// A one-line description.
     pub fn summary(self) -> &'static str {
         match self {
-            Activations::Exact => "As precise as f32",
-            Activations::Int8 => {
-                "Lossy: int8, as other engines have, for weights of one and two bits"
-            }
+            Activations::Exact => "16 bits or more, so that logits hardly change",
+            Activations::Int8 => "Lossy: int8, as other engines have, for weights in blocks",
         }
     }
 
     /// Checks that a model has weights to which the setting applies.
     pub(crate) fn check(self, weights: &Weights) -> Result<()> {
-        let low_bit = |kind| matches!(kind, Kind::Dense(ty) if ty.is_low_bit());
+        let blocks = |kind| matches!(kind, Kind::Dense(ty) if ty.has_blocks());
         let layers = weights.layers.iter().flat_map(|layer| layer.matrices());
-        let any_low_bit = layers.chain([&weights.head]).any(|matrix| low_bit(matrix.kind));
-        match self == Activations::Exact || any_low_bit {
+        let any_blocks = layers.chain([&weights.head]).any(|matrix| blocks(matrix.kind));
+        match self == Activations::Exact || any_blocks {
             true => Ok(()),
             false => Err(Error::NoInt8),
         }

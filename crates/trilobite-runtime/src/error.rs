@@ -163,10 +163,10 @@ pub enum Error {
         /// The known names.
         known: String,
     },
-    /// Int8 activations are requested for a model that has no dense weights of at most two bits.
+    /// Int8 activations are requested for a model that has no dense weights in blocks.
     #[error(
-        "activations can be int8 with weights in Q1_0, Q2_0, PQ2_0, PTQ1_0, TQ1_0 or TQ2_0 that are \
-         kept so, which this model does not have"
+        "activations can be int8 with weights in blocks of ggml's types (as Q4_0, Q6_K or Q2_0), which \
+         this model does not have"
     )]
     NoInt8,
     /// The name of a cache type is unknown.

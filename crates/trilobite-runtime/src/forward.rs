@@ -92,7 +92,7 @@ impl Forward {
     ///
     /// # Errors
     /// `TRILOBITE_ISA` names an instruction set that cannot be used, a thread cannot be started, or
-    /// int8 activations are requested for a model without weights of at most two bits.
+    /// int8 activations are requested for a model without weights in blocks.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         options.activations.check(model.weights())?;
         let context = options.context.max(1);

@@ -11,8 +11,8 @@ mod sparse;
 use std::ops::Range;
 
 use trilobite_kernels::{
-    Codes, ColumnOrder, DenseMatrix, DenseType, Kernels, Layout, Method, SplitForm, SplitParts,
-    WideCodes, WideParts, Workspace, wide_rest,
+    CodeParts, Codes, ColumnOrder, DenseMatrix, DenseType, Kernels, Layout, Method, NarrowCodes,
+    SplitForm, SplitParts, WideCodes, Workspace, wide_rest,
 };
 
 pub(crate) use self::attention::{Attention, AttentionBuffers, Heads, Run, scratch_len};
@@ -53,7 +53,7 @@ pub(crate) struct Ops<'a> {
     pub(crate) parts: &'a mut [i32],
     /// Whether every weight is read and multiplied, with no shortcuts.
     pub(crate) plain: bool,
-    /// How the input of weights of at most two bits is rounded.
+    /// How the input of weights in blocks is rounded.
     pub(crate) activations: Activations,
 }
 
@@ -62,30 +62,44 @@ pub(crate) struct InputBuffer {
     /// `[T][cols]`
     floats: Vec<f32>,
     wide: WideCodes,
+    narrow: NarrowCodes,
     split: AllSplitCodes,
     codes: Codes,
 }
 
-/// The input of products, `[T][cols]`: f32 for float matrices, 16-bit codes for block formats, codes
-/// split into bytes for blocks of at most two bits, 8-bit codes for ternary matrices.
+/// The input of products, `[T][cols]`: f32 for float matrices, codes of 16 or 8 bits for block formats,
+/// codes split into bytes for blocks of at most two bits, 8-bit codes for ternary matrices.
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'a> {
     count: usize,
     floats: &'a [f32],
-    wide: &'a WideCodes,
-    /// Whether a token has two rows of 16-bit codes: those of its activations, and those of what the
-    /// first leave.
-    pairs: bool,
+    blocks: BlockInput<'a>,
     split: &'a AllSplitCodes,
     codes: &'a Codes,
+}
+
+/// The input of matrices of more than two bits in blocks.
+#[derive(Clone, Copy)]
+pub(crate) enum BlockInput<'a> {
+    /// Codes of 16 bits.
+    Wide(&'a WideCodes),
+    /// Two rows of 16-bit codes for each token: those of its activations, and those of what the first
+    /// leave.
+    Pairs(&'a WideCodes),
+    /// Codes of 8 bits.
+    Narrow(&'a NarrowCodes),
 }
 
 impl InputBuffer {
     /// Allocates a buffer for `count` tokens of up to `cols` activations.
     pub(crate) fn new(count: usize, cols: usize) -> Self {
-        let codes = Codes::new(count, cols);
-        let (wide, split) = (WideCodes::default(), AllSplitCodes::default());
-        Self { floats: vec![0.0; count * cols], wide, split, codes }
+        Self {
+            floats: vec![0.0; count * cols],
+            wide: WideCodes::default(),
+            narrow: NarrowCodes::default(),
+            split: AllSplitCodes::default(),
+            codes: Codes::new(count, cols),
+        }
     }
 }
 
@@ -146,8 +160,9 @@ impl Ops<'_> {
             })
         };
         let blocks = dense().any(|ty| ty.has_blocks() && !ty.is_low_bit());
-        let pairs = self.model.config().pairs_codes;
-        let InputBuffer { floats, wide, split, codes } = prepared;
+        let int8 = self.activations == Activations::Int8;
+        let pairs = self.model.config().pairs_codes && !int8;
+        let InputBuffer { floats, wide, narrow, split, codes } = prepared;
 
         let (mut x, mut norm) = (x, norm);
         if let Some(weight) = norm.filter(|_| ternary < matrices.len()) {
@@ -171,14 +186,23 @@ impl Ops<'_> {
                 };
             });
         }
-        if blocks {
+        if blocks && int8 {
+            narrow.reset(count, width);
+            let CodeParts { n, codes, steps, sums } = narrow.parts_mut();
+            let each = codes.len() / count;
+            let (codes, steps, sums) = ((codes, each), (steps, n), (sums, n));
+            team.rows3(codes, steps, sums, |_, t, codes, steps, sums| {
+                let codes = CodeParts { n, codes, steps, sums };
+                kernels.narrow_codes(&x[t * width..(t + 1) * width], width, codes);
+            });
+        } else if blocks {
             let each = 1 + usize::from(pairs);
             wide.reset(count * each, width);
-            let WideParts { n, codes, steps, sums } = wide.parts_mut();
+            let CodeParts { n, codes, steps, sums } = wide.parts_mut();
             let rows = (codes.len() / count, each * n);
             let (codes, steps, sums) = ((codes, rows.0), (steps, rows.1), (sums, rows.1));
             team.rows3(codes, steps, sums, |scratch, t, codes, steps, sums| {
-                let codes = WideParts { n, codes, steps, sums };
+                let codes = CodeParts { n, codes, steps, sums };
                 let x = &x[t * width..(t + 1) * width];
                 if !pairs {
                     return kernels.wide_codes(x, width, codes);
@@ -190,7 +214,6 @@ impl Ops<'_> {
                 kernels.wide_codes(both, width, codes);
             });
         }
-        let int8 = self.activations == Activations::Int8;
         for (order, split) in ColumnOrder::ALL.into_iter().zip(&mut *split) {
             if !dense().any(|ty| ty.column_order() == Some(order)) {
                 continue;
@@ -204,7 +227,12 @@ impl Ops<'_> {
             });
         }
         self.workers.lap(Stage::Normalise);
-        Input { count, floats: x, wide, pairs, split, codes }
+        let blocks = match (int8, pairs) {
+            (true, _) => BlockInput::Narrow(narrow),
+            (false, true) => BlockInput::Pairs(wide),
+            (false, false) => BlockInput::Wide(wide),
+        };
+        Input { count, floats: x, blocks, split, codes }
     }
 
     /// `out[T][rows] = input[T][cols] * matrix^T` for each matrix.
@@ -443,7 +471,7 @@ impl<'a> Product<'a> {
         scratch: &mut Scratch,
         mut put: impl FnMut(usize, Values<'_>),
     ) {
-        let Input { count, floats, wide, pairs, split, codes } = self.input;
+        let Input { count, floats, blocks, split, codes } = self.input;
         let len = rows.len();
         let bias = self.matrix.bias.as_ref().map_or(&[][..], |bias| &bias[rows.clone()]);
         let Scratch { sums, floats: values, workspace, .. } = scratch;
@@ -462,7 +490,7 @@ impl<'a> Product<'a> {
             }
             MatrixView::Dense(matrix) => {
                 let (first, outliers) = (rows.start, self.matrix.outliers_of(rows.clone()));
-                let inputs = Inputs { count, floats, wide, pairs, split };
+                let inputs = Inputs { count, floats, blocks, split };
                 let values = dense_product(self.kernels, matrix, rows, inputs, workspace, values);
                 for (t, values) in values.chunks_exact_mut(len).enumerate() {
                     // Every row adds its outliers in the order of columns.
@@ -504,8 +532,7 @@ fn rms_norm<'b>(
 struct Inputs<'a> {
     count: usize,
     floats: &'a [f32],
-    wide: &'a WideCodes,
-    pairs: bool,
+    blocks: BlockInput<'a>,
     split: &'a AllSplitCodes,
 }
 
@@ -518,7 +545,7 @@ fn dense_product<'b>(
     workspace: &mut Workspace,
     buffer: &'b mut Vec<f32>,
 ) -> &'b mut [f32] {
-    let Inputs { count, floats, wide, pairs, split } = inputs;
+    let Inputs { count, floats, blocks, split } = inputs;
     let len = count * rows.len();
     if let Some(order) = matrix.ty().column_order() {
         let out = grown(buffer, len);
@@ -530,20 +557,29 @@ fn dense_product<'b>(
         kernels.dense_gemm(matrix, rows, floats, workspace, out);
         return out;
     }
-    if !pairs {
-        let out = grown(buffer, len);
-        kernels.block_gemm(matrix, rows, wide, workspace, out);
-        return out;
-    }
-    let width = rows.len();
-    let out = grown(buffer, 2 * len);
-    kernels.block_gemm(matrix, rows, wide, workspace, out);
-    for t in 0..count {
-        for i in 0..width {
-            out[t * width + i] = out[2 * t * width + i] + out[(2 * t + 1) * width + i];
+    match blocks {
+        BlockInput::Narrow(codes) => {
+            let out = grown(buffer, len);
+            kernels.narrow_gemm(matrix, rows, codes, workspace, out);
+            out
+        }
+        BlockInput::Wide(codes) => {
+            let out = grown(buffer, len);
+            kernels.block_gemm(matrix, rows, codes, workspace, out);
+            out
+        }
+        BlockInput::Pairs(codes) => {
+            let width = rows.len();
+            let out = grown(buffer, 2 * len);
+            kernels.block_gemm(matrix, rows, codes, workspace, out);
+            for t in 0..count {
+                for i in 0..width {
+                    out[t * width + i] = out[2 * t * width + i] + out[(2 * t + 1) * width + i];
+                }
+            }
+            &mut out[..len]
         }
     }
-    &mut out[..len]
 }
 
 /// Cuts a range into pieces of at most `step`, each with its offset from the start.

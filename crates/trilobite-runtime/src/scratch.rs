@@ -1,6 +1,6 @@
 //! The buffers of a thread, and its count of what sparsity skips.
 
-use trilobite_kernels::{ColumnOrder, SplitCodes, WideCodes, Workspace};
+use trilobite_kernels::{ColumnOrder, NarrowCodes, SplitCodes, WideCodes, Workspace};
 
 /// The buffers of one thread.
 pub(crate) struct Scratch {
@@ -46,6 +46,7 @@ pub(crate) struct Gathered {
     /// `[tokens][cols]`
     pub(crate) floats: Vec<f32>,
     pub(crate) wide: WideCodes,
+    pub(crate) narrow: NarrowCodes,
     pub(crate) split: AllSplitCodes,
 }
 

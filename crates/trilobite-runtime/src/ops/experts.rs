@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use trilobite_kernels::{ColumnOrder, DenseMatrix, Kernels, Workspace};
 
-use super::{ALIGN, Input, Inputs, MIN_MULTIPLY_ADDS, Ops, PIECE_BYTES, dense_product};
+use super::{ALIGN, BlockInput, Input, Inputs, MIN_MULTIPLY_ADDS, Ops, PIECE_BYTES, dense_product};
 use crate::model::Model;
 use crate::scratch::{Gathered, Scratch, grown};
 use crate::team::Pieces;
@@ -224,14 +224,28 @@ impl Gathered {
         matrices: &[ExpertProjection<'_>],
         rows: impl ExactSizeIterator<Item = usize> + Clone,
     ) -> Inputs<'b> {
-        let Gathered { floats, wide, split } = self;
-        let (count, pairs) = (rows.len(), input.pairs);
+        let Gathered { floats, wide, narrow, split } = self;
+        let count = rows.len();
         if input.count == 1 {
-            let Input { floats, wide, split, .. } = input;
-            return Inputs { count, floats, wide, pairs, split };
+            let Input { floats, blocks, split, .. } = input;
+            return Inputs { count, floats, blocks, split };
         }
+        let mut blocks = input.blocks;
         if matrices.iter().any(|matrix| matrix.has_blocks() && matrix.order().is_none()) {
-            wide.gather(input.wide, 1 + usize::from(pairs), rows.clone());
+            blocks = match blocks {
+                BlockInput::Wide(codes) => {
+                    wide.gather(codes, 1, rows.clone());
+                    BlockInput::Wide(wide)
+                }
+                BlockInput::Pairs(codes) => {
+                    wide.gather(codes, 2, rows.clone());
+                    BlockInput::Pairs(wide)
+                }
+                BlockInput::Narrow(codes) => {
+                    narrow.gather(codes, 1, rows.clone());
+                    BlockInput::Narrow(narrow)
+                }
+            };
         }
         for (order, split) in ColumnOrder::ALL.into_iter().zip(&mut *split) {
             if matrices.iter().any(|matrix| matrix.order() == Some(order)) {
@@ -243,7 +257,7 @@ impl Gathered {
             let cols = input.floats.len() / input.count;
             rows.for_each(|row| floats.extend(&input.floats[row * cols..(row + 1) * cols]));
         }
-        Inputs { count, floats, wide, pairs, split }
+        Inputs { count, floats, blocks, split }
     }
 }
 

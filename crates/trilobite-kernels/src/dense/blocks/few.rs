@@ -125,7 +125,7 @@ impl<S: Integers, G: Form, const T: usize> Quads<S> for Products<'_, S, G, T> {
             if i == 0 {
                 *sum = start(simd, self.code_type, self.halves, sums[chunk][first + group]);
             }
-            if i % quads == 0 {
+            if i.is_multiple_of(quads) {
                 *products = G::begin(simd, sum[half]);
             }
             *products = x.dot(simd, self.code_type.signed, quad, i, *products);
