@@ -7,6 +7,7 @@ use super::simd::{Half, Integers};
 use super::source::{PANEL, PanelBytes, Source};
 use super::sums::{add_product, scaled, sum_lanes};
 use crate::dense::types::DenseMatrix;
+use std::marker::PhantomData;
 
 /// The largest number of tokens for which decoding weights in registers is faster than keeping widened
 /// ones.
@@ -33,7 +34,6 @@ pub(super) fn few_tokens<
     }
     let tokens = &tokens[..x.tokens()];
     let source = Source::new(simd, w, PANEL);
-    let code_type = code_type::<S, G, F, N, B>();
     let mut last = [0; size_of::<PanelBytes>()];
     let mut steps = [[Half::ZERO; 2]; GROUPS];
     let mut minimums = [Half::ZERO; GROUPS];
@@ -51,13 +51,13 @@ pub(super) fn few_tokens<
                 let groups = set * F::SET..(set + 1) * F::SET;
                 groups.clone().for_each(|g| chunk.prefetch::<N, B>(simd, g));
                 if ONE {
-                    let mut products = Products::<S, G, 1>::new(simd, F::HALVES, code_type, tokens);
-                    products.place = (i, groups.start);
+                    let place = (i, groups.start);
+                    let mut products =
+                        Products::<S, G, F, N, B, 1>::new(simd, first_of(tokens), place);
                     F::codes(simd, rows, set, &mut products);
-                    unroll!(K < MAX_SET => if K < F::SET {
+                    unroll!(K < MAX_SET => if const { K < F::SET } {
                         let g = groups.start + K;
-                        let factors = (&steps[g], &minimums[g]);
-                        products.add(simd, K, F::MINIMUMS, factors, sums);
+                        products.add(simd, K, (&steps[g], &minimums[g]), first_of_mut(sums));
                     });
                     continue;
                 }
@@ -99,49 +99,57 @@ impl<S: Integers> Quads<S> for Codes<S> {
 }
 
 /// The products of a set of groups with `T` tokens.
-struct Products<'a, S: Integers, G, const T: usize> {
-    tokens: &'a [CodeRow<'a, G>],
+struct Products<'a, S: Integers, G, F, const N: usize, const B: usize, const T: usize> {
+    tokens: &'a [CodeRow<'a, G>; T],
     /// Index of the chunk, and of the first group in it.
     place: (usize, usize),
-    /// Whether halves of groups have steps of their own.
-    halves: bool,
-    code_type: CodeType,
     /// For each group and token the sums of its halves, or of the whole group.
     sums: [[[S::Sums; 2]; T]; MAX_SET],
     /// Products that are not yet in the sums.
     products: [[S::Sums; T]; MAX_SET],
+    format: PhantomData<F>,
 }
 
-impl<S: Integers, G: Form, const T: usize> Quads<S> for Products<'_, S, G, T> {
+impl<S: Integers, G: Form, F: Format<N, B>, const N: usize, const B: usize, const T: usize> Quads<S>
+    for Products<'_, S, G, F, N, B, T>
+{
     #[inline(always)]
     fn quad(&mut self, simd: S, group: usize, i: usize, codes: S::Rows) {
-        let ((chunk, first), quads) = (self.place, self.code_type.quads);
-        let half = if self.halves { i / 4 } else { 0 };
-        let quad = G::quad(simd, self.code_type.signed, codes);
+        let (chunk, first) = self.place;
+        let code_type = code_type::<S, G, F, N, B>();
+        let CodeType { signed, quads, .. } = code_type;
+        let half = if F::HALVES { i / 4 } else { 0 };
+        let quad = G::quad(simd, signed, codes);
         unroll!(TOKEN < T => {
             let CodeRow { codes, sums, .. } = self.tokens[TOKEN];
-            let (x, sum) = (&codes[chunk][first + group], &mut self.sums[group][TOKEN]);
-            let products = &mut self.products[group][TOKEN];
+            let x = &codes[chunk][first + group];
             if i == 0 {
-                *sum = start(simd, self.code_type, self.halves, sums[chunk][first + group]);
+                let sums = sums[chunk][first + group];
+                self.sums[group][TOKEN] = start(simd, code_type, F::HALVES, sums);
             }
-            if i.is_multiple_of(quads) {
-                *products = G::begin(simd, sum[half]);
-            }
-            *products = x.dot(simd, self.code_type.signed, quad, i, *products);
+            let mut products = match i.is_multiple_of(quads) {
+                true => G::begin(simd, self.sums[group][TOKEN][half]),
+                false => self.products[group][TOKEN],
+            };
+            products = x.dot(simd, signed, quad, i, products);
             if i % quads == quads - 1 {
-                sum[half] = G::end(simd, *products, sum[half]);
+                let sum = &mut self.sums[group][TOKEN][half];
+                *sum = G::end(simd, products, *sum);
+            } else {
+                self.products[group][TOKEN] = products;
             }
         });
     }
 }
 
-impl<'a, S: Integers, G: Form, const T: usize> Products<'a, S, G, T> {
+impl<'a, S: Integers, G: Form, F: Format<N, B>, const N: usize, const B: usize, const T: usize>
+    Products<'a, S, G, F, N, B, T>
+{
     #[inline(always)]
-    fn new(simd: S, halves: bool, code_type: CodeType, tokens: &'a [CodeRow<'a, G>]) -> Self {
+    fn new(simd: S, tokens: &'a [CodeRow<'a, G>; T], place: (usize, usize)) -> Self {
         let zero = simd.zero_sums();
         let (sums, products) = ([[[zero; 2]; T]; MAX_SET], [[zero; T]; MAX_SET]);
-        Self { tokens: &tokens[..T], place: (0, 0), halves, code_type, sums, products }
+        Self { tokens, place, sums, products, format: PhantomData }
     }
 
     /// Adds the products of a group to the sums of the tokens.
@@ -150,15 +158,13 @@ impl<'a, S: Integers, G: Form, const T: usize> Products<'a, S, G, T> {
         &self,
         simd: S,
         group: usize,
-        minimums: bool,
         factors: (&[Half; 2], &Half),
-        out: &mut [[Half; GROUPS]],
+        out: &mut [[Half; GROUPS]; T],
     ) {
         let (chunk, g) = (self.place.0, self.place.1 + group);
-        let out = &mut out[..T];
         unroll!(TOKEN < T => {
             let x = self.tokens[TOKEN];
-            let form = (self.halves, minimums);
+            let form = (F::HALVES, F::MINIMUMS);
             let total = x.sums[chunk][g].total;
             let product = scaled(simd, form, self.sums[group][TOKEN], factors, total);
             add_product(simd, product, x.steps[chunk], &mut out[TOKEN][g]);
@@ -209,10 +215,27 @@ impl<S: Integers> Group<'_, S> {
         tokens: &[CodeRow<'_, G>],
         sums: &mut [[Half; GROUPS]],
     ) {
-        let code_type = code_type::<S, G, F, N, B>();
-        let mut products = Products::<S, G, T>::new(simd, F::HALVES, code_type, tokens);
-        products.place = self.place;
+        let (tokens, sums) = (first_of(tokens), first_of_mut(sums));
+        let mut products = Products::<S, G, F, N, B, T>::new(simd, tokens, self.place);
         unroll!(I < 8 => products.quad(simd, 0, I, self.codes[I]));
-        products.add(simd, 0, F::MINIMUMS, self.factors, sums);
+        products.add(simd, 0, self.factors, sums);
+    }
+}
+
+/// The first `N` elements.
+#[inline(always)]
+fn first_of<T, const N: usize>(x: &[T]) -> &[T; N] {
+    match x.first_chunk() {
+        Some(first) => first,
+        None => unreachable!("at least as many tokens as are multiplied together"),
+    }
+}
+
+/// The first `N` elements.
+#[inline(always)]
+fn first_of_mut<T, const N: usize>(x: &mut [T]) -> &mut [T; N] {
+    match x.first_chunk_mut() {
+        Some(first) => first,
+        None => unreachable!("at least as many tokens as are multiplied together"),
     }
 }
