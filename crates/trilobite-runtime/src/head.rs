@@ -154,6 +154,8 @@ pub(crate) struct Head<'a> {
     pub(crate) refinements: &'a [u8],
     /// Bounds of the coarse copy, `[rows]`.
     pub(crate) bounds: &'a [[u8; Bounds::BYTES]],
+    /// Factors of the columns of the coarse copy, `[cols]`.
+    pub(crate) factors: &'a [f32],
 }
 
 /// A search for the largest logits of some inputs, with its buffers.
@@ -258,7 +260,7 @@ impl Search {
         self.count = 0;
         for (input, (x, largest)) in x.chunks_exact(head.weights.cols()).zip(largest).enumerate() {
             let Some(leaders) = largest.leaders(rows) else { continue };
-            if self.queries[self.count].set(x) {
+            if self.queries[self.count].set_scaled(x, head.factors) {
                 let target = &mut self.targets[self.count];
                 (target.input, target.largest, target.leaders) = (input, largest, leaders);
                 self.count += 1;

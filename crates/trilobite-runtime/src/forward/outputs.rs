@@ -108,6 +108,7 @@ impl Forward {
             codes: model.bytes(&scan.codes),
             refinements: model.bytes(&scan.refinements),
             bounds: model.bytes(&scan.bounds).as_chunks().0,
+            factors: &scan.factors,
         };
         let Buffers { x, normed, .. } = &mut self.buffers;
         for (&((row, ..), _), h) in largest.iter().zip(normed.chunks_exact_mut(config.hidden)) {

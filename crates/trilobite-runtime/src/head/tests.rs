@@ -1,6 +1,6 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use trilobite_kernels::scan::{pack, refinement_bytes};
+use trilobite_kernels::scan::{pack_scaled, refinement_bytes};
 use trilobite_kernels::{DenseType, Workspace};
 
 use super::*;
@@ -13,15 +13,18 @@ struct Copied {
     codes: Vec<u8>,
     refinements: Vec<u8>,
     bounds: Vec<[u8; Bounds::BYTES]>,
+    factors: Vec<f32>,
 }
 
 impl Copied {
     fn new(rows: &[Vec<f32>]) -> Self {
         let cols = rows[0].len();
         let (weights, bounds) = (Vec::new(), Vec::new());
+        // Any factors are right.
+        let factors = (0..cols).map(|column| [1.0, 0.7, 2.3][column % 3]).collect();
         let codes = vec![0; rows.len() * code_bytes(cols)];
         let refinements = vec![0; rows.len() * refinement_bytes(cols)];
-        let mut head = Self { cols, weights, codes, refinements, bounds };
+        let mut head = Self { cols, weights, codes, refinements, bounds, factors };
         let codes = head.codes.chunks_exact_mut(code_bytes(cols));
         let refinements = head.refinements.chunks_exact_mut(refinement_bytes(cols));
         for ((row, codes), refinements) in rows.iter().zip(codes).zip(refinements) {
@@ -29,7 +32,8 @@ impl Copied {
             head.weights.extend(bits.iter().flat_map(|bits| bits.to_le_bytes()));
             let stored: Vec<f32> =
                 bits.iter().map(|&bits| f32::from_bits(u32::from(bits) << 16)).collect();
-            head.bounds.push(pack(&stored, codes, refinements).to_bytes());
+            let bounds = pack_scaled(&stored, &head.factors, codes, refinements);
+            head.bounds.push(bounds.to_bytes());
         }
         head
     }
@@ -40,6 +44,7 @@ impl Copied {
             codes: &self.codes,
             refinements: &self.refinements,
             bounds: &self.bounds,
+            factors: &self.factors,
         }
     }
 
