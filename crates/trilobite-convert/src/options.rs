@@ -188,9 +188,9 @@ impl Head {
     }
 }
 
-/// Whether the file has a coarse copy of the head, from which greedy decoding and top-k sampling
-/// find the rows with the largest logits. bitnet.cpp rejects a file with one. A ternary or Q8_0
-/// head never has one.
+/// Whether the file has a coarse copy of the head, from which greedy decoding, top-k and min-p
+/// sampling find the rows with the largest logits. bitnet.cpp rejects a file with one. A ternary or
+/// Q8_0 head never has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeadScan {
     /// For heads of ternary models with at least 32,768 rows, unless the layout is [`Layout::I2S`].

@@ -223,7 +223,10 @@ fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options, ternary: bool) {
         let (view, head) = (view.clone(), head.ty);
         for part in HeadScanPart::ALL {
             let (ty, columns) = columns(part, cols as usize);
-            let shape = vec![rows, columns as u64];
+            let mut shape = vec![rows, columns as u64];
+            if part == HeadScanPart::Factors {
+                shape.remove(0);
+            }
             let data = Data::Scan(Scan { view: view.clone(), head, part });
             tensors.push(Planned { name: part.name().to_owned(), ty, shape, data });
         }

@@ -1,12 +1,14 @@
 //! The largest logits, without computing the whole head.
 //!
-//! Greedy decoding needs the largest logit and top-k sampling the k largest, yet in most models the
-//! head is more than half of the bytes that a decoded token reads. A coarse copy of the head bounds
-//! every logit from below and above ([`scan`]). Several inputs, as of a batch of sequences, are
-//! searched for together, so that the copy is read once. The search has three steps for each:
+//! Greedy decoding needs the largest logit, top-k sampling the k largest and min-p sampling those
+//! within a margin of the largest, yet in most models the head is more than half of the bytes that a
+//! decoded token reads. A coarse copy of the head bounds every logit from below and above ([`scan`]).
+//! Several inputs, as of a batch of sequences, are searched for together, so that the copy is read
+//! once. The search has three steps for each:
 //!
 //! 1. Compute the coarse logits of all rows, and the exact logits of the `k` rows with the largest.
-//!    Let `t` be the smallest of these exact logits. Then `k` logits are at least `t`.
+//!    Let `t` be the smallest of these exact logits. Then `k` logits are at least `t`. For a margin
+//!    let `t` be the largest of a few exact logits less the margin.
 //! 2. Exclude every row whose upper bound is below `t`. For the other rows read the next bit of the
 //!    codes, which tightens the bounds, then the bit after it.
 //! 3. Compute the exact logits of the remaining rows, a few dozen, with the kernel that computes
@@ -47,6 +49,63 @@ const REFINE: Pieces = Pieces { least: GROUP, size: GROUP };
 const EXACT: Pieces = Pieces { least: 4, size: 8 };
 /// Minimum number of rows of the head per requested logit. Below it the whole head is computed.
 const MIN_ROWS_PER_LOGIT: usize = 16;
+/// Number of rows whose exact logits give the threshold of a margin. The row with the largest
+/// coarse logit alone often has a logit far below the largest.
+const LEADERS: usize = 8;
+
+/// Which logits to find: those among the `count` largest that are at most `within` below the
+/// `rank`-th largest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Largest {
+    /// Number of logits that suffice, at least 1. `usize::MAX` sets no limit.
+    pub count: usize,
+    /// The margin. Infinity sets no limit.
+    pub within: f32,
+    /// The place of the logit from which the margin counts: 1 for the largest.
+    pub rank: usize,
+}
+
+impl Default for Largest {
+    /// The largest logit.
+    fn default() -> Self {
+        Self::count(1)
+    }
+}
+
+impl Largest {
+    /// The `count` largest logits.
+    pub fn count(count: usize) -> Self {
+        Self { count, within: f32::INFINITY, rank: 1 }
+    }
+
+    /// What includes these logits and others.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            count: self.count.max(other.count),
+            within: self.within.max(other.within),
+            rank: self.rank.max(other.rank),
+        }
+    }
+
+    /// Number of rows to compute exactly for the threshold, or `None` if a search in so many `rows`
+    /// does not pay.
+    fn leaders(&self, rows: usize) -> Option<usize> {
+        let most = rows / MIN_ROWS_PER_LOGIT;
+        let counted = (1..=most).contains(&self.count).then_some(self.count);
+        let near = (self.count > 0 && self.within < f32::INFINITY && self.rank <= most)
+            .then_some(self.rank.max(LEADERS.min(most)));
+        counted.max(near)
+    }
+
+    /// What the requested logits reach, given some of the logits in descending order.
+    fn threshold(&self, sorted: &[f32]) -> f32 {
+        let reach = |place: usize| sorted.get(place.wrapping_sub(1)).copied();
+        let near = |top: f32| ((f64::from(top) - f64::from(self.within)) as f32).next_down();
+        let (counted, near) = (reach(self.count), reach(self.rank).map(near));
+        counted.unwrap_or(f32::NEG_INFINITY).max(near.unwrap_or(f32::NEG_INFINITY))
+    }
+}
 
 /// The exact logits of all tokens, or of those that can be among the largest.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +154,8 @@ pub(crate) struct Head<'a> {
     pub(crate) refinements: &'a [u8],
     /// Bounds of the coarse copy, `[rows]`.
     pub(crate) bounds: &'a [[u8; Bounds::BYTES]],
+    /// Factors of the columns of the coarse copy, `[cols]`.
+    pub(crate) factors: &'a [f32],
 }
 
 /// A search for the largest logits of some inputs, with its buffers.
@@ -122,9 +183,10 @@ pub(crate) struct Search {
 struct SearchTarget {
     /// Index of the input.
     input: usize,
-    /// Number of logits to find.
-    k: usize,
-    /// The smallest of `k` exact logits, an [`ordered`] integer.
+    largest: Largest,
+    /// Number of rows to compute exactly for the threshold.
+    leaders: usize,
+    /// What the requested logits reach, an [`ordered`] integer.
     threshold: i32,
     /// The rows to compute exactly. None if the whole head must be computed.
     ids: Vec<u32>,
@@ -150,17 +212,16 @@ fn middle(low: f32, high: f32) -> i32 {
 }
 
 impl Search {
-    /// Finds, for each of at most [`MAX_INPUTS`] inputs `x` and each `k`, every row whose product
-    /// with the input is one of the `k` largest or equal to one of them, and computes these
-    /// products.
+    /// Finds, for each of at most [`MAX_INPUTS`] inputs `x`, every row whose product with the input
+    /// is one of the `largest` or equal to one of them, and computes these products.
     pub(crate) fn run(
         &mut self,
         workers: &mut Workers,
         head: Head<'_>,
         x: &[f32],
-        k: impl IntoIterator<Item = usize>,
+        largest: impl IntoIterator<Item = Largest>,
     ) {
-        self.begin(head, x, k);
+        self.begin(head, x, largest);
         if self.count == 0 {
             return;
         }
@@ -170,8 +231,11 @@ impl Search {
         self.compute(workers, head, x);
 
         for target in &mut self.targets[..self.count] {
-            let values = self.values[target.place.clone()].iter();
-            target.threshold = values.copied().map(ordered).fold(i32::MAX, i32::min);
+            let leaders = &mut self.values[target.place.clone()];
+            leaders.sort_unstable_by(|a, b| b.total_cmp(a));
+            // Without bounds nothing is searched for.
+            let threshold = target.largest.threshold(leaders);
+            target.threshold = if leaders.is_empty() { i32::MAX } else { ordered(threshold) };
         }
         self.refine(workers, head);
         self.each_target(workers, |target, estimates| target.select(estimates.upper));
@@ -189,16 +253,16 @@ impl Search {
     }
 
     /// Makes queries of the inputs.
-    fn begin(&mut self, head: Head<'_>, x: &[f32], k: impl IntoIterator<Item = usize>) {
+    fn begin(&mut self, head: Head<'_>, x: &[f32], largest: impl IntoIterator<Item = Largest>) {
         let rows = head.bounds.len();
         self.queries.resize_with(MAX_INPUTS, Query::default);
         self.targets.resize_with(MAX_INPUTS, SearchTarget::default);
         self.count = 0;
-        for (input, (x, k)) in x.chunks_exact(head.weights.cols()).zip(k).enumerate() {
-            let possible = k > 0 && k <= rows / MIN_ROWS_PER_LOGIT;
-            if possible && self.queries[self.count].set(x) {
+        for (input, (x, largest)) in x.chunks_exact(head.weights.cols()).zip(largest).enumerate() {
+            let Some(leaders) = largest.leaders(rows) else { continue };
+            if self.queries[self.count].set_scaled(x, head.factors) {
                 let target = &mut self.targets[self.count];
-                (target.input, target.k) = (input, k);
+                (target.input, target.largest, target.leaders) = (input, largest, leaders);
                 self.count += 1;
             }
         }
@@ -327,7 +391,7 @@ struct Estimates<'a> {
 }
 
 impl SearchTarget {
-    /// Chooses the rows with the `k` largest coarse logits.
+    /// Chooses the rows with the largest coarse logits.
     fn choose(&mut self, coarse: &[i32]) {
         self.ids.clear();
         self.ids.reserve(coarse.len() / 2);
@@ -335,9 +399,9 @@ impl SearchTarget {
         if coarse.iter().fold(false, |any, coarse| any | (*coarse == LOWEST)) {
             return;
         }
-        let least = nth_largest(coarse, self.k, &mut self.sorted);
+        let least = nth_largest(coarse, self.leaders, &mut self.sorted);
         let rows = (0..).zip(coarse).filter(|(_, coarse)| **coarse >= least);
-        self.ids.extend(rows.map(|(id, _)| id).take(self.k));
+        self.ids.extend(rows.map(|(id, _)| id).take(self.leaders));
     }
 
     /// Selects the rows whose upper bounds reach the threshold, unless these are most rows.

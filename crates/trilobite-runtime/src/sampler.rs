@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::error::{Error, Result};
-use crate::head::Logits;
+use crate::head::{Largest, Logits};
 
 /// Minimum length of a repetition that counts as a loop, in tokens.
 const MIN_LOOP: usize = 8;
@@ -227,33 +227,49 @@ impl Sampler {
         changes || !self.bias.is_empty() || self.constraint.is_some()
     }
 
-    /// Number of largest logits that suffice for sampling, or `None` if all logits are needed.
-    pub fn needs(&self) -> Option<usize> {
+    /// The logits that suffice for sampling, or `None` if all are needed.
+    pub fn needs(&self) -> Option<Largest> {
         let Sampling { temperature, top_k, .. } = self.sampling;
         let few = if temperature == 0.0 { 1 } else { top_k };
+        let within = self.within();
         // A penalized token takes the place of another one among the largest.
-        (few > 0 && !self.needs_all()).then_some(few + self.loops.len())
+        let lost = self.loops.len();
+        let count = if few > 0 { few.saturating_add(lost) } else { usize::MAX };
+        let fewer = few > 0 || within < f32::INFINITY;
+        (fewer && !self.needs_all()).then_some(Largest { count, within, rank: 1 + lost })
     }
 
-    /// Number of largest logits that suffice for sampling after `answer` and after each of the
-    /// tokens `drafts` that may follow it, or `None` if all logits are needed. Updates the penalties
-    /// for `answer`.
-    pub fn needs_after(&mut self, answer: &[u32], drafts: &[u32]) -> Option<usize> {
+    /// A bound on how far below the largest logit min-p keeps tokens. Infinity if there is none.
+    fn within(&self) -> f32 {
+        let Sampling { temperature, top_p, min_p, .. } = self.sampling;
+        // Top-p depends on the probabilities of tokens that min-p drops afterwards.
+        if top_p < 1.0 || min_p == 0.0 || temperature == 0.0 {
+            return f32::INFINITY;
+        }
+        // Generous, because the weight of a token has the rounding errors of a difference in f32
+        // and of the exponential.
+        let temperature = f64::from(temperature);
+        ((1e-6 - 1.000_001 * libm::log(f64::from(min_p))) * temperature) as f32
+    }
+
+    /// The logits that suffice for sampling after `answer` and after each of the tokens `drafts` that
+    /// may follow it, or `None` if all are needed. Updates the penalties for `answer`.
+    pub fn needs_after(&mut self, answer: &[u32], drafts: &[u32]) -> Option<Largest> {
         self.watch(answer);
         let mut most = self.needs()?;
         if self.sampling.loop_penalty != 0.0 && !drafts.is_empty() {
             let all = [answer, drafts].concat();
             for end in answer.len() + 1..=all.len() {
                 self.watch(&all[..end]);
-                most = most.max(self.needs()?);
+                most = most.and(self.needs()?);
             }
             self.watch(answer);
         }
         Some(most)
     }
 
-    /// Returns the next token after `context`. `logits` are all logits, or at least as many of the
-    /// largest as the sampler [`needs`](Self::needs).
+    /// Returns the next token after `context`. `logits` are all logits, or at least those that
+    /// the sampler [`needs`](Self::needs).
     ///
     /// # Errors
     /// No logit is a finite number. The weights of the model are broken then.
@@ -545,17 +561,36 @@ mod tests {
         let few = Sampling { top_k: 4, temperature: 1.0, ..sampling };
         let mut sampler = Sampler::new(few).unwrap();
         sampler.watch(&answer[..11]);
-        assert_eq!(sampler.needs(), Some(5));
+        assert_eq!(sampler.needs(), Some(Largest { rank: 2, ..Largest::count(5) }));
     }
 
     #[test]
     fn few_logits_are_needed_where_few_can_be_chosen() {
         let base = Sampling { temperature: 1.0, top_k: 40, ..Default::default() };
-        assert_eq!(sampler(Sampling::default()).needs(), Some(1));
-        assert_eq!(sampler(base).needs(), Some(40));
-        assert_eq!(sampler(Sampling { top_p: 0.5, min_p: 0.1, ..base }).needs(), Some(40));
-        assert_eq!(sampler(Sampling { top_k: 0, top_p: 0.5, ..base }).needs(), None);
-        assert_eq!(sampler(Sampling { repeat_penalty: 1.1, ..base }).needs(), None);
+        let needs = |sampling| sampler(sampling).needs();
+        assert_eq!(needs(Sampling::default()), Some(Largest::count(1)));
+        assert_eq!(needs(base), Some(Largest::count(40)));
+        assert_eq!(needs(Sampling { top_p: 0.5, min_p: 0.1, ..base }), Some(Largest::count(40)));
+        assert_eq!(needs(Sampling { top_k: 0, top_p: 0.5, ..base }), None);
+        assert_eq!(needs(Sampling { top_k: 0, top_p: 0.5, min_p: 0.1, ..base }), None);
+        assert_eq!(needs(Sampling { repeat_penalty: 1.1, ..base }), None);
+    }
+
+    #[test]
+    fn min_p_needs_what_is_near_the_largest() {
+        let base = Sampling { temperature: 0.5, min_p: 0.1, ..Default::default() };
+        let margin = |sampling| sampler(sampling).needs().map(|needs| (needs.count, needs.within));
+        let (count, within) = margin(base).unwrap();
+        assert_eq!(count, usize::MAX);
+        let exact = 0.5 * 10f32.ln();
+        assert!(within > exact && within < exact * 1.0001, "{within}");
+        assert_eq!(margin(Sampling { top_k: 9, ..base }), Some((9, within)));
+        let (_, within) = margin(Sampling { min_p: 1.0, ..base }).unwrap();
+        assert!((0.0..1e-6).contains(&within));
+        assert_eq!(margin(Sampling { min_p: 0.0, ..base }), None);
+        assert_eq!(margin(Sampling { temperature: f32::MAX, ..base }), None);
+        let greedy = Sampling { temperature: 0.0, ..base };
+        assert_eq!(sampler(greedy).needs(), Some(Largest::count(1)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::cache::{PAGE, Page, PagePool, Shape};
 use crate::error::Result;
+use crate::head::Largest;
 
 /// The tokens of a sequence and their keys and values, stored in pages.
 ///
@@ -146,25 +147,25 @@ pub struct Part<'a> {
 }
 
 /// The logits to compute for some tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Want {
     /// None.
     Nothing,
     /// All logits after each token from this index on.
     From(usize),
-    /// The largest logits after each token from an index on: this many, all that equal one of them,
-    /// and possibly others.
+    /// The largest logits after each token from an index on, all that equal one of them, and possibly
+    /// others.
     Largest {
         /// Index of the first token.
         from: usize,
-        /// Number of logits.
-        count: usize,
+        /// Which logits.
+        largest: Largest,
     },
 }
 
 impl Want {
-    /// The logits after each token from an index on: this many of the largest, or all.
-    pub fn new(from: usize, largest: Option<usize>) -> Self {
-        largest.map_or(Self::From(from), |count| Self::Largest { from, count })
+    /// The logits after each token from an index on: the largest, or all.
+    pub fn new(from: usize, largest: Option<Largest>) -> Self {
+        largest.map_or(Self::From(from), |largest| Self::Largest { from, largest })
     }
 }

@@ -6,7 +6,7 @@ use crate::activations::Activations;
 use crate::cache::CacheType;
 use crate::error::{Error, Result};
 use crate::forward::{Forward, SessionOptions};
-use crate::head::Logits;
+use crate::head::{Largest, Logits};
 use crate::model::Model;
 use crate::profile::Profile;
 use crate::scratch::Live;
@@ -127,11 +127,11 @@ impl Session {
     /// # Errors
     /// `tokens` is empty, or as for [`read`](Self::read).
     pub fn next_largest(&mut self, tokens: &[u32], k: usize) -> Result<Logits<'_>> {
-        self.next(tokens, Some(k))
+        self.next(tokens, Some(Largest::count(k)))
     }
 
     /// Processes tokens and returns the logits after the last one: the `largest`, or all.
-    fn next(&mut self, tokens: &[u32], largest: Option<usize>) -> Result<Logits<'_>> {
+    fn next(&mut self, tokens: &[u32], largest: Option<Largest>) -> Result<Logits<'_>> {
         let from = tokens.len().checked_sub(1).ok_or(Error::EmptyPrompt)?;
         let want = Want::new(from, largest);
         let mut found = false;

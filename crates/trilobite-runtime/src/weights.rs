@@ -28,6 +28,8 @@ pub struct HeadScan {
     pub refinements: Place,
     /// The bounds of the rows, `[vocab]`.
     pub bounds: Place,
+    /// The factors of the columns, `[hidden]`.
+    pub factors: Vec<f32>,
 }
 
 /// One transformer layer.
@@ -168,7 +170,7 @@ impl Weights {
     /// The places of the weights that every decoded token reads.
     pub(crate) fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {
         let head = match &mut self.head_scan {
-            Some(HeadScan { codes, refinements, bounds }) => vec![codes, refinements, bounds],
+            Some(HeadScan { codes, refinements, bounds, .. }) => vec![codes, refinements, bounds],
             None => vec![&mut self.head.place],
         };
         let layers = self.layers.iter_mut().flat_map(Layer::always_read);
@@ -465,13 +467,33 @@ impl<'a> Tensors<'a> {
             take(HeadScanPart::Refinements, scan::refinement_bytes(cols), TensorType::I8)?;
         let bounds = take(HeadScanPart::Bounds, Bounds::COUNT, TensorType::F32)?;
         let rows = self.bytes(bounds).as_chunks().0;
-        match rows.iter().position(|row| !Bounds::from_bytes(row).is_valid()) {
-            None => Ok(HeadScan {
-                codes: Place::of(codes),
-                refinements: Place::of(refinements),
-                bounds: Place::of(bounds),
-            }),
-            Some(row) => Err(Error::HeadScan { name: HeadScanPart::Bounds.name(), row }),
+        if let Some(row) = rows.iter().position(|row| !Bounds::from_bytes(row).is_valid()) {
+            return Err(Error::HeadScan { name: HeadScanPart::Bounds.name(), row });
+        }
+        Ok(HeadScan {
+            codes: Place::of(codes),
+            refinements: Place::of(refinements),
+            bounds: Place::of(bounds),
+            factors: self.head_scan_factors(cols)?,
+        })
+    }
+
+    /// Files of earlier versions have no factors.
+    fn head_scan_factors(&mut self, cols: usize) -> Result<Vec<f32>> {
+        let name = HeadScanPart::Factors.name();
+        let Some(info) = self.gguf.tensor(name) else { return Ok(vec![1.0; cols]) };
+        if info.shape != [cols as u64] {
+            return Err(Error::HeadScanForm { name });
+        }
+        let info = self.take(name, &[cols as u64])?;
+        if info.ty != TensorType::F32 {
+            return Err(self.type_error(name, "a coarse head"));
+        }
+        let factors: Vec<f32> =
+            self.bytes(info).as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        match factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
+            Some(&scale) => Err(Error::Scale { name: name.to_owned(), scale }),
+            None => Ok(factors),
         }
     }
 

@@ -13,7 +13,8 @@ fn a_coarse_head_of_another_form_is_refused() -> Result<(), Box<dyn Error>> {
     let options = Options { head_scan: HeadScan::Always, ..Options::default() };
     convert(&Checkpoint::open(folder)?, &options, &mut file, &mut ignore_progress)?;
     Model::from_bytes(file.clone())?;
-    for name in ["output_scan.weight", "output_scan.refine", "output_scan.bounds"] {
+    for part in ["weight", "refine", "bounds", "factors"] {
+        let name = &format!("output_scan.{part}");
         let at = file.windows(name.len()).position(|bytes| bytes == name.as_bytes());
         let at = at.ok_or("a coarse head")?;
         // Behind the name are the number of dimensions and the first of them, columns.

@@ -351,8 +351,7 @@ pub fn scale_name(weight: &str) -> Option<String> {
     weight.strip_suffix(".weight").map(|name| format!("{name}.scale"))
 }
 
-/// A tensor of the coarse copy of the head, which has a row for each row of the head.
-/// `trilobite_kernels::scan` defines the content of the rows.
+/// A tensor of the coarse copy of the head. `trilobite_kernels::scan` defines its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadScanPart {
     /// The first bits of the codes.
@@ -361,11 +360,13 @@ pub enum HeadScanPart {
     Refinements,
     /// The scales and error bounds of the rows.
     Bounds,
+    /// The factors of the columns. Files without them have factors of 1.
+    Factors,
 }
 
 impl HeadScanPart {
     /// All parts, in the order of files.
-    pub const ALL: [Self; 3] = [Self::Codes, Self::Refinements, Self::Bounds];
+    pub const ALL: [Self; 4] = [Self::Codes, Self::Refinements, Self::Bounds, Self::Factors];
 
     /// The name of the tensor.
     pub fn name(self) -> &'static str {
@@ -373,6 +374,7 @@ impl HeadScanPart {
             Self::Codes => "output_scan.weight",
             Self::Refinements => "output_scan.refine",
             Self::Bounds => "output_scan.bounds",
+            Self::Factors => "output_scan.factors",
         }
     }
 

@@ -20,6 +20,11 @@
 //! Together they enclose the exact float that [`Kernels::dense_gemm`](crate::Kernels::dense_gemm)
 //! computes. The enclosure itself is computed in f64 and rounded outwards.
 //!
+//! Some columns of real heads are several times as large as the others and leave few codes for these.
+//! Each column can therefore have a positive factor: the code is that of `w[i] / factor[i]`, and the
+//! query has `x[i] * factor[i]`. The products `w[i] x[i]` and with them all of the above stay the same,
+//! but the norms are those of the scaled row and the scaled vector.
+//!
 //! Rows are padded to blocks of 256 columns, each of eight parts of 32. A block of codes has 128
 //! bytes of low halves, followed by 32 bytes of fifth bits. Byte `32 p + i` of the low halves has
 //! those of column `i` of part `p` and, in its high half, of part `p + 4`. A block of single bits
@@ -149,32 +154,48 @@ fn inverse(scale: f32) -> f64 {
 }
 
 /// The squared norm of a row's difference from its codes without their last `cut` bits.
-fn missed(row: &[f32], scale: f32, cut: usize) -> f64 {
+fn missed(row: &[f64], scale: f32, cut: usize) -> f64 {
     let inverse = inverse(scale);
-    let missed = |w: &f32| {
-        let w = f64::from(*w);
-        (w - f64::from(scale) * f64::from(value(code(w, inverse), cut))).powi(2)
-    };
+    let missed =
+        |&w: &f64| (w - f64::from(scale) * f64::from(value(code(w, inverse), cut))).powi(2);
     row.iter().map(missed).sum()
 }
 
 /// Writes the codes of a row and their refinements, and returns its bounds.
 ///
+/// # Panics
+/// As for [`pack_scaled`].
+pub fn pack(row: &[f32], codes: &mut [u8], refinements: &mut [u8]) -> Bounds {
+    pack_scaled(row, &vec![1.0; row.len()], codes, refinements)
+}
+
+/// Writes the codes of a row whose columns have factors, and returns its bounds.
+///
 /// A row with a weight that is not finite has infinite residuals.
 ///
 /// # Panics
-/// If the lengths of `codes` and `refinements` are not [`code_bytes`] and [`refinement_bytes`].
-pub fn pack(row: &[f32], codes: &mut [u8], refinements: &mut [u8]) -> Bounds {
+/// If the lengths of `codes` and `refinements` are not [`code_bytes`] and [`refinement_bytes`], or
+/// there is not a factor for every column.
+pub fn pack_scaled(
+    row: &[f32],
+    factors: &[f32],
+    codes: &mut [u8],
+    refinements: &mut [u8],
+) -> Bounds {
+    assert_eq!(factors.len(), row.len(), "factors");
     assert_eq!(codes.len(), code_bytes(row.len()), "codes");
     assert_eq!(refinements.len(), refinement_bytes(row.len()), "refinements");
     codes.fill(0);
     refinements.fill(0);
-    let norm: f64 = row.iter().map(|&w| f64::from(w).powi(2)).sum();
-    if !norm.is_finite() || row.is_empty() {
+    // SLACK covers the rounding of the quotients.
+    let row: Vec<f64> =
+        row.iter().zip(factors).map(|(&w, &factor)| f64::from(w) / f64::from(factor)).collect();
+    let norm: f64 = row.iter().map(|w| w.powi(2)).sum();
+    if !(norm.sqrt() as f32).is_finite() || row.is_empty() {
         let [norm, residual] = [f32::INFINITY; 2];
         return Bounds { scale: 0.0, norm, residuals: [residual; _] };
     }
-    let scale = best_scale(row, norm);
+    let scale = best_scale(&row, norm);
     let (codes, refinements) =
         (codes.as_chunks_mut::<CODES>().0, refinements.as_chunks_mut::<BITS>().0);
     let blocks = codes.len();
@@ -182,7 +203,7 @@ pub fn pack(row: &[f32], codes: &mut [u8], refinements: &mut [u8]) -> Bounds {
     for (b, weights) in row.chunks(BLOCK).enumerate() {
         for (column, &w) in weights.iter().enumerate() {
             let (part, i) = (column / PART, column % PART);
-            let code = code(f64::from(w), inverse);
+            let code = code(w, inverse);
             let (low, fifth) = (code >> REFINEMENTS & 15, code >> (REFINEMENTS + 4));
             codes[b][part % 4 * PART + i] |= low << (part / 4 * 4);
             codes[b][BLOCK / 2 + i] |= fifth << part;
@@ -193,13 +214,13 @@ pub fn pack(row: &[f32], codes: &mut [u8], refinements: &mut [u8]) -> Bounds {
         }
     }
     let up = |square: f64| ((square.sqrt() * (1.0 + SLACK)) as f32).next_up();
-    let residuals = std::array::from_fn(|level| up(missed(row, scale, REFINEMENTS - level)));
+    let residuals = std::array::from_fn(|level| up(missed(&row, scale, REFINEMENTS - level)));
     Bounds { scale, norm: up(norm), residuals }
 }
 
 /// The best of a few scales: the one with the smallest residual for six bits.
-fn best_scale(row: &[f32], norm: f64) -> f32 {
-    let largest = f64::from(row.iter().fold(0.0f32, |max, w| max.max(w.abs())));
+fn best_scale(row: &[f64], norm: f64) -> f32 {
+    let largest = row.iter().fold(0.0f64, |max, w| max.max(w.abs()));
     let scale = |range: f64| (range / f64::from(RANGE)) as f32;
     let deviation = (norm / row.len() as f64).sqrt();
     let clips = CLIPS.map(|clip| clip * deviation).into_iter().filter(|clip| *clip < largest);
@@ -270,16 +291,28 @@ impl Errors {
 impl Query {
     /// Sets the vector. Returns `false` if it has no bounds, because it is too long or not finite.
     pub fn set(&mut self, x: &[f32]) -> bool {
-        let n = x.len();
-        if n == 0 || n > MAX_COLS || !x.iter().all(|x| x.is_finite()) {
+        self.set_values(x.len(), x.iter().map(|&x| f64::from(x)))
+    }
+
+    /// Sets the vector for rows whose columns have these factors, one for each. Returns `false` if it
+    /// has no bounds.
+    pub fn set_scaled(&mut self, x: &[f32], factors: &[f32]) -> bool {
+        let pairs = x.iter().zip(factors);
+        // Products of two f32 are exact.
+        let values = pairs.map(|(&x, &factor)| f64::from(x) * f64::from(factor));
+        factors.len() == x.len() && self.set_values(x.len(), values)
+    }
+
+    fn set_values(&mut self, n: usize, values: impl Iterator<Item = f64> + Clone) -> bool {
+        if n == 0 || n > MAX_COLS || !values.clone().all(f64::is_finite) {
             return false;
         }
         // Limits codes so that both halves are an i8, and a sum of n products with seven-bit codes
         // fits in an i32.
         let most = (i32::MAX as usize / (RANGE as usize * n)).min(127 * 256 + 127) as f64;
-        let largest = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-        let step = f64::from(largest) / most;
-        let inverse = if largest > 0.0 { most / f64::from(largest) } else { 0.0 };
+        let largest = values.clone().fold(0.0f64, |max, x| max.max(x.abs()));
+        let step = largest / most;
+        let inverse = if largest > 0.0 { most / largest } else { 0.0 };
         let base = 2 * (most as i32 / 255 + 1);
         let mut norm = 0.0;
         // The squared norms of what the high halves and both halves miss, and their sums.
@@ -288,8 +321,7 @@ impl Query {
         self.codes.resize(n.div_ceil(BLOCK), Halves([[0; BLOCK]; 2]));
         let columns =
             self.codes.iter_mut().flat_map(|Halves([high, low])| high.iter_mut().zip(low));
-        for (&x, (high, low)) in x.iter().zip(columns) {
-            let x = f64::from(x);
+        for (x, (high, low)) in values.zip(columns) {
             let code = (x * inverse).round_ties_even().clamp(-most, most);
             norm += x * x;
             let code = code as i32;

@@ -1,6 +1,6 @@
 use crate::random::Random;
 use trilobite_kernels::scan::{
-    BLOCK, Bounds, Precision, Query, REFINEMENTS, code_bytes, pack, refinement_bytes,
+    BLOCK, Bounds, Precision, Query, REFINEMENTS, code_bytes, pack, pack_scaled, refinement_bytes,
 };
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Workspace};
 
@@ -53,15 +53,21 @@ fn packed(row: &[f32]) -> Row {
     Row { codes, refinements, bounds }
 }
 
+fn packed_scaled(row: &[f32], factors: &[f32]) -> Row {
+    let mut packed = packed(row);
+    packed.bounds = pack_scaled(row, factors, &mut packed.codes, &mut packed.refinements);
+    packed
+}
+
 /// Enclosures for increasing numbers of bits.
 type Ends = [(f32, f32); 1 + REFINEMENTS];
 
 /// The enclosures of a product with the high halves of the vector's codes, and with all of them.
 /// `None` if the vector has no bounds.
-fn enclosures(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<[Ends; 2]> {
+fn enclosures(kernels: &Kernels, row: &[f32], x: &[f32], factors: &[f32]) -> Option<[Ends; 2]> {
     let mut query = Query::default();
-    let row = packed(row);
-    if !query.set(x) {
+    let row = packed_scaled(row, factors);
+    if !query.set_scaled(x, factors) {
         return None;
     }
     let mut sum = [0];
@@ -82,7 +88,7 @@ fn enclosures(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<[Ends; 2]> {
 
 /// The tightest enclosure of a product.
 fn enclosed(kernels: &Kernels, row: &[f32], x: &[f32]) -> Option<(f32, f32)> {
-    enclosures(kernels, row, x).map(|ends| ends[1][REFINEMENTS])
+    enclosures(kernels, row, x, &vec![1.0; row.len()]).map(|ends| ends[1][REFINEMENTS])
 }
 
 /// The query of these numbers. Its codes are the numbers, because one of them has the largest magnitude
@@ -229,15 +235,22 @@ fn products_lie_within_their_bounds() {
             _ => {}
         }
         let exact = product(kernels, &row, &x);
-        match enclosures(kernels, &row, &x) {
+        let mut factors = vec![1.0; n];
+        if round % 2 == 1 {
+            factors = random.floats(n).into_iter().map(|f| (3.0 * f).exp2()).collect();
+        }
+        match enclosures(kernels, &row, &x, &factors) {
             Some(ends) => {
                 for &(low, high) in ends.as_flattened() {
                     assert!(low <= exact && exact <= high, "{round}: {low} {exact} {high}");
                 }
             }
             None => {
-                let norm = |v: &[f32]| v.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-                assert!(norm(&row) * norm(&x) > HUGE / 16.0, "{round}: no bounds");
+                let norm = |v: &[f32], power: i32| {
+                    let scaled = |(&v, &f): (&f32, &f32)| f64::from(v) * f64::from(f).powi(power);
+                    v.iter().zip(&factors).map(|pair| scaled(pair).powi(2)).sum::<f64>().sqrt()
+                };
+                assert!(norm(&row, -1) * norm(&x, 1) > HUGE / 16.0, "{round}: no bounds");
             }
         }
     }
@@ -281,7 +294,7 @@ fn bounds_are_tight_enough_to_be_of_use() {
     let row = Random(3).floats(2560);
     let bounds = packed(&row).bounds;
     let x = Random(4).floats(2560);
-    let ends = enclosures(kernels, &row, &x).unwrap();
+    let ends = enclosures(kernels, &row, &x, &[1.0; 2560]).unwrap();
     for (level, ((low, high), residual)) in ends[1].into_iter().zip(bounds.residuals).enumerate() {
         let step = f64::from(bounds.scale) * f64::from(8 >> level);
         let ratio = f64::from(residual) / (step * (2560.0f64 / 12.0).sqrt());

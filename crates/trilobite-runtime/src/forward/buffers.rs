@@ -1,6 +1,6 @@
 //! The buffers of a forward pass.
 
-use crate::head::MAX_INPUTS;
+use crate::head::{Largest, MAX_INPUTS};
 use crate::model::Model;
 use crate::ops::experts::Routing;
 use crate::ops::{AttentionBuffers, InputBuffer, MAX_COLUMNS_BATCH, Run};
@@ -17,8 +17,8 @@ pub(super) struct Buffers {
     pub(super) positions: Vec<usize>,
     /// The rows all of whose logits are requested.
     pub(super) wanted: Vec<BatchRow>,
-    /// The rows whose largest logits are requested, and how many.
-    pub(super) largest: Vec<(BatchRow, usize)>,
+    /// The rows whose largest logits are requested, and which.
+    pub(super) largest: Vec<(BatchRow, Largest)>,
     /// The residual stream, `[T][hidden]`.
     pub(super) x: Vec<f32>,
     /// Queries, `[T][heads * head_dim]`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::buffers::{BatchRow, Buffers};
 use super::{Forward, SessionOptions};
-use crate::head::{Head, Logits, MAX_INPUTS};
+use crate::head::{Head, Largest, Logits, MAX_INPUTS};
 use crate::ops::{Ops, Run};
 use crate::profile::Stage;
 use crate::scratch::grown;
@@ -33,8 +33,8 @@ impl Forward {
             match parts[part].want {
                 Want::Nothing => {}
                 Want::From(from) => wanted.extend(places(from)),
-                Want::Largest { from, count } => {
-                    largest.extend(places(from).map(|place| (place, count)));
+                Want::Largest { from, largest: which } => {
+                    largest.extend(places(from).map(|place| (place, which)));
                 }
             }
         }
@@ -90,7 +90,7 @@ impl Forward {
     }
 
     /// Searches for the largest logits of some rows of the batch.
-    fn search(&mut self, largest: &[(BatchRow, usize)]) {
+    fn search(&mut self, largest: &[(BatchRow, Largest)]) {
         let (config, weights) = (self.model.config(), self.model.weights());
         let (Some(scan), MatrixView::Dense(head), false) =
             (&weights.head_scan, self.model.view(&weights.head), self.options.plain)
@@ -108,13 +108,14 @@ impl Forward {
             codes: model.bytes(&scan.codes),
             refinements: model.bytes(&scan.refinements),
             bounds: model.bytes(&scan.bounds).as_chunks().0,
+            factors: &scan.factors,
         };
         let Buffers { x, normed, .. } = &mut self.buffers;
         for (&((row, ..), _), h) in largest.iter().zip(normed.chunks_exact_mut(config.hidden)) {
             let x = &x[row * config.hidden..(row + 1) * config.hidden];
             self.workers.kernels.rms_norm(x, &weights.output_norm, config.norm_eps, h);
         }
-        self.search.run(&mut self.workers, head, normed, largest.iter().map(|&(_, k)| k));
+        self.search.run(&mut self.workers, head, normed, largest.iter().map(|&(_, which)| which));
     }
 
     /// The logits that the last [`read`](Self::read) of a single token passed to its sink: the

@@ -6,6 +6,7 @@ use trilobite_convert::{Checkpoint, HeadScan, Layout, Options, convert, ignore_p
 use trilobite_format::Gguf;
 
 use super::*;
+use crate::head::Largest;
 
 /// Maximum length of a sequence: long enough for the attention of a few tokens to be divided by
 /// positions.
@@ -101,7 +102,11 @@ fn sequences_together(model: &Arc<Model>, seed: u64, options: SessionOptions) {
                 None => Want::Nothing,
                 Some(last) => {
                     let from = last - random.below(last.min(9) + 1);
-                    let largest = Some(1 + random.below(3)).filter(|_| random.below(2) == 0);
+                    let within = [f32::INFINITY, 0.0, 0.7, 3.0][random.below(4)];
+                    let count = [1 + random.below(3), usize::MAX][random.below(2)];
+                    let rank = 1 + random.below(count.min(2));
+                    let largest = Largest { count, within, rank };
+                    let largest = Some(largest).filter(|_| random.below(2) == 0);
                     [Want::new(from, largest), Want::Nothing][random.below(3) / 2]
                 }
             })
@@ -125,14 +130,17 @@ fn sequences_together(model: &Arc<Model>, seed: u64, options: SessionOptions) {
             let end = sequences[part].len() - texts[part].len() + index + 1;
             let all = alone(&mut reference, &sequences[part].tokens()[..end]);
             assert!(bits.iter().all(|&(id, bits)| all[id as usize] == bits), "round {round}");
-            if let Want::Largest { count, .. } = wants[part] {
-                let least = |bits: &mut Vec<f32>| {
-                    bits.sort_unstable_by(|a, b| b.total_cmp(a));
-                    bits[count - 1]
+            if let Want::Largest { largest, .. } = wants[part] {
+                let requested = |bits: &mut dyn Iterator<Item = u32>| {
+                    let mut values: Vec<f32> = bits.map(f32::from_bits).collect();
+                    values.sort_unstable_by(|a, b| b.total_cmp(a));
+                    let least = values[largest.rank - 1] - largest.within;
+                    let near = values.partition_point(|value| *value >= least);
+                    values.truncate(near.min(largest.count));
+                    values
                 };
-                let mut some = bits.iter().map(|&(_, bits)| f32::from_bits(bits)).collect();
-                let mut all = all.into_iter().map(f32::from_bits).collect();
-                assert_eq!(least(&mut some), least(&mut all));
+                let some = requested(&mut bits.iter().map(|&(_, bits)| bits));
+                assert_eq!(some, requested(&mut all.into_iter()));
             }
             shown += 1;
         }
@@ -236,7 +244,10 @@ fn what_cannot_be_read_changes_nothing() {
     };
     assert!(matches!(fails(&[vocab], Want::Nothing), Error::TokenId { .. }));
     assert!(matches!(fails(&[1; 41], Want::Nothing), Error::Context { needed: 41, context: 40 }));
-    assert!(matches!(fails(&[], Want::Largest { from: 0, count: 1 }), Error::EmptyPrompt));
+    assert!(matches!(
+        fails(&[], Want::Largest { from: 0, largest: Largest::count(1) }),
+        Error::EmptyPrompt
+    ));
     let q8 = Shape { ty: CacheType::Q8, ..good.shape() };
     let mut other = Sequence::new(q8, PagePool::default());
     let part = Part { sequence: &mut other, tokens: &[1], want: Want::Nothing };

@@ -130,7 +130,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use trilobite_convert::{Checkpoint, Options, convert, ignore_progress};
+    use trilobite_convert::{Checkpoint, HeadScan, Options, convert, ignore_progress};
 
     use super::*;
     use crate::forward::SessionOptions;
@@ -144,7 +144,8 @@ mod tests {
                 Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden").join(name);
             let mut file = Vec::new();
             let checkpoint = Checkpoint::open(folder).unwrap();
-            convert(&checkpoint, &Options::default(), &mut file, &mut ignore_progress).unwrap();
+            let options = Options { head_scan: HeadScan::Always, ..Options::default() };
+            convert(&checkpoint, &options, &mut file, &mut ignore_progress).unwrap();
             let model = Arc::new(Model::from_bytes(file).unwrap());
             let tokenizer = model.tokenizer().unwrap();
             let options = SessionOptions { threads: 2, context: 80, ..SessionOptions::default() };
@@ -159,12 +160,14 @@ mod tests {
                 (ids, Limits { max_tokens, stop, end_ids: vec![5] })
             };
             let prompts: Vec<_> = (0..11).map(prompt).collect();
-            for temperature in [0.0, 0.9] {
-                let sampling = Sampling { temperature, seed: 3, ..Sampling::default() };
+            for (temperature, min_p) in [(0.0, 0.0), (0.9, 0.0), (0.4, 0.2)] {
+                let sampling = Sampling { temperature, min_p, seed: 3, ..Sampling::default() };
                 let alone = |(prompt, limits): &(Vec<u32>, Limits)| {
                     let mut sampler = Sampler::new(sampling).unwrap();
                     let go_on = |_: u32, _: &str| ControlFlow::Continue(());
-                    let mut session = session();
+                    // Every logit is computed.
+                    let options = SessionOptions { plain: true, ..options };
+                    let mut session = Session::new(Arc::clone(&model), options).unwrap();
                     generate(&mut session, Some(tokenizer), &mut sampler, prompt, limits, go_on)
                         .unwrap()
                         .text

@@ -1,6 +1,6 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use trilobite_kernels::scan::{pack, refinement_bytes};
+use trilobite_kernels::scan::{pack_scaled, refinement_bytes};
 use trilobite_kernels::{DenseType, Workspace};
 
 use super::*;
@@ -13,15 +13,18 @@ struct Copied {
     codes: Vec<u8>,
     refinements: Vec<u8>,
     bounds: Vec<[u8; Bounds::BYTES]>,
+    factors: Vec<f32>,
 }
 
 impl Copied {
     fn new(rows: &[Vec<f32>]) -> Self {
         let cols = rows[0].len();
         let (weights, bounds) = (Vec::new(), Vec::new());
+        // Any factors are right.
+        let factors = (0..cols).map(|column| [1.0, 0.7, 2.3][column % 3]).collect();
         let codes = vec![0; rows.len() * code_bytes(cols)];
         let refinements = vec![0; rows.len() * refinement_bytes(cols)];
-        let mut head = Self { cols, weights, codes, refinements, bounds };
+        let mut head = Self { cols, weights, codes, refinements, bounds, factors };
         let codes = head.codes.chunks_exact_mut(code_bytes(cols));
         let refinements = head.refinements.chunks_exact_mut(refinement_bytes(cols));
         for ((row, codes), refinements) in rows.iter().zip(codes).zip(refinements) {
@@ -29,7 +32,8 @@ impl Copied {
             head.weights.extend(bits.iter().flat_map(|bits| bits.to_le_bytes()));
             let stored: Vec<f32> =
                 bits.iter().map(|&bits| f32::from_bits(u32::from(bits) << 16)).collect();
-            head.bounds.push(pack(&stored, codes, refinements).to_bytes());
+            let bounds = pack_scaled(&stored, &head.factors, codes, refinements);
+            head.bounds.push(bounds.to_bytes());
         }
         head
     }
@@ -40,6 +44,7 @@ impl Copied {
             codes: &self.codes,
             refinements: &self.refinements,
             bounds: &self.bounds,
+            factors: &self.factors,
         }
     }
 
@@ -57,22 +62,29 @@ impl Copied {
     }
 
     /// Runs a search and compares its result with all logits. Returns the number of logits found.
-    fn check(&self, workers: &mut Workers, x: &[f32], k: usize) -> Option<usize> {
+    fn check(&self, workers: &mut Workers, x: &[f32], largest: Largest) -> Option<usize> {
         let mut search = Search::default();
-        search.run(workers, self.head(), x, [k]);
+        search.run(workers, self.head(), x, [largest]);
         let (all, found) = (self.all(x), search.found(0)?);
         for (index, value) in found.values().iter().enumerate() {
             assert_eq!(value.to_bits(), all[found.id(index) as usize].to_bits());
         }
-        let mut largest = all.clone();
-        largest.sort_by(|a, b| b.total_cmp(a));
+        let least = least(&all, largest);
         let wanted: Vec<u32> =
-            (0u32..).zip(&all).filter(|(_, v)| **v >= largest[k - 1]).map(|(id, _)| id).collect();
-        assert!(wanted.iter().all(|id| search.ids.contains(id)), "{k}: {wanted:?}");
+            (0u32..).zip(&all).filter(|(_, v)| **v >= least).map(|(id, _)| id).collect();
+        assert!(wanted.iter().all(|id| search.ids.contains(id)), "{largest:?}: {wanted:?}");
         assert!(search.ids.is_sorted());
         assert_eq!(argmax(&all), argmax(found.values()).map(|best| found.id(best as usize)));
         Some(found.values().len())
     }
+}
+
+/// The smallest of the largest logits.
+fn least(logits: &[f32], largest: Largest) -> f32 {
+    let mut sorted = logits.to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let counted = sorted[largest.count.min(sorted.len()) - 1];
+    counted.max(sorted[largest.rank - 1] - largest.within)
 }
 
 struct Random(ChaCha8Rng);
@@ -104,7 +116,7 @@ fn random(seed: u64) -> Random {
 fn searches_find_the_largest_logits_of_random_heads() {
     let mut random = random(1);
     let mut workers = Workers::new(3, 0).unwrap();
-    let (mut searches, mut found) = (0, 0);
+    let (mut searches, mut found, mut near) = (0, 0, 0);
     for round in 0..60 {
         let (rows, cols) = (200 + random.below(300), [8, 33, 64, 100][round % 4]);
         let mut weights = random.rows(rows, cols);
@@ -156,14 +168,21 @@ fn searches_find_the_largest_logits_of_random_heads() {
                 _ => {}
             }
             for k in [1, 2, rows / MIN_ROWS_PER_LOGIT] {
-                if let Some(n) = head.check(&mut workers, &x, k) {
+                if let Some(n) = head.check(&mut workers, &x, Largest::count(k)) {
                     searches += 1;
                     found += n;
                 }
             }
+            // Margins in units of the largest logit.
+            let top = head.all(&x).into_iter().fold(0.0, f32::max);
+            for part in [0.0, 0.1, 0.4, 2.0] {
+                let count = [1, 3, 100, usize::MAX][random.below(4)];
+                let largest = Largest { count, within: part * top, rank: 1 + random.below(3) };
+                near += usize::from(head.check(&mut workers, &x, largest).is_some());
+            }
         }
     }
-    assert!(searches > 2_000, "{searches} searches");
+    assert!(searches > 2_000 && near > 2_000, "{searches} and {near} searches");
     assert!(found < 60 * searches, "{found} logits");
 }
 
@@ -173,7 +192,7 @@ fn what_is_found_does_not_depend_on_the_threads() {
     let (head, x) = (Copied::new(&random.rows(500, 64)), random.vector(64));
     let found = |threads| {
         let mut search = Search::default();
-        search.run(&mut Workers::new(threads, 0).unwrap(), head.head(), &x, [5]);
+        search.run(&mut Workers::new(threads, 0).unwrap(), head.head(), &x, [Largest::count(5)]);
         (owned(search.found(0).unwrap()), search.ids)
     };
     let one = found(1);
@@ -188,13 +207,12 @@ fn owned(found: Logits<'_>) -> (Vec<u32>, Vec<u32>, [usize; REFINEMENTS]) {
     (ids, found.values().iter().map(|value| value.to_bits()).collect(), found.refined())
 }
 
-/// The tokens and the bits of the logits that are at least the `k`-th largest. Which others a search
-/// computes depends on how it bounds them.
-fn largest_of(found: Logits<'_>, k: usize) -> Vec<(u32, u32)> {
-    let mut sorted = found.values().to_vec();
-    sorted.sort_by(|a, b| b.total_cmp(a));
+/// The tokens and the bits of the requested logits. Which others a search computes depends on how it
+/// bounds them.
+fn largest_of(found: Logits<'_>, largest: Largest) -> Vec<(u32, u32)> {
+    let least = least(found.values(), largest);
     let all = found.values().iter().enumerate();
-    all.filter(|(_, value)| **value >= sorted[k - 1])
+    all.filter(|(_, value)| **value >= least)
         .map(|(index, value)| (found.id(index), value.to_bits()))
         .collect()
 }
@@ -209,9 +227,10 @@ fn inputs_searched_for_together_find_what_each_finds_alone() {
     // One search after another, so that the buffers hold what an earlier one has left.
     let (mut together, mut found, mut none) = (Search::default(), 0, 0);
     for round in 0..60 {
-        let inputs: Vec<(Vec<f32>, usize)> = (0..1 + round % MAX_INPUTS)
+        let inputs: Vec<(Vec<f32>, Largest)> = (0..1 + round % MAX_INPUTS)
             .map(|_| {
-                let k = [1, 1, 2, 20, 0, rows][random.below(6)];
+                let count = [1, 1, 2, 20, 0, rows][random.below(6)];
+                let within = [f32::INFINITY, 0.0, 5.0][random.below(3)];
                 let x = match random.below(8) {
                     // Every logit is the largest.
                     0 => vec![0.0; cols],
@@ -221,16 +240,16 @@ fn inputs_searched_for_together_find_what_each_finds_alone() {
                     3 | 4 => weights[random.below(rows)].clone(),
                     _ => random.vector(cols),
                 };
-                (x, k)
+                (x, Largest { count, within, rank: 1 })
             })
             .collect();
         let x: Vec<f32> = inputs.iter().flat_map(|(x, _)| x).copied().collect();
-        together.run(&mut workers, head.head(), &x, inputs.iter().map(|&(_, k)| k));
-        for (input, (x, k)) in inputs.iter().enumerate() {
+        together.run(&mut workers, head.head(), &x, inputs.iter().map(|&(_, largest)| largest));
+        for (input, (x, largest)) in inputs.iter().enumerate() {
             let mut alone = Search::default();
-            alone.run(&mut workers, head.head(), x, [*k]);
-            let alone = alone.found(0).map(|found| largest_of(found, *k));
-            let together = together.found(input).map(|found| largest_of(found, *k));
+            alone.run(&mut workers, head.head(), x, [*largest]);
+            let alone = alone.found(0).map(|found| largest_of(found, *largest));
+            let together = together.found(input).map(|found| largest_of(found, *largest));
             assert_eq!(together, alone, "{round}: {input}");
             *if alone.is_some() { &mut found } else { &mut none } += 1;
         }
@@ -242,43 +261,106 @@ fn inputs_searched_for_together_find_what_each_finds_alone() {
 #[test]
 fn there_is_no_search_without_bounds_or_gain() {
     let mut random = random(3);
-    let mut rows = random.rows(64, 16);
+    let rows = random.rows(64, 16);
     let mut workers = Workers::new(2, 0).unwrap();
     let x = random.vector(16);
     let head = Copied::new(&rows);
-    assert!(head.check(&mut workers, &x, 1).is_some());
-    // A zero vector makes all logits equal.
-    assert_eq!(head.check(&mut workers, &[0.0; 16], 1), None);
-    assert_eq!(head.check(&mut workers, &x, 0), None);
-    assert_eq!(head.check(&mut workers, &x, 5), None);
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let mut x = x.clone();
-        x[7] = bad;
-        assert_eq!(head.check(&mut workers, &x, 1), None);
-        rows[20][3] = bad;
-        assert_eq!(Copied::new(&rows).check(&mut workers, &x, 1), None);
+    let one = Largest::count(1);
+    let near = Largest { count: usize::MAX, within: 0.5, rank: 1 };
+    assert!(head.check(&mut workers, &x, one).is_some());
+    assert!(head.check(&mut workers, &x, near).is_some());
+    for few in [Largest::count(0), Largest::count(5), Largest { count: 0, ..near }] {
+        assert_eq!(head.check(&mut workers, &x, few), None);
     }
-    // A product that may overflow.
-    rows[20] = vec![1e30; 16];
-    assert_eq!(Copied::new(&rows).check(&mut workers, &[1e20; 16], 1), None);
+    for wide in [Largest { within: 100.0, ..near }, Largest { rank: 5, ..near }] {
+        assert_eq!(head.check(&mut workers, &x, wide), None);
+    }
+    for largest in [one, near] {
+        // A zero vector makes all logits equal.
+        assert_eq!(head.check(&mut workers, &[0.0; 16], largest), None);
+        let mut rows = rows.clone();
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = x.clone();
+            x[7] = bad;
+            assert_eq!(head.check(&mut workers, &x, largest), None);
+            rows[20][3] = bad;
+            assert_eq!(Copied::new(&rows).check(&mut workers, &x, largest), None);
+        }
+        // A product that may overflow.
+        rows[20] = vec![1e30; 16];
+        assert_eq!(Copied::new(&rows).check(&mut workers, &[1e20; 16], largest), None);
+    }
 }
 
 #[test]
 fn samplers_choose_from_what_is_found_as_from_all() {
     let mut random = random(4);
     let mut workers = Workers::new(2, 0).unwrap();
-    let head = Copied::new(&random.rows(1_000, 32));
+    let mut rows = random.rows(1_000, 32);
+    // Ties.
+    for row in (0..1_000).step_by(3) {
+        rows[row] = rows[row / 7].clone();
+    }
+    let head = Copied::new(&rows);
     let greedy = Sampling::default();
-    let some = Sampling { temperature: 1.0, top_k: 20, seed: 5, ..greedy };
-    for sampling in [greedy, some, Sampling { top_p: 0.7, min_p: 0.01, ..some }] {
+    let warm = Sampling { temperature: 1.0, seed: 5, ..greedy };
+    let some = Sampling { top_k: 20, ..warm };
+    let mut found = 0;
+    for sampling in [
+        greedy,
+        Sampling { min_p: 0.5, ..greedy },
+        some,
+        Sampling { min_p: 0.1, ..some },
+        Sampling { top_p: 0.7, min_p: 0.01, ..some },
+        Sampling { min_p: 1.0, ..warm },
+        Sampling { min_p: 0.3, ..warm },
+        Sampling { min_p: 0.02, temperature: 0.6, ..warm },
+        Sampling { min_p: 1e-3, temperature: 2.5, ..warm },
+        Sampling { min_p: 0.9, temperature: 1e-30, ..warm },
+    ] {
         let (mut a, mut b) = (Sampler::new(sampling).unwrap(), Sampler::new(sampling).unwrap());
-        for _ in 0..200 {
-            let x = random.vector(32);
+        for round in 0..200 {
+            let mut x = random.vector(32);
+            if round % 2 == 0 {
+                x = rows[random.below(1_000)].iter().map(|w| w / 2.0).collect();
+            }
             let mut search = Search::default();
             search.run(&mut workers, head.head(), &x, a.needs());
             let all = head.all(&x);
             let expected = a.sample(Logits::all(&all), &[]).unwrap();
-            assert_eq!(b.sample(search.found(0).unwrap(), &[]).unwrap(), expected);
+            // What is not found is computed with the whole head.
+            let logits = search.found(0).inspect(|_| found += 1).unwrap_or(Logits::all(&all));
+            assert_eq!(b.sample(logits, &[]).unwrap(), expected, "{sampling:?}");
         }
     }
+    assert!(found > 1_700, "{found} found");
+}
+
+#[test]
+fn min_p_counts_from_the_largest_logit_that_is_not_lowered() {
+    let mut random = random(6);
+    let mut workers = Workers::new(2, 0).unwrap();
+    let head = Copied::new(&random.rows(1_000, 32));
+    let sampling =
+        Sampling { temperature: 1.0, min_p: 0.05, loop_penalty: 40.0, ..Sampling::default() };
+    // The ninth and tenth token of a repetition lose.
+    let (mut a, mut b) = (Sampler::new(sampling).unwrap(), Sampler::new(sampling).unwrap());
+    let mut lowered = 0;
+    for _ in 0..200 {
+        let x = random.vector(32);
+        let all = head.all(&x);
+        let best = argmax(&all).unwrap();
+        let answer = [[7, 7, 7, 7, 7, 7, 7, 7, best]; 2].concat();
+        let answer = &answer[..answer.len() - 1];
+        a.watch(answer);
+        b.watch(answer);
+        let largest = a.needs().unwrap();
+        lowered += largest.rank - 1;
+        let mut search = Search::default();
+        search.run(&mut workers, head.head(), &x, [largest]);
+        let expected = a.sample(Logits::all(&all), &[]).unwrap();
+        assert_ne!(expected, best);
+        assert_eq!(b.sample(search.found(0).unwrap(), &[]).unwrap(), expected);
+    }
+    assert!(lowered >= 200);
 }

@@ -147,6 +147,7 @@ impl Case {
             temperature: some(random, 0.8),
             top_k: [0, 2, 40][random.below(3)],
             top_p: [1.0, 0.9][random.below(2)],
+            min_p: [0.0, 0.1, 0.5][random.below(3)],
             repeat_penalty: [1.0, 1.0, 1.0, 1.3][random.below(4)],
             frequency_penalty: [0.0, 0.0, 0.0, 0.4][random.below(4)],
             loop_penalty: some(random, 0.8),

@@ -1,6 +1,6 @@
 //! A choice: one of the answers to a prompt.
 
-use trilobite_runtime::{Continuation, Finish, Limits, Logits, Peak, Sampler, Tokenizer};
+use trilobite_runtime::{Continuation, Finish, Largest, Limits, Logits, Peak, Sampler, Tokenizer};
 
 use super::event::{Failure, Token, TokenLogprobs};
 
@@ -36,9 +36,8 @@ impl<'m> Choice<'m> {
         self.max_tokens == Some(0)
     }
 
-    /// Number of largest logits that the next token depends on, and those after the drafted ones, or
-    /// `None` for all.
-    pub(super) fn needs(&mut self, drafts: &[u32]) -> Option<usize> {
+    /// The logits that the next token and those after the drafted ones depend on, or `None` for all.
+    pub(super) fn needs(&mut self, drafts: &[u32]) -> Option<Largest> {
         self.sampler.needs_after(self.continuation.ids(), drafts)
     }
 

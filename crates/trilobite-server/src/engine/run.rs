@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use trilobite_runtime::{Logits, PAGE, Part, Sequence, Speculation, Tokenizer, Want};
+use trilobite_runtime::{Largest, Logits, PAGE, Part, Sequence, Speculation, Tokenizer, Want};
 
 use super::choice::{Choice, log_probabilities};
 use super::event::{Event, Failure, Token, TokenLogprobs};
@@ -258,8 +258,8 @@ impl<'m> Run<'m> {
         // `needs` also updates the penalties, so every choice is asked.
         let drafts = &self.tokens[self.tokens.len() - self.drafts..];
         let needs = self.choices.iter_mut().map(|choice| choice.needs(drafts));
-        let needs: Vec<Option<usize>> = needs.collect();
-        let needs = needs.into_iter().try_fold(0, |most, needs| Some(most.max(needs?)));
+        let needs: Vec<Option<Largest>> = needs.collect();
+        let needs = needs.into_iter().reduce(|most, needs| Some(most?.and(needs?))).flatten();
         let want = match &self.prompt {
             Some(Prefill { logprobs: Some(_), .. }) => Want::From(0),
             Some(_) if self.choices.iter().all(Choice::is_empty) => Want::Nothing,

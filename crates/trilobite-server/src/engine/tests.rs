@@ -248,12 +248,12 @@ impl Random {
             temperature: self.one(&[0.0, 0.7, 1.0]),
             top_k: self.one(&[0, 5]),
             top_p: self.one(&[1.0, 0.9]),
+            min_p: self.one(&[0.0, 0.2]),
             repeat_penalty: self.one(&[1.0, 1.0, 1.2]),
             frequency_penalty: self.one(&[0.0, 0.0, 0.5]),
             presence_penalty: self.one(&[0.0, 0.0, -0.5]),
             loop_penalty: self.one(&[0.0, 0.8]),
             seed: self.below(1000) as u64,
-            ..Sampling::default()
         };
         Ask {
             prompt,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use trilobite_runtime::{Part, Sequence, Session, Want};
+use trilobite_runtime::{Largest, Part, Sequence, Session, Want};
 
 use super::tokens::{best, prompt};
 use crate::args::Bench;
@@ -38,7 +38,11 @@ impl Sequences {
             let tokens = next.clone();
             let parts = sequences.iter_mut().zip(tokens.chunks(1));
             let mut parts: Vec<Part<'_>> = parts
-                .map(|(sequence, tokens)| Part { sequence, tokens, want: Want::new(0, Some(1)) })
+                .map(|(sequence, tokens)| Part {
+                    sequence,
+                    tokens,
+                    want: Want::new(0, Some(Largest::count(1))),
+                })
                 .collect();
             forward.read(&mut parts, |part, _, logits| next[part] = best(logits))?;
         }

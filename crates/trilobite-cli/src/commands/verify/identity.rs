@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use trilobite_kernels::{Isa, Kernels};
-use trilobite_runtime::{Forward, Model, Part, SessionOptions, Want};
+use trilobite_runtime::{Forward, Largest, Model, Part, SessionOptions, Want};
 
 use super::{Outcome, Subject};
 
@@ -121,7 +121,7 @@ pub(super) fn largest(subject: &Subject) -> Result<Outcome> {
     let mut forward = Forward::new(Arc::clone(&subject.model), subject.way()?.options)?;
     for count in LARGEST {
         let mut sequence = forward.sequence();
-        let want = Want::Largest { from: 0, count };
+        let want = Want::Largest { from: 0, largest: Largest::count(count) };
         let part = Part { sequence: &mut sequence, tokens, want };
         let mut fault = None;
         forward.read(&mut [part], |_, token, found| {
