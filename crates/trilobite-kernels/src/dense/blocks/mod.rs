@@ -136,17 +136,13 @@ fn round_group<T: Copy + Into<i32>>(
     codes: &mut [T; GROUP],
     code: impl Fn(f32) -> T,
 ) -> CodeSums {
-    let mut sums = CodeSums::default();
-    let halves = codes.as_chunks_mut::<{ GROUP / 2 }>().0.iter_mut().zip(x.as_chunks().0);
-    for ((codes, x), sum) in halves.zip(&mut sums.halves) {
-        let x: &[f32; GROUP / 2] = x;
-        for (out, x) in codes.iter_mut().zip(x) {
-            *out = code(x * inverse);
-            *sum += (*out).into();
-        }
+    for (out, x) in codes.iter_mut().zip(x) {
+        *out = code(x * inverse);
     }
-    sums.total = (sums.halves[0] + sums.halves[1]) as f32;
-    sums
+    let sum = |half: &[T; GROUP / 2]| half.iter().fold(0, |sum, code| sum + (*code).into());
+    let halves = codes.as_chunks().0;
+    let halves = [sum(&halves[0]), sum(&halves[1])];
+    CodeSums { halves, total: (halves[0] + halves[1]) as f32 }
 }
 
 /// What the [codes](crate::Kernels::wide_codes) of a row of activations leave of it: the differences
