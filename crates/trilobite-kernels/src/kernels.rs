@@ -142,7 +142,7 @@ type Enclose = unsafe fn(
     &mut [f32],
     &mut [f32],
 );
-/// The signature of [`dense::blocks::wide_codes`](crate::dense::blocks::wide_codes).
+/// The signature of [`dense::blocks::codes`](crate::dense::blocks::codes).
 type RoundRow<G> = unsafe fn(&[f32], &mut [G], &mut [f32], &mut [[CodeSums; GROUPS]]);
 /// The signature of [`t5_3::avx2::repack`].
 type RepackTiles = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;

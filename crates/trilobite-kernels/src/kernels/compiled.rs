@@ -91,7 +91,7 @@ macro_rules! compile {
             x: &[f32], codes: &mut [WideGroup], steps: &mut [f32],
             sums: &mut [[CodeSums; blocks::GROUPS]],
         ) {
-            blocks::wide_codes($simd, x, codes, steps, sums)
+            blocks::codes($simd, x, codes, steps, sums)
         }
 
         $($target)*
@@ -106,7 +106,7 @@ macro_rules! compile {
             x: &[f32], codes: &mut [NarrowGroup], steps: &mut [f32],
             sums: &mut [[CodeSums; blocks::GROUPS]],
         ) {
-            blocks::narrow_codes(x, codes, steps, sums)
+            blocks::codes($simd, x, codes, steps, sums)
         }
 
         $($target)*

@@ -41,6 +41,13 @@ pub struct CodeSums {
     pub(crate) total: f32,
 }
 
+impl CodeSums {
+    #[inline(always)]
+    pub(super) fn new(halves: [i32; 2]) -> Self {
+        Self { halves, total: (halves[0] + halves[1]) as f32 }
+    }
+}
+
 /// The codes of the activations of some tokens, with a step and sums of codes for every 256 columns.
 ///
 /// Rows are padded with zeros to a multiple of 256 columns.

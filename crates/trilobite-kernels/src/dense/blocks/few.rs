@@ -49,7 +49,9 @@ pub(super) fn few_tokens<
             F::factors(simd, rows, valid, factors);
             for set in 0..valid / F::SET {
                 let groups = set * F::SET..(set + 1) * F::SET;
-                groups.clone().for_each(|g| chunk.prefetch::<N, B>(simd, g));
+                for g in groups.clone() {
+                    chunk.prefetch::<N, B>(simd, g);
+                }
                 if ONE {
                     let place = (i, groups.start);
                     let mut products =

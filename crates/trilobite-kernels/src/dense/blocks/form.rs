@@ -3,7 +3,7 @@
 //! Codes of weights without a sign are multiplied without their bias, which is the cheapest: a sum
 //! starts at minus the bias times the sum of the activations' codes.
 
-use super::codes::{CodeGroup, CodeSums, NarrowGroup, WideGroup};
+use super::codes::{CodeGroup, CodeSums, GROUP, NarrowGroup, WideGroup};
 use super::format::Format;
 use super::simd::{Integers, ROWS_LEN};
 
@@ -37,11 +37,15 @@ pub(crate) trait Form: CodeGroup + 'static {
     /// The quads of a group in memory.
     type Lines: Copy;
 
+    /// The largest code.
+    const LARGEST: f32;
     /// Number of units of a quad.
     const UNITS: usize;
     /// Whether weights are decoded in registers for a few tokens too, and not only for one.
     const FEW: bool;
 
+    /// Sets the codes to the low bits of some integers, and returns their sums.
+    fn set<S: Integers>(&mut self, simd: S, codes: &[u32; GROUP]) -> CodeSums;
     /// The bias, and the number of quads, for codes of weights of `bits` bits. Those of eight are
     /// signed.
     fn bias_and_quads<S: Integers>(bias: u8, bits: u32) -> (i32, usize);
@@ -85,8 +89,25 @@ impl Form for WideGroup {
 
     type Lines = [Line; 16];
 
+    const LARGEST: f32 = 32_767.0;
     const UNITS: usize = 2;
     const FEW: bool = true;
+
+    #[inline(always)]
+    fn set<S: Integers>(&mut self, simd: S, codes: &[u32; GROUP]) -> CodeSums {
+        let mut halves = [0; 2];
+        let parts = self.0.as_chunks_mut::<{ GROUP / 2 }>().0.iter_mut().zip(codes.as_chunks().0);
+        for ((out, codes), half) in parts.zip(&mut halves) {
+            let (codes, mut sum): (&[u32; GROUP / 2], i32) = (codes, 0);
+            for (out, code) in out.iter_mut().zip(codes) {
+                *out = *code as i16;
+                sum += i32::from(*out);
+            }
+            *half = sum;
+        }
+        simd.arrange(self);
+        CodeSums::new(halves)
+    }
 
     #[inline(always)]
     fn bias_and_quads<S: Integers>(bias: u8, _: u32) -> (i32, usize) {
@@ -175,9 +196,25 @@ impl Form for NarrowGroup {
 
     type Lines = [Line; 8];
 
+    const LARGEST: f32 = 127.0;
     const UNITS: usize = 1;
     // It would take as much compile time as all other products with these codes.
     const FEW: bool = false;
+
+    #[inline(always)]
+    fn set<S: Integers>(&mut self, _: S, codes: &[u32; GROUP]) -> CodeSums {
+        let mut halves = [0; 2];
+        let parts = self.0.as_chunks_mut::<{ GROUP / 2 }>().0.iter_mut().zip(codes.as_chunks().0);
+        for ((out, codes), half) in parts.zip(&mut halves) {
+            let (codes, mut sum): (&[u32; GROUP / 2], i32) = (codes, 0);
+            for (out, code) in out.iter_mut().zip(codes) {
+                *out = *code as i8;
+                sum += i32::from(*out);
+            }
+            *half = sum;
+        }
+        CodeSums::new(halves)
+    }
 
     #[inline(always)]
     fn bias_and_quads<S: Integers>(bias: u8, bits: u32) -> (i32, usize) {

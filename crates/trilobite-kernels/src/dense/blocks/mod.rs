@@ -50,55 +50,18 @@ use self::simd::{Half, Integers, ROWS_LEN};
 use super::types::{DenseMatrix, DenseType};
 use crate::simd::pad;
 
-/// The largest code of 16 bits.
-const LARGEST: f32 = 32_767.0;
-/// The largest code of 8 bits.
-const LARGEST_NARROW: f32 = 127.0;
 /// 1.5 * 2^23. Adding it rounds a number of at most 2^22 to an integer, ties to even.
 const ROUND: f32 = 12_582_912.0;
 
-/// See [`Kernels::wide_codes`](crate::Kernels::wide_codes). `codes`, `steps` and `sums` belong to
-/// one row.
+/// See [`Kernels::wide_codes`](crate::Kernels::wide_codes) and
+/// [`narrow_codes`](crate::Kernels::narrow_codes). The slices belong to one row.
 #[inline(always)]
-pub(crate) fn wide_codes(
-    simd: impl Integers,
+pub(crate) fn codes<S: Integers, G: Form>(
+    simd: S,
     x: &[f32],
-    codes: &mut [WideGroup],
-    steps: &mut [f32],
-    sums: &mut [[CodeSums; GROUPS]],
-) {
-    let code = |x: f32| (x + ROUND).to_bits() as i16;
-    round(x, LARGEST, steps, sums, codes, |codes, x, inverse| {
-        let sums = round_group(x, inverse, &mut codes.0, code);
-        simd.arrange(codes);
-        sums
-    });
-}
-
-/// See [`Kernels::narrow_codes`](crate::Kernels::narrow_codes). The slices belong to one row.
-#[inline(always)]
-pub(crate) fn narrow_codes(
-    x: &[f32],
-    codes: &mut [NarrowGroup],
-    steps: &mut [f32],
-    sums: &mut [[CodeSums; GROUPS]],
-) {
-    let code = |x: f32| (x + ROUND).to_bits() as i8;
-    round(x, LARGEST_NARROW, steps, sums, codes, |codes, x, inverse| {
-        round_group(x, inverse, &mut codes.0, code)
-    });
-}
-
-/// Rounds a row. `group` rounds 32 activations, given the inverse of the step, and returns the sums
-/// of their codes.
-#[inline(always)]
-fn round<G>(
-    x: &[f32],
-    largest: f32,
-    steps: &mut [f32],
-    sums: &mut [[CodeSums; GROUPS]],
     codes: &mut [G],
-    group: impl Fn(&mut G, &[f32; GROUP], f32) -> CodeSums,
+    steps: &mut [f32],
+    sums: &mut [[CodeSums; GROUPS]],
 ) {
     let chunks = codes.as_chunks_mut::<GROUPS>().0.iter_mut().zip(x.chunks(CHUNK));
     for (((codes, x), step), sums) in chunks.zip(steps).zip(sums) {
@@ -111,9 +74,14 @@ fn round<G>(
             }
         };
         let inverse;
-        (*step, inverse) = step_of(x, largest);
+        (*step, inverse) = step_of(x, G::LARGEST);
         for ((codes, x), sums) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
-            *sums = group(codes, x, inverse);
+            // Adding the number leaves the integer in the low bits.
+            let mut rounded = [0; GROUP];
+            for (code, x) in rounded.iter_mut().zip(x) {
+                *code = (x * inverse + ROUND).to_bits();
+            }
+            *sums = codes.set(simd, &rounded);
         }
     }
 }
@@ -127,29 +95,11 @@ fn step_of(x: &[f32], largest_code: f32) -> (f32, f32) {
     (step, if step >= f32::MIN_POSITIVE { 1.0 / step } else { 0.0 })
 }
 
-/// Rounds 32 activations. `code` takes the low bits of an activation, which adding [`ROUND`] makes its
-/// integer.
-#[inline(always)]
-fn round_group<T: Copy + Into<i32>>(
-    x: &[f32; GROUP],
-    inverse: f32,
-    codes: &mut [T; GROUP],
-    code: impl Fn(f32) -> T,
-) -> CodeSums {
-    for (out, x) in codes.iter_mut().zip(x) {
-        *out = code(x * inverse);
-    }
-    let sum = |half: &[T; GROUP / 2]| half.iter().fold(0, |sum, code| sum + (*code).into());
-    let halves = codes.as_chunks().0;
-    let halves = [sum(&halves[0]), sum(&halves[1])];
-    CodeSums { halves, total: (halves[0] + halves[1]) as f32 }
-}
-
 /// What the [codes](crate::Kernels::wide_codes) of a row of activations leave of it: the differences
 /// from the values of the codes. Codes of these differences add another 16 bits.
 pub fn wide_rest(x: &[f32], rest: &mut [f32]) {
     for (x, rest) in x.chunks(CHUNK).zip(rest.chunks_mut(CHUNK)) {
-        let (step, inverse) = step_of(x, LARGEST);
+        let (step, inverse) = step_of(x, WideGroup::LARGEST);
         for (x, rest) in x.iter().zip(rest) {
             *rest = x - ((x * inverse + ROUND) - ROUND) * step;
         }

@@ -144,7 +144,9 @@ fn widen<
     let signed = code_type::<S, G, F, N, B>().signed;
     for set in 0..valid / F::SET {
         let groups = set * F::SET..(set + 1) * F::SET;
-        groups.clone().for_each(|g| source.prefetch::<N, B>(simd, g));
+        for g in groups.clone() {
+            source.prefetch::<N, B>(simd, g);
+        }
         F::codes(
             simd,
             rows,
