@@ -15,7 +15,7 @@ pub(crate) enum Prefetch {
 }
 
 impl Prefetch {
-    /// The fastest way for ternary weights and the coarse copy of the head.
+    /// The fastest way for ternary weights, dense weights in blocks and the coarse copy of the head.
     ///
     /// On Zen 4 a prefetch to the first level holds one of its few fill buffers until memory answers.
     /// With [`Second`](Self::Second) I2_S and T5_3 decoded 1.3 to 1.5 times as fast as with
