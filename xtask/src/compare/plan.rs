@@ -258,7 +258,7 @@ mod tests {
             std::fs::read_to_string(folder.join(name)).unwrap()
         };
         for (name, counts) in
-            [("2b4t.toml", (13, 5, 5)), ("dense.toml", (27, 2, 9)), ("types.toml", (14, 2, 7))]
+            [("2b4t.toml", (13, 5, 5)), ("dense.toml", (27, 2, 9)), ("types.toml", (19, 2, 7))]
         {
             let plan = Plan::of_rows(&text(name), "").unwrap();
             assert_eq!((plan.rows.len(), plan.passes.len(), plan.goals.len()), counts);
