@@ -16,7 +16,7 @@ use self::self_test::SelfTest;
 use crate::dense::blocks::GROUPS;
 use crate::dense::low_bit::LowBitBuffers;
 use crate::dense::{
-    BlockBuffers, CodeSums, FloatBuffer, NarrowGroup, SplitChunk, SplitCodes, SplitForm, WideGroup,
+    BlockBuffers, FloatBuffer, NarrowGroup, SplitChunk, SplitCodes, SplitForm, WideGroup,
 };
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
@@ -143,7 +143,7 @@ type Enclose = unsafe fn(
     &mut [f32],
 );
 /// The signature of [`dense::blocks::codes`](crate::dense::blocks::codes).
-type RoundRow<G> = unsafe fn(&[f32], &mut [G], &mut [f32], &mut [[CodeSums; GROUPS]]);
+type RoundRow<G> = unsafe fn(&[f32], &mut [G], &mut [f32], &mut [[f32; GROUPS]]);
 /// The signature of [`t5_3::avx2::repack`].
 type RepackTiles = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
 /// A kernel for many tokens, for matrices that [allow](i2_s::Matrix::allows_many) it and a multiple

@@ -45,7 +45,7 @@ mod workspace;
 
 pub use codes::{Codes, CodesParts, CodesRow};
 pub use dense::{
-    BlockCodes, CodeGroup, CodeParts, CodeSums, ColumnOrder, DenseMatrix, DenseType, NarrowCodes,
+    BlockCodes, CodeGroup, CodeParts, ColumnOrder, DenseMatrix, DenseType, NarrowCodes,
     NarrowGroup, SplitChunk, SplitCodes, SplitForm, SplitParts, WideCodes, WideGroup, pack_tq2_0,
     wide_rest,
 };

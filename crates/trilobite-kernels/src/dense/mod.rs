@@ -33,8 +33,7 @@ mod types;
 
 pub(crate) use blocks::BlockBuffers;
 pub use blocks::{
-    BlockCodes, CodeGroup, CodeParts, CodeSums, NarrowCodes, NarrowGroup, WideCodes, WideGroup,
-    wide_rest,
+    BlockCodes, CodeGroup, CodeParts, NarrowCodes, NarrowGroup, WideCodes, WideGroup, wide_rest,
 };
 pub(crate) use floats::{FloatBuffer, gemm};
 pub use low_bit::{ColumnOrder, SplitChunk, SplitCodes, SplitForm, SplitParts};

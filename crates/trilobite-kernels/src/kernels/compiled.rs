@@ -6,7 +6,7 @@ macro_rules! compile {
         use crate::float::{attend as attention, elementwise};
         use crate::simd;
         use crate::dense::{
-            self, BlockBuffers, CodeSums, DenseMatrix, FloatBuffer, NarrowCodes, NarrowGroup, SplitChunk, SplitCodes,
+            self, BlockBuffers, DenseMatrix, FloatBuffer, NarrowCodes, NarrowGroup, SplitChunk, SplitCodes,
             SplitForm, WideCodes, WideGroup,
             blocks, low_bit,
         };
@@ -89,7 +89,7 @@ macro_rules! compile {
         $($target)*
         pub(crate) fn wide_codes(
             x: &[f32], codes: &mut [WideGroup], steps: &mut [f32],
-            sums: &mut [[CodeSums; blocks::GROUPS]],
+            sums: &mut [[f32; blocks::GROUPS]],
         ) {
             blocks::codes($simd, x, codes, steps, sums)
         }
@@ -104,7 +104,7 @@ macro_rules! compile {
         $($target)*
         pub(crate) fn narrow_codes(
             x: &[f32], codes: &mut [NarrowGroup], steps: &mut [f32],
-            sums: &mut [[CodeSums; blocks::GROUPS]],
+            sums: &mut [[f32; blocks::GROUPS]],
         ) {
             blocks::codes($simd, x, codes, steps, sums)
         }

@@ -5,7 +5,7 @@ use super::{Kernels, call};
 use crate::dense::{blocks, low_bit};
 use crate::kv::{self, Block, Cells, Visible};
 use crate::{
-    BlockCodes, CodeGroup, CodeParts, CodeSums, DenseMatrix, NarrowCodes, NarrowGroup, SplitCodes,
+    BlockCodes, CodeGroup, CodeParts, DenseMatrix, NarrowCodes, NarrowGroup, SplitCodes,
     SplitParts, WideCodes, WideGroup, Workspace, scan,
 };
 use std::ops::Range;
@@ -358,7 +358,7 @@ fn each_row<G>(
     x: &[f32],
     cols: usize,
     codes: CodeParts<'_, G>,
-    round: impl Fn(&[f32], &mut [G], &mut [f32], &mut [[CodeSums; blocks::GROUPS]]),
+    round: impl Fn(&[f32], &mut [G], &mut [f32], &mut [[f32; blocks::GROUPS]]),
 ) {
     let CodeParts { n, codes, steps, sums } = codes;
     assert_eq!(n, cols.div_ceil(blocks::CHUNK), "chunks");

@@ -293,5 +293,5 @@ pub(super) fn x86_pair(x: &WideGroup, i: usize) -> i32 {
 /// Bytes `4 i` to `4 i + 3` of a group.
 #[inline(always)]
 pub(super) fn x86_four(x: &NarrowGroup, i: usize) -> i32 {
-    i32::from_le_bytes(x.0.as_chunks().0[i].map(|code| code as u8))
+    i32::from_le_bytes(x.codes.as_chunks().0[i].map(|code| code as u8))
 }

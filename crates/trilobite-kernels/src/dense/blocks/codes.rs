@@ -16,7 +16,11 @@ pub struct WideGroup(pub(crate) [i16; GROUP]);
 
 /// Codes of 32 columns of 8 bits, from -127 to 127.
 #[derive(Clone, Copy, Debug)]
-pub struct NarrowGroup(pub(crate) [i8; GROUP]);
+pub struct NarrowGroup {
+    pub(crate) codes: [i8; GROUP],
+    /// The sums of the codes of the lower and of the upper half.
+    pub(crate) sums: [i32; 2],
+}
 
 /// A group of codes.
 pub trait CodeGroup: Copy {
@@ -29,23 +33,7 @@ impl CodeGroup for WideGroup {
 }
 
 impl CodeGroup for NarrowGroup {
-    const ZERO: Self = NarrowGroup([0; GROUP]);
-}
-
-/// Sums of the codes of a group, which are exact.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CodeSums {
-    /// Those of the lower and of the upper half.
-    pub(crate) halves: [i32; 2],
-    /// That of the whole group.
-    pub(crate) total: f32,
-}
-
-impl CodeSums {
-    #[inline(always)]
-    pub(super) fn new(halves: [i32; 2]) -> Self {
-        Self { halves, total: (halves[0] + halves[1]) as f32 }
-    }
+    const ZERO: Self = NarrowGroup { codes: [0; GROUP], sums: [0; 2] };
 }
 
 /// The codes of the activations of some tokens, with a step and sums of codes for every 256 columns.
@@ -55,7 +43,7 @@ impl CodeSums {
 pub struct BlockCodes<G> {
     codes: Vec<G>,
     steps: Vec<f32>,
-    sums: Vec<[CodeSums; GROUPS]>,
+    sums: Vec<[f32; GROUPS]>,
     tokens: usize,
     cols: usize,
 }
@@ -75,8 +63,8 @@ pub struct CodeParts<'a, G> {
     pub codes: &'a mut [G],
     /// The value of a code of one, `[tokens][n]`.
     pub steps: &'a mut [f32],
-    /// The sums of the codes of every 32 columns, `[tokens][n][8]`.
-    pub sums: &'a mut [[CodeSums; GROUPS]],
+    /// The sum of the codes of every 32 columns, `[tokens][n][8]`.
+    pub sums: &'a mut [[f32; GROUPS]],
 }
 
 /// One row of [`BlockCodes`].
@@ -84,7 +72,23 @@ pub struct CodeParts<'a, G> {
 pub(crate) struct CodeRow<'a, G> {
     pub(crate) codes: &'a [[G; GROUPS]],
     pub(crate) steps: &'a [f32],
-    pub(crate) sums: &'a [[CodeSums; GROUPS]],
+    pub(crate) sums: &'a [[f32; GROUPS]],
+}
+
+/// A chunk of a row.
+#[derive(Clone, Copy)]
+pub(crate) struct CodeChunk<'a, G> {
+    pub(crate) codes: &'a [G; GROUPS],
+    pub(crate) step: f32,
+    pub(crate) sums: &'a [f32; GROUPS],
+}
+
+impl<'a, G> CodeRow<'a, G> {
+    /// Chunk `i`.
+    #[inline(always)]
+    pub(super) fn chunk(&self, i: usize) -> CodeChunk<'a, G> {
+        CodeChunk { codes: &self.codes[i], step: self.steps[i], sums: &self.sums[i] }
+    }
 }
 
 impl<G> Default for BlockCodes<G> {
@@ -102,7 +106,7 @@ impl<G: CodeGroup> BlockCodes<G> {
         if self.steps.len() < chunks {
             self.codes.resize(chunks * GROUPS, G::ZERO);
             self.steps.resize(chunks, 0.0);
-            self.sums.resize(chunks, [CodeSums::default(); GROUPS]);
+            self.sums.resize(chunks, [0.0; GROUPS]);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Products with a few tokens: weights are decoded in registers.
 
-use super::codes::{BlockCodes, CodeGroup, CodeRow, GROUPS, NarrowGroup};
-use super::form::{CodeType, Form, code_type, start};
+use super::codes::{BlockCodes, CodeChunk, CodeGroup, CodeRow, GROUPS, NarrowGroup};
+use super::form::{CodeType, Form, code_type};
 use super::format::{Factors, Format, MAX_SET, Quads};
 use super::simd::{Half, Integers};
 use super::source::{PANEL, PanelBytes, Source};
@@ -47,19 +47,19 @@ pub(super) fn few_tokens<
             let valid = chunk.len / N * (GROUPS / B);
             let factors = Factors { steps: &mut steps, minimums: &mut minimums };
             F::factors(simd, rows, valid, factors);
+            let token = tokens[0].chunk(i);
             for set in 0..valid / F::SET {
                 let groups = set * F::SET..(set + 1) * F::SET;
                 for g in groups.clone() {
                     chunk.prefetch::<N, B>(simd, g);
                 }
                 if ONE {
-                    let place = (i, groups.start);
                     let mut products =
-                        Products::<S, G, F, N, B, 1>::new(simd, first_of(tokens), place);
+                        Products::<S, G, F, N, B, 1>::new(simd, [token], groups.start);
                     F::codes(simd, rows, set, &mut products);
                     unroll!(K < MAX_SET => if const { K < F::SET } {
                         let g = groups.start + K;
-                        products.add(simd, K, (&steps[g], &minimums[g]), first_of_mut(sums));
+                        products.add(simd, K, (&steps[g], &minimums[g]), sums);
                     });
                     continue;
                 }
@@ -102,9 +102,9 @@ impl<S: Integers> Quads<S> for Codes<S> {
 
 /// The products of a set of groups with `T` tokens.
 struct Products<'a, S: Integers, G, F, const N: usize, const B: usize, const T: usize> {
-    tokens: &'a [CodeRow<'a, G>; T],
-    /// Index of the chunk, and of the first group in it.
-    place: (usize, usize),
+    tokens: [CodeChunk<'a, G>; T],
+    /// Index of the first group.
+    first: usize,
     /// For each group and token the sums of its halves, or of the whole group.
     sums: [[[S::Sums; 2]; T]; MAX_SET],
     /// Products that are not yet in the sums.
@@ -117,17 +117,15 @@ impl<S: Integers, G: Form, F: Format<N, B>, const N: usize, const B: usize, cons
 {
     #[inline(always)]
     fn quad(&mut self, simd: S, group: usize, i: usize, codes: S::Rows) {
-        let (chunk, first) = self.place;
-        let code_type = code_type::<S, G, F, N, B>();
-        let CodeType { signed, quads, .. } = code_type;
+        let CodeType { signed, quads, bias } = code_type::<S, G, F, N, B>();
         let half = if F::HALVES { i / 4 } else { 0 };
-        let quad = G::quad(simd, signed, codes);
+        let quad = G::quad(simd, signed, if F::HALVES { F::BIAS } else { 0 }, codes);
         unroll!(TOKEN < T => {
-            let CodeRow { codes, sums, .. } = self.tokens[TOKEN];
-            let x = &codes[chunk][first + group];
+            let CodeChunk { codes, sums, .. } = self.tokens[TOKEN];
+            let x = &codes[self.first + group];
             if i == 0 {
-                let sums = sums[chunk][first + group];
-                self.sums[group][TOKEN] = start(simd, code_type, F::HALVES, sums);
+                let sum = sums[self.first + group];
+                self.sums[group][TOKEN] = x.start(simd, bias, F::HALVES, sum);
             }
             let mut products = match i.is_multiple_of(quads) {
                 true => G::begin(simd, self.sums[group][TOKEN][half]),
@@ -148,28 +146,21 @@ impl<'a, S: Integers, G: Form, F: Format<N, B>, const N: usize, const B: usize, 
     Products<'a, S, G, F, N, B, T>
 {
     #[inline(always)]
-    fn new(simd: S, tokens: &'a [CodeRow<'a, G>; T], place: (usize, usize)) -> Self {
+    fn new(simd: S, tokens: [CodeChunk<'a, G>; T], first: usize) -> Self {
         let zero = simd.zero_sums();
         let (sums, products) = ([[[zero; 2]; T]; MAX_SET], [[zero; T]; MAX_SET]);
-        Self { tokens, place, sums, products, format: PhantomData }
+        Self { tokens, first, sums, products, format: PhantomData }
     }
 
     /// Adds the products of a group to the sums of the tokens.
     #[inline(always)]
-    fn add(
-        &self,
-        simd: S,
-        group: usize,
-        factors: (&[Half; 2], &Half),
-        out: &mut [[Half; GROUPS]; T],
-    ) {
-        let (chunk, g) = (self.place.0, self.place.1 + group);
+    fn add(&self, simd: S, group: usize, factors: (&[Half; 2], &Half), out: &mut [[Half; GROUPS]]) {
+        let g = self.first + group;
         unroll!(TOKEN < T => {
-            let x = self.tokens[TOKEN];
+            let CodeChunk { step, sums, .. } = self.tokens[TOKEN];
             let form = (F::HALVES, F::MINIMUMS);
-            let total = x.sums[chunk][g].total;
-            let product = scaled(simd, form, self.sums[group][TOKEN], factors, total);
-            add_product(simd, product, x.steps[chunk], &mut out[TOKEN][g]);
+            let product = scaled(simd, form, self.sums[group][TOKEN], factors, sums[g]);
+            add_product(simd, product, step, &mut out[TOKEN][g]);
         });
     }
 }
@@ -217,27 +208,11 @@ impl<S: Integers> Group<'_, S> {
         tokens: &[CodeRow<'_, G>],
         sums: &mut [[Half; GROUPS]],
     ) {
-        let (tokens, sums) = (first_of(tokens), first_of_mut(sums));
-        let mut products = Products::<S, G, F, N, B, T>::new(simd, tokens, self.place);
+        let (i, g) = self.place;
+        let mut chunks = [tokens[0].chunk(i); T];
+        unroll!(TOKEN < T => chunks[TOKEN] = tokens[TOKEN].chunk(i));
+        let mut products = Products::<S, G, F, N, B, T>::new(simd, chunks, g);
         unroll!(I < 8 => products.quad(simd, 0, I, self.codes[I]));
         products.add(simd, 0, self.factors, sums);
-    }
-}
-
-/// The first `N` elements.
-#[inline(always)]
-fn first_of<T, const N: usize>(x: &[T]) -> &[T; N] {
-    match x.first_chunk() {
-        Some(first) => first,
-        None => unreachable!("at least as many tokens as are multiplied together"),
-    }
-}
-
-/// The first `N` elements.
-#[inline(always)]
-fn first_of_mut<T, const N: usize>(x: &mut [T]) -> &mut [T; N] {
-    match x.first_chunk_mut() {
-        Some(first) => first,
-        None => unreachable!("at least as many tokens as are multiplied together"),
     }
 }

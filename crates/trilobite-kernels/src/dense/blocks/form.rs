@@ -1,9 +1,10 @@
 //! How codes of weights are multiplied with codes of activations, of 16 and of 8 bits.
 //!
-//! Codes of weights without a sign are multiplied without their bias, which is the cheapest: a sum
-//! starts at minus the bias times the sum of the activations' codes.
+//! Codes of weights without a sign are multiplied with their bias, which is the cheapest: a sum starts
+//! at minus the bias times the sum of the activations' codes.
 
-use super::codes::{CodeGroup, CodeSums, GROUP, NarrowGroup, WideGroup};
+use super::ROUND;
+use super::codes::{CodeGroup, GROUP, NarrowGroup, WideGroup};
 use super::format::Format;
 use super::simd::{Integers, ROWS_LEN};
 
@@ -44,15 +45,17 @@ pub(crate) trait Form: CodeGroup + 'static {
     /// Whether weights are decoded in registers for a few tokens too, and not only for one.
     const FEW: bool;
 
-    /// Sets the codes to the low bits of some integers, and returns their sums.
-    fn set<S: Integers>(&mut self, simd: S, codes: &[u32; GROUP]) -> CodeSums;
+    /// Rounds activations to codes, given the inverse of the step, and returns the sum of the codes.
+    fn set<S: Integers>(&mut self, simd: S, x: &[f32; GROUP], inverse: f32) -> i32;
     /// The bias, and the number of quads, for codes of weights of `bits` bits. Those of eight are
     /// signed.
     fn bias_and_quads<S: Integers>(bias: u8, bits: u32) -> (i32, usize);
-    /// The codes of a format as they are widened: words without bias.
-    fn widened<S: Integers>(simd: S, signed: bool, bias: u8, codes: S::Rows) -> Self::Quad<S>;
-    /// A quad of the codes of a format.
-    fn quad<S: Integers>(simd: S, signed: bool, codes: S::Rows) -> Self::Quad<S>;
+    /// A quad of the codes of a format. Words are without `bias`, bytes always with it.
+    fn quad<S: Integers>(simd: S, signed: bool, bias: u8, codes: S::Rows) -> Self::Quad<S>;
+    /// What the sums of the lower and the upper half of a group start with, or that of the whole group,
+    /// if weights are multiplied with their bias. `sum` is that of the codes. Words of halves are
+    /// multiplied without bias.
+    fn start<S: Integers>(&self, simd: S, bias: i32, halves: bool, sum: f32) -> [S::Sums; 2];
     /// The groups that lines hold.
     fn lines(lines: &[Line]) -> &[Self::Lines];
     fn lines_mut(lines: &mut [Line]) -> &mut [Self::Lines];
@@ -94,19 +97,15 @@ impl Form for WideGroup {
     const FEW: bool = true;
 
     #[inline(always)]
-    fn set<S: Integers>(&mut self, simd: S, codes: &[u32; GROUP]) -> CodeSums {
-        let mut halves = [0; 2];
-        let parts = self.0.as_chunks_mut::<{ GROUP / 2 }>().0.iter_mut().zip(codes.as_chunks().0);
-        for ((out, codes), half) in parts.zip(&mut halves) {
-            let (codes, mut sum): (&[u32; GROUP / 2], i32) = (codes, 0);
-            for (out, code) in out.iter_mut().zip(codes) {
-                *out = *code as i16;
-                sum += i32::from(*out);
-            }
-            *half = sum;
+    fn set<S: Integers>(&mut self, simd: S, x: &[f32; GROUP], inverse: f32) -> i32 {
+        let mut sum = 0;
+        for (code, x) in self.0.iter_mut().zip(x) {
+            // Leaves the integer in the low bits.
+            *code = (x * inverse + ROUND).to_bits() as i16;
+            sum += i32::from(*code);
         }
         simd.arrange(self);
-        CodeSums::new(halves)
+        sum
     }
 
     #[inline(always)]
@@ -115,16 +114,18 @@ impl Form for WideGroup {
     }
 
     #[inline(always)]
-    fn widened<S: Integers>(simd: S, signed: bool, bias: u8, codes: S::Rows) -> Self::Quad<S> {
-        match bias {
-            0 => Self::quad(simd, signed, codes),
+    fn quad<S: Integers>(simd: S, signed: bool, bias: u8, codes: S::Rows) -> Self::Quad<S> {
+        match (signed, bias) {
+            (false, 0) => simd.words(codes),
+            (true, 0) => simd.signed_words(codes),
             _ => simd.signed_words(simd.sub(codes, bias)),
         }
     }
 
     #[inline(always)]
-    fn quad<S: Integers>(simd: S, signed: bool, codes: S::Rows) -> Self::Quad<S> {
-        if signed { simd.signed_words(codes) } else { simd.words(codes) }
+    fn start<S: Integers>(&self, simd: S, bias: i32, halves: bool, sum: f32) -> [S::Sums; 2] {
+        let start = if halves { 0 } else { -bias * sum as i32 };
+        [simd.splat_sums(start), simd.splat_sums(0)]
     }
 
     #[inline(always)]
@@ -202,18 +203,14 @@ impl Form for NarrowGroup {
     const FEW: bool = false;
 
     #[inline(always)]
-    fn set<S: Integers>(&mut self, _: S, codes: &[u32; GROUP]) -> CodeSums {
-        let mut halves = [0; 2];
-        let parts = self.0.as_chunks_mut::<{ GROUP / 2 }>().0.iter_mut().zip(codes.as_chunks().0);
-        for ((out, codes), half) in parts.zip(&mut halves) {
-            let (codes, mut sum): (&[u32; GROUP / 2], i32) = (codes, 0);
-            for (out, code) in out.iter_mut().zip(codes) {
-                *out = *code as i8;
-                sum += i32::from(*out);
-            }
-            *half = sum;
+    fn set<S: Integers>(&mut self, _: S, x: &[f32; GROUP], inverse: f32) -> i32 {
+        for (code, x) in self.codes.iter_mut().zip(x) {
+            *code = (x * inverse + ROUND).to_bits() as i8;
         }
-        CodeSums::new(halves)
+        for (sum, codes) in self.sums.iter_mut().zip(self.codes.as_chunks::<{ GROUP / 2 }>().0) {
+            *sum = codes.iter().map(|code| i32::from(*code)).sum();
+        }
+        self.sums[0] + self.sums[1]
     }
 
     #[inline(always)]
@@ -226,13 +223,17 @@ impl Form for NarrowGroup {
     }
 
     #[inline(always)]
-    fn widened<S: Integers>(_: S, _: bool, _: u8, codes: S::Rows) -> Self::Quad<S> {
+    fn quad<S: Integers>(_: S, _: bool, _: u8, codes: S::Rows) -> Self::Quad<S> {
         codes
     }
 
     #[inline(always)]
-    fn quad<S: Integers>(_: S, _: bool, codes: S::Rows) -> Self::Quad<S> {
-        codes
+    fn start<S: Integers>(&self, simd: S, bias: i32, halves: bool, _: f32) -> [S::Sums; 2] {
+        let [lower, upper] = self.sums;
+        match halves {
+            true => [simd.splat_sums(-bias * lower), simd.splat_sums(-bias * upper)],
+            false => [simd.splat_sums(-bias * (lower + upper)), simd.splat_sums(0)],
+        }
     }
 
     #[inline(always)]
@@ -302,18 +303,4 @@ pub(super) fn code_type<S: Integers, G: Form, F: Format<N, B>, const N: usize, c
     let (bias, quads) = G::bias_and_quads::<S>(F::BIAS, F::BITS);
     let quads = if F::HALVES { quads.min(4) } else { quads };
     CodeType { bias, quads, signed: F::BITS == 8 }
-}
-
-/// What the sums of the lower and the upper half of a group start with, or that of the whole group.
-#[inline(always)]
-pub(super) fn start<S: Integers>(
-    simd: S,
-    CodeType { bias, .. }: CodeType,
-    halves: bool,
-    CodeSums { halves: [lower, upper], .. }: CodeSums,
-) -> [S::Sums; 2] {
-    match halves {
-        true => [simd.splat_sums(-bias * lower), simd.splat_sums(-bias * upper)],
-        false => [simd.splat_sums(-bias * (lower + upper)), simd.splat_sums(0)],
-    }
 }

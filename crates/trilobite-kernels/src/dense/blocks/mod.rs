@@ -36,9 +36,7 @@ pub(crate) mod simd;
 mod source;
 mod sums;
 
-pub use codes::{
-    BlockCodes, CodeGroup, CodeParts, CodeSums, NarrowCodes, NarrowGroup, WideCodes, WideGroup,
-};
+pub use codes::{BlockCodes, CodeGroup, CodeParts, NarrowCodes, NarrowGroup, WideCodes, WideGroup};
 pub(crate) use codes::{CHUNK, GROUP, GROUPS};
 pub(crate) use panels::BlockBuffers;
 
@@ -61,7 +59,7 @@ pub(crate) fn codes<S: Integers, G: Form>(
     x: &[f32],
     codes: &mut [G],
     steps: &mut [f32],
-    sums: &mut [[CodeSums; GROUPS]],
+    sums: &mut [[f32; GROUPS]],
 ) {
     let chunks = codes.as_chunks_mut::<GROUPS>().0.iter_mut().zip(x.chunks(CHUNK));
     for (((codes, x), step), sums) in chunks.zip(steps).zip(sums) {
@@ -75,13 +73,8 @@ pub(crate) fn codes<S: Integers, G: Form>(
         };
         let inverse;
         (*step, inverse) = step_of(x, G::LARGEST);
-        for ((codes, x), sums) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
-            // Adding the number leaves the integer in the low bits.
-            let mut rounded = [0; GROUP];
-            for (code, x) in rounded.iter_mut().zip(x) {
-                *code = (x * inverse + ROUND).to_bits();
-            }
-            *sums = codes.set(simd, &rounded);
+        for ((codes, x), sum) in codes.iter_mut().zip(x.as_chunks::<GROUP>().0).zip(sums) {
+            *sum = codes.set(simd, x, inverse) as f32;
         }
     }
 }

@@ -190,7 +190,7 @@ impl Integers for Neon {
 
     #[inline(always)]
     fn four(self, x: &NarrowGroup, i: usize) -> Self::Rows {
-        let four = u32::from_le_bytes(x.0.as_chunks().0[i].map(|code| code as u8));
+        let four = u32::from_le_bytes(x.codes.as_chunks().0[i].map(|code| code as u8));
         each!(I => { let _ = I; vreinterpretq_u8_u32(vdupq_n_u32(four)) })
     }
 

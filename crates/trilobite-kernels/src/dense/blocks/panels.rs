@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::codes::{BlockCodes, GROUPS};
-use super::form::{CodeType, Form, Line, code_type, start};
+use super::form::{CodeType, Form, Line, code_type};
 use super::format::{self, Factors, Format, Quads, RowBytes, dispatch};
 use super::simd::{Half, Integers};
 use super::source::{PANEL, PanelBytes, Source, SourceChunk};
@@ -166,7 +166,7 @@ struct Widened<'a, G: Form> {
 impl<S: Integers, G: Form> Quads<S> for Widened<'_, G> {
     #[inline(always)]
     fn quad(&mut self, simd: S, group: usize, i: usize, codes: S::Rows) {
-        let quad = G::widened(simd, self.signed, self.bias, codes);
+        let quad = G::quad(simd, self.signed, self.bias, codes);
         G::store(simd, quad, i, &mut self.lines[group]);
     }
 }
@@ -320,14 +320,15 @@ fn tile<
                 let mut acc = [lower[TOKEN][P_], upper[TOKEN][P_]];
                 // Neither words nor the codes of types with minimums have a bias.
                 if const { G::UNITS == 1 && !MINIMUMS } {
-                    let less = start(simd, x.code_type, HALVES, token.sums[i][g]);
+                    let bias = x.code_type.bias;
+                    let less = codes[TOKEN].start(simd, bias, HALVES, token.sums[i][g]);
                     acc[0] = simd.add_sums(acc[0], less[0]);
                     if HALVES {
                         acc[1] = simd.add_sums(acc[1], less[1]);
                     }
                 }
                 let factors = (&steps[g], &minimums[g]);
-                let total = token.sums[i][g].total;
+                let total = token.sums[i][g];
                 let product = scaled(simd, (HALVES, MINIMUMS), acc, factors, total);
                 add_product(simd, product, token.steps[i], sum);
             });

@@ -125,7 +125,7 @@ impl<F: Arithmetic> Integers for Scalar<F> {
 
     #[inline(never)]
     fn four(self, x: &NarrowGroup, i: usize) -> Self::Rows {
-        std::array::from_fn(|byte| x.0[4 * i + byte % 4] as u8)
+        std::array::from_fn(|byte| x.codes[4 * i + byte % 4] as u8)
     }
 
     #[inline(never)]
