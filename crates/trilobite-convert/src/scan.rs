@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use trilobite_format::TensorType;
 use trilobite_format::model::HeadScanPart;
-use trilobite_kernels::scan::{Bounds, code_bytes, pack_scaled, refinement_bytes};
+use trilobite_kernels::scan::{Bounds, code_bytes, pack, refinement_bytes};
 
 use crate::Error;
 use crate::dense::{PIECE, beyond_range, encode};
@@ -121,7 +121,7 @@ impl Scan<'_> {
         }
         codes.resize(code_bytes(cols), 0);
         refinements.resize(refinement_bytes(cols), 0);
-        let bounds = pack_scaled(wide, factors, codes, refinements);
+        let bounds = pack(wide, factors, codes, refinements);
         match self.part {
             HeadScanPart::Codes => out.copy_from_slice(codes),
             HeadScanPart::Refinements => out.copy_from_slice(refinements),

@@ -418,7 +418,7 @@ fn a_coarse_head_is_a_copy_of_the_stored_head() {
             for (r, row) in stored.chunks(cols).enumerate() {
                 let (mut codes, mut refinements) =
                     (vec![0; scan::code_bytes(cols)], vec![0; scan::refinement_bytes(cols)]);
-                let bounds = scan::pack_scaled(row, &factors, &mut codes, &mut refinements);
+                let bounds = scan::pack(row, &factors, &mut codes, &mut refinements);
                 let expected = [&codes[..], &refinements, &bounds.to_bytes()];
                 for ((part, bytes), expected) in parts.iter().zip(bytes).zip(expected) {
                     assert_eq!(&part[r * bytes..][..bytes], expected);

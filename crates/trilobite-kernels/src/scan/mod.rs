@@ -163,25 +163,12 @@ fn missed(row: &[f64], scale: f32, cut: usize) -> f64 {
 
 /// Writes the codes of a row and their refinements, and returns its bounds.
 ///
-/// # Panics
-/// As for [`pack_scaled`].
-pub fn pack(row: &[f32], codes: &mut [u8], refinements: &mut [u8]) -> Bounds {
-    pack_scaled(row, &vec![1.0; row.len()], codes, refinements)
-}
-
-/// Writes the codes of a row whose columns have factors, and returns its bounds.
-///
 /// A row with a weight that is not finite has infinite residuals.
 ///
 /// # Panics
 /// If the lengths of `codes` and `refinements` are not [`code_bytes`] and [`refinement_bytes`], or
 /// there is not a factor for every column.
-pub fn pack_scaled(
-    row: &[f32],
-    factors: &[f32],
-    codes: &mut [u8],
-    refinements: &mut [u8],
-) -> Bounds {
+pub fn pack(row: &[f32], factors: &[f32], codes: &mut [u8], refinements: &mut [u8]) -> Bounds {
     assert_eq!(factors.len(), row.len(), "factors");
     assert_eq!(codes.len(), code_bytes(row.len()), "codes");
     assert_eq!(refinements.len(), refinement_bytes(row.len()), "refinements");

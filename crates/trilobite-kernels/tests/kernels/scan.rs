@@ -1,6 +1,6 @@
 use crate::random::Random;
 use trilobite_kernels::scan::{
-    BLOCK, Bounds, Precision, Query, REFINEMENTS, code_bytes, pack, pack_scaled, refinement_bytes,
+    BLOCK, Bounds, Precision, Query, REFINEMENTS, code_bytes, pack, refinement_bytes,
 };
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Workspace};
 
@@ -49,13 +49,13 @@ impl Row {
 fn packed(row: &[f32]) -> Row {
     let mut codes = vec![1; code_bytes(row.len())];
     let mut refinements = vec![1; refinement_bytes(row.len())];
-    let bounds = pack(row, &mut codes, &mut refinements);
+    let bounds = pack(row, &vec![1.0; row.len()], &mut codes, &mut refinements);
     Row { codes, refinements, bounds }
 }
 
 fn packed_scaled(row: &[f32], factors: &[f32]) -> Row {
     let mut packed = packed(row);
-    packed.bounds = pack_scaled(row, factors, &mut packed.codes, &mut packed.refinements);
+    packed.bounds = pack(row, factors, &mut packed.codes, &mut packed.refinements);
     packed
 }
 

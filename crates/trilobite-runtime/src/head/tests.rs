@@ -1,6 +1,6 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use trilobite_kernels::scan::{pack_scaled, refinement_bytes};
+use trilobite_kernels::scan::{pack, refinement_bytes};
 use trilobite_kernels::{DenseType, Workspace};
 
 use super::*;
@@ -32,7 +32,7 @@ impl Copied {
             head.weights.extend(bits.iter().flat_map(|bits| bits.to_le_bytes()));
             let stored: Vec<f32> =
                 bits.iter().map(|&bits| f32::from_bits(u32::from(bits) << 16)).collect();
-            let bounds = pack_scaled(&stored, &head.factors, codes, refinements);
+            let bounds = pack(&stored, &head.factors, codes, refinements);
             head.bounds.push(bounds.to_bytes());
         }
         head
