@@ -152,30 +152,56 @@ struct BlockRows<R> {
     rows: R,
     /// Index of the block.
     index: usize,
-    /// Addresses of the rows and of the steps of the next block, for prefetching.
-    next: *const u8,
-    next_steps: *const u8,
+    next: NextBlock,
+}
+
+/// The block that is read after another one, for prefetching.
+#[derive(Clone, Copy)]
+struct NextBlock {
+    /// Addresses of the rows and of the steps.
+    rows: *const u8,
+    steps: *const u8,
+    /// Whether to prefetch to the second level. The cache is read once for a token, as weights are.
+    second_level: bool,
+}
+
+impl NextBlock {
+    #[inline(always)]
+    fn new(simd: impl Simd, cells: Cells<'_>) -> Self {
+        let (rows, steps) = cells.addresses();
+        Self { rows, steps, second_level: simd.prefers_second_level() }
+    }
+
+    /// Prefetches some bytes of the block from an address on.
+    #[inline(always)]
+    fn prefetch(self, simd: impl Simd, address: *const u8, bytes: usize) {
+        if self.second_level {
+            simd.prefetch_second(address, bytes);
+        } else {
+            simd.prefetch(address, bytes);
+        }
+    }
 }
 
 /// Calls a function with the rows of a block.
 macro_rules! with_tiles {
-    ($block:expr, $tiles:ident => $call:expr) => {{
+    ($simd:expr, $block:expr, $tiles:ident => $call:expr) => {{
         let Block { index, cells, next } = $block;
-        let (next, next_steps) = next.addresses();
+        let next = NextBlock::new($simd, next);
         match cells {
             Cells::F32(cells) => {
                 let rows: &[[f32; LANES]] = cells.as_chunks().0;
-                let $tiles = BlockRows { rows, index, next, next_steps };
+                let $tiles = BlockRows { rows, index, next };
                 $call
             }
             Cells::F16(cells) => {
                 let rows: &[[u16; LANES]] = cells.as_chunks().0;
-                let $tiles = BlockRows { rows, index, next, next_steps };
+                let $tiles = BlockRows { rows, index, next };
                 $call
             }
             Cells::Q8 { codes, steps } => {
                 let rows = Q8 { codes: codes.as_chunks().0, steps: steps.as_chunks().0 };
-                let $tiles = BlockRows { rows, index, next, next_steps };
+                let $tiles = BlockRows { rows, index, next };
                 $call
             }
         }
@@ -192,7 +218,7 @@ pub(crate) fn scores(
     scale: f32,
     out: &mut [f32],
 ) {
-    with_tiles!(keys, keys => scores_of(simd, q, keys, visible, scale, out));
+    with_tiles!(simd, keys, keys => scores_of(simd, q, keys, visible, scale, out));
 }
 
 #[inline(always)]
@@ -206,7 +232,7 @@ fn scores_of<S: Simd, R: CellRows>(
 ) {
     let (rows, panels) = (visible.rows, q.len() / visible.rows / LANES);
     let positions = out.len() / rows;
-    simd.prefetch(keys.next_steps, panels * R::STEPS);
+    keys.next.prefetch(simd, keys.next.steps, panels * R::STEPS);
     let q: &[[f32; LANES]] = q.as_chunks().0;
     let chunks: &mut [[f32; LANES]] = out.as_chunks_mut().0;
     let mut out = BlockColumns { chunks, stride: positions / LANES, column: keys.index };
@@ -287,8 +313,8 @@ struct Dots<'a, S, R, const N: usize> {
     q: [&'a [[f32; LANES]]; N],
     keys: R,
     panels: usize,
-    /// The rows of the next block, if keys are to be prefetched.
-    ahead: Option<*const u8>,
+    /// The next block, if keys are to be prefetched.
+    ahead: Option<NextBlock>,
 }
 
 impl<S: Simd, R: CellRows, const N: usize> Dots<'_, S, R, N> {
@@ -333,12 +359,13 @@ impl<S: Simd, R: CellRows, const N: usize> Dots<'_, S, R, N> {
     fn lane<const C: usize>(self, place: usize) -> [S::Chunk; N] {
         let Dots { simd, q, keys, panels, ahead } = self;
         let l = kv::rank(place);
-        let ahead = ahead.map(|next| keys.ahead(place * panels, KEYS_AHEAD / R::BYTES, next));
+        let ahead =
+            ahead.map(|next| (next, keys.ahead(place * panels, KEYS_AHEAD / R::BYTES, next.rows)));
         let keys = keys.panels(place * panels..(place + 1) * panels);
         let mut acc = [simd.chunk::<0>(simd.splat(0.0)); N];
         for panel in 0..panels {
-            if let Some(ahead) = ahead {
-                simd.prefetch(ahead.wrapping_add(panel * R::BYTES), R::BYTES);
+            if let Some((next, rows)) = ahead {
+                next.prefetch(simd, rows.wrapping_add(panel * R::BYTES), R::BYTES);
             }
             let key = simd.chunk::<C>(keys.key(simd, panel));
             for (acc, q) in acc.iter_mut().zip(q) {
@@ -360,7 +387,7 @@ pub(crate) fn values(
     visible: Visible,
     out: &mut [f32],
 ) {
-    with_tiles!(values, values => values_of(simd, weights, values, panels, visible, out));
+    with_tiles!(simd, values, values => values_of(simd, weights, values, panels, visible, out));
 }
 
 #[inline(always)]
@@ -378,8 +405,9 @@ fn values_of<S: Simd, R: CellRows>(
     let blocks = weights.len() / rows;
     for (column, panel) in panels.clone().enumerate() {
         let rows_of_panel = values.rows.tiles(panel..panel + 1);
-        let next = values.next.wrapping_add(panel * LANES * R::BYTES);
-        simd.prefetch(values.next_steps.wrapping_add(panel * R::STEPS), R::STEPS);
+        let mut next = values.next;
+        next.prefetch(simd, next.steps.wrapping_add(panel * R::STEPS), R::STEPS);
+        next.rows = next.rows.wrapping_add(panel * LANES * R::BYTES);
         let tile = BlockRows { rows: rows_of_panel, next, ..values };
         let mut out = BlockColumns { chunks: &mut *out, stride: panels.len(), column };
         let mut row = 0;
@@ -431,7 +459,7 @@ fn weigh_chunk<S: Simd, R: CellRows, const C: usize, const N: usize>(
     weights: [&[f32; LANES]; N],
     tile: R,
     seen: &[Range<usize>; N],
-    ahead: Option<*const u8>,
+    ahead: Option<NextBlock>,
     row: usize,
     out: &mut BlockColumns<'_>,
 ) {
@@ -464,11 +492,11 @@ fn weigh<S: Simd, R: CellRows, const C: usize, const N: usize>(
     weights: [&[f32; LANES]; N],
     tile: R,
     positions: Range<usize>,
-    ahead: Option<*const u8>,
+    ahead: Option<NextBlock>,
 ) -> [S::Chunk; N] {
     for position in positions.start..positions.end.min(LANES) {
         if let Some(next) = ahead {
-            simd.prefetch(next.wrapping_add(position * R::BYTES), R::BYTES);
+            next.prefetch(simd, next.rows.wrapping_add(position * R::BYTES), R::BYTES);
         }
         let value = simd.chunk::<C>(tile.value(simd, position));
         for (acc, weights) in acc.iter_mut().zip(weights) {

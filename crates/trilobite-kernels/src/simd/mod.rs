@@ -52,7 +52,7 @@ pub(crate) trait Simd: Copy {
 
     /// Prefetches some bytes from an address on, which may be outside the program's memory.
     fn prefetch(self, address: *const u8, bytes: usize);
-    /// Whether dense weights in blocks are better prefetched with
+    /// Whether dense weights in blocks and cached keys and values are better prefetched with
     /// [`prefetch_second`](Simd::prefetch_second).
     #[inline(always)]
     fn prefers_second_level(self) -> bool {
