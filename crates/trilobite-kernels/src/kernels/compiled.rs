@@ -8,7 +8,7 @@ macro_rules! compile {
         use crate::dense::{
             self, BlockBuffers, DenseMatrix, FloatBuffer, NarrowCodes, NarrowGroup, SplitChunk, SplitCodes,
             SplitForm, WideCodes, WideGroup,
-            blocks, low_bit,
+            blocks::{self, Multiply}, low_bit,
         };
         use crate::kv::{Block, Visible};
         use crate::scan::{self, Bounds, Precision, Query};
@@ -98,7 +98,7 @@ macro_rules! compile {
         pub(crate) fn block_gemm(
             w: DenseMatrix<'_>, x: &WideCodes, buffers: &mut BlockBuffers, out: &mut [f32],
         ) {
-            blocks::gemm($simd, w, x, buffers, out)
+            $simd.multiply(w, x, buffers, out)
         }
 
         $($target)*
@@ -113,7 +113,7 @@ macro_rules! compile {
         pub(crate) fn narrow_gemm(
             w: DenseMatrix<'_>, x: &NarrowCodes, buffers: &mut BlockBuffers, out: &mut [f32],
         ) {
-            blocks::gemm($simd, w, x, buffers, out)
+            $simd.multiply(w, x, buffers, out)
         }
 
         $($target)*
@@ -162,7 +162,8 @@ pub(super) mod avx2 {
 /// Only the kernels that the instructions of AVX-VNNI make faster.
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx_vnni {
-    use crate::dense::{BlockBuffers, DenseMatrix, NarrowCodes, SplitCodes, blocks, low_bit};
+    use crate::dense::blocks::Multiply;
+    use crate::dense::{BlockBuffers, DenseMatrix, NarrowCodes, SplitCodes, low_bit};
     use crate::simd::avx2::Avx2;
 
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
@@ -182,7 +183,7 @@ pub(super) mod avx_vnni {
         buffers: &mut BlockBuffers,
         out: &mut [f32],
     ) {
-        blocks::gemm(Avx2::<true>::new(), w, x, buffers, out)
+        Avx2::<true>::new().multiply(w, x, buffers, out)
     }
 }
 

@@ -1,7 +1,7 @@
 //! x86-64 with AVX2, FMA and F16C: four bytes of each row are two registers, and so are 16 sums.
 
 use super::codes::{NarrowGroup, WideGroup};
-use super::simd::{Half, Integers, ROWS_LEN};
+use super::simd::{Half, Integers, Products, ROWS_LEN};
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::*;
 
@@ -29,12 +29,8 @@ pub(in crate::dense) use both;
 
 impl<const VNNI: bool> Integers for Avx2<VNNI> {
     type Rows = [__m256i; 2];
-    type Words = [__m256i; 2];
     type Sums = [__m256i; 2];
     type Half = [__m256; 2];
-
-    const TOKENS_AT_ONCE: usize = 4;
-    const PANELS_AT_ONCE: usize = 1;
 
     #[inline(always)]
     fn quads(self, x: &[u8], distance: usize) -> [Self::Rows; 4] {
@@ -51,11 +47,6 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
             [first[0], first[1], last[0], last[1]]
         });
         [[first[0], second[0]], [first[1], second[1]], [first[2], second[2]], [first[3], second[3]]]
-    }
-
-    #[inline(always)]
-    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
-        both!(I => _mm256_loadu_si256(x.as_ptr().add(32 * I).cast()))
     }
 
     #[inline(always)]
@@ -79,11 +70,6 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
     #[inline(always)]
     fn or(self, a: Self::Rows, b: Self::Rows) -> Self::Rows {
         both!(I => _mm256_or_si256(a[I], b[I]))
-    }
-
-    #[inline(always)]
-    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
-        both!(I => _mm256_sub_epi8(a[I], _mm256_set1_epi8(b as i8)))
     }
 
     #[inline(always)]
@@ -142,6 +128,79 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn splat_sums(self, x: i32) -> Self::Sums {
+        both!(I => { let _ = I; _mm256_set1_epi32(x) })
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        both!(I => _mm256_add_epi32(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn floats(self, x: Self::Sums) -> Self::Half {
+        both!(I => _mm256_cvtepi32_ps(x[I]))
+    }
+
+    #[inline(always)]
+    fn splat_half(self, x: f32) -> Self::Half {
+        both!(I => { let _ = I; _mm256_set1_ps(x) })
+    }
+
+    #[inline(always)]
+    fn load_half(self, x: &Half) -> Self::Half {
+        both!(I => _mm256_load_ps(x.0.as_ptr().add(8 * I)))
+    }
+
+    #[inline(always)]
+    fn store_half(self, x: Self::Half, out: &mut Half) {
+        both!(I => _mm256_store_ps(out.0.as_mut_ptr().add(8 * I), x[I]));
+    }
+
+    #[inline(always)]
+    fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half {
+        both!(I => _mm256_fmadd_ps(a[I], b[I], c[I]))
+    }
+
+    #[inline(always)]
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        both!(I => _mm256_mul_ps(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        both!(I => _mm256_add_ps(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn sum_half(self, [a, b]: Self::Half) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let x = _mm256_add_ps(a, b);
+            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+        }
+    }
+}
+
+impl<const VNNI: bool> Products for Avx2<VNNI> {
+    type Words = [__m256i; 2];
+
+    const TOKENS_AT_ONCE: usize = 4;
+    const PANELS_AT_ONCE: usize = 1;
+
+    #[inline(always)]
+    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
+        both!(I => _mm256_loadu_si256(x.as_ptr().add(32 * I).cast()))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
+        both!(I => _mm256_sub_epi8(a[I], _mm256_set1_epi8(b as i8)))
+    }
+
+    #[inline(always)]
     fn load_words(self, x: &[u8; ROWS_LEN]) -> Self::Words {
         self.load_rows(x)
     }
@@ -165,16 +224,6 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
             both!(I => _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x[I]))),
             both!(I => _mm256_srai_epi16::<8>(x[I])),
         ]
-    }
-
-    #[inline(always)]
-    fn splat_sums(self, x: i32) -> Self::Sums {
-        both!(I => { let _ = I; _mm256_set1_epi32(x) })
-    }
-
-    #[inline(always)]
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-        both!(I => _mm256_add_epi32(a[I], b[I]))
     }
 
     #[inline(always)]
@@ -218,54 +267,8 @@ impl<const VNNI: bool> Integers for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn floats(self, x: Self::Sums) -> Self::Half {
-        both!(I => _mm256_cvtepi32_ps(x[I]))
-    }
-
-    #[inline(always)]
-    fn splat_half(self, x: f32) -> Self::Half {
-        both!(I => { let _ = I; _mm256_set1_ps(x) })
-    }
-
-    #[inline(always)]
-    fn load_half(self, x: &Half) -> Self::Half {
-        both!(I => _mm256_load_ps(x.0.as_ptr().add(8 * I)))
-    }
-
-    #[inline(always)]
-    fn store_half(self, x: Self::Half, out: &mut Half) {
-        both!(I => _mm256_store_ps(out.0.as_mut_ptr().add(8 * I), x[I]));
-    }
-
-    #[inline(always)]
-    fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half {
-        both!(I => _mm256_fmadd_ps(a[I], b[I], c[I]))
-    }
-
-    #[inline(always)]
     fn pair(self, x: &WideGroup, i: usize) -> Self::Words {
         both!(I => { let _ = I; _mm256_set1_epi32(x86_pair(x, i)) })
-    }
-
-    #[inline(always)]
-    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
-        both!(I => _mm256_mul_ps(a[I], b[I]))
-    }
-
-    #[inline(always)]
-    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
-        both!(I => _mm256_add_ps(a[I], b[I]))
-    }
-
-    #[inline(always)]
-    fn sum_half(self, [a, b]: Self::Half) -> f32 {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let x = _mm256_add_ps(a, b);
-            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
-        }
     }
 }
 

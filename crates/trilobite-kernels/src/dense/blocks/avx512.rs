@@ -2,19 +2,14 @@
 
 use super::avx2::{x86_four, x86_pair};
 use super::codes::{NarrowGroup, WideGroup};
-use super::simd::{Half, Integers, ROWS_LEN};
+use super::simd::{Half, Integers, Products, ROWS_LEN};
 use crate::simd::avx512::Avx512;
 use std::arch::x86_64::*;
 
 impl Integers for Avx512 {
     type Rows = __m512i;
-    type Words = __m512i;
     type Sums = __m512i;
     type Half = __m512;
-
-    const TOKENS_AT_ONCE: usize = 8;
-    const PANELS_AT_ONCE: usize = 2;
-    const SIGNED_BIAS: i32 = 128;
 
     #[inline(always)]
     fn quads(self, x: &[u8], distance: usize) -> [Self::Rows; 4] {
@@ -32,12 +27,6 @@ impl Integers for Avx512 {
                 (_mm512_unpacklo_epi64(lower, upper), _mm512_unpackhi_epi64(lower, upper));
             [first, second, third, fourth]
         }
-    }
-
-    #[inline(always)]
-    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
-        // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
-        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
     }
 
     #[inline(always)]
@@ -65,12 +54,6 @@ impl Integers for Avx512 {
     fn or(self, a: Self::Rows, b: Self::Rows) -> Self::Rows {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_or_si512(a, b) }
-    }
-
-    #[inline(always)]
-    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_sub_epi8(a, _mm512_set1_epi8(b as i8)) }
     }
 
     #[inline(always)]
@@ -127,6 +110,92 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
+    fn splat_sums(self, x: i32) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn floats(self, x: Self::Sums) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_cvtepi32_ps(x) }
+    }
+
+    #[inline(always)]
+    fn splat_half(self, x: f32) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load_half(self, x: &Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions; a half is aligned.
+        unsafe { _mm512_load_ps(x.0.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store_half(self, x: Self::Half, out: &mut Half) {
+        // SAFETY: `self` proves that the processor has the instructions; a half is aligned.
+        unsafe { _mm512_store_ps(out.0.as_mut_ptr(), x) }
+    }
+
+    #[inline(always)]
+    fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sum_half(self, x: Self::Half) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x)));
+            let x = _mm256_add_ps(_mm512_castps512_ps256(x), high);
+            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+        }
+    }
+}
+
+impl Products for Avx512 {
+    type Words = __m512i;
+
+    const TOKENS_AT_ONCE: usize = 8;
+    const PANELS_AT_ONCE: usize = 2;
+    const SIGNED_BIAS: i32 = 128;
+
+    #[inline(always)]
+    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
+        // SAFETY: `self` proves that the processor has the instructions; there are 64 bytes.
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_sub_epi8(a, _mm512_set1_epi8(b as i8)) }
+    }
+
+    #[inline(always)]
     fn load_words(self, x: &[u8; ROWS_LEN]) -> Self::Words {
         self.load_rows(x)
     }
@@ -146,18 +215,6 @@ impl Integers for Avx512 {
     fn signed_words(self, x: Self::Rows) -> [Self::Words; 2] {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { [_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x)), _mm512_srai_epi16::<8>(x)] }
-    }
-
-    #[inline(always)]
-    fn splat_sums(self, x: i32) -> Self::Sums {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_set1_epi32(x) }
-    }
-
-    #[inline(always)]
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_add_epi32(a, b) }
     }
 
     #[inline(always)]
@@ -195,63 +252,9 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
-    fn floats(self, x: Self::Sums) -> Self::Half {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_cvtepi32_ps(x) }
-    }
-
-    #[inline(always)]
-    fn splat_half(self, x: f32) -> Self::Half {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_set1_ps(x) }
-    }
-
-    #[inline(always)]
-    fn load_half(self, x: &Half) -> Self::Half {
-        // SAFETY: `self` proves that the processor has the instructions; a half is aligned.
-        unsafe { _mm512_load_ps(x.0.as_ptr()) }
-    }
-
-    #[inline(always)]
-    fn store_half(self, x: Self::Half, out: &mut Half) {
-        // SAFETY: `self` proves that the processor has the instructions; a half is aligned.
-        unsafe { _mm512_store_ps(out.0.as_mut_ptr(), x) }
-    }
-
-    #[inline(always)]
-    fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
     fn pair(self, x: &WideGroup, i: usize) -> Self::Words {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_set1_epi32(x86_pair(x, i)) }
-    }
-
-    #[inline(always)]
-    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_add_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn sum_half(self, x: Self::Half) -> f32 {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x)));
-            let x = _mm256_add_ps(_mm512_castps512_ps256(x), high);
-            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
-        }
     }
 }
 

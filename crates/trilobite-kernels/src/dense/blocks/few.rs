@@ -3,7 +3,7 @@
 use super::codes::{BlockCodes, CodeChunk, CodeGroup, CodeRow, GROUPS, NarrowGroup};
 use super::form::{CodeType, Form, code_type};
 use super::format::{Factors, Format, MAX_SET, Quads};
-use super::simd::{Half, Integers};
+use super::simd::{Half, Products};
 use super::source::{PANEL, PanelBytes, Source};
 use super::sums::{add_product, scaled, sum_lanes};
 use crate::dense::types::DenseMatrix;
@@ -16,7 +16,7 @@ pub(super) const FEW_TOKENS: usize = 8;
 /// The products of rows with a few tokens, or with `ONE`, without a widened copy of the weights.
 #[inline(always)]
 pub(super) fn few_tokens<
-    S: Integers,
+    S: Products,
     G: Form,
     F: Format<N, B>,
     const N: usize,
@@ -55,7 +55,7 @@ pub(super) fn few_tokens<
                 }
                 if ONE {
                     let mut products =
-                        Products::<S, G, F, N, B, 1>::new(simd, [token], groups.start);
+                        SetProducts::<S, G, F, N, B, 1>::new(simd, [token], groups.start);
                     F::codes(simd, rows, set, &mut products);
                     unroll!(K < MAX_SET => if const { K < F::SET } {
                         let g = groups.start + K;
@@ -91,9 +91,9 @@ pub(super) fn few_tokens<
 }
 
 /// The codes of a set of groups.
-struct Codes<S: Integers>([[S::Rows; 8]; MAX_SET]);
+struct Codes<S: Products>([[S::Rows; 8]; MAX_SET]);
 
-impl<S: Integers> Quads<S> for Codes<S> {
+impl<S: Products> Quads<S> for Codes<S> {
     #[inline(always)]
     fn quad(&mut self, _: S, group: usize, i: usize, codes: S::Rows) {
         self.0[group][i] = codes;
@@ -101,7 +101,7 @@ impl<S: Integers> Quads<S> for Codes<S> {
 }
 
 /// The products of a set of groups with `T` tokens.
-struct Products<'a, S: Integers, G, F, const N: usize, const B: usize, const T: usize> {
+struct SetProducts<'a, S: Products, G, F, const N: usize, const B: usize, const T: usize> {
     tokens: [CodeChunk<'a, G>; T],
     /// Index of the first group.
     first: usize,
@@ -112,8 +112,8 @@ struct Products<'a, S: Integers, G, F, const N: usize, const B: usize, const T: 
     format: PhantomData<F>,
 }
 
-impl<S: Integers, G: Form, F: Format<N, B>, const N: usize, const B: usize, const T: usize> Quads<S>
-    for Products<'_, S, G, F, N, B, T>
+impl<S: Products, G: Form, F: Format<N, B>, const N: usize, const B: usize, const T: usize> Quads<S>
+    for SetProducts<'_, S, G, F, N, B, T>
 {
     #[inline(always)]
     fn quad(&mut self, simd: S, group: usize, i: usize, codes: S::Rows) {
@@ -142,8 +142,8 @@ impl<S: Integers, G: Form, F: Format<N, B>, const N: usize, const B: usize, cons
     }
 }
 
-impl<'a, S: Integers, G: Form, F: Format<N, B>, const N: usize, const B: usize, const T: usize>
-    Products<'a, S, G, F, N, B, T>
+impl<'a, S: Products, G: Form, F: Format<N, B>, const N: usize, const B: usize, const T: usize>
+    SetProducts<'a, S, G, F, N, B, T>
 {
     #[inline(always)]
     fn new(simd: S, tokens: [CodeChunk<'a, G>; T], first: usize) -> Self {
@@ -166,7 +166,7 @@ impl<'a, S: Integers, G: Form, F: Format<N, B>, const N: usize, const B: usize, 
 }
 
 /// A group of sixteen rows.
-struct Group<'a, S: Integers> {
+struct Group<'a, S: Products> {
     codes: [S::Rows; 8],
     /// The steps and the minimums.
     factors: (&'a [Half; 2], &'a Half),
@@ -174,7 +174,7 @@ struct Group<'a, S: Integers> {
     place: (usize, usize),
 }
 
-impl<S: Integers> Group<'_, S> {
+impl<S: Products> Group<'_, S> {
     /// Adds the products with as many of the tokens as are multiplied together. Returns their number.
     #[inline(always)]
     fn multiply_some<G: Form, F: Format<N, B>, const N: usize, const B: usize>(
@@ -211,7 +211,7 @@ impl<S: Integers> Group<'_, S> {
         let (i, g) = self.place;
         let mut chunks = [tokens[0].chunk(i); T];
         unroll!(TOKEN < T => chunks[TOKEN] = tokens[TOKEN].chunk(i));
-        let mut products = Products::<S, G, F, N, B, T>::new(simd, chunks, g);
+        let mut products = SetProducts::<S, G, F, N, B, T>::new(simd, chunks, g);
         unroll!(I < 8 => products.quad(simd, 0, I, self.codes[I]));
         products.add(simd, 0, self.factors, sums);
     }

@@ -6,7 +6,7 @@
 use super::ROUND;
 use super::codes::{CodeGroup, GROUP, NarrowGroup, WideGroup};
 use super::format::Format;
-use super::simd::{Integers, ROWS_LEN};
+use super::simd::{Integers, Products, ROWS_LEN};
 
 /// The codes of four columns of sixteen rows in memory, or half of them if they are words.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +31,9 @@ pub(super) struct CodeType {
 /// Codes of 32 activations, and how they are multiplied with weights.
 pub(crate) trait Form: CodeGroup + 'static {
     /// Four columns of sixteen rows of weights, a quad.
-    type Quad<S: Integers>: Copy;
+    type Quad<S: Products>: Copy;
     /// A quad or half of it: what is loaded and multiplied at a time.
-    type Unit<S: Integers>: Copy;
+    type Unit<S: Products>: Copy;
 
     /// The quads of a group in memory.
     type Lines: Copy;
@@ -49,23 +49,23 @@ pub(crate) trait Form: CodeGroup + 'static {
     fn set<S: Integers>(&mut self, simd: S, x: &[f32; GROUP], inverse: f32) -> i32;
     /// The bias, and the number of quads, for codes of weights of `bits` bits. Those of eight are
     /// signed.
-    fn bias_and_quads<S: Integers>(bias: u8, bits: u32) -> (i32, usize);
+    fn bias_and_quads<S: Products>(bias: u8, bits: u32) -> (i32, usize);
     /// A quad of the codes of a format. Words are without `bias`, bytes always with it.
-    fn quad<S: Integers>(simd: S, signed: bool, bias: u8, codes: S::Rows) -> Self::Quad<S>;
+    fn quad<S: Products>(simd: S, signed: bool, bias: u8, codes: S::Rows) -> Self::Quad<S>;
     /// What the sums of the lower and the upper half of a group start with, or that of the whole group,
     /// if weights are multiplied with their bias. `sum` is that of the codes. Words of halves are
     /// multiplied without bias.
-    fn start<S: Integers>(&self, simd: S, bias: i32, halves: bool, sum: f32) -> [S::Sums; 2];
+    fn start<S: Products>(&self, simd: S, bias: i32, halves: bool, sum: f32) -> [S::Sums; 2];
     /// The groups that lines hold.
     fn lines(lines: &[Line]) -> &[Self::Lines];
     fn lines_mut(lines: &mut [Line]) -> &mut [Self::Lines];
     /// Loads unit `i` of a group.
-    fn load<S: Integers>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S>;
-    fn store<S: Integers>(simd: S, quad: Self::Quad<S>, i: usize, lines: &mut Self::Lines);
+    fn load<S: Products>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S>;
+    fn store<S: Products>(simd: S, quad: Self::Quad<S>, i: usize, lines: &mut Self::Lines);
     /// Makes room for the products of some quads, to be added to `sums`.
-    fn begin<S: Integers>(simd: S, sums: S::Sums) -> S::Sums;
+    fn begin<S: Products>(simd: S, sums: S::Sums) -> S::Sums;
     /// Adds the products with quad `i` of the activations to the result of [`begin`](Form::begin).
-    fn dot<S: Integers>(
+    fn dot<S: Products>(
         &self,
         simd: S,
         signed: bool,
@@ -74,7 +74,7 @@ pub(crate) trait Form: CodeGroup + 'static {
         products: S::Sums,
     ) -> S::Sums;
     /// The same with unit `i`.
-    fn dot_unit<S: Integers>(
+    fn dot_unit<S: Products>(
         &self,
         simd: S,
         signed: bool,
@@ -82,13 +82,15 @@ pub(crate) trait Form: CodeGroup + 'static {
         i: usize,
         products: S::Sums,
     ) -> S::Sums;
+    /// The code of activation `i`, in the order of [`Integers::arrange`].
+    fn code(&self, i: usize) -> i32;
     /// The sums with these products.
-    fn end<S: Integers>(simd: S, products: S::Sums, sums: S::Sums) -> S::Sums;
+    fn end<S: Products>(simd: S, products: S::Sums, sums: S::Sums) -> S::Sums;
 }
 
 impl Form for WideGroup {
-    type Quad<S: Integers> = [S::Words; 2];
-    type Unit<S: Integers> = S::Words;
+    type Quad<S: Products> = [S::Words; 2];
+    type Unit<S: Products> = S::Words;
 
     type Lines = [Line; 16];
 
@@ -109,12 +111,12 @@ impl Form for WideGroup {
     }
 
     #[inline(always)]
-    fn bias_and_quads<S: Integers>(bias: u8, _: u32) -> (i32, usize) {
+    fn bias_and_quads<S: Products>(bias: u8, _: u32) -> (i32, usize) {
         (i32::from(bias), 8)
     }
 
     #[inline(always)]
-    fn quad<S: Integers>(simd: S, signed: bool, bias: u8, codes: S::Rows) -> Self::Quad<S> {
+    fn quad<S: Products>(simd: S, signed: bool, bias: u8, codes: S::Rows) -> Self::Quad<S> {
         match (signed, bias) {
             (false, 0) => simd.words(codes),
             (true, 0) => simd.signed_words(codes),
@@ -123,7 +125,7 @@ impl Form for WideGroup {
     }
 
     #[inline(always)]
-    fn start<S: Integers>(&self, simd: S, bias: i32, halves: bool, sum: f32) -> [S::Sums; 2] {
+    fn start<S: Products>(&self, simd: S, bias: i32, halves: bool, sum: f32) -> [S::Sums; 2] {
         let start = if halves { 0 } else { -bias * sum as i32 };
         [simd.splat_sums(start), simd.splat_sums(0)]
     }
@@ -139,12 +141,12 @@ impl Form for WideGroup {
     }
 
     #[inline(always)]
-    fn load<S: Integers>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S> {
+    fn load<S: Products>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S> {
         simd.load_words(&lines[i].0)
     }
 
     #[inline(always)]
-    fn store<S: Integers>(
+    fn store<S: Products>(
         simd: S,
         [first, second]: Self::Quad<S>,
         i: usize,
@@ -155,12 +157,12 @@ impl Form for WideGroup {
     }
 
     #[inline(always)]
-    fn begin<S: Integers>(_: S, sums: S::Sums) -> S::Sums {
+    fn begin<S: Products>(_: S, sums: S::Sums) -> S::Sums {
         sums
     }
 
     #[inline(always)]
-    fn dot<S: Integers>(
+    fn dot<S: Products>(
         &self,
         simd: S,
         signed: bool,
@@ -173,7 +175,7 @@ impl Form for WideGroup {
     }
 
     #[inline(always)]
-    fn dot_unit<S: Integers>(
+    fn dot_unit<S: Products>(
         &self,
         simd: S,
         // Words have been extended with their signs.
@@ -186,14 +188,19 @@ impl Form for WideGroup {
     }
 
     #[inline(always)]
-    fn end<S: Integers>(_: S, products: S::Sums, _: S::Sums) -> S::Sums {
+    fn code(&self, i: usize) -> i32 {
+        i32::from(self.0[i])
+    }
+
+    #[inline(always)]
+    fn end<S: Products>(_: S, products: S::Sums, _: S::Sums) -> S::Sums {
         products
     }
 }
 
 impl Form for NarrowGroup {
-    type Quad<S: Integers> = S::Rows;
-    type Unit<S: Integers> = S::Rows;
+    type Quad<S: Products> = S::Rows;
+    type Unit<S: Products> = S::Rows;
 
     type Lines = [Line; 8];
 
@@ -214,7 +221,7 @@ impl Form for NarrowGroup {
     }
 
     #[inline(always)]
-    fn bias_and_quads<S: Integers>(bias: u8, bits: u32) -> (i32, usize) {
+    fn bias_and_quads<S: Products>(bias: u8, bits: u32) -> (i32, usize) {
         // The products of a row with a quad are two sums of two products, of at most 2^bits * 127
         // each. That many of them fit in an i16.
         let quads = (128_usize >> bits).clamp(1, 8);
@@ -223,12 +230,12 @@ impl Form for NarrowGroup {
     }
 
     #[inline(always)]
-    fn quad<S: Integers>(_: S, _: bool, _: u8, codes: S::Rows) -> Self::Quad<S> {
+    fn quad<S: Products>(_: S, _: bool, _: u8, codes: S::Rows) -> Self::Quad<S> {
         codes
     }
 
     #[inline(always)]
-    fn start<S: Integers>(&self, simd: S, bias: i32, halves: bool, _: f32) -> [S::Sums; 2] {
+    fn start<S: Products>(&self, simd: S, bias: i32, halves: bool, _: f32) -> [S::Sums; 2] {
         let [lower, upper] = self.sums;
         match halves {
             true => [simd.splat_sums(-bias * lower), simd.splat_sums(-bias * upper)],
@@ -247,22 +254,22 @@ impl Form for NarrowGroup {
     }
 
     #[inline(always)]
-    fn load<S: Integers>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S> {
+    fn load<S: Products>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S> {
         simd.load_rows(&lines[i].0)
     }
 
     #[inline(always)]
-    fn store<S: Integers>(simd: S, quad: Self::Quad<S>, i: usize, lines: &mut Self::Lines) {
+    fn store<S: Products>(simd: S, quad: Self::Quad<S>, i: usize, lines: &mut Self::Lines) {
         simd.store_rows(quad, &mut lines[i].0);
     }
 
     #[inline(always)]
-    fn begin<S: Integers>(simd: S, sums: S::Sums) -> S::Sums {
+    fn begin<S: Products>(simd: S, sums: S::Sums) -> S::Sums {
         simd.begin_bytes(sums)
     }
 
     #[inline(always)]
-    fn dot<S: Integers>(
+    fn dot<S: Products>(
         &self,
         simd: S,
         signed: bool,
@@ -274,7 +281,7 @@ impl Form for NarrowGroup {
     }
 
     #[inline(always)]
-    fn dot_unit<S: Integers>(
+    fn dot_unit<S: Products>(
         &self,
         simd: S,
         signed: bool,
@@ -291,14 +298,19 @@ impl Form for NarrowGroup {
     }
 
     #[inline(always)]
-    fn end<S: Integers>(simd: S, products: S::Sums, sums: S::Sums) -> S::Sums {
+    fn code(&self, i: usize) -> i32 {
+        i32::from(self.codes[i])
+    }
+
+    #[inline(always)]
+    fn end<S: Products>(simd: S, products: S::Sums, sums: S::Sums) -> S::Sums {
         simd.end_bytes(products, sums)
     }
 }
 
 /// The type of the codes of a format.
 #[inline(always)]
-pub(super) fn code_type<S: Integers, G: Form, F: Format<N, B>, const N: usize, const B: usize>()
+pub(super) fn code_type<S: Products, G: Form, F: Format<N, B>, const N: usize, const B: usize>()
 -> CodeType {
     let (bias, quads) = G::bias_and_quads::<S>(F::BIAS, F::BITS);
     let quads = if F::HALVES { quads.min(4) } else { quads };

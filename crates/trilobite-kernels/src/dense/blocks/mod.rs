@@ -31,6 +31,7 @@ mod format;
 #[cfg(target_arch = "aarch64")]
 pub(super) mod neon;
 mod panels;
+mod plain;
 mod scalar;
 pub(crate) mod simd;
 mod source;
@@ -39,14 +40,16 @@ mod sums;
 pub use codes::{BlockCodes, CodeGroup, CodeParts, NarrowCodes, NarrowGroup, WideCodes, WideGroup};
 pub(crate) use codes::{CHUNK, GROUP, GROUPS};
 pub(crate) use panels::BlockBuffers;
+pub(crate) use plain::row;
 
 use self::few::{FEW_TOKENS, few_tokens};
 use self::form::Form;
-use self::format::{Factors, Format, Quads, RowBytes, dispatch};
+use self::format::{Format, dispatch};
 use self::panels::many_tokens;
-use self::simd::{Half, Integers, ROWS_LEN};
+use self::simd::{Integers, Products};
 use super::types::{DenseMatrix, DenseType};
 use crate::simd::pad;
+use crate::simd::scalar::{Arithmetic, Scalar};
 
 /// 1.5 * 2^23. Adding it rounds a number of at most 2^22 to an integer, ties to even.
 const ROUND: f32 = 12_582_912.0;
@@ -99,31 +102,56 @@ pub fn wide_rest(x: &[f32], rest: &mut [f32]) {
     }
 }
 
-/// The products of all rows with at least one token. `out` is `[tokens][rows]`, and not empty.
-#[inline(always)]
-pub(crate) fn gemm<S: Integers, G: Form>(
-    simd: S,
-    w: DenseMatrix<'_>,
-    x: &BlockCodes<G>,
-    buffers: &mut BlockBuffers,
-    out: &mut [f32],
-) {
-    // A version for one token alone, the most frequent product, needs no loop over tokens.
-    match x.tokens() {
-        1 => return dispatch!(w.ty, few_tokens::<S, G>[true](simd, w, x, out)),
-        ..=FEW_TOKENS if const { G::FEW } => {
-            return dispatch!(w.ty, few_tokens::<S, G>[false](simd, w, x, out));
-        }
-        _ => {}
+/// Products with the codes of activations.
+pub(crate) trait Multiply: Integers {
+    /// The products of all rows with at least one token. `out` is `[tokens][rows]`, and not empty.
+    fn multiply<G: Form>(
+        self,
+        w: DenseMatrix<'_>,
+        x: &BlockCodes<G>,
+        buffers: &mut BlockBuffers,
+        out: &mut [f32],
+    );
+}
+
+impl<F: Arithmetic> Multiply for Scalar<F> {
+    fn multiply<G: Form>(
+        self,
+        w: DenseMatrix<'_>,
+        x: &BlockCodes<G>,
+        _: &mut BlockBuffers,
+        out: &mut [f32],
+    ) {
+        plain::gemm(self, w, x, out);
     }
-    match dispatch!(w.ty, form()) {
-        (true, ..) => many_tokens::<S, G, true, false, false>(simd, w, x, buffers, out),
-        (false, true, _) => many_tokens::<S, G, false, true, false>(simd, w, x, buffers, out),
-        // Words have been extended with their signs.
-        (false, false, true) if const { G::UNITS == 1 } => {
-            many_tokens::<S, G, false, false, true>(simd, w, x, buffers, out)
+}
+
+impl<S: Products> Multiply for S {
+    #[inline(always)]
+    fn multiply<G: Form>(
+        self,
+        w: DenseMatrix<'_>,
+        x: &BlockCodes<G>,
+        buffers: &mut BlockBuffers,
+        out: &mut [f32],
+    ) {
+        // A version for one token alone, the most frequent product, needs no loop over tokens.
+        match x.tokens() {
+            1 => return dispatch!(w.ty, few_tokens::<S, G>[true](self, w, x, out)),
+            ..=FEW_TOKENS if const { G::FEW } => {
+                return dispatch!(w.ty, few_tokens::<S, G>[false](self, w, x, out));
+            }
+            _ => {}
         }
-        (false, false, _) => many_tokens::<S, G, false, false, false>(simd, w, x, buffers, out),
+        match dispatch!(w.ty, form()) {
+            (true, ..) => many_tokens::<S, G, true, false, false>(self, w, x, buffers, out),
+            (false, true, _) => many_tokens::<S, G, false, true, false>(self, w, x, buffers, out),
+            // Words have been extended with their signs.
+            (false, false, true) if const { G::UNITS == 1 } => {
+                many_tokens::<S, G, false, false, true>(self, w, x, buffers, out)
+            }
+            (false, false, _) => many_tokens::<S, G, false, false, false>(self, w, x, buffers, out),
+        }
     }
 }
 
@@ -132,61 +160,4 @@ pub(crate) fn gemm<S: Integers, G: Form>(
 fn form<F: Format<N, B>, const N: usize, const B: usize>() -> (bool, bool, bool) {
     const { assert!(!(F::HALVES && F::MINIMUMS), "a form that no type has") };
     (F::HALVES, F::MINIMUMS, F::BITS == 8)
-}
-
-/// What is subtracted from a type's codes.
-fn bias<F: Format<N, B>, const N: usize, const B: usize>() -> u8 {
-    F::BIAS
-}
-
-/// Widens a matrix of one row.
-#[inline(always)]
-pub(crate) fn row<S: Integers>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
-    let DenseMatrix { ty, bytes: w, .. } = w;
-    let (weights, bytes) = ty.block();
-    let (halves, minimums, _) = dispatch!(ty, form());
-    let bias = dispatch!(ty, bias());
-    let mut steps = [[Half::ZERO; 2]; GROUPS];
-    let mut all_minimums = [Half::ZERO; GROUPS];
-    let mut codes = [[[0; ROWS_LEN]; 8]; GROUPS];
-    for (out, w) in out.chunks_mut(CHUNK).zip(w.chunks(CHUNK / weights * bytes)) {
-        let factors = Factors { steps: &mut steps, minimums: &mut all_minimums };
-        dispatch!(ty, decode(simd, w, factors, &mut codes));
-        for (g, out) in out.chunks_exact_mut(GROUP).enumerate() {
-            for (i, out) in out.iter_mut().enumerate() {
-                let half = usize::from(halves && i >= GROUP / 2);
-                *out = f32::from(codes[g][i / 4][i % 4].wrapping_sub(bias) as i8)
-                    * steps[g][half].0[0];
-                if minimums {
-                    *out += all_minimums[g].0[0];
-                }
-            }
-        }
-    }
-}
-
-/// Decodes a chunk of a row. Every lane has the same row.
-#[inline(always)]
-fn decode<F: Format<N, B>, const N: usize, const B: usize>(
-    simd: impl Integers,
-    w: &[u8],
-    factors: Factors<'_>,
-    out: &mut [[[u8; ROWS_LEN]; 8]; GROUPS],
-) {
-    let rows = RowBytes { bytes: w, distance: 0 };
-    let valid = w.len() / N * (GROUPS / B);
-    F::factors(simd, rows, valid, factors);
-    for (set, out) in out[..valid].chunks_exact_mut(F::SET).enumerate() {
-        F::codes(simd, rows, set, &mut Stored(out));
-    }
-}
-
-/// Stores the codes of a set of groups.
-struct Stored<'a>(&'a mut [[[u8; ROWS_LEN]; 8]]);
-
-impl<S: Integers> Quads<S> for Stored<'_> {
-    #[inline(always)]
-    fn quad(&mut self, simd: S, group: usize, i: usize, codes: S::Rows) {
-        simd.store_rows(codes, &mut self.0[group][i]);
-    }
 }

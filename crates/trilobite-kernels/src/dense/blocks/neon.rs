@@ -1,7 +1,7 @@
 //! aarch64: four bytes of each row are four registers, and so are 16 sums.
 
 use super::codes::{NarrowGroup, WideGroup};
-use super::simd::{Half, Integers, ROWS_LEN};
+use super::simd::{Half, Integers, Products, ROWS_LEN};
 use crate::simd::neon::Neon;
 use crate::simd::{LANES, Simd};
 use std::arch::aarch64::*;
@@ -30,12 +30,8 @@ const ORDER: [u8; 16] = [0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15];
 
 impl Integers for Neon {
     type Rows = [uint8x16_t; 4];
-    type Words = [int16x8_t; 4];
     type Sums = [int32x4_t; 4];
     type Half = [float32x4_t; 4];
-
-    const TOKENS_AT_ONCE: usize = 4;
-    const PANELS_AT_ONCE: usize = 1;
 
     #[inline(always)]
     fn quads(self, x: &[u8], distance: usize) -> [Self::Rows; 4] {
@@ -71,11 +67,6 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
-    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
-        each!(I => vld1q_u8(x.as_ptr().add(16 * I)))
-    }
-
-    #[inline(always)]
     fn store_rows(self, x: Self::Rows, out: &mut [u8; ROWS_LEN]) {
         each!(I => vst1q_u8(out.as_mut_ptr().add(16 * I), x[I]));
     }
@@ -94,11 +85,6 @@ impl Integers for Neon {
     #[inline(always)]
     fn or(self, a: Self::Rows, b: Self::Rows) -> Self::Rows {
         each!(I => vorrq_u8(a[I], b[I]))
-    }
-
-    #[inline(always)]
-    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
-        each!(I => vsubq_u8(a[I], vdupq_n_u8(b)))
     }
 
     #[inline(always)]
@@ -146,6 +132,78 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
+    fn splat_sums(self, x: i32) -> Self::Sums {
+        each!(I => { let _ = I; vdupq_n_s32(x) })
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        each!(I => vaddq_s32(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn floats(self, x: Self::Sums) -> Self::Half {
+        each!(I => vcvtq_f32_s32(x[I]))
+    }
+
+    #[inline(always)]
+    fn splat_half(self, x: f32) -> Self::Half {
+        each!(I => { let _ = I; vdupq_n_f32(x) })
+    }
+
+    #[inline(always)]
+    fn load_half(self, x: &Half) -> Self::Half {
+        each!(I => vld1q_f32(x.0.as_ptr().add(4 * I)))
+    }
+
+    #[inline(always)]
+    fn store_half(self, x: Self::Half, out: &mut Half) {
+        each!(I => vst1q_f32(out.0.as_mut_ptr().add(4 * I), x[I]));
+    }
+
+    #[inline(always)]
+    fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half {
+        each!(I => vfmaq_f32(c[I], a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        each!(I => vmulq_f32(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
+        each!(I => vaddq_f32(a[I], b[I]))
+    }
+
+    #[inline(always)]
+    fn sum_half(self, [a, b, c, d]: Self::Half) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let x = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
+            let x = vadd_f32(vget_low_f32(x), vget_high_f32(x));
+            vget_lane_f32::<0>(x) + vget_lane_f32::<1>(x)
+        }
+    }
+}
+
+impl Products for Neon {
+    type Words = [int16x8_t; 4];
+
+    const TOKENS_AT_ONCE: usize = 4;
+    const PANELS_AT_ONCE: usize = 1;
+
+    #[inline(always)]
+    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
+        each!(I => vld1q_u8(x.as_ptr().add(16 * I)))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
+        each!(I => vsubq_u8(a[I], vdupq_n_u8(b)))
+    }
+
+    #[inline(always)]
     fn load_words(self, x: &[u8; ROWS_LEN]) -> Self::Words {
         each!(I => vreinterpretq_s16_u8(vld1q_u8(x.as_ptr().add(16 * I))))
     }
@@ -168,16 +226,6 @@ impl Integers for Neon {
     fn signed_words(self, x: Self::Rows) -> [Self::Words; 2] {
         let x = each!(I => vreinterpretq_s8_u8(vqtbl1q_u8(x[I], vld1q_u8(ORDER.as_ptr()))));
         [each!(I => vmovl_s8(vget_low_s8(x[I]))), each!(I => vmovl_high_s8(x[I]))]
-    }
-
-    #[inline(always)]
-    fn splat_sums(self, x: i32) -> Self::Sums {
-        each!(I => { let _ = I; vdupq_n_s32(x) })
-    }
-
-    #[inline(always)]
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-        each!(I => vaddq_s32(a[I], b[I]))
     }
 
     #[inline(always)]
@@ -220,53 +268,8 @@ impl Integers for Neon {
     }
 
     #[inline(always)]
-    fn floats(self, x: Self::Sums) -> Self::Half {
-        each!(I => vcvtq_f32_s32(x[I]))
-    }
-
-    #[inline(always)]
-    fn splat_half(self, x: f32) -> Self::Half {
-        each!(I => { let _ = I; vdupq_n_f32(x) })
-    }
-
-    #[inline(always)]
-    fn load_half(self, x: &Half) -> Self::Half {
-        each!(I => vld1q_f32(x.0.as_ptr().add(4 * I)))
-    }
-
-    #[inline(always)]
-    fn store_half(self, x: Self::Half, out: &mut Half) {
-        each!(I => vst1q_f32(out.0.as_mut_ptr().add(4 * I), x[I]));
-    }
-
-    #[inline(always)]
-    fn mul_add_half(self, a: Self::Half, b: Self::Half, c: Self::Half) -> Self::Half {
-        each!(I => vfmaq_f32(c[I], a[I], b[I]))
-    }
-
-    #[inline(always)]
     fn pair(self, x: &WideGroup, i: usize) -> Self::Words {
         let (a, b) = (x.0[2 * i], x.0[2 * i + 1]);
         each!(I => { let _ = I; vcombine_s16(vdup_n_s16(a), vdup_n_s16(b)) })
-    }
-
-    #[inline(always)]
-    fn mul_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
-        each!(I => vmulq_f32(a[I], b[I]))
-    }
-
-    #[inline(always)]
-    fn add_half(self, a: Self::Half, b: Self::Half) -> Self::Half {
-        each!(I => vaddq_f32(a[I], b[I]))
-    }
-
-    #[inline(always)]
-    fn sum_half(self, [a, b, c, d]: Self::Half) -> f32 {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe {
-            let x = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
-            let x = vadd_f32(vget_low_f32(x), vget_high_f32(x));
-            vget_lane_f32::<0>(x) + vget_lane_f32::<1>(x)
-        }
     }
 }

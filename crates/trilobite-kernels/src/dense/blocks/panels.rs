@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::codes::{BlockCodes, GROUPS};
 use super::form::{CodeType, Form, Line, code_type};
 use super::format::{self, Factors, Format, Quads, RowBytes, dispatch};
-use super::simd::{Half, Integers};
+use super::simd::{Half, Products};
 use super::source::{PANEL, PanelBytes, Source, SourceChunk};
 use super::sums::{add_product, scaled, sum_lanes};
 use crate::dense::types::{DenseMatrix, DenseType};
@@ -32,7 +32,7 @@ pub(crate) struct BlockBuffers {
 /// The products of rows with many tokens, for types with `HALVES` or `MINIMUMS`.
 #[inline(always)]
 pub(super) fn many_tokens<
-    S: Integers,
+    S: Products,
     G: Form,
     const HALVES: bool,
     const MINIMUMS: bool,
@@ -114,7 +114,7 @@ pub(super) fn many_tokens<
 /// factors are zeros, and words are arbitrary: activations are zeros there.
 #[inline(always)]
 fn widen<
-    S: Integers,
+    S: Products,
     G: Form,
     F: Format<N, B>,
     const N: usize,
@@ -163,7 +163,7 @@ struct Widened<'a, G: Form> {
     lines: &'a mut [G::Lines],
 }
 
-impl<S: Integers, G: Form> Quads<S> for Widened<'_, G> {
+impl<S: Products, G: Form> Quads<S> for Widened<'_, G> {
     #[inline(always)]
     fn quad(&mut self, simd: S, group: usize, i: usize, codes: S::Rows) {
         let quad = G::quad(simd, self.signed, self.bias, codes);
@@ -221,7 +221,7 @@ impl BlockBuffers {
     /// these are the first columns. Each token has sums of `panels` panels.
     #[inline(always)]
     fn multiply<
-        S: Integers,
+        S: Products,
         G: Form,
         const HALVES: bool,
         const MINIMUMS: bool,
@@ -270,7 +270,7 @@ impl BlockBuffers {
 /// for the tokens.
 #[inline(always)]
 fn tile<
-    S: Integers,
+    S: Products,
     G: Form,
     const HALVES: bool,
     const MINIMUMS: bool,
@@ -339,7 +339,7 @@ fn tile<
 /// Adds the products of a range of quads of columns of a group, `together` quads between
 /// [`Form::begin`] and its end.
 #[inline(always)]
-fn dots<S: Integers, G: Form, const SIGNED: bool, const T: usize, const P: usize>(
+fn dots<S: Products, G: Form, const SIGNED: bool, const T: usize, const P: usize>(
     simd: S,
     lines: [&G::Lines; P],
     codes: [&G; T],

@@ -1,18 +1,14 @@
 //! Any processor, in plain Rust.
 
-use super::codes::{GROUP, NarrowGroup, WideGroup};
+use super::codes::WideGroup;
 use super::simd::{Half, Integers, LANES, ROWS_LEN};
 use crate::simd::scalar::{Arithmetic, Scalar};
 use half::f16;
 
 impl<F: Arithmetic> Integers for Scalar<F> {
     type Rows = [u8; ROWS_LEN];
-    type Words = [i16; GROUP];
     type Sums = [i32; LANES];
     type Half = [f32; LANES];
-
-    const TOKENS_AT_ONCE: usize = 1;
-    const PANELS_AT_ONCE: usize = 1;
 
     #[inline(never)]
     fn quads(self, x: &[u8], distance: usize) -> [Self::Rows; 4] {
@@ -23,11 +19,6 @@ impl<F: Arithmetic> Integers for Scalar<F> {
             }
         }
         quads
-    }
-
-    #[inline(never)]
-    fn load_rows(self, x: &[u8; ROWS_LEN]) -> Self::Rows {
-        *x
     }
 
     #[inline(never)]
@@ -54,11 +45,6 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     }
 
     #[inline(never)]
-    fn sub(self, a: Self::Rows, b: u8) -> Self::Rows {
-        a.map(|a| a.wrapping_sub(b))
-    }
-
-    #[inline(never)]
     fn bits<const I: usize>(self, x: Self::Rows, value: u8) -> Self::Rows {
         std::array::from_fn(|i| {
             let bit = 4 * I + i % 4;
@@ -78,32 +64,7 @@ impl<F: Arithmetic> Integers for Scalar<F> {
         [0, 2].map(|at| std::array::from_fn(|r| half(4 * r + at)))
     }
 
-    #[inline(never)]
-    fn arrange(self, x: &mut WideGroup) {
-        for words in x.0.as_chunks_mut::<4>().0 {
-            words.swap(1, 2);
-        }
-    }
-
-    #[inline(never)]
-    fn load_words(self, x: &[u8; ROWS_LEN]) -> Self::Words {
-        std::array::from_fn(|i| i16::from_ne_bytes([x[2 * i], x[2 * i + 1]]))
-    }
-
-    #[inline(never)]
-    fn store_words(self, x: Self::Words, out: &mut [u8; ROWS_LEN]) {
-        out.as_chunks_mut().0.iter_mut().zip(x).for_each(|(out, x)| *out = x.to_ne_bytes());
-    }
-
-    #[inline(never)]
-    fn words(self, x: Self::Rows) -> [Self::Words; 2] {
-        [0, 1].map(|at| std::array::from_fn(|i| i16::from(x[2 * i + at])))
-    }
-
-    #[inline(never)]
-    fn signed_words(self, x: Self::Rows) -> [Self::Words; 2] {
-        [0, 1].map(|at| std::array::from_fn(|i| i16::from(x[2 * i + at] as i8)))
-    }
+    fn arrange(self, _: &mut WideGroup) {}
 
     #[inline(never)]
     fn splat_sums(self, x: i32) -> Self::Sums {
@@ -113,50 +74,6 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     #[inline(never)]
     fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
         std::array::from_fn(|i| a[i].wrapping_add(b[i]))
-    }
-
-    #[inline(never)]
-    fn dot(self, a: Self::Words, b: Self::Words, mut c: Self::Sums) -> Self::Sums {
-        for (i, (a, b)) in a.into_iter().zip(b).enumerate() {
-            c[i / 2] += i32::from(a) * i32::from(b);
-        }
-        c
-    }
-
-    #[inline(never)]
-    fn four(self, x: &NarrowGroup, i: usize) -> Self::Rows {
-        std::array::from_fn(|byte| x.codes[4 * i + byte % 4] as u8)
-    }
-
-    #[inline(never)]
-    fn begin_bytes(self, sums: Self::Sums) -> Self::Sums {
-        sums
-    }
-
-    #[inline(never)]
-    fn dot_bytes(self, w: Self::Rows, x: Self::Rows, mut products: Self::Sums) -> Self::Sums {
-        for (i, (w, x)) in w.into_iter().zip(x).enumerate() {
-            products[i / 4] += i32::from(w) * i32::from(x as i8);
-        }
-        products
-    }
-
-    #[inline(never)]
-    fn dot_signed_bytes(
-        self,
-        w: Self::Rows,
-        x: Self::Rows,
-        mut products: Self::Sums,
-    ) -> Self::Sums {
-        for (i, (w, x)) in w.into_iter().zip(x).enumerate() {
-            products[i / 4] += i32::from(w as i8) * i32::from(x as i8);
-        }
-        products
-    }
-
-    #[inline(never)]
-    fn end_bytes(self, products: Self::Sums, _: Self::Sums) -> Self::Sums {
-        products
     }
 
     #[inline(never)]
@@ -183,11 +100,6 @@ impl<F: Arithmetic> Integers for Scalar<F> {
     fn mul_add_half(self, a: Self::Half, b: Self::Half, mut c: Self::Half) -> Self::Half {
         self.0.multiply_add(&a, &b, &mut c);
         c
-    }
-
-    #[inline(never)]
-    fn pair(self, x: &WideGroup, i: usize) -> Self::Words {
-        std::array::from_fn(|word| x.0[2 * i + word % 2])
     }
 
     #[inline(never)]
