@@ -7,6 +7,7 @@ use trilobite_kernels::source::same;
 
 use crate::Error;
 use crate::dense::Dense;
+use crate::layouts::Layouts;
 use crate::model::{Data, Planned};
 use crate::options::{Head, HeadScan, Layout, Options, Type};
 use crate::scan::{Scan, columns};
@@ -46,22 +47,19 @@ pub(crate) fn ternary_type(layout: Layout, name: &str, shape: &[u64]) -> Result<
     }
 }
 
-/// Size of ternary matrices, at two bits a weight, that exceeds the caches. From there on decoding
-/// is bound by memory, so smaller types are faster.
-const CACHE_SIZE: u64 = 64 << 20;
-
 /// Chooses the types of ternary matrices where the layout leaves a choice.
 fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> Result<(), Error> {
-    let ternary = |tensor: &&mut Planned<'_>| matches!(tensor.data, Data::Ternary(_));
-    let bytes: u64 = tensors.iter_mut().filter(ternary).map(|tensor| tensor.byte_len()).sum();
+    let layout = match layout {
+        Layout::Auto => Layouts::of(tensors, arch).auto,
+        layout => layout,
+    };
     let sparse = match layout {
-        Layout::I2S | Layout::T5_3 => return Ok(()),
-        Layout::Auto if bytes < CACHE_SIZE => return Ok(()),
-        Layout::Auto => arch.squared_relu(),
+        Layout::Auto | Layout::I2S => return Ok(()),
+        Layout::T5_3 => false,
         Layout::Sparse if arch.squared_relu() => true,
         Layout::Sparse => return Err(Error::Sparse { architecture: arch.name() }),
     };
-    for tensor in tensors.iter_mut().filter(ternary) {
+    for tensor in tensors.iter_mut().filter(|tensor| tensor.data.is_ternary()) {
         match Role::of(&tensor.name) {
             Some((Role::Down, _)) if sparse => tensor.transpose(),
             // Stays I2_S or I2_R, of which single rows can be read.

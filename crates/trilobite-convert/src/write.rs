@@ -1,6 +1,6 @@
 //! Writing the planned file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -9,15 +9,16 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use trilobite_format::model::{Hyperparameters, is_projection, zeros_note};
-use trilobite_format::{TensorType, Writer, ternary};
+use trilobite_format::{Gguf, TensorType, Writer, ternary};
 use trilobite_kernels::source::{has_one_magnitude, trits};
 use trilobite_kernels::{DenseMatrix, Kernels, Layout, i2_s};
 
 use crate::blocks::blocks;
 use crate::dense::Dense;
 use crate::grouped::Grouped;
+use crate::layouts::Layouts;
 use crate::model::{Data, Plan, Planned};
-use crate::options::{Options, Progress, Report, Stage, TypeTotal};
+use crate::options::{self, Options, Progress, Report, Stage, TypeTotal};
 use crate::source::{Checkpoint, Kind};
 use crate::trits::{GROUP, Rounding, Scratch, Trits, layout};
 use crate::{Error, gguf, hf};
@@ -57,6 +58,40 @@ pub fn start_threads(threads: usize) -> Result<(), Error> {
         Some(kind) => Err(Error::Threads((*kind).into())),
         None => Ok(()),
     }
+}
+
+/// The layouts that the ternary weights of a checkpoint can have. `None` if it has no ternary
+/// weights.
+///
+/// # Errors
+/// See [`Error`].
+pub fn layouts(checkpoint: &Checkpoint) -> Result<Option<Layouts>, Error> {
+    // A layout that every ternary model can have, and that transposes nothing.
+    let options = Options { layout: options::Layout::T5_3, ..Options::default() };
+    match plan(checkpoint, &options) {
+        Ok(plan) => Ok(Some(Layouts::of(&plan.tensors, plan.model.arch))),
+        Err(Error::LayoutOfDense(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a GGUF file already has the tensors of its conversion, in the same types.
+///
+/// # Errors
+/// See [`Error`].
+pub fn is_converted(checkpoint: &Checkpoint, options: &Options) -> Result<bool, Error> {
+    if checkpoint.kind != Kind::Gguf {
+        return Ok(false);
+    }
+    let mut tensors = BTreeSet::new();
+    for file in &checkpoint.files {
+        let gguf =
+            Gguf::parse(file).map_err(|source| Error::Gguf { file: file.name.clone(), source })?;
+        tensors.extend(gguf.tensors().iter().map(|t| (t.name.clone(), t.ty, t.shape.clone())));
+    }
+    let plan = plan(checkpoint, options)?;
+    let planned = plan.tensors.into_iter().map(|t| (t.name, t.ty, t.shape));
+    Ok(planned.collect::<BTreeSet<_>>() == tensors)
 }
 
 pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<Plan<'a>, Error> {
