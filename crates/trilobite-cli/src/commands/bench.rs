@@ -3,7 +3,7 @@
 mod batch;
 mod profile;
 mod speculation;
-mod spread;
+pub(super) mod spread;
 mod tokens;
 
 use std::hint::black_box;
@@ -35,7 +35,7 @@ const STREAM_RUNS: usize = 5;
 
 /// Counts of the weights read of those that decoded tokens can skip.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     tokens: u64,
     live: Live,
     /// Rows of the head multiplied exactly.
@@ -179,7 +179,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
             if args.n > 0 {
                 let read = || energy.as_ref().and_then(machine::Energy::read);
                 let before = read();
-                let speed = decode_speed(session, args, &mut work)?;
+                let speed = decode_speed(session, args.depth, args.n, &mut work)?;
                 let taken = match (&energy, before, read()) {
                     (Some(energy), Some(before), Some(after)) => energy.joules(&before, &after),
                     _ => None,
@@ -362,7 +362,9 @@ fn profiles(
                 threads,
                 ("decode", args.n),
                 args.n,
-                |session| decode_speed(session, args, &mut Work::default()).map(|_| ()),
+                |session| {
+                    decode_speed(session, args.depth, args.n, &mut Work::default()).map(|_| ())
+                },
             )?);
             for count in args.batch.iter().map(|&count| usize::from(count)) {
                 profiles.push(profile::StageTimes::new(
@@ -413,23 +415,29 @@ fn prefill_speed(session: &mut Session, tokens: usize) -> Result<f64> {
     Ok(tokens as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Speed of greedy decoding in tokens per second, in a context of `depth` tokens and one more.
-fn decode_speed(session: &mut Session, args: &Bench, work: &mut Work) -> Result<f64> {
+/// Speed of greedy decoding of `n` tokens in tokens per second, in a context of `depth` tokens and
+/// one more.
+pub(super) fn decode_speed(
+    session: &mut Session,
+    depth: usize,
+    n: usize,
+    work: &mut Work,
+) -> Result<f64> {
     let model = Arc::clone(session.model());
     let mut next = prompt(&model, 1);
     // All tokens before position `depth` are those of the prompt.
-    session.truncate(args.depth);
-    session.read(&prompt(&model, args.depth)[session.position()..])?;
+    session.truncate(depth);
+    session.read(&prompt(&model, depth)[session.position()..])?;
     session.take_live();
     let start = Instant::now();
-    for _ in 0..args.n {
+    for _ in 0..n {
         let logits = session.next_largest(&next, 1)?;
         work.count(&model, logits);
         next[0] = best(logits);
     }
     let seconds = start.elapsed().as_secs_f64();
     work.live += session.take_live();
-    Ok(args.n as f64 / seconds)
+    Ok(n as f64 / seconds)
 }
 
 /// Bytes per decoded token: the weights (of experts, those that the token uses), the keys and

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 /// Median, minimum and maximum of several runs.
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
-    pub(super) fn of(mut values: Vec<f64>) -> Self {
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
         values.sort_unstable_by(f64::total_cmp);
         let mid = values.len() / 2;
         let median =
@@ -18,13 +18,13 @@ impl Spread {
         Self { median, min: values[0], max: values[values.len() - 1] }
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({"median": self.median, "min": self.min, "max": self.max})
     }
 }
 
 /// The noun for a number of threads.
-pub(super) fn noun(threads: usize) -> &'static str {
+pub(crate) fn noun(threads: usize) -> &'static str {
     if threads == 1 { "thread" } else { "threads" }
 }
 
