@@ -37,6 +37,26 @@ where
     PossibleValuesParser::new(all.iter().map(value)).try_map(|name| name.parse::<T>())
 }
 
+/// The layout of a conversion.
+#[derive(Clone, Copy)]
+pub(crate) enum LayoutChoice {
+    Named(Layout),
+    Tuned,
+}
+
+/// A parser for layouts, and for the one that is recorded for the model.
+fn layouts() -> impl TypedValueParser<Value = LayoutChoice> {
+    const TUNED: &str = "tuned";
+    let named =
+        Layout::ALL.iter().map(|layout| PossibleValue::new(layout.name()).help(layout.summary()));
+    let tuned = "The one that `trilobite tune` found fastest for this source on this machine";
+    let all = named.chain([PossibleValue::new(TUNED).help(tuned)]);
+    PossibleValuesParser::new(all).try_map(|name| match &*name {
+        TUNED => Ok(LayoutChoice::Tuned),
+        name => name.parse().map(LayoutChoice::Named),
+    })
+}
+
 fn cache_types() -> impl TypedValueParser<Value = CacheType> {
     choice(CacheType::ALL, CacheType::name, CacheType::summary)
 }
@@ -120,6 +140,10 @@ pub(crate) struct Model {
     /// Convert a checkpoint in memory instead of once into the cache
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Convert a GGUF file of ternary weights once, into the cache, to the layout that `trilobite
+    /// tune` found or else the default one; results are the same. Checkpoints are always converted
+    #[arg(long)]
+    pub(crate) repack: bool,
 }
 
 #[derive(Args)]
@@ -259,9 +283,9 @@ pub(crate) struct Convert {
     /// File to write [default: the source's name with .gguf]
     #[arg(short, long, value_name = "OUT.gguf")]
     pub(crate) output: Option<PathBuf>,
-    /// Layout of the ternary weights
-    #[arg(long, default_value_t, value_parser = choice(Layout::ALL, Layout::name, Layout::summary))]
-    pub(crate) layout: Layout,
+    /// Layout of the ternary weights; `auto` depends on the model only
+    #[arg(long, default_value = Layout::Auto.name(), value_parser = layouts())]
+    pub(crate) layout: LayoutChoice,
     /// Type of a dense model's matrices [default: as in the source]; norms and biases are F32
     #[arg(long = "type", value_parser = choice(Type::ALL, Type::name, Type::summary))]
     pub(crate) ty: Option<Type>,

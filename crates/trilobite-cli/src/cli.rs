@@ -11,6 +11,7 @@ use crate::commands::embed::Embed;
 use crate::commands::pull::Pull;
 use crate::commands::serve::Serve;
 use crate::commands::stored::{List, Rm, Show};
+use crate::commands::tune::Tune;
 use crate::commands::verify::Verify;
 
 /// Run, convert and measure 1.58-bit language models on ordinary CPUs.
@@ -27,7 +28,8 @@ Examples:
 
 MODEL is a GGUF file, a Hugging Face checkpoint folder or the name of a pulled model. Without it, the \
 built-in model is used. Case and punctuation of names do not matter; OWNER/REPOSITORY may be shortened \
-to REPOSITORY. A checkpoint folder of 16 MiB or more is converted once, into the cache.
+to REPOSITORY. A checkpoint folder of 16 MiB or more is converted once, into the cache; to the layout \
+that `trilobite tune` recorded, if there is one.
 
 The environment variable TRILOBITE_ISA selects a lower instruction set: scalar, avx2, avxvnni or \
 avx512vnni on x86-64, scalar, neon or dotprod on 64-bit ARM; with the feature c-kernels also c, and \
@@ -62,6 +64,8 @@ pub(crate) enum Command {
     Embed(Embed),
     /// Measure speed, memory use and the fraction of the memory bandwidth reached
     Bench(Bench),
+    /// Find the layout of ternary weights that decodes fastest on this machine, and record it
+    Tune(Tune),
     /// Run benchmark tasks
     Eval(Eval),
     /// Prove on this machine that a model computes what its reference computes

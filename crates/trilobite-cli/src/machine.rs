@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use serde_json::{Value, json};
+use trilobite_hub::Machine;
+use trilobite_kernels::Kernels;
 
 /// Number of cores available to this process.
 pub(crate) fn cores() -> usize {
@@ -17,6 +20,11 @@ pub(crate) fn describe() -> Value {
         "architecture": std::env::consts::ARCH,
         "os": std::env::consts::OS,
     })
+}
+
+/// The processor and the instruction set in use, on which speeds depend.
+pub(crate) fn processor() -> Result<Machine> {
+    Ok(Machine { cpu: cpu_name(), isa: Kernels::detect()?.isa.name().to_owned() })
 }
 
 /// The name of the processor, if the system tells it.

@@ -75,6 +75,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Perplexity(args) => commands::perplexity::run(&args, &cli.global),
         Command::Embed(args) => commands::embed::run(&args, &cli.global),
         Command::Bench(args) => commands::bench::run(&args, &cli.global),
+        Command::Tune(args) => commands::tune::run(&args, &cli.global),
         Command::Eval(args) => commands::eval::run(&args, &cli.global),
         Command::Verify(args) => commands::verify::run(&args, &cli.global),
         Command::Serve(args) => commands::serve::run(&args, &cli.global),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
-use trilobite_hub::{Cache, Conversion, open_tokenizer};
+use trilobite_hub::{Cache, Conversion, Opening, open_tokenizer};
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{
     Activations, Error, Model, ModelDrafter, Session, SessionOptions, Speculation, Tokenizer,
@@ -65,7 +65,9 @@ fn open(path: Option<&Path>, args: &args::Model, global: &args::Global) -> Resul
         }
     };
     let mut waiting = false;
-    let opened = trilobite_hub::open(&Cache::from_env(), path, !args.no_cache, &mut |event| {
+    let machine = &machine::processor()?;
+    let how = Opening { keep: !args.no_cache, repack: args.repack, machine };
+    let opened = trilobite_hub::open(&Cache::from_env(), path, how, &mut |event| {
         match event {
             Conversion::Progress(at) => {
                 bar.set(at.done, at.total);
@@ -179,7 +181,7 @@ pub(crate) fn drafter(
     no_cache: bool,
     global: &args::Global,
 ) -> Result<Speculation> {
-    let source = args::Model { model: Some(path.to_owned()), no_cache };
+    let source = args::Model { model: Some(path.to_owned()), no_cache, repack: false };
     let named = || format!("--draft {}", path.display());
     let drafting = load_to_decode(&source, global).context("--draft")?;
     let context = session.context().min(drafting.config().context);

@@ -1,24 +1,31 @@
-//! A cache of converted checkpoints, so that a checkpoint is converted once.
+//! A cache of converted checkpoints and GGUF files, so that each is converted once.
 //!
-//! A checkpoint has a folder below `converted` in the cache. It contains the converted file, a
-//! receipt that describes the sources, and a lock for the process that converts. The file is used
-//! as long as the sources and the converter match the receipt and the file itself is unchanged.
+//! A source has a folder below `converted` in the cache. It contains the converted file, a receipt
+//! that describes the sources, and a lock for the process that converts. The file is used as long
+//! as the sources, the options and the converter match the receipt and the file itself is unchanged.
 
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use trilobite_convert::{Checkpoint, Error as ConvertError, Options, Progress, convert_file};
 use trilobite_runtime::Model;
 
-use crate::copies::{LOCK, RECEIPT, Receipt, Stamp, hash, place};
+use crate::copies::{LOCK, RECEIPT, hash, place};
 use crate::lock::open_locked;
 use crate::record::write_json;
 use crate::{Cache, Error, Result};
 
 /// Time between two attempts to take a lock that another process holds.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Minimum size in bytes of a checkpoint whose conversion is cached. Smaller ones take at most a
+/// fifth of a second to convert.
+pub(crate) const MIN_CACHED_BYTES: u64 = 16 << 20;
+/// The name of the folder of the files that are compared, in a checkpoint's folder.
+pub(crate) const TRIALS: &str = "tuning";
 
 /// An event while a checkpoint is opened.
 pub enum Conversion<'a> {
@@ -37,19 +44,17 @@ pub enum Conversion<'a> {
 /// Receives events and decides whether to continue.
 pub type ConversionListener<'a> = dyn FnMut(Conversion<'_>) -> ControlFlow<()> + 'a;
 
-/// Opens the converted model of a checkpoint, which is converted or taken from the folder `cache`.
-/// Returns `None` if it cannot be cached.
+/// Opens the converted model of a checkpoint, which is converted or taken from its folder in the
+/// cache. Returns `None` if it cannot be cached.
 ///
 /// # Errors
 /// The checkpoint cannot be converted, or the listener stops the conversion.
 pub(crate) fn open(
+    entry: Result<Entry>,
     checkpoint: &Checkpoint,
-    source: &Path,
-    cache: &Cache,
     listen: &mut ConversionListener<'_>,
 ) -> Result<Option<Model>> {
-    let made = Entry::of(checkpoint, source, cache).map_err(Fault::Keep);
-    match made.and_then(|entry| entry.open(checkpoint, listen)) {
+    match entry.map_err(Fault::Keep).and_then(|entry| entry.open(checkpoint, listen)) {
         Ok(model) => Ok(Some(model)),
         Err(Fault::Convert(error)) => Err(error),
         Err(Fault::Keep(error)) => {
@@ -59,11 +64,25 @@ pub(crate) fn open(
     }
 }
 
-enum Fault {
+pub(crate) enum Fault {
     /// The error of the checkpoint.
     Convert(Error),
     /// The error of the cache.
     Keep(Error),
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        let (Fault::Convert(error) | Fault::Keep(error)) = fault;
+        error
+    }
+}
+
+/// Size and times of a file.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Stamp {
+    bytes: u64,
+    modified: SystemTime,
 }
 
 impl Stamp {
@@ -88,27 +107,45 @@ fn changed(path: &Path) -> Result<(i64, i64)> {
     Ok((0, 0))
 }
 
-/// The folder of a checkpoint in the cache.
-struct Entry {
-    source: PathBuf,
-    /// Hash of the converter's version and of the names, sizes and times of the sources.
+/// The sources of a converted file, and the state of the file after it was written.
+#[derive(Serialize, Deserialize)]
+struct Receipt {
+    /// The path of the checkpoint, for people.
+    source: String,
     fingerprint: String,
-    folder: PathBuf,
-    file: PathBuf,
+    file: Stamp,
+}
+
+/// The folder of a checkpoint in the cache, and the options of its conversion.
+pub(crate) struct Entry {
+    pub(crate) source: PathBuf,
+    /// Hash of the converter's version and of the names, sizes and times of the sources.
+    pub(crate) sources: String,
+    pub(crate) options: Options,
+    pub(crate) folder: PathBuf,
 }
 
 impl Entry {
-    fn of(checkpoint: &Checkpoint, source: &Path, cache: &Cache) -> Result<Self> {
+    pub(crate) fn of(checkpoint: &Checkpoint, source: &Path, cache: &Cache) -> Result<Self> {
         let source = source.canonicalize().map_err(Error::io(source))?;
         let mut sources = Vec::new();
         for path in checkpoint.paths() {
             let whole = path.canonicalize().map_err(Error::io(path))?;
             sources.push((whole, Stamp::of(path)?, changed(path)?));
         }
-        let fingerprint = hash(&format!("{} {source:?} {sources:?}", trilobite_convert::VERSION));
+        let sources = hash(&format!("{} {source:?} {sources:?}", trilobite_convert::VERSION));
         let folder = cache.converted()?.join(place(&source));
-        let file = folder.join(format!("{fingerprint}.gguf"));
-        Ok(Entry { source, fingerprint, folder, file })
+        Ok(Entry { source, sources, options: Options::default(), folder })
+    }
+
+    /// Hash of everything that decides the contents of the file.
+    fn fingerprint(&self) -> String {
+        hash(&format!("{} {:?}", self.sources, self.options))
+    }
+
+    /// The path of the converted file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.join(format!("{}.gguf", self.fingerprint()))
     }
 
     fn open(
@@ -121,16 +158,17 @@ impl Entry {
             Ok(None) => {}
             Err(error) => drop(listen(Conversion::Damaged(&error))),
         }
-        fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder)).map_err(Fault::Keep)?;
         let _lock = self.lock(listen)?;
         // Another process may have converted it in the meantime.
         if let Ok(Some(model)) = self.kept() {
             return Ok(model);
         }
         self.clear().map_err(Fault::Keep)?;
-        let _ = listen(Conversion::Begun(&self.file));
+        self.clear_trials();
+        let file = &self.file();
+        let _ = listen(Conversion::Begun(file));
         let mut progress = |progress: Progress<'_>| listen(Conversion::Progress(progress));
-        let done = convert_file(checkpoint, &Options::default(), &self.file, true, &mut progress);
+        let done = convert_file(checkpoint, &self.options, file, true, &mut progress);
         match done {
             Ok(_) => {}
             Err(
@@ -143,34 +181,37 @@ impl Entry {
             Err(error) => return Err(Fault::Convert(error.into())),
         }
         self.write_receipt().map_err(Fault::Keep)?;
-        Model::open(&self.file).map_err(|error| Fault::Convert(error.into()))
+        Model::open(file).map_err(|error| Fault::Convert(error.into()))
     }
 
-    /// The cached model, if it was made from these sources.
-    fn kept(&self) -> Result<Option<Model>> {
+    /// The cached model, if it was made from these sources with these options.
+    pub(crate) fn kept(&self) -> Result<Option<Model>> {
         let Ok(receipt) = fs::read(self.folder.join(RECEIPT)) else { return Ok(None) };
         let receipt: Receipt = serde_json::from_slice(&receipt)
             .map_err(|source| Error::Json { name: RECEIPT.to_owned(), source })?;
-        if receipt.fingerprint != self.fingerprint || !self.file.exists() {
+        let file = self.file();
+        if receipt.fingerprint != self.fingerprint() || !file.exists() {
             return Ok(None);
         }
-        if receipt.file != Stamp::of(&self.file)? {
-            return Err(Error::Changed(self.file.clone()));
+        if receipt.file != Stamp::of(&file)? {
+            return Err(Error::Changed(file));
         }
-        Ok(Some(Model::open(&self.file)?))
+        Ok(Some(Model::open(&file)?))
     }
 
-    fn write_receipt(&self) -> Result<()> {
+    pub(crate) fn write_receipt(&self) -> Result<()> {
         let receipt = Receipt {
             source: self.source.display().to_string(),
-            fingerprint: self.fingerprint.clone(),
-            file: Stamp::of(&self.file)?,
+            fingerprint: self.fingerprint(),
+            file: Stamp::of(&self.file())?,
         };
         write_json(&self.folder.join(RECEIPT), &receipt)
     }
 
-    /// Waits until no other process converts this checkpoint, and takes the lock.
-    fn lock(&self, listen: &mut ConversionListener<'_>) -> Result<File, Fault> {
+    /// Creates the folder, waits until no other process converts this checkpoint, and takes the
+    /// lock.
+    pub(crate) fn lock(&self, listen: &mut ConversionListener<'_>) -> Result<File, Fault> {
+        fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder)).map_err(Fault::Keep)?;
         let path = self.folder.join(LOCK);
         // Without file locks the work may be done twice. The last result is kept.
         loop {
@@ -184,8 +225,14 @@ impl Entry {
         }
     }
 
-    /// Removes results of other sources, and the leftovers of a process that was killed.
-    fn clear(&self) -> Result<()> {
+    /// Removes the files of a comparison of layouts, also those of a process that was killed.
+    pub(crate) fn clear_trials(&self) {
+        // What cannot be removed only takes up space.
+        let _ = fs::remove_dir_all(self.folder.join(TRIALS));
+    }
+
+    /// Removes results of other sources and options, and the leftovers of a process that was killed.
+    pub(crate) fn clear(&self) -> Result<()> {
         for entry in fs::read_dir(&self.folder).map_err(Error::io(&self.folder))? {
             let path = entry.map_err(Error::io(&self.folder))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();

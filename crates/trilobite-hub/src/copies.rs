@@ -2,9 +2,8 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::folder::{disk_bytes, folders, remove_folder};
@@ -13,23 +12,15 @@ use crate::{Cache, Error, Result};
 
 /// The name of the receipt in a checkpoint's folder.
 pub(crate) const RECEIPT: &str = "converted.json";
+/// The name of the record of a comparison of layouts in a checkpoint's folder.
+pub(crate) const TUNED: &str = "tuned.json";
 /// The name of the lock in a checkpoint's folder.
 pub(crate) const LOCK: &str = "lock";
 
-/// Size and times of a file.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Stamp {
-    pub(crate) bytes: u64,
-    pub(crate) modified: SystemTime,
-}
-
-/// The sources of a converted file, and the state of the file after it was written.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Receipt {
-    /// The path of the checkpoint, for people.
-    pub(crate) source: String,
-    pub(crate) fingerprint: String,
-    pub(crate) file: Stamp,
+/// The part of a receipt and of a record that names the checkpoint.
+#[derive(Deserialize)]
+struct Origin {
+    source: PathBuf,
 }
 
 /// The name of the folder for the checkpoint at a path.
@@ -67,11 +58,12 @@ impl ConvertedCopy {
         // Without a home folder nothing is stored.
         let Ok(converted) = cache.converted() else { return Ok(copies) };
         for folder in folders(&converted)? {
-            let receipt = fs::read(folder.join(RECEIPT)).ok();
-            // Without a valid receipt the conversion was not finished.
-            let receipt = receipt.and_then(|json| serde_json::from_slice::<Receipt>(&json).ok());
+            // Without either file nothing was finished.
+            let origin = [RECEIPT, TUNED].iter().find_map(|name| {
+                serde_json::from_slice::<Origin>(&fs::read(folder.join(name)).ok()?).ok()
+            });
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let source = receipt.map(|receipt| receipt.source.into());
+            let source = origin.map(|origin| origin.source);
             let bytes = disk_bytes(&folder).map_err(Error::io(&folder))?;
             copies.push(ConvertedCopy { name, folder, source, bytes });
         }

@@ -360,6 +360,15 @@ pub enum Error {
     /// An argument is a file of a checkpoint that is no model by itself.
     #[error("it is one file of a checkpoint; give the folder, {}", .0.display())]
     PartOfCheckpoint(PathBuf),
+    /// A model has no choice of layouts.
+    #[error(
+        "it has no ternary weights with one scale for each matrix, so there is no layout to choose"
+    )]
+    NotTernary,
+    /// The ternary weights of a model can have a single layout.
+    #[cfg(feature = "open")]
+    #[error("its ternary weights can have the layout {0} only, so there is nothing to compare")]
+    OneLayout(trilobite_convert::Layout),
     /// A checkpoint has no supported tokenizer.
     #[error("there is neither tokenizer.json nor tokenizer.model")]
     NoTokenizer,

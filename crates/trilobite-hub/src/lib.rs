@@ -4,13 +4,15 @@
 //! ```no_run
 //! # #[cfg(all(feature = "download", feature = "open"))] {
 //! use std::ops::ControlFlow;
-//! use trilobite_hub::{Cache, Source, ask, open, pull};
+//! use trilobite_hub::{Cache, Machine, Opening, Source, ask, open, pull};
 //!
 //! let cache = Cache::from_env();
 //! let asked = ask(&cache, "owner/repository")?;
 //! pull(&cache, &Source::hub(None), &asked, &mut |event| eprintln!("{event}"))?;
 //! let go_on = &mut |_: trilobite_hub::Conversion<'_>| ControlFlow::Continue(());
-//! let model = open(&cache, Some("repository".as_ref()), true, go_on)?;
+//! let machine = &Machine { cpu: None, isa: "avx2".to_owned() };
+//! let how = Opening { keep: true, repack: false, machine };
+//! let model = open(&cache, Some("repository".as_ref()), how, go_on)?;
 //! # }
 //! # Ok::<(), trilobite_hub::Error>(())
 //! ```
@@ -53,6 +55,10 @@ mod size;
 #[cfg(feature = "download")]
 mod source;
 mod stored;
+#[cfg(feature = "open")]
+mod tuned;
+#[cfg(feature = "open")]
+mod tuning;
 
 pub use cache::Cache;
 #[cfg(feature = "open")]
@@ -66,7 +72,7 @@ pub use event::{Event, Listener};
 pub use listed::Listed;
 pub use names::{hint, nearest};
 #[cfg(feature = "open")]
-pub use open::{open, open_tokenizer, tokenizer_of};
+pub use open::{Opening, layouts, open, open_tokenizer, tokenizer_of};
 #[cfg(feature = "download")]
 pub use pull::{Request, ask, pull};
 pub use record::{Fetched, Record};
@@ -75,3 +81,7 @@ pub use size::Size;
 #[cfg(feature = "download")]
 pub use source::{Server, Source};
 pub use stored::{Removed, Stored, resolve};
+#[cfg(feature = "open")]
+pub use tuned::{LayoutSpeed, Machine, Speed, Tuned};
+#[cfg(feature = "open")]
+pub use tuning::Tuning;

@@ -4,11 +4,14 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use trilobite_convert::{Checkpoint, Options, Progress, convert};
+use trilobite_convert::{
+    Checkpoint, Layouts, Options, Progress, convert, is_converted, layouts as layouts_of,
+};
 use trilobite_format::{Error as FormatError, LFS_POINTER, Metadata, read_regular};
 use trilobite_runtime::{Error as RuntimeError, Model, Tokenizer};
 
-use crate::converted::{self, Conversion, ConversionListener};
+use crate::converted::{self, Conversion, ConversionListener, Entry, MIN_CACHED_BYTES};
+use crate::tuned::{Machine, Tuned};
 use crate::{Cache, Error, Result, resolve};
 
 /// The files of the checkpoint in `models/tinystories`.
@@ -27,26 +30,37 @@ const BUILT_IN: [(&str, &[u8]); 5] = {
     ]
 };
 
-/// Minimum size in bytes of a checkpoint whose conversion is cached. Smaller ones take at most a
-/// fifth of a second to convert.
-const MIN_CACHED_BYTES: u64 = 16 << 20;
+/// How to open a model.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Whether to cache the conversion of a large model.
+    pub keep: bool,
+    /// Whether to convert a GGUF file of ternary weights to the fastest layout.
+    pub repack: bool,
+    /// The machine that decodes.
+    pub machine: &'a Machine,
+}
 
 /// Opens a model: a GGUF file, a checkpoint, a stored model by name, or the built-in model. A
-/// checkpoint is converted. With `keep`, the conversion of a large one is cached.
+/// checkpoint is converted: to the layout that is recorded as the fastest on this machine, or else
+/// to the default one.
 ///
 /// # Errors
 /// The model does not exist, is damaged or is not supported, or the listener stops the conversion.
 pub fn open(
     cache: &Cache,
     model: Option<&Path>,
-    keep: bool,
+    how: Opening<'_>,
     listen: &mut ConversionListener<'_>,
 ) -> Result<Model> {
     let silent = &mut |_: Conversion<'_>| ControlFlow::Continue(());
-    let Some(argument) = model else { return in_memory(&built_in()?, silent) };
+    let Some(argument) = model else {
+        return in_memory(&built_in()?, &Options::default(), silent);
+    };
     let path = &*resolve(cache, argument)?;
     let weights = path.extension().is_some_and(|extension| extension == "safetensors");
-    if !path.is_dir() && !weights {
+    let file = !path.is_dir() && !weights;
+    if file && !how.repack {
         match Model::open(path) {
             Err(RuntimeError::Unpacked { .. }) => {}
             Err(RuntimeError::Format(error)) => return Err(of_file(path, error)),
@@ -54,13 +68,44 @@ pub fn open(
         }
     }
     let checkpoint = Checkpoint::open(path)?;
-    if checkpoint.bytes() < MIN_CACHED_BYTES {
-        return in_memory(&checkpoint, silent);
+    let entry = Entry::of(&checkpoint, path, cache);
+    let tuned = entry.as_ref().ok().and_then(|entry| Tuned::read(entry, how.machine));
+    let options = tuned.map_or_else(Options::default, |tuned| tuned.options());
+    let entry = entry.map(|entry| Entry { options, ..entry });
+    if file && how.repack {
+        if how.keep
+            && let Ok(Some(model)) = entry.as_ref().map_or(Ok(None), Entry::kept)
+        {
+            return Ok(model);
+        }
+        if layouts_of(&checkpoint)?.is_none() {
+            return Err(Error::NotTernary);
+        }
+        if is_converted(&checkpoint, &options)? {
+            return Ok(Model::open(path)?);
+        }
     }
-    if keep && let Some(model) = converted::open(&checkpoint, path, cache, listen)? {
+    if checkpoint.bytes() < MIN_CACHED_BYTES {
+        return in_memory(&checkpoint, &options, silent);
+    }
+    if how.keep
+        && let Some(model) = converted::open(entry, &checkpoint, listen)?
+    {
         return Ok(model);
     }
-    in_memory(&checkpoint, listen)
+    in_memory(&checkpoint, &options, listen)
+}
+
+/// The layouts that the ternary weights of a model can have. `None` if it has no ternary weights.
+///
+/// # Errors
+/// The model does not exist, is damaged or is not supported.
+pub fn layouts(cache: &Cache, model: Option<&Path>) -> Result<Option<Layouts>> {
+    let checkpoint = match model {
+        Some(argument) => Checkpoint::open(resolve(cache, argument)?)?,
+        None => built_in()?,
+    };
+    Ok(layouts_of(&checkpoint)?)
 }
 
 /// The error for a file that is not valid GGUF.
@@ -80,10 +125,14 @@ fn built_in() -> Result<Checkpoint> {
     Ok(Checkpoint::from_files(files.into())?)
 }
 
-fn in_memory(checkpoint: &Checkpoint, listen: &mut ConversionListener<'_>) -> Result<Model> {
+fn in_memory(
+    checkpoint: &Checkpoint,
+    options: &Options,
+    listen: &mut ConversionListener<'_>,
+) -> Result<Model> {
     let mut gguf = Vec::new();
     let mut progress = |progress: Progress<'_>| listen(Conversion::Progress(progress));
-    convert(checkpoint, &Options::default(), &mut gguf, &mut progress)?;
+    convert(checkpoint, options, &mut gguf, &mut progress)?;
     Ok(Model::from_bytes(gguf)?)
 }
 

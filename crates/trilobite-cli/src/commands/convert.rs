@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use trilobite_convert as engine;
-use trilobite_hub::{Cache, resolve, tokenizer_of};
+use trilobite_convert::{self as engine, HeadScan};
+use trilobite_hub::{Cache, Tuned, resolve, tokenizer_of};
 
-use crate::args::{Convert, Global};
+use crate::args::{Convert, Global, LayoutChoice};
 use crate::output::{self, Progress, Unit};
-use crate::{interrupt, model};
+use crate::{interrupt, machine, model};
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
@@ -22,7 +22,17 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
         Some(path) => path.clone(),
         None => default_output(&source)?,
     };
-    let &Convert { layout, ty, head, head_scan, quantize, .. } = args;
+    let &Convert { ty, head, mut head_scan, quantize, .. } = args;
+    let layout = match args.layout {
+        LayoutChoice::Named(layout) => layout,
+        LayoutChoice::Tuned => {
+            let tuned = tuned(&args.source)?.options();
+            if head_scan == HeadScan::Auto {
+                head_scan = tuned.head_scan;
+            }
+            tuned.layout
+        }
+    };
     let options = engine::Options { layout, ty, head, head_scan, quantize };
     // An interrupted conversion removes its temporary file.
     interrupt::listen()?;
@@ -87,6 +97,16 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     output::print_text(&text)?;
     output::say(&format!("converted in {seconds:.1} s"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The recorded layout of a source.
+fn tuned(source: &Path) -> Result<Tuned> {
+    let found = Tuned::find(&Cache::from_env(), source, &machine::processor()?);
+    let found = found.map_err(|error| model::of_model(error.into(), source))?;
+    let name = source.display();
+    found.with_context(|| {
+        format!("{name}: no layout is recorded for this machine; `trilobite tune {name}` finds the fastest")
+    })
 }
 
 /// Whether an error of a conversion has another place than the source.

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use trilobite_convert::Layouts;
 use trilobite_format::model::{HeadScanPart, special_id};
 use trilobite_format::{Array, TensorInfo, Value as MetadataValue, keys};
+use trilobite_hub::{Cache, Tuned, layouts};
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{Error, Model, Window, end_ids};
 
+use super::bench::spread::noun;
 use crate::args::{Global, Inspect};
-use crate::{model, output};
+use crate::{machine, model, output};
 
 /// Maximum number of elements shown of an array.
 const MAX_ELEMENTS: usize = 16;
@@ -25,11 +29,14 @@ const MAX_JSON_BYTES: usize = 65_536;
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
     args.threads.limit_conversion()?;
     let model = model::read(&args.model, global)?;
+    let rule = LayoutRule::of(&model, args.model.model.as_deref())?;
     if args.json {
-        output::print_json(&json(&model)?)?;
+        let mut value = json(&model)?;
+        value["layout"] = rule.as_ref().map_or(Value::Null, LayoutRule::json);
+        output::print_json(&value)?;
     } else {
         let mut text = format!("{}\n", output::line(&model::name(&args.model)));
-        text += &summary(&model)?;
+        text += &summary(&model, rule.as_ref())?;
         if args.tensors {
             text += &tensors(&model, global.verbose);
         }
@@ -37,6 +44,54 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
         output::print_text(&text)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The layout that a conversion of a model has, and the record of the fastest one.
+struct LayoutRule {
+    layouts: Layouts,
+    tuned: Option<Tuned>,
+}
+
+impl LayoutRule {
+    /// The rule for an opened model; `None` if it has no ternary weights, or cannot be converted.
+    fn of(model: &Model, path: Option<&Path>) -> Result<Option<Self>> {
+        if !model.gguf().tensors().iter().any(|tensor| tensor.ty.is_ternary()) {
+            return Ok(None);
+        }
+        let (cache, machine) = (Cache::from_env(), machine::processor()?);
+        let Ok(Some(layouts)) = layouts(&cache, path) else { return Ok(None) };
+        let tuned = path.map(|path| Tuned::find(&cache, path, &machine)).transpose()?.flatten();
+        Ok(Some(LayoutRule { layouts, tuned }))
+    }
+
+    fn json(&self) -> Value {
+        let LayoutRule { layouts, tuned } = self;
+        json!({
+            "auto": layouts.auto.name(),
+            "reason": layouts.reason(),
+            "possible": layouts.possible.iter().map(|layout| layout.name()).collect::<Vec<_>>(),
+            "tuned": tuned,
+        })
+    }
+
+    /// The name and the value of a line of the summary.
+    fn line(&self) -> (&'static str, String) {
+        let Layouts { auto, bytes, .. } = self.layouts;
+        let Some(tuned) = &self.tuned else {
+            let (why, bytes) = (self.layouts.reason(), output::bytes(bytes));
+            return ("auto layout", format!("{auto}: {why} ({bytes} at two bits a weight)"));
+        };
+        let speeds = tuned.speeds.iter();
+        let speeds = speeds.map(|s| format!("{} {:.1}", s.layout, s.tokens_per_s.median));
+        let (speeds, threads) = (speeds.collect::<Vec<_>>().join(", "), tuned.threads);
+        let text = format!(
+            "{}, measured with {threads} {} at {}: {speeds} tokens/s",
+            tuned.layout,
+            noun(threads),
+            tuned.date,
+        );
+        ("tuned layout", text)
+    }
 }
 
 /// Number of weights of all tensors.
@@ -138,7 +193,7 @@ fn keys_after(model: &Model, prefix: &str) -> String {
 }
 
 /// The most important properties of the model.
-fn summary(model: &Model) -> Result<String> {
+fn summary(model: &Model, rule: Option<&LayoutRule>) -> Result<String> {
     let c = model.config();
     let mut out = String::new();
     let mut line = |key: &str, value: String| {
@@ -182,6 +237,9 @@ fn summary(model: &Model) -> Result<String> {
     }
     line("file", output::bytes(file_bytes(model)));
     line("tensors", types(model));
+    if let Some((key, value)) = rule.map(LayoutRule::line) {
+        line(key, value);
+    }
     line("without embedding", output::bytes(model.weights().non_embedding_bytes() as u64));
     line("bits per weight", format!("{:.3}", bits_per_weight(model)));
     match tokenizer(model)? {

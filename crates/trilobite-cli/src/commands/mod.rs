@@ -19,4 +19,5 @@ pub(crate) mod serve;
 pub(crate) mod stored;
 mod template;
 pub(crate) mod tokenize;
+pub(crate) mod tune;
 pub(crate) mod verify;

@@ -41,6 +41,9 @@ pub(crate) struct Serve {
     /// Convert checkpoints in memory instead of once into the cache
     #[arg(long)]
     no_cache: bool,
+    /// Convert GGUF files of ternary weights once to the fastest layout, with the same results
+    #[arg(long)]
+    repack: bool,
     /// Address or name of this machine to listen on
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     host: String,
@@ -154,7 +157,8 @@ fn address(args: &Serve) -> Result<SocketAddr> {
 
 /// Loads a model and names it for requests.
 fn served(path: Option<&Path>, args: &Serve, global: &Global) -> Result<ServedModel> {
-    let source = args::Model { model: path.map(Path::to_owned), no_cache: args.no_cache };
+    let &Serve { no_cache, repack, .. } = args;
+    let source = args::Model { model: path.map(Path::to_owned), no_cache, repack };
     let model = model::load_to_decode(&source, global)?;
     model::tokenizer(&model, global)?;
     let session = model::session_options(&model, &args.compute, args.ctx)?;

@@ -43,4 +43,5 @@ mod stored;
 mod terminal;
 mod tokenizer;
 mod trilobite;
+mod tune;
 mod verify;
