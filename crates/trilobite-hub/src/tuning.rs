@@ -9,7 +9,7 @@ use trilobite_convert::{
 };
 
 use crate::converted::{ConversionListener, Entry, MIN_CACHED_BYTES, TRIALS};
-use crate::copies::TUNED;
+use crate::copies::{RECEIPT, TUNED};
 use crate::tuned::{Tuned, options};
 use crate::{Cache, Error, Result, resolve};
 
@@ -104,5 +104,9 @@ impl Tuning {
 impl Drop for Tuning {
     fn drop(&mut self) {
         self.entry.clear_trials();
+        if [RECEIPT, TUNED].iter().all(|name| !self.entry.folder.join(name).exists()) {
+            // Nothing but the lock is left.
+            let _ = fs::remove_dir_all(&self.entry.folder);
+        }
     }
 }
