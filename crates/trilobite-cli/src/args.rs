@@ -109,7 +109,9 @@ pub(crate) fn is_task_file(name: &str) -> bool {
     name.ends_with(".toml") || name.contains(std::path::is_separator)
 }
 
-/// The threads of a command that computes in conversions only.
+// The threads of a command that computes in conversions only.
+//
+// With a doc comment, clap would replace the summary of the command by it.
 #[derive(Args)]
 pub(crate) struct Threads {
     /// Threads of a conversion [default: all cores]
@@ -124,7 +126,9 @@ impl Threads {
     }
 }
 
-/// Threads of a command that does not use them, so that scripts can give the option to any command.
+// Threads of a command that does not use them, so that scripts can give the option to any command.
+//
+// With a doc comment, clap would replace the summary of the command by it.
 #[derive(Args)]
 pub(crate) struct UnusedThreads {
     #[arg(id = "threads", short = 't', long, value_name = "THREADS", hide = true,

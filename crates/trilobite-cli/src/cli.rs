@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Embed(Embed),
     /// Measure speed, memory use and the fraction of the memory bandwidth reached
     Bench(Bench),
-    /// Find the layout of ternary weights that decodes fastest on this machine, and record it
+    /// Find the fastest layout of ternary weights on this machine, and record it
     Tune(Tune),
     /// Run benchmark tasks
     Eval(Eval),

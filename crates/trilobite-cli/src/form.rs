@@ -9,7 +9,9 @@ use trilobite_structured::{Compiler, Form, Grammar};
 
 use crate::input;
 
-/// The constraint on an answer.
+// The constraint on an answer.
+//
+// With a doc comment, clap would replace the summary of the command by it.
 #[derive(Args)]
 pub(crate) struct FormArgs {
     /// Answer with JSON that is valid for the schema in this file

@@ -473,6 +473,19 @@ fn bench_counts_the_cache_of_a_deep_context() {
 }
 
 #[test]
+fn the_help_of_a_command_begins_with_its_summary() {
+    let all = stdout(&mut command(["--help"])).unwrap();
+    let (_, commands) = all.split_once("Commands:\n").unwrap();
+    for line in commands.lines().take_while(|line| !line.is_empty()) {
+        let (name, summary) = line.trim().split_once(' ').unwrap();
+        if name != "help" {
+            let help = stdout(&mut command([name, "--help"])).unwrap();
+            assert!(help.starts_with(summary.trim()), "{name}: {help}");
+        }
+    }
+}
+
+#[test]
 fn completions_and_manual_are_written() {
     let script = stdout(&mut command(["completions", "bash"])).unwrap();
     assert!(script.contains("perplexity"));
