@@ -99,7 +99,7 @@ mod name {
 
 /// The contents of the file.
 #[derive(Serialize, Deserialize)]
-struct Stored<T> {
+struct RecordFile<T> {
     /// The path of the model, for people.
     source: String,
     /// Hash of the sources and the converter.
@@ -122,7 +122,7 @@ impl Tuned {
     /// The record in a model's folder, if it matches the sources and the machine.
     pub(crate) fn read(entry: &Entry, machine: &Machine) -> Option<Tuned> {
         let json = std::fs::read(entry.folder.join(TUNED)).ok()?;
-        let stored: Stored<Tuned> = serde_json::from_slice(&json).ok()?;
+        let stored: RecordFile<Tuned> = serde_json::from_slice(&json).ok()?;
         let valid = stored.sources == entry.sources && stored.tuned.machine == *machine;
         valid.then_some(stored.tuned)
     }
@@ -130,7 +130,7 @@ impl Tuned {
     /// Writes the record into a model's folder.
     pub(crate) fn write(&self, entry: &Entry) -> Result<()> {
         let (source, sources) = (entry.source.display().to_string(), entry.sources.clone());
-        write_json(&entry.folder.join(TUNED), &Stored { source, sources, tuned: self })
+        write_json(&entry.folder.join(TUNED), &RecordFile { source, sources, tuned: self })
     }
 
     /// The options of a conversion to this layout.

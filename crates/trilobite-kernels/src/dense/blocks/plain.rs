@@ -18,21 +18,21 @@ struct Decoded {
     minimums: [Half; GROUPS],
     /// Number of groups that the rows have in this chunk.
     valid: usize,
-    kind: Kind,
+    form: WeightForm,
 }
 
-/// What weights are made of besides codes and steps.
+/// What a format's weights have besides codes and steps.
 #[derive(Clone, Copy)]
-struct Kind {
+struct WeightForm {
     /// Whether halves of groups have steps of their own, and whether there are minimums.
-    form: (bool, bool),
+    factors: (bool, bool),
     /// What is subtracted from codes.
     bias: u8,
 }
 
-/// The kind of a format's weights.
-fn kind_of<F: Format<N, B>, const N: usize, const B: usize>() -> Kind {
-    Kind { form: (F::HALVES, F::MINIMUMS), bias: F::BIAS }
+/// The form of a format's weights.
+fn weight_form<F: Format<N, B>, const N: usize, const B: usize>() -> WeightForm {
+    WeightForm { factors: (F::HALVES, F::MINIMUMS), bias: F::BIAS }
 }
 
 impl Decoded {
@@ -44,14 +44,14 @@ impl Decoded {
             steps: [[Half::ZERO; 2]; GROUPS],
             minimums: [Half::ZERO; GROUPS],
             valid: 0,
-            kind: dispatch!(ty, kind_of()),
+            form: dispatch!(ty, weight_form()),
         }
     }
 
     /// The sums of the products of group `g` of every row with the codes of activations: of both
     /// halves, or of the whole group.
     fn dots(&self, g: usize, x: &impl Form) -> [[i32; LANES]; 2] {
-        let Kind { form: (halves, _), bias } = self.kind;
+        let WeightForm { factors: (halves, _), bias } = self.form;
         let mut sums = [[0; LANES]; 2];
         for (i, quad) in self.codes[g].iter().enumerate() {
             let half = usize::from(halves && i >= 4);
@@ -103,7 +103,7 @@ pub(crate) fn row<S: Integers>(simd: S, w: DenseMatrix<'_>, out: &mut [f32]) {
     let DenseMatrix { ty, bytes: w, .. } = w;
     let (weights, bytes) = ty.block();
     let mut chunk = Decoded::of(ty);
-    let Kind { form: (halves, minimums), bias } = chunk.kind;
+    let WeightForm { factors: (halves, minimums), bias } = chunk.form;
     for (out, w) in out.chunks_mut(CHUNK).zip(w.chunks(CHUNK / weights * bytes)) {
         // Every lane has the same row.
         let rows = RowBytes { bytes: w, distance: 0 };
@@ -144,7 +144,7 @@ pub(super) fn gemm<S: Integers<Sums = [i32; LANES]>, G: Form>(
                     if g < weights.valid {
                         let factors = (&weights.steps[g], &weights.minimums[g]);
                         let dots = weights.dots(g, &token.codes[g]);
-                        product = scaled(simd, weights.kind.form, dots, factors, token.sums[g]);
+                        product = scaled(simd, weights.form.factors, dots, factors, token.sums[g]);
                     }
                     add_product(simd, product, token.step, sum);
                 }
