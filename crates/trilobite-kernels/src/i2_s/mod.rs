@@ -143,20 +143,20 @@ pub fn pack(trits: &[i8], cols: usize, layout: Rows, out: &mut [u8]) {
     // A flat matrix is packed as one long row.
     let run = if layout == Rows::Flat { trits.len() } else { cols };
     let run_bytes = run.div_ceil(BLOCK) * BLOCK_BYTES;
-    let mut largest = 0;
+    let mut invalid = false;
     for (trits, out) in trits.chunks(run.max(1)).zip(out.chunks_mut(run_bytes.max(1))) {
         for (trits, block) in trits.chunks(BLOCK).zip(out.as_chunks_mut::<BLOCK_BYTES>().0) {
             let mut codes = [1; BLOCK];
             for (code, trit) in codes.iter_mut().zip(trits) {
                 *code = trit.wrapping_add(1) as u8;
-                largest = largest.max(*code);
+                invalid |= *code > 2;
             }
             for (m, byte) in block.iter_mut().enumerate() {
                 *byte = codes[m] << 6 | codes[m + 32] << 4 | codes[m + 64] << 2 | codes[m + 96];
             }
         }
     }
-    assert!(largest <= 2, "a weight is not -1, 0 or 1");
+    assert!(!invalid, "a weight is not -1, 0 or 1");
 }
 
 /// Unpacks into row-major trits, in rows of `cols` weights: the inverse of [`pack`].
@@ -177,8 +177,9 @@ pub fn unpack(packed: &[u8], cols: usize, layout: Rows, trits: &mut [i8]) {
     for (trits, packed) in trits.chunks_mut(run.max(1)).zip(packed.chunks(run_bytes.max(1))) {
         for (trits, block) in trits.chunks_mut(BLOCK).zip(packed.as_chunks::<BLOCK_BYTES>().0) {
             for (plane, trits) in trits.chunks_mut(BLOCK_BYTES).enumerate() {
+                let shift = (6 - 2 * plane) % 8;
                 for (trit, byte) in trits.iter_mut().zip(block) {
-                    *trit = (byte >> (6 - 2 * plane) & 3) as i8 - 1;
+                    *trit = (byte >> shift & 3) as i8 - 1;
                 }
             }
         }

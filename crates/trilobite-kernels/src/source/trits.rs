@@ -29,14 +29,15 @@ fn sign(w: f32) -> i8 {
 /// The trits in bits `2 * plane` and `2 * plane + 1` of each byte, as the code trit + 1. An invalid
 /// code gives 2.
 pub fn of_plane(bytes: &[u8], plane: usize, trits: &mut [i8]) {
+    let shift = 2 * plane % 8;
     for (trit, byte) in trits.iter_mut().zip(bytes) {
-        *trit = (byte >> (2 * plane) & 3) as i8 - 1;
+        *trit = (byte >> shift & 3) as i8 - 1;
     }
 }
 
 /// Index of the first trit above 1. The search runs only if a reduction over all trits finds one.
 pub fn first_invalid(trits: &[i8]) -> Option<usize> {
-    match trits.iter().fold(0, |worst, &t| t.max(worst)) > 1 {
+    match trits.iter().fold(false, |any, &t| any | (t > 1)) {
         true => trits.iter().position(|&t| t > 1),
         false => None,
     }
