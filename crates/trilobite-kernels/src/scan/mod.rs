@@ -155,6 +155,8 @@ fn inverse(scale: f32) -> f64 {
 
 /// The squared norm of a row's difference from its codes without their last `cut` bits.
 fn missed(row: &[f64], scale: f32, cut: usize) -> f64 {
+    // Shows that no shift overflows, which would be checked for every weight.
+    let cut = cut % 8;
     let inverse = inverse(scale);
     let missed =
         |&w: &f64| (w - f64::from(scale) * f64::from(value(code(w, inverse), cut))).powi(2);
