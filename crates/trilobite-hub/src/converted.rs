@@ -1,10 +1,12 @@
 //! A cache of converted checkpoints and GGUF files, so that each is converted once.
 //!
-//! A source has a folder below `converted` in the cache. It contains the converted file, a receipt
-//! that describes the sources, and a lock for the process that converts. The file is used as long
-//! as the sources, the options and the converter match the receipt and the file itself is unchanged.
+//! A source has a folder below `converted` in the cache. It contains a lock for the process that
+//! converts, and for each set of options in use a converted file with a receipt, which describes the
+//! sources. A file is used as long as the sources, the options and the converter match its receipt and
+//! the file itself is unchanged.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use trilobite_convert::{Checkpoint, Error as ConvertError, Options, Progress, convert_file};
 use trilobite_runtime::Model;
 
-use crate::copies::{LOCK, RECEIPT, hash, place};
+use crate::copies::{LOCK, TUNED, hash, place};
 use crate::lock::open_locked;
 use crate::record::write_json;
 use crate::{Cache, Error, Result};
@@ -45,16 +47,18 @@ pub enum Conversion<'a> {
 pub type ConversionListener<'a> = dyn FnMut(Conversion<'_>) -> ControlFlow<()> + 'a;
 
 /// Opens the converted model of a checkpoint, which is converted or taken from its folder in the
-/// cache. Returns `None` if it cannot be cached.
+/// cache. Returns `None` if it cannot be cached. `choose` gives the options again after a wait for
+/// another process, which may have changed the choice.
 ///
 /// # Errors
 /// The checkpoint cannot be converted, or the listener stops the conversion.
 pub(crate) fn open(
     entry: Result<Entry>,
     checkpoint: &Checkpoint,
+    choose: &dyn Fn(&Entry) -> Options,
     listen: &mut ConversionListener<'_>,
 ) -> Result<Option<Model>> {
-    match entry.map_err(Fault::Keep).and_then(|entry| entry.open(checkpoint, listen)) {
+    match entry.map_err(Fault::Keep).and_then(|entry| entry.open(checkpoint, choose, listen)) {
         Ok(model) => Ok(Some(model)),
         Err(Fault::Convert(error)) => Err(error),
         Err(Fault::Keep(error)) => {
@@ -112,7 +116,8 @@ fn changed(path: &Path) -> Result<(i64, i64)> {
 struct Receipt {
     /// The path of the checkpoint, for people.
     source: String,
-    fingerprint: String,
+    /// Hash of the sources and the converter.
+    sources: String,
     file: Stamp,
 }
 
@@ -148,9 +153,15 @@ impl Entry {
         self.folder.join(format!("{}.gguf", self.fingerprint()))
     }
 
+    /// The path of the file's receipt.
+    fn receipt(&self) -> PathBuf {
+        self.file().with_extension("json")
+    }
+
     fn open(
-        &self,
+        mut self,
         checkpoint: &Checkpoint,
+        choose: &dyn Fn(&Entry) -> Options,
         listen: &mut ConversionListener<'_>,
     ) -> Result<Model, Fault> {
         match self.kept() {
@@ -159,7 +170,8 @@ impl Entry {
             Err(error) => drop(listen(Conversion::Damaged(&error))),
         }
         let _lock = self.lock(listen)?;
-        // Another process may have converted it in the meantime.
+        // Another process may have converted it in the meantime, or measured which options are best.
+        self.options = choose(&self);
         if let Ok(Some(model)) = self.kept() {
             return Ok(model);
         }
@@ -186,11 +198,11 @@ impl Entry {
 
     /// The cached model, if it was made from these sources with these options.
     pub(crate) fn kept(&self) -> Result<Option<Model>> {
-        let Ok(receipt) = fs::read(self.folder.join(RECEIPT)) else { return Ok(None) };
+        let (file, path) = (self.file(), self.receipt());
+        let Ok(receipt) = fs::read(&path) else { return Ok(None) };
         let receipt: Receipt = serde_json::from_slice(&receipt)
-            .map_err(|source| Error::Json { name: RECEIPT.to_owned(), source })?;
-        let file = self.file();
-        if receipt.fingerprint != self.fingerprint() || !file.exists() {
+            .map_err(|source| Error::Json { name: path.display().to_string(), source })?;
+        if receipt.sources != self.sources || !file.exists() {
             return Ok(None);
         }
         if receipt.file != Stamp::of(&file)? {
@@ -202,25 +214,31 @@ impl Entry {
     pub(crate) fn write_receipt(&self) -> Result<()> {
         let receipt = Receipt {
             source: self.source.display().to_string(),
-            fingerprint: self.fingerprint(),
+            sources: self.sources.clone(),
             file: Stamp::of(&self.file())?,
         };
-        write_json(&self.folder.join(RECEIPT), &receipt)
+        write_json(&self.receipt(), &receipt)
     }
 
     /// Creates the folder, waits until no other process converts this checkpoint, and takes the
     /// lock.
     pub(crate) fn lock(&self, listen: &mut ConversionListener<'_>) -> Result<File, Fault> {
-        fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder)).map_err(Fault::Keep)?;
         let path = self.folder.join(LOCK);
         // Without file locks the work may be done twice. The last result is kept.
         loop {
-            match open_locked(&path).map_err(Error::io(&path)).map_err(Fault::Keep)? {
-                Some(file) => return Ok(file),
-                None if listen(Conversion::Waiting).is_break() => {
+            fs::create_dir_all(&self.folder)
+                .map_err(Error::io(&self.folder))
+                .map_err(Fault::Keep)?;
+            match open_locked(&path) {
+                // Another process may have removed the folder together with the lock.
+                Ok(Some(_)) if !path.exists() => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Ok(Some(file)) => return Ok(file),
+                Ok(None) if listen(Conversion::Waiting).is_break() => {
                     return Err(Fault::Convert(ConvertError::Interrupted.into()));
                 }
-                None => std::thread::sleep(POLL_INTERVAL),
+                Ok(None) => std::thread::sleep(POLL_INTERVAL),
+                Err(error) => return Err(Fault::Keep(Error::io(&path)(error))),
             }
         }
     }
@@ -231,12 +249,18 @@ impl Entry {
         let _ = fs::remove_dir_all(self.folder.join(TRIALS));
     }
 
-    /// Removes results of other sources and options, and the leftovers of a process that was killed.
+    /// Removes results of other sources and converters, and the leftovers of a process that was killed.
     pub(crate) fn clear(&self) -> Result<()> {
+        let fits = |path: &Path| {
+            let json = fs::read(path.with_extension("json")).ok();
+            let receipt = json.and_then(|json| serde_json::from_slice::<Receipt>(&json).ok());
+            receipt.is_some_and(|receipt| receipt.sources == self.sources)
+        };
         for entry in fs::read_dir(&self.folder).map_err(Error::io(&self.folder))? {
             let path = entry.map_err(Error::io(&self.folder))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name == RECEIPT || name.ends_with(".gguf") || name.ends_with(".partial") {
+            let converted = name.ends_with(".gguf") || name.ends_with(".json") && name != TUNED;
+            if name.ends_with(".partial") || converted && !fits(&path) {
                 // A system that cannot remove open files removes them next time.
                 let _ = fs::remove_file(&path);
             }

@@ -10,9 +10,7 @@ use crate::folder::{disk_bytes, folders, remove_folder};
 use crate::lock::open_locked;
 use crate::{Cache, Error, Result};
 
-/// The name of the receipt in a checkpoint's folder.
-pub(crate) const RECEIPT: &str = "converted.json";
-/// The name of the record of a comparison of layouts in a checkpoint's folder.
+/// The name of the records of comparisons of layouts in a checkpoint's folder.
 pub(crate) const TUNED: &str = "tuned.json";
 /// The name of the lock in a checkpoint's folder.
 pub(crate) const LOCK: &str = "lock";
@@ -21,6 +19,18 @@ pub(crate) const LOCK: &str = "lock";
 #[derive(Deserialize)]
 struct Origin {
     source: PathBuf,
+}
+
+/// The checkpoint of a folder, from its receipts and records. Without any of them nothing was finished.
+pub(crate) fn origin(folder: &Path) -> Option<PathBuf> {
+    fs::read_dir(folder).ok()?.find_map(|entry| {
+        let path = entry.ok()?.path();
+        let json = path.extension().filter(|extension| *extension == "json");
+        let json = fs::read(json.map(|_| &path)?).ok()?;
+        let records = || serde_json::from_slice::<Vec<Origin>>(&json).ok()?.pop();
+        let receipt = serde_json::from_slice::<Origin>(&json).ok();
+        Some(receipt.or_else(records)?.source)
+    })
 }
 
 /// The name of the folder for the checkpoint at a path.
@@ -58,12 +68,8 @@ impl ConvertedCopy {
         // Without a home folder nothing is stored.
         let Ok(converted) = cache.converted() else { return Ok(copies) };
         for folder in folders(&converted)? {
-            // Without either file nothing was finished.
-            let origin = [RECEIPT, TUNED].iter().find_map(|name| {
-                serde_json::from_slice::<Origin>(&fs::read(folder.join(name)).ok()?).ok()
-            });
+            let source = origin(&folder);
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let source = origin.map(|origin| origin.source);
             let bytes = disk_bytes(&folder).map_err(Error::io(&folder))?;
             copies.push(ConvertedCopy { name, folder, source, bytes });
         }

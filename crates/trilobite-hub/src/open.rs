@@ -69,8 +69,10 @@ pub fn open(
     }
     let checkpoint = Checkpoint::open(path)?;
     let entry = Entry::of(&checkpoint, path, cache);
-    let tuned = entry.as_ref().ok().and_then(|entry| Tuned::read(entry, how.machine));
-    let options = tuned.map_or_else(Options::default, |tuned| tuned.options());
+    let choose = |entry: &Entry| {
+        Tuned::read(entry, how.machine).map_or_else(Options::default, |tuned| tuned.options())
+    };
+    let options = entry.as_ref().map_or_else(|_| Options::default(), choose);
     let entry = entry.map(|entry| Entry { options, ..entry });
     if file && how.repack {
         if how.keep
@@ -89,7 +91,7 @@ pub fn open(
         return in_memory(&checkpoint, &options, silent);
     }
     if how.keep
-        && let Some(model) = converted::open(entry, &checkpoint, listen)?
+        && let Some(model) = converted::open(entry, &checkpoint, &choose, listen)?
     {
         return Ok(model);
     }

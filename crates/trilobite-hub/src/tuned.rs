@@ -1,7 +1,7 @@
-//! The record of the layout of ternary weights that decodes a model fastest on a machine.
+//! The records of the layouts of ternary weights that decode a model fastest, one for each machine.
 //!
-//! It is stored in the model's folder of converted checkpoints, and is used as long as the sources,
-//! the converter and the machine match it.
+//! They are stored in the model's folder of converted checkpoints. A record is used as long as the
+//! sources, the converter and the machine match it.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -97,9 +97,9 @@ mod name {
     }
 }
 
-/// The contents of the file.
+/// An element of the file's list.
 #[derive(Serialize, Deserialize)]
-struct RecordFile<T> {
+struct StoredRecord<T> {
     /// The path of the model, for people.
     source: String,
     /// Hash of the sources and the converter.
@@ -121,16 +121,27 @@ impl Tuned {
 
     /// The record in a model's folder, if it matches the sources and the machine.
     pub(crate) fn read(entry: &Entry, machine: &Machine) -> Option<Tuned> {
-        let json = std::fs::read(entry.folder.join(TUNED)).ok()?;
-        let stored: RecordFile<Tuned> = serde_json::from_slice(&json).ok()?;
-        let valid = stored.sources == entry.sources && stored.tuned.machine == *machine;
-        valid.then_some(stored.tuned)
+        Self::all(entry).find(|tuned| tuned.machine == *machine)
     }
 
-    /// Writes the record into a model's folder.
+    /// The records in a model's folder that match the sources. There are none in a damaged file.
+    fn all(entry: &Entry) -> impl Iterator<Item = Tuned> {
+        let json = std::fs::read(entry.folder.join(TUNED)).unwrap_or_default();
+        let stored: Vec<StoredRecord<Tuned>> = serde_json::from_slice(&json).unwrap_or_default();
+        let valid = stored.into_iter().filter(|stored| stored.sources == entry.sources);
+        valid.map(|stored| stored.tuned)
+    }
+
+    /// Writes the record into a model's folder, in place of an earlier one for the machine.
     pub(crate) fn write(&self, entry: &Entry) -> Result<()> {
-        let (source, sources) = (entry.source.display().to_string(), entry.sources.clone());
-        write_json(&entry.folder.join(TUNED), &RecordFile { source, sources, tuned: self })
+        let others = Self::all(entry).filter(|tuned| tuned.machine != self.machine);
+        let stored = |tuned| StoredRecord {
+            source: entry.source.display().to_string(),
+            sources: entry.sources.clone(),
+            tuned,
+        };
+        let all: Vec<_> = others.chain([self.clone()]).map(stored).collect();
+        write_json(&entry.folder.join(TUNED), &all)
     }
 
     /// The options of a conversion to this layout.

@@ -9,7 +9,7 @@ use trilobite_convert::{
 };
 
 use crate::converted::{ConversionListener, Entry, MIN_CACHED_BYTES, TRIALS};
-use crate::copies::{RECEIPT, TUNED};
+use crate::copies::{TUNED, origin};
 use crate::tuned::{Tuned, options};
 use crate::{Cache, Error, Result, resolve};
 
@@ -104,7 +104,7 @@ impl Tuning {
 impl Drop for Tuning {
     fn drop(&mut self) {
         self.entry.clear_trials();
-        if [RECEIPT, TUNED].iter().all(|name| !self.entry.folder.join(name).exists()) {
+        if origin(&self.entry.folder).is_none() {
             // Nothing but the lock is left.
             let _ = fs::remove_dir_all(&self.entry.folder);
         }

@@ -26,7 +26,7 @@ use self::speculation::Speeds;
 use self::spread::{Spread, noun, row};
 use self::tokens::{best, prompt};
 use crate::args::{Bench, Compute, Global};
-use crate::{machine, model, output};
+use crate::{interrupt, machine, model, output};
 
 /// Number of bytes read to measure the memory bandwidth. They exceed any cache.
 const STREAM_BYTES: usize = 512 << 20;
@@ -431,6 +431,7 @@ pub(super) fn decode_speed(
     session.take_live();
     let start = Instant::now();
     for _ in 0..n {
+        ensure!(!interrupt::seen(), "interrupted");
         let logits = session.next_largest(&next, 1)?;
         work.count(&model, logits);
         next[0] = best(logits);

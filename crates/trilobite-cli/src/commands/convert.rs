@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use trilobite_convert::{self as engine, HeadScan};
-use trilobite_hub::{Cache, Tuned, resolve, tokenizer_of};
+use trilobite_hub::{Cache, Error, Tuned, layouts, resolve, tokenizer_of};
 
 use crate::args::{Convert, Global, LayoutChoice};
 use crate::output::{self, Progress, Unit};
@@ -101,8 +101,12 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
 
 /// The recorded layout of a source.
 fn tuned(source: &Path) -> Result<Tuned> {
-    let found = Tuned::find(&Cache::from_env(), source, &machine::processor()?);
-    let found = found.map_err(|error| model::of_model(error.into(), source))?;
+    let (cache, of_source) =
+        (Cache::from_env(), |error: Error| model::of_model(error.into(), source));
+    layouts(&cache, Some(source))
+        .and_then(|all| all.ok_or(Error::NotTernary))
+        .map_err(of_source)?;
+    let found = Tuned::find(&cache, source, &machine::processor()?).map_err(of_source)?;
     let name = source.display();
     found.with_context(|| {
         format!("{name}: no layout is recorded for this machine; `trilobite tune {name}` finds the fastest")

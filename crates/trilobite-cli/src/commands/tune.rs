@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 use trilobite_convert::{Layout, start_threads};
@@ -30,9 +30,9 @@ Examples:
 
 Converts the model to every layout that its ternary weights can have, measures how fast each decodes, \
 and records the fastest in the cache. All layouts give the same results. A difference within the noise, \
-where the ranges of the speeds overlap, keeps the layout that `convert --layout auto` chooses. The files, \
-which are all on the disk at the same time, are removed; that of the recorded layout is kept as the \
-model's conversion if the model has at least 16 MiB.
+where the ranges of the speeds overlap, keeps the layout that `convert --layout auto` chooses. The files \
+of all layouts are on the disk at the same time. They are removed; that of the recorded layout is kept as \
+the model's conversion if the model has at least 16 MiB. Other commands that open the same folder wait.
 
 From then on a checkpoint folder is opened in the recorded layout, and so is a GGUF file with --repack. \
 `trilobite convert` uses it with --layout tuned only. The record holds for this processor and instruction \
@@ -101,9 +101,6 @@ fn tune(args: &Tune, global: &Global, machine: Machine) -> Result<ExitCode> {
         for trial in &mut trials {
             say(&format!("run {round} of {}, {}", args.runs, trial.layout));
             trial.speeds.push(speed(&trial.file, args.n, threads)?);
-            if interrupt::seen() {
-                bail!("interrupted; nothing was recorded");
-            }
         }
     }
     let speeds = trials.into_iter().map(Trial::result).collect::<Result<Vec<_>>>()?;
@@ -223,6 +220,7 @@ impl Choice {
 fn table(name: &str, tuned: &Tuned) -> String {
     let Tuned { machine, threads, .. } = tuned;
     let cpu = machine.cpu.as_deref().unwrap_or(std::env::consts::ARCH);
+    let name = output::line(name);
     let mut text = format!("{name}: {threads} {}, {}, {cpu}\n", noun(*threads), machine.isa);
     for LayoutSpeed { layout, file_bytes, tokens_per_s } in &tuned.speeds {
         let mark = if *layout == tuned.layout { '*' } else { ' ' };

@@ -186,7 +186,7 @@ fn a_damaged_file_is_made_again() {
         assert_eq!(again.out, right.out);
         assert!(fs::read(place.file()).unwrap() == whole);
     }
-    let record = file.with_file_name("converted.json");
+    let record = file.with_extension("json");
     for damaged in ["", "{", "{}"] {
         fs::write(&record, damaged).unwrap();
         assert_eq!(said(&mut place.run()).out, right.out);
