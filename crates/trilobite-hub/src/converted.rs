@@ -122,6 +122,7 @@ struct Receipt {
 }
 
 /// The folder of a checkpoint in the cache, and the options of its conversion.
+#[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) source: PathBuf,
     /// Hash of the converter's version and of the names, sizes and times of the sources.
@@ -250,17 +251,28 @@ impl Entry {
     }
 
     /// Removes results of other sources and converters, and the leftovers of a process that was killed.
-    pub(crate) fn clear(&self) -> Result<()> {
-        let fits = |path: &Path| {
+    fn clear(&self) -> Result<()> {
+        self.keep(|path| {
             let json = fs::read(path.with_extension("json")).ok();
             let receipt = json.and_then(|json| serde_json::from_slice::<Receipt>(&json).ok());
             receipt.is_some_and(|receipt| receipt.sources == self.sources)
-        };
+        })
+    }
+
+    /// Removes all results but those with these options.
+    pub(crate) fn keep_only(&self, options: &[Options]) -> Result<()> {
+        let files: Vec<_> =
+            options.iter().map(|&options| Entry { options, ..self.clone() }.file()).collect();
+        self.keep(|path| files.contains(&path.with_extension("gguf")))
+    }
+
+    /// Removes converted files and receipts that are not wanted.
+    fn keep(&self, wanted: impl Fn(&Path) -> bool) -> Result<()> {
         for entry in fs::read_dir(&self.folder).map_err(Error::io(&self.folder))? {
             let path = entry.map_err(Error::io(&self.folder))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let converted = name.ends_with(".gguf") || name.ends_with(".json") && name != TUNED;
-            if name.ends_with(".partial") || converted && !fits(&path) {
+            if name.ends_with(".partial") || converted && !wanted(&path) {
                 // A system that cannot remove open files removes them next time.
                 let _ = fs::remove_file(&path);
             }

@@ -125,7 +125,7 @@ impl Tuned {
     }
 
     /// The records in a model's folder that match the sources. There are none in a damaged file.
-    fn all(entry: &Entry) -> impl Iterator<Item = Tuned> {
+    pub(crate) fn all(entry: &Entry) -> impl Iterator<Item = Tuned> {
         let json = std::fs::read(entry.folder.join(TUNED)).unwrap_or_default();
         let stored: Vec<StoredRecord<Tuned>> = serde_json::from_slice(&json).unwrap_or_default();
         let valid = stored.into_iter().filter(|stored| stored.sources == entry.sources);

@@ -85,6 +85,9 @@ impl Tuning {
     /// The cache cannot be written.
     pub fn finish(mut self, tuned: &Tuned) -> Result<Option<PathBuf>> {
         tuned.write(&self.entry)?;
+        // Machines without a record convert the model again if they open it.
+        self.entry
+            .keep_only(&Tuned::all(&self.entry).map(|tuned| tuned.options()).collect::<Vec<_>>())?;
         let options = tuned.options();
         let small = self.checkpoint.bytes() < MIN_CACHED_BYTES;
         if small || is_converted(&self.checkpoint, &options)? {
@@ -93,7 +96,6 @@ impl Tuning {
         self.entry.options = options;
         let file = self.entry.file();
         if !matches!(self.entry.kept(), Ok(Some(_))) {
-            self.entry.clear()?;
             fs::rename(self.trial(tuned.layout), &file).map_err(Error::io(&file))?;
             self.entry.write_receipt()?;
         }
