@@ -7,7 +7,6 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
-use trilobite_convert::{Head, HeadScan, Layout, Quantize, Type};
 use trilobite_runtime::{Activations, CacheType, ChatTemplate};
 
 use crate::form::FormArgs;
@@ -35,26 +34,6 @@ where
 {
     let value = |value: &T| PossibleValue::new(name(*value)).help(summary(*value));
     PossibleValuesParser::new(all.iter().map(value)).try_map(|name| name.parse::<T>())
-}
-
-/// The layout of a conversion.
-#[derive(Clone, Copy)]
-pub(crate) enum LayoutChoice {
-    Named(Layout),
-    Tuned,
-}
-
-/// A parser for layouts, and for the one that is recorded for the model.
-fn layouts() -> impl TypedValueParser<Value = LayoutChoice> {
-    const TUNED: &str = "tuned";
-    let named =
-        Layout::ALL.iter().map(|layout| PossibleValue::new(layout.name()).help(layout.summary()));
-    let tuned = "The one that `trilobite tune` found fastest for this source on this machine";
-    let all = named.chain([PossibleValue::new(TUNED).help(tuned)]);
-    PossibleValuesParser::new(all).try_map(|name| match &*name {
-        TUNED => Ok(LayoutChoice::Tuned),
-        name => name.parse().map(LayoutChoice::Named),
-    })
 }
 
 fn cache_types() -> impl TypedValueParser<Value = CacheType> {
@@ -272,47 +251,6 @@ pub(crate) struct Run {
     pub(crate) cache: PromptCacheArgs,
     #[command(flatten)]
     pub(crate) compute: Compute,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf
-  trilobite convert Llama-3.2-1B/ --type q8_0
-  trilobite convert Falcon-E-1B-prequantized/ --quantize absmean")]
-pub(crate) struct Convert {
-    /// Hugging Face folder, GGUF file or name of a pulled model
-    #[arg(value_name = "SRC")]
-    pub(crate) source: PathBuf,
-    /// File to write [default: the source's name with .gguf]
-    #[arg(short, long, value_name = "OUT.gguf")]
-    pub(crate) output: Option<PathBuf>,
-    /// Layout of the ternary weights; `auto` depends on the model only
-    #[arg(long, default_value = Layout::Auto.name(), value_parser = layouts())]
-    pub(crate) layout: LayoutChoice,
-    /// Type of a dense model's matrices [default: as in the source]; norms and biases are F32
-    #[arg(long = "type", value_parser = choice(Type::ALL, Type::name, Type::summary))]
-    pub(crate) ty: Option<Type>,
-    /// Type of the embedding and the head; all but `source` can lose precision
-    #[arg(long, default_value_t, value_parser = choice(Head::ALL, Head::name, Head::summary))]
-    pub(crate) head: Head,
-    /// A coarse copy of the head for faster greedy, top-k and min-p decoding, with the same results;
-    /// files with one cannot be read by bitnet.cpp
-    #[arg(long, value_name = "SCAN", default_value_t,
-          value_parser = choice(HeadScan::ALL, HeadScan::name, HeadScan::summary))]
-    pub(crate) head_scan: HeadScan,
-    /// Quantize a dense model to ternary weights. This destroys the model unless its weights are
-    /// master weights of a BitNet model, or ternary weights stored as floats
-    #[arg(long, value_parser = choice(Quantize::ALL, Quantize::name, Quantize::summary))]
-    pub(crate) quantize: Option<Quantize>,
-    /// Replace an existing file
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) threads: Threads,
 }
 
 #[derive(Args)]

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::args::{
-    Bench, Convert, Eval, Global, Inspect, Logits, Perplexity, Run, Score, Tokenize,
-};
+use crate::args::{Bench, Eval, Global, Inspect, Logits, Perplexity, Run, Score, Tokenize};
+use crate::commands::convert::Convert;
 use crate::commands::embed::Embed;
 use crate::commands::pull::Pull;
 use crate::commands::serve::Serve;

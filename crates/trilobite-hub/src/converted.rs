@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use trilobite_convert::{Checkpoint, Error as ConvertError, Options, Progress, convert_file};
 use trilobite_runtime::Model;
 
-use crate::copies::{LOCK, TUNED, hash, place};
+use crate::copies::{LOCK, TUNED, hash, origin, place};
 use crate::lock::open_locked;
 use crate::record::write_json;
 use crate::{Cache, Error, Result};
@@ -122,7 +122,6 @@ struct Receipt {
 }
 
 /// The folder of a checkpoint in the cache, and the options of its conversion.
-#[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) source: PathBuf,
     /// Hash of the converter's version and of the names, sizes and times of the sources.
@@ -144,14 +143,14 @@ impl Entry {
         Ok(Entry { source, sources, options: Options::default(), folder })
     }
 
-    /// Hash of everything that decides the contents of the file.
-    fn fingerprint(&self) -> String {
-        hash(&format!("{} {:?}", self.sources, self.options))
-    }
-
     /// The path of the converted file.
     pub(crate) fn file(&self) -> PathBuf {
-        self.folder.join(format!("{}.gguf", self.fingerprint()))
+        self.file_of(&self.options)
+    }
+
+    /// The path of a file with other options. Its name is a hash of everything that decides the contents.
+    fn file_of(&self, options: &Options) -> PathBuf {
+        self.folder.join(format!("{}.gguf", hash(&format!("{} {options:?}", self.sources))))
     }
 
     /// The path of the file's receipt.
@@ -166,7 +165,15 @@ impl Entry {
         listen: &mut ConversionListener<'_>,
     ) -> Result<Model, Fault> {
         match self.kept() {
-            Ok(Some(model)) => return Ok(model),
+            Ok(Some(model)) => {
+                // The files of a comparison that was killed.
+                if self.folder.join(TRIALS).exists()
+                    && let Ok(Some(_lock)) = self.try_lock()
+                {
+                    self.clear_trials();
+                }
+                return Ok(model);
+            }
             Ok(None) => {}
             Err(error) => drop(listen(Conversion::Damaged(&error))),
         }
@@ -224,23 +231,37 @@ impl Entry {
     /// Creates the folder, waits until no other process converts this checkpoint, and takes the
     /// lock.
     pub(crate) fn lock(&self, listen: &mut ConversionListener<'_>) -> Result<File, Fault> {
-        let path = self.folder.join(LOCK);
         // Without file locks the work may be done twice. The last result is kept.
         loop {
             fs::create_dir_all(&self.folder)
                 .map_err(Error::io(&self.folder))
                 .map_err(Fault::Keep)?;
-            match open_locked(&path) {
-                // Another process may have removed the folder together with the lock.
-                Ok(Some(_)) if !path.exists() => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Ok(Some(file)) => return Ok(file),
-                Ok(None) if listen(Conversion::Waiting).is_break() => {
-                    return Err(Fault::Convert(ConvertError::Interrupted.into()));
-                }
-                Ok(None) => std::thread::sleep(POLL_INTERVAL),
-                Err(error) => return Err(Fault::Keep(Error::io(&path)(error))),
+            if let Some(lock) = self.try_lock().map_err(Fault::Keep)? {
+                return Ok(lock);
             }
+            if listen(Conversion::Waiting).is_break() {
+                return Err(Fault::Convert(ConvertError::Interrupted.into()));
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Takes the lock unless another process has it, or removes it together with the folder.
+    fn try_lock(&self) -> Result<Option<File>> {
+        let path = self.folder.join(LOCK);
+        match open_locked(&path) {
+            Ok(lock) => Ok(lock.filter(|_| path.exists())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
+    }
+
+    /// Removes the folder if it has nothing but the lock, which this process holds.
+    pub(crate) fn remove_if_empty(&self) {
+        if origin(&self.folder).is_none() {
+            // A folder in which another process has made a new lock stays.
+            let _ = fs::remove_file(self.folder.join(LOCK));
+            let _ = fs::remove_dir(&self.folder);
         }
     }
 
@@ -261,8 +282,7 @@ impl Entry {
 
     /// Removes all results but those with these options.
     pub(crate) fn keep_only(&self, options: &[Options]) -> Result<()> {
-        let files: Vec<_> =
-            options.iter().map(|&options| Entry { options, ..self.clone() }.file()).collect();
+        let files: Vec<_> = options.iter().map(|options| self.file_of(options)).collect();
         self.keep(|path| files.contains(&path.with_extension("gguf")))
     }
 

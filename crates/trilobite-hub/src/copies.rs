@@ -54,6 +54,8 @@ pub struct ConvertedCopy {
     pub folder: PathBuf,
     /// The path of the checkpoint, if it is known.
     pub source: Option<PathBuf>,
+    /// Whether there is a converted file, or only the record of the fastest layout.
+    pub has_file: bool,
     /// Size of all its files in bytes.
     pub bytes: u64,
 }
@@ -70,8 +72,12 @@ impl ConvertedCopy {
         for folder in folders(&converted)? {
             let source = origin(&folder);
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let files = fs::read_dir(&folder).map_err(Error::io(&folder))?;
+            let has_file = files
+                .flatten()
+                .any(|file| file.path().extension().is_some_and(|extension| extension == "gguf"));
             let bytes = disk_bytes(&folder).map_err(Error::io(&folder))?;
-            copies.push(ConvertedCopy { name, folder, source, bytes });
+            copies.push(ConvertedCopy { name, folder, source, has_file, bytes });
         }
         copies.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(copies)

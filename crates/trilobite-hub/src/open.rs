@@ -98,16 +98,24 @@ pub fn open(
     in_memory(&checkpoint, &options, listen)
 }
 
-/// The layouts that the ternary weights of a model can have. `None` if it has no ternary weights.
+/// The layouts that the ternary weights of a model can have, and the record of the fastest one on a
+/// machine. `None` if the model has no ternary weights.
 ///
 /// # Errors
 /// The model does not exist, is damaged or is not supported.
-pub fn layouts(cache: &Cache, model: Option<&Path>) -> Result<Option<Layouts>> {
-    let checkpoint = match model {
-        Some(argument) => Checkpoint::open(resolve(cache, argument)?)?,
-        None => built_in()?,
+pub fn layouts(
+    cache: &Cache,
+    model: Option<&Path>,
+    machine: &Machine,
+) -> Result<Option<(Layouts, Option<Tuned>)>> {
+    let Some(argument) = model else {
+        return Ok(layouts_of(&built_in()?)?.map(|layouts| (layouts, None)));
     };
-    Ok(layouts_of(&checkpoint)?)
+    let path = resolve(cache, argument)?;
+    let checkpoint = Checkpoint::open(&path)?;
+    let Some(layouts) = layouts_of(&checkpoint)? else { return Ok(None) };
+    let entry = Entry::of(&checkpoint, &path, cache).ok();
+    Ok(Some((layouts, entry.and_then(|entry| Tuned::read(&entry, machine)))))
 }
 
 /// The error for a file that is not valid GGUF.

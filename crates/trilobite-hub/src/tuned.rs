@@ -4,17 +4,16 @@
 //! sources, the converter and the machine match it.
 
 use std::fmt::Display;
-use std::path::Path;
 use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use trilobite_convert::{Checkpoint, HeadScan, Layout, Options};
+use trilobite_convert::{HeadScan, Layout, Options};
 
+use crate::Result;
 use crate::converted::Entry;
 use crate::copies::TUNED;
 use crate::record::write_json;
-use crate::{Cache, Result, resolve};
 
 /// The properties of a machine on which speeds depend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,37 +98,29 @@ mod name {
 
 /// An element of the file's list.
 #[derive(Serialize, Deserialize)]
-struct StoredRecord<T> {
+struct StoredRecord {
     /// The path of the model, for people.
     source: String,
     /// Hash of the sources and the converter.
     sources: String,
     #[serde(flatten)]
-    tuned: T,
+    tuned: Tuned,
 }
 
 impl Tuned {
-    /// The record of a model for a machine, if there is one.
-    ///
-    /// # Errors
-    /// The model does not exist or is damaged.
-    pub fn find(cache: &Cache, model: &Path, machine: &Machine) -> Result<Option<Tuned>> {
-        let path = resolve(cache, model)?;
-        let checkpoint = Checkpoint::open(&path)?;
-        Ok(Entry::of(&checkpoint, &path, cache).ok().and_then(|entry| Self::read(&entry, machine)))
-    }
-
     /// The record in a model's folder, if it matches the sources and the machine.
     pub(crate) fn read(entry: &Entry, machine: &Machine) -> Option<Tuned> {
         Self::all(entry).find(|tuned| tuned.machine == *machine)
     }
 
-    /// The records in a model's folder that match the sources. There are none in a damaged file.
+    /// The records in a model's folder that match the sources and name a layout that was measured.
+    /// There are none in a damaged file.
     pub(crate) fn all(entry: &Entry) -> impl Iterator<Item = Tuned> {
         let json = std::fs::read(entry.folder.join(TUNED)).unwrap_or_default();
-        let stored: Vec<StoredRecord<Tuned>> = serde_json::from_slice(&json).unwrap_or_default();
+        let stored: Vec<StoredRecord> = serde_json::from_slice(&json).unwrap_or_default();
         let valid = stored.into_iter().filter(|stored| stored.sources == entry.sources);
-        valid.map(|stored| stored.tuned)
+        let measured = |tuned: &Tuned| tuned.speeds.iter().any(|of| of.layout == tuned.layout);
+        valid.map(|stored| stored.tuned).filter(measured)
     }
 
     /// Writes the record into a model's folder, in place of an earlier one for the machine.

@@ -9,7 +9,7 @@ use trilobite_convert::{
 };
 
 use crate::converted::{ConversionListener, Entry, MIN_CACHED_BYTES, TRIALS};
-use crate::copies::{TUNED, origin};
+use crate::copies::TUNED;
 use crate::tuned::{Tuned, options};
 use crate::{Cache, Error, Result, resolve};
 
@@ -86,8 +86,8 @@ impl Tuning {
     pub fn finish(mut self, tuned: &Tuned) -> Result<Option<PathBuf>> {
         tuned.write(&self.entry)?;
         // Machines without a record convert the model again if they open it.
-        self.entry
-            .keep_only(&Tuned::all(&self.entry).map(|tuned| tuned.options()).collect::<Vec<_>>())?;
+        let in_use: Vec<_> = Tuned::all(&self.entry).map(|tuned| tuned.options()).collect();
+        self.entry.keep_only(&in_use)?;
         let options = tuned.options();
         let small = self.checkpoint.bytes() < MIN_CACHED_BYTES;
         if small || is_converted(&self.checkpoint, &options)? {
@@ -106,9 +106,6 @@ impl Tuning {
 impl Drop for Tuning {
     fn drop(&mut self) {
         self.entry.clear_trials();
-        if origin(&self.entry.folder).is_none() {
-            // Nothing but the lock is left.
-            let _ = fs::remove_dir_all(&self.entry.folder);
-        }
+        self.entry.remove_if_empty();
     }
 }

@@ -276,7 +276,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = format!(
-        "{name}: {}{}, {}, {}\n",
+        "{}: {}{}, {}, {}\n",
+        output::line(&name),
         layout(&model),
         if args.activations == Activations::default() { "" } else { ", int8 activations" },
         Kernels::detect()?.isa.name(),

@@ -6,13 +6,76 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde_json::json;
-use trilobite_convert::{self as engine, HeadScan};
+use trilobite_convert::{self as engine, Head, HeadScan, Layout, Quantize, Type};
 use trilobite_hub::{Cache, Error, Tuned, layouts, resolve, tokenizer_of};
 
-use crate::args::{Convert, Global, LayoutChoice};
+use crate::args::{Global, Threads, choice};
 use crate::output::{self, Progress, Unit};
 use crate::{interrupt, machine, model};
+
+/// The layout of a conversion.
+#[derive(Clone, Copy)]
+enum LayoutChoice {
+    Named(Layout),
+    Tuned,
+}
+
+/// A parser for layouts, and for the one that is recorded for the model.
+fn layout_choices() -> impl TypedValueParser<Value = LayoutChoice> {
+    const TUNED: &str = "tuned";
+    let named =
+        Layout::ALL.iter().map(|layout| PossibleValue::new(layout.name()).help(layout.summary()));
+    let tuned = "The one that `trilobite tune` found fastest for this source on this machine";
+    let all = named.chain([PossibleValue::new(TUNED).help(tuned)]);
+    PossibleValuesParser::new(all).try_map(|name| match &*name {
+        TUNED => Ok(LayoutChoice::Tuned),
+        name => name.parse().map(LayoutChoice::Named),
+    })
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trilobite convert bitnet-b1.58-2B-4T/ -o 2b.gguf
+  trilobite convert Llama-3.2-1B/ --type q8_0
+  trilobite convert Falcon-E-1B-prequantized/ --quantize absmean")]
+pub(crate) struct Convert {
+    /// Hugging Face folder, GGUF file or name of a pulled model
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
+    /// File to write [default: the source's name with .gguf]
+    #[arg(short, long, value_name = "OUT.gguf")]
+    output: Option<PathBuf>,
+    /// Layout of the ternary weights; `auto` depends on the model only
+    #[arg(long, default_value = Layout::Auto.name(), value_parser = layout_choices())]
+    layout: LayoutChoice,
+    /// Type of a dense model's matrices [default: as in the source]; norms and biases are F32
+    #[arg(long = "type", value_parser = choice(Type::ALL, Type::name, Type::summary))]
+    ty: Option<Type>,
+    /// Type of the embedding and the head; all but `source` can lose precision
+    #[arg(long, default_value_t, value_parser = choice(Head::ALL, Head::name, Head::summary))]
+    head: Head,
+    /// A coarse copy of the head for faster greedy, top-k and min-p decoding, with the same results;
+    /// files with one cannot be read by bitnet.cpp
+    #[arg(long, value_name = "SCAN", default_value_t,
+          value_parser = choice(HeadScan::ALL, HeadScan::name, HeadScan::summary))]
+    head_scan: HeadScan,
+    /// Quantize a dense model to ternary weights. This destroys the model unless its weights are
+    /// master weights of a BitNet model, or ternary weights stored as floats
+    #[arg(long, value_parser = choice(Quantize::ALL, Quantize::name, Quantize::summary))]
+    quantize: Option<Quantize>,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    threads: Threads,
+}
 
 pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
@@ -77,7 +140,8 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
     if global.quiet {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut text = format!("{}: {}\n", out.display(), output::bytes(report.file_bytes));
+    let name = output::line(&out.display().to_string());
+    let mut text = format!("{name}: {}\n", output::bytes(report.file_bytes));
     for t in &report.types {
         let (name, bytes) = (t.ty.name(), output::bytes(t.bytes));
         text +=
@@ -101,12 +165,15 @@ pub(crate) fn run(args: &Convert, global: &Global) -> Result<ExitCode> {
 
 /// The recorded layout of a source.
 fn tuned(source: &Path) -> Result<Tuned> {
-    let (cache, of_source) =
-        (Cache::from_env(), |error: Error| model::of_model(error.into(), source));
-    layouts(&cache, Some(source))
-        .and_then(|all| all.ok_or(Error::NotTernary))
-        .map_err(of_source)?;
-    let found = Tuned::find(&cache, source, &machine::processor()?).map_err(of_source)?;
+    let found = layouts(&Cache::from_env(), Some(source), &machine::processor()?);
+    let found = found.and_then(|found| {
+        let (layouts, tuned) = found.ok_or(Error::NotTernary)?;
+        match layouts.possible[..] {
+            [only] => Err(Error::OneLayout(only)),
+            _ => Ok(tuned),
+        }
+    });
+    let found = found.map_err(|error| model::of_model(error.into(), source))?;
     let name = source.display();
     found.with_context(|| {
         format!("{name}: no layout is recorded for this machine; `trilobite tune {name}` finds the fastest")

@@ -58,10 +58,8 @@ impl LayoutRule {
         if !model.gguf().tensors().iter().any(|tensor| tensor.ty.is_ternary()) {
             return Ok(None);
         }
-        let (cache, machine) = (Cache::from_env(), machine::processor()?);
-        let Ok(Some(layouts)) = layouts(&cache, path) else { return Ok(None) };
-        let tuned = path.map(|path| Tuned::find(&cache, path, &machine)).transpose()?.flatten();
-        Ok(Some(LayoutRule { layouts, tuned }))
+        let found = layouts(&Cache::from_env(), path, &machine::processor()?);
+        Ok(found.ok().flatten().map(|(layouts, tuned)| LayoutRule { layouts, tuned }))
     }
 
     fn json(&self) -> Value {

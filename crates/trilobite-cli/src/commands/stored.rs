@@ -107,6 +107,9 @@ impl CachedModel {
     }
 }
 
+/// The format of the record of the fastest layout, without a converted file.
+const RECORD: &str = "layout record";
+
 fn copy_json(copy: &ConvertedCopy) -> Value {
     json!({ "path": copy.folder, "bytes": copy.bytes })
 }
@@ -126,7 +129,7 @@ pub(crate) fn list(args: &List) -> Result<ExitCode> {
                 "name": copy.name,
                 "source": copy.source,
                 "revision": null,
-                "format": "converted",
+                "format": if copy.has_file { "converted" } else { RECORD },
                 "complete": copy.source.is_some(),
                 "bytes": copy.bytes,
                 "path": copy.folder,
@@ -148,12 +151,14 @@ pub(crate) fn list(args: &List) -> Result<ExitCode> {
         rows.push([name, model.source(), revision.to_owned(), format, size(model.bytes)]);
         for copy in &model.copies {
             let blank = String::new;
-            rows.push(["  converted".into(), blank(), blank(), "gguf".into(), size(copy.bytes)]);
+            let format = if copy.has_file { "gguf" } else { RECORD };
+            rows.push(["  converted".into(), blank(), blank(), format.into(), size(copy.bytes)]);
         }
     }
     for copy in others {
         let source = copy.source.as_deref().map_or("", |path| path.to_str().unwrap_or_default());
-        let row = [&copy.name, source, "", "converted"].map(str::to_owned);
+        let format = if copy.has_file { "converted" } else { RECORD };
+        let row = [&copy.name, source, "", format].map(str::to_owned);
         let [name, source, revision, format] = row;
         rows.push([name, source, revision, format, size(copy.bytes)]);
     }

@@ -101,6 +101,7 @@ fn tune(args: &Tune, global: &Global, machine: Machine) -> Result<ExitCode> {
         for trial in &mut trials {
             say(&format!("run {round} of {}, {}", args.runs, trial.layout));
             trial.speeds.push(speed(&trial.file, args.n, threads)?);
+            ensure!(!interrupt::seen(), "interrupted");
         }
     }
     let speeds = trials.into_iter().map(Trial::result).collect::<Result<Vec<_>>>()?;
@@ -133,9 +134,10 @@ fn tune(args: &Tune, global: &Global, machine: Machine) -> Result<ExitCode> {
     }
     let mut text = table(&name, &tuned);
     text += &format!("{}\n", choice.reason(tuned.auto));
-    text += &format!("recorded in {}\n", record.display());
+    let line = |path: PathBuf| output::line(&path.display().to_string());
+    text += &format!("recorded in {}\n", line(record));
     if let Some(kept) = kept {
-        text += &format!("converted to {}\n", kept.display());
+        text += &format!("converted to {}\n", line(kept));
     }
     output::print_text(&text)?;
     Ok(ExitCode::SUCCESS)

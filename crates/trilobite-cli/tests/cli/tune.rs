@@ -179,7 +179,9 @@ fn the_layout_that_is_recorded_is_used() {
         assert_eq!(types(&place.json(&args, Path::new(out))), [expected]);
     }
     // A record of another machine, of other sources, or a damaged one is not used.
-    for (key, value) in [("isa", "other"), ("cpu", "other"), ("sources", "0"), ("layout", "x")] {
+    for (key, value) in
+        [("isa", "other"), ("cpu", "other"), ("sources", "0"), ("layout", "x"), ("layout", "auto")]
+    {
         let valid = fs::read(place.record()).unwrap();
         place.change(key, value);
         let inspected = place.inspect();
@@ -208,6 +210,7 @@ fn a_small_model_keeps_the_record_only() {
     assert!(types(&inspected).contains(&"T5_3"), "{:?}", types(&inspected));
     let list = stdout(&mut with_home(place.home.path(), &["list"])).unwrap();
     let name = list.lines().find(|line| line.starts_with("tinystories-")).unwrap();
+    assert!(name.contains("layout record"), "{name}");
     let (name, _) = name.split_once(' ').unwrap();
     stdout(&mut with_home(place.home.path(), &["rm", name])).unwrap();
     assert_eq!(place.files(), Vec::<String>::new());

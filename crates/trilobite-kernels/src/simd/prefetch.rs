@@ -20,7 +20,7 @@ impl Prefetch {
     ///
     /// On Zen 4 a prefetch to the first level holds one of its few fill buffers until memory answers.
     /// With [`Second`](Self::Second) I2_S and T5_3 decoded 1.3 to 1.5 times as fast as with
-    /// [`All`](Self::All), and attention over 4,000 positions in f32 took 0.6 of the time.
+    /// [`All`](Self::All), and attention over 4,000 positions in f32 took half of the time.
     #[inline]
     pub(crate) fn fastest() -> Prefetch {
         match Processor::this() {

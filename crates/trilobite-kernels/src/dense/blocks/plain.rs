@@ -82,7 +82,7 @@ fn decode<F: Format<N, B>, const N: usize, const B: usize>(
     }
 }
 
-/// The integer that a code stands for. Codes without bias are signed.
+/// The integer that a code stands for. Only codes of eight bits can be negative; others are below 64.
 fn value(code: u8, bias: u8) -> i32 {
     i32::from(code.wrapping_sub(bias) as i8)
 }
