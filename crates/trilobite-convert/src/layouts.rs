@@ -1,7 +1,7 @@
 //! The layouts that the ternary weights of a model can have.
 
 use trilobite_format::TensorType;
-use trilobite_format::model::Architecture;
+use trilobite_format::model::{Hyperparameters, Role};
 
 use crate::model::{Data, Planned};
 use crate::options::{HeadScan, Layout};
@@ -23,17 +23,21 @@ pub struct Layouts {
     /// Whether a file gets a coarse copy of the head with [`HeadScan::Auto`] and another layout than
     /// [`Layout::I2S`], as an option that holds for all layouts.
     pub head_scan: HeadScan,
+    /// Maximum context length of the model in tokens.
+    pub context: u64,
+    /// Whether the model gives embeddings only: it says how hidden states are pooled, and has no head.
+    pub only_embeds: bool,
     squared_relu: bool,
 }
 
 impl Layouts {
-    /// The layouts of planned tensors that are not transposed.
-    pub(crate) fn of(tensors: &[Planned<'_>], arch: Architecture) -> Layouts {
+    /// The layouts of a model with these planned tensors, which are not transposed.
+    pub(crate) fn of(tensors: &[Planned<'_>], model: &Hyperparameters) -> Layouts {
         let ternary = || tensors.iter().filter(|tensor| tensor.data.is_ternary());
         let i2_s = |tensor: &Planned<'_>| TensorType::I2S.byte_len(&tensor.shape);
         let bytes = |tensor| i2_s(tensor).or_else(|| TensorType::I2R.byte_len(&tensor.shape));
         let bytes = ternary().filter_map(bytes).sum();
-        let squared_relu = arch.squared_relu();
+        let squared_relu = model.arch.squared_relu();
         let two_bits =
             if ternary().all(|tensor| i2_s(tensor).is_some()) { Layout::I2S } else { Layout::Auto };
         let auto = match (bytes < CACHE_SIZE, squared_relu) {
@@ -54,7 +58,16 @@ impl Layouts {
         }
         let scan = tensors.iter().any(|tensor| matches!(tensor.data, Data::Scan(_)));
         let head_scan = if scan { HeadScan::Always } else { HeadScan::None };
-        Layouts { auto, possible, bytes, head_scan, squared_relu }
+        let head = tensors.iter().any(|tensor| tensor.name == Role::Head.name(0));
+        Layouts {
+            auto,
+            possible,
+            bytes,
+            head_scan,
+            context: model.context,
+            only_embeds: model.pooling.is_some() && !head,
+            squared_relu,
+        }
     }
 
     /// Why [`Layout::Auto`] stands for its layout.
@@ -70,6 +83,8 @@ impl Layouts {
 
 #[cfg(test)]
 mod tests {
+    use trilobite_format::model::Architecture;
+
     use super::*;
     use crate::testing::{Tiny, run};
     use crate::trits::{Encoding, Ternary};
@@ -86,7 +101,10 @@ mod tests {
             head_dim: None,
         };
         let (shape, data) = (vec![rows, cols], Data::Ternary(ternary));
-        Layouts::of(&[Planned { name: "x".to_owned(), ty, shape, data }], arch)
+        let tiny = Tiny::bitnet().checkpoint();
+        let model = crate::write::plan(&tiny, &Options::default()).unwrap().model;
+        let model = Hyperparameters { arch, ..model };
+        Layouts::of(&[Planned { name: "x".to_owned(), ty, shape, data }], &model)
     }
 
     #[test]

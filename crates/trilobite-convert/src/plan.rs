@@ -1,7 +1,7 @@
 //! Decisions shared by all kinds of sources.
 
 use trilobite_format::keys::{self, DENSE_PROJECTIONS};
-use trilobite_format::model::{Architecture, HeadScanPart, Role, is_projection};
+use trilobite_format::model::{Architecture, HeadScanPart, Hyperparameters, Role, is_projection};
 use trilobite_format::{Metadata, TensorType};
 use trilobite_kernels::source::same;
 
@@ -48,9 +48,14 @@ pub(crate) fn ternary_type(layout: Layout, name: &str, shape: &[u64]) -> Result<
 }
 
 /// Chooses the types of ternary matrices where the layout leaves a choice.
-fn arrange(tensors: &mut [Planned<'_>], arch: Architecture, layout: Layout) -> Result<(), Error> {
+fn arrange(
+    tensors: &mut [Planned<'_>],
+    model: &Hyperparameters,
+    layout: Layout,
+) -> Result<(), Error> {
+    let arch = model.arch;
     let layout = match layout {
-        Layout::Auto => Layouts::of(tensors, arch).auto,
+        Layout::Auto => Layouts::of(tensors, model).auto,
         layout => layout,
     };
     let sparse = match layout {
@@ -106,7 +111,7 @@ pub(crate) fn file_type(tensors: &[Planned<'_>]) -> Option<u32> {
 /// Applies the type options to all tensors, and adds the coarse copy of the head.
 pub(crate) fn choose_types(
     tensors: &mut Vec<Planned<'_>>,
-    arch: Architecture,
+    model: &Hyperparameters,
     options: &Options,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
@@ -119,9 +124,9 @@ pub(crate) fn choose_types(
         }
         None => {}
     }
-    arrange(tensors, arch, options.layout)?;
+    arrange(tensors, model, options.layout)?;
     choose_head(tensors, options.head, notes)?;
-    add_scan(tensors, options, ternary || arch.has_experts());
+    add_scan(tensors, options, ternary || model.arch.has_experts());
     Ok(())
 }
 

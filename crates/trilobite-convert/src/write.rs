@@ -69,7 +69,7 @@ pub fn layouts(checkpoint: &Checkpoint) -> Result<Option<Layouts>, Error> {
     // A layout that every ternary model can have, and that transposes nothing.
     let options = Options { layout: options::Layout::T5_3, ..Options::default() };
     match plan(checkpoint, &options) {
-        Ok(plan) => Ok(Some(Layouts::of(&plan.tensors, plan.model.arch))),
+        Ok(plan) => Ok(Some(Layouts::of(&plan.tensors, &plan.model))),
         Err(Error::LayoutOfDense(_)) => Ok(None),
         Err(error) => Err(error),
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
-use trilobite_convert::{Layout, start_threads};
+use trilobite_convert::{Layout, Layouts, start_threads};
 use trilobite_hub::{Cache, LayoutSpeed, Machine, Speed, Tuned, Tuning};
 use trilobite_runtime::{Error, Model, Session, SessionOptions};
 
@@ -78,6 +78,7 @@ fn tune(args: &Tune, global: &Global, machine: Machine) -> Result<ExitCode> {
         go_on()
     })?;
     let layouts = tuning.layouts().clone();
+    check(&layouts, args.n)?;
     let mut trials = Vec::new();
     for (index, &layout) in layouts.possible.iter().enumerate() {
         say(&format!("converting to {layout}, {} of {}", index + 1, layouts.possible.len()));
@@ -88,11 +89,7 @@ fn tune(args: &Tune, global: &Global, machine: Machine) -> Result<ExitCode> {
             go_on()
         });
         bar.finish();
-        let trial = Trial { layout, file: file?, speeds: Vec::new() };
-        if index == 0 {
-            check(&Model::open(&trial.file)?, args.n)?;
-        }
-        trials.push(trial);
+        trials.push(Trial { layout, file: file?, speeds: Vec::new() });
     }
     let threads = args.threads.map_or_else(machine::cores, usize::from);
     // The rounds are interleaved, so that a slow phase of the machine affects all layouts. A model
@@ -148,11 +145,11 @@ fn go_on() -> ControlFlow<()> {
 }
 
 /// Checks that a model decodes, and as many tokens.
-fn check(model: &Model, tokens: usize) -> Result<()> {
-    ensure!(!model.only_embeds(), Error::OnlyEmbeds);
-    let most = model.config().context;
+fn check(model: &Layouts, tokens: usize) -> Result<()> {
+    ensure!(!model.only_embeds, Error::OnlyEmbeds);
+    let most = model.context;
     ensure!(
-        tokens < most,
+        u64::try_from(tokens).is_ok_and(|tokens| tokens < most),
         "{tokens} tokens and one more were asked for, but the model was made for at most {most}"
     );
     Ok(())

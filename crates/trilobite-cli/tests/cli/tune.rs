@@ -216,6 +216,15 @@ fn a_small_model_keeps_the_record_only() {
     assert_eq!(place.files(), Vec::<String>::new());
 }
 
+/// The error of a command that says nothing else, such as what it converts.
+fn refused(command: &mut Command) -> String {
+    let said = command.output().unwrap();
+    assert_eq!(said.status.code(), Some(1));
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
+}
+
 #[test]
 fn a_model_without_a_choice_is_refused() {
     let place = Place::new();
@@ -233,9 +242,11 @@ fn a_model_without_a_choice_is_refused() {
     stdout(&mut place.command(&["run", "--repack", "--tokens", "1", "-n1"], &dense)).unwrap();
     let embeds = Fixture::named("embeddings").folder.join("qwen3");
     if embeds.exists() {
-        let said = fails(&mut place.command(&["tune"], &embeds));
+        let said = refused(&mut place.command(&["tune"], &embeds));
         assert!(said.contains("`trilobite embed` gives them"), "{said}");
     }
+    let said = refused(&mut place.of(&["tune", "-n", "100000"]));
+    assert!(said.contains("100000 tokens and one more were asked for"), "{said}");
     assert!(place.files().is_empty(), "{:?}", place.files());
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
             None => Error::Unexpected { file, tensor: name },
         });
     }
-    plan::choose_types(&mut tensors, model.arch, options, &mut notes)?;
+    plan::choose_types(&mut tensors, &model, options, &mut notes)?;
     let mut metadata =
         metadata::translate(&file.name, source, &model, &checkpoint.name, &mut notes)?;
     if let Some(file_type) = plan::file_type(&tensors) {

@@ -291,8 +291,7 @@ impl<'a> HfPlanner<'a, '_> {
                         .to_owned(),
             });
         }
-        let arch = self.source.model.arch;
-        plan::choose_types(&mut self.tensors, arch, self.options, &mut self.notes)
+        plan::choose_types(&mut self.tensors, &self.source.model, self.options, &mut self.notes)
     }
 
     /// Packs the matrices of a dense model of Bonsai's architecture that have scales for groups,
