@@ -185,6 +185,23 @@ pub enum Error {
         /// The weight.
         found: f32,
     },
+    /// A bias exceeds the range of F32 when it is multiplied by the scale of its weights.
+    #[error(
+        "{file}: tensor {tensor} holds {found} at element {element}, which times weight_scale {factor} \
+         is beyond the range of F32"
+    )]
+    Bias {
+        /// The file.
+        file: String,
+        /// The bias.
+        tensor: String,
+        /// Flat index of the element.
+        element: u64,
+        /// The element.
+        found: f32,
+        /// The scale.
+        factor: f32,
+    },
     /// A file that another one names is missing.
     #[error("{by} names {file}, which is missing")]
     NoFile {

@@ -372,11 +372,23 @@ impl<'a> HfPlanner<'a, '_> {
         let data = if offset || factor.is_some() || reordering.is_some() {
             view.require_finite()?;
             let values = view.to_f32();
+            let factor = factor.unwrap_or(1.0);
             let value = |i| {
-                let value = values[source_row(i, reordering)];
-                if offset { 1.0 + value } else { value * factor.unwrap_or(1.0) }
+                let element = source_row(i, reordering);
+                let value = values[element];
+                let changed = if offset { 1.0 + value } else { value * factor };
+                match changed.is_finite() {
+                    true => Ok(changed),
+                    false => Err(Error::Bias {
+                        file: view.file.to_owned(),
+                        tensor: view.name.clone(),
+                        element: element as u64,
+                        found: value,
+                        factor,
+                    }),
+                }
             };
-            Data::Values((0..values.len()).map(value).collect())
+            Data::Values((0..values.len()).map(value).collect::<Result<_, _>>()?)
         } else {
             Data::Dense(Dense { view, head_dim: None })
         };

@@ -92,6 +92,10 @@ fn a_scale_that_multiplies_weights_multiplies_their_bias() {
     };
     let scale = |i| 0.5 + i as f32 / 8.0;
     check(&tiny, scale);
+    let mut large = tiny.clone();
+    large.get(&block("self_attn.q_proj.weight_scale")).2 = bf16s(&[3.0]);
+    large.get(&block("self_attn.q_proj.bias")).2[2..4].copy_from_slice(&bf16s(&[3e38]));
+    contains(&large.error(), "at element 1, which times weight_scale 3 is beyond the range of F32");
     let mut excluded = tiny.clone();
     excluded.config["quantization_config"]["modules_to_not_convert"] = json!(["v_proj", "lm_head"]);
     excluded.set(block("self_attn.v_proj.weight"), "BF16", &[8, HIDDEN], bf16s(&[0.5; 128]));
