@@ -9,6 +9,8 @@ use trilobite_format::{Error as Format, TensorType};
 use trilobite_hub::Error as Hub;
 use trilobite_runtime::Error as Runtime;
 
+use crate::output;
+
 /// The page where the hub creates access tokens.
 const TOKENS: &str = "https://huggingface.co/settings/tokens";
 
@@ -33,7 +35,7 @@ fn of_hub(error: &Hub) -> ErrorHint {
         Hub::Convert(error) => return of_convert(error),
         Hub::Format(error) => return of_format(error),
         Hub::NotPulled { name } | Hub::OtherRevision { name, .. } => {
-            format!("`trilobite pull {name}` fetches it")
+            format!("`trilobite pull {}` fetches it", output::word(name))
         }
         Hub::NoModel { near: Some(near), pulled: false, .. } => {
             format!("`trilobite pull {near}` fetches it")
@@ -46,7 +48,8 @@ fn of_hub(error: &Hub) -> ErrorHint {
         Hub::UnknownModel { .. } => "OWNER/REPOSITORY names one on the hub".to_owned(),
         Hub::ChooseFile { repository, files } => {
             let first = files.first().map_or("FILE", |(name, _)| name);
-            format!("`trilobite pull {repository}:{first}` fetches the first")
+            let first = format!("{repository}:{first}");
+            format!("`trilobite pull {}` fetches the first", output::word(&first))
         }
         Hub::Gated { token: false, .. } | Hub::NoAccess { token: false, .. } => {
             format!("then set HF_TOKEN or --token to an access token of {TOKENS}")

@@ -104,6 +104,15 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     escaped(text, hides)
 }
 
+/// Text as a single word of a shell's command line, in quotes if it needs them.
+pub(crate) fn word(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_alphanumeric() || "%+,-./:=@_".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.into(),
+        false => format!("'{}'", text.replace('\'', r"'\''")).into(),
+    }
+}
+
 fn escaped(text: &str, hides: impl Fn(char) -> bool) -> Cow<'_, str> {
     replaced(text, hides, |c| c.escape_default().to_string())
 }
@@ -245,4 +254,23 @@ impl<W: Write> Write for Target<'_, W> {
 /// A human-readable number of bytes.
 pub(crate) fn bytes(n: u64) -> String {
     Size(n).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_a_command_has_quotes_if_it_needs_them() {
+        assert_eq!(word("models/2b-4T_v1.0.gguf"), "models/2b-4T_v1.0.gguf");
+        for (text, quoted) in [
+            ("my model", "'my model'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+            ("~/m", "'~/m'"),
+            ("", "''"),
+        ] {
+            assert_eq!(word(text), quoted);
+        }
+    }
 }

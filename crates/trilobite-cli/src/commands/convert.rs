@@ -174,9 +174,10 @@ fn tuned(source: &Path) -> Result<Tuned> {
         }
     });
     let found = found.map_err(|error| model::of_model(error.into(), source))?;
-    let name = source.display();
+    let name = source.display().to_string();
     found.with_context(|| {
-        format!("{name}: no layout is recorded for this machine; `trilobite tune {name}` finds the fastest")
+        let word = output::word(&name);
+        format!("{name}: no layout is recorded for this machine; `trilobite tune {word}` finds the fastest")
     })
 }
 
