@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use trilobite_convert::{Checkpoint, Error as ConvertError, Options, Progress, convert_file};
+use trilobite_convert::{
+    Checkpoint, Error as ConvertError, Options, Progress, convert_file, is_converted,
+};
 use trilobite_runtime::Model;
 
 use crate::copies::{LOCK, TUNED, hash, origin, place};
@@ -183,6 +185,10 @@ impl Entry {
         if let Ok(Some(model)) = self.kept() {
             return Ok(model);
         }
+        let convert = |error: ConvertError| Fault::Convert(error.into());
+        if is_converted(checkpoint, &self.options).map_err(convert)? {
+            return Model::open(&self.source).map_err(|error| Fault::Convert(error.into()));
+        }
         self.clear().map_err(Fault::Keep)?;
         self.clear_trials();
         let file = &self.file();
@@ -298,5 +304,30 @@ impl Entry {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trilobite_convert::{Layout, ignore_progress};
+
+    use super::*;
+
+    #[test]
+    fn a_file_in_the_layout_that_another_process_has_chosen_is_opened_itself() {
+        let home = tempfile::tempdir().unwrap();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/golden");
+        let golden = Checkpoint::open(golden.join("bitnet_gguf")).unwrap();
+        let path = home.path().join("m.gguf");
+        convert_file(&golden, &Options::default(), &path, false, &mut ignore_progress).unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let mut entry = Entry::of(&checkpoint, &path, &Cache::at(home.path())).unwrap();
+        entry.options.layout = Layout::T5_3;
+        let file = entry.file();
+        let chosen = |_: &Entry| Options::default();
+        let opened = open(Ok(entry), &checkpoint, &chosen, &mut |_| ControlFlow::Continue(()));
+        assert!(opened.unwrap().is_some());
+        assert!(!file.exists());
+        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "the lock only");
     }
 }
