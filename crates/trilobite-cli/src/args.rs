@@ -95,7 +95,7 @@ pub(crate) fn is_task_file(name: &str) -> bool {
 pub(crate) struct Threads {
     /// Threads of a conversion [default: all cores]
     #[arg(short, long, value_parser = thread_count())]
-    threads: Option<u16>,
+    pub(crate) threads: Option<u16>,
 }
 
 impl Threads {

@@ -20,29 +20,41 @@ const BUILT_IN_NAME: &str = "tinystories (built in)";
 const DEFAULT_CONTEXT: usize = 4096;
 
 /// Loads the model that the arguments name, and prints its notes.
-pub(crate) fn load(args: &args::Model, global: &args::Global) -> Result<Arc<Model>> {
-    Ok(Arc::new(read_and_tell(args, global)?))
+pub(crate) fn load(
+    args: &args::Model,
+    threads: Option<u16>,
+    global: &args::Global,
+) -> Result<Arc<Model>> {
+    Ok(Arc::new(read_and_tell(args, threads, global)?))
 }
 
 /// Loads the model with its weights in large pages, for decoding.
-pub(crate) fn load_to_decode(args: &args::Model, global: &args::Global) -> Result<Arc<Model>> {
-    Ok(Arc::new(read_and_tell(args, global)?.into_large_pages(machine::cores())))
+pub(crate) fn load_to_decode(
+    args: &args::Model,
+    threads: Option<u16>,
+    global: &args::Global,
+) -> Result<Arc<Model>> {
+    Ok(Arc::new(read_and_tell(args, threads, global)?.into_large_pages(machine::cores())))
 }
 
-fn read_and_tell(args: &args::Model, global: &args::Global) -> Result<Model> {
-    let model = read(args, global)?;
+fn read_and_tell(args: &args::Model, threads: Option<u16>, global: &args::Global) -> Result<Model> {
+    let model = read(args, threads, global)?;
     for note in model.notes().iter().filter(|_| !global.quiet) {
         output::say(&format!("note: {note}"));
     }
     Ok(model)
 }
 
-/// Opens the model that the arguments name.
-pub(crate) fn read(args: &args::Model, global: &args::Global) -> Result<Model> {
+/// Opens the model that the arguments name. If it must be converted, by so many threads.
+pub(crate) fn read(
+    args: &args::Model,
+    threads: Option<u16>,
+    global: &args::Global,
+) -> Result<Model> {
     // Every use of a model needs kernels. Their error is not one of the file.
     Kernels::detect()?;
-    let Some(path) = args.model.as_deref() else { return open(None, args, global) };
-    open(Some(path), args, global).map_err(|error| of_model(error, path))
+    let Some(path) = args.model.as_deref() else { return open(None, args, threads, global) };
+    open(Some(path), args, threads, global).map_err(|error| of_model(error, path))
 }
 
 /// Names the path of a model in an error, unless the error begins with it.
@@ -57,7 +69,12 @@ pub(crate) fn of_model(error: anyhow::Error, path: &Path) -> anyhow::Error {
 }
 
 /// Opens a model, and reports the progress of its conversion if it is a checkpoint.
-fn open(path: Option<&Path>, args: &args::Model, global: &args::Global) -> Result<Model> {
+fn open(
+    path: Option<&Path>,
+    args: &args::Model,
+    threads: Option<u16>,
+    global: &args::Global,
+) -> Result<Model> {
     let bar = output::Progress::new(0, output::Unit::Bytes, global)?;
     let say = |text: String| {
         if !global.quiet {
@@ -66,7 +83,8 @@ fn open(path: Option<&Path>, args: &args::Model, global: &args::Global) -> Resul
     };
     let mut waiting = false;
     let machine = &machine::processor()?;
-    let how = Opening { keep: !args.no_cache, repack: args.repack, machine };
+    let threads = threads.map_or(0, usize::from);
+    let how = Opening { keep: !args.no_cache, repack: args.repack, threads, machine };
     let opened = trilobite_hub::open(&Cache::from_env(), path, how, &mut |event| {
         match event {
             Conversion::Progress(at) => {
@@ -183,7 +201,7 @@ pub(crate) fn drafter(
 ) -> Result<Speculation> {
     let source = args::Model { model: Some(path.to_owned()), no_cache, repack: false };
     let named = || format!("--draft {}", path.display());
-    let drafting = load_to_decode(&source, global).context("--draft")?;
+    let drafting = load_to_decode(&source, compute.threads, global).context("--draft")?;
     let context = session.context().min(drafting.config().context);
     ensure_head(&drafting)?;
     let options = session_options(&drafting, compute, Some(context))?;

@@ -11,7 +11,7 @@
 //! pull(&cache, &Source::hub(None), &asked, &mut |event| eprintln!("{event}"))?;
 //! let go_on = &mut |_: trilobite_hub::Conversion<'_>| ControlFlow::Continue(());
 //! let machine = &Machine { cpu: None, isa: "avx2".to_owned() };
-//! let how = Opening { keep: true, repack: false, machine };
+//! let how = Opening { keep: true, repack: false, threads: 0, machine };
 //! let model = open(&cache, Some("repository".as_ref()), how, go_on)?;
 //! # }
 //! # Ok::<(), trilobite_hub::Error>(())

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use trilobite_convert::{
     Checkpoint, Layouts, Options, Progress, convert, is_converted, layouts as layouts_of,
+    start_threads,
 };
 use trilobite_format::{Error as FormatError, LFS_POINTER, Metadata, read_regular};
 use trilobite_runtime::{Error as RuntimeError, Model, Tokenizer};
@@ -37,6 +38,8 @@ pub struct Opening<'a> {
     pub keep: bool,
     /// Whether to convert a GGUF file of ternary weights to the fastest layout.
     pub repack: bool,
+    /// Threads of a conversion, as for [`start_threads`]; 0 means one for each core.
+    pub threads: usize,
     /// The machine that decodes.
     pub machine: &'a Machine,
 }
@@ -55,6 +58,7 @@ pub fn open(
 ) -> Result<Model> {
     let silent = &mut |_: Conversion<'_>| ControlFlow::Continue(());
     let Some(argument) = model else {
+        start_threads(how.threads)?;
         return in_memory(&built_in()?, &Options::default(), silent);
     };
     let path = &*resolve(cache, argument)?;
@@ -67,6 +71,7 @@ pub fn open(
             opened => return Ok(opened?),
         }
     }
+    start_threads(how.threads)?;
     let checkpoint = Checkpoint::open(path)?;
     let entry = Entry::of(&checkpoint, path, cache);
     let choose = |entry: &Entry| {

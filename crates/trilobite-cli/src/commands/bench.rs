@@ -110,7 +110,7 @@ struct Measured {
 }
 
 pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
-    let model = model::load_to_decode(&args.model, global)?;
+    let model = model::load_to_decode(&args.model, args.threads.iter().max().copied(), global)?;
     ensure!(
         args.n == 0 || !model.only_embeds(),
         "the model gives embeddings only, so there is nothing to decode; -n 0 measures its prefill"

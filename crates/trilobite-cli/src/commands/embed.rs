@@ -56,7 +56,7 @@ pub(crate) struct Embed {
 
 pub(crate) fn run(args: &Embed, global: &Global) -> Result<ExitCode> {
     let Texts { source, list } = texts(args)?;
-    let model = model::load(&args.model, global)?;
+    let model = model::load(&args.model, args.compute.threads, global)?;
     model::tokenizer(&model, global)?;
     let prompt = model.prompt(args.prompt_name.as_deref())?;
     let context = args.ctx.unwrap_or(model.config().context);

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         outcomes.push(trilobite_eval::grade_answers(task, place(data), answers)?);
     } else {
         let data = &data(args, &tasks)?;
-        let model = model::load_to_decode(&args.model, global)?;
+        let model = model::load_to_decode(&args.model, args.compute.threads, global)?;
         // Print the tokenizer's assumptions before scoring anything.
         model::tokenizer(&model, global)?;
         let session = model::session(&model, &args.compute, args.ctx)?;

@@ -28,7 +28,7 @@ const MAX_JSON_BYTES: usize = 65_536;
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<ExitCode> {
     args.threads.limit_conversion()?;
-    let model = model::read(&args.model, global)?;
+    let model = model::read(&args.model, args.threads.threads, global)?;
     let rule = LayoutRule::of(&model, args.model.model.as_deref())?;
     if args.json {
         let mut value = json(&model)?;

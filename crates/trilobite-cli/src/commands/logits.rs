@@ -10,7 +10,7 @@ use crate::args::{Global, Logits};
 use crate::{model, output};
 
 pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model, global)?;
+    let model = model::load(&args.model, args.compute.threads, global)?;
     let vocab = model.config().vocab;
     let (count, most) = (args.tokens.len(), model.config().context);
     ensure!(count <= most, "--tokens are {count}, but the model was made for at most {most}");

@@ -14,7 +14,7 @@ use crate::{input, model};
 const DEFAULT_WINDOW: usize = 2048;
 
 pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model, global)?;
+    let model = model::load(&args.model, args.compute.threads, global)?;
     let text = input::text(&args.file)?;
     let tokenizer = model::tokenizer(&model, global)?;
     let bos = tokenizer.encode("", true, false)?;

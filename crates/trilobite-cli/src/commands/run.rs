@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     }
     // An interrupted conversion removes its temporary file.
     interrupt::listen()?;
-    let model = model::load_to_decode(&args.model, global)?;
+    let model = model::load_to_decode(&args.model, args.compute.threads, global)?;
     let template = match args.tokens {
         Some(_) => None,
         None => Template::choose(&model, args)?,

@@ -17,7 +17,7 @@ use crate::output::{self, Progress, Unit};
 use crate::{input, model};
 
 pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
-    let model = model::load(&args.model, global)?;
+    let model = model::load(&args.model, args.compute.threads, global)?;
     let source = args.input.as_ref().map_or_else(|| "stdin".into(), |f| f.display().to_string());
     let input: Box<dyn BufRead> = match &args.input {
         Some(path) => Box::new(BufReader::new(File::open(path).with_context(|| source.clone())?)),

@@ -159,7 +159,7 @@ fn address(args: &Serve) -> Result<SocketAddr> {
 fn served(path: Option<&Path>, args: &Serve, global: &Global) -> Result<ServedModel> {
     let &Serve { no_cache, repack, .. } = args;
     let source = args::Model { model: path.map(Path::to_owned), no_cache, repack };
-    let model = model::load_to_decode(&source, global)?;
+    let model = model::load_to_decode(&source, args.compute.threads, global)?;
     model::tokenizer(&model, global)?;
     let session = model::session_options(&model, &args.compute, args.ctx)?;
     let name = path.map_or_else(|| BUILT_IN.to_owned(), name);

@@ -96,7 +96,7 @@ impl Subject {
 
 pub(crate) fn run(args: &Verify, global: &Global) -> Result<ExitCode> {
     let recorded = recorded::folder(args.recorded.as_deref(), args.model.model.as_deref())?;
-    let model = model::load(&args.model, global)?;
+    let model = model::load(&args.model, args.threads, global)?;
     let name = model::name(&args.model);
     let threads = args.threads.map_or_else(machine::cores, usize::from);
     let subject = Subject::new(model, threads)?;
