@@ -7,7 +7,7 @@ use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, HOST, ORIGIN, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
@@ -51,16 +51,17 @@ impl Guard {
         Self { key: options.api_key.clone(), hosts, origins }
     }
 
-    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> ApiResult<()> {
+    fn check_host(&self, request: &Request) -> ApiResult<()> {
         let Some(hosts) = &self.hosts else { return Ok(()) };
         let refused = |host: &str| {
             let message = format!("this server does not answer to the host {host:?}");
             Err(ApiError::status(StatusCode::FORBIDDEN, message).with_code("host_not_allowed"))
         };
-        let header = headers.get(HOST).map(|host| host.to_str().unwrap_or("\u{fffd}"));
-        let named = uri.authority().map(|authority| authority.as_str()).into_iter().chain(header);
-        let named: Vec<&str> = named.collect();
-        if named.is_empty() {
+        let header = request.headers().get(HOST).map(|host| host.to_str().unwrap_or("\u{fffd}"));
+        let authority = request.uri().authority().map(|authority| authority.as_str());
+        let named: Vec<&str> = authority.into_iter().chain(header).collect();
+        // HTTP/1.0 has no Host header. Browsers, whose pages the check is about, speak HTTP/1.1.
+        if named.is_empty() && request.version() > Version::HTTP_10 {
             return refused("");
         }
         match named.iter().find(|host| !hosts.iter().any(|known| *known == without_port(host))) {
@@ -106,8 +107,7 @@ impl Guard {
     /// Passes an allowed request on and refuses another.
     pub(crate) async fn pass(&self, request: Request, next: Next) -> Response {
         let (path, headers) = (request.uri().path().to_owned(), request.headers());
-        let allowed =
-            self.check_host(request.uri(), headers).and_then(|()| self.check_origin(headers));
+        let allowed = self.check_host(&request).and_then(|()| self.check_origin(headers));
         let origin = match allowed {
             Ok(origin) => origin,
             Err(error) => return error.into_response(),

@@ -12,7 +12,7 @@ mod stream;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -25,7 +25,6 @@ use crate::engine::{Failure, panic_message};
 
 /// All paths.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let limit = DefaultBodyLimit::max(app.options.body_bytes);
     Router::new()
         .route("/", get(misc::page))
         .route("/health", get(misc::health))
@@ -41,7 +40,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/tokenizer_info", get(misc::tokenizer_info))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
-        .layer(limit)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
         .layer(CatchPanicLayer::custom(panicked))

@@ -166,6 +166,18 @@ fn bodies_that_are_no_requests_are_refused() {
     // With a length, the server does not wait for the body.
     let length = [JSON, ("Content-Length", "1001")];
     receive(open(server.address, "POST", COMPLETIONS, &length)).error(413);
+    // A client that sends all of it first still gets the answer.
+    for large in [&[JSON, ("Content-Length", "8388608")][..], &chunked] {
+        let mut stream = open(server.address, "POST", COMPLETIONS, large);
+        if large == chunked {
+            write!(stream, "800000\r\n").unwrap();
+        }
+        stream.write_all(&vec![b'a'; 8 << 20]).unwrap();
+        if large == chunked {
+            write!(stream, "\r\n0\r\n\r\n").unwrap();
+        }
+        receive(stream).error(413);
+    }
     let charset = ("Content-Type", "Application/JSON; charset=utf-8");
     ask(&[charset], b"{\"prompt\": \"a\", \"max_tokens\": 1}").ok();
 }

@@ -1,5 +1,7 @@
+use std::io::{Read, Write};
 #[cfg(target_os = "linux")]
 use std::net::SocketAddr;
+use std::net::TcpStream;
 
 use serde_json::json;
 use trilobite_server::Options;
@@ -46,6 +48,14 @@ fn only_names_of_this_machine_are_answered() {
     for host in ["evil.example", "localhost.evil.example:8080", "127.0.0.1.evil.example", ""] {
         let reply = ask(&server, "GET", "/health", &[("Host", host)]);
         assert_eq!(reply.error(403)["code"], "host_not_allowed", "{host}");
+    }
+    // HTTP/1.0 has no such header.
+    for (version, expected) in [("1.0", "200"), ("1.1", "403")] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        write!(stream, "GET /health HTTP/{version}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert_eq!(reply.split(' ').nth(1), Some(expected), "{reply}");
     }
     // The host in the target of the request counts, too.
     let reply = ask(&server, "GET", "http://evil.example/health", &[("Host", "localhost")]);
