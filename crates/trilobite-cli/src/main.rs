@@ -14,18 +14,14 @@ mod model;
 mod output;
 mod prompt_cache;
 mod suggest;
+mod usage;
 
-use std::borrow::Cow;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue};
 
 use crate::cli::{Cli, Command};
-
-/// The exit status of arguments that make no sense.
-const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     // An evaluation started this process as a sandbox: it confines itself and becomes Python.
@@ -35,7 +31,7 @@ fn main() -> ExitCode {
     }
     let result = match Cli::try_parse() {
         Ok(cli) => run(cli),
-        Err(error) => usage(error),
+        Err(error) => usage::report(error),
     };
     match result {
         Ok(code) => code,
@@ -55,7 +51,7 @@ fn main() -> ExitCode {
                 }
                 output::say(&text);
                 match error.downcast_ref() {
-                    Some(trilobite_server::Error::Option { .. }) => ExitCode::from(WRONG_USAGE),
+                    Some(trilobite_server::Error::Option { .. }) => ExitCode::from(usage::STATUS),
                     _ => ExitCode::FAILURE,
                 }
             }
@@ -86,30 +82,4 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man { dir } => commands::manual::man(&dir),
     }
-}
-
-/// Prints the requested help, or the error in the arguments.
-fn usage(mut error: clap::Error) -> Result<ExitCode> {
-    let argument = |(kind, value): (ContextKind, &ContextValue)| match value {
-        ContextValue::String(text) => match output::shown(text) {
-            Cow::Owned(shown) => Some((kind, shown)),
-            Cow::Borrowed(_) => None,
-        },
-        _ => None,
-    };
-    let escaped: Vec<_> = error.context().filter_map(argument).collect();
-    if !escaped.is_empty() {
-        // The suggestion repeats the argument.
-        error.remove(ContextKind::Suggested);
-    }
-    for (kind, text) in escaped {
-        error.insert(kind, ContextValue::String(text));
-    }
-    let printed = error.print();
-    if error.use_stderr() {
-        // stderr may be closed.
-        return Ok(ExitCode::from(WRONG_USAGE));
-    }
-    printed.map_err(output::Stdout)?;
-    Ok(ExitCode::SUCCESS)
 }

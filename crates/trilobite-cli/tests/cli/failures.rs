@@ -323,6 +323,30 @@ fn wrong_usage_has_its_own_exit_status() {
 }
 
 #[test]
+fn an_error_in_arguments_is_one_line() {
+    for (args, expected) in [
+        (&["rum"][..], "unrecognized subcommand 'rum'; a similar subcommand exists: 'run'"),
+        (
+            &["run", "--tmp", "1"],
+            "unexpected argument '--tmp' found; a similar argument exists: '--temp'",
+        ),
+        (
+            &["run", "--activations", "exat"],
+            "invalid value 'exat' for '--activations <HOW>' [possible values: exact, int8]; a similar \
+             value exists: 'exact'",
+        ),
+        (
+            &["logits"],
+            "the following required arguments were not provided: --tokens <IDS> --output <FILE.npy>",
+        ),
+    ] {
+        let output = command(args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((said, output.status.code()), (format!("error: {expected}\n"), Some(2)));
+    }
+}
+
+#[test]
 fn values_that_no_model_allows_are_wrong_usage() {
     let negative = "expected 0 or more";
     for (args, expected) in [

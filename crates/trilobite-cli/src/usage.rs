@@ -1,0 +1,57 @@
+//! Arguments that make no sense.
+
+use std::borrow::Cow;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::output;
+
+/// The exit status.
+pub(crate) const STATUS: u8 = 2;
+
+/// Prints the requested help, or the error in the arguments.
+pub(crate) fn report(mut error: clap::Error) -> Result<ExitCode> {
+    let argument = |(kind, value): (ContextKind, &ContextValue)| match value {
+        ContextValue::String(text) => match output::shown(text) {
+            Cow::Owned(shown) => Some((kind, shown)),
+            Cow::Borrowed(_) => None,
+        },
+        _ => None,
+    };
+    let escaped: Vec<_> = error.context().filter_map(argument).collect();
+    if !escaped.is_empty() {
+        // The suggestion repeats the argument.
+        error.remove(ContextKind::Suggested);
+    }
+    for (kind, text) in escaped {
+        error.insert(kind, ContextValue::String(text));
+    }
+    if !error.use_stderr() {
+        error.print().map_err(output::Stdout)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match error.kind() {
+        // The help. stderr may be closed.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => drop(error.print()),
+        _ => output::say(&one_line(&error.render().to_string())),
+    }
+    Ok(ExitCode::from(STATUS))
+}
+
+/// clap's message and its suggestions, without the usage that follows.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let follows =
+        |line: &str| line.starts_with("Usage:") || line.starts_with("For more information");
+    let mut joined = String::new();
+    for line in lines.take_while(|line| !follows(line)) {
+        match line.strip_prefix("tip: ") {
+            Some(tip) => joined += &format!("; {tip}"),
+            None if joined.is_empty() => joined += line,
+            None => joined += &format!(" {line}"),
+        }
+    }
+    joined
+}
