@@ -83,6 +83,14 @@ fn task_name() -> impl TypedValueParser<Value = String> {
     }
 }
 
+/// A parser for names of benchmark tasks, and for `all`.
+pub(crate) fn data_set() -> impl TypedValueParser<Value = String> {
+    |name: &str| match name {
+        "all" => Ok(name.to_owned()),
+        _ => suggest::task(name).map(|_| name.to_owned()),
+    }
+}
+
 /// Whether the name of a task is the path of its file: it ends in .toml or has a folder in it.
 pub(crate) fn is_task_file(name: &str) -> bool {
     name.ends_with(".toml") || name.contains(std::path::is_separator)

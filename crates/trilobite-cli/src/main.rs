@@ -50,10 +50,7 @@ fn main() -> ExitCode {
                     text += &hint;
                 }
                 output::say(&text);
-                match error.downcast_ref() {
-                    Some(trilobite_server::Error::Option { .. }) => ExitCode::from(usage::STATUS),
-                    _ => ExitCode::FAILURE,
-                }
+                usage::exit_status(&error)
             }
         },
     }

@@ -1,6 +1,7 @@
 //! Arguments that make no sense.
 
 use std::borrow::Cow;
+use std::fmt::{self, Display, Formatter};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,7 +10,28 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::output;
 
 /// The exit status.
-pub(crate) const STATUS: u8 = 2;
+const STATUS: u8 = 2;
+
+/// An error in arguments, whatever the model and the files are.
+#[derive(Debug)]
+pub(crate) struct WrongUsage(pub(crate) String);
+
+impl Display for WrongUsage {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUsage {}
+
+/// The exit status of a command that failed.
+pub(crate) fn exit_status(error: &anyhow::Error) -> ExitCode {
+    let option = matches!(error.downcast_ref(), Some(trilobite_server::Error::Option { .. }));
+    match option || error.is::<WrongUsage>() {
+        true => ExitCode::from(STATUS),
+        false => ExitCode::FAILURE,
+    }
+}
 
 /// Prints the requested help, or the error in the arguments.
 pub(crate) fn report(mut error: clap::Error) -> Result<ExitCode> {

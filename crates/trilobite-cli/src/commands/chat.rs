@@ -23,6 +23,7 @@ use super::inspect;
 use super::sampling::{describe, random_seed};
 use super::template::Template;
 use crate::args::{Global, Run};
+use crate::usage::WrongUsage;
 use crate::{interrupt, model, output};
 
 /// Number of prompt tokens to process between two checks for Ctrl-C.
@@ -37,7 +38,7 @@ pub(crate) fn run(
     global: &Global,
     template: Option<&Template>,
 ) -> Result<ExitCode> {
-    ensure!(!args.ids, "--ids needs a prompt: a chat shows text");
+    ensure!(!args.ids, WrongUsage("--ids needs a prompt: a chat shows text".to_owned()));
     let mut chat = Chat {
         tokenizer: model.tokenizer()?,
         name: model::name(&args.model),

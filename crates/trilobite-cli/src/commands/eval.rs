@@ -13,6 +13,7 @@ use trilobite_hub::Cache;
 
 use crate::args::{self, DEFAULT_KEY, Eval, Global};
 use crate::output::{self, Progress, Unit};
+use crate::usage::WrongUsage;
 use crate::{interrupt, machine, model, suggest};
 
 /// The name of the report in the folder of the results.
@@ -50,7 +51,9 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
             outcomes.push(outcome);
         }
     } else if let Some(answers) = &args.answers {
-        let [task] = &tasks[..] else { bail!("--answers belongs to one task") };
+        let [task] = &tasks[..] else {
+            bail!(WrongUsage("--answers belongs to one task".to_owned()));
+        };
         let data = &data(args, &tasks)?;
         outcomes.push(trilobite_eval::grade_answers(task, place(data), answers)?);
     } else {
@@ -101,11 +104,14 @@ fn tasks(args: &Eval) -> Result<Vec<Task>> {
             false => suggest::task(name)?,
         };
         if !seen.insert(task.name.clone()) {
-            bail!("--tasks names {} twice", task.name);
+            bail!(WrongUsage(format!("--tasks names {} twice", task.name)));
         }
         tasks.push(match args.shots {
             Some(shots) if numbered(&task) && task.shots != shots => {
-                bail!("{name} has {} examples before each item, --shots says {shots}", task.shots)
+                bail!(WrongUsage(format!(
+                    "{name} has {} examples before each item, --shots says {shots}",
+                    task.shots
+                )))
             }
             Some(shots) => task.with_shots(shots)?,
             None => task,

@@ -2,18 +2,22 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, ensure};
 use serde_json::json;
 use trilobite_runtime::{Perplexity as Sum, Tokenizer};
 
 use crate::args::{Global, Perplexity};
 use crate::output::{self, Progress, Unit};
+use crate::usage::WrongUsage;
 use crate::{input, model};
 
 /// Default length of a window in tokens.
 const DEFAULT_WINDOW: usize = 2048;
 
 pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
+    if let (Some(context), Some(stride)) = (args.ctx, args.stride) {
+        check_stride(stride, context).map_err(WrongUsage)?;
+    }
     let model = model::load(&args.model, args.compute.threads, global)?;
     let text = input::text(&args.file)?;
     let tokenizer = model::tokenizer(&model, global)?;
@@ -28,10 +32,7 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
     let mut session = model::session(&model, &args.compute, Some(context))?;
     let span = context - bos.len();
     let stride = args.stride.unwrap_or(context);
-    ensure!(
-        (1..=context).contains(&stride),
-        "--stride is {stride}, expected 1..={context}: at most --ctx"
-    );
+    check_stride(stride, context).map_err(Error::msg)?;
     // Windows touch at most. A window without a beginning-of-text token does not score its first
     // token, so the window before it does.
     let stride = stride.min(context - bos.len().max(1));
@@ -87,6 +88,14 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the distance between two windows.
+fn check_stride(stride: usize, context: usize) -> Result<(), String> {
+    match (1..=context).contains(&stride) {
+        true => Ok(()),
+        false => Err(format!("--stride is {stride}, expected 1..={context}: at most --ctx")),
+    }
 }
 
 /// Bytes of the text that its first token stands for.

@@ -8,7 +8,7 @@ use clap::Args;
 use trilobite_eval::Task;
 use trilobite_hub::{Cache, DataFile, Event, Listed, Source, Stored, ask, pull, pull_data};
 
-use crate::args::{Global, UnusedThreads};
+use crate::args::{Global, UnusedThreads, data_set};
 use crate::output::{self, Progress, Unit};
 use crate::suggest;
 
@@ -39,7 +39,7 @@ pub(crate) struct Pull {
     names: Vec<String>,
     /// Fetch the data sets of these tasks, or of all
     #[arg(long, value_name = "TASK,TASK", value_delimiter = ',', num_args = 0..=1,
-          default_missing_value = "all")]
+          default_missing_value = "all", value_parser = data_set())]
     data: Vec<String>,
     /// Copy from this folder instead: NAME/FILE, OWNER/REPOSITORY/FILE, REPOSITORY/FILE or FILE;
     /// data sets in the layout that the tasks expect

@@ -10,6 +10,7 @@ use super::chat;
 use super::generator::Generator;
 use super::template::Template;
 use crate::args::{Global, Run};
+use crate::usage::WrongUsage;
 use crate::{input, interrupt, model, output};
 
 pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
@@ -17,7 +18,8 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     let has_prompt = args.prompt.is_some() || args.prompt_file.is_some() || args.tokens.is_some();
     let wants_chat = args.chat || args.system.is_some() || args.chat_template.is_some();
     if args.tokens.is_some() && wants_chat {
-        bail!("--tokens are used literally and cannot be put into a chat template");
+        let why = "--tokens are used literally and cannot be put into a chat template";
+        bail!(WrongUsage(why.to_owned()));
     }
     // An interrupted conversion removes its temporary file.
     interrupt::listen()?;

@@ -8,6 +8,7 @@ use trilobite_runtime::{ChatTemplate, Error, Message, Model, Tokenizer};
 
 use crate::args::Run;
 use crate::input;
+use crate::usage::WrongUsage;
 
 /// A chat template with additional stop strings.
 pub(crate) struct Template {
@@ -64,7 +65,8 @@ fn source(name: &Path) -> Result<(String, &'static [&'static str])> {
     }
     if !name.exists() && name.components().count() == 1 && name.extension().is_none() {
         let hint = hint(&text, standard.iter().map(|known| known.name));
-        bail!("--chat-template: there is no file and no standard template {text:?}; {hint}");
+        let why = "there is no file and no standard template";
+        bail!(WrongUsage(format!("--chat-template: {why} {text:?}; {hint}")));
     }
     Ok((input::text(name).context("--chat-template")?, &[]))
 }

@@ -73,7 +73,7 @@ fn a_model_with_a_template_is_chatted_with_unless_told_otherwise() {
     }
     assert_eq!(echo(&folder, &["--tokens", "65,66", "--ids"]), "65 66 \n");
     let refused = run(&folder, &["--tokens", "65", "--system", "be"]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     assert!(said(&refused).contains("--tokens are used literally"));
 }
 
@@ -108,7 +108,7 @@ fn a_model_without_a_template_takes_one() {
         ("nothing", "there are alpaca, bitnet, chatml"),
     ] {
         let refused = run(&folder, &["-p", "hi", "--chat-template", name]);
-        assert_eq!(refused.status.code(), Some(1));
+        assert_eq!(refused.status.code(), Some(2));
         assert!(said(&refused).contains(hint), "{}", said(&refused));
     }
     let missing = run(&folder, &["-p", "hi", "--chat-template", "no/such.jinja"]);

@@ -21,9 +21,14 @@ fn eval(task: &Path, output: &Path, args: &[&str]) -> Value {
 
 /// The error message of `eval`, which is one line.
 fn refused(args: &[&str], output: &Path) -> String {
+    refused_with(1, args, output)
+}
+
+/// The error of an evaluation with an exit status.
+fn refused_with(status: i32, args: &[&str], output: &Path) -> String {
     let output = command(["eval", "--quiet"]).args(args).arg("-o").arg(output).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(status), 1), "{said}");
     said
 }
 
@@ -127,13 +132,13 @@ fn the_report_is_kept_beside_the_items() {
 #[test]
 fn a_task_is_named_once() {
     let folder = tempfile::tempdir().unwrap();
-    let said = refused(&["--tasks", "piqa,arc_easy,piqa"], folder.path());
+    let said = refused_with(2, &["--tasks", "piqa,arc_easy,piqa"], folder.path());
     assert!(said.contains("--tasks names piqa twice"), "{said}");
     let path = own("capitals.toml");
     let twice = format!("{0},{0}", path.display());
-    let said = refused(&["--tasks", &twice], folder.path());
+    let said = refused_with(2, &["--tasks", &twice], folder.path());
     assert!(said.contains("--tasks names capitals twice"), "{said}");
-    let said = refused(&["--tasks", "mmlu_5shot", "--shots", "3"], folder.path());
+    let said = refused_with(2, &["--tasks", "mmlu_5shot", "--shots", "3"], folder.path());
     assert!(said.contains("mmlu_5shot has 5 examples before each item, --shots says 3"), "{said}");
     let said = refused(&["--tasks", "./none.toml"], folder.path());
     assert!(said.contains("./none.toml: "), "{said}");

@@ -315,6 +315,10 @@ fn wrong_usage_has_its_own_exit_status() {
         &["logits", "--tokens", "1,x", "-o", "x.npy"],
         &["tokenize", "-p", "a", "--decode", "1"],
         &["tokenize"],
+        &["pull", "--data", "nope"],
+        &["eval", "--tasks", "piqa,arc_easy", "--answers", "answers.jsonl"],
+        &["run", "--tokens", "1", "--chat"],
+        &["perplexity", "--file", "/nowhere", "--ctx", "64", "--stride", "65"],
     ] {
         let output = command(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");

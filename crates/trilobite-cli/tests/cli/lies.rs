@@ -419,7 +419,9 @@ fn the_hubs_spelling_of_a_name_will_do() {
         let said = fails(&mut with_home(&["run", name, "-p", "x"]));
         assert!(said.contains(expected) && said.contains(name), "{said}");
     }
-    let said = fails(&mut pull(&server, home.path(), &["--data", "helaswag"]));
+    let refused = pull(&server, home.path(), &["--data", "helaswag"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("no task \"helaswag\"; did you mean hellaswag?"), "{said}");
     let said = fails(&mut pull(&server, home.path(), &["smolm2-135m-instruct"]));
     assert!(said.contains("did you mean smollm2-135m-instruct?"), "{said}");
