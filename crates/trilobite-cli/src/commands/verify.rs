@@ -34,7 +34,7 @@ Examples:
 Prints a line for each check, and exits with 0 if all pass and with 1 if one fails:
   instruction sets  every instruction set of this machine gives the same logits, to the last bit
   divisions         so do other numbers of threads, other divisions of the tokens, and --plain
-  largest logits    the search for the largest logits finds what the whole head gives
+  largest logits    the searches of greedy, top-k and min-p decoding find what the whole head gives
   reference         every layer computes what plain loops in double precision compute
   recorded outputs  logits, greedy tokens or embeddings that a reference implementation has recorded
 

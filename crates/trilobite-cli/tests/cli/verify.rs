@@ -66,6 +66,7 @@ fn the_search_for_the_largest_logits_is_checked() -> Result<()> {
     trilobite::stdout(convert.arg(&model).arg(Fixture::named("bitnet_offline").source()?))?;
     let text = trilobite::stdout(&mut verify(&model, &[]))?;
     ensure!(text.contains("ok      largest logits"), "{text}");
+    ensure!(text.contains("and those near the largest are those of the whole head"), "{text}");
     ensure!(text.contains("-       recorded outputs"), "{text}");
     ensure!(text.ends_with("model.gguf computes what its reference computes\n"), "{text}");
     Ok(())
