@@ -72,7 +72,7 @@ pub(super) fn checked(binary: &Path, subject: &Subject, text: &Text) -> Row {
     let architecture = facts["architecture"].as_str().unwrap_or_default();
     let context = facts["metadata"][format!("{architecture}.context_length")].as_u64();
     row.context = context.and_then(|tokens| usize::try_from(tokens).ok());
-    let mut command = perplexity::command(binary, model, &text.file, text.context);
+    let mut command = perplexity::command(binary, model, subject, &text.file, text.context);
     row.ran("perplexity", &command);
     let mut perplexity = perplexity::of_model(&mut command);
     if let (Ok(perplexity), None) = (&mut perplexity, model) {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::process::{self, Output};
+use super::subject::Subject;
 
 /// A model's perplexity.
 #[derive(Clone, Debug, Serialize)]
@@ -20,11 +21,19 @@ pub(super) struct Perplexity {
     pub(super) expected: Option<f64>,
 }
 
-/// The command that prints the perplexity of a model.
-pub(super) fn command(binary: &Path, model: Option<&Path>, text: &Path, context: usize) -> Command {
+/// The command that prints the perplexity of a model, with the arguments and the environment of its
+/// row.
+pub(super) fn command(
+    binary: &Path,
+    model: Option<&Path>,
+    row: &Subject,
+    text: &Path,
+    context: usize,
+) -> Command {
     let mut command = Command::new(binary);
     command.arg("perplexity").args(model).arg("--file").arg(text);
     command.args(["--ctx", &context.to_string(), "--json", "-q"]);
+    command.args(&row.args).envs(&row.env);
     command
 }
 
@@ -92,6 +101,18 @@ fn final_estimate(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_arguments_of_a_row_are_those_of_its_perplexity() {
+        let mut row = Subject::new("a", None, Err(anyhow::anyhow!("no model")));
+        row.args = vec!["--activations".to_owned(), "int8".to_owned()];
+        row.env.insert("TRILOBITE_ISA".to_owned(), "avx2".to_owned());
+        let command = command(Path::new("trilobite"), None, &row, Path::new("text"), 64);
+        let args: Vec<_> = command.get_args().collect();
+        assert_eq!(args[args.len() - 2..], ["--activations", "int8"]);
+        let env: Vec<_> = command.get_envs().collect();
+        assert_eq!(env, [("TRILOBITE_ISA".as_ref(), Some("avx2".as_ref()))]);
+    }
 
     #[test]
     fn the_estimate_of_llama_perplexity_is_read() {

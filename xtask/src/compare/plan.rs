@@ -56,7 +56,7 @@ pub(super) struct RowSpec {
     pub(super) model: Option<String>,
     /// Another engine and its model, as for `--peer`.
     pub(super) peer: Option<String>,
-    /// More arguments of `trilobite bench`.
+    /// More arguments of `trilobite bench` and `trilobite perplexity`.
     #[serde(default)]
     pub(super) args: Vec<String>,
     #[serde(default)]

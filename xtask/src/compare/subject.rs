@@ -19,7 +19,7 @@ pub(super) struct Subject {
     pub(super) listed: Option<String>,
     /// The model or program to run, or the reason why there is none.
     pub(super) kind: Result<Kind, String>,
-    /// More arguments of `trilobite bench`.
+    /// More arguments of `trilobite bench` and `trilobite perplexity`.
     pub(super) args: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
     pub(super) note: Option<String>,
