@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::codes::{BlockCodes, GROUPS};
+use super::codes::{BlockCodes, CodeChunk, GROUPS};
 use super::form::{CodeType, Form, Line, code_type};
 use super::format::{self, Factors, Format, Quads, RowBytes, dispatch};
 use super::simd::{Half, Products};
@@ -15,6 +15,11 @@ use crate::dense::types::{DenseMatrix, DenseType};
 const DEPTH: usize = 8;
 /// Number of rows of a block, whose weights, 384 KB, stay in the second-level cache.
 const ROWS: usize = 96;
+/// Number of panels of a block.
+const PANELS: usize = ROWS / PANEL;
+
+/// The sums of the rows of a block with one token.
+type TokenSums = [[Half; GROUPS]; PANELS];
 
 /// A block of widened weights, in panels, and sums.
 #[derive(Debug, Default)]
@@ -25,8 +30,8 @@ pub(crate) struct BlockBuffers {
     steps: Vec<[Half; 2]>,
     /// `[panel][chunk][GROUPS]`
     minimums: Vec<Half>,
-    /// `[tokens][panel][GROUPS]`
-    sums: Vec<Half>,
+    /// `[tokens]`
+    sums: Vec<TokenSums>,
 }
 
 /// The products of rows with many tokens, for types with `HALVES` or `MINIMUMS`.
@@ -48,18 +53,17 @@ pub(super) fn many_tokens<
     let code_type = dispatch!(ty, code_type::<S, G>());
     let tokens = x.tokens();
     let chunks = x.row(0).steps.len();
-    let panels = ROWS / PANEL;
     const { assert!(ROWS.is_multiple_of(S::PANELS_AT_ONCE * PANEL), "panels are left over") };
     let (source, mut last) = (Source::new(simd, w, ROWS), [0; size_of::<PanelBytes>()]);
     // Sums are kept for the next block of columns, if there is one.
     let kept = if chunks > DEPTH { tokens } else { S::TOKENS_AT_ONCE };
 
-    buffers.sums.resize(buffers.sums.len().max(kept * panels * GROUPS), Half::ZERO);
+    buffers.sums.resize(buffers.sums.len().max(kept), [[Half::ZERO; GROUPS]; PANELS]);
     for first_row in (0..rows).step_by(ROWS) {
         let count = ROWS.min(rows - first_row);
         for chunk in (0..chunks).step_by(DEPTH) {
             let depth = DEPTH.min(chunks - chunk);
-            buffers.reset::<G>(panels, depth);
+            buffers.reset::<G>(depth);
             for first in (0..count).step_by(PANEL) {
                 for i in 0..depth {
                     let source = source.chunk(first_row + first, chunk + i);
@@ -70,35 +74,32 @@ pub(super) fn many_tokens<
             }
             let mut first = 0;
             while first < tokens {
-                let sums = first % kept * panels * GROUPS;
                 let range = ChunkRange { x, first, chunk, depth, code_type };
                 let left = S::TOKENS_AT_ONCE.min(tokens - first);
                 let n = if left == S::TOKENS_AT_ONCE || G::FEW { 1 << left.ilog2() } else { 1 };
+                let sums = first % kept;
+                if chunk == 0 {
+                    buffers.sums[sums..][..n].fill([[Half::ZERO; GROUPS]; PANELS]);
+                }
                 match n {
-                    1 => buffers.multiply::<S, G, HALVES, MINIMUMS, SIGNED, 1>(
-                        simd, range, count, panels, sums,
-                    ),
+                    1 => buffers
+                        .multiply::<S, G, HALVES, MINIMUMS, SIGNED, 1>(simd, range, count, sums),
                     2 if const { S::TOKENS_AT_ONCE == 2 || S::TOKENS_AT_ONCE > 1 && G::FEW } => {
-                        buffers.multiply::<S, G, HALVES, MINIMUMS, SIGNED, 2>(
-                            simd, range, count, panels, sums,
-                        )
+                        buffers
+                            .multiply::<S, G, HALVES, MINIMUMS, SIGNED, 2>(simd, range, count, sums)
                     }
                     4 if const { S::TOKENS_AT_ONCE == 4 || S::TOKENS_AT_ONCE > 2 && G::FEW } => {
-                        buffers.multiply::<S, G, HALVES, MINIMUMS, SIGNED, 4>(
-                            simd, range, count, panels, sums,
-                        )
+                        buffers
+                            .multiply::<S, G, HALVES, MINIMUMS, SIGNED, 4>(simd, range, count, sums)
                     }
                     _ if const { S::TOKENS_AT_ONCE > 4 } => buffers
-                        .multiply::<S, G, HALVES, MINIMUMS, SIGNED, 8>(
-                            simd, range, count, panels, sums,
-                        ),
+                        .multiply::<S, G, HALVES, MINIMUMS, SIGNED, 8>(simd, range, count, sums),
                     _ => unreachable!("more tokens than at once"),
                 }
                 if chunk + depth == chunks {
                     for t in 0..n {
-                        let sums = &buffers.sums[sums + t * panels * GROUPS..][..panels * GROUPS];
                         let out = &mut out[(first + t) * rows + first_row..][..count];
-                        for (out, sums) in out.chunks_mut(PANEL).zip(sums.as_chunks().0) {
+                        for (out, sums) in out.chunks_mut(PANEL).zip(&buffers.sums[sums + t]) {
                             let whole = sum_lanes(simd, sums);
                             out.copy_from_slice(&whole.0[..out.len()]);
                         }
@@ -209,16 +210,15 @@ impl<G: Form> Copy for PanelChunk<'_, G> {}
 
 impl BlockBuffers {
     /// Resizes for panels of `depth` chunks.
-    fn reset<G: Form>(&mut self, panels: usize, depth: usize) {
-        let groups = panels * depth * GROUPS;
+    fn reset<G: Form>(&mut self, depth: usize) {
+        let groups = PANELS * depth * GROUPS;
         let lines = groups * size_of::<G::Lines>() / size_of::<Line>();
         self.lines.resize(self.lines.len().max(lines), Line::ZERO);
         self.steps.resize(self.steps.len().max(groups), [Half::ZERO; 2]);
         self.minimums.resize(self.minimums.len().max(groups), Half::ZERO);
     }
 
-    /// Adds the products of `count` rows with `T` tokens to sums from `first` on, or sets them if
-    /// these are the first columns. Each token has sums of `panels` panels.
+    /// Adds the products of `count` rows with `T` tokens to their sums, from `first` on.
     #[inline(always)]
     fn multiply<
         S: Products,
@@ -232,11 +232,14 @@ impl BlockBuffers {
         simd: S,
         x: ChunkRange<'_, G>,
         count: usize,
-        panels: usize,
         first: usize,
     ) {
         let BlockBuffers { lines, steps, minimums, sums } = self;
-        let sums = &mut sums[first..];
+        let Some(sums) = sums[first..].first_chunk_mut::<T>() else {
+            unreachable!("all tokens have sums")
+        };
+        let mut tokens = [x.x.row(x.first); T];
+        unroll!(TOKEN < T => tokens[TOKEN] = x.x.row(x.first + TOKEN));
         let (steps, minimums) = (steps.as_chunks().0, minimums.as_chunks().0);
         let lines = G::lines(lines).as_chunks().0;
         let chunk = |panel: usize, i: usize| {
@@ -245,20 +248,28 @@ impl BlockBuffers {
         };
         // The panels of a tile may have more rows than the matrix.
         for panel in (0..count.div_ceil(PANEL)).step_by(S::PANELS_AT_ONCE) {
-            let sums = &mut sums[panel * GROUPS..];
-            let token = panels * GROUPS;
             for i in 0..x.depth {
+                let mut codes = [tokens[0].chunk(x.chunk + i); T];
+                unroll!(TOKEN < T => codes[TOKEN] = tokens[TOKEN].chunk(x.chunk + i));
                 if const { S::PANELS_AT_ONCE == 2 } {
                     let chunks = [chunk(panel, i), chunk(panel + 1, i)];
-                    tile::<S, G, HALVES, MINIMUMS, SIGNED, T, 2>(simd, chunks, x, i, sums, token);
+                    tile::<S, G, HALVES, MINIMUMS, SIGNED, T, 2>(
+                        simd,
+                        chunks,
+                        codes,
+                        x.code_type,
+                        panel,
+                        sums,
+                    );
                 } else {
+                    let chunks = [chunk(panel, i)];
                     tile::<S, G, HALVES, MINIMUMS, SIGNED, T, 1>(
                         simd,
-                        [chunk(panel, i)],
-                        x,
-                        i,
+                        chunks,
+                        codes,
+                        x.code_type,
+                        panel,
                         sums,
-                        token,
                     );
                 }
             }
@@ -266,8 +277,7 @@ impl BlockBuffers {
     }
 }
 
-/// Adds the products of a chunk of `P` panels and `T` tokens to the sums, which are `distance` apart
-/// for the tokens.
+/// Adds the products of a chunk of `P` panels and `T` tokens to the sums of the panels from `first` on.
 #[inline(always)]
 fn tile<
     S: Products,
@@ -280,26 +290,21 @@ fn tile<
 >(
     simd: S,
     panels: [PanelChunk<'_, G>; P],
-    x: ChunkRange<'_, G>,
-    i: usize,
-    sums: &mut [Half],
-    distance: usize,
+    tokens: [CodeChunk<'_, G>; T],
+    code_type: CodeType,
+    first: usize,
+    sums: &mut [TokenSums; T],
 ) {
-    let mut tokens = [x.x.row(x.first); T];
-    unroll!(TOKEN < T => tokens[TOKEN] = x.x.row(x.first + TOKEN));
-    let i = x.chunk + i;
     for g in 0..GROUPS {
         let mut lower = [[simd.zero_sums(); P]; T];
         let mut upper = lower;
-        let mut codes = [&tokens[0].codes[i][g]; T];
-        unroll!(TOKEN < T => {
-            codes[TOKEN] = &tokens[TOKEN].codes[i][g];
-        });
+        let mut codes = [&tokens[0].codes[g]; T];
+        unroll!(TOKEN < T => codes[TOKEN] = &tokens[TOKEN].codes[g]);
         let mut lines = [&panels[0].lines[g]; P];
         unroll!(P_ < P => lines[P_] = &panels[P_].lines[g]);
         // A number that is not known here keeps the compiler from unrolling the loop over quads, which
         // moves registers to memory.
-        let quads = if const { G::UNITS == 2 } { 8 } else { x.code_type.quads };
+        let quads = if const { G::UNITS == 2 } { 8 } else { code_type.quads };
         if HALVES {
             let quads = quads.min(4);
             dots::<_, _, false, T, P>(simd, lines, codes, quads, 0..4, &mut lower);
@@ -309,28 +314,22 @@ fn tile<
         } else {
             dots::<_, _, false, T, P>(simd, lines, codes, quads, 0..8, &mut lower);
         }
-        unroll!(TOKEN < T => {
-            let token = tokens[TOKEN];
-            unroll!(P_ < P => {
-                let PanelChunk { steps, minimums, .. } = panels[P_];
-                let sum = &mut sums[TOKEN * distance + P_ * GROUPS + g];
-                if i == 0 {
-                    *sum = Half::ZERO;
-                }
+        unroll!(P_ < P => {
+            let PanelChunk { steps, minimums, .. } = panels[P_];
+            unroll!(TOKEN < T => {
+                let CodeChunk { step, sums: totals, .. } = tokens[TOKEN];
                 let mut acc = [lower[TOKEN][P_], upper[TOKEN][P_]];
                 // Neither words nor the codes of types with minimums have a bias.
                 if const { G::UNITS == 1 && !MINIMUMS } {
-                    let bias = x.code_type.bias;
-                    let less = codes[TOKEN].start(simd, bias, HALVES, token.sums[i][g]);
+                    let less = codes[TOKEN].start(simd, code_type.bias, HALVES, totals[g]);
                     acc[0] = simd.add_sums(acc[0], less[0]);
                     if HALVES {
                         acc[1] = simd.add_sums(acc[1], less[1]);
                     }
                 }
                 let factors = (&steps[g], &minimums[g]);
-                let total = token.sums[i][g];
-                let product = scaled(simd, (HALVES, MINIMUMS), acc, factors, total);
-                add_product(simd, product, token.steps[i], sum);
+                let product = scaled(simd, (HALVES, MINIMUMS), acc, factors, totals[g]);
+                add_product(simd, product, step, &mut sums[TOKEN][first + P_][g]);
             });
         });
     }
