@@ -16,6 +16,9 @@ const BLOCK: usize = 96;
 /// Number of floats in a cache line, the alignment of buffers.
 const LINE: usize = 16;
 
+/// The sums of the rows of a block with one token.
+type TokenSums = [[f32; LANES]; BLOCK];
+
 /// A buffer for the weights of a block, the activations of a tile, and sums.
 #[derive(Debug, Default)]
 pub(crate) struct FloatBuffer(Vec<f32>);
@@ -128,13 +131,15 @@ fn blocks<S: Simd, const R: usize, const T: usize>(
     let padded = cols.next_multiple_of(LANES);
     // Sums are kept for the next block of columns, if there is one.
     let kept = if cols > DEPTH { tokens } else { T };
-    let lens = [size * padded.min(DEPTH), T * padded, kept * size * LANES];
+    let lens =
+        [size * padded.min(DEPTH), T * padded, kept * size_of::<TokenSums>() / size_of::<f32>()];
 
     let FloatBuffer(buffer) = buffer;
     buffer.resize(buffer.len().max(lens.iter().sum::<usize>() + LINE), 0.0);
     let start = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
     let (wide, rest) = buffer[start..].split_at_mut(lens[0]);
     let (packed, sums) = rest.split_at_mut(lens[1]);
+    let sums: &mut [TokenSums] = sums.as_chunks_mut().0.as_chunks_mut().0;
 
     for first_row in (0..rows).step_by(size) {
         let count = size.min(rows - first_row);
@@ -152,7 +157,7 @@ fn blocks<S: Simd, const R: usize, const T: usize>(
                 };
                 dispatch!(ty, widen(simd, w, place, wide));
             }
-            let panels = Panels { weights: &*wide, rows: count, size, groups, new: col == 0 };
+            let panels = Panels { weights: &*wide, rows: count, groups, new: col == 0 };
             for first in (0..tokens).step_by(T) {
                 let n = T.min(tokens - first);
                 let packed = &mut packed[T * col..][..n * groups * LANES];
@@ -161,7 +166,7 @@ fn blocks<S: Simd, const R: usize, const T: usize>(
                     let place = Destination { start: 0, group: n, part: groups * n };
                     pack(simd, x, cols, depth, place, packed);
                 }
-                let sums = &mut sums[first % kept * size * LANES..];
+                let sums = &mut sums[first % kept..];
                 match n {
                     1 => panels.multiply::<S, R, 1>(simd, packed, sums),
                     2 => panels.multiply::<S, R, 2>(simd, packed, sums),
@@ -171,10 +176,9 @@ fn blocks<S: Simd, const R: usize, const T: usize>(
                     _ => panels.multiply::<S, R, T>(simd, packed, sums),
                 }
                 if col + depth == cols {
-                    for t in 0..n {
+                    for (t, sums) in sums.iter().enumerate().take(n) {
                         let out = &mut out[(first + t) * rows + first_row..][..count];
-                        let sums = &sums[t * size * LANES..][..count * LANES];
-                        simd.sums(sums.as_chunks().0, out);
+                        simd.sums(&sums[..count], out);
                     }
                 }
             }
@@ -257,8 +261,6 @@ struct Panels<'a> {
     weights: &'a [f32],
     /// Number of rows in use.
     rows: usize,
-    /// Capacity in rows.
-    size: usize,
     /// Number of groups of columns.
     groups: usize,
     /// Whether these are the first columns.
@@ -266,28 +268,27 @@ struct Panels<'a> {
 }
 
 impl Panels<'_> {
-    /// Adds the products with `T` tokens to `sums`, `[T][size][LANES]`, or sets them if these are
-    /// the first columns. `x` is `[part][group][T]` registers.
+    /// Adds the products with `T` tokens to their `sums`, or sets them if these are the first columns. `x` is `[part][group][T]` registers.
     #[inline(always)]
     fn multiply<S: Simd, const R: usize, const T: usize>(
         &self,
         simd: S,
         x: &[f32],
-        sums: &mut [f32],
+        sums: &mut [TokenSums],
     ) {
+        let Some(sums) = sums.first_chunk_mut::<T>() else { unreachable!("all tokens have sums") };
         let mut panels = self.weights.chunks_exact(self.groups * R * S::WIDTH);
         for (part, x) in x.chunks_exact(self.groups * T * S::WIDTH).enumerate() {
             for row in (0..self.rows).step_by(R) {
                 let Some(w) = panels.next() else { return };
-                let at = row * LANES + part * S::WIDTH;
+                let lanes = part * S::WIDTH..(part + 1) * S::WIDTH;
                 let mut acc = [[simd.load_part(&[0.0; LANES]); R]; T];
                 if !self.new {
-                    for (t, acc) in acc.iter_mut().enumerate() {
-                        for (r, acc) in acc.iter_mut().enumerate() {
-                            let at = at + (t * self.size + r) * LANES;
-                            *acc = simd.load_part(&sums[at..]);
-                        }
-                    }
+                    unroll!(TOKEN < T => {
+                        unroll!(ROW < R => {
+                            acc[TOKEN][ROW] = simd.load_part(&sums[TOKEN][row + ROW][lanes.clone()]);
+                        });
+                    });
                 }
                 // A call of an iterator's function would move the sums to memory.
                 for group in 0..self.groups {
@@ -304,11 +305,11 @@ impl Panels<'_> {
                         }
                     }
                 }
-                for (t, acc) in acc.into_iter().enumerate() {
-                    for (r, acc) in acc.into_iter().enumerate() {
-                        simd.store_part(acc, &mut sums[at + (t * self.size + r) * LANES..]);
-                    }
-                }
+                unroll!(TOKEN < T => {
+                    unroll!(ROW < R => {
+                        simd.store_part(acc[TOKEN][ROW], &mut sums[TOKEN][row + ROW][lanes.clone()]);
+                    });
+                });
             }
         }
     }
