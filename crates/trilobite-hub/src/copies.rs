@@ -11,6 +11,7 @@ use crate::lock::open_locked;
 use crate::{Cache, Error, Result};
 
 /// The name of the records of comparisons of layouts in a checkpoint's folder.
+#[cfg(feature = "open")]
 pub(crate) const TUNED: &str = "tuned.json";
 /// The name of the lock in a checkpoint's folder.
 pub(crate) const LOCK: &str = "lock";
