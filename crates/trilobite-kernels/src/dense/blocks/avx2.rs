@@ -251,9 +251,11 @@ impl<const VNNI: bool> Products for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn dot_signed_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums {
+    fn dot_signed_bytes(self, w: Self::Rows, x: Self::Rows, sums: Self::Sums) -> Self::Sums {
         let signed = both!(I => _mm256_sign_epi8(x[I], w[I]));
-        self.dot_bytes(both!(I => _mm256_abs_epi8(w[I])), signed, products)
+        let positive = both!(I => _mm256_abs_epi8(w[I]));
+        // Two sums of two products of this size do not fit in a word.
+        self.end_bytes(self.dot_bytes(positive, signed, self.begin_bytes(sums)), sums)
     }
 
     #[inline(always)]

@@ -128,13 +128,13 @@ impl<S: Products, G: Form, F: Format<N, B>, const N: usize, const B: usize, cons
                 self.sums[group][TOKEN] = x.start(simd, bias, F::HALVES, sum);
             }
             let mut products = match i.is_multiple_of(quads) {
-                true => G::begin(simd, self.sums[group][TOKEN][half]),
+                true => G::begin(simd, signed, self.sums[group][TOKEN][half]),
                 false => self.products[group][TOKEN],
             };
             products = x.dot(simd, signed, quad, i, products);
             if i % quads == quads - 1 {
                 let sum = &mut self.sums[group][TOKEN][half];
-                *sum = G::end(simd, products, *sum);
+                *sum = G::end(simd, signed, products, *sum);
             } else {
                 self.products[group][TOKEN] = products;
             }

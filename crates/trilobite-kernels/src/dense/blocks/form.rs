@@ -63,7 +63,7 @@ pub(crate) trait Form: CodeGroup + 'static {
     fn load<S: Products>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S>;
     fn store<S: Products>(simd: S, quad: Self::Quad<S>, i: usize, lines: &mut Self::Lines);
     /// Makes room for the products of some quads, to be added to `sums`.
-    fn begin<S: Products>(simd: S, sums: S::Sums) -> S::Sums;
+    fn begin<S: Products>(simd: S, signed: bool, sums: S::Sums) -> S::Sums;
     /// Adds the products with quad `i` of the activations to the result of [`begin`](Form::begin).
     fn dot<S: Products>(
         &self,
@@ -85,7 +85,7 @@ pub(crate) trait Form: CodeGroup + 'static {
     /// The code of activation `i`, in the order of [`Integers::arrange`].
     fn code(&self, i: usize) -> i32;
     /// The sums with these products.
-    fn end<S: Products>(simd: S, products: S::Sums, sums: S::Sums) -> S::Sums;
+    fn end<S: Products>(simd: S, signed: bool, products: S::Sums, sums: S::Sums) -> S::Sums;
 }
 
 impl Form for WideGroup {
@@ -157,7 +157,7 @@ impl Form for WideGroup {
     }
 
     #[inline(always)]
-    fn begin<S: Products>(_: S, sums: S::Sums) -> S::Sums {
+    fn begin<S: Products>(_: S, _: bool, sums: S::Sums) -> S::Sums {
         sums
     }
 
@@ -193,7 +193,7 @@ impl Form for WideGroup {
     }
 
     #[inline(always)]
-    fn end<S: Products>(_: S, products: S::Sums, _: S::Sums) -> S::Sums {
+    fn end<S: Products>(_: S, _: bool, products: S::Sums, _: S::Sums) -> S::Sums {
         products
     }
 }
@@ -222,11 +222,12 @@ impl Form for NarrowGroup {
 
     #[inline(always)]
     fn bias_and_quads<S: Products>(bias: u8, bits: u32) -> (i32, usize) {
+        if bits == 8 {
+            return (S::SIGNED_BIAS, 8);
+        }
         // The products of a row with a quad are two sums of two products, of at most 2^bits * 127
         // each. That many of them fit in an i16.
-        let quads = (128_usize >> bits).clamp(1, 8);
-        let bias = if bits == 8 { S::SIGNED_BIAS } else { i32::from(bias) };
-        (bias, quads)
+        (i32::from(bias), (128_usize >> bits).clamp(1, 8))
     }
 
     #[inline(always)]
@@ -264,8 +265,8 @@ impl Form for NarrowGroup {
     }
 
     #[inline(always)]
-    fn begin<S: Products>(simd: S, sums: S::Sums) -> S::Sums {
-        simd.begin_bytes(sums)
+    fn begin<S: Products>(simd: S, signed: bool, sums: S::Sums) -> S::Sums {
+        if signed { sums } else { simd.begin_bytes(sums) }
     }
 
     #[inline(always)]
@@ -303,8 +304,8 @@ impl Form for NarrowGroup {
     }
 
     #[inline(always)]
-    fn end<S: Products>(simd: S, products: S::Sums, sums: S::Sums) -> S::Sums {
-        simd.end_bytes(products, sums)
+    fn end<S: Products>(simd: S, signed: bool, products: S::Sums, sums: S::Sums) -> S::Sums {
+        if signed { products } else { simd.end_bytes(products, sums) }
     }
 }
 

@@ -350,7 +350,7 @@ fn dots<S: Products, G: Form, const SIGNED: bool, const T: usize, const P: usize
     for first in quads.step_by(together) {
         let mut products = acc;
         unroll!(TOKEN < T => {
-            unroll!(P_ < P => products[TOKEN][P_] = G::begin(simd, acc[TOKEN][P_]));
+            unroll!(P_ < P => products[TOKEN][P_] = G::begin(simd, SIGNED, acc[TOKEN][P_]));
         });
         for i in first * G::UNITS..(first + together) * G::UNITS {
             // Shows that `i` is within the arrays.
@@ -366,7 +366,7 @@ fn dots<S: Products, G: Form, const SIGNED: bool, const T: usize, const P: usize
         }
         unroll!(TOKEN < T => {
             unroll!(P_ < P => {
-                acc[TOKEN][P_] = G::end(simd, products[TOKEN][P_], acc[TOKEN][P_]);
+                acc[TOKEN][P_] = G::end(simd, SIGNED, products[TOKEN][P_], acc[TOKEN][P_]);
             });
         });
     }

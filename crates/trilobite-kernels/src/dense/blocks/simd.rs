@@ -102,8 +102,9 @@ pub(crate) trait Products: Integers {
     /// products add up to at most 2^15 - 1 in magnitude, in all calls up to
     /// [`end_bytes`](Products::end_bytes).
     fn dot_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums;
-    /// The same for signed bytes `w`, plus [`SIGNED_BIAS`](Products::SIGNED_BIAS). No byte `x` is -128.
-    fn dot_signed_bytes(self, w: Self::Rows, x: Self::Rows, products: Self::Sums) -> Self::Sums;
+    /// Adds each row's four products of signed bytes to `sums`, of `w` plus
+    /// [`SIGNED_BIAS`](Products::SIGNED_BIAS) and `x`. No byte `x` is -128.
+    fn dot_signed_bytes(self, w: Self::Rows, x: Self::Rows, sums: Self::Sums) -> Self::Sums;
     /// Adds the products to the `sums` of [`begin_bytes`](Products::begin_bytes).
     fn end_bytes(self, products: Self::Sums, sums: Self::Sums) -> Self::Sums;
 }
