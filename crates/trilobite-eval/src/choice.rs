@@ -171,7 +171,7 @@ impl<'a> Prompts<'a> {
         task: &'a Task,
         definition: &'a Choice,
     ) -> Result<Self> {
-        let templates = Templates::new(environment);
+        let templates = Templates::new(environment, task);
         let choices = Expression::new(environment, task, "choices", &definition.choices)?;
         let gold = Expression::new(environment, task, "gold", &definition.gold)?;
         Ok(Self { templates, task, definition, choices, gold })

@@ -107,7 +107,7 @@ pub(crate) fn prompts(
     any: bool,
 ) -> Result<Vec<Prompt>> {
     let environment = template::environment().map_err(template::definition(task))?;
-    let templates = Templates::new(&environment);
+    let templates = Templates::new(&environment, task);
     let gold = definition.gold.as_deref();
     let gold = gold.map(|source| Expression::new(&environment, task, "gold", source));
     let gold = gold.transpose()?;

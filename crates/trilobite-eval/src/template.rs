@@ -9,6 +9,10 @@ use crate::grade;
 use crate::record::Record;
 use crate::task::Task;
 
+/// Units of budget for a template or an expression over one record: a unit for an instruction or 64
+/// bytes. The limit of a chat template is the same.
+const FUEL: u64 = 2_000_000;
+
 /// The environment of the templates and expressions of tasks. A missing field is an error.
 pub(crate) fn environment() -> std::result::Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
@@ -16,6 +20,8 @@ pub(crate) fn environment() -> std::result::Result<Environment<'static>, minijin
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     // Errors then name the undefined variable, in release builds too.
     environment.set_debug(true);
+    // A definition can come from anyone, so neither its time nor its memory is unlimited.
+    environment.set_fuel(Some(FUEL));
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("position", position);
@@ -40,12 +46,13 @@ fn context(record: &Record, group: Option<&str>, choice: Option<&str>) -> Value 
 /// Templates rendered over records.
 pub(crate) struct Templates<'a> {
     environment: &'a Environment<'a>,
+    task: &'a Task,
 }
 
 impl<'a> Templates<'a> {
-    /// Creates templates in an environment.
-    pub(crate) fn new(environment: &'a Environment<'a>) -> Self {
-        Self { environment }
+    /// Creates the templates of a task in an environment.
+    pub(crate) fn new(environment: &'a Environment<'a>, task: &'a Task) -> Self {
+        Self { environment, task }
     }
 
     /// Renders a template over a record. `key` is its name in errors.
@@ -58,12 +65,13 @@ impl<'a> Templates<'a> {
     ) -> Result<String> {
         let context = context(record, group, choice);
         let rendered = self.environment.render_str(template, context);
-        rendered.map_err(|error| fault(key, record, &error))
+        rendered.map_err(|error| fault(self.task, key, record, &error))
     }
 }
 
 /// An expression of a task's definition.
 pub(crate) struct Expression<'a> {
+    task: &'a Task,
     key: &'static str,
     compiled: minijinja::Expression<'a, 'a>,
 }
@@ -72,7 +80,7 @@ impl<'a> Expression<'a> {
     /// Compiles an expression. `key` is its name in errors.
     pub(crate) fn new(
         environment: &'a Environment<'a>,
-        task: &Task,
+        task: &'a Task,
         key: &'static str,
         source: &'a str,
     ) -> Result<Self> {
@@ -80,23 +88,32 @@ impl<'a> Expression<'a> {
             let message = format!("{key}: {}", reason(&error));
             Error::Definition { task: task.name.clone(), message }
         })?;
-        Ok(Self { key, compiled })
+        Ok(Self { task, key, compiled })
     }
 
     /// The value of the expression over a record.
     pub(crate) fn value(&self, record: &Record, group: Option<&str>) -> Result<Value> {
         let value = self.compiled.eval(context(record, group, None));
         // An expression that is only an unknown name is not an error by itself.
-        let value = value.and_then(|value| match value.is_undefined() {
-            true => Err(minijinja::Error::from(ErrorKind::UndefinedError)),
-            false => Ok(value),
+        let value = value.and_then(|value| match value.len() {
+            _ if value.is_undefined() => Err(minijinja::Error::from(ErrorKind::UndefinedError)),
+            // The items of a repeated list are made when it is read.
+            Some(items) if items as u64 > FUEL => Err(ErrorKind::OutOfFuel.into()),
+            _ => Ok(value),
         });
-        value.map_err(|error| fault(self.key, record, &error))
+        value.map_err(|error| fault(self.task, self.key, record, &error))
     }
 }
 
 /// The error of a template or an expression over a record.
-fn fault(key: &str, record: &Record, error: &minijinja::Error) -> Error {
+fn fault(task: &Task, key: &str, record: &Record, error: &minijinja::Error) -> Error {
+    if error.kind() == ErrorKind::OutOfFuel {
+        let (data, line) = (record.path.display(), record.line);
+        let message = format!("{key}: it takes too much time or memory over {data} line {line}");
+        let path = task.path.as_ref();
+        let task = path.map_or_else(|| task.name.clone(), |path| path.display().to_string());
+        return Error::Definition { task, message };
+    }
     let mut message = format!("{key}: {}", reason(error));
     if error.kind() == ErrorKind::UndefinedError {
         let fields: Vec<&str> = record.fields.keys().map(String::as_str).collect();

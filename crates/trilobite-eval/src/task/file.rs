@@ -27,7 +27,7 @@ impl Task {
         let name = name.ok_or_else(|| fail(1, "the file has no name".to_owned()))?;
         let task = Task::parse(&name, text).map_err(|fault| fail(fault.line, fault.message))?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Task { folder: Some(folder), ..task })
+        Ok(Task { folder: Some(folder), path: Some(path.to_owned()), ..task })
     }
 
     /// Parses the definition of a task.

@@ -21,6 +21,9 @@ pub struct Task {
     /// The folder of the definition and its data, unless it is built in.
     #[serde(skip)]
     pub folder: Option<PathBuf>,
+    /// The file of the definition, unless it is built in.
+    #[serde(skip)]
+    pub path: Option<PathBuf>,
     /// SHA-256 of the definition.
     #[serde(skip)]
     pub sha256: String,

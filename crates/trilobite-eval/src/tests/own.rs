@@ -83,6 +83,36 @@ fn a_definition_is_called_by_its_file_and_has_its_data_beside_it() {
     assert_eq!((sums.title.as_str(), sums.kind.name()), ("Sums", "generation"));
 }
 
+/// A template that would take all of the memory or never end is an error that names its file.
+#[test]
+fn the_time_and_memory_of_a_template_are_limited() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    std::fs::write(folder.path().join("d.jsonl"), r#"{"o": ["x", "y"], "a": 0}"#).unwrap();
+    let double = "{% set ns = namespace(x='a') %}{% for i in range(40) %}\
+                  {% set ns.x = ns.x ~ ns.x %}{% endfor %}";
+    let spin = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
+    let tests = [
+        ("context", double, "o"),
+        ("context", spin, "o"),
+        ("context", "{{ 'x' * 100000000000 }}", "o"),
+        ("choices", "", "['x'] * 90000000"),
+    ];
+    for (key, context, choices) in tests {
+        let text = format!(
+            "metrics = [\"acc\"]\n[[data]]\nfile = \"d.jsonl\"\nformat = \"jsonl\"\n\
+             [kind.choice]\ncontext = \"{context}\"\nchoices = \"{choices}\"\ngold = \"a\"\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let task = Task::open(&path).unwrap();
+        let Kind::Choice(definition) = &task.kind else { panic!("{}", task.name) };
+        let said = choice::questions(&task, definition, Path::new("nowhere"), true);
+        let said = said.err().unwrap().to_string();
+        assert!(said.contains("mine.toml") && said.contains("d.jsonl line 1"), "{said}");
+        assert!(said.contains(&format!("{key}: it takes too much time or memory")), "{said}");
+    }
+}
+
 /// The error of an invalid definition names the file, the line and the allowed values.
 #[test]
 fn faulty_definitions_are_named() {
