@@ -20,6 +20,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A file of a split model is not a valid GGUF file.
+    #[error("{}", .path.display())]
+    Part {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: trilobite_format::Error,
+    },
     /// The file is not a valid GGUF file.
     #[error(transparent)]
     Format(#[from] trilobite_format::Error),

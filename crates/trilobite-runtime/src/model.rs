@@ -74,7 +74,7 @@ impl Model {
         let (mut files, mut parts) = (Vec::new(), Vec::new());
         for path in paths {
             let (file, map) = open(&path)?;
-            parts.push(Gguf::parse(&map)?);
+            parts.push(Gguf::parse(&map).map_err(|source| Error::Part { path, source })?);
             files.push(Bytes::Mapped(file, map));
         }
         Self::new(files, Gguf::join(parts)?)

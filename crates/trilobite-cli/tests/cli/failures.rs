@@ -285,6 +285,25 @@ fn tokens_that_cannot_be_read_are_named() {
 }
 
 #[test]
+fn the_damaged_part_of_a_split_model_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = |number| folder.path().join(format!("m-0000{number}-of-00002.gguf"));
+    let mut metadata = Metadata::new();
+    metadata.insert("general.architecture", "llama");
+    metadata.insert("split.no", 0u16);
+    metadata.insert("split.count", 2u16);
+    let first = Writer::new(Vec::new(), &metadata, Vec::new()).unwrap().finish().unwrap();
+    fs::write(part(1), first).unwrap();
+    for bytes in [&b"x"[..], b"GGUF"] {
+        fs::write(part(2), bytes).unwrap();
+        for name in ["run", "inspect"] {
+            let output = command([name]).arg(part(1)).output().unwrap();
+            failed(&output, &["m-00002-of-00002.gguf: "]);
+        }
+    }
+}
+
+#[test]
 fn an_empty_instruction_set_is_none() {
     let model = Fixture::named("bitnet_offline").folder;
     let inspect = |value: Option<&str>| {
