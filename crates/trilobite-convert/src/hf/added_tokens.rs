@@ -2,7 +2,8 @@
 //!
 //! Like transformers, this adds the tokens in `added_tokens_decoder` of tokenizer_config.json (or
 //! in added_tokens.json if there is none), and then the special tokens that are still missing.
-//! Their ids follow the vocabulary in this order, regardless of the ids in the files.
+//! Their ids follow the vocabulary in this order, regardless of the ids in the files. Tokens without
+//! a text are left out.
 
 use std::collections::{HashMap, HashSet};
 
@@ -154,7 +155,7 @@ fn further(
     }
     by_id.sort_by_key(|(id, _)| *id);
 
-    let with_text = |token: Value| Some((text(&token)?, token));
+    let with_text = |token: Value| Some((text(&token).filter(|text| !text.is_empty())?, token));
     let mut all: Vec<(String, Value)> =
         by_id.into_iter().filter_map(|(_, token)| with_text(token)).collect();
     let mut seen: HashSet<String> = list.iter().filter_map(text).collect();

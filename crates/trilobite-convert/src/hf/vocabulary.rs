@@ -67,6 +67,10 @@ pub(crate) fn read(tokenizer: Object<'_>, vocab: u64) -> Result<Vocabulary, Erro
         let Some(text) = token.get("content").and_then(Value::as_str) else {
             return Err(tokenizer.bad("added_tokens", "tokens, each with its content"));
         };
+        // Tokenizers skip tokens without a text.
+        if text.is_empty() {
+            continue;
+        }
         let id = check(token.get("id").and_then(Value::as_u64), text, "added_tokens")?;
         let special = token.get("special").and_then(Value::as_bool) == Some(true);
         specials.push((id, if special { TokenKind::Control } else { TokenKind::UserDefined }));

@@ -137,6 +137,24 @@ fn special_tokens_are_gathered_from_all_files() {
 }
 
 #[test]
+fn special_tokens_without_a_text_are_ignored() {
+    let none = json!("");
+    let mut tiny = Tiny::bitnet();
+    tiny.file("tokenizer.json", byte_level());
+    tiny.file(
+        "tokenizer_config.json",
+        json!({"bos_token": none, "eos_token": {"content": ""},
+        "unk_token": none, "pad_token": none, "added_tokens_decoder": {"16": {"content": ""}}}),
+    );
+    tiny.convert(&Options::default()).unwrap();
+    let mut file = byte_level();
+    let tokens = file["added_tokens"].as_array_mut().unwrap();
+    tokens.push(json!({"id": 99, "content": ""}));
+    tiny.file("tokenizer.json", file);
+    tiny.convert(&Options::default()).unwrap();
+}
+
+#[test]
 fn added_tokens_of_other_files_get_the_ids_behind_the_vocabulary() {
     let mut tokenizer = byte_level();
     tokenizer["model"]["type"] = json!("BPE");
