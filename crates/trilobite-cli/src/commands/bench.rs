@@ -411,7 +411,7 @@ fn prefill_speed(session: &mut Session, tokens: usize) -> Result<f64> {
     let start = Instant::now();
     match session.model().only_embeds() {
         true => session.read(&prompt)?,
-        false => drop(session.next_logits(&prompt)?),
+        false => drop(best(session.next_logits(&prompt)?)?),
     }
     Ok(tokens as f64 / start.elapsed().as_secs_f64())
 }
@@ -435,7 +435,7 @@ pub(super) fn decode_speed(
         ensure!(!interrupt::seen(), "interrupted");
         let logits = session.next_largest(&next, 1)?;
         work.count(&model, logits);
-        next[0] = best(logits);
+        next[0] = best(logits)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     work.live += session.take_live();

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use trilobite_runtime::MAX_BATCH;
+use trilobite_runtime::{Error, MAX_BATCH, argmax};
 
 use super::npy;
 use crate::args::{Global, Logits};
@@ -20,11 +20,14 @@ pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
         out.write_all(&npy::header(count, vocab))?;
         // Errors and signals are noticed between two batches.
         for batch in args.tokens.chunks(MAX_BATCH) {
-            let mut written = Ok(());
+            let mut written: Result<()> = Ok(());
             session.each_logits(batch, |_, logits| {
-                if written.is_ok() {
+                let sound = argmax(logits).is_some() && !logits.iter().any(|logit| logit.is_nan());
+                if !sound {
+                    written = Err(Error::NotFinite.into());
+                } else if written.is_ok() {
                     let bytes = logits.iter().flat_map(|logit| logit.to_le_bytes());
-                    written = out.write_all(&bytes.collect::<Vec<_>>());
+                    written = out.write_all(&bytes.collect::<Vec<_>>()).map_err(Into::into);
                 }
             })?;
             written?;

@@ -303,6 +303,27 @@ fn the_damaged_part_of_a_split_model_is_named() {
     }
 }
 
+/// Scales so large that the sums overflow.
+#[test]
+fn logits_that_are_no_numbers_are_neither_written_nor_measured() {
+    let damaged = Damaged::copy_of("bitnet_offline");
+    damaged.edit_tensor("model.layers.0.mlp.down_proj.weight_scale", &0x7E96u16.to_le_bytes());
+    for args in [
+        &["logits", "--tokens", "1,2", "-o"][..],
+        &["bench", "-p", "4", "-n", "0", "-r", "1", "-t", "1"],
+        &["bench", "-p", "0", "-n", "2", "-r", "1", "-t", "1"],
+        &["bench", "-p", "0", "-n", "2", "-r", "1", "-t", "1", "--batch", "2"],
+    ] {
+        let mut command = command(args.iter().copied());
+        if args[0] == "logits" {
+            command.arg(damaged.out());
+        }
+        let output = command.args(["--quiet", "--no-cache"]).arg(damaged.source.path()).output();
+        failed(&output.unwrap(), &["the weights cannot be sound"]);
+        assert_eq!(files_in(damaged.target.path()), Vec::<PathBuf>::new());
+    }
+}
+
 #[test]
 fn an_empty_instruction_set_is_none() {
     let model = Fixture::named("bitnet_offline").folder;

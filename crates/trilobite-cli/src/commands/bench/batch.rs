@@ -44,7 +44,12 @@ impl Sequences {
                     want: Want::new(0, Some(Largest::count(1))),
                 })
                 .collect();
-            forward.read(&mut parts, |part, _, logits| next[part] = best(logits))?;
+            let mut found = Ok(());
+            forward.read(&mut parts, |part, _, logits| match best(logits) {
+                Ok(best) => next[part] = best,
+                Err(error) => found = Err(error),
+            })?;
+            found?;
         }
         Ok((count * args.n) as f64 / start.elapsed().as_secs_f64())
     }

@@ -1,10 +1,11 @@
 //! The tokens that are read and decoded.
 
-use trilobite_runtime::{Logits, Model, argmax};
+use trilobite_runtime::{Error, Logits, Model, argmax};
 
-/// The token with the largest logit.
-pub(super) fn best(logits: Logits<'_>) -> u32 {
-    argmax(logits.values()).map_or(0, |best| logits.id(best as usize))
+/// The token with the largest logit, which must be a finite number.
+pub(super) fn best(logits: Logits<'_>) -> Result<u32, Error> {
+    let best = argmax(logits.values()).ok_or(Error::NotFinite)?;
+    Ok(logits.id(best as usize))
 }
 
 /// Token ids spread over the vocabulary.
