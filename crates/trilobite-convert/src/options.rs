@@ -71,6 +71,7 @@ choices! {
 
 choices! {
     Head, "type of the head",
+    Auto: "auto", "As the type of the matrices says, or as the checkpoint has it";
     Source: "source", "As the checkpoint has it";
     F32: "f32", "32-bit floats";
     F16: "f16", "16-bit floats";
@@ -163,8 +164,10 @@ pub enum Layout {
 /// The type of the language model head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Head {
-    /// The type in the checkpoint.
+    /// [`Type`] says it if one is chosen. Otherwise the type in the checkpoint.
     #[default]
+    Auto,
+    /// The type in the checkpoint.
     Source,
     /// 32-bit floats: exact.
     F32,
@@ -179,7 +182,7 @@ pub enum Head {
 impl Head {
     pub(crate) fn tensor_type(self) -> Option<TensorType> {
         match self {
-            Head::Source => None,
+            Head::Auto | Head::Source => None,
             Head::F32 => Some(TensorType::F32),
             Head::F16 => Some(TensorType::F16),
             Head::Bf16 => Some(TensorType::Bf16),

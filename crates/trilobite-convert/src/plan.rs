@@ -118,7 +118,7 @@ pub(crate) fn choose_types(
     let ternary = tensors.iter().any(|tensor| tensor.data.is_ternary());
     match options.ty {
         Some(ty) if ternary => return Err(Error::TypeOfTernary(ty.name())),
-        Some(ty) => choose_dense(tensors, ty, notes)?,
+        Some(ty) => choose_dense(tensors, ty, options.head, notes)?,
         None if !ternary && options.layout != Layout::Auto => {
             return Err(Error::LayoutOfDense(options.layout.name()));
         }
@@ -130,10 +130,12 @@ pub(crate) fn choose_types(
     Ok(())
 }
 
-/// Sets the type of the matrices of a dense model. Norms and biases stay F32.
+/// Sets the type of the matrices of a dense model. Norms and biases stay F32. The `head` is left to
+/// [`choose_head`] if a type was chosen for it.
 fn choose_dense(
     tensors: &mut [Planned<'_>],
     ty: Type,
+    chosen_head: Head,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
     let head = head_index(tensors);
@@ -143,13 +145,18 @@ fn choose_dense(
         tensor.shape.len() >= 2 && !router
     };
     for (i, tensor) in tensors.iter_mut().enumerate().filter(|(_, t)| is_matrix(t)) {
+        if i == head && chosen_head != Head::Auto {
+            continue;
+        }
         let mut chosen = if i == head { ty.of_head() } else { ty.tensor_type() };
         if chosen.byte_len(&tensor.shape).is_none() {
             // llama.cpp also falls back to F16 for rows that are not whole blocks.
             chosen = TensorType::F16;
             wider += 1;
         }
-        if chosen != tensor.ty && !matches!(tensor.data, Data::Dense(_) | Data::Stack(_)) {
+        let float = matches!(tensor.ty, TensorType::F32 | TensorType::F16 | TensorType::Bf16)
+            && matches!(tensor.data, Data::Dense(_) | Data::Stack(_));
+        if chosen != tensor.ty && !float {
             return Err(Error::Quantised {
                 tensor: tensor.name.clone(),
                 found: tensor.ty,

@@ -55,7 +55,7 @@ pub(crate) struct Convert {
     /// Type of a dense model's matrices [default: as in the source]; norms and biases are F32
     #[arg(long = "type", value_parser = choice(Type::ALL, Type::name, Type::summary))]
     ty: Option<Type>,
-    /// Type of the embedding and the head; all but `source` can lose precision
+    /// Type of the embedding and the head; a chosen one can lose precision
     #[arg(long, default_value_t, value_parser = choice(Head::ALL, Head::name, Head::summary))]
     head: Head,
     /// A coarse copy of the head for faster greedy, top-k and min-p decoding, with the same results;

@@ -212,6 +212,8 @@ fn matrices_are_stored_in_the_type_asked_for() {
         let (file, _) = tiny.convert(&head).unwrap();
         let head = types(&file).into_iter().find(|(name, _)| name == "output.weight");
         assert_eq!(head.unwrap().1, TensorType::F32);
+        let (file, _) = tiny.convert(&Options { head: Head::Source, ..options }).unwrap();
+        assert_eq!(types(&file).last(), source.last());
     }
 }
 

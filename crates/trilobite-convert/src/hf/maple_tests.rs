@@ -3,7 +3,7 @@ use trilobite_format::{Gguf, TensorType};
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels};
 
 use crate::testing::*;
-use crate::{HeadScan, Options, Quantize, Type};
+use crate::{Checkpoint, Head, HeadScan, Options, Quantize, Type};
 
 /// The type, the shape and the weights of a tensor.
 fn tensor(file: &[u8], name: &str) -> (TensorType, Vec<u64>, Vec<f32>) {
@@ -126,6 +126,20 @@ fn a_requested_type_is_that_of_all_matrices_but_the_router() {
     ] {
         assert_eq!(tensor(&file, &format!("blk.0.{name}.weight")).0, ty, "{name}");
     }
+}
+
+#[test]
+fn an_embedding_of_four_bits_keeps_its_type() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/golden/maple_mlx");
+    let checkpoint = Checkpoint::open(folder).unwrap();
+    let error = |options| run(&checkpoint, &options).unwrap_err().to_string();
+    let ty = Options { ty: Some(Type::Q4_0), ..Options::default() };
+    contains(&error(ty), "is Q4_1; only F32, F16 and BF16 are stored as Q");
+    contains(&error(Options { head: Head::F32, ..ty }), "Q4_1");
+    contains(
+        &error(Options { head: Head::F32, ..Options::default() }),
+        "the source has it as Q4_1",
+    );
 }
 
 #[test]

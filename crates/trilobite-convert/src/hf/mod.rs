@@ -298,7 +298,8 @@ impl<'a> HfPlanner<'a, '_> {
     /// unless the options ask for types.
     fn find_groups(&mut self) {
         let Options { ty, head, quantize, .. } = self.options;
-        let as_stored = ty.is_none() && *head == Head::Source && quantize.is_none();
+        let as_stored =
+            ty.is_none() && matches!(head, Head::Auto | Head::Source) && quantize.is_none();
         let arch = self.source.model.arch;
         if as_stored && arch == Architecture::Qwen3 {
             grouped::pack(&mut self.tensors, &mut self.notes);
