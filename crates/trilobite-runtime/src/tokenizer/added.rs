@@ -203,6 +203,10 @@ impl AddedTokens {
                 }
                 end = spaces_end;
             }
+            // The previous token has all of the spaces that this one consists of.
+            if start >= end {
+                continue;
+            }
             if let Some(between) = text.get(done..start).filter(|between| !between.is_empty()) {
                 out(Segment::Text(between, done))?;
             }

@@ -3,6 +3,7 @@ mod hostile;
 mod reference;
 mod settings;
 
+use serde_json::json;
 use trilobite_format::Metadata;
 
 use super::merge::{Symbol, merge};
@@ -65,6 +66,26 @@ fn our_byte_pair_encoding_is_the_crate_s() {
                     assert_eq!(ours.decode(&ids, keep).unwrap(), expected, "{text:?}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_token_of_spaces_does_not_match_in_those_of_another() {
+    let added = |lstrip: bool, rstrip: bool| {
+        json!({"id": 3, "content": "  ", "special": false, "normalized": false,
+               "single_word": false, "lstrip": lstrip, "rstrip": rstrip})
+    };
+    for (lstrip, rstrip) in [(true, true), (true, false), (false, true), (false, false)] {
+        let json = json!({"added_tokens": [added(lstrip, rstrip)],
+            "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, " ": 2}, "merges": []}});
+        let json = serde_json::to_vec(&json).unwrap();
+        let ours = Tokenizer::from_json(&json).unwrap();
+        let theirs = tokenizers::Tokenizer::from_bytes(&json).unwrap();
+        for text in ["a  b", "a   b", "a    b", "a      b", "    ", "a       "] {
+            let expected = theirs.encode(text, true).unwrap().get_ids().to_vec();
+            let found = ours.encode(text, true, false).unwrap();
+            assert_eq!(found, expected, "{text:?} {lstrip} {rstrip}");
         }
     }
 }
