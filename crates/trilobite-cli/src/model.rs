@@ -115,10 +115,18 @@ pub(crate) fn name(args: &args::Model) -> String {
     args.model.as_ref().map_or_else(|| BUILT_IN_NAME.into(), |path| path.display().to_string())
 }
 
-/// The tokenizer of a model. An assumption that it is based on is printed once.
-pub(crate) fn tokenizer<'a>(model: &'a Model, global: &args::Global) -> Result<&'a Tokenizer> {
+/// The tokenizer of the model that the arguments name. An assumption that it is based on is printed
+/// once.
+pub(crate) fn tokenizer<'a>(
+    model: &'a Model,
+    args: &args::Model,
+    global: &args::Global,
+) -> Result<&'a Tokenizer> {
     static TOLD: Once = Once::new();
-    let tokenizer = model.tokenizer()?;
+    let tokenizer = model.tokenizer().map_err(|error| match &args.model {
+        Some(path) => of_model(error.into(), path),
+        None => error.into(),
+    })?;
     TOLD.call_once(|| tell_assumption(tokenizer, global));
     Ok(tokenizer)
 }

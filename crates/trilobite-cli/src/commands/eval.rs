@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
         let data = &data(args, &tasks)?;
         let model = model::load_to_decode(&args.model, args.compute.threads, global)?;
         // Print the tokenizer's assumptions before scoring anything.
-        model::tokenizer(&model, global)?;
+        model::tokenizer(&model, &args.model, global)?;
         let session = model::session(&model, &args.compute, args.ctx)?;
         // Finished items are kept and reported after a signal.
         interrupt::listen()?;

@@ -42,7 +42,7 @@ impl Generator {
         let tokenizer = if args.tokens.is_some() && args.ids && !args.form.is_given() {
             None
         } else {
-            Some(model::tokenizer(model, global)?)
+            Some(model::tokenizer(model, &args.model, global)?)
         };
         let end_ids =
             if args.ignore_eos { Vec::new() } else { end_ids(model.metadata(), tokenizer)? };

@@ -20,7 +20,7 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
     }
     let model = model::load(&args.model, args.compute.threads, global)?;
     let text = input::text(&args.file)?;
-    let tokenizer = model::tokenizer(&model, global)?;
+    let tokenizer = model::tokenizer(&model, &args.model, global)?;
     let bos = tokenizer.encode("", true, false)?;
     let tokens = tokenizer.encode(&text, false, false)?;
     let context = args.ctx.unwrap_or_else(|| model.config().context.min(DEFAULT_WINDOW));

@@ -26,7 +26,10 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<ExitCode> {
     let model = model::load_to_decode(&args.model, args.compute.threads, global)?;
     let template = match args.tokens {
         Some(_) => None,
-        None => Template::choose(&model, args)?,
+        None => {
+            model::tokenizer(&model, &args.model, global)?;
+            Template::choose(&model, args)?
+        }
     };
     let mut generator = Generator::new(&model, args, global, template.as_ref())?;
     if !has_prompt && terminal {

@@ -125,7 +125,7 @@ fn score(
         let (context, continuation) = (text(&item, "context")?, text(&item, "continuation")?);
         let bytes = Some(continuation.len());
         // Prints the tokenizer's assumptions.
-        model::tokenizer(model, global)?;
+        model::tokenizer(model, &args.model, global)?;
         (Request::encode(model, &context, &continuation, !args.no_bos)?, bytes)
     };
     let score = scorer.score(&request)?;

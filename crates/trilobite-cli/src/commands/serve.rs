@@ -160,7 +160,7 @@ fn served(path: Option<&Path>, args: &Serve, global: &Global) -> Result<ServedMo
     let &Serve { no_cache, repack, .. } = args;
     let source = args::Model { model: path.map(Path::to_owned), no_cache, repack };
     let model = model::load_to_decode(&source, args.compute.threads, global)?;
-    model::tokenizer(&model, global)?;
+    model::tokenizer(&model, &source, global)?;
     let session = model::session_options(&model, &args.compute, args.ctx)?;
     let name = path.map_or_else(|| BUILT_IN.to_owned(), name);
     let mut served = ServedModel::new(name, model)?;

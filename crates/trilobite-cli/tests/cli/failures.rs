@@ -157,6 +157,18 @@ fn scale_that_is_not_a_number() {
     damaged.is_refused(&[scale]);
 }
 
+/// Every error of a tokenizer names the model.
+#[test]
+fn tokenizer_that_cannot_be_used() {
+    let damaged = Damaged::copy_of("bitnet_offline");
+    fs::remove_file(damaged.file("tokenizer.json")).unwrap();
+    let model = damaged.source.path().to_str().unwrap();
+    for args in [&["-p", "x"][..], &["--chat", "-p", "x"], &["--no-chat", "-p", "x"], &[]] {
+        let output = command(["run", "--no-cache", "--quiet"]).args(args).arg(model).output();
+        failed(&output.unwrap(), &[&format!("error: {model}: ")]);
+    }
+}
+
 #[test]
 fn scale_that_is_infinite() {
     let damaged = Damaged::copy_of("bitnet_offline");
