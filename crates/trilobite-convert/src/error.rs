@@ -131,6 +131,18 @@ pub enum Error {
         /// The tensor.
         tensor: String,
     },
+    /// The names of tensors have a prefix that is not that of a model with a head.
+    #[error(
+        "{file}: the names of tensors begin with {prefix:?}, as in {tensor}; expected names without it"
+    )]
+    Prefix {
+        /// The file, or the index of the shards.
+        file: String,
+        /// The prefix.
+        prefix: String,
+        /// A tensor.
+        tensor: String,
+    },
     /// A tensor that the architecture does not have.
     #[error("{file}: unexpected tensor {tensor}")]
     Unexpected {

@@ -114,6 +114,17 @@ impl Ternary<'_> {
         Ok(Trits { tensor: self, scale, rounding, decode })
     }
 
+    /// The tensor that holds the scale: one beside the weights, or the weights themselves.
+    pub(crate) fn scale_name(&self) -> String {
+        match self.encoding {
+            Encoding::Packed { .. } | Encoding::Plain { .. } => {
+                self.name.strip_suffix(".weight").map(|module| format!("{module}.weight_scale"))
+            }
+            _ => None,
+        }
+        .unwrap_or_else(|| self.name.clone())
+    }
+
     fn open_gguf<'t>(&self, ty: TensorType, bytes: &'t [u8]) -> Result<(f32, Decode<'t>), Error> {
         let (rows, cols) = (self.rows, self.cols);
         match ty {

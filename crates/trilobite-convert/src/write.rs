@@ -220,7 +220,7 @@ impl Trits<'_> {
         let codes = &bytes[..bytes.len() - ternary::TAIL];
         let zero = layout.is_zero(codes, self.tensor.cols);
         if self.scale == 0.0 && !zero {
-            let (file, tensor) = (self.tensor.file.to_owned(), self.tensor.name.clone());
+            let (file, tensor) = (self.tensor.file.to_owned(), self.tensor.scale_name());
             return Err(Error::Scale { file, tensor, found: self.scale });
         }
         Ok(zero)

@@ -52,6 +52,19 @@ impl Damaged {
         });
     }
 
+    /// Changes the header of the weights.
+    fn edit_header(&self, change: impl FnOnce(&mut Value)) {
+        self.edit("model.safetensors", |file| {
+            let (length, rest) = file.split_first_chunk::<8>().unwrap();
+            let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+            let mut header: Value = serde_json::from_slice(header).unwrap();
+            change(&mut header);
+            let header = serde_json::to_vec(&header).unwrap();
+            let length = (header.len() as u64).to_le_bytes();
+            *file = [&length[..], &header, data].concat();
+        });
+    }
+
     /// Overwrites the first bytes of a tensor.
     fn edit_tensor(&self, tensor: &str, data: &[u8]) {
         self.edit("model.safetensors", |file| {
@@ -155,6 +168,31 @@ fn scale_that_is_not_a_number() {
     let scale = "model.layers.0.mlp.up_proj.weight_scale";
     damaged.edit_tensor(scale, &0x7FC0u16.to_le_bytes());
     damaged.is_refused(&[scale]);
+}
+
+#[test]
+fn scale_of_zero_and_scale_of_another_type() {
+    let scale = "model.layers.0.mlp.up_proj.weight_scale";
+    let damaged = Damaged::copy_of("bitnet_offline");
+    damaged.edit_tensor(scale, &[0, 0]);
+    damaged.is_refused(&[scale, "is 0, expected"]);
+    let damaged = Damaged::copy_of("bitnet_offline");
+    damaged.edit_header(|header| header[scale]["dtype"] = json!("I16"));
+    damaged.is_refused(&[scale, "I16", "BF16, F16 or F32"]);
+}
+
+#[test]
+fn names_with_a_prefix() {
+    let damaged = Damaged::copy_of("bitnet_offline");
+    damaged.edit_header(|header| {
+        let tensors = std::mem::take(header.as_object_mut().unwrap());
+        let prefixed = tensors.into_iter().map(|(name, tensor)| match name.as_str() {
+            "__metadata__" => (name, tensor),
+            _ => (format!("base_model.model.{name}"), tensor),
+        });
+        *header = Value::Object(prefixed.collect());
+    });
+    damaged.is_refused(&["the names of tensors begin with \"base_model.model.\""]);
 }
 
 /// Every error of a tokenizer names the model.

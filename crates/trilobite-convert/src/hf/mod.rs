@@ -66,7 +66,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
         return Err(Error::Unsupported { file, what });
     }
     let mut shards = checkpoint.shards()?;
-    base_names(&mut shards, &source);
+    base_names(&mut shards, &source)?;
     fused::divide(&mut shards, &source.model)?;
     let embedding = embedding::complete(checkpoint, object, &mut source, &shards)?;
     if source.input_norms && embedding.is_none() && !source.is_excluded(HEAD) {
@@ -144,21 +144,24 @@ pub fn checkpoint_tensors(
 
 /// Renames tensors to their names in a model with a head. A checkpoint saved from the base model
 /// lacks the prefix `model.`, and a wrapped one has it twice; transformers adds or strips one
-/// prefix.
-fn base_names(shards: &mut Shards<'_>, source: &HfConfig) {
+/// prefix. Other prefixes are an error.
+fn base_names(shards: &mut Shards<'_>, source: &HfConfig) -> Result<(), Error> {
     let embedding = source.module(Role::Embedding, 0).unwrap_or_default();
     let embedding = embedding.trim_start_matches(BASE);
     let has = |prefix: &str| shards.get(&format!("{prefix}{embedding}.weight")).is_some();
     let (as_expected, bare, wrapped) = (has(BASE), has(""), has("model.model."));
     if as_expected {
-        return;
+        return Ok(());
     }
     if bare {
         let of_base = |name: &str| !name.starts_with(BASE) && !name.starts_with(HEAD);
         shards.rename(|name| of_base(name).then(|| format!("{BASE}{name}")));
     } else if wrapped {
         shards.rename(|name| name.strip_prefix(BASE).map(str::to_owned));
+    } else {
+        shards.prefixed(&format!("{BASE}{embedding}.weight"))?;
     }
+    Ok(())
 }
 
 struct HfPlanner<'a, 'o> {
@@ -512,14 +515,17 @@ impl<'a> HfPlanner<'a, '_> {
     /// Reads a `weight_scale` tensor. Returns the factor of a trit.
     fn scale(&mut self, name: &str, divide: bool) -> Result<f32, Error> {
         let view = self.shards.require(name)?;
-        let (1, Some(_)) = (view.count(), view.dtype.float_type()) else {
+        if view.count() != 1 {
             return Err(Error::Shape {
                 file: view.file.to_owned(),
                 tensor: view.name,
                 expected: vec![1],
                 found: view.shape,
             });
-        };
+        }
+        if view.dtype.float_type().is_none() {
+            return Err(view.dtype_error("BF16, F16 or F32"));
+        }
         let stored = view.to_f32()[0];
         let scale = if divide { 1.0 / stored } else { stored };
         check_scale(view.file, name, stored)?;

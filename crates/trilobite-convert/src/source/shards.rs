@@ -142,6 +142,21 @@ impl<'a> Shards<'a> {
         Error::Missing { file: self.list.to_owned(), tensor: name.to_owned() }
     }
 
+    /// The error for a tensor that has a prefix before its name, if there is one.
+    pub(crate) fn prefixed(&self, name: &str) -> Result<(), Error> {
+        let ending = format!(".{name}");
+        let found = self.tensors.keys().find_map(|tensor| {
+            let prefix = &tensor[..tensor.strip_suffix(&ending)?.len() + 1];
+            Some((prefix.to_owned(), tensor.clone()))
+        });
+        match found {
+            Some((prefix, tensor)) => {
+                Err(Error::Prefix { file: self.list.to_owned(), prefix, tensor })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The error for a missing head that is not tied to the embedding.
     pub(crate) fn no_head(&self, tensor: String) -> Error {
         Error::NoHead { file: self.list.to_owned(), tensor }
