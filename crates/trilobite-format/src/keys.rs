@@ -30,6 +30,8 @@ pub const CLEAN_UP: &str = "trilobite.clean_up_tokenization_spaces";
 pub const SPECIAL_TOKENS: &str = "trilobite.special_tokens.";
 /// Whether to sample by default; greedy decoding otherwise.
 pub const DO_SAMPLE: &str = "trilobite.generation.do_sample";
+/// Notes about settings of the checkpoint's generation_config.json that are left out.
+pub const UNUSABLE: &str = "trilobite.generation.unusable";
 
 /// The prefix of the keys of an embedding model's prompts. The name of the prompt follows.
 pub const PROMPTS: &str = "trilobite.prompts.";

@@ -1,8 +1,9 @@
 //! Default sampling settings.
 
+use trilobite_format::model::SAMPLING;
 use trilobite_format::{Metadata, keys};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sampler::Sampling;
 
 /// The sampling of a chat with a model that has no settings of its own. It is varied, and avoids
@@ -44,10 +45,16 @@ impl SamplingChoice {
     /// samples if the model does not say whether to sample. A chat with a model that has no
     /// settings uses the defaults for chats, unless the given temperature is 0.
     ///
+    /// Unusable settings of the model's file are ignored; the [notes](crate::Model::notes) of the
+    /// model name them.
+    ///
     /// # Errors
     /// A metadata value has the wrong type.
     pub fn complete(&self, metadata: &Metadata, chat: bool) -> Result<Sampling> {
-        let float = |key: &str| metadata.f32(&keys::generation(key));
+        let float = |key: &str| {
+            let value = metadata.f32(&keys::generation(key))?;
+            Ok::<_, Error>(value.filter(|&value| is_usable(key, value)))
+        };
         let sample = metadata.bool(keys::DO_SAMPLE)?;
         let default = if chat && sample.is_none() { CHAT } else { Sampling::default() };
         let temperature = match sample {
@@ -71,6 +78,24 @@ impl SamplingChoice {
             ..default
         })
     }
+}
+
+fn is_usable(key: &str, value: f32) -> bool {
+    SAMPLING.iter().all(|(name, usable)| *name != key || usable.contains(&value))
+}
+
+/// Notes about the sampling settings of a model that are ignored.
+pub(crate) fn unusable(metadata: &Metadata) -> Vec<String> {
+    // Values of other types are errors where they are used.
+    let mut notes = metadata.strings(keys::UNUSABLE).ok().flatten().unwrap_or_default().to_vec();
+    for (key, _) in SAMPLING {
+        let name = keys::generation(key);
+        let value = metadata.f32(&name).ok().flatten();
+        if let Some(value) = value.filter(|&value| !is_usable(key, value)) {
+            notes.push(format!("{name} is {value}, which is ignored"));
+        }
+    }
+    notes
 }
 
 #[cfg(test)]
@@ -110,6 +135,15 @@ mod tests {
             let complete = given.complete(&own, chat).unwrap();
             assert_eq!(complete, Sampling { top_k: 3, ..sampling });
         }
+        let (bad, worse) = (Value::F32(1.5), Value::F32(-1.0));
+        let bad =
+            metadata(&[("do_sample", Value::Bool(true)), ("top_p", bad), ("temperature", worse)]);
+        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+        assert_eq!(SamplingChoice::default().complete(&bad, true).unwrap(), sampling);
+        let temperature = "trilobite.generation.temperature is -1, which is ignored";
+        let top_p = "trilobite.generation.top_p is 1.5, which is ignored";
+        assert_eq!(unusable(&bad), [temperature, top_p]);
+        assert!(unusable(&own).is_empty());
         let forbidden = metadata(&[("do_sample", Value::Bool(false))]);
         let sampling = SamplingChoice::default().complete(&forbidden, true).unwrap();
         assert_eq!(sampling.temperature, 0.0);

@@ -28,6 +28,7 @@ use trilobite_format::{Gguf, Metadata, Split, TensorInfo};
 use trilobite_kernels::DenseMatrix;
 
 use crate::config::Config;
+use crate::defaults;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Matrix, MatrixView, Place, Weights};
@@ -110,7 +111,8 @@ impl Model {
         let mixture = tensors
             .filter(|name| is_projection(name))
             .map(|name| (name, projections.storage(name) == Some(Storage::Dense)));
-        let notes = zeros_note(&zeros).into_iter().chain(mixture_note(mixture)).collect();
+        let notes = zeros_note(&zeros).into_iter().chain(mixture_note(mixture));
+        let notes = notes.chain(defaults::unusable(gguf.metadata())).collect();
         Ok(Self { files, copy: None, gguf, config, weights, notes, tokenizer: OnceLock::new() })
     }
 

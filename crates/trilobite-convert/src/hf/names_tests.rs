@@ -160,5 +160,8 @@ fn settings_of_sampling_that_nothing_can_use_are_said_and_left_out() {
         "repetition_penalty": 0, "loop_penalty": -1, "top_k": -1}));
     assert_eq!((floats, top_k, notes.len()), ([None; 5], None, 6));
     contains(&notes[3], "generation_config.json: `repetition_penalty` is 0 and was left out");
+    let (floats, top_k, notes) = settings(json!({"top_p": 1.5, "top_k": 2.5}));
+    assert_eq!((floats, top_k, notes.len()), ([None; 5], None, 2));
+    contains(&notes[1], "`top_k` is 2.5 and was left out");
     assert_eq!(settings(json!({"top_k": 1e12})).1, Some(u32::MAX));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
-use trilobite_format::model::END_OF_TURN;
+use trilobite_format::model::{END_OF_TURN, SAMPLING};
 use trilobite_format::{Metadata, keys};
 
 use super::added_tokens::{NUMBERED, SETTINGS};
@@ -207,8 +207,8 @@ fn with_added_tokens(text: &str, tokenizer: &Value) -> Result<String, Error> {
     serde_json::to_string(&parts).map_err(error)
 }
 
-/// Adds the sampling defaults. An invalid one affects sampling only, so it is left out with a note
-/// instead of failing the conversion.
+/// Adds the sampling defaults. An invalid one affects sampling only, so it is left out with a note,
+/// also in the file, instead of failing the conversion.
 fn generation_defaults(
     generation: &Object<'_>,
     metadata: &mut Metadata,
@@ -217,25 +217,23 @@ fn generation_defaults(
     if let Some(sample) = generation.bool("do_sample")? {
         metadata.insert(keys::DO_SAMPLE, sample);
     }
-    for (key, usable) in [
-        ("temperature", 0.0..=f32::MAX),
-        ("top_p", 0.0..=f32::MAX),
-        ("min_p", 0.0..=1.0),
-        ("repetition_penalty", f32::MIN_POSITIVE..=f32::MAX),
-        // Trilobite's own; transformers has no such setting.
-        ("loop_penalty", 0.0..=f32::MAX),
-        ("top_k", 0.0..=f32::MAX),
-    ] {
+    let mut unusable = Vec::new();
+    for (key, usable) in SAMPLING {
         let Some(number) = generation.number(key)? else { continue };
         let name = keys::generation(key);
+        let whole = key != "top_k" || number.fract() == 0.0;
         match key {
-            _ if !usable.contains(&number) => {
-                notes.push(format!("{}: `{key}` is {number} and was left out", generation.file));
+            _ if !usable.contains(&number) || !whole => {
+                unusable.push(format!("{}: `{key}` is {number} and was left out", generation.file));
             }
             // A number above the vocabulary size means all tokens.
             "top_k" => metadata.insert(name, number as u32),
             _ => metadata.insert(name, number),
         }
+    }
+    if !unusable.is_empty() {
+        metadata.insert(keys::UNUSABLE, unusable.clone());
+        notes.extend(unusable);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use trilobite_hub::hint;
 use trilobite_runtime::Sampling;
 
@@ -69,7 +69,11 @@ impl Settings {
         match name {
             "temp" => sampling.temperature = parse(name, value, NUMBER)?,
             "top-k" => sampling.top_k = parse(name, value, WHOLE)?,
-            "top-p" => sampling.top_p = parse(name, value, NUMBER)?,
+            "top-p" => {
+                sampling.top_p = parse(name, value, NUMBER)?;
+                let usable = (0.0..=1.0).contains(&sampling.top_p);
+                ensure!(usable, "{name} is {value:?}, expected a number from 0 to 1");
+            }
             "min-p" => sampling.min_p = parse(name, value, NUMBER)?,
             "repeat-penalty" => sampling.repeat_penalty = parse(name, value, NUMBER)?,
             "loop-penalty" => sampling.loop_penalty = parse(name, value, NUMBER)?,
@@ -131,6 +135,7 @@ mod tests {
         assert!(said("colour").contains("there are temp, top-k,"));
         for (name, value, expected) in [
             ("temp", "warm", "temp is \"warm\", expected a number"),
+            ("top-p", "2", "top-p is \"2\", expected a number from 0 to 1"),
             ("top-k", "-1", "top-k is \"-1\", expected a whole number"),
             ("seed", "0.5", "seed is \"0.5\", expected a whole number"),
             ("n", "all", "n is \"all\", expected a whole number or none"),
