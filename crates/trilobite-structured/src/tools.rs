@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use trilobite_runtime::Message;
 
 use crate::call::CallFormat;
@@ -19,7 +19,7 @@ pub struct Tools {
 #[derive(Clone, Debug, PartialEq)]
 struct Function {
     name: String,
-    /// JSON schema of the arguments.
+    /// JSON schema of the arguments, which allows objects only.
     parameters: Value,
 }
 
@@ -38,7 +38,8 @@ impl Tools {
     /// Parses a list of tools, each `{"type": "function", "function": {"name": ...}}`.
     ///
     /// # Errors
-    /// A tool is not a function, has no name or that of another, or a field has a value of another type.
+    /// A tool is not a function, has no name or that of another, takes no object, or a field has a value
+    /// of another type.
     pub fn read(list: Vec<Value>) -> Result<Self> {
         let mut functions: Vec<Function> = Vec::new();
         for (index, tool) in list.iter().enumerate() {
@@ -59,7 +60,10 @@ impl Tools {
                 Value::Null => {
                     json!({"type": "object", "properties": {}, "additionalProperties": false})
                 }
-                parameters @ Value::Object(_) => parameters.clone(),
+                Value::Object(schema) => of_objects(schema).map_err(|kind| {
+                    let fault = format!("its type is {kind}, expected \"object\"");
+                    wrong(".function.parameters", fault)
+                })?,
                 other => {
                     let fault = format!("it is {other}, expected a JSON schema");
                     return Err(wrong(".function.parameters", fault));
@@ -188,6 +192,22 @@ pub fn calls_as_text(messages: &[Message]) -> Vec<Message> {
     }
     flush(&mut results, &mut written);
     written
+}
+
+/// The schema of the objects that fit `schema`: calls have no other arguments.
+///
+/// # Errors
+/// No object fits. Returns the type.
+fn of_objects(schema: &Map<String, Value>) -> std::result::Result<Value, &Value> {
+    let is_object = |kind: &Value| kind == "object";
+    match schema.get("type") {
+        Some(Value::Array(kinds)) if kinds.iter().any(is_object) => {}
+        Some(kind) if !is_object(kind) => return Err(kind),
+        _ => {}
+    }
+    let mut objects = schema.clone();
+    objects.insert("type".to_owned(), "object".into());
+    Ok(objects.into())
 }
 
 /// Appends results as one message, because templates expect alternating turns.

@@ -149,6 +149,14 @@ fn tools_are_functions_with_names() {
     assert_eq!(wrong(json!({"type": "function", "function": {"name": "a"}})), ".function.name");
     let list = json!({"type": "function", "function": {"name": "b", "parameters": []}});
     assert_eq!(wrong(list), ".function.parameters");
+    for kind in [json!("string"), json!(["null", "integer"]), json!(1), json!(null)] {
+        let parameters = json!({"type": kind});
+        let function = json!({"name": "b", "parameters": parameters});
+        assert_eq!(
+            wrong(json!({"type": "function", "function": function})),
+            ".function.parameters"
+        );
+    }
 }
 
 #[test]

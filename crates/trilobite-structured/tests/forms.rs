@@ -371,6 +371,40 @@ fn demanded_calls_are_calls() {
 }
 
 #[test]
+fn the_arguments_of_calls_are_objects() {
+    let model = Random::new("llama", TOKENIZERS[0].1);
+    let compiler = model.compiler();
+    let grammar = |parameters: Value| {
+        let function = json!({"name": "a", "parameters": parameters});
+        let tools = Tools::read(vec![json!({"type": "function", "function": function})]).unwrap();
+        tools.grammar(CallFormat::Arguments, &ToolChoice::Required, false, None).unwrap().unwrap()
+    };
+    let empty = json!({"type": "object", "maxProperties": 0});
+    for parameters in [
+        json!({"maxProperties": 0}),
+        json!({"description": "none", "properties": {}, "additionalProperties": false}),
+        json!({"type": ["object", "null"], "maxProperties": 0}),
+        json!({"anyOf": [empty, {"type": "integer"}]}),
+        json!({"$ref": "#/$defs/a", "$defs": {"a": {"type": ["object", "null"], "maxProperties": 0}}}),
+    ] {
+        let form = compiler.compile(&grammar(parameters.clone())).unwrap();
+        for seed in 0..4 {
+            let (text, finish, _) = model.generate(Some(form.begin()), 1.0, seed, MOST);
+            assert_eq!(finish, Finish::EndOfText, "{parameters}: {text:?}");
+            let call: Value = serde_json::from_str(&text).expect(&text);
+            assert_eq!(call["arguments"], json!({}), "{parameters}");
+        }
+    }
+    // Any object fits an empty schema.
+    let form = compiler.compile(&grammar(json!({}))).unwrap();
+    let (text, ..) = model.generate(Some(form.begin()), 1.0, 1, 40);
+    assert!(text.starts_with("{\"name\": \"a\", \"arguments\": {"), "{text}");
+    for none in [json!({"enum": [1, "a"]}), json!({"anyOf": [{"type": "string"}]})] {
+        assert!(matches!(compiler.compile(&grammar(none)), Err(Error::Grammar { .. })));
+    }
+}
+
+#[test]
 fn reasoning_ends_within_its_budget_and_then_has_a_form() {
     for (name, ends) in TOKENIZERS {
         let model = Random::new(name, ends);
