@@ -38,8 +38,9 @@ impl Generator {
         global: &Global,
         template: Option<&Template>,
     ) -> Result<Self> {
-        // Token ids in and out need no tokenizer.
-        let tokenizer = if args.tokens.is_some() && args.ids && !args.form.is_given() {
+        // Token ids in and out need no tokenizer, unless the text has a form or an end.
+        let has_text = args.form.is_given() || !args.stop.is_empty();
+        let tokenizer = if args.tokens.is_some() && args.ids && !has_text {
             None
         } else {
             Some(model::tokenizer(model, &args.model, global)?)
@@ -122,7 +123,9 @@ impl Generator {
         prompt: &[u32],
         mut show: impl FnMut(&str) -> Result<()>,
     ) -> Result<Generation> {
-        let tokenizer = if self.ids { None } else { Some(self.model.tokenizer()?) };
+        // Only the text shows where a stop text begins.
+        let needs_text = !self.ids || !self.limits.stop.is_empty();
+        let tokenizer = if needs_text { Some(self.model.tokenizer()?) } else { None };
         self.sampler.constrain(self.form.as_ref().map(Form::begin));
         let mut shown = Ok(());
         let generation = generate(
@@ -132,7 +135,7 @@ impl Generator {
             prompt,
             &self.limits,
             |_, text| {
-                if shown.is_ok() && !text.is_empty() {
+                if shown.is_ok() && !self.ids && !text.is_empty() {
                     shown = show(text);
                 }
                 if shown.is_err() || interrupt::seen() {

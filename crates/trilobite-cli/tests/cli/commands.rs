@@ -327,6 +327,16 @@ fn prompts_come_from_flags_files_and_standard_input() {
     let (before, _) = text.trim_end().split_at(text.trim_end().len() / 2);
     let stop = &text[before.len()..before.len() + 3];
     assert!(!run(&["-p", "The cat", "--stop", stop]).contains(stop));
+    // The ids end where the text does.
+    let all: Vec<&str> = generated.split_whitespace().collect();
+    for prompt in [["-p", "The cat"], ["--tokens", ids.trim_end()]] {
+        let stopped = run(&[&prompt[..], &["--ids", "--stop", stop]].concat());
+        let stopped: Vec<&str> = stopped.split_whitespace().collect();
+        assert!((1..8).contains(&stopped.len()) && all.starts_with(&stopped), "{stopped:?}");
+        let args = ["tokenize", "--decode", &stopped.join(",")];
+        let text = stdout(&mut crate::trilobite::command(args)).unwrap();
+        assert!(text.contains(stop), "{text}");
+    }
 }
 
 #[test]
