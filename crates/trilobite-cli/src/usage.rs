@@ -26,8 +26,7 @@ impl std::error::Error for WrongUsage {}
 
 /// The exit status of a command that failed.
 pub(crate) fn exit_status(error: &anyhow::Error) -> ExitCode {
-    let option = matches!(error.downcast_ref(), Some(trilobite_server::Error::Option { .. }));
-    match option || error.is::<WrongUsage>() {
+    match error.is::<WrongUsage>() {
         true => ExitCode::from(STATUS),
         false => ExitCode::FAILURE,
     }

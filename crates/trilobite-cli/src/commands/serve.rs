@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use trilobite_runtime::ChatTemplate;
-use trilobite_server::{Options, PromptFolder, ServedModel, Server};
+use trilobite_server::{Error, Options, PromptFolder, ServedModel, Server};
 
 use super::template::Template;
 use crate::args::{self, Compute, Global};
+use crate::usage::WrongUsage;
 use crate::{interrupt, model, output};
 
 /// Interval between checks for a signal.
@@ -103,7 +104,8 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
     // The first signal ends it in order, the second at once.
     interrupt::listen()?;
     let address = address(args)?;
-    let api_key = args.api_key.clone().or_else(|| std::env::var(KEY_VARIABLE).ok());
+    let key = || std::env::var(KEY_VARIABLE).ok().filter(|key| !key.is_empty());
+    let api_key = args.api_key.clone().or_else(key);
     if !address.ip().is_loopback() && api_key.is_none() && !global.quiet {
         output::say(
             "note: without --api-key everybody who reaches this address can use the server",
@@ -126,7 +128,7 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
         origins: args.allow_origin.clone(),
         ..Options::default()
     };
-    options.check()?;
+    options.check().map_err(with_flag)?;
     let models = match &args.models[..] {
         [] => vec![served(None, args, global)?],
         paths => {
@@ -144,6 +146,20 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
     output::print(&format!("http://{}\n", server.address()))?;
     server.run()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names the flag of an option with an unusable value.
+fn with_flag(error: Error) -> anyhow::Error {
+    let Error::Option { name, value, expected } = &error else { return error.into() };
+    let flag = match *name {
+        "parallel" => "--parallel",
+        "connections" => "--connections",
+        "max_tokens" => "--max-tokens",
+        "the API key" => "--api-key",
+        "an origin" => "--allow-origin",
+        other => other,
+    };
+    WrongUsage(format!("{flag} is {value}, expected {expected}")).into()
 }
 
 fn address(args: &Serve) -> Result<SocketAddr> {

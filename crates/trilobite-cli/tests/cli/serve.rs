@@ -114,7 +114,14 @@ fn unusable_options_are_wrong_usage() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
         assert!(said.contains(&format!(" is {}, expected ", args[1])), "{args:?}: {said}");
+        assert!(said.starts_with(&format!("error: {} is ", args[0])), "{args:?}: {said}");
     }
+    let output = command(["serve", "/nowhere.gguf", "--api-key", ""]).output().unwrap();
+    assert_eq!(output.stderr, b"error: --api-key is empty, expected a text\n");
+    // An empty variable counts as unset.
+    let output = command(["serve", "/nowhere.gguf"]).env("TRILOBITE_API_KEY", "").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("error: /nowhere.gguf"), "{said}");
 }
 
 #[cfg(target_os = "linux")]
