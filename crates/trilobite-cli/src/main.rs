@@ -73,7 +73,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Verify(args) => commands::verify::run(&args, &cli.global),
         Command::Serve(args) => commands::serve::run(&args, &cli.global),
         Command::Pull(args) => commands::pull::run(&args, &cli.global),
-        Command::List(args) => commands::stored::list(&args),
+        Command::List(args) => commands::stored::list(&args, &cli.global),
         Command::Show(args) => commands::stored::show(&args),
         Command::Rm(args) => commands::stored::remove(&args),
         Command::Completions { shell } => commands::manual::completions(shell),

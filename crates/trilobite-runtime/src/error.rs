@@ -222,6 +222,14 @@ pub enum Error {
         /// Number of tokens of the context.
         context: usize,
     },
+    /// The continuation to score is part of the context's last token.
+    #[error(
+        "the continuation adds no token to the context's {context}: it merges with the last one"
+    )]
+    MergedContinuation {
+        /// Number of tokens of the context.
+        context: usize,
+    },
     /// The context is empty and the model has no token that can stand before the first one.
     #[error("an empty context needs a beginning-of-text or end-of-text token, and there is none")]
     NoPrefix,

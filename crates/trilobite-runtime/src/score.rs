@@ -47,7 +47,12 @@ impl Request {
             begin(model, &mut whole)?;
             length = 1;
         }
-        Self::split(whole, length)
+        Self::split(whole, length).map_err(|error| match error {
+            Error::EmptyContinuation { context } if !continuation.is_empty() => {
+                Error::MergedContinuation { context }
+            }
+            other => other,
+        })
     }
 
     /// A request of token ids. An empty context becomes the [`prefix_token`], unless the continuation

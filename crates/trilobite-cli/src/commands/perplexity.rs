@@ -54,9 +54,9 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
     bar.finish();
     ensure!(
         sum.tokens > 0,
-        "{} holds {} tokens, too few to predict one",
+        "{} holds {}, too few to predict one",
         args.file.display(),
-        tokens.len()
+        counted(tokens.len())
     );
     let (begin, scored) = match bos.is_empty() {
         true => ("", "every token but the first"),
@@ -82,12 +82,17 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
         }))?;
     } else {
         output::print(&format!(
-            "perplexity {:.4} over {} tokens ({bits_per_byte:.4} bits per byte)\n{method}\n",
+            "perplexity {:.4} over {} ({bits_per_byte:.4} bits per byte)\n{method}\n",
             sum.value(),
-            sum.tokens
+            counted(sum.tokens)
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A number of tokens with its noun.
+fn counted(tokens: usize) -> String {
+    format!("{tokens} {}", if tokens == 1 { "token" } else { "tokens" })
 }
 
 /// Checks the distance between two windows.

@@ -144,13 +144,16 @@ fn value(item: &Item<'_>, key: &str) -> Option<Value> {
 fn text(item: &Item<'_>, key: &str) -> Result<String> {
     match value(item, key) {
         Some(Value::String(text)) => Ok(text),
+        None if item.get(key).is_none() => bail!("{key:?} is missing"),
         _ => bail!("{key:?} is not a string"),
     }
 }
 
 fn ids(item: &Item<'_>, key: &str) -> Result<Vec<u32>> {
-    let Some(Value::Array(array)) = value(item, key) else {
-        bail!("{key:?} is not an array of token ids");
+    let array = match value(item, key) {
+        Some(Value::Array(array)) => array,
+        None if item.get(key).is_none() => bail!("{key:?} is missing"),
+        _ => bail!("{key:?} is not an array of token ids"),
     };
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
     array.iter().map(id).collect::<Option<_>>().with_context(|| format!("{key:?}: not a token id"))

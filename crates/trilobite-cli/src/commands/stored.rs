@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use trilobite_hub::{Cache, ConvertedCopy, Listed, Size, Stored};
 
-use crate::args::UnusedThreads;
+use crate::args::{Global, UnusedThreads};
 use crate::{model, output};
 
 /// Number of digits of a commit in a table.
@@ -114,7 +114,7 @@ fn copy_json(copy: &ConvertedCopy) -> Value {
     json!({ "path": copy.folder, "bytes": copy.bytes })
 }
 
-pub(crate) fn list(args: &List) -> Result<ExitCode> {
+pub(crate) fn list(args: &List, global: &Global) -> Result<ExitCode> {
     let cache = Cache::from_env();
     let stored = Stored::all(&cache)?.into_iter();
     let models: Vec<_> =
@@ -163,7 +163,9 @@ pub(crate) fn list(args: &List) -> Result<ExitCode> {
         rows.push([name, source, revision, format, size(copy.bytes)]);
     }
     if rows.is_empty() {
-        output::say("nothing has been pulled; `trilobite pull` lists the models");
+        if !global.quiet {
+            output::say("nothing has been pulled; `trilobite pull` lists the models");
+        }
         return Ok(ExitCode::SUCCESS);
     }
     rows.insert(0, ["name", "source", "revision", "format", "size"].map(str::to_owned));

@@ -170,6 +170,16 @@ fn an_empty_context_begins_the_text_and_an_empty_continuation_is_refused() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(" line 1: the continuation is empty"), "{said}");
     }
+    for (line, expected) in [
+        (json!({"context": "Onc", "continuation": "e"}), "the continuation adds no token"),
+        (json!({"continuation": "a"}), "\"context\" is missing"),
+        (json!({"context": null, "continuation": "a"}), "\"context\" is not a string"),
+        (json!({"context_ids": [1]}), "\"continuation_ids\" is missing"),
+    ] {
+        std::fs::write(&path, line.to_string()).unwrap();
+        let error = stdout(command(["score", "-i"]).arg(&path)).unwrap_err().to_string();
+        assert!(error.contains(&format!(" line 1: {expected}")), "{error}");
+    }
 }
 
 #[test]

@@ -43,6 +43,8 @@ fn what_was_pulled_is_listed_and_shown() {
     let empty = with_home(home, &["list"]).output().unwrap();
     assert!(empty.status.success() && empty.stdout.is_empty(), "{empty:?}");
     assert!(String::from_utf8(empty.stderr).unwrap().contains("nothing has been pulled"));
+    let quiet = with_home(home, &["list", "-q"]).output().unwrap();
+    assert!(quiet.status.success() && quiet.stdout.is_empty() && quiet.stderr.is_empty());
     assert_eq!(json(home, &["list", "--json"]), serde_json::json!([]));
     stdout(&mut hub.pull("owner/Tiny")).unwrap();
 
