@@ -52,20 +52,24 @@ impl Guard {
     }
 
     fn check_host(&self, request: &Request) -> ApiResult<()> {
-        let Some(hosts) = &self.hosts else { return Ok(()) };
-        let refused = |host: &str| {
-            let message = format!("this server does not answer to the host {host:?}");
-            Err(ApiError::status(StatusCode::FORBIDDEN, message).with_code("host_not_allowed"))
-        };
-        let header = request.headers().get(HOST).map(|host| host.to_str().unwrap_or("\u{fffd}"));
-        let authority = request.uri().authority().map(|authority| authority.as_str());
-        let named: Vec<&str> = authority.into_iter().chain(header).collect();
-        // HTTP/1.0 has no Host header. Browsers, whose pages the check is about, speak HTTP/1.1.
-        if named.is_empty() && request.version() > Version::HTTP_10 {
-            return refused("");
+        let mut headers = request.headers().get_all(HOST).iter();
+        let header = headers.next();
+        if headers.next().is_some() {
+            return Err(ApiError::invalid("the request has several Host headers, expected one"));
         }
-        match named.iter().find(|host| !hosts.iter().any(|known| *known == without_port(host))) {
-            Some(host) => refused(host),
+        // HTTP/1.0 has no Host header. Browsers, whose pages the check is about, speak HTTP/1.1.
+        if header.is_none() && request.version() > Version::HTTP_10 {
+            return Err(ApiError::invalid("the request has no Host header, expected one"));
+        }
+        let Some(hosts) = &self.hosts else { return Ok(()) };
+        let header = header.map(|host| host.to_str().unwrap_or("\u{fffd}"));
+        let authority = request.uri().authority().map(|authority| authority.as_str());
+        let mut named = authority.into_iter().chain(header);
+        match named.find(|host| !hosts.iter().any(|known| *known == without_port(host))) {
+            Some(host) => {
+                let message = format!("this server does not answer to the host {host:?}");
+                Err(ApiError::status(StatusCode::FORBIDDEN, message).with_code("host_not_allowed"))
+            }
             None => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::BodyDataStream;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
 
@@ -44,6 +44,12 @@ async fn read(headers: &HeaderMap, body: &mut BodyDataStream, app: &App) -> ApiR
     if !media_type.trim().eq_ignore_ascii_case("application/json") {
         let message = format!("the content type is {media_type:?}, expected application/json");
         return Err(ApiError::status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    for encoding in headers.get_all(CONTENT_ENCODING) {
+        if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+            let message = format!("the content encoding is {encoding:?}, expected identity");
+            return Err(ApiError::status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
     }
     let (limit, time) = (app.options.body_bytes, app.options.body_time);
     let too_large = || {

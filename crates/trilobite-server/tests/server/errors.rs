@@ -153,6 +153,9 @@ fn bodies_that_are_no_requests_are_refused() {
     ask(&[JSON], deep.as_bytes()).error(400);
     ask(&[("Content-Type", "text/plain")], b"{\"prompt\": \"a\"}").error(415);
     ask(&[], b"{\"prompt\": \"a\"}").error(415);
+    let encoded = |encoding| ask(&[JSON, ("Content-Encoding", encoding)], b"{\"prompt\": \"a\"}");
+    encoded("gzip").error(415);
+    encoded("Identity").ok();
     let large = json!({"prompt": "a".repeat(1000)}).to_string();
     let error = ask(&[JSON], large.as_bytes()).error(413);
     assert_eq!(error["code"], "request_too_large");

@@ -50,13 +50,16 @@ fn only_names_of_this_machine_are_answered() {
         assert_eq!(reply.error(403)["code"], "host_not_allowed", "{host}");
     }
     // HTTP/1.0 has no such header.
-    for (version, expected) in [("1.0", "200"), ("1.1", "403")] {
+    for (version, expected) in [("1.0", "200"), ("1.1", "400")] {
         let mut stream = TcpStream::connect(server.address).unwrap();
         write!(stream, "GET /health HTTP/{version}\r\nConnection: close\r\n\r\n").unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
         assert_eq!(reply.split(' ').nth(1), Some(expected), "{reply}");
     }
+    let twice = [("Host", "localhost"), ("Host", "evil.example")];
+    ask(&server, "GET", "/health", &twice).error(400);
+    ask(&server, "GET", "/health", &[twice[0]; 2]).error(400);
     // The host in the target of the request counts, too.
     let reply = ask(&server, "GET", "http://evil.example/health", &[("Host", "localhost")]);
     reply.error(403);
