@@ -38,7 +38,8 @@ pub(crate) struct Common {
     pub(crate) stop: Option<Stop>,
     /// Seed of the random numbers. The same seed gives the same answer. Choice i uses the seed plus i. The
     /// default is random.
-    pub(crate) seed: Option<i64>,
+    #[schema(value_type = Option<i64>)]
+    pub(crate) seed: Option<i128>,
     /// Logits are divided by this; 0 is greedy. Default: what `trilobite run` uses for this model.
     #[schema(minimum = 0, maximum = 2)]
     pub(crate) temperature: Option<f32>,

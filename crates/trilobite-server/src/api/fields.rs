@@ -44,6 +44,7 @@ fields! {
     bool: "true or false",
     f64: "a number",
     i64: "a whole number",
+    i128: "a whole number",
     usize: "a whole number that is not negative",
     String: "a string",
     Map<String, Value>: "an object",

@@ -76,7 +76,11 @@ fn complete(schemas: &mut Map<String, Value>, app: &App) {
             }
         }
         if let Some(seed) = whole["properties"].get_mut("seed") {
-            (seed["minimum"], seed["maximum"]) = (i64::MIN.into(), i64::MAX.into());
+            (seed["minimum"], seed["maximum"]) = (i64::MIN.into(), u64::MAX.into());
+            // The range exceeds that of int64.
+            if let Some(seed) = seed.as_object_mut() {
+                seed.shift_remove("format");
+            }
         }
         // Unknown fields must be null.
         whole["additionalProperties"] = json!({"type": "null"});

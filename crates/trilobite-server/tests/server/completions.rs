@@ -203,3 +203,20 @@ fn answers_are_the_same_whatever_else_is_asked() {
     });
     assert_eq!(together, alone);
 }
+
+/// As those of `trilobite run`, and negative ones.
+#[test]
+fn seeds_have_64_bits() {
+    let server = Running::new(options());
+    let answer = |seed: Value| {
+        let request = json!({"prompt": "One", "max_tokens": 9, "temperature": 1, "seed": seed});
+        post(server.address, PATH, &request)
+    };
+    let text = |seed: Value| answer(seed).ok()["choices"][0]["text"].clone();
+    assert_eq!(text(json!(u64::MAX)), text(json!(-1)));
+    assert_ne!(text(json!(u64::MAX)), text(json!(i64::MAX)));
+    for (seed, shown) in [("18446744073709551616", "1.8446744073709552e+19"), ("0.5", "0.5")] {
+        let error = answer(serde_json::from_str(seed).unwrap()).error(400);
+        assert_eq!(error["message"], format!("seed is {shown}, expected a whole number"));
+    }
+}
