@@ -86,14 +86,16 @@ fn complete(schemas: &mut Map<String, Value>, app: &App) {
         whole["additionalProperties"] = json!({"type": "null"});
         schemas.insert(name.to_owned(), whole);
     }
-    let widths = app.models.iter().filter(|model| model.embeds().is_ok());
-    if let Some(width) = widths.map(|model| model.model().config().hidden).min()
+    let embedding = app.models.iter().filter(|model| model.embeds().is_ok());
+    let widths = embedding.map(|model| model.model().config().hidden);
+    if let (Some(least), Some(most)) = (widths.clone().min(), widths.max())
         && let Some(request) = schemas.get_mut("EmbeddingRequest")
     {
         let dimensions = &mut request["properties"]["dimensions"];
-        (dimensions["minimum"], dimensions["maximum"]) = (width.into(), width.into());
+        (dimensions["minimum"], dimensions["maximum"]) = (least.into(), most.into());
     }
-    let vocab = app.models.iter().map(|model| model.model().config().vocab).min();
+    // A model with fewer tokens refuses the others.
+    let vocab = app.models.iter().map(|model| model.model().config().vocab).max();
     let last = vocab.unwrap_or(1).saturating_sub(1);
     if let Some(id) = schemas.get_mut("TokenId") {
         id["maximum"] = last.into();

@@ -113,6 +113,19 @@ fn the_description_has_every_path() {
     }
 }
 
+/// Each token of a model and each width of an embedding is within the described ranges.
+#[test]
+fn the_description_fits_every_model() {
+    let models =
+        ["llama_bitnet_norms", "llama_bitnet_online", "embeddings/gemma3", "embeddings/qwen3"];
+    let server = Running::with(&models, options());
+    let description = get(server.address, "/openapi.json").ok();
+    let schemas = &description["components"]["schemas"];
+    assert_eq!(schemas["TokenId"]["maximum"], 319);
+    let dimensions = &schemas["EmbeddingRequest"]["properties"]["dimensions"];
+    assert_eq!((&dimensions["minimum"], &dimensions["maximum"]), (&json!(48), &json!(64)));
+}
+
 #[test]
 fn the_page_is_served_and_may_ask_only_this_server() {
     let server = Running::new(options());
