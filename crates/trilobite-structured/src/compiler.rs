@@ -5,7 +5,7 @@ use toktrie::{SimpleVob, TokEnv};
 use trilobite_runtime::{Constraint, Error as RuntimeError, Result as RuntimeResult, Tokenizer};
 
 use crate::error::{Error, Result};
-use crate::grammar::Grammar;
+use crate::grammar::{Grammar, one_line};
 use crate::numbers::Numbers;
 use crate::reasoning::Reasoning;
 use crate::vocabulary;
@@ -146,5 +146,5 @@ impl Constraint for Mask {
 }
 
 fn failed(error: impl std::fmt::Display) -> RuntimeError {
-    RuntimeError::Constraint(error.to_string())
+    RuntimeError::Constraint(one_line(&error.to_string()))
 }

@@ -63,14 +63,37 @@ impl Grammar {
 
     /// Wraps an error message of llguidance.
     pub(crate) fn error(&self, fault: &str) -> Error {
-        // In place of the state of the parser.
-        let fault = fault.trim_end().trim_end_matches("<non-verbose/>").trim_end();
-        let fault = match fault {
+        let line = one_line(fault);
+        let is_own = matches!(self, Self::Lark(_));
+        let fault = match &line[..] {
             "NoExtensionBias" => "no text matches it",
-            other => other,
+            // The place in a grammar that the user has not written.
+            line if line.starts_with("at ") && !is_own => {
+                line.split_once("): ").map_or(line, |(_, fault)| fault)
+            }
+            line => line,
+        };
+        let fault = match self {
+            // Without the expression itself.
+            Self::Regex(_) => fault.rsplit_once(" error: ").map_or(fault, |(_, fault)| fault),
+            Self::Calls(_) => fault.trim_start_matches("failed to compile JSON schema: "),
+            Self::Json | Self::Schema(_) | Self::Lark(_) => fault,
         };
         Error::Grammar { kind: self.kind(), fault: fault.to_owned() }
     }
+}
+
+/// A message of llguidance as one line, without excerpts of grammars and marks below them.
+pub(crate) fn one_line(message: &str) -> String {
+    // In place of the state of the parser.
+    let message = message.trim_end().trim_end_matches("<non-verbose/>");
+    let is_excerpt = |line: &str| {
+        let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
+        rest.len() < line.len() && rest.starts_with(" |")
+    };
+    let is_mark = |line: &str| line.trim_matches(['^', ' ']).is_empty();
+    let lines = message.lines().map(str::trim);
+    lines.filter(|line| !is_excerpt(line) && !is_mark(line)).collect::<Vec<_>>().join(" ")
 }
 
 /// Bounds the whitespace of a schema's JSON to an expression, unless the schema sets llguidance's options itself.

@@ -312,6 +312,17 @@ fn what_cannot_be_followed_is_told() {
     fault(Grammar::Lark("begin: \"a\"".to_owned()));
     let nothing = fault(Grammar::Regex(r"a[^\s\S]".to_owned()));
     assert_eq!(nothing, "no text matches it");
+    // One line, without the grammars that they are compiled to.
+    assert_eq!(fault(Grammar::Regex("a(\n/".to_owned())), "unclosed group");
+    let pattern = json!({"type": "string", "pattern": "a("});
+    let unclosed = "regex parse error: a( error: unclosed group";
+    assert_eq!(fault(Grammar::Schema(pattern.clone())), unclosed);
+    let lark = "start: \"b\"\n  | c\n".to_owned();
+    assert_eq!(fault(Grammar::Lark(lark)), "at 1(8): unknown name: \"c\"");
+    let function = json!({"name": "a", "parameters": {"properties": {"a": pattern}}});
+    let tools = Tools::read(vec![json!({"type": "function", "function": function})]).unwrap();
+    let calls = tools.grammar(CallFormat::Arguments, &ToolChoice::Required, false, None).unwrap();
+    assert_eq!(fault(calls.unwrap()), unclosed);
 }
 
 #[test]
