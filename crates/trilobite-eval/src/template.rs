@@ -10,7 +10,7 @@ use crate::record::Record;
 use crate::task::Task;
 
 /// Units of budget for a template or an expression over one record: a unit for an instruction or 64
-/// bytes. The limit of a chat template is the same.
+/// bytes. Chat templates have as many, and more for long conversations.
 const FUEL: u64 = 2_000_000;
 
 /// The environment of the templates and expressions of tasks. A missing field is an error.

@@ -152,7 +152,8 @@ impl Model {
         self.config.pooling.is_some() && self.weights.tied
     }
 
-    /// Remarks for the user: projections that are dense, or that are all zeros.
+    /// Remarks for the user: projections that are dense, or that are all zeros, and settings that are
+    /// ignored.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }

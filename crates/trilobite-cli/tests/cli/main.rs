@@ -44,4 +44,5 @@ mod terminal;
 mod tokenizer;
 mod trilobite;
 mod tune;
+mod usage;
 mod verify;

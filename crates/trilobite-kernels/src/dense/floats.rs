@@ -268,7 +268,8 @@ struct Panels<'a> {
 }
 
 impl Panels<'_> {
-    /// Adds the products with `T` tokens to their `sums`, or sets them if these are the first columns. `x` is `[part][group][T]` registers.
+    /// Adds the products with `T` tokens to their `sums`, or sets them if these are the first columns.
+    /// `x` is `[part][group][T]` registers.
     #[inline(always)]
     fn multiply<S: Simd, const R: usize, const T: usize>(
         &self,

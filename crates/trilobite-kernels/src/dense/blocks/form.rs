@@ -62,7 +62,8 @@ pub(crate) trait Form: CodeGroup + 'static {
     /// Loads unit `i` of a group.
     fn load<S: Products>(simd: S, i: usize, lines: &Self::Lines) -> Self::Unit<S>;
     fn store<S: Products>(simd: S, quad: Self::Quad<S>, i: usize, lines: &mut Self::Lines);
-    /// Makes room for the products of some quads, to be added to `sums`.
+    /// Makes room for the products of some quads, to be added to `sums`. Those of `signed` bytes are
+    /// added at once.
     fn begin<S: Products>(simd: S, signed: bool, sums: S::Sums) -> S::Sums;
     /// Adds the products with quad `i` of the activations to the result of [`begin`](Form::begin).
     fn dot<S: Products>(
