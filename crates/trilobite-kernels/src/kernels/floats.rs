@@ -308,8 +308,8 @@ impl Kernels {
         let codes = codes.as_chunks().0;
         let rows = out.len() / queries.len().max(1);
         assert_eq!(out.len(), rows * queries.len(), "sums");
-        let blocks = queries.first().map_or(0, |query| query.codes().len());
-        assert!(queries.iter().all(|query| query.codes().len() == blocks), "queries");
+        let blocks = queries.first().map_or(0, |query| query.blocks());
+        assert!(queries.iter().all(|query| query.blocks() == blocks), "queries");
         assert_eq!(codes.len(), rows * blocks, "codes");
         if codes.is_empty() {
             return out.fill(0);

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::simd::prefetch::Prefetch;
 
-use super::{BITS, BLOCK, CODES, Halves, PART, Precision, Query, REFINEMENTS};
+use super::{BITS, BLOCK, CODES, HalfBlock, PART, Precision, Query, REFINEMENTS};
 
 /// Number of rows of a list to prefetch ahead.
 pub(super) const AHEAD: usize = 12;
@@ -49,8 +49,13 @@ fn scan_some<const N: usize, const HALVES: usize>(
     out: &mut [i32],
 ) {
     let Some(queries) = queries.first_chunk::<N>() else { return };
-    let (rows, blocks) = (out.len() / N, queries[0].codes().len());
-    let x = queries.each_ref().map(|query| &query.codes()[..blocks]);
+    let (rows, blocks) = (out.len() / N, queries[0].blocks());
+    let mut x = [[[].as_slice(); HALVES]; N];
+    for (x, query) in x.iter_mut().zip(queries) {
+        for (x, codes) in x.iter_mut().zip(query.halves::<HALVES>()) {
+            *x = &codes[..blocks];
+        }
+    }
     for (r, row) in codes.chunks_exact(blocks).enumerate() {
         let prefetched = ahead.takes(r);
         let mut sums = [[_mm256_setzero_si256(); HALVES]; N];
@@ -58,16 +63,28 @@ fn scan_some<const N: usize, const HALVES: usize>(
             if prefetched {
                 ahead.prefetch(block);
             }
-            for (parts, codes) in [lower(block), upper(block)].iter().enumerate() {
-                for (x, sums) in x.iter().zip(&mut sums) {
-                    for (x, sum) in x[b].0.iter().zip(sums) {
-                        *sum = _mm256_add_epi32(*sum, widen(products(codes, half_of(x, parts))));
-                    }
-                }
-            }
+            add::<N, HALVES, 0>(lower(block), &x, b, &mut sums);
+            add::<N, HALVES, 1>(upper(block), &x, b, &mut sums);
         }
         for (q, sums) in sums.into_iter().enumerate() {
             out[q * rows + r] = total(sums, &queries[q]);
+        }
+    }
+}
+
+/// Adds the products of the codes of four parts of a block, the first (0) or the last (1).
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add<const N: usize, const HALVES: usize, const PARTS: usize>(
+    codes: [__m256i; 4],
+    x: &[[&[HalfBlock]; HALVES]; N],
+    block: usize,
+    sums: &mut [[__m256i; HALVES]; N],
+) {
+    for (x, sums) in x.iter().zip(sums) {
+        for (x, sum) in x.iter().zip(sums) {
+            let x = &x[block].0.as_chunks().0[4 * PARTS..4 * PARTS + 4];
+            *sum = _mm256_add_epi32(*sum, widen(products(&codes, x)));
         }
     }
 }
@@ -110,11 +127,6 @@ fn with_fifth(codes: __m256i, bits: __m256i) -> __m256i {
     _mm256_or_si256(codes, _mm256_and_si256(bits, _mm256_set1_epi8(16)))
 }
 
-/// The codes of the vector for the first or the last four parts of a block.
-fn half_of(x: &[i8; BLOCK], half: usize) -> &[[i8; PART]] {
-    &x.as_chunks().0[4 * half..4 * half + 4]
-}
-
 /// See [`Kernels::refine_scan`](crate::Kernels::refine_scan), which checks the lengths.
 #[target_feature(enable = "avx2")]
 pub(crate) fn refine(
@@ -140,8 +152,7 @@ fn refine_rows<const HALVES: usize>(
     query: &Query,
     sums: &mut [i32],
 ) {
-    let x = query.codes();
-    let blocks = x.len();
+    let (x, blocks) = (query.halves::<HALVES>(), query.blocks());
     let row = |row: u32| (row as usize * REFINEMENTS + refinement) * blocks;
     let one = _mm256_set1_epi8(1);
     for &first in rows.iter().take(AHEAD) {
@@ -153,7 +164,7 @@ fn refine_rows<const HALVES: usize>(
             prefetch_row(bits[row(next)..][..blocks].as_flattened());
         }
         let mut sums = [_mm256_setzero_si256(); HALVES];
-        for (bits, Halves(x)) in bits[start..start + blocks].iter().zip(x) {
+        for (b, bits) in bits[start..start + blocks].iter().enumerate() {
             let bits = load(bits);
             let parts = [
                 _mm256_and_si256(bits, one),
@@ -166,7 +177,7 @@ fn refine_rows<const HALVES: usize>(
                 _mm256_and_si256(_mm256_srli_epi16::<7>(bits), one),
             ];
             for (sum, x) in sums.iter_mut().zip(x) {
-                let (x, _) = x.as_chunks::<PART>();
+                let x = x[b].0.as_chunks().0;
                 *sum = _mm256_add_epi32(*sum, widen(products(&parts, x)));
             }
         }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2::{AHEAD, PrefetchPlan, prefetch_row, together};
-use super::{BITS, BLOCK, CODES, Halves, Precision, Query, REFINEMENTS};
+use super::{BITS, BLOCK, CODES, Precision, Query, REFINEMENTS};
 use crate::i2_s::tiles::spread;
 
 /// Number of codes in a register: two parts of a block.
@@ -34,8 +34,13 @@ fn scan_some<const N: usize, const HALVES: usize>(
     out: &mut [i32],
 ) {
     let Some(queries) = queries.first_chunk::<N>() else { return };
-    let (rows, blocks) = (out.len() / N, queries[0].codes().len());
-    let x = queries.each_ref().map(|query| &query.codes()[..blocks]);
+    let (rows, blocks) = (out.len() / N, queries[0].blocks());
+    let mut x = [[[].as_slice(); HALVES]; N];
+    for (x, query) in x.iter_mut().zip(queries) {
+        for (x, codes) in x.iter_mut().zip(query.halves::<HALVES>()) {
+            *x = &codes[..blocks];
+        }
+    }
     for (r, row) in codes.chunks_exact(blocks).enumerate() {
         let prefetched = ahead.takes(r);
         let mut sums = [[[_mm512_setzero_si512(); HALVES]; 4]; N];
@@ -46,8 +51,8 @@ fn scan_some<const N: usize, const HALVES: usize>(
             for (p, codes) in unpack(block).into_iter().enumerate() {
                 for (x, sums) in x.iter().zip(&mut sums) {
                     let sums = &mut sums[p % const { spread(N * HALVES, 4) }];
-                    for (x, sum) in x[b].0.iter().zip(sums) {
-                        *sum = _mm512_dpbusd_epi32(*sum, codes, load(&x.as_chunks().0[p]));
+                    for (x, sum) in x.iter().zip(sums) {
+                        *sum = _mm512_dpbusd_epi32(*sum, codes, load(&x[b].0.as_chunks().0[p]));
                     }
                 }
             }
@@ -110,8 +115,7 @@ fn refine_rows<const HALVES: usize>(
     query: &Query,
     sums: &mut [i32],
 ) {
-    let x = query.codes();
-    let blocks = x.len();
+    let (x, blocks) = (query.halves::<HALVES>(), query.blocks());
     let row = |row: u32| (row as usize * REFINEMENTS + refinement) * blocks;
     let one = _mm512_set1_epi8(1);
     let turns = [turn(0, -1), turn(-2, -3), turn(-4, -5), turn(-6, -7)];
@@ -124,13 +128,13 @@ fn refine_rows<const HALVES: usize>(
             prefetch_row(bits[row(next)..][..blocks].as_flattened());
         }
         let mut sums = [[_mm512_setzero_si512(); 2]; HALVES];
-        for (bits, Halves(x)) in bits[start..start + blocks].iter().zip(x) {
+        for (b, bits) in bits[start..start + blocks].iter().enumerate() {
             let bits = twice(bits);
             for p in 0..4 {
                 let codes = _mm512_and_si512(_mm512_rolv_epi32(bits, turns[p]), one);
                 for (x, sums) in x.iter().zip(&mut sums) {
-                    sums[p % 2] =
-                        _mm512_dpbusd_epi32(sums[p % 2], codes, load(&x.as_chunks().0[p]));
+                    let x = load(&x[b].0.as_chunks().0[p]);
+                    sums[p % 2] = _mm512_dpbusd_epi32(sums[p % 2], codes, x);
                 }
             }
         }

@@ -79,11 +79,11 @@ const SLACK: f64 = 1.0 / (1u64 << 30) as f64;
 /// The limit above which products could overflow in f32.
 const HUGE: f64 = (1u128 << 126) as f64;
 
-/// The high and the low halves of a block of a vector's codes: `base * high + low`, where the base
-/// belongs to the [`Query`]. Aligned so that no load of 64 codes crosses a cache line.
+/// The high or the low halves of a block of a vector's codes. Aligned so that no load of 64 codes
+/// crosses a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-pub(crate) struct Halves(pub(crate) [[i8; BLOCK]; 2]);
+pub(crate) struct HalfBlock(pub(crate) [i8; BLOCK]);
 
 /// Size in bytes of the five-bit codes of a row.
 pub fn code_bytes(cols: usize) -> usize {
@@ -236,8 +236,9 @@ pub enum Precision {
 /// A vector to multiply with rows: its integer codes, and the numbers for the bounds.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// The codes, in whole blocks.
-    codes: Vec<Halves>,
+    /// The high and the low halves of the codes `base * high + low`, in whole blocks. Apart, because
+    /// the high halves of several queries fit in the first-level cache.
+    halves: [Vec<HalfBlock>; 2],
     /// The unit of the high halves. It is even and no larger than necessary, so that the high halves
     /// are as precise as an i8 can be.
     base: i32,
@@ -306,10 +307,13 @@ impl Query {
         let mut norm = 0.0;
         // The squared norms of what the high halves and both halves miss, and their sums.
         let (mut missed, mut totals) = ([0.0; 2], [0.0; 2]);
-        self.codes.clear();
-        self.codes.resize(n.div_ceil(BLOCK), Halves([[0; BLOCK]; 2]));
+        for half in &mut self.halves {
+            half.clear();
+            half.resize(n.div_ceil(BLOCK), HalfBlock([0; BLOCK]));
+        }
+        let [high, low] = &mut self.halves;
         let columns =
-            self.codes.iter_mut().flat_map(|Halves([high, low])| high.iter_mut().zip(low));
+            high.iter_mut().zip(low).flat_map(|(high, low)| high.0.iter_mut().zip(&mut low.0));
         for (x, (high, low)) in values.zip(columns) {
             let code = (x * inverse).round_ties_even().clamp(-most, most);
             norm += x * x;
@@ -336,9 +340,20 @@ impl Query {
         self.base
     }
 
-    /// The codes, for the kernels.
-    pub(crate) fn codes(&self) -> &[Halves] {
-        &self.codes
+    /// The number of blocks of codes.
+    pub(crate) fn blocks(&self) -> usize {
+        self.halves[0].len()
+    }
+
+    /// The first `HALVES` halves of the codes: the high ones, then the low ones.
+    #[inline(always)]
+    pub(crate) fn halves<const HALVES: usize>(&self) -> [&[HalfBlock]; HALVES] {
+        const { assert!(HALVES <= 2) }
+        let mut halves = [[].as_slice(); HALVES];
+        for (half, codes) in halves.iter_mut().zip(&self.halves) {
+            *half = codes;
+        }
+        halves
     }
 
     /// The interval of floats, inclusive, that contains the product with a row. `sum` is the sum of

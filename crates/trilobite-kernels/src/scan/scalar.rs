@@ -1,6 +1,6 @@
 //! Plain Rust, one code at a time.
 
-use super::{BITS, BLOCK, CODES, Halves, PART, Precision, Query, REFINEMENTS};
+use super::{BITS, BLOCK, CODES, HalfBlock, PART, Precision, Query, REFINEMENTS};
 
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
 pub(crate) fn scan(
@@ -11,9 +11,8 @@ pub(crate) fn scan(
 ) {
     let rows = out.len() / queries.len();
     for (query, out) in queries.iter().zip(out.chunks_exact_mut(rows)) {
-        let x = query.codes();
-        for (row, out) in codes.chunks_exact(x.len()).zip(out) {
-            *out = join(products(row, x, code), query, precision);
+        for (row, out) in codes.chunks_exact(query.blocks()).zip(out) {
+            *out = join(products(row, query.halves(), code), query, precision);
         }
     }
 }
@@ -33,12 +32,11 @@ pub(crate) fn refine(
     precision: Precision,
     sums: &mut [i32],
 ) {
-    let x = query.codes();
-    let blocks = x.len();
+    let blocks = query.blocks();
     for (&row, out) in rows.iter().zip(sums) {
         let start = (row as usize * REFINEMENTS + refinement) * blocks;
         let bits = &bits[start..start + blocks];
-        let products = products(bits, x, |block, part, i| block[i] >> part & 1);
+        let products = products(bits, query.halves(), |block, part, i| block[i] >> part & 1);
         *out = 2 * *out + join(products, query, precision);
     }
 }
@@ -55,13 +53,13 @@ fn join([high, low]: [i32; 2], query: &Query, precision: Precision) -> i32 {
 /// The sums of codes times the halves of the codes of the vector. The second may wrap.
 fn products<const N: usize>(
     row: &[[u8; N]],
-    x: &[Halves],
+    x: [&[HalfBlock]; 2],
     code: impl Fn(&[u8; N], usize, usize) -> u8,
 ) -> [i32; 2] {
     let mut sums = [0i32; 2];
-    for (block, halves) in row.iter().zip(x) {
-        for (half, sum) in halves.0.iter().zip(&mut sums) {
-            for (part, x) in half.as_chunks::<PART>().0.iter().enumerate() {
+    for (half, sum) in x.into_iter().zip(&mut sums) {
+        for (block, x) in row.iter().zip(half) {
+            for (part, x) in x.0.as_chunks::<PART>().0.iter().enumerate() {
                 let products = x
                     .iter()
                     .enumerate()
