@@ -21,6 +21,8 @@ use crate::dense::{
 use crate::i2_s::transposed;
 use crate::kv::{Block, Visible};
 #[cfg(target_arch = "x86_64")]
+use crate::lookup;
+#[cfg(target_arch = "x86_64")]
 use crate::processor::Processor;
 use crate::workspace::ManyBuffers;
 use crate::{DenseMatrix, Error, NarrowCodes, WideCodes, i2_s, scan, t5_3};
@@ -94,8 +96,8 @@ pub struct Kernels {
     pub isa: Isa,
     i2_s_gemm: unsafe fn(&i2_s::Product<'_>, &mut [i32]),
     i2_s_rows: unsafe fn(&i2_s::Product<'_, &[u32]>, &mut [i32]),
-    /// The kernels for many tokens, the fastest first.
-    i2_s_many: Vec<ManyTokens>,
+    /// The methods for many tokens, the fastest first.
+    many: Vec<ManyTokens>,
     i2_t_add: transposed::Add,
     /// The repacking kernel of I2_T, with the number of tokens from which it is faster.
     i2_t_repack: (usize, transposed::RepackColumns),
@@ -146,15 +148,31 @@ type Enclose = unsafe fn(
 type RoundRow<G> = unsafe fn(&[f32], &mut [G], &mut [f32], &mut [[f32; GROUPS]]);
 /// The signature of [`t5_3::avx2::repack`].
 type RepackTiles = unsafe fn(&t5_3::Matrix<'_>, Range<usize>, &mut Vec<u8>) -> Range<usize>;
-/// A kernel for many tokens, for matrices that [allow](i2_s::Matrix::allows_many) it and a multiple
-/// of `lanes` tokens.
+/// The kernels of a method for many tokens, for matrices that [allow](crate::product::MAX_COLS) it.
 struct ManyTokens {
     method: Method,
-    /// Minimum number of rows and of tokens for which the preparation pays.
-    min_size: (usize, usize),
+    /// Minimum number of rows for which the preparation pays.
+    min_rows: usize,
+    /// Number of tokens that are multiplied together.
     lanes: usize,
-    gemm: unsafe fn(&i2_s::Product<'_>, &mut ManyBuffers, &mut [i32]),
+    /// Minimum number of tokens that are multiplied together if there are fewer than `lanes` left.
+    min_rest: usize,
+    i2_s: Many<ManyI2S>,
+    /// The kernels of other layouts. Without them, these are repacked.
+    t5_3: Option<Many<ManyT53>>,
+    i2_t: Option<Many<ManyI2T>>,
 }
+
+/// A kernel, with the number of tokens from which it is faster than the one for few.
+#[derive(Clone, Copy)]
+struct Many<F> {
+    min_tokens: usize,
+    gemm: F,
+}
+
+type ManyI2S = unsafe fn(&i2_s::Product<'_>, &mut ManyBuffers, &mut [i32]);
+type ManyT53 = unsafe fn(&t5_3::Product<'_>, &mut ManyBuffers, &mut [i32]);
+type ManyI2T = unsafe fn(&transposed::Product<'_>, &mut ManyBuffers, &mut [i32]);
 
 /// Builds the table of the kernels in these modules of `i2_s`, `t5_3`, `compiled` and `scan`.
 macro_rules! table {
@@ -163,7 +181,7 @@ macro_rules! table {
             isa: $isa,
             i2_s_gemm: i2_s::$i2_s::gemm,
             i2_s_rows: i2_s::$i2_s::rows,
-            i2_s_many: Vec::new(),
+            many: Vec::new(),
             i2_t_add: transposed::scalar::add,
             i2_t_repack: (12, transposed::repack_portable),
             t5_3_gemm: t5_3::$t5_3::gemm,
@@ -197,10 +215,10 @@ macro_rules! table {
 
 /// Calls a kernel of the table.
 macro_rules! call {
-    ($self:ident.$kernel:ident($($arg:expr),*)) => {
+    ($($kernel:ident).+ ($($arg:expr),*)) => {
         // SAFETY: the only requirement of a kernel is the instruction set it is compiled for.
         // `detected`, the only function that creates such a `Kernels`, has detected it.
-        unsafe { ($self.$kernel)($($arg),*) }
+        unsafe { ($($kernel).+)($($arg),*) }
     };
 }
 use call;
@@ -243,14 +261,20 @@ fn portable() -> Vec<Kernels> {
 /// The table of the C kernels for any processor.
 #[cfg(feature = "c-kernels")]
 fn portable() -> Vec<Kernels> {
-    let i2_s_many = vec![ManyTokens {
+    let many = vec![ManyTokens {
         method: Method::LookUp,
-        min_size: (32, i2_s::c::MIN_TOKENS),
+        min_rows: 32,
         lanes: 1,
-        gemm: |product, buffers, out| i2_s::c::lookup(product, &mut buffers.c, out),
+        min_rest: 1,
+        i2_s: Many {
+            min_tokens: i2_s::c::MIN_TOKENS,
+            gemm: |product, buffers, out| i2_s::c::lookup(product, &mut buffers.c, out),
+        },
+        t5_3: None,
+        i2_t: None,
     }];
     vec![Kernels {
-        i2_s_many,
+        many,
         quantize_row: crate::c::portable::quantize_row,
         ..table!(Isa::C, c, scalar, c, scalar)
     }]
@@ -266,34 +290,50 @@ pub fn detected() -> Vec<Kernels> {
     if !avx2 {
         return tables;
     }
-    let lookup = || ManyTokens {
+    // With AVX2 from about these numbers of tokens on look-up is faster (Zen 4, two threads, 6912 x
+    // 2560): 16 tokens take 0.8 of the time of multiply-add with I2_S and I2_T, and 0.65 with T5_3. With
+    // AVX-512 it is as fast as multiply-add from 24 tokens on.
+    let lookup = |min_tokens: [usize; 3], min_rest| ManyTokens {
         method: Method::LookUp,
-        // From this size on look-up was at least 1.1 times as fast as multiply-add (Zen 5, one
-        // thread), and 1.5 times as fast with 1280 rows and 128 tokens. With half as many rows
-        // or tokens it could be slower.
-        min_size: (192, 32),
-        lanes: i2_s::lookup::LANES,
-        gemm: |product, buffers, out| {
-            // SAFETY: this is put into a table only after AVX2 has been detected.
-            unsafe { i2_s::lookup::gemm(product, &mut buffers.avx2, out) }
+        min_rows: 192,
+        lanes: lookup::LANES,
+        min_rest,
+        i2_s: Many {
+            min_tokens: min_tokens[0],
+            gemm: |product, buffers, out| {
+                // SAFETY: this is put into a table only after AVX2 has been detected.
+                unsafe { lookup::gemm(product, &mut buffers.lookup, out) }
+            },
         },
+        t5_3: Some(Many {
+            min_tokens: min_tokens[1],
+            gemm: |product, buffers, out| {
+                // SAFETY: as for `i2_s`.
+                unsafe { lookup::gemm(product, &mut buffers.lookup, out) }
+            },
+        }),
+        i2_t: Some(Many {
+            min_tokens: min_tokens[2],
+            gemm: |product, buffers, out| {
+                // SAFETY: as for `i2_s`.
+                unsafe { lookup::gemm(product, &mut buffers.lookup, out) }
+            },
+        }),
     };
-    let t5_3_repack = |tokens| Some((tokens, t5_3::avx2::repack as RepackTiles));
-    // From these numbers of tokens on, measured on Zen 5 with 1728 and 2560 columns.
+    let lookup_avx2 = || lookup([14, 12, 14], 9);
+    // From this number of tokens on, measured on Zen 5 with 1728 and 2560 columns.
     let i2_t_repack = (32, transposed::repack_avx2 as transposed::RepackColumns);
     tables.push(Kernels {
-        i2_s_many: vec![lookup()],
+        many: vec![lookup_avx2()],
         i2_t_add: transposed::avx2::add,
         i2_t_repack,
-        t5_3_repack: t5_3_repack(32),
         ..table!(Isa::Avx2, avx2, avx2, avx2, avx2)
     });
     if is_x86_feature_detected!("avxvnni") {
         tables.push(Kernels {
-            i2_s_many: vec![lookup()],
+            many: vec![lookup_avx2()],
             i2_t_add: transposed::avx2::add,
             i2_t_repack,
-            t5_3_repack: t5_3_repack(32),
             narrow_gemm: compiled::avx_vnni::narrow_gemm,
             low_bit_gemm: compiled::avx_vnni::low_bit_gemm,
             ..table!(Isa::AvxVnni, avx_vnni, avx2, avx2, avx2)
@@ -307,19 +347,24 @@ pub fn detected() -> Vec<Kernels> {
             method: Method::Panels,
             // A whole panel of rows. With 256 rows panels were 1.1 times as fast as multiply-add
             // for 32 tokens, 1.25 times for 128, and 0.8 times for 16 (Emerald Rapids, one thread).
-            min_size: (32, 32),
+            min_rows: 32,
             lanes: 1,
-            gemm: |product, buffers, out| {
-                // SAFETY: this is put into a table only after AVX-512 VNNI has been detected.
-                unsafe { i2_s::panels::gemm(product, &mut buffers.avx512, out) }
+            min_rest: 1,
+            i2_s: Many {
+                min_tokens: 32,
+                gemm: |product, buffers, out| {
+                    // SAFETY: this is put into a table only after AVX-512 VNNI has been detected.
+                    unsafe { i2_s::panels::gemm(product, &mut buffers.panels, out) }
+                },
             },
+            t5_3: None,
+            i2_t: None,
         };
-        let i2_s_many = vec![panels, lookup()];
         let table = Kernels {
-            i2_s_many,
+            many: vec![panels, lookup([32, 24, 32], 12)],
             i2_t_add: transposed::avx512_vnni::add,
             i2_t_repack,
-            t5_3_repack: t5_3_repack(128),
+            t5_3_repack: Some((128, t5_3::avx2::repack)),
             ..table!(Isa::Avx512Vnni, avx512_vnni, avx512, avx512, avx512)
         };
         tables.push(match Processor::this() {
@@ -338,7 +383,7 @@ pub fn detected() -> Vec<Kernels> {
 /// blocks were as fast. For several tokens floats and blocks were faster with AVX-512.
 #[cfg(target_arch = "x86_64")]
 fn prefer_avx2(mut table: Kernels) -> Kernels {
-    table.i2_s_many.sort_by_key(|many| many.method != Method::LookUp);
+    table.many.sort_by_key(|many| many.method != Method::LookUp);
     Kernels {
         dense_gemm: |w, x, buffer, out| {
             let one = x.len() == w.cols();

@@ -32,6 +32,8 @@ pub mod i2_s;
 mod kernels;
 pub mod kv;
 mod layout;
+#[cfg(target_arch = "x86_64")]
+mod lookup;
 mod packing;
 #[cfg(target_arch = "x86_64")]
 mod processor;

@@ -3,6 +3,10 @@
 use crate::codes::Codes;
 use std::ops::Range;
 
+/// The kernels for many tokens take matrices with fewer columns: their sums fit in the 24 bits that
+/// look-up stores.
+pub(crate) const MAX_COLS: usize = 1 << 16;
+
 /// The product of some rows of a packed matrix with the codes of some tokens.
 ///
 /// A kernel fills `[tokens][rows]` sums: row `r` and token `t` give the sum over the columns `k` of

@@ -8,9 +8,9 @@ use crate::i2_s::transposed::ColumnList;
 #[derive(Debug, Default)]
 pub(crate) struct ManyBuffers {
     #[cfg(target_arch = "x86_64")]
-    pub(crate) avx2: crate::i2_s::lookup::Avx2Buffers,
+    pub(crate) lookup: crate::lookup::LookupBuffers,
     #[cfg(target_arch = "x86_64")]
-    pub(crate) avx512: crate::i2_s::panels::PanelBuffers,
+    pub(crate) panels: crate::i2_s::panels::PanelBuffers,
     #[cfg(feature = "c-kernels")]
     pub(crate) c: crate::i2_s::c::PortableBuffers,
 }

@@ -480,7 +480,7 @@ impl<'a> Product<'a> {
                 let sums = grown(sums, count * len);
                 let method = match self.plain {
                     true => Method::MultiplyAdd,
-                    false => self.kernels.fastest_method(len, count),
+                    false => self.kernels.fastest_method(matrix.layout(), len, count),
                 };
                 self.kernels.ternary_gemm_by(method, matrix, rows, codes, workspace, sums);
                 for (t, sums) in sums.chunks_exact(len).enumerate() {

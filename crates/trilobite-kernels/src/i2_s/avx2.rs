@@ -75,13 +75,13 @@ pub(super) fn sum_lanes(v: __m256i) -> i32 {
 }
 
 /// A type of one byte.
-pub(super) trait Byte {}
+pub(crate) trait Byte {}
 impl Byte for u8 {}
 impl Byte for i8 {}
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(super) fn load<T: Byte>(bytes: &[T; BLOCK_BYTES]) -> __m256i {
+pub(crate) fn load<T: Byte>(bytes: &[T; BLOCK_BYTES]) -> __m256i {
     // SAFETY: the reference is valid for reading the 32 bytes that an unaligned load reads.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }

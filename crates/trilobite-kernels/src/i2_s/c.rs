@@ -5,6 +5,7 @@
 use super::{BLOCK, BLOCK_BYTES, Product, scalar};
 use crate::c::portable::{self, Activations, Arranged, GROUP, LANES, Lanes, TOKENS, Tables};
 use crate::codes::{Codes, MARGIN};
+use crate::product::MAX_COLS;
 use std::ops::Range;
 
 /// Minimum number of tokens for which building the tables pays.
@@ -120,14 +121,14 @@ fn arrange(x: &[i8], arranged: &mut [Arranged]) -> i32 {
     lacking
 }
 
-/// Fills `out` with the sums of a [`Product`] of a matrix that
-/// [allows](super::Matrix::allows_many) it.
+/// Fills `out` with the sums of a [`Product`] of a matrix whose rows start at blocks, with fewer than
+/// [`MAX_COLS`] columns.
 ///
 /// Lanes are tokens. All signed sums of the activations of the four weights of a byte are
 /// tabulated; every row then costs one addition per byte.
 pub(crate) fn lookup(product: &Product<'_>, buffers: &mut PortableBuffers, out: &mut [i32]) {
     let Product { matrix, ref rows, x, ref tokens } = *product;
-    assert!(matrix.allows_many(), "{matrix:?}");
+    assert!(matrix.is_aligned() && matrix.cols < MAX_COLS, "{matrix:?}");
     let (blocks, stride) = (matrix.cols.div_ceil(BLOCK), rows.len());
     let few = tokens.len() % LANES;
     let few = if few < MIN_TOKENS { few } else { 0 };

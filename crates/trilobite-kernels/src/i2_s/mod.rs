@@ -18,7 +18,7 @@ pub(crate) mod dotprod;
 #[cfg(all(target_arch = "aarch64", feature = "c-kernels"))]
 pub(crate) mod i8mm;
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod lookup;
+mod indices;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 #[cfg(target_arch = "x86_64")]
@@ -41,9 +41,6 @@ const _: () = assert!(BLOCK <= MARGIN, "a block may begin before a row and end a
 pub(crate) const BLOCK_BYTES: usize = BLOCK / 4;
 /// A block of zero trits.
 const ZERO_BLOCK: [u8; BLOCK_BYTES] = [0b01_01_01_01; BLOCK_BYTES];
-/// The kernels for many tokens take matrices with fewer columns: their sums fit in the 24 bits that
-/// look-up stores.
-const MANY_COLS: usize = 1 << 16;
 
 /// How the rows of a matrix are divided into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,15 +103,9 @@ impl Matrix<'_> {
         (first..first + (offset + cols).div_ceil(BLOCK), offset)
     }
 
-    /// Whether every row starts at the start of a block.
-    fn is_aligned(&self) -> bool {
+    /// Whether every row starts at the start of a block, which the kernels for many tokens need.
+    pub(crate) fn is_aligned(&self) -> bool {
         self.layout == Rows::Padded || self.cols.is_multiple_of(BLOCK)
-    }
-
-    /// Whether the kernels for many tokens take the matrix: all rows start at a block, and they are
-    /// short enough.
-    pub(crate) fn allows_many(&self) -> bool {
-        self.is_aligned() && self.cols < MANY_COLS
     }
 }
 

@@ -8,6 +8,8 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512_vnni;
+#[cfg(target_arch = "x86_64")]
+mod indices;
 mod repack;
 pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]

@@ -2,8 +2,8 @@
 
 use super::method::Method;
 use super::{Kernels, ManyTokens, call};
-use crate::i2_s::transposed;
-use crate::product::Product;
+use crate::i2_s::transposed::{self, ColumnList, Skip};
+use crate::product::{MAX_COLS, Product};
 use crate::workspace::ManyBuffers;
 use crate::{Codes, Layout, TernaryMatrix, Workspace, i2_s, t5_3};
 use std::ops::Range;
@@ -36,21 +36,20 @@ impl Kernels {
         workspace: &mut Workspace,
         out: &mut [i32],
     ) {
-        let method = self.fastest_method(rows.len(), x.tokens());
+        let method = self.fastest_method(matrix.layout(), rows.len(), x.tokens());
         self.ternary_gemm_by(method, matrix, rows, x, workspace, out);
     }
 
     /// The fastest method for this number of rows and tokens in one call.
-    pub fn fastest_method(&self, rows: usize, tokens: usize) -> Method {
-        let repays = |many: &&ManyTokens| rows >= many.min_size.0 && tokens >= many.min_size.1;
-        let many = self.i2_s_many.iter().find(repays);
-        many.map_or(Method::MultiplyAdd, |many| many.method)
+    pub fn fastest_method(&self, layout: Layout, rows: usize, tokens: usize) -> Method {
+        let repays =
+            |many: &&ManyTokens| rows >= many.min_rows && tokens >= many.min_tokens(layout);
+        self.many.iter().find(repays).map_or(Method::MultiplyAdd, |many| many.method)
     }
 
     /// The methods that this instruction set has.
     pub fn methods(&self) -> impl Iterator<Item = Method> {
-        let many = self.i2_s_many.iter().map(|many| many.method);
-        std::iter::once(Method::MultiplyAdd).chain(many)
+        std::iter::once(Method::MultiplyAdd).chain(self.many.iter().map(|many| many.method))
     }
 
     /// [`ternary_gemm`](Kernels::ternary_gemm) by a given method. Where the instruction set, the
@@ -66,63 +65,96 @@ impl Kernels {
     ) {
         let (count, end) = (rows.len(), rows.end);
         let Some(product) = product(matrix, rows, (count, end), x, out) else { return };
+        let many = self.many.iter().find(|many| many.method == method);
+        let many = many.filter(|_| matrix.cols() < MAX_COLS);
         match matrix.layout() {
             Layout::I2S(layout) => {
                 let product = product.of(i2_s_matrix(layout, matrix.packed(), matrix.cols()));
-                self.multiply_i2_s(method, product, &mut workspace.many, out);
+                self.multiply_i2_s(many, &product, &mut workspace.many, out);
             }
             Layout::I2T => {
-                let product = product.of(i2_t_matrix(matrix));
-                let (many, repack) = self.i2_t_repack;
-                if product.tokens.len() < many {
-                    let (add, part) = (self.i2_t_add, 0..matrix.cols());
-                    let (skip, list) = (transposed::Skip::Nothing, &mut workspace.columns);
-                    // SAFETY: as in `call`.
-                    unsafe { transposed::gemm(add, &product, part, skip, list, out) };
-                    return;
-                }
-                let Workspace { repacked, many, .. } = workspace;
-                // SAFETY: as in `call`.
-                let rows = unsafe { repack(&product.matrix, product.rows.clone(), repacked) };
-                let matrix = i2_s_matrix(i2_s::Rows::Padded, repacked, matrix.cols());
-                self.multiply_i2_s(method, Product { rows, ..product.of(matrix) }, many, out);
+                self.multiply_i2_t(many, &product.of(i2_t_matrix(matrix)), workspace, out)
             }
             Layout::T5_3 => {
                 let planes = matrix.packed().as_chunks().0;
                 let product = product.of(t5_3::Matrix { planes, cols: matrix.cols() });
-                let Some((_, repack)) =
-                    self.t5_3_repack.filter(|(many, _)| product.tokens.len() >= *many)
-                else {
-                    return call!(self.t5_3_gemm(&product, out));
-                };
-                let Workspace { repacked, many, .. } = workspace;
-                // SAFETY: as in `call`.
-                let rows = unsafe { repack(&product.matrix, product.rows.clone(), repacked) };
-                let matrix = i2_s_matrix(i2_s::Rows::Padded, repacked, matrix.cols());
-                self.multiply_i2_s(method, Product { rows, ..product.of(matrix) }, many, out);
+                self.multiply_t5_3(many, &product, workspace, out);
             }
         }
     }
 
-    /// The products of an I2_S matrix, or of a matrix repacked as one.
     fn multiply_i2_s(
         &self,
-        method: Method,
-        product: i2_s::Product<'_>,
+        many: Option<&ManyTokens>,
+        product: &i2_s::Product<'_>,
         buffers: &mut ManyBuffers,
         out: &mut [i32],
     ) {
-        let many = self.i2_s_many.iter().find(|many| many.method == method);
-        let Some(many) = many.filter(|_| product.matrix.allows_many()) else {
-            return call!(self.i2_s_gemm(&product, out));
+        let Some(many) = many.filter(|_| product.matrix.is_aligned()) else {
+            return call!(self.i2_s_gemm(product, out));
         };
-        let (tokens, rows) = (product.tokens.clone(), product.rows.clone());
-        let split = tokens.end - tokens.len() % many.lanes;
-        let (first, rest) = out.split_at_mut((split - tokens.start) * rows.len());
-        let whole = Product { tokens: tokens.start..split, rows, ..product };
-        call!(many.gemm(&whole, buffers, first));
-        let others = Product { tokens: split..tokens.end, ..product };
-        call!(self.i2_s_gemm(&others, rest));
+        let [(most, out), (rest, others)] = many.divide(product, out);
+        call!(many.i2_s.gemm(&most, buffers, out));
+        if !others.is_empty() {
+            call!(self.i2_s_gemm(&rest, others));
+        }
+    }
+
+    fn multiply_i2_t(
+        &self,
+        many: Option<&ManyTokens>,
+        product: &transposed::Product<'_>,
+        workspace: &mut Workspace,
+        out: &mut [i32],
+    ) {
+        let add = |product: &transposed::Product<'_>, list: &mut ColumnList, out: &mut [i32]| {
+            let part = 0..product.matrix.cols;
+            // SAFETY: as in `call`.
+            unsafe { transposed::gemm(self.i2_t_add, product, part, Skip::Nothing, list, out) };
+        };
+        let Workspace { repacked, many: buffers, columns, .. } = workspace;
+        if let Some((many, kernel)) = many.and_then(|many| Some((many, many.i2_t?))) {
+            let [(most, out), (rest, others)] = many.divide(product, out);
+            call!(kernel.gemm(&most, buffers, out));
+            if !others.is_empty() {
+                add(&rest, columns, others);
+            }
+            return;
+        }
+        let (least, repack) = self.i2_t_repack;
+        if product.tokens.len() < least {
+            return add(product, columns, out);
+        }
+        // SAFETY: as in `call`.
+        let rows = unsafe { repack(&product.matrix, product.rows.clone(), repacked) };
+        let matrix = i2_s_matrix(i2_s::Rows::Padded, repacked, product.matrix.cols);
+        let product = Product { rows, ..product.clone().of(matrix) };
+        self.multiply_i2_s(many, &product, buffers, out);
+    }
+
+    fn multiply_t5_3(
+        &self,
+        many: Option<&ManyTokens>,
+        product: &t5_3::Product<'_>,
+        workspace: &mut Workspace,
+        out: &mut [i32],
+    ) {
+        let Workspace { repacked, many: buffers, .. } = workspace;
+        if let Some((many, kernel)) = many.and_then(|many| Some((many, many.t5_3?))) {
+            let [(most, out), (rest, others)] = many.divide(product, out);
+            call!(kernel.gemm(&most, buffers, out));
+            if !others.is_empty() {
+                call!(self.t5_3_gemm(&rest, others));
+            }
+            return;
+        }
+        let repack = self.t5_3_repack.filter(|(least, _)| product.tokens.len() >= *least);
+        let Some((_, repack)) = repack else { return call!(self.t5_3_gemm(product, out)) };
+        // SAFETY: as in `call`.
+        let rows = unsafe { repack(&product.matrix, product.rows.clone(), repacked) };
+        let matrix = i2_s_matrix(i2_s::Rows::Padded, repacked, product.matrix.cols);
+        let product = Product { rows, ..product.clone().of(matrix) };
+        self.multiply_i2_s(many, &product, buffers, out);
     }
 
     /// Multiplies some rows of a [`Layout::I2S`] matrix with int8 activations, exactly. Other rows
@@ -168,6 +200,33 @@ impl Kernels {
         let (add, list) = (self.i2_t_add, &mut workspace.columns);
         // SAFETY: as in `call`.
         unsafe { transposed::gemm(add, &product, part, skip, list, out) }
+    }
+}
+
+impl ManyTokens {
+    /// The number of tokens from which the method is faster than multiply-add.
+    fn min_tokens(&self, layout: Layout) -> usize {
+        let own = match layout {
+            Layout::I2S(_) => None,
+            Layout::I2T => self.i2_t.map(|kernel| kernel.min_tokens),
+            Layout::T5_3 => self.t5_3.map(|kernel| kernel.min_tokens),
+        };
+        own.unwrap_or(self.i2_s.min_tokens)
+    }
+
+    /// The product with the tokens to multiply together, and with the few that are left, with their
+    /// parts of the outputs.
+    fn divide<'a, 'o, M: Copy>(
+        &self,
+        product: &Product<'a, M>,
+        out: &'o mut [i32],
+    ) -> [(Product<'a, M>, &'o mut [i32]); 2] {
+        let tokens = product.tokens.clone();
+        let rest = tokens.len() % self.lanes;
+        let split = tokens.end - if rest < self.min_rest { rest } else { 0 };
+        let (most, others) = out.split_at_mut((split - tokens.start) * product.rows.len());
+        let of = |tokens| Product { tokens, ..product.clone() };
+        [(of(tokens.start..split), most), (of(split..tokens.end), others)]
     }
 }
 

@@ -4,6 +4,7 @@
 //! A sum of three int8 exceeds int8, so it is stored as `STEP * high + low`. Both parts are small
 //! enough that those of the eight triples of a block can be added in int8.
 
+mod indices;
 mod repack;
 
 pub(crate) use repack::repack;
