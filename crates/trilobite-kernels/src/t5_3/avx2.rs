@@ -9,7 +9,9 @@ mod repack;
 
 pub(crate) use repack::repack;
 
-use super::{BLOCK_COLS, INVALID, PLANES, Plane, Product, TILE, TRIPLES, WEIGHTS, planes};
+use super::{
+    BLOCK_COLS, INDEX, INVALID, PLANES, Plane, Product, SIGN, TILE, TRIPLES, WEIGHTS, planes,
+};
 use crate::codes::MARGIN;
 use crate::simd::prefetch::Prefetch;
 use std::arch::x86_64::*;
@@ -188,16 +190,16 @@ fn add_block<const T: usize>(
     tables: &[[Table; T]; TRIPLES],
     sums: &mut [[Sums; 2]; T],
 ) {
-    let bias = _mm256_set1_epi8(BIAS as i8);
-    let mut bytes = [[bias; 2]; T];
-    for ((index, sign), tables) in triples(block).into_iter().zip(tables) {
-        for (bytes, table) in bytes.iter_mut().zip(tables) {
-            for (bytes, table) in bytes.iter_mut().zip(table) {
-                let part = _mm256_shuffle_epi8(broadcast(table), index);
-                *bytes = _mm256_add_epi8(*bytes, _mm256_sign_epi8(part, sign));
-            }
-        }
-    }
+    let mut bytes = [[_mm256_set1_epi8(BIAS as i8); 2]; T];
+    // One triple after another, for which there are enough registers.
+    look_up::<0, T>(block, tables, &mut bytes);
+    look_up::<1, T>(block, tables, &mut bytes);
+    look_up::<2, T>(block, tables, &mut bytes);
+    look_up::<3, T>(block, tables, &mut bytes);
+    look_up::<4, T>(block, tables, &mut bytes);
+    look_up::<5, T>(block, tables, &mut bytes);
+    look_up::<6, T>(block, tables, &mut bytes);
+    look_up::<7, T>(block, tables, &mut bytes);
     for (sums, bytes) in sums.iter_mut().zip(bytes) {
         for (sums, bytes) in sums.iter_mut().zip(bytes) {
             sums.add(bytes);
@@ -205,27 +207,57 @@ fn add_block<const T: usize>(
     }
 }
 
-/// The indices of each triple of a block, for `vpshufb`, and factors with their signs, for
-/// `vpsignb`.
+/// Adds the parts of the sums of a triple.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn look_up<const TRIPLE: usize, const T: usize>(
+    block: &[Plane; PLANES],
+    tables: &[[Table; T]; TRIPLES],
+    bytes: &mut [[__m256i; 2]; T],
+) {
+    let (index, sign) = triple::<TRIPLE>(block);
+    for (bytes, table) in bytes.iter_mut().zip(&tables[TRIPLE]) {
+        for (bytes, table) in bytes.iter_mut().zip(table) {
+            let part = _mm256_shuffle_epi8(broadcast(table), index);
+            *bytes = _mm256_add_epi8(*bytes, _mm256_sign_epi8(part, sign));
+        }
+    }
+}
+
+/// The indices of a triple of a block, for `vpshufb`, and factors with their signs, for `vpsignb`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn triple<const TRIPLE: usize>(block: &[Plane; PLANES]) -> (__m256i, __m256i) {
+    const { assert!(SIGN[TRIPLE].1 + TRIPLE as u32 % 4 == 7, "signs are in order") }
+    let (plane, shift) = INDEX[TRIPLE];
+    let codes = load(&block[plane]);
+    let codes = if shift == 0 { codes } else { _mm256_srli_epi16::<4>(codes) };
+    let index = _mm256_and_si256(codes, _mm256_set1_epi8(15));
+    // A sign is moved to bit 7. The bits below it are never all 0, which would be a factor of 0: an
+    // index is at least 1, and the one in bits 0 to 3 stays in its byte.
+    let signs = load(&block[SIGN[TRIPLE].0]);
+    let sign = match TRIPLE % 4 {
+        0 => signs,
+        1 => _mm256_slli_epi16::<1>(signs),
+        2 => _mm256_slli_epi16::<2>(signs),
+        _ => _mm256_slli_epi16::<3>(signs),
+    };
+    (index, sign)
+}
+
+/// All triples of a block.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn triples(block: &[Plane; PLANES]) -> [(__m256i, __m256i); TRIPLES] {
-    let nibble = _mm256_set1_epi8(15);
-    let low = |plane| _mm256_and_si256(plane, nibble);
-    let high = |plane| _mm256_and_si256(_mm256_srli_epi16::<4>(plane), nibble);
-    let [a, b, c, d, e] =
-        [load(&block[0]), load(&block[1]), load(&block[2]), load(&block[3]), load(&block[4])];
-    // A sign is moved to bit 7. The bits below it are never all 0, which would be a factor of 0: an
-    // index is at least 1, and the one in bits 0 to 3 stays in its byte.
     [
-        (low(a), a),
-        (low(b), _mm256_slli_epi16::<1>(a)),
-        (high(b), _mm256_slli_epi16::<2>(a)),
-        (low(c), _mm256_slli_epi16::<3>(a)),
-        (high(c), d),
-        (low(d), _mm256_slli_epi16::<1>(d)),
-        (low(e), _mm256_slli_epi16::<2>(d)),
-        (high(e), _mm256_slli_epi16::<3>(d)),
+        triple::<0>(block),
+        triple::<1>(block),
+        triple::<2>(block),
+        triple::<3>(block),
+        triple::<4>(block),
+        triple::<5>(block),
+        triple::<6>(block),
+        triple::<7>(block),
     ]
 }
 
