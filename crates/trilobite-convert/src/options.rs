@@ -191,7 +191,7 @@ impl Head {
     }
 }
 
-/// Whether the file has a coarse copy of the head, from which greedy decoding, top-k and min-p
+/// Whether the file has a coarse copy of the head, from which greedy decoding, top-k, top-p and min-p
 /// sampling find the rows with the largest logits. bitnet.cpp rejects a file with one. A ternary or
 /// Q8_0 head never has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -19,12 +19,17 @@
 //!
 //! [`scan`]: trilobite_kernels::scan
 
+mod nucleus;
+
+pub use self::nucleus::Nucleus;
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trilobite_kernels::scan::{Bounds, Precision, Query, REFINEMENTS, code_bytes};
 use trilobite_kernels::{DenseMatrix, Kernels};
 
+use self::nucleus::{Distances, TopPPace};
 use crate::profile::Stage;
 use crate::team::Pieces;
 use crate::workers::Workers;
@@ -53,8 +58,11 @@ const MIN_ROWS_PER_LOGIT: usize = 16;
 /// coarse logit alone often has a logit far below the largest.
 const LEADERS: usize = 8;
 
+/// A search for the tokens that top-p keeps pays if at most one row in this many may be kept.
+const ROWS_PER_KEPT: usize = 8;
+
 /// Which logits to find: those among the `count` largest that are at most `within` below the
-/// `rank`-th largest.
+/// `rank`-th largest, or those of the tokens that top-p keeps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Largest {
     /// Number of logits that suffice, at least 1. `usize::MAX` sets no limit.
@@ -63,6 +71,8 @@ pub struct Largest {
     pub within: f32,
     /// The place of the logit from which the margin counts: 1 for the largest.
     pub rank: usize,
+    /// The tokens that top-p keeps. Nothing is found if it remains unknown which these are.
+    pub nucleus: Option<Nucleus>,
 }
 
 impl Default for Largest {
@@ -75,7 +85,7 @@ impl Default for Largest {
 impl Largest {
     /// The `count` largest logits.
     pub fn count(count: usize) -> Self {
-        Self { count, within: f32::INFINITY, rank: 1 }
+        Self { count, within: f32::INFINITY, rank: 1, nucleus: None }
     }
 
     /// What includes these logits and others.
@@ -85,6 +95,7 @@ impl Largest {
             count: self.count.max(other.count),
             within: self.within.max(other.within),
             rank: self.rank.max(other.rank),
+            nucleus: self.nucleus.or(other.nucleus),
         }
     }
 
@@ -95,7 +106,8 @@ impl Largest {
         let counted = (1..=most).contains(&self.count).then_some(self.count);
         let near = (self.count > 0 && self.within < f32::INFINITY && self.rank <= most)
             .then_some(self.rank.max(LEADERS.min(most)));
-        counted.max(near)
+        let kept = self.nucleus.and((most > 0).then_some(LEADERS.min(most)));
+        counted.max(near).max(kept)
     }
 
     /// What the requested logits reach, given some of the logits in descending order.
@@ -166,6 +178,7 @@ pub(crate) struct Search {
     precision: Precision,
     /// Number of searches to come that do not use high halves alone.
     pause: usize,
+    top_p: TopPPace,
     /// The inputs that have bounds, and buffers for more.
     queries: Vec<Query>,
     /// The target of each query.
@@ -188,6 +201,10 @@ struct SearchTarget {
     leaders: usize,
     /// What the requested logits reach, an [`ordered`] integer.
     threshold: i32,
+    /// The largest exact logit of these rows.
+    top: f32,
+    /// A bound on the weights of all logits that are not computed: see [`Nucleus`].
+    rest: f64,
     /// The rows to compute exactly. None if the whole head must be computed.
     ids: Vec<u32>,
     /// The range of these rows in [`Search::ids`].
@@ -204,6 +221,11 @@ const LOWEST: i32 = i32::MIN;
 fn ordered(value: f32) -> i32 {
     let bits = (value + 0.0).to_bits() as i32;
     bits ^ ((bits >> 31) as u32 >> 1) as i32
+}
+
+/// The float of an [`ordered`] integer.
+fn float(ordered: i32) -> f32 {
+    f32::from_bits((ordered ^ ((ordered >> 31) as u32 >> 1) as i32) as u32)
 }
 
 /// The coarse logit of a row with these bounds, an [`ordered`] integer.
@@ -236,10 +258,15 @@ impl Search {
             // Without bounds nothing is searched for.
             let threshold = target.largest.threshold(leaders);
             target.threshold = if leaders.is_empty() { i32::MAX } else { ordered(threshold) };
+            target.top = leaders.first().copied().unwrap_or(f32::INFINITY);
+        }
+        if self.targets[..self.count].iter().any(|target| target.largest.nucleus.is_some()) {
+            self.each_target(workers, |target, estimates| target.reach(estimates.upper));
         }
         self.refine(workers, head);
         self.each_target(workers, |target, estimates| target.select(estimates.upper));
         let exact = |target: &SearchTarget| match target.ids.len() {
+            0 if target.largest.nucleus.is_some() => 0,
             0 => head.bounds.len(),
             some => some,
         };
@@ -250,6 +277,22 @@ impl Search {
         }
         workers.lap(Stage::Scan);
         self.compute(workers, head, x);
+        self.check_kept();
+    }
+
+    /// Drops what was found for top-p where it remains unknown which tokens are kept.
+    fn check_kept(&mut self) {
+        for target in &mut self.targets[..self.count] {
+            let Some(nucleus) = target.largest.nucleus else { continue };
+            let mut sorted = self.values[target.place.clone()].to_vec();
+            sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+            let (threshold, rest) = (float(target.threshold), (target.rest, target.top));
+            let known = nucleus.is_known(&sorted, threshold, rest);
+            if !known {
+                target.place = 0..0;
+            }
+            self.top_p.note(known);
+        }
     }
 
     /// Makes queries of the inputs.
@@ -260,6 +303,9 @@ impl Search {
         self.count = 0;
         for (input, (x, largest)) in x.chunks_exact(head.weights.cols()).zip(largest).enumerate() {
             let Some(leaders) = largest.leaders(rows) else { continue };
+            if largest.nucleus.is_some() && self.top_p.pause > 0 {
+                continue;
+            }
             if self.queries[self.count].set_scaled(x, head.factors) {
                 let target = &mut self.targets[self.count];
                 (target.input, target.largest, target.leaders) = (input, largest, leaders);
@@ -269,6 +315,7 @@ impl Search {
         let high = self.count > 1 && self.pause == 0;
         self.precision = if high { Precision::High } else { Precision::Full };
         self.pause = self.pause.saturating_sub(1);
+        self.top_p.pause = self.top_p.pause.saturating_sub(1);
     }
 
     /// Computes the sums, the coarse logits and the upper bounds of all rows.
@@ -404,14 +451,32 @@ impl SearchTarget {
         self.ids.extend(rows.map(|(id, _)| id).take(self.leaders));
     }
 
+    /// Chooses the threshold from which on tokens may be kept by top-p.
+    fn reach(&mut self, upper: &[i32]) {
+        let Some(nucleus) = self.largest.nucleus.filter(|_| self.threshold < i32::MAX) else {
+            return;
+        };
+        let bounds = upper.iter().map(|end| float(*end));
+        let distances = Distances::count(bounds, self.top, nucleus.temperature);
+        self.threshold = ordered(nucleus.threshold(&distances, self.top));
+    }
+
     /// Selects the rows whose upper bounds reach the threshold, unless these are most rows.
     fn select(&mut self, upper: &[i32]) {
         self.ids.clear();
         let reach = |end: &i32| *end >= self.threshold;
-        if upper.iter().map(|end| usize::from(reach(end))).sum::<usize>() > upper.len() / 2 {
+        let most = match self.largest.nucleus {
+            Some(_) => upper.len() / ROWS_PER_KEPT,
+            None => upper.len() / 2,
+        };
+        if upper.iter().map(|end| usize::from(reach(end))).sum::<usize>() > most {
             return;
         }
         self.ids.extend((0..).zip(upper).filter(|(_, end)| reach(end)).map(|(id, _)| id));
+        if let Some(nucleus) = self.largest.nucleus {
+            let others = upper.iter().filter(|end| !reach(end)).map(|end| float(*end));
+            self.rest = Distances::count(others, self.top, nucleus.temperature).weight();
+        }
     }
 }
 

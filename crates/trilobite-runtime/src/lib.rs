@@ -52,7 +52,7 @@ pub use embed::{Embedder, Embedding};
 pub use error::{Error, Result};
 pub use forward::{Forward, MAX_BATCH, SessionOptions};
 pub use generate::{Continuation, Finish, Generation, Limits, generate, generate_many};
-pub use head::{Largest, Logits};
+pub use head::{Largest, Logits, Nucleus};
 pub use model::{Model, map, parts};
 pub use profile::{Profile, Spent, Stage};
 pub use reference::Reference;

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::error::{Error, Result};
-use crate::head::{Largest, Logits};
+use crate::head::{Largest, Logits, Nucleus};
 
 /// Minimum length of a repetition that counts as a loop, in tokens.
 const MIN_LOOP: usize = 8;
@@ -229,14 +229,20 @@ impl Sampler {
 
     /// The logits that suffice for sampling, or `None` if all are needed.
     pub fn needs(&self) -> Option<Largest> {
-        let Sampling { temperature, top_k, .. } = self.sampling;
+        let Sampling { temperature, top_k, top_p, .. } = self.sampling;
+        if temperature > 0.0 && top_k == 0 && top_p < 1.0 {
+            // A penalty changes the probabilities of all tokens.
+            let unchanged = !self.needs_all() && self.loops.is_empty();
+            return unchanged.then_some(Largest::nucleus(Nucleus { top_p, temperature }));
+        }
         let few = if temperature == 0.0 { 1 } else { top_k };
         let within = self.within();
         // A penalized token takes the place of another one among the largest.
         let lost = self.loops.len();
         let count = if few > 0 { few.saturating_add(lost) } else { usize::MAX };
         let fewer = few > 0 || within < f32::INFINITY;
-        (fewer && !self.needs_all()).then_some(Largest { count, within, rank: 1 + lost })
+        let largest = Largest { within, rank: 1 + lost, ..Largest::count(count) };
+        (fewer && !self.needs_all()).then_some(largest)
     }
 
     /// A bound on how far below the largest logit min-p keeps tokens. Infinity if there is none.
@@ -256,16 +262,16 @@ impl Sampler {
     /// may follow it, or `None` if all are needed. Updates the penalties for `answer`.
     pub fn needs_after(&mut self, answer: &[u32], drafts: &[u32]) -> Option<Largest> {
         self.watch(answer);
-        let mut most = self.needs()?;
+        let mut most = self.needs();
         if self.sampling.loop_penalty != 0.0 && !drafts.is_empty() {
             let all = [answer, drafts].concat();
             for end in answer.len() + 1..=all.len() {
                 self.watch(&all[..end]);
-                most = most.and(self.needs()?);
+                most = most.zip(self.needs()).map(|(most, needs)| most.and(needs));
             }
             self.watch(answer);
         }
-        Some(most)
+        most
     }
 
     /// Returns the next token after `context`. `logits` are all logits, or at least those that

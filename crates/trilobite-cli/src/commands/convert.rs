@@ -58,7 +58,7 @@ pub(crate) struct Convert {
     /// Type of the embedding and the head; a chosen one can lose precision
     #[arg(long, default_value_t, value_parser = choice(Head::ALL, Head::name, Head::summary))]
     head: Head,
-    /// A coarse copy of the head for faster greedy, top-k and min-p decoding, with the same results;
+    /// A coarse copy of the head for faster greedy, top-k, top-p and min-p decoding, with the same results;
     /// files with one cannot be read by bitnet.cpp
     #[arg(long, value_name = "SCAN", default_value_t,
           value_parser = choice(HeadScan::ALL, HeadScan::name, HeadScan::summary))]

@@ -105,7 +105,7 @@ fn sequences_together(model: &Arc<Model>, seed: u64, options: SessionOptions) {
                     let within = [f32::INFINITY, 0.0, 0.7, 3.0][random.below(4)];
                     let count = [1 + random.below(3), usize::MAX][random.below(2)];
                     let rank = 1 + random.below(count.min(2));
-                    let largest = Largest { count, within, rank };
+                    let largest = Largest { within, rank, ..Largest::count(count) };
                     let largest = Some(largest).filter(|_| random.below(2) == 0);
                     [Want::new(from, largest), Want::Nothing][random.below(3) / 2]
                 }

@@ -177,7 +177,8 @@ fn searches_find_the_largest_logits_of_random_heads() {
             let top = head.all(&x).into_iter().fold(0.0, f32::max);
             for part in [0.0, 0.1, 0.4, 2.0] {
                 let count = [1, 3, 100, usize::MAX][random.below(4)];
-                let largest = Largest { count, within: part * top, rank: 1 + random.below(3) };
+                let rank = 1 + random.below(3);
+                let largest = Largest { within: part * top, rank, ..Largest::count(count) };
                 near += usize::from(head.check(&mut workers, &x, largest).is_some());
             }
         }
@@ -240,7 +241,7 @@ fn inputs_searched_for_together_find_what_each_finds_alone() {
                     3 | 4 => weights[random.below(rows)].clone(),
                     _ => random.vector(cols),
                 };
-                (x, Largest { count, within, rank: 1 })
+                (x, Largest { within, ..Largest::count(count) })
             })
             .collect();
         let x: Vec<f32> = inputs.iter().flat_map(|(x, _)| x).copied().collect();
@@ -266,7 +267,7 @@ fn there_is_no_search_without_bounds_or_gain() {
     let x = random.vector(16);
     let head = Copied::new(&rows);
     let one = Largest::count(1);
-    let near = Largest { count: usize::MAX, within: 0.5, rank: 1 };
+    let near = Largest { within: 0.5, ..Largest::count(usize::MAX) };
     assert!(head.check(&mut workers, &x, one).is_some());
     assert!(head.check(&mut workers, &x, near).is_some());
     for few in [Largest::count(0), Largest::count(5), Largest { count: 0, ..near }] {
@@ -317,6 +318,12 @@ fn samplers_choose_from_what_is_found_as_from_all() {
         Sampling { min_p: 0.02, temperature: 0.6, ..warm },
         Sampling { min_p: 1e-3, temperature: 2.5, ..warm },
         Sampling { min_p: 0.9, temperature: 1e-30, ..warm },
+        Sampling { top_p: 0.0, ..warm },
+        Sampling { top_p: 0.5, ..warm },
+        Sampling { top_p: 0.9, min_p: 0.1, ..warm },
+        Sampling { top_p: 0.9, temperature: 0.3, ..warm },
+        Sampling { top_p: 0.999, temperature: 0.1, ..warm },
+        Sampling { top_p: 0.9, temperature: 1e-30, ..warm },
     ] {
         let (mut a, mut b) = (Sampler::new(sampling).unwrap(), Sampler::new(sampling).unwrap());
         for round in 0..200 {
@@ -333,7 +340,7 @@ fn samplers_choose_from_what_is_found_as_from_all() {
             assert_eq!(b.sample(logits, &[]).unwrap(), expected, "{sampling:?}");
         }
     }
-    assert!(found > 1_700, "{found} found");
+    assert!(found > 2_500, "{found} found");
 }
 
 #[test]
@@ -363,4 +370,78 @@ fn min_p_counts_from_the_largest_logit_that_is_not_lowered() {
         assert_eq!(b.sample(search.found(0).unwrap(), &[]).unwrap(), expected);
     }
     assert!(lowered >= 200);
+}
+
+/// Number of tokens that top-p keeps, given all weights in descending order.
+fn kept(weights: &[f64], top_p: f64) -> usize {
+    let wanted = top_p * weights.iter().sum::<f64>();
+    let mut mass = 0.0;
+    let reached = weights.iter().position(|weight| {
+        mass += weight;
+        mass >= wanted
+    });
+    reached.map_or(weights.len(), |last| last + 1)
+}
+
+#[test]
+fn top_p_keeps_of_what_is_found_what_it_keeps_of_all() {
+    let mut random = random(7);
+    let mut workers = Workers::new(2, 0).unwrap();
+    let (mut found, mut kept_most) = (0, 0);
+    for round in 0..80 {
+        let rows = 800 + random.below(800);
+        let mut weights = random.rows(rows, 32);
+        if round % 3 == 0 {
+            // Ties.
+            for row in 0..rows {
+                weights[row] = weights[row / 5].clone();
+            }
+        }
+        let head = Copied::new(&weights);
+        for _ in 0..12 {
+            let x = random.vector(32);
+            let all = head.all(&x);
+            let top_p = [0.0, 0.1, 0.5, 0.9, 0.99, 0.9999][random.below(6)];
+            let temperature = [0.01, 0.3, 0.6, 1.0, 1.4, 100.0][random.below(6)];
+            let nucleus = Nucleus { top_p, temperature };
+            let mut search = Search::default();
+            search.run(&mut workers, head.head(), &x, [Largest::nucleus(nucleus)]);
+            let Some(logits) = search.found(0) else { continue };
+            found += 1;
+            let sorted = |logits: &[f32]| {
+                let mut sorted = logits.to_vec();
+                sorted.sort_by(|a, b| b.total_cmp(a));
+                sorted
+            };
+            let (all, some) = (sorted(&all), sorted(logits.values()));
+            let weights = |logits: &[f32]| -> Vec<f64> {
+                let weight =
+                    |logit| libm::exp(f64::from(logit - logits[0]) / f64::from(temperature));
+                logits.iter().map(|logit| weight(*logit)).collect()
+            };
+            let count = kept(&weights(&all), f64::from(top_p));
+            assert_eq!(kept(&weights(&some), f64::from(top_p)), count, "{nucleus:?}");
+            assert_eq!(some[..count], all[..count], "{nucleus:?}");
+            kept_most = kept_most.max(count);
+        }
+    }
+    assert!(found > 200 && kept_most > 4, "{found} found, at most {kept_most} tokens kept");
+}
+
+#[test]
+fn searches_for_top_p_pause_where_too_many_tokens_may_be_kept() {
+    let mut random = random(8);
+    let mut workers = Workers::new(1, 0).unwrap();
+    let head = Copied::new(&random.rows(1_000, 32));
+    let mut search = Search::default();
+    let mut finds = |temperature: f32| {
+        let x = random.vector(32);
+        let nucleus = Nucleus { top_p: 0.5, temperature };
+        search.run(&mut workers, head.head(), &x, [Largest::nucleus(nucleus)]);
+        search.found(0).is_some()
+    };
+    assert!(finds(0.01) && !finds(100.0) && finds(0.01));
+    assert!(!finds(100.0) && !finds(100.0));
+    assert!((0..PAUSE).all(|_| !finds(0.01)));
+    assert!(finds(0.01));
 }

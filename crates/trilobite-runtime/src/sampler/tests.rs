@@ -161,6 +161,11 @@ fn a_loop_ends_and_shorter_repetitions_go_on() {
     let mut sampler = Sampler::new(few).unwrap();
     sampler.watch(&answer[..11]);
     assert_eq!(sampler.needs(), Some(Largest { rank: 2, ..Largest::count(5) }));
+    let mut sampler = Sampler::new(Sampling { top_k: 0, top_p: 0.5, ..few }).unwrap();
+    assert!(sampler.needs().is_some());
+    // A lowered logit changes the probabilities of all tokens.
+    sampler.watch(&answer[..11]);
+    assert_eq!(sampler.needs(), None);
 }
 
 #[test]
@@ -170,8 +175,11 @@ fn few_logits_are_needed_where_few_can_be_chosen() {
     assert_eq!(needs(Sampling::default()), Some(Largest::count(1)));
     assert_eq!(needs(base), Some(Largest::count(40)));
     assert_eq!(needs(Sampling { top_p: 0.5, min_p: 0.1, ..base }), Some(Largest::count(40)));
-    assert_eq!(needs(Sampling { top_k: 0, top_p: 0.5, ..base }), None);
-    assert_eq!(needs(Sampling { top_k: 0, top_p: 0.5, min_p: 0.1, ..base }), None);
+    let kept = Largest::nucleus(Nucleus { top_p: 0.5, temperature: 1.0 });
+    assert_eq!(needs(Sampling { top_k: 0, top_p: 0.5, ..base }), Some(kept));
+    assert_eq!(needs(Sampling { top_k: 0, top_p: 0.5, min_p: 0.1, ..base }), Some(kept));
+    assert_eq!(needs(Sampling { top_k: 0, top_p: 0.5, repeat_penalty: 1.1, ..base }), None);
+    assert_eq!(needs(Sampling { top_k: 0, ..base }), None);
     assert_eq!(needs(Sampling { repeat_penalty: 1.1, ..base }), None);
 }
 

@@ -119,7 +119,7 @@ pub(super) fn largest(subject: &Subject) -> Result<Outcome> {
     }
     let tokens = &subject.tokens;
     let mut forward = Forward::new(Arc::clone(&subject.model), subject.way()?.options)?;
-    let near = Largest { count: usize::MAX, within: MARGIN, rank: 1 };
+    let near = Largest { within: MARGIN, ..Largest::count(usize::MAX) };
     for (name, largest) in [
         ("the largest", Largest::count(1)),
         ("the 40 largest", Largest::count(40)),

@@ -37,7 +37,7 @@ fn offsets(matrix: &Matrix<'_>, first: usize, start: usize, mut groups: Groups<'
     let planes = &matrix.tile(first / TILE)[start / BLOCK_COLS * PLANES..];
     let mut quads = [_mm256_setzero_si256(); QUADS];
     for (planes, quads) in planes.chunks(PLANES).zip(quads.as_chunks_mut().0) {
-        match planes.as_array() {
+        match planes.first_chunk() {
             Some(block) => of_block(block, quads),
             None => {
                 let mut block = [[0; TILE]; PLANES];
