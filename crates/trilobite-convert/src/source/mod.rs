@@ -247,7 +247,8 @@ impl Checkpoint {
         Err(Error::NotACheckpoint { path: path.to_owned(), why: why.to_owned() })
     }
 
-    /// Maps a file of the folder if it exists. Returns whether it does.
+    /// Maps a file of the folder if it exists. Returns whether it does. A broken link is an error: the
+    /// folder means to have the file.
     fn add(&mut self, folder: &Path, name: &str) -> Result<bool, Error> {
         let path = folder.join(name);
         match map_file(&path, name.to_owned()) {
@@ -362,7 +363,13 @@ fn stem(path: &Path) -> String {
 }
 
 fn read_error(path: &Path, source: io::Error) -> Error {
-    Error::Read { path: path.to_owned(), source }
+    let path = path.to_owned();
+    match path.read_link() {
+        Ok(target) if source.kind() == io::ErrorKind::NotFound => {
+            Error::BrokenLink { path, target }
+        }
+        _ => Error::Read { path, source },
+    }
 }
 
 fn map_file(path: &Path, name: String) -> Result<SourceFile, Error> {

@@ -141,6 +141,29 @@ fn what_is_no_checkpoint_is_refused() {
     contains(&chain(&run(&checkpoint, &Options::default()).unwrap_err()), "config.json: EOF");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_broken_link_is_an_error_and_no_absent_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in Tiny::bitnet().all_files() {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    for name in ["model.safetensors", "generation_config.json", "chat_template.jinja"] {
+        let link = folder.path().join(name);
+        let _ = fs::rename(&link, folder.path().join("kept"));
+        std::os::unix::fs::symlink("blobs/absent", &link).unwrap();
+        let expected =
+            format!("{} is a symbolic link to blobs/absent, which does not exist", link.display());
+        for path in [folder.path(), &link] {
+            let error = Checkpoint::open(path).unwrap_err().to_string();
+            assert_eq!(error, expected);
+        }
+        fs::remove_file(&link).unwrap();
+        let _ = fs::rename(folder.path().join("kept"), &link);
+    }
+    assert!(Checkpoint::open(folder.path()).is_ok());
+}
+
 #[test]
 fn the_output_is_complete_or_absent() {
     let folder = tempfile::tempdir().unwrap();
