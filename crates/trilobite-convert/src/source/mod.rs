@@ -329,14 +329,25 @@ impl Checkpoint {
     }
 }
 
-/// Adds to an error about a folder the name of a GGUF file in it.
+/// Adds to an error about a folder the name of a file in it that may be what is sought.
 fn with_model(error: Error, folder: &Path) -> Error {
     let Error::NotACheckpoint { path, why } = error else { return error };
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let gguf = |name: &OsString| Path::new(name).extension().is_some_and(|end| end == "gguf");
-    let why = match names.filter(gguf).min() {
-        Some(name) => format!("{why}; the file {} in it may be a model", name.display()),
-        None => why,
+    let mut names: Vec<OsString> = names.collect();
+    names.sort();
+    let ending = |ending: &str| {
+        let ends = |name: &&OsString| Path::new(name).extension().is_some_and(|end| end == ending);
+        names.iter().filter(ends).map(|name| name.display()).collect::<Vec<_>>()
+    };
+    let configured = names.iter().any(|name| name == "config.json");
+    let (models, weights) = (ending("gguf"), ending("safetensors"));
+    let why = match (models.first(), weights.as_slice()) {
+        (Some(name), _) => format!("{why}; the file {name} in it may be a model"),
+        (None, [name]) if configured => format!("{why}; the file {name} may hold the weights"),
+        (None, [first, _, ..]) if configured => {
+            format!("{why}, which lists the tensors of {first} and the other shards")
+        }
+        _ => why,
     };
     Error::NotACheckpoint { path, why }
 }

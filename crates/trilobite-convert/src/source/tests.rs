@@ -124,6 +124,12 @@ fn what_is_no_checkpoint_is_refused() {
     contains(&error(folder.path()), "it has no config.json");
     fs::write(folder.path().join("config.json"), "{").unwrap();
     contains(&error(folder.path()), "it has neither model.safetensors nor");
+    for (name, hint) in
+        [("b", "the file b.safetensors may hold"), ("a", "tensors of a.safetensors")]
+    {
+        fs::write(folder.path().join(name).with_extension("safetensors"), "").unwrap();
+        contains(&error(folder.path()), hint);
+    }
     fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
     contains(&error(folder.path()), "are in pytorch_model.bin, which is not read");
     contains(&error(folder.path()), "save them as safetensors");
