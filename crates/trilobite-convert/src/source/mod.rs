@@ -29,8 +29,11 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Names of weights in PyTorch's own format, which can hold any program.
 const PICKLED: [&str; 3] =
     ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
+/// The files of chat templates: the usual one, and the one for conversations with tools.
+pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
+pub(crate) const TOOL_TEMPLATE_FILE: &str = "additional_chat_templates/tool_use.jinja";
 /// Optional files beside the weights.
-const SIDE_FILES: [&str; 10] = [
+const SIDE_FILES: [&str; 11] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -38,7 +41,8 @@ const SIDE_FILES: [&str; 10] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "chat_template.jinja",
+    TEMPLATE_FILE,
+    TOOL_TEMPLATE_FILE,
     MODULES,
     "config_sentence_transformers.json",
 ];
