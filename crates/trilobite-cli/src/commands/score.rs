@@ -18,6 +18,7 @@ use crate::{input, model};
 
 pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
     let model = model::load(&args.model, args.compute.threads, global)?;
+    args.output.iter().try_for_each(|path| model::refuse_target(&args.model, path))?;
     let source = args.input.as_ref().map_or_else(|| "stdin".into(), |f| f.display().to_string());
     let input: Box<dyn BufRead> = match &args.input {
         Some(path) => Box::new(BufReader::new(File::open(path).with_context(|| source.clone())?)),

@@ -324,7 +324,7 @@ impl Checkpoint {
     }
 
     /// Whether `path` is one of the source's files.
-    pub(crate) fn contains(&self, path: &Path) -> bool {
+    pub fn contains(&self, path: &Path) -> bool {
         let Ok(path) = path.canonicalize() else { return false };
         self.files
             .iter()
