@@ -71,8 +71,9 @@ pub(crate) fn run(args: &Embed, global: &Global) -> Result<ExitCode> {
         let count = ids.len();
         ensure!(
             (1..=context).contains(&count),
-            "{}: {count} tokens, expected 1 to {context}",
-            place()
+            "{}: {}, expected 1 to {context}",
+            place(),
+            output::tokens(count)
         );
         tokens.push(ids);
     }
