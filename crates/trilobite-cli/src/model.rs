@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
-use trilobite_hub::{Cache, Conversion, Opening, open_tokenizer};
+use trilobite_convert::Checkpoint;
+use trilobite_hub::{Cache, Conversion, Opening, open_tokenizer, resolve};
 use trilobite_kernels::Kernels;
 use trilobite_runtime::{
     Activations, Error, Model, ModelDrafter, Session, SessionOptions, Speculation, Tokenizer,
@@ -108,6 +109,17 @@ fn open(
     });
     bar.finish();
     Ok(opened?)
+}
+
+/// Refuses to write a result over a file of the model that it comes from.
+pub(crate) fn refuse_target(args: &args::Model, target: &Path) -> Result<()> {
+    // Opening a model again takes time, so only an existing file is compared.
+    let Some(model) = args.model.as_deref().filter(|_| target.is_file()) else { return Ok(()) };
+    let path = resolve(&Cache::from_env(), model)?;
+    match Checkpoint::open(&path)?.contains(target) {
+        true => bail!("cannot write to {}: it is a file of the model", target.display()),
+        false => Ok(()),
+    }
 }
 
 /// The name of the model in reports.

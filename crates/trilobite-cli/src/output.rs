@@ -251,6 +251,11 @@ impl<W: Write> Write for Target<'_, W> {
     }
 }
 
+/// A number of tokens with its noun.
+pub(crate) fn tokens(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "token" } else { "tokens" })
+}
+
 /// A human-readable number of bytes.
 pub(crate) fn bytes(n: u64) -> String {
     Size(n).to_string()

@@ -25,6 +25,16 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// A source file is a symbolic link to nothing.
+    #[error(
+        "{} is a symbolic link to {}, which does not exist", path.display(), target.display()
+    )]
+    BrokenLink {
+        /// The link.
+        path: PathBuf,
+        /// The path in it.
+        target: PathBuf,
+    },
     /// A source file is a Git LFS pointer: a text that stands for the real file in a repository.
     #[error("{} is a Git LFS pointer, not the file itself; `git lfs pull` fetches that", .0.display())]
     LfsPointer(PathBuf),

@@ -407,9 +407,9 @@ impl Total {
             _ => format!(" ({:.1} tokens/s)", tokens as f64 / time.as_secs_f64()),
         };
         format!(
-            "{}: prompts {} tokens{}, generated {}{}",
+            "{}: prompts {}{}, generated {}{}",
             self.answers,
-            self.prompt_tokens,
+            output::tokens(self.prompt_tokens),
             speed(self.prompt_tokens, self.prompt_time),
             self.generated,
             speed(self.decoded, self.decode_time)

@@ -57,6 +57,7 @@ pub(crate) struct Embed {
 pub(crate) fn run(args: &Embed, global: &Global) -> Result<ExitCode> {
     let Texts { source, list } = texts(args)?;
     let model = model::load(&args.model, args.compute.threads, global)?;
+    args.npy.iter().try_for_each(|path| model::refuse_target(&args.model, path))?;
     model::tokenizer(&model, &args.model, global)?;
     let prompt = model.prompt(args.prompt_name.as_deref())?;
     let context = args.ctx.unwrap_or(model.config().context);
@@ -70,8 +71,9 @@ pub(crate) fn run(args: &Embed, global: &Global) -> Result<ExitCode> {
         let count = ids.len();
         ensure!(
             (1..=context).contains(&count),
-            "{}: {count} tokens, expected 1 to {context}",
-            place()
+            "{}: {}, expected 1 to {context}",
+            place(),
+            output::tokens(count)
         );
         tokens.push(ids);
     }

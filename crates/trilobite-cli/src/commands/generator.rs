@@ -167,8 +167,8 @@ impl Generator {
             Finish::Interrupted => "interrupted".into(),
         };
         format!(
-            "prompt {} tokens{}, generated {}{}, {finish}",
-            generation.prompt_tokens,
+            "prompt {}{}, generated {}{}, {finish}",
+            output::tokens(generation.prompt_tokens),
             speed(generation.prompt_speed()),
             generation.ids.len(),
             speed(generation.decode_speed()),

@@ -11,6 +11,7 @@ use crate::{model, output};
 
 pub(crate) fn run(args: &Logits, global: &Global) -> Result<ExitCode> {
     let model = model::load(&args.model, args.compute.threads, global)?;
+    model::refuse_target(&args.model, &args.output)?;
     let vocab = model.config().vocab;
     let (count, most) = (args.tokens.len(), model.config().context);
     ensure!(count <= most, "--tokens are {count}, but the model was made for at most {most}");

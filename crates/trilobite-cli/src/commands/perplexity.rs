@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
         sum.tokens > 0,
         "{} holds {}, too few to predict one",
         args.file.display(),
-        counted(tokens.len())
+        output::tokens(tokens.len())
     );
     let (begin, scored) = match bos.is_empty() {
         true => ("", "every token but the first"),
@@ -84,15 +84,10 @@ pub(crate) fn run(args: &Perplexity, global: &Global) -> Result<ExitCode> {
         output::print(&format!(
             "perplexity {:.4} over {} ({bits_per_byte:.4} bits per byte)\n{method}\n",
             sum.value(),
-            counted(sum.tokens)
+            output::tokens(sum.tokens)
         ))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A number of tokens with its noun.
-fn counted(tokens: usize) -> String {
-    format!("{tokens} {}", if tokens == 1 { "token" } else { "tokens" })
 }
 
 /// Checks the distance between two windows.

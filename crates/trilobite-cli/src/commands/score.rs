@@ -18,6 +18,7 @@ use crate::{input, model};
 
 pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
     let model = model::load(&args.model, args.compute.threads, global)?;
+    args.output.iter().try_for_each(|path| model::refuse_target(&args.model, path))?;
     let source = args.input.as_ref().map_or_else(|| "stdin".into(), |f| f.display().to_string());
     let input: Box<dyn BufRead> = match &args.input {
         Some(path) => Box::new(BufReader::new(File::open(path).with_context(|| source.clone())?)),
@@ -28,6 +29,7 @@ pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
     let mut scorer = Scorer::new(model::session(&model, &args.compute, args.ctx)?);
     let total = lines.len() as u64;
     let bar = Progress::new(total, Unit::Items, global)?;
+    let mut cut = 0;
     let mut score_all = |write: &mut dyn FnMut(&str) -> Result<()>| -> Result<()> {
         for (index, line) in lines.iter().enumerate() {
             bar.set(index as u64, total);
@@ -35,8 +37,9 @@ pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
             if line.trim().is_empty() {
                 continue;
             }
-            let scored = score(&model, &mut scorer, line, args, global)
+            let (scored, is_cut) = score(&model, &mut scorer, line, args, global)
                 .with_context(|| format!("{source} line {}", index + 1))?;
+            cut += usize::from(is_cut);
             write(&output::json(&format!("{scored}\n")))?;
         }
         Ok(())
@@ -50,6 +53,13 @@ pub(crate) fn run(args: &Score, global: &Global) -> Result<ExitCode> {
         None => score_all(&mut output::print)?,
     }
     bar.finish();
+    if cut > 0 && !global.quiet {
+        let limit = output::tokens(scorer.session().context());
+        output::say(&format!(
+            "note: the context of {limit} is too short for {cut} of {total} lines, whose first tokens \
+             were left out"
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -103,14 +113,14 @@ impl Display for Item<'_> {
     }
 }
 
-/// The line with the score added.
+/// The line with the score added, and whether the context was cut to fit.
 fn score(
     model: &Model,
     scorer: &mut Scorer,
     line: &str,
     args: &Score,
     global: &Global,
-) -> Result<String> {
+) -> Result<(String, bool)> {
     let mut item: Item<'_> = serde_json::from_str(line)?;
     let has_ids = ["context_ids", "continuation_ids"].iter().any(|key| item.get(key).is_some());
     let (request, bytes) = if has_ids {
@@ -133,7 +143,9 @@ fn score(
     item.set("greedy", score.greedy);
     item.set("tokens", request.continuation.len());
     item.set("bytes", bytes);
-    Ok(item.to_string())
+    let length = request.context.len() + request.continuation.len();
+    // The last token is predicted only.
+    Ok((item.to_string(), length - 1 > scorer.session().context()))
 }
 
 /// The value of a key, if it can be represented.

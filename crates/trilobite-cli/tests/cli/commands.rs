@@ -183,6 +183,24 @@ fn an_empty_context_begins_the_text_and_an_empty_continuation_is_refused() {
 }
 
 #[test]
+fn score_says_that_contexts_were_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lines.jsonl");
+    let line = |context: &[u32]| json!({"context_ids": context, "continuation_ids": [7]});
+    std::fs::write(&path, format!("{}\n{}\n", line(&[4, 5, 6]), line(&[3, 4, 5, 6]))).unwrap();
+    let mut scores = command(["score", "--ctx", "3", "-i"]);
+    let output = scores.arg(&path).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("the context of 3 tokens is too short for 1 of 2 lines"), "{said}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let logprob = |line: &str| serde_json::from_str::<Value>(line).unwrap()["logprob"].clone();
+    let found: Vec<Value> = lines.lines().map(logprob).collect();
+    assert_eq!(found[0], found[1]);
+    let quiet = scores.arg("-q").output().unwrap();
+    assert!(quiet.stderr.is_empty(), "{quiet:?}");
+}
+
+#[test]
 fn a_bad_line_is_named_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));

@@ -523,3 +523,25 @@ fn errors_say_what_to_give_instead() {
         assert_eq!(said.matches("none").count(), 1, "{said}");
     }
 }
+
+#[test]
+fn a_result_never_replaces_the_model() {
+    let copy = Damaged::copy_of("bitnet_offline");
+    let (model, lines) = (copy.out(), copy.target.path().join("lines.jsonl"));
+    convert(copy.source.path(), &model).unwrap();
+    fs::write(&lines, json!({"context_ids": [1], "continuation_ids": [2]}).to_string()).unwrap();
+    let score = ["score", "-i", lines.to_str().unwrap(), "-o"];
+    let weights = copy.file("model.safetensors");
+    for (source, target) in [(model.as_path(), &model), (copy.source.path(), &weights)] {
+        let before = fs::read(target).unwrap();
+        for args in [
+            &["logits", "--tokens", "1", "-o"][..],
+            &score,
+            &["embed", "--pooling", "last", "-p", "a", "--npy"],
+        ] {
+            let output = command(args).arg(target).arg(source).output().unwrap();
+            failed(&output, &["cannot write to", "it is a file of the model"]);
+            assert!(fs::read(target).unwrap() == before);
+        }
+    }
+}

@@ -84,12 +84,12 @@ fn a_run_goes_on_from_the_prompt_cache_of_another() {
         let with = |more: &[&str]| story(&[&args[..], &cache, more].concat());
         let (first, said) = with(&[]);
         assert_eq!(first, alone);
-        assert!(!said.contains("prompt 1 tokens"), "{said}");
+        assert!(!said.contains("prompt 1 token "), "{said}");
         let kept = fs::read(&path).unwrap();
         // Only the last token is new.
         let (second, said) = with(&[]);
         assert_eq!(second, alone);
-        assert!(said.contains("prompt 1 tokens"), "{said}");
+        assert!(said.contains("prompt 1 token "), "{said}");
         // The same text is not written again. Another one is, unless `--prompt-cache-ro` is given.
         assert_eq!(fs::read(&path).unwrap(), kept);
         let other = |more: &[&str]| told("A dog was", &[&args[..], &cache, more].concat());
@@ -117,7 +117,7 @@ fn a_prompt_alone_can_be_kept_by_way_of_a_link() {
     std::os::unix::fs::symlink(&path, &link).unwrap();
     let (told, said) = story(&cache);
     assert_eq!(told, alone);
-    assert!(said.contains("prompt 1 tokens"), "{said}");
+    assert!(said.contains("prompt 1 token "), "{said}");
     assert!(link.is_symlink() && path.metadata().unwrap().len() > 88);
 }
 

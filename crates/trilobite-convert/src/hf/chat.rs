@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 use trilobite_format::Metadata;
-use trilobite_format::keys::{SPECIAL_TOKENS, named_template};
+use trilobite_format::keys::{SPECIAL_TOKENS, TOOL_TEMPLATE, named_template};
 
 use super::json::Object;
 use crate::Error;
-use crate::source::Checkpoint;
+use crate::source::{Checkpoint, TEMPLATE_FILE, TOOL_TEMPLATE_FILE};
 
 /// The keys of unnamed special tokens, old and new.
 const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
@@ -17,36 +17,56 @@ pub(super) fn token(value: Option<&Value>) -> Option<String> {
     value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
 }
 
-/// Adds the chat template: from its own file, a string, or the entry called "default" of a list.
-/// The other entries of a list get keys of their own.
+/// Adds the chat template: from its own file, a string, or the one called "default" of several. The
+/// others of several, and the one for tools in its own file, get keys of their own.
 pub(super) fn template(
     checkpoint: &Checkpoint,
     tokenizer_config: &Object<'_>,
     metadata: &mut Metadata,
+    notes: &mut Vec<String>,
 ) -> Result<Option<String>, Error> {
     const KEY: &str = "chat_template";
-    if let Some(text) = checkpoint.text("chat_template.jinja")? {
+    const DEFAULT: &str = "default";
+    if let Some(text) = checkpoint.text(TOOL_TEMPLATE_FILE)? {
+        metadata.insert(TOOL_TEMPLATE, text);
+    }
+    if let Some(text) = checkpoint.text(TEMPLATE_FILE)? {
         return Ok(Some(text.to_owned()));
     }
-    match tokenizer_config.get(KEY) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+    let named: Option<Vec<(&str, &str)>> = match tokenizer_config.get(KEY) {
+        None => return Ok(None),
+        Some(Value::String(text)) => return Ok(Some(text.clone())),
         Some(Value::Array(list)) => {
-            let mut default = None;
-            for entry in list {
-                let field = |name: &str| entry.get(name).and_then(Value::as_str);
-                match (field("name"), field("template")) {
-                    (Some("default"), Some(text)) => default = Some(text.to_owned()),
-                    (Some(name), Some(text)) => {
-                        metadata.insert(named_template(name), text);
-                    }
-                    _ => {}
-                }
-            }
-            Ok(default)
+            let pairs = list.iter().map(|entry| {
+                Some((entry.get("name")?.as_str()?, entry.get("template")?.as_str()?))
+            });
+            pairs.collect()
         }
-        Some(_) => Err(tokenizer_config.bad(KEY, "a string, or a list of named templates")),
+        Some(Value::Object(all)) => {
+            all.iter().map(|(name, text)| Some((name.as_str(), text.as_str()?))).collect()
+        }
+        Some(_) => None,
+    };
+    let named = named.ok_or_else(|| {
+        tokenizer_config.bad(KEY, "a string, or a list of templates with `name` and `template`")
+    })?;
+    let mut default = None;
+    for (name, text) in named {
+        match name {
+            DEFAULT => default = Some(text.to_owned()),
+            name if metadata.get(&named_template(name)).is_none() => {
+                metadata.insert(named_template(name), text);
+            }
+            _ => {}
+        }
     }
+    if default.is_none() {
+        notes.push(format!(
+            "{}: `{KEY}` has no template called \"{DEFAULT}\": the file has no chat template",
+            tokenizer_config.file
+        ));
+    }
+    Ok(default)
 }
 
 /// Adds every special token by its name, except the beginning and the end of a text, which have

@@ -218,8 +218,10 @@ impl<'a> HfPlanner<'a, '_> {
         }
         let mut weight = format!("{module}.weight");
         // A file with tied weights may contain only the head.
-        if self.is_tied() && self.shards.get(&weight).is_none() {
-            weight = format!("{HEAD}.weight");
+        let head = format!("{HEAD}.weight");
+        let there = |name: &str| self.shards.get(name).is_some();
+        if self.is_tied() && !there(&weight) && there(&head) {
+            weight = head;
         }
         let view = self.shards.require_shape(&weight, &tensor.shape)?;
         self.dense(tensor.name, view, None)

@@ -233,6 +233,9 @@ fn a_tied_head_may_be_repeated_but_not_differ() {
     head.2[7] ^= 1;
     tiny.set("lm_head.weight", "BF16", &head.1, head.2);
     contains(&tiny.error(), "lm_head.weight differs from the embedding");
+    let mut neither = Tiny::bitnet();
+    neither.tensors.retain(|(name, _)| name != "model.embed_tokens.weight");
+    contains(&neither.error(), "tensor model.embed_tokens.weight is missing");
     // If the file does not say, an explicit head is untied.
     tiny.config.as_object_mut().unwrap().remove("tie_word_embeddings");
     assert!(Gguf::parse(&tiny.converted()).unwrap().tensor("output.weight").is_some());

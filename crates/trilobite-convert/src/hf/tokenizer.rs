@@ -32,7 +32,7 @@ pub(crate) fn describe(
     let tokenizer_config = Object::new(SETTINGS, &tokenizer_config);
     let special = Object::new("special_tokens_map.json", &special);
 
-    let template = chat::template(checkpoint, &tokenizer_config, metadata)?;
+    let template = chat::template(checkpoint, &tokenizer_config, metadata, notes)?;
     let text_of = |key: &str| {
         chat::token(tokenizer_config.get(key)).or_else(|| chat::token(special.get(key)))
     };

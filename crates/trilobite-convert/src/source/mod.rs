@@ -29,8 +29,11 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Names of weights in PyTorch's own format, which can hold any program.
 const PICKLED: [&str; 3] =
     ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
+/// The files of chat templates: the usual one, and the one for conversations with tools.
+pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
+pub(crate) const TOOL_TEMPLATE_FILE: &str = "additional_chat_templates/tool_use.jinja";
 /// Optional files beside the weights.
-const SIDE_FILES: [&str; 10] = [
+const SIDE_FILES: [&str; 11] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -38,7 +41,8 @@ const SIDE_FILES: [&str; 10] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "chat_template.jinja",
+    TEMPLATE_FILE,
+    TOOL_TEMPLATE_FILE,
     MODULES,
     "config_sentence_transformers.json",
 ];
@@ -247,7 +251,8 @@ impl Checkpoint {
         Err(Error::NotACheckpoint { path: path.to_owned(), why: why.to_owned() })
     }
 
-    /// Maps a file of the folder if it exists. Returns whether it does.
+    /// Maps a file of the folder if it exists. Returns whether it does. A broken link is an error: the
+    /// folder means to have the file.
     fn add(&mut self, folder: &Path, name: &str) -> Result<bool, Error> {
         let path = folder.join(name);
         match map_file(&path, name.to_owned()) {
@@ -319,7 +324,7 @@ impl Checkpoint {
     }
 
     /// Whether `path` is one of the source's files.
-    pub(crate) fn contains(&self, path: &Path) -> bool {
+    pub fn contains(&self, path: &Path) -> bool {
         let Ok(path) = path.canonicalize() else { return false };
         self.files
             .iter()
@@ -328,14 +333,25 @@ impl Checkpoint {
     }
 }
 
-/// Adds to an error about a folder the name of a GGUF file in it.
+/// Adds to an error about a folder the name of a file in it that may be what is sought.
 fn with_model(error: Error, folder: &Path) -> Error {
     let Error::NotACheckpoint { path, why } = error else { return error };
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let gguf = |name: &OsString| Path::new(name).extension().is_some_and(|end| end == "gguf");
-    let why = match names.filter(gguf).min() {
-        Some(name) => format!("{why}; the file {} in it may be a model", name.display()),
-        None => why,
+    let mut names: Vec<OsString> = names.collect();
+    names.sort();
+    let ending = |ending: &str| {
+        let ends = |name: &&OsString| Path::new(name).extension().is_some_and(|end| end == ending);
+        names.iter().filter(ends).map(|name| name.display()).collect::<Vec<_>>()
+    };
+    let configured = names.iter().any(|name| name == "config.json");
+    let (models, weights) = (ending("gguf"), ending("safetensors"));
+    let why = match (models.first(), weights.as_slice()) {
+        (Some(name), _) => format!("{why}; the file {name} in it may be a model"),
+        (None, [name]) if configured => format!("{why}; the file {name} may hold the weights"),
+        (None, [first, _, ..]) if configured => {
+            format!("{why}, which lists the tensors of {first} and the other shards")
+        }
+        _ => why,
     };
     Error::NotACheckpoint { path, why }
 }
@@ -362,7 +378,13 @@ fn stem(path: &Path) -> String {
 }
 
 fn read_error(path: &Path, source: io::Error) -> Error {
-    Error::Read { path: path.to_owned(), source }
+    let path = path.to_owned();
+    match path.read_link() {
+        Ok(target) if source.kind() == io::ErrorKind::NotFound => {
+            Error::BrokenLink { path, target }
+        }
+        _ => Error::Read { path, source },
+    }
 }
 
 fn map_file(path: &Path, name: String) -> Result<SourceFile, Error> {

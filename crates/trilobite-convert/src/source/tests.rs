@@ -124,6 +124,12 @@ fn what_is_no_checkpoint_is_refused() {
     contains(&error(folder.path()), "it has no config.json");
     fs::write(folder.path().join("config.json"), "{").unwrap();
     contains(&error(folder.path()), "it has neither model.safetensors nor");
+    for (name, hint) in
+        [("b", "the file b.safetensors may hold"), ("a", "tensors of a.safetensors")]
+    {
+        fs::write(folder.path().join(name).with_extension("safetensors"), "").unwrap();
+        contains(&error(folder.path()), hint);
+    }
     fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
     contains(&error(folder.path()), "are in pytorch_model.bin, which is not read");
     contains(&error(folder.path()), "save them as safetensors");
@@ -139,6 +145,29 @@ fn what_is_no_checkpoint_is_refused() {
     fs::write(folder.path().join("model.safetensors"), "").unwrap();
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     contains(&chain(&run(&checkpoint, &Options::default()).unwrap_err()), "config.json: EOF");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_broken_link_is_an_error_and_no_absent_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in Tiny::bitnet().all_files() {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    for name in ["model.safetensors", "generation_config.json", "chat_template.jinja"] {
+        let link = folder.path().join(name);
+        let _ = fs::rename(&link, folder.path().join("kept"));
+        std::os::unix::fs::symlink("blobs/absent", &link).unwrap();
+        let expected =
+            format!("{} is a symbolic link to blobs/absent, which does not exist", link.display());
+        for path in [folder.path(), &link] {
+            let error = Checkpoint::open(path).unwrap_err().to_string();
+            assert_eq!(error, expected);
+        }
+        fs::remove_file(&link).unwrap();
+        let _ = fs::rename(folder.path().join("kept"), &link);
+    }
+    assert!(Checkpoint::open(folder.path()).is_ok());
 }
 
 #[test]

@@ -252,6 +252,39 @@ fn a_template_of_its_own_file_comes_first() {
 }
 
 #[test]
+fn the_template_for_tools_can_have_a_file() {
+    let (metadata, _) = convert(|tiny| {
+        tiny.file("tokenizer_config.json", json!({"chat_template": "usual"}));
+        let file = "additional_chat_templates/tool_use.jinja";
+        tiny.files.push((file.to_owned(), b"tools".to_vec()));
+    });
+    assert_eq!(metadata.str("tokenizer.chat_template").unwrap(), Some("usual"));
+    assert_eq!(metadata.str("tokenizer.chat_template.tool_use").unwrap(), Some("tools"));
+}
+
+#[test]
+fn several_templates_have_names_and_a_default() {
+    let of = |templates: Value| {
+        let mut tiny = Tiny::bitnet();
+        tiny.file("tokenizer_config.json", json!({"chat_template": templates}));
+        tiny.convert(&Options::default())
+    };
+    let default = |templates| {
+        let (file, report) = of(templates).unwrap();
+        let metadata = Gguf::parse(&file).unwrap().metadata().clone();
+        (metadata.str("tokenizer.chat_template").unwrap().map(str::to_owned), report.notes.join(""))
+    };
+    assert_eq!(default(json!({"default": "a", "rag": "b"})).0.unwrap(), "a");
+    let (none, notes) = default(json!([{"name": "rag", "template": "b"}]));
+    assert_eq!(none, None);
+    contains(&notes, "`chat_template` has no template called \"default\"");
+    for wrong in [json!(["a"]), json!([{"template": "a"}]), json!({"default": 1}), json!(1)] {
+        let error = of(wrong).unwrap_err().to_string();
+        contains(&error, "tokenizer_config.json: `chat_template` is");
+    }
+}
+
+#[test]
 fn a_checkpoint_without_tokenizer_is_converted_with_a_note() {
     let (metadata, report) = convert(|_| {});
     assert!(metadata.get("tokenizer.huggingface.json").is_none());
