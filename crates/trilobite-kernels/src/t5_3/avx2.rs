@@ -191,15 +191,21 @@ fn add_block<const T: usize>(
     sums: &mut [[Sums; 2]; T],
 ) {
     let mut bytes = [[_mm256_set1_epi8(BIAS as i8); 2]; T];
-    // One triple after another, for which there are enough registers.
-    look_up::<0, T>(block, tables, &mut bytes);
-    look_up::<1, T>(block, tables, &mut bytes);
-    look_up::<2, T>(block, tables, &mut bytes);
-    look_up::<3, T>(block, tables, &mut bytes);
-    look_up::<4, T>(block, tables, &mut bytes);
-    look_up::<5, T>(block, tables, &mut bytes);
-    look_up::<6, T>(block, tables, &mut bytes);
-    look_up::<7, T>(block, tables, &mut bytes);
+    if T == 1 {
+        for (triple, tables) in triples(block).into_iter().zip(tables) {
+            look_up(triple, tables, &mut bytes);
+        }
+    } else {
+        // There are not enough registers for all triples.
+        look_up(triple::<0>(block), &tables[0], &mut bytes);
+        look_up(triple::<1>(block), &tables[1], &mut bytes);
+        look_up(triple::<2>(block), &tables[2], &mut bytes);
+        look_up(triple::<3>(block), &tables[3], &mut bytes);
+        look_up(triple::<4>(block), &tables[4], &mut bytes);
+        look_up(triple::<5>(block), &tables[5], &mut bytes);
+        look_up(triple::<6>(block), &tables[6], &mut bytes);
+        look_up(triple::<7>(block), &tables[7], &mut bytes);
+    }
     for (sums, bytes) in sums.iter_mut().zip(bytes) {
         for (sums, bytes) in sums.iter_mut().zip(bytes) {
             sums.add(bytes);
@@ -207,16 +213,15 @@ fn add_block<const T: usize>(
     }
 }
 
-/// Adds the parts of the sums of a triple.
+/// Adds the parts of the sums of a triple, given its indices and signs.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn look_up<const TRIPLE: usize, const T: usize>(
-    block: &[Plane; PLANES],
-    tables: &[[Table; T]; TRIPLES],
+fn look_up<const T: usize>(
+    (index, sign): (__m256i, __m256i),
+    tables: &[Table; T],
     bytes: &mut [[__m256i; 2]; T],
 ) {
-    let (index, sign) = triple::<TRIPLE>(block);
-    for (bytes, table) in bytes.iter_mut().zip(&tables[TRIPLE]) {
+    for (bytes, table) in bytes.iter_mut().zip(tables) {
         for (bytes, table) in bytes.iter_mut().zip(table) {
             let part = _mm256_shuffle_epi8(broadcast(table), index);
             *bytes = _mm256_add_epi8(*bytes, _mm256_sign_epi8(part, sign));
