@@ -291,8 +291,8 @@ pub fn detected() -> Vec<Kernels> {
         return tables;
     }
     // With AVX2 from about these numbers of tokens on look-up is faster (Zen 4, two threads, 6912 x
-    // 2560): 16 tokens take 0.8 of the time of multiply-add with I2_S and I2_T, and 0.65 with T5_3. With
-    // AVX-512 it is as fast as multiply-add from 24 tokens on.
+    // 2560): 16 tokens take 0.9 of the time of multiply-add with I2_S, 0.8 with I2_T, and 0.7 with T5_3.
+    // With AVX-512 it is faster from 32 tokens on, if at all.
     let lookup = |min_tokens: [usize; 3], min_rest| ManyTokens {
         method: Method::LookUp,
         min_rows: 192,
@@ -361,7 +361,7 @@ pub fn detected() -> Vec<Kernels> {
             i2_t: None,
         };
         let table = Kernels {
-            many: vec![panels, lookup([32, 24, 32], 12)],
+            many: vec![panels, lookup([32; 3], 12)],
             i2_t_add: transposed::avx512_vnni::add,
             i2_t_repack,
             t5_3_repack: Some((128, t5_3::avx2::repack)),
