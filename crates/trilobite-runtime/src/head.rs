@@ -178,6 +178,7 @@ pub(crate) struct Search {
     precision: Precision,
     /// Number of searches to come that do not use high halves alone.
     pause: usize,
+    /// How often the tokens that top-p keeps are searched for.
     top_p: TopPPace,
     /// The inputs that have bounds, and buffers for more.
     queries: Vec<Query>,

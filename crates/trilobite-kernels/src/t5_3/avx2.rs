@@ -10,7 +10,8 @@ mod repack;
 pub(crate) use repack::repack;
 
 use super::{
-    BLOCK_COLS, INDEX, INVALID, PLANES, Plane, Product, SIGN, TILE, TRIPLES, WEIGHTS, planes,
+    BLOCK_COLS, INDEX, INVALID, PLANES, Plane, Product, SIGN, TILE, TRIPLE, TRIPLES, WEIGHTS,
+    planes,
 };
 use crate::codes::MARGIN;
 use crate::simd::prefetch::Prefetch;
@@ -264,6 +265,20 @@ fn triples(block: &[Plane; PLANES]) -> [(__m256i, __m256i); TRIPLES] {
         triple::<6>(block),
         triple::<7>(block),
     ]
+}
+
+/// A multiple of the weight of every index for each place in a triple, stored twice.
+const fn weights(unit: i8) -> [[i8; TILE]; TRIPLE] {
+    let mut tables = [[0; TILE]; TRIPLE];
+    let mut i = 0;
+    while i < TRIPLE * TILE {
+        let weight = WEIGHTS[i / TRIPLE % 16][i % TRIPLE];
+        if weight != INVALID {
+            tables[i % TRIPLE][i / TRIPLE] = unit * weight;
+        }
+        i += 1;
+    }
+    tables
 }
 
 /// A type without padding for which every bit pattern is valid.

@@ -3,7 +3,7 @@
 //!
 //! Weights are probabilities relative to that of the most likely token. The tokens that are kept depend
 //! on the sum of all weights. Upper bounds of logits bound the sum of those weights that are not
-//! computed, and if it is the same tokens for any sum up to this bound, it is them for the true one.
+//! computed: if the same tokens are kept whatever these weigh up to the bound, they are known.
 
 use super::{Largest, PAUSE};
 
@@ -40,7 +40,8 @@ impl Distances {
     /// Counts upper bounds by their distance from `top`.
     pub(super) fn count(upper: impl Iterator<Item = f32>, top: f32, temperature: f32) -> Self {
         let mut counts = [0; COUNTS + 1];
-        let steps = STEPS / temperature;
+        // Finite, so that no distance is NaN, and none is larger than it is.
+        let steps = (STEPS / temperature).min(f32::MAX);
         for upper in upper {
             // The cast rounds down and saturates.
             let distance = ((top - upper) * steps) as usize;

@@ -1,7 +1,7 @@
 //! The indices of quads for look-up.
 
-use super::super::{BLOCK_COLS, INVALID, Matrix, PLANES, Plane, TILE, TRIPLE, TRIPLES, WEIGHTS};
-use super::{load, triples};
+use super::super::{BLOCK_COLS, Matrix, PLANES, Plane, TILE, TRIPLE, TRIPLES};
+use super::{load, triples, weights};
 use crate::lookup::{GROUP, Groups, Indexed, QUAD, STEP, store_quads};
 use std::arch::x86_64::*;
 
@@ -55,19 +55,7 @@ fn offsets(matrix: &Matrix<'_>, first: usize, start: usize, mut groups: Groups<'
 #[target_feature(enable = "avx2")]
 #[inline]
 fn of_block(block: &[Plane; PLANES], quads: &mut [__m256i; BLOCK_COLS / QUAD]) {
-    /// 27 times the weight of every index for each place in a triple, stored twice.
-    const TABLES: [[i8; TILE]; TRIPLE] = {
-        let mut tables = [[0; TILE]; TRIPLE];
-        let mut i = 0;
-        while i < TRIPLE * TILE {
-            let weight = WEIGHTS[i / TRIPLE % 16][i % TRIPLE];
-            if weight != INVALID {
-                tables[i % TRIPLE][i / TRIPLE] = 27 * weight;
-            }
-            i += 1;
-        }
-        tables
-    };
+    const TABLES: [[i8; TILE]; TRIPLE] = weights(27);
     let (one, bias) = (_mm256_set1_epi8(1), _mm256_set1_epi8(1 + 3 + 9 + 27));
     let triples: [_; TRIPLES] = triples(block);
     for (set, quads) in triples.as_chunks::<SET>().0.iter().zip(quads.as_chunks_mut::<TRIPLE>().0) {

@@ -1,7 +1,7 @@
 //! Repacking T5_3 as I2_S, 32 rows at a time.
 
-use super::super::{BLOCK_COLS, INVALID, Matrix, PLANES, Plane, TILE, TRIPLE, WEIGHTS};
-use super::{load, store, triples};
+use super::super::{BLOCK_COLS, Matrix, PLANES, Plane, TILE, TRIPLE};
+use super::{load, store, triples, weights};
 use crate::i2_s;
 use crate::i2_s::square::transpose;
 use std::arch::x86_64::*;
@@ -54,19 +54,7 @@ fn repack_tile(tile: &[Plane], blocks: usize, out: &mut [Plane]) {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn unpack_block(block: &[Plane; PLANES], columns: &mut [[i8; TILE]; BLOCK_COLS]) {
-    /// The weight of every index for each place in a triple, stored twice.
-    const TABLES: [[i8; TILE]; TRIPLE] = {
-        let mut tables = [[0; TILE]; TRIPLE];
-        let mut i = 0;
-        while i < TRIPLE * TILE {
-            let weight = WEIGHTS[i / TRIPLE % 16][i % TRIPLE];
-            if weight != INVALID {
-                tables[i % TRIPLE][i / TRIPLE] = weight;
-            }
-            i += 1;
-        }
-        tables
-    };
+    const TABLES: [[i8; TILE]; TRIPLE] = weights(1);
     for ((index, sign), columns) in triples(block).into_iter().zip(columns.as_chunks_mut().0) {
         let columns: &mut [[i8; TILE]; TRIPLE] = columns;
         for (column, table) in columns.iter_mut().zip(&TABLES) {
