@@ -63,7 +63,7 @@ pub use sequence::{Part, Sequence, Want};
 pub use session::Session;
 pub use speculate::{Drafted, Drafter, Lookup, ModelDrafter, Speculation};
 pub use stored::TextKey;
-pub use team::{Pieces, Strip, THREAD_STACK, Team, kernel_thread};
+pub use team::{Pieces, Strip, Team};
 pub use tokenizer::{Tokenizer, end_ids};
 pub use trilobite_format::model::Pooling;
 pub use weights::{HeadScan, Kind, Layer, Matrix, RopeDivisors, Weights};

@@ -21,10 +21,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Stack in bytes of a thread that runs kernels; `None` means the default. In a build without
-/// optimisation a kernel keeps all of its values there, which takes more than the usual two megabytes.
-pub const THREAD_STACK: Option<usize> = if cfg!(debug_assertions) { Some(8 << 20) } else { None };
-
 /// Spins of a waiting thread before it yields its core, if there is a core for every thread.
 const SPINS: u32 = 4_000;
 /// Yields of a waiting member before it sleeps.
@@ -35,15 +31,6 @@ const ITEM_BITS: u32 = 24;
 const MAX_ITEMS: usize = (1 << ITEM_BITS) - 1;
 /// The largest epoch, which is stored in the other bits of a ticket. The next one is 0.
 const MAX_EPOCH: u64 = u64::MAX >> ITEM_BITS;
-
-/// A builder of a thread that runs kernels.
-pub fn kernel_thread() -> std::thread::Builder {
-    let thread = std::thread::Builder::new();
-    match THREAD_STACK {
-        Some(stack) => thread.stack_size(stack),
-        None => thread,
-    }
-}
 
 /// The function that runs for every item: `step(scratch of the thread, item)`.
 type StepFn<S> = dyn Fn(&mut S, usize) + Sync;
@@ -127,7 +114,7 @@ impl<S: Send + 'static> Team<S> {
         let mut team = Self { shared, members: Vec::new(), epoch: 0, waited: None };
         for member in 1..threads {
             let shared = Arc::clone(&team.shared);
-            let thread = kernel_thread().spawn(move || shared.run_member(member))?;
+            let thread = std::thread::Builder::new().spawn(move || shared.run_member(member))?;
             team.members.push(thread);
         }
         Ok(team)

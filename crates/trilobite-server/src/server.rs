@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use trilobite_runtime::THREAD_STACK;
 
 use crate::app::App;
 use crate::connections::{self, Limits};
@@ -88,13 +87,12 @@ impl Server {
     /// # Errors
     /// The HTTP threads cannot be started, or listening fails.
     pub fn run(self) -> Result<()> {
-        let mut threads = tokio::runtime::Builder::new_multi_thread();
-        threads.worker_threads(THREADS).thread_name("http").enable_all();
-        // Embeddings are computed on them.
-        if let Some(stack) = THREAD_STACK {
-            threads.thread_stack_size(stack);
-        }
-        let runtime = threads.build().map_err(Error::Thread)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .map_err(Error::Thread)?;
         let app = Arc::clone(&self.app);
         let result = runtime.block_on(self.serve());
         // Does not wait for blocking work, such as encoding a text.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use trilobite_runtime::{Forward, Model, PAGE, kernel_thread};
+use trilobite_runtime::{Forward, Model, PAGE};
 
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
@@ -69,8 +69,7 @@ impl Engine {
             let Ok(tokenizer) = model.tokenizer() else { return };
             Scheduler::new(forward, tokenizer, &shared, options, metrics, disk).work();
         };
-        // It is the first thread of the model's team.
-        let thread = kernel_thread().name("engine".to_owned()).spawn(work);
+        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(work);
         let thread = thread.map_err(Error::Thread)?;
         Ok(Self { queue, time: options.time, thread: Some(thread) })
     }
