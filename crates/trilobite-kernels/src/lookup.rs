@@ -124,13 +124,16 @@ pub(crate) fn gemm<W: Indexed>(
     let LookupBuffers { offsets, columns, tables, low, high } = buffers;
     columns.resize(windows * W::COLUMNS, ZERO);
     // The entries are found once for all tokens, or in parts that stay in the cache.
-    let part = if tokens.len() > LANES { windows } else { PART.div_ceil(W::COLUMNS) };
+    let part = match tokens.len() {
+        ..=LANES => PART.div_ceil(W::COLUMNS).min(windows),
+        _ => windows,
+    };
     for first in (rows.start / STEP * STEP..rows.end).step_by(ROWS) {
         let count = (rows.end - first).min(ROWS).next_multiple_of(STEP);
         offsets.resize(part * groups * count, [0; _]);
         for (i, t) in tokens.clone().step_by(LANES).enumerate() {
-            let some = t..tokens.end.min(t + LANES);
-            transpose(x, some.clone(), columns);
+            let lanes = t..tokens.end.min(t + LANES);
+            transpose(x, lanes.clone(), columns);
             for sums in [&mut *low, &mut *high] {
                 sums.clear();
                 sums.resize(count, ZERO);
@@ -156,9 +159,8 @@ pub(crate) fn gemm<W: Indexed>(
                 }
             }
             let wanted = rows.start.max(first)..rows.end.min(first + count);
-            let out = &mut out[(t - tokens.start) * stride..];
-            let place = (wanted.start - rows.start, wanted.start - first);
-            write(low, high, wanted.len(), place, some.len(), out, stride);
+            let out = &mut out[(t - tokens.start) * stride + wanted.start - rows.start..];
+            write(low, high, wanted.start - first..wanted.end - first, lanes.len(), out, stride);
         }
     }
 }
@@ -186,8 +188,7 @@ fn find<W: Indexed>(
 #[target_feature(enable = "avx2")]
 fn transpose(x: &Codes, tokens: Range<usize>, columns: &mut [Lanes]) {
     const SIDE: usize = LANES;
-    let zeros = [[0; SIDE]; 1];
-    let mut rows = [zeros.as_slice(); SIDE];
+    let mut rows = [[].as_slice(); SIDE];
     for (row, t) in rows.iter_mut().zip(tokens) {
         *row = x.padded(t)[MARGIN..].as_chunks().0;
     }
@@ -270,14 +271,13 @@ fn add<const CARRY: bool>(
     }
 }
 
-/// Writes the sums of `count` rows and some tokens. The rows of a token are adjacent, and tokens are
-/// `stride` apart.
+/// Writes the sums of the `wanted` rows and of some tokens. The rows of a token are adjacent, and tokens
+/// are `stride` apart.
 #[target_feature(enable = "avx2")]
 fn write(
     low: &[Lanes],
     high: &[Lanes],
-    count: usize,
-    (to, from): (usize, usize),
+    wanted: Range<usize>,
     tokens: usize,
     out: &mut [i32],
     stride: usize,
@@ -286,8 +286,7 @@ fn write(
     for (i, (low, high)) in tiles.enumerate() {
         let (low, high) = (tokens_by_rows(low), tokens_by_rows(high));
         let row = i * TILE;
-        // The rows of the tile that are wanted.
-        let some = from.max(row)..(from + count).min(row + TILE);
+        let some = wanted.start.max(row)..wanted.end.min(row + TILE);
         if some.is_empty() {
             continue;
         }
@@ -304,7 +303,7 @@ fn write(
                 if t < tokens {
                     let mut tile = [0; TILE];
                     store_i32(&mut tile, sums);
-                    let out = &mut out[t * stride + to + some.start - from..];
+                    let out = &mut out[t * stride + some.start - wanted.start..];
                     out[..some.len()].copy_from_slice(&tile[some.start - row..some.end - row]);
                 }
             }

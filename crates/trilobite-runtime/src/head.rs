@@ -1,10 +1,11 @@
 //! The largest logits, without computing the whole head.
 //!
-//! Greedy decoding needs the largest logit, top-k sampling the k largest and min-p sampling those
-//! within a margin of the largest, yet in most models the head is more than half of the bytes that a
-//! decoded token reads. A coarse copy of the head bounds every logit from below and above ([`scan`]).
-//! Several inputs, as of a batch of sequences, are searched for together, so that the copy is read
-//! once. The search has three steps for each:
+//! Greedy decoding needs the largest logit, top-k sampling the k largest, min-p sampling those
+//! within a margin of the largest and top-p sampling those of the tokens that it keeps, yet in most
+//! models the head is more than half of the bytes that a decoded token reads. A coarse copy of the
+//! head bounds every logit from below and above ([`scan`]). Several inputs, as of a batch of
+//! sequences, are searched for together, so that the copy is read once. The search has three steps
+//! for each:
 //!
 //! 1. Compute the coarse logits of all rows, and the exact logits of the `k` rows with the largest.
 //!    Let `t` be the smallest of these exact logits. Then `k` logits are at least `t`. For a margin

@@ -37,9 +37,7 @@ fn scan_some<const N: usize, const HALVES: usize>(
     let (rows, blocks) = (out.len() / N, queries[0].blocks());
     let mut x = [[[].as_slice(); HALVES]; N];
     for (x, query) in x.iter_mut().zip(queries) {
-        for (x, codes) in x.iter_mut().zip(query.halves::<HALVES>()) {
-            *x = &codes[..blocks];
-        }
+        *x = query.halves(blocks);
     }
     for (r, row) in codes.chunks_exact(blocks).enumerate() {
         let prefetched = ahead.takes(r);
@@ -115,7 +113,8 @@ fn refine_rows<const HALVES: usize>(
     query: &Query,
     sums: &mut [i32],
 ) {
-    let (x, blocks) = (query.halves::<HALVES>(), query.blocks());
+    let blocks = query.blocks();
+    let x = query.halves::<HALVES>(blocks);
     let row = |row: u32| (row as usize * REFINEMENTS + refinement) * blocks;
     let one = _mm512_set1_epi8(1);
     let turns = [turn(0, -1), turn(-2, -3), turn(-4, -5), turn(-6, -7)];

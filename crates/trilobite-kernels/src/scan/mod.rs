@@ -345,13 +345,14 @@ impl Query {
         self.halves[0].len()
     }
 
-    /// The first `HALVES` halves of the codes: the high ones, then the low ones.
+    /// The first `blocks` blocks of the first `HALVES` halves of the codes: the high ones, then the low
+    /// ones.
     #[inline(always)]
-    pub(crate) fn halves<const HALVES: usize>(&self) -> [&[HalfBlock]; HALVES] {
+    pub(crate) fn halves<const HALVES: usize>(&self, blocks: usize) -> [&[HalfBlock]; HALVES] {
         const { assert!(HALVES <= 2) }
         let mut halves = [[].as_slice(); HALVES];
         for (half, codes) in halves.iter_mut().zip(&self.halves) {
-            *half = codes;
+            *half = &codes[..blocks];
         }
         halves
     }

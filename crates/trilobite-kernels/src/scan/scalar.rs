@@ -12,7 +12,7 @@ pub(crate) fn scan(
     let rows = out.len() / queries.len();
     for (query, out) in queries.iter().zip(out.chunks_exact_mut(rows)) {
         for (row, out) in codes.chunks_exact(query.blocks()).zip(out) {
-            *out = join(products(row, query.halves(), code), query, precision);
+            *out = join(products(row, query.halves(query.blocks()), code), query, precision);
         }
     }
 }
@@ -36,7 +36,7 @@ pub(crate) fn refine(
     for (&row, out) in rows.iter().zip(sums) {
         let start = (row as usize * REFINEMENTS + refinement) * blocks;
         let bits = &bits[start..start + blocks];
-        let products = products(bits, query.halves(), |block, part, i| block[i] >> part & 1);
+        let products = products(bits, query.halves(blocks), |block, part, i| block[i] >> part & 1);
         *out = 2 * *out + join(products, query, precision);
     }
 }

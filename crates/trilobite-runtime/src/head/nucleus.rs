@@ -30,7 +30,8 @@ const COARSE_SLACK: f64 = 1e-3;
 
 /// Number of searches for the tokens that top-p keeps that fail one after the other before a pause.
 const MISSES: usize = 2;
-/// The longest pause after them. Each is twice as long as the one before until a search succeeds.
+/// The longest pause after them. Each is twice as long as the one before, and half as long after every
+/// search that succeeds.
 const MAX_PAUSE: usize = 1024;
 
 /// How many upper bounds of logits lie how far below a logit.
@@ -118,7 +119,7 @@ pub(super) struct TopPPace {
     misses: usize,
     /// Number of searches to come that do not look for them.
     pub(super) pause: usize,
-    /// The length of the last pause. 0 if a search has succeeded since.
+    /// The length of the last pause, halved by every search that has succeeded since.
     last: usize,
 }
 
@@ -126,7 +127,7 @@ impl TopPPace {
     /// Notes whether they were found.
     pub(super) fn note(&mut self, found: bool) {
         if found {
-            (self.misses, self.last) = (0, 0);
+            (self.misses, self.last) = (0, self.last / 2);
             return;
         }
         self.misses += 1;

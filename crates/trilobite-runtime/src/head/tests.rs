@@ -443,5 +443,10 @@ fn searches_for_top_p_pause_where_too_many_tokens_may_be_kept() {
     assert!(finds(0.01) && !finds(100.0) && finds(0.01));
     assert!(!finds(100.0) && !finds(100.0));
     assert!((0..PAUSE).all(|_| !finds(0.01)));
+    // Failures after it make a pause that is twice as long, after a search that succeeds an equal one.
+    assert!(!finds(100.0) && !finds(100.0));
+    assert!((0..2 * PAUSE).all(|_| !finds(0.01)));
+    assert!(finds(0.01) && !finds(100.0) && !finds(100.0));
+    assert!((0..2 * PAUSE).all(|_| !finds(0.01)));
     assert!(finds(0.01));
 }
