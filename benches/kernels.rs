@@ -7,7 +7,9 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
-use trilobite_kernels::scan::{Precision, Query, code_bytes};
+use trilobite_kernels::scan::{
+    Anchors, FIRST_BITS, Precision, Query, SCANNED, code_bytes, refinement_bytes,
+};
 use trilobite_kernels::{
     Codes, DenseMatrix, DenseType, Error, Kernels, Layout, SplitCodes, SplitForm, TernaryMatrix,
     WideCodes, Workspace, i2_s,
@@ -224,22 +226,30 @@ fn head(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
 
 fn scan(group: &mut BenchmarkGroup<'_, WallTime>, kernels: &Kernels) {
     let (rows, cols) = HEAD;
-    let codes = [1, 255, 100, 33].repeat(rows * code_bytes(cols) / 4);
+    let bytes = |len: usize| [1, 255, 100, 33].repeat(rows * len / 4);
+    let (codes, plane) = (bytes(code_bytes(cols)), bytes(refinement_bytes(cols)));
+    let planes = [&plane[..]; SCANNED];
+    let (ones, none) = (vec![1.0; cols], Anchors::none(rows));
     let mut queries = vec![Query::default(); 8];
     for query in &mut queries {
-        assert!(query.set(&vec![1.0; cols]), "ones have bounds");
+        assert!(query.set(&ones, &ones, &none), "ones have bounds");
     }
     let mut out = vec![0; queries.len() * rows];
     for n in [1, 4, queries.len()] {
         let (queries, out) = (&queries[..n], &mut out[..n * rows]);
-        group.throughput(throughput(n * rows * cols, codes.len()));
         for (precision, name) in [(Precision::Full, "scan"), (Precision::High, "scan high halves")]
         {
-            group.bench_function(BenchmarkId::new(format!("{name} {rows}x{cols}"), n), |bencher| {
-                bencher.iter(|| {
-                    kernels.scan(black_box(&codes), queries, precision, black_box(&mut *out));
+            for scanned in 0..=SCANNED {
+                let bytes = codes.len() + scanned * plane.len();
+                group.throughput(throughput(n * rows * cols, bytes));
+                let name = format!("{name} {rows}x{cols}, {} bits", FIRST_BITS + scanned);
+                group.bench_function(BenchmarkId::new(name, n), |bencher| {
+                    bencher.iter(|| {
+                        let (codes, out) = (black_box(&codes), black_box(&mut *out));
+                        kernels.scan(codes, &planes[..scanned], queries, precision, out);
+                    });
                 });
-            });
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Decisions shared by all kinds of sources.
 
+use std::sync::Arc;
+
 use trilobite_format::keys::{self, DENSE_PROJECTIONS};
 use trilobite_format::model::{Architecture, HeadScanPart, Hyperparameters, Role, is_projection};
 use trilobite_format::{Metadata, TensorType};
@@ -10,7 +12,7 @@ use crate::dense::Dense;
 use crate::layouts::Layouts;
 use crate::model::{Data, Planned};
 use crate::options::{Head, HeadScan, Layout, Options, Type};
-use crate::scan::{Scan, columns};
+use crate::scan::{Scan, form};
 use crate::source::View;
 
 /// The version to write into files.
@@ -230,14 +232,11 @@ fn add_scan(tensors: &mut Vec<Planned<'_>>, options: &Options, ternary: bool) {
     };
     let float = matches!(head.ty, TensorType::F32 | TensorType::F16 | TensorType::Bf16);
     if wanted && float {
-        let (view, head) = (view.clone(), head.ty);
+        let (view, head, bounds) = (view.clone(), head.ty, Arc::default());
         for part in HeadScanPart::ALL {
-            let (ty, columns) = columns(part, cols as usize);
-            let mut shape = vec![rows, columns as u64];
-            if part == HeadScanPart::Factors {
-                shape.remove(0);
-            }
-            let data = Data::Scan(Scan { view: view.clone(), head, part });
+            let (ty, shape) = form(part, rows, cols);
+            let bounds = Arc::clone(&bounds);
+            let data = Data::Scan(Scan { view: view.clone(), head, part, bounds });
             tensors.push(Planned { name: part.name().to_owned(), ty, shape, data });
         }
     }

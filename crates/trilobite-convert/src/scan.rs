@@ -1,9 +1,13 @@
 //! The coarse copy of the head, defined in `trilobite_kernels::scan`.
 
+use std::sync::{Arc, OnceLock};
+
 use rayon::prelude::*;
 use trilobite_format::TensorType;
 use trilobite_format::model::HeadScanPart;
-use trilobite_kernels::scan::{Bounds, code_bytes, pack, refinement_bytes};
+use trilobite_kernels::scan::{
+    Bounds, REFINEMENTS, bounds, code_bytes, pack, pack_refinement, refinement_bytes,
+};
 
 use crate::Error;
 use crate::dense::{PIECE, beyond_range, encode};
@@ -16,15 +20,20 @@ pub(crate) struct Scan<'a> {
     /// The type in which the head is stored. The copy approximates the stored weights.
     pub(crate) head: TensorType,
     pub(crate) part: HeadScanPart,
+    /// The bounds of the rows, which all parts need.
+    pub(crate) bounds: Arc<OnceLock<Vec<Bounds>>>,
 }
 
-/// The type and the number of columns of a part of the copy, for a head with `cols` columns.
-pub(crate) fn columns(part: HeadScanPart, cols: usize) -> (TensorType, usize) {
+/// The type and the shape of a part of the copy of a head.
+pub(crate) fn form(part: HeadScanPart, rows: u64, cols: u64) -> (TensorType, Vec<u64>) {
+    let n = cols as usize;
     match part {
-        HeadScanPart::Factors => (TensorType::F32, cols),
-        HeadScanPart::Codes => (TensorType::I8, code_bytes(cols)),
-        HeadScanPart::Refinements => (TensorType::I8, refinement_bytes(cols)),
-        HeadScanPart::Bounds => (TensorType::F32, Bounds::COUNT),
+        HeadScanPart::Codes => (TensorType::I8, vec![rows, code_bytes(n) as u64]),
+        HeadScanPart::Refinements => {
+            (TensorType::I8, vec![REFINEMENTS as u64, rows, refinement_bytes(n) as u64])
+        }
+        HeadScanPart::Bounds => (TensorType::F32, vec![Bounds::COUNT as u64, rows]),
+        HeadScanPart::Factors => (TensorType::F32, vec![cols]),
     }
 }
 
@@ -34,36 +43,74 @@ impl Scan<'_> {
         &self,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let cols = self.view.cols();
-        let rows = self.view.count() / cols;
         let factors = self.factors();
         if self.part == HeadScanPart::Factors {
             return sink(
                 &factors.iter().flat_map(|factor| factor.to_le_bytes()).collect::<Vec<u8>>(),
             );
         }
-        let row_bytes = match columns(self.part, cols) {
-            (TensorType::F32, columns) => 4 * columns,
-            (_, columns) => columns,
-        };
-        let group = (PIECE / cols.max(1)).clamp(1, rows.max(1));
-        let mut out = vec![0; group * row_bytes];
-        for first in (0..rows).step_by(group) {
-            let last = (first + group).min(rows);
-            let piece = &mut out[..(last - first) * row_bytes];
-            let failed = piece
-                .par_chunks_mut(row_bytes)
-                .enumerate()
-                .map_init(RowBuffers::default, |buffers, (i, out)| {
-                    self.row(first + i, &factors, buffers, out)
-                })
-                .find_map_first(Result::err);
-            if let Some(value) = failed {
-                return Err(beyond_range(&self.view.name, self.head, value));
+        let bounds = self.bounds(&factors)?;
+        let cols = self.view.cols();
+        match self.part {
+            HeadScanPart::Codes => {
+                let write = |row: &[f32], bounds: &Bounds, out: &mut [u8]| {
+                    pack(row, &factors, bounds.scale, out);
+                };
+                self.rows(bounds, code_bytes(cols), write, sink)
             }
+            HeadScanPart::Refinements => (0..REFINEMENTS).try_for_each(|refinement| {
+                let write = |row: &[f32], bounds: &Bounds, out: &mut [u8]| {
+                    pack_refinement(row, &factors, bounds.scale, refinement, out);
+                };
+                self.rows(bounds, refinement_bytes(cols), write, sink)
+            }),
+            HeadScanPart::Bounds | HeadScanPart::Factors => {
+                (0..Bounds::COUNT).try_for_each(|number| {
+                    let numbers = bounds.iter().map(|bounds| bounds.to_array()[number]);
+                    sink(&numbers.flat_map(f32::to_le_bytes).collect::<Vec<u8>>())
+                })
+            }
+        }
+    }
+
+    /// Passes the bytes that `write` makes of each row to `sink`, in order.
+    fn rows(
+        &self,
+        bounds: &[Bounds],
+        row_bytes: usize,
+        write: impl Fn(&[f32], &Bounds, &mut [u8]) + Sync,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let group = (PIECE / self.view.cols().max(1)).max(1);
+        let mut out = vec![0; group * row_bytes];
+        for (index, bounds) in bounds.chunks(group).enumerate() {
+            let piece = &mut out[..bounds.len() * row_bytes];
+            let rows = piece.par_chunks_mut(row_bytes).zip(bounds).enumerate();
+            let written = rows.map_init(RowBuffers::default, |buffers, (i, (out, bounds))| {
+                write(self.row(index * group + i, buffers)?, bounds, out);
+                Ok(())
+            });
+            self.checked(written.find_map_first(Result::err))?;
             sink(piece)?;
         }
         Ok(())
+    }
+
+    /// The bounds of the rows.
+    fn bounds(&self, factors: &[f32]) -> Result<&[Bounds], Error> {
+        if let Some(bounds) = self.bounds.get() {
+            return Ok(bounds);
+        }
+        let rows = (0..self.view.count() / self.view.cols()).into_par_iter();
+        let of_row = |buffers: &mut RowBuffers, row| Ok(bounds(self.row(row, buffers)?, factors));
+        let bounds: Vec<Result<Bounds, f32>> = rows.map_init(RowBuffers::default, of_row).collect();
+        self.checked(bounds.iter().find_map(|bounds| bounds.err()))?;
+        Ok(self.bounds.get_or_init(|| bounds.into_iter().flatten().collect()))
+    }
+
+    /// An error for a weight that the head's type cannot represent.
+    fn checked(&self, beyond: Option<f32>) -> Result<(), Error> {
+        beyond.map_or(Ok(()), |value| Err(beyond_range(&self.view.name, self.head, value)))
     }
 
     /// The factors of the columns: the root of how large a column is next to the median one. Codes
@@ -89,16 +136,10 @@ impl Scan<'_> {
         factors.map(|f| if f > 1e-3 && f < 1e3 { f as f32 } else { 1.0 }).collect()
     }
 
-    /// Computes one row of the tensor. The error is a weight that the head's type cannot represent.
-    fn row(
-        &self,
-        row: usize,
-        factors: &[f32],
-        buffers: &mut RowBuffers,
-        out: &mut [u8],
-    ) -> Result<(), f32> {
+    /// A row of the head as it is stored. The error is a weight that the head's type cannot represent.
+    fn row<'b>(&self, row: usize, buffers: &'b mut RowBuffers) -> Result<&'b [f32], f32> {
         let cols = self.view.cols();
-        let RowBuffers { wide, stored, codes, refinements } = buffers;
+        let RowBuffers { wide, stored } = buffers;
         self.view.widen(row * cols..(row + 1) * cols, wide);
         if self.view.dtype.float_type() != Some(self.head) {
             stored.resize(
@@ -119,16 +160,7 @@ impl Scan<'_> {
             }
             .widen(0..cols, wide);
         }
-        codes.resize(code_bytes(cols), 0);
-        refinements.resize(refinement_bytes(cols), 0);
-        let bounds = pack(wide, factors, codes, refinements);
-        match self.part {
-            HeadScanPart::Codes => out.copy_from_slice(codes),
-            HeadScanPart::Refinements => out.copy_from_slice(refinements),
-            HeadScanPart::Bounds => out.copy_from_slice(&bounds.to_bytes()),
-            HeadScanPart::Factors => {}
-        }
-        Ok(())
+        Ok(wide)
     }
 }
 
@@ -137,6 +169,4 @@ impl Scan<'_> {
 struct RowBuffers {
     wide: Vec<f32>,
     stored: Vec<u8>,
-    codes: Vec<u8>,
-    refinements: Vec<u8>,
 }

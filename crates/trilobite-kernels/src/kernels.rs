@@ -127,22 +127,31 @@ pub struct Kernels {
     attend_values: unsafe fn(&[f32], Block<'_>, Range<usize>, Visible, &mut [f32]),
     scan: Scan,
     refine_scan: RefineScan,
+    known: Known,
     enclose: Enclose,
 }
 
 /// The signature of [`scan::scalar::scan`].
-type Scan = unsafe fn(&[[u8; scan::CODES]], &[scan::Query], scan::Precision, &mut [i32]);
+type Scan = unsafe fn(
+    &[[u8; scan::CODES]],
+    &[&[[u8; scan::BITS]]],
+    &[scan::Query],
+    scan::Precision,
+    &mut [i32],
+);
 /// The signature of [`scan::scalar::refine`].
 type RefineScan =
     unsafe fn(&[[u8; scan::BITS]], usize, &[u32], &scan::Query, scan::Precision, &mut [i32]);
+/// The signature of [`scan::known`].
+type Known = unsafe fn(&scan::Query, &scan::Anchors, usize, &mut [f32]);
 /// The signature of [`scan::enclose`].
 type Enclose = unsafe fn(
     &scan::Query,
     scan::Precision,
-    &[i32],
-    &[[u8; scan::Bounds::BYTES]],
-    &mut [f32],
-    &mut [f32],
+    usize,
+    (&[i32], &[f32]),
+    (scan::RowBounds<'_>, usize),
+    [&mut [f32]; 2],
 );
 /// The signature of [`dense::blocks::codes`](crate::dense::blocks::codes).
 type RoundRow<G> = unsafe fn(&[f32], &mut [G], &mut [f32], &mut [[f32; GROUPS]]);
@@ -208,6 +217,7 @@ macro_rules! table {
             attend_values: compiled::$float::attend_values,
             scan: scan::$scan::scan,
             refine_scan: scan::$scan::refine,
+            known: compiled::$float::known,
             enclose: compiled::$float::enclose,
         }
     };

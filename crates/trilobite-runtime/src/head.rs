@@ -11,26 +11,37 @@
 //!    Let `t` be the smallest of these exact logits. Then `k` logits are at least `t`. For a margin
 //!    let `t` be the largest of a few exact logits less the margin.
 //! 2. Exclude every row whose upper bound is below `t`. For the other rows read the next bit of the
-//!    codes, which tightens the bounds, then the bit after it.
+//!    codes, which tightens the bounds, then the bits after it.
 //! 3. Compute the exact logits of the remaining rows, a few dozen, with the kernel that computes
 //!    the whole head, which gives the same bits.
+//!
+//! Bounds are proportional to the norm of a hidden state, of which a few directions hold the larger part.
+//! They are found while the model runs, and the products of the head with them are kept, so that only the
+//! rest of a state has to be bounded ([`learner`], [`Anchors`]). Tighter bounds need fewer bits: a scan
+//! reads three, four or five of every row, whatever was fastest for the last inputs ([`width`]).
 //!
 //! A scan for several inputs is limited by arithmetic. It uses the high halves of their codes alone,
 //! unless these leave too many rows.
 //!
 //! [`scan`]: trilobite_kernels::scan
 
+mod learner;
 mod nucleus;
+mod rows;
+mod width;
 
 pub use self::nucleus::Nucleus;
+pub(crate) use self::rows::Head;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use trilobite_kernels::scan::{Bounds, Precision, Query, REFINEMENTS, code_bytes};
-use trilobite_kernels::{DenseMatrix, Kernels};
+use trilobite_kernels::scan::{Anchors, Precision, Query, REFINEMENTS};
 
+use self::learner::Learner;
 use self::nucleus::{Distances, TopPPace};
+use self::rows::{GROUP, Group, float, ordered};
+use self::width::Left;
 use crate::profile::Stage;
 use crate::team::Pieces;
 use crate::workers::Workers;
@@ -43,8 +54,6 @@ const ROWS_PER_EXACT: usize = 128;
 const PAUSE: usize = 32;
 /// Rows that a thread scans at a time.
 const ROWS: usize = 64;
-/// Rows from which a thread selects those to refine.
-const GROUP: usize = 512;
 /// Granularity of the columns of an output that a thread takes: a cache line of f32.
 const ALIGN: usize = 16;
 /// How the rows of the coarse copy are divided among threads.
@@ -126,12 +135,13 @@ pub struct Logits<'a> {
     ids: Option<&'a [u32]>,
     values: &'a [f32],
     refined: [usize; REFINEMENTS],
+    anchors: usize,
 }
 
 impl<'a> Logits<'a> {
     /// The logits of all tokens.
     pub fn all(values: &'a [f32]) -> Self {
-        Self { ids: None, values, refined: [0; _] }
+        Self { ids: None, values, refined: [0; _], anchors: 0 }
     }
 
     /// The logits, in the order of the ids.
@@ -144,31 +154,21 @@ impl<'a> Logits<'a> {
         self.ids.map_or(index as u32, |ids| ids[index])
     }
 
-    /// Number of rows of the coarse copy for which at least one further bit was read, and for which
-    /// two were.
+    /// Numbers of rows of the coarse copy for which at least one, two, ... bits were read after the
+    /// first ones.
     pub fn refined(&self) -> [usize; REFINEMENTS] {
         self.refined
+    }
+
+    /// Number of directions of hidden states whose products with all rows were known.
+    pub fn anchors(&self) -> usize {
+        self.anchors
     }
 
     /// Whether these are the logits of all tokens.
     pub fn is_all(&self) -> bool {
         self.ids.is_none()
     }
-}
-
-/// A head with its coarse copy.
-#[derive(Clone, Copy)]
-pub(crate) struct Head<'a> {
-    /// The weights, `[rows][cols]`, as floats.
-    pub(crate) weights: DenseMatrix<'a>,
-    /// Codes of the coarse copy, rows of [`code_bytes`].
-    pub(crate) codes: &'a [u8],
-    /// The further bits of the codes.
-    pub(crate) refinements: &'a [u8],
-    /// Bounds of the coarse copy, `[rows]`.
-    pub(crate) bounds: &'a [[u8; Bounds::BYTES]],
-    /// Factors of the columns of the coarse copy, `[cols]`.
-    pub(crate) factors: &'a [f32],
 }
 
 /// A search for the largest logits of some inputs, with its buffers.
@@ -181,12 +181,20 @@ pub(crate) struct Search {
     pause: usize,
     /// How often the tokens that top-p keeps are searched for.
     top_p: TopPPace,
+    /// The directions of the inputs whose products with all rows are known.
+    anchors: Anchors,
+    learner: Learner,
+    /// Which rows the last searches would have left.
+    left: Left,
+    /// Number of refinements that the scan reads for all rows.
+    scanned: usize,
     /// The inputs that have bounds, and buffers for more.
     queries: Vec<Query>,
     /// The target of each query.
     targets: Vec<SearchTarget>,
-    /// For each query and all rows the sums, the coarse logits and the upper bounds of the logits,
-    /// `[queries][3][rows]`. The latter two are [`ordered`] integers.
+    /// For each query and all rows the sums, what anchors tell of the logits, the bits of an f32, the
+    /// coarse logits and the upper bounds of the logits, `[queries][ESTIMATES][rows]`. The latter two
+    /// are [`ordered`] integers.
     estimates: Vec<i32>,
     /// The rows computed exactly, of one target after another, and their logits.
     ids: Vec<u32>,
@@ -212,23 +220,17 @@ struct SearchTarget {
     /// The range of these rows in [`Search::ids`].
     place: Range<usize>,
     refined: [usize; REFINEMENTS],
+    /// Number of anchors of the search.
+    anchors: usize,
     /// Coarse logits, for sorting.
     sorted: Vec<i32>,
 }
 
+/// Number of estimates of a row.
+const ESTIMATES: usize = 4;
+
 /// The coarse logit of a row that has no bounds.
 const LOWEST: i32 = i32::MIN;
-
-/// An integer with the same order as the float. Both zeros map to the same integer.
-fn ordered(value: f32) -> i32 {
-    let bits = (value + 0.0).to_bits() as i32;
-    bits ^ ((bits >> 31) as u32 >> 1) as i32
-}
-
-/// The float of an [`ordered`] integer.
-fn float(ordered: i32) -> f32 {
-    f32::from_bits((ordered ^ ((ordered >> 31) as u32 >> 1) as i32) as u32)
-}
 
 /// The coarse logit of a row with these bounds, an [`ordered`] integer.
 fn middle(low: f32, high: f32) -> i32 {
@@ -265,21 +267,70 @@ impl Search {
         if self.targets[..self.count].iter().any(|target| target.largest.nucleus.is_some()) {
             self.each_target(workers, |target, estimates| target.reach(estimates.upper));
         }
+        for left in self.left_by(head, Query::norm) {
+            self.left.note(left);
+        }
         self.refine(workers, head);
         self.each_target(workers, |target, estimates| target.select(estimates.upper));
         let exact = |target: &SearchTarget| match target.ids.len() {
             0 if target.largest.nucleus.is_some() => 0,
-            0 => head.bounds.len(),
+            0 => head.bounds.rows(),
             some => some,
         };
         let exact: usize = self.targets[..self.count].iter().map(exact).sum();
-        let many = exact * ROWS_PER_EXACT > self.count * head.bounds.len();
+        let many = exact * ROWS_PER_EXACT > self.count * head.bounds.rows();
         if self.precision == Precision::High && many {
             self.pause = PAUSE;
         }
         workers.lap(Stage::Scan);
         self.compute(workers, head, x);
         self.check_kept();
+        self.learn(workers, head);
+        workers.lap(Stage::Scan);
+    }
+
+    /// The rows that are left of each query, by bounds for a vector with the norm that `radius` tells.
+    fn left_by(&self, head: Head<'_>, radius: impl Fn(&Query) -> f64) -> Vec<Left> {
+        let rows = head.bounds.rows();
+        let queries = self.queries.iter().zip(&self.targets[..self.count]).enumerate();
+        let searched = queries.filter(|(_, (_, target))| target.threshold < i32::MAX);
+        let left = searched.map(|(q, (query, target))| {
+            let coarse = &self.estimates[(ESTIMATES * q + 2) * rows..][..rows];
+            let coarse = |row: usize| float(coarse[row]);
+            Left::count(coarse, head.bounds, float(target.threshold), radius(query))
+        });
+        left.collect()
+    }
+
+    /// Replaces the anchors by the leading directions of the last inputs if that pays.
+    fn learn(&mut self, workers: &mut Workers, head: Head<'_>) {
+        /// How the rows to multiply with anchors are divided among threads.
+        const PIECES: Pieces = Pieces { least: ROWS, size: ROWS };
+        let Some(directions) = self.learner.directions() else { return };
+        let rows = head.bounds.rows();
+        let left = self.left_by(head, |_| directions.radius);
+        let Some(left) = left.last() else { return };
+        if !self.learner.decide(self.left.best().1 - left.best().1) {
+            return;
+        }
+        let kernels = workers.kernels;
+        let anchors = directions.vectors.len();
+        let divided = |direction: &Vec<f64>| {
+            let pairs = direction.iter().zip(head.factors);
+            pairs.map(|(d, factor)| (d / f64::from(*factor)) as f32).collect::<Vec<f32>>()
+        };
+        let vectors: Vec<f32> = directions.vectors.iter().flat_map(divided).collect();
+        let mut products = vec![0.0; anchors * rows];
+        let out = [(&mut products[..], rows)];
+        workers.team.columns(out, ALIGN, PIECES, |scratch, _, range, strip| {
+            let mut some = vec![0.0; anchors * range.len()];
+            let (workspace, len) = (&mut scratch.workspace, range.len());
+            kernels.dense_gemm(&head.weights, range, &vectors, workspace, &mut some);
+            for (anchor, some) in some.chunks_exact(len).enumerate() {
+                strip.row(anchor).copy_from_slice(some);
+            }
+        });
+        self.anchors = Anchors::new(rows, head.factors, &vectors, &products);
     }
 
     /// Drops what was found for top-p where it remains unknown which tokens are kept.
@@ -299,18 +350,25 @@ impl Search {
 
     /// Makes queries of the inputs.
     fn begin(&mut self, head: Head<'_>, x: &[f32], largest: impl IntoIterator<Item = Largest>) {
-        let rows = head.bounds.len();
+        let rows = head.bounds.rows();
         self.queries.resize_with(MAX_INPUTS, Query::default);
         self.targets.resize_with(MAX_INPUTS, SearchTarget::default);
         self.count = 0;
+        if self.anchors.rows() != rows {
+            self.anchors = Anchors::none(rows);
+            (self.learner, self.left) = (Learner::default(), Left::default());
+        }
+        self.scanned = self.left.best().0;
         for (input, (x, largest)) in x.chunks_exact(head.weights.cols()).zip(largest).enumerate() {
             let Some(leaders) = largest.leaders(rows) else { continue };
             if largest.nucleus.is_some() && self.top_p.pause > 0 {
                 continue;
             }
-            if self.queries[self.count].set_scaled(x, head.factors) {
+            if self.queries[self.count].set(x, head.factors, &self.anchors) {
+                self.learner.note(x, head.factors);
                 let target = &mut self.targets[self.count];
                 (target.input, target.largest, target.leaders) = (input, largest, leaders);
+                target.anchors = self.anchors.len();
                 self.count += 1;
             }
         }
@@ -322,30 +380,36 @@ impl Search {
 
     /// Computes the sums, the coarse logits and the upper bounds of all rows.
     fn scan(&mut self, workers: &mut Workers, head: Head<'_>) {
-        let (kernels, rows) = (workers.kernels, head.bounds.len());
+        let (kernels, rows) = (workers.kernels, head.bounds.rows());
         let (queries, precision) = (&self.queries[..self.count], self.precision);
-        self.estimates.resize(3 * rows * queries.len(), 0);
+        let (anchors, scanned) = (&self.anchors, self.scanned);
+        self.estimates.resize(ESTIMATES * rows * queries.len(), 0);
         workers.team.columns([(&mut self.estimates, rows)], ALIGN, SCAN, |_, _, range, strip| {
+            let mut sums = [0; MAX_INPUTS * ROWS];
+            let [mut known, mut low, mut high] = [[0.0; ROWS]; 3];
             for start in range.clone().step_by(ROWS) {
                 let rows = start..range.end.min(start + ROWS);
                 let part = start - range.start..rows.end - range.start;
-                let mut sums = [0; MAX_INPUTS * ROWS];
                 let sums = &mut sums[..queries.len() * rows.len()];
-                let bytes = code_bytes(head.weights.cols());
-                let codes = &head.codes[rows.start * bytes..rows.end * bytes];
-                kernels.scan(codes, queries, precision, sums);
+                let (codes, planes) = head.codes(rows.clone());
+                kernels.scan(codes, &planes[..scanned], queries, precision, sums);
                 let each = queries.iter().zip(sums.chunks_exact(rows.len()));
                 for (q, (query, sums)) in each.enumerate() {
-                    let (mut low, mut high) = ([0.0; ROWS], [0.0; ROWS]);
+                    let known = &mut known[..rows.len()];
                     let (low, high) = (&mut low[..rows.len()], &mut high[..rows.len()]);
-                    let bounds = &head.bounds[rows.clone()];
-                    kernels.enclose(query, precision, sums, bounds, low, high);
-                    strip.row(3 * q)[part.clone()].copy_from_slice(sums);
-                    let coarse = &mut strip.row(3 * q + 1)[part.clone()];
+                    kernels.known(query, anchors, start, known);
+                    let (both, bounds) = ((sums, &*known), (head.bounds, start));
+                    kernels.enclose(query, precision, scanned, both, bounds, [low, high]);
+                    strip.row(ESTIMATES * q)[part.clone()].copy_from_slice(sums);
+                    let bits = &mut strip.row(ESTIMATES * q + 1)[part.clone()];
+                    for (bits, known) in bits.iter_mut().zip(known) {
+                        *bits = known.to_bits() as i32;
+                    }
+                    let coarse = &mut strip.row(ESTIMATES * q + 2)[part.clone()];
                     for (coarse, (low, high)) in coarse.iter_mut().zip(low.iter().zip(&*high)) {
                         *coarse = middle(*low, *high);
                     }
-                    let upper = &mut strip.row(3 * q + 2)[part.clone()];
+                    let upper = &mut strip.row(ESTIMATES * q + 3)[part.clone()];
                     for (upper, high) in upper.iter_mut().zip(&*high) {
                         *upper = ordered(*high);
                     }
@@ -361,17 +425,19 @@ impl Search {
         run: impl Fn(&mut SearchTarget, Estimates<'_>) + Sync,
     ) {
         let targets = &mut self.targets[..self.count];
-        let (rows, none) = (self.estimates.len() / self.count / 3, (&mut [(); 0][..], 0));
-        let estimates = (&mut self.estimates[..], 3 * rows);
+        let rows = self.estimates.len() / self.count / ESTIMATES;
+        let (estimates, none) =
+            ((&mut self.estimates[..], ESTIMATES * rows), (&mut [(); 0][..], 0));
         workers.team.rows3(estimates, (targets, 1), none, |_, _, estimates, target, _| {
-            let (coarse, upper) = estimates[rows..].split_at(rows);
+            let (coarse, upper) = estimates[2 * rows..].split_at(rows);
             target.iter_mut().for_each(|target| run(target, Estimates { coarse, upper }));
         });
     }
 
     /// Tightens the upper bounds that reach the thresholds.
     fn refine(&mut self, workers: &mut Workers, head: Head<'_>) {
-        let (kernels, rows, precision) = (workers.kernels, head.bounds.len(), self.precision);
+        let (kernels, rows) = (workers.kernels, head.bounds.rows());
+        let (precision, scanned) = (self.precision, self.scanned);
         let refined = [const { [const { AtomicUsize::new(0) }; REFINEMENTS] }; MAX_INPUTS];
         let queries = self.queries.iter().zip(&self.targets[..self.count]);
         let queries = queries.zip(&refined);
@@ -380,11 +446,16 @@ impl Search {
                 let end = range.end.min(start + GROUP);
                 let part = start - range.start..end - range.start;
                 for (q, ((query, target), refined)) in queries.clone().enumerate() {
-                    let mut sums = [0; GROUP];
-                    sums[..part.len()].copy_from_slice(&strip.row(3 * q)[part.clone()]);
-                    let upper = &mut strip.row(3 * q + 2)[part.clone()];
+                    let mut group = Group { sums: [0; GROUP], known: [0.0; GROUP], scanned };
+                    let sums = &strip.row(ESTIMATES * q)[part.clone()];
+                    group.sums[..part.len()].copy_from_slice(sums);
+                    let known = &strip.row(ESTIMATES * q + 1)[part.clone()];
+                    for (to, bits) in group.known.iter_mut().zip(known) {
+                        *to = f32::from_bits(*bits as u32);
+                    }
+                    let upper = &mut strip.row(ESTIMATES * q + 3)[part.clone()];
                     let (query, threshold) = ((query, precision), target.threshold);
-                    let looked = head.refine(kernels, query, threshold, start, &mut sums, upper);
+                    let looked = head.refine(kernels, query, threshold, start, &mut group, upper);
                     for (sum, looked) in refined.iter().zip(looked) {
                         sum.fetch_add(looked, Ordering::Relaxed);
                     }
@@ -429,7 +500,8 @@ impl Search {
     pub(crate) fn found(&self, input: usize) -> Option<Logits<'_>> {
         let target = self.targets[..self.count].iter().find(|target| target.input == input)?;
         let (ids, values) = (&self.ids[target.place.clone()], &self.values[target.place.clone()]);
-        (!ids.is_empty()).then_some(Logits { ids: Some(ids), values, refined: target.refined })
+        let (refined, anchors) = (target.refined, target.anchors);
+        (!ids.is_empty()).then_some(Logits { ids: Some(ids), values, refined, anchors })
     }
 }
 
@@ -500,43 +572,6 @@ fn nth_largest(values: &[i32], k: usize, sorted: &mut Vec<i32>) -> i32 {
 /// The maximum of some numbers.
 fn largest(values: &[i32]) -> i32 {
     values.iter().copied().fold(LOWEST, i32::max)
-}
-
-impl Head<'_> {
-    /// Reads further bits of the rows from `first` on whose upper bounds reach the threshold, and
-    /// excludes the rows whose tighter upper bounds do not. Returns how many rows were refined.
-    fn refine(
-        &self,
-        kernels: &Kernels,
-        (query, precision): (&Query, Precision),
-        threshold: i32,
-        first: usize,
-        sums: &mut [i32; GROUP],
-        upper: &mut [i32],
-    ) -> [usize; REFINEMENTS] {
-        let (mut ids, mut len) = ([0; GROUP], 0);
-        for (i, &end) in upper.iter().enumerate() {
-            (ids[len], sums[len]) = ((first + i) as u32, sums[i]);
-            len += usize::from(end >= threshold);
-        }
-        let mut looked = [0; REFINEMENTS];
-        for (refinement, looked) in looked.iter_mut().enumerate() {
-            *looked = len;
-            let (some, sums, bits) = (&ids[..len], &mut sums[..len], self.refinements);
-            kernels.refine_scan(bits, refinement, some, query, precision, sums);
-            let mut left = 0;
-            for i in 0..len {
-                let row = ids[i] as usize;
-                let bounds = Bounds::from_bytes(&self.bounds[row]);
-                let end = ordered(query.enclose(precision, sums[i], refinement + 1, &bounds).1);
-                upper[row - first] = end;
-                (ids[left], sums[left]) = (ids[i], sums[i]);
-                left += usize::from(end >= threshold);
-            }
-            len = left;
-        }
-        looked
-    }
 }
 
 #[cfg(test)]

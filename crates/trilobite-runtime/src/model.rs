@@ -56,6 +56,10 @@ pub struct Model {
     tokenizer: OnceLock<Tokenizer>,
 }
 
+/// The note for a file of an earlier version.
+const EARLIER_HEAD_SCAN: &str = "the coarse copy of the head is of an earlier version's form and not \
+                                 used: convert the model again for faster decoding";
+
 impl Model {
     /// Maps and validates a GGUF file. A model that is split into several files can be opened by
     /// any of them; all must be in one folder under the names that llama.cpp gives them.
@@ -111,7 +115,8 @@ impl Model {
         let mixture = tensors
             .filter(|name| is_projection(name))
             .map(|name| (name, projections.storage(name) == Some(Storage::Dense)));
-        let notes = zeros_note(&zeros).into_iter().chain(mixture_note(mixture));
+        let earlier = weights.earlier_head_scan.then(|| EARLIER_HEAD_SCAN.to_owned());
+        let notes = zeros_note(&zeros).into_iter().chain(mixture_note(mixture)).chain(earlier);
         let notes = notes.chain(defaults::unusable(gguf.metadata())).collect();
         Ok(Self { files, copy: None, gguf, config, weights, notes, tokenizer: OnceLock::new() })
     }

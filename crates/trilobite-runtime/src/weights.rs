@@ -10,7 +10,7 @@ use trilobite_format::model::{
     HeadScanPart, Hyperparameters, Presence, Projections, Role, Scaling, Storage, check_divisors,
 };
 use trilobite_format::{Gguf, Outlier, TensorInfo, TensorType, ternary};
-use trilobite_kernels::scan::{self, Bounds};
+use trilobite_kernels::scan::{self, Bounds, RowBounds};
 use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Layout, i2_s};
 
 use self::check::Coded;
@@ -22,11 +22,11 @@ use crate::error::{Error, Result};
 /// A coarse copy of the head: see [`trilobite_kernels::scan`].
 #[derive(Clone, Debug)]
 pub struct HeadScan {
-    /// The codes, `[vocab]`.
+    /// The first bits of the codes, `[vocab]`.
     pub codes: Place,
-    /// The further bits of the codes, `[vocab]`.
+    /// The further bits of the codes, `[REFINEMENTS][vocab]`.
     pub refinements: Place,
-    /// The bounds of the rows, `[vocab]`.
+    /// The bounds of the rows, `[Bounds::COUNT][vocab]`.
     pub bounds: Place,
     /// The factors of the columns, `[hidden]`.
     pub factors: Vec<f32>,
@@ -85,6 +85,8 @@ pub struct Weights {
     pub head: Matrix,
     /// A coarse copy of the head, if the file has one.
     pub head_scan: Option<HeadScan>,
+    /// Whether the file has a coarse copy of the form of earlier versions, which is not used.
+    pub earlier_head_scan: bool,
     /// Whether the head is the embedding.
     pub tied: bool,
     /// Divisors of the rotary frequencies.
@@ -142,9 +144,15 @@ impl Weights {
         output_norm.iter_mut().for_each(|weight| *weight /= model.scales.logits);
         let tied = !tensors.has(Role::Head, 0);
         let head = if tied { embedding.clone() } else { tensors.matrix(Role::Head, 0)? };
-        let scanned = gguf.tensor(HeadScanPart::Codes.name()).is_some();
+        let codes = gguf.tensor(HeadScanPart::Codes.name());
+        let earlier = codes.is_some_and(|codes| is_earlier(codes, head.rows, head.cols));
+        if earlier {
+            tensors.used.extend(HeadScanPart::ALL.map(|part| part.name().to_owned()));
+        }
         let head_scan = match head.kind {
-            Kind::Dense(_) if scanned => Some(tensors.head_scan(head.rows, head.cols)?),
+            Kind::Dense(_) if codes.is_some() && !earlier => {
+                Some(tensors.head_scan(head.rows, head.cols)?)
+            }
             _ => None,
         };
         let rope_divisors = tensors.rope_divisors()?;
@@ -161,6 +169,7 @@ impl Weights {
             output_norm,
             head,
             head_scan,
+            earlier_head_scan: earlier,
             tied,
             rope_divisors,
             zeros: tensors.zeros,
@@ -453,8 +462,8 @@ impl<'a> Tensors<'a> {
     }
 
     fn head_scan(&mut self, rows: usize, cols: usize) -> Result<HeadScan> {
-        let mut take = |part: HeadScanPart, cols: usize, ty| {
-            let (name, shape) = (part.name(), [rows, cols].map(|n| n as u64));
+        let mut take = |part: HeadScanPart, shape: &[usize], ty| {
+            let (name, shape) = (part.name(), shape.iter().map(|n| *n as u64).collect::<Vec<_>>());
             let info = self.gguf.tensor(name).filter(|info| info.shape == shape);
             if info.is_none() {
                 return Err(Error::HeadScanForm { name });
@@ -462,38 +471,28 @@ impl<'a> Tensors<'a> {
             let info = self.take(name, &shape)?;
             if info.ty == ty { Ok(info) } else { Err(self.type_error(name, "a coarse head")) }
         };
-        let codes = take(HeadScanPart::Codes, scan::code_bytes(cols), TensorType::I8)?;
-        let refinements =
-            take(HeadScanPart::Refinements, scan::refinement_bytes(cols), TensorType::I8)?;
-        let bounds = take(HeadScanPart::Bounds, Bounds::COUNT, TensorType::F32)?;
-        let rows = self.bytes(bounds).as_chunks().0;
-        if let Some(row) = rows.iter().position(|row| !Bounds::from_bytes(row).is_valid()) {
+        let (codes, bits) = (scan::code_bytes(cols), scan::refinement_bytes(cols));
+        let codes = take(HeadScanPart::Codes, &[rows, codes], TensorType::I8)?;
+        let planes = [scan::REFINEMENTS, rows, bits];
+        let refinements = take(HeadScanPart::Refinements, &planes, TensorType::I8)?;
+        let bounds = take(HeadScanPart::Bounds, &[Bounds::COUNT, rows], TensorType::F32)?;
+        let factors = take(HeadScanPart::Factors, &[cols], TensorType::F32)?;
+        let of_rows = RowBounds::new(self.bytes(bounds));
+        if let Some(row) = (0..rows).find(|row| !of_rows.row(*row).is_valid()) {
             return Err(Error::HeadScan { name: HeadScanPart::Bounds.name(), row });
         }
-        Ok(HeadScan {
-            codes: Place::of(codes),
-            refinements: Place::of(refinements),
-            bounds: Place::of(bounds),
-            factors: self.head_scan_factors(cols)?,
-        })
-    }
-
-    /// Files of earlier versions have no factors.
-    fn head_scan_factors(&mut self, cols: usize) -> Result<Vec<f32>> {
-        let name = HeadScanPart::Factors.name();
-        let Some(info) = self.gguf.tensor(name) else { return Ok(vec![1.0; cols]) };
-        if info.shape != [cols as u64] {
-            return Err(Error::HeadScanForm { name });
-        }
-        let info = self.take(name, &[cols as u64])?;
-        if info.ty != TensorType::F32 {
-            return Err(self.type_error(name, "a coarse head"));
-        }
-        let factors: Vec<f32> =
-            self.bytes(info).as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let numbers = self.bytes(factors).as_chunks().0.iter();
+        let factors: Vec<f32> = numbers.map(|&bytes| f32::from_le_bytes(bytes)).collect();
         match factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
-            Some(&scale) => Err(Error::Scale { name: name.to_owned(), scale }),
-            None => Ok(factors),
+            Some(&scale) => {
+                Err(Error::Scale { name: HeadScanPart::Factors.name().to_owned(), scale })
+            }
+            None => Ok(HeadScan {
+                codes: Place::of(codes),
+                refinements: Place::of(refinements),
+                bounds: Place::of(bounds),
+                factors,
+            }),
         }
     }
 
@@ -511,6 +510,12 @@ impl<'a> Tensors<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// Whether these are the codes of a coarse copy as written before its first plane had three bits: five
+/// bits for each of 256 columns.
+fn is_earlier(codes: &TensorInfo, rows: usize, cols: usize) -> bool {
+    codes.shape == [rows as u64, (cols.div_ceil(256) * 160) as u64]
 }
 
 fn dense_type(ty: TensorType) -> Option<DenseType> {

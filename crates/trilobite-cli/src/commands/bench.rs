@@ -16,6 +16,7 @@ use anyhow::{Result, ensure};
 use memmap2::MmapMut;
 use serde_json::{Value, json};
 use trilobite_format::model::is_projection;
+use trilobite_kernels::scan::REFINEMENTS;
 use trilobite_kernels::{Kernels, read_all};
 use trilobite_runtime::{
     Activations, Layer, Live, Logits, MAX_BATCH, Matrix, Model, Session, SessionOptions,
@@ -40,8 +41,8 @@ pub(super) struct Work {
     live: Live,
     /// Rows of the head multiplied exactly.
     rows: u64,
-    /// Rows of the coarse copy for which one further bit was read, and two.
-    refined: [u64; 2],
+    /// Rows of the coarse copy for which one further bit was read, and two, three and four.
+    refined: [u64; REFINEMENTS],
     /// Bytes read, including those of the coarse copy.
     bytes: u64,
 }
@@ -61,7 +62,8 @@ impl Work {
                 let bits =
                     scan.refinements.range.len() / refined.len() * refined.iter().sum::<usize>();
                 let some = (whole * rows + bits) / weights.head.rows;
-                scan.codes.range.len() + scan.bounds.range.len() + some
+                let anchors = found.anchors() * weights.head.rows;
+                scan.codes.range.len() + scan.bounds.range.len() + anchors + some
             }
             _ => whole,
         } as u64;
@@ -90,7 +92,7 @@ impl Work {
     }
 
     /// Refined rows per token.
-    fn mean_refined(&self) -> [f64; 2] {
+    fn mean_refined(&self) -> [f64; REFINEMENTS] {
         self.refined.map(|rows| rows as f64 / self.tokens.max(1) as f64)
     }
 }
@@ -311,10 +313,11 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<ExitCode> {
                 work.mean_rows(),
                 model.weights().head.rows
             );
-            let [sixth, seventh] = work.mean_refined();
-            text += &match sixth > 0.0 {
+            let refined = work.mean_refined();
+            text += &match refined[0] > 0.0 {
                 true => {
-                    format!(", {sixth:.0} read with a sixth bit, {seventh:.0} with a seventh\n")
+                    let rows = refined.map(|rows| format!("{rows:.0}")).join(", ");
+                    format!(", {rows} read with a fourth, fifth, sixth and seventh bit\n")
                 }
                 false => "\n".to_owned(),
             };

@@ -414,21 +414,29 @@ fn a_coarse_head_is_a_copy_of_the_stored_head() {
                 _ => dense(&file, head),
             };
             let cols = HIDDEN as usize;
-            let parts = ["weight", "refine", "bounds"].map(|part| {
+            let part = |part: &str| {
                 let tensor = gguf.tensor(&format!("output_scan.{part}")).unwrap();
-                assert_eq!(tensor.shape[0], VOCAB);
-                tensor.bytes(&file)
-            });
-            let bytes = parts.map(|part| part.len() / VOCAB as usize);
+                (tensor.shape.clone(), tensor.bytes(&file))
+            };
+            let (codes, refinements, bounds) = (part("weight"), part("refine"), part("bounds"));
+            let lens = [scan::code_bytes(cols), scan::refinement_bytes(cols)];
+            let rows = VOCAB as usize;
+            assert_eq!(codes.0, [VOCAB, lens[0] as u64]);
+            assert_eq!(refinements.0, [scan::REFINEMENTS as u64, VOCAB, lens[1] as u64]);
+            assert_eq!(bounds.0, [scan::Bounds::COUNT as u64, VOCAB]);
+            let bounds = scan::RowBounds::new(bounds.1);
             let factors = dense(&file, "output_scan.factors");
             assert_eq!(factors.len(), cols);
             for (r, row) in stored.chunks(cols).enumerate() {
-                let (mut codes, mut refinements) =
-                    (vec![0; scan::code_bytes(cols)], vec![0; scan::refinement_bytes(cols)]);
-                let bounds = scan::pack(row, &factors, &mut codes, &mut refinements);
-                let expected = [&codes[..], &refinements, &bounds.to_bytes()];
-                for ((part, bytes), expected) in parts.iter().zip(bytes).zip(expected) {
-                    assert_eq!(&part[r * bytes..][..bytes], expected);
+                let expected = scan::bounds(row, &factors);
+                assert_eq!(bounds.row(r), expected);
+                let (mut code, mut bits) = (vec![0; lens[0]], vec![0; lens[1]]);
+                scan::pack(row, &factors, expected.scale, &mut code);
+                assert_eq!(&codes.1[r * lens[0]..][..lens[0]], code);
+                for refinement in 0..scan::REFINEMENTS {
+                    scan::pack_refinement(row, &factors, expected.scale, refinement, &mut bits);
+                    let at = refinement * rows + r;
+                    assert_eq!(&refinements.1[at * lens[1]..][..lens[1]], bits);
                 }
             }
             let weights =

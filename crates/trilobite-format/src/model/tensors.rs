@@ -356,11 +356,11 @@ pub fn scale_name(weight: &str) -> Option<String> {
 pub enum HeadScanPart {
     /// The first bits of the codes.
     Codes,
-    /// The further bits of the codes.
+    /// The further bits of the codes, one plane after the other.
     Refinements,
     /// The scales and error bounds of the rows.
     Bounds,
-    /// The factors of the columns. Files without them have factors of 1.
+    /// The factors of the columns.
     Factors,
 }
 

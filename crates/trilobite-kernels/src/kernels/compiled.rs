@@ -11,7 +11,7 @@ macro_rules! compile {
             blocks::{self, Multiply}, low_bit,
         };
         use crate::kv::{Block, Visible};
-        use crate::scan::{self, Bounds, Precision, Query};
+        use crate::scan::{self, Anchors, Precision, Query, RowBounds};
         use std::ops::Range;
 
         $($target)*
@@ -136,11 +136,16 @@ macro_rules! compile {
         }
 
         $($target)*
+        pub(crate) fn known(query: &Query, anchors: &Anchors, first: usize, out: &mut [f32]) {
+            scan::known(query, anchors, first, out)
+        }
+
+        $($target)*
         pub(crate) fn enclose(
-            query: &Query, precision: Precision, sums: &[i32], rows: &[[u8; Bounds::BYTES]],
-            low: &mut [f32], high: &mut [f32],
+            query: &Query, precision: Precision, refinements: usize, sums: (&[i32], &[f32]),
+            rows: (RowBounds<'_>, usize), ends: [&mut [f32]; 2],
         ) {
-            scan::enclose(query, precision, sums, rows, low, high)
+            scan::enclose(query, precision, refinements, sums, rows, ends)
         }
     };
 }

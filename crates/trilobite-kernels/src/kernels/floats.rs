@@ -296,11 +296,14 @@ impl Kernels {
 
     /// Multiplies the codes of rows with those of some vectors, exactly: see [`scan`](mod@scan).
     ///
-    /// `out[q][r] = sum_k codes[r][k] * queries[q][k]`, for five-bit codes and all or the high half
-    /// of each code of a query. The length of `out` determines the number of rows.
+    /// `out[q][r] = sum_k codes[r][k] * queries[q][k]`, for codes of seven bits of which all but the
+    /// first ones and those of the given `planes` are 0, and all or the high half of each code of a
+    /// query. The length of `out` determines the number of rows. `planes` are at most
+    /// [`scan::SCANNED`], the first refinements of these rows.
     pub fn scan(
         &self,
         codes: &[u8],
+        planes: &[&[u8]],
         queries: &[scan::Query],
         precision: scan::Precision,
         out: &mut [i32],
@@ -311,42 +314,64 @@ impl Kernels {
         let blocks = queries.first().map_or(0, |query| query.blocks());
         assert!(queries.iter().all(|query| query.blocks() == blocks), "queries");
         assert_eq!(codes.len(), rows * blocks, "codes");
+        assert!(planes.len() <= scan::SCANNED, "planes");
+        let mut bits = [[].as_slice(); scan::SCANNED];
+        for (bits, plane) in bits.iter_mut().zip(planes) {
+            *bits = plane.as_chunks().0;
+            assert_eq!(bits.len(), codes.len(), "bits");
+        }
         if codes.is_empty() {
             return out.fill(0);
         }
-        call!(self.scan(codes, queries, precision, out))
+        call!(self.scan(codes, &bits[..planes.len()], queries, precision, out))
     }
 
-    /// Encloses the products of a vector with some rows, given their sums of five-bit codes.
+    /// Writes what the anchors of a query, which must be those that it was set with, tell of its products
+    /// with the rows from `first` on, a multiple of 16.
+    pub fn known(
+        &self,
+        query: &scan::Query,
+        anchors: &scan::Anchors,
+        first: usize,
+        out: &mut [f32],
+    ) {
+        assert!(first + out.len() <= anchors.rows() && first.is_multiple_of(16), "rows");
+        call!(self.known(query, anchors, first, out))
+    }
+
+    /// Encloses the products of a vector with the rows from `rows.1` on, given their sums of codes with so many
+    /// `refinements` and what is [`known`](Self::known).
     ///
     /// `low[r]` and `high[r]` are the ends of [`scan::Query::enclose`].
     pub fn enclose(
         &self,
         query: &scan::Query,
         precision: scan::Precision,
-        sums: &[i32],
-        rows: &[[u8; scan::Bounds::BYTES]],
-        low: &mut [f32],
-        high: &mut [f32],
+        refinements: usize,
+        sums: (&[i32], &[f32]),
+        rows: (scan::RowBounds<'_>, usize),
+        [low, high]: [&mut [f32]; 2],
     ) {
-        assert_eq!([rows.len(), low.len(), high.len()], [sums.len(); 3], "rows");
-        call!(self.enclose(query, precision, sums, rows, low, high))
+        assert!(refinements <= scan::REFINEMENTS, "refinements");
+        assert_eq!([sums.1.len(), low.len(), high.len()], [sums.0.len(); 3], "rows");
+        assert!(rows.1 + sums.0.len() <= rows.0.rows(), "rows");
+        call!(self.enclose(query, precision, refinements, sums, rows, [low, high]))
     }
 
     /// Refines the sums of some `rows` by one bit of their codes.
     ///
-    /// `sums[i]` becomes `2 * sums[i] + sum_k bit[rows[i]][k] * x[k]`. `refinements` holds the
-    /// refinements of all rows, and `refinement` is the index of the one to add.
+    /// `sums[i]` grows by `2^(3 - refinement) * sum_k bit[rows[i]][k] * x[k]`. `plane` holds this
+    /// refinement of all rows.
     pub fn refine_scan(
         &self,
-        refinements: &[u8],
+        plane: &[u8],
         refinement: usize,
         rows: &[u32],
         x: &scan::Query,
         precision: scan::Precision,
         sums: &mut [i32],
     ) {
-        let bits = refinements.as_chunks().0;
+        let bits = plane.as_chunks().0;
         assert!(refinement < scan::REFINEMENTS, "refinements");
         assert_eq!(rows.len(), sums.len(), "sums");
         call!(self.refine_scan(bits, refinement, rows, x, precision, sums))

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{AHEAD, PrefetchPlan, prefetch_row, together};
-use super::{BITS, BLOCK, CODES, Precision, Query, REFINEMENTS};
+use super::avx2::{AHEAD, PrefetchPlan, prefetch_row, spare, together};
+use super::{BITS, CODES, PART, Precision, Query, REFINEMENTS};
 use crate::i2_s::tiles::spread;
 
 /// Number of codes in a register: two parts of a block.
@@ -13,6 +13,7 @@ const PAIR: usize = 64;
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(crate) fn scan(
     codes: &[[u8; CODES]],
+    planes: &[&[[u8; BITS]]],
     queries: &[Query],
     precision: Precision,
     out: &mut [i32],
@@ -21,14 +22,21 @@ pub(crate) fn scan(
     let groups = queries.chunks(together).zip(out.chunks_mut(together * rows));
     for (group, (some, out)) in groups.enumerate() {
         let ahead = PrefetchPlan::new(codes, queries.len().div_ceil(together), group);
-        scan_group!(precision, some.len(), scan_some(codes, some, ahead, out));
+        match *planes {
+            [] => scan_group!(precision, some.len(), 0, scan_some(codes, [], some, ahead, out)),
+            [a] => scan_group!(precision, some.len(), 1, scan_some(codes, [a], some, ahead, out)),
+            [a, b, ..] => {
+                scan_group!(precision, some.len(), 2, scan_some(codes, [a, b], some, ahead, out))
+            }
+        }
     }
 }
 
 /// Scans with the first `HALVES` halves of a group of queries, which share the unpacked codes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn scan_some<const N: usize, const HALVES: usize>(
+fn scan_some<const N: usize, const HALVES: usize, const PLANES: usize>(
     codes: &[[u8; CODES]],
+    planes: [&[[u8; BITS]]; PLANES],
     queries: &[Query],
     ahead: PrefetchPlan,
     out: &mut [i32],
@@ -41,12 +49,20 @@ fn scan_some<const N: usize, const HALVES: usize>(
     }
     for (r, row) in codes.chunks_exact(blocks).enumerate() {
         let prefetched = ahead.takes(r);
+        let mut bits = planes;
+        for bits in &mut bits {
+            *bits = &bits[r * blocks..][..blocks];
+        }
         let mut sums = [[[_mm512_setzero_si512(); HALVES]; 4]; N];
         for (b, block) in row.iter().enumerate() {
-            if prefetched {
-                ahead.prefetch(block);
+            let mut more = [_mm512_setzero_si512(); PLANES];
+            for (more, bits) in more.iter_mut().zip(bits) {
+                *more = twice(&bits[b]);
             }
-            for (p, codes) in unpack(block).into_iter().enumerate() {
+            if prefetched {
+                ahead.prefetch(block, bits, b);
+            }
+            for (p, codes) in unpack(block, more).into_iter().enumerate() {
                 for (x, sums) in x.iter().zip(&mut sums) {
                     let sums = &mut sums[p % const { spread(N * HALVES, 4) }];
                     for (x, sum) in x.iter().zip(sums) {
@@ -62,30 +78,61 @@ fn scan_some<const N: usize, const HALVES: usize>(
                     *sum = _mm512_add_epi32(*sum, other);
                 }
             }
-            out[q * rows + r] = total(sums, &queries[q]);
+            // The products are those of codes of four bits, or of five.
+            out[q * rows + r] = total(sums, &queries[q]) << (REFINEMENTS - PLANES.max(1));
         }
     }
 }
 
-/// The codes of a block, two parts in a register.
+/// The codes of a block, two parts in a register: of four bits, the last of which is 0 without further
+/// bits, or of five.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn unpack(block: &[u8; CODES]) -> [__m512i; 4] {
-    let (half, fifth) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
-    let (halves, bits) = block.split_at(BLOCK / 2);
-    let (halves, bits) = (halves.as_chunks().0, twice(bits));
-    let (first, second) = (load(&halves[0]), load(&halves[1]));
-    // codes | bits & fifth, after the fifth bits of the two parts are moved to their place.
-    let join = |codes, lower, upper| {
-        let bits = _mm512_rolv_epi32(bits, turn(lower, upper));
-        _mm512_ternarylogic_epi32::<0xf8>(codes, bits, fifth)
-    };
+fn unpack<const PLANES: usize>(block: &[u8; CODES], bits: [__m512i; PLANES]) -> [__m512i; 4] {
+    let front = load(&block.as_chunks().0[0]);
+    let registers = block.as_chunks::<PART>().0;
+    let back = _mm512_inserti64x4::<1>(twice(&registers[2]), spare(registers));
     [
-        join(_mm512_and_si512(first, half), 4, 3),
-        join(_mm512_and_si512(second, half), 2, 1),
-        join(_mm512_and_si512(_mm512_srli_epi16::<4>(first), half), 0, -1),
-        join(_mm512_and_si512(_mm512_srli_epi16::<4>(second), half), -2, -3),
+        with_bits(first::<PLANES>(front), bits, 0),
+        with_bits(second::<PLANES>(front), bits, 2),
+        with_bits(first::<PLANES>(back), bits, 4),
+        with_bits(second::<PLANES>(back), bits, 6),
     ]
+}
+
+/// The first bits in the lower halves of the bytes.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn first<const PLANES: usize>(bytes: __m512i) -> __m512i {
+    match PLANES {
+        2 => _mm512_and_si512(_mm512_add_epi8(bytes, bytes), _mm512_set1_epi8(0x1c)),
+        _ => _mm512_and_si512(bytes, _mm512_set1_epi8(0x0e)),
+    }
+}
+
+/// The first bits in the upper halves of the bytes.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn second<const PLANES: usize>(bytes: __m512i) -> __m512i {
+    match PLANES {
+        2 => _mm512_and_si512(_mm512_srli_epi16::<3>(bytes), _mm512_set1_epi8(0x1c)),
+        _ => _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), _mm512_set1_epi8(0x0e)),
+    }
+}
+
+/// Adds the single bits of the parts `part` and `part + 1`.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn with_bits<const PLANES: usize>(codes: __m512i, bits: [__m512i; PLANES], part: i32) -> __m512i {
+    let mut codes = codes;
+    for (plane, bits) in bits.into_iter().enumerate() {
+        // To the last place, or to the one before it for the first plane of two.
+        let place = (PLANES - 1 - plane) as i32;
+        let bits = _mm512_rolv_epi32(bits, turn(place - part, place - part - 1));
+        // codes | bits & mask
+        codes = _mm512_ternarylogic_epi32::<0xf8>(codes, bits, _mm512_set1_epi8(1 << place));
+    }
+    codes
 }
 
 /// See [`Kernels::refine_scan`](crate::Kernels::refine_scan), which checks the lengths.
@@ -98,24 +145,25 @@ pub(crate) fn refine(
     precision: Precision,
     sums: &mut [i32],
 ) {
+    let shift = REFINEMENTS - 1 - refinement;
     match precision {
-        Precision::High => refine_rows::<1>(bits, refinement, rows, query, sums),
-        Precision::Full => refine_rows::<2>(bits, refinement, rows, query, sums),
+        Precision::High => refine_rows::<1>(bits, shift, rows, query, sums),
+        Precision::Full => refine_rows::<2>(bits, shift, rows, query, sums),
     }
 }
 
-/// Refines with the first `HALVES` halves of the query's codes.
+/// Refines with the first `HALVES` halves of the query's codes, by bits that are worth `1 << shift`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn refine_rows<const HALVES: usize>(
     bits: &[[u8; BITS]],
-    refinement: usize,
+    shift: usize,
     rows: &[u32],
     query: &Query,
     sums: &mut [i32],
 ) {
     let blocks = query.blocks();
     let x = query.halves::<HALVES>(blocks);
-    let row = |row: u32| (row as usize * REFINEMENTS + refinement) * blocks;
+    let row = |row: u32| row as usize * blocks;
     let one = _mm512_set1_epi8(1);
     let turns = [turn(0, -1), turn(-2, -3), turn(-4, -5), turn(-6, -7)];
     for &first in rows.iter().take(AHEAD) {
@@ -141,7 +189,7 @@ fn refine_rows<const HALVES: usize>(
         for (half, [a, b]) in halves.iter_mut().zip(sums) {
             *half = _mm512_add_epi32(a, b);
         }
-        *out = 2 * *out + total(halves, query);
+        *out += total(halves, query) << shift;
     }
 }
 

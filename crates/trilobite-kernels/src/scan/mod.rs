@@ -1,11 +1,12 @@
 //! A coarse copy of a dense matrix, which gives bounds on the products of its rows.
 //!
-//! A weight `w` of a row is stored as a seven-bit code in three parts: five bits, which are read
-//! for every row, and two single bits, for rows that need tighter bounds. A code `c` of `b` bits
+//! A weight `w` of a row is stored as a seven-bit code in five parts: three bits, which are read
+//! for every row, and four single bits. A scan reads none, one or two of these for every row; the
+//! others are for rows that need tighter bounds. A code `c` of `b` bits
 //! approximates the weight by `scale * u`, where `u = 2^(7-b) (2 c + 1) - 128` is an odd multiple
 //! of half a step. Weights beyond `128 scale` are clipped. Each row also has [`Bounds`]: its
-//! `scale`, and upper bounds of the Euclidean norms |w| and, for 5, 6 and 7 bits, |w - scale * u|.
-//! The scale is chosen to make the norm for 6 bits small. A vector `x` is stored as a [`Query`]:
+//! `scale`, and upper bounds of the Euclidean norms |w| and, for 3 to 7 bits, |w - scale * u|.
+//! The scale is chosen to make the norm for 5 bits small. A vector `x` is stored as a [`Query`]:
 //! codes `q` of 16 bits, of which a scan may multiply the high halves only, a `step`, |x| and
 //! |x - step * q|. The integer `u . q` is exact, and
 //!
@@ -23,51 +24,83 @@
 //! Some columns of real heads are several times as large as the others and leave few codes for these.
 //! Each column can therefore have a positive factor: the code is that of `w[i] / factor[i]`, and the
 //! query has `x[i] * factor[i]`. The products `w[i] x[i]` and with them all of the above stay the same,
-//! but the norms are those of the scaled row and the scaled vector.
+//! but the norms are those of the scaled row and the scaled vector. What is known of a product by other
+//! means need not be bounded: see [`Anchors`].
 //!
-//! Rows are padded to blocks of 256 columns, each of eight parts of 32. A block of codes has 128
-//! bytes of low halves, followed by 32 bytes of fifth bits. Byte `32 p + i` of the low halves has
-//! those of column `i` of part `p` and, in its high half, of part `p + 4`. A block of single bits
-//! has 32 bytes. Bit `p` of byte `i` belongs to column `i` of part `p`.
+//! Rows are padded to blocks of 256 columns, each of eight parts of 32. A block of first bits has 96
+//! bytes. Bits 1 to 3 of the bytes `i`, `32 + i` and `64 + i` have those of column `i` of the parts 0, 1
+//! and 4, and bits 5 to 7 of the parts 2, 3 and 6. Bits 0 of these bytes, the first as the lowest, have
+//! those of part 5, and bits 4 of part 7. A block of single bits has 32 bytes: bit `p` of byte `i`
+//! belongs to column `i` of part `p`. A plane holds one single bit of the codes of all rows.
 
-/// Calls `$scan::<queries, halves>` for the number of queries in a group.
+/// Calls `$scan::<queries, halves, planes>` for the number of queries in a group.
 #[cfg(target_arch = "x86_64")]
 macro_rules! scan_group {
-    ($precision:expr, $count:expr, $scan:ident $args:tt) => {
+    ($precision:expr, $count:expr, $planes:literal, $scan:ident $args:tt) => {
         match ($precision, $count) {
-            (Precision::Full, 1) => $scan::<1, 2> $args,
-            (Precision::Full, 2) => $scan::<2, 2> $args,
-            (Precision::Full, 3) => $scan::<3, 2> $args,
-            (Precision::Full, _) => $scan::<4, 2> $args,
-            (Precision::High, 1) => $scan::<1, 1> $args,
-            (Precision::High, 2) => $scan::<2, 1> $args,
-            (Precision::High, 3) => $scan::<3, 1> $args,
-            (Precision::High, 4) => $scan::<4, 1> $args,
-            (Precision::High, 5) => $scan::<5, 1> $args,
-            (Precision::High, 6) => $scan::<6, 1> $args,
-            (Precision::High, 7) => $scan::<7, 1> $args,
-            (Precision::High, _) => $scan::<8, 1> $args,
+            (Precision::Full, 1) => $scan::<1, 2, $planes> $args,
+            (Precision::Full, 2) => $scan::<2, 2, $planes> $args,
+            (Precision::Full, 3) => $scan::<3, 2, $planes> $args,
+            (Precision::Full, _) => $scan::<4, 2, $planes> $args,
+            (Precision::High, 1) => $scan::<1, 1, $planes> $args,
+            (Precision::High, 2) => $scan::<2, 1, $planes> $args,
+            (Precision::High, 3) => $scan::<3, 1, $planes> $args,
+            (Precision::High, 4) => $scan::<4, 1, $planes> $args,
+            (Precision::High, 5) => $scan::<5, 1, $planes> $args,
+            (Precision::High, 6) => $scan::<6, 1, $planes> $args,
+            (Precision::High, 7) => $scan::<7, 1, $planes> $args,
+            (Precision::High, _) => $scan::<8, 1, $planes> $args,
         }
     };
 }
+mod anchors;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod scalar;
 
+pub use self::anchors::Anchors;
+use self::anchors::Sizes;
+pub(crate) use self::anchors::known;
+
 /// Number of columns of a block.
 pub const BLOCK: usize = 256;
 /// Number of columns whose bits have the same place in their bytes.
 const PART: usize = 32;
-/// Size in bytes of the five-bit codes of a block.
-pub(crate) const CODES: usize = 5 * BLOCK / 8;
+/// Number of first bits of a code.
+pub const FIRST_BITS: usize = 3;
+/// Size in bytes of the first bits of a block.
+pub(crate) const CODES: usize = FIRST_BITS * BLOCK / 8;
 /// Size in bytes of the single bits of a block.
 pub(crate) const BITS: usize = BLOCK / 8;
-/// Number of refinements of a code. Each adds a bit.
-pub const REFINEMENTS: usize = 2;
+/// Number of refinements of a code, each a single bit.
+pub const REFINEMENTS: usize = 4;
+/// Maximum number of refinements that a scan reads for every row.
+pub const SCANNED: usize = 2;
 /// The upper limit of the values of codes, as multiples of the scale.
 const RANGE: i32 = 128;
+/// Where the first bits of the columns of a part are in a block.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In neighbouring bits of a byte of the `register`-th 32 bytes.
+    Bits { register: usize, shift: u32 },
+    /// In a byte of each 32 bytes, the first of which has the lowest bit.
+    Spare { shift: u32 },
+}
+
+/// The places of the parts. So parts that AVX-512 loads together are in neighbouring registers.
+const PLACES: [Place; BLOCK / PART] = [
+    Place::Bits { register: 0, shift: 1 },
+    Place::Bits { register: 1, shift: 1 },
+    Place::Bits { register: 0, shift: 5 },
+    Place::Bits { register: 1, shift: 5 },
+    Place::Bits { register: 2, shift: 1 },
+    Place::Spare { shift: 0 },
+    Place::Bits { register: 2, shift: 5 },
+    Place::Spare { shift: 4 },
+];
+
 /// The clipping thresholds to try, in standard deviations of a row. The largest weight is tried
 /// too.
 const CLIPS: [f64; 5] = [2.5, 3.0, 3.4, 4.0, 5.0];
@@ -85,14 +118,14 @@ const HUGE: f64 = (1u128 << 126) as f64;
 #[repr(align(64))]
 pub(crate) struct HalfBlock(pub(crate) [i8; BLOCK]);
 
-/// Size in bytes of the five-bit codes of a row.
+/// Size in bytes of the first bits of a row.
 pub fn code_bytes(cols: usize) -> usize {
     cols.div_ceil(BLOCK) * CODES
 }
 
-/// Size in bytes of the refinements of a row: the blocks of the first, then those of the second.
+/// Size in bytes of a refinement of a row.
 pub fn refinement_bytes(cols: usize) -> usize {
-    cols.div_ceil(BLOCK) * BITS * REFINEMENTS
+    cols.div_ceil(BLOCK) * BITS
 }
 
 /// The scale and the norms of a row.
@@ -110,30 +143,60 @@ pub struct Bounds {
 impl Bounds {
     /// The number of floats.
     pub const COUNT: usize = 3 + REFINEMENTS;
-    /// Their size in bytes.
-    pub const BYTES: usize = 4 * Self::COUNT;
 
-    /// The floats in little-endian order.
-    pub fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        let numbers = [self.scale, self.norm].into_iter().chain(self.residuals);
-        for (bytes, number) in bytes.as_chunks_mut().0.iter_mut().zip(numbers) {
-            *bytes = number.to_le_bytes();
-        }
-        bytes
-    }
-
-    /// Reads the floats: the inverse of [`to_bytes`](Bounds::to_bytes).
-    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Bounds {
-        let [scale, norm, residuals @ ..]: [f32; Self::COUNT] =
-            std::array::from_fn(|i| f32::from_le_bytes(std::array::from_fn(|b| bytes[4 * i + b])));
-        Bounds { scale, norm, residuals }
+    /// The floats in the order of files.
+    pub fn to_array(self) -> [f32; Self::COUNT] {
+        let mut numbers = [self.scale, self.norm, 0.0, 0.0, 0.0, 0.0, 0.0];
+        numbers[2..].copy_from_slice(&self.residuals);
+        numbers
     }
 
     /// Whether these can be the bounds of a row of finite weights.
     pub fn is_valid(&self) -> bool {
         let norms = |residual: &f32| *residual >= 0.0;
         self.scale.is_finite() && self.norm >= 0.0 && self.residuals.iter().all(norms)
+    }
+}
+
+/// The bounds of rows as they are stored: the scales of all rows, their norms, and their residuals for
+/// each number of refinements, little-endian floats.
+#[derive(Clone, Copy, Debug)]
+pub struct RowBounds<'a> {
+    numbers: [&'a [[u8; 4]]; Bounds::COUNT],
+}
+
+impl<'a> RowBounds<'a> {
+    /// The bounds in these bytes.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let numbers = bytes.as_chunks().0;
+        let rows = numbers.len() / Bounds::COUNT;
+        Self { numbers: std::array::from_fn(|number| &numbers[number * rows..][..rows]) }
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.numbers[0].len()
+    }
+
+    /// The bounds of a row.
+    #[inline]
+    pub fn row(&self, row: usize) -> Bounds {
+        let [scale, norm, residuals @ ..] =
+            self.numbers.map(|numbers| f32::from_le_bytes(numbers[row]));
+        Bounds { scale, norm, residuals }
+    }
+
+    /// The residual of a row with so many refinements.
+    #[inline]
+    pub fn residual(&self, row: usize, refinements: usize) -> f32 {
+        f32::from_le_bytes(self.numbers[2 + refinements][row])
+    }
+
+    /// The scale, the norm and a residual of a row.
+    #[inline(always)]
+    fn some(&self, row: usize, refinements: usize) -> [f32; 3] {
+        let [scale, norm] = [0, 1].map(|number| f32::from_le_bytes(self.numbers[number][row]));
+        [scale, norm, self.residual(row, refinements)]
     }
 }
 
@@ -163,51 +226,97 @@ fn missed(row: &[f64], scale: f32, cut: usize) -> f64 {
     row.iter().map(missed).sum()
 }
 
-/// Writes the codes of a row and their refinements, and returns its bounds.
-///
-/// A row with a weight that is not finite has infinite residuals.
-///
-/// # Panics
-/// If the lengths of `codes` and `refinements` are not [`code_bytes`] and [`refinement_bytes`], or
-/// there is not a factor for every column.
-pub fn pack(row: &[f32], factors: &[f32], codes: &mut [u8], refinements: &mut [u8]) -> Bounds {
+/// A row whose columns are divided by their factors.
+fn scaled<'a>(row: &'a [f32], factors: &'a [f32]) -> impl Iterator<Item = f64> + 'a {
     assert_eq!(factors.len(), row.len(), "factors");
-    assert_eq!(codes.len(), code_bytes(row.len()), "codes");
-    assert_eq!(refinements.len(), refinement_bytes(row.len()), "refinements");
-    codes.fill(0);
-    refinements.fill(0);
+    row.iter().zip(factors).map(|(&w, &factor)| f64::from(w) / f64::from(factor))
+}
+
+/// The scale and the norms of a row whose columns have these factors, one for each. The residuals of
+/// a row with a weight that is not finite are infinite.
+pub fn bounds(row: &[f32], factors: &[f32]) -> Bounds {
     // SLACK covers the rounding of the quotients.
-    let row: Vec<f64> =
-        row.iter().zip(factors).map(|(&w, &factor)| f64::from(w) / f64::from(factor)).collect();
+    let row: Vec<f64> = scaled(row, factors).collect();
     let norm: f64 = row.iter().map(|w| w.powi(2)).sum();
     if !(norm.sqrt() as f32).is_finite() || row.is_empty() {
         let [norm, residual] = [f32::INFINITY; 2];
         return Bounds { scale: 0.0, norm, residuals: [residual; _] };
     }
     let scale = best_scale(&row, norm);
-    let (codes, refinements) =
-        (codes.as_chunks_mut::<CODES>().0, refinements.as_chunks_mut::<BITS>().0);
-    let blocks = codes.len();
-    let inverse = inverse(scale);
-    for (b, weights) in row.chunks(BLOCK).enumerate() {
-        for (column, &w) in weights.iter().enumerate() {
-            let (part, i) = (column / PART, column % PART);
-            let code = code(w, inverse);
-            let (low, fifth) = (code >> REFINEMENTS & 15, code >> (REFINEMENTS + 4));
-            codes[b][part % 4 * PART + i] |= low << (part / 4 * 4);
-            codes[b][BLOCK / 2 + i] |= fifth << part;
-            for refinement in 0..REFINEMENTS {
-                let bit = code >> (REFINEMENTS - 1 - refinement) & 1;
-                refinements[refinement * blocks + b][i] |= bit << part;
-            }
-        }
-    }
     let up = |square: f64| ((square.sqrt() * (1.0 + SLACK)) as f32).next_up();
     let residuals = std::array::from_fn(|level| up(missed(&row, scale, REFINEMENTS - level)));
     Bounds { scale, norm: up(norm), residuals }
 }
 
-/// The best of a few scales: the one with the smallest residual for six bits.
+/// Writes the first bits of the codes of a row whose columns have these factors, given the scale of
+/// its [`bounds`].
+///
+/// # Panics
+/// If the length of `codes` is not [`code_bytes`], or there is not a factor for every column.
+pub fn pack(row: &[f32], factors: &[f32], scale: f32, codes: &mut [u8]) {
+    assert_eq!(codes.len(), code_bytes(row.len()), "codes");
+    codes.fill(0);
+    let blocks = codes.as_chunks_mut::<CODES>().0.iter_mut();
+    for (out, codes) in blocks.zip(block_codes(row, factors, scale)) {
+        let registers = out.as_chunks_mut::<PART>().0;
+        for (codes, place) in codes.as_chunks::<PART>().0.iter().zip(PLACES) {
+            for (i, code) in codes.iter().enumerate() {
+                let first = code >> REFINEMENTS;
+                match place {
+                    Place::Bits { register, shift } => registers[register][i] |= first << shift,
+                    Place::Spare { shift } => {
+                        for (bit, register) in registers.iter_mut().enumerate() {
+                            register[i] |= (first >> bit & 1) << shift;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes a refinement of the codes of a row, as [`pack`] writes the first bits.
+///
+/// # Panics
+/// If the length of `bits` is not [`refinement_bytes`], or there is not a factor for every column.
+pub fn pack_refinement(
+    row: &[f32],
+    factors: &[f32],
+    scale: f32,
+    refinement: usize,
+    bits: &mut [u8],
+) {
+    assert_eq!(bits.len(), refinement_bytes(row.len()), "bits");
+    assert!(refinement < REFINEMENTS, "refinements");
+    bits.fill(0);
+    let blocks = bits.as_chunks_mut::<BITS>().0.iter_mut();
+    for (out, codes) in blocks.zip(block_codes(row, factors, scale)) {
+        for (part, codes) in codes.as_chunks::<PART>().0.iter().enumerate() {
+            for (out, code) in out.iter_mut().zip(codes) {
+                *out |= (code >> (REFINEMENTS - 1 - refinement) & 1) << part;
+            }
+        }
+    }
+}
+
+/// The seven-bit codes of a row in blocks. Those of columns beyond the row are 0.
+fn block_codes<'a>(
+    row: &'a [f32],
+    factors: &'a [f32],
+    scale: f32,
+) -> impl Iterator<Item = [u8; BLOCK]> + 'a {
+    let inverse = inverse(scale);
+    let mut weights = scaled(row, factors);
+    (0..row.len().div_ceil(BLOCK)).map(move |_| {
+        let mut codes = [0; BLOCK];
+        for (out, w) in codes.iter_mut().zip(&mut weights) {
+            *out = code(w, inverse);
+        }
+        codes
+    })
+}
+
+/// The best of a few scales: the one with the smallest residual for five bits.
 fn best_scale(row: &[f64], norm: f64) -> f32 {
     let largest = row.iter().fold(0.0f64, |max, w| max.max(w.abs()));
     let scale = |range: f64| (range / f64::from(RANGE)) as f32;
@@ -215,7 +324,7 @@ fn best_scale(row: &[f64], norm: f64) -> f32 {
     let clips = CLIPS.map(|clip| clip * deviation).into_iter().filter(|clip| *clip < largest);
     let mut best = (f64::INFINITY, 0.0);
     for scale in clips.chain([largest]).map(scale) {
-        let missed = missed(row, scale, 1);
+        let missed = missed(row, scale, REFINEMENTS - SCANNED);
         if missed < best.0 {
             best = (missed, scale);
         }
@@ -245,8 +354,13 @@ pub struct Query {
     /// The bounds of products with the high halves, and with both.
     high: Errors,
     full: Errors,
-    /// The norm of the vector.
+    /// The norm of what the anchors leave of the vector, and an upper bound of that of the whole.
     norm: f64,
+    whole: f64,
+    /// What the anchors leave of the vector.
+    rest: Vec<f64>,
+    /// How much of each anchor is in the vector, in units of the anchor's products.
+    parts: Vec<f32>,
 }
 
 /// What bounds the difference between a product with a row and the product of their codes.
@@ -266,41 +380,45 @@ struct Errors {
 
 impl Errors {
     /// The errors for `n` codes that have a `step` and the sum `total`, of a vector with this norm
-    /// whose difference from its codes has at most the norm `missed`.
-    fn new(n: usize, step: f64, total: f64, norm: f64, missed: f64) -> Self {
+    /// whose difference from its codes has at most the norm `missed`. Of products with `known`, which
+    /// is added to the vector, `known.constant` is unknown.
+    fn new(n: usize, step: f64, total: f64, norm: f64, missed: f64, known: Sizes) -> Self {
         let n = n as f64;
         let unit = f64::from(f32::EPSILON) / 2.0;
         let rounding = n * unit / (1.0 - n * unit);
         // SLACK covers the rounding of the coarse value and of the bounds themselves.
         let per_residual = (norm + missed) * (1.0 + SLACK);
-        let per_norm = (rounding * norm + missed) * (1.0 + SLACK) + per_residual * SLACK;
-        Self { total, step, per_residual, per_norm, constant: n * f64::from(f32::from_bits(1)) }
+        // The whole product and those with the anchors are summed in f32.
+        let summed = norm + 2.0 * known.norm;
+        let coarse = (per_residual + known.norm) * SLACK;
+        let per_norm = (rounding * summed + missed) * (1.0 + SLACK) + coarse;
+        let constant = n * f64::from(f32::from_bits(1)) + known.constant;
+        Self { total, step, per_residual, per_norm, constant }
     }
 }
 
 impl Query {
-    /// Sets the vector. Returns `false` if it has no bounds, because it is too long or not finite.
-    pub fn set(&mut self, x: &[f32]) -> bool {
-        self.set_values(x.len(), x.iter().map(|&x| f64::from(x)))
-    }
-
-    /// Sets the vector for rows whose columns have these factors, one for each. Returns `false` if it
-    /// has no bounds.
-    pub fn set_scaled(&mut self, x: &[f32], factors: &[f32]) -> bool {
-        let pairs = x.iter().zip(factors);
-        // Products of two f32 are exact.
-        let values = pairs.map(|(&x, &factor)| f64::from(x) * f64::from(factor));
-        factors.len() == x.len() && self.set_values(x.len(), values)
-    }
-
-    fn set_values(&mut self, n: usize, values: impl Iterator<Item = f64> + Clone) -> bool {
-        if n == 0 || n > MAX_COLS || !values.clone().all(f64::is_finite) {
+    /// Sets the vector for rows whose columns have these factors, one for each, and whose products
+    /// with the anchors are known. Returns `false` if it has no bounds, because it is too long or not
+    /// finite.
+    pub fn set(&mut self, x: &[f32], factors: &[f32], anchors: &Anchors) -> bool {
+        let n = x.len();
+        if factors.len() != n || n == 0 || n > MAX_COLS {
             return false;
         }
+        self.rest.clear();
+        // Products of two f32 are exact.
+        let values = x.iter().zip(factors).map(|(&x, &factor)| f64::from(x) * f64::from(factor));
+        self.rest.extend(values);
+        let known = anchors.project(&mut self.rest, &mut self.parts);
+        if !self.rest.iter().all(|x| x.is_finite()) {
+            return false;
+        }
+        let values = &self.rest;
         // Limits codes so that both halves are an i8, and a sum of n products with seven-bit codes
         // fits in an i32.
         let most = (i32::MAX as usize / (RANGE as usize * n)).min(127 * 256 + 127) as f64;
-        let largest = values.clone().fold(0.0f64, |max, x| max.max(x.abs()));
+        let largest = values.iter().fold(0.0f64, |max, x| max.max(x.abs()));
         let step = largest / most;
         let inverse = if largest > 0.0 { most / largest } else { 0.0 };
         let base = 2 * (most as i32 / 255 + 1);
@@ -314,7 +432,7 @@ impl Query {
         let [high, low] = &mut self.halves;
         let columns =
             high.iter_mut().zip(low).flat_map(|(high, low)| high.0.iter_mut().zip(&mut low.0));
-        for (x, (high, low)) in values.zip(columns) {
+        for (&x, (high, low)) in values.iter().zip(columns) {
             let code = (x * inverse).round_ties_even().clamp(-most, most);
             norm += x * x;
             let code = code as i32;
@@ -326,13 +444,19 @@ impl Query {
             }
         }
         let norm = norm.sqrt() * (1.0 + SLACK);
-        // The second term covers the rounding of `step * code`.
-        let [high, full] = missed.map(|missed| missed.sqrt() * (1.0 + SLACK) + norm * SLACK);
+        // The second term covers the rounding of `step * code` and of what the anchors leave.
+        let rounding = (norm + 2.0 * known.norm) * SLACK;
+        let [high, full] = missed.map(|missed| missed.sqrt() * (1.0 + SLACK) + rounding);
         let unit = f64::from(base);
-        self.high = Errors::new(n, unit * step, totals[0] / unit, norm, high);
-        self.full = Errors::new(n, step, totals[1], norm, full);
-        (self.norm, self.base) = (norm, base);
+        self.high = Errors::new(n, unit * step, totals[0] / unit, norm, high, known);
+        self.full = Errors::new(n, step, totals[1], norm, full, known);
+        (self.norm, self.whole, self.base) = (norm, norm + known.norm, base);
         true
+    }
+
+    /// The norm of what the anchors leave of the vector.
+    pub fn norm(&self) -> f64 {
+        self.norm
     }
 
     /// The unit of the high halves.
@@ -359,17 +483,19 @@ impl Query {
 
     /// The interval of floats, inclusive, that contains the product with a row. `sum` is the sum of
     /// the products of codes with the given number of refinements and the codes of this vector in
-    /// the given precision. The interval is infinite if nothing is known.
+    /// the given precision, and `known` is what the [`Anchors`] tell. The interval is infinite if
+    /// nothing is known.
     #[inline]
     pub fn enclose(
         &self,
         precision: Precision,
-        sum: i32,
         refinements: usize,
-        row: &Bounds,
+        (sum, known): (i32, f32),
+        rows: RowBounds<'_>,
+        row: usize,
     ) -> (f32, f32) {
-        let (errors, residual) = (self.errors(precision), row.residuals[refinements]);
-        self.interval(errors, sum, refinements, row.scale, row.norm, residual)
+        let bounds = rows.some(row, refinements);
+        self.interval(self.errors(precision), refinements, (sum, known), bounds)
     }
 
     fn errors(&self, precision: Precision) -> &Errors {
@@ -384,22 +510,20 @@ impl Query {
     fn interval(
         &self,
         errors: &Errors,
-        sum: i32,
         refinements: usize,
-        scale: f32,
-        norm: f32,
-        residual: f32,
+        (sum, known): (i32, f32),
+        [scale, norm, residual]: [f32; 3],
     ) -> (f32, f32) {
         let (norm, residual) = (f64::from(norm), f64::from(residual));
         // Integers far below 2^53, which are exact.
         let unit = f64::from(1 << (REFINEMENTS - refinements));
-        let sum = (2.0 * f64::from(sum) + errors.total) * unit - f64::from(RANGE) * errors.total;
-        let coarse = f64::from(scale) * errors.step * sum;
+        let sum = 2.0 * f64::from(sum) + (unit - f64::from(RANGE)) * errors.total;
+        let coarse = f64::from(scale) * errors.step * sum + f64::from(known);
         let error = residual * errors.per_residual + norm * errors.per_norm + errors.constant;
         let low = ((coarse - error) as f32).next_down();
         let high = ((coarse + error) as f32).next_up();
         // Written so that NaN fails the test.
-        let known = (coarse.abs() + error < HUGE) & (norm * self.norm < HUGE);
+        let known = (coarse.abs() + error < HUGE) & (norm * self.whole < HUGE);
         (if known { low } else { f32::NEG_INFINITY }, if known { high } else { f32::INFINITY })
     }
 }
@@ -409,30 +533,32 @@ impl Query {
 pub(crate) fn enclose(
     query: &Query,
     precision: Precision,
-    sums: &[i32],
-    rows: &[[u8; Bounds::BYTES]],
-    low: &mut [f32],
-    high: &mut [f32],
+    refinements: usize,
+    (sums, known): (&[i32], &[f32]),
+    (rows, first): (RowBounds<'_>, usize),
+    [low, high]: [&mut [f32]; 2],
 ) {
-    /// Number of rows whose bounds are gathered at a time.
-    const ROWS: usize = 16;
     let errors = *query.errors(precision);
-    let sums = sums.chunks(ROWS).zip(rows.chunks(ROWS));
-    let ends = low.chunks_mut(ROWS).zip(high.chunks_mut(ROWS));
-    for ((some, rows), (low, high)) in sums.zip(ends) {
-        let (mut sums, mut bounds) = ([0; ROWS], [[0.0; ROWS]; 3]);
-        sums[..some.len()].copy_from_slice(some);
-        for (i, row) in rows.iter().enumerate() {
-            let row = Bounds::from_bytes(row);
-            (bounds[0][i], bounds[1][i], bounds[2][i]) = (row.scale, row.norm, row.residuals[0]);
-        }
-        let [scales, norms, residuals] = bounds;
-        let mut ends = [[0.0; ROWS]; 2];
-        for i in 0..ROWS {
-            (ends[0][i], ends[1][i]) =
-                query.interval(&errors, sums[i], 0, scales[i], norms[i], residuals[i]);
-        }
-        low.copy_from_slice(&ends[0][..low.len()]);
-        high.copy_from_slice(&ends[1][..high.len()]);
+    let numbers = [0, 1, 2 + refinements].map(|number| &rows.numbers[number][first..]);
+    let [scales, norms, residuals] = numbers.map(|numbers| &numbers[..sums.len()]);
+    let (known, low, high) =
+        (&known[..sums.len()], &mut low[..sums.len()], &mut high[..sums.len()]);
+    for i in 0..sums.len() {
+        let bounds = [scales[i], norms[i], residuals[i]].map(f32::from_le_bytes);
+        (low[i], high[i]) = query.interval(&errors, refinements, (sums[i], known[i]), bounds);
     }
+}
+
+/// The sum of the products of two vectors of equal length.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    /// Number of sums side by side, so that no addition waits for the one before.
+    const LANES: usize = 8;
+    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum::<f64>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f64>()
 }

@@ -1,26 +1,38 @@
 //! Plain Rust, one code at a time.
 
-use super::{BITS, BLOCK, CODES, HalfBlock, PART, Precision, Query, REFINEMENTS};
+use super::{
+    BITS, CODES, FIRST_BITS, HalfBlock, PART, PLACES, Place, Precision, Query, REFINEMENTS,
+};
 
 /// See [`Kernels::scan`](crate::Kernels::scan), which checks the lengths.
 pub(crate) fn scan(
     codes: &[[u8; CODES]],
+    planes: &[&[[u8; BITS]]],
     queries: &[Query],
     precision: Precision,
     out: &mut [i32],
 ) {
     let rows = out.len() / queries.len();
     for (query, out) in queries.iter().zip(out.chunks_exact_mut(rows)) {
-        for (row, out) in codes.chunks_exact(query.blocks()).zip(out) {
-            *out = join(products(row, query.halves(query.blocks()), code), query, precision);
+        let (blocks, x) = (query.blocks(), query.halves(query.blocks()));
+        for (row, (codes, out)) in codes.chunks_exact(blocks).zip(out).enumerate() {
+            *out = join(products(codes, x, code), query, precision) << REFINEMENTS;
+            for (plane, bits) in planes.iter().enumerate() {
+                *out += refined(&bits[row * blocks..][..blocks], plane, query, precision);
+            }
         }
     }
 }
 
-/// The code of a column in a block.
+/// The first bits of a column in a block.
 fn code(block: &[u8; CODES], part: usize, i: usize) -> u8 {
-    let low = block[part % 4 * PART + i] >> (part / 4 * 4) & 15;
-    low | (block[BLOCK / 2 + i] >> part & 1) << 4
+    match PLACES[part] {
+        Place::Bits { register, shift } => block[register * PART + i] >> shift & 7,
+        Place::Spare { shift } => {
+            let bit = |bit: usize| (block[bit * PART + i] >> shift & 1) << bit;
+            (0..FIRST_BITS).map(bit).sum()
+        }
+    }
 }
 
 /// See [`Kernels::refine_scan`](crate::Kernels::refine_scan), which checks the lengths.
@@ -34,11 +46,16 @@ pub(crate) fn refine(
 ) {
     let blocks = query.blocks();
     for (&row, out) in rows.iter().zip(sums) {
-        let start = (row as usize * REFINEMENTS + refinement) * blocks;
-        let bits = &bits[start..start + blocks];
-        let products = products(bits, query.halves(blocks), |block, part, i| block[i] >> part & 1);
-        *out = 2 * *out + join(products, query, precision);
+        let bits = &bits[row as usize * blocks..][..blocks];
+        *out += refined(bits, refinement, query, precision);
     }
+}
+
+/// What the bits of a refinement add to a sum.
+fn refined(bits: &[[u8; BITS]], refinement: usize, query: &Query, precision: Precision) -> i32 {
+    let bit = |block: &[u8; BITS], part: usize, i: usize| block[i] >> part & 1;
+    let products = products(bits, query.halves(query.blocks()), bit);
+    join(products, query, precision) << (REFINEMENTS - 1 - refinement)
 }
 
 /// The sum of products with the codes of a vector, given those with their halves. The sum of the

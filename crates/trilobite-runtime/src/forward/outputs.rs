@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use trilobite_kernels::scan::RowBounds;
+
 use super::buffers::{BatchRow, Buffers};
 use super::{Forward, SessionOptions};
 use crate::head::{Head, Largest, Logits, MAX_INPUTS};
@@ -107,7 +109,7 @@ impl Forward {
             weights: head,
             codes: model.bytes(&scan.codes),
             refinements: model.bytes(&scan.refinements),
-            bounds: model.bytes(&scan.bounds).as_chunks().0,
+            bounds: RowBounds::new(model.bytes(&scan.bounds)),
             factors: &scan.factors,
         };
         let Buffers { x, normed, .. } = &mut self.buffers;

@@ -1,7 +1,9 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use trilobite_kernels::scan::{pack, refinement_bytes};
-use trilobite_kernels::{DenseType, Workspace};
+use trilobite_kernels::scan::{
+    self, Bounds, RowBounds, code_bytes, pack, pack_refinement, refinement_bytes,
+};
+use trilobite_kernels::{DenseMatrix, DenseType, Kernels, Workspace};
 
 use super::*;
 use crate::{Sampler, Sampling, argmax};
@@ -12,7 +14,7 @@ struct Copied {
     weights: Vec<u8>,
     codes: Vec<u8>,
     refinements: Vec<u8>,
-    bounds: Vec<[u8; Bounds::BYTES]>,
+    bounds: Vec<u8>,
     factors: Vec<f32>,
 }
 
@@ -22,19 +24,27 @@ impl Copied {
         let (weights, bounds) = (Vec::new(), Vec::new());
         // Any factors are right.
         let factors = (0..cols).map(|column| [1.0, 0.7, 2.3][column % 3]).collect();
+        let mut of_rows = Vec::new();
         let codes = vec![0; rows.len() * code_bytes(cols)];
-        let refinements = vec![0; rows.len() * refinement_bytes(cols)];
+        let plane = rows.len() * refinement_bytes(cols);
+        let refinements = vec![0; REFINEMENTS * plane];
         let mut head = Self { cols, weights, codes, refinements, bounds, factors };
         let codes = head.codes.chunks_exact_mut(code_bytes(cols));
-        let refinements = head.refinements.chunks_exact_mut(refinement_bytes(cols));
-        for ((row, codes), refinements) in rows.iter().zip(codes).zip(refinements) {
+        for (index, (row, codes)) in rows.iter().zip(codes).enumerate() {
             let bits: Vec<u16> = row.iter().map(|w| (w.to_bits() >> 16) as u16).collect();
             head.weights.extend(bits.iter().flat_map(|bits| bits.to_le_bytes()));
             let stored: Vec<f32> =
                 bits.iter().map(|&bits| f32::from_bits(u32::from(bits) << 16)).collect();
-            let bounds = pack(&stored, &head.factors, codes, refinements);
-            head.bounds.push(bounds.to_bytes());
+            let bounds = scan::bounds(&stored, &head.factors);
+            pack(&stored, &head.factors, bounds.scale, codes);
+            for (refinement, plane) in head.refinements.chunks_exact_mut(plane).enumerate() {
+                let bits = &mut plane[index * refinement_bytes(cols)..][..refinement_bytes(cols)];
+                pack_refinement(&stored, &head.factors, bounds.scale, refinement, bits);
+            }
+            of_rows.push(bounds.to_array());
         }
+        let numbers = (0..Bounds::COUNT).flat_map(|i| of_rows.iter().map(move |row| row[i]));
+        head.bounds = numbers.flat_map(f32::to_le_bytes).collect();
         head
     }
 
@@ -43,18 +53,22 @@ impl Copied {
             weights: self.weights(),
             codes: &self.codes,
             refinements: &self.refinements,
-            bounds: &self.bounds,
+            bounds: RowBounds::new(&self.bounds),
             factors: &self.factors,
         }
     }
 
+    fn rows(&self) -> usize {
+        self.weights.len() / 2 / self.cols
+    }
+
     fn weights(&self) -> DenseMatrix<'_> {
-        let rows = self.bounds.len();
+        let rows = self.rows();
         DenseMatrix::new(DenseType::BF16, &self.weights, rows, self.cols).unwrap()
     }
 
     fn all(&self, x: &[f32]) -> Vec<f32> {
-        let mut out = vec![0.0; self.bounds.len()];
+        let mut out = vec![0.0; self.rows()];
         let kernels = Kernels::detect().unwrap();
         let (rows, workspace) = (0..out.len(), &mut Workspace::default());
         kernels.dense_gemm(&self.weights(), rows, x, workspace, &mut out);
@@ -63,7 +77,16 @@ impl Copied {
 
     /// Runs a search and compares its result with all logits. Returns the number of logits found.
     fn check(&self, workers: &mut Workers, x: &[f32], largest: Largest) -> Option<usize> {
-        let mut search = Search::default();
+        self.check_with(&mut Search::default(), workers, x, largest)
+    }
+
+    fn check_with(
+        &self,
+        search: &mut Search,
+        workers: &mut Workers,
+        x: &[f32],
+        largest: Largest,
+    ) -> Option<usize> {
         search.run(workers, self.head(), x, [largest]);
         let (all, found) = (self.all(x), search.found(0)?);
         for (index, value) in found.values().iter().enumerate() {
@@ -185,6 +208,86 @@ fn searches_find_the_largest_logits_of_random_heads() {
     }
     assert!(searches > 2_000 && near > 2_000, "{searches} and {near} searches");
     assert!(found < 60 * searches, "{found} logits");
+}
+
+/// Hidden states with a large part in common, and an own part in a few directions.
+fn alike(random: &mut Random, cols: usize) -> impl FnMut(&mut Random) -> Vec<f32> + use<> {
+    let directions = random.rows(6, cols);
+    move |random| {
+        let own: Vec<f32> = (0..6).map(|_| random.normal()).collect();
+        let mut x: Vec<f32> = random.vector(cols).iter().map(|x| 0.2 * x).collect();
+        for (index, direction) in directions.iter().enumerate() {
+            let part = if index == 0 { 4.0 } else { own[index] };
+            x.iter_mut().zip(direction).for_each(|(x, d)| *x += part * d);
+        }
+        x
+    }
+}
+
+#[test]
+fn fewer_bits_are_read_of_inputs_that_are_alike() {
+    let mut random = random(9);
+    let (rows, cols) = (2_000, 256);
+    let mut workers = Workers::new(2, 0).unwrap();
+    let head = Copied::new(&random.rows(rows, cols));
+    let mut next = alike(&mut random, cols);
+    let mut search = Search::default();
+    let mut fourth = 0;
+    for round in 0..200 {
+        let x = next(&mut random);
+        let largest = [Largest::count(1), Largest::count(5)][round % 2];
+        assert!(head.check_with(&mut search, &mut workers, &x, largest).is_some());
+        let found = search.found(0).unwrap();
+        if round < 16 {
+            // At first five bits are read of all rows.
+            assert_eq!((found.anchors(), &found.refined()[..2]), (0, &[rows, rows][..]));
+        }
+        if round >= 100 {
+            assert!(found.anchors() > 0);
+            fourth += found.refined()[0];
+        }
+    }
+    // Then three bits are enough for most.
+    assert!(fourth < 100 * rows / 3, "{fourth} rows of 100 searches read with a fourth bit");
+}
+
+#[test]
+fn anchors_are_not_looked_for_where_they_do_not_help() {
+    let mut random = random(10);
+    let mut workers = Workers::new(2, 0).unwrap();
+    let head = Copied::new(&random.rows(1_000, 640));
+    let mut search = Search::default();
+    for _ in 0..100 {
+        let x = random.vector(640);
+        head.check_with(&mut search, &mut workers, &x, Largest::count(1));
+        assert!(search.anchors.is_empty());
+    }
+}
+
+#[test]
+fn several_inputs_with_anchors_find_what_each_finds_alone() {
+    let mut random = random(11);
+    let cols = 256;
+    let mut workers = Workers::new(3, 0).unwrap();
+    let heads = [1_500, 1_100].map(|rows| Copied::new(&random.rows(rows, cols)));
+    let mut next = alike(&mut random, cols);
+    let mut search = Search::default();
+    for round in 0..90 {
+        // Another head has other products.
+        let head = &heads[round / 60];
+        let n = 1 + round % MAX_INPUTS;
+        let x: Vec<f32> = (0..n).flat_map(|_| next(&mut random)).collect();
+        let largest = Largest { within: 3.0, ..Largest::count(1 + round % 7) };
+        search.run(&mut workers, head.head(), &x, std::iter::repeat_n(largest, n));
+        for (input, x) in x.chunks(cols).enumerate() {
+            let all = head.all(x);
+            let found = search.found(input).unwrap();
+            assert_eq!(largest_of(found, largest), largest_of(Logits::all(&all), largest));
+            // Few enough anchors were learnt by then that some rounds have none.
+            assert!(found.anchors() == 0 || round % 60 > 2, "{round}");
+        }
+    }
+    assert!(!search.anchors.is_empty());
 }
 
 #[test]
