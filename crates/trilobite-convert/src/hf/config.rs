@@ -2,6 +2,7 @@
 
 mod classes;
 mod defaults;
+mod excluded;
 mod experts;
 mod rope;
 #[cfg(test)]
@@ -9,14 +10,16 @@ mod tests;
 
 use trilobite_format::keys::model as keys;
 use trilobite_format::model::{
-    Architecture, Fault, Hyperparameters, Role, Rope, Scales, Window, limits,
+    Architecture, Fault, Hyperparameters, Role, Rope, Scales, Window, limits, tensors,
 };
 
 use super::names;
 use crate::Error;
 use crate::hf::json::{Object, brief};
+use crate::source::Shards;
 use classes::Class;
 use defaults::Defaults;
+use excluded::Excluded;
 use rope::Rotary;
 
 /// The names of a parameter of RoPE, in the order in which they take precedence.
@@ -50,7 +53,7 @@ pub(crate) struct HfConfig {
     pub(crate) input_norms: bool,
     /// The modules in `modules_to_not_convert`. `None` if the key is absent: then all projections
     /// are ternary, and the head is dense.
-    pub(crate) excluded: Option<Vec<String>>,
+    pub(crate) excluded: Option<Excluded>,
     /// The divisors of RoPE frequencies, if they are scaled.
     pub(crate) rope_divisors: Vec<(Role, Vec<f32>)>,
     /// Notes for the user about values with an unexpected meaning.
@@ -412,10 +415,7 @@ fn mlx(object: &Object<'_>) -> Result<Option<MlxSettings>, Error> {
 }
 
 /// Reads `quantization_config`, with the defaults of transformers.
-fn quantization(
-    object: &Object<'_>,
-    old: bool,
-) -> Result<(Quantization, Option<Vec<String>>), Error> {
+fn quantization(object: &Object<'_>, old: bool) -> Result<(Quantization, Option<Excluded>), Error> {
     let Some(settings) = object.object("quantization_config.")? else {
         let stated = object.bool("is_bitnet_config")? == Some(true);
         let quantization = match (old, stated) {
@@ -443,21 +443,7 @@ fn quantization(
         }
         _ => return Err(settings.bad("linear_class", "\"autobitlinear\" or \"bitlinear\"")),
     };
-    Ok((quantization, excluded(&settings)?))
-}
-
-fn excluded(settings: &Object<'_>) -> Result<Option<Vec<String>>, Error> {
-    const KEY: &str = "modules_to_not_convert";
-    let Some(list) = settings.get(KEY) else { return Ok(None) };
-    let names: Option<Vec<String>> = list
-        .as_array()
-        .and_then(|list| list.iter().map(|name| Some(name.as_str()?.to_owned())).collect());
-    let names = names.ok_or_else(|| settings.bad(KEY, "a list of module names"))?;
-    // transformers treats them as regular expressions; published files use plain names only.
-    if names.iter().any(|name| name.is_empty() || name.contains(|c| "*+?[](){}|^$\\".contains(c))) {
-        return Err(settings.bad(KEY, "plain module names"));
-    }
-    Ok(Some(names))
+    Ok((quantization, Excluded::read(&settings)?))
 }
 
 impl HfConfig {
@@ -495,13 +481,20 @@ impl HfConfig {
 
     /// Whether a module (`model.layers.0.mlp.up_proj`, `lm_head`) is kept dense.
     pub(crate) fn is_excluded(&self, module: &str) -> bool {
-        match &self.excluded {
-            None => module == names::HEAD,
-            Some(names) => names.iter().any(|name| {
-                module.ends_with(name.as_str())
-                    || module.starts_with(&format!("{name}."))
-                    || module.contains(&format!(".{name}."))
-            }),
+        self.excluded.as_ref().map_or(module == names::HEAD, |excluded| excluded.contains(module))
+    }
+
+    /// Decides by the stored tensors about the modules that `modules_to_not_convert` names loosely.
+    pub(crate) fn settle(&mut self, shards: &Shards<'_>) {
+        let has = |role: Role, _| role == Role::Head;
+        let all = tensors(&self.model, has).into_iter();
+        let modules: Vec<String> = all
+            .filter(|tensor| tensor.role.is_projection() || tensor.role == Role::Head)
+            .filter_map(|tensor| self.module(tensor.role, tensor.layer))
+            .collect();
+        if let Some(excluded) = &mut self.excluded {
+            let offline = matches!(self.quantization, Quantization::Offline { .. });
+            excluded.settle(&modules, offline, self.input_norms, shards);
         }
     }
 }

@@ -68,6 +68,7 @@ pub(crate) fn plan<'a>(checkpoint: &'a Checkpoint, options: &Options) -> Result<
     let mut shards = checkpoint.shards()?;
     base_names(&mut shards, &source)?;
     fused::divide(&mut shards, &source.model)?;
+    source.settle(&shards);
     let embedding = embedding::complete(checkpoint, object, &mut source, &shards)?;
     if source.input_norms && embedding.is_none() && !source.is_excluded(HEAD) {
         let what = "a norm of the head's input (`use_rms_norm`, and `modules_to_not_convert` does not \

@@ -204,6 +204,81 @@ fn modules_that_are_not_to_be_converted_stay_dense() {
     contains(&report.notes[0], "modules_to_not_convert keeps 1 projections dense");
 }
 
+/// A model of eleven layers, where `dense` says which are stored dense.
+fn eleven_layers(mut tiny: Tiny, dense: fn(u64) -> bool) -> Tiny {
+    tiny.config["num_hidden_layers"] = json!(11);
+    let rest = tiny.tensors.iter().filter(|(name, _)| !name.starts_with(&block(""))).cloned();
+    let mut all: Vec<_> = rest.collect();
+    for layer in 0..11 {
+        let mut one = if dense(layer) { tiny.clone().with_dense(|_, _| 0.3) } else { tiny.clone() };
+        one.tensors.retain(|(name, _)| name.starts_with(&block("")));
+        let renamed = |(name, tensor): (String, _)| {
+            (name.replacen("layers.0", &format!("layers.{layer}"), 1), tensor)
+        };
+        all.extend(one.tensors.into_iter().map(renamed));
+    }
+    tiny.tensors = all;
+    tiny
+}
+
+#[test]
+fn stored_weights_tell_which_layers_a_number_means() {
+    let kept = |tiny: &Tiny| {
+        let file = tiny.converted();
+        let gguf = Gguf::parse(&file).unwrap();
+        let is_dense = |layer: &u64| {
+            let name = format!("blk.{layer}.ffn_up.weight");
+            gguf.tensor(&name).unwrap().ty == TensorType::F32
+        };
+        (0..11).filter(is_dense).collect::<Vec<u64>>()
+    };
+    let list = |tiny: &mut Tiny, name: &str| {
+        tiny.config["quantization_config"]["modules_to_not_convert"] = json!([name, "lm_head"]);
+    };
+    // The layer itself, and all whose numbers begin alike, as transformers reads the entry.
+    let mut one = eleven_layers(Tiny::llama(), |layer| layer == 1);
+    let mut both = eleven_layers(Tiny::llama(), |layer| [1, 10].contains(&layer));
+    for name in ["model.layers.1", "layers.1", "model.layers.1.", "layers.1."] {
+        list(&mut one, name);
+        assert_eq!(kept(&one), [1], "{name}");
+    }
+    for name in ["model.layers.1", "layers.1"] {
+        list(&mut both, name);
+        assert_eq!(kept(&both), [1, 10], "{name}");
+    }
+    // Transformers 4 does not convert what is inside such a module, transformers 5 does.
+    for (tiny, dense) in [(Tiny::llama(), false), (Tiny::llama().with_dense(|_, _| 0.3), true)] {
+        let mut tiny = eleven_layers(tiny, |_| false);
+        tiny.config["quantization_config"]["modules_to_not_convert"] =
+            json!(["mlp", "self_attn", "lm_head"]);
+        assert_eq!(kept(&tiny).len(), if dense { 11 } else { 0 });
+    }
+    // A packed layer that is named with a dot after it is a contradiction.
+    list(&mut one, "model.layers.2");
+    contains(&one.error(), "model.layers.1.self_attn.q_proj.weight_scale is missing");
+    one.config["quantization_config"]["modules_to_not_convert"] =
+        json!(["model.layers.1", "model.layers.2", "lm_head"]);
+    contains(&one.error(), "model.layers.2.self_attn.q_proj.weight has type U8, expected BF16");
+    // Master weights do not tell, but the norms of their inputs do.
+    let mut online = eleven_layers(Tiny::bitnet().with_dense(|_, e| e as f32 - 50.0), |_| false);
+    online.config["quantization_config"]["quantization_mode"] = json!("online");
+    list(&mut online, "model.layers.1");
+    assert_eq!(kept(&online), [1, 10]);
+    online.config["quantization_config"]["use_rms_norm"] = json!(true);
+    for layer in (0..11).filter(|layer| *layer != 1) {
+        for (name, _, cols) in PROJECTIONS {
+            let norm = f32s(&vec![0.5; cols as usize]);
+            online.set(
+                format!("model.layers.{layer}.{name}.rms_norm.weight"),
+                "F32",
+                &[cols],
+                norm,
+            );
+        }
+    }
+    assert_eq!(kept(&online), [1]);
+}
+
 #[test]
 fn a_head_that_is_not_excluded_is_ternary() {
     let mut tiny = Tiny::llama();
