@@ -9,7 +9,7 @@ use trilobite_structured::{
 use crate::api::chat::ChatRequest;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::form::Demanded;
-use crate::api::tools::Callable;
+use crate::api::tools::{Callable, of_tools};
 use crate::served::Served;
 
 /// Number of last prompt tokens to search for `<think>`.
@@ -56,17 +56,23 @@ impl Served {
         let open = self.tokenizer()?.decode(tail, true)?.trim_end().ends_with(THINK);
         let format = CallFormat::of_template(self.template_with_tools());
         let demanded = request.common.form.as_ref();
-        let (field, grammar) = match &request.callable {
-            None => ("", demanded.map(|demanded| demanded.grammar.clone())),
-            Some(callable) => ("tools", call_grammar(callable, format, demanded)?),
+        let field = demanded.map_or("", |demanded| demanded.field);
+        let grammar = match &request.callable {
+            None => demanded.map(|demanded| demanded.grammar.clone()),
+            Some(callable) => call_grammar(callable, format, demanded)?,
         };
-        let field = demanded.filter(|_| field.is_empty()).map_or(field, |demanded| demanded.field);
         let budget = request.max_reasoning_tokens;
         let samplers = match (&grammar, budget) {
             (None, None) => samplers,
             _ => {
                 let compiler = self.compiler()?;
-                let form = grammar.as_ref().map(|grammar| compile(compiler, grammar, field));
+                let form = grammar.as_ref().map(|grammar| match &request.callable {
+                    None => compile(compiler, grammar, field),
+                    Some(Callable { tools, choice, .. }) => {
+                        let form = tools.compile(compiler, grammar, format, choice);
+                        form.map_err(|error| at_fault(error, compiler, demanded))
+                    }
+                });
                 let form = form.transpose()?;
                 let constrained = samplers.into_iter().map(|mut sampler| {
                     sampler.constrain(compiler.with_reasoning(form.as_ref(), open, budget));
@@ -104,8 +110,19 @@ fn call_grammar(
         (ToolChoice::Named(_), Error::NoFunction(_)) => {
             ApiError::field("tool_choice", error.to_string())
         }
-        _ => ApiError::field("tools", error.to_string()),
+        _ => of_tools(error),
     })
+}
+
+/// The error of a grammar of answers with tools, of which none or the demanded form may be at fault.
+fn at_fault(error: Error, compiler: &Compiler, demanded: Option<&Demanded>) -> ApiError {
+    let of_form = match (&error, demanded) {
+        (Error::Grammar { .. }, Some(Demanded { field, grammar })) => {
+            compile(compiler, grammar, field).err()
+        }
+        _ => None,
+    };
+    of_form.unwrap_or_else(|| of_tools(error))
 }
 
 fn compile(compiler: &Compiler, grammar: &Grammar, field: &str) -> ApiResult<Form> {

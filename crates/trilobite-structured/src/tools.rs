@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use trilobite_runtime::Message;
 
 use crate::call::CallFormat;
+use crate::compiler::{Compiler, Form};
 use crate::error::{Error, Result};
 use crate::grammar::{CALL_WHITESPACE, Grammar, WHITESPACE, bounded};
 
@@ -32,6 +33,15 @@ pub enum ToolChoice {
     Required,
     /// The answer calls this function.
     Named(String),
+}
+
+impl ToolChoice {
+    fn allows(&self, function: &str) -> bool {
+        match self {
+            Self::Named(name) => name == function,
+            Self::Auto | Self::Required => true,
+        }
+    }
 }
 
 impl Tools {
@@ -61,11 +71,13 @@ impl Tools {
                     json!({"type": "object", "properties": {}, "additionalProperties": false})
                 }
                 Value::Object(schema) => of_objects(schema).map_err(|kind| {
-                    let fault = format!("its type is {kind}, expected \"object\"");
+                    let fault =
+                        format!("the type for function {name:?} is {kind}, expected \"object\"");
                     wrong(".function.parameters", fault)
                 })?,
                 other => {
-                    let fault = format!("it is {other}, expected a JSON schema");
+                    let fault =
+                        format!("for function {name:?} it is {other}, expected a JSON schema");
                     return Err(wrong(".function.parameters", fault));
                 }
             };
@@ -73,11 +85,13 @@ impl Tools {
             let is_text = |value: &Value| value.is_null() || value.is_string();
             let is_choice = |value: &Value| value.is_null() || value.is_boolean();
             if !is_text(&function["description"]) {
-                let fault = format!("it is {}, expected a text", function["description"]);
+                let found = &function["description"];
+                let fault = format!("for function {name:?} it is {found}, expected a text");
                 return Err(wrong(".function.description", fault));
             }
             if !is_choice(&function["strict"]) {
-                let fault = format!("it is {}, expected true or false", function["strict"]);
+                let found = &function["strict"];
+                let fault = format!("for function {name:?} it is {found}, expected true or false");
                 return Err(wrong(".function.strict", fault));
             }
             functions.push(Function { name, parameters });
@@ -117,10 +131,7 @@ impl Tools {
             }
             (ToolChoice::Required | ToolChoice::Named(_), _) => {}
         }
-        let callable = self.functions.iter().filter(|function| match choice {
-            ToolChoice::Named(name) => *name == function.name,
-            ToolChoice::Auto | ToolChoice::Required => true,
-        });
+        let callable = self.functions.iter().filter(|function| choice.allows(&function.name));
         let mut calls = Vec::new();
         for (index, Function { name, parameters }) in callable.enumerate() {
             let (before, after) = format.around(name);
@@ -143,6 +154,34 @@ impl Tools {
         Ok(Some(Grammar::Calls(format!(
             "start: {starts}\ncalls: call{more}\ncall: {calls}\n{rules}"
         ))))
+    }
+
+    /// Compiles a grammar of [`grammar`](Self::grammar) with the same format and choice.
+    ///
+    /// # Errors
+    /// The schema of a function, which the error names, or of the answer cannot be followed.
+    pub fn compile(
+        &self,
+        compiler: &Compiler,
+        grammar: &Grammar,
+        format: CallFormat,
+        choice: &ToolChoice,
+    ) -> Result<Form> {
+        let compiled = compiler.compile(grammar);
+        if !matches!(compiled, Err(Error::Grammar { .. })) {
+            return compiled;
+        }
+        for (index, Function { name, .. }) in self.functions.iter().enumerate() {
+            let only = ToolChoice::Named(name.clone());
+            if choice.allows(name)
+                && let Some(alone) = self.grammar(format, &only, false, None)?
+                && let Err(Error::Grammar { fault, .. }) = compiler.compile(&alone)
+            {
+                let fault = format!("the schema of function {name:?} cannot be followed: {fault}");
+                return Err(Error::Tool { index, field: ".function.parameters", fault });
+            }
+        }
+        compiled
     }
 
     /// Rewrites a conversation for a template that ignores tools, as [`calls_as_text`] does. The system

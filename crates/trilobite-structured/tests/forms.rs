@@ -326,6 +326,33 @@ fn what_cannot_be_followed_is_told() {
 }
 
 #[test]
+fn the_function_whose_schema_cannot_be_followed_is_named() {
+    let model = Random::new("llama", TOKENIZERS[0].1);
+    let compiler = model.compiler();
+    let function = |name: &str, parameters: Value| json!({"type": "function", "function": {"name": name, "parameters": parameters}});
+    let unique = json!({"properties": {"a": {"type": "array", "uniqueItems": true}}});
+    let tools = vec![function("add", json!({})), function("sort", unique)];
+    let tools = Tools::read(tools).unwrap();
+    let compile = |choice: ToolChoice, answer: Option<&Value>| {
+        let format = CallFormat::Arguments;
+        let grammar = tools.grammar(format, &choice, true, answer).unwrap().unwrap();
+        tools.compile(&compiler, &grammar, format, &choice).map_err(|error| error.to_string())
+    };
+    let answer = json!({"type": "object"});
+    for (choice, answer) in [
+        (ToolChoice::Required, None),
+        (ToolChoice::Named("sort".to_owned()), None),
+        (ToolChoice::Auto, Some(&answer)),
+    ] {
+        let told = compile(choice, answer).err().unwrap();
+        let expected = "tools[1].function.parameters: the schema of function \"sort\" cannot be \
+                        followed: ";
+        assert!(told.starts_with(expected) && told.contains("uniqueItems"), "{told}");
+    }
+    assert!(compile(ToolChoice::Named("add".to_owned()), None).is_ok());
+}
+
+#[test]
 fn demanded_calls_are_calls() {
     let schema = json!({"type": "object", "required": ["city"], "additionalProperties": false,
         "properties": {"city": {"enum": ["Rome", "Köln"]}}});

@@ -118,12 +118,7 @@ impl Callable {
         let list: Vec<Value> = fields.take("tools")?.unwrap_or_default();
         let choice = choice(fields)?;
         let parallel = fields.take("parallel_tool_calls")?.unwrap_or(true);
-        let tools = Tools::read(list).map_err(|error| match &error {
-            Error::Tool { index, field, .. } => {
-                ApiError::field(format!("tools[{index}]{field}"), error.to_string())
-            }
-            other => ApiError::field("tools", other.to_string()),
-        })?;
+        let tools = Tools::read(list).map_err(of_tools)?;
         match choice {
             None => Ok(None),
             Some(ToolChoice::Auto) if tools.list().is_empty() => Ok(None),
@@ -134,6 +129,15 @@ impl Callable {
             Some(choice) => Ok(Some(Self { tools, choice, parallel })),
         }
     }
+}
+
+/// The error of tools that cannot be called.
+pub(crate) fn of_tools(error: Error) -> ApiError {
+    let field = match &error {
+        Error::Tool { index, field, .. } => format!("tools[{index}]{field}"),
+        _ => "tools".to_owned(),
+    };
+    ApiError::field(field, error.to_string())
 }
 
 fn choice(fields: &mut Fields) -> ApiResult<Option<ToolChoice>> {

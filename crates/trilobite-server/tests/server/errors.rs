@@ -68,7 +68,12 @@ fn wrong_requests_are_told_what_is_wrong() {
             json!({"tools": [tool], "tool_choice": {"type": "function", "function": {"name": "b"}}}),
             "tool_choice",
         ),
-        (json!({"tools": [unique], "tool_choice": "required"}), "tools"),
+        (json!({"tools": [unique], "tool_choice": "required"}), "tools[0].function.parameters"),
+        (
+            json!({"tools": [tool], "response_format":
+                {"type": "json_schema", "json_schema": {"schema": {"uniqueItems": true}}}}),
+            "response_format",
+        ),
         (json!({"regex": "a("}), "regex"),
         (json!({"grammar": "root ::= x"}), "grammar"),
         (json!({"regex": "a", "response_format": {"type": "json_object"}}), "regex"),
