@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::response::{Html, IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::blocking::blocking;
@@ -113,13 +114,33 @@ pub(super) async fn detokenize(
     .await
 }
 
-/// The special tokens and the chat template of the model, where only one is served.
-#[utoipa::path(get, path = "/tokenizer_info", responses(
-    (status = 200, description = "What a client needs to make prompts", body = TokenizerInfo),
-    (status = "4XX", description = "Several models are served", body = ErrorBody),
-))]
-pub(super) async fn tokenizer_info(State(app): State<Arc<App>>) -> ApiResult<Json<TokenizerInfo>> {
-    Ok(Json(app.model(None)?.tokenizer_info()?))
+/// The special tokens and the chat template of a model.
+#[utoipa::path(
+    get,
+    path = "/tokenizer_info",
+    params(("model" = Option<String>, Query, description = "The model's id, where several are served")),
+    responses(
+        (status = 200, description = "What a client needs to make prompts", body = TokenizerInfo),
+        (status = "4XX", description = "The request is wrong", body = ErrorBody),
+    )
+)]
+pub(super) async fn tokenizer_info(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> ApiResult<Json<TokenizerInfo>> {
+    let model = model_of(query.as_deref().unwrap_or_default())?;
+    Ok(Json(app.model(model.as_deref())?.tokenizer_info()?))
+}
+
+/// The model that a query names.
+fn model_of(query: &str) -> ApiResult<Option<String>> {
+    let mut values = query.split('&').filter_map(|field| field.strip_prefix("model="));
+    let Some(value) = values.next() else { return Ok(None) };
+    let value = value.replace('+', " ");
+    match percent_decode_str(&value).decode_utf8() {
+        Ok(name) => Ok(Some(name.into_owned())),
+        Err(_) => Err(ApiError::field("model", "the model's name is no UTF-8")),
+    }
 }
 
 /// Whether the server can answer.

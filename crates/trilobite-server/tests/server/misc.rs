@@ -25,7 +25,14 @@ fn models_are_listed_and_chosen() {
     assert_ne!(one["choices"], two["choices"]);
     // With two models a request must name one.
     assert_eq!(ask(Value::Null).error(400)["param"], "model");
-    assert_eq!(get(server.address, "/tokenizer_info").error(400)["param"], "model");
+    let unnamed = get(server.address, "/tokenizer_info").error(400);
+    assert_eq!(unnamed["param"], "model");
+    assert!(unnamed["message"].as_str().unwrap().contains("llama_bitnet_online, llama"));
+    let info = |query: &str| get(server.address, &format!("/tokenizer_info?{query}"));
+    assert_eq!(info("model=llama_bitnet_online").ok()["eos_token"], "</s>");
+    assert_ne!(info("a=1&model=ll%61ma").ok(), info("model=llama_bitnet_online").ok());
+    assert_eq!(info("model=llama+2").error(404)["code"], "model_not_found");
+    assert_eq!(info("model=%ff").error(400)["param"], "model");
 }
 
 #[test]
