@@ -180,8 +180,21 @@ impl Entry {
             Err(error) => drop(listen(Conversion::Damaged(&error))),
         }
         let _lock = self.lock(listen)?;
+        let opened = self.open_locked(checkpoint, choose, listen);
+        // Nothing may have been converted.
+        self.remove_if_empty();
+        opened
+    }
+
+    /// Opens the converted model while this process holds the lock.
+    fn open_locked(
+        &mut self,
+        checkpoint: &Checkpoint,
+        choose: &dyn Fn(&Entry) -> Options,
+        listen: &mut ConversionListener<'_>,
+    ) -> Result<Model, Fault> {
         // Another process may have converted it in the meantime, or measured which options are best.
-        self.options = choose(&self);
+        self.options = choose(self);
         if let Ok(Some(model)) = self.kept() {
             return Ok(model);
         }
@@ -328,6 +341,6 @@ mod tests {
         let opened = open(Ok(entry), &checkpoint, &chosen, &mut |_| ControlFlow::Continue(()));
         assert!(opened.unwrap().is_some());
         assert!(!file.exists());
-        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "the lock only");
+        assert!(!file.parent().unwrap().exists(), "no empty folder is left");
     }
 }
