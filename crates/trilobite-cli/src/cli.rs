@@ -1,6 +1,6 @@
 //! The command line: one command and the global arguments.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -94,4 +94,22 @@ pub(crate) enum Command {
         #[arg(short = 'o', long = "output", value_name = "DIR")]
         dir: PathBuf,
     },
+}
+
+impl Command {
+    /// The model of a command that runs one.
+    pub(crate) fn model(&self) -> Option<&Path> {
+        let model = match self {
+            Self::Run(Run { model, .. })
+            | Self::Inspect(Inspect { model, .. })
+            | Self::Logits(Logits { model, .. })
+            | Self::Score(Score { model, .. })
+            | Self::Perplexity(Perplexity { model, .. })
+            | Self::Embed(Embed { model, .. })
+            | Self::Bench(Bench { model, .. })
+            | Self::Eval(Eval { model, .. }) => model,
+            _ => return None,
+        };
+        model.model.as_deref()
+    }
 }

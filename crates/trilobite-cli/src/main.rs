@@ -58,25 +58,32 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     interrupt::outlive_file_size_limit()?;
-    match cli.command {
-        Command::Run(args) => commands::run::run(&args, &cli.global),
-        Command::Convert(args) => commands::convert::run(&args, &cli.global),
-        Command::Inspect(args) => commands::inspect::run(&args, &cli.global),
-        Command::Logits(args) => commands::logits::run(&args, &cli.global),
-        Command::Tokenize(args) => commands::tokenize::run(&args, &cli.global),
-        Command::Score(args) => commands::score::run(&args, &cli.global),
-        Command::Perplexity(args) => commands::perplexity::run(&args, &cli.global),
-        Command::Embed(args) => commands::embed::run(&args, &cli.global),
-        Command::Bench(args) => commands::bench::run(&args, &cli.global),
-        Command::Tune(args) => commands::tune::run(&args, &cli.global),
-        Command::Eval(args) => commands::eval::run(&args, &cli.global),
-        Command::Verify(args) => commands::verify::run(&args, &cli.global),
-        Command::Serve(args) => commands::serve::run(&args, &cli.global),
-        Command::Pull(args) => commands::pull::run(&args, &cli.global),
-        Command::List(args) => commands::stored::list(&args, &cli.global),
-        Command::Show(args) => commands::stored::show(&args),
-        Command::Rm(args) => commands::stored::remove(&args),
-        Command::Completions { shell } => commands::manual::completions(shell),
-        Command::Man { dir } => commands::manual::man(&dir),
+    execute(&cli).map_err(|error| match cli.command.model() {
+        Some(path) if model::is_at_fault(&error) => model::of_model(error, path),
+        _ => error,
+    })
+}
+
+fn execute(cli: &Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Command::Run(args) => commands::run::run(args, &cli.global),
+        Command::Convert(args) => commands::convert::run(args, &cli.global),
+        Command::Inspect(args) => commands::inspect::run(args, &cli.global),
+        Command::Logits(args) => commands::logits::run(args, &cli.global),
+        Command::Tokenize(args) => commands::tokenize::run(args, &cli.global),
+        Command::Score(args) => commands::score::run(args, &cli.global),
+        Command::Perplexity(args) => commands::perplexity::run(args, &cli.global),
+        Command::Embed(args) => commands::embed::run(args, &cli.global),
+        Command::Bench(args) => commands::bench::run(args, &cli.global),
+        Command::Tune(args) => commands::tune::run(args, &cli.global),
+        Command::Eval(args) => commands::eval::run(args, &cli.global),
+        Command::Verify(args) => commands::verify::run(args, &cli.global),
+        Command::Serve(args) => commands::serve::run(args, &cli.global),
+        Command::Pull(args) => commands::pull::run(args, &cli.global),
+        Command::List(args) => commands::stored::list(args, &cli.global),
+        Command::Show(args) => commands::stored::show(args),
+        Command::Rm(args) => commands::stored::remove(args),
+        Command::Completions { shell } => commands::manual::completions(*shell),
+        Command::Man { dir } => commands::manual::man(dir),
     }
 }

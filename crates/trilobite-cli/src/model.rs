@@ -66,7 +66,33 @@ pub(crate) fn of_model(error: anyhow::Error, path: &Path) -> anyhow::Error {
     let ends = |rest: &str| {
         path.ends_with('/') || rest.is_empty() || rest.starts_with([':', ' ', '/', '"'])
     };
-    if place.strip_prefix(&path).is_some_and(ends) { error } else { error.context(path) }
+    // In quotes some characters are escaped.
+    let names = [path.as_str(), &path.escape_debug().to_string()]
+        .into_iter()
+        .any(|name| place.strip_prefix(name).is_some_and(ends));
+    if names { error } else { error.context(path) }
+}
+
+/// Whether an error says what is wrong with a model, and nothing else, not even which model.
+pub(crate) fn is_at_fault(error: &anyhow::Error) -> bool {
+    let first = error.chain().next().and_then(|first| first.downcast_ref());
+    matches!(
+        first,
+        Some(
+            Error::EmbeddingNotFinite
+                | Error::Format(_)
+                | Error::NoInt8
+                | Error::NoPooling
+                | Error::NoPrefix
+                | Error::NoPrompt { .. }
+                | Error::NoTokenizer
+                | Error::NotFinite
+                | Error::OnlyEmbeds
+                | Error::Template(_)
+                | Error::Tokenizer(_)
+                | Error::TokenizerFile { .. }
+        )
+    )
 }
 
 /// Opens a model, and reports the progress of its conversion if it is a checkpoint.

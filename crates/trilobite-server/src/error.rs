@@ -9,6 +9,14 @@ pub enum Error {
     /// A model cannot run.
     #[error(transparent)]
     Model(#[from] trilobite_runtime::Error),
+    /// One of the models cannot run.
+    #[error("model {name:?}")]
+    OfModel {
+        /// The name by which requests choose it.
+        name: String,
+        /// The fault.
+        source: Box<trilobite_runtime::Error>,
+    },
     /// No model is given.
     #[error("there is no model to serve")]
     NoModel,

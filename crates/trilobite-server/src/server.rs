@@ -65,7 +65,14 @@ impl Server {
         let count = models.len();
         let models: Result<Vec<Arc<Served>>> = models
             .into_iter()
-            .map(|served| Served::start(served, &options, count, &metrics).map(Arc::new))
+            .map(|served| {
+                let name = served.name.clone();
+                let started = Served::start(served, &options, count, &metrics).map(Arc::new);
+                started.map_err(|error| match error {
+                    Error::Model(error) => Error::OfModel { name, source: error.into() },
+                    error => error,
+                })
+            })
             .collect();
         let guard = Guard::new(&options, address);
         let app = Arc::new(App { models: models?, metrics, guard, options });

@@ -27,7 +27,7 @@ Euclidean norm 1, so a scalar product is the cosine of two texts. --pooling none
 vectors, one for each token. Names of special tokens in a text are text.")]
 pub(crate) struct Embed {
     #[command(flatten)]
-    model: args::Model,
+    pub(crate) model: args::Model,
     /// A text (may be repeated)
     #[arg(short, long, value_name = "TEXT", group = "source", allow_hyphen_values = true)]
     prompt: Vec<String>,

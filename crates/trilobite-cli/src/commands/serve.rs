@@ -135,7 +135,13 @@ pub(crate) fn run(args: &Serve, global: &Global) -> Result<ExitCode> {
             paths.iter().map(|path| served(Some(path), args, global)).collect::<Result<_>>()?
         }
     };
-    let server = Server::bind(models, options)?;
+    let server = Server::bind(models, options).map_err(|error| {
+        let of = |path: &&PathBuf| matches!(&error, Error::OfModel { name: of, .. } if name(path) == *of);
+        match args.models.iter().find(of) {
+            Some(path) => model::of_model(error.into(), path),
+            None => error.into(),
+        }
+    })?;
     let stopper = server.stopper();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         while !interrupt::seen() {
@@ -175,11 +181,15 @@ fn address(args: &Serve) -> Result<SocketAddr> {
 fn served(path: Option<&Path>, args: &Serve, global: &Global) -> Result<ServedModel> {
     let &Serve { no_cache, repack, .. } = args;
     let source = args::Model { model: path.map(Path::to_owned), no_cache, repack };
+    let named = |error: anyhow::Error| match path {
+        Some(path) => model::of_model(error, path),
+        None => error,
+    };
     let model = model::load_to_decode(&source, args.compute.threads, global)?;
     model::tokenizer(&model, &source, global)?;
-    let session = model::session_options(&model, &args.compute, args.ctx)?;
+    let session = model::session_options(&model, &args.compute, args.ctx).map_err(named)?;
     let name = path.map_or_else(|| BUILT_IN.to_owned(), name);
-    let mut served = ServedModel::new(name, model)?;
+    let mut served = ServedModel::new(name, model).map_err(|error| named(error.into()))?;
     if let Some(name) = &args.chat_template {
         let Template { template, stop, .. } = Template::named(&served.model, name)?;
         served.template = Some(template);

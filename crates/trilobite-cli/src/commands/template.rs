@@ -7,34 +7,39 @@ use trilobite_hub::hint;
 use trilobite_runtime::{ChatTemplate, Error, Message, Model, Tokenizer};
 
 use crate::args::Run;
-use crate::input;
 use crate::usage::WrongUsage;
+use crate::{input, model};
 
 /// A chat template with additional stop strings.
 pub(crate) struct Template {
     pub(crate) template: ChatTemplate,
     /// A description for people.
     pub(crate) name: String,
+    /// The file that it is from, or the flag that chose it.
+    place: String,
     pub(crate) stop: &'static [&'static str],
 }
 
 impl Template {
     /// The template given by the flags or the model; `None` without a chat.
-    pub(crate) fn choose(model: &Model, args: &Run) -> Result<Option<Self>> {
+    pub(crate) fn choose(opened: &Model, args: &Run) -> Result<Option<Self>> {
         if args.no_chat {
             return Ok(None);
         }
-        let (metadata, tokenizer) = (model.metadata(), model.tokenizer()?);
+        let (metadata, tokenizer) = (opened.metadata(), opened.tokenizer()?);
         if let Some(name) = &args.chat_template {
-            return Ok(Some(Self::named(model, name)?));
+            return Ok(Some(Self::named(opened, name)?));
         }
         let template = ChatTemplate::from_metadata(metadata, tokenizer)?;
         if template.is_none() && (args.chat || args.system.is_some()) {
             let names = ChatTemplate::standard_names();
-            bail!("the model brings no chat template; --chat-template takes a file or {names}");
+            bail!(
+                "{}: the model brings no chat template; --chat-template takes a file or {names}",
+                model::name(&args.model)
+            );
         }
-        let name = "of the model".to_owned();
-        Ok(template.map(|template| Self { template, name, stop: &[] }))
+        let (name, place) = ("of the model".to_owned(), model::name(&args.model));
+        Ok(template.map(|template| Self { template, name, place, stop: &[] }))
     }
 
     /// A standard template, or the one in a file.
@@ -42,14 +47,16 @@ impl Template {
         let (source, stop) = source(name)?;
         let template = ChatTemplate::new(source, model.metadata(), model.tokenizer()?)?;
         let name = name.display().to_string();
-        Ok(Self { template, name, stop })
+        let place = format!("--chat-template {name}");
+        Ok(Self { template, name, place, stop })
     }
 
     /// The token ids of a conversation's prompt.
     pub(crate) fn encode(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         self.template.encode(messages, tokenizer).map_err(|error| match error {
             Error::Template(_) => anyhow!(
-                "{error} (--no-chat leaves the template out, --chat-template takes another)"
+                "{}: {error} (--no-chat leaves the template out, --chat-template takes another)",
+                self.place
             ),
             error => error.into(),
         })

@@ -112,7 +112,7 @@ fn a_model_in_parts_is_opened_by_any_of_them() {
 }
 
 /// Writes a file with changed metadata and without some tensors.
-fn rewrite(
+pub(crate) fn rewrite(
     source: &Path,
     out: &Path,
     change: impl FnOnce(&mut Metadata),

@@ -28,6 +28,7 @@ mod hub;
 mod identity;
 mod lies;
 mod lock;
+mod named;
 mod npy;
 mod projections;
 mod pull;
