@@ -53,12 +53,42 @@ pub(crate) fn report(mut error: clap::Error) -> Result<ExitCode> {
         error.print().map_err(output::Stdout)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(negative) = negative_value(&error) {
+        output::say(&negative);
+        return Ok(ExitCode::from(STATUS));
+    }
     match error.kind() {
         // The help. stderr may be closed.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => drop(error.print()),
         _ => output::say(&one_line(&error.render().to_string())),
     }
     Ok(ExitCode::from(STATUS))
+}
+
+/// The message for a negative number after a flag. clap takes it for a flag, and suggests what does not
+/// help.
+fn negative_value(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let is_negative = |text: &str| {
+        text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    if error.kind() != ErrorKind::UnknownArgument || !is_negative(unknown) {
+        return None;
+    }
+    let args: Vec<_> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    // Of several digits, the first is the flag.
+    let mut found = (0..args.len()).filter(|&at| args[at].starts_with(unknown.as_str()));
+    let (at, None) = (found.next()?, found.next()) else { return None };
+    let flag = at.checked_sub(1).and_then(|before| args.get(before))?;
+    let value = &args[at];
+    let is_flag = flag.starts_with('-') && flag.len() > 1 && !is_negative(flag);
+    is_flag.then(|| {
+        format!(
+            "error: invalid value '{value}' for '{flag}': expected a number that is not negative"
+        )
+    })
 }
 
 /// clap's message and its suggestions, without the usage that follows.

@@ -40,6 +40,18 @@ fn an_error_in_arguments_is_one_line() {
             &["logits"],
             "the following required arguments were not provided: --tokens <IDS> --output <FILE.npy>",
         ),
+        (
+            &["run", "-p", "-3", "-n", "-12"],
+            "invalid value '-12' for '-n': expected a number that is not negative",
+        ),
+        (
+            &["tokenize", "--decode", "-1,2"],
+            "invalid value '-1,2' for '--decode': expected a number that is not negative",
+        ),
+        (
+            &["run", "-p", "-1", "--5"],
+            "unexpected argument '--5' found; to pass '--5' as a value, use '-- --5'",
+        ),
     ] {
         let output = command(args).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
