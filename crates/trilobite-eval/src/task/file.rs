@@ -36,7 +36,8 @@ impl Task {
         let mut task: Task = toml::from_str(text).map_err(|error| {
             let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(""));
             let line = 1 + before.matches('\n').count();
-            DefinitionError { line, message: error.message().trim_end().replace('\n', "; ") }
+            let message = error.message().trim_end().replace('\n', "; ");
+            DefinitionError { line, message: in_words(&message) }
         })?;
         if let Some(message) = task.fault() {
             return Err(DefinitionError { line: 1, message });
@@ -83,4 +84,14 @@ impl Task {
             }
         }
     }
+}
+
+/// A message without the names of Rust's types of numbers.
+fn in_words(message: &str) -> String {
+    let (fault, expected) = match message.rsplit_once(", expected ") {
+        Some((fault, "usize" | "u32" | "u64")) => (fault, "a whole number that is not negative"),
+        Some((fault, "f32" | "f64")) => (fault, "a number"),
+        _ => return message.to_owned(),
+    };
+    format!("{fault}, expected {expected}")
 }

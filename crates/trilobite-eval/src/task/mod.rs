@@ -309,6 +309,11 @@ impl Task {
             _ => {}
         }
         match &self.kind {
+            Kind::Generation(Generation { max_tokens: 0, .. })
+            | Kind::Conversation(Conversation { max_tokens: 0, .. }) => {
+                let kind = self.kind.name();
+                Some(format!("kind.{kind}.max_tokens is 0, expected at least 1"))
+            }
             Kind::Generation(generation) if generation.grader != Grader::ExactMatch => {
                 let grader = generation.grader;
                 let key = generation.matching.as_ref().map(|_| "match");

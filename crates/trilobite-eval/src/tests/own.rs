@@ -143,6 +143,13 @@ fn faulty_definitions_are_named() {
             "unknown field `regex`, expected one of `pattern`, `ignore_case`",
         ),
         ("max_tokens = 8", "", 14, "missing field `max_tokens`"),
+        ("max_tokens = 8", "max_tokens = 0", 1, "generation.max_tokens is 0, expected at least 1"),
+        (
+            "max_tokens = 8",
+            "max_tokens = -8",
+            18,
+            "integer `-8`, expected a whole number that is not negative",
+        ),
         (
             "[kind.generation]",
             "[kind.guess]",
