@@ -6,7 +6,7 @@
 //! approximates the weight by `scale * u`, where `u = 2^(7-b) (2 c + 1) - 128` is an odd multiple
 //! of half a step. Weights beyond `128 scale` are clipped. Each row also has [`Bounds`]: its
 //! `scale`, and upper bounds of the Euclidean norms |w| and, for 3 to 7 bits, |w - scale * u|.
-//! The scale is chosen to make the norm for 5 bits small. A vector `x` is stored as a [`Query`]:
+//! The scale is chosen to make the norm for 6 bits small. A vector `x` is stored as a [`Query`]:
 //! codes `q` of 16 bits, of which a scan may multiply the high halves only, a `step`, |x| and
 //! |x - step * q|. The integer `u . q` is exact, and
 //!
@@ -316,7 +316,7 @@ fn block_codes<'a>(
     })
 }
 
-/// The best of a few scales: the one with the smallest residual for five bits.
+/// The best of a few scales: the one with the smallest residual for six bits.
 fn best_scale(row: &[f64], norm: f64) -> f32 {
     let largest = row.iter().fold(0.0f64, |max, w| max.max(w.abs()));
     let scale = |range: f64| (range / f64::from(RANGE)) as f32;
@@ -324,7 +324,7 @@ fn best_scale(row: &[f64], norm: f64) -> f32 {
     let clips = CLIPS.map(|clip| clip * deviation).into_iter().filter(|clip| *clip < largest);
     let mut best = (f64::INFINITY, 0.0);
     for scale in clips.chain([largest]).map(scale) {
-        let missed = missed(row, scale, REFINEMENTS - SCANNED);
+        let missed = missed(row, scale, 1);
         if missed < best.0 {
             best = (missed, scale);
         }

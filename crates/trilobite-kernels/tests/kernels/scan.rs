@@ -402,16 +402,14 @@ fn every_instruction_set_knows_the_same_of_anchors() {
             }
         }
     }
-    kernels_know_nothing_without_anchors(&query);
-}
-
-/// Without anchors nothing is known.
-fn kernels_know_nothing_without_anchors(query: &Query) {
-    let (mut query, none) = (query.clone(), Anchors::none(20));
-    assert!(query.set(&[1.0; 8], &[1.0; 8], &none));
-    let mut known = [7.0; 20];
-    Kernels::detect().unwrap().known(&query, &none, 0, &mut known);
-    assert_eq!(known, [0.0; 20]);
+    // Without anchors nothing is known.
+    let none = Anchors::none(20);
+    assert!(query.set(&vec![1.0; cols], &vec![1.0; cols], &none));
+    for kernels in Kernels::available() {
+        let mut known = [7.0; 20];
+        kernels.known(&query, &none, 0, &mut known);
+        assert_eq!(known, [0.0; 20]);
+    }
 }
 
 #[test]
@@ -479,7 +477,7 @@ fn bounds_are_tight_enough_to_be_of_use() {
     let row: Vec<f32> = (0..2560).map(normal).collect();
     let Bounds { scale, norm, residuals } = packed(&row).bounds;
     assert!(scale * 128.0 < 3.5, "{scale}");
-    for (residual, most) in residuals.iter().zip([0.25, 0.12, 0.062, 0.036, 0.027]) {
+    for (residual, most) in residuals.iter().zip([0.26, 0.13, 0.065, 0.032, 0.020]) {
         assert!(residual / norm < most, "{}", residual / norm);
     }
 }
