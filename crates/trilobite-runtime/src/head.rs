@@ -64,6 +64,8 @@ const REFINE: Pieces = Pieces { least: GROUP, size: GROUP };
 const EXACT: Pieces = Pieces { least: 4, size: 8 };
 /// Minimum number of rows of the head per requested logit. Below it the whole head is computed.
 const MIN_ROWS_PER_LOGIT: usize = 16;
+/// Minimum number of rows of a head for which directions are looked for. Smaller ones take no time.
+const MIN_ROWS_TO_LEARN: usize = 1024;
 /// Number of rows whose exact logits give the threshold of a margin. The row with the largest
 /// coarse logit alone often has a logit far below the largest.
 const LEADERS: usize = 8;
@@ -267,8 +269,10 @@ impl Search {
         if self.targets[..self.count].iter().any(|target| target.largest.nucleus.is_some()) {
             self.each_target(workers, |target, estimates| target.reach(estimates.upper));
         }
-        for left in self.left_by(head, Query::norm) {
-            self.left.note(left);
+        for query in 0..self.count {
+            if let Some(left) = self.left_of(query, head, self.queries[query].norm()) {
+                self.left.note(left);
+            }
         }
         self.refine(workers, head);
         self.each_target(workers, |target, estimates| target.select(estimates.upper));
@@ -289,17 +293,14 @@ impl Search {
         workers.lap(Stage::Scan);
     }
 
-    /// The rows that are left of each query, by bounds for a vector with the norm that `radius` tells.
-    fn left_by(&self, head: Head<'_>, radius: impl Fn(&Query) -> f64) -> Vec<Left> {
-        let rows = head.bounds.rows();
-        let queries = self.queries.iter().zip(&self.targets[..self.count]).enumerate();
-        let searched = queries.filter(|(_, (_, target))| target.threshold < i32::MAX);
-        let left = searched.map(|(q, (query, target))| {
-            let coarse = &self.estimates[(ESTIMATES * q + 2) * rows..][..rows];
-            let coarse = |row: usize| float(coarse[row]);
-            Left::count(coarse, head.bounds, float(target.threshold), radius(query))
-        });
-        left.collect()
+    /// The rows that are left of a query, by bounds for a vector of norm `radius`. `None` if nothing is
+    /// searched for.
+    fn left_of(&self, query: usize, head: Head<'_>, radius: f64) -> Option<Left> {
+        let (rows, threshold) = (head.bounds.rows(), self.targets[query].threshold);
+        let coarse = &self.estimates[(ESTIMATES * query + 2) * rows..][..rows];
+        let coarse = |row: usize| float(coarse[row]);
+        let left = || Left::count(coarse, head.bounds, float(threshold), radius);
+        (threshold < i32::MAX).then(left)
     }
 
     /// Replaces the anchors by the leading directions of the last inputs if that pays.
@@ -308,8 +309,7 @@ impl Search {
         const PIECES: Pieces = Pieces { least: ROWS, size: ROWS };
         let Some(directions) = self.learner.directions() else { return };
         let rows = head.bounds.rows();
-        let left = self.left_by(head, |_| directions.radius);
-        let Some(left) = left.last() else { return };
+        let Some(left) = self.left_of(self.count - 1, head, directions.radius) else { return };
         if !self.learner.decide(self.left.best().1 - left.best().1) {
             return;
         }
@@ -365,7 +365,9 @@ impl Search {
                 continue;
             }
             if self.queries[self.count].set(x, head.factors, &self.anchors) {
-                self.learner.note(x, head.factors);
+                if rows >= MIN_ROWS_TO_LEARN {
+                    self.learner.note(x, head.factors);
+                }
                 let target = &mut self.targets[self.count];
                 (target.input, target.largest, target.leaders) = (input, largest, leaders);
                 target.anchors = self.anchors.len();

@@ -255,7 +255,7 @@ fn fewer_bits_are_read_of_inputs_that_are_alike() {
 fn anchors_are_not_looked_for_where_they_do_not_help() {
     let mut random = random(10);
     let mut workers = Workers::new(2, 0).unwrap();
-    let head = Copied::new(&random.rows(1_000, 640));
+    let head = Copied::new(&random.rows(1_100, 640));
     let mut search = Search::default();
     for _ in 0..100 {
         let x = random.vector(640);
