@@ -43,47 +43,41 @@ impl Scan<'_> {
         &self,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let factors = self.factors();
-        if self.part == HeadScanPart::Factors {
-            return sink(
-                &factors.iter().flat_map(|factor| factor.to_le_bytes()).collect::<Vec<u8>>(),
-            );
-        }
-        let bounds = self.bounds(&factors)?;
-        let cols = self.view.cols();
+        let (factors, cols) = (self.factors(), self.view.cols());
         match self.part {
             HeadScanPart::Codes => {
                 let write = |row: &[f32], bounds: &Bounds, out: &mut [u8]| {
                     pack(row, &factors, bounds.scale, out);
                 };
-                self.rows(bounds, code_bytes(cols), write, sink)
+                self.rows(&factors, code_bytes(cols), write, sink)
             }
             HeadScanPart::Refinements => (0..REFINEMENTS).try_for_each(|refinement| {
                 let write = |row: &[f32], bounds: &Bounds, out: &mut [u8]| {
                     pack_refinement(row, &factors, bounds.scale, refinement, out);
                 };
-                self.rows(bounds, refinement_bytes(cols), write, sink)
+                self.rows(&factors, refinement_bytes(cols), write, sink)
             }),
-            HeadScanPart::Bounds | HeadScanPart::Factors => {
+            HeadScanPart::Bounds => {
+                let bounds = self.bounds(&factors)?;
                 (0..Bounds::COUNT).try_for_each(|number| {
-                    let numbers = bounds.iter().map(|bounds| bounds.to_array()[number]);
-                    sink(&numbers.flat_map(f32::to_le_bytes).collect::<Vec<u8>>())
+                    sink(&bytes(bounds.iter().map(|bounds| bounds.to_array()[number])))
                 })
             }
+            HeadScanPart::Factors => sink(&bytes(factors.into_iter())),
         }
     }
 
     /// Passes the bytes that `write` makes of each row to `sink`, in order.
     fn rows(
         &self,
-        bounds: &[Bounds],
+        factors: &[f32],
         row_bytes: usize,
         write: impl Fn(&[f32], &Bounds, &mut [u8]) + Sync,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let group = (PIECE / self.view.cols().max(1)).max(1);
         let mut out = vec![0; group * row_bytes];
-        for (index, bounds) in bounds.chunks(group).enumerate() {
+        for (index, bounds) in self.bounds(factors)?.chunks(group).enumerate() {
             let piece = &mut out[..bounds.len() * row_bytes];
             let rows = piece.par_chunks_mut(row_bytes).zip(bounds).enumerate();
             let written = rows.map_init(RowBuffers::default, |buffers, (i, (out, bounds))| {
@@ -162,6 +156,11 @@ impl Scan<'_> {
         }
         Ok(wide)
     }
+}
+
+/// Little-endian floats.
+fn bytes(numbers: impl Iterator<Item = f32>) -> Vec<u8> {
+    numbers.flat_map(f32::to_le_bytes).collect()
 }
 
 /// The buffers of a thread.

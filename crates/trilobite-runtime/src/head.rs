@@ -64,7 +64,8 @@ const REFINE: Pieces = Pieces { least: GROUP, size: GROUP };
 const EXACT: Pieces = Pieces { least: 4, size: 8 };
 /// Minimum number of rows of the head per requested logit. Below it the whole head is computed.
 const MIN_ROWS_PER_LOGIT: usize = 16;
-/// Minimum number of rows of a head for which directions are looked for. Smaller ones take no time.
+/// Minimum number of rows of a head for which directions are looked for, which allocates. Smaller heads
+/// take no time.
 const MIN_ROWS_TO_LEARN: usize = 1024;
 /// Number of rows whose exact logits give the threshold of a margin. The row with the largest
 /// coarse logit alone often has a logit far below the largest.

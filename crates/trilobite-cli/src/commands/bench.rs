@@ -62,8 +62,9 @@ impl Work {
                 let bits =
                     scan.refinements.range.len() / refined.len() * refined.iter().sum::<usize>();
                 let some = (whole * rows + bits) / weights.head.rows;
-                let anchors = found.anchors() * weights.head.rows;
-                scan.codes.range.len() + scan.bounds.range.len() + anchors + some
+                // A scale, a norm and a residual, and a byte for each anchor.
+                let known = 3 * size_of::<f32>() + found.anchors();
+                scan.codes.range.len() + known * weights.head.rows + some
             }
             _ => whole,
         } as u64;
