@@ -85,6 +85,10 @@ impl Terminal {
     pub(super) fn read(&mut self) -> Result<Option<Draft>> {
         let (mut draft, mut begun, mut asked) = (Draft::default(), false, false);
         loop {
+            // Before the terminal reads keys again, Ctrl-C is a signal.
+            if asked && interrupt::seen() {
+                return Ok(None);
+            }
             match self.read_line(if begun { CONTINUATION_PROMPT } else { PROMPT })? {
                 Typed::Line(line) => {
                     (begun, asked) = (draft.push(&line), false);
