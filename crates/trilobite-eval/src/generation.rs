@@ -209,9 +209,9 @@ impl Item for Exercise {
         let Generation { stop, chat_stop, plain_stop, max_tokens, .. } = &*self.definition;
         let chat = matches!(asked, ModelPrompt::Conversation { .. });
         let stop = [stop.as_slice(), if chat { chat_stop } else { plain_stop }].concat();
-        let (prompt, limits) = tokens(engine, &asked, *max_tokens, &stop)?;
+        let (prompt, limits, cut) = tokens(engine, &asked, *max_tokens, &stop)?;
         let grade = Box::new(move |output| self.graded(output, Some(chat)));
-        Ok(Work::Generate { prompt, limits, grade })
+        Ok(Work::Generate { prompt, limits, cut, grade })
     }
 
     fn asked(&self, engine: &Engine, _line: &Value) -> Result<Map<String, Value>> {
@@ -251,13 +251,13 @@ impl ModelPrompt {
 }
 
 /// The tokens of a prompt and the limits of the answer. If the context has no room for it, the
-/// earliest tokens of the prompt are dropped, as in lm-evaluation-harness.
+/// earliest tokens of the prompt are dropped, as in lm-evaluation-harness. Returns their number too.
 fn tokens(
     engine: &Engine,
     asked: &ModelPrompt,
     max_tokens: usize,
     stop: &[String],
-) -> trilobite_runtime::Result<(Vec<u32>, Limits)> {
+) -> trilobite_runtime::Result<(Vec<u32>, Limits, usize)> {
     let model = engine.model();
     let tokenizer = model.tokenizer()?;
     let bos = engine.prompting().bos;
@@ -269,13 +269,13 @@ fn tokens(
         ModelPrompt::Text(text) => encode(model, text, bos)?,
     };
     let room = engine.settings().context.saturating_sub(max_tokens).max(1);
-    let tokens = tokens[tokens.len().saturating_sub(room)..].to_vec();
+    let cut = tokens.len().saturating_sub(room);
     let limits = Limits {
         max_tokens: Some(max_tokens),
         end_ids: end_ids(model.metadata(), Some(tokenizer))?,
         stop: stop.to_vec(),
     };
-    Ok((tokens, limits))
+    Ok((tokens[cut..].to_vec(), limits, cut))
 }
 
 /// Generates an answer by itself.
@@ -285,7 +285,8 @@ pub(crate) fn generate(
     sampler: &mut Sampler,
     max_tokens: usize,
 ) -> trilobite_runtime::Result<String> {
-    let (tokens, limits) = tokens(engine, asked, max_tokens, &[])?;
+    let (tokens, limits, cut) = tokens(engine, asked, max_tokens, &[])?;
+    engine.note_cut(cut);
     let model = engine.shared_model();
     let tokenizer = Some(model.tokenizer()?);
     let go_on = |_: u32, _: &str| ControlFlow::Continue(());

@@ -10,11 +10,17 @@ use crate::protocol::Protocol;
 use crate::results::Line;
 use crate::task::Task;
 
+/// The field of a result with the most tokens that were dropped from a prompt of the item, because the
+/// context has no room for them. Absent if there are none.
+pub(crate) const CUT: &str = "cut";
+
 /// The outcome of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Number of items.
     pub n: usize,
+    /// Number of items whose prompts lost their first tokens, because the context has no room for them.
+    pub cut: usize,
     /// The metrics.
     pub measured: Measured,
     /// The results file.
@@ -36,6 +42,7 @@ impl Outcome {
         let measured = protocol.measure(&items, lines)?;
         Ok(Self {
             n: lines.len(),
+            cut: lines.iter().filter(|line| line.value.get(CUT).is_some()).count(),
             measured,
             items,
             samples: None,
@@ -55,6 +62,9 @@ impl Outcome {
             "version": task.version,
             "task_sha256": task.sha256,
         });
+        if self.cut > 0 {
+            report["cut"] = self.cut.into();
+        }
         if !self.measured.groups.is_empty() {
             report["groups"] = json!(self.measured.groups);
         }

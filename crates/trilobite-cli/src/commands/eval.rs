@@ -83,6 +83,15 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<ExitCode> {
     let results = results.map(|(task, outcome)| (task.name.clone(), outcome.report(task)));
     report.insert("tasks".into(), Value::Object(results.collect()));
     let report = Value::Object(report);
+    for (task, Outcome { cut, n, .. }) in tasks.iter().zip(&outcomes) {
+        if *cut > 0 && !global.quiet {
+            output::say(&format!(
+                "note: {}: the context is too short for {cut} of {n} items, the first tokens of whose \
+                 prompts were left out",
+                task.name
+            ));
+        }
+    }
     write_results(&folder.join(RESULTS), &report)?;
     if args.json {
         output::print_json(&report)?;

@@ -78,6 +78,28 @@ fn a_task_of_ones_own_is_run_with_any_number_of_examples() {
     assert_eq!((&samples[0]["prompt"], &samples[0]["gold"]), (&prompt.into(), &json!(["3"])));
 }
 
+#[test]
+fn prompts_for_which_the_context_has_no_room_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, n) in [("capitals", 3), ("sums", 2)] {
+        let task = own(&format!("{name}.toml"));
+        let whole = eval(&task, &folder.path().join("whole"), &[]);
+        assert_eq!(whole["tasks"][name].get("cut"), None);
+
+        let cut = folder.path().join("cut");
+        let mut command = command(["eval", "--json", "--ctx", "6", "--tasks"]);
+        let output = command.arg(&task).arg("-o").arg(&cut).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["tasks"][name]["cut"], n);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let note = format!("note: {name}: the context is too short for {n} of {n} items");
+        assert!(said.contains(&note), "{said}");
+        for item in lines(&items(&cut, name)) {
+            assert!(item["cut"].as_u64().unwrap() > 0, "{item}");
+        }
+    }
+}
+
 /// The samples include items of an earlier run.
 #[test]
 fn samples_are_whole_after_a_run_that_went_on() {
