@@ -105,7 +105,8 @@ fn missing(items: usize, there: &BTreeSet<usize>, parts: &[Shard]) -> Option<Str
                     lacking => Some(format!("{lacking} of the {of} of part {part}")),
                 }
             };
-            (0..count).filter_map(share).collect::<Vec<_>>().join(", ")
+            // Further parts have no items.
+            (0..count.min(items)).filter_map(share).collect::<Vec<_>>().join(", ")
         }
         _ => format!("from number {} on", first + 1),
     };
@@ -130,6 +131,8 @@ mod tests {
         assert_eq!(torn, "1 of 6 items are missing: 1 of the 2 of part 2/3");
         let whole = told(&[0, 1], &["1/1"]).unwrap();
         assert_eq!(whole, "4 of 6 items are missing: from number 3 on");
+        let single = told(&[0, 1, 2, 3, 4], &["1/18446744073709551615"]).unwrap();
+        assert_eq!(single, "1 of 6 items are missing: part 6/18446744073709551615");
         let mixed = told(&[1, 2, 3, 4, 5], &["2/3", "2/2"]).unwrap();
         assert_eq!(mixed, "1 of 6 items are missing: from number 1 on");
     }
