@@ -28,6 +28,16 @@ pub struct Matching {
     pub ignore_punctuation: bool,
 }
 
+impl Matching {
+    /// The error of an invalid pattern.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let error = Regex::new(self.pattern.as_deref()?).err()?.to_string();
+        // The lines before the last one show the pattern.
+        let last = error.lines().last().unwrap_or_default();
+        Some(last.strip_prefix("error: ").unwrap_or(last).to_owned())
+    }
+}
+
 /// Compares the answer with the record's field `gold`, which is a text, a number or a list of
 /// these. Surrounding spaces are ignored.
 pub(crate) struct ExactMatch {

@@ -322,6 +322,10 @@ impl Task {
                     "kind.generation.{key}: only the grader exact_match reads it, not {grader:?}"
                 ))
             }
+            Kind::Generation(generation) => {
+                let fault = generation.matching.as_ref().and_then(Matching::fault)?;
+                Some(format!("kind.generation.match.pattern: {fault}"))
+            }
             _ => None,
         }
     }

@@ -142,6 +142,18 @@ fn faulty_definitions_are_named() {
             21,
             "unknown field `regex`, expected one of `pattern`, `ignore_case`",
         ),
+        (
+            "match = { pattern = ",
+            "match = { pattern = \"(\" } # ",
+            1,
+            "kind.generation.match.pattern: unclosed group",
+        ),
+        (
+            "match = { pattern = ",
+            "match = { pattern = \".{1000}{1000}\" } # ",
+            1,
+            "kind.generation.match.pattern: Compiled regex exceeds size limit",
+        ),
         ("max_tokens = 8", "", 14, "missing field `max_tokens`"),
         ("max_tokens = 8", "max_tokens = 0", 1, "generation.max_tokens is 0, expected at least 1"),
         (
