@@ -57,8 +57,6 @@ pub struct Engine {
     name: String,
     whole: bool,
     batch: usize,
-    /// The most tokens that a prompt has lost since [`take_cut`](Engine::take_cut).
-    cut: usize,
 }
 
 impl Engine {
@@ -79,7 +77,6 @@ impl Engine {
             name: name.into(),
             whole: false,
             batch: BATCH_SIZE,
-            cut: 0,
         }
     }
 
@@ -167,16 +164,6 @@ impl Engine {
         self.scorer.session()
     }
 
-    /// Notes how many tokens were dropped from a prompt for which the context has no room.
-    pub(crate) fn note_cut(&mut self, tokens: usize) {
-        self.cut = self.cut.max(tokens);
-    }
-
-    /// The most tokens that a prompt has lost since the last call.
-    pub(crate) fn take_cut(&mut self) -> usize {
-        std::mem::take(&mut self.cut)
-    }
-
     /// The score and the number of tokens of each continuation after its context.
     pub(crate) fn score(
         &mut self,
@@ -187,11 +174,6 @@ impl Engine {
         };
         let requests: Vec<Request> =
             requests.iter().map(encode).collect::<trilobite_runtime::Result<_>>()?;
-        for Request { context, continuation } in &requests {
-            // The last token is only predicted.
-            let needed = context.len() + continuation.len() - 1;
-            self.note_cut(needed.saturating_sub(self.settings.context));
-        }
         let scores = match self.whole {
             true => self.scorer.score_whole(&requests)?,
             false => self.scorer.score_all(&requests)?,

@@ -68,8 +68,6 @@ pub(crate) enum Work<'a> {
         /// The tokens of the prompt.
         prompt: Vec<u32>,
         limits: Limits,
-        /// Number of tokens that were dropped from the beginning of the prompt.
-        cut: usize,
         grade: Box<dyn Fn(String) -> Result<Value> + 'a>,
     },
     /// Anything else.

@@ -9,7 +9,7 @@ use crate::data;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::kind::protocol;
-use crate::outcome::{CUT, Outcome};
+use crate::outcome::Outcome;
 use crate::place::Place;
 use crate::protocol::{Item, Items, Protocol, Work};
 use crate::results::{self, AppendFile, Line, RunSettings};
@@ -149,17 +149,17 @@ fn answer_all(
     let (mut prompts, mut graders, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for (number, item) in items.iter().enumerate() {
         match item.work(engine)? {
-            Work::Generate { prompt, limits, cut, grade } => {
+            Work::Generate { prompt, limits, grade } => {
                 prompts.push((prompt, limits));
-                graders.push((number, cut, grade));
+                graders.push((number, grade));
             }
             Work::Answer(answer) => others.push((number, answer)),
         }
     }
     let mut fault = None;
     let generated = engine.generate(&prompts, |prompt, text| {
-        let (number, cut, grade) = &graders[prompt];
-        match grade(text).and_then(|value| take(*number, with_cut(value, *cut))) {
+        let (number, grade) = &graders[prompt];
+        match grade(text).and_then(|value| take(*number, value)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 fault = Some(error);
@@ -176,17 +176,9 @@ fn answer_all(
             Error::Model(source) => failed(number, source),
             error => error,
         })?;
-        take(number, with_cut(value, engine.take_cut()))?;
+        take(number, value)?;
     }
     Ok(())
-}
-
-/// The line of an item, a prompt of which lost so many tokens.
-fn with_cut(mut line: Value, cut: usize) -> Value {
-    if cut > 0 {
-        line[CUT] = cut.into();
-    }
-    line
 }
 
 /// Everything that the results of a run depend on.

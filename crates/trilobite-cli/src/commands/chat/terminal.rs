@@ -102,6 +102,8 @@ impl Terminal {
                     if asked {
                         return Ok(None);
                     }
+                    // If this one was a signal, it does not count twice.
+                    interrupt::clear();
                     self.say("Ctrl-C once more or Ctrl-D leaves, /help shows the commands.");
                     asked = true;
                 }
