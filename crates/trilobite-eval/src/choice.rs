@@ -13,6 +13,7 @@ use crate::data;
 use crate::engine::{Engine, Prompting};
 use crate::error::Result;
 use crate::metrics::Measured;
+use crate::outcome::with_cut;
 use crate::place::Place;
 use crate::prompt::{Preface, Shot, Shots, undelimited};
 use crate::protocol::{Item, Items, Protocol, Work, parse_lines};
@@ -282,10 +283,10 @@ impl Question {
 
     fn answer(&self, engine: &mut Engine) -> Result<serde_json::Value> {
         let requests = self.requests_for(engine)?;
-        let scores = engine.score(&requests)?;
+        let (scores, cut) = engine.score(&requests)?;
         let scores: Vec<_> =
             scores.iter().map(|(score, tokens)| (score.logprob, *tokens)).collect();
-        Ok(json!(self.decided(&scores)))
+        Ok(with_cut(json!(self.decided(&scores)), cut))
     }
 }
 

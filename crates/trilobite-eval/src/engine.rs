@@ -164,20 +164,25 @@ impl Engine {
         self.scorer.session()
     }
 
-    /// The score and the number of tokens of each continuation after its context.
+    /// The score and the number of tokens of each continuation after its context, and the most tokens
+    /// that a context loses because there is no room for them.
     pub(crate) fn score(
         &mut self,
         requests: &[(String, String)],
-    ) -> trilobite_runtime::Result<Vec<(Score, usize)>> {
+    ) -> trilobite_runtime::Result<(Vec<(Score, usize)>, usize)> {
         let encode = |(context, continuation): &(String, String)| {
             Request::encode(&self.model, context, continuation, self.settings.prompting.bos)
         };
         let requests: Vec<Request> =
             requests.iter().map(encode).collect::<trilobite_runtime::Result<_>>()?;
+        // The last token is only predicted.
+        let needed = requests.iter().map(|r| r.context.len() + r.continuation.len() - 1).max();
+        let cut = needed.unwrap_or(0).saturating_sub(self.settings.context);
         let scores = match self.whole {
             true => self.scorer.score_whole(&requests)?,
             false => self.scorer.score_all(&requests)?,
         };
-        Ok(scores.into_iter().zip(&requests).map(|(s, r)| (s, r.continuation.len())).collect())
+        let scores = scores.into_iter().zip(&requests).map(|(s, r)| (s, r.continuation.len()));
+        Ok((scores.collect(), cut))
     }
 }

@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::grade::Judge;
 use crate::metrics::Measured;
+use crate::outcome::with_cut;
 use crate::place::Place;
 use crate::prompt::{Preface, Shot, Shots};
 use crate::protocol::{Item, Items, Protocol, Work, parse_lines};
@@ -210,8 +211,8 @@ impl Item for Exercise {
         let chat = matches!(asked, ModelPrompt::Conversation { .. });
         let stop = [stop.as_slice(), if chat { chat_stop } else { plain_stop }].concat();
         let (prompt, limits, cut) = tokens(engine, &asked, *max_tokens, &stop)?;
-        let grade = Box::new(move |output| self.graded(output, Some(chat)));
-        Ok(Work::Generate { prompt, limits, cut, grade })
+        let graded = move |output| Ok(with_cut(self.graded(output, Some(chat))?, cut));
+        Ok(Work::Generate { prompt, limits, grade: Box::new(graded) })
     }
 
     fn asked(&self, engine: &Engine, _line: &Value) -> Result<Map<String, Value>> {
@@ -278,19 +279,20 @@ fn tokens(
     Ok((tokens[cut..].to_vec(), limits, cut))
 }
 
-/// Generates an answer by itself.
+/// Generates an answer by itself. Returns the number of tokens dropped from the prompt too.
 pub(crate) fn generate(
     engine: &mut Engine,
     asked: &ModelPrompt,
     sampler: &mut Sampler,
     max_tokens: usize,
-) -> trilobite_runtime::Result<String> {
+) -> trilobite_runtime::Result<(String, usize)> {
     let (tokens, limits, cut) = tokens(engine, asked, max_tokens, &[])?;
-    engine.note_cut(cut);
     let model = engine.shared_model();
     let tokenizer = Some(model.tokenizer()?);
     let go_on = |_: u32, _: &str| ControlFlow::Continue(());
-    Ok(generate_tokens(engine.session(), tokenizer, sampler, &tokens, &limits, go_on)?.text)
+    let session = engine.session();
+    let generation = generate_tokens(session, tokenizer, sampler, &tokens, &limits, go_on)?;
+    Ok((generation.text, cut))
 }
 
 /// The metrics of graded items.

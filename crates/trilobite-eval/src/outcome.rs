@@ -12,7 +12,15 @@ use crate::task::Task;
 
 /// The field of a result with the most tokens that were dropped from a prompt of the item, because the
 /// context has no room for them. Absent if there are none.
-pub(crate) const CUT: &str = "cut";
+const CUT: &str = "cut";
+
+/// The line of an item, a prompt of which lost so many tokens.
+pub(crate) fn with_cut(mut line: Value, tokens: usize) -> Value {
+    if tokens > 0 {
+        line[CUT] = tokens.into();
+    }
+    line
+}
 
 /// The outcome of a run.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::generation::{self, ModelPrompt};
 use crate::metrics::Measured;
+use crate::outcome::with_cut;
 use crate::place::Place;
 use crate::protocol::{Item, Items, Protocol, Work, parse_lines};
 use crate::record::Record;
@@ -184,15 +185,17 @@ impl Dialogue {
         let sampling = Sampling { temperature: self.temperature, ..Sampling::default() };
         // One random number generator for both turns, reseeded for each conversation.
         let mut sampler = Sampler::new(sampling).map_err(Error::Model)?;
-        let mut answers: Vec<String> = Vec::new();
+        let (mut answers, mut most_cut) = (Vec::<String>::new(), 0);
         for _ in &self.turns {
             let asked = self.prompt_for(engine, &answers)?;
-            let output = generation::generate(engine, &asked, &mut sampler, self.max_tokens)?;
+            let (output, cut) =
+                generation::generate(engine, &asked, &mut sampler, self.max_tokens)?;
+            most_cut = most_cut.max(cut);
             answers.push(output.trim().to_owned());
         }
         let identity = format!("{} {} {answers:?}", engine.model_sha256(), self.id);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(json!(AnsweredDialogue {
+        let answered = AnsweredDialogue {
             id: self.id.clone(),
             prompt_sha256: self.prompt_sha256(),
             question_id: self.question_id,
@@ -200,7 +203,8 @@ impl Dialogue {
             model_id: engine.name().to_owned(),
             choices: vec![AnswerSet { index: 0, turns: answers }],
             tstamp: now.as_secs_f64(),
-        }))
+        };
+        Ok(with_cut(json!(answered), most_cut))
     }
 }
 
